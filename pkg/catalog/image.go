@@ -1,0 +1,90 @@
+package catalog
+
+import (
+	"time"
+
+	"vitrine.io/pkg/pipeline"
+)
+
+// ImageID names a picture of a product. Zero is no picture.
+type ImageID int64
+
+// Status is what a client sees of a picture.
+type Status string
+
+// The states a client sees.
+const (
+	Pending Status = "pending"
+	Ready   Status = "ready"
+	Failed  Status = "failed"
+)
+
+// Work is what the system is doing about a picture. A picture in work may be visible as ready: it is being remade.
+type Work string
+
+// The states of work.
+const (
+	Idle       Work = "idle"       // nothing is asked
+	Queued     Work = "queued"     // a request with the row's ticket is in the outbox or in Kafka
+	Processing Work = "processing" // the holder of the row's fence is at it
+)
+
+// Image is one picture of a product: what a client sees, and the protocol that keeps work on it safe.
+type Image struct {
+	ID        ImageID
+	ProductID ProductID
+	Position  int // from 0
+	SourceURL string
+
+	Status      Status
+	Attempts    int // ended tries of the current request, the successful one included
+	ErrorCode   Code
+	ErrorDetail string
+	Width       int // of the source, upright, in pixels; 0 until known
+	Height      int
+	Placeholder string
+	Renditions  []Rendition
+
+	Work         Work
+	Ticket       string // UUID of the one request that may start work; "" when idle
+	Fence        int64  // grows with every Begin; only its holder may finish
+	Begins       int    // begins since the last outcome: what dies without a word
+	Prefix       string // objects of the last Begin stand below it
+	RemakeError  Code   // why a picture that stayed ready could not be remade
+	SourceSHA256 string // hex
+	SourceBytes  int64
+	PipelineHash string    // the specification asked for, or used once ready
+	RequestedAt  time.Time // when the current request was first made
+	DueAt        time.Time // when the current work should be done; the sweeper looks later
+}
+
+// Rendition is one stored file of a picture.
+type Rendition struct {
+	Name    string
+	Format  pipeline.Format
+	Width   int
+	Height  int
+	Bytes   int64
+	Key     string // of the object
+	Default bool   // the one in compressed_product_images
+}
+
+// Rendered is what the codec makes of one source.
+type Rendered struct {
+	Format      pipeline.Format // of the source
+	Width       int             // of the source, upright
+	Height      int
+	Animated    bool // the source has several frames; the first was taken
+	Placeholder string
+	Outputs     []Output
+}
+
+// Output is one encoded rendition, not yet stored.
+type Output struct {
+	Name    string
+	Format  pipeline.Format
+	Width   int
+	Height  int
+	Default bool
+	Body    []byte
+}

@@ -1,0 +1,74 @@
+package catalog
+
+import (
+	"unicode/utf8"
+
+	"github.com/shopspring/decimal"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Sort is the order of a list. Every order is total: the id decides between equals.
+type Sort string
+
+// The orders.
+const (
+	NewestFirst    Sort = "-id"
+	CheapestFirst  Sort = "price"
+	DearestFirst   Sort = "-price"
+	DefaultLimit        = 20
+	MaxLimit            = 100
+	MinNameLetters      = 3 // a shorter needle has no trigram, so it would walk the whole table
+)
+
+// Query asks for one page of products.
+type Query struct {
+	UserID   UserID // 0: anyone's
+	Name     string // a substring, whatever its case; "": any
+	MinPrice *decimal.Decimal
+	MaxPrice *decimal.Decimal // both inclusive
+	Sort     Sort
+	Limit    int       // 1 to MaxLimit
+	After    *Position // where the page before ended
+}
+
+// Position is a place in an ordered list: right after this product.
+type Position struct {
+	ID    ProductID
+	Price decimal.Decimal
+}
+
+// Page is a part of a list.
+type Page struct {
+	Products []Product
+	Next     *Position // nil at the end
+}
+
+// Validate returns every wrong field of the query, or nil. Pointers are the parameters' names.
+func (q Query) Validate() []fault.Field {
+	var wrong []fault.Field
+	add := func(pointer, code, detail string) {
+		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
+	}
+	letters := utf8.RuneCountInString(q.Name)
+	switch {
+	case q.UserID == 0 && letters == 0:
+		add("user_id", "required", "give user_id, or at least three characters of name")
+	case q.UserID == 0 && letters < MinNameLetters:
+		add("name", "too_short", "without user_id, name needs at least three characters")
+	case letters > MaxNameLetters:
+		add("name", "too_long", "at most 200 characters")
+	}
+	if q.MinPrice != nil && q.MaxPrice != nil && q.MinPrice.GreaterThan(*q.MaxPrice) {
+		add("min_price", "out_of_range", "min_price is above max_price")
+	}
+	switch q.Sort {
+	case NewestFirst, CheapestFirst, DearestFirst:
+	default:
+		add("sort", "unknown_value", "one of -id, price, -price")
+	}
+	if q.Limit < 1 || q.Limit > MaxLimit {
+		add("limit", "out_of_range", "a whole number from 1 to 100")
+	}
+	return wrong
+}

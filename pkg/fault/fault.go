@@ -1,0 +1,132 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Kind says what the caller can do about an error.
+type Kind int
+
+// The kinds. The zero value is Internal, so an error nobody classified is a defect.
+const (
+	Internal     Kind = iota // a defect on our side: report it, do not retry
+	Invalid                  // the request is wrong: change it
+	NotFound                 // the thing is not there
+	Conflict                 // the thing is in another state than the request assumes
+	Unauthorized             // nobody has said who is asking
+	Forbidden                // who is asking may not
+	TooMany                  // slow down, then repeat
+	Unavailable              // a dependency is down or slow: repeat later
+)
+
+// Kinds lists every kind, for tables that must cover them all.
+func Kinds() []Kind {
+	return []Kind{Internal, Invalid, NotFound, Conflict, Unauthorized, Forbidden, TooMany, Unavailable}
+}
+
+// String returns the kind's name in lower case, as logs show it.
+func (k Kind) String() string {
+	switch k {
+	case Internal:
+		return "internal"
+	case Invalid:
+		return "invalid"
+	case NotFound:
+		return "not_found"
+	case Conflict:
+		return "conflict"
+	case Unauthorized:
+		return "unauthorized"
+	case Forbidden:
+		return "forbidden"
+	case TooMany:
+		return "too_many"
+	case Unavailable:
+		return "unavailable"
+	default:
+		return fmt.Sprintf("kind(%d)", int(k))
+	}
+}
+
+// Field is one wrong field of a request.
+type Field struct {
+	Pointer string // where it stands, as an RFC 6901 JSON pointer ("/product_price") or a parameter's name
+	Code    string // stable and machine-readable ("too_long")
+	Detail  string // one sentence for a person
+}
+
+// Error is a classified error. Code and Detail may be shown to anyone; the cause may not.
+type Error struct {
+	Kind   Kind
+	Code   string  // stable and machine-readable ("email_taken")
+	Detail string  // one sentence for a person
+	Fields []Field // for Invalid: every wrong field
+	cause  error
+}
+
+// New returns an error of a kind with a public code and detail.
+func New(kind Kind, code, detail string) *Error {
+	return &Error{Kind: kind, Code: code, Detail: detail}
+}
+
+// Wrap classifies cause. The cause is logged and never shown.
+func Wrap(cause error, kind Kind, code, detail string) *Error {
+	return &Error{Kind: kind, Code: code, Detail: detail, cause: cause}
+}
+
+// InvalidFields returns an Invalid error that lists every wrong field, or nil when there is none.
+func InvalidFields(fields []Field) error {
+	if len(fields) == 0 {
+		return nil
+	}
+	return &Error{Kind: Invalid, Code: "invalid_fields", Detail: "one or more fields are not valid", Fields: fields}
+}
+
+// Error returns the code, the detail and the cause: for logs.
+func (e *Error) Error() string {
+	text := e.Code + ": " + e.Detail
+	for _, f := range e.Fields {
+		text += "; " + f.Pointer + ": " + f.Detail
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// From returns the classified error inside err, or nil.
+func From(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}
+
+// KindOf returns the kind of the classified error inside err. An unclassified deadline is Unavailable, because some
+// dependency was slow; anything else unclassified is Internal.
+func KindOf(err error) Kind {
+	if e := From(err); e != nil {
+		return e.Kind
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Unavailable
+	}
+	return Internal
+}
+
+// Is reports whether err is of kind k. A nil error is of no kind.
+func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k }
+
+// CodeOf returns the public code of the classified error inside err, or "".
+func CodeOf(err error) string {
+	if e := From(err); e != nil {
+		return e.Code
+	}
+	return ""
+}

@@ -1,0 +1,43 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"vitrine.io/pkg/event"
+)
+
+// Outbox holds committed messages that Kafka has not acknowledged yet.
+type Outbox interface {
+	// Drain claims up to limit due rows that nobody else has claimed, oldest first, hands them to publish and deletes those
+	// whose error is nil, all in one transaction of at most five seconds. A row with an error gets one more try and is due
+	// again after a backoff; after maxTries it is parked. publish returns one error for each message. A publish that was handed
+	// something always returns before Drain does.
+	Drain(ctx context.Context, limit int, publish func(context.Context, []event.Message) []error) (Drained, error)
+
+	// Depth says what is waiting.
+	Depth(ctx context.Context) (Depth, error)
+}
+
+// Drained is what one round did.
+type Drained struct {
+	Claimed   int
+	Published int
+	Refused   int
+	Parked    int // of Refused: those that will not be tried again by themselves
+}
+
+// Depth says what is waiting in the outbox.
+type Depth struct {
+	Due     int64         // rows that could be published now
+	Delayed int64         // rows whose time has not come
+	Parked  int64         // rows that Kafka refused too often
+	Oldest  time.Duration // how long the oldest due row has been due; 0 when there is none
+}
+
+// Publisher sends messages to Kafka.
+type Publisher interface {
+	// Publish sends all messages and waits until each is acknowledged by all in-sync replicas, or has failed. It returns
+	// one error for each message, nil for acknowledged. It may be called again with the same messages.
+	Publish(ctx context.Context, messages []event.Message) []error
+}

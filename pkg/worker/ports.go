@@ -1,0 +1,62 @@
+package worker
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+// Source downloads pictures.
+type Source interface {
+	// Fetch returns the body of url. Its errors are *catalog.Failure.
+	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
+}
+
+// Download is a source in memory.
+type Download struct {
+	Body   []byte
+	SHA256 string // hex, of Body
+}
+
+// Codec makes renditions, one picture at a time in a process of its own.
+type Codec interface {
+	// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
+	// ctx's error.
+	Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
+}
+
+// Objects is the object store.
+type Objects interface {
+	// Put stores an object. Storing the same again changes nothing.
+	Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error
+	// DeletePrefix deletes every object below prefix, which ends in a slash. None there is no error.
+	DeletePrefix(ctx context.Context, prefix string) error
+}
+
+// Intents is what the compensator works through.
+type Intents interface {
+	// DoomDue marks up to limit intents whose time has come, sets their next time to now + again, and returns their prefixes.
+	// From then on no attempt can adopt them.
+	DoomDue(ctx context.Context, limit int, again time.Duration) ([]string, error)
+	// DoomedDue returns up to limit doomed intents whose second time has come.
+	DoomedDue(ctx context.Context, limit int) ([]string, error)
+	// RemoveIntent removes a doomed intent for good.
+	RemoveIntent(ctx context.Context, prefix string) error
+}
+
+// Overdue finds pictures whose work should long be done.
+type Overdue interface {
+	// OverdueImages returns up to limit pictures in work whose DueAt is more than patience ago, longest first.
+	OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]OverdueImage, error)
+	// PurgeDeleted removes up to limit products that were deleted more than after ago, with their pictures' rows.
+	PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error)
+}
+
+// OverdueImage is a picture whose work should long be done.
+type OverdueImage struct {
+	ProductID catalog.ProductID
+	ImageID   catalog.ImageID
+}

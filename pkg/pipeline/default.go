@@ -1,0 +1,71 @@
+package pipeline
+
+import "time"
+
+// white is what a rendition is put on where its source is transparent or too small for its frame.
+const white = "#ffffff"
+
+// Default returns the pipeline that is used when none is given. k8s/imagepipeline.yaml is the same as a document.
+func Default() Pipeline {
+	pair := func(marked bool) []Output {
+		return []Output{{Format: WebP, Quality: defaultQuality(WebP)}, {Format: JPEG, Quality: defaultQuality(JPEG), Default: marked}}
+	}
+	return Pipeline{
+		APIVersion: APIVersion,
+		Kind:       Kind,
+		Metadata:   Metadata{Name: "default"},
+		Spec: Spec{
+			Renditions: []Rendition{
+				{Name: "thumb", Width: 320, Fit: Inside, Background: white, Formats: pair(false)},
+				{Name: "card", Width: 800, Fit: Inside, Background: white, Formats: pair(false)},
+				{Name: "full", Width: 1600, Fit: Inside, Background: white, Formats: pair(true)},
+			},
+			Accept: defaultAccept(),
+			Limits: defaultLimits(),
+			Fetch:  defaultFetch(),
+			Retry:  defaultRetry(),
+		},
+	}
+}
+
+// defaultQuality returns the quality at which a format's pictures look alike: where photographs reach the SSIMULACRA2 score
+// of JPEG at 80. PNG is lossless: 0.
+func defaultQuality(f Format) int {
+	switch f {
+	case JPEG:
+		return 80
+	case WebP:
+		return 79
+	case AVIF:
+		return 63
+	default:
+		return 0
+	}
+}
+
+func defaultAccept() []Format { return []Format{JPEG, PNG, WebP, GIF, AVIF, HEIC} }
+
+func defaultLimits() Limits {
+	return Limits{MaxBytes: 25 << 20, MaxPixels: 50_000_000, Deadline: Duration(30 * time.Second)}
+}
+
+func defaultFetch() Fetch {
+	return Fetch{
+		ConnectTimeout: Duration(5 * time.Second),
+		HeaderTimeout:  Duration(10 * time.Second),
+		Timeout:        Duration(30 * time.Second),
+		MaxRedirects:   5,
+		PerHost:        4,
+		AllowCIDRs:     []string{},
+		AllowPorts:     []int{80, 443},
+	}
+}
+
+func defaultRetry() Retry {
+	return Retry{
+		MaxAttempts: 5,
+		Backoff:     Duration(5 * time.Second),
+		MaxBackoff:  Duration(10 * time.Minute),
+		MaxAge:      Duration(24 * time.Hour),
+	}
+}

@@ -1,0 +1,109 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// String writes the duration as Go does, without the zero parts at its end: "10m", not "10m0s".
+func (d Duration) String() string {
+	text := time.Duration(d).String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// MarshalJSON writes the duration as a string.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
+
+// UnmarshalJSON reads a string such as "30s". A bare number has no unit, so it is refused.
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return errDuration
+	}
+	parsed, err := parseDuration(text)
+	if err != nil {
+		return err
+	}
+	*d = parsed
+	return nil
+}
+
+var (
+	errDuration = errors.New(`must be a duration such as "30s" or "10m"`)
+	errBytes    = errors.New(`must be a number of bytes such as 1048576 or "25Mi"`)
+)
+
+func parseDuration(text string) (Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errDuration
+	}
+	return Duration(d), nil
+}
+
+// unit is a suffix of Bytes.
+type unit struct {
+	suffix string
+	factor int64
+}
+
+// units lists the suffixes as Kubernetes has them, larger before smaller, binary before decimal.
+var units = []unit{
+	{"Gi", 1 << 30}, {"Mi", 1 << 20}, {"Ki", 1 << 10},
+	{"G", 1_000_000_000}, {"M", 1_000_000}, {"k", 1_000},
+}
+
+// String writes the number with the largest binary suffix that leaves it whole: "25Mi", "1500".
+func (b Bytes) String() string {
+	for _, u := range units[:3] {
+		if b != 0 && int64(b)%u.factor == 0 {
+			return fmt.Sprintf("%d%s", int64(b)/u.factor, u.suffix)
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
+
+// MarshalJSON writes the number as a string with its suffix.
+func (b Bytes) MarshalJSON() ([]byte, error) { return json.Marshal(b.String()) }
+
+// UnmarshalJSON reads a whole number, or a string of one with a suffix: Ki, Mi, Gi, or k, M, G.
+func (b *Bytes) UnmarshalJSON(data []byte) error {
+	text := string(data)
+	if len(data) > 0 && data[0] == '"' {
+		if err := json.Unmarshal(data, &text); err != nil {
+			return errBytes
+		}
+	}
+	parsed, err := parseBytes(text)
+	if err != nil {
+		return err
+	}
+	*b = parsed
+	return nil
+}
+
+func parseBytes(text string) (Bytes, error) {
+	factor := int64(1)
+	for _, u := range units {
+		if digits, found := strings.CutSuffix(text, u.suffix); found {
+			text, factor = digits, u.factor
+			break
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n > math.MaxInt64/factor || n < math.MinInt64/factor {
+		return 0, errBytes
+	}
+	return Bytes(n * factor), nil
+}

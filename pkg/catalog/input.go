@@ -1,0 +1,172 @@
+package catalog
+
+import (
+	"net/mail"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/shopspring/decimal"
+
+	"vitrine.io/pkg/fault"
+)
+
+// The limits of what a client may say. Lengths of text are in characters, of URLs in bytes.
+const (
+	MaxNameLetters        = 200
+	MaxDescriptionLetters = 10_000
+	MaxEmailLetters       = 254 // RFC 5321, 4.5.3.1.3
+	MaxImages             = 20
+	MaxURLBytes           = 2048
+	PriceDecimals         = 2
+)
+
+// MaxPrice is the highest price that numeric(12,2) holds.
+func MaxPrice() decimal.Decimal { return decimal.New(999_999_999_999, -PriceDecimals) }
+
+// NewProductInput is what a client says of a product.
+type NewProductInput struct {
+	UserID      UserID
+	Name        string
+	Description string
+	Price       decimal.Decimal
+	PriceSet    bool // a price of zero is a price
+	ImageURLs   []string
+}
+
+// CheckProduct returns every wrong field, with JSON pointers. Whether the user exists only the store knows.
+func CheckProduct(in NewProductInput) []fault.Field {
+	var c checker
+	if in.UserID < 1 {
+		c.add("/user_id", "required", "the number of an existing user")
+	}
+	c.text("/product_name", in.Name, 1, MaxNameLetters)
+	c.text("/product_description", in.Description, 0, MaxDescriptionLetters)
+	c.price("/product_price", in.Price, in.PriceSet)
+	if len(in.ImageURLs) > MaxImages {
+		c.add("/product_images", "too_many", "at most "+strconv.Itoa(MaxImages)+" pictures")
+		return c.wrong
+	}
+	for i, raw := range in.ImageURLs {
+		c.pictureURL("/product_images/"+strconv.Itoa(i), raw)
+	}
+	return c.wrong
+}
+
+// CheckUser returns every wrong field, with JSON pointers.
+func CheckUser(name, email string) []fault.Field {
+	var c checker
+	c.text("/name", name, 1, MaxNameLetters)
+	c.email("/email", email)
+	return c.wrong
+}
+
+// NewProduct returns the product that in describes, its pictures pending and idle. fault.Invalid lists every wrong field.
+func NewProduct(in NewProductInput) (Product, error) {
+	if err := fault.InvalidFields(CheckProduct(in)); err != nil {
+		return Product{}, err
+	}
+	p := Product{
+		UserID: in.UserID, Name: in.Name, Description: in.Description, Price: in.Price,
+		ImageURLs: append([]string{}, in.ImageURLs...), Compressed: []string{}, Version: 1,
+	}
+	for i, source := range p.ImageURLs {
+		p.Images = append(p.Images, Image{Position: i, SourceURL: source, Status: Pending, Work: Idle})
+	}
+	return p, nil
+}
+
+// NewUser returns the user that name and email describe. fault.Invalid lists every wrong field.
+func NewUser(name, email string) (User, error) {
+	if err := fault.InvalidFields(CheckUser(name, email)); err != nil {
+		return User{}, err
+	}
+	return User{Name: name, Email: email}, nil
+}
+
+// checker gathers wrong fields.
+type checker struct{ wrong []fault.Field }
+
+func (c *checker) add(pointer, code, detail string) {
+	c.wrong = append(c.wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
+}
+
+func (c *checker) text(pointer, value string, least, most int) {
+	letters := utf8.RuneCountInString(value)
+	switch {
+	case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
+		c.add(pointer, "invalid_text", "not valid text") // Postgres stores neither
+	case least > 0 && strings.TrimSpace(value) == "":
+		c.add(pointer, "required", "must not be empty")
+	case letters > most:
+		c.add(pointer, "too_long", "at most "+strconv.Itoa(most)+" characters")
+	}
+}
+
+func (c *checker) email(pointer, value string) {
+	if value == "" {
+		c.add(pointer, "required", "must not be empty")
+		return
+	}
+	if utf8.RuneCountInString(value) > MaxEmailLetters {
+		c.add(pointer, "too_long", "at most "+strconv.Itoa(MaxEmailLetters)+" characters")
+		return
+	}
+	a, err := mail.ParseAddress(value)
+	if err != nil || a.Name != "" || a.Address != value || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
+		c.add(pointer, "invalid_email", "not an e-mail address")
+	}
+}
+
+func (c *checker) price(pointer string, value decimal.Decimal, set bool) {
+	switch {
+	case !set:
+		c.add(pointer, "required", "must be given")
+	case value.IsNegative():
+		c.add(pointer, "out_of_range", "must not be below zero")
+	case value.GreaterThan(MaxPrice()):
+		c.add(pointer, "out_of_range", "must not be over "+MaxPrice().StringFixed(PriceDecimals))
+	case !value.Equal(value.Truncate(PriceDecimals)):
+		c.add(pointer, "too_precise", "at most two decimals")
+	}
+}
+
+// pictureURL checks a URL's form. Where it leads is the worker's to judge, when it dials.
+func (c *checker) pictureURL(pointer, raw string) {
+	switch {
+	case raw == "":
+		c.add(pointer, "required", "must not be empty")
+		return
+	case len(raw) > MaxURLBytes:
+		c.add(pointer, "too_long", "at most "+strconv.Itoa(MaxURLBytes)+" bytes")
+		return
+	case !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }):
+		c.add(pointer, "invalid_url", "must not hold spaces or control characters")
+		return
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		c.add(pointer, "invalid_url", "not a URL")
+		return
+	}
+	switch {
+	case !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https"):
+		c.add(pointer, "invalid_scheme", "must begin with http:// or https://")
+	case u.User != nil:
+		c.add(pointer, "userinfo", "must not hold a user name or password")
+	case u.Hostname() == "":
+		c.add(pointer, "invalid_url", "must name a host")
+	case !validPort(u.Port()):
+		c.add(pointer, "invalid_url", "the port must be a number from 1 to 65535")
+	}
+}
+
+func validPort(port string) bool {
+	if port == "" {
+		return true
+	}
+	n, err := strconv.Atoi(port)
+	return err == nil && n >= 1 && n <= 65535
+}

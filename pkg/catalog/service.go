@@ -1,0 +1,235 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/pipeline"
+)
+
+// Encoder makes the finished JSON of a product and its ETag.
+type Encoder interface {
+	Encode(p Product) (body []byte, etag string, err error)
+}
+
+// Parts are what a Service is made of.
+type Parts struct {
+	Store     Store
+	Pipelines Pipelines
+	Cache     Cache
+	Encoder   Encoder                           // nil where nothing is read through the cache (the worker)
+	Pipeline  func() pipeline.Pipeline          // the one that new requests name
+	NewID     func() string                     // a new UUID
+	Jitter    func(time.Duration) time.Duration // a random duration in [0, d)
+	Now       func() time.Time                  // only to measure how long a read took
+	Wake      func()                            // tells this process's relay that the outbox has rows; nil where there is none
+	Log       *zap.Logger
+}
+
+// Service is everything that can be done with users, products and pictures. Its methods may be called concurrently.
+type Service struct {
+	Parts
+	cfg     Config
+	flights singleflight.Group
+	saved   sync.Map // pipeline hashes known to be on record
+}
+
+// New returns a Service.
+func New(parts Parts, cfg Config) *Service {
+	if parts.Wake == nil {
+		parts.Wake = func() {}
+	}
+	return &Service{Parts: parts, cfg: cfg}
+}
+
+// CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict means that the e-mail address is taken.
+func (s *Service) CreateUser(ctx context.Context, name, email string) (User, error) {
+	u, err := NewUser(name, email)
+	if err != nil {
+		return User{}, err
+	}
+	if u, err = s.Store.InsertUser(ctx, u); err != nil {
+		return User{}, fmt.Errorf("insert user: %w", err)
+	}
+	return u, nil
+}
+
+// User returns a user, or fault.NotFound.
+func (s *Service) User(ctx context.Context, id UserID) (User, error) {
+	u, err := s.Store.User(ctx, id)
+	if err != nil {
+		return User{}, fmt.Errorf("load user: %w", err)
+	}
+	return u, nil
+}
+
+// Create adds a product and asks for its pictures, in one transaction. When it returns without an error, every picture will
+// end ready or failed, whatever crashes. fault.Invalid lists every wrong field; ErrOutcomeUnknown means that the product may
+// have been created.
+func (s *Service) Create(ctx context.Context, in NewProductInput, traceparent string) (Product, error) {
+	p, err := NewProduct(in)
+	if err != nil {
+		return Product{}, err
+	}
+	hash, err := s.recordPipeline(ctx)
+	if err != nil {
+		return Product{}, fmt.Errorf("record pipeline: %w", err)
+	}
+	for i := range p.Images {
+		p.Images[i].Work, p.Images[i].Ticket, p.Images[i].PipelineHash = Queued, s.NewID(), hash
+	}
+	changedID := s.NewID()
+	p, err = s.Store.Insert(ctx, p, func(p Product) []Outgoing {
+		out := []Outgoing{p.announcement(traceparent, changedID)}
+		for i := range p.Images {
+			out = append(out, p.Images[i].request(traceparent, 0))
+		}
+		return out
+	})
+	if err != nil {
+		return Product{}, fmt.Errorf("insert product: %w", err)
+	}
+	s.Wake()
+	s.forget(ctx, p.ID, p.Version) // a 404 may have been cached for the id
+	return p, nil
+}
+
+// recordPipeline makes sure that the pipeline which new requests name is on record, and returns its hash.
+func (s *Service) recordPipeline(ctx context.Context) (string, error) {
+	current := s.Pipeline()
+	hash := current.Hash()
+	if _, known := s.saved.Load(hash); known {
+		return hash, nil
+	}
+	if err := s.Pipelines.SavePipeline(ctx, hash, current.Document()); err != nil {
+		return "", err
+	}
+	s.saved.Store(hash, struct{}{})
+	return hash, nil
+}
+
+// List returns one page of products. fault.Invalid lists every wrong field, by parameter.
+func (s *Service) List(ctx context.Context, q Query) (Page, error) {
+	if err := fault.InvalidFields(q.Validate()); err != nil {
+		return Page{}, err
+	}
+	page, err := s.Store.List(ctx, q)
+	if err != nil {
+		return Page{}, fmt.Errorf("list products: %w", err)
+	}
+	return page, nil
+}
+
+// Get returns a product as the API answers it: from the cache, or from the store through the cache. fault.NotFound if there
+// is none. Reads of one product that miss at the same time share one look into the store.
+func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
+	doc, hit, err := s.Cache.Get(ctx, id)
+	if err != nil || !hit { // a cache that fails is a miss; it counts its errors itself
+		if doc, err = s.fly(ctx, id); err != nil {
+			return Document{}, err
+		}
+	}
+	if doc.Missing {
+		return Document{}, fault.New(fault.NotFound, "product_not_found", "there is no such product")
+	}
+	return doc, nil
+}
+
+// fly loads the product in a flight that others may join. The flight has a context of its own: the first caller's leaving
+// must not fail the others.
+func (s *Service) fly(ctx context.Context, id ProductID) (Document, error) {
+	flight := s.flights.DoChan(id.String(), func() (any, error) {
+		loadCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.LoadTimeout)
+		defer cancel()
+		return s.load(loadCtx, id)
+	})
+	select {
+	case <-ctx.Done():
+		return Document{}, fmt.Errorf("load product: %w", ctx.Err())
+	case landed := <-flight:
+		if landed.Err != nil {
+			return Document{}, landed.Err
+		}
+		doc, _ := landed.Val.(Document)
+		return doc, nil
+	}
+}
+
+// load reads the product and offers it to the cache. If the cache knows that the read was overtaken, it reads once more: what
+// is answered then is at least as new as what overtook it.
+func (s *Service) load(ctx context.Context, id ProductID) (Document, error) {
+	began := s.Now()
+	doc, err := s.read(ctx, id)
+	if err != nil {
+		return Document{}, err
+	}
+	if outcome, err := s.Cache.Fill(ctx, id, doc, began); err != nil || outcome != Outdated {
+		return doc, nil // not stored is not wrong
+	}
+	began = s.Now()
+	if doc, err = s.read(ctx, id); err != nil {
+		return Document{}, err
+	}
+	_, _ = s.Cache.Fill(ctx, id, doc, began) // the cache counts its errors; the answer does not depend on it
+	return doc, nil
+}
+
+// read makes the product's document from the store.
+func (s *Service) read(ctx context.Context, id ProductID) (Document, error) {
+	p, err := s.Store.Product(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return Document{Missing: true}, nil
+	}
+	if err != nil {
+		return Document{}, fmt.Errorf("load product: %w", err)
+	}
+	if p.Deleted {
+		return Document{Version: p.Version, Missing: true}, nil
+	}
+	body, etag, err := s.Encoder.Encode(p)
+	if err != nil {
+		return Document{}, fmt.Errorf("encode product: %w", err)
+	}
+	return Document{Version: p.Version, ETag: etag, Body: body}, nil
+}
+
+// forget makes what the cache holds of older versions unreadable, right after a commit. It is best effort: the product.changed
+// event repeats it.
+func (s *Service) forget(ctx context.Context, id ProductID, version int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ForgetTimeout)
+	defer cancel()
+	if err := s.Forget(ctx, id, version); err != nil {
+		s.Log.Debug("cache not told of a change; its event will", zap.Int64("product_id", int64(id)), zap.Error(err))
+	}
+}
+
+// Forget makes what the cache holds of older versions unreadable, and lets nobody join a read that began before. It returns
+// only after the cache has accepted it; repeating it changes nothing.
+func (s *Service) Forget(ctx context.Context, id ProductID, version int64) error {
+	err := s.Cache.Forget(ctx, id, version)
+	s.flights.Forget(id.String())
+	return err
+}
+
+// HandleChanged is what the api does with a product.changed event. An error means that it has to come again.
+func (s *Service) HandleChanged(ctx context.Context, m event.Message) error {
+	changed, err := event.Decode[event.ProductChanged](m)
+	if err != nil {
+		return fmt.Errorf("decode: %w", err)
+	}
+	if err := s.Forget(ctx, ProductID(changed.ProductID), changed.Version); err != nil {
+		return fmt.Errorf("forget product: %w", err)
+	}
+	return nil
+}
+
+// isUnknown reports whether a transaction may have happened.
+func isUnknown(err error) bool { return errors.Is(err, ErrOutcomeUnknown) }

@@ -1,0 +1,239 @@
+package catalog
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/pipeline"
+)
+
+// The numbers of the protocol.
+const (
+	AloneFrom = 2 // begins without an outcome from which a picture runs alone in its process
+	MaxBegins = 5 // begins without an outcome at which it fails as worker_crashed
+)
+
+// ErrDone says that a request has nothing left to start: its ticket is used up, or the product is gone.
+var ErrDone = fault.New(fault.Conflict, "request_done", "the request has been dealt with")
+
+// ErrSuperseded says that an attempt no longer holds its picture: another attempt has begun, or an outcome is written.
+var ErrSuperseded = fault.New(fault.Conflict, "attempt_superseded", "the attempt no longer holds the picture")
+
+// Request names a request by its ticket.
+type Request struct {
+	ProductID ProductID
+	ImageID   ImageID
+	Ticket    string
+}
+
+// Attempt is one try at one picture. A zero Fence is a request that has not begun: it can only be deferred.
+type Attempt struct {
+	Request
+	Fence        int64
+	Prefix       string // its objects' keys begin with it
+	SourceURL    string
+	PipelineHash string
+	Number       int    // of the tries for the current request, from 1
+	Alone        bool   // earlier tries died without a word: run nothing beside it
+	Traceparent  string // of the request, carried on to what follows from it
+}
+
+// Result is what a finished attempt has stored.
+type Result struct {
+	Width, Height int // of the source, upright
+	Placeholder   string
+	SourceSHA256  string
+	SourceBytes   int64
+	Renditions    []Rendition
+}
+
+// queue asks for work on the picture: a new ticket, due after delay.
+func (img *Image) queue(ticket string, now time.Time, delay time.Duration) {
+	img.Work, img.Ticket, img.DueAt = Queued, ticket, now.Add(delay)
+}
+
+// request is the message that carries the picture's ticket.
+func (img *Image) request(traceparent string, delay time.Duration) Outgoing {
+	m := event.New(img.Ticket, event.Key(int64(img.ProductID)), event.ImageRequested{
+		ProductID: int64(img.ProductID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
+	})
+	m.Traceparent = traceparent
+	return Outgoing{Message: m, Delay: delay}
+}
+
+// publishedPrefix returns where the picture's visible objects stand, or "".
+func (img *Image) publishedPrefix() string {
+	if len(img.Renditions) == 0 {
+		return ""
+	}
+	key := img.Renditions[0].Key
+	return key[:strings.LastIndexByte(key, '/')+1]
+}
+
+// changed raises the version, for a change that clients can see, and returns the event that says so.
+func (p *Product) changed(traceparent, id string) Outgoing {
+	p.Version++
+	p.Compressed = p.CompressedKeys()
+	return p.announcement(traceparent, id)
+}
+
+// announcement is the event of the product's present version.
+func (p *Product) announcement(traceparent, id string) Outgoing {
+	m := event.New(id, event.Key(int64(p.ID)),
+		event.ProductChanged{ProductID: int64(p.ID), Version: p.Version, Deleted: p.Deleted})
+	m.Traceparent = traceparent
+	return Outgoing{Message: m}
+}
+
+// begin starts an attempt for the holder of the ticket: the fence rises and a prefix of its own is minted. nonce makes the
+// prefix unguessable and, after a restore from backup, unique. budget is how long the attempt may take. Too many begins
+// without an outcome fail the picture instead, and no attempt is returned.
+func (p *Product) begin(r Request, nonce, changedID, traceparent string, now time.Time, budget time.Duration) (Attempt, Change, error) {
+	img := p.image(r.ImageID)
+	if p.Deleted || img == nil || img.Ticket != r.Ticket || r.Ticket == "" {
+		return Attempt{}, Change{}, ErrDone
+	}
+	img.Fence++
+	img.Begins++
+	a := Attempt{
+		Request: r, Fence: img.Fence, SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
+		Number: img.Attempts + 1, Alone: img.Begins >= AloneFrom, Traceparent: traceparent,
+	}
+	if img.Begins >= MaxBegins {
+		c := p.fail(img, a, Fail(WorkerCrashed, "the workers that tried this picture stopped without a word", nil), changedID)
+		return Attempt{}, c, nil
+	}
+	img.Prefix = fmt.Sprintf("products/%d/%d/%d-%s/", p.ID, img.ID, img.Fence, nonce)
+	img.Work, img.DueAt = Processing, now.Add(budget)
+	a.Prefix = img.Prefix
+	return a, Change{Intents: []Intent{{Prefix: img.Prefix, ImageID: img.ID, Due: budget}}}, nil
+}
+
+// held returns the attempt's picture, or ErrSuperseded.
+func (p *Product) held(a Attempt) (*Image, error) {
+	img := p.image(a.ImageID)
+	switch {
+	case p.Deleted || img == nil:
+		return nil, ErrSuperseded
+	case a.Fence == 0 && img.Work != Idle && img.Ticket == a.Ticket && a.Ticket != "":
+		return img, nil // not begun by this one: the ticket speaks for it; an attempt that died or lags is overtaken
+	case a.Fence != 0 && img.Work == Processing && img.Fence == a.Fence:
+		return img, nil
+	default:
+		return nil, ErrSuperseded
+	}
+}
+
+// finish publishes the attempt's objects and retires those they replace.
+func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID string) (Change, error) {
+	img, err := p.held(a)
+	if err != nil {
+		return Change{}, err
+	}
+	c := Change{Adopt: []string{a.Prefix}}
+	if old := img.publishedPrefix(); old != "" && old != a.Prefix {
+		c.Intents = append(c.Intents, Intent{Prefix: old, ImageID: img.ID, Due: grace})
+	}
+	img.Status, img.ErrorCode, img.ErrorDetail, img.RemakeError = Ready, "", "", ""
+	img.Width, img.Height, img.Placeholder = r.Width, r.Height, r.Placeholder
+	img.SourceSHA256, img.SourceBytes = r.SourceSHA256, r.SourceBytes
+	img.Renditions = r.Renditions
+	img.settle()
+	c.Outbox = append(c.Outbox, p.changed(a.Traceparent, changedID))
+	return c, nil
+}
+
+// settle ends the picture's work with an outcome.
+func (img *Image) settle() {
+	img.Attempts++
+	img.Begins = 0
+	img.Work, img.Ticket, img.DueAt = Idle, "", time.Time{}
+}
+
+// giveUp fails the held picture for good.
+func (p *Product) giveUp(a Attempt, f *Failure, changedID string) (Change, error) {
+	img, err := p.held(a)
+	if err != nil {
+		return Change{}, err
+	}
+	return p.fail(img, a, f, changedID), nil
+}
+
+// fail ends the picture's request without renditions. A picture that was ready stays so.
+func (p *Product) fail(img *Image, a Attempt, f *Failure, changedID string) Change {
+	if img.Status == Ready {
+		img.RemakeError = f.Code
+	} else {
+		img.Status, img.ErrorCode, img.ErrorDetail = Failed, f.Code, f.Detail
+	}
+	img.settle()
+	dead := event.New(deadID(img), event.Key(int64(p.ID)), event.ImageDead{
+		ProductID: int64(p.ID), ImageID: int64(img.ID), Fence: img.Fence, Code: string(f.Code), Detail: f.Detail,
+		SourceURL: img.SourceURL, Attempts: img.Attempts, PipelineHash: img.PipelineHash,
+	})
+	dead.Traceparent = a.Traceparent
+	return Change{Outbox: []Outgoing{p.changed(a.Traceparent, changedID), {Message: dead}}}
+}
+
+// deadID is one id for each picture and fence, so that a death told twice is known as one.
+func deadID(img *Image) string {
+	return uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "vitrine.io/images/%d/fences/%d/dead", img.ID, img.Fence)).String()
+}
+
+// again queues the held picture under a new ticket. spend says whether the try counts; when tries or time are used up, the
+// picture fails instead.
+func (p *Product) again(a Attempt, f *Failure, policy pipeline.Retry, ids [2]string, now time.Time,
+	delay func(tries int) time.Duration, spend bool,
+) (Change, error) {
+	img, err := p.held(a)
+	if err != nil {
+		return Change{}, err
+	}
+	tries := img.Attempts
+	if spend {
+		tries++
+	}
+	tooOld := now.Sub(img.RequestedAt) > policy.MaxAge.D()
+	if tooOld || tries >= policy.MaxAttempts && spend {
+		return p.fail(img, a, f, ids[0]), nil
+	}
+	wait := delay(tries)
+	img.Attempts = tries
+	if a.Fence != 0 { // what never began is no outcome: it must not hide that earlier attempts died
+		img.Begins = 0
+	}
+	img.queue(ids[1], now, wait)
+	c := Change{Outbox: []Outgoing{img.request(a.Traceparent, wait)}}
+	if spend { // attempts are visible
+		c.Outbox = append(c.Outbox, p.changed(a.Traceparent, ids[0]))
+	}
+	return c, nil
+}
+
+// release hands the held picture back with the same ticket, as if it had not begun.
+func (p *Product) release(a Attempt, now time.Time) (Change, error) {
+	img, err := p.held(a)
+	if err != nil {
+		return Change{}, err
+	}
+	img.Begins = max(0, img.Begins-1)
+	img.Work, img.DueAt = Queued, now
+	return Change{}, nil
+}
+
+// repeat says the picture's request once more, under the same ticket. The next repetition is due when as much time again
+// has passed as since the request, at most an hour.
+func (p *Product) repeat(id ImageID, now time.Time, patience time.Duration) (Change, error) {
+	img := p.image(id)
+	if p.Deleted || img == nil || img.Work == Idle || now.Before(img.DueAt.Add(patience)) {
+		return Change{}, ErrDone
+	}
+	next := min(max(now.Sub(img.RequestedAt), patience), time.Hour)
+	img.DueAt = now.Add(next - patience)
+	return Change{Outbox: []Outgoing{img.request("", 0)}}, nil
+}

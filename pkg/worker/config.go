@@ -1,0 +1,57 @@
+package worker
+
+import (
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config says how much a worker does at a time.
+type Config struct {
+	Concurrency int           `env:"CONCURRENCY" envDefault:"8" desc:"pictures in work at a time: downloads and uploads overlap the codec's children"`
+	StoreBudget time.Duration `env:"STORE_BUDGET" envDefault:"30s" desc:"what storing one picture's renditions may take, retries included"`
+	Settle      time.Duration `env:"SETTLE_TIMEOUT" envDefault:"5s" desc:"longest wait for Postgres to take an outcome"`
+	DeferWait   time.Duration `env:"DEFER_WAIT" envDefault:"5s" desc:"when a picture comes again after a fault of our own; half of it is random"`
+	BusyWait    time.Duration `env:"BUSY_WAIT" envDefault:"1s" desc:"when a picture comes again whose host has no free slot; half of it is random"`
+}
+
+// Validate returns every wrong field.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	if c.Concurrency < 1 || c.Concurrency > 1024 {
+		wrong = append(wrong, fault.Field{Pointer: "CONCURRENCY", Code: "out_of_range", Detail: "a number from 1 to 1024"})
+	}
+	return append(wrong, positive(map[string]time.Duration{
+		"STORE_BUDGET": c.StoreBudget, "SETTLE_TIMEOUT": c.Settle, "DEFER_WAIT": c.DeferWait, "BUSY_WAIT": c.BusyWait,
+	})...)
+}
+
+// SweepConfig says how often the sweepers look, and when they act.
+type SweepConfig struct {
+	Interval   time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two looks; a full batch is followed at once"`
+	Batch      int           `env:"BATCH" envDefault:"100" desc:"rows a look takes"`
+	Patience   time.Duration `env:"PATIENCE" envDefault:"5m" desc:"how long work may be overdue before its request is repeated; doubles"`
+	Again      time.Duration `env:"DOOMED_AGAIN" envDefault:"1h" desc:"after which a deleted prefix is deleted once more, for a late upload"`
+	PurgeAfter time.Duration `env:"PURGE_AFTER" envDefault:"720h" desc:"how long a deleted product's rows are kept"`
+}
+
+// Validate returns every wrong field.
+func (c SweepConfig) Validate() []fault.Field {
+	var wrong []fault.Field
+	if c.Batch < 1 || c.Batch > 10_000 {
+		wrong = append(wrong, fault.Field{Pointer: "BATCH", Code: "out_of_range", Detail: "a number from 1 to 10000"})
+	}
+	return append(wrong, positive(map[string]time.Duration{
+		"INTERVAL": c.Interval, "PATIENCE": c.Patience, "DOOMED_AGAIN": c.Again, "PURGE_AFTER": c.PurgeAfter,
+	})...)
+}
+
+func positive(durations map[string]time.Duration) []fault.Field {
+	var wrong []fault.Field
+	for name, d := range durations {
+		if d <= 0 {
+			wrong = append(wrong, fault.Field{Pointer: name, Code: "out_of_range", Detail: "must be above zero"})
+		}
+	}
+	return wrong
+}

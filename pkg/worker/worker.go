@@ -1,0 +1,298 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/pipeline"
+)
+
+// uploads is how many renditions of one picture are stored at a time.
+const uploads = 4
+
+// Worker makes pictures. Handle may be called concurrently.
+type Worker struct {
+	catalog Catalog
+	specs   *specs
+	source  Source
+	codec   Codec
+	objects Objects
+	current func() pipeline.Pipeline
+	now     func() time.Time
+	cfg     Config
+	metrics *metrics
+	log     *zap.Logger
+	hosts   hosts
+	gate    *semaphore.Weighted // one for a picture among others, all for one that runs alone
+}
+
+// Catalog is what a worker tells about pictures; *catalog.Service says what the methods mean.
+type Catalog interface {
+	Begin(ctx context.Context, r catalog.Request, traceparent string, budget time.Duration) (catalog.Attempt, error)
+	Finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error
+	Retry(ctx context.Context, a catalog.Attempt, f *catalog.Failure, policy pipeline.Retry) error
+	Defer(ctx context.Context, a catalog.Attempt, f *catalog.Failure, policy pipeline.Retry, wait time.Duration) error
+	Fail(ctx context.Context, a catalog.Attempt, f *catalog.Failure) error
+	Release(ctx context.Context, a catalog.Attempt) error
+}
+
+// Parts are what a Worker is made of.
+type Parts struct {
+	Catalog   Catalog
+	Pipelines catalog.Pipelines
+	Source    Source
+	Codec     Codec
+	Objects   Objects
+	Pipeline  func() pipeline.Pipeline // the one in force: how to fetch and how often to try
+	Now       func() time.Time         // only to measure stages
+	Log       *zap.Logger
+}
+
+// New returns a Worker.
+func New(parts Parts, cfg Config, reg prometheus.Registerer) *Worker {
+	return &Worker{
+		catalog: parts.Catalog, source: parts.Source, codec: parts.Codec, objects: parts.Objects, current: parts.Pipeline,
+		specs: &specs{store: parts.Pipelines, current: parts.Pipeline, known: map[string]pipeline.Spec{}},
+		now:   parts.Now, cfg: cfg, metrics: newMetrics(reg), log: parts.Log,
+		hosts: hosts{busy: map[string]int{}}, gate: semaphore.NewWeighted(math.MaxInt32),
+	}
+}
+
+// Check reports why a message is not a request that Handle can read, or nil.
+func Check(m event.Message) error {
+	_, err := event.Decode[event.ImageRequested](m)
+	return err
+}
+
+// Exclusive is what two messages share that must not be handled at the same time in one process: the picture.
+func Exclusive(m event.Message) string {
+	req, err := event.Decode[event.ImageRequested](m)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(req.ImageID)
+}
+
+// Handle does what one request asks for. nil means that the request has been dealt with, ready or not; an error means that it
+// has to come again. When ctx ends, work in hand is released.
+func (w *Worker) Handle(ctx context.Context, m event.Message) error {
+	req, err := event.Decode[event.ImageRequested](m)
+	if err != nil {
+		return fmt.Errorf("decode: %w", err)
+	}
+	r := catalog.Request{
+		ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), Ticket: m.ID,
+	}
+	rules := w.current().Spec.Fetch
+	free, ok := w.hosts.take(host(req.SourceURL), rules.PerHost)
+	if !ok {
+		busy := catalog.Fail(catalog.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
+		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: m.Traceparent}, busy)
+	}
+	defer free()
+	return w.attempt(ctx, r, req.PipelineHash, m.Traceparent)
+}
+
+// attempt begins, makes the picture and writes the outcome.
+func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, traceparent string) error {
+	if err := w.gate.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for a turn: %w", err)
+	}
+	held := int64(1)
+	defer func() { w.gate.Release(held) }()
+
+	spec, err := w.specs.get(ctx, hash)
+	if f := catalog.FailureOf(err); f != nil {
+		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: traceparent}, f)
+	} else if err != nil {
+		return fmt.Errorf("load pipeline: %w", err)
+	}
+	budget := w.budget(spec)
+	a, err := w.catalog.Begin(ctx, r, traceparent, 2*budget) // once for its turn to run alone, once for the work
+	if errors.Is(err, catalog.ErrDone) {
+		w.metrics.outcome(done, "")
+		w.picture(r).Debug("request already dealt with")
+		return nil
+	} else if err != nil {
+		return err
+	}
+	w.metrics.inFlight.Inc()
+	defer w.metrics.inFlight.Dec()
+
+	if a.Alone {
+		w.gate.Release(held)
+		held = 0
+		turn, cancel := context.WithTimeout(ctx, budget)
+		err := w.gate.Acquire(turn, math.MaxInt32)
+		cancel()
+		if err != nil {
+			return w.release(ctx, a)
+		}
+		held = math.MaxInt32
+	}
+	work, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	return w.conclude(ctx, a, w.process(work, a, spec))
+}
+
+// budget is how long an attempt's work may take.
+func (w *Worker) budget(spec pipeline.Spec) time.Duration {
+	return w.current().Spec.Fetch.Timeout.D() + 2*spec.Limits.Deadline.D() + w.cfg.StoreBudget
+}
+
+// conclude turns what process returned into an outcome.
+func (w *Worker) conclude(ctx context.Context, a catalog.Attempt, err error) error {
+	switch f := catalog.FailureOf(err); {
+	case err == nil:
+		return nil
+	case errors.Is(err, catalog.ErrSuperseded):
+		return w.settled(a, superseded, &catalog.Failure{}, catalog.ErrSuperseded)
+	case f != nil && (ctx.Err() == nil || f.Code.Class() == catalog.Permanent):
+		return w.settle(ctx, a, f)
+	case ctx.Err() != nil: // whatever failed, failed because the process is stopping
+		if err := w.release(ctx, a); err != nil {
+			return err
+		}
+		return fmt.Errorf("stopped: %w", ctx.Err()) // released, not dealt with: it comes again
+	case errors.Is(err, context.DeadlineExceeded):
+		return w.settle(ctx, a, catalog.Fail(catalog.CodecUnavailable, "there was no time left for the picture", err))
+	default: // the outcome could not be written, or the objects are doomed: from Begin again
+		return err
+	}
+}
+
+// process makes one picture: fetch, render, store, finish.
+func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.Spec) error {
+	log := w.picture(a.Request).With(zap.Int("attempt", a.Number))
+	began := w.now()
+
+	src, err := w.source.Fetch(ctx, a.SourceURL, w.current().Spec.Fetch, int64(spec.Limits.MaxBytes))
+	took := w.stage("fetch", began)
+	if err != nil {
+		return fmt.Errorf("fetch: %w", err)
+	}
+	w.metrics.bytesIn.Add(float64(len(src.Body)))
+	log.Info("download done", zap.Int("bytes", len(src.Body)), zap.Duration("duration", took))
+
+	rendering := w.now()
+	made, err := w.codec.Render(ctx, src.Body, spec)
+	took = w.stage("render", rendering)
+	if err != nil {
+		return fmt.Errorf("render: %w", err)
+	}
+	log.Info("picture compressed", zap.Int("renditions", len(made.Outputs)), zap.Duration("duration", took))
+
+	storing := w.now()
+	renditions, stored, err := w.store(ctx, a, made.Outputs)
+	w.stage("store", storing)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	w.metrics.bytesOut.Add(float64(stored))
+
+	recording := w.now()
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle) // all is made: a stop must not waste it
+	defer cancel()
+	err = w.catalog.Finish(settle, a, catalog.Result{
+		Width: made.Width, Height: made.Height, Placeholder: made.Placeholder,
+		SourceSHA256: src.SHA256, SourceBytes: int64(len(src.Body)), Renditions: renditions,
+	})
+	w.stage("finish", recording)
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	w.metrics.outcome(ready, "")
+	log.Info("picture ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", began)))
+	return nil
+}
+
+// store puts the outputs below the attempt's prefix. Outputs that share a body are stored once and share its key.
+func (w *Worker) store(ctx context.Context, a catalog.Attempt, outputs []catalog.Output) ([]catalog.Rendition, int64, error) {
+	renditions := make([]catalog.Rendition, len(outputs))
+	keys := map[*byte]string{}
+	var stored int64
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(uploads)
+	for i, out := range outputs {
+		if len(out.Body) == 0 {
+			return nil, 0, catalog.Fail(catalog.CodecCrashed, "the codec made an empty file of "+out.Name, g.Wait())
+		}
+		key, shared := keys[&out.Body[0]]
+		if !shared {
+			key = a.Prefix + out.Name + "." + out.Format.Extension()
+			keys[&out.Body[0]] = key
+			stored += int64(len(out.Body))
+			g.Go(func() error {
+				return w.objects.Put(ctx, key, out.Format.ContentType(), bytes.NewReader(out.Body), int64(len(out.Body)))
+			})
+		}
+		renditions[i] = catalog.Rendition{
+			Name: out.Name, Format: out.Format, Width: out.Width, Height: out.Height,
+			Bytes: int64(len(out.Body)), Key: key, Default: out.Default,
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return nil, 0, catalog.Fail(catalog.StorageFailed, "the renditions could not be stored", err)
+	}
+	return renditions, stored, nil
+}
+
+// stage measures a stage that began then and ends now.
+func (w *Worker) stage(name string, began time.Time) time.Duration {
+	took := w.now().Sub(began)
+	w.metrics.stages.WithLabelValues(name).Observe(took.Seconds())
+	return took
+}
+
+// picture is the log of everything about one picture.
+func (w *Worker) picture(r catalog.Request) *zap.Logger {
+	return w.log.With(zap.Int64("product_id", int64(r.ProductID)), zap.Int64("image_id", int64(r.ImageID)),
+		zap.String("event_id", r.Ticket))
+}
+
+// host is what a URL's downloads are counted under.
+func host(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
+}
+
+// hosts counts downloads by host.
+type hosts struct {
+	mu   sync.Mutex
+	busy map[string]int
+}
+
+// take returns a slot of the host and how to give it back, or false if the limit is reached. It never waits: a slow host must
+// not hold up the others' pictures.
+func (h *hosts) take(host string, limit int) (free func(), ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.busy[host] >= limit {
+		return nil, false
+	}
+	h.busy[host]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.busy[host]--; h.busy[host] == 0 {
+			delete(h.busy, host)
+		}
+	}, true
+}

@@ -1,0 +1,120 @@
+package testenv
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+)
+
+// The variables that name running servers. What they hold is private to this package and pkg/testenv/servers.
+const (
+	envPostgres = "VITRINE_TEST_POSTGRES" // a pgx URL of a superuser
+	envRedis    = "VITRINE_TEST_REDIS"    // host:port,host:port,host:port
+	envKafka    = "VITRINE_TEST_KAFKA"    // host:port
+	envS3       = "VITRINE_TEST_S3"       // a Bucket without a name, as JSON
+)
+
+// environment is what a process has started, and what it was told is running already.
+type environment struct {
+	getenv  func(string) string
+	nursery *nursery
+
+	mu      sync.Mutex
+	dir     *workDir
+	started []*server
+	stopped bool
+
+	postgres, redis, kafka, s3 func() (string, error) // the variables' values, of a server that is started if need be
+}
+
+// newEnvironment starts nothing.
+func newEnvironment(getenv func(string) string) *environment {
+	e := &environment{getenv: getenv, nursery: newNursery()}
+	e.postgres = e.once(envPostgres, buildPostgres, func(s *server) string { return postgresDSN(s, postgresDB) })
+	return e
+}
+
+// builder describes a server whose files are in dir, on free ports.
+type builder func(dir *workDir, n *nursery) (*server, error)
+
+// once returns a function that answers with the variable's value, or starts the server on its first call and names it.
+func (e *environment) once(variable string, build builder, describe func(*server) string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		if value := e.getenv(variable); value != "" {
+			return value, nil
+		}
+		s, err := e.launch(build)
+		if err != nil {
+			return "", err
+		}
+		return describe(s), nil
+	})
+}
+
+// launch starts a server and remembers it for stop.
+func (e *environment) launch(build builder) (*server, error) {
+	dir, err := e.home()
+	if err != nil {
+		return nil, err
+	}
+	s, err := launch(func() (*server, error) { return build(dir, e.nursery) })
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.started = append(e.started, s)
+	if e.stopped {
+		return nil, errors.Join(errors.New("testenv: asked for a server after the end"), s.stop())
+	}
+	return s, nil
+}
+
+// home makes the directory on its first call.
+func (e *environment) home() (*workDir, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.dir == nil {
+		dir, err := newWorkDir(os.TempDir())
+		if err != nil {
+			return nil, err
+		}
+		e.dir = dir
+	}
+	return e.dir, nil
+}
+
+// crashed returns the logs of shared servers that ended though nobody asked them to, which explains many a failed test.
+func (e *environment) crashed() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var logs string
+	for _, s := range e.started {
+		logs += s.dead()
+	}
+	return logs
+}
+
+// stop ends everything that was started and removes its files. It returns when nothing is left.
+func (e *environment) stop() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return nil
+	}
+	e.stopped = true
+	errs := make([]error, len(e.started))
+	var wg sync.WaitGroup
+	for i, s := range e.started {
+		wg.Go(func() { errs[i] = s.stop() })
+	}
+	wg.Wait()
+	e.nursery.close()
+	if e.dir != nil {
+		if err := e.dir.remove(); err != nil {
+			errs = append(errs, fmt.Errorf("remove servers' files: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,53 @@
+package testenv
+
+import "testing"
+
+// Server is a server that belongs to one test, which may stop it and start it again. It ends with the test.
+type Server struct {
+	DSN   string   // of Postgres: a pgx URL of an empty database, as a superuser; else empty
+	Addrs []string // where it listens, host:port; the same after a restart
+
+	server *server
+}
+
+// PostgresServer starts a Postgres for this test alone. It has the same settings as the shared one.
+func PostgresServer(t testing.TB) *Server {
+	t.Helper()
+	s := own(t, buildPostgres)
+	s.DSN = postgresDSN(s.server, postgresDB)
+	return s
+}
+
+// Stop shuts the server down and returns when it is gone. What it had stored is kept.
+func (s *Server) Stop(t testing.TB) {
+	t.Helper()
+	if err := s.server.stop(); err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+}
+
+// Start starts a stopped server, at the same address, and returns when it serves.
+func (s *Server) Start(t testing.TB) {
+	t.Helper()
+	if err := s.server.start(); err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+}
+
+// own starts a server that ends with the test.
+func own(t testing.TB, build builder) *Server {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a server; `make test` runs it")
+	}
+	s, err := shared.launch(build)
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Errorf("testenv: %v", err)
+		}
+	})
+	return &Server{Addrs: s.addrs, server: s}
+}

@@ -1,0 +1,182 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	postgresUser = "vitrine"
+	postgresDB   = "vitrine"
+)
+
+// postgresSettings make a server that forgets everything with the machine's power and is quick about it. The number of
+// connections is for many packages' tests at once, each with pools of its own.
+const postgresSettings = `
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+max_connections = 300
+shared_buffers = 128MB
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+wal_level = minimal
+max_wal_senders = 0
+jit = off
+timezone = 'UTC'
+log_min_messages = warning
+`
+
+// postgresBin finds the directory with initdb and postgres: in the PATH, or the newest of Debian's.
+func postgresBin(root string) (string, error) {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(path), nil
+	}
+	found, err := filepath.Glob(filepath.Join(root, "usr/lib/postgresql/*/bin/initdb"))
+	if err != nil || len(found) == 0 {
+		return "", missing("PostgreSQL (initdb, postgres)")
+	}
+	newest := found[0]
+	for _, path := range found[1:] {
+		if postgresVersion(path) > postgresVersion(newest) {
+			newest = path
+		}
+	}
+	return filepath.Dir(newest), nil
+}
+
+// postgresVersion is the number in /usr/lib/postgresql/15/bin/initdb.
+func postgresVersion(initdb string) int {
+	n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(initdb))))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// postgresCredential is whom Postgres runs as: it refuses root, so then the user postgres, or nobody.
+func postgresCredential(uid int) (*syscall.Credential, error) {
+	if uid != 0 {
+		return nil, nil //nolint:nilnil // no other user is a valid answer
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		id, errUID := strconv.ParseUint(u.Uid, 10, 32)
+		group, errGID := strconv.ParseUint(u.Gid, 10, 32)
+		if errUID == nil && errGID == nil {
+			return &syscall.Credential{Uid: uint32(id), Gid: uint32(group)}, nil
+		}
+	}
+	return nil, fmt.Errorf("postgres refuses to run as root, and there is neither a user postgres nor nobody")
+}
+
+// buildPostgres makes a cluster of its own in dir and describes the server on it.
+func buildPostgres(dir *workDir, n *nursery) (*server, error) {
+	bin, err := postgresBin("/")
+	if err != nil {
+		return nil, err
+	}
+	cred, err := postgresCredential(os.Getuid())
+	if err != nil {
+		return nil, err
+	}
+	home, err := dir.sub("postgres-", cred)
+	if err != nil {
+		return nil, err
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(home, "data")
+	if err := initdb(bin, data, cred, n); err != nil {
+		return nil, err
+	}
+	settings := fmt.Sprintf("%sport = %d\n", postgresSettings, port)
+	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(settings), 0o644); err != nil {
+		return nil, fmt.Errorf("configure postgres: %w", err)
+	}
+	p := &process{
+		name: "postgres", argv: []string{filepath.Join(bin, "postgres"), "-D", data}, dir: home,
+		log: filepath.Join(dir.path, filepath.Base(home)+".log"), user: cred,
+		quit:    syscall.SIGINT,  // "fast": ends sessions, no waiting for clients
+		orphan:  syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
+		nursery: n,
+	}
+	s := &server{name: "postgres", addrs: []string{local(port)}, procs: []*process{p}}
+	s.ready = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, postgresDB)) }
+	s.alive = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, "postgres")) }
+	s.form = func(ctx context.Context) error { return createDatabase(ctx, s) }
+	return s, nil
+}
+
+// initdb makes the files of a new cluster. Everybody on this machine may connect: nothing of worth is ever in it.
+func initdb(bin, data string, cred *syscall.Credential, n *nursery) error {
+	cmd := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data, "--username="+postgresUser, "--auth=trust",
+		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
+	cmd.Dir = filepath.Dir(data)
+	cmd.SysProcAttr = childAttr(cred, syscall.SIGKILL)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := n.run(cmd.Start); err != nil {
+		return fmt.Errorf("start initdb: %w", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("run initdb: %w\n%s", err, out.String())
+	}
+	return nil
+}
+
+func createDatabase(ctx context.Context, s *server) error {
+	if err := execSQL(ctx, postgresDSN(s, "postgres"), "CREATE DATABASE "+postgresDB); err != nil {
+		return err
+	}
+	// Here once, since CREATE EXTENSION by several tests at a time is a race, and public is on everybody's search path.
+	return execSQL(ctx, postgresDSN(s, postgresDB), "CREATE EXTENSION pg_trgm WITH SCHEMA public")
+}
+
+func postgresDSN(s *server, database string) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", postgresUser, s.addrs[0], database)
+}
+
+// withSearchPath returns dsn with the schema first on the search path.
+func withSearchPath(dsn, schema string) (string, error) {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return "", fmt.Errorf("parse postgres url: %w", err)
+	}
+	q := u.Query()
+	q.Set("search_path", schema+",public")
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+func ping(ctx context.Context, dsn string) error {
+	return execSQL(ctx, dsn, "SELECT 1")
+}
+
+// execSQL runs one statement on a connection of its own.
+func execSQL(ctx context.Context, dsn, statement string) error {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return fmt.Errorf("connect to postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("run %q: %w", statement, err)
+	}
+	return nil
+}

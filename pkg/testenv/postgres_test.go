@@ -1,0 +1,47 @@
+package testenv_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"vitrine.io/pkg/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func connect(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(t.Context()) })
+	return conn
+}
+
+func exec(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func TestEachTestHasItsOwnSchema(t *testing.T) {
+	t.Parallel()
+	one, other := connect(t, testenv.Postgres(t)), connect(t, testenv.Postgres(t))
+	exec(t, one, "CREATE TABLE thing (id int)")
+	exec(t, other, "CREATE TABLE thing (name text)")
+	exec(t, other, "INSERT INTO thing VALUES ('here')")
+	var got int
+	if err := one.QueryRow(t.Context(), "SELECT count(*) FROM thing").Scan(&got); err != nil || got != 0 {
+		t.Errorf("got %d rows, error %v; want none: the other test's table is in another schema", got, err)
+	}
+}
+
+func TestTrigramsAreOnTheSearchPath(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, testenv.Postgres(t))
+	exec(t, conn, "CREATE TABLE thing (name text)")
+	exec(t, conn, "CREATE INDEX ON thing USING gin (name gin_trgm_ops)")
+}

@@ -1,0 +1,96 @@
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// cleanupPatience bounds how long a test's cleanup may wait for a server.
+const cleanupPatience = 30 * time.Second
+
+// shared is what this test process has started. A test has nothing but its testing.TB to reach it by, so it has to be global.
+//
+//nolint:gochecknoglobals // see above
+var shared = newEnvironment(os.Getenv)
+
+// Main runs a package's tests, then stops the servers they started and fails if they left a goroutine behind. Call it from
+// TestMain:
+//
+//	func TestMain(m *testing.M) { testenv.Main(m) }
+//
+// The options tell goroutines apart that a library keeps for good; each should say why it is there.
+func Main(m *testing.M, opts ...goleak.Option) {
+	os.Exit(runMain(m, shared, os.Stderr, opts))
+}
+
+// runMain is Main without the exit. It returns the exit code.
+func runMain(m interface{ Run() int }, env *environment, stderr io.Writer, opts []goleak.Option) int {
+	code := m.Run()
+	if code != 0 {
+		fmt.Fprint(stderr, env.crashed())
+	}
+	if err := env.stop(); err != nil {
+		fmt.Fprintf(stderr, "testenv: stop servers: %v\n", err)
+		code = max(code, 1)
+	}
+	if code == 0 { // a failed test rarely cleans up, and its own failure is the news
+		if err := goleak.Find(opts...); err != nil {
+			fmt.Fprintf(stderr, "testenv: goroutines outlive the tests: %v\n", err)
+			code = 1
+		}
+	}
+	return code
+}
+
+// Postgres returns the URL, for pgx, of an empty schema that is this test's alone and is dropped at its end. The schema comes
+// first on the search path and public second, where the extension pg_trgm is. The user is a superuser.
+//
+// A session that still holds locks in the schema when the test ends fails the test.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	dsn := need(t, shared.postgres)
+	schema := "t_" + token()
+	if err := execSQL(t.Context(), dsn, "CREATE SCHEMA "+schema); err != nil {
+		t.Fatalf("testenv: create schema: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
+		defer cancel()
+		drop := "SET lock_timeout = '10s'; SET client_min_messages = warning; DROP SCHEMA " + schema + " CASCADE"
+		if err := execSQL(ctx, dsn, drop); err != nil {
+			t.Errorf("testenv: drop schema (is a transaction still open?): %v", err)
+		}
+	})
+	private, err := withSearchPath(dsn, schema)
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	return private
+}
+
+// need returns what a lazily started server is known by. It fails the test if the server cannot be had.
+func need(t testing.TB, start func() (string, error)) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a server; `make test` runs it")
+	}
+	value, err := start()
+	if err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	return value
+}
+
+// token is a random name of lower-case letters and digits that no other test has.
+func token() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return fmt.Sprintf("%x", b)
+}

@@ -11,8 +11,9 @@ import (
 type Outbox interface {
 	// Drain claims up to limit due rows that nobody else has claimed, oldest first, hands them to publish and deletes those
 	// whose error is nil, all in one transaction of at most five seconds. A row with an error gets one more try and is due
-	// again after a backoff; after maxTries it is parked. publish returns one error for each message. A publish that was handed
-	// something always returns before Drain does.
+	// again after a backoff; after maxTries it is parked. An error of kind fault.Unavailable says that Kafka cannot be reached
+	// and nothing about the row: that row stays as it is and spends no try, or an outage would park the whole outbox. publish
+	// returns one error for each message. A publish that was handed something always returns before Drain does.
 	Drain(ctx context.Context, limit int, publish func(context.Context, []event.Message) []error) (Drained, error)
 
 	// Depth says what is waiting.
@@ -23,7 +24,7 @@ type Outbox interface {
 type Drained struct {
 	Claimed   int
 	Published int
-	Refused   int
+	Refused   int // one more try each; rows left alone because Kafka is unavailable are not counted
 	Parked    int // of Refused: those that will not be tried again by themselves
 }
 
@@ -38,6 +39,8 @@ type Depth struct {
 // Publisher sends messages to Kafka.
 type Publisher interface {
 	// Publish sends all messages and waits until each is acknowledged by all in-sync replicas, or has failed. It returns
-	// one error for each message, nil for acknowledged. It may be called again with the same messages.
+	// one error for each message, nil for acknowledged: of kind fault.Invalid when this message will never be taken (too
+	// large), of kind fault.Unavailable when Kafka could not be reached or did not answer in time, in which case the message
+	// may have arrived all the same. It may be called again with the same messages.
 	Publish(ctx context.Context, messages []event.Message) []error
 }

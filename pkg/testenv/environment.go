@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 )
 
@@ -32,6 +33,9 @@ type environment struct {
 func newEnvironment(getenv func(string) string) *environment {
 	e := &environment{getenv: getenv, nursery: newNursery()}
 	e.postgres = e.once(envPostgres, buildPostgres, func(s *server) string { return postgresDSN(s, postgresDB) })
+	e.redis = e.once(envRedis, buildRedis, func(s *server) string { return strings.Join(s.addrs, ",") })
+	e.kafka = e.once(envKafka, buildKafka, func(s *server) string { return s.addrs[0] })
+	e.s3 = e.once(envS3, buildS3, s3Value)
 	return e
 }
 

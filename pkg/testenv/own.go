@@ -18,6 +18,18 @@ func PostgresServer(t testing.TB) *Server {
 	return s
 }
 
+// RedisServer starts a cluster of three nodes for this test alone. Stop and Start act on all three.
+func RedisServer(t testing.TB) *Server {
+	t.Helper()
+	return own(t, buildRedis)
+}
+
+// KafkaServer starts a broker for this test alone, which takes some seconds.
+func KafkaServer(t testing.TB) *Server {
+	t.Helper()
+	return own(t, buildKafka)
+}
+
 // Stop shuts the server down and returns when it is gone. What it had stored is kept.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()

@@ -3,9 +3,11 @@ package testenv
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +27,7 @@ var shared = newEnvironment(os.Getenv)
 //
 //	func TestMain(m *testing.M) { testenv.Main(m) }
 //
-// The options tell goroutines apart that a library keeps for good; each should say why it is there.
+// The options name goroutines that a library keeps for good; each should say why. Sarama's metrics clock is known.
 func Main(m *testing.M, opts ...goleak.Option) {
 	os.Exit(runMain(m, shared, os.Stderr, opts))
 }
@@ -41,12 +43,20 @@ func runMain(m interface{ Run() int }, env *environment, stderr io.Writer, opts 
 		code = max(code, 1)
 	}
 	if code == 0 { // a failed test rarely cleans up, and its own failure is the news
-		if err := goleak.Find(opts...); err != nil {
+		if err := goleak.Find(append(opts, lasting()...)...); err != nil {
 			fmt.Fprintf(stderr, "testenv: goroutines outlive the tests: %v\n", err)
 			code = 1
 		}
 	}
 	return code
+}
+
+// lasting names goroutines that a library starts once per process and offers no way to end.
+func lasting() []goleak.Option {
+	return []goleak.Option{
+		// The clock behind sarama's metrics.
+		goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"),
+	}
 }
 
 // Postgres returns the URL, for pgx, of an empty schema that is this test's alone and is dropped at its end. The schema comes
@@ -73,6 +83,39 @@ func Postgres(t testing.TB) string {
 		t.Fatalf("testenv: %v", err)
 	}
 	return private
+}
+
+// Redis returns the three nodes of a cluster and a prefix that no other test uses for its keys, such as "t_0b1c:". What is
+// left under it is nobody's concern: it ends with the cluster.
+func Redis(t testing.TB) (addrs []string, prefix string) {
+	t.Helper()
+	return strings.Split(need(t, shared.redis), ","), "t_" + token() + ":"
+}
+
+// Kafka returns the one broker and a prefix that no other test uses for its topics and groups, such as "t_0b1c.". Topics are
+// not made by writing to them; the test makes them, small, since they last as long as the broker.
+func Kafka(t testing.TB) (brokers []string, prefix string) {
+	t.Helper()
+	return []string{need(t, shared.kafka)}, "t_" + token() + "."
+}
+
+// S3 returns the name of a bucket that no other test uses and what opens it. The bucket does not exist yet; if the test makes
+// it, it is removed with everything in it at the test's end.
+func S3(t testing.TB) Bucket {
+	t.Helper()
+	var b Bucket
+	if err := json.Unmarshal([]byte(need(t, shared.s3)), &b); err != nil {
+		t.Fatalf("testenv: read %s: %v", envS3, err)
+	}
+	b.Bucket = "t-" + token()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
+		defer cancel()
+		if err := removeBucket(ctx, b); err != nil {
+			t.Errorf("testenv: remove bucket: %v", err)
+		}
+	})
+	return b
 }
 
 // need returns what a lazily started server is known by. It fails the test if the server cannot be had.

@@ -1,0 +1,216 @@
+package rediscache
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/fault"
+)
+
+// Cache is a catalog.Cache in a Redis Cluster.
+type Cache struct {
+	cfg     Config
+	tag     string
+	now     func() time.Time
+	random  func() float64
+	client  *redis.ClusterClient
+	fill    *redis.Script
+	forget  *redis.Script
+	metrics *metrics
+	log     *zap.Logger
+}
+
+var _ catalog.Cache = (*Cache)(nil)
+
+// How a client of the cluster behaves. One redirect follows a slot that has moved, the second one that is moving. A master
+// that died is not asked again once the map of the cluster has been read anew.
+const (
+	redirects       = 2
+	retryPause      = 5 * time.Millisecond
+	mapLife         = 10 * time.Second
+	connIdle        = 5 * time.Minute
+	poolPerCPU      = 10
+	ttlJitter       = 0.1 // keys filled together do not expire together
+	tooSlowFraction = 2   // a read older than TombstoneTTL / 2 is not stored
+)
+
+// New returns a cache of documents under a tag, 1 to 255 bytes long. Redis need not be there yet. random returns numbers
+// from 0 up to 1, for the TTL's jitter; it is called concurrently, as now is.
+func New(cfg Config, tag string, now func() time.Time, random func() float64,
+	reg prometheus.Registerer, log *zap.Logger,
+) (*Cache, error) {
+	if tag == "" || len(tag) > maxTextBytes {
+		return nil, fmt.Errorf("open cache: the tag has %d bytes, not 1 to %d", len(tag), maxTextBytes)
+	}
+	return &Cache{
+		cfg: cfg, tag: tag, now: now, random: random,
+		client:  redis.NewClusterClient(options(cfg)),
+		fill:    redis.NewScript(fillScript),
+		forget:  redis.NewScript(forgetScript),
+		metrics: newMetrics(reg),
+		log:     log,
+	}, nil
+}
+
+func options(cfg Config) *redis.ClusterOptions {
+	opts := &redis.ClusterOptions{
+		Addrs: cfg.Addrs, Username: cfg.Username, Password: cfg.Password,
+		ClientName:                 "vitrine",
+		DisableIdentity:            true,
+		MaxRedirects:               redirects,
+		MinRetryBackoff:            retryPause,
+		MaxRetryBackoff:            retryPause,
+		DialTimeout:                cfg.DialTimeout,
+		DialerRetries:              1, // the default is five, with pauses: a cache that is down is down now
+		ReadTimeout:                cfg.IOTimeout,
+		WriteTimeout:               cfg.IOTimeout,
+		PoolTimeout:                cfg.IOTimeout,
+		ContextTimeoutEnabled:      true,
+		PoolSize:                   cfg.PoolSize,
+		ConnMaxIdleTime:            connIdle,
+		ClusterStateReloadInterval: mapLife,
+		DisableRoutingPolicies:     true, // they serve commands over several keys; ours have one
+	}
+	if cfg.PoolSize == 0 {
+		opts.PoolSize = poolPerCPU * runtime.GOMAXPROCS(0)
+	}
+	if cfg.TLS {
+		opts.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return opts
+}
+
+// Get implements catalog.Cache. The body is shared with nobody, but it is a part of what came off the wire and must not be
+// changed.
+func (c *Cache) Get(ctx context.Context, id catalog.ProductID) (catalog.Document, bool, error) {
+	began := c.now()
+	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	reply := c.client.Get(bounded, c.key(id))
+	c.metrics.getSeconds.Observe(c.now().Sub(began).Seconds())
+
+	raw, err := reply.Bytes()
+	if errors.Is(err, redis.Nil) {
+		c.metrics.gets[absent].Inc()
+		return catalog.Document{}, false, nil
+	}
+	if err != nil {
+		c.metrics.getErrors.Inc()
+		return catalog.Document{}, false, unavailable(ctx, "get from cache", err)
+	}
+	doc, what := decode(reply.Val(), raw, c.tag)
+	c.metrics.gets[what].Inc()
+	return doc, what == found, nil
+}
+
+// Fill implements catalog.Cache.
+func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Document, began time.Time,
+) (catalog.FillOutcome, error) {
+	if len(doc.ETag) > maxTextBytes || doc.Version < 0 {
+		return 0, fault.New(fault.Internal, "bad_document", "the document's ETag or version does not fit a frame")
+	}
+	if c.now().Sub(began) > c.cfg.TombstoneTTL/tooSlowFraction {
+		c.metrics.fills[outcomeTooSlow].Inc()
+		return catalog.TooSlow, nil
+	}
+	frame, name := encode(doc, c.tag)
+	answer, err := c.run(ctx, "fill", c.fill, id, doc.Version, frame, c.life(doc), name)
+	switch {
+	case err != nil:
+		return 0, err
+	case answer == scriptNewer:
+		return catalog.Outdated, nil
+	case answer == scriptRefused:
+		return 0, fault.New(fault.Unavailable, "cache_full", "the cache has no memory left")
+	default:
+		return catalog.Filled, nil
+	}
+}
+
+// Forget implements catalog.Cache. It may be repeated.
+func (c *Cache) Forget(ctx context.Context, id catalog.ProductID, version int64) error {
+	if version < 0 {
+		return fault.New(fault.Internal, "bad_version", "a version below zero")
+	}
+	_, err := c.run(ctx, "forget", c.forget, id, version, tombstone(version), c.cfg.TombstoneTTL)
+	return err
+}
+
+// run runs one of the scripts on the key's node. extra is what only fill takes.
+func (c *Cache) run(ctx context.Context, operation string, script *redis.Script, id catalog.ProductID,
+	version int64, frame []byte, life time.Duration, extra ...any,
+) (answer int, err error) {
+	began := c.now()
+	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	digits := appendHead(make([]byte, 0, frameHeadBytes), kindTombstone, version)[2:]
+	args := append([]any{frame, digits, life.Milliseconds()}, extra...)
+	answer, err = script.Run(bounded, c.client, []string{c.key(id)}, args...).Int()
+
+	outcome := outcomeError
+	switch {
+	case err != nil:
+		err = unavailable(ctx, operation+" in cache", err)
+	case answer == scriptStored:
+		outcome = outcomeStored
+	case answer == scriptNewer:
+		outcome = outcomeNewer
+	case answer == scriptRefused:
+		outcome = outcomeNoMemory
+		c.log.Warn("cache refused a write and dropped the entry", zap.String("operation", operation),
+			zap.Int64("product_id", int64(id)))
+	default:
+		err = fault.New(fault.Internal, "bad_script", "the cache's script answered "+strconv.Itoa(answer))
+	}
+	c.metrics.observeWrite(operation, c.now().Sub(began), outcome)
+	return answer, err
+}
+
+// life returns how long a document is kept: seconds for an id that never was, since nobody tells the cache when it comes
+// to be unless it was asked for, and one TTL with jitter for everything that has a version.
+func (c *Cache) life(doc catalog.Document) time.Duration {
+	if doc.Missing && doc.Version == 0 {
+		return c.cfg.MissingTTL
+	}
+	return time.Duration(float64(c.cfg.TTL) * (1 - ttlJitter + 2*ttlJitter*c.random()))
+}
+
+// key returns where a product lies. The braces make the id alone decide on the node, whatever the prefix.
+func (c *Cache) key(id catalog.ProductID) string {
+	var room [96]byte
+	key := append(room[:0], c.cfg.KeyPrefix...)
+	key = append(key, "p:{"...)
+	key = strconv.AppendInt(key, int64(id), 10)
+	return string(append(key, '}'))
+}
+
+// Ping asks every master whether it is there. It is for information: without a cache everything is slower, not wrong.
+func (c *Cache) Ping(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	err := c.client.ForEachMaster(bounded, func(ctx context.Context, node *redis.Client) error {
+		return node.Ping(ctx).Err()
+	})
+	if err != nil {
+		return unavailable(ctx, "ping cache", err)
+	}
+	return nil
+}
+
+// Close ends all connections.
+func (c *Cache) Close() error {
+	if err := c.client.Close(); err != nil {
+		return fmt.Errorf("close cache: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package rediscache
+
+import (
+	"net"
+	"strings"
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config says where the cache is and how long it remembers. The defaults suit a cluster in the same data centre.
+type Config struct {
+	Addrs    []string `env:"ADDRS" envDefault:"127.0.0.1:6379" desc:"host:port of some of the cluster's nodes, comma-separated"`
+	Username string   `env:"USERNAME" desc:"ACL user; empty is the default user"`
+	Password string   `env:"PASSWORD" secret:"true" desc:"password of the user"`
+	TLS      bool     `env:"TLS" envDefault:"false" desc:"connect with TLS, trusting the system's roots"`
+
+	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"begins every key; two installations on one cluster differ in it"`
+	TTL          time.Duration `env:"TTL" envDefault:"10m" desc:"how long a product stays cached, give or take a tenth"`
+	MissingTTL   time.Duration `env:"MISSING_TTL" envDefault:"5s" desc:"how long an id that never was stays cached as not found"`
+	TombstoneTTL time.Duration `env:"TOMBSTONE_TTL" envDefault:"60s" desc:"how long a change keeps slow readers from storing what they read before it; reads older than half of it are not stored"` //nolint:lll // a tag cannot be broken
+
+	Timeout     time.Duration `env:"TIMEOUT" envDefault:"200ms" desc:"bound on one operation, with its retries"`
+	DialTimeout time.Duration `env:"DIAL_TIMEOUT" envDefault:"100ms" desc:"bound on one connection attempt"`
+	IOTimeout   time.Duration `env:"IO_TIMEOUT" envDefault:"100ms" desc:"bound on one write, on one read, and on waiting for a free connection"`
+	PoolSize    int           `env:"POOL_SIZE" envDefault:"0" desc:"connections per node at most; 0 is ten per CPU"`
+}
+
+// Bounds of the durations. A tombstone has to outlive the slowest reader by far: half of its life is the oldest read that
+// may still be stored, and the other half is the room for clocks and queues.
+const (
+	minTombstoneTTL = 10 * time.Second
+	maxTimeout      = 5 * time.Second
+)
+
+// Validate returns every wrong value, by the name of its variable.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	add := func(pointer, code, detail string) {
+		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
+	}
+	if len(c.Addrs) == 0 {
+		add("ADDRS", "required", "needs at least one host:port")
+	}
+	for _, addr := range c.Addrs {
+		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+			add("ADDRS", "bad_address", "needs host:port, not "+addr)
+		}
+	}
+	if strings.ContainsAny(c.KeyPrefix, "{}") {
+		add("KEY_PREFIX", "bad_prefix", "may not contain braces: they decide on which node a key lies")
+	}
+	if c.TTL < time.Second {
+		add("TTL", "out_of_range", "at least 1s")
+	}
+	if c.MissingTTL < time.Millisecond {
+		add("MISSING_TTL", "out_of_range", "at least 1ms")
+	}
+	if c.TombstoneTTL < minTombstoneTTL {
+		add("TOMBSTONE_TTL", "out_of_range", "at least 10s")
+	}
+	for _, t := range []struct {
+		name  string
+		value time.Duration
+	}{{"TIMEOUT", c.Timeout}, {"DIAL_TIMEOUT", c.DialTimeout}, {"IO_TIMEOUT", c.IOTimeout}} {
+		if t.value < time.Millisecond || t.value > maxTimeout {
+			add(t.name, "out_of_range", "from 1ms to 5s")
+		}
+	}
+	if c.PoolSize < 0 {
+		add("POOL_SIZE", "out_of_range", "0 or more")
+	}
+	return wrong
+}

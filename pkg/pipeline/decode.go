@@ -65,14 +65,16 @@ func (r *reader) readable(path string) bool {
 }
 
 // document returns the one YAML or JSON document in data, mappings as yaml.MapSlice, so that repeated keys are seen.
-func document(data []byte) (tree any, err error) {
+func document(data []byte) (any, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var root yaml.MapSlice
+	root := yaml.MapSlice{}
 	switch err := decoder.Decode(&root); {
 	case errors.Is(err, io.EOF):
 		return nil, errors.New("the document is empty")
 	case err != nil:
 		return nil, err
+	case len(root) == 0: // also what the decoder makes of an empty list
+		return nil, errors.New("there is no field")
 	}
 	var more any
 	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {

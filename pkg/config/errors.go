@@ -1,0 +1,44 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Error is a configuration that cannot be used. Each field's Pointer is the name of a variable, a key of the file, or an
+// argument.
+type Error struct {
+	Fields []fault.Field
+}
+
+// Error lists every mistake on a line of its own.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString("the configuration is not valid:")
+	for _, f := range e.Fields {
+		b.WriteString("\n  " + f.Pointer + ": " + f.Detail)
+	}
+	return b.String()
+}
+
+// problems collects mistakes.
+type problems struct {
+	fields []fault.Field
+}
+
+// add notes a mistake, once: an embedded struct may repeat what its owner says.
+func (p *problems) add(name, code, detail string) {
+	f := fault.Field{Pointer: name, Code: code, Detail: detail}
+	if !slices.Contains(p.fields, f) {
+		p.fields = append(p.fields, f)
+	}
+}
+
+func (p *problems) err() error {
+	if len(p.fields) == 0 {
+		return nil
+	}
+	return &Error{Fields: p.fields}
+}

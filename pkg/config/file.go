@@ -1,0 +1,206 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// fileNamed returns the path of the YAML file, "" for none, and the name of what named it.
+func fileNamed(args []string, vars map[string]string, wrong *problems) (path, label string) {
+	path, label = vars[fileVariable], fileVariable
+	for i := 0; i < len(args); i++ {
+		name, value, joined := strings.Cut(args[i], "=")
+		if name != "--config" && name != "-config" {
+			wrong.add(args[i], "unknown", "is not an argument of this program, see --help")
+			continue
+		}
+		if !joined && i+1 < len(args) {
+			i++
+			value = args[i]
+		}
+		if value == "" {
+			wrong.add("--config", "required", "needs the path of a file")
+			continue
+		}
+		path, label = value, "--config"
+	}
+	return path, label
+}
+
+// fileLayer reads the YAML file. Keys that no variable has and values of another type are mistakes.
+func fileLayer(s schema, path, label string, wrong *problems) map[string]setting {
+	if path == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		wrong.add(label, "unreadable", err.Error())
+		return nil
+	}
+	root, err := decode(raw)
+	if err != nil {
+		wrong.add(path, "syntax", err.Error())
+		return nil
+	}
+	f := fileReader{file: path, known: s.paths(), layer: map[string]setting{}, wrong: wrong}
+	f.walk(root, "")
+	return f.layer
+}
+
+// decode reads one YAML document into maps, lists, texts, booleans and json.Numbers.
+func decode(raw []byte) (map[string]any, error) {
+	if severalDocuments(raw) {
+		return nil, errors.New("has more than one document") // the library would read the first and drop the rest
+	}
+	asJSON, err := yaml.YAMLToJSONStrict(raw)
+	if err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(asJSON))
+	dec.UseNumber()
+	var root map[string]any
+	if err := dec.Decode(&root); err != nil {
+		return nil, errors.New("is not a mapping of sections")
+	}
+	return root, nil
+}
+
+func severalDocuments(raw []byte) bool {
+	content := false
+	for line := range strings.Lines(string(raw)) {
+		text := strings.TrimSpace(line)
+		switch {
+		case content && (text == "---" || strings.HasPrefix(line, "--- ")):
+			return true
+		case text != "" && text != "---" && !strings.HasPrefix(text, "#"):
+			content = true
+		}
+	}
+	return false
+}
+
+type fileReader struct {
+	file  string
+	known map[string]variable
+	layer map[string]setting
+	wrong *problems
+}
+
+func (f fileReader) walk(section map[string]any, path string) {
+	for _, key := range slices.Sorted(maps.Keys(section)) {
+		at, value := path+key, section[key]
+		label := f.file + ": " + at
+		if v, ok := f.known[at]; ok && !strings.Contains(key, ".") {
+			f.read(v, at, label, value)
+			continue
+		}
+		inner, isSection := value.(map[string]any)
+		switch {
+		case strings.Contains(key, "."):
+			f.wrong.add(label, "unknown", "keys are nested, not joined with dots")
+		case !f.isSection(at):
+			f.wrong.add(label, "unknown", "there is no such key"+f.hint(at))
+		case isSection:
+			f.walk(inner, at+".")
+		case value != nil: // a section whose keys are all commented out is null
+			f.wrong.add(label, "wrong_type", "must be a section, not "+typeName(value))
+		}
+	}
+}
+
+func (f fileReader) isSection(path string) bool {
+	for known := range f.known {
+		if strings.HasPrefix(known, path+".") {
+			return true
+		}
+	}
+	return false
+}
+
+func (f fileReader) hint(path string) string {
+	if near := nearest(path, slices.Sorted(maps.Keys(f.known))); near != "" {
+		return ": is " + near + " meant?"
+	}
+	return ""
+}
+
+func (f fileReader) read(v variable, path, label string, value any) {
+	name, want := v.name, v.kind()
+	if path != v.path {
+		name, want = v.name+fileSuffix, "text"
+	}
+	given := setting{label: label}
+	ok := false
+	switch x := value.(type) {
+	case string:
+		ok = want == "text" || want == "duration"
+		given.text = x
+	case bool:
+		ok = want == "true or false"
+		given.text = fmt.Sprint(x)
+	case json.Number:
+		ok = want == "whole number" || want == "number"
+		given.text = x.String()
+	case []any:
+		given.listed = true
+		given.list, ok = texts(x)
+		ok = ok && want == "list"
+	}
+	if !ok {
+		f.wrong.add(label, "wrong_type", "must be "+article(want)+", not "+typeName(value))
+		given.refused = true
+	}
+	f.layer[name] = given
+}
+
+func texts(items []any) ([]string, bool) {
+	list := make([]string, 0, len(items))
+	for _, item := range items {
+		text, ok := item.(string)
+		if !ok {
+			return nil, false
+		}
+		list = append(list, text)
+	}
+	return list, true
+}
+
+func article(kind string) string {
+	switch kind {
+	case "text":
+		return "text (in quotes if YAML reads it as something else)"
+	case "true or false":
+		return kind
+	case "list":
+		return "a list of texts"
+	case "duration":
+		return "a duration as text, such as 500ms, 30s or 10m"
+	default:
+		return "a " + kind
+	}
+}
+
+func typeName(value any) string {
+	switch value.(type) {
+	case nil:
+		return "nothing"
+	case string:
+		return "text"
+	case bool:
+		return "true or false"
+	case json.Number:
+		return "a number"
+	case []any:
+		return "this list"
+	default:
+		return "a section"
+	}
+}

@@ -1,0 +1,113 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Program is what help texts say about a program.
+type Program struct {
+	Name    string // vitrine-api
+	About   string // one sentence
+	Version string
+}
+
+// Help returns the text that args ask for with --help, --help-markdown, --help-env or --version, and whether they do.
+func Help[T any](p Program, args []string) (text string, asked bool) {
+	for _, arg := range args {
+		switch arg {
+		case "--help", "-help", "-h":
+			return Usage[T](p), true
+		case "--help-markdown":
+			return Markdown[T](), true
+		case "--help-env":
+			return EnvExample[T](p), true
+		case "--version":
+			return p.Name + " " + p.Version + "\n", true
+		}
+	}
+	return "", false
+}
+
+// Usage returns the text of --help.
+func Usage[T any](p Program) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `%[1]s: %[2]s
+
+Usage:
+  %[1]s [--config FILE]
+  %[1]s --help | --help-markdown | --help-env | --version
+
+Configuration is read from the variables below, over the YAML file that --config or
+%[3]s names (http.addr is %[4]sHTTP_ADDR), over the defaults.
+
+Variables:
+`, p.Name, p.About, fileVariable, Prefix)
+	s := schemaOf[T]()
+	needed := required[T](s)
+	for _, v := range s.variables {
+		fmt.Fprintf(&b, "  %s (%s)\n      %s\n", v.name, strings.Join(v.facts(needed[v.name]), ", "), v.desc)
+	}
+	return b.String()
+}
+
+// facts are what there is to know about a variable beside its description.
+func (v variable) facts(required bool) []string {
+	facts := []string{v.kind()}
+	switch {
+	case required:
+		facts = append(facts, "required")
+	case v.fallback != "" && v.kind() == "text":
+		facts = append(facts, "default "+strconv.Quote(v.fallback))
+	case v.fallback != "":
+		facts = append(facts, "default "+v.fallback)
+	}
+	if v.secret {
+		facts = append(facts, "secret", "or "+v.name+fileSuffix)
+	}
+	return facts
+}
+
+// Markdown returns the reference table.
+func Markdown[T any]() string {
+	var b strings.Builder
+	b.WriteString("| variable | key in the file | type | default | meaning |\n|---|---|---|---|---|\n")
+	s := schemaOf[T]()
+	needed := required[T](s)
+	for _, v := range s.variables {
+		fallback := ""
+		switch {
+		case needed[v.name]:
+			fallback = "required"
+		case v.fallback != "":
+			fallback = "`" + v.fallback + "`"
+		}
+		desc := v.desc
+		if v.secret {
+			desc += " (secret; or `" + v.name + fileSuffix + "`)"
+		}
+		cells := []string{"`" + v.name + "`", "`" + v.path + "`", v.kind(), fallback, desc}
+		for i := range cells {
+			cells[i] = strings.ReplaceAll(cells[i], "|", `\|`)
+		}
+		b.WriteString("| " + strings.Join(cells, " | ") + " |\n")
+	}
+	return b.String()
+}
+
+// EnvExample returns an .env file with every variable: defaults are commented out, what is required is left to fill in.
+func EnvExample[T any](p Program) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s: %s\n# Every variable with its default; what is not commented out is required.\n", p.Name, p.About)
+	s := schemaOf[T]()
+	needed := required[T](s)
+	for _, v := range s.variables {
+		fmt.Fprintf(&b, "\n# %s\n", v.desc)
+		if !needed[v.name] {
+			b.WriteByte('#')
+		}
+		b.WriteString(v.name + "=" + v.fallback + "\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,90 @@
+package config_test
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"vitrine.io/pkg/config"
+)
+
+func program() config.Program {
+	return config.Program{Name: "vitrine-test", About: "shows things.", Version: "v1.2.3"}
+}
+
+func TestHelpIsGivenOnlyWhenAskedFor(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{
+		"--help": config.Usage[testConfig](program()), "-h": config.Usage[testConfig](program()),
+		"--help-markdown": config.Markdown[testConfig](), "--help-env": config.EnvExample[testConfig](program()),
+		"--version": "vitrine-test v1.2.3\n",
+	} {
+		if got, asked := config.Help[testConfig](program(), []string{"--config", "x", arg}); !asked || got != want {
+			t.Errorf("%s: got %v and %q, want %q", arg, asked, got, want)
+		}
+	}
+	if got, asked := config.Help[testConfig](program(), []string{"--config", "x"}); asked || got != "" {
+		t.Errorf("nobody asked, and got %q", got)
+	}
+}
+
+func TestUsageTellsEveryVariable(t *testing.T) {
+	t.Parallel()
+	got := config.Usage[testConfig](program())
+	for _, want := range []string{
+		"vitrine-test: shows things.",
+		"VITRINE_HTTP_ADDR (text, default \":8080\")\n      address to listen on\n",
+		"VITRINE_HTTP_READ_TIMEOUT (duration, default 5s)\n",
+		"VITRINE_HTTP_ORIGINS (list, default https://a.example, https://b.example)\n",
+		"VITRINE_STORE_DSN (text, required, secret, or VITRINE_STORE_DSN_FILE)\n",
+		"VITRINE_MAX_BYTES (whole number)\n",
+		"VITRINE_CONFIG names (http.addr is VITRINE_HTTP_ADDR)",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+}
+
+func TestTheReferenceTableHasARowForEveryVariable(t *testing.T) {
+	t.Parallel()
+	lines := strings.Split(strings.TrimSpace(config.Markdown[testConfig]()), "\n")
+	if got, want := len(lines), 2+len(config.Effective(testConfig{})); got != want {
+		t.Errorf("got %d lines, want %d", got, want)
+	}
+	for i, want := range map[int]string{
+		2: "| `VITRINE_HTTP_ADDR` | `http.addr` | text | `:8080` | address to listen on |",
+		6: "| `VITRINE_STORE_DSN` | `store.dsn` | text | required | connection string (secret; or `VITRINE_STORE_DSN_FILE`) |",
+		9: "| `VITRINE_RATE` | `rate` | number | `0.5` | share of \\| things |",
+	} {
+		if lines[i] != want {
+			t.Errorf("line %d: got %s, want %s", i, lines[i], want)
+		}
+	}
+}
+
+func TestTheExampleIsTheDefaultsWrittenOut(t *testing.T) {
+	t.Parallel()
+	text := config.EnvExample[testConfig](program())
+	var environ []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(strings.TrimPrefix(line, "#"), "\n")
+		if strings.HasPrefix(line, config.Prefix) {
+			environ = append(environ, line)
+		}
+	}
+	if !strings.Contains(text, "\nVITRINE_STORE_DSN=\n") {
+		t.Errorf("what is required is not left to fill in:\n%s", text)
+	}
+	written, _, err := config.Load[testConfig](nil, append(environ, dsn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults, _, err := config.Load[testConfig](nil, []string{dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := config.Effective(written), config.Effective(defaults); !maps.Equal(got, want) || len(environ) != len(want) {
+		t.Errorf("got %v from %d lines, want %v", got, len(environ), want)
+	}
+}

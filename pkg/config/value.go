@@ -1,0 +1,106 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// parse reads the variable's value from text. The problem is a sentence that goes on after the variable's name, "" when
+// there is none.
+func (v variable) parse(text string) (value reflect.Value, problem string) {
+	if v.kind() == "list" {
+		return reflect.ValueOf(splitList(text)), ""
+	}
+	// One field alone, so that an error can be told with the variable's name: the library knows only the field's.
+	holder := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "Value", Type: v.typ, Tag: `env:"V"`}}))
+	err := env.ParseWithOptions(holder.Interface(), env.Options{Environment: map[string]string{"V": text}})
+	value = holder.Elem().Field(0)
+	if err == nil && value.CanFloat() && (math.IsNaN(value.Float()) || math.IsInf(value.Float(), 0)) {
+		err = strconv.ErrSyntax // no comparison would ever refuse a NaN
+	}
+	if err != nil {
+		return reflect.Zero(v.typ), v.quote(text) + " " + v.complaint(err)
+	}
+	return value, ""
+}
+
+// complaint says in words what is wrong with a value.
+func (v variable) complaint(err error) string {
+	var parse env.ParseError // it does not unwrap by itself
+	if errors.As(err, &parse) && errors.Is(parse.Err, strconv.ErrRange) {
+		return "is out of range"
+	}
+	switch v.kind() {
+	case "duration":
+		return "is not a duration, such as 500ms, 30s or 10m"
+	case "true or false":
+		return "is not true or false"
+	default:
+		return "is not a " + v.kind()
+	}
+}
+
+// quote returns a value as it may be shown.
+func (v variable) quote(text string) string {
+	const most = 60
+	switch {
+	case v.secret:
+		return "the value"
+	case len(text) > most:
+		return strconv.Quote(text[:most]) + "..."
+	default:
+		return strconv.Quote(text)
+	}
+}
+
+// splitList reads "a, b" as a and b; empty elements are dropped.
+func splitList(text string) []string {
+	var items []string
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// Redacted stands for a secret that is set.
+const Redacted = "***"
+
+// Values are a configuration's variables by name, as they may be shown.
+type Values map[string]string
+
+// Effective returns the configuration that is in force, with secrets redacted: for the log line at the start.
+func Effective[T any](cfg T) Values {
+	root := reflect.ValueOf(cfg)
+	variables := schemaOf[T]().variables
+	values := make(Values, len(variables))
+	for _, v := range variables {
+		values[v.name] = v.show(root.FieldByIndex(v.index))
+	}
+	return values
+}
+
+func (v variable) show(value reflect.Value) string {
+	switch x := value.Interface().(type) {
+	case []string:
+		if v.secret && len(x) > 0 {
+			return Redacted
+		}
+		return strings.Join(x, ",")
+	case time.Duration:
+		return x.String()
+	default:
+		if v.secret && !value.IsZero() {
+			return Redacted
+		}
+		return fmt.Sprint(x)
+	}
+}

@@ -1,0 +1,155 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// Prefix begins the name of every variable.
+const Prefix = "VITRINE_"
+
+// fileSuffix makes, of a secret's name, the variable that names a file with the secret in it.
+const fileSuffix = "_FILE"
+
+// variable is one leaf of a configuration struct, and all its tags say.
+type variable struct {
+	name     string // VITRINE_POSTGRES_DSN
+	path     string // postgres.dsn
+	index    []int  // for reflect.Value.FieldByIndex
+	typ      reflect.Type
+	fallback string // envDefault
+	desc     string
+	secret   bool
+}
+
+// section is a struct of the configuration: where it stands and how its names begin.
+type section struct {
+	prefix string // VITRINE_POSTGRES_
+	index  []int
+}
+
+// schema is all that is known about a configuration struct, in the order of its fields.
+type schema struct {
+	variables []variable
+	sections  []section // outermost first
+}
+
+func schemaOf[T any]() schema {
+	typ := reflect.TypeFor[T]()
+	if typ.Kind() != reflect.Struct {
+		panic(fmt.Sprintf("config: %s is not a struct", typ))
+	}
+	var s schema
+	s.walk(typ, section{prefix: Prefix}, "")
+	s.check()
+	return s
+}
+
+func (s *schema) walk(typ reflect.Type, at section, path string) {
+	s.sections = append(s.sections, at)
+	for f := range typ.Fields() {
+		key := f.Tag.Get("env")
+		if !f.IsExported() || key == "-" {
+			continue
+		}
+		index := append(append([]int(nil), at.index...), f.Index...)
+		where := typ.String() + "." + f.Name
+		if key == "" && f.Type.Kind() == reflect.Struct {
+			prefix := f.Tag.Get("envPrefix")
+			if prefix != strings.ToUpper(prefix) || (prefix != "" && !strings.HasSuffix(prefix, "_")) {
+				panic(fmt.Sprintf("config: %s: envPrefix %q is not UPPER_CASE_", where, prefix))
+			}
+			inner := path
+			if prefix != "" {
+				inner += strings.ToLower(strings.TrimSuffix(prefix, "_")) + "."
+			}
+			s.walk(f.Type, section{prefix: at.prefix + prefix, index: index}, inner)
+			continue
+		}
+		v := variable{
+			name: at.prefix + key, path: path + strings.ToLower(key), index: index, typ: f.Type,
+			fallback: f.Tag.Get("envDefault"), desc: f.Tag.Get("desc"), secret: f.Tag.Get("secret") == "true",
+		}
+		v.must(key, where)
+		s.variables = append(s.variables, v)
+	}
+}
+
+// must panics unless the tags are complete and make sense together.
+func (v variable) must(key, where string) {
+	switch {
+	case key == "" || key != strings.ToUpper(key) || strings.Contains(key, ","):
+		panic(fmt.Sprintf(`config: %s: env %q is not a name in UPPER_CASE (env:"-" leaves a field out)`, where, key))
+	case v.desc == "":
+		panic(fmt.Sprintf("config: %s has no desc", where))
+	case v.kind() == "":
+		panic(fmt.Sprintf("config: %s: type %s is not supported", where, v.typ))
+	case v.secret && v.fallback != "":
+		panic(fmt.Sprintf("config: %s: a secret cannot have a default", where))
+	}
+	if _, problem := v.parse(v.fallback); v.fallback != "" && problem != "" {
+		panic(fmt.Sprintf("config: %s: the default %s", where, problem))
+	}
+}
+
+// check panics when two fields claim one name.
+func (s schema) check() {
+	seen := map[string]bool{}
+	for _, v := range s.variables {
+		names := []string{v.name}
+		if v.secret {
+			names = append(names, v.name+fileSuffix)
+		}
+		for _, name := range names {
+			if seen[name] {
+				panic("config: two fields are called " + name)
+			}
+			seen[name] = true
+		}
+	}
+	paths := s.paths()
+	for path := range paths {
+		for dot := strings.LastIndexByte(path, '.'); dot > 0; dot = strings.LastIndexByte(path[:dot], '.') {
+			if _, leaf := paths[path[:dot]]; leaf {
+				panic("config: the file's key " + path[:dot] + " is both a value and a section")
+			}
+		}
+	}
+}
+
+// paths returns every key that may stand in the file, with its variable.
+func (s schema) paths() map[string]variable {
+	paths := make(map[string]variable, len(s.variables))
+	for _, v := range s.variables {
+		paths[v.path] = v
+		if v.secret {
+			paths[v.path+strings.ToLower(fileSuffix)] = v
+		}
+	}
+	return paths
+}
+
+// kind names the variable's type for people, or is "" when the type is not supported.
+func (v variable) kind() string {
+	switch {
+	case v.typ == reflect.TypeFor[time.Duration]():
+		return "duration"
+	case v.typ == reflect.TypeFor[[]string]():
+		return "list"
+	}
+	switch v.typ.Kind() {
+	case reflect.String:
+		return "text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "whole number"
+	case reflect.Float32, reflect.Float64:
+		return "number"
+	default:
+		return ""
+	}
+}

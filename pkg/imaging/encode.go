@@ -1,0 +1,185 @@
+package imaging
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/davidbyttow/govips/v2/vips"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+// encoders writes each format. Numbers without a reason here are imgproxy's, chosen over years of the same work.
+var encoders = map[pipeline.Format]func(img *vips.ImageRef, quality int) ([]byte, *vips.ImageMetadata, error){
+	pipeline.JPEG: func(img *vips.ImageRef, quality int) ([]byte, *vips.ImageMetadata, error) {
+		return img.ExportJpeg(&vips.JpegExportParams{
+			Quality: quality, Interlace: true, OptimizeCoding: true, SubsampleMode: vips.VipsForeignSubsampleOn, StripMetadata: true,
+		})
+	},
+	pipeline.WebP: func(img *vips.ImageRef, quality int) ([]byte, *vips.ImageMetadata, error) {
+		body, meta, err := img.ExportWebp(&vips.WebpExportParams{Quality: quality, ReductionEffort: 4, StripMetadata: true})
+		if err != nil {
+			return nil, nil, err
+		}
+		body, err = bareWebP(body)
+		return body, meta, err
+	},
+	// Effort 1 costs a tenth of govips' default 5, and the files are no larger: 12 Mpx to 800x600, 0.2 s and 39,590 bytes
+	// beside 1.9 s and 41,303.
+	pipeline.AVIF: func(img *vips.ImageRef, quality int) ([]byte, *vips.ImageMetadata, error) {
+		return img.ExportAvif(&vips.AvifExportParams{Quality: quality, Effort: 1, Bitdepth: 8, StripMetadata: true})
+	},
+	pipeline.PNG: func(img *vips.ImageRef, _ int) ([]byte, *vips.ImageMetadata, error) {
+		return img.ExportPng(&vips.PngExportParams{Compression: 6, Filter: vips.PngFilterAll, StripMetadata: true})
+	},
+}
+
+// encoder encodes cuts and remembers what it has made.
+type encoder struct {
+	alpha  bool // the source has transparency
+	made   map[recipe][]byte
+	placed map[place]catalog.Output
+}
+
+// recipe is all that an encoded body depends on, besides the source. Two outputs with one recipe share a body.
+type recipe struct {
+	scaled, frame size
+	background    string // "" where none can be seen
+	format        pipeline.Format
+	quality       int
+}
+
+// place is where an output belongs in the specification.
+type place struct {
+	rendition string
+	format    pipeline.Format
+}
+
+func newEncoder(alpha bool) *encoder {
+	return &encoder{alpha: alpha, made: map[recipe][]byte{}, placed: map[place]catalog.Output{}}
+}
+
+// cut makes the outputs of one rendition from a picture of its scaled size.
+func (e *encoder) cut(picture *vips.ImageRef, scaled size, c cut) error {
+	framed, err := framed(picture, scaled, c)
+	if err != nil {
+		return fmt.Errorf("frame %s: %w", c.rendition.Name, err)
+	}
+	defer framed.Close()
+	for _, o := range c.rendition.Formats {
+		key := e.recipe(scaled, c, o)
+		body, ok := e.made[key]
+		if !ok {
+			if body, err = e.encode(framed, key); err != nil {
+				return fmt.Errorf("encode %s as %s: %w", c.rendition.Name, o.Format, err)
+			}
+			e.made[key] = body
+		}
+		e.placed[place{c.rendition.Name, o.Format}] = catalog.Output{
+			Name: c.rendition.Name, Format: o.Format, Width: c.frame.width, Height: c.frame.height, Body: body,
+		}
+	}
+	return nil
+}
+
+func (e *encoder) recipe(scaled size, c cut, o pipeline.Output) recipe {
+	key := recipe{scaled: scaled, frame: c.frame, format: o.Format, quality: o.Quality}
+	padded := c.frame.width > scaled.width || c.frame.height > scaled.height
+	if padded || e.flattens(o.Format) {
+		key.background = c.rendition.Background
+	}
+	return key
+}
+
+// flattens reports whether the format has to lose the source's transparency.
+func (e *encoder) flattens(format pipeline.Format) bool { return e.alpha && format == pipeline.JPEG }
+
+// encode returns the body of a framed picture, after its header was read back.
+func (e *encoder) encode(framed *vips.ImageRef, key recipe) ([]byte, error) {
+	img, err := framed.Copy()
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	if e.flattens(key.format) {
+		background, err := colour(key.background)
+		if err != nil {
+			return nil, err
+		}
+		if err := img.Flatten(background); err != nil {
+			return nil, err
+		}
+	}
+	body, _, err := encoders[key.format](img, key.quality)
+	if err != nil {
+		return nil, err
+	}
+	return body, verify(body, key.format, key.frame)
+}
+
+// outputs returns what was made in the order of the specification, the default one marked.
+func (e *encoder) outputs(spec pipeline.Spec) []catalog.Output {
+	name, format := spec.DefaultOutput()
+	var all []catalog.Output
+	for _, r := range spec.Renditions {
+		for _, o := range r.Formats {
+			output := e.placed[place{r.Name, o.Format}]
+			output.Default = r.Name == name && o.Format == format
+			all = append(all, output)
+		}
+	}
+	return all
+}
+
+// framed returns a copy of the picture with the cut's frame around it: the middle of a larger picture, or a smaller picture
+// in the middle of the background.
+func framed(picture *vips.ImageRef, scaled size, c cut) (*vips.ImageRef, error) {
+	img, err := picture.Copy()
+	if err != nil {
+		return nil, err
+	}
+	across, down := c.frame.width-scaled.width, c.frame.height-scaled.height
+	switch {
+	case across < 0 || down < 0:
+		err = img.ExtractArea(-across/2, -down/2, c.frame.width, c.frame.height)
+	case across > 0 || down > 0:
+		var background *vips.Color
+		if background, err = colour(c.rendition.Background); err == nil {
+			err = img.EmbedBackground(across/2, down/2, c.frame.width, c.frame.height, background)
+		}
+	}
+	if err != nil {
+		img.Close()
+		return nil, err
+	}
+	return img, nil
+}
+
+// verify reads an output's header back: what is stored must be what the record says of it.
+func verify(body []byte, format pipeline.Format, want size) error {
+	if got := sniff(body); got != format {
+		return fmt.Errorf("read back: format is %q, not %q", got, format)
+	}
+	img, err := vips.LoadImageFromBuffer(body, vips.NewImportParams())
+	if err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	defer img.Close()
+	if got := (size{img.Width(), img.Height()}); got != want {
+		return fmt.Errorf("read back: size is %d x %d, not %d x %d", got.width, got.height, want.width, want.height)
+	}
+	return nil
+}
+
+// colour reads "#rrggbb"; nothing is white.
+func colour(text string) (*vips.Color, error) {
+	if text == "" {
+		text = "#ffffff"
+	}
+	n, err := strconv.ParseUint(text[1:], 16, 32)
+	if err != nil || len(text) != 7 || text[0] != '#' {
+		return nil, fmt.Errorf("background %q is not #rrggbb", text)
+	}
+	return &vips.Color{R: uint8(n >> 16), G: uint8(n >> 8), B: uint8(n)}, nil //nolint:gosec // a byte each
+}

@@ -1,0 +1,51 @@
+package imaging
+
+import (
+	"errors"
+	"strings"
+
+	"vitrine.io/pkg/catalog"
+)
+
+// errNotStarted says that Start was not called, or failed.
+var errNotStarted = errors.New("libvips is not started")
+
+// decodeFailures maps what libvips and its loaders say to a code, first match first. Whatever is not here means that the
+// bytes are damaged.
+var decodeFailures = []struct {
+	text   string // lower case
+	code   catalog.Code
+	detail string
+}{
+	{"out of memory", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
+	{"unable to allocate", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
+	{"memory allocation", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
+	{"insufficient memory", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
+	{"operation is blocked", catalog.UnsupportedFormat, "this kind of picture is not supported"},
+	{"not a known", catalog.UnsupportedFormat, "this kind of picture is not supported"},
+	{"unsupported", catalog.UnsupportedFormat, "this kind of picture is not supported"},
+}
+
+// decodeFailure turns an error of libvips' about a source into a Failure.
+func decodeFailure(err error) *catalog.Failure {
+	err = plain(err)
+	text := strings.ToLower(err.Error())
+	for _, f := range decodeFailures {
+		if strings.Contains(text, f.text) {
+			return catalog.Fail(f.code, f.detail, err)
+		}
+	}
+	return catalog.Fail(catalog.Corrupt, "the picture is truncated or damaged", err)
+}
+
+// encodeFailure turns an error in making a result into a Failure: the source was read, so this is the codec's trouble, and
+// worth another try in a fresh process.
+func encodeFailure(err error) *catalog.Failure {
+	return catalog.Fail(catalog.CodecCrashed, "the codec could not make a rendition", plain(err))
+}
+
+// plain takes the Go stack out of an error of govips': it appends one to the text of every error.
+func plain(err error) error {
+	text, _, _ := strings.Cut(err.Error(), "\nStack:\n")
+	return errors.New(strings.TrimSpace(text))
+}

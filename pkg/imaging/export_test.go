@@ -1,0 +1,25 @@
+package imaging
+
+import "vitrine.io/pkg/pipeline"
+
+// What is tested apart from libvips: the walk over containers, the geometry, and the bare WebP.
+var (
+	Sniff    = sniff
+	Complete = complete
+	BareWebP = bareWebP
+)
+
+// Fit returns the scaled size and the frame of a rendition.
+func Fit(r pipeline.Rendition, width, height int) (scaled, frame [2]int) {
+	s, f := fit(r, size{width, height})
+	return [2]int{s.width, s.height}, [2]int{f.width, f.height}
+}
+
+// Plan returns the scaled sizes in the order in which they are made.
+func Plan(renditions []pipeline.Rendition, width, height int) [][2]int {
+	var sizes [][2]int
+	for _, s := range plan(renditions, size{width, height}) {
+		sizes = append(sizes, [2]int{s.width, s.height})
+	}
+	return sizes
+}

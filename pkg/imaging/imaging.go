@@ -1,0 +1,206 @@
+package imaging
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/davidbyttow/govips/v2/vips"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+// Start starts libvips, once in a process: it cannot be started again after [Shutdown]. Its operation cache is off, since
+// no picture is worked on twice.
+func Start(cfg Config) error {
+	warn := cfg.Warn
+	if warn == nil {
+		warn = func(string) {}
+	}
+	vips.LoggingSettings(func(domain string, _ vips.LogLevel, message string) {
+		warn(domain + ": " + message)
+	}, vips.LogLevelWarning)
+	if err := vips.Startup(&vips.Config{ConcurrencyLevel: max(1, cfg.Threads)}); err != nil {
+		return fmt.Errorf("start libvips: %w", plain(err))
+	}
+	if !pointer(new(vips.ImageRef)).IsValid() {
+		return fmt.Errorf("govips %s keeps its image in another field than materialise knows", vips.Version)
+	}
+	return nil
+}
+
+// Shutdown stops libvips for good.
+func Shutdown() { vips.Shutdown() }
+
+// Version is libvips' version.
+func Version() string { return vips.Version }
+
+// Render makes every output that spec asks for, in its order. Its errors are *catalog.Failure. It must not run twice at a
+// time in a process: libvips' error texts are the process's, not the picture's.
+func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	defer runtime.KeepAlive(source) // libvips reads it until the last image is closed
+	if err := possible(spec); err != nil {
+		return catalog.Rendered{}, err
+	}
+	format, err := recognise(source, spec.Accept)
+	if err != nil {
+		return catalog.Rendered{}, err
+	}
+	head, err := readHeader(source, format, spec.Limits.MaxPixels)
+	if err != nil {
+		return catalog.Rendered{}, err
+	}
+	stages := plan(spec.Renditions, head.upright)
+	base, err := decode(source, stages[0].size)
+	if err != nil {
+		return catalog.Rendered{}, err
+	}
+	outputs, err := renderStages(base, stages, spec)
+	if err != nil {
+		return catalog.Rendered{}, err
+	}
+	return catalog.Rendered{
+		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated, Outputs: outputs,
+	}, nil
+}
+
+// possible refuses what this codec cannot make. Reading a pipeline checks the rest.
+func possible(spec pipeline.Spec) error {
+	if len(spec.Renditions) == 0 {
+		return catalog.Fail(catalog.PipelineImpossible, "the pipeline has no renditions", nil)
+	}
+	for _, r := range spec.Renditions {
+		for _, o := range r.Formats {
+			if o.Target != nil {
+				return catalog.Fail(catalog.PipelineImpossible,
+					fmt.Sprintf("rendition %s: this codec makes no %s at a ssimulacra2 target; give a quality", r.Name, o.Format), nil)
+			}
+			if _, ok := encoders[o.Format]; !ok {
+				return catalog.Fail(catalog.PipelineImpossible,
+					fmt.Sprintf("rendition %s: this codec does not write %s", r.Name, o.Format), nil)
+			}
+		}
+		if _, err := colour(r.Background); err != nil {
+			return catalog.Fail(catalog.PipelineImpossible, fmt.Sprintf("rendition %s: %v", r.Name, err), nil)
+		}
+	}
+	return nil
+}
+
+// recognise returns the source's format if it is accepted and the source is all there.
+func recognise(source []byte, accept []pipeline.Format) (pipeline.Format, error) {
+	format := sniff(source)
+	if format == "" {
+		return "", catalog.Fail(catalog.UnsupportedFormat, "this is not a picture of a known format", nil)
+	}
+	if !slices.Contains(accept, format) {
+		return "", catalog.Fail(catalog.UnsupportedFormat, fmt.Sprintf("%s is not accepted here", format), nil)
+	}
+	if !complete(format, source) {
+		return "", catalog.Fail(catalog.Corrupt, "the picture ends before its own end", nil)
+	}
+	return format, nil
+}
+
+// header is what a source says of itself.
+type header struct {
+	upright  size // after the rotation that Exif asks for
+	animated bool
+}
+
+// readHeader reads the source's header and refuses more than maxPixels before anything is decoded.
+func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header, error) {
+	img, err := vips.LoadImageFromBuffer(source, vips.NewImportParams())
+	if err != nil {
+		return header{}, decodeFailure(err)
+	}
+	defer img.Close()
+	frames, width, height := max(1, img.Pages()), img.Width(), img.Height()
+	if pixels := int64(frames) * int64(width) * int64(height); pixels > maxPixels {
+		return header{}, catalog.Fail(catalog.TooManyPixels,
+			fmt.Sprintf("%d frame(s) of %d x %d pixels are more than %d pixels", frames, width, height, maxPixels), nil)
+	}
+	head := header{upright: size{width, height}, animated: frames > 1 && format != pipeline.HEIC || isSequence(source)}
+	if img.Orientation() >= 5 { // 5 to 8 lie on their side
+		head.upright = size{height, width}
+	}
+	return head, nil
+}
+
+// decode returns the source's first frame at that size, upright, in 8-bit sRGB, without metadata, in memory. The loader
+// shrinks while it decodes where its format can. NewImportParams says fail=TRUE, and this is the one loading function of
+// govips' that passes it on for every format.
+func decode(source []byte, to size) (*vips.ImageRef, error) {
+	img, err := vips.LoadThumbnailFromBuffer(source, to.width, to.height, vips.InterestingNone, vips.SizeForce,
+		vips.NewImportParams())
+	if err != nil {
+		return nil, decodeFailure(err)
+	}
+	if err := normalise(img); err != nil {
+		img.Close()
+		return nil, decodeFailure(err)
+	}
+	return img, nil
+}
+
+// normalise makes a decoded picture 8-bit sRGB, without metadata, in memory. The last step is the one that decodes.
+func normalise(img *vips.ImageRef) error {
+	if err := toSRGB(img); err != nil {
+		return err
+	}
+	if err := img.RemoveMetadata(); err != nil {
+		return err
+	}
+	return materialise(img)
+}
+
+// toSRGB makes any colour space 8-bit sRGB. An embedded profile is obeyed; one that cannot be used is ignored, as
+// browsers do. CMYK without a profile gets libvips' own.
+func toSRGB(img *vips.ImageRef) error {
+	if img.HasICCProfile() {
+		_ = img.TransformICCProfileWithFallback("srgb", "srgb") // on an error img is as it was
+	}
+	return img.ToColorSpace(vips.InterpretationSRGB)
+}
+
+// renderStages makes the outputs, stage by stage, each scaled from the one before it, and returns them in the order of the
+// specification. It closes base.
+func renderStages(base *vips.ImageRef, stages []stage, spec pipeline.Spec) ([]catalog.Output, error) {
+	picture := base
+	defer func() { picture.Close() }()
+	enc := newEncoder(base.HasAlpha())
+	for i, s := range stages {
+		if i > 0 {
+			smaller, err := scale(picture, s.size)
+			if err != nil {
+				return nil, encodeFailure(err)
+			}
+			picture.Close()
+			picture = smaller
+		}
+		for _, c := range s.cuts {
+			if err := enc.cut(picture, s.size, c); err != nil {
+				return nil, encodeFailure(err)
+			}
+		}
+	}
+	return enc.outputs(spec), nil
+}
+
+// scale returns a copy of that size, in memory.
+func scale(img *vips.ImageRef, to size) (*vips.ImageRef, error) {
+	smaller, err := img.Copy()
+	if err != nil {
+		return nil, err
+	}
+	err = smaller.ThumbnailWithSize(to.width, to.height, vips.InterestingNone, vips.SizeForce)
+	if err == nil {
+		err = materialise(smaller)
+	}
+	if err != nil {
+		smaller.Close()
+		return nil, err
+	}
+	return smaller, nil
+}

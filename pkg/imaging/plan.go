@@ -1,0 +1,78 @@
+package imaging
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"vitrine.io/pkg/pipeline"
+)
+
+// MaxSide is the longest side of a result in pixels: WebP's limit, the lowest of all formats. It binds a rendition without
+// a height when the source is a very tall strip.
+const MaxSide = 16383
+
+// size is a width and a height in pixels.
+type size struct{ width, height int }
+
+// stage is one scaling of the whole picture, and what is cut from it.
+type stage struct {
+	size
+	cuts []cut
+}
+
+// cut is one rendition's frame around a stage's picture: as large (inside), smaller (cover) or larger (contain).
+type cut struct {
+	frame     size
+	rendition pipeline.Rendition
+}
+
+// plan returns the scalings that the renditions need of a source, largest first, so that each can be made from the one
+// before it. Renditions that need the same scaling share a stage.
+func plan(renditions []pipeline.Rendition, source size) []stage {
+	var stages []stage
+	for _, r := range renditions {
+		scaled, frame := fit(r, source)
+		i := slices.IndexFunc(stages, func(s stage) bool { return s.size == scaled })
+		if i < 0 {
+			stages = append(stages, stage{size: scaled})
+			i = len(stages) - 1
+		}
+		stages[i].cuts = append(stages[i].cuts, cut{frame: frame, rendition: r})
+	}
+	slices.SortStableFunc(stages, func(a, b stage) int {
+		return cmp.Or(cmp.Compare(b.width, a.width), cmp.Compare(b.height, a.height))
+	})
+	return stages
+}
+
+// fit returns to what size the whole source is scaled for a rendition, and the frame that is laid around it.
+func fit(r pipeline.Rendition, source size) (scaled, frame size) {
+	box := size{min(r.Width, MaxSide), min(r.Height, MaxSide)}
+	if box.height == 0 {
+		box.height = MaxSide
+	}
+	across := float64(box.width) / float64(source.width) // what the source would have to grow by to fill the box
+	down := float64(box.height) / float64(source.height)
+	switch r.Fit {
+	case pipeline.Cover:
+		frame = box.times(min(1, 1/across, 1/down))
+		by := max(float64(frame.width)/float64(source.width), float64(frame.height)/float64(source.height))
+		scaled = source.times(by)
+		return size{max(scaled.width, frame.width), max(scaled.height, frame.height)}, frame
+	case pipeline.Contain:
+		frame = box.times(min(1, max(1/across, 1/down)))
+		by := min(1, float64(frame.width)/float64(source.width), float64(frame.height)/float64(source.height))
+		scaled = source.times(by)
+		return size{min(scaled.width, frame.width), min(scaled.height, frame.height)}, frame
+	default:
+		scaled = source.times(min(1, across, down))
+		return scaled, scaled
+	}
+}
+
+// times returns s scaled by k, rounded, and at least one pixel each way.
+func (s size) times(k float64) size {
+	round := func(n int) int { return max(1, int(math.Round(float64(n)*k))) }
+	return size{round(s.width), round(s.height)}
+}

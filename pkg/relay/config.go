@@ -1,0 +1,41 @@
+package relay
+
+import (
+	"fmt"
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config says how eagerly the relay works.
+type Config struct {
+	Batch  int           `env:"BATCH" envDefault:"500" desc:"most messages of one round"`
+	Poll   time.Duration `env:"POLL" envDefault:"150ms" desc:"pause between rounds that nobody asked for, give or take a third"`
+	Sample time.Duration `env:"SAMPLE" envDefault:"5s" desc:"how often the outbox's depth is measured"`
+}
+
+// The bounds: a batch must fit into the five seconds of a round, and a poll must neither spin nor sleep.
+const (
+	maxBatch  = 10_000
+	minPoll   = 10 * time.Millisecond
+	maxPoll   = time.Minute
+	minSample = 100 * time.Millisecond
+)
+
+// Validate returns every wrong setting, by the name of its variable.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	add := func(name, format string, args ...any) {
+		wrong = append(wrong, fault.Field{Pointer: name, Code: "out_of_range", Detail: fmt.Sprintf(format, args...)})
+	}
+	if c.Batch < 1 || c.Batch > maxBatch {
+		add("BATCH", "%d is not between 1 and %d", c.Batch, maxBatch)
+	}
+	if c.Poll < minPoll || c.Poll > maxPoll {
+		add("POLL", "%s is not between %s and %s", c.Poll, minPoll, maxPoll)
+	}
+	if c.Sample < minSample {
+		add("SAMPLE", "%s is less than %s", c.Sample, minSample)
+	}
+	return wrong
+}

@@ -1,0 +1,52 @@
+package relay
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	due, delayed, parked, oldest        prometheus.Gauge
+	rounds                              *prometheus.CounterVec // by result: ok, failed
+	published, refused, parkedByRefusal prometheus.Counter
+	seconds                             prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "vitrine_relay_" + name, Help: help})
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "vitrine_relay_" + name, Help: help})
+	}
+	m := &metrics{
+		due:     gauge("outbox_due", "Messages that could be published now."),
+		delayed: gauge("outbox_delayed", "Messages whose time has not come."),
+		parked:  gauge("outbox_parked", "Messages that Kafka refused too often; a person has to look."),
+		oldest:  gauge("outbox_oldest_age_seconds", "How long the oldest due message has been due; alert on this."),
+		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_relay_batches_total",
+			Help: "Rounds that claimed something or failed, by result: ok, failed.",
+		}, []string{"result"}),
+		published:       counter("published_total", "Messages that Kafka acknowledged."),
+		refused:         counter("refused_total", "Messages that Kafka refused once more."),
+		parkedByRefusal: counter("parked_total", "Messages that were refused for the last time."),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "vitrine_relay_batch_duration_seconds",
+			Help:    "Time of one round that claimed something.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s; a round is bound to five seconds
+		}),
+	}
+	reg.MustRegister(m.due, m.delayed, m.parked, m.oldest, m.rounds, m.published, m.refused, m.parkedByRefusal, m.seconds)
+	return m
+}
+
+func (m *metrics) depth(d Depth) {
+	m.due.Set(float64(d.Due))
+	m.delayed.Set(float64(d.Delayed))
+	m.parked.Set(float64(d.Parked))
+	m.oldest.Set(d.Oldest.Seconds())
+}
+
+func (m *metrics) drained(d Drained) {
+	m.published.Add(float64(d.Published))
+	m.refused.Add(float64(d.Refused))
+	m.parkedByRefusal.Add(float64(d.Parked))
+}

@@ -1,0 +1,189 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
+)
+
+const (
+	firstBackoff = 100 * time.Millisecond // doubling
+	maxBackoff   = 5 * time.Second
+
+	// roundBound is above the outbox's own five seconds: it is only reached when the database does not keep its word.
+	roundBound  = 8 * time.Second
+	sampleBound = 3 * time.Second
+)
+
+// Relay publishes what stands in an outbox. Run may be called once; Wake at any time.
+type Relay struct {
+	outbox    Outbox
+	publisher Publisher
+	config    Config
+	metrics   *metrics
+	log       *zap.Logger
+	wake      chan struct{}
+}
+
+// New returns a relay that does nothing until Run.
+func New(outbox Outbox, publisher Publisher, config Config, reg prometheus.Registerer, log *zap.Logger) *Relay {
+	return &Relay{
+		outbox: outbox, publisher: publisher, config: config, metrics: newMetrics(reg), log: log, wake: make(chan struct{}, 1),
+	}
+}
+
+// Wake starts a round soon. It never blocks; calls before the round begins count as one, a call during a round asks for
+// another. While the relay waits for a server to come back it is not hurried.
+func (r *Relay) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run publishes until ctx ends, and returns nil after the current round.
+func (r *Relay) Run(ctx context.Context) error {
+	var sampling sync.WaitGroup
+	sampling.Go(func() { r.sample(ctx) })
+	defer sampling.Wait()
+	state := health{log: r.log, what: "relaying"}
+	for failures := 0; ctx.Err() == nil; {
+		full, err := r.round(ctx)
+		state.report(err)
+		switch {
+		case err != nil:
+			failures++
+			wait(ctx, backoff(failures), nil)
+		case full:
+			failures = 0
+		default:
+			failures = 0
+			wait(ctx, jitter(r.config.Poll), r.wake)
+		}
+	}
+	return nil
+}
+
+// round drains once. It is not interrupted by ctx: a round that was begun is finished, or its messages are published twice.
+// full says that there may be more at once. The error says that something is down and waiting is better.
+func (r *Relay) round(ctx context.Context) (full bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), roundBound)
+	defer cancel()
+	started := time.Now()
+	var outage error
+	drained, err := r.outbox.Drain(ctx, r.config.Batch, func(ctx context.Context, messages []event.Message) []error {
+		results := r.publisher.Publish(ctx, messages)
+		outage = r.judge(messages, results)
+		return results
+	})
+	r.metrics.drained(drained)
+	if drained.Parked > 0 {
+		r.log.Error("messages were parked: Kafka refused them too often", zap.Int("parked", drained.Parked))
+	}
+	err = errors.Join(outage, withoutRefusal(err))
+	switch {
+	case err != nil:
+		r.metrics.rounds.WithLabelValues("failed").Inc()
+	case drained.Claimed > 0:
+		r.metrics.rounds.WithLabelValues("ok").Inc()
+	}
+	if drained.Claimed > 0 {
+		r.metrics.seconds.Observe(time.Since(started).Seconds())
+	}
+	return drained.Claimed >= r.config.Batch, err
+}
+
+// judge logs what was refused and returns the first error that is about Kafka instead of one message.
+func (r *Relay) judge(messages []event.Message, results []error) (outage error) {
+	for i, err := range results {
+		switch {
+		case err == nil:
+		case fault.Is(err, fault.Invalid):
+			r.log.Error("kafka refuses a message", zap.Error(err), zap.String("event_id", messages[i].ID),
+				zap.String("product_id", messages[i].Key), zap.String("type", messages[i].Type))
+		case outage == nil:
+			outage = err
+		}
+	}
+	return outage
+}
+
+// withoutRefusal drops an error that only repeats that a message was refused: the outbox puts that one off by itself, and
+// the others should not wait for it.
+func withoutRefusal(err error) error {
+	if fault.Is(err, fault.Invalid) {
+		return nil
+	}
+	return err
+}
+
+// sample measures the outbox now and then.
+func (r *Relay) sample(ctx context.Context) {
+	state := health{log: r.log, what: "measuring the outbox"}
+	for ctx.Err() == nil {
+		err := r.measure(ctx)
+		if ctx.Err() == nil {
+			state.report(err)
+		}
+		wait(ctx, jitter(r.config.Sample), nil)
+	}
+}
+
+func (r *Relay) measure(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sampleBound)
+	defer cancel()
+	depth, err := r.outbox.Depth(ctx)
+	if err == nil {
+		r.metrics.depth(depth)
+	}
+	return err
+}
+
+// health logs that something broke, and that it works again: once each, not every round.
+type health struct {
+	log    *zap.Logger
+	what   string
+	broken bool
+}
+
+func (h *health) report(err error) {
+	switch {
+	case err != nil && !h.broken:
+		h.log.Warn(h.what+" failed and will be repeated", zap.Error(err))
+	case err == nil && h.broken:
+		h.log.Info(h.what + " works again")
+	}
+	h.broken = err != nil
+}
+
+// wait returns after d, when early has something, or when ctx ends.
+func wait(ctx context.Context, d time.Duration, early <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-early:
+	case <-ctx.Done():
+	}
+}
+
+// backoff returns how long to wait after the nth failure in a row: half of it at random, so that relays that failed together
+// do not come back together.
+func backoff(n int) time.Duration {
+	d := maxBackoff
+	if n < 16 { // beyond, the shift would only overflow
+		d = min(maxBackoff, firstBackoff<<(n-1))
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// jitter returns d, give or take a third.
+func jitter(d time.Duration) time.Duration { return d - d/3 + rand.N(2*d/3+1) }

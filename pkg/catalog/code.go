@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"errors"
+	"maps"
 	"time"
 )
 
@@ -110,3 +111,6 @@ func FailureOf(err error) *Failure {
 	}
 	return nil
 }
+
+// Codes returns every code with its class, for tables that must cover them all.
+func Codes() map[Code]Class { return maps.Clone(classes) }

@@ -1,0 +1,186 @@
+package catalog_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
+)
+
+// memory is the part of a store that the service's tests need: Insert, Product and Edit over maps, with a clock that the test
+// moves. It keeps what was sent and which objects may exist, so that a test can see both.
+type memory struct {
+	mu       sync.Mutex
+	now      time.Time
+	products map[catalog.ProductID]catalog.Product
+	images   catalog.ImageID
+	outbox   []outRow
+	intents  map[string]*memoryIntent
+	saved    map[string][]byte
+
+	afterCommit func() error // what the caller is told of a commit that happened
+	onRead      func()       // called by Product after it has read
+}
+
+type outRow struct {
+	event.Message
+	due time.Time
+}
+
+type memoryIntent struct {
+	due    time.Time
+	doomed bool
+}
+
+func newMemory() *memory {
+	return &memory{
+		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), products: map[catalog.ProductID]catalog.Product{},
+		intents: map[string]*memoryIntent{}, saved: map[string][]byte{},
+		afterCommit: func() error { return nil }, onRead: func() {},
+	}
+}
+
+func clone(p catalog.Product) catalog.Product {
+	p.ImageURLs, p.Compressed, p.Images = slices.Clone(p.ImageURLs), slices.Clone(p.Compressed), slices.Clone(p.Images)
+	for i := range p.Images {
+		p.Images[i].Renditions = slices.Clone(p.Images[i].Renditions)
+	}
+	return p
+}
+
+func (m *memory) Insert(_ context.Context, p catalog.Product, announce func(catalog.Product) []catalog.Outgoing) (catalog.Product, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p = clone(p)
+	p.ID = catalog.ProductID(len(m.products) + 1)
+	for i := range p.Images {
+		m.images++
+		img := &p.Images[i]
+		img.ID, img.ProductID, img.RequestedAt, img.DueAt = m.images, p.ID, m.now, m.now
+	}
+	m.products[p.ID] = p
+	m.send(announce(clone(p)))
+	return clone(p), m.afterCommit()
+}
+
+func (m *memory) Product(_ context.Context, id catalog.ProductID) (catalog.Product, error) {
+	m.mu.Lock()
+	p, ok := m.products[id]
+	p = clone(p)
+	m.mu.Unlock()
+	m.onRead()
+	if !ok {
+		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "no such product")
+	}
+	return p, nil
+}
+
+func (m *memory) Edit(_ context.Context, id catalog.ProductID,
+	fn func(*catalog.Product, time.Time) (catalog.Change, error),
+) (catalog.Product, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, ok := m.products[id]
+	if !ok {
+		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "no such product")
+	}
+	p = clone(p)
+	c, err := fn(&p, m.now)
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	intents := maps.Clone(m.intents)
+	for _, prefix := range c.Adopt {
+		if in := intents[prefix]; in == nil || in.doomed {
+			return catalog.Product{}, catalog.ErrDoomed
+		}
+		delete(intents, prefix)
+	}
+	for _, in := range c.Intents {
+		if intents[in.Prefix] != nil {
+			return catalog.Product{}, fmt.Errorf("prefix %s written twice", in.Prefix)
+		}
+		intents[in.Prefix] = &memoryIntent{due: m.now.Add(in.Due)}
+	}
+	m.products[id], m.intents = clone(p), intents
+	m.send(c.Outbox)
+	return clone(p), m.afterCommit()
+}
+
+// send adds messages to the outbox; an event id that is there already is not added again.
+func (m *memory) send(out []catalog.Outgoing) {
+	for _, o := range out {
+		if slices.ContainsFunc(m.outbox, func(r outRow) bool { return r.ID == o.Message.ID }) {
+			continue
+		}
+		m.outbox = append(m.outbox, outRow{Message: o.Message, due: m.now.Add(o.Delay)})
+	}
+}
+
+// sent returns the messages of a type that were ever sent.
+func (m *memory) sent(kind string) []outRow {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var rows []outRow
+	for _, r := range m.outbox {
+		if r.Type == kind {
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+// change alters a product behind the service's back.
+func (m *memory) change(id catalog.ProductID, fn func(*catalog.Product)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := clone(m.products[id])
+	fn(&p)
+	m.products[id] = p
+}
+
+func (m *memory) InsertUser(_ context.Context, u catalog.User) (catalog.User, error) {
+	u.ID = 1
+	return u, m.afterCommit()
+}
+
+func (m *memory) User(_ context.Context, id catalog.UserID) (catalog.User, error) {
+	if id != 1 {
+		return catalog.User{}, fault.New(fault.NotFound, "user_not_found", "no such user")
+	}
+	return catalog.User{ID: id, Name: "Ada", Email: "ada@example.com"}, nil
+}
+
+func (m *memory) List(_ context.Context, q catalog.Query) (catalog.Page, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var page catalog.Page
+	for _, p := range m.products {
+		if p.UserID == q.UserID {
+			page.Products = append(page.Products, clone(p))
+		}
+	}
+	return page, m.afterCommit()
+}
+
+func (m *memory) SavePipeline(_ context.Context, hash string, document []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.saved[hash] = document
+	return m.afterCommit()
+}
+
+func (m *memory) Pipeline(_ context.Context, hash string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if doc, ok := m.saved[hash]; ok {
+		return doc, nil
+	}
+	return nil, fault.New(fault.NotFound, "pipeline_not_found", "no such pipeline")
+}

@@ -16,6 +16,7 @@ import (
 
 // visible is what a client can see of a product, as text.
 func visible(p catalog.Product) string {
+	p = clone(p)
 	for i := range p.Images {
 		img := &p.Images[i]
 		*img = catalog.Image{

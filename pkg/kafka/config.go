@@ -1,0 +1,113 @@
+package kafka
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/IBM/sarama"
+
+	"vitrine.io/pkg/fault"
+)
+
+// The SASL mechanisms.
+const (
+	mechanismPlain    = "PLAIN"
+	mechanismScram256 = "SCRAM-SHA-256"
+	mechanismScram512 = "SCRAM-SHA-512"
+)
+
+// Config says where Kafka is and how the topics are made.
+type Config struct {
+	Brokers  []string `env:"BROKERS" envDefault:"localhost:9092" desc:"bootstrap brokers, host:port, comma separated"`
+	Version  string   `env:"VERSION" envDefault:"2.8.0" desc:"newest protocol version to speak; brokers may be newer"`
+	ClientID string   `env:"CLIENT_ID" envDefault:"vitrine" desc:"name shown in the brokers' logs and quotas"`
+
+	TLSEnabled    bool   `env:"TLS_ENABLED" envDefault:"false" desc:"connect with TLS"`
+	TLSCAFile     string `env:"TLS_CA_FILE" envDefault:"" desc:"PEM file of the authority; empty means the system's"`
+	TLSCertFile   string `env:"TLS_CERT_FILE" envDefault:"" desc:"PEM file of the client certificate"`
+	TLSKeyFile    string `env:"TLS_KEY_FILE" envDefault:"" desc:"PEM file of the client certificate's key"`
+	TLSServerName string `env:"TLS_SERVER_NAME" envDefault:"" desc:"name to verify; empty means the broker's host"`
+
+	SASLMechanism string `env:"SASL_MECHANISM" envDefault:"" desc:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; empty means none"`
+	SASLUser      string `env:"SASL_USER" envDefault:"" desc:"SASL user"`
+	SASLPassword  string `env:"SASL_PASSWORD" envDefault:"" secret:"true" desc:"SASL password"`
+
+	TopicPrefix string `env:"TOPIC_PREFIX" envDefault:"" desc:"put before every topic and group name, for shared clusters"`
+	Partitions  int    `env:"PARTITIONS" envDefault:"24" desc:"partitions of a new topic: the most workers that can share it"`
+	Replication int    `env:"REPLICATION" envDefault:"3" desc:"replicas of a new topic; 1 on a single broker"`
+	MinISR      int    `env:"MIN_ISR" envDefault:"2" desc:"replicas that must hold a message before it counts as sent"`
+}
+
+// nameCharacters is what Kafka allows in a topic's name.
+const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+// maxPrefix leaves room for the longest topic name within Kafka's 249 characters.
+const maxPrefix = 200
+
+// Validate returns every wrong setting, by the name of its variable.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	add := func(name, code, format string, args ...any) {
+		wrong = append(wrong, fault.Field{Pointer: name, Code: code, Detail: fmt.Sprintf(format, args...)})
+	}
+	c.validateConnection(add)
+	if strings.Trim(c.TopicPrefix, nameCharacters) != "" || len(c.TopicPrefix) > maxPrefix {
+		add("TOPIC_PREFIX", "invalid", "%q: at most %d of a-z A-Z 0-9 . _ -", c.TopicPrefix, maxPrefix)
+	}
+	if c.Partitions < 1 || c.Partitions > 10_000 {
+		add("PARTITIONS", "out_of_range", "%d is not between 1 and 10000", c.Partitions)
+	}
+	if c.Replication < 1 || c.Replication > 100 {
+		add("REPLICATION", "out_of_range", "%d is not between 1 and 100", c.Replication)
+	}
+	if c.MinISR < 1 || c.MinISR > c.Replication {
+		add("MIN_ISR", "out_of_range", "%d is not between 1 and REPLICATION (%d)", c.MinISR, c.Replication)
+	}
+	return wrong
+}
+
+func (c Config) validateConnection(add func(name, code, format string, args ...any)) {
+	if len(c.Brokers) == 0 {
+		add("BROKERS", "required", "at least one broker is needed")
+	}
+	for _, b := range c.Brokers {
+		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
+			add("BROKERS", "invalid", "%q is not host:port", b)
+		}
+	}
+	v, err := sarama.ParseKafkaVersion(c.Version)
+	switch {
+	case err != nil:
+		add("VERSION", "invalid", "%q is not a Kafka version such as 2.8.0", c.Version)
+	case !v.IsAtLeast(sarama.V2_1_0_0):
+		add("VERSION", "out_of_range", "%s is older than 2.1.0, the oldest that Kafka 4 still speaks", c.Version)
+	}
+	if strings.TrimSpace(c.ClientID) == "" {
+		add("CLIENT_ID", "required", "a name is needed")
+	}
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		add("TLS_CERT_FILE", "invalid", "TLS_CERT_FILE and TLS_KEY_FILE go together")
+	}
+	if !c.TLSEnabled && c.TLSCAFile+c.TLSCertFile+c.TLSKeyFile+c.TLSServerName != "" {
+		add("TLS_ENABLED", "invalid", "other TLS settings are given, but TLS is off")
+	}
+	switch c.SASLMechanism {
+	case "":
+		if c.SASLUser+c.SASLPassword != "" {
+			add("SASL_MECHANISM", "required", "a user or password is given, but no mechanism")
+		}
+	case mechanismPlain, mechanismScram256, mechanismScram512:
+		if c.SASLUser == "" {
+			add("SASL_USER", "required", "%s needs a user", c.SASLMechanism)
+		}
+		if c.SASLPassword == "" {
+			add("SASL_PASSWORD", "required", "%s needs a password", c.SASLMechanism)
+		}
+	default:
+		add("SASL_MECHANISM", "invalid", "%q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", c.SASLMechanism)
+	}
+}
+
+// Name returns a topic's or group's name on the cluster: with the prefix.
+func (c Config) Name(topicOrGroup string) string { return c.TopicPrefix + topicOrGroup }

@@ -1,0 +1,51 @@
+package kafka
+
+import "sync"
+
+// gate lets everybody through, or holds everybody until it is opened again.
+type gate struct {
+	mu     sync.Mutex
+	opened chan struct{} // closed while the gate is open
+	shut   bool
+}
+
+func newGate() *gate {
+	opened := make(chan struct{})
+	close(opened)
+	return &gate{opened: opened}
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.shut {
+		g.shut, g.opened = true, make(chan struct{})
+	}
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut {
+		g.shut = false
+		close(g.opened)
+	}
+}
+
+// pass waits until the gate is open, or until stop is closed, and reports whether the caller may go on.
+func (g *gate) pass(stop <-chan struct{}) bool {
+	g.mu.Lock()
+	opened := g.opened
+	g.mu.Unlock()
+	select {
+	case <-stop: // checked first: an ended session begins nothing, open or not
+		return false
+	default:
+	}
+	select {
+	case <-opened:
+		return true
+	case <-stop:
+		return false
+	}
+}

@@ -1,0 +1,243 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/relay"
+)
+
+// The bounds of a Publish. The outbox publishes inside a transaction of at most five seconds, so all must fit below that
+// with room for the claim before and the deletion after.
+const (
+	publishBound   = 3500 * time.Millisecond // then the connections are cut and sarama answers at once
+	ackTimeout     = 1500 * time.Millisecond // for the brokers to replicate
+	replyTimeout   = 2 * time.Second         // above ackTimeout, or a slow acknowledgement looks like a dead broker
+	produceRetries = 3                       // covers a broker restart that the others notice at once
+	metadataBound  = 1500 * time.Millisecond
+	connectBackoff = 100 * time.Millisecond // doubling; a new client costs every broker a connection
+	connectMax     = 2 * time.Second
+
+	// maxMessage leaves room for the batch's own header below the brokers' default message.max.bytes of 1,048,588.
+	maxMessage = 1_000_000
+)
+
+// Publisher sends messages. It is safe for concurrent use; batches go one after the other.
+type Publisher struct {
+	config  Config
+	base    *sarama.Config
+	metrics *publisherMetrics
+	log     *zap.Logger
+
+	turn    chan struct{} // holds one token: whoever has taken it owns what is below
+	session *session      // nil before the first use and after a failure
+	closed  bool
+	lastErr error // why there is no session
+	retryAt time.Time
+	backoff time.Duration
+}
+
+// session is one idempotent producer with its client and connections.
+type session struct {
+	wire     *wire
+	client   sarama.Client
+	producer sarama.SyncProducer
+}
+
+// NewPublisher returns a publisher. It reads the TLS files and connects to nothing.
+func NewPublisher(config Config, reg prometheus.Registerer, log *zap.Logger) (*Publisher, error) {
+	base, err := config.saramaConfig()
+	if err != nil {
+		return nil, err
+	}
+	base.Net.MaxOpenRequests = 1 // demanded by idempotence, and why no consumer may share this client
+	base.Net.DialTimeout = dialTimeout
+	base.Net.ReadTimeout = replyTimeout
+	base.Net.WriteTimeout = dialTimeout
+	base.Metadata.Retry.Max = 1
+	base.Metadata.Timeout = metadataBound
+	base.Producer.Idempotent = true
+	base.Producer.RequiredAcks = sarama.WaitForAll
+	base.Producer.Timeout = ackTimeout
+	base.Producer.Retry.Max = produceRetries
+	base.Producer.Transaction.Retry.Max = 1 // also bounds the request for a producer id
+	base.Producer.MaxMessageBytes = maxMessage
+	base.Producer.Partitioner = sarama.NewMurmur2Partitioner // as Java does: other tools find the same partition for a key
+	base.Producer.Return.Successes = true
+	base.Producer.Return.Errors = true
+	if err := base.Validate(); err != nil {
+		return nil, fmt.Errorf("check producer settings: %w", err)
+	}
+	p := &Publisher{config: config, base: base, metrics: newPublisherMetrics(reg), log: log, turn: make(chan struct{}, 1)}
+	p.turn <- struct{}{}
+	return p, nil
+}
+
+// Publish implements relay.Publisher. It comes back when every message is answered for, at most about four seconds after
+// the call, earlier if ctx ends.
+func (p *Publisher) Publish(ctx context.Context, messages []event.Message) []error {
+	started := time.Now()
+	results := make([]error, len(messages))
+	if len(messages) == 0 {
+		return results
+	}
+	batch := p.toRecords(messages, results)
+	if len(batch) > 0 {
+		p.send(ctx, batch, results)
+	}
+	p.metrics.batch(results, time.Since(started))
+	return results
+}
+
+// toRecords converts what is small enough, and refuses the rest in results. A record carries its place in results.
+func (p *Publisher) toRecords(messages []event.Message, results []error) []*sarama.ProducerMessage {
+	batch := make([]*sarama.ProducerMessage, 0, len(messages))
+	for i, m := range messages {
+		record := &sarama.ProducerMessage{
+			Topic: p.config.Name(m.Topic), Key: sarama.StringEncoder(m.Key), Value: sarama.ByteEncoder(m.Body), Metadata: i,
+		}
+		for name, value := range m.Headers() {
+			record.Headers = append(record.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+		}
+		if size := record.ByteSize(recordVersion); size > maxMessage {
+			results[i] = fault.New(fault.Invalid, codeTooLarge, fmt.Sprintf("%d bytes are more than %d", size, maxMessage))
+			continue
+		}
+		batch = append(batch, record)
+	}
+	return batch
+}
+
+// recordVersion is Kafka's record format since 0.11, the one with headers.
+const recordVersion = 2
+
+func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
+	ctx, cancel := context.WithTimeout(ctx, publishBound)
+	defer cancel()
+	select {
+	case <-p.turn:
+		defer func() { p.turn <- struct{}{} }()
+	case <-ctx.Done():
+		fail(batch, results, unavailable(context.Cause(ctx)))
+		return
+	}
+	p.attempt(ctx, batch, results)
+	if len(batch) == 1 {
+		return
+	}
+	// A broker that takes less than we think refuses a partition's whole batch because of one message: each is tried alone.
+	for _, record := range batch {
+		if isTooLarge(results[record.Metadata.(int)]) {
+			p.attempt(ctx, []*sarama.ProducerMessage{record}, results)
+		}
+	}
+}
+
+// attempt sends a batch over the current session and drops the session if anything in it failed.
+func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
+	s, err := p.connected(ctx)
+	if err != nil {
+		fail(batch, results, unavailable(because(ctx, err)))
+		return
+	}
+	stop := context.AfterFunc(ctx, s.wire.cut)
+	err = s.producer.SendMessages(batch)
+	intact := stop()
+	fail(batch, results, nil)
+	var failed sarama.ProducerErrors
+	if errors.As(err, &failed) {
+		for _, f := range failed {
+			results[f.Msg.Metadata.(int)] = classify(because(ctx, f.Err))
+		}
+	}
+	if err != nil || !intact {
+		// A batch that failed leaves a gap in the sequence numbers, and sarama's breakers stay open for ten seconds.
+		p.session = nil
+		s.close()
+	}
+}
+
+// connected returns the session, making one if there is none and the last failure is long enough ago.
+func (p *Publisher) connected(ctx context.Context) (*session, error) {
+	switch {
+	case p.closed:
+		return nil, sarama.ErrClosedClient
+	case p.session != nil:
+		return p.session, nil
+	case time.Now().Before(p.retryAt):
+		return nil, p.lastErr
+	}
+	s, err := p.connect(ctx)
+	if err != nil {
+		p.lastErr = fmt.Errorf("connect producer: %w", err)
+		p.backoff = min(max(2*p.backoff, connectBackoff), connectMax)
+		p.retryAt = time.Now().Add(p.backoff)
+		return nil, p.lastErr
+	}
+	p.log.Debug("kafka producer connected")
+	p.metrics.clients.Inc()
+	p.session, p.backoff = s, 0
+	return s, nil
+}
+
+func (p *Publisher) connect(ctx context.Context) (*session, error) {
+	w := newWire(nil, dialTimeout)
+	stop := context.AfterFunc(ctx, w.cut)
+	client, err := sarama.NewClient(p.config.Brokers, over(p.base, w))
+	if err != nil {
+		w.cut()
+		return nil, err
+	}
+	producer, err := sarama.NewSyncProducerFromClient(client) // asks for a producer id, so it needs a broker
+	if err != nil {
+		w.cut()
+		_ = client.Close()
+		return nil, err
+	}
+	s := &session{wire: w, client: client, producer: producer}
+	if !stop() {
+		s.close()
+		return nil, context.Cause(ctx)
+	}
+	return s, nil
+}
+
+// close ends the session. Nothing is in flight on it, so nothing is lost by cutting first, and nothing can hang.
+func (s *session) close() {
+	s.wire.cut()
+	_ = s.producer.Close()
+	_ = s.client.Close()
+}
+
+// Close ends the publisher after the batch that is being sent. Later calls of Publish fail.
+func (p *Publisher) Close() error {
+	<-p.turn
+	defer func() { p.turn <- struct{}{} }()
+	p.closed = true
+	if p.session != nil {
+		p.session.close()
+		p.session = nil
+	}
+	return nil
+}
+
+// fail sets the results of a whole batch.
+func fail(batch []*sarama.ProducerMessage, results []error, err error) {
+	for _, record := range batch {
+		results[record.Metadata.(int)] = err
+	}
+}
+
+func isTooLarge(err error) bool { return errors.Is(err, sarama.ErrMessageSizeTooLarge) }
+
+func isRefused(err error) bool { return fault.Is(err, fault.Invalid) }
+
+var _ relay.Publisher = (*Publisher)(nil)

@@ -1,0 +1,185 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/event"
+)
+
+const (
+	retryBackoff = 100 * time.Millisecond // doubling
+	retryMax     = 30 * time.Second
+
+	// What is kept of an undecodable record besides its payload, so that the dead record fits into a message.
+	maxReason  = 1 << 10
+	maxHeaders = 16 << 10
+	maxDeadKey = 64 // longer than any product id
+
+	resultOK    = "ok"
+	resultError = "error"
+	resultPanic = "panic"
+)
+
+// errPanic marks an error made from a panic.
+var errPanic = errors.New("panic")
+
+// step is what has to succeed before a record is done: the handler's work, or the burial of what cannot be read.
+type step struct {
+	message event.Message // what is logged of it
+	lane    string        // only one step at a time is in a lane
+	once    func(context.Context) error
+}
+
+// work takes a record, for which the caller holds a slot, through its step until that succeeds. It is false when the
+// partition has to be let go before; the slot is free again either way.
+func (c *Consumer) work(taking, working context.Context, record *sarama.ConsumerMessage) (done bool) {
+	holding := true
+	leave := func() { c.leaveSlot(); holding = false }
+	enter := func() bool { holding = c.enterSlot(taking.Done()); return holding }
+	defer func() {
+		if holding {
+			c.leaveSlot()
+		}
+	}()
+	s := c.toStep(record)
+	leaveLane := c.lanes.enter(s.lane, taking.Done(), leave) // whoever waits for its lane holds no slot
+	if leaveLane == nil {
+		return false
+	}
+	defer leaveLane()
+	for failures := 0; ; failures++ {
+		if !holding && !enter() || !c.gate.pass(taking.Done()) {
+			return false
+		}
+		err := c.attempt(working, s, record, failures+1)
+		if err == nil {
+			return true
+		}
+		leave() // others go on while this one waits
+		if !pause(taking, backoff(failures, retryBackoff, retryMax)) {
+			return false
+		}
+	}
+}
+
+// attempt runs a step once and counts and logs how it went.
+func (c *Consumer) attempt(ctx context.Context, s step, record *sarama.ConsumerMessage, attempt int) error {
+	started := time.Now()
+	c.metrics.inFlight.Inc()
+	defer c.metrics.inFlight.Dec()
+	err := guarded(func() error { return s.once(ctx) })
+	c.metrics.seconds.Observe(time.Since(started).Seconds())
+	switch {
+	case err == nil:
+		c.metrics.handled.WithLabelValues(resultOK).Inc()
+		return nil
+	case errors.Is(err, errPanic):
+		c.metrics.handled.WithLabelValues(resultPanic).Inc()
+	default:
+		c.metrics.handled.WithLabelValues(resultError).Inc()
+	}
+	log := c.log.Warn
+	if errors.Is(err, errPanic) {
+		log = c.log.Error
+	}
+	log("message is not done and will be repeated", zap.Error(err), zap.Int("attempt", attempt),
+		zap.String("event_id", s.message.ID), zap.String("product_id", s.message.Key), zap.String("type", s.message.Type),
+		zap.String("trace_id", traceID(s.message)),
+		zap.Int32("partition", record.Partition), zap.Int64("offset", record.Offset))
+	return err
+}
+
+// toStep decodes a record.
+func (c *Consumer) toStep(record *sarama.ConsumerMessage) step {
+	headers := make(map[string]string, len(record.Headers))
+	for _, h := range record.Headers {
+		headers[string(h.Key)] = string(h.Value)
+	}
+	var m event.Message
+	err := guarded(func() (err error) {
+		if m, err = event.FromRecord(c.options.Topic, record.Key, record.Value, headers); err != nil {
+			return err
+		}
+		return c.options.Check(m)
+	})
+	if err != nil {
+		return c.burial(record, headers, err)
+	}
+	var lane string
+	if err := guarded(func() error { lane = c.options.Exclusive(m); return nil }); err != nil {
+		return c.burial(record, headers, err)
+	}
+	return step{message: m, lane: lane, once: func(ctx context.Context) error { return c.handle(ctx, m) }}
+}
+
+// burial returns the step that sends an unreadable record to the dead topic. Its event id follows from the coordinates, so a
+// repeated burial is recognised as the same.
+func (c *Consumer) burial(record *sarama.ConsumerMessage, headers map[string]string, reason error) step {
+	place := fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset)
+	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte("kafka:"+place)).String()
+	body := event.Undecodable{
+		Reason: shorten(reason.Error(), maxReason), Topic: record.Topic, Partition: record.Partition, Offset: record.Offset,
+		Headers: someOf(headers), Payload: record.Value,
+	}
+	if len(body.Payload) > event.MaxPayload {
+		body.Payload, body.Truncated = body.Payload[:event.MaxPayload], true
+	}
+	m := event.New(id, shorten(string(record.Key), maxDeadKey), body)
+	return step{message: m, lane: "dead " + place, once: func(ctx context.Context) error {
+		if err := errors.Join(c.dead.Publish(ctx, []event.Message{m})...); err != nil {
+			return fmt.Errorf("bury undecodable record: %w", err)
+		}
+		c.metrics.undecodable.Inc()
+		c.log.Error("record cannot be read and went to the dead topic", zap.String("event_id", id), zap.NamedError("reason", reason),
+			zap.Int32("partition", record.Partition), zap.Int64("offset", record.Offset))
+		return nil
+	}}
+}
+
+// someOf returns as many headers as fit.
+func someOf(headers map[string]string) map[string]string {
+	kept := make(map[string]string, len(headers))
+	left := maxHeaders
+	for name, value := range headers {
+		if left -= len(name) + len(value); left < 0 {
+			break
+		}
+		kept[name] = value
+	}
+	return kept
+}
+
+// shorten cuts s to at most n bytes, at a character.
+func shorten(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// traceID returns the trace of a message's traceparent (version-trace-span-flags), or "".
+func traceID(m event.Message) string {
+	if parts := strings.Split(m.Traceparent, "-"); len(parts) == 4 {
+		return parts[1]
+	}
+	return ""
+}
+
+// guarded calls f and makes an error of a panic.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanic, r, debug.Stack())
+		}
+	}()
+	return f()
+}

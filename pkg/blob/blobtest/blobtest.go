@@ -1,0 +1,364 @@
+package blobtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/fault"
+)
+
+// Open returns the configuration of a bucket that is not there yet, and removes the bucket when t ends.
+type Open func(t testing.TB) blob.Config
+
+// Run runs the suite.
+func Run(t *testing.T, open Open) {
+	s := suite{open}
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T)
+	}{
+		{"an object comes back as it was put", s.roundTrip},
+		{"an object may be put again", s.putAgain},
+		{"many put at once", s.putAtOnce},
+		{"keys are any text", s.anyKey},
+		{"an object that is not there is not found", s.notFound},
+		{"a prefix is deleted exactly", s.deleteExactly},
+		{"deleting nothing is no error", s.deleteNothing},
+		{"only a directory can be deleted", s.deleteDirectoryOnly},
+		{"more than one page is listed and deleted", s.manyObjects},
+		{"a listing ends when it is told to", s.listEnds},
+		{"several make the bucket at once", s.raceForBucket},
+		{"a missing bucket is named", s.missingBucket},
+		{"anyone can read an object and nothing else", s.strangers},
+		{"an ended context is not the store's fault", s.endedContext},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t)
+		})
+	}
+}
+
+type suite struct{ open Open }
+
+// new returns the bucket of cfg.
+func (s suite) new(t testing.TB, cfg blob.Config) *blob.Bucket {
+	t.Helper()
+	if wrong := cfg.Validate(); wrong != nil {
+		t.Fatalf("the test's configuration is wrong: %v", wrong)
+	}
+	b, err := blob.New(cfg, prometheus.NewRegistry(), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
+}
+
+// made returns a bucket that is there, and what opened it.
+func (s suite) made(t testing.TB) (*blob.Bucket, blob.Config) {
+	t.Helper()
+	cfg := s.open(t)
+	cfg.CreateBucket, cfg.PublicRead = true, true
+	b := s.new(t, cfg)
+	if err := b.EnsureBucket(t.Context()); err != nil {
+		t.Fatalf("ensure bucket: %v", err)
+	}
+	return b, cfg
+}
+
+func put(t testing.TB, b *blob.Bucket, key, contentType string, body []byte) {
+	t.Helper()
+	if err := b.Put(t.Context(), key, contentType, bytes.NewReader(body), int64(len(body))); err != nil {
+		t.Fatalf("put %q: %v", key, err)
+	}
+}
+
+// get returns an object's bytes and what is known of it.
+func get(t testing.TB, b *blob.Bucket, key string) ([]byte, blob.ObjectInfo) {
+	t.Helper()
+	body, info, err := b.Get(t.Context(), key)
+	if err != nil {
+		t.Fatalf("get %q: %v", key, err)
+	}
+	defer body.Close()
+	got, err := io.ReadAll(body)
+	if err != nil {
+		t.Fatalf("read %q: %v", key, err)
+	}
+	return got, info
+}
+
+// keys lists a prefix.
+func keys(t testing.TB, b *blob.Bucket, prefix string) []string {
+	t.Helper()
+	var found []string
+	err := b.List(t.Context(), prefix, func(o blob.ObjectInfo) error {
+		found = append(found, o.Key)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("list %q: %v", prefix, err)
+	}
+	return found
+}
+
+func wantKeys(t testing.TB, b *blob.Bucket, prefix string, want ...string) {
+	t.Helper()
+	if got := keys(t, b, prefix); !slices.Equal(got, want) {
+		t.Fatalf("keys below %q: got %q, want %q", prefix, got, want)
+	}
+}
+
+func (s suite) roundTrip(t *testing.T) {
+	b, _ := s.made(t)
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	for contentType, body := range map[string][]byte{
+		"image/webp": every,
+		"image/jpeg": bytes.Repeat(every, 3<<12), // 3 MiB
+		"image/avif": {},
+	} {
+		key := "products/1/2/3-abc/" + strings.ReplaceAll(contentType, "/", ".")
+		put(t, b, key, contentType, body)
+		got, info := get(t, b, key)
+		if !bytes.Equal(got, body) {
+			t.Errorf("%s: got %d bytes that differ from the %d put", key, len(got), len(body))
+		}
+		head, err := b.Head(t.Context(), key)
+		if err != nil {
+			t.Fatalf("head: %v", err)
+		}
+		if head != info {
+			t.Errorf("head and get differ: %+v, %+v", head, info)
+		}
+		want := blob.ObjectInfo{
+			Key: key, Size: int64(len(body)), ContentType: contentType, CacheControl: blob.CacheControl,
+			ETag: info.ETag, Modified: info.Modified,
+		}
+		if info != want || info.ETag == "" || info.Modified.IsZero() {
+			t.Errorf("got %+v, want %+v with an ETag and a time", info, want)
+		}
+	}
+}
+
+func (s suite) putAgain(t *testing.T) {
+	b, _ := s.made(t)
+	for _, body := range []string{"a longer first body", "a longer first body", "second"} {
+		put(t, b, "p/1/k", "image/png", []byte(body))
+		if got, _ := get(t, b, "p/1/k"); string(got) != body {
+			t.Fatalf("got %q, want %q", got, body)
+		}
+	}
+	wantKeys(t, b, "", "p/1/k")
+}
+
+func (s suite) putAtOnce(t *testing.T) {
+	b, _ := s.made(t)
+	body := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, 50_000+i) }
+	var group sync.WaitGroup
+	for i := range 24 {
+		group.Go(func() {
+			for _, key := range []string{fmt.Sprintf("p/own/%d", i), "p/shared/k"} {
+				if err := b.Put(t.Context(), key, "image/png", bytes.NewReader(body(i)), int64(len(body(i)))); err != nil {
+					t.Errorf("put %s: %v", key, err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	for i := range 24 {
+		if got, _ := get(t, b, fmt.Sprintf("p/own/%d", i)); !bytes.Equal(got, body(i)) {
+			t.Errorf("object %d came back otherwise", i)
+		}
+	}
+	if got, _ := get(t, b, "p/shared/k"); !bytes.Equal(got, body(int(got[0]))) {
+		t.Error("the shared object is a mixture")
+	}
+}
+
+func (s suite) anyKey(t *testing.T) {
+	b, _ := s.made(t)
+	all := []string{
+		"u/ein Bild.jpg", "u/a+b%20c.jpg", "u/größe/日本/🖼.webp", "u/q?x=1&y=2", "u/#hash", "u/~tilde'(1)!*.png", "u/<&>\"",
+	}
+	for _, key := range all {
+		put(t, b, key, "image/png", []byte(key))
+	}
+	for _, key := range all {
+		if got, _ := get(t, b, key); string(got) != key {
+			t.Errorf("%q: got %q", key, got)
+		}
+	}
+	slices.Sort(all)
+	wantKeys(t, b, "u/", all...)
+	if err := b.DeletePrefix(t.Context(), "u/größe/日本/"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.DeletePrefix(t.Context(), "u/"); err != nil {
+		t.Fatal(err)
+	}
+	wantKeys(t, b, "")
+}
+
+func (s suite) notFound(t *testing.T) {
+	b, _ := s.made(t)
+	put(t, b, "p/1/k", "image/png", []byte("x"))
+	for _, key := range []string{"p/1/other", "p/1", "p", "q/1/k"} {
+		if _, _, err := b.Get(t.Context(), key); !fault.Is(err, fault.NotFound) {
+			t.Errorf("get %s: got %v, want not found", key, err)
+		}
+		if _, err := b.Head(t.Context(), key); !fault.Is(err, fault.NotFound) {
+			t.Errorf("head %s: got %v, want not found", key, err)
+		}
+	}
+}
+
+func (s suite) deleteExactly(t *testing.T) {
+	b, _ := s.made(t)
+	for _, key := range []string{"a/1/x", "a/1/y/z", "a/10/x", "a/1-x", "a/1x/y", "b/a/1/x"} {
+		put(t, b, key, "image/png", []byte(key))
+	}
+	if err := b.DeletePrefix(t.Context(), "a/1/"); err != nil {
+		t.Fatal(err)
+	}
+	wantKeys(t, b, "", "a/1-x", "a/10/x", "a/1x/y", "b/a/1/x")
+}
+
+func (s suite) deleteNothing(t *testing.T) {
+	b, _ := s.made(t)
+	put(t, b, "a/1/x", "image/png", []byte("x"))
+	for range 2 {
+		if err := b.DeletePrefix(t.Context(), "a/1/"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.DeletePrefix(t.Context(), "never/was/"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s suite) deleteDirectoryOnly(t *testing.T) {
+	b, _ := s.made(t)
+	put(t, b, "a/1/x", "image/png", []byte("x"))
+	for _, prefix := range []string{"", "/", "//", "a", "a/1", "a/1/x"} {
+		if err := b.DeletePrefix(t.Context(), prefix); !fault.Is(err, fault.Internal) {
+			t.Errorf("delete %q: got %v, want a refusal", prefix, err)
+		}
+	}
+	wantKeys(t, b, "", "a/1/x")
+}
+
+// fillMany puts n small objects below a prefix and returns their keys in order.
+func fillMany(t testing.TB, b *blob.Bucket, prefix string, n int) []string {
+	t.Helper()
+	want := make([]string, n)
+	var group sync.WaitGroup
+	for worker := range 16 {
+		group.Go(func() {
+			for i := worker; i < n; i += 16 {
+				want[i] = fmt.Sprintf("%s%05d", prefix, i)
+				if err := b.Put(t.Context(), want[i], "text/plain", strings.NewReader("x"), 1); err != nil {
+					t.Errorf("put %s: %v", want[i], err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return want
+}
+
+func (s suite) manyObjects(t *testing.T) {
+	const more = 1050 // a page is a thousand
+	b, _ := s.made(t)
+	put(t, b, "z/last", "text/plain", []byte("x"))
+	want := fillMany(t, b, "many/", more)
+	wantKeys(t, b, "many/", want...)
+	if err := b.DeletePrefix(t.Context(), "many/"); err != nil {
+		t.Fatal(err)
+	}
+	wantKeys(t, b, "", "z/last")
+}
+
+func (s suite) listEnds(t *testing.T) {
+	b, _ := s.made(t)
+	want := fillMany(t, b, "l/", 5)
+	enough := errors.New("enough")
+	var seen []string
+	err := b.List(t.Context(), "l/", func(o blob.ObjectInfo) error {
+		if seen = append(seen, o.Key); len(seen) == 3 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || !slices.Equal(seen, want[:3]) {
+		t.Fatalf("got %q and %v, want the first three and the caller's own error", seen, err)
+	}
+}
+
+func (s suite) raceForBucket(t *testing.T) {
+	cfg := s.open(t)
+	cfg.CreateBucket, cfg.PublicRead = true, true
+	var group sync.WaitGroup
+	for range 6 {
+		group.Go(func() {
+			b := s.new(t, cfg)
+			for range 2 {
+				if err := b.EnsureBucket(t.Context()); err != nil {
+					t.Errorf("ensure bucket: %v", err)
+				}
+			}
+			if err := b.Ping(t.Context()); err != nil {
+				t.Errorf("ping: %v", err)
+			}
+		})
+	}
+	group.Wait()
+}
+
+func (s suite) missingBucket(t *testing.T) {
+	b := s.new(t, s.open(t))
+	for what, err := range map[string]error{
+		"ping":   b.Ping(t.Context()),
+		"ensure": b.EnsureBucket(t.Context()),
+		"put":    b.Put(t.Context(), "a/b", "image/png", strings.NewReader("x"), 1),
+		"list":   b.List(t.Context(), "", func(blob.ObjectInfo) error { return nil }),
+		"delete": b.DeletePrefix(t.Context(), "a/"),
+	} {
+		if fault.CodeOf(err) != "bucket_missing" || !fault.Is(err, fault.Unavailable) {
+			t.Errorf("%s: got %v, want Unavailable with code bucket_missing", what, err)
+		}
+	}
+}
+
+func (s suite) endedContext(t *testing.T) {
+	b, _ := s.made(t)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err := b.Get(ended, "a/b")
+	for what, err := range map[string]error{
+		"get": err,
+		"put": b.Put(ended, "a/b", "image/png", strings.NewReader("x"), 1),
+		"del": b.DeletePrefix(ended, "a/"),
+	} {
+		if !errors.Is(err, context.Canceled) || fault.From(err) != nil {
+			t.Errorf("%s: got %v, want the context's own error", what, err)
+		}
+	}
+}

@@ -1,0 +1,9 @@
+// Package blobtest is what every object store has to pass that Vitrine keeps pictures in.
+//
+// It drives the store through blob.Bucket, as the worker does, and through plain HTTP, as a browser does. Each test asks for
+// the configuration of a bucket of its own, which does not exist yet.
+//
+// A failure names what the store does otherwise than S3.
+//
+// Room: suite. Doors: blob fault. Outside: prometheus zap.
+package blobtest

@@ -1,0 +1,74 @@
+package blobtest
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// strangers reads and writes as somebody without keys: a browser that has an object's URL, and somebody who would like more.
+func (s suite) strangers(t *testing.T) {
+	b, cfg := s.made(t)
+	put(t, b, "p/1/card.webp", "image/webp", []byte("a picture"))
+	base := strings.TrimSuffix(cfg.Public(), "/")
+
+	resp, body := ask(t, http.MethodGet, base+"/p/1/card.webp", "")
+	if resp.StatusCode != http.StatusOK || body != "a picture" {
+		t.Fatalf("get: got %s %q, want the picture", resp.Status, body)
+	}
+	for name, want := range map[string]string{
+		"Content-Type": "image/webp", "Cache-Control": "public, max-age=31536000, immutable", "Content-Length": "9",
+	} {
+		if got := resp.Header.Get(name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	if resp, body := ask(t, http.MethodHead, base+"/p/1/card.webp?v=2", ""); resp.StatusCode != http.StatusOK || body != "" ||
+		resp.Header.Get("Cache-Control") == "" {
+		t.Errorf("head: got %s, %q and headers %v", resp.Status, body, resp.Header)
+	}
+	// A store need not say which of its objects are missing to somebody who may not list them.
+	if resp, _ := ask(t, http.MethodGet, base+"/p/1/other.webp", ""); resp.StatusCode != http.StatusNotFound &&
+		resp.StatusCode != http.StatusForbidden {
+		t.Errorf("get of what is not there: got %s", resp.Status)
+	}
+	for _, attempt := range []struct{ what, method, url string }{
+		{"list", http.MethodGet, base}, {"list v2", http.MethodGet, base + "?list-type=2"},
+		{"list buckets", http.MethodGet, strings.TrimSuffix(base, "/"+cfg.Bucket) + "/"},
+		{"overwrite", http.MethodPut, base + "/p/1/card.webp"}, {"delete", http.MethodDelete, base + "/p/1/card.webp"},
+		{"delete many", http.MethodPost, base + "?delete"}, {"set the policy", http.MethodPut, base + "?policy"},
+		{"delete the bucket", http.MethodDelete, base}, {"make a bucket", http.MethodPut, base + "2"},
+	} {
+		resp, _ := ask(t, attempt.method, attempt.url, "x")
+		// MinIO answers a stranger's request for the list of buckets with its console's address.
+		if resp.StatusCode < 300 {
+			t.Errorf("%s without keys: got %s, want a refusal", attempt.what, resp.Status)
+		}
+	}
+	if got, _ := get(t, b, "p/1/card.webp"); string(got) != "a picture" {
+		t.Errorf("the picture became %q", got)
+	}
+}
+
+// ask sends a request on a connection of its own, follows no redirect, and returns the answer, read and closed.
+func ask(t testing.TB, method, url, body string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, url, err)
+	}
+	return resp, string(got)
+}

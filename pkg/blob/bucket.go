@@ -1,0 +1,110 @@
+package blob
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"go.uber.org/zap"
+)
+
+// How often making the bucket is tried while somebody else is making it, and how long between.
+const (
+	createTries = 5
+	createPause = 300 * time.Millisecond
+	homeRegion  = "us-east-1" // of AWS: the one region that may not be named when a bucket is made
+)
+
+// Ping asks whether the bucket is there and ours to use.
+func (b *Bucket) Ping(ctx context.Context) error {
+	return b.metrics.observe("ping", func() error {
+		_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.cfg.Bucket})
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() == nil && apiCode(err) == "NotFound":
+			return bucketMissing(fmt.Errorf("ping bucket: %w", err))
+		default:
+			return classify(ctx, "ping bucket", err)
+		}
+	})
+}
+
+// EnsureBucket returns nil once the bucket is there. If it is not, and Config.CreateBucket says so, it makes it; several may
+// do so at once. With Config.PublicRead anyone may then read its objects by their keys, but not list them.
+func (b *Bucket) EnsureBucket(ctx context.Context) error {
+	var err error
+	for try := range createTries {
+		if try > 0 && !wait(ctx, createPause) {
+			return classify(ctx, "create bucket", err)
+		}
+		if err = b.Ping(ctx); err == nil {
+			break
+		}
+		if !b.cfg.CreateBucket || apiCode(err) != "NotFound" {
+			return err
+		}
+		if err = b.create(ctx); err == nil {
+			b.log.Info("bucket created", zap.String("bucket", b.cfg.Bucket))
+			break
+		}
+		switch apiCode(err) {
+		case "BucketAlreadyOwnedByYou", "BucketAlreadyExists", "OperationAborted": // somebody else was quicker: look again
+		default:
+			return err
+		}
+	}
+	if err != nil || !b.cfg.PublicRead {
+		return err
+	}
+	return b.openToReaders(ctx)
+}
+
+func (b *Bucket) create(ctx context.Context) error {
+	in := &s3.CreateBucketInput{Bucket: &b.cfg.Bucket}
+	if b.cfg.Region != homeRegion {
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
+			LocationConstraint: types.BucketLocationConstraint(b.cfg.Region),
+		}
+	}
+	return b.do(ctx, "create", "create bucket", func() error {
+		_, err := b.client.CreateBucket(ctx, in)
+		return err
+	})
+}
+
+// openToReaders lets anyone read objects. Setting the same policy again changes nothing.
+func (b *Bucket) openToReaders(ctx context.Context) error {
+	policy, err := json.Marshal(map[string]any{
+		"Version": "2012-10-17",
+		"Statement": []any{map[string]any{
+			"Effect": "Allow", "Principal": map[string]any{"AWS": []string{"*"}},
+			"Action": []string{"s3:GetObject"}, "Resource": []string{"arn:aws:s3:::" + b.cfg.Bucket + "/*"},
+		}},
+	})
+	if err != nil {
+		return fmt.Errorf("write bucket policy: %w", err)
+	}
+	return b.do(ctx, "policy", "set bucket policy", func() error {
+		_, err := b.client.PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{
+			Bucket: &b.cfg.Bucket, Policy: aws.String(string(policy)),
+		}, withContentMD5)
+		return err
+	})
+}
+
+// wait returns true after d, or false if ctx ends before.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,86 @@
+package blob
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config says where the bucket is and how to reach it.
+type Config struct {
+	Endpoint  string `env:"ENDPOINT" desc:"URL of the store; empty is AWS in REGION"`
+	Region    string `env:"REGION" envDefault:"us-east-1" desc:"region of the bucket; most stores that are not AWS accept any"`
+	Bucket    string `env:"BUCKET" envDefault:"vitrine" desc:"name of the bucket"`
+	AccessKey string `env:"ACCESS_KEY" desc:"access key id; empty is the SDK's usual chain (role, profile, AWS_*)"`
+	SecretKey string `env:"SECRET_KEY" secret:"true" desc:"secret of the access key"`
+	PathStyle bool   `env:"PATH_STYLE" envDefault:"true" desc:"the bucket's name stands in the path, not in the host name"`
+	PublicURL string `env:"PUBLIC_URL" desc:"where clients fetch objects: the bucket, an ingress path or a CDN; empty is ENDPOINT/BUCKET"`
+
+	CreateBucket bool `env:"CREATE_BUCKET" envDefault:"false" desc:"setup makes the bucket if it is not there"`
+	PublicRead   bool `env:"PUBLIC_READ" envDefault:"false" desc:"setup lets anyone read (not list) the bucket it makes; for development"`
+
+	AttemptTimeout time.Duration `env:"ATTEMPT_TIMEOUT" envDefault:"30s" desc:"bound on one try, its body included"`
+	MaxAttempts    int           `env:"MAX_ATTEMPTS" envDefault:"3" desc:"tries of one operation, 1 to 10"`
+}
+
+// maxAttempts bounds MaxAttempts: whoever calls has a slower and wiser retry of its own.
+const maxAttempts = 10
+
+// bucketName is what S3 allows, without the dots that break TLS.
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
+
+// Validate returns every wrong value, by the name of its variable.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	add := func(pointer, code, detail string) {
+		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
+	}
+	if c.Endpoint != "" && !webURL(c.Endpoint) {
+		add("ENDPOINT", "bad_url", "needs an http or https URL")
+	}
+	if c.PublicURL != "" && !webURL(c.PublicURL) {
+		add("PUBLIC_URL", "bad_url", "needs an http or https URL")
+	}
+	if c.Region == "" {
+		add("REGION", "required", "needs a region")
+	}
+	if !bucketName.MatchString(c.Bucket) {
+		add("BUCKET", "bad_name", "needs 3 to 63 lower-case letters, digits and inner hyphens")
+	}
+	if (c.AccessKey == "") != (c.SecretKey == "") {
+		add("SECRET_KEY", "required", "ACCESS_KEY and SECRET_KEY go together")
+	}
+	if c.PublicRead && !c.CreateBucket {
+		add("PUBLIC_READ", "needs_create", "is for the bucket that CREATE_BUCKET makes")
+	}
+	if c.AttemptTimeout < 100*time.Millisecond || c.AttemptTimeout > 10*time.Minute {
+		add("ATTEMPT_TIMEOUT", "out_of_range", "from 100ms to 10m")
+	}
+	if c.MaxAttempts < 1 || c.MaxAttempts > maxAttempts {
+		add("MAX_ATTEMPTS", "out_of_range", "from 1 to 10")
+	}
+	return wrong
+}
+
+func webURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil &&
+		u.RawQuery == "" && u.Fragment == ""
+}
+
+// Public returns what an object's key is appended to for a URL that clients can fetch, with its last slash.
+func (c Config) Public() string {
+	switch {
+	case c.PublicURL != "":
+		return strings.TrimRight(c.PublicURL, "/") + "/"
+	case c.Endpoint == "":
+		return "https://" + c.Bucket + ".s3." + c.Region + ".amazonaws.com/"
+	case c.PathStyle:
+		return strings.TrimRight(c.Endpoint, "/") + "/" + c.Bucket + "/"
+	default:
+		return strings.Replace(strings.TrimRight(c.Endpoint, "/"), "://", "://"+c.Bucket+".", 1) + "/"
+	}
+}

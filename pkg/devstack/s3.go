@@ -1,0 +1,98 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/spf13/afero"
+)
+
+// anyPort lets the kernel choose.
+const anyPort = "127.0.0.1:0"
+
+// S3Config says where the stand-in for S3 keeps its objects and where it listens.
+type S3Config struct {
+	Dir  string // made if it is not there; nobody else writes in it
+	Addr string // host:port; port 0 is any free one, empty is 127.0.0.1:0
+}
+
+// S3 is an object store on disk in this process. It believes every signature. Whoever brings none may read an object by its
+// key, and nothing else.
+type S3 struct {
+	addr   net.Addr
+	server *http.Server
+	served chan struct{}
+}
+
+// Bounds of the HTTP server.
+const (
+	s3HeaderTimeout = 10 * time.Second
+	s3IdleTimeout   = 2 * time.Minute
+	s3Drain         = 5 * time.Second
+)
+
+// StartS3 starts it on what Dir already holds. The caller closes it.
+func StartS3(cfg S3Config) (*S3, error) {
+	if cfg.Addr == "" {
+		cfg.Addr = anyPort
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("start s3 in %s: %w", cfg.Dir, err)
+	}
+	disk, err := openDisk(afero.NewBasePathFs(afero.NewOsFs(), cfg.Dir))
+	if err != nil {
+		return nil, fmt.Errorf("start s3 in %s: %w", cfg.Dir, err)
+	}
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("start s3 on %s: %w", cfg.Addr, err)
+	}
+	s := &S3{
+		addr: listener.Addr(),
+		server: &http.Server{
+			Handler:           door{store: disk, next: gofakes3.New(disk).Server()},
+			ReadHeaderTimeout: s3HeaderTimeout,
+			IdleTimeout:       s3IdleTimeout,
+		},
+		served: make(chan struct{}),
+	}
+	go func() {
+		defer close(s.served)
+		_ = s.server.Serve(listener) // ends when Close closes it, with an error that says so
+	}()
+	return s, nil
+}
+
+// Endpoint returns the URL of the store, to be used with path style. A store that listens everywhere is named by the
+// loopback address.
+func (s *S3) Endpoint() string {
+	addr := s.addr.String()
+	if tcp, ok := s.addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		addr = net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))
+	}
+	return "http://" + addr
+}
+
+// PublicURL returns what an object's key is appended to, after a slash, for a URL that opens in a browser.
+func (s *S3) PublicURL(bucket string) string { return s.Endpoint() + "/" + bucket }
+
+// Close waits for the requests in flight, some seconds at most, and stops. It may be called again.
+func (s *S3) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s3Drain)
+	defer cancel()
+	err := s.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.server.Close()
+	}
+	<-s.served
+	if err != nil {
+		return fmt.Errorf("close s3: %w", err)
+	}
+	return nil
+}

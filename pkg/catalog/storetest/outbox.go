@@ -1,0 +1,150 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/relay"
+)
+
+func outboxes() []test {
+	return []test{
+		{name: "an empty outbox publishes nothing", run: emptyOutbox},
+		{name: "messages go out in order, as many as asked for, and are gone", run: drainOrder},
+		{name: "a delayed message waits", run: delayed},
+		{name: "a message repeated while it waits goes out once", run: repeated},
+		{name: "a refused message waits, and the others go", run: refused},
+		{name: "a message refused too often is parked", run: parked, maxTries: 1},
+		{name: "an unreachable Kafka spends no tries", run: unreachable, maxTries: 1},
+		{name: "a round is bounded", run: bounded},
+		{name: "the oldest message's age is known", run: oldest},
+	}
+}
+
+// unavailable is what a publisher says of a Kafka that does not answer.
+func unavailable() error {
+	return fault.New(fault.Unavailable, "kafka_unavailable", "no broker answers")
+}
+
+func emptyOutbox(b *bench) {
+	drained, err := b.Outbox.Drain(b.ctx(), 10, func(context.Context, []event.Message) []error {
+		b.Error("publish was called with nothing")
+		return nil
+	})
+	b.must(err, "drain")
+	b.same(drained, relay.Drained{}, "drained")
+	b.same(b.depth(), relay.Depth{}, "depth")
+}
+
+func drainOrder(b *bench) {
+	p := b.product(0)
+	var want []event.Message
+	for range 5 {
+		m := message(p.ID)
+		b.send(p.ID, catalog.Outgoing{Message: m})
+		want = append(want, m)
+	}
+	first, drained := b.drain(3, nil)
+	b.same(first, want[:3], "the first round")
+	b.same(drained, relay.Drained{Claimed: 3, Published: 3}, "drained")
+	second, _ := b.drain(3, nil)
+	b.same(second, want[3:], "the second round")
+	if third, _ := b.drain(3, nil); len(third) != 0 {
+		b.Errorf("got %d messages again", len(third))
+	}
+}
+
+func delayed(b *bench) {
+	p := b.product(0)
+	now := message(p.ID)
+	b.send(p.ID, catalog.Outgoing{Message: message(p.ID), Delay: time.Hour}, catalog.Outgoing{Message: now})
+	seen, _ := b.drain(10, nil)
+	b.same(seen, []event.Message{now}, "what is due")
+	if d := b.depth(); d.Due != 0 || d.Delayed != 1 {
+		b.Errorf("got %+v, want one delayed", d)
+	}
+}
+
+func repeated(b *bench) {
+	p := b.product(0)
+	m, late := message(p.ID), message(p.ID)
+	b.send(p.ID, catalog.Outgoing{Message: m}, catalog.Outgoing{Message: late, Delay: time.Hour})
+	b.send(p.ID, catalog.Outgoing{Message: m}, catalog.Outgoing{Message: late})
+	seen, _ := b.drain(10, nil)
+	b.same(seen, []event.Message{m}, "what goes out: a delay is not undone")
+}
+
+func refused(b *bench) {
+	p := b.product(0)
+	bad, good := message(p.ID), message(p.ID)
+	b.send(p.ID, catalog.Outgoing{Message: bad})
+	b.send(p.ID, catalog.Outgoing{Message: good})
+	drained, err := b.Outbox.Drain(b.ctx(), 10, func(_ context.Context, messages []event.Message) []error {
+		b.same(messages, []event.Message{bad, good}, "messages")
+		return []error{errors.New("no"), nil}
+	})
+	b.must(err, "drain")
+	b.same(drained, relay.Drained{Claimed: 2, Published: 1, Refused: 1}, "drained")
+	if seen, _ := b.drain(10, nil); len(seen) != 0 {
+		b.Errorf("got %d messages at once again, want a pause", len(seen))
+	}
+	if d := b.depth(); d.Delayed != 1 || d.Due != 0 || d.Parked != 0 {
+		b.Errorf("got %+v, want one delayed", d)
+	}
+}
+
+func parked(b *bench) {
+	p := b.product(0)
+	b.send(p.ID, catalog.Outgoing{Message: message(p.ID)})
+	_, drained := b.drain(10, fault.New(fault.Invalid, "too_large", "too large"))
+	b.same(drained, relay.Drained{Claimed: 1, Refused: 1, Parked: 1}, "drained")
+	if d := b.depth(); d != (relay.Depth{Parked: 1}) {
+		b.Errorf("got %+v, want one parked", d)
+	}
+}
+
+func unreachable(b *bench) {
+	p := b.product(0)
+	for range 3 {
+		b.send(p.ID, catalog.Outgoing{Message: message(p.ID)})
+	}
+	for range 3 {
+		seen, drained := b.drain(10, unavailable())
+		if len(seen) != 3 || drained != (relay.Drained{Claimed: 3}) {
+			b.Errorf("got %d messages and %+v, want 3 claimed and left alone", len(seen), drained)
+		}
+	}
+	_, err := b.Outbox.Drain(b.ctx(), 10, func(context.Context, []event.Message) []error {
+		return []error{unavailable(), errors.New("no"), nil}
+	})
+	b.must(err, "drain")
+	if d := b.depth(); d.Due != 1 || d.Parked != 1 || d.Delayed != 0 {
+		b.Errorf("got %+v, want one due and one parked", d)
+	}
+}
+
+func bounded(b *bench) {
+	p := b.product(0)
+	b.send(p.ID, catalog.Outgoing{Message: message(p.ID)})
+	_, err := b.Outbox.Drain(b.ctx(), 10, func(ctx context.Context, messages []event.Message) []error {
+		deadline, ok := ctx.Deadline()
+		if left := time.Until(deadline); !ok || left > 5*time.Second {
+			b.Errorf("got %s to publish, want at most 5s", left)
+		}
+		return make([]error, len(messages))
+	})
+	b.must(err, "drain")
+}
+
+func oldest(b *bench) {
+	p := b.product(0)
+	b.send(p.ID, catalog.Outgoing{Message: message(p.ID), Delay: -time.Hour}, catalog.Outgoing{Message: message(p.ID)})
+	d := b.depth()
+	if d.Due != 2 || d.Oldest < time.Hour || d.Oldest > 2*time.Hour {
+		b.Errorf("got %+v, want two due, the oldest for an hour", d)
+	}
+}

@@ -1,0 +1,64 @@
+package postgres
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config says where the database is and what one process may ask of it. The environment's names are relative to
+// VITRINE_POSTGRES_.
+type Config struct {
+	DSN             string        `env:"DSN" secret:"true" desc:"address and credentials: postgres://user:password@host:5432/database"`
+	ApplicationName string        `env:"APPLICATION_NAME" envDefault:"vitrine" desc:"how the connections name themselves in pg_stat_activity"`
+	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"connections of this process; the relay has two more"`
+	ConnMaxLifetime time.Duration `env:"CONN_MAX_LIFETIME" envDefault:"30m" desc:"age at which a connection is replaced"`
+	ConnMaxIdleTime time.Duration `env:"CONN_MAX_IDLE_TIME" envDefault:"5m" desc:"how long an unused connection is kept"`
+	ConnectTimeout  time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" desc:"longest wait for one new connection"`
+
+	Timeout          time.Duration `env:"TIMEOUT" envDefault:"10s" desc:"longest one call may take, waiting for a connection included"`
+	StatementTimeout time.Duration `env:"STATEMENT_TIMEOUT" envDefault:"5s" desc:"longest the server works on one statement"`
+	LockTimeout      time.Duration `env:"LOCK_TIMEOUT" envDefault:"3s" desc:"longest a statement waits for a lock"`
+	SlowQuery        time.Duration `env:"SLOW_QUERY" envDefault:"200ms" desc:"a statement that takes longer is logged, without its parameters; 0: none is"`
+
+	OutboxMaxTries int `env:"OUTBOX_MAX_TRIES" envDefault:"20" desc:"refusals after which a message is parked"`
+}
+
+// Validate returns every wrong field, or nil.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	add := func(pointer, code, detail string) {
+		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
+	}
+	if c.DSN == "" {
+		add("DSN", "required", "give the database's address")
+	} else if _, err := pgx.ParseConfig(c.DSN); err != nil {
+		add("DSN", "malformed", "not a PostgreSQL URL or keyword=value string") // the cause would quote the password
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{{"MAX_OPEN_CONNS", c.MaxOpenConns}, {"OUTBOX_MAX_TRIES", c.OutboxMaxTries}} {
+		if n.value < 1 {
+			add(n.name, "out_of_range", "at least 1")
+		}
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"CONN_MAX_LIFETIME", c.ConnMaxLifetime}, {"CONN_MAX_IDLE_TIME", c.ConnMaxIdleTime},
+		{"CONNECT_TIMEOUT", c.ConnectTimeout}, {"TIMEOUT", c.Timeout},
+		{"STATEMENT_TIMEOUT", c.StatementTimeout}, {"LOCK_TIMEOUT", c.LockTimeout},
+	} {
+		if d.value < time.Millisecond {
+			add(d.name, "out_of_range", "at least 1ms")
+		}
+	}
+	if c.SlowQuery < 0 {
+		add("SLOW_QUERY", "out_of_range", "not below zero")
+	}
+	return wrong
+}

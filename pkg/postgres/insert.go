@@ -1,0 +1,125 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/fault"
+)
+
+const insertProduct = `
+INSERT INTO products (user_id, product_name, product_description, product_price, product_images,
+    compressed_product_images, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+RETURNING id, created_at`
+
+// insertImages dates a request that comes with the product from this transaction. The order of RETURNING is not
+// promised, so each id comes back with its place.
+const insertImages = `
+INSERT INTO images (product_id, position, source_url, status, work, ticket, fence, begins, attempts, prefix,
+    error_code, error_detail, remake_error, source_sha256, source_bytes, width, height, pipeline_hash, renditions,
+    placeholder, requested_at, due_at)
+SELECT $1, position, source_url, status, work, nullif(ticket, '')::uuid, fence, begins, attempts, prefix,
+    error_code, error_detail, remake_error, source_sha256, source_bytes, width, height, pipeline_hash, renditions,
+    placeholder, CASE work WHEN 'queued' THEN now() END, CASE work WHEN 'queued' THEN now() END
+FROM json_to_recordset($2) AS n (position integer, source_url text, status text, work text, ticket text, fence bigint,
+    begins integer, attempts integer, prefix text, error_code text, error_detail text, remake_error text,
+    source_sha256 text, source_bytes bigint, width integer, height integer, pipeline_hash text, renditions jsonb,
+    placeholder text)
+RETURNING id, position`
+
+// insertOutbox counts the delay from the statement and not from the transaction, which may have waited for a lock. A
+// message that waits already is the same message: the sweeper repeats tickets.
+const insertOutbox = `
+INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)
+SELECT event_id, topic, key, type, payload::json, headers, statement_timestamp() + delay * interval '1 microsecond'
+FROM json_to_recordset($1) AS n (event_id uuid, topic text, key text, type text, payload text, headers jsonb,
+    delay bigint)
+ON CONFLICT (event_id) DO NOTHING`
+
+// Insert implements catalog.Store.
+func (s *Store) Insert(
+	ctx context.Context, p catalog.Product, announce func(catalog.Product) []catalog.Outgoing,
+) (catalog.Product, error) {
+	err := s.db.transact(ctx, "insert", func(tx *gorm.DB) error {
+		if err := insertProductRow(tx, &p); err != nil {
+			return err
+		}
+		if err := insertImageRows(tx, &p); err != nil {
+			return err
+		}
+		return send(tx, announce(p))
+	})
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	return p, nil
+}
+
+func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
+	var made struct {
+		ID        int64
+		CreatedAt time.Time
+	}
+	p.ImageURLs, p.Compressed = some(p.ImageURLs), some(p.Compressed)
+	err := tx.Raw(insertProduct, int64(p.UserID), p.Name, p.Description, p.Price, p.ImageURLs, p.Compressed, p.Version).
+		Scan(&made).Error
+	if violates(err, foreignKeyViolation, "products_user_id_fkey") {
+		return fault.InvalidFields([]fault.Field{
+			{Pointer: "/user_id", Code: "unknown", Detail: "there is no such user"},
+		})
+	}
+	if err != nil {
+		return err
+	}
+	p.ID, p.CreatedAt = catalog.ProductID(made.ID), made.CreatedAt.UTC()
+	p.UpdatedAt = p.CreatedAt
+	return nil
+}
+
+// insertImageRows replaces p.Images: the caller's slice stays as it was.
+func insertImageRows(tx *gorm.DB, p *catalog.Product) error {
+	rows := toImageRows(p.Images)
+	p.Images = nil
+	if len(rows) > 0 {
+		var made []struct {
+			ID       int64
+			Position int
+		}
+		if err := tx.Raw(insertImages, int64(p.ID), asJSON[[]imageRow]{rows}).Scan(&made).Error; err != nil {
+			return fmt.Errorf("insert images: %w", err)
+		}
+		ids := make(map[int]int64, len(made))
+		for _, m := range made {
+			ids[m.Position] = m.ID
+		}
+		for i := range rows {
+			r := &rows[i]
+			r.ID, r.ProductID = ids[r.Position], int64(p.ID)
+			r.RequestedAt, r.DueAt = time.Time{}, time.Time{}
+			if r.Work == string(catalog.Queued) {
+				r.RequestedAt, r.DueAt = p.CreatedAt, p.CreatedAt
+			}
+		}
+	}
+	p.Images = imagesFromRows(rows)
+	return nil
+}
+
+// send puts messages into the outbox, in one statement.
+func send(tx *gorm.DB, outgoing []catalog.Outgoing) error {
+	if len(outgoing) == 0 {
+		return nil
+	}
+	if err := tx.Exec(insertOutbox, asJSON[[]outboxRow]{toOutboxRows(outgoing)}).Error; err != nil {
+		return fmt.Errorf("insert outbox: %w", err)
+	}
+	return nil
+}
+
+// some returns a copy of list that is never nil: the driver writes a nil slice as NULL.
+func some(list []string) []string { return append([]string{}, list...) }

@@ -1,0 +1,52 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	gormlog "gorm.io/gorm/logger"
+)
+
+// gormLogger passes gorm's messages to zap. Slow statements are warnings, without parameters: those hold what clients sent.
+// Errors are not logged here but once, by whoever decides what to do about them.
+type gormLogger struct {
+	log  *zap.Logger
+	slow time.Duration
+}
+
+// LogMode implements gorm's logger.Interface; the level is zap's.
+func (l gormLogger) LogMode(gormlog.LogLevel) gormlog.Interface { return l }
+
+// Info implements gorm's logger.Interface.
+func (l gormLogger) Info(_ context.Context, format string, args ...any) {
+	l.log.Debug("gorm: " + fmt.Sprintf(format, args...))
+}
+
+// Warn implements gorm's logger.Interface.
+func (l gormLogger) Warn(_ context.Context, format string, args ...any) {
+	l.log.Warn("gorm: " + fmt.Sprintf(format, args...))
+}
+
+// Error implements gorm's logger.Interface.
+func (l gormLogger) Error(_ context.Context, format string, args ...any) {
+	l.log.Error("gorm: " + fmt.Sprintf(format, args...))
+}
+
+// Trace is called by gorm after every statement.
+func (l gormLogger) Trace(_ context.Context, began time.Time, statement func() (string, int64), _ error) {
+	took := time.Since(began)
+	if l.slow == 0 || took < l.slow {
+		return
+	}
+	text, rows := statement()
+	l.log.Warn("slow statement", zap.Duration("duration", took), zap.Int64("rows", rows),
+		zap.String("sql", strings.Join(strings.Fields(text), " ")))
+}
+
+// ParamsFilter keeps parameters out of the text that Trace sees.
+func (l gormLogger) ParamsFilter(_ context.Context, text string, _ ...any) (string, []any) {
+	return text, nil
+}

@@ -1,0 +1,96 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"gorm.io/gorm"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/worker"
+)
+
+// doomDue claims in a CTE of its own: as a subselect of the UPDATE it could be run again per row, and claim more than its
+// limit. Two compensators never take the same intent.
+const doomDue = `
+WITH due AS MATERIALIZED (
+    SELECT prefix FROM intents WHERE doomed_at IS NULL AND due_at <= now()
+    ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+UPDATE intents i SET doomed_at = now(), due_at = now() + $2 * interval '1 microsecond'
+FROM due WHERE i.prefix = due.prefix
+RETURNING i.prefix`
+
+// DoomDue implements worker.Intents.
+func (s *Store) DoomDue(ctx context.Context, limit int, again time.Duration) ([]string, error) {
+	return s.prefixes(ctx, "doom_due", doomDue, limit, again.Microseconds())
+}
+
+const selectDoomed = `
+SELECT prefix FROM intents WHERE doomed_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT $1`
+
+// DoomedDue implements worker.Intents.
+func (s *Store) DoomedDue(ctx context.Context, limit int) ([]string, error) {
+	return s.prefixes(ctx, "doomed_due", selectDoomed, limit)
+}
+
+func (s *Store) prefixes(ctx context.Context, method, statement string, args ...any) ([]string, error) {
+	var prefixes []string
+	err := s.db.call(ctx, method, func(conn *gorm.DB) error {
+		return conn.Raw(statement, args...).Scan(&prefixes).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	return prefixes, nil
+}
+
+const deleteDoomed = `DELETE FROM intents WHERE prefix = $1 AND doomed_at IS NOT NULL`
+
+// RemoveIntent implements worker.Intents.
+func (s *Store) RemoveIntent(ctx context.Context, prefix string) error {
+	return s.db.call(ctx, "remove_intent", func(conn *gorm.DB) error { return conn.Exec(deleteDoomed, prefix).Error })
+}
+
+const selectOverdue = `
+SELECT i.product_id, i.id AS image_id FROM images i JOIN products p ON p.id = i.product_id
+WHERE i.work <> 'idle' AND i.due_at < now() - $2 * interval '1 microsecond' AND p.deleted_at IS NULL
+ORDER BY i.due_at LIMIT $1`
+
+// OverdueImages implements worker.Overdue.
+func (s *Store) OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]worker.OverdueImage, error) {
+	var rows []struct{ ProductID, ImageID int64 }
+	err := s.db.call(ctx, "overdue_images", func(conn *gorm.DB) error {
+		return conn.Raw(selectOverdue, limit, patience.Microseconds()).Scan(&rows).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	overdue := make([]worker.OverdueImage, len(rows))
+	for i, r := range rows {
+		overdue[i] = worker.OverdueImage{
+			ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID),
+		}
+	}
+	return overdue, nil
+}
+
+// purgeDeleted leaves the pictures' rows to ON DELETE CASCADE.
+const purgeDeleted = `
+WITH old AS MATERIALIZED (
+    SELECT id FROM products WHERE deleted_at < now() - $2 * interval '1 microsecond'
+    ORDER BY deleted_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+DELETE FROM products p USING old WHERE p.id = old.id`
+
+// PurgeDeleted implements worker.Overdue.
+func (s *Store) PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error) {
+	var purged int64
+	err := s.db.call(ctx, "purge_deleted", func(conn *gorm.DB) error {
+		deleted := conn.Exec(purgeDeleted, limit, after.Microseconds())
+		purged = deleted.RowsAffected
+		return deleted.Error
+	})
+	if err != nil {
+		return 0, err
+	}
+	return int(purged), nil
+}

@@ -1,0 +1,144 @@
+package postgres
+
+import (
+	"context"
+	"strconv"
+
+	"gorm.io/gorm"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/worker"
+)
+
+// Store implements the stores of the core on one database.
+type Store struct{ db *DB }
+
+var (
+	_ catalog.Store     = (*Store)(nil)
+	_ catalog.Pipelines = (*Store)(nil)
+	_ worker.Intents    = (*Store)(nil)
+	_ worker.Overdue    = (*Store)(nil)
+)
+
+// NewStore returns the stores.
+func NewStore(db *DB) *Store { return &Store{db: db} }
+
+const insertUser = `
+INSERT INTO users (name, email) VALUES ($1, $2)
+RETURNING id, name, email, created_at`
+
+// InsertUser implements catalog.Store.
+func (s *Store) InsertUser(ctx context.Context, u catalog.User) (catalog.User, error) {
+	var row userRow
+	err := s.db.transact(ctx, "insert_user", func(tx *gorm.DB) error {
+		err := tx.Raw(insertUser, u.Name, u.Email).Scan(&row).Error
+		if violates(err, uniqueViolation, "users_email_key") {
+			return fault.Wrap(err, fault.Conflict, "email_taken", "another user has this e-mail address")
+		}
+		return err
+	})
+	if err != nil {
+		return catalog.User{}, err
+	}
+	return row.fromRow(), nil
+}
+
+const selectUser = `SELECT id, name, email, created_at FROM users WHERE id = $1`
+
+// User implements catalog.Store.
+func (s *Store) User(ctx context.Context, id catalog.UserID) (catalog.User, error) {
+	var row userRow
+	err := s.db.call(ctx, "user", func(conn *gorm.DB) error {
+		found := conn.Raw(selectUser, int64(id)).Scan(&row)
+		if found.Error == nil && found.RowsAffected == 0 {
+			return fault.New(fault.NotFound, "user_not_found", "there is no user "+strconv.FormatInt(int64(id), 10))
+		}
+		return found.Error
+	})
+	if err != nil {
+		return catalog.User{}, err
+	}
+	return row.fromRow(), nil
+}
+
+// imagesOf is a product's pictures as one JSON value: with it a product and its pictures are one row of one snapshot.
+const imagesOf = `
+    (SELECT coalesce(json_agg(i ORDER BY i.position), '[]') FROM images i WHERE i.product_id = p.id) AS images`
+
+// productColumns is what productRow scans, of a products p, without its pictures.
+const productColumns = `
+    p.id, p.user_id, p.product_name, p.product_description, p.product_price,
+    to_json(p.product_images) AS product_images, to_json(p.compressed_product_images) AS compressed_product_images,
+    p.version, p.created_at, p.updated_at, p.deleted_at IS NOT NULL AS deleted`
+
+const selectProduct = `SELECT` + productColumns + `,` + imagesOf + ` FROM products p WHERE p.id = $1`
+
+// Product implements catalog.Store.
+func (s *Store) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
+	var row productRow
+	err := s.db.call(ctx, "product", func(conn *gorm.DB) error {
+		found := conn.Raw(selectProduct, int64(id)).Scan(&row)
+		if found.Error == nil && found.RowsAffected == 0 {
+			return noProduct(id)
+		}
+		return found.Error
+	})
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	return row.fromRow(), nil
+}
+
+func noProduct(id catalog.ProductID) error {
+	return fault.New(fault.NotFound, "product_not_found", "there is no product "+id.String())
+}
+
+const insertPipeline = `INSERT INTO pipelines (hash, spec) VALUES ($1, $2::text::json) ON CONFLICT (hash) DO NOTHING`
+
+// SavePipeline implements catalog.Pipelines.
+func (s *Store) SavePipeline(ctx context.Context, hash string, document []byte) error {
+	return s.db.call(ctx, "save_pipeline", func(conn *gorm.DB) error {
+		return conn.Exec(insertPipeline, hash, string(document)).Error
+	})
+}
+
+const selectPipeline = `SELECT spec::text FROM pipelines WHERE hash = $1`
+
+// Pipeline implements catalog.Pipelines.
+func (s *Store) Pipeline(ctx context.Context, hash string) ([]byte, error) {
+	var document string
+	err := s.db.call(ctx, "pipeline", func(conn *gorm.DB) error {
+		found := conn.Raw(selectPipeline, hash).Scan(&document)
+		if found.Error == nil && found.RowsAffected == 0 {
+			return fault.New(fault.NotFound, "pipeline_not_found", "no pipeline with this hash is on record")
+		}
+		return found.Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []byte(document), nil
+}
+
+const selectInstallation = `SELECT id::text AS id, epoch FROM installation`
+
+// Installation returns which database this is, as a UUID that the migrations drew, and its epoch: how often it was
+// restored from a backup.
+func (s *Store) Installation(ctx context.Context) (id string, epoch int64, err error) {
+	var row struct {
+		ID    string
+		Epoch int64
+	}
+	err = s.db.call(ctx, "installation", func(conn *gorm.DB) error {
+		found := conn.Raw(selectInstallation).Scan(&row)
+		if found.Error == nil && found.RowsAffected == 0 {
+			return fault.New(fault.Internal, "no_installation", "the database has no installation id")
+		}
+		return found.Error
+	})
+	if err != nil {
+		return "", 0, err
+	}
+	return row.ID, row.Epoch, nil
+}

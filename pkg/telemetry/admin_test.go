@@ -1,0 +1,212 @@
+package telemetry_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"vitrine.io/pkg/telemetry"
+)
+
+// admin is a running admin server.
+type admin struct {
+	t      *testing.T
+	url    string
+	level  zap.AtomicLevel
+	health *telemetry.Health
+	stop   func() error
+}
+
+func start(t *testing.T, checks map[string]telemetry.Check) *admin {
+	t.Helper()
+	a := &admin{t: t, level: zap.NewAtomicLevel(), health: newHealth(checks)}
+	reg := telemetry.NewRegistry("test", build())
+	server := telemetry.NewAdmin(telemetry.AdminConfig{Addr: "127.0.0.1:0"}, reg, a.health, a.level, zap.NewNop())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	if err := server.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.url = "http://" + server.Addr()
+	a.stop = func() error {
+		cancel()
+		defer func() { done <- nil }()
+		return <-done
+	}
+	t.Cleanup(func() {
+		if err := a.stop(); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	return a
+}
+
+// ask sends a request on a connection of its own and returns the answer's status, head and body.
+func (a *admin) ask(method, path, body string, header ...string) (int, http.Header, string) {
+	a.t.Helper()
+	req, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, strings.NewReader(body))
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	req.Close = true
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, string(text)
+}
+
+func TestMetricsAreServedInBothFormats(t *testing.T) {
+	t.Parallel()
+	a := start(t, nil)
+	status, head, body := a.ask(http.MethodGet, "/metrics", "")
+	if status != http.StatusOK || !strings.Contains(body, "vitrine_build_info{") ||
+		!strings.HasPrefix(head.Get("Content-Type"), "text/plain") {
+		t.Errorf("got %d, %v: %s", status, head, body)
+	}
+	_, head, body = a.ask(http.MethodGet, "/metrics", "", "Accept", "application/openmetrics-text;version=1.0.0")
+	if !strings.HasPrefix(head.Get("Content-Type"), "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {
+		t.Errorf("got %v, want OpenMetrics", head)
+	}
+}
+
+func TestReadinessNamesEachCheckAndLivenessAsksNone(t *testing.T) {
+	t.Parallel()
+	var db, cache part
+	db.down.Store(true)
+	a := start(t, map[string]telemetry.Check{"postgres": db.check, "redis": cache.check})
+
+	status, head, body := a.ask(http.MethodGet, "/healthz", "")
+	if status != http.StatusOK || body != `{"status":"ok"}`+"\n" || db.asked.Load() != 0 {
+		t.Errorf("liveness: got %d %s after %d checks", status, body, db.asked.Load())
+	}
+	if head.Get("Content-Type") != "application/json" || head.Get("Cache-Control") != "no-store" {
+		t.Errorf("liveness: got %v", head)
+	}
+
+	status, _, body = a.ask(http.MethodGet, "/readyz", "")
+	var got telemetry.Report
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err)
+	}
+	if status != http.StatusServiceUnavailable || got.Status != telemetry.NotReady ||
+		got.Checks["postgres"].Error != errDown.Error() || !got.Checks["redis"].OK {
+		t.Errorf("readiness: got %d %s", status, body)
+	}
+
+	a.health.SetDraining()
+	if status, _, body := a.ask(http.MethodGet, "/readyz", ""); status != http.StatusServiceUnavailable ||
+		body != `{"status":"draining"}`+"\n" {
+		t.Errorf("draining: got %d %s", status, body)
+	}
+	if status, _, _ := a.ask(http.MethodGet, "/healthz", ""); status != http.StatusOK {
+		t.Errorf("a draining process would be killed: got %d", status)
+	}
+}
+
+func TestReadyIs200(t *testing.T) {
+	t.Parallel()
+	var db part
+	a := start(t, map[string]telemetry.Check{"postgres": db.check})
+	status, _, body := a.ask(http.MethodGet, "/readyz", "")
+	if status != http.StatusOK || !strings.Contains(body, `"status":"ready"`) {
+		t.Errorf("got %d %s", status, body)
+	}
+}
+
+func TestTheLogLevelIsReadAndChanged(t *testing.T) {
+	t.Parallel()
+	a := start(t, nil)
+	if status, _, body := a.ask(http.MethodGet, "/loglevel", ""); status != http.StatusOK || body != `{"level":"info"}`+"\n" {
+		t.Errorf("got %d %s", status, body)
+	}
+	if status, _, _ := a.ask(http.MethodPut, "/loglevel", `{"level":"debug"}`); status != http.StatusOK {
+		t.Errorf("got %d", status)
+	}
+	if got := a.level.Level(); got != zapcore.DebugLevel {
+		t.Errorf("got %s, want debug", got)
+	}
+	for _, body := range []string{`{"level":"loud"}`, `{}`, `{"level":"info"` + strings.Repeat(" ", 2000) + `}`} {
+		status, _, _ := a.ask(http.MethodPut, "/loglevel", body)
+		if status != http.StatusBadRequest || a.level.Level() != zapcore.DebugLevel {
+			t.Errorf("%.20s: got %d, level %s", body, status, a.level.Level())
+		}
+	}
+}
+
+func TestProfilesAreServedAndNothingElse(t *testing.T) {
+	t.Parallel()
+	a := start(t, nil)
+	for path, want := range map[string]int{
+		"/debug/pprof/": 200, "/debug/pprof/heap?debug=1": 200, "/debug/pprof/goroutine?debug=1": 200,
+		"/debug/pprof/cmdline": 200, "/debug/pprof/symbol": 200,
+		"/": 404, "/debug/vars": 404,
+	} {
+		if got, _, _ := a.ask(http.MethodGet, path, ""); got != want {
+			t.Errorf("GET %s: got %d, want %d", path, got, want)
+		}
+	}
+	if got, _, _ := a.ask(http.MethodPost, "/metrics", ""); got != http.StatusMethodNotAllowed {
+		t.Errorf("POST /metrics: got %d", got)
+	}
+}
+
+func TestAProfileInFlightDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
+	a := start(t, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.url+"/debug/pprof/trace?seconds=60", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req) // its head comes once the trace has begun
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	began := time.Now()
+	if err := a.stop(); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if spent := time.Since(began); spent > 10*time.Second {
+		t.Errorf("stopping took %s", spent)
+	}
+}
+
+func TestATakenPortIsAnError(t *testing.T) {
+	t.Parallel()
+	var lc net.ListenConfig
+	taken, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	cfg := telemetry.AdminConfig{Addr: taken.Addr().String()}
+	server := telemetry.NewAdmin(cfg, telemetry.NewRegistry("test", build()),
+		newHealth(nil), zap.NewAtomicLevel(), zap.NewNop())
+	if err := server.Run(t.Context()); err == nil || !strings.Contains(err.Error(), taken.Addr().String()) {
+		t.Errorf("got %v, want an error with the address", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := server.Ready(ctx); err == nil {
+		t.Error("it is ready without a port")
+	}
+}

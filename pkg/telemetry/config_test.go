@@ -1,0 +1,51 @@
+package telemetry_test
+
+import (
+	"slices"
+	"testing"
+
+	"vitrine.io/pkg/config"
+	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/telemetry"
+)
+
+type parts struct {
+	Log   telemetry.LogConfig   `envPrefix:"LOG_"`
+	Admin telemetry.AdminConfig `envPrefix:"ADMIN_"`
+}
+
+func TestTheDefaultsAreValid(t *testing.T) {
+	t.Parallel()
+	got, _, err := config.Load[parts](nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := parts{
+		Log:   telemetry.LogConfig{Level: "info", Format: "json", SamplingThereafter: 100},
+		Admin: telemetry.AdminConfig{Addr: ":9090"},
+	}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestEveryWrongVariableIsNamed(t *testing.T) {
+	t.Parallel()
+	pointers := func(fields []fault.Field) []string {
+		var names []string
+		for _, f := range fields {
+			names = append(names, f.Pointer)
+		}
+		return names
+	}
+	bad := telemetry.LogConfig{Level: "fatal", Format: "xml", SamplingFirst: -1, SamplingThereafter: -1}
+	want := []string{"LEVEL", "FORMAT", "SAMPLING_FIRST", "SAMPLING_THEREAFTER"}
+	if got := pointers(bad.Validate()); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	for _, addr := range []string{"", "9090", "host", "host:"} {
+		if got := pointers(telemetry.AdminConfig{Addr: addr}.Validate()); !slices.Equal(got, []string{"ADDR"}) {
+			t.Errorf("%q: got %v, want ADDR", addr, got)
+		}
+	}
+}

@@ -1,0 +1,72 @@
+package httpapi
+
+import (
+	"net"
+	"net/url"
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config is how the API listens and how long it waits.
+type Config struct {
+	Addr            string        `env:"ADDR" envDefault:":8080" desc:"address the API listens on; port 0 picks a free one"`
+	ReadTimeout     time.Duration `env:"READ_TIMEOUT" envDefault:"10s" desc:"longest wait for a whole request, body included"`
+	WriteTimeout    time.Duration `env:"WRITE_TIMEOUT" envDefault:"30s" desc:"longest time a client may take to read an answer"`
+	IdleTimeout     time.Duration `env:"IDLE_TIMEOUT" envDefault:"90s" desc:"how long a connection may wait for its next request"`
+	HandlerTimeout  time.Duration `env:"HANDLER_TIMEOUT" envDefault:"10s" desc:"longest time to work on one request; then 503"`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20s" desc:"how long a shutdown waits for requests in flight; above HANDLER_TIMEOUT"`
+	BodyLimit       int           `env:"BODY_LIMIT" envDefault:"1048576" desc:"largest request body, in bytes; then 413"`
+	HeaderLimit     int           `env:"HEADER_LIMIT" envDefault:"16384" desc:"largest request head, in bytes; then 431"`
+	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"16384" desc:"open connections; more are closed with 503"`
+	CORSOrigins     []string      `env:"CORS_ORIGINS" desc:"origins whose pages may call the API, or * for all; none if empty"`
+}
+
+// minHeaderLimit is a head that every browser's request fits in, in bytes.
+const minHeaderLimit = 4096
+
+// Validate returns every wrong field, named by its variable.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	add := func(name, code, detail string) {
+		wrong = append(wrong, fault.Field{Pointer: name, Code: code, Detail: detail})
+	}
+	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
+		add("ADDR", "invalid_address", "must be host:port or :port")
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"READ_TIMEOUT", c.ReadTimeout}, {"WRITE_TIMEOUT", c.WriteTimeout}, {"IDLE_TIMEOUT", c.IdleTimeout},
+		{"HANDLER_TIMEOUT", c.HandlerTimeout}, {"SHUTDOWN_TIMEOUT", c.ShutdownTimeout},
+	} {
+		if d.value <= 0 {
+			add(d.name, "out_of_range", "must be above zero")
+		}
+	}
+	if c.HandlerTimeout > 0 && c.ShutdownTimeout > 0 && c.ShutdownTimeout <= c.HandlerTimeout {
+		add("SHUTDOWN_TIMEOUT", "out_of_range", "must be above HANDLER_TIMEOUT, or a shutdown cuts requests off")
+	}
+	if c.BodyLimit < 1 {
+		add("BODY_LIMIT", "out_of_range", "must be above zero")
+	}
+	if c.HeaderLimit < minHeaderLimit {
+		add("HEADER_LIMIT", "out_of_range", "must be at least 4096")
+	}
+	if c.MaxConnections < 1 {
+		add("MAX_CONNECTIONS", "out_of_range", "must be above zero")
+	}
+	for _, origin := range c.CORSOrigins {
+		if !validOrigin(origin) && (origin != "*" || len(c.CORSOrigins) > 1) {
+			add("CORS_ORIGINS", "invalid_origin", origin+" is not an origin such as https://shop.example, nor a lone *")
+		}
+	}
+	return wrong
+}
+
+func validOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" &&
+		origin == u.Scheme+"://"+u.Host
+}

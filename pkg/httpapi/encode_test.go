@@ -1,0 +1,66 @@
+package httpapi_test
+
+import (
+	"testing"
+
+	"github.com/shopspring/decimal"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/httpapi"
+	"vitrine.io/pkg/pipeline"
+)
+
+var _ catalog.Encoder = (*httpapi.Encoder)(nil)
+
+func ready() catalog.Product {
+	return catalog.Product{
+		ID: 7, UserID: 3, Name: "Lamp", Price: decimal.RequireFromString("19.9"), Version: 4,
+		ImageURLs:  []string{"https://a.example/1", "https://a.example/2"},
+		Compressed: []string{"products/7/9/1-x/full.jpg"},
+		CreatedAt:  epoch, UpdatedAt: epoch.Local(),
+		Images: []catalog.Image{
+			{
+				ID: 9, Position: 0, SourceURL: "https://a.example/1", Status: catalog.Ready, Attempts: 1, Width: 4000, Height: 3000,
+				Placeholder: "data:image/webp;base64,AA==", Renditions: []catalog.Rendition{
+					{Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Key: "products/7/9/1-x/full.jpg", Default: true},
+				},
+			},
+			{
+				ID: 10, Position: 1, SourceURL: "https://a.example/2", Status: catalog.Failed, Attempts: 5,
+				ErrorCode: catalog.Corrupt, ErrorDetail: "the picture is truncated", Work: catalog.Idle, RemakeError: catalog.Timeout,
+			},
+		},
+	}
+}
+
+func TestAProductIsEncodedAsDocumented(t *testing.T) {
+	t.Parallel()
+	e := httpapi.NewEncoder(publicURL+"/", 0)
+	body, etag, err := e.Encode(ready())
+	want := `{"id":7,"user_id":3,"product_name":"Lamp","product_description":"","product_price":"19.90",` +
+		`"product_images":["https://a.example/1","https://a.example/2"],` +
+		`"compressed_product_images":["https://img.example/vitrine/products/7/9/1-x/full.jpg"],"images":[` +
+		`{"id":9,"position":0,"source_url":"https://a.example/1","status":"ready","attempts":1,"error":null,"width":4000,"height":3000,` +
+		`"placeholder":"data:image/webp;base64,AA==","renditions":[{"name":"full","format":"jpeg","width":1600,"height":1200,` +
+		`"bytes":90000,"url":"https://img.example/vitrine/products/7/9/1-x/full.jpg"}]},` +
+		`{"id":10,"position":1,"source_url":"https://a.example/2","status":"failed","attempts":5,` +
+		`"error":{"code":"corrupt","detail":"the picture is truncated"},"width":null,"height":null,"placeholder":null,"renditions":[]}],` +
+		`"image_status":"partial","version":4,"created_at":"2026-03-01T12:30:45.123456Z","updated_at":"2026-03-01T12:30:45.123456Z"}`
+	if err != nil || string(body) != want {
+		t.Errorf("err %v\n got %s\nwant %s", err, body, want)
+	}
+	if want := `"4-` + e.Tag() + `"`; etag != want {
+		t.Errorf("ETag is %s, want %s", etag, want)
+	}
+}
+
+func TestTheTagChangesWithWhateverChangesTheBytes(t *testing.T) {
+	t.Parallel()
+	tag := func(url string, epoch int64) string { return httpapi.NewEncoder(url, epoch).Tag() }
+	if tag(publicURL, 0) != tag(publicURL+"/", 0) {
+		t.Error("a trailing slash makes another tag, but the same bytes")
+	}
+	if tag(publicURL, 0) == tag(publicURL, 1) || tag(publicURL, 0) == tag("https://cdn.example", 0) {
+		t.Error("the tag does not depend on epoch and public URL")
+	}
+}

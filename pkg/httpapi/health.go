@@ -1,0 +1,35 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/gofiber/fiber/v2"
+
+	"vitrine.io/pkg/fault"
+)
+
+// healthz answers whether the process lives: that it answers is the answer.
+func (s *Server) healthz(_ context.Context, c *fiber.Ctx) error {
+	return sendStatus(c, `{"status":"ok"}`)
+}
+
+// readyz answers whether requests should be sent here.
+func (s *Server) readyz(ctx context.Context, c *fiber.Ctx) error {
+	if s.draining.Load() {
+		return &refusal{codeShuttingDown, "this server is shutting down"}
+	}
+	if err := s.Ready(ctx); err != nil {
+		detail := "something this server needs does not answer"
+		if f := fault.From(err); f != nil {
+			detail = f.Detail
+		}
+		return fault.Wrap(err, fault.Unavailable, codeNotReady, detail)
+	}
+	return sendStatus(c, `{"status":"ready"}`)
+}
+
+func sendStatus(c *fiber.Ctx, body string) error {
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.SendString(body)
+}

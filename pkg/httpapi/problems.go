@@ -1,0 +1,190 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/gofiber/fiber/v2"
+
+	"vitrine.io/pkg/fault"
+)
+
+// The codes of problems that are about HTTP itself, or that every kind of fault falls back on.
+const (
+	codeBadRequest    = "bad_request"
+	codeBadJSON       = "bad_json"
+	codeNoRoute       = "no_such_route"
+	codeMethod        = "method_not_allowed"
+	codeSlowRequest   = "request_timeout"
+	codeBodyTooLarge  = "body_too_large"
+	codeMediaType     = "unsupported_media_type"
+	codeInvalidFields = "invalid_fields"
+	codeHeadTooLarge  = "head_too_large"
+	codeInternal      = "internal_error"
+	codeUnknownMethod = "unknown_method"
+	codeUnavailable   = "unavailable"
+	codeTimeout       = "timeout"
+	codeShuttingDown  = "shutting_down"
+	codeNotReady      = "not_ready"
+)
+
+// Problem is one row of the table of everything that a client can be told is wrong.
+type Problem struct {
+	Code   string // stable, and the end of the problem's type URI
+	Status int
+	Title  string // the same for every occurrence
+}
+
+// Problems returns the whole table. docs/api.md has a line for each.
+func Problems() []Problem {
+	return []Problem{
+		{codeBadRequest, http.StatusBadRequest, "The request is not HTTP that can be understood"},
+		{codeBadJSON, http.StatusBadRequest, "The body is not JSON"},
+		{"unauthorized", http.StatusUnauthorized, "It is not known who is asking"},
+		{"forbidden", http.StatusForbidden, "Who is asking may not do this"},
+		{codeNoRoute, http.StatusNotFound, "There is nothing at this path"},
+		{"not_found", http.StatusNotFound, "There is no such thing"},
+		{"user_not_found", http.StatusNotFound, "There is no such user"},
+		{"product_not_found", http.StatusNotFound, "There is no such product"},
+		{codeMethod, http.StatusMethodNotAllowed, "The method does not apply to this path"},
+		{codeSlowRequest, http.StatusRequestTimeout, "The request took too long to arrive"},
+		{"conflict", http.StatusConflict, "The request conflicts with what is there"},
+		{"email_taken", http.StatusConflict, "The e-mail address is taken"},
+		{codeBodyTooLarge, http.StatusRequestEntityTooLarge, "The body is too large"},
+		{codeMediaType, http.StatusUnsupportedMediaType, "The body must be application/json"},
+		{codeInvalidFields, http.StatusUnprocessableEntity, "One or more fields are not valid"},
+		{"too_many_requests", http.StatusTooManyRequests, "Too many requests"},
+		{codeHeadTooLarge, http.StatusRequestHeaderFieldsTooLarge, "The request's head is too large"},
+		{codeInternal, http.StatusInternalServerError, "Something is wrong on our side"},
+		{codeUnknownMethod, http.StatusNotImplemented, "The method is not known"},
+		{codeUnavailable, http.StatusServiceUnavailable, "Something we need is not available"},
+		{"database_unavailable", http.StatusServiceUnavailable, "The database is not available"},
+		{"outcome_unknown", http.StatusServiceUnavailable, "It is not known whether the change was made"},
+		{codeTimeout, http.StatusServiceUnavailable, "The request took too long to answer"},
+		{codeShuttingDown, http.StatusServiceUnavailable, "This server is shutting down"},
+		{codeNotReady, http.StatusServiceUnavailable, "This server is not ready"},
+	}
+}
+
+// kindCodes says which problem a kind of fault is when its own code is not in the table under the kind's status.
+var kindCodes = map[fault.Kind]string{
+	fault.Internal:     codeInternal,
+	fault.Invalid:      codeInvalidFields,
+	fault.NotFound:     "not_found",
+	fault.Conflict:     "conflict",
+	fault.Unauthorized: "unauthorized",
+	fault.Forbidden:    "forbidden",
+	fault.TooMany:      "too_many_requests",
+	fault.Unavailable:  codeUnavailable,
+}
+
+const (
+	problemType = "https://vitrine.io/problems/"
+	problemMIME = "application/problem+json"
+
+	// retryAfter is what a client that has to come again is told to wait, in seconds: longer than a restarted dependency
+	// usually takes to be found, short enough not to be felt as an outage.
+	retryAfter = "2"
+
+	// maxFields bounds the wrong fields that are told: a body of a megabyte can hold a hundred thousand.
+	maxFields = 100
+)
+
+// refusal is an error of HTTP itself. Its status is the one its code has in the table.
+type refusal struct {
+	code   string
+	detail string
+}
+
+func (r *refusal) Error() string { return r.code + ": " + r.detail }
+
+// problemTable answers which problem an error is.
+type problemTable struct {
+	byCode map[string]Problem
+}
+
+func newProblemTable() problemTable {
+	t := problemTable{byCode: map[string]Problem{}}
+	for _, p := range Problems() {
+		t.byCode[p.Code] = p
+	}
+	return t
+}
+
+// verdict is what a client is told of an error.
+type verdict struct {
+	Problem
+	Detail string
+	Fields []fault.Field
+}
+
+// verdict decides, once and for all, what err looks like to a client.
+func (t problemTable) verdict(err error) verdict {
+	var refused *refusal
+	var routed *fiber.Error
+	switch {
+	case errors.As(err, &refused):
+		return verdict{Problem: t.byCode[refused.code], Detail: refused.detail}
+	case fault.From(err) != nil:
+		return t.ofFault(fault.From(err))
+	case errors.Is(err, context.DeadlineExceeded):
+		return verdict{Problem: t.byCode[codeTimeout], Detail: "the request was given up before it was answered; try again later"}
+	case errors.As(err, &routed) && routed.Code == http.StatusNotFound:
+		return verdict{Problem: t.byCode[codeNoRoute], Detail: "there is nothing at this path"}
+	case errors.As(err, &routed) && routed.Code == http.StatusMethodNotAllowed:
+		return verdict{Problem: t.byCode[codeMethod], Detail: "the Allow header lists what this path takes"}
+	default:
+		return verdict{Problem: t.byCode[codeInternal], Detail: "the request id leads to the reason in our logs"}
+	}
+}
+
+func (t problemTable) ofFault(f *fault.Error) verdict {
+	generic := t.byCode[kindCodes[f.Kind]]
+	p, known := t.byCode[f.Code]
+	if !known || p.Status != generic.Status {
+		p = generic
+	}
+	return verdict{Problem: p, Detail: f.Detail, Fields: f.Fields}
+}
+
+// problemDTO is an RFC 9457 problem as it is sent.
+type problemDTO struct {
+	Type      string     `json:"type"`
+	Title     string     `json:"title"`
+	Status    int        `json:"status"`
+	Detail    string     `json:"detail"`
+	Instance  string     `json:"instance"`
+	Code      string     `json:"code"`
+	RequestID string     `json:"request_id"`
+	Errors    []fieldDTO `json:"errors,omitempty"`
+}
+
+type fieldDTO struct {
+	Pointer string `json:"pointer"`
+	Code    string `json:"code"`
+	Detail  string `json:"detail"`
+}
+
+// body returns the problem's JSON.
+func (v verdict) body(instance, requestID string) []byte {
+	dto := problemDTO{
+		Type: problemType + v.Code, Title: v.Title, Status: v.Status, Detail: v.Detail,
+		Instance: instance, Code: v.Code, RequestID: requestID,
+	}
+	for _, f := range v.Fields[:min(len(v.Fields), maxFields)] {
+		dto.Errors = append(dto.Errors, fieldDTO(f))
+	}
+	body, err := json.Marshal(dto)
+	if err != nil {
+		panic(fmt.Sprintf("httpapi: a problem cannot be encoded: %v", err)) // it holds only strings and numbers
+	}
+	return body
+}
+
+// mayBeRepeated reports whether the same request may succeed later, so that Retry-After means something.
+func (v verdict) mayBeRepeated() bool {
+	return v.Status == http.StatusServiceUnavailable || v.Status == http.StatusTooManyRequests
+}

@@ -1,0 +1,349 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"vitrine.io/pkg/catalog"
+)
+
+const pending = `{"id":%d,"position":%d,"source_url":"%s","status":"pending","attempts":0,"error":null,` +
+	`"width":null,"height":null,"placeholder":null,"renditions":[]}`
+
+func TestAProductIsCreatedAndReadWithTheSameBytes(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.user()
+	const url = "https://shop.example/a.jpg?w=1&h=2"
+	created := a.post("/products", `{"user_id":1,"product_name":"Lamp <b>","product_description":"warm",`+
+		`"product_images":["`+url+`","`+url+`"],"product_price":19.9}`)
+	want := `{"id":1,"user_id":1,"product_name":"Lamp <b>","product_description":"warm","product_price":"19.90",` +
+		`"product_images":["` + url + `","` + url + `"],"compressed_product_images":[],"images":[` +
+		fmt.Sprintf(pending, 100, 0, url) + `,` + fmt.Sprintf(pending, 101, 1, url) + `],"image_status":"pending",` +
+		`"version":1,"created_at":"2026-03-01T12:30:45.123456Z","updated_at":"2026-03-01T12:30:45.123456Z"}`
+	if created.status != 201 || created.body != want {
+		t.Fatalf("created: %d\n got %s\nwant %s", created.status, created.body, want)
+	}
+	if got := created.header.Get("Location"); got != "/products/1" {
+		t.Errorf("Location is %q", got)
+	}
+	read := a.get(created.header.Get("Location"))
+	if read.status != 200 || read.body != created.body {
+		t.Errorf("read: %d %s", read.status, read.body)
+	}
+	if got, want := read.header.Get("ETag"), created.header.Get("ETag"); got != want || got == "" {
+		t.Errorf("ETag is %q after %q", got, want)
+	}
+	if got := read.header.Get("Cache-Control"); got != "private, no-cache" {
+		t.Errorf("Cache-Control is %q", got)
+	}
+}
+
+func TestAProductNeedsNeitherDescriptionNorPictures(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.user()
+	got := a.post("/products", `{"user_id":1,"product_name":"Lamp","product_price":0}`, "Content-Type: application/json")
+	var p struct {
+		Description *string  `json:"product_description"`
+		Price       string   `json:"product_price"`
+		Images      []string `json:"product_images"`
+		Status      string   `json:"image_status"`
+	}
+	if err := json.Unmarshal([]byte(got.body), &p); err != nil || got.status != 201 {
+		t.Fatalf("%d %s: %v", got.status, got.body, err)
+	}
+	if p.Description == nil || p.Price != "0.00" || p.Images == nil || p.Status != "ready" {
+		t.Errorf("got %s", got.body)
+	}
+}
+
+func TestPricesAreExactHoweverTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.user()
+	for price, want := range map[string]string{
+		`19.9`: "19.90", `"19.9"`: "19.90", `0`: "0.00", `"0.01"`: "0.01", `-0`: "0.00", `1e2`: "100.00", `"1.5E+1"`: "15.00",
+		`990e-2`: "9.90", `1.500`: "1.50", `9999999999.99`: "9999999999.99", `"9999999999.99"`: "9999999999.99",
+		`0.1000000000000000000`: "0.10", `4503599627.37`: "4503599627.37", `0e-5`: "0.00",
+	} {
+		got := a.post("/products", `{"user_id":1,"product_name":"x","product_price":`+price+`}`)
+		if got.status != 201 || !strings.Contains(got.body, `"product_price":"`+want+`"`) {
+			t.Errorf("%s: got %d %s, want %s", price, got.status, got.body, want)
+		}
+	}
+}
+
+func TestAllWrongFieldsOfAProductAreToldAtOnce(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.user()
+	many := `"` + strings.Repeat(`https://a.example/","`, 20) + `https://a.example/"`
+	with := func(field string) string { return `{"user_id":1,"product_name":"x","product_price":"1",` + field + `}` }
+	price := func(p string) string { return `{"user_id":1,"product_name":"x","product_price":` + p + `}` }
+	for _, row := range []struct {
+		body string
+		want []string
+	}{
+		{`{}`, []string{"/product_name required", "/product_price required", "/user_id required"}},
+		{`[]`, []string{" wrong_type"}},
+		{`"text"`, []string{" wrong_type"}},
+		{`null`, []string{" wrong_type"}},
+		{`{"user_id":"1","product_name":2,"product_description":null,"product_images":{},"product_price":true,"a/b~c":0}`, []string{
+			"/a~1b~0c unknown_field", "/product_description wrong_type", "/product_images wrong_type",
+			"/product_name wrong_type", "/product_price wrong_type", "/user_id wrong_type",
+		}},
+		{`{"user_id":0,"product_name":"","product_price":-0.01,"product_images":[1,"ftp://a.example/","",null,"http://u:p@a.example/"]}`,
+			[]string{
+				"/product_images/0 wrong_type", "/product_images/1 invalid_scheme", "/product_images/2 required",
+				"/product_images/3 wrong_type", "/product_images/4 userinfo", "/product_name required",
+				"/product_price out_of_range", "/user_id required",
+			}},
+		{`{"user_id":7,"product_name":"x","product_price":"1"}`, []string{"/user_id unknown"}},
+		{`{"user_id":1.5,"product_name":"x","product_price":"1"}`, []string{"/user_id wrong_type"}},
+		{`{"user_id":1e3,"product_name":"x","product_price":"1"}`, []string{"/user_id wrong_type"}},
+		{`{"user_id":9223372036854775808,"product_name":"x","product_price":"1"}`, []string{"/user_id out_of_range"}},
+		{with(`"product_images":null`), []string{"/product_images wrong_type"}},
+		{with(`"product_images":[` + many + `]`), []string{"/product_images too_many"}},
+		{with(`"product_images":["https://a.example/` + strings.Repeat("a", 2048) + `"]`), []string{"/product_images/0 too_long"}},
+		{with(`"product_images":["https:///x"]`), []string{"/product_images/0 invalid_url"}},
+		{with(`"product_description":"` + strings.Repeat("a", 10001) + `"`), []string{"/product_description too_long"}},
+		{with(`"user_id":1`), []string{"/user_id repeated"}},
+		{price(`null`), []string{"/product_price wrong_type"}},
+		{price(`[1]`), []string{"/product_price wrong_type"}},
+		{price(`""`), []string{"/product_price not_a_number"}},
+		{price(`"a"`), []string{"/product_price not_a_number"}},
+		{price(`"1,5"`), []string{"/product_price not_a_number"}},
+		{price(`" 1"`), []string{"/product_price not_a_number"}},
+		{price(`"NaN"`), []string{"/product_price not_a_number"}},
+		{price(`"0x10"`), []string{"/product_price not_a_number"}},
+		{price(`"+1"`), []string{"/product_price not_a_number"}},
+		{price(`1.001`), []string{"/product_price too_precise"}},
+		{price(`10000000000`), []string{"/product_price out_of_range"}},
+		{price(`1e999999999`), []string{"/product_price out_of_range"}},
+		{price(`"1e-999999999"`), []string{"/product_price out_of_range"}},
+		{price(`"1e99999999999999999999"`), []string{"/product_price out_of_range"}},
+		{price(strings.Repeat("9", 33)), []string{"/product_price out_of_range"}},
+	} {
+		p := wants(t, a.post("/products", row.body), 422, "invalid_fields")
+		if got := fieldsOf(p); !slices.Equal(got, row.want) {
+			t.Errorf("%.120s\n got %q\nwant %q", row.body, got, row.want)
+		}
+	}
+	if len(a.catalog.products) != 0 {
+		t.Errorf("%d products were made of wrong bodies", len(a.catalog.products))
+	}
+}
+
+func TestTheListOfWrongFieldsIsBounded(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	body := `{"product_images":[` + strings.Repeat("1,", 200_000) + `1],"` + strings.Repeat("k", 1000) + `":1`
+	for i := range 2000 {
+		body += fmt.Sprintf(`,"x%d":1`, i)
+	}
+	p := wants(t, a.post("/products", body+`}`), 422, "invalid_fields")
+	if got := len(p.Errors); got != 100 {
+		t.Errorf("told %d fields, want 100", got)
+	}
+	p = wants(t, a.post("/users", `{"`+strings.Repeat("é", 1000)+`":1}`), 422, "invalid_fields")
+	if got := len(p.Errors[0].Pointer); got > 110 {
+		t.Errorf("a pointer has %d bytes", got)
+	}
+}
+
+func TestWhatIsNotJSONIsABadRequest(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	for body, detail := range map[string]string{
+		``:                         "at byte 0",
+		`{`:                        "at byte 1",
+		`{"user_id":1,}`:           "at byte 14",
+		`{"user_id":01}`:           "at byte 13",
+		`{} {}`:                    "at byte 4",
+		"{\"name\":\"\xff\"}":      "UTF-8",
+		strings.Repeat("[", 1<<15): "depth",
+	} {
+		p := wants(t, a.post("/products", body), 400, "bad_json")
+		if !strings.Contains(p.Detail, detail) {
+			t.Errorf("%.30q: detail %q does not say %q", body, p.Detail, detail)
+		}
+	}
+}
+
+func TestOnlyPlainJSONIsTaken(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.user()
+	const body = `{"user_id":1,"product_name":"x","product_price":"1"}`
+	for _, headers := range [][]string{
+		{}, {"Content-Type: text/plain"}, {"Content-Type: application/problem+json"}, {"Content-Type: multipart/form-data; boundary=x"},
+		{"Content-Type: application/x-www-form-urlencoded"}, {"Content-Type: application/json;;"},
+		{"Content-Type: application/json", "Content-Encoding: gzip"},
+	} {
+		wants(t, a.do(http.MethodPost, "/products", body, headers...), 415, "unsupported_media_type")
+	}
+	for _, headers := range [][]string{
+		{"Content-Type: application/json; charset=utf-8"}, {"Content-Type: APPLICATION/JSON"},
+		{"Content-Type: application/json", "Content-Encoding: identity"},
+	} {
+		if got := a.do(http.MethodPost, "/products", body, headers...); got.status != 201 {
+			t.Errorf("%v: %d %s", headers, got.status, got.body)
+		}
+	}
+}
+
+func TestAnUnknownProductIsNotFound(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.product("x", "1")
+	for _, id := range []string{"2", "0", "-1", "+1", "01", "abc", "1.0", "1%20", "9223372036854775808"} {
+		wants(t, a.get("/products/"+id), 404, "product_not_found")
+	}
+}
+
+func TestAProductThatTheClientHasIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	etag := a.product("x", "1").header.Get("ETag")
+	for seen, want := range map[string]int{
+		etag: 304, "W/" + etag: 304, "*": 304, `"a", "b,c" ,` + etag: 304, `W/"a",W/` + etag + `, "c"`: 304, `"",` + etag: 304,
+		`"a"`: 200, etag[:len(etag)-1]: 200, strings.Trim(etag, `"`): 200, `"a", b, ` + etag: 200, `"` + etag: 200,
+	} {
+		got := a.get("/products/1", "If-None-Match: "+seen)
+		if got.status != want {
+			t.Errorf("If-None-Match: %s: got %d, want %d", seen, got.status, want)
+		}
+		if got.header.Get("ETag") != etag || got.header.Get("Cache-Control") != "private, no-cache" {
+			t.Errorf("If-None-Match: %s: headers %v", seen, got.header)
+		}
+		if want == 304 && (got.body != "" || got.header.Get("Content-Type") != "" || got.header.Get("Content-Length") != "") {
+			t.Errorf("304 has a body or speaks of one: %v %q", got.header, got.body)
+		}
+	}
+}
+
+func TestHeadAnswersLikeGetWithoutTheBody(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.product("x", "1")
+	for _, path := range []string{"/products/1", "/products/9", "/products?user_id=1", "/users/1", "/healthz", "/nowhere"} {
+		get, head := a.get(path, "X-Request-Id: same"), a.do(http.MethodHead, path, "", "X-Request-Id: same")
+		if head.status != get.status || head.body != "" {
+			t.Errorf("%s: HEAD %d %q, GET %d", path, head.status, head.body, get.status)
+		}
+		if got, want := head.header.Get("Content-Length"), fmt.Sprint(len(get.body)); got != want {
+			t.Errorf("%s: HEAD says %s bytes, GET has %s", path, got, want)
+		}
+		for _, name := range []string{"ETag", "Content-Type", "Cache-Control"} {
+			if head.header.Get(name) != get.header.Get(name) {
+				t.Errorf("%s: %s is %q with HEAD, %q with GET", path, name, head.header.Get(name), get.header.Get(name))
+			}
+		}
+	}
+}
+
+func TestTheTraceContextIsCarriedOnlyIfItIsValid(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.user()
+	const valid = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for _, row := range []struct{ sent, want string }{
+		{valid, valid},
+		{"cc" + valid[2:] + "-future", "cc" + valid[2:]},
+		{"", ""},
+		{"ff" + valid[2:], ""},
+		{valid + "-more", ""},
+		{"cc" + valid[2:] + "x", ""},
+		{strings.ToUpper(valid), ""},
+		{"00-00000000000000000000000000000000-b7ad6b7169203331-01", ""},
+		{"00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", ""},
+		{strings.ReplaceAll(valid, "-", "_"), ""},
+		{valid[:54], ""},
+	} {
+		a.post("/products", `{"user_id":1,"product_name":"x","product_price":"1"}`, "traceparent: "+row.sent)
+		if got := a.catalog.traces[len(a.catalog.traces)-1]; got != row.want {
+			t.Errorf("%s: passed on %q, want %q", row.sent, got, row.want)
+		}
+	}
+}
+
+// Everything the catalogue was given must still say what it said when the buffers it came from have served other requests.
+// The requests have one length and differ in every letter, so an alias cannot go unseen.
+func TestNothingOfARequestOutlivesItsHandlerUncopied(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.user()
+	const senders, rounds = 8, 50
+	trace := func(letter string) string {
+		return "00-" + strings.Repeat(letter, 32) + "-" + strings.Repeat(letter, 16) + "-01"
+	}
+	var all sync.WaitGroup
+	for i := range senders {
+		letter := string("abcdef12"[i])
+		all.Go(func() {
+			for range rounds {
+				text := strings.Repeat(letter, 100)
+				a.post("/products", `{"user_id":1,"product_name":"`+text+`","product_description":"`+text+`","product_price":"1.1",`+
+					`"product_images":["https://`+text[:60]+`.example/"]}`, "traceparent: "+trace(letter), "X-Request-Id: "+text)
+				a.get("/products?name="+text+"&sort=price", "X-Request-Id: "+text)
+				a.get("/nowhere/"+text, "X-Request-Id: "+text)
+			}
+		})
+	}
+	all.Wait()
+	uniform := func(what, text string, length int) {
+		if text != strings.Repeat(text[:1], length) {
+			t.Errorf("%s has become %q", what, text)
+		}
+	}
+	if got, want := len(a.catalog.inputs), senders*rounds; got != want {
+		t.Fatalf("%d products, want %d", got, want)
+	}
+	for i, in := range a.catalog.inputs {
+		uniform("name", in.Name, 100)
+		uniform("description", in.Description, 100)
+		if want := "https://" + in.Name[:60] + ".example/"; in.ImageURLs[0] != want {
+			t.Errorf("url has become %q, want %q", in.ImageURLs[0], want)
+		}
+		if got, want := a.catalog.traces[i], trace(in.Name[:1]); got != want {
+			t.Errorf("traceparent has become %q, want %q", got, want)
+		}
+	}
+	for _, q := range a.catalog.queries {
+		uniform("name", q.Name, 100)
+		if q.Sort != catalog.CheapestFirst {
+			t.Errorf("sort has become %q", q.Sort)
+		}
+	}
+	for _, line := range a.logs.FilterMessage("request").All() {
+		fields := line.ContextMap()
+		id, _ := fields["request_id"].(string)
+		uniform("request id", id, 100)
+		if path, _ := fields["path"].(string); strings.HasPrefix(path, "/nowhere/") && path != "/nowhere/"+id {
+			t.Errorf("path has become %q, want %q", path, "/nowhere/"+id)
+		}
+	}
+}
+
+func TestAnErrorThatNobodyClassifiedIsOurFaultAndShowsNoCause(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.catalog.before = func(context.Context) error { return fmt.Errorf("store: %w", errSecret) }
+	for _, got := range []answer{
+		a.get("/products/1"), a.get("/users/1"), a.get("/products?user_id=1"),
+		a.post("/users", `{"name":"a","email":"a@example.com"}`),
+		a.post("/products", `{"user_id":1,"product_name":"x","product_price":"1"}`),
+	} {
+		wants(t, got, 500, "internal_error")
+		if strings.Contains(got.body, errSecret.Error()) {
+			t.Errorf("the cause is shown: %s", got.body)
+		}
+	}
+}

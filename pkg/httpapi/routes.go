@@ -1,0 +1,31 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// noRoute is the route template of a request that reached none.
+const noRoute = "(none)"
+
+// route is one thing that can be asked.
+type route struct {
+	method string
+	path   string
+	handle func(ctx context.Context, c *fiber.Ctx) error
+	quiet  bool // asked all the time by machines: logged at debug level
+}
+
+// routes is the whole surface. HEAD works wherever GET does. docs/api.md has a section for each.
+func (s *Server) routes() []route {
+	return []route{
+		{method: fiber.MethodPost, path: "/users", handle: s.createUser},
+		{method: fiber.MethodGet, path: "/users/:id", handle: s.getUser},
+		{method: fiber.MethodPost, path: "/products", handle: s.createProduct},
+		{method: fiber.MethodGet, path: "/products/:id", handle: s.getProduct},
+		{method: fiber.MethodGet, path: "/products", handle: s.listProducts},
+		{method: fiber.MethodGet, path: "/healthz", handle: s.healthz, quiet: true},
+		{method: fiber.MethodGet, path: "/readyz", handle: s.readyz, quiet: true},
+	}
+}

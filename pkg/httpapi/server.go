@@ -1,0 +1,174 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/cors"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+)
+
+// Catalog is what the API needs of the catalogue. *catalog.Service is one. All methods may be called concurrently; every
+// error carries a fault kind or is the end of ctx.
+type Catalog interface {
+	// CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict means that the e-mail address is taken.
+	CreateUser(ctx context.Context, name, email string) (catalog.User, error)
+	// User returns a user, or fault.NotFound.
+	User(ctx context.Context, id catalog.UserID) (catalog.User, error)
+	// Create adds a product and asks for its pictures. fault.Invalid lists every wrong field; code outcome_unknown means that
+	// it may have been added. traceparent is a valid W3C one, or "".
+	Create(ctx context.Context, in catalog.NewProductInput, traceparent string) (catalog.Product, error)
+	// Get returns a product's finished JSON, or fault.NotFound.
+	Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
+	// List returns one page. fault.Invalid lists every wrong parameter.
+	List(ctx context.Context, q catalog.Query) (catalog.Page, error)
+}
+
+// Parts are what a Server is made of.
+type Parts struct {
+	Catalog  Catalog
+	Encoder  *Encoder                        // the same that fills the cache
+	Ready    func(ctx context.Context) error // nil while everything the API needs answers; a fault's detail is shown
+	NewID    func() string                   // a new request id
+	Now      func() time.Time
+	Registry prometheus.Registerer
+	Log      *zap.Logger
+}
+
+// Server answers the API's requests. Make one with New; run it once.
+type Server struct {
+	Parts
+	cfg       Config
+	problems  problemTable
+	metrics   *metrics
+	exchanges sync.Pool
+	http      *fasthttp.Server
+	handle    fasthttp.RequestHandler // Fiber's routing
+	listener  *listener
+	draining  atomic.Bool
+}
+
+// New returns a Server that does not listen yet. cfg must be valid.
+func New(parts Parts, cfg Config) *Server {
+	s := &Server{
+		Parts:     parts,
+		cfg:       cfg,
+		problems:  newProblemTable(),
+		metrics:   newMetrics(parts.Registry),
+		exchanges: sync.Pool{New: func() any { return new(exchange) }},
+	}
+	app := fiber.New(fiber.Config{
+		StrictRouting:                true, // one URL for one thing
+		CaseSensitive:                true,
+		BodyLimit:                    cfg.BodyLimit,
+		Concurrency:                  cfg.MaxConnections,
+		ReadTimeout:                  cfg.ReadTimeout,
+		WriteTimeout:                 cfg.WriteTimeout,
+		IdleTimeout:                  cfg.IdleTimeout,
+		ReadBufferSize:               cfg.HeaderLimit,
+		ErrorHandler:                 s.fail,
+		DisableStartupMessage:        true,
+		DisablePreParseMultipartForm: true, // no route takes one, so none is parsed
+	})
+	if len(cfg.CORSOrigins) > 0 {
+		app.Use(cors.New(cors.Config{
+			AllowOrigins:  strings.Join(cfg.CORSOrigins, ","),
+			AllowMethods:  "GET,HEAD,POST",
+			AllowHeaders:  "Content-Type,If-None-Match,Traceparent,X-Request-Id",
+			ExposeHeaders: "ETag,Link,Location,Retry-After,X-Request-Id",
+			MaxAge:        int((10 * time.Minute).Seconds()), // what Chromium's two hours and Firefox' day both honour
+		}))
+	}
+	for _, r := range s.routes() {
+		if r.method == fiber.MethodGet {
+			app.Get(r.path, s.within(&r)) // Fiber adds HEAD
+		} else {
+			app.Add(r.method, r.path, s.within(&r))
+		}
+	}
+	s.handle = app.Handler()
+	s.http = app.Server()
+	s.http.Handler = s.serve
+	s.http.ErrorHandler = s.refuse
+	s.http.Logger = printer{parts.Log}
+	return s
+}
+
+// Handler returns what answers a request, with everything around it, for benchmarks.
+func (s *Server) Handler() fasthttp.RequestHandler { return s.http.Handler }
+
+// Listen binds the address, so that a taken port is known before anything else starts. Run does it if nobody did.
+func (s *Server) Listen() error {
+	ln, err := net.Listen("tcp", s.cfg.Addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	s.listener = newListener(ln)
+	return nil
+}
+
+// Addr returns the bound address, or "" before Listen.
+func (s *Server) Addr() string {
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
+
+// Run answers requests until ctx ends, then drains: nil when every request in flight was answered in time.
+func (s *Server) Run(ctx context.Context) error {
+	if s.listener == nil {
+		if err := s.Listen(); err != nil {
+			return err
+		}
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.http.Serve(s.listener) }()
+	s.Log.Info("listening", zap.String("addr", s.Addr()))
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", errors.Join(err, s.listener.Close()))
+	case <-ctx.Done():
+	}
+	err := s.drain()
+	if served := <-served; served != nil {
+		err = errors.Join(err, fmt.Errorf("serve: %w", served))
+	}
+	s.Log.Info("drained", zap.Error(err))
+	return err
+}
+
+// drain stops listening and waits for what is in flight, which no request is for longer than HandlerTimeout.
+func (s *Server) drain() error {
+	s.draining.Store(true)
+	s.Log.Info("draining", zap.Duration("timeout", s.cfg.ShutdownTimeout))
+	if err := s.listener.Close(); err != nil { // first of all: Shutdown does nothing if Serve has not begun
+		s.Log.Warn("listener not closed", zap.Error(err))
+	}
+	s.listener.closeSilent()
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
+	defer cancel()
+	if err := s.http.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("drain: %w", err)
+	}
+	return nil
+}
+
+// printer lets the server underneath log through zap.
+type printer struct{ log *zap.Logger }
+
+// Printf implements fasthttp.Logger.
+func (p printer) Printf(format string, args ...any) {
+	p.log.Warn("http server", zap.String("text", fmt.Sprintf(format, args...)))
+}

@@ -119,7 +119,7 @@ func find(v variable, layer map[string]setting) (given setting, ok bool, detail 
 	if named.refused {
 		return named, true, ""
 	}
-	secret, err := os.ReadFile(named.text)
+	secret, err := os.ReadFile(named.text) //nolint:gosec // the operator names the file
 	if err != nil {
 		return named, true, err.Error()
 	}

@@ -67,7 +67,10 @@ type testConfig struct {
 
 const mustBeText = ": must be text (in quotes if YAML reads it as something else), not "
 
-const dsn = "VITRINE_STORE_DSN=postgres://u:hunter2@db/v"
+const (
+	storeDSN = "postgres://db/v?hunter2"
+	dsn      = "VITRINE_STORE_DSN=" + storeDSN
+)
 
 // write puts text into a file of its own and returns its path.
 func write(t *testing.T, name, text string) string {
@@ -114,7 +117,7 @@ func TestDefaultsAreUsedWhereNothingIsSet(t *testing.T) {
 			Addr: ":8080", ReadTimeout: 5 * time.Second, Access: true,
 			Origins: []string{"https://a.example", "https://b.example"},
 		},
-		Store:  storeConfig{DSN: "postgres://u:hunter2@db/v", Pool: poolConfig{Open: 10, Idle: 5}},
+		Store:  storeConfig{DSN: storeDSN, Pool: poolConfig{Open: 10, Idle: 5}},
 		Shared: shared{Rate: 0.5},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -268,7 +271,7 @@ func TestASecretMayComeFromAFile(t *testing.T) {
 			t.Errorf("%q by file: got %q and %v", text, got.Store.DSN, err)
 		}
 		got, _, err = config.Load[testConfig]([]string{"--config", file}, []string{dsn})
-		if err != nil || got.Store.DSN != "postgres://u:hunter2@db/v" {
+		if err != nil || got.Store.DSN != storeDSN {
 			t.Errorf("the environment does not count over the file: got %q and %v", got.Store.DSN, err)
 		}
 	}

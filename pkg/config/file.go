@@ -40,7 +40,7 @@ func fileLayer(s schema, path, label string, wrong *problems) map[string]setting
 	if path == "" {
 		return nil
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		wrong.add(label, "unreadable", err.Error())
 		return nil
@@ -62,7 +62,7 @@ func decode(raw []byte) (map[string]any, error) {
 	}
 	asJSON, err := yaml.YAMLToJSONStrict(raw)
 	if err != nil {
-		return nil, err
+		return nil, err //nolint:wrapcheck // it begins with "yaml:"
 	}
 	dec := json.NewDecoder(bytes.NewReader(asJSON))
 	dec.UseNumber()
@@ -135,24 +135,24 @@ func (f fileReader) hint(path string) string {
 func (f fileReader) read(v variable, path, label string, value any) {
 	name, want := v.name, v.kind()
 	if path != v.path {
-		name, want = v.name+fileSuffix, "text"
+		name, want = v.name+fileSuffix, kindText
 	}
 	given := setting{label: label}
 	ok := false
 	switch x := value.(type) {
 	case string:
-		ok = want == "text" || want == "duration"
+		ok = want == kindText || want == kindDuration
 		given.text = x
 	case bool:
-		ok = want == "true or false"
+		ok = want == kindBool
 		given.text = fmt.Sprint(x)
 	case json.Number:
-		ok = want == "whole number" || want == "number"
+		ok = want == kindWhole || want == kindNumber
 		given.text = x.String()
 	case []any:
 		given.listed = true
 		given.list, ok = texts(x)
-		ok = ok && want == "list"
+		ok = ok && want == kindList
 	}
 	if !ok {
 		f.wrong.add(label, "wrong_type", "must be "+article(want)+", not "+typeName(value))
@@ -175,13 +175,13 @@ func texts(items []any) ([]string, bool) {
 
 func article(kind string) string {
 	switch kind {
-	case "text":
+	case kindText:
 		return "text (in quotes if YAML reads it as something else)"
-	case "true or false":
+	case kindBool:
 		return kind
-	case "list":
+	case kindList:
 		return "a list of texts"
-	case "duration":
+	case kindDuration:
 		return "a duration as text, such as 500ms, 30s or 10m"
 	default:
 		return "a " + kind
@@ -193,9 +193,9 @@ func typeName(value any) string {
 	case nil:
 		return "nothing"
 	case string:
-		return "text"
+		return kindText
 	case bool:
-		return "true or false"
+		return kindBool
 	case json.Number:
 		return "a number"
 	case []any:

@@ -58,7 +58,7 @@ func (v variable) facts(required bool) []string {
 	switch {
 	case required:
 		facts = append(facts, "required")
-	case v.fallback != "" && v.kind() == "text":
+	case v.fallback != "" && v.kind() == kindText:
 		facts = append(facts, "default "+strconv.Quote(v.fallback))
 	case v.fallback != "":
 		facts = append(facts, "default "+v.fallback)

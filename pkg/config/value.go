@@ -15,7 +15,7 @@ import (
 // parse reads the variable's value from text. The problem is a sentence that goes on after the variable's name, "" when
 // there is none.
 func (v variable) parse(text string) (value reflect.Value, problem string) {
-	if v.kind() == "list" {
+	if v.kind() == kindList {
 		return reflect.ValueOf(splitList(text)), ""
 	}
 	// One field alone, so that an error can be told with the variable's name: the library knows only the field's.
@@ -38,9 +38,9 @@ func (v variable) complaint(err error) string {
 		return "is out of range"
 	}
 	switch v.kind() {
-	case "duration":
+	case kindDuration:
 		return "is not a duration, such as 500ms, 30s or 10m"
-	case "true or false":
+	case kindBool:
 		return "is not true or false"
 	default:
 		return "is not a " + v.kind()

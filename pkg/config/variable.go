@@ -13,6 +13,16 @@ const Prefix = "VITRINE_"
 // fileSuffix makes, of a secret's name, the variable that names a file with the secret in it.
 const fileSuffix = "_FILE"
 
+// The kinds of variables, as people call them.
+const (
+	kindText     = "text"
+	kindList     = "list"
+	kindBool     = "true or false"
+	kindWhole    = "whole number"
+	kindNumber   = "number"
+	kindDuration = "duration"
+)
+
 // variable is one leaf of a configuration struct, and all its tags say.
 type variable struct {
 	name     string // VITRINE_POSTGRES_DSN
@@ -135,20 +145,20 @@ func (s schema) paths() map[string]variable {
 func (v variable) kind() string {
 	switch {
 	case v.typ == reflect.TypeFor[time.Duration]():
-		return "duration"
+		return kindDuration
 	case v.typ == reflect.TypeFor[[]string]():
-		return "list"
+		return kindList
 	}
 	switch v.typ.Kind() {
 	case reflect.String:
-		return "text"
+		return kindText
 	case reflect.Bool:
-		return "true or false"
+		return kindBool
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return "whole number"
+		return kindWhole
 	case reflect.Float32, reflect.Float64:
-		return "number"
+		return kindNumber
 	default:
 		return ""
 	}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // its handlers on the default mux are served by nobody; ours stand on the admin port only
+	"net/http/pprof" // what it registers on the default mux is served by nobody
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -97,16 +97,14 @@ func (a *Admin) Run(ctx context.Context) error {
 	}
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
+	var closeErr error
 	if err := a.server.Shutdown(limit); err != nil {
-		// A profile or a scrape did not end in time; nobody's work depends on it.
-		err = a.server.Close()
-		<-served
-		return err
+		closeErr = a.server.Close() // a profile or a scrape did not end in time; nobody's work depends on it
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
 	}
-	return nil
+	return closeErr
 }
 
 // Ready waits until the port is open.

@@ -51,16 +51,14 @@ func start(t *testing.T, checks map[string]telemetry.Check) *admin {
 }
 
 // ask sends a request on a connection of its own and returns the answer's status, head and body.
-func (a *admin) ask(method, path, body string, header ...string) (int, http.Header, string) {
+func (a *admin) ask(method, path, body, accept string) (int, http.Header, string) {
 	a.t.Helper()
 	req, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, strings.NewReader(body))
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	req.Close = true
-	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
+	req.Header.Set("Accept", accept)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		a.t.Fatal(err)
@@ -76,12 +74,12 @@ func (a *admin) ask(method, path, body string, header ...string) (int, http.Head
 func TestMetricsAreServedInBothFormats(t *testing.T) {
 	t.Parallel()
 	a := start(t, nil)
-	status, head, body := a.ask(http.MethodGet, "/metrics", "")
+	status, head, body := a.ask(http.MethodGet, "/metrics", "", "")
 	if status != http.StatusOK || !strings.Contains(body, "vitrine_build_info{") ||
 		!strings.HasPrefix(head.Get("Content-Type"), "text/plain") {
 		t.Errorf("got %d, %v: %s", status, head, body)
 	}
-	_, head, body = a.ask(http.MethodGet, "/metrics", "", "Accept", "application/openmetrics-text;version=1.0.0")
+	_, head, body = a.ask(http.MethodGet, "/metrics", "", "application/openmetrics-text;version=1.0.0")
 	if !strings.HasPrefix(head.Get("Content-Type"), "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {
 		t.Errorf("got %v, want OpenMetrics", head)
 	}
@@ -93,7 +91,7 @@ func TestReadinessNamesEachCheckAndLivenessAsksNone(t *testing.T) {
 	db.down.Store(true)
 	a := start(t, map[string]telemetry.Check{"postgres": db.check, "redis": cache.check})
 
-	status, head, body := a.ask(http.MethodGet, "/healthz", "")
+	status, head, body := a.ask(http.MethodGet, "/healthz", "", "")
 	if status != http.StatusOK || body != `{"status":"ok"}`+"\n" || db.asked.Load() != 0 {
 		t.Errorf("liveness: got %d %s after %d checks", status, body, db.asked.Load())
 	}
@@ -101,7 +99,7 @@ func TestReadinessNamesEachCheckAndLivenessAsksNone(t *testing.T) {
 		t.Errorf("liveness: got %v", head)
 	}
 
-	status, _, body = a.ask(http.MethodGet, "/readyz", "")
+	status, _, body = a.ask(http.MethodGet, "/readyz", "", "")
 	var got telemetry.Report
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
@@ -112,11 +110,11 @@ func TestReadinessNamesEachCheckAndLivenessAsksNone(t *testing.T) {
 	}
 
 	a.health.SetDraining()
-	if status, _, body := a.ask(http.MethodGet, "/readyz", ""); status != http.StatusServiceUnavailable ||
+	if status, _, body := a.ask(http.MethodGet, "/readyz", "", ""); status != http.StatusServiceUnavailable ||
 		body != `{"status":"draining"}`+"\n" {
 		t.Errorf("draining: got %d %s", status, body)
 	}
-	if status, _, _ := a.ask(http.MethodGet, "/healthz", ""); status != http.StatusOK {
+	if status, _, _ := a.ask(http.MethodGet, "/healthz", "", ""); status != http.StatusOK {
 		t.Errorf("a draining process would be killed: got %d", status)
 	}
 }
@@ -125,7 +123,7 @@ func TestReadyIs200(t *testing.T) {
 	t.Parallel()
 	var db part
 	a := start(t, map[string]telemetry.Check{"postgres": db.check})
-	status, _, body := a.ask(http.MethodGet, "/readyz", "")
+	status, _, body := a.ask(http.MethodGet, "/readyz", "", "")
 	if status != http.StatusOK || !strings.Contains(body, `"status":"ready"`) {
 		t.Errorf("got %d %s", status, body)
 	}
@@ -134,17 +132,18 @@ func TestReadyIs200(t *testing.T) {
 func TestTheLogLevelIsReadAndChanged(t *testing.T) {
 	t.Parallel()
 	a := start(t, nil)
-	if status, _, body := a.ask(http.MethodGet, "/loglevel", ""); status != http.StatusOK || body != `{"level":"info"}`+"\n" {
+	status, _, body := a.ask(http.MethodGet, "/loglevel", "", "")
+	if status != http.StatusOK || body != `{"level":"info"}`+"\n" {
 		t.Errorf("got %d %s", status, body)
 	}
-	if status, _, _ := a.ask(http.MethodPut, "/loglevel", `{"level":"debug"}`); status != http.StatusOK {
+	if status, _, _ := a.ask(http.MethodPut, "/loglevel", `{"level":"debug"}`, ""); status != http.StatusOK {
 		t.Errorf("got %d", status)
 	}
 	if got := a.level.Level(); got != zapcore.DebugLevel {
 		t.Errorf("got %s, want debug", got)
 	}
 	for _, body := range []string{`{"level":"loud"}`, `{}`, `{"level":"info"` + strings.Repeat(" ", 2000) + `}`} {
-		status, _, _ := a.ask(http.MethodPut, "/loglevel", body)
+		status, _, _ := a.ask(http.MethodPut, "/loglevel", body, "")
 		if status != http.StatusBadRequest || a.level.Level() != zapcore.DebugLevel {
 			t.Errorf("%.20s: got %d, level %s", body, status, a.level.Level())
 		}
@@ -159,11 +158,11 @@ func TestProfilesAreServedAndNothingElse(t *testing.T) {
 		"/debug/pprof/cmdline": 200, "/debug/pprof/symbol": 200,
 		"/": 404, "/debug/vars": 404,
 	} {
-		if got, _, _ := a.ask(http.MethodGet, path, ""); got != want {
+		if got, _, _ := a.ask(http.MethodGet, path, "", ""); got != want {
 			t.Errorf("GET %s: got %d, want %d", path, got, want)
 		}
 	}
-	if got, _, _ := a.ask(http.MethodPost, "/metrics", ""); got != http.StatusMethodNotAllowed {
+	if got, _, _ := a.ask(http.MethodPost, "/metrics", "", ""); got != http.StatusMethodNotAllowed {
 		t.Errorf("POST /metrics: got %d", got)
 	}
 }

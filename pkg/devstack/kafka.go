@@ -1,47 +1,43 @@
 package devstack
 
 import (
-	"context"
 	"fmt"
-	"os"
+	"net"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
 )
 
-// KafkaConfig says how the in-process Kafka runs.
+// KafkaConfig says where the stand-in for Kafka listens and what it keeps.
 type KafkaConfig struct {
-	DataDir    string // where topics, messages, groups and offsets live over a restart; "" keeps them in memory
-	Port       int    // on 127.0.0.1; 0 takes a free one
+	Addr       string // host:port, as clients will reach it; port 0 is any free one, empty is 127.0.0.1:0
+	DataDir    string // where topics, messages, groups and offsets outlive a restart; empty keeps them in memory
 	SyncWrites bool   // fsync every write: survives a power cut, not only the process's end, and is much slower
 }
 
-// Kafka is an in-process stand-in for one Kafka broker. It speaks the protocol for producers, groups and admins; there is no
-// replication.
+// Kafka is one broker in this process. It speaks the protocol for producers, groups and admins and makes topics for whoever
+// asks, never by itself; there is no replication.
 type Kafka struct{ cluster *kfake.Cluster }
 
-// StartKafka starts the broker. It fails when the port is taken or the data cannot be read. Topics are made by clients, as
-// on the real one.
-func StartKafka(ctx context.Context, config KafkaConfig, log *zap.Logger) (*Kafka, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("start kafka: %w", err)
+// StartKafka starts it. The caller closes it. It fails when the port is taken or what is kept cannot be read.
+func StartKafka(cfg KafkaConfig, log *zap.Logger) (*Kafka, error) {
+	if cfg.Addr == "" {
+		cfg.Addr = anyPort
 	}
-	options := []kfake.Opt{kfake.NumBrokers(1), kfake.WithLogger(kafkaLog{log.Named("kfake").Sugar()})}
-	if config.Port != 0 {
-		options = append(options, kfake.Ports(config.Port))
+	options := []kfake.Opt{
+		kfake.NumBrokers(1),
+		kfake.WithLogger(kafkaLog{log.Named("kfake").Sugar()}),
+		kfake.ListenFn(func(network, _ string) (net.Listener, error) { return net.Listen(network, cfg.Addr) }),
 	}
-	if config.DataDir != "" {
-		if err := os.MkdirAll(config.DataDir, 0o750); err != nil {
-			return nil, fmt.Errorf("start kafka: %w", err)
-		}
-		options = append(options, kfake.DataDir(config.DataDir))
+	if cfg.DataDir != "" {
+		options = append(options, kfake.DataDir(cfg.DataDir))
 	}
-	if config.SyncWrites {
+	if cfg.SyncWrites {
 		options = append(options, kfake.SyncWrites())
 	}
 	cluster, err := kfake.NewCluster(options...)
 	if err != nil {
-		return nil, fmt.Errorf("start kafka: %w", err)
+		return nil, fmt.Errorf("start kafka on %s: %w", cfg.Addr, err)
 	}
 	return &Kafka{cluster}, nil
 }
@@ -49,7 +45,7 @@ func StartKafka(ctx context.Context, config KafkaConfig, log *zap.Logger) (*Kafk
 // Addrs returns the addresses that clients connect to.
 func (k *Kafka) Addrs() []string { return k.cluster.ListenAddrs() }
 
-// Close stops the broker and writes what is left to the data directory.
+// Close stops it, after it has written everything. It may be called again.
 func (k *Kafka) Close() { k.cluster.Close() }
 
 // kafkaLog sends the broker's lines to zap: what it calls errors and warnings as warnings, the rest for debugging.

@@ -41,6 +41,7 @@ func NewAdmin(config Config) (*Admin, error) {
 	base.Net.WriteTimeout = adminTimeout
 	base.Admin.Timeout = adminTimeout
 	base.Metadata.Retry.Max = 1
+	base.Metadata.Full = true // sarama's admin learns who the controller is from nothing less
 	if err := base.Validate(); err != nil {
 		return nil, fmt.Errorf("check admin settings: %w", err)
 	}

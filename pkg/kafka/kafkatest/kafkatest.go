@@ -1,0 +1,277 @@
+package kafkatest
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/kafka"
+)
+
+// Open returns where a Kafka is, with a topic prefix that nobody else uses. The topics are not made yet. The suite sets how
+// many partitions it wants.
+type Open func(t testing.TB) kafka.Config
+
+// Run runs the suite.
+func Run(t *testing.T, open Open) {
+	for _, test := range []struct {
+		name       string
+		partitions int
+		run        func(t *testing.T, config kafka.Config)
+	}{
+		{"what is published arrives with its headers and key", 3, roundTrip},
+		{"a large batch arrives complete and once", 3, largeBatch},
+		{"messages of one key share a partition", 6, oneKeyOnePartition},
+		{"a message that is too large is refused alone", 1, tooLarge},
+		{"a new group starts with the oldest message", 3, startsAtOldest},
+		{"what fails comes again and holds nobody up", 1, failsThenSucceeds},
+		{"a panic is a failure", 1, panics},
+		{"what a stopped consumer did not finish comes again", 1, stoppedMidMessage},
+		{"what a dead consumer did not finish comes again", 1, diedMidMessage},
+		{"what is finished out of order is not committed", 1, onlyThePrefix},
+		{"what is finished is committed and does not come again", 3, committed},
+		{"work in flight finishes before a stop", 1, finishesBeforeStop},
+		{"nothing is lost while members come and go", 6, rebalance},
+		{"a record that cannot be read is kept on the dead topic", 1, undecodable},
+		{"messages that exclude each other never run at once", 6, exclusive},
+		{"no more than InFlight messages run at once", 6, inFlight},
+		{"a paused consumer begins nothing", 3, pauses},
+		{"a consumer is ready once it has joined", 1, ready},
+		{"making the topics again changes nothing", 2, topicsAgain},
+		{"a topic that differs is reported", 2, topicsDiffer},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			config := open(t)
+			config.Partitions, config.Replication, config.MinISR = test.partitions, 1, 1
+			test.run(t, config)
+		})
+	}
+}
+
+// patience is how long the suite waits for what must happen: longer than a session timeout on a busy machine.
+const patience = 60 * time.Second
+
+// eventually waits until ok is true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("did not happen within %s: %s", patience, what)
+		}
+	}
+}
+
+// await waits for a channel.
+func await[T any](t *testing.T, what string, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Fatalf("did not happen within %s: %s", patience, what)
+	}
+	return v
+}
+
+// makeTopics makes the topics.
+func makeTopics(t *testing.T, config kafka.Config) *kafka.Admin {
+	t.Helper()
+	admin, err := kafka.NewAdmin(config)
+	if err != nil {
+		t.Fatalf("make admin: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := admin.EnsureTopics(ctx); err != nil {
+		t.Fatalf("make topics: %v", err)
+	}
+	return admin
+}
+
+// newPublisher returns a publisher that is closed at the end.
+func newPublisher(t *testing.T, config kafka.Config) *kafka.Publisher {
+	t.Helper()
+	p, err := kafka.NewPublisher(config, prometheus.NewRegistry(), zap.NewNop())
+	if err != nil {
+		t.Fatalf("make publisher: %v", err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+// requests returns n messages for n pictures of n products.
+func requests(n int) []event.Message {
+	messages := make([]event.Message, n)
+	for i := range messages {
+		id := int64(i + 1)
+		messages[i] = event.New(uuid.NewString(), event.Key(id), event.ImageRequested{
+			ProductID: id, ImageID: id, SourceURL: "https://example.com/" + strconv.Itoa(i), PipelineHash: "hash",
+		})
+	}
+	return messages
+}
+
+// publish makes the topics and sends messages; all must be taken.
+func publish(t *testing.T, config kafka.Config, messages []event.Message) {
+	t.Helper()
+	makeTopics(t, config)
+	for i, err := range newPublisher(t, config).Publish(t.Context(), messages) {
+		if err != nil {
+			t.Fatalf("publish message %d: %v", i, err)
+		}
+	}
+}
+
+// member is a consumer that runs.
+type member struct {
+	*kafka.Consumer
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// options are those of a consumer of requests, with bounds that suit a test.
+func options(group string) kafka.ConsumerConfig {
+	return kafka.ConsumerConfig{
+		Group: group, Topic: event.TopicRequested, InFlight: 8, RebalanceTimeout: 4 * time.Second,
+		SessionTimeout: 6 * time.Second, // the least that a broker accepts by default
+	}
+}
+
+// join starts a consumer, which is stopped at the end at the latest.
+func join(t *testing.T, config kafka.Config, options kafka.ConsumerConfig, handle kafka.Handle) *member {
+	t.Helper()
+	c, err := kafka.NewConsumer(config, options, handle, newPublisher(t, config), prometheus.NewRegistry(), zap.NewNop())
+	if err != nil {
+		t.Fatalf("make consumer: %v", err)
+	}
+	m := &member{Consumer: c, done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel = cancel
+	go func() {
+		defer close(m.done)
+		if err := c.Run(ctx); err != nil {
+			t.Errorf("run consumer: %v", err)
+		}
+	}()
+	t.Cleanup(func() { m.cancel(); <-m.done })
+	return m
+}
+
+// stop ends the member and waits.
+func (m *member) stop(t *testing.T) {
+	t.Helper()
+	m.cancel()
+	await(t, "the consumer stops", m.done)
+}
+
+// notes is what a handler has seen.
+type notes struct {
+	mu   sync.Mutex
+	seen map[string]int // event id -> how often
+}
+
+func newNotes() *notes { return &notes{seen: make(map[string]int)} }
+
+// add notes a message and returns how often it was seen, this time included.
+func (n *notes) add(m event.Message) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seen[m.ID]++
+	return n.seen[m.ID]
+}
+
+func (n *notes) times(m event.Message) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.seen[m.ID]
+}
+
+// all says whether every message was seen.
+func (n *notes) all(messages []event.Message) bool {
+	for _, m := range messages {
+		if n.times(m) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// take is a Handle that only notes.
+func (n *notes) take(_ context.Context, m event.Message) error {
+	n.add(m)
+	return nil
+}
+
+// offsets returns a group's committed offsets of the requests' partitions; -1 where there is none.
+func offsets(t *testing.T, config kafka.Config, group string) map[int32]int64 {
+	t.Helper()
+	admin, err := sarama.NewClusterAdmin(config.Brokers, sarama.NewConfig())
+	if err != nil {
+		t.Fatalf("make admin: %v", err)
+	}
+	defer func() { _ = admin.Close() }()
+	topic := config.Name(event.TopicRequested)
+	var partitions []int32
+	for p := range config.Partitions {
+		partitions = append(partitions, int32(p))
+	}
+	answer, err := admin.ListConsumerGroupOffsets(config.Name(group), map[string][]int32{topic: partitions})
+	if err != nil {
+		t.Fatalf("read committed offsets: %v", err)
+	}
+	committed := make(map[int32]int64)
+	for _, p := range partitions {
+		committed[p] = answer.GetBlock(topic, p).Offset
+	}
+	return committed
+}
+
+// total adds up what is committed.
+func total(offsets map[int32]int64) (sum int64) {
+	for _, offset := range offsets {
+		sum += max(offset, 0)
+	}
+	return sum
+}
+
+// record is a raw record of a topic.
+func records(t *testing.T, config kafka.Config, topic string, n int) []*sarama.ConsumerMessage {
+	t.Helper()
+	consumer, err := sarama.NewConsumer(config.Brokers, sarama.NewConfig())
+	if err != nil {
+		t.Fatalf("make raw consumer: %v", err)
+	}
+	defer func() { _ = consumer.Close() }()
+	found := make(chan *sarama.ConsumerMessage, n)
+	for p := range config.Partitions {
+		claim, err := consumer.ConsumePartition(config.Name(topic), int32(p), sarama.OffsetOldest)
+		if err != nil {
+			t.Fatalf("consume partition %d: %v", p, err)
+		}
+		defer func() { _ = claim.Close() }()
+		go func() {
+			for record := range claim.Messages() {
+				found <- record
+			}
+		}()
+	}
+	got := make([]*sarama.ConsumerMessage, n)
+	for i := range got {
+		got[i] = await(t, fmt.Sprintf("record %d of topic %s arrives", i, topic), found)
+	}
+	return got
+}

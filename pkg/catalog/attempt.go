@@ -65,14 +65,14 @@ func (s *Service) Retry(ctx context.Context, a Attempt, f *Failure, policy pipel
 		for range tries - 1 {
 			ceiling = min(2*ceiling, policy.MaxBackoff.D())
 		}
-		return max(s.Jitter(ceiling), min(f.RetryAfter, policy.MaxBackoff.D()))
+		return max(s.jitter(ceiling), min(f.RetryAfter, policy.MaxBackoff.D()))
 	})
 }
 
 // Defer asks again a little later and spends no attempt: the fault was ours. When the request's time is used up, it fails the
 // picture. An attempt that has not begun may be deferred, too. ErrSuperseded as for Finish.
 func (s *Service) Defer(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry, wait time.Duration) error {
-	return s.again(ctx, a, f, policy, false, func(int) time.Duration { return wait/2 + s.Jitter(wait/2) })
+	return s.again(ctx, a, f, policy, false, func(int) time.Duration { return wait/2 + s.jitter(wait/2) })
 }
 
 func (s *Service) again(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry, spend bool,
@@ -139,4 +139,9 @@ func (s *Service) happened(ctx context.Context, a Attempt, unknown error) (Produ
 		return Product{}, unknown
 	}
 	return p, nil
+}
+
+// jitter returns a random duration from 0 up to d.
+func (s *Service) jitter(d time.Duration) time.Duration {
+	return time.Duration(s.Random() * float64(d))
 }

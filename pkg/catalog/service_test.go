@@ -94,7 +94,7 @@ func newHouse(t *testing.T) *house {
 	}
 	h.Service = catalog.New(catalog.Parts{
 		Store: h.store, Pipelines: h.store, Cache: h.cache, Encoder: encode{}, Pipeline: pipeline.Default,
-		NewID: uuid.NewString, Jitter: func(d time.Duration) time.Duration { return d - 1 }, Now: time.Now,
+		NewID: uuid.NewString, Random: func() float64 { return 0.5 }, Now: time.Now,
 		Wake: func() { h.wakes.Add(1) }, Log: zap.NewNop(),
 	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute, RetireGrace: time.Hour})
 	return h

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"vitrine.io/pkg/config"
+	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/rediscache"
+	"vitrine.io/pkg/telemetry"
+)
+
+var version string //nolint:gochecknoglobals // the linker writes it: -X main.version
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "api:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	build := telemetry.NewBuild(version, debug.ReadBuildInfo)
+	program := config.Program{Name: "vitrine-api", About: "Vitrine's HTTP API, relay and sweepers.", Version: build.Version}
+	if text, asked := config.Help[Config](program, args); asked {
+		_, err := io.WriteString(stdout, text)
+		return err
+	}
+	cfg, unknown, err := config.Load[Config](args, environ)
+	if err != nil {
+		return err
+	}
+	pipe, err := cfg.Pipeline.Load()
+	if err != nil {
+		return fmt.Errorf("VITRINE_PIPELINE_FILE: %w", err)
+	}
+	reg := telemetry.NewRegistry("api", build)
+	log, level, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(stderr), "api", build, reg)
+	if err != nil {
+		return err
+	}
+	kafka.BridgeLogger(log.Named("sarama"))
+	rediscache.BridgeLogger(log.Named("redis"))
+	log.Info("starting", zap.Any("config", config.Effective(cfg)), zap.String("pipeline", pipe.Hash()))
+	for _, name := range unknown {
+		log.Warn("unknown variable", zap.String("detail", name.String()))
+	}
+	p, err := assemble(cfg, pipe, reg, log)
+	if err != nil {
+		return err
+	}
+	err = p.run(ctx, level)
+	log.Info("stopped", zap.Error(err))
+	return err
+}

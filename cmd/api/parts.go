@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/httpapi"
+	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/lifecycle"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/rediscache"
+	"vitrine.io/pkg/relay"
+	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/worker"
+)
+
+// api is the program put together, as far as that needs no server to answer.
+type api struct {
+	cfg       Config
+	pipe      pipeline.Pipeline
+	reg       *prometheus.Registry
+	log       *zap.Logger
+	db        *postgres.DB
+	store     *postgres.Store
+	outbox    *postgres.Outbox
+	bucket    *blob.Bucket
+	publisher *kafka.Publisher
+	health    *telemetry.Health
+}
+
+// assemble makes the parts that stand on their own. Nothing is connected to yet.
+func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log *zap.Logger) (*api, error) {
+	a := &api{cfg: cfg, pipe: pipe, reg: reg, log: log}
+	var err error
+	if a.db, err = postgres.Open(cfg.Postgres, log.Named("postgres"), reg); err != nil {
+		return nil, fmt.Errorf("open postgres: %w", err)
+	}
+	a.store = postgres.NewStore(a.db)
+	if a.outbox, err = postgres.NewOutbox(a.db); err != nil {
+		return nil, fmt.Errorf("open outbox: %w", err)
+	}
+	if a.bucket, err = blob.New(cfg.S3, reg, log.Named("blob")); err != nil {
+		return nil, fmt.Errorf("open bucket: %w", err)
+	}
+	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, reg, log.Named("kafka")); err != nil {
+		return nil, fmt.Errorf("make publisher: %w", err)
+	}
+	a.health = telemetry.NewHealth(map[string]telemetry.Check{"postgres": a.db.Ping}, time.Now, log.Named("health"))
+	return a, nil
+}
+
+// run serves until ctx ends. The admin port answers while Postgres is still awaited, so that a slow database is seen as not
+// ready, and not as dead.
+func (a *api) run(ctx context.Context, level zap.AtomicLevel) error {
+	admin := telemetry.NewAdmin(a.cfg.Admin, a.reg, a.health, level, a.log.Named("admin"))
+	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace+time.Second,
+		lifecycle.Part{Name: "admin", Run: admin.Run, Ready: admin.Ready},
+		lifecycle.Closer("connections", func() error {
+			a.bucket.Close()
+			return errors.Join(a.publisher.Close(), a.outbox.Close(), a.db.Close())
+		}),
+		lifecycle.Part{Name: "api", Run: a.serve},
+	)
+}
+
+// serve does the program's work, from the moment that Postgres answers.
+func (a *api) serve(ctx context.Context) error {
+	epoch, err := a.cacheEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	encoder := httpapi.NewEncoder(a.cfg.S3.Public(), epoch)
+	cache, err := rediscache.New(a.cfg.Redis, encoder.Tag(), time.Now, rand.Float64, a.reg, a.log.Named("cache"))
+	if err != nil {
+		return fmt.Errorf("open cache: %w", err)
+	}
+	mover := relay.New(a.outbox, a.publisher, a.cfg.Relay, a.reg, a.log.Named("relay"))
+	service := catalog.New(catalog.Parts{
+		Store: a.store, Pipelines: a.store, Cache: cache, Encoder: encoder,
+		Pipeline: func() pipeline.Pipeline { return a.pipe },
+		NewID:    newID, Random: rand.Float64, Now: time.Now, Wake: mover.Wake, Log: a.log.Named("catalog"),
+	}, a.cfg.Catalog)
+	changes, err := kafka.NewConsumer(a.cfg.Kafka, kafka.ConsumerConfig{
+		Group: "vitrine.cache", Topic: event.TopicChanged, InFlight: 32, Check: checkChanged,
+	}, service.HandleChanged, a.publisher, a.reg, a.log.Named("changes"))
+	if err != nil {
+		return fmt.Errorf("make consumer: %w", err)
+	}
+	server := httpapi.New(httpapi.Parts{
+		Catalog: service, Encoder: encoder, Ready: a.health.Ready, NewID: uuid.NewString, Now: time.Now, Registry: a.reg,
+		Log: a.log.Named("http"),
+	}, a.cfg.HTTP)
+	sweeper := worker.NewSweeper(a.store, service, a.cfg.Sweep, a.reg, a.log.Named("sweeper"))
+	compensator := worker.NewCompensator(a.store, a.bucket, a.cfg.Sweep, a.reg, a.log.Named("compensator"))
+	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
+		lifecycle.Closer("cache", cache.Close),
+		lifecycle.Part{Name: "relay", Run: mover.Run},
+		lifecycle.Part{Name: "changes", Run: changes.Run},
+		lifecycle.Part{Name: "sweeper", Run: sweeper.Run},
+		lifecycle.Part{Name: "compensator", Run: compensator.Run},
+		lifecycle.Part{Name: "http", Run: server.Run},
+		lifecycle.Part{Name: "drain", Run: a.drain},
+	)
+}
+
+// cacheEpoch waits for Postgres and reads the epoch that documents in the cache belong to.
+func (a *api) cacheEpoch(ctx context.Context) (int64, error) {
+	for told := false; ; told = true {
+		_, epoch, err := a.store.Installation(ctx)
+		if err == nil {
+			return epoch, nil
+		}
+		if !told {
+			a.log.Warn("waiting for postgres", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("wait for postgres: %w", ctx.Err())
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// drain is stopped first: it says not ready, and gives those who send requests time to notice.
+func (a *api) drain(ctx context.Context) error {
+	<-ctx.Done()
+	a.health.SetDraining()
+	time.Sleep(a.cfg.Shutdown.Delay)
+	return nil
+}
+
+// checkChanged says why a message is no product.changed, or nil.
+func checkChanged(m event.Message) error {
+	_, err := event.Decode[event.ProductChanged](m)
+	return err
+}
+
+// newID returns a UUID that sorts by time, so that the indexes on it stay dense.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

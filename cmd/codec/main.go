@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/imaging"
+	"vitrine.io/pkg/pipeline"
+)
+
+func main() {
+	stdout, err := claimStdout()
+	if err == nil {
+		err = run(context.Background(), os.Args[1:], os.Getenv, os.Stdin, stdout, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "codec:", err)
+		os.Exit(1)
+	}
+}
+
+func run(
+	ctx context.Context, args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer,
+) error {
+	flags := flag.NewFlagSet("codec", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	version := flags.Bool("version", false, "print versions and exit")
+	selftest := flags.Bool("selftest", false, "make one small picture in every format and exit")
+	room := flags.Int64("address-space", 0, "bytes of address space that may be taken on top of what libvips starts with; 0: no limit")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if *version {
+		build, _ := debug.ReadBuildInfo()
+		_, err := fmt.Fprintf(stdout, "codec %s, libvips %s, %s\n", build.Main.Version, imaging.Version(), build.GoVersion)
+		return err
+	}
+	if getenv("VIPS_BLOCK_UNTRUSTED") != "1" {
+		return errors.New("VIPS_BLOCK_UNTRUSTED is not 1: libvips would read strangers' files with loaders that are not fuzzed")
+	}
+	if err := imaging.Start(imaging.Config{Warn: func(message string) { fmt.Fprintln(stderr, message) }}); err != nil {
+		return err
+	}
+	defer imaging.Shutdown()
+	if err := limitMemory(*room); err != nil {
+		return err
+	}
+	if *selftest {
+		return test(stdout)
+	}
+	return codec.Serve(ctx, stdin, stdout, imaging.Render)
+}
+
+// test makes one small picture in every format.
+func test(out io.Writer) error {
+	var source bytes.Buffer
+	if err := png.Encode(&source, image.NewNRGBA(image.Rect(0, 0, 64, 48))); err != nil {
+		return err
+	}
+	spec := pipeline.Default().Spec
+	spec.Renditions = []pipeline.Rendition{{Name: "test", Width: 32, Formats: []pipeline.Output{
+		{Format: pipeline.JPEG, Quality: 80}, {Format: pipeline.WebP, Quality: 79},
+		{Format: pipeline.AVIF, Quality: 63}, {Format: pipeline.PNG},
+	}}}
+	made, err := imaging.Render(source.Bytes(), spec)
+	if err != nil {
+		return fmt.Errorf("test codec: %w", err)
+	}
+	_, err = fmt.Fprintf(out, "ok: %d formats, libvips %s\n", len(made.Outputs), imaging.Version())
+	return err
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fetch"
+	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/lifecycle"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/rediscache"
+	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/worker"
+)
+
+// program is the worker put together. Nothing is connected to before it runs.
+type program struct {
+	cfg       Config
+	reg       *prometheus.Registry
+	log       *zap.Logger
+	db        *postgres.DB
+	cache     *rediscache.Cache
+	bucket    *blob.Bucket
+	publisher *kafka.Publisher
+	pool      *codec.Pool
+	consumer  *kafka.Consumer
+	health    *telemetry.Health
+}
+
+func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log *zap.Logger) (*program, error) {
+	p := &program{cfg: cfg, reg: reg, log: log}
+	var err error
+	if p.pool, err = codec.New(cfg.Codec, reg, log.Named("codec")); err != nil {
+		return nil, fmt.Errorf("find codec: %w", err)
+	}
+	if p.db, err = postgres.Open(cfg.Postgres, log.Named("postgres"), reg); err != nil {
+		return nil, fmt.Errorf("open postgres: %w", err)
+	}
+	// A worker only ever tells the cache to forget, so it has no documents and no tag of its own.
+	if p.cache, err = rediscache.New(cfg.Redis, "", time.Now, rand.Float64, reg, log.Named("cache")); err != nil {
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
+	if p.bucket, err = blob.New(cfg.S3, reg, log.Named("blob")); err != nil {
+		return nil, fmt.Errorf("open bucket: %w", err)
+	}
+	if p.publisher, err = kafka.NewPublisher(cfg.Kafka, reg, log.Named("kafka")); err != nil {
+		return nil, fmt.Errorf("make publisher: %w", err)
+	}
+	store := postgres.NewStore(p.db)
+	current := func() pipeline.Pipeline { return pipe }
+	service := catalog.New(catalog.Parts{
+		Store: store, Pipelines: store, Cache: p.cache, Pipeline: current,
+		NewID: newID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
+	}, cfg.Catalog)
+	w := worker.New(worker.Parts{
+		Catalog: service, Pipelines: store, Codec: p.pool, Objects: p.bucket, Pipeline: current, Now: time.Now,
+		Source: fetch.New(cfg.Fetch, fetch.Internet(), time.Now, reg, log.Named("fetch")), Log: log.Named("worker"),
+	}, cfg.Worker, reg)
+	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
+		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: cfg.Worker.Concurrency,
+		Exclusive: worker.Exclusive, Check: worker.Check,
+	}, w.Handle, p.publisher, reg, log.Named("requests"))
+	if err != nil {
+		return nil, fmt.Errorf("make consumer: %w", err)
+	}
+	p.health = telemetry.NewHealth(map[string]telemetry.Check{
+		"postgres": p.db.Ping, "s3": p.bucket.Ping, "codec": p.pool.Ready,
+		"kafka": func(context.Context) error { return p.consumer.Ready() },
+	}, time.Now, log.Named("health"))
+	return p, nil
+}
+
+// run works until ctx ends. Work in hand is then finished or released before anything that it needs is closed.
+func (p *program) run(ctx context.Context, level zap.AtomicLevel) error {
+	admin := telemetry.NewAdmin(p.cfg.Admin, p.reg, p.health, level, p.log.Named("admin"))
+	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace,
+		lifecycle.Part{Name: "admin", Run: admin.Run, Ready: admin.Ready},
+		lifecycle.Closer("connections", func() error {
+			p.bucket.Close()
+			return errors.Join(p.publisher.Close(), p.cache.Close(), p.db.Close())
+		}),
+		lifecycle.Closer("codec", func() error {
+			now, cancel := context.WithCancel(context.Background())
+			cancel() // nothing is in work any more
+			return p.pool.Close(now)
+		}),
+		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
+		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error {
+			<-ctx.Done()
+			p.health.SetDraining()
+			return nil
+		}},
+	)
+}
+
+// newID returns a UUID that sorts by time, so that the indexes on it stay dense.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

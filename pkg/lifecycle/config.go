@@ -1,0 +1,25 @@
+package lifecycle
+
+import (
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config says how a program ends.
+type Config struct {
+	Delay time.Duration `env:"DELAY" envDefault:"3s" desc:"between saying not ready and closing the door, so that nobody is sent here any more"`
+	Grace time.Duration `env:"GRACE" envDefault:"60s" desc:"time for everything to stop; then what is left is cut off"`
+}
+
+// Validate returns every wrong field.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	if c.Delay < 0 {
+		wrong = append(wrong, fault.Field{Pointer: "DELAY", Code: "out_of_range", Detail: "must not be below zero"})
+	}
+	if c.Grace <= c.Delay {
+		wrong = append(wrong, fault.Field{Pointer: "GRACE", Code: "out_of_range", Detail: "must be longer than DELAY"})
+	}
+	return wrong
+}

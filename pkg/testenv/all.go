@@ -19,7 +19,10 @@ type Servers struct {
 // StartServers starts all servers at once and calls report as each is up (not from two goroutines at a time). A server that
 // getenv names is left as it is. If one does not come up, the others are stopped again.
 func StartServers(getenv func(string) string, report func(name string, took time.Duration)) (*Servers, error) {
-	env := newEnvironment(getenv)
+	return startServers(newEnvironment(getenv), report)
+}
+
+func startServers(env *environment, report func(name string, took time.Duration)) (*Servers, error) {
 	all := []struct {
 		name, variable string
 		start          func() (string, error)
@@ -50,11 +53,6 @@ func StartServers(getenv func(string) string, report func(name string, took time
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
-}
-
-// Environ returns the variables that hand the servers to a test process, as NAME=value.
-func (s *Servers) Environ() []string {
-	return append([]string{}, s.values...)
 }
 
 // Crashed returns the logs of servers that ended by themselves, "" if all are well.

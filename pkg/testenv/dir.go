@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 
 // dirPrefix names our temporary directories, so that one left by a killed process is recognised.
 const dirPrefix = "vitrine-test-"
+
+// lockName is the file in each of them that its owner holds a lock on.
+const lockName = "lock"
 
 // workDir is a temporary directory that is known to be in use as long as this process lives: it holds a lock on a file in it,
 // and the kernel releases the lock whatever the process dies of.
@@ -58,12 +62,23 @@ func (d *workDir) sub(pattern string, user *syscall.Credential) (string, error) 
 }
 
 // lockDir takes the lock that says "in use", or fails at once if another process has it.
+//
+// In a new directory the lock file gets its name when it is locked already, so that no sweeper finds it unlocked.
 func lockDir(path string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	name := filepath.Join(path, lockName)
+	lock, err := os.OpenFile(name, os.O_RDWR, 0o600)
+	isNew := errors.Is(err, os.ErrNotExist)
+	if isNew {
+		lock, err = os.CreateTemp(path, lockName+"-")
+	}
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil && isNew {
+		err = os.Rename(lock.Name(), name)
+	}
+	if err != nil {
 		_ = lock.Close()
 		return nil, err
 	}
@@ -72,7 +87,7 @@ func lockDir(path string) (*os.File, error) {
 
 // sweep removes directories whose owner is dead. A directory without a lock file is too young to have one.
 func sweep(parent string) {
-	left, err := filepath.Glob(filepath.Join(parent, dirPrefix+"*", "lock"))
+	left, err := filepath.Glob(filepath.Join(parent, dirPrefix+"*", lockName))
 	if err != nil {
 		return // only a malformed pattern does this; a temporary directory with brackets in its name is just not swept
 	}

@@ -69,9 +69,6 @@ func (e *environment) launch(build builder) (*server, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.started = append(e.started, s)
-	if e.stopped {
-		return nil, errors.Join(errors.New("testenv: asked for a server after the end"), s.stop())
-	}
 	return s, nil
 }
 
@@ -79,6 +76,9 @@ func (e *environment) launch(build builder) (*server, error) {
 func (e *environment) home() (*workDir, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.stopped {
+		return nil, errors.New("asked for a server after the servers were stopped")
+	}
 	if e.dir == nil {
 		dir, err := newWorkDir(os.TempDir())
 		if err != nil {

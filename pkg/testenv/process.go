@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,8 @@ type process struct {
 	orphan  syscall.Signal // sent by the kernel if this process dies first
 	nursery *nursery
 
+	patience time.Duration // before it is killed; 0: stopPatience
+
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has been waited for
 }
@@ -115,12 +118,13 @@ func (p *process) stop() error {
 		return nil
 	}
 	var late error
+	patience := cmp.Or(p.patience, stopPatience)
 	if p.running() {
 		_ = p.cmd.Process.Signal(p.quit) // it may have ended a moment ago
 		select {
 		case <-p.exited:
-		case <-time.After(stopPatience):
-			late = fmt.Errorf("stop %s: not down after %s, killed", p.name, stopPatience)
+		case <-time.After(patience):
+			late = fmt.Errorf("stop %s: not down after %s, killed", p.name, patience)
 		}
 	}
 	// Children of the server share its process group and may be left even if it is gone.

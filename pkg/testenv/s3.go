@@ -35,13 +35,9 @@ type Bucket struct {
 
 // buildS3 describes a MinIO on one directory.
 func buildS3(dir *workDir, n *nursery) (*server, error) {
-	cache, err := cacheDir(os.Getenv)
+	program, err := minioProgram(os.Getenv)
 	if err != nil {
 		return nil, err
-	}
-	program := filepath.Join(cache, "bin", "minio")
-	if _, err := os.Stat(program); err != nil {
-		return nil, missing("MinIO (" + program + ")")
 	}
 	home, err := dir.sub("minio-", nil)
 	if err != nil {
@@ -71,6 +67,19 @@ func buildS3(dir *workDir, n *nursery) (*server, error) {
 	s := &server{name: "minio", addrs: []string{local(port)}, procs: []*process{p}}
 	s.ready = func(ctx context.Context) error { return askS3(ctx, s.addrs[0]) }
 	return s, nil
+}
+
+// minioProgram is what make deps-test builds.
+func minioProgram(getenv func(string) string) (string, error) {
+	cache, err := cacheDir(getenv)
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(cache, "bin", "minio")
+	if _, err := os.Stat(program); err != nil {
+		return "", missing("MinIO (" + program + ")")
+	}
+	return program, nil
 }
 
 // s3Value is what the variable holds.

@@ -73,7 +73,7 @@ func Postgres(t testing.TB) string {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
 		defer cancel()
-		drop := "SET lock_timeout = '10s'; SET client_min_messages = warning; DROP SCHEMA " + schema + " CASCADE"
+		drop := "SET lock_timeout = '5s'; SET client_min_messages = warning; DROP SCHEMA " + schema + " CASCADE"
 		if err := execSQL(ctx, dsn, drop); err != nil {
 			t.Errorf("testenv: drop schema (is a transaction still open?): %v", err)
 		}

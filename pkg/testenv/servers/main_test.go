@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // program is a started copy of the program under test.
 type program struct {
 	cmd *exec.Cmd
-	out *bufio.Reader
+	out *bufio.Reader // ends when the program and its command have, or in a minute with an error
 }
 
 func start(t *testing.T, args ...string) *program {
@@ -47,14 +47,19 @@ func start(t *testing.T, args ...string) *program {
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+tempDir(t))
 	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
+	out, in, err := os.Pipe()
 	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout = in
+	if err := out.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	in.Close()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); out.Close() })
 	return &program{cmd: cmd, out: bufio.NewReader(out)}
 }
 

@@ -1,0 +1,506 @@
+package testenv
+
+// What cannot be seen from outside: what happens to servers that do not come up, do not go down, or were left by the dead.
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+)
+
+// script describes a server that is a shell script.
+func script(t *testing.T, n *nursery, text string) *process {
+	t.Helper()
+	return &process{
+		name: "script", argv: []string{"sh", "-c", text}, log: filepath.Join(t.TempDir(), "log"),
+		quit: syscall.SIGTERM, orphan: syscall.SIGKILL, nursery: n,
+	}
+}
+
+// stubborn does not end when it is told to.
+func stubborn(t *testing.T, n *nursery) *process {
+	t.Helper()
+	p := script(t, n, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+	p.patience = 50 * time.Millisecond
+	return p
+}
+
+// deaf says when a stubborn process has got as far as not listening.
+func deaf(p *process) func(context.Context) error {
+	return func(context.Context) error {
+		if text, err := os.ReadFile(p.log); err != nil || !strings.Contains(string(text), "deaf") {
+			return fmt.Errorf("still listening: %q, %w", text, err)
+		}
+		return nil
+	}
+}
+
+func newTestNursery(t *testing.T) *nursery {
+	t.Helper()
+	n := newNursery()
+	t.Cleanup(n.close)
+	return n
+}
+
+func never(context.Context) error { return errors.New("not yet") }
+
+func always(context.Context) error { return nil }
+
+func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
+	t.Parallel()
+	p := script(t, newTestNursery(t), "echo out of luck; exit 1")
+	s := &server{name: "unlucky", procs: []*process{p}, ready: never}
+	err := s.start()
+	if err == nil || !strings.Contains(err.Error(), "unlucky ended while it started") ||
+		!strings.Contains(err.Error(), "out of luck") {
+		t.Errorf("got %v, want the server's name and its log", err)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAServerThatIsNeverReadyShowsItsLog(t *testing.T) {
+	t.Parallel()
+	p := script(t, newTestNursery(t), "echo thinking; exec sleep 100")
+	s := &server{name: "slow", procs: []*process{p}}
+	if err := p.start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.stop() })
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := 0
+	err := s.await(ctx, func(context.Context) error {
+		if asked++; asked == 3 {
+			cancel()
+		}
+		return errors.New("not yet")
+	})
+	if err == nil || !strings.Contains(err.Error(), "slow is not up") || !strings.Contains(err.Error(), "not yet") {
+		t.Errorf("got %v, want why it is not up", err)
+	}
+}
+
+func TestAServerThatCannotBeFormedOrStartedIsAnError(t *testing.T) {
+	t.Parallel()
+	n := newTestNursery(t)
+	formless := &server{
+		name: "formless", procs: []*process{script(t, n, "exec sleep 100")}, ready: always, alive: always,
+		form: func(context.Context) error { return errors.New("no shape") },
+	}
+	t.Cleanup(func() { _ = formless.stop() })
+	if err := formless.start(); err == nil || !strings.Contains(err.Error(), "form formless: no shape") {
+		t.Errorf("got %v", err)
+	}
+	absent := script(t, n, "")
+	absent.argv = []string{"/does/not/exist"}
+	if err := absent.start(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want that there is no such program", err)
+	}
+	absent.log = "/does/not/exist/log"
+	if err := absent.start(); err == nil || !strings.Contains(err.Error(), "open log") {
+		t.Errorf("got %v", err)
+	}
+	if got := absent.tail(); !strings.Contains(got, "no log") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
+	t.Parallel()
+	n := newTestNursery(t)
+	built := 0
+	s, err := launch(func() (*server, error) {
+		built++
+		text := "echo port taken; exit 1"
+		ready := never
+		if built == 2 {
+			text, ready = "exec sleep 100", always
+		}
+		return &server{name: "second time lucky", procs: []*process{script(t, n, text)}, ready: ready}, nil
+	})
+	if err != nil || built != 2 {
+		t.Fatalf("built %d times, error %v; want success at the second", built, err)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	_, err = launch(func() (*server, error) {
+		return &server{name: "hopeless", procs: []*process{script(t, n, "echo port taken")}, ready: never}, nil
+	})
+	if got := strings.Count(fmt.Sprint(err), "port taken"); got != startTries {
+		t.Errorf("got %d logs in %v, want one of each of %d tries", got, err, startTries)
+	}
+	if _, err := launch(func() (*server, error) { return nil, missing("it") }); err == nil ||
+		!strings.Contains(err.Error(), "it is not installed: run `make deps-test`") {
+		t.Errorf("got %v, want what to do", err)
+	}
+}
+
+func TestStopEndsTheProcessGroupToo(t *testing.T) {
+	t.Parallel()
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := script(t, newTestNursery(t), fmt.Sprintf("(trap '' TERM; exec sleep 100 >%s) & trap 'exit 0' TERM; wait", fifo))
+	if err := p.start(); err != nil {
+		t.Fatal(err)
+	}
+	child, err := os.Open(fifo) // returns once the child has the other end, and reads its end as end of file
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { child.Close() })
+	if err := p.stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := child.Read(make([]byte, 1)); err == nil {
+		t.Error("a child of the server wrote something")
+	}
+	if p.running() {
+		t.Error("still running")
+	}
+	if err := p.stop(); err != nil {
+		t.Errorf("stopping twice: %v", err)
+	}
+}
+
+func TestAServerThatDoesNotStopIsKilledAndNamed(t *testing.T) {
+	t.Parallel()
+	p := stubborn(t, newTestNursery(t))
+	s := &server{name: "stubborn", procs: []*process{p}, ready: deaf(p)}
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "stop script: not down after 50ms, killed") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestTailIsTheEndOfTheLog(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, []byte("beginning middle end"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int64]string{3: "end", 20: "beginning middle end", 1000: "beginning middle end"} {
+		if got, err := readTail(path, limit); err != nil || string(got) != want {
+			t.Errorf("limit %d: got %q, error %v; want %q", limit, got, err, want)
+		}
+	}
+}
+
+func TestDirectoriesOfTheDeadAreSweptAndThoseOfTheLivingAreNot(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	dead, err := newWorkDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.lock.Close() // as the kernel does when a process dies
+	young := filepath.Join(parent, dirPrefix+"young")
+	if err := os.Mkdir(young, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	living, err := newWorkDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := newWorkDir(parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{dead.path: false, young: true, living.path: true, later.path: true} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s exists: %v, want %v", path, err == nil, want)
+		}
+	}
+	if err := errors.Join(living.remove(), later.remove()); err != nil {
+		t.Error(err)
+	}
+	if _, err := newWorkDir(filepath.Join(parent, "nowhere")); err == nil {
+		t.Error("no error for a directory that cannot be made")
+	}
+	if _, err := living.sub("x", nil); err == nil {
+		t.Error("no error for a directory in one that is gone")
+	}
+}
+
+func TestPostgresIsTheNewestAndNeverRunsAsRoot(t *testing.T) {
+	t.Setenv("PATH", "") // not parallel: the PATH is everybody's
+	root := t.TempDir()
+	for _, version := range []string{"9", "15", "14", "x"} {
+		dir := filepath.Join(root, "usr/lib/postgresql", version, "bin")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "initdb"), nil, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := postgresBin(root); err != nil || got != filepath.Join(root, "usr/lib/postgresql/15/bin") {
+		t.Errorf("got %s, error %v; want version 15's", got, err)
+	}
+	if got, err := postgresBin(t.TempDir()); err == nil || !strings.Contains(err.Error(), "make deps-test") {
+		t.Errorf("got %q, error %v; want how to get one", got, err)
+	}
+	if got, err := lookup("redis-server"); err == nil || !strings.Contains(err.Error(), "make deps-test") {
+		t.Errorf("got %q, error %v; want how to get one", got, err)
+	}
+	if got, err := postgresCredential(0); err != nil || got == nil || got.Uid == 0 {
+		t.Errorf("as root: got %v, error %v; want another user", got, err)
+	}
+	if got, err := postgresCredential(1000); err != nil || got != nil {
+		t.Errorf("as a user: got %v, error %v; want to stay that", got, err)
+	}
+}
+
+func TestWhatIsNotInTheCacheIsNamed(t *testing.T) {
+	t.Parallel()
+	cache := t.TempDir()
+	getenv := func(name string) string { return map[string]string{"XDG_CACHE_HOME": cache}[name] }
+	if _, err := kafkaJars(getenv); err == nil || !strings.Contains(err.Error(), "make deps-test") {
+		t.Errorf("got %v, want how to get Kafka", err)
+	}
+	if _, err := minioProgram(getenv); err == nil || !strings.Contains(err.Error(), "make deps-test") {
+		t.Errorf("got %v, want how to get MinIO", err)
+	}
+	nowhere := func(string) string { return "" }
+	for _, find := range []func(func(string) string) (string, error){kafkaJars, minioProgram} {
+		if _, err := find(nowhere); err == nil || !strings.Contains(err.Error(), "XDG_CACHE_HOME") {
+			t.Errorf("got %v, want that nothing says where the cache is", err)
+		}
+	}
+	if got, err := cacheDir(func(name string) string { return map[string]string{"HOME": "/h"}[name] }); err != nil ||
+		got != "/h/.cache/vitrine" {
+		t.Errorf("got %s, error %v", got, err)
+	}
+}
+
+// tests are a package's tests, by their exit code.
+type tests func() int
+
+func (f tests) Run() int { return f() }
+
+func TestMainStopsServersAndTellsOfLeaks(t *testing.T) { //nolint:paralleltest // it looks at all goroutines of the process
+	ignore := []goleak.Option{goleak.IgnoreCurrent()}
+	never := func(string) string { return "" }
+	t.Run("a failure with a crashed server shows its log", func(t *testing.T) {
+		env, said := newEnvironment(never), &strings.Builder{}
+		code := runMain(tests(func() int {
+			p := script(t, env.nursery, "echo last words")
+			s, err := env.launch(func(*workDir, *nursery) (*server, error) {
+				return &server{name: "mortal", procs: []*process{p}, ready: always}, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-s.procs[0].exited
+			return 1
+		}), env, said, ignore)
+		if code != 1 || !strings.Contains(said.String(), "last words") {
+			t.Errorf("got code %d and %q", code, said)
+		}
+		if _, err := os.Stat(env.dir.path); err == nil {
+			t.Error("the directory is still there")
+		}
+	})
+	t.Run("a goroutine that stays is a failure", func(t *testing.T) {
+		env, said := newEnvironment(never), &strings.Builder{}
+		stay := make(chan struct{})
+		var wg sync.WaitGroup
+		code := runMain(tests(func() int { wg.Go(func() { <-stay }); return 0 }), env, said, ignore)
+		close(stay)
+		wg.Wait()
+		if code != 1 || !strings.Contains(said.String(), "goroutines outlive the tests") {
+			t.Errorf("got code %d and %q", code, said)
+		}
+	})
+	t.Run("a server that does not stop is a failure", func(t *testing.T) {
+		env, said := newEnvironment(never), &strings.Builder{}
+		p := stubborn(t, env.nursery)
+		code := runMain(tests(func() int {
+			_, err := env.launch(func(*workDir, *nursery) (*server, error) {
+				return &server{name: "stubborn", procs: []*process{p}, ready: deaf(p)}, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			return 0
+		}), env, said, ignore)
+		if code != 1 || !strings.Contains(said.String(), "not down after 50ms") {
+			t.Errorf("got code %d and %q", code, said)
+		}
+	})
+	t.Run("all well", func(t *testing.T) {
+		env, said := newEnvironment(never), &strings.Builder{}
+		if code := runMain(tests(func() int { return 0 }), env, said, ignore); code != 0 || said.Len() > 0 {
+			t.Errorf("got code %d and %q", code, said)
+		}
+		_, err := env.launch(func(*workDir, *nursery) (*server, error) { return nil, errors.New("asked to build") })
+		if err == nil || strings.Contains(err.Error(), "asked to build") {
+			t.Errorf("got %v, want that it is over", err)
+		}
+	})
+}
+
+// failing is a testing.TB whose failures a test can look at.
+type failing struct {
+	testing.TB
+	said     string
+	cleanups []func()
+}
+
+func (f *failing) Helper()                        {}
+func (f *failing) Cleanup(fn func())              { f.cleanups = append(f.cleanups, fn) }
+func (f *failing) Errorf(format string, a ...any) { f.said += fmt.Sprintf(format, a...) }
+func (f *failing) Fatalf(format string, a ...any) { f.Errorf(format, a...); runtime.Goexit() }
+func (f *failing) Skip(a ...any)                  { f.said += "SKIPPED"; runtime.Goexit() }
+
+// try runs what may fail and returns what it said.
+func try(t *testing.T, what func(t testing.TB)) string {
+	t.Helper()
+	f := &failing{TB: t}
+	var wg sync.WaitGroup
+	wg.Go(func() { what(f) })
+	wg.Wait()
+	for _, fn := range f.cleanups {
+		fn()
+	}
+	return f.said
+}
+
+// unlessShort is what a test without its server is to say: in short mode it is skipped before anything is looked for.
+func unlessShort(want string) string {
+	if testing.Short() {
+		return "SKIPPED"
+	}
+	return want
+}
+
+func TestAMissingServerFailsTheTestAndSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	none := func() (string, error) { return "", missing("Kafka") }
+	got := try(t, func(t testing.TB) { need(t, none) })
+	if want := unlessShort("testenv: Kafka is not installed: run `make deps-test`"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	got = try(t, func(t testing.TB) {
+		own(t, func(*workDir, *nursery) (*server, error) { return nil, missing("Redis") })
+	})
+	if want := unlessShort("testenv: Redis is not installed: run `make deps-test`"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAnOpenTransactionFailsTheTestThatLeftIt(t *testing.T) {
+	t.Parallel()
+	Postgres(t) // skips in short mode
+	var left *pgx.Conn
+	said := try(t, func(fake testing.TB) {
+		dsn := Postgres(fake)
+		conn, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if _, err := conn.Exec(t.Context(), "BEGIN; CREATE TABLE thing (id int)"); err != nil {
+			t.Error(err)
+		}
+		left = conn
+	})
+	if left != nil {
+		left.Close(context.Background())
+	}
+	if !strings.Contains(said, "is a transaction still open?") {
+		t.Errorf("got %q, want that it is told", said)
+	}
+}
+
+func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, reply := range []string{"", "+", "-ERR no\r\n", "$-1\r\n", "$x\r\n", "$5\r\nab", "*1\r\n", "\r\n"} {
+		if got, err := readReply(bufio.NewReader(strings.NewReader(reply))); err == nil {
+			t.Errorf("%q: got %q and no error", reply, got)
+		}
+	}
+	for reply, want := range map[string]string{"+OK\r\n": "OK", "$4\r\na\r\nb\r\n": "a\r\nb"} {
+		if got, err := readReply(bufio.NewReader(strings.NewReader(reply))); err != nil || got != want {
+			t.Errorf("%q: got %q, error %v; want %q", reply, got, err, want)
+		}
+	}
+	if got := lineWith("a:1\r\ncluster_state:fail\r\nb:2", "cluster_state"); got != "cluster_state:fail" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestStartServersStopsTheRestIfOneFails(t *testing.T) {
+	t.Parallel()
+	getenv := func(name string) string {
+		if name == envKafka {
+			return "named:9092"
+		}
+		return ""
+	}
+	env := newEnvironment(getenv)
+	boom := func() (string, error) { return "", errors.New("boom") }
+	env.postgres, env.redis, env.s3 = boom, boom, boom
+	var up []string
+	_, err := startServers(env, func(name string, _ time.Duration) { up = append(up, name) })
+	if err == nil || !strings.Contains(err.Error(), "boom") || len(up) != 1 || up[0] != "kafka" {
+		t.Errorf("got %v with %v up; want the failure, and kafka to be up", err, up)
+	}
+	if !env.stopped {
+		t.Error("what was started was not stopped")
+	}
+}
+
+func TestACommandIsGivenTheServersAndItsExitCodeReturned(t *testing.T) {
+	t.Parallel()
+	servers, err := StartServers(func(name string) string { return "<" + name + ">" }, func(string, time.Duration) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { out.Close() })
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGCONT // harmless, and passed on
+	code, err := servers.Run([]string{"sh", "-c", "echo $VITRINE_TEST_KAFKA; exit 4"}, out, out, signals)
+	if err != nil || code != 4 {
+		t.Errorf("got exit code %d, error %v; want 4", code, err)
+	}
+	if got, err := os.ReadFile(out.Name()); err != nil || string(got) != "<VITRINE_TEST_KAFKA>\n" {
+		t.Errorf("got %q, error %v; want what the variable holds", got, err)
+	}
+	if code, err := servers.Run([]string{"sh", "-c", "kill -9 $$"}, out, out, nil); err != nil || code != 128+9 {
+		t.Errorf("got exit code %d, error %v; want 137", code, err)
+	}
+	if _, err := servers.Run([]string{"/does/not/exist"}, out, out, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want that there is no such command", err)
+	}
+	if got := servers.Crashed(); got != "" {
+		t.Errorf("crashed: %q", got)
+	}
+	if err := servers.Stop(); err != nil {
+		t.Error(err)
+	}
+	if err := servers.Stop(); err != nil {
+		t.Errorf("stopping twice: %v", err)
+	}
+}

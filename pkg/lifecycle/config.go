@@ -8,7 +8,7 @@ import (
 
 // Config says how a program ends.
 type Config struct {
-	Delay time.Duration `env:"DELAY" envDefault:"3s" desc:"between saying not ready and closing the door, so that nobody is sent here any more"`
+	Delay time.Duration `env:"DELAY" envDefault:"3s" desc:"between saying not ready and stopping: nobody is sent here any more"`
 	Grace time.Duration `env:"GRACE" envDefault:"60s" desc:"time for everything to stop; then what is left is cut off"`
 }
 

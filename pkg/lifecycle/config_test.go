@@ -1,25 +1,30 @@
 package lifecycle_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"vitrine.io/pkg/lifecycle"
 )
 
-func TestConfigValidate(t *testing.T) {
+func TestTheGracePeriodIsLongerThanTheDelay(t *testing.T) {
 	t.Parallel()
-	for _, row := range []struct {
+	for _, c := range []struct {
 		cfg  lifecycle.Config
-		want int
+		want []string
 	}{
-		{lifecycle.Config{Delay: 0, Grace: time.Second}, 0},
-		{lifecycle.Config{Delay: -1, Grace: time.Second}, 1},
-		{lifecycle.Config{Delay: time.Second, Grace: time.Second}, 1},
-		{lifecycle.Config{Delay: -1, Grace: -1}, 2},
+		{lifecycle.Config{Delay: 3 * time.Second, Grace: time.Minute}, nil},
+		{lifecycle.Config{Grace: time.Second}, nil},
+		{lifecycle.Config{Delay: time.Second, Grace: time.Second}, []string{"GRACE"}},
+		{lifecycle.Config{Delay: -1, Grace: -1}, []string{"DELAY", "GRACE"}},
 	} {
-		if got := row.cfg.Validate(); len(got) != row.want {
-			t.Errorf("%+v: got %v, want %d wrong fields", row.cfg, got, row.want)
+		var got []string
+		for _, f := range c.cfg.Validate() {
+			got = append(got, f.Pointer)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%+v: got %v, want %v", c.cfg, got, c.want)
 		}
 	}
 }

@@ -48,7 +48,7 @@ type Admin struct {
 func NewAdmin(
 	cfg AdminConfig, reg *prometheus.Registry, health *Health, level zap.AtomicLevel, log *zap.Logger,
 ) *Admin {
-	a := &Admin{cfg: cfg, health: health, level: level, log: log.Named("admin"), up: make(chan struct{})}
+	a := &Admin{cfg: cfg, health: health, level: level, log: log, up: make(chan struct{})}
 	errorLog, err := zap.NewStdLogAt(a.log, zapcore.WarnLevel)
 	if err != nil {
 		panic("telemetry: warn is a level: " + err.Error())

@@ -69,7 +69,7 @@ type Health struct {
 // NewHealth returns a Health that is ready when every one of checks is, by name.
 func NewHealth(checks map[string]Check, now func() time.Time, log *zap.Logger) *Health {
 	h := &Health{
-		checks: maps.Clone(checks), log: log.Named("health"), now: now,
+		checks: maps.Clone(checks), log: log, now: now,
 		turn: make(chan struct{}, 1), running: map[string]*atomic.Bool{},
 	}
 	for name := range checks {

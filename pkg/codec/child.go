@@ -1,0 +1,200 @@
+package codec
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+// child is one codec process. Its owner is the holder of the slot it sits in; only kill may be called by others.
+type child struct {
+	pid    int
+	proc   *os.Process
+	in     *os.File // its stdin
+	out    *os.File // its stdout
+	read   *bufio.Reader
+	exited chan struct{} // closed when it is reaped; then state is set
+	state  *os.ProcessState
+	seq    uint64 // pictures it was given
+}
+
+// spawn starts a codec and waits for its hello. Everything it leaves running ends with the child; watched by p.running.
+func (p *Pool) spawn(ctx context.Context) (*child, error) {
+	c, err := p.start()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", p.path, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.StartTimeout, errDeadline)
+	defer cancel()
+	stop := context.AfterFunc(ctx, c.kill)
+	var h hello
+	err = readJSON(c.read, frameHello, &h)
+	if err == nil && h.Protocol != protocolVersion {
+		err = fmt.Errorf("it speaks protocol %d, not %d", h.Protocol, protocolVersion)
+	}
+	if inTime := stop(); err == nil && inTime {
+		return c, nil
+	}
+	c.lose()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return nil, fmt.Errorf("start %s: no hello: %w (%s)", p.path, err, c.state)
+}
+
+// start runs the program. A parent's death kills its children through the thread that started them (Pdeathsig), so one
+// goroutine keeps that thread from start to end.
+func (p *Pool) start() (*child, error) {
+	pipes, err := newPipes()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(p.path, p.args...)
+	cmd.Env, cmd.Dir = p.env, "/"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes.stdin[0], pipes.stdout[1], pipes.stderr[1]
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	c := &child{
+		in: pipes.stdin[1], out: pipes.stdout[0], read: bufio.NewReader(pipes.stdout[0]), exited: make(chan struct{}),
+	}
+	started := make(chan error)
+	p.running.Go(func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		err := p.launch(cmd, c)
+		pipes.closeTheirs()
+		started <- err
+		if err != nil {
+			return
+		}
+		_ = cmd.Wait() // its error is in the state
+		c.state = cmd.ProcessState
+		p.forget(c)
+		close(c.exited)
+	})
+	if err := <-started; err != nil {
+		pipes.closeOurs()
+		return nil, err
+	}
+	p.running.Go(func() { p.follow(pipes.stderr[0], c.pid) })
+	p.log.Debug("codec started", zap.Int("pid", c.pid))
+	return c, nil
+}
+
+// kill ends the process at once. It may be called at any time, also again: os.Process knows when its id may be another's.
+func (c *child) kill() { _ = c.proc.Kill() }
+
+// lose kills the child, waits for its end and closes its pipes.
+func (c *child) lose() {
+	c.kill()
+	<-c.exited
+	_ = c.in.Close()
+	_ = c.out.Close()
+}
+
+// retire lets the child go: it exits when its stdin ends, or is killed after grace.
+func (c *child) retire(grace time.Duration) {
+	_ = c.in.Close()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-c.exited:
+	case <-timer.C:
+	}
+	c.lose()
+}
+
+// alive reports whether the child has not been reaped yet.
+func (c *child) alive() bool {
+	select {
+	case <-c.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// render gives the child a picture and waits for its answer. Unless fit is true, the child is no longer to be used: it was
+// killed, died, or talked nonsense.
+func (c *child) render(ctx context.Context, source []byte, spec pipeline.Spec) (made catalog.Rendered, fit bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, spec.Limits.Deadline.D(), errDeadline)
+	defer cancel()
+	stop := context.AfterFunc(ctx, c.kill) // ends both the write and the read below
+	c.seq++
+	// A child that died while it was written to may have no more to say than its exit status; the read then fails too.
+	if err = writeRequest(c.in, c.seq, source, spec); err == nil {
+		made, err = readAnswer(c.read, c.seq, spec)
+	}
+	inTime := stop()
+	if err == nil || catalog.FailureOf(err) != nil {
+		return made, inTime, err
+	}
+	c.lose()
+	switch {
+	case inTime:
+		return made, false, catalog.Fail(catalog.CodecCrashed, fmt.Sprintf("the codec died on this picture (%s)", c.state),
+			fmt.Errorf("codec %d: %w", c.pid, err))
+	case context.Cause(ctx) == errDeadline:
+		return made, false, catalog.Fail(catalog.CodecTimeout,
+			fmt.Sprintf("the codec took longer than %s and was killed", spec.Limits.Deadline), fmt.Errorf("codec %d: %w", c.pid, err))
+	default:
+		return made, false, ctx.Err()
+	}
+}
+
+// rss returns the child's resident memory in bytes, 0 when it cannot be known.
+func (c *child) rss() int64 {
+	statm, err := os.ReadFile("/proc/" + strconv.Itoa(c.pid) + "/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(statm)) // size, resident, ... in pages
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+// pipes are a child's three streams, each as its reading and its writing end.
+type pipes struct{ stdin, stdout, stderr [2]*os.File }
+
+func newPipes() (pipes, error) {
+	var s pipes
+	for _, pair := range []*[2]*os.File{&s.stdin, &s.stdout, &s.stderr} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			s.closeTheirs()
+			s.closeOurs()
+			return pipes{}, err
+		}
+		*pair = [2]*os.File{r, w}
+	}
+	return s, nil
+}
+
+// closeTheirs closes the child's ends, which the child has copies of. Closing a nil file is harmless.
+func (s pipes) closeTheirs() {
+	for _, f := range []*os.File{s.stdin[0], s.stdout[1], s.stderr[1]} {
+		_ = f.Close()
+	}
+}
+
+func (s pipes) closeOurs() {
+	for _, f := range []*os.File{s.stdin[1], s.stdout[0], s.stderr[0]} {
+		_ = f.Close()
+	}
+}

@@ -1,0 +1,43 @@
+package codec
+
+import (
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config says how many codecs there are and when one has to go.
+type Config struct {
+	Path          string        `env:"PATH" envDefault:"codec" desc:"the codec program; a bare name is looked for beside this program first, then in PATH"`
+	Children      int           `env:"CHILDREN" envDefault:"0" desc:"codec processes, one picture each at a time; 0: as many as CPUs may be used"`
+	RecycleAfter  int           `env:"RECYCLE_AFTER" envDefault:"500" desc:"pictures after which a codec process is replaced"`
+	MaxRSS        int64         `env:"MAX_RSS" envDefault:"536870912" desc:"resident bytes above which a codec process is replaced when its picture is done"`
+	AddressSpace  int64         `env:"ADDRESS_SPACE" envDefault:"2147483648" desc:"bytes of address space one picture may add to a codec process (RLIMIT_AS); 0: no limit"`
+	StartTimeout  time.Duration `env:"START_TIMEOUT" envDefault:"10s" desc:"how long a codec process may take to say that it is there"`
+	StartBackoff  time.Duration `env:"START_BACKOFF" envDefault:"500ms" desc:"pause after a codec process could not be started; doubles up to 30s"`
+	ShutdownGrace time.Duration `env:"SHUTDOWN_GRACE" envDefault:"2s" desc:"how long an idle codec process may take to exit before it is killed"`
+	Preload       string        `env:"PRELOAD" envDefault:"auto" desc:"memory allocator of the codec processes: a library's path, auto (jemalloc where it is installed) or none"`
+}
+
+// maxStartBackoff bounds the pause between starts.
+const maxStartBackoff = 30 * time.Second
+
+// Validate returns every wrong field, or nil. Pointers are the variables' names.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	check := func(ok bool, pointer, detail string) {
+		if !ok {
+			wrong = append(wrong, fault.Field{Pointer: pointer, Code: "out_of_range", Detail: detail})
+		}
+	}
+	check(c.Path != "", "PATH", "name the codec program")
+	check(c.Children >= 0 && c.Children <= 256, "CHILDREN", "must be 0 to 256")
+	check(c.RecycleAfter >= 1, "RECYCLE_AFTER", "must be at least 1")
+	check(c.MaxRSS >= 64<<20, "MAX_RSS", "must be at least 67108864 (64 MiB)")
+	check(c.AddressSpace == 0 || c.AddressSpace >= 256<<20, "ADDRESS_SPACE", "must be 0 or at least 268435456 (256 MiB)")
+	check(c.StartTimeout > 0, "START_TIMEOUT", "must be above 0")
+	check(c.StartBackoff > 0 && c.StartBackoff <= maxStartBackoff, "START_BACKOFF", "must be above 0 and at most 30s")
+	check(c.ShutdownGrace > 0, "SHUTDOWN_GRACE", "must be above 0")
+	check(c.Preload != "", "PRELOAD", "must be auto, none or a path")
+	return wrong
+}

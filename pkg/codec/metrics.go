@@ -1,0 +1,55 @@
+package codec
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Why a child was lost or let go: the label reason.
+const (
+	reasonTimeout   = "timeout"   // killed at a picture's deadline
+	reasonCrashed   = "crashed"   // died or talked nonsense with a picture in hand
+	reasonCancelled = "cancelled" // killed because its caller gave up
+	reasonIdle      = "idle"      // found dead without a picture
+	reasonPictures  = "pictures"  // has made as many as it may
+	reasonRSS       = "rss"       // has grown too large
+)
+
+type metrics struct {
+	slots    prometheus.Gauge // busy / slots is the utilization
+	children prometheus.Gauge
+	busy     prometheus.Gauge
+	restarts *prometheus.CounterVec // reason
+	refused  prometheus.Counter
+	wait     prometheus.Histogram
+	render   *prometheus.HistogramVec // outcome: ok or a code
+	rss      *prometheus.GaugeVec     // slot
+	dropped  prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	buckets := []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+	m := &metrics{
+		slots: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vitrine_codec_slots", Help: "Pictures that can be worked on at a time."}),
+		children: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vitrine_codec_children", Help: "Codec processes that are running."}),
+		busy: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vitrine_codec_busy", Help: "Codec processes with a picture in hand; over vitrine_codec_slots: the utilization."}),
+		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_codec_restarts_total", Help: "Codec processes that were lost or replaced, by reason."}, []string{"reason"}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vitrine_codec_start_failures_total", Help: "Codec processes that could not be started."}),
+		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "vitrine_codec_wait_seconds", Help: "Time a picture waited for a free codec process.", Buckets: buckets}),
+		render: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "vitrine_codec_render_seconds", Help: "Time a codec process had a picture, by outcome.", Buckets: buckets},
+			[]string{"outcome"}),
+		rss: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vitrine_codec_child_rss_bytes", Help: "Resident memory of a codec process after its last picture."}, []string{"slot"}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vitrine_codec_stderr_dropped_total", Help: "Lines of codec processes that were too many to be logged."}),
+	}
+	reg.MustRegister(m.slots, m.children, m.busy, m.restarts, m.refused, m.wait, m.render, m.rss, m.dropped)
+	for _, reason := range []string{reasonTimeout, reasonCrashed, reasonCancelled, reasonIdle, reasonPictures, reasonRSS} {
+		m.restarts.WithLabelValues(reason)
+	}
+	return m
+}

@@ -1,0 +1,369 @@
+package codec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+// Pool is the codec processes of one worker. It implements worker.Codec, and may be used concurrently.
+type Pool struct {
+	cfg     Config
+	path    string
+	args    []string
+	env     []string
+	log     *zap.Logger
+	metrics *metrics
+	now     func() time.Time
+
+	slots   chan *slot     // those without a picture
+	quit    chan struct{}  // closed by Close
+	running sync.WaitGroup // every goroutine of every child
+
+	mu       sync.Mutex
+	alive    map[*child]struct{}
+	killed   bool // no child may start any more
+	closed   bool
+	failures int       // starts that failed in a row
+	notYet   time.Time // the next start is not before this
+}
+
+// slot is a place for one child. Whoever took it out of Pool.slots owns it and its child.
+type slot struct {
+	name  string
+	child *child // nil: none was started yet, or the last one was lost
+}
+
+// Option changes what a pool takes from its surroundings.
+type Option func(*Pool)
+
+// WithEnv adds variables ("NAME=value") to the children's environment, which otherwise holds only what libvips needs.
+func WithEnv(variables ...string) Option {
+	return func(p *Pool) { p.env = append(p.env, variables...) }
+}
+
+// WithClock replaces time.Now.
+func WithClock(now func() time.Time) Option { return func(p *Pool) { p.now = now } }
+
+// New returns a pool of codecs. It starts none: each is started for its first picture, or by Ready. It fails when the
+// codec program or the configured allocator is not there.
+func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Option) (*Pool, error) {
+	path, err := locate(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	preload, err := allocator(cfg.Preload)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Children == 0 {
+		cfg.Children = runtime.GOMAXPROCS(0) // Go counts a container's CPU limit
+	}
+	p := &Pool{
+		cfg: cfg, path: path, env: environment(preload), log: log, metrics: newMetrics(reg), now: time.Now,
+		slots: make(chan *slot, cfg.Children), quit: make(chan struct{}), alive: map[*child]struct{}{},
+	}
+	if cfg.AddressSpace > 0 {
+		p.args = []string{"--address-space=" + strconv.FormatInt(cfg.AddressSpace, 10)}
+	}
+	for _, option := range options {
+		option(p)
+	}
+	for i := range cfg.Children {
+		p.slots <- &slot{name: strconv.Itoa(i)}
+	}
+	p.metrics.slots.Set(float64(cfg.Children))
+	return p, nil
+}
+
+// environment is all that a child gets to know.
+func environment(preload string) []string {
+	env := []string{
+		"VIPS_BLOCK_UNTRUSTED=1",   // no loader that is not fuzzed
+		"VIPS_WARNING=0",           // libvips warns of every odd tag in strangers' files
+		"VIPS_DISC_THRESHOLD=512g", // never spill pixels to /tmp, which may be read-only; memory is bounded otherwise
+		"GOMAXPROCS=1",             // the work is in C, on one thread
+	}
+	if preload != "" {
+		env = append(env, "LD_PRELOAD="+preload, "MALLOC_CONF=background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0")
+	}
+	return env
+}
+
+// locate finds a bare name beside this program, then in PATH; a path is taken as it is.
+func locate(name string) (string, error) {
+	if !strings.Contains(name, "/") {
+		if self, err := os.Executable(); err == nil {
+			if path, err := exec.LookPath(filepath.Join(filepath.Dir(self), name)); err == nil {
+				return path, nil
+			}
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("find codec program: %w", err)
+	}
+	return filepath.Abs(path) // children run in another directory
+}
+
+// jemalloc is where the distributions put it. With glibc's own allocator a codec keeps seven times the memory.
+var jemalloc = []string{
+	"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2",
+	"/usr/lib64/libjemalloc.so.2", "/usr/lib/libjemalloc.so.2",
+}
+
+// allocator returns the library to preload, "" for none.
+func allocator(preload string) (string, error) {
+	switch preload {
+	case "none":
+		return "", nil
+	case "auto":
+		for _, path := range jemalloc {
+			if _, err := os.Stat(path); err == nil {
+				return path, nil
+			}
+		}
+		return "", nil
+	default:
+		if _, err := os.Stat(preload); err != nil {
+			return "", fmt.Errorf("find allocator: %w", err)
+		}
+		return preload, nil
+	}
+}
+
+// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
+// ctx's error.
+func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	began := p.now()
+	s, err := p.acquire(ctx)
+	if err != nil {
+		return catalog.Rendered{}, err
+	}
+	defer p.release(s)
+	p.metrics.wait.Observe(p.now().Sub(began).Seconds())
+	if err := p.occupy(ctx, s); err != nil {
+		return catalog.Rendered{}, err
+	}
+	began = p.now()
+	made, fit, err := s.child.render(ctx, source, spec)
+	p.metrics.render.WithLabelValues(outcome(err)).Observe(p.now().Sub(began).Seconds())
+	p.judge(s, fit, err)
+	return made, err
+}
+
+// Ready returns nil if a picture could be worked on now: every child has one, or one is idle, or one could be started.
+func (p *Pool) Ready(ctx context.Context) error {
+	select {
+	case s := <-p.slots:
+		defer func() { p.slots <- s }()
+		if p.closing() {
+			return unavailable(errClosed, 0)
+		}
+		return p.occupy(ctx, s)
+	default:
+		if p.closing() {
+			return unavailable(errClosed, 0)
+		}
+		return nil
+	}
+}
+
+func (p *Pool) acquire(ctx context.Context) (*slot, error) {
+	select {
+	case s := <-p.slots:
+		if p.closing() { // a slot that Close has given back is for nobody
+			p.slots <- s
+			return nil, unavailable(errClosed, 0)
+		}
+		p.metrics.busy.Inc()
+		return s, nil
+	case <-p.quit:
+		return nil, unavailable(errClosed, 0)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (p *Pool) closing() bool {
+	select {
+	case <-p.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *Pool) release(s *slot) {
+	p.metrics.busy.Dec()
+	p.slots <- s
+}
+
+// occupy makes sure that a slot has a living child.
+func (p *Pool) occupy(ctx context.Context, s *slot) error {
+	if s.child != nil && !s.child.alive() {
+		p.log.Warn("codec ended while it was idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))
+		p.drop(s, reasonIdle)
+	}
+	if s.child != nil {
+		return nil
+	}
+	if wait := p.pause(); wait > 0 {
+		return unavailable(errors.New("the last one could not be started either"), wait)
+	}
+	c, err := p.spawn(ctx)
+	if ctx.Err() != nil && err != nil {
+		return ctx.Err()
+	}
+	wait := p.started(err)
+	if err != nil {
+		return unavailable(err, wait)
+	}
+	s.child = c
+	return nil
+}
+
+// pause returns how long starting is to be left alone.
+func (p *Pool) pause() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.notYet.Sub(p.now())
+}
+
+// started notes how a start went, and returns how long starting is to be left alone after it.
+func (p *Pool) started(err error) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		p.failures, p.notYet = 0, time.Time{}
+		return 0
+	}
+	p.metrics.refused.Inc()
+	wait := min(maxStartBackoff, p.cfg.StartBackoff<<min(p.failures, 16)) //nolint:gosec // not negative
+	p.failures++
+	p.notYet = p.now().Add(wait)
+	return wait
+}
+
+// judge decides after a picture whether the slot's child stays.
+func (p *Pool) judge(s *slot, fit bool, err error) {
+	rss := s.child.rss()
+	p.metrics.rss.WithLabelValues(s.name).Set(float64(rss))
+	switch {
+	case !fit:
+		reason := reasonCrashed
+		if failure := catalog.FailureOf(err); failure == nil {
+			reason = reasonCancelled
+		} else if failure.Code == catalog.CodecTimeout {
+			reason = reasonTimeout
+		}
+		p.drop(s, reason)
+	case s.child.seq >= uint64(p.cfg.RecycleAfter): //nolint:gosec // validated
+		p.drop(s, reasonPictures)
+	case rss > p.cfg.MaxRSS:
+		p.log.Info("codec replaced for its memory", zap.Int("pid", s.child.pid), zap.Int64("rss_bytes", rss))
+		p.drop(s, reasonRSS)
+	}
+}
+
+// drop empties a slot. The child ends in the background: the next one need not wait for it.
+func (p *Pool) drop(s *slot, reason string) {
+	p.metrics.restarts.WithLabelValues(reason).Inc()
+	c := s.child
+	s.child = nil
+	p.running.Go(func() { c.retire(p.cfg.ShutdownGrace) })
+}
+
+// launch starts the process and counts it, unless the pool has been killed meanwhile.
+func (p *Pool) launch(cmd *exec.Cmd, c *child) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.killed {
+		return errClosed
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	c.proc, c.pid = cmd.Process, cmd.Process.Pid
+	p.alive[c] = struct{}{}
+	p.metrics.children.Set(float64(len(p.alive)))
+	return nil
+}
+
+func (p *Pool) forget(c *child) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.alive, c)
+	p.metrics.children.Set(float64(len(p.alive)))
+}
+
+// Close ends the pool: no new picture is taken, those in hand are waited for until ctx ends, then their children are
+// killed. It returns when every child is reaped, with ctx's error if one was killed at work. Closing again waits too.
+func (p *Pool) Close(ctx context.Context) error {
+	p.mu.Lock()
+	if !p.closed {
+		p.closed = true
+		close(p.quit)
+	}
+	p.mu.Unlock()
+
+	var err error
+	idle := make([]*slot, 0, p.cfg.Children)
+	for len(idle) < p.cfg.Children {
+		done := ctx.Done()
+		if err != nil {
+			done = nil
+		}
+		select {
+		case s := <-p.slots:
+			idle = append(idle, s)
+		case <-done:
+			err = fmt.Errorf("close codecs: %d killed at work: %w", p.cfg.Children-len(idle), ctx.Err())
+			p.killAll()
+		}
+	}
+	for _, s := range idle {
+		if s.child != nil {
+			c := s.child
+			s.child = nil
+			p.running.Go(func() { c.retire(p.cfg.ShutdownGrace) })
+		}
+		p.slots <- s
+	}
+	p.running.Wait()
+	return err
+}
+
+func (p *Pool) killAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.killed = true
+	for c := range p.alive {
+		c.kill()
+	}
+}
+
+// outcome is a metric's label: "ok", a failure's code, or "cancelled".
+func outcome(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if failure := catalog.FailureOf(err); failure != nil {
+		return string(failure.Code)
+	}
+	return "cancelled"
+}

@@ -1,0 +1,294 @@
+package codec
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+// protocolVersion is said by a child before anything else. Parent and child come from one build; this catches the mix-up.
+const protocolVersion = 1
+
+// The types of frames.
+const (
+	frameHello   byte = 'H' // child: it is there
+	frameRequest byte = 'Q' // parent: what to make; a source follows
+	frameSource  byte = 'S' // parent: the picture
+	frameAnswer  byte = 'A' // child: what was made; so many bodies follow
+	frameBody    byte = 'B' // child: one encoded rendition
+	frameFailure byte = 'F' // child: why nothing was made
+)
+
+// limits says how long a frame of each type may be, in bytes. A source is bounded by the pipeline's maxBytes long before.
+var limits = map[byte]uint32{
+	frameHello: 4 << 10, frameRequest: 1 << 20, frameSource: 256 << 20,
+	frameAnswer: 1 << 20, frameBody: 256 << 20, frameFailure: 64 << 10,
+}
+
+const (
+	maxBodies = 32 * 4    // renditions x formats of a pipeline
+	maxAnswer = 512 << 20 // bytes of all bodies of one answer
+	firstRead = 1 << 20   // what is allocated on the word of a length alone
+	frameHead = 5         // length and type
+)
+
+// hello is a child's first word.
+type hello struct {
+	Protocol int `json:"protocol"`
+}
+
+// request asks for one picture's renditions.
+type request struct {
+	Seq  uint64        `json:"seq"` // repeated in the answer, so that parent and child cannot be one picture apart
+	Spec pipeline.Spec `json:"spec"`
+}
+
+// answer is what was made. Outputs that are equal share a body.
+type answer struct {
+	Seq         uint64          `json:"seq"`
+	Format      pipeline.Format `json:"format"`
+	Width       int             `json:"width"`
+	Height      int             `json:"height"`
+	Animated    bool            `json:"animated"`
+	Placeholder string          `json:"placeholder"`
+	Outputs     []answerOutput  `json:"outputs"`
+	Bodies      int             `json:"bodies"`
+}
+
+type answerOutput struct {
+	Name    string          `json:"name"`
+	Format  pipeline.Format `json:"format"`
+	Width   int             `json:"width"`
+	Height  int             `json:"height"`
+	Default bool            `json:"default"`
+	Body    int             `json:"body"` // which of the bodies, from 0
+}
+
+// failure is why nothing was made.
+type failure struct {
+	Seq    uint64       `json:"seq"`
+	Code   catalog.Code `json:"code"`
+	Detail string       `json:"detail"`
+	Cause  string       `json:"cause"`
+}
+
+// writeFrame writes one frame.
+func writeFrame(w io.Writer, kind byte, payload []byte) error {
+	if uint64(len(payload)) > uint64(limits[kind]) {
+		return fmt.Errorf("frame %q of %d bytes is over its limit of %d", kind, len(payload), limits[kind])
+	}
+	head := binary.BigEndian.AppendUint32(make([]byte, 0, frameHead), uint32(len(payload))) //nolint:gosec // below its limit
+	if _, err := w.Write(append(head, kind)); err != nil {
+		return err
+	}
+	_, err := w.Write(payload)
+	return err
+}
+
+func writeJSON(w io.Writer, kind byte, v any) error {
+	payload, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return writeFrame(w, kind, payload)
+}
+
+// readFrame reads one frame of one of these types. io.EOF means that the other side ended between two frames; an end
+// within one is io.ErrUnexpectedEOF.
+func readFrame(r io.Reader, kinds ...byte) (byte, []byte, error) {
+	var head [frameHead]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	n, kind := binary.BigEndian.Uint32(head[:]), head[4]
+	expected := false
+	for _, k := range kinds {
+		expected = expected || k == kind
+	}
+	if !expected {
+		return 0, nil, fmt.Errorf("frame of type %q where one of %q belongs", kind, kinds)
+	}
+	if n > limits[kind] {
+		return 0, nil, fmt.Errorf("frame %q of %d bytes is over its limit of %d", kind, n, limits[kind])
+	}
+	payload, err := readPayload(r, int(n))
+	return kind, payload, err
+}
+
+// readPayload reads n bytes. Above firstRead the buffer doubles as the bytes come: a length alone allocates little.
+func readPayload(r io.Reader, n int) ([]byte, error) {
+	payload := make([]byte, min(n, firstRead))
+	for read := 0; ; {
+		m, err := io.ReadFull(r, payload[read:])
+		if err == io.EOF && n > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, err
+		}
+		if read += m; read == n {
+			return payload, nil
+		}
+		grown := make([]byte, min(n, 2*read))
+		copy(grown, payload)
+		payload = grown
+	}
+}
+
+// readJSON reads a frame of one type into v.
+func readJSON(r io.Reader, kind byte, v any) error {
+	_, payload, err := readFrame(r, kind)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(payload, v)
+}
+
+// writeRequest sends a picture to a child.
+func writeRequest(w io.Writer, seq uint64, source []byte, spec pipeline.Spec) error {
+	if err := writeJSON(w, frameRequest, request{Seq: seq, Spec: spec}); err != nil {
+		return err
+	}
+	return writeFrame(w, frameSource, source)
+}
+
+// readRequest receives a picture from the parent.
+func readRequest(r io.Reader) (request, []byte, error) {
+	var q request
+	if err := readJSON(r, frameRequest, &q); err != nil {
+		return q, nil, err
+	}
+	_, source, err := readFrame(r, frameSource)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return q, source, err
+}
+
+// writeAnswer sends what was made to the parent. A body that several outputs share is sent once.
+func writeAnswer(w io.Writer, seq uint64, made catalog.Rendered) error {
+	a := answer{
+		Seq: seq, Format: made.Format, Width: made.Width, Height: made.Height,
+		Animated: made.Animated, Placeholder: made.Placeholder,
+	}
+	var bodies [][]byte
+	sent := map[*byte]int{}
+	for _, o := range made.Outputs {
+		if len(o.Body) == 0 {
+			return fmt.Errorf("output %s as %s is empty", o.Name, o.Format)
+		}
+		at, ok := sent[&o.Body[0]]
+		if !ok {
+			at = len(bodies)
+			bodies, sent[&o.Body[0]] = append(bodies, o.Body), at
+		}
+		a.Outputs = append(a.Outputs, answerOutput{
+			Name: o.Name, Format: o.Format, Width: o.Width, Height: o.Height, Default: o.Default, Body: at,
+		})
+	}
+	a.Bodies = len(bodies)
+	if err := writeJSON(w, frameAnswer, a); err != nil {
+		return err
+	}
+	for _, body := range bodies {
+		if err := writeFrame(w, frameBody, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFailure tells the parent why nothing was made.
+func writeFailure(w io.Writer, seq uint64, why *catalog.Failure) error {
+	const most = 4 << 10 // of each text: far more than anyone reads, far below the frame's limit
+	f := failure{Seq: seq, Code: why.Code, Detail: why.Detail[:min(len(why.Detail), most)]}
+	if why.Cause != nil {
+		text := why.Cause.Error()
+		f.Cause = text[:min(len(text), most)]
+	}
+	return writeJSON(w, frameFailure, f)
+}
+
+// readAnswer receives what a child made of the picture seq. A failure that the child reports is a *catalog.Failure; any
+// other error means that the child is not to be trusted any more.
+func readAnswer(r io.Reader, seq uint64, spec pipeline.Spec) (catalog.Rendered, error) {
+	kind, payload, err := readFrame(r, frameAnswer, frameFailure)
+	if err != nil {
+		return catalog.Rendered{}, err
+	}
+	if kind == frameFailure {
+		return catalog.Rendered{}, readFailure(payload, seq)
+	}
+	var a answer
+	if err := json.Unmarshal(payload, &a); err != nil {
+		return catalog.Rendered{}, err
+	}
+	if a.Seq != seq {
+		return catalog.Rendered{}, fmt.Errorf("answer to picture %d where %d was asked", a.Seq, seq)
+	}
+	if a.Bodies < 0 || a.Bodies > maxBodies {
+		return catalog.Rendered{}, fmt.Errorf("answer with %d bodies", a.Bodies)
+	}
+	bodies := make([][]byte, a.Bodies)
+	total := 0
+	for i := range bodies {
+		if _, bodies[i], err = readFrame(r, frameBody); err != nil {
+			return catalog.Rendered{}, err
+		}
+		if total += len(bodies[i]); total > maxAnswer {
+			return catalog.Rendered{}, fmt.Errorf("answer is over its limit of %d bytes", maxAnswer)
+		}
+	}
+	return a.rendered(bodies, spec)
+}
+
+func readFailure(payload []byte, seq uint64) error {
+	var f failure
+	if err := json.Unmarshal(payload, &f); err != nil {
+		return err
+	}
+	if f.Seq != seq || f.Code == "" {
+		return fmt.Errorf("failure of picture %d with code %q where %d was asked", f.Seq, f.Code, seq)
+	}
+	why := catalog.Fail(f.Code, f.Detail, nil)
+	if f.Cause != "" {
+		why.Cause = fmt.Errorf("codec: %s", f.Cause)
+	}
+	return why
+}
+
+// rendered puts an answer together if it is what spec asks for: each output once, in order, with a body.
+func (a answer) rendered(bodies [][]byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	made := catalog.Rendered{
+		Format: a.Format, Width: a.Width, Height: a.Height, Animated: a.Animated, Placeholder: a.Placeholder,
+	}
+	name, format := spec.DefaultOutput()
+	next := 0
+	for _, r := range spec.Renditions {
+		for _, o := range r.Formats {
+			if next >= len(a.Outputs) {
+				return made, fmt.Errorf("answer without %s as %s", r.Name, o.Format)
+			}
+			got := a.Outputs[next]
+			next++
+			if got.Name != r.Name || got.Format != o.Format {
+				return made, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, r.Name, o.Format)
+			}
+			if got.Body < 0 || got.Body >= len(bodies) || len(bodies[got.Body]) == 0 || got.Width < 1 || got.Height < 1 ||
+				got.Default != (r.Name == name && o.Format == format) {
+				return made, fmt.Errorf("answer in which %s as %s is %+v", r.Name, o.Format, got)
+			}
+			made.Outputs = append(made.Outputs, catalog.Output{
+				Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Default: got.Default, Body: bodies[got.Body],
+			})
+		}
+	}
+	if next != len(a.Outputs) || made.Width < 1 || made.Height < 1 {
+		return made, fmt.Errorf("answer with %d outputs of a source of %d x %d", len(a.Outputs), made.Width, made.Height)
+	}
+	return made, nil
+}

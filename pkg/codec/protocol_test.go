@@ -1,0 +1,192 @@
+package codec_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/pipeline"
+)
+
+func TestFramesComeBackAsTheyWent(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, codec.FirstRead - 1, codec.FirstRead, codec.FirstRead + 1, 5*codec.FirstRead + 3} {
+		payload := bytes.Repeat([]byte("picture"), n/7+1)[:n]
+		var wire bytes.Buffer
+		if err := codec.WriteFrame(&wire, 'S', payload); err != nil {
+			t.Fatal(err)
+		}
+		whole := bytes.Clone(wire.Bytes())
+		kind, got, err := codec.ReadFrame(&wire, 'Q', 'S')
+		if err != nil || kind != 'S' || !bytes.Equal(got, payload) {
+			t.Errorf("%d bytes: got type %q, %d bytes, %v", n, kind, len(got), err)
+		}
+		if _, _, err := codec.ReadFrame(&wire, 'S'); err != io.EOF {
+			t.Errorf("after the last frame: %v, want io.EOF", err)
+		}
+		for _, cut := range []int{1, 4, 5, len(whole) - 1} {
+			if cut >= len(whole) {
+				continue
+			}
+			if _, _, err := codec.ReadFrame(bytes.NewReader(whole[:cut]), 'S'); err != io.ErrUnexpectedEOF {
+				t.Errorf("%d of %d bytes: %v, want io.ErrUnexpectedEOF", cut, len(whole), err)
+			}
+		}
+	}
+}
+
+func TestFramesOverTheirLimitAreRefusedOnBothSides(t *testing.T) {
+	t.Parallel()
+	if err := codec.WriteFrame(io.Discard, 'H', make([]byte, 5<<10)); err == nil {
+		t.Error("a long hello was written")
+	}
+	if _, _, err := codec.ReadFrame(strings.NewReader("\x00\x00\x14\x00H"+strings.Repeat(" ", 5<<10)), 'H'); err == nil ||
+		!strings.Contains(err.Error(), "limit") {
+		t.Errorf("a long hello was read: %v", err)
+	}
+}
+
+// FuzzReadFrame shows that no bytes make the reader panic, allocate on a length's word alone, or return what was not sent.
+func FuzzReadFrame(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x02A{}"))
+	f.Add([]byte("\xff\xff\xff\xffA"))
+	f.Add([]byte("\x00\x00\x00\x00S"))
+	f.Add([]byte("\x0f\xff\xff\xffBxx"))
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		r := bytes.NewReader(wire)
+		kind, payload, err := codec.ReadFrame(r, 'A', 'B', 'F', 'H', 'Q', 'S')
+		if err != nil {
+			return
+		}
+		var again bytes.Buffer
+		if err := codec.WriteFrame(&again, kind, payload); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(wire, again.Bytes()) || again.Len() != len(wire)-r.Len() {
+			t.Errorf("read %q of %q", again.Bytes(), wire)
+		}
+	})
+}
+
+// FuzzReadAnswer shows that no answer is accepted but one with every output that was asked for.
+func FuzzReadAnswer(f *testing.F) {
+	spec := fakeSpec(long)
+	var good bytes.Buffer
+	if err := codec.WriteAnswer(&good, 1, fakeAnswer(spec)); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good.Bytes())
+	f.Add([]byte("\x00\x00\x00\x1cF{\"seq\":1,\"code\":\"corrupt\"}"))
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		made, err := codec.ReadAnswer(bytes.NewReader(wire), 1, spec)
+		if err != nil {
+			return
+		}
+		if len(made.Outputs) != 4 || made.Width < 1 || made.Outputs[3].Name != "card" || !made.Outputs[3].Default {
+			t.Errorf("accepted %+v", made)
+		}
+	})
+}
+
+func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
+	t.Parallel()
+	spec := fakeSpec(long)
+	made := fakeAnswer(spec)
+	shared := bytes.Repeat([]byte("x"), 10000)
+	for i := range made.Outputs {
+		made.Outputs[i].Body = shared
+	}
+	var wire bytes.Buffer
+	if err := codec.WriteAnswer(&wire, 5, made); err != nil {
+		t.Fatal(err)
+	}
+	if wire.Len() > 12000 {
+		t.Errorf("four equal outputs take %d bytes, want one body of 10000", wire.Len())
+	}
+	got, err := codec.ReadAnswer(&wire, 5, spec)
+	if err != nil || !bytes.Equal(got.Outputs[3].Body, shared) || &got.Outputs[0].Body[0] != &got.Outputs[3].Body[0] {
+		t.Errorf("got %d outputs, %v; want one body shared", len(got.Outputs), err)
+	}
+}
+
+func TestServeEndsWithItsInput(t *testing.T) {
+	t.Parallel()
+	never := func([]byte, pipeline.Spec) (catalog.Rendered, error) { panic("no picture was sent") }
+	if err := codec.Serve(t.Context(), strings.NewReader(""), io.Discard, never); err != nil {
+		t.Errorf("no input: %v", err)
+	}
+	for name, in := range map[string]string{
+		"half a frame":             "\x00\x00",
+		"an answer":                "\x00\x00\x00\x02A{}",
+		"no JSON":                  "\x00\x00\x00\x02Q}{",
+		"a request without source": "\x00\x00\x00\x02Q{}",
+	} {
+		if err := codec.Serve(t.Context(), strings.NewReader(in), io.Discard, never); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	r, w := io.Pipe()
+	_ = r.Close()
+	if err := codec.Serve(t.Context(), strings.NewReader(""), w, never); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("nobody listens: %v, want io.ErrClosedPipe", err)
+	}
+}
+
+func TestServeEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	in, held := io.Pipe()
+	defer held.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- codec.Serve(ctx, in, io.Discard, nil) }()
+	cancel()
+	if err := <-served; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+func TestLongTextsOfAFailureAreCut(t *testing.T) {
+	t.Parallel()
+	var wire bytes.Buffer
+	long := strings.Repeat("x", 1<<20)
+	if err := codec.WriteFailure(&wire, 1, catalog.Fail(catalog.Corrupt, long, errors.New(long))); err != nil {
+		t.Fatal(err)
+	}
+	_, err := codec.ReadAnswer(&wire, 1, fakeSpec(0))
+	if got := catalog.FailureOf(err); got == nil || got.Code != catalog.Corrupt || len(got.Detail) != 4<<10 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
+	t.Parallel()
+	spec := fakeSpec(long)
+	var in, out bytes.Buffer
+	for i, source := range []string{"ok", "corrupt", "confused", "ok"} {
+		if err := codec.WriteRequest(&in, uint64(i), []byte(source), spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := codec.Serve(t.Context(), &in, &out, fakeRender); err != nil {
+		t.Fatal(err)
+	}
+	if kind, hello, err := codec.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":1}` {
+		t.Errorf("the first word is %q %q, %v", kind, hello, err)
+	}
+	for i, want := range []catalog.Code{"", catalog.Corrupt, catalog.CodecCrashed, ""} {
+		got, err := codec.ReadAnswer(&out, uint64(i), spec)
+		if failure := catalog.FailureOf(err); want != "" && (failure == nil || failure.Code != want) {
+			t.Errorf("picture %d: %v, want %s", i, err, want)
+		} else if want == "" && (err != nil || len(got.Outputs) != 4) {
+			t.Errorf("picture %d: %d outputs, %v", i, len(got.Outputs), err)
+		}
+	}
+	if out.Len() != 0 {
+		t.Errorf("%d bytes nobody asked for", out.Len())
+	}
+}

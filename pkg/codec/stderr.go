@@ -1,0 +1,62 @@
+package codec
+
+import (
+	"bufio"
+	"io"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	lineLength = 2 << 10 // bytes of a line that are logged
+	lineBurst  = 200     // lines at once: a Go panic with its stack passes whole
+	linePeriod = 100 * time.Millisecond
+)
+
+// follow logs what a child writes to stderr, line by line, until the child and all it started have closed it. A child that
+// writes without end is read without end, or it would block, but not logged.
+func (p *Pool) follow(stderr io.ReadCloser, pid int) {
+	defer func() { _ = stderr.Close() }()
+	lines := bufio.NewReaderSize(stderr, lineLength)
+	log := p.log.With(zap.Int("pid", pid))
+	budget := allowance{left: lineBurst, at: p.now()}
+	dropped := 0
+	for {
+		line, more, err := lines.ReadLine()
+		if err != nil {
+			break
+		}
+		switch text := string(line); {
+		case !budget.take(p.now()):
+			dropped++
+			p.metrics.dropped.Inc()
+		case text != "":
+			log.Warn("codec says", zap.String("line", text))
+		}
+		for more && err == nil { // the rest of a long line
+			_, more, err = lines.ReadLine()
+		}
+	}
+	if dropped > 0 {
+		log.Warn("codec said more than is logged", zap.Int("lines", dropped))
+	}
+}
+
+// allowance is a token bucket: lineBurst lines at once, then one each linePeriod.
+type allowance struct {
+	left int
+	at   time.Time // up to when left is counted
+}
+
+func (a *allowance) take(now time.Time) bool {
+	if periods := now.Sub(a.at) / linePeriod; periods > 0 {
+		a.left = int(min(lineBurst, time.Duration(a.left)+periods))
+		a.at = a.at.Add(periods * linePeriod)
+	}
+	if a.left == 0 {
+		return false
+	}
+	a.left--
+	return true
+}

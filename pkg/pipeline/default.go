@@ -8,7 +8,10 @@ const white = "#ffffff"
 // Default returns the pipeline that is used when none is given. k8s/imagepipeline.yaml is the same as a document.
 func Default() Pipeline {
 	pair := func(marked bool) []Output {
-		return []Output{{Format: WebP, Quality: defaultQuality(WebP)}, {Format: JPEG, Quality: defaultQuality(JPEG), Default: marked}}
+		return []Output{
+			{Format: WebP, Quality: defaultQuality(WebP)},
+			{Format: JPEG, Quality: defaultQuality(JPEG), Default: marked},
+		}
 	}
 	return Pipeline{
 		APIVersion: APIVersion,

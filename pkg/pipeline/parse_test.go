@@ -63,7 +63,10 @@ func TestWhatIsWrongIsNamedByItsPath(t *testing.T) {
 		{minimal + "Kind: ImagePipeline", "Kind: unknown_field"},
 		{minimal + "12: 1", "12: unknown_field"},
 		{minimal + "kind: ImagePipeline", "kind: duplicate_field"},
-		{strings.Replace(minimal, "renditions:", "renditions: []\n  accepts:", 1), "spec.accepts: unknown_field spec.renditions: out_of_range"},
+		{
+			strings.Replace(minimal, "renditions:", "renditions: []\n  accepts:", 1),
+			"spec.accepts: unknown_field spec.renditions: out_of_range",
+		},
 
 		{rendition(""), first + ".width: out_of_range"},
 		{rendition("width: 0,"), first + ".width: out_of_range"},
@@ -98,7 +101,7 @@ func TestWhatIsWrongIsNamedByItsPath(t *testing.T) {
 		{formats("{format: jpeg, quality: 101}"), output + ".quality: out_of_range"},
 		{formats("{format: jpeg, quality: '80'}"), output + ".quality: wrong_type"},
 		{formats("{format: jpeg}, {format: png, quality: 80}"), first + ".formats[1].quality: conflict"},
-		{formats("{format: jpeg}, {format: png, target: {ssimulacra2: 70, min: 1, max: 2}}"), first + ".formats[1].target: conflict"},
+		{formats("{format: png, target: {ssimulacra2: 9, min: 1, max: 2}}, {format: jpeg}"), output + ".target: conflict"},
 		{formats("{format: jpeg, quality: 80, target: {ssimulacra2: 70, min: 1, max: 2}}"), output + ".target: conflict"},
 		{formats("{format: jpeg, target: null}"), output + ".target: wrong_type"},
 		{formats("{format: jpeg, target: {ssimulacra2: 0.5, min: 1, max: 2}}"), output + ".target.ssimulacra2: out_of_range"},
@@ -174,7 +177,8 @@ spec:
 `
 	want := []string{
 		"metadata.labels: unknown_field", "spec.renditions[1].widht: unknown_field", "spec.limits.deadline: wrong_type",
-		"apiVersion: unknown_value", "spec.renditions[0].width: out_of_range", "spec.renditions[0].formats[0].quality: out_of_range",
+		"apiVersion: unknown_value", "spec.renditions[0].width: out_of_range",
+		"spec.renditions[0].formats[0].quality: out_of_range",
 		"spec.renditions[1].formats[0].format: unknown_value", "spec.renditions[1].name: not_unique",
 		"spec.limits.maxPixels: out_of_range", "spec.fetch.allowCIDRs[0]: bad_form",
 	}

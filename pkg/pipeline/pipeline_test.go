@@ -63,7 +63,8 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 
 func TestQualityDefaultsPerFormat(t *testing.T) {
 	t.Parallel()
-	p := parse(t, strings.Replace(minimal, "[{format: jpeg}]", "[{format: jpeg}, {format: webp}, {format: avif}, {format: png}]", 1))
+	four := "{format: jpeg}, {format: webp}, {format: avif}, {format: png}"
+	p := parse(t, strings.Replace(minimal, "{format: jpeg}", four, 1))
 	got := map[pipeline.Format]int{}
 	for _, o := range p.Spec.Renditions[0].Formats {
 		got[o.Format] = o.Quality
@@ -117,7 +118,8 @@ func TestTheDefaultOutput(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := parse(t, "apiVersion: vitrine.io/v1alpha1\nkind: ImagePipeline\nmetadata: {name: x}\nspec: {renditions: "+c.renditions+"}")
+			head, _, _ := strings.Cut(minimal, "spec:")
+			p := parse(t, head+"spec: {renditions: "+c.renditions+"}")
 			if rendition, format := p.Spec.DefaultOutput(); rendition != c.name || format != c.format {
 				t.Errorf("got %s %s, want %s %s", rendition, format, c.name, c.format)
 			}

@@ -1,0 +1,115 @@
+package fetch
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"vitrine.io/pkg/pipeline"
+)
+
+// guard is the address rules of one download.
+type guard struct {
+	allowed []netip.Prefix // reachable whatever they are, on every port
+	ports   []int          // of all other addresses
+}
+
+// newGuard reads rules. A network that cannot be read allows nothing; pipeline.Parse lets none through.
+func newGuard(rules pipeline.Fetch) guard {
+	g := guard{ports: rules.AllowPorts}
+	for _, text := range rules.AllowCIDRs {
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			g.allowed = append(g.allowed, prefix.Masked())
+		}
+	}
+	return g
+}
+
+// permits reports whether addr, unmapped, may be dialled at port.
+func (g guard) permits(addr netip.Addr, port uint16) bool {
+	if addr.Zone() != "" { // an interface of this machine, which no prefix contains
+		return false
+	}
+	if slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		return true
+	}
+	return public(addr) && slices.Contains(g.ports, int(port))
+}
+
+// special lists what is no public host although it may look like one: IANA's special-purpose registries
+// (iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry), and where clouds answer their guests.
+var special = prefixes(
+	"0.0.0.0/8",         // this network
+	"10.0.0.0/8",        // private
+	"100.64.0.0/10",     // carrier-grade NAT; 100.100.100.200 is Alibaba's metadata
+	"127.0.0.0/8",       // loopback
+	"168.63.129.16/32",  // Azure's host agent
+	"169.254.0.0/16",    // link-local; 169.254.169.254 is most clouds' metadata
+	"172.16.0.0/12",     // private
+	"192.0.0.0/24",      // protocol assignments; 192.0.0.192 is Oracle's metadata
+	"192.0.2.0/24",      // documentation
+	"192.31.196.0/24",   // AS112
+	"192.52.193.0/24",   // AMT relays
+	"192.88.99.0/24",    // 6to4 relays
+	"192.168.0.0/16",    // private
+	"192.175.48.0/24",   // AS112
+	"198.18.0.0/15",     // benchmarking
+	"198.51.100.0/24",   // documentation
+	"203.0.113.0/24",    // documentation
+	"224.0.0.0/4",       // multicast
+	"240.0.0.0/4",       // reserved, and broadcast
+	"2001::/23",         // protocol assignments, Teredo (2001::/32, which embeds IPv4) and ORCHID among them
+	"2001:db8::/32",     // documentation
+	"2002::/16",         // 6to4, which embeds IPv4
+	"2620:4f:8000::/48", // AS112
+	"3fff::/20",         // documentation
+)
+
+// unicast6 is all of IPv6 that is given out to hosts of the public internet. Outside lie ::, ::1 and IPv4-compatible
+// addresses, NAT64 (64:ff9b::/96 and 64:ff9b:1::/48), unique local, link-local, site-local and multicast ones.
+var unicast6 = netip.MustParsePrefix("2000::/3")
+
+func prefixes(texts ...string) []netip.Prefix {
+	list := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		list = append(list, netip.MustParsePrefix(text))
+	}
+	return list
+}
+
+// public reports whether addr, unmapped, is a host of the public internet.
+func public(addr netip.Addr) bool {
+	if !addr.IsValid() || addr.Is4In6() || slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		return false
+	}
+	return addr.Is4() || unicast6.Contains(addr) && !isISATAP(addr)
+}
+
+// isISATAP reports whether an IPv6 address embeds an IPv4 one as RFC 5214 has it: ...:0:5efe:a.b.c.d, below any prefix.
+func isISATAP(addr netip.Addr) bool {
+	b := addr.As16()
+	return b[8]&^0x02 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
+}
+
+// literal returns the address that host writes out, if it does. ok is false for what is no name either: all but plain
+// decimal IPv4 that other programs would take for an address ("127.1", "0x7f000001", "2130706433", "127.0.0.1."), by the
+// rule browsers have (url.spec.whatwg.org, "ends in a number"). Some resolvers would, too.
+func literal(host string) (addr netip.Addr, isAddress, ok bool) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap(), true, true
+	}
+	if strings.Contains(host, ":") {
+		return netip.Addr{}, false, false
+	}
+	host = strings.TrimSuffix(host, ".")
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	return netip.Addr{}, false, last != "" && !isNumber(last)
+}
+
+// isNumber reports whether label is a decimal, octal or hexadecimal number in C's spelling.
+func isNumber(label string) bool {
+	digits, hex := strings.CutPrefix(strings.ToLower(label), "0x")
+	return !strings.ContainsFunc(digits, func(c rune) bool {
+		return (c < '0' || c > '9') && (!hex || c < 'a' || c > 'f')
+	})
+}

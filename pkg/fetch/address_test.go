@@ -1,0 +1,348 @@
+package fetch_test
+
+import (
+	"encoding/binary"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"vitrine.io/pkg/catalog"
+)
+
+// hostile is every trick we know of to reach what must not be reached. Names resolve as hostileNames says, as a resolver
+// under the attacker's control would answer.
+var hostile = []string{
+	// plainly written
+	"http://127.0.0.1/", "http://127.0.0.1:80/", "http://127.8.9.10/", "http://10.0.0.1/", "http://10.255.255.255/",
+	"http://172.16.0.1/", "http://172.31.255.254/", "http://192.168.0.1/", "http://169.254.169.254/latest/meta-data/",
+	"http://169.254.170.2/v2/credentials", "http://100.64.0.1/", "http://100.100.100.200/latest/", "http://100.127.255.255/",
+	"http://168.63.129.16/metadata", "http://192.0.0.192/opc/v2/", "http://0.0.0.0/", "http://0.1.2.3/",
+	"http://192.0.0.8/", "http://192.0.2.1/", "http://192.88.99.1/", "http://198.18.0.1/", "http://198.19.255.255/",
+	"http://198.51.100.7/", "http://203.0.113.9/", "http://224.0.0.1/", "http://239.255.255.250/", "http://240.0.0.1/",
+	"http://255.255.255.255/", "http://192.31.196.1/", "http://192.52.193.1/", "http://192.175.48.1/",
+	// IPv6, and IPv4 inside it
+	"http://[::]/", "http://[::1]/", "http://[0:0:0:0:0:0:0:1]/", "http://[fc00::1]/", "http://[fd00:ec2::254]/latest/",
+	"http://[fe80::1]/", "http://[fe80::1%25eth0]/", "http://[2606:4700:4700::1111%25lo]/", "http://[fec0::1]/",
+	"http://[ff02::1]/", "http://[2001:db8::1]/", "http://[3fff::1]/", "http://[::ffff:127.0.0.1]/",
+	"http://[::ffff:7f00:1]/", "http://[::ffff:169.254.169.254]/", "http://[::ffff:0:127.0.0.1]/", "http://[::127.0.0.1]/",
+	"http://[::7f00:1]/", "http://[64:ff9b::127.0.0.1]/", "http://[64:ff9b::a9fe:a9fe]/", "http://[64:ff9b:1::a00:1]/",
+	"http://[2002:7f00:1::]/", "http://[2002:a9fe:a9fe::1]/", "http://[2001:0:53aa:64c:0:0:80ff:fffe]/",
+	"http://[2606:4700::5efe:127.0.0.1]/", "http://[2606:4700::200:5efe:10.0.0.1]/", "http://[fe80::5efe:10.0.0.1]/",
+	"http://[2001:2::1]/", "http://[2001:10::1]/", "http://[2620:4f:8000::1]/", "http://[100::1]/", "http://[5f00::1]/",
+	// spellings that C libraries and browsers read as addresses
+	"http://2130706433/", "http://017700000001/", "http://0x7f000001/", "http://0X7F.1/", "http://0x7f.0.0.1/",
+	"http://127.1/", "http://127.0.1/", "http://0177.0.0.1/", "http://127.0.0.01/", "http://127.0.0.1./", "http://0/",
+	"http://0x/", "http://example.0x7f/", "http://1.2.3.4.5/", "http://256.256.256.256/", "http://4294967297/",
+	"http://１２７.０.０.１/", "http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/", "http://0x7f.0x0.0x0.0x1/", "http://./",
+	// names that mean such addresses
+	"http://localhost/", "http://LOCALHOST/", "http://localhost./", "http://metadata.google.internal/", "http://rebind.test/",
+	"http://mapped.test/", "http://six.test/", "http://nat64.test/", "http://zoned.test/", "https://loop.test/",
+	// ports
+	"http://public.test:22/", "http://public.test:6379/", "http://public.test:8080/", "https://public.test:0/",
+	"http://93.184.215.14:25/", "http://public.test:65536/", "http://public.test:99999999999999999999/",
+	// not what it seems
+	"http://user@public.test/", "http://user:pass@public.test/", "http://public.test@127.0.0.1/",
+	"http://public.test:80@10.0.0.1/",
+	"http://@public.test/", "http://127.0.0.1#@public.test/", "http://127.0.0.1?@public.test/",
+	"http://127.0.0.1\\@public.test/",
+	"http://public.test\\@127.0.0.1/", "http://127.0.0.1%00.public.test/", "http://%31%32%37.0.0.1/", "http://127.0.0.1%2f@x/",
+	"http:///etc/passwd", "http://", "http:127.0.0.1", "//127.0.0.1/", "/etc/passwd", "", " ", "http://public.test :80/",
+	"http://public.test\r\nHost: x/", "http://[::1", "http://[]/", "http://:80/", "http://[127.0.0.1]/", "http://[v1.a]/",
+	// other schemes
+	"file:///etc/passwd", "ftp://public.test/", "gopher://127.0.0.1:6379/_FLUSHALL", "dict://127.0.0.1:11211/",
+	"ldap://127.0.0.1/",
+	"jar:http://public.test!/", "data:image/png;base64,AAAA", "javascript:alert(1)", "ws://public.test/",
+	"unix:///var/run/docker.sock",
+}
+
+var hostileNames = map[string][]string{
+	"localhost": {"127.0.0.1", "::1"}, "LOCALHOST": {"127.0.0.1"}, "localhost.": {"127.0.0.1"},
+	"metadata.google.internal": {"169.254.169.254"}, "rebind.test": {"10.0.0.1"}, "mapped.test": {"::ffff:127.0.0.1"},
+	"six.test": {"2002:7f00:1::"}, "nat64.test": {"64:ff9b::7f00:1"}, "zoned.test": {"2606:4700::1%eth0"},
+	"loop.test":   {"127.0.0.1"},
+	"public.test": {publicV4}, ".": {"127.0.0.1"}, "v1.a": {"127.0.0.1"},
+	// what a resolver of the C library would say
+	"2130706433": {"127.0.0.1"}, "017700000001": {"127.0.0.1"}, "0x7f000001": {"127.0.0.1"}, "0X7F.1": {"127.0.0.1"},
+	"127.1": {"127.0.0.1"}, "0": {"0.0.0.0"}, "127.0.0.1.": {"127.0.0.1"},
+}
+
+func TestNoTrickReachesAForbiddenAddress(t *testing.T) {
+	t.Parallel()
+	for _, url := range hostile {
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			w.names = hostileNames
+			w.fails(t, url, catalog.URLForbidden)
+			if got := w.dials(); len(got) > 0 {
+				t.Errorf("%v was dialled", got)
+			}
+		})
+	}
+}
+
+func TestNoRedirectReachesAForbiddenAddress(t *testing.T) {
+	t.Parallel()
+	for _, url := range hostile {
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			if slices.Contains([]string{"", " ", "/etc/passwd"}, url) {
+				return // a place on the public site
+			}
+			w := newWorld()
+			w.site(t, "start.test", otherV4, "80", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+				rw.Header()["Location"] = []string{url}
+				rw.WriteHeader(http.StatusFound)
+			}))
+			for host, addrs := range hostileNames {
+				w.names[host] = addrs
+			}
+			if _, err := w.fetcher().Fetch(t.Context(), "http://start.test/", rules(), 1<<20); err == nil {
+				t.Error("it was fetched")
+			}
+			if got, want := w.dials(), []string{otherV4 + ":80"}; !slices.Equal(got, want) {
+				t.Errorf("%v was dialled, want only %v", got, want)
+			}
+		})
+	}
+}
+
+func TestPublicAddressesAreReached(t *testing.T) {
+	t.Parallel()
+	cases := map[string]string{
+		"http://name.test/":                publicV4 + ":80",
+		"http://NAME.test/":                publicV4 + ":80",
+		"http://" + publicV4 + "/":         publicV4 + ":80",
+		"http://[" + publicV6 + "]/":       "[" + publicV6 + "]:80",
+		"http://[::ffff:" + publicV4 + "]": publicV4 + ":80",
+		"http://mapped.test/":              publicV4 + ":80",
+		"http://name.test:443/":            publicV4 + ":443",
+		"http://bücher.test/":              publicV4 + ":80",
+		"http://1and1.test0/":              publicV4 + ":80",
+		"http://172.15.0.1/":               "172.15.0.1:80",
+		"http://172.32.0.1/":               "172.32.0.1:80",
+		"http://100.63.255.255/":           "100.63.255.255:80",
+		"http://168.63.129.17/":            "168.63.129.17:80",
+		"http://198.20.0.1/":               "198.20.0.1:80",
+		"http://223.255.255.255/":          "223.255.255.255:80",
+		"http://[2a00::5efe:1]/":           "[2a00::5efe:1]:80",
+	}
+	for url, want := range cases {
+		t.Run(url, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			w.names = map[string][]string{
+				"name.test": {publicV4}, "NAME.test": {publicV4}, "mapped.test": {"::ffff:" + publicV4},
+				"xn--bcher-kva.test": {publicV4}, "1and1.test0": {publicV4},
+			}
+			w.fails(t, url, catalog.ConnectFailed) // nobody answers there
+			if got := w.dials(); !slices.Equal(got, []string{want}) {
+				t.Errorf("got %v, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestForbiddenAddressesOfANameArePassedOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.site(t, "both.test", publicV4, "80", answer(http.StatusOK, "picture"))
+	w.names["both.test"] = []string{"10.0.0.1", "::1", publicV4}
+	if _, err := w.fetcher().Fetch(t.Context(), "http://both.test/", rules(), 100); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := w.dials(), []string{publicV4 + ":80"}; !slices.Equal(got, want) {
+		t.Errorf("dialled %v, want %v", got, want)
+	}
+}
+
+func TestTheNextAddressIsTriedWhenOneDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.site(t, "two.test", publicV4, "80", answer(http.StatusOK, "picture"))
+	w.names["two.test"] = []string{publicV6, publicV4}
+	if _, err := w.fetcher().Fetch(t.Context(), "http://two.test/", rules(), 100); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOnlyAFewAddressesAreTried(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	for range 50 {
+		w.names["many.test"] = append(w.names["many.test"], publicV4)
+	}
+	w.fails(t, "http://many.test/", catalog.ConnectFailed)
+	if got, want := len(w.dials()), 4; got != want {
+		t.Errorf("%d dials, want %d", got, want)
+	}
+}
+
+func TestAllowedNetworksAreReachedOnEveryPort(t *testing.T) {
+	t.Parallel()
+	r := rules()
+	r.AllowCIDRs = []string{"127.0.0.0/8", "::1/128", "10.1.0.0/16", "nonsense"}
+	cases := map[string]string{
+		"http://127.0.0.1:9000/":          "127.0.0.1:9000",
+		"http://[::1]:22/":                "[::1]:22",
+		"http://localhost:1/":             "127.0.0.1:1",
+		"http://[::ffff:127.0.0.1]:1234/": "127.0.0.1:1234",
+		"http://10.1.2.3/":                "10.1.2.3:80",
+		"http://10.2.0.1/":                "",
+		"http://[::2]:80/":                "",
+		"http://[::127.0.0.1]/":           "",
+		"http://93.184.215.14:22/":        "",
+	}
+	for url, want := range cases {
+		w := newWorld()
+		w.names["localhost"] = []string{"127.0.0.1"}
+		code := catalog.ConnectFailed
+		if want == "" {
+			code = catalog.URLForbidden
+		}
+		got, err := w.fetcher().Fetch(t.Context(), url, r, 100)
+		failed(t, got.Body, err, code)
+		if dials := strings.Join(w.dials(), " "); dials != want {
+			t.Errorf("%s: dialled %q, want %q", url, dials, want)
+		}
+	}
+}
+
+// A name is asked for once for each connection: what was checked is what is dialled.
+func TestANameIsResolvedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.site(t, "once.test", publicV4, "80", answer(http.StatusOK, "picture"))
+	if _, err := w.fetcher().Fetch(t.Context(), "http://once.test/", rules(), 100); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"once.test"}; !slices.Equal(w.asked, want) {
+		t.Errorf("asked for %v, want %v", w.asked, want)
+	}
+}
+
+// reachable is what may be dialled, told independently of the room: by the standard library where it knows, and by hand.
+func reachable(a netip.Addr) bool {
+	if a.Zone() != "" || a.Is4In6() || !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsMulticast() {
+		return false
+	}
+	if a.Is4() {
+		n := a.As4()
+		v := binary.BigEndian.Uint32(n[:])
+		return n[0] != 0 && v>>22 != 100<<2|1 && v>>17 != (198<<8|18)>>1 && n[0] < 224 &&
+			v>>8 != 192<<16 && v>>8 != 192<<16|2 && v>>8 != 198<<16|51<<8|100 && v>>8 != 203<<16|113 &&
+			v != 168<<24|63<<16|129<<8|16
+	}
+	b := a.As16()
+	return b[0]>>5 == 1 && // 2000::/3
+		(b[0] != 0x20 || b[1] != 0x02) && // 6to4
+		(b[0] != 0x20 || b[1] != 0x01 || b[2] > 1) && // Teredo and its neighbours
+		(b[0] != 0x20 || b[1] != 0x01 || b[2] != 0x0d || b[3] != 0xb8) && // documentation
+		(b[10] != 0x5e || b[11] != 0xfe || b[8]&0xfd != 0 || b[9] != 0) // ISATAP
+}
+
+func dialledOnlyReachable(t *testing.T, w *world) {
+	for _, address := range w.dials() {
+		a, err := netip.ParseAddrPort(address)
+		if err != nil || !reachable(a.Addr()) || a.Port() != 80 && a.Port() != 443 {
+			t.Errorf("%q was dialled", address)
+		}
+	}
+}
+
+func TestWhateverANameResolvesToOnlyThePublicIsDialled(t *testing.T) {
+	t.Parallel()
+	inside := []string{
+		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+		"192.0.2.0/24",
+		"192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/96",
+		"::ffff:0:0/96",
+		"64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "fec0::/10",
+		"ff00::/8",
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		prefix := netip.MustParsePrefix(rapid.SampledFrom(inside).Draw(t, "network"))
+		bytes := prefix.Addr().AsSlice()
+		for i, host := range rapid.SliceOfN(rapid.Byte(), len(bytes), len(bytes)).Draw(t, "host") {
+			free := min(max((i+1)*8-prefix.Bits(), 0), 8)
+			bytes[i] |= host & (1<<free - 1)
+		}
+		addr, _ := netip.AddrFromSlice(bytes)
+		w := newWorld()
+		w.names["x.test"] = []string{addr.String()}
+		_, err := w.fetcher().Fetch(t.Context(), "http://x.test/", rules(), 100)
+		if mapped := addr.Unmap(); mapped.Is4() && reachable(mapped) {
+			return
+		}
+		if f := catalog.FailureOf(err); f == nil || f.Code != catalog.URLForbidden || len(w.dials()) > 0 {
+			t.Fatalf("%v: got %v, dialled %v", addr, err, w.dials())
+		}
+	})
+}
+
+func FuzzAddress(f *testing.F) {
+	for _, text := range []string{
+		publicV4, publicV6, "127.0.0.1", "::1", "::ffff:10.0.0.1", "2002:7f00:1::", "64:ff9b::7f00:1", "2606:4700::5efe:127.0.0.1",
+	} {
+		f.Add(netip.MustParseAddr(text).AsSlice(), uint16(80))
+	}
+	f.Fuzz(func(t *testing.T, bytes []byte, port uint16) {
+		addr, ok := netip.AddrFromSlice(bytes)
+		if !ok {
+			return
+		}
+		w := newWorld()
+		w.names["x.test"] = []string{addr.String()}
+		url := "http://" + netip.AddrPortFrom(addr, port).String() + "/"
+		for _, url := range []string{url, strings.Replace(url, addr.String(), "x.test", 1)} {
+			if _, err := w.fetcher().Fetch(t.Context(), url, rules(), 100); err == nil {
+				t.Errorf("%s was fetched", url)
+			}
+		}
+		dialledOnlyReachable(t, w)
+	})
+}
+
+// FuzzURL goes to any URL, from a client and from a public site's redirect, with a resolver that believes in every spelling.
+func FuzzURL(f *testing.F) {
+	for _, url := range hostile {
+		f.Add(url)
+	}
+	f.Fuzz(func(t *testing.T, url string) {
+		w := newWorld()
+		w.names, w.fallback = hostileNames, publicV4
+		w.dial = func(string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go func() {
+				defer server.Close() //nolint:errcheck // a pipe
+				request := make([]byte, 1<<10)
+				if _, err := server.Read(request); err != nil {
+					return
+				}
+				_, _ = server.Write([]byte("HTTP/1.1 302 Found\r\nContent-Length: 0\r\nConnection: close\r\nLocation: " +
+					strings.Map(printable, url) + "\r\n\r\n"))
+			}()
+			return client, nil
+		}
+		r := rules()
+		r.MaxRedirects = 2
+		for _, url := range []string{url, "http://public.test/"} {
+			if _, err := w.fetcher().Fetch(t.Context(), url, r, 100); err == nil {
+				t.Errorf("%q was fetched", url)
+			}
+		}
+		dialledOnlyReachable(t, w)
+	})
+}
+
+func printable(c rune) rune {
+	if c < ' ' || c == 0x7f {
+		return -1
+	}
+	return c
+}

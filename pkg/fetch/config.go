@@ -1,0 +1,34 @@
+package fetch
+
+import (
+	"strings"
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config is what is the same for all downloads. What differs by pipeline is in pipeline.Fetch.
+type Config struct {
+	UserAgent  string        `env:"USER_AGENT" envDefault:"Vitrine" desc:"what sources of pictures see as User-Agent"`
+	MinRate    int64         `env:"MIN_RATE" envDefault:"1024" desc:"bytes a second a download has to bring; 0 is none"`
+	RateWindow time.Duration `env:"RATE_WINDOW" envDefault:"10s" desc:"how long a download may stay below MIN_RATE"`
+}
+
+// Validate returns every wrong value, by the name of its variable.
+func (c Config) Validate() []fault.Field {
+	var wrong []fault.Field
+	add := func(pointer, code, detail string) {
+		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
+	}
+	printable := func(r rune) bool { return r >= ' ' && r <= '~' }
+	if c.UserAgent == "" || strings.ContainsFunc(c.UserAgent, func(r rune) bool { return !printable(r) }) {
+		add("USER_AGENT", "bad_form", "needs printable ASCII characters")
+	}
+	if c.MinRate < 0 {
+		add("MIN_RATE", "out_of_range", "0 or more")
+	}
+	if c.RateWindow < time.Second || c.RateWindow > time.Hour {
+		add("RATE_WINDOW", "out_of_range", "from 1s to 1h")
+	}
+	return wrong
+}

@@ -1,0 +1,151 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+)
+
+// maxAddresses is how many addresses of a name are tried: the connect timeout is shared between them.
+const maxAddresses = 4
+
+// connector opens the connections of one download.
+type connector struct {
+	guard   guard
+	network Network
+	timeout time.Duration // of name, connection and TLS together
+	log     *zap.Logger
+}
+
+// dial opens a connection to address, "host:port" as net/http has it: the host in ASCII, the port always there.
+func (c connector) dial(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return c.connect(ctx, address)
+}
+
+// dialTLS is dial, and a TLS handshake with the host. Only HTTP/1.1 is offered: for one request HTTP/2 gains nothing.
+func (c connector) dialTLS(ctx context.Context, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, forbidden("the host is not valid", err)
+	}
+	conn, err := c.connect(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(conn, &tls.Config{
+		ServerName: host, RootCAs: c.network.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+	})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close() //nolint:errcheck,gosec // it never came to be
+		if isTimeout(err) {
+			return nil, catalog.Fail(catalog.Timeout, "the source took too long to connect", err)
+		}
+		return nil, catalog.Fail(catalog.TLSFailed, "there is no trusted TLS connection to the source", err)
+	}
+	return secure, nil
+}
+
+// connect resolves the host and dials the first of its addresses that is permitted and answers.
+func (c connector) connect(ctx context.Context, address string) (net.Conn, error) {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, forbidden("the host is not valid", err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil || port == 0 {
+		return nil, forbidden("the port is not valid", err)
+	}
+	addrs, err := c.resolve(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	permitted := make([]netip.AddrPort, 0, len(addrs))
+	for _, addr := range addrs {
+		if addr = addr.Unmap(); c.guard.permits(addr, uint16(port)) {
+			permitted = append(permitted, netip.AddrPortFrom(addr, uint16(port)))
+		}
+	}
+	if len(permitted) == 0 {
+		return nil, forbidden("the address or the port is not allowed", fmt.Errorf("%s is %v", address, addrs))
+	}
+	return c.first(ctx, host, permitted[:min(len(permitted), maxAddresses)])
+}
+
+// resolve returns the addresses of host, which is asked for once.
+func (c connector) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	addr, isAddress, ok := literal(host)
+	switch {
+	case isAddress:
+		return []netip.Addr{addr}, nil
+	case !ok:
+		return nil, forbidden("the host is neither a name nor a plainly written address", nil)
+	}
+	addrs, err := c.network.Resolver.LookupNetIP(ctx, "ip", host)
+	if err == nil && len(addrs) == 0 {
+		err = fmt.Errorf("%s has no address", host)
+	}
+	if err != nil {
+		return nil, catalog.Fail(catalog.DNSFailed, "the host's name does not resolve", err)
+	}
+	return addrs, nil
+}
+
+// first dials addrs in turn, each with its share of the time that is left, and returns the first connection.
+func (c connector) first(ctx context.Context, host string, addrs []netip.AddrPort) (net.Conn, error) {
+	var last error
+	for i, addr := range addrs {
+		attempt, cancel := share(ctx, len(addrs)-i)
+		conn, err := c.network.Dial(attempt, "tcp", addr.String())
+		cancel()
+		c.log.Debug("source dialled", zap.String("host", host), zap.Stringer("address", addr), zap.Error(err))
+		if err == nil {
+			return conn, nil
+		}
+		last = err
+	}
+	if isTimeout(last) {
+		return nil, catalog.Fail(catalog.Timeout, "the source took too long to connect", last)
+	}
+	return nil, catalog.Fail(catalog.ConnectFailed, "there is no connection to the source", last)
+}
+
+// share returns ctx for the next of that many attempts. The last has ctx's own deadline: a second timer for the same moment
+// could go off before the caller's, and tell of a slow source when it was the caller who wanted no more.
+func share(ctx context.Context, attempts int) (context.Context, context.CancelFunc) {
+	deadline, limited := ctx.Deadline()
+	if !limited || attempts == 1 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(attempts))
+}
+
+// Network is how the outside is reached.
+type Network struct {
+	Resolver Resolver
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // is given addresses, never names
+	Roots    *x509.CertPool                                                       // who is trusted for TLS; nil: the system's
+}
+
+// Resolver finds the addresses of a name.
+type Resolver interface {
+	// LookupNetIP returns the addresses of host; network is "ip". *net.Resolver is one.
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Internet returns the real network.
+func Internet() Network {
+	return Network{Resolver: &net.Resolver{}, Dial: (&net.Dialer{}).DialContext}
+}

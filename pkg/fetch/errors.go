@@ -1,0 +1,81 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"vitrine.io/pkg/catalog"
+)
+
+// maxRetryAfter bounds what a source may ask for by Retry-After: it must not be able to park a picture for good.
+const maxRetryAfter = time.Hour
+
+func forbidden(detail string, cause error) *catalog.Failure {
+	return catalog.Fail(catalog.URLForbidden, detail, cause)
+}
+
+func tooSlow(detail string) *catalog.Failure {
+	return catalog.Fail(catalog.Timeout, detail, nil)
+}
+
+func tooLarge(limit int64) *catalog.Failure {
+	return catalog.Fail(catalog.TooLarge, fmt.Sprintf("the source has more than %d bytes", limit), nil)
+}
+
+// classify returns the Failure that err is. parent is the caller's context, whose end is no failure of the source; own is
+// derived from it, and the cause of its end is a Failure.
+func classify(parent, own context.Context, err error) error {
+	if parent.Err() != nil {
+		return parent.Err()
+	}
+	if f := catalog.FailureOf(context.Cause(own)); f != nil {
+		return f
+	}
+	if f := catalog.FailureOf(err); f != nil {
+		return f
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err // without the URL, whose query may hold a signature
+	}
+	if isTimeout(err) {
+		return catalog.Fail(catalog.Timeout, "the source took too long to answer", err)
+	}
+	return catalog.Fail(catalog.ConnectFailed, "the connection to the source broke", err)
+}
+
+func isTimeout(err error) bool {
+	var network net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
+}
+
+// refused returns the Failure that an answer other than 200 is.
+func refused(resp *http.Response, now time.Time) *catalog.Failure {
+	detail := "the source answered " + strconv.Itoa(resp.StatusCode)
+	switch code := resp.StatusCode; {
+	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code >= 500:
+		f := catalog.Fail(catalog.SourceUnavailable, detail, nil)
+		f.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
+		return f
+	default:
+		return catalog.Fail(catalog.HTTPStatus, detail, nil)
+	}
+}
+
+// retryAfter reads the header's two forms (RFC 9110, 10.2.3), seconds and a date. It is never negative, nor more than
+// maxRetryAfter.
+func retryAfter(header string, now time.Time) time.Duration {
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(header, 10, 64); err == nil {
+		wait = time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second //nolint:gosec // bounded by min
+	} else if date, err := http.ParseTime(header); err == nil {
+		wait = date.Sub(now)
+	}
+	return min(max(wait, 0), maxRetryAfter)
+}

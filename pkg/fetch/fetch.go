@@ -1,0 +1,133 @@
+package fetch
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/worker"
+)
+
+// maxHeader bounds the headers of one answer, in bytes. Browsers take 256 KiB at most, pictures come with one or two.
+const maxHeader = 64 << 10
+
+// Fetcher downloads sources. It may be used concurrently.
+type Fetcher struct {
+	config  Config
+	network Network
+	now     func() time.Time
+	metrics *metrics
+	log     *zap.Logger
+}
+
+var _ worker.Source = (*Fetcher)(nil)
+
+// New returns a Fetcher that reaches the outside by network.
+func New(config Config, network Network, now func() time.Time, reg prometheus.Registerer, log *zap.Logger) *Fetcher {
+	return &Fetcher{config: config, network: network, now: now, metrics: newMetrics(reg), log: log}
+}
+
+// Fetch downloads rawURL under rules, at most maxBytes of it. Its errors are *catalog.Failure, or ctx's own.
+func (f *Fetcher) Fetch(
+	ctx context.Context, rawURL string, rules pipeline.Fetch, maxBytes int64,
+) (worker.Download, error) {
+	began := f.now()
+	f.metrics.inFlight.Inc()
+	defer f.metrics.inFlight.Dec()
+
+	own, cancel := context.WithTimeoutCause(ctx, rules.Timeout.D(), tooSlow("the download took longer than allowed"))
+	defer cancel()
+	own, abort := context.WithCancelCause(own)
+	defer abort(nil)
+	got, err := f.download(own, abort, rawURL, rules, maxBytes)
+	if err != nil {
+		got, err = worker.Download{}, classify(ctx, own, err)
+	}
+	f.metrics.ended(f.now().Sub(began), len(got.Body), err)
+	return got, err
+}
+
+func (f *Fetcher) download(
+	ctx context.Context, abort func(error), rawURL string, rules pipeline.Fetch, maxBytes int64,
+) (worker.Download, error) {
+	req, err := f.request(ctx, rawURL)
+	if err != nil {
+		return worker.Download{}, err
+	}
+	resp, err := f.client(ctx, rules).Do(req)
+	if err != nil {
+		return worker.Download{}, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	if resp.StatusCode != http.StatusOK {
+		return worker.Download{}, refused(resp, f.now())
+	}
+	return f.body(resp, maxBytes, abort)
+}
+
+func (f *Fetcher) request(ctx context.Context, rawURL string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, http.NoBody)
+	if err != nil {
+		return nil, forbidden("the URL is not valid", nil) // the cause repeats the URL, whose query may hold a signature
+	}
+	if err := checkForm(req.URL); err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", f.config.UserAgent)
+	req.Header.Set("Accept", "image/*,*/*;q=0.5")
+	req.Header.Set("Accept-Encoding", "identity") // a picture is compressed already
+	return req, nil
+}
+
+// client returns the client of one download, so that every connection was opened under its rules and none outlives ctx:
+// net/http detaches a dial from the request that wanted it, for the sake of a later one that never comes here.
+func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client {
+	c := connector{
+		guard: newGuard(rules), network: f.network, timeout: rules.ConnectTimeout.D(), log: f.log,
+	}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy: nil, // not the environment's: it would be asked to reach what the guard forbids
+			DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
+				return c.dial(ctx, address)
+			},
+			DialTLSContext: func(_ context.Context, _, address string) (net.Conn, error) {
+				return c.dialTLS(ctx, address)
+			},
+			DisableKeepAlives:      true,
+			DisableCompression:     true,
+			ResponseHeaderTimeout:  rules.HeaderTimeout.D(),
+			MaxResponseHeaderBytes: maxHeader,
+		},
+		CheckRedirect: func(req *http.Request, via []*http.Request) error {
+			if len(via) > rules.MaxRedirects {
+				return catalog.Fail(catalog.TooManyRedirects, "the source redirects more than "+
+					strconv.Itoa(rules.MaxRedirects)+" times", nil)
+			}
+			req.Header.Del("Referer") // a signed URL must not be told to the next host
+			return checkForm(req.URL)
+		},
+	}
+}
+
+// checkForm checks what can be told from a URL without asking anyone. Addresses and ports are checked at the dial.
+func checkForm(u *url.URL) error {
+	switch {
+	case u.Scheme != "http" && u.Scheme != "https":
+		return forbidden("only http and https URLs are fetched", nil)
+	case u.User != nil:
+		return forbidden("the URL must not hold a user name or password", nil)
+	case u.Opaque != "" || u.Hostname() == "":
+		return forbidden("the URL has no host", nil)
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,478 @@
+package fetch_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/fetch"
+)
+
+const picture = "http://pictures.test/a.jpg"
+
+// served returns a world in which handler serves pictures.test.
+func served(t *testing.T, handler http.Handler) *world {
+	t.Helper()
+	w := newWorld()
+	w.site(t, "pictures.test", publicV4, "80", handler)
+	return w
+}
+
+func TestABodyComesWithItsDigest(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 1, 1000, 64 << 10, 1<<20 - 1, 1 << 20} {
+		want := strings.Repeat("x", size)
+		got, err := served(t, answer(http.StatusOK, want)).fetcher().Fetch(t.Context(), picture, rules(), 1<<20)
+		if err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		if string(got.Body) != want {
+			t.Errorf("got %d bytes, want %d", len(got.Body), size)
+		}
+		if sum := sha256.Sum256([]byte(want)); got.SHA256 != hex.EncodeToString(sum[:]) {
+			t.Errorf("%d bytes: got the digest %s", size, got.SHA256)
+		}
+	}
+}
+
+func TestTheRequestTellsNothingOfUs(t *testing.T) {
+	t.Parallel()
+	seen := make(chan *http.Request, 2)
+	w := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		seen <- req
+		rw.Header().Set("Set-Cookie", "a=b; Domain=test")
+		if req.URL.Path != "/end" {
+			http.Redirect(rw, req, "/end", http.StatusFound)
+		}
+	}))
+	if _, err := w.fetcher().Fetch(t.Context(), picture+"?signature=secret#part", rules(), 100); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		req := <-seen
+		want := http.Header{
+			"User-Agent": {"Vitrine"}, "Accept": {"image/*,*/*;q=0.5"}, "Accept-Encoding": {"identity"}, "Connection": {"close"},
+		}
+		if fmt.Sprint(req.Header) != fmt.Sprint(want) || req.Host != "pictures.test" || req.Method != http.MethodGet {
+			t.Errorf("got %s %s %v, want the headers %v", req.Method, req.Host, req.Header, want)
+		}
+	}
+}
+
+func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://10.0.0.1:3128")
+	t.Setenv("HTTPS_PROXY", "http://10.0.0.1:3128")
+	if _, err := served(t, answer(http.StatusOK, "x")).fetcher().Fetch(t.Context(), picture, rules(), 100); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRedirectsAreFollowedOnlySoFar(t *testing.T) {
+	t.Parallel()
+	w := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		if left, _ := strconv.Atoi(strings.TrimPrefix(req.URL.Path, "/")); left > 0 {
+			http.Redirect(rw, req, "/"+strconv.Itoa(left-1), http.StatusFound)
+		}
+	}))
+	for most := range 4 {
+		r := rules()
+		r.MaxRedirects = most
+		if _, err := w.fetcher().Fetch(t.Context(), fmt.Sprintf("http://pictures.test/%d", most), r, 100); err != nil {
+			t.Errorf("%d redirects of %d: %v", most, most, err)
+		}
+		got, err := w.fetcher().Fetch(t.Context(), fmt.Sprintf("http://pictures.test/%d", most+1), r, 100)
+		failed(t, got.Body, err, catalog.TooManyRedirects)
+	}
+}
+
+func TestARedirectGoesToAnotherHost(t *testing.T) {
+	t.Parallel()
+	w := served(t, http.RedirectHandler("http://other.test:443/x", http.StatusMovedPermanently))
+	w.site(t, "other.test", otherV4, "443", answer(http.StatusOK, "picture"))
+	got, err := w.fetcher().Fetch(t.Context(), picture, rules(), 100)
+	if err != nil || string(got.Body) != "picture" {
+		t.Errorf("got %q, %v", got.Body, err)
+	}
+}
+
+func TestStatusesSayWhetherToComeAgain(t *testing.T) {
+	t.Parallel()
+	cases := map[int]catalog.Code{
+		201: catalog.HTTPStatus, 204: catalog.HTTPStatus, 206: catalog.HTTPStatus, 300: catalog.HTTPStatus,
+		304: catalog.HTTPStatus,
+		400: catalog.HTTPStatus, 401: catalog.HTTPStatus, 403: catalog.HTTPStatus, 404: catalog.HTTPStatus,
+		410: catalog.HTTPStatus,
+		408: catalog.SourceUnavailable, 425: catalog.SourceUnavailable, 429: catalog.SourceUnavailable,
+		500: catalog.SourceUnavailable, 502: catalog.SourceUnavailable, 503: catalog.SourceUnavailable,
+		599: catalog.SourceUnavailable,
+	}
+	for status, want := range cases {
+		f := served(t, answer(status, "")).fails(t, picture, want)
+		if got := "the source answered " + strconv.Itoa(status); f.Detail != got {
+			t.Errorf("got %q, want %q", f.Detail, got)
+		}
+	}
+}
+
+func TestRetryAfterIsHeardWithinReason(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	cases := map[string]time.Duration{
+		"":                               0,
+		"0":                              0,
+		"7":                              7 * time.Second,
+		"-7":                             0,
+		"soon":                           0,
+		"1.5":                            0,
+		"3600":                           time.Hour,
+		"3601":                           time.Hour,
+		"18446744073709551615":           time.Hour,
+		"99999999999999999999":           0,
+		"Fri, 02 Jan 2026 03:05:05 GMT":  time.Minute,
+		"Fri, 02 Jan 2026 03:03:05 GMT":  0,
+		"Sat, 02 Jan 2126 03:04:05 GMT":  time.Hour,
+		"Friday, 02-Jan-26 03:04:35 GMT": 30 * time.Second,
+	}
+	for header, want := range cases {
+		w := served(t, answer(http.StatusServiceUnavailable, "", "Retry-After", header))
+		f := fetch.New(config(), w.network(), func() time.Time { return now }, prometheus.NewRegistry(), zap.NewNop())
+		got, err := f.Fetch(t.Context(), picture, rules(), 100)
+		if failure := failed(t, got.Body, err, catalog.SourceUnavailable); failure.RetryAfter != want {
+			t.Errorf("%q: got %v, want %v", header, failure.RetryAfter, want)
+		}
+	}
+}
+
+func TestABodyHasAHardLimit(t *testing.T) {
+	t.Parallel()
+	chunked := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		for range 101 {
+			_, _ = rw.Write([]byte("x"))
+			_ = http.NewResponseController(rw).Flush()
+		}
+	})
+	endless := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		for {
+			if _, err := rw.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	})
+	cases := map[string]http.Handler{
+		"announced":    answer(http.StatusOK, strings.Repeat("x", 101)),
+		"in chunks":    chunked,
+		"without end":  endless,
+		"gzip bomb":    answer(http.StatusOK, zipped(strings.Repeat("x", 101)), "Content-Encoding", "gzip"),
+		"gzip padding": answer(http.StatusOK, strings.Repeat(zipped(""), 5), "Content-Encoding", "gzip"),
+	}
+	for name, handler := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := served(t, handler).fetcher().Fetch(t.Context(), picture, rules(), 100)
+			f := failed(t, got.Body, err, catalog.TooLarge)
+			if want := "the source has more than 100 bytes"; f.Detail != want {
+				t.Errorf("got %q, want %q", f.Detail, want)
+			}
+		})
+	}
+}
+
+func TestAHugeAnnouncementIsRefusedUnread(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.names["pictures.test"] = []string{publicV4}
+	w.dial = script("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n") // and then nothing, forever
+	w.fails(t, picture, catalog.TooLarge)
+}
+
+func TestWhatWasNotAskedForIsUndoneOrRefused(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		encoding, body string
+		want           catalog.Code // "": it is fetched
+	}{
+		"gzip":           {"gzip", zipped("picture"), ""},
+		"gzip, loudly":   {" X-GZIP ", zipped("picture"), ""},
+		"identity":       {"identity", "picture", ""},
+		"brotli":         {"br", "picture", catalog.UnsupportedFormat},
+		"twice":          {"gzip, gzip", zipped(zipped("picture")), catalog.UnsupportedFormat},
+		"not gzip":       {"gzip", strings.Repeat("picture", 10), catalog.Corrupt},
+		"damaged gzip":   {"gzip", zipped("picture")[:len(zipped("picture"))-8] + "checksum", catalog.Corrupt},
+		"truncated gzip": {"gzip", zipped("picture")[:20], catalog.Incomplete},
+		"no gzip at all": {"gzip", "", catalog.Incomplete},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := served(t, answer(http.StatusOK, c.body, "Content-Encoding", c.encoding))
+			if c.want != "" {
+				w.fails(t, picture, c.want)
+				return
+			}
+			got, err := w.fetcher().Fetch(t.Context(), picture, rules(), 100)
+			if err != nil || string(got.Body) != "picture" {
+				t.Fatalf("got %q, %v", got.Body, err)
+			}
+			if sum := sha256.Sum256([]byte("picture")); got.SHA256 != hex.EncodeToString(sum[:]) {
+				t.Error("the digest is not of the decoded body")
+			}
+		})
+	}
+}
+
+func zipped(text string) string {
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	_, _ = z.Write([]byte(text))
+	_ = z.Close()
+	return out.String()
+}
+
+// script answers every connection with text, and leaves it open.
+func script(text string) func(string) (net.Conn, error) {
+	return func(string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go func() {
+			defer server.Close() //nolint:errcheck // a pipe
+			request := make([]byte, 4<<10)
+			if _, err := server.Read(request); err != nil {
+				return
+			}
+			_, _ = server.Write([]byte(text))
+			_, _ = server.Read(request) // until the client closes
+		}()
+		return client, nil
+	}
+}
+
+// hangUp is script, and then the end of the connection.
+func hangUp(text string) func(string) (net.Conn, error) {
+	return func(string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go func() {
+			defer server.Close() //nolint:errcheck // a pipe
+			if _, err := server.Read(make([]byte, 4<<10)); err == nil {
+				_, _ = server.Write([]byte(text))
+			}
+		}()
+		return client, nil
+	}
+}
+
+func TestBrokenConnectionsAreTold(t *testing.T) {
+	t.Parallel()
+	const ok, found = "HTTP/1.1 200 OK\r\n", "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n"
+	fail := func(err error) func(string) (net.Conn, error) {
+		return func(string) (net.Conn, error) { return nil, err }
+	}
+	cases := map[string]struct {
+		dial func(string) (net.Conn, error)
+		want catalog.Code
+	}{
+		"refused":              {fail(errors.New("refused by 10.0.0.1")), catalog.ConnectFailed},
+		"timed out":            {fail(context.DeadlineExceeded), catalog.Timeout},
+		"closed at once":       {hangUp(""), catalog.ConnectFailed},
+		"no http":              {hangUp("220 smtp.example.com ESMTP\r\n"), catalog.ConnectFailed},
+		"endless headers":      {hangUp(ok + "X: " + strings.Repeat("x", 70<<10)), catalog.ConnectFailed},
+		"short body":           {hangUp(ok + "Content-Length: 10\r\n\r\n12345"), catalog.Incomplete},
+		"short chunks":         {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"), catalog.Incomplete},
+		"bad chunks":           {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), catalog.ConnectFailed},
+		"redirect to nowhere":  {hangUp(found + "\r\n"), catalog.HTTPStatus},
+		"redirect to nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), catalog.ConnectFailed},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			w.names["pictures.test"] = []string{publicV4}
+			w.dial = c.dial
+			w.fails(t, picture, c.want)
+		})
+	}
+}
+
+func TestABodyMayEndWithItsConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.names["pictures.test"] = []string{publicV4}
+	w.dial = hangUp("HTTP/1.0 200 OK\r\n\r\npicture")
+	if got, err := w.fetcher().Fetch(t.Context(), picture, rules(), 7); err != nil || string(got.Body) != "picture" {
+		t.Errorf("got %q, %v", got.Body, err)
+	}
+}
+
+func TestNamesThatDoNotResolveAreTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.names["empty.test"] = nil
+	w.fails(t, "http://nowhere.test/", catalog.DNSFailed)
+	w.fails(t, "http://empty.test/", catalog.DNSFailed)
+}
+
+func TestTLSIsTrustedOnlyByTheRoots(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(answer(http.StatusOK, "picture"))
+	server.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	plain := httptest.NewServer(answer(http.StatusOK, "picture"))
+	t.Cleanup(plain.Close)
+	trusted := x509.NewCertPool()
+	trusted.AddCert(server.Certificate()) // for example.com
+	cases := map[string]struct {
+		host, listener string
+		roots          *x509.CertPool
+		want           catalog.Code
+	}{
+		"trusted":     {"example.com", server.Listener.Addr().String(), trusted, ""},
+		"other host":  {"pictures.test", server.Listener.Addr().String(), trusted, catalog.TLSFailed},
+		"other roots": {"example.com", server.Listener.Addr().String(), x509.NewCertPool(), catalog.TLSFailed},
+		"no TLS":      {"example.com", plain.Listener.Addr().String(), trusted, catalog.TLSFailed},
+		"nobody":      {"example.com", "", trusted, catalog.ConnectFailed},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			w.names[c.host] = []string{publicV4}
+			w.servers[publicV4+":443"] = c.listener
+			network := w.network()
+			network.Roots = c.roots
+			f := fetch.New(config(), network, time.Now, prometheus.NewRegistry(), zap.NewNop())
+			got, err := f.Fetch(t.Context(), "https://"+c.host+"/", rules(), 100)
+			if c.want != "" {
+				failed(t, got.Body, err, c.want)
+			} else if err != nil || string(got.Body) != "picture" {
+				t.Errorf("got %q, %v", got.Body, err)
+			}
+		})
+	}
+}
+
+func TestTheCallersEndIsNoFailure(t *testing.T) {
+	t.Parallel()
+	begun := make(chan struct{})
+	w := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+		_, _ = rw.Write([]byte("some"))
+		_ = http.NewResponseController(rw).Flush()
+		close(begun)
+		<-req.Context().Done()
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-begun
+		cancel()
+	}()
+	got, err := w.fetcher().Fetch(ctx, picture, rules(), 100)
+	if err != context.Canceled || got.Body != nil { //nolint:errorlint // exactly as it is
+		t.Errorf("got %q, %v, want context.Canceled as it is", got.Body, err)
+	}
+}
+
+func TestAFailureKeepsTheURLOutOfItsText(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{
+		"http://nowhere.test/?sig=s3cret", "http://10.0.0.1/?sig=s3cret", "http://s3cret:s3cret@x.test/",
+		"http://%zz/s3cret", "ftp://x/s3cret",
+	} {
+		_, err := newWorld().fetcher().Fetch(t.Context(), url, rules(), 100)
+		if err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("got %v", err)
+		}
+	}
+	w := newWorld()
+	w.names["pictures.test"], w.dial = []string{publicV4}, hangUp("")
+	_, err := w.fetcher().Fetch(t.Context(), picture+"?s3cret", rules(), 100)
+	if err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDownloadsAreCounted(t *testing.T) {
+	t.Parallel()
+	w := served(t, answer(http.StatusOK, "picture"))
+	reg := prometheus.NewRegistry()
+	f := fetch.New(config(), w.network(), time.Now, reg, zap.NewNop())
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		ctx context.Context //nolint:containedctx // a row of a table
+		url string
+	}{{t.Context(), picture}, {t.Context(), picture}, {t.Context(), "http://10.0.0.1/"}, {ended, picture}} {
+		_, _ = f.Fetch(c.ctx, c.url, rules(), 100)
+	}
+	want := `
+# HELP vitrine_fetch_bytes_total Bytes of sources downloaded, decoded from any content encoding.
+# TYPE vitrine_fetch_bytes_total counter
+vitrine_fetch_bytes_total 14
+# HELP vitrine_fetch_in_flight Downloads going on.
+# TYPE vitrine_fetch_in_flight gauge
+vitrine_fetch_in_flight 0
+# HELP vitrine_fetch_requests_total Downloads by how they ended: ok, the picture's error code, or stopped by the caller.
+# TYPE vitrine_fetch_requests_total counter
+vitrine_fetch_requests_total{code="ok"} 2
+vitrine_fetch_requests_total{code="stopped"} 1
+vitrine_fetch_requests_total{code="url_forbidden"} 1
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want),
+		"vitrine_fetch_bytes_total", "vitrine_fetch_in_flight", "vitrine_fetch_requests_total"); err != nil {
+		t.Error(err)
+	}
+	if n, err := testutil.GatherAndCount(reg, "vitrine_fetch_duration_seconds"); err != nil || n != 1 {
+		t.Errorf("got %d duration histograms (%v), want 1", n, err)
+	}
+}
+
+func TestTheInternetIsTheSystems(t *testing.T) {
+	t.Parallel()
+	network := fetch.Internet()
+	server := httptest.NewServer(answer(http.StatusOK, ""))
+	defer server.Close()
+	conn, err := network.Dial(t.Context(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	got, err := network.Resolver.LookupNetIP(t.Context(), "ip", "127.0.0.1")
+	if want := netip.MustParseAddr("127.0.0.1"); err != nil || len(got) != 1 || got[0].Unmap() != want {
+		t.Errorf("got %v (%v), want %v", got, err, want)
+	}
+	if network.Roots != nil {
+		t.Error("the roots are not the system's")
+	}
+}
+
+func TestConfigurationIsChecked(t *testing.T) {
+	t.Parallel()
+	if wrong := config().Validate(); wrong != nil {
+		t.Errorf("got %v of a good one", wrong)
+	}
+	for _, agent := range []string{"", "a\r\nb", "ü"} {
+		c := fetch.Config{UserAgent: agent, MinRate: -1, RateWindow: 0}
+		var got []string
+		for _, f := range c.Validate() {
+			got = append(got, f.Pointer)
+		}
+		if want := "USER_AGENT MIN_RATE RATE_WINDOW"; strings.Join(got, " ") != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package fetch
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vitrine.io/pkg/catalog"
+)
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	bytes    prometheus.Counter
+	seconds  prometheus.Histogram
+	inFlight prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_fetch_requests_total",
+			Help: "Downloads by how they ended: ok, the picture's error code, or stopped by the caller.",
+		}, []string{"code"}),
+		bytes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vitrine_fetch_bytes_total",
+			Help: "Bytes of sources downloaded, decoded from any content encoding.",
+		}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "vitrine_fetch_duration_seconds",
+			Help:    "Time of one download, redirects and all.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vitrine_fetch_in_flight",
+			Help: "Downloads going on.",
+		}),
+	}
+	reg.MustRegister(m.requests, m.bytes, m.seconds, m.inFlight)
+	return m
+}
+
+// ended notes the end of a download.
+func (m *metrics) ended(took time.Duration, size int, err error) {
+	code := "ok"
+	if f := catalog.FailureOf(err); f != nil {
+		code = string(f.Code)
+	} else if err != nil {
+		code = "stopped"
+	}
+	m.requests.WithLabelValues(code).Inc()
+	m.bytes.Add(float64(size))
+	m.seconds.Observe(took.Seconds())
+}

@@ -42,7 +42,7 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	pool.SetMaxIdleConns(cfg.MaxOpenConns)
 	pool.SetConnMaxLifetime(cfg.ConnMaxLifetime)
 	pool.SetConnMaxIdleTime(cfg.ConnMaxIdleTime)
-	g, err := gorm.Open(gormpg.New(gormpg.Config{Conn: pool}), &gorm.Config{
+	g, err := gorm.Open(dialector{gormpg.New(gormpg.Config{Conn: pool})}, &gorm.Config{
 		SkipDefaultTransaction: true, // transactions are DB.transact's
 		DisableAutomaticPing:   true,
 		PrepareStmt:            false, // pgx keeps prepared statements per connection
@@ -89,7 +89,9 @@ func (db *DB) Ping(ctx context.Context) error {
 // Close closes the connections, after waiting for those in use.
 func (db *DB) Close() error { return db.pool.Close() }
 
-// call runs fn, which sends one statement.
+// call runs fn, which sends one statement that may be sent twice: database/sql repeats it when it believes that a broken
+// connection never carried it. Rows are read with gorm's Find and not with its Scan, which formats every statement for the log
+// whether or not it is slow.
 func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)

@@ -83,7 +83,7 @@ type heldProduct struct {
 
 func lockForEdit(tx *gorm.DB, id catalog.ProductID) (heldProduct, error) {
 	var held heldProduct
-	found := tx.Raw(lockProduct, int64(id)).Scan(&held.product)
+	found := tx.Raw(lockProduct, int64(id)).Find(&held.product)
 	if found.Error != nil {
 		return held, fmt.Errorf("lock product: %w", found.Error)
 	}
@@ -94,7 +94,7 @@ func lockForEdit(tx *gorm.DB, id catalog.ProductID) (heldProduct, error) {
 		Now    time.Time
 		Images asJSON[[]imageRow]
 	}
-	if err := tx.Raw(selectImages, int64(id)).Scan(&pictures).Error; err != nil {
+	if err := tx.Raw(selectImages, int64(id)).Find(&pictures).Error; err != nil {
 		return held, fmt.Errorf("load images: %w", err)
 	}
 	held.product.Images, held.now = pictures.Images, pictures.Now.UTC()

@@ -108,9 +108,7 @@ func translateCommit(ctx context.Context, err error) error {
 		return err
 	case errors.As(err, &pg) && pg.Severity == "ERROR": // the server says it rolled back; FATAL may come after the commit
 		return translate(err)
-	case pgconn.SafeToRetry(err): // not a byte was sent
-		return translate(err)
-	default:
+	default: // pgconn.SafeToRetry is no help: of an answer that never came, pgx 5.12 says that nothing was sent
 		return fmt.Errorf("commit: %w: %w", catalog.ErrOutcomeUnknown, err)
 	}
 }

@@ -67,7 +67,7 @@ func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
 	}
 	p.ImageURLs, p.Compressed = some(p.ImageURLs), some(p.Compressed)
 	err := tx.Raw(insertProduct, int64(p.UserID), p.Name, p.Description, p.Price, p.ImageURLs, p.Compressed, p.Version).
-		Scan(&made).Error
+		Find(&made).Error
 	if violates(err, foreignKeyViolation, "products_user_id_fkey") {
 		return fault.InvalidFields([]fault.Field{
 			{Pointer: "/user_id", Code: "unknown", Detail: "there is no such user"},
@@ -90,7 +90,7 @@ func insertImageRows(tx *gorm.DB, p *catalog.Product) error {
 			ID       int64
 			Position int
 		}
-		if err := tx.Raw(insertImages, int64(p.ID), asJSON[[]imageRow]{rows}).Scan(&made).Error; err != nil {
+		if err := tx.Raw(insertImages, int64(p.ID), asJSON[[]imageRow]{rows}).Find(&made).Error; err != nil {
 			return fmt.Errorf("insert images: %w", err)
 		}
 		ids := make(map[int]int64, len(made))

@@ -16,7 +16,7 @@ func (s *Store) List(ctx context.Context, q catalog.Query) (catalog.Page, error)
 	var rows []productRow
 	err := s.db.call(ctx, "list", func(conn *gorm.DB) error {
 		text, args := listQuery(q)
-		return conn.Raw(text, args...).Scan(&rows).Error
+		return conn.Raw(text, args...).Find(&rows).Error
 	})
 	if err != nil {
 		return catalog.Page{}, err

@@ -72,7 +72,7 @@ func (o *Outbox) Drain(
 	var r round
 	err := o.db.transact(ctx, "drain", func(tx *gorm.DB) error {
 		var rows []claimedRow
-		if err := tx.Raw(claimDue, limit).Scan(&rows).Error; err != nil {
+		if err := tx.Raw(claimDue, limit).Find(&rows).Error; err != nil {
 			return fmt.Errorf("claim messages: %w", err)
 		}
 		if len(rows) == 0 {
@@ -192,7 +192,7 @@ FROM outbox`
 // Depth implements relay.Outbox.
 func (o *Outbox) Depth(ctx context.Context) (relay.Depth, error) {
 	var row struct{ Due, Delayed, Parked, Oldest int64 }
-	err := o.db.call(ctx, "depth", func(conn *gorm.DB) error { return conn.Raw(selectDepth).Scan(&row).Error })
+	err := o.db.call(ctx, "depth", func(conn *gorm.DB) error { return conn.Raw(selectDepth).Find(&row).Error })
 	if err != nil {
 		return relay.Depth{}, err
 	}

@@ -36,7 +36,7 @@ func (s *Store) DoomedDue(ctx context.Context, limit int) ([]string, error) {
 func (s *Store) prefixes(ctx context.Context, method, statement string, args ...any) ([]string, error) {
 	var prefixes []string
 	err := s.db.call(ctx, method, func(conn *gorm.DB) error {
-		return conn.Raw(statement, args...).Scan(&prefixes).Error
+		return conn.Raw(statement, args...).Find(&prefixes).Error
 	})
 	if err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ ORDER BY i.due_at LIMIT $1`
 func (s *Store) OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]worker.OverdueImage, error) {
 	var rows []struct{ ProductID, ImageID int64 }
 	err := s.db.call(ctx, "overdue_images", func(conn *gorm.DB) error {
-		return conn.Raw(selectOverdue, limit, patience.Microseconds()).Scan(&rows).Error
+		return conn.Raw(selectOverdue, limit, patience.Microseconds()).Find(&rows).Error
 	})
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ RETURNING id, name, email, created_at`
 func (s *Store) InsertUser(ctx context.Context, u catalog.User) (catalog.User, error) {
 	var row userRow
 	err := s.db.transact(ctx, "insert_user", func(tx *gorm.DB) error {
-		err := tx.Raw(insertUser, u.Name, u.Email).Scan(&row).Error
+		err := tx.Raw(insertUser, u.Name, u.Email).Find(&row).Error
 		if violates(err, uniqueViolation, "users_email_key") {
 			return fault.Wrap(err, fault.Conflict, "email_taken", "another user has this e-mail address")
 		}
@@ -50,7 +50,7 @@ const selectUser = `SELECT id, name, email, created_at FROM users WHERE id = $1`
 func (s *Store) User(ctx context.Context, id catalog.UserID) (catalog.User, error) {
 	var row userRow
 	err := s.db.call(ctx, "user", func(conn *gorm.DB) error {
-		found := conn.Raw(selectUser, int64(id)).Scan(&row)
+		found := conn.Raw(selectUser, int64(id)).Find(&row)
 		if found.Error == nil && found.RowsAffected == 0 {
 			return fault.New(fault.NotFound, "user_not_found", "there is no user "+strconv.FormatInt(int64(id), 10))
 		}
@@ -78,7 +78,7 @@ const selectProduct = `SELECT` + productColumns + `,` + imagesOf + ` FROM produc
 func (s *Store) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
 	var row productRow
 	err := s.db.call(ctx, "product", func(conn *gorm.DB) error {
-		found := conn.Raw(selectProduct, int64(id)).Scan(&row)
+		found := conn.Raw(selectProduct, int64(id)).Find(&row)
 		if found.Error == nil && found.RowsAffected == 0 {
 			return noProduct(id)
 		}
@@ -109,7 +109,7 @@ const selectPipeline = `SELECT spec::text FROM pipelines WHERE hash = $1`
 func (s *Store) Pipeline(ctx context.Context, hash string) ([]byte, error) {
 	var document string
 	err := s.db.call(ctx, "pipeline", func(conn *gorm.DB) error {
-		found := conn.Raw(selectPipeline, hash).Scan(&document)
+		found := conn.Raw(selectPipeline, hash).Find(&document)
 		if found.Error == nil && found.RowsAffected == 0 {
 			return fault.New(fault.NotFound, "pipeline_not_found", "no pipeline with this hash is on record")
 		}
@@ -131,7 +131,7 @@ func (s *Store) Installation(ctx context.Context) (id string, epoch int64, err e
 		Epoch int64
 	}
 	err = s.db.call(ctx, "installation", func(conn *gorm.DB) error {
-		found := conn.Raw(selectInstallation).Scan(&row)
+		found := conn.Raw(selectInstallation).Find(&row)
 		if found.Error == nil && found.RowsAffected == 0 {
 			return fault.New(fault.Internal, "no_installation", "the database has no installation id")
 		}

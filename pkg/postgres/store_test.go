@@ -76,8 +76,8 @@ func connect(t testing.TB, dsn string) *pgx.Conn {
 	return conn
 }
 
-// exec runs a statement on a bare connection.
-func exec(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
+// run runs a statement on a bare connection.
+func run(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), statement, args...); err != nil {
 		t.Fatalf("run %s: %v", statement, err)

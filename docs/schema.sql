@@ -1,0 +1,196 @@
+-- What the migrations add up to. Written by: go test ./pkg/postgres -run Schema -update
+
+CREATE TABLE idempotency_keys (
+    principal text NOT NULL,
+    key text NOT NULL,
+    fingerprint text NOT NULL,
+    status integer,
+    headers jsonb,
+    body bytea,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE images (
+    id bigint NOT NULL,
+    product_id bigint NOT NULL,
+    "position" integer NOT NULL,
+    source_url text NOT NULL,
+    status text NOT NULL,
+    work text NOT NULL,
+    ticket uuid,
+    fence bigint DEFAULT 0 NOT NULL,
+    begins integer DEFAULT 0 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    prefix text DEFAULT ''::text NOT NULL,
+    error_code text DEFAULT ''::text NOT NULL,
+    error_detail text DEFAULT ''::text NOT NULL,
+    remake_error text DEFAULT ''::text NOT NULL,
+    source_sha256 text DEFAULT ''::text NOT NULL,
+    source_bytes bigint DEFAULT 0 NOT NULL,
+    width integer DEFAULT 0 NOT NULL,
+    height integer DEFAULT 0 NOT NULL,
+    pipeline_hash text DEFAULT ''::text NOT NULL,
+    renditions jsonb DEFAULT '[]'::jsonb NOT NULL,
+    placeholder text DEFAULT ''::text NOT NULL,
+    requested_at timestamp with time zone,
+    due_at timestamp with time zone,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT images_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT images_begins_check CHECK ((begins >= 0)),
+    CONSTRAINT images_position_check CHECK (("position" >= 0)),
+    CONSTRAINT images_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text, 'failed'::text]))),
+    CONSTRAINT images_work_check CHECK ((work = ANY (ARRAY['idle'::text, 'queued'::text, 'processing'::text])))
+);
+
+ALTER TABLE images ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME images_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE installation (
+    id uuid NOT NULL,
+    epoch bigint NOT NULL
+);
+
+CREATE TABLE intents (
+    prefix text NOT NULL,
+    image_id bigint NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    doomed_at timestamp with time zone,
+    CONSTRAINT intents_prefix_check CHECK ((prefix ~~ '%_/'::text))
+);
+
+CREATE TABLE outbox (
+    id bigint NOT NULL,
+    event_id uuid NOT NULL,
+    topic text NOT NULL,
+    key text NOT NULL,
+    type text NOT NULL,
+    payload json NOT NULL,
+    headers jsonb NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    available_at timestamp with time zone DEFAULT now() NOT NULL,
+    parked_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
+
+ALTER TABLE outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME outbox_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE pipelines (
+    hash text NOT NULL,
+    spec json NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+CREATE TABLE products (
+    id bigint NOT NULL,
+    user_id bigint NOT NULL,
+    product_name text NOT NULL,
+    product_description text NOT NULL,
+    product_images text[] DEFAULT '{}'::text[] NOT NULL,
+    compressed_product_images text[] DEFAULT '{}'::text[] NOT NULL,
+    product_price numeric(12,2) NOT NULL,
+    version bigint DEFAULT 1 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    deleted_at timestamp with time zone,
+    CONSTRAINT products_product_price_check CHECK ((product_price >= (0)::numeric)),
+    CONSTRAINT products_version_check CHECK ((version > 0))
+);
+
+ALTER TABLE products ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME products_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE users (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    email text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME users_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE ONLY idempotency_keys
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key);
+
+ALTER TABLE ONLY images
+    ADD CONSTRAINT images_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY images
+    ADD CONSTRAINT images_product_id_position_key UNIQUE (product_id, "position");
+
+ALTER TABLE ONLY installation
+    ADD CONSTRAINT installation_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY intents
+    ADD CONSTRAINT intents_pkey PRIMARY KEY (prefix);
+
+ALTER TABLE ONLY outbox
+    ADD CONSTRAINT outbox_event_id_key UNIQUE (event_id);
+
+ALTER TABLE ONLY outbox
+    ADD CONSTRAINT outbox_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY pipelines
+    ADD CONSTRAINT pipelines_pkey PRIMARY KEY (hash);
+
+ALTER TABLE ONLY products
+    ADD CONSTRAINT products_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (id);
+
+CREATE INDEX idempotency_keys_created ON idempotency_keys USING btree (created_at);
+
+CREATE INDEX images_in_work ON images USING btree (due_at) WHERE (work <> 'idle'::text);
+
+CREATE UNIQUE INDEX installation_one_row ON installation USING btree ((true));
+
+CREATE INDEX intents_doomed ON intents USING btree (due_at) WHERE (doomed_at IS NOT NULL);
+
+CREATE INDEX intents_due ON intents USING btree (due_at) WHERE (doomed_at IS NULL);
+
+CREATE INDEX outbox_due ON outbox USING btree (available_at, id) WHERE (parked_at IS NULL);
+
+CREATE INDEX products_deleted ON products USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
+
+CREATE INDEX products_name ON products USING gin (product_name public.gin_trgm_ops) WHERE (deleted_at IS NULL);
+
+CREATE INDEX products_price ON products USING btree (product_price, id) WHERE (deleted_at IS NULL);
+
+CREATE INDEX products_user ON products USING btree (user_id, id) WHERE (deleted_at IS NULL);
+
+CREATE INDEX products_user_price ON products USING btree (user_id, product_price, id) WHERE (deleted_at IS NULL);
+
+CREATE UNIQUE INDEX users_email_key ON users USING btree (lower(email));
+
+ALTER TABLE ONLY images
+    ADD CONSTRAINT images_product_id_fkey FOREIGN KEY (product_id) REFERENCES products(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY products
+    ADD CONSTRAINT products_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id);

@@ -29,7 +29,8 @@ func BenchmarkGetProduct(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(io.Discard), zap.InfoLevel))
+	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
+	log := zap.New(zapcore.NewCore(encoder, zapcore.AddSync(io.Discard), zap.InfoLevel))
 	p := parts(&fakeCatalog{}, log, prometheus.NewRegistry())
 	p.Catalog = hits{doc: catalog.Document{Version: 1, ETag: etag, Body: body}}
 	p.NewID = uuid.NewString

@@ -22,7 +22,10 @@ func ready() catalog.Product {
 			{
 				ID: 9, Position: 0, SourceURL: "https://a.example/1", Status: catalog.Ready, Attempts: 1, Width: 4000, Height: 3000,
 				Placeholder: "data:image/webp;base64,AA==", Renditions: []catalog.Rendition{
-					{Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Key: "products/7/9/1-x/full.jpg", Default: true},
+					{
+						Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Default: true,
+						Key: "products/7/9/1-x/full.jpg",
+					},
 				},
 			},
 			{
@@ -40,12 +43,15 @@ func TestAProductIsEncodedAsDocumented(t *testing.T) {
 	want := `{"id":7,"user_id":3,"product_name":"Lamp","product_description":"","product_price":"19.90",` +
 		`"product_images":["https://a.example/1","https://a.example/2"],` +
 		`"compressed_product_images":["https://img.example/vitrine/products/7/9/1-x/full.jpg"],"images":[` +
-		`{"id":9,"position":0,"source_url":"https://a.example/1","status":"ready","attempts":1,"error":null,"width":4000,"height":3000,` +
+		`{"id":9,"position":0,"source_url":"https://a.example/1","status":"ready","attempts":1,` +
+		`"error":null,"width":4000,"height":3000,` +
 		`"placeholder":"data:image/webp;base64,AA==","renditions":[{"name":"full","format":"jpeg","width":1600,"height":1200,` +
 		`"bytes":90000,"url":"https://img.example/vitrine/products/7/9/1-x/full.jpg"}]},` +
 		`{"id":10,"position":1,"source_url":"https://a.example/2","status":"failed","attempts":5,` +
-		`"error":{"code":"corrupt","detail":"the picture is truncated"},"width":null,"height":null,"placeholder":null,"renditions":[]}],` +
-		`"image_status":"partial","version":4,"created_at":"2026-03-01T12:30:45.123456Z","updated_at":"2026-03-01T12:30:45.123456Z"}`
+		`"error":{"code":"corrupt","detail":"the picture is truncated"},"width":null,"height":null,"placeholder":null,` +
+		`"renditions":[]}],` +
+		`"image_status":"partial","version":4,"created_at":"2026-03-01T12:30:45.123456Z",` +
+		`"updated_at":"2026-03-01T12:30:45.123456Z"}`
 	if err != nil || string(body) != want {
 		t.Errorf("err %v\n got %s\nwant %s", err, body, want)
 	}

@@ -250,7 +250,8 @@ type answer struct {
 // do sends a request; headers are "Name: value".
 func (a *api) do(method, path, body string, headers ...string) answer {
 	a.t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, "http://"+a.server.Addr()+path, strings.NewReader(body))
+	url := "http://" + a.server.Addr() + path
+	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -298,7 +299,9 @@ func (a *api) product(name, price string, urls ...string) answer {
 	if len(a.catalog.users) == 0 {
 		a.user()
 	}
-	body, err := json.Marshal(map[string]any{"user_id": 1, "product_name": name, "product_price": price, "product_images": append([]string{}, urls...)})
+	body, err := json.Marshal(map[string]any{
+		"user_id": 1, "product_name": name, "product_price": price, "product_images": append([]string{}, urls...),
+	})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -334,6 +337,13 @@ func problemOf(t testing.TB, got answer) problem {
 	var p problem
 	if err := json.Unmarshal([]byte(got.body), &p); err != nil {
 		t.Fatalf("problem %s: %v", got.body, err)
+	}
+	if documented := tableOf(t, "### Field codes"); len(p.Errors) > 0 {
+		for _, f := range p.Errors {
+			if documented[f.Code] == "" || f.Detail == "" {
+				t.Errorf("field code %q is not documented, or has no detail", f.Code)
+			}
+		}
 	}
 	switch {
 	case p.Type != "https://vitrine.io/problems/"+p.Code || p.Code == "" || p.Title == "" || p.Detail == "":

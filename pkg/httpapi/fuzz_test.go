@@ -23,7 +23,7 @@ func direct(tb testing.TB) (*fakeCatalog, fasthttp.RequestHandler) {
 // catalogue is valid.
 func FuzzCreateProduct(f *testing.F) {
 	for _, body := range []string{
-		`{"user_id":1,"product_name":"x","product_description":"y","product_images":["https://a.example/x"],"product_price":"1.10"}`,
+		`{"user_id":1,"product_name":"x","product_description":"y","product_images":["http://a.example"],"product_price":"1.10"}`,
 		`{"user_id":1,"product_name":"x","product_price":1e2}`, `{"user_id":1,"product_price":1e999999999}`, `{"a":1,"a":2}`,
 		`{"product_images":[1,null,"",{}]}`, `[]`, `null`, `{`, "\xff", `{"\ud800":"\u0000"}`, `{"":0,"/":1,"~":2}`,
 	} {

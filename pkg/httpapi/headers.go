@@ -14,8 +14,8 @@ const (
 	maxRequestID = 128 // bytes
 )
 
-// clientRequestID returns the client's own request id, or "" if it gave none that is fit for a log: at most 128 visible ASCII
-// characters.
+// clientRequestID returns the client's own request id, or "" if it gave none that is fit for a log: at most 128 visible
+// ASCII characters.
 func clientRequestID(h *fasthttp.RequestHeader) string {
 	id := h.Peek(headerRequestID)
 	if len(id) > maxRequestID {
@@ -66,8 +66,8 @@ func lowerHex(s string) bool {
 	return strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// notJSON says why the body cannot be taken for plain JSON, or "". A compressed body is refused: it would have to be inflated
-// before its size is known.
+// notJSON says why the body cannot be taken for plain JSON, or "". A compressed body is refused: it would have to be
+// inflated before its size is known.
 func notJSON(h *fasthttp.RequestHeader) string {
 	if encoding := h.Peek(fasthttp.HeaderContentEncoding); len(encoding) > 0 && string(encoding) != "identity" {
 		return "send the body without a Content-Encoding"

@@ -170,7 +170,7 @@ func level(x *exchange, status int) zapcore.Level {
 	switch {
 	case x.route != nil && x.route.quiet:
 		return zapcore.DebugLevel
-	case status >= http.StatusInternalServerError:
+	case status >= http.StatusInternalServerError && x.code != codeUnknownMethod:
 		return zapcore.ErrorLevel
 	default:
 		return zapcore.InfoLevel

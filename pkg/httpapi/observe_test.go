@@ -84,9 +84,13 @@ func TestEveryRequestIsOneLogLine(t *testing.T) {
 			"method": "GET", "route": "/products/:id", "path": "/products/1", "status": int64(200),
 			"bytes": int64(len(created.body)), "trace_id": trace[3:35], "code": nil, "error": nil,
 		}},
-		{"r2", zapcore.InfoLevel, map[string]any{"status": int64(404), "code": "product_not_found", "error": nil, "trace_id": nil}},
+		{"r2", zapcore.InfoLevel, map[string]any{
+			"status": int64(404), "code": "product_not_found", "error": nil, "trace_id": nil,
+		}},
 		{"r3", zapcore.InfoLevel, map[string]any{"method": "HEAD", "status": int64(200), "bytes": int64(0)}},
-		{"r4", zapcore.ErrorLevel, map[string]any{"method": "OTHER", "route": "(none)", "status": int64(501), "code": "unknown_method"}},
+		{"r4", zapcore.InfoLevel, map[string]any{
+			"method": "OTHER", "route": "(none)", "status": int64(501), "code": "unknown_method",
+		}},
 		{"r5", zapcore.DebugLevel, map[string]any{"route": "/healthz", "status": int64(200)}},
 		{"r6", zapcore.ErrorLevel, map[string]any{
 			"status": int64(500), "code": "internal_error", "error": "get product: load: " + errSecret.Error(),
@@ -151,8 +155,9 @@ func TestEveryAnswerForbidsSniffing(t *testing.T) {
 func TestHealthAndReadiness(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	if got := a.get("/healthz"); got.status != 200 || got.body != `{"status":"ok"}` || got.header.Get("Cache-Control") != "no-store" {
-		t.Errorf("healthz: %d %s %v", got.status, got.body, got.header)
+	healthy := a.get("/healthz")
+	if healthy.status != 200 || healthy.body != `{"status":"ok"}` || healthy.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("healthz: %d %s %v", healthy.status, healthy.body, healthy.header)
 	}
 	if got := a.get("/readyz"); got.status != 200 || got.body != `{"status":"ready"}` {
 		t.Errorf("readyz: %d %s", got.status, got.body)

@@ -109,7 +109,8 @@ func TestABodyAboveTheLimitIsRefusedHoweverItComes(t *testing.T) {
 	}
 	wants(t, a.post("/products", fits+" "), 413, "body_too_large")
 	wants(t, a.post("/products", strings.Repeat(" ", 5<<20)), 413, "body_too_large")
-	req, err := http.NewRequest(http.MethodPost, "http://"+a.server.Addr()+"/products", io.MultiReader(strings.NewReader(fits+" ")))
+	endless := io.MultiReader(strings.NewReader(fits + " "))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+a.server.Addr()+"/products", endless)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,11 +95,12 @@ func TestAllWrongFieldsOfAProductAreToldAtOnce(t *testing.T) {
 		{`[]`, []string{" wrong_type"}},
 		{`"text"`, []string{" wrong_type"}},
 		{`null`, []string{" wrong_type"}},
-		{`{"user_id":"1","product_name":2,"product_description":null,"product_images":{},"product_price":true,"a/b~c":0}`, []string{
-			"/a~1b~0c unknown_field", "/product_description wrong_type", "/product_images wrong_type",
-			"/product_name wrong_type", "/product_price wrong_type", "/user_id wrong_type",
-		}},
-		{`{"user_id":0,"product_name":"","product_price":-0.01,"product_images":[1,"ftp://a.example/","",null,"http://u:p@a.example/"]}`,
+		{`{"user_id":"1","product_name":2,"product_description":null,"product_images":{},"product_price":true,"a/b~c":0}`,
+			[]string{
+				"/a~1b~0c unknown_field", "/product_description wrong_type", "/product_images wrong_type",
+				"/product_name wrong_type", "/product_price wrong_type", "/user_id wrong_type",
+			}},
+		{`{"user_id":0,"product_name":"","product_price":-0.01,"product_images":[1,"ftp://a.example/","",null,"http://u:p@b/"]}`,
 			[]string{
 				"/product_images/0 wrong_type", "/product_images/1 invalid_scheme", "/product_images/2 required",
 				"/product_images/3 wrong_type", "/product_images/4 userinfo", "/product_name required",
@@ -183,8 +184,9 @@ func TestOnlyPlainJSONIsTaken(t *testing.T) {
 	a.user()
 	const body = `{"user_id":1,"product_name":"x","product_price":"1"}`
 	for _, headers := range [][]string{
-		{}, {"Content-Type: text/plain"}, {"Content-Type: application/problem+json"}, {"Content-Type: multipart/form-data; boundary=x"},
-		{"Content-Type: application/x-www-form-urlencoded"}, {"Content-Type: application/json;;"},
+		{}, {"Content-Type: text/plain"}, {"Content-Type: application/problem+json"},
+		{"Content-Type: multipart/form-data; boundary=x"}, {"Content-Type: application/x-www-form-urlencoded"},
+		{"Content-Type: application/json;;"},
 		{"Content-Type: application/json", "Content-Encoding: gzip"},
 	} {
 		wants(t, a.do(http.MethodPost, "/products", body, headers...), 415, "unsupported_media_type")

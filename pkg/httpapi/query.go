@@ -142,8 +142,8 @@ func (p *params) resume(asked catalog.Query) catalog.Query {
 	return q
 }
 
-// checked returns what the catalogue says is wrong with q. Where a parameter could not be read, a harmless value stands in for
-// it, so that nothing is said about others because of it.
+// checked returns what the catalogue says is wrong with q. Where a parameter could not be read, a harmless value stands in
+// for it, so that nothing is said about others because of it.
 func (p *params) checked(q catalog.Query) []fault.Field {
 	if p.failed("user_id") || p.failed("cursor") {
 		q.UserID = 1

@@ -108,6 +108,15 @@ func New(parts Parts, cfg Config) *Server {
 // Handler returns what answers a request, with everything around it, for benchmarks.
 func (s *Server) Handler() fasthttp.RequestHandler { return s.http.Handler }
 
+// Routes lists what can be asked, as "GET /products/:id".
+func (s *Server) Routes() []string {
+	var names []string
+	for _, r := range s.routes() {
+		names = append(names, r.method+" "+r.path)
+	}
+	return names
+}
+
 // Listen binds the address, so that a taken port is known before anything else starts. Run does it if nobody did.
 func (s *Server) Listen() error {
 	ln, err := net.Listen("tcp", s.cfg.Addr)

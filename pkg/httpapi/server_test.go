@@ -143,8 +143,9 @@ func TestAServerThatDrainsIsNotReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	body, err := io.ReadAll(conn)
-	if err != nil || !strings.HasPrefix(string(body), "HTTP/1.1 503") || !strings.Contains(string(body), `"code":"shutting_down"`) {
-		t.Errorf("readyz: %s %v", body, err)
+	text := string(body)
+	if err != nil || !strings.HasPrefix(text, "HTTP/1.1 503") || !strings.Contains(text, `"code":"shutting_down"`) {
+		t.Errorf("readyz: %s %v", text, err)
 	}
 	close(release)
 	<-answered

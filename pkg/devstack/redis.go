@@ -16,6 +16,7 @@ type RedisConfig struct {
 // Redis is a cluster of one master in this process, in memory: a cache may lose everything, so nothing is kept over a
 // restart.
 type Redis struct {
+	addr   string
 	server *miniredis.Miniredis
 	stop   chan struct{}
 	once   sync.Once
@@ -35,7 +36,7 @@ func StartRedis(cfg RedisConfig) (*Redis, error) {
 	if err := server.StartAddr(cfg.Addr); err != nil {
 		return nil, fmt.Errorf("start redis on %s: %w", cfg.Addr, err)
 	}
-	r := &Redis{server: server, stop: make(chan struct{})}
+	r := &Redis{addr: server.Addr(), server: server, stop: make(chan struct{})}
 	r.clock.Go(r.age)
 	return r, nil
 }
@@ -57,7 +58,7 @@ func (r *Redis) age() {
 }
 
 // Addr returns host:port of the one node.
-func (r *Redis) Addr() string { return r.server.Addr() }
+func (r *Redis) Addr() string { return r.addr }
 
 // Close stops it and forgets everything. It may be called again.
 func (r *Redis) Close() {

@@ -1,0 +1,333 @@
+package devstack_test
+
+import (
+	"bufio"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/devstack"
+)
+
+// What S3 has to do is in blob/blobtest, which the tests of blob run on this one. Here is what is special about it.
+
+func startS3(t *testing.T, cfg devstack.S3Config) *devstack.S3 {
+	t.Helper()
+	s, err := devstack.StartS3(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// bucket returns the bucket "pictures" of s, which it makes.
+func bucket(t *testing.T, s *devstack.S3) *blob.Bucket {
+	t.Helper()
+	b, err := blob.New(blob.Config{
+		Endpoint: s.Endpoint(), Region: "us-east-1", Bucket: "pictures", AccessKey: "any", SecretKey: "key",
+		PathStyle: true, CreateBucket: true, AttemptTimeout: 10 * time.Second, MaxAttempts: 1,
+	}, prometheus.NewRegistry(), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	if err := b.EnsureBucket(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func put(t *testing.T, b *blob.Bucket, key, body string) {
+	t.Helper()
+	if err := b.Put(t.Context(), key, "image/webp", strings.NewReader(body), int64(len(body))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func list(t *testing.T, b *blob.Bucket) []string {
+	t.Helper()
+	var keys []string
+	if err := b.List(t.Context(), "", func(o blob.ObjectInfo) error { keys = append(keys, o.Key); return nil }); err != nil {
+		t.Fatalf("list: %v", err)
+	}
+	return keys
+}
+
+// send sends a request on a connection of its own and returns the status, the headers and the body.
+func send(t *testing.T, req *http.Request) (*http.Response, string) {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req.WithContext(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+func request(t *testing.T, method, url string, headers ...string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	return req
+}
+
+func TestS3OutlivesARestart(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "deep", "inside")
+	first := startS3(t, devstack.S3Config{Dir: dir})
+	put(t, bucket(t, first), "products/1/2/3-abc/card.webp", "a picture")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := startS3(t, devstack.S3Config{Dir: dir})
+	resp, body := send(t, request(t, http.MethodGet, again.PublicURL("pictures")+"/products/1/2/3-abc/card.webp"))
+	if body != "a picture" || resp.Header.Get("Content-Type") != "image/webp" ||
+		resp.Header.Get("Cache-Control") != blob.CacheControl {
+		t.Errorf("got %q with %v", body, resp.Header)
+	}
+	for name := range resp.Header {
+		if strings.HasPrefix(name, "X-Amz-Content") || strings.HasPrefix(name, "X-Amz-Meta") || name == "X-Amz-Date" {
+			t.Errorf("a header of the upload came back: %s", name)
+		}
+	}
+}
+
+func TestS3ListsInPages(t *testing.T) {
+	t.Parallel()
+	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
+	b := bucket(t, s)
+	for _, key := range []string{"a/x", "a-b", "c", "a/y", "b"} { // in a directory, a/x comes before a-b
+		put(t, b, key, "x")
+	}
+	var got []string
+	for url, pages := s.Endpoint()+"/pictures?list-type=2&max-keys=2", 0; url != ""; pages++ {
+		_, body := send(t, request(t, http.MethodGet, url, "Authorization", "x"))
+		var page struct {
+			Contents              []struct{ Key string }
+			IsTruncated           bool
+			NextContinuationToken string
+		}
+		if err := xml.Unmarshal([]byte(body), &page); err != nil {
+			t.Fatalf("%v: %s", err, body)
+		}
+		for _, object := range page.Contents {
+			got = append(got, object.Key)
+		}
+		if len(page.Contents) > 2 || pages > 3 {
+			t.Fatalf("got a page of %d, after %d others", len(page.Contents), pages)
+		}
+		url = ""
+		if page.IsTruncated {
+			url = s.Endpoint() + "/pictures?list-type=2&max-keys=2&continuation-token=" + page.NextContinuationToken
+		}
+	}
+	if want := []string{"a-b", "a/x", "a/y", "b", "c"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestS3RefusesAnUploadThatDoesNotFitInMemory(t *testing.T) {
+	t.Parallel()
+	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
+	b := bucket(t, s)
+	req := request(t, http.MethodPut, s.PublicURL("pictures")+"/huge", "Authorization", "x", "Expect", "100-continue")
+	req.Body, req.ContentLength = io.NopCloser(strings.NewReader("")), 1<<40
+	if resp, body := send(t, req); resp.StatusCode < 400 || !strings.Contains(body, "EntityTooLarge") {
+		t.Errorf("got %s %s, want EntityTooLarge", resp.Status, body)
+	}
+	if got := list(t, b); len(got) != 0 {
+		t.Errorf("got %v, want nothing", got)
+	}
+}
+
+// An upload that breaks off must leave nothing: half an object would be listed, or make every listing fail.
+func TestABrokenUploadLeavesNothing(t *testing.T) {
+	t.Parallel()
+	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
+	b := bucket(t, s)
+	put(t, b, "a/whole", "x")
+	for _, sent := range []string{"", "half"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "PUT /pictures/a/broken HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nContent-Length: 100\r\n\r\n%s", sent)
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode < 400 {
+			t.Errorf("%d of 100 bytes: got %s", len(sent), resp.Status)
+		}
+		_ = resp.Body.Close()
+		_ = conn.Close()
+	}
+	if got, want := list(t, b), []string{"a/whole"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A process that is killed between an object's file and its description must not poison the bucket.
+func TestS3MendsWhatAKilledProcessLeft(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := startS3(t, devstack.S3Config{Dir: dir})
+	put(t, bucket(t, first), "a/whole", "x")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "buckets", "pictures", "a", "half"), []byte("ha"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := list(t, bucket(t, startS3(t, devstack.S3Config{Dir: dir}))), []string{"a/whole"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestS3RefusesWhatADirectoryTreeCannotHold(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := startS3(t, devstack.S3Config{Dir: dir})
+	b := bucket(t, s)
+	put(t, b, "a/b", "x")
+	for _, path := range []string{"/pictures/../metadata/x", "/pictures/a/../b", "/pictures/./b", "/../x/y", "/pictures/a//b",
+		"/pictures/a/b/", `/pictures/a\b`} {
+		for _, method := range []string{http.MethodGet, http.MethodPut} {
+			req := request(t, method, s.Endpoint(), "Authorization", "x")
+			req.URL.Path = path
+			if resp, body := send(t, req); resp.StatusCode != http.StatusBadRequest || !strings.Contains(body, "InvalidArgument") {
+				t.Errorf("%s %s: got %s %s", method, path, resp.Status, body)
+			}
+		}
+	}
+	if err := b.Put(t.Context(), "a/b/c", "image/webp", strings.NewReader("x"), 1); err == nil {
+		t.Error("an object below an object: got no error")
+	}
+	if got, want := list(t, b), []string{"a/b"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestS3TakesAPolicyForABucketThatIsThere(t *testing.T) {
+	t.Parallel()
+	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
+	bucket(t, s)
+	for _, test := range []struct {
+		method, path string
+		want         int
+	}{
+		{http.MethodPut, "/pictures?policy", http.StatusNoContent}, {http.MethodPut, "/others?policy", http.StatusNotFound},
+		{http.MethodGet, "/pictures?policy", http.StatusNotImplemented},
+	} {
+		resp, _ := send(t, request(t, test.method, s.Endpoint()+test.path, "Authorization", "x"))
+		if resp.StatusCode != test.want {
+			t.Errorf("%s %s: got %s, want %d", test.method, test.path, resp.Status, test.want)
+		}
+	}
+}
+
+func TestAStrangerCannotBendAnAnswer(t *testing.T) {
+	t.Parallel()
+	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
+	put(t, bucket(t, s), "a/b", "<script>")
+	resp, _ := send(t, request(t, http.MethodGet, s.PublicURL("pictures")+"/a/b?response-content-type=text/html"))
+	if got := resp.Header.Get("Content-Type"); got != "image/webp" {
+		t.Errorf("got Content-Type %s, want the object's own", got)
+	}
+	if got := resp.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+		t.Errorf("got X-Content-Type-Options %q, want nosniff", got)
+	}
+	// Pages of other origins may draw pictures on a canvas.
+	if got := resp.Header.Get("Access-Control-Allow-Origin"); got != "*" {
+		t.Errorf("got Access-Control-Allow-Origin %q, want *", got)
+	}
+}
+
+func TestS3NamesWhatIsInItsWay(t *testing.T) {
+	t.Parallel()
+	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
+	addr := strings.TrimPrefix(s.Endpoint(), "http://")
+	if _, err := devstack.StartS3(devstack.S3Config{Dir: t.TempDir(), Addr: addr}); err == nil ||
+		!strings.Contains(err.Error(), addr) {
+		t.Errorf("a taken port: got %v, want an error that names %s", err, addr)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := devstack.StartS3(devstack.S3Config{Dir: filepath.Join(file, "x")}); err == nil ||
+		!strings.Contains(err.Error(), file) {
+		t.Errorf("a file in the way: got %v, want an error that names it", err)
+	}
+}
+
+func TestS3IsClosedOnceAndListensEverywhere(t *testing.T) {
+	t.Parallel()
+	s := startS3(t, devstack.S3Config{Dir: t.TempDir(), Addr: "0.0.0.0:0"})
+	if !strings.HasPrefix(s.Endpoint(), "http://127.0.0.1:") {
+		t.Errorf("got %s, want an address that can be reached", s.Endpoint())
+	}
+	bucket(t, s)
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A client that never ends its request does not hold Close up for good.
+func TestS3CloseDoesNotWaitForever(t *testing.T) {
+	t.Parallel()
+	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
+	bucket(t, s)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	fmt.Fprint(conn, "PUT /pictures/slow HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nExpect: 100-continue\r\n"+
+		"Content-Length: 100\r\n\r\n")
+	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil { // 100 Continue: the server waits for the body
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("still waiting")
+	}
+}

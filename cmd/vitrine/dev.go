@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/config"
+	"vitrine.io/pkg/devstack"
+)
+
+// devOptions are what can be said about dev.
+type devOptions struct {
+	data    string // directory; "" chooses one
+	http    string // addresses
+	media   string
+	samples string
+	api     string // of the admin ports
+	worker  string
+	demo    bool
+	bin     string // directory of the programs
+}
+
+func (c console) devCommand() *cobra.Command {
+	var o devOptions
+	cmd := &cobra.Command{
+		Use: "dev", Short: "Run the whole system on this machine, with a demonstration, until Ctrl-C", Args: cobra.NoArgs,
+		Long: `Starts a real Postgres, and Kafka, Redis and S3 in this process, then the API, a worker and its codec processes.
+Posts a product with three pictures and shows what becomes of them. Pictures may come from this machine here, on any port.
+Data outlives a restart; the programs' logs are in the data directory.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.bin == "" {
+				self, err := os.Executable()
+				if err != nil {
+					return err
+				}
+				o.bin = filepath.Dir(self)
+			}
+			return c.dev(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.data, "data", "", "data directory (default .vitrine, or one below /var/lib/vitrine where Postgres cannot enter that)")
+	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address of the API")
+	f.StringVar(&o.media, "media", "127.0.0.1:8081", "address of the pictures")
+	f.StringVar(&o.samples, "samples", "127.0.0.1:8082", "address of the sample pictures")
+	f.StringVar(&o.api, "api-admin", "127.0.0.1:9090", "address of the API's metrics and health")
+	f.StringVar(&o.worker, "worker-admin", "127.0.0.1:9091", "address of the worker's metrics and health")
+	f.BoolVar(&o.demo, "demo", true, "post a product and show what becomes of it")
+	f.StringVar(&o.bin, "bin", "", "directory of the programs api, worker and codec (default: this program's)")
+	return cmd
+}
+
+// dev runs until ctx ends or something that it started does.
+func (c console) dev(ctx context.Context, o devOptions) error {
+	if o.data == "" {
+		as, err := devstack.PostgresUser(os.Getuid())
+		if err != nil {
+			return err
+		}
+		if o.data, err = dataDir(".", "/var/lib/vitrine", as); err != nil {
+			return err
+		}
+	}
+	var err error
+	if o.data, err = filepath.Abs(o.data); err != nil {
+		return err
+	}
+	if err := o.check(ctx); err != nil {
+		return err
+	}
+	if err := makeDirs(o.data, "log", "samples"); err != nil {
+		return err
+	}
+	log, closeLog, err := fileLog(filepath.Join(o.data, "log", "dev.log"))
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	c.say("data and logs are in %s", o.data)
+
+	s := &stack{console: c, options: o, log: log}
+	defer s.close()
+	if err := s.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop while starting
+		}
+		return err
+	}
+	c.say("serving on http://%s", o.http)
+	if o.demo {
+		if err := s.demonstrate(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("demonstration: %w", err)
+		}
+	}
+	c.say("Ctrl-C stops")
+	err = s.wait(ctx)
+	c.say("stopping")
+	return err
+}
+
+// check tells at once what would go wrong later: a port that is taken, a program that was not built.
+func (o devOptions) check(ctx context.Context) error {
+	var wrong []error
+	for _, flag := range []struct{ name, addr string }{
+		{"http", o.http}, {"media", o.media}, {"samples", o.samples}, {"api-admin", o.api}, {"worker-admin", o.worker},
+	} {
+		if err := free(ctx, flag.addr); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s cannot be listened on: free it, or choose another address with --%s (%w)", flag.addr, flag.name, err))
+		}
+	}
+	for _, name := range []string{"api", "worker", "codec"} {
+		if _, err := os.Stat(filepath.Join(o.bin, name)); err != nil {
+			wrong = append(wrong, fmt.Errorf("the program %s is not in %s: make build makes it", name, o.bin))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+func (c console) say(format string, args ...any) {
+	fmt.Fprintf(c.stdout, "vitrine: "+format+"\n", args...)
+}
+
+// environment is what the programs are told of the stack, as any deployment would tell them.
+func (s *stack) environment() []string {
+	return []string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR"),
+		"VITRINE_POSTGRES_DSN=" + s.postgres.DSN(),
+		"VITRINE_REDIS_ADDRS=" + s.redis.Addr(),
+		"VITRINE_KAFKA_BROKERS=" + s.kafka.Addrs()[0],
+		"VITRINE_KAFKA_REPLICATION=1",
+		"VITRINE_KAFKA_MIN_ISR=1",
+		"VITRINE_S3_ENDPOINT=" + s.media.Endpoint(),
+		"VITRINE_S3_ACCESS_KEY=vitrine",
+		"VITRINE_S3_SECRET_KEY=vitrine-dev",
+		"VITRINE_S3_CREATE_BUCKET=true",
+		"VITRINE_S3_PUBLIC_READ=true",
+		"VITRINE_HTTP_ADDR=" + s.options.http,
+		"VITRINE_HTTP_CORS_ORIGINS=*",
+		"VITRINE_PIPELINE_FILE=" + filepath.Join(s.options.data, "pipeline.yaml"),
+		"VITRINE_CODEC_PATH=" + filepath.Join(s.options.bin, "codec"),
+		"VITRINE_SETUP_TIMEOUT=1m",
+		"VITRINE_SHUTDOWN_DELAY=0s",
+		"VITRINE_SHUTDOWN_GRACE=30s",
+	}
+}
+
+// setUp does what `vitrine setup` does.
+func (s *stack) setUp(ctx context.Context) error {
+	cfg, _, err := config.Load[SetupConfig](nil, s.environment())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return setup(ctx, cfg, s.log.Named("setup"))
+}
+
+func fileLog(path string) (*zap.Logger, func(), error) {
+	cfg := zap.NewProductionConfig()
+	cfg.OutputPaths, cfg.ErrorOutputPaths = []string{path}, []string{path}
+	log, err := cfg.Build()
+	if err != nil {
+		return nil, nil, fmt.Errorf("open log: %w", err)
+	}
+	return log, func() { _ = log.Sync() }, nil
+}

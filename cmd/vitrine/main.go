@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"vitrine.io/pkg/telemetry"
+)
+
+var version string //nolint:gochecknoglobals // the linker writes it: -X main.version
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vitrine:", err)
+		os.Exit(1)
+	}
+}
+
+// console is what every command can touch of the world outside.
+type console struct {
+	environ        []string
+	stdout, stderr io.Writer
+	build          telemetry.Build
+}
+
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	c := console{environ: environ, stdout: stdout, stderr: stderr, build: telemetry.NewBuild(version, debug.ReadBuildInfo)}
+	root := &cobra.Command{
+		Use: "vitrine", Short: "Set up, run and look after Vitrine, the product catalogue whose pictures take care of themselves.",
+		Version: c.build.Version, SilenceUsage: true, SilenceErrors: true,
+	}
+	root.AddCommand(c.devCommand(), c.setupCommand(), c.migrateCommand())
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}

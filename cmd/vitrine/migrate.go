@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
+
+	"vitrine.io/pkg/config"
+	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/telemetry"
+)
+
+// MigrateConfig is everything that can be said about migrate.
+type MigrateConfig struct {
+	Log      telemetry.LogConfig `envPrefix:"LOG_"`
+	Postgres postgres.Config     `envPrefix:"POSTGRES_"`
+}
+
+func (c console) migrateCommand() *cobra.Command {
+	migrate := &cobra.Command{Use: "migrate", Short: "Bring the database's schema up to date, take a step back, or tell where it stands"}
+	for _, step := range []struct{ use, short string }{
+		{"up", "Apply every migration that is missing; safe to repeat and to race"},
+		{"down", "Take back the newest migration, and its data with it"},
+		{"status", "List every migration and when it was applied"},
+	} {
+		migrate.AddCommand(&cobra.Command{Use: step.use, Short: step.short, DisableFlagParsing: true,
+			RunE: func(cmd *cobra.Command, args []string) error { return c.migrate(cmd, args) }})
+	}
+	return migrate
+}
+
+func (c console) migrate(cmd *cobra.Command, args []string) error {
+	program := config.Program{Name: "vitrine migrate " + cmd.Use, About: cmd.Short + ".", Version: c.build.Version}
+	if text, asked := config.Help[MigrateConfig](program, args); asked {
+		_, err := io.WriteString(c.stdout, text)
+		return err
+	}
+	cfg, _, err := config.Load[MigrateConfig](args, c.environ)
+	if err != nil {
+		return err
+	}
+	log, _, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "migrate", c.build, nil)
+	if err != nil {
+		return err
+	}
+	switch ctx := cmd.Context(); cmd.Use {
+	case "up":
+		return postgres.Migrate(ctx, cfg.Postgres.DSN, log)
+	case "down":
+		return postgres.MigrateDown(ctx, cfg.Postgres.DSN, log)
+	default:
+		all, err := postgres.MigrationStatus(ctx, cfg.Postgres.DSN)
+		for _, m := range all {
+			applied := "not yet"
+			if !m.AppliedAt.IsZero() {
+				applied = m.AppliedAt.UTC().Format(time.RFC3339)
+			}
+			fmt.Fprintf(c.stdout, "%5d  %-32s  %s\n", m.Version, m.Name, applied)
+		}
+		return err
+	}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/pipeline"
+)
+
+// patience is how long a program may take to answer after its start, and Postgres with a new cluster.
+const patience = time.Minute
+
+// stack is everything that dev runs. What was started is closed in reverse order.
+type stack struct {
+	console
+	options  devOptions
+	log      *zap.Logger
+	nursery  *child.Nursery
+	postgres *devstack.Postgres
+	kafka    *devstack.Kafka
+	redis    *devstack.Redis
+	media    *devstack.S3
+	programs []*child.Process
+	closers  []func() error
+}
+
+func (s *stack) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	s.nursery = child.NewNursery()
+	s.later(func() error { s.nursery.Close(); return nil })
+	data := s.options.data
+	var err error
+	s.say("starting postgres (a new data directory takes a few seconds)")
+	s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{
+		Dir: filepath.Join(data, "postgres"), Log: filepath.Join(data, "log", "postgres.log"),
+	}, s.nursery)
+	if err != nil {
+		return err
+	}
+	s.later(s.postgres.Close)
+	s.say("starting kafka, redis and s3 in this process")
+	if s.kafka, err = devstack.StartKafka(devstack.KafkaConfig{DataDir: filepath.Join(data, "kafka")}, s.log); err != nil {
+		return err
+	}
+	s.later(func() error { s.kafka.Close(); return nil })
+	if s.redis, err = devstack.StartRedis(devstack.RedisConfig{}); err != nil {
+		return err
+	}
+	s.later(func() error { s.redis.Close(); return nil })
+	if s.media, err = devstack.StartS3(devstack.S3Config{Dir: filepath.Join(data, "s3"), Addr: s.options.media}); err != nil {
+		return err
+	}
+	s.later(s.media.Close)
+	if err := s.serveSamples(); err != nil {
+		return err
+	}
+	if err := writePipeline(filepath.Join(data, "pipeline.yaml")); err != nil {
+		return err
+	}
+	s.say("setting up database, topics and bucket")
+	if err := s.setUp(ctx); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	return s.launch(ctx)
+}
+
+// launch starts the programs and waits until each says that it is ready.
+func (s *stack) launch(ctx context.Context) error {
+	for _, p := range []struct{ name, admin string }{{"worker", s.options.worker}, {"api", s.options.api}} {
+		s.say("starting %s", p.name)
+		process := &child.Process{
+			Name: p.name, Argv: []string{filepath.Join(s.options.bin, p.name)}, Dir: s.options.data,
+			Env: append(s.environment(), "VITRINE_ADMIN_ADDR="+p.admin),
+			Log: filepath.Join(s.options.data, "log", p.name+".log"), Quit: syscall.SIGTERM, Orphan: syscall.SIGTERM,
+			Patience: patience, Nursery: s.nursery,
+		}
+		if err := process.Start(); err != nil {
+			return err
+		}
+		s.programs = append(s.programs, process)
+		s.later(process.Stop)
+		if err := awaitReady(ctx, "http://"+p.admin+"/readyz", process); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait returns when ctx ends, or with an error when a program or Postgres does.
+func (s *stack) wait(ctx context.Context) error {
+	ended := make(chan error, len(s.programs)+1)
+	watch := func(name string, exited <-chan struct{}, tell func() string) {
+		go func() {
+			select {
+			case <-exited:
+				ended <- fmt.Errorf("%s ended: %s", name, tell())
+			case <-ctx.Done():
+			}
+		}()
+	}
+	for _, p := range s.programs {
+		watch(p.Name, p.Exited(), func() string { return p.State() + "\n" + p.Tail() })
+	}
+	watch("postgres", s.postgres.Exited(), func() string { return "see log/postgres.log" })
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-ended:
+		return err
+	}
+}
+
+func (s *stack) later(closer func() error) { s.closers = append(s.closers, closer) }
+
+func (s *stack) close() {
+	var errs []error
+	for _, closer := range slices.Backward(s.closers) {
+		errs = append(errs, closer())
+	}
+	if err := errors.Join(errs...); err != nil {
+		s.say("while stopping: %v", err)
+	}
+}
+
+// awaitReady asks url until it answers 200, the process has ended, or ctx ends.
+func awaitReady(ctx context.Context, url string, p *child.Process) error {
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w\n%s", p.Name, ctx.Err(), p.Tail())
+		case <-p.Exited():
+			return fmt.Errorf("%s ended: %s\n%s", p.Name, p.State(), p.Tail())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// writePipeline writes the default pipeline, with pictures from this machine allowed. One that is there stays: it is the
+// developer's to edit.
+func writePipeline(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	p := pipeline.Default()
+	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8", "::1/128"}
+	if err := os.WriteFile(path, p.Document(), 0o644); err != nil { //nolint:gosec // no secret in it
+		return fmt.Errorf("write pipeline: %w", err)
+	}
+	return nil
+}
+
+// free reports why addr cannot be listened on, or nil.
+func free(ctx context.Context, addr string) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}

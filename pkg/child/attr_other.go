@@ -1,0 +1,10 @@
+//go:build unix && !linux
+
+package child
+
+import "syscall"
+
+// Attr puts a child into a process group of its own, under user (nil: ours). Only Linux can tell a child that we died.
+func Attr(user *syscall.Credential, _ syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Credential: user}
+}

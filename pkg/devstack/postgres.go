@@ -1,0 +1,198 @@
+package devstack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"vitrine.io/pkg/child"
+)
+
+// PostgresConfig says where a Postgres server keeps its data and listens.
+type PostgresConfig struct {
+	Dir  string // made, with a new cluster in it, if it is not there; its parents must be open to Postgres' user
+	Addr string // host:port; port 0 is any free one, empty is 127.0.0.1:0
+	Log  string // file
+}
+
+// Postgres is a real server, in a process of its own that dies with this one.
+type Postgres struct {
+	process *child.Process
+	addr    string
+}
+
+// StartPostgres starts the server on its directory and returns when it answers. It runs as an unprivileged user if this
+// process is root, since it refuses to be root itself.
+func StartPostgres(ctx context.Context, cfg PostgresConfig, nursery *child.Nursery) (*Postgres, error) {
+	bin, err := postgresBin()
+	if err != nil {
+		return nil, err
+	}
+	cred, err := PostgresUser(os.Getuid())
+	if err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort))
+	if err != nil {
+		return nil, fmt.Errorf("start postgres: %w", err)
+	}
+	if err := initdb(bin, cfg.Dir, cred, nursery); err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("start postgres: %w", err)
+	}
+	p := &Postgres{addr: addr, process: &child.Process{
+		Name: "postgres", Dir: cfg.Dir, Log: cfg.Log, Env: os.Environ(), User: cred, Nursery: nursery, Patience: 15 * time.Second,
+		Argv: []string{
+			filepath.Join(bin, "postgres"), "-D", cfg.Dir, "-c", "listen_addresses=" + host, "-c", "port=" + port,
+			"-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "jit=off",
+		},
+		Quit:   syscall.SIGINT,  // "fast": ends sessions, waits for nobody
+		Orphan: syscall.SIGQUIT, // "immediate": its own children go with it
+	}}
+	if err := p.process.Start(); err != nil {
+		return nil, err
+	}
+	if err := p.await(ctx); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// DSN returns the address of the database vitrine.
+func (p *Postgres) DSN() string { return p.dsn("vitrine") }
+
+func (p *Postgres) dsn(database string) string {
+	u := url.URL{Scheme: "postgres", User: url.User("vitrine"), Host: p.addr, Path: database, RawQuery: "sslmode=disable"}
+	return u.String()
+}
+
+// Exited is closed when the server has ended.
+func (p *Postgres) Exited() <-chan struct{} { return p.process.Exited() }
+
+// Close stops the server in good order.
+func (p *Postgres) Close() error { return p.process.Stop() }
+
+// await waits until the server answers, and makes the database if it is new.
+func (p *Postgres) await(ctx context.Context) error {
+	for {
+		err := p.createDatabase(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("start postgres: %w\n%s", err, p.process.Tail())
+		case <-p.process.Exited():
+			return fmt.Errorf("start postgres: %s\n%s", p.process.State(), p.process.Tail())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (p *Postgres) createDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, p.dsn("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = 'vitrine'").Scan(&there); err != nil || there {
+		return err
+	}
+	_, err = conn.Exec(ctx, "CREATE DATABASE vitrine")
+	return err
+}
+
+// initdb makes a cluster in dir, unless there is one. It trusts whoever connects, which only this machine can.
+func initdb(bin, dir string, cred *syscall.Credential, nursery *child.Nursery) error {
+	if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make postgres' directory: %w", err)
+	}
+	if cred != nil {
+		if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
+			return fmt.Errorf("give postgres its directory: %w", err)
+		}
+	}
+	cmd := exec.Command(filepath.Join(bin, "initdb"), //nolint:gosec // found by name in the system's own places
+		"--pgdata="+dir, "--username=vitrine", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
+	cmd.Dir = dir
+	cmd.SysProcAttr = child.Attr(cred, syscall.SIGKILL)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := nursery.Start(cmd); err != nil {
+		return fmt.Errorf("start initdb: %w", err)
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, out.String())
+	}
+	return nil
+}
+
+// postgresBin finds the directory with initdb and postgres: in the PATH, or the newest of Debian's.
+func postgresBin() (string, error) {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(path), nil
+	}
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb") // the pattern is well formed
+	if len(found) == 0 {
+		return "", errors.New("PostgreSQL is missing (initdb, postgres): on Debian or Ubuntu, apt-get install postgresql")
+	}
+	newest := slices.MaxFunc(found, func(a, b string) int { return cmp.Compare(postgresVersion(a), postgresVersion(b)) })
+	return filepath.Dir(newest), nil
+}
+
+// postgresVersion is the number in /usr/lib/postgresql/15/bin/initdb, or 0.
+func postgresVersion(initdb string) int {
+	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(initdb))))
+	return n
+}
+
+// PostgresUser returns whom Postgres is to run as when this process runs as uid: nil for ourselves; for root, the user
+// postgres, or nobody.
+func PostgresUser(uid int) (*syscall.Credential, error) {
+	if uid != 0 {
+		return nil, nil //nolint:nilnil // no other user is an answer
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		id, errUID := strconv.ParseUint(u.Uid, 10, 32)
+		group, errGID := strconv.ParseUint(u.Gid, 10, 32)
+		if errUID == nil && errGID == nil {
+			return &syscall.Credential{Uid: uint32(id), Gid: uint32(group)}, nil
+		}
+	}
+	return nil, errors.New("postgres refuses to run as root, and there is neither a user postgres nor nobody")
+}
+
+// freeAddr returns addr with a port that is free now; a taken one is an error that names it.
+func freeAddr(ctx context.Context, addr string) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer l.Close() //nolint:errcheck // it was only tried
+	return l.Addr().String(), nil
+}

@@ -3,7 +3,12 @@ package kafka_test
 import (
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"vitrine.io/pkg/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	// The clock of sarama's circuit breakers, which nothing ends but its ten seconds.
+	testenv.Main(m, goleak.IgnoreAnyFunction("github.com/eapache/go-resiliency/breaker.(*Breaker).timer"))
+}

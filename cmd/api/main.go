@@ -53,8 +53,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	kafka.BridgeLogger(log.Named("sarama"))
 	rediscache.BridgeLogger(log.Named("redis"))
 	log.Info("starting", zap.Any("config", config.Effective(cfg)), zap.String("pipeline", pipe.Hash()))
-	for _, name := range unknown {
-		log.Warn("unknown variable", zap.String("detail", name.String()))
+	for _, name := range unknown { // one environment may serve all programs; what is spelled nearly right is a mistake
+		if name.Meant != "" {
+			log.Warn("unknown variable", zap.String("detail", name.String()))
+		}
 	}
 	p, err := assemble(cfg, pipe, reg, log)
 	if err != nil {

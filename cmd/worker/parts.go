@@ -48,8 +48,8 @@ func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log 
 	if p.db, err = postgres.Open(cfg.Postgres, log.Named("postgres"), reg); err != nil {
 		return nil, fmt.Errorf("open postgres: %w", err)
 	}
-	// A worker only ever tells the cache to forget, so it has no documents and no tag of its own.
-	if p.cache, err = rediscache.New(cfg.Redis, "", time.Now, rand.Float64, reg, log.Named("cache")); err != nil {
+	// A worker only ever tells the cache to forget, so no document ever has its tag.
+	if p.cache, err = rediscache.New(cfg.Redis, "worker", time.Now, rand.Float64, reg, log.Named("cache")); err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
 	if p.bucket, err = blob.New(cfg.S3, reg, log.Named("blob")); err != nil {

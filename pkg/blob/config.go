@@ -17,10 +17,10 @@ type Config struct {
 	AccessKey string `env:"ACCESS_KEY" desc:"access key id; empty is the SDK's usual chain (role, profile, AWS_*)"`
 	SecretKey string `env:"SECRET_KEY" secret:"true" desc:"secret of the access key"`
 	PathStyle bool   `env:"PATH_STYLE" envDefault:"true" desc:"the bucket's name stands in the path, not in the host name"`
-	PublicURL string `env:"PUBLIC_URL" desc:"where clients fetch objects: the bucket, an ingress path or a CDN; empty is ENDPOINT/BUCKET"`
+	PublicURL string `env:"PUBLIC_URL" desc:"where clients fetch objects (bucket, ingress or CDN); empty is ENDPOINT/BUCKET"`
 
-	CreateBucket bool `env:"CREATE_BUCKET" envDefault:"false" desc:"setup makes the bucket if it is not there"`
-	PublicRead   bool `env:"PUBLIC_READ" envDefault:"false" desc:"setup lets anyone read (not list) the bucket it makes; for development"`
+	CreateBucket bool `env:"CREATE_BUCKET" envDefault:"false" desc:"setup makes the bucket if it is missing"`
+	PublicRead   bool `env:"PUBLIC_READ" envDefault:"false" desc:"setup lets anyone read, not list, its objects"`
 
 	AttemptTimeout time.Duration `env:"ATTEMPT_TIMEOUT" envDefault:"30s" desc:"bound on one try, its body included"`
 	MaxAttempts    int           `env:"MAX_ATTEMPTS" envDefault:"3" desc:"tries of one operation, 1 to 10"`

@@ -50,7 +50,7 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 		}
 	}
 	all := blob.Config{Endpoint: "x", PublicURL: "x", SecretKey: "x", PublicRead: true}.Validate()
-	var names []string
+	names := make([]string, 0, len(all))
 	for _, field := range all {
 		names = append(names, field.Pointer)
 	}
@@ -69,7 +69,7 @@ func TestWhereClientsFetchObjects(t *testing.T) {
 		cfg  blob.Config
 		want string
 	}{
-		{"a CDN", blob.Config{PublicURL: "https://cdn.shop/media", Endpoint: "http://minio:9000", Bucket: "b"}, "https://cdn.shop/media/"},
+		{"a CDN", blob.Config{PublicURL: "https://cdn.shop/m", Endpoint: "http://minio:9000", Bucket: "b"}, "https://cdn.shop/m/"},
 		{"a CDN with a slash", blob.Config{PublicURL: "https://cdn.shop/"}, "https://cdn.shop/"},
 		{"MinIO", blob.Config{Endpoint: "http://minio:9000", Bucket: "b", PathStyle: true}, "http://minio:9000/b/"},
 		{"a host per bucket", blob.Config{Endpoint: "https://s3.shop/", Bucket: "b"}, "https://b.s3.shop/"},

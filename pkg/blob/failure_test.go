@@ -327,7 +327,7 @@ func TestOperationsAreCounted(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = putX(ended, b)
-	want := `# HELP vitrine_blob_operations_total Operations on the object store, by how they ended: ok, not_found, error, or canceled by us.
+	want := `# HELP vitrine_blob_operations_total Operations on the object store by outcome: ok, not_found, error, or canceled by us.
 # TYPE vitrine_blob_operations_total counter
 vitrine_blob_operations_total{operation="get",outcome="not_found"} 1
 vitrine_blob_operations_total{operation="put",outcome="canceled"} 1
@@ -370,8 +370,6 @@ func TestRetriesAreLoggedWithoutKeys(t *testing.T) {
 }
 
 // Without keys of our own, the SDK finds some: here in the environment, which is the process' and so this test's alone.
-//
-//nolint:paralleltest // see above
 func TestWithoutKeysTheUsualChainIsAsked(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "from-the-environment")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")

@@ -151,7 +151,7 @@ func fakeParent() int {
 		return 2
 	}
 	fmt.Println(made.Placeholder)
-	_, _ = p.Render(context.Background(), []byte("hang "+os.Getenv("FAKE_CODEC_FLAG")), fakeSpec(time.Hour))
+	_, _ = p.Render(context.Background(), []byte("hang "+os.Getenv("FAKE_CODEC_HANG")), fakeSpec(time.Hour))
 	return 3
 }
 

@@ -575,9 +575,8 @@ func TestChildrenDieWithTheirParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	started := filepath.Join(t.TempDir(), "started")
-	touch(started) // the fake codec wants to see its flag at its start
 	parent := exec.Command(self)
-	parent.Env = []string{"FAKE_CODEC=parent", "FAKE_CODEC_FLAG=" + started}
+	parent.Env = []string{"FAKE_CODEC=parent", "FAKE_CODEC_HANG=" + started}
 	out, err := parent.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -585,11 +584,9 @@ func TestChildrenDieWithTheirParent(t *testing.T) {
 	if err := parent.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _, _ = parent.Process.Kill(), parent.Wait() })
 	pid, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(started); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the child hangs on a picture", func() bool { return exists(started) })

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/johannesboyne/gofakes3"
@@ -74,7 +75,7 @@ func StartS3(cfg S3Config) (*S3, error) {
 func (s *S3) Endpoint() string {
 	addr := s.addr.String()
 	if tcp, ok := s.addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		addr = net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))
+		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
 	}
 	return "http://" + addr
 }

@@ -174,7 +174,7 @@ func TestABrokenUploadLeavesNothing(t *testing.T) {
 	b := bucket(t, s)
 	put(t, b, "a/whole", "x")
 	for _, sent := range []string{"", "half"} {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,7 +310,7 @@ func TestS3CloseDoesNotWaitForever(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	bucket(t, s)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}

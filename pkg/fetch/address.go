@@ -25,11 +25,9 @@ func newGuard(rules pipeline.Fetch) guard {
 	return g
 }
 
-// permits reports whether addr, unmapped, may be dialled at port.
+// permits reports whether addr, unmapped, may be dialled at port. One with a zone, an interface of this machine, never: no
+// prefix contains it.
 func (g guard) permits(addr netip.Addr, port uint16) bool {
-	if addr.Zone() != "" { // an interface of this machine, which no prefix contains
-		return false
-	}
 	if slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return true
 	}
@@ -96,7 +94,7 @@ func isISATAP(addr netip.Addr) bool {
 // rule browsers have (url.spec.whatwg.org, "ends in a number"). Some resolvers would, too.
 func literal(host string) (addr netip.Addr, isAddress, ok bool) {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap(), true, true
+		return addr, true, true
 	}
 	if strings.Contains(host, ":") {
 		return netip.Addr{}, false, false

@@ -103,7 +103,6 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 				return c.dialTLS(ctx, address)
 			},
 			DisableKeepAlives:      true,
-			DisableCompression:     true,
 			ResponseHeaderTimeout:  rules.HeaderTimeout.D(),
 			MaxResponseHeaderBytes: maxHeader,
 		},

@@ -291,7 +291,7 @@ func TestBrokenConnectionsAreTold(t *testing.T) {
 		"timed out":            {fail(context.DeadlineExceeded), catalog.Timeout},
 		"closed at once":       {hangUp(""), catalog.ConnectFailed},
 		"no http":              {hangUp("220 smtp.example.com ESMTP\r\n"), catalog.ConnectFailed},
-		"endless headers":      {hangUp(ok + "X: " + strings.Repeat("x", 70<<10)), catalog.ConnectFailed},
+		"endless headers":      {hangUp(ok + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n"), catalog.ConnectFailed},
 		"short body":           {hangUp(ok + "Content-Length: 10\r\n\r\n12345"), catalog.Incomplete},
 		"short chunks":         {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"), catalog.Incomplete},
 		"bad chunks":           {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), catalog.ConnectFailed},

@@ -7,9 +7,6 @@ import (
 	"vitrine.io/pkg/catalog"
 )
 
-// errNotStarted says that Start was not called, or failed.
-var errNotStarted = errors.New("libvips is not started")
-
 // decodeFailures maps what libvips and its loaders say to a code, first match first. Whatever is not here means that the
 // bytes are damaged.
 var decodeFailures = []struct {

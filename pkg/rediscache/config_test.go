@@ -41,11 +41,12 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 		}
 	}
 	all := rediscache.Config{Addrs: []string{"x"}, KeyPrefix: "{", PoolSize: -1}.Validate()
-	var names []string
+	names := make([]string, 0, len(all))
 	for _, field := range all {
 		names = append(names, field.Pointer)
 	}
-	want := []string{"ADDRS", "KEY_PREFIX", "TTL", "MISSING_TTL", "TOMBSTONE_TTL", "TIMEOUT", "DIAL_TIMEOUT", "IO_TIMEOUT", "POOL_SIZE"}
+	want := []string{"ADDRS", "KEY_PREFIX", "TTL", "MISSING_TTL", "TOMBSTONE_TTL", "TIMEOUT", "DIAL_TIMEOUT", "IO_TIMEOUT",
+		"POOL_SIZE"}
 	if !slices.Equal(names, want) {
 		t.Errorf("all at once: got %v, want %v", names, want)
 	}

@@ -203,7 +203,7 @@ func TestARedisThatIsDownIsAnErrorAndComesBack(t *testing.T) {
 
 func TestACacheOpensWithoutARedis(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestACacheOpensWithoutARedis(t *testing.T) {
 // A Redis that accepts and never answers is the worst kind: every read waits for the bound.
 func TestASilentRedisCostsNoMoreThanTheTimeout(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

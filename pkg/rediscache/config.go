@@ -15,14 +15,14 @@ type Config struct {
 	Password string   `env:"PASSWORD" secret:"true" desc:"password of the user"`
 	TLS      bool     `env:"TLS" envDefault:"false" desc:"connect with TLS, trusting the system's roots"`
 
-	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"begins every key, so that installations can share a cluster"`
+	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"begins every key: installations may share a cluster"`
 	TTL          time.Duration `env:"TTL" envDefault:"10m" desc:"how long a product is kept, give or take a tenth"`
 	MissingTTL   time.Duration `env:"MISSING_TTL" envDefault:"5s" desc:"how long an id that never was is kept as not found"`
-	TombstoneTTL time.Duration `env:"TOMBSTONE_TTL" envDefault:"60s" desc:"how long a change keeps slow readers out; half is the oldest read stored"`
+	TombstoneTTL time.Duration `env:"TOMBSTONE_TTL" envDefault:"60s" desc:"life of the mark that keeps slow readers out after a change"`
 
 	Timeout     time.Duration `env:"TIMEOUT" envDefault:"200ms" desc:"bound on one operation, with its retries"`
 	DialTimeout time.Duration `env:"DIAL_TIMEOUT" envDefault:"100ms" desc:"bound on one connection attempt"`
-	IOTimeout   time.Duration `env:"IO_TIMEOUT" envDefault:"100ms" desc:"bound on one read, one write, and the wait for a connection"`
+	IOTimeout   time.Duration `env:"IO_TIMEOUT" envDefault:"100ms" desc:"bound on one read, write or wait for a connection"`
 	PoolSize    int           `env:"POOL_SIZE" envDefault:"0" desc:"connections per node at most; 0 is ten per CPU"`
 }
 

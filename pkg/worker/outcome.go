@@ -58,11 +58,12 @@ func (w *Worker) wait(code catalog.Code) time.Duration {
 	return w.cfg.DeferWait
 }
 
-// release hands the attempt back because the process is stopping.
-func (w *Worker) release(ctx context.Context, a catalog.Attempt) error {
+// handBack releases the attempt, which has done nothing wrong, and returns why: a released request is not dealt with, so it has to
+// come again.
+func (w *Worker) handBack(ctx context.Context, a catalog.Attempt, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
 	defer cancel()
-	return w.settled(a, released, &catalog.Failure{}, w.catalog.Release(ctx, a))
+	return errors.Join(why, w.settled(a, released, &catalog.Failure{}, w.catalog.Release(ctx, a)))
 }
 
 // settled tells what was written, and whether the request has to come again.

@@ -140,7 +140,7 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 		err := w.gate.Acquire(turn, math.MaxInt32)
 		cancel()
 		if err != nil {
-			return w.release(ctx, a)
+			return w.handBack(ctx, a, fmt.Errorf("wait to run alone: %w", err))
 		}
 		held = math.MaxInt32
 	}
@@ -164,10 +164,7 @@ func (w *Worker) conclude(ctx context.Context, a catalog.Attempt, err error) err
 	case f != nil && (ctx.Err() == nil || f.Code.Class() == catalog.Permanent):
 		return w.settle(ctx, a, f)
 	case ctx.Err() != nil: // whatever failed, failed because the process is stopping
-		if err := w.release(ctx, a); err != nil {
-			return err
-		}
-		return fmt.Errorf("stopped: %w", ctx.Err()) // released, not dealt with: it comes again
+		return w.handBack(ctx, a, fmt.Errorf("stopped: %w", ctx.Err()))
 	case errors.Is(err, context.DeadlineExceeded):
 		return w.settle(ctx, a, catalog.Fail(catalog.CodecUnavailable, "there was no time left for the picture", err))
 	default: // the outcome could not be written, or the objects are doomed: from Begin again

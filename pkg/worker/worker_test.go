@@ -1,0 +1,452 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/worker"
+)
+
+func TestHandle(t *testing.T) {
+	t.Parallel()
+
+	t.Run("makes a picture and stores what is equal once", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		if err := w.Handle(t.Context(), w.message()); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"begin", "finish"}; !slices.Equal(w.told, want) {
+			t.Errorf("told %v, want %v", w.told, want)
+		}
+		want := map[string]string{"products/1/2/1-x/full.jpg": "image/jpeg", "products/1/2/1-x/full.webp": "image/webp"}
+		if !maps.Equal(w.objects, want) {
+			t.Errorf("got objects %v, want %v", w.objects, want)
+		}
+		r := w.result
+		if r.Width != 30 || r.Height != 20 || r.SourceBytes != 6 || r.SourceSHA256 != "ab" || len(r.Renditions) != 3 {
+			t.Fatalf("got %+v", r)
+		}
+		if card := r.Renditions[1]; card.Key != "products/1/2/1-x/full.jpg" || card.Default || card.Bytes != 4 {
+			t.Errorf("the shared rendition is %+v", card)
+		}
+		if !r.Renditions[0].Default {
+			t.Error("the default rendition is not marked")
+		}
+	})
+
+	t.Run("every code has the outcome of its class", func(t *testing.T) {
+		t.Parallel()
+		want := map[catalog.Class]string{catalog.Permanent: "fail", catalog.Transient: "retry", catalog.Ours: "defer"}
+		for code, class := range catalog.Codes() {
+			w := newWorld(t)
+			w.fetch = func(context.Context, string) (worker.Download, error) {
+				return worker.Download{}, catalog.Fail(code, "so it is", nil)
+			}
+			if err := w.Handle(t.Context(), w.message()); err != nil {
+				t.Errorf("%s: %v", code, err)
+			}
+			if !slices.Equal(w.told, []string{"begin", want[class]}) || w.failure.Code != code {
+				t.Errorf("%s: told %v with %v, want %s", code, w.told, w.failure, want[class])
+			}
+		}
+	})
+
+	t.Run("a store that takes nothing spends no attempt", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.put = func(context.Context, string) error { return errors.New("down") }
+		if err := w.Handle(t.Context(), w.message()); err != nil {
+			t.Fatal(err)
+		}
+		if w.failure == nil || w.failure.Code != catalog.StorageFailed || w.told[1] != "defer" {
+			t.Errorf("told %v with %v", w.told, w.failure)
+		}
+	})
+
+	t.Run("an empty rendition is the codec's fault", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.render = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
+			return catalog.Rendered{Outputs: []catalog.Output{{Name: "full", Format: pipeline.JPEG}}}, nil
+		}
+		if err := w.Handle(t.Context(), w.message()); err != nil {
+			t.Fatal(err)
+		}
+		if w.failure == nil || w.failure.Code != catalog.CodecCrashed {
+			t.Errorf("got %v, want codec_crashed", w.failure)
+		}
+	})
+
+	t.Run("a request that is done is nothing to do", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) {
+			return catalog.Attempt{}, catalog.ErrDone
+		}
+		if err := w.Handle(t.Context(), w.message()); err != nil {
+			t.Error(err)
+		}
+		if len(w.objects) != 0 {
+			t.Error("something was stored")
+		}
+	})
+
+	t.Run("an attempt that was overtaken is nothing to do", func(t *testing.T) {
+		t.Parallel()
+		for _, verb := range []string{"finish", "retry"} {
+			w := newWorld(t)
+			w.settle = func(string) error { return fmt.Errorf("settle: %w", catalog.ErrSuperseded) }
+			if verb == "retry" {
+				w.fetch = func(context.Context, string) (worker.Download, error) {
+					return worker.Download{}, catalog.Fail(catalog.Timeout, "slow", nil)
+				}
+			}
+			if err := w.Handle(t.Context(), w.message()); err != nil {
+				t.Errorf("%s: %v", verb, err)
+			}
+			if w.told[len(w.told)-1] != verb {
+				t.Errorf("told %v, want %s last", w.told, verb)
+			}
+		}
+	})
+
+	t.Run("comes again when the outcome could not be written", func(t *testing.T) {
+		t.Parallel()
+		for _, verb := range []string{"begin", "finish", "retry", "doomed"} {
+			w := newWorld(t)
+			down := errors.New("postgres is down")
+			switch verb {
+			case "begin":
+				w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) { return catalog.Attempt{}, down }
+			case "retry":
+				w.fetch = func(context.Context, string) (worker.Download, error) {
+					return worker.Download{}, catalog.Fail(catalog.Timeout, "slow", nil)
+				}
+			case "doomed":
+				down = catalog.ErrDoomed
+			}
+			w.settle = func(string) error { return down }
+			if err := w.Handle(t.Context(), w.message()); !errors.Is(err, down) {
+				t.Errorf("%s: got %v, want it to come again", verb, err)
+			}
+		}
+	})
+
+	t.Run("what cannot be read is an error", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		bad := event.Message{ID: "x", Type: event.TypeImageRequested, Version: 1, Body: []byte("{")}
+		if w.Handle(t.Context(), bad) == nil || worker.Check(bad) == nil || worker.Check(w.message()) != nil {
+			t.Error("a broken message must be refused, a good one taken")
+		}
+		if a, b := worker.Exclusive(w.message()), worker.Exclusive(bad); a != "2" || b != "" {
+			t.Errorf("got %q and %q", a, b)
+		}
+	})
+}
+
+func TestHandlePipelines(t *testing.T) {
+	t.Parallel()
+	other := pipeline.Default()
+	other.Spec.Renditions = other.Spec.Renditions[2:]
+
+	t.Run("uses exactly the specification that was asked for, and remembers it", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.lookUp = func(hash string) ([]byte, error) {
+			if hash != other.Hash() {
+				t.Errorf("looked up %s", hash)
+			}
+			return other.Document(), nil
+		}
+		render := w.render
+		w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+			if len(spec.Renditions) != len(other.Spec.Renditions) {
+				t.Errorf("rendered with %d renditions, want %d", len(spec.Renditions), len(other.Spec.Renditions))
+			}
+			return render(ctx, body, spec)
+		}
+		for range 2 {
+			if err := w.Handle(t.Context(), w.messageFor(other.Hash())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := []string{"look up", "begin", "finish", "begin", "finish"}; !slices.Equal(w.told, want) {
+			t.Errorf("told %v, want %v", w.told, want)
+		}
+	})
+
+	t.Run("one that is not on record, or cannot be read, is put off", func(t *testing.T) {
+		t.Parallel()
+		for _, document := range [][]byte{nil, []byte("kind: Other")} {
+			w := newWorld(t)
+			if document != nil {
+				w.lookUp = func(string) ([]byte, error) { return document, nil }
+			}
+			if err := w.Handle(t.Context(), w.messageFor("unknown")); err != nil {
+				t.Fatal(err)
+			}
+			if w.failure == nil || w.failure.Code != catalog.PipelineUnknown || w.told[1] != "defer" {
+				t.Errorf("told %v with %v", w.told, w.failure)
+			}
+		}
+	})
+
+	t.Run("a store that is down makes the request come again", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.lookUp = func(string) ([]byte, error) { return nil, errors.New("down") }
+		if err := w.Handle(t.Context(), w.messageFor("unknown")); err == nil {
+			t.Error("got no error")
+		}
+	})
+
+	t.Run("forgets when it has learned too many", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.lookUp = func(string) ([]byte, error) { return other.Document(), nil }
+		for i := range 200 {
+			if err := w.Handle(t.Context(), w.messageFor(fmt.Sprint("hash-", i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestHostSlots(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pipe.Spec.Fetch.PerHost = 1
+	fetching, goOn := make(chan struct{}), make(chan struct{})
+	w.fetch = func(context.Context, string) (worker.Download, error) {
+		fetching <- struct{}{}
+		<-goOn
+		return worker.Download{Body: []byte("source")}, nil
+	}
+	first := make(chan error, 1)
+	go func() { first <- w.Handle(t.Context(), w.message()) }()
+	<-fetching
+	if err := w.Handle(t.Context(), w.message()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"begin", "defer"}; !slices.Equal(w.told, want) || w.failure.Code != catalog.HostBusy {
+		t.Errorf("told %v with %v, want the second put off before it begins", w.told, w.failure)
+	}
+	if w.wait != time.Second {
+		t.Errorf("put off by %s, want the short wait", w.wait)
+	}
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	go func() { <-fetching }()
+	if err := w.Handle(t.Context(), w.message()); err != nil || w.told[len(w.told)-1] != "finish" {
+		t.Errorf("the slot is not free again: %v, told %v", err, w.told)
+	}
+}
+
+func TestStop(t *testing.T) {
+	t.Parallel()
+
+	t.Run("work in hand is released and comes again", func(t *testing.T) {
+		t.Parallel()
+		for _, at := range []string{"fetch", "render", "put"} {
+			w := newWorld(t)
+			ctx, stop := context.WithCancel(t.Context())
+			switch at {
+			case "fetch":
+				w.fetch = func(ctx context.Context, _ string) (worker.Download, error) {
+					stop()
+					return worker.Download{}, ctx.Err()
+				}
+			case "render":
+				w.render = func(ctx context.Context, _ []byte, _ pipeline.Spec) (catalog.Rendered, error) {
+					stop()
+					return catalog.Rendered{}, ctx.Err()
+				}
+			case "put":
+				w.put = func(ctx context.Context, _ string) error { stop(); return ctx.Err() }
+			}
+			err := w.Handle(ctx, w.message())
+			if !errors.Is(err, context.Canceled) || !slices.Equal(w.told, []string{"begin", "release"}) {
+				t.Errorf("%s: got %v, told %v", at, err, w.told)
+			}
+			stop()
+		}
+	})
+
+	t.Run("what is certain is still written", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		w.fetch = func(context.Context, string) (worker.Download, error) {
+			stop()
+			return worker.Download{}, catalog.Fail(catalog.HTTPStatus, "404", nil)
+		}
+		if err := w.Handle(ctx, w.message()); err != nil || w.told[1] != "fail" {
+			t.Errorf("got %v, told %v", err, w.told)
+		}
+	})
+
+	t.Run("a release that cannot be written comes again all the same", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		ctx, stop := context.WithCancel(t.Context())
+		w.fetch = func(ctx context.Context, _ string) (worker.Download, error) {
+			stop()
+			return worker.Download{}, ctx.Err()
+		}
+		w.settle = func(string) error { return errors.New("down") }
+		if err := w.Handle(ctx, w.message()); err == nil {
+			t.Error("got no error")
+		}
+		stop()
+	})
+
+	t.Run("an attempt that runs out of time is put off", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.render = func(ctx context.Context, _ []byte, _ pipeline.Spec) (catalog.Rendered, error) {
+				<-ctx.Done() // no child becomes free
+				return catalog.Rendered{}, ctx.Err()
+			}
+			if err := w.Handle(t.Context(), w.message()); err != nil {
+				t.Fatal(err)
+			}
+			if w.failure == nil || w.failure.Code != catalog.CodecUnavailable || w.told[1] != "defer" {
+				t.Errorf("told %v with %v", w.told, w.failure)
+			}
+		})
+	})
+}
+
+func TestAlone(t *testing.T) {
+	t.Parallel()
+
+	t.Run("nothing runs beside a picture that has killed before", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		var mu sync.Mutex
+		running, most, alone := 0, 0, false
+		begin := w.begin
+		w.begin = func(ctx context.Context, r catalog.Request) (catalog.Attempt, error) {
+			a, err := begin(ctx, r)
+			a.Alone = r.ImageID == 99
+			if a.Alone {
+				a.SourceURL = "alone"
+			}
+			return a, err
+		}
+		w.fetch = func(_ context.Context, url string) (worker.Download, error) {
+			mu.Lock()
+			running++
+			if alone = alone || url == "alone"; alone {
+				most = max(most, running)
+			}
+			mu.Unlock()
+			for range 20 {
+				runtime.Gosched() // stay long enough to be met
+			}
+			defer func() { mu.Lock(); running--; alone = alone && url != "alone"; mu.Unlock() }()
+			return worker.Download{Body: []byte("source")}, nil
+		}
+		var all sync.WaitGroup
+		for i := range 40 {
+			m := event.New(fmt.Sprint("t", i), "1", event.ImageRequested{
+				ProductID: 1, ImageID: int64(1 + 98*(i%2)), SourceURL: fmt.Sprintf("https://h%d/", i), PipelineHash: w.pipe.Hash(),
+			})
+			all.Go(func() {
+				if err := w.Handle(t.Context(), m); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if most != 1 {
+			t.Errorf("%d ran while one should have been alone", most)
+		}
+	})
+
+	t.Run("it is released when its turn does not come", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			goOn := make(chan struct{})
+			w.fetch = func(context.Context, string) (worker.Download, error) {
+				<-goOn
+				return worker.Download{Body: []byte("source")}, nil
+			}
+			go func() { _ = w.Handle(t.Context(), w.message()) }()
+			synctest.Wait()
+			begin := w.begin
+			w.begin = func(ctx context.Context, r catalog.Request) (catalog.Attempt, error) {
+				a, err := begin(ctx, r)
+				a.Alone = true
+				return a, err
+			}
+			if err := w.Handle(t.Context(), w.message()); err == nil {
+				t.Error("a released request has to come again")
+			}
+			if w.told[len(w.told)-1] != "release" {
+				t.Errorf("told %v, want a release", w.told)
+			}
+			close(goOn)
+			synctest.Wait()
+		})
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.Handle(t.Context(), w.message()); err != nil {
+		t.Fatal(err)
+	}
+	problems, err := testutil.GatherAndLint(w.reg)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("got %v, %v", problems, err)
+	}
+	n, err := testutil.GatherAndCount(w.reg, "vitrine_worker_stage_duration_seconds", "vitrine_worker_outcomes_total")
+	if err != nil || n != 6 { // five stages, one outcome
+		t.Errorf("got %d series, %v, want 6", n, err)
+	}
+	for _, message := range []string{"download done", "picture compressed", "picture ready"} {
+		found := w.logs.FilterMessage(message).All()
+		if len(found) != 1 {
+			t.Fatalf("%q is logged %d times, want once", message, len(found))
+		}
+		fields := found[0].ContextMap()
+		if fields["product_id"] != int64(1) || fields["image_id"] != int64(2) || fields["event_id"] != "ticket" || fields["duration"] == nil {
+			t.Errorf("%q has fields %v", message, fields)
+		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	t.Parallel()
+	if got := len(worker.Config{}.Validate()); got != 5 {
+		t.Errorf("got %d wrong fields, want 5", got)
+	}
+	if got := (worker.Config{Concurrency: 1, StoreBudget: 1, Settle: 1, DeferWait: 1, BusyWait: 1}).Validate(); got != nil {
+		t.Errorf("got %v, want none", got)
+	}
+	if got := len(worker.SweepConfig{}.Validate()); got != 5 {
+		t.Errorf("got %d wrong fields, want 5", got)
+	}
+}

@@ -1,0 +1,168 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/worker"
+)
+
+// world is a worker among parts that do as the test says, and remember what they were asked.
+type world struct {
+	*worker.Worker
+	mu      sync.Mutex
+	told    []string // what the catalogue was told, in order: "begin", "finish", ...
+	failure *catalog.Failure
+	wait    time.Duration // of the last Defer
+	result  catalog.Result
+	objects map[string]string // key: content type
+	saved   map[string][]byte
+	logs    *observer.ObservedLogs
+	reg     *prometheus.Registry
+
+	begin  func(ctx context.Context, r catalog.Request) (catalog.Attempt, error)
+	settle func(verb string) error
+	fetch  func(ctx context.Context, url string) (worker.Download, error)
+	render func(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
+	put    func(ctx context.Context, key string) error
+	lookUp func(hash string) ([]byte, error)
+	pipe   pipeline.Pipeline
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	core, logs := observer.New(zapcore.DebugLevel)
+	w := &world{objects: map[string]string{}, saved: map[string][]byte{}, logs: logs, reg: prometheus.NewRegistry(), pipe: pipeline.Default()}
+	w.begin = func(_ context.Context, r catalog.Request) (catalog.Attempt, error) {
+		return catalog.Attempt{Request: r, Fence: 1, Prefix: "products/1/2/1-x/", SourceURL: "https://example.com/a.jpg", Number: 1}, nil
+	}
+	w.settle = func(string) error { return nil }
+	w.fetch = func(context.Context, string) (worker.Download, error) {
+		return worker.Download{Body: []byte("source"), SHA256: "ab"}, nil
+	}
+	w.render = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
+		shared := []byte("jpeg")
+		return catalog.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Outputs: []catalog.Output{
+			{Name: "full", Format: pipeline.JPEG, Width: 30, Height: 20, Default: true, Body: shared},
+			{Name: "card", Format: pipeline.JPEG, Width: 30, Height: 20, Body: shared},
+			{Name: "full", Format: pipeline.WebP, Width: 30, Height: 20, Body: []byte("webp")},
+		}}, nil
+	}
+	w.put = func(context.Context, string) error { return nil }
+	w.lookUp = func(string) ([]byte, error) { return nil, fault.New(fault.NotFound, "pipeline_not_found", "no") }
+	w.Worker = worker.New(worker.Parts{
+		Catalog: w, Pipelines: w, Source: source{w}, Codec: codec{w}, Objects: store{w},
+		Pipeline: func() pipeline.Pipeline { return w.pipe }, Now: time.Now, Log: zap.New(core),
+	}, worker.Config{Concurrency: 4, StoreBudget: time.Minute, Settle: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second}, w.reg)
+	return w
+}
+
+// message is the request for picture 2 of product 1.
+func (w *world) message() event.Message {
+	return w.messageFor(w.pipe.Hash())
+}
+
+func (w *world) messageFor(hash string) event.Message {
+	return event.New("ticket", "1", event.ImageRequested{
+		ProductID: 1, ImageID: 2, SourceURL: "https://example.com/a.jpg", PipelineHash: hash,
+	})
+}
+
+func (w *world) note(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, what)
+}
+
+func (w *world) Begin(ctx context.Context, r catalog.Request, _ string, _ time.Duration) (catalog.Attempt, error) {
+	w.note("begin")
+	return w.begin(ctx, r)
+}
+
+func (w *world) Finish(_ context.Context, _ catalog.Attempt, r catalog.Result) error {
+	w.note("finish")
+	w.mu.Lock()
+	w.result = r
+	w.mu.Unlock()
+	return w.settle("finish")
+}
+
+func (w *world) Retry(_ context.Context, _ catalog.Attempt, f *catalog.Failure, _ pipeline.Retry) error {
+	w.note("retry")
+	w.mu.Lock()
+	w.failure = f
+	w.mu.Unlock()
+	return w.settle("retry")
+}
+
+func (w *world) Defer(_ context.Context, _ catalog.Attempt, f *catalog.Failure, _ pipeline.Retry, wait time.Duration) error {
+	w.note("defer")
+	w.mu.Lock()
+	w.failure, w.wait = f, wait
+	w.mu.Unlock()
+	return w.settle("defer")
+}
+
+func (w *world) Fail(_ context.Context, _ catalog.Attempt, f *catalog.Failure) error {
+	w.note("fail")
+	w.mu.Lock()
+	w.failure = f
+	w.mu.Unlock()
+	return w.settle("fail")
+}
+
+func (w *world) Release(ctx context.Context, _ catalog.Attempt) error {
+	w.note("release")
+	if ctx.Err() != nil {
+		return errors.New("the release was given a context that has ended")
+	}
+	return w.settle("release")
+}
+
+func (w *world) SavePipeline(context.Context, string, []byte) error { return nil }
+
+func (w *world) Pipeline(_ context.Context, hash string) ([]byte, error) {
+	w.note("look up")
+	return w.lookUp(hash)
+}
+
+type source struct{ w *world }
+
+func (s source) Fetch(ctx context.Context, url string, _ pipeline.Fetch, _ int64) (worker.Download, error) {
+	return s.w.fetch(ctx, url)
+}
+
+type codec struct{ w *world }
+
+func (c codec) Render(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	return c.w.render(ctx, body, spec)
+}
+
+type store struct{ w *world }
+
+func (s store) Put(ctx context.Context, key, contentType string, _ io.ReadSeeker, _ int64) error {
+	if err := s.w.put(ctx, key); err != nil {
+		return err
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.objects[key] = contentType
+	return nil
+}
+
+func (s store) DeletePrefix(context.Context, string) error {
+	return errors.New("a worker deletes nothing")
+}

@@ -327,8 +327,8 @@ func TestOperationsAreCounted(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = putX(ended, b)
-	want := "# HELP vitrine_blob_operations_total " +
-		"Operations on the object store by outcome: ok, not_found, error, or canceled by us.\n" + `# TYPE vitrine_blob_operations_total counter
+	want := `# HELP vitrine_blob_operations_total Operations on the object store, by how they ended.
+# TYPE vitrine_blob_operations_total counter
 vitrine_blob_operations_total{operation="get",outcome="not_found"} 1
 vitrine_blob_operations_total{operation="put",outcome="canceled"} 1
 vitrine_blob_operations_total{operation="put",outcome="ok"} 1

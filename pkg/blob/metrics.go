@@ -20,7 +20,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_blob_operations_total",
-			Help: "Operations on the object store by outcome: ok, not_found, error, or canceled by us.",
+			Help: "Operations on the object store, by how they ended.",
 		}, []string{"operation", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "vitrine_blob_operation_duration_seconds",

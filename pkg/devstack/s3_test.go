@@ -98,6 +98,30 @@ func request(t *testing.T, method, url string, headers ...string) *http.Request 
 	return req
 }
 
+// upload announces a body of size bytes, sends only what it is given, and returns the answer.
+func upload(t *testing.T, s *devstack.S3, path string, size int64, sent string) (status int, body string) {
+	t.Helper()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nContent-Length: %d\r\n\r\n%s", path, size, sent)
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(answer)
+}
+
 func TestS3OutlivesARestart(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "deep", "inside")
@@ -157,10 +181,9 @@ func TestS3RefusesAnUploadThatDoesNotFitInMemory(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	b := bucket(t, s)
-	req := request(t, http.MethodPut, s.PublicURL("pictures")+"/huge", "Authorization", "x", "Expect", "100-continue")
-	req.Body, req.ContentLength = io.NopCloser(strings.NewReader("")), 1<<40
-	if resp, body := send(t, req); resp.StatusCode < 400 || !strings.Contains(body, "EntityTooLarge") {
-		t.Errorf("got %s %s, want EntityTooLarge", resp.Status, body)
+	status, body := upload(t, s, "/pictures/huge", 1<<40, "")
+	if status < 400 || !strings.Contains(body, "EntityTooLarge") {
+		t.Errorf("got %d %s, want EntityTooLarge", status, body)
 	}
 	if got := list(t, b); len(got) != 0 {
 		t.Errorf("got %v, want nothing", got)
@@ -174,23 +197,9 @@ func TestABrokenUploadLeavesNothing(t *testing.T) {
 	b := bucket(t, s)
 	put(t, b, "a/whole", "x")
 	for _, sent := range []string{"", "half"} {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
-		if err != nil {
-			t.Fatal(err)
+		if status, _ := upload(t, s, "/pictures/a/broken", 100, sent); status < 400 {
+			t.Errorf("%d of 100 bytes: got %d", len(sent), status)
 		}
-		fmt.Fprintf(conn, "PUT /pictures/a/broken HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nContent-Length: 100\r\n\r\n%s", sent)
-		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp.StatusCode < 400 {
-			t.Errorf("%d of 100 bytes: got %s", len(sent), resp.Status)
-		}
-		_ = resp.Body.Close()
-		_ = conn.Close()
 	}
 	if got, want := list(t, b), []string{"a/whole"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -15,10 +15,10 @@ type Config struct {
 	Password string   `env:"PASSWORD" secret:"true" desc:"password of the user"`
 	TLS      bool     `env:"TLS" envDefault:"false" desc:"connect with TLS, trusting the system's roots"`
 
-	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"begins every key: installations may share a cluster"`
+	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"begins every key, apart from other users"`
 	TTL          time.Duration `env:"TTL" envDefault:"10m" desc:"how long a product is kept, give or take a tenth"`
 	MissingTTL   time.Duration `env:"MISSING_TTL" envDefault:"5s" desc:"how long an id that never was is kept as not found"`
-	TombstoneTTL time.Duration `env:"TOMBSTONE_TTL" envDefault:"60s" desc:"life of the mark that keeps slow readers out after a change"`
+	TombstoneTTL time.Duration `env:"TOMBSTONE_TTL" envDefault:"60s" desc:"how long a change keeps slow readers out"`
 
 	Timeout     time.Duration `env:"TIMEOUT" envDefault:"200ms" desc:"bound on one operation, with its retries"`
 	DialTimeout time.Duration `env:"DIAL_TIMEOUT" envDefault:"100ms" desc:"bound on one connection attempt"`

@@ -77,7 +77,7 @@ func prefixes(texts ...string) []netip.Prefix {
 
 // public reports whether addr, unmapped, is a host of the public internet.
 func public(addr netip.Addr) bool {
-	if !addr.IsValid() || addr.Is4In6() || slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+	if slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return false
 	}
 	return addr.Is4() || unicast6.Contains(addr) && !isISATAP(addr)

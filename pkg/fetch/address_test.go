@@ -319,8 +319,8 @@ func FuzzURL(f *testing.F) {
 		w.dial = func(string) (net.Conn, error) {
 			client, server := net.Pipe()
 			go func() {
-				defer server.Close() //nolint:errcheck // a pipe
-				request := make([]byte, 1<<10)
+				defer server.Close()            //nolint:errcheck // a pipe
+				request := make([]byte, 64<<10) // all at once: neither side of a pipe buffers
 				if _, err := server.Read(request); err != nil {
 					return
 				}

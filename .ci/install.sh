@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# install.sh run|test: installs what `make run` or `make test` needs and is missing, on Debian and Ubuntu. Elsewhere it says what to
+# install. When nothing is missing it says nothing and takes milliseconds. No service is started or enabled.
+set -euo pipefail
+
+kafka=4.1.1
+minio=v0.0.0-20260212201848-7aac2a2c5b7c # the last commit
+here=$(cd "$(dirname "$0")" && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/vitrine
+
+have() { command -v "$1" >/dev/null 2>&1; }
+any() { for path in "$@"; do [ -e "$path" ] && return 0; done; return 1; }
+have_postgres() { have initdb || any /usr/lib/postgresql/*/bin/initdb; }
+have_vips() { have pkg-config && pkg-config --exists vips; }
+have_jemalloc() { any /usr/lib/*/libjemalloc.so.2 /usr/lib/libjemalloc.so.2 /usr/lib64/libjemalloc.so.2; }
+
+# Kafka 4 needs Java 17. The release file of a JVM says which it is without starting it.
+have_java() {
+	have java || return 1
+	local release
+	release=$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")/release
+	[ ! -e "$release" ] || ! grep -qE '^JAVA_VERSION="(1\.|[0-9]\.|[0-9]"|1[0-6][."])' "$release"
+}
+
+# What is missing: packages for apt, words for people.
+packages=() words=()
+need() { # CHECK WORDS PACKAGE...
+	local check=$1 word=$2
+	shift 2
+	if ! "$check"; then
+		packages+=("$@") words+=("$word")
+	fi
+}
+have_cc() { have cc || have gcc; }
+have_pkgconfig() { have pkg-config; }
+have_redis() { have redis-server; }
+have_maven() { have mvn; }
+
+find_missing() {
+	need have_cc "a C compiler" gcc libc6-dev
+	need have_pkgconfig "pkg-config" pkg-config
+	need have_vips "libvips 8.14 or later with its headers" libvips-dev 'libheif-plugin-*'
+	need have_postgres "PostgreSQL 14 or later (the server; it need not run)" postgresql
+	need have_jemalloc "jemalloc 5 (libjemalloc.so.2)" libjemalloc2
+	[ "$1" = test ] || return 0
+	need have_redis "redis-server 6 or later (it need not run)" redis-server
+	need have_java "Java 17 or later" java
+	any "$cache/kafka-$kafka/kafka_2.13-$kafka.jar" ||
+		need have_maven "Maven" maven
+}
+
+root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+apt() {
+	root env DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confdef \
+		-o Dpkg::Options::=--force-confold "$@"
+}
+known() { apt-cache show "$1" >/dev/null 2>&1; }
+
+# choose turns what we wrote above into packages that this release has.
+choose() {
+	local name java
+	for name in "$@"; do
+		case $name in
+		java)
+			for java in openjdk-17-jre-headless openjdk-21-jre-headless openjdk-25-jre-headless default-jre-headless; do
+				if known "$java"; then echo "$java" && break; fi
+			done
+			;;
+		'libheif-plugin-*') # newer releases have AVIF and HEIC in packages of their own, which are only recommended
+			for name in libheif-plugin-aomdec libheif-plugin-aomenc libheif-plugin-dav1d libheif-plugin-libde265; do
+				if known "$name"; then echo "$name"; fi
+			done
+			;;
+		*) echo "$name" ;;
+		esac
+	done
+}
+
+# quietly runs apt-get, shows what it does line by line, and everything if it fails.
+quietly() {
+	local log
+	log=$(mktemp)
+	if ! "$here/alive.sh" "apt-get $1" bash -c '"$@" 2>&1 </dev/null | tee -a "$0" | grep --line-buffered -E "^(Unpacking|Setting up|E:)" || true
+		exit "${PIPESTATUS[0]}"' "$log" env -u MAKEFLAGS "${BASH_SOURCE[0]}" apt "$@"; then
+		cat "$log" >&2
+		echo "apt-get $1 failed; its output is above." >&2
+		rm -f "$log"
+		return 1
+	fi
+	rm -f "$log"
+}
+
+# Debian starts what it installs and makes a cluster for Postgres; we want the programs only. Both habits are put back.
+policy=/usr/sbin/policy-rc.d
+cluster=/etc/postgresql-common/createcluster.conf
+saved=''
+calm() {
+	saved=$(mktemp -d)
+	if [ -e $policy ]; then root cp -a $policy "$saved/policy"; fi
+	printf '#!/bin/sh\nexit 101\n' | root tee $policy >/dev/null
+	root chmod 755 $policy
+}
+restore() {
+	[ -n "$saved" ] || return 0
+	if [ -e "$saved/policy" ]; then root cp -a "$saved/policy" $policy; else root rm -f $policy; fi
+	if [ -e "$saved/cluster" ]; then root cp -a "$saved/cluster" $cluster; fi
+	root rm -rf "$saved"
+	saved=''
+}
+
+install_packages() {
+	if ! have apt-get; then
+		printf 'Please install these and try again (only Debian and Ubuntu are known here):\n' >&2
+		printf '  - %s\n' "${words[@]}" >&2
+		exit 1
+	fi
+	if [ "$(id -u)" != 0 ] && ! have sudo; then
+		echo "Installing packages needs root or sudo. Please install: ${packages[*]}" >&2
+		exit 1
+	fi
+	echo "installing packages: ${packages[*]}"
+	trap restore EXIT
+	calm
+	quietly update
+	mapfile -t packages < <(choose "${packages[@]}")
+	if [[ " ${packages[*]} " == *" postgresql "* ]]; then
+		quietly install --no-install-recommends postgresql-common
+		root cp -a $cluster "$saved/cluster"
+		echo 'create_main_cluster = false' | root tee -a $cluster >/dev/null
+	fi
+	quietly install --no-install-recommends "${packages[@]}"
+	restore
+	# Not started, but enabled: it would run after the next boot.
+	if [[ " ${packages[*]} " == *" redis-server "* ]] && have systemctl; then
+		root systemctl --quiet disable redis-server 2>/dev/null || true
+	fi
+}
+
+install_kafka() {
+	local jars=$cache/kafka-$kafka fresh
+	[ ! -e "$jars/kafka_2.13-$kafka.jar" ] || return 0
+	echo "fetching Kafka $kafka into $jars (54 MB, once)"
+	mkdir -p "$cache"
+	fresh=$(mktemp -d "$cache/.kafka.XXXXXX")
+	# Elsewhere first: an interrupted download leaves no half a Kafka.
+	"$here/alive.sh" "fetching Kafka" mvn -q -B -f "$here/kafka/pom.xml" dependency:copy-dependencies \
+		-DoutputDirectory="$fresh" </dev/null
+	rm -rf "$jars"
+	mv "$fresh" "$jars"
+}
+
+case ${1:-} in
+apt) # for quietly
+	shift
+	apt "$@"
+	;;
+run | test)
+	find_missing "$1"
+	if [ ${#packages[@]} -gt 0 ]; then install_packages; fi
+	if [ "$1" = test ]; then
+		install_kafka
+		"$here/tool.sh" minio github.com/minio/minio github.com/minio/minio "$minio"
+	fi
+	;;
+*)
+	echo "usage: install.sh run|test" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# test.sh: all tests under one parent that has the servers. It builds the programs for coverage, runs go test with -race,
+# merges the coverage of tests and programs, and ends with the test runner's summary. Called by make test.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+root=$PWD
+alive=$root/.ci/alive.sh
+covered=./cmd/...,./pkg/...
+out=$root/coverage
+
+rm -rf "$out"
+mkdir -p "$out/programs" "$out/bin"
+
+echo "building the programs that tests run"
+build=(go build -cover -covermode=atomic -coverpkg="$covered" -o "$out/bin/")
+"$alive" "building programs" "${build[@]}" -race ./cmd/api ./cmd/worker ./cmd/vitrine
+# Without -race, which reserves terabytes of address space: the codec's is limited.
+"$alive" "building the codec" "${build[@]}" ./cmd/codec
+go build -o "$out/servers" ./pkg/testenv/servers
+
+export VITRINE_TEST_BIN_DIR=$out/bin VITRINE_TEST_COVERDIR=$out/programs GOCOVERDIR=$out/programs
+
+# TEST_FLAGS and TEST_PKGS are lists of words.
+# shellcheck disable=SC2206
+flags=(-race -timeout 20m -covermode=atomic -coverpkg="$covered" -coverprofile="$out/tests.out" ${TEST_FLAGS:-} ${TEST_PKGS:-./...})
+status=0
+"$alive" "testing" "$out/servers" -- "${GOTESTSUM:-gotestsum}" --no-color --format pkgname --hide-summary output,skipped \
+	--jsonfile "$out/tests.json" -- "${flags[@]}" 2>&1 | tee -i "$out/tests.log" || status=$?
+
+if [ "$status" = 0 ] && grep '"Action":"skip"' "$out/tests.json" | grep -oE '"Package":.*"Test":"[^"]*"' >"$out/skipped"; then
+	echo "tests were skipped, which is a defect:"
+	cat "$out/skipped"
+	status=1
+fi
+if [ "$status" = 0 ]; then
+	go tool covdata textfmt -i="$out/programs" -o="$out/programs.out"
+	go run ./pkg/testenv/cover -min "${COVER_MIN:-90}" -o "$out/all.out" coverage/tests.out coverage/programs.out || status=$?
+fi
+grep '^DONE ' "$out/tests.log" || true # the summary once more, as the last line
+exit "$status"

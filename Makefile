@@ -1,0 +1,100 @@
+# Vitrine. `make run` shows it, `make test` proves it, `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vitrine
+TOOLS   := $(CACHE)/bin
+LDFLAGS := -X main.version=$(VERSION)
+
+# Tools, built into the cache once per version.
+GOLANGCI_LINT := v2.15.0
+GOTESTSUM     := v1.13.0
+
+# make test: the least share of statements that must run, in percent; more flags for go test; which packages.
+COVER_MIN  ?= 90
+TEST_FLAGS ?=
+TEST_PKGS  ?= ./...
+# make bench: a program that prints "ratio NAME N" lines at its end.
+BENCH_PKGS ?= ./pkg/bench
+
+.PHONY: run
+run: deps-run build ## Build everything and show it: a demo on :8080 with its own Postgres; Ctrl-C ends it
+	@exec bin/vitrine dev
+
+.PHONY: test
+test: deps-test deps-gotestsum ## Run all tests on real servers, with -race, and hold coverage to its floor
+	@COVER_MIN='$(COVER_MIN)' TEST_FLAGS='$(TEST_FLAGS)' TEST_PKGS='$(TEST_PKGS)' GOTESTSUM='$(TOOLS)/gotestsum' .ci/test.sh
+
+.PHONY: test-short
+test-short: deps-run ## Run the tests that need no server
+	@$(GO) test -short $(TEST_FLAGS) $(TEST_PKGS)
+
+.PHONY: check
+check: deps-run ## Everything that needs no test run: format, vet, lint, doors, go.mod, generated files, builds without cgo
+	@.ci/step.sh "gofmt" .ci/fmt.sh
+	@.ci/step.sh "go mod tidy" $(GO) mod tidy -diff
+	@.ci/step.sh "builds without cgo" env CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/api ./cmd/worker ./cmd/vitrine
+	@.ci/step.sh "go vet" $(GO) vet ./...
+	@.ci/step.sh "doors and budgets" $(GO) test ./pkg
+	@$(MAKE) lint verify
+
+.PHONY: lint
+lint: deps-lint ## Run golangci-lint
+	@.ci/step.sh "golangci-lint" $(TOOLS)/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: ## Format all Go files
+	@gofmt -w $$(git ls-files --cached --others --exclude-standard -- '*.go')
+
+.PHONY: build
+build: ## Build the programs into bin/; only the codec needs a C compiler
+	@.ci/alive.sh "building" env CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/api ./cmd/worker ./cmd/vitrine
+	@test -e bin/codec || echo "building the codec (the first time it takes a minute or two: the C bindings of libvips)"
+	@.ci/alive.sh "building the codec" env CGO_ENABLED=1 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/codec
+
+.PHONY: bench
+bench: deps-test build ## Run the benchmarks on real servers
+	@.ci/alive.sh "benchmarks" $(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
+
+.PHONY: cover
+cover: ## Show what the last make test left uncovered, as bin/coverage.html
+	@$(GO) tool cover -html=coverage/all.out -o bin/coverage.html && echo bin/coverage.html
+
+.PHONY: generate
+generate: ## Write the generated files again
+	@.ci/generate.sh
+
+.PHONY: verify
+verify: ## Fail if a generated file is not what make generate writes
+	@.ci/step.sh "generated files" .ci/verify.sh
+
+.PHONY: deps-run
+deps-run: ## Install what make run needs (Debian, Ubuntu; says nothing if all is there)
+	@.ci/install.sh run
+
+.PHONY: deps-test
+deps-test: ## Install what make test needs: the servers' programs, in packages and in the cache
+	@.ci/install.sh test
+
+.PHONY: deps-tools
+deps-tools: deps-lint deps-gotestsum ## Build the tools into the cache
+
+.PHONY: deps-lint
+deps-lint:
+	@.ci/tool.sh golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint github.com/golangci/golangci-lint/v2 $(GOLANGCI_LINT)
+
+.PHONY: deps-gotestsum
+deps-gotestsum:
+	@.ci/tool.sh gotestsum gotest.tools/gotestsum gotest.tools/gotestsum $(GOTESTSUM)
+
+.PHONY: clean
+clean: ## Remove what was built (the demo's data in .vitrine/ stays)
+	@rm -rf bin coverage
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -11,17 +11,17 @@ import (
 // Config says where the database is and what one process may ask of it. The environment's names are relative to
 // VITRINE_POSTGRES_.
 type Config struct {
-	DSN             string        `env:"DSN" secret:"true" desc:"address and credentials: postgres://user:password@host:5432/database"`
-	ApplicationName string        `env:"APPLICATION_NAME" envDefault:"vitrine" desc:"how the connections name themselves in pg_stat_activity"`
-	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"connections of this process; the relay has two more"`
-	ConnMaxLifetime time.Duration `env:"CONN_MAX_LIFETIME" envDefault:"30m" desc:"age at which a connection is replaced"`
+	DSN             string        `env:"DSN" secret:"true" desc:"postgres://user:password@host:5432/database"`
+	ApplicationName string        `env:"APPLICATION_NAME" envDefault:"vitrine" desc:"name in pg_stat_activity"`
+	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"connections per process; the relay has two more"`
+	ConnMaxLifetime time.Duration `env:"CONN_MAX_LIFETIME" envDefault:"30m" desc:"age at which one is replaced"`
 	ConnMaxIdleTime time.Duration `env:"CONN_MAX_IDLE_TIME" envDefault:"5m" desc:"how long an unused connection is kept"`
 	ConnectTimeout  time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" desc:"longest wait for one new connection"`
 
-	Timeout          time.Duration `env:"TIMEOUT" envDefault:"10s" desc:"longest one call may take, waiting for a connection included"`
+	Timeout          time.Duration `env:"TIMEOUT" envDefault:"10s" desc:"longest one call may take, all waits included"`
 	StatementTimeout time.Duration `env:"STATEMENT_TIMEOUT" envDefault:"5s" desc:"longest the server works on one statement"`
 	LockTimeout      time.Duration `env:"LOCK_TIMEOUT" envDefault:"3s" desc:"longest a statement waits for a lock"`
-	SlowQuery        time.Duration `env:"SLOW_QUERY" envDefault:"200ms" desc:"a statement that takes longer is logged, without its parameters; 0: none is"`
+	SlowQuery        time.Duration `env:"SLOW_QUERY" envDefault:"200ms" desc:"a slower statement is logged; 0: none is"`
 
 	OutboxMaxTries int `env:"OUTBOX_MAX_TRIES" envDefault:"20" desc:"refusals after which a message is parked"`
 }

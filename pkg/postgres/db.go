@@ -90,8 +90,8 @@ func (db *DB) Ping(ctx context.Context) error {
 func (db *DB) Close() error { return db.pool.Close() }
 
 // call runs fn, which sends one statement that may be sent twice: database/sql repeats it when it believes that a broken
-// connection never carried it. Rows are read with gorm's Find and not with its Scan, which formats every statement for the log
-// whether or not it is slow.
+// connection never carried it. Rows are read with gorm's Find and not with its Scan, which formats every statement for the
+// log whether or not it is slow.
 func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
@@ -102,7 +102,7 @@ func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) er
 // errNothing ends a transaction that has nothing to write: it is rolled back, and that is no error.
 var errNothing = errors.New("nothing to write")
 
-// transact runs fn between BEGIN and COMMIT. An error or a panic of fn rolls everything back. Nothing is ever run twice.
+// transact runs fn between BEGIN and COMMIT, once: nothing is repeated. An error or a panic of fn rolls everything back.
 func (db *DB) transact(ctx context.Context, method string, fn func(tx *gorm.DB) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)

@@ -65,7 +65,7 @@ func deadAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 
@@ -223,8 +223,9 @@ func TestASlowStatementIsLoggedWithoutWhatClientsSent(t *testing.T) {
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
-	defer db.Close()
-	if _, err := postgres.NewStore(db).InsertUser(t.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"}); err != nil {
+	defer func() { _ = db.Close() }()
+	ada := catalog.User{Name: "Ada", Email: "ada@example.com"}
+	if _, err := postgres.NewStore(db).InsertUser(t.Context(), ada); err != nil {
 		t.Fatalf("insert user: %v", err)
 	}
 	slow := logs.FilterMessage("slow statement").All()

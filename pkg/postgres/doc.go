@@ -5,9 +5,10 @@
 // stands as constants beside the method that sends it, with every column named; gorm carries rows, and none of its own
 // writing (Save, Updates of a struct, hooks, soft deletion, migration) is used. Times are the database's.
 //
-// Locks are always taken in the order product, picture, intent. [Store.Edit] locks the product with a statement of its own and
-// reads the pictures with the next: read together, the pictures would be those of before the wait for the lock, and of two
-// pictures that finish at once one would be lost. Lists and products are read by one statement, so each is one snapshot.
+// Locks are always taken in the order product, picture, intent. [Store.Edit] locks the product with a statement of its
+// own and reads the pictures with the next: read together, the pictures would be those of before the wait for the lock,
+// and of two pictures that finish at once one would be lost. Lists and products are read by one statement, so each is one
+// snapshot.
 //
 // Failure: a database that is down, full, in recovery or too slow is fault.Unavailable. A connection that breaks while
 // COMMIT is under way is catalog.ErrOutcomeUnknown: nobody here repeats such a transaction. The end of the caller's own

@@ -23,7 +23,8 @@ FROM images i WHERE i.product_id = $1`
 
 const updateProduct = `
 UPDATE products SET product_name = $2, product_description = $3, product_price = $4, product_images = $5,
-    compressed_product_images = $6, version = $7, updated_at = $8, deleted_at = CASE WHEN $9::boolean THEN $10::timestamptz END
+    compressed_product_images = $6, version = $7, updated_at = $8,
+    deleted_at = CASE WHEN $9::boolean THEN $10::timestamptz END
 WHERE id = $1`
 
 // updateImages writes all changed pictures at once. A picture that has another fence or work than was read is not

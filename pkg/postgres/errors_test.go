@@ -122,7 +122,8 @@ func (s shop) insert(t *testing.T) (catalog.Product, error) {
 	t.Helper()
 	p := catalog.Product{UserID: s.user, Name: "Lamp", Price: decimal.New(1, 0), Version: 1}
 	return s.Insert(t.Context(), p, func(p catalog.Product) []catalog.Outgoing {
-		m := event.New("0b6f2c1e-0000-4000-8000-000000000001", p.ID.String(), event.ProductChanged{ProductID: int64(p.ID), Version: 1})
+		changed := event.ProductChanged{ProductID: int64(p.ID), Version: 1}
+		m := event.New("0b6f2c1e-0000-4000-8000-000000000001", p.ID.String(), changed)
 		return []catalog.Outgoing{{Message: m}}
 	})
 }

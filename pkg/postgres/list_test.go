@@ -79,7 +79,7 @@ func TestAListIsOneQueryWhateverItsLength(t *testing.T) {
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	conn := connect(t, dsn)
 	run(t, conn, "INSERT INTO users (name, email) VALUES ('u', 'u@example.com')")
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price)

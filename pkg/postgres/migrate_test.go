@@ -115,7 +115,7 @@ func freshDatabase(t *testing.T) *url.URL {
 		if err != nil {
 			t.Fatalf("connect: %v", err)
 		}
-		defer conn.Close(context.WithoutCancel(t.Context()))
+		defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 		if _, err := conn.Exec(context.WithoutCancel(t.Context()), statement); err != nil {
 			t.Fatalf("run %s: %v", statement, err)
 		}
@@ -181,7 +181,7 @@ func TestTheSchemaInTheDocsIsWhatTheMigrationsMake(t *testing.T) {
 		t.Fatalf("read: %v", err)
 	}
 	if got != string(want) {
-		t.Errorf("docs/schema.sql is not what the migrations make; go test ./pkg/postgres -run Schema -update rewrites it. Now:\n%s", got)
+		t.Errorf("%s is not what the migrations make; go test ./pkg/postgres -run Schema -update rewrites it. Now:\n%s", path, got)
 	}
 }
 

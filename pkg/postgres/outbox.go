@@ -101,8 +101,8 @@ type round struct {
 	refused   []refusedRow
 }
 
-// publishRows hands the messages to publish and sorts its answers. A row that does not read as a message is refused. One that
-// an unreachable Kafka did not take is neither published nor refused: it stays as it is.
+// publishRows hands the messages to publish and sorts its answers. A row that does not read as a message is refused. One
+// that an unreachable Kafka did not take is neither published nor refused: it stays as it is.
 func publishRows(
 	ctx context.Context, rows []claimedRow, publish func(context.Context, []event.Message) []error,
 ) round {

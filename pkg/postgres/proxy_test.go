@@ -80,7 +80,7 @@ func (p *proxy) accept() {
 func (p *proxy) forward(client, server net.Conn) {
 	broken := make(chan struct{})
 	p.wg.Go(func() {
-		defer client.Close()
+		defer func() { _ = client.Close() }()
 		buf := make([]byte, 64<<10)
 		for {
 			n, err := server.Read(buf)
@@ -94,7 +94,7 @@ func (p *proxy) forward(client, server net.Conn) {
 			}
 		}
 	})
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := client.Read(buf)

@@ -2,8 +2,8 @@
 // their interfaces promise them.
 //
 // Half of it is about two things at once: pictures that finish together, an attempt that adopts its objects while the
-// compensator dooms them, relays that drain side by side. Each of those fails when the lock that guards it is taken out. Lists are
-// compared with a brute-force answer over random products and filters.
+// compensator dooms them, relays that drain side by side. Each of those fails when the lock that guards it is taken out.
+// Lists are compared with a brute-force answer over random products and filters.
 //
 // The suite never sleeps and moves no clock: what has to be in the past is written with a time in the past. A failure names
 // the promise that was broken.

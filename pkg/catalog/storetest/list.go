@@ -24,7 +24,8 @@ func lists() []test {
 
 // names share substrings, differ in case, and hold what LIKE would take for wildcards.
 var names = []string{
-	"Oak table", "oak TABLE lamp", "Table", "100% oak", "100x oak", "oak_lamp", "oak-lamp", `back\slash`, "Ölkännchen", "lamp",
+	"Oak table", "oak TABLE lamp", "Table", "100% oak", "100x oak",
+	"oak_lamp", "oak-lamp", `back\slash`, "Ölkännchen", "lamp",
 }
 
 // needles are found in some, one or none of names.
@@ -102,12 +103,13 @@ func pagesBruteForce(b *bench) {
 		d := decimal.New(int64(rapid.IntRange(0, 5).Draw(t, "price"))*250, -2)
 		return &d
 	})
+	sorts := []catalog.Sort{catalog.NewestFirst, catalog.CheapestFirst, catalog.DearestFirst}
 	rapid.Check(b.T, func(t *rapid.T) {
 		q := catalog.Query{
 			UserID:   rapid.SampledFrom([]catalog.UserID{0, all[0].UserID, all[1].UserID, 404}).Draw(t, "user"),
 			Name:     rapid.SampledFrom(needles).Draw(t, "name"),
 			MinPrice: price.Draw(t, "min"), MaxPrice: price.Draw(t, "max"),
-			Sort:  rapid.SampledFrom([]catalog.Sort{catalog.NewestFirst, catalog.CheapestFirst, catalog.DearestFirst}).Draw(t, "sort"),
+			Sort:  rapid.SampledFrom(sorts).Draw(t, "sort"),
 			Limit: rapid.IntRange(5, 70).Draw(t, "limit"),
 		}
 		got, err := b.pages(q)
@@ -126,7 +128,7 @@ func (b *bench) search(q catalog.Query) []string {
 	q.Sort, q.Limit = catalog.NewestFirst, catalog.MaxLimit
 	page, err := b.Store.List(b.ctx(), q)
 	b.must(err, "list")
-	found := []string{}
+	found := make([]string, 0, len(page.Products))
 	for _, p := range page.Products {
 		found = append(found, p.Name)
 	}
@@ -135,11 +137,11 @@ func (b *bench) search(q catalog.Query) []string {
 }
 
 // named adds a product with a name.
-func (b *bench) named(name, price string) catalog.Product {
+func (b *bench) named(name, price string) {
 	b.Helper()
 	draft := b.draft(0)
 	draft.Name, draft.Price = name, decimal.RequireFromString(price)
-	return b.insert(draft)
+	b.insert(draft)
 }
 
 func wildcards(b *bench) {

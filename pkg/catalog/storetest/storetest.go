@@ -36,7 +36,9 @@ const patient = 100
 
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
-	for _, part := range [][]test{users(), inserts(), edits(), deletions(), races(), intents(), repairs(), outboxes(), lists()} {
+	for _, part := range [][]test{
+		users(), inserts(), edits(), deletions(), races(), intents(), repairs(), outboxes(), lists(),
+	} {
 		for _, one := range part {
 			t.Run(one.name, func(t *testing.T) {
 				t.Parallel()
@@ -62,7 +64,7 @@ type bench struct {
 	Parts
 }
 
-func (b *bench) ctx() context.Context { return b.T.Context() }
+func (b *bench) ctx() context.Context { return b.Context() }
 
 // must ends the test if err is one.
 func (b *bench) must(err error, doing string) {

@@ -172,7 +172,7 @@ func (o *object) verdict(more []fault.Field) error {
 	return fault.InvalidFields(merge(o.wrong, more))
 }
 
-// merge returns first, and of second what is not at or below a pointer of first.
+// merge returns first, and of second what first does not point at.
 func merge(first, second []fault.Field) []fault.Field {
 	failed := make(map[string]bool, len(first))
 	for _, f := range first {
@@ -180,8 +180,7 @@ func merge(first, second []fault.Field) []fault.Field {
 	}
 	all := first
 	for _, f := range second {
-		parent := f.Pointer[:max(0, strings.LastIndexByte(f.Pointer, '/'))]
-		if !failed[f.Pointer] && (parent == "" || !failed[parent]) {
+		if !failed[f.Pointer] {
 			all = append(all, f)
 		}
 	}

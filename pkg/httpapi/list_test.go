@@ -133,6 +133,10 @@ func TestACursorHoldsItsFiltersAndOnlyTheLimitMayChange(t *testing.T) {
 	if got := fieldsOf(wrong); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	wrong = wants(t, a.get("/products?"+cursor+"&min_price=cheap"), 422, "invalid_fields")
+	if got := fieldsOf(wrong); !slices.Equal(got, []string{"min_price not_a_number"}) {
+		t.Errorf("a filter that cannot be read: %v", got)
+	}
 	p, _ = a.list("user_id=1&limit=2")
 	wrong = wants(t, a.get("/products?cursor="+*p.NextCursor+"&min_price=1"), 422, "invalid_fields")
 	if got := fieldsOf(wrong); !slices.Equal(got, []string{"min_price cursor_mismatch"}) {

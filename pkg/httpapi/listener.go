@@ -43,11 +43,13 @@ func (l *listener) Close() error {
 // closeSilent closes every connection that has not said a word.
 func (l *listener) closeSilent() {
 	l.mu.Lock()
-	silent := l.silent
+	all := l.silent
 	l.silent = map[*conn]struct{}{}
 	l.mu.Unlock()
-	for c := range silent {
-		_ = c.Conn.Close() // there is nobody to tell
+	for c := range all {
+		if c.state.CompareAndSwap(silent, dropped) {
+			_ = c.Conn.Close() // there is nobody to tell
+		}
 	}
 }
 
@@ -57,17 +59,28 @@ func (l *listener) forget(c *conn) {
 	delete(l.silent, c)
 }
 
+// The states of a connection. From silent there is one way, and only one side can take it: the server underneath panics if
+// a connection is closed while it works on a request of it.
+const (
+	silent int32 = iota
+	heard
+	dropped
+)
+
 // conn is a connection that tells its listener when it has spoken or is gone.
 type conn struct {
 	net.Conn
 	from  *listener
-	heard atomic.Bool
+	state atomic.Int32
 }
 
 // Read reads, and notes the first byte.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && !c.heard.Load() && c.heard.CompareAndSwap(false, true) {
+	if n > 0 && c.state.Load() != heard {
+		if !c.state.CompareAndSwap(silent, heard) {
+			return 0, net.ErrClosed // it spoke just when it was dropped
+		}
 		c.from.forget(c)
 	}
 	return n, err //nolint:wrapcheck // a net.Conn's errors are its own

@@ -94,9 +94,9 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 		os.Stdout.Write(append(binary.BigEndian.AppendUint32(nil, 100), 'A', '{'))
 		os.Exit(0)
 	case "hog":
-		hoard = make([]byte, 300<<20)
-		for i := range hoard {
-			hoard[i] = byte(i)
+		hoard = make([]byte, 200<<20)
+		for i := 0; i < len(hoard); i += os.Getpagesize() {
+			hoard[i] = 1
 		}
 	case "say":
 		n, _ := strconv.Atoi(rest)
@@ -179,7 +179,7 @@ func fakeConfig() codec.Config {
 		panic(err)
 	}
 	return codec.Config{
-		Path: self, Children: 1, RecycleAfter: 1000, MaxRSS: 1 << 40, StartTimeout: 30 * time.Second,
+		Path: self, Children: 1, RecycleAfter: 1000, MaxRSS: 1 << 40, StartTimeout: 5 * time.Minute,
 		StartBackoff: 500 * time.Millisecond, ShutdownGrace: 20 * time.Second, Preload: "none",
 	}
 }

@@ -1,0 +1,65 @@
+package codec
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// environment is all that a child gets to know.
+func environment(preload string) []string {
+	env := []string{
+		"VIPS_BLOCK_UNTRUSTED=1",   // no loader that is not fuzzed
+		"VIPS_WARNING=0",           // libvips warns of every odd tag in strangers' files
+		"VIPS_DISC_THRESHOLD=512g", // never spill pixels to /tmp, which may be read-only; memory is bounded otherwise
+		"GOMAXPROCS=1",             // the work is in C, on one thread
+	}
+	if preload != "" {
+		env = append(env, "LD_PRELOAD="+preload, "MALLOC_CONF=background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0")
+	}
+	return env
+}
+
+// locate finds a bare name beside this program, then in PATH; a path is taken as it is.
+func locate(name string) (string, error) {
+	if !strings.Contains(name, "/") {
+		if self, err := os.Executable(); err == nil {
+			if path, err := exec.LookPath(filepath.Join(filepath.Dir(self), name)); err == nil {
+				return path, nil
+			}
+		}
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("find codec program: %w", err)
+	}
+	return filepath.Abs(path) // children run in another directory
+}
+
+// jemalloc is where the distributions put it. With glibc's own allocator a codec keeps seven times the memory.
+var jemalloc = []string{
+	"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2",
+	"/usr/lib64/libjemalloc.so.2", "/usr/lib/libjemalloc.so.2",
+}
+
+// allocator returns the library to preload, "" for none.
+func allocator(preload string) (string, error) {
+	switch preload {
+	case "none":
+		return "", nil
+	case "auto":
+		for _, path := range jemalloc {
+			if _, err := os.Stat(path); err == nil {
+				return path, nil
+			}
+		}
+		return "", nil
+	default:
+		if _, err := os.Stat(preload); err != nil {
+			return "", fmt.Errorf("find allocator: %w", err)
+		}
+		return preload, nil
+	}
+}

@@ -10,7 +10,10 @@ import (
 	"vitrine.io/pkg/pipeline"
 )
 
-var _ catalog.Encoder = (*httpapi.Encoder)(nil)
+var (
+	_ catalog.Encoder = (*httpapi.Encoder)(nil)
+	_ httpapi.Catalog = (*catalog.Service)(nil)
+)
 
 func ready() catalog.Product {
 	return catalog.Product{

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"vitrine.io/pkg/child"
 )
 
 // Servers are all four servers, for a command that runs many packages' tests.
@@ -64,8 +66,8 @@ func (s *Servers) Run(argv []string, stdout, stderr *os.File, signals <-chan os.
 	cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec // the command is the caller's own
 	cmd.Env = append(os.Environ(), s.values...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = childAttr(nil, syscall.SIGTERM)
-	if err := s.env.nursery.run(cmd.Start); err != nil {
+	cmd.SysProcAttr = child.Attr(nil, syscall.SIGTERM)
+	if err := s.env.nursery.Start(cmd); err != nil {
 		return 0, fmt.Errorf("start command: %w", err)
 	}
 	ended := make(chan struct{})

@@ -13,5 +13,5 @@
 // children), and the directories it left behind are removed by the next start. A server that is missing or does not
 // come up is a failure that says what to do, never a skip; only go test -short, which is a promise to need no server, skips.
 //
-// Room: tool. Doors: none. Outside: aws goleak pgx.
+// Room: tool. Doors: child. Outside: aws goleak pgx.
 package testenv

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"vitrine.io/pkg/child"
 )
 
 // The variables that name running servers. What they hold is private to this package and pkg/testenv/servers.
@@ -19,7 +21,7 @@ const (
 // environment is what a process has started, and what it was told is running already.
 type environment struct {
 	getenv  func(string) string
-	nursery *nursery
+	nursery *child.Nursery
 
 	mu      sync.Mutex
 	dir     *workDir
@@ -31,7 +33,7 @@ type environment struct {
 
 // newEnvironment starts nothing.
 func newEnvironment(getenv func(string) string) *environment {
-	e := &environment{getenv: getenv, nursery: newNursery()}
+	e := &environment{getenv: getenv, nursery: child.NewNursery()}
 	e.postgres = e.once(envPostgres, buildPostgres, func(s *server) string { return postgresDSN(s, postgresDB) })
 	e.redis = e.once(envRedis, buildRedis, func(s *server) string { return strings.Join(s.addrs, ",") })
 	e.kafka = e.once(envKafka, buildKafka, func(s *server) string { return s.addrs[0] })
@@ -40,7 +42,7 @@ func newEnvironment(getenv func(string) string) *environment {
 }
 
 // builder describes a server whose files are in dir, on free ports.
-type builder func(dir *workDir, n *nursery) (*server, error)
+type builder func(dir *workDir, n *child.Nursery) (*server, error)
 
 // once returns a function that answers with the variable's value, or starts the server on its first call and names it.
 func (e *environment) once(variable string, build builder, describe func(*server) string) func() (string, error) {
@@ -114,7 +116,7 @@ func (e *environment) stop() error {
 		wg.Go(func() { errs[i] = s.stop() })
 	}
 	wg.Wait()
-	e.nursery.close()
+	e.nursery.Close()
 	if e.dir != nil {
 		if err := e.dir.remove(); err != nil {
 			errs = append(errs, fmt.Errorf("remove servers' files: %w", err))

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,39 +19,41 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
+
+	"vitrine.io/pkg/child"
 )
 
 // script describes a server that is a shell script.
-func script(t *testing.T, n *nursery, text string) *process {
+func script(t *testing.T, n *child.Nursery, text string) *child.Process {
 	t.Helper()
-	return &process{
-		name: "script", argv: []string{"sh", "-c", text}, log: filepath.Join(t.TempDir(), "log"),
-		quit: syscall.SIGTERM, orphan: syscall.SIGKILL, nursery: n,
+	return &child.Process{
+		Name: "script", Argv: []string{"sh", "-c", text}, Log: filepath.Join(t.TempDir(), "log"),
+		Patience: stopPatience, Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Nursery: n,
 	}
 }
 
 // stubborn does not end when it is told to.
-func stubborn(t *testing.T, n *nursery) *process {
+func stubborn(t *testing.T, n *child.Nursery) *child.Process {
 	t.Helper()
 	p := script(t, n, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
-	p.patience = 50 * time.Millisecond
+	p.Patience = 50 * time.Millisecond
 	return p
 }
 
 // deaf says when a stubborn process has got as far as not listening.
-func deaf(p *process) func(context.Context) error {
+func deaf(p *child.Process) func(context.Context) error {
 	return func(context.Context) error {
-		if text, err := os.ReadFile(p.log); err != nil || !strings.Contains(string(text), "deaf") {
+		if text, err := os.ReadFile(p.Log); err != nil || !strings.Contains(string(text), "deaf") {
 			return fmt.Errorf("still listening: %q, %w", text, err)
 		}
 		return nil
 	}
 }
 
-func newTestNursery(t *testing.T) *nursery {
+func newTestNursery(t *testing.T) *child.Nursery {
 	t.Helper()
-	n := newNursery()
-	t.Cleanup(n.close)
+	n := child.NewNursery()
+	t.Cleanup(n.Close)
 	return n
 }
 
@@ -61,7 +64,7 @@ func always(context.Context) error { return nil }
 func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
 	t.Parallel()
 	p := script(t, newTestNursery(t), "echo out of luck; exit 1")
-	s := &server{name: "unlucky", procs: []*process{p}, ready: never}
+	s := &server{name: "unlucky", procs: []*child.Process{p}, ready: never}
 	err := s.start()
 	if err == nil || !strings.Contains(err.Error(), "unlucky ended while it started") ||
 		!strings.Contains(err.Error(), "out of luck") {
@@ -75,8 +78,8 @@ func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
 func TestAServerThatIsNeverReadyShowsItsLog(t *testing.T) {
 	t.Parallel()
 	p := script(t, newTestNursery(t), "echo thinking; exec sleep 100")
-	s := &server{name: "slow", procs: []*process{p}}
-	if err := p.start(); err != nil {
+	s := &server{name: "slow", procs: []*child.Process{p}}
+	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.stop() })
@@ -97,24 +100,17 @@ func TestAServerThatCannotBeFormedOrStartedIsAnError(t *testing.T) {
 	t.Parallel()
 	n := newTestNursery(t)
 	formless := &server{
-		name: "formless", procs: []*process{script(t, n, "exec sleep 100")}, ready: always, alive: always,
+		name: "formless", procs: []*child.Process{script(t, n, "exec sleep 100")}, ready: always, alive: always,
 		form: func(context.Context) error { return errors.New("no shape") },
 	}
 	t.Cleanup(func() { _ = formless.stop() })
 	if err := formless.start(); err == nil || !strings.Contains(err.Error(), "form formless: no shape") {
 		t.Errorf("got %v", err)
 	}
-	absent := script(t, n, "")
-	absent.argv = []string{"/does/not/exist"}
+	absent := &server{name: "absent", procs: []*child.Process{script(t, n, "")}, ready: always}
+	absent.procs[0].Argv = []string{"/does/not/exist"}
 	if err := absent.start(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want that there is no such program", err)
-	}
-	absent.log = "/does/not/exist/log"
-	if err := absent.start(); err == nil || !strings.Contains(err.Error(), "open log") {
-		t.Errorf("got %v", err)
-	}
-	if got := absent.tail(); !strings.Contains(got, "no log") {
-		t.Errorf("got %q", got)
 	}
 }
 
@@ -129,7 +125,7 @@ func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 		if built == 2 {
 			text, ready = "exec sleep 100", always
 		}
-		return &server{name: "second time lucky", procs: []*process{script(t, n, text)}, ready: ready}, nil
+		return &server{name: "second time lucky", procs: []*child.Process{script(t, n, text)}, ready: ready}, nil
 	})
 	if err != nil || built != 2 {
 		t.Fatalf("built %d times, error %v; want success at the second", built, err)
@@ -138,7 +134,7 @@ func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = launch(func() (*server, error) {
-		return &server{name: "hopeless", procs: []*process{script(t, n, "echo port taken")}, ready: never}, nil
+		return &server{name: "hopeless", procs: []*child.Process{script(t, n, "echo port taken")}, ready: never}, nil
 	})
 	if got := strings.Count(fmt.Sprint(err), "port taken"); got != startTries {
 		t.Errorf("got %d logs in %v, want one of each of %d tries", got, err, startTries)
@@ -149,57 +145,15 @@ func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 	}
 }
 
-func TestStopEndsTheProcessGroupToo(t *testing.T) {
-	t.Parallel()
-	fifo := filepath.Join(t.TempDir(), "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := script(t, newTestNursery(t), fmt.Sprintf("(trap '' TERM; exec sleep 100 >%s) & trap 'exit 0' TERM; wait", fifo))
-	if err := p.start(); err != nil {
-		t.Fatal(err)
-	}
-	child, err := os.Open(fifo) // returns once the child has the other end, and reads its end as end of file
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { child.Close() })
-	if err := p.stop(); err != nil {
-		t.Error(err)
-	}
-	if _, err := child.Read(make([]byte, 1)); err == nil {
-		t.Error("a child of the server wrote something")
-	}
-	if p.running() {
-		t.Error("still running")
-	}
-	if err := p.stop(); err != nil {
-		t.Errorf("stopping twice: %v", err)
-	}
-}
-
 func TestAServerThatDoesNotStopIsKilledAndNamed(t *testing.T) {
 	t.Parallel()
 	p := stubborn(t, newTestNursery(t))
-	s := &server{name: "stubborn", procs: []*process{p}, ready: deaf(p)}
+	s := &server{name: "stubborn", procs: []*child.Process{p}, ready: deaf(p)}
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "stop script: not down after 50ms, killed") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestTailIsTheEndOfTheLog(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "log")
-	if err := os.WriteFile(path, []byte("beginning middle end"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for limit, want := range map[int64]string{3: "end", 20: "beginning middle end", 1000: "beginning middle end"} {
-		if got, err := readTail(path, limit); err != nil || string(got) != want {
-			t.Errorf("limit %d: got %q, error %v; want %q", limit, got, err, want)
-		}
 	}
 }
 
@@ -302,13 +256,13 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) { //nolint:paralleltest /
 		env, said := newEnvironment(never), &strings.Builder{}
 		code := runMain(tests(func() int {
 			p := script(t, env.nursery, "echo last words")
-			s, err := env.launch(func(*workDir, *nursery) (*server, error) {
-				return &server{name: "mortal", procs: []*process{p}, ready: always}, nil
+			s, err := env.launch(func(*workDir, *child.Nursery) (*server, error) {
+				return &server{name: "mortal", procs: []*child.Process{p}, ready: always}, nil
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			<-s.procs[0].exited
+			<-s.procs[0].Exited()
 			return 1
 		}), env, said, ignore)
 		if code != 1 || !strings.Contains(said.String(), "last words") {
@@ -333,8 +287,8 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) { //nolint:paralleltest /
 		env, said := newEnvironment(never), &strings.Builder{}
 		p := stubborn(t, env.nursery)
 		code := runMain(tests(func() int {
-			_, err := env.launch(func(*workDir, *nursery) (*server, error) {
-				return &server{name: "stubborn", procs: []*process{p}, ready: deaf(p)}, nil
+			_, err := env.launch(func(*workDir, *child.Nursery) (*server, error) {
+				return &server{name: "stubborn", procs: []*child.Process{p}, ready: deaf(p)}, nil
 			})
 			if err != nil {
 				t.Error(err)
@@ -350,7 +304,7 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) { //nolint:paralleltest /
 		if code := runMain(tests(func() int { return 0 }), env, said, ignore); code != 0 || said.Len() > 0 {
 			t.Errorf("got code %d and %q", code, said)
 		}
-		_, err := env.launch(func(*workDir, *nursery) (*server, error) { return nil, errors.New("asked to build") })
+		_, err := env.launch(func(*workDir, *child.Nursery) (*server, error) { return nil, errors.New("asked to build") })
 		if err == nil || strings.Contains(err.Error(), "asked to build") {
 			t.Errorf("got %v, want that it is over", err)
 		}
@@ -399,7 +353,7 @@ func TestAMissingServerFailsTheTestAndSaysWhatToDo(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	got = try(t, func(t testing.TB) {
-		own(t, func(*workDir, *nursery) (*server, error) { return nil, missing("Redis") })
+		own(t, func(*workDir, *child.Nursery) (*server, error) { return nil, missing("Redis") })
 	})
 	if want := unlessShort("testenv: Redis is not installed: run `make deps-test`"); got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -502,5 +456,51 @@ func TestACommandIsGivenTheServersAndItsExitCodeReturned(t *testing.T) {
 	}
 	if err := servers.Stop(); err != nil {
 		t.Errorf("stopping twice: %v", err)
+	}
+}
+
+// serve accepts connections on a port of 127.0.0.1 and answers each with the same bytes, whatever it was asked.
+func serve(t *testing.T, answer string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			_, _ = conn.Read(make([]byte, 1))
+			_, _ = conn.Write([]byte(answer))
+			conn.Close()
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+func TestAServerThatAnswersBadlyIsNotUp(t *testing.T) {
+	t.Parallel()
+	for what, err := range map[string]error{
+		"kafka that hangs up":          askKafka(t.Context(), serve(t, "")),
+		"kafka that answers error 35":  askKafka(t.Context(), serve(t, "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x23")),
+		"kafka that is not there":      askKafka(t.Context(), "127.0.0.1:1"),
+		"redis that hangs up":          everyRedis(t.Context(), []string{serve(t, "")}, "PING", "PONG"),
+		"redis that says another word": everyRedis(t.Context(), []string{serve(t, "+PING\r\n")}, "PING", "PONG"),
+		"redis whose cluster is down":  clusterReady(t.Context(), []string{serve(t, "$18\r\ncluster_state:fail\r\n")}),
+		"redis that is not there":      formCluster(t.Context(), []string{"127.0.0.1:1"}),
+		"s3 that is unwell":            askS3(t.Context(), serve(t, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")),
+		"s3 that is not there":         askS3(t.Context(), "127.0.0.1:1"),
+		"postgres that is not there":   ping(t.Context(), "postgres://x@127.0.0.1:1/x"),
+	} {
+		if err == nil {
+			t.Errorf("%s is found to be up", what)
+		}
+	}
+	if err := askKafka(t.Context(), serve(t, "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00")); err != nil {
+		t.Errorf("a kafka that is well: %v", err)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"vitrine.io/pkg/child"
 )
 
 const (
@@ -60,7 +62,7 @@ rootLogger.appenderRef.out.ref = out
 `
 
 // buildKafka formats a KRaft node's storage and describes the broker on it.
-func buildKafka(dir *workDir, n *nursery) (*server, error) {
+func buildKafka(dir *workDir, n *child.Nursery) (*server, error) {
 	java, err := lookup("java")
 	if err != nil {
 		return nil, err
@@ -97,12 +99,12 @@ func buildKafka(dir *workDir, n *nursery) (*server, error) {
 	if err := formatKafka(java, jvm, properties, n); err != nil {
 		return nil, err
 	}
-	p := &process{
-		name: "kafka", argv: append(append([]string{java}, jvm...), "kafka.Kafka", properties),
-		dir: home, log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		quit: syscall.SIGTERM, orphan: syscall.SIGKILL, nursery: n,
+	p := &child.Process{
+		Name: "kafka", Argv: append(append([]string{java}, jvm...), "kafka.Kafka", properties),
+		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
 	}
-	s := &server{name: "kafka", addrs: []string{local(broker)}, procs: []*process{p}}
+	s := &server{name: "kafka", addrs: []string{local(broker)}, procs: []*child.Process{p}}
 	s.ready = func(ctx context.Context) error { return askKafka(ctx, s.addrs[0]) }
 	return s, nil
 }
@@ -133,14 +135,14 @@ func cacheDir(getenv func(string) string) (string, error) {
 }
 
 // formatKafka makes the files of a new node, which votes for itself.
-func formatKafka(java string, jvm []string, properties string, n *nursery) error {
+func formatKafka(java string, jvm []string, properties string, n *child.Nursery) error {
 	args := append(append([]string{}, jvm...), "kafka.tools.StorageTool", "format", "--standalone",
 		"--cluster-id", kafkaClusterID, "--config", properties)
 	cmd := exec.Command(java, args...)
-	cmd.SysProcAttr = childAttr(nil, syscall.SIGKILL)
+	cmd.SysProcAttr = child.Attr(nil, syscall.SIGKILL)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := n.run(cmd.Start); err != nil {
+	if err := n.Start(cmd); err != nil {
 		return fmt.Errorf("start kafka's storage tool: %w", err)
 	}
 	if err := cmd.Wait(); err != nil {

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
+
+	"vitrine.io/pkg/child"
 )
 
 const (
@@ -84,7 +86,7 @@ func postgresCredential(uid int) (*syscall.Credential, error) {
 }
 
 // buildPostgres makes a cluster of its own in dir and describes the server on it.
-func buildPostgres(dir *workDir, n *nursery) (*server, error) {
+func buildPostgres(dir *workDir, n *child.Nursery) (*server, error) {
 	bin, err := postgresBin("/")
 	if err != nil {
 		return nil, err
@@ -109,14 +111,14 @@ func buildPostgres(dir *workDir, n *nursery) (*server, error) {
 	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(settings), 0o644); err != nil {
 		return nil, fmt.Errorf("configure postgres: %w", err)
 	}
-	p := &process{
-		name: "postgres", argv: []string{filepath.Join(bin, "postgres"), "-D", data}, dir: home,
-		log: filepath.Join(dir.path, filepath.Base(home)+".log"), user: cred,
-		quit:    syscall.SIGINT,  // "fast": ends sessions, no waiting for clients
-		orphan:  syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
-		nursery: n,
+	p := &child.Process{
+		Name: "postgres", Argv: []string{filepath.Join(bin, "postgres"), "-D", data}, Dir: home,
+		Log: filepath.Join(dir.path, filepath.Base(home)+".log"), User: cred,
+		Quit:     syscall.SIGINT,  // "fast": ends sessions, no waiting for clients
+		Orphan:   syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
+		Patience: stopPatience, Nursery: n,
 	}
-	s := &server{name: "postgres", addrs: []string{local(port)}, procs: []*process{p}}
+	s := &server{name: "postgres", addrs: []string{local(port)}, procs: []*child.Process{p}}
 	s.ready = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, postgresDB)) }
 	s.alive = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, "postgres")) }
 	s.form = func(ctx context.Context) error { return createDatabase(ctx, s) }
@@ -124,14 +126,14 @@ func buildPostgres(dir *workDir, n *nursery) (*server, error) {
 }
 
 // initdb makes the files of a new cluster. Everybody on this machine may connect: nothing of worth is ever in it.
-func initdb(bin, data string, cred *syscall.Credential, n *nursery) error {
+func initdb(bin, data string, cred *syscall.Credential, n *child.Nursery) error {
 	cmd := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data, "--username="+postgresUser, "--auth=trust",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
 	cmd.Dir = filepath.Dir(data)
-	cmd.SysProcAttr = childAttr(cred, syscall.SIGKILL)
+	cmd.SysProcAttr = child.Attr(cred, syscall.SIGKILL)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := n.run(cmd.Start); err != nil {
+	if err := n.Start(cmd); err != nil {
 		return fmt.Errorf("start initdb: %w", err)
 	}
 	if err := cmd.Wait(); err != nil {

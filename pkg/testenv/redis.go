@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"vitrine.io/pkg/child"
 )
 
 const (
@@ -19,7 +21,7 @@ const (
 )
 
 // buildRedis describes a cluster of three masters without replicas, the smallest that clients treat as a cluster.
-func buildRedis(dir *workDir, n *nursery) (*server, error) {
+func buildRedis(dir *workDir, n *child.Nursery) (*server, error) {
 	program, err := lookup("redis-server")
 	if err != nil {
 		return nil, err
@@ -35,16 +37,16 @@ func buildRedis(dir *workDir, n *nursery) (*server, error) {
 			return nil, err
 		}
 		s.addrs = append(s.addrs, local(port))
-		s.procs = append(s.procs, &process{
-			name: "redis " + local(port),
-			argv: []string{
+		s.procs = append(s.procs, &child.Process{
+			Name: "redis " + local(port),
+			Argv: []string{
 				program, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", home,
 				"--cluster-enabled", "yes", "--cluster-node-timeout", "5000",
 				// A stopped cluster keeps what it had, and what a node knows of the others.
 				"--appendonly", "yes", "--appendfsync", "no", "--save", "",
 			},
-			dir: home, log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-			quit: syscall.SIGTERM, orphan: syscall.SIGKILL, nursery: n,
+			Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
 		})
 	}
 	s.alive = func(ctx context.Context) error { return everyRedis(ctx, s.addrs, "PING", "PONG") }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"vitrine.io/pkg/child"
 )
 
 // The keys of a store that nobody outside this machine can reach.
@@ -34,7 +36,7 @@ type Bucket struct {
 }
 
 // buildS3 describes a MinIO on one directory.
-func buildS3(dir *workDir, n *nursery) (*server, error) {
+func buildS3(dir *workDir, n *child.Nursery) (*server, error) {
 	program, err := minioProgram(os.Getenv)
 	if err != nil {
 		return nil, err
@@ -51,20 +53,19 @@ func buildS3(dir *workDir, n *nursery) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{
-		name: "minio",
-		argv: []string{
+	p := &child.Process{
+		Name: "minio",
+		Argv: []string{
 			program, "server", "--quiet", "--address", local(port), "--console-address", local(console),
 			"--config-dir", filepath.Join(home, "config"), filepath.Join(home, "data"),
 		},
-		env: []string{
-			"MINIO_ROOT_USER=" + s3AccessKey, "MINIO_ROOT_PASSWORD=" + s3SecretKey,
-			"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CALLHOME_ENABLE=off",
-		},
-		dir: home, log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		quit: syscall.SIGTERM, orphan: syscall.SIGKILL, nursery: n,
+		Env: append(os.Environ(),
+			"MINIO_ROOT_USER="+s3AccessKey, "MINIO_ROOT_PASSWORD="+s3SecretKey,
+			"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CALLHOME_ENABLE=off"),
+		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
 	}
-	s := &server{name: "minio", addrs: []string{local(port)}, procs: []*process{p}}
+	s := &server{name: "minio", addrs: []string{local(port)}, procs: []*child.Process{p}}
 	s.ready = func(ctx context.Context) error { return askS3(ctx, s.addrs[0]) }
 	return s, nil
 }

@@ -8,11 +8,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"vitrine.io/pkg/child"
 )
 
 const (
 	startPatience = 90 * time.Second      // a JVM beside a -race build on two cores needs it
 	readyPoll     = 50 * time.Millisecond // how often a starting server is asked whether it is up
+	stopPatience  = 15 * time.Second      // then it is killed, and that is a failure
 	startTries    = 3                     // a port may be taken by somebody else in the meantime
 )
 
@@ -34,7 +37,7 @@ func lookup(name string) (string, error) {
 type server struct {
 	name  string
 	addrs []string
-	procs []*process
+	procs []*child.Process
 	ready func(ctx context.Context) error // nil once it serves
 
 	// Optional, both or none: the first time, as soon as alive says nil, form is called to make it what it shall be.
@@ -60,7 +63,7 @@ func launch(build func() (*server, error)) (*server, error) {
 // start starts every process and returns when the server serves.
 func (s *server) start() error {
 	for _, p := range s.procs {
-		if err := p.start(); err != nil {
+		if err := p.Start(); err != nil {
 			return err
 		}
 	}
@@ -100,19 +103,19 @@ func (s *server) await(ctx context.Context, check func(ctx context.Context) erro
 
 // dead returns the logs of processes that ended though nobody stopped them, "" if there are none.
 func (s *server) dead() string {
-	var dead []*process
+	var dead []*child.Process
 	for _, p := range s.procs {
-		if p.cmd != nil && !p.running() {
+		if p.State() != "" {
 			dead = append(dead, p)
 		}
 	}
 	return s.tails(dead)
 }
 
-func (s *server) tails(procs []*process) string {
+func (s *server) tails(procs []*child.Process) string {
 	var b strings.Builder
 	for _, p := range procs {
-		b.WriteString(p.tail())
+		b.WriteString(p.Tail())
 	}
 	return b.String()
 }
@@ -122,7 +125,7 @@ func (s *server) stop() error {
 	errs := make([]error, len(s.procs))
 	var wg sync.WaitGroup
 	for i, p := range s.procs {
-		wg.Go(func() { errs[i] = p.stop() })
+		wg.Go(func() { errs[i] = p.Stop() })
 	}
 	wg.Wait()
 	return errors.Join(errs...)

@@ -150,12 +150,11 @@ func Decode[B Body](m Message) (B, error) {
 	if m.Version > Version {
 		return body, fmt.Errorf("%s version %d is newer than %d", m.Type, m.Version, Version)
 	}
-	dec := json.NewDecoder(bytes.NewReader(m.Body))
-	if err := dec.Decode(&body); err != nil {
+	if err := json.Unmarshal(m.Body, &body); err != nil {
 		return body, fmt.Errorf("%s body: %w", m.Type, err)
 	}
-	if dec.More() {
-		return body, fmt.Errorf("%s body: more than one value", m.Type)
+	if bytes.HasPrefix(bytes.TrimSpace(m.Body), []byte("n")) { // null leaves body as it was, without an error
+		return body, fmt.Errorf("%s body: null is not an object", m.Type)
 	}
 	return body, check(body)
 }

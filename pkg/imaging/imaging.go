@@ -128,7 +128,7 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 	return head, nil
 }
 
-// decode returns the source's first frame at that size, upright, in 8-bit sRGB, without metadata, in memory. The loader
+// decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory. The loader
 // shrinks while it decodes where its format can. NewImportParams says fail=TRUE, and this is the one loading function of
 // govips' that passes it on for every format.
 func decode(source []byte, to size) (*vips.ImageRef, error) {
@@ -144,12 +144,9 @@ func decode(source []byte, to size) (*vips.ImageRef, error) {
 	return img, nil
 }
 
-// normalise makes a decoded picture 8-bit sRGB, without metadata, in memory. The last step is the one that decodes.
+// normalise makes a picture 8-bit sRGB, in memory. The last step is the one that decodes.
 func normalise(img *vips.ImageRef) error {
 	if err := toSRGB(img); err != nil {
-		return err
-	}
-	if err := img.RemoveMetadata(); err != nil {
 		return err
 	}
 	return materialise(img)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,11 +25,17 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "api:", err)
-		os.Exit(1)
+	if err == nil {
+		return
 	}
+	if !errors.Is(err, errLogged) {
+		fmt.Fprintln(os.Stderr, "api:", err)
+	}
+	os.Exit(1)
 }
+
+// errLogged is returned when the log, which is JSON to its last line, has told what went wrong.
+var errLogged = errors.New("see the log")
 
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	build := telemetry.NewBuild(version, debug.ReadBuildInfo)
@@ -50,8 +57,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err != nil {
 		return err
 	}
-	kafka.BridgeLogger(log.Named("sarama"))
-	rediscache.BridgeLogger(log.Named("redis"))
+	kafka.BridgeLogger(log)
+	rediscache.BridgeLogger(log)
 	log.Info("starting", zap.Any("config", config.Effective(cfg)), zap.String("pipeline", pipe.Hash()))
 	for _, name := range unknown { // one environment may serve all programs; what is spelled nearly right is a mistake
 		if name.Meant != "" {
@@ -59,10 +66,13 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		}
 	}
 	p, err := assemble(cfg, pipe, reg, log)
-	if err != nil {
-		return err
+	if err == nil {
+		err = p.run(ctx, level)
 	}
-	err = p.run(ctx, level)
-	log.Info("stopped", zap.Error(err))
-	return err
+	if err != nil {
+		log.Error("ended", zap.Error(err))
+		return errLogged
+	}
+	log.Info("stopped")
+	return nil
 }

@@ -60,7 +60,7 @@ func (c console) setupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			kafka.BridgeLogger(log.Named("sarama"))
+			kafka.BridgeLogger(log)
 			ctx, cancel := context.WithTimeout(cmd.Context(), cfg.Setup.Timeout)
 			defer cancel()
 			return setup(ctx, cfg, log)

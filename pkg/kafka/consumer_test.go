@@ -156,6 +156,24 @@ func TestAMissingTopicIsWaitedForWithoutASpin(t *testing.T) {
 	eventually(t, "the message arrives once there is a topic", func() bool { return seen.size() == 1 })
 }
 
+func TestAGroupThatLetsNobodyInIsNotHammered(t *testing.T) {
+	t.Parallel()
+	c, config := seeded(t)
+	send(t, config, messages(1))
+	closed := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1})
+	seen := newTally()
+	r := run(t, config, requested("g"), seen.take, nil)
+	<-time.After(2 * time.Second)
+	if got := closed.Hits(); got < 2 || got > 8 {
+		t.Errorf("attempts within two seconds: got %d, want 2 to 8, with growing pauses", got)
+	}
+	if r.Ready() == nil {
+		t.Error("a consumer outside its group says that it is ready")
+	}
+	closed.Remove()
+	eventually(t, "the message arrives once the group is open", func() bool { return seen.size() == 1 })
+}
+
 func TestAConsumerSurvivesARestartOfTheBroker(t *testing.T) {
 	t.Parallel()
 	addr, dir := unused(t), t.TempDir()

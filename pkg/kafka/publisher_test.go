@@ -101,14 +101,14 @@ func TestAPublisherSurvivesARestartOfTheBroker(t *testing.T) {
 	}
 }
 
-// The broker writes the batch and then says that it timed out, so the producer sends it again: with the same sequence
+// The broker writes the batch and then says that too few replicas did, so the producer sends it again: with the same sequence
 // numbers, or every record would be there twice.
 func TestARetryWritesNothingTwice(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	var requests atomic.Int64
 	slow := c.Fault(kfake.Fault{
-		Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.RequestTimedOut, Count: 10,
+		Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicasAfterAppend, Count: 10,
 		When: func(kmsg.Request) bool { return requests.Add(1)%2 == 1 },
 	})
 	p, _ := newPublisher(t, config)

@@ -29,18 +29,20 @@ func startsAtOldest(t *testing.T, config kafka.Config) {
 func failsThenSucceeds(t *testing.T, config kafka.Config) {
 	messages := requests(10)
 	publish(t, config, messages)
-	const failures = 3
 	tried, done := newNotes(), newNotes()
-	join(t, config, options("fails"), func(_ context.Context, m event.Message) error {
-		if tried.add(m) <= failures && m.ID == messages[0].ID {
+	one := options("fails")
+	one.InFlight = 1 // so that a message that waits for its next attempt may not keep its place
+	join(t, config, one, func(_ context.Context, m event.Message) error {
+		tried.add(m)
+		if m.ID == messages[0].ID && !done.all(messages[1:]) {
 			return errNotNow
 		}
 		done.add(m)
 		return nil
 	})
 	eventually(t, "every message is done", func() bool { return done.all(messages) })
-	if got := tried.times(messages[0]); got != failures+1 {
-		t.Errorf("the failing message was tried %d times, want %d", got, failures+1)
+	if got := tried.times(messages[0]); got < 2 {
+		t.Errorf("the failing message was tried %d times, want it repeated", got)
 	}
 	for _, m := range messages[1:] {
 		if got := tried.times(m); got != 1 {

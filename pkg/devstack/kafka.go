@@ -3,6 +3,7 @@ package devstack
 import (
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
@@ -17,7 +18,10 @@ type KafkaConfig struct {
 
 // Kafka is one broker in this process. It speaks the protocol for producers, groups and admins and makes topics for whoever
 // asks, never by itself; there is no replication.
-type Kafka struct{ cluster *kfake.Cluster }
+type Kafka struct {
+	cluster *kfake.Cluster
+	addrs   []string // asked for once: the cluster answers nothing after its end
+}
 
 // StartKafka starts it. The caller closes it. It fails when the port is taken or what is kept cannot be read.
 func StartKafka(cfg KafkaConfig, log *zap.Logger) (*Kafka, error) {
@@ -39,11 +43,11 @@ func StartKafka(cfg KafkaConfig, log *zap.Logger) (*Kafka, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start kafka on %s: %w", cfg.Addr, err)
 	}
-	return &Kafka{cluster}, nil
+	return &Kafka{cluster: cluster, addrs: cluster.ListenAddrs()}, nil
 }
 
 // Addrs returns the addresses that clients connect to.
-func (k *Kafka) Addrs() []string { return k.cluster.ListenAddrs() }
+func (k *Kafka) Addrs() []string { return slices.Clone(k.addrs) }
 
 // Close stops it, after it has written everything. It may be called again.
 func (k *Kafka) Close() { k.cluster.Close() }

@@ -26,7 +26,9 @@ func TestBadConfigurationIsToldAtOnce(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s started:\n%s", name, out)
 		}
-		for _, want := range []string{"VITRINE_LOG_LEVEL", "VITRINE_KAFKA_PARTITIONS", "VITRINE_S3_BUCKET", "VITRINE_POSTGRES_DSN"} {
+		for _, want := range []string{
+			"VITRINE_LOG_LEVEL", "VITRINE_KAFKA_PARTITIONS", "VITRINE_S3_BUCKET", "VITRINE_POSTGRES_DSN",
+		} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%s says nothing of %s:\n%s", name, want, out)
 			}
@@ -37,7 +39,10 @@ func TestBadConfigurationIsToldAtOnce(t *testing.T) {
 func TestBadPipeline(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"api", "worker"} {
-		out, err := cli(t, []string{"VITRINE_POSTGRES_DSN=postgres://localhost/x", "VITRINE_PIPELINE_FILE=/nowhere", "VITRINE_S3_ENDPOINT=http://localhost:1"}, name)
+		out, err := cli(t, []string{
+			"VITRINE_POSTGRES_DSN=postgres://localhost/x", "VITRINE_PIPELINE_FILE=/nowhere",
+			"VITRINE_S3_ENDPOINT=http://localhost:1",
+		}, name)
 		if err == nil || !strings.Contains(out, "VITRINE_PIPELINE_FILE") {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
@@ -104,7 +109,8 @@ func TestMigrate(t *testing.T) {
 func TestSetupGivesUp(t *testing.T) {
 	t.Parallel()
 	out, err := cli(t, []string{
-		"VITRINE_POSTGRES_DSN=postgres://nobody@127.0.0.1:1/x", "VITRINE_SETUP_TIMEOUT=2s", "VITRINE_S3_ENDPOINT=http://127.0.0.1:1",
+		"VITRINE_POSTGRES_DSN=postgres://nobody@127.0.0.1:1/x", "VITRINE_SETUP_TIMEOUT=2s",
+		"VITRINE_S3_ENDPOINT=http://127.0.0.1:1",
 	}, "vitrine", "setup")
 	if err == nil || !strings.Contains(out, "waiting") || !strings.Contains(out, "database") {
 		t.Errorf("got %v:\n%s", err, out)

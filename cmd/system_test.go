@@ -36,7 +36,7 @@ const patience = 90 * time.Second
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // programs returns the directory of the built programs, building them if make test has not.
-var programs = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // built once for all tests
+var programs = sync.OnceValues(func() (string, error) {
 	if dir := os.Getenv("VITRINE_TEST_BIN_DIR"); dir != "" {
 		return dir, nil
 	}
@@ -184,8 +184,8 @@ func (s *system) launch(name string, more ...string) *running {
 	_ = log.Close()
 	r := &running{t: s.t, admin: "http://" + admin, Process: &child.Process{
 		Name: name, Argv: []string{filepath.Join(binDir(s.t), name)}, Dir: s.dir, Log: log.Name(),
-		Env: s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...), Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL,
-		Patience: patience, Nursery: s.nursery,
+		Env:  s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...),
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: patience, Nursery: s.nursery,
 	}}
 	if err := r.Start(); err != nil {
 		s.t.Fatal(err)

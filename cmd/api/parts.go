@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -37,6 +38,7 @@ type api struct {
 	bucket    *blob.Bucket
 	publisher *kafka.Publisher
 	health    *telemetry.Health
+	open      atomic.Bool // the API's port is listened on
 }
 
 // assemble makes the parts that stand on their own. Nothing is connected to yet.
@@ -56,7 +58,9 @@ func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log 
 	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, reg, log.Named("kafka")); err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}
-	a.health = telemetry.NewHealth(map[string]telemetry.Check{"postgres": a.db.Ping}, time.Now, log.Named("health"))
+	a.health = telemetry.NewHealth(map[string]telemetry.Check{
+		"postgres": a.db.Ping, "http": a.listening,
+	}, time.Now, log.Named("health"))
 	return a, nil
 }
 
@@ -101,6 +105,10 @@ func (a *api) serve(ctx context.Context) error {
 		Catalog: service, Encoder: encoder, Ready: a.health.Ready, NewID: uuid.NewString, Now: time.Now, Registry: a.reg,
 		Log: a.log.Named("http"),
 	}, a.cfg.HTTP)
+	if err := server.Listen(); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	a.open.Store(true)
 	sweeper := worker.NewSweeper(a.store, service, a.cfg.Sweep, a.reg, a.log.Named("sweeper"))
 	compensator := worker.NewCompensator(a.store, a.bucket, a.cfg.Sweep, a.reg, a.log.Named("compensator"))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
@@ -132,11 +140,19 @@ func (a *api) cacheEpoch(ctx context.Context) (int64, error) {
 	}
 }
 
+// listening is the check that requests can come in at all.
+func (a *api) listening(context.Context) error {
+	if !a.open.Load() {
+		return errors.New("the port is not open yet")
+	}
+	return nil
+}
+
 // drain is stopped first: it says not ready, and gives those who send requests time to notice.
 func (a *api) drain(ctx context.Context) error {
 	<-ctx.Done()
 	a.health.SetDraining()
-	time.Sleep(a.cfg.Shutdown.Delay)
+	<-time.After(a.cfg.Shutdown.Delay)
 	return nil
 }
 

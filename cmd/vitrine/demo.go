@@ -63,7 +63,7 @@ func (s *stack) demonstrate(ctx context.Context) error {
 		return err
 	}
 	var p demoProduct
-	if _, err := s.call(ctx, http.MethodPost, "/products", body, &p); err != nil {
+	if err := s.call(ctx, http.MethodPost, "/products", body, &p); err != nil {
 		return fmt.Errorf("product: %w", err)
 	}
 	s.say("posted product %d with %d pictures", p.ID, len(urls))
@@ -80,7 +80,7 @@ func (s *stack) demoUser(ctx context.Context) (int64, error) {
 	file := filepath.Join(s.options.data, "demo-user")
 	if text, err := os.ReadFile(file); err == nil {
 		if id, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
-			if _, err := s.call(ctx, http.MethodGet, fmt.Sprintf("/users/%d", id), nil, nil); err == nil {
+			if err := s.call(ctx, http.MethodGet, fmt.Sprintf("/users/%d", id), nil, nil); err == nil {
 				return id, nil
 			}
 		}
@@ -89,7 +89,7 @@ func (s *stack) demoUser(ctx context.Context) (int64, error) {
 		ID int64 `json:"id"`
 	}
 	body := fmt.Appendf(nil, `{"name":"Demo","email":"demo-%d@example.com"}`, time.Now().UnixNano())
-	if _, err := s.call(ctx, http.MethodPost, "/users", body, &user); err != nil {
+	if err := s.call(ctx, http.MethodPost, "/users", body, &user); err != nil {
 		return 0, err
 	}
 	return user.ID, os.WriteFile(file, []byte(strconv.FormatInt(user.ID, 10)+"\n"), 0o600)
@@ -100,7 +100,7 @@ func (s *stack) follow(ctx context.Context, id int64) (demoProduct, error) {
 	seen := map[int]string{}
 	for {
 		var p demoProduct
-		if _, err := s.call(ctx, http.MethodGet, fmt.Sprintf("/products/%d", id), nil, &p); err != nil {
+		if err := s.call(ctx, http.MethodGet, fmt.Sprintf("/products/%d", id), nil, &p); err != nil {
 			return p, err
 		}
 		for i, img := range p.Images {
@@ -148,7 +148,8 @@ func (s *stack) table(p demoProduct) {
 func (s *stack) curls(user, product int64, urls []string) string {
 	api := "http://" + s.options.http
 	return fmt.Sprintf(`  curl -s -H 'Content-Type: application/json' %[1]s/users -d '{"name":"Ada","email":"ada@example.com"}'
-  curl -s -H 'Content-Type: application/json' %[1]s/products -d '{"user_id":%[2]d,"product_name":"Chair","product_price":"49.90","product_images":["%[4]s"]}'
+  curl -s -H 'Content-Type: application/json' %[1]s/products \
+    -d '{"user_id":%[2]d,"product_name":"Chair","product_price":"49.90","product_images":["%[4]s"]}'
   curl -s %[1]s/products/%[3]d
   curl -s '%[1]s/products?user_id=%[2]d&limit=2'
   curl -s http://%[5]s/metrics | grep ^vitrine_
@@ -156,26 +157,26 @@ func (s *stack) curls(user, product int64, urls []string) string {
 }
 
 // call sends a request to the API and decodes its answer into out. An answer other than 2xx is an error that quotes it.
-func (s *stack) call(ctx context.Context, method, path string, body []byte, out any) (int, error) {
+func (s *stack) call(ctx context.Context, method, path string, body []byte, out any) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.options.http+path, bytes.NewReader(body))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read to its end
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return resp.StatusCode, err
+		return err
 	}
 	if resp.StatusCode >= 300 {
-		return resp.StatusCode, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
 	}
 	if out == nil {
-		return resp.StatusCode, nil
+		return nil
 	}
-	return resp.StatusCode, json.Unmarshal(text, out)
+	return json.Unmarshal(text, out)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,7 +47,7 @@ Data outlives a restart; the programs' logs are in the data directory.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.data, "data", "", "data directory (default .vitrine, or one below /var/lib/vitrine where Postgres cannot enter that)")
+	f.StringVar(&o.data, "data", "", "data directory (default .vitrine; below /var/lib/vitrine where Postgres cannot enter that)")
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address of the API")
 	f.StringVar(&o.media, "media", "127.0.0.1:8081", "address of the pictures")
 	f.StringVar(&o.samples, "samples", "127.0.0.1:8082", "address of the sample pictures")
@@ -85,11 +86,11 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 	defer closeLog()
 	c.say("data and logs are in %s", o.data)
 
-	s := &stack{console: c, options: o, log: log}
+	s := &stack{console: c, options: o, log: log, client: &http.Client{Timeout: patience}}
 	defer s.close()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop while starting
+			return nil // told to stop while starting
 		}
 		return err
 	}
@@ -112,7 +113,8 @@ func (o devOptions) check(ctx context.Context) error {
 		{"http", o.http}, {"media", o.media}, {"samples", o.samples}, {"api-admin", o.api}, {"worker-admin", o.worker},
 	} {
 		if err := free(ctx, flag.addr); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s cannot be listened on: free it, or choose another address with --%s (%w)", flag.addr, flag.name, err))
+			wrong = append(wrong, fmt.Errorf("%s cannot be listened on: free it, or choose another address with --%s (%w)",
+				flag.addr, flag.name, err))
 		}
 	}
 	for _, name := range []string{"api", "worker", "codec"} {

@@ -20,7 +20,9 @@ type MigrateConfig struct {
 }
 
 func (c console) migrateCommand() *cobra.Command {
-	migrate := &cobra.Command{Use: "migrate", Short: "Bring the database's schema up to date, take a step back, or tell where it stands"}
+	migrate := &cobra.Command{
+		Use: "migrate", Short: "Bring the database's schema up to date, take a step back, or tell where it stands",
+	}
 	for _, step := range []struct{ use, short string }{
 		{"up", "Apply every migration that is missing; safe to repeat and to race"},
 		{"down", "Take back the newest migration, and its data with it"},

@@ -73,12 +73,14 @@ func (p sample) write(path string, seed int) error {
 	return os.Rename(f.Name(), path)
 }
 
-// draw paints a landscape: a sky from one colour to another, a sun, and ranges of hills that darken towards the viewer, with a
-// little grain, as photographs have it.
+// draw paints a landscape: a sky from one colour to another, a sun, and ranges of hills that darken towards the viewer, with
+// a little grain, as photographs have it.
 func draw(width, height, seed int) image.Image {
 	m := image.NewRGBA(image.Rect(0, 0, width, height))
 	skies := [][2]color.RGBA{
-		{{40, 70, 140, 255}, {250, 190, 120, 255}}, {{90, 140, 200, 255}, {245, 225, 190, 255}}, {{30, 40, 80, 255}, {220, 120, 120, 255}},
+		{{40, 70, 140, 255}, {250, 190, 120, 255}},
+		{{90, 140, 200, 255}, {245, 225, 190, 255}},
+		{{30, 40, 80, 255}, {220, 120, 120, 255}},
 	}
 	sky := skies[seed%len(skies)]
 	noise := uint32(seed)*2654435761 + 1

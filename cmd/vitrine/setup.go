@@ -44,7 +44,8 @@ func (c WaitConfig) Validate() []fault.Field {
 func (c console) setupCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "setup", Short: "Wait for the servers, migrate the database, make the topics and the bucket",
-		Long:               "Safe to repeat, and for any number to run at the same time. Configured like the other programs, by VITRINE_* variables.",
+		Long: "Safe to repeat, and for any number to run at the same time. Configured like the other programs, by VITRINE_*\n" +
+			"variables.",
 		DisableFlagParsing: true, // config reads the arguments, as in every other program
 		RunE: func(cmd *cobra.Command, args []string) error {
 			program := config.Program{Name: "vitrine setup", About: cmd.Short + ".", Version: c.build.Version}
@@ -87,7 +88,8 @@ func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 		{"topics", topics.EnsureTopics},
 		{"bucket", bucket.EnsureBucket},
 	} {
-		if err := insist(ctx, step.do, func(err error) { log.Info("waiting", zap.String("for", step.what), zap.Error(err)) }); err != nil {
+		waiting := func(err error) { log.Info("waiting", zap.String("for", step.what), zap.Error(err)) }
+		if err := insist(ctx, step.do, waiting); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 		log.Info("ready", zap.String("what", step.what))

@@ -27,6 +27,7 @@ type stack struct {
 	console
 	options  devOptions
 	log      *zap.Logger
+	client   *http.Client
 	nursery  *child.Nursery
 	postgres *devstack.Postgres
 	kafka    *devstack.Kafka
@@ -92,7 +93,7 @@ func (s *stack) launch(ctx context.Context) error {
 		}
 		s.programs = append(s.programs, process)
 		s.later(process.Stop)
-		if err := awaitReady(ctx, "http://"+p.admin+"/readyz", process); err != nil {
+		if err := s.awaitReady(ctx, "http://"+p.admin+"/readyz", process); err != nil {
 			return err
 		}
 	}
@@ -136,13 +137,13 @@ func (s *stack) close() {
 }
 
 // awaitReady asks url until it answers 200, the process has ended, or ctx ends.
-func awaitReady(ctx context.Context, url string, p *child.Process) error {
+func (s *stack) awaitReady(ctx context.Context, url string, p *child.Process) error {
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {
 			return err
 		}
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := s.client.Do(req)
 		if err == nil {
 			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {

@@ -19,7 +19,8 @@ import (
 	"vitrine.io/pkg/telemetry"
 )
 
-var version string //nolint:gochecknoglobals // the linker writes it: -X main.version
+// version is written by the linker: -X main.version.
+var version string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -69,8 +69,8 @@ func (s *Service) Retry(ctx context.Context, a Attempt, f *Failure, policy pipel
 	})
 }
 
-// Defer asks again a little later and spends no attempt: the fault was ours. When the request's time is used up, it fails the
-// picture. An attempt that has not begun may be deferred, too. ErrSuperseded as for Finish.
+// Defer asks again a little later and spends no attempt: the fault was ours. When the request's time is used up, it fails
+// the picture. An attempt that has not begun may be deferred, too. ErrSuperseded as for Finish.
 func (s *Service) Defer(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry, wait time.Duration) error {
 	return s.again(ctx, a, f, policy, false, func(int) time.Duration { return wait/2 + s.jitter(wait/2) })
 }
@@ -84,7 +84,8 @@ func (s *Service) again(ctx context.Context, a Attempt, f *Failure, policy pipel
 	})
 }
 
-// Release hands the picture back under the same ticket, as if it had not begun: the attempt was cut short by an orderly stop.
+// Release hands the picture back under the same ticket, as if it had not begun: the attempt was cut short by an orderly
+// stop.
 func (s *Service) Release(ctx context.Context, a Attempt) error {
 	return s.settle(ctx, a, "release", func(p *Product, now time.Time) (Change, error) {
 		return p.release(a, now)
@@ -127,8 +128,8 @@ func (s *Service) settle(ctx context.Context, a Attempt, verb string, fn func(*P
 	return nil
 }
 
-// happened reads the row after a COMMIT of unknown outcome: if the attempt's fence and prefix still stand there and the picture
-// is no longer processing, it was this attempt that ended it.
+// happened reads the row after a COMMIT of unknown outcome: if the attempt's fence and prefix still stand there and the
+// picture is no longer processing, it was this attempt that ended it.
 func (s *Service) happened(ctx context.Context, a Attempt, unknown error) (Product, error) {
 	p, err := s.Store.Product(ctx, a.ProductID)
 	if err != nil {

@@ -312,7 +312,8 @@ func TestRetry(t *testing.T) {
 		if err := h.Retry(t.Context(), a, slow, policy()); err != nil {
 			t.Fatal(err)
 		}
-		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.Attempts != 5 || img.ErrorCode != catalog.Timeout {
+		img := h.product(t, p.ID).Images[0]
+		if img.Status != catalog.Failed || img.Attempts != 5 || img.ErrorCode != catalog.Timeout {
 			t.Errorf("after the last attempt: %+v, want failed", img)
 		}
 	})
@@ -411,8 +412,8 @@ func TestFail(t *testing.T) {
 			t.Errorf("got %v, want superseded", err)
 		}
 		got := h.product(t, p.ID)
-		if img := got.Images[0]; img.Status != catalog.Failed || img.ErrorCode != catalog.HTTPStatus || got.ImageStatus() != catalog.AllFailed {
-			t.Errorf("got %+v", img)
+		if got.ImageStatus() != catalog.AllFailed || got.Images[0].ErrorCode != catalog.HTTPStatus {
+			t.Errorf("got %+v", got.Images[0])
 		}
 		dead := h.store.sent(event.TypeImageDead)
 		if len(dead) != 1 {
@@ -464,7 +465,8 @@ func TestRepeat(t *testing.T) {
 		}
 	}
 	m := time.Minute
-	if want := []time.Duration{5 * m, 10 * m, 20 * m, 40 * m, 80 * m, 140 * m, 200 * m, 260 * m, 320 * m, 380 * m}; !slices.Equal(at, want) {
+	want := []time.Duration{5 * m, 10 * m, 20 * m, 40 * m, 80 * m, 140 * m, 200 * m, 260 * m, 320 * m, 380 * m}
+	if !slices.Equal(at, want) {
 		t.Errorf("repeated at %v, want %v: doubling, then hourly", at, want)
 	}
 	requests := h.store.sent(event.TypeImageRequested)

@@ -9,8 +9,8 @@ import (
 // Config bounds the service's waits.
 type Config struct {
 	LoadTimeout   time.Duration `env:"LOAD_TIMEOUT" envDefault:"5s" desc:"longest read from Postgres that fills the cache"`
-	ForgetTimeout time.Duration `env:"FORGET_TIMEOUT" envDefault:"250ms" desc:"longest wait for Redis after a commit; the event repeats what was missed"`
-	RetireGrace   time.Duration `env:"RETIRE_GRACE" envDefault:"1h" desc:"how long replaced renditions stay; longer than the cache's TTL"`
+	ForgetTimeout time.Duration `env:"FORGET_TIMEOUT" envDefault:"250ms" desc:"longest wait for Redis after a commit"`
+	RetireGrace   time.Duration `env:"RETIRE_GRACE" envDefault:"1h" desc:"how long replaced renditions stay; longer than the cache TTL"`
 }
 
 // Validate returns every wrong field.

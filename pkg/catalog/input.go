@@ -115,7 +115,7 @@ func (c *checker) email(pointer, value string) {
 		return
 	}
 	a, err := mail.ParseAddress(value)
-	if err != nil || a.Name != "" || a.Address != value || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
+	if err != nil || a.Name != "" || a.Address != value || hasStranger(value, unicode.IsControl) {
 		c.add(pointer, "invalid_email", "not an e-mail address")
 	}
 }
@@ -142,7 +142,7 @@ func (c *checker) pictureURL(pointer, raw string) {
 	case len(raw) > MaxURLBytes:
 		c.add(pointer, "too_long", "at most "+strconv.Itoa(MaxURLBytes)+" bytes")
 		return
-	case !utf8.ValidString(raw) || strings.ContainsFunc(raw, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }):
+	case hasStranger(raw, unicode.IsControl) || hasStranger(raw, unicode.IsSpace):
 		c.add(pointer, "invalid_url", "must not hold spaces or control characters")
 		return
 	}
@@ -161,6 +161,11 @@ func (c *checker) pictureURL(pointer, raw string) {
 	case !validPort(u.Port()):
 		c.add(pointer, "invalid_url", "the port must be a number from 1 to 65535")
 	}
+}
+
+// hasStranger reports whether text is not UTF-8 or has a character that is strange.
+func hasStranger(text string, strange func(rune) bool) bool {
+	return !utf8.ValidString(text) || strings.ContainsFunc(text, strange)
 }
 
 func validPort(port string) bool {

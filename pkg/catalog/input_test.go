@@ -14,45 +14,48 @@ import (
 
 func TestCheckProduct(t *testing.T) {
 	t.Parallel()
+	type in = catalog.NewProductInput
 	for name, row := range map[string]struct {
-		change func(*catalog.NewProductInput)
+		change func(*in)
 		want   []string // "pointer code"
 	}{
-		"a good one":                {func(*catalog.NewProductInput) {}, nil},
-		"no pictures":               {func(in *catalog.NewProductInput) { in.ImageURLs = nil }, nil},
-		"no user":                   {func(in *catalog.NewProductInput) { in.UserID = 0 }, []string{"/user_id required"}},
-		"an empty name":             {func(in *catalog.NewProductInput) { in.Name = " " }, []string{"/product_name required"}},
-		"the longest name":          {func(in *catalog.NewProductInput) { in.Name = strings.Repeat("ä", 200) }, nil},
-		"a name too long":           {func(in *catalog.NewProductInput) { in.Name = strings.Repeat("ä", 201) }, []string{"/product_name too_long"}},
-		"a NUL in the name":         {func(in *catalog.NewProductInput) { in.Name = "a\x00" }, []string{"/product_name invalid_text"}},
-		"broken UTF-8":              {func(in *catalog.NewProductInput) { in.Description = "\xff" }, []string{"/product_description invalid_text"}},
-		"a description too long":    {func(in *catalog.NewProductInput) { in.Description = strings.Repeat("x", 10001) }, []string{"/product_description too_long"}},
-		"no price":                  {func(in *catalog.NewProductInput) { in.PriceSet = false }, []string{"/product_price required"}},
-		"a price of zero":           {func(in *catalog.NewProductInput) { in.Price = decimal.Zero }, nil},
-		"the highest price":         {func(in *catalog.NewProductInput) { in.Price = decimal.RequireFromString("9999999999.99") }, nil},
-		"a price too high":          {func(in *catalog.NewProductInput) { in.Price = decimal.RequireFromString("10000000000") }, []string{"/product_price out_of_range"}},
-		"a price below zero":        {func(in *catalog.NewProductInput) { in.Price = decimal.RequireFromString("-0.01") }, []string{"/product_price out_of_range"}},
-		"three decimals":            {func(in *catalog.NewProductInput) { in.Price = decimal.RequireFromString("1.001") }, []string{"/product_price too_precise"}},
-		"three decimals, one empty": {func(in *catalog.NewProductInput) { in.Price = decimal.RequireFromString("1.010") }, nil},
-		"twenty pictures":           {func(in *catalog.NewProductInput) { in.ImageURLs = slices.Repeat(in.ImageURLs, 20) }, nil},
-		"twenty-one pictures":       {func(in *catalog.NewProductInput) { in.ImageURLs = slices.Repeat(in.ImageURLs, 21) }, []string{"/product_images too_many"}},
-		"everything at once": {func(in *catalog.NewProductInput) {
-			*in = catalog.NewProductInput{ImageURLs: []string{"ok", "https://a.b/c"}}
+		"a good one":                {func(*in) {}, nil},
+		"no pictures":               {func(p *in) { p.ImageURLs = nil }, nil},
+		"no user":                   {func(p *in) { p.UserID = 0 }, []string{"/user_id required"}},
+		"an empty name":             {func(p *in) { p.Name = " " }, []string{"/product_name required"}},
+		"the longest name":          {func(p *in) { p.Name = strings.Repeat("ä", 200) }, nil},
+		"a name too long":           {func(p *in) { p.Name = strings.Repeat("ä", 201) }, []string{"/product_name too_long"}},
+		"a NUL in the name":         {func(p *in) { p.Name = "a\x00" }, []string{"/product_name invalid_text"}},
+		"broken UTF-8":              {func(p *in) { p.Description = "\xff" }, []string{"/product_description invalid_text"}},
+		"a description too long":    {func(p *in) { p.Description = strings.Repeat("x", 10001) }, []string{"/product_description too_long"}},
+		"no price":                  {func(p *in) { p.PriceSet = false }, []string{"/product_price required"}},
+		"a price of zero":           {func(p *in) { p.Price = decimal.Zero }, nil},
+		"the highest price":         {func(p *in) { p.Price = dec("9999999999.99") }, nil},
+		"a price too high":          {func(p *in) { p.Price = dec("10000000000") }, []string{"/product_price out_of_range"}},
+		"a price below zero":        {func(p *in) { p.Price = dec("-0.01") }, []string{"/product_price out_of_range"}},
+		"three decimals":            {func(p *in) { p.Price = dec("1.001") }, []string{"/product_price too_precise"}},
+		"three decimals, one empty": {func(p *in) { p.Price = dec("1.010") }, nil},
+		"twenty pictures":           {func(p *in) { p.ImageURLs = slices.Repeat(p.ImageURLs, 20) }, nil},
+		"twenty-one pictures":       {func(p *in) { p.ImageURLs = slices.Repeat(p.ImageURLs, 21) }, []string{"/product_images too_many"}},
+		"everything at once": {func(p *in) {
+			*p = in{ImageURLs: []string{"ok", "https://a.b/c"}}
 		}, []string{"/user_id required", "/product_name required", "/product_price required", "/product_images/0 invalid_scheme"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			in := input("https://example.com/a.jpg")
-			row.change(&in)
-			if got := told(catalog.CheckProduct(in)); !slices.Equal(got, row.want) {
+			p := input("https://example.com/a.jpg")
+			row.change(&p)
+			if got := told(catalog.CheckProduct(p)); !slices.Equal(got, row.want) {
 				t.Errorf("got %q, want %q", got, row.want)
 			}
-			if _, err := catalog.NewProduct(in); (err == nil) != (row.want == nil) {
+			if _, err := catalog.NewProduct(p); (err == nil) != (row.want == nil) {
 				t.Errorf("NewProduct: %v", err)
 			}
 		})
 	}
 }
+
+func dec(s string) decimal.Decimal { return decimal.RequireFromString(s) }
 
 func told(fields []fault.Field) []string {
 	var out []string
@@ -137,10 +140,12 @@ func TestQueryValidate(t *testing.T) {
 		"neither":                 {func(q *catalog.Query) { q.UserID = 0 }, []string{"user_id required"}},
 		"a name too long":         {func(q *catalog.Query) { q.Name = strings.Repeat("x", 201) }, []string{"name too_long"}},
 		"one price":               {func(q *catalog.Query) { q.MinPrice, q.MaxPrice = &low, &low }, nil},
-		"prices crossed":          {func(q *catalog.Query) { q.MinPrice, q.MaxPrice = &high, &low }, []string{"min_price out_of_range"}},
-		"another sort":            {func(q *catalog.Query) { q.Sort = "name" }, []string{"sort unknown_value"}},
-		"no limit":                {func(q *catalog.Query) { q.Limit = 0 }, []string{"limit out_of_range"}},
-		"a limit too high":        {func(q *catalog.Query) { q.Limit = 101 }, []string{"limit out_of_range"}},
+		"prices crossed": {
+			func(q *catalog.Query) { q.MinPrice, q.MaxPrice = &high, &low }, []string{"min_price out_of_range"},
+		},
+		"another sort":     {func(q *catalog.Query) { q.Sort = "name" }, []string{"sort unknown_value"}},
+		"no limit":         {func(q *catalog.Query) { q.Limit = 0 }, []string{"limit out_of_range"}},
+		"a limit too high": {func(q *catalog.Query) { q.Limit = 101 }, []string{"limit out_of_range"}},
 	} {
 		q := good
 		row.change(&q)

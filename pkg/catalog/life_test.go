@@ -29,8 +29,8 @@ func visible(p catalog.Product) string {
 	return string(text)
 }
 
-// TestLife drives pictures through random events, with attempts that die, lag and wake up again, and checks after each what must
-// always hold.
+// TestLife drives pictures through random events, with attempts that die, lag and wake up again, and checks after each what
+// must always hold.
 func TestLife(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
@@ -42,7 +42,9 @@ func TestLife(t *testing.T) {
 
 		for range rapid.IntRange(1, 60).Draw(rt, "steps") {
 			before := h.product(t, p.ID)
-			step := rapid.SampledFrom([]string{"begin", "begin", "finish", "retry", "defer", "fail", "release", "repeat", "dup", "wait"}).Draw(rt, "step")
+			step := rapid.SampledFrom([]string{
+				"begin", "begin", "finish", "retry", "defer", "fail", "release", "repeat", "dup", "wait",
+			}).Draw(rt, "step")
 			i := rapid.IntRange(0, len(p.Images)-1).Draw(rt, "picture")
 			var err error
 			act := func(fn func(catalog.Attempt) error) {

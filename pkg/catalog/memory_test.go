@@ -13,8 +13,8 @@ import (
 	"vitrine.io/pkg/fault"
 )
 
-// memory is the part of a store that the service's tests need: Insert, Product and Edit over maps, with a clock that the test
-// moves. It keeps what was sent and which objects may exist, so that a test can see both.
+// memory is the part of a store that the service's tests need: Insert, Product and Edit over maps, with a clock that the
+// test moves. It keeps what was sent and which objects may exist, so that a test can see both.
 type memory struct {
 	mu       sync.Mutex
 	now      time.Time
@@ -54,7 +54,9 @@ func clone(p catalog.Product) catalog.Product {
 	return p
 }
 
-func (m *memory) Insert(_ context.Context, p catalog.Product, announce func(catalog.Product) []catalog.Outgoing) (catalog.Product, error) {
+func (m *memory) Insert(_ context.Context, p catalog.Product,
+	announce func(catalog.Product) []catalog.Outgoing,
+) (catalog.Product, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p = clone(p)

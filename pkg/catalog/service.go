@@ -163,16 +163,16 @@ func (s *Service) fly(ctx context.Context, id ProductID) (Document, error) {
 	}
 }
 
-// load reads the product and offers it to the cache. If the cache knows that the read was overtaken, it reads once more: what
-// is answered then is at least as new as what overtook it.
+// load reads the product and offers it to the cache. If the cache knows that the read was overtaken, it reads once more:
+// what is answered then is at least as new as what overtook it.
 func (s *Service) load(ctx context.Context, id ProductID) (Document, error) {
 	began := s.Now()
 	doc, err := s.read(ctx, id)
 	if err != nil {
 		return Document{}, err
 	}
-	if outcome, err := s.Cache.Fill(ctx, id, doc, began); err != nil || outcome != Outdated {
-		return doc, nil // not stored is not wrong
+	if outcome, _ := s.Cache.Fill(ctx, id, doc, began); outcome != Outdated { // not stored is not wrong
+		return doc, nil
 	}
 	began = s.Now()
 	if doc, err = s.read(ctx, id); err != nil {
@@ -201,8 +201,8 @@ func (s *Service) read(ctx context.Context, id ProductID) (Document, error) {
 	return Document{Version: p.Version, ETag: etag, Body: body}, nil
 }
 
-// forget makes what the cache holds of older versions unreadable, right after a commit. It is best effort: the product.changed
-// event repeats it.
+// forget makes what the cache holds of older versions unreadable, right after a commit. It is best effort: the
+// product.changed event repeats it.
 func (s *Service) forget(ctx context.Context, id ProductID, version int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ForgetTimeout)
 	defer cancel()

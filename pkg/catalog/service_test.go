@@ -53,7 +53,9 @@ func (c *cache) Get(_ context.Context, id catalog.ProductID) (catalog.Document, 
 	return doc, ok && c.broken == nil, c.broken
 }
 
-func (c *cache) Fill(_ context.Context, id catalog.ProductID, doc catalog.Document, _ time.Time) (catalog.FillOutcome, error) {
+func (c *cache) Fill(
+	_ context.Context, id catalog.ProductID, doc catalog.Document, _ time.Time,
+) (catalog.FillOutcome, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fills++

@@ -22,8 +22,8 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// real is a service on a real Postgres and a real Redis Cluster, as one process would have it.
-func real(t *testing.T, dsn string, addrs []string, prefix string) *catalog.Service {
+// onServers is a service on a real Postgres and a real Redis Cluster, as one process would have it.
+func onServers(t *testing.T, dsn string, addrs []string, prefix string) *catalog.Service {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	db, err := postgres.Open(postgres.Config{
@@ -55,8 +55,8 @@ func real(t *testing.T, dsn string, addrs []string, prefix string) *catalog.Serv
 	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute, RetireGrace: time.Hour})
 }
 
-// TestNeverStale lets two API processes read while a worker changes what they read, a thousand times: who begins to read after a
-// change was acknowledged never sees what was before.
+// TestNeverStale lets two API processes read while a worker changes what they read, a thousand times: who begins to read
+// after a change was acknowledged never sees what was before.
 func TestNeverStale(t *testing.T) {
 	t.Parallel()
 	const products, rounds = 20, 50
@@ -65,8 +65,8 @@ func TestNeverStale(t *testing.T) {
 	if err := postgres.Migrate(t.Context(), dsn, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
-	apis := []*catalog.Service{real(t, dsn, addrs, prefix), real(t, dsn, addrs, prefix)}
-	worker := real(t, dsn, addrs, prefix)
+	apis := []*catalog.Service{onServers(t, dsn, addrs, prefix), onServers(t, dsn, addrs, prefix)}
+	worker := onServers(t, dsn, addrs, prefix)
 	user, err := apis[0].CreateUser(t.Context(), "Ada", "ada@example.com")
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,8 @@ func TestNeverStale(t *testing.T) {
 	}
 }
 
-// changeAndRead spends attempt after attempt on the product's picture, which is visible each time, beside readers that never stop.
+// changeAndRead spends attempt after attempt on the product's picture, which is visible each time, beside readers that never
+// stop.
 func changeAndRead(t *testing.T, apis []*catalog.Service, worker *catalog.Service, p catalog.Product, rounds int) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())

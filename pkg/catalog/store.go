@@ -30,10 +30,10 @@ type Store interface {
 	// queries.
 	List(ctx context.Context, q Query) (Page, error)
 
-	// Edit locks the product, reads its pictures after that, applies fn, and writes what fn changed together with the
-	// Change it returned. fn must touch nothing but its argument: it may be called again. now is the database's time. An error of
-	// fn undoes everything and is returned as it is. fault.NotFound for an id that never was; a deleted product is given to
-	// fn with Deleted set. ErrDoomed if a prefix of Adopt has no intent, or a doomed one.
+	// Edit locks the product, reads its pictures after that, applies fn, and writes what fn changed together with the Change it
+	// returned. fn must touch nothing but its argument: it may be called again. now is the database's time. An error of fn
+	// undoes everything and is returned as it is. fault.NotFound for an id that never was; a deleted product is given to fn
+	// with Deleted set. ErrDoomed if a prefix of Adopt has no intent, or a doomed one.
 	Edit(ctx context.Context, id ProductID, fn func(p *Product, now time.Time) (Change, error)) (Product, error)
 }
 

@@ -93,7 +93,9 @@ func (p *Product) announcement(traceparent, id string) Outgoing {
 // begin starts an attempt for the holder of the ticket: the fence rises and a prefix of its own is minted. nonce makes the
 // prefix unguessable and, after a restore from backup, unique. budget is how long the attempt may take. Too many begins
 // without an outcome fail the picture instead, and no attempt is returned.
-func (p *Product) begin(r Request, nonce, changedID, traceparent string, now time.Time, budget time.Duration) (Attempt, Change, error) {
+func (p *Product) begin(
+	r Request, nonce, changedID, traceparent string, now time.Time, budget time.Duration,
+) (Attempt, Change, error) {
 	img := p.image(r.ImageID)
 	if p.Deleted || img == nil || img.Ticket != r.Ticket || r.Ticket == "" {
 		return Attempt{}, Change{}, ErrDone

@@ -33,11 +33,11 @@ type Process struct {
 
 // Start forks the process. It is running, not ready, when Start returns.
 func (p *Process) Start() error {
-	out, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	out, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log of %s: %w", p.Name, err)
 	}
-	defer out.Close() //nolint:errcheck // the child has its own descriptor
+	defer out.Close()
 	cmd := exec.Command(p.Argv[0], p.Argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = p.Dir, out, out, p.Env
 	cmd.SysProcAttr = Attr(p.User, p.Orphan)
@@ -121,7 +121,7 @@ func readTail(path string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	if _, err := f.Seek(-limit, io.SeekEnd); errors.Is(err, syscall.EINVAL) {
 		_, err = f.Seek(0, io.SeekStart) // shorter than the limit
 		if err != nil {

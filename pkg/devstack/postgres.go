@@ -58,7 +58,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, nursery *child.Nurse
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
 	p := &Postgres{addr: addr, process: &child.Process{
-		Name: "postgres", Dir: cfg.Dir, Log: cfg.Log, Env: os.Environ(), User: cred, Nursery: nursery, Patience: 15 * time.Second,
+		Name: "postgres", Dir: cfg.Dir, Log: cfg.Log, User: cred, Nursery: nursery, Patience: 15 * time.Second,
 		Argv: []string{
 			filepath.Join(bin, "postgres"), "-D", cfg.Dir, "-c", "listen_addresses=" + host, "-c", "port=" + port,
 			"-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "jit=off",
@@ -111,9 +111,10 @@ func (p *Postgres) createDatabase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it was only asked
+	defer conn.Close(context.WithoutCancel(ctx))
 	var there bool
-	if err := conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = 'vitrine'").Scan(&there); err != nil || there {
+	err = conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = 'vitrine'").Scan(&there)
+	if err != nil || there {
 		return err
 	}
 	_, err = conn.Exec(ctx, "CREATE DATABASE vitrine")
@@ -133,7 +134,7 @@ func initdb(bin, dir string, cred *syscall.Credential, nursery *child.Nursery) e
 			return fmt.Errorf("give postgres its directory: %w", err)
 		}
 	}
-	cmd := exec.Command(filepath.Join(bin, "initdb"), //nolint:gosec // found by name in the system's own places
+	cmd := exec.Command(filepath.Join(bin, "initdb"),
 		"--pgdata="+dir, "--username=vitrine", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
 	cmd.Dir = dir
 	cmd.SysProcAttr = child.Attr(cred, syscall.SIGKILL)
@@ -193,6 +194,6 @@ func freeAddr(ctx context.Context, addr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer l.Close() //nolint:errcheck // it was only tried
+	defer l.Close()
 	return l.Addr().String(), nil
 }

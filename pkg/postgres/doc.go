@@ -17,5 +17,5 @@
 // [Outbox] has a pool of its own, so that neither side can use up the other's connections. Rows that Kafka refuses are put
 // off and at last parked, alone; a Kafka that cannot be reached is not counted against them.
 //
-// Room: edge. Doors: catalog event fault migrations pipeline relay worker. Outside: decimal, goose, gorm, pgx, prometheus, zap.
+// Room: edge. Doors: catalog event fault migrations pipeline relay worker. Outside: decimal goose gorm pgx prometheus zap.
 package postgres

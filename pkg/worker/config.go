@@ -8,11 +8,11 @@ import (
 
 // Config says how much a worker does at a time.
 type Config struct {
-	Concurrency int           `env:"CONCURRENCY" envDefault:"8" desc:"pictures in work at a time: downloads and uploads overlap the codec's children"`
-	StoreBudget time.Duration `env:"STORE_BUDGET" envDefault:"30s" desc:"what storing one picture's renditions may take, retries included"`
+	Concurrency int           `env:"CONCURRENCY" envDefault:"8" desc:"pictures in work at a time; more than codec processes"`
+	StoreBudget time.Duration `env:"STORE_BUDGET" envDefault:"30s" desc:"what storing a picture may take, with retries"`
 	Settle      time.Duration `env:"SETTLE_TIMEOUT" envDefault:"5s" desc:"longest wait for Postgres to take an outcome"`
-	DeferWait   time.Duration `env:"DEFER_WAIT" envDefault:"5s" desc:"when a picture comes again after a fault of our own; half of it is random"`
-	BusyWait    time.Duration `env:"BUSY_WAIT" envDefault:"1s" desc:"when a picture comes again whose host has no free slot; half of it is random"`
+	DeferWait   time.Duration `env:"DEFER_WAIT" envDefault:"5s" desc:"pause after a fault of our own; half is random"`
+	BusyWait    time.Duration `env:"BUSY_WAIT" envDefault:"1s" desc:"pause when the host has no free slot; half is random"`
 }
 
 // Validate returns every wrong field.
@@ -30,8 +30,8 @@ func (c Config) Validate() []fault.Field {
 type SweepConfig struct {
 	Interval   time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two looks; a full batch is followed at once"`
 	Batch      int           `env:"BATCH" envDefault:"100" desc:"rows a look takes"`
-	Patience   time.Duration `env:"PATIENCE" envDefault:"5m" desc:"how long work may be overdue before its request is repeated; doubles"`
-	Again      time.Duration `env:"DOOMED_AGAIN" envDefault:"1h" desc:"after which a deleted prefix is deleted once more, for a late upload"`
+	Patience   time.Duration `env:"PATIENCE" envDefault:"5m" desc:"overdue work is requested again after this; doubles"`
+	Again      time.Duration `env:"DOOMED_AGAIN" envDefault:"1h" desc:"when deleted objects are deleted again, for a late upload"`
 	PurgeAfter time.Duration `env:"PURGE_AFTER" envDefault:"720h" desc:"how long a deleted product's rows are kept"`
 }
 

@@ -32,8 +32,8 @@ var outcomes = map[catalog.Class]outcome{
 	catalog.Ours:      deferred,
 }
 
-// settle writes what follows from the attempt's failure. It has a context of its own, because an attempt that ran out of time
-// has none left. nil: it is written, or nothing was left to write.
+// settle writes what follows from the attempt's failure. It has a context of its own, because an attempt that ran out of
+// time has none left. nil: it is written, or nothing was left to write.
 func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *catalog.Failure) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
 	defer cancel()
@@ -58,8 +58,8 @@ func (w *Worker) wait(code catalog.Code) time.Duration {
 	return w.cfg.DeferWait
 }
 
-// handBack releases the attempt, which has done nothing wrong, and returns why: a released request is not dealt with, so it has to
-// come again.
+// handBack releases the attempt, which has done nothing wrong, and returns why: a released request is not dealt with, so it
+// has to come again.
 func (w *Worker) handBack(ctx context.Context, a catalog.Attempt, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
 	defer cancel()

@@ -17,8 +17,8 @@ type Repeater interface {
 	Repeat(ctx context.Context, product catalog.ProductID, image catalog.ImageID, patience time.Duration) error
 }
 
-// Sweeper repeats requests whose work should long be done, and purges the rows of products deleted long ago. Several may run:
-// a repetition has the same ticket, so it is never doubled in the outbox and never worked twice.
+// Sweeper repeats requests whose work should long be done, and purges the rows of products deleted long ago. Several may
+// run: a repetition has the same ticket, so it is never doubled in the outbox and never worked twice.
 type Sweeper struct {
 	overdue  Overdue
 	catalog  Repeater
@@ -72,9 +72,9 @@ func (s *Sweeper) sweep(ctx context.Context) (more bool, err error) {
 	return len(overdue) == s.cfg.Batch || purged == s.cfg.Batch, nil
 }
 
-// Compensator deletes the objects that due intents name: those of attempts that died, and those that were replaced. It dooms an
-// intent before it deletes anything, so that no attempt can adopt what is being deleted, and deletes once more later, for an
-// upload that was still on its way. Several may run.
+// Compensator deletes the objects that due intents name: those of attempts that died, and those that were replaced. It dooms
+// an intent before it deletes anything, so that no attempt can adopt what is being deleted, and deletes once more later, for
+// an upload that was still on its way. Several may run.
 type Compensator struct {
 	intents Intents
 	objects Objects
@@ -85,7 +85,9 @@ type Compensator struct {
 }
 
 // NewCompensator returns a Compensator.
-func NewCompensator(intents Intents, objects Objects, cfg SweepConfig, reg prometheus.Registerer, log *zap.Logger) *Compensator {
+func NewCompensator(
+	intents Intents, objects Objects, cfg SweepConfig, reg prometheus.Registerer, log *zap.Logger,
+) *Compensator {
 	c := &Compensator{
 		intents: intents, objects: objects, cfg: cfg, log: log,
 		deleted: counter("vitrine_worker_compensator_deleted_total", "Prefixes whose objects were deleted, each twice."),
@@ -136,8 +138,8 @@ func (c *Compensator) delete(ctx context.Context, prefix string) error {
 	return nil
 }
 
-// every calls look until ctx ends: at once again while there is more, else after interval. An error is told and the next look
-// is after interval: what is down will be looked at again.
+// every calls look until ctx ends: at once again while there is more, else after interval. An error is told and the next
+// look is after interval: what is down will be looked at again.
 func every(ctx context.Context, interval time.Duration, log *zap.Logger, failures prometheus.Counter,
 	look func(context.Context) (bool, error),
 ) {

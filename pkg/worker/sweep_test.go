@@ -179,7 +179,9 @@ func TestCompensator(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			now := time.Now()
 			y := &yard{
-				intents: map[string]*intent{"a/": {due: now}, "b/": {due: now}, "c/": {due: now}, "d/": {due: now}, "later/": {due: now.Add(24 * time.Hour)}},
+				intents: map[string]*intent{
+					"a/": {due: now}, "b/": {due: now}, "c/": {due: now}, "d/": {due: now}, "later/": {due: now.Add(24 * time.Hour)},
+				},
 				objects: map[string]bool{"a/": true, "b/": true, "c/": true, "d/": true, "later/": true},
 			}
 			c := worker.NewCompensator(y, y, sweepConfig(), prometheus.NewRegistry(), zap.NewNop())
@@ -198,7 +200,10 @@ func TestCompensator(t *testing.T) {
 	t.Run("what could not be deleted is deleted the second time", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			y := &yard{intents: map[string]*intent{"a/": {due: time.Now()}}, objects: map[string]bool{"a/": true}, noDelete: errors.New("down")}
+			y := &yard{
+				intents: map[string]*intent{"a/": {due: time.Now()}}, objects: map[string]bool{"a/": true},
+				noDelete: errors.New("down"),
+			}
 			c := worker.NewCompensator(y, y, sweepConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, 3*time.Hour, c.Run)
 			if len(y.intents) != 1 {

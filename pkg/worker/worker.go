@@ -87,8 +87,8 @@ func Exclusive(m event.Message) string {
 	return fmt.Sprint(req.ImageID)
 }
 
-// Handle does what one request asks for. nil means that the request has been dealt with, ready or not; an error means that it
-// has to come again. When ctx ends, work in hand is released.
+// Handle does what one request asks for. nil means that the request has been dealt with, ready or not; an error means that
+// it has to come again. When ctx ends, work in hand is released.
 func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	req, err := event.Decode[event.ImageRequested](m)
 	if err != nil {
@@ -218,7 +218,9 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 }
 
 // store puts the outputs below the attempt's prefix. Outputs that share a body are stored once and share its key.
-func (w *Worker) store(ctx context.Context, a catalog.Attempt, outputs []catalog.Output) ([]catalog.Rendition, int64, error) {
+func (w *Worker) store(
+	ctx context.Context, a catalog.Attempt, outputs []catalog.Output,
+) ([]catalog.Rendition, int64, error) {
 	renditions := make([]catalog.Rendition, len(outputs))
 	keys := map[*byte]string{}
 	var stored int64
@@ -276,8 +278,8 @@ type hosts struct {
 	busy map[string]int
 }
 
-// take returns a slot of the host and how to give it back, or false if the limit is reached. It never waits: a slow host must
-// not hold up the others' pictures.
+// take returns a slot of the host and how to give it back, or false if the limit is reached. It never waits: a slow host
+// must not hold up the others' pictures.
 func (h *hosts) take(host string, limit int) (free func(), ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

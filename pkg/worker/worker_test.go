@@ -432,7 +432,8 @@ func TestMetrics(t *testing.T) {
 			t.Fatalf("%q is logged %d times, want once", message, len(found))
 		}
 		fields := found[0].ContextMap()
-		if fields["product_id"] != int64(1) || fields["image_id"] != int64(2) || fields["event_id"] != "ticket" || fields["duration"] == nil {
+		if fields["product_id"] != int64(1) || fields["image_id"] != int64(2) || fields["event_id"] != "ticket" ||
+			fields["duration"] == nil {
 			t.Errorf("%q has fields %v", message, fields)
 		}
 	}

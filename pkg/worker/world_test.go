@@ -29,7 +29,6 @@ type world struct {
 	wait    time.Duration // of the last Defer
 	result  catalog.Result
 	objects map[string]string // key: content type
-	saved   map[string][]byte
 	logs    *observer.ObservedLogs
 	reg     *prometheus.Registry
 
@@ -45,9 +44,11 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
-	w := &world{objects: map[string]string{}, saved: map[string][]byte{}, logs: logs, reg: prometheus.NewRegistry(), pipe: pipeline.Default()}
+	w := &world{objects: map[string]string{}, logs: logs, reg: prometheus.NewRegistry(), pipe: pipeline.Default()}
 	w.begin = func(_ context.Context, r catalog.Request) (catalog.Attempt, error) {
-		return catalog.Attempt{Request: r, Fence: 1, Prefix: "products/1/2/1-x/", SourceURL: "https://example.com/a.jpg", Number: 1}, nil
+		return catalog.Attempt{
+			Request: r, Fence: 1, Prefix: "products/1/2/1-x/", SourceURL: "https://example.com/a.jpg", Number: 1,
+		}, nil
 	}
 	w.settle = func(string) error { return nil }
 	w.fetch = func(context.Context, string) (worker.Download, error) {
@@ -66,7 +67,9 @@ func newWorld(t *testing.T) *world {
 	w.Worker = worker.New(worker.Parts{
 		Catalog: w, Pipelines: w, Source: source{w}, Codec: codec{w}, Objects: store{w},
 		Pipeline: func() pipeline.Pipeline { return w.pipe }, Now: time.Now, Log: zap.New(core),
-	}, worker.Config{Concurrency: 4, StoreBudget: time.Minute, Settle: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second}, w.reg)
+	}, worker.Config{
+		Concurrency: 4, StoreBudget: time.Minute, Settle: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second,
+	}, w.reg)
 	return w
 }
 

@@ -35,7 +35,7 @@ func run(
 	flags.SetOutput(stderr)
 	version := flags.Bool("version", false, "print versions and exit")
 	selftest := flags.Bool("selftest", false, "make one small picture in every format and exit")
-	room := flags.Int64("address-space", 0, "bytes of address space that may be taken on top of what libvips starts with; 0: no limit")
+	room := flags.Int64("address-space", 0, "bytes of address space to be had beyond those at start; 0: no limit")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {

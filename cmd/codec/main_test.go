@@ -85,7 +85,7 @@ func picture(t *testing.T, width, height int) []byte {
 func pool(t *testing.T, change func(*codec.Config)) (*codec.Pool, *observer.ObservedLogs) {
 	t.Helper()
 	cfg := codec.Config{
-		Path: program, Children: 1, RecycleAfter: 500, MaxRSS: 512 << 20, AddressSpace: 2 << 30, StartTimeout: time.Minute,
+		Path: program, Children: 1, RecycleAfter: 500, MaxRSS: 512 << 20, AddressSpace: 1536 << 20, StartTimeout: time.Minute,
 		StartBackoff: time.Second, ShutdownGrace: time.Minute, Preload: "auto",
 	}
 	if change != nil {
@@ -155,7 +155,8 @@ func TestALargePictureStaysWithinItsMemory(t *testing.T) {
 	t.Parallel()
 	// 36 million pixels that cannot be shrunk while they are decoded.
 	var source bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&source, image.NewRGBA(image.Rect(0, 0, 6000, 6000))); err != nil {
+	fast := &png.Encoder{CompressionLevel: png.BestSpeed}
+	if err := fast.Encode(&source, image.NewRGBA(image.Rect(0, 0, 6000, 6000))); err != nil {
 		t.Fatal(err)
 	}
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 512 << 20 })
@@ -166,12 +167,12 @@ func TestALargePictureStaysWithinItsMemory(t *testing.T) {
 
 func TestAPictureThatNeedsTooMuchMemoryCostsOneAttempt(t *testing.T) {
 	t.Parallel()
-	// A GIF's frame is held whole: 100 megabytes of pixels in a room of 64.
+	// A GIF's frame is held whole: 196 megabytes of pixels in a room of 128.
 	var source bytes.Buffer
-	if err := gif.Encode(&source, image.NewPaletted(image.Rect(0, 0, 5000, 5000), palette.WebSafe), nil); err != nil {
+	if err := gif.Encode(&source, image.NewPaletted(image.Rect(0, 0, 7000, 7000), palette.WebSafe), nil); err != nil {
 		t.Fatal(err)
 	}
-	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 64 << 20 })
+	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 128 << 20 })
 	_, err := p.Render(t.Context(), source.Bytes(), patient())
 	if failure := catalog.FailureOf(err); failure == nil || failure.Code != catalog.CodecCrashed {
 		t.Fatalf("got %v, want codec_crashed", err)

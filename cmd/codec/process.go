@@ -33,7 +33,7 @@ func limitMemory(room int64) error {
 	pages, _, _ := strings.Cut(string(statm), " ")
 	now, notANumber := strconv.ParseInt(pages, 10, 64)
 	if err = errors.Join(err, notANumber); err == nil {
-		most := uint64(now*int64(os.Getpagesize()) + room) //nolint:gosec // both positive
+		most := uint64(now*int64(os.Getpagesize()) + room)
 		err = syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most})
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package codec
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -144,7 +145,7 @@ func (c *child) render(ctx context.Context, source []byte, spec pipeline.Spec) (
 	case inTime:
 		return made, false, catalog.Fail(catalog.CodecCrashed, fmt.Sprintf("the codec died on this picture (%s)", c.state),
 			fmt.Errorf("codec %d: %w", c.pid, err))
-	case context.Cause(ctx) == errDeadline:
+	case errors.Is(context.Cause(ctx), errDeadline):
 		return made, false, catalog.Fail(catalog.CodecTimeout,
 			fmt.Sprintf("the codec took longer than %s and was killed", spec.Limits.Deadline), fmt.Errorf("codec %d: %w", c.pid, err))
 	default:

@@ -81,7 +81,7 @@ func TestTheAllocatorIsPreloadedWhereItIs(t *testing.T) {
 func TestAProgramThatTheSystemRefusesIsUnavailable(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "codec")
-	if err := os.WriteFile(program, []byte("\x7fELF, but not really"), 0o700); err != nil { //nolint:gosec // meant to be run
+	if err := os.WriteFile(program, []byte("\x7fELF, but not really"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	r := newRig(t, func(c *codec.Config) { c.Path = program })

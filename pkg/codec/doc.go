@@ -3,8 +3,8 @@
 //
 // [Pool] is the parent's side: it implements worker.Codec. [Serve] is the child's side, used by cmd/codec. They talk over
 // the child's stdin and stdout in frames: a length (4 bytes, big-endian), a type (1 byte) and a payload, which is JSON for
-// a request, an answer and a failure, and raw bytes for a picture. Neither side trusts a length: each type has its limit, and
-// memory grows with what has arrived, never with what was announced. This package needs no cgo; only the child does.
+// a request, an answer and a failure, and raw bytes for a picture. Neither side trusts a length: each type has its limit,
+// and memory grows with what has arrived, never with what was announced. Only the child needs cgo.
 //
 // Invariants:
 //   - A child handles one picture at a time. An answer must be complete, and must be what the specification asks for.

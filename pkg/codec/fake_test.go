@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) {
 	switch mode := os.Getenv("FAKE_CODEC"); mode {
 	case "":
-		os.Setenv("VITRINE_S3_SECRET_KEY", "never to be seen by a child")
+		_ = os.Setenv("VITRINE_S3_SECRET_KEY", "never to be seen by a child")
 		goleak.VerifyTestMain(m)
 	case "parent":
 		os.Exit(fakeParent())
@@ -88,10 +88,10 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	case "garbage":
 		fmt.Println("VIPS-WARNING: something was printed to stdout")
 	case "raw":
-		os.Stdout.WriteString(rest)
+		_, _ = os.Stdout.WriteString(rest)
 		pause()
 	case "half":
-		os.Stdout.Write(append(binary.BigEndian.AppendUint32(nil, 100), 'A', '{'))
+		_, _ = os.Stdout.Write(append(binary.BigEndian.AppendUint32(nil, 100), 'A', '{'))
 		os.Exit(0)
 	case "hog":
 		hoard = make([]byte, 200<<20)

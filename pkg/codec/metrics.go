@@ -32,9 +32,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		children: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "vitrine_codec_children", Help: "Codec processes that are running."}),
 		busy: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vitrine_codec_busy", Help: "Codec processes with a picture in hand; over vitrine_codec_slots: the utilization."}),
+			Name: "vitrine_codec_busy", Help: "Codec processes at work, of vitrine_codec_slots."}),
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_codec_restarts_total", Help: "Codec processes that were lost or replaced, by reason."}, []string{"reason"}),
+			Name: "vitrine_codec_restarts_total", Help: "Codec processes lost or replaced, by reason."}, []string{"reason"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_start_failures_total", Help: "Codec processes that could not be started."}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -43,7 +43,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_codec_render_seconds", Help: "Time a codec process had a picture, by outcome.", Buckets: buckets},
 			[]string{"outcome"}),
 		rss: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vitrine_codec_child_rss_bytes", Help: "Resident memory of a codec process after its last picture."}, []string{"slot"}),
+			Name: "vitrine_codec_child_rss_bytes", Help: "Resident memory of a codec process after its last picture."},
+			[]string{"slot"}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_stderr_dropped_total", Help: "Lines of codec processes that were too many to be logged."}),
 	}

@@ -194,7 +194,7 @@ func (p *Pool) started(err error) time.Duration {
 		return 0
 	}
 	p.metrics.refused.Inc()
-	wait := min(maxStartBackoff, p.cfg.StartBackoff<<min(p.failures, 16)) //nolint:gosec // not negative
+	wait := min(maxStartBackoff, p.cfg.StartBackoff<<min(p.failures, 16))
 	p.failures++
 	p.notYet = p.now().Add(wait)
 	return wait
@@ -204,16 +204,15 @@ func (p *Pool) started(err error) time.Duration {
 func (p *Pool) judge(s *slot, fit bool, err error) {
 	rss := s.child.rss()
 	p.metrics.rss.WithLabelValues(s.name).Set(float64(rss))
+	failure := catalog.FailureOf(err)
 	switch {
-	case !fit:
-		reason := reasonCrashed
-		if failure := catalog.FailureOf(err); failure == nil {
-			reason = reasonCancelled
-		} else if failure.Code == catalog.CodecTimeout {
-			reason = reasonTimeout
-		}
-		p.drop(s, reason)
-	case s.child.seq >= uint64(p.cfg.RecycleAfter): //nolint:gosec // validated
+	case !fit && failure == nil:
+		p.drop(s, reasonCancelled)
+	case !fit && failure.Code == catalog.CodecTimeout:
+		p.drop(s, reasonTimeout)
+	case !fit, failure != nil && failure.Code == catalog.CodecCrashed: // a C library short of memory has no state to trust
+		p.drop(s, reasonCrashed)
+	case s.child.seq >= uint64(p.cfg.RecycleAfter):
 		p.drop(s, reasonPictures)
 	case rss > p.cfg.MaxRSS:
 		p.log.Info("codec replaced for its memory", zap.Int("pid", s.child.pid), zap.Int64("rss_bytes", rss))

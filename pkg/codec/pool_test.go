@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,6 +59,14 @@ func (r rig) made(t *testing.T, source string) string {
 		t.Fatalf("render %q: %v", source, err)
 	}
 	return got.Placeholder
+}
+
+// fails renders and wants a failure of that code.
+func (r rig) fails(t *testing.T, source string, deadline time.Duration, want catalog.Code) {
+	t.Helper()
+	if got := r.failed(t, source, deadline); got.Code != want {
+		t.Fatalf("render %q: %v, want %s", source, got, want)
+	}
 }
 
 func (r rig) failed(t *testing.T, source string, deadline time.Duration) *catalog.Failure {
@@ -159,7 +168,7 @@ func TestWhatGoesWrongInAChildCostsOneAttempt(t *testing.T) {
 		"it fails without a code":               "raw \x00\x00\x00\x09F{\"seq\":1}",
 		"it answers to another picture":         "raw \x00\x00\x00\x09A{\"seq\":8}",
 		"it answers with a thousand bodies":     "raw \x00\x00\x00\x17A{\"seq\":1,\"bodies\":1000}",
-		"it answers with a body nobody sent":    "raw \x00\x00\x00\x8cA" + pad(`{"seq":1,"outputs":[{"name":"thumb","format":"webp","width":1,"height":1,"body":7}]}`, 0x8c),
+		"it answers with a body nobody sent":    "raw \x00\x00\x00\x8cA" + pad(bodiless, 0x8c),
 		"it makes more than was asked":          "extra",
 		"it makes less than was asked":          "missing",
 		"it makes something else":               "swapped",
@@ -187,6 +196,9 @@ func TestWhatGoesWrongInAChildCostsOneAttempt(t *testing.T) {
 		})
 	}
 }
+
+// bodiless names a body that does not follow.
+const bodiless = `{"seq":1,"width":1,"height":1,"outputs":[{"name":"thumb","format":"webp","width":1,"height":1,"body":7}]}`
 
 func pad(s string, n int) string { return s + strings.Repeat(" ", n-len(s)) }
 
@@ -238,7 +250,7 @@ func TestADeadlineAlsoEndsTheSendingOfAPicture(t *testing.T) {
 	}
 }
 
-func TestAFailureThatTheCodecReportsKeepsTheCodec(t *testing.T) {
+func TestAFailureThatIsThePicturesKeepsTheCodec(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	before := r.made(t, "ok")
@@ -247,11 +259,12 @@ func TestAFailureThatTheCodecReportsKeepsTheCodec(t *testing.T) {
 		!strings.Contains(got.Cause.Error(), "premature end") {
 		t.Errorf("got %v", got)
 	}
-	if got := r.failed(t, "confused", long); got.Code != catalog.CodecCrashed {
-		t.Errorf("an error of no known kind is %v, want codec_crashed", got)
-	}
 	if after := r.made(t, "ok"); after != before {
 		t.Error("the process was replaced for a damaged picture")
+	}
+	r.fails(t, "confused", long, catalog.CodecCrashed)
+	if after := r.made(t, "ok"); after == before {
+		t.Error("the process was kept after it could not say what went wrong")
 	}
 	if n := r.metric(t, "vitrine_codec_render_seconds", "corrupt"); n != 1 {
 		t.Errorf("%v corrupt pictures are counted, want 1", n)
@@ -299,7 +312,7 @@ func TestAChildIsReplacedAfterSoManyPictures(t *testing.T) {
 	for range 7 {
 		pids = append(pids, r.made(t, "ok"))
 	}
-	if got := slices.Compact(slices.Clone(pids)); len(got) != 3 || pids[2] != pids[0] || pids[3] == pids[2] || pids[5] != pids[3] {
+	if len(slices.Compact(slices.Clone(pids))) != 3 || pids[2] != pids[0] || pids[5] != pids[3] {
 		t.Errorf("processes were %v, want three pictures each", pids)
 	}
 	if n := r.restarts(t, "pictures"); n != 2 {
@@ -368,7 +381,8 @@ func TestACodecThatCannotStartIsUnavailableAndLeftAlone(t *testing.T) {
 			}, codec.WithEnv("FAKE_CODEC="+tc.mode), codec.WithClock(clock))
 
 			got := r.failed(t, "ok", long)
-			if got.Code != catalog.CodecUnavailable || got.RetryAfter != 500*time.Millisecond || !strings.Contains(got.Error(), tc.cause) {
+			if got.Code != catalog.CodecUnavailable || got.RetryAfter != 500*time.Millisecond ||
+				!strings.Contains(got.Error(), tc.cause) {
 				t.Errorf("got %v, retry after %s; want codec_unavailable for %q, retry after 500ms", got, got.RetryAfter, tc.cause)
 			}
 			offset.Add(int64(400 * time.Millisecond))
@@ -396,7 +410,7 @@ func TestStartingWorksAgainWhenItsCauseIsGone(t *testing.T) {
 	flag := filepath.Join(t.TempDir(), "installed")
 	r := newRig(t, nil, codec.WithEnv("FAKE_CODEC_FLAG="+flag),
 		codec.WithClock(func() time.Time { return time.Unix(1e9, offset.Load()) }))
-	r.failed(t, "ok", long)
+	r.fails(t, "ok", long, catalog.CodecUnavailable)
 	touch(flag)
 	offset.Add(int64(time.Second))
 	if err := r.Ready(t.Context()); err != nil {
@@ -413,7 +427,8 @@ func TestAStartThatIsCancelledIsNobodysFault(t *testing.T) {
 	r := newRig(t, nil, codec.WithEnv("FAKE_CODEC=mute"))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := r.Render(ctx, []byte("ok"), fakeSpec(long)); !errors.Is(err, context.DeadlineExceeded) || catalog.FailureOf(err) != nil {
+	_, err := r.Render(ctx, []byte("ok"), fakeSpec(long))
+	if !errors.Is(err, context.DeadlineExceeded) || catalog.FailureOf(err) != nil {
 		t.Errorf("got %v, want the context's error", err)
 	}
 	if n := r.metric(t, "vitrine_codec_start_failures_total", ""); n != 0 {
@@ -439,10 +454,10 @@ func TestWhatAChildSaysIsLoggedWithinBounds(t *testing.T) {
 	pid := r.made(t, "say 3")
 	eventually(t, "its lines are logged", func() bool { return r.log.FilterMessage("codec says").Len() == 3 })
 	entry := r.log.FilterMessage("codec says").All()[1]
-	if line := entry.ContextMap()["line"].(string); !strings.HasPrefix(line, "line 1 xxx") {
+	if line := fmt.Sprint(entry.ContextMap()["line"]); !strings.HasPrefix(line, "line 1 xxx") {
 		t.Errorf("the second line is %q", line)
 	}
-	if got := strconv.FormatInt(entry.ContextMap()["pid"].(int64), 10); got != pid {
+	if got := fmt.Sprint(entry.ContextMap()["pid"]); got != pid {
 		t.Errorf("logged for process %s, want %s", got, pid)
 	}
 	r.made(t, "say 20000") // more than a pipe holds: it must be read, but not logged
@@ -600,8 +615,7 @@ func TestChildrenDieWithTheirParent(t *testing.T) {
 	})
 }
 
-func TestNoDescriptorIsLeft(t *testing.T) {
-	// Not parallel: descriptors are the process's.
+func TestNoDescriptorIsLeft(t *testing.T) { //nolint:paralleltest // it counts the process's descriptors
 	open := func() int {
 		files, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -614,11 +628,11 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 		for _, source := range []string{"ok", "ok", "ok"} {
 			r.made(t, source)
 		}
-		r.failed(t, "exit", long)
-		r.failed(t, "hang", 20*time.Millisecond)
-		r.failed(t, "close", 20*time.Millisecond)
+		r.fails(t, "exit", long, catalog.CodecCrashed)
+		r.fails(t, "hang", 20*time.Millisecond, catalog.CodecTimeout)
+		r.fails(t, "close", long, catalog.CodecCrashed)
 		bad := newRig(t, nil, codec.WithEnv("FAKE_CODEC=exit"))
-		bad.failed(t, "ok", long)
+		bad.fails(t, "ok", long, catalog.CodecUnavailable)
 		for _, p := range []rig{r, bad} {
 			if err := p.Close(t.Context()); err != nil {
 				t.Fatal(err)

@@ -3,6 +3,7 @@ package codec
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -81,7 +82,7 @@ func writeFrame(w io.Writer, kind byte, payload []byte) error {
 	if uint64(len(payload)) > uint64(limits[kind]) {
 		return fmt.Errorf("frame %q of %d bytes is over its limit of %d", kind, len(payload), limits[kind])
 	}
-	head := binary.BigEndian.AppendUint32(make([]byte, 0, frameHead), uint32(len(payload))) //nolint:gosec // below its limit
+	head := binary.BigEndian.AppendUint32(make([]byte, 0, frameHead), uint32(len(payload)))
 	if _, err := w.Write(append(head, kind)); err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func readRequest(r io.Reader) (request, []byte, error) {
 		return q, nil, err
 	}
 	_, source, err := readFrame(r, frameSource)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return q, source, err

@@ -26,14 +26,14 @@ func TestFramesComeBackAsTheyWent(t *testing.T) {
 		if err != nil || kind != 'S' || !bytes.Equal(got, payload) {
 			t.Errorf("%d bytes: got type %q, %d bytes, %v", n, kind, len(got), err)
 		}
-		if _, _, err := codec.ReadFrame(&wire, 'S'); err != io.EOF {
+		if _, _, err := codec.ReadFrame(&wire, 'S'); !errors.Is(err, io.EOF) {
 			t.Errorf("after the last frame: %v, want io.EOF", err)
 		}
 		for _, cut := range []int{1, 4, 5, len(whole) - 1} {
 			if cut >= len(whole) {
 				continue
 			}
-			if _, _, err := codec.ReadFrame(bytes.NewReader(whole[:cut]), 'S'); err != io.ErrUnexpectedEOF {
+			if _, _, err := codec.ReadFrame(bytes.NewReader(whole[:cut]), 'S'); !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%d of %d bytes: %v, want io.ErrUnexpectedEOF", cut, len(whole), err)
 			}
 		}

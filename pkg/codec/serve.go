@@ -30,7 +30,7 @@ func Serve(
 			return fmt.Errorf("write: %w", err)
 		}
 		q, source, err := readRequest(in)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

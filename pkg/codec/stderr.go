@@ -46,13 +46,13 @@ func (p *Pool) follow(stderr io.ReadCloser, pid int) {
 // allowance is a token bucket: lineBurst lines at once, then one each linePeriod.
 type allowance struct {
 	left int
-	at   time.Time // up to when left is counted
+	at   time.Time // when left was last added to
 }
 
 func (a *allowance) take(now time.Time) bool {
-	if periods := now.Sub(a.at) / linePeriod; periods > 0 {
-		a.left = int(min(lineBurst, time.Duration(a.left)+periods))
-		a.at = a.at.Add(periods * linePeriod)
+	if periods := int64(now.Sub(a.at) / linePeriod); periods > 0 {
+		a.left = int(min(lineBurst, int64(a.left)+periods))
+		a.at = now
 	}
 	if a.left == 0 {
 		return false

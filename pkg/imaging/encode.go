@@ -181,5 +181,5 @@ func colour(text string) (*vips.Color, error) {
 	if err != nil || len(text) != 7 || text[0] != '#' {
 		return nil, fmt.Errorf("background %q is not #rrggbb", text)
 	}
-	return &vips.Color{R: uint8(n >> 16), G: uint8(n >> 8), B: uint8(n)}, nil //nolint:gosec // a byte each
+	return &vips.Color{R: uint8(n >> 16), G: uint8(n >> 8), B: uint8(n)}, nil
 }

@@ -45,6 +45,7 @@ func TestWhatIsNotAnAcceptedPictureIsRefused(t *testing.T) {
 
 // sources returns a small picture in every accepted format.
 func sources(t testing.TB) map[pipeline.Format][]byte {
+	t.Helper()
 	img := picture(96, 64)
 	return map[pipeline.Format][]byte{
 		pipeline.JPEG: asJPEG(t, img), pipeline.PNG: asPNG(t, img), pipeline.GIF: asGIF(t, img, image.NewNRGBA(img.Rect)),
@@ -87,7 +88,8 @@ func TestAHollowBodyNeverBecomesAPicture(t *testing.T) {
 	whole := sources(t)
 	jpeg := whole[pipeline.JPEG]
 	gif := whole[pipeline.GIF]
-	gifCut := append(bytes.Clone(gif[:13+colourBytes(gif[10])+10+colourBytes(gif[13+colourBytes(gif[10])+9])]), 8, 3, 0x01, 0x02, 0x03, 0, 0x3b)
+	frame := 13 + colourBytes(gif[10])
+	gifCut := append(bytes.Clone(gif[:frame+10+colourBytes(gif[frame+9])]), 8, 3, 0x01, 0x02, 0x03, 0, 0x3b)
 	png := whole[pipeline.PNG]
 	pngEnd := png[len(png)-12:]
 	for name, source := range map[string][]byte{
@@ -212,21 +214,20 @@ func TestFailuresTellClientsNothingOfOurInside(t *testing.T) {
 	}
 }
 
-func TestNothingIsLeftOpenOrAllocated(t *testing.T) {
-	// Not parallel: the counters are the process's.
+func TestNothingIsLeftOpenOrAllocated(t *testing.T) { //nolint:paralleltest // the counters are the process's
 	s := spec(inside("a", 60, pipeline.JPEG, pipeline.WebP), inside("b", 30, pipeline.PNG))
-	cover := pipeline.Rendition{Name: "c", Width: 20, Height: 20, Fit: pipeline.Cover, Formats: []pipeline.Output{{Format: pipeline.JPEG, Quality: 80}}}
-	contain := cover
-	contain.Name, contain.Fit = "d", pipeline.Contain
+	cover, contain := inside("c", 20, pipeline.JPEG), inside("d", 20, pipeline.JPEG)
+	cover.Height, cover.Fit = 20, pipeline.Cover
+	contain.Height, contain.Fit = 20, pipeline.Contain
 	s.Renditions = append(s.Renditions, cover, contain)
 	run := func() {
 		for format, source := range sources(t) {
 			render(t, source, s)
-			renderFails(t, source[:len(source)/2], s)
+			_ = renderFails(t, source[:len(source)/2], s)
 			if format == pipeline.HEIC || format == pipeline.AVIF {
 				source = halfMedia(source)
 			}
-			renderFails(t, zeroedTail(source, 0.7), s)
+			_ = renderFails(t, zeroedTail(source, 0.7), s)
 		}
 	}
 	run()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"slices"
 	"testing"
 
@@ -94,9 +95,7 @@ func TestEveryColourSpaceBecomesSRGB(t *testing.T) {
 	t.Parallel()
 	img := picture(200, 150)
 	grey := image.NewGray(img.Rect)
-	for i := range grey.Pix {
-		grey.Pix[i] = color.GrayModel.Convert(img.At(i%200, i/200)).(color.Gray).Y
-	}
+	draw.Draw(grey, grey.Rect, img, image.Point{}, draw.Src)
 	toSpace := func(space vips.Interpretation) func(*vips.ImageRef) error {
 		return func(ref *vips.ImageRef) error { return ref.ToColorSpace(space) }
 	}
@@ -131,7 +130,8 @@ func TestAnUnusableProfileIsIgnored(t *testing.T) {
 	img := picture(120, 90)
 	segment := append([]byte("ICC_PROFILE\x00\x01\x01"), bytes.Repeat([]byte("nonsense"), 32)...)
 	plain := asJPEG(t, img)
-	source := slices.Concat(plain[:2], []byte{0xff, 0xe2, byte((len(segment) + 2) >> 8), byte(len(segment) + 2)}, segment, plain[2:])
+	source := slices.Concat(plain[:2], []byte{0xff, 0xe2, byte((len(segment) + 2) >> 8), byte(len(segment) + 2)}, segment,
+		plain[2:])
 	got := render(t, source, spec(inside("full", 120, pipeline.JPEG)))
 	wantClose(t, "full", got.Outputs[0].Body, img, 30)
 }
@@ -170,8 +170,8 @@ func ghost(side int) *image.NRGBA {
 }
 
 func near(a, b color.NRGBA) bool {
-	close := func(x, y uint8) bool { return max(x, y)-min(x, y) <= 12 }
-	return close(a.R, b.R) && close(a.G, b.G) && close(a.B, b.B) && close(a.A, b.A)
+	alike := func(x, y uint8) bool { return max(x, y)-min(x, y) <= 12 }
+	return alike(a.R, b.R) && alike(a.G, b.G) && alike(a.B, b.B) && alike(a.A, b.A)
 }
 
 func TestTransparencyIsKeptOrPutOnTheBackground(t *testing.T) {

@@ -25,7 +25,7 @@ import (
 
 // TestMain starts libvips as cmd/codec does, and ends with every image closed.
 func TestMain(m *testing.M) {
-	os.Setenv("VIPS_BLOCK_UNTRUSTED", "1")
+	_ = os.Setenv("VIPS_BLOCK_UNTRUSTED", "1")
 	if err := imaging.Start(imaging.Config{}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -182,6 +182,7 @@ func through(t testing.TB, img image.Image, encode func(*vips.ImageRef) ([]byte,
 }
 
 func asWebP(t testing.TB, img image.Image) []byte {
+	t.Helper()
 	return through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
 		body, _, err := ref.ExportWebp(&vips.WebpExportParams{Quality: 90})
 		return body, err
@@ -189,6 +190,7 @@ func asWebP(t testing.TB, img image.Image) []byte {
 }
 
 func asAVIF(t testing.TB, img image.Image) []byte {
+	t.Helper()
 	return through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
 		body, _, err := ref.ExportAvif(&vips.AvifExportParams{Quality: 85, Effort: 1, Bitdepth: 8})
 		return body, err
@@ -196,6 +198,7 @@ func asAVIF(t testing.TB, img image.Image) []byte {
 }
 
 func asHEIC(t testing.TB, img image.Image) []byte {
+	t.Helper()
 	return through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
 		body, _, err := ref.ExportHeif(&vips.HeifExportParams{Quality: 85, Effort: 1, Bitdepth: 8})
 		return body, err

@@ -41,7 +41,7 @@ func bareWebP(file []byte) ([]byte, error) {
 	}
 	bare = append(append(bare, alpha...), pixels...)
 	copy(bare, "RIFF")
-	binary.LittleEndian.PutUint32(bare[4:], uint32(len(bare)-8)) //nolint:gosec // shorter than what libwebp wrote
+	binary.LittleEndian.PutUint32(bare[4:], uint32(len(bare)-8))
 	copy(bare[8:], "WEBP")
 	return bare, nil
 }

@@ -14,8 +14,8 @@ const dirPrefix = "vitrine-test-"
 // lockName is the file in each of them that its owner holds a lock on.
 const lockName = "lock"
 
-// workDir is a temporary directory that is known to be in use as long as this process lives: it holds a lock on a file in it,
-// and the kernel releases the lock whatever the process dies of.
+// workDir is a temporary directory that is known to be in use as long as this process lives: it holds a lock on a file in
+// it, and the kernel releases the lock whatever the process dies of.
 type workDir struct {
 	path string
 	lock *os.File

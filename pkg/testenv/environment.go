@@ -117,10 +117,11 @@ func (e *environment) stop() error {
 	}
 	wg.Wait()
 	e.nursery.Close()
+	err := errors.Join(errs...)
 	if e.dir != nil {
-		if err := e.dir.remove(); err != nil {
-			errs = append(errs, fmt.Errorf("remove servers' files: %w", err))
+		if left := e.dir.remove(); left != nil {
+			err = errors.Join(err, fmt.Errorf("remove servers' files: %w", left))
 		}
 	}
-	return errors.Join(errs...)
+	return err
 }

@@ -249,7 +249,8 @@ type tests func() int
 
 func (f tests) Run() int { return f() }
 
-func TestMainStopsServersAndTellsOfLeaks(t *testing.T) { //nolint:paralleltest // it looks at all goroutines of the process
+//nolint:paralleltest // it looks at all goroutines of the process, its steps too
+func TestMainStopsServersAndTellsOfLeaks(t *testing.T) {
 	ignore := []goleak.Option{goleak.IgnoreCurrent()}
 	never := func(string) string { return "" }
 	t.Run("a failure with a crashed server shows its log", func(t *testing.T) {
@@ -322,7 +323,7 @@ func (f *failing) Helper()                        {}
 func (f *failing) Cleanup(fn func())              { f.cleanups = append(f.cleanups, fn) }
 func (f *failing) Errorf(format string, a ...any) { f.said += fmt.Sprintf(format, a...) }
 func (f *failing) Fatalf(format string, a ...any) { f.Errorf(format, a...); runtime.Goexit() }
-func (f *failing) Skip(a ...any)                  { f.said += "SKIPPED"; runtime.Goexit() }
+func (f *failing) Skip(...any)                    { f.said += "SKIPPED"; runtime.Goexit() }
 
 // try runs what may fail and returns what it said.
 func try(t *testing.T, what func(t testing.TB)) string {
@@ -348,12 +349,13 @@ func unlessShort(want string) string {
 func TestAMissingServerFailsTheTestAndSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	none := func() (string, error) { return "", missing("Kafka") }
-	got := try(t, func(t testing.TB) { need(t, none) })
+	got := try(t, func(fake testing.TB) { fake.Helper(); need(fake, none) })
 	if want := unlessShort("testenv: Kafka is not installed: run `make deps-test`"); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	got = try(t, func(t testing.TB) {
-		own(t, func(*workDir, *child.Nursery) (*server, error) { return nil, missing("Redis") })
+	got = try(t, func(fake testing.TB) {
+		fake.Helper()
+		own(fake, func(*workDir, *child.Nursery) (*server, error) { return nil, missing("Redis") })
 	})
 	if want := unlessShort("testenv: Redis is not installed: run `make deps-test`"); got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -365,6 +367,7 @@ func TestAnOpenTransactionFailsTheTestThatLeftIt(t *testing.T) {
 	Postgres(t) // skips in short mode
 	var left *pgx.Conn
 	said := try(t, func(fake testing.TB) {
+		fake.Helper()
 		dsn := Postgres(fake)
 		conn, err := pgx.Connect(t.Context(), dsn)
 		if err != nil {

@@ -108,7 +108,8 @@ func buildPostgres(dir *workDir, n *child.Nursery) (*server, error) {
 		return nil, err
 	}
 	settings := fmt.Sprintf("%sport = %d\n", postgresSettings, port)
-	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(settings), 0o644); err != nil {
+	// initdb made the file, for its own user, and so it stays.
+	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(settings), 0o600); err != nil {
 		return nil, fmt.Errorf("configure postgres: %w", err)
 	}
 	p := &child.Process{

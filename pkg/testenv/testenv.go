@@ -17,7 +17,7 @@ import (
 // cleanupPatience bounds how long a test's cleanup may wait for a server.
 const cleanupPatience = 30 * time.Second
 
-// shared is what this test process has started. A test has nothing but its testing.TB to reach it by, so it has to be global.
+// shared is what this test process has started. A test has nothing but its testing.TB to reach it by, so it is global.
 //
 //nolint:gochecknoglobals // see above
 var shared = newEnvironment(os.Getenv)
@@ -59,8 +59,8 @@ func lasting() []goleak.Option {
 	}
 }
 
-// Postgres returns the URL, for pgx, of an empty schema that is this test's alone and is dropped at its end. The schema comes
-// first on the search path and public second, where the extension pg_trgm is. The user is a superuser.
+// Postgres returns the URL, for pgx, of an empty schema that is this test's alone and is dropped at its end. The schema
+// comes first on the search path and public second, where the extension pg_trgm is. The user is a superuser.
 //
 // A session that still holds locks in the schema when the test ends fails the test.
 func Postgres(t testing.TB) string {
@@ -99,8 +99,8 @@ func Kafka(t testing.TB) (brokers []string, prefix string) {
 	return []string{need(t, shared.kafka)}, "t_" + token() + "."
 }
 
-// S3 returns the name of a bucket that no other test uses and what opens it. The bucket does not exist yet; if the test makes
-// it, it is removed with everything in it at the test's end.
+// S3 returns the name of a bucket that no other test uses and what opens it. The bucket does not exist yet; if the test
+// makes it, it is removed with everything in it at the test's end.
 func S3(t testing.TB) Bucket {
 	t.Helper()
 	var b Bucket

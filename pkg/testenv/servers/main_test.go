@@ -66,7 +66,7 @@ func start(t *testing.T, args ...string) *program {
 // tempDir is a directory that Postgres' user can enter as well, unlike t.TempDir's.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "servers-")
+	dir, err := os.MkdirTemp("", "servers-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,3 +6,6 @@ import "syscall"
 func Attr(user *syscall.Credential, orphan syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: user, Pdeathsig: orphan}
 }
+
+// onMainThread says whether this goroutine runs on the thread that the process began with.
+func onMainThread() bool { return syscall.Gettid() == syscall.Getpid() }

@@ -8,3 +8,6 @@ import "syscall"
 func Attr(user *syscall.Credential, _ syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: user}
 }
+
+// onMainThread matters only where a thread's end reaches its children.
+func onMainThread() bool { return false }

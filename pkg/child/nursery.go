@@ -26,16 +26,23 @@ func (n *Nursery) Start(cmd *exec.Cmd) error {
 	return <-answer
 }
 
+// loop never unlocks its thread: the Go runtime ends a thread whose goroutine ends locked, and its children go with it.
 func (n *Nursery) loop() {
-	defer close(n.ended)
 	runtime.LockOSThread()
+	if onMainThread() { // which cannot end: hold it until the nursery ends, so that another thread takes over
+		go n.loop()
+		<-n.ended
+		runtime.UnlockOSThread()
+		return
+	}
+	defer close(n.ended)
 	for fork := range n.start {
 		fork()
 	}
-	runtime.UnlockOSThread()
 }
 
-// Close ends the thread, and with it whatever it started that still runs. Nothing may be started after it.
+// Close ends the thread, and with it whatever it started that still runs and asked for a signal (Linux). Nothing may be
+// started after it.
 func (n *Nursery) Close() {
 	n.once.Do(func() { close(n.ended) })
 	close(n.start)

@@ -164,7 +164,7 @@ func (a *Admin) Check(ctx context.Context) ([]Difference, error) {
 				found = append(found, Difference{Topic: t.Name, Setting: "existence", Want: "there", Got: "missing", Danger: true})
 				continue
 			}
-			settings, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: t.Name})
+			settings, err := describe(admin, t.Name)
 			if err != nil {
 				return fmt.Errorf("describe settings of topic %s: %w", t.Name, err)
 			}
@@ -173,6 +173,23 @@ func (a *Admin) Check(ctx context.Context) ([]Difference, error) {
 		return nil
 	})
 	return found, err
+}
+
+// describe returns the settings of a topic.
+func describe(admin sarama.ClusterAdmin, topic string) ([]sarama.ConfigEntry, error) {
+	results, err := admin.DescribeConfigs(
+		[]*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic}}, sarama.DescribeConfigsOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var settings []sarama.ConfigEntry
+	for _, r := range results {
+		if r.ErrorCode != sarama.ErrNoError {
+			return nil, fmt.Errorf("%w: %s", r.ErrorCode, r.ErrorMsg)
+		}
+		settings = append(settings, r.Configs...)
+	}
+	return settings, nil
 }
 
 // compare returns how one topic differs.

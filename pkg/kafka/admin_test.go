@@ -109,6 +109,18 @@ func TestACheckThatCannotSeeIsAnError(t *testing.T) {
 	}
 }
 
+func TestSettingsThatMayNotBeSeenAreAnError(t *testing.T) {
+	t.Parallel()
+	c, config := seeded(t)
+	c.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.DescribeConfigs}, Resource: event.TopicDead, Err: kerr.TopicAuthorizationFailed, Count: -1,
+	})
+	_, err := newAdmin(t, config).Check(t.Context())
+	if err == nil || !strings.Contains(err.Error(), event.TopicDead) {
+		t.Errorf("got %v, want an error that names the topic", err)
+	}
+}
+
 func TestADifferenceReadsAsOneLine(t *testing.T) {
 	t.Parallel()
 	d := kafka.Difference{Topic: "t", Setting: "partitions", Want: "24", Got: "6"}
@@ -124,8 +136,12 @@ func TestAReplicatedTopicElectsNoUncleanLeader(t *testing.T) {
 	config.Replication, config.MinISR = 3, 2
 	asked := make(chan map[string]string, 1)
 	c.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		create, ok := r.(*kmsg.CreateTopicsRequest)
+		if !ok {
+			return nil, nil, false
+		}
 		settings := make(map[string]string)
-		for _, s := range r.(*kmsg.CreateTopicsRequest).Topics[0].Configs {
+		for _, s := range create.Topics[0].Configs {
 			settings[s.Name] = *s.Value
 		}
 		asked <- settings

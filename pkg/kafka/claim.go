@@ -12,7 +12,7 @@ import (
 // sessionHandler is what sarama calls during one session: the time between two rebalances.
 type sessionHandler struct {
 	*Consumer
-	run context.Context // of Run: work keeps its values, not its end
+	run context.Context //nolint:containedctx // of Run, for sarama's callbacks: work keeps its values, not its end
 }
 
 // Setup implements sarama.ConsumerGroupHandler.

@@ -92,6 +92,10 @@ func (c Config) validateConnection(add func(name, code, format string, args ...a
 	if !c.TLSEnabled && c.TLSCAFile+c.TLSCertFile+c.TLSKeyFile+c.TLSServerName != "" {
 		add("TLS_ENABLED", "invalid", "other TLS settings are given, but TLS is off")
 	}
+	c.validateLogin(add)
+}
+
+func (c Config) validateLogin(add func(name, code, format string, args ...any)) {
 	switch c.SASLMechanism {
 	case "":
 		if c.SASLUser+c.SASLPassword != "" {

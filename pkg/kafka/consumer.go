@@ -268,7 +268,7 @@ func backoff(failures int, first, limit time.Duration) time.Duration {
 	if failures < 30 && first<<failures < limit {
 		d = first << failures
 	}
-	return d/2 + rand.N(d/2+1)
+	return d/2 + rand.N(d/2+1) //nolint:gosec // spreads load, keeps no secret
 }
 
 // pause waits for d and reports whether ctx is still alive.

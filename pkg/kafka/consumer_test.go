@@ -318,7 +318,9 @@ func TestAFailedCommitIsRepeated(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	send(t, config, messages(3))
-	failing := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "g", Err: kerr.CoordinatorNotAvailable, Count: 2})
+	failing := c.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "g", Err: kerr.CoordinatorNotAvailable, Count: 2,
+	})
 	seen := newTally()
 	run(t, config, requested("g"), seen.take, nil)
 	eventually(t, "all is committed", func() bool { return committedOffset(c, "g") == 3 })

@@ -83,7 +83,9 @@ type running struct {
 	stop func()
 }
 
-func run(t *testing.T, config kafka.Config, options kafka.ConsumerConfig, handle kafka.Handle, dead relay.Publisher) *running {
+func run(
+	t *testing.T, config kafka.Config, options kafka.ConsumerConfig, handle kafka.Handle, dead relay.Publisher,
+) *running {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	r := &running{reg: prometheus.NewRegistry(), logs: logs}

@@ -155,7 +155,8 @@ func TestAnEndedSessionPassesNoGate(t *testing.T) {
 func TestBackoffDoublesUpToItsLimit(t *testing.T) {
 	t.Parallel()
 	for failures, want := range map[int]time.Duration{
-		0: 100 * time.Millisecond, 1: 200 * time.Millisecond, 5: 3200 * time.Millisecond, 9: 30 * time.Second, 1000: 30 * time.Second,
+		0: 100 * time.Millisecond, 1: 200 * time.Millisecond, 5: 3200 * time.Millisecond,
+		9: 30 * time.Second, 1000: 30 * time.Second,
 	} {
 		for range 50 {
 			if got := backoff(failures, 100*time.Millisecond, 30*time.Second); got < want/2 || got > want {
@@ -256,7 +257,7 @@ func TestTheTraceIsReadFromTheTraceparent(t *testing.T) {
 func TestAFaultIsClassifiedOnce(t *testing.T) {
 	t.Parallel()
 	refused := fault.New(fault.Invalid, codeRefused, "no")
-	if got := classify(refused); got != error(refused) {
+	if got := classify(refused); fault.From(got) != refused {
 		t.Errorf("a fault: got %v, want it as it is", got)
 	}
 	if classify(nil) != nil {

@@ -21,7 +21,7 @@ const (
 	publishBound   = 3500 * time.Millisecond // then the connections are cut and sarama answers at once
 	ackTimeout     = 1500 * time.Millisecond // for the brokers to replicate
 	replyTimeout   = 2 * time.Second         // above ackTimeout, or a slow acknowledgement looks like a dead broker
-	produceRetries = 3                       // covers a broker restart that the others notice at once
+	produceRetries = 5                       // covers a leader's move; what waits behind a failed batch spends them too
 	metadataBound  = 1500 * time.Millisecond
 	connectBackoff = 100 * time.Millisecond // doubling; a new client costs every broker a connection
 	connectMax     = 2 * time.Second
@@ -68,7 +68,7 @@ func NewPublisher(config Config, reg prometheus.Registerer, log *zap.Logger) (*P
 	base.Producer.RequiredAcks = sarama.WaitForAll
 	base.Producer.Timeout = ackTimeout
 	base.Producer.Retry.Max = produceRetries
-	base.Producer.Transaction.Retry.Max = 1 // also bounds the request for a producer id
+	base.Producer.Transaction.Retry.Max = produceRetries // for the producer id, while its coordinator still loads
 	base.Producer.MaxMessageBytes = maxMessage
 	base.Producer.Partitioner = sarama.NewMurmur2Partitioner // as Java does: other tools find the same partition for a key
 	base.Producer.Return.Successes = true
@@ -135,7 +135,7 @@ func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, r
 	}
 	// A broker that takes less than we think refuses a partition's whole batch because of one message: each is tried alone.
 	for _, record := range batch {
-		if isTooLarge(results[record.Metadata.(int)]) {
+		if isTooLarge(results[place(record)]) {
 			p.attempt(ctx, []*sarama.ProducerMessage{record}, results)
 		}
 	}
@@ -155,7 +155,7 @@ func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage
 	var failed sarama.ProducerErrors
 	if errors.As(err, &failed) {
 		for _, f := range failed {
-			results[f.Msg.Metadata.(int)] = classify(because(ctx, f.Err))
+			results[place(f.Msg)] = classify(because(ctx, f.Err))
 		}
 	}
 	if err != nil || !intact {
@@ -229,10 +229,16 @@ func (p *Publisher) Close() error {
 	return nil
 }
 
+// place returns where the result of a record belongs, as toRecords has noted it.
+func place(record *sarama.ProducerMessage) int {
+	i, _ := record.Metadata.(int)
+	return i
+}
+
 // fail sets the results of a whole batch.
 func fail(batch []*sarama.ProducerMessage, results []error, err error) {
 	for _, record := range batch {
-		results[record.Metadata.(int)] = err
+		results[place(record)] = err
 	}
 }
 

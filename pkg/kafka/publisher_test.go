@@ -101,8 +101,8 @@ func TestAPublisherSurvivesARestartOfTheBroker(t *testing.T) {
 	}
 }
 
-// The broker writes the batch and then says that too few replicas did, so the producer sends it again: with the same sequence
-// numbers, or every record would be there twice.
+// The broker writes the batch and then says that too few replicas did, so the producer sends it again: with the same
+// sequence numbers, or every record would be there twice.
 func TestARetryWritesNothingTwice(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
@@ -120,12 +120,12 @@ func TestARetryWritesNothingTwice(t *testing.T) {
 	})
 	p, _ := newPublisher(t, config)
 	for i := range 20 {
-		if results := p.Publish(t.Context(), messages(5)); !taken(results) {
-			t.Fatalf("batch %d: %v", i, results)
+		if results := p.Publish(t.Context(), messages(1)); !taken(results) {
+			t.Fatalf("message %d: %v", i, results)
 		}
 	}
-	if slow.Hits() != 10 || count(c) != 100 {
-		t.Errorf("faults: got %d, want 10; records: got %d, want 100", slow.Hits(), count(c))
+	if slow.Hits() != 10 || count(c) != 20 {
+		t.Errorf("faults: got %d, want 10; records: got %d, want 20", slow.Hits(), count(c))
 	}
 }
 
@@ -191,22 +191,21 @@ vitrine_kafka_publish_messages_total{result="unavailable"} 2
 // The relay publishes inside a transaction of five seconds, so Publish may not take longer whatever the broker does.
 func TestAPublishComesBackInTime(t *testing.T) {
 	t.Parallel()
-	for name, config := range map[string]func(t *testing.T) kafka.Config{
-		"beside a broker that never answers":        func(t *testing.T) kafka.Config { return local([]string{blackHole(t)}, "") },
-		"beside a broker that hangs in produce":     func(t *testing.T) kafka.Config { return mute(t, kmsg.Produce) },
-		"beside a broker that hangs in metadata":    func(t *testing.T) kafka.Config { return mute(t, kmsg.Metadata) },
-		"beside a broker that gives no producer id": func(t *testing.T) kafka.Config { return mute(t, kmsg.InitProducerID) },
-		"when the topic is missing":                 func(t *testing.T) kafka.Config { _, config := cluster(t); return config },
-		"when one of two brokers never answers":     func(t *testing.T) kafka.Config { return local([]string{blackHole(t), unused(t)}, "") },
-		"when every batch is answered with a time-out": func(t *testing.T) kafka.Config {
-			c, config := seeded(t)
-			c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: -1})
-			return config
-		},
+	_, topicless := cluster(t)
+	c, leaderless := seeded(t)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotLeaderForPartition, Count: -1})
+	for name, config := range map[string]kafka.Config{
+		"beside a broker that never answers":        local([]string{blackHole(t)}, ""),
+		"beside a broker that hangs in produce":     mute(t, kmsg.Produce),
+		"beside a broker that hangs in metadata":    mute(t, kmsg.Metadata),
+		"beside a broker that gives no producer id": mute(t, kmsg.InitProducerID),
+		"when the topic is missing":                 topicless,
+		"when the leader is always another":         leaderless,
+		"when one of two brokers never answers":     local([]string{blackHole(t), unused(t)}, ""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, _ := newPublisher(t, config(t))
+			p, _ := newPublisher(t, config)
 			started := time.Now()
 			allUnavailable(t, p.Publish(t.Context(), messages(50)))
 			if took := time.Since(started); took > limit {

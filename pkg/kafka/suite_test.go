@@ -22,6 +22,7 @@ func local(brokers []string, prefix string) kafka.Config {
 func TestRealKafka(t *testing.T) {
 	t.Parallel()
 	kafkatest.Run(t, func(t testing.TB) kafka.Config {
+		t.Helper()
 		brokers, prefix := testenv.Kafka(t)
 		return local(brokers, prefix)
 	})
@@ -30,6 +31,7 @@ func TestRealKafka(t *testing.T) {
 func TestStandIn(t *testing.T) {
 	t.Parallel()
 	kafkatest.Run(t, func(t testing.TB) kafka.Config {
+		t.Helper()
 		broker, err := devstack.StartKafka(devstack.KafkaConfig{}, zap.NewNop())
 		if err != nil {
 			t.Fatalf("start: %v", err)

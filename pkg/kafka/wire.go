@@ -19,7 +19,7 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 // its wire makes everything it still waits for fail at once, and it answers for every message.
 type wire struct {
 	dial   Dial
-	ctx    context.Context // ends with the wire, so that dials in progress end too
+	ctx    context.Context //nolint:containedctx // ends with the wire, so that dials in progress end too
 	cancel context.CancelFunc
 	gone   atomic.Bool
 	mu     sync.Mutex

@@ -139,8 +139,8 @@ func (c *Consumer) burial(record *sarama.ConsumerMessage, headers map[string]str
 			return fmt.Errorf("bury undecodable record: %w", err)
 		}
 		c.metrics.undecodable.Inc()
-		c.log.Error("record cannot be read and went to the dead topic", zap.String("event_id", id), zap.NamedError("reason", reason),
-			zap.Int32("partition", record.Partition), zap.Int64("offset", record.Offset))
+		c.log.Error("record cannot be read and went to the dead topic", zap.String("event_id", id),
+			zap.NamedError("reason", reason), zap.Int32("partition", record.Partition), zap.Int64("offset", record.Offset))
 		return nil
 	}}
 }

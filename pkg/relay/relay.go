@@ -182,8 +182,10 @@ func backoff(n int) time.Duration {
 	if n < 16 { // beyond, the shift would only overflow
 		d = min(maxBackoff, firstBackoff<<(n-1))
 	}
-	return d/2 + rand.N(d/2+1)
+	return d/2 + rand.N(d/2+1) //nolint:gosec // spreads load, keeps no secret
 }
 
 // jitter returns d, give or take a third.
-func jitter(d time.Duration) time.Duration { return d - d/3 + rand.N(2*d/3+1) }
+func jitter(d time.Duration) time.Duration {
+	return d - d/3 + rand.N(2*d/3+1) //nolint:gosec // spreads load, keeps no secret
+}

@@ -146,7 +146,7 @@ func (p *publisher) Publish(ctx context.Context, messages []event.Message) []err
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.takes > 0 {
-		time.Sleep(p.takes) // of the bubble's clock
+		<-time.After(p.takes) // of the bubble's clock
 	}
 	p.sent = append(p.sent, len(messages))
 	p.ended = append(p.ended, ctx.Err())
@@ -172,7 +172,7 @@ type rig struct {
 
 // after lets the bubble's clock go on by d and everything that is due then happen.
 func after(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 
@@ -198,14 +198,9 @@ func (r *rig) end() {
 	<-r.done
 }
 
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	t.Parallel()
-	synctest.Test(t, f)
-}
-
 func TestWhatIsDueIsPublishedInFullBatchesAtOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box, pub := &outbox{}, &publisher{}
 		box.add(25)
 		r := start(t, box, pub)
@@ -218,7 +213,8 @@ func TestWhatIsDueIsPublishedInFullBatchesAtOnce(t *testing.T) {
 }
 
 func TestTheOutboxIsPolledAFewTimesASecond(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
 		r := start(t, box, &publisher{})
 		after(10 * time.Second)
@@ -236,7 +232,8 @@ func TestTheOutboxIsPolledAFewTimesASecond(t *testing.T) {
 }
 
 func TestAWakeStartsARoundAtOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
 		r := start(t, box, &publisher{})
 		synctest.Wait()
@@ -249,14 +246,15 @@ func TestAWakeStartsARoundAtOnce(t *testing.T) {
 			t.Errorf("rounds after five wakes: got %d more, want 1 or 2", got-before)
 		}
 		if at := box.began()[before]; !at.Equal(time.Now()) {
-			t.Errorf("the round began %s after the wake", at.Sub(time.Now()))
+			t.Errorf("the round began %s after the wake", time.Until(at))
 		}
 		r.end()
 	})
 }
 
 func TestAWakeDuringARoundIsNotLost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
 		pub := &publisher{takes: 50 * time.Millisecond}
 		box.add(1)
@@ -274,7 +272,8 @@ func TestAWakeDuringARoundIsNotLost(t *testing.T) {
 }
 
 func TestRoundsNeverOverlap(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
 		pub := &publisher{takes: 2 * time.Second}
 		r := start(t, box, pub)
@@ -291,7 +290,8 @@ func TestRoundsNeverOverlap(t *testing.T) {
 }
 
 func TestAnOutageIsWaitedOutWithGrowingPausesAndSaidOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box, pub := &outbox{}, &publisher{}
 		box.add(3)
 		pub.answer = func(event.Message) error { return fault.New(fault.Unavailable, "kafka_unavailable", "down") }
@@ -326,7 +326,8 @@ func TestAnOutageIsWaitedOutWithGrowingPausesAndSaidOnce(t *testing.T) {
 }
 
 func TestADatabaseOutageIsWaitedOutToo(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{fail: errors.New("connection refused")}
 		box.add(1)
 		r := start(t, box, &publisher{})
@@ -344,7 +345,8 @@ func TestADatabaseOutageIsWaitedOutToo(t *testing.T) {
 }
 
 func TestARefusedMessageHoldsNobodyUpAndIsReported(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box, pub := &outbox{}, &publisher{}
 		box.add(25)
 		pub.answer = func(m event.Message) error {
@@ -377,13 +379,15 @@ vitrine_relay_parked_total 1
 # HELP vitrine_relay_batches_total Rounds that claimed something or failed, by result: ok, failed.
 # TYPE vitrine_relay_batches_total counter
 vitrine_relay_batches_total{result="ok"} 3
-`, "vitrine_relay_published_total", "vitrine_relay_refused_total", "vitrine_relay_parked_total", "vitrine_relay_batches_total")
+`, "vitrine_relay_published_total", "vitrine_relay_refused_total", "vitrine_relay_parked_total",
+			"vitrine_relay_batches_total")
 		r.end()
 	})
 }
 
 func TestAStopFinishesTheRoundItInterrupts(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
 		pub := &publisher{takes: 300 * time.Millisecond}
 		box.add(20)
@@ -398,7 +402,8 @@ func TestAStopFinishesTheRoundItInterrupts(t *testing.T) {
 }
 
 func TestARoundThatHangsIsEndedByItsBound(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		stuck := &stuck{}
 		r := relay.New(stuck, &publisher{}, relay.Config{Batch: 1, Poll: time.Second, Sample: time.Second},
 			prometheus.NewRegistry(), zap.NewNop())
@@ -431,7 +436,8 @@ func (*stuck) Depth(ctx context.Context) (relay.Depth, error) {
 }
 
 func TestTheDepthIsMeasured(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{depth: func() relay.Depth {
 			return relay.Depth{Due: 4, Delayed: 3, Parked: 2, Oldest: 90 * time.Second}
 		}}

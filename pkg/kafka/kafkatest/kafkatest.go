@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/kafka"
 )
 
@@ -129,11 +130,26 @@ func requests(n int) []event.Message {
 func publish(t *testing.T, config kafka.Config, messages []event.Message) {
 	t.Helper()
 	makeTopics(t, config)
-	for i, err := range newPublisher(t, config).Publish(t.Context(), messages) {
-		if err != nil {
-			t.Fatalf("publish message %d: %v", i, err)
+	send(t, newPublisher(t, config), messages)
+}
+
+// send publishes messages as the relay does: what found no Kafka is sent again. A broker that has just started refuses
+// producers for a while.
+func send(t *testing.T, publisher *kafka.Publisher, messages []event.Message) {
+	t.Helper()
+	eventually(t, "the messages are taken", func() bool {
+		var left []event.Message
+		for i, err := range publisher.Publish(context.Background(), messages) {
+			switch {
+			case fault.Is(err, fault.Unavailable):
+				left = append(left, messages[i])
+			case err != nil:
+				t.Errorf("publish message %d: %v", i, err)
+			}
 		}
-	}
+		messages = left
+		return len(left) == 0
+	})
 }
 
 // member is a consumer that runs.

@@ -51,9 +51,7 @@ func largeBatch(t *testing.T, config kafka.Config) {
 func oneKeyOnePartition(t *testing.T, config kafka.Config) {
 	var messages []event.Message
 	for range 5 {
-		for _, m := range requests(20) {
-			messages = append(messages, m)
-		}
+		messages = append(messages, requests(20)...)
 	}
 	publish(t, config, messages)
 	place := make(map[string]int32)
@@ -70,7 +68,7 @@ func oneKeyOnePartition(t *testing.T, config kafka.Config) {
 }
 
 func tooLarge(t *testing.T, config kafka.Config) {
-	makeTopics(t, config)
+	publish(t, config, requests(1)) // the broker is up
 	messages := requests(3)
 	messages[1] = event.New(uuid.NewString(), "2", event.ImageRequested{
 		ProductID: 2, ImageID: 2, SourceURL: strings.Repeat("x", 2<<20), PipelineHash: "hash",
@@ -82,5 +80,5 @@ func tooLarge(t *testing.T, config kafka.Config) {
 	if !fault.Is(results[1], fault.Invalid) {
 		t.Errorf("the large one: got %v, want it refused as invalid", results[1])
 	}
-	records(t, config, event.TopicRequested, 2)
+	records(t, config, event.TopicRequested, 1+2)
 }

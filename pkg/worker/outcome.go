@@ -68,7 +68,7 @@ func (w *Worker) handBack(ctx context.Context, a catalog.Attempt, why error) err
 
 // settled tells what was written, and whether the request has to come again.
 func (w *Worker) settled(a catalog.Attempt, then outcome, f *catalog.Failure, err error) error {
-	log := w.picture(a.Request).With(zap.Int("attempt", a.Number), zap.Int64("fence", a.Fence))
+	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number), zap.Int64("fence", a.Fence))
 	if errors.Is(err, catalog.ErrSuperseded) {
 		w.metrics.outcome(superseded, "")
 		log.Info("attempt superseded")

@@ -125,7 +125,7 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 	a, err := w.catalog.Begin(ctx, r, traceparent, 2*budget) // once for its turn to run alone, once for the work
 	if errors.Is(err, catalog.ErrDone) {
 		w.metrics.outcome(done, "")
-		w.picture(r).Debug("request already dealt with")
+		w.picture(r, traceparent).Debug("request already dealt with")
 		return nil
 	} else if err != nil {
 		return err
@@ -174,7 +174,7 @@ func (w *Worker) conclude(ctx context.Context, a catalog.Attempt, err error) err
 
 // process makes one picture: fetch, render, store, finish.
 func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.Spec) error {
-	log := w.picture(a.Request).With(zap.Int("attempt", a.Number))
+	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number))
 	began := w.now()
 
 	src, err := w.source.Fetch(ctx, a.SourceURL, w.current().Spec.Fetch, int64(spec.Limits.MaxBytes))
@@ -258,9 +258,13 @@ func (w *Worker) stage(name string, began time.Time) time.Duration {
 }
 
 // picture is the log of everything about one picture.
-func (w *Worker) picture(r catalog.Request) *zap.Logger {
-	return w.log.With(zap.Int64("product_id", int64(r.ProductID)), zap.Int64("image_id", int64(r.ImageID)),
+func (w *Worker) picture(r catalog.Request, traceparent string) *zap.Logger {
+	log := w.log.With(zap.Int64("product_id", int64(r.ProductID)), zap.Int64("image_id", int64(r.ImageID)),
 		zap.String("event_id", r.Ticket))
+	if parts := strings.Split(traceparent, "-"); len(parts) == 4 { // W3C: version, trace id, parent id, flags
+		return log.With(zap.String("trace_id", parts[1]))
+	}
+	return log
 }
 
 // host is what a URL's downloads are counted under.

@@ -415,7 +415,9 @@ func TestAlone(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	if err := w.Handle(t.Context(), w.message()); err != nil {
+	m := w.message()
+	m.Traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	if err := w.Handle(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	problems, err := testutil.GatherAndLint(w.reg)
@@ -433,7 +435,7 @@ func TestMetrics(t *testing.T) {
 		}
 		fields := found[0].ContextMap()
 		if fields["product_id"] != int64(1) || fields["image_id"] != int64(2) || fields["event_id"] != "ticket" ||
-			fields["duration"] == nil {
+			fields["duration"] == nil || fields["trace_id"] != "0af7651916cd43dd8448eb211c80319c" {
 			t.Errorf("%q has fields %v", message, fields)
 		}
 	}

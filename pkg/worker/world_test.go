@@ -90,9 +90,13 @@ func (w *world) note(what string) {
 	w.told = append(w.told, what)
 }
 
-func (w *world) Begin(ctx context.Context, r catalog.Request, _ string, _ time.Duration) (catalog.Attempt, error) {
+func (w *world) Begin(
+	ctx context.Context, r catalog.Request, traceparent string, _ time.Duration,
+) (catalog.Attempt, error) {
 	w.note("begin")
-	return w.begin(ctx, r)
+	a, err := w.begin(ctx, r)
+	a.Traceparent = traceparent
+	return a, err
 }
 
 func (w *world) Finish(_ context.Context, _ catalog.Attempt, r catalog.Result) error {

@@ -5,15 +5,21 @@ set -euo pipefail
 label=$1
 shift
 
+# Reading from a pipe that nobody writes to is a sleep without a process, which would outlive us and hold our output open.
 beat() {
-	while sleep 15 && kill -0 "$1" 2>/dev/null; do
-		echo "   ... $label ($((SECONDS))s)" >&2
+	local nobody
+	exec {nobody}<> <(:)
+	while ! read -r -t 15 -u "$nobody" && kill -0 $$ 2>/dev/null; do
+		echo "   ... $label (${SECONDS}s)" >&2
 	done
 }
 
-beat $$ &
+beat &
 heart=$!
-# The sleep is a child of the heart and would hold our output open for whoever reads it to its end.
-trap 'pkill -P "$heart" 2>/dev/null || true; kill "$heart" 2>/dev/null || true' EXIT
+still() {
+	kill "$heart" 2>/dev/null || true
+	wait "$heart" 2>/dev/null || true
+}
+trap still EXIT
 
 "$@"

@@ -143,9 +143,10 @@ install_kafka() {
 	mkdir -p "$cache"
 	fresh=$(mktemp -d "$cache/.kafka.XXXXXX")
 	# Elsewhere first: an interrupted download leaves no half a Kafka.
-	"$here/alive.sh" "fetching Kafka" mvn -q -B -f "$here/kafka/pom.xml" dependency:copy-dependencies \
+	"$here/alive.sh" "fetching Kafka" mvn -q -B -Dstyle.color=never -f "$here/kafka/pom.xml" dependency:copy-dependencies \
 		-DoutputDirectory="$fresh" </dev/null
 	rm -rf "$jars"
+	chmod 755 "$fresh"
 	mv "$fresh" "$jars"
 }
 

@@ -151,10 +151,12 @@ func TestAReaderRefusesANewerVersionAndAnotherType(t *testing.T) {
 	t.Parallel()
 	newer := request(requested)
 	newer.Version++
-	if _, err := event.Decode[event.ImageRequested](newer); err == nil || !strings.Contains(err.Error(), "version 2 is newer than 1") {
+	_, err := event.Decode[event.ImageRequested](newer)
+	if err == nil || !strings.Contains(err.Error(), "version 2 is newer than 1") {
 		t.Errorf("got %v, want that version 2 is newer", err)
 	}
-	if _, err := event.Decode[event.ImageDead](request(requested)); err == nil || !strings.Contains(err.Error(), `not "image.dead"`) {
+	_, err = event.Decode[event.ImageDead](request(requested))
+	if err == nil || !strings.Contains(err.Error(), `not "image.dead"`) {
 		t.Errorf("got %v, want that it is another type", err)
 	}
 }

@@ -13,8 +13,7 @@ import (
 	"vitrine.io/pkg/event"
 )
 
-//nolint:gochecknoglobals // a test's flag
-var update = flag.Bool("update", false, "rewrite testdata; a changed file is a changed contract, and old records stay in Kafka for days")
+var update = flag.Bool("update", false, "rewrite testdata: a changed file is a changed contract")
 
 // example is one message of the contract, and how to read it back.
 type example struct {
@@ -27,7 +26,8 @@ type example struct {
 func exampleOf[B event.Body](file, key string, body B) example {
 	m := event.New("0199c3a2-7d1e-7c44-9a51-2f0c4b6d8e10", key, body)
 	m.Traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	return example{file: file, message: m, body: body, decode: func(m event.Message) (event.Body, error) { return event.Decode[B](m) }}
+	decode := func(m event.Message) (event.Body, error) { return event.Decode[B](m) }
+	return example{file: file, message: m, body: body, decode: decode}
 }
 
 // contract has every body, with no field left at zero.

@@ -129,10 +129,11 @@ func TestWrongFieldsAreOneErrorThatNamesThemAll(t *testing.T) {
 		{Pointer: "/name", Code: "too_long", Detail: "must have at most 200 characters"},
 	}
 	err := fault.InvalidFields(fields)
-	if !fault.Is(err, fault.Invalid) || fault.CodeOf(err) != "invalid_fields" || !reflect.DeepEqual(fault.From(err).Fields, fields) {
+	if got := fault.From(err); got.Kind != fault.Invalid || !reflect.DeepEqual(got.Fields, fields) {
 		t.Errorf("got %+v", fault.From(err))
 	}
-	want := "invalid_fields: one or more fields are not valid; /email: must be an address; /name: must have at most 200 characters"
+	want := "invalid_fields: one or more fields are not valid; /email: must be an address; " +
+		"/name: must have at most 200 characters"
 	if got := err.Error(); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

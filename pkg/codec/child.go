@@ -28,7 +28,7 @@ type child struct {
 	read   *bufio.Reader
 	exited chan struct{} // closed when it is reaped; then state is set
 	state  *os.ProcessState
-	seq    uint64 // pictures it was given
+	seq    int // pictures it was given
 }
 
 // spawn starts a codec and waits for its hello. Everything it leaves running ends with the child; watched by p.running.

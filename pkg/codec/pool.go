@@ -212,7 +212,7 @@ func (p *Pool) judge(s *slot, fit bool, err error) {
 		p.drop(s, reasonTimeout)
 	case !fit, failure != nil && failure.Code == catalog.CodecCrashed: // a C library short of memory has no state to trust
 		p.drop(s, reasonCrashed)
-	case s.child.seq >= uint64(p.cfg.RecycleAfter):
+	case s.child.seq >= p.cfg.RecycleAfter:
 		p.drop(s, reasonPictures)
 	case rss > p.cfg.MaxRSS:
 		p.log.Info("codec replaced for its memory", zap.Int("pid", s.child.pid), zap.Int64("rss_bytes", rss))

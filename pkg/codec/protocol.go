@@ -44,13 +44,13 @@ type hello struct {
 
 // request asks for one picture's renditions.
 type request struct {
-	Seq  uint64        `json:"seq"` // repeated in the answer, so that parent and child cannot be one picture apart
+	Seq  int           `json:"seq"` // repeated in the answer, so that parent and child cannot be one picture apart
 	Spec pipeline.Spec `json:"spec"`
 }
 
 // answer is what was made. Outputs that are equal share a body.
 type answer struct {
-	Seq         uint64          `json:"seq"`
+	Seq         int             `json:"seq"`
 	Format      pipeline.Format `json:"format"`
 	Width       int             `json:"width"`
 	Height      int             `json:"height"`
@@ -71,7 +71,7 @@ type answerOutput struct {
 
 // failure is why nothing was made.
 type failure struct {
-	Seq    uint64       `json:"seq"`
+	Seq    int          `json:"seq"`
 	Code   catalog.Code `json:"code"`
 	Detail string       `json:"detail"`
 	Cause  string       `json:"cause"`
@@ -150,7 +150,7 @@ func readJSON(r io.Reader, kind byte, v any) error {
 }
 
 // writeRequest sends a picture to a child.
-func writeRequest(w io.Writer, seq uint64, source []byte, spec pipeline.Spec) error {
+func writeRequest(w io.Writer, seq int, source []byte, spec pipeline.Spec) error {
 	if err := writeJSON(w, frameRequest, request{Seq: seq, Spec: spec}); err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func readRequest(r io.Reader) (request, []byte, error) {
 }
 
 // writeAnswer sends what was made to the parent. A body that several outputs share is sent once.
-func writeAnswer(w io.Writer, seq uint64, made catalog.Rendered) error {
+func writeAnswer(w io.Writer, seq int, made catalog.Rendered) error {
 	a := answer{
 		Seq: seq, Format: made.Format, Width: made.Width, Height: made.Height,
 		Animated: made.Animated, Placeholder: made.Placeholder,
@@ -204,7 +204,7 @@ func writeAnswer(w io.Writer, seq uint64, made catalog.Rendered) error {
 }
 
 // writeFailure tells the parent why nothing was made.
-func writeFailure(w io.Writer, seq uint64, why *catalog.Failure) error {
+func writeFailure(w io.Writer, seq int, why *catalog.Failure) error {
 	const most = 4 << 10 // of each text: far more than anyone reads, far below the frame's limit
 	f := failure{Seq: seq, Code: why.Code, Detail: why.Detail[:min(len(why.Detail), most)]}
 	if why.Cause != nil {
@@ -216,7 +216,7 @@ func writeFailure(w io.Writer, seq uint64, why *catalog.Failure) error {
 
 // readAnswer receives what a child made of the picture seq. A failure that the child reports is a *catalog.Failure; any
 // other error means that the child is not to be trusted any more.
-func readAnswer(r io.Reader, seq uint64, spec pipeline.Spec) (catalog.Rendered, error) {
+func readAnswer(r io.Reader, seq int, spec pipeline.Spec) (catalog.Rendered, error) {
 	kind, payload, err := readFrame(r, frameAnswer, frameFailure)
 	if err != nil {
 		return catalog.Rendered{}, err
@@ -247,7 +247,7 @@ func readAnswer(r io.Reader, seq uint64, spec pipeline.Spec) (catalog.Rendered, 
 	return a.rendered(bodies, spec)
 }
 
-func readFailure(payload []byte, seq uint64) error {
+func readFailure(payload []byte, seq int) error {
 	var f failure
 	if err := json.Unmarshal(payload, &f); err != nil {
 		return err

@@ -168,7 +168,7 @@ func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
 	spec := fakeSpec(long)
 	var in, out bytes.Buffer
 	for i, source := range []string{"ok", "corrupt", "confused", "ok"} {
-		if err := codec.WriteRequest(&in, uint64(i), []byte(source), spec); err != nil {
+		if err := codec.WriteRequest(&in, i, []byte(source), spec); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,7 +179,7 @@ func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
 		t.Errorf("the first word is %q %q, %v", kind, hello, err)
 	}
 	for i, want := range []catalog.Code{"", catalog.Corrupt, catalog.CodecCrashed, ""} {
-		got, err := codec.ReadAnswer(&out, uint64(i), spec)
+		got, err := codec.ReadAnswer(&out, i, spec)
 		if failure := catalog.FailureOf(err); want != "" && (failure == nil || failure.Code != want) {
 			t.Errorf("picture %d: %v, want %s", i, err, want)
 		} else if want == "" && (err != nil || len(got.Outputs) != 4) {

@@ -1,8 +1,8 @@
 package imaging
 
 import (
+	"encoding/hex"
 	"fmt"
-	"strconv"
 
 	"github.com/davidbyttow/govips/v2/vips"
 
@@ -177,9 +177,9 @@ func colour(text string) (*vips.Color, error) {
 	if text == "" {
 		text = "#ffffff"
 	}
-	n, err := strconv.ParseUint(text[1:], 16, 32)
-	if err != nil || len(text) != 7 || text[0] != '#' {
+	rgb, err := hex.DecodeString(text[1:])
+	if err != nil || len(rgb) != 3 || text[0] != '#' {
 		return nil, fmt.Errorf("background %q is not #rrggbb", text)
 	}
-	return &vips.Color{R: uint8(n >> 16), G: uint8(n >> 8), B: uint8(n)}, nil
+	return &vips.Color{R: rgb[0], G: rgb[1], B: rgb[2]}, nil
 }

@@ -71,12 +71,15 @@ func (m *memory) Insert(_ context.Context, p catalog.Product,
 	return clone(p), m.afterCommit()
 }
 
-func (m *memory) Product(_ context.Context, id catalog.ProductID) (catalog.Product, error) {
+func (m *memory) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
 	m.mu.Lock()
 	p, ok := m.products[id]
 	p = clone(p)
 	m.mu.Unlock()
 	m.onRead()
+	if err := ctx.Err(); err != nil {
+		return catalog.Product{}, err
+	}
 	if !ok {
 		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "no such product")
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -296,25 +297,26 @@ func TestGet(t *testing.T) {
 
 	t.Run("the one who leaves does not fail the others of the flight", func(t *testing.T) {
 		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 0)
-		reading, goOn := make(chan struct{}), make(chan struct{})
-		var once sync.Once
-		h.store.onRead = func() { once.Do(func() { close(reading); <-goOn }) }
-		leaving, leave := context.WithCancel(t.Context())
-		left := make(chan error, 1)
-		go func() { _, err := h.Get(leaving, p.ID); left <- err }()
-		<-reading
-		stayed := make(chan error, 1)
-		go func() { _, err := h.Get(t.Context(), p.ID); stayed <- err }()
-		leave()
-		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("who left got %v", err)
-		}
-		close(goOn)
-		if err := <-stayed; err != nil {
-			t.Errorf("who stayed got %v", err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t)
+			p := h.post(t, 0)
+			goOn := make(chan struct{})
+			h.store.onRead = func() { <-goOn }
+			leaving, leave := context.WithCancel(t.Context())
+			left, stayed := make(chan error, 1), make(chan error, 1)
+			go func() { _, err := h.Get(leaving, p.ID); left <- err }()
+			synctest.Wait() // it reads
+			go func() { _, err := h.Get(t.Context(), p.ID); stayed <- err }()
+			synctest.Wait() // it has joined
+			leave()
+			if err := <-left; !errors.Is(err, context.Canceled) {
+				t.Errorf("who left got %v", err)
+			}
+			close(goOn)
+			if err := <-stayed; err != nil {
+				t.Errorf("who stayed got %v", err)
+			}
+		})
 	})
 
 	t.Run("a deleted product is missing at its version", func(t *testing.T) {

@@ -135,8 +135,8 @@ func (s *stack) table(p demoProduct) {
 			fmt.Fprintf(w, "%s\t%s: %s\t\t\t\t\t\n", head, img.Error.Code, img.Error.Detail)
 		}
 		for _, r := range img.Renditions {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%dx%d\t%d\t%d %%\t%s\n",
-				head, r.Name, r.Format, r.Width, r.Height, r.Bytes, 100-100*r.Bytes/max(size, 1), r.URL)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%dx%d\t%d\t%.1f %%\t%s\n",
+				head, r.Name, r.Format, r.Width, r.Height, r.Bytes, 100-100*float64(r.Bytes)/float64(max(size, 1)), r.URL)
 			head = "\t"
 		}
 	}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/shopspring/decimal"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/postgres"
+)
+
+const (
+	creators    = 16 // at a time, on 20 connections
+	createRound = 200
+)
+
+// overheard returns the statements, in their order, that our store sends when fn uses it. So the bare side's are ours.
+func (s *stage) overheard(tb testing.TB, fn func(*postgres.Store) error) []string {
+	tb.Helper()
+	core, logs := observer.New(zap.WarnLevel)
+	cfg := s.cfg.Postgres
+	cfg.SlowQuery = 1 // a nanosecond: every statement is slow, and so logged
+	db, err := postgres.Open(cfg, zap.New(core), prometheus.NewRegistry())
+	must(tb, err)
+	defer db.Close()
+	must(tb, fn(postgres.NewStore(db)))
+	var texts []string
+	for _, line := range logs.All() {
+		if text, ok := line.ContextMap()["sql"].(string); ok {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+// creating is the two sides of adding a product with three pictures.
+type creating struct {
+	*stage
+	texts [3]string // that our store sends: product, images, outbox
+	input catalog.NewProductInput
+	hash  string
+}
+
+func newCreating(tb testing.TB) *creating {
+	tb.Helper()
+	c := &creating{stage: newStage(tb), hash: pipeline.Default().Hash()}
+	user, err := c.service.CreateUser(tb.Context(), "Ada", "ada@example.com")
+	must(tb, err)
+	c.input = catalog.NewProductInput{
+		UserID: user.ID, Name: "Kettle", Description: "A thing of use in every house.",
+		Price: decimal.RequireFromString("19.90"), PriceSet: true,
+	}
+	for i := range 3 {
+		c.input.ImageURLs = append(c.input.ImageURLs, fmt.Sprintf("https://origin.example/catalogue/photo-%d.jpg", i))
+	}
+	must(tb, c.ours())
+	p, err := catalog.NewProduct(c.input)
+	must(tb, err)
+	texts := c.overheard(tb, func(store *postgres.Store) error {
+		_, err := store.Insert(tb.Context(), p, func(p catalog.Product) []catalog.Outgoing {
+			changed := event.ProductChanged{ProductID: int64(p.ID), Version: 1}
+			return []catalog.Outgoing{{Message: event.New(newID(), p.ID.String(), changed)}}
+		})
+		return err
+	})
+	if n := copy(c.texts[:], texts); n != len(c.texts) || n != len(texts) {
+		tb.Fatalf("an insert is no longer %d statements: %q", len(c.texts), texts)
+	}
+	return c
+}
+
+// ours adds a product as POST /products does, from the checked input to the cache being told.
+func (c *creating) ours() error {
+	_, err := c.service.Create(context.Background(), c.input, "")
+	return err
+}
+
+// bareImageRow is a new picture as the statement takes it.
+const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending", "work": "queued", "ticket": %q, "fence": 0,` +
+	` "begins": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "", "remake_error": "",` +
+	` "source_sha256": "", "source_bytes": 0, "width": 0, "height": 0, "pipeline_hash": %q, "renditions": [],` +
+	` "placeholder": ""}`
+
+// bareOutboxRow is a message as the statement takes it.
+const bareOutboxRow = `{"event_id": %q, "topic": %q, "key": "%d", "type": %q, "payload": %q, "delay": 0, ` +
+	`"headers": {"event-id": %[1]q, "event-type": %[4]q, "event-version": "1"}}`
+
+// bareImageID is what the statement returns of a new picture.
+type bareImageID struct {
+	ID       int64
+	Position int
+}
+
+// other adds the same rows with the same statements, in one function.
+func (c *creating) other() error {
+	ctx := context.Background()
+	tx, err := c.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // after Commit it does nothing
+	var id int64
+	if err := tx.QueryRow(ctx, c.texts[0], int64(c.input.UserID), c.input.Name, c.input.Description, c.input.Price.String(),
+		c.input.ImageURLs, []string{}, int64(1)).Scan(&id, nil); err != nil {
+		return err
+	}
+	tickets := make([]string, len(c.input.ImageURLs))
+	images := make([]string, len(tickets))
+	for i, source := range c.input.ImageURLs {
+		tickets[i] = newID()
+		images[i] = fmt.Sprintf(bareImageRow, i, source, tickets[i], c.hash)
+	}
+	rows, err := tx.Query(ctx, c.texts[1], id, "["+strings.Join(images, ",")+"]")
+	if err != nil {
+		return err
+	}
+	made, err := pgx.CollectRows(rows, pgx.RowToStructByPos[bareImageID])
+	if err != nil {
+		return err
+	}
+	messages := []string{fmt.Sprintf(bareOutboxRow, newID(), event.TopicChanged, id, event.TypeProductChanged,
+		fmt.Sprintf(`{"product_id":%d,"product_version":1,"deleted":false}`, id))}
+	for _, image := range made {
+		at := image.Position
+		request := fmt.Sprintf(`{"product_id":%d,"image_id":%d,"source_url":%q,"pipeline_hash":%q}`,
+			id, image.ID, c.input.ImageURLs[at], c.hash)
+		messages = append(messages, fmt.Sprintf(bareOutboxRow, tickets[at], event.TopicRequested, id,
+			event.TypeImageRequested, request))
+	}
+	if _, err := tx.Exec(ctx, c.texts[2], "["+strings.Join(messages, ",")+"]"); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
+}
+
+func (c *creating) sides() (ours, other side) {
+	times := func(do func() error) side {
+		return side{run: func(n int) (sample, error) { return abreast(creators, n, func(int, int) error { return do() }) }}
+	}
+	return times(c.ours), times(c.other)
+}
+
+// BenchmarkCreateProduct is Service.Create, beside the same SQL.
+func BenchmarkCreateProduct(b *testing.B) {
+	c := newCreating(b)
+	b.Run("pictures=3", func(b *testing.B) {
+		ours, other := c.sides()
+		compare(b, createRound, ours, other)
+	})
+}
+
+func TestBothSidesOfACreateWriteTheSameRows(t *testing.T) {
+	t.Parallel()
+	c := newCreating(t)
+	_, err := c.pool.Exec(t.Context(), "TRUNCATE products, images, outbox RESTART IDENTITY")
+	must(t, err)
+	must(t, c.ours())
+	must(t, c.other())
+	ours, other := c.rows(t, 1), c.rows(t, 2)
+	if ours != other {
+		t.Errorf("ours wrote\n%s\nthe bare side\n%s", ours, other)
+	}
+	for _, word := range []string{"Kettle", "photo-2.jpg", event.TypeProductChanged, event.TypeImageRequested, c.hash} {
+		if !strings.Contains(ours, word) {
+			t.Errorf("%q is not in\n%s", word, ours)
+		}
+	}
+	mine, theirs := c.sides()
+	mine.round(t, 3)
+	theirs.round(t, 3)
+	var products int
+	must(t, c.pool.QueryRow(t.Context(), "SELECT count(*) FROM products").Scan(&products))
+	if products != 8 {
+		t.Errorf("got %d products, want 8", products)
+	}
+}
+
+// rows returns everything that adding a product wrote, without what differs between any two products.
+func (c *creating) rows(t *testing.T, id int64) string {
+	t.Helper()
+	var text string
+	must(t, c.pool.QueryRow(t.Context(), `
+		SELECT jsonb_pretty(jsonb_build_object(
+			'product', (SELECT to_jsonb(p) - '{id,created_at,updated_at}'::text[] FROM products p WHERE id = $1),
+			'images', (SELECT jsonb_agg(to_jsonb(i) - '{id,product_id,ticket,requested_at,due_at,updated_at}'::text[]
+				|| jsonb_build_object('ticket', EXISTS (SELECT FROM outbox o WHERE o.event_id = i.ticket
+					AND o.payload->>'image_id' = i.id::text AND o.payload->>'product_id' = i.product_id::text),
+					'due', i.due_at = p.created_at, 'requested', i.requested_at = p.created_at) ORDER BY position)
+				FROM images i JOIN products p ON p.id = i.product_id WHERE product_id = $1),
+			'outbox', (SELECT jsonb_agg(to_jsonb(o) - '{id,event_id,key,payload,headers,available_at,created_at}'::text[]
+				|| jsonb_build_object('headers', o.headers - 'event-id', 'named', o.headers->>'event-id' = o.event_id::text,
+					'payload', o.payload::jsonb - '{product_id,image_id}'::text[]) ORDER BY o.id)
+				FROM outbox o WHERE key = $2)))`, id, strconv.FormatInt(id, 10)).Scan(&text))
+	return text
+}

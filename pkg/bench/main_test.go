@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// header is how go test begins.
+const header = `goos: linux
+goarch: amd64
+pkg: vitrine.io/pkg/bench
+cpu: Some CPU @ 2.00GHz
+`
+
+// output is what go test prints.
+const output = header +
+	"BenchmarkGetProduct/hit-2\t200000\t95031 ns/op\t2100 bare-p50-us\t4100 bare-p95-us\t5100 bare-p99-us\t" +
+	"11000 bare-ops/s\t10200 ops/s\t2400 p50-us\t4500 p95-us\t6500 p99-us\t0.9321 ratio\t0.9600 ratio-high\t" +
+	"0.9000 ratio-low\t100 rounds\t71.30 cpu-us\t60.10 bare-cpu-us" + `
+BenchmarkGetProduct/miss-2 	   10000	    395031 ns/op	         0.7000 ratio
+BenchmarkCreateProduct/pictures=3-2 	   10000	    395031 ns/op	         0.5049 ratio
+BenchmarkRelay/batch=500-2 	   10000	    395031 ns/op	         0.2551 ratio
+goos: linux
+goarch: amd64
+cpu: Some CPU @ 2.00GHz
+BenchmarkListProducts/one_user's_newest-2 	    1000	   1000000 ns/op	   900 p50-us	  1800 p95-us	  2700 p99-us	  4000 ops/s
+PASS
+ok  	vitrine.io/pkg/bench	61.5s
+`
+
+const ratioLines = `ratio hit/bare 0.93
+ratio miss/bare 0.70
+ratio create/sql 0.50
+ratio relay/producer 0.26
+`
+
+// runOn runs the program with a go command that prints text, and returns what it printed and left in the document.
+func runOn(t *testing.T, goCommand, document string) (stdout, written string, err error) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "benchmarks.md")
+	must(t, os.WriteFile(path, []byte(document), 0o600))
+	command := filepath.Join(dir, "go")
+	must(t, os.WriteFile(command, []byte("#!/bin/sh\n"+goCommand), 0o700))
+	var out bytes.Buffer
+	now := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+	sys := system{goCommand: command, gitCommand: "/does/not/exist", now: now}
+	err = run(t.Context(), []string{"-o", path, "-time", "3s"}, &out, sys)
+	left, readErr := os.ReadFile(path)
+	must(t, readErr)
+	return out.String(), string(left), err
+}
+
+const document = "# Title\n\n" + beginMark + "\nold\n" + endMark + "\n\nthe rest\n"
+
+func TestTheDocumentIsRewrittenBetweenItsMarksAndTheRatiosComeLast(t *testing.T) {
+	t.Parallel()
+	script := "case \"$*\" in *ListProducts*) exit 0;; esac\necho \"args: $*\"\ncat <<'END'\n" + output + "END\n"
+	stdout, written, err := runOn(t, script, document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(stdout, "\n\n"+ratioLines) {
+		t.Errorf("the output does not end with the ratios:\n%s", stdout)
+	}
+	want := "args: test -run ^$ -bench ^Benchmark(GetProduct|CreateProduct|Relay)$ -benchtime 3s"
+	if !strings.Contains(stdout, want) {
+		t.Errorf("go was not called as wanted: %s", stdout)
+	}
+	for _, want := range []string{
+		"# Title\n\n" + beginMark + "\n", endMark + "\n\nthe rest\n",
+		"Measured 2026-01-02 03:04 UTC at commit `unknown` with go1.",
+		"GOMAXPROCS 2; goos: linux, goarch: amd64, cpu: Some CPU @ 2.00GHz.\n",
+		"| `hit/bare` | **0.93** | 0.90 to 0.96 | 100 | 10200 | 11000 | 71 | 60 |\n",
+		"| `GetProduct/hit` | 2.40 | 4.50 | 6.50 | 2.10 | 4.10 | 5.10 |\n",
+		"| one user's newest | 0.90 | 1.80 | 2.70 | 4000 |\n",
+	} {
+		if !strings.Contains(written, want) {
+			t.Errorf("the document lacks %q:\n%s", want, written)
+		}
+	}
+	if strings.Contains(written, "old") || strings.Contains(written, "| `Relay") {
+		t.Errorf("the document has too much:\n%s", written)
+	}
+}
+
+func TestWhatIsMissingIsAnErrorAndLeavesTheDocument(t *testing.T) {
+	t.Parallel()
+	printing := func(text string) string { return "cat <<'END'\n" + text + "END\n" }
+	for name, row := range map[string]struct{ script, document, want string }{
+		"a failed benchmark": {"echo FAIL; exit 1", document, "run benchmarks: exit status 1"},
+		"no ratio": {
+			printing(strings.Replace(output, "0.5049 ratio", "0.5 other", 1)), document,
+			"benchmark CreateProduct/pictures=3 has reported no ratio",
+		},
+		"no number":       {printing(strings.Replace(output, "0.5049", "half", 1)), document, `parsing "half"`},
+		"no unit":         {printing("BenchmarkX 1 2 ns/op 3\n"), document, "a number without a unit"},
+		"no begin":        {printing(output), "# Title\n" + endMark, "the document lacks the line"},
+		"no end":          {printing(output), "# Title\n" + beginMark, "the document lacks the line"},
+		"the wrong order": {printing(output), endMark + beginMark, "the document lacks the line"},
+	} {
+		_, written, err := runOn(t, row.script, row.document)
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got error %v, want one with %q", name, err, row.want)
+		}
+		if written != row.document {
+			t.Errorf("%s: the document has become\n%s", name, written)
+		}
+	}
+}
+
+func TestBadArgumentsAndAMissingDocumentAreErrors(t *testing.T) {
+	t.Parallel()
+	sys := system{goCommand: "/does/not/exist", gitCommand: "/does/not/exist", now: time.Now}
+	for _, args := range [][]string{{"-nonsense"}, {"-o", filepath.Join(t.TempDir(), "none.md")}} {
+		var out bytes.Buffer
+		if err := run(t.Context(), args, &out, sys); err == nil {
+			t.Errorf("%v: no error", args)
+		}
+	}
+}
+
+func TestTheRealDocumentHasItsMarks(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/benchmarks.md")
+	must(t, err)
+	if _, err := between(text, ""); err != nil {
+		t.Error(err)
+	}
+}

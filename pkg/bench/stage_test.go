@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/config"
+	"vitrine.io/pkg/httpapi"
+	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/rediscache"
+	"vitrine.io/pkg/relay"
+	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/testenv"
+)
+
+func TestMain(m *testing.M) {
+	testenv.Main(m,
+		// Fasthttp's clock, one per process, and the cleaner of a pool, which sees only every ten seconds that its server ended.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+const publicURL = "https://pictures.example/vitrine"
+
+// settings is the part of cmd/api's configuration that is measured, under the same names and with the same defaults.
+type settings struct {
+	Log      telemetry.LogConfig `envPrefix:"LOG_"`
+	HTTP     httpapi.Config      `envPrefix:"HTTP_"`
+	Catalog  catalog.Config      `envPrefix:"CATALOG_"`
+	Postgres postgres.Config     `envPrefix:"POSTGRES_"`
+	Redis    rediscache.Config   `envPrefix:"REDIS_"`
+	Kafka    kafka.Config        `envPrefix:"KAFKA_"`
+	Relay    relay.Config        `envPrefix:"RELAY_"`
+}
+
+// stage is the api put together as cmd/api does it, with a corner of real servers for itself, and beside it what a bare
+// program would use.
+type stage struct {
+	cfg     settings
+	log     *zap.Logger
+	reg     *prometheus.Registry
+	db      *postgres.DB
+	store   *countingStore
+	service *catalog.Service
+	server  *httpapi.Server
+
+	pool  *pgxpool.Pool        // as many connections as our pool
+	redis *redis.ClusterClient // as our cache's
+}
+
+// countingStore counts the reads that the cache could not serve.
+type countingStore struct {
+	*postgres.Store
+	reads atomic.Int64
+}
+
+// Product implements catalog.Store.
+func (s *countingStore) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
+	s.reads.Add(1)
+	return s.Store.Product(ctx, id)
+}
+
+// newStage puts the api together. It listens on a port of its own until the test's end.
+func newStage(tb testing.TB) *stage {
+	tb.Helper()
+	dsn := testenv.Postgres(tb)
+	addrs, prefix := testenv.Redis(tb)
+	environ := []string{
+		"VITRINE_HTTP_ADDR=127.0.0.1:0", "VITRINE_HTTP_CORS_ORIGINS=https://shop.example", "VITRINE_POSTGRES_DSN=" + dsn,
+		"VITRINE_REDIS_ADDRS=" + strings.Join(addrs, ","), "VITRINE_REDIS_KEY_PREFIX=" + prefix,
+	}
+	cfg, _, err := config.Load[settings](nil, environ)
+	must(tb, err)
+	must(tb, postgres.Migrate(tb.Context(), dsn, zap.NewNop()))
+	build := telemetry.NewBuild("bench", debug.ReadBuildInfo)
+	s := &stage{cfg: cfg, reg: telemetry.NewRegistry("api", build)}
+	lines, err := os.Create(filepath.Join(tb.TempDir(), "log")) // each line is a write of its own, as to a program's stderr
+	must(tb, err)
+	tb.Cleanup(func() { must(tb, lines.Close()) })
+	s.log, _, err = telemetry.NewLogger(cfg.Log, lines, "api", build, s.reg)
+	must(tb, err)
+	s.db, err = postgres.Open(cfg.Postgres, s.log.Named("postgres"), s.reg)
+	must(tb, err)
+	tb.Cleanup(func() { must(tb, s.db.Close()) })
+	s.store = &countingStore{Store: postgres.NewStore(s.db)}
+	s.assemble(tb)
+	s.bare(tb)
+	return s
+}
+
+// assemble makes what stands on the store, as cmd/api does, and serves.
+func (s *stage) assemble(tb testing.TB) {
+	tb.Helper()
+	_, epoch, err := s.store.Installation(tb.Context())
+	must(tb, err)
+	encoder := httpapi.NewEncoder(publicURL, epoch)
+	cache, err := rediscache.New(s.cfg.Redis, encoder.Tag(), time.Now, rand.Float64, s.reg, s.log.Named("cache"))
+	must(tb, err)
+	tb.Cleanup(func() { must(tb, cache.Close()) })
+	s.service = catalog.New(catalog.Parts{
+		Store: s.store, Pipelines: s.store, Cache: cache, Encoder: encoder,
+		Pipeline: pipeline.Default, NewID: newID, Random: rand.Float64, Now: time.Now, Log: s.log.Named("catalog"),
+	}, s.cfg.Catalog)
+	s.server = httpapi.New(httpapi.Parts{
+		Catalog: s.service, Encoder: encoder, Ready: func(context.Context) error { return nil }, NewID: uuid.NewString,
+		Now: time.Now, Registry: s.reg, Log: s.log.Named("http"),
+	}, s.cfg.HTTP)
+	must(tb, s.server.Listen())
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.server.Run(ctx) }()
+	tb.Cleanup(func() { stop(); must(tb, <-served) })
+}
+
+// bare makes the other side's clients. Their options are those that rediscache and postgres give theirs.
+func (s *stage) bare(tb testing.TB) {
+	tb.Helper()
+	pool, err := pgxpool.ParseConfig(s.cfg.Postgres.DSN)
+	must(tb, err)
+	pool.MaxConns = int32(s.cfg.Postgres.MaxOpenConns)
+	pool.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	s.pool, err = pgxpool.NewWithConfig(tb.Context(), pool)
+	must(tb, err)
+	tb.Cleanup(s.pool.Close)
+	s.redis = redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: s.cfg.Redis.Addrs, DisableIdentity: true, MaxRedirects: 2, ContextTimeoutEnabled: true,
+		DialTimeout: s.cfg.Redis.DialTimeout, ReadTimeout: s.cfg.Redis.IOTimeout, WriteTimeout: s.cfg.Redis.IOTimeout,
+		PoolTimeout: s.cfg.Redis.IOTimeout, PoolSize: 10 * runtime.GOMAXPROCS(0), DisableRoutingPolicies: true,
+	})
+	tb.Cleanup(func() { must(tb, s.redis.Close()) })
+}
+
+// key is where our cache keeps a product.
+func (s *stage) key(id string) string { return s.cfg.Redis.KeyPrefix + "p:{" + id + "}" }
+
+// newID is cmd/api's.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// crop is a number of products to be planted.
+type crop struct {
+	users, products int
+	pictures        int              // of each product, all ready
+	name            func(int) string // of the product with that id
+}
+
+// plant adds users and products, by COPY. Both count from 1; products go round the users.
+func (s *stage) plant(tb testing.TB, c crop) {
+	tb.Helper()
+	conn, err := pgx.Connect(tb.Context(), s.cfg.Postgres.DSN)
+	must(tb, err)
+	defer conn.Close(context.Background())
+	// The references are right, so nobody needs to look; and a million rows are indexed faster at once than one by one.
+	_, err = conn.Exec(tb.Context(), "SET session_replication_role = replica; SET maintenance_work_mem = '512MB'")
+	must(tb, err)
+	restore := dropIndexes(tb, conn)
+	plant(tb, conn, "users", []string{"name", "email"}, c.users, func(i int) []any {
+		return []any{"User", fmt.Sprintf("user-%d@example.com", i+1)}
+	})
+	urls := make([]string, c.pictures)
+	for i := range urls {
+		urls[i] = fmt.Sprintf("https://origin.example/catalogue/photo-%d.jpg", i)
+	}
+	columns := []string{
+		"user_id", "product_name", "product_description", "product_price", "product_images", "compressed_product_images",
+	}
+	plant(tb, conn, "products", columns, c.products, func(i int) []any {
+		keys := make([]string, c.pictures)
+		for at := range keys {
+			keys[at] = objects(i, at) + "full." + pipeline.JPEG.Extension()
+		}
+		cents := pgtype.Numeric{Int: big.NewInt(int64(i) * 7919 % 100_000), Exp: -catalog.PriceDecimals, Valid: true}
+		return []any{int64(i%c.users + 1), c.name(i + 1), "A thing of use in every house.", cents, urls, keys}
+	})
+	shape := renditions("PREFIX/")
+	columns = []string{"product_id", "position", "source_url", "status", "work", "width", "height", "placeholder", "renditions"}
+	plant(tb, conn, "images", columns, c.products*c.pictures, func(i int) []any {
+		product, at := i/c.pictures, i%c.pictures
+		return []any{int64(product + 1), int32(at), urls[at], "ready", "idle", int32(3000), int32(2000), "#c0ffee",
+			[]byte(strings.ReplaceAll(shape, "PREFIX/", objects(product, at)))}
+	})
+	restore()
+	_, err = conn.Exec(tb.Context(), "VACUUM ANALYZE users, products, images")
+	must(tb, err)
+}
+
+// dropIndexes drops the indexes that the migrations have made, apart from constraints, and returns what makes them again.
+func dropIndexes(tb testing.TB, conn *pgx.Conn) (restore func()) {
+	tb.Helper()
+	rows, err := conn.Query(tb.Context(), `SELECT c.relname::text AS name, pg_get_indexdef(i.indexrelid) AS definition
+		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		WHERE c.relnamespace = current_schema()::regnamespace AND NOT i.indisunique`)
+	must(tb, err)
+	type index struct{ Name, Definition string }
+	indexes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[index])
+	must(tb, err)
+	for _, x := range indexes {
+		_, err := conn.Exec(tb.Context(), "DROP INDEX "+x.Name)
+		must(tb, err)
+	}
+	return func() {
+		for _, x := range indexes {
+			_, err := conn.Exec(tb.Context(), x.Definition)
+			must(tb, err)
+		}
+	}
+}
+
+func plant(tb testing.TB, conn *pgx.Conn, table string, columns []string, n int, row func(i int) []any) {
+	tb.Helper()
+	_, err := conn.CopyFrom(tb.Context(), pgx.Identifier{table}, columns,
+		pgx.CopyFromSlice(n, func(i int) ([]any, error) { return row(i), nil }))
+	must(tb, err)
+}
+
+func objects(product, at int) string {
+	return fmt.Sprintf("products/%d/%d/1-5f0a9c3e7b21/", product+1, at)
+}
+
+// renditions is what the worker writes for a large source with the default pipeline.
+func renditions(prefix string) string {
+	var all []string
+	for _, r := range pipeline.Default().Spec.Renditions {
+		for _, f := range r.Formats {
+			all = append(all, fmt.Sprintf(
+				`{"name": %q, "format": %q, "width": %d, "height": %d, "bytes": %d, "key": %q, "default": %t}`,
+				r.Name, f.Format, r.Width, r.Width*2/3, r.Width*110, prefix+r.Name+"."+f.Format.Extension(),
+				r.Name == "full" && f.Format == pipeline.JPEG))
+		}
+	}
+	return "[" + strings.Join(all, ",") + "]"
+}

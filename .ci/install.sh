@@ -118,11 +118,13 @@ install_packages() {
 		echo "Installing packages needs root or sudo. Please install: ${packages[*]}" >&2
 		exit 1
 	fi
-	echo "installing packages: ${packages[*]}"
+	printf 'to install:\n'
+	printf '  - %s\n' "${words[@]}"
 	trap restore EXIT
 	calm
 	quietly update
 	mapfile -t packages < <(choose "${packages[@]}")
+	echo "installing packages: ${packages[*]}"
 	if [[ " ${packages[*]} " == *" postgresql "* ]]; then
 		quietly install --no-install-recommends postgresql-common
 		root cp -a $cluster "$saved/cluster"
@@ -144,7 +146,7 @@ install_kafka() {
 	fresh=$(mktemp -d "$cache/.kafka.XXXXXX")
 	# Elsewhere first: an interrupted download leaves no half a Kafka.
 	"$here/alive.sh" "fetching Kafka" mvn -q -B -Dstyle.color=never -f "$here/kafka/pom.xml" dependency:copy-dependencies \
-		-DoutputDirectory="$fresh" </dev/null
+		-DoutputDirectory="$fresh" </dev/null | sed 's/\x1b\[[0-9;]*m//g'
 	rm -rf "$jars"
 	chmod 755 "$fresh"
 	mv "$fresh" "$jars"

@@ -47,7 +47,8 @@ Data outlives a restart; the programs' logs are in the data directory.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.data, "data", "", "data directory (default .vitrine; below /var/lib/vitrine where Postgres cannot enter that)")
+	f.StringVar(&o.data, "data", "",
+		"data directory (default .vitrine; below /var/lib/vitrine where Postgres cannot enter that)")
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address of the API")
 	f.StringVar(&o.media, "media", "127.0.0.1:8081", "address of the pictures")
 	f.StringVar(&o.samples, "samples", "127.0.0.1:8082", "address of the sample pictures")

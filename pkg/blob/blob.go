@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -26,7 +26,7 @@ const CacheControl = "public, max-age=31536000, immutable"
 type Bucket struct {
 	cfg     Config
 	client  *s3.Client
-	web     *awshttp.BuildableClient
+	web     *http.Client
 	metrics *metrics
 	log     *zap.Logger
 }
@@ -51,7 +51,7 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger) (*Bucket, error
 }
 
 // Close gives idle connections back. Operations after it open new ones.
-func (b *Bucket) Close() { b.web.GetTransport().CloseIdleConnections() }
+func (b *Bucket) Close() { b.web.CloseIdleConnections() }
 
 // Put stores an object of size bytes, for good and for everyone (see CacheControl). body is read from its start, more than
 // once. Storing the same again changes nothing.

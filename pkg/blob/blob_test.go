@@ -26,6 +26,7 @@ func settings(endpoint, bucket string) blob.Config {
 func TestTheSuiteOnARealMinIO(t *testing.T) {
 	t.Parallel()
 	blobtest.Run(t, func(t testing.TB) blob.Config {
+		t.Helper()
 		at := testenv.S3(t)
 		cfg := settings(at.Endpoint, at.Bucket)
 		cfg.Region, cfg.AccessKey, cfg.SecretKey = at.Region, at.AccessKey, at.SecretKey
@@ -36,6 +37,7 @@ func TestTheSuiteOnARealMinIO(t *testing.T) {
 func TestTheSuiteInProcess(t *testing.T) {
 	t.Parallel()
 	blobtest.Run(t, func(t testing.TB) blob.Config {
+		t.Helper()
 		server, err := devstack.StartS3(devstack.S3Config{Dir: t.TempDir()})
 		if err != nil {
 			t.Fatal(err)

@@ -20,13 +20,18 @@ import (
 const (
 	idleConns  = 64 // kept open to the one store: every codec child's picture is several objects
 	maxBackoff = 900 * time.Millisecond
+
+	maxRedirects = 10 // as net/http has it
 )
 
 // newClient returns the SDK's client. Given keys it reads neither the environment nor files; without, it asks the SDK's
 // usual chain, which does no request before the first operation.
-func newClient(cfg Config, log *zap.Logger) (*s3.Client, *awshttp.BuildableClient, error) {
-	web := awshttp.NewBuildableClient().WithTimeout(cfg.AttemptTimeout).
-		WithTransportOptions(func(t *http.Transport) { t.MaxIdleConnsPerHost = idleConns })
+func newClient(cfg Config, log *zap.Logger) (*s3.Client, *http.Client, error) {
+	// The SDK's transport in a client of our own: the SDK's client hands out only copies of its transport, so that its
+	// connections could never be closed.
+	transport := awshttp.NewBuildableClient().GetTransport()
+	transport.MaxIdleConnsPerHost = idleConns
+	web := &http.Client{Transport: transport, Timeout: cfg.AttemptTimeout, CheckRedirect: sameMethod}
 	base := aws.Config{
 		Region:      cfg.Region,
 		Credentials: credentials.NewStaticCredentialsProvider(cfg.AccessKey, cfg.SecretKey, ""),
@@ -69,4 +74,19 @@ func bridge(log *zap.Logger) logging.Logger {
 		}
 		log.Debug(fmt.Sprintf(format, args...))
 	})
+}
+
+// sameMethod follows only redirects that keep the method, as the SDK's own client does, and takes no session token to another
+// host.
+func sameMethod(r *http.Request, via []*http.Request) error {
+	switch r.Response.StatusCode {
+	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		if len(via) > 0 && via[len(via)-1].URL.Host != r.URL.Host {
+			r.Header.Del("X-Amz-Security-Token")
+		}
+		if len(via) < maxRedirects {
+			return nil
+		}
+	}
+	return http.ErrUseLastResponse
 }

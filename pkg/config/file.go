@@ -40,7 +40,7 @@ func fileLayer(s schema, path, label string, wrong *problems) map[string]setting
 	if path == "" {
 		return nil
 	}
-	raw, err := os.ReadFile(path) //nolint:gosec // the operator names the file
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		wrong.add(label, "unreadable", err.Error())
 		return nil

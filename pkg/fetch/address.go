@@ -36,6 +36,8 @@ func (g guard) permits(addr netip.Addr, port uint16) bool {
 
 // special lists what is no public host although it may look like one: IANA's special-purpose registries
 // (iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry), and where clouds answer their guests.
+//
+//nolint:gochecknoglobals // a table
 var special = prefixes(
 	"0.0.0.0/8",         // this network
 	"10.0.0.0/8",        // private
@@ -65,6 +67,8 @@ var special = prefixes(
 
 // unicast6 is all of IPv6 that is given out to hosts of the public internet. Outside lie ::, ::1 and IPv4-compatible
 // addresses, NAT64 (64:ff9b::/96 and 64:ff9b:1::/48), unique local, link-local, site-local and multicast ones.
+//
+//nolint:gochecknoglobals // a constant
 var unicast6 = netip.MustParsePrefix("2000::/3")
 
 func prefixes(texts ...string) []netip.Prefix {

@@ -247,6 +247,7 @@ func reachable(a netip.Addr) bool {
 }
 
 func dialledOnlyReachable(t *testing.T, w *world) {
+	t.Helper()
 	for _, address := range w.dials() {
 		a, err := netip.ParseAddrPort(address)
 		if err != nil || !reachable(a.Addr()) || a.Port() != 80 && a.Port() != 443 {
@@ -319,7 +320,7 @@ func FuzzURL(f *testing.F) {
 		w.dial = func(string) (net.Conn, error) {
 			client, server := net.Pipe()
 			go func() {
-				defer server.Close()            //nolint:errcheck // a pipe
+				defer server.Close()
 				request := make([]byte, 64<<10) // all at once: neither side of a pipe buffers
 				if _, err := server.Read(request); err != nil {
 					return

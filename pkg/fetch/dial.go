@@ -49,7 +49,7 @@ func (c connector) dialTLS(ctx context.Context, address string) (net.Conn, error
 		ServerName: host, RootCAs: c.network.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 	})
 	if err := secure.HandshakeContext(ctx); err != nil {
-		conn.Close() //nolint:errcheck,gosec // it never came to be
+		conn.Close() //nolint:errcheck // it never came to be
 		if isTimeout(err) {
 			return nil, catalog.Fail(catalog.Timeout, "the source took too long to connect", err)
 		}

@@ -66,7 +66,7 @@ func (f *Fetcher) download(
 	if err != nil {
 		return worker.Download{}, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return worker.Download{}, refused(resp, f.now())
 	}

@@ -251,7 +251,7 @@ func script(text string) func(string) (net.Conn, error) {
 	return func(string) (net.Conn, error) {
 		client, server := net.Pipe()
 		go func() {
-			defer server.Close() //nolint:errcheck // a pipe
+			defer server.Close()
 			request := make([]byte, 4<<10)
 			if _, err := server.Read(request); err != nil {
 				return
@@ -268,7 +268,7 @@ func hangUp(text string) func(string) (net.Conn, error) {
 	return func(string) (net.Conn, error) {
 		client, server := net.Pipe()
 		go func() {
-			defer server.Close() //nolint:errcheck // a pipe
+			defer server.Close()
 			if _, err := server.Read(make([]byte, 4<<10)); err == nil {
 				_, _ = server.Write([]byte(text))
 			}
@@ -414,7 +414,7 @@ func TestDownloadsAreCounted(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, c := range []struct {
-		ctx context.Context //nolint:containedctx // a row of a table
+		ctx context.Context
 		url string
 	}{{t.Context(), picture}, {t.Context(), picture}, {t.Context(), "http://10.0.0.1/"}, {ended, picture}} {
 		_, _ = f.Fetch(c.ctx, c.url, rules(), 100)

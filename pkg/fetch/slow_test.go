@@ -24,7 +24,7 @@ func (d drip) dial(serving *sync.WaitGroup) func(string) (net.Conn, error) {
 	return func(string) (net.Conn, error) {
 		client, server := net.Pipe()
 		serving.Go(func() {
-			defer server.Close() //nolint:errcheck // a pipe
+			defer server.Close()
 			buffer := make([]byte, 4<<10)
 			if _, err := server.Read(buffer); err != nil {
 				return

@@ -150,7 +150,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve: %w", errors.Join(err, s.listener.Close()))
 	case <-ctx.Done():
 	}
-	err := s.drain()
+	err := s.drain() //nolint:contextcheck // it begins because ctx has ended, and has a deadline of its own
 	if served := <-served; served != nil {
 		err = errors.Join(err, fmt.Errorf("serve: %w", served))
 	}

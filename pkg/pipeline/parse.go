@@ -39,11 +39,11 @@ func Parse(data []byte) (Pipeline, error) {
 
 // Load parses the file at path.
 func Load(path string) (Pipeline, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator names the file
+	file, err := os.Open(path)
 	if err != nil {
 		return Pipeline{}, fmt.Errorf("open pipeline: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, MaxDocument+1))
 	if err != nil {
 		return Pipeline{}, fmt.Errorf("read pipeline: %w", err)

@@ -97,6 +97,7 @@ func scalar[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, maxTries int) storetest.Parts {
+		t.Helper()
 		cfg := config(migrated(t))
 		cfg.OutboxMaxTries = maxTries
 		db := open(t, cfg, prometheus.NewRegistry())

@@ -55,6 +55,7 @@ func TestTheSuiteOnARealCluster(t *testing.T) {
 	t.Parallel()
 	addrs, prefix := testenv.Redis(t)
 	cachetest.Run(t, func(t testing.TB, tag string) catalog.Cache {
+		t.Helper()
 		return open(t, settings(addrs, prefix), tag)
 	})
 }
@@ -63,6 +64,7 @@ func TestTheSuiteInProcess(t *testing.T) {
 	t.Parallel()
 	addr := inProcess(t)
 	cachetest.Run(t, func(t testing.TB, tag string) catalog.Cache {
+		t.Helper()
 		return open(t, settings([]string{addr}, "dev:"), tag)
 	})
 }

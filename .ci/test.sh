@@ -14,9 +14,10 @@ mkdir -p "$out/programs" "$out/bin"
 
 echo "building the programs that tests run"
 build=(go build -cover -covermode=atomic -coverpkg="$covered" -o "$out/bin/")
-"$alive" "building programs" "${build[@]}" -race ./cmd/api ./cmd/worker ./cmd/vitrine
-# Without -race, which reserves terabytes of address space: the codec's is limited.
-"$alive" "building the codec" "${build[@]}" ./cmd/codec
+"$alive" "building programs" "${build[@]}" -race ./cmd/api ./cmd/worker
+# Without -race: the codec, whose address space is limited while -race reserves terabytes, and vitrine, whose demonstration
+# draws pictures.
+"$alive" "building the codec and vitrine" "${build[@]}" ./cmd/codec ./cmd/vitrine
 go build -o "$out/servers" ./pkg/testenv/servers
 
 export VITRINE_TEST_BIN_DIR=$out/bin VITRINE_TEST_COVERDIR=$out/programs GOCOVERDIR=$out/programs

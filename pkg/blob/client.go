@@ -76,8 +76,8 @@ func bridge(log *zap.Logger) logging.Logger {
 	})
 }
 
-// sameMethod follows only redirects that keep the method, as the SDK's own client does, and takes no session token to another
-// host.
+// sameMethod follows only redirects that keep the method, as the SDK's own client does, and takes no session token to other
+// hosts.
 func sameMethod(r *http.Request, via []*http.Request) error {
 	switch r.Response.StatusCode {
 	case http.StatusTemporaryRedirect, http.StatusPermanentRedirect:

@@ -52,7 +52,7 @@ func start(t *testing.T, args ...string) *program {
 		t.Fatal(err)
 	}
 	cmd.Stdout = in
-	if err := out.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := out.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {

@@ -36,7 +36,7 @@ type suite struct {
 	time    time.Duration // that a benchmark's last and longest attempt is to take, of a pair both sides together
 }
 
-// suiteBound ends a suite that hangs. Both suites together take about six minutes.
+// suiteBound ends a suite that hangs. Both suites together take about four minutes.
 const suiteBound = 15 * time.Minute
 
 // run runs all benchmarks, rewrites the document and prints the ratios, which are its last lines.

@@ -36,6 +36,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	rediscache.BridgeLogger(zap.NewNop()) // or it writes into the middle of a benchmark's line
 	testenv.Main(m,
 		// Fasthttp's clock, one per process, and the cleaner of a pool, which sees only every ten seconds that its server ended.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
@@ -90,6 +91,8 @@ func newStage(tb testing.TB) *stage {
 	environ := []string{
 		"VITRINE_HTTP_ADDR=127.0.0.1:0", "VITRINE_HTTP_CORS_ORIGINS=https://shop.example", "VITRINE_POSTGRES_DSN=" + dsn,
 		"VITRINE_REDIS_ADDRS=" + strings.Join(addrs, ","), "VITRINE_REDIS_KEY_PREFIX=" + prefix,
+		// A machine that stalls makes a hit slow here, not a miss.
+		"VITRINE_REDIS_TIMEOUT=5s", "VITRINE_REDIS_IO_TIMEOUT=5s", "VITRINE_REDIS_DIAL_TIMEOUT=5s",
 	}
 	cfg, _, err := config.Load[settings](nil, environ)
 	must(tb, err)

@@ -26,7 +26,7 @@ export VITRINE_TEST_BIN_DIR=$out/bin VITRINE_TEST_COVERDIR=$out/programs GOCOVER
 # shellcheck disable=SC2206
 flags=(-race -timeout 20m -covermode=atomic -coverpkg="$covered" -coverprofile="$out/tests.out" ${TEST_FLAGS:-} ${TEST_PKGS:-./...})
 status=0
-"$alive" "testing" "$out/servers" -- "${GOTESTSUM:-gotestsum}" --no-color --format pkgname --hide-summary output,skipped \
+"$alive" "testing" "$out/servers" -- "${GOTESTSUM:-gotestsum}" --no-color --format pkgname --hide-summary skipped \
 	--jsonfile "$out/tests.json" -- "${flags[@]}" 2>&1 | tee -i "$out/tests.log" || status=$?
 
 if [ "$status" = 0 ] && grep '"Action":"skip"' "$out/tests.json" | grep -oE '"Package":.*"Test":"[^"]*"' >"$out/skipped"; then

@@ -2,6 +2,7 @@ package testenv_test
 
 import (
 	"context"
+	"net/http"
 	"sync/atomic"
 	"testing"
 
@@ -68,6 +69,7 @@ func TestS3BucketIsRemovedWithWhatIsInIt(t *testing.T) {
 		bucket = testenv.S3(t)
 		client = s3.New(s3.Options{
 			BaseEndpoint: aws.String(bucket.Endpoint), Region: bucket.Region, UsePathStyle: true,
+			HTTPClient:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 			Credentials: credentials.NewStaticCredentialsProvider(bucket.AccessKey, bucket.SecretKey, ""),
 		})
 		if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket.Bucket}); err != nil {

@@ -44,10 +44,11 @@ func (c console) migrate(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	log, _, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "migrate", c.build, nil)
+	log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "migrate", c.build, nil)
 	if err != nil {
 		return err
 	}
+	defer stop()
 	switch ctx := cmd.Context(); cmd.Use {
 	case "up":
 		return postgres.Migrate(ctx, cfg.Postgres.DSN, log)

@@ -57,10 +57,11 @@ func (c console) setupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log, _, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "setup", c.build, nil)
+			log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "setup", c.build, nil)
 			if err != nil {
 				return err
 			}
+			defer stop()
 			kafka.BridgeLogger(log)
 			ctx, cancel := context.WithTimeout(cmd.Context(), cfg.Setup.Timeout)
 			defer cancel()

@@ -54,10 +54,11 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return fmt.Errorf("VITRINE_PIPELINE_FILE: %w", err)
 	}
 	reg := telemetry.NewRegistry("worker", build)
-	log, level, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(stderr), "worker", build, reg)
+	log, level, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(stderr), "worker", build, reg)
 	if err != nil {
 		return err
 	}
+	defer stop()
 	kafka.BridgeLogger(log)
 	rediscache.BridgeLogger(log)
 	log.Info("starting", zap.Any("config", config.Effective(cfg)), zap.String("pipeline", pipe.Hash()))

@@ -99,11 +99,13 @@ func newStage(tb testing.TB) *stage {
 	must(tb, postgres.Migrate(tb.Context(), dsn, zap.NewNop()))
 	build := telemetry.NewBuild("bench", debug.ReadBuildInfo)
 	s := &stage{cfg: cfg, reg: telemetry.NewRegistry("api", build)}
-	lines, err := os.Create(filepath.Join(tb.TempDir(), "log")) // each line is a write of its own, as to a program's stderr
+	lines, err := os.Create(filepath.Join(tb.TempDir(), "log"))
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, lines.Close()) })
-	s.log, _, err = telemetry.NewLogger(cfg.Log, lines, "api", build, s.reg)
+	log, _, stop, err := telemetry.NewLogger(cfg.Log, lines, "api", build, s.reg)
 	must(tb, err)
+	tb.Cleanup(stop)
+	s.log = log
 	s.db, err = postgres.Open(cfg.Postgres, s.log.Named("postgres"), s.reg)
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, s.db.Close()) })

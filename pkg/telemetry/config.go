@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net"
+	"time"
 
 	"go.uber.org/zap/zapcore"
 
@@ -14,6 +15,8 @@ type LogConfig struct {
 	Format             string `env:"FORMAT" envDefault:"json" desc:"json for machines, console for people"`
 	SamplingFirst      int    `env:"SAMPLING_FIRST" envDefault:"0" desc:"equal lines logged a second before sampling; 0: all"`
 	SamplingThereafter int    `env:"SAMPLING_THEREAFTER" envDefault:"100" desc:"then one of so many is logged; 0: none"`
+
+	Flush time.Duration `env:"FLUSH" envDefault:"200ms" desc:"longest a line below warn waits to be written with others; 0: none"`
 }
 
 // Validate returns every wrong variable.
@@ -31,6 +34,9 @@ func (c LogConfig) Validate() []fault.Field {
 	if c.SamplingThereafter < 0 {
 		wrong = append(wrong,
 			fault.Field{Pointer: "SAMPLING_THEREAFTER", Code: "out_of_range", Detail: "must not be negative"})
+	}
+	if c.Flush < 0 {
+		wrong = append(wrong, fault.Field{Pointer: "FLUSH", Code: "out_of_range", Detail: "must not be negative"})
 	}
 	return wrong
 }

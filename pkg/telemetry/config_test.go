@@ -21,7 +21,7 @@ func TestTheDefaultsAreValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := parts{
-		Log:   telemetry.LogConfig{Level: "info", Format: "json", SamplingThereafter: 100},
+		Log:   telemetry.LogConfig{Level: "info", Format: "json", SamplingThereafter: 100, Flush: 200 * time.Millisecond},
 		Admin: telemetry.AdminConfig{Addr: ":9090"},
 	}
 	if got != want {

@@ -29,10 +29,11 @@ func build() telemetry.Build {
 func logger(t *testing.T, cfg telemetry.LogConfig, reg prometheus.Registerer) (*zap.Logger, *bytes.Buffer) {
 	t.Helper()
 	var out bytes.Buffer
-	log, _, err := telemetry.NewLogger(cfg, zapcore.AddSync(&out), "vitrine-test", build(), reg)
+	log, _, stop, err := telemetry.NewLogger(cfg, zapcore.AddSync(&out), "vitrine-test", build(), reg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(stop)
 	return log, &out
 }
 
@@ -104,7 +105,7 @@ func TestAPanicIsLoggedWithItsStack(t *testing.T) {
 func TestTheLevelIsKeptAndCanBeChanged(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	log, level, err := telemetry.NewLogger(
+	log, level, _, err := telemetry.NewLogger(
 		telemetry.LogConfig{Level: "warn", Format: "json"}, zapcore.AddSync(&out), "s", build(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +117,7 @@ func TestTheLevelIsKeptAndCanBeChanged(t *testing.T) {
 		t.Errorf("got %v, want only the second line", got)
 	}
 	cfg := telemetry.LogConfig{Level: "loud"}
-	if _, _, err := telemetry.NewLogger(cfg, zapcore.AddSync(&out), "s", build(), nil); err == nil {
+	if _, _, _, err := telemetry.NewLogger(cfg, zapcore.AddSync(&out), "s", build(), nil); err == nil {
 		t.Error("a level that is none was accepted")
 	}
 }
@@ -159,5 +160,28 @@ func TestTheConsoleFormatIsForPeople(t *testing.T) {
 	log.Info("listening", zap.String("addr", ":8080"))
 	if got := out.String(); !strings.Contains(got, "\tinfo\tlistening\t") {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestLinesWaitToBeWrittenTogether(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	cfg := telemetry.LogConfig{Level: "info", Format: "json", Flush: time.Hour}
+	log, _, stop, err := telemetry.NewLogger(cfg, zapcore.AddSync(&out), "s", build(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("one")
+	if got := len(lines(t, &out)); got != 0 {
+		t.Errorf("a line that can wait: got %d written, want none", got)
+	}
+	log.Warn("two")
+	if got := len(lines(t, &out)); got != 2 {
+		t.Errorf("after a warning: got %d written, want both", got)
+	}
+	log.Info("three")
+	stop()
+	if got := len(lines(t, &out)); got != 3 {
+		t.Errorf("after the end: got %d written, want all three", got)
 	}
 }

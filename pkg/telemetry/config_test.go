@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/fault"

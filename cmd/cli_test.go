@@ -36,6 +36,16 @@ func TestBadConfigurationIsToldAtOnce(t *testing.T) {
 	}
 }
 
+func TestAGraceTooShortIsRefused(t *testing.T) {
+	t.Parallel()
+	out, err := cli(t, []string{
+		"VITRINE_POSTGRES_DSN=postgres://localhost/x", "VITRINE_S3_ENDPOINT=http://localhost:1", "VITRINE_SHUTDOWN_GRACE=30s",
+	}, "worker")
+	if err == nil || !strings.Contains(out, "VITRINE_SHUTDOWN_GRACE") {
+		t.Errorf("got %v\n%s", err, out)
+	}
+}
+
 func TestBadPipeline(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"api", "worker"} {

@@ -202,6 +202,7 @@ func TestPostgresDown(t *testing.T) {
 	db := testenv.PostgresServer(t)
 	s := newSystem(t, map[string]string{"VITRINE_POSTGRES_DSN": db.DSN})
 	api := s.start("api")
+	work := s.start("worker")
 	user := s.user()
 	p := s.post(user)
 	path := fmt.Sprintf("/products/%d", p.ID)
@@ -215,13 +216,21 @@ func TestPostgresDown(t *testing.T) {
 	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 		t.Errorf("a list got %d, want 503 with Retry-After: %s", got.status, got.body)
 	}
+	eventually(t, "the worker takes no new requests", func() error {
+		if s.metric(work, "vitrine_kafka_paused") != 1 {
+			return errors.New("it is not paused")
+		}
+		return nil
+	})
 	eventually(t, "the api is not ready", func() error { return answers(api.admin+"/readyz", http.StatusServiceUnavailable) })
 	if err := answers(api.admin+"/healthz", http.StatusOK); err != nil {
 		t.Errorf("not ready is not dead: %v", err)
 	}
 	db.Start(t)
 	eventually(t, "the api is ready again", func() error { return answers(api.admin+"/readyz", http.StatusOK) })
-	s.post(user)
+	if got := s.settled(s.post(user, s.sources.URL+"/photo.jpg").ID); got.ImageStatus != "ready" {
+		t.Errorf("got %+v", got)
+	}
 }
 
 func TestKafkaDown(t *testing.T) {

@@ -150,7 +150,7 @@ func (s *stack) environment() []string {
 		"VITRINE_CODEC_PATH=" + filepath.Join(s.options.bin, "codec"),
 		"VITRINE_SETUP_TIMEOUT=1m",
 		"VITRINE_SHUTDOWN_DELAY=0s",
-		"VITRINE_SHUTDOWN_GRACE=30s",
+		"VITRINE_SHUTDOWN_GRACE=60s",
 	}
 }
 

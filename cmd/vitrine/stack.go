@@ -86,7 +86,7 @@ func (s *stack) launch(ctx context.Context) error {
 			Name: p.name, Argv: []string{filepath.Join(s.options.bin, p.name)}, Dir: s.options.data,
 			Env: append(s.environment(), "VITRINE_ADMIN_ADDR="+p.admin),
 			Log: filepath.Join(s.options.data, "log", p.name+".log"), Quit: syscall.SIGTERM, Orphan: syscall.SIGTERM,
-			Patience: patience, Nursery: s.nursery,
+			Patience: patience + 15*time.Second, Nursery: s.nursery, // longer than the programs' own grace
 		}
 		if err := process.Start(); err != nil {
 			return err

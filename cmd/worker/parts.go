@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,7 +40,14 @@ type program struct {
 	health    *telemetry.Health
 }
 
+// leastGrace is what an orderly stop may take: half of the rebalance timeout for work in hand, then its release, the last commit
+// and leaving the group.
+const leastGrace = 45 * time.Second
+
 func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log *zap.Logger) (*program, error) {
+	if cfg.Shutdown.Grace < leastGrace {
+		return nil, fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or work in hand is cut off", leastGrace)
+	}
 	p := &program{cfg: cfg, reg: reg, log: log}
 	var err error
 	if p.pool, err = codec.New(cfg.Codec, reg, log.Named("codec")); err != nil {
@@ -69,7 +77,7 @@ func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log 
 		Source: fetch.New(cfg.Fetch, fetch.Internet(), time.Now, reg, log.Named("fetch")), Log: log.Named("worker"),
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
-		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: cfg.Worker.Concurrency,
+		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg),
 		Exclusive: worker.Exclusive, Check: worker.Check,
 	}, w.Handle, p.publisher, reg, log.Named("requests"))
 	if err != nil {
@@ -81,6 +89,51 @@ func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log 
 	}, time.Now, log.Named("health"))
 	return p, nil
 }
+
+// perCodec is how many pictures are in work for each codec process: one at it, one on its way from or to the network.
+const perCodec = 2
+
+// concurrency is how many pictures are in work at a time.
+func concurrency(cfg Config) int {
+	if cfg.Worker.Concurrency > 0 {
+		return cfg.Worker.Concurrency
+	}
+	if cfg.Codec.Children > 0 {
+		return perCodec * cfg.Codec.Children
+	}
+	return perCodec * runtime.GOMAXPROCS(0)
+}
+
+// claim takes new requests only while what every picture needs is there: otherwise sources would be fetched again and again for
+// nothing. What is in work goes on.
+func (p *program) claim(ctx context.Context) error {
+	tick := time.NewTicker(claimCheck)
+	defer tick.Stop()
+	paused := false
+	for {
+		err := errors.Join(p.db.Ping(ctx), p.bucket.Ping(ctx))
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && !paused:
+			p.log.Warn("no new requests are taken", zap.Error(err))
+			p.consumer.Pause()
+			paused = true
+		case err == nil && paused:
+			p.log.Info("requests are taken again")
+			p.consumer.Resume()
+			paused = false
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// claimCheck is how often Postgres and the store are asked whether they are there.
+const claimCheck = 2 * time.Second
 
 // run works until ctx ends. Work in hand is then finished or released before anything that it needs is closed.
 func (p *program) run(ctx context.Context, level zap.AtomicLevel) error {
@@ -97,6 +150,7 @@ func (p *program) run(ctx context.Context, level zap.AtomicLevel) error {
 			return p.pool.Close(now)
 		}),
 		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
+		lifecycle.Part{Name: "claim", Run: p.claim},
 		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error {
 			<-ctx.Done()
 			p.health.SetDraining()

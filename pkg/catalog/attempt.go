@@ -6,15 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/pipeline"
 )
 
 // Begin starts an attempt for the holder of a ticket. budget is how long the attempt may take; after it, its objects are
 // deleted unless Finish has adopted them. A second Begin on the same ticket takes the work over. ErrDone if there is nothing
-// left to do for this request.
+// left to do for this request; ErrGivenUp if too many attempts have died, so that the picture has failed as worker_crashed.
 func (s *Service) Begin(ctx context.Context, r Request, traceparent string, budget time.Duration) (Attempt, error) {
 	nonce := strings.ReplaceAll(s.NewID(), "-", "")
 	changedID := s.NewID()
@@ -33,9 +31,7 @@ func (s *Service) Begin(ctx context.Context, r Request, traceparent string, budg
 	case attempt.Fence == 0: // failed for good: too many died
 		s.forget(ctx, p.ID, p.Version)
 		s.Wake()
-		s.Log.Warn("picture given up", zap.Int64("product_id", int64(r.ProductID)), zap.Int64("image_id", int64(r.ImageID)),
-			zap.String("event_id", r.Ticket), zap.String("code", string(WorkerCrashed)))
-		return Attempt{}, ErrDone
+		return Attempt{}, ErrGivenUp
 	}
 	return attempt, nil
 }
@@ -57,31 +53,45 @@ func (s *Service) Fail(ctx context.Context, a Attempt, f *Failure) error {
 	})
 }
 
-// Retry spends the attempt and asks again after a backoff with full jitter, not before f.RetryAfter; when the tries or the
-// request's time are used up, it fails the picture. ErrSuperseded as for Finish.
+// Retry spends the attempt and asks again after a backoff with full jitter, not before f.RetryAfter. ErrGivenUp if that was the
+// last try, so that the picture has failed; ErrSuperseded as for Finish.
 func (s *Service) Retry(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry) error {
-	return s.again(ctx, a, f, policy, true, func(tries int) time.Duration {
+	return s.again(ctx, a, f, requeue{policy: policy, spend: true, wait: func(tries int, _ time.Duration) time.Duration {
 		ceiling := policy.Backoff.D()
 		for range tries - 1 {
 			ceiling = min(2*ceiling, policy.MaxBackoff.D())
 		}
 		return max(s.jitter(ceiling), min(f.RetryAfter, policy.MaxBackoff.D()))
-	})
+	}})
 }
 
-// Defer asks again a little later and spends no attempt: the fault was ours. When the request's time is used up, it fails
-// the picture. An attempt that has not begun may be deferred, too. ErrSuperseded as for Finish.
+// patienceShare is which part of a request's age it waits before it comes again, when faults of our own last.
+const patienceShare = 8
+
+// Defer asks again a little later and spends no attempt: the fault was ours. The pause is wait at first and grows with the
+// request's age, up to the policy's longest backoff; half of it is random. ErrGivenUp if faults of our own have postponed the
+// picture for longer than the policy allows, so that it has failed; ErrSuperseded as for Finish. An attempt that has not begun
+// may be deferred, too, and is never given up.
 func (s *Service) Defer(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry, wait time.Duration) error {
-	return s.again(ctx, a, f, policy, false, func(int) time.Duration { return wait/2 + s.jitter(wait/2) })
+	return s.again(ctx, a, f, requeue{policy: policy, wait: func(_ int, age time.Duration) time.Duration {
+		pause := max(wait, min(age/patienceShare, policy.MaxBackoff.D()))
+		return pause/2 + s.jitter(pause/2)
+	}})
 }
 
-func (s *Service) again(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry, spend bool,
-	delay func(int) time.Duration,
-) error {
-	ids := [2]string{s.NewID(), s.NewID()}
-	return s.settle(ctx, a, "requeue", func(p *Product, now time.Time) (Change, error) {
-		return p.again(a, f, policy, ids, now, delay, spend)
+func (s *Service) again(ctx context.Context, a Attempt, f *Failure, q requeue) error {
+	q.ids = [2]string{s.NewID(), s.NewID()}
+	var givenUp bool
+	err := s.settle(ctx, a, "requeue", func(p *Product, now time.Time) (Change, error) {
+		var c Change
+		var err error
+		c, givenUp, err = p.again(a, f, q, now)
+		return c, err
 	})
+	if err == nil && givenUp {
+		return ErrGivenUp
+	}
+	return err
 }
 
 // Release hands the picture back under the same ticket, as if it had not begun: the attempt was cut short by an orderly
@@ -128,9 +138,14 @@ func (s *Service) settle(ctx context.Context, a Attempt, verb string, fn func(*P
 	return nil
 }
 
+// readBack is the longest wait for the row that tells what happened.
+const readBack = 2 * time.Second
+
 // happened reads the row after a COMMIT of unknown outcome: if the attempt's fence and prefix still stand there and the
 // picture is no longer processing, it was this attempt that ended it.
 func (s *Service) happened(ctx context.Context, a Attempt, unknown error) (Product, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readBack) // the COMMIT may have hung until ctx's end
+	defer cancel()
 	p, err := s.Store.Product(ctx, a.ProductID)
 	if err != nil {
 		return Product{}, fmt.Errorf("read back: %w", err)

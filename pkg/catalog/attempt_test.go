@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -185,6 +186,18 @@ func TestFinish(t *testing.T) {
 		}
 	})
 
+	t.Run("reads the row even when the commit took all of its time", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		p := h.post(t, 1)
+		a := h.begin(t, p, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		h.store.afterCommit = func() error { cancel(); return catalog.ErrOutcomeUnknown }
+		if err := h.Finish(ctx, a, result(a)); err != nil {
+			t.Errorf("it happened, got %v", err)
+		}
+	})
+
 	t.Run("an unknown outcome that did not happen comes again", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
@@ -254,8 +267,8 @@ func TestBegin(t *testing.T) {
 				t.Errorf("begin %d: alone is %v, want %v", n, a.Alone, want)
 			}
 		}
-		if _, err := h.Begin(t.Context(), r, "", budget); !errors.Is(err, catalog.ErrDone) {
-			t.Errorf("got %v, want done", err)
+		if _, err := h.Begin(t.Context(), r, "", budget); !errors.Is(err, catalog.ErrGivenUp) {
+			t.Errorf("got %v, want given up", err)
 		}
 		img := h.product(t, p.ID).Images[0]
 		if img.Status != catalog.Failed || img.ErrorCode != catalog.WorkerCrashed || img.Work != catalog.Idle {
@@ -309,8 +322,8 @@ func TestRetry(t *testing.T) {
 			}
 		}
 		a := h.begin(t, p, 0)
-		if err := h.Retry(t.Context(), a, slow, policy()); err != nil {
-			t.Fatal(err)
+		if err := h.Retry(t.Context(), a, slow, policy()); !errors.Is(err, catalog.ErrGivenUp) {
+			t.Errorf("got %v, want given up", err)
 		}
 		img := h.product(t, p.ID).Images[0]
 		if img.Status != catalog.Failed || img.Attempts != 5 || img.ErrorCode != catalog.Timeout {
@@ -355,11 +368,47 @@ func TestDefer(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		h.store.now = h.store.now.Add(25 * time.Hour)
-		if err := h.Defer(t.Context(), h.begin(t, p, 0), ours, policy(), time.Second); err != nil {
-			t.Fatal(err)
+		if err := h.Defer(t.Context(), h.begin(t, p, 0), ours, policy(), time.Second); !errors.Is(err, catalog.ErrGivenUp) {
+			t.Errorf("got %v, want given up", err)
 		}
 		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.ErrorCode != catalog.StorageFailed {
 			t.Errorf("got %+v, want failed", img)
+		}
+	})
+
+	t.Run("comes again ever more rarely while the fault lasts", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		p := h.post(t, 1)
+		for _, row := range []struct{ age, want time.Duration }{
+			{0, 750 * time.Millisecond}, {4 * time.Second, 750 * time.Millisecond}, // wait itself, at the middle of its random half
+			{8 * time.Minute, 45 * time.Second}, {20 * time.Hour, 450 * time.Second}, // an eighth of the age, then maxBackoff
+		} {
+			h.store.now = p.Images[0].RequestedAt.Add(row.age)
+			if err := h.Defer(t.Context(), h.begin(t, p, 0), ours, policy(), time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if got := h.product(t, p.ID).Images[0].DueAt.Sub(h.store.now); got != row.want {
+				t.Errorf("at %s: due in %s, want %s", row.age, got, row.want)
+			}
+		}
+	})
+
+	t.Run("what never began is never given up, however old", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		p := h.post(t, 1)
+		h.store.now = h.store.now.Add(1000 * time.Hour) // Kafka was away
+		waiting := catalog.Attempt{Request: h.ticket(t, p.ID, 0)}
+		if err := h.Defer(t.Context(), waiting, ours, policy(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+		slow := catalog.Fail(catalog.Timeout, "the source was too slow", nil)
+		if err := h.Retry(t.Context(), h.begin(t, p, 0), slow, policy()); err != nil {
+			t.Errorf("a first try: %v", err)
+		}
+		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.Attempts != 1 {
+			t.Errorf("got %+v, want pending", img)
 		}
 	})
 

@@ -88,3 +88,12 @@ type Output struct {
 	Default bool
 	Body    []byte
 }
+
+// Size returns the bytes of all outputs together.
+func (r Rendered) Size() int {
+	var n int
+	for _, out := range r.Outputs {
+		n += len(out.Body)
+	}
+	return n
+}

@@ -87,7 +87,8 @@ func TestLife(t *testing.T) {
 			case "wait":
 				h.store.now = h.store.now.Add(10 * time.Minute)
 			}
-			if err != nil && !errors.Is(err, catalog.ErrDone) && !errors.Is(err, catalog.ErrSuperseded) {
+			if err != nil && !errors.Is(err, catalog.ErrDone) && !errors.Is(err, catalog.ErrSuperseded) &&
+				!errors.Is(err, catalog.ErrGivenUp) {
 				rt.Fatalf("%s: %v", step, err)
 			}
 			check(rt, h, before, h.product(t, p.ID), fences)

@@ -146,7 +146,12 @@ func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
 // fly loads the product in a flight that others may join. The flight has a context of its own: the first caller's leaving
 // must not fail the others.
 func (s *Service) fly(ctx context.Context, id ProductID) (Document, error) {
-	flight := s.flights.DoChan(id.String(), func() (any, error) {
+	flight := s.flights.DoChan(id.String(), func() (doc any, err error) {
+		defer func() {
+			if p := recover(); p != nil { // singleflight would panic again where nobody can recover
+				err = fmt.Errorf("load product: panic: %v", p)
+			}
+		}()
 		loadCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.LoadTimeout)
 		defer cancel()
 		return s.load(loadCtx, id)

@@ -319,6 +319,16 @@ func TestGet(t *testing.T) {
 		})
 	})
 
+	t.Run("a panic in a flight is an error", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		p := h.post(t, 0)
+		h.store.onRead = func() { panic("broken") }
+		if _, err := h.Get(t.Context(), p.ID); err == nil || fault.KindOf(err) != fault.Internal {
+			t.Errorf("got %v, want an internal error", err)
+		}
+	})
+
 	t.Run("a deleted product is missing at its version", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)

@@ -21,6 +21,9 @@ const (
 // ErrDone says that a request has nothing left to start: its ticket is used up, or the product is gone.
 var ErrDone = fault.New(fault.Conflict, "request_done", "the request has been dealt with")
 
+// ErrGivenUp says that the picture has been failed for good, because its tries or its time are used up. It is written.
+var ErrGivenUp = fault.New(fault.Conflict, "given_up", "the picture has been given up")
+
 // ErrSuperseded says that an attempt no longer holds its picture: another attempt has begun, or an outcome is written.
 var ErrSuperseded = fault.New(fault.Conflict, "attempt_superseded", "the attempt no longer holds the picture")
 
@@ -187,34 +190,42 @@ func deadID(img *Image) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "vitrine.io/images/%d/fences/%d/dead", img.ID, img.Fence)).String()
 }
 
-// again queues the held picture under a new ticket. spend says whether the try counts; when tries or time are used up, the
-// picture fails instead.
-func (p *Product) again(a Attempt, f *Failure, policy pipeline.Retry, ids [2]string, now time.Time,
-	delay func(tries int) time.Duration, spend bool,
-) (Change, error) {
+// requeue is how a picture comes again.
+type requeue struct {
+	policy pipeline.Retry
+	spend  bool                                             // the try counts
+	wait   func(tries int, age time.Duration) time.Duration // before it comes again; age is the request's
+	ids    [2]string                                        // of the event and of the new ticket
+}
+
+// again queues the held picture under a new ticket. When the tries are used up, or faults of our own have postponed it for too
+// long, the picture fails instead. What never began is never given up: nothing is known against it.
+func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Change, givenUp bool, err error) {
 	img, err := p.held(a)
 	if err != nil {
-		return Change{}, err
+		return Change{}, false, err
 	}
-	tries := img.Attempts
-	if spend {
+	tries, age := img.Attempts, now.Sub(img.RequestedAt)
+	if q.spend {
 		tries++
+		givenUp = tries >= q.policy.MaxAttempts
+	} else {
+		givenUp = a.Fence != 0 && age > q.policy.MaxAge.D()
 	}
-	tooOld := now.Sub(img.RequestedAt) > policy.MaxAge.D()
-	if tooOld || tries >= policy.MaxAttempts && spend {
-		return p.fail(img, a, f, ids[0]), nil
+	if givenUp {
+		return p.fail(img, a, f, q.ids[0]), true, nil
 	}
-	wait := delay(tries)
+	wait := q.wait(tries, age)
 	img.Attempts = tries
 	if a.Fence != 0 { // what never began is no outcome: it must not hide that earlier attempts died
 		img.Begins = 0
 	}
-	img.queue(ids[1], now, wait)
-	c := Change{Outbox: []Outgoing{img.request(a.Traceparent, wait)}}
-	if spend { // attempts are visible
-		c.Outbox = append(c.Outbox, p.changed(a.Traceparent, ids[0]))
+	img.queue(q.ids[1], now, wait)
+	c = Change{Outbox: []Outgoing{img.request(a.Traceparent, wait)}}
+	if q.spend { // attempts are visible
+		c.Outbox = append(c.Outbox, p.changed(a.Traceparent, q.ids[0]))
 	}
-	return c, nil
+	return c, false, nil
 }
 
 // release hands the held picture back with the same ticket, as if it had not begun.

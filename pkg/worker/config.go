@@ -8,7 +8,7 @@ import (
 
 // Config says how much a worker does at a time.
 type Config struct {
-	Concurrency int           `env:"CONCURRENCY" envDefault:"8" desc:"pictures in work at a time; more than codec processes"`
+	Concurrency int           `env:"CONCURRENCY" envDefault:"0" desc:"pictures in work at a time; 0: two for each codec process"`
 	StoreBudget time.Duration `env:"STORE_BUDGET" envDefault:"30s" desc:"what storing a picture may take, with retries"`
 	Settle      time.Duration `env:"SETTLE_TIMEOUT" envDefault:"5s" desc:"longest wait for Postgres to take an outcome"`
 	DeferWait   time.Duration `env:"DEFER_WAIT" envDefault:"5s" desc:"pause after a fault of our own; half is random"`
@@ -18,8 +18,8 @@ type Config struct {
 // Validate returns every wrong field.
 func (c Config) Validate() []fault.Field {
 	var wrong []fault.Field
-	if c.Concurrency < 1 || c.Concurrency > 1024 {
-		wrong = append(wrong, fault.Field{Pointer: "CONCURRENCY", Code: "out_of_range", Detail: "a number from 1 to 1024"})
+	if c.Concurrency < 0 || c.Concurrency > 1024 {
+		wrong = append(wrong, fault.Field{Pointer: "CONCURRENCY", Code: "out_of_range", Detail: "a number from 0 to 1024"})
 	}
 	return append(wrong, positive(map[string]time.Duration{
 		"STORE_BUDGET": c.StoreBudget, "SETTLE_TIMEOUT": c.Settle, "DEFER_WAIT": c.DeferWait, "BUSY_WAIT": c.BusyWait,

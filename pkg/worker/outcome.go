@@ -34,7 +34,7 @@ var outcomes = map[catalog.Class]outcome{
 
 // settle writes what follows from the attempt's failure. It has a context of its own, because an attempt that ran out of
 // time has none left. nil: it is written, or nothing was left to write.
-func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *catalog.Failure) error {
+func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *catalog.Failure, began time.Time) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
 	defer cancel()
 	policy := w.current().Spec.Retry
@@ -48,7 +48,7 @@ func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *catalog.Failu
 	default:
 		err = w.catalog.Defer(ctx, a, f, policy, w.wait(f.Code))
 	}
-	return w.settled(a, then, f, err)
+	return w.settled(a, then, f, began, err)
 }
 
 func (w *Worker) wait(code catalog.Code) time.Duration {
@@ -60,21 +60,24 @@ func (w *Worker) wait(code catalog.Code) time.Duration {
 
 // handBack releases the attempt, which has done nothing wrong, and returns why: a released request is not dealt with, so it
 // has to come again.
-func (w *Worker) handBack(ctx context.Context, a catalog.Attempt, why error) error {
+func (w *Worker) handBack(ctx context.Context, a catalog.Attempt, began time.Time, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
 	defer cancel()
-	return errors.Join(why, w.settled(a, released, &catalog.Failure{}, w.catalog.Release(ctx, a)))
+	return errors.Join(why, w.settled(a, released, &catalog.Failure{}, began, w.catalog.Release(ctx, a)))
 }
 
 // settled tells what was written, and whether the request has to come again.
-func (w *Worker) settled(a catalog.Attempt, then outcome, f *catalog.Failure, err error) error {
-	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number), zap.Int64("fence", a.Fence))
-	if errors.Is(err, catalog.ErrSuperseded) {
+func (w *Worker) settled(a catalog.Attempt, then outcome, f *catalog.Failure, began time.Time, err error) error {
+	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number), zap.Int64("fence", a.Fence),
+		zap.Duration("duration", w.now().Sub(began)))
+	switch {
+	case errors.Is(err, catalog.ErrSuperseded):
 		w.metrics.outcome(superseded, "")
 		log.Info("attempt superseded")
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, catalog.ErrGivenUp):
+		then = failed
+	case err != nil:
 		return fmt.Errorf("settle %s: %w", then, err)
 	}
 	w.metrics.outcome(then, f.Code)

@@ -53,12 +53,14 @@ func (s *Sweeper) sweep(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("find overdue pictures: %w", err)
 	}
+	var failed []error // one that fails must not hold up the others
 	for _, o := range overdue {
 		err := s.catalog.Repeat(ctx, o.ProductID, o.ImageID, s.cfg.Patience)
 		if errors.Is(err, catalog.ErrDone) {
 			continue
 		} else if err != nil {
-			return false, err
+			failed = append(failed, err)
+			continue
 		}
 		s.repeated.Inc()
 		s.log.Warn("overdue picture requested again",
@@ -66,10 +68,10 @@ func (s *Sweeper) sweep(ctx context.Context) (more bool, err error) {
 	}
 	purged, err := s.overdue.PurgeDeleted(ctx, s.cfg.Batch, s.cfg.PurgeAfter)
 	if err != nil {
-		return false, fmt.Errorf("purge deleted products: %w", err)
+		failed = append(failed, fmt.Errorf("purge deleted products: %w", err))
 	}
 	s.purged.Add(float64(purged))
-	return len(overdue) == s.cfg.Batch || purged == s.cfg.Batch, nil
+	return len(overdue) == s.cfg.Batch || purged == s.cfg.Batch, errors.Join(failed...)
 }
 
 // Compensator deletes the objects that due intents name: those of attempts that died, and those that were replaced. It dooms
@@ -109,24 +111,24 @@ func (c *Compensator) compensate(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("doom intents: %w", err)
 	}
+	var failed []error // one that fails must not hold up the others; its second time will come
 	for _, prefix := range doomed {
 		if err := c.delete(ctx, prefix); err != nil {
-			return false, err
+			failed = append(failed, err)
 		}
 	}
 	again, err := c.intents.DoomedDue(ctx, c.cfg.Batch)
 	if err != nil {
-		return false, fmt.Errorf("find doomed intents: %w", err)
+		return false, errors.Join(append(failed, fmt.Errorf("find doomed intents: %w", err))...)
 	}
 	for _, prefix := range again {
 		if err := c.delete(ctx, prefix); err != nil {
-			return false, err
-		}
-		if err := c.intents.RemoveIntent(ctx, prefix); err != nil {
-			return false, fmt.Errorf("remove intent %s: %w", prefix, err)
+			failed = append(failed, err)
+		} else if err := c.intents.RemoveIntent(ctx, prefix); err != nil {
+			failed = append(failed, fmt.Errorf("remove intent %s: %w", prefix, err))
 		}
 	}
-	return len(doomed) == c.cfg.Batch || len(again) == c.cfg.Batch, nil
+	return len(doomed) == c.cfg.Batch || len(again) == c.cfg.Batch, errors.Join(failed...)
 }
 
 func (c *Compensator) delete(ctx context.Context, prefix string) error {

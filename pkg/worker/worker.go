@@ -18,6 +18,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -101,33 +102,39 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	free, ok := w.hosts.take(host(req.SourceURL), rules.PerHost)
 	if !ok {
 		busy := catalog.Fail(catalog.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
-		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: m.Traceparent}, busy)
+		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: m.Traceparent}, busy, w.now())
 	}
-	defer free()
-	return w.attempt(ctx, r, req.PipelineHash, m.Traceparent)
+	free = sync.OnceFunc(free)
+	defer free() // at the latest
+	return w.attempt(ctx, r, req.PipelineHash, m.Traceparent, free)
 }
 
-// attempt begins, makes the picture and writes the outcome.
-func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, traceparent string) error {
+// attempt begins, makes the picture and writes the outcome. fetched gives the host's slot back when the source is here.
+func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, traceparent string, fetched func()) error {
 	if err := w.gate.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for a turn: %w", err)
 	}
-	held := int64(1)
+	held, began := int64(1), w.now()
 	defer func() { w.gate.Release(held) }()
 
 	spec, err := w.specs.get(ctx, hash)
 	if f := catalog.FailureOf(err); f != nil {
-		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: traceparent}, f)
+		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: traceparent}, f, began)
 	} else if err != nil {
 		return fmt.Errorf("load pipeline: %w", err)
 	}
 	budget := w.budget(spec)
-	a, err := w.catalog.Begin(ctx, r, traceparent, 2*budget) // once for its turn to run alone, once for the work
-	if errors.Is(err, catalog.ErrDone) {
+	// Once for its turn to run alone, once for the work, once for an outcome that Postgres does not take at first.
+	a, err := w.catalog.Begin(ctx, r, traceparent, 3*budget)
+	switch {
+	case errors.Is(err, catalog.ErrDone):
 		w.metrics.outcome(done, "")
 		w.picture(r, traceparent).Debug("request already dealt with")
 		return nil
-	} else if err != nil {
+	case errors.Is(err, catalog.ErrGivenUp):
+		died := catalog.Fail(catalog.WorkerCrashed, "the workers that tried this picture stopped without a word", nil)
+		return w.settled(catalog.Attempt{Request: r, Traceparent: traceparent}, failed, died, began, err)
+	case err != nil:
 		return err
 	}
 	w.metrics.inFlight.Inc()
@@ -140,44 +147,46 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 		err := w.gate.Acquire(turn, math.MaxInt32)
 		cancel()
 		if err != nil {
-			return w.handBack(ctx, a, fmt.Errorf("wait to run alone: %w", err))
+			return w.handBack(ctx, a, began, fmt.Errorf("wait to run alone: %w", err))
 		}
 		held = math.MaxInt32
 	}
 	work, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	return w.conclude(ctx, a, w.process(work, a, spec))
+	return w.conclude(ctx, work, a, began, w.process(work, a, spec, fetched))
 }
 
 // budget is how long an attempt's work may take.
 func (w *Worker) budget(spec pipeline.Spec) time.Duration {
-	return w.current().Spec.Fetch.Timeout.D() + 2*spec.Limits.Deadline.D() + w.cfg.StoreBudget
+	// Two pictures may be before this one at its codec process.
+	return w.current().Spec.Fetch.Timeout.D() + 3*spec.Limits.Deadline.D() + w.cfg.StoreBudget
 }
 
-// conclude turns what process returned into an outcome.
-func (w *Worker) conclude(ctx context.Context, a catalog.Attempt, err error) error {
+// conclude turns what process returned into an outcome. ctx ends when the process stops, work when the attempt's time is over.
+func (w *Worker) conclude(ctx, work context.Context, a catalog.Attempt, began time.Time, err error) error {
 	switch f := catalog.FailureOf(err); {
 	case err == nil:
 		return nil
 	case errors.Is(err, catalog.ErrSuperseded):
-		return w.settled(a, superseded, &catalog.Failure{}, catalog.ErrSuperseded)
+		return w.settled(a, superseded, &catalog.Failure{}, began, catalog.ErrSuperseded)
 	case f != nil && (ctx.Err() == nil || f.Code.Class() == catalog.Permanent):
-		return w.settle(ctx, a, f)
+		return w.settle(ctx, a, f, began)
 	case ctx.Err() != nil: // whatever failed, failed because the process is stopping
-		return w.handBack(ctx, a, fmt.Errorf("stopped: %w", ctx.Err()))
-	case errors.Is(err, context.DeadlineExceeded):
-		return w.settle(ctx, a, catalog.Fail(catalog.CodecUnavailable, "there was no time left for the picture", err))
+		return w.handBack(ctx, a, began, fmt.Errorf("stopped: %w", ctx.Err()))
+	case work.Err() != nil && errors.Is(err, work.Err()):
+		return w.settle(ctx, a, catalog.Fail(catalog.CodecUnavailable, "there was no time left for the picture", err), began)
 	default: // the outcome could not be written, or the objects are doomed: from Begin again
 		return err
 	}
 }
 
 // process makes one picture: fetch, render, store, finish.
-func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.Spec) error {
+func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.Spec, fetched func()) error {
 	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number))
 	began := w.now()
 
 	src, err := w.source.Fetch(ctx, a.SourceURL, w.current().Spec.Fetch, int64(spec.Limits.MaxBytes))
+	fetched()
 	took := w.stage("fetch", began)
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
@@ -191,7 +200,8 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
 	}
-	log.Info("picture compressed", zap.Int("renditions", len(made.Outputs)), zap.Duration("duration", took))
+	log.Info("picture compressed", zap.Int("renditions", len(made.Outputs)), zap.Int("bytes", made.Size()),
+		zap.Duration("duration", took))
 
 	storing := w.now()
 	renditions, stored, err := w.store(ctx, a, made.Outputs)
@@ -202,9 +212,7 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	w.metrics.bytesOut.Add(float64(stored))
 
 	recording := w.now()
-	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle) // all is made: a stop must not waste it
-	defer cancel()
-	err = w.catalog.Finish(settle, a, catalog.Result{
+	err = w.finish(ctx, a, catalog.Result{
 		Width: made.Width, Height: made.Height, Placeholder: made.Placeholder,
 		SourceSHA256: src.SHA256, SourceBytes: int64(len(src.Body)), Renditions: renditions,
 	})
@@ -215,6 +223,26 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	w.metrics.outcome(ready, "")
 	log.Info("picture ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", began)))
 	return nil
+}
+
+// finish writes the result. All is made and stored, so neither a stop nor a database that is away for a moment may waste it: it is
+// tried again, with growing pauses, as long as the attempt may take; repeating it is harmless.
+func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error {
+	pause := w.cfg.Settle / 10
+	for {
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
+		err := w.catalog.Finish(try, a, r)
+		cancel()
+		if !fault.Is(err, fault.Unavailable) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+			pause = min(2*pause, w.cfg.Settle)
+		}
+	}
 }
 
 // store puts the outputs below the attempt's prefix. Outputs that share a body are stored once and share its key.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/worker"
 )
@@ -122,6 +124,61 @@ func TestHandle(t *testing.T) {
 				t.Errorf("told %v, want %s last", w.told, verb)
 			}
 		}
+	})
+
+	t.Run("a picture that was given up counts and is told as failed", func(t *testing.T) {
+		t.Parallel()
+		for _, at := range []string{"begin", "retry"} {
+			w := newWorld(t)
+			w.fetch = func(context.Context, string) (worker.Download, error) {
+				return worker.Download{}, catalog.Fail(catalog.Timeout, "slow", nil)
+			}
+			w.settle = func(string) error { return catalog.ErrGivenUp }
+			code := "timeout"
+			if at == "begin" {
+				code = "worker_crashed"
+				w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) {
+					return catalog.Attempt{}, fmt.Errorf("begin: %w", catalog.ErrGivenUp)
+				}
+			}
+			if err := w.Handle(t.Context(), w.message()); err != nil {
+				t.Errorf("%s: %v", at, err)
+			}
+			told := w.logs.FilterMessage("picture failed").All()
+			if len(told) != 1 || told[0].ContextMap()["code"] != code || told[0].ContextMap()["duration"] == nil {
+				t.Errorf("%s: told %v, want failed with %s", at, told, code)
+			}
+			want := fmt.Sprintf("# HELP vitrine_worker_outcomes_total Ended requests by outcome and error code (empty when ready).\n"+
+				"# TYPE vitrine_worker_outcomes_total counter\n"+
+				"vitrine_worker_outcomes_total{code=%q,outcome=\"failed\"} 1\n", code)
+			if err := testutil.GatherAndCompare(w.reg, strings.NewReader(want), "vitrine_worker_outcomes_total"); err != nil {
+				t.Errorf("%s: %v", at, err)
+			}
+		}
+	})
+
+	t.Run("a result is not wasted on a database that is away for a moment", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			tries := 0
+			w.settle = func(string) error {
+				if tries++; tries < 4 {
+					return fault.New(fault.Unavailable, "database_unavailable", "down")
+				}
+				return nil
+			}
+			if err := w.Handle(t.Context(), w.message()); err != nil {
+				t.Fatal(err)
+			}
+			if want := []string{"begin", "finish", "finish", "finish", "finish"}; !slices.Equal(w.told, want) {
+				t.Errorf("told %v, want %v", w.told, want)
+			}
+			w.settle = func(string) error { return fault.New(fault.Unavailable, "database_unavailable", "down") }
+			if err := w.Handle(t.Context(), w.message()); !fault.Is(err, fault.Unavailable) {
+				t.Errorf("a database that stays away: got %v, want it to come again", err)
+			}
+		})
 	})
 
 	t.Run("comes again when the outcome could not be written", func(t *testing.T) {
@@ -249,13 +306,24 @@ func TestHostSlots(t *testing.T) {
 	if w.wait != time.Second {
 		t.Errorf("put off by %s, want the short wait", w.wait)
 	}
-	close(goOn)
-	if err := <-first; err != nil {
-		t.Fatal(err)
+	rendering, finish := make(chan struct{}), make(chan struct{})
+	render := w.render
+	w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+		rendering <- struct{}{}
+		<-finish
+		return render(ctx, body, spec)
 	}
-	go func() { <-fetching }()
-	if err := w.Handle(t.Context(), w.message()); err != nil || w.told[len(w.told)-1] != "finish" {
-		t.Errorf("the slot is not free again: %v, told %v", err, w.told)
+	close(goOn)
+	<-rendering // the source is here: the host may be asked again
+	second := make(chan error, 1)
+	go func() { second <- w.Handle(t.Context(), w.message()) }()
+	<-fetching
+	<-rendering
+	close(finish)
+	for _, ended := range []chan error{first, second} {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -443,7 +511,7 @@ func TestMetrics(t *testing.T) {
 
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
-	if got := len(worker.Config{}.Validate()); got != 5 {
+	if got := len(worker.Config{Concurrency: -1}.Validate()); got != 5 {
 		t.Errorf("got %d wrong fields, want 5", got)
 	}
 	if got := (worker.Config{Concurrency: 1, StoreBudget: 1, Settle: 1, DeferWait: 1, BusyWait: 1}).Validate(); got != nil {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,6 +29,7 @@ type Outbox struct {
 	db       *DB
 	log      *zap.Logger
 	maxTries int
+	stuck    atomic.Bool // the last round was full and nothing of it could be sent: the next begins elsewhere
 }
 
 var _ relay.Outbox = (*Outbox)(nil)
@@ -54,6 +56,15 @@ SELECT id, topic, key, payload::text AS payload, headers, tries FROM outbox
 WHERE available_at <= now() AND parked_at IS NULL
 ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
 
+// claimElsewhere begins at a chance moment between the oldest due row and now. Rows of a partition without a leader may
+// fill the head of the queue by more than a round; behind them others wait that could go.
+const claimElsewhere = `
+SELECT id, topic, key, payload::text AS payload, headers, tries FROM outbox
+WHERE available_at <= now() AND parked_at IS NULL AND available_at >= (
+    SELECT min(available_at) + random() * greatest(now() - min(available_at), interval '0')
+    FROM outbox WHERE parked_at IS NULL)
+ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
+
 const deletePublished = `DELETE FROM outbox WHERE id = ANY($1)`
 
 // putOff doubles the pause from a second to five minutes, half of it by chance, so that rows refused together do not come
@@ -65,14 +76,22 @@ UPDATE outbox SET tries = tries + 1,
     parked_at = CASE WHEN tries + 1 >= $2 THEN clock_timestamp() END
 WHERE id = ANY($1)`
 
+// stepAside lets others go first for about five seconds, and says nothing against the row: no try is spent.
+const stepAside = `
+UPDATE outbox SET available_at = clock_timestamp() + (4 + 2 * random()) * interval '1 second' WHERE id = ANY($1)`
+
 // Drain implements relay.Outbox.
 func (o *Outbox) Drain(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
 ) (relay.Drained, error) {
 	var r round
+	claim := claimDue
+	if o.stuck.Swap(false) {
+		claim = claimElsewhere
+	}
 	err := o.db.transact(ctx, "drain", func(tx *gorm.DB) error {
 		var rows []claimedRow
-		if err := tx.Raw(claimDue, limit).Find(&rows).Error; err != nil {
+		if err := tx.Raw(claim, limit).Find(&rows).Error; err != nil {
 			return fmt.Errorf("claim messages: %w", err)
 		}
 		if len(rows) == 0 {
@@ -85,6 +104,7 @@ func (o *Outbox) Drain(
 		return relay.Drained{Claimed: r.claimed}, err
 	}
 	o.logParked(r)
+	o.stuck.Store(claim == claimDue && len(r.unsent) == limit)
 	return r.drained(o.maxTries), nil
 }
 
@@ -99,10 +119,11 @@ type round struct {
 	claimed   int
 	published []int64 // ids
 	refused   []refusedRow
+	unsent    []int64 // ids; Kafka was not there for them
 }
 
 // publishRows hands the messages to publish and sorts its answers. A row that does not read as a message is refused. One
-// that an unreachable Kafka did not take is neither published nor refused: it stays as it is.
+// that an unreachable Kafka did not take is neither published nor refused.
 func publishRows(
 	ctx context.Context, rows []claimedRow, publish func(context.Context, []event.Message) []error,
 ) round {
@@ -127,14 +148,17 @@ func publishRows(
 		switch {
 		case err == nil:
 			r.published = append(r.published, sent[i].ID)
-		case !fault.Is(err, fault.Unavailable):
+		case fault.Is(err, fault.Unavailable):
+			r.unsent = append(r.unsent, sent[i].ID)
+		default:
 			r.refused = append(r.refused, refusedRow{sent[i], err})
 		}
 	}
 	return r
 }
 
-// settle writes what became of the messages.
+// settle writes what became of the messages. Where nothing was sent Kafka is down, and rows keep their place and their age.
+// Where something was, the rest belongs to a partition or topic that is in trouble: it must not stay at the head.
 func (r round) settle(tx *gorm.DB, maxTries int) error {
 	if len(r.published)+len(r.refused) == 0 {
 		return errNothing
@@ -142,6 +166,9 @@ func (r round) settle(tx *gorm.DB, maxTries int) error {
 	if len(r.published) > 0 {
 		if err := tx.Exec(deletePublished, r.published).Error; err != nil {
 			return fmt.Errorf("delete published: %w", err)
+		}
+		if err := r.stepAside(tx); err != nil {
+			return err
 		}
 	}
 	if len(r.refused) > 0 {
@@ -152,6 +179,16 @@ func (r round) settle(tx *gorm.DB, maxTries int) error {
 		if err := tx.Exec(putOff, ids, maxTries).Error; err != nil {
 			return fmt.Errorf("put off refused: %w", err)
 		}
+	}
+	return nil
+}
+
+func (r round) stepAside(tx *gorm.DB) error {
+	if len(r.unsent) == 0 {
+		return nil
+	}
+	if err := tx.Exec(stepAside, r.unsent).Error; err != nil {
+		return fmt.Errorf("let others go before the unsent: %w", err)
 	}
 	return nil
 }

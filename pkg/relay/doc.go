@@ -6,7 +6,8 @@
 // finds what other processes, or the passing of time, made due.
 //
 // While the database or Kafka is down the relay waits longer and longer, up to five seconds, and says so once. A message
-// that Kafka refuses is put off and finally parked by the outbox, with an alert; it holds nobody else up. Several relays
+// that Kafka refuses is put off and finally parked by the outbox, with an alert; it holds nobody else up. Nor
+// does a partition that cannot be reached: while others take something, that is no outage. Several relays
 // may run. Publishing twice is harmless, because consumers rely on tickets, fences and versions.
 //
 // Room: core. Doors: event fault. Outside: prometheus zap.

@@ -12,7 +12,9 @@ type Outbox interface {
 	// Drain claims up to limit due rows that nobody else has claimed, oldest first, hands them to publish and deletes those
 	// whose error is nil, all in one transaction of at most five seconds. A row with an error gets one more try and is due
 	// again after a backoff; after maxTries it is parked. An error of kind fault.Unavailable says that Kafka cannot be reached
-	// and nothing about the row: that row stays as it is and spends no try, or an outage would park the whole outbox. publish
+	// and nothing about the row: it spends no try, or an outage would park the whole outbox. If nothing of the round was
+	// published such a row stays as it is; if something was, only its partition is in trouble, and it is due again about five
+	// seconds later, so that others go first. Rows that cannot be sent never keep the others waiting for good. publish
 	// returns one error for each message. A publish that was handed something always returns before Drain does.
 	Drain(ctx context.Context, limit int, publish func(context.Context, []event.Message) []error) (Drained, error)
 
@@ -24,7 +26,7 @@ type Outbox interface {
 type Drained struct {
 	Claimed   int
 	Published int
-	Refused   int // one more try each; rows left alone because Kafka is unavailable are not counted
+	Refused   int // one more try each; rows not sent because Kafka is unavailable are not counted
 	Parked    int // of Refused: those that will not be tried again by themselves
 }
 

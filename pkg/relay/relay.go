@@ -31,6 +31,7 @@ type Relay struct {
 	metrics   *metrics
 	log       *zap.Logger
 	wake      chan struct{}
+	saidPart  time.Time // when it was last logged that a part could not be sent
 }
 
 // New returns a relay that does nothing until Run.
@@ -101,11 +102,14 @@ func (r *Relay) round(ctx context.Context) (full bool, err error) {
 	return drained.Claimed >= r.config.Batch, err
 }
 
-// judge logs what was refused and returns the first error that is about Kafka instead of one message.
+// judge logs what was refused and returns the first error that is about Kafka instead of one message. If Kafka took
+// anything it is not down: a partition without a leader holds nobody else up.
 func (r *Relay) judge(messages []event.Message, results []error) (outage error) {
+	published := 0
 	for i, err := range results {
 		switch {
 		case err == nil:
+			published++
 		case fault.Is(err, fault.Invalid):
 			r.log.Error("kafka refuses a message", zap.Error(err), zap.String("event_id", messages[i].ID),
 				zap.String("product_id", messages[i].Key), zap.String("type", messages[i].Type))
@@ -113,7 +117,20 @@ func (r *Relay) judge(messages []event.Message, results []error) (outage error) 
 			outage = err
 		}
 	}
-	return outage
+	if published == 0 {
+		return outage
+	}
+	r.partial(outage)
+	return nil
+}
+
+// partial says at most once a minute that only a part could be sent: such a round may follow the other all day.
+func (r *Relay) partial(err error) {
+	if err == nil || time.Since(r.saidPart) < time.Minute {
+		return
+	}
+	r.saidPart = time.Now()
+	r.log.Warn("some messages cannot be sent and will be repeated, others go", zap.Error(err))
 }
 
 // withoutRefusal drops an error that only repeats that a message was refused: the outbox puts that one off by itself, and

@@ -325,6 +325,34 @@ func TestAnOutageIsWaitedOutWithGrowingPausesAndSaidOnce(t *testing.T) {
 	})
 }
 
+// One partition without a leader is no outage: the others go on without a pause.
+func TestAPartThatCannotBeSentHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box, pub := &outbox{}, &publisher{}
+		box.add(46)
+		pub.answer = func(m event.Message) error {
+			if m.ID == "3" {
+				return fault.New(fault.Unavailable, "kafka_unavailable", "no leader")
+			}
+			return nil
+		}
+		r := start(t, box, pub)
+		synctest.Wait()
+		if got, want := fmt.Sprint(pub.sent), "[10 10 10 10 10 1]"; got != want {
+			t.Errorf("batches: got %s, want %s without a pause", got, want)
+		}
+		after(10 * time.Second)
+		if got := box.left(); got != 1 {
+			t.Errorf("waiting: got %d, want the one", got)
+		}
+		if got := r.logs.FilterMessageSnippet("some messages cannot be sent").Len(); got != 1 {
+			t.Errorf("lines about the part: got %d, want 1 a minute", got)
+		}
+		r.end()
+	})
+}
+
 func TestADatabaseOutageIsWaitedOutToo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

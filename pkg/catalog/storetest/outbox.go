@@ -20,6 +20,8 @@ func outboxes() []test {
 		{name: "a refused message waits, and the others go", run: refused},
 		{name: "a message refused too often is parked", run: parked, maxTries: 1},
 		{name: "an unreachable Kafka spends no tries", run: unreachable, maxTries: 1},
+		{name: "messages that cannot be sent step aside for those that can", run: stepAside, maxTries: 1},
+		{name: "a round full of messages that cannot be sent keeps nobody waiting", run: fullOfUnsent, maxTries: 1},
 		{name: "a round is bounded", run: bounded},
 		{name: "the oldest message's age is known", run: oldest},
 	}
@@ -122,8 +124,56 @@ func unreachable(b *bench) {
 		return []error{unavailable(), errors.New("no"), nil}
 	})
 	b.must(err, "drain")
-	if d := b.depth(); d.Due != 1 || d.Parked != 1 || d.Delayed != 0 {
-		b.Errorf("got %+v, want one due and one parked", d)
+	if d := b.depth(); d.Due != 0 || d.Parked != 1 || d.Delayed != 1 {
+		b.Errorf("got %+v, want one delayed and one parked", d)
+	}
+}
+
+// drainExcept drains one round in which Kafka takes everything but the messages of one id.
+func (b *bench) drainExcept(limit int, bad string) relay.Drained {
+	b.Helper()
+	drained, err := b.Outbox.Drain(b.ctx(), limit, func(_ context.Context, messages []event.Message) []error {
+		answers := make([]error, len(messages))
+		for i, m := range messages {
+			if m.Key == bad {
+				answers[i] = unavailable()
+			}
+		}
+		return answers
+	})
+	b.must(err, "drain")
+	return drained
+}
+
+func stepAside(b *bench) {
+	bad, good := b.product(0), b.product(0)
+	b.send(bad.ID, catalog.Outgoing{Message: message(bad.ID)}, catalog.Outgoing{Message: message(bad.ID)})
+	for range 5 {
+		b.send(good.ID, catalog.Outgoing{Message: message(good.ID)})
+	}
+	b.same(b.drainExcept(3, bad.ID.String()), relay.Drained{Claimed: 3, Published: 1}, "the first round")
+	if d := b.depth(); d.Due != 4 || d.Delayed != 2 || d.Parked != 0 {
+		b.Errorf("got %+v, want two out of the way and none parked", d)
+	}
+	b.same(b.drainExcept(9, bad.ID.String()), relay.Drained{Claimed: 4, Published: 4}, "the second round")
+}
+
+func fullOfUnsent(b *bench) {
+	bad, good := b.product(0), b.product(0)
+	for range 3 {
+		b.send(bad.ID, catalog.Outgoing{Message: message(bad.ID), Delay: -time.Hour})
+	}
+	b.send(good.ID, catalog.Outgoing{Message: message(good.ID)})
+	b.same(b.drainExcept(2, bad.ID.String()), relay.Drained{Claimed: 2}, "the head of the queue")
+	if d := b.depth(); d.Due != 4 || d.Oldest < time.Hour {
+		b.Errorf("got %+v, want all in their places: it may be an outage", d)
+	}
+	published := 0
+	for range 4 { // from the second on at a chance moment of the hour
+		published += b.drainExcept(2, bad.ID.String()).Published
+	}
+	if published != 1 {
+		b.Errorf("got %d published, want the one that can be", published)
 	}
 }
 

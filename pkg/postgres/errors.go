@@ -44,7 +44,7 @@ const (
 type asIs struct{ error }
 
 // translate classifies what database/sql, gorm and pgx return. It is called once, where a call leaves the package. What
-// is already classified, and the end of the caller's context, stay as they are; what nothing here knows stays Internal.
+// is already classified, and a cancelled context, stay as they are; what nothing here knows stays Internal.
 func translate(err error) error {
 	var verbatim asIs
 	var pg *pgconn.PgError

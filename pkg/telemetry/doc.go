@@ -2,7 +2,7 @@
 // them.
 //
 // The log is JSON, one object a line, with the keys ts (RFC 3339, UTC, nanoseconds), level, logger, msg, service and
-// version; stack stands on panics only. A duration is written in seconds, so its field's name ends in _seconds. Nothing is
+// version; stack stands on panics only. A field called duration, or whose type is one, is a number of seconds. Nothing is
 // redacted here: what must not be seen is not logged. No line is dropped unless sampling is configured, and then a counter
 // tells how many.
 //

@@ -19,7 +19,8 @@ const (
 )
 
 // classify says what a failed send means for the message: Invalid when Kafka will never take it, Unavailable for everything
-// else. A missing topic or a missing right is Unavailable too: it is the installation that is wrong, not the message.
+// else. A missing topic, a missing right or a clock that is far off is Unavailable too: it is the installation that is wrong,
+// not the message.
 func classify(err error) error {
 	switch {
 	case err == nil:
@@ -28,7 +29,7 @@ func classify(err error) error {
 		return err
 	case errors.Is(err, sarama.ErrMessageSizeTooLarge):
 		return fault.Wrap(err, fault.Invalid, codeTooLarge, "the message is larger than Kafka takes")
-	case errors.Is(err, sarama.ErrInvalidRecord), errors.Is(err, sarama.ErrInvalidTimestamp):
+	case errors.Is(err, sarama.ErrInvalidRecord):
 		return fault.Wrap(err, fault.Invalid, codeRefused, "Kafka refuses the message")
 	default:
 		return unavailable(err)

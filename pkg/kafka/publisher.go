@@ -133,9 +133,10 @@ func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, r
 	if len(batch) == 1 {
 		return
 	}
-	// A broker that takes less than we think refuses a partition's whole batch because of one message: each is tried alone.
+	// A broker refuses a partition's whole batch because of one message, too large for it or not to its rules: each is tried
+	// alone.
 	for _, record := range batch {
-		if isTooLarge(results[place(record)]) {
+		if isRefused(results[place(record)]) {
 			p.attempt(ctx, []*sarama.ProducerMessage{record}, results)
 		}
 	}
@@ -151,13 +152,7 @@ func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage
 	stop := context.AfterFunc(ctx, s.wire.cut)
 	err = s.producer.SendMessages(batch)
 	intact := stop()
-	fail(batch, results, nil)
-	var failed sarama.ProducerErrors
-	if errors.As(err, &failed) {
-		for _, f := range failed {
-			results[place(f.Msg)] = classify(because(ctx, f.Err))
-		}
-	}
+	settle(ctx, batch, results, err)
 	if err != nil || !intact {
 		// A batch that failed leaves a gap in the sequence numbers, and sarama's breakers stay open for ten seconds.
 		p.session = nil
@@ -235,14 +230,26 @@ func place(record *sarama.ProducerMessage) int {
 	return i
 }
 
+// settle notes what became of a batch that was sent. A message counts as acknowledged only if nothing went wrong or if sarama
+// names the others: any other error is everybody's.
+func settle(ctx context.Context, batch []*sarama.ProducerMessage, results []error, err error) {
+	var failed sarama.ProducerErrors
+	if !errors.As(err, &failed) {
+		fail(batch, results, classify(because(ctx, err)))
+		return
+	}
+	fail(batch, results, nil)
+	for _, f := range failed {
+		results[place(f.Msg)] = classify(because(ctx, f.Err))
+	}
+}
+
 // fail sets the results of a whole batch.
 func fail(batch []*sarama.ProducerMessage, results []error, err error) {
 	for _, record := range batch {
 		results[place(record)] = err
 	}
 }
-
-func isTooLarge(err error) bool { return errors.Is(err, sarama.ErrMessageSizeTooLarge) }
 
 func isRefused(err error) bool { return fault.Is(err, fault.Invalid) }
 

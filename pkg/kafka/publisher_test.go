@@ -1,6 +1,7 @@
 package kafka_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -270,6 +271,33 @@ func TestABrokerThatTakesLessRefusesOnlyTheLargeMessage(t *testing.T) {
 	if got := count(c); got != 8 {
 		t.Errorf("records: got %d, want 8", got)
 	}
+}
+
+// A rule of the broker's refuses one message: those beside it are not to blame.
+func TestABrokerThatRefusesOneMessageTakesTheOthers(t *testing.T) {
+	t.Parallel()
+	c, config := seeded(t)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: -1, When: func(r kmsg.Request) bool {
+		produce, ok := r.(*kmsg.ProduceRequest)
+		return ok && bytes.Contains(produce.Topics[0].Partitions[0].Records, []byte("https://example.com/2"))
+	}})
+	p, _ := newPublisher(t, config)
+	for i, err := range p.Publish(t.Context(), messages(5)) {
+		if i == 2 && !fault.Is(err, fault.Invalid) || i != 2 && err != nil {
+			t.Errorf("message %d: got %v, want only message 2 refused", i, err)
+		}
+	}
+	if got := count(c); got != 4 {
+		t.Errorf("records: got %d, want 4", got)
+	}
+}
+
+func TestAWrongClockIsNotTheMessagesFault(t *testing.T) {
+	t.Parallel()
+	c, config := seeded(t)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidTimestamp, Count: -1})
+	p, _ := newPublisher(t, config)
+	allUnavailable(t, p.Publish(t.Context(), messages(2)))
 }
 
 func TestManyPublishAtOnce(t *testing.T) {

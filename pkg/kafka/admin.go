@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -195,8 +196,10 @@ func describe(admin sarama.ClusterAdmin, topic string) ([]sarama.ConfigEntry, er
 // compare returns how one topic differs.
 func (a *Admin) compare(t *sarama.TopicMetadata, settings []sarama.ConfigEntry) []Difference {
 	replicas := a.config.Replication
-	for _, p := range t.Partitions {
-		replicas = min(replicas, len(p.Replicas))
+	if len(t.Partitions) > 0 { // of the partition that has the fewest
+		replicas = len(slices.MinFunc(t.Partitions, func(p, q *sarama.PartitionMetadata) int {
+			return len(p.Replicas) - len(q.Replicas)
+		}).Replicas)
 	}
 	var found []Difference
 	differ := func(setting, want, got string, danger bool) {
@@ -205,16 +208,33 @@ func (a *Admin) compare(t *sarama.TopicMetadata, settings []sarama.ConfigEntry) 
 		}
 	}
 	differ("partitions", strconv.Itoa(a.config.Partitions), strconv.Itoa(len(t.Partitions)), false)
-	differ("replication", strconv.Itoa(a.config.Replication), strconv.Itoa(replicas), true)
+	differ("replication", strconv.Itoa(a.config.Replication), strconv.Itoa(replicas), replicas < a.config.Replication)
 	wanted := a.detail(t.Name[len(a.config.TopicPrefix):]).ConfigEntries
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		i := slices.IndexFunc(settings, func(e sarama.ConfigEntry) bool { return e.Name == name })
 		if i < 0 {
 			continue // this broker does not know the setting
 		}
-		differ(name, *wanted[name], settings[i].Value, name != "retention.ms")
+		differ(name, *wanted[name], settings[i].Value, dangerous(name, *wanted[name], settings[i].Value))
 	}
 	return found
+}
+
+// dangerous reports whether a topic's setting lets acknowledged messages be lost, or removed before they are read. To be
+// stricter than configured is only different.
+func dangerous(name, want, got string) bool {
+	switch name {
+	case "min.insync.replicas":
+		configured, _ := strconv.Atoi(want)
+		there, err := strconv.Atoi(got)
+		return err != nil || there < configured
+	case "unclean.leader.election.enable":
+		return got != "false"
+	case "cleanup.policy": // compaction keeps one message of each product
+		return strings.Contains(got, "compact")
+	default:
+		return false
+	}
 }
 
 // withAdmin runs f with an admin client that lives until f returns.

@@ -20,11 +20,12 @@ build=(go build -cover -covermode=atomic -coverpkg="$covered" -o "$out/bin/")
 "$alive" "building the codec and vitrine" "${build[@]}" ./cmd/codec ./cmd/vitrine
 go build -o "$out/servers" ./pkg/testenv/servers
 
-export VITRINE_TEST_BIN_DIR=$out/bin VITRINE_TEST_COVERDIR=$out/programs GOCOVERDIR=$out/programs
+export VITRINE_TEST_BIN_DIR=$out/bin
 
-# TEST_FLAGS and TEST_PKGS are lists of words.
+# Programs leave their counters where GOCOVERDIR says. go test sets it to a directory that it throws away, with all that is not
+# the test's own; -exec has the last word. TEST_FLAGS and TEST_PKGS are lists of words.
 # shellcheck disable=SC2206
-flags=(-race -timeout 20m -covermode=atomic -coverpkg="$covered" -coverprofile="$out/tests.out" ${TEST_FLAGS:-} ${TEST_PKGS:-./...})
+flags=(-race -timeout 20m -exec "env 'GOCOVERDIR=$out/programs'" -covermode=atomic -coverpkg="$covered" -coverprofile="$out/tests.out" ${TEST_FLAGS:-} ${TEST_PKGS:-./...})
 status=0
 "$alive" "testing" "$out/servers" -- "${GOTESTSUM:-gotestsum}" --no-color --format pkgname --hide-summary skipped \
 	--jsonfile "$out/tests.json" -- "${flags[@]}" 2>&1 | tee -i "$out/tests.log" || status=$?

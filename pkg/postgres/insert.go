@@ -33,12 +33,21 @@ FROM json_to_recordset($2) AS n (position integer, source_url text, status text,
 RETURNING id, position`
 
 // insertOutbox counts the delay from the statement and not from the transaction, which may have waited for a lock. A
-// message that waits already is the same message: the sweeper repeats tickets.
+// message that waits already is the same message: the sweeper repeats tickets. One that was parked is given another chance by
+// that, with all its tries; one that still waits stays as it is. ON CONFLICT DO UPDATE would do that too, but it locks the row
+// before it looks, and so waits for a round of the relay that is sending it.
 const insertOutbox = `
+WITH n AS (
+    SELECT event_id, topic, key, type, payload::json, headers,
+        statement_timestamp() + delay * interval '1 microsecond' AS available_at
+    FROM json_to_recordset($1) AS j (event_id uuid, topic text, key text, type text, payload text, headers jsonb,
+        delay bigint)
+), unparked AS (
+    UPDATE outbox SET parked_at = NULL, tries = 0, available_at = n.available_at
+    FROM n WHERE outbox.event_id = n.event_id AND outbox.parked_at IS NOT NULL
+)
 INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)
-SELECT event_id, topic, key, type, payload::json, headers, statement_timestamp() + delay * interval '1 microsecond'
-FROM json_to_recordset($1) AS n (event_id uuid, topic text, key text, type text, payload text, headers jsonb,
-    delay bigint)
+SELECT event_id, topic, key, type, payload, headers, available_at FROM n
 ON CONFLICT (event_id) DO NOTHING`
 
 // Insert implements catalog.Store.

@@ -19,6 +19,8 @@ func outboxes() []test {
 		{name: "a message repeated while it waits goes out once", run: repeated},
 		{name: "a refused message waits, and the others go", run: refused},
 		{name: "a message refused too often is parked", run: parked, maxTries: 1},
+		{name: "a parked message that is repeated is tried again, with all its tries", run: unparked, maxTries: 2},
+		{name: "repeating a message that is being sent waits for nobody", run: repeatedMeanwhile},
 		{name: "an unreachable Kafka spends no tries", run: unreachable, maxTries: 1},
 		{name: "messages that cannot be sent step aside for those that can", run: stepAside, maxTries: 1},
 		{name: "a round full of messages that cannot be sent keeps nobody waiting", run: fullOfUnsent, maxTries: 1},
@@ -107,6 +109,49 @@ func parked(b *bench) {
 	if d := b.depth(); d != (relay.Depth{Parked: 1}) {
 		b.Errorf("got %+v, want one parked", d)
 	}
+}
+
+func unparked(b *bench) {
+	p := b.product(0)
+	m := message(p.ID)
+	no := fault.New(fault.Invalid, "message_refused", "no")
+	first := relay.Drained{Claimed: 1, Refused: 1}
+	b.send(p.ID, catalog.Outgoing{Message: m})
+	_, drained := b.drain(10, no)
+	b.same(drained, first, "the first of two tries")
+	b.send(p.ID, catalog.Outgoing{Message: m})
+	if d := b.depth(); d.Delayed != 1 {
+		b.Errorf("repeated between its tries: got %+v, want it to wait on", d)
+	}
+	deadline, poll := time.After(20*time.Second), time.NewTicker(50*time.Millisecond)
+	defer poll.Stop()
+	for drained.Parked == 0 { // the pause is about a second
+		select {
+		case <-poll.C:
+			_, drained = b.drain(10, no)
+		case <-deadline:
+			b.Fatal("the second refusal did not park it")
+		}
+	}
+	b.send(p.ID, catalog.Outgoing{Message: m})
+	seen, drained := b.drain(10, no)
+	b.same(seen, []event.Message{m}, "the repeated message")
+	b.same(drained, first, "the first of two new tries")
+}
+
+func repeatedMeanwhile(b *bench) {
+	p := b.product(0)
+	m := message(p.ID)
+	b.send(p.ID, catalog.Outgoing{Message: m})
+	_, err := b.Outbox.Drain(b.ctx(), 10, func(ctx context.Context, _ []event.Message) []error {
+		b.send(p.ID, catalog.Outgoing{Message: m})
+		if ctx.Err() != nil {
+			b.Error("the round was over before the message was repeated")
+		}
+		return []error{unavailable()}
+	})
+	b.must(err, "drain")
+	b.same(b.depth().Due, int64(1), "waiting")
 }
 
 func unreachable(b *bench) {

@@ -7,7 +7,7 @@
 //     whose read began more than half a tombstone's life ago is dropped before it is sent: the tombstone that would have
 //     refused it could have expired.
 //   - Forget(v) leaves a tombstone of v in place of anything older. Whoever read before v cannot put it back.
-//   - A write that Redis refuses for lack of memory takes the old value away instead.
+//   - A write that Redis refuses for lack of memory takes the old value away instead; a fill leaves a tombstone where it is.
 //
 // A hit is one plain GET; the document's body is not copied and not unmarshalled. A value under another tag (another
 // release's format, another public URL, another epoch) is a miss, but it lies under the same key, so Forget of any release

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -173,6 +174,39 @@ func TestAFullRedisLosesTheEntryInsteadOfKeepingTheOldOne(t *testing.T) {
 		if !strings.Contains(gathered(t, reg), want) {
 			t.Errorf("metrics lack %s", want)
 		}
+	}
+}
+
+// A tombstone is what keeps a slow reader's old document out. A fill that does not fit must not take it away.
+func TestAFullRedisKeepsItsTombstones(t *testing.T) {
+	t.Parallel()
+	mini, cfg := alone(t)
+	cache, _ := openWith(t, cfg, "v1", time.Now, half)
+	if err := cache.Forget(t.Context(), 1, 6); err != nil {
+		t.Fatal(err)
+	}
+	var full atomic.Bool
+	full.Store(true)
+	mini.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
+		refuse := cmd == "SET" && full.Load()
+		if refuse {
+			c.WriteError("OOM command not allowed when used memory > 'maxmemory'.")
+		}
+		return refuse
+	})
+	if _, err := cache.Fill(t.Context(), 1, doc(6), time.Now()); fault.CodeOf(err) != "cache_full" {
+		t.Errorf("fill: got %v, want cache_full", err)
+	}
+	full.Store(false)
+	if got, err := cache.Fill(t.Context(), 1, doc(5), time.Now()); got != catalog.Outdated || err != nil {
+		t.Errorf("an older fill: got %d, %v, want Outdated", got, err)
+	}
+	full.Store(true)
+	if err := cache.Forget(t.Context(), 1, 7); err != nil {
+		t.Errorf("forget: %v", err)
+	}
+	if mini.Exists("x:p:{1}") {
+		t.Error("a forget left what it could not replace")
 	}
 }
 

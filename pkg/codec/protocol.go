@@ -24,7 +24,8 @@ const (
 	frameFailure byte = 'F' // child: why nothing was made
 )
 
-// limits says how long a frame of each type may be, in bytes. A source is bounded by the pipeline's maxBytes long before.
+// limits says how long a frame of each type may be, in bytes. A pipeline's maxBytes is at most
+// what a source may be here.
 var limits = map[byte]uint32{
 	frameHello: 4 << 10, frameRequest: 1 << 20, frameSource: 256 << 20,
 	frameAnswer: 1 << 20, frameBody: 256 << 20, frameFailure: 64 << 10,

@@ -192,9 +192,12 @@ func (r *reader) accept(formats []Format) {
 	}
 }
 
+// maxSource is what a codec takes as one source, see package codec.
+const maxSource = 256 << 20
+
 func (r *reader) limits(l Limits) {
-	if l.MaxBytes < 1<<10 || l.MaxBytes > 1<<30 {
-		r.add("spec.limits.maxBytes", "out_of_range", "must be 1Ki to 1Gi")
+	if l.MaxBytes < 1<<10 || l.MaxBytes > maxSource {
+		r.add("spec.limits.maxBytes", "out_of_range", "must be 1Ki to 256Mi")
 	}
 	r.between("spec.limits.maxPixels", l.MaxPixels, 1, 1_000_000_000)
 	r.within("spec.limits.deadline", l.Deadline, Duration(time.Second), Duration(10*time.Minute))

@@ -29,6 +29,9 @@ const (
 	codeTimeout       = "timeout"
 	codeShuttingDown  = "shutting_down"
 	codeNotReady      = "not_ready"
+
+	// codeOutcomeUnknown is the code of catalog.ErrOutcomeUnknown.
+	codeOutcomeUnknown = "outcome_unknown"
 )
 
 // Problem is one row of the table of everything that a client can be told is wrong.
@@ -62,7 +65,7 @@ func Problems() []Problem {
 		{codeUnknownMethod, http.StatusNotImplemented, "The method is not known"},
 		{codeUnavailable, http.StatusServiceUnavailable, "Something we need is not available"},
 		{"database_unavailable", http.StatusServiceUnavailable, "The database is not available"},
-		{"outcome_unknown", http.StatusServiceUnavailable, "It is not known whether the change was made"},
+		{codeOutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether the change was made"},
 		{codeTimeout, http.StatusServiceUnavailable, "The request took too long to answer"},
 		{codeShuttingDown, http.StatusServiceUnavailable, "This server is shutting down"},
 		{codeNotReady, http.StatusServiceUnavailable, "This server is not ready"},
@@ -184,7 +187,11 @@ func (v verdict) body(instance, requestID string) []byte {
 	return body
 }
 
-// mayBeRepeated reports whether the same request may succeed later, so that Retry-After means something.
+// mayBeRepeated reports whether the same request may succeed later, so that Retry-After means something. A change that may
+// have been made is not to be repeated blindly: it could be made twice.
 func (v verdict) mayBeRepeated() bool {
+	if v.Code == codeOutcomeUnknown {
+		return false
+	}
 	return v.Status == http.StatusServiceUnavailable || v.Status == http.StatusTooManyRequests
 }

@@ -19,8 +19,8 @@ const (
 )
 
 // classify says what a failed send means for the message: Invalid when Kafka will never take it, Unavailable for everything
-// else. A missing topic, a missing right or a clock that is far off is Unavailable too: it is the installation that is wrong,
-// not the message.
+// else. A missing topic, a missing right or a clock that is far off is Unavailable too: the installation is wrong, not the
+// message.
 func classify(err error) error {
 	switch {
 	case err == nil:

@@ -230,8 +230,8 @@ func place(record *sarama.ProducerMessage) int {
 	return i
 }
 
-// settle notes what became of a batch that was sent. A message counts as acknowledged only if nothing went wrong or if sarama
-// names the others: any other error is everybody's.
+// settle notes what became of a batch that was sent. A message counts as acknowledged only if nothing went wrong or if
+// sarama names the others: any other error is everybody's.
 func settle(ctx context.Context, batch []*sarama.ProducerMessage, results []error, err error) {
 	var failed sarama.ProducerErrors
 	if !errors.As(err, &failed) {

@@ -12,11 +12,12 @@
 //
 // Failure: a database that is down, full, in recovery or too slow is fault.Unavailable. A connection that breaks while
 // COMMIT is under way is catalog.ErrOutcomeUnknown: nobody here repeats such a transaction. A caller that
-// cancels gets its own context.Canceled back; a deadline that passes is fault.Unavailable, whoever set it. [Open] needs no server, so a program starts and waits while the database is away.
+// cancels gets its own context.Canceled back; a deadline that passes is fault.Unavailable, whoever set it. [Open]
+// needs no server, so a program starts and waits while the database is away.
 //
 // [Outbox] has a pool of its own, so that neither side can use up the other's connections. Rows that Kafka refuses are put
-// off and at last parked, alone; a Kafka that cannot be reached is not counted against them. Rows of a partition that is in trouble step aside for a few
-// seconds while others are published.
+// off and at last parked, alone; a Kafka that cannot be reached is not counted against them. Rows of a
+// partition that is in trouble step aside for a few seconds while others are published.
 //
 // Room: edge. Doors: catalog event fault migrations pipeline relay worker. Outside: decimal goose gorm pgx prometheus zap.
 package postgres

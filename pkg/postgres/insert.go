@@ -33,9 +33,9 @@ FROM json_to_recordset($2) AS n (position integer, source_url text, status text,
 RETURNING id, position`
 
 // insertOutbox counts the delay from the statement and not from the transaction, which may have waited for a lock. A
-// message that waits already is the same message: the sweeper repeats tickets. One that was parked is given another chance by
-// that, with all its tries; one that still waits stays as it is. ON CONFLICT DO UPDATE would do that too, but it locks the row
-// before it looks, and so waits for a round of the relay that is sending it.
+// message that waits already is the same message: the sweeper repeats tickets. One that was parked is given another
+// chance by that, with all its tries; one that still waits stays as it is. ON CONFLICT DO UPDATE would do that too, but it
+// locks the row before it looks, and so waits for a round of the relay that is sending it.
 const insertOutbox = `
 WITH n AS (
     SELECT event_id, topic, key, type, payload::json, headers,

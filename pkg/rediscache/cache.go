@@ -90,8 +90,8 @@ func options(cfg Config) *redis.ClusterOptions {
 	return opts
 }
 
-// until is a context with an earlier deadline and no timer of its own: go-redis takes the deadline for the socket, and a GET is
-// too frequent for a timer that nearly never fires. It is only right where nothing waits on Done alone.
+// until is a context with an earlier deadline and no timer of its own: go-redis takes the deadline for the socket, and a GET
+// is too frequent for a timer that nearly never fires. It is only right where nothing waits on Done alone.
 type until struct {
 	context.Context //nolint:containedctx // it is a context
 	at              time.Time
@@ -109,7 +109,7 @@ func (u until) Deadline() (time.Time, bool) {
 // changed.
 func (c *Cache) Get(ctx context.Context, id catalog.ProductID) (catalog.Document, bool, error) {
 	began := c.now()
-	reply := c.client.Get(until{ctx, began.Add(c.cfg.Timeout)}, c.key(id))
+	reply := c.client.Get(until{ctx, began.Add(c.cfg.Timeout)}, c.key(id)) //nolint:contextcheck // until inherits from ctx
 	c.metrics.getSeconds.Observe(c.now().Sub(began).Seconds())
 
 	raw, err := reply.Bytes()

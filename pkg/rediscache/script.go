@@ -8,8 +8,8 @@ const (
 )
 
 // scriptHead is the beginning of both scripts. held returns the version under the key, or nil when nothing is there or
-// what is there is not a frame. put stores a frame, or deletes what it cannot replace unless told to keep it: an out-of-memory
-// server refuses SET but not DEL. If it refuses DEL too (a replica does), that error is the script's.
+// what is there is not a frame. put stores a frame, or deletes what it cannot replace unless told to keep it: an
+// out-of-memory server refuses SET but not DEL. If it refuses DEL too (a replica does), that error is the script's.
 const scriptHead = `
 local function held(head)
   return string.match(head, '^V[dmt](' .. string.rep('%d', 20) .. ')')

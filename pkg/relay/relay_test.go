@@ -339,7 +339,10 @@ func TestAPartThatCannotBeSentHoldsNobodyUp(t *testing.T) {
 		}
 		r := start(t, box, pub)
 		synctest.Wait()
-		if got, want := fmt.Sprint(pub.sent), "[10 10 10 10 10 1]"; got != want {
+		pub.mu.Lock()
+		got, want := fmt.Sprint(pub.sent), "[10 10 10 10 10 1]"
+		pub.mu.Unlock()
+		if got != want {
 			t.Errorf("batches: got %s, want %s without a pause", got, want)
 		}
 		after(10 * time.Second)

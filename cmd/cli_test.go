@@ -36,6 +36,16 @@ func TestBadConfigurationIsToldAtOnce(t *testing.T) {
 	}
 }
 
+func TestAMisspelledVariableIsHintedAt(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{"api": nil, "worker": nil, "vitrine": {"migrate", "status"}} {
+		out, err := cli(t, []string{"VITRINE_POSTGRES_DNS=postgres://localhost/x"}, name, args...)
+		if err == nil || !strings.Contains(out, "VITRINE_POSTGRES_DNS") {
+			t.Errorf("%s: got %v\n%s", name, err, out)
+		}
+	}
+}
+
 func TestAGraceTooShortIsRefused(t *testing.T) {
 	t.Parallel()
 	out, err := cli(t, []string{

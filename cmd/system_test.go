@@ -35,13 +35,22 @@ const patience = 90 * time.Second
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
+// builtBin is where the programs are built if make test has not built them.
+func builtBin() string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	return filepath.Join(cache, "vitrine", "test-bin") // always the same: nothing piles up
+}
+
 // programs returns the directory of the built programs, building them if make test has not.
 var programs = sync.OnceValues(func() (string, error) {
 	if dir := os.Getenv("VITRINE_TEST_BIN_DIR"); dir != "" {
 		return dir, nil
 	}
-	dir, err := os.MkdirTemp("", "vitrine-bin-")
-	if err != nil {
+	dir := builtBin()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
 	build := exec.Command("go", "build", "-o", dir+"/", "./api", "./worker", "./vitrine", "./codec")

@@ -14,6 +14,7 @@ import (
 
 	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/telemetry"
 )
 
 // devOptions are what can be said about dev.
@@ -80,7 +81,7 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 	if err := makeDirs(o.data, "log", "samples"); err != nil {
 		return err
 	}
-	log, closeLog, err := fileLog(filepath.Join(o.data, "log", "dev.log"))
+	log, closeLog, err := c.fileLog(filepath.Join(o.data, "log", "dev.log"))
 	if err != nil {
 		return err
 	}
@@ -104,6 +105,8 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 	c.say("Ctrl-C stops")
 	err = s.wait(ctx)
 	c.say("stopping")
+	s.close()
+	c.say("stopped")
 	return err
 }
 
@@ -114,8 +117,8 @@ func (o devOptions) check(ctx context.Context) error {
 		{"http", o.http}, {"media", o.media}, {"samples", o.samples}, {"api-admin", o.api}, {"worker-admin", o.worker},
 	} {
 		if err := free(ctx, flag.addr); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s cannot be listened on: free it, or choose another address with --%s (%w)",
-				flag.addr, flag.name, err))
+			wrong = append(wrong, fmt.Errorf("%s cannot be listened on: free it, or choose another address with --%s",
+				flag.addr, flag.name))
 		}
 	}
 	for _, name := range []string{"api", "worker", "codec"} {
@@ -165,12 +168,15 @@ func (s *stack) setUp(ctx context.Context) error {
 	return setup(ctx, cfg, s.log.Named("setup"))
 }
 
-func fileLog(path string) (*zap.Logger, func(), error) {
-	cfg := zap.NewProductionConfig()
-	cfg.OutputPaths, cfg.ErrorOutputPaths = []string{path}, []string{path}
-	log, err := cfg.Build()
+// fileLog is dev's own log, in the form of the programs'.
+func (c console) fileLog(path string) (*zap.Logger, func(), error) {
+	out, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open log: %w", err)
 	}
-	return log, func() { _ = log.Sync() }, nil
+	log, _, stop, err := telemetry.NewLogger(telemetry.LogConfig{Level: "info", Format: "json"}, out, "dev", c.build, nil)
+	if err != nil {
+		return nil, nil, errors.Join(err, out.Close())
+	}
+	return log, func() { stop(); _ = out.Close() }, nil
 }

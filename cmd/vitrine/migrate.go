@@ -40,9 +40,9 @@ func (c console) migrate(cmd *cobra.Command, args []string) error {
 		_, err := io.WriteString(c.stdout, text)
 		return err
 	}
-	cfg, _, err := config.Load[MigrateConfig](args, c.environ)
+	cfg, unknown, err := config.Load[MigrateConfig](args, c.environ)
 	if err != nil {
-		return err
+		return config.Hint(err, unknown)
 	}
 	log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "migrate", c.build, nil)
 	if err != nil {

@@ -53,9 +53,9 @@ func (c console) setupCommand() *cobra.Command {
 				_, err := io.WriteString(c.stdout, text)
 				return err
 			}
-			cfg, _, err := config.Load[SetupConfig](args, c.environ)
+			cfg, unknown, err := config.Load[SetupConfig](args, c.environ)
 			if err != nil {
-				return err
+				return config.Hint(err, unknown)
 			}
 			log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "setup", c.build, nil)
 			if err != nil {

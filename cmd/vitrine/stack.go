@@ -131,6 +131,7 @@ func (s *stack) close() {
 	for _, closer := range slices.Backward(s.closers) {
 		errs = append(errs, closer())
 	}
+	s.closers = nil // once
 	if err := errors.Join(errs...); err != nil {
 		s.say("while stopping: %v", err)
 	}

@@ -47,7 +47,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	cfg, unknown, err := config.Load[Config](args, environ)
 	if err != nil {
-		return err
+		return config.Hint(err, unknown)
 	}
 	pipe, err := cfg.Pipeline.Load()
 	if err != nil {

@@ -172,6 +172,11 @@ func TestFinish(t *testing.T) {
 		}
 	})
 
+}
+
+func TestFinishOfUnknownOutcome(t *testing.T) {
+	t.Parallel()
+
 	t.Run("reads the row when the outcome is unknown", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)

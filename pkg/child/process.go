@@ -1,7 +1,6 @@
 package child
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,6 +26,7 @@ type Process struct {
 	Patience time.Duration  // how long a clean shutdown may take; then it is killed
 	Nursery  *Nursery
 
+	from   int64 // size of the log at the start
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has been waited for
 }
@@ -38,6 +38,9 @@ func (p *Process) Start() error {
 		return fmt.Errorf("open log of %s: %w", p.Name, err)
 	}
 	defer out.Close()
+	if info, err := out.Stat(); err == nil {
+		p.from = info.Size()
+	}
 	cmd := exec.Command(p.Argv[0], p.Argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = p.Dir, out, out, p.Env
 	cmd.SysProcAttr = Attr(p.User, p.Orphan)
@@ -107,26 +110,28 @@ func (p *Process) Stop() error {
 	return late
 }
 
-// Tail returns the end of the log, headed by the process' name.
+// Tail returns the end of what was logged since the start, headed by the process' name.
 func (p *Process) Tail() string {
-	text, err := readTail(p.Log, logTail)
+	text, err := readTail(p.Log, p.from, logTail)
 	if err != nil {
 		return fmt.Sprintf("--- %s: no log: %v\n", p.Name, err)
 	}
 	return fmt.Sprintf("--- log of %s (%s)\n%s\n", p.Name, p.Log, text)
 }
 
-func readTail(path string, limit int64) ([]byte, error) {
+// readTail reads at most limit bytes from the end of a file, and nothing before from.
+func readTail(path string, from, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if _, err := f.Seek(-limit, io.SeekEnd); errors.Is(err, syscall.EINVAL) {
-		_, err = f.Seek(0, io.SeekStart) // shorter than the limit
-		if err != nil {
-			return nil, err
-		}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(max(from, info.Size()-limit), io.SeekStart); err != nil {
+		return nil, err
 	}
 	return io.ReadAll(f)
 }

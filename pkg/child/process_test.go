@@ -155,8 +155,11 @@ func TestAStoppedProcessStartsAgainAndItsLogGoesOn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := p.Tail(); !strings.HasPrefix(got, "--- log of script (") || !strings.Contains(got, "one more\none more\n") {
-		t.Errorf("the log is %q", got)
+	if got := p.Tail(); !strings.HasPrefix(got, "--- log of script (") || strings.Count(got, "one more\n") != 1 {
+		t.Errorf("the tail is %q, want what was logged since the last start", got)
+	}
+	if got, err := os.ReadFile(p.Log); err != nil || string(got) != "one more\none more\n" {
+		t.Errorf("the log is %q, %v", got, err)
 	}
 }
 

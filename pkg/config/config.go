@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -29,6 +30,16 @@ func Load[T any](args, environ []string) (T, []Unknown, error) {
 	}
 	r.fill(reflect.ValueOf(&cfg).Elem(), s)
 	return cfg, unknown(s, vars), wrong.err()
+}
+
+// Hint adds to the error of Load which variables were probably misspelled, since a missing one may be just that.
+func Hint(err error, strangers []Unknown) error {
+	for _, name := range strangers {
+		if name.Meant != "" {
+			err = fmt.Errorf("%w\n  %s", err, name)
+		}
+	}
+	return err
 }
 
 // setting is one value as a layer gives it.

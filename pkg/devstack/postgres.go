@@ -46,6 +46,9 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, nursery *child.Nurse
 	if err != nil {
 		return nil, err
 	}
+	if pid := usedBy(cfg.Dir); pid != 0 {
+		return nil, fmt.Errorf("start postgres: %s is in use by the server with process id %d", cfg.Dir, pid)
+	}
 	addr, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort))
 	if err != nil {
 		return nil, fmt.Errorf("start postgres: %w", err)
@@ -119,6 +122,21 @@ func (p *Postgres) createDatabase(ctx context.Context) error {
 	}
 	_, err = conn.Exec(ctx, "CREATE DATABASE vitrine")
 	return err
+}
+
+// usedBy returns the process id of a server that runs on dir, or 0. The file that names it outlives a crash, so the process is
+// looked at, too.
+func usedBy(dir string) int {
+	text, _ := os.ReadFile(filepath.Join(dir, "postmaster.pid")) // none: nobody
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		return 0
+	}
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err != nil || string(name) != "postgres\n" {
+		return 0
+	}
+	return pid
 }
 
 // initdb makes a cluster in dir, unless there is one. It trusts whoever connects, which only this machine can.

@@ -60,6 +60,9 @@ func TestPostgresKeepsItsDataOverARestart(t *testing.T) {
 			t.Error("it says that it has ended")
 		default:
 		}
+		if _, err := devstack.StartPostgres(ctx, cfg, nursery); err == nil || !strings.Contains(err.Error(), "in use") {
+			t.Errorf("a second server on the same data: got %v", err)
+		}
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}

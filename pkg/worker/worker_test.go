@@ -126,6 +126,11 @@ func TestHandle(t *testing.T) {
 		}
 	})
 
+}
+
+func TestHandleOutcomesThatResist(t *testing.T) {
+	t.Parallel()
+
 	t.Run("a picture that was given up counts and is told as failed", func(t *testing.T) {
 		t.Parallel()
 		for _, at := range []string{"begin", "retry"} {

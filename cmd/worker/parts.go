@@ -40,8 +40,8 @@ type program struct {
 	health    *telemetry.Health
 }
 
-// leastGrace is what an orderly stop may take: half of the rebalance timeout for work in hand, then its release, the last commit
-// and leaving the group.
+// leastGrace is what an orderly stop may take: half of the rebalance timeout for work in hand, then its release, the last
+// commit and leaving the group.
 const leastGrace = 45 * time.Second
 
 func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log *zap.Logger) (*program, error) {
@@ -104,8 +104,8 @@ func concurrency(cfg Config) int {
 	return perCodec * runtime.GOMAXPROCS(0)
 }
 
-// claim takes new requests only while what every picture needs is there: otherwise sources would be fetched again and again for
-// nothing. What is in work goes on.
+// claim takes new requests only while what every picture needs is there: otherwise sources would be fetched again and again
+// for nothing. What is in work goes on.
 func (p *program) claim(ctx context.Context) error {
 	tick := time.NewTicker(claimCheck)
 	defer tick.Stop()

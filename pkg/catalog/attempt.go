@@ -53,8 +53,8 @@ func (s *Service) Fail(ctx context.Context, a Attempt, f *Failure) error {
 	})
 }
 
-// Retry spends the attempt and asks again after a backoff with full jitter, not before f.RetryAfter. ErrGivenUp if that was the
-// last try, so that the picture has failed; ErrSuperseded as for Finish.
+// Retry spends the attempt and asks again after a backoff with full jitter, not before f.RetryAfter. ErrGivenUp if that was
+// the last try, so that the picture has failed; ErrSuperseded as for Finish.
 func (s *Service) Retry(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry) error {
 	return s.again(ctx, a, f, requeue{policy: policy, spend: true, wait: func(tries int, _ time.Duration) time.Duration {
 		ceiling := policy.Backoff.D()
@@ -69,9 +69,9 @@ func (s *Service) Retry(ctx context.Context, a Attempt, f *Failure, policy pipel
 const patienceShare = 8
 
 // Defer asks again a little later and spends no attempt: the fault was ours. The pause is wait at first and grows with the
-// request's age, up to the policy's longest backoff; half of it is random. ErrGivenUp if faults of our own have postponed the
-// picture for longer than the policy allows, so that it has failed; ErrSuperseded as for Finish. An attempt that has not begun
-// may be deferred, too, and is never given up.
+// request's age, up to the policy's longest backoff; half of it is random. ErrGivenUp if faults of our own have postponed
+// the picture for longer than the policy allows, so that it has failed; ErrSuperseded as for Finish. An attempt that has not
+// begun may be deferred, too, and is never given up.
 func (s *Service) Defer(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry, wait time.Duration) error {
 	return s.again(ctx, a, f, requeue{policy: policy, wait: func(_ int, age time.Duration) time.Duration {
 		pause := max(wait, min(age/patienceShare, policy.MaxBackoff.D()))

@@ -198,8 +198,8 @@ type requeue struct {
 	ids    [2]string                                        // of the event and of the new ticket
 }
 
-// again queues the held picture under a new ticket. When the tries are used up, or faults of our own have postponed it for too
-// long, the picture fails instead. What never began is never given up: nothing is known against it.
+// again queues the held picture under a new ticket. When the tries are used up, or faults of our own have postponed it for
+// too long, the picture fails instead. What never began is never given up: nothing is known against it.
 func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Change, givenUp bool, err error) {
 	img, err := p.held(a)
 	if err != nil {

@@ -124,8 +124,8 @@ func (p *Postgres) createDatabase(ctx context.Context) error {
 	return err
 }
 
-// usedBy returns the process id of a server that runs on dir, or 0. The file that names it outlives a crash, so the process is
-// looked at, too.
+// usedBy returns the process id of a server that runs on dir, or 0. The file that names it outlives a crash, so the process
+// is looked at, too.
 func usedBy(dir string) int {
 	text, _ := os.ReadFile(filepath.Join(dir, "postmaster.pid")) // none: nobody
 	first, _, _ := strings.Cut(string(text), "\n")

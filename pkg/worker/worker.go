@@ -162,7 +162,8 @@ func (w *Worker) budget(spec pipeline.Spec) time.Duration {
 	return w.current().Spec.Fetch.Timeout.D() + 3*spec.Limits.Deadline.D() + w.cfg.StoreBudget
 }
 
-// conclude turns what process returned into an outcome. ctx ends when the process stops, work when the attempt's time is over.
+// conclude turns what process returned into an outcome. ctx ends when the process stops, work when the attempt's time is
+// over.
 func (w *Worker) conclude(ctx, work context.Context, a catalog.Attempt, began time.Time, err error) error {
 	switch f := catalog.FailureOf(err); {
 	case err == nil:
@@ -225,8 +226,8 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	return nil
 }
 
-// finish writes the result. All is made and stored, so neither a stop nor a database that is away for a moment may waste it: it is
-// tried again, with growing pauses, as long as the attempt may take; repeating it is harmless.
+// finish writes the result. All is made and stored, so neither a stop nor a database that is away for a moment may waste it:
+// it is tried again, with growing pauses, as long as the attempt may take; repeating it is harmless.
 func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error {
 	pause := w.cfg.Settle / 10
 	for {

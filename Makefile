@@ -58,7 +58,7 @@ build: ## Build the programs into bin/; only the codec needs a C compiler
 
 .PHONY: bench
 bench: deps-test build ## Run the benchmarks on real servers
-	@.ci/alive.sh "benchmarks" $(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
+	@$(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
 
 .PHONY: cover
 cover: ## Show what the last make test left uncovered, as bin/coverage.html

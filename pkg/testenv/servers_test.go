@@ -80,6 +80,9 @@ func TestS3BucketIsRemovedWithWhatIsInIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	if client == nil { // the test inside has told: it failed, or make test-short has left it out
+		return
+	}
 	if _, err := client.HeadBucket(t.Context(), &s3.HeadBucketInput{Bucket: &bucket.Bucket}); err == nil {
 		t.Error("the bucket is still there")
 	}

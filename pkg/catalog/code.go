@@ -91,6 +91,11 @@ func Fail(code Code, detail string, cause error) *Failure {
 	return &Failure{Code: code, Detail: detail, Cause: cause}
 }
 
+// Died is the failure of a picture whose workers kept dying on it.
+func Died() *Failure {
+	return Fail(WorkerCrashed, "the workers that tried this picture stopped without a word", nil)
+}
+
 // Error returns the code, the detail and the cause.
 func (f *Failure) Error() string {
 	text := string(f.Code) + ": " + f.Detail

@@ -110,7 +110,7 @@ func (p *Product) begin(
 		Number: img.Attempts + 1, Alone: img.Begins >= AloneFrom, Traceparent: traceparent,
 	}
 	if img.Begins >= MaxBegins {
-		c := p.fail(img, a, Fail(WorkerCrashed, "the workers that tried this picture stopped without a word", nil), changedID)
+		c := p.fail(img, a, Died(), changedID)
 		return Attempt{}, c, nil
 	}
 	img.Prefix = fmt.Sprintf("products/%d/%d/%d-%s/", p.ID, img.ID, img.Fence, nonce)

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -189,21 +188,11 @@ func postgresVersion(initdb string) int {
 // PostgresUser returns whom Postgres is to run as when this process runs as uid: nil for ourselves; for root, the user
 // postgres, or nobody.
 func PostgresUser(uid int) (*syscall.Credential, error) {
-	if uid != 0 {
-		return nil, nil //nolint:nilnil // no other user is an answer
+	cred, err := child.Unprivileged(uid, "postgres", "nobody")
+	if err != nil {
+		return nil, fmt.Errorf("run postgres: %w", err)
 	}
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		id, errUID := strconv.ParseUint(u.Uid, 10, 32)
-		group, errGID := strconv.ParseUint(u.Gid, 10, 32)
-		if errUID == nil && errGID == nil {
-			return &syscall.Credential{Uid: uint32(id), Gid: uint32(group)}, nil
-		}
-	}
-	return nil, errors.New("postgres refuses to run as root, and there is neither a user postgres nor nobody")
+	return cred, nil
 }
 
 // freeAddr returns addr with a port that is free now; a taken one is an error that names it.

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -68,21 +67,11 @@ func postgresVersion(initdb string) int {
 
 // postgresCredential is whom Postgres runs as: it refuses root, so then the user postgres, or nobody.
 func postgresCredential(uid int) (*syscall.Credential, error) {
-	if uid != 0 {
-		return nil, nil //nolint:nilnil // no other user is a valid answer
+	cred, err := child.Unprivileged(uid, "postgres", "nobody")
+	if err != nil {
+		return nil, fmt.Errorf("run postgres: %w", err)
 	}
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		id, errUID := strconv.ParseUint(u.Uid, 10, 32)
-		group, errGID := strconv.ParseUint(u.Gid, 10, 32)
-		if errUID == nil && errGID == nil {
-			return &syscall.Credential{Uid: uint32(id), Gid: uint32(group)}, nil
-		}
-	}
-	return nil, fmt.Errorf("postgres refuses to run as root, and there is neither a user postgres nor nobody")
+	return cred, nil
 }
 
 // buildPostgres makes a cluster of its own in dir and describes the server on it.

@@ -132,8 +132,7 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 		w.picture(r, traceparent).Debug("request already dealt with")
 		return nil
 	case errors.Is(err, catalog.ErrGivenUp):
-		died := catalog.Fail(catalog.WorkerCrashed, "the workers that tried this picture stopped without a word", nil)
-		return w.settled(catalog.Attempt{Request: r, Traceparent: traceparent}, failed, died, began, err)
+		return w.settled(catalog.Attempt{Request: r, Traceparent: traceparent}, failed, catalog.Died(), began, err)
 	case err != nil:
 		return err
 	}

@@ -164,7 +164,25 @@ func (s *Service) fly(ctx context.Context, id ProductID) (Document, error) {
 			return Document{}, landed.Err
 		}
 		doc, _ := landed.Val.(Document)
+		if !landed.Shared {
+			return doc, nil
+		}
+		return s.recheck(ctx, id, doc)
+	}
+}
+
+// recheck is for who shared a flight: it may have read before a change that another process has announced since, when the
+// flight had filled the cache but not yet landed. What the cache no longer has is read again; a cache that is down knows
+// nothing.
+func (s *Service) recheck(ctx context.Context, id ProductID, landed Document) (Document, error) {
+	doc, hit, err := s.Cache.Get(ctx, id)
+	switch {
+	case err != nil:
+		return landed, nil //nolint:nilerr // a cache that fails is no reason to fail
+	case hit:
 		return doc, nil
+	default:
+		return s.load(ctx, id)
 	}
 }
 

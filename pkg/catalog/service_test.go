@@ -45,6 +45,7 @@ type cache struct {
 	tombs  map[catalog.ProductID]int64
 	broken error
 	fills  int
+	filled func() // when a fill has been accepted
 }
 
 func (c *cache) Get(_ context.Context, id catalog.ProductID) (catalog.Document, bool, error) {
@@ -67,6 +68,11 @@ func (c *cache) Fill(
 		return catalog.Outdated, nil
 	}
 	c.docs[id] = doc
+	if c.filled != nil {
+		c.mu.Unlock()
+		c.filled()
+		c.mu.Lock()
+	}
 	return catalog.Filled, nil
 }
 
@@ -295,6 +301,16 @@ func TestGet(t *testing.T) {
 		}
 	})
 
+	t.Run("who joins a flight that another process's change overtook gets the change", func(t *testing.T) {
+		t.Parallel()
+		for name, refilled := range map[string]bool{"from the store": false, "from the cache": true} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) { joinsAnOvertakenFlight(t, refilled) })
+			})
+		}
+	})
+
 	t.Run("the one who leaves does not fail the others of the flight", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -354,6 +370,53 @@ func TestGet(t *testing.T) {
 			t.Errorf("got %v, want an internal error", err)
 		}
 	})
+}
+
+// joinsAnOvertakenFlight is a reader who comes when a flight has filled the cache and not landed, and a change has been made
+// and announced by a process that knows nothing of the flight.
+func joinsAnOvertakenFlight(t *testing.T, refilled bool) {
+	t.Helper()
+	h := newHouse(t)
+	p := h.post(t, 0)
+	landing := make(chan struct{})
+	var once atomic.Bool
+	h.cache.filled = func() {
+		if once.CompareAndSwap(false, true) {
+			<-landing
+		}
+	}
+	first, second := make(chan catalog.Document, 1), make(chan catalog.Document, 1)
+	read := func(to chan<- catalog.Document) {
+		doc, err := h.Get(t.Context(), p.ID)
+		if err != nil {
+			t.Error(err)
+		}
+		to <- doc
+	}
+	go read(first)
+	synctest.Wait() // version 1 is in the cache
+	h.store.change(p.ID, func(p *catalog.Product) { p.Version = 2 })
+	if err := h.cache.Forget(t.Context(), p.ID, 2); err != nil {
+		t.Fatal(err)
+	}
+	go read(second)
+	synctest.Wait() // it found nothing in the cache and has joined
+	var reads atomic.Int64
+	h.store.onRead = func() { reads.Add(1) }
+	if refilled {
+		doc := catalog.Document{Version: 2, ETag: `"2-t"`, Body: []byte("{}")}
+		if _, err := h.cache.Fill(t.Context(), p.ID, doc, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(landing)
+	<-first // began before the change: either version is right
+	if doc := <-second; doc.Version != 2 {
+		t.Errorf("a reader who came after the change was announced got version %d, want 2", doc.Version)
+	}
+	if refilled && reads.Load() > 0 {
+		t.Errorf("the store was read %d times though the cache had the change", reads.Load())
+	}
 }
 
 func TestHandleChanged(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ type Cache struct {
 	client  *redis.ClusterClient
 	fill    *redis.Script
 	forget  *redis.Script
+	gathers sync.Map // *gather by the address of its node; no more than there ever were nodes
 	metrics *metrics
 	log     *zap.Logger
 }
@@ -109,10 +111,13 @@ func (u until) Deadline() (time.Time, bool) {
 // changed.
 func (c *Cache) Get(ctx context.Context, id catalog.ProductID) (catalog.Document, bool, error) {
 	began := c.now()
-	reply := c.client.Get(until{ctx, began.Add(c.cfg.Timeout)}, c.key(id)) //nolint:contextcheck // until inherits from ctx
+	reply, err := c.get(ctx, c.key(id))
 	c.metrics.getSeconds.Observe(c.now().Sub(began).Seconds())
 
-	raw, err := reply.Bytes()
+	var raw []byte
+	if err == nil {
+		raw, err = reply.Bytes()
+	}
 	if errors.Is(err, redis.Nil) {
 		c.metrics.gets[absent].Inc()
 		return catalog.Document{}, false, nil
@@ -124,6 +129,53 @@ func (c *Cache) Get(ctx context.Context, id catalog.ProductID) (catalog.Document
 	doc, what := decode(reply.Val(), raw, c.tag)
 	c.metrics.gets[what].Inc()
 	return doc, what == found, nil
+}
+
+// get asks the node that has the key, together with others who ask it.
+func (c *Cache) get(ctx context.Context, key string) (*redis.StringCmd, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	node, err := c.client.MasterForKey(until{ctx, c.now().Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
+	if err != nil {
+		return nil, err
+	}
+	addr := node.Options().Addr
+	g, known := c.gathers.Load(addr)
+	if !known {
+		g, _ = c.gathers.LoadOrStore(addr, &gather{ask: c.ask, now: c.now, timeout: c.cfg.Timeout})
+	}
+	return g.(*gather).get(ctx, key, node) //nolint:forcetypeassert // nothing else is stored
+}
+
+// ask asks for one key, or for several that lie on one node as far as is known. What the node refuses, because a slot has
+// moved or the node is no master any more, is asked again by way of the cluster.
+func (c *Cache) ask(crew []*question) {
+	// The context is nobody's: none of those on board may end it for the others.
+	ctx := until{context.Background(), c.now().Add(c.cfg.Timeout)}
+	c.metrics.getKeys.Observe(float64(len(crew)))
+	if len(crew) == 1 {
+		crew[0].answer = c.client.Get(ctx, crew[0].key)
+		return
+	}
+	exchange(ctx, crew[0].node.Pipeline(), crew)
+	refused := make([]*question, 0, len(crew))
+	for _, q := range crew {
+		if err := q.answer.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			refused = append(refused, q)
+		}
+	}
+	if len(refused) > 0 {
+		exchange(ctx, c.client.Pipeline(), refused)
+	}
+}
+
+// exchange asks for all keys at once.
+func exchange(ctx context.Context, pipe redis.Pipeliner, crew []*question) {
+	for _, q := range crew {
+		q.answer = pipe.Get(ctx, q.key)
+	}
+	_, _ = pipe.Exec(ctx) // every answer has its own error
 }
 
 // Fill implements catalog.Cache.

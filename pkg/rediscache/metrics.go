@@ -13,6 +13,7 @@ type metrics struct {
 	fills      map[string]prometheus.Counter
 	forgets    map[string]prometheus.Counter
 	getSeconds prometheus.Observer
+	getKeys    prometheus.Observer
 	seconds    *prometheus.HistogramVec
 }
 
@@ -43,13 +44,19 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help:    "Time of one operation with its retries.",
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5},
 	}, []string{"operation"})
-	reg.MustRegister(gets, fills, forgets, seconds)
+	keys := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "vitrine_rediscache_get_keys",
+		Help:    "Keys that one question to a node asked for.",
+		Buckets: []float64{1, 2, 4, 8, 16, 32, flightKeys},
+	})
+	reg.MustRegister(gets, fills, forgets, seconds, keys)
 
 	m := &metrics{
 		getErrors:  gets.WithLabelValues(outcomeError),
 		fills:      map[string]prometheus.Counter{},
 		forgets:    map[string]prometheus.Counter{},
 		getSeconds: seconds.WithLabelValues("get"),
+		getKeys:    keys,
 		seconds:    seconds,
 	}
 	for i, name := range [lookups]string{"hit", "miss", "tombstone", "other_tag", "damaged"} {

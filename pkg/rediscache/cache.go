@@ -136,16 +136,17 @@ func (c *Cache) get(ctx context.Context, key string) (*redis.StringCmd, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	node, err := c.client.MasterForKey(until{ctx, c.now().Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
+	master, err := c.client.MasterForKey(until{ctx, c.now().Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
 	if err != nil {
 		return nil, err
 	}
-	addr := node.Options().Addr
-	g, known := c.gathers.Load(addr)
+	addr := master.Options().Addr
+	entry, known := c.gathers.Load(addr)
 	if !known {
-		g, _ = c.gathers.LoadOrStore(addr, &gather{ask: c.ask, now: c.now, timeout: c.cfg.Timeout})
+		entry, _ = c.gathers.LoadOrStore(addr, &gather{ask: c.ask, now: c.now, timeout: c.cfg.Timeout})
 	}
-	return g.(*gather).get(ctx, key, node) //nolint:forcetypeassert // nothing else is stored
+	node, _ := entry.(*gather) // nothing else is stored
+	return node.get(ctx, key, master)
 }
 
 // ask asks for one key, or for several that lie on one node as far as is known. What the node refuses, because a slot has

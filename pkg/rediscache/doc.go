@@ -9,13 +9,13 @@
 //   - Forget(v) leaves a tombstone of v in place of anything older. Whoever read before v cannot put it back.
 //   - A write that Redis refuses for lack of memory takes the old value away instead; a fill leaves a tombstone where it is.
 //
-// A hit is one plain GET, or its part of one pipeline with others who ask the same node (see gather.go); the document's body is
-// not copied and not unmarshalled. A value under another tag (another
+// A hit is one plain GET, or its part of one pipeline with others who ask the same node (see gather.go); the document's
+// body is not copied and not unmarshalled. A value under another tag (another
 // release's format, another public URL, another epoch) is a miss, but it lies under the same key, so Forget of any release
 // reaches it.
 //
-// When it fails: Redis down or slow means an error after at most Config.Timeout, twice that for a Get that has to wait for the
-// one before, which callers treat as a miss. New does
+// When it fails: Redis down or slow means an error after at most Config.Timeout, twice that for a Get that has to wait for
+// the one before, which callers treat as a miss. New does
 // not need Redis to be there. Reads go to masters only. A failover may lose acknowledged writes, tombstones too; what that
 // brings back lives for at most one TTL.
 //

@@ -15,8 +15,8 @@ const flightKeys = 64
 var errLeftBehind = errors.New("earlier questions are still waiting for an answer")
 
 // gather lets those who ask one node ask together. Who finds no flight under way asks at once and alone; while one is, the
-// others wait, and the next takes them all, for the price of one system call. So a node that is asked little answers as fast as
-// it can, and one that is asked a lot is asked cheaply.
+// others wait, and the next takes them all, for the price of one system call. So a node that is asked little answers as fast
+// as it can, and one that is asked a lot is asked cheaply.
 //
 // Nobody is answered by a flight that left before the question was put, so a GET through here sees everything that was
 // acknowledged before it began, as a GET of its own does.

@@ -133,7 +133,7 @@ func TestWhoHasWaitedTooLongIsLeftBehind(t *testing.T) {
 		first := a.wants(t.Context(), "first")
 		<-a.departed
 		late, alsoLate := a.wants(t.Context(), "late"), a.wants(t.Context(), "late, too")
-		time.Sleep(patience + time.Nanosecond)
+		<-time.After(patience + time.Nanosecond)
 		punctual := a.wants(t.Context(), "punctual")
 		a.land <- struct{}{}
 		wantAnswer(t, first, "value of first")
@@ -149,7 +149,7 @@ func TestWhoHasWaitedTooLongIsLeftBehind(t *testing.T) {
 		first = a.wants(t.Context(), "first")
 		<-a.departed
 		late = a.wants(t.Context(), "late")
-		time.Sleep(patience + time.Nanosecond)
+		<-time.After(patience + time.Nanosecond)
 		a.land <- struct{}{}
 		wantAnswer(t, first, "value of first")
 		if got := <-late; !errors.Is(got.err, errLeftBehind) {

@@ -40,7 +40,7 @@ Labels of an object: (dict "root" $ "component" "api").
 {{- with .root.Chart.AppVersion -}}
 {{- $_ := set $own "app.kubernetes.io/version" (. | replace "+" "_" | trunc 63) -}}
 {{- end -}}
-{{- mergeOverwrite (deepCopy .root.Values.commonLabels) $own | toYaml -}}
+{{- mergeOverwrite (deepCopy (default dict .root.Values.commonLabels)) $own | toYaml -}}
 {{- end -}}
 
 {{/*
@@ -49,14 +49,14 @@ pod is not replaced because of a label.
 */}}
 {{- define "vitrine.podLabels" -}}
 {{- $own := include "vitrine.selectorLabels" . | fromYaml -}}
-{{- mergeOverwrite (deepCopy .root.Values.commonLabels) (deepCopy (default dict .extra)) $own | toYaml -}}
+{{- mergeOverwrite (deepCopy (default dict .root.Values.commonLabels)) (deepCopy (default dict .extra)) $own | toYaml -}}
 {{- end -}}
 
 {{/*
 Annotations of an object or a pod, as a whole block or as nothing: (dict "root" $ "extra" .Values.api.podAnnotations).
 */}}
 {{- define "vitrine.annotations" -}}
-{{- with mergeOverwrite (deepCopy .root.Values.commonAnnotations) (deepCopy (default dict .extra)) -}}
+{{- with mergeOverwrite (deepCopy (default dict .root.Values.commonAnnotations)) (deepCopy (default dict .extra)) -}}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end -}}

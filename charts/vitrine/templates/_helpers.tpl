@@ -392,24 +392,15 @@ Where the ImagePipeline is mounted. A directory, never a subPath: only directori
 {{- end -}}
 
 {{/*
-What answers below ingress.media.path, as JSON {name, port}: the given Service, the in-chart store, or the name of the external
-one.
+What answers below ingress.media.path, as JSON {name, port}: the given Service, or that of the store.
 */}}
 {{- define "vitrine.media.service" -}}
 {{- $given := .Values.ingress.media.service -}}
 {{- if $given.name -}}
 {{- dict "name" $given.name "port" $given.port | toJson -}}
-{{- else if .Values.s3.external.enabled -}}
-{{- $url := include "vitrine.media.url" . | urlParse -}}
-{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (eq $url.scheme "http" | ternary "80" "443") -}}
-{{- dict "name" (printf "%s-media" (include "vitrine.fullname" .)) "port" (int $port) | toJson -}}
 {{- else -}}
 {{- include "vitrine.s3.service" . -}}
 {{- end -}}
-{{- end -}}
-
-{{- define "vitrine.media.url" -}}
-{{- default (printf "https://s3.%s.amazonaws.com" .Values.s3.external.region) .Values.s3.external.endpoint -}}
 {{- end -}}
 
 {{/*
@@ -423,9 +414,12 @@ are not given may be anywhere, on its port.
   ports:
     - {protocol: UDP, port: 53}
     - {protocol: TCP, port: 53}
+{{- $seen := dict }}
 {{- range include "vitrine.endpoints" .root | fromJsonArray }}
-{{- if has $component .for }}
-# {{ .name }}: {{ .host }}:{{ .port }}
+{{- $peer := dict "port" .port "podSelector" .podSelector "cidrs" .cidrs | toJson }}
+{{- if and (has $component .for) (not (hasKey $seen $peer)) }}
+{{- $_ := set $seen $peer true }}
+# {{ .name }}
 - ports:
     - {protocol: TCP, port: {{ int .port }}}
   {{- if .podSelector }}

@@ -405,7 +405,7 @@ What answers below ingress.media.path, as JSON {name, port}: the given Service, 
 
 {{/*
 Egress rules to what a component is configured to talk to: (dict "root" $ "component" "api"). A server outside whose networks
-are not given may be anywhere, on its port.
+are not given may be anywhere, on its port, except where credentials are to be had.
 */}}
 {{- define "vitrine.egress" -}}
 {{- $component := .component -}}
@@ -432,6 +432,11 @@ are not given may be anywhere, on its port.
     {{- range .cidrs }}
     - ipBlock: {cidr: {{ . | quote }}}
     {{- end }}
+  {{- else }}
+  to:
+    # Anywhere but what clouds tell their machines.
+    - ipBlock: {cidr: 0.0.0.0/0, except: [100.100.100.200/32, 168.63.129.16/32, 169.254.0.0/16, 192.0.0.192/32]}
+    - ipBlock: {cidr: "::/0", except: ["fd00:ec2::254/128", "fe80::/10"]}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -96,7 +96,7 @@ func newStage(tb testing.TB) *stage {
 	}
 	cfg, _, err := config.Load[settings](nil, environ)
 	must(tb, err)
-	must(tb, postgres.Migrate(tb.Context(), dsn, zap.NewNop()))
+	must(tb, postgres.Migrate(tb.Context(), postgres.Config{DSN: dsn}, zap.NewNop()))
 	build := telemetry.NewBuild("bench", debug.ReadBuildInfo)
 	s := &stage{cfg: cfg, reg: telemetry.NewRegistry("api", build)}
 	lines, err := os.Create(filepath.Join(tb.TempDir(), "log"))

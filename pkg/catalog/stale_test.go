@@ -62,7 +62,7 @@ func TestNeverStale(t *testing.T) {
 	const products, rounds = 20, 50
 	dsn := testenv.Postgres(t)
 	addrs, prefix := testenv.Redis(t)
-	if err := postgres.Migrate(t.Context(), dsn, zap.NewNop()); err != nil {
+	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	apis := []*catalog.Service{onServers(t, dsn, addrs, prefix), onServers(t, dsn, addrs, prefix)}

@@ -50,7 +50,7 @@ func onServers(t *testing.T, dsn string, addrs []string, prefix string) *catalog
 	})
 	store := postgres.NewStore(db)
 	return catalog.New(catalog.Parts{
-		Store: store, Pipelines: store, Cache: cache, Encoder: encode{}, Pipeline: pipeline.Default,
+		Store: store, Pipelines: store, Cache: cache, Encoder: encode{}, Pipeline: inForce,
 		NewID: uuid.NewString, Random: rand.Float64, Now: time.Now, Log: zap.NewNop(),
 	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute, RetireGrace: time.Hour})
 }

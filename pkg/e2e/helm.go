@@ -30,7 +30,7 @@ func (h helm) do(ctx context.Context, stdin string, args ...string) (string, err
 
 // deploy installs the release, or makes it be exactly its files, its settings and changes, which are more flags of helm's.
 // It returns when all its pods are ready.
-func (h helm) deploy(ctx context.Context, changes ...string) (string, error) {
+func (h helm) deploy(ctx context.Context, changes ...string) error {
 	args := []string{"upgrade", "--install", "--wait", "--timeout", helmLimit.String(), h.release, h.chart}
 	for _, file := range h.files {
 		args = append(args, "-f", file)
@@ -39,7 +39,8 @@ func (h helm) deploy(ctx context.Context, changes ...string) (string, error) {
 	for _, s := range h.settings {
 		args = append(args, "--set", s)
 	}
-	return h.do(ctx, h.overlay, append(args, changes...)...)
+	_, err := h.do(ctx, h.overlay, append(args, changes...)...)
+	return err
 }
 
 // test runs the chart's own tests. They tell what they saw by themselves: --logs would look for pods that are gone again.

@@ -11,7 +11,7 @@ import (
 // showInstall installs the release, runs the chart's tests, and sees a product through the Ingress's rules.
 func (s *stage) showInstall(ctx context.Context) (seen, error) {
 	began := s.sys.now()
-	if _, err := s.helm.deploy(ctx); err != nil {
+	if err := s.deploy(ctx); err != nil {
 		return seen{}, fmt.Errorf("install: %w", err)
 	}
 	took := s.sys.now().Sub(began)

@@ -34,7 +34,7 @@ func (s *stage) showScaling(ctx context.Context) (seen, error) {
 		"after the first post%s", fromMin.tally.Pictures, least, fromMin.most, least,
 		fromMin.first.Seconds(), missed(fromMin.first)))
 
-	if _, err := s.helm.deploy(ctx, "--set", "worker.autoscaling.scaleToZero=true"); err != nil {
+	if err := s.deploy(ctx, "--set", "worker.autoscaling.scaleToZero=true"); err != nil {
 		return seen{}, err
 	}
 	fromZero, err := s.scale(ctx, 0, 1, []string{"-products", "10", "-wait", "5m"})
@@ -44,11 +44,17 @@ func (s *stage) showScaling(ctx context.Context) (seen, error) {
 	lines = append(lines, fmt.Sprintf("%d pictures: 0 -> %d -> 0, first pod ready after %.1f s%s",
 		fromZero.tally.Pictures, fromZero.most, fromZero.first.Seconds(), missed(fromZero.first)))
 
+	if err := s.deploy(ctx); err != nil { // KEDA must not be about to remove the last worker when it is switched off
+		return seen{}, err
+	}
+	if _, err := s.workers(ctx, least, 5*time.Minute); err != nil {
+		return seen{}, err
+	}
 	shown, err := s.showThroughput(ctx)
 	if err != nil {
 		return seen{}, fmt.Errorf("throughput: %w", err)
 	}
-	if _, err := s.helm.deploy(ctx); err != nil {
+	if err := s.deploy(ctx); err != nil {
 		return seen{}, err
 	}
 	shown.line = strings.Join(append(lines, shown.line), "; ")
@@ -147,7 +153,7 @@ func (s *stage) showThroughput(ctx context.Context) (seen, error) {
 	image, tag, _ := strings.Cut(s.standin, ":")
 	rates := map[int]float64{}
 	for _, n := range []int{1, 2, 4} {
-		_, err := s.helm.deploy(ctx, "--set", "worker.image.repository="+image, "--set", "worker.image.tag="+tag,
+		err := s.deploy(ctx, "--set", "worker.image.repository="+image, "--set", "worker.image.tag="+tag,
 			"--set", "keda.enabled=false", "--set", "worker.replicas="+strconv.Itoa(n), "--set", "worker.codecChildren=1")
 		if err != nil {
 			return seen{}, err

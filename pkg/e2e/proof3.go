@@ -79,8 +79,7 @@ type blow struct {
 func (s *stage) showHealing(ctx context.Context) (seen, error) {
 	t, err := s.underLoad(ctx, func(ctx context.Context) error {
 		stamp := fmt.Sprintf("at-%d", s.sys.now().Unix())
-		_, err := s.helm.deploy(ctx, "--set", "api.podAnnotations.e2e="+stamp, "--set", "worker.podAnnotations.e2e="+stamp)
-		return err
+		return s.deploy(ctx, "--set", "api.podAnnotations.e2e="+stamp, "--set", "worker.podAnnotations.e2e="+stamp)
 	})
 	if err == nil {
 		err = t.checkAll()
@@ -120,16 +119,19 @@ func (s *stage) strike(ctx context.Context, b blow) (string, error) {
 		if len(before) == 0 {
 			return errors.New("there is none")
 		}
-		victims := before
+		victims, wanted := before, len(before)
 		if !b.all {
 			victims = before[:1]
+		}
+		if b.component == "worker" {
+			wanted = 1 // KEDA says how many
 		}
 		began := s.sys.now()
 		if err := s.kube.kill(ctx, victims); err != nil {
 			return err
 		}
 		err = until(ctx, "the pods", 6*time.Minute, time.Second, func(ctx context.Context) error {
-			return s.replaced(ctx, b.component, victims, len(before))
+			return s.replaced(ctx, b.component, victims, wanted)
 		})
 		if err != nil {
 			return err

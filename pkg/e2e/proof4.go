@@ -28,7 +28,7 @@ const (
 // showPipeline changes the pipeline, well and badly, and sees running pods follow, or not.
 func (s *stage) showPipeline(ctx context.Context) (seen, error) {
 	two := []string{"--set", "worker.autoscaling.minReplicas=2"}
-	if _, err := s.helm.deploy(ctx, two...); err != nil {
+	if err := s.deploy(ctx, two...); err != nil {
 		return seen{}, err
 	}
 	if _, err := s.workers(ctx, 2, 3*time.Minute); err != nil {
@@ -44,7 +44,7 @@ func (s *stage) showPipeline(ctx context.Context) (seen, error) {
 	}
 
 	began := s.sys.now()
-	if _, err := s.helm.deploy(ctx, append(two, "--set-json", "pipeline.renditions="+newRenditions)...); err != nil {
+	if err := s.deploy(ctx, append(two, "--set-json", "pipeline.renditions="+newRenditions)...); err != nil {
 		return seen{}, err
 	}
 	changed, err := s.awaitRevision(ctx, func(revision string) bool { return revision != old }, 1)
@@ -67,7 +67,7 @@ func (s *stage) showPipeline(ctx context.Context) (seen, error) {
 	if !slices.Equal(before, after) {
 		return seen{}, fmt.Errorf("pods have restarted: %v has become %v", before, after)
 	}
-	if _, err := s.helm.deploy(ctx); err != nil {
+	if err := s.deploy(ctx); err != nil {
 		return seen{}, err
 	}
 	return seen{line: fmt.Sprintf("a changed pipeline is in force in %d pods after %.0f s; a bad one leaves the last good "+

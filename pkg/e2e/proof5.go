@@ -12,7 +12,7 @@ import (
 
 // showUninstall changes values, goes back, and removes the release.
 func (s *stage) showUninstall(ctx context.Context) (seen, error) {
-	if _, err := s.helm.deploy(ctx, "--set", "log.level=debug"); err != nil {
+	if err := s.deploy(ctx, "--set", "log.level=debug"); err != nil {
 		return seen{}, fmt.Errorf("upgrade: %w", err)
 	}
 	if err := s.logLevel(ctx, "debug"); err != nil {
@@ -22,6 +22,9 @@ func (s *stage) showUninstall(ctx context.Context) (seen, error) {
 		return seen{}, fmt.Errorf("upgrade: %w", err)
 	}
 	if err := s.helm.rollback(ctx); err != nil {
+		return seen{}, fmt.Errorf("rollback: %w", err)
+	}
+	if err := s.awaitWhole(ctx); err != nil {
 		return seen{}, fmt.Errorf("rollback: %w", err)
 	}
 	if err := s.logLevel(ctx, "info"); err != nil {

@@ -35,6 +35,18 @@ func (s *stage) fullname() string {
 
 const chartName = "vitrine"
 
+// deploy makes the release be its files, its settings and changes, and waits until the pods it replaces are gone, too.
+func (s *stage) deploy(ctx context.Context, changes ...string) error {
+	if err := s.helm.deploy(ctx, changes...); err != nil {
+		return err
+	}
+	return s.awaitWhole(ctx)
+}
+
+func (s *stage) awaitWhole(ctx context.Context) error {
+	return until(ctx, "the release to be whole", 5*time.Minute, time.Second, s.whole)
+}
+
 // whole is nil when every Deployment and StatefulSet of the release has all its pods ready, and no pod is on its way out.
 func (s *stage) whole(ctx context.Context) error {
 	selector := "app.kubernetes.io/instance=" + s.helm.release

@@ -140,7 +140,7 @@ func prove(ctx context.Context, flags *flag.FlagSet, args []string, out io.Write
 // done before.
 func (s *stage) show(ctx context.Context, shown func(n int, what seen)) error {
 	if s.proofs[0] != 1 {
-		if _, err := s.helm.deploy(ctx); err != nil {
+		if err := s.deploy(ctx); err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
 	}
@@ -226,7 +226,7 @@ func (s *stage) lookAround(ctx context.Context, p plan) error {
 		return fmt.Errorf("look for a cluster: %w", err)
 	}
 	if lack := lacking(nodes.Items, wanted); len(lack) > 0 {
-		return fmt.Errorf("no node has %s: build them with make images and e2e-image, and load them into the cluster",
+		return fmt.Errorf("no node has %s: build them with make images and images-standin, and load them into the cluster",
 			strings.Join(lack, ", "))
 	}
 	if _, err := s.kube.do(ctx, "get", "crd", "scaledobjects.keda.sh"); err != nil {

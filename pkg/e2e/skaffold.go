@@ -18,7 +18,7 @@ type plan struct {
 	release     string
 	chart       string
 	valuesFiles []string
-	values      map[string]string // templates of --set values, by path
+	values      map[string]string // --set values, by path; templates are what they all may be
 }
 
 // skaffoldConfig is the form of skaffold.yaml.
@@ -36,6 +36,7 @@ type skaffoldConfig struct {
 				Name              string            `json:"name"`
 				ChartPath         string            `json:"chartPath"`
 				ValuesFiles       []string          `json:"valuesFiles"`
+				SetValues         map[string]string `json:"setValues"`
 				SetValueTemplates map[string]string `json:"setValueTemplates"`
 			} `json:"releases"`
 		} `json:"helm"`
@@ -60,7 +61,9 @@ func readPlan(source []byte) (plan, error) {
 	if r.Name == "" || r.ChartPath == "" || len(r.SetValueTemplates) == 0 {
 		return plan{}, errors.New("its release lacks a name, a chartPath or setValueTemplates")
 	}
-	p := plan{release: r.Name, chart: r.ChartPath, valuesFiles: r.ValuesFiles, values: r.SetValueTemplates}
+	p := plan{release: r.Name, chart: r.ChartPath, valuesFiles: r.ValuesFiles, values: map[string]string{}}
+	maps.Copy(p.values, r.SetValues)
+	maps.Copy(p.values, r.SetValueTemplates)
 	for _, a := range config.Build.Artifacts {
 		p.images = append(p.images, a.Image)
 	}

@@ -27,6 +27,7 @@ deploy:
       - name: vitrine
         chartPath: charts/vitrine
         valuesFiles: [charts/vitrine/values-dev.yaml]
+        setValues: {log.level: info}
         setValueTemplates:
           api.image.repository: '{{.IMAGE_REPO_vitrine_api}}'
           api.image.tag: '{{.IMAGE_TAG_vitrine_api}}@{{.IMAGE_DIGEST_vitrine_api}}'
@@ -91,7 +92,8 @@ func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
 		t.Logf("%s\n%s", stdout, document)
 	}
 	want := "upgrade --install --wait --timeout 10m0s vitrine charts/vitrine -f charts/vitrine/values-dev.yaml -f - " +
-		"--set api.image.repository=vitrine-api --set api.image.tag=dev --set worker.image.tag=dev --set a=b --set c=d"
+		"--set api.image.repository=vitrine-api --set api.image.tag=dev --set log.level=info --set worker.image.tag=dev " +
+		"--set a=b --set c=d"
 	if w.deployed[0] != want {
 		t.Errorf("helm was called with\n%s, want\n%s", w.deployed[0], want)
 	}

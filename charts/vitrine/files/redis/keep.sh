@@ -1,14 +1,15 @@
 #!/bin/sh
 # Keeps this node in its cluster and the cluster whole. It runs beside every node, looks every few seconds, and compares what
-# is with what should be, so that the first start, a restart of all nodes with new addresses and a lost volume are one case:
+# is with what should be, so that the first start, a restart of all nodes with new addresses and a lost volume are one case.
 #
-#   every node   knows all others under their present addresses        CLUSTER MEET
-#   the leader   (the lowest ordinal that answers) sees to it, only
-#                while all nodes answer, that
-#                a replica of a master that is gone for good takes over  CLUSTER FAILOVER TAKEOVER
-#                identities that are gone for good are forgotten         CLUSTER FORGET
-#                every slot has a master                                 CLUSTER ADDSLOTSRANGE
-#                masters without slots become replicas                   CLUSTER REPLICATE
+#   every node     knows all others under their present addresses         CLUSTER MEET
+#   while all nodes answer,
+#     the leader   (the first node) sees to it that
+#                  the replica of a master that is gone for good takes over  CLUSTER FAILOVER TAKEOVER
+#                  every slot has a master                                   CLUSTER ADDSLOTSRANGE
+#                  masters without slots become replicas                     CLUSTER REPLICATE
+#     every node   forgets identities that no node answers to, since a node
+#                  that lost its volume comes back under another one         CLUSTER FORGET
 #
 # What Redis does itself, elections above all, is left to it.
 #
@@ -84,6 +85,14 @@ lost() {
     $3 !~ /handshake/ && !($1 in id) { print $1 }'
 }
 
+# strangers: nodes that answer and that this node does not know yet.
+strangers() {
+  printf '%s\n--\n%s\n' "$view" "$all" | awk '
+    $1 == "--" { rest = 1; next }
+    !rest { if ($3 !~ /handshake/) id[$1]; next }
+    !($2 in id) { print $2 }'
+}
+
 # missing: slot ranges that no answering master has, as many as there are masters to be made, one "from to" a line. $1: how
 # many. On a first start that is the whole range in equal parts.
 missing() {
@@ -141,52 +150,38 @@ replicate() {
   done
 }
 
-repair() {
-  now=$(date +%s)
-  [ "$since" -gt 0 ] || since=$now
-  patient=$((now - since >= PATIENCE))
-
-  gone=$(lost)
-  if [ -n "$gone" ]; then
-    [ "$patient" = 1 ] || return # an election may still help
-    heirs=$(orphans)
-    if [ -n "$heirs" ]; then
-      printf '%s\n' "$heirs" | while read -r address id; do
-        say "$id at $address takes over from its lost master: $(ask "$address" cluster failover takeover)"
-      done
-      return # what is forgotten while it has a replica would leave that replica without slots
-    fi
-    for id in $gone; do
-      say "forget $id, to which no node answers"
-      printf '%s\n' "$all" | while read -r _ _ address _; do ask "$address" cluster forget "$id" >/dev/null; done
-    done
-    return
-  fi
-  if [ -n "$(missing 1)" ]; then
-    assign
-    return
-  fi
-  replicate
-}
-
 look() {
   view=$(printf 'cluster nodes\n' | timeout 3 redis-cli -h 127.0.0.1 2>/dev/null | tr -d '\r' | awk '$2 ~ /@/')
   [ -n "$view" ] || return # it is starting
   all=$(roster)
   meet
-  leader=${all%% *}
-  [ "$leader" = "$me" ] || return
   if [ "$(printf '%s\n' "$all" | wc -l)" -ne "$NODES" ]; then
     since=0
     return
   fi
-  # All must be known here before anything is decided.
-  printf '%s\n--\n%s\n' "$view" "$all" | awk '
-    $1 == "--" { rest = 1; next }
-    !rest { if ($3 !~ /handshake/) id[$1]; next }
-    !($2 in id) { unknown = 1 }
-    END { exit unknown }' || return
-  repair
+  now=$(date +%s)
+  [ "$since" -gt 0 ] || since=$now
+  patient=$((now - since >= PATIENCE))
+
+  heirs=$(orphans)
+  if [ -n "$heirs" ]; then
+    # An election may still help. If it does not, too many masters are gone at once to elect anybody.
+    [ "$me" = 0 ] && [ "$patient" = 1 ] && printf '%s\n' "$heirs" | while read -r address id; do
+      say "$id at $address takes over from its lost master: $(ask "$address" cluster failover takeover)"
+    done
+    return # a replica whose master was forgotten would stay without slots
+  fi
+  if [ "$patient" = 1 ]; then
+    for id in $(lost); do
+      say "forget $id, to which no node answers: $(ask 127.0.0.1 cluster forget "$id")"
+    done
+  fi
+  [ "$me" = 0 ] && [ -z "$(strangers)" ] || return
+  if [ -n "$(missing 1)" ]; then
+    assign
+  else
+    replicate
+  fi
 }
 
 last=""

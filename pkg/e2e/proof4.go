@@ -27,7 +27,7 @@ const (
 
 // showPipeline changes the pipeline, well and badly, and sees running pods follow, or not.
 func (s *stage) showPipeline(ctx context.Context) (seen, error) {
-	two := []string{"--set", "worker.autoscaling.minReplicas=2"}
+	two := []string{"--set", "worker.autoscaling.minReplicas=2", "--set", "worker.replicas=2"} // with KEDA, or without
 	if err := s.deploy(ctx, two...); err != nil {
 		return seen{}, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -95,30 +94,23 @@ func (s *stage) left(ctx context.Context, notes string) ([]string, error) {
 	if len(others) > 0 {
 		return nil, fmt.Errorf("left is %s", strings.Join(others, ", "))
 	}
-	return claims, s.named(ctx, notes, claims)
-}
-
-// removal is how the notes say that volumes are removed.
-var removal = regexp.MustCompile(`delete pvc -l (\S+)`)
-
-// named is an error unless the notes name exactly these claims, by a selector.
-func (s *stage) named(ctx context.Context, notes string, claims []string) error {
-	found := removal.FindStringSubmatch(notes)
-	if found == nil {
-		return errors.New("the notes do not say how volumes are removed")
-	}
-	text, err := s.kube.do(ctx, "get", "pvc", "-l", found[1], "-o", "name")
-	if err != nil {
-		return err
-	}
-	var named []string
-	for name := range strings.FieldsSeq(text) {
-		named = append(named, strings.TrimPrefix(name, "persistentvolumeclaim/"))
-	}
-	slices.Sort(named)
+	named := namedVolumes(notes)
 	slices.Sort(claims)
 	if !slices.Equal(named, claims) {
-		return fmt.Errorf("volumes %v are left, and the notes name %v", claims, named)
+		return nil, fmt.Errorf("the volumes %v are left, and the notes name %v", claims, named)
 	}
-	return nil
+	return claims, nil
+}
+
+// removal is how the notes say that volumes are removed, in one line.
+var removal = regexp.MustCompile(`delete pvc (.*)`)
+
+// namedVolumes returns the names of the volumes that the notes say how to remove, sorted.
+func namedVolumes(notes string) []string {
+	var names []string
+	for _, found := range removal.FindAllStringSubmatch(strings.ReplaceAll(notes, "\\\n", " "), -1) {
+		names = append(names, strings.Fields(found[1])...)
+	}
+	slices.Sort(names)
+	return names
 }

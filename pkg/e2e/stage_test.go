@@ -122,7 +122,7 @@ func TestEachProofFailsIfItsThingIsBroken(t *testing.T) {
 	t.Parallel()
 	for fault, row := range map[string]struct{ proofs, want string }{
 		"an image is missing":                 {"1", "no node has vitrine-e2e:dev"},
-		"no KEDA":                             {"1", "look for KEDA"},
+		"no KEDA":                             {"2", "look for KEDA"},
 		"somebody else's namespace":           {"1", "not by this program"},
 		"a helper does not start":             {"1", "pod e2e-client: it is Running, not ready"},
 		"it does not install":                 {"1", "install: timed out"},
@@ -151,7 +151,7 @@ func TestEachProofFailsIfItsThingIsBroken(t *testing.T) {
 		"no way back":                         {"5", ` logs from {"level":"debug"} on, want info`},
 		"a secret is left":                    {"5", "left is secret/vitrine"},
 		"a cluster role is left":              {"5", "left is clusterrole/vitrine"},
-		"notes without volumes":               {"5", "the notes do not say"},
+		"notes without volumes":               {"5", "the notes name []"},
 		"notes that name too few volumes":     {"5", "the notes name [data-kafka-0]"},
 	} {
 		stdout, document, err := proved(t, newWorld(fault), "-proofs", row.proofs)

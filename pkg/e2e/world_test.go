@@ -266,11 +266,6 @@ func (w *world) names(kinds string) (string, error) {
 			return "clusterrole/vitrine\n", nil
 		}
 		return "", nil
-	case kinds == "pvc":
-		if w.has("notes that name too few volumes") {
-			return "persistentvolumeclaim/data-kafka-0\n", nil
-		}
-		return claims, nil
 	case w.uninstall && w.has("a secret is left"):
 		return "configmap/kube-root-ca.crt\nsecret/vitrine\n" + claims, nil
 	case w.uninstall:
@@ -304,7 +299,10 @@ func (w *world) helm(args []string) (string, error) {
 		if w.has("notes without volumes") {
 			return "Enjoy.", nil
 		}
-		return "To remove them:\n  kubectl -n x delete pvc -l app.kubernetes.io/instance=vitrine\n", nil
+		if w.has("notes that name too few volumes") {
+			return "To remove them:\n  kubectl -n x delete pvc data-kafka-0\n\nAnd more.\n", nil
+		}
+		return "To remove them:\n\n  kubectl -n x delete pvc data-postgres-0 \\\n  data-kafka-0\n\nAnd more.\n", nil
 	}
 	return "", nil
 }

@@ -47,7 +47,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		Use: "vitrine", Short: "Set up, run and look after Vitrine, the product catalogue whose pictures take care of themselves.",
 		Version: c.build.Version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(c.devCommand(), c.setupCommand(), c.waitCommand(), c.migrateCommand())
+	root.AddCommand(
+		c.devCommand(), c.setupCommand(), c.waitCommand(), c.migrateCommand(),
+		c.smokeCommand(),
+	)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

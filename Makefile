@@ -18,6 +18,9 @@ GOTESTSUM     := v1.13.0
 COVER_MIN  ?= 90
 TEST_FLAGS ?=
 TEST_PKGS  ?= ./...
+# make images: their tag; the registry that images-push pushes to.
+TAG      ?= dev
+REGISTRY ?=
 # make bench: a program that prints "ratio NAME N" lines at its end.
 BENCH_PKGS ?= ./pkg/bench
 
@@ -55,6 +58,26 @@ build: ## Build the programs into bin/; only the codec needs a C compiler
 	@.ci/alive.sh "building" env CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/api ./cmd/worker ./cmd/vitrine
 	@test -e bin/codec || echo "building the codec (the first time it takes a minute or two: the C bindings of libvips)"
 	@.ci/alive.sh "building the codec" env CGO_ENABLED=1 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/codec
+
+.PHONY: images
+images: ## Build vitrine-api and vitrine-worker with docker or buildah (TAG=dev), and hold them to their sizes
+	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh build
+
+.PHONY: images-standin
+images-standin: ## Build the worker whose codec waits instead of working, vitrine-worker-standin (TAG=dev)
+	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh standin
+
+.PHONY: images-push
+images-push: ## Publish what make images built (TAG=dev REGISTRY=registry.example/team)
+	@TAG='$(TAG)' REGISTRY='$(REGISTRY)' .ci/images.sh push
+
+.PHONY: images-save
+images-save: ## Write what make images built to dist/, for clusters without a registry (TAG=dev)
+	@TAG='$(TAG)' OUT=dist .ci/images.sh save
+
+.PHONY: bench
+bench: deps-test build ## Run the benchmarks on real servers
+	@$(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
 
 .PHONY: bench
 bench: deps-test build ## Run the benchmarks on real servers

@@ -79,10 +79,6 @@ images-save: ## Write what make images built to dist/, for clusters without a re
 bench: deps-test build ## Run the benchmarks on real servers
 	@$(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
 
-.PHONY: bench
-bench: deps-test build ## Run the benchmarks on real servers
-	@$(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
-
 .PHONY: cover
 cover: ## Show what the last make test left uncovered, as bin/coverage.html
 	@$(GO) tool cover -html=coverage/all.out -o bin/coverage.html && echo bin/coverage.html

@@ -393,6 +393,11 @@ Fails with every mistake at once, each with the keys to change. Renders nothing.
 {{- if not .existingSecret -}}{{- $wrong = append $wrong "postgres.external.existingSecret: name the secret with user name and password" -}}{{- end -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.postgres.operator -}}
+{{- if and .enabled (ge (int .synchronousStandbys) (int .instances)) -}}
+{{- $wrong = append $wrong (printf "postgres.operator.synchronousStandbys: %d must be less than postgres.operator.instances (%d), or nothing could be committed" (int .synchronousStandbys) (int .instances)) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.kafka.external -}}
 {{- if .enabled -}}
 {{- if not .bootstrapServers -}}{{- $wrong = append $wrong "kafka.external.bootstrapServers: name at least one broker, as host:port" -}}{{- end -}}

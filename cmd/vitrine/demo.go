@@ -38,7 +38,9 @@ func (s *stack) demonstrate(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: see the logs", err)
 	}
-	s.table(p)
+	if err := s.table(p); err != nil {
+		return err
+	}
 	s.say("the same by hand:\n\n%s", s.curls(user, p.ID, urls))
 	return nil
 }
@@ -64,14 +66,14 @@ func (s *stack) demoUser(ctx context.Context) (int64, error) {
 func (s *stack) api() apiClient { return apiClient{base: "http://" + s.options.http, web: s.client} }
 
 // table shows every rendition beside its source.
-func (s *stack) table(p product) {
+func (s *stack) table(p product) error {
 	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nSOURCE\tBYTES\tRENDITION\tFORMAT\tSIZE\tBYTES\tSAVED\tURL")
 	for i, img := range p.Images {
 		source := samples()[i]
-		var size int64
-		if info, err := os.Stat(filepath.Join(s.options.data, "samples", source.file)); err == nil {
-			size = info.Size()
+		size, err := s.gallery.size(source.file)
+		if err != nil {
+			return err
 		}
 		head := fmt.Sprintf("%s %dx%d\t%d", strings.TrimPrefix(filepath.Ext(source.file), "."), img.Width, img.Height, size)
 		if img.Error != nil {
@@ -85,6 +87,7 @@ func (s *stack) table(p product) {
 	}
 	_ = w.Flush() // to the terminal: there is nobody to tell
 	fmt.Fprintln(s.stdout)
+	return nil
 }
 
 // curls are the demonstration's requests, to be repeated.

@@ -42,6 +42,8 @@ build() { # NAME DOCKERFILE [FLAG...]
 	local name=$1 file=$2 flags command
 	shift 2
 	flags=(--file "$file" --tag "$(reference "$name")" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" "$@")
+	# Docker tells a build what it is for; buildah only if it is asked for a platform.
+	if [ "$engine" != docker ]; then PLATFORM=${PLATFORM:-linux/$(go env GOARCH)}; fi
 	if [ -n "${PLATFORM:-}" ]; then flags+=(--platform "$PLATFORM"); fi
 	if [ -n "${SSL_CERT_FILE:-}" ]; then flags+=(--secret "id=ca-certificates,src=$SSL_CERT_FILE"); fi
 	case $engine in

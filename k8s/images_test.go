@@ -26,7 +26,7 @@ type stage struct {
 func parse(t *testing.T, path string) dockerfile {
 	t.Helper()
 	file := dockerfile{name: path}
-	source := regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(string(read(t, path)), "")
+	source := regexp.MustCompile(`(?m)^\s*#.*\n`).ReplaceAllString(string(read(t, path)), "")
 	source = regexp.MustCompile(`\s*\\\n\s*`).ReplaceAllString(source, " ")
 	for line := range strings.Lines(source) {
 		words := strings.Fields(line)

@@ -48,7 +48,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		Version: c.build.Version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(
-		c.devCommand(), c.setupCommand(), c.waitCommand(), c.migrateCommand(),
+		c.devCommand(), c.setupCommand(), c.waitCommand(), c.migrateCommand(), c.pipelineCommand(),
 		c.smokeCommand(), c.samplesCommand(),
 	)
 	root.SetArgs(args)

@@ -276,9 +276,28 @@ func reopened(t *testing.T, eye *pipeline.Eye, before <-chan fsnotify.Event) {
 
 func TestADirectoryThatIsReplacedIsWatchedAgain(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "d")
+	t.Run("removed and made again", func(t *testing.T) {
+		t.Parallel()
+		dir := filepath.Join(t.TempDir(), "d")
+		testEye(t, dir, func() error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)) })
+	})
+	t.Run("a link to another", func(t *testing.T) {
+		t.Parallel()
+		parent, count := t.TempDir(), 0
+		dir := filepath.Join(parent, "d")
+		testEye(t, dir, func() error {
+			count++
+			next := strconv.Itoa(count)
+			return errors.Join(os.Mkdir(filepath.Join(parent, next), 0o755), os.Symlink(next, dir+"_"), os.Rename(dir+"_", dir))
+		})
+	})
+}
+
+// testEye holds an eye on dir to seeing each directory that remake puts there.
+func testEye(t *testing.T, dir string, replace func() error) {
+	t.Helper()
 	remake := func() {
-		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)); err != nil {
+		if err := replace(); err != nil {
 			t.Fatal(err)
 		}
 	}

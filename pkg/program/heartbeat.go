@@ -34,7 +34,7 @@ func (k *Kit) Follow(roll Roll) lifecycle.Part {
 	log := k.Log.Named("pipeline")
 	h := &heart{
 		roll: roll, state: k.Pipeline.State, now: time.Now, log: log, role: k.role, instance: k.instance,
-		soon: make(chan struct{}, 1),
+		every: k.every, soon: make(chan struct{}, 1),
 	}
 	told := func(s pipeline.State) {
 		tell(log, s)
@@ -60,13 +60,14 @@ func tell(log *zap.Logger, s pipeline.State) {
 	}
 }
 
-// heart reports every beatEvery, and at once when there is news.
+// heart reports every so often, and at once when there is news.
 type heart struct {
 	roll           Roll
 	state          func() pipeline.State
 	now            func() time.Time
 	log            *zap.Logger
 	role, instance string
+	every          time.Duration
 	soon           chan struct{}
 	failing        bool
 }
@@ -80,7 +81,7 @@ func (h *heart) hurry() {
 }
 
 func (h *heart) run(ctx context.Context) error {
-	tick := time.NewTicker(beatEvery)
+	tick := time.NewTicker(h.every)
 	defer tick.Stop()
 	for {
 		h.beat(ctx)

@@ -69,7 +69,7 @@ func beating(t *testing.T, roll *slowRoll, during func(h *heart)) (logs *observe
 	core, logs := observer.New(zap.DebugLevel)
 	roll.began = time.Now()
 	h := &heart{
-		roll: roll, now: time.Now, log: zap.New(core), soon: make(chan struct{}, 1),
+		roll: roll, now: time.Now, log: zap.New(core), every: beatEvery, soon: make(chan struct{}, 1),
 		state: func() pipeline.State { return pipeline.State{Revision: pipeline.Seal(pipeline.Default())} },
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -43,6 +43,7 @@ type Kit struct {
 	level    zap.AtomicLevel
 	role     string
 	instance string
+	every    time.Duration // between heartbeats
 }
 
 // Run is a program from its first line to its last: it returns the exit code. serve works until its context ends.
@@ -106,7 +107,7 @@ func newKit(about About, world World, build telemetry.Build, cfg Config) (kit *K
 	}
 	return &Kit{
 		Registry: reg, Log: log, Pipeline: watcher, cfg: cfg, level: level,
-		role: about.Name, instance: instanceName(host, world.PID),
+		role: about.Name, instance: instanceName(host, world.PID), every: beatEvery,
 	}, stop, nil
 }
 

@@ -226,6 +226,7 @@ func follow(t *testing.T, roll program.Roll) *following {
 		code <- program.Run(ctx, about, world(io.Discard, f.log, nil, "VITRINE_PIPELINE_FILE="+f.file, "VITRINE_LOG_FLUSH=0s"),
 			func(ctx context.Context, _ config, kit *program.Kit) error {
 				f.kit = kit
+				kit.BeatEvery(time.Hour) // what is seen is seen because it was hurried
 				close(ready)
 				return kit.Follow(roll).Run(ctx)
 			})

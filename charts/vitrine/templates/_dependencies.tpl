@@ -133,7 +133,7 @@ The environment of the pods, as lists for `env:`.
 {{- define "vitrine.env.postgres" -}}
 {{- $d := include "vitrine.postgres" . | fromJson -}}
 {{- $host := ternary (printf "[%s]" $d.host) $d.host (contains ":" $d.host) -}}
-{{- $dsn := printf "postgres://%s:%d/%s?sslmode=%s" $host (int $d.port) ($d.database | urlquery) $d.sslMode -}}
+{{- $dsn := printf "postgres://%s:%d/%s?sslmode=%s" $host (int $d.port) ($d.database | urlquery | replace "+" "%20") $d.sslMode -}}
 - name: VITRINE_POSTGRES_DSN
   value: {{ ternary (printf "%s&sslrootcert=/etc/vitrine/tls/postgres/ca.crt" $dsn) $dsn (not (empty $d.caSecret)) | quote }}
 - name: VITRINE_POSTGRES_USERNAME

@@ -45,7 +45,7 @@ func (h helm) deploy(ctx context.Context, changes ...string) error {
 
 // test runs the chart's own tests. They tell what they saw by themselves: --logs would look for pods that are gone again.
 func (h helm) test(ctx context.Context) (string, error) {
-	return h.do(ctx, "", "test", h.release, "--timeout", helmLimit.String())
+	return h.do(ctx, "", "test", h.release, "--timeout", (helmLimit / 2).String())
 }
 
 // rollback goes back to the revision before.

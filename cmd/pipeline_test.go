@@ -94,12 +94,12 @@ func (s *system) shows(r *running, revision string, success float64) error {
 	return nil
 }
 
-// status is nil if vitrine pipeline status ends as wanted and says of exactly those roles that the revision is in force, with
-// that mistake.
+// status is nil if vitrine pipeline status ends as wanted and says of exactly those roles that the revision is in force,
+// with that mistake.
 func (s *system) status(agreed bool, revision, mistake string, roles ...string) error {
 	table, err := s.stdout("pipeline", "status")
 	if (err == nil) != agreed {
-		return fmt.Errorf("status ended with %v:\n%s", err, table)
+		return fmt.Errorf("status ended well: %t\n%s", err == nil, table)
 	}
 	if lines := strings.Split(strings.TrimSpace(table), "\n"); len(lines) != len(roles)+1 ||
 		strings.Count(table, revision) != len(roles) || strings.Count(table, mistake) < len(roles) {
@@ -107,7 +107,7 @@ func (s *system) status(agreed bool, revision, mistake string, roles ...string) 
 	}
 	out, err := s.stdout("pipeline", "status", "-o", "json")
 	if (err == nil) != agreed {
-		return fmt.Errorf("status -o json ended with %v:\n%s", err, out)
+		return fmt.Errorf("status -o json ended well: %t\n%s", err == nil, out)
 	}
 	var all struct {
 		Instances []struct {
@@ -261,7 +261,8 @@ func TestPipelineStatusSaysWhatItCannotTell(t *testing.T) {
 			t.Errorf("got %v, want %q in\n%s", err, want, out)
 		}
 	}
-	if out, err := cli(t, nil, "vitrine", "pipeline", "status", "-o", "xml"); err == nil || !strings.Contains(out, "table or json") {
+	if out, err := cli(t, nil, "vitrine", "pipeline", "status", "-o", "xml"); err == nil ||
+		!strings.Contains(out, "table or json") {
 		t.Errorf("got %v\n%s", err, out)
 	}
 	if out, err := cli(t, nil, "vitrine", "pipeline", "status", "--config", "/nowhere"); err == nil ||

@@ -34,8 +34,9 @@ func (c console) pipelineCommand() *cobra.Command {
 			Short: "Read an ImagePipeline as the programs do, and tell its revision or everything that is wrong with it",
 			Long: `Reads FILE, or what comes in if FILE is -. Needs no server and no configuration.
 
-A revision names the whole specification: it is what ` + "`vitrine pipeline status`" + ` and the metric vitrine_pipeline_revision_info
-show once the programs have it in force. The hash names the part that changes pictures. Exits with 1 if anything is wrong.`,
+A revision names the whole specification: it is what "vitrine pipeline status" and the metric
+vitrine_pipeline_revision_info show once the programs have it in force. The hash names the part that changes pictures.
+Exits with 1 if anything is wrong.`,
 			RunE: func(cmd *cobra.Command, args []string) error { return c.checkPipeline(args[0], cmd.InOrStdin()) },
 		},
 		c.pipelineStatusCommand(),
@@ -80,11 +81,11 @@ func (c console) pipelineStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Args: cobra.NoArgs,
 		Short: "List every running instance with the revision it has in force, and why its file is not",
-		Long: `Shows what each api and worker has said within the last minute; they say it every ten seconds and at each reload. Configured
-like the other programs, by VITRINE_POSTGRES_* variables.
+		Long: `Shows what each api and worker has said within the last minute; they say it every ten seconds and at each reload.
+Configured like the other programs, by VITRINE_POSTGRES_* variables.
 
-Exits with 0 if all have the same revision in force and none has refused its file, or else with 1, so that a script can wait for
-a change to have arrived everywhere.`,
+Exits with 0 if all have the same revision in force and none has refused its file, or else with 1, so that a script can
+wait for a change to have arrived everywhere.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "table" && output != "json" {
 				return fmt.Errorf("--output is table or json, not %q", output)

@@ -127,7 +127,8 @@ func (s *stage) assemble(tb testing.TB) {
 	inForce := pipeline.Seal(pipeline.Default())
 	s.service = catalog.New(catalog.Parts{
 		Store: s.store, Pipelines: s.store, Cache: cache, Encoder: encoder,
-		Pipeline: func() *pipeline.Revision { return inForce }, NewID: newID, Random: rand.Float64, Now: time.Now, Log: s.log.Named("catalog"),
+		Pipeline: func() *pipeline.Revision { return inForce },
+		NewID:    newID, Random: rand.Float64, Now: time.Now, Log: s.log.Named("catalog"),
 	}, s.cfg.Catalog)
 	s.server = httpapi.New(httpapi.Parts{
 		Catalog: s.service, Encoder: encoder, Ready: func(context.Context) error { return nil }, NewID: uuid.NewString,

@@ -64,8 +64,8 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 // A custom resource's client reads and writes the type with encoding/json, and not with Parse.
 func TestTheTypeIsItsOwnJSON(t *testing.T) {
 	t.Parallel()
-	want := parse(t, strings.Replace(minimal, "[{format: jpeg}]",
-		"[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]", 1)+"  fetch: {allowCIDRs: [10.0.0.0/8]}\n")
+	const two = "[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]"
+	want := parse(t, strings.Replace(minimal, "[{format: jpeg}]", two, 1)+"  fetch: {allowCIDRs: [10.0.0.0/8]}\n")
 	var got pipeline.Pipeline
 	decoder := json.NewDecoder(strings.NewReader(string(want.Document())))
 	decoder.DisallowUnknownFields()

@@ -404,16 +404,25 @@ What answers below ingress.media.path, as JSON {name, port}: the given Service, 
 {{- end -}}
 
 {{/*
+The egress rule of name resolution.
+*/}}
+{{- define "vitrine.egress.dns" -}}
+- ports:
+    {{- range .Values.networkPolicy.dns.ports }}
+    - {protocol: UDP, port: {{ int . }}}
+    - {protocol: TCP, port: {{ int . }}}
+    {{- end }}
+  to:
+    {{- toYaml .Values.networkPolicy.dns.to | nindent 4 }}
+{{- end -}}
+
+{{/*
 Egress rules to what a component is configured to talk to: (dict "root" $ "component" "api"). A server outside whose networks
 are not given may be anywhere, on its port, except where credentials are to be had.
 */}}
 {{- define "vitrine.egress" -}}
 {{- $component := .component -}}
-- to:
-    {{- toYaml .root.Values.networkPolicy.dns.to | nindent 4 }}
-  ports:
-    - {protocol: UDP, port: 53}
-    - {protocol: TCP, port: 53}
+{{- include "vitrine.egress.dns" .root }}
 {{- $seen := dict }}
 {{- range include "vitrine.endpoints" .root | fromJsonArray }}
 {{- $peer := dict "port" .port "podSelector" .podSelector "cidrs" .cidrs | toJson }}

@@ -26,8 +26,8 @@ func (c console) samplesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "samples", Short: "Serve sample pictures, drawn by this program, until it is told to stop", Args: cobra.NoArgs,
 		Long: `Serves /hills.jpg, /dunes.png and /coast.gif, which are those of vitrine dev, and /photos/N.jpg for any whole
-number N: no two are the same picture, and the same N is always the same. /healthz answers 200. For clusters that have no other
-source of pictures, and to have many.`,
+number N: no two are the same picture, and the same N is always the same. /healthz answers 200. For clusters that have no
+other source of pictures, and to have many.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.samples(cmd.Context(), o) },
 	}
 	f := cmd.Flags()

@@ -55,6 +55,8 @@ func dispatch(ctx context.Context, args []string, std streams, sys system) error
 		return runLoad(ctx, flags, args, std.in, std.out)
 	case "get":
 		return runGet(ctx, flags, args, std.out)
+	case "crash":
+		return syscall.Kill(1, syscall.SIGQUIT)
 	case "idle":
 		<-ctx.Done()
 		return nil

@@ -72,7 +72,8 @@ func pause(ctx context.Context, d time.Duration) error {
 type blow struct {
 	name      string
 	component string
-	all       bool // of its pods, not only the first
+	all       bool   // of its pods, not only the first
+	container string // whose process crashes, instead of its pod being killed
 }
 
 // showHealing upgrades the programs under load, and then kills pods of each kind.
@@ -91,12 +92,14 @@ func (s *stage) showHealing(ctx context.Context) (seen, error) {
 	lines := []string{fmt.Sprintf("rolling upgrade of api and worker: %d requests, none failed, %d pictures ready",
 		t.Requests, t.Ready)}
 	for _, b := range []blow{
-		{"an api pod", "api", false},
-		{"all workers", "worker", true},
-		{"a Redis pod", "redis", false},
-		{"Kafka", "kafka", true},
-		{"Postgres", "postgres", true},
-		{"all of Redis", "redis", true},
+		{name: "an api process", component: "api", container: "api"},
+		{name: "all worker processes", component: "worker", container: "worker", all: true},
+		{name: "an api pod", component: "api"},
+		{name: "all workers", component: "worker", all: true},
+		{name: "a Redis pod", component: "redis"},
+		{name: "Kafka", component: "kafka", all: true},
+		{name: "Postgres", component: "postgres", all: true},
+		{name: "all of Redis", component: "redis", all: true},
 	} {
 		line, err := s.strike(ctx, b)
 		if err != nil {
@@ -127,11 +130,11 @@ func (s *stage) strike(ctx context.Context, b blow) (string, error) {
 			wanted = 1 // KEDA says how many
 		}
 		began := s.sys.now()
-		if err := s.kube.kill(ctx, victims); err != nil {
+		if err := s.hit(ctx, b, victims); err != nil {
 			return err
 		}
 		err = until(ctx, "the pods", 6*time.Minute, time.Second, func(ctx context.Context) error {
-			return s.replaced(ctx, b.component, victims, wanted)
+			return s.replaced(ctx, b, victims, wanted)
 		})
 		if err != nil {
 			return err
@@ -152,21 +155,34 @@ func (s *stage) strike(ctx context.Context, b blow) (string, error) {
 		b.name, took.Seconds(), t.Refused, t.Requests, t.Ready), nil
 }
 
-// replaced is nil when the release is whole without the victims.
-func (s *stage) replaced(ctx context.Context, component string, victims []pod, wanted int) error {
-	now, err := s.pods(ctx, component)
+// hit kills the victims, or crashes a process in each.
+func (s *stage) hit(ctx context.Context, b blow, victims []pod) error {
+	if b.container == "" {
+		return s.kube.kill(ctx, victims)
+	}
+	for _, v := range victims {
+		if err := s.kube.crash(ctx, v, b.container, s.options.helper); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaced is nil when the release is whole without the victims, or with the victims started again.
+func (s *stage) replaced(ctx context.Context, b blow, victims []pod, wanted int) error {
+	now, err := s.pods(ctx, b.component)
 	if err != nil {
 		return err
 	}
 	for _, p := range now {
 		for _, v := range victims {
-			if p.Metadata.UID == v.Metadata.UID {
+			if p.Metadata.UID == v.Metadata.UID && p.restarts() == v.restarts() {
 				return fmt.Errorf("pod %s is still there", v.Metadata.Name)
 			}
 		}
 	}
 	if n := countReady(now); n < wanted {
-		return fmt.Errorf("%d of %d pods of %s are ready", n, wanted, component)
+		return fmt.Errorf("%d of %d pods of %s are ready", n, wanted, b.component)
 	}
 	return s.whole(ctx)
 }

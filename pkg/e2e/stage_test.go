@@ -138,6 +138,7 @@ func TestEachProofFailsIfItsThingIsBroken(t *testing.T) {
 		"a picture that is done twice":        {"2", "1 of 500 pictures were done twice"},
 		"workers that all work at once":       {"2", "at the same time"},
 		"a request fails in an upgrade":       {"3", "rolling upgrade: 1 of 100 requests failed: 503"},
+		"a dead process stays away":           {"3", "kill an api process: wait 6m0s for the pods: pod api-"},
 		"a dead pod stays away":               {"3", "kill an api pod: wait 6m0s for the pods: pod api-"},
 		"a dead pod's work load stays broken": {"3", "Deployment api has 1 of 2 pods ready"},
 		"an accepted picture is lost":         {"3", "19 of 20 accepted pictures are ready: product 7"},

@@ -91,9 +91,12 @@ func (w *world) kubectl(args []string, stdin string) (string, error) {
 		w.applied = append(w.applied, stdin)
 		return "", nil
 	case "delete":
-		if slices.Contains(args, "--force") {
+		if slices.Contains(args, "--grace-period=1") {
 			w.kill(args)
 		}
+		return "", nil
+	case "debug":
+		w.crash(args[1])
 		return "", nil
 	case "logs":
 		if w.has("a log line in plain text") {
@@ -121,6 +124,20 @@ func (w *world) kill(args []string) {
 		for i, p := range pods {
 			if slices.Contains(args, p.Metadata.Name) {
 				w.pods[component][i] = w.newPod(component)
+			}
+		}
+	}
+}
+
+func (w *world) crash(name string) {
+	w.struck = true
+	if w.has("a dead process stays away") {
+		return
+	}
+	for _, pods := range w.pods {
+		for i, p := range pods {
+			if p.Metadata.Name == name {
+				pods[i].Status.ContainerStatuses = []containerStatus{{RestartCount: p.restarts() + 1}}
 			}
 		}
 	}

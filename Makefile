@@ -95,6 +95,10 @@ images: ## Build vitrine-api and vitrine-worker with docker or buildah (TAG=dev)
 images-standin: ## Build the worker whose codec waits instead of working, vitrine-worker-standin (TAG=dev)
 	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh standin
 
+.PHONY: images-e2e
+images-e2e: images-standin ## Build what make e2e needs beside make images: vitrine-worker-standin and vitrine-e2e (TAG=dev)
+	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh e2e
+
 .PHONY: images-push
 images-push: ## Publish what make images built (TAG=dev REGISTRY=registry.example/team)
 	@TAG='$(TAG)' REGISTRY='$(REGISTRY)' .ci/images.sh push

@@ -229,7 +229,7 @@ func (s *stage) lookAround(ctx context.Context, p plan) error {
 		return fmt.Errorf("look for a cluster: %w", err)
 	}
 	if lack := lacking(nodes.Items, wanted); len(lack) > 0 {
-		return fmt.Errorf("no node has %s: build them with make images and images-standin, and load them into the cluster",
+		return fmt.Errorf("no node has %s: build them with make images and images-e2e, and load them into the cluster",
 			strings.Join(lack, ", "))
 	}
 	text, err := s.kube.do(ctx, "version", "-o", "json")

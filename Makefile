@@ -10,16 +10,25 @@ CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vitrine
 TOOLS   := $(CACHE)/bin
 LDFLAGS := -X main.version=$(VERSION)
 
-# Tools, built into the cache once per version.
+# Tools, built into the cache once per version. Those of the chart that share packages are pinned by .ci/tools/go.mod.
 GOLANGCI_LINT := v2.15.0
 GOTESTSUM     := v1.13.0
+PROMTOOL      := v0.316.0
 
 # make test: the least share of statements that must run, in percent; more flags for go test; which packages.
 COVER_MIN  ?= 90
 TEST_FLAGS ?=
 TEST_PKGS  ?= ./...
+# make images: their tag; the registry that images-push pushes to.
+TAG      ?= dev
+REGISTRY ?=
 # make bench: a program that prints "ratio NAME N" lines at its end.
 BENCH_PKGS ?= ./pkg/bench
+# make e2e: which proofs, where, with images of which tag, and more values for helm's --set.
+PROOFS        ?= 1,2,3,4,5
+NAMESPACE     ?= vitrine-e2e
+E2E_IMAGE_TAG ?= dev
+E2E_SET       ?=
 
 .PHONY: run
 run: deps-run build ## Build everything and show it: a demo on :8080 with its own Postgres; Ctrl-C ends it
@@ -34,17 +43,39 @@ test-short: deps-run ## Run the tests that need no server
 	@$(GO) test -short $(TEST_FLAGS) $(TEST_PKGS)
 
 .PHONY: check
-check: deps-run ## Everything that needs no test run: format, vet, lint, doors, go.mod, generated files, builds without cgo
+check: deps-run ## Everything that needs no test run: format, vet, lint, doors, go.mod, generated files, builds without cgo, the chart
 	@.ci/step.sh "gofmt" .ci/fmt.sh
 	@.ci/step.sh "go mod tidy" $(GO) mod tidy -diff
 	@.ci/step.sh "builds without cgo" env CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/api ./cmd/worker ./cmd/vitrine
 	@.ci/step.sh "go vet" $(GO) vet ./...
 	@.ci/step.sh "doors and budgets" $(GO) test ./pkg
-	@$(MAKE) lint verify
+	@$(MAKE) lint verify check-chart
 
 .PHONY: lint
 lint: deps-lint ## Run golangci-lint
 	@.ci/step.sh "golangci-lint" $(TOOLS)/golangci-lint run ./...
+
+.PHONY: check-chart
+check-chart: deps-chart ## Everything about the Helm chart that needs no cluster
+	@.ci/step.sh "helm lint" .ci/chart.sh lint
+	@.ci/step.sh "kubeconform" .ci/chart.sh schemas
+	@.ci/step.sh "helm-unittest" .ci/chart.sh unit
+	@.ci/step.sh "network policies, pod security, refused values" .ci/chart.sh policies
+	@.ci/step.sh "alerts" .ci/chart.sh alerts
+	@.ci/step.sh "golden renders" .ci/chart.sh golden
+	@.ci/step.sh "the chart's README" .ci/chart.sh docs
+
+.PHONY: chart-golden
+chart-golden: deps-chart ## Write the golden renders of the chart again
+	@.ci/chart.sh golden-update
+
+.PHONY: chart-docs
+chart-docs: deps-chart ## Write the chart's README again
+	@.ci/chart.sh docs-update
+
+.PHONY: chart-schemas
+chart-schemas: ## Write the schemas that the chart is checked against again; downloads 100 MB
+	@.ci/chart-schemas.sh
 
 .PHONY: fmt
 fmt: ## Format all Go files
@@ -56,9 +87,34 @@ build: ## Build the programs into bin/; only the codec needs a C compiler
 	@test -e bin/codec || echo "building the codec (the first time it takes a minute or two: the C bindings of libvips)"
 	@.ci/alive.sh "building the codec" env CGO_ENABLED=1 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/codec
 
+.PHONY: images
+images: ## Build vitrine-api and vitrine-worker with docker or buildah (TAG=dev), and hold them to their sizes
+	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh build
+
+.PHONY: images-standin
+images-standin: ## Build the worker whose codec waits instead of working, vitrine-worker-standin (TAG=dev)
+	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh standin
+
+.PHONY: images-e2e
+images-e2e: images-standin ## Build what make e2e needs beside make images: vitrine-worker-standin and vitrine-e2e (TAG=dev)
+	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh e2e
+
+.PHONY: images-push
+images-push: ## Publish what make images built (TAG=dev REGISTRY=registry.example/team)
+	@TAG='$(TAG)' REGISTRY='$(REGISTRY)' .ci/images.sh push
+
+.PHONY: images-save
+images-save: ## Write what make images built to dist/, for clusters without a registry (TAG=dev)
+	@TAG='$(TAG)' OUT=dist .ci/images.sh save
+
 .PHONY: bench
 bench: deps-test build ## Run the benchmarks on real servers
 	@$(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
+
+.PHONY: e2e
+e2e: deps-promtool ## Show on the cluster of kubectl's current context what the chart promises (docs/e2e.md)
+	@$(GO) run ./pkg/e2e -promtool '$(TOOLS)/promtool' -proofs '$(PROOFS)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
+		-tag '$(E2E_IMAGE_TAG)' -helper 'vitrine-e2e:$(E2E_IMAGE_TAG)' -standin 'vitrine-worker-standin:$(E2E_IMAGE_TAG)'
 
 .PHONY: cover
 cover: ## Show what the last make test left uncovered, as bin/coverage.html
@@ -81,7 +137,7 @@ deps-test: ## Install what make test needs: the servers' programs, in packages a
 	@.ci/install.sh test
 
 .PHONY: deps-tools
-deps-tools: deps-lint deps-gotestsum ## Build the tools into the cache
+deps-tools: deps-lint deps-gotestsum deps-chart ## Build the tools into the cache
 
 .PHONY: deps-lint
 deps-lint:
@@ -91,10 +147,20 @@ deps-lint:
 deps-gotestsum:
 	@.ci/tool.sh gotestsum gotest.tools/gotestsum gotest.tools/gotestsum $(GOTESTSUM)
 
+.PHONY: deps-chart
+deps-chart: deps-promtool
+	@.ci/chart-tools.sh
+
+# Without service discovery, which is most of it, and which no rule needs.
+.PHONY: deps-promtool
+deps-promtool:
+	@TOOL_FLAGS=-tags=remove_all_sd .ci/tool.sh promtool github.com/prometheus/prometheus/cmd/promtool \
+		github.com/prometheus/prometheus $(PROMTOOL)
+
 .PHONY: clean
 clean: ## Remove what was built (the demo's data in .vitrine/ stays)
 	@rm -rf bin coverage
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

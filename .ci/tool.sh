@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # tool.sh NAME PACKAGE MODULE VERSION: builds a Go program into the cache unless this version is there already.
+# TOOL_FLAGS: flags of go build for it.
 set -euo pipefail
 
 name=$1 package=$2 module=$3 version=$4
@@ -13,5 +14,5 @@ mkdir -p "$bin"
 # Beside it first: a build that is interrupted or runs twice at a time leaves no half a program.
 fresh=$(mktemp -d "$bin/.building.XXXXXX")
 trap 'rm -rf "$fresh"' EXIT
-GOBIN=$fresh GOFLAGS= CGO_ENABLED=0 "$(dirname "$0")/alive.sh" "building $name" go install "$package@$version"
+GOBIN=$fresh GOFLAGS=${TOOL_FLAGS:-} CGO_ENABLED=0 "$(dirname "$0")/alive.sh" "building $name" go install "$package@$version"
 mv "$fresh/$(basename "${package%/v[0-9]*}")" "$bin/$name"

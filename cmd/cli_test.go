@@ -79,6 +79,7 @@ func TestHelp(t *testing.T) {
 		{"VITRINE_HTTP_ADDR", "api", []string{"--help"}},
 		{"VITRINE_CODEC_CHILDREN", "worker", []string{"--help"}},
 		{"VITRINE_SETUP_TIMEOUT", "vitrine", []string{"setup", "--help"}},
+		{"VITRINE_SETUP_TIMEOUT", "vitrine", []string{"wait", "--help"}},
 		{"VITRINE_POSTGRES_DSN", "vitrine", []string{"migrate", "up", "--help"}},
 		{"Run the whole system", "vitrine", []string{"--help"}},
 		{"--samples", "vitrine", []string{"dev", "--help"}},

@@ -1,5 +1,14 @@
 -- What the migrations add up to. Written by: go test ./pkg/postgres -run Schema -update
 
+CREATE TABLE heartbeats (
+    role text NOT NULL,
+    instance text NOT NULL,
+    revision text NOT NULL,
+    error text NOT NULL,
+    loaded_at timestamp with time zone NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE idempotency_keys (
     principal text NOT NULL,
     key text NOT NULL,
@@ -134,6 +143,9 @@ ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+ALTER TABLE ONLY heartbeats
+    ADD CONSTRAINT heartbeats_pkey PRIMARY KEY (role, instance);
 
 ALTER TABLE ONLY idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key);

@@ -31,6 +31,7 @@ var outsides = map[string]string{
 	"github.com/aws/":                     "aws",
 	"github.com/caarlos0/env":             "env",
 	"github.com/davidbyttow/govips":       "govips",
+	"github.com/fsnotify/fsnotify":        "fsnotify",
 	"github.com/gofiber/fiber":            "fiber",
 	"github.com/google/uuid":              "uuid",
 	"github.com/jackc/pgx":                "pgx",

@@ -5,27 +5,22 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/httpapi"
 	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/lifecycle"
-	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/relay"
-	"vitrine.io/pkg/telemetry"
 	"vitrine.io/pkg/worker"
 )
 
 // Config is everything that can be said about this program.
 type Config struct {
-	Log      telemetry.LogConfig   `envPrefix:"LOG_"`
-	Admin    telemetry.AdminConfig `envPrefix:"ADMIN_"`
-	HTTP     httpapi.Config        `envPrefix:"HTTP_"`
-	Catalog  catalog.Config        `envPrefix:"CATALOG_"`
-	Postgres postgres.Config       `envPrefix:"POSTGRES_"`
-	Redis    rediscache.Config     `envPrefix:"REDIS_"`
-	Kafka    kafka.Config          `envPrefix:"KAFKA_"`
-	S3       blob.Config           `envPrefix:"S3_"`
-	Relay    relay.Config          `envPrefix:"RELAY_"`
-	Sweep    worker.SweepConfig    `envPrefix:"SWEEP_"`
-	Pipeline pipeline.Config       `envPrefix:"PIPELINE_"`
-	Shutdown lifecycle.Config      `envPrefix:"SHUTDOWN_"`
+	program.Config
+	HTTP     httpapi.Config     `envPrefix:"HTTP_"`
+	Catalog  catalog.Config     `envPrefix:"CATALOG_"`
+	Postgres postgres.Config    `envPrefix:"POSTGRES_"`
+	Redis    rediscache.Config  `envPrefix:"REDIS_"`
+	Kafka    kafka.Config       `envPrefix:"KAFKA_"`
+	S3       blob.Config        `envPrefix:"S3_"`
+	Relay    relay.Config       `envPrefix:"RELAY_"`
+	Sweep    worker.SweepConfig `envPrefix:"SWEEP_"`
 }

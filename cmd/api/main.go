@@ -2,21 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-
-	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/rediscache"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/program"
 )
 
 // version is written by the linker: -X main.version.
@@ -24,57 +15,21 @@ var version string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	code := program.Run(ctx, program.About{
+		Name: "api", Text: "Vitrine's HTTP API, relay and sweepers.", Version: version,
+	}, program.World{
+		Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+		Hostname: os.Hostname, PID: os.Getpid(), Build: debug.ReadBuildInfo,
+	}, serve)
 	stop()
-	if err == nil {
-		return
-	}
-	if !errors.Is(err, errLogged) {
-		fmt.Fprintln(os.Stderr, "api:", err)
-	}
-	os.Exit(1)
+	os.Exit(code)
 }
 
-// errLogged is returned when the log, which is JSON to its last line, has told what went wrong.
-var errLogged = errors.New("see the log")
-
-func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
-	build := telemetry.NewBuild(version, debug.ReadBuildInfo)
-	program := config.Program{Name: "vitrine-api", About: "Vitrine's HTTP API, relay and sweepers.", Version: build.Version}
-	if text, asked := config.Help[Config](program, args); asked {
-		_, err := io.WriteString(stdout, text)
-		return err
-	}
-	cfg, unknown, err := config.Load[Config](args, environ)
-	if err != nil {
-		return config.Hint(err, unknown)
-	}
-	pipe, err := cfg.Pipeline.Load()
-	if err != nil {
-		return fmt.Errorf("VITRINE_PIPELINE_FILE: %w", err)
-	}
-	reg := telemetry.NewRegistry("api", build)
-	log, level, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(stderr), "api", build, reg)
+// serve puts the program together and runs it.
+func serve(ctx context.Context, cfg Config, kit *program.Kit) error {
+	a, err := assemble(cfg, kit)
 	if err != nil {
 		return err
 	}
-	defer stop()
-	kafka.BridgeLogger(log)
-	rediscache.BridgeLogger(log)
-	log.Info("starting", zap.Any("config", config.Effective(cfg)), zap.String("pipeline", pipe.Hash()))
-	for _, name := range unknown { // one environment may serve all programs; what is spelled nearly right is a mistake
-		if name.Meant != "" {
-			log.Warn("unknown variable", zap.String("detail", name.String()))
-		}
-	}
-	p, err := assemble(cfg, pipe, reg, log)
-	if err == nil {
-		err = p.run(ctx, level)
-	}
-	if err != nil {
-		log.Error("ended", zap.Error(err))
-		return errLogged
-	}
-	log.Info("stopped")
-	return nil
+	return a.run(ctx)
 }

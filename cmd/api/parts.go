@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
@@ -18,8 +17,8 @@ import (
 	"vitrine.io/pkg/httpapi"
 	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/lifecycle"
-	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/relay"
 	"vitrine.io/pkg/telemetry"
@@ -28,10 +27,8 @@ import (
 
 // api is the program put together, as far as that needs no server to answer.
 type api struct {
+	*program.Kit
 	cfg       Config
-	pipe      pipeline.Pipeline
-	reg       *prometheus.Registry
-	log       *zap.Logger
 	db        *postgres.DB
 	store     *postgres.Store
 	outbox    *postgres.Outbox
@@ -42,38 +39,40 @@ type api struct {
 }
 
 // assemble makes the parts that stand on their own. Nothing is connected to yet.
-func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log *zap.Logger) (*api, error) {
-	a := &api{cfg: cfg, pipe: pipe, reg: reg, log: log}
+func assemble(cfg Config, kit *program.Kit) (*api, error) {
+	kafka.BridgeLogger(kit.Log)
+	rediscache.BridgeLogger(kit.Log)
+	a := &api{Kit: kit, cfg: cfg}
 	var err error
-	if a.db, err = postgres.Open(cfg.Postgres, log.Named("postgres"), reg); err != nil {
+	if a.db, err = postgres.Open(cfg.Postgres, kit.Log.Named("postgres"), kit.Registry); err != nil {
 		return nil, fmt.Errorf("open postgres: %w", err)
 	}
 	a.store = postgres.NewStore(a.db)
 	if a.outbox, err = postgres.NewOutbox(a.db); err != nil {
 		return nil, fmt.Errorf("open outbox: %w", err)
 	}
-	if a.bucket, err = blob.New(cfg.S3, reg, log.Named("blob")); err != nil {
+	if a.bucket, err = blob.New(cfg.S3, kit.Registry, kit.Log.Named("blob")); err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
-	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, reg, log.Named("kafka")); err != nil {
+	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, kit.Registry, kit.Log.Named("kafka")); err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}
 	a.health = telemetry.NewHealth(map[string]telemetry.Check{
 		"postgres": a.db.Ping, "http": a.listening,
-	}, time.Now, log.Named("health"))
+	}, time.Now, kit.Log.Named("health"))
 	return a, nil
 }
 
 // run serves until ctx ends. The admin port answers while Postgres is still awaited, so that a slow database is seen as not
 // ready, and not as dead.
-func (a *api) run(ctx context.Context, level zap.AtomicLevel) error {
-	admin := telemetry.NewAdmin(a.cfg.Admin, a.reg, a.health, level, a.log.Named("admin"))
+func (a *api) run(ctx context.Context) error {
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace+time.Second,
-		lifecycle.Part{Name: "admin", Run: admin.Run, Ready: admin.Ready},
+		a.Admin(a.health),
 		lifecycle.Closer("connections", func() error {
 			a.bucket.Close()
 			return errors.Join(a.publisher.Close(), a.outbox.Close(), a.db.Close())
 		}),
+		a.Follow(a.store),
 		lifecycle.Part{Name: "api", Run: a.serve},
 	)
 }
@@ -85,32 +84,31 @@ func (a *api) serve(ctx context.Context) error {
 		return err
 	}
 	encoder := httpapi.NewEncoder(a.cfg.S3.Public(), epoch)
-	cache, err := rediscache.New(a.cfg.Redis, encoder.Tag(), time.Now, rand.Float64, a.reg, a.log.Named("cache"))
+	cache, err := rediscache.New(a.cfg.Redis, encoder.Tag(), time.Now, rand.Float64, a.Registry, a.Log.Named("cache"))
 	if err != nil {
 		return fmt.Errorf("open cache: %w", err)
 	}
-	mover := relay.New(a.outbox, a.publisher, a.cfg.Relay, a.reg, a.log.Named("relay"))
+	mover := relay.New(a.outbox, a.publisher, a.cfg.Relay, a.Registry, a.Log.Named("relay"))
 	service := catalog.New(catalog.Parts{
-		Store: a.store, Pipelines: a.store, Cache: cache, Encoder: encoder,
-		Pipeline: func() pipeline.Pipeline { return a.pipe },
-		NewID:    newID, Random: rand.Float64, Now: time.Now, Wake: mover.Wake, Log: a.log.Named("catalog"),
+		Store: a.store, Pipelines: a.store, Cache: cache, Encoder: encoder, Pipeline: a.Pipeline.Current,
+		NewID: newID, Random: rand.Float64, Now: time.Now, Wake: mover.Wake, Log: a.Log.Named("catalog"),
 	}, a.cfg.Catalog)
 	changes, err := kafka.NewConsumer(a.cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.cache", Topic: event.TopicChanged, InFlight: 32, Check: checkChanged,
-	}, service.HandleChanged, a.publisher, a.reg, a.log.Named("changes"))
+	}, service.HandleChanged, a.publisher, a.Registry, a.Log.Named("changes"))
 	if err != nil {
 		return fmt.Errorf("make consumer: %w", err)
 	}
 	server := httpapi.New(httpapi.Parts{
-		Catalog: service, Encoder: encoder, Ready: a.health.Ready, NewID: uuid.NewString, Now: time.Now, Registry: a.reg,
-		Log: a.log.Named("http"),
+		Catalog: service, Encoder: encoder, Ready: a.health.Ready, NewID: uuid.NewString, Now: time.Now, Registry: a.Registry,
+		Log: a.Log.Named("http"),
 	}, a.cfg.HTTP)
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	a.open.Store(true)
-	sweeper := worker.NewSweeper(a.store, service, a.cfg.Sweep, a.reg, a.log.Named("sweeper"))
-	compensator := worker.NewCompensator(a.store, a.bucket, a.cfg.Sweep, a.reg, a.log.Named("compensator"))
+	sweeper := worker.NewSweeper(a.store, service, a.cfg.Sweep, a.Registry, a.Log.Named("sweeper"))
+	compensator := worker.NewCompensator(a.store, a.bucket, a.cfg.Sweep, a.Registry, a.Log.Named("compensator"))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
 		lifecycle.Closer("cache", cache.Close),
 		lifecycle.Part{Name: "relay", Run: mover.Run},
@@ -130,7 +128,7 @@ func (a *api) cacheEpoch(ctx context.Context) (int64, error) {
 			return epoch, nil
 		}
 		if !told {
-			a.log.Warn("waiting for postgres", zap.Error(err))
+			a.Log.Warn("waiting for postgres", zap.Error(err))
 		}
 		select {
 		case <-ctx.Done():

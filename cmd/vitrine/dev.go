@@ -78,7 +78,7 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 	if err := o.check(ctx); err != nil {
 		return err
 	}
-	if err := makeDirs(o.data, "log", "samples"); err != nil {
+	if err := makeDirs(o.data, "log"); err != nil {
 		return err
 	}
 	log, closeLog, err := c.fileLog(filepath.Join(o.data, "log", "dev.log"))
@@ -88,7 +88,9 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 	defer closeLog()
 	c.say("data and logs are in %s", o.data)
 
-	s := &stack{console: c, options: o, log: log, client: &http.Client{Timeout: patience}}
+	s := &stack{
+		console: c, options: o, log: log, client: &http.Client{Timeout: patience}, gallery: newGallery(0, 0),
+	}
 	defer s.close()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,11 +22,17 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "vitrine:", err)
-		os.Exit(1)
+	if err == nil {
+		return
 	}
+	if !errors.Is(err, errLogged) {
+		fmt.Fprintln(os.Stderr, "vitrine:", err)
+	}
+	os.Exit(1)
 }
+
+// errLogged is returned when the log, which is JSON to its last line, has told what went wrong.
+var errLogged = errors.New("see the log")
 
 // console is what every command can touch of the world outside.
 type console struct {
@@ -40,7 +47,10 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		Use: "vitrine", Short: "Set up, run and look after Vitrine, the product catalogue whose pictures take care of themselves.",
 		Version: c.build.Version, SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(c.devCommand(), c.setupCommand(), c.migrateCommand())
+	root.AddCommand(
+		c.devCommand(), c.setupCommand(), c.waitCommand(), c.migrateCommand(), c.pipelineCommand(),
+		c.smokeCommand(), c.samplesCommand(),
+	)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

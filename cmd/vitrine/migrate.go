@@ -51,11 +51,11 @@ func (c console) migrate(cmd *cobra.Command, args []string) error {
 	defer stop()
 	switch ctx := cmd.Context(); cmd.Use {
 	case "up":
-		return postgres.Migrate(ctx, cfg.Postgres.DSN, log)
+		return postgres.Migrate(ctx, cfg.Postgres, log)
 	case "down":
-		return postgres.MigrateDown(ctx, cfg.Postgres.DSN, log)
+		return postgres.MigrateDown(ctx, cfg.Postgres, log)
 	default:
-		all, err := postgres.MigrationStatus(ctx, cfg.Postgres.DSN)
+		all, err := postgres.MigrationStatus(ctx, cfg.Postgres)
 		for _, m := range all {
 			applied := "not yet"
 			if !m.AppliedAt.IsZero() {

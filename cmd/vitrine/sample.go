@@ -1,133 +1,89 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"image"
-	"image/color"
-	"image/gif"
-	"image/jpeg"
-	"image/png"
-	"io"
-	"math"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
-	xdraw "golang.org/x/image/draw"
+	"github.com/spf13/cobra"
 )
 
-// sample is a picture that dev draws itself, so that it needs no other source.
-type sample struct {
-	file          string
-	width, height int
-	encode        func(io.Writer, image.Image) error
+// sampleGrace is how long answers may take to end when the samples are told to stop.
+const sampleGrace = 10 * time.Second
+
+// sampleOptions are what can be said about samples.
+type sampleOptions struct {
+	addr  string
+	count uint64
+	delay time.Duration
 }
 
-func samples() []sample {
-	return []sample{
-		{"hills.jpg", 2400, 1600, func(w io.Writer, m image.Image) error { return jpeg.Encode(w, m, &jpeg.Options{Quality: 92}) }},
-		{"dunes.png", 1800, 1200, png.Encode},
-		{"coast.gif", 1000, 750, func(w io.Writer, m image.Image) error { return gif.Encode(w, m, nil) }},
+func (c console) samplesCommand() *cobra.Command {
+	var o sampleOptions
+	cmd := &cobra.Command{
+		Use: "samples", Short: "Serve sample pictures, drawn by this program, until it is told to stop", Args: cobra.NoArgs,
+		Long: `Serves /hills.jpg, /dunes.png and /coast.gif, which are those of vitrine dev, and /photos/N.jpg for any whole
+number N: no two are the same picture, and the same N is always the same. /healthz answers 200. For clusters that have no
+other source of pictures, and to have many.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.samples(cmd.Context(), o) },
 	}
+	f := cmd.Flags()
+	f.StringVar(&o.addr, "addr", "127.0.0.1:8081", "address to listen on")
+	f.Uint64Var(&o.count, "count", 0, "serve the photos 1 to COUNT alone, and 404 for others; 0: any number")
+	f.DurationVar(&o.delay, "delay", 0, "wait so long before each picture, as a slow source does")
+	return cmd
 }
 
-// serveSamples draws the sample pictures, once, and serves them.
-func (s *stack) serveSamples() error {
-	dir := filepath.Join(s.options.data, "samples")
-	for i, p := range samples() {
-		if err := p.write(filepath.Join(dir, p.file), i); err != nil {
-			return fmt.Errorf("draw %s: %w", p.file, err)
-		}
-	}
-	listener, err := net.Listen("tcp", s.options.samples)
+// samples serves until ctx ends.
+func (c console) samples(ctx context.Context, o sampleOptions) error {
+	g := newGallery(o.count, o.delay)
+	server, err := listen(o.addr, g)
 	if err != nil {
+		return err
+	}
+	c.say("serving sample pictures on http://%s", server.addr)
+	select {
+	case <-ctx.Done():
+	case err := <-server.done:
 		return fmt.Errorf("serve samples: %w", err)
 	}
-	server := &http.Server{Handler: http.FileServer(http.Dir(dir)), ReadHeaderTimeout: 5 * time.Second}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	s.later(func() error {
-		err := server.Close()
-		if served := <-done; !errors.Is(served, http.ErrServerClosed) {
-			err = errors.Join(err, served)
-		}
-		return err
-	})
-	return nil
+	c.say("stopping")
+	return server.stop()
 }
 
-// write draws the picture into a file, unless it is there. A file that is there is whole.
-func (p sample) write(path string, seed int) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), p.file+".*")
+// sampleServer is a server of samples that runs.
+type sampleServer struct {
+	addr string // where it listens
+	http *http.Server
+	done chan error // why it ended
+}
+
+func listen(addr string, handler http.Handler) (*sampleServer, error) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("serve samples: %w", err)
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // renamed, if all went well
-	if err := errors.Join(p.encode(f, draw(p.width, p.height, seed)), f.Close()); err != nil {
-		return err
+	s := &sampleServer{
+		addr: listener.Addr().String(), done: make(chan error, 1),
+		http: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
 	}
-	return os.Rename(f.Name(), path)
+	go func() { s.done <- s.http.Serve(listener) }()
+	return s, nil
 }
 
-// draw paints a landscape in a quarter of the size, and enlarges it with a little grain, as photographs have it.
-func draw(width, height, seed int) image.Image {
-	m := image.NewRGBA(image.Rect(0, 0, width, height))
-	small := paint(width/4, height/4, seed)
-	xdraw.ApproxBiLinear.Scale(m, m.Rect, small, small.Rect, xdraw.Src, nil)
-	noise := uint32(seed)*2654435761 + 1
-	for i := 0; i < len(m.Pix); i += 4 {
-		noise = noise*1664525 + 1013904223
-		grain := int(noise>>29) - 4
-		for c := range 3 {
-			m.Pix[i+c] = uint8(max(0, min(255, int(m.Pix[i+c])+grain)))
-		}
+// stop waits a while for the answers under way, and cuts off those that are left.
+func (s *sampleServer) stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), sampleGrace)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("stop samples: %w", err), s.http.Close())
 	}
-	return m
-}
-
-// paint is a sky from one colour to another, a sun, and ranges of hills that darken towards the viewer.
-func paint(width, height, seed int) *image.RGBA {
-	m := image.NewRGBA(image.Rect(0, 0, width, height))
-	skies := [][2]color.RGBA{
-		{{40, 70, 140, 255}, {250, 190, 120, 255}},
-		{{90, 140, 200, 255}, {245, 225, 190, 255}},
-		{{30, 40, 80, 255}, {220, 120, 120, 255}},
+	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
 	}
-	sky := skies[seed%len(skies)]
-	for x := range width {
-		u := float64(x) / float64(width)
-		var ridge [4]float64
-		for r := range ridge {
-			k, phase := float64(3+2*r), float64(seed*7+r*3)
-			ridge[r] = .45 + .13*float64(r) + .06*math.Sin(k*2*u+phase) + .025*math.Sin(3.1*k*u+2*phase) + .008*math.Sin(17*k*u+phase)
-		}
-		for y := range height {
-			v := float64(y) / float64(height)
-			c := blend(sky[0], sky[1], v*1.6)
-			if d := math.Hypot((u-.68)*float64(width)/float64(height), v-.3); d < .3 {
-				c = blend(c, color.RGBA{255, 244, 214, 255}, math.Min(1, .02/(d*d+.012)))
-			}
-			for r := range ridge {
-				if v > ridge[r] {
-					near := float64(r+1) / 4
-					c = blend(blend(sky[1], color.RGBA{24, 44, 36, 255}, .35+.6*near), color.RGBA{12, 20, 18, 255}, (v-ridge[r])*1.2)
-				}
-			}
-			m.SetRGBA(x, y, c)
-		}
-	}
-	return m
-}
-
-// blend mixes a and b; t is held between 0 (all a) and 1 (all b).
-func blend(a, b color.RGBA, t float64) color.RGBA {
-	t = math.Max(0, math.Min(1, t))
-	mix := func(x, y uint8) uint8 { return uint8(float64(x) + t*(float64(y)-float64(x))) }
-	return color.RGBA{mix(a.R, b.R), mix(a.G, b.G), mix(a.B, b.B), 255}
+	return err
 }

@@ -42,13 +42,20 @@ func (c WaitConfig) Validate() []fault.Field {
 }
 
 func (c console) setupCommand() *cobra.Command {
+	return c.onServers("setup", "Wait for the servers, migrate the database, make the topics and the bucket",
+		"Safe to repeat, and for any number to run at the same time.", setup)
+}
+
+// onServers is a command that does something with the database, the topics and the bucket, within the time of
+// VITRINE_SETUP_TIMEOUT. Its log is JSON to the last line.
+func (c console) onServers(
+	name, short, long string, do func(context.Context, SetupConfig, *zap.Logger) error,
+) *cobra.Command {
 	return &cobra.Command{
-		Use: "setup", Short: "Wait for the servers, migrate the database, make the topics and the bucket",
-		Long: "Safe to repeat, and for any number to run at the same time. Configured like the other programs, by VITRINE_*\n" +
-			"variables.",
+		Use: name, Short: short, Long: long + "\nConfigured like the other programs, by VITRINE_* variables.",
 		DisableFlagParsing: true, // config reads the arguments, as in every other program
 		RunE: func(cmd *cobra.Command, args []string) error {
-			program := config.Program{Name: "vitrine setup", About: cmd.Short + ".", Version: c.build.Version}
+			program := config.Program{Name: "vitrine " + name, About: short + ".", Version: c.build.Version}
 			if text, asked := config.Help[SetupConfig](program, args); asked {
 				_, err := io.WriteString(c.stdout, text)
 				return err
@@ -57,7 +64,7 @@ func (c console) setupCommand() *cobra.Command {
 			if err != nil {
 				return config.Hint(err, unknown)
 			}
-			log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "setup", c.build, nil)
+			log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), name, c.build, nil)
 			if err != nil {
 				return err
 			}
@@ -65,37 +72,66 @@ func (c console) setupCommand() *cobra.Command {
 			kafka.BridgeLogger(log)
 			ctx, cancel := context.WithTimeout(cmd.Context(), cfg.Setup.Timeout)
 			defer cancel()
-			return setup(ctx, cfg, log)
+			if err := do(ctx, cfg, log); err != nil {
+				log.Error("ended", zap.Error(err))
+				return errLogged
+			}
+			return nil
 		},
 	}
 }
 
 // setup makes everything that the programs need to find. What is there already stays as it is.
 func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
-	topics, err := kafka.NewAdmin(cfg.Kafka)
+	on, err := openServers(cfg, log)
 	if err != nil {
 		return err
+	}
+	defer on.bucket.Close()
+	if err := insistAll(ctx, log, []step{
+		{"database", func(ctx context.Context) error { return postgres.Migrate(ctx, cfg.Postgres, log.Named("migrate")) }},
+		{"topics", on.topics.EnsureTopics},
+		{"bucket", on.bucket.EnsureBucket},
+	}); err != nil {
+		return err
+	}
+	return checkTopics(ctx, on.topics, log)
+}
+
+// servers are those with a client that lives longer than one step.
+type servers struct {
+	topics *kafka.Admin
+	bucket *blob.Bucket
+}
+
+func openServers(cfg SetupConfig, log *zap.Logger) (servers, error) {
+	topics, err := kafka.NewAdmin(cfg.Kafka)
+	if err != nil {
+		return servers{}, err
 	}
 	bucket, err := blob.New(cfg.S3, prometheus.NewRegistry(), log.Named("blob"))
 	if err != nil {
-		return err
+		return servers{}, err
 	}
-	defer bucket.Close()
-	for _, step := range []struct {
-		what string
-		do   func(context.Context) error
-	}{
-		{"database", func(ctx context.Context) error { return postgres.Migrate(ctx, cfg.Postgres.DSN, log.Named("migrate")) }},
-		{"topics", topics.EnsureTopics},
-		{"bucket", bucket.EnsureBucket},
-	} {
-		waiting := func(err error) { log.Info("waiting", zap.String("for", step.what), zap.Error(err)) }
-		if err := insist(ctx, step.do, waiting); err != nil {
-			return fmt.Errorf("%s: %w", step.what, err)
+	return servers{topics: topics, bucket: bucket}, nil
+}
+
+// step is one thing that has to be so.
+type step struct {
+	what string
+	do   func(context.Context) error
+}
+
+// insistAll takes the steps one after the other, and waits at each until it succeeds.
+func insistAll(ctx context.Context, log *zap.Logger, steps []step) error {
+	for _, s := range steps {
+		waiting := func(err error) { log.Info("waiting", zap.String("for", s.what), zap.Error(err)) }
+		if err := insist(ctx, s.do, waiting); err != nil {
+			return fmt.Errorf("%s: %w", s.what, err)
 		}
-		log.Info("ready", zap.String("what", step.what))
+		log.Info("ready", zap.String("what", s.what))
 	}
-	return checkTopics(ctx, topics, log)
+	return nil
 }
 
 // checkTopics tells how existing topics differ from what is configured, and refuses those that can lose messages.

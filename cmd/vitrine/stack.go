@@ -28,6 +28,7 @@ type stack struct {
 	options  devOptions
 	log      *zap.Logger
 	client   *http.Client
+	gallery  *gallery
 	nursery  *child.Nursery
 	postgres *devstack.Postgres
 	kafka    *devstack.Kafka
@@ -65,9 +66,11 @@ func (s *stack) start(ctx context.Context) error {
 		return err
 	}
 	s.later(s.media.Close)
-	if err := s.serveSamples(); err != nil {
+	samples, err := listen(s.options.samples, s.gallery)
+	if err != nil {
 		return err
 	}
+	s.later(samples.stop)
 	if err := writePipeline(filepath.Join(data, "pipeline.yaml")); err != nil {
 		return err
 	}

@@ -6,26 +6,21 @@ import (
 	"vitrine.io/pkg/codec"
 	"vitrine.io/pkg/fetch"
 	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/lifecycle"
-	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
-	"vitrine.io/pkg/telemetry"
 	"vitrine.io/pkg/worker"
 )
 
 // Config is everything that can be said about this program.
 type Config struct {
-	Log      telemetry.LogConfig   `envPrefix:"LOG_"`
-	Admin    telemetry.AdminConfig `envPrefix:"ADMIN_"`
-	Worker   worker.Config         `envPrefix:"WORKER_"`
-	Fetch    fetch.Config          `envPrefix:"FETCH_"`
-	Codec    codec.Config          `envPrefix:"CODEC_"`
-	Catalog  catalog.Config        `envPrefix:"CATALOG_"`
-	Postgres postgres.Config       `envPrefix:"POSTGRES_"`
-	Redis    rediscache.Config     `envPrefix:"REDIS_"`
-	Kafka    kafka.Config          `envPrefix:"KAFKA_"`
-	S3       blob.Config           `envPrefix:"S3_"`
-	Pipeline pipeline.Config       `envPrefix:"PIPELINE_"`
-	Shutdown lifecycle.Config      `envPrefix:"SHUTDOWN_"`
+	program.Config
+	Worker   worker.Config     `envPrefix:"WORKER_"`
+	Fetch    fetch.Config      `envPrefix:"FETCH_"`
+	Codec    codec.Config      `envPrefix:"CODEC_"`
+	Catalog  catalog.Config    `envPrefix:"CATALOG_"`
+	Postgres postgres.Config   `envPrefix:"POSTGRES_"`
+	Redis    rediscache.Config `envPrefix:"REDIS_"`
+	Kafka    kafka.Config      `envPrefix:"KAFKA_"`
+	S3       blob.Config       `envPrefix:"S3_"`
 }

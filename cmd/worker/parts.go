@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
@@ -19,19 +18,19 @@ import (
 	"vitrine.io/pkg/fetch"
 	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/lifecycle"
-	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/telemetry"
 	"vitrine.io/pkg/worker"
 )
 
-// program is the worker put together. Nothing is connected to before it runs.
-type program struct {
+// parts is the worker put together. Nothing is connected to before it runs.
+type parts struct {
+	*program.Kit
 	cfg       Config
-	reg       *prometheus.Registry
-	log       *zap.Logger
 	db        *postgres.DB
+	store     *postgres.Store
 	cache     *rediscache.Cache
 	bucket    *blob.Bucket
 	publisher *kafka.Publisher
@@ -44,11 +43,14 @@ type program struct {
 // commit and leaving the group.
 const leastGrace = 45 * time.Second
 
-func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log *zap.Logger) (*program, error) {
+func assemble(cfg Config, kit *program.Kit) (*parts, error) {
 	if cfg.Shutdown.Grace < leastGrace {
 		return nil, fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or work in hand is cut off", leastGrace)
 	}
-	p := &program{cfg: cfg, reg: reg, log: log}
+	kafka.BridgeLogger(kit.Log)
+	rediscache.BridgeLogger(kit.Log)
+	p := &parts{Kit: kit, cfg: cfg}
+	reg, log := kit.Registry, kit.Log
 	var err error
 	if p.pool, err = codec.New(cfg.Codec, reg, log.Named("codec")); err != nil {
 		return nil, fmt.Errorf("find codec: %w", err)
@@ -66,14 +68,13 @@ func assemble(cfg Config, pipe pipeline.Pipeline, reg *prometheus.Registry, log 
 	if p.publisher, err = kafka.NewPublisher(cfg.Kafka, reg, log.Named("kafka")); err != nil {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}
-	store := postgres.NewStore(p.db)
-	current := func() pipeline.Pipeline { return pipe }
+	p.store = postgres.NewStore(p.db)
 	service := catalog.New(catalog.Parts{
-		Store: store, Pipelines: store, Cache: p.cache, Pipeline: current,
+		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: kit.Pipeline.Current,
 		NewID: newID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
 	w := worker.New(worker.Parts{
-		Catalog: service, Pipelines: store, Codec: p.pool, Objects: p.bucket, Pipeline: current, Now: time.Now,
+		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Pipeline: kit.Pipeline.Current, Now: time.Now,
 		Source: fetch.New(cfg.Fetch, fetch.Internet(), time.Now, reg, log.Named("fetch")), Log: log.Named("worker"),
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
@@ -106,7 +107,7 @@ func concurrency(cfg Config) int {
 
 // claim takes new requests only while what every picture needs is there: otherwise sources would be fetched again and again
 // for nothing. What is in work goes on.
-func (p *program) claim(ctx context.Context) error {
+func (p *parts) claim(ctx context.Context) error {
 	tick := time.NewTicker(claimCheck)
 	defer tick.Stop()
 	paused := false
@@ -116,11 +117,11 @@ func (p *program) claim(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil && !paused:
-			p.log.Warn("no new requests are taken", zap.Error(err))
+			p.Log.Warn("no new requests are taken", zap.Error(err))
 			p.consumer.Pause()
 			paused = true
 		case err == nil && paused:
-			p.log.Info("requests are taken again")
+			p.Log.Info("requests are taken again")
 			p.consumer.Resume()
 			paused = false
 		}
@@ -136,10 +137,9 @@ func (p *program) claim(ctx context.Context) error {
 const claimCheck = 2 * time.Second
 
 // run works until ctx ends. Work in hand is then finished or released before anything that it needs is closed.
-func (p *program) run(ctx context.Context, level zap.AtomicLevel) error {
-	admin := telemetry.NewAdmin(p.cfg.Admin, p.reg, p.health, level, p.log.Named("admin"))
+func (p *parts) run(ctx context.Context) error {
 	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace,
-		lifecycle.Part{Name: "admin", Run: admin.Run, Ready: admin.Ready},
+		p.Admin(p.health),
 		lifecycle.Closer("connections", func() error {
 			p.bucket.Close()
 			return errors.Join(p.publisher.Close(), p.cache.Close(), p.db.Close())
@@ -149,6 +149,7 @@ func (p *program) run(ctx context.Context, level zap.AtomicLevel) error {
 			cancel() // nothing is in work any more
 			return p.pool.Close(now)
 		}),
+		p.Follow(p.store),
 		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
 		lifecycle.Part{Name: "claim", Run: p.claim},
 		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error {

@@ -96,7 +96,7 @@ func newStage(tb testing.TB) *stage {
 	}
 	cfg, _, err := config.Load[settings](nil, environ)
 	must(tb, err)
-	must(tb, postgres.Migrate(tb.Context(), dsn, zap.NewNop()))
+	must(tb, postgres.Migrate(tb.Context(), postgres.Config{DSN: dsn}, zap.NewNop()))
 	build := telemetry.NewBuild("bench", debug.ReadBuildInfo)
 	s := &stage{cfg: cfg, reg: telemetry.NewRegistry("api", build)}
 	lines, err := os.Create(filepath.Join(tb.TempDir(), "log"))
@@ -124,9 +124,11 @@ func (s *stage) assemble(tb testing.TB) {
 	cache, err := rediscache.New(s.cfg.Redis, encoder.Tag(), time.Now, rand.Float64, s.reg, s.log.Named("cache"))
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, cache.Close()) })
+	inForce := pipeline.Seal(pipeline.Default())
 	s.service = catalog.New(catalog.Parts{
 		Store: s.store, Pipelines: s.store, Cache: cache, Encoder: encoder,
-		Pipeline: pipeline.Default, NewID: newID, Random: rand.Float64, Now: time.Now, Log: s.log.Named("catalog"),
+		Pipeline: func() *pipeline.Revision { return inForce },
+		NewID:    newID, Random: rand.Float64, Now: time.Now, Log: s.log.Named("catalog"),
 	}, s.cfg.Catalog)
 	s.server = httpapi.New(httpapi.Parts{
 		Catalog: s.service, Encoder: encoder, Ready: func(context.Context) error { return nil }, NewID: uuid.NewString,

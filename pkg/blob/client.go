@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"strings"
@@ -31,13 +32,19 @@ func newClient(cfg Config, log *zap.Logger) (*s3.Client, *http.Client, error) {
 	// connections could never be closed.
 	transport := awshttp.NewBuildableClient().GetTransport()
 	transport.MaxIdleConnsPerHost = idleConns
+	pool, err := cfg.authorities()
+	if err != nil {
+		return nil, nil, err
+	}
+	if pool != nil {
+		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
+	}
 	web := &http.Client{Transport: transport, Timeout: cfg.AttemptTimeout, CheckRedirect: sameMethod}
 	base := aws.Config{
 		Region:      cfg.Region,
 		Credentials: credentials.NewStaticCredentialsProvider(cfg.AccessKey, cfg.SecretKey, ""),
 	}
 	if cfg.AccessKey == "" {
-		var err error
 		base, err = config.LoadDefaultConfig(context.Background(), config.WithRegion(cfg.Region))
 		if err != nil {
 			return nil, nil, fmt.Errorf("read AWS configuration: %w", err)

@@ -1,7 +1,10 @@
 package blob
 
 import (
+	"crypto/x509"
+	"fmt"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"time"
@@ -18,6 +21,8 @@ type Config struct {
 	SecretKey string `env:"SECRET_KEY" secret:"true" desc:"secret of the access key"`
 	PathStyle bool   `env:"PATH_STYLE" envDefault:"true" desc:"the bucket's name stands in the path, not in the host name"`
 	PublicURL string `env:"PUBLIC_URL" desc:"where clients fetch objects (bucket, ingress or CDN); empty is ENDPOINT/BUCKET"`
+
+	CAFile string `env:"CA_FILE" desc:"PEM file of the authority of an https ENDPOINT; empty means the system's"`
 
 	CreateBucket bool `env:"CREATE_BUCKET" envDefault:"false" desc:"setup makes the bucket if it is missing"`
 	PublicRead   bool `env:"PUBLIC_READ" envDefault:"false" desc:"setup lets anyone read, not list, its objects"`
@@ -38,12 +43,7 @@ func (c Config) Validate() []fault.Field {
 	add := func(pointer, code, detail string) {
 		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
 	}
-	if c.Endpoint != "" && !webURL(c.Endpoint) {
-		add("ENDPOINT", "bad_url", "needs an http or https URL")
-	}
-	if c.PublicURL != "" && !webURL(c.PublicURL) {
-		add("PUBLIC_URL", "bad_url", "needs an http or https URL")
-	}
+	c.validateURLs(add)
 	if c.Region == "" {
 		add("REGION", "required", "needs a region")
 	}
@@ -63,6 +63,36 @@ func (c Config) Validate() []fault.Field {
 		add("MAX_ATTEMPTS", "out_of_range", "from 1 to 10")
 	}
 	return wrong
+}
+
+func (c Config) validateURLs(add func(pointer, code, detail string)) {
+	if c.Endpoint != "" && !webURL(c.Endpoint) {
+		add("ENDPOINT", "bad_url", "needs an http or https URL")
+	}
+	if c.CAFile != "" && strings.HasPrefix(c.Endpoint, "http://") {
+		add("CA_FILE", "not_https", "is of no use: ENDPOINT is not https")
+	} else if _, err := c.authorities(); err != nil {
+		add("CA_FILE", "bad_file", err.Error())
+	}
+	if c.PublicURL != "" && !webURL(c.PublicURL) {
+		add("PUBLIC_URL", "bad_url", "needs an http or https URL")
+	}
+}
+
+// authorities returns who may vouch for the store, nil for the system's roots. It reads the file.
+func (c Config) authorities() (*x509.CertPool, error) {
+	if c.CAFile == "" {
+		return nil, nil //nolint:nilnil // as crypto/tls has it
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the store's authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the store's authority: no certificate in %s", c.CAFile)
+	}
+	return pool, nil
 }
 
 func webURL(text string) bool {

@@ -25,12 +25,12 @@ type Parts struct {
 	Store     Store
 	Pipelines Pipelines
 	Cache     Cache
-	Encoder   Encoder                  // nil where nothing is read through the cache (the worker)
-	Pipeline  func() pipeline.Pipeline // the one that new requests name
-	NewID     func() string            // a new UUID
-	Random    func() float64           // from 0 up to 1, for the jitter of retries
-	Now       func() time.Time         // only to measure how long a read took
-	Wake      func()                   // tells this process's relay that the outbox has rows; nil where there is none
+	Encoder   Encoder                   // nil where nothing is read through the cache (the worker)
+	Pipeline  func() *pipeline.Revision // the one in force, which new requests name
+	NewID     func() string             // a new UUID
+	Random    func() float64            // from 0 up to 1, for the jitter of retries
+	Now       func() time.Time          // only to measure how long a read took
+	Wake      func()                    // tells this process's relay that the outbox has rows; nil where there is none
 	Log       *zap.Logger
 }
 

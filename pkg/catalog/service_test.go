@@ -95,6 +95,9 @@ func (c *cache) setBroken(err error) {
 	c.broken = err
 }
 
+// inForce returns the default pipeline.
+func inForce() *pipeline.Revision { return pipeline.Seal(pipeline.Default()) }
+
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{
@@ -102,7 +105,7 @@ func newHouse(t *testing.T) *house {
 		cache: &cache{docs: map[catalog.ProductID]catalog.Document{}, tombs: map[catalog.ProductID]int64{}},
 	}
 	h.Service = catalog.New(catalog.Parts{
-		Store: h.store, Pipelines: h.store, Cache: h.cache, Encoder: encode{}, Pipeline: pipeline.Default,
+		Store: h.store, Pipelines: h.store, Cache: h.cache, Encoder: encode{}, Pipeline: inForce,
 		NewID: uuid.NewString, Random: func() float64 { return 0.5 }, Now: time.Now,
 		Wake: func() { h.wakes.Add(1) }, Log: zap.NewNop(),
 	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute, RetireGrace: time.Hour})
@@ -181,6 +184,26 @@ func TestCreate(t *testing.T) {
 		got, err := pipeline.Parse(doc)
 		if err != nil || got.Hash() != pipeline.Default().Hash() {
 			t.Errorf("the record reads back as %s, %v", got.Hash(), err)
+		}
+	})
+
+	t.Run("names the pipeline in force, old pictures keep theirs", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		before := h.post(t, 1)
+		next := pipeline.Default()
+		next.Spec.Renditions = next.Spec.Renditions[1:]
+		h.Pipeline = func() *pipeline.Revision { return pipeline.Seal(next) }
+		for range 2 {
+			if after := h.post(t, 1); after.Images[0].PipelineHash != next.Hash() {
+				t.Errorf("a new request names %s, want %s", after.Images[0].PipelineHash, next.Hash())
+			}
+		}
+		if _, err := h.store.Pipeline(t.Context(), next.Hash()); err != nil {
+			t.Errorf("the new pipeline is not on record: %v", err)
+		}
+		if old := h.product(t, before.ID).Images[0]; old.PipelineHash != pipeline.Default().Hash() {
+			t.Errorf("an old picture names %s", old.PipelineHash)
 		}
 	})
 

@@ -50,7 +50,7 @@ func onServers(t *testing.T, dsn string, addrs []string, prefix string) *catalog
 	})
 	store := postgres.NewStore(db)
 	return catalog.New(catalog.Parts{
-		Store: store, Pipelines: store, Cache: cache, Encoder: encode{}, Pipeline: pipeline.Default,
+		Store: store, Pipelines: store, Cache: cache, Encoder: encode{}, Pipeline: inForce,
 		NewID: uuid.NewString, Random: rand.Float64, Now: time.Now, Log: zap.NewNop(),
 	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute, RetireGrace: time.Hour})
 }
@@ -62,7 +62,7 @@ func TestNeverStale(t *testing.T) {
 	const products, rounds = 20, 50
 	dsn := testenv.Postgres(t)
 	addrs, prefix := testenv.Redis(t)
-	if err := postgres.Migrate(t.Context(), dsn, zap.NewNop()); err != nil {
+	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	apis := []*catalog.Service{onServers(t, dsn, addrs, prefix), onServers(t, dsn, addrs, prefix)}

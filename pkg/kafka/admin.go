@@ -13,6 +13,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
 )
 
 // How long Kafka keeps messages. Requests are repeated from the database by the sweeper, so their retention only has to
@@ -142,6 +143,20 @@ func (a *Admin) leaderless(admin sarama.ClusterAdmin) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// TopicsReady returns nil if every topic is there and has its leaders, else fault.Unavailable. It makes nothing; to see the
+// topics is all the right that it needs.
+func (a *Admin) TopicsReady(ctx context.Context) error {
+	var waiting string
+	err := a.withAdmin(ctx, func(admin sarama.ClusterAdmin) (err error) {
+		waiting, err = a.leaderless(admin)
+		return err
+	})
+	if err == nil && waiting != "" {
+		return fault.New(fault.Unavailable, codeNoTopic, "the topic "+waiting+" is missing or has no leader")
+	}
+	return err
 }
 
 func (a *Admin) names() []string {

@@ -34,6 +34,7 @@ func TestAnAdminThatFindsNobodySaysSoInTime(t *testing.T) {
 			for what, ask := range map[string]func(context.Context) error{
 				"ping":   admin.Ping,
 				"ensure": admin.EnsureTopics,
+				"ready":  admin.TopicsReady,
 				"check":  func(ctx context.Context) error { _, err := admin.Check(ctx); return err },
 			} {
 				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -85,6 +86,30 @@ func TestMakingTheTopicsWaitsForTheirLeaders(t *testing.T) {
 	electing.Remove()
 	if err := admin.EnsureTopics(t.Context()); err != nil {
 		t.Errorf("with leaders: %v", err)
+	}
+}
+
+func TestTopicsAreReadyWhenEachHasItsLeaders(t *testing.T) {
+	t.Parallel()
+	c, config := cluster(t, kfake.SeedTopics(1, event.TopicRequested, event.TopicChanged))
+	admin := newAdmin(t, config)
+	if err := admin.TopicsReady(t.Context()); !fault.Is(err, fault.Unavailable) ||
+		!strings.Contains(err.Error(), event.TopicDead) {
+		t.Errorf("a topic is missing: got %v, want unavailable, with its name", err)
+	}
+	if c.TopicInfo(event.TopicDead) != nil {
+		t.Error("to look has made the topic")
+	}
+	if err := admin.EnsureTopics(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.TopicsReady(t.Context()); err != nil {
+		t.Errorf("all there: %v", err)
+	}
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: event.TopicChanged, Err: kerr.LeaderNotAvailable, Count: -1})
+	if err := admin.TopicsReady(t.Context()); !fault.Is(err, fault.Unavailable) ||
+		!strings.Contains(err.Error(), event.TopicChanged) {
+		t.Errorf("without a leader: got %v, want unavailable, with the topic's name", err)
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	codeTooLarge    = "message_too_large"
 	codeRefused     = "message_refused"
 	codeNotJoined   = "kafka_not_joined"
+	codeNoTopic     = "topic_missing"
 )
 
 // classify says what a failed send means for the message: Invalid when Kafka will never take it, Unavailable for everything

@@ -1,14 +1,21 @@
 package pipeline
 
+import (
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
 // Config says where a program's ImagePipeline is.
 type Config struct {
-	File string `env:"FILE" desc:"the ImagePipeline in force, YAML or JSON; empty is the built-in default"`
+	File string        `env:"FILE" desc:"the ImagePipeline in force, YAML or JSON, followed as it changes; empty is the built-in default"`
+	Poll time.Duration `env:"POLL" envDefault:"60s" desc:"how often FILE is read even if nothing tells of a change"`
 }
 
-// Load reads the pipeline, or returns the default if no file is named. Errors are those of Load.
-func (c Config) Load() (Pipeline, error) {
-	if c.File == "" {
-		return Default(), nil
+// Validate returns every wrong field.
+func (c Config) Validate() []fault.Field {
+	if c.Poll < time.Second {
+		return []fault.Field{{Pointer: "POLL", Code: "out_of_range", Detail: "at least 1s"}}
 	}
-	return Load(c.File)
+	return nil
 }

@@ -4,19 +4,17 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"slices"
 )
 
 // Hash names what the pipeline makes of a picture: 64 hexadecimal digits, the SHA-256 of the canonical JSON of renditions,
 // accept and limits. Comments, the order of keys and of accept, and defaults written out or left out do not change it.
 func (p Pipeline) Hash() string {
-	accept := slices.Clone(p.Spec.Accept)
-	slices.Sort(accept)
+	s := p.Spec.canonical()
 	sum := sha256.Sum256(mustJSON(struct {
 		Renditions []Rendition `json:"renditions"`
 		Accept     []Format    `json:"accept"`
 		Limits     Limits      `json:"limits"`
-	}{p.Spec.Renditions, accept, p.Spec.Limits}))
+	}{s.Renditions, s.Accept, s.Limits}))
 	return hex.EncodeToString(sum[:])
 }
 

@@ -39,15 +39,28 @@ func Parse(data []byte) (Pipeline, error) {
 
 // Load parses the file at path.
 func Load(path string) (Pipeline, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return Pipeline{}, err
+	}
+	return parseFile(path, data)
+}
+
+// readFile returns at most what Parse refuses for its size.
+func readFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return Pipeline{}, fmt.Errorf("open pipeline: %w", err)
+		return nil, fmt.Errorf("open pipeline: %w", err)
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, MaxDocument+1))
 	if err != nil {
-		return Pipeline{}, fmt.Errorf("read pipeline: %w", err)
+		return nil, fmt.Errorf("read pipeline: %w", err)
 	}
+	return data, nil
+}
+
+func parseFile(path string, data []byte) (Pipeline, error) {
 	p, err := Parse(data)
 	if err != nil {
 		return Pipeline{}, fmt.Errorf("parse %s: %w", path, err)

@@ -61,6 +61,22 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	}
 }
 
+// A custom resource's client reads and writes the type with encoding/json, and not with Parse.
+func TestTheTypeIsItsOwnJSON(t *testing.T) {
+	t.Parallel()
+	const two = "[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]"
+	want := parse(t, strings.Replace(minimal, "[{format: jpeg}]", two, 1)+"  fetch: {allowCIDRs: [10.0.0.0/8]}\n")
+	var got pipeline.Pipeline
+	decoder := json.NewDecoder(strings.NewReader(string(want.Document())))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %s, %v\nwant %s", got.Document(), err, want.Document())
+	}
+	if got.Hash() != want.Hash() || pipeline.Seal(got).ID() != pipeline.Seal(want).ID() {
+		t.Error("the same pipeline has other names")
+	}
+}
+
 func TestQualityDefaultsPerFormat(t *testing.T) {
 	t.Parallel()
 	four := "{format: jpeg}, {format: webp}, {format: avif}, {format: png}"

@@ -1,6 +1,9 @@
 package postgres
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +15,8 @@ import (
 // VITRINE_POSTGRES_.
 type Config struct {
 	DSN             string        `env:"DSN" secret:"true" desc:"postgres://user:password@host:5432/database"`
+	Username        string        `env:"USERNAME" desc:"user, instead of the DSN's"`
+	Password        string        `env:"PASSWORD" secret:"true" desc:"password, instead of the DSN's; any characters, as they are"`
 	ApplicationName string        `env:"APPLICATION_NAME" envDefault:"vitrine" desc:"name in pg_stat_activity"`
 	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"connections per process; the relay has two more"`
 	ConnMaxLifetime time.Duration `env:"CONN_MAX_LIFETIME" envDefault:"30m" desc:"age at which one is replaced"`
@@ -26,6 +31,22 @@ type Config struct {
 	OutboxMaxTries int `env:"OUTBOX_MAX_TRIES" envDefault:"20" desc:"refusals after which a message is parked"`
 }
 
+// login returns whom and where to connect: the DSN, with Username and Password in the place of its own. They are set and not
+// pasted in, so a password needs no escapes. The files that the DSN names are read.
+func (c Config) login() (*pgx.ConnConfig, error) {
+	conn, err := pgx.ParseConfig(c.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("parse DSN: %w", err) // pgx has taken the password out
+	}
+	if c.Username != "" {
+		conn.User = c.Username
+	}
+	if c.Password != "" {
+		conn.Password = c.Password
+	}
+	return conn, nil
+}
+
 // Validate returns every wrong field, or nil.
 func (c Config) Validate() []fault.Field {
 	var wrong []fault.Field
@@ -34,8 +55,13 @@ func (c Config) Validate() []fault.Field {
 	}
 	if c.DSN == "" {
 		add("DSN", "required", "give the database's address")
-	} else if _, err := pgx.ParseConfig(c.DSN); err != nil {
-		add("DSN", "malformed", "not a PostgreSQL URL or keyword=value string") // the cause would quote the password
+	} else if _, err := c.login(); err != nil {
+		var file *fs.PathError
+		if errors.As(err, &file) { // sslrootcert, sslcert, sslkey
+			add("DSN", "unreadable_file", file.Error())
+		} else { // the cause would quote the password
+			add("DSN", "malformed", "not a PostgreSQL URL or keyword=value string, or it names a file without a certificate")
+		}
 	}
 	for _, n := range []struct {
 		name  string

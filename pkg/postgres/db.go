@@ -62,9 +62,9 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 // connConfig returns how each connection is made: with the limits that the server has to keep even if this process
 // no longer can, and in UTC, so that times inside JSON read the same everywhere.
 func connConfig(cfg Config) (*pgx.ConnConfig, error) {
-	conn, err := pgx.ParseConfig(cfg.DSN)
+	conn, err := cfg.login()
 	if err != nil {
-		return nil, fmt.Errorf("parse DSN: %w", err) // pgx has taken the password out
+		return nil, err
 	}
 	conn.ConnectTimeout = cfg.ConnectTimeout
 	for name, value := range map[string]string{

@@ -94,8 +94,9 @@ func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
 		"purge":        func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
 		"drain":        func() error { _, err := outbox.Drain(ctx, 1, nil); return err },
 		"depth":        func() error { _, err := outbox.Depth(ctx); return err },
-		"migrate":      func() error { return postgres.Migrate(ctx, dsn, zap.NewNop()) },
-		"status":       func() error { _, err := postgres.MigrationStatus(ctx, dsn); return err },
+		"migrate":      func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
+		"check":        func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
+		"status":       func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
 	} {
 		if err := call(); !fault.Is(err, fault.Unavailable) || errors.Is(err, catalog.ErrOutcomeUnknown) {
 			t.Errorf("%s: got %v, want unavailable", name, err)

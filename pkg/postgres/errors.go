@@ -22,6 +22,7 @@ const (
 	uniqueViolation      = "23505"
 	notInRepertoire      = "22021" // a NUL or a broken sequence in a text
 	untranslatable       = "22P05" // the same, inside JSON
+	undefinedTable       = "42P01"
 	invalidJSON          = "22P02" // a parameter that is not of its type
 	readOnlyTransaction  = "25006" // connected to a server that has become a standby
 	idleInTransaction    = "25P03"

@@ -3,17 +3,20 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 	"go.uber.org/zap"
 
 	"vitrine.io/migrations"
+	"vitrine.io/pkg/fault"
 )
 
 // Migration is one step of the schema's history.
@@ -25,8 +28,8 @@ type Migration struct {
 
 // Migrate brings the schema to the newest version. It is safe to race and to repeat: a lock in the database lets one
 // run at a time, and the others find nothing left to do. What was applied stays when a later migration fails.
-func Migrate(ctx context.Context, dsn string, log *zap.Logger) error {
-	return migrating(ctx, dsn, func(p *goose.Provider) error {
+func Migrate(ctx context.Context, cfg Config, log *zap.Logger) error {
+	return migrating(ctx, cfg, func(p *goose.Provider) error {
 		results, err := p.Up(ctx)
 		logResults(log, results)
 		return err
@@ -34,8 +37,8 @@ func Migrate(ctx context.Context, dsn string, log *zap.Logger) error {
 }
 
 // MigrateDown takes back the newest applied migration, and its data with it. None applied is no error.
-func MigrateDown(ctx context.Context, dsn string, log *zap.Logger) error {
-	return migrating(ctx, dsn, func(p *goose.Provider) error {
+func MigrateDown(ctx context.Context, cfg Config, log *zap.Logger) error {
+	return migrating(ctx, cfg, func(p *goose.Provider) error {
 		version, err := p.GetDBVersion(ctx)
 		if err != nil || version == 0 {
 			return err
@@ -49,9 +52,9 @@ func MigrateDown(ctx context.Context, dsn string, log *zap.Logger) error {
 }
 
 // MigrationStatus returns every migration that this program knows, oldest first.
-func MigrationStatus(ctx context.Context, dsn string) ([]Migration, error) {
+func MigrationStatus(ctx context.Context, cfg Config) ([]Migration, error) {
 	var known []Migration
-	err := migrating(ctx, dsn, func(p *goose.Provider) error {
+	err := migrating(ctx, cfg, func(p *goose.Provider) error {
 		status, err := p.Status(ctx)
 		for _, s := range status {
 			known = append(known, Migration{
@@ -64,13 +67,11 @@ func MigrationStatus(ctx context.Context, dsn string) ([]Migration, error) {
 }
 
 // migrating runs fn with a goose provider on a connection pool of its own.
-func migrating(ctx context.Context, dsn string, fn func(*goose.Provider) error) error {
-	conn, err := pgx.ParseConfig(dsn)
+func migrating(ctx context.Context, cfg Config, fn func(*goose.Provider) error) error {
+	pool, err := migrationPool(cfg)
 	if err != nil {
-		return fmt.Errorf("migrate: parse DSN: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
-	conn.RuntimeParams["application_name"] = "vitrine-migrate"
-	pool := stdlib.OpenDB(*conn)
 	defer func() { _ = pool.Close() }()
 	locker, err := schemaLock(ctx, pool)
 	if err != nil {
@@ -85,6 +86,68 @@ func migrating(ctx context.Context, dsn string, fn func(*goose.Provider) error) 
 		return fmt.Errorf("migrate: %w", translate(err))
 	}
 	return nil
+}
+
+// migrationPool opens connections without the limits of a server's calls: a migration takes the time that it takes.
+func migrationPool(cfg Config) (*sql.DB, error) {
+	conn, err := cfg.login()
+	if err != nil {
+		return nil, err
+	}
+	conn.ConnectTimeout = cfg.ConnectTimeout
+	conn.RuntimeParams["application_name"] = "vitrine-migrate"
+	return stdlib.OpenDB(*conn), nil
+}
+
+// CheckSchema returns nil if every migration that this program knows has been applied; one that it does not know, from a
+// newer program, is no matter. Else fault.Unavailable: whoever migrates is not done yet. It reads one table, and changes
+// nothing, so a user who may only read is enough.
+func CheckSchema(ctx context.Context, cfg Config) error {
+	pool, err := migrationPool(cfg)
+	if err != nil {
+		return fmt.Errorf("check schema: %w", err)
+	}
+	defer func() { _ = pool.Close() }()
+	applied, err := appliedVersions(ctx, pool)
+	if err != nil {
+		return fmt.Errorf("check schema: %w", translate(err))
+	}
+	known, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		return fmt.Errorf("check schema: %w", err)
+	}
+	for _, file := range known {
+		version, err := goose.NumericComponent(file)
+		if err != nil {
+			return fmt.Errorf("check schema: %w", err)
+		}
+		if !applied[version] {
+			return fault.New(fault.Unavailable, "schema_behind", "the database lacks the migration "+file)
+		}
+	}
+	return nil
+}
+
+// appliedVersions reads goose's own table. In a database that nobody has migrated it is not there.
+func appliedVersions(ctx context.Context, pool *sql.DB) (map[int64]bool, error) {
+	applied := map[int64]bool{}
+	rows, err := pool.QueryContext(ctx, "SELECT version_id FROM goose_db_version WHERE is_applied")
+	var missing *pgconn.PgError
+	if errors.As(err, &missing) && missing.Code == undefinedTable {
+		return applied, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var version int64
+		if err := rows.Scan(&version); err != nil {
+			return nil, err
+		}
+		applied[version] = true
+	}
+	return applied, rows.Err()
 }
 
 // schemaLock returns goose's advisory lock, asked for every second for five minutes. Its number is the schema's own:

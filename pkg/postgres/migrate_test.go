@@ -32,13 +32,13 @@ func TestMigrateMayRaceAndBeRepeated(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			if err := postgres.Migrate(t.Context(), dsn, zap.New(core)); err != nil {
+			if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.New(core)); err != nil {
 				t.Errorf("migrate: %v", err)
 			}
 		})
 	}
 	wg.Wait()
-	status, err := postgres.MigrationStatus(t.Context(), dsn)
+	status, err := postgres.MigrationStatus(t.Context(), postgres.Config{DSN: dsn})
 	if err != nil {
 		t.Fatalf("status: %v", err)
 	}
@@ -57,15 +57,15 @@ func TestMigrationsLeadDownAsWellAsUp(t *testing.T) {
 	dsn := testenv.Postgres(t)
 	log := zaptest.NewLogger(t)
 	for range 2 {
-		if err := postgres.Migrate(t.Context(), dsn, log); err != nil {
+		if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, log); err != nil {
 			t.Fatalf("migrate: %v", err)
 		}
-		status, err := postgres.MigrationStatus(t.Context(), dsn)
+		status, err := postgres.MigrationStatus(t.Context(), postgres.Config{DSN: dsn})
 		if err != nil {
 			t.Fatalf("status: %v", err)
 		}
 		for range len(status) + 1 { // once more than there are
-			if err := postgres.MigrateDown(t.Context(), dsn, log); err != nil {
+			if err := postgres.MigrateDown(t.Context(), postgres.Config{DSN: dsn}, log); err != nil {
 				t.Fatalf("migrate down: %v", err)
 			}
 		}
@@ -74,7 +74,7 @@ func TestMigrationsLeadDownAsWellAsUp(t *testing.T) {
 			t.Errorf("got %d tables left, want none", got)
 		}
 	}
-	status, err := postgres.MigrationStatus(t.Context(), dsn)
+	status, err := postgres.MigrationStatus(t.Context(), postgres.Config{DSN: dsn})
 	if err != nil || !status[0].AppliedAt.IsZero() {
 		t.Errorf("got %+v and %v, want nothing applied", status, err)
 	}
@@ -82,9 +82,81 @@ func TestMigrationsLeadDownAsWellAsUp(t *testing.T) {
 
 func TestMigrateRefusesABrokenDSN(t *testing.T) {
 	t.Parallel()
-	if err := postgres.Migrate(t.Context(), "postgres://u:secret@h:notaport/d", zap.NewNop()); err == nil ||
-		strings.Contains(err.Error(), "secret") {
+	broken := postgres.Config{DSN: "postgres://u:secret@h:notaport/d"}
+	if err := postgres.Migrate(t.Context(), broken, zap.NewNop()); err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("got %v, want an error without the password", err)
+	}
+	if err := postgres.CheckSchema(t.Context(), broken); err == nil ||
+		strings.Contains(err.Error(), "secret") {
+		t.Errorf("check: got %v, want an error without the password", err)
+	}
+}
+
+func TestTheSchemaIsThereWhenEveryMigrationIs(t *testing.T) {
+	t.Parallel()
+	cfg := postgres.Config{DSN: testenv.Postgres(t)}
+	conn := connect(t, cfg.DSN)
+	lacks := func(when, file string) {
+		t.Helper()
+		err := postgres.CheckSchema(t.Context(), cfg)
+		if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: got %v, want unavailable, with %s", when, err, file)
+		}
+	}
+	lacks("an empty database", "00001_")
+	if !scalar[bool](t, conn, "SELECT to_regclass('goose_db_version') IS NULL") {
+		t.Error("the check has made a table")
+	}
+	if err := postgres.Migrate(t.Context(), cfg, zap.NewNop()); err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.CheckSchema(t.Context(), cfg); err != nil {
+		t.Errorf("migrated: %v", err)
+	}
+	if err := postgres.MigrateDown(t.Context(), cfg, zap.NewNop()); err != nil {
+		t.Fatal(err)
+	}
+	status, err := postgres.MigrationStatus(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lacks("one step back", status[len(status)-1].Name)
+	run(t, conn, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)")
+	lacks("a newer one, but not ours", status[len(status)-1].Name)
+	run(t, conn, "DELETE FROM goose_db_version WHERE version_id = 99999")
+	if err := postgres.Migrate(t.Context(), cfg, zap.NewNop()); err != nil {
+		t.Fatal(err)
+	}
+	run(t, conn, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)")
+	if err := postgres.CheckSchema(t.Context(), cfg); err != nil {
+		t.Errorf("of a newer program: %v", err)
+	}
+}
+
+func TestToReadIsEnoughToCheckTheSchema(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	conn := connect(t, dsn)
+	schema := scalar[string](t, conn, "SELECT current_schema()")
+	reader := "r_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	run(t, conn, "CREATE ROLE "+reader+" LOGIN")
+	t.Cleanup(func() {
+		again, err := pgx.Connect(context.WithoutCancel(t.Context()), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = again.Close(context.WithoutCancel(t.Context())) }()
+		if _, err := again.Exec(context.WithoutCancel(t.Context()), "DROP OWNED BY "+reader+"; DROP ROLE "+reader); err != nil {
+			t.Error(err)
+		}
+	})
+	run(t, conn, "GRANT USAGE ON SCHEMA "+schema+" TO "+reader)
+	if err := postgres.CheckSchema(t.Context(), postgres.Config{DSN: dsn, Username: reader}); !fault.Is(err, fault.Internal) {
+		t.Errorf("without the right to read: got %v, want an error that waiting does not mend", err)
+	}
+	run(t, conn, "GRANT SELECT ON goose_db_version TO "+reader)
+	if err := postgres.CheckSchema(t.Context(), postgres.Config{DSN: dsn, Username: reader}); err != nil {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -93,14 +165,14 @@ func TestAFailedMigrationLeavesWhatStoodBefore(t *testing.T) {
 	dsn := testenv.Postgres(t)
 	conn := connect(t, dsn)
 	run(t, conn, "CREATE TABLE intents (x integer)") // in the way of the second migration
-	if err := postgres.Migrate(t.Context(), dsn, zap.NewNop()); !fault.Is(err, fault.Internal) {
+	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); !fault.Is(err, fault.Internal) {
 		t.Errorf("got %v, want an internal error", err)
 	}
 	if scalar[bool](t, conn, "SELECT to_regclass('products') IS NULL OR to_regclass('outbox') IS NOT NULL") {
 		t.Error("want the first migration whole and nothing of the second")
 	}
 	run(t, conn, "DROP TABLE intents")
-	if err := postgres.Migrate(t.Context(), dsn, zap.NewNop()); err != nil {
+	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); err != nil {
 		t.Errorf("migrate after that: %v", err)
 	}
 }
@@ -147,7 +219,7 @@ func TestInstallationsThatShareADatabaseMigrateAtOnce(t *testing.T) {
 		schema := "s" + strconv.Itoa(i)
 		run(t, conn, "CREATE SCHEMA "+schema)
 		wg.Go(func() {
-			if err := postgres.Migrate(t.Context(), inSchema(u, schema), zap.NewNop()); err != nil {
+			if err := postgres.Migrate(t.Context(), postgres.Config{DSN: inSchema(u, schema)}, zap.NewNop()); err != nil {
 				t.Errorf("migrate %s: %v", schema, err)
 			}
 		})
@@ -162,7 +234,7 @@ func TestTheTrigramExtensionMayBeAnywhere(t *testing.T) {
 	run(t, conn, "CREATE SCHEMA extensions")
 	run(t, conn, "CREATE EXTENSION pg_trgm WITH SCHEMA extensions")
 	run(t, conn, "CREATE SCHEMA app")
-	if err := postgres.Migrate(t.Context(), inSchema(u, "app"), zap.NewNop()); err != nil {
+	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: inSchema(u, "app")}, zap.NewNop()); err != nil {
 		t.Errorf("migrate: %v", err)
 	}
 }

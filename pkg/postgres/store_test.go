@@ -28,7 +28,7 @@ func config(dsn string) postgres.Config {
 func migrated(t testing.TB) string {
 	t.Helper()
 	dsn := testenv.Postgres(t)
-	if err := postgres.Migrate(t.Context(), dsn, zaptest.NewLogger(t)); err != nil {
+	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zaptest.NewLogger(t)); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
 	return dsn

@@ -2,7 +2,6 @@ package rediscache
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"runtime"
@@ -54,9 +53,13 @@ func New(cfg Config, tag string, now func() time.Time, random func() float64,
 	if tag == "" || len(tag) > maxTextBytes {
 		return nil, fmt.Errorf("open cache: the tag has %d bytes, not 1 to %d", len(tag), maxTextBytes)
 	}
+	opts, err := options(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
 	return &Cache{
 		cfg: cfg, tag: tag, now: now, random: random,
-		client:  redis.NewClusterClient(options(cfg)),
+		client:  redis.NewClusterClient(opts),
 		fill:    redis.NewScript(fillScript),
 		forget:  redis.NewScript(forgetScript),
 		metrics: newMetrics(reg),
@@ -64,7 +67,11 @@ func New(cfg Config, tag string, now func() time.Time, random func() float64,
 	}, nil
 }
 
-func options(cfg Config) *redis.ClusterOptions {
+func options(cfg Config) (*redis.ClusterOptions, error) {
+	secure, err := cfg.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
 	opts := &redis.ClusterOptions{
 		Addrs: cfg.Addrs, Username: cfg.Username, Password: cfg.Password,
 		ClientName:                 "vitrine",
@@ -82,14 +89,12 @@ func options(cfg Config) *redis.ClusterOptions {
 		ConnMaxIdleTime:            connIdle,
 		ClusterStateReloadInterval: mapLife,
 		DisableRoutingPolicies:     true, // they serve commands over several keys; ours have one
+		TLSConfig:                  secure,
 	}
 	if cfg.PoolSize == 0 {
 		opts.PoolSize = poolPerCPU * runtime.GOMAXPROCS(0)
 	}
-	if cfg.TLS {
-		opts.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
-	return opts
+	return opts, nil
 }
 
 // until is a context with an earlier deadline and no timer of its own: go-redis takes the deadline for the socket, and a GET

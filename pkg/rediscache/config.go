@@ -1,7 +1,11 @@
 package rediscache
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -13,7 +17,9 @@ type Config struct {
 	Addrs    []string `env:"ADDRS" envDefault:"127.0.0.1:6379" desc:"host:port of some of the cluster's nodes, comma-separated"`
 	Username string   `env:"USERNAME" desc:"ACL user; empty is the default user"`
 	Password string   `env:"PASSWORD" secret:"true" desc:"password of the user"`
-	TLS      bool     `env:"TLS" envDefault:"false" desc:"connect with TLS, trusting the system's roots"`
+
+	TLS       bool   `env:"TLS" envDefault:"false" desc:"connect with TLS"`
+	TLSCAFile string `env:"TLS_CA_FILE" desc:"PEM file of the authority; empty means the system's"`
 
 	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"begins every key, apart from other users"`
 	TTL          time.Duration `env:"TTL" envDefault:"10m" desc:"how long a product is kept, give or take a tenth"`
@@ -33,6 +39,26 @@ const (
 	maxTimeout      = 5 * time.Second
 )
 
+// tlsConfig returns nil without TLS. It reads the authority's file. A certificate is held to the host of its node's address.
+func (c Config) tlsConfig() (*tls.Config, error) {
+	if !c.TLS {
+		return nil, nil //nolint:nilnil // go-redis takes nil for no TLS
+	}
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.TLSCAFile == "" {
+		return t, nil
+	}
+	pem, err := os.ReadFile(c.TLSCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read Redis' authority: %w", err)
+	}
+	t.RootCAs = x509.NewCertPool()
+	if !t.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read Redis' authority: no certificate in %s", c.TLSCAFile)
+	}
+	return t, nil
+}
+
 // Validate returns every wrong value, by the name of its variable.
 func (c Config) Validate() []fault.Field {
 	var wrong []fault.Field
@@ -46,6 +72,11 @@ func (c Config) Validate() []fault.Field {
 		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
 			add("ADDRS", "bad_address", "needs host:port, not "+addr)
 		}
+	}
+	if !c.TLS && c.TLSCAFile != "" {
+		add("TLS", "invalid", "TLS_CA_FILE is given, but TLS is off")
+	} else if _, err := c.tlsConfig(); err != nil {
+		add("TLS_CA_FILE", "bad_file", err.Error())
 	}
 	if strings.ContainsAny(c.KeyPrefix, "{}") {
 		add("KEY_PREFIX", "bad_prefix", "may not contain braces: they decide on which node a key lies")

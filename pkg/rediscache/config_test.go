@@ -24,6 +24,7 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 		{"ADDRS", func(c *rediscache.Config) { c.Addrs = nil }},
 		{"ADDRS", func(c *rediscache.Config) { c.Addrs = []string{"here"} }},
 		{"ADDRS", func(c *rediscache.Config) { c.Addrs = []string{"here:"} }},
+		{"TLS", func(c *rediscache.Config) { c.TLSCAFile = "/etc/ca.crt" }},
 		{"KEY_PREFIX", func(c *rediscache.Config) { c.KeyPrefix = "a{b}" }},
 		{"TTL", func(c *rediscache.Config) { c.TTL = time.Millisecond }},
 		{"MISSING_TTL", func(c *rediscache.Config) { c.MissingTTL = 0 }},

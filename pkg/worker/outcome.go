@@ -37,7 +37,7 @@ var outcomes = map[catalog.Class]outcome{
 func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *catalog.Failure, began time.Time) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
 	defer cancel()
-	policy := w.current().Spec.Retry
+	policy := w.current().Spec().Retry
 	then := outcomes[f.Code.Class()]
 	var err error
 	switch then {

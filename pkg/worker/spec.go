@@ -16,7 +16,7 @@ const maxSpecs = 64
 // specs finds the exact specification that a request names.
 type specs struct {
 	store   catalog.Pipelines
-	current func() pipeline.Pipeline
+	current func() *pipeline.Revision
 	mu      sync.Mutex
 	known   map[string]pipeline.Spec
 }
@@ -24,7 +24,7 @@ type specs struct {
 // get returns the specification. A hash that is not on record is a *catalog.Failure; any other error is the store's.
 func (s *specs) get(ctx context.Context, hash string) (pipeline.Spec, error) {
 	if current := s.current(); current.Hash() == hash {
-		return current.Spec, nil
+		return current.Spec(), nil
 	}
 	s.mu.Lock()
 	spec, ok := s.known[hash]

@@ -32,7 +32,7 @@ type Worker struct {
 	source  Source
 	codec   Codec
 	objects Objects
-	current func() pipeline.Pipeline
+	current func() *pipeline.Revision
 	now     func() time.Time
 	cfg     Config
 	metrics *metrics
@@ -58,8 +58,8 @@ type Parts struct {
 	Source    Source
 	Codec     Codec
 	Objects   Objects
-	Pipeline  func() pipeline.Pipeline // the one in force: how to fetch and how often to try
-	Now       func() time.Time         // only to measure stages
+	Pipeline  func() *pipeline.Revision // the one in force: how to fetch and how often to try
+	Now       func() time.Time          // only to measure stages
 	Log       *zap.Logger
 }
 
@@ -98,7 +98,7 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	r := catalog.Request{
 		ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), Ticket: m.ID,
 	}
-	rules := w.current().Spec.Fetch
+	rules := w.current().Spec().Fetch // of this attempt, whatever comes into force meanwhile
 	free, ok := w.hosts.take(host(req.SourceURL), rules.PerHost)
 	if !ok {
 		busy := catalog.Fail(catalog.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
@@ -106,11 +106,17 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	}
 	free = sync.OnceFunc(free)
 	defer free() // at the latest
-	return w.attempt(ctx, r, req.PipelineHash, m.Traceparent, free)
+	return w.attempt(ctx, r, req.PipelineHash, m.Traceparent, slot{rules, free})
 }
 
-// attempt begins, makes the picture and writes the outcome. fetched gives the host's slot back when the source is here.
-func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, traceparent string, fetched func()) error {
+// slot is leave to download from a host, which is given back when the source is here, and the rules it was given under.
+type slot struct {
+	rules pipeline.Fetch
+	free  func()
+}
+
+// attempt begins, makes the picture and writes the outcome.
+func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, traceparent string, s slot) error {
 	if err := w.gate.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for a turn: %w", err)
 	}
@@ -123,7 +129,7 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 	} else if err != nil {
 		return fmt.Errorf("load pipeline: %w", err)
 	}
-	budget := w.budget(spec)
+	budget := w.budget(spec, s.rules)
 	// Once for its turn to run alone, once for the work, once for an outcome that Postgres does not take at first.
 	a, err := w.catalog.Begin(ctx, r, traceparent, 3*budget)
 	switch {
@@ -152,13 +158,13 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 	}
 	work, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	return w.conclude(ctx, work, a, began, w.process(work, a, spec, fetched))
+	return w.conclude(ctx, work, a, began, w.process(work, a, spec, s))
 }
 
 // budget is how long an attempt's work may take.
-func (w *Worker) budget(spec pipeline.Spec) time.Duration {
+func (w *Worker) budget(spec pipeline.Spec, rules pipeline.Fetch) time.Duration {
 	// Two pictures may be before this one at its codec process.
-	return w.current().Spec.Fetch.Timeout.D() + 3*spec.Limits.Deadline.D() + w.cfg.StoreBudget
+	return rules.Timeout.D() + 3*spec.Limits.Deadline.D() + w.cfg.StoreBudget
 }
 
 // conclude turns what process returned into an outcome. ctx ends when the process stops, work when the attempt's time is
@@ -181,12 +187,12 @@ func (w *Worker) conclude(ctx, work context.Context, a catalog.Attempt, began ti
 }
 
 // process makes one picture: fetch, render, store, finish.
-func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.Spec, fetched func()) error {
+func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.Spec, s slot) error {
 	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number))
 	began := w.now()
 
-	src, err := w.source.Fetch(ctx, a.SourceURL, w.current().Spec.Fetch, int64(spec.Limits.MaxBytes))
-	fetched()
+	src, err := w.source.Fetch(ctx, a.SourceURL, s.rules, int64(spec.Limits.MaxBytes))
+	s.free()
 	took := w.stage("fetch", began)
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)

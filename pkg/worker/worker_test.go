@@ -252,6 +252,35 @@ func TestHandlePipelines(t *testing.T) {
 		}
 	})
 
+	t.Run("fetches and tries again as the one in force says, renders as the one that was asked for says", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		asked := w.pipe
+		w.lookUp = func(string) ([]byte, error) { return asked.Document(), nil }
+		render := w.render
+		w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+			if len(spec.Renditions) != len(asked.Spec.Renditions) || spec.Limits != asked.Spec.Limits {
+				t.Errorf("rendered by %+v, want what was asked for", spec)
+			}
+			return render(ctx, body, spec)
+		}
+		w.pipe = other
+		w.pipe.Spec.Limits.MaxBytes = 2048
+		w.pipe.Spec.Fetch.MaxRedirects, w.pipe.Spec.Retry.MaxAttempts = 9, 77
+		w.settle = func(verb string) error {
+			if verb == "finish" {
+				return catalog.Fail(catalog.Timeout, "slow", nil)
+			}
+			return nil
+		}
+		if err := w.Handle(t.Context(), w.messageFor(asked.Hash())); err != nil {
+			t.Fatal(err)
+		}
+		if w.rules.MaxRedirects != 9 || w.policy.MaxAttempts != 77 || w.limit != int64(asked.Spec.Limits.MaxBytes) {
+			t.Errorf("fetched by %+v up to %d bytes, tried again by %+v", w.rules, w.limit, w.policy)
+		}
+	})
+
 	t.Run("one that is not on record, or cannot be read, is put off", func(t *testing.T) {
 		t.Parallel()
 		for _, document := range [][]byte{nil, []byte("kind: Other")} {

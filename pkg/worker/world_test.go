@@ -39,6 +39,9 @@ type world struct {
 	put    func(ctx context.Context, key string) error
 	lookUp func(hash string) ([]byte, error)
 	pipe   pipeline.Pipeline
+	rules  pipeline.Fetch // of the last download
+	limit  int64          // of the last download
+	policy pipeline.Retry // of the last retry
 }
 
 func newWorld(t *testing.T) *world {
@@ -66,7 +69,7 @@ func newWorld(t *testing.T) *world {
 	w.lookUp = func(string) ([]byte, error) { return nil, fault.New(fault.NotFound, "pipeline_not_found", "no") }
 	w.Worker = worker.New(worker.Parts{
 		Catalog: w, Pipelines: w, Source: source{w}, Codec: codec{w}, Objects: store{w},
-		Pipeline: func() pipeline.Pipeline { return w.pipe }, Now: time.Now, Log: zap.New(core),
+		Pipeline: func() *pipeline.Revision { return pipeline.Seal(w.pipe) }, Now: time.Now, Log: zap.New(core),
 	}, worker.Config{
 		Concurrency: 4, StoreBudget: time.Minute, Settle: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second,
 	}, w.reg)
@@ -107,10 +110,10 @@ func (w *world) Finish(_ context.Context, _ catalog.Attempt, r catalog.Result) e
 	return w.settle("finish")
 }
 
-func (w *world) Retry(_ context.Context, _ catalog.Attempt, f *catalog.Failure, _ pipeline.Retry) error {
+func (w *world) Retry(_ context.Context, _ catalog.Attempt, f *catalog.Failure, policy pipeline.Retry) error {
 	w.note("retry")
 	w.mu.Lock()
-	w.failure = f
+	w.failure, w.policy = f, policy
 	w.mu.Unlock()
 	return w.settle("retry")
 }
@@ -148,7 +151,12 @@ func (w *world) Pipeline(_ context.Context, hash string) ([]byte, error) {
 
 type source struct{ w *world }
 
-func (s source) Fetch(ctx context.Context, url string, _ pipeline.Fetch, _ int64) (worker.Download, error) {
+func (s source) Fetch(
+	ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64,
+) (worker.Download, error) {
+	s.w.mu.Lock()
+	s.w.rules, s.w.limit = rules, maxBytes
+	s.w.mu.Unlock()
 	return s.w.fetch(ctx, url)
 }
 

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# chart-schemas.sh: writes .ci/schemas again, from what Kubernetes and the operators publish in their Go modules. Needed only for other
+# versions or for kinds that the chart did not use before; the files are kept, so that no check depends on a download of 100 MB.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+kubernetes=(v1.29.15 v1.37.2) # the oldest that Chart.yaml allows, and the newest
+keda=v2.21.0
+prometheus_operator=v0.92.0
+cloudnative_pg=v1.30.0
+kinds="v1 ConfigMap, v1 Pod, v1 Secret, v1 Service, v1 ServiceAccount, apps/v1 Deployment, apps/v1 StatefulSet, batch/v1 Job,
+	autoscaling/v2 HorizontalPodAutoscaler, policy/v1 PodDisruptionBudget, networking.k8s.io/v1 Ingress, networking.k8s.io/v1 NetworkPolicy"
+
+module() { go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'; } # MODULE@VERSION: its directory
+schemas=$(mktemp)
+trap 'rm -f "$schemas"' EXIT
+CGO_ENABLED=0 go build -C .ci/tools -o "$schemas" ./schemas
+
+rm -rf .ci/schemas/crds .ci/schemas/v*
+for version in "${kubernetes[@]}"; do
+	dir=$(module "k8s.io/kubernetes@$version")
+	"$schemas" -out ".ci/schemas/$version-standalone-strict" -kinds "$(tr '\n' ' ' <<<"$kinds")" "$dir/api/openapi-spec/swagger.json"
+done
+dir=$(module "github.com/kedacore/keda/v2@$keda")
+"$schemas" -crd -out .ci/schemas/crds "$dir"/config/crd/bases/keda.sh_{scaledobjects,triggerauthentications}.yaml
+dir=$(module "github.com/prometheus-operator/prometheus-operator@$prometheus_operator")
+"$schemas" -crd -out .ci/schemas/crds \
+	"$dir"/example/prometheus-operator-crd/monitoring.coreos.com_{podmonitors,prometheusrules,servicemonitors}.yaml
+dir=$(module "github.com/cloudnative-pg/cloudnative-pg@$cloudnative_pg")
+"$schemas" -crd -out .ci/schemas/crds "$dir"/config/crd/bases/postgresql.cnpg.io_{clusters,scheduledbackups}.yaml
+
+cat >.ci/schemas/README.md <<EOF
+# Schemas that rendered charts are checked against
+
+Written by \`make chart-schemas\`; do not edit.
+
+| of | from |
+|---|---|
+| Kubernetes' kinds, ${kubernetes[*]} | \`api/openapi-spec/swagger.json\` of the module k8s.io/kubernetes |
+| KEDA's, $keda | \`config/crd/bases\` of the module github.com/kedacore/keda/v2 |
+| Prometheus operator's, $prometheus_operator | \`example/prometheus-operator-crd\` of the module github.com/prometheus-operator/prometheus-operator |
+| CloudNativePG's, $cloudnative_pg | \`config/crd/bases\` of the module github.com/cloudnative-pg/cloudnative-pg |
+
+All four are under the Apache License 2.0. Descriptions are left out, and unknown fields are errors.
+EOF

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# images.sh build|push|save: makes both images from their Dockerfiles, with docker if its daemon answers, else with buildah or
+# podman. Called by make images, images-push and images-save, which say what TAG, VERSION, REGISTRY and OUT are.
+#
+#   SSL_CERT_FILE   a bundle of CA certificates that Go trusts while it builds, where a proxy looks into TLS
+#   PLATFORM        for which platform, such as linux/arm64, instead of this machine's
+#   ENGINE          docker, buildah or podman, instead of what is found
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+here=$PWD/.ci
+TAG=${TAG:-dev}
+VERSION=${VERSION:-unknown}
+REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+
+# NAME MOST: the compressed size in MB above which an image is a mistake. The standin is the worker with a codec that waits.
+images=("vitrine-api 40" "vitrine-worker 150")
+
+find_engine() {
+	local engine
+	for engine in docker buildah podman; do
+		# A docker without its daemon is no docker.
+		if command -v "$engine" >/dev/null 2>&1 && { [ "$engine" != docker ] || docker info >/dev/null 2>&1; }; then
+			echo "$engine"
+			return
+		fi
+	done
+	echo "Images need docker (with its daemon running), buildah or podman, and none is here." >&2
+	exit 1
+}
+engine=${ENGINE:-$(find_engine)}
+
+# Without a registry, docker means its hub by a name, and so does a cluster; buildah would mean localhost.
+reference() { # NAME
+	case $engine in
+	docker) echo "$1:$TAG" ;;
+	*) echo "docker.io/library/$1:$TAG" ;;
+	esac
+}
+
+build() { # NAME DOCKERFILE [FLAG...]
+	local name=$1 file=$2 flags command
+	shift 2
+	flags=(--file "$file" --tag "$(reference "$name")" --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION" "$@")
+	# Docker tells a build what it is for; buildah only if it is asked for a platform.
+	if [ "$engine" != docker ]; then PLATFORM=${PLATFORM:-linux/$(go env GOARCH)}; fi
+	if [ -n "${PLATFORM:-}" ]; then flags+=(--platform "$PLATFORM"); fi
+	if [ -n "${SSL_CERT_FILE:-}" ]; then flags+=(--secret "id=ca-certificates,src=$SSL_CERT_FILE"); fi
+	case $engine in
+	docker) command=(env DOCKER_BUILDKIT=1 docker build --quiet) ;;
+	*) command=("$engine" build --quiet --layers) ;;
+	esac
+	"$here/alive.sh" "building $name" "${command[@]}" "${flags[@]}" . >/dev/null
+}
+
+archive() { # NAME: as a tar file that docker, kind and containerd load, on stdout
+	local file
+	case $engine in
+	docker) docker save "$(reference "$1")" ;;
+	*)
+		file=$(mktemp -u) # which it wants to make itself
+		"$engine" push --quiet "$(reference "$1")" "docker-archive:$file:$1:$TAG" >/dev/null
+		cat "$file"
+		rm -f "$file"
+		;;
+	esac
+}
+
+# A registry keeps layers compressed, and that is what a node has to fetch.
+measure() { # NAME MOST
+	local bytes
+	bytes=$(archive "$1" | gzip -6 | wc -c)
+	printf '%-24s %6.1f MB compressed (at most %d)\n' "$1:$TAG" "$(awk "BEGIN {print $bytes / 1e6}")" "$2"
+	[ "$bytes" -le $(($2 * 1000000)) ]
+}
+
+build_all() {
+	local image name most
+	echo "building with $engine, version $VERSION (the first time takes minutes)"
+	build vitrine-api Dockerfile.api
+	build vitrine-worker Dockerfile.worker
+	for image in "${images[@]}"; do
+		read -r name most <<<"$image"
+		measure "$name" "$most" || { echo "$name is too large" >&2 && exit 1; }
+	done
+}
+
+push_all() {
+	local image name target digest
+	if [ -z "${REGISTRY:-}" ]; then
+		echo "Where to? make images-push REGISTRY=registry.example/team TAG=$TAG" >&2
+		exit 2
+	fi
+	for image in "${images[@]}"; do
+		read -r name _ <<<"$image"
+		target=${REGISTRY%/}/$name:$TAG
+		case $engine in
+		docker)
+			docker tag "$(reference "$name")" "$target"
+			docker push --quiet "$target" >/dev/null
+			digest=$(docker inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$target" | grep -F "${REGISTRY%/}/$name@" | head -n 1)
+			digest=${digest#*@}
+			;;
+		*)
+			digest=$(mktemp)
+			"$engine" push --quiet --digestfile "$digest" "$(reference "$name")" "docker://$target" >/dev/null
+			digest=$(cat "$digest")
+			;;
+		esac
+		echo "pushed $target@$digest"
+	done
+}
+
+save_all() {
+	local image name
+	mkdir -p "$OUT"
+	for image in "${images[@]}"; do
+		read -r name _ <<<"$image"
+		archive "$name" >"$OUT/$name-$TAG.tar"
+		echo "$OUT/$name-$TAG.tar"
+	done
+}
+
+case ${1:-} in
+build) build_all ;;
+push) push_all ;;
+save) save_all ;;
+standin) build "vitrine-worker-standin" Dockerfile.worker --target standin ;;
+e2e) build vitrine-e2e pkg/e2e/Dockerfile ;;
+*)
+	echo "usage: images.sh build|push|save|standin|e2e" >&2
+	exit 2
+	;;
+esac

@@ -1,0 +1,223 @@
+package chart_test
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+)
+
+// The evaluator is the one that runs in the API server.
+func TestPodSecurityRestrictedLetsEveryPodIn(t *testing.T) {
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	everyRender(t, func(t *testing.T, _ string, w world) {
+		if len(w.pods) < 3 {
+			t.Fatalf("only %d pods", len(w.pods))
+		}
+		for _, p := range w.pods {
+			level := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+			for _, result := range evaluator.EvaluatePod(level, &metav1.ObjectMeta{Labels: p.labels}, &p.spec) {
+				if !result.Allowed {
+					t.Errorf("%s: %s: %s", p.owner, result.ForbiddenReason, result.ForbiddenDetail)
+				}
+			}
+		}
+	})
+}
+
+func TestEveryPodIsModest(t *testing.T) {
+	everyRender(t, func(t *testing.T, _ string, w world) {
+		for _, p := range w.pods {
+			if p.spec.AutomountServiceAccountToken == nil || *p.spec.AutomountServiceAccountToken {
+				t.Errorf("%s: has a token for the API server", p.owner)
+			}
+			if p.spec.EnableServiceLinks == nil || *p.spec.EnableServiceLinks {
+				t.Errorf("%s: has every Service of the namespace in its environment", p.owner)
+			}
+			if p.spec.HostNetwork || p.spec.HostPID || p.spec.HostIPC {
+				t.Errorf("%s: shares something with its host", p.owner)
+			}
+			for _, c := range p.containers() {
+				modest(t, p, c)
+			}
+		}
+	})
+}
+
+func modest(t *testing.T, p pod, c corev1.Container) {
+	t.Helper()
+	where := p.owner + "/" + c.Name
+	if c.SecurityContext == nil || c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+		t.Errorf("%s: may write to its root file system", where)
+	}
+	if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() {
+		t.Errorf("%s: asks for no CPU or no memory", where)
+	}
+	if c.Resources.Limits.Memory().IsZero() {
+		t.Errorf("%s: may take all memory of its node", where)
+	}
+	_, tag, tagged := strings.Cut(c.Image[strings.LastIndex(c.Image, "/")+1:], ":")
+	if !tagged || tag == "latest" {
+		t.Errorf("%s: the image %s may be another one tomorrow", where, c.Image)
+	}
+	names := map[string]bool{}
+	for _, e := range c.Env {
+		if names[e.Name] {
+			t.Errorf("%s: %s is set twice, and an upgrade would merge the two", where, e.Name)
+		}
+		names[e.Name] = true
+	}
+	volumes := map[string]bool{}
+	for _, v := range p.spec.Volumes {
+		volumes[v.Name] = true
+	}
+	for _, m := range c.VolumeMounts {
+		if m.SubPath != "" {
+			t.Errorf("%s: %s is mounted by subPath, which never sees a change", where, m.Name)
+		}
+		// The claims of a StatefulSet are not among the pod's volumes.
+		if !volumes[m.Name] && !(m.Name == "data" && strings.HasPrefix(p.owner, "StatefulSet")) {
+			t.Errorf("%s: mounts %s, which is no volume", where, m.Name)
+		}
+	}
+}
+
+// A name of a variable that no program knows would be ignored in silence.
+func TestEveryVariableIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, match := range regexp.MustCompile("`(VITRINE_[A-Z0-9_]+)`").FindAllStringSubmatch(string(text), -1) {
+		known[match[1]] = true
+	}
+	everyRender(t, func(t *testing.T, _ string, w world) {
+		for _, p := range w.pods {
+			for _, c := range p.containers() {
+				for _, e := range c.Env {
+					if strings.HasPrefix(e.Name, "VITRINE_") && !known[e.Name] {
+						t.Errorf("%s/%s: %s is not in docs/configuration.md", p.owner, c.Name, e.Name)
+					}
+				}
+			}
+		}
+	})
+}
+
+// What is named in one object and lies in another has to be there, with that very key.
+func TestReferencesLeadSomewhere(t *testing.T) {
+	everyRender(t, func(t *testing.T, _ string, w world) {
+		keys := map[string][]string{}
+		for _, o := range w.objects {
+			switch o.Kind {
+			case "Secret":
+				for key := range as[corev1.Secret](t, o).Data {
+					keys["Secret "+o.Name] = append(keys["Secret "+o.Name], key)
+				}
+			case "ConfigMap":
+				for key := range as[corev1.ConfigMap](t, o).Data {
+					keys["ConfigMap "+o.Name] = append(keys["ConfigMap "+o.Name], key)
+				}
+			case "ServiceAccount":
+				keys["ServiceAccount "+o.Name] = nil
+			}
+		}
+		for _, p := range w.pods {
+			if account := p.spec.ServiceAccountName; account != "" {
+				if _, ok := keys["ServiceAccount "+account]; !ok {
+					t.Errorf("%s: there is no ServiceAccount %s", p.owner, account)
+				}
+			}
+			for _, c := range p.containers() {
+				for _, e := range c.Env {
+					if e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil {
+						continue
+					}
+					ref := e.ValueFrom.SecretKeyRef
+					if ref.Name == "" || ref.Key == "" {
+						t.Errorf("%s: %s comes from the key %q of the secret %q", p.owner, e.Name, ref.Key, ref.Name)
+					}
+					// Other secrets are the user's, or an operator's.
+					if have, ours := keys["Secret "+ref.Name]; ours && !slices.Contains(have, ref.Key) {
+						t.Errorf("%s: %s: the secret %s has no %s", p.owner, e.Name, ref.Name, ref.Key)
+					}
+				}
+			}
+			for _, v := range p.spec.Volumes {
+				if v.ConfigMap != nil && keys["ConfigMap "+v.ConfigMap.Name] == nil {
+					t.Errorf("%s: there is no ConfigMap %s", p.owner, v.ConfigMap.Name)
+				}
+			}
+		}
+	})
+}
+
+func TestServicesAndBudgetsFindTheirPods(t *testing.T) {
+	everyRender(t, func(t *testing.T, _ string, w world) {
+		for name, service := range w.services {
+			if service.Spec.Type == corev1.ServiceTypeExternalName {
+				continue
+			}
+			found := 0
+			for _, p := range w.pods {
+				if !contains(p.labels, service.Spec.Selector) {
+					continue
+				}
+				found++
+				for _, port := range service.Spec.Ports {
+					if _, ok := p.port(port.TargetPort.StrVal); port.TargetPort.StrVal != "" && !ok {
+						t.Errorf("Service %s: %s has no port %s", name, p.owner, port.TargetPort.StrVal)
+					}
+				}
+			}
+			if found != 1 {
+				t.Errorf("Service %s: selects %d workloads", name, found)
+			}
+		}
+	})
+}
+
+func TestNamesAreShortEnoughAndUnique(t *testing.T) {
+	everyRender(t, func(t *testing.T, _ string, w world) {
+		seen := map[string]bool{}
+		for _, o := range w.objects {
+			id := o.Kind + "/" + o.Name
+			if seen[id] {
+				t.Errorf("%s is there twice", id)
+			}
+			seen[id] = true
+			for _, problem := range validation.IsDNS1123Label(o.Name) {
+				t.Errorf("%s: %s", id, problem)
+			}
+			for key, value := range o.Labels {
+				for _, problem := range validation.IsValidLabelValue(value) {
+					t.Errorf("%s: label %s: %s", id, key, problem)
+				}
+			}
+			if o.Namespace != "" && o.Namespace != namespace {
+				t.Errorf("%s: is in the namespace %s", id, o.Namespace)
+			}
+		}
+	})
+}
+
+// contains tells whether a set of labels has all of a selector's.
+func contains(labels, selector map[string]string) bool {
+	for key, value := range selector {
+		if labels[key] != value {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// The photos: their size, how many landscapes they are of, and how many files are kept. 256 of them are about 16 MiB.
+const (
+	photoWidth   = 960
+	photoHeight  = 640
+	photoScenes  = 4
+	photosKept   = 256
+	photoQuality = 85
+)
+
+// sample is a picture that is drawn here, so that no other source is needed.
+type sample struct {
+	file          string
+	width, height int
+	encode        func(io.Writer, image.Image) error
+}
+
+func samples() []sample {
+	return []sample{
+		{"hills.jpg", 2400, 1600, func(w io.Writer, m image.Image) error { return jpeg.Encode(w, m, &jpeg.Options{Quality: 92}) }},
+		{"dunes.png", 1800, 1200, png.Encode},
+		{"coast.gif", 1000, 750, func(w io.Writer, m image.Image) error { return gif.Encode(w, m, nil) }},
+	}
+}
+
+// drawn is a file that is drawn when it is first asked for.
+type drawn = func() ([]byte, error)
+
+// gallery serves sample pictures. It draws each when it is first asked for; of the photos it keeps those asked for last.
+type gallery struct {
+	http.Handler
+	count  uint64 // of the photos, 0: any number
+	delay  time.Duration
+	named  map[string]drawn
+	scenes [photoScenes]func() *image.RGBA
+
+	mu     sync.Mutex
+	photos map[uint64]drawn
+	oldest []uint64 // keys of photos, in the order in which they came
+}
+
+func newGallery(count uint64, delay time.Duration) *gallery {
+	g := &gallery{count: count, delay: delay, named: map[string]drawn{}, photos: map[uint64]drawn{}}
+	for i := range g.scenes {
+		g.scenes[i] = sync.OnceValue(func() *image.RGBA { return landscape(photoWidth, photoHeight, len(samples())+i) })
+	}
+	mux := http.NewServeMux()
+	for i, p := range samples() {
+		g.named[p.file] = sync.OnceValues(func() ([]byte, error) {
+			var file bytes.Buffer
+			err := p.encode(&file, landscape(p.width, p.height, i))
+			return file.Bytes(), err
+		})
+		mux.HandleFunc("GET /"+p.file, func(w http.ResponseWriter, r *http.Request) { g.answer(w, r, p.file, g.named[p.file]) })
+	}
+	mux.HandleFunc("GET /photos/{file}", g.servePhoto)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	g.Handler = mux
+	return g
+}
+
+func (g *gallery) servePhoto(w http.ResponseWriter, r *http.Request) {
+	file := r.PathValue("file")
+	n, err := strconv.ParseUint(file[:max(0, len(file)-len(".jpg"))], 10, 64)
+	if err != nil || file != strconv.FormatUint(n, 10)+".jpg" || g.count > 0 && (n < 1 || n > g.count) {
+		http.NotFound(w, r)
+		return
+	}
+	g.answer(w, r, file, g.photo(n))
+}
+
+func (g *gallery) answer(w http.ResponseWriter, r *http.Request, name string, file drawn) {
+	select {
+	case <-time.After(g.delay):
+	case <-r.Context().Done():
+		return
+	}
+	body, err := file()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(body))
+}
+
+// photo returns a photo that may still have to be drawn.
+func (g *gallery) photo(n uint64) drawn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p, ok := g.photos[n]; ok {
+		return p
+	}
+	if len(g.oldest) == photosKept {
+		delete(g.photos, g.oldest[0])
+		g.oldest = g.oldest[1:]
+	}
+	p := sync.OnceValues(func() ([]byte, error) {
+		var file bytes.Buffer
+		err := jpeg.Encode(&file, stamped(g.scenes[n%photoScenes](), n), &jpeg.Options{Quality: photoQuality})
+		return file.Bytes(), err
+	})
+	g.photos[n] = p
+	g.oldest = append(g.oldest, n)
+	return p
+}
+
+// stamped is a scene with a number written on it, as two rows of dark and light squares: another picture for each number, at
+// the price of a copy.
+func stamped(scene *image.RGBA, n uint64) image.Image {
+	const side = 16 // two blocks of a JPEG, so that no quality makes two numbers one
+	m := image.NewRGBA(scene.Rect)
+	copy(m.Pix, scene.Pix)
+	for bit := range 64 {
+		shade := color.Gray{Y: 40}
+		if n>>bit&1 == 1 {
+			shade.Y = 215
+		}
+		at := image.Pt(side+bit%32*side, side+bit/32*side)
+		draw.Draw(m, image.Rectangle{Min: at, Max: at.Add(image.Pt(side, side))}, image.NewUniform(shade), image.Point{}, draw.Src)
+	}
+	return m
+}
+
+// size returns the bytes of a named sample.
+func (g *gallery) size(name string) (int64, error) {
+	file, ok := g.named[name]
+	if !ok {
+		return 0, fmt.Errorf("there is no sample %s", name)
+	}
+	body, err := file()
+	return int64(len(body)), err
+}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// get asks a gallery for a path.
+func get(t *testing.T, g http.Handler, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	g.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+	return w
+}
+
+func TestNoTwoPhotosAreEqual(t *testing.T) {
+	t.Parallel()
+	g := newGallery(0, 0)
+	files, stamps := map[[32]byte]string{}, map[string]string{}
+	for _, n := range []uint64{0, 4, 8, 1 << 20, 1 << 63, 1<<64 - 1} {
+		path := fmt.Sprintf("/photos/%d.jpg", n)
+		w := get(t, g, path)
+		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "image/jpeg" {
+			t.Fatalf("%s: %d %s", path, w.Code, w.Header().Get("Content-Type"))
+		}
+		body := bytes.Clone(w.Body.Bytes())
+		if len(body) > 512<<10 {
+			t.Errorf("%s has %d bytes: that is a lot for a thousand of them", path, len(body))
+		}
+		m, format, err := image.Decode(w.Body)
+		if err != nil || format != "jpeg" || m.Bounds().Dx() != photoWidth || m.Bounds().Dy() != photoHeight {
+			t.Fatalf("%s: %s %v, %v", path, format, m, err)
+		}
+		if other, ok := files[sha256.Sum256(body)]; ok {
+			t.Errorf("%s is %s", path, other)
+		}
+		files[sha256.Sum256(body)] = path
+		if stamp := stampOf(m); stamps[stamp] != "" || stamp != fmt.Sprintf("%064b", n) {
+			t.Errorf("%s: %s is read from it, as from %s", path, stamp, stamps[stamp])
+		} else {
+			stamps[stamp] = path
+		}
+	}
+	if again := get(t, newGallery(0, 0), "/photos/8.jpg").Body.Bytes(); files[sha256.Sum256(again)] != "/photos/8.jpg" {
+		t.Error("another gallery has another photo 8")
+	}
+}
+
+// stampOf reads the number on a photo, in binary.
+func stampOf(m image.Image) string {
+	var number strings.Builder
+	for bit := 63; bit >= 0; bit-- {
+		r, _, _, _ := m.At(16+bit%32*16+8, 16+bit/32*16+8).RGBA()
+		number.WriteByte('0' + byte(r>>15))
+	}
+	return number.String()
+}
+
+func TestWhatIsNoPhotoIsNotFound(t *testing.T) {
+	t.Parallel()
+	g := newGallery(3, 0)
+	for path, want := range map[string]int{
+		"/photos/1.jpg": 200, "/healthz": 200,
+		"/photos/0.jpg": 404, "/photos/4.jpg": 404, "/photos/01.jpg": 404, "/photos/-1.jpg": 404, "/photos/.jpg": 404,
+		"/photos/1.png": 404, "/photos/jpg": 404, "/photos/18446744073709551616.jpg": 404, "/photos/": 404, "/": 404, "/moon.jpg": 404,
+	} {
+		if got := get(t, g, path).Code; got != want {
+			t.Errorf("%s: got %d, want %d", path, got, want)
+		}
+	}
+}
+
+func TestOnlyASampleHasASize(t *testing.T) { // what they are is seen by vitrine dev's own test
+	t.Parallel()
+	if size, err := newGallery(0, 0).size("moon.jpg"); err == nil {
+		t.Errorf("got %d bytes", size)
+	}
+}
+
+func TestAGalleryKeepsNoMoreThanItMay(t *testing.T) {
+	t.Parallel()
+	g := newGallery(0, 0)
+	for n := range uint64(photosKept + 10) {
+		g.photo(n) // not drawn: nobody reads it
+	}
+	g.photo(photosKept)
+	if len(g.photos) != photosKept || len(g.oldest) != photosKept {
+		t.Errorf("%d photos and %d names are kept, want %d", len(g.photos), len(g.oldest), photosKept)
+	}
+	if _, ok := g.photos[9]; ok {
+		t.Error("the oldest is kept")
+	}
+	if _, ok := g.photos[10]; !ok {
+		t.Error("one that has its place is not kept")
+	}
+}
+
+func TestAFileThatCannotBeDrawnIsAnError(t *testing.T) {
+	t.Parallel()
+	g, w := newGallery(0, 0), httptest.NewRecorder()
+	g.answer(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", http.NoBody), "x",
+		func() ([]byte, error) { return nil, errors.New("no paint") })
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "no paint") {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
+// lines is a writer that tells each line.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) { l <- string(p); return len(p), nil }
+
+func TestSamplesServeUntilTheyAreToldToStop(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	said, ended := make(lines, 8), make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"samples", "--addr", "127.0.0.1:0", "--delay", "50ms"}, nil, said, io.Discard)
+	}()
+	_, url, ok := strings.Cut(strings.TrimSpace(<-said), " on ")
+	if !ok {
+		t.Fatal("it does not say where it serves")
+	}
+	began := time.Now()
+	if status, body := fetch(t, url+"/photos/1.jpg"); status != http.StatusOK || len(body) == 0 {
+		t.Errorf("got %d, %d bytes", status, len(body))
+	}
+	if took := time.Since(began); took < 50*time.Millisecond {
+		t.Errorf("the answer took %s, want the delay", took)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := <-said; got != "vitrine: stopping\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestAnAnswerUnderWayIsGivenBeforeTheServerStops(t *testing.T) {
+	t.Parallel()
+	asked, release := make(chan struct{}), make(chan struct{})
+	server, err := listen("127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(asked)
+		<-release
+		_, _ = io.WriteString(w, "all of it")
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, answered := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(answered)
+		if status, body := fetch(t, "http://"+server.addr); status != http.StatusOK || string(body) != "all of it" {
+			t.Errorf("got %d %s", status, body)
+		}
+	}()
+	<-asked
+	go func() { stopped <- server.stop() }()
+	for { // until nobody else is let in
+		conn, err := net.Dial("tcp", server.addr)
+		if err != nil {
+			break
+		}
+		_ = conn.Close()
+	}
+	close(release)
+	<-answered
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// fetch gets a URL.
+func fetch(t *testing.T, url string) (status int, body []byte) {
+	t.Helper()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get(url)
+	if err != nil {
+		t.Error(err)
+		return 0, nil
+	}
+	defer resp.Body.Close()
+	if body, err = io.ReadAll(resp.Body); err != nil {
+		t.Error(err)
+	}
+	return resp.StatusCode, body
+}
+
+func TestASampleThatNobodyWaitsForIsNotDrawn(t *testing.T) {
+	t.Parallel()
+	g := newGallery(0, time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	g.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/hills.jpg", http.NoBody))
+	if w.Body.Len() != 0 {
+		t.Errorf("%d bytes were sent", w.Body.Len())
+	}
+}
+
+func TestSamplesOnATakenPort(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	err = run(t.Context(), []string{"samples", "--addr", l.Addr().String()}, nil, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "serve samples") {
+		t.Errorf("got %v", err)
+	}
+}

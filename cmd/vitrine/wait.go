@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/postgres"
+)
+
+func (c console) waitCommand() *cobra.Command {
+	return c.onServers("wait", "Wait until the servers are there and set up, and change nothing",
+		"Returns when the database has every migration of this build, the topics are there and safe, and the bucket is there.\n"+
+			"For whatever has to start after `vitrine setup`; to read is all the right that it needs.", await)
+}
+
+// await returns when everything is as setup leaves it. It only looks.
+func await(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
+	on, err := openServers(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer on.bucket.Close()
+	return insistAll(ctx, log, []step{
+		{"database", func(ctx context.Context) error { return postgres.CheckSchema(ctx, cfg.Postgres) }},
+		{"topics", on.topics.TopicsReady},
+		{"topics' settings", func(ctx context.Context) error { return checkTopics(ctx, on.topics, log) }},
+		{"bucket", on.bucket.Ping},
+	})
+}

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image"
+	"image/png"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/pipeline"
+)
+
+// TestMain lets this test binary be the program itself, when it is called by the program's name.
+func TestMain(m *testing.M) {
+	if strings.HasPrefix(filepath.Base(os.Args[0]), "standin-") {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// pool is a worker's codecs, with the program called name as each of them.
+func pool(t *testing.T, name string, children int) *codec.Pool {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), name)
+	if err := os.Symlink(self, link); err != nil {
+		t.Fatal(err)
+	}
+	p, err := codec.New(codec.Config{
+		Path: link, Children: children, RecycleAfter: 1000, MaxRSS: 1 << 40, AddressSpace: 1 << 30, StartTimeout: time.Minute,
+		StartBackoff: time.Second, ShutdownGrace: 20 * time.Second, Preload: "none",
+	}, prometheus.NewRegistry(), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// photo is a source of 8 x 6 pixels.
+func photo(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 8, 6))); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func everyFormat() pipeline.Spec {
+	spec := pipeline.Default().Spec
+	for i := range spec.Renditions {
+		spec.Renditions[i].Formats = []pipeline.Output{
+			{Format: pipeline.JPEG, Quality: 80}, {Format: pipeline.WebP, Quality: 79},
+			{Format: pipeline.AVIF, Quality: 63}, {Format: pipeline.PNG},
+		}
+	}
+	return spec
+}
+
+func TestAWorkerTakesItForItsCodec(t *testing.T) {
+	t.Parallel()
+	p := pool(t, "standin-30ms", 1)
+	if err := p.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	made, err := p.Render(t.Context(), photo(t), everyFormat())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 30*time.Millisecond {
+		t.Errorf("a picture took %s, want at least 30ms", took)
+	}
+	if made.Format != pipeline.PNG || made.Width != 8 || made.Height != 6 || len(made.Outputs) != 3*4 {
+		t.Errorf("got %s, %d x %d, %d outputs", made.Format, made.Width, made.Height, len(made.Outputs))
+	}
+	for _, o := range made.Outputs {
+		head, format, err := image.DecodeConfig(bytes.NewReader(o.Body))
+		if o.Format == pipeline.AVIF { // the standard library does not read it: a box of type ftyp with brand avif
+			format, head.Width, head.Height, err = "avif", 1, 1, nil
+			if string(o.Body[4:12]) != "ftypavif" {
+				t.Errorf("%s: % x is no AVIF", o.Name, o.Body[:12])
+			}
+		}
+		if err != nil || format != string(o.Format) || head.Width != o.Width || head.Height != o.Height {
+			t.Errorf("%s as %s: got %s of %d x %d, %v", o.Name, o.Format, format, head.Width, head.Height, err)
+		}
+	}
+}
+
+func TestChildrenWaitAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	const children = 16
+	p := pool(t, "standin-500ms", children)
+	var all sync.WaitGroup
+	began := time.Now()
+	for range children {
+		all.Go(func() {
+			if _, err := p.Render(t.Context(), photo(t), everyFormat()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(began); took > children*500*time.Millisecond/2 {
+		t.Errorf("%d pictures of 500ms in %d children took %s", children, children, took)
+	}
+}
+
+func TestWhatIsNoPictureIsRefused(t *testing.T) {
+	t.Parallel()
+	p := pool(t, "standin-0s", 1)
+	_, err := p.Render(t.Context(), []byte("<html>not found</html>"), everyFormat())
+	if why := catalog.FailureOf(err); why == nil || why.Code != catalog.UnsupportedFormat {
+		t.Errorf("got %v, want %s", err, catalog.UnsupportedFormat)
+	}
+	if _, err := p.Render(t.Context(), photo(t), everyFormat()); err != nil {
+		t.Errorf("the next picture: %v", err)
+	}
+}
+
+func TestThePauseIsInTheName(t *testing.T) {
+	t.Parallel()
+	for program, want := range map[string]time.Duration{
+		"/usr/local/bin/standin-250ms": 250 * time.Millisecond, "codec-standin-1.5s": 1500 * time.Millisecond,
+		"/opt/a-2s/standin": usual, "codec-standin": usual, "standin-": usual, "standin-0s": 0,
+	} {
+		if got, err := pauseOf(program); err != nil || got != want {
+			t.Errorf("%s: got %s, %v; want %s", program, got, err, want)
+		}
+	}
+	if got, err := pauseOf("standin-250"); err == nil || !strings.Contains(err.Error(), "standin-250") {
+		t.Errorf("a number without a unit: got %s, %v", got, err)
+	}
+}
+
+func TestItWaitsOnceForEachPictureAndEndsWithItsInput(t *testing.T) {
+	t.Parallel()
+	// Two requests as the parent writes them: length, type, payload.
+	frame := func(kind byte, payload string) string {
+		return string([]byte{0, 0, byte(len(payload) >> 8), byte(len(payload)), kind}) + payload
+	}
+	request := frame('Q', `{"seq":1,"spec":{"renditions":[]}}`) + frame('S', "no picture")
+	var paused []time.Duration
+	var out bytes.Buffer
+	err := run(t.Context(), []string{"standin-7ms", "--address-space=1"}, strings.NewReader(request+request), &out, io.Discard,
+		func(d time.Duration) <-chan time.Time {
+			paused = append(paused, d)
+			return time.After(0)
+		})
+	if err != nil || len(paused) != 2 || paused[0] != 7*time.Millisecond {
+		t.Errorf("got %v, pauses %v", err, paused)
+	}
+	if got := strings.Count(out.String(), "unsupported_format"); got != 2 {
+		t.Errorf("got %d answers in %q", got, out.String())
+	}
+}
+
+func TestItDoesNotWaitOnWhenItIsToldToStop(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	request := "\x00\x00\x00\x02Q{}" + "\x00\x00\x00\x01S?"
+	err := run(ctx, []string{"standin-1h"}, strings.NewReader(request), io.Discard, io.Discard,
+		func(time.Duration) <-chan time.Time {
+			cancel()
+			return nil
+		})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestArgumentsThatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"standin", "--fast"}, {"standin-5"}} {
+		if err := run(t.Context(), args, strings.NewReader(""), io.Discard, io.Discard, nil); err == nil {
+			t.Errorf("%q is taken", args)
+		}
+	}
+	var help bytes.Buffer
+	err := run(t.Context(), []string{"standin", "--help"}, strings.NewReader(""), io.Discard, &help, nil)
+	if err != nil || !strings.Contains(help.String(), "address-space") {
+		t.Errorf("got %v and %q", err, help.String())
+	}
+}
+
+func TestThePixelsAreSmallAndWhole(t *testing.T) {
+	t.Parallel()
+	made, err := answer(photo(t), everyFormat())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults := 0
+	for _, o := range made.Outputs {
+		if len(o.Body) == 0 || len(o.Body) > 1024 {
+			t.Errorf("%s: %d bytes", o.Format, len(o.Body))
+		}
+		if o.Format != pipeline.AVIF {
+			if _, _, err := image.Decode(bytes.NewReader(o.Body)); err != nil {
+				t.Errorf("%s: %v", o.Format, err)
+			}
+		}
+		if o.Default {
+			defaults++
+		}
+	}
+	if defaults != 1 {
+		t.Errorf("%d outputs are the default, want 1", defaults)
+	}
+}

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// shop is an API whose pictures are ready at the second look, unless a fault is wanted.
+type shop struct {
+	fault string
+	mu    sync.Mutex
+	url   string
+	asked map[string]int
+	posts []string
+}
+
+func newShop(t *testing.T, fault string) *shop {
+	t.Helper()
+	s := &shop{fault: fault, asked: map[string]int{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /users", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprint(w, `{"id": 9}`)
+	})
+	mux.HandleFunc("POST /products", s.post)
+	mux.HandleFunc("GET /products/{id}", s.get)
+	pictures := newSource()
+	mux.HandleFunc("GET /media/{name}", func(w http.ResponseWriter, r *http.Request) {
+		if s.fault == "text for a picture" {
+			fmt.Fprint(w, "hello")
+			return
+		}
+		r.URL.Path = "/8x8/" + r.PathValue("name")
+		pictures.ServeHTTP(w, r)
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
+}
+
+func (s *shop) post(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text, err := io.ReadAll(r.Body)
+	if err != nil || s.fault == "no posts" {
+		http.Error(w, "sold out", http.StatusServiceUnavailable)
+		return
+	}
+	s.posts = append(s.posts, string(text))
+	w.WriteHeader(http.StatusCreated)
+	fmt.Fprintf(w, `{"id": %d, "image_status": "pending"}`, len(s.posts))
+}
+
+func (s *shop) get(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked[r.PathValue("id")]++
+	if s.fault == "no products" {
+		http.NotFound(w, r)
+		return
+	}
+	if s.fault == "never ready" || s.asked[r.PathValue("id")] < 2 {
+		fmt.Fprintf(w, `{"id": %s, "image_status": "pending"}`, r.PathValue("id"))
+		return
+	}
+	fmt.Fprintf(w, `{"id": %s, "image_status": "ready", "version": 2, "updated_at": "2026-01-02T03:04:05.000006Z",
+		"images": [{"status": "ready", "attempts": 1, "source_url": "%s/media/source.jpg",
+		"renditions": [{"name": "thumb", "url": "%[2]s/media/%[1]s.jpg"}]}]}`, r.PathValue("id"), s.url)
+}
+
+// called runs one of the helper's commands.
+func called(t *testing.T, in io.Reader, args ...string) (tally, error) {
+	t.Helper()
+	var out bytes.Buffer
+	if err := dispatch(t.Context(), args, streams{in, &out, &out}, system{}); err != nil {
+		return tally{}, err
+	}
+	var got tally
+	must(t, json.Unmarshal(out.Bytes(), &got))
+	return got, nil
+}
+
+func TestABurstPostsWaitsAndDownloads(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	got, err := called(t, nil,
+		"burst", "-api", s.url, "-source", "http://source/", "-products", "3", "-size", "9x8", "-download")
+	must(t, err)
+	must(t, got.checkAll())
+	if got.Accepted != 3 || got.Ready != 3 || got.Requests != 6 || got.Downloaded != 6 || len(got.Ends) != 3 {
+		t.Errorf("got %+v", got)
+	}
+	if want := `"product_images":["http://source/9x8/9-0-0.jpg"]`; !strings.Contains(strings.Join(s.posts, ""), want) {
+		t.Errorf("posted was %v, want %s", s.posts, want)
+	}
+}
+
+func TestABurstTellsWhatWentWrong(t *testing.T) {
+	t.Parallel()
+	for fault, want := range map[string]string{
+		"no posts":           "1 of 1 requests failed: POST",
+		"never ready":        "0 of 1 accepted pictures are ready: product 1: wait 1.5s for the pictures: 1 products are not settled",
+		"no products":        "accepted pictures are ready: product 1: GET",
+		"text for a picture": "it is text/plain; charset=utf-8, no picture",
+	} {
+		s := newShop(t, fault)
+		args := []string{"burst", "-api", s.url, "-wait", "1500ms"}
+		if fault == "text for a picture" {
+			args = append(args, "-download")
+		}
+		got, err := called(t, nil, args...)
+		must(t, err)
+		if err := got.checkAll(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", fault, err, want)
+		}
+	}
+}
+
+func TestALoadGoesOnUntilItsInputEnds(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	in, to := io.Pipe()
+	go func() {
+		for { // until it has posted twice and read between
+			s.mu.Lock()
+			enough := len(s.posts) >= 2 && len(s.asked) > 0
+			s.mu.Unlock()
+			if enough {
+				break
+			}
+			<-time.After(time.Millisecond)
+		}
+		to.Close()
+	}()
+	got, err := called(t, in, "load", "-api", s.url, "-every", "2ms", "-posts", "4")
+	must(t, err)
+	if got.Accepted < 2 || got.Ready != got.Pictures || got.Refused != 0 || got.Requests <= got.Accepted {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestALoadEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	c, err := newCrowd(t.Context(), wishes{api: s.url})
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.steady(ctx, nil, time.Hour, 1)
+}
+
+func TestManyUnsettledProductsEndARound(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "never ready")
+	c := &crowd{client: newAPI(s.url, false)}
+	var waiting []int64
+	for id := range int64(50) {
+		waiting = append(waiting, id+1)
+	}
+	still := c.round(t.Context(), waiting, map[int64]error{})
+	if len(still) != 50 || len(s.asked) != 20 {
+		t.Errorf("%d of 50 are left after asking for %d, want 50 after 20", len(still), len(s.asked))
+	}
+}
+
+func TestGetPrintsWhatAnswersAsWanted(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	get := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		err := dispatch(t.Context(), append([]string{"get"}, args...), streams{nil, &out, &out}, system{})
+		return out.String(), err
+	}
+	if got, err := get(s.url + "/products/1"); err != nil || !strings.Contains(got, "pending") {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := get("-want", "403,404", s.url+"/nothing"); err != nil {
+		t.Error(err)
+	}
+	for _, args := range [][]string{{s.url + "/nothing"}, {"-want", "404", s.url + "/products/1"}, {"http://127.0.0.1:1/"}} {
+		if got, err := get(args...); err == nil {
+			t.Errorf("%v: got %q, want an error", args, got)
+		}
+	}
+}
+
+func TestASourceDrawsAndCounts(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(newSource())
+	t.Cleanup(server.Close)
+	get := func(path string) (int, string) {
+		resp, err := http.Get(server.URL + path)
+		must(t, err)
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		must(t, err)
+		return resp.StatusCode, string(text)
+	}
+	_, one := get("/64x48/a.jpg")
+	_, two := get("/64x48/b.jpg")
+	get("/64x48/b.jpg")
+	if kind := http.DetectContentType([]byte(one)); kind != "image/jpeg" || one != two {
+		t.Errorf("got %s, the same: %v", kind, one == two)
+	}
+	if _, text := get("/downloads"); text != `{"paths":2,"total":3}`+"\n" {
+		t.Errorf("got %s", text)
+	}
+	for path, want := range map[string]int{
+		"/healthz": 200, "/0x1/a.jpg": 404, "/9999x1/a.jpg": 404, "/ax1/a.jpg": 404, "/": 404,
+	} {
+		if got, _ := get(path); got != want {
+			t.Errorf("%s: got %d, want %d", path, got, want)
+		}
+	}
+}
+
+func TestTheProxyFollowsTheRoutesAndKeepsHostAndPath(t *testing.T) {
+	t.Parallel()
+	backend := func(name string) string {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			fmt.Fprintf(w, "%s %s %s %s", name, r.Host, r.URL.Path, r.Header.Get("X-Forwarded-Host"))
+		}))
+		t.Cleanup(server.Close)
+		return server.URL
+	}
+	handler, err := newProxy([]route{{Path: "/media", To: backend("minio")}, {Host: "shop", Path: "/", To: backend("api")}})
+	must(t, err)
+	for url, want := range map[string]string{
+		"http://shop/media/a.jpg":     "200 minio shop /media/a.jpg shop",
+		"http://shop:8080/products/1": "200 api shop:8080 /products/1 shop:8080",
+		"http://other/products":       "404 404 page not found\n",
+		"http://other/e2e/healthz":    "200 ",
+	} {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, url, nil))
+		if got := fmt.Sprintf("%d %s", w.Code, w.Body); got != want {
+			t.Errorf("%s: got %q, want %q", url, got, want)
+		}
+	}
+}
+
+func TestServersEndWithTheirContext(t *testing.T) {
+	t.Parallel()
+	for _, command := range [][]string{
+		{"source", "-addr", "127.0.0.1:0"}, {"proxy", "-addr", "127.0.0.1:0", "-routes", `[{"path": "/", "to": "http://x"}]`}, {"idle"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		err := dispatch(ctx, command, streams{nil, io.Discard, io.Discard}, system{})
+		cancel()
+		if err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Errorf("%v: %v", command, err)
+		}
+	}
+}
+
+func TestCommandsOfThisMachine(t *testing.T) {
+	t.Parallel()
+	got, err := programs{}.run(t.Context(), command{name: "cat", stdin: strings.NewReader("hello")})
+	if err != nil || got != "hello" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	long := command{name: "sh", args: []string{"-c", "echo out; echo wrong >&2; exit 3", strings.Repeat("x", 300)}}
+	got, err = programs{}.run(t.Context(), long)
+	if err == nil || got != "out\n" || !strings.HasSuffix(err.Error(), "xxx...: exit status 3: wrong") {
+		t.Errorf("got %q, %v", got, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := (programs{}).run(ctx, command{name: "sleep", args: []string{"60"}}); err == nil {
+		t.Error("a command outlives its context")
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What stands between the marks is this program's; the rest of the document is people's.
+const (
+	beginMark = "<!-- make e2e writes from here -->"
+	endMark   = "<!-- to here -->"
+)
+
+// summary is the document's tables: what each proof has shown when it was shown last.
+type summary struct {
+	rows   map[int]string // by proof, without its number
+	ratios map[string]string
+}
+
+var (
+	rowLine   = regexp.MustCompile(`(?m)^\| (\d+) \|(.*)\|$`)
+	ratioLine = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([0-9.]+) \\|$")
+)
+
+// readSummary reads what earlier runs have written.
+func readSummary(document []byte) (summary, error) {
+	_, own, _, err := cut(document)
+	if err != nil {
+		return summary{}, err
+	}
+	s := summary{rows: map[int]string{}, ratios: map[string]string{}}
+	for _, m := range rowLine.FindAllSubmatch(own, -1) {
+		if n, err := strconv.Atoi(string(m[1])); err == nil {
+			s.rows[n] = string(m[2])
+		}
+	}
+	for _, m := range ratioLine.FindAllSubmatch(own, -1) {
+		s.ratios[string(m[1])] = string(m[2])
+	}
+	return s, nil
+}
+
+// put takes what a proof has shown.
+func (s summary) put(n int, what seen, versions, commit string, now time.Time) {
+	s.rows[n] = fmt.Sprintf(" %s | %s | %s, `%s`, %s ", proofTable[n-1].name, strings.ReplaceAll(what.line, "|", "\\|"),
+		now.UTC().Format("2006-01-02 15:04 UTC"), commit, versions)
+	for _, r := range what.ratios {
+		s.ratios[r.name] = strconv.FormatFloat(r.value, 'f', 2, 64)
+	}
+}
+
+// ratioLines are the lines that a script may read.
+func (s summary) ratioLines() string {
+	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s.ratios)) {
+		fmt.Fprintf(&out, "ratio %s %s\n", name, s.ratios[name])
+	}
+	return out.String()
+}
+
+// write returns the document with the summary between its marks.
+func (s summary) write(document []byte) ([]byte, error) {
+	head, _, tail, err := cut(document)
+	if err != nil {
+		return nil, err
+	}
+	var out strings.Builder
+	out.WriteString("| | proof | seen | when, at which commit, with what |\n|---|---|---|---|\n")
+	for _, n := range slices.Sorted(maps.Keys(s.rows)) {
+		fmt.Fprintf(&out, "| %d |%s|\n", n, s.rows[n])
+	}
+	if len(s.ratios) > 0 {
+		out.WriteString("\n| ratio | |\n|---|---:|\n")
+		for _, name := range slices.Sorted(maps.Keys(s.ratios)) {
+			fmt.Fprintf(&out, "| `%s` | %s |\n", name, s.ratios[name])
+		}
+	}
+	return fmt.Appendf(nil, "%s%s\n\n%s\n%s%s", head, beginMark, out.String(), endMark, tail), nil
+}
+
+// cut takes the document apart at its marks.
+func cut(document []byte) (head, own, tail []byte, err error) {
+	head, rest, ok := bytes.Cut(document, []byte(beginMark))
+	own, tail, ended := bytes.Cut(rest, []byte(endMark))
+	if !ok || !ended {
+		return nil, nil, nil, fmt.Errorf("it lacks the line %s or, after it, %s", beginMark, endMark)
+	}
+	return head, own, tail, nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"strings"
+	"time"
+)
+
+// helm is one release of the chart.
+type helm struct {
+	runner
+	program   string
+	namespace string
+	release   string
+	chart     string
+	files     []string // of values
+	settings  []string // --set
+	overlay   string   // values that only the proofs need, YAML
+}
+
+// helmLimit is how long an install, an upgrade or a rollback may wait for its pods.
+const helmLimit = 10 * time.Minute
+
+func (h helm) do(ctx context.Context, stdin string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, helmLimit+time.Minute)
+	defer cancel()
+	args = append([]string{"--namespace", h.namespace}, args...)
+	return h.run(ctx, command{name: h.program, args: args, stdin: strings.NewReader(stdin)})
+}
+
+// deploy installs the release, or makes it be exactly its files, its settings and changes, which are more flags of helm's.
+// It returns when all its pods are ready.
+func (h helm) deploy(ctx context.Context, changes ...string) error {
+	args := []string{"upgrade", "--install", "--wait", "--timeout", helmLimit.String(), h.release, h.chart}
+	for _, file := range h.files {
+		args = append(args, "-f", file)
+	}
+	args = append(args, "-f", "-")
+	for _, s := range h.settings {
+		args = append(args, "--set", s)
+	}
+	_, err := h.do(ctx, h.overlay, append(args, changes...)...)
+	return err
+}
+
+// test runs the chart's own tests. They tell what they saw by themselves: --logs would look for pods that are gone again.
+func (h helm) test(ctx context.Context) (string, error) {
+	return h.do(ctx, "", "test", h.release, "--timeout", (helmLimit / 2).String())
+}
+
+// rollback goes back to the revision before.
+func (h helm) rollback(ctx context.Context) error {
+	_, err := h.do(ctx, "", "rollback", h.release, "--wait", "--timeout", helmLimit.String())
+	return err
+}
+
+// notes returns what the chart tells who installed it.
+func (h helm) notes(ctx context.Context) (string, error) {
+	return h.do(ctx, "", "get", "notes", h.release)
+}
+
+func (h helm) uninstall(ctx context.Context) error {
+	_, err := h.do(ctx, "", "uninstall", h.release, "--wait", "--timeout", helmLimit.String())
+	return err
+}

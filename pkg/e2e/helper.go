@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/template"
+	"time"
+)
+
+// The helper's pods, and their Services.
+const (
+	clientPod = "e2e-client" // waits to be called
+	sourcePod = "e2e-source"
+	proxyPod  = "e2e-proxy"
+
+	helperProgram = "/usr/local/bin/e2e"
+	helperLabel   = "vitrine.io/e2e" // of the namespace and of everything in it that is not the chart's
+)
+
+//go:embed helper.yaml
+var helperText string
+
+// helper is one of the helper's pods.
+type helper struct {
+	Name, Image string
+	Args        args
+	Port        int // 0: it serves nothing
+	Health      string
+}
+
+// args are written into YAML as JSON.
+type args []string
+
+func (a args) String() string {
+	text, err := json.Marshal([]string(a))
+	if err != nil {
+		panic("encode arguments: " + err.Error()) // texts can be encoded
+	}
+	return string(text)
+}
+
+// manifests returns the pod and, if it serves, its Service.
+func (h helper) manifests() (string, error) {
+	tmpl, err := template.New("helper").Parse(helperText)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	err = tmpl.Execute(&out, h)
+	return out.String(), err
+}
+
+// startHelper runs a pod, in place of one of the same name, and waits until it is ready.
+func (s *stage) startHelper(ctx context.Context, h helper) error {
+	h.Image = s.options.helper
+	text, err := h.manifests()
+	if err != nil {
+		return err
+	}
+	if _, err := s.kube.do(ctx, "delete", "pod", h.Name, "--ignore-not-found", "--wait"); err != nil {
+		return err
+	}
+	if err := s.kube.apply(ctx, text); err != nil {
+		return err
+	}
+	return until(ctx, "pod "+h.Name, 2*time.Minute, time.Second, func(ctx context.Context) error {
+		var p pod
+		if err := s.kube.get(ctx, &p, "pod", h.Name); err != nil {
+			return err
+		}
+		if !p.ready() {
+			return fmt.Errorf("it is %s, not ready", p.Status.Phase)
+		}
+		return nil
+	})
+}
+
+// url is where other pods reach a helper's Service. A name that is written so resolves in every namespace.
+func (s *stage) url(pod string) string { return "http://" + s.host(pod) }
+
+func (s *stage) host(pod string) string { return pod + "." + s.kube.namespace + ".svc" }
+
+// client runs burst or load in the client pod and returns its tally.
+func (s *stage) client(ctx context.Context, stdin *input, args ...string) (tally, error) {
+	full := []string{args[0], "-source", s.url(sourcePod)}
+	text, err := s.kube.exec(ctx, stdin.reader(), append(full, args[1:]...)...)
+	if err != nil {
+		return tally{}, err
+	}
+	var t tally
+	if err := json.Unmarshal([]byte(text), &t); err != nil {
+		return tally{}, fmt.Errorf("read tally %q: %w", text, err)
+	}
+	return t, nil
+}
+
+// burst posts products through the API's Service and is an error unless all goes well.
+func (s *stage) burst(ctx context.Context, args ...string) (tally, error) {
+	t, err := s.client(ctx, nil, append([]string{"burst", "-api", s.api()}, args...)...)
+	if err != nil {
+		return t, err
+	}
+	return t, t.checkAll()
+}

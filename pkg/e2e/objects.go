@@ -1,0 +1,171 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// The parts of Kubernetes' objects that proofs look at.
+
+type list[T any] struct {
+	Items []T `json:"items"`
+}
+
+type meta struct {
+	Name        string            `json:"name"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+	UID         string            `json:"uid"`
+	DeletedAt   *time.Time        `json:"deletionTimestamp"`
+}
+
+type node struct {
+	Status struct {
+		Images []struct {
+			Names []string `json:"names"`
+		} `json:"images"`
+		Capacity map[string]string `json:"capacity"`
+	} `json:"status"`
+}
+
+type namespace struct {
+	Metadata meta `json:"metadata"`
+}
+
+type container struct {
+	Name  string `json:"name"`
+	Image string `json:"image"`
+	Ports []struct {
+		Name          string `json:"name"`
+		ContainerPort int    `json:"containerPort"`
+	} `json:"ports"`
+}
+
+type containerStatus struct {
+	Name         string `json:"name"`
+	RestartCount int    `json:"restartCount"`
+}
+
+type pod struct {
+	Metadata meta `json:"metadata"`
+	Spec     struct {
+		InitContainers []container `json:"initContainers"`
+		Containers     []container `json:"containers"`
+	} `json:"spec"`
+	Status struct {
+		Phase      string `json:"phase"`
+		PodIP      string `json:"podIP"`
+		Conditions []struct {
+			Type   string `json:"type"`
+			Status string `json:"status"`
+		} `json:"conditions"`
+		InitContainerStatuses []containerStatus `json:"initContainerStatuses"`
+		ContainerStatuses     []containerStatus `json:"containerStatuses"`
+	} `json:"status"`
+}
+
+// ready says whether the pod serves, and will go on to.
+func (p pod) ready() bool {
+	if p.Metadata.DeletedAt != nil {
+		return false
+	}
+	for _, c := range p.Status.Conditions {
+		if c.Type == "Ready" {
+			return c.Status == "True"
+		}
+	}
+	return false
+}
+
+// restarts is how often the kubelet has started a container of the pod again.
+func (p pod) restarts() int {
+	n := 0
+	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		n += s.RestartCount
+	}
+	return n
+}
+
+// port returns the number of the container port called name, 0 if there is none.
+func (p pod) port(name string) int {
+	for _, c := range p.Spec.Containers {
+		for _, port := range c.Ports {
+			if port.Name == name {
+				return port.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+// workload is a Deployment or a StatefulSet.
+type workload struct {
+	Kind     string `json:"kind"`
+	Metadata meta   `json:"metadata"`
+	Spec     struct {
+		Replicas *int `json:"replicas"`
+	} `json:"spec"`
+	Status struct {
+		ObservedGeneration int64 `json:"observedGeneration"`
+		ReadyReplicas      int   `json:"readyReplicas"`
+	} `json:"status"`
+}
+
+// whole says whether as many of its pods are ready as it wants.
+func (w workload) whole() bool {
+	return w.Spec.Replicas == nil || w.Status.ReadyReplicas == *w.Spec.Replicas
+}
+
+type scaledObject struct {
+	Metadata meta `json:"metadata"`
+	Spec     struct {
+		Min *int `json:"minReplicaCount"`
+		Max *int `json:"maxReplicaCount"`
+	} `json:"spec"`
+}
+
+type configMap struct {
+	Metadata meta              `json:"metadata"`
+	Data     map[string]string `json:"data"`
+}
+
+type service struct {
+	Metadata meta `json:"metadata"`
+	Spec     struct {
+		ClusterIP string        `json:"clusterIP"`
+		Ports     []servicePort `json:"ports"`
+	} `json:"spec"`
+}
+
+type servicePort struct {
+	Name string `json:"name"`
+	Port int    `json:"port"`
+}
+
+type ingress struct {
+	Metadata meta `json:"metadata"`
+	Spec     struct {
+		Rules []ingressRule `json:"rules"`
+	} `json:"spec"`
+}
+
+type ingressRule struct {
+	Host string `json:"host"`
+	HTTP struct {
+		Paths []ingressPath `json:"paths"`
+	} `json:"http"`
+}
+
+type ingressPath struct {
+	Path     string `json:"path"`
+	PathType string `json:"pathType"`
+	Backend  struct {
+		Service struct {
+			Name string `json:"name"`
+			Port struct {
+				Name   string `json:"name"`
+				Number int    `json:"number"`
+			} `json:"port"`
+		} `json:"service"`
+	} `json:"backend"`
+}

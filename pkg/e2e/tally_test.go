@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// done is a product whose picture was ready after some attempts.
+func done(version int64, attempts int, url string) product {
+	return product{ID: 3, Status: "ready", Version: version, Images: []picture{
+		{Status: "ready", Attempts: attempts, Renditions: []rendition{{Name: "thumb", URL: url}}},
+	}}
+}
+
+func TestATallyTellsWhatWasDoneTwiceOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	failed := done(2, 1, "")
+	failed.Images[0].Status = "failed"
+	failed.Images[0].Error = &struct {
+		Code string `json:"code"`
+	}{"timeout"}
+	for name, row := range map[string]struct {
+		product                       product
+		repeated, retried, taken, bad int
+		want                          string
+	}{
+		"once":        {done(2, 1, "http://h/m/products/3/9/1-ab/thumb.jpg"), 0, 0, 0, 0, ""},
+		"retried":     {done(4, 3, "http://h/m/products/3/9/3-ab/thumb.jpg"), 0, 2, 0, 0, ""},
+		"taken over":  {done(2, 1, "http://h/m/products/3/9/2-ab/thumb.jpg"), 0, 0, 1, 0, ""},
+		"done twice":  {done(3, 1, "x"), 1, 0, 0, 0, "1 of 1 pictures were done twice"},
+		"not ready":   {failed, 0, 0, 0, 1, "0 of 1 accepted pictures are ready: product 3 picture 0: failed timeout"},
+		"odd address": {done(2, 1, "a/b-c/d"), 0, 0, 0, 0, ""},
+	} {
+		c := tally{Accepted: 1, Pictures: 1}
+		c.add(row.product)
+		if c.Repeated != row.repeated || c.Retried != row.retried || c.TakenOver != row.taken || len(c.Unready) != row.bad {
+			t.Errorf("%s: got %+v", name, c)
+		}
+		err := c.check()
+		if (err == nil) != (row.want == "") || err != nil && err.Error() != row.want {
+			t.Errorf("%s: got error %v, want %q", name, err, row.want)
+		}
+	}
+}
+
+func TestATallyWithoutProductsOrWithRefusalsIsAnError(t *testing.T) {
+	t.Parallel()
+	var none tally
+	for range 30 {
+		none.refuse(errors.New("503"))
+	}
+	err := none.check()
+	if err == nil || !strings.Contains(err.Error(), "30 of 0 requests refused: 503; 503") || len(none.Why) != most {
+		t.Errorf("got %v with %d examples", err, len(none.Why))
+	}
+	some := tally{Requests: 2, Accepted: 1, Pictures: 1, Ready: 1}
+	if err := some.checkAll(); err != nil {
+		t.Error(err)
+	}
+	some.refuse(errors.New("503"))
+	if some.check() != nil || some.checkAll() == nil {
+		t.Error("a refused request is not told")
+	}
+	for range 30 {
+		some.gone(1, errors.New("404"))
+	}
+	if len(some.Unready) != most || some.check() == nil {
+		t.Errorf("got %v", some.Unready)
+	}
+}
+
+func TestARateIsThatOfTheMiddle(t *testing.T) {
+	t.Parallel()
+	var ends []time.Time
+	for i := range 100 {
+		ends = append(ends, time.Unix(0, 0).Add(time.Duration(100-i)*250*time.Millisecond)) // any order
+	}
+	ends[0] = ends[0].Add(time.Hour)
+	got, err := rate(ends, 0.1, 0.6)
+	if err != nil || got < 3.9 || got > 4.1 {
+		t.Errorf("got %v, %v, want 4", got, err)
+	}
+	for name, ends := range map[string][]time.Time{"too few": ends[:1], "none": nil, "no time": make([]time.Time, 10)} {
+		if got, err := rate(ends, 0.1, 0.6); err == nil {
+			t.Errorf("%s: got %v, want an error", name, got)
+		}
+	}
+}
+
+func TestMetricsAndLogsAreRead(t *testing.T) {
+	t.Parallel()
+	text := "# HELP a is\na 1\na{x=\"}\"} 2 1700000000\nab 3\na nothing\na{}\n"
+	got := samples(text, "a")
+	if len(got) != 2 || got[0] != (sample{"", 1}) || got[1] != (sample{`x="}"`, 2}) {
+		t.Errorf("got %+v", got)
+	}
+	if n, err := checkLogs("{}\n\n{\"a\": 1}\n"); n != 2 || err != nil {
+		t.Errorf("got %d, %v", n, err)
+	}
+	for _, text := range []string{"plain", "[1]", "{} {}", "\"text\""} {
+		if n, err := checkLogs(text); err == nil {
+			t.Errorf("%s: got %d lines, want an error", text, n)
+		}
+	}
+}

@@ -1,0 +1,459 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// world is a cluster as kubectl and helm show it, on which the chart keeps every promise but one: the fault.
+type world struct {
+	fault string
+
+	mu        sync.Mutex
+	applied   []string
+	deployed  []string // the flags of each upgrade
+	uninstall bool
+	born      int // pods so far
+	pods      map[string][]pod
+	least     int
+	revision  int
+	reload    int
+	pipeline  string
+	level     string
+	hits      int
+	struck    bool
+}
+
+func newWorld(fault string) *world {
+	return &world{fault: fault, pods: map[string][]pod{}, reload: 1, pipeline: "good", level: "info", least: 1}
+}
+
+// has says whether this is the fault.
+func (w *world) has(fault string) bool { return w.fault == fault }
+
+// run implements runner.
+func (w *world) run(_ context.Context, c command) (string, error) {
+	var stdin string
+	args := c.args
+	if len(args) > 2 && args[0] == "--namespace" {
+		args = args[2:]
+	}
+	isLoad := slices.Contains(args, "load")
+	if c.stdin != nil && !isLoad {
+		text, err := io.ReadAll(c.stdin)
+		if err != nil {
+			return "", err
+		}
+		stdin = string(text)
+	}
+	switch c.name {
+	case "kubectl":
+		if args[0] == "exec" {
+			return w.exec(args, c.stdin)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.kubectl(args, stdin)
+	case "helm":
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.helm(args)
+	case "promtool":
+		if w.has("bad metrics") {
+			return "no help text", errors.New("exit status 3")
+		}
+		return "", nil
+	case "git":
+		if w.has("no git") {
+			return "", errors.New("no git")
+		}
+		return "0123456789ab\n", nil
+	}
+	return "", fmt.Errorf("there is no %s", c.name)
+}
+
+func (w *world) kubectl(args []string, stdin string) (string, error) {
+	switch args[0] {
+	case "get":
+		return w.get(args[1:])
+	case "version":
+		return `{"serverVersion": {"gitVersion": "v1.34.3"}}`, nil
+	case "apply":
+		w.applied = append(w.applied, stdin)
+		return "", nil
+	case "delete":
+		if slices.Contains(args, "--grace-period=1") {
+			w.kill(args)
+		}
+		return "", nil
+	case "debug":
+		w.crash(args[1])
+		return "", nil
+	case "logs":
+		if w.has("a log line in plain text") {
+			return "{\"msg\": \"hello\"}\npanic: oh\n", nil
+		}
+		return "{\"msg\": \"hello\"}\n{\"msg\": \"again\"}\n", nil
+	case "patch":
+		w.patch(args)
+		return "", nil
+	case "api-resources":
+		if slices.Contains(args, "--namespaced=false") {
+			return "namespaces\nclusterroles.rbac.authorization.k8s.io\n", nil
+		}
+		return "pods\nevents\nevents.events.k8s.io\npersistentvolumeclaims\n", nil
+	}
+	return "", fmt.Errorf("kubectl cannot %v", args)
+}
+
+func (w *world) kill(args []string) {
+	w.struck = true
+	if w.has("a dead pod stays away") {
+		return
+	}
+	for component, pods := range w.pods {
+		for i, p := range pods {
+			if slices.Contains(args, p.Metadata.Name) {
+				w.pods[component][i] = w.newPod(component)
+			}
+		}
+	}
+}
+
+func (w *world) crash(name string) {
+	w.struck = true
+	if w.has("a dead process stays away") {
+		return
+	}
+	for _, pods := range w.pods {
+		for i, p := range pods {
+			if p.Metadata.Name == name {
+				pods[i].Status.ContainerStatuses = []containerStatus{{RestartCount: p.restarts() + 1}}
+			}
+		}
+	}
+}
+
+func (w *world) patch(args []string) {
+	var patch struct {
+		Data map[string]string `json:"data"`
+	}
+	if err := json.Unmarshal([]byte(args[len(args)-1]), &patch); err != nil {
+		panic(err)
+	}
+	w.pipeline, w.reload = patch.Data[pipelineKey], 1
+	if strings.Contains(w.pipeline, "-1") && !w.has("a bad pipeline is taken") {
+		w.reload = 0
+	}
+}
+
+func (w *world) newPod(component string) pod {
+	w.born++
+	var p pod
+	p.Metadata.Name, p.Metadata.UID = fmt.Sprintf("%s-%d", component, w.born), strconv.Itoa(w.born)
+	p.Status.Phase, p.Status.PodIP = "Running", fmt.Sprintf("10.0.0.%d", w.born)
+	if component == "setup" {
+		p.Status.Phase = "Succeeded"
+	}
+	text := `{"spec": {"containers": [{"name": "c", "image": "x:1", "ports": [{"name": "admin", "containerPort": 9090}]}]},
+		"status": {"conditions": [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": "True"}]}}`
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// scale makes there be n pods of a component.
+func (w *world) scale(component string, n int) {
+	for len(w.pods[component]) < n {
+		w.pods[component] = append(w.pods[component], w.newPod(component))
+	}
+	w.pods[component] = w.pods[component][:n]
+}
+
+// items is what kubectl prints of a list.
+func items(list any) (string, error) {
+	text, err := json.Marshal(map[string]any{"items": list})
+	return string(text), err
+}
+
+func (w *world) get(args []string) (string, error) {
+	selector := ""
+	if i := slices.Index(args, "-l"); i >= 0 {
+		selector = args[i+1]
+	}
+	switch kinds := args[0]; kinds {
+	case "nodes":
+		images := []string{"docker.io/library/vitrine-api:dev", "vitrine-worker:dev", "x/vitrine-worker-standin:dev"}
+		if !w.has("an image is missing") {
+			images = append(images, "localhost/vitrine-e2e:dev")
+		}
+		return fmt.Sprintf(`{"items": [{"status": {"capacity": {"cpu": "2"}, "images": [{"names": ["%s"]}]}}]}`,
+			strings.Join(images, `","`)), nil
+	case "crd":
+		if w.has("no KEDA") {
+			return "", errors.New("not found")
+		}
+		return "", nil
+	case "namespace":
+		switch {
+		case w.has("somebody else's namespace"):
+			return `{"metadata": {"name": "vitrine-e2e"}}`, nil
+		case w.has("none, after an earlier run"):
+			return `{"metadata": {"name": "vitrine-e2e", "labels": {"vitrine.io/e2e": "true"}}}`, nil
+		}
+		return "", nil
+	case "pod":
+		p := w.newPod("helper")
+		if w.has("a helper does not start") {
+			p.Status.Conditions = nil
+		}
+		text, err := json.Marshal(p)
+		return string(text), err
+	case "pods":
+		if selector == "app=keda-operator" {
+			return `{"items": [{"spec": {"containers": [{"image": "ghcr.io/kedacore/keda:2.21.0"}]}}]}`, nil
+		}
+		return items(w.selected(selector))
+	case "deployments,statefulsets":
+		ready := 2
+		if w.has("a dead pod's work load stays broken") && w.struck {
+			ready = 1
+		}
+		return fmt.Sprintf(`{"items": [{"kind": "Deployment", "metadata": {"name": "api"}, "spec": {"replicas": 2},
+			"status": {"readyReplicas": %d}}]}`, ready), nil
+	case "ingresses":
+		return w.ingresses()
+	case "services":
+		return `{"items": [{"metadata": {"name": "vitrine-api"}, "spec": {"ports": [{"name": "http", "port": 80}]}}]}`, nil
+	case "scaledobjects":
+		if w.has("no ScaledObject") {
+			return `{"items": []}`, nil
+		}
+		return `{"items": [{"spec": {"minReplicaCount": 1, "maxReplicaCount": 4}}]}`, nil
+	case "configmaps":
+		return items([]configMap{{}, {Metadata: meta{Name: "vitrine-pipeline"}, Data: map[string]string{pipelineKey: w.pipeline}}})
+	default:
+		return w.names(kinds)
+	}
+}
+
+// selected are the pods that a selector names: all of the release, or those of a component.
+func (w *world) selected(selector string) []pod {
+	_, component, ok := strings.Cut(selector, "component=")
+	if ok {
+		return w.pods[component]
+	}
+	var all []pod
+	for _, pods := range w.pods {
+		all = append(all, pods...)
+	}
+	return all
+}
+
+func (w *world) ingresses() (string, error) {
+	path := func(path, service, port string) string {
+		return fmt.Sprintf(`{"spec": {"rules": [{"host": "h", "http": {"paths": [{"path": %q, "pathType": "Prefix",
+			"backend": {"service": {"name": %q, "port": {%s}}}}]}}]}}`, path, service, port)
+	}
+	all := []string{path("/", "vitrine-api", `"name": "http"`), path("/media", "vitrine-minio", `"number": 9000`)}
+	switch w.fault {
+	case "no ingress for pictures":
+		all = all[:1]
+	case "an ingress to nowhere":
+		all[0] = path("/", "vitrine-api", `"name": "other"`)
+	}
+	return `{"items": [` + strings.Join(all, ",") + `]}`, nil
+}
+
+func (w *world) names(kinds string) (string, error) {
+	const claims = "persistentvolumeclaim/data-kafka-0\npersistentvolumeclaim/data-postgres-0\n"
+	switch {
+	case strings.Contains(kinds, "clusterroles"):
+		if w.has("a cluster role is left") {
+			return "clusterrole/vitrine\n", nil
+		}
+		return "", nil
+	case w.uninstall && w.has("a secret is left"):
+		return "configmap/kube-root-ca.crt\nsecret/vitrine\n" + claims, nil
+	case w.uninstall:
+		return "configmap/kube-root-ca.crt\n" + claims, nil
+	}
+	return "configmap/kube-root-ca.crt\n", nil
+}
+
+func (w *world) helm(args []string) (string, error) {
+	switch args[0] {
+	case "version":
+		return "v3.19.2+g8766e71\n", nil
+	case "upgrade":
+		if w.has("it does not install") {
+			return "", errors.New("timed out")
+		}
+		w.deploy(strings.Join(args, " "))
+	case "test":
+		if w.has("helm test fails") {
+			return "no picture", errors.New("exit status 1")
+		}
+	case "rollback":
+		if w.has("no way back") {
+			return "", nil
+		}
+		w.level = "info"
+	case "uninstall":
+		w.uninstall = true
+		w.pods = map[string][]pod{}
+	case "get":
+		if w.has("notes without volumes") {
+			return "Enjoy.", nil
+		}
+		if w.has("notes that name too few volumes") {
+			return "To remove them:\n  kubectl -n x delete pvc data-kafka-0\n\nAnd more.\n", nil
+		}
+		return "To remove them:\n\n  kubectl -n x delete pvc data-postgres-0 \\\n  data-kafka-0\n\nAnd more.\n", nil
+	}
+	return "", nil
+}
+
+func (w *world) deploy(flags string) {
+	w.deployed = append(w.deployed, flags)
+	w.scale("api", 2)
+	for _, component := range []string{"setup", "kafka", "postgres"} {
+		w.scale(component, 1)
+	}
+	w.scale("redis", 6)
+	w.least = 1
+	if strings.Contains(flags, "scaleToZero=true") {
+		w.least = 0
+	}
+	if _, rest, ok := strings.Cut(flags, "worker.replicas="); ok {
+		w.least = int(rest[0] - '0')
+	}
+	if strings.Contains(flags, "minReplicas=2") {
+		w.least = 2
+	}
+	w.scale("worker", w.least)
+	w.level = "info"
+	if strings.Contains(flags, "log.level=debug") && !w.has("a value that has no effect") {
+		w.level = "debug"
+	}
+	if strings.Contains(flags, "pipeline.renditions=") && !w.has("a pipeline that reaches nobody") {
+		w.revision++
+		if w.has("a pipeline that needs a restart") {
+			w.scale("worker", 0)
+			w.scale("worker", w.least)
+		}
+	}
+}
+
+// exec runs the helper's commands. What takes time takes it, in the test's own time.
+func (w *world) exec(args []string, stdin io.Reader) (string, error) {
+	args = args[slices.Index(args, helperProgram)+1:]
+	flag := func(name string, otherwise int) int {
+		if i := slices.Index(args, name); i >= 0 {
+			if n, err := strconv.Atoi(args[i+1]); err == nil {
+				return n
+			}
+		}
+		return otherwise
+	}
+	switch args[0] {
+	case "get":
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.answer(args)
+	case "burst":
+		return w.burst(flag("-products", 1), flag("-pictures", 1))
+	case "load":
+		if _, err := io.ReadAll(stdin); err != nil {
+			return "", err
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		t := tally{Requests: 100, Accepted: 10, Pictures: 20, Ready: 20}
+		switch {
+		case w.has("a request fails in an upgrade"):
+			t.refuse(errors.New("503"))
+		case w.has("an accepted picture is lost") && w.struck:
+			t.Ready--
+			t.gone(7, errors.New("it is not settled"))
+		case w.has("a load that cannot be read"):
+			return "Killed", nil
+		}
+		text, err := json.Marshal(t)
+		return string(text), err
+	}
+	return "", fmt.Errorf("no command %v", args)
+}
+
+func (w *world) answer(args []string) (string, error) {
+	switch url := args[len(args)-1]; {
+	case strings.Contains(url, "/media"):
+		if w.has("a bucket that is listed") {
+			return "", errors.New("200 OK, want 404")
+		}
+		return "", nil
+	case strings.HasSuffix(url, "/loglevel"):
+		return fmt.Sprintf(`{"level":%q}`, w.level), nil
+	default:
+		if !w.has("no cache after an outage") || !w.struck {
+			w.hits++
+		}
+		return fmt.Sprintf("vitrine_pipeline_revision_info{revision=\"r%d\"} 1\nvitrine_pipeline_reload_success %d\n"+
+			"vitrine_rediscache_gets_total{outcome=\"hit\"} %d\nvitrine_rediscache_gets_total_other 7\n",
+			w.revision, w.reload, w.hits), nil
+	}
+}
+
+// burst takes a minute with many workers, if there are many pictures or was no worker.
+func (w *world) burst(products, pictures int) (string, error) {
+	w.mu.Lock()
+	workers, scales := w.least, products == burstProducts && pictures == burstPictures || w.least == 0
+	w.mu.Unlock()
+	if scales && !w.has("workers that do not scale") {
+		<-time.After(10 * time.Second)
+		w.mu.Lock()
+		w.scale("worker", max(1, w.least*4))
+		w.mu.Unlock()
+	}
+	<-time.After(20 * time.Second)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.scale("worker", w.least)
+	all := products * pictures
+	t := tally{Requests: products, Accepted: products, Pictures: all, Ready: all, Downloaded: 14, Renditions: []string{"thumb"}}
+	if w.revision > 0 {
+		t.Renditions = []string{"e2e"}
+	}
+	for i := range products {
+		t.Ends = append(t.Ends, time.Unix(0, int64(i)*int64(time.Second)/int64(2*max(1, workers))))
+	}
+	switch {
+	case w.has("a picture that is done twice") && scales:
+		t.Repeated = 1
+	case w.has("a URL that does not download") && pictures == 2:
+		t.refuse(errors.New("GET http://h/media/1: 403"))
+	case w.has("old renditions") && w.revision > 0:
+		t.Renditions = []string{"thumb"}
+	case w.has("workers that all work at once"):
+		t.Ends = make([]time.Time, products)
+	}
+	text, err := json.Marshal(t)
+	return string(text), err
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,63 @@
+package pipeline
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// eye watches a directory, which may be replaced by another of the same name.
+type eye struct {
+	dir     string
+	notify  func() (*fsnotify.Watcher, error)
+	watcher *fsnotify.Watcher // nil: not open
+	looksAt os.FileInfo       // the directory that is watched
+}
+
+// open makes sure that the directory which has the name now is watched. The error says why it is not; then there are no
+// events.
+func (e *eye) open() error {
+	present, err := os.Stat(e.dir)
+	if err != nil {
+		e.close()
+		return fmt.Errorf("watch pipeline: %w", err)
+	}
+	// fsnotify drops a directory that is removed, and one of the same inode may have come since.
+	if e.watcher != nil && os.SameFile(present, e.looksAt) && len(e.watcher.WatchList()) > 0 {
+		return nil
+	}
+	e.close()
+	if e.watcher, err = e.notify(); err != nil { // too many open files or inotify instances: the poll is left
+		e.watcher = nil
+		return fmt.Errorf("watch pipeline: %w", err)
+	}
+	if err := e.watcher.Add(e.dir); err != nil {
+		e.close()
+		return fmt.Errorf("watch pipeline: %w", err)
+	}
+	e.looksAt = present
+	return nil
+}
+
+func (e *eye) close() {
+	if e.watcher != nil {
+		_ = e.watcher.Close() // nothing was written
+		e.watcher = nil
+	}
+}
+
+// events is nil, which blocks for ever, while the eye is closed.
+func (e *eye) events() <-chan fsnotify.Event {
+	if e.watcher == nil {
+		return nil
+	}
+	return e.watcher.Events
+}
+
+func (e *eye) errors() <-chan error {
+	if e.watcher == nil {
+		return nil
+	}
+	return e.watcher.Errors
+}

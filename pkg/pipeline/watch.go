@@ -1,0 +1,162 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// settle is how long a file's content must stand still before it is judged: an editor writes in several steps, and half a
+// document can be a valid one.
+const settle = 100 * time.Millisecond
+
+// State is what a Watcher knows at a moment.
+type State struct {
+	Revision *Revision // in force
+	Since    time.Time // when it came into force
+	Err      error     // why the file's present content is not in force; nil when it is
+	Tried    time.Time // the last reload, good or bad; the start is the first
+	Blind    error     // why changes are found by polling alone; nil when the directory is watched
+}
+
+// Watcher keeps the pipeline in force equal to its file. Its methods may be called at any time by anyone, except that Run
+// runs once.
+type Watcher struct {
+	cfg    Config
+	now    func() time.Time
+	notify func() (*fsnotify.Watcher, error)
+	state  atomic.Pointer[State]
+	judged mark // the content that state tells of
+	seen   mark // the content at the last look
+}
+
+// NewWatcher reads the pipeline for the first time, or takes the default if no file is named. A file that cannot be read or
+// is not valid is an error: there is no last good one yet.
+func NewWatcher(cfg Config, now func() time.Time) (*Watcher, error) {
+	w := &Watcher{cfg: cfg, now: now, notify: fsnotify.NewWatcher}
+	p := Default()
+	if cfg.File != "" {
+		data, err := readFile(cfg.File)
+		if err != nil {
+			return nil, err
+		}
+		if p, err = parseFile(cfg.File, data); err != nil {
+			return nil, err
+		}
+		w.judged = markOf(data, nil)
+	}
+	w.state.Store(&State{Revision: Seal(p), Since: now(), Tried: now()})
+	return w, nil
+}
+
+// Current returns the revision in force. It takes no lock.
+func (w *Watcher) Current() *Revision { return w.state.Load().Revision }
+
+// State returns what is known now.
+func (w *Watcher) State() State { return *w.state.Load() }
+
+// Run follows the file until ctx ends, and calls told after each change of the state, one call at a time. Nothing that
+// happens to the file ends it. It watches the file's directory, since Kubernetes never writes a mounted file but swaps the
+// link ..data beside it; what the watch misses, the poll finds.
+func (w *Watcher) Run(ctx context.Context, told func(State)) error {
+	if w.cfg.File == "" {
+		<-ctx.Done()
+		return nil
+	}
+	eye := &eye{dir: filepath.Dir(w.cfg.File), notify: w.notify}
+	defer eye.close()
+	poll := time.NewTicker(w.cfg.Poll)
+	defer poll.Stop()
+	w.open(eye, told)
+	look := time.NewTimer(0) // the file may have changed since the start
+	defer look.Stop()
+	waiting := true // for a look; what happens meanwhile does not put it off, or a busy directory would for ever
+	expect := func() {
+		if !waiting {
+			waiting = true
+			look.Reset(settle)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-poll.C:
+			w.open(eye, told)
+			expect()
+		case event := <-eye.events():
+			if event.Op != fsnotify.Chmod {
+				expect()
+			}
+		case err := <-eye.errors():
+			if err != nil { // events were lost
+				expect()
+			}
+		case <-look.C:
+			waiting = false
+			if w.look(told) {
+				expect()
+			}
+		}
+	}
+}
+
+// look reads the file. Content that has not been judged yet has to be the same at two looks in a row: again asks for the
+// second.
+func (w *Watcher) look(told func(State)) (again bool) {
+	data, err := readFile(w.cfg.File)
+	found := markOf(data, err)
+	before := w.seen
+	w.seen = found
+	switch {
+	case found == w.judged:
+		return false
+	case found != before:
+		return true
+	}
+	w.judged = found
+	w.judge(data, err, told)
+	return false
+}
+
+// judge takes the file's content into force, or says why not.
+func (w *Watcher) judge(data []byte, err error, told func(State)) {
+	next := w.State()
+	next.Tried, next.Err = w.now(), err
+	if err == nil {
+		var p Pipeline
+		if p, next.Err = parseFile(w.cfg.File, data); next.Err == nil {
+			if r := Seal(p); !r.same(next.Revision) {
+				next.Revision, next.Since = r, next.Tried
+			}
+		}
+	}
+	w.state.Store(&next)
+	told(next)
+}
+
+// open makes sure that the directory is watched, and tells when that has changed.
+func (w *Watcher) open(eye *eye, told func(State)) {
+	next := w.State()
+	before := next.Blind
+	next.Blind = eye.open()
+	if (before == nil) == (next.Blind == nil) {
+		return
+	}
+	w.state.Store(&next)
+	told(next)
+}
+
+// mark stands for what reading a file has brought: its content, or the error. The zero mark is neither's.
+type mark [sha256.Size]byte
+
+func markOf(data []byte, err error) mark {
+	if err != nil {
+		data = append([]byte("error: "), err.Error()...) // no document begins so
+	}
+	return sha256.Sum256(data)
+}

@@ -1,0 +1,64 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"gorm.io/gorm"
+
+	"vitrine.io/pkg/pipeline"
+)
+
+// upsertBeat also removes rows that nobody has looked at for an hour: those of instances that were killed. Rows that another
+// instance is just writing or removing are left to it.
+const upsertBeat = `
+WITH gone AS MATERIALIZED (
+    SELECT role, instance FROM heartbeats
+    WHERE seen_at < now() - interval '1 hour' AND (role, instance) <> ($1, $2) FOR UPDATE SKIP LOCKED),
+buried AS (DELETE FROM heartbeats h USING gone WHERE (h.role, h.instance) = (gone.role, gone.instance))
+INSERT INTO heartbeats (role, instance, revision, error, loaded_at, seen_at)
+VALUES ($1, $2, $3, $4, now() - $5 * interval '1 microsecond', now())
+ON CONFLICT (role, instance) DO UPDATE SET
+    revision = excluded.revision, error = excluded.error, loaded_at = excluded.loaded_at, seen_at = excluded.seen_at`
+
+// Beat writes what an instance says of its pipeline over what it said before. r.Silent is not read.
+func (s *Store) Beat(ctx context.Context, r pipeline.Report) error {
+	return s.db.call(ctx, "beat", func(conn *gorm.DB) error {
+		return conn.Exec(upsertBeat, r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds()).Error
+	})
+}
+
+const deleteBeat = `DELETE FROM heartbeats WHERE role = $1 AND instance = $2`
+
+// Leave removes what an instance has said. None there is no error.
+func (s *Store) Leave(ctx context.Context, role, instance string) error {
+	return s.db.call(ctx, "leave", func(conn *gorm.DB) error { return conn.Exec(deleteBeat, role, instance).Error })
+}
+
+const selectBeats = `
+SELECT role, instance, revision, error,
+    (extract(epoch FROM now() - loaded_at) * 1000000)::bigint AS in_force,
+    (extract(epoch FROM now() - seen_at) * 1000000)::bigint AS silent
+FROM heartbeats WHERE seen_at > now() - $1 * interval '1 microsecond' ORDER BY role, instance`
+
+// Reports returns what every instance says that was heard of since then, by role and name.
+func (s *Store) Reports(ctx context.Context, since time.Duration) ([]pipeline.Report, error) {
+	var rows []struct {
+		Role, Instance, Revision, Error string
+		InForce, Silent                 int64 // microseconds
+	}
+	err := s.db.call(ctx, "reports", func(conn *gorm.DB) error {
+		return conn.Raw(selectBeats, since.Microseconds()).Find(&rows).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	reports := make([]pipeline.Report, len(rows))
+	for i, r := range rows {
+		reports[i] = pipeline.Report{
+			Role: r.Role, Instance: r.Instance, Revision: r.Revision, Error: r.Error,
+			InForce: time.Duration(r.InForce) * time.Microsecond, Silent: time.Duration(r.Silent) * time.Microsecond,
+		}
+	}
+	return reports, nil
+}

@@ -1,0 +1,129 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"vitrine.io/pkg/pipeline"
+)
+
+func TestInstancesAreToldApart(t *testing.T) {
+	t.Parallel()
+	if got := instanceName("vitrine-worker-6f", 1); got != "vitrine-worker-6f" {
+		t.Errorf("got %s, want the pod's name", got)
+	}
+	if a, b := instanceName("host", 7), instanceName("host", 8); a == b {
+		t.Errorf("two processes of a machine are both called %s", a)
+	}
+}
+
+func TestAReasonIsShortTextOnOneLine(t *testing.T) {
+	t.Parallel()
+	if got := reason(nil); got != "" {
+		t.Errorf("got %q", got)
+	}
+	got := reason(errors.New("yaml: line 2:\n  found \x00 and \xff" + strings.Repeat("ü", maxReason)))
+	if !strings.HasPrefix(got, "yaml: line 2:   found   and ?") || strings.ContainsAny(got, "\n\x00") ||
+		!utf8.ValidString(got) || len(got) > maxReason+10 {
+		t.Errorf("got %q", got)
+	}
+}
+
+// slowRoll notes when it was told something, and may hang.
+type slowRoll struct {
+	began time.Time
+	beats []time.Duration
+	left  int
+	hangs bool
+}
+
+func (r *slowRoll) Beat(ctx context.Context, _ pipeline.Report) error {
+	r.beats = append(r.beats, time.Since(r.began))
+	if r.hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
+}
+
+func (r *slowRoll) Leave(ctx context.Context, _, _ string) error {
+	r.left++
+	if r.hangs {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+// beating runs a heart for a while.
+func beating(t *testing.T, roll *slowRoll, during func(h *heart)) (logs *observer.ObservedLogs, stopping time.Duration) {
+	t.Helper()
+	core, logs := observer.New(zap.DebugLevel)
+	roll.began = time.Now()
+	h := &heart{
+		roll: roll, now: time.Now, log: zap.New(core), every: beatEvery, soon: make(chan struct{}, 1),
+		state: func() pipeline.State { return pipeline.State{Revision: pipeline.Seal(pipeline.Default())} },
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- h.run(ctx) }()
+	during(h)
+	told := time.Now()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	return logs, time.Since(told)
+}
+
+func TestAHeartBeatsAtOnceInTimeAndWhenThereIsNews(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		roll := &slowRoll{}
+		_, stopping := beating(t, roll, func(h *heart) {
+			<-time.After(beatEvery + time.Second)
+			for range 9 { // one answer will do, and another if the first was under way
+				h.hurry()
+			}
+			<-time.After(time.Second)
+		})
+		want := []time.Duration{0, beatEvery, beatEvery + time.Second}
+		if got := slices.Compact(slices.Clone(roll.beats)); !slices.Equal(got, want) || len(roll.beats) > len(want)+1 {
+			t.Errorf("beats at %v, want %v", roll.beats, want)
+		}
+		if roll.left != 1 || stopping != 0 {
+			t.Errorf("left %d times in %v", roll.left, stopping)
+		}
+	})
+}
+
+func TestADatabaseThatHangsHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		roll := &slowRoll{hangs: true}
+		logs, stopping := beating(t, roll, func(*heart) { <-time.After(beatEvery + time.Second) })
+		if len(roll.beats) != 2 || roll.left != 1 || stopping > leaveTimeout {
+			t.Errorf("beats at %v, left %d times in %v", roll.beats, roll.left, stopping)
+		}
+		if n := logs.FilterMessage("no heartbeat").Len(); n != 1 {
+			t.Errorf("told %d times, want once", n)
+		}
+	})
+}
+
+func TestAnUnwatchedDirectoryIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.DebugLevel)
+	tell(zap.New(core), pipeline.State{Revision: pipeline.Seal(pipeline.Default()), Blind: errors.New("too many open files")})
+	if all := logs.All(); len(all) != 1 || all[0].Level != zap.WarnLevel {
+		t.Errorf("got %v, want one warning", all)
+	}
+}

@@ -1,0 +1,389 @@
+package program_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/program"
+	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// config is a program's configuration.
+type config struct {
+	program.Config
+	Own ownConfig `envPrefix:"OWN_"`
+}
+
+type ownConfig struct {
+	Word string `env:"WORD" envDefault:"none" desc:"a word"`
+}
+
+// output gathers what a program prints, while it prints.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// ran is how a program ended.
+type ran struct {
+	code           int
+	stdout, stderr string
+	served         bool
+}
+
+// world is a world with that environment.
+func world(stdout, stderr io.Writer, args []string, environ ...string) program.World {
+	return program.World{
+		Args: args, Environ: environ, Stdout: stdout, Stderr: stderr, PID: 1,
+		Hostname: func() (string, error) { return "vitrine-api-0", nil },
+		Build:    func() (*debug.BuildInfo, bool) { return nil, false },
+	}
+}
+
+var about = program.About{Name: "api", Text: "Sells chairs.", Version: "v1.2.3"}
+
+// run runs a program that ends at once with err.
+func run(t *testing.T, err error, args []string, environ ...string) ran {
+	t.Helper()
+	var out, log bytes.Buffer
+	var got ran
+	got.code = program.Run(t.Context(), about, world(&out, &log, args, environ...),
+		func(_ context.Context, cfg config, kit *program.Kit) error {
+			got.served = true
+			kit.Log.Info("serving", zap.String("word", cfg.Own.Word))
+			return err
+		})
+	got.stdout, got.stderr = out.String(), log.String()
+	return got
+}
+
+func write(t *testing.T, file, content string) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(file+"~", []byte(content), 0o600), os.Rename(file+"~", file)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// document is a pipeline with so many downloads from one host at a time.
+func document(perHost int) string {
+	p := pipeline.Default()
+	p.Spec.Fetch.PerHost = perHost
+	return string(p.Document())
+}
+
+func TestAProgramIsServedWithItsConfiguration(t *testing.T) {
+	t.Parallel()
+	got := run(t, nil, nil, "VITRINE_OWN_WORD=chair", "VITRINE_LOG_LEVELS=debug", "VITRINE_OTHER=1")
+	if got.code != 0 || got.stdout != "" || !got.served {
+		t.Errorf("got %+v", got)
+	}
+	for _, want := range []string{
+		`"msg":"starting"`, `"service":"api"`, `"version":"v1.2.3"`, `"instance":"vitrine-api-0"`,
+		`"revision":"` + pipeline.Seal(pipeline.Default()).ID() + `"`, `"hash":"` + pipeline.Default().Hash() + `"`,
+		`"word":"chair"`, `"VITRINE_OWN_WORD":"chair"`, "VITRINE_LOG_LEVELS", `"msg":"stopped"`,
+	} {
+		if !strings.Contains(got.stderr, want) {
+			t.Errorf("%s is not in the log:\n%s", want, got.stderr)
+		}
+	}
+	if strings.Contains(got.stderr, "VITRINE_OTHER") {
+		t.Error("a variable of somebody else is warned of")
+	}
+}
+
+func TestWhatEndsAProgramIsTheLastLineOfItsLog(t *testing.T) {
+	t.Parallel()
+	got := run(t, errors.New("the sky has fallen"), nil)
+	if got.code != 1 || !strings.Contains(got.stderr, `"msg":"ended"`) || !strings.Contains(got.stderr, "the sky has fallen") ||
+		strings.Contains(got.stderr, "stopped") {
+		t.Errorf("got %+v", got)
+	}
+	for line := range strings.Lines(got.stderr) {
+		if !strings.HasPrefix(line, "{") {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+}
+
+func TestHelpIsGivenAndNothingStarted(t *testing.T) {
+	t.Parallel()
+	for arg, want := range map[string]string{
+		"--help": "VITRINE_OWN_WORD", "--help-env": "VITRINE_PIPELINE_FILE", "--version": "vitrine-api v1.2.3",
+	} {
+		if got := run(t, nil, []string{arg}); got.code != 0 || got.served || !strings.Contains(got.stdout, want) {
+			t.Errorf("%s: got %+v", arg, got)
+		}
+	}
+	code := program.Run(t.Context(), about, world(broken{}, &output{}, []string{"--help"}),
+		func(context.Context, config, *program.Kit) error { return nil })
+	if code != 1 {
+		t.Errorf("got %d, want 1 for help that could not be given", code)
+	}
+}
+
+// broken takes nothing.
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, errors.New("no paper") }
+
+func TestMistakesAreToldInWordsAndNothingIsServed(t *testing.T) {
+	t.Parallel()
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	write(t, bad, "kind: Pod")
+	for environ, want := range map[string]string{
+		"VITRINE_LOG_LEVEL=loud":               "VITRINE_LOG_LEVEL",
+		"VITRINE_PIPELINE_POLL=1ms":            "VITRINE_PIPELINE_POLL",
+		"VITRINE_PIPELINE_FILE=/nowhere":       "VITRINE_PIPELINE_FILE: open pipeline: open /nowhere",
+		"VITRINE_PIPELINE_FILE=" + bad:         "kind: must be ImagePipeline",
+		"VITRINE_CONFIG=/nowhere/at/all/x.yml": "/nowhere/at/all",
+	} {
+		got := run(t, nil, nil, environ)
+		if got.code != 1 || got.served || !strings.HasPrefix(got.stderr, "api: ") || !strings.Contains(got.stderr, want) {
+			t.Errorf("%s: got %+v", environ, got)
+		}
+	}
+	w := world(&output{}, &output{}, nil)
+	w.Hostname = func() (string, error) { return "", errors.New("nameless") }
+	if code := program.Run(t.Context(), about, w, func(context.Context, config, *program.Kit) error { return nil }); code != 1 {
+		t.Errorf("got %d, want 1 without a host's name", code)
+	}
+}
+
+// roll keeps reports in memory.
+type roll struct {
+	mu   sync.Mutex
+	err  error
+	said chan pipeline.Report
+	left []string
+}
+
+func newRoll() *roll { return &roll{said: make(chan pipeline.Report, 1000)} }
+
+func (r *roll) Beat(_ context.Context, report pipeline.Report) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.said <- report
+	return r.err
+}
+
+func (r *roll) Leave(_ context.Context, role, instance string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left = append(r.left, role+" "+instance)
+	return r.err
+}
+
+func (r *roll) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+// following is a program that follows its pipeline, and does nothing else.
+type following struct {
+	t    *testing.T
+	file string
+	log  *output
+	kit  *program.Kit
+	stop func() int
+}
+
+func follow(t *testing.T, roll program.Roll) *following {
+	t.Helper()
+	f := &following{t: t, file: filepath.Join(t.TempDir(), "pipeline.yaml"), log: &output{}}
+	write(t, f.file, document(1))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ready, code := make(chan struct{}), make(chan int, 1)
+	go func() {
+		code <- program.Run(ctx, about, world(io.Discard, f.log, nil, "VITRINE_PIPELINE_FILE="+f.file, "VITRINE_LOG_FLUSH=0s"),
+			func(ctx context.Context, _ config, kit *program.Kit) error {
+				f.kit = kit
+				kit.BeatEvery(time.Hour) // what is seen is seen because it was hurried
+				close(ready)
+				return kit.Follow(roll).Run(ctx)
+			})
+	}()
+	<-ready
+	f.stop = sync.OnceValue(func() int { cancel(); return <-code })
+	t.Cleanup(func() { f.stop() })
+	return f
+}
+
+// series returns the metrics of the pipeline: name and labels, and value.
+func (f *following) series() map[string]float64 {
+	f.t.Helper()
+	families, err := f.kit.Registry.Gather()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	found := map[string]float64{}
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), "vitrine_pipeline_") {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			key := family.GetName()
+			for _, l := range m.GetLabel() {
+				key += " " + l.GetName() + "=" + l.GetValue()
+			}
+			found[key] = m.GetGauge().GetValue()
+		}
+	}
+	return found
+}
+
+// shows waits for a heartbeat and looks at the metrics.
+func (f *following) shows(r *roll, perHost int, mistake string) {
+	f.t.Helper()
+	p := pipeline.Default()
+	p.Spec.Fetch.PerHost = perHost
+	id := pipeline.Seal(p).ID()
+	for {
+		var got pipeline.Report
+		select {
+		case got = <-r.said:
+		case <-time.After(30 * time.Second):
+			f.t.Fatalf("no heartbeat tells of %d and %q", perHost, mistake)
+		}
+		if got.Revision == id && strings.Contains(got.Error, mistake) && (mistake == "") == (got.Error == "") {
+			if got.Role != "api" || got.Instance != "vitrine-api-0" || got.InForce < 0 || got.InForce > time.Hour {
+				f.t.Errorf("got %+v", got)
+			}
+			break
+		}
+	}
+	series := f.series()
+	success := 1.0
+	if mistake != "" {
+		success = 0
+	}
+	info := "vitrine_pipeline_revision_info hash=" + p.Hash() + " name=default revision=" + id
+	if series[info] != 1 || series["vitrine_pipeline_reload_success"] != success || len(series) != 3 {
+		f.t.Errorf("got %v, want %s 1, success %v and the time", series, info, success)
+	}
+	if at := time.Unix(int64(series["vitrine_pipeline_reload_timestamp_seconds"]), 0); time.Since(at) > time.Hour {
+		f.t.Errorf("reloaded at %v", at)
+	}
+}
+
+func TestAReloadIsSeenInLogMetricsAndHeartbeat(t *testing.T) {
+	t.Parallel()
+	r := newRoll()
+	f := follow(t, r)
+	f.shows(r, 1, "")
+	write(t, f.file, document(2))
+	f.shows(r, 2, "")
+	write(t, f.file, document(0))
+	f.shows(r, 2, "spec.fetch.perHost: must be 1 to 1000")
+	write(t, f.file, document(3))
+	f.shows(r, 3, "")
+	if code := f.stop(); code != 0 {
+		t.Errorf("ended with %d:\n%s", code, f.log)
+	}
+	if len(r.left) != 1 || r.left[0] != "api vitrine-api-0" {
+		t.Errorf("left %v, want to have left once", r.left)
+	}
+	log := f.log.String()
+	if n := strings.Count(log, `"pipeline in force"`); n != 2 || strings.Count(log, "pipeline refused") != 1 {
+		t.Errorf("want two reloads and one refusal in the log:\n%s", log)
+	}
+}
+
+func TestADatabaseThatIsAwayCostsTheHeartbeatAlone(t *testing.T) {
+	t.Parallel()
+	r := newRoll()
+	r.fail(errors.New("the database cannot be reached"))
+	f := follow(t, r)
+	f.shows(r, 1, "")
+	write(t, f.file, document(2))
+	f.shows(r, 2, "")
+	r.fail(nil)
+	write(t, f.file, document(3))
+	f.shows(r, 3, "")
+	r.fail(errors.New("gone again"))
+	if code := f.stop(); code != 0 {
+		t.Errorf("ended with %d:\n%s", code, f.log)
+	}
+	log := f.log.String()
+	if strings.Count(log, `"no heartbeat"`) != 1 || strings.Count(log, `"heartbeat again"`) != 1 ||
+		strings.Count(log, `"heartbeat left behind"`) != 1 {
+		t.Errorf("want each told once:\n%s", log)
+	}
+}
+
+// addr waits until the log tells where the admin port is.
+func addr(t *testing.T, log *output) string {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		if _, rest, found := strings.Cut(log.String(), `"addr":"`); found {
+			addr, _, _ := strings.Cut(rest, `"`)
+			return addr
+		}
+	}
+	t.Fatal("the log does not tell where the admin port is")
+	return ""
+}
+
+func TestTheAdminPortAnswers(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	log := &output{}
+	code := program.Run(ctx, about, world(io.Discard, log, nil, "VITRINE_ADMIN_ADDR=127.0.0.1:0", "VITRINE_LOG_FLUSH=0s"),
+		func(ctx context.Context, _ config, kit *program.Kit) error {
+			part := kit.Admin(telemetry.NewHealth(nil, time.Now, kit.Log))
+			done := make(chan error, 1)
+			go func() { done <- part.Run(ctx) }()
+			if err := part.Ready(ctx); err != nil {
+				return err
+			}
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr(t, log)+"/metrics", http.NoBody)
+			if err != nil {
+				return err
+			}
+			req.Close = true
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if !strings.Contains(string(text), "vitrine_pipeline_revision_info{") {
+				t.Errorf("no revision in\n%s", text)
+			}
+			cancel()
+			return errors.Join(err, <-done)
+		})
+	if code != 0 {
+		t.Errorf("ended with %d:\n%s", code, log)
+	}
+}

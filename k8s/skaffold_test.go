@@ -1,5 +1,5 @@
-// Package k8s_test holds skaffold.yaml, the Dockerfiles and the manifests beside this file to each other and to the chart: none of
-// them is compiled, and whoever renames a stage, a value or a Service in one of them finds out here.
+// Package k8s_test holds skaffold.yaml, the Dockerfiles and the manifests beside this file to each other and to the chart:
+// none of them is compiled, and whoever renames a stage, a value or a picture in one of them finds out here.
 package k8s_test
 
 import (
@@ -23,8 +23,8 @@ import (
 
 const root = ".."
 
-// skaffold is the form of skaffold.yaml: what version v4beta13 of its schema has, as far as we use it. A field that is not here is
-// refused, misspelled or not, so that using one more begins with a look at the schema.
+// skaffold is the form of skaffold.yaml: what version v4beta13 of its schema has, as far as we use it. A field that is not
+// here is refused, misspelled or not, so that using one more begins with a look at the schema.
 type skaffold struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`

@@ -53,7 +53,8 @@ func (s *stage) showScaling(ctx context.Context) (seen, error) {
 		return seen{}, err
 	}
 	shown.line = fmt.Sprintf("%d pictures: %d -> %d -> %d workers, all ready, none twice, first new pod ready %s after the "+
-		"first was accepted, with all CPUs busy; %s with a codec that sleeps; %d pictures: 0 -> %d -> 0, first pod ready after %s; %s",
+		"first was accepted, with all CPUs busy; %s with a codec that sleeps; %d pictures: 0 -> %d -> 0, first pod ready "+
+		"after %s; %s",
 		up.tally.Pictures, least, up.most, least, compared(up.first), compared(idle.first),
 		woken.tally.Pictures, woken.most, compared(woken.first), shown.line)
 	return shown, nil

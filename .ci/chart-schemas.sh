@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# chart-schemas.sh: writes .ci/schemas again, from what Kubernetes and the operators publish in their Go modules. Needed only for other
-# versions or for kinds that the chart did not use before; the files are kept, so that no check depends on a download of 100 MB.
+# chart-schemas.sh: writes .ci/schemas again, from what Kubernetes and the operators publish as Go modules and a Maven artifact. Needed only
+# for other versions or for kinds that the chart did not use before; the files are kept, so that no check depends on a download of 100 MB.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -12,8 +12,9 @@ kinds="v1 ConfigMap, v1 Pod, v1 Secret, v1 Service, v1 ServiceAccount, apps/v1 D
 	autoscaling/v2 HorizontalPodAutoscaler, policy/v1 PodDisruptionBudget, networking.k8s.io/v1 Ingress, networking.k8s.io/v1 NetworkPolicy"
 
 module() { go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'; } # MODULE@VERSION: its directory
-schemas=$(mktemp)
-trap 'rm -f "$schemas"' EXIT
+work=$(mktemp -d)
+schemas=$work/schemas
+trap 'rm -rf "$work"' EXIT
 CGO_ENABLED=0 go build -C .ci/tools -o "$schemas" ./schemas
 
 rm -rf .ci/schemas/crds .ci/schemas/v*
@@ -29,6 +30,13 @@ dir=$(module "github.com/prometheus-operator/prometheus-operator@$prometheus_ope
 dir=$(module "github.com/cloudnative-pg/cloudnative-pg@$cloudnative_pg")
 "$schemas" -crd -out .ci/schemas/crds "$dir"/config/crd/bases/postgresql.cnpg.io_{clusters,scheduledbackups}.yaml
 
+# Strimzi's are Java classes, and what Jackson knows of them is their schema.
+mvn -q -B -f .ci/strimzi/pom.xml dependency:copy-dependencies -DoutputDirectory="$work/lib" </dev/null
+mkdir "$work/classes" .ci/schemas/crds/kafka.strimzi.io
+javac -nowarn -cp "$work/lib/*" -d "$work/classes" $(find .ci/strimzi -name '*.java')
+java -cp "$work/classes:$work/lib/*" Schemas .ci/schemas/crds/kafka.strimzi.io 2>/dev/null
+strimzi=$(sed -n 's/.*<version>\([0-9.]*\.[0-9]*\)<.*/\1/p' .ci/strimzi/pom.xml)
+
 cat >.ci/schemas/README.md <<EOF
 # Schemas that rendered charts are checked against
 
@@ -40,6 +48,7 @@ Written by \`make chart-schemas\`; do not edit.
 | KEDA's, $keda | \`config/crd/bases\` of the module github.com/kedacore/keda/v2 |
 | Prometheus operator's, $prometheus_operator | \`example/prometheus-operator-crd\` of the module github.com/prometheus-operator/prometheus-operator |
 | CloudNativePG's, $cloudnative_pg | \`config/crd/bases\` of the module github.com/cloudnative-pg/cloudnative-pg |
+| Strimzi's, v1 of $strimzi | the classes of the Maven artifact io.strimzi:api, read by \`.ci/strimzi\` |
 
-All four are under the Apache License 2.0. Descriptions are left out, and unknown fields are errors.
+All are under the Apache License 2.0. Descriptions are left out, and unknown fields are errors.
 EOF

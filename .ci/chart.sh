@@ -63,11 +63,17 @@ golden() { # [update]
 	return $status
 }
 
+docs=(--log-level warning --chart-search-root charts --sort-values-order file)
+
 docs() { # [update]
 	if [ "${1:-}" = update ]; then
-		"$bin/helm-docs" --log-level warning --chart-search-root charts --sort-values-order file
-	elif ! "$bin/helm-docs" --log-level warning --chart-search-root charts --sort-values-order file --dry-run | diff -u "$chart/README.md" -; then
+		"$bin/helm-docs" "${docs[@]}"
+	elif ! "$bin/helm-docs" "${docs[@]}" --dry-run | diff -u "$chart/README.md" -; then
 		echo "$chart/README.md is not what the values say. make chart-docs writes it again." >&2
+		return 1
+	fi
+	if grep -E '^\|.*\|  \|$' "$chart/README.md"; then
+		echo "these values have no description: a comment that begins with # --" >&2
 		return 1
 	fi
 }

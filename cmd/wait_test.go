@@ -2,11 +2,13 @@ package cmd_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"vitrine.io/pkg/testenv"
@@ -18,7 +20,7 @@ func bare(t *testing.T) map[string]string {
 	brokers, prefix := testenv.Kafka(t)
 	b := testenv.S3(t)
 	return map[string]string{
-		"PATH": "/usr/bin:/bin", "GOCOVERDIR": coverDir(t), "VITRINE_SETUP_TIMEOUT": "60s",
+		"PATH": "/usr/bin:/bin", "GOCOVERDIR": coverDir(t), "VITRINE_SETUP_TIMEOUT": "10m",
 		"VITRINE_POSTGRES_DSN":  testenv.Postgres(t),
 		"VITRINE_KAFKA_BROKERS": strings.Join(brokers, ","), "VITRINE_KAFKA_TOPIC_PREFIX": prefix,
 		"VITRINE_KAFKA_REPLICATION": "1", "VITRINE_KAFKA_MIN_ISR": "1", "VITRINE_KAFKA_PARTITIONS": "2",
@@ -28,25 +30,67 @@ func bare(t *testing.T) map[string]string {
 	}
 }
 
-// told runs a command of vitrine's in an environment with changes ("" takes a variable out), and returns its log.
-func told(t *testing.T, env, change map[string]string, args ...string) (lines []string, err error) {
+// command is a command of vitrine's in an environment with changes ("" takes a variable out).
+func command(t *testing.T, env, change map[string]string, args ...string) (*exec.Cmd, *output) {
 	t.Helper()
 	all := maps.Clone(env)
 	maps.Copy(all, change)
-	cmd := exec.CommandContext(t.Context(), filepath.Join(binDir(t), "vitrine"), args...)
+	cmd, out := exec.CommandContext(t.Context(), filepath.Join(binDir(t), "vitrine"), args...), &output{}
 	for name, value := range all {
 		if value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
-	out, err := cmd.CombinedOutput()
-	lines = slices.Collect(strings.Lines(string(out)))
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd, out
+}
+
+// log is what a command has logged so far. Every line has to be JSON.
+func (o *output) log(t *testing.T) []string {
+	t.Helper()
+	lines := slices.Collect(strings.Lines(o.String()))
 	for _, line := range lines {
-		if !json.Valid([]byte(line)) {
-			t.Errorf("vitrine %v: not JSON: %s", args, line)
+		if !json.Valid([]byte(line)) && strings.HasSuffix(line, "\n") { // the last one may still be on its way
+			t.Errorf("not JSON: %s", line)
 		}
 	}
-	return lines, err
+	return lines
+}
+
+// told runs a command to its end and returns its log.
+func told(t *testing.T, env, change map[string]string, args ...string) ([]string, error) {
+	t.Helper()
+	cmd, out := command(t, env, change, args...)
+	err := cmd.Run()
+	return out.log(t), err
+}
+
+// waits runs a command until it says that it waits, in a line with all words, and then tells it to stop.
+func waits(t *testing.T, env, change map[string]string, arg string, words ...string) {
+	t.Helper()
+	cmd, out := command(t, env, change, arg)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	eventually(t, "vitrine "+arg+" waits", func() error {
+		select {
+		case err := <-ended:
+			t.Fatalf("it ended: %v\n%s", err, out)
+		default:
+		}
+		if !has(out.log(t), append(words, `"waiting"`)...) {
+			return fmt.Errorf("no word of %q in\n%s", words, out)
+		}
+		return nil
+	})
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil || !has(out.log(t), `"ended"`) {
+		t.Errorf("told to stop: got %v\n%s", err, out)
+	}
 }
 
 // has reports whether a line of a log holds all words.
@@ -67,24 +111,14 @@ func TestWaitReturnsWhenSetupIsDone(t *testing.T) {
 		}
 		waited <- lines
 	}()
-	// Meanwhile others give up at each step, which shows that nobody who waits makes what is missing.
-	missing := func(what string, words ...string) {
-		t.Helper()
-		lines, err := told(t, env, map[string]string{"VITRINE_SETUP_TIMEOUT": "2s"}, "wait")
-		if err == nil || !has(lines, append(words, `"waiting"`)...) || !has(lines, `"ended"`) {
-			t.Errorf("%s: got %v\n%s", what, err, lines)
-		}
-	}
-	missing("an empty database", `"database"`, "00001_")
+	// Meanwhile others are seen to wait at each step, which shows that nobody who waits makes what is missing.
+	waits(t, env, nil, "wait", `"database"`, "00001_")
 	if lines, err := told(t, env, nil, "migrate", "up"); err != nil {
 		t.Fatalf("migrate: %v\n%s", err, lines)
 	}
-	missing("no topics", `"topics"`, "is missing or has no leader")
-	shy := map[string]string{"VITRINE_S3_CREATE_BUCKET": "", "VITRINE_SETUP_TIMEOUT": "3s"}
-	if lines, err := told(t, env, shy, "setup"); err == nil {
-		t.Fatalf("setup made a bucket that it was not to make:\n%s", lines)
-	}
-	missing("no bucket", `"bucket"`, "does not exist")
+	waits(t, env, nil, "wait", `"topics"`, "is missing or has no leader")
+	waits(t, env, map[string]string{"VITRINE_S3_CREATE_BUCKET": ""}, "setup", `"bucket"`, "does not exist")
+	waits(t, env, nil, "wait", `"bucket"`, "does not exist")
 	if lines, err := told(t, env, nil, "setup"); err != nil {
 		t.Fatalf("setup: %v\n%s", err, lines)
 	}
@@ -100,7 +134,7 @@ func TestWaitReturnsWhenSetupIsDone(t *testing.T) {
 	if lines, err := told(t, env, nil, "migrate", "down"); err != nil {
 		t.Fatalf("migrate down: %v\n%s", err, lines)
 	}
-	missing("an older schema", `"database"`, ".sql")
+	waits(t, env, nil, "wait", `"database"`, ".sql")
 }
 
 func TestWaitRefusesTopicsThatCanLoseMessages(t *testing.T) {

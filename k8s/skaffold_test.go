@@ -1,5 +1,5 @@
-// Package k8s_test holds skaffold.yaml, the Dockerfiles and the manifests beside this file to each other and to the chart: none of
-// them is compiled, and whoever renames a stage, a value or a Service in one of them finds out here.
+// Package k8s_test holds skaffold.yaml, the Dockerfiles and the manifests beside this file to each other and to the chart:
+// none of them is compiled, and whoever renames a stage, a value or a picture in one of them finds out here.
 package k8s_test
 
 import (
@@ -23,8 +23,8 @@ import (
 
 const root = ".."
 
-// skaffold is the form of skaffold.yaml: what version v4beta13 of its schema has, as far as we use it. A field that is not here is
-// refused, misspelled or not, so that using one more begins with a look at the schema.
+// skaffold is the form of skaffold.yaml: what version v4beta13 of its schema has, as far as we use it. A field that is not
+// here is refused, misspelled or not, so that using one more begins with a look at the schema.
 type skaffold struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -246,6 +246,7 @@ func TestSkaffoldFindsWhatItsConfigNames(t *testing.T) {
 			}
 			for _, v := range config.Verify {
 				checkVerification(t, v, images)
+				checkArguments(t, v.Container.Args, config.Deploy.Helm.Releases[0])
 			}
 		})
 	}
@@ -434,5 +435,46 @@ func checkVerification(t *testing.T, v verification, images []string) {
 	}
 	if c := job.Spec.Template.Spec.Containers; len(c) != 1 || c[0].Name != v.Container.Name {
 		t.Errorf("%s: it must have the container %s and no other, since skaffold replaces all", path, v.Container.Name)
+	}
+}
+
+// checkArguments holds what the verification asks for to what is served and deployed.
+func checkArguments(t *testing.T, args []string, r release) {
+	t.Helper()
+	served := string(read(t, "cmd/vitrine/sample.go"))
+	public := r.SetValues["s3.publicUrl"]
+	if public == "" {
+		var values struct {
+			Ingress struct {
+				Host  string `json:"host"`
+				Media struct {
+					Path string `json:"path"`
+				} `json:"media"`
+			} `json:"ingress"`
+		}
+		if err := yaml.Unmarshal(read(t, r.ValuesFiles[0]), &values); err != nil {
+			t.Fatal(err)
+		}
+		public = "http://" + values.Ingress.Host + values.Ingress.Media.Path
+	}
+	sources, rewritten := 0, false
+	for _, arg := range args {
+		name, value, _ := strings.Cut(arg, "=")
+		switch name {
+		case "--source":
+			sources++
+			if picture := value[strings.LastIndex(value, "/"):]; !strings.Contains(served, picture) {
+				t.Errorf("vitrine samples serves no %s", picture)
+			}
+		case "--rewrite":
+			from, _, _ := strings.Cut(value, "=")
+			rewritten = true
+			if from != public {
+				t.Errorf("it rewrites %s, but pictures are below %s", from, public)
+			}
+		}
+	}
+	if sources == 0 || !rewritten {
+		t.Errorf("it has %d sources, and rewrites: %v", sources, rewritten)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// decode reads YAML into the struct that out points at and refuses every field that it has not. Unlike the package it uses, it
-// refuses those in another case too, as skaffold and kind do.
+// decode reads YAML into the struct that out points at and refuses every field that it has not. Unlike the package it uses,
+// it refuses those in another case too, as skaffold and kind do.
 func decode(data []byte, out any) error {
 	if err := yaml.UnmarshalStrict(data, out); err != nil {
 		return err

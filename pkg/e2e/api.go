@@ -37,6 +37,7 @@ type product struct {
 	ID        int64     `json:"id"`
 	Status    string    `json:"image_status"`
 	Version   int64     `json:"version"`
+	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 	Images    []picture `json:"images"`
 }

@@ -56,8 +56,9 @@ type pod struct {
 		Phase      string `json:"phase"`
 		PodIP      string `json:"podIP"`
 		Conditions []struct {
-			Type   string `json:"type"`
-			Status string `json:"status"`
+			Type   string    `json:"type"`
+			Status string    `json:"status"`
+			Since  time.Time `json:"lastTransitionTime"`
 		} `json:"conditions"`
 		InitContainerStatuses []containerStatus `json:"initContainerStatuses"`
 		ContainerStatuses     []containerStatus `json:"containerStatuses"`
@@ -66,15 +67,18 @@ type pod struct {
 
 // ready says whether the pod serves, and will go on to.
 func (p pod) ready() bool {
-	if p.Metadata.DeletedAt != nil {
-		return false
-	}
+	_, ready := p.readySince()
+	return ready && p.Metadata.DeletedAt == nil
+}
+
+// readySince returns when the pod has become ready, in whole seconds, if it is.
+func (p pod) readySince() (since time.Time, ready bool) {
 	for _, c := range p.Status.Conditions {
 		if c.Type == "Ready" {
-			return c.Status == "True"
+			return c.Since, c.Status == "True"
 		}
 	}
-	return false
+	return time.Time{}, false
 }
 
 // restarts is how often the kubelet has started a container of the pod again.

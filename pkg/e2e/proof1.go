@@ -17,7 +17,7 @@ func (s *stage) showInstall(ctx context.Context) (seen, error) {
 	took := s.sys.now().Sub(began)
 	s.say("installed in %.0f s", took.Seconds())
 	if text, err := s.helm.test(ctx); err != nil {
-		logs, _ := s.kube.do(ctx, "logs", "-l", s.component("test"), "--all-containers", "--prefix") //nolint:errcheck // it failed
+		logs, _ := s.kube.do(ctx, "logs", "-l", s.component("test"), "--all-containers", "--prefix")
 		return seen{}, fmt.Errorf("helm test: %w\n%s\n%s", err, lastLines(text, 30), lastLines(logs, 30))
 	}
 	s.say("helm test passes")

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,42 +25,47 @@ func (s *stage) showScaling(ctx context.Context) (seen, error) {
 	if err != nil {
 		return seen{}, err
 	}
-	var lines []string
-	fromMin, err := s.scale(ctx, least, most, []string{
-		"-products", strconv.Itoa(burstProducts), "-pictures", strconv.Itoa(burstPictures), "-size", burstSize, "-wait", "20m",
-	})
+	up, err := s.scale(ctx, least, most, "-products", strconv.Itoa(burstProducts), "-pictures", strconv.Itoa(burstPictures),
+		"-size", burstSize, "-wait", "20m")
 	if err != nil {
 		return seen{}, fmt.Errorf("from %d workers: %w", least, err)
 	}
-	lines = append(lines, fmt.Sprintf("%d pictures: %d -> %d -> %d workers, all ready, none twice, first new pod ready %.1f s "+
-		"after the first post%s", fromMin.tally.Pictures, least, fromMin.most, least,
-		fromMin.first.Seconds(), missed(fromMin.first)))
-
 	if err := s.deploy(ctx, "--set", "worker.autoscaling.scaleToZero=true"); err != nil {
 		return seen{}, err
 	}
-	fromZero, err := s.scale(ctx, 0, 1, []string{"-products", "10", "-wait", "5m"})
+	woken, err := s.scale(ctx, 0, 1, "-products", "10", "-wait", "5m")
 	if err != nil {
 		return seen{}, fmt.Errorf("from no worker: %w", err)
 	}
-	lines = append(lines, fmt.Sprintf("%d pictures: 0 -> %d -> 0, first pod ready after %.1f s%s",
-		fromZero.tally.Pictures, fromZero.most, fromZero.first.Seconds(), missed(fromZero.first)))
-
-	if err := s.deploy(ctx); err != nil { // KEDA must not be about to remove the last worker when it is switched off
+	sleeping := s.sleeping()
+	if err := s.deploy(ctx, sleeping...); err != nil {
 		return seen{}, err
 	}
-	if _, err := s.workers(ctx, least, 5*time.Minute); err != nil {
-		return seen{}, err
+	idle, err := s.scale(ctx, least, most, "-products", "200")
+	if err != nil {
+		return seen{}, fmt.Errorf("with a codec that sleeps: %w", err)
 	}
-	shown, err := s.showThroughput(ctx)
+	shown, err := s.showThroughput(ctx, sleeping)
 	if err != nil {
 		return seen{}, fmt.Errorf("throughput: %w", err)
 	}
 	if err := s.deploy(ctx); err != nil {
 		return seen{}, err
 	}
-	shown.line = strings.Join(append(lines, shown.line), "; ")
+	shown.line = fmt.Sprintf("%d pictures: %d -> %d -> %d workers, all ready, none twice, first new pod ready %s after the "+
+		"first was accepted, with all CPUs busy; %s with a codec that sleeps; %d pictures: 0 -> %d -> 0, first pod ready "+
+		"after %s; %s",
+		up.tally.Pictures, least, up.most, least, compared(up.first), compared(idle.first),
+		woken.tally.Pictures, woken.most, compared(woken.first), shown.line)
 	return shown, nil
+}
+
+// sleeping are the flags for workers whose codec sleeps, so that no CPU is what they wait for.
+func (s *stage) sleeping() []string {
+	image, tag, _ := strings.Cut(s.standin, ":")
+	return []string{
+		"--set", "worker.image.repository=" + image, "--set", "worker.image.tag=" + tag, "--set", "worker.codecChildren=1",
+	}
 }
 
 // bounds reads how many workers there may be from the release's ScaledObject. They have to differ.
@@ -75,86 +82,89 @@ func (s *stage) bounds(ctx context.Context) (least, most int, err error) {
 	return 0, 0, fmt.Errorf("none of %d ScaledObjects has room to scale", len(scalers.Items))
 }
 
-func missed(took time.Duration) string {
+// compared is a time from lag to a ready pod, beside its goal.
+func compared(took time.Duration) string {
 	if took > readyGoal {
-		return fmt.Sprintf(" (goal %.0f s, missed)", readyGoal.Seconds())
+		return fmt.Sprintf("%.0f s (goal %.0f s, missed)", took.Seconds(), readyGoal.Seconds())
 	}
-	return ""
+	return fmt.Sprintf("%.0f s", took.Seconds())
 }
 
 // scaled is how workers have followed the lag.
 type scaled struct {
 	tally tally
-	first time.Duration // from the first post to the first new worker that was ready
+	first time.Duration // from the first product to the first new worker that was ready, as the cluster's clocks have it
 	most  int           // ready workers
 }
 
+// watch is what is seen of workers while they scale.
+type watch struct {
+	known map[string]bool // UIDs of workers that were there before
+	most  int             // workers that were ready at the same time
+	first time.Time       // when the first new one was ready
+}
+
+// see takes the workers that there are now.
+func (w *watch) see(pods []pod) {
+	w.most = max(w.most, countReady(pods))
+	for _, p := range pods {
+		since, ready := p.readySince()
+		if ready && !w.known[p.Metadata.UID] && (w.first.IsZero() || since.Before(w.first)) {
+			w.first = since
+		}
+	}
+}
+
 // scale posts a burst while there are least workers, sees at least most of them ready, and then least again.
-func (s *stage) scale(ctx context.Context, least, most int, burst []string) (scaled, error) {
+func (s *stage) scale(ctx context.Context, least, most int, burst ...string) (scaled, error) {
 	old, err := s.workers(ctx, least, 5*time.Minute)
 	if err != nil {
 		return scaled{}, err
 	}
-	s.say("%d workers; posting", least)
-	known := map[string]bool{}
+	seen := watch{known: map[string]bool{}}
 	for _, p := range old {
-		known[p.Metadata.UID] = true
+		seen.known[p.Metadata.UID] = true
 	}
+	s.say("%d workers; posting", least)
 	began := s.sys.now()
-	var done scaled
-	posted := make(chan error, 1)
-	ended := make(chan struct{})
+	type result struct {
+		tally tally
+		err   error
+	}
+	ended := make(chan result, 1)
 	go func() {
-		defer close(ended)
 		t, err := s.burst(ctx, burst...)
-		done.tally = t
-		posted <- err
+		ended <- result{t, err}
 	}()
-	var first time.Duration
-	var highest int
-	watch := func(ctx context.Context) error {
+	what := fmt.Sprintf("%d workers", most)
+	watched := until(ctx, what, 5*time.Minute, 500*time.Millisecond, func(ctx context.Context) error {
 		pods, err := s.pods(ctx, "worker")
 		if err != nil {
 			return err
 		}
-		ready := 0
-		for _, p := range pods {
-			if p.ready() {
-				ready++
-				if !known[p.Metadata.UID] && first == 0 {
-					first = s.sys.now().Sub(began)
-					s.say("a new worker is ready after %.1f s", first.Seconds())
-				}
-			}
-		}
-		highest = max(highest, ready)
-		if highest < most {
-			return fmt.Errorf("there were at most %d ready workers", highest)
+		if seen.see(pods); seen.most < most {
+			return fmt.Errorf("there were at most %d ready workers", seen.most)
 		}
 		return nil
-	}
-	watched := until(ctx, fmt.Sprintf("%d workers", most), 5*time.Minute, 500*time.Millisecond, watch)
-	s.say("at most %d ready workers after %.0f s", highest, s.sys.now().Sub(began).Seconds())
-	<-ended
-	if err := <-posted; err != nil {
+	})
+	s.say("at most %d ready workers after %.0f s", seen.most, s.sys.now().Sub(began).Seconds())
+	posted := <-ended
+	if err := errors.Join(posted.err, watched); err != nil {
 		return scaled{}, err
 	}
-	if watched != nil {
-		return scaled{}, watched
-	}
-	done.first, done.most = first, highest
-	s.say("all %d pictures are ready after %.0f s", done.tally.Ready, s.sys.now().Sub(began).Seconds())
+	done := scaled{tally: posted.tally, first: seen.first.Sub(posted.tally.Began), most: seen.most}
+	s.say("a new worker was ready after %.0f s, all %d pictures after %.0f s",
+		done.first.Seconds(), done.tally.Ready, s.sys.now().Sub(began).Seconds())
 	_, err = s.workers(ctx, least, 5*time.Minute)
 	return done, err
 }
 
-// showThroughput measures 1, 2 and 4 workers whose codec sleeps, so that no CPU is what they wait for.
-func (s *stage) showThroughput(ctx context.Context) (seen, error) {
-	image, tag, _ := strings.Cut(s.standin, ":")
+// showThroughput measures 1, 2 and 4 sleeping workers. KEDA has none to remove when it is switched off.
+func (s *stage) showThroughput(ctx context.Context, sleeping []string) (seen, error) {
 	rates := map[int]float64{}
 	for _, n := range []int{1, 2, 4} {
-		err := s.deploy(ctx, "--set", "worker.image.repository="+image, "--set", "worker.image.tag="+tag,
-			"--set", "keda.enabled=false", "--set", "worker.replicas="+strconv.Itoa(n), "--set", "worker.codecChildren=1")
+		fixed := []string{"--set", "keda.enabled=false", "--set", "worker.replicas=" + strconv.Itoa(n)}
+		err := s.deploy(ctx, slices.Concat(sleeping, fixed)...)
 		if err != nil {
 			return seen{}, err
 		}

@@ -65,8 +65,8 @@ func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
 		"removing what an earlier run has left",
 		"proof 1 shown in ", "helm test passes; a product posted through the ingress's rules is ready and all its 14 URLs",
 		"promtool takes the metrics of 3 pods; 8 log lines are JSON",
-		"500 pictures: 1 -> 4 -> 1 workers, all ready, none twice, first new pod ready 10.",
-		"10 pictures: 0 -> 1 -> 0, first pod ready after 10.",
+		"500 pictures: 1 -> 4 -> 1 workers, all ready, none twice, first new pod ready 10 s after the first was accepted",
+		"busy; 10 s with a codec that sleeps; 10 pictures: 0 -> 1 -> 0, first pod ready after 10 s; ",
 		"1, 2 and 4 workers make 2.00, 4.00 and 8.00 pictures a second",
 		"rolling upgrade of api and worker: 100 requests, none failed", "all of Redis killed: whole after ",
 		"a changed pipeline is in force in 4 pods", "nothing but the 2 volumes that the notes name",
@@ -196,6 +196,17 @@ func TestWheneverCommandsBeginToFailNothingIsShownThatWasNotSeen(t *testing.T) {
 		}
 		if err == nil || document != documentText && !strings.Contains(stdout, "proof 5 shown") {
 			t.Fatalf("with %d commands: got error %v and the document\n%s\n%s", commands, err, document, stdout)
+		}
+	}
+}
+
+func TestAGoalThatWasMissedIsSaid(t *testing.T) {
+	t.Parallel()
+	for took, want := range map[time.Duration]string{
+		15 * time.Second: "15 s", 16 * time.Second: "16 s (goal 15 s, missed)", 100 * time.Millisecond: "0 s",
+	} {
+		if got := compared(took); got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }

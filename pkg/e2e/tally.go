@@ -24,7 +24,8 @@ type tally struct {
 	Renditions []string `json:"renditions"` // their names, each once
 	Downloaded int      `json:"downloaded"` // URLs
 
-	Ends []time.Time `json:"ends"` // when each product has changed last
+	Began time.Time   `json:"began"` // when the first product was added
+	Ends  []time.Time `json:"ends"`  // when each product has changed last
 }
 
 // most is how many examples a tally holds.
@@ -66,6 +67,9 @@ func (t *tally) add(p product) {
 		}
 	}
 	t.Repeated += max(0, int(p.Version)-1-attempts)
+	if t.Began.IsZero() || p.CreatedAt.Before(t.Began) {
+		t.Began = p.CreatedAt
+	}
 	t.Ends = append(t.Ends, p.UpdatedAt)
 }
 

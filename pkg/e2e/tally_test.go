@@ -45,6 +45,17 @@ func TestATallyTellsWhatWasDoneTwiceOrNotAtAll(t *testing.T) {
 	}
 }
 
+func TestATallyKnowsWhenTheFirstProductWasAdded(t *testing.T) {
+	t.Parallel()
+	var c tally
+	for _, second := range []int64{5, 3, 4} {
+		c.add(product{Status: "ready", Version: 1, CreatedAt: time.Unix(second, 0)})
+	}
+	if c.Began != time.Unix(3, 0) {
+		t.Errorf("got %v", c.Began)
+	}
+}
+
 func TestATallyWithoutProductsOrWithRefusalsIsAnError(t *testing.T) {
 	t.Parallel()
 	var none tally

@@ -417,6 +417,14 @@ The egress rule of name resolution.
 {{- end -}}
 
 {{/*
+Anywhere but at the addresses where clouds tell their machines what they are, credentials included.
+*/}}
+{{- define "vitrine.egress.anywhere" -}}
+- ipBlock: {cidr: 0.0.0.0/0, except: [100.100.100.200/32, 168.63.129.16/32, 169.254.0.0/16, 192.0.0.192/32]}
+- ipBlock: {cidr: "::/0", except: ["fd00:ec2::254/128", "fe80::/10"]}
+{{- end -}}
+
+{{/*
 Egress rules to what a component is configured to talk to: (dict "root" $ "component" "api"). A server outside whose networks
 are not given may be anywhere, on its port, except where credentials are to be had.
 */}}
@@ -443,9 +451,7 @@ are not given may be anywhere, on its port, except where credentials are to be h
     {{- end }}
   {{- else }}
   to:
-    # Anywhere but what clouds tell their machines.
-    - ipBlock: {cidr: 0.0.0.0/0, except: [100.100.100.200/32, 168.63.129.16/32, 169.254.0.0/16, 192.0.0.192/32]}
-    - ipBlock: {cidr: "::/0", except: ["fd00:ec2::254/128", "fe80::/10"]}
+    {{- include "vitrine.egress.anywhere" . | nindent 4 }}
   {{- end }}
 {{- end }}
 {{- end }}

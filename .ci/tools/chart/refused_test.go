@@ -1,0 +1,118 @@
+package chart_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v3/pkg/strvals"
+)
+
+// refused are values that must not get as far as a cluster, over those of development, and what the message has to name.
+var refused = []struct{ set, says string }{
+	// The schema: what is misspelled, of the wrong type or out of range.
+	{"replicas=3", "replicas"},
+	{"api.replica=3", "replica"},
+	{"api.replicas=three", "replicas"},
+	{"api.replicas=-1", "replicas"},
+	{"api.image.repo=x", "repo"},
+	{"api.image.digest=abc", "digest"},
+	{"api.autoscaling.maxReplicas=0", "maxReplicas"},
+	{"api.autoscaling.targetCPUUtilizationPercentage=0", "targetCPUUtilizationPercentage"},
+	{"api.service.type=Ingress", "type"},
+	{"api.service.port=70000", "port"},
+	{"api.resources.limit.memory=1Gi", "limit"},
+	{"api.shutdown.grace=soon", "grace"},
+	{"api.extraEnv[0].value=x", "extraEnv"},
+	{"worker.codecChildren=-1", "codecChildren"},
+	{"worker.codecMemory=plenty", "codecMemory"},
+	{"worker.autoscaling.lagThreshold=0", "lagThreshold"},
+	{"worker.autoscaling.pollingInterval=0", "pollingInterval"},
+	{"worker.autoscaling.scaleToZero=perhaps", "scaleToZero"},
+	{"worker.autoscaling.enabled=true", "enabled"},
+	{"keda=true", "keda"},
+	{"image.pullPolicy=Sometimes", "pullPolicy"},
+	{"log.level=loud", "level"},
+	{"fullnameOverride=Vitrine_1", "fullnameOverride"},
+	{"commonLabels.a.b=c", "commonLabels"},
+	{"pipeline.renditions[0].width=0", "width"},
+	{"pipeline.fetch.allowCIDRs[0]=10.0.0.0", "allowCIDRs"},
+	{"pipeline.fetch.allowPorts[0]=0", "allowPorts"},
+	{"ingress.hosts[0]=a", "hosts"},
+	{"networkPolicy.egress[0].to=x", "egress"},
+	{"postgres.external.sslMode=sometimes", "sslMode"},
+	{"postgres.external.port=0", "port"},
+	{"postgres.external.password=secret", "password"},
+	{"postgres.external.cidrs[0]=here", "cidrs"},
+	{"postgres.operator.instances=0", "instances"},
+	{"kafka.topics.partitions=0", "partitions"},
+	{"kafka.external.sasl.mechanism=GSSAPI", "mechanism"},
+	{"kafka.dev.replicas=2", "replicas"},
+	{"redis.dev.nodes=2", "nodes"},
+	{"redis.operator.enabled=true", "operator"},
+	{"s3.bucket=UPPER", "bucket"},
+	{"s3.external.secretKey=secret", "secretKey"},
+	{"monitoring.prometheusRule.enable=true", "enable"},
+	// What one key alone cannot say.
+	{"postgres.external.enabled=true", "postgres: enable exactly one of"},
+	{"worker.autoscaling.minReplicas=5", "worker.autoscaling.minReplicas: 5"},
+	{"worker.autoscaling.fallback.replicas=5", "worker.autoscaling.fallback.replicas: 5"},
+	{"worker.autoscaling.maxReplicas=13", "worker.autoscaling.maxReplicas: 13"},
+	{"keda.enabled=false,worker.replicas=13", "worker.replicas: 13"},
+	{"keda.enabled=false,worker.autoscaling.scaleToZero=true", "worker.autoscaling.scaleToZero"},
+	{"worker.shutdown.grace=20s", "worker.shutdown.grace"},
+	{"worker.codecChildren=0", "worker.codecChildren"},
+	{"worker.resources.limits.memory=1Gi", "worker.resources.limits.memory"},
+	{"api.shutdown.grace=20s", "api.shutdown.grace"},
+	{"api.autoscaling.enabled=true,api.autoscaling.minReplicas=11", "api.autoscaling.minReplicas"},
+	{"api.autoscaling.enabled=true,api.resources.requests=null", "api.resources.requests.cpu"},
+	{"ingress.host=", "ingress.host"},
+	{"ingress.media.path=/pictures", "ingress.media.path"},
+	{"kafka.topics.minInsyncReplicas=2", "kafka.topics.minInsyncReplicas"},
+}
+
+func TestWrongValuesAreRefusedWithAMessageThatNamesTheKey(t *testing.T) {
+	t.Parallel()
+	for _, row := range refused {
+		t.Run(row.set, func(t *testing.T) {
+			t.Parallel()
+			values, err := strvals.Parse(row.set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = render(values, filepath.Join(chartDir, "values-dev.yaml"))
+			if err == nil {
+				t.Fatal("was rendered")
+			}
+			if !strings.Contains(err.Error(), row.says) {
+				t.Errorf("got %q, want it to name %q", err, row.says)
+			}
+		})
+	}
+}
+
+// Values of other charts, and of the chart that has this one as a part.
+func TestGlobalIsOpen(t *testing.T) {
+	t.Parallel()
+	values, err := strvals.Parse("global.storageClass=fast,global.other.deep=1,enabled=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := render(values, filepath.Join(chartDir, "values-dev.yaml")); err != nil {
+		t.Error(err)
+	}
+}
+
+// The defaults alone are no release: which servers to use is for whoever installs to say, and the message says how.
+func TestTheDefaultsAskForServers(t *testing.T) {
+	t.Parallel()
+	_, err := render(nil)
+	if err == nil {
+		t.Fatal("was rendered")
+	}
+	for _, name := range []string{"postgres", "kafka", "redis", "s3"} {
+		if !strings.Contains(err.Error(), name+": enable exactly one of "+name+".dev.enabled") {
+			t.Errorf("says nothing of %s: %v", name, err)
+		}
+	}
+}

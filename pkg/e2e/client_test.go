@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -263,6 +264,33 @@ func TestServersEndWithTheirContext(t *testing.T) {
 			t.Errorf("%v: %v", command, err)
 		}
 	}
+}
+
+func TestAWaitEndsWithItsLimitOrItsCaller(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		err := until(t.Context(), "rain", 10*time.Second, 4*time.Second, func(context.Context) error {
+			asked++
+			return fmt.Errorf("answer %d", asked)
+		})
+		if err == nil || err.Error() != "wait 10s for rain: answer 3" {
+			t.Errorf("got %v", err)
+		}
+		err = until(t.Context(), "rain", time.Second, time.Second, func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if err == nil || err.Error() != "wait 1s for rain: it has not answered" {
+			t.Errorf("got %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		err = until(ctx, "rain", time.Hour, time.Second, func(ctx context.Context) error { return ctx.Err() })
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestCommandsOfThisMachine(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -57,11 +58,12 @@ func lastLines(text string, n int) string {
 
 // until asks again and again, until ask returns nil: what is wanted is there. After limit its last answer is the error.
 func until(ctx context.Context, what string, limit, pause time.Duration, ask func(context.Context) error) error {
+	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	ticker := time.NewTicker(pause)
 	defer ticker.Stop()
-	var last error
+	last := errors.New("it has not answered")
 	for {
 		err := ask(ctx)
 		if err == nil {
@@ -72,6 +74,9 @@ func until(ctx context.Context, what string, limit, pause time.Duration, ask fun
 		}
 		select {
 		case <-ctx.Done():
+			if err := parent.Err(); err != nil {
+				return err
+			}
 			return fmt.Errorf("wait %s for %s: %w", limit, what, last)
 		case <-ticker.C:
 		}

@@ -37,7 +37,7 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	if err != nil {
 		return nil, err
 	}
-	pool := stdlib.OpenDB(*conn)
+	pool := stdlib.OpenDB(*conn, stdlib.OptionBeforeConnect(renewTrust(cfg)))
 	pool.SetMaxOpenConns(cfg.MaxOpenConns)
 	pool.SetMaxIdleConns(cfg.MaxOpenConns)
 	pool.SetConnMaxLifetime(cfg.ConnMaxLifetime)
@@ -77,6 +77,17 @@ func connConfig(cfg Config) (*pgx.ConnConfig, error) {
 		conn.RuntimeParams[name] = value
 	}
 	return conn, nil
+}
+
+// renewTrust reads the authority's file again for each new connection: authorities that operators and certificate managers
+// make live for weeks, and a process may live longer. A file that is just being replaced leaves what was read before.
+func renewTrust(cfg Config) func(context.Context, *pgx.ConnConfig) error {
+	return func(_ context.Context, conn *pgx.ConnConfig) error {
+		if fresh, err := cfg.login(); err == nil {
+			conn.TLSConfig, conn.Fallbacks = fresh.TLSConfig, fresh.Fallbacks
+		}
+		return nil
+	}
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

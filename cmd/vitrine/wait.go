@@ -12,7 +12,8 @@ import (
 func (c console) waitCommand() *cobra.Command {
 	return c.onServers("wait", "Wait until the servers are there and set up, and change nothing",
 		"Returns when the database has every migration of this build and topics and bucket are there. Topics that can lose\n"+
-			"messages are warned of: what refuses them is setup. For whatever has to start after `vitrine setup`; to read is all the right that it needs.", await)
+			"messages are warned of: what refuses them is setup. For whatever has to start after `vitrine setup`;\n"+
+			"to read is all the right that it needs.", await)
 }
 
 // await returns when everything is as setup leaves it. It only looks.

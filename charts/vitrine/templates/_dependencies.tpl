@@ -454,6 +454,14 @@ asks no cluster and so makes a new one each time.
 {{- end -}}
 
 {{/*
+The annotation of what holds data and outlives the release, as its volumes do: `helm uninstall` leaves it, and an install under
+the same names takes it up again.
+*/}}
+{{- define "vitrine.keep" -}}
+helm.sh/resource-policy: keep
+{{- end -}}
+
+{{/*
 Fields of a dev server's pod: (dict "root" $ "component" "redis" "values" .Values.redis.dev "uid" 999).
 */}}
 {{- define "vitrine.dev.pod" -}}

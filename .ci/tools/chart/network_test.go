@@ -18,9 +18,11 @@ type outside struct {
 	// networks of the servers, by port; a server with none may be anywhere.
 	networks map[int32][]string
 	anywhere []int32
-	extra    map[int32]string // networkPolicy.extraEgress
-	dns      string           // the address of name resolution
-	fromAny  bool             // anybody may connect to the API
+	// public are those of anywhere that are in the world, which is all that workers may take them for.
+	public  []int32
+	extra   map[int32]string // networkPolicy.extraEgress
+	dns     string           // the address of name resolution
+	fromAny bool             // anybody may connect to the API
 }
 
 const nodeLocalDNS = "169.254.20.10"
@@ -49,18 +51,17 @@ var outsides = map[string]outside{
 		extra: map[int32]string{3128: "10.9.0.0/16"},
 	},
 	"operators": {
-		dns: nodeLocalDNS, fromAny: true, anywhere: []int32{443},
-		hosts:    map[string]string{"pictures.s3.eu-central-1.amazonaws.com": "52.219.1.1"},
-		networks: map[int32][]string{6379: {"10.20.2.10/32"}, 6380: {"10.20.2.11/32"}},
+		dns: nodeLocalDNS, fromAny: true, anywhere: []int32{6379, 6380, 443}, public: []int32{443},
+		hosts: map[string]string{"pictures.s3.eu-central-1.amazonaws.com": "52.219.1.1"},
 	},
 	"production": {
-		dns: nodeLocalDNS, anywhere: []int32{443},
+		dns: nodeLocalDNS,
 		hosts: map[string]string{
 			"postgres.db.example.com": "10.20.0.5", "kafka-0.example.com": "10.20.1.5", "kafka-1.example.com": "10.20.1.6",
 			"kafka-2.example.com": "10.20.1.7", "redis-0.example.com": "10.20.2.5", "redis-1.example.com": "10.20.2.6",
-			"redis-2.example.com": "10.20.2.7", "s3.eu-central-1.amazonaws.com": "52.219.1.1",
+			"redis-2.example.com": "10.20.2.7", "s3.eu-central-1.amazonaws.com": "10.20.3.7",
 		},
-		networks: map[int32][]string{5432: {"10.20.0.0/24"}, 9093: {"10.20.1.0/24"}, 6379: {"10.20.2.0/24"}},
+		networks: map[int32][]string{5432: {"10.20.0.0/24"}, 9093: {"10.20.1.0/24"}, 6379: {"10.20.2.0/24"}, 443: {"10.20.3.0/24"}},
 	},
 	"small": {}, // has no policies
 }
@@ -223,9 +224,11 @@ func expectedAddress(p pod, target peer, out outside, spec fetch) bool {
 	inner := slices.Contains([]string{"api", "worker", "setup"}, p.component())
 	public := address.IsGlobalUnicast() && !address.IsPrivate() && !within(address, special)
 	switch {
+	case p.component() == "worker" && slices.Contains(out.public, port):
+		return public || within(address, spec.AllowCIDRs)
 	case inner && slices.Contains(out.anywhere, port) && !within(address, metadata):
 		// A server that may be anywhere. Setup has nothing to do with Redis.
-		return p.component() != "setup" || port != 6379
+		return p.component() != "setup" || port != 6379 && port != 6380
 	case inner && within(address, out.networks[port]):
 		return p.component() != "setup" || port != 6379 && port != 6380
 	case inner && out.extra[port] != "" && within(address, []string{out.extra[port]}):

@@ -69,6 +69,8 @@ var refused = []struct{ set, says string }{
 	{"ingress.host=", "ingress.host"},
 	{"ingress.media.path=/pictures", "ingress.media.path"},
 	{"kafka.topics.minInsyncReplicas=2", "kafka.topics.minInsyncReplicas"},
+	{"s3.dev.enabled=false,s3.external.enabled=true,s3.external.endpoint=https://10.0.0.5:9000", "ingress.media.service.name"},
+	{"s3.dev.enabled=false,s3.external.enabled=true,s3.external.endpoint=https://[fd00::5]:9000", "ingress.media.service.name"},
 }
 
 func TestWrongValuesAreRefusedWithAMessageThatNamesTheKey(t *testing.T) {

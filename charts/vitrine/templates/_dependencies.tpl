@@ -97,6 +97,7 @@ longest name that the certificates of both operators hold.
 {{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "80" "443" (eq $url.scheme "http")) | int -}}
 {{- dict "endpoint" $e.endpoint "region" $e.region "pathStyle" $e.pathStyle "createBucket" $e.createBucket "publicRead" $e.publicRead
   "secret" $e.existingSecret "accessKeyKey" $e.accessKeyKey "secretKeyKey" $e.secretKeyKey "caSecret" $e.caSecret "caKey" $e.caKey
+  "public" (regexMatch "\\.amazonaws\\.com(\\.cn)?$" $host)
   "scheme" $url.scheme "host" (ternary $host (printf "%s.%s" $v.bucket $host) $e.pathStyle) "port" $port
   "service" (printf "%s-media" (include "vitrine.fullname" .)) "cidrs" $e.cidrs | toJson -}}
 {{- end -}}
@@ -329,7 +330,8 @@ sasl: {{ get (dict "PLAIN" "plaintext" "SCRAM-SHA-256" "scram_sha256" "SCRAM-SHA
 
 {{/*
 Every address that a pod is told of, as a JSON list of {name, host, port, for, and podSelector or cidrs}: NetworkPolicies are
-made from it. podSelector are the labels of pods of this namespace; cidrs may be empty, which means anywhere.
+made from it. podSelector are the labels of pods of this namespace; cidrs may be empty, which means anywhere, or, with
+"public", anywhere in the world.
 */}}
 {{- define "vitrine.endpoints" -}}
 {{- $all := list -}}
@@ -346,9 +348,9 @@ made from it. podSelector are the labels of pods of this namespace; cidrs may be
 {{- end -}}
 {{- $d = include "vitrine.s3" . | fromJson -}}
 {{- $all = append $all (dict "name" "s3" "for" $everybody "address" (printf "%s:%d" $d.host (int $d.port)) "of" $d) -}}
-{{- if and .Values.s3.external.enabled (not $d.endpoint) (not $d.secret) -}}
+{{- if and .Values.s3.external.enabled (not $d.secret) -}}
 {{- /* A workload identity is exchanged for credentials here. */ -}}
-{{- $all = append $all (dict "name" "sts" "for" $everybody "address" (printf "sts.%s.amazonaws.com:443" $d.region) "of" dict) -}}
+{{- $all = append $all (dict "name" "sts" "for" $everybody "address" (printf "sts.%s.amazonaws.com:443" $d.region) "of" (dict "public" true)) -}}
 {{- end -}}
 {{- $result := list -}}
 {{- range $all -}}
@@ -358,12 +360,16 @@ made from it. podSelector are the labels of pods of this namespace; cidrs may be
 {{- $_ := set $entry "podSelector" .of.podLabels -}}
 {{- else if .of.cidrs -}}
 {{- $_ := set $entry "cidrs" .of.cidrs -}}
+{{- else if has .name (list "kafka" "redis") -}}
+{{- /* Those that are named are only the first; they say where the others are. */ -}}
+{{- $_ := set $entry "cidrs" list -}}
 {{- else if regexMatch "^[0-9]{1,3}(\\.[0-9]{1,3}){3}$" $host -}}
 {{- $_ := set $entry "cidrs" (list (printf "%s/32" $host)) -}}
 {{- else if contains ":" $host -}}
 {{- $_ := set $entry "cidrs" (list (printf "%s/128" $host)) -}}
 {{- else -}}
 {{- $_ := set $entry "cidrs" list -}}
+{{- $_ := set $entry "public" (default false .of.public) -}}
 {{- end -}}
 {{- $result = append $result $entry -}}
 {{- end -}}

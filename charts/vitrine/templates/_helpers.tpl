@@ -425,15 +425,52 @@ Anywhere but at the addresses where clouds tell their machines what they are, cr
 {{- end -}}
 
 {{/*
+The world without its private, metadata and other special networks.
+*/}}
+{{- define "vitrine.egress.world" -}}
+- ipBlock:
+    cidr: 0.0.0.0/0
+    except:
+      - 0.0.0.0/8
+      - 10.0.0.0/8
+      - 100.64.0.0/10
+      - 127.0.0.0/8
+      - 168.63.129.16/32
+      - 169.254.0.0/16
+      - 172.16.0.0/12
+      - 192.0.0.0/24
+      - 192.0.2.0/24
+      - 192.31.196.0/24
+      - 192.52.193.0/24
+      - 192.88.99.0/24
+      - 192.168.0.0/16
+      - 192.175.48.0/24
+      - 198.18.0.0/15
+      - 198.51.100.0/24
+      - 203.0.113.0/24
+      - 224.0.0.0/4
+      - 240.0.0.0/4
+- ipBlock:
+    cidr: 2000::/3
+    except:
+      - 2001::/23
+      - 2001:db8::/32
+      - 2002::/16
+      - 2620:4f:8000::/48
+      - 3fff::/20
+{{- end -}}
+
+{{/*
 Egress rules to what a component is configured to talk to: (dict "root" $ "component" "api"). A server outside whose networks
-are not given may be anywhere, on its port, except where credentials are to be had.
+are not given may be anywhere, on its port, except where credentials are to be had. One that is known to be in the world opens only
+that to workers, whose fetching of pictures must not be let into private networks by it.
 */}}
 {{- define "vitrine.egress" -}}
 {{- $component := .component -}}
 {{- include "vitrine.egress.dns" .root }}
 {{- $seen := dict }}
 {{- range include "vitrine.endpoints" .root | fromJsonArray }}
-{{- $peer := dict "port" .port "podSelector" .podSelector "cidrs" .cidrs | toJson }}
+{{- $peer := dict "port" .port "podSelector" .podSelector "cidrs" .cidrs "public" .public | toJson }}
 {{- if and (has $component .for) (not (hasKey $seen $peer)) }}
 {{- $_ := set $seen $peer true }}
 # {{ .name }}
@@ -451,7 +488,7 @@ are not given may be anywhere, on its port, except where credentials are to be h
     {{- end }}
   {{- else }}
   to:
-    {{- include "vitrine.egress.anywhere" . | nindent 4 }}
+    {{- include (and .public (eq $component "worker") | default false | ternary "vitrine.egress.world" "vitrine.egress.anywhere") . | nindent 4 }}
   {{- end }}
 {{- end }}
 {{- end }}

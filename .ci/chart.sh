@@ -5,7 +5,8 @@
 #   unit        helm-unittest's suites, charts/vitrine/tests/*_test.yaml
 #   policies    Go tests over all renders: NetworkPolicies, Pod Security, values that must be refused, alerts and their runbooks
 #   alerts      promtool's checks and tests of the alerts
-#   golden      the renders of values-dev and values-production are those of charts/vitrine/tests/golden; golden-update writes them
+#   golden      the renders of values-dev and values-production, and of ci's operators and external, are those of
+#               charts/vitrine/tests/golden; golden-update writes them
 #   docs        charts/vitrine/README.md is what helm-docs writes; docs-update writes it
 set -euo pipefail
 
@@ -50,13 +51,16 @@ schemas() {
 }
 
 golden() { # [update]
-	local which status=0
-	for which in dev production; do
+	local values which status=0
+	for values in "$chart"/values-{dev,production}.yaml "$chart"/ci/{operators,external}-values.yaml; do
+		which=$(basename "$values" .yaml)
+		which=${which#values-}
+		which=${which%-values}
 		if [ "${1:-}" = update ]; then
 			mkdir -p "$chart/tests/golden"
-			render "$chart/values-$which.yaml" >"$chart/tests/golden/$which.yaml"
+			render "$values" >"$chart/tests/golden/$which.yaml"
 		else
-			render "$chart/values-$which.yaml" | diff -u "$chart/tests/golden/$which.yaml" - || status=1
+			render "$values" | diff -u "$chart/tests/golden/$which.yaml" - || status=1
 		fi
 	done
 	[ $status = 0 ] || echo "The chart renders something else than before. If that is meant, make chart-golden writes it down." >&2

@@ -1,6 +1,7 @@
 package chart_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,7 +35,12 @@ var refused = []struct{ set, says string }{
 	{"image.pullPolicy=Sometimes", "pullPolicy"},
 	{"log.level=loud", "level"},
 	{"fullnameOverride=Vitrine_1", "fullnameOverride"},
+	{"nameOverride=Vitrine_1", "nameOverride"},
 	{"commonLabels.a.b=c", "commonLabels"},
+	{"api.podDisruptionBudget.maxUnavailable=0", "maxUnavailable"},
+	{"worker.podDisruptionBudget.maxUnavailable=0%", "maxUnavailable"},
+	{"setup.revision=2", "revision"},
+	{rendition(0, "a") + ",pipeline.renditions[0].formats[0].quality=80", "quality"},
 	{"pipeline.renditions[0].width=0", "width"},
 	{"pipeline.fetch.allowCIDRs[0]=10.0.0.0", "allowCIDRs"},
 	{"pipeline.fetch.allowPorts[0]=0", "allowPorts"},
@@ -68,9 +74,27 @@ var refused = []struct{ set, says string }{
 	{"api.autoscaling.enabled=true,api.resources.requests=null", "api.resources.requests.cpu"},
 	{"ingress.host=", "ingress.host"},
 	{"ingress.media.path=/pictures", "ingress.media.path"},
+	{rendition(0, "a") + "," + rendition(1, "a"), `pipeline.renditions: "a" is there twice`},
 	{"kafka.topics.minInsyncReplicas=2", "kafka.topics.minInsyncReplicas"},
 	{"s3.dev.enabled=false,s3.external.enabled=true,s3.external.endpoint=https://10.0.0.5:9000", "ingress.media.service.name"},
 	{"s3.dev.enabled=false,s3.external.enabled=true,s3.external.endpoint=https://[fd00::5]:9000", "ingress.media.service.name"},
+}
+
+// rendition is one that nothing is wrong with.
+func rendition(i int, name string) string {
+	at := fmt.Sprintf("pipeline.renditions[%d]", i)
+	return at + ".name=" + name + "," + at + ".width=9," + at + ".formats[0].format=png"
+}
+
+func TestOfRefusedRenditionsTheRestIsRight(t *testing.T) {
+	t.Parallel()
+	values, err := strvals.Parse(rendition(0, "a") + "," + rendition(1, "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := render(values, filepath.Join(chartDir, "values-dev.yaml")); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestWrongValuesAreRefusedWithAMessageThatNamesTheKey(t *testing.T) {

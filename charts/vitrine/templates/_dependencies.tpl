@@ -468,6 +468,21 @@ helm.sh/resource-policy: keep
 {{- end -}}
 
 {{/*
+The annotation by which pods follow passwords of dev servers that are given: (dict "root" $ "of" (list "postgres" "redis" "s3")),
+as YAML, or nothing. Those that are made at random never change, and are not known where a chart is rendered without its cluster.
+*/}}
+{{- define "vitrine.dev.checksum" -}}
+{{- $given := dict -}}
+{{- range .of -}}
+{{- $dev := (get $.root.Values .).dev -}}
+{{- if and $dev.enabled $dev.password (not $dev.existingSecret) -}}{{- $_ := set $given . $dev.password -}}{{- end -}}
+{{- end -}}
+{{- if $given -}}
+checksum/passwords: {{ $given | toJson | sha256sum }}
+{{- end -}}
+{{- end -}}
+
+{{/*
 Fields of a dev server's pod: (dict "root" $ "component" "redis" "values" .Values.redis.dev "uid" 999).
 */}}
 {{- define "vitrine.dev.pod" -}}

@@ -248,16 +248,20 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{/*
-Fields that every pod of ours has.
+Fields that every pod of ours has: (dict "root" $ "values" .Values.api).
 */}}
 {{- define "vitrine.podBasics" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- with include "vitrine.imagePullSecrets" . }}
+{{- with include "vitrine.imagePullSecrets" .root }}
 {{ . }}
 {{- end }}
 securityContext:
+  {{- with .values.podSecurityContext }}
+  {{- toYaml . | nindent 2 }}
+  {{- else }}
   {{- include "vitrine.podSecurityContext" (dict "uid" 65532) | nindent 2 }}
+  {{- end }}
 {{- end -}}
 
 {{/*

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,9 +38,10 @@ type Parts struct {
 // Service is everything that can be done with users, products and pictures. Its methods may be called concurrently.
 type Service struct {
 	Parts
-	cfg     Config
-	flights singleflight.Group
-	saved   sync.Map // pipeline hashes known to be on record
+	cfg        Config
+	flights    singleflight.Group
+	departures atomic.Int64 // orders questions and flights
+	saved      sync.Map     // pipeline hashes known to be on record
 }
 
 // New returns a Service.
@@ -143,47 +145,63 @@ func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
 	return doc, nil
 }
 
-// fly loads the product in a flight that others may join. The flight has a context of its own: the first caller's leaving
-// must not fail the others.
+// flown is what a flight brought, and when it left.
+type flown struct {
+	doc  Document
+	left int64
+}
+
+// fly loads the product in a flight that others may join. Who joins one that has left already does not know what it read: a
+// change may have been announced by another process since, when the flight had filled the cache and not yet landed. So that
+// flight is waited for and the next one taken, by all who waited, and it looks into the cache first.
 func (s *Service) fly(ctx context.Context, id ProductID) (Document, error) {
-	flight := s.flights.DoChan(id.String(), func() (doc any, err error) {
+	asked := s.departures.Add(1)
+	first, err := s.board(ctx, id, s.load)
+	if err != nil || first.left > asked {
+		return first.doc, err
+	}
+	next, err := s.board(ctx, id, s.look)
+	if err == nil && next.doc.Version < first.doc.Version { // the cache has lost what it was told
+		return first.doc, nil
+	}
+	return next.doc, err
+}
+
+// board joins the product's flight, or begins one. A flight has a context of its own: the first caller's leaving must not
+// fail the others.
+func (s *Service) board(ctx context.Context, id ProductID,
+	read func(context.Context, ProductID) (Document, error),
+) (flown, error) {
+	flight := s.flights.DoChan(id.String(), func() (result any, err error) {
 		defer func() {
 			if p := recover(); p != nil { // singleflight would panic again where nobody can recover
 				err = fmt.Errorf("load product: panic: %v", p)
 			}
 		}()
-		loadCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.LoadTimeout)
+		left := s.departures.Add(1)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.LoadTimeout)
 		defer cancel()
-		return s.load(loadCtx, id)
+		doc, err := read(ctx, id)
+		return flown{doc, left}, err
 	})
 	select {
 	case <-ctx.Done():
-		return Document{}, fmt.Errorf("load product: %w", ctx.Err())
+		return flown{}, fmt.Errorf("load product: %w", ctx.Err())
 	case landed := <-flight:
 		if landed.Err != nil {
-			return Document{}, landed.Err
+			return flown{}, landed.Err
 		}
-		doc, _ := landed.Val.(Document)
-		if !landed.Shared {
-			return doc, nil
-		}
-		return s.recheck(ctx, id, doc)
+		result, _ := landed.Val.(flown)
+		return result, nil
 	}
 }
 
-// recheck is for who shared a flight: it may have read before a change that another process has announced since, when the
-// flight had filled the cache but not yet landed. What the cache no longer has is read again; a cache that is down knows
-// nothing.
-func (s *Service) recheck(ctx context.Context, id ProductID, landed Document) (Document, error) {
-	doc, hit, err := s.Cache.Get(ctx, id)
-	switch {
-	case err != nil:
-		return landed, nil //nolint:nilerr // a cache that fails is no reason to fail
-	case hit:
+// look reads through the cache.
+func (s *Service) look(ctx context.Context, id ProductID) (Document, error) {
+	if doc, hit, err := s.Cache.Get(ctx, id); err == nil && hit {
 		return doc, nil
-	default:
-		return s.load(ctx, id)
 	}
+	return s.load(ctx, id)
 }
 
 // load reads the product and offers it to the cache. If the cache knows that the read was overtaken, it reads once more:

@@ -334,6 +334,73 @@ func TestGet(t *testing.T) {
 		}
 	})
 
+	t.Run("a crowd reads the store twice, whatever the cache does", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t)
+			p := h.post(t, 0)
+			h.cache.setBroken(errors.New("down"))
+			land := make(chan struct{})
+			var reads atomic.Int64
+			h.store.onRead = func() {
+				reads.Add(1)
+				<-land
+			}
+			answered := make(chan error, 100)
+			get := func() { _, err := h.Get(t.Context(), p.ID); answered <- err }
+			go get()
+			synctest.Wait() // it reads
+			for range cap(answered) - 1 {
+				go get()
+			}
+			for range 2 {
+				synctest.Wait()
+				land <- struct{}{}
+			}
+			for range cap(answered) {
+				if err := <-answered; err != nil {
+					t.Error(err)
+				}
+			}
+			if got := reads.Load(); got != 2 {
+				t.Errorf("got %d reads, want one that was under way and one for all who came during it", got)
+			}
+		})
+	})
+
+	t.Run("what the cache has lost does not take an answer back", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(t)
+			p := h.post(t, 0)
+			h.store.change(p.ID, func(p *catalog.Product) { p.Version = 2 })
+			goOn := make(chan struct{})
+			h.store.onRead = func() { <-goOn }
+			got := make(chan catalog.Document, 2)
+			for range cap(got) {
+				go func() {
+					doc, err := h.Get(t.Context(), p.ID)
+					if err != nil {
+						t.Error(err)
+					}
+					got <- doc
+				}()
+				synctest.Wait()
+			}
+			h.cache.filled = func() { // the fill of version 2 is lost, and an older one has come back
+				h.cache.mu.Lock()
+				defer h.cache.mu.Unlock()
+				h.cache.docs[p.ID] = catalog.Document{Version: 1, ETag: `"1-t"`, Body: []byte("{}")}
+			}
+			close(goOn)
+			for range cap(got) {
+				if doc := <-got; doc.Version != 2 {
+					t.Errorf("got version %d, want 2", doc.Version)
+				}
+			}
+		})
+	})
+
 	t.Run("the one who leaves does not fail the others of the flight", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {

@@ -157,8 +157,10 @@ func (c *Cache) get(ctx context.Context, key string) (*redis.StringCmd, error) {
 // ask asks for one key, or for several that lie on one node as far as is known. What the node refuses, because a slot has
 // moved or the node is no master any more, is asked again by way of the cluster.
 func (c *Cache) ask(crew []*question) {
-	// The context is nobody's: none of those on board may end it for the others.
-	ctx := until{context.Background(), c.now().Add(c.cfg.Timeout)}
+	// The context is nobody's: none of those on board may end it for the others. It has a timer, because go-redis waits for a
+	// connection that is being made on Done alone.
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
+	defer cancel()
 	c.metrics.getKeys.Observe(float64(len(crew)))
 	if len(crew) == 1 {
 		crew[0].answer = c.client.Get(ctx, crew[0].key)

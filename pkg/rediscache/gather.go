@@ -23,7 +23,7 @@ var errLeftBehind = errors.New("earlier questions are still waiting for an answe
 //
 // It has no goroutine of its own: each flight is flown by one of those on board.
 type gather struct {
-	ask     func(crew []*question) // sets every answer
+	ask     func(crew []*question) // sets every answer within timeout
 	now     func() time.Time
 	timeout time.Duration // who has waited that long for a flight does not board it any more
 
@@ -44,7 +44,8 @@ type question struct {
 	crew   []*question
 }
 
-// get asks for one key. It waits no longer than two flights take, and not to board one when ctx has ended.
+// get asks for one key. It waits no longer than two flights take, since a flight leaves behind who waited longer than one may
+// take, and not to board one when ctx has ended.
 func (g *gather) get(ctx context.Context, key string, node *redis.Client) (*redis.StringCmd, error) {
 	own := &question{key: key, node: node, asked: g.now()}
 	if g.depart(own) {

@@ -149,6 +149,25 @@ func TestWaitWarnsOfTopicsThatCanLoseMessages(t *testing.T) {
 	}
 }
 
+func TestWaitForTheDatabaseNeedsNoOtherServer(t *testing.T) {
+	t.Parallel()
+	env := bare(t)
+	if lines, err := told(t, env, nil, "setup"); err != nil {
+		t.Fatalf("setup: %v\n%s", err, lines)
+	}
+	away := map[string]string{
+		"VITRINE_KAFKA_BROKERS": "127.0.0.1:1", "VITRINE_S3_ENDPOINT": "http://127.0.0.1:1", "VITRINE_SETUP_WAIT_FOR": "database",
+	}
+	if lines, err := told(t, env, away, "wait"); err != nil || has(lines, `"waiting"`) {
+		t.Errorf("got %v\n%s", err, lines)
+	}
+	away["VITRINE_SETUP_WAIT_FOR"] = "databases"
+	cmd, out := command(t, env, away, "wait")
+	if err := cmd.Run(); err == nil || !strings.Contains(out.String(), "VITRINE_SETUP_WAIT_FOR: knows database, topics and bucket") {
+		t.Errorf("got %v\n%s", err, out.String())
+	}
+}
+
 func TestWaitGivesUp(t *testing.T) {
 	t.Parallel()
 	lines, err := told(t, bare(t), map[string]string{

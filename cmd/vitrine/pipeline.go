@@ -84,8 +84,8 @@ func (c console) pipelineStatusCommand() *cobra.Command {
 		Long: `Shows what each api and worker has said within the last minute; they say it every ten seconds and at each reload.
 Configured like the other programs, by VITRINE_POSTGRES_* variables.
 
-Exits with 0 if all have the same revision in force and none has refused its file, or else with 1, so that a script can
-wait for a change to have arrived everywhere.`,
+Exits with 0 if all have the same revision in force and none has refused its file, or else with 1. Right after a change the
+one that all have can still be the old one: look for the revision that "vitrine pipeline check" told.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "table" && output != "json" {
 				return fmt.Errorf("--output is table or json, not %q", output)

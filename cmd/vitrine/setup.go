@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,14 +32,22 @@ type SetupConfig struct {
 // WaitConfig says how patient setup is.
 type WaitConfig struct {
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"5m" desc:"how long setup waits for all servers together"`
+	WaitFor []string      `env:"WAIT_FOR" envDefault:"database,topics,bucket" desc:"what vitrine wait waits for"`
 }
 
 // Validate returns every wrong field.
 func (c WaitConfig) Validate() []fault.Field {
+	var wrong []fault.Field
 	if c.Timeout <= 0 {
-		return []fault.Field{{Pointer: "TIMEOUT", Code: "out_of_range", Detail: "must be above zero"}}
+		wrong = append(wrong, fault.Field{Pointer: "TIMEOUT", Code: "out_of_range", Detail: "must be above zero"})
 	}
-	return nil
+	for _, what := range c.WaitFor {
+		if !slices.Contains([]string{waitDatabase, waitTopics, waitBucket}, what) {
+			detail := "knows database, topics and bucket, not " + what
+			wrong = append(wrong, fault.Field{Pointer: "WAIT_FOR", Code: "unknown", Detail: detail})
+		}
+	}
+	return wrong
 }
 
 func (c console) setupCommand() *cobra.Command {

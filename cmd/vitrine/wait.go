@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -9,11 +10,18 @@ import (
 	"vitrine.io/pkg/postgres"
 )
 
+// What can be waited for.
+const (
+	waitDatabase = "database"
+	waitTopics   = "topics"
+	waitBucket   = "bucket"
+)
+
 func (c console) waitCommand() *cobra.Command {
 	return c.onServers("wait", "Wait until the servers are there and set up, and change nothing",
-		"Returns when the database has every migration of this build and topics and bucket are there. Topics that can lose\n"+
-			"messages are warned of: what refuses them is setup. For whatever has to start after `vitrine setup`;\n"+
-			"to read is all the right that it needs.", await)
+		"Returns when the database has every migration of this build and topics and bucket are there, or those of them that\n"+
+			"VITRINE_SETUP_WAIT_FOR names. Topics that can lose messages are warned of: what refuses them is setup.\n"+
+			"For whatever has to start after `vitrine setup`; to read is all the right that it needs.", await)
 }
 
 // await returns when everything is as setup leaves it. It only looks.
@@ -23,12 +31,13 @@ func await(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 		return err
 	}
 	defer on.bucket.Close()
-	err = insistAll(ctx, log, []step{
-		{"database", func(ctx context.Context) error { return postgres.CheckSchema(ctx, cfg.Postgres) }},
-		{"topics", on.topics.TopicsReady},
-		{"bucket", on.bucket.Ping},
-	})
-	if err != nil {
+	all := []step{
+		{waitDatabase, func(ctx context.Context) error { return postgres.CheckSchema(ctx, cfg.Postgres) }},
+		{waitTopics, on.topics.TopicsReady},
+		{waitBucket, on.bucket.Ping},
+	}
+	all = slices.DeleteFunc(all, func(s step) bool { return !slices.Contains(cfg.Setup.WaitFor, s.what) })
+	if err := insistAll(ctx, log, all); err != nil || !slices.Contains(cfg.Setup.WaitFor, waitTopics) {
 		return err
 	}
 	// A setting that somebody has changed, in an emergency perhaps, must not keep new pods from starting.

@@ -163,7 +163,8 @@ func TestWaitForTheDatabaseNeedsNoOtherServer(t *testing.T) {
 	}
 	away["VITRINE_SETUP_WAIT_FOR"] = "databases"
 	cmd, out := command(t, env, away, "wait")
-	if err := cmd.Run(); err == nil || !strings.Contains(out.String(), "VITRINE_SETUP_WAIT_FOR: knows database, topics and bucket") {
+	const detail = "VITRINE_SETUP_WAIT_FOR: knows database, topics and bucket"
+	if err := cmd.Run(); err == nil || !strings.Contains(out.String(), detail) {
 		t.Errorf("got %v\n%s", err, out.String())
 	}
 }

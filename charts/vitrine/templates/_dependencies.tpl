@@ -97,7 +97,7 @@ longest name that the certificates of both operators hold.
 {{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (ternary "80" "443" (eq $url.scheme "http")) | int -}}
 {{- dict "endpoint" $e.endpoint "region" $e.region "pathStyle" $e.pathStyle "createBucket" $e.createBucket "publicRead" $e.publicRead
   "secret" $e.existingSecret "accessKeyKey" $e.accessKeyKey "secretKeyKey" $e.secretKeyKey "caSecret" $e.caSecret "caKey" $e.caKey
-  "public" (regexMatch "\\.amazonaws\\.com(\\.cn)?$" $host)
+  "public" (and (regexMatch "\\.amazonaws\\.com(\\.cn)?$" $host) (not (contains ".vpce." $host)))
   "scheme" $url.scheme "host" (ternary $host (printf "%s.%s" $v.bucket $host) $e.pathStyle) "port" $port
   "service" (printf "%s-media" (include "vitrine.fullname" .)) "cidrs" $e.cidrs | toJson -}}
 {{- end -}}

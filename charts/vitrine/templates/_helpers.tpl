@@ -274,6 +274,9 @@ The env of setup and of those that wait for it, as YAML: (dict "root" $ "values"
 {{- $base = concat $base (include (printf "vitrine.env.%s" .) $root | fromYamlArray) -}}
 {{- end -}}
 {{- $base = concat $base (include "vitrine.env.goMemory" $root.Values.setup.resources | fromYamlArray) -}}
+{{- with .waitFor }}
+{{- $base = append $base (dict "name" "VITRINE_SETUP_WAIT_FOR" "value" .) -}}
+{{- end }}
 {{- include "vitrine.mergeEnv" (dict "base" $base "extra" .values.extraEnv) -}}
 {{- end -}}
 

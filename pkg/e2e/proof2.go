@@ -153,6 +153,10 @@ func (s *stage) scale(ctx context.Context, least, most int, burst ...string) (sc
 		return scaled{}, err
 	}
 	done := scaled{tally: posted.tally, first: seen.first.Sub(posted.tally.Began), most: seen.most}
+	if done.first < -time.Second || done.first > time.Hour { // whole seconds of one against microseconds of the other
+		return scaled{}, fmt.Errorf("the first product is of %s, and the first new worker was ready at %s: their clocks differ",
+			posted.tally.Began, seen.first)
+	}
 	s.say("a new worker was ready after %.0f s, all %d pictures after %.0f s",
 		done.first.Seconds(), done.tally.Ready, s.sys.now().Sub(began).Seconds())
 	_, err = s.workers(ctx, least, 5*time.Minute)

@@ -136,6 +136,7 @@ func TestEachProofFailsIfItsThingIsBroken(t *testing.T) {
 		"no ScaledObject":                     {"2", "none of 0 ScaledObjects"},
 		"workers that do not scale":           {"2", "there were at most 1 ready workers"},
 		"a picture that is done twice":        {"2", "1 of 500 pictures were done twice"},
+		"a helper of another time":            {"2", "from 1 workers: the first product is of 0001-01-01"},
 		"workers that all work at once":       {"2", "at the same time"},
 		"a request fails in an upgrade":       {"3", "rolling upgrade: 1 of 100 requests failed: 503"},
 		"a dead process stays away":           {"3", "kill an api process: wait 6m0s for the pods: pod api-"},

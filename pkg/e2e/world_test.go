@@ -443,6 +443,8 @@ func (w *world) burst(products, pictures int) (string, error) {
 		t.Ends = append(t.Ends, time.Unix(0, int64(i)*int64(time.Second)/int64(2*max(1, workers))))
 	}
 	switch {
+	case w.has("a helper of another time"):
+		t.Began = time.Time{}
 	case w.has("a picture that is done twice") && scales:
 		t.Repeated = 1
 	case w.has("a URL that does not download") && pictures == 2:

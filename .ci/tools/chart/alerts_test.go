@@ -140,3 +140,30 @@ func TestAlertsAreOnMetricsThatProgramsHave(t *testing.T) {
 		t.Errorf("only %d metrics found", found)
 	}
 }
+
+// Lag that is measured on another group or topic is lag for ever, or never.
+func TestKEDALooksAtTheGroupAndTopicOfTheProgram(t *testing.T) {
+	t.Parallel()
+	prefix := map[string]any{"kafka": map[string]any{"topics": map[string]any{"prefix": "x."}}}
+	w, err := render(prefix, filepath.Join(chartDir, "values-dev.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, pattern := range map[string]string{
+		"../../../cmd/worker/parts.go": `Group:\s+"([a-z.]+)"`, "../../../pkg/event/event.go": `TopicRequested\s+= "([a-z.]+)"`,
+	} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := regexp.MustCompile(pattern).FindSubmatch(text)
+		if name == nil {
+			t.Fatalf("%s says nothing like %s", file, pattern)
+		}
+		for _, o := range w.objects {
+			if o.Kind == "ScaledObject" && !bytes.Contains(o.text, []byte(": x."+string(name[1])+"\n")) {
+				t.Errorf("KEDA does not look at x.%s:\n%s", name[1], o.text)
+			}
+		}
+	}
+}

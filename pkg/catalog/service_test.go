@@ -295,6 +295,36 @@ func TestGet(t *testing.T) {
 		}
 	})
 
+	t.Run("a deleted product is missing at its version", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		p := h.post(t, 0)
+		h.store.change(p.ID, func(p *catalog.Product) { p.Version, p.Deleted = 7, true })
+		if err := h.Forget(t.Context(), p.ID, 7); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Get(t.Context(), p.ID); !fault.Is(err, fault.NotFound) {
+			t.Errorf("got %v, want not found", err)
+		}
+		if doc := h.cache.docs[p.ID]; !doc.Missing || doc.Version != 7 {
+			t.Errorf("the cache holds %+v, want missing at 7", doc)
+		}
+	})
+
+	t.Run("what cannot be encoded is an error", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		p := h.post(t, 0)
+		h.store.change(p.ID, func(p *catalog.Product) { p.Name = "unencodable" })
+		if _, err := h.Get(t.Context(), p.ID); fault.KindOf(err) != fault.Internal || err == nil {
+			t.Errorf("got %v, want an internal error", err)
+		}
+	})
+}
+
+func TestGetTogether(t *testing.T) {
+	t.Parallel()
+
 	t.Run("nobody joins a read that began before a change", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
@@ -431,32 +461,6 @@ func TestGet(t *testing.T) {
 		p := h.post(t, 0)
 		h.store.onRead = func() { panic("broken") }
 		if _, err := h.Get(t.Context(), p.ID); err == nil || fault.KindOf(err) != fault.Internal {
-			t.Errorf("got %v, want an internal error", err)
-		}
-	})
-
-	t.Run("a deleted product is missing at its version", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 0)
-		h.store.change(p.ID, func(p *catalog.Product) { p.Version, p.Deleted = 7, true })
-		if err := h.Forget(t.Context(), p.ID, 7); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := h.Get(t.Context(), p.ID); !fault.Is(err, fault.NotFound) {
-			t.Errorf("got %v, want not found", err)
-		}
-		if doc := h.cache.docs[p.ID]; !doc.Missing || doc.Version != 7 {
-			t.Errorf("the cache holds %+v, want missing at 7", doc)
-		}
-	})
-
-	t.Run("what cannot be encoded is an error", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 0)
-		h.store.change(p.ID, func(p *catalog.Product) { p.Name = "unencodable" })
-		if _, err := h.Get(t.Context(), p.ID); fault.KindOf(err) != fault.Internal || err == nil {
 			t.Errorf("got %v, want an internal error", err)
 		}
 	})

@@ -44,8 +44,8 @@ type question struct {
 	crew   []*question
 }
 
-// get asks for one key. It waits no longer than two flights take, since a flight leaves behind who waited longer than one may
-// take, and not to board one when ctx has ended.
+// get asks for one key. It waits no longer than two flights take, since a flight leaves behind who waited longer than one
+// may take, and not to board one when ctx has ended.
 func (g *gather) get(ctx context.Context, key string, node *redis.Client) (*redis.StringCmd, error) {
 	own := &question{key: key, node: node, asked: g.now()}
 	if g.depart(own) {

@@ -43,7 +43,8 @@ func samples() []sample {
 // drawn is a file that is drawn when it is first asked for.
 type drawn = func() ([]byte, error)
 
-// gallery serves sample pictures. It draws each when it is first asked for; of the photos it keeps those asked for last.
+// gallery serves sample pictures. It draws each when it is first asked for; of the photos it keeps those
+// drawn last.
 type gallery struct {
 	http.Handler
 	count  uint64 // of the photos, 0: any number

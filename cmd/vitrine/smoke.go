@@ -42,8 +42,8 @@ func (c console) smokeCommand() *cobra.Command {
 		Use: "smoke", Short: "Try a running Vitrine from outside: post a product, wait for its pictures, download them all",
 		Args: cobra.NoArgs,
 		Long: `Adds a user and a product with a picture of each source, waits until all are ready, and downloads every URL of the
-product's JSON: each has to answer 200 with the type, the size in bytes and the dimensions that the JSON says. What was added
-stays. Ends with 0 if all is well, else it says what is not.`,
+product's JSON: each has to answer 200 with the type, the size in bytes and the dimensions that the JSON says (of an AVIF the
+dimensions are not read). What was added stays. Ends with 0 if all is well, else it says what is not.`,
 		Example: "  vitrine smoke --api http://localhost:8080 --source https://photos.example/lamp.jpg",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.smoke(cmd.Context(), o) },
 	}

@@ -22,7 +22,7 @@ type Config struct {
 	PathStyle bool   `env:"PATH_STYLE" envDefault:"true" desc:"the bucket's name stands in the path, not in the host name"`
 	PublicURL string `env:"PUBLIC_URL" desc:"where clients fetch objects (bucket, ingress or CDN); empty is ENDPOINT/BUCKET"`
 
-	CAFile string `env:"CA_FILE" desc:"PEM file of the authority of an https ENDPOINT; empty means the system's"`
+	CAFile string `env:"CA_FILE" desc:"PEM file of the authority of an https ENDPOINT; empty: the system's; read at the start"`
 
 	CreateBucket bool `env:"CREATE_BUCKET" envDefault:"false" desc:"setup makes the bucket if it is missing"`
 	PublicRead   bool `env:"PUBLIC_READ" envDefault:"false" desc:"setup lets anyone read, not list, its objects"`

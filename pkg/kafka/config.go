@@ -24,7 +24,7 @@ type Config struct {
 	ClientID string   `env:"CLIENT_ID" envDefault:"vitrine" desc:"name shown in the brokers' logs and quotas"`
 
 	TLSEnabled    bool   `env:"TLS_ENABLED" envDefault:"false" desc:"connect with TLS"`
-	TLSCAFile     string `env:"TLS_CA_FILE" envDefault:"" desc:"PEM file of the authority; empty means the system's"`
+	TLSCAFile     string `env:"TLS_CA_FILE" envDefault:"" desc:"PEM file of the authority; empty: the system's; read at the start"`
 	TLSCertFile   string `env:"TLS_CERT_FILE" envDefault:"" desc:"PEM file of the client certificate"`
 	TLSKeyFile    string `env:"TLS_KEY_FILE" envDefault:"" desc:"PEM file of the client certificate's key"`
 	TLSServerName string `env:"TLS_SERVER_NAME" envDefault:"" desc:"name to verify; empty means the broker's host"`

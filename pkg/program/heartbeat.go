@@ -36,8 +36,10 @@ func (k *Kit) Follow(roll Roll) lifecycle.Part {
 		roll: roll, state: k.Pipeline.State, now: time.Now, log: log, role: k.role, instance: k.instance,
 		every: k.every, soon: make(chan struct{}, 1),
 	}
+	last := k.Pipeline.State()
 	told := func(s pipeline.State) {
-		tell(log, s)
+		tell(log, last, s)
+		last = s
 		h.hurry()
 	}
 	return lifecycle.Part{Name: "pipeline", Run: func(ctx context.Context) error {
@@ -48,13 +50,18 @@ func (k *Kit) Follow(roll Roll) lifecycle.Part {
 	}}
 }
 
-// tell logs what a reload has come to.
-func tell(log *zap.Logger, s pipeline.State) {
+// tell logs what has changed: whether the file's directory is watched, and what a reload has come to.
+func tell(log *zap.Logger, last, s pipeline.State) {
 	switch {
+	case s.Blind != nil && last.Blind == nil:
+		log.Warn("pipeline's directory is not watched, its file is polled", zap.Error(s.Blind))
+	case s.Blind == nil && last.Blind != nil:
+		log.Info("pipeline's directory is watched again")
+	}
+	switch {
+	case s.Tried.Equal(last.Tried):
 	case s.Err != nil:
 		log.Error("pipeline refused, the last good one stays in force", zap.Error(s.Err), zap.Inline(names{s.Revision}))
-	case s.Blind != nil:
-		log.Warn("pipeline's directory is not watched, its file is polled", zap.Error(s.Blind))
 	default:
 		log.Info("pipeline in force", zap.Inline(names{s.Revision}))
 	}

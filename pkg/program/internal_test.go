@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/pipeline"
@@ -119,11 +120,33 @@ func TestADatabaseThatHangsHoldsNothingUp(t *testing.T) {
 	})
 }
 
-func TestAnUnwatchedDirectoryIsWarnedOf(t *testing.T) {
+func TestTheLogTellsWhatHasChanged(t *testing.T) {
 	t.Parallel()
-	core, logs := observer.New(zap.DebugLevel)
-	tell(zap.New(core), pipeline.State{Revision: pipeline.Seal(pipeline.Default()), Blind: errors.New("too many open files")})
-	if all := logs.All(); len(all) != 1 || all[0].Level != zap.WarnLevel {
-		t.Errorf("got %v, want one warning", all)
+	start := pipeline.State{Revision: pipeline.Seal(pipeline.Default()), Tried: time.Unix(1, 0)}
+	blind := start
+	blind.Blind = errors.New("too many open files")
+	reloaded := blind
+	reloaded.Tried = time.Unix(2, 0)
+	refused := reloaded
+	refused.Tried, refused.Err = time.Unix(3, 0), errors.New("no renditions")
+	seeing := refused
+	seeing.Blind = nil
+	last := start
+	for _, step := range []struct {
+		state pipeline.State
+		level zapcore.Level
+		want  string
+	}{
+		{blind, zap.WarnLevel, "pipeline's directory is not watched, its file is polled"},
+		{reloaded, zap.InfoLevel, "pipeline in force"},
+		{refused, zap.ErrorLevel, "pipeline refused, the last good one stays in force"},
+		{seeing, zap.InfoLevel, "pipeline's directory is watched again"},
+	} {
+		core, logs := observer.New(zap.DebugLevel)
+		tell(zap.New(core), last, step.state)
+		if all := logs.All(); len(all) != 1 || all[0].Level != step.level || all[0].Message != step.want {
+			t.Errorf("got %v, want %q", all, step.want)
+		}
+		last = step.state
 	}
 }

@@ -19,7 +19,7 @@ type Config struct {
 	Password string   `env:"PASSWORD" secret:"true" desc:"password of the user"`
 
 	TLS       bool   `env:"TLS" envDefault:"false" desc:"connect with TLS"`
-	TLSCAFile string `env:"TLS_CA_FILE" desc:"PEM file of the authority; empty means the system's"`
+	TLSCAFile string `env:"TLS_CA_FILE" desc:"PEM file of the authority; empty: the system's; read at the start"`
 
 	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"begins every key, apart from other users"`
 	TTL          time.Duration `env:"TTL" envDefault:"10m" desc:"how long a product is kept, give or take a tenth"`

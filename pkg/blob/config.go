@@ -4,12 +4,12 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"time"
 
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/trust"
 )
 
 // Config says where the bucket is and how to reach it.
@@ -81,16 +81,9 @@ func (c Config) validateURLs(add func(pointer, code, detail string)) {
 
 // authorities returns who may vouch for the store, nil for the system's roots. It reads the file.
 func (c Config) authorities() (*x509.CertPool, error) {
-	if c.CAFile == "" {
-		return nil, nil //nolint:nilnil // as crypto/tls has it
-	}
-	pem, err := os.ReadFile(c.CAFile)
+	pool, err := trust.Pool(c.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the store's authority: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read the store's authority: no certificate in %s", c.CAFile)
 	}
 	return pool, nil
 }

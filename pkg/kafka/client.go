@@ -4,12 +4,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/xdg-go/scram"
 	"go.uber.org/zap"
+
+	"vitrine.io/pkg/trust"
 )
 
 // BridgeLogger sends sarama's own lines to log at debug level. sarama has one logger per process: call this once, in main,
@@ -48,25 +49,36 @@ func (c Config) saramaConfig() (*sarama.Config, error) {
 }
 
 func (c Config) tlsConfig() (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName}
-	if c.TLSCAFile != "" {
-		pem, err := os.ReadFile(c.TLSCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read Kafka's authority: %w", err)
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read Kafka's authority: no certificate in %s", c.TLSCAFile)
-		}
+	roots, err := c.authorities()
+	if err != nil {
+		return nil, err
 	}
-	if c.TLSCertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.TLSCertFile, c.TLSKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read Kafka's client certificate: %w", err)
-		}
-		t.Certificates = []tls.Certificate{pair}
+	own, err := c.certificates()
+	if err != nil {
+		return nil, err
 	}
-	return t, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName, RootCAs: roots, Certificates: own}, nil
+}
+
+// authorities returns who may vouch for the brokers, nil for the system's roots. It reads the file.
+func (c Config) authorities() (*x509.CertPool, error) {
+	pool, err := trust.Pool(c.TLSCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read Kafka's authority: %w", err)
+	}
+	return pool, nil
+}
+
+// certificates returns what the client shows of itself, if anything. It reads the files.
+func (c Config) certificates() ([]tls.Certificate, error) {
+	if c.TLSCertFile == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLSCertFile, c.TLSKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read Kafka's client certificate: %w", err)
+	}
+	return []tls.Certificate{pair}, nil
 }
 
 func (c Config) login(s *sarama.Config) {

@@ -86,13 +86,25 @@ func (c Config) validateConnection(add func(name, code, format string, args ...a
 	if strings.TrimSpace(c.ClientID) == "" {
 		add("CLIENT_ID", "required", "a name is needed")
 	}
+	c.validateTLS(add)
+	c.validateLogin(add)
+}
+
+func (c Config) validateTLS(add func(name, code, format string, args ...any)) {
+	if !c.TLSEnabled {
+		if c.TLSCAFile+c.TLSCertFile+c.TLSKeyFile+c.TLSServerName != "" {
+			add("TLS_ENABLED", "invalid", "other TLS settings are given, but TLS is off")
+		}
+		return
+	}
+	if _, err := c.authorities(); err != nil {
+		add("TLS_CA_FILE", "bad_file", "%v", err)
+	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		add("TLS_CERT_FILE", "invalid", "TLS_CERT_FILE and TLS_KEY_FILE go together")
+	} else if _, err := c.certificates(); err != nil {
+		add("TLS_CERT_FILE", "bad_file", "%v", err)
 	}
-	if !c.TLSEnabled && c.TLSCAFile+c.TLSCertFile+c.TLSKeyFile+c.TLSServerName != "" {
-		add("TLS_ENABLED", "invalid", "other TLS settings are given, but TLS is off")
-	}
-	c.validateLogin(add)
 }
 
 func (c Config) validateLogin(add func(name, code, format string, args ...any)) {

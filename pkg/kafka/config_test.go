@@ -18,11 +18,14 @@ func valid() kafka.Config { return local([]string{"localhost:9092"}, "") }
 
 func TestAValidConfigurationHasNoFault(t *testing.T) {
 	t.Parallel()
+	files := t.TempDir()
+	certificates(t, files)
 	for name, change := range map[string]func(*kafka.Config){
 		"plain": func(*kafka.Config) {},
 		"everything": func(c *kafka.Config) {
 			c.Brokers = []string{"a:1", "[::1]:2"}
-			c.TLSEnabled, c.TLSCAFile, c.TLSCertFile, c.TLSKeyFile, c.TLSServerName = true, "ca", "cert", "key", "kafka"
+			c.TLSEnabled, c.TLSCAFile, c.TLSServerName = true, filepath.Join(files, "ca.pem"), "kafka"
+			c.TLSCertFile, c.TLSKeyFile = filepath.Join(files, "cert.pem"), filepath.Join(files, "key.pem")
 			c.SASLMechanism, c.SASLUser, c.SASLPassword = "SCRAM-SHA-512", "u", "p"
 			c.TopicPrefix, c.Partitions, c.Replication, c.MinISR = "team-a.", 24, 3, 2
 		},
@@ -47,6 +50,9 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 		"old version":        {func(c *kafka.Config) { c.Version = "0.11.0.0" }, []string{"VERSION"}},
 		"no client id":       {func(c *kafka.Config) { c.ClientID = " " }, []string{"CLIENT_ID"}},
 		"half a certificate": {func(c *kafka.Config) { c.TLSEnabled, c.TLSCertFile = true, "cert" }, []string{"TLS_CERT_FILE"}},
+		"no such authority":  {func(c *kafka.Config) { c.TLSEnabled, c.TLSCAFile = true, "/no/ca" }, []string{"TLS_CA_FILE"}},
+		"no such certificate": {func(c *kafka.Config) { c.TLSEnabled, c.TLSCertFile, c.TLSKeyFile = true, "/no/a", "/no/b" },
+			[]string{"TLS_CERT_FILE"}},
 		"TLS files, no TLS":  {func(c *kafka.Config) { c.TLSCAFile = "ca" }, []string{"TLS_ENABLED"}},
 		"user, no mechanism": {func(c *kafka.Config) { c.SASLUser = "u" }, []string{"SASL_MECHANISM"}},
 		"unknown mechanism":  {func(c *kafka.Config) { c.SASLMechanism = "GSSAPI" }, []string{"SASL_MECHANISM"}},

@@ -2,14 +2,13 @@ package rediscache
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/trust"
 )
 
 // Config says where the cache is and how long it remembers. The defaults suit a cluster in the same data centre.
@@ -44,19 +43,11 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 	if !c.TLS {
 		return nil, nil //nolint:nilnil // go-redis takes nil for no TLS
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.TLSCAFile == "" {
-		return t, nil
-	}
-	pem, err := os.ReadFile(c.TLSCAFile)
+	roots, err := trust.Pool(c.TLSCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read Redis' authority: %w", err)
 	}
-	t.RootCAs = x509.NewCertPool()
-	if !t.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read Redis' authority: no certificate in %s", c.TLSCAFile)
-	}
-	return t, nil
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
 }
 
 // Validate returns every wrong value, by the name of its variable.

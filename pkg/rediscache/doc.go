@@ -19,5 +19,5 @@
 // not need Redis to be there. Reads go to masters only. A failover may lose acknowledged writes, tombstones too; what that
 // brings back lives for at most one TTL.
 //
-// Room: edge. Doors: catalog fault. Outside: prometheus redis zap.
+// Room: edge. Doors: catalog fault trust. Outside: prometheus redis zap.
 package rediscache

@@ -97,8 +97,9 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 	return opts, nil
 }
 
-// until is a context with an earlier deadline and no timer of its own: go-redis takes the deadline for the socket, and a GET
-// is too frequent for a timer that nearly never fires. It is only right where nothing waits on Done alone.
+// until is a context with an earlier deadline and no timer of its own. Every GET looks for its node, which nearly always is in
+// the map that the client holds; where it has to be asked for, go-redis takes the deadline for the socket. It is only right where
+// nothing waits on Done alone.
 type until struct {
 	context.Context //nolint:containedctx // it is a context
 	at              time.Time
@@ -116,7 +117,7 @@ func (u until) Deadline() (time.Time, bool) {
 // changed.
 func (c *Cache) Get(ctx context.Context, id catalog.ProductID) (catalog.Document, bool, error) {
 	began := c.now()
-	reply, err := c.get(ctx, c.key(id))
+	reply, err := c.get(ctx, c.key(id), began)
 	c.metrics.getSeconds.Observe(c.now().Sub(began).Seconds())
 
 	var raw []byte
@@ -137,11 +138,11 @@ func (c *Cache) Get(ctx context.Context, id catalog.ProductID) (catalog.Document
 }
 
 // get asks the node that has the key, together with others who ask it.
-func (c *Cache) get(ctx context.Context, key string) (*redis.StringCmd, error) {
+func (c *Cache) get(ctx context.Context, key string, began time.Time) (*redis.StringCmd, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	master, err := c.client.MasterForKey(until{ctx, c.now().Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
+	master, err := c.client.MasterForKey(until{ctx, began.Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func (c *Cache) get(ctx context.Context, key string) (*redis.StringCmd, error) {
 		entry, _ = c.gathers.LoadOrStore(addr, &gather{ask: c.ask, now: c.now, timeout: c.cfg.Timeout})
 	}
 	node, _ := entry.(*gather) // nothing else is stored
-	return node.get(ctx, key, master)
+	return node.get(ctx, key, master, began)
 }
 
 // ask asks for one key, or for several that lie on one node as far as is known. What the node refuses, because a slot has

@@ -44,10 +44,10 @@ type question struct {
 	crew   []*question
 }
 
-// get asks for one key. It waits no longer than two flights take, since a flight leaves behind who waited longer than one
-// may take, and not to board one when ctx has ended.
-func (g *gather) get(ctx context.Context, key string, node *redis.Client) (*redis.StringCmd, error) {
-	own := &question{key: key, node: node, asked: g.now()}
+// get asks for one key, for someone who has waited since asked. It waits no longer than two flights take, since a flight
+// leaves behind who waited longer than one may take, and not to board one when ctx has ended.
+func (g *gather) get(ctx context.Context, key string, node *redis.Client, asked time.Time) (*redis.StringCmd, error) {
+	own := &question{key: key, node: node, asked: asked}
 	if g.depart(own) {
 		g.fly([]*question{own})
 		return own.answer, nil

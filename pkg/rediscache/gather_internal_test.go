@@ -49,7 +49,7 @@ func newAirport() *airport {
 func (a *airport) wants(ctx context.Context, key string) <-chan answer {
 	got := make(chan answer, 1)
 	go func() {
-		reply, err := a.get(ctx, key, nil)
+		reply, err := a.get(ctx, key, nil, time.Now())
 		if err != nil {
 			got <- answer{err: err}
 			return
@@ -200,7 +200,7 @@ func TestAPanicOnBoardGroundsNobodyElse(t *testing.T) {
 		crashed := make(chan any, 1)
 		go func() {
 			defer func() { crashed <- recover() }()
-			_, _ = a.get(t.Context(), "first", nil)
+			_, _ = a.get(t.Context(), "first", nil, time.Now())
 		}()
 		synctest.Wait()
 		second := a.wants(t.Context(), "second")

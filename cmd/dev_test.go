@@ -1,7 +1,6 @@
 package cmd_test
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"net/http"
@@ -10,33 +9,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
+
+	"vitrine.io/pkg/testenv"
 )
-
-// output gathers what a program prints, while it prints.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
 
 // dev is a running vitrine dev.
 type dev struct {
 	cmd  *exec.Cmd
-	out  *output
+	out  *testenv.Output
 	done chan error
 }
 
@@ -49,7 +31,7 @@ func startDev(t *testing.T, dir string, flags ...string) *dev {
 	}
 	d := &dev{
 		cmd: exec.Command(filepath.Join(binDir(t), "vitrine"), append(args, flags...)...),
-		out: &output{}, done: make(chan error, 1),
+		out: &testenv.Output{}, done: make(chan error, 1),
 	}
 	d.cmd.Dir, d.cmd.Stdout, d.cmd.Stderr = dir, d.out, d.out
 	if err := d.cmd.Start(); err != nil {

@@ -31,11 +31,11 @@ func bare(t *testing.T) map[string]string {
 }
 
 // command is a command of vitrine's in an environment with changes ("" takes a variable out).
-func command(t *testing.T, env, change map[string]string, args ...string) (*exec.Cmd, *output) {
+func command(t *testing.T, env, change map[string]string, args ...string) (*exec.Cmd, *testenv.Output) {
 	t.Helper()
 	all := maps.Clone(env)
 	maps.Copy(all, change)
-	cmd, out := exec.CommandContext(t.Context(), filepath.Join(binDir(t), "vitrine"), args...), &output{}
+	cmd, out := exec.CommandContext(t.Context(), filepath.Join(binDir(t), "vitrine"), args...), &testenv.Output{}
 	for name, value := range all {
 		if value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)
@@ -45,10 +45,10 @@ func command(t *testing.T, env, change map[string]string, args ...string) (*exec
 	return cmd, out
 }
 
-// log is what a command has logged so far. Every line has to be JSON.
-func (o *output) log(t *testing.T) []string {
+// jsonLines is what a command has logged so far. Every line has to be JSON.
+func jsonLines(t *testing.T, out *testenv.Output) []string {
 	t.Helper()
-	lines := slices.Collect(strings.Lines(o.String()))
+	lines := slices.Collect(strings.Lines(out.String()))
 	for _, line := range lines {
 		if !json.Valid([]byte(line)) && strings.HasSuffix(line, "\n") { // the last one may still be on its way
 			t.Errorf("not JSON: %s", line)
@@ -62,7 +62,7 @@ func told(t *testing.T, env, change map[string]string, args ...string) ([]string
 	t.Helper()
 	cmd, out := command(t, env, change, args...)
 	err := cmd.Run()
-	return out.log(t), err
+	return jsonLines(t, out), err
 }
 
 // waits runs a command until it says that it waits, in a line with all words, and then tells it to stop.
@@ -80,7 +80,7 @@ func waits(t *testing.T, env, change map[string]string, arg string, words ...str
 			t.Fatalf("it ended: %v\n%s", err, out)
 		default:
 		}
-		if !has(out.log(t), append(words, `"waiting"`)...) {
+		if !has(jsonLines(t, out), append(words, `"waiting"`)...) {
 			return fmt.Errorf("no word of %q in\n%s", words, out)
 		}
 		return nil
@@ -88,7 +88,7 @@ func waits(t *testing.T, env, change map[string]string, arg string, words ...str
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err == nil || !has(out.log(t), `"ended"`) {
+	if err := <-ended; err == nil || !has(jsonLines(t, out), `"ended"`) {
 		t.Errorf("told to stop: got %v\n%s", err, out)
 	}
 }

@@ -34,24 +34,6 @@ type ownConfig struct {
 	Word string `env:"WORD" envDefault:"none" desc:"a word"`
 }
 
-// output gathers what a program prints, while it prints.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // ran is how a program ended.
 type ran struct {
 	code           int
@@ -142,7 +124,7 @@ func TestHelpIsGivenAndNothingStarted(t *testing.T) {
 			t.Errorf("%s: got %+v", arg, got)
 		}
 	}
-	code := program.Run(t.Context(), about, world(broken{}, &output{}, []string{"--help"}),
+	code := program.Run(t.Context(), about, world(broken{}, &testenv.Output{}, []string{"--help"}),
 		func(context.Context, config, *program.Kit) error { return nil })
 	if code != 1 {
 		t.Errorf("got %d, want 1 for help that could not be given", code)
@@ -170,7 +152,7 @@ func TestMistakesAreToldInWordsAndNothingIsServed(t *testing.T) {
 			t.Errorf("%s: got %+v", environ, got)
 		}
 	}
-	w := world(&output{}, &output{}, nil)
+	w := world(&testenv.Output{}, &testenv.Output{}, nil)
 	w.Hostname = func() (string, error) { return "", errors.New("nameless") }
 	if code := program.Run(t.Context(), about, w, func(context.Context, config, *program.Kit) error { return nil }); code != 1 {
 		t.Errorf("got %d, want 1 without a host's name", code)
@@ -211,14 +193,14 @@ func (r *roll) fail(err error) {
 type following struct {
 	t    *testing.T
 	file string
-	log  *output
+	log  *testenv.Output
 	kit  *program.Kit
 	stop func() int
 }
 
 func follow(t *testing.T, roll program.Roll) *following {
 	t.Helper()
-	f := &following{t: t, file: filepath.Join(t.TempDir(), "pipeline.yaml"), log: &output{}}
+	f := &following{t: t, file: filepath.Join(t.TempDir(), "pipeline.yaml"), log: &testenv.Output{}}
 	write(t, f.file, document(1))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ready, code := make(chan struct{}), make(chan int, 1)
@@ -340,7 +322,7 @@ func TestADatabaseThatIsAwayCostsTheHeartbeatAlone(t *testing.T) {
 }
 
 // addr waits until the log tells where the admin port is.
-func addr(t *testing.T, log *output) string {
+func addr(t *testing.T, log *testenv.Output) string {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -357,7 +339,7 @@ func addr(t *testing.T, log *output) string {
 func TestTheAdminPortAnswers(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	log := &output{}
+	log := &testenv.Output{}
 	code := program.Run(ctx, about, world(io.Discard, log, nil, "VITRINE_ADMIN_ADDR=127.0.0.1:0", "VITRINE_LOG_FLUSH=0s"),
 		func(ctx context.Context, _ config, kit *program.Kit) error {
 			part := kit.Admin(telemetry.NewHealth(nil, time.Now, kit.Log))

@@ -13,6 +13,14 @@ TAG=${TAG:-dev}
 VERSION=${VERSION:-unknown}
 REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 
+# The stages that compile mount the sources, which no builder counts when it looks for a finished layer: a tree that differs
+# from its commit needs a version of its own, or an earlier one's programs are taken for these.
+if [[ $VERSION == *-dirty ]]; then
+	index=$(mktemp -u)
+	VERSION+=.$(GIT_INDEX_FILE=$index git add --all && GIT_INDEX_FILE=$index git write-tree | cut -c1-8)
+	rm -f "$index"
+fi
+
 # NAME MOST: the compressed size in MB above which an image is a mistake. The standin is the worker with a codec that waits.
 images=("vitrine-api 40" "vitrine-worker 150")
 

@@ -66,7 +66,7 @@ func assemble(cfg Config, kit *program.Kit) (*api, error) {
 // run serves until ctx ends. The admin port answers while Postgres is still awaited, so that a slow database is seen as not
 // ready, and not as dead.
 func (a *api) run(ctx context.Context) error {
-	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace+time.Second,
+	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace+time.Second, // for the farewell, after a serve that took all of its grace
 		a.Admin(a.health),
 		lifecycle.Closer("connections", func() error {
 			a.bucket.Close()

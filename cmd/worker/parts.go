@@ -138,7 +138,7 @@ const claimCheck = 2 * time.Second
 
 // run works until ctx ends. Work in hand is then finished or released before anything that it needs is closed.
 func (p *parts) run(ctx context.Context) error {
-	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace,
+	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace+time.Second, // for the farewell, after work that took all of its grace
 		p.Admin(p.health),
 		lifecycle.Closer("connections", func() error {
 			p.bucket.Close()

@@ -148,6 +148,9 @@ func runBurst(ctx context.Context, flags *flag.FlagSet, args []string, out io.Wr
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	if *clients < 1 {
+		return fmt.Errorf("-clients %d: at least one has to post", *clients)
+	}
 	c, err := newCrowd(ctx, *w)
 	if err != nil {
 		return err

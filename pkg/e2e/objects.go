@@ -110,8 +110,7 @@ type workload struct {
 		Replicas *int `json:"replicas"`
 	} `json:"spec"`
 	Status struct {
-		ObservedGeneration int64 `json:"observedGeneration"`
-		ReadyReplicas      int   `json:"readyReplicas"`
+		ReadyReplicas int `json:"readyReplicas"`
 	} `json:"status"`
 }
 

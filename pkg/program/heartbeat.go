@@ -17,8 +17,8 @@ const Silence = time.Minute
 const (
 	beatEvery    = 10 * time.Second // several may fail before Silence
 	beatTimeout  = 5 * time.Second
-	leaveTimeout = 2 * time.Second // of an orderly stop, which has better things to do
-	maxReason    = 2000            // bytes of an error's text
+	leaveTimeout = 500 * time.Millisecond // of the second that a program has beyond its grace
+	maxReason    = 2000                   // bytes of an error's text
 )
 
 // Roll keeps the instances' reports. Its errors cost the report and nothing else.

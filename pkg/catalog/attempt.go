@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/pipeline"
 )
@@ -111,6 +112,7 @@ func (s *Service) Repeat(ctx context.Context, product ProductID, image ImageID, 
 	if err != nil {
 		return fmt.Errorf("repeat: %w", err)
 	}
+	failpoint.Hit(failpoint.RepeatCommitted)
 	s.Wake()
 	return nil
 }
@@ -131,9 +133,11 @@ func (s *Service) settle(ctx context.Context, a Attempt, verb string, fn func(*P
 	case err != nil:
 		return fmt.Errorf("%s: %w", verb, err)
 	}
+	failpoint.Hit(failpoint.OutcomeCommitted)
 	if p.Version != before {
 		s.forget(ctx, p.ID, p.Version)
 	}
+	failpoint.Hit(failpoint.OutcomeTold)
 	s.Wake()
 	return nil
 }

@@ -45,13 +45,7 @@ func CheckProduct(in NewProductInput) []fault.Field {
 	c.text("/product_name", in.Name, 1, MaxNameLetters)
 	c.text("/product_description", in.Description, 0, MaxDescriptionLetters)
 	c.price("/product_price", in.Price, in.PriceSet)
-	if len(in.ImageURLs) > MaxImages {
-		c.add("/product_images", "too_many", "at most "+strconv.Itoa(MaxImages)+" pictures")
-		return c.wrong
-	}
-	for i, raw := range in.ImageURLs {
-		c.pictureURL("/product_images/"+strconv.Itoa(i), raw)
-	}
+	c.pictureURLs("/product_images", in.ImageURLs)
 	return c.wrong
 }
 
@@ -70,7 +64,7 @@ func NewProduct(in NewProductInput) (Product, error) {
 	}
 	p := Product{
 		UserID: in.UserID, Name: in.Name, Description: in.Description, Price: in.Price,
-		ImageURLs: append([]string{}, in.ImageURLs...), Compressed: []string{}, Version: 1,
+		ImageURLs: append([]string{}, in.ImageURLs...), Compressed: []string{}, Version: 1, Revision: 1,
 	}
 	for i, source := range p.ImageURLs {
 		p.Images = append(p.Images, Image{Position: i, SourceURL: source, Status: Pending, Work: Idle})
@@ -130,6 +124,16 @@ func (c *checker) price(pointer string, value decimal.Decimal, set bool) {
 		c.add(pointer, "out_of_range", "must not be over "+MaxPrice().StringFixed(PriceDecimals))
 	case !value.Equal(value.Truncate(PriceDecimals)):
 		c.add(pointer, "too_precise", "at most two decimals")
+	}
+}
+
+func (c *checker) pictureURLs(pointer string, urls []string) {
+	if len(urls) > MaxImages {
+		c.add(pointer, "too_many", "at most "+strconv.Itoa(MaxImages)+" pictures")
+		return
+	}
+	for i, raw := range urls {
+		c.pictureURL(pointer+"/"+strconv.Itoa(i), raw)
 	}
 }
 

@@ -23,6 +23,7 @@ type memory struct {
 	outbox   []outRow
 	intents  map[string]*memoryIntent
 	saved    map[string][]byte
+	keys     map[string]memoryKey
 
 	afterCommit func() error // what the caller is told of a commit that happened
 	onRead      func()       // called by Product after it has read
@@ -33,6 +34,11 @@ type outRow struct {
 	due time.Time
 }
 
+type memoryKey struct {
+	fingerprint string
+	reply       catalog.Reply
+}
+
 type memoryIntent struct {
 	due    time.Time
 	doomed bool
@@ -41,7 +47,7 @@ type memoryIntent struct {
 func newMemory() *memory {
 	return &memory{
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), products: map[catalog.ProductID]catalog.Product{},
-		intents: map[string]*memoryIntent{}, saved: map[string][]byte{},
+		intents: map[string]*memoryIntent{}, saved: map[string][]byte{}, keys: map[string]memoryKey{},
 		afterCommit: func() error { return nil }, onRead: func() {},
 	}
 }
@@ -59,16 +65,48 @@ func (m *memory) Insert(_ context.Context, p catalog.Product,
 ) (catalog.Product, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.insert(p, announce), m.afterCommit()
+}
+
+func (m *memory) insert(p catalog.Product, announce func(catalog.Product) []catalog.Outgoing) catalog.Product {
 	p = clone(p)
 	p.ID = catalog.ProductID(len(m.products) + 1)
-	for i := range p.Images {
-		m.images++
-		img := &p.Images[i]
-		img.ID, img.ProductID, img.RequestedAt, img.DueAt = m.images, p.ID, m.now, m.now
-	}
+	m.place(&p)
 	m.products[p.ID] = p
 	m.send(announce(clone(p)))
-	return clone(p), m.afterCommit()
+	return clone(p)
+}
+
+// place gives new pictures their ids.
+func (m *memory) place(p *catalog.Product) {
+	for i := range p.Images {
+		if img := &p.Images[i]; img.ID == 0 {
+			m.images++
+			img.ID, img.ProductID, img.RequestedAt, img.DueAt = m.images, p.ID, m.now, m.now
+		}
+	}
+}
+
+func (m *memory) InsertOnce(_ context.Context, once catalog.Once, p catalog.Product,
+	announce func(catalog.Product) []catalog.Outgoing, answer func(catalog.Product) (catalog.Reply, error),
+) (catalog.Product, catalog.Reply, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name := once.Principal + " " + once.Key
+	if k, used := m.keys[name]; used {
+		if k.fingerprint != once.Fingerprint {
+			return catalog.Product{}, catalog.Reply{}, false, catalog.ErrKeyReused
+		}
+		return catalog.Product{}, k.reply, true, nil
+	}
+	p = m.insert(p, announce)
+	reply, err := answer(clone(p))
+	if err != nil {
+		delete(m.products, p.ID)
+		return catalog.Product{}, catalog.Reply{}, false, err
+	}
+	m.keys[name] = memoryKey{once.Fingerprint, reply}
+	return p, reply, false, m.afterCommit()
 }
 
 func (m *memory) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
@@ -113,8 +151,12 @@ func (m *memory) Edit(_ context.Context, id catalog.ProductID,
 		}
 		intents[in.Prefix] = &memoryIntent{due: m.now.Add(in.Due)}
 	}
+	m.place(&p)
 	m.products[id], m.intents = clone(p), intents
 	m.send(c.Outbox)
+	if c.Announce != nil {
+		m.send(c.Announce(clone(p)))
+	}
 	return clone(p), m.afterCommit()
 }
 

@@ -77,31 +77,65 @@ func (s *Service) User(ctx context.Context, id UserID) (User, error) {
 // end ready or failed, whatever crashes. fault.Invalid lists every wrong field; ErrOutcomeUnknown means that the product may
 // have been created.
 func (s *Service) Create(ctx context.Context, in NewProductInput, traceparent string) (Product, error) {
-	p, err := NewProduct(in)
+	p, announce, err := s.draft(ctx, in, traceparent)
 	if err != nil {
 		return Product{}, err
 	}
+	if p, err = s.Store.Insert(ctx, p, announce); err != nil {
+		return Product{}, fmt.Errorf("insert product: %w", err)
+	}
+	s.created(ctx, p)
+	return p, nil
+}
+
+// CreateOnce is Create for a request that may come again under the same key: it is carried out once, and answered each time
+// with what answer made of the product the first time, in the product's transaction. answer must be pure. replayed says that
+// it was carried out before. ErrInProgress and ErrKeyReused as for [Store]; a request that fails leaves its key unused.
+func (s *Service) CreateOnce(ctx context.Context, in NewProductInput, once Once, answer func(Product) (Reply, error),
+	traceparent string,
+) (reply Reply, replayed bool, err error) {
+	p, announce, err := s.draft(ctx, in, traceparent)
+	if err != nil {
+		return Reply{}, false, err
+	}
+	p, reply, replayed, err = s.Store.InsertOnce(ctx, once, p, announce, answer)
+	if err != nil {
+		return Reply{}, false, fmt.Errorf("insert product once: %w", err)
+	}
+	if !replayed {
+		s.created(ctx, p)
+	}
+	return reply, replayed, nil
+}
+
+// draft returns the product that in describes, its pictures asked for, and what tells of it.
+func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent string,
+) (Product, func(Product) []Outgoing, error) {
+	p, err := NewProduct(in)
+	if err != nil {
+		return Product{}, nil, err
+	}
 	hash, err := s.recordPipeline(ctx)
 	if err != nil {
-		return Product{}, fmt.Errorf("record pipeline: %w", err)
+		return Product{}, nil, fmt.Errorf("record pipeline: %w", err)
 	}
 	for i := range p.Images {
 		p.Images[i].Work, p.Images[i].Ticket, p.Images[i].PipelineHash = Queued, s.NewID(), hash
 	}
 	changedID := s.NewID()
-	p, err = s.Store.Insert(ctx, p, func(p Product) []Outgoing {
+	return p, func(p Product) []Outgoing {
 		out := []Outgoing{p.announcement(traceparent, changedID)}
 		for i := range p.Images {
 			out = append(out, p.Images[i].request(traceparent, 0))
 		}
 		return out
-	})
-	if err != nil {
-		return Product{}, fmt.Errorf("insert product: %w", err)
-	}
+	}, nil
+}
+
+// created tells the relay and the cache of a new product: a 404 may have been cached for its id.
+func (s *Service) created(ctx context.Context, p Product) {
 	s.Wake()
-	s.forget(ctx, p.ID, p.Version) // a 404 may have been cached for the id
-	return p, nil
+	s.forget(ctx, p.ID, p.Version)
 }
 
 // recordPipeline makes sure that the pipeline which new requests name is on record, and returns its hash.

@@ -30,10 +30,20 @@ type Store interface {
 	// queries.
 	List(ctx context.Context, q Query) (Page, error)
 
+	// InsertOnce is Insert for a request that may come again: it adds p and what answer makes of it, in one transaction, or
+	// returns the answer that an earlier request with the same principal and key was given, and replayed. ErrInProgress, at
+	// once, while another request with them is being worked on; ErrKeyReused if the earlier one had another fingerprint.
+	// answer is called as announce is; its error undoes everything and is returned as it is.
+	InsertOnce(ctx context.Context, once Once, p Product, announce func(Product) []Outgoing,
+		answer func(Product) (Reply, error)) (inserted Product, reply Reply, replayed bool, err error)
+
 	// Edit locks the product, reads its pictures after that, applies fn, and writes what fn changed together with the Change it
 	// returned. fn must touch nothing but its argument: it may be called again. now is the database's time. An error of fn
 	// undoes everything and is returned as it is. fault.NotFound for an id that never was; a deleted product is given to fn
 	// with Deleted set. ErrDoomed if a prefix of Adopt has no intent, or a doomed one.
+	//
+	// fn may add pictures (without an ID), drop them and give them other places: Position has to be the index in Images. A
+	// picture's source never changes. A dropped picture's row goes; what becomes of its objects is fn's to say.
 	Edit(ctx context.Context, id ProductID, fn func(p *Product, now time.Time) (Change, error)) (Product, error)
 }
 
@@ -48,7 +58,33 @@ type Change struct {
 	Outbox  []Outgoing
 	Intents []Intent // written: objects that may come to exist, or that have to go
 	Adopt   []string // prefixes whose objects now belong to the row: each one's intent must be there, undoomed, and is removed
+
+	// Announce, if any, is called once new pictures have their ids, and returns more for the outbox. It must be pure.
+	Announce func(Product) []Outgoing
 }
+
+// Once names a request that may come again and must act only once.
+type Once struct {
+	Principal   string // whose key it is
+	Key         string // drawn by the client
+	Fingerprint string // of what is asked: another under the same key is a mistake of the client
+}
+
+// Reply is what the first request was answered, kept for those that repeat it.
+type Reply struct {
+	Status  int
+	Headers map[string]string
+	Body    []byte
+}
+
+// ErrInProgress says that another request with the same key is being worked on.
+var ErrInProgress = fault.New(fault.Conflict, "idempotency_in_progress",
+	"a request with this Idempotency-Key is being worked on; ask again for its answer")
+
+// ErrKeyReused says that a key came with another request than before.
+var ErrKeyReused = fault.InvalidFields([]fault.Field{{
+	Pointer: "Idempotency-Key", Code: "reused", Detail: "the key was used for another request; draw a new one",
+}})
 
 // Intent says that objects below Prefix may exist and will be deleted once Due has passed, unless the intent is adopted.
 type Intent struct {

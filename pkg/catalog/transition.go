@@ -228,6 +228,34 @@ func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Chan
 	return c, false, nil
 }
 
+// reprocess asks for the picture anew, with another specification. Whatever works on it is superseded. A picture that is ready
+// stays visible until it is replaced.
+func (p *Product) reprocess(img *Image, ask request, now time.Time) Change {
+	if img.Status == Failed {
+		img.Status, img.ErrorCode, img.ErrorDetail = Pending, "", ""
+	}
+	img.Attempts, img.Begins, img.RemakeError = 0, 0, ""
+	img.PipelineHash, img.RequestedAt = ask.hash, now
+	img.queue(ask.ticket, now, ask.delay)
+	return Change{Outbox: []Outgoing{p.changed(ask.traceparent, ask.changedID), img.request(ask.traceparent, ask.delay)}}
+}
+
+// request is what somebody asks for a picture.
+type request struct {
+	hash, ticket, changedID string
+	traceparent             string
+	delay                   time.Duration
+}
+
+// discard returns the intents for what clients can still see of a picture that goes. What an attempt may be writing has its
+// own since it began.
+func (img *Image) discard(grace time.Duration) []Intent {
+	if prefix := img.publishedPrefix(); prefix != "" {
+		return []Intent{{Prefix: prefix, ImageID: img.ID, Due: grace}}
+	}
+	return nil
+}
+
 // release hands the held picture back with the same ticket, as if it had not begun.
 func (p *Product) release(a Attempt, now time.Time) (Change, error) {
 	img, err := p.held(a)

@@ -23,20 +23,25 @@ FROM images i WHERE i.product_id = $1`
 
 const updateProduct = `
 UPDATE products SET product_name = $2, product_description = $3, product_price = $4, product_images = $5,
-    compressed_product_images = $6, version = $7, updated_at = $8,
-    deleted_at = CASE WHEN $9::boolean THEN $10::timestamptz END
+    compressed_product_images = $6, version = $7, revision = $8, updated_at = $9,
+    deleted_at = CASE WHEN $10::boolean THEN $11::timestamptz END
 WHERE id = $1`
+
+// deleteImages removes pictures that still stand as they were read; the caller notices by the count if one does not.
+const deleteImages = `
+DELETE FROM images i USING json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text)
+WHERE i.product_id = $1 AND i.id = n.id AND i.fence = n.held_fence AND i.work = n.held_work`
 
 // updateImages writes all changed pictures at once. A picture that has another fence or work than was read is not
 // written, and the caller notices by the count.
 const updateImages = `
-UPDATE images i SET status = n.status, work = n.work, ticket = nullif(n.ticket, '')::uuid, fence = n.fence,
+UPDATE images i SET position = n.position, status = n.status, work = n.work, ticket = nullif(n.ticket, '')::uuid, fence = n.fence,
     begins = n.begins, attempts = n.attempts, prefix = n.prefix, error_code = n.error_code,
     error_detail = n.error_detail, remake_error = n.remake_error, source_sha256 = n.source_sha256,
     source_bytes = n.source_bytes, width = n.width, height = n.height, pipeline_hash = n.pipeline_hash,
     renditions = n.renditions, placeholder = n.placeholder, requested_at = n.requested_at, due_at = n.due_at,
     updated_at = $3
-FROM json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text, status text, work text, ticket text,
+FROM json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text, position integer, status text, work text, ticket text,
     fence bigint, begins integer, attempts integer, prefix text, error_code text, error_detail text,
     remake_error text, source_sha256 text, source_bytes bigint, width integer, height integer, pipeline_hash text,
     renditions jsonb, placeholder text, requested_at timestamptz, due_at timestamptz)
@@ -106,24 +111,23 @@ func lockForEdit(tx *gorm.DB, id catalog.ProductID) (heldProduct, error) {
 // picture, intent.
 func (h heldProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change) (catalog.Product, error) {
 	was := h.product.fromRow()
-	pictures, err := h.changedImages(p)
+	pictures, err := h.compare(p)
 	if err != nil {
 		return catalog.Product{}, err
 	}
 	if p.Version != was.Version {
 		p.UpdatedAt = h.now
 	}
-	result := settled(p)
 	same := sameProduct(was, p)
-	if same && len(pictures) == 0 && len(change.Outbox)+len(change.Intents)+len(change.Adopt) == 0 {
-		return result, errNothing
+	if same && pictures.none() && len(change.Outbox)+len(change.Intents)+len(change.Adopt) == 0 {
+		return settled(p), errNothing
 	}
 	if !same {
 		if err := h.updateProduct(tx, was, p); err != nil {
 			return catalog.Product{}, err
 		}
 	}
-	if err := h.updateImages(tx, pictures); err != nil {
+	if err := h.writeImages(tx, &p, pictures); err != nil {
 		return catalog.Product{}, err
 	}
 	if err := adopt(tx, change.Adopt); err != nil {
@@ -132,7 +136,11 @@ func (h heldProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change
 	if err := intend(tx, change.Intents); err != nil {
 		return catalog.Product{}, err
 	}
-	return result, send(tx, change.Outbox)
+	outgoing := change.Outbox
+	if change.Announce != nil {
+		outgoing = append(slices.Clip(outgoing), change.Announce(p)...)
+	}
+	return settled(p), send(tx, outgoing)
 }
 
 // settled returns p as reading it back would: the caller's slices copied, times as precise as the database's.
@@ -149,7 +157,7 @@ func settled(p catalog.Product) catalog.Product {
 func sameProduct(a, b catalog.Product) bool {
 	return a.Name == b.Name && a.Description == b.Description && a.Price.Equal(b.Price) &&
 		slices.Equal(a.ImageURLs, b.ImageURLs) && slices.Equal(a.Compressed, b.Compressed) &&
-		a.Version == b.Version && a.Deleted == b.Deleted
+		a.Version == b.Version && a.Revision == b.Revision && a.Deleted == b.Deleted
 }
 
 func (h heldProduct) updateProduct(tx *gorm.DB, was, p catalog.Product) error {
@@ -158,9 +166,11 @@ func (h heldProduct) updateProduct(tx *gorm.DB, was, p catalog.Product) error {
 		return errors.New("edit product: a deleted product cannot be changed")
 	case p.Version < was.Version:
 		return fmt.Errorf("edit product: version %d is older than %d", p.Version, was.Version)
+	case p.Revision < was.Revision:
+		return fmt.Errorf("edit product: revision %d is older than %d", p.Revision, was.Revision)
 	}
 	err := tx.Exec(updateProduct, int64(was.ID), p.Name, p.Description, p.Price, some(p.ImageURLs), some(p.Compressed),
-		p.Version, p.UpdatedAt, p.Deleted, h.now).Error
+		p.Version, p.Revision, p.UpdatedAt, p.Deleted, h.now).Error
 	if err != nil {
 		return fmt.Errorf("update product: %w", err)
 	}
@@ -174,39 +184,85 @@ type changedImage struct {
 	HeldWork  string `json:"held_work"`
 }
 
-// changedImages returns the pictures of p that differ from those that were read. Which pictures there are, where they
-// stand and where they come from is not an edit's to change.
-func (h heldProduct) changedImages(p catalog.Product) ([]changedImage, error) {
-	if h.product.Deleted {
-		return nil, nil
-	}
-	was := imagesFromRows(h.product.Images.V)
-	if len(was) != len(p.Images) {
-		return nil, fmt.Errorf("edit product: it has %d images, not %d", len(was), len(p.Images))
-	}
-	var changed []changedImage
-	for i, img := range p.Images {
-		a, b := toImageRow(was[i]), toImageRow(img)
-		if a.ID != b.ID || a.Position != b.Position || a.SourceURL != b.SourceURL {
-			return nil, fmt.Errorf("edit product: image %d is at another place or of another source", b.ID)
-		}
-		if !reflect.DeepEqual(a, b) {
-			changed = append(changed, changedImage{imageRow: b, HeldFence: a.Fence, HeldWork: a.Work})
-		}
-	}
-	return changed, nil
+// difference is what has become of a product's pictures: rows to remove, to write and to add, which are the indices of p.Images.
+type difference struct {
+	dropped, changed []changedImage
+	added            []int
 }
 
-func (h heldProduct) updateImages(tx *gorm.DB, changed []changedImage) error {
-	if len(changed) == 0 {
+func (d difference) none() bool { return len(d.dropped)+len(d.changed)+len(d.added) == 0 }
+
+// compare says how the pictures of p differ from those that were read. Where a picture comes from is not an edit's to change.
+func (h heldProduct) compare(p catalog.Product) (difference, error) {
+	var d difference
+	if h.product.Deleted {
+		return d, nil
+	}
+	was := make(map[catalog.ImageID]catalog.Image, len(p.Images))
+	for _, img := range imagesFromRows(h.product.Images.V) {
+		was[img.ID] = img
+	}
+	for i, img := range p.Images {
+		if img.Position != i {
+			return d, fmt.Errorf("edit product: image %d stands at %d and says %d", img.ID, i, img.Position)
+		}
+		if img.ID == 0 {
+			d.added = append(d.added, i)
+			continue
+		}
+		old, known := was[img.ID]
+		delete(was, img.ID) // it may not come twice
+		if !known || old.SourceURL != img.SourceURL || old.ProductID != img.ProductID {
+			return d, fmt.Errorf("edit product: image %d is not one of its own, or of another source", img.ID)
+		}
+		if a, b := toImageRow(old), toImageRow(img); !reflect.DeepEqual(a, b) {
+			d.changed = append(d.changed, changedImage{imageRow: b, HeldFence: a.Fence, HeldWork: a.Work})
+		}
+	}
+	for _, img := range was {
+		r := toImageRow(img)
+		d.dropped = append(d.dropped, changedImage{imageRow: r, HeldFence: r.Fence, HeldWork: r.Work})
+	}
+	return d, nil
+}
+
+// writeImages writes the difference, and gives the new pictures of p their ids.
+func (h heldProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference) error {
+	if err := h.onImages(tx, "delete", d.dropped, deleteImages); err != nil {
+		return err
+	}
+	if err := h.onImages(tx, "update", d.changed, updateImages, h.now); err != nil {
+		return err
+	}
+	if len(d.added) == 0 {
 		return nil
 	}
-	updated := tx.Exec(updateImages, h.product.ID, asJSON[[]changedImage]{changed}, h.now)
-	if updated.Error != nil {
-		return fmt.Errorf("update images: %w", updated.Error)
+	added := make([]catalog.Image, len(d.added))
+	for i, at := range d.added {
+		added[i] = p.Images[at]
 	}
-	if updated.RowsAffected != int64(len(changed)) { // someone writes images without holding the product
-		return fmt.Errorf("update images: %d of %d still stood as they were read", updated.RowsAffected, len(changed))
+	made, err := insertImageRows(tx, p.ID, added, h.now)
+	if err != nil {
+		return err
+	}
+	p.Images = slices.Clone(p.Images) // the caller's stays as it was
+	for i, at := range d.added {
+		p.Images[at] = made[i]
+	}
+	return nil
+}
+
+// onImages runs a statement on rows that must all still stand as they were read.
+func (h heldProduct) onImages(tx *gorm.DB, verb string, rows []changedImage, statement string, args ...any) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	done := tx.Exec(statement, append([]any{h.product.ID, asJSON[[]changedImage]{rows}}, args...)...)
+	if done.Error != nil {
+		return fmt.Errorf("%s images: %w", verb, done.Error)
+	}
+	if done.RowsAffected != int64(len(rows)) { // someone writes images without holding the product
+		return fmt.Errorf("%s images: %d of %d still stood as they were read", verb, done.RowsAffected, len(rows))
 	}
 	return nil
 }

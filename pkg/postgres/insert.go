@@ -13,19 +13,18 @@ import (
 
 const insertProduct = `
 INSERT INTO products (user_id, product_name, product_description, product_price, product_images,
-    compressed_product_images, version)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+    compressed_product_images, version, revision)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 RETURNING id, created_at`
 
-// insertImages dates a request that comes with the product from this transaction. The order of RETURNING is not
-// promised, so each id comes back with its place.
+// insertImages dates a request from $3. The order of RETURNING is not promised, so each id comes back with its place.
 const insertImages = `
 INSERT INTO images (product_id, position, source_url, status, work, ticket, fence, begins, attempts, prefix,
     error_code, error_detail, remake_error, source_sha256, source_bytes, width, height, pipeline_hash, renditions,
     placeholder, requested_at, due_at)
 SELECT $1, position, source_url, status, work, nullif(ticket, '')::uuid, fence, begins, attempts, prefix,
     error_code, error_detail, remake_error, source_sha256, source_bytes, width, height, pipeline_hash, renditions,
-    placeholder, CASE work WHEN 'queued' THEN now() END, CASE work WHEN 'queued' THEN now() END
+    placeholder, CASE work WHEN 'queued' THEN $3::timestamptz END, CASE work WHEN 'queued' THEN $3::timestamptz END
 FROM json_to_recordset($2) AS n (position integer, source_url text, status text, work text, ticket text, fence bigint,
     begins integer, attempts integer, prefix text, error_code text, error_detail text, remake_error text,
     source_sha256 text, source_bytes bigint, width integer, height integer, pipeline_hash text, renditions jsonb,
@@ -55,18 +54,24 @@ func (s *Store) Insert(
 	ctx context.Context, p catalog.Product, announce func(catalog.Product) []catalog.Outgoing,
 ) (catalog.Product, error) {
 	err := s.db.transact(ctx, "insert", func(tx *gorm.DB) error {
-		if err := insertProductRow(tx, &p); err != nil {
-			return err
-		}
-		if err := insertImageRows(tx, &p); err != nil {
-			return err
-		}
-		return send(tx, announce(p))
+		return insert(tx, &p, announce)
 	})
 	if err != nil {
 		return catalog.Product{}, err
 	}
 	return p, nil
+}
+
+func insert(tx *gorm.DB, p *catalog.Product, announce func(catalog.Product) []catalog.Outgoing) error {
+	if err := insertProductRow(tx, p); err != nil {
+		return err
+	}
+	images, err := insertImageRows(tx, p.ID, p.Images, p.CreatedAt)
+	if err != nil {
+		return err
+	}
+	p.Images = images
+	return send(tx, announce(*p))
 }
 
 func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
@@ -75,7 +80,8 @@ func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
 		CreatedAt time.Time
 	}
 	p.ImageURLs, p.Compressed = some(p.ImageURLs), some(p.Compressed)
-	err := tx.Raw(insertProduct, int64(p.UserID), p.Name, p.Description, p.Price, p.ImageURLs, p.Compressed, p.Version).
+	err := tx.Raw(insertProduct, int64(p.UserID), p.Name, p.Description, p.Price, p.ImageURLs, p.Compressed, p.Version,
+		p.Revision).
 		Find(&made).Error
 	if violates(err, foreignKeyViolation, "products_user_id_fkey") {
 		return fault.InvalidFields([]fault.Field{
@@ -90,33 +96,32 @@ func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
 	return nil
 }
 
-// insertImageRows replaces p.Images: the caller's slice stays as it was.
-func insertImageRows(tx *gorm.DB, p *catalog.Product) error {
-	rows := toImageRows(p.Images)
-	p.Images = nil
-	if len(rows) > 0 {
-		var made []struct {
-			ID       int64
-			Position int
-		}
-		if err := tx.Raw(insertImages, int64(p.ID), asJSON[[]imageRow]{rows}).Find(&made).Error; err != nil {
-			return fmt.Errorf("insert images: %w", err)
-		}
-		ids := make(map[int]int64, len(made))
-		for _, m := range made {
-			ids[m.Position] = m.ID
-		}
-		for i := range rows {
-			r := &rows[i]
-			r.ID, r.ProductID = ids[r.Position], int64(p.ID)
-			r.RequestedAt, r.DueAt = time.Time{}, time.Time{}
-			if r.Work == string(catalog.Queued) {
-				r.RequestedAt, r.DueAt = p.CreatedAt, p.CreatedAt
-			}
+// insertImageRows adds pictures to a product and returns them as reading them back would. Requests are made at that time.
+func insertImageRows(tx *gorm.DB, id catalog.ProductID, images []catalog.Image, at time.Time) ([]catalog.Image, error) {
+	rows := toImageRows(images)
+	if len(rows) == 0 {
+		return imagesFromRows(rows), nil
+	}
+	var made []struct {
+		ID       int64
+		Position int
+	}
+	if err := tx.Raw(insertImages, int64(id), asJSON[[]imageRow]{rows}, at).Find(&made).Error; err != nil {
+		return nil, fmt.Errorf("insert images: %w", err)
+	}
+	ids := make(map[int]int64, len(made))
+	for _, m := range made {
+		ids[m.Position] = m.ID
+	}
+	for i := range rows {
+		r := &rows[i]
+		r.ID, r.ProductID = ids[r.Position], int64(id)
+		r.RequestedAt, r.DueAt = time.Time{}, time.Time{}
+		if r.Work == string(catalog.Queued) {
+			r.RequestedAt, r.DueAt = at, at
 		}
 	}
-	p.Images = imagesFromRows(rows)
-	return nil
+	return imagesFromRows(rows), nil
 }
 
 // send puts messages into the outbox, in one statement.

@@ -57,21 +57,8 @@ WHERE i.work <> 'idle' AND i.due_at < now() - $2 * interval '1 microsecond' AND 
 ORDER BY i.due_at LIMIT $1`
 
 // OverdueImages implements worker.Overdue.
-func (s *Store) OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]worker.OverdueImage, error) {
-	var rows []struct{ ProductID, ImageID int64 }
-	err := s.db.call(ctx, "overdue_images", func(conn *gorm.DB) error {
-		return conn.Raw(selectOverdue, limit, patience.Microseconds()).Find(&rows).Error
-	})
-	if err != nil {
-		return nil, err
-	}
-	overdue := make([]worker.OverdueImage, len(rows))
-	for i, r := range rows {
-		overdue[i] = worker.OverdueImage{
-			ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID),
-		}
-	}
-	return overdue, nil
+func (s *Store) OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]worker.Picture, error) {
+	return s.pictures(ctx, "overdue_images", selectOverdue, limit, patience.Microseconds())
 }
 
 // purgeDeleted leaves the pictures' rows to ON DELETE CASCADE.
@@ -83,9 +70,24 @@ DELETE FROM products p USING old WHERE p.id = old.id`
 
 // PurgeDeleted implements worker.Overdue.
 func (s *Store) PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error) {
+	return s.purge(ctx, "purge_deleted", purgeDeleted, limit, after)
+}
+
+const purgeKeys = `
+WITH old AS MATERIALIZED (
+    SELECT principal, key FROM idempotency_keys WHERE created_at < now() - $2 * interval '1 microsecond'
+    ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+DELETE FROM idempotency_keys k USING old WHERE k.principal = old.principal AND k.key = old.key`
+
+// PurgeKeys implements worker.Overdue.
+func (s *Store) PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error) {
+	return s.purge(ctx, "purge_keys", purgeKeys, limit, after)
+}
+
+func (s *Store) purge(ctx context.Context, method, statement string, limit int, after time.Duration) (int, error) {
 	var purged int64
-	err := s.db.call(ctx, "purge_deleted", func(conn *gorm.DB) error {
-		deleted := conn.Exec(purgeDeleted, limit, after.Microseconds())
+	err := s.db.call(ctx, method, func(conn *gorm.DB) error {
+		deleted := conn.Exec(statement, limit, after.Microseconds())
 		purged = deleted.RowsAffected
 		return deleted.Error
 	})
@@ -93,4 +95,33 @@ func (s *Store) PurgeDeleted(ctx context.Context, limit int, after time.Duration
 		return 0, err
 	}
 	return int(purged), nil
+}
+
+// selectSelected walks the primary key: a selection may be of any size and is asked for now and then.
+const selectSelected = `
+SELECT i.product_id, i.id AS image_id FROM images i JOIN products p ON p.id = i.product_id
+WHERE i.id > $1 AND i.work = 'idle' AND p.deleted_at IS NULL
+    AND ($3::text = '' OR i.status = $3) AND ($4::text = '' OR i.error_code = $4 OR i.remake_error = $4)
+    AND ($5::bigint = 0 OR i.requested_at < now() - $5 * interval '1 microsecond')
+    AND ($6::text = '' OR i.pipeline_hash = $6)
+ORDER BY i.id LIMIT $2`
+
+// SelectImages implements worker.Selected.
+func (s *Store) SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
+) ([]worker.Picture, error) {
+	return s.pictures(ctx, "select_images", selectSelected, int64(after), limit, string(which.Status), string(which.Code),
+		which.OlderThan.Microseconds(), which.PipelineHash)
+}
+
+func (s *Store) pictures(ctx context.Context, method, statement string, args ...any) ([]worker.Picture, error) {
+	var rows []struct{ ProductID, ImageID int64 }
+	err := s.db.call(ctx, method, func(conn *gorm.DB) error { return conn.Raw(statement, args...).Find(&rows).Error })
+	if err != nil {
+		return nil, err
+	}
+	found := make([]worker.Picture, len(rows))
+	for i, r := range rows {
+		found[i] = worker.Picture{ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID)}
+	}
+	return found, nil
 }

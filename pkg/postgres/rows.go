@@ -9,7 +9,6 @@ import (
 	"github.com/shopspring/decimal"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -67,6 +66,7 @@ type productRow struct {
 	CompressedProductImages asJSON[[]string]
 	ProductPrice            decimal.Decimal
 	Version                 int64
+	Revision                int64
 	CreatedAt               time.Time
 	UpdatedAt               time.Time
 	Deleted                 bool
@@ -88,6 +88,7 @@ func (r productRow) fromRow() catalog.Product {
 		Compressed:  r.CompressedProductImages.V,
 		Images:      imagesFromRows(r.Images.V),
 		Version:     r.Version,
+		Revision:    r.Revision,
 		CreatedAt:   r.CreatedAt.UTC(),
 		UpdatedAt:   r.UpdatedAt.UTC(),
 	}
@@ -215,20 +216,6 @@ func toOutboxRows(outgoing []catalog.Outgoing) []outboxRow {
 		}
 	}
 	return rows
-}
-
-// claimedRow is a message on its way out of the outbox.
-type claimedRow struct {
-	ID      int64
-	Topic   string
-	Key     string
-	Payload []byte
-	Headers asJSON[map[string]string]
-	Tries   int
-}
-
-func (r claimedRow) fromRow() (event.Message, error) {
-	return event.FromRecord(r.Topic, []byte(r.Key), r.Payload, r.Headers.V)
 }
 
 // intentRow is an intent on its way in.

@@ -19,6 +19,7 @@ var (
 	_ catalog.Pipelines = (*Store)(nil)
 	_ worker.Intents    = (*Store)(nil)
 	_ worker.Overdue    = (*Store)(nil)
+	_ worker.Selected   = (*Store)(nil)
 )
 
 // NewStore returns the stores.
@@ -70,7 +71,7 @@ const imagesOf = `
 const productColumns = `
     p.id, p.user_id, p.product_name, p.product_description, p.product_price,
     to_json(p.product_images) AS product_images, to_json(p.compressed_product_images) AS compressed_product_images,
-    p.version, p.created_at, p.updated_at, p.deleted_at IS NOT NULL AS deleted`
+    p.version, p.revision, p.created_at, p.updated_at, p.deleted_at IS NOT NULL AS deleted`
 
 const selectProduct = `SELECT` + productColumns + `,` + imagesOf + ` FROM products p WHERE p.id = $1`
 

@@ -33,6 +33,7 @@ type SweepConfig struct {
 	Patience   time.Duration `env:"PATIENCE" envDefault:"5m" desc:"overdue work is requested again after this; doubles"`
 	Again      time.Duration `env:"DOOMED_AGAIN" envDefault:"1h" desc:"when deleted objects are deleted again, for a late upload"`
 	PurgeAfter time.Duration `env:"PURGE_AFTER" envDefault:"720h" desc:"how long a deleted product's rows are kept"`
+	KeysAfter  time.Duration `env:"KEYS_AFTER" envDefault:"24h" desc:"how long an Idempotency-Key is remembered"`
 }
 
 // Validate returns every wrong field.
@@ -43,6 +44,7 @@ func (c SweepConfig) Validate() []fault.Field {
 	}
 	return append(wrong, positive(map[string]time.Duration{
 		"INTERVAL": c.Interval, "PATIENCE": c.Patience, "DOOMED_AGAIN": c.Again, "PURGE_AFTER": c.PurgeAfter,
+		"KEYS_AFTER": c.KeysAfter,
 	})...)
 }
 

@@ -50,13 +50,22 @@ type Intents interface {
 // Overdue finds pictures whose work should long be done.
 type Overdue interface {
 	// OverdueImages returns up to limit pictures in work whose DueAt is more than patience ago, longest first.
-	OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]OverdueImage, error)
+	OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]Picture, error)
 	// PurgeDeleted removes up to limit products that were deleted more than after ago, with their pictures' rows.
 	PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error)
+	// PurgeKeys removes up to limit idempotency keys that were used more than after ago.
+	PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error)
 }
 
-// OverdueImage is a picture whose work should long be done.
-type OverdueImage struct {
+// Selected finds pictures by what they are.
+type Selected interface {
+	// SelectImages returns up to limit pictures that are idle and match, of products that are not deleted, with ids above
+	// after, in the order of their ids.
+	SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int) ([]Picture, error)
+}
+
+// Picture names a picture and its product.
+type Picture struct {
 	ProductID catalog.ProductID
 	ImageID   catalog.ImageID
 }

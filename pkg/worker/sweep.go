@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/failpoint"
 )
 
 // Repeater says a picture's request once more; *catalog.Service does.
@@ -17,8 +18,8 @@ type Repeater interface {
 	Repeat(ctx context.Context, product catalog.ProductID, image catalog.ImageID, patience time.Duration) error
 }
 
-// Sweeper repeats requests whose work should long be done, and purges the rows of products deleted long ago. Several may
-// run: a repetition has the same ticket, so it is never doubled in the outbox and never worked twice.
+// Sweeper repeats requests whose work should long be done, and purges the rows of products deleted long ago and idempotency
+// keys that nobody repeats any more. Several may run: a repetition has the same ticket, so it is never doubled in the outbox and never worked twice.
 type Sweeper struct {
 	overdue  Overdue
 	catalog  Repeater
@@ -26,6 +27,7 @@ type Sweeper struct {
 	log      *zap.Logger
 	repeated prometheus.Counter
 	purged   prometheus.Counter
+	keys     prometheus.Counter
 	errors   prometheus.Counter
 }
 
@@ -35,9 +37,10 @@ func NewSweeper(overdue Overdue, repeater Repeater, cfg SweepConfig, reg prometh
 		overdue: overdue, catalog: repeater, cfg: cfg, log: log,
 		repeated: counter("vitrine_worker_sweeper_repeated_total", "Requests said again because their work was overdue."),
 		purged:   counter("vitrine_worker_sweeper_purged_total", "Deleted products whose rows were removed."),
+		keys:     counter("vitrine_worker_sweeper_keys_purged_total", "Idempotency keys that were forgotten."),
 		errors:   counter("vitrine_worker_sweeper_errors_total", "Looks that failed."),
 	}
-	reg.MustRegister(s.repeated, s.purged, s.errors)
+	reg.MustRegister(s.repeated, s.purged, s.keys, s.errors)
 	return s
 }
 
@@ -71,7 +74,12 @@ func (s *Sweeper) sweep(ctx context.Context) (more bool, err error) {
 		failed = append(failed, fmt.Errorf("purge deleted products: %w", err))
 	}
 	s.purged.Add(float64(purged))
-	return len(overdue) == s.cfg.Batch || purged == s.cfg.Batch, errors.Join(failed...)
+	keys, err := s.overdue.PurgeKeys(ctx, s.cfg.Batch, s.cfg.KeysAfter)
+	if err != nil {
+		failed = append(failed, fmt.Errorf("purge idempotency keys: %w", err))
+	}
+	s.keys.Add(float64(keys))
+	return max(len(overdue), purged, keys) == s.cfg.Batch, errors.Join(failed...)
 }
 
 // Compensator deletes the objects that due intents name: those of attempts that died, and those that were replaced. It dooms
@@ -113,6 +121,7 @@ func (c *Compensator) compensate(ctx context.Context) (more bool, err error) {
 	}
 	var failed []error // one that fails must not hold up the others; its second time will come
 	for _, prefix := range doomed {
+		failpoint.Hit(failpoint.IntentDoomed)
 		if err := c.delete(ctx, prefix); err != nil {
 			failed = append(failed, err)
 		}
@@ -135,6 +144,7 @@ func (c *Compensator) delete(ctx context.Context, prefix string) error {
 	if err := c.objects.DeletePrefix(ctx, prefix); err != nil {
 		return fmt.Errorf("delete %s: %w", prefix, err)
 	}
+	failpoint.Hit(failpoint.PrefixDeleted)
 	c.deleted.Inc()
 	c.log.Info("objects deleted", zap.String("prefix", prefix))
 	return nil

@@ -22,8 +22,8 @@ import (
 // yard is everything that sweepers work on.
 type yard struct {
 	mu       sync.Mutex
-	overdue  []worker.OverdueImage
-	repeated []worker.OverdueImage
+	overdue  []worker.Picture
+	repeated []worker.Picture
 	purge    int
 	intents  map[string]*intent
 	objects  map[string]bool
@@ -38,7 +38,7 @@ type intent struct {
 	doomed bool
 }
 
-func (y *yard) OverdueImages(_ context.Context, limit int, _ time.Duration) ([]worker.OverdueImage, error) {
+func (y *yard) OverdueImages(_ context.Context, limit int, _ time.Duration) ([]worker.Picture, error) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	y.looks++
@@ -56,14 +56,14 @@ func (y *yard) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (int,
 func (y *yard) Repeat(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	y.overdue = slices.DeleteFunc(y.overdue, func(o worker.OverdueImage) bool { return o.ImageID == image })
+	y.overdue = slices.DeleteFunc(y.overdue, func(o worker.Picture) bool { return o.ImageID == image })
 	switch image {
 	case 404:
 		return catalog.ErrDone
 	case 500:
 		return errors.New("down")
 	}
-	y.repeated = append(y.repeated, worker.OverdueImage{ProductID: product, ImageID: image})
+	y.repeated = append(y.repeated, worker.Picture{ProductID: product, ImageID: image})
 	return nil
 }
 
@@ -138,7 +138,7 @@ func TestSweeper(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			y := &yard{purge: 7}
 			for i := range 10 {
-				y.overdue = append(y.overdue, worker.OverdueImage{ProductID: 1, ImageID: catalog.ImageID(i + 1)})
+				y.overdue = append(y.overdue, worker.Picture{ProductID: 1, ImageID: catalog.ImageID(i + 1)})
 			}
 			y.overdue[4].ImageID = 404
 			s := worker.NewSweeper(y, y, sweepConfig(), prometheus.NewRegistry(), zap.NewNop())
@@ -153,7 +153,7 @@ func TestSweeper(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
-			y := &yard{overdue: []worker.OverdueImage{{ProductID: 1, ImageID: 500}, {ProductID: 1, ImageID: 2}}}
+			y := &yard{overdue: []worker.Picture{{ProductID: 1, ImageID: 500}, {ProductID: 1, ImageID: 2}}}
 			s := worker.NewSweeper(y, y, sweepConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, s.Run) // one look: who fails does not hold up who comes after
 			if len(y.repeated) != 1 {

@@ -18,6 +18,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/pipeline"
 )
@@ -130,6 +131,7 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 		return fmt.Errorf("load pipeline: %w", err)
 	}
 	budget := w.budget(spec, s.rules)
+	failpoint.Hit(failpoint.WorkerTaken)
 	// Once for its turn to run alone, once for the work, once for an outcome that Postgres does not take at first.
 	a, err := w.catalog.Begin(ctx, r, traceparent, 3*budget)
 	switch {
@@ -144,6 +146,7 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 	}
 	w.metrics.inFlight.Inc()
 	defer w.metrics.inFlight.Dec()
+	failpoint.Hit(failpoint.WorkerBegun)
 
 	if a.Alone {
 		w.gate.Release(held)
@@ -197,6 +200,7 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
+	failpoint.Hit(failpoint.WorkerFetched)
 	w.metrics.bytesIn.Add(float64(len(src.Body)))
 	log.Info("download done", zap.Int("bytes", len(src.Body)), zap.Duration("duration", took))
 
@@ -206,6 +210,7 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
 	}
+	failpoint.Hit(failpoint.WorkerRendered)
 	log.Info("picture compressed", zap.Int("renditions", len(made.Outputs)), zap.Int("bytes", made.Size()),
 		zap.Duration("duration", took))
 
@@ -215,6 +220,7 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	failpoint.Hit(failpoint.WorkerStored)
 	w.metrics.bytesOut.Add(float64(stored))
 
 	recording := w.now()

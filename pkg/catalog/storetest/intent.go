@@ -140,7 +140,7 @@ func repairs() []test {
 }
 
 // overdueNow returns what is overdue.
-func (b *bench) overdueNow(limit int, patience time.Duration) []worker.OverdueImage {
+func (b *bench) overdueNow(limit int, patience time.Duration) []worker.Picture {
 	b.Helper()
 	found, err := b.Overdue.OverdueImages(b.ctx(), limit, patience)
 	b.must(err, "find overdue images")
@@ -157,11 +157,11 @@ func overdue(b *bench) {
 		return catalog.Change{}, nil
 	})
 	b.must(err, "edit")
-	first := worker.OverdueImage{ProductID: p.ID, ImageID: p.Images[1].ID}
-	second := worker.OverdueImage{ProductID: p.ID, ImageID: p.Images[0].ID}
-	b.same(b.overdueNow(10, time.Minute), []worker.OverdueImage{first, second}, "overdue")
-	b.same(b.overdueNow(10, 2*time.Hour), []worker.OverdueImage{first}, "overdue with more patience")
-	b.same(b.overdueNow(1, time.Minute), []worker.OverdueImage{first}, "the first")
+	first := worker.Picture{ProductID: p.ID, ImageID: p.Images[1].ID}
+	second := worker.Picture{ProductID: p.ID, ImageID: p.Images[0].ID}
+	b.same(b.overdueNow(10, time.Minute), []worker.Picture{first, second}, "overdue")
+	b.same(b.overdueNow(10, 2*time.Hour), []worker.Picture{first}, "overdue with more patience")
+	b.same(b.overdueNow(1, time.Minute), []worker.Picture{first}, "the first")
 }
 
 func overdueDeleted(b *bench) {
@@ -172,7 +172,7 @@ func overdueDeleted(b *bench) {
 		return catalog.Change{}, nil
 	})
 	b.must(err, "edit")
-	b.same(b.overdueNow(10, time.Minute), []worker.OverdueImage{}, "overdue")
+	b.same(b.overdueNow(10, time.Minute), []worker.Picture{}, "overdue")
 }
 
 func purged(b *bench) {

@@ -1,0 +1,259 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"vitrine.io/pkg/fault"
+)
+
+// ProductPatch is what a client wants changed. What is nil stays.
+type ProductPatch struct {
+	Name        *string
+	Description *string
+	Price       *decimal.Decimal
+	ImageURLs   *[]string
+}
+
+// Revisions are those that a client has seen and whose change it wants to make. nil: whatever the product's revision is.
+type Revisions []int64
+
+// ErrRevision says that somebody else has changed the product since the client saw it.
+var ErrRevision = fault.New(fault.Conflict, "revision_mismatch", "the product has been changed since; read it again")
+
+// CheckPatch returns every wrong field, with JSON pointers.
+func CheckPatch(patch ProductPatch) []fault.Field {
+	var c checker
+	if patch.Name != nil {
+		c.text("/product_name", *patch.Name, 1, MaxNameLetters)
+	}
+	if patch.Description != nil {
+		c.text("/product_description", *patch.Description, 0, MaxDescriptionLetters)
+	}
+	if patch.Price != nil {
+		c.price("/product_price", *patch.Price, true)
+	}
+	if patch.ImageURLs != nil {
+		c.pictureURLs("/product_images", *patch.ImageURLs)
+	}
+	return c.wrong
+}
+
+// Patch changes a product and asks for the pictures that are new to it, in one transaction. A picture whose URL stays keeps
+// its row, its state and its renditions, wherever it stands now; the objects of those that go are deleted after the grace. A
+// patch that changes nothing writes nothing. fault.Invalid lists every wrong field; fault.NotFound if there is no such
+// product; ErrRevision if its revision is not one of seen; ErrOutcomeUnknown as for Create.
+func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, seen Revisions, traceparent string,
+) (Product, error) {
+	if err := fault.InvalidFields(CheckPatch(patch)); err != nil {
+		return Product{}, err
+	}
+	r := revision{ProductPatch: patch, changedID: s.NewID(), traceparent: traceparent, grace: s.cfg.RetireGrace}
+	if patch.ImageURLs != nil {
+		var err error
+		if r.hash, err = s.recordPipeline(ctx); err != nil {
+			return Product{}, fmt.Errorf("record pipeline: %w", err)
+		}
+		for range *patch.ImageURLs {
+			r.tickets = append(r.tickets, s.NewID())
+		}
+	}
+	return s.revise(ctx, id, "patch product", func(p *Product, now time.Time) (Change, error) {
+		if err := p.seenBy(seen); err != nil {
+			return Change{}, err
+		}
+		return p.patch(r, now), nil
+	})
+}
+
+// Delete removes a product and its pictures; their objects are deleted after the grace. fault.NotFound if there is no such
+// product, or no longer; ErrRevision and ErrOutcomeUnknown as for Patch.
+func (s *Service) Delete(ctx context.Context, id ProductID, seen Revisions, traceparent string) error {
+	changedID := s.NewID()
+	_, err := s.revise(ctx, id, "delete product", func(p *Product, _ time.Time) (Change, error) {
+		if err := p.seenBy(seen); err != nil {
+			return Change{}, err
+		}
+		return p.remove(s.cfg.RetireGrace, traceparent, changedID), nil
+	})
+	return err
+}
+
+// Reprocess asks for a picture anew, with the pipeline in force, whatever its state: work on it is superseded, and its tries
+// count from zero. A picture that is ready stays visible until it is replaced. fault.NotFound if there is no such product or
+// picture.
+func (s *Service) Reprocess(ctx context.Context, product ProductID, image ImageID, traceparent string) (Product, error) {
+	return s.reprocess(ctx, product, image, 0, traceparent, func(*Image, time.Time) bool { return true })
+}
+
+// Replay asks anew for a picture that was given up by the attempt with that fence, as a dead event tells it. ErrDone if
+// anything has happened to it since; fault.NotFound as for Reprocess.
+func (s *Service) Replay(ctx context.Context, product ProductID, image ImageID, fence int64) error {
+	_, err := s.reprocess(ctx, product, image, 0, "", func(img *Image, _ time.Time) bool {
+		return img.Work == Idle && img.Fence == fence && (img.Status == Failed || img.RemakeError != "")
+	})
+	return err
+}
+
+// Remake asks anew for a picture that was selected, not before delay has passed. ErrDone if it is in work, or is no longer
+// what was selected; fault.NotFound as for Reprocess.
+func (s *Service) Remake(ctx context.Context, product ProductID, image ImageID, which Selection, delay time.Duration) error {
+	_, err := s.reprocess(ctx, product, image, delay, "", func(img *Image, now time.Time) bool {
+		return img.Work == Idle && which.Matches(*img, now)
+	})
+	return err
+}
+
+// Selection says which pictures are meant. What is zero does not matter.
+type Selection struct {
+	Status       Status
+	Code         Code          // why it failed, or why it could not be remade
+	OlderThan    time.Duration // since it was last asked for
+	PipelineHash string        // the specification that was last asked for
+}
+
+// Matches reports whether the picture is one of those meant.
+func (s Selection) Matches(img Image, now time.Time) bool {
+	return (s.Status == "" || img.Status == s.Status) &&
+		(s.Code == "" || img.ErrorCode == s.Code || img.RemakeError == s.Code) &&
+		(s.OlderThan == 0 || now.Sub(img.RequestedAt) > s.OlderThan) &&
+		(s.PipelineHash == "" || img.PipelineHash == s.PipelineHash)
+}
+
+func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageID, delay time.Duration, traceparent string,
+	wanted func(*Image, time.Time) bool,
+) (Product, error) {
+	hash, err := s.recordPipeline(ctx)
+	if err != nil {
+		return Product{}, fmt.Errorf("record pipeline: %w", err)
+	}
+	ask := request{hash: hash, ticket: s.NewID(), changedID: s.NewID(), traceparent: traceparent, delay: delay}
+	return s.revise(ctx, product, "reprocess picture", func(p *Product, now time.Time) (Change, error) {
+		if err := p.seenBy(nil); err != nil {
+			return Change{}, err
+		}
+		img := p.image(image)
+		if img == nil {
+			return Change{}, fault.New(fault.NotFound, "image_not_found", "the product has no such picture")
+		}
+		if !wanted(img, now) {
+			return Change{}, ErrDone
+		}
+		return p.reprocess(img, ask, now), nil
+	})
+}
+
+// revise writes a client's change and tells the cache.
+func (s *Service) revise(ctx context.Context, id ProductID, verb string, fn func(*Product, time.Time) (Change, error),
+) (Product, error) {
+	var before int64
+	p, err := s.Store.Edit(ctx, id, func(p *Product, now time.Time) (Change, error) {
+		before = p.Version
+		return fn(p, now)
+	})
+	if err != nil {
+		return Product{}, fmt.Errorf("%s: %w", verb, err)
+	}
+	if p.Version != before {
+		s.forget(ctx, p.ID, p.Version)
+		s.Wake()
+	}
+	return p, nil
+}
+
+// seenBy says why a client that has seen those revisions may not change the product, or nil.
+func (p *Product) seenBy(seen Revisions) error {
+	switch {
+	case p.Deleted:
+		return fault.New(fault.NotFound, "product_not_found", "there is no such product")
+	case seen != nil && !slices.Contains(seen, p.Revision):
+		return ErrRevision
+	default:
+		return nil
+	}
+}
+
+// revision is a patch with everything that carrying it out takes.
+type revision struct {
+	ProductPatch
+	hash                   string   // of the specification for new pictures
+	tickets                []string // one for each place
+	changedID, traceparent string
+	grace                  time.Duration
+}
+
+// patch carries a revision out, as far as it changes anything.
+func (p *Product) patch(r revision, now time.Time) Change {
+	var c Change
+	changed := false
+	if r.Name != nil && *r.Name != p.Name {
+		p.Name, changed = *r.Name, true
+	}
+	if r.Description != nil && *r.Description != p.Description {
+		p.Description, changed = *r.Description, true
+	}
+	if r.Price != nil && !r.Price.Equal(p.Price) {
+		p.Price, changed = *r.Price, true
+	}
+	if r.ImageURLs != nil && !slices.Equal(*r.ImageURLs, p.ImageURLs) {
+		c, changed = p.rearrange(r, now), true
+	}
+	if !changed {
+		return Change{}
+	}
+	p.Revision++
+	c.Outbox = append(c.Outbox, p.changed(r.traceparent, r.changedID))
+	return c
+}
+
+// rearrange gives the product the pictures that the revision names. Of two pictures with one URL the first place is the
+// first one's.
+func (p *Product) rearrange(r revision, now time.Time) Change {
+	left := slices.Clone(p.Images)
+	p.ImageURLs, p.Images = slices.Clone(*r.ImageURLs), make([]Image, 0, len(*r.ImageURLs))
+	for i, source := range p.ImageURLs {
+		had := slices.IndexFunc(left, func(img Image) bool { return img.SourceURL == source })
+		var img Image
+		if had >= 0 {
+			img = left[had]
+			left = slices.Delete(left, had, had+1)
+		} else {
+			img = Image{ProductID: p.ID, SourceURL: source, Status: Pending, PipelineHash: r.hash, RequestedAt: now}
+			img.queue(r.tickets[i], now, 0)
+		}
+		img.Position = i
+		p.Images = append(p.Images, img)
+	}
+	c := Change{Announce: func(p Product) []Outgoing {
+		var out []Outgoing
+		for _, img := range p.Images {
+			if slices.Contains(r.tickets, img.Ticket) {
+				out = append(out, img.request(r.traceparent, 0))
+			}
+		}
+		return out
+	}}
+	for _, img := range left {
+		c.Intents = append(c.Intents, img.discard(r.grace)...)
+	}
+	return c
+}
+
+// remove ends the product: what works on its pictures holds them no longer, and what clients saw of them goes.
+func (p *Product) remove(grace time.Duration, traceparent, changedID string) Change {
+	var c Change
+	for i := range p.Images {
+		img := &p.Images[i]
+		img.Fence++
+		img.Work, img.Ticket, img.DueAt = Idle, "", time.Time{}
+		c.Intents = append(c.Intents, img.discard(grace)...)
+	}
+	p.Deleted = true
+	p.Revision++
+	c.Outbox = append(c.Outbox, p.changed(traceparent, changedID))
+	return c
+}

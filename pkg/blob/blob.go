@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
 )
 
@@ -64,6 +65,7 @@ func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadS
 		return err
 	})
 	if err == nil {
+		failpoint.Hit(failpoint.ObjectStored)
 		b.metrics.sent.Add(float64(size))
 	}
 	return err

@@ -14,5 +14,5 @@
 // HTTP goes through the proxy of HTTPS_PROXY, HTTP_PROXY and NO_PROXY if they are set, because in some companies the store
 // is only reached so. (Downloads of pictures never do: see fetch.)
 //
-// Room: edge. Doors: fault trust. Outside: aws prometheus zap.
+// Room: edge. Doors: failpoint fault trust. Outside: aws prometheus zap.
 package blob

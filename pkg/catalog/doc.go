@@ -22,5 +22,5 @@
 // there is nothing left to do. The cache may fail at any time; nobody who calls this package notices, because the
 // product.changed event repeats every Forget.
 //
-// Room: core. Doors: event fault pipeline. Outside: decimal uuid x/sync zap.
+// Room: core. Doors: event failpoint fault pipeline. Outside: decimal uuid x/sync zap.
 package catalog

@@ -7,6 +7,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"go.uber.org/zap"
+
+	"vitrine.io/pkg/failpoint"
 )
 
 // sessionHandler is what sarama calls during one session: the time between two rebalances.
@@ -49,8 +51,10 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim
 			if !h.work(taking, working, record) {
 				return
 			}
+			failpoint.Hit(failpoint.KafkaHandled)
 			if next, grew := progress.finish(message); grew {
 				session.MarkOffset(record.Topic, record.Partition, next, "")
+				failpoint.Hit(failpoint.KafkaMarked)
 			}
 		})
 	}

@@ -25,5 +25,5 @@
 // [Admin] makes the topics and says where existing ones differ from the configuration. It never grows a topic, because
 // that moves keys to other partitions.
 //
-// Room: edge. Doors: event fault relay trust. Outside: prometheus sarama scram uuid zap.
+// Room: edge. Doors: event failpoint fault relay trust. Outside: prometheus sarama scram uuid zap.
 package kafka

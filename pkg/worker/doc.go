@@ -15,5 +15,5 @@
 // The [Sweeper] repeats requests whose work should long be done, under the same ticket. The [Compensator] is the only one
 // who deletes objects. Neither needs to be alone: several of each may run.
 //
-// Room: core. Doors: catalog event fault pipeline. Outside: prometheus x/sync zap.
+// Room: core. Doors: catalog event failpoint fault pipeline. Outside: prometheus x/sync zap.
 package worker

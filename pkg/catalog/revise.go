@@ -124,6 +124,14 @@ func (s Selection) Matches(img Image, now time.Time) bool {
 		(s.PipelineHash == "" || img.PipelineHash == s.PipelineHash)
 }
 
+// Bulk is what became of one call that asks for many pictures anew.
+type Bulk struct {
+	Requested int           // asked for
+	Skipped   int           // selected, but in work or changed before their turn came
+	Next      ImageID       // the last picture looked at: the next call goes on after it; 0 if none are left
+	Spread    time.Duration // until the last of those requested is due
+}
+
 func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageID, delay time.Duration, traceparent string,
 	wanted func(*Image, time.Time) bool,
 ) (Product, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
+	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
 )
 
@@ -166,6 +167,7 @@ func (s *Service) revise(ctx context.Context, id ProductID, verb string, fn func
 	if err != nil {
 		return Product{}, fmt.Errorf("%s: %w", verb, err)
 	}
+	failpoint.Hit(failpoint.RevisionCommitted)
 	if p.Version != before {
 		s.forget(ctx, p.ID, p.Version)
 		s.Wake()

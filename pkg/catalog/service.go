@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/pipeline"
 )
@@ -134,6 +135,7 @@ func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent str
 
 // created tells the relay and the cache of a new product: a 404 may have been cached for its id.
 func (s *Service) created(ctx context.Context, p Product) {
+	failpoint.Hit(failpoint.CreateCommitted)
 	s.Wake()
 	s.forget(ctx, p.ID, p.Version)
 }
@@ -300,6 +302,7 @@ func (s *Service) HandleChanged(ctx context.Context, m event.Message) error {
 	if err != nil {
 		return fmt.Errorf("decode: %w", err)
 	}
+	failpoint.Hit(failpoint.ChangeReceived)
 	if err := s.Forget(ctx, ProductID(changed.ProductID), changed.Version); err != nil {
 		return fmt.Errorf("forget product: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/failpoint"
 )
 
 const lockProduct = `SELECT` + productColumns + ` FROM products p WHERE p.id = $1 FOR UPDATE OF p`
@@ -72,6 +73,7 @@ func (s *Store) Edit(
 		if err != nil {
 			return asIs{err}
 		}
+		defer failpoint.Hit(failpoint.EditWritten)
 		result, err = held.write(tx, p, change)
 		return err
 	})

@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
 )
 
@@ -71,6 +72,7 @@ func insert(tx *gorm.DB, p *catalog.Product, announce func(catalog.Product) []ca
 		return err
 	}
 	p.Images = images
+	defer failpoint.Hit(failpoint.InsertWritten)
 	return send(tx, announce(*p))
 }
 

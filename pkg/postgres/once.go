@@ -7,6 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/failpoint"
 )
 
 // lockKey waits for nobody: a request that finds its key locked is told so at once, and holds no connection.
@@ -52,6 +53,7 @@ func (s *Store) InsertOnce(ctx context.Context, once catalog.Once, p catalog.Pro
 		if err != nil {
 			return fmt.Errorf("insert idempotency key: %w", err)
 		}
+		failpoint.Hit(failpoint.KeyWritten)
 		return nil
 	})
 	if err != nil {

@@ -6,8 +6,10 @@ type Name string
 // The steps, in the order of the line.
 const (
 	// A client's change.
-	InsertWritten   Name = "postgres.insert.written" // a product, its pictures and requests are written, not committed
-	CreateCommitted Name = "catalog.create.committed"
+	InsertWritten     Name = "postgres.insert.written" // a product, its pictures and requests are written, not committed
+	KeyWritten        Name = "postgres.key.written"    // the same with an Idempotency-Key, and the answer kept under it
+	CreateCommitted   Name = "catalog.create.committed"
+	RevisionCommitted Name = "catalog.revision.committed" // a patch, a deletion, a request to reprocess
 
 	// The relay.
 	DrainClaimed   Name = "postgres.drain.claimed" // messages are locked, none is sent

@@ -19,5 +19,5 @@
 // off and at last parked, alone; a Kafka that cannot be reached is not counted against them. Rows of a
 // partition that is in trouble step aside for a few seconds while others are published.
 //
-// Room: edge. Doors: catalog event fault migrations pipeline relay worker. Outside: decimal goose gorm pgx prometheus zap.
+// Room: edge. Doors: catalog event failpoint fault migrations pipeline relay worker. Outside: decimal goose gorm pgx prometheus zap.
 package postgres

@@ -3,14 +3,15 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/relay"
 )
 
@@ -21,15 +22,30 @@ const (
 	publishBound = 4 * time.Second
 )
 
-// outboxConns is the size of the outbox's pool: one connection for the round, one for Depth beside it.
-const outboxConns = 2
+// outboxConns is the size of the outbox's pool: one connection for the round at Kafka, one for the round that claims or
+// deletes meanwhile, one for what is measured.
+const outboxConns = 3
+
+// fromTheStart is how long claims may begin where the last one ended. What committed late, with an earlier place in the
+// queue, waits that long at most while everything is busy.
+const fromTheStart = time.Second
 
 // Outbox implements relay.Outbox.
 type Outbox struct {
 	db       *DB
 	log      *zap.Logger
 	maxTries int
-	stuck    atomic.Bool // the last round was full and nothing of it could be sent: the next begins elsewhere
+
+	mu      sync.Mutex
+	stuck   bool      // the last round was full and nothing of it could be sent: the next begins elsewhere
+	next    place     // behind the last row of the last claim; zero: the start
+	started time.Time // when a claim last began at the start
+}
+
+// place is a row's in the queue.
+type place struct {
+	at time.Time
+	id int64
 }
 
 var _ relay.Outbox = (*Outbox)(nil)
@@ -51,171 +67,114 @@ func NewOutbox(db *DB) (*Outbox, error) {
 // Close closes the outbox's pool.
 func (o *Outbox) Close() error { return o.db.Close() }
 
-const claimDue = `
-SELECT id, topic, key, payload::text AS payload, headers, tries FROM outbox
-WHERE available_at <= now() AND parked_at IS NULL
+// claimColumns are claimedRow's. Of the headers only those are read that make a message; taking them out here costs less
+// than reading JSON there.
+const claimColumns = `
+SELECT id, available_at, tries, topic, key, payload, headers->>'event-id', headers->>'event-type', headers->>'event-version',
+    headers->>'traceparent'
+FROM outbox
+WHERE available_at <= now() AND parked_at IS NULL `
+
+// claimDue begins behind a place, so that it does not go over what the last rounds have deleted. Until they are vacuumed,
+// and while any transaction anywhere is older than them they cannot be, dead rows cost as much to pass as living ones.
+const claimDue = claimColumns + `AND (available_at, id) > ($2, $3)
 ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
 
 // claimElsewhere begins at a chance moment between the oldest due row and now. Rows of a partition without a leader may
 // fill the head of the queue by more than a round; behind them others wait that could go.
-const claimElsewhere = `
-SELECT id, topic, key, payload::text AS payload, headers, tries FROM outbox
-WHERE available_at <= now() AND parked_at IS NULL AND available_at >= (
+const claimElsewhere = claimColumns + `AND available_at >= (
     SELECT min(available_at) + random() * greatest(now() - min(available_at), interval '0')
     FROM outbox WHERE parked_at IS NULL)
 ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
-
-const deletePublished = `DELETE FROM outbox WHERE id = ANY($1)`
-
-// putOff doubles the pause from a second to five minutes, half of it by chance, so that rows refused together do not come
-// back together. The exponent is bounded before the power is taken.
-const putOff = `
-UPDATE outbox SET tries = tries + 1,
-    available_at = clock_timestamp()
-        + least(300, 2 ^ least(tries, 9)) * (0.5 + random() / 2) * interval '1 second',
-    parked_at = CASE WHEN tries + 1 >= $2 THEN clock_timestamp() END
-WHERE id = ANY($1)`
-
-// stepAside lets others go first for about five seconds, and says nothing against the row: no try is spent.
-const stepAside = `
-UPDATE outbox SET available_at = clock_timestamp() + (4 + 2 * random()) * interval '1 second' WHERE id = ANY($1)`
 
 // Drain implements relay.Outbox.
 func (o *Outbox) Drain(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
 ) (relay.Drained, error) {
 	var r round
-	claim := claimDue
-	if o.stuck.Swap(false) {
-		claim = claimElsewhere
-	}
-	err := o.db.transact(ctx, "drain", func(tx *gorm.DB) error {
-		var rows []claimedRow
-		if err := tx.Raw(claim, limit).Find(&rows).Error; err != nil {
-			return fmt.Errorf("claim messages: %w", err)
+	text, args, elsewhere := o.nextClaim(limit)
+	err := o.db.exchange(ctx, "drain", func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := o.claim(ctx, tx, text, args)
+		if err != nil {
+			return err
 		}
+		o.claimed(rows, limit, elsewhere)
 		if len(rows) == 0 {
 			return errNothing
 		}
-		r = publishRows(tx.Statement.Context, rows, publish)
-		return r.settle(tx, o.maxTries)
+		failpoint.Hit(failpoint.DrainClaimed)
+		failpoint.Hit(failpoint.DrainClaimed)
+		r = publishRows(ctx, rows, publish)
+		defer failpoint.Hit(failpoint.DrainDeleted)
+		err = r.settle(ctx, tx, o.maxTries)
+		failpoint.Hit(failpoint.DrainDeleted)
+		return err
 	})
+	if err != nil || len(r.unsent)+len(r.refused) > 0 {
+		o.again(err == nil && !elsewhere && len(r.unsent) == limit)
+	}
 	if err != nil { // whatever was published comes again
 		return relay.Drained{Claimed: r.claimed}, err
 	}
 	o.logParked(r)
-	o.stuck.Store(claim == claimDue && len(r.unsent) == limit)
 	return r.drained(o.maxTries), nil
 }
 
-// refusedRow is a message that Kafka did not take, and why.
-type refusedRow struct {
-	claimedRow
-	why error
+// nextClaim decides where the next claim begins.
+func (o *Outbox) nextClaim(limit int) (text string, args []any, elsewhere bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.stuck {
+		o.stuck = false
+		return claimElsewhere, []any{limit}, true
+	}
+	if now := time.Now(); now.Sub(o.started) > fromTheStart {
+		o.next, o.started = place{}, now
+	}
+	return claimDue, []any{limit, o.next.at, o.next.id}, false
 }
 
-// round is what became of the claimed messages.
-type round struct {
-	claimed   int
-	published []int64 // ids
-	refused   []refusedRow
-	unsent    []int64 // ids; Kafka was not there for them
+// claimed notes what a claim found: behind a full one there is more, before it nobody needs to look for a while.
+func (o *Outbox) claimed(rows []claimedRow, limit int, elsewhere bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if elsewhere || len(rows) < limit {
+		o.started = time.Time{}
+		return
+	}
+	last := rows[len(rows)-1]
+	o.next = place{last.AvailableAt, last.ID}
 }
 
-// publishRows hands the messages to publish and sorts its answers. A row that does not read as a message is refused. One
-// that an unreachable Kafka did not take is neither published nor refused.
-func publishRows(
-	ctx context.Context, rows []claimedRow, publish func(context.Context, []event.Message) []error,
-) round {
-	r := round{claimed: len(rows)}
-	var messages []event.Message
-	var sent []claimedRow
-	for _, row := range rows {
-		m, err := row.fromRow()
-		if err != nil {
-			why := fault.Wrap(err, fault.Invalid, "unreadable_message", "the row is not a message")
-			r.refused = append(r.refused, refusedRow{row, why})
-			continue
-		}
-		messages, sent = append(messages, m), append(sent, row)
-	}
-	if len(messages) == 0 {
-		return r
-	}
-	ctx, cancel := context.WithTimeout(ctx, publishBound)
-	defer cancel()
-	for i, err := range publish(ctx, messages) {
-		switch {
-		case err == nil:
-			r.published = append(r.published, sent[i].ID)
-		case fault.Is(err, fault.Unavailable):
-			r.unsent = append(r.unsent, sent[i].ID)
-		default:
-			r.refused = append(r.refused, refusedRow{sent[i], err})
-		}
-	}
-	return r
+// again lets the next claim begin at the start, where something is left, or elsewhere, if all of a full round is.
+func (o *Outbox) again(stuck bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.started, o.stuck = time.Time{}, stuck
 }
 
-// settle writes what became of the messages. Where nothing was sent Kafka is down, and rows keep their place and their age.
-// Where something was, the rest belongs to a partition or topic that is in trouble: it must not stay at the head.
-func (r round) settle(tx *gorm.DB, maxTries int) error {
-	if len(r.published)+len(r.refused) == 0 {
-		return errNothing
+// claim locks and reads rows.
+func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) ([]claimedRow, error) {
+	began := time.Now()
+	rows, err := tx.Query(ctx, text, args...)
+	if err != nil {
+		return nil, fmt.Errorf("claim messages: %w", err)
 	}
-	if len(r.published) > 0 {
-		if err := tx.Exec(deletePublished, r.published).Error; err != nil {
-			return fmt.Errorf("delete published: %w", err)
+	defer rows.Close()
+	var claimed []claimedRow
+	for rows.Next() {
+		var r claimedRow
+		if err := rows.Scan(&r.ID, &r.AvailableAt, &r.Tries, &r.Topic, &r.Key, &r.Payload, &r.EventID, &r.Type, &r.Version,
+			&r.Traceparent); err != nil {
+			return nil, fmt.Errorf("read message: %w", err)
 		}
-		if err := r.stepAside(tx); err != nil {
-			return err
-		}
+		claimed = append(claimed, r)
 	}
-	if len(r.refused) > 0 {
-		ids := make([]int64, len(r.refused))
-		for i, row := range r.refused {
-			ids[i] = row.ID
-		}
-		if err := tx.Exec(putOff, ids, maxTries).Error; err != nil {
-			return fmt.Errorf("put off refused: %w", err)
-		}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("claim messages: %w", err)
 	}
-	return nil
-}
-
-func (r round) stepAside(tx *gorm.DB) error {
-	if len(r.unsent) == 0 {
-		return nil
-	}
-	if err := tx.Exec(stepAside, r.unsent).Error; err != nil {
-		return fmt.Errorf("let others go before the unsent: %w", err)
-	}
-	return nil
-}
-
-func (r round) drained(maxTries int) relay.Drained {
-	d := relay.Drained{
-		Claimed: r.claimed, Published: len(r.published), Refused: len(r.refused),
-	}
-	for _, row := range r.refused {
-		if row.parked(maxTries) {
-			d.Parked++
-		}
-	}
-	return d
-}
-
-func (r refusedRow) parked(maxTries int) bool { return r.Tries+1 >= maxTries }
-
-// logParked tells what the counters of the relay cannot: which message it was.
-func (o *Outbox) logParked(r round) {
-	for _, row := range r.refused {
-		if row.parked(o.maxTries) {
-			o.log.Error("message parked", zap.String("event_id", row.Headers.V[event.HeaderID]),
-				zap.String("topic", row.Topic), zap.String("key", row.Key), zap.Int("attempt", row.Tries+1),
-				zap.Error(row.why))
-		}
-	}
+	o.db.slow(began, text, int64(len(claimed)))
+	return claimed, nil
 }
 
 const selectDepth = `

@@ -10,5 +10,5 @@
 // does a partition that cannot be reached: while others take something, that is no outage. Several relays
 // may run. Publishing twice is harmless, because consumers rely on tickets, fences and versions.
 //
-// Room: core. Doors: event fault. Outside: prometheus zap.
+// Room: core. Doors: event failpoint fault. Outside: prometheus zap.
 package relay

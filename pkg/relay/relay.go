@@ -50,56 +50,39 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run publishes until ctx ends, and returns nil after the current round.
+// Run publishes until ctx ends, and returns nil after the current rounds.
 func (r *Relay) Run(ctx context.Context) error {
 	var sampling sync.WaitGroup
 	sampling.Go(func() { r.sample(ctx) })
 	defer sampling.Wait()
 	state := health{log: r.log, what: "relaying"}
 	for failures := 0; ctx.Err() == nil; {
-		full, err := r.round(ctx)
+		err := r.burst(ctx)
 		state.report(err)
-		switch {
-		case err != nil:
+		if err != nil {
 			failures++
 			wait(ctx, backoff(failures), nil)
-		case full:
-			failures = 0
-		default:
-			failures = 0
-			wait(ctx, jitter(r.config.Poll), r.wake)
+			continue
 		}
+		failures = 0
+		wait(ctx, jitter(r.config.Poll), r.wake)
 	}
 	return nil
 }
 
-// round drains once. It is not interrupted by ctx: a round that was begun is finished, or its messages are published twice.
-// full says that there may be more at once. The error says that something is down and waiting is better.
-func (r *Relay) round(ctx context.Context) (full bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), roundBound)
-	defer cancel()
-	started := time.Now()
-	var outage error
-	drained, err := r.outbox.Drain(ctx, r.config.Batch, func(ctx context.Context, messages []event.Message) []error {
-		results := r.publisher.Publish(ctx, messages)
-		outage = r.judge(messages, results)
-		return results
-	})
-	r.metrics.drained(drained)
-	if drained.Parked > 0 {
-		r.log.Error("messages were parked: Kafka refused them too often", zap.Int("parked", drained.Parked))
+// burst does one round after the other until one finds less than a batch, one fails, or ctx ends. The next claims while
+// the last publishes and settles, so there are two at a time at most, and one at a time hands anything to Kafka.
+func (r *Relay) burst(ctx context.Context) error {
+	last := nobody()
+	for {
+		this := r.begin(ctx, last)
+		full := this.claimed()
+		err := last.wait()
+		if err != nil || !full || ctx.Err() != nil {
+			return errors.Join(err, this.wait())
+		}
+		last = this
 	}
-	err = errors.Join(outage, withoutRefusal(err))
-	switch {
-	case err != nil:
-		r.metrics.rounds.WithLabelValues("failed").Inc()
-	case drained.Claimed > 0:
-		r.metrics.rounds.WithLabelValues("ok").Inc()
-	}
-	if drained.Claimed > 0 {
-		r.metrics.seconds.Observe(time.Since(started).Seconds())
-	}
-	return drained.Claimed >= r.config.Batch, err
 }
 
 // judge logs what was refused and returns the first error that is about Kafka instead of one message. If Kafka took

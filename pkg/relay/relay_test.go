@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,44 +26,68 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// outbox is an Outbox in memory. Its rules are those of the real one: what is acknowledged goes, what is refused is put off
-// for good, what meets an outage stays.
+// outbox is an Outbox in memory. Its rules are those of the real one: what one round has claimed another does not see, what
+// is acknowledged goes, what is refused is put off for good, what meets an outage stays.
 type outbox struct {
 	mu      sync.Mutex
 	due     []event.Message
+	added   int
+	locked  map[string]bool // by message id
 	refused int
 	fail    error              // of Drain
 	depth   func() relay.Depth // nil: from due
 	depthIs error
 
 	running int
-	overlap bool
+	most    int // rounds at a time
 	rounds  []time.Time
-	inside  func() // called in each round after the claim
+	inside  func()        // called in each round after the claim
+	settles time.Duration // how long a round takes after publish
 }
 
 func (o *outbox) add(n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for range n {
-		o.due = append(o.due, event.Message{ID: strconv.Itoa(len(o.due)), Topic: event.TopicChanged, Key: "1"})
+		o.due = append(o.due, event.Message{ID: strconv.Itoa(o.added), Topic: event.TopicChanged, Key: "1"})
+		o.added++
 	}
+}
+
+func (o *outbox) claim(limit int) []event.Message {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.running++
+	o.most = max(o.most, o.running)
+	o.rounds = append(o.rounds, time.Now())
+	var claimed []event.Message
+	for _, m := range o.due {
+		if !o.locked[m.ID] && len(claimed) < limit {
+			claimed = append(claimed, m)
+		}
+	}
+	if o.locked == nil {
+		o.locked = map[string]bool{}
+	}
+	for _, m := range claimed {
+		o.locked[m.ID] = true
+	}
+	return claimed
 }
 
 func (o *outbox) Drain(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
 ) (relay.Drained, error) {
-	o.mu.Lock()
-	o.running++
-	o.overlap = o.overlap || o.running > 1
-	o.rounds = append(o.rounds, time.Now())
-	claimed, failure, inside := o.due[:min(limit, len(o.due))], o.fail, o.inside
-	o.mu.Unlock()
-	defer func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
+	claimed := o.claim(limit)
+	defer o.set(func() {
 		o.running--
-	}()
+		for _, m := range claimed {
+			delete(o.locked, m.ID)
+		}
+	})
+	o.mu.Lock()
+	failure, inside := o.fail, o.inside
+	o.mu.Unlock()
 	if failure != nil {
 		return relay.Drained{}, failure
 	}
@@ -72,29 +97,33 @@ func (o *outbox) Drain(
 	if len(claimed) == 0 {
 		return relay.Drained{}, nil
 	}
-	return o.settle(claimed, publish(ctx, claimed))
+	results := publish(ctx, claimed)
+	if o.settles > 0 {
+		<-time.After(o.settles)
+	}
+	return o.settle(claimed, results)
 }
 
 func (o *outbox) settle(claimed []event.Message, results []error) (relay.Drained, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	drained := relay.Drained{Claimed: len(claimed)}
-	var kept []event.Message
+	gone := map[string]bool{}
 	var first error
 	for i, err := range results {
 		switch {
 		case err == nil:
 			drained.Published++
+			gone[claimed[i].ID] = true
 		case fault.Is(err, fault.Invalid):
 			drained.Refused++
 			drained.Parked++
+			gone[claimed[i].ID] = true
 			first = err
-		default:
-			kept = append(kept, claimed[i])
 		}
 	}
 	o.refused += drained.Refused
-	o.due = append(kept, o.due[len(claimed):]...)
+	o.due = slices.DeleteFunc(slices.Clone(o.due), func(m event.Message) bool { return gone[m.ID] })
 	return drained, first
 }
 
@@ -140,9 +169,16 @@ type publisher struct {
 	answer func(event.Message) error
 	sent   []int // the sizes of the batches
 	ended  []error
+
+	busy     atomic.Int32
+	together atomic.Bool // two batches were sent at a time
 }
 
 func (p *publisher) Publish(ctx context.Context, messages []event.Message) []error {
+	if p.busy.Add(1) > 1 {
+		p.together.Store(true)
+	}
+	defer p.busy.Add(-1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.takes > 0 {
@@ -271,22 +307,108 @@ func TestAWakeDuringARoundIsNotLost(t *testing.T) {
 	})
 }
 
-func TestRoundsNeverOverlap(t *testing.T) {
+func TestARoundThatFindsLessThanABatchIsAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
-		pub := &publisher{takes: 2 * time.Second}
+		pub := &publisher{takes: 150 * time.Millisecond}
 		r := start(t, box, pub)
 		for range 200 {
 			box.add(1)
 			r.Wake()
 			after(20 * time.Millisecond)
 		}
-		r.end()
-		if box.overlap {
-			t.Error("a round began before the last one was answered")
+		if box.most != 1 {
+			t.Errorf("rounds at a time: got %d, want 1", box.most)
 		}
+		r.end()
 	})
+}
+
+func TestWhileOneRoundIsAtKafkaTheNextClaimsAndTheLastSettles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{settles: 30 * time.Millisecond, inside: func() { <-time.After(20 * time.Millisecond) }}
+		pub := &publisher{takes: 100 * time.Millisecond}
+		box.add(45)
+		began := time.Now()
+		r := start(t, box, pub)
+		after(20*time.Millisecond + 5*100*time.Millisecond + 30*time.Millisecond) // one claim, five batches, one deletion
+		if got := box.left(); got != 0 {
+			t.Errorf("left after %s: got %d, want none: claims and deletions take no time of their own", time.Since(began), got)
+		}
+		if box.most != 2 {
+			t.Errorf("rounds at a time: got %d, want 2", box.most)
+		}
+		if pub.together.Load() {
+			t.Error("two batches were at Kafka at a time")
+		}
+		if got, want := fmt.Sprint(pub.sent), "[10 10 10 10 5]"; got != want {
+			t.Errorf("batches: got %s, want %s", got, want)
+		}
+		r.end()
+	})
+}
+
+func TestARoundBehindAnOutageGivesWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{}
+		pub := &publisher{takes: 300 * time.Millisecond}
+		pub.answer = func(event.Message) error { return fault.New(fault.Unavailable, "kafka_unavailable", "down") }
+		box.add(30)
+		r := start(t, box, pub)
+		after(310 * time.Millisecond)
+		if got, want := fmt.Sprint(box.count(), pub.sent), "2 [10]"; got != want {
+			t.Errorf("rounds and batches: got %s, want %s: the second would meet the same", got, want)
+		}
+		r.end()
+		expect(t, r, `
+# HELP vitrine_relay_batches_total Rounds that claimed something or failed, by result: ok, failed.
+# TYPE vitrine_relay_batches_total counter
+vitrine_relay_batches_total{result="failed"} 1
+`, "vitrine_relay_batches_total")
+	})
+}
+
+func TestARoundThatWaitsTooLongForItsTurnGivesWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{}
+		pub := &publisher{takes: 3 * time.Second}
+		box.add(30)
+		r := start(t, box, pub)
+		after(2 * time.Second)
+		box.set(func() {
+			if box.running != 1 {
+				t.Errorf("open transactions while Kafka is slow: got %d, want the one that is at Kafka", box.running)
+			}
+		})
+		after(20 * time.Second)
+		if got, want := fmt.Sprint(box.left(), pub.sent), "0 [10 10 10]"; got != want {
+			t.Errorf("left, and batches: got %s, want %s", got, want)
+		}
+		if got := r.logs.FilterMessageSnippet("failed").Len(); got != 0 {
+			t.Errorf("a round that gave way is no failure: got %v", r.logs.All())
+		}
+		r.end()
+	})
+}
+
+func TestAPanicOfARoundReachesWhoRunsTheRelay(t *testing.T) {
+	t.Parallel()
+	box := &outbox{inside: func() { panic("out of order") }}
+	r := relay.New(box, &publisher{}, relay.Config{Batch: 1, Poll: time.Second, Sample: time.Second}, prometheus.NewRegistry(),
+		zap.NewNop())
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	defer func() {
+		if p := fmt.Sprint(recover()); !strings.Contains(p, "out of order") || !strings.Contains(p, "relay_test.go") {
+			t.Errorf("got %s, want the panic and where it was", p)
+		}
+	}()
+	box.depth = func() relay.Depth { stop(); return relay.Depth{} } // or Run waits for who measures
+	_ = r.Run(ctx)
 }
 
 func TestAnOutageIsWaitedOutWithGrowingPausesAndSaidOnce(t *testing.T) {

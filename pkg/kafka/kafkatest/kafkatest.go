@@ -49,6 +49,9 @@ func Run(t *testing.T, open Open) {
 		{"a consumer is ready once it has joined", 1, ready},
 		{"making the topics again changes nothing", 2, topicsAgain},
 		{"a topic that differs is reported", 2, topicsDiffer},
+		{"a reader sees all of a topic, and uses nothing up", 3, readsToTheEnd},
+		{"a reader stops at what was the end", 1, readStopsAtItsEnd},
+		{"a record is sent once more as it was", 1, resends},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

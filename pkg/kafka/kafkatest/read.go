@@ -1,0 +1,120 @@
+package kafkatest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/kafka"
+)
+
+// readAll returns what a reader finds in a topic.
+func readAll(t *testing.T, config kafka.Config, topic string) []kafka.Record {
+	t.Helper()
+	r, err := kafka.NewReader(config)
+	if err != nil {
+		t.Fatalf("make reader: %v", err)
+	}
+	var found []kafka.Record
+	if err := r.Read(t.Context(), topic, func(record kafka.Record) error {
+		found = append(found, record)
+		return nil
+	}); err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	return found
+}
+
+// readsToTheEnd reads what is there, in several partitions, and again: nothing is used up.
+func readsToTheEnd(t *testing.T, config kafka.Config) {
+	makeTopics(t, config)
+	if found := readAll(t, config, event.TopicRequested); len(found) != 0 {
+		t.Errorf("an empty topic has %d records", len(found))
+	}
+	before, messages := time.Now().Add(-time.Second), requests(50)
+	publish(t, config, messages)
+	for range 2 {
+		seen := make(map[string]bool)
+		next := make(map[int32]int64)
+		for _, r := range readAll(t, config, event.TopicRequested) {
+			m, err := event.FromRecord(event.TopicRequested, r.Key, r.Value, r.Headers)
+			if err != nil {
+				t.Fatalf("read record: %v", err)
+			}
+			if r.Offset != next[r.Partition] || r.Topic != config.Name(event.TopicRequested) || r.Time.Before(before) {
+				t.Errorf("%s/%d/%d of %v, want offset %d", r.Topic, r.Partition, r.Offset, r.Time, next[r.Partition])
+			}
+			next[r.Partition]++
+			seen[m.ID] = true
+		}
+		if len(seen) != len(messages) || len(next) < 2 {
+			t.Errorf("read %d messages of %d partitions, want %d of several", len(seen), len(next), len(messages))
+		}
+	}
+}
+
+// readStopsAtItsEnd shows that what is added while a reader reads is not waited for, nor read, and that an error ends it.
+func readStopsAtItsEnd(t *testing.T, config kafka.Config) {
+	makeTopics(t, config)
+	publish(t, config, requests(3))
+	r, err := kafka.NewReader(config)
+	if err != nil {
+		t.Fatalf("make reader: %v", err)
+	}
+	count := 0
+	if err := r.Read(t.Context(), event.TopicRequested, func(kafka.Record) error {
+		if count++; count == 1 {
+			publish(t, config, requests(3))
+		}
+		return nil
+	}); err != nil || count != 3 {
+		t.Errorf("read %d records and %v, want the 3 that were there", count, err)
+	}
+	count = 0
+	err = r.Read(t.Context(), event.TopicRequested, func(kafka.Record) error { count++; return errNotNow })
+	if !errors.Is(err, errNotNow) || count != 1 {
+		t.Errorf("got %v after %d records, want the error of the first", err, count)
+	}
+	ended, end := context.WithCancel(t.Context())
+	err = r.Read(ended, event.TopicRequested, func(kafka.Record) error { end(); return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that it was cancelled", err)
+	}
+}
+
+// resends sends a record once more as it was, readable or not.
+func resends(t *testing.T, config kafka.Config) {
+	makeTopics(t, config)
+	p, err := kafka.NewPublisher(config, prometheus.NewRegistry(), zap.NewNop())
+	if err != nil {
+		t.Fatalf("make publisher: %v", err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	strange := map[string]string{"their-own": "\xff", event.HeaderVersion: "newest"}
+	for _, key := range []string{"7", ""} {
+		produce(t, config, record(config, key, []byte{0xfe, 0}, strange))
+	}
+	found := readAll(t, config, event.TopicRequested)
+	for _, r := range found {
+		if err := p.Resend(t.Context(), r); err != nil {
+			t.Fatalf("resend: %v", err)
+		}
+	}
+	again := readAll(t, config, event.TopicRequested)
+	if len(found) != 2 || len(again) != 4 {
+		t.Fatalf("%d records, then %d, want 2 and 4", len(found), len(again))
+	}
+	for i, want := range found {
+		if got := again[2+i]; !bytes.Equal(got.Value, want.Value) || !bytes.Equal(got.Key, want.Key) ||
+			!maps.Equal(got.Headers, strange) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+}

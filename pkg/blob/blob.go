@@ -18,6 +18,7 @@ import (
 
 	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/worker"
 )
 
 // CacheControl goes with every object: its key will never name other bytes, so it may be kept for a year.
@@ -119,6 +120,34 @@ func (b *Bucket) List(ctx context.Context, prefix string, fn func(ObjectInfo) er
 		return nil
 	})
 }
+
+// Page returns up to limit objects below prefix whose keys come after that one, in the order of their keys' bytes. more says
+// that there are others.
+func (b *Bucket) Page(ctx context.Context, prefix, after string, limit int) (found []worker.Object, more bool, err error) {
+	for limit > len(found) {
+		var page *s3.ListObjectsV2Output
+		err := b.do(ctx, "list", "list objects", func() (err error) {
+			page, err = b.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
+				Bucket: &b.cfg.Bucket, Prefix: &prefix, StartAfter: &after, MaxKeys: aws.Int32(int32(min(limit-len(found), pageSize))),
+			})
+			return err
+		})
+		if err != nil {
+			return nil, false, err
+		}
+		for _, o := range page.Contents {
+			after = aws.ToString(o.Key)
+			found = append(found, worker.Object{Key: after, Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified)})
+		}
+		if more = aws.ToBool(page.IsTruncated); !more || len(page.Contents) == 0 {
+			break
+		}
+	}
+	return found, more, nil
+}
+
+// pageSize is the most objects that a store lists in one answer.
+const pageSize = 1000
 
 // DeletePrefix deletes every object below prefix, which ends in a slash. None there is no error. When it fails, some may be
 // gone: call it again.

@@ -64,6 +64,52 @@ type Selected interface {
 	SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int) ([]Picture, error)
 }
 
+// Listing is the object store as the auditor reads it.
+type Listing interface {
+	// Page returns up to limit objects below prefix whose keys come after that one, in the order of their keys' bytes. more
+	// says that there are others.
+	Page(ctx context.Context, prefix, after string, limit int) (found []Object, more bool, err error)
+	// Owner returns the id of the installation that the bucket is marked with, or "" if it has no mark.
+	Owner(ctx context.Context) (string, error)
+}
+
+// Object is an object as a listing tells it.
+type Object struct {
+	Key      string
+	Size     int64     // bytes
+	Modified time.Time // by the store's clock; zero if nobody has asked
+}
+
+// Turns lets one process at a time audit, and remembers how far it has come.
+type Turns interface {
+	// TakeTurn takes the next turn if it is due, and then the one after it is not due before interval has passed. A turn that
+	// was never taken is due. mine is false if it is not due, or somebody else was quicker; else cursor is what was saved last.
+	TakeTurn(ctx context.Context, name string, interval time.Duration) (cursor string, mine bool, err error)
+	// SaveCursor remembers how far the turns have come. The next one is due after wait.
+	SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error
+	// Installation returns the id of this database, and how often it was restored.
+	Installation(ctx context.Context) (id string, epoch int64, err error)
+}
+
+// Books is what the rows say about objects.
+type Books interface {
+	// Unreferenced returns those of the prefixes, an attempt's each, that nothing speaks for: no picture of a product that is
+	// not deleted publishes them or is in work with them, and no intent names them. All is seen at one moment.
+	Unreferenced(ctx context.Context, prefixes []catalog.Intent) ([]catalog.Intent, error)
+	// Condemn writes those intents of which that is still true, and returns how many.
+	Condemn(ctx context.Context, prefixes []catalog.Intent) (int, error)
+	// Published returns up to limit pictures that are ready and idle, of products that are not deleted, with ids above after,
+	// in the order of their ids.
+	Published(ctx context.Context, after catalog.ImageID, limit int) ([]Published, error)
+}
+
+// Published is a picture with the objects that clients are told of.
+type Published struct {
+	Picture
+	Fence   int64
+	Objects []Object // each once
+}
+
 // Picture names a picture and its product.
 type Picture struct {
 	ProductID catalog.ProductID

@@ -38,6 +38,9 @@ func Run(t *testing.T, open Open) {
 		{"only a directory can be deleted", s.deleteDirectoryOnly},
 		{"more than one page is listed and deleted", s.manyObjects},
 		{"a listing ends when it is told to", s.listEnds},
+		{"a listing goes on where it was left", s.listGoesOn},
+		{"a bucket has the owner that claimed it first", s.owned},
+		{"of several that claim a bucket at once one wins", s.raceForOwnership},
 		{"several make the bucket at once", s.raceForBucket},
 		{"a missing bucket is named", s.missingBucket},
 		{"anyone can read an object and nothing else", s.strangers},
@@ -340,6 +343,9 @@ func (s suite) missingBucket(t *testing.T) {
 		"put":    b.Put(t.Context(), "a/b", "image/png", strings.NewReader("x"), 1),
 		"list":   b.List(t.Context(), "", func(blob.ObjectInfo) error { return nil }),
 		"delete": b.DeletePrefix(t.Context(), "a/"),
+		"page":   last(b.Page(t.Context(), "a/", "", 1)),
+		"owner":  second(b.Owner(t.Context())),
+		"claim":  second(b.Claim(t.Context(), "an installation")),
 	} {
 		if fault.CodeOf(err) != "bucket_missing" || !fault.Is(err, fault.Unavailable) {
 			t.Errorf("%s: got %v, want Unavailable with code bucket_missing", what, err)

@@ -5,5 +5,5 @@
 //
 // A failure names what the store does otherwise than S3.
 //
-// Room: suite. Doors: blob fault. Outside: prometheus zap.
+// Room: suite. Doors: blob fault worker. Outside: prometheus zap.
 package blobtest

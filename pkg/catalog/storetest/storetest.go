@@ -24,7 +24,10 @@ type Parts struct {
 	Pipelines catalog.Pipelines
 	Intents   worker.Intents
 	Overdue   worker.Overdue
+	Selected  worker.Selected
 	Outbox    relay.Outbox
+	Turns     worker.Turns
+	Books     worker.Books
 }
 
 // Open returns the parts on an empty database of their own, and closes them when t ends. The outbox parks a message that was
@@ -37,7 +40,8 @@ const patient = 100
 // Run runs the suite.
 func Run(t *testing.T, open Open) {
 	for _, part := range [][]test{
-		users(), inserts(), edits(), deletions(), races(), intents(), repairs(), outboxes(), lists(),
+		users(), inserts(), onces(), edits(), pictures(), deletions(), races(), revisionRaces(), intents(), repairs(),
+		selections(), outboxes(), lists(), audits(),
 	} {
 		for _, one := range part {
 			t.Run(one.name, func(t *testing.T) {
@@ -119,7 +123,8 @@ func (b *bench) user() catalog.User {
 func (b *bench) draft(pictures int) catalog.Product {
 	b.Helper()
 	p := catalog.Product{
-		UserID: b.user().ID, Name: "Lamp", Description: "A lamp.", Price: decimal.RequireFromString("12.50"), Version: 1,
+		UserID: b.user().ID, Name: "Lamp", Description: "A lamp.", Price: decimal.RequireFromString("12.50"),
+		Version: 1, Revision: 1,
 	}
 	for i := range pictures {
 		url := fmt.Sprintf("https://pictures.example.com/%d.jpg", i)

@@ -1,0 +1,135 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/worker"
+)
+
+var (
+	_ worker.Turns = (*Store)(nil)
+	_ worker.Books = (*Store)(nil)
+)
+
+// takeTurn moves the time on and reads the cursor in one statement: of two who come at once, the second waits for the first
+// and then finds that nothing is due.
+const takeTurn = `
+INSERT INTO audits (name, due_at) VALUES ($1, now() + $2 * interval '1 microsecond')
+ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE audits.due_at <= now()
+RETURNING cursor`
+
+// TakeTurn implements worker.Turns.
+func (s *Store) TakeTurn(ctx context.Context, name string, interval time.Duration) (cursor string, mine bool, err error) {
+	err = s.db.call(ctx, "take_turn", func(conn *gorm.DB) error {
+		taken := conn.Raw(takeTurn, name, interval.Microseconds()).Find(&cursor)
+		mine = taken.RowsAffected == 1
+		return taken.Error
+	})
+	if err != nil {
+		return "", false, err
+	}
+	return cursor, mine, nil
+}
+
+const saveCursor = `
+INSERT INTO audits (name, cursor, due_at) VALUES ($1, $2, now() + $3 * interval '1 microsecond')
+ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, due_at = excluded.due_at`
+
+// SaveCursor implements worker.Turns.
+func (s *Store) SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error {
+	return s.db.call(ctx, "save_cursor", func(conn *gorm.DB) error {
+		return conn.Exec(saveCursor, name, cursor, wait.Microseconds()).Error
+	})
+}
+
+// unreferenced is one statement, and so one moment: an attempt that finishes meanwhile is seen with its intent or published.
+const unreferenced = `
+FROM json_to_recordset($1) AS n (prefix text, image_id bigint, due bigint)
+WHERE NOT EXISTS (SELECT FROM intents x WHERE x.prefix = n.prefix)
+    AND NOT EXISTS (
+        SELECT FROM images i JOIN products p ON p.id = i.product_id
+        WHERE i.id = n.image_id AND p.deleted_at IS NULL
+            AND (i.work <> 'idle' AND i.prefix = n.prefix
+                OR EXISTS (SELECT FROM jsonb_array_elements(i.renditions) r WHERE starts_with(r ->> 'key', n.prefix))))`
+
+const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due ` + unreferenced + ` ORDER BY n.prefix`
+
+// Unreferenced implements worker.Books.
+func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.Intent) ([]catalog.Intent, error) {
+	var rows []intentRow
+	err := s.db.call(ctx, "unreferenced", func(conn *gorm.DB) error {
+		return conn.Raw(selectUnreferenced, asJSON[[]intentRow]{toIntentRows(prefixes)}).Find(&rows).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	found := make([]catalog.Intent, len(rows))
+	for i, r := range rows {
+		found[i] = catalog.Intent{
+			Prefix: r.Prefix, ImageID: catalog.ImageID(r.ImageID), Due: time.Duration(r.Due) * time.Microsecond,
+		}
+	}
+	return found, nil
+}
+
+const condemn = `
+INSERT INTO intents (prefix, image_id, due_at)
+SELECT n.prefix, n.image_id, now() + n.due * interval '1 microsecond' ` + unreferenced + `
+ON CONFLICT (prefix) DO NOTHING`
+
+// Condemn implements worker.Books.
+func (s *Store) Condemn(ctx context.Context, prefixes []catalog.Intent) (int, error) {
+	var written int64
+	err := s.db.call(ctx, "condemn", func(conn *gorm.DB) error {
+		inserted := conn.Exec(condemn, asJSON[[]intentRow]{toIntentRows(prefixes)})
+		written = inserted.RowsAffected
+		return inserted.Error
+	})
+	if err != nil {
+		return 0, err
+	}
+	return int(written), nil
+}
+
+const selectPublished = `
+SELECT i.product_id, i.id AS image_id, i.fence, i.renditions FROM images i JOIN products p ON p.id = i.product_id
+WHERE i.id > $1 AND i.status = 'ready' AND i.work = 'idle' AND p.deleted_at IS NULL
+ORDER BY i.id LIMIT $2`
+
+// Published implements worker.Books.
+func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int) ([]worker.Published, error) {
+	var rows []struct {
+		ProductID, ImageID, Fence int64
+		Renditions                asJSON[[]renditionRow]
+	}
+	err := s.db.call(ctx, "published", func(conn *gorm.DB) error {
+		return conn.Raw(selectPublished, int64(after), limit).Find(&rows).Error
+	})
+	if err != nil {
+		return nil, err
+	}
+	found := make([]worker.Published, len(rows))
+	for i, r := range rows {
+		found[i] = worker.Published{
+			Picture: worker.Picture{ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID)},
+			Fence:   r.Fence, Objects: objectsOf(r.Renditions.V),
+		}
+	}
+	return found, nil
+}
+
+// objectsOf returns the objects that renditions stand for, by key: equal renditions share one.
+func objectsOf(renditions []renditionRow) []worker.Object {
+	objects := make([]worker.Object, len(renditions))
+	for i, r := range renditions {
+		objects[i] = worker.Object{Key: r.Key, Size: r.Bytes}
+	}
+	slices.SortFunc(objects, func(a, b worker.Object) int { return strings.Compare(a.Key, b.Key) })
+	return slices.Compact(objects)
+}

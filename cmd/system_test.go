@@ -74,6 +74,7 @@ type system struct {
 	t       *testing.T
 	env     map[string]string
 	nursery *child.Nursery
+	bin     string // the directory of its programs
 	dir     string
 	url     string // of the API
 	sources *sources
@@ -82,7 +83,7 @@ type system struct {
 // newSystem sets a system up on the shared servers, without a program running. change alters its environment.
 func newSystem(t *testing.T, change map[string]string) *system {
 	t.Helper()
-	s := &system{t: t, dir: t.TempDir(), nursery: child.NewNursery(), sources: newSources(t)}
+	s := &system{t: t, dir: t.TempDir(), bin: binDir(t), nursery: child.NewNursery(), sources: newSources(t)}
 	t.Cleanup(s.nursery.Close)
 	p := pipeline.Default()
 	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
@@ -192,7 +193,7 @@ func (s *system) launch(name string, more ...string) *running {
 	}
 	_ = log.Close()
 	r := &running{t: s.t, admin: "http://" + admin, Process: &child.Process{
-		Name: name, Argv: []string{filepath.Join(binDir(s.t), name)}, Dir: s.dir, Log: log.Name(),
+		Name: name, Argv: []string{filepath.Join(s.bin, name)}, Dir: s.dir, Log: log.Name(),
 		Env:  s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: patience, Nursery: s.nursery,
 	}}

@@ -103,9 +103,7 @@ func (o *Outbox) Drain(
 			return errNothing
 		}
 		failpoint.Hit(failpoint.DrainClaimed)
-		failpoint.Hit(failpoint.DrainClaimed)
 		r = publishRows(ctx, rows, publish)
-		defer failpoint.Hit(failpoint.DrainDeleted)
 		err = r.settle(ctx, tx, o.maxTries)
 		failpoint.Hit(failpoint.DrainDeleted)
 		return err

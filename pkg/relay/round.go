@@ -98,7 +98,6 @@ func (r *Relay) drain(ctx context.Context, this, last *round) error {
 		}
 		results := r.publisher.Publish(bound, messages)
 		failpoint.Hit(failpoint.RelayPublished)
-		failpoint.Hit(failpoint.RelayPublished)
 		this.outage = r.judge(messages, results)
 		close(this.sent)
 		return results
@@ -154,7 +153,6 @@ func (r *Relay) account(drained Drained, asked bool, took time.Duration, err err
 		r.metrics.rounds.WithLabelValues("ok").Inc()
 	}
 	if asked {
-		failpoint.Hit(failpoint.RelayDrained)
 		r.metrics.seconds.Observe(took.Seconds())
 	}
 }

@@ -47,7 +47,7 @@ type Image struct {
 
 	Work         Work
 	Ticket       string // UUID of the one request that may start work; "" when idle
-	Fence        int64  // grows with every Begin; only its holder may finish
+	Fence        int64  // grows with every Begin, and with what takes the work away; only its holder may finish
 	Begins       int    // begins since the last outcome: what dies without a word
 	Prefix       string // objects of the last Begin stand below it
 	RemakeError  Code   // why a picture that stayed ready could not be remade

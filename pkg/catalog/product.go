@@ -25,7 +25,7 @@ type Product struct {
 	Compressed  []string // compressed_product_images: the default rendition's object key of each picture that has one
 	Images      []Image  // by position, one for each of ImageURLs
 	Version     int64    // grows by one with every visible change
-	Revision    int64    // grows by one with every change that a client made
+	Revision    int64    // grows by one with every change that a client made to what it had said
 	Deleted     bool     // then only ID and Version mean anything
 	CreatedAt   time.Time
 	UpdatedAt   time.Time // of Version

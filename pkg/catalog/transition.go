@@ -228,12 +228,13 @@ func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Chan
 	return c, false, nil
 }
 
-// reprocess asks for the picture anew, with another specification. Whatever works on it is superseded. A picture that is ready
-// stays visible until it is replaced.
+// reprocess asks for the picture anew, with another specification. Whatever works on it is superseded. A picture that is
+// ready stays visible until it is replaced.
 func (p *Product) reprocess(img *Image, ask request, now time.Time) Change {
 	if img.Status == Failed {
 		img.Status, img.ErrorCode, img.ErrorDetail = Pending, "", ""
 	}
+	img.Fence++ // an attempt whose COMMIT was lost must not take the new request for its own outcome
 	img.Attempts, img.Begins, img.RemakeError = 0, 0, ""
 	img.PipelineHash, img.RequestedAt = ask.hash, now
 	img.queue(ask.ticket, now, ask.delay)

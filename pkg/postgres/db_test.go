@@ -92,11 +92,17 @@ func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
 		"remove":       func() error { return store.RemoveIntent(ctx, "a/") },
 		"overdue":      func() error { _, err := store.OverdueImages(ctx, 1, 0); return err },
 		"purge":        func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
-		"drain":        func() error { _, err := outbox.Drain(ctx, 1, nil); return err },
-		"depth":        func() error { _, err := outbox.Depth(ctx); return err },
-		"migrate":      func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
-		"check":        func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
-		"status":       func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
+		"purge keys":   func() error { _, err := store.PurgeKeys(ctx, 1, 0); return err },
+		"select":       func() error { _, err := store.SelectImages(ctx, catalog.Selection{}, 0, 1); return err },
+		"insert once": func() error {
+			_, _, _, err := store.InsertOnce(ctx, catalog.Once{}, catalog.Product{}, nil, nil)
+			return err
+		},
+		"drain":   func() error { _, err := outbox.Drain(ctx, 1, nil); return err },
+		"depth":   func() error { _, err := outbox.Depth(ctx); return err },
+		"migrate": func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
+		"check":   func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
+		"status":  func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
 	} {
 		if err := call(); !fault.Is(err, fault.Unavailable) || errors.Is(err, catalog.ErrOutcomeUnknown) {
 			t.Errorf("%s: got %v, want unavailable", name, err)

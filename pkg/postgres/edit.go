@@ -36,14 +36,14 @@ WHERE i.product_id = $1 AND i.id = n.id AND i.fence = n.held_fence AND i.work = 
 // updateImages writes all changed pictures at once. A picture that has another fence or work than was read is not
 // written, and the caller notices by the count.
 const updateImages = `
-UPDATE images i SET position = n.position, status = n.status, work = n.work, ticket = nullif(n.ticket, '')::uuid, fence = n.fence,
-    begins = n.begins, attempts = n.attempts, prefix = n.prefix, error_code = n.error_code,
+UPDATE images i SET position = n.position, status = n.status, work = n.work, ticket = nullif(n.ticket, '')::uuid,
+    fence = n.fence, begins = n.begins, attempts = n.attempts, prefix = n.prefix, error_code = n.error_code,
     error_detail = n.error_detail, remake_error = n.remake_error, source_sha256 = n.source_sha256,
     source_bytes = n.source_bytes, width = n.width, height = n.height, pipeline_hash = n.pipeline_hash,
     renditions = n.renditions, placeholder = n.placeholder, requested_at = n.requested_at, due_at = n.due_at,
     updated_at = $3
-FROM json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text, position integer, status text, work text, ticket text,
-    fence bigint, begins integer, attempts integer, prefix text, error_code text, error_detail text,
+FROM json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text, position integer, status text, work text,
+    ticket text, fence bigint, begins integer, attempts integer, prefix text, error_code text, error_detail text,
     remake_error text, source_sha256 text, source_bytes bigint, width integer, height integer, pipeline_hash text,
     renditions jsonb, placeholder text, requested_at timestamptz, due_at timestamptz)
 WHERE i.product_id = $1 AND i.id = n.id AND i.fence = n.held_fence AND i.work = n.held_work`
@@ -121,7 +121,8 @@ func (h heldProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change
 		p.UpdatedAt = h.now
 	}
 	same := sameProduct(was, p)
-	if same && pictures.none() && len(change.Outbox)+len(change.Intents)+len(change.Adopt) == 0 {
+	adds := len(change.Outbox)+len(change.Intents)+len(change.Adopt) > 0 || change.Announce != nil
+	if same && pictures.none() && !adds {
 		return settled(p), errNothing
 	}
 	if !same {
@@ -186,7 +187,7 @@ type changedImage struct {
 	HeldWork  string `json:"held_work"`
 }
 
-// difference is what has become of a product's pictures: rows to remove, to write and to add, which are the indices of p.Images.
+// difference is what has become of a product's pictures: rows to remove and to write, and which of Images are new.
 type difference struct {
 	dropped, changed []changedImage
 	added            []int

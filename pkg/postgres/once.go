@@ -10,8 +10,9 @@ import (
 	"vitrine.io/pkg/failpoint"
 )
 
-// lockKey waits for nobody: a request that finds its key locked is told so at once, and holds no connection.
-const lockKey = `SELECT pg_try_advisory_xact_lock(hashtextextended($1 || ' ' || $2, 1))`
+// lockKey waits for nobody: a request that finds its key locked is told so at once, and holds no connection. Advisory locks
+// are the whole database's, so the schema is part of the name.
+const lockKey = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' ' || $1 || ' ' || $2, 1))`
 
 const selectKey = `SELECT fingerprint, status, headers, body FROM idempotency_keys WHERE principal = $1 AND key = $2`
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,6 +26,8 @@ type yard struct {
 	overdue  []worker.Picture
 	repeated []worker.Picture
 	purge    int
+	keys     int
+	after    time.Duration // how old a key has to be
 	intents  map[string]*intent
 	objects  map[string]bool
 	again    time.Duration
@@ -50,6 +53,14 @@ func (y *yard) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (int,
 	defer y.mu.Unlock()
 	n := min(limit, y.purge)
 	y.purge -= n
+	return n, y.broken
+}
+
+func (y *yard) PurgeKeys(_ context.Context, limit int, after time.Duration) (int, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	n := min(limit, y.keys)
+	y.keys, y.after = y.keys-n, after
 	return n, y.broken
 }
 
@@ -117,7 +128,9 @@ func (y *yard) DeletePrefix(_ context.Context, prefix string) error {
 }
 
 func sweepConfig() worker.SweepConfig {
-	return worker.SweepConfig{Interval: time.Minute, Batch: 3, Patience: time.Minute, Again: time.Hour, PurgeAfter: time.Hour}
+	return worker.SweepConfig{
+		Interval: time.Minute, Batch: 3, Patience: time.Minute, Again: time.Hour, PurgeAfter: time.Hour, KeysAfter: 24 * time.Hour,
+	}
 }
 
 // during runs a sweeper for d of pretended time.
@@ -145,6 +158,24 @@ func TestSweeper(t *testing.T) {
 			during(t, time.Minute+time.Second, s.Run) // one interval: full batches follow at once
 			if len(y.repeated) != 9 || y.purge != 0 {
 				t.Errorf("repeated %d, left %d to purge, want 9 and 0", len(y.repeated), y.purge)
+			}
+		})
+	})
+
+	t.Run("forgets old keys, batch after batch, and counts them", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			y, reg := &yard{keys: 7}, prometheus.NewRegistry()
+			s := worker.NewSweeper(y, y, sweepConfig(), reg, zap.NewNop())
+			during(t, time.Minute+time.Second, s.Run)
+			if y.keys != 0 || y.after != 24*time.Hour {
+				t.Errorf("left %d keys, asked for those older than %s, want none and a day", y.keys, y.after)
+			}
+			want := "# HELP vitrine_worker_sweeper_keys_purged_total Idempotency keys that were forgotten.\n" +
+				"# TYPE vitrine_worker_sweeper_keys_purged_total counter\nvitrine_worker_sweeper_keys_purged_total 7\n"
+			err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vitrine_worker_sweeper_keys_purged_total")
+			if err != nil {
+				t.Error(err)
 			}
 		})
 	})

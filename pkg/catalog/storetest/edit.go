@@ -39,7 +39,6 @@ func edits() []test {
 		{name: "an error of the function undoes everything and comes back as it is", run: functionFails},
 		{name: "a panic of the function undoes everything and frees the product", run: functionPanics},
 		{name: "a message that cannot be stored undoes the edit", run: editUndone},
-		{name: "an edit may not add, drop or move pictures", run: otherImages},
 		{name: "a version never falls", run: versionFalls},
 	}
 }
@@ -193,24 +192,6 @@ func editUndone(b *bench) {
 	doomed, err := b.Intents.DoomDue(b.ctx(), 10, 0)
 	b.must(err, "doom intents")
 	b.same(doomed, []string{}, "intents")
-}
-
-func otherImages(b *bench) {
-	p := b.product(2)
-	for name, fn := range map[string]func(p *catalog.Product){
-		"added":   func(p *catalog.Product) { p.Images = append(p.Images, catalog.Image{Position: 2}) },
-		"dropped": func(p *catalog.Product) { p.Images = p.Images[:1] },
-		"moved":   func(p *catalog.Product) { p.Images[0].Position = 5 },
-		"swapped": func(p *catalog.Product) { p.Images[0], p.Images[1] = p.Images[1], p.Images[0] },
-		"another": func(p *catalog.Product) { p.Images[0].SourceURL = "https://example.com/other.jpg" },
-	} {
-		_, err := b.Store.Edit(b.ctx(), p.ID, unfailing(func(p *catalog.Product) catalog.Change {
-			fn(p)
-			return catalog.Change{}
-		}))
-		b.kind(err, fault.Internal, name)
-	}
-	b.same(b.load(p.ID), p, "the product")
 }
 
 func versionFalls(b *bench) {

@@ -24,6 +24,10 @@ TAG      ?= dev
 REGISTRY ?=
 # make bench: a program that prints "ratio NAME N" lines at its end.
 BENCH_PKGS ?= ./pkg/bench
+# make chaos: one seed, or how many from 1 on; more flags (bin/chaos -help).
+SEED        ?=
+SEEDS       ?=
+CHAOS_FLAGS ?=
 # make e2e: which proofs, where, with images of which tag, and more values for helm's --set.
 PROOFS        ?= 1,2,3,4,5
 NAMESPACE     ?= vitrine-e2e
@@ -110,6 +114,15 @@ images-save: ## Write what make images built to dist/, for clusters without a re
 .PHONY: bench
 bench: deps-test build ## Run the benchmarks on real servers
 	@$(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
+
+.PHONY: chaos
+chaos: deps-test ## Crash everything and show that nothing is lost: SEED=7, or SEEDS=200, which goes on where it was stopped
+	@.ci/alive.sh "building the harness" $(GO) build -o bin/ ./cmd/chaos
+	@bin/chaos -version '$(VERSION)' $(if $(SEED),-seed '$(SEED)',-seeds '$(or $(SEEDS),4)') $(CHAOS_FLAGS)
+
+.PHONY: bench-outbox
+bench-outbox: deps-test ## Measure how an outbox of a million messages is emptied
+	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/bench -outbox
 
 .PHONY: e2e
 e2e: deps-promtool ## Show on the cluster of kubectl's current context what the chart promises (docs/e2e.md)

@@ -96,7 +96,7 @@ func buildKafka(dir *workDir, n *child.Nursery) (*server, error) {
 		"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms128m", "-Xmx384m",
 		"-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(jars, "*"),
 	}
-	if err := formatKafka(java, jvm, properties, n); err != nil {
+	if err := formatKafka(java, jvm, properties, n, "--standalone"); err != nil {
 		return nil, err
 	}
 	p := &child.Process{
@@ -134,9 +134,9 @@ func cacheDir(getenv func(string) string) (string, error) {
 	return filepath.Join(home, ".cache", "vitrine"), nil
 }
 
-// formatKafka makes the files of a new node, which votes for itself.
-func formatKafka(java string, jvm []string, properties string, n *child.Nursery) error {
-	args := append(append([]string{}, jvm...), "kafka.tools.StorageTool", "format", "--standalone",
+// formatKafka makes the files of a new node; how says who votes: "--standalone" is itself alone.
+func formatKafka(java string, jvm []string, properties string, n *child.Nursery, how string) error {
+	args := append(append([]string{}, jvm...), "kafka.tools.StorageTool", "format", how,
 		"--cluster-id", kafkaClusterID, "--config", properties)
 	cmd := exec.Command(java, args...)
 	cmd.SysProcAttr = child.Attr(nil, syscall.SIGKILL)

@@ -1,0 +1,226 @@
+package testenv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"vitrine.io/pkg/child"
+)
+
+// failoverTimeout is how long a master of a Stack may be silent before its replica takes over.
+const failoverTimeout = 2 * time.Second
+
+// buildReplicatedRedis describes a cluster of three masters, with a replica each.
+func buildReplicatedRedis(dir *workDir, n *child.Nursery) (*server, error) {
+	s, err := buildRedis(dir, n)
+	if err != nil {
+		return nil, err
+	}
+	replicas, err := buildRedis(dir, n)
+	if err != nil {
+		return nil, err
+	}
+	s.addrs, s.procs = append(s.addrs, replicas.addrs...), append(s.procs, replicas.procs...)
+	for _, p := range s.procs {
+		p.Argv = append(p.Argv, "--cluster-node-timeout", fmt.Sprint(failoverTimeout.Milliseconds()), "--repl-diskless-sync-delay", "0")
+	}
+	s.form = func(ctx context.Context) error { return formReplicated(ctx, s.addrs) }
+	s.ready = func(ctx context.Context) error { return replicatedReady(ctx, s.addrs) }
+	return s, nil
+}
+
+// formReplicated makes the first half of the nodes masters, and each of the others a replica of one of them.
+func formReplicated(ctx context.Context, addrs []string) error {
+	masters, replicas := addrs[:len(addrs)/2], addrs[len(addrs)/2:]
+	if err := formCluster(ctx, masters); err != nil {
+		return err
+	}
+	host, port, _ := strings.Cut(masters[0], ":")
+	for i, addr := range replicas {
+		epoch := fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", len(masters)+i+1)
+		for _, step := range []string{epoch, "CLUSTER MEET " + host + " " + port} {
+			if err := everyRedis(ctx, []string{addr}, step, "OK"); err != nil {
+				return err
+			}
+		}
+	}
+	everybody := fmt.Sprintf("cluster_known_nodes:%d", len(addrs))
+	if err := until(ctx, func() error { return everyRedis(ctx, addrs, "CLUSTER INFO", everybody) }); err != nil {
+		return err
+	}
+	for i, addr := range replicas {
+		id, err := askRedis(ctx, masters[i], "CLUSTER MYID")
+		if err != nil {
+			return fmt.Errorf("ask %s for its id: %w", masters[i], err)
+		}
+		follow := func() error { return everyRedis(ctx, []string{addr}, "CLUSTER REPLICATE "+id, "OK") }
+		if err := until(ctx, follow); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replicatedReady returns nil once every node knows all the others, every slot has its master, and every replica follows.
+func replicatedReady(ctx context.Context, addrs []string) error {
+	for _, want := range []string{
+		"cluster_state:ok",
+		fmt.Sprintf("cluster_slots_ok:%d", redisSlots),
+		fmt.Sprintf("cluster_known_nodes:%d", len(addrs)),
+		fmt.Sprintf("cluster_size:%d", len(addrs)/2),
+	} {
+		if err := everyRedis(ctx, addrs, "CLUSTER INFO", want); err != nil {
+			return err
+		}
+	}
+	masters := 0
+	for _, addr := range addrs {
+		text, err := askRedis(ctx, addr, "INFO replication")
+		switch {
+		case err != nil:
+			return fmt.Errorf("ask %s: %w", addr, err)
+		case strings.Contains(text, "role:master"):
+			masters++
+		case !strings.Contains(text, "master_link_status:up"):
+			return fmt.Errorf("redis %s does not follow its master yet", addr)
+		}
+	}
+	if masters != len(addrs)/2 {
+		return fmt.Errorf("redis: %d masters, want %d", masters, len(addrs)/2)
+	}
+	return nil
+}
+
+// until calls step until it succeeds or ctx ends.
+func until(ctx context.Context, step func() error) error {
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	for {
+		err := step()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+// brokerProperties describe one of three nodes that are broker and controller. Clients are sent to another address than the
+// brokers themselves use. What is acknowledged by all is on two of the three, and a broker that is silent for some seconds is
+// out.
+const brokerProperties = `
+process.roles=broker,controller
+node.id=%[1]d
+controller.quorum.voters=%[2]s
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=INTERNAL
+listeners=CLIENT://%[3]s,INTERNAL://%[4]s,CONTROLLER://%[5]s
+advertised.listeners=CLIENT://%[6]s,INTERNAL://%[4]s,CONTROLLER://%[5]s
+listener.security.protocol.map=CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=%[7]s
+auto.create.topics.enable=false
+num.partitions=1
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+offsets.topic.num.partitions=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.num.partitions=1
+unclean.leader.election.enable=false
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
+replica.lag.time.max.ms=4000
+leader.imbalance.check.interval.seconds=5
+num.network.threads=2
+num.io.threads=2
+log.index.size.max.bytes=1048576
+log.cleaner.enable=false
+`
+
+// buildBrokers formats the storage of three nodes and describes them.
+func buildBrokers(dir *workDir, n *child.Nursery, advertised [StackBrokers]string) (*server, error) {
+	java, err := lookup("java")
+	if err != nil {
+		return nil, err
+	}
+	jars, err := kafkaJars(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	var ports [StackBrokers][3]string // for clients, for brokers, for controllers
+	var voters []string
+	for i := range ports {
+		for j := range ports[i] {
+			port, err := freePort()
+			if err != nil {
+				return nil, err
+			}
+			ports[i][j] = local(port)
+		}
+		voters = append(voters, fmt.Sprintf("%d@%s", i+1, ports[i][2]))
+	}
+	s := &server{name: "kafka", procs: make([]*child.Process, StackBrokers)}
+	errs := make([]error, StackBrokers)
+	var all sync.WaitGroup
+	for i, p := range ports {
+		s.addrs = append(s.addrs, p[0])
+		all.Go(func() {
+			text := func(data string) string {
+				return fmt.Sprintf(brokerProperties, i+1, strings.Join(voters, ","), p[0], p[1], p[2], advertised[i], data)
+			}
+			s.procs[i], errs[i] = buildBroker(dir, n, fmt.Sprintf("kafka-%d", i), text, []string{java, "-cp", filepath.Join(jars, "*")})
+		})
+	}
+	all.Wait()
+	s.ready = func(ctx context.Context) error {
+		for _, addr := range s.addrs {
+			if err := askKafka(ctx, addr); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return s, errors.Join(errs...)
+}
+
+// buildBroker formats one node's storage and describes its process. text makes its properties.
+func buildBroker(
+	dir *workDir, n *child.Nursery, name string, text func(data string) string, java []string,
+) (*child.Process, error) {
+	home, err := dir.sub(name+"-", nil)
+	if err != nil {
+		return nil, err
+	}
+	properties, logging := filepath.Join(home, "server.properties"), filepath.Join(home, "log4j2.properties")
+	if err := errors.Join(
+		os.WriteFile(properties, []byte(text(filepath.Join(home, "data"))), 0o600),
+		os.WriteFile(logging, []byte(kafkaLogging), 0o600),
+	); err != nil {
+		return nil, fmt.Errorf("configure kafka: %w", err)
+	}
+	jvm := append([]string{}, java[1:]...)
+	jvm = append(jvm, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms64m", "-Xmx256m",
+		"-Dlog4j2.configurationFile="+logging)
+	if err := formatKafka(java[0], jvm, properties, n, "--ignore-formatted"); err != nil {
+		return nil, err
+	}
+	return &child.Process{
+		Name: name, Argv: append(append([]string{java[0]}, jvm...), "kafka.Kafka", properties),
+		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
+	}, nil
+}

@@ -19,7 +19,7 @@ func TestAConfigurationTellsAllThatIsWrongAtOnce(t *testing.T) {
 	want := []string{
 		"ADDR invalid_address", "READ_TIMEOUT out_of_range", "WRITE_TIMEOUT out_of_range", "IDLE_TIMEOUT out_of_range",
 		"HANDLER_TIMEOUT out_of_range", "SHUTDOWN_TIMEOUT out_of_range", "BODY_LIMIT out_of_range", "HEADER_LIMIT out_of_range",
-		"MAX_CONNECTIONS out_of_range", "CORS_ORIGINS invalid_origin",
+		"MAX_CONNECTIONS out_of_range", "MAX_IN_FLIGHT out_of_range", "CORS_ORIGINS invalid_origin",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -80,6 +80,25 @@ func (o *object) refuse(pointer, code, detail string) {
 	o.wrong = append(o.wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
 }
 
+// note adds what is wrong elsewhere in the request, if anything.
+func (o *object) note(wrong *fault.Field) {
+	if wrong != nil {
+		o.wrong = append(o.wrong, *wrong)
+	}
+}
+
+// has reports whether there is such a field that has not been read yet, whatever its value.
+func (o *object) has(name string) bool { return slices.Contains(o.names, name) }
+
+// null reports whether a field is there and null, and marks it as read if it is.
+func (o *object) null(name string) bool {
+	if !o.has(name) || string(o.raw[name]) != "null" {
+		return false
+	}
+	o.take(name)
+	return true
+}
+
 // take returns a field's value and marks it as read.
 func (o *object) take(name string) (json.RawMessage, bool) {
 	value, ok := o.raw[name]

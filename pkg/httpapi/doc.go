@@ -5,6 +5,10 @@
 // has one encoding, made by [Encoder]: GET sends the finished bytes as they come out of the cache, and lists and the answer
 // to POST are put together from the same bytes.
 //
+// What clients write can be told apart from what workers do: an ETag holds the product's revision beside its version, and
+// If-Match compares only that. A POST with an Idempotency-Key is answered by [Catalog]'s CreateOnce, with what it stored in
+// the product's transaction.
+//
 // # Invariants
 //
 // Every answer, also to what is not HTTP, has a request id, one access log line and one count in the metrics: serve in
@@ -17,9 +21,10 @@
 //
 // # Failure
 //
-// A handler has HandlerTimeout; then its context ends and the client gets 503 timeout. A panic is a 500, logged with its
-// stack, and the process lives. When Run's context ends, the listener closes, connections that never spoke are closed,
-// and requests in flight are finished: HandlerTimeout is below ShutdownTimeout, so none can take too long.
+// Of more requests than MaxInFlight the rest is refused at once, before anything is decoded; probes are not. A handler has
+// HandlerTimeout; then its context ends and the client gets 503 timeout. A panic is a 500, logged with its stack, and the
+// process lives. When Run's context ends, the listener closes, connections that never spoke are closed, and requests in
+// flight are finished: HandlerTimeout is below ShutdownTimeout, so none can take too long.
 //
 // Room: edge. Doors: catalog fault. Outside: decimal fasthttp fiber prometheus zap.
 package httpapi

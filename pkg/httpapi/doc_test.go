@@ -151,25 +151,34 @@ func words(line string) []string {
 // run does what a curl line does.
 func (a *api) run(line string) answer {
 	a.t.Helper()
-	method, path, body := http.MethodGet, "", ""
+	method, path, body, admin := http.MethodGet, "", "", false
 	var headers []string
 	args := words(line)[1:]
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
 		case "-i":
+		case "-X":
+			i++
+			method = args[i]
 		case "-H":
 			i++
 			headers = append(headers, args[i])
 		case "-d":
 			i++
-			method, body = http.MethodPost, args[i]
+			body = args[i]
+			if method == http.MethodGet {
+				method = http.MethodPost
+			}
 		default:
 			url, ours := strings.CutPrefix(args[i], "http://localhost:8080")
-			if !ours {
+			if url, admin = strings.CutPrefix(url, "http://localhost:9090"); !ours && !admin {
 				a.t.Fatalf("%s: what is %q?", line, args[i])
 			}
 			path = url
 		}
+	}
+	if admin {
+		return ask(a.t, documentedBulk{}, method, path, body, headers...)
 	}
 	return a.do(method, path, body, headers...)
 }

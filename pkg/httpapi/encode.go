@@ -13,7 +13,7 @@ import (
 
 // formatVersion is raised whenever the same product would be encoded differently, so that no client and no cache takes old
 // bytes for new ones.
-const formatVersion = 1
+const formatVersion = 2
 
 // timeLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
@@ -35,12 +35,24 @@ func NewEncoder(publicURL string, epoch int64) *Encoder {
 // Tag names everything beside the product that its document depends on: format, public URL and epoch.
 func (e *Encoder) Tag() string { return e.tag }
 
-// Encode returns the product's JSON and its ETag, with the quotes. The same version has always the same bytes.
+// Encode returns the product's JSON and its ETag, with the quotes: "version.revision-tag". The same version has always the
+// same bytes.
 func (e *Encoder) Encode(p catalog.Product) (body []byte, etag string, err error) {
 	if body, err = encodeJSON(e.toProductDTO(p)); err != nil {
 		return nil, "", err
 	}
-	return body, `"` + strconv.FormatInt(p.Version, 10) + "-" + e.tag + `"`, nil
+	etag = `"` + strconv.FormatInt(p.Version, 10) + "." + strconv.FormatInt(p.Revision, 10) + "-" + e.tag + `"`
+	return body, etag, nil
+}
+
+// revisionOf returns the revision in one of our ETags, or false for one that is not ours, or no longer. The version does not
+// matter: a worker's progress must not fail a client's change.
+func (e *Encoder) revisionOf(etag string) (int64, bool) {
+	numbers, tag, _ := strings.Cut(strings.Trim(etag, `"`), "-")
+	version, revision, _ := strings.Cut(numbers, ".")
+	_, numbered := parseID(version)
+	n, ok := parseID(revision)
+	return n, ok && numbered && tag == e.tag
 }
 
 // productDTO is a product as the API answers it. No array is ever null.
@@ -55,6 +67,7 @@ type productDTO struct {
 	Images      []imageDTO `json:"images"`
 	ImageStatus string     `json:"image_status"`
 	Version     int64      `json:"version"`
+	Revision    int64      `json:"revision"`
 	CreatedAt   string     `json:"created_at"`
 	UpdatedAt   string     `json:"updated_at"`
 }
@@ -99,6 +112,7 @@ func (e *Encoder) toProductDTO(p catalog.Product) productDTO {
 		Images:      make([]imageDTO, len(p.Images)),
 		ImageStatus: string(p.ImageStatus()),
 		Version:     p.Version,
+		Revision:    p.Revision,
 		CreatedAt:   toTime(p.CreatedAt),
 		UpdatedAt:   toTime(p.UpdatedAt),
 	}

@@ -17,7 +17,7 @@ var (
 
 func ready() catalog.Product {
 	return catalog.Product{
-		ID: 7, UserID: 3, Name: "Lamp", Price: decimal.RequireFromString("19.9"), Version: 4,
+		ID: 7, UserID: 3, Name: "Lamp", Price: decimal.RequireFromString("19.9"), Version: 4, Revision: 2,
 		ImageURLs:  []string{"https://a.example/1", "https://a.example/2"},
 		Compressed: []string{"products/7/9/1-x/full.jpg"},
 		CreatedAt:  epoch, UpdatedAt: epoch.Local(),
@@ -53,12 +53,12 @@ func TestAProductIsEncodedAsDocumented(t *testing.T) {
 		`{"id":10,"position":1,"source_url":"https://a.example/2","status":"failed","attempts":5,` +
 		`"error":{"code":"corrupt","detail":"the picture is truncated"},"width":null,"height":null,"placeholder":null,` +
 		`"renditions":[]}],` +
-		`"image_status":"partial","version":4,"created_at":"2026-03-01T12:30:45.123456Z",` +
+		`"image_status":"partial","version":4,"revision":2,"created_at":"2026-03-01T12:30:45.123456Z",` +
 		`"updated_at":"2026-03-01T12:30:45.123456Z"}`
 	if err != nil || string(body) != want {
 		t.Errorf("err %v\n got %s\nwant %s", err, body, want)
 	}
-	if want := `"4-` + e.Tag() + `"`; etag != want {
+	if want := `"4.2-` + e.Tag() + `"`; etag != want {
 		t.Errorf("ETag is %s, want %s", etag, want)
 	}
 }

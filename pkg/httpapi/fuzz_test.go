@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -85,4 +86,86 @@ func FuzzListProducts(f *testing.F) {
 			t.Errorf("%d %s", status, ctx.Response.Body())
 		}
 	})
+}
+
+// Whatever If-Match says, the patch is carried out, refused as overtaken, or refused as unreadable; and it is carried out
+// only if the product's own tag stands there.
+func FuzzIfMatch(f *testing.F) {
+	tag := httpapi.NewEncoder(publicURL, 0).Tag()
+	for _, header := range []string{
+		`*`, `"1.1-` + tag + `"`, `"9.1-` + tag + `", "x"`, `W/"1.1-` + tag + `"`, `"1.2-` + tag + `"`, `"`, `,`,
+		`"é" "`, "", "W/",
+	} {
+		f.Add(header)
+	}
+	fake, handle := direct(f)
+	f.Fuzz(func(t *testing.T, header string) {
+		fake.products, fake.patches = []catalog.Product{{ID: 1, Version: 1, Revision: 1}}, nil
+		var ctx fasthttp.RequestCtx
+		ctx.Request.Header.SetMethod(fasthttp.MethodPatch)
+		ctx.Request.SetRequestURI("/products/1")
+		ctx.Request.Header.SetContentType("application/json")
+		ctx.Request.Header.Set("If-Match", header)
+		ctx.Request.SetBodyString(`{}`)
+		handle(&ctx)
+		if !json.Valid(ctx.Response.Body()) {
+			t.Errorf("answer is not JSON: %s", ctx.Response.Body())
+		}
+		switch status := ctx.Response.StatusCode(); status {
+		case 200:
+			if text := strings.Trim(header, " \t"); text != "*" && !strings.Contains(text, `.1-`+tag+`"`) {
+				t.Errorf("carried out for %q", header)
+			}
+		case 412, 422:
+			if len(fake.patches) != 0 {
+				t.Errorf("%d, but carried out", status)
+			}
+		default:
+			t.Errorf("%d %s", status, ctx.Response.Body())
+		}
+	})
+}
+
+// Whatever the key is, the product is made once under a key that fits a table, or the header is refused.
+func FuzzIdempotencyKey(f *testing.F) {
+	for _, header := range []string{`a`, `"a"`, `"a\"b"`, `"`, `\`, `"\`, ``, ` `, `é`, "\x00", strings.Repeat("k", 256)} {
+		f.Add(header)
+	}
+	fake, handle := direct(f)
+	f.Fuzz(func(t *testing.T, header string) {
+		fake.products, fake.inputs, fake.answered = nil, nil, nil
+		var ctx fasthttp.RequestCtx
+		ctx.Request.Header.SetMethod(fasthttp.MethodPost)
+		ctx.Request.SetRequestURI("/products")
+		ctx.Request.Header.SetContentType("application/json")
+		ctx.Request.Header.Set("Idempotency-Key", header)
+		ctx.Request.SetBodyString(`{"user_id":1,"product_name":"x","product_price":"1"}`)
+		handle(&ctx)
+		switch status := ctx.Response.StatusCode(); status {
+		case 201:
+			for once := range fake.answered {
+				if len(once.Key) < 1 || len(once.Key) > 255 || strings.Trim(once.Key, visible()) != "" {
+					t.Errorf("%q was taken as %q", header, once.Key)
+				}
+			}
+			if len(fake.products) != 1 || len(fake.answered) != 1 {
+				t.Errorf("%d products, %d keys", len(fake.products), len(fake.answered))
+			}
+		case 422:
+			if len(fake.products) != 0 {
+				t.Error("refused, but a product was made")
+			}
+		default:
+			t.Errorf("%d %s", status, ctx.Response.Body())
+		}
+	})
+}
+
+// visible returns every ASCII character that can be seen.
+func visible() string {
+	var all []byte
+	for c := byte('!'); c <= '~'; c++ {
+		all = append(all, c)
+	}
+	return string(all)
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	shed     prometheus.Counter
 
 	// The children of every combination seen so far, so that a request does not build label strings. Its size is bounded by
 	// methods x routes x statuses.
@@ -48,8 +49,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Requests being worked on.",
 		}),
 	}
+	m.shed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "vitrine_http_shed_total",
+		Help: "Requests refused because as many as we take were being worked on.",
+	})
 	m.known.Store(&map[seriesKey]series{})
-	reg.MustRegister(m.requests, m.duration, m.inFlight)
+	reg.MustRegister(m.requests, m.duration, m.inFlight, m.shed)
 	return m
 }
 

@@ -23,6 +23,7 @@ type exchange struct {
 	requestID   string
 	traceparent string // "" if the client sent none that is valid
 	route       *route // nil until one is reached
+	repeatable  bool   // carried out twice, it changes no more than once
 	err         error
 	code        string // of the problem that was answered
 	stack       []byte // of a panic
@@ -165,12 +166,13 @@ func (s *Server) report(ctx *fasthttp.RequestCtx, x *exchange) {
 	line.Write(x.fields...)
 }
 
-// level is how loud a request's line is: probes are only heard by who listens closely, our own faults by everyone.
+// level is how loud a request's line is: probes are only heard by who listens closely, our own faults by everyone. What was
+// shed is counted; a line at error level for each would be one more load.
 func level(x *exchange, status int) zapcore.Level {
 	switch {
 	case x.route != nil && x.route.quiet:
 		return zapcore.DebugLevel
-	case status >= http.StatusInternalServerError && x.code != codeUnknownMethod:
+	case status >= http.StatusInternalServerError && x.code != codeUnknownMethod && x.code != codeOverloaded:
 		return zapcore.ErrorLevel
 	default:
 		return zapcore.InfoLevel
@@ -186,8 +188,8 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, x *exchange, err error) {
 	resp.SetStatusCode(v.Status)
 	resp.Header.SetContentType(problemMIME)
 	resp.Header.Set(fiber.HeaderCacheControl, "no-store")
-	if v.mayBeRepeated() {
-		resp.Header.Set(fiber.HeaderRetryAfter, retryAfter)
+	if wait := v.retryAfter(x.repeatable); wait != "" {
+		resp.Header.Set(fiber.HeaderRetryAfter, wait)
 	}
 	resp.SetBodyRaw(v.body(pathOf(ctx), x.requestID))
 }
@@ -198,10 +200,21 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	return nil
 }
 
-// within gives a route's handler its deadline, and notes that the route was reached.
+// within gives a route's handler its deadline, and notes that the route was reached. When as many requests are worked on as
+// we take, it refuses more at once: one that waited in line would hold memory, and be answered when nobody listens any more.
 func (s *Server) within(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		exchangeOf(c.Context()).route = r
+		x := exchangeOf(c.Context())
+		x.route, x.repeatable = r, r.repeatable
+		if !r.quiet {
+			select {
+			case s.slots <- struct{}{}:
+				defer func() { <-s.slots }()
+			default:
+				s.metrics.shed.Inc()
+				return errOverloaded
+			}
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.HandlerTimeout)
 		defer cancel()
 		return r.handle(ctx, c)

@@ -200,15 +200,15 @@ func TestPagesOfAllowedOriginsMayCall(t *testing.T) {
 	}
 	got := a.get("/products/1", "Origin: https://shop.example")
 	exposed := strings.Split(got.header.Get("Access-Control-Expose-Headers"), ",")
-	for _, name := range []string{"ETag", "Location", "Link", "X-Request-Id"} {
+	for _, name := range []string{"ETag", "Location", "Link", "X-Request-Id", "Idempotent-Replayed", "Accept-Patch"} {
 		if !slices.Contains(exposed, name) {
 			t.Errorf("%s is not exposed: %v", name, exposed)
 		}
 	}
 	preflight := a.do(http.MethodOptions, "/products", "", "Origin: https://shop.example",
-		"Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type")
-	if preflight.status != 204 || preflight.header.Get("Access-Control-Allow-Methods") != "GET,HEAD,POST" ||
-		!strings.Contains(preflight.header.Get("Access-Control-Allow-Headers"), "Content-Type") ||
+		"Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type, if-match, idempotency-key")
+	if preflight.status != 204 || preflight.header.Get("Access-Control-Allow-Methods") != "GET,HEAD,POST,PATCH,DELETE" ||
+		!strings.Contains(preflight.header.Get("Access-Control-Allow-Headers"), "Content-Type,Idempotency-Key,If-Match") ||
 		preflight.header.Get("Access-Control-Max-Age") == "" {
 		t.Errorf("preflight: %d %v", preflight.status, preflight.header)
 	}

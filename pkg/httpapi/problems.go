@@ -29,10 +29,16 @@ const (
 	codeTimeout       = "timeout"
 	codeShuttingDown  = "shutting_down"
 	codeNotReady      = "not_ready"
+	codeOverloaded    = "overloaded"
 
 	// codeOutcomeUnknown is the code of catalog.ErrOutcomeUnknown.
 	codeOutcomeUnknown = "outcome_unknown"
+	// codeInProgress is the code of catalog.ErrInProgress.
+	codeInProgress = "idempotency_in_progress"
 )
+
+// errOverloaded is the answer to a request that is one too many.
+var errOverloaded = &refusal{codeOverloaded, "this server is working on as many requests as it takes; try again later"}
 
 // Problem is one row of the table of everything that a client can be told is wrong.
 type Problem struct {
@@ -52,12 +58,15 @@ func Problems() []Problem {
 		{"not_found", http.StatusNotFound, "There is no such thing"},
 		{"user_not_found", http.StatusNotFound, "There is no such user"},
 		{"product_not_found", http.StatusNotFound, "There is no such product"},
+		{"image_not_found", http.StatusNotFound, "The product has no such picture"},
 		{codeMethod, http.StatusMethodNotAllowed, "The method does not apply to this path"},
 		{codeSlowRequest, http.StatusRequestTimeout, "The request took too long to arrive"},
 		{"conflict", http.StatusConflict, "The request conflicts with what is there"},
 		{"email_taken", http.StatusConflict, "The e-mail address is taken"},
+		{codeInProgress, http.StatusConflict, "The same request is being worked on"},
+		{"revision_mismatch", http.StatusPreconditionFailed, "The product has been changed since"},
 		{codeBodyTooLarge, http.StatusRequestEntityTooLarge, "The body is too large"},
-		{codeMediaType, http.StatusUnsupportedMediaType, "The body must be application/json"},
+		{codeMediaType, http.StatusUnsupportedMediaType, "The body is of a type that is not taken here"},
 		{codeInvalidFields, http.StatusUnprocessableEntity, "One or more fields are not valid"},
 		{"too_many_requests", http.StatusTooManyRequests, "Too many requests"},
 		{codeHeadTooLarge, http.StatusRequestHeaderFieldsTooLarge, "The request's head is too large"},
@@ -67,6 +76,7 @@ func Problems() []Problem {
 		{"database_unavailable", http.StatusServiceUnavailable, "The database is not available"},
 		{codeOutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether the change was made"},
 		{codeTimeout, http.StatusServiceUnavailable, "The request took too long to answer"},
+		{codeOverloaded, http.StatusServiceUnavailable, "This server has as much to do as it takes"},
 		{codeShuttingDown, http.StatusServiceUnavailable, "This server is shutting down"},
 		{codeNotReady, http.StatusServiceUnavailable, "This server is not ready"},
 	}
@@ -89,8 +99,9 @@ const (
 	problemMIME = "application/problem+json"
 
 	// retryAfter is what a client that has to come again is told to wait, in seconds: longer than a restarted dependency
-	// usually takes to be found, short enough not to be felt as an outage.
-	retryAfter = "2"
+	// usually takes to be found, short enough not to be felt as an outage. Who asks for the answer to a request that is being
+	// worked on has to wait only for that.
+	retryAfter, retrySoon = "2", "1"
 
 	// maxFields bounds the wrong fields that are told: a body of a megabyte can hold a hundred thousand.
 	maxFields = 100
@@ -147,10 +158,15 @@ func (t problemTable) verdict(err error) verdict {
 func (t problemTable) ofFault(f *fault.Error) verdict {
 	generic := t.byCode[kindCodes[f.Kind]]
 	p, known := t.byCode[f.Code]
-	if !known || p.Status != generic.Status {
+	if !known || p.Status != generic.Status && !failedPrecondition(f.Kind, p.Status) {
 		p = generic
 	}
 	return verdict{Problem: p, Detail: f.Detail, Fields: f.Fields}
+}
+
+// failedPrecondition reports whether a status is the one of conflicts that a client has asked to be told about (If-Match).
+func failedPrecondition(k fault.Kind, status int) bool {
+	return k == fault.Conflict && status == http.StatusPreconditionFailed
 }
 
 // problemDTO is an RFC 9457 problem as it is sent.
@@ -187,11 +203,17 @@ func (v verdict) body(instance, requestID string) []byte {
 	return body
 }
 
-// mayBeRepeated reports whether the same request may succeed later, so that Retry-After means something. A change that may
-// have been made is not to be repeated blindly: it could be made twice.
-func (v verdict) mayBeRepeated() bool {
-	if v.Code == codeOutcomeUnknown {
-		return false
+// retryAfter returns for how long to wait, in seconds, before the same request may succeed, or "" if waiting does not help.
+// A change that may have been made is not to be repeated blindly: it could be made twice, unless the request is repeatable.
+func (v verdict) retryAfter(repeatable bool) string {
+	switch {
+	case v.Code == codeInProgress:
+		return retrySoon
+	case v.Code == codeOutcomeUnknown && !repeatable:
+		return ""
+	case v.Status == http.StatusServiceUnavailable || v.Status == http.StatusTooManyRequests:
+		return retryAfter
+	default:
+		return ""
 	}
-	return v.Status == http.StatusServiceUnavailable || v.Status == http.StatusTooManyRequests
 }

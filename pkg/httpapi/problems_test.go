@@ -83,8 +83,10 @@ func TestAMethodThatDoesNotApplyIsToldWhichDo(t *testing.T) {
 	a := start(t)
 	for _, row := range []struct{ method, path, allow string }{
 		{http.MethodPut, "/products", "GET, HEAD, POST"},
-		{http.MethodDelete, "/products/1", "GET, HEAD"},
-		{http.MethodPost, "/products/1", "GET, HEAD"},
+		{http.MethodPut, "/products/1", "GET, HEAD, DELETE, PATCH"},
+		{http.MethodPost, "/products/1", "GET, HEAD, DELETE, PATCH"},
+		{http.MethodDelete, "/products", "GET, HEAD, POST"},
+		{http.MethodGet, "/products/1/images/2/reprocess", "POST"},
 		{http.MethodGet, "/users", "POST"},
 		{http.MethodPatch, "/healthz", "GET, HEAD"},
 		{http.MethodOptions, "/products", "GET, HEAD, POST"},

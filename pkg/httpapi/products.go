@@ -17,32 +17,59 @@ import (
 // costs a 304.
 const revalidate = "private, no-cache"
 
+// errNoProduct is the answer to what is not even an id.
+var errNoProduct = fault.New(fault.NotFound, "product_not_found", "there is no such product")
+
 func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
 	body, err := jsonBody(c)
 	if err != nil {
 		return err
 	}
-	in, err := decodeProduct(body)
+	key, wrongKey := idempotencyKey(&c.Request().Header)
+	in, err := decodeProduct(body, wrongKey)
 	if err != nil {
 		return err
+	}
+	if key != "" {
+		return s.createOnce(ctx, c, in, key)
 	}
 	p, err := s.Catalog.Create(ctx, in, exchangeOf(c.Context()).traceparent)
 	if err != nil {
 		return fmt.Errorf("create product: %w", err)
 	}
-	encoded, etag, err := s.Encoder.Encode(p)
+	reply, err := s.created(p)
 	if err != nil {
-		return fmt.Errorf("encode product: %w", err)
+		return err
 	}
-	c.Location("/products/" + p.ID.String())
-	c.Set(fiber.HeaderETag, etag)
-	return sendJSON(c.Status(fiber.StatusCreated), encoded)
+	return sendReply(c, reply)
+}
+
+// created is the answer to a POST that made p, with a key or without.
+func (s *Server) created(p catalog.Product) (catalog.Reply, error) {
+	body, etag, err := s.Encoder.Encode(p)
+	if err != nil {
+		return catalog.Reply{}, fmt.Errorf("encode product: %w", err)
+	}
+	return catalog.Reply{Status: fiber.StatusCreated, Body: body, Headers: map[string]string{
+		fiber.HeaderLocation:     "/products/" + p.ID.String(),
+		fiber.HeaderETag:         etag,
+		fiber.HeaderContentType:  fiber.MIMEApplicationJSON,
+		fiber.HeaderCacheControl: revalidate,
+	}}, nil
+}
+
+func sendReply(c *fiber.Ctx, reply catalog.Reply) error {
+	for name, value := range reply.Headers {
+		c.Set(name, value)
+	}
+	c.Status(reply.Status).Response().SetBodyRaw(reply.Body)
+	return nil
 }
 
 func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
 	id, ok := parseID(c.Params("id"))
 	if !ok {
-		return fault.New(fault.NotFound, "product_not_found", "there is no such product")
+		return errNoProduct
 	}
 	doc, err := s.Catalog.Get(ctx, catalog.ProductID(id))
 	if err != nil {
@@ -101,12 +128,13 @@ func (s *Server) encodePage(page catalog.Page, next string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// decodeProduct reads the body of POST /products. All wrong fields are told at once.
-func decodeProduct(body []byte) (catalog.NewProductInput, error) {
+// decodeProduct reads the body of POST /products. All wrong fields are told at once, a wrong header with them.
+func decodeProduct(body []byte, wrongHeader *fault.Field) (catalog.NewProductInput, error) {
 	o, err := parseObject(body)
 	if err != nil {
 		return catalog.NewProductInput{}, err
 	}
+	o.note(wrongHeader)
 	var in catalog.NewProductInput
 	in.UserID = catalog.UserID(o.whole("user_id"))
 	in.Name = o.text("product_name")

@@ -26,7 +26,7 @@ func TestAProductIsCreatedAndReadWithTheSameBytes(t *testing.T) {
 	want := `{"id":1,"user_id":1,"product_name":"Lamp <b>","product_description":"warm","product_price":"19.90",` +
 		`"product_images":["` + url + `","` + url + `"],"compressed_product_images":[],"images":[` +
 		fmt.Sprintf(pending, 100, 0, url) + `,` + fmt.Sprintf(pending, 101, 1, url) + `],"image_status":"pending",` +
-		`"version":1,"created_at":"2026-03-01T12:30:45.123456Z","updated_at":"2026-03-01T12:30:45.123456Z"}`
+		`"version":1,"revision":1,"created_at":"2026-03-01T12:30:45.123456Z","updated_at":"2026-03-01T12:30:45.123456Z"}`
 	if created.status != 201 || created.body != want {
 		t.Fatalf("created: %d\n got %s\nwant %s", created.status, created.body, want)
 	}

@@ -28,7 +28,7 @@ func listParams() []string {
 func parseQuery(args *fasthttp.Args) (catalog.Query, error) {
 	p := readParams(args, listParams())
 	q := catalog.Query{
-		UserID:   catalog.UserID(p.positive("user_id")),
+		UserID:   catalog.UserID(p.positive("user_id", "must be a whole number above zero")),
 		Name:     p.text("name"),
 		MinPrice: p.price("min_price"),
 		MaxPrice: p.price("max_price"),
@@ -36,7 +36,7 @@ func parseQuery(args *fasthttp.Args) (catalog.Query, error) {
 		Limit:    catalog.DefaultLimit,
 	}
 	if p.values["limit"] != "" {
-		q.Limit = int(p.positive("limit"))
+		q.Limit = int(p.positive("limit", limitDetail))
 	}
 	switch {
 	case p.values["cursor"] != "":
@@ -75,15 +75,18 @@ func (p *params) refuse(name, code, detail string) {
 	p.wrong = append(p.wrong, fault.Field{Pointer: name, Code: code, Detail: detail})
 }
 
-// positive reads a whole number above zero; one that is absent is 0.
-func (p *params) positive(name string) int64 {
+// limitDetail is what the catalogue says of a limit that is out of range: one that cannot be read is told the same.
+const limitDetail = "a whole number from 1 to 100"
+
+// positive reads a whole number above zero; one that is absent is 0. detail says what it has to be.
+func (p *params) positive(name, detail string) int64 {
 	text := p.values[name]
 	if text == "" {
 		return 0
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 1 {
-		p.refuse(name, "out_of_range", "must be a whole number above zero")
+		p.refuse(name, "out_of_range", detail)
 		return 0
 	}
 	return n

@@ -14,7 +14,9 @@ type route struct {
 	method string
 	path   string
 	handle func(ctx context.Context, c *fiber.Ctx) error
-	quiet  bool // asked all the time by machines: logged at debug level
+	quiet  bool // asked all the time by machines: logged at debug level, and answered however much there is to do
+
+	repeatable bool // carried out twice, it changes no more than once
 }
 
 // routes is the whole surface. HEAD works wherever GET does. docs/api.md has a section for each.
@@ -25,6 +27,12 @@ func (s *Server) routes() []route {
 		{method: fiber.MethodPost, path: "/products", handle: s.createProduct},
 		{method: fiber.MethodGet, path: "/products/:id", handle: s.getProduct},
 		{method: fiber.MethodGet, path: "/products", handle: s.listProducts},
+		{method: fiber.MethodPatch, path: "/products/:id", handle: s.patchProduct, repeatable: true},
+		{method: fiber.MethodDelete, path: "/products/:id", handle: s.deleteProduct, repeatable: true},
+		{
+			method: fiber.MethodPost, path: "/products/:id/images/:image_id/reprocess", handle: s.reprocessImage,
+			repeatable: true,
+		},
 		{method: fiber.MethodGet, path: "/healthz", handle: s.healthz, quiet: true},
 		{method: fiber.MethodGet, path: "/readyz", handle: s.readyz, quiet: true},
 	}

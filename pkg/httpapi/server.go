@@ -33,6 +33,19 @@ type Catalog interface {
 	Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
 	// List returns one page. fault.Invalid lists every wrong parameter.
 	List(ctx context.Context, q catalog.Query) (catalog.Page, error)
+	// CreateOnce is Create for a request that may come again under the same key. catalog.ErrInProgress while it is worked on,
+	// catalog.ErrKeyReused if the key was used for something else.
+	CreateOnce(ctx context.Context, in catalog.NewProductInput, once catalog.Once,
+		answer func(catalog.Product) (catalog.Reply, error), traceparent string) (reply catalog.Reply, replayed bool, err error)
+	// Patch changes a product. fault.Invalid lists every wrong field; fault.NotFound if there is none; catalog.ErrRevision if
+	// its revision is not one of seen, which is nil if it does not matter.
+	Patch(ctx context.Context, id catalog.ProductID, patch catalog.ProductPatch, seen catalog.Revisions, traceparent string,
+	) (catalog.Product, error)
+	// Delete removes a product. Errors as for Patch.
+	Delete(ctx context.Context, id catalog.ProductID, seen catalog.Revisions, traceparent string) error
+	// Reprocess asks for a picture anew. fault.NotFound if there is no such product or picture.
+	Reprocess(ctx context.Context, product catalog.ProductID, image catalog.ImageID, traceparent string,
+	) (catalog.Product, error)
 }
 
 // Parts are what a Server is made of.
@@ -57,6 +70,7 @@ type Server struct {
 	handle    fasthttp.RequestHandler // Fiber's routing
 	listener  *listener
 	draining  atomic.Bool
+	slots     chan struct{} // one is taken for each request that is worked on
 }
 
 // New returns a Server that does not listen yet. cfg must be valid.
@@ -67,6 +81,7 @@ func New(parts Parts, cfg Config) *Server {
 		problems:  newProblemTable(),
 		metrics:   newMetrics(parts.Registry),
 		exchanges: sync.Pool{New: func() any { return new(exchange) }},
+		slots:     make(chan struct{}, cfg.MaxInFlight),
 	}
 	app := fiber.New(fiber.Config{
 		StrictRouting:                true, // one URL for one thing
@@ -84,9 +99,9 @@ func New(parts Parts, cfg Config) *Server {
 	if len(cfg.CORSOrigins) > 0 {
 		app.Use(cors.New(cors.Config{
 			AllowOrigins:  strings.Join(cfg.CORSOrigins, ","),
-			AllowMethods:  "GET,HEAD,POST",
-			AllowHeaders:  "Content-Type,If-None-Match,Traceparent,X-Request-Id",
-			ExposeHeaders: "ETag,Link,Location,Retry-After,X-Request-Id",
+			AllowMethods:  "GET,HEAD,POST,PATCH,DELETE",
+			AllowHeaders:  "Content-Type,Idempotency-Key,If-Match,If-None-Match,Traceparent,X-Request-Id",
+			ExposeHeaders: "Accept-Patch,ETag,Idempotent-Replayed,Link,Location,Retry-After,X-Request-Id",
 			MaxAge:        int((10 * time.Minute).Seconds()), // what Chromium's two hours and Firefox' day both honour
 		}))
 	}

@@ -82,7 +82,12 @@ func parseID(text string) (int64, bool) {
 
 // jsonBody returns the request's body if it claims to be JSON. It is valid only until the handler returns.
 func jsonBody(c *fiber.Ctx) ([]byte, error) {
-	if reason := notJSON(&c.Request().Header); reason != "" {
+	return bodyOf(c, fiber.MIMEApplicationJSON)
+}
+
+// bodyOf returns the request's body if it claims to be of one of the types. It is valid only until the handler returns.
+func bodyOf(c *fiber.Ctx, types ...string) ([]byte, error) {
+	if reason := notOf(&c.Request().Header, types...); reason != "" {
 		return nil, &refusal{codeMediaType, reason}
 	}
 	return c.Request().Body(), nil

@@ -1,0 +1,142 @@
+package httpapi_test
+
+import (
+	"context"
+	"slices"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/fault"
+)
+
+// What clients change in the fake catalogue. The rules of the real one are tested where they are; these are only as true as
+// the HTTP around them needs.
+
+func (f *fakeCatalog) CreateOnce(ctx context.Context, in catalog.NewProductInput, once catalog.Once,
+	answer func(catalog.Product) (catalog.Reply, error), traceparent string,
+) (catalog.Reply, bool, error) {
+	if err := f.enter(ctx); err != nil {
+		return catalog.Reply{}, false, err
+	}
+	f.mu.Lock()
+	for earlier, reply := range f.answered {
+		if earlier.Principal == once.Principal && earlier.Key == once.Key {
+			f.mu.Unlock()
+			if earlier.Fingerprint != once.Fingerprint {
+				return catalog.Reply{}, false, catalog.ErrKeyReused
+			}
+			return reply, true, nil
+		}
+	}
+	f.mu.Unlock()
+	p, err := f.Create(ctx, in, traceparent)
+	if err != nil {
+		return catalog.Reply{}, false, err
+	}
+	reply, err := answer(p)
+	if err != nil {
+		return catalog.Reply{}, false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.answered == nil {
+		f.answered = map[catalog.Once]catalog.Reply{}
+	}
+	f.answered[once] = reply
+	return reply, false, nil
+}
+
+func (f *fakeCatalog) Patch(ctx context.Context, id catalog.ProductID, patch catalog.ProductPatch, seen catalog.Revisions,
+	traceparent string,
+) (catalog.Product, error) {
+	if err := f.enter(ctx); err != nil {
+		return catalog.Product{}, err
+	}
+	if err := fault.InvalidFields(catalog.CheckPatch(patch)); err != nil {
+		return catalog.Product{}, err
+	}
+	return f.change(id, seen, traceparent, func(p *catalog.Product) error {
+		f.patches = append(f.patches, patch)
+		if patch == (catalog.ProductPatch{}) {
+			return nil
+		}
+		if patch.Name != nil {
+			p.Name = *patch.Name
+		}
+		if patch.Description != nil {
+			p.Description = *patch.Description
+		}
+		if patch.Price != nil {
+			p.Price = *patch.Price
+		}
+		if patch.ImageURLs != nil {
+			f.rearrange(p, *patch.ImageURLs)
+		}
+		p.Version++
+		p.Revision++
+		return nil
+	})
+}
+
+// rearrange gives the product pictures for the URLs: its own, and new ones with the next ids.
+func (f *fakeCatalog) rearrange(p *catalog.Product, urls []string) {
+	had := p.Images
+	p.ImageURLs, p.Images = urls, nil
+	for i, url := range urls {
+		img := catalog.Image{ID: catalog.ImageID(100*int(p.ID) + len(had) + i), SourceURL: url, Status: catalog.Pending}
+		if old := slices.IndexFunc(had, func(img catalog.Image) bool { return img.SourceURL == url }); old >= 0 {
+			img = had[old]
+		}
+		img.Position = i
+		p.Images = append(p.Images, img)
+	}
+	p.Compressed = p.CompressedKeys()
+}
+
+func (f *fakeCatalog) Delete(ctx context.Context, id catalog.ProductID, seen catalog.Revisions, traceparent string) error {
+	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	_, err := f.change(id, seen, traceparent, func(p *catalog.Product) error {
+		p.Deleted = true
+		return nil
+	})
+	return err
+}
+
+func (f *fakeCatalog) Reprocess(ctx context.Context, id catalog.ProductID, image catalog.ImageID, traceparent string,
+) (catalog.Product, error) {
+	if err := f.enter(ctx); err != nil {
+		return catalog.Product{}, err
+	}
+	return f.change(id, nil, traceparent, func(p *catalog.Product) error {
+		at := slices.IndexFunc(p.Images, func(img catalog.Image) bool { return img.ID == image })
+		if at < 0 {
+			return fault.New(fault.NotFound, "image_not_found", "the product has no such picture")
+		}
+		if img := &p.Images[at]; img.Status == catalog.Failed {
+			img.Status, img.ErrorCode, img.ErrorDetail = catalog.Pending, "", ""
+		}
+		p.Images[at].Attempts = 0
+		p.Version++
+		return nil
+	})
+}
+
+func (f *fakeCatalog) change(id catalog.ProductID, seen catalog.Revisions, traceparent string,
+	fn func(*catalog.Product) error,
+) (catalog.Product, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if int64(id) > int64(len(f.products)) || f.products[id-1].Deleted {
+		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "there is no such product")
+	}
+	p := &f.products[id-1]
+	if seen != nil && !slices.Contains(seen, p.Revision) {
+		return catalog.Product{}, catalog.ErrRevision
+	}
+	f.traces = append(f.traces, traceparent)
+	if err := fn(p); err != nil {
+		return catalog.Product{}, err
+	}
+	return *p, nil
+}

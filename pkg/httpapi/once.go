@@ -1,0 +1,54 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+
+	"github.com/gofiber/fiber/v2"
+
+	"vitrine.io/pkg/catalog"
+)
+
+// createOnce is createProduct for a request with an Idempotency-Key: however often it comes, it makes one product, and is
+// answered each time what it was answered first.
+func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewProductInput, key string) error {
+	x := exchangeOf(c.Context())
+	x.repeatable = true
+	asked, err := fingerprint(in)
+	if err != nil {
+		return err
+	}
+	// Who is asking is not known yet, so a key belongs to the user whose product it makes.
+	once := catalog.Once{Principal: strconv.FormatInt(int64(in.UserID), 10), Key: key, Fingerprint: asked}
+	reply, replayed, err := s.Catalog.CreateOnce(ctx, in, once, s.created, x.traceparent)
+	if err != nil {
+		return fmt.Errorf("create product once: %w", err)
+	}
+	if replayed {
+		c.Set(headerReplayed, "true")
+	}
+	return sendReply(c, reply)
+}
+
+// fingerprint returns a digest of what a POST /products asks for. White space, the order of fields, how a price is written
+// and whether an empty field is left out do not matter. It is kept for a day: another release must compute the same.
+func fingerprint(in catalog.NewProductInput) (string, error) {
+	canonical, err := encodeJSON(struct {
+		UserID      int64    `json:"user_id"`
+		Name        string   `json:"product_name"`
+		Description string   `json:"product_description"`
+		Price       string   `json:"product_price"`
+		ImageURLs   []string `json:"product_images"`
+	}{
+		int64(in.UserID), in.Name, in.Description, in.Price.StringFixed(catalog.PriceDecimals),
+		append([]string{}, in.ImageURLs...),
+	})
+	if err != nil {
+		return "", fmt.Errorf("encode input: %w", err)
+	}
+	sum := sha256.Sum256(append([]byte("POST /products\n"), canonical...))
+	return hex.EncodeToString(sum[:]), nil
+}

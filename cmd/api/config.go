@@ -15,12 +15,14 @@ import (
 // Config is everything that can be said about this program.
 type Config struct {
 	program.Config
-	HTTP     httpapi.Config     `envPrefix:"HTTP_"`
-	Catalog  catalog.Config     `envPrefix:"CATALOG_"`
-	Postgres postgres.Config    `envPrefix:"POSTGRES_"`
-	Redis    rediscache.Config  `envPrefix:"REDIS_"`
-	Kafka    kafka.Config       `envPrefix:"KAFKA_"`
-	S3       blob.Config        `envPrefix:"S3_"`
-	Relay    relay.Config       `envPrefix:"RELAY_"`
-	Sweep    worker.SweepConfig `envPrefix:"SWEEP_"`
+	HTTP      httpapi.Config         `envPrefix:"HTTP_"`
+	Catalog   catalog.Config         `envPrefix:"CATALOG_"`
+	Postgres  postgres.Config        `envPrefix:"POSTGRES_"`
+	Redis     rediscache.Config      `envPrefix:"REDIS_"`
+	Kafka     kafka.Config           `envPrefix:"KAFKA_"`
+	S3        blob.Config            `envPrefix:"S3_"`
+	Relay     relay.Config           `envPrefix:"RELAY_"`
+	Sweep     worker.SweepConfig     `envPrefix:"SWEEP_"`
+	Audit     worker.AuditConfig     `envPrefix:"AUDIT_"`
+	Reprocess worker.ReprocessConfig `envPrefix:"REPROCESS_"`
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,7 @@ type api struct {
 	publisher *kafka.Publisher
 	health    *telemetry.Health
 	open      atomic.Bool // the API's port is listened on
+	reprocess later       // for operators, on the admin port
 }
 
 // assemble makes the parts that stand on their own. Nothing is connected to yet.
@@ -67,7 +69,7 @@ func assemble(cfg Config, kit *program.Kit) (*api, error) {
 // ready, and not as dead.
 func (a *api) run(ctx context.Context) error {
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace+time.Second, // for the farewell, after a serve that took all of its grace
-		a.Admin(a.health),
+		a.Admin(a.health, telemetry.Route{Pattern: "/images/reprocess", Handler: &a.reprocess}),
 		lifecycle.Closer("connections", func() error {
 			a.bucket.Close()
 			return errors.Join(a.publisher.Close(), a.outbox.Close(), a.db.Close())
@@ -109,15 +111,36 @@ func (a *api) serve(ctx context.Context) error {
 	a.open.Store(true)
 	sweeper := worker.NewSweeper(a.store, service, a.cfg.Sweep, a.Registry, a.Log.Named("sweeper"))
 	compensator := worker.NewCompensator(a.store, a.bucket, a.cfg.Sweep, a.Registry, a.Log.Named("compensator"))
+	auditor := worker.NewAuditor(worker.AuditParts{
+		Turns: a.store, Books: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now, Log: a.Log.Named("auditor"),
+	}, a.cfg.Audit, a.Registry)
+	bulk := worker.NewReprocessor(a.store, service, a.cfg.Reprocess, time.Now, a.Registry, a.Log.Named("reprocessor"))
+	a.reprocess.set(httpapi.NewReprocessHandler(bulk, a.Log.Named("bulk")))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
 		lifecycle.Closer("cache", cache.Close),
 		lifecycle.Part{Name: "relay", Run: mover.Run},
 		lifecycle.Part{Name: "changes", Run: changes.Run},
 		lifecycle.Part{Name: "sweeper", Run: sweeper.Run},
 		lifecycle.Part{Name: "compensator", Run: compensator.Run},
+		lifecycle.Part{Name: "auditor", Run: auditor.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
 		lifecycle.Part{Name: "drain", Run: a.drain},
 	)
+}
+
+// later is a handler that is known only after its port is open: Postgres is awaited meanwhile.
+type later struct{ handler atomic.Pointer[http.Handler] }
+
+func (l *later) set(h http.Handler) { l.handler.Store(&h) }
+
+// ServeHTTP implements http.Handler.
+func (l *later) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := l.handler.Load(); h != nil {
+		(*h).ServeHTTP(w, r)
+		return
+	}
+	w.Header().Set("Retry-After", "1")
+	http.Error(w, "the program is still starting", http.StatusServiceUnavailable)
 }
 
 // cacheEpoch waits for Postgres and reads the epoch that documents in the cache belong to.

@@ -90,7 +90,8 @@ func (c console) onServers(
 	}
 }
 
-// setup makes everything that the programs need to find. What is there already stays as it is.
+// setup makes everything that the programs need to find. What is there already stays as it is. A bucket that belongs to
+// another database is refused: each would delete what the other stores.
 func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 	on, err := openServers(cfg, log)
 	if err != nil {
@@ -101,10 +102,33 @@ func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 		{"database", func(ctx context.Context) error { return postgres.Migrate(ctx, cfg.Postgres, log.Named("migrate")) }},
 		{"topics", on.topics.EnsureTopics},
 		{"bucket", on.bucket.EnsureBucket},
+		{"owner", func(ctx context.Context) error { return claim(ctx, cfg.Postgres, on.bucket, log) }},
 	}); err != nil {
 		return err
 	}
 	return checkTopics(ctx, on.topics, log)
+}
+
+// claim marks the bucket as this database's. fault.Conflict if it is marked as another's.
+func claim(ctx context.Context, cfg postgres.Config, bucket *blob.Bucket, log *zap.Logger) error {
+	db, err := postgres.Open(cfg, log.Named("postgres"), prometheus.NewRegistry())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	id, _, err := postgres.NewStore(db).Installation(ctx)
+	if err != nil {
+		return fmt.Errorf("read installation: %w", err)
+	}
+	owner, err := bucket.Claim(ctx, id)
+	if err != nil {
+		return fmt.Errorf("mark bucket: %w", err)
+	}
+	if owner != id {
+		return fault.New(fault.Conflict, "bucket_of_another", fmt.Sprintf("the bucket belongs to installation %s and this database "+
+			"is %s: give each a bucket of its own, or remove the object %s if that installation is gone", owner, id, blob.OwnerKey))
+	}
+	return nil
 }
 
 // servers are those with a client that lives longer than one step.

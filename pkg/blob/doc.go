@@ -7,8 +7,8 @@
 // Only a whole prefix can be deleted, and only one that ends in a slash: "a/1/" can never take "a/10/x" with it. In a
 // bucket with versioning a deletion leaves versions behind; a lifecycle rule has to remove them.
 //
-// One object is no picture: the mark that says which installation's bucket this is, written once and never changed. Who lists
-// the bucket to tidy it up compares the mark first.
+// One object is no picture: the mark that says which installation's bucket this is, written once and never changed. Who
+// lists the bucket to tidy it up compares the mark first.
 //
 // When it fails: the SDK tries again on its own, at most Config.MaxAttempts times with pauses under a second, each try
 // bounded by Config.AttemptTimeout; after that the error is fault.Unavailable, whatever the store's reason. fault.NotFound

@@ -12,15 +12,15 @@ import (
 	"vitrine.io/pkg/fault"
 )
 
-// ownerKey is the object that says whose bucket this is: the id of one database. It lies where no picture does.
-const ownerKey = ".vitrine/installation"
+// OwnerKey is the object that says whose bucket this is: the id of one database. It lies where no picture does.
+const OwnerKey = ".vitrine/installation"
 
 // maxOwner bounds what is read of the mark, in bytes.
 const maxOwner = 256
 
 // Owner returns the id of the installation that the bucket is marked with, or "" if it has no mark.
 func (b *Bucket) Owner(ctx context.Context) (string, error) {
-	body, _, err := b.Get(ctx, ownerKey)
+	body, _, err := b.Get(ctx, OwnerKey)
 	if fault.Is(err, fault.NotFound) {
 		return "", nil
 	} else if err != nil {
@@ -42,7 +42,7 @@ func (b *Bucket) Claim(ctx context.Context, installation string) (owner string, 
 	}
 	err = b.do(ctx, "claim", "mark the bucket", func() error {
 		_, err := b.client.PutObject(ctx, &s3.PutObjectInput{
-			Bucket: &b.cfg.Bucket, Key: aws.String(ownerKey), IfNoneMatch: aws.String("*"), Body: strings.NewReader(installation),
+			Bucket: &b.cfg.Bucket, Key: aws.String(OwnerKey), IfNoneMatch: aws.String("*"), Body: strings.NewReader(installation),
 			ContentLength: aws.Int64(int64(len(installation))), ContentType: aws.String("text/plain"),
 			CacheControl: aws.String("no-store"),
 		})

@@ -119,9 +119,9 @@ func instanceName(host string, pid int) string {
 	return host + "-" + strconv.Itoa(pid)
 }
 
-// Admin is the part that answers on the admin port.
-func (k *Kit) Admin(health *telemetry.Health) lifecycle.Part {
-	admin := telemetry.NewAdmin(k.cfg.Admin, k.Registry, health, k.level, k.Log.Named("admin"))
+// Admin is the part that answers on the admin port, also what the program adds to it.
+func (k *Kit) Admin(health *telemetry.Health, routes ...telemetry.Route) lifecycle.Part {
+	admin := telemetry.NewAdmin(k.cfg.Admin, k.Registry, health, k.level, k.Log.Named("admin"), routes...)
 	return lifecycle.Part{Name: "admin", Run: admin.Run, Ready: admin.Ready}
 }
 

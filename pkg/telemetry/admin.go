@@ -38,6 +38,12 @@ type Admin struct {
 	addr   net.Addr
 }
 
+// Route is what a program adds to its admin port. The pattern is http.ServeMux's; an answer has 30 s to be written.
+type Route struct {
+	Pattern string
+	Handler http.Handler
+}
+
 // NewAdmin returns the admin server:
 //
 //	GET /metrics        Prometheus or OpenMetrics text
@@ -45,8 +51,10 @@ type Admin struct {
 //	GET /readyz         200 or 503, and what each check said
 //	GET, PUT /loglevel  {"level":"debug"}
 //	GET /debug/pprof/   profiles
+//
+// and whatever the program adds, for operators: nobody is asked who they are.
 func NewAdmin(
-	cfg AdminConfig, reg *prometheus.Registry, health *Health, level zap.AtomicLevel, log *zap.Logger,
+	cfg AdminConfig, reg *prometheus.Registry, health *Health, level zap.AtomicLevel, log *zap.Logger, routes ...Route,
 ) *Admin {
 	a := &Admin{cfg: cfg, health: health, level: level, log: log, up: make(chan struct{})}
 	errorLog, err := zap.NewStdLogAt(a.log, zapcore.WarnLevel)
@@ -70,6 +78,9 @@ func NewAdmin(
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	for _, r := range routes {
+		mux.Handle(r.Pattern, r.Handler)
+	}
 	a.server = &http.Server{
 		Handler: mux, ErrorLog: errorLog, MaxHeaderBytes: maxHeaderBytes,
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,

@@ -29,7 +29,10 @@ func start(t *testing.T, checks map[string]telemetry.Check) *admin {
 	t.Helper()
 	a := &admin{t: t, level: zap.NewAtomicLevel(), health: newHealth(checks)}
 	reg := telemetry.NewRegistry("test", build())
-	server := telemetry.NewAdmin(telemetry.AdminConfig{Addr: "127.0.0.1:0"}, reg, a.health, a.level, zap.NewNop())
+	server := telemetry.NewAdmin(telemetry.AdminConfig{Addr: "127.0.0.1:0"}, reg, a.health, a.level, zap.NewNop(),
+		telemetry.Route{Pattern: "/images/reprocess", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(w, io.MultiReader(strings.NewReader(r.Method+" "), r.Body))
+		})})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- server.Run(ctx) }()
@@ -207,5 +210,19 @@ func TestATakenPortIsAnError(t *testing.T) {
 	cancel()
 	if err := server.Ready(ctx); err == nil {
 		t.Error("it is ready without a port")
+	}
+}
+
+func TestAProgramAddsItsOwnToTheAdminPort(t *testing.T) {
+	t.Parallel()
+	a := start(t, nil)
+	if status, _, body := a.ask(http.MethodPost, "/images/reprocess", "{}", ""); status != http.StatusOK || body != "POST {}" {
+		t.Errorf("got %d %q, want what the handler says", status, body)
+	}
+	if status, _, _ := a.ask(http.MethodPost, "/images", "{}", ""); status != http.StatusNotFound {
+		t.Errorf("got %d for what nobody added", status)
+	}
+	if status, _, _ := a.ask(http.MethodGet, "/metrics", "", ""); status != http.StatusOK {
+		t.Errorf("got %d for what is always there", status)
 	}
 }

@@ -19,9 +19,9 @@ import (
 // other. One lists the bucket: what nothing speaks for becomes an intent, and so the compensator's. The other goes through
 // the pictures that are ready: one whose objects are missing is asked for anew.
 //
-// It deletes nothing. It stops, and tells, when the bucket is marked as another database's or as nobody's, or when more of it
-// seems to be orphaned than accidents leave behind: then the rows are wrong, not the bucket. It goes on by itself once that
-// is no longer so.
+// It deletes nothing. It stops, and tells, when the bucket is marked as another database's or as nobody's, or when more of
+// it seems to be orphaned than accidents leave behind: then the rows are wrong, not the bucket. It goes on by itself once
+// that is no longer so.
 //
 // Several may run; each look is one process's, and where the next one goes on stands in the database.
 type Auditor struct {
@@ -222,8 +222,8 @@ func byAttempt(objects []Object) (attempts []attempt, foreign []string) {
 	return attempts, foreign
 }
 
-// complete leaves out the last attempt of a batch that others follow: the rest of it may be among them. An attempt that fills
-// the batch alone is taken as it is.
+// complete leaves out the last attempt of a batch that others follow: the rest of it may be among them. An attempt that
+// fills the batch alone is taken as it is.
 func complete(objects []Object) []Object {
 	prefix, _, ok := catalog.PrefixOf(objects[len(objects)-1].Key)
 	if !ok {

@@ -69,7 +69,7 @@ func (c AuditConfig) Validate() []fault.Field {
 			wrong = append(wrong, fault.Field{Pointer: name, Code: "out_of_range", Detail: "a number from 1 to 100000"})
 		}
 	}
-	if c.OrphanShare < 0 || c.OrphanShare > 1 {
+	if !(c.OrphanShare >= 0 && c.OrphanShare <= 1) { // not a number is wrong, too
 		wrong = append(wrong, fault.Field{Pointer: "ORPHAN_SHARE", Code: "out_of_range", Detail: "a number from 0 to 1"})
 	}
 	if c.OrphanLeast < 0 {
@@ -78,6 +78,19 @@ func (c AuditConfig) Validate() []fault.Field {
 	return append(wrong, positive(map[string]time.Duration{
 		"INTERVAL": c.Interval, "REST": c.Rest, "MIN_AGE": c.MinAge, "GRACE": c.Grace,
 	})...)
+}
+
+// ReprocessConfig says how fast pictures that are asked for in bulk come to the workers.
+type ReprocessConfig struct {
+	Rate float64 `env:"RATE" envDefault:"20" desc:"pictures a second that bulk requests ask for; live traffic goes first"`
+}
+
+// Validate returns every wrong field.
+func (c ReprocessConfig) Validate() []fault.Field {
+	if !(c.Rate >= 0.01 && c.Rate <= 10_000) { // not a number is wrong, too
+		return []fault.Field{{Pointer: "RATE", Code: "out_of_range", Detail: "a number from 0.01 to 10000"}}
+	}
+	return nil
 }
 
 func positive(durations map[string]time.Duration) []fault.Field {

@@ -19,7 +19,8 @@ type Repeater interface {
 }
 
 // Sweeper repeats requests whose work should long be done, and purges the rows of products deleted long ago and idempotency
-// keys that nobody repeats any more. Several may run: a repetition has the same ticket, so it is never doubled in the outbox and never worked twice.
+// keys that nobody repeats any more. Several may run: a repetition has the same ticket, so it is never doubled in the outbox
+// and never worked twice.
 type Sweeper struct {
 	overdue  Overdue
 	catalog  Repeater

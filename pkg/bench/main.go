@@ -33,19 +33,21 @@ type system struct {
 // suite is one call of go test: benchmarks that are given the same time.
 type suite struct {
 	pattern string
-	time    time.Duration // that a benchmark's last and longest attempt is to take, of a pair both sides together
+	time    string // as -benchtime takes it: of a benchmark's last and longest attempt (of a pair, both sides), or 100x
 }
 
-// suiteBound ends a suite that hangs. Both suites together take about four minutes.
+// suiteBound ends a suite that hangs. All of a chapter together take a few minutes.
 const suiteBound = 15 * time.Minute
 
-// run runs all benchmarks, rewrites the document and prints the ratios, which are its last lines.
+// run runs all benchmarks of a chapter, rewrites it in the document and prints the ratios, which are its last lines.
 func run(ctx context.Context, args []string, stdout io.Writer, sys system) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stdout)
 	output := flags.String("o", "docs/benchmarks.md", "document to write the tables into")
 	pairTime := flags.Duration("time", 15*time.Second, "how long each pair is measured")
 	listTime := flags.Duration("listtime", 2*time.Second, "how long each list is measured")
+	writes := flags.Int("writes", 100, "after how many writes it is measured how long they are not seen")
+	backlog := flags.Bool("outbox", false, "measure how an outbox of a million messages is emptied, and nothing else")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -53,8 +55,16 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	if err != nil {
 		return fmt.Errorf("read document: %w", err)
 	}
+	c := chapter{begin: beginMark, ratios: mainRatios, tables: report.tables}
+	suites := []suite{
+		{"^Benchmark(GetProduct|CreateProduct|Relay)$", pairTime.String()}, {"^BenchmarkListProducts$", listTime.String()},
+		{"^BenchmarkStaleness$", fmt.Sprintf("%dx", *writes)},
+	}
+	if *backlog {
+		c = chapter{begin: beginBacklogMark, ratios: backlogRatios, tables: report.backlogTables}
+		suites = []suite{{"^BenchmarkBacklog$", "1x"}}
+	}
 	var printed bytes.Buffer
-	suites := []suite{{"^Benchmark(GetProduct|CreateProduct|Relay)$", *pairTime}, {"^BenchmarkListProducts$", *listTime}}
 	for _, s := range suites {
 		if err := sys.bench(ctx, s, io.MultiWriter(stdout, &printed)); err != nil {
 			return fmt.Errorf("run benchmarks: %w", err)
@@ -64,12 +74,12 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	if err != nil {
 		return fmt.Errorf("read benchmarks: %w", err)
 	}
-	ratios, err := report.ratios()
+	ratios, err := report.lines(c.ratios)
 	if err != nil {
 		return err
 	}
-	tables := report.tables(sys.commit(ctx), sys.now())
-	document, err = between(document, tables)
+	tables := report.heading(sys.commit(ctx), sys.now()) + c.tables(report)
+	document, err = c.between(document, tables)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", *output, err)
 	}
@@ -83,7 +93,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 // bench runs go test in the working directory, the repository.
 func (sys system) bench(ctx context.Context, s suite, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, sys.goCommand, "test", "-run", "^$", "-bench", s.pattern,
-		"-benchtime", s.time.String(), "-timeout", suiteBound.String(), "./pkg/bench")
+		"-benchtime", s.time, "-timeout", suiteBound.String(), "./pkg/bench")
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute // the servers' parent ends what is left

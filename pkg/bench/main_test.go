@@ -28,6 +28,8 @@ goos: linux
 goarch: amd64
 cpu: Some CPU @ 2.00GHz
 BenchmarkListProducts/one_user's_newest-2 	    1000	   1000000 ns/op	   900 p50-us	  1800 p95-us	  2700 p99-us	  4000 ops/s
+BenchmarkStaleness/as_it_is-2 	 100	 1 ns/op	 0 p50-us	 0 p95-us	 0 p99-us	 0 max-us	 100 writes	 9000 reads	 0 stale
+BenchmarkStaleness/by_event_alone-2 	 100	 1 ns/op	 106000 p50-us	 120000 p95-us	 130000 p99-us	 140000 max-us	 100 writes	 8000 reads	 0.25 stale
 PASS
 ok  	vitrine.io/pkg/bench	61.5s
 `
@@ -36,10 +38,25 @@ const ratioLines = `ratio hit/bare 0.93
 ratio miss/bare 0.70
 ratio create/sql 0.50
 ratio relay/producer 0.26
+ratio stale/reads 0.00
+ratio stale-by-event/reads 0.25
+`
+
+// backlogOutput is the same of the other chapter.
+const backlogOutput = header + `BenchmarkBacklog/beside_reads-2 	 1	 9 ns/op	 0.91 ratio	 0.88 ratio-low	 0.95 ratio-high	 12 rounds	 5000 ops/s
+BenchmarkBacklog/alone-2 	 1	 9 ns/op	 0.97 steady	 0.90 slowest	 1.02 heap	 14.2 heap-MB	 25000 ops/s
+BenchmarkBacklog/beside_an_old_transaction-2 	 1	 9 ns/op	 0.87 steady	 0.80 slowest	 1.01 heap	 14.5 heap-MB	 21000 ops/s
+`
+
+const backlogLines = `ratio backlog/reads 0.91
+ratio backlog/steady 0.97
+ratio backlog/heap 1.02
+ratio backlog-pinned/steady 0.87
+ratio backlog-pinned/heap 1.01
 `
 
 // runOn runs the program with a go command that prints text, and returns what it printed and left in the document.
-func runOn(t *testing.T, goCommand, document string) (stdout, written string, err error) {
+func runOn(t *testing.T, goCommand, document string, more ...string) (stdout, written string, err error) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "benchmarks.md")
@@ -49,7 +66,7 @@ func runOn(t *testing.T, goCommand, document string) (stdout, written string, er
 	var out bytes.Buffer
 	now := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 	sys := system{goCommand: command, gitCommand: "/does/not/exist", now: now}
-	err = run(t.Context(), []string{"-o", path, "-time", "3s"}, &out, sys)
+	err = run(t.Context(), append([]string{"-o", path, "-time", "3s"}, more...), &out, sys)
 	left, readErr := os.ReadFile(path)
 	must(t, readErr)
 	return out.String(), string(left), err
@@ -57,9 +74,34 @@ func runOn(t *testing.T, goCommand, document string) (stdout, written string, er
 
 const document = "# Title\n\n" + beginMark + "\nold\n" + endMark + "\n\nthe rest\n"
 
+func TestTheBacklogHasAChapterOfItsOwn(t *testing.T) {
+	t.Parallel()
+	const other = document + "\n" + beginBacklogMark + "\nolder\n" + endMark + "\n"
+	stdout, written, err := runOn(t, "echo \"args: $*\"\ncat <<'END'\n"+backlogOutput+"END\n", other, "-outbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(stdout, "\n\n"+backlogLines) || strings.Count(stdout, "args: ") != 1 ||
+		!strings.Contains(stdout, "-bench ^BenchmarkBacklog$ -benchtime 1x") {
+		t.Errorf("go was not called once as wanted, or the output does not end with the ratios:\n%s", stdout)
+	}
+	for _, want := range []string{
+		document, "| `backlog/reads` | **0.91** | 0.88 to 0.95 | 12 | 5000 |\n",
+		"| alone | 25000 | **0.97** | 0.90 | **1.02** | 14.2 |\n",
+		"| beside an open transaction that is older | 21000 | **0.87** | 0.80 | **1.01** | 14.5 |\n",
+	} {
+		if !strings.Contains(written, want) {
+			t.Errorf("the document lacks %q:\n%s", want, written)
+		}
+	}
+	if strings.Contains(written, "older\n") {
+		t.Errorf("the document has too much:\n%s", written)
+	}
+}
+
 func TestTheDocumentIsRewrittenBetweenItsMarksAndTheRatiosComeLast(t *testing.T) {
 	t.Parallel()
-	script := "case \"$*\" in *ListProducts*) exit 0;; esac\necho \"args: $*\"\ncat <<'END'\n" + output + "END\n"
+	script := "case \"$*\" in *ListProducts* | *Staleness*) exit 0;; esac\necho \"args: $*\"\ncat <<'END'\n" + output + "END\n"
 	stdout, written, err := runOn(t, script, document)
 	if err != nil {
 		t.Fatal(err)
@@ -78,12 +120,14 @@ func TestTheDocumentIsRewrittenBetweenItsMarksAndTheRatiosComeLast(t *testing.T)
 		"| `hit/bare` | **0.93** | 0.90 to 0.96 | 100 | 10200 | 11000 | 71 | 60 |\n",
 		"| `GetProduct/hit` | 2.40 | 4.50 | 6.50 | 2.10 | 4.10 | 5.10 |\n",
 		"| one user's newest | 0.90 | 1.80 | 2.70 | 4000 |\n",
+		"| as it is | 0.00 | 0.00 | 0.00 | 0.00 | 100 | 9000 | 0.00 |\n",
+		"| the writer's word to the cache is lost, the event corrects it | 106.00 | 120.00 | 130.00 | 140.00 | 100 | 8000 | 0.25 |\n",
 	} {
 		if !strings.Contains(written, want) {
 			t.Errorf("the document lacks %q:\n%s", want, written)
 		}
 	}
-	if strings.Contains(written, "old") || strings.Contains(written, "| `Relay") {
+	if strings.Contains(written, "\nold\n") || strings.Contains(written, "| `Relay") {
 		t.Errorf("the document has too much:\n%s", written)
 	}
 }
@@ -128,7 +172,9 @@ func TestTheRealDocumentHasItsMarks(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/benchmarks.md")
 	must(t, err)
-	if _, err := between(text, ""); err != nil {
-		t.Error(err)
+	for _, c := range []chapter{{begin: beginMark}, {begin: beginBacklogMark}} {
+		if _, err := c.between(text, ""); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -19,7 +19,6 @@ import (
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/relay"
-	"vitrine.io/pkg/testenv"
 )
 
 // relayRound is a number of messages: ten batches.
@@ -57,20 +56,11 @@ func (o *countingOutbox) Drain(
 func newRelaying(tb testing.TB, partitions, messages int) *relaying {
 	tb.Helper()
 	r := &relaying{stage: newStage(tb)}
-	brokers, prefix := testenv.Kafka(tb)
-	r.cfg.Kafka.Brokers, r.cfg.Kafka.TopicPrefix = brokers, prefix
-	r.cfg.Kafka.Partitions, r.cfg.Kafka.Replication, r.cfg.Kafka.MinISR = partitions, 1, 1
-	admin, err := kafka.NewAdmin(r.cfg.Kafka)
-	must(tb, err)
-	must(tb, admin.EnsureTopics(tb.Context()))
-	outbox, err := postgres.NewOutbox(r.db)
-	must(tb, err)
-	tb.Cleanup(func() { must(tb, outbox.Close()) })
-	r.outbox = &countingOutbox{Outbox: outbox}
-	r.publisher, err = kafka.NewPublisher(r.cfg.Kafka, r.reg, r.log.Named("kafka"))
-	must(tb, err)
-	tb.Cleanup(func() { must(tb, r.publisher.Close()) })
+	r.cfg.Relay.Rate = 0 // what it can do, not what it may
+	outbox, publisher := r.toKafka(tb, partitions)
+	r.outbox, r.publisher = &countingOutbox{Outbox: outbox}, publisher
 	r.producer = newBareProducer(tb, r.cfg.Kafka)
+	var err error
 	r.conn, err = pgx.Connect(tb.Context(), r.cfg.Postgres.DSN)
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, r.conn.Close(context.Background())) })

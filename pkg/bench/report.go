@@ -20,16 +20,48 @@ const (
 	unitP50       = "p50-us"
 	unitP95       = "p95-us"
 	unitP99       = "p99-us"
+	unitMax       = "max-us"
+	unitWrites    = "writes"
+	unitReads     = "reads"
+	unitStale     = "stale"   // the share of the reads
+	unitSteady    = "steady"  // the rate of the last tenth / of the first
+	unitSlowest   = "slowest" // the rate of the slowest tenth / of the fastest
+	unitHeap      = "heap"    // the most after a tenth / after the first
+	unitHeapMB    = "heap-MB"
 	bare          = "bare-" // before a unit: the other side's
 )
 
 // pairs are the benchmarks that have two sides, and what their ratios are called.
-var pairs = []struct{ benchmark, ratio string }{
-	{"GetProduct/hit", "hit/bare"},
-	{"GetProduct/miss", "miss/bare"},
-	{"CreateProduct/pictures=3", "create/sql"},
-	{"Relay/batch=500", "relay/producer"},
+var pairs = []ratio{
+	{"GetProduct/hit", unitRatio, "hit/bare"},
+	{"GetProduct/miss", unitRatio, "miss/bare"},
+	{"CreateProduct/pictures=3", unitRatio, "create/sql"},
+	{"Relay/batch=500", unitRatio, "relay/producer"},
 }
+
+// ratio is a line for scripts: what a benchmark reported in a unit, under a name.
+type ratio struct{ benchmark, unit, name string }
+
+// staleness are the benchmarks of it, and what they are about.
+var staleness = []struct{ benchmark, what string }{
+	{"Staleness/as_it_is", "as it is"},
+	{"Staleness/by_event_alone", "the writer's word to the cache is lost, the event corrects it"},
+}
+
+// mainRatios and backlogRatios are the chapters' lines.
+var (
+	mainRatios = append(pairs[:len(pairs):len(pairs)],
+		ratio{"Staleness/as_it_is", unitStale, "stale/reads"},
+		ratio{"Staleness/by_event_alone", unitStale, "stale-by-event/reads"})
+
+	backlogRatios = []ratio{
+		{"Backlog/beside_reads", unitRatio, "backlog/reads"},
+		{"Backlog/alone", unitSteady, "backlog/steady"},
+		{"Backlog/alone", unitHeap, "backlog/heap"},
+		{"Backlog/beside_an_old_transaction", unitSteady, "backlog-pinned/steady"},
+		{"Backlog/beside_an_old_transaction", unitHeap, "backlog-pinned/heap"},
+	}
+)
 
 // listsPrefix begins the names of the benchmarks that stand alone.
 const listsPrefix = "ListProducts/"
@@ -44,30 +76,34 @@ func (r report) find(name string) map[string]float64 {
 	return nil
 }
 
-// ratios returns the lines that a script may read, in a fixed order. One that is missing is an error.
-func (r report) ratios() (string, error) {
+// lines returns what a script may read, in a fixed order. One that is missing is an error.
+func (r report) lines(ratios []ratio) (string, error) {
 	var lines strings.Builder
 	var missing []error
-	for _, p := range pairs {
-		ratio, ok := r.find(p.benchmark)[unitRatio]
+	for _, p := range ratios {
+		value, ok := r.find(p.benchmark)[p.unit]
 		if !ok {
-			missing = append(missing, fmt.Errorf("benchmark %s has reported no ratio", p.benchmark))
+			missing = append(missing, fmt.Errorf("benchmark %s has reported no %s", p.benchmark, p.unit))
 		}
-		fmt.Fprintf(&lines, "ratio %s %.2f\n", p.ratio, ratio)
+		fmt.Fprintf(&lines, "ratio %s %.2f\n", p.name, value)
 	}
 	return lines.String(), errors.Join(missing...)
 }
 
-// tables returns everything as Markdown.
-func (r report) tables(commit string, now time.Time) string {
-	var out strings.Builder
-	fmt.Fprintf(&out, "Measured %s at commit `%s` with %s, GOMAXPROCS %s; %s.\n",
+// heading says when, where and what was measured.
+func (r report) heading(commit string, now time.Time) string {
+	return fmt.Sprintf("Measured %s at commit `%s` with %s, GOMAXPROCS %s; %s.\n",
 		now.UTC().Format("2006-01-02 15:04 UTC"), commit, runtime.Version(), r.cpus, strings.Join(r.machine, ", "))
+}
+
+// tables returns everything of the first chapter as Markdown.
+func (r report) tables() string {
+	var out strings.Builder
 	out.WriteString("\n| ratio | median | middle half of the rounds | rounds | ours, per second | bare, per second | " +
 		"ours, µs CPU each | bare, µs CPU each |\n|---|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, p := range pairs {
 		m := r.find(p.benchmark)
-		fmt.Fprintf(&out, "| `%s` | **%.2f** | %.2f to %.2f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", p.ratio, m[unitRatio],
+		fmt.Fprintf(&out, "| `%s` | **%.2f** | %.2f to %.2f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", p.name, m[unitRatio],
 			m[unitRatioLow], m[unitRatioHigh], m[unitRounds], m[unitRate], m[bare+unitRate], m[unitCPU], m[bare+unitCPU])
 	}
 	out.WriteString("\n| latency, ms | p50 | p95 | p99 | bare p50 | bare p95 | bare p99 |\n" +
@@ -88,24 +124,58 @@ func (r report) tables(commit string, now time.Time) string {
 				ms(m[unitP50]), ms(m[unitP95]), ms(m[unitP99]), m[unitRate])
 		}
 	}
+	out.WriteString("\n| staleness, ms after the acknowledgement | p50 | p95 | p99 | max | writes | reads | of them stale |\n" +
+		"|---|---:|---:|---:|---:|---:|---:|---:|\n")
+	for _, row := range staleness {
+		m := r.find(row.benchmark)
+		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s | %.0f | %.0f | %.2f |\n", row.what, ms(m[unitP50]), ms(m[unitP95]),
+			ms(m[unitP99]), ms(m[unitMax]), m[unitWrites], m[unitReads], m[unitStale])
+	}
+	return out.String()
+}
+
+// backlogTables returns the second chapter as Markdown.
+func (r report) backlogTables() string {
+	var out strings.Builder
+	m := r.find("Backlog/beside_reads")
+	out.WriteString("\n| beside reads | median | middle half of the rounds | rounds | messages per second |\n" +
+		"|---|---:|---:|---:|---:|\n")
+	fmt.Fprintf(&out, "| `backlog/reads` | **%.2f** | %.2f to %.2f | %.0f | %.0f |\n", m[unitRatio], m[unitRatioLow],
+		m[unitRatioHigh], m[unitRounds], m[unitRate])
+	out.WriteString("\n| a million messages, at full speed | messages per second | last tenth / first | slowest tenth / fastest | " +
+		"most memory / after the first tenth | MB after the first tenth |\n|---|---:|---:|---:|---:|---:|\n")
+	for _, row := range []struct{ benchmark, what string }{
+		{"Backlog/alone", "alone"}, {"Backlog/beside_an_old_transaction", "beside an open transaction that is older"},
+	} {
+		m := r.find(row.benchmark)
+		fmt.Fprintf(&out, "| %s | %.0f | **%.2f** | %.2f | **%.2f** | %.1f |\n", row.what, m[unitRate], m[unitSteady],
+			m[unitSlowest], m[unitHeap], m[unitHeapMB])
+	}
 	return out.String()
 }
 
 // ms writes microseconds as milliseconds.
 func ms(us float64) string { return fmt.Sprintf("%.2f", us/1000) }
 
-// What stands between the markers is this program's; the rest of the document is people's.
+// chapter is what this program writes into the document: what stands between its markers. The rest is people's.
+type chapter struct {
+	begin  string
+	ratios []ratio
+	tables func(report) string
+}
+
 const (
-	beginMark = "<!-- make bench writes from here -->"
-	endMark   = "<!-- to here -->"
+	beginMark        = "<!-- make bench writes from here -->"
+	beginBacklogMark = "<!-- make bench-outbox writes from here -->"
+	endMark          = "<!-- to here -->"
 )
 
-// between returns the document with tables between its markers.
-func between(document []byte, tables string) ([]byte, error) {
-	head, rest, ok := bytes.Cut(document, []byte(beginMark))
+// between returns the document with tables between the chapter's markers.
+func (c chapter) between(document []byte, tables string) ([]byte, error) {
+	head, rest, ok := bytes.Cut(document, []byte(c.begin))
 	_, tail, ended := bytes.Cut(rest, []byte(endMark))
 	if !ok || !ended {
-		return nil, fmt.Errorf("the document lacks the line %s or, after it, %s", beginMark, endMark)
+		return nil, fmt.Errorf("the document lacks the line %s or, after it, %s", c.begin, endMark)
 	}
-	return fmt.Appendf(nil, "%s%s\n\n%s\n%s%s", head, beginMark, tables, endMark, tail), nil
+	return fmt.Appendf(nil, "%s%s\n\n%s\n%s%s", head, c.begin, tables, endMark, tail), nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
@@ -64,6 +65,8 @@ type stage struct {
 	reg     *prometheus.Registry
 	db      *postgres.DB
 	store   *countingStore
+	cache   *forgetful
+	mover   *relay.Relay // that is told of new messages; nil: none
 	service *catalog.Service
 	server  *httpapi.Server
 
@@ -83,6 +86,20 @@ func (s *countingStore) Product(ctx context.Context, id catalog.ProductID) (cata
 	return s.Store.Product(ctx, id)
 }
 
+// forgetful is the cache, which can be made to miss what it is told.
+type forgetful struct {
+	*rediscache.Cache
+	deaf atomic.Bool
+}
+
+// Forget implements catalog.Cache.
+func (c *forgetful) Forget(ctx context.Context, id catalog.ProductID, version int64) error {
+	if c.deaf.Load() {
+		return errors.New("told nobody")
+	}
+	return c.Cache.Forget(ctx, id, version)
+}
+
 // newStage puts the api together. It listens on a port of its own until the test's end.
 func newStage(tb testing.TB) *stage {
 	tb.Helper()
@@ -97,6 +114,12 @@ func newStage(tb testing.TB) *stage {
 	cfg, _, err := config.Load[settings](nil, environ)
 	must(tb, err)
 	must(tb, postgres.Migrate(tb.Context(), postgres.Config{DSN: dsn}, zap.NewNop()))
+	return raise(tb, cfg)
+}
+
+// raise puts one instance together, on servers that are prepared.
+func raise(tb testing.TB, cfg settings) *stage {
+	tb.Helper()
 	build := telemetry.NewBuild("bench", debug.ReadBuildInfo)
 	s := &stage{cfg: cfg, reg: telemetry.NewRegistry("api", build)}
 	lines, err := os.Create(filepath.Join(tb.TempDir(), "log"))
@@ -124,9 +147,10 @@ func (s *stage) assemble(tb testing.TB) {
 	cache, err := rediscache.New(s.cfg.Redis, encoder.Tag(), time.Now, rand.Float64, s.reg, s.log.Named("cache"))
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, cache.Close()) })
+	s.cache = &forgetful{Cache: cache}
 	inForce := pipeline.Seal(pipeline.Default())
 	s.service = catalog.New(catalog.Parts{
-		Store: s.store, Pipelines: s.store, Cache: cache, Encoder: encoder,
+		Store: s.store, Pipelines: s.store, Cache: s.cache, Encoder: encoder,
 		Pipeline: func() *pipeline.Revision { return inForce },
 		NewID:    newID, Random: rand.Float64, Now: time.Now, Log: s.log.Named("catalog"),
 	}, s.cfg.Catalog)
@@ -135,10 +159,7 @@ func (s *stage) assemble(tb testing.TB) {
 		Now: time.Now, Registry: s.reg, Log: s.log.Named("http"),
 	}, s.cfg.HTTP)
 	must(tb, s.server.Listen())
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.server.Run(ctx) }()
-	tb.Cleanup(func() { stop(); must(tb, <-served) })
+	tb.Cleanup(running(tb, s.server.Run))
 }
 
 // bare makes the other side's clients. Their options are those that rediscache and postgres give theirs.
@@ -161,6 +182,39 @@ func (s *stage) bare(tb testing.TB) {
 
 // key is where our cache keeps a product.
 func (s *stage) key(id string) string { return s.cfg.Redis.KeyPrefix + "p:{" + id + "}" }
+
+// toKafka gives the stage topics of its own, with so many partitions each, and what brings messages there.
+func (s *stage) toKafka(tb testing.TB, partitions int) (*postgres.Outbox, *kafka.Publisher) {
+	tb.Helper()
+	brokers, prefix := testenv.Kafka(tb)
+	s.cfg.Kafka.Brokers, s.cfg.Kafka.TopicPrefix = brokers, prefix
+	s.cfg.Kafka.Partitions, s.cfg.Kafka.Replication, s.cfg.Kafka.MinISR = partitions, 1, 1
+	admin, err := kafka.NewAdmin(s.cfg.Kafka)
+	must(tb, err)
+	must(tb, admin.EnsureTopics(tb.Context()))
+	return s.sameKafka(tb)
+}
+
+// sameKafka is toKafka for another instance on topics that are there.
+func (s *stage) sameKafka(tb testing.TB) (*postgres.Outbox, *kafka.Publisher) {
+	tb.Helper()
+	outbox, err := postgres.NewOutbox(s.db)
+	must(tb, err)
+	tb.Cleanup(func() { must(tb, outbox.Close()) })
+	publisher, err := kafka.NewPublisher(s.cfg.Kafka, s.reg, s.log.Named("kafka"))
+	must(tb, err)
+	tb.Cleanup(func() { must(tb, publisher.Close()) })
+	return outbox, publisher
+}
+
+// running runs a part of the api until the returned function is called, which waits for its end.
+func running(tb testing.TB, run func(context.Context) error) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	return func() { cancel(); must(tb, <-done) }
+}
 
 // newID is cmd/api's.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

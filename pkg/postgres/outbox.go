@@ -35,6 +35,7 @@ type Outbox struct {
 	db       *DB
 	log      *zap.Logger
 	maxTries int
+	activity *activity
 
 	mu      sync.Mutex
 	stuck   bool      // the last round was full and nothing of it could be sent: the next begins elsewhere
@@ -61,7 +62,7 @@ func NewOutbox(db *DB) (*Outbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Outbox{db: own, log: db.log, maxTries: cfg.OutboxMaxTries}, nil
+	return &Outbox{db: own, log: db.log, maxTries: cfg.OutboxMaxTries, activity: newActivity(own, db.reg)}, nil
 }
 
 // Close closes the outbox's pool.
@@ -183,8 +184,12 @@ SELECT count(*) FILTER (WHERE parked_at IS NULL AND available_at <= now()) AS du
         * 1000000, 0)::bigint AS oldest
 FROM outbox`
 
-// Depth implements relay.Outbox.
+// Depth implements relay.Outbox. It also measures what lets the outbox grow, which nobody else would look at as often. Not for
+// several goroutines at a time.
 func (o *Outbox) Depth(ctx context.Context) (relay.Depth, error) {
+	if err := o.activity.measure(ctx); err != nil {
+		return relay.Depth{}, fmt.Errorf("measure open transactions: %w", err)
+	}
 	var row struct{ Due, Delayed, Parked, Oldest int64 }
 	err := o.db.call(ctx, "depth", func(conn *gorm.DB) error { return conn.Raw(selectDepth).Find(&row).Error })
 	if err != nil {

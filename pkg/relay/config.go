@@ -10,6 +10,7 @@ import (
 // Config says how eagerly the relay works.
 type Config struct {
 	Batch  int           `env:"BATCH" envDefault:"500" desc:"most messages of one round"`
+	Rate   int           `env:"RATE" envDefault:"5000" desc:"most messages a second, beyond the first two seconds' worth; 0: no limit"`
 	Poll   time.Duration `env:"POLL" envDefault:"150ms" desc:"pause between rounds that nobody asked for, give or take a third"`
 	Sample time.Duration `env:"SAMPLE" envDefault:"5s" desc:"how often the outbox's depth is measured"`
 }
@@ -30,6 +31,9 @@ func (c Config) Validate() []fault.Field {
 	}
 	if c.Batch < 1 || c.Batch > maxBatch {
 		add("BATCH", "%d is not between 1 and %d", c.Batch, maxBatch)
+	}
+	if c.Rate < 0 {
+		add("RATE", "%d is less than 0", c.Rate)
 	}
 	if c.Poll < minPoll || c.Poll > maxPoll {
 		add("POLL", "%s is not between %s and %s", c.Poll, minPoll, maxPoll)

@@ -31,6 +31,7 @@ type Relay struct {
 	metrics   *metrics
 	log       *zap.Logger
 	wake      chan struct{}
+	allowance *allowance
 	saidPart  time.Time // when it was last logged that a part could not be sent
 }
 
@@ -38,6 +39,7 @@ type Relay struct {
 func New(outbox Outbox, publisher Publisher, config Config, reg prometheus.Registerer, log *zap.Logger) *Relay {
 	return &Relay{
 		outbox: outbox, publisher: publisher, config: config, metrics: newMetrics(reg), log: log, wake: make(chan struct{}, 1),
+		allowance: newAllowance(config.Rate, time.Now()),
 	}
 }
 
@@ -77,9 +79,13 @@ func (r *Relay) burst(ctx context.Context) error {
 	for {
 		this := r.begin(ctx, last)
 		full := this.claimed()
-		err := last.wait()
-		if err != nil || !full || ctx.Err() != nil {
+		if err := last.wait(); err != nil || !full {
 			return errors.Join(err, this.wait())
+		}
+		r.allowance.spend(r.config.Batch)
+		r.allowance.await(ctx)
+		if ctx.Err() != nil {
+			return this.wait()
 		}
 		last = this
 	}

@@ -38,6 +38,7 @@ type outbox struct {
 	depth   func() relay.Depth // nil: from due
 	depthIs error
 
+	rate    int // of the relay
 	running int
 	most    int // rounds at a time
 	rounds  []time.Time
@@ -216,7 +217,7 @@ func start(t *testing.T, box *outbox, pub *publisher) *rig {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
 	r := &rig{outbox: box, publisher: pub, reg: prometheus.NewRegistry(), logs: logs, done: make(chan struct{})}
-	config := relay.Config{Batch: 10, Poll: 150 * time.Millisecond, Sample: 5 * time.Second}
+	config := relay.Config{Batch: 10, Rate: box.rate, Poll: 150 * time.Millisecond, Sample: 5 * time.Second}
 	r.Relay = relay.New(box, pub, config, r.reg, zap.New(core))
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(t.Context())
@@ -347,6 +348,48 @@ func TestWhileOneRoundIsAtKafkaTheNextClaimsAndTheLastSettles(t *testing.T) {
 			t.Errorf("batches: got %s, want %s", got, want)
 		}
 		r.end()
+	})
+}
+
+func TestABacklogGoesOutAtItsRateAndABurstAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{rate: 100}
+		box.add(190)
+		r := start(t, box, &publisher{})
+		synctest.Wait()
+		if got := box.left(); got != 0 {
+			t.Errorf("left of a burst: got %d, want 0: two seconds' worth is free", got)
+		}
+		after(10 * time.Second) // and is saved up again
+		box.add(1200)
+		r.Wake()
+		synctest.Wait()
+		for second := range 10 {
+			if got, want := box.left(), 1000-100*second; got > want || got < want-20 {
+				t.Errorf("left of a backlog after %d s: got %d, want %d or a round or two less", second, got, want)
+			}
+			after(time.Second)
+		}
+		if got := box.left(); got != 0 {
+			t.Errorf("left at last: got %d, want 0", got)
+		}
+		r.end()
+	})
+}
+
+func TestAStopDoesNotWaitForTheRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{rate: 1}
+		box.add(1000)
+		r := start(t, box, &publisher{})
+		after(time.Second)
+		began := time.Now()
+		r.end()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("stopping took %s, want no time", took)
+		}
 	})
 }
 
@@ -636,10 +679,10 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 		t.Errorf("the defaults: got %v", wrong)
 	}
 	var got []string
-	for _, f := range (relay.Config{Batch: 0, Poll: 2 * time.Minute, Sample: time.Millisecond}).Validate() {
+	for _, f := range (relay.Config{Batch: 0, Rate: -1, Poll: 2 * time.Minute, Sample: time.Millisecond}).Validate() {
 		got = append(got, f.Pointer)
 	}
-	if want := "[BATCH POLL SAMPLE]"; fmt.Sprint(got) != want {
+	if want := "[BATCH RATE POLL SAMPLE]"; fmt.Sprint(got) != want {
 		t.Errorf("wrong settings: got %v, want %s", got, want)
 	}
 }

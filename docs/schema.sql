@@ -1,5 +1,11 @@
 -- What the migrations add up to. Written by: go test ./pkg/postgres -run Schema -update
 
+CREATE TABLE audits (
+    name text NOT NULL,
+    cursor text DEFAULT ''::text NOT NULL,
+    due_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE heartbeats (
     role text NOT NULL,
     instance text NOT NULL,
@@ -115,7 +121,9 @@ CREATE TABLE products (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     deleted_at timestamp with time zone,
+    revision bigint DEFAULT 1 NOT NULL,
     CONSTRAINT products_product_price_check CHECK ((product_price >= (0)::numeric)),
+    CONSTRAINT products_revision_check CHECK ((revision > 0)),
     CONSTRAINT products_version_check CHECK ((version > 0))
 );
 
@@ -144,6 +152,9 @@ ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+ALTER TABLE ONLY audits
+    ADD CONSTRAINT audits_pkey PRIMARY KEY (name);
+
 ALTER TABLE ONLY heartbeats
     ADD CONSTRAINT heartbeats_pkey PRIMARY KEY (role, instance);
 
@@ -154,7 +165,7 @@ ALTER TABLE ONLY images
     ADD CONSTRAINT images_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY images
-    ADD CONSTRAINT images_product_id_position_key UNIQUE (product_id, "position");
+    ADD CONSTRAINT images_place UNIQUE (product_id, "position") DEFERRABLE;
 
 ALTER TABLE ONLY installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (id);

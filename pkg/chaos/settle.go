@@ -10,11 +10,11 @@ import (
 )
 
 // How long things may take once all is healed. A dead member of a group counts as alive for ten seconds, and a broker needs
-// some to start; what goes on after this will go on for ever.
+// some to start; on a busy machine all of that takes longer. What goes on after this will go on for ever.
 const (
-	healPatience   = 120 * time.Second
-	settlePatience = 120 * time.Second
-	laterPatience  = 60 * time.Second
+	healPatience   = 240 * time.Second
+	settlePatience = 240 * time.Second
+	laterPatience  = 120 * time.Second
 	settlePoll     = 250 * time.Millisecond
 )
 

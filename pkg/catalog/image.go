@@ -54,7 +54,7 @@ type Image struct {
 	SourceSHA256 string // hex
 	SourceBytes  int64
 	PipelineHash string    // the specification asked for, or used once ready
-	RequestedAt  time.Time // when the current request was first made
+	RequestedAt  time.Time // when the current request was first made, or is to become due
 	DueAt        time.Time // when the current work should be done; the sweeper looks later
 }
 

@@ -19,6 +19,7 @@ type memory struct {
 	mu       sync.Mutex
 	now      time.Time
 	products map[catalog.ProductID]catalog.Product
+	last     catalog.ProductID
 	images   catalog.ImageID
 	outbox   []outRow
 	intents  map[string]*memoryIntent
@@ -70,10 +71,19 @@ func (m *memory) Insert(_ context.Context, p catalog.Product,
 
 func (m *memory) insert(p catalog.Product, announce func(catalog.Product) []catalog.Outgoing) catalog.Product {
 	p = clone(p)
-	p.ID = catalog.ProductID(len(m.products) + 1)
+	m.last++
+	p.ID = m.last
 	m.place(&p)
 	m.products[p.ID] = p
 	m.send(announce(clone(p)))
+	return clone(p)
+}
+
+// shown is what a store returns of a product.
+func shown(p catalog.Product) catalog.Product {
+	if p.Deleted {
+		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
+	}
 	return clone(p)
 }
 
@@ -99,10 +109,12 @@ func (m *memory) InsertOnce(_ context.Context, once catalog.Once, p catalog.Prod
 		}
 		return catalog.Product{}, k.reply, true, nil
 	}
+	sent := len(m.outbox)
 	p = m.insert(p, announce)
 	reply, err := answer(clone(p))
 	if err != nil {
 		delete(m.products, p.ID)
+		m.outbox = m.outbox[:sent]
 		return catalog.Product{}, catalog.Reply{}, false, err
 	}
 	m.keys[name] = memoryKey{once.Fingerprint, reply}
@@ -112,7 +124,7 @@ func (m *memory) InsertOnce(_ context.Context, once catalog.Once, p catalog.Prod
 func (m *memory) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
 	m.mu.Lock()
 	p, ok := m.products[id]
-	p = clone(p)
+	p = shown(p)
 	m.mu.Unlock()
 	m.onRead()
 	if err := ctx.Err(); err != nil {
@@ -133,10 +145,14 @@ func (m *memory) Edit(_ context.Context, id catalog.ProductID,
 	if !ok {
 		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "no such product")
 	}
-	p = clone(p)
+	was := p
+	p = shown(p)
 	c, err := fn(&p, m.now)
 	if err != nil {
 		return catalog.Product{}, err
+	}
+	if was.Deleted {
+		p = was // there is nothing left to change
 	}
 	intents := maps.Clone(m.intents)
 	for _, prefix := range c.Adopt {
@@ -157,7 +173,7 @@ func (m *memory) Edit(_ context.Context, id catalog.ProductID,
 	if c.Announce != nil {
 		m.send(c.Announce(clone(p)))
 	}
-	return clone(p), m.afterCommit()
+	return shown(p), m.afterCommit()
 }
 
 // send adds messages to the outbox; an event id that is there already is not added again.
@@ -181,6 +197,13 @@ func (m *memory) sent(kind string) []outRow {
 		}
 	}
 	return rows
+}
+
+// row is all that is known of a product, deleted or not.
+func (m *memory) row(id catalog.ProductID) catalog.Product {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return clone(m.products[id])
 }
 
 // change alters a product behind the service's back.

@@ -236,7 +236,7 @@ func (p *Product) reprocess(img *Image, ask request, now time.Time) Change {
 	}
 	img.Fence++ // an attempt whose COMMIT was lost must not take the new request for its own outcome
 	img.Attempts, img.Begins, img.RemakeError = 0, 0, ""
-	img.PipelineHash, img.RequestedAt = ask.hash, now
+	img.PipelineHash, img.RequestedAt = ask.hash, now.Add(ask.delay) // its age is not its place in a queue
 	img.queue(ask.ticket, now, ask.delay)
 	return Change{Outbox: []Outgoing{p.changed(ask.traceparent, ask.changedID), img.request(ask.traceparent, ask.delay)}}
 }

@@ -53,7 +53,7 @@ func TestCrashBetweenAClientAndKafka(t *testing.T) {
 				s.must(err)
 				ids = []int64{p.ID}
 			}
-			s.ends(ids[0], ready)
+			s.ends(ids[0], untroubled)
 		})
 	}
 }
@@ -65,18 +65,18 @@ func TestCrashOfAWorker(t *testing.T) {
 	s := newStage(t, 4)
 	api := s.start("api")
 	for _, row := range []workerCrash{
-		{"the request and Begin", failpoint.WorkerTaken, 1, ready, false},
-		{"Begin's rows and their COMMIT", failpoint.EditWritten, 1, ready, false},
+		{"the request and Begin", failpoint.WorkerTaken, 1, untroubled, false},
+		{"Begin's rows and their COMMIT", failpoint.EditWritten, 1, untroubled, false},
 		{"Begin's COMMIT and the download", failpoint.WorkerBegun, 1, begunAgain, false},
 		{"the download and the codec", failpoint.WorkerFetched, 1, begunAgain, false},
 		{"the renditions and the first object", failpoint.WorkerRendered, 1, begunAgain, false},
 		{"the first object and the others", failpoint.ObjectStored, 1, begunAgain, false},
 		{"the last object and Finish", failpoint.WorkerStored, 1, begunAgain, false},
 		{"Finish's rows and their COMMIT", failpoint.EditWritten, 2, begunAgain, false},
-		{"Finish's COMMIT and the cache", failpoint.OutcomeCommitted, 1, ready, true},
-		{"the cache and the end", failpoint.OutcomeTold, 1, ready, true},
-		{"the end and the mark", failpoint.KafkaHandled, 1, ready, true},
-		{"the mark and its commit to the group", failpoint.KafkaMarked, 1, ready, true},
+		{"Finish's COMMIT and the cache", failpoint.OutcomeCommitted, 1, untroubled, true},
+		{"the cache and the end", failpoint.OutcomeTold, 1, untroubled, true},
+		{"the end and the mark", failpoint.KafkaHandled, 1, untroubled, true},
+		{"the mark and its commit to the group", failpoint.KafkaMarked, 1, untroubled, true},
 	} {
 		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
 			s := s.in(t)
@@ -146,8 +146,8 @@ func TestCrashOfAWorkerWithBadLuck(t *testing.T) {
 		})
 	}
 	for _, row := range []workerCrash{ // Begin of the picture that holds the host's slot is an Edit, too
-		{"Defer's rows and their COMMIT", failpoint.EditWritten, 2, ready, false},
-		{"Defer's COMMIT and the end", failpoint.OutcomeCommitted, 1, ready, false},
+		{"Defer's rows and their COMMIT", failpoint.EditWritten, 2, untroubled, false},
+		{"Defer's COMMIT and the end", failpoint.OutcomeCommitted, 1, untroubled, false},
 	} {
 		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
 			s := s.in(t)

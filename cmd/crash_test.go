@@ -247,23 +247,17 @@ type ending struct {
 	code     string // why it failed; "": it is ready
 }
 
-// ready is the ending as if nothing had happened.
-var ready = ending{version: 2, attempts: 1, fence: 1}
+// untroubled is the ending as if nothing had happened.
+var untroubled = ending{version: 2, attempts: 1, fence: 1}
 
-// begun is the same after one attempt that died.
+// begunAgain is the same after one attempt that died.
 var begunAgain = ending{version: 2, attempts: 1, fence: 2}
 
 // ends waits until everything about a product has settled and holds it to its ending: in the API's answer, in the rows, in
 // the outbox, in the bucket and on the dead topic. An api and a worker have to be running.
 func (s *stage) ends(id int64, want ending) {
 	s.t.Helper()
-	p := s.settled(id)
-	eventually(s.t, "the outbox is empty", func() error {
-		if n := s.waiting(); n != 0 {
-			return fmt.Errorf("%d messages wait", n)
-		}
-		return nil
-	})
+	p := s.rests(id)
 	img := p.Images[0]
 	got := ending{version: p.Version, attempts: img.Attempts}
 	if img.Error != nil {
@@ -285,6 +279,32 @@ func (s *stage) ends(id int64, want ending) {
 	if deaths := s.deaths(id); want.code == "" && len(deaths) != 0 || want.code != "" && len(deaths) != 1 {
 		s.t.Errorf("%d deaths are told of: %v", len(deaths), deaths)
 	}
+}
+
+// rests waits until nothing is going on about a product, and returns it as clients read it then: through the cache, and as new
+// as its row.
+func (s *stage) rests(id int64) product {
+	s.t.Helper()
+	eventually(s.t, "nothing is in work", func() error {
+		if n := list[int64](s, "SELECT count(*) FROM images WHERE product_id = $1 AND work <> 'idle'", id)[0]; n != 0 {
+			return fmt.Errorf("%d pictures are", n)
+		}
+		if n := s.waiting(); n != 0 {
+			return fmt.Errorf("%d messages wait", n)
+		}
+		return nil
+	})
+	version := list[int64](s, "SELECT version FROM products WHERE id = $1", id)[0]
+	var p product
+	eventually(s.t, fmt.Sprintf("product %d is read as it is", id), func() error {
+		p = product{}
+		s.decode(s.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""), http.StatusOK, &p)
+		if p.Version != version {
+			return fmt.Errorf("version %d is read, not %d", p.Version, version)
+		}
+		return nil
+	})
+	return p
 }
 
 // shows checks that what the product shows is there, all of it of its last attempt.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/telemetry"
 )
 
@@ -49,10 +50,23 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	root.AddCommand(
 		c.devCommand(), c.setupCommand(), c.waitCommand(), c.migrateCommand(), c.pipelineCommand(),
-		c.smokeCommand(), c.samplesCommand(),
+		c.deadCommand(), c.imagesCommand(), c.restoredCommand(), c.smokeCommand(), c.samplesCommand(),
 	)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	return root.ExecuteContext(ctx)
+}
+
+// configured returns the configuration that the environment gives, over a YAML file if one is named.
+func configured[T any](c console, file string) (T, error) {
+	var args []string
+	if file != "" {
+		args = []string{"--config", file}
+	}
+	cfg, unknown, err := config.Load[T](args, c.environ)
+	if err != nil {
+		return cfg, config.Hint(err, unknown)
+	}
+	return cfg, nil
 }

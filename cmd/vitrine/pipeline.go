@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
@@ -90,13 +89,9 @@ one that all have can still be the old one: look for the revision that "vitrine 
 			if output != "table" && output != "json" {
 				return fmt.Errorf("--output is table or json, not %q", output)
 			}
-			var args []string
-			if file != "" {
-				args = []string{"--config", file}
-			}
-			cfg, unknown, err := config.Load[StatusConfig](args, c.environ)
+			cfg, err := configured[StatusConfig](c, file)
 			if err != nil {
-				return config.Hint(err, unknown)
+				return err
 			}
 			return c.pipelineStatus(cmd.Context(), cfg.Postgres, output)
 		},

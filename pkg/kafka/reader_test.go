@@ -85,7 +85,7 @@ func TestAReaderSaysThatRecordsAreGone(t *testing.T) {
 
 // fetched answers a fetch without records, with an error for each of its partitions.
 func fetched(req kmsg.Request, code int16) kmsg.Response {
-	asked := req.(*kmsg.FetchRequest) //nolint:forcetypeassert,errcheck // it is asked for by its key
+	asked := req.(*kmsg.FetchRequest) //nolint:forcetypeassert // it is asked for by its key
 	answer := asked.ResponseKind().(*kmsg.FetchResponse)
 	for _, topic := range asked.Topics {
 		t := kmsg.NewFetchResponseTopic()

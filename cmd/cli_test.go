@@ -46,13 +46,20 @@ func TestAMisspelledVariableIsHintedAt(t *testing.T) {
 	}
 }
 
-func TestAGraceTooShortIsRefused(t *testing.T) {
+func TestTimesThatLetWorkOutliveItsSessionAreRefused(t *testing.T) {
 	t.Parallel()
-	out, err := cli(t, []string{
-		"VITRINE_POSTGRES_DSN=postgres://localhost/x", "VITRINE_S3_ENDPOINT=http://localhost:1", "VITRINE_SHUTDOWN_GRACE=30s",
-	}, "worker")
-	if err == nil || !strings.Contains(out, "VITRINE_SHUTDOWN_GRACE") {
-		t.Errorf("got %v\n%s", err, out)
+	for _, wrong := range [][]string{
+		{"VITRINE_SHUTDOWN_GRACE=44s"},
+		{"VITRINE_WORKER_SETTLE_TIMEOUT=13s", "VITRINE_SHUTDOWN_GRACE=1h"},
+		{"VITRINE_SHUTDOWN_GRACE=50s", "VITRINE_WORKER_SETTLE_TIMEOUT=8s"}, // half a minute, twice 8 s, and 5 s
+	} {
+		out, err := cli(t, append([]string{
+			"VITRINE_POSTGRES_DSN=postgres://localhost/x", "VITRINE_S3_ENDPOINT=http://localhost:1",
+		}, wrong...), "worker")
+		name, _, _ := strings.Cut(wrong[0], "=")
+		if err == nil || !strings.Contains(out, name+": must be at ") {
+			t.Errorf("%v: got %v\n%s", wrong, err, out)
+		}
 	}
 }
 

@@ -15,12 +15,13 @@ import (
 // Config is everything that can be said about this program.
 type Config struct {
 	program.Config
-	Worker   worker.Config     `envPrefix:"WORKER_"`
-	Fetch    fetch.Config      `envPrefix:"FETCH_"`
-	Codec    codec.Config      `envPrefix:"CODEC_"`
-	Catalog  catalog.Config    `envPrefix:"CATALOG_"`
-	Postgres postgres.Config   `envPrefix:"POSTGRES_"`
-	Redis    rediscache.Config `envPrefix:"REDIS_"`
-	Kafka    kafka.Config      `envPrefix:"KAFKA_"`
-	S3       blob.Config       `envPrefix:"S3_"`
+	Worker   worker.Config        `envPrefix:"WORKER_"`
+	Circuit  worker.CircuitConfig `envPrefix:"CIRCUIT_"`
+	Fetch    fetch.Config         `envPrefix:"FETCH_"`
+	Codec    codec.Config         `envPrefix:"CODEC_"`
+	Catalog  catalog.Config       `envPrefix:"CATALOG_"`
+	Postgres postgres.Config      `envPrefix:"POSTGRES_"`
+	Redis    rediscache.Config    `envPrefix:"REDIS_"`
+	Kafka    kafka.Config         `envPrefix:"KAFKA_"`
+	S3       blob.Config          `envPrefix:"S3_"`
 }

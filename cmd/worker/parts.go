@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/catalog"
@@ -36,16 +35,34 @@ type parts struct {
 	publisher *kafka.Publisher
 	pool      *codec.Pool
 	consumer  *kafka.Consumer
+	circuits  *worker.Circuits
 	health    *telemetry.Health
 }
 
-// leastGrace is what an orderly stop may take: half of the rebalance timeout for work in hand, then its release, the last
-// commit and leaving the group.
-const leastGrace = 45 * time.Second
+// When partitions move or the process stops, work in hand has half of the rebalance timeout to end; what has not is cut short
+// and released. The other half is for that: at worst one try to write a result is under way, whose end is awaited, and then
+// the release, each as long as VITRINE_WORKER_SETTLE_TIMEOUT allows. So however long an attempt may take, it never outlives
+// its session, and the group never waits in vain for this member.
+const (
+	rebalance = time.Minute
+	parting   = 5 * time.Second // the last commit, and leaving the group
+)
+
+// timely says which settings would let work outlive its session, or nil.
+func timely(cfg Config) error {
+	release := 2 * cfg.Worker.Settle
+	if most := (rebalance/2 - parting) / 2; cfg.Worker.Settle > most {
+		return fmt.Errorf("VITRINE_WORKER_SETTLE_TIMEOUT: must be at most %s, or work in hand outlives the session it belongs to", most)
+	}
+	if least := rebalance/2 + release + parting; cfg.Shutdown.Grace < least {
+		return fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or work in hand is cut off", least)
+	}
+	return nil
+}
 
 func assemble(cfg Config, kit *program.Kit) (*parts, error) {
-	if cfg.Shutdown.Grace < leastGrace {
-		return nil, fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or work in hand is cut off", leastGrace)
+	if err := timely(cfg); err != nil {
+		return nil, err
 	}
 	kafka.BridgeLogger(kit.Log)
 	rediscache.BridgeLogger(kit.Log)
@@ -73,12 +90,16 @@ func assemble(cfg Config, kit *program.Kit) (*parts, error) {
 		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: kit.Pipeline.Current,
 		NewID: newID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
+	p.circuits = worker.NewCircuits(cfg.Circuit, reg, log.Named("circuit"),
+		worker.Probe{Dependency: worker.Postgres, Ask: p.db.Ping}, worker.Probe{Dependency: worker.S3, Ask: p.bucket.Ping},
+		worker.Probe{Dependency: worker.Encoder, Ask: p.pool.Ready})
 	w := worker.New(worker.Parts{
-		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Pipeline: kit.Pipeline.Current, Now: time.Now,
+		Catalog: p.circuits.WatchCatalog(service), Pipelines: p.store, Codec: p.circuits.WatchCodec(p.pool),
+		Objects: p.circuits.WatchObjects(p.bucket), Pipeline: kit.Pipeline.Current, Now: time.Now,
 		Source: fetch.New(cfg.Fetch, fetch.Internet(), time.Now, reg, log.Named("fetch")), Log: log.Named("worker"),
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
-		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg),
+		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalance,
 		Exclusive: worker.Exclusive, Check: worker.Check,
 	}, w.Handle, p.publisher, reg, log.Named("requests"))
 	if err != nil {
@@ -105,37 +126,6 @@ func concurrency(cfg Config) int {
 	return perCodec * runtime.GOMAXPROCS(0)
 }
 
-// claim takes new requests only while what every picture needs is there: otherwise sources would be fetched again and again
-// for nothing. What is in work goes on.
-func (p *parts) claim(ctx context.Context) error {
-	tick := time.NewTicker(claimCheck)
-	defer tick.Stop()
-	paused := false
-	for {
-		err := errors.Join(p.db.Ping(ctx), p.bucket.Ping(ctx))
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil && !paused:
-			p.Log.Warn("no new requests are taken", zap.Error(err))
-			p.consumer.Pause()
-			paused = true
-		case err == nil && paused:
-			p.Log.Info("requests are taken again")
-			p.consumer.Resume()
-			paused = false
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// claimCheck is how often Postgres and the store are asked whether they are there.
-const claimCheck = 2 * time.Second
-
 // run works until ctx ends. Work in hand is then finished or released before anything that it needs is closed.
 func (p *parts) run(ctx context.Context) error {
 	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace+time.Second, // for the farewell, after work that took all of its grace
@@ -151,7 +141,7 @@ func (p *parts) run(ctx context.Context) error {
 		}),
 		p.Follow(p.store),
 		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
-		lifecycle.Part{Name: "claim", Run: p.claim},
+		lifecycle.Part{Name: "circuits", Run: func(ctx context.Context) error { return p.circuits.Run(ctx, p.consumer) }},
 		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error {
 			<-ctx.Done()
 			p.health.SetDraining()

@@ -26,6 +26,26 @@ func (c Config) Validate() []fault.Field {
 	})...)
 }
 
+// CircuitConfig says when workers stop taking requests because something that every picture needs is away.
+type CircuitConfig struct {
+	Interval time.Duration `env:"INTERVAL" envDefault:"2s" desc:"between two probes of a dependency"`
+	Timeout  time.Duration `env:"TIMEOUT" envDefault:"5s" desc:"longest wait for the answer to a probe"`
+	Faults   int           `env:"FAULTS" envDefault:"5" desc:"a dependency's faults in a row, met by work, that open its circuit"`
+	Longest  time.Duration `env:"LONGEST" envDefault:"1m" desc:"longest pause after faults that a probe does not see"`
+}
+
+// Validate returns every wrong field.
+func (c CircuitConfig) Validate() []fault.Field {
+	var wrong []fault.Field
+	if c.Faults < 1 || c.Faults > 1000 {
+		wrong = append(wrong, fault.Field{Pointer: "FAULTS", Code: "out_of_range", Detail: "a number from 1 to 1000"})
+	}
+	if c.Longest < c.Interval {
+		wrong = append(wrong, fault.Field{Pointer: "LONGEST", Code: "out_of_range", Detail: "must not be below INTERVAL"})
+	}
+	return append(wrong, positive(map[string]time.Duration{"INTERVAL": c.Interval, "TIMEOUT": c.Timeout})...)
+}
+
 // SweepConfig says how often the sweepers look, and when they act.
 type SweepConfig struct {
 	Interval   time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two looks; a full batch is followed at once"`

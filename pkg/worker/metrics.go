@@ -64,3 +64,22 @@ func newAuditMetrics(reg prometheus.Registerer) *auditMetrics {
 	reg.MustRegister(m.listed, m.orphans, m.foreign, m.rows, m.missing, m.errors, m.stopped)
 	return m
 }
+
+// circuitMetrics are what circuits show of themselves.
+type circuitMetrics struct {
+	open   *prometheus.GaugeVec
+	opened *prometheus.CounterVec
+}
+
+func newCircuitMetrics(reg prometheus.Registerer) *circuitMetrics {
+	m := &circuitMetrics{
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vitrine_worker_circuit_open", Help: "1 while no requests are taken because the dependency is away.",
+		}, []string{"dependency"}),
+		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_worker_circuit_opened_total", Help: "How often a dependency's circuit has opened.",
+		}, []string{"dependency"}),
+	}
+	reg.MustRegister(m.open, m.opened)
+	return m
+}

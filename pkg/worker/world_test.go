@@ -23,6 +23,7 @@ import (
 // world is a worker among parts that do as the test says, and remember what they were asked.
 type world struct {
 	*worker.Worker
+	parts   worker.Parts
 	mu      sync.Mutex
 	told    []string // what the catalogue was told, in order: "begin", "finish", ...
 	failure *catalog.Failure
@@ -67,13 +68,43 @@ func newWorld(t *testing.T) *world {
 	}
 	w.put = func(context.Context, string) error { return nil }
 	w.lookUp = func(string) ([]byte, error) { return nil, fault.New(fault.NotFound, "pipeline_not_found", "no") }
-	w.Worker = worker.New(worker.Parts{
+	w.parts = worker.Parts{
 		Catalog: w, Pipelines: w, Source: source{w}, Codec: codec{w}, Objects: store{w},
 		Pipeline: func() *pipeline.Revision { return pipeline.Seal(w.pipe) }, Now: time.Now, Log: zap.New(core),
-	}, worker.Config{
-		Concurrency: 4, StoreBudget: time.Minute, Settle: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second,
-	}, w.reg)
+	}
+	w.Worker = worker.New(w.parts, worldConfig(), w.reg)
 	return w
+}
+
+func worldConfig() worker.Config {
+	return worker.Config{
+		Concurrency: 4, StoreBudget: time.Minute, Settle: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second,
+	}
+}
+
+// watch makes the worker report to circuits.
+func (w *world) watch(c *worker.Circuits) {
+	w.parts.Catalog, w.parts.Codec = c.WatchCatalog(w.parts.Catalog), c.WatchCodec(w.parts.Codec)
+	w.parts.Objects = c.WatchObjects(w.parts.Objects)
+	w.Worker = worker.New(w.parts, worldConfig(), prometheus.NewRegistry())
+}
+
+func (w *world) failPut(err error) { w.put = func(context.Context, string) error { return err } }
+
+func (w *world) failRender(err error) {
+	w.render = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) { return catalog.Rendered{}, err }
+}
+
+// failSettle makes the source fail for good, and telling so.
+func (w *world) failSettle(err error) {
+	w.fetch = func(context.Context, string) (worker.Download, error) {
+		return worker.Download{}, catalog.Fail(catalog.HTTPStatus, "404", nil)
+	}
+	w.settle = func(string) error { return err }
+}
+
+func (w *world) failBegin(err error) {
+	w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) { return catalog.Attempt{}, err }
 }
 
 // message is the request for picture 2 of product 1.

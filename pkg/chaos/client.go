@@ -65,7 +65,8 @@ func (c *caller) do(ctx context.Context, method, url string, body any, header ..
 		return Answer{}, err
 	}
 	a := Answer{
-		Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Replayed: resp.Header.Get("Idempotent-Replayed") == "true", Body: text,
+		Status: resp.StatusCode, ETag: resp.Header.Get("ETag"), Body: text,
+		Replayed: resp.Header.Get("Idempotent-Replayed") == "true",
 	}
 	if a.Status >= http.StatusBadRequest {
 		var problem struct{ Code string }

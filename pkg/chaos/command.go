@@ -102,7 +102,9 @@ func Command(ctx context.Context, args []string, getenv func(string) string, std
 }
 
 // run runs the seeds that are to be run, and counts those that failed, now or before.
-func (o options) run(ctx context.Context, seeds []uint64, getenv func(string) string, stdout io.Writer) (failed int, err error) {
+func (o options) run(
+	ctx context.Context, seeds []uint64, getenv func(string) string, stdout io.Writer,
+) (failed int, err error) {
 	cache, err := cacheDir(getenv)
 	if err != nil {
 		return 0, err

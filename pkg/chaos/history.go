@@ -27,6 +27,7 @@ type Story struct {
 	MaybeDeleted bool
 	Version      int64 // the highest that was acknowledged or read
 
+	body   map[string]any // of its POST
 	etag   string
 	images []int64 // ids
 }

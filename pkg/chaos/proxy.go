@@ -25,7 +25,7 @@ type Proxy struct {
 	server string
 	down   bool
 	delay  time.Duration
-	clear  chan struct{} // closed while what is sent arrives
+	open   chan struct{} // closed while what is sent arrives
 	lose   int           // so many COMMITs will not be answered
 	lost   int           // so many were not
 	links  map[*link]struct{}
@@ -43,9 +43,9 @@ func NewProxy() (*Proxy, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Proxy{
 		Addr: listener.Addr().String(), listener: listener, ended: ctx, end: cancel,
-		clear: make(chan struct{}), links: map[*link]struct{}{},
+		open: make(chan struct{}), links: map[*link]struct{}{},
 	}
-	close(p.clear)
+	close(p.open)
 	p.all.Go(p.accept)
 	return p, nil
 }
@@ -87,8 +87,8 @@ func (p *Proxy) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
-	case <-p.clear:
-		p.clear = make(chan struct{})
+	case <-p.open:
+		p.open = make(chan struct{})
 	default:
 	}
 }
@@ -121,9 +121,9 @@ func (p *Proxy) Heal() {
 	defer p.mu.Unlock()
 	p.down, p.delay, p.lose = false, 0, 0
 	select {
-	case <-p.clear:
+	case <-p.open:
 	default:
-		close(p.clear)
+		close(p.open)
 	}
 }
 
@@ -225,17 +225,17 @@ func (p *Proxy) answer(l *link, broken chan struct{}) {
 // pass waits as long as the network wants. false: the proxy has ended.
 func (p *Proxy) pass() bool {
 	p.mu.Lock()
-	clear, delay := p.clear, p.delay
+	open, delay := p.open, p.delay
 	p.mu.Unlock()
 	select {
-	case <-clear:
+	case <-open:
 	case <-p.ended.Done():
 		return false
 	}
 	return pause(p.ended, delay)
 }
 
-// commit is how a client of Postgres ends a transaction: a simple query.
+// commitIn finds what a client of Postgres ends a transaction with: a simple query.
 func commitIn(chunk []byte) bool { return bytes.Contains(bytes.ToLower(chunk), []byte("commit\x00")) }
 
 // commits reports whether the answer to this chunk is to be lost.

@@ -1,7 +1,7 @@
 package chaos
 
 import (
-	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,29 +13,25 @@ import (
 type Results struct {
 	path string
 	done map[uint64]Result // the last of each seed
+	cut  bool              // the last line has no end
 }
 
 // OpenResults reads the results there are. No file means none.
 func OpenResults(path string) (*Results, error) {
 	r := &Results{path: path, done: map[uint64]Result{}}
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return r, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("read results: %w", err)
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for line := range bytes.Lines(text) {
 		var one Result
-		if json.Unmarshal(lines.Bytes(), &one) == nil { // a line that a kill has cut short is none
+		if json.Unmarshal(line, &one) == nil { // a line that a kill has cut short is none
 			r.done[one.Seed] = one
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read results: %w", err)
-	}
+	r.cut = len(text) > 0 && text[len(text)-1] != '\n'
 	return r, nil
 }
 
@@ -58,6 +54,9 @@ func (r *Results) Add(one Result) error {
 	f, err := os.OpenFile(r.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write result: %w", err)
+	}
+	if r.cut {
+		line, r.cut = append([]byte{'\n'}, line...), false
 	}
 	_, err = f.Write(append(line, '\n'))
 	if err := errors.Join(err, f.Close()); err != nil {

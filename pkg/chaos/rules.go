@@ -96,14 +96,15 @@ func ruleAccepted(w *World, wrong func(string, ...any)) {
 			continue
 		}
 		p, exists := rows[s.ID]
+		mayBeGone := s.Deleted || s.MaybeDeleted
 		switch {
-		case !exists && !s.Deleted && !s.MaybeDeleted:
+		case !exists:
 			wrong("product %d (%s) was accepted and has no row", s.ID, s.Token)
-		case exists && p.Deleted() && !s.Deleted && !s.MaybeDeleted:
+		case p.Deleted() && !mayBeGone:
 			wrong("product %d (%s) is deleted, and nobody asked for that", s.ID, s.Token)
-		case exists && !p.Deleted() && s.Deleted:
+		case !p.Deleted() && s.Deleted:
 			wrong("product %d (%s) is there, though its deletion was acknowledged", s.ID, s.Token)
-		case exists && (p.Description != s.Token || p.UserID != s.UserID):
+		case p.Description != s.Token || p.UserID != s.UserID:
 			wrong("product %d is not %s of user %d but %q of user %d", s.ID, s.Token, s.UserID, p.Description, p.UserID)
 		}
 	}
@@ -179,7 +180,9 @@ func ruleTerminal(w *World, wrong func(string, ...any)) {
 }
 
 // crashes are the reasons for which a good source's picture may fail: what was killed or starved while it was at it.
-var crashes = []string{"codec_crashed", "codec_timeout", "worker_crashed", "timeout", "connect_failed", "incomplete", "source_unavailable"}
+var crashes = []string{
+	"codec_crashed", "codec_timeout", "worker_crashed", "timeout", "connect_failed", "incomplete", "source_unavailable",
+}
 
 func ruleDeserved(w *World, wrong func(string, ...any)) {
 	alive := w.alive()

@@ -20,9 +20,7 @@ func ruleVersions(w *World, wrong func(string, ...any)) {
 		if after.Revision < before.Revision {
 			wrong("product %d went from revision %d to %d", after.ID, before.Revision, after.Revision)
 		}
-		if after.Version == before.Version && (after.Name != before.Name || after.Price != before.Price ||
-			!slices.Equal(after.URLs, before.URLs) || !slices.Equal(after.Compressed, before.Compressed) ||
-			after.Deleted() != before.Deleted()) {
+		if after.Version == before.Version && !sameToClients(before, after) {
 			wrong("product %d has changed and is still at version %d", after.ID, after.Version)
 		}
 	}
@@ -31,6 +29,12 @@ func ruleVersions(w *World, wrong func(string, ...any)) {
 			wrong("picture %d went from fence %d to %d", c.NewImage.ID, c.OldImage.Fence, c.NewImage.Fence)
 		}
 	}
+}
+
+// sameToClients says whether two rows of a product show the same.
+func sameToClients(a, b *ProductRow) bool {
+	return a.Name == b.Name && a.Price == b.Price && slices.Equal(a.URLs, b.URLs) &&
+		slices.Equal(a.Compressed, b.Compressed) && a.Deleted() == b.Deleted()
 }
 
 func ruleAnnounced(w *World, wrong func(string, ...any)) {
@@ -65,30 +69,39 @@ func ruleAnnounced(w *World, wrong func(string, ...any)) {
 	}
 }
 
-func ruleDead(w *World, wrong func(string, ...any)) {
-	type death struct{ image, fence int64 }
-	told := map[death]map[string]string{} // ids of events, and their codes
+// death is of a picture, at a fence.
+type death struct{ image, fence int64 }
+
+// deaths are those that events tell of, with the events' ids and codes; and those that rows died, with the reason.
+func (w *World) deaths() (told map[death]map[string]string, died map[death]string) {
+	told, died = map[death]map[string]string{}, map[death]string{}
 	for _, e := range w.Events {
-		switch e.Type {
-		case "image.dead":
+		if e.Type == "image.dead" {
 			d := death{e.ImageID, e.Fence}
 			if told[d] == nil {
 				told[d] = map[string]string{}
 			}
 			told[d][e.ID] = e.Code
-		case "record.undecodable":
-			wrong("a record could not be read: %s", e.Reason)
 		}
 	}
-	for d, ids := range told {
-		if len(ids) != 1 {
-			wrong("%d events tell of the death of picture %d at fence %d", len(ids), d.image, d.fence)
-		}
-	}
-	died := map[death]string{}
 	for _, c := range w.Changes {
 		if before, after := c.OldImage, c.NewImage; before != nil && after != nil && failed(before, after) {
 			died[death{after.ID, after.Fence}] = after.ErrorCode + after.RemakeError
+		}
+	}
+	return told, died
+}
+
+func ruleDead(w *World, wrong func(string, ...any)) {
+	for _, e := range w.Events {
+		if e.Type == "record.undecodable" {
+			wrong("a record could not be read: %s", e.Reason)
+		}
+	}
+	told, died := w.deaths()
+	for d, ids := range told {
+		if len(ids) != 1 {
+			wrong("%d events tell of the death of picture %d at fence %d", len(ids), d.image, d.fence)
 		}
 	}
 	for d, code := range died {
@@ -114,7 +127,7 @@ func failed(before, after *ImageRow) bool {
 	return ended && (after.Status == "failed" || after.RemakeError != "") && after.place() == before.place()
 }
 
-// ruleTickets follows each ticket through the rows: it comes into a row once, and once it is used up it is never there again.
+// ruleTickets follows each ticket through the rows: it comes into one row, and once it is used up it is never there again.
 func ruleTickets(w *World, wrong func(string, ...any)) {
 	spent := map[string]string{} // by what
 	held := map[string]int64{}   // by which picture

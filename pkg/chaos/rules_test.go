@@ -95,7 +95,9 @@ func changes(w *chaos.World) []chaos.Change {
 		all = append(all, chaos.Change{Kind: "products", Op: "UPDATE", OldProduct: &steps[i-1], NewProduct: &steps[i]})
 	}
 	image := func(change func(*chaos.ImageRow)) *chaos.ImageRow {
-		row := chaos.ImageRow{ID: 1, ProductID: 1, SourceURL: w.Images[0].SourceURL, Status: "pending", Work: "queued", Ticket: &first}
+		row := chaos.ImageRow{
+			ID: 1, ProductID: 1, SourceURL: w.Images[0].SourceURL, Status: "pending", Work: "queued", Ticket: &first,
+		}
 		change(&row)
 		return &row
 	}

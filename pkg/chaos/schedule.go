@@ -39,10 +39,10 @@ type Fault struct {
 // String is the fault as one line.
 func (f Fault) String() string {
 	line := fmt.Sprintf("%6.2fs  %s %s", f.At.Seconds(), f.Kind, f.Target)
-	switch {
-	case f.Kind == LoseCommits:
+	switch f.Kind {
+	case LoseCommits:
 		line += fmt.Sprintf(", %d of them, at most", f.Amount)
-	case f.Kind == Delay:
+	case Delay:
 		line += fmt.Sprintf(" by %d ms", f.Amount)
 	}
 	if f.For > 0 {

@@ -14,7 +14,7 @@ const length = 25 * time.Second
 
 func TestASeedHasOneSchedule(t *testing.T) {
 	t.Parallel()
-	print := func(seed uint64) string {
+	text := func(seed uint64) string {
 		var b bytes.Buffer
 		if err := chaos.Plan(seed, length).Print(&b); err != nil {
 			t.Fatal(err)
@@ -22,16 +22,16 @@ func TestASeedHasOneSchedule(t *testing.T) {
 		return b.String()
 	}
 	for seed := uint64(1); seed <= 50; seed++ {
-		if one, other := print(seed), print(seed); one != other {
+		if one, other := text(seed), text(seed); one != other {
 			t.Errorf("seed %d is two schedules:\n%s\n%s", seed, one, other)
 		}
 	}
-	if print(1)[7:] == print(2)[7:] {
+	if text(1)[7:] == text(2)[7:] {
 		t.Error("two seeds have the same schedule")
 	}
 	// What was run and written down as this seed must stay this seed.
 	const want = "seed 1: 11 faults, clients at work for 25s\n  1.05s  kill -9 master of redis-1, for 6.93s\n"
-	if got := print(1); !strings.HasPrefix(got, want) {
+	if got := text(1); !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%s\nwant it to begin with\n%s", got, want)
 	}
 }

@@ -57,7 +57,7 @@ func IsGood(url string) bool {
 // sizes are those of the pictures, in pixels.
 var sizes = [][2]int{{64, 64}, {320, 200}, {200, 320}, {640, 480}, {480, 640}, {900, 300}, {801, 601}, {1024, 768}, {33, 47}}
 
-// Source serves pictures, good and bad: /PART/OF/URL/NUMBER/BEHAVIOUR. Equal paths are always answered with the same picture.
+// Source serves pictures, good and bad: /ANY/PATH/NUMBER/BEHAVIOUR. Equal paths are always answered with the same picture.
 type Source struct {
 	URL string
 
@@ -103,7 +103,8 @@ func (s *Source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.picture(w, path)
 	case GoodMoved:
-		http.Redirect(w, r, strings.TrimSuffix(path, GoodMoved)+GoodJPEG, http.StatusFound)
+		w.Header().Set("Location", GoodJPEG) // beside it
+		w.WriteHeader(http.StatusFound)
 	case Away:
 		http.Error(w, "not now", http.StatusServiceUnavailable)
 	case Hanging:

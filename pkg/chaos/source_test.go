@@ -39,7 +39,8 @@ func TestASourceBehavesAsItsPathSays(t *testing.T) {
 	}
 	for path, want := range map[string]int{
 		"/1/" + chaos.GoodJPEG: 200, "/2/" + chaos.GoodPNG: 200, "/3/" + chaos.GoodMoved: 200, "/4/" + chaos.GoodSlow: 200,
-		"/5/" + chaos.Damaged: 0, "/6/" + chaos.Text: 0, "/7/" + chaos.Missing: 404, "/8/" + chaos.Away: 503, "/9/" + chaos.Huge: 0,
+		"/5/" + chaos.Damaged: 0, "/6/" + chaos.Text: 0, "/7/" + chaos.Missing: 404,
+		"/8/" + chaos.Away: 503, "/9/" + chaos.Huge: 0,
 	} {
 		status, body, err := get(t.Context(), path)
 		if err != nil {

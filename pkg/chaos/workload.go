@@ -51,7 +51,8 @@ func (c *client) api() string { return c.apis[c.random.IntN(len(c.apis))] }
 // register makes the client's user.
 func (c *client) register(ctx context.Context) error {
 	for try := 0; ; try++ {
-		user := map[string]string{"name": fmt.Sprintf("client %d", c.number), "email": fmt.Sprintf("c%d.%d@example.com", c.number, try)}
+		email := fmt.Sprintf("c%d.%d@example.com", c.number, try)
+		user := map[string]string{"name": fmt.Sprintf("client %d", c.number), "email": email}
 		a, err := c.call.do(ctx, http.MethodPost, c.api()+"/users", user)
 		c.history.note(c.number, "POST user", "", a, err)
 		if err == nil && a.Status == http.StatusCreated {
@@ -128,6 +129,9 @@ func (c *client) create(ctx context.Context) {
 	c.made++
 	token := fmt.Sprintf("token-%d-%d", c.number, c.made)
 	s := &Story{Token: token, UserID: c.user, Name: "thing " + token, Price: c.price(), Images: c.urls()}
+	s.body = map[string]any{
+		"user_id": s.UserID, "product_name": s.Name, "product_description": s.Token, "product_price": s.Price, "product_images": s.Images,
+	}
 	if c.can.Idempotency && c.random.IntN(3) > 0 {
 		s.Key = "key-" + token
 	}
@@ -144,9 +148,7 @@ func (c *client) post(ctx context.Context, s *Story) bool {
 	if s.Key != "" {
 		header = []string{"Idempotency-Key", s.Key}
 	}
-	a, err := c.call.do(ctx, http.MethodPost, c.api()+"/products", map[string]any{
-		"user_id": s.UserID, "product_name": s.Name, "product_description": s.Token, "product_price": s.Price, "product_images": s.Images,
-	}, header...)
+	a, err := c.call.do(ctx, http.MethodPost, c.api()+"/products", s.body, header...)
 	c.history.note(c.number, "POST", s.Token, a, err)
 	switch {
 	case err == nil && a.Status == http.StatusCreated:
@@ -186,8 +188,34 @@ func (c *client) list(ctx context.Context) {
 
 // patch changes some of a product, half of the time only if nobody else has.
 func (c *client) patch(ctx context.Context, s *Story) {
+	change, name, price, images := c.changes(s)
+	var header []string
+	if s.etag != "" && c.random.IntN(2) == 0 {
+		header = []string{"If-Match", s.etag}
+	}
+	a, err := c.call.do(ctx, http.MethodPatch, fmt.Sprintf("%s/products/%d", c.api(), s.ID), change, header...)
+	c.history.note(c.number, "PATCH", s.Token, a, err)
+	switch {
+	case err == nil && a.Status == http.StatusOK:
+		p, err := a.product()
+		if err != nil {
+			c.history.find("an answer can be read", fmt.Sprintf("PATCH of %s: %v", s.Token, err))
+			return
+		}
+		s.Name, s.Price, s.Images = name, price, images
+		s.seen(p, a.ETag)
+	case unknown(a, err):
+		s.MaybeNames, s.MaybePrices = append(s.MaybeNames, name), append(s.MaybePrices, price)
+		s.MaybeImages = append(s.MaybeImages, images)
+	default:
+		c.refused("PATCH", s, a)
+	}
+}
+
+// changes draws a merge-patch, and says what the product is with it.
+func (c *client) changes(s *Story) (change map[string]any, _, _ string, _ []string) {
 	c.made++
-	change := map[string]any{}
+	change = map[string]any{}
 	name, price, images := s.Name, s.Price, s.Images
 	if c.random.IntN(2) == 0 {
 		name = fmt.Sprintf("thing %s, changed %d", s.Token, c.made)
@@ -207,28 +235,7 @@ func (c *client) patch(ctx context.Context, s *Story) {
 		c.random.Shuffle(len(images), func(i, j int) { images[i], images[j] = images[j], images[i] })
 		change["product_images"] = images
 	}
-	var header []string
-	if s.etag != "" && c.random.IntN(2) == 0 {
-		header = []string{"If-Match", s.etag}
-	}
-	a, err := c.call.do(ctx, http.MethodPatch, fmt.Sprintf("%s/products/%d", c.api(), s.ID), change, header...)
-	c.history.note(c.number, "PATCH", s.Token, a, err)
-	switch {
-	case err == nil && a.Status == http.StatusOK:
-		p, err := a.product()
-		if err != nil {
-			c.history.find("an answer can be read", fmt.Sprintf("PATCH of %s: %v", s.Token, err))
-			return
-		}
-		s.Name, s.Price, s.Images = name, price, images
-		s.seen(p, a.ETag)
-	case unknown(a, err):
-		s.MaybeNames, s.MaybePrices = append(s.MaybeNames, name), append(s.MaybePrices, price)
-		s.MaybeImages = append(s.MaybeImages, images)
-	case a.Status == http.StatusPreconditionFailed || a.Status == http.StatusNotFound && s.MaybeDeleted || a.Status == http.StatusServiceUnavailable:
-	default:
-		c.history.find("a request that is right is not refused", fmt.Sprintf("PATCH of %s: %d %s", s.Token, a.Status, a.Body))
-	}
+	return change, name, price, images
 }
 
 func (c *client) delete(ctx context.Context, s *Story) {
@@ -241,19 +248,31 @@ func (c *client) delete(ctx context.Context, s *Story) {
 		s.Deleted = true
 	case unknown(a, err):
 		s.MaybeDeleted = true
-	case a.Status == http.StatusServiceUnavailable:
 	default:
-		c.history.find("a request that is right is not refused", fmt.Sprintf("DELETE of %s: %d %s", s.Token, a.Status, a.Body))
+		c.refused("DELETE", s, a)
 	}
+}
+
+// refused looks at an answer that says that nothing was done. Somebody else's change and a server that is away are reasons; of
+// a product that may be deleted, and of a picture that may have been dropped, nothing is known.
+func (c *client) refused(what string, s *Story, a Answer) {
+	switch a.Status {
+	case http.StatusPreconditionFailed, http.StatusServiceUnavailable:
+		return
+	case http.StatusNotFound:
+		if s.MaybeDeleted || a.Code == "image_not_found" {
+			return
+		}
+	}
+	c.history.find("a request that is right is not refused", fmt.Sprintf("%s of %s: %d %s", what, s.Token, a.Status, a.Body))
 }
 
 func (c *client) reprocess(ctx context.Context, s *Story) {
 	url := fmt.Sprintf("%s/products/%d/images/%d/reprocess", c.api(), s.ID, s.images[c.random.IntN(len(s.images))])
 	a, err := c.call.do(ctx, http.MethodPost, url, nil)
 	c.history.note(c.number, "REPROCESS", s.Token, a, err)
-	// A picture that a PATCH of unknown outcome has dropped is not there any more.
-	if err == nil && a.Status >= 400 && a.Status < 500 && a.Status != http.StatusNotFound && a.Status != http.StatusConflict {
-		c.history.find("a request that is right is not refused", fmt.Sprintf("REPROCESS of %s: %d %s", s.Token, a.Status, a.Body))
+	if err == nil && a.Status >= http.StatusBadRequest && !unknown(a, err) {
+		c.refused("REPROCESS", s, a)
 	}
 }
 

@@ -144,20 +144,20 @@ const (
 )
 
 // open connects to what a replay needs beside the topic.
-func (r *replayer) open(ctx context.Context, cfg ReplayConfig) (stop func() error, err error) {
-	parts, stop, err := openCatalog(cfg, zap.NewNop())
+func (r *replayer) open(ctx context.Context, cfg ReplayConfig) (func() error, error) {
+	parts, closeCatalog, err := openCatalog(cfg, zap.NewNop())
 	if err != nil {
 		return nil, err
 	}
 	if r.publisher, err = kafka.NewPublisher(cfg.Kafka, prometheus.NewRegistry(), zap.NewNop()); err != nil {
-		return nil, errors.Join(err, stop())
+		return nil, errors.Join(err, closeCatalog())
 	}
 	r.service = parts.service
-	stopAll := func() error { return errors.Join(r.publisher.Close(), stop()) }
+	stop := func() error { return errors.Join(r.publisher.Close(), closeCatalog()) }
 	if err := parts.inForce(ctx); err != nil {
-		return nil, errors.Join(err, stopAll())
+		return nil, errors.Join(err, stop())
 	}
-	return stopAll, nil
+	return stop, nil
 }
 
 // take deals with one letter if it is meant. An error ends the replay: what is down would fail all the others, too.

@@ -262,8 +262,9 @@ func (l *life) reprocessAny(catalog.Product) error {
 
 func (l *life) remakeAny(catalog.Product) error {
 	id, _ := pick(l, l.pictures, "picture")
-	which := catalog.Selection{Status: rapid.SampledFrom([]catalog.Status{"", catalog.Ready, catalog.Failed}).Draw(l.rt, "which")}
-	return l.Remake(l.t.Context(), l.id, id, which, time.Duration(rapid.IntRange(0, 20).Draw(l.rt, "delay"))*time.Minute)
+	status := rapid.SampledFrom([]catalog.Status{"", catalog.Ready, catalog.Failed}).Draw(l.rt, "status")
+	return l.Remake(l.t.Context(), l.id, id, catalog.Selection{Status: status},
+		time.Duration(rapid.IntRange(0, 20).Draw(l.rt, "delay"))*time.Minute)
 }
 
 // replay replays any death that was ever told.

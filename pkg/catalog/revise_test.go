@@ -78,7 +78,8 @@ func TestPatch(t *testing.T) {
 			t.Errorf("got version %d and revision %d, cache told of %d", got.Version, got.Revision, h.cache.tombs[p.ID])
 		}
 		changed := h.store.sent(event.TypeProductChanged)
-		if c, err := event.Decode[event.ProductChanged](changed[len(changed)-1].Message); err != nil || c.Version != 2 || c.Deleted {
+		c, err := event.Decode[event.ProductChanged](changed[len(changed)-1].Message)
+		if err != nil || c.Version != 2 || c.Deleted {
 			t.Errorf("got %+v, %v, want version 2", c, err)
 		}
 		if got := h.requested(t); len(got) != 1 {
@@ -173,7 +174,8 @@ func TestPatchOfPictures(t *testing.T) {
 		for from, to := range map[int]int{2: 0, 0: 2} {
 			want := before.Images[from]
 			want.Position = to
-			if img := got.Images[to]; !slices.Equal(img.Renditions, want.Renditions) || !sameID(img, want) || img.Fence != want.Fence {
+			img := got.Images[to]
+			if !slices.Equal(img.Renditions, want.Renditions) || !sameID(img, want) || img.Fence != want.Fence {
 				t.Errorf("got %+v, want %+v", img, want)
 			}
 		}
@@ -181,7 +183,8 @@ func TestPatchOfPictures(t *testing.T) {
 			t.Errorf("got %v, want %v", got.Compressed, want)
 		}
 		fresh := got.Images[1]
-		if fresh.ID <= 3 || fresh.Status != catalog.Pending || fresh.Work != catalog.Queued || fresh.PipelineHash != inForce().Hash() {
+		if fresh.ID <= 3 || fresh.Status != catalog.Pending || fresh.Work != catalog.Queued ||
+			fresh.PipelineHash != inForce().Hash() {
 			t.Errorf("got %+v, want a new picture in the queue", fresh)
 		}
 		requests := h.store.sent(event.TypeImageRequested)

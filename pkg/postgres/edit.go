@@ -195,7 +195,7 @@ type difference struct {
 
 func (d difference) none() bool { return len(d.dropped)+len(d.changed)+len(d.added) == 0 }
 
-// compare says how the pictures of p differ from those that were read. Where a picture comes from is not an edit's to change.
+// compare says how the pictures of p differ from those that were read. A picture's source is not an edit's to change.
 func (h heldProduct) compare(p catalog.Product) (difference, error) {
 	var d difference
 	if h.product.Deleted {

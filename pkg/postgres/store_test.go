@@ -103,7 +103,8 @@ func TestStore(t *testing.T) {
 		db := open(t, cfg, prometheus.NewRegistry())
 		store := postgres.NewStore(db)
 		return storetest.Parts{
-			Store: store, Pipelines: store, Intents: store, Overdue: store, Selected: store, Outbox: outboxOf(t, db), Turns: store, Books: store,
+			Store: store, Pipelines: store, Intents: store, Overdue: store, Selected: store, Outbox: outboxOf(t, db),
+			Turns: store, Books: store,
 		}
 	})
 }

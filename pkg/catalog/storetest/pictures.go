@@ -151,7 +151,7 @@ func announcedLater(b *bench) {
 
 func announcedAlone(b *bench) {
 	p := b.product(1)
-	b.change(p.ID, func(p *catalog.Product) catalog.Change {
+	b.change(p.ID, func(*catalog.Product) catalog.Change {
 		return catalog.Change{Announce: func(p catalog.Product) []catalog.Outgoing {
 			return []catalog.Outgoing{{Message: message(p.ID)}}
 		}}

@@ -111,7 +111,14 @@ func TestEveryStepIsAtOnePlaceAndHasACrashTest(t *testing.T) {
 	if len(names) < 15 {
 		t.Errorf("saw %d names: this test no longer looks at the right thing", len(names))
 	}
+	page, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, value := range names {
+		if !strings.Contains(string(page), "`"+value+"`") {
+			t.Errorf("docs/architecture.md says nothing of %s", value)
+		}
 		if places := found.hits[name]; len(places) != 1 {
 			t.Errorf("%s is hit at %d places, not at one: %v", name, len(places), places)
 		}

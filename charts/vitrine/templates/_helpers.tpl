@@ -375,7 +375,7 @@ A worker's resources, with the memory limit that follows from its processes unle
 
 {{/*
 How long a worker may take to stop, in seconds: one picture from its fetch to its outcome, and never less than the program
-asks for (half of the group's rebalance timeout for work in hand, then its release).
+asks for (half of the group's rebalance timeout for work in hand, then twice settleTimeout for its release, and 5 s to leave).
 */}}
 {{- define "vitrine.worker.grace" -}}
 {{- with .Values.worker.shutdown.grace -}}
@@ -385,7 +385,7 @@ asks for (half of the group's rebalance timeout for work in hand, then its relea
 {{- range list .Values.pipeline.fetch.timeout .Values.pipeline.limits.deadline .Values.worker.storeBudget .Values.worker.settleTimeout -}}
 {{- $sum = add $sum (include "vitrine.seconds" . | int64) -}}
 {{- end -}}
-{{- max $sum 45 -}}
+{{- max $sum (add 35 (mul 2 (include "vitrine.seconds" .Values.worker.settleTimeout | int64))) -}}
 {{- end -}}
 {{- end -}}
 

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/httpapi"
@@ -51,6 +52,11 @@ func TestMoreRequestsThanWeTakeAreRefusedAtOnceAndProbesAreNot(t *testing.T) {
 	}
 	if got := a.get("/products/1"); got.status != 200 {
 		t.Errorf("when there is room again: %d", got.status)
+	}
+	for _, line := range a.logs.FilterField(zapString("code", "overloaded")).All() {
+		if line.Level > zapcore.InfoLevel {
+			t.Errorf("what was shed is logged as %s", line.Level)
+		}
 	}
 	want := `
 # HELP vitrine_http_shed_total Requests refused because as many as we take were being worked on.

@@ -124,7 +124,7 @@ func (a *api) serve(ctx context.Context) error {
 		lifecycle.Part{Name: "compensator", Run: compensator.Run},
 		lifecycle.Part{Name: "auditor", Run: auditor.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
-		lifecycle.Part{Name: "drain", Run: a.drain},
+		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error { return a.drain(ctx, server) }},
 	)
 }
 
@@ -169,10 +169,12 @@ func (a *api) listening(context.Context) error {
 	return nil
 }
 
-// drain is stopped first: it says not ready, and gives those who send requests time to notice.
-func (a *api) drain(ctx context.Context) error {
+// drain is stopped first: it says not ready, and gives those who send requests time to notice, and to let go of their
+// connections.
+func (a *api) drain(ctx context.Context, server *httpapi.Server) error {
 	<-ctx.Done()
 	a.health.SetDraining()
+	server.Leave()
 	<-time.After(a.cfg.Shutdown.Delay)
 	return nil
 }

@@ -173,9 +173,13 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
+// Leave says that the server will stop soon. From now on it is not ready, and every answer ends its connection: a client that
+// keeps one asks elsewhere next, instead of asking here at the moment in which Run closes what is idle.
+func (s *Server) Leave() { s.draining.Store(true) }
+
 // drain stops listening and waits for what is in flight, which no request is for longer than HandlerTimeout.
 func (s *Server) drain() error {
-	s.draining.Store(true)
+	s.Leave()
 	s.Log.Info("draining", zap.Duration("timeout", s.cfg.ShutdownTimeout))
 	if err := s.listener.Close(); err != nil { // first of all: Shutdown does nothing if Serve has not begun
 		s.Log.Warn("listener not closed", zap.Error(err))

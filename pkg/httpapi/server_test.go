@@ -56,6 +56,20 @@ func TestARequestInFlightIsFinishedDuringAShutdown(t *testing.T) {
 	}
 }
 
+func TestWhoLeavesStillAnswersAndKeepsNoConnection(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.product("x", "1")
+	if got := a.get("/products/1"); got.header.Get("Connection") == "close" {
+		t.Errorf("before: %v", got.header)
+	}
+	a.server.Leave()
+	if got := a.get("/products/1"); got.status != 200 || got.header.Get("Connection") != "close" {
+		t.Errorf("after: %d %v, want an answer that ends its connection", got.status, got.header)
+	}
+	wants(t, a.get("/readyz"), 503, "shutting_down")
+}
+
 // refused reports whether nobody listens at addr.
 func refused(addr string) bool {
 	conn, err := net.Dial("tcp", addr)

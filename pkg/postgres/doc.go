@@ -17,7 +17,9 @@
 //
 // [Outbox] has a pool of its own, so that neither side can use up the other's connections. Rows that Kafka refuses are put
 // off and at last parked, alone; a Kafka that cannot be reached is not counted against them. Rows of a
-// partition that is in trouble step aside for a few seconds while others are published.
+// partition that is in trouble step aside for a few seconds while others are published. A claim begins where the last one
+// ended, for a second at most, and so does not walk over what cannot be vacuumed yet; how old the oldest transaction is that
+// keeps it so is a metric.
 //
 // Room: edge. Doors: catalog event failpoint fault migrations pipeline relay worker. Outside: decimal goose gorm pgx prometheus zap.
 package postgres

@@ -160,3 +160,70 @@ func TestAnOverlongRoundIsCutByItsDeadline(t *testing.T) {
 		t.Errorf("got %+v and %v, want the message still due", d, err)
 	}
 }
+
+func publishAll(_ context.Context, messages []event.Message) []error { return make([]error, len(messages)) }
+
+const insertMessages = `
+INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)
+SELECT gen_random_uuid(), 't', n::text, 'x', '{}', '{"event-id": "e1", "event-type": "x", "event-version": "1"}',
+    now() - interval '1 minute' + n * interval '1 microsecond' FROM generate_series(1, $1::int) n`
+
+// What one round has deleted stays in the index while an older transaction lives. A round that began at the start would
+// walk over all of it.
+func TestALongDrainDoesNotWalkOverWhatItHasDeleted(t *testing.T) {
+	t.Parallel()
+	const messages, batch = 2000, 20
+	outbox, conn, _ := post(t)
+	run(t, conn, insertMessages, messages)
+	run(t, conn, "VACUUM ANALYZE outbox")
+	end := holdOpen(t, conn.Config().ConnString())
+	defer end()
+	for left := messages; left > 0; left -= batch {
+		drained, err := outbox.Drain(t.Context(), batch, publishAll)
+		if err != nil || drained.Published != batch {
+			t.Fatalf("got %+v and %v with %d left, want %d published", drained, err, left, batch)
+		}
+	}
+	if err := outbox.Close(); err != nil { // a session hands in its statistics when it ends, at the latest
+		t.Fatal(err)
+	}
+	read := func() int64 {
+		run(t, conn, "SELECT pg_stat_clear_snapshot()")
+		return scalar[int64](t, conn, `SELECT idx_tup_read FROM pg_stat_user_indexes
+			WHERE indexrelid = 'outbox_due'::regclass`)
+	}
+	deadline, tick := time.After(time.Minute), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for read() < messages {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("got %d entries read, want at least the %d messages: is the index not used?", read(), messages)
+		}
+	}
+	const quadratic = messages * (messages/batch + 1) / 2
+	if got := read(); got > quadratic/2 {
+		t.Errorf("got %d index entries read for %d messages, want far from %d", got, messages, quadratic)
+	}
+}
+
+func TestWhatCommitsLateInFrontIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	outbox, conn, _ := post(t)
+	run(t, conn, insertMessages, 5)
+	if drained, err := outbox.Drain(t.Context(), 2, publishAll); err != nil || drained.Published != 2 {
+		t.Fatalf("got %+v and %v", drained, err)
+	}
+	run(t, conn, "UPDATE outbox SET available_at = now() - interval '1 hour' WHERE key = '5'")
+	published := 2
+	for range 2 { // the first of them, which is not full, may begin behind it
+		drained, err := outbox.Drain(t.Context(), 10, publishAll)
+		if err != nil {
+			t.Fatal(err)
+		}
+		published += drained.Published
+	}
+	if published != 5 {
+		t.Errorf("got %d published, want all 5", published)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"vitrine.io/pkg/catalog"
@@ -418,6 +419,32 @@ func TestStop(t *testing.T) {
 			t.Error("got no error")
 		}
 		stop()
+	})
+
+	t.Run("a database that does not answer holds a stop up for two tries at most", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			ctx, stop := context.WithCancel(t.Context())
+			var told time.Time
+			hang := func(ctx context.Context, verb string) error {
+				if verb == "finish" && told.IsZero() {
+					told = time.Now()
+					stop()
+				}
+				<-ctx.Done()
+				return fault.Wrap(ctx.Err(), fault.Unavailable, "database_unavailable", "down")
+			}
+			w.parts.Catalog = hangingCatalog{w, hang}
+			w.Worker = worker.New(w.parts, worldConfig(), prometheus.NewRegistry())
+			if err := w.Handle(ctx, w.message()); err == nil {
+				t.Error("what is neither finished nor released has to come again")
+			}
+			// cmd/worker counts on this when it compares the settings with the rebalance timeout.
+			if took, most := time.Since(told), 2*worldConfig().Settle; took > most {
+				t.Errorf("ended %s after the stop, want at most %s", took, most)
+			}
+		})
 	})
 
 	t.Run("an attempt that runs out of time is put off", func(t *testing.T) {

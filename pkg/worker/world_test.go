@@ -212,3 +212,17 @@ func (s store) Put(ctx context.Context, key, contentType string, _ io.ReadSeeker
 func (s store) DeletePrefix(context.Context, string) error {
 	return errors.New("a worker deletes nothing")
 }
+
+// hangingCatalog answers Finish and Release as hang does.
+type hangingCatalog struct {
+	*world
+	hang func(ctx context.Context, verb string) error
+}
+
+func (h hangingCatalog) Finish(ctx context.Context, _ catalog.Attempt, _ catalog.Result) error {
+	return h.hang(ctx, "finish")
+}
+
+func (h hangingCatalog) Release(ctx context.Context, _ catalog.Attempt) error {
+	return h.hang(ctx, "release")
+}

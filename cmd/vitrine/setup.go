@@ -98,15 +98,13 @@ func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 		return err
 	}
 	defer on.bucket.Close()
-	if err := insistAll(ctx, log, []step{
+	return insistAll(ctx, log, []step{
 		{"database", func(ctx context.Context) error { return postgres.Migrate(ctx, cfg.Postgres, log.Named("migrate")) }},
 		{"topics", on.topics.EnsureTopics},
 		{"bucket", on.bucket.EnsureBucket},
 		{"owner", func(ctx context.Context) error { return claim(ctx, cfg.Postgres, on.bucket, log) }},
-	}); err != nil {
-		return err
-	}
-	return checkTopics(ctx, on.topics, log)
+		{"settings", func(ctx context.Context) error { return checkTopics(ctx, on.topics, log) }},
+	})
 }
 
 // claim marks the bucket as this database's. fault.Conflict if it is marked as another's.
@@ -167,14 +165,23 @@ func insistAll(ctx context.Context, log *zap.Logger, steps []step) error {
 	return nil
 }
 
-// checkTopics tells how existing topics differ from what is configured, and refuses those that can lose messages.
-func checkTopics(ctx context.Context, topics *kafka.Admin, log *zap.Logger) error {
+// topicChecker compares topics with the configuration; *kafka.Admin does.
+type topicChecker interface {
+	Check(ctx context.Context) ([]kafka.Difference, error)
+}
+
+// checkTopics tells how existing topics differ from what is configured, and refuses those that can lose messages. A topic that
+// was made a moment ago may not be known yet to the broker that is asked: fault.Unavailable.
+func checkTopics(ctx context.Context, topics topicChecker, log *zap.Logger) error {
 	differences, err := topics.Check(ctx)
 	if err != nil {
 		return fmt.Errorf("check topics: %w", err)
 	}
 	var danger error
 	for _, d := range differences {
+		if d.Missing() {
+			return fault.New(fault.Unavailable, "topic_unknown", "a broker does not know the topic "+d.Topic+" yet")
+		}
 		log.Warn("topic differs", zap.String("detail", d.String()), zap.Bool("danger", d.Danger))
 		if d.Danger {
 			danger = fmt.Errorf("topic can lose messages: %s", d)

@@ -59,6 +59,13 @@ type Difference struct {
 	Danger  bool // messages can be lost, or cannot be sent; else it is only worth a warning
 }
 
+// Missing reports whether the broker that was asked does not know the topic at all. Right after the topic was made by another
+// one, that only means: not yet.
+func (d Difference) Missing() bool { return d.Setting == existence }
+
+// existence is the setting of a topic that is not there.
+const existence = "existence"
+
 // String returns the difference as one line of a log.
 func (d Difference) String() string {
 	return fmt.Sprintf("topic %s: %s is %s, configured is %s", d.Topic, d.Setting, d.Got, d.Want)
@@ -177,7 +184,7 @@ func (a *Admin) Check(ctx context.Context) ([]Difference, error) {
 		}
 		for _, t := range described {
 			if errors.Is(t.Err, sarama.ErrUnknownTopicOrPartition) {
-				found = append(found, Difference{Topic: t.Name, Setting: "existence", Want: "there", Got: "missing", Danger: true})
+				found = append(found, Difference{Topic: t.Name, Setting: existence, Want: "there", Got: "missing", Danger: true})
 				continue
 			}
 			settings, err := describe(admin, t.Name)

@@ -128,7 +128,8 @@ func (r *run) all(ctx context.Context) error {
 	for _, c := range clients {
 		c.resolve(ctx)
 	}
-	if err := r.system.settled(ctx); err != nil {
+	note := func(line string) { fmt.Fprintf(r.journal, "%6.2fs  %s\n", time.Since(healed).Seconds(), line) }
+	if err := r.system.settled(ctx, note); err != nil {
 		r.find(Finding{"everything settles", err.Error()})
 	}
 	r.result.Settled = time.Since(healed).Seconds()

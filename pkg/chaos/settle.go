@@ -13,7 +13,8 @@ import (
 // some to start; on a busy machine all of that takes longer. What goes on after this will go on for ever.
 const (
 	healPatience   = 240 * time.Second
-	settlePatience = 240 * time.Second
+	settlePatience = 120 * time.Second // without anything's happening
+	settleLimit    = 10 * time.Minute  // with it
 	laterPatience  = 120 * time.Second
 	settlePoll     = 250 * time.Millisecond
 )
@@ -58,11 +59,11 @@ func (s *System) heal(ctx context.Context) ([]Finding, error) {
 	return findings, s.Ready(ctx)
 }
 
-// settled waits until nothing is left to do. The error says what still is when patience is over.
-func (s *System) settled(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, settlePatience)
-	defer cancel()
-	calm := 0
+// settled waits until nothing is left to do, as long as less and less is. The error says what still is when patience is
+// over. note is told of each step.
+func (s *System) settled(ctx context.Context, note func(string)) error {
+	calm, before, moved := 0, "", time.Now()
+	deadline := moved.Add(settleLimit)
 	for {
 		err := s.busy(ctx)
 		if err == nil {
@@ -71,9 +72,16 @@ func (s *System) settled(ctx context.Context) error {
 			}
 		} else {
 			calm = 0
+			if left := err.Error(); left != before {
+				before, moved = left, time.Now()
+				note("settling: " + left)
+			}
 		}
 		if !pause(ctx, settlePoll) {
-			return fmt.Errorf("after %s: %w", settlePatience, err)
+			return ctx.Err()
+		}
+		if now := time.Now(); err != nil && (now.Sub(moved) > settlePatience || now.After(deadline)) {
+			return fmt.Errorf("nothing happens any more, and there are %w", err)
 		}
 	}
 }

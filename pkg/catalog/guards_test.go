@@ -18,8 +18,8 @@ import (
 	"vitrine.io/pkg/worker"
 )
 
-// The tests of this file tell, for each guard of the protocol, the story that would end badly without it. They run on a real
-// Postgres and a real Redis Cluster; the bucket is a map, which deletes when a test wants it to.
+// The tests of this file tell, for each guard of the protocol, the story that would end badly without it. They run on a
+// real Postgres and a real Redis Cluster; the bucket is a map, which deletes when a test wants it to.
 
 // world is a product with one picture, asked for and not begun, and everything that may happen to it.
 type world struct {
@@ -115,28 +115,42 @@ func (w *world) shows(bytes string) {
 	}
 }
 
-// compensate runs a compensator until it has deleted what was due, twice, and forgotten it.
+// compensate runs a compensator until a look finds nothing to do.
 func (w *world) compensate() {
 	w.t.Helper()
-	c := worker.NewCompensator(w.store, w.objects,
-		worker.SweepConfig{Interval: time.Millisecond, Batch: 10, Again: time.Microsecond}, prometheus.NewRegistry(), zap.NewNop())
+	found := &looks{Intents: w.store, idle: make(chan struct{})}
+	cfg := worker.SweepConfig{Interval: time.Millisecond, Batch: 10, Again: time.Microsecond}
+	c := worker.NewCompensator(found, w.objects, cfg, prometheus.NewRegistry(), zap.NewNop())
 	ctx, stop := context.WithCancel(w.t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = c.Run(ctx) })
-	defer running.Wait()
-	defer stop()
-	deadline := time.Now().Add(time.Minute)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for time.Now().Before(deadline) {
-		<-tick.C
-		doomed, err := w.store.DoomedDue(w.t.Context(), 10)
-		w.must(err)
-		if len(doomed) == 0 && w.objects.asked() > 0 {
-			return
-		}
+	<-found.idle
+	stop()
+	running.Wait()
+}
+
+// looks says when there is nothing due, for the first or the second time.
+type looks struct {
+	worker.Intents
+	doomed int
+	idle   chan struct{}
+	once   sync.Once
+}
+
+// DoomDue implements worker.Intents.
+func (l *looks) DoomDue(ctx context.Context, limit int, again time.Duration) ([]string, error) {
+	prefixes, err := l.Intents.DoomDue(ctx, limit, again)
+	l.doomed = len(prefixes)
+	return prefixes, err
+}
+
+// DoomedDue implements worker.Intents.
+func (l *looks) DoomedDue(ctx context.Context, limit int) ([]string, error) {
+	prefixes, err := l.Intents.DoomedDue(ctx, limit)
+	if err == nil && l.doomed+len(prefixes) == 0 {
+		l.once.Do(func() { close(l.idle) })
 	}
-	w.t.Fatal("the compensator found nothing to delete")
+	return prefixes, err
 }
 
 // objects is a bucket.
@@ -169,13 +183,6 @@ func (o *objects) below(prefix string) int {
 		}
 	}
 	return n
-}
-
-// asked is how many prefixes were deleted.
-func (o *objects) asked() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.deleted
 }
 
 // Put implements worker.Objects.
@@ -227,8 +234,8 @@ func TestGuardTicket(t *testing.T) {
 	w.shows("second")
 }
 
-// TestGuardFence: a worker that was thought dead wakes up when another has taken its picture over. Without the fence it would
-// publish, fail or give back what is no longer its own.
+// TestGuardFence: a worker that was thought dead wakes up when another has taken its picture over. Without the fence it
+// would publish, fail or give back what is no longer its own.
 func TestGuardFence(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -256,8 +263,8 @@ func TestGuardFence(t *testing.T) {
 	w.shows("heir")
 }
 
-// TestGuardPrefix: a sleeper's last upload arrives after its heir has published. Without a prefix for each attempt it would
-// overwrite what clients see, and what is deleted after it would be theirs.
+// TestGuardPrefix: a sleeper's last upload arrives after its heir has published. Without a prefix for each attempt it
+// would overwrite what clients see, and what is deleted after it would be theirs.
 func TestGuardPrefix(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -275,8 +282,8 @@ func TestGuardPrefix(t *testing.T) {
 	}
 }
 
-// TestGuardIntent: a worker dies with its objects stored. Without the intent that Begin wrote nobody would ever know of them;
-// and without its removal by Finish, the objects of those that live would be deleted, too.
+// TestGuardIntent: a worker dies with its objects stored. Without the intent that Begin wrote nobody would ever know of
+// them; and without its removal by Finish, the objects of those that live would be deleted, too.
 func TestGuardIntent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -293,8 +300,8 @@ func TestGuardIntent(t *testing.T) {
 	w.shows("heir")
 }
 
-// TestGuardDoom: an attempt takes so long that its objects are being deleted when it wants to publish them. Without doom it
-// would show what is going.
+// TestGuardDoom: an attempt takes so long that its objects are being deleted when it wants to publish them. Without doom
+// it would show what is going.
 func TestGuardDoom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -326,8 +333,9 @@ func (s *slowly) Product(ctx context.Context, id catalog.ProductID) (catalog.Pro
 	return p, err
 }
 
-// TestGuardTombstone: a reader has read a product, and is held up; then the product changes, the cache is told, and the reader
-// brings what it has read. Without a tombstone there would be nothing to compare it with, and everyone would read it.
+// TestGuardTombstone: a reader has read a product, and is held up; then the product changes, the cache is told, and the
+// reader brings what it has read. Without a tombstone there would be nothing to compare it with, and everyone would read
+// it.
 func TestGuardTombstone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -37,13 +37,13 @@ func (c change) send(s *stage, p product) (answer, error) {
 	return s.try(c.method, fmt.Sprintf(c.path, args...), c.body)
 }
 
-// TestCrashOfTheAPIWhileAClientChangesAProduct crashes the api before and after the COMMIT of each kind of change, when the
-// cache holds what was before. A worker lives through it.
+// TestCrashOfTheAPIWhileAClientChangesAProduct crashes the api before and after the COMMIT of each kind of change, when
+// the cache holds what was before. A worker lives through it.
 func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 4)
 	s.start("worker")
-	for _, row := range []struct {
+	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
 		between string
 		change  change
 		at      failpoint.Name
@@ -60,7 +60,7 @@ func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
 		{"DELETE's rows and their COMMIT", remove, failpoint.EditWritten, ending{}},
 		{"DELETE's COMMIT and the cache", remove, failpoint.RevisionCommitted, ending{}},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			api := s.start("api")
 			p, err := s.offer(row.between, s.sources.URL+"/drawing.png")
@@ -102,13 +102,13 @@ func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
 	}
 }
 
-// TestCrashOfTheAPIBetweenAKeyAndItsAnswer sends the same POST with the same Idempotency-Key again after a crash: one product,
-// whether or not the first had been carried out.
+// TestCrashOfTheAPIBetweenAKeyAndItsAnswer sends the same POST with the same Idempotency-Key again after a crash: one
+// product, whether or not the first had been carried out.
 func TestCrashOfTheAPIBetweenAKeyAndItsAnswer(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 4)
 	s.start("worker")
-	for _, row := range []struct {
+	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
 		between  string
 		at       failpoint.Name
 		replayed string
@@ -116,7 +116,7 @@ func TestCrashOfTheAPIBetweenAKeyAndItsAnswer(t *testing.T) {
 		{"the product, its key and their COMMIT", failpoint.KeyWritten, ""},
 		{"the COMMIT and the answer", failpoint.CreateCommitted, "true"},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			body, err := json.Marshal(map[string]any{
 				"user_id": s.userID, "product_name": row.between, "product_price": "1",

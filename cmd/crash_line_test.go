@@ -17,7 +17,7 @@ func TestCrashBetweenAClientAndKafka(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 4)
 	s.start("worker")
-	for _, row := range []struct {
+	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
 		between string
 		at      failpoint.Name
 		created bool  // the product is there after the crash
@@ -30,7 +30,7 @@ func TestCrashBetweenAClientAndKafka(t *testing.T) {
 		{"the rows' deletion and its COMMIT", failpoint.DrainDeleted, true, 2},
 		{"the relay's COMMIT and its next round", failpoint.RelayDrained, true, 0},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			api := s.doomed("api", row.at, 1)
 			api.await()
@@ -58,13 +58,13 @@ func TestCrashBetweenAClientAndKafka(t *testing.T) {
 	}
 }
 
-// TestCrashOfAWorker crashes a worker at each step of a picture's life, and TestCrashOfAWorkerWithBadLuck at each step of what
-// follows from a failure. The api lives through it.
+// TestCrashOfAWorker crashes a worker at each step of a picture's life, and TestCrashOfAWorkerWithBadLuck at each step of
+// what follows from a failure. The api lives through it.
 func TestCrashOfAWorker(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 4)
 	api := s.start("api")
-	for _, row := range []workerCrash{
+	for _, row := range []workerCrash{ //nolint:paralleltest // one after the other, on one stage
 		{"the request and Begin", failpoint.WorkerTaken, 1, untroubled, false},
 		{"Begin's rows and their COMMIT", failpoint.EditWritten, 1, untroubled, false},
 		{"Begin's COMMIT and the download", failpoint.WorkerBegun, 1, begunAgain, false},
@@ -78,7 +78,7 @@ func TestCrashOfAWorker(t *testing.T) {
 		{"the end and the mark", failpoint.KafkaHandled, 1, untroubled, true},
 		{"the mark and its commit to the group", failpoint.KafkaMarked, 1, untroubled, true},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			p, err := s.offer(row.between, s.sources.URL+"/drawing.png")
 			s.must(err)
@@ -119,7 +119,7 @@ func TestCrashOfAWorkerWithBadLuck(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 1)
 	s.start("api")
-	for _, row := range []struct {
+	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
 		workerCrash
 		source string
 		lucky  int64 // how many tries too few the flaky source fails
@@ -137,7 +137,7 @@ func TestCrashOfAWorkerWithBadLuck(t *testing.T) {
 		{workerCrash{"Fail's COMMIT and the cache", failpoint.OutcomeCommitted, 1,
 			ending{version: 2, attempts: 1, fence: 1, code: "http_status"}, true}, "/gone.jpg", 0},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			s.sources.flaky.Store(row.lucky)
 			p, err := s.offer(row.between, s.sources.URL+row.source)
@@ -145,11 +145,12 @@ func TestCrashOfAWorkerWithBadLuck(t *testing.T) {
 			row.play(s, p.ID)
 		})
 	}
-	for _, row := range []workerCrash{ // Begin of the picture that holds the host's slot is an Edit, too
+	// Begin of the picture that holds the host's slot is an Edit, too
+	for _, row := range []workerCrash{ //nolint:paralleltest // one after the other, on one stage
 		{"Defer's rows and their COMMIT", failpoint.EditWritten, 2, untroubled, false},
 		{"Defer's COMMIT and the end", failpoint.OutcomeCommitted, 1, untroubled, false},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			holder, err := s.offer(row.between, s.sources.URL+"/held.jpg")
 			s.must(err)

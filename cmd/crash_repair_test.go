@@ -13,18 +13,19 @@ import (
 	"vitrine.io/pkg/failpoint"
 )
 
-// TestCrashOfWhatTellsTheCache lets a worker die before it has told the cache, and then the api, whose consumer would have.
+// TestCrashOfWhatTellsTheCache lets a worker die before it has told the cache, and then the api, whose consumer would
+// have.
 func TestCrashOfWhatTellsTheCache(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 4)
-	for _, row := range []struct {
+	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
 		between string
 		at      failpoint.Name
 	}{
 		{"the event and Forget", failpoint.ChangeReceived},
 		{"Forget and the mark", failpoint.KafkaHandled},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			api := s.doomed("api", row.at, 2) // the first event is the product's creation
 			api.await()
@@ -51,7 +52,7 @@ func TestCrashOfTheSweeper(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 4)
 	s.start("worker")
-	for _, row := range []struct {
+	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
 		between string
 		at      failpoint.Name
 		waiting int64
@@ -59,7 +60,7 @@ func TestCrashOfTheSweeper(t *testing.T) {
 		{"the repetition's row and its COMMIT", failpoint.EditWritten, 0},
 		{"the repetition's COMMIT and the next", failpoint.RepeatCommitted, 1},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			api := s.doomed("api", failpoint.DrainClaimed, 1)
 			api.await()
@@ -81,7 +82,7 @@ func TestCrashOfTheSweeper(t *testing.T) {
 func TestCrashOfTheCompensator(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 4)
-	for i, row := range []struct {
+	for i, row := range []struct { //nolint:paralleltest // one after the other, on one stage
 		between string
 		at      failpoint.Name
 		nth     int
@@ -91,7 +92,7 @@ func TestCrashOfTheCompensator(t *testing.T) {
 		{"the first deletion and the second", failpoint.PrefixDeleted, 1, 0},
 		{"the second deletion and the intent's end", failpoint.PrefixDeleted, 2, 0},
 	} {
-		t.Run(row.between, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			prefix := fmt.Sprintf("products/1/1/%d-dead/", i)
 			put := func(name string) {
@@ -156,7 +157,7 @@ func TestZombieWorker(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 4)
 	s.start("api")
-	for _, row := range []struct {
+	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
 		after string
 		at    failpoint.Name
 	}{
@@ -165,7 +166,7 @@ func TestZombieWorker(t *testing.T) {
 		{"rendering", failpoint.WorkerRendered},
 		{"storing", failpoint.WorkerStored},
 	} {
-		t.Run(row.after, func(t *testing.T) { //nolint:paralleltest // one after the other, on one stage
+		t.Run(row.after, func(t *testing.T) {
 			s := s.in(t)
 			p, err := s.offer("asleep after "+row.after, s.sources.URL+"/drawing.png")
 			s.must(err)

@@ -102,6 +102,7 @@ func newStage(t *testing.T, perHost int) *stage {
 
 // in is the same stage for one scene: a subtest, with sources and programs of its own.
 func (s *stage) in(t *testing.T) *stage {
+	t.Helper()
 	scene, system := *s, *s.system
 	system.t, system.sources = t, newSources(t)
 	scene.system = &system
@@ -118,7 +119,8 @@ func (s *stage) must(err error) {
 // doomed starts a program that will crash at a step, at its nth time.
 func (s *stage) doomed(program string, at failpoint.Name, nth int, more ...string) *running {
 	s.t.Helper()
-	return s.launch(program, append(more, fmt.Sprintf("VITRINE_FAILPOINT=%s:%d", at, nth), "VITRINE_KAFKA_CLIENT_ID="+victim)...)
+	return s.launch(program, append(more,
+		fmt.Sprintf("VITRINE_FAILPOINT=%s:%d", at, nth), "VITRINE_KAFKA_CLIENT_ID="+victim)...)
 }
 
 // dies waits until the program has crashed, and lets the group know: what it finds out by itself after ten seconds.
@@ -266,8 +268,9 @@ func (s *stage) ends(id int64, want ending) {
 	var work, prefix string
 	var ticket sql.NullString
 	var begins int
-	s.must(s.db.QueryRowContext(s.t.Context(), "SELECT fence, work, ticket::text, begins, prefix FROM images WHERE product_id = $1",
-		id).Scan(&got.fence, &work, &ticket, &begins, &prefix))
+	s.must(s.db.QueryRowContext(s.t.Context(),
+		"SELECT fence, work, ticket::text, begins, prefix FROM images WHERE product_id = $1", id,
+	).Scan(&got.fence, &work, &ticket, &begins, &prefix))
 	if got != want || len(p.Images) != 1 {
 		s.t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -281,8 +284,8 @@ func (s *stage) ends(id int64, want ending) {
 	}
 }
 
-// rests waits until nothing is going on about a product, and returns it as clients read it then: through the cache, and as new
-// as its row.
+// rests waits until nothing is going on about a product, and returns it as clients read it then: through the cache, and
+// as new as its row.
 func (s *stage) rests(id int64) product {
 	s.t.Helper()
 	eventually(s.t, "nothing is in work", func() error {
@@ -328,7 +331,8 @@ func (s *stage) shows(p product, prefix string) {
 func (s *stage) onlyLiving(id int64) {
 	s.t.Helper()
 	s.comes()
-	shown := list[string](s, "SELECT DISTINCT r->>'key' FROM images, jsonb_array_elements(renditions) r WHERE product_id = $1", id)
+	shown := list[string](s,
+		"SELECT DISTINCT r->>'key' FROM images, jsonb_array_elements(renditions) r WHERE product_id = $1", id)
 	slices.Sort(shown)
 	if stored := s.objects(fmt.Sprintf("products/%d/", id)); !slices.Equal(stored, shown) {
 		s.t.Errorf("the bucket holds\n%s\nand shown are\n%s", strings.Join(stored, "\n"), strings.Join(shown, "\n"))

@@ -21,8 +21,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// balancer sends connections to the endpoints that are ready, in turns, as a Service does: it looks at nothing but readiness,
-// knows nothing of requests, and a connection stays where it is.
+// balancer sends connections to the endpoints that are ready, in turns, as a Service does: it looks at nothing but
+// readiness, knows nothing of requests, and a connection stays where it is.
 type balancer struct {
 	net.Listener
 	mu        sync.Mutex
@@ -320,7 +320,7 @@ func (s *rollingSystem) begin(user int64, first int64) {
 	}
 }
 
-// progress waits until the clients have been answered more often, so that each state of the system has its share of the load.
+// progress waits until the clients have been answered more often: each state of the system has its share of the load.
 func (s *rollingSystem) progress() {
 	s.t.Helper()
 	counts := func() (reads, created int) {

@@ -26,12 +26,12 @@ const (
 	backlogReaders = 8    // clients at a time
 	backlogList    = 10   // one read in so many is a list, which always goes to Postgres; the others are hits
 	backlogParts   = 10   // the drain's rate is compared over tenths
-	backlogRounds  = 12   // pairs of windows with and without the relay
+	backlogRounds  = 8    // pairs of windows with and without the relay
 	backlogProduct = 1000 // that are read
 )
 
 // backlogWindow is how long reads are counted at a time.
-const backlogWindow = 3 * time.Second
+const backlogWindow = 2 * time.Second
 
 // backlogBound is far above what draining a million takes.
 const backlogBound = 10 * time.Minute

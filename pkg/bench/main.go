@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	if err != nil {
 		return fmt.Errorf("read document: %w", err)
 	}
-	c := chapter{begin: beginMark, ratios: mainRatios, tables: report.tables}
+	c := chapter{begin: beginMark, ratios: mainRatios(), tables: report.tables}
 	suites := []suite{
 		{"^Benchmark(GetProduct|CreateProduct|Relay)$", pairTime.String()}, {"^BenchmarkListProducts$", listTime.String()},
 		{"^BenchmarkStaleness$", fmt.Sprintf("%dx", *writes)},

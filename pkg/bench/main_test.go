@@ -29,7 +29,8 @@ goarch: amd64
 cpu: Some CPU @ 2.00GHz
 BenchmarkListProducts/one_user's_newest-2 	    1000	   1000000 ns/op	   900 p50-us	  1800 p95-us	  2700 p99-us	  4000 ops/s
 BenchmarkStaleness/as_it_is-2 	 100	 1 ns/op	 0 p50-us	 0 p95-us	 0 p99-us	 0 max-us	 100 writes	 9000 reads	 0 stale
-BenchmarkStaleness/by_event_alone-2 	 100	 1 ns/op	 106000 p50-us	 120000 p95-us	 130000 p99-us	 140000 max-us	 100 writes	 8000 reads	 0.25 stale
+` + "BenchmarkStaleness/by_event_alone-2 \t 100\t 1 ns/op\t 106000 p50-us\t 120000 p95-us\t 130000 p99-us\t" +
+	` 140000 max-us	 100 writes	 8000 reads	 0.25 stale
 PASS
 ok  	vitrine.io/pkg/bench	61.5s
 `
@@ -43,7 +44,9 @@ ratio stale-by-event/reads 0.25
 `
 
 // backlogOutput is the same of the other chapter.
-const backlogOutput = header + `BenchmarkBacklog/beside_reads-2 	 1	 9 ns/op	 0.91 ratio	 0.88 ratio-low	 0.95 ratio-high	 12 rounds	 5000 ops/s
+const backlogOutput = header +
+	"BenchmarkBacklog/beside_reads-2 \t 1\t 9 ns/op\t 0.91 ratio\t 0.88 ratio-low\t 0.95 ratio-high\t" +
+	` 12 rounds	 5000 ops/s
 BenchmarkBacklog/alone-2 	 1	 9 ns/op	 0.97 steady	 0.90 slowest	 1.02 heap	 14.2 heap-MB	 25000 ops/s
 BenchmarkBacklog/beside_an_old_transaction-2 	 1	 9 ns/op	 0.87 steady	 0.80 slowest	 1.01 heap	 14.5 heap-MB	 21000 ops/s
 `
@@ -121,7 +124,8 @@ func TestTheDocumentIsRewrittenBetweenItsMarksAndTheRatiosComeLast(t *testing.T)
 		"| `GetProduct/hit` | 2.40 | 4.50 | 6.50 | 2.10 | 4.10 | 5.10 |\n",
 		"| one user's newest | 0.90 | 1.80 | 2.70 | 4000 |\n",
 		"| as it is | 0.00 | 0.00 | 0.00 | 0.00 | 100 | 9000 | 0.00 |\n",
-		"| the writer's word to the cache is lost, the event corrects it | 106.00 | 120.00 | 130.00 | 140.00 | 100 | 8000 | 0.25 |\n",
+		"| the writer's word to the cache is lost, the event corrects it | " +
+			"106.00 | 120.00 | 130.00 | 140.00 | 100 | 8000 | 0.25 |\n",
 	} {
 		if !strings.Contains(written, want) {
 			t.Errorf("the document lacks %q:\n%s", want, written)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -48,20 +49,21 @@ var staleness = []struct{ benchmark, what string }{
 	{"Staleness/by_event_alone", "the writer's word to the cache is lost, the event corrects it"},
 }
 
-// mainRatios and backlogRatios are the chapters' lines.
-var (
-	mainRatios = append(pairs[:len(pairs):len(pairs)],
+// mainRatios are the lines of the first chapter.
+func mainRatios() []ratio {
+	return append(slices.Clone(pairs),
 		ratio{"Staleness/as_it_is", unitStale, "stale/reads"},
 		ratio{"Staleness/by_event_alone", unitStale, "stale-by-event/reads"})
+}
 
-	backlogRatios = []ratio{
-		{"Backlog/beside_reads", unitRatio, "backlog/reads"},
-		{"Backlog/alone", unitSteady, "backlog/steady"},
-		{"Backlog/alone", unitHeap, "backlog/heap"},
-		{"Backlog/beside_an_old_transaction", unitSteady, "backlog-pinned/steady"},
-		{"Backlog/beside_an_old_transaction", unitHeap, "backlog-pinned/heap"},
-	}
-)
+// backlogRatios are the lines of the second.
+var backlogRatios = []ratio{
+	{"Backlog/beside_reads", unitRatio, "backlog/reads"},
+	{"Backlog/alone", unitSteady, "backlog/steady"},
+	{"Backlog/alone", unitHeap, "backlog/heap"},
+	{"Backlog/beside_an_old_transaction", unitSteady, "backlog-pinned/steady"},
+	{"Backlog/beside_an_old_transaction", unitHeap, "backlog-pinned/heap"},
+}
 
 // listsPrefix begins the names of the benchmarks that stand alone.
 const listsPrefix = "ListProducts/"
@@ -142,8 +144,9 @@ func (r report) backlogTables() string {
 		"|---|---:|---:|---:|---:|\n")
 	fmt.Fprintf(&out, "| `backlog/reads` | **%.2f** | %.2f to %.2f | %.0f | %.0f |\n", m[unitRatio], m[unitRatioLow],
 		m[unitRatioHigh], m[unitRounds], m[unitRate])
-	out.WriteString("\n| a million messages, at full speed | messages per second | last tenth / first | slowest tenth / fastest | " +
-		"most memory / after the first tenth | MB after the first tenth |\n|---|---:|---:|---:|---:|---:|\n")
+	out.WriteString("\n| a million messages, at full speed | messages per second | last tenth / first | " +
+		"slowest tenth / fastest | most memory / after the first tenth | MB after the first tenth |\n" +
+		"|---|---:|---:|---:|---:|---:|\n")
 	for _, row := range []struct{ benchmark, what string }{
 		{"Backlog/alone", "alone"}, {"Backlog/beside_an_old_transaction", "beside an open transaction that is older"},
 	} {

@@ -25,22 +25,23 @@ type transaction struct {
 func newActivity(db *DB, reg prometheus.Registerer) *activity {
 	a := &activity{db: db, oldest: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "vitrine_postgres_oldest_transaction_age_seconds",
-		Help: "How long the oldest transaction of the database has been open, or has been seen to be, whoever's it is; 0: none is.",
+		Help: "How long the oldest transaction of the database, whoever's it is, has been seen to be open; 0: none is.",
 	})}
 	reg.MustRegister(a.oldest)
 	return a
 }
 
 // selectTransactions needs no rights. Of other users' sessions the server then shows process and transaction ids, and no
-// time; members of pg_read_all_stats (pg_monitor) see all. A session that is idle in a transaction and holds neither an id nor a
-// snapshot stands in nobody's way but is shown with its age to those who may see it. Standbys and
-// replication slots are not sessions of a database; they have metrics of their own.
+// time; members of pg_read_all_stats (pg_monitor) see all. A session that is idle in a transaction and holds neither an id
+// nor a snapshot keeps nothing, but its age is shown to those who may see it. Standbys and replication slots are not
+// sessions of a database; they have metrics of their own.
 // https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-VIEWS
 const selectTransactions = `
 SELECT pid AS process, coalesce(backend_xid, backend_xmin)::text AS held,
     (extract(epoch FROM clock_timestamp() - xact_start) * 1000000)::bigint AS age
 FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend'
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+    AND coalesce(backend_type, 'client backend') = 'client backend'
     AND (xact_start IS NOT NULL OR backend_xid IS NOT NULL OR backend_xmin IS NOT NULL)
 UNION ALL
 SELECT 0, transaction::text, (extract(epoch FROM clock_timestamp() - prepared) * 1000000)::bigint

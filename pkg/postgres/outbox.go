@@ -184,8 +184,8 @@ SELECT count(*) FILTER (WHERE parked_at IS NULL AND available_at <= now()) AS du
         * 1000000, 0)::bigint AS oldest
 FROM outbox`
 
-// Depth implements relay.Outbox. It also measures what lets the outbox grow, which nobody else would look at as often. Not for
-// several goroutines at a time.
+// Depth implements relay.Outbox. It also measures what lets the outbox grow, which nobody else would look at as often. It
+// is not for several goroutines at a time.
 func (o *Outbox) Depth(ctx context.Context) (relay.Depth, error) {
 	if err := o.activity.measure(ctx); err != nil {
 		return relay.Depth{}, fmt.Errorf("measure open transactions: %w", err)

@@ -23,7 +23,7 @@ func (db *DB) exchange(ctx context.Context, method string, fn func(ctx context.C
 	if err != nil {
 		return translate(err)
 	}
-	defer conn.Close() //nolint:errcheck // it goes back to the pool
+	defer conn.Close()
 	return conn.Raw(func(driver any) error {
 		bare, ok := driver.(*stdlib.Conn)
 		if !ok {

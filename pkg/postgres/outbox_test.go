@@ -161,7 +161,9 @@ func TestAnOverlongRoundIsCutByItsDeadline(t *testing.T) {
 	}
 }
 
-func publishAll(_ context.Context, messages []event.Message) []error { return make([]error, len(messages)) }
+func publishAll(_ context.Context, messages []event.Message) []error {
+	return make([]error, len(messages))
+}
 
 const insertMessages = `
 INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)

@@ -10,7 +10,7 @@ import (
 // Config says how eagerly the relay works.
 type Config struct {
 	Batch  int           `env:"BATCH" envDefault:"500" desc:"most messages of one round"`
-	Rate   int           `env:"RATE" envDefault:"5000" desc:"most messages a second, beyond the first two seconds' worth; 0: no limit"`
+	Rate   int           `env:"RATE" envDefault:"2000" desc:"most messages a second, beyond the first two seconds' worth; 0: no limit"`
 	Poll   time.Duration `env:"POLL" envDefault:"150ms" desc:"pause between rounds that nobody asked for, give or take a third"`
 	Sample time.Duration `env:"SAMPLE" envDefault:"5s" desc:"how often the outbox's depth is measured"`
 }

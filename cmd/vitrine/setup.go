@@ -123,8 +123,8 @@ func claim(ctx context.Context, cfg postgres.Config, bucket *blob.Bucket, log *z
 		return fmt.Errorf("mark bucket: %w", err)
 	}
 	if owner != id {
-		return fault.New(fault.Conflict, "bucket_of_another", fmt.Sprintf("the bucket belongs to installation %s and this database "+
-			"is %s: give each a bucket of its own, or remove the object %s if that installation is gone", owner, id, blob.OwnerKey))
+		return fault.New(fault.Conflict, "bucket_of_another", fmt.Sprintf("the bucket belongs to installation %s and this "+
+			"database is %s: give each a bucket of its own, or remove the object %s if that installation is gone", owner, id, blob.OwnerKey))
 	}
 	return nil
 }
@@ -170,8 +170,8 @@ type topicChecker interface {
 	Check(ctx context.Context) ([]kafka.Difference, error)
 }
 
-// checkTopics tells how existing topics differ from what is configured, and refuses those that can lose messages. A topic that
-// was made a moment ago may not be known yet to the broker that is asked: fault.Unavailable.
+// checkTopics tells how existing topics differ from what is configured, and refuses those that can lose messages. A topic
+// that was made a moment ago may not be known yet to the broker that is asked: fault.Unavailable.
 func checkTopics(ctx context.Context, topics topicChecker, log *zap.Logger) error {
 	differences, err := topics.Check(ctx)
 	if err != nil {

@@ -143,6 +143,9 @@ func ruleTickets(w *World, wrong func(string, ...any)) {
 		if c.NewImage != nil {
 			after, id = c.NewImage.ticket(), c.NewImage.ID
 		}
+		if c.NewImage != nil && c.NewImage.Work == "processing" && (before == "" || before != after) {
+			wrong("picture %d is worked on without a ticket: %s", id, effect(c))
+		}
 		if before == after {
 			continue
 		}

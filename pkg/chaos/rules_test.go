@@ -234,6 +234,11 @@ func TestEachRuleSeesWhatItIsFor(t *testing.T) {
 			w.Changes = append(w.Changes, w.Changes[8])
 		}},
 		{"no ticket has two effects", "risen from the dead", func(w *chaos.World) { last(w).NewImage.Ticket = &ticket }},
+		{"no ticket has two effects", "a record that came again was worked on", func(w *chaos.World) {
+			again := w.Images[0]
+			again.Work, again.Fence, again.Prefix = "processing", 3, "products/1/1/3-c/"
+			w.Changes = append(w.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &w.Images[0], NewImage: &again})
+		}},
 		{"no ticket has two effects", "shared", func(w *chaos.World) {
 			w.Changes[9].NewImage.Ticket, w.Changes[10].OldImage.Ticket = w.Changes[6].NewImage.Ticket, w.Changes[6].NewImage.Ticket
 		}},

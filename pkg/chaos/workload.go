@@ -253,8 +253,8 @@ func (c *client) delete(ctx context.Context, s *Story) {
 	}
 }
 
-// refused looks at an answer that says that nothing was done. Somebody else's change and a server that is away are reasons; of
-// a product that may be deleted, and of a picture that may have been dropped, nothing is known.
+// refused looks at an answer that says that nothing was done. Somebody else's change and a server that is away are reasons;
+// of a product that may be deleted, and of a picture that may have been dropped, nothing is known.
 func (c *client) refused(what string, s *Story, a Answer) {
 	switch a.Status {
 	case http.StatusPreconditionFailed, http.StatusServiceUnavailable:

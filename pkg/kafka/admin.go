@@ -59,8 +59,8 @@ type Difference struct {
 	Danger  bool // messages can be lost, or cannot be sent; else it is only worth a warning
 }
 
-// Missing reports whether the broker that was asked does not know the topic at all. Right after the topic was made by another
-// one, that only means: not yet.
+// Missing reports whether the broker that was asked does not know the topic at all. Right after the topic was made by
+// another one, that only means: not yet.
 func (d Difference) Missing() bool { return d.Setting == existence }
 
 // existence is the setting of a topic that is not there.

@@ -29,7 +29,8 @@ func buildReplicatedRedis(dir *workDir, n *child.Nursery) (*server, error) {
 	}
 	s.addrs, s.procs = append(s.addrs, replicas.addrs...), append(s.procs, replicas.procs...)
 	for _, p := range s.procs {
-		p.Argv = append(p.Argv, "--cluster-node-timeout", fmt.Sprint(failoverTimeout.Milliseconds()), "--repl-diskless-sync-delay", "0")
+		p.Argv = append(p.Argv, "--repl-diskless-sync-delay", "0",
+			"--cluster-node-timeout", fmt.Sprint(failoverTimeout.Milliseconds()))
 	}
 	s.form = func(ctx context.Context) error { return formReplicated(ctx, s.addrs) }
 	s.ready = func(ctx context.Context) error { return replicatedReady(ctx, s.addrs) }
@@ -116,8 +117,8 @@ func until(ctx context.Context, step func() error) error {
 }
 
 // brokerProperties describe one of three nodes that are broker and controller. Clients are sent to another address than the
-// brokers themselves use. What is acknowledged by all is on two of the three, and a broker that is silent for some seconds is
-// out.
+// brokers themselves use. What is acknowledged by all is on two of the three, and a broker that is silent for some seconds
+// is out.
 const brokerProperties = `
 process.roles=broker,controller
 node.id=%[1]d
@@ -182,7 +183,8 @@ func buildBrokers(dir *workDir, n *child.Nursery, advertised [StackBrokers]strin
 			text := func(data string) string {
 				return fmt.Sprintf(brokerProperties, i+1, strings.Join(voters, ","), p[0], p[1], p[2], advertised[i], data)
 			}
-			s.procs[i], errs[i] = buildBroker(dir, n, fmt.Sprintf("kafka-%d", i), text, []string{java, "-cp", filepath.Join(jars, "*")})
+			run := []string{java, "-cp", filepath.Join(jars, "*")}
+			s.procs[i], errs[i] = buildBroker(dir, n, fmt.Sprintf("kafka-%d", i), text, run)
 		})
 	}
 	all.Wait()

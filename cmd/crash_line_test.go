@@ -119,7 +119,7 @@ func TestCrashOfAWorkerWithBadLuck(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, 1)
 	s.start("api")
-	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
+	for _, row := range []struct {
 		workerCrash
 		source string
 		lucky  int64 // how many tries too few the flaky source fails

@@ -342,7 +342,7 @@ func TestGuardTombstone(t *testing.T) {
 	a := w.begin(w.request(), time.Hour)
 	w.puts(a, "new")
 	parts := w.api.Parts
-	parts.Store = &slowly{Store: w.store, meanwhile: func() { w.must(w.finish(a)) }}
+	parts.Store = &slowly{Store: w.store, meanwhile: func() { w.is(w.finish(a), nil, "Finish beside the reader") }}
 	reader := catalog.New(parts, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute})
 	for i, api := range []*catalog.Service{reader, w.api, reader} {
 		doc, err := api.Get(t.Context(), w.product.ID)

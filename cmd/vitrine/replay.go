@@ -50,8 +50,8 @@ func (c console) deadReplayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "replay EVENT... | --all", Short: "Ask again for pictures that were given up, and send records once more",
 		Long: `A picture is asked for again, with the pipeline in force, if nothing has happened to it since it was given up; else
-there is nothing to do, which is no error. A record that no consumer could read is sent to its topic once more, byte for byte,
-if this version can read it, or with --force. Repeating it all is harmless.
+there is nothing to do, which is no error. A record that no consumer could read is sent to its topic once more, byte for
+byte, if this version can read it, or with --force. Repeating it all is harmless.
 
 Prints a line for each and what it came to. Exits with 0 if all were dealt with, or else with 1.`,
 		Example: "  vitrine dead replay --all --code connect_failed --since 24h",

@@ -39,10 +39,10 @@ type parts struct {
 	health    *telemetry.Health
 }
 
-// When partitions move or the process stops, work in hand has half of the rebalance timeout to end; what has not is cut short
-// and released. The other half is for that: at worst one try to write a result is under way, whose end is awaited, and then
-// the release, each as long as VITRINE_WORKER_SETTLE_TIMEOUT allows. So however long an attempt may take, it never outlives
-// its session, and the group never waits in vain for this member.
+// When partitions move or the process stops, work in hand has half of the rebalance timeout to end; what has not is cut
+// short and released. The other half is for that: at worst one try to write a result is under way, whose end is awaited, and
+// then the release, each as long as VITRINE_WORKER_SETTLE_TIMEOUT allows. So however long an attempt may take, it never
+// outlives its session, and the group never waits in vain for this member.
 const (
 	rebalance = time.Minute
 	parting   = 5 * time.Second // the last commit, and leaving the group
@@ -52,7 +52,7 @@ const (
 func timely(cfg Config) error {
 	release := 2 * cfg.Worker.Settle
 	if most := (rebalance/2 - parting) / 2; cfg.Worker.Settle > most {
-		return fmt.Errorf("VITRINE_WORKER_SETTLE_TIMEOUT: must be at most %s, or work in hand outlives the session it belongs to", most)
+		return fmt.Errorf("VITRINE_WORKER_SETTLE_TIMEOUT: must be at most %s, or work in hand outlives its session", most)
 	}
 	if least := rebalance/2 + release + parting; cfg.Shutdown.Grace < least {
 		return fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or work in hand is cut off", least)

@@ -121,9 +121,12 @@ func (s *site) put(key string) {
 
 func (s *site) finish(a catalog.Attempt) {
 	s.Helper()
-	s.must(s.Finish(s.Context(), a, catalog.Result{Width: 1, Height: 1, SourceBytes: 1, SourceSHA256: "ab", Renditions: []catalog.Rendition{
-		{Name: "full", Format: pipeline.JPEG, Width: 1, Height: 1, Bytes: 4, Key: a.Prefix + "full.jpg", Default: true},
-	}}))
+	full := catalog.Rendition{
+		Name: "full", Format: pipeline.JPEG, Width: 1, Height: 1, Bytes: 4, Key: a.Prefix + "full.jpg", Default: true,
+	}
+	s.must(s.Finish(s.Context(), a, catalog.Result{
+		Width: 1, Height: 1, SourceBytes: 1, SourceSHA256: "ab", Renditions: []catalog.Rendition{full},
+	}))
 }
 
 func (s *site) there(prefix string) bool {

@@ -13,8 +13,9 @@ import (
 )
 
 // Circuits keep workers from taking requests while something that every picture needs is away: else sources would be fetched
-// again and again for nothing. Each dependency has a circuit of its own. It opens at once when the dependency does not answer
-// a probe, and when real work has met its fault so many times in a row: a store may well answer a probe and take nothing.
+// again and again for nothing. Each dependency has a circuit of its own. It opens at once when the dependency does not
+// answer a probe, and when real work has met its fault so many times in a row: a store may well answer a probe and take
+// nothing.
 //
 // While any circuit is open no request is taken; what is in hand goes on, and spends no attempt on a fault of ours. A probe
 // that succeeds lets requests come again, on trial: the next fault opens the circuit again, each time for twice as long,

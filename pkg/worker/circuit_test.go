@@ -312,7 +312,12 @@ func TestACircuitOfARealStore(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- c.Run(ctx, m) }()
-	defer func() { stop(); <-ended }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
 	await := func(paused bool) {
 		t.Helper()
 		limit, cancel := context.WithTimeout(t.Context(), time.Minute)

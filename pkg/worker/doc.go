@@ -12,6 +12,10 @@
 // A request whose earlier attempts died without a word runs alone in its process, so that what kills workers takes nothing
 // with it.
 //
+// The [Circuits] keep it from taking requests while something that every picture needs is away.
+//
+// The [Auditor] compares bucket and rows, and the [Reprocessor] asks anew for many pictures, behind live traffic.
+//
 // The [Sweeper] repeats requests whose work should long be done, under the same ticket. The [Compensator] is the only one
 // who deletes objects. Neither needs to be alone: several of each may run.
 //

@@ -81,7 +81,8 @@ func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Selection, af
 }
 
 // ask asks for the pictures in turn. more says that others may be selected after them.
-func (r *Reprocessor) ask(ctx context.Context, pictures []Picture, which catalog.Selection, more bool) (catalog.Bulk, error) {
+func (r *Reprocessor) ask(ctx context.Context, pictures []Picture, which catalog.Selection, more bool,
+) (catalog.Bulk, error) {
 	var done catalog.Bulk
 	var last catalog.ImageID
 	for _, p := range pictures {

@@ -83,8 +83,8 @@ func (h *Harness) Run(ctx context.Context, seed uint64) (Result, error) {
 	err = errors.Join(err, system.Remove(context.WithoutCancel(ctx)))
 	r.Seconds = time.Since(began).Seconds()
 	r.OK = err == nil && len(r.Findings) == 0
-	if r.OK {
-		return r, os.RemoveAll(dir)
+	if r.OK || ctx.Err() != nil { // a run that was stopped has nothing to tell
+		return r, errors.Join(err, os.RemoveAll(dir))
 	}
 	r.Logs = dir
 	return r, err

@@ -78,6 +78,9 @@ func (s *Site) Close() error {
 		err = s.Source.Close()
 	}
 	if s.Stack != nil {
+		for _, broker := range s.Kafka { // nothing of theirs is of worth, and an orderly end takes them long
+			err = errors.Join(err, broker.Kill())
+		}
 		err = errors.Join(err, s.Stop())
 	}
 	return err

@@ -193,7 +193,7 @@ func (b *backlog) beside(tb testing.TB, rounds int, window time.Duration) (ratio
 	var counted int64
 	with := func() float64 {
 		defer b.relay(tb, b.cfg.Relay.Rate)()
-		b.settle(tb, int64(2*b.cfg.Relay.Rate))
+		b.settle(tb, int64(3*b.cfg.Relay.Rate))
 		counted -= b.outbox.published.Load()
 		defer func() { counted += b.outbox.published.Load() }()
 		began := time.Now()

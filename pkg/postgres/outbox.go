@@ -26,9 +26,13 @@ const (
 // deletes meanwhile, one for what is measured.
 const outboxConns = 3
 
-// fromTheStart is how long claims may begin where the last one ended. What committed late, with an earlier place in the
-// queue, waits that long at most while everything is busy.
-const fromTheStart = time.Second
+// Claims begin where the last one ended for restartAfter, or for restartShare times as long as the last claim from the start
+// took, if that is more: walking over what died there must not become all that is done. What committed late, with an earlier
+// place in the queue, waits that long at most while everything is busy.
+const (
+	restartAfter = time.Second
+	restartShare = 20
+)
 
 // Outbox implements relay.Outbox.
 type Outbox struct {
@@ -40,7 +44,7 @@ type Outbox struct {
 	mu      sync.Mutex
 	stuck   bool      // the last round was full and nothing of it could be sent: the next begins elsewhere
 	next    place     // behind the last row of the last claim; zero: the start
-	started time.Time // when a claim last began at the start
+	restart time.Time // when a claim has to begin at the start again
 }
 
 // place is a row's in the queue.
@@ -95,11 +99,12 @@ func (o *Outbox) Drain(
 	var r round
 	text, args, elsewhere := o.nextClaim(limit)
 	err := o.db.exchange(ctx, "drain", func(ctx context.Context, tx pgx.Tx) error {
+		began := time.Now()
 		rows, err := o.claim(ctx, tx, text, args)
 		if err != nil {
 			return err
 		}
-		o.claimed(rows, limit, elsewhere)
+		o.claimed(rows, limit, elsewhere, time.Since(began))
 		if len(rows) == 0 {
 			return errNothing
 		}
@@ -127,19 +132,22 @@ func (o *Outbox) nextClaim(limit int) (text string, args []any, elsewhere bool) 
 		o.stuck = false
 		return claimElsewhere, []any{limit}, true
 	}
-	if now := time.Now(); now.Sub(o.started) > fromTheStart {
-		o.next, o.started = place{}, now
+	if time.Now().After(o.restart) {
+		o.next = place{}
 	}
 	return claimDue, []any{limit, o.next.at, o.next.id}, false
 }
 
 // claimed notes what a claim found: behind a full one there is more, before it nobody needs to look for a while.
-func (o *Outbox) claimed(rows []claimedRow, limit int, elsewhere bool) {
+func (o *Outbox) claimed(rows []claimedRow, limit int, elsewhere bool, took time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if elsewhere || len(rows) < limit {
-		o.started = time.Time{}
+		o.restart = time.Time{}
 		return
+	}
+	if o.next == (place{}) {
+		o.restart = time.Now().Add(max(restartAfter, restartShare*took))
 	}
 	last := rows[len(rows)-1]
 	o.next = place{last.AvailableAt, last.ID}
@@ -149,7 +157,7 @@ func (o *Outbox) claimed(rows []claimedRow, limit int, elsewhere bool) {
 func (o *Outbox) again(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.started, o.stuck = time.Time{}, stuck
+	o.restart, o.stuck = time.Time{}, stuck
 }
 
 // claim locks and reads rows.

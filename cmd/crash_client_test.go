@@ -94,8 +94,9 @@ func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
 				}
 				return nil
 			})
-			s.comes()
-			if keys := s.objects(fmt.Sprintf("products/%d/", p.ID)); len(keys) != 0 {
+			below := fmt.Sprintf("products/%d/", p.ID)
+			s.comes(below)
+			if keys := s.objects(below); len(keys) != 0 {
 				t.Errorf("of a deleted product there are still %v", keys)
 			}
 		})

@@ -112,7 +112,7 @@ func TestCrashOfTheCompensator(t *testing.T) {
 			}
 			put("late.webp") // an upload that was on its way all the time
 			s.start("api")
-			s.comes()
+			s.comes(prefix)
 			if left := s.objects(prefix); len(left) != 0 {
 				t.Errorf("in the end there are %v", left)
 			}

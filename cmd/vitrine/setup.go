@@ -124,7 +124,8 @@ func claim(ctx context.Context, cfg postgres.Config, bucket *blob.Bucket, log *z
 	}
 	if owner != id {
 		return fault.New(fault.Conflict, "bucket_of_another", fmt.Sprintf("the bucket belongs to installation %s and this "+
-			"database is %s: give each a bucket of its own, or remove the object %s if that installation is gone", owner, id, blob.OwnerKey))
+			"database is %s: give each a bucket of its own, or remove the object %s if that installation is gone",
+			owner, id, blob.OwnerKey))
 	}
 	return nil
 }

@@ -173,8 +173,8 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// Leave says that the server will stop soon. From now on it is not ready, and every answer ends its connection: a client that
-// keeps one asks elsewhere next, instead of asking here at the moment in which Run closes what is idle.
+// Leave says that the server will stop soon. From now on it is not ready, and every answer ends its connection: a client
+// that keeps one asks elsewhere next, instead of asking here at the moment in which Run closes what is idle.
 func (s *Server) Leave() { s.draining.Store(true) }
 
 // drain stops listening and waits for what is in flight, which no request is for longer than HandlerTimeout.

@@ -97,9 +97,9 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 	return opts, nil
 }
 
-// until is a context with an earlier deadline and no timer of its own. Every GET looks for its node, which nearly always is in
-// the map that the client holds; where it has to be asked for, go-redis takes the deadline for the socket. It is only right where
-// nothing waits on Done alone.
+// until is a context with an earlier deadline and no timer of its own. Every GET looks for its node, which nearly always is
+// in the map that the client holds; where it has to be asked for, go-redis takes the deadline for the socket. It is only
+// right where nothing waits on Done alone.
 type until struct {
 	context.Context //nolint:containedctx // it is a context
 	at              time.Time

@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// Pool returns the authorities in a PEM file, or nil, which crypto/tls takes for the system's, when file is empty. A file that
-// can't be read or has no certificate is an error that names it.
+// Pool returns the authorities in a PEM file, or nil, which crypto/tls takes for the system's, when file is empty. A file
+// that can't be read or has no certificate is an error that names it.
 func Pool(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil //nolint:nilnil // as crypto/tls has it

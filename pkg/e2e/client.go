@@ -145,6 +145,7 @@ func runBurst(ctx context.Context, flags *flag.FlagSet, args []string, out io.Wr
 	products := flags.Int("products", 1, "products to post")
 	clients := flags.Int("clients", 8, "that post at the same time")
 	download := flags.Bool("download", false, "download every URL in the products' JSON")
+	counted := flags.Bool("counted", false, "the source tells how often it was asked, under /downloads")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -152,6 +153,10 @@ func runBurst(ctx context.Context, flags *flag.FlagSet, args []string, out io.Wr
 		return fmt.Errorf("-clients %d: at least one has to post", *clients)
 	}
 	c, err := newCrowd(ctx, *w)
+	if err != nil {
+		return err
+	}
+	before, err := c.fetched(ctx, *counted)
 	if err != nil {
 		return err
 	}
@@ -170,6 +175,11 @@ func runBurst(ctx context.Context, flags *flag.FlagSet, args []string, out io.Wr
 	close(numbers)
 	posting.Wait()
 	c.settle(ctx)
+	after, err := c.fetched(ctx, *counted)
+	if err != nil {
+		return err
+	}
+	c.tally.Fetched = after - before
 	if *download {
 		for _, id := range c.accepted {
 			n, err := c.client.download(ctx, id)
@@ -178,6 +188,16 @@ func runBurst(ctx context.Context, flags *flag.FlagSet, args []string, out io.Wr
 		}
 	}
 	return c.tell(out)
+}
+
+// fetched asks the source how many downloads it has served, if it tells.
+func (c *crowd) fetched(ctx context.Context, tells bool) (int, error) {
+	if !tells {
+		return 0, nil
+	}
+	var d downloads
+	err := newAPI(c.source, false).call(ctx, http.MethodGet, "/downloads", nil, http.StatusOK, &d)
+	return d.Total, err
 }
 
 // runLoad sends requests at a steady rate, whatever becomes of them, until its input ends; then it waits for the pictures.

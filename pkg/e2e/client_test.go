@@ -108,6 +108,22 @@ func TestABurstPostsWaitsAndDownloads(t *testing.T) {
 	}
 }
 
+func TestABurstAsksItsSourceHowOftenItWasAsked(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, "")
+	asked := 0
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked += 7
+		fmt.Fprintf(w, `{"paths": 1, "total": %d}`, asked)
+	}))
+	t.Cleanup(source.Close)
+	got, err := called(t, nil, "burst", "-api", s.url, "-source", source.URL, "-counted")
+	must(t, err)
+	if got.Fetched != 7 {
+		t.Errorf("got %d downloads, want 7", got.Fetched)
+	}
+}
+
 func TestABurstTellsWhatWentWrong(t *testing.T) {
 	t.Parallel()
 	for fault, want := range map[string]string{

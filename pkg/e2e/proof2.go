@@ -133,7 +133,7 @@ func (s *stage) scale(ctx context.Context, least, most int, burst ...string) (sc
 	}
 	ended := make(chan result, 1)
 	go func() {
-		t, err := s.burst(ctx, burst...)
+		t, err := s.burst(ctx, append([]string{"-counted"}, burst...)...)
 		ended <- result{t, err}
 	}()
 	what := fmt.Sprintf("%d workers", most)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// showUninstall changes values, goes back, and removes the release.
+// showUninstall changes values, goes back, removes the release, and installs it again on the volumes that it has left.
 func (s *stage) showUninstall(ctx context.Context) (seen, error) {
 	if err := s.deploy(ctx, "--set", "log.level=debug"); err != nil {
 		return seen{}, fmt.Errorf("upgrade: %w", err)
@@ -33,23 +33,71 @@ func (s *stage) showUninstall(ctx context.Context) (seen, error) {
 		return seen{}, fmt.Errorf("rollback: %w", err)
 	}
 	s.say("upgraded and rolled back")
-	notes, err := s.helm.notes(ctx)
+	claims, err := s.uninstall(ctx)
 	if err != nil {
 		return seen{}, err
 	}
-	if err := s.helm.uninstall(ctx); err != nil {
-		return seen{}, fmt.Errorf("uninstall: %w", err)
+	if err := s.reinstall(ctx); err != nil {
+		return seen{}, fmt.Errorf("install on volumes that were left: %w", err)
 	}
-	var claims []string
+	if _, err := s.uninstall(ctx); err != nil {
+		return seen{}, err
+	}
+	return seen{line: fmt.Sprintf("helm upgrade with a changed value and helm rollback work; helm uninstall leaves nothing "+
+		"but the %d volumes that the notes name, and an install under the same name takes them up again", len(claims))}, nil
+}
+
+// uninstall removes the release and returns the volume claims that it has left.
+func (s *stage) uninstall(ctx context.Context) (claims []string, err error) {
+	notes, err := s.helm.notes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.helm.uninstall(ctx); err != nil {
+		return nil, fmt.Errorf("uninstall: %w", err)
+	}
 	err = until(ctx, "nothing to be left", 3*time.Minute, 2*time.Second, func(ctx context.Context) (err error) {
 		claims, err = s.left(ctx, notes)
 		return err
 	})
 	if err != nil {
-		return seen{}, fmt.Errorf("uninstall: %w", err)
+		return nil, fmt.Errorf("uninstall: %w", err)
 	}
-	return seen{line: fmt.Sprintf("helm upgrade with a changed value and helm rollback work; helm uninstall leaves nothing "+
-		"but the %d volumes that the notes name", len(claims))}, nil
+	return claims, nil
+}
+
+// reinstall installs the release on its old volumes. All its pods have other addresses now: the first product has to be there,
+// every Redis replica has to find its master, and new pictures have to be made.
+func (s *stage) reinstall(ctx context.Context) error {
+	if err := s.deploy(ctx); err != nil {
+		return err
+	}
+	if _, err := s.kube.exec(ctx, nil, "get", s.api()+"/products/1"); err != nil {
+		return err
+	}
+	if err := until(ctx, "all replicas of Redis", 3*time.Minute, 2*time.Second, s.copied); err != nil {
+		return err
+	}
+	_, err := s.burst(ctx, "-wait", "3m")
+	return err
+}
+
+// copied is nil when every node of the release's own Redis Cluster is a master, or connected to its master.
+func (s *stage) copied(ctx context.Context) error {
+	nodes, err := s.pods(ctx, "redis")
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		text, err := s.kube.do(ctx, "exec", node.Metadata.Name, "-c", "redis", "--", "redis-cli", "info", "replication")
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(text, "role:master") && !strings.Contains(text, "master_link_status:up") {
+			return fmt.Errorf("%s has no connection to its master", node.Metadata.Name)
+		}
+	}
+	return nil
 }
 
 // logLevel is an error unless all our pods log from level on.

@@ -20,7 +20,8 @@ type tally struct {
 	Unready    []string `json:"unready"`    // the first pictures that are not ready in the end
 	Repeated   int      `json:"repeated"`   // outcomes beyond one for each attempt: pictures done twice
 	Retried    int      `json:"retried"`    // attempts beyond the first of each picture
-	TakenOver  int      `json:"taken_over"` // pictures that a second worker finished
+	TakenOver  int      `json:"taken_over"` // attempts that a later one took over, of pictures that are ready
+	Fetched    int      `json:"fetched"`    // downloads that the source has served, where it was asked
 	Renditions []string `json:"renditions"` // their names, each once
 	Downloaded int      `json:"downloaded"` // URLs
 
@@ -62,8 +63,8 @@ func (t *tally) add(p product) {
 				t.Renditions = append(t.Renditions, r.Name)
 			}
 		}
-		if len(img.Renditions) > 0 && fence(img.Renditions[0].URL) > int64(img.Attempts) {
-			t.TakenOver++
+		if len(img.Renditions) > 0 {
+			t.TakenOver += max(0, fence(img.Renditions[0].URL)-img.Attempts)
 		}
 	}
 	t.Repeated += max(0, int(p.Version)-1-attempts)
@@ -85,13 +86,13 @@ func (t *tally) unready(text string) {
 }
 
 // fence reads the number of the attempt out of a rendition's URL: 2 of .../products/1/100/2-5f3a9c/thumb.jpg. 0: it is none.
-func fence(url string) int64 {
+func fence(url string) int {
 	parts := strings.Split(url, "/")
 	if len(parts) < 2 {
 		return 0
 	}
 	number, _, _ := strings.Cut(parts[len(parts)-2], "-")
-	n, err := strconv.ParseInt(number, 10, 64)
+	n, err := strconv.Atoi(number)
 	if err != nil {
 		return 0
 	}
@@ -108,6 +109,9 @@ func (t tally) check() error {
 		return fmt.Errorf("%d of %d accepted pictures are ready: %s", t.Ready, t.Pictures, strings.Join(t.Unready, "; "))
 	case t.Repeated > 0:
 		return fmt.Errorf("%d of %d pictures were done twice", t.Repeated, t.Pictures)
+	case t.Fetched > t.Pictures+t.Retried+t.TakenOver:
+		return fmt.Errorf("%d downloads for %d pictures, %d retries and %d takeovers: some were done twice",
+			t.Fetched, t.Pictures, t.Retried, t.TakenOver)
 	}
 	return nil
 }

@@ -45,6 +45,20 @@ func TestATallyTellsWhatWasDoneTwiceOrNotAtAll(t *testing.T) {
 	}
 }
 
+func TestATallyComparesDownloadsWithAttempts(t *testing.T) {
+	t.Parallel()
+	c := tally{Accepted: 1, Pictures: 1}
+	c.add(done(4, 3, "http://h/m/products/3/9/5-ab/thumb.jpg")) // three ended attempts, two more were taken over
+	for fetched, want := range map[int]string{
+		5: "", 6: "6 downloads for 1 pictures, 2 retries and 2 takeovers: some were done twice",
+	} {
+		c.Fetched = fetched
+		if err := c.check(); (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%d downloads: got %v, want %q", fetched, err, want)
+		}
+	}
+}
+
 func TestATallyKnowsWhenTheFirstProductWasAdded(t *testing.T) {
 	t.Parallel()
 	var c tally

@@ -58,6 +58,12 @@ func (w *world) run(_ context.Context, c command) (string, error) {
 	}
 	switch c.name {
 	case "kubectl":
+		if args[0] == "exec" && slices.Contains(args, "redis-cli") {
+			if w.has("a replica that follows a dead address") {
+				return "role:slave\r\nmaster_link_status:down\r\n", nil
+			}
+			return "role:slave\r\nmaster_link_status:up\r\n", nil
+		}
 		if args[0] == "exec" {
 			return w.exec(args, c.stdin)
 		}
@@ -328,6 +334,7 @@ func (w *world) helm(args []string) (string, error) {
 }
 
 func (w *world) deploy(flags string) {
+	w.uninstall = false
 	w.deployed = append(w.deployed, flags)
 	w.scale("api", 2)
 	for _, component := range []string{"setup", "kafka", "postgres"} {
@@ -406,6 +413,8 @@ func (w *world) answer(args []string) (string, error) {
 			return "", errors.New("200 OK, want 404")
 		}
 		return "", nil
+	case strings.HasSuffix(url, "/products/1") && w.has("products are gone with the release"):
+		return "", errors.New("404 Not Found")
 	case strings.HasSuffix(url, "/loglevel"):
 		return fmt.Sprintf(`{"level":%q}`, w.level), nil
 	default:

@@ -3,6 +3,7 @@
 # is with what should be, so that the first start, a restart of all nodes with new addresses and a lost volume are one case.
 #
 #   every node     knows all others under their present addresses         CLUSTER MEET
+#                  copies its master from where that is now               CLUSTER REPLICATE
 #   while all nodes answer,
 #     the leader   (the first node) sees to it that
 #                  the replica of a master that is gone for good takes over  CLUSTER FAILOVER TAKEOVER
@@ -27,15 +28,18 @@ name_of() { printf '%s-%s.%s.%s.svc' "$SET" "$1" "$SERVICE" "$NAMESPACE"; }
 
 # healthy: does this node see a whole cluster? One question to the node beside, since this is asked for ever.
 healthy() {
-  printf 'cluster info\ncluster nodes\n' | timeout 3 redis-cli -h 127.0.0.1 2>/dev/null | tr -d '\r' | awk -v nodes="$NODES" '
+  printf 'info replication\ncluster info\ncluster nodes\n' | timeout 3 redis-cli -h 127.0.0.1 2>/dev/null | tr -d '\r' | awk -v nodes="$NODES" '
+    /^master_host:/ { copied = substr($0, 13) }
     /^cluster_state:ok/ { ok = 1 }
     /^cluster_slots_assigned:16384/ { whole = 1 }
     $2 ~ /@/ {
       seen++
+      a = $2; sub(/@.*/, "", a); sub(/:[0-9]+$/, "", a); address[$1] = a
+      if ($3 ~ /myself,slave/) master = $4
       if ($3 ~ /fail|handshake|noaddr/ || ($8 != "connected" && $3 !~ /myself/)) bad = 1
       if ($3 ~ /master/ && NF < 9) bad = 1
     }
-    END { exit !(ok && whole && seen == nodes && !bad) }'
+    END { exit !(ok && whole && seen == nodes && !bad && (copied == "" || copied == address[master])) }'
 }
 
 # roster: one line for each node that answers: ordinal id address role master slots... A name may still lead to an address
@@ -68,6 +72,19 @@ meet() {
         if (a == address && $8 == "connected" && $3 !~ /handshake|noaddr/) known = 1 }
       END { exit !known }' && continue
     say "meet $(name_of "$ordinal") at $address: $(ask 127.0.0.1 cluster meet "$address" 6379)"
+  done
+}
+
+# follow: has this replica copy its master from its present address. A replica that learns of it by gossip knows it, and goes
+# on asking at the one from before.
+follow() {
+  copied=$(printf 'info replication\n' | timeout 3 redis-cli -h 127.0.0.1 2>/dev/null | tr -d '\r' | sed -n 's/^master_host://p')
+  [ -n "$copied" ] || return # it is a master
+  printf '%s\n' "$view" | awk -v copied="$copied" '
+    { a = $2; sub(/@.*/, "", a); sub(/:[0-9]+$/, "", a); address[$1] = a }
+    $3 ~ /myself/ { master = $4 }
+    END { if (address[master] != "" && address[master] != copied) print master }' | while read -r master; do
+    say "copy $master from its present address, not from $copied: $(ask 127.0.0.1 cluster replicate "$master")"
   done
 }
 
@@ -155,6 +172,7 @@ look() {
   [ -n "$view" ] || return # it is starting
   all=$(roster)
   meet
+  follow
   if [ "$(printf '%s\n' "$all" | wc -l)" -ne "$NODES" ]; then
     since=0
     return

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
@@ -109,9 +110,12 @@ func (c *creating) other() error {
 		return err
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // after Commit it does nothing
-	var id int64
+	var (
+		id      int64
+		created time.Time
+	)
 	if err := tx.QueryRow(ctx, c.texts[0], int64(c.input.UserID), c.input.Name, c.input.Description, c.input.Price.String(),
-		c.input.ImageURLs, []string{}, int64(1)).Scan(&id, nil); err != nil {
+		c.input.ImageURLs, []string{}, int64(1), int64(1)).Scan(&id, &created); err != nil {
 		return err
 	}
 	tickets := make([]string, len(c.input.ImageURLs))
@@ -120,7 +124,7 @@ func (c *creating) other() error {
 		tickets[i] = newID()
 		images[i] = fmt.Sprintf(bareImageRow, i, source, tickets[i], c.hash)
 	}
-	rows, err := tx.Query(ctx, c.texts[1], id, "["+strings.Join(images, ",")+"]")
+	rows, err := tx.Query(ctx, c.texts[1], id, "["+strings.Join(images, ",")+"]", created)
 	if err != nil {
 		return err
 	}

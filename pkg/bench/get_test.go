@@ -113,6 +113,7 @@ type bareProduct struct {
 	Images      []bareImage `json:"images"`
 	ImageStatus string      `json:"image_status"`
 	Version     int64       `json:"version"`
+	Revision    int64       `json:"revision"`
 	CreatedAt   string      `json:"created_at"`
 	UpdatedAt   string      `json:"updated_at"`
 }
@@ -150,7 +151,7 @@ func (r *reading) bareSelect(ctx context.Context, id int64) ([]byte, error) {
 		deleted                     bool
 	)
 	err := r.pool.QueryRow(ctx, r.selectText, id).Scan(&p.ID, &p.UserID, &p.Name, &p.Description, &price,
-		&sources, &compressed, &p.Version, &created, &updated, &deleted, &images)
+		&sources, &compressed, &p.Version, &p.Revision, &created, &updated, &deleted, &images)
 	if err != nil {
 		return nil, err
 	}

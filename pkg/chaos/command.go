@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,13 +202,15 @@ func tell(w io.Writer, r Result, length time.Duration) {
 	if r.OK {
 		return
 	}
-	const most = 40
-	for i, f := range r.Findings {
-		if i == most {
-			fmt.Fprintf(w, "  ... and %d more\n", len(r.Findings)-most)
-			break
+	const most = 5 // of each rule
+	count := map[string]int{}
+	for _, f := range r.Findings {
+		if count[f.Rule]++; count[f.Rule] <= most {
+			fmt.Fprintf(w, "  - %.1000s\n", f)
 		}
-		fmt.Fprintf(w, "  - %.1000s\n", f)
+	}
+	for _, rule := range slices.Sorted(maps.Keys(count)) {
+		fmt.Fprintf(w, "  %d times: %s\n", count[rule], rule)
 	}
 	_ = Plan(r.Seed, length).Print(w) // to a terminal nothing can be done
 	fmt.Fprintf(w, "  logs: %s\n", r.Logs)

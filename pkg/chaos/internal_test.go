@@ -271,3 +271,25 @@ func TestAPOSTWithAKeyIsRepeatedUntilItIsAnswered(t *testing.T) {
 		t.Error("what has a key is not resolved, or what has none is")
 	}
 }
+
+func TestAFailureIsToldWithItsScheduleAndNotAtAnyLength(t *testing.T) {
+	t.Parallel()
+	r := Result{Seed: 7, Logs: "/there"}
+	for i := range 8 {
+		r.Findings = append(r.Findings, Finding{"every picture ends", fmt.Sprintf("picture %d does not", i)})
+	}
+	var out bytes.Buffer
+	tell(&out, r, 25*time.Second)
+	for _, want := range []string{"seed 7    FAILED", "picture 4 does not", "8 times: every picture ends", "seed 7: ", "logs: /there"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "picture 5") {
+		t.Error("it tells everything")
+	}
+	out.Reset()
+	if tell(&out, Result{Seed: 7, OK: true}, 25*time.Second); strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("a good run is told as %q", out.String())
+	}
+}

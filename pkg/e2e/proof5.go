@@ -66,8 +66,8 @@ func (s *stage) uninstall(ctx context.Context) (claims []string, err error) {
 	return claims, nil
 }
 
-// reinstall installs the release on its old volumes. All its pods have other addresses now: the first product has to be there,
-// every Redis replica has to find its master, and new pictures have to be made.
+// reinstall installs the release on its old volumes. All its pods have other addresses now: the first product has to be
+// there, every Redis replica has to find its master, and new pictures have to be made.
 func (s *stage) reinstall(ctx context.Context) error {
 	if err := s.deploy(ctx); err != nil {
 		return err

@@ -280,7 +280,9 @@ func TestAFailureIsToldWithItsScheduleAndNotAtAnyLength(t *testing.T) {
 	}
 	var out bytes.Buffer
 	tell(&out, r, 25*time.Second)
-	for _, want := range []string{"seed 7    FAILED", "picture 4 does not", "8 times: every picture ends", "seed 7: ", "logs: /there"} {
+	for _, want := range []string{
+		"seed 7    FAILED", "picture 4 does not", "8 times: every picture ends", "seed 7: ", "logs: /there",
+	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

@@ -123,7 +123,6 @@ CREATE TABLE products (
     deleted_at timestamp with time zone,
     revision bigint DEFAULT 1 NOT NULL,
     CONSTRAINT products_product_price_check CHECK ((product_price >= (0)::numeric)),
-    CONSTRAINT products_revision_check CHECK ((revision > 0)),
     CONSTRAINT products_version_check CHECK ((version > 0))
 );
 
@@ -165,7 +164,7 @@ ALTER TABLE ONLY images
     ADD CONSTRAINT images_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY images
-    ADD CONSTRAINT images_place UNIQUE (product_id, "position") DEFERRABLE;
+    ADD CONSTRAINT images_product_id_position_key UNIQUE (product_id, "position");
 
 ALTER TABLE ONLY installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (id);
@@ -184,6 +183,9 @@ ALTER TABLE ONLY pipelines
 
 ALTER TABLE ONLY products
     ADD CONSTRAINT products_pkey PRIMARY KEY (id);
+
+ALTER TABLE products
+    ADD CONSTRAINT products_revision_check CHECK ((revision > 0)) NOT VALID;
 
 ALTER TABLE ONLY users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);

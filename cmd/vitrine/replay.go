@@ -180,7 +180,7 @@ func (r *replayer) take(ctx context.Context, l deadLetter) error {
 		came, detail = failed, err.Error()
 	}
 	r.counts[came]++
-	fmt.Fprintf(r.stdout, "%s  %s: %s\n", l.ID, came, plain(detail))
+	fmt.Fprintf(r.stdout, "%s  %s: %s\n", plain(l.ID), came, plain(detail))
 	switch {
 	case fault.Is(err, fault.Unavailable), ctx.Err() != nil:
 		return fmt.Errorf("stopped at %s; repeating it all is harmless: %w", l.ID, err)

@@ -124,24 +124,23 @@ func (b *Bucket) List(ctx context.Context, prefix string, fn func(ObjectInfo) er
 // Page returns up to limit objects below prefix whose keys come after that one, in the order of their keys' bytes. more says
 // that there are others.
 func (b *Bucket) Page(ctx context.Context, prefix, after string, limit int) (found []worker.Object, more bool, err error) {
-	for limit > len(found) {
+	input := &s3.ListObjectsV2Input{Bucket: &b.cfg.Bucket, Prefix: &prefix, StartAfter: &after}
+	for more = true; more && limit > len(found); { // a page may be empty and others follow
+		input.MaxKeys = aws.Int32(int32(min(limit-len(found), pageSize)))
 		var page *s3.ListObjectsV2Output
 		err := b.do(ctx, "list", "list objects", func() (err error) {
-			page, err = b.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{
-				Bucket: &b.cfg.Bucket, Prefix: &prefix, StartAfter: &after, MaxKeys: aws.Int32(int32(min(limit-len(found), pageSize))),
-			})
+			page, err = b.client.ListObjectsV2(ctx, input)
 			return err
 		})
 		if err != nil {
 			return nil, false, err
 		}
 		for _, o := range page.Contents {
-			after = aws.ToString(o.Key)
-			found = append(found, worker.Object{Key: after, Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified)})
+			found = append(found, worker.Object{
+				Key: aws.ToString(o.Key), Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified),
+			})
 		}
-		if more = aws.ToBool(page.IsTruncated); !more || len(page.Contents) == 0 {
-			break
-		}
+		more, input.ContinuationToken = aws.ToBool(page.IsTruncated), page.NextContinuationToken
 	}
 	return found, more, nil
 }

@@ -96,6 +96,25 @@ func TestAStoreThatStumblesIsAskedAgain(t *testing.T) {
 	}
 }
 
+func TestAnEmptyPageIsNotTheEnd(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		if r.URL.Query().Get("continuation-token") == "" { // as after many deleted versions
+			fmt.Fprint(w, `<ListBucketResult><IsTruncated>true</IsTruncated>`+
+				`<NextContinuationToken>on</NextContinuationToken></ListBucketResult>`)
+			return
+		}
+		fmt.Fprint(w, `<ListBucketResult><IsTruncated>false</IsTruncated>`+
+			`<Contents><Key>products/1</Key><Size>7</Size></Contents></ListBucketResult>`)
+	})
+	b, _ := s.open(t)
+	found, more, err := b.Page(t.Context(), "products/", "", 10)
+	if err != nil || more || len(found) != 1 || found[0].Key != "products/1" || found[0].Size != 7 {
+		t.Errorf("got %+v, more %t and %v, want the object behind the empty page", found, more, err)
+	}
+}
+
 func TestAStoreThatStaysDownIsAskedThreeTimes(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {

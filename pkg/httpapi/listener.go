@@ -1,10 +1,15 @@
 package httpapi
 
 import (
+	"io"
 	"net"
 	"sync"
-	"sync/atomic"
+	"time"
 )
+
+// lastWord is how long a connection that has not said a word is listened to once a drain has begun: its first request may be on
+// the way, or lie here unread.
+const lastWord = 250 * time.Millisecond
 
 // listener remembers the connections that have not said a word. Browsers open some in advance; the server underneath takes
 // them for busy, so a shutdown would wait for each until its read timeout.
@@ -27,7 +32,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the server underneath compares it
 	}
-	c := &conn{Conn: raw, from: l}
+	c := &conn{Conn: raw, from: l, silent: true}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.silent[c] = struct{}{}
@@ -40,16 +45,14 @@ func (l *listener) Close() error {
 	return l.err
 }
 
-// closeSilent closes every connection that has not said a word.
+// closeSilent has every connection that has not said a word, and says none soon, be closed.
 func (l *listener) closeSilent() {
 	l.mu.Lock()
 	all := l.silent
 	l.silent = map[*conn]struct{}{}
 	l.mu.Unlock()
 	for c := range all {
-		if c.state.CompareAndSwap(silent, dropped) {
-			_ = c.Conn.Close() // there is nobody to tell
-		}
+		c.hurry(time.Now().Add(lastWord))
 	}
 }
 
@@ -59,29 +62,56 @@ func (l *listener) forget(c *conn) {
 	delete(l.silent, c)
 }
 
-// The states of a connection. From silent there is one way, and only one side can take it: the server underneath panics if
-// a connection is closed while it works on a request of it.
-const (
-	silent int32 = iota
-	heard
-	dropped
-)
-
 // conn is a connection that tells its listener when it has spoken or is gone.
 type conn struct {
 	net.Conn
-	from  *listener
-	state atomic.Int32
+	from *listener
+
+	mu     sync.Mutex
+	silent bool
+	asked  time.Time // the deadline that the server underneath wants
+	last   time.Time // by when it has to speak, after a hurry
 }
 
-// Read reads, and notes the first byte.
+// hurry ends the connection unless it speaks by then.
+func (c *conn) hurry(by time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.silent {
+		c.last = by
+		_ = c.Conn.SetReadDeadline(by) // it fails on a closed connection alone
+	}
+}
+
+// SetReadDeadline implements net.Conn. While the connection is silent a hurry's deadline stands.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = t
+	if c.silent && !c.last.IsZero() {
+		t = c.last
+	}
+	return c.Conn.SetReadDeadline(t) //nolint:wrapcheck // a net.Conn's errors are its own
+}
+
+// Read reads, and notes the first byte. One that was hurried and said nothing has ended as if its client had closed it.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && c.state.Load() != heard {
-		if !c.state.CompareAndSwap(silent, heard) {
-			return 0, net.ErrClosed // it spoke just when it was dropped
+	c.mu.Lock()
+	first, hurried := c.silent && n > 0, !c.last.IsZero()
+	silent := c.silent && n == 0
+	if first {
+		c.silent = false
+		if hurried {
+			_ = c.Conn.SetReadDeadline(c.asked) // the rest may take its time
 		}
+	}
+	c.mu.Unlock()
+	switch {
+	case first:
 		c.from.forget(c)
+	case silent && hurried && err != nil:
+		return 0, io.EOF
 	}
 	return n, err //nolint:wrapcheck // a net.Conn's errors are its own
 }

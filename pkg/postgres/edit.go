@@ -33,6 +33,9 @@ const deleteImages = `
 DELETE FROM images i USING json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text)
 WHERE i.product_id = $1 AND i.id = n.id AND i.fence = n.held_fence AND i.work = n.held_work`
 
+// liftImages takes pictures out of everybody's way before they change places: no two may share one at any moment.
+const liftImages = `UPDATE images SET position = position + 1000000 WHERE product_id = $1 AND id = ANY($2)`
+
 // updateImages writes all changed pictures at once. A picture that has another fence or work than was read is not
 // written, and the caller notices by the count.
 const updateImages = `
@@ -190,6 +193,7 @@ type changedImage struct {
 // difference is what has become of a product's pictures: rows to remove and to write, and which of Images are new.
 type difference struct {
 	dropped, changed []changedImage
+	moved            []int64 // ids of those changed that have another place now
 	added            []int
 }
 
@@ -220,6 +224,9 @@ func (h heldProduct) compare(p catalog.Product) (difference, error) {
 		}
 		if a, b := toImageRow(old), toImageRow(img); !reflect.DeepEqual(a, b) {
 			d.changed = append(d.changed, changedImage{imageRow: b, HeldFence: a.Fence, HeldWork: a.Work})
+			if a.Position != b.Position {
+				d.moved = append(d.moved, b.ID)
+			}
 		}
 	}
 	for _, img := range was {
@@ -233,6 +240,11 @@ func (h heldProduct) compare(p catalog.Product) (difference, error) {
 func (h heldProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference) error {
 	if err := h.onImages(tx, "delete", d.dropped, deleteImages); err != nil {
 		return err
+	}
+	if len(d.moved) > 0 {
+		if err := tx.Exec(liftImages, h.product.ID, d.moved).Error; err != nil {
+			return fmt.Errorf("move images: %w", err)
+		}
 	}
 	if err := h.onImages(tx, "update", d.changed, updateImages, h.now); err != nil {
 		return err

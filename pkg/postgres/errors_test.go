@@ -120,7 +120,7 @@ func breakableShop(t *testing.T) shop {
 // insert adds a product with one message.
 func (s shop) insert(t *testing.T) (catalog.Product, error) {
 	t.Helper()
-	p := catalog.Product{UserID: s.user, Name: "Lamp", Price: decimal.New(1, 0), Version: 1}
+	p := catalog.Product{UserID: s.user, Name: "Lamp", Price: decimal.New(1, 0), Version: 1, Revision: 1}
 	return s.Insert(t.Context(), p, func(p catalog.Product) []catalog.Outgoing {
 		changed := event.ProductChanged{ProductID: int64(p.ID), Version: 1}
 		m := event.New("0b6f2c1e-0000-4000-8000-000000000001", p.ID.String(), changed)
@@ -304,7 +304,7 @@ func TestAPictureWrittenByAnotherIsNotOverwritten(t *testing.T) {
 	t.Parallel()
 	s := breakableShop(t)
 	p, err := s.Insert(t.Context(), catalog.Product{
-		UserID: s.user, Name: "Lamp", Version: 1, ImageURLs: []string{"https://example.com/a.jpg"},
+		UserID: s.user, Name: "Lamp", Version: 1, Revision: 1, ImageURLs: []string{"https://example.com/a.jpg"},
 		Images: []catalog.Image{{SourceURL: "https://example.com/a.jpg", Status: catalog.Pending, Work: catalog.Idle}},
 	}, func(catalog.Product) []catalog.Outgoing { return nil })
 	if err != nil {

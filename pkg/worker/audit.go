@@ -147,7 +147,7 @@ func (a *Auditor) lookAtObjects(ctx context.Context, after string) (next string,
 	if err != nil {
 		return "", fmt.Errorf("list objects: %w", err)
 	}
-	if more {
+	if more && len(objects) > 0 {
 		objects = complete(objects)
 		next = objects[len(objects)-1].Key
 	}

@@ -119,7 +119,10 @@ func (a *Auditor) missing(ctx context.Context, p Published) (string, error) {
 		return "", nil
 	}
 	first := p.Objects[0].Key
-	found, _, err := a.Bucket.Page(ctx, first[:strings.LastIndexByte(first, '/')+1], "", maxPlaced)
+	found, more, err := a.Bucket.Page(ctx, first[:strings.LastIndexByte(first, '/')+1], "", maxPlaced)
+	if err == nil && more {
+		err = fmt.Errorf("there are more than %d", maxPlaced)
+	}
 	if err != nil {
 		return "", fmt.Errorf("list objects of picture %d: %w", p.ImageID, err)
 	}

@@ -129,8 +129,8 @@ func tableDead(out io.Writer, found []deadLetter, total int) error {
 		case l.Undecodable != nil:
 			detail = l.Undecodable.Reason
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Time.UTC().Format(time.RFC3339), plain(l.ID), cmp.Or(plain(l.Product), "-"),
-			image, fence, plain(l.Code), plain(detail))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Time.UTC().Format(time.RFC3339), plain(l.ID),
+			cmp.Or(plain(l.Product), "-"), image, fence, plain(l.Code), plain(detail))
 	}
 	if len(found) < total {
 		fmt.Fprintf(table, "and %d older ones: see --limit\n", total-len(found))

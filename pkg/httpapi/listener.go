@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// lastWord is how long a connection that has not said a word is listened to once a drain has begun: its first request may be on
-// the way, or lie here unread.
+// lastWord is how long a connection that has not said a word is listened to once a drain has begun: its first request may be
+// on the way, or lie here unread.
 const lastWord = 250 * time.Millisecond
 
 // listener remembers the connections that have not said a word. Browsers open some in advance; the server underneath takes

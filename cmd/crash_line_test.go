@@ -110,6 +110,9 @@ func (c workerCrash) play(s *stage, id int64) {
 		s.settled(id) // the event has told the cache, if the worker could not
 	}
 	heir := s.start("worker")
+	if c.ended { // nothing of the picture tells that the heir has had the message, too
+		s.caughtUp(workers, event.TopicRequested)
+	}
 	s.ends(id, c.want)
 	s.stops(heir)
 	s.caughtUp(workers, event.TopicRequested)

@@ -215,9 +215,6 @@ func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Chan
 	if givenUp {
 		return p.fail(img, a, f, q.ids[0]), true, nil
 	}
-	if a.Fence == 0 && img.Work == Processing { // whoever is at it must not take this for its own outcome
-		img.Fence++
-	}
 	wait := q.wait(tries, age)
 	img.Attempts = tries
 	if a.Fence != 0 { // what never began is no outcome: it must not hide that earlier attempts died

@@ -125,11 +125,17 @@ func (r *Reader) readSpan(ctx context.Context, consumer sarama.Consumer, s span,
 	silence := time.NewTimer(r.patience)
 	defer silence.Stop()
 	var last error
+	stopped := func(why error) error {
+		return unavailable(errors.Join(fmt.Errorf("read %s/%d up to %d: %w", s.topic, s.partition, s.end, why), last))
+	}
 	for {
+		if ctx.Err() != nil { // a select takes any of what is ready: with records there, it could go on for long
+			return stopped(context.Cause(ctx))
+		}
 		select {
 		case m, open := <-part.Messages():
 			if !open { // what it was to begin with is gone: the topic was made anew, or cut
-				return unavailable(errors.Join(fmt.Errorf("read %s/%d: %w", s.topic, s.partition, errEnded), last))
+				return stopped(errEnded)
 			}
 			if m.Offset >= s.end {
 				return nil
@@ -146,10 +152,9 @@ func (r *Reader) readSpan(ctx context.Context, consumer sarama.Consumer, s span,
 				last = err
 			}
 		case <-silence.C:
-			return unavailable(errors.Join(fmt.Errorf("read %s/%d up to %d: %w", s.topic, s.partition, s.end, errSilent), last))
+			return stopped(errSilent)
 		case <-ctx.Done():
-			return unavailable(errors.Join(
-				fmt.Errorf("read %s/%d up to %d: %w", s.topic, s.partition, s.end, context.Cause(ctx)), last))
+			return stopped(context.Cause(ctx))
 		}
 	}
 }

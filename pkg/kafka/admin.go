@@ -34,20 +34,29 @@ type Admin struct {
 
 // NewAdmin returns an admin. It reads the TLS files and connects to nothing.
 func NewAdmin(config Config) (*Admin, error) {
-	base, err := config.saramaConfig()
+	base, err := config.askingConfig()
+	if err != nil {
+		return nil, err
+	}
+	base.Admin.Timeout = adminTimeout
+	base.Metadata.Full = true // sarama's admin learns who the controller is from nothing less
+	if err := base.Validate(); err != nil {
+		return nil, fmt.Errorf("check admin settings: %w", err)
+	}
+	return &Admin{config: config, base: base}, nil
+}
+
+// askingConfig is saramaConfig for who asks once and wants to know soon.
+func (c Config) askingConfig() (*sarama.Config, error) {
+	base, err := c.saramaConfig()
 	if err != nil {
 		return nil, err
 	}
 	base.Net.DialTimeout = dialTimeout
 	base.Net.ReadTimeout = adminTimeout
 	base.Net.WriteTimeout = adminTimeout
-	base.Admin.Timeout = adminTimeout
 	base.Metadata.Retry.Max = 1
-	base.Metadata.Full = true // sarama's admin learns who the controller is from nothing less
-	if err := base.Validate(); err != nil {
-		return nil, fmt.Errorf("check admin settings: %w", err)
-	}
-	return &Admin{config: config, base: base}, nil
+	return base, nil
 }
 
 // Difference is one way in which an existing topic is not what the configuration says.

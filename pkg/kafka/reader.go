@@ -32,14 +32,10 @@ const readPatience = 30 * time.Second
 
 // NewReader returns a reader. It reads the TLS files and connects to nothing.
 func NewReader(config Config) (*Reader, error) {
-	base, err := config.saramaConfig()
+	base, err := config.askingConfig()
 	if err != nil {
 		return nil, err
 	}
-	base.Net.DialTimeout = dialTimeout
-	base.Net.ReadTimeout = adminTimeout
-	base.Net.WriteTimeout = adminTimeout
-	base.Metadata.Retry.Max = 1
 	base.Consumer.Return.Errors = true
 	base.Consumer.MaxWaitTime = longPoll
 	if err := base.Validate(); err != nil {
@@ -160,13 +156,19 @@ func (r *Reader) readSpan(ctx context.Context, consumer sarama.Consumer, s span,
 }
 
 func toRecord(m *sarama.ConsumerMessage) Record {
+	return Record{
+		Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Time: m.Timestamp, Key: m.Key, Value: m.Value,
+		Headers: headersOf(m),
+	}
+}
+
+// headersOf returns a record's headers. Of several with one name the last is taken.
+func headersOf(m *sarama.ConsumerMessage) map[string]string {
 	headers := make(map[string]string, len(m.Headers))
 	for _, h := range m.Headers {
 		headers[string(h.Key)] = string(h.Value)
 	}
-	return Record{
-		Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Time: m.Timestamp, Key: m.Key, Value: m.Value, Headers: headers,
-	}
+	return headers
 }
 
 // Resend sends a record to its topic once more, with its own bytes and headers: nothing is read into it. It waits as Publish

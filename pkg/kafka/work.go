@@ -100,10 +100,7 @@ func (c *Consumer) attempt(ctx context.Context, s step, record *sarama.ConsumerM
 
 // toStep decodes a record.
 func (c *Consumer) toStep(record *sarama.ConsumerMessage) step {
-	headers := make(map[string]string, len(record.Headers))
-	for _, h := range record.Headers {
-		headers[string(h.Key)] = string(h.Value)
-	}
+	headers := headersOf(record)
 	var m event.Message
 	err := guarded(func() (err error) {
 		if m, err = event.FromRecord(c.options.Topic, record.Key, record.Value, headers); err != nil {

@@ -62,7 +62,7 @@ type bulkDTO struct {
 // ServeHTTP implements http.Handler.
 func (h *bulkHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := r.Header.Get(headerRequestID)
-	if id == "" || len(id) > maxRequestID || strings.ContainsFunc(id, func(c rune) bool { return unfit(c) || c > '~' }) {
+	if !fitForLog(id) {
 		id = "reprocess-" + strconv.FormatInt(h.requests.Add(1), 10)
 	}
 	log := h.log.With(zap.String("request_id", id))

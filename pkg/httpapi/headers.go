@@ -29,15 +29,25 @@ const (
 // ASCII characters.
 func clientRequestID(h *fasthttp.RequestHeader) string {
 	id := h.Peek(headerRequestID)
-	if len(id) > maxRequestID {
+	if !fitForLog(id) {
 		return ""
 	}
-	for _, b := range id {
-		if b <= ' ' || b > '~' {
-			return ""
+	return string(id)
+}
+
+// fitForLog reports whether a client's request id is short and can be seen.
+func fitForLog[T string | []byte](id T) bool {
+	return len(id) > 0 && len(id) <= maxRequestID && visible(id)
+}
+
+// visible reports whether a text is visible ASCII characters only.
+func visible[T string | []byte](text T) bool {
+	for i := range len(text) {
+		if unfit(rune(text[i])) || text[i] > '~' {
+			return false
 		}
 	}
-	return string(id)
+	return true
 }
 
 // The layout of a W3C traceparent: version-traceid-parentid-flags (https://www.w3.org/TR/trace-context/#traceparent-header).
@@ -194,7 +204,7 @@ func idempotencyKey(h *fasthttp.RequestHeader) (string, *fault.Field) {
 		return "", wrong("required", "must not be empty")
 	case len(key) > maxKey:
 		return "", wrong("too_long", "at most 255 characters")
-	case strings.ContainsFunc(key, func(r rune) bool { return unfit(r) || r > '~' }):
+	case !visible(key):
 		return "", wrong("invalid_key", "must be visible ASCII characters, without spaces")
 	}
 	return key, nil

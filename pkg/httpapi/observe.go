@@ -23,7 +23,7 @@ type exchange struct {
 	requestID   string
 	traceparent string // "" if the client sent none that is valid
 	route       *route // nil until one is reached
-	repeatable  bool   // carried out twice, it changes no more than once
+	repeatable  bool   // carried out twice, it leaves what once would
 	err         error
 	code        string // of the problem that was answered
 	stack       []byte // of a panic

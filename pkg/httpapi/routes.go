@@ -16,7 +16,7 @@ type route struct {
 	handle func(ctx context.Context, c *fiber.Ctx) error
 	quiet  bool // asked all the time by machines: logged at debug level, and answered however much there is to do
 
-	repeatable bool // carried out twice, it changes no more than once
+	repeatable bool // carried out twice, it leaves what once would
 }
 
 // routes is the whole surface. HEAD works wherever GET does. docs/api.md has a section for each.

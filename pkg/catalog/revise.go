@@ -63,10 +63,7 @@ func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, s
 			r.tickets = append(r.tickets, s.NewID())
 		}
 	}
-	return s.revise(ctx, id, "patch product", func(p *Product, now time.Time) (Change, error) {
-		if err := p.seenBy(seen); err != nil {
-			return Change{}, err
-		}
+	return s.revise(ctx, id, seen, "patch product", func(p *Product, now time.Time) (Change, error) {
 		return p.patch(r, now), nil
 	})
 }
@@ -75,10 +72,7 @@ func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, s
 // product, or no longer; ErrRevision and ErrOutcomeUnknown as for Patch.
 func (s *Service) Delete(ctx context.Context, id ProductID, seen Revisions, traceparent string) error {
 	changedID := s.NewID()
-	_, err := s.revise(ctx, id, "delete product", func(p *Product, _ time.Time) (Change, error) {
-		if err := p.seenBy(seen); err != nil {
-			return Change{}, err
-		}
+	_, err := s.revise(ctx, id, seen, "delete product", func(p *Product, _ time.Time) (Change, error) {
 		return p.remove(s.cfg.RetireGrace, traceparent, changedID), nil
 	})
 	return err
@@ -141,10 +135,7 @@ func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageI
 		return Product{}, fmt.Errorf("record pipeline: %w", err)
 	}
 	ask := request{hash: hash, ticket: s.NewID(), changedID: s.NewID(), traceparent: traceparent, delay: delay}
-	return s.revise(ctx, product, "reprocess picture", func(p *Product, now time.Time) (Change, error) {
-		if err := p.seenBy(nil); err != nil {
-			return Change{}, err
-		}
+	return s.revise(ctx, product, nil, "reprocess picture", func(p *Product, now time.Time) (Change, error) {
 		img := p.image(image)
 		if img == nil {
 			return Change{}, fault.New(fault.NotFound, "image_not_found", "the product has no such picture")
@@ -156,11 +147,15 @@ func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageI
 	})
 }
 
-// revise writes a client's change and tells the cache.
-func (s *Service) revise(ctx context.Context, id ProductID, verb string, fn func(*Product, time.Time) (Change, error),
+// revise writes a client's change to a product of which it has seen those revisions, and tells the cache.
+func (s *Service) revise(ctx context.Context, id ProductID, seen Revisions, verb string,
+	fn func(*Product, time.Time) (Change, error),
 ) (Product, error) {
 	var before int64
 	p, err := s.Store.Edit(ctx, id, func(p *Product, now time.Time) (Change, error) {
+		if err := p.seenBy(seen); err != nil {
+			return Change{}, err
+		}
 		before = p.Version
 		return fn(p, now)
 	})

@@ -141,8 +141,8 @@ func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID str
 		return Change{}, err
 	}
 	c := Change{Adopt: []string{a.Prefix}}
-	if old := img.publishedPrefix(); old != "" && old != a.Prefix {
-		c.Intents = append(c.Intents, Intent{Prefix: old, ImageID: img.ID, Due: grace})
+	if img.publishedPrefix() != a.Prefix {
+		c.Intents = img.discard(grace)
 	}
 	img.Status, img.ErrorCode, img.ErrorDetail, img.RemakeError = Ready, "", "", ""
 	img.Width, img.Height, img.Placeholder = r.Width, r.Height, r.Placeholder

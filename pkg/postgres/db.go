@@ -23,6 +23,7 @@ type DB struct {
 	reg     prometheus.Registerer
 	pool    *sql.DB
 	gorm    *gorm.DB
+	slow    gormLogger // also for statements that do not go through gorm
 	metrics *metrics
 }
 
@@ -42,19 +43,20 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	pool.SetMaxIdleConns(cfg.MaxOpenConns)
 	pool.SetConnMaxLifetime(cfg.ConnMaxLifetime)
 	pool.SetConnMaxIdleTime(cfg.ConnMaxIdleTime)
+	logger := gormLogger{log: log, slow: cfg.SlowQuery}
 	g, err := gorm.Open(dialector{gormpg.New(gormpg.Config{Conn: pool})}, &gorm.Config{
 		SkipDefaultTransaction: true, // transactions are DB.transact's
 		DisableAutomaticPing:   true,
 		PrepareStmt:            false, // pgx keeps prepared statements per connection
 		TranslateError:         false, // translate needs SQLSTATE and constraint, not gorm's summary of them
-		Logger:                 gormLogger{log: log, slow: cfg.SlowQuery},
+		Logger:                 logger,
 	})
 	if err != nil {
 		_ = pool.Close()
 		return nil, fmt.Errorf("open gorm: %w", err)
 	}
 	return &DB{
-		cfg: cfg, log: log, reg: reg, pool: pool, gorm: g,
+		cfg: cfg, log: log, reg: reg, pool: pool, gorm: g, slow: logger,
 		metrics: newMetrics(reg, name, pool.Stats),
 	}, nil
 }

@@ -38,13 +38,20 @@ func (l gormLogger) Error(_ context.Context, format string, args ...any) {
 
 // Trace is called by gorm after every statement.
 func (l gormLogger) Trace(_ context.Context, began time.Time, statement func() (string, int64), _ error) {
-	took := time.Since(began)
-	if l.slow == 0 || took < l.slow {
-		return
+	if took := time.Since(began); l.isSlow(took) {
+		text, rows := statement()
+		l.report(took, text, rows)
 	}
-	text, rows := statement()
-	l.log.Warn("slow statement", zap.Duration("duration", took), zap.Int64("rows", rows),
-		zap.String("sql", strings.Join(strings.Fields(text), " ")))
+}
+
+func (l gormLogger) isSlow(took time.Duration) bool { return l.slow > 0 && took >= l.slow }
+
+// report logs a statement if it took too long.
+func (l gormLogger) report(took time.Duration, text string, rows int64) {
+	if l.isSlow(took) {
+		l.log.Warn("slow statement", zap.Duration("duration", took), zap.Int64("rows", rows),
+			zap.String("sql", strings.Join(strings.Fields(text), " ")))
+	}
 }
 
 // dialector is gorm's for Postgres, except that a statement for the log stays without its parameters.

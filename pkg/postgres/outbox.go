@@ -99,12 +99,11 @@ func (o *Outbox) Drain(
 	var r round
 	text, args, elsewhere := o.nextClaim(limit)
 	err := o.db.exchange(ctx, "drain", func(ctx context.Context, tx pgx.Tx) error {
-		began := time.Now()
-		rows, err := o.claim(ctx, tx, text, args)
+		rows, took, err := o.claim(ctx, tx, text, args)
 		if err != nil {
 			return err
 		}
-		o.claimed(rows, limit, elsewhere, time.Since(began))
+		o.claimed(rows, limit, elsewhere, took)
 		if len(rows) == 0 {
 			return errNothing
 		}
@@ -115,7 +114,7 @@ func (o *Outbox) Drain(
 		return err
 	})
 	if err != nil || len(r.unsent)+len(r.refused) > 0 {
-		o.again(err == nil && !elsewhere && len(r.unsent) == limit)
+		o.again(err == nil && !elsewhere && r.untaken == limit)
 	}
 	if err != nil { // whatever was published comes again
 		return relay.Drained{Claimed: r.claimed}, err
@@ -160,12 +159,12 @@ func (o *Outbox) again(stuck bool) {
 	o.restart, o.stuck = time.Time{}, stuck
 }
 
-// claim locks and reads rows.
-func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) ([]claimedRow, error) {
+// claim locks and reads rows, and says how long that took.
+func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) ([]claimedRow, time.Duration, error) {
 	began := time.Now()
 	rows, err := tx.Query(ctx, text, args...)
 	if err != nil {
-		return nil, fmt.Errorf("claim messages: %w", err)
+		return nil, 0, fmt.Errorf("claim messages: %w", err)
 	}
 	defer rows.Close()
 	var claimed []claimedRow
@@ -173,15 +172,16 @@ func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) 
 		var r claimedRow
 		if err := rows.Scan(&r.ID, &r.AvailableAt, &r.Tries, &r.Topic, &r.Key, &r.Payload, &r.EventID, &r.Type, &r.Version,
 			&r.Traceparent); err != nil {
-			return nil, fmt.Errorf("read message: %w", err)
+			return nil, 0, fmt.Errorf("read message: %w", err)
 		}
 		claimed = append(claimed, r)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("claim messages: %w", err)
+		return nil, 0, fmt.Errorf("claim messages: %w", err)
 	}
-	o.db.slow(began, text, int64(len(claimed)))
-	return claimed, nil
+	took := time.Since(began)
+	o.db.slow.report(took, text, int64(len(claimed)))
+	return claimed, took, nil
 }
 
 const selectDepth = `

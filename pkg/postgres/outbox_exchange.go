@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
-	"go.uber.org/zap"
 )
 
 // exchange is transact on a bare connection, for the outbox's rounds of hundreds of rows: gorm and database/sql together
@@ -49,12 +47,4 @@ func exchange(ctx context.Context, conn *pgx.Conn, fn func(ctx context.Context, 
 		return translate(err)
 	}
 	return translateCommit(ctx, tx.Commit(ctx))
-}
-
-// slow logs a statement of an exchange that took too long, as gorm's are.
-func (db *DB) slow(began time.Time, text string, rows int64) {
-	if took := time.Since(began); db.cfg.SlowQuery > 0 && took >= db.cfg.SlowQuery {
-		db.log.Warn("slow statement", zap.Duration("duration", took), zap.Int64("rows", rows),
-			zap.String("sql", strings.Join(strings.Fields(text), " ")))
-	}
 }

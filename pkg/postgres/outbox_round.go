@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -72,6 +73,7 @@ type round struct {
 	published []int64 // ids
 	refused   []refusedRow
 	unsent    []int64 // ids; Kafka was not there for them
+	untaken   int     // of those it was asked to take
 }
 
 // publishRows hands the messages to publish and sorts its answers. A row that does not read as a message is refused. One
@@ -101,6 +103,9 @@ func publishRows(
 			r.published = append(r.published, sent[i].ID)
 		case fault.Is(err, fault.Unavailable):
 			r.unsent = append(r.unsent, sent[i].ID)
+			if !errors.Is(err, relay.ErrGaveWay) {
+				r.untaken++
+			}
 		default:
 			r.refused = append(r.refused, refusedRow{sent[i], err})
 		}

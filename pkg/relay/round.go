@@ -19,9 +19,9 @@ import (
 // its five seconds enough has to be left.
 const turnBound = time.Second
 
-// errGaveWay is the answer for messages of a round that did not get its turn. To the outbox it is as if Kafka were not
-// there: the rows stay as they are.
-var errGaveWay = fault.New(fault.Unavailable, "gave_way", "the round before has not been answered by Kafka")
+// ErrGaveWay is the answer for messages of a round that did not get its turn. To the outbox it is as if Kafka were not
+// there, and the rows stay as they are; but nothing is known against their partitions.
+var ErrGaveWay = fault.New(fault.Unavailable, "gave_way", "the round before has not been answered by Kafka")
 
 // round is one Drain under way.
 type round struct {
@@ -135,7 +135,7 @@ func (n *round) gives(ctx, bound context.Context) bool {
 func gaveWay(messages []event.Message) []error {
 	results := make([]error, len(messages))
 	for i := range results {
-		results[i] = errGaveWay
+		results[i] = ErrGaveWay
 	}
 	return results
 }

@@ -24,6 +24,7 @@ func outboxes() []test {
 		{name: "an unreachable Kafka spends no tries", run: unreachable, maxTries: 1},
 		{name: "messages that cannot be sent step aside for those that can", run: stepAside, maxTries: 1},
 		{name: "a round full of messages that cannot be sent keeps nobody waiting", run: fullOfUnsent, maxTries: 1},
+		{name: "a round that gave way has said nothing about its messages", run: gaveWay},
 		{name: "a round is bounded", run: bounded},
 		{name: "the oldest message's age is known", run: oldest},
 	}
@@ -201,6 +202,27 @@ func stepAside(b *bench) {
 		b.Errorf("got %+v, want two out of the way and none parked", d)
 	}
 	b.same(b.drainExcept(9, bad.ID.String()), relay.Drained{Claimed: 4, Published: 4}, "the second round")
+}
+
+func gaveWay(b *bench) {
+	p := b.product(0)
+	for i := range 6 {
+		b.send(p.ID, catalog.Outgoing{Message: message(p.ID), Delay: time.Duration(i-6) * time.Hour})
+	}
+	first := func(answer error) (claimed []string) {
+		_, err := b.Outbox.Drain(b.ctx(), 2, func(_ context.Context, messages []event.Message) []error {
+			for _, m := range messages {
+				claimed = append(claimed, m.ID)
+			}
+			return []error{answer, answer}
+		})
+		b.must(err, "drain")
+		return claimed
+	}
+	head := first(relay.ErrGaveWay)
+	for range 10 {
+		b.same(first(relay.ErrGaveWay), head, "what is claimed after giving way")
+	}
 }
 
 func fullOfUnsent(b *bench) {

@@ -97,20 +97,48 @@ func (s *Store) purge(ctx context.Context, method, statement string, limit int, 
 	return int(purged), nil
 }
 
-// selectSelected walks the primary key: a selection may be of any size and is asked for now and then.
+// selectionWalk is how many rows a selection looks at: however few of them match, the statement ends in time.
+const selectionWalk = 20_000
+
+// selectSelected walks the primary key: a selection may be of any size and is asked for now and then. A walk that has found
+// nothing is one row without a picture.
 const selectSelected = `
-SELECT i.product_id, i.id AS image_id FROM images i JOIN products p ON p.id = i.product_id
-WHERE i.id > $1 AND i.work = 'idle' AND p.deleted_at IS NULL
-    AND ($3::text = '' OR i.status = $3) AND ($4::text = '' OR i.error_code = $4 OR i.remake_error = $4)
-    AND ($5::bigint = 0 OR i.requested_at < now() - $5 * interval '1 microsecond')
-    AND ($6::text = '' OR i.pipeline_hash = $6)
-ORDER BY i.id LIMIT $2`
+WITH walked AS MATERIALIZED (
+    SELECT id, product_id, work, status, error_code, remake_error, requested_at, pipeline_hash FROM images
+    WHERE id > $1 ORDER BY id LIMIT $7)
+SELECT w.rows, w.last, coalesce(f.product_id, 0) AS product_id, coalesce(f.id, 0) AS image_id
+FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM walked) w LEFT JOIN (
+    SELECT i.product_id, i.id FROM walked i JOIN products p ON p.id = i.product_id
+    WHERE i.work = 'idle' AND p.deleted_at IS NULL
+        AND ($3::text = '' OR i.status = $3) AND ($4::text = '' OR i.error_code = $4 OR i.remake_error = $4)
+        AND ($5::bigint = 0 OR i.requested_at < now() - $5 * interval '1 microsecond')
+        AND ($6::text = '' OR i.pipeline_hash = $6)
+    ORDER BY i.id LIMIT $2) f ON true
+ORDER BY f.id`
 
 // SelectImages implements worker.Selected.
 func (s *Store) SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
-) ([]worker.Picture, error) {
-	return s.pictures(ctx, "select_images", selectSelected, int64(after), limit, string(which.Status), string(which.Code),
-		which.OlderThan.Microseconds(), which.PipelineHash)
+) (found []worker.Picture, next catalog.ImageID, err error) {
+	var rows []struct{ Rows, Last, ProductID, ImageID int64 }
+	err = s.db.call(ctx, "select_images", func(conn *gorm.DB) error {
+		return conn.Raw(selectSelected, int64(after), limit, string(which.Status), string(which.Code),
+			which.OlderThan.Microseconds(), which.PipelineHash, selectionWalk).Find(&rows).Error
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, r := range rows {
+		if r.ImageID != 0 {
+			found = append(found, worker.Picture{ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID)})
+		}
+	}
+	switch {
+	case len(found) == limit && limit > 0:
+		next = found[limit-1].ImageID
+	case rows[0].Rows == selectionWalk:
+		next = catalog.ImageID(rows[0].Last)
+	}
+	return found, next, nil
 }
 
 func (s *Store) pictures(ctx context.Context, method, statement string, args ...any) ([]worker.Picture, error) {

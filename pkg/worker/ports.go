@@ -60,8 +60,10 @@ type Overdue interface {
 // Selected finds pictures by what they are.
 type Selected interface {
 	// SelectImages returns up to limit pictures that are idle and match, of products that are not deleted, with ids above
-	// after, in the order of their ids.
-	SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int) ([]Picture, error)
+	// after, in the order of their ids. It looks at a bounded number of pictures: where next is not 0 there may be others
+	// after it, however few were found.
+	SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
+	) (found []Picture, next catalog.ImageID, err error)
 }
 
 // Listing is the object store as the auditor reads it.
@@ -106,8 +108,9 @@ type Books interface {
 // Published is a picture with the objects that clients are told of.
 type Published struct {
 	Picture
-	Fence   int64
-	Objects []Object // each once
+	Fence       int64
+	RemakeError catalog.Code // why it could not be remade when it was last asked for; "" if it was
+	Objects     []Object     // each once
 }
 
 // Picture names a picture and its product.

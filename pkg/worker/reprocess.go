@@ -50,7 +50,7 @@ func NewReprocessor(selected Selected, remaker Remaker, cfg ReprocessConfig, now
 }
 
 // Reprocess looks at up to limit pictures that are selected, with ids above after in the order of their ids, and asks for
-// each anew. 0 means a limit of 1000; the most is 10000. What it has done when ctx ends or the database fails is told
+// each anew. Where few of many pictures are selected it may stop before that: only a Next of 0 says that none are left. 0 means a limit of 1000; the most is 10000. What it has done when ctx ends or the database fails is told
 // without an error, as long as it is anything: the next call goes on from there. fault.TooMany when what earlier calls asked
 // for lasts for more than an hour.
 func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
@@ -73,17 +73,17 @@ func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Selection, af
 		return catalog.Bulk{}, fault.New(fault.TooMany, "reprocess_queue_full",
 			"the pictures already asked for will keep the workers busy for more than an hour; ask again later")
 	}
-	pictures, err := r.selected.SelectImages(ctx, which, after, limit)
+	pictures, next, err := r.selected.SelectImages(ctx, which, after, limit)
 	if err != nil {
 		return catalog.Bulk{}, fmt.Errorf("select pictures: %w", err)
 	}
-	return r.ask(ctx, pictures, which, len(pictures) == limit)
+	return r.ask(ctx, pictures, which, next)
 }
 
-// ask asks for the pictures in turn. more says that others may be selected after them.
-func (r *Reprocessor) ask(ctx context.Context, pictures []Picture, which catalog.Selection, more bool,
+// ask asks for the pictures in turn. next is where to go on when all are asked for.
+func (r *Reprocessor) ask(ctx context.Context, pictures []Picture, which catalog.Selection, next catalog.ImageID,
 ) (catalog.Bulk, error) {
-	var done catalog.Bulk
+	done := catalog.Bulk{Next: next}
 	var last catalog.ImageID
 	for _, p := range pictures {
 		delay := max(0, r.next.Sub(r.now()))
@@ -103,9 +103,6 @@ func (r *Reprocessor) ask(ctx context.Context, pictures []Picture, which catalog
 			return done, nil
 		}
 		last = p.ImageID
-	}
-	if more {
-		done.Next = last
 	}
 	done.Spread = r.ahead()
 	return done, nil

@@ -19,6 +19,7 @@ import (
 // shelf is pictures that may be asked for anew.
 type shelf struct {
 	pictures []catalog.ImageID
+	walked   catalog.ImageID // how far a look comes that does not find enough; 0: to the end
 	which    catalog.Selection
 	asked    []catalog.ImageID
 	due      []time.Duration // since the test began
@@ -36,15 +37,17 @@ func newShelf(n int) *shelf {
 }
 
 func (s *shelf) SelectImages(_ context.Context, which catalog.Selection, after catalog.ImageID, limit int,
-) ([]worker.Picture, error) {
+) (found []worker.Picture, next catalog.ImageID, err error) {
 	s.which = which
-	var found []worker.Picture
 	for _, id := range s.pictures {
 		if id > after && len(found) < limit {
-			found = append(found, worker.Picture{ProductID: 1, ImageID: id})
+			found, next = append(found, worker.Picture{ProductID: 1, ImageID: id}), id
 		}
 	}
-	return found, s.down
+	if len(found) < limit {
+		next = s.walked
+	}
+	return found, next, s.down
 }
 
 func (s *shelf) Remake(_ context.Context, _ catalog.ProductID, image catalog.ImageID, which catalog.Selection,
@@ -128,6 +131,19 @@ func TestReprocess(t *testing.T) {
 		})
 	})
 
+	t.Run("a look that comes no further says from where to go on, found or not", func(t *testing.T) {
+		t.Parallel()
+		s := newShelf(2)
+		s.walked = 20_000
+		r, _ := s.reprocessor(1000)
+		for _, after := range []catalog.ImageID{0, 2} {
+			got, err := r.Reprocess(t.Context(), failed, after, 10)
+			if got.Requested != int(2-after) || got.Next != 20_000 || err != nil {
+				t.Errorf("after %d: got %+v, %v, want to go on after 20000", after, got, err)
+			}
+		}
+	})
+
 	t.Run("what was done before a failure is told, and can be gone on from", func(t *testing.T) {
 		t.Parallel()
 		s := newShelf(4)
@@ -195,7 +211,7 @@ func TestConfigsOfBulkAndAudit(t *testing.T) {
 	if wrong := auditConfig().Validate(); wrong != nil {
 		t.Errorf("got %v", wrong)
 	}
-	if wrong := (worker.AuditConfig{OrphanShare: 2, OrphanLeast: -1}).Validate(); len(wrong) != 8 {
+	if wrong := (worker.AuditConfig{ToleratedShare: 2, ToleratedLeast: -1}).Validate(); len(wrong) != 8 {
 		t.Errorf("got %d wrong fields, want all eight: %v", len(wrong), wrong)
 	}
 	for rate, want := range map[float64]int{20: 0, 0.01: 0, 0: 1, -1: 1, 1e9: 1} {

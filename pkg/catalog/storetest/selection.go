@@ -15,12 +15,12 @@ func selections() []test {
 	}
 }
 
-// pick returns what is selected.
-func (b *bench) pick(which catalog.Selection, after catalog.ImageID, limit int) []worker.Picture {
+// pick returns what is selected, and after which picture there may be more.
+func (b *bench) pick(which catalog.Selection, after catalog.ImageID, limit int) ([]worker.Picture, catalog.ImageID) {
 	b.Helper()
-	found, err := b.Selected.SelectImages(b.ctx(), which, after, limit)
+	found, next, err := b.Selected.SelectImages(b.ctx(), which, after, limit)
 	b.must(err, "select images")
-	return found
+	return found, next
 }
 
 // idle ends every picture's work.
@@ -69,7 +69,9 @@ func selected(b *bench) {
 		for _, i := range row.want {
 			want = append(want, worker.Picture{ProductID: p.ID, ImageID: p.Images[i].ID})
 		}
-		b.same(b.pick(row.which, 0, 10), want, name)
+		found, next := b.pick(row.which, 0, 10)
+		b.same(found, want, name)
+		b.same(next, catalog.ImageID(0), name+": more")
 		for i, img := range p.Images { // what the store selects is what the catalogue means
 			meant := row.which.Matches(img, at)
 			found := false
@@ -90,7 +92,8 @@ func notSelected(b *bench) {
 		return catalog.Change{}
 	})
 	b.remove(gone.ID)
-	b.same(b.pick(catalog.Selection{}, 0, 10), []worker.Picture{{ProductID: kept.ID, ImageID: kept.Images[0].ID}}, "selected")
+	found, _ := b.pick(catalog.Selection{}, 0, 10)
+	b.same(found, []worker.Picture{{ProductID: kept.ID, ImageID: kept.Images[0].ID}}, "selected")
 }
 
 func selectedByPages(b *bench) {
@@ -102,14 +105,14 @@ func selectedByPages(b *bench) {
 		}
 	}
 	var got []worker.Picture
-	after := catalog.ImageID(0)
-	for {
-		page := b.pick(catalog.Selection{Status: catalog.Ready}, after, 4)
+	for after := catalog.ImageID(0); ; {
+		page, next := b.pick(catalog.Selection{Status: catalog.Ready}, after, 4)
 		got = append(got, page...)
-		if len(page) < 4 {
+		if next == 0 {
 			break
 		}
-		after = page[len(page)-1].ImageID
+		b.same(next, page[len(page)-1].ImageID, "next")
+		after = next
 	}
 	b.same(got, want, "all pages")
 }

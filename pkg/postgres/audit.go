@@ -98,7 +98,7 @@ func (s *Store) Condemn(ctx context.Context, prefixes []catalog.Intent) (int, er
 }
 
 const selectPublished = `
-SELECT i.product_id, i.id AS image_id, i.fence, i.renditions FROM images i JOIN products p ON p.id = i.product_id
+SELECT i.product_id, i.id AS image_id, i.fence, i.remake_error, i.renditions FROM images i JOIN products p ON p.id = i.product_id
 WHERE i.id > $1 AND i.status = 'ready' AND i.work = 'idle' AND p.deleted_at IS NULL
 ORDER BY i.id LIMIT $2`
 
@@ -106,6 +106,7 @@ ORDER BY i.id LIMIT $2`
 func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int) ([]worker.Published, error) {
 	var rows []struct {
 		ProductID, ImageID, Fence int64
+		RemakeError               string
 		Renditions                asJSON[[]renditionRow]
 	}
 	err := s.db.call(ctx, "published", func(conn *gorm.DB) error {
@@ -118,7 +119,7 @@ func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int)
 	for i, r := range rows {
 		found[i] = worker.Published{
 			Picture: worker.Picture{ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID)},
-			Fence:   r.Fence, Objects: objectsOf(r.Renditions.V),
+			Fence:   r.Fence, RemakeError: catalog.Code(r.RemakeError), Objects: objectsOf(r.Renditions.V),
 		}
 	}
 	return found, nil

@@ -20,8 +20,8 @@ import (
 // the pictures that are ready: one whose objects are missing is asked for anew.
 //
 // It deletes nothing. It stops, and tells, when the bucket is marked as another database's or as nobody's, or when more of
-// it seems to be orphaned than accidents leave behind: then the rows are wrong, not the bucket. It goes on by itself once
-// that is no longer so.
+// it seems to be orphaned, or missing, than accidents leave behind: then the rows are wrong, or the bucket as a whole is. It
+// goes on by itself once that is no longer so.
 //
 // Several may run; each look is one process's, and where the next one goes on stands in the database.
 type Auditor struct {
@@ -84,6 +84,7 @@ const (
 	noOwner        = "no_owner"
 	otherOwner     = "other_owner"
 	tooManyOrphans = "too_many_orphans"
+	tooManyMissing = "too_many_missing"
 )
 
 // turn takes a turn, if one is due and nobody was quicker, and looks.
@@ -179,7 +180,7 @@ func (a *Auditor) judge(ctx context.Context, attempts []attempt) error {
 	if err != nil {
 		return fmt.Errorf("look for references: %w", err)
 	}
-	if most := max(float64(a.cfg.OrphanLeast), a.cfg.OrphanShare*float64(len(attempts))); float64(len(orphans)) > most {
+	if a.cfg.tooMany(len(orphans), len(attempts)) {
 		return &stopped{tooManyOrphans, fmt.Sprintf("nothing speaks for %d of %d attempts, the first being %s",
 			len(orphans), len(attempts), orphans[0].Prefix)}
 	}

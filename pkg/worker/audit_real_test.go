@@ -146,7 +146,7 @@ func (s *site) tidy() {
 		Turns: s.store, Books: s.store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
 	}, worker.AuditConfig{
 		Enabled: true, Interval: soon, Rest: soon, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
-		OrphanShare: 1,
+		ToleratedShare: 1,
 	}, prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(s.Context())
 	var both sync.WaitGroup

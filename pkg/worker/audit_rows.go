@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -37,80 +36,133 @@ func (a *Auditor) lookAtRows(ctx context.Context, cursor string) (next string, e
 			return "", fmt.Errorf("read cursor: %w", err)
 		}
 	}
-	checked, err := a.CheckRows(ctx, catalog.ImageID(after), a.cfg.Rows, 0)
-	if err != nil || checked.Next == 0 {
+	if err := a.ours(ctx); err != nil {
 		return "", err
 	}
-	return strconv.FormatInt(int64(checked.Next), 10), nil
+	pictures, last, err := a.published(ctx, catalog.ImageID(after), a.cfg.Rows)
+	if err != nil {
+		return "", err
+	}
+	robbed, err := a.robbed(ctx, pictures)
+	if err != nil {
+		return "", err
+	}
+	if a.cfg.tooMany(len(robbed), len(pictures)) {
+		return "", &stopped{tooManyMissing, fmt.Sprintf("%d of %d pictures miss objects, the first being %s",
+			len(robbed), len(pictures), robbed[0].key)}
+	}
+	if _, err := a.remake(ctx, robbed, 0); err != nil || last == 0 {
+		return "", err
+	}
+	return strconv.FormatInt(int64(last), 10), nil
 }
 
 // CheckRows looks at up to limit pictures after that one, and asks anew, not before delay has passed, for those that are
-// ready and idle and miss an object or have one of another size. A store that is away is an error, and so is a bucket that
-// is not marked as this database's: then nothing is missing that was not looked for. Checking the same rows again is
-// harmless.
+// ready and idle and miss an object or have one of another size, however many they are. A store that is away is an error,
+// and so is a bucket that is not marked as this database's: then nothing is missing that was not looked for. Checking the
+// same rows again is harmless.
 func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit int, delay time.Duration) (Checked, error) {
 	if err := a.ours(ctx); err != nil {
 		return Checked{}, err
 	}
-	pictures, err := a.Books.Published(ctx, after, limit)
+	pictures, last, err := a.published(ctx, after, limit)
 	if err != nil {
-		return Checked{}, fmt.Errorf("list published pictures: %w", err)
+		return Checked{}, err
 	}
-	checked := Checked{Pictures: len(pictures)}
+	robbed, err := a.robbed(ctx, pictures)
+	if err != nil {
+		return Checked{}, err
+	}
+	remade, err := a.remake(ctx, robbed, delay)
+	if err != nil {
+		return Checked{}, err
+	}
+	return Checked{Pictures: len(pictures), Missing: remade, Next: last}, nil
+}
+
+// published returns up to limit pictures after that one, and the last of them if there may be more.
+func (a *Auditor) published(ctx context.Context, after catalog.ImageID, limit int,
+) (pictures []Published, last catalog.ImageID, err error) {
+	if pictures, err = a.Books.Published(ctx, after, limit); err != nil {
+		return nil, 0, fmt.Errorf("list published pictures: %w", err)
+	}
 	if len(pictures) == limit {
-		checked.Next = pictures[limit-1].ImageID
+		last = pictures[limit-1].ImageID
 	}
-	var missing atomic.Int64
+	return pictures, last, nil
+}
+
+// robbed is a picture that misses an object.
+type robbed struct {
+	Published
+	key string
+}
+
+// robbed returns those of the pictures that miss objects.
+func (a *Auditor) robbed(ctx context.Context, pictures []Published) ([]robbed, error) {
+	keys := make([]string, len(pictures))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(asking)
-	for _, p := range pictures {
-		group.Go(func() error {
-			remade, err := a.check(ctx, p, delay)
-			if remade {
-				missing.Add(1)
-			}
+	for i, p := range pictures {
+		group.Go(func() (err error) {
+			keys[i], err = a.check(ctx, p)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return Checked{}, err
+		return nil, err
 	}
-	checked.Missing = int(missing.Load())
-	return checked, nil
+	var found []robbed
+	for i, p := range pictures {
+		if keys[i] != "" {
+			found = append(found, robbed{p, keys[i]})
+		}
+	}
+	return found, nil
 }
 
-// check asks for a picture anew if objects of it are missing. It looks twice, with the row read again in between: a picture
-// that was remade after its row was read has other objects now, and the ones that were looked for are rightly gone.
-func (a *Auditor) check(ctx context.Context, p Published, delay time.Duration) (remade bool, err error) {
+// check returns the key of an object that a picture misses, or "". It looks twice, with the row read again in between: a
+// picture that was remade after its row was read has other objects now, and the ones that were looked for are rightly gone.
+func (a *Auditor) check(ctx context.Context, p Published) (string, error) {
 	key, err := a.missing(ctx, p)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	a.metrics.rows.Inc()
 	if key == "" {
-		return false, nil
+		return "", nil
 	}
 	again, err := a.Books.Published(ctx, p.ImageID-1, 1)
 	if err != nil {
-		return false, fmt.Errorf("read picture %d again: %w", p.ImageID, err)
+		return "", fmt.Errorf("read picture %d again: %w", p.ImageID, err)
 	}
 	if len(again) == 0 || again[0].Picture != p.Picture || again[0].Fence != p.Fence {
-		return false, nil // of another row, or in work: its turn comes again
+		return "", nil // of another row, or in work: its turn comes again
 	}
-	if key, err = a.missing(ctx, again[0]); key == "" || err != nil {
-		return false, err
+	return a.missing(ctx, again[0])
+}
+
+// remake asks for pictures anew, and says for how many. One that could not be remade is left alone for as long as an
+// object has to be old: its source may be gone for good.
+func (a *Auditor) remake(ctx context.Context, pictures []robbed, delay time.Duration) (remade int, err error) {
+	for _, p := range pictures {
+		which := catalog.Selection{Status: catalog.Ready}
+		if p.RemakeError != "" {
+			which.OlderThan = a.cfg.MinAge
+		}
+		err := a.Catalog.Remake(ctx, p.ProductID, p.ImageID, which, delay)
+		switch {
+		case errors.Is(err, catalog.ErrDone), fault.Is(err, fault.NotFound):
+			continue
+		case err != nil:
+			return remade, fmt.Errorf("ask for picture %d anew: %w", p.ImageID, err)
+		}
+		remade++
+		a.metrics.missing.Inc()
+		a.Log.Error("an object of a picture is missing; it is asked for anew", zap.Int64("product_id", int64(p.ProductID)),
+			zap.Int64("image_id", int64(p.ImageID)), zap.String("key", p.key))
 	}
-	err = a.Catalog.Remake(ctx, p.ProductID, p.ImageID, catalog.Selection{Status: catalog.Ready}, delay)
-	switch {
-	case errors.Is(err, catalog.ErrDone), fault.Is(err, fault.NotFound):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("ask for picture %d anew: %w", p.ImageID, err)
-	}
-	a.metrics.missing.Inc()
-	a.Log.Error("an object of a picture is missing; it is asked for anew", zap.Int64("product_id", int64(p.ProductID)),
-		zap.Int64("image_id", int64(p.ImageID)), zap.String("key", key))
-	return true, nil
+	return remade, nil
 }
 
 // missing returns the first of a picture's objects that is not in the bucket with its size, or "".

@@ -36,6 +36,7 @@ type vault struct {
 	live    map[string]bool // prefixes that something speaks for
 	shown   []worker.Published
 	remade  []catalog.ImageID
+	patient []catalog.ImageID // of those remade: not if they were asked for a short while ago
 	delays  []time.Duration
 	done    error // of Remake
 	onPage  func(prefix string)
@@ -129,7 +130,11 @@ func (v *vault) Remake(_ context.Context, _ catalog.ProductID, image catalog.Ima
 ) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if which != (catalog.Selection{Status: catalog.Ready}) {
+	switch which {
+	case catalog.Selection{Status: catalog.Ready}:
+	case catalog.Selection{Status: catalog.Ready, OlderThan: 24 * time.Hour}:
+		v.patient = append(v.patient, image)
+	default:
 		return fmt.Errorf("remade as one of %+v", which)
 	}
 	if v.done != nil {
@@ -160,7 +165,7 @@ func (v *vault) show(image catalog.ImageID) {
 func auditConfig() worker.AuditConfig {
 	return worker.AuditConfig{
 		Enabled: true, Interval: time.Minute, Rest: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour, Grace: 10 * time.Minute,
-		OrphanShare: 0.01, OrphanLeast: 2,
+		ToleratedShare: 0.01, ToleratedLeast: 2,
 	}
 }
 
@@ -384,6 +389,39 @@ func TestAuditStops(t *testing.T) {
 		})
 	})
 
+	t.Run("when more is missing than accidents take away, and asks for nothing", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			v := newVault()
+			for i := range catalog.ImageID(4) {
+				v.show(i + 1)
+			}
+			kept := v.objects["products/1/1/1-a/full.jpg"]
+			clear(v.objects)
+			cfg := auditConfig()
+			cfg.Rows = 10
+			a := newAuditor(v, cfg)
+			during(t, 2*time.Minute+time.Second, func(ctx context.Context) error {
+				context.AfterFunc(ctx, func() { a.want(t, map[string]float64{"stopped": 1, "missing_total": 0, "errors_total": 0}) })
+				return a.Run(ctx)
+			})
+			if told := a.logs.FilterMessage("audit stopped").All(); len(v.remade) != 0 || len(told) != 2 {
+				t.Errorf("remade %v, told %v, want none and two", v.remade, told)
+			}
+			for _, image := range []string{"1", "2"} { // two of four are tolerated
+				for _, name := range []string{"full.jpg", "card.webp"} {
+					v.objects["products/1/"+image+"/1-a/"+name] = worker.Object{
+						Key: "products/1/" + image + "/1-a/" + name, Size: kept.Size, Modified: kept.Modified,
+					}
+				}
+			}
+			during(t, 2*time.Minute, a.Run)
+			if want := []catalog.ImageID{3, 4}; !slices.Equal(v.remade, want) {
+				t.Errorf("remade %v, want %v", v.remade, want)
+			}
+		})
+	})
+
 	t.Run("a part of a batch is measured against the batch", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
@@ -450,6 +488,19 @@ func TestAuditRows(t *testing.T) {
 				t.Errorf("told %d times", n)
 			}
 		})
+	})
+
+	t.Run("one that could not be remade is not asked for again soon", func(t *testing.T) {
+		t.Parallel()
+		v := newVault()
+		v.show(1)
+		v.show(2)
+		v.shown[1].RemakeError = catalog.HTTPStatus
+		clear(v.objects)
+		got, err := newAuditor(v, auditConfig()).CheckRows(t.Context(), 0, 10, 0)
+		if err != nil || got.Missing != 2 || !slices.Equal(v.patient, []catalog.ImageID{2}) {
+			t.Errorf("got %+v, %v, patient with %v, want it with the second of two", got, err, v.patient)
+		}
 	})
 
 	t.Run("a picture that is remade while it is looked at is left alone", func(t *testing.T) {

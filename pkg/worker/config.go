@@ -70,15 +70,15 @@ func (c SweepConfig) Validate() []fault.Field {
 
 // AuditConfig says how the auditor compares the bucket with the rows, and when it stops rather than act.
 type AuditConfig struct {
-	Enabled     bool          `env:"ENABLED" envDefault:"true" desc:"compare the bucket with the rows, a little at a time"`
-	Interval    time.Duration `env:"INTERVAL" envDefault:"1m" desc:"between two looks, of all instances together"`
-	Rest        time.Duration `env:"REST" envDefault:"6h" desc:"between the end of a round and the next round"`
-	Batch       int           `env:"BATCH" envDefault:"5000" desc:"objects that a look at the bucket lists"`
-	Rows        int           `env:"ROWS" envDefault:"100" desc:"pictures whose objects a look at the rows asks for"`
-	MinAge      time.Duration `env:"MIN_AGE" envDefault:"24h" desc:"younger objects are nobody's orphans"`
-	Grace       time.Duration `env:"GRACE" envDefault:"10m" desc:"from finding an orphan to deleting it"`
-	OrphanShare float64       `env:"ORPHAN_SHARE" envDefault:"0.01" desc:"part of a look's attempts that may be orphans; above: stop"`
-	OrphanLeast int           `env:"ORPHAN_LEAST" envDefault:"5" desc:"that many orphans in a look are no reason to stop"`
+	Enabled        bool          `env:"ENABLED" envDefault:"true" desc:"compare the bucket with the rows, a little at a time"`
+	Interval       time.Duration `env:"INTERVAL" envDefault:"1m" desc:"between two looks, of all instances together"`
+	Rest           time.Duration `env:"REST" envDefault:"6h" desc:"between the end of a round and the next round"`
+	Batch          int           `env:"BATCH" envDefault:"5000" desc:"objects that a look at the bucket lists"`
+	Rows           int           `env:"ROWS" envDefault:"100" desc:"pictures whose objects a look at the rows asks for"`
+	MinAge         time.Duration `env:"MIN_AGE" envDefault:"24h" desc:"younger objects are nobody's orphans"`
+	Grace          time.Duration `env:"GRACE" envDefault:"10m" desc:"from finding an orphan to deleting it"`
+	ToleratedShare float64       `env:"TOLERATED_SHARE" envDefault:"0.01" desc:"part of what a look sees that may be wrong; above: stop"`
+	ToleratedLeast int           `env:"TOLERATED_LEAST" envDefault:"5" desc:"so many orphans, or pictures without objects, never stop it"`
 }
 
 // Validate returns every wrong field.
@@ -89,15 +89,20 @@ func (c AuditConfig) Validate() []fault.Field {
 			wrong = append(wrong, fault.Field{Pointer: name, Code: "out_of_range", Detail: "a number from 1 to 100000"})
 		}
 	}
-	if !(c.OrphanShare >= 0 && c.OrphanShare <= 1) { // not a number is wrong, too
-		wrong = append(wrong, fault.Field{Pointer: "ORPHAN_SHARE", Code: "out_of_range", Detail: "a number from 0 to 1"})
+	if !(c.ToleratedShare >= 0 && c.ToleratedShare <= 1) { // not a number is wrong, too
+		wrong = append(wrong, fault.Field{Pointer: "TOLERATED_SHARE", Code: "out_of_range", Detail: "a number from 0 to 1"})
 	}
-	if c.OrphanLeast < 0 {
-		wrong = append(wrong, fault.Field{Pointer: "ORPHAN_LEAST", Code: "out_of_range", Detail: "must not be below zero"})
+	if c.ToleratedLeast < 0 {
+		wrong = append(wrong, fault.Field{Pointer: "TOLERATED_LEAST", Code: "out_of_range", Detail: "must not be below zero"})
 	}
 	return append(wrong, positive(map[string]time.Duration{
 		"INTERVAL": c.Interval, "REST": c.Rest, "MIN_AGE": c.MinAge, "GRACE": c.Grace,
 	})...)
+}
+
+// tooMany reports whether so many of what a look has seen are wrong that it is no accident.
+func (c AuditConfig) tooMany(wrong, seen int) bool {
+	return float64(wrong) > max(float64(c.ToleratedLeast), c.ToleratedShare*float64(seen))
 }
 
 // ReprocessConfig says how fast pictures that are asked for in bulk come to the workers.

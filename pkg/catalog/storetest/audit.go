@@ -184,14 +184,17 @@ func published(b *bench) {
 	}
 	b.change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[1].Work = catalog.Queued
+		p.Images[2].RemakeError = catalog.HTTPStatus
 		return catalog.Change{}
 	})
+	p.Images[2].RemakeError = catalog.HTTPStatus
 	b.publish(deleted, 0, "1-a")
 	b.remove(deleted.ID)
 	of := func(n int) worker.Published {
 		prefix := prefixOf(p, n, fmt.Sprint(n+1, "-a"))
 		return worker.Published{
 			Picture: worker.Picture{ProductID: p.ID, ImageID: p.Images[n].ID}, Fence: p.Images[n].Fence,
+			RemakeError: p.Images[n].RemakeError,
 			Objects: []worker.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
 		}
 	}

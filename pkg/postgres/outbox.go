@@ -75,8 +75,8 @@ func (o *Outbox) Close() error { return o.db.Close() }
 // claimColumns are claimedRow's. Of the headers only those are read that make a message; taking them out here costs less
 // than reading JSON there.
 const claimColumns = `
-SELECT id, available_at, tries, topic, key, payload, headers->>'event-id', headers->>'event-type', headers->>'event-version',
-    headers->>'traceparent'
+SELECT ctid, id, available_at, tries, topic, key, payload, coalesce(headers->>'event-id', ''),
+    coalesce(headers->>'event-type', ''), coalesce(headers->>'event-version', ''), coalesce(headers->>'traceparent', '')
 FROM outbox
 WHERE available_at <= now() AND parked_at IS NULL `
 
@@ -169,12 +169,12 @@ func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) 
 	defer rows.Close()
 	var claimed []claimedRow
 	for rows.Next() {
-		var r claimedRow
-		if err := rows.Scan(&r.ID, &r.AvailableAt, &r.Tries, &r.Topic, &r.Key, &r.Payload, &r.EventID, &r.Type, &r.Version,
+		claimed = append(claimed, claimedRow{})
+		r := &claimed[len(claimed)-1]
+		if err := rows.Scan(&r.At, &r.ID, &r.AvailableAt, &r.Tries, &r.Topic, &r.Key, &r.Payload, &r.EventID, &r.Type, &r.Version,
 			&r.Traceparent); err != nil {
 			return nil, 0, fmt.Errorf("read message: %w", err)
 		}
-		claimed = append(claimed, r)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, 0, fmt.Errorf("claim messages: %w", err)

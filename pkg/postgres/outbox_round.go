@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/event"
@@ -14,7 +15,8 @@ import (
 	"vitrine.io/pkg/relay"
 )
 
-const deletePublished = `DELETE FROM outbox WHERE id = ANY($1::bigint[])`
+// deletePublished goes to the rows where they lie, without an index: they are locked, so nobody has moved them.
+const deletePublished = `DELETE FROM outbox WHERE ctid = ANY($1::tid[])`
 
 // putOff doubles the pause from a second to five minutes, half of it by chance, so that rows refused together do not come
 // back together. The exponent is bounded before the power is taken.
@@ -29,21 +31,22 @@ WHERE id = ANY($1::bigint[])`
 const stepAside = `
 UPDATE outbox SET available_at = clock_timestamp() + (4 + 2 * random()) * interval '1 second' WHERE id = ANY($1::bigint[])`
 
-// claimedRow is a message on its way out of the outbox. The headers are nil where the column lacks them.
+// claimedRow is a message on its way out of the outbox. The headers are empty where the column lacks them.
 type claimedRow struct {
+	At                                  pgtype.TID // where it lies
 	ID                                  int64
 	AvailableAt                         time.Time
 	Tries                               int
 	Topic, Key                          string
 	Payload                             []byte
-	EventID, Type, Version, Traceparent *string
+	EventID, Type, Version, Traceparent string
 }
 
 func (r claimedRow) fromRow() (event.Message, error) {
 	headers := make(map[string]string, 4)
-	set := func(name string, value *string) {
-		if value != nil {
-			headers[name] = *value
+	set := func(name, value string) {
+		if value != "" {
+			headers[name] = value
 		}
 	}
 	set(event.HeaderID, r.EventID)
@@ -51,14 +54,6 @@ func (r claimedRow) fromRow() (event.Message, error) {
 	set(event.HeaderVersion, r.Version)
 	set(event.HeaderTraceparent, r.Traceparent)
 	return event.FromRecord(r.Topic, []byte(r.Key), r.Payload, headers)
-}
-
-// name is the message's id for the log.
-func (r claimedRow) name() string {
-	if r.EventID == nil {
-		return ""
-	}
-	return *r.EventID
 }
 
 // refusedRow is a message that Kafka did not take, and why.
@@ -70,7 +65,7 @@ type refusedRow struct {
 // round is what became of the claimed messages.
 type round struct {
 	claimed   int
-	published []int64 // ids
+	published []pgtype.TID
 	refused   []refusedRow
 	unsent    []int64 // ids; Kafka was not there for them
 	untaken   int     // of those it was asked to take
@@ -100,7 +95,7 @@ func publishRows(
 	for i, err := range publish(ctx, messages) {
 		switch {
 		case err == nil:
-			r.published = append(r.published, sent[i].ID)
+			r.published = append(r.published, sent[i].At)
 		case fault.Is(err, fault.Unavailable):
 			r.unsent = append(r.unsent, sent[i].ID)
 			if !errors.Is(err, relay.ErrGaveWay) {
@@ -167,7 +162,7 @@ func (r refusedRow) parked(maxTries int) bool { return r.Tries+1 >= maxTries }
 func (o *Outbox) logParked(r round) {
 	for _, row := range r.refused {
 		if row.parked(o.maxTries) {
-			o.log.Error("message parked", zap.String("event_id", row.name()),
+			o.log.Error("message parked", zap.String("event_id", row.EventID),
 				zap.String("topic", row.Topic), zap.String("key", row.Key), zap.Int("attempt", row.Tries+1),
 				zap.Error(row.why))
 		}

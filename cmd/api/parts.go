@@ -93,7 +93,7 @@ func (a *api) serve(ctx context.Context) error {
 	mover := relay.New(a.outbox, a.publisher, a.cfg.Relay, a.Registry, a.Log.Named("relay"))
 	service := catalog.New(catalog.Parts{
 		Store: a.store, Pipelines: a.store, Cache: cache, Encoder: encoder, Pipeline: a.Pipeline.Current,
-		NewID: newID, Random: rand.Float64, Now: time.Now, Wake: mover.Wake, Log: a.Log.Named("catalog"),
+		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Wake: mover.Wake, Log: a.Log.Named("catalog"),
 	}, a.cfg.Catalog)
 	changes, err := kafka.NewConsumer(a.cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.cache", Topic: event.TopicChanged, InFlight: 32, Check: checkChanged,
@@ -184,6 +184,3 @@ func checkChanged(m event.Message) error {
 	_, err := event.Decode[event.ProductChanged](m)
 	return err
 }
-
-// newID returns a UUID that sorts by time, so that the indexes on it stay dense.
-func newID() string { return uuid.Must(uuid.NewV7()).String() }

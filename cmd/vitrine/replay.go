@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -328,7 +327,7 @@ func openCatalog(cfg ReplayConfig, log *zap.Logger) (parts catalogParts, stop fu
 	parts.pipeline, parts.store = watcher.Current(), postgres.NewStore(db)
 	parts.service = catalog.New(catalog.Parts{
 		Store: parts.store, Pipelines: parts.store, Cache: cache, Pipeline: watcher.Current,
-		NewID: func() string { return uuid.Must(uuid.NewV7()).String() }, Random: rand.Float64, Now: time.Now, Log: log,
+		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log,
 	}, cfg.Catalog)
 	return parts, func() error { return errors.Join(cache.Close(), db.Close()) }, nil
 }

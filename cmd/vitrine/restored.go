@@ -195,8 +195,3 @@ func checkObjects(ctx context.Context, auditor *worker.Auditor, rate float64, lo
 		}
 	}
 }
-
-// waitingFor tells why something has to be tried again.
-func waitingFor(log *zap.Logger, what string) func(error) {
-	return func(err error) { log.Info("waiting", zap.String("for", what), zap.Error(err)) }
-}

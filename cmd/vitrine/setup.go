@@ -157,13 +157,17 @@ type step struct {
 // insistAll takes the steps one after the other, and waits at each until it succeeds.
 func insistAll(ctx context.Context, log *zap.Logger, steps []step) error {
 	for _, s := range steps {
-		waiting := func(err error) { log.Info("waiting", zap.String("for", s.what), zap.Error(err)) }
-		if err := insist(ctx, s.do, waiting); err != nil {
+		if err := insist(ctx, s.do, waitingFor(log, s.what)); err != nil {
 			return fmt.Errorf("%s: %w", s.what, err)
 		}
 		log.Info("ready", zap.String("what", s.what))
 	}
 	return nil
+}
+
+// waitingFor tells why something has to be tried again.
+func waitingFor(log *zap.Logger, what string) func(error) {
+	return func(err error) { log.Info("waiting", zap.String("for", what), zap.Error(err)) }
 }
 
 // topicChecker compares topics with the configuration; *kafka.Admin does.

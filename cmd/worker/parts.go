@@ -8,8 +8,6 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/google/uuid"
-
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
@@ -88,7 +86,7 @@ func assemble(cfg Config, kit *program.Kit) (*parts, error) {
 	p.store = postgres.NewStore(p.db)
 	service := catalog.New(catalog.Parts{
 		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: kit.Pipeline.Current,
-		NewID: newID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
+		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
 	p.circuits = worker.NewCircuits(cfg.Circuit, reg, log.Named("circuit"),
 		worker.Probe{Dependency: worker.Postgres, Ask: p.db.Ping}, worker.Probe{Dependency: worker.S3, Ask: p.bucket.Ping},
@@ -149,6 +147,3 @@ func (p *parts) run(ctx context.Context) error {
 		}},
 	)
 }
-
-// newID returns a UUID that sorts by time, so that the indexes on it stay dense.
-func newID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -8,5 +8,5 @@
 // reload, the metrics vitrine_pipeline_*, and a heartbeat, which is a row in the database, for who asks all instances at
 // once. A database that is away costs the heartbeat, and nothing else.
 //
-// Room: tool. Doors: config lifecycle pipeline telemetry. Outside: prometheus zap.
+// Room: tool. Doors: config lifecycle pipeline telemetry. Outside: prometheus uuid zap.
 package program

@@ -493,7 +493,7 @@ func TestAServerThatAnswersBadlyIsNotUp(t *testing.T) {
 		"kafka that is not there":      askKafka(t.Context(), "127.0.0.1:1"),
 		"redis that hangs up":          everyRedis(t.Context(), []string{serve(t, "")}, "PING", "PONG"),
 		"redis that says another word": everyRedis(t.Context(), []string{serve(t, "+PING\r\n")}, "PING", "PONG"),
-		"redis whose cluster is down":  clusterReady(t.Context(), []string{serve(t, "$18\r\ncluster_state:fail\r\n")}),
+		"redis whose cluster is down":  clusterReady(t.Context(), []string{serve(t, "$18\r\ncluster_state:fail\r\n")}, 1),
 		"redis that is not there":      formCluster(t.Context(), []string{"127.0.0.1:1"}),
 		"s3 that is unwell":            askS3(t.Context(), serve(t, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")),
 		"s3 that is not there":         askS3(t.Context(), "127.0.0.1:1"),

@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -63,6 +64,36 @@ rootLogger.appenderRef.out.ref = out
 
 // buildKafka formats a KRaft node's storage and describes the broker on it.
 func buildKafka(dir *workDir, n *child.Nursery) (*server, error) {
+	clients, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	controller, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	p, err := buildBroker(dir, n, broker{
+		name: "kafka", heap: []string{"-Xms128m", "-Xmx384m"}, format: "--standalone",
+		properties: func(data string) string { return fmt.Sprintf(kafkaProperties, local(clients), local(controller), data) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &server{name: "kafka", addrs: []string{local(clients)}, procs: []*child.Process{p}}
+	s.ready = func(ctx context.Context) error { return askKafka(ctx, s.addrs[0]) }
+	return s, nil
+}
+
+// broker is one node of Kafka.
+type broker struct {
+	name       string
+	heap       []string                 // of its JVM
+	format     string                   // who votes: "--standalone" is the node alone
+	properties func(data string) string // data is the directory of its log
+}
+
+// buildBroker formats a node's storage and describes its process.
+func buildBroker(dir *workDir, n *child.Nursery, b broker) (*child.Process, error) {
 	java, err := lookup("java")
 	if err != nil {
 		return nil, err
@@ -71,42 +102,30 @@ func buildKafka(dir *workDir, n *child.Nursery) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	home, err := dir.sub("kafka-", nil)
+	home, err := dir.sub(b.name+"-", nil)
 	if err != nil {
 		return nil, err
 	}
-	broker, err := freePort()
-	if err != nil {
-		return nil, err
+	properties, logging := filepath.Join(home, "server.properties"), filepath.Join(home, "log4j2.properties")
+	if err := errors.Join(
+		os.WriteFile(properties, []byte(b.properties(filepath.Join(home, "data"))), 0o600),
+		os.WriteFile(logging, []byte(kafkaLogging), 0o600),
+	); err != nil {
+		return nil, fmt.Errorf("configure kafka: %w", err)
 	}
-	controller, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	properties := filepath.Join(home, "server.properties")
-	logging := filepath.Join(home, "log4j2.properties")
-	text := fmt.Sprintf(kafkaProperties, local(broker), local(controller), filepath.Join(home, "data"))
-	for path, text := range map[string]string{properties: text, logging: kafkaLogging} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			return nil, fmt.Errorf("configure kafka: %w", err)
-		}
-	}
-	jvm := []string{
+	jvm := append([]string{
 		// A start in half the time, for a broker that lives for minutes.
-		"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms128m", "-Xmx384m",
+		"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 		"-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(jars, "*"),
-	}
-	if err := formatKafka(java, jvm, properties, n, "--standalone"); err != nil {
+	}, b.heap...)
+	if err := formatKafka(java, jvm, properties, n, b.format); err != nil {
 		return nil, err
 	}
-	p := &child.Process{
-		Name: "kafka", Argv: append(append([]string{java}, jvm...), "kafka.Kafka", properties),
+	return &child.Process{
+		Name: b.name, Argv: append(append([]string{java}, jvm...), "kafka.Kafka", properties),
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
-	}
-	s := &server{name: "kafka", addrs: []string{local(broker)}, procs: []*child.Process{p}}
-	s.ready = func(ctx context.Context) error { return askKafka(ctx, s.addrs[0]) }
-	return s, nil
+	}, nil
 }
 
 // kafkaJars is the directory that make deps-test fills.
@@ -134,7 +153,7 @@ func cacheDir(getenv func(string) string) (string, error) {
 	return filepath.Join(home, ".cache", "vitrine"), nil
 }
 
-// formatKafka makes the files of a new node; how says who votes: "--standalone" is itself alone.
+// formatKafka makes the files of a new node.
 func formatKafka(java string, jvm []string, properties string, n *child.Nursery, how string) error {
 	args := append(append([]string{}, jvm...), "kafka.tools.StorageTool", "format", how,
 		"--cluster-id", kafkaClusterID, "--config", properties)

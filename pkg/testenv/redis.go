@@ -51,7 +51,7 @@ func buildRedis(dir *workDir, n *child.Nursery) (*server, error) {
 	}
 	s.alive = func(ctx context.Context) error { return everyRedis(ctx, s.addrs, "PING", "PONG") }
 	s.form = func(ctx context.Context) error { return formCluster(ctx, s.addrs) }
-	s.ready = func(ctx context.Context) error { return clusterReady(ctx, s.addrs) }
+	s.ready = func(ctx context.Context) error { return clusterReady(ctx, s.addrs, len(s.addrs)) }
 	return s, nil
 }
 
@@ -83,14 +83,14 @@ func formCluster(ctx context.Context, addrs []string) error {
 	return nil
 }
 
-// clusterReady returns nil once every node knows all the others and who has which slot. cluster_state alone is not enough: a
+// clusterReady returns nil once every node knows all the others and which of so many masters has which slot. cluster_state alone is not enough: a
 // node may say ok and still send clients in circles.
-func clusterReady(ctx context.Context, addrs []string) error {
+func clusterReady(ctx context.Context, addrs []string, masters int) error {
 	for _, want := range []string{
 		"cluster_state:ok",
 		fmt.Sprintf("cluster_slots_ok:%d", redisSlots),
 		fmt.Sprintf("cluster_known_nodes:%d", len(addrs)),
-		fmt.Sprintf("cluster_size:%d", len(addrs)),
+		fmt.Sprintf("cluster_size:%d", masters),
 	} {
 		if err := everyRedis(ctx, addrs, "CLUSTER INFO", want); err != nil {
 			return err

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"vitrine.io/pkg/child"
@@ -71,15 +68,8 @@ func formReplicated(ctx context.Context, addrs []string) error {
 
 // replicatedReady returns nil once every node knows all the others, every slot has its master, and every replica follows.
 func replicatedReady(ctx context.Context, addrs []string) error {
-	for _, want := range []string{
-		"cluster_state:ok",
-		fmt.Sprintf("cluster_slots_ok:%d", redisSlots),
-		fmt.Sprintf("cluster_known_nodes:%d", len(addrs)),
-		fmt.Sprintf("cluster_size:%d", len(addrs)/2),
-	} {
-		if err := everyRedis(ctx, addrs, "CLUSTER INFO", want); err != nil {
-			return err
-		}
+	if err := clusterReady(ctx, addrs, len(addrs)/2); err != nil {
+		return err
 	}
 	masters := 0
 	for _, addr := range addrs {
@@ -154,14 +144,6 @@ log.cleaner.enable=false
 
 // buildBrokers formats the storage of three nodes and describes them.
 func buildBrokers(dir *workDir, n *child.Nursery, advertised [StackBrokers]string) (*server, error) {
-	java, err := lookup("java")
-	if err != nil {
-		return nil, err
-	}
-	jars, err := kafkaJars(os.Getenv)
-	if err != nil {
-		return nil, err
-	}
 	var ports [StackBrokers][3]string // for clients, for brokers, for controllers
 	var voters []string
 	for i := range ports {
@@ -180,11 +162,12 @@ func buildBrokers(dir *workDir, n *child.Nursery, advertised [StackBrokers]strin
 	for i, p := range ports {
 		s.addrs = append(s.addrs, p[0])
 		all.Go(func() {
-			text := func(data string) string {
-				return fmt.Sprintf(brokerProperties, i+1, strings.Join(voters, ","), p[0], p[1], p[2], advertised[i], data)
-			}
-			run := []string{java, "-cp", filepath.Join(jars, "*")}
-			s.procs[i], errs[i] = buildBroker(dir, n, fmt.Sprintf("kafka-%d", i), text, run)
+			s.procs[i], errs[i] = buildBroker(dir, n, broker{
+				name: fmt.Sprintf("kafka-%d", i), heap: []string{"-Xms64m", "-Xmx256m"}, format: "--ignore-formatted",
+				properties: func(data string) string {
+					return fmt.Sprintf(brokerProperties, i+1, strings.Join(voters, ","), p[0], p[1], p[2], advertised[i], data)
+				},
+			})
 		})
 	}
 	all.Wait()
@@ -197,32 +180,4 @@ func buildBrokers(dir *workDir, n *child.Nursery, advertised [StackBrokers]strin
 		return nil
 	}
 	return s, errors.Join(errs...)
-}
-
-// buildBroker formats one node's storage and describes its process. text makes its properties.
-func buildBroker(
-	dir *workDir, n *child.Nursery, name string, text func(data string) string, java []string,
-) (*child.Process, error) {
-	home, err := dir.sub(name+"-", nil)
-	if err != nil {
-		return nil, err
-	}
-	properties, logging := filepath.Join(home, "server.properties"), filepath.Join(home, "log4j2.properties")
-	if err := errors.Join(
-		os.WriteFile(properties, []byte(text(filepath.Join(home, "data"))), 0o600),
-		os.WriteFile(logging, []byte(kafkaLogging), 0o600),
-	); err != nil {
-		return nil, fmt.Errorf("configure kafka: %w", err)
-	}
-	jvm := append([]string{}, java[1:]...)
-	jvm = append(jvm, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xms64m", "-Xmx256m",
-		"-Dlog4j2.configurationFile="+logging)
-	if err := formatKafka(java[0], jvm, properties, n, "--ignore-formatted"); err != nil {
-		return nil, err
-	}
-	return &child.Process{
-		Name: name, Argv: append(append([]string{java[0]}, jvm...), "kafka.Kafka", properties),
-		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
-	}, nil
 }

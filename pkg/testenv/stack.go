@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"vitrine.io/pkg/child"
 )
@@ -156,19 +155,10 @@ func (n *Node) Start() error {
 
 // Await returns when the process serves.
 func (n *Node) Await(ctx context.Context) error {
-	tick := time.NewTicker(readyPoll)
-	defer tick.Stop()
-	for {
-		err := n.ready(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not up: %w\n%s", n.Name, err, n.process.Tail())
-		case <-tick.C:
-		}
+	if err := until(ctx, func() error { return n.ready(ctx) }); err != nil {
+		return fmt.Errorf("%s is not up: %w\n%s", n.Name, err, n.process.Tail())
 	}
+	return nil
 }
 
 // buildDurablePostgres describes a Postgres that loses nothing when it is killed, as long as the machine stays up.

@@ -195,7 +195,7 @@ func published(b *bench) {
 		return worker.Published{
 			Picture: worker.Picture{ProductID: p.ID, ImageID: p.Images[n].ID}, Fence: p.Images[n].Fence,
 			RemakeError: p.Images[n].RemakeError,
-			Objects: []worker.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
+			Objects:     []worker.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
 		}
 	}
 	list := func(after catalog.ImageID, limit int) []worker.Published {

@@ -3,6 +3,7 @@ package chaos
 import (
 	"bytes"
 	"context"
+	"errors"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -15,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/jackc/pgx/v5"
 	_ "golang.org/x/image/webp" // and the other half of them
 )
@@ -201,6 +203,10 @@ func (s *System) objects(ctx context.Context, decode bool) (map[string]Object, e
 				continue
 			}
 			o, err := s.object(ctx, client, key)
+			if gone := new(types.NoSuchKey); errors.As(err, &gone) { // an intent came due since it was listed
+				delete(found, key)
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}

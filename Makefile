@@ -133,6 +133,10 @@ e2e: deps-promtool ## Show on the cluster of kubectl's current context what the 
 cover: ## Show what the last make test left uncovered, as bin/coverage.html
 	@$(GO) tool cover -html=coverage/all.out -o bin/coverage.html && echo bin/coverage.html
 
+.PHONY: references
+references: ## Ask other implementations again what tests compare ours with; needs cargo and npm
+	@.ci/references.sh
+
 .PHONY: generate
 generate: ## Write the generated files again
 	@.ci/generate.sh

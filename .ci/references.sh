@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# references: what other people's implementations say of the pictures that our tests paint. Needs cargo and npm; run it when the
+# pictures change.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+for tool in cargo npm node; do
+	command -v "$tool" >/dev/null || { echo "references: $tool is not installed" >&2; exit 1; }
+done
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+go test ./pkg/ssimulacra2 -run Another -write "$work/pairs" -count 1
+CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$work/cargo}" cargo run --locked --release --quiet \
+	--manifest-path pkg/ssimulacra2/testdata/reference/Cargo.toml -- "$work/pairs" >"$work/ssimulacra2"
+mv "$work/ssimulacra2" pkg/ssimulacra2/testdata/reference.txt
+
+mkdir "$work/small"
+go test ./pkg/thumbhash -run Author -write "$work/small" -count 1
+npm install --silent --prefix "$work" thumbhash@0.1.1
+cp pkg/thumbhash/testdata/reference.mjs "$work"
+node "$work/reference.mjs" "$work/small" >"$work/thumbhash"
+mv "$work/thumbhash" pkg/thumbhash/testdata/reference.txt

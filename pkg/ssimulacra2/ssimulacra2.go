@@ -1,0 +1,161 @@
+package ssimulacra2
+
+import (
+	"errors"
+	"fmt"
+	"math"
+)
+
+const (
+	scales = 6
+
+	// MinSide is the least width and height in pixels of pictures that can be compared.
+	MinSide = 8
+)
+
+// ErrSize says that a picture is too small, of another size than the reference, or has not the bytes that its size needs.
+var ErrSize = errors.New("ssimulacra2: wrong size")
+
+// Picture is an opaque picture: 8-bit sRGB, three bytes a pixel, row by row without padding.
+type Picture struct {
+	Width, Height int // pixels
+	RGB           []byte
+}
+
+func (p Picture) check() error {
+	switch {
+	case p.Width < MinSide || p.Height < MinSide:
+		return fmt.Errorf("%w: %d x %d pixels, at least %d each way are needed", ErrSize, p.Width, p.Height, MinSide)
+	case len(p.RGB) != 3*p.Width*p.Height:
+		return fmt.Errorf("%w: %d bytes, %d x %d pixels have %d", ErrSize, len(p.RGB), p.Width, p.Height, 3*p.Width*p.Height)
+	default:
+		return nil
+	}
+}
+
+// Reference is an original, ready to be compared with.
+type Reference struct {
+	width, height int
+	colours       colours
+	filter        *filter
+	levels        []level
+}
+
+// level is what follows from the original on one scale.
+type level struct {
+	width, height int
+	xyb           planes // positive
+	mean          planes // of xyb around each pixel
+	square        planes // mean of xyb squared
+}
+
+// NewReference returns a reference. It keeps nothing of the picture's bytes. ErrSize if the picture cannot be compared.
+func NewReference(original Picture) (*Reference, error) {
+	if err := original.check(); err != nil {
+		return nil, err
+	}
+	r := &Reference{
+		width: original.Width, height: original.Height, colours: newColours(), filter: newFilter(original.Width, original.Height),
+	}
+	product := make([]float32, original.Width*original.Height)
+	r.descend(original, func(_, width, height int, xyb planes) {
+		l := level{width: width, height: height, xyb: xyb, mean: newPlanes(len(xyb[0])), square: newPlanes(len(xyb[0]))}
+		for c := range xyb {
+			r.filter.blur(l.mean[c], xyb[c], width, height)
+			multiply(product, xyb[c], xyb[c])
+			r.filter.blur(l.square[c], product, width, height)
+		}
+		r.levels = append(r.levels, l)
+	})
+	return r, nil
+}
+
+// Score returns how well the picture stands in for the original: 100 if it is the same, 90 if nobody sees a difference, 70
+// for high, 50 for medium, 30 for low quality; there is no least one. ErrSize if it is not as large as the original.
+func (r *Reference) Score(distorted Picture) (float64, error) {
+	if err := distorted.check(); err != nil {
+		return 0, err
+	}
+	if distorted.Width != r.width || distorted.Height != r.height {
+		return 0, fmt.Errorf("%w: %d x %d pixels, the original has %d x %d",
+			ErrSize, distorted.Width, distorted.Height, r.width, r.height)
+	}
+	size := r.width * r.height
+	product, mean, square, both := make([]float32, size), make([]float32, size), make([]float32, size), make([]float32, size)
+	errs := make([][3]errorMap, len(r.levels))
+	r.descend(distorted, func(scale, width, height int, xyb planes) {
+		l, n := r.levels[scale], width*height
+		for c := range xyb {
+			r.filter.blur(mean[:n], xyb[c], width, height)
+			multiply(product, xyb[c], xyb[c])
+			r.filter.blur(square[:n], product, width, height)
+			multiply(product, l.xyb[c], xyb[c])
+			r.filter.blur(both[:n], product, width, height)
+			errs[scale][c] = compare(
+				side{l.xyb[c], l.mean[c], l.square[c]}, side{xyb[c], mean[:n], square[:n]}, both[:n])
+		}
+	})
+	return weigh(errs), nil
+}
+
+// descend calls visit with the picture's planes on each scale, from the largest on.
+func (r *Reference) descend(p Picture, visit func(scale, width, height int, xyb planes)) {
+	width, height := p.Width, p.Height
+	linear := r.colours.linear(p.RGB)
+	for scale := range scales {
+		if width < MinSide || height < MinSide {
+			return
+		}
+		if scale > 0 {
+			linear, width, height = halve(linear, width, height)
+		}
+		visit(scale, width, height, toXYB(linear))
+	}
+}
+
+// multiply writes the product of two planes.
+func multiply(product, a, b []float32) {
+	b, product = b[:len(a)], product[:len(a)]
+	for i, v := range a {
+		product[i] = v * b[i]
+	}
+}
+
+// side is one of two pictures on one scale, in one plane.
+type side struct{ plane, mean, square []float32 }
+
+// errorMap is the averages of the three kinds of error, as their mean and as their 4-norm.
+type errorMap struct{ structure, ringing, blurring [2]float64 }
+
+// compare returns the errors of one plane on one scale. both is the mean of the product of the two planes.
+func compare(original, distorted side, both []float32) errorMap {
+	const steady = 0.0009 // keeps flat areas from mattering
+	var e errorMap
+	n := len(original.plane)
+	o, om, os := original.plane[:n], original.mean[:n], original.square[:n]
+	d, dm, ds := distorted.plane[:n], distorted.mean[:n], distorted.square[:n]
+	both = both[:n]
+	for i := range n {
+		apart := om[i] - dm[i]
+		varied := (os[i] - om[i]*om[i]) + (ds[i] - dm[i]*dm[i]) // the brackets make equal pictures exactly equal
+		similar := (1 - apart*apart) * (2*(both[i]-om[i]*dm[i]) + steady) / (varied + steady)
+		add(&e.structure, 1-float64(similar))
+		edge := (1+math.Abs(float64(d[i]-dm[i])))/(1+math.Abs(float64(o[i]-om[i]))) - 1
+		add(&e.ringing, edge)   // an edge where the original is smooth
+		add(&e.blurring, -edge) // smooth where the original has an edge
+	}
+	for _, sum := range []*[2]float64{&e.structure, &e.ringing, &e.blurring} {
+		sum[0] /= float64(n)
+		sum[1] = math.Sqrt(math.Sqrt(sum[1] / float64(n)))
+	}
+	return e
+}
+
+// add adds an error, if it is one, to its sums.
+func add(sum *[2]float64, err float64) {
+	if err > 0 {
+		sum[0] += err
+		square := err * err
+		sum[1] += square * square
+	}
+}

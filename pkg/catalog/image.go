@@ -42,7 +42,7 @@ type Image struct {
 	ErrorDetail string
 	Width       int // of the source, upright, in pixels; 0 until known
 	Height      int
-	Placeholder string
+	Placeholder string // ThumbHash in base64, or ""
 	Renditions  []Rendition
 
 	Work         Work
@@ -74,8 +74,8 @@ type Rendered struct {
 	Format      pipeline.Format // of the source
 	Width       int             // of the source, upright
 	Height      int
-	Animated    bool // the source has several frames; the first was taken
-	Placeholder string
+	Animated    bool   // the source has several frames; the first was taken
+	Placeholder string // ThumbHash in base64
 	Outputs     []Output
 }
 

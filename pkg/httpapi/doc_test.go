@@ -228,7 +228,7 @@ func (a *api) finishDocumentedPicture() {
 	const prefix = "products/1/100/1-5f3a9c/"
 	img := &p.Images[0]
 	img.Status, img.Attempts, img.Width, img.Height = catalog.Ready, 1, 4032, 3024
-	img.Placeholder = "data:image/webp;base64,UklGRg=="
+	img.Placeholder = "1QcSHQRnh493V4dIh4eXh1h4kJUI"
 	img.Renditions = []catalog.Rendition{
 		{Name: "thumb", Format: pipeline.WebP, Width: 320, Height: 240, Bytes: 8120, Key: prefix + "thumb.webp"},
 		{Name: "thumb", Format: pipeline.JPEG, Width: 320, Height: 240, Bytes: 11873, Key: prefix + "thumb.jpg", Default: true},

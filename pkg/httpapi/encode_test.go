@@ -24,7 +24,7 @@ func ready() catalog.Product {
 		Images: []catalog.Image{
 			{
 				ID: 9, Position: 0, SourceURL: "https://a.example/1", Status: catalog.Ready, Attempts: 1, Width: 4000, Height: 3000,
-				Placeholder: "data:image/webp;base64,AA==", Renditions: []catalog.Rendition{
+				Placeholder: "1QcSHQRnh493V4dIh4eXh1h4kJUI", Renditions: []catalog.Rendition{
 					{
 						Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Default: true,
 						Key: "products/7/9/1-x/full.jpg",
@@ -48,7 +48,7 @@ func TestAProductIsEncodedAsDocumented(t *testing.T) {
 		`"compressed_product_images":["https://img.example/vitrine/products/7/9/1-x/full.jpg"],"images":[` +
 		`{"id":9,"position":0,"source_url":"https://a.example/1","status":"ready","attempts":1,` +
 		`"error":null,"width":4000,"height":3000,` +
-		`"placeholder":"data:image/webp;base64,AA==","renditions":[{"name":"full","format":"jpeg","width":1600,"height":1200,` +
+		`"placeholder":"1QcSHQRnh493V4dIh4eXh1h4kJUI","renditions":[{"name":"full","format":"jpeg","width":1600,"height":1200,` +
 		`"bytes":90000,"url":"https://img.example/vitrine/products/7/9/1-x/full.jpg"}]},` +
 		`{"id":10,"position":1,"source_url":"https://a.example/2","status":"failed","attempts":5,` +
 		`"error":{"code":"corrupt","detail":"the picture is truncated"},"width":null,"height":null,"placeholder":null,` +

@@ -16,9 +16,10 @@
 //   - Results are upright, 8-bit sRGB and carry no metadata. JPEG has no transparency: the background shows through.
 //   - Results that would be equal are encoded once and share one body.
 //   - Every output's header is read back before it is returned.
+//   - The placeholder is a ThumbHash of the smallest picture that is in memory at the end.
 //
 // Every error of Render is a *catalog.Failure. What libvips said goes into its cause, never into its detail: the text may
 // name files and addresses of ours.
 //
-// Room: edge. Doors: catalog pipeline. Outside: govips.
+// Room: edge. Doors: catalog pipeline thumbhash. Outside: govips.
 package imaging

@@ -56,12 +56,13 @@ func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	if err != nil {
 		return catalog.Rendered{}, err
 	}
-	outputs, err := renderStages(base, stages, spec)
+	outputs, hash, err := renderStages(base, stages, spec)
 	if err != nil {
 		return catalog.Rendered{}, err
 	}
 	return catalog.Rendered{
-		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated, Outputs: outputs,
+		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated, Placeholder: hash,
+		Outputs: outputs,
 	}, nil
 }
 
@@ -162,8 +163,8 @@ func toSRGB(img *vips.ImageRef) error {
 }
 
 // renderStages makes the outputs, stage by stage, each scaled from the one before it, and returns them in the order of the
-// specification. It closes base.
-func renderStages(base *vips.ImageRef, stages []stage, spec pipeline.Spec) ([]catalog.Output, error) {
+// specification, with the placeholder that the smallest one gives. It closes base.
+func renderStages(base *vips.ImageRef, stages []stage, spec pipeline.Spec) (outputs []catalog.Output, hash string, err error) {
 	picture := base
 	defer func() { picture.Close() }()
 	enc := newEncoder(base.HasAlpha())
@@ -171,18 +172,21 @@ func renderStages(base *vips.ImageRef, stages []stage, spec pipeline.Spec) ([]ca
 		if i > 0 {
 			smaller, err := scale(picture, s.size)
 			if err != nil {
-				return nil, encodeFailure(err)
+				return nil, "", encodeFailure(err)
 			}
 			picture.Close()
 			picture = smaller
 		}
 		for _, c := range s.cuts {
 			if err := enc.cut(picture, s.size, c); err != nil {
-				return nil, encodeFailure(err)
+				return nil, "", encodeFailure(err)
 			}
 		}
 	}
-	return enc.outputs(spec), nil
+	if hash, err = placeholder(picture, stages[len(stages)-1].size); err != nil {
+		return nil, "", encodeFailure(err)
+	}
+	return enc.outputs(spec), hash, nil
 }
 
 // scale returns a copy of that size, in memory.

@@ -20,7 +20,7 @@ func unfailing(fn func(*catalog.Product) catalog.Change) func(*catalog.Product, 
 // finished returns img as an attempt with that prefix leaves it.
 func finished(img catalog.Image, prefix string) catalog.Image {
 	img.Status, img.Work, img.Ticket, img.Prefix = catalog.Ready, catalog.Idle, "", prefix
-	img.Width, img.Height, img.Placeholder, img.Attempts = 4000, 3000, "data:image/webp;base64,AAAA", 1
+	img.Width, img.Height, img.Placeholder, img.Attempts = 4000, 3000, "1QcSHQRnh493V4dIh4eXh1h4kJUI", 1
 	img.SourceSHA256, img.SourceBytes = "00ff", 123456
 	img.Renditions = []catalog.Rendition{
 		{Name: "thumb", Format: pipeline.WebP, Width: 320, Height: 240, Bytes: 1000, Key: prefix + "thumb.webp"},

@@ -1,0 +1,33 @@
+package imaging
+
+import (
+	"encoding/base64"
+	"fmt"
+
+	"github.com/davidbyttow/govips/v2/vips"
+
+	"vitrine.io/pkg/thumbhash"
+)
+
+// placeholder returns the ThumbHash of a picture of that size, in base64.
+func placeholder(picture *vips.ImageRef, of size) (string, error) {
+	longer := float64(max(of.width, of.height))
+	small := of.times(min(1, thumbhash.MaxSide/longer))
+	img, err := scale(picture, small)
+	if err != nil {
+		return "", fmt.Errorf("scale placeholder: %w", err)
+	}
+	defer img.Close()
+	if err := img.AddAlpha(); err != nil {
+		return "", fmt.Errorf("add alpha: %w", err)
+	}
+	rgba, err := img.ToBytes()
+	if err != nil {
+		return "", fmt.Errorf("read pixels: %w", err)
+	}
+	hash, err := thumbhash.Hash(thumbhash.Picture{Width: small.width, Height: small.height, RGBA: rgba})
+	if err != nil {
+		return "", fmt.Errorf("hash: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(hash), nil
+}

@@ -49,7 +49,8 @@ func (c console) deadCommand() *cobra.Command {
 	group := &cobra.Command{
 		Use: "dead", Short: "Look through pictures that were given up and records that nobody could read, and try them again",
 		Long: `Reads the topic vitrine.images.dead from its beginning to its end, and leaves no trace in it. It keeps what it has
-for thirty days. Configured like the other programs, by VITRINE_KAFKA_* variables; replay needs those of the API.`,
+for thirty days. Configured like the other programs, by VITRINE_KAFKA_* variables; replay needs all those of the API. Where
+nothing fits the filters nothing is listed, even if that is because a code is misspelt.`,
 	}
 	group.AddCommand(c.deadListCommand(), c.deadShowCommand(), c.deadReplayCommand())
 	return group

@@ -34,7 +34,8 @@ func (c console) devCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run the whole system on this machine, with a demonstration, until Ctrl-C", Args: cobra.NoArgs,
 		Long: `Starts a real Postgres, and Kafka, Redis and S3 in this process, then the API, a worker and its codec processes.
-Posts a product with three pictures and shows what becomes of them. Pictures may come from this machine here, on any port.
+Posts a product with three pictures and shows what becomes of them; ends if that takes longer than two minutes, which
+--demo=false avoids. Pictures may come from this machine here, on any port.
 Data outlives a restart; the programs' logs are in the data directory.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.bin == "" {

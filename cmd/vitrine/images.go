@@ -52,7 +52,8 @@ func (c console) reprocessCommand() *cobra.Command {
 		Long: `Asks the API, through its admin port, for all idle pictures that fit every filter, with the pipeline in force. A
 picture that is ready stays visible until it is replaced. The API spreads the requests over time, so that pictures which are
 posted meanwhile need not wait; with --all the next page is asked for when the one before is due. At least one filter has to
-be given. Repeating it asks for nothing twice: what is in work is skipped.`,
+be given. It may be repeated: what is in work is skipped. What is done already and still fits is asked for once more, unless
+--older-than leaves it out.`,
 		Example: "  vitrine images reprocess --status failed --code connect_failed --all\n" +
 			"  vitrine images reprocess --pipeline-hash 5f70bf18... --all --admin http://localhost:9090",
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -65,7 +65,8 @@ the API, by VITRINE_* variables. Safe to repeat, also when it ended half way.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.force, "force", false, "although programs seem to be running")
-	f.Int64Var(&o.jump, "jump", 1_000_000, "more than any table has grown, or any product has changed, since the backup")
+	f.Int64Var(&o.jump, "jump", 1_000_000,
+		"more than any table has grown, or any product has changed, since the backup; at least 1000")
 	f.Float64Var(&o.rate, "rate", 20, "pictures asked for in a second at most, so that live traffic goes first")
 	f.StringVar(&o.file, "config", "", "YAML file with the configuration")
 	return cmd

@@ -78,10 +78,11 @@ func (c *Circuits) Run(ctx context.Context, gate Gate) error {
 	}
 }
 
-// keepProbing asks one dependency at once and then every interval. One that hangs delays nobody's but its own probes.
+// keepProbing asks one dependency at once, and again when the interval has passed since it answered. One that hangs delays
+// nobody's but its own probes.
 func (c *Circuits) keepProbing(ctx context.Context, one *circuit) {
-	tick := time.NewTicker(c.cfg.Interval)
-	defer tick.Stop()
+	again := time.NewTimer(c.cfg.Interval)
+	defer again.Stop()
 	for {
 		asking, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 		err := one.probe.Ask(asking)
@@ -90,10 +91,11 @@ func (c *Circuits) keepProbing(ctx context.Context, one *circuit) {
 			return
 		}
 		c.note(one, one.probed(err, time.Now()), err)
+		again.Reset(c.cfg.Interval)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-again.C:
 		}
 	}
 }

@@ -159,8 +159,17 @@ func TestCircuits(t *testing.T) {
 			after(2 * time.Second)
 			m.want(t, "pause 4s") // of S3: Postgres is still waited for
 			m.say(worker.S3, nil)
-			after(10 * time.Second)
+			after(3 * time.Second)
 			m.want(t, "pause 4s", "resume 6s", "pause 7s") // five seconds after it was asked, it counts as away
+			m.mu.Lock()
+			m.hangs[worker.Postgres] = false // it answers the next probe, which comes an interval later and not at once
+			m.mu.Unlock()
+			after(2 * time.Second)
+			m.want(t, "pause 4s", "resume 6s", "pause 7s", "resume 9s")
+			m.mu.Lock()
+			m.hangs[worker.Postgres] = true
+			m.mu.Unlock()
+			after(10 * time.Second)
 			m.mu.Lock()
 			m.hangs[worker.Postgres] = false
 			m.mu.Unlock()

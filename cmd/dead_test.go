@@ -277,6 +277,8 @@ func TestDeadLettersThatCannotBeHad(t *testing.T) {
 		{"VITRINE_POSTGRES_DSN", nil, []string{"replay", "--all"}},
 		{"table or json", nil, []string{"list", "-o", "xml"}},
 		{"--limit", nil, []string{"list", "--limit", "0"}},
+		{"--since", nil, []string{"list", "--since", "-1h"}},
+		{"--since", nil, []string{"replay", "--all", "--since", "-1h"}},
 		{"give events, or --all", nil, []string{"replay"}},
 		{"not both", nil, []string{"replay", "--all", "x"}},
 		{"filters go with --all", nil, []string{"replay", "x", "--code", "timeout"}},

@@ -40,6 +40,14 @@ func (f *deadFilter) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.undecodable, "undecodable", false, "only records that could not be read")
 }
 
+// check says what is wrong with the filter.
+func (f *deadFilter) check() error {
+	if f.since < 0 {
+		return errors.New("--since: must not be below 0")
+	}
+	return nil
+}
+
 func (f *deadFilter) takes(l deadLetter, now time.Time) bool {
 	return (f.code == "" || l.Code == f.code) && (f.product == 0 || l.Product == strconv.FormatInt(f.product, 10)) &&
 		(f.since == 0 || now.Sub(l.Time) <= f.since) && (!f.undecodable || l.Undecodable != nil)
@@ -68,6 +76,9 @@ func (c console) deadListCommand() *cobra.Command {
 			}
 			if limit < 1 {
 				return errors.New("--limit: has to be at least 1")
+			}
+			if err := filter.check(); err != nil {
+				return err
 			}
 			cfg, err := configured[DeadConfig](c, file)
 			if err != nil {

@@ -82,7 +82,7 @@ func (o replayOptions) check(ids []string) error {
 	case !o.all && o.filter != deadFilter{}:
 		return errors.New("filters go with --all")
 	}
-	return nil
+	return o.filter.check()
 }
 
 func (c console) replay(ctx context.Context, o replayOptions, ids []string, file string) (err error) {

@@ -130,6 +130,7 @@ func (o options) run(
 	if len(due) > 0 {
 		if o.bin == "" {
 			o.bin = filepath.Join(cache, "chaos", "bin")
+			fmt.Fprintf(stdout, "building the programs into %s\n", o.bin)
 			if err := build(ctx, o.bin); err != nil {
 				return 0, err
 			}

@@ -164,7 +164,8 @@ func toSRGB(img *vips.ImageRef) error {
 
 // renderStages makes the outputs, stage by stage, each scaled from the one before it, and returns them in the order of the
 // specification, with the placeholder that the smallest one gives. It closes base.
-func renderStages(base *vips.ImageRef, stages []stage, spec pipeline.Spec) (outputs []catalog.Output, hash string, err error) {
+func renderStages(base *vips.ImageRef, stages []stage, spec pipeline.Spec,
+) (outputs []catalog.Output, hash string, err error) {
 	picture := base
 	defer func() { picture.Close() }()
 	enc := newEncoder(base.HasAlpha())

@@ -15,7 +15,8 @@ func TestAPlaceholderShowsColoursShapeAndTransparency(t *testing.T) {
 	t.Parallel()
 	hash := func(img image.Image, source []byte) []byte {
 		t.Helper()
-		got, err := base64.StdEncoding.DecodeString(render(t, source, spec(inside("a", 320, pipeline.JPEG), inside("b", 40, pipeline.JPEG))).Placeholder)
+		made := render(t, source, spec(inside("a", 320, pipeline.JPEG), inside("b", 40, pipeline.JPEG)))
+		got, err := base64.StdEncoding.DecodeString(made.Placeholder)
 		if err != nil || len(got) < 5 {
 			t.Fatalf("%v: got %x and %v, want a hash", img.Bounds(), got, err)
 		}

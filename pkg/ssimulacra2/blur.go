@@ -8,9 +8,9 @@ const (
 	waves = 3   // cosines that make the Gaussian
 )
 
-// filter blurs planes with a Gaussian, in a time that does not depend on its width: "Recursive implementation of the Gaussian
-// filter using truncated cosine functions" (D. Charalampidis, 2016), as the metric's author has it. Outside of a plane is
-// nothing.
+// filter blurs planes with a Gaussian, in a time that does not depend on its width: "Recursive implementation of the
+// Gaussian filter using truncated cosine functions" (D. Charalampidis, 2016), as the metric's author has it. Outside of a
+// plane is nothing.
 type filter struct {
 	in, last    [waves]float32 // what the new value and the last result count; the one before counts -1
 	between     []float32      // after the rows, before the columns

@@ -51,8 +51,8 @@ func halve(p planes, width, height int) (half planes, w, h int) {
 	return half, w, h
 }
 
-// The absorbance of the eye's long, middle and short receptors, as JPEG XL has it: how much of red, green and blue light each
-// takes in, and what it sees in the dark (libjxl, lib/jxl/opsin_params.h).
+// The absorbance of the eye's long, middle and short receptors, as JPEG XL has it: how much of red, green and blue light
+// each takes in, and what it sees in the dark (libjxl, lib/jxl/opsin_params.h).
 const (
 	longR, longB     = 0.30, 0.078
 	middleR, middleB = 0.23, 0.078
@@ -60,8 +60,8 @@ const (
 	dark             = 0.0037930732552754493
 )
 
-// toXYB returns the planes that the metric compares: how much more of long than of middle waves, how bright, and how much more
-// of short waves than bright, each moved and stretched into about 0 to 1. It uses up linear.
+// toXYB returns the planes that the metric compares: how much more of long than of middle waves, how bright, and how much
+// more of short waves than bright, each moved and stretched into about 0 to 1.
 func toXYB(linear planes) planes {
 	noise := float32(math.Cbrt(dark))
 	xyb := newPlanes(len(linear[0]))

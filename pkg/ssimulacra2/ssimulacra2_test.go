@@ -13,7 +13,8 @@ import (
 	"vitrine.io/pkg/ssimulacra2"
 )
 
-var write = flag.String("write", "", "directory for the pictures that the reference scores, instead of testing") //nolint:gochecknoglobals // a test's flag
+//nolint:gochecknoglobals // a test's flag
+var write = flag.String("write", "", "directory for the pictures that the reference scores, instead of testing")
 
 // pairs calls fn with each original and each distortion of it.
 func pairs(fn func(name string, original, distorted ssimulacra2.Picture)) {

@@ -83,8 +83,8 @@ func formCluster(ctx context.Context, addrs []string) error {
 	return nil
 }
 
-// clusterReady returns nil once every node knows all the others and which of so many masters has which slot. cluster_state alone is not enough: a
-// node may say ok and still send clients in circles.
+// clusterReady returns nil once every node knows all the others and which of so many masters has which slot. cluster_state
+// alone is not enough: a node may say ok and still send clients in circles.
 func clusterReady(ctx context.Context, addrs []string, masters int) error {
 	for _, want := range []string{
 		"cluster_state:ok",

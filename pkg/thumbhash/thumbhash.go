@@ -68,7 +68,8 @@ func appendTerms(hash []byte, channels []channel) []byte {
 	return hash
 }
 
-// planes are a picture's brightness, how much more of yellow than of blue, of red than of green, and alpha: 0 to 1, or -1 to 1.
+// planes are a picture's brightness, how much more of yellow than of blue, of red than of green, and alpha: 0 to 1, or -1
+// to 1.
 type planes struct{ l, yb, rg, a []float64 }
 
 // split lays the picture over its own mean colour, so that what is transparent does not count.

@@ -15,7 +15,8 @@ import (
 	"vitrine.io/pkg/thumbhash"
 )
 
-var write = flag.String("write", "", "directory for the pictures that the reference hashes, instead of testing") //nolint:gochecknoglobals // a test's flag
+//nolint:gochecknoglobals // a test's flag
+var write = flag.String("write", "", "directory for the pictures that the reference hashes, instead of testing")
 
 // paint makes a picture from a function that gives red, green, blue and alpha, 0 to 255, for a place.
 func paint(width, height int, at func(x, y int) (r, g, b, a int)) thumbhash.Picture {

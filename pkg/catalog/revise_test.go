@@ -114,6 +114,9 @@ func TestPatch(t *testing.T) {
 		if first.Version != again.Version || !slices.EqualFunc(first.Images, again.Images, sameID) {
 			t.Errorf("got version %d after %d, and other pictures", again.Version, first.Version)
 		}
+		if got := h.requested(t); len(got) != 3 {
+			t.Errorf("pictures %v were asked for, want each once: one that is kept stays in the queue", got)
+		}
 	})
 
 	t.Run("lists every wrong field and changes nothing", func(t *testing.T) {
@@ -359,10 +362,14 @@ func TestDelete(t *testing.T) {
 		if h.store.intents[working.Prefix] == nil {
 			t.Error("nobody will delete what the attempt has stored")
 		}
-		for _, img := range h.store.row(p.ID).Images {
-			if img.Work != catalog.Idle || img.Ticket != "" {
+		gone := h.store.row(p.ID)
+		for _, img := range gone.Images {
+			if img.Work != catalog.Idle || img.Ticket != "" || !img.DueAt.IsZero() {
 				t.Errorf("got %+v, want no work on it", img)
 			}
+		}
+		if gone.Images[1].Fence <= working.Fence || gone.Revision != 2 {
+			t.Errorf("got %+v, want a fence above %d and revision 2", gone, working.Fence)
 		}
 		if err := h.Finish(t.Context(), working, result(working)); !errors.Is(err, catalog.ErrSuperseded) {
 			t.Errorf("got %v, want superseded", err)

@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -141,7 +143,9 @@ func nothingChanged(b *bench) {
 
 func functionFails(b *bench) {
 	p := b.product(1)
-	for _, want := range []error{errors.New("no"), catalog.ErrSuperseded} {
+	for _, want := range []error{
+		errors.New("no"), catalog.ErrSuperseded, fmt.Errorf("ask: %w", context.DeadlineExceeded),
+	} {
 		_, err := b.Store.Edit(b.ctx(), p.ID, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
 			p.Version++
 			p.Images[0].Fence++

@@ -145,7 +145,8 @@ func TestSelectionMatches(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	img := catalog.Image{
-		Status: catalog.Ready, ErrorCode: catalog.HTTPStatus, RemakeError: catalog.Timeout, PipelineHash: "a", RequestedAt: now.Add(-time.Hour),
+		Status: catalog.Ready, ErrorCode: catalog.HTTPStatus, RemakeError: catalog.Timeout, PipelineHash: "a",
+		RequestedAt: now.Add(-time.Hour),
 	}
 	for name, row := range map[string]struct {
 		which catalog.Selection

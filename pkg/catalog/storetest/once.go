@@ -68,10 +68,11 @@ func onceOnly(b *bench) {
 	want, _ := created(p)
 	b.same(first, want, "the first answer")
 	for range 2 {
-		none, again, replayed, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, func(catalog.Product) (catalog.Reply, error) {
+		anew := func(catalog.Product) (catalog.Reply, error) {
 			b.Error("a repetition was answered anew")
 			return catalog.Reply{}, nil
-		})
+		}
+		none, again, replayed, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, anew)
 		b.must(err, "ask again")
 		b.same(none, catalog.Product{}, "the product of a repetition")
 		if !replayed {

@@ -145,7 +145,8 @@ func TestSelectionMatches(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	img := catalog.Image{
-		Status: catalog.Ready, RemakeError: catalog.Timeout, PipelineHash: "a", RequestedAt: now.Add(-time.Hour),
+		Status: catalog.Ready, ErrorCode: catalog.HTTPStatus, RemakeError: catalog.Timeout, PipelineHash: "a",
+		RequestedAt: now.Add(-time.Hour),
 	}
 	for name, row := range map[string]struct {
 		which catalog.Selection
@@ -155,6 +156,7 @@ func TestSelectionMatches(t *testing.T) {
 		"its status":         {catalog.Selection{Status: catalog.Ready}, true},
 		"another status":     {catalog.Selection{Status: catalog.Failed}, false},
 		"its code":           {catalog.Selection{Code: catalog.Timeout}, true},
+		"its failure's code": {catalog.Selection{Code: catalog.HTTPStatus}, true},
 		"another code":       {catalog.Selection{Code: catalog.Corrupt}, false},
 		"its age":            {catalog.Selection{OlderThan: time.Hour}, false},
 		"younger":            {catalog.Selection{OlderThan: time.Hour - 1}, true},

@@ -109,10 +109,14 @@ func TestPatch(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
+		h.store.outbox = nil // it has been sent
 		first := h.patch(t, p.ID, images(url(1), url(0), url(1)))
 		again := h.patch(t, p.ID, images(url(1), url(0), url(1)))
 		if first.Version != again.Version || !slices.EqualFunc(first.Images, again.Images, sameID) {
 			t.Errorf("got version %d after %d, and other pictures", again.Version, first.Version)
+		}
+		if got := h.requested(t); len(got) != 2 {
+			t.Errorf("pictures %v were asked for, want the new ones: one that is kept stays in the queue", got)
 		}
 	})
 
@@ -359,10 +363,14 @@ func TestDelete(t *testing.T) {
 		if h.store.intents[working.Prefix] == nil {
 			t.Error("nobody will delete what the attempt has stored")
 		}
-		for _, img := range h.store.row(p.ID).Images {
-			if img.Work != catalog.Idle || img.Ticket != "" {
+		gone := h.store.row(p.ID)
+		for _, img := range gone.Images {
+			if img.Work != catalog.Idle || img.Ticket != "" || !img.DueAt.IsZero() {
 				t.Errorf("got %+v, want no work on it", img)
 			}
+		}
+		if gone.Images[1].Fence <= working.Fence || gone.Revision != 2 {
+			t.Errorf("got %+v, want a fence above %d and revision 2", gone, working.Fence)
 		}
 		if err := h.Finish(t.Context(), working, result(working)); !errors.Is(err, catalog.ErrSuperseded) {
 			t.Errorf("got %v, want superseded", err)

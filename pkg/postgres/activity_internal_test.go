@@ -25,6 +25,11 @@ func TestAHiddenTransactionIsAsOldAsItHasBeenSeen(t *testing.T) {
 		{90 * time.Second, []transactionRow{visible, hidden}, 90 * time.Second},
 		{91 * time.Second, []transactionRow{{Process: 2, Held: xid("702")}}, 0}, // the same session's next transaction
 		{95 * time.Second, []transactionRow{{Process: 2, Held: xid("702")}}, 4 * time.Second},
+		{95 * time.Second, []transactionRow{ // the same snapshot as another's, and the older ones first
+			visible, {Process: 2, Held: xid("702")}, {Process: 4, Held: xid("702")}, {Process: 5, Age: age(time.Second)},
+		}, 40 * time.Second},
+		{95 * time.Second, []transactionRow{{Process: 2, Held: xid("702")}, {Process: 6, Held: xid("702")}}, 4 * time.Second},
+		{96 * time.Second, []transactionRow{{Process: 6, Held: xid("702")}}, time.Second},
 		{96 * time.Second, []transactionRow{{Process: 3}}, 0}, // it has become visible and gone in between
 		{97 * time.Second, []transactionRow{{Process: 2, Held: xid("702")}}, 0},
 	} {

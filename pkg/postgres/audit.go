@@ -98,7 +98,8 @@ func (s *Store) Condemn(ctx context.Context, prefixes []catalog.Intent) (int, er
 }
 
 const selectPublished = `
-SELECT i.product_id, i.id AS image_id, i.fence, i.remake_error, i.renditions FROM images i JOIN products p ON p.id = i.product_id
+SELECT i.product_id, i.id AS image_id, i.fence, i.remake_error, i.renditions
+FROM images i JOIN products p ON p.id = i.product_id
 WHERE i.id > $1 AND i.status = 'ready' AND i.work = 'idle' AND p.deleted_at IS NULL
 ORDER BY i.id LIMIT $2`
 

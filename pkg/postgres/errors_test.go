@@ -311,17 +311,28 @@ func TestAPictureWrittenByAnotherIsNotOverwritten(t *testing.T) {
 		t.Fatalf("insert: %v", err)
 	}
 	conn := connect(t, s.dsn)
-	_, err = s.Edit(t.Context(), p.ID, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
-		run(t, conn, "UPDATE images SET fence = 9") // a hand that does not take the product's lock
-		p.Version++
-		p.Images[0].Begins++
-		return catalog.Change{}, nil
-	})
-	if !fault.Is(err, fault.Internal) {
-		t.Errorf("got %v, want an internal error", err)
-	}
-	got, err := s.Product(t.Context(), p.ID)
-	if err != nil || got.Version != 1 || got.Images[0].Begins != 0 || got.Images[0].Fence != 9 {
-		t.Errorf("got %+v and %v, want the other's fence and nothing of the edit", got, err)
+	for other, undo := range map[string]string{ // a hand that does not take the product's lock
+		"UPDATE images SET fence = 9":       "UPDATE images SET fence = 0",
+		"UPDATE images SET work = 'queued'": "UPDATE images SET work = 'idle'",
+	} {
+		for name, fn := range map[string]func(p *catalog.Product){
+			"changed": func(p *catalog.Product) { p.Images[0].Begins++ },
+			"dropped": func(p *catalog.Product) { p.Images, p.ImageURLs = nil, nil },
+		} {
+			_, err = s.Edit(t.Context(), p.ID, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
+				run(t, conn, other)
+				p.Version++
+				fn(p)
+				return catalog.Change{}, nil
+			})
+			if !fault.Is(err, fault.Internal) {
+				t.Errorf("%s beside %s: got %v, want an internal error", name, other, err)
+			}
+			run(t, conn, undo)
+			got, err := s.Product(t.Context(), p.ID)
+			if err != nil || got.Version != 1 || len(got.Images) != 1 || got.Images[0].Begins != 0 {
+				t.Errorf("%s beside %s: got %+v and %v, want nothing of the edit", name, other, got, err)
+			}
+		}
 	}
 }

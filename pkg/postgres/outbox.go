@@ -152,11 +152,12 @@ func (o *Outbox) claimed(rows []claimedRow, limit int, elsewhere bool, took time
 	o.next = place{last.AvailableAt, last.ID}
 }
 
-// again lets the next claim begin at the start, where something is left, or elsewhere, if all of a full round is.
+// again lets the next claim begin at the start, where something is left, or elsewhere, if all of a full round is. What
+// another round has found out meanwhile stays: one that gave way to it may end after it.
 func (o *Outbox) again(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.restart, o.stuck = time.Time{}, stuck
+	o.restart, o.stuck = time.Time{}, o.stuck || stuck
 }
 
 // claim locks and reads rows, and says how long that took.

@@ -13,7 +13,6 @@ import (
 	"vitrine.io/pkg/ssimulacra2"
 )
 
-//nolint:gochecknoglobals // a test's flag
 var write = flag.String("write", "", "directory for the pictures that the reference scores, instead of testing")
 
 // pairs calls fn with each original and each distortion of it.
@@ -91,7 +90,8 @@ func TestScoresAreThoseOfAnotherImplementation(t *testing.T) {
 func save(t *testing.T, path string, p ssimulacra2.Picture) {
 	t.Helper()
 	text := fmt.Appendf(nil, "P6\n%d %d\n255\n", p.Width, p.Height)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, append(text, p.RGB...), 0o600)); err != nil {
+	err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, append(text, p.RGB...), 0o600))
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -144,7 +144,8 @@ func TestPicturesThatCannotBeCompared(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrSize", what, err)
 		}
 	}
-	if _, err := r.Score(ssimulacra2.Picture{Width: 9, Height: 8, RGB: make([]byte, 216)}); !errors.Is(err, ssimulacra2.ErrSize) {
+	turned := ssimulacra2.Picture{Width: 9, Height: 8, RGB: make([]byte, 216)}
+	if _, err := r.Score(turned); !errors.Is(err, ssimulacra2.ErrSize) {
 		t.Errorf("another shape: got %v, want ErrSize", err)
 	}
 }

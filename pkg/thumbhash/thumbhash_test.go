@@ -15,7 +15,6 @@ import (
 	"vitrine.io/pkg/thumbhash"
 )
 
-//nolint:gochecknoglobals // a test's flag
 var write = flag.String("write", "", "directory for the pictures that the reference hashes, instead of testing")
 
 // paint makes a picture from a function that gives red, green, blue and alpha, 0 to 255, for a place.

@@ -51,9 +51,9 @@ func NewReprocessor(selected Selected, remaker Remaker, cfg ReprocessConfig, now
 
 // Reprocess looks at up to limit pictures that are selected, with ids above after in the order of their ids, and asks for
 // each anew. Where few of many pictures are selected it may stop before that: only a Next of 0 says that none are left. 0
-// means a limit of 1000; the most is 10000. What it has done when ctx ends or the database fails is told without an error, as
-// long as it is anything: the next call goes on from there. fault.TooMany when what earlier calls asked for lasts for more
-// than an hour.
+// means a limit of 1000; the most is 10000. What it has done when ctx ends or the database fails is told without an error,
+// as long as it is anything: the next call goes on from there. fault.TooMany when what earlier calls asked for lasts for
+// more than an hour.
 func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
 ) (catalog.Bulk, error) {
 	if limit == 0 {

@@ -154,10 +154,10 @@ func TestReprocess(t *testing.T) {
 			}
 			return nil
 		}
-		r, _ := s.reprocessor(1000)
+		r, _ := s.reprocessor(0.1)
 		got, err := r.Reprocess(t.Context(), failed, 0, 10)
-		if got.Requested != 2 || got.Next != 2 || err != nil {
-			t.Errorf("got %+v, %v, want two and to go on after the second", got, err)
+		if got.Requested != 2 || got.Next != 2 || got.Spread <= 0 || err != nil {
+			t.Errorf("got %+v, %v, want two, the second due later, and to go on after it", got, err)
 		}
 		if got, err = r.Reprocess(t.Context(), failed, 2, 10); !errors.Is(err, down) || got != (catalog.Bulk{}) {
 			t.Errorf("got %+v, %v, want the failure: nothing was done", got, err)

@@ -54,6 +54,9 @@ func cursors(b *bench) {
 	if cursor, mine := b.turn("objects", time.Hour); cursor != "products/7/" || !mine {
 		b.Errorf("got %q, %v, want what was saved", cursor, mine)
 	}
+	if _, mine := b.turn("objects", time.Hour); mine {
+		b.Error("a turn that was due was taken twice")
+	}
 	save("products/8/", time.Hour)
 	if cursor, mine := b.turn("objects", time.Hour); mine {
 		b.Errorf("got %q before the wait was over", cursor)
@@ -142,6 +145,11 @@ func referenced(b *bench) {
 	b.doom(1, time.Hour)
 	all := []string{"1-gone", "2-gone", "3-doomed", "4-liv", "4-live", "5-dying", "6-work", "7-gone"}
 	b.same(b.unreferenced(p, 0, all...), []string{"1-gone", "2-gone", "4-liv", "7-gone"}, "unreferenced")
+	b.change(p.ID, func(p *catalog.Product) catalog.Change { // handed back: it may be storing still
+		p.Images[0].Work = catalog.Queued
+		return catalog.Change{}
+	})
+	b.same(b.unreferenced(p, 0, "4-live", "6-work"), []string{}, "unreferenced while queued")
 	b.same(b.unreferenced(p, 1, "4-live"), []string{"4-live"}, "below a picture that is not ready")
 	b.same(b.unreferenced(p, 1), []string{}, "nothing asked")
 
@@ -175,6 +183,11 @@ func condemned(b *bench) {
 	if got := condemn(); got != 0 {
 		b.Errorf("got %d condemned that is doomed already", got)
 	}
+	later := catalog.Intent{Prefix: prefixOf(p, 0, "4-gone"), ImageID: p.Images[0].ID, Due: time.Hour}
+	if n, err := b.Books.Condemn(b.ctx(), []catalog.Intent{later}); err != nil || n != 1 {
+		b.Errorf("got %d condemned and %v, want one", n, err)
+	}
+	b.same(b.doom(10, time.Hour), []string{}, "doomed before the grace is over")
 }
 
 func published(b *bench) {
@@ -185,6 +198,7 @@ func published(b *bench) {
 	b.change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[1].Work = catalog.Queued
 		p.Images[2].RemakeError = catalog.HTTPStatus
+		p.Images[3].Status, p.Images[3].Work, p.Images[3].Ticket = catalog.Failed, catalog.Idle, ""
 		return catalog.Change{}
 	})
 	p.Images[2].RemakeError = catalog.HTTPStatus

@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,6 +34,7 @@ func finished(img catalog.Image, prefix string) catalog.Image {
 func edits() []test {
 	return []test{
 		{name: "an edit writes every field", run: everyField},
+		{name: "an edit of one field alone is written", run: oneField},
 		{name: "an edit clears every field", run: clearedFields},
 		{name: "an edit sees the pictures in their order and the database's time", run: editSees},
 		{name: "only a new version moves the update time", run: updateTime},
@@ -70,6 +73,19 @@ func everyField(b *bench) {
 	if img.Fence != 7 || img.Begins != 2 || img.Attempts != 3 || img.RemakeError != catalog.Corrupt ||
 		img.ErrorDetail != "404 not found" || img.DueAt.Sub(img.RequestedAt) != time.Minute {
 		b.Errorf("got %+v, want the edit", img)
+	}
+}
+
+func oneField(b *bench) {
+	p := b.product(0)
+	for name, fn := range map[string]func(p *catalog.Product){
+		"name":        func(p *catalog.Product) { p.Name = "Desk" },
+		"description": func(p *catalog.Product) { p.Description = "A desk." },
+		"price":       func(p *catalog.Product) { p.Price = decimal.RequireFromString("99.99") },
+		"compressed":  func(p *catalog.Product) { p.Compressed = []string{"products/1/1/1-a/full.jpg"} },
+	} {
+		want := b.change(p.ID, func(p *catalog.Product) catalog.Change { fn(p); return catalog.Change{} })
+		b.same(b.load(p.ID), want, name)
 	}
 }
 
@@ -141,7 +157,9 @@ func nothingChanged(b *bench) {
 
 func functionFails(b *bench) {
 	p := b.product(1)
-	for _, want := range []error{errors.New("no"), catalog.ErrSuperseded} {
+	for _, want := range []error{
+		errors.New("no"), catalog.ErrSuperseded, fmt.Errorf("ask: %w", context.DeadlineExceeded),
+	} {
 		_, err := b.Store.Edit(b.ctx(), p.ID, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
 			p.Version++
 			p.Images[0].Fence++
@@ -196,6 +214,10 @@ func editUndone(b *bench) {
 
 func versionFalls(b *bench) {
 	p := b.product(0)
+	b.change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Version = 7 // one less would still be a version
+		return catalog.Change{}
+	})
 	_, err := b.Store.Edit(b.ctx(), p.ID, unfailing(func(p *catalog.Product) catalog.Change {
 		p.Version--
 		return catalog.Change{}

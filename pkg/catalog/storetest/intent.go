@@ -14,6 +14,7 @@ func intents() []test {
 		{name: "a doomed prefix cannot be adopted", run: adoptDoomed},
 		{name: "adopting takes all prefixes or none", run: adoptAll},
 		{name: "only what is due is doomed, longest due first", run: doomOrder},
+		{name: "what is being adopted is not waited for", run: doomBeside},
 		{name: "a doomed intent comes again, until it is removed", run: doomedAgain},
 		{name: "of two times for one prefix the later counts", run: laterCounts},
 		{name: "an intent that is not doomed cannot be removed", run: removeUndoomed},
@@ -101,14 +102,36 @@ func doomOrder(b *bench) {
 	b.same(b.doom(2, time.Hour), []string{}, "nothing more")
 }
 
+// doomBeside dooms from inside the edit that adopts: one that waited for the row would wait for itself.
+func doomBeside(b *bench) {
+	p := b.product(1)
+	b.intend(p.ID, "mine/", 0)
+	b.intend(p.ID, "other/", 0)
+	b.change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Version++
+		return catalog.Change{Adopt: []string{"mine/"}, Announce: func(catalog.Product) []catalog.Outgoing {
+			b.same(b.doom(10, time.Hour), []string{"other/"}, "doomed beside it")
+			return nil
+		}}
+	})
+}
+
 func doomedAgain(b *bench) {
 	p := b.product(1)
 	b.intend(p.ID, "later/", 0)
 	b.doom(10, time.Hour)
 	b.intend(p.ID, "now/", 0)
 	b.doom(10, -time.Second)
+	b.same(b.doom(10, time.Hour), []string{}, "doomed a second time")
+	b.intend(p.ID, "now/", time.Hour) // what is doomed stays so
+	b.intend(p.ID, "fresh/", -time.Hour)
 	b.same(b.doomed(10), []string{"now/"}, "due for the second time")
 	b.same(b.doomed(10), []string{"now/"}, "due until it is removed")
+	b.doom(10, -time.Minute)
+	b.same(b.doomed(10), []string{"fresh/", "now/"}, "longest due first")
+	b.same(b.doomed(1), []string{"fresh/"}, "the first")
+	b.must(b.Intents.RemoveIntent(b.ctx(), "fresh/"), "remove one of two")
+	b.same(b.doomed(10), []string{"now/"}, "the other one")
 	b.must(b.Intents.RemoveIntent(b.ctx(), "now/"), "remove")
 	b.must(b.Intents.RemoveIntent(b.ctx(), "now/"), "remove again")
 	b.same(b.doomed(10), []string{}, "due after that")
@@ -188,8 +211,19 @@ func purged(b *bench) {
 	if got := purge(10, time.Hour); got != 0 {
 		b.Errorf("got %d purged within the hour, want none", got)
 	}
-	for _, want := range []int{2, 1, 0} {
-		if got := purge(2, -time.Second); got != want {
+	b.change(gone[0].ID, func(*catalog.Product) catalog.Change { // held: passed over, and not waited for
+		if got := purge(1, -time.Second); got != 1 {
+			b.Errorf("got %d purged beside one that is held, want 1", got)
+		}
+		return catalog.Change{}
+	})
+	for i, p := range gone { // only the one deleted before the others is left, and the last
+		if _, err := b.Store.Product(b.ctx(), p.ID); (err != nil) != (i == 1) {
+			b.Errorf("product %d of those deleted: got %v, want the longest deleted of those free gone", i, err)
+		}
+	}
+	for _, want := range []int{1, 1, 0} {
+		if got := purge(1, -time.Second); got != want {
 			b.Errorf("got %d purged, want %d", got, want)
 		}
 	}

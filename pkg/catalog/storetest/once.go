@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,6 +20,7 @@ func onces() []test {
 		{name: "a key with another fingerprint is refused", run: keyReused},
 		{name: "the same key of somebody else is another key", run: keyOfAnother},
 		{name: "while the first is being worked on, the second is told so at once", run: keyInProgress},
+		{name: "a request that has ended holds its key no longer", run: keyFreed},
 		{name: "an error of the answer undoes everything, the key included", run: answerFails},
 		{name: "an unknown user leaves the key unused", run: keyOfUnknownUser},
 		{name: "a message that cannot be stored leaves the key unused", run: keyUndone},
@@ -66,11 +68,13 @@ func onceOnly(b *bench) {
 	want, _ := created(p)
 	b.same(first, want, "the first answer")
 	for range 2 {
-		_, again, replayed, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, func(catalog.Product) (catalog.Reply, error) {
+		anew := func(catalog.Product) (catalog.Reply, error) {
 			b.Error("a repetition was answered anew")
 			return catalog.Reply{}, nil
-		})
+		}
+		none, again, replayed, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, anew)
 		b.must(err, "ask again")
+		b.same(none, catalog.Product{}, "the product of a repetition")
 		if !replayed {
 			b.Error("a repetition was taken for a first request")
 		}
@@ -139,17 +143,15 @@ func keyOfAnother(b *bench) {
 // keyInProgress asks the second time from inside the first one's transaction: a second one that waited would wait for ever.
 func keyInProgress(b *bench) {
 	key, draft := once(), b.draft(1)
-	other := key
-	other.Key = uuid.NewString()
+	other, another := key, key
+	other.Key, another.Principal = uuid.NewString(), "8"
 	_, _, _, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, func(p catalog.Product) (catalog.Reply, error) {
 		_, _, _, err := b.ask(key, draft)
 		if err != catalog.ErrInProgress { //nolint:errorlint // as it is means unwrapped
 			b.Errorf("got %v, want %v itself", err, catalog.ErrInProgress)
 		}
-		_, _, replayed, err := b.ask(other, draft)
-		if err != nil || replayed {
-			b.Errorf("another key beside it: got %v, replayed %v", err, replayed)
-		}
+		b.unused(other, draft)
+		b.unused(another, draft)
 		return created(p)
 	})
 	b.must(err, "ask")
@@ -159,8 +161,29 @@ func keyInProgress(b *bench) {
 	}
 }
 
+// keyFreed asks for a key from inside other requests: each of them keeps a connection, so it is looked at from several.
+func keyFreed(b *bench) {
+	key, draft := once(), b.draft(0)
+	b.unused(key, draft)
+	var beside func(others int)
+	beside = func(others int) {
+		if _, _, replayed, err := b.ask(key, draft); err != nil || !replayed {
+			b.Errorf("beside %d others: got %v, replayed %v, want the answer", 3-others, err, replayed)
+		}
+		if others == 0 {
+			return
+		}
+		_, _, _, err := b.Store.InsertOnce(b.ctx(), once(), draft, silent, func(p catalog.Product) (catalog.Reply, error) {
+			beside(others - 1)
+			return created(p)
+		})
+		b.must(err, "ask")
+	}
+	beside(3)
+}
+
 func answerFails(b *bench) {
-	key, draft, want := once(), b.draft(1), errors.New("cannot be encoded")
+	key, draft, want := once(), b.draft(1), fmt.Errorf("encode: %w", context.DeadlineExceeded) // not the database's
 	_, _, _, err := b.Store.InsertOnce(b.ctx(), key, draft, func(p catalog.Product) []catalog.Outgoing {
 		return []catalog.Outgoing{{Message: message(p.ID)}}
 	}, func(catalog.Product) (catalog.Reply, error) { return catalog.Reply{}, want })
@@ -205,7 +228,9 @@ func keyUndone(b *bench) {
 }
 
 func keysPurged(b *bench) {
-	keys, draft := []catalog.Once{once(), once(), once()}, b.draft(0)
+	keys, draft := []catalog.Once{once(), once(), once(), {}}, b.draft(0)
+	keys[3] = keys[0]
+	keys[3].Principal = "8"
 	for _, key := range keys {
 		b.unused(key, draft)
 	}
@@ -220,11 +245,13 @@ func keysPurged(b *bench) {
 	if got := purge(2, -time.Second); got != 2 {
 		b.Errorf("got %d purged, want 2", got)
 	}
-	if _, _, replayed, err := b.ask(keys[2], draft); err != nil || !replayed {
-		b.Errorf("the newest: got %v, replayed %v, want its answer", err, replayed)
+	for _, key := range keys[2:] {
+		if _, _, replayed, err := b.ask(key, draft); err != nil || !replayed {
+			b.Errorf("one of the newest: got %v, replayed %v, want its answer", err, replayed)
+		}
 	}
 	b.unused(keys[0], draft)
-	for _, want := range []int{2, 0} {
+	for _, want := range []int{3, 0} {
 		if got := purge(10, -time.Second); got != want {
 			b.Errorf("got %d purged, want %d", got, want)
 		}

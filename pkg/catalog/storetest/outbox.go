@@ -25,6 +25,7 @@ func outboxes() []test {
 		{name: "messages that cannot be sent step aside for those that can", run: stepAside, maxTries: 1},
 		{name: "a round full of messages that cannot be sent keeps nobody waiting", run: fullOfUnsent, maxTries: 1},
 		{name: "a round that gave way has said nothing about its messages", run: gaveWay},
+		{name: "a round that gave way forgets nothing of the one that it gave way to", run: gaveWayToUnsent},
 		{name: "a round is bounded", run: bounded},
 		{name: "the oldest message's age is known", run: oldest},
 	}
@@ -222,6 +223,31 @@ func gaveWay(b *bench) {
 	head := first(relay.ErrGaveWay)
 	for range 10 {
 		b.same(first(relay.ErrGaveWay), head, "what is claimed after giving way")
+	}
+}
+
+// gaveWayToUnsent has two rounds at once, of which the first to claim ends last: the head cannot be sent, and what follows
+// must not begin there.
+func gaveWayToUnsent(b *bench) {
+	p := b.product(0)
+	for i := range 40 {
+		b.send(p.ID, catalog.Outgoing{Message: message(p.ID), Delay: time.Duration(i-41) * time.Hour})
+	}
+	var head string
+	elsewhere := 0
+	for range 10 {
+		_, err := b.Outbox.Drain(b.ctx(), 2, func(_ context.Context, messages []event.Message) []error {
+			head = messages[0].ID
+			b.drain(2, fault.New(fault.Unavailable, "kafka_unavailable", "down"))
+			return []error{relay.ErrGaveWay, relay.ErrGaveWay}
+		})
+		b.must(err, "drain")
+		if next, _ := b.drain(1, relay.ErrGaveWay); len(next) != 1 || next[0].ID != head {
+			elsewhere++
+		}
+	}
+	if elsewhere == 0 {
+		b.Error("every round began at the head, of which the one before could send nothing")
 	}
 }
 

@@ -88,6 +88,10 @@ func swapped(b *bench) {
 	want[0], want[1] = want[1], want[0]
 	want[0].Position, want[1].Position = 0, 1
 	b.same(b.load(p.ID).Images, want, "the pictures")
+	b.change(p.ID, func(p *catalog.Product) catalog.Change {
+		b.same(p.Images, want, "what the next edit sees")
+		return catalog.Change{}
+	})
 }
 
 func movedUp(b *bench) {

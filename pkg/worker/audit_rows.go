@@ -47,9 +47,9 @@ func (a *Auditor) lookAtRows(ctx context.Context, cursor string) (next string, e
 	if err != nil {
 		return "", err
 	}
-	if a.cfg.tooMany(len(robbed), len(pictures)) {
+	if fresh := fresh(robbed); a.cfg.tooMany(len(fresh), len(pictures)) {
 		return "", &stopped{tooManyMissing, fmt.Sprintf("%d of %d pictures miss objects, the first being %s",
-			len(robbed), len(pictures), robbed[0].key)}
+			len(fresh), len(pictures), fresh[0].key)}
 	}
 	if _, err := a.remake(ctx, robbed, 0); err != nil || last == 0 {
 		return "", err
@@ -96,6 +96,11 @@ func (a *Auditor) published(ctx context.Context, after catalog.ImageID, limit in
 type robbed struct {
 	Published
 	key string
+}
+
+// fresh leaves out those that have been asked for and could not be remade: they are known, and may stay so for good.
+func fresh(pictures []robbed) []robbed {
+	return slices.DeleteFunc(slices.Clone(pictures), func(p robbed) bool { return p.RemakeError != "" })
 }
 
 // robbed returns those of the pictures that miss objects.

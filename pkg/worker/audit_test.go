@@ -398,6 +398,11 @@ func TestAuditStops(t *testing.T) {
 			}
 			kept := v.objects["products/1/1/1-a/full.jpg"]
 			clear(v.objects)
+			for i := range catalog.ImageID(3) { // known, and no reason to stop
+				v.show(i + 5)
+				v.shown[i+4].RemakeError = catalog.HTTPStatus
+				delete(v.objects, fmt.Sprintf("products/1/%d/1-a/full.jpg", i+5))
+			}
 			cfg := auditConfig()
 			cfg.Rows = 10
 			a := newAuditor(v, cfg)
@@ -416,8 +421,8 @@ func TestAuditStops(t *testing.T) {
 				}
 			}
 			during(t, 2*time.Minute, a.Run)
-			if want := []catalog.ImageID{3, 4}; !slices.Equal(v.remade, want) {
-				t.Errorf("remade %v, want %v", v.remade, want)
+			if want := []catalog.ImageID{3, 4, 5, 6, 7}; !slices.Equal(v.remade, want) || !slices.Equal(v.patient, want[2:]) {
+				t.Errorf("remade %v, patient with %v, want %v and the last three", v.remade, v.patient, want)
 			}
 		})
 	})

@@ -195,7 +195,7 @@ func (c *circuit) probed(err error, now time.Time) change {
 		c.state, c.until = open, now
 		return hasOpened
 	case err == nil && c.state == open && !now.Before(c.until):
-		c.state, c.faults = halfOpen, 0
+		c.state = halfOpen
 		return onTrial
 	default:
 		return unchanged

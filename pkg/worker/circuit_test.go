@@ -131,6 +131,22 @@ func TestCircuits(t *testing.T) {
 		})
 	})
 
+	t.Run("a probe that fails while requests are on trial opens again", func(t *testing.T) {
+		t.Parallel()
+		wired(t, func(m *mains, _ *worker.Circuits, reg *prometheus.Registry) {
+			m.say(worker.S3, errDown)
+			after(3 * time.Second)
+			m.say(worker.S3, nil)
+			after(2 * time.Second) // no work has come since that could close it
+			m.say(worker.S3, errDown)
+			after(2 * time.Second)
+			m.want(t, "pause 2s", "resume 4s", "pause 6s")
+			if got := metric(t, reg, "vitrine_worker_circuit_opened_total"); got != 2 {
+				t.Errorf("counted %v openings, want two", got)
+			}
+		})
+	})
+
 	t.Run("requests come again when the last circuit has closed", func(t *testing.T) {
 		t.Parallel()
 		wired(t, func(m *mains, _ *worker.Circuits, reg *prometheus.Registry) {

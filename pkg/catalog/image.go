@@ -65,8 +65,9 @@ type Rendition struct {
 	Width   int
 	Height  int
 	Bytes   int64
-	Key     string // of the object
-	Default bool   // the one in compressed_product_images
+	Score   float64 // SSIMULACRA2, as an Output has it
+	Key     string  // of the object
+	Default bool    // the one in compressed_product_images
 }
 
 // Rendered is what the codec makes of one source.
@@ -85,6 +86,7 @@ type Output struct {
 	Format  pipeline.Format
 	Width   int
 	Height  int
+	Score   float64 // SSIMULACRA2, where a target asked for it; 0: not measured
 	Default bool
 	Body    []byte
 }

@@ -132,8 +132,8 @@ func fakeAnswer(spec pipeline.Spec) catalog.Rendered {
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
 			made.Outputs = append(made.Outputs, catalog.Output{
-				Name: r.Name, Format: o.Format, Width: 20, Height: 15, Body: []byte(r.Name + "." + string(o.Format)),
-				Default: r.Name == name && o.Format == format,
+				Name: r.Name, Format: o.Format, Width: 20, Height: 15, Score: 70.25,
+				Body: []byte(r.Name + "." + string(o.Format)), Default: r.Name == name && o.Format == format,
 			})
 		}
 	}

@@ -66,6 +66,7 @@ type answerOutput struct {
 	Format  pipeline.Format `json:"format"`
 	Width   int             `json:"width"`
 	Height  int             `json:"height"`
+	Score   float64         `json:"score,omitempty"`
 	Default bool            `json:"default"`
 	Body    int             `json:"body"` // which of the bodies, from 0
 }
@@ -189,7 +190,8 @@ func writeAnswer(w io.Writer, seq int, made catalog.Rendered) error {
 			bodies, sent[&o.Body[0]] = append(bodies, o.Body), at
 		}
 		a.Outputs = append(a.Outputs, answerOutput{
-			Name: o.Name, Format: o.Format, Width: o.Width, Height: o.Height, Default: o.Default, Body: at,
+			Name: o.Name, Format: o.Format, Width: o.Width, Height: o.Height, Score: o.Score, Default: o.Default,
+			Body: at,
 		})
 	}
 	a.Bodies = len(bodies)
@@ -285,7 +287,8 @@ func (a answer) rendered(bodies [][]byte, spec pipeline.Spec) (catalog.Rendered,
 				return made, fmt.Errorf("answer in which %s as %s is %+v", r.Name, o.Format, got)
 			}
 			made.Outputs = append(made.Outputs, catalog.Output{
-				Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Default: got.Default, Body: bodies[got.Body],
+				Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Score: got.Score, Default: got.Default,
+				Body: bodies[got.Body],
 			})
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -91,6 +92,20 @@ func FuzzReadAnswer(f *testing.F) {
 			t.Errorf("accepted %+v", made)
 		}
 	})
+}
+
+func TestAnAnswerArrivesAsItWasSent(t *testing.T) {
+	t.Parallel()
+	spec := fakeSpec(long)
+	made := fakeAnswer(spec)
+	made.Animated = true
+	var wire bytes.Buffer
+	if err := codec.WriteAnswer(&wire, 5, made); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := codec.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, made) {
+		t.Errorf("got %+v and %v, want %+v", got, err, made)
+	}
 }
 
 func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {

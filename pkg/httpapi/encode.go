@@ -92,12 +92,13 @@ type errorDTO struct {
 }
 
 type renditionDTO struct {
-	Name   string `json:"name"`
-	Format string `json:"format"`
-	Width  int    `json:"width"`
-	Height int    `json:"height"`
-	Bytes  int64  `json:"bytes"`
-	URL    string `json:"url"`
+	Name   string  `json:"name"`
+	Format string  `json:"format"`
+	Width  int     `json:"width"`
+	Height int     `json:"height"`
+	Bytes  int64   `json:"bytes"`
+	Score  float64 `json:"ssimulacra2,omitempty"`
+	URL    string  `json:"url"`
 }
 
 func (e *Encoder) toProductDTO(p catalog.Product) productDTO {
@@ -142,7 +143,8 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 	}
 	for i, r := range img.Renditions {
 		dto.Renditions[i] = renditionDTO{
-			Name: r.Name, Format: string(r.Format), Width: r.Width, Height: r.Height, Bytes: r.Bytes, URL: e.url(r.Key),
+			Name: r.Name, Format: string(r.Format), Width: r.Width, Height: r.Height, Bytes: r.Bytes, Score: r.Score,
+			URL: e.url(r.Key),
 		}
 	}
 	return dto

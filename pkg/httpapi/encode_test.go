@@ -27,6 +27,7 @@ func ready() catalog.Product {
 				Placeholder: "1QcSHQRnh493V4dIh4eXh1h4kJUI", Renditions: []catalog.Rendition{
 					{
 						Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Default: true,
+						Score: 70.25,
 						Key: "products/7/9/1-x/full.jpg",
 					},
 				},
@@ -49,7 +50,7 @@ func TestAProductIsEncodedAsDocumented(t *testing.T) {
 		`{"id":9,"position":0,"source_url":"https://a.example/1","status":"ready","attempts":1,` +
 		`"error":null,"width":4000,"height":3000,` +
 		`"placeholder":"1QcSHQRnh493V4dIh4eXh1h4kJUI","renditions":[{"name":"full","format":"jpeg","width":1600,"height":1200,` +
-		`"bytes":90000,"url":"https://img.example/vitrine/products/7/9/1-x/full.jpg"}]},` +
+		`"bytes":90000,"ssimulacra2":70.25,"url":"https://img.example/vitrine/products/7/9/1-x/full.jpg"}]},` +
 		`{"id":10,"position":1,"source_url":"https://a.example/2","status":"failed","attempts":5,` +
 		`"error":{"code":"corrupt","detail":"the picture is truncated"},"width":null,"height":null,"placeholder":null,` +
 		`"renditions":[]}],` +

@@ -21,5 +21,5 @@
 // Every error of Render is a *catalog.Failure. What libvips said goes into its cause, never into its detail: the text may
 // name files and addresses of ours.
 //
-// Room: edge. Doors: catalog pipeline thumbhash. Outside: govips.
+// Room: edge. Doors: catalog pipeline ssimulacra2 thumbhash. Outside: govips.
 package imaging

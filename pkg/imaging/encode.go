@@ -38,8 +38,9 @@ var encoders = map[pipeline.Format]func(img *vips.ImageRef, quality int) ([]byte
 // encoder encodes cuts and remembers what it has made.
 type encoder struct {
 	alpha  bool // the source has transparency
-	made   map[recipe][]byte
+	made   map[recipe]encoding
 	placed map[place]catalog.Output
+	found  map[pipeline.Format]int // the quality that the last search has found
 }
 
 // recipe is all that an encoded body depends on, besides the source. Two outputs with one recipe share a body.
@@ -48,6 +49,7 @@ type recipe struct {
 	background    string // "" where none can be seen
 	format        pipeline.Format
 	quality       int
+	target        pipeline.Target // zero: the quality counts
 }
 
 // place is where an output belongs in the specification.
@@ -57,7 +59,9 @@ type place struct {
 }
 
 func newEncoder(alpha bool) *encoder {
-	return &encoder{alpha: alpha, made: map[recipe][]byte{}, placed: map[place]catalog.Output{}}
+	return &encoder{
+		alpha: alpha, made: map[recipe]encoding{}, placed: map[place]catalog.Output{}, found: map[pipeline.Format]int{},
+	}
 }
 
 // cut makes the outputs of one rendition from a picture of its scaled size.
@@ -69,15 +73,16 @@ func (e *encoder) cut(picture *vips.ImageRef, scaled size, c cut) error {
 	defer framed.Close()
 	for _, o := range c.rendition.Formats {
 		key := e.recipe(scaled, c, o)
-		body, ok := e.made[key]
+		file, ok := e.made[key]
 		if !ok {
-			if body, err = e.encode(framed, key); err != nil {
+			if file, err = e.encode(framed, key); err != nil {
 				return fmt.Errorf("encode %s as %s: %w", c.rendition.Name, o.Format, err)
 			}
-			e.made[key] = body
+			e.made[key] = file
 		}
 		e.placed[place{c.rendition.Name, o.Format}] = catalog.Output{
-			Name: c.rendition.Name, Format: o.Format, Width: c.frame.width, Height: c.frame.height, Body: body,
+			Name: c.rendition.Name, Format: o.Format, Width: c.frame.width, Height: c.frame.height, Score: file.score,
+			Body: file.body,
 		}
 	}
 	return nil
@@ -85,6 +90,9 @@ func (e *encoder) cut(picture *vips.ImageRef, scaled size, c cut) error {
 
 func (e *encoder) recipe(scaled size, c cut, o pipeline.Output) recipe {
 	key := recipe{scaled: scaled, frame: c.frame, format: o.Format, quality: o.Quality}
+	if o.Target != nil {
+		key.target = *o.Target
+	}
 	padded := c.frame.width > scaled.width || c.frame.height > scaled.height
 	if padded || e.flattens(o.Format) {
 		key.background = c.rendition.Background
@@ -95,27 +103,58 @@ func (e *encoder) recipe(scaled size, c cut, o pipeline.Output) recipe {
 // flattens reports whether the format has to lose the source's transparency.
 func (e *encoder) flattens(format pipeline.Format) bool { return e.alpha && format == pipeline.JPEG }
 
-// encode returns the body of a framed picture, after its header was read back.
-func (e *encoder) encode(framed *vips.ImageRef, key recipe) ([]byte, error) {
+// encode returns the file of a framed picture, after its header was read back.
+func (e *encoder) encode(framed *vips.ImageRef, key recipe) (encoding, error) {
 	img, err := framed.Copy()
 	if err != nil {
-		return nil, err
+		return encoding{}, err
 	}
 	defer img.Close()
 	if e.flattens(key.format) {
 		background, err := colour(key.background)
 		if err != nil {
-			return nil, err
+			return encoding{}, err
 		}
 		if err := img.Flatten(background); err != nil {
-			return nil, err
+			return encoding{}, err
 		}
 	}
-	body, _, err := encoders[key.format](img, key.quality)
+	file, err := e.write(img, key)
 	if err != nil {
-		return nil, err
+		return encoding{}, err
 	}
-	return body, verify(body, key.format, key.frame)
+	return file, verify(file.body, key.format, key.frame)
+}
+
+// write encodes a picture at the recipe's quality, or at the lowest that reaches its target.
+func (e *encoder) write(img *vips.ImageRef, key recipe) (encoding, error) {
+	at := func(quality int) (encoding, error) {
+		body, _, err := encoders[key.format](img, quality)
+		return encoding{body: body, quality: quality}, err
+	}
+	if key.target == (pipeline.Target{}) {
+		return at(key.quality)
+	}
+	j, err := newJudge(img)
+	if err != nil {
+		return encoding{}, err
+	}
+	if j == nil { // nobody sees what such a picture has lost, and it costs nothing
+		return at(key.target.Max)
+	}
+	guess, known := e.found[key.format]
+	if !known {
+		guess = pipeline.DefaultQuality(key.format)
+	}
+	file, err := search(key.target, guess, func(quality int) (encoding, error) {
+		file, err := at(quality)
+		if err == nil {
+			file.score, err = j.score(file.body)
+		}
+		return file, err
+	})
+	e.found[key.format] = file.quality // the next size of the same picture needs about the same
+	return file, err
 }
 
 // outputs returns what was made in the order of the specification, the default one marked.

@@ -23,3 +23,13 @@ func Plan(renditions []pipeline.Rendition, width, height int) [][2]int {
 	}
 	return sizes
 }
+
+// Search is search with what is tried told by its score alone.
+func Search(target pipeline.Target, guess int, score func(quality int) (float64, error),
+) (quality int, got float64, err error) {
+	found, err := search(target, guess, func(quality int) (encoding, error) {
+		score, err := score(quality)
+		return encoding{body: []byte{1}, quality: quality, score: score}, err
+	})
+	return found.quality, found.score, err
+}

@@ -73,10 +73,6 @@ func possible(spec pipeline.Spec) error {
 	}
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
-			if o.Target != nil {
-				return catalog.Fail(catalog.PipelineImpossible,
-					fmt.Sprintf("rendition %s: this codec makes no %s at a ssimulacra2 target; give a quality", r.Name, o.Format), nil)
-			}
 			if _, ok := encoders[o.Format]; !ok {
 				return catalog.Fail(catalog.PipelineImpossible,
 					fmt.Sprintf("rendition %s: this codec does not write %s", r.Name, o.Format), nil)

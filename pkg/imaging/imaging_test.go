@@ -269,12 +269,10 @@ func TestSmallAndLongPicturesAreMade(t *testing.T) {
 func TestAnImpossibleSpecificationIsRefused(t *testing.T) {
 	t.Parallel()
 	source := asJPEG(t, picture(30, 30))
-	target := inside("full", 30, pipeline.AVIF)
-	target.Formats[0].Target = &pipeline.Target{Ssimulacra2: 70, Min: 40, Max: 80}
 	red := inside("full", 30, pipeline.JPEG)
 	red.Background = "red"
 	for name, s := range map[string]pipeline.Spec{
-		"no renditions": spec(), "a target": spec(target), "a format that is only read": spec(inside("full", 30, pipeline.GIF)),
+		"no renditions": spec(), "a format that is only read": spec(inside("full", 30, pipeline.GIF)),
 		"a colour by name": spec(red),
 	} {
 		if got := renderFails(t, source, s); got.Code != catalog.PipelineImpossible || got.Detail == "" {

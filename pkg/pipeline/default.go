@@ -9,8 +9,8 @@ const white = "#ffffff"
 func Default() Pipeline {
 	pair := func(marked bool) []Output {
 		return []Output{
-			{Format: WebP, Quality: defaultQuality(WebP)},
-			{Format: JPEG, Quality: defaultQuality(JPEG), Default: marked},
+			{Format: WebP, Quality: DefaultQuality(WebP)},
+			{Format: JPEG, Quality: DefaultQuality(JPEG), Default: marked},
 		}
 	}
 	return Pipeline{
@@ -31,9 +31,9 @@ func Default() Pipeline {
 	}
 }
 
-// defaultQuality returns the quality at which a format's pictures look alike: where photographs reach the SSIMULACRA2 score
+// DefaultQuality returns the quality at which a format's pictures look alike: where photographs reach the SSIMULACRA2 score
 // of JPEG at 80. PNG is lossless: 0.
-func defaultQuality(f Format) int {
+func DefaultQuality(f Format) int {
 	switch f {
 	case JPEG:
 		return 80

@@ -82,7 +82,7 @@ func (r *reader) complete(p *Pipeline) {
 		for j := range rendition.Formats {
 			output := &rendition.Formats[j]
 			if output.Target == nil && !r.seen[fmt.Sprintf("%s.formats[%d].quality", path, j)] {
-				output.Quality = defaultQuality(output.Format)
+				output.Quality = DefaultQuality(output.Format)
 			}
 		}
 	}

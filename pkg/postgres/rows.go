@@ -124,13 +124,14 @@ type imageRow struct {
 
 // renditionRow is one element of the column renditions. It is stored: names may be added, never changed.
 type renditionRow struct {
-	Name    string `json:"name"`
-	Format  string `json:"format"`
-	Width   int    `json:"width"`
-	Height  int    `json:"height"`
-	Bytes   int64  `json:"bytes"`
-	Key     string `json:"key"`
-	Default bool   `json:"default"`
+	Name    string  `json:"name"`
+	Format  string  `json:"format"`
+	Width   int     `json:"width"`
+	Height  int     `json:"height"`
+	Bytes   int64   `json:"bytes"`
+	Score   float64 `json:"score,omitempty"`
+	Key     string  `json:"key"`
+	Default bool    `json:"default"`
 }
 
 func (r imageRow) fromRow() catalog.Image {
@@ -148,7 +149,7 @@ func (r imageRow) fromRow() catalog.Image {
 	for _, x := range r.Renditions {
 		img.Renditions = append(img.Renditions, catalog.Rendition{
 			Name: x.Name, Format: pipeline.Format(x.Format), Width: x.Width, Height: x.Height,
-			Bytes: x.Bytes, Key: x.Key, Default: x.Default,
+			Bytes: x.Bytes, Score: x.Score, Key: x.Key, Default: x.Default,
 		})
 	}
 	return img
@@ -171,7 +172,7 @@ func toImageRow(img catalog.Image) imageRow {
 	for _, x := range img.Renditions {
 		r.Renditions = append(r.Renditions, renditionRow{
 			Name: x.Name, Format: string(x.Format), Width: x.Width, Height: x.Height,
-			Bytes: x.Bytes, Key: x.Key, Default: x.Default,
+			Bytes: x.Bytes, Score: x.Score, Key: x.Key, Default: x.Default,
 		})
 	}
 	return r

@@ -281,7 +281,7 @@ func (w *Worker) store(
 		}
 		renditions[i] = catalog.Rendition{
 			Name: out.Name, Format: out.Format, Width: out.Width, Height: out.Height,
-			Bytes: int64(len(out.Body)), Key: key, Default: out.Default,
+			Bytes: int64(len(out.Body)), Score: out.Score, Key: key, Default: out.Default,
 		}
 	}
 	if err := g.Wait(); err != nil {

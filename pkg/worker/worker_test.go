@@ -46,8 +46,8 @@ func TestHandle(t *testing.T) {
 		if card := r.Renditions[1]; card.Key != "products/1/2/1-x/full.jpg" || card.Default || card.Bytes != 4 {
 			t.Errorf("the shared rendition is %+v", card)
 		}
-		if !r.Renditions[0].Default {
-			t.Error("the default rendition is not marked")
+		if !r.Renditions[0].Default || r.Renditions[0].Score != 70.25 {
+			t.Errorf("the default rendition is %+v", r.Renditions[0])
 		}
 	})
 

@@ -61,7 +61,7 @@ func newWorld(t *testing.T) *world {
 	w.render = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
 		shared := []byte("jpeg")
 		return catalog.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Outputs: []catalog.Output{
-			{Name: "full", Format: pipeline.JPEG, Width: 30, Height: 20, Default: true, Body: shared},
+			{Name: "full", Format: pipeline.JPEG, Width: 30, Height: 20, Score: 70.25, Default: true, Body: shared},
 			{Name: "card", Format: pipeline.JPEG, Width: 30, Height: 20, Body: shared},
 			{Name: "full", Format: pipeline.WebP, Width: 30, Height: 20, Body: []byte("webp")},
 		}}, nil

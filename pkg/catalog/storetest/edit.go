@@ -26,7 +26,8 @@ func finished(img catalog.Image, prefix string) catalog.Image {
 	img.SourceSHA256, img.SourceBytes = "00ff", 123456
 	img.Renditions = []catalog.Rendition{
 		{Name: "thumb", Format: pipeline.WebP, Width: 320, Height: 240, Bytes: 1000, Key: prefix + "thumb.webp"},
-		{Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Key: prefix + "full.jpg", Default: true},
+		{Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Score: 70.25,
+			Key: prefix + "full.jpg", Default: true},
 	}
 	return img
 }

@@ -28,7 +28,7 @@ func ready() catalog.Product {
 					{
 						Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Default: true,
 						Score: 70.25,
-						Key: "products/7/9/1-x/full.jpg",
+						Key:   "products/7/9/1-x/full.jpg",
 					},
 				},
 			},

@@ -71,7 +71,9 @@ func aimed(name string, width int, score float64, formats ...pipeline.Format) pi
 func TestATargetIsReachedWithTheSmallestFile(t *testing.T) {
 	t.Parallel()
 	source := asPNG(t, picture(500, 400))
-	size := func(made catalog.Rendered, name string, f pipeline.Format) int { return len(output(t, made, name, f).Body) }
+	size := func(made catalog.Rendered, name string, f pipeline.Format) int {
+		return len(output(t, made, name, f).Body)
+	}
 	formats := []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF}
 	high := render(t, source, spec(aimed("a", 400, 70, formats...), inside("b", 300, pipeline.JPEG)))
 	low := render(t, source, spec(aimed("a", 400, 40, formats...)))

@@ -117,6 +117,13 @@ func (p *Program) KillChildren() int {
 	return killed
 }
 
+// Running reports whether the program has not ended.
+func (p *Program) Running() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.look()
+}
+
 // Fallen says how the program ended, as often as it did when nobody wanted it to.
 func (p *Program) Fallen() []string {
 	p.mu.Lock()

@@ -230,8 +230,13 @@ func (s *System) Start(ctx context.Context) error {
 	return s.Ready(ctx)
 }
 
-// Ready returns when all programs say that they are ready.
+// readyPatience is how long programs whose servers are up may take until they are ready, on a busy machine.
+const readyPatience = 3 * time.Minute
+
+// Ready returns when all programs say that they are ready. One that ends instead is an error.
 func (s *System) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
 	c := newCaller(2 * time.Second)
 	defer c.close()
 	for _, p := range s.programs {
@@ -239,6 +244,9 @@ func (s *System) Ready(ctx context.Context) error {
 			err := p.ready(ctx, c)
 			if err == nil {
 				break
+			}
+			if !p.Running() {
+				return fmt.Errorf("wait until %s is ready: it has ended: %s", p.Name, strings.Join(p.Fallen(), "; "))
 			}
 			if !pause(ctx, 50*time.Millisecond) {
 				return fmt.Errorf("wait until %s is ready: %w", p.Name, err)

@@ -35,6 +35,7 @@ have_cc() { have cc || have gcc; }
 have_pkgconfig() { have pkg-config; }
 have_redis() { have redis-server; }
 have_maven() { have mvn; }
+have_wrk() { have wrk; }
 
 find_missing() {
 	need have_cc "a C compiler" gcc libc6-dev
@@ -44,6 +45,7 @@ find_missing() {
 	need have_jemalloc "jemalloc 5 (libjemalloc.so.2)" libjemalloc2
 	[ "$1" = test ] || return 0
 	need have_redis "redis-server 6 or later (it need not run)" redis-server
+	need have_wrk "wrk" wrk
 	need have_java "Java 17 or later" java
 	any "$cache/kafka-$kafka/kafka_2.13-$kafka.jar" ||
 		need have_maven "Maven" maven

@@ -11,6 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -320,6 +324,29 @@ func (s *rollingSystem) begin(user int64, first int64) {
 	}
 }
 
+// hammer has wrk read a product, with a request under way on each of its connections nearly all the time, until the returned
+// function stops it and returns what it has to say.
+func (s *rollingSystem) hammer(id int64) (stop func() string) {
+	s.t.Helper()
+	breath := filepath.Join(s.t.TempDir(), "breath.lua")
+	if err := os.WriteFile(breath, []byte("function delay() return 5 end"), 0o600); err != nil { // milliseconds
+		s.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(s.t.Context(), "wrk", "--threads", "1", "--connections", "4", "--duration", "10m",
+		"--timeout", "1m", "--script", breath, fmt.Sprintf("%s/products/%d", s.url, id))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		s.t.Fatalf("start wrk, which make deps-test installs: %v", err)
+	}
+	return func() string {
+		if err := errors.Join(cmd.Process.Signal(syscall.SIGINT), cmd.Wait()); err != nil {
+			s.t.Errorf("wrk: %v", err)
+		}
+		return out.String()
+	}
+}
+
 // progress waits until the clients have been answered more often: each state of the system has its share of the load.
 func (s *rollingSystem) progress() {
 	s.t.Helper()
@@ -388,6 +415,7 @@ func TestARollingRestartLosesNoRequestAndDoesNoWorkTwice(t *testing.T) {
 	user := s.user()
 	first := s.post(user)
 	s.begin(user, first.ID)
+	stop := s.hammer(first.ID)
 	s.progress()
 	transitions := 0
 	for i := range 2 {
@@ -402,8 +430,14 @@ func TestARollingRestartLosesNoRequestAndDoesNoWorkTwice(t *testing.T) {
 		s.progress()
 		transitions += 2 // partitions move when a worker comes and when one goes
 	}
+	said := stop()
 	close(s.load.stop)
 	s.load.wg.Wait()
+	// It says nothing of errors where there are none.
+	if !regexp.MustCompile(`\b[1-9]\d* requests in`).MatchString(said) || strings.Contains(said, "Socket errors") ||
+		strings.Contains(said, "Non-2xx") {
+		t.Errorf("wrk has lost requests, or made none:\n%s", said)
+	}
 	for _, err := range s.load.wrong {
 		t.Errorf("a request was lost: %v", err)
 	}

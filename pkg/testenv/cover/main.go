@@ -24,11 +24,16 @@ func run(args []string, stdout io.Writer, read func(path string) ([]byte, error)
 	least := flags.Float64("min", 0, "fail below this share of statements, in percent")
 	output := flags.String("o", "", "write the merged profile to this file")
 	module := flags.String("module", "vitrine.io", "import path of the repository's root")
+	without := flags.String("without", "", "leave out files whose path from the root matches this regular expression")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() == 0 {
 		return errors.New("no profile is named")
+	}
+	left, err := regexp.Compile(*without)
+	if err != nil {
+		return fmt.Errorf("read -without: %w", err)
 	}
 	all := profile{}
 	for _, name := range flags.Args() {
@@ -40,8 +45,12 @@ func run(args []string, stdout io.Writer, read func(path string) ([]byte, error)
 			return fmt.Errorf("read profile %s: %w", name, err)
 		}
 	}
-	err := all.drop(func(file string) (bool, error) {
-		source, err := read(strings.TrimPrefix(file, *module+"/"))
+	err = all.drop(func(file string) (bool, error) {
+		path := strings.TrimPrefix(file, *module+"/")
+		if *without != "" && left.MatchString(path) {
+			return true, nil
+		}
+		source, err := read(path)
 		return generated.Match(source), err
 	})
 	if err != nil {

@@ -88,6 +88,20 @@ func TestTooLittleIsAnErrorAfterTheReport(t *testing.T) {
 	}
 }
 
+func TestWhatDoesNotShipIsLeftOut(t *testing.T) {
+	t.Parallel()
+	var said strings.Builder
+	err := run([]string{"-min", "100", "-without", "^pkg/(a|else)/", "tests.out", "programs.out"}, &said, repository(nil))
+	if want := "coverage  100.0%      4 of     4  vitrine.io/pkg/b\ncoverage  100.0%      4 of     4  total\n"; err != nil ||
+		said.String() != want {
+		t.Errorf("got %v and\n%s\nwant\n%s", err, &said, want)
+	}
+	if err := run([]string{"-without", "(", "tests.out"}, &said, repository(nil)); err == nil ||
+		!strings.Contains(err.Error(), "-without") {
+		t.Errorf("got %v, want that it cannot be read", err)
+	}
+}
+
 func TestWhatCannotBeReadIsAnError(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -34,7 +34,7 @@ func search(target pipeline.Target, guess int, try func(quality int) (encoding, 
 		if err != nil {
 			return encoding{}, err
 		}
-		if n > 0 && this.quality != last.quality {
+		if n > 0 {
 			if s := (this.score - last.score) / float64(this.quality-last.quality); s > 0.1 { // else noise, or a plateau
 				steep = s
 			}

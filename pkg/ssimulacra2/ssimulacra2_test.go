@@ -37,7 +37,7 @@ func score(t testing.TB, original, distorted ssimulacra2.Picture) float64 {
 	return got
 }
 
-// expected reads testdata/reference.txt, which another implementation wrote: make ssimulacra2-reference.
+// expected reads testdata/reference.txt, which another implementation wrote: make references.
 func expected(t *testing.T) map[string]float64 {
 	t.Helper()
 	f, err := os.Open("testdata/reference.txt")

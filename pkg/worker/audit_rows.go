@@ -36,25 +36,18 @@ func (a *Auditor) lookAtRows(ctx context.Context, cursor string) (next string, e
 			return "", fmt.Errorf("read cursor: %w", err)
 		}
 	}
-	if err := a.ours(ctx); err != nil {
-		return "", err
-	}
-	pictures, last, err := a.published(ctx, catalog.ImageID(after), a.cfg.Rows)
+	found, looked, err := a.find(ctx, catalog.ImageID(after), a.cfg.Rows)
 	if err != nil {
 		return "", err
 	}
-	robbed, err := a.robbed(ctx, pictures)
-	if err != nil {
-		return "", err
-	}
-	if fresh := fresh(robbed); a.cfg.tooMany(len(fresh), len(pictures)) {
+	if fresh := fresh(found); a.cfg.tooMany(len(fresh), looked.Pictures) {
 		return "", &stopped{tooManyMissing, fmt.Sprintf("%d of %d pictures miss objects, the first being %s",
-			len(fresh), len(pictures), fresh[0].key)}
+			len(fresh), looked.Pictures, fresh[0].key)}
 	}
-	if _, err := a.remake(ctx, robbed, 0); err != nil || last == 0 {
+	if _, err := a.remake(ctx, found, 0); err != nil || looked.Next == 0 {
 		return "", err
 	}
-	return strconv.FormatInt(int64(last), 10), nil
+	return strconv.FormatInt(int64(looked.Next), 10), nil
 }
 
 // CheckRows looks at up to limit pictures after that one, and asks anew, not before delay has passed, for those that are
@@ -62,34 +55,31 @@ func (a *Auditor) lookAtRows(ctx context.Context, cursor string) (next string, e
 // and so is a bucket that is not marked as this database's: then nothing is missing that was not looked for. Checking the
 // same rows again is harmless.
 func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit int, delay time.Duration) (Checked, error) {
-	if err := a.ours(ctx); err != nil {
-		return Checked{}, err
-	}
-	pictures, last, err := a.published(ctx, after, limit)
+	found, looked, err := a.find(ctx, after, limit)
 	if err != nil {
 		return Checked{}, err
 	}
-	robbed, err := a.robbed(ctx, pictures)
-	if err != nil {
+	if looked.Missing, err = a.remake(ctx, found, delay); err != nil {
 		return Checked{}, err
 	}
-	remade, err := a.remake(ctx, robbed, delay)
-	if err != nil {
-		return Checked{}, err
-	}
-	return Checked{Pictures: len(pictures), Missing: remade, Next: last}, nil
+	return looked, nil
 }
 
-// published returns up to limit pictures after that one, and the last of them if there may be more.
-func (a *Auditor) published(ctx context.Context, after catalog.ImageID, limit int,
-) (pictures []Published, last catalog.ImageID, err error) {
-	if pictures, err = a.Books.Published(ctx, after, limit); err != nil {
-		return nil, 0, fmt.Errorf("list published pictures: %w", err)
+// find looks at up to limit pictures after that one, and returns those that miss objects.
+func (a *Auditor) find(ctx context.Context, after catalog.ImageID, limit int) (found []robbed, looked Checked, err error) {
+	if err := a.ours(ctx); err != nil {
+		return nil, Checked{}, err
 	}
+	pictures, err := a.Books.Published(ctx, after, limit)
+	if err != nil {
+		return nil, Checked{}, fmt.Errorf("list published pictures: %w", err)
+	}
+	looked.Pictures = len(pictures)
 	if len(pictures) == limit {
-		last = pictures[limit-1].ImageID
+		looked.Next = pictures[limit-1].ImageID
 	}
-	return pictures, last, nil
+	found, err = a.robbed(ctx, pictures)
+	return found, looked, err
 }
 
 // robbed is a picture that misses an object.

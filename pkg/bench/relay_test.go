@@ -141,7 +141,7 @@ func (r *relaying) other(n int) (sample, error) {
 			record := &sarama.ProducerMessage{
 				Topic: r.cfg.Kafka.Name(m.Topic), Key: sarama.StringEncoder(m.Key), Value: sarama.ByteEncoder(m.Body),
 			}
-			for name, value := range m.Headers() {
+			for name, value := range m.EachHeader() {
 				record.Headers = append(record.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 			}
 			batch = append(batch, record)

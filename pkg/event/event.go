@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"strconv"
 )
 
@@ -48,13 +50,20 @@ type Message struct {
 	Body        []byte // JSON
 }
 
+// MaxHeaders is how many headers a message has at most.
+const MaxHeaders = 4
+
 // Headers returns the message's headers, without the empty ones.
-func (m Message) Headers() map[string]string {
-	h := map[string]string{HeaderID: m.ID, HeaderType: m.Type, HeaderVersion: strconv.Itoa(m.Version)}
-	if m.Traceparent != "" {
-		h[HeaderTraceparent] = m.Traceparent
+func (m Message) Headers() map[string]string { return maps.Collect(m.EachHeader()) }
+
+// EachHeader goes over the names and values of Headers, always in the same order.
+func (m Message) EachHeader() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		more := yield(HeaderID, m.ID) && yield(HeaderType, m.Type) && yield(HeaderVersion, strconv.Itoa(m.Version))
+		if more && m.Traceparent != "" {
+			yield(HeaderTraceparent, m.Traceparent)
+		}
 	}
-	return h
 }
 
 // FromRecord rebuilds a message from what Kafka delivered. It fails when a header is missing or the version is not a

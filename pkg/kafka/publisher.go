@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -30,19 +31,22 @@ const (
 	maxMessage = 1_000_000
 )
 
-// Publisher sends messages. It is safe for concurrent use; batches go one after the other.
+// Publisher sends messages. It is safe for concurrent use; batches that are sent at a time share a session.
 type Publisher struct {
 	config  Config
 	base    *sarama.Config
 	metrics *publisherMetrics
 	log     *zap.Logger
+	sending sync.WaitGroup // one for each use of a session
 
-	turn    chan struct{} // holds one token: whoever has taken it owns what is below
-	session *session      // nil before the first use and after a failure
+	connecting chan struct{} // holds one token: whoever has taken it connects, and owns these:
+	lastErr    error         // why there is no session
+	retryAt    time.Time
+	backoff    time.Duration
+
+	mu      sync.Mutex
+	session *session // nil before the first use and after a failure
 	closed  bool
-	lastErr error // why there is no session
-	retryAt time.Time
-	backoff time.Duration
 }
 
 // session is one idempotent producer with its client and connections.
@@ -50,6 +54,9 @@ type session struct {
 	wire     *wire
 	client   sarama.Client
 	producer sarama.SyncProducer
+
+	users int  // by the publisher's mu
+	over  bool // the last user closes it
 }
 
 // NewPublisher returns a publisher. It reads the TLS files and connects to nothing.
@@ -76,8 +83,8 @@ func NewPublisher(config Config, reg prometheus.Registerer, log *zap.Logger) (*P
 	if err := base.Validate(); err != nil {
 		return nil, fmt.Errorf("check producer settings: %w", err)
 	}
-	p := &Publisher{config: config, base: base, metrics: newPublisherMetrics(reg), log: log, turn: make(chan struct{}, 1)}
-	p.turn <- struct{}{}
+	p := &Publisher{config: config, base: base, metrics: newPublisherMetrics(reg), log: log, connecting: make(chan struct{}, 1)}
+	p.connecting <- struct{}{}
 	return p, nil
 }
 
@@ -100,12 +107,16 @@ func (p *Publisher) Publish(ctx context.Context, messages []event.Message) []err
 // toRecords converts what is small enough, and refuses the rest in results. A record carries its place in results.
 func (p *Publisher) toRecords(messages []event.Message, results []error) []*sarama.ProducerMessage {
 	batch := make([]*sarama.ProducerMessage, 0, len(messages))
+	records := make([]sarama.ProducerMessage, len(messages)) // one piece of memory each for hundreds of records
+	headers := make([]sarama.RecordHeader, 0, event.MaxHeaders*len(messages))
 	for i, m := range messages {
-		record := &sarama.ProducerMessage{
-			Topic: p.config.Name(m.Topic), Key: sarama.StringEncoder(m.Key), Value: sarama.ByteEncoder(m.Body), Metadata: i,
+		record, first := &records[i], len(headers)
+		for name, value := range m.EachHeader() {
+			headers = append(headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 		}
-		for name, value := range m.Headers() {
-			record.Headers = append(record.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+		*record = sarama.ProducerMessage{
+			Topic: p.config.Name(m.Topic), Key: sarama.StringEncoder(m.Key), Value: sarama.ByteEncoder(m.Body),
+			Headers: headers[first:len(headers):len(headers)], Metadata: i,
 		}
 		if size := record.ByteSize(recordVersion); size > maxMessage {
 			results[i] = fault.New(fault.Invalid, codeTooLarge, fmt.Sprintf("%d bytes are more than %d", size, maxMessage))
@@ -122,13 +133,6 @@ const recordVersion = 2
 func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
 	ctx, cancel := context.WithTimeout(ctx, publishBound)
 	defer cancel()
-	select {
-	case <-p.turn:
-		defer func() { p.turn <- struct{}{} }()
-	case <-ctx.Done():
-		fail(batch, results, unavailable(context.Cause(ctx)))
-		return
-	}
 	p.attempt(ctx, batch, results)
 	if len(batch) == 1 {
 		return
@@ -142,9 +146,10 @@ func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, r
 	}
 }
 
-// attempt sends a batch over the current session and drops the session if anything in it failed.
+// attempt sends a batch over the current session, and no other batch after it if anything in it failed: it leaves a gap in
+// the sequence numbers, and sarama's breakers stay open for ten seconds. What shares the session may fail with it.
 func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
-	s, err := p.connected(ctx)
+	s, err := p.enter(ctx)
 	if err != nil {
 		fail(batch, results, unavailable(because(ctx, err)))
 		return
@@ -153,21 +158,24 @@ func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage
 	err = s.producer.SendMessages(batch)
 	intact := stop()
 	settle(ctx, batch, results, err)
-	if err != nil || !intact {
-		// A batch that failed leaves a gap in the sequence numbers, and sarama's breakers stay open for ten seconds.
-		p.session = nil
-		s.close()
-	}
+	p.leave(s, err == nil && intact)
 }
 
-// connected returns the session, making one if there is none and the last failure is long enough ago.
-func (p *Publisher) connected(ctx context.Context) (*session, error) {
-	switch {
-	case p.closed:
-		return nil, sarama.ErrClosedClient
-	case p.session != nil:
-		return p.session, nil
-	case time.Now().Before(p.retryAt):
+// enter returns the session, made if there is none and the last failure is long enough ago. Its user has to leave it.
+func (p *Publisher) enter(ctx context.Context) (*session, error) {
+	if s, err := p.current(); s != nil || err != nil {
+		return s, err
+	}
+	select {
+	case <-p.connecting:
+		defer func() { p.connecting <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if s, err := p.current(); s != nil || err != nil { // made meanwhile
+		return s, err
+	}
+	if time.Now().Before(p.retryAt) {
 		return nil, p.lastErr
 	}
 	s, err := p.connect(ctx)
@@ -179,8 +187,55 @@ func (p *Publisher) connected(ctx context.Context) (*session, error) {
 	}
 	p.log.Debug("kafka producer connected")
 	p.metrics.clients.Inc()
-	p.session, p.backoff = s, 0
+	p.backoff = 0
+	return p.adopt(s)
+}
+
+// current enters the session that there is.
+func (p *Publisher) current() (*session, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return nil, sarama.ErrClosedClient
+	case p.session == nil:
+		return nil, nil //nolint:nilnil // none, and nothing wrong
+	}
+	p.session.users++
+	p.sending.Add(1)
+	return p.session, nil
+}
+
+// adopt makes s the session and enters it.
+func (p *Publisher) adopt(s *session) (*session, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		s.close()
+		return nil, sarama.ErrClosedClient
+	}
+	p.session = s
+	s.users++
+	p.sending.Add(1)
 	return s, nil
+}
+
+// leave ends a use of s. One that is not intact gets no other user, and its last one closes it.
+func (p *Publisher) leave(s *session, intact bool) {
+	defer p.sending.Done()
+	p.mu.Lock()
+	s.users--
+	if !intact {
+		s.over = true
+		if p.session == s {
+			p.session = nil
+		}
+	}
+	last := s.over && s.users == 0
+	p.mu.Unlock()
+	if last {
+		s.close()
+	}
 }
 
 func (p *Publisher) connect(ctx context.Context) (*session, error) {
@@ -212,11 +267,14 @@ func (s *session) close() {
 	_ = s.client.Close()
 }
 
-// Close ends the publisher after the batch that is being sent. Later calls of Publish fail.
+// Close ends the publisher after what is being sent. Later calls of Publish fail.
 func (p *Publisher) Close() error {
-	<-p.turn
-	defer func() { p.turn <- struct{}{} }()
+	p.mu.Lock()
 	p.closed = true
+	p.mu.Unlock()
+	p.sending.Wait()
+	<-p.connecting // whoever connects sees that it was in vain
+	defer func() { p.connecting <- struct{}{} }()
 	if p.session != nil {
 		p.session.close()
 		p.session = nil

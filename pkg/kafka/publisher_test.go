@@ -232,7 +232,7 @@ func TestAPublishEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestWaitingForTheTurnIsBoundToo(t *testing.T) {
+func TestWaitingForWhoConnectsIsBoundToo(t *testing.T) {
 	t.Parallel()
 	p, _ := newPublisher(t, local([]string{blackHole(t)}, ""))
 	var both sync.WaitGroup
@@ -315,6 +315,39 @@ func TestManyPublishAtOnce(t *testing.T) {
 	all.Wait()
 	if got := count(c); got != 200 {
 		t.Errorf("records: got %d, want 200", got)
+	}
+}
+
+// Whoever gives up cuts the connections that others use, too: they are answered, and what they hear is true.
+func TestWhoGivesUpHarmsNobodyForLong(t *testing.T) {
+	t.Parallel()
+	c, config := seeded(t)
+	p, _ := newPublisher(t, config)
+	var all sync.WaitGroup
+	var acknowledged atomic.Int64
+	for range 6 {
+		all.Go(func() {
+			for round := range 15 {
+				ctx, cancel := t.Context(), context.CancelFunc(func() {})
+				if round%3 == 2 {
+					ctx, cancel = context.WithTimeout(ctx, time.Millisecond)
+				}
+				for _, err := range p.Publish(ctx, messages(10)) {
+					switch {
+					case err == nil:
+						acknowledged.Add(1)
+					case !fault.Is(err, fault.Unavailable):
+						t.Errorf("got %v, want nothing or unavailable", err)
+					}
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	eventually(t, "a publish is taken again", func() bool { return taken(p.Publish(t.Context(), messages(1))) })
+	if got, least := int64(count(c)), acknowledged.Load()+1; got < least {
+		t.Errorf("records: got %d, want at least the %d that were acknowledged", got, least)
 	}
 }
 

@@ -114,7 +114,7 @@ func (o *Outbox) Drain(
 		return err
 	})
 	if err != nil || len(r.unsent)+len(r.refused) > 0 {
-		o.again(err == nil && !elsewhere && r.untaken == limit)
+		o.again(err == nil && !elsewhere && len(r.unsent) == limit)
 	}
 	if err != nil { // whatever was published comes again
 		return relay.Drained{Claimed: r.claimed}, err
@@ -153,7 +153,7 @@ func (o *Outbox) claimed(rows []claimedRow, limit int, elsewhere bool, took time
 }
 
 // again lets the next claim begin at the start, where something is left, or elsewhere, if all of a full round is. What
-// another round has found out meanwhile stays: one that gave way to it may end after it.
+// another round has found out meanwhile stays.
 func (o *Outbox) again(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

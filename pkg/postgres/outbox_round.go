@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -68,7 +67,6 @@ type round struct {
 	published []pgtype.TID
 	refused   []refusedRow
 	unsent    []int64 // ids; Kafka was not there for them
-	untaken   int     // of those it was asked to take
 }
 
 // publishRows hands the messages to publish and sorts its answers. A row that does not read as a message is refused. One
@@ -98,9 +96,6 @@ func publishRows(
 			r.published = append(r.published, sent[i].At)
 		case fault.Is(err, fault.Unavailable):
 			r.unsent = append(r.unsent, sent[i].ID)
-			if !errors.Is(err, relay.ErrGaveWay) {
-				r.untaken++
-			}
 		default:
 			r.refused = append(r.refused, refusedRow{sent[i], err})
 		}

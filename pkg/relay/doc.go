@@ -2,9 +2,9 @@
 //
 // A [Relay] works in rounds. One round claims due rows, publishes them and deletes what Kafka acknowledged, all within the
 // outbox's transaction, so a process that dies in the middle publishes again and never loses. Where there is more than one
-// round can take, the next one claims while the last publishes and settles; nothing is handed to Kafka before it has
-// answered for the last. Whoever commits a message calls Wake; a poll a few times a second finds what other processes, or
-// the passing of time, made due. A backlog goes out at [Config].Rate, so that it does not slow what is alive.
+// round can take, two are under way at a time. Whoever commits a message calls Wake; a poll a few times a second finds what
+// other processes, or the passing of time, made due. A backlog goes out at [Config].Rate, so that it does not slow what is
+// alive.
 //
 // While the database or Kafka is down the relay waits longer and longer, up to five seconds, and says so once. A message
 // that Kafka refuses is put off and finally parked by the outbox, with an alert; it holds nobody else up. Nor

@@ -72,12 +72,13 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// burst does one round after the other until one finds less than a batch, one fails, or ctx ends. The next claims while
-// the last publishes and settles, so there are two at a time at most, and one at a time hands anything to Kafka.
+// burst does one round after the other until one finds less than a batch, one fails, or ctx ends. The next begins when the
+// last has claimed, and two are under way at a time at most: one waits for Kafka while the other one's rows are claimed,
+// converted and deleted.
 func (r *Relay) burst(ctx context.Context) error {
 	last := nobody()
 	for {
-		this := r.begin(ctx, last)
+		this := r.begin(ctx)
 		full := this.claimed()
 		if err := last.wait(); err != nil || !full {
 			return errors.Join(err, this.wait())

@@ -24,8 +24,7 @@ func outboxes() []test {
 		{name: "an unreachable Kafka spends no tries", run: unreachable, maxTries: 1},
 		{name: "messages that cannot be sent step aside for those that can", run: stepAside, maxTries: 1},
 		{name: "a round full of messages that cannot be sent keeps nobody waiting", run: fullOfUnsent, maxTries: 1},
-		{name: "a round that gave way has said nothing about its messages", run: gaveWay},
-		{name: "a round that gave way forgets nothing of the one that it gave way to", run: gaveWayToUnsent},
+		{name: "a round that ends forgets nothing of the one beside it", run: besideUnsent},
 		{name: "a round is bounded", run: bounded},
 		{name: "the oldest message's age is known", run: oldest},
 	}
@@ -205,44 +204,24 @@ func stepAside(b *bench) {
 	b.same(b.drainExcept(9, bad.ID.String()), relay.Drained{Claimed: 4, Published: 4}, "the second round")
 }
 
-func gaveWay(b *bench) {
-	p := b.product(0)
-	for i := range 6 {
-		b.send(p.ID, catalog.Outgoing{Message: message(p.ID), Delay: time.Duration(i-6) * time.Hour})
-	}
-	first := func(answer error) (claimed []string) {
-		_, err := b.Outbox.Drain(b.ctx(), 2, func(_ context.Context, messages []event.Message) []error {
-			for _, m := range messages {
-				claimed = append(claimed, m.ID)
-			}
-			return []error{answer, answer}
-		})
-		b.must(err, "drain")
-		return claimed
-	}
-	head := first(relay.ErrGaveWay)
-	for range 10 {
-		b.same(first(relay.ErrGaveWay), head, "what is claimed after giving way")
-	}
-}
-
-// gaveWayToUnsent has two rounds at once, of which the first to claim ends last: the head cannot be sent, and what follows
-// must not begin there.
-func gaveWayToUnsent(b *bench) {
+// besideUnsent has two rounds at once, of which the first to claim ends last: the head cannot be sent, and what follows must
+// not begin there.
+func besideUnsent(b *bench) {
 	p := b.product(0)
 	for i := range 40 {
 		b.send(p.ID, catalog.Outgoing{Message: message(p.ID), Delay: time.Duration(i-41) * time.Hour})
 	}
+	down := fault.New(fault.Unavailable, "kafka_unavailable", "down")
 	var head string
 	elsewhere := 0
 	for range 10 {
-		_, err := b.Outbox.Drain(b.ctx(), 2, func(_ context.Context, messages []event.Message) []error {
-			head = messages[0].ID
-			b.drain(2, fault.New(fault.Unavailable, "kafka_unavailable", "down"))
-			return []error{relay.ErrGaveWay, relay.ErrGaveWay}
+		_, err := b.Outbox.Drain(b.ctx(), 2, func(context.Context, []event.Message) []error {
+			unsent, _ := b.drain(2, down)
+			head = unsent[0].ID
+			return []error{nil, down}
 		})
 		b.must(err, "drain")
-		if next, _ := b.drain(1, relay.ErrGaveWay); len(next) != 1 || next[0].ID != head {
+		if next, _ := b.drain(1, nil); len(next) != 1 || next[0].ID != head {
 			elsewhere++
 		}
 	}

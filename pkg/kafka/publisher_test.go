@@ -346,7 +346,7 @@ func TestWhoGivesUpHarmsNobodyForLong(t *testing.T) {
 	}
 	all.Wait()
 	eventually(t, "a publish is taken again", func() bool { return taken(p.Publish(t.Context(), messages(1))) })
-	if got, least := int64(count(c)), acknowledged.Load()+1; got < least {
+	if got, least := count(c), acknowledged.Load()+1; got < least {
 		t.Errorf("records: got %d, want at least the %d that were acknowledged", got, least)
 	}
 }

@@ -124,6 +124,10 @@ chaos: deps-test ## Crash everything and show that nothing is lost: SEED=7, or S
 bench-outbox: deps-test ## Measure how an outbox of a million messages is emptied
 	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/bench -outbox
 
+.PHONY: bench-images
+bench-images: deps-bench-images ## Measure how pictures are made, beside a plain C loop and sharp, and what memory that takes
+	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/bench -images
+
 .PHONY: e2e
 e2e: deps-promtool ## Show on the cluster of kubectl's current context what the chart promises (docs/e2e.md)
 	@$(GO) run ./pkg/e2e -promtool '$(TOOLS)/promtool' -proofs '$(PROOFS)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
@@ -152,6 +156,10 @@ deps-run: ## Install what make run needs (Debian, Ubuntu; says nothing if all is
 .PHONY: deps-test
 deps-test: ## Install what make test needs: the servers' programs, in packages and in the cache
 	@.ci/install.sh test
+
+.PHONY: deps-bench-images
+deps-bench-images: ## Install what make bench-images needs beside: photographs, Node.js and sharp
+	@.ci/install.sh bench-images
 
 .PHONY: deps-tools
 deps-tools: deps-lint deps-gotestsum deps-chart ## Build the tools into the cache

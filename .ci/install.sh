@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install.sh run|test: installs what `make run` or `make test` needs and is missing, on Debian and Ubuntu. Elsewhere it says what to
+# install.sh run|test|bench-images: installs what that target of make needs and is missing, on Debian and Ubuntu. Elsewhere it says what to
 # install. When nothing is missing it says nothing and takes milliseconds. No service is started or enabled.
 set -euo pipefail
 
@@ -36,6 +36,8 @@ have_pkgconfig() { have pkg-config; }
 have_redis() { have redis-server; }
 have_maven() { have mvn; }
 have_wrk() { have wrk; }
+have_node() { have node && have npm; }
+have_photographs() { any /usr/share/backgrounds/gnome/*.webp && any /usr/share/backgrounds/mate && any /usr/share/backgrounds/string.jpg; }
 
 find_missing() {
 	need have_cc "a C compiler" gcc libc6-dev
@@ -43,12 +45,15 @@ find_missing() {
 	need have_vips "libvips 8.14 or later with its headers" libvips-dev 'libheif-plugin-*'
 	need have_postgres "PostgreSQL 14 or later (the server; it need not run)" postgresql
 	need have_jemalloc "jemalloc 5 (libjemalloc.so.2)" libjemalloc2
-	[ "$1" = test ] || return 0
+	[ "$1" != run ] || return 0
 	need have_redis "redis-server 6 or later (it need not run)" redis-server
 	need have_wrk "wrk" wrk
 	need have_java "Java 17 or later" java
 	any "$cache/kafka-$kafka/kafka_2.13-$kafka.jar" ||
 		need have_maven "Maven" maven
+	[ "$1" = bench-images ] || return 0
+	need have_node "Node.js 18 or later, and npm" nodejs npm
+	need have_photographs "photographs in /usr/share/backgrounds" gnome-backgrounds mate-backgrounds ukui-wallpapers
 }
 
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -154,21 +159,33 @@ install_kafka() {
 	mv "$fresh" "$jars"
 }
 
+# The newest sharp that runs on the Node.js that is there.
+install_sharp() {
+	local version=0.35.5
+	if ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 9) ? 0 : 1)'; then version=0.34.5; fi
+	local home=$cache/sharp
+	grep -qs "\"version\": \"$version\"" "$home/node_modules/sharp/package.json" && return 0
+	echo "fetching sharp $version into $home"
+	mkdir -p "$home"
+	"$here/alive.sh" "fetching sharp" npm install --silent --no-audit --no-fund --prefix "$home" "sharp@$version" </dev/null
+}
+
 case ${1:-} in
 apt) # for quietly
 	shift
 	apt "$@"
 	;;
-run | test)
+run | test | bench-images)
 	find_missing "$1"
 	if [ ${#packages[@]} -gt 0 ]; then install_packages; fi
-	if [ "$1" = test ]; then
+	if [ "$1" != run ]; then
 		install_kafka
 		"$here/tool.sh" minio github.com/minio/minio github.com/minio/minio "$minio"
 	fi
+	if [ "$1" = bench-images ]; then install_sharp; fi
 	;;
 *)
-	echo "usage: install.sh run|test" >&2
+	echo "usage: install.sh run|test|bench-images" >&2
 	exit 2
 	;;
 esac

@@ -51,6 +51,25 @@ BenchmarkBacklog/alone-2 	 1	 9 ns/op	 0.97 steady	 0.90 slowest	 1.02 heap	 14.
 BenchmarkBacklog/beside_an_old_transaction-2 	 1	 9 ns/op	 0.87 steady	 0.80 slowest	 1.01 heap	 14.5 heap-MB	 21000 ops/s
 `
 
+// imagesOutput is the same of the chapter about pictures.
+const imagesOutput = header + `
+BenchmarkImages/ceiling-2 1 9 ns/op 14.10 renditions/cpu-s 1 ratio 40 pictures 3 rounds 1 to-sharp
+` + "BenchmarkImages/codec-2 1 9 ns/op 13.80 renditions/cpu-s 0.98 ratio 0.97 ratio-low 0.99 ratio-high 2.21 to-sharp" +
+	` 8.1 MB 168.8 peak-MB 60.4 settled-MB
+BenchmarkImages/worker-2 1 9 ns/op 12.60 renditions/cpu-s 0.89 ratio
+BenchmarkImages/sharp-2 1 9 ns/op 6.20 renditions/cpu-s 0.44 ratio
+BenchmarkImages/utilization-2 1 9 ns/op 0.96 ratio
+BenchmarkImages/memory-2 1 9 ns/op 1.08 ratio 60.1 first-settled-MB 64.9 last-settled-MB
+BenchmarkImages/with_avif-2 1 9 ns/op 0.71 cpu-s/picture 420 kB/picture
+`
+
+const imagesLines = `ratio codec-utilization 0.96
+ratio codec/ceiling 0.98
+ratio worker/ceiling 0.89
+ratio codec/sharp 2.21
+ratio rss500/rss50 1.08
+`
+
 const backlogLines = `ratio backlog/reads 0.91
 ratio backlog/steady 0.97
 ratio backlog/heap 1.02
@@ -76,6 +95,26 @@ func runOn(t *testing.T, goCommand, document string, more ...string) (stdout, wr
 }
 
 const document = "# Title\n\n" + beginMark + "\nold\n" + endMark + "\n\nthe rest\n"
+
+func TestPicturesHaveAChapterOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	const other = document + "\n" + beginImagesMark + "\nolder\n" + endMark + "\n"
+	stdout, written, err := runOn(t, "echo \"args: $*\"\ncat <<'END'\n"+imagesOutput+"END\n", other, "-images")
+	if err != nil {
+		t.Fatalf("got %v\n%s", err, stdout)
+	}
+	if !strings.HasSuffix(stdout, "\n\n"+imagesLines) || !strings.Contains(stdout, "-bench ^BenchmarkImages$ -benchtime 1x") {
+		t.Errorf("got %s\nwant one run that ends with\n%s", stdout, imagesLines)
+	}
+	for _, want := range []string{
+		document, "40 photographs, 3 rounds.\n", "| our codec | 13.80 | **0.98** | 0.97 to 0.99 | 8.1 | 169 | 60 |\n",
+		"keeps 60 MB after 50 pictures and 65 MB after 500: **1.08**", "for **0.96** of the time", "| and AVIF | 0.71 | 420 |\n",
+	} {
+		if !strings.Contains(written, want) {
+			t.Errorf("the document lacks %q:\n%s", want, written)
+		}
+	}
+}
 
 func TestTheBacklogHasAChapterOfItsOwn(t *testing.T) {
 	t.Parallel()

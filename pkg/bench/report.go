@@ -30,6 +30,15 @@ const (
 	unitHeap      = "heap"    // the most after a tenth / after the first
 	unitHeapMB    = "heap-MB"
 	bare          = "bare-" // before a unit: the other side's
+
+	unitRenditions = "renditions/cpu-s"
+	unitToSharp    = "to-sharp" // median over the rounds of renditions/cpu-s, divided by sharp's
+	unitPictures   = "pictures"
+	unitMB         = "MB" // of all renditions of a round
+	unitPeakMB     = "peak-MB"
+	unitSettledMB  = "settled-MB"
+	unitCPUEach    = "cpu-s/picture"
+	unitKBEach     = "kB/picture"
 )
 
 // pairs are the benchmarks that have two sides, and what their ratios are called.
@@ -63,6 +72,15 @@ var backlogRatios = []ratio{
 	{"Backlog/alone", unitHeap, "backlog/heap"},
 	{"Backlog/beside_an_old_transaction", unitSteady, "backlog-pinned/steady"},
 	{"Backlog/beside_an_old_transaction", unitHeap, "backlog-pinned/heap"},
+}
+
+// imageRatios are the lines of the chapter about pictures.
+var imageRatios = []ratio{
+	{"Images/utilization", unitRatio, "codec-utilization"},
+	{"Images/codec", unitRatio, "codec/ceiling"},
+	{"Images/worker", unitRatio, "worker/ceiling"},
+	{"Images/codec", unitToSharp, "codec/sharp"},
+	{"Images/memory", unitRatio, "rss500/rss50"},
 }
 
 // listsPrefix begins the names of the benchmarks that stand alone.
@@ -157,6 +175,34 @@ func (r report) backlogTables() string {
 	return out.String()
 }
 
+// imageTables returns the chapter about pictures as Markdown.
+func (r report) imageTables() string {
+	var out strings.Builder
+	m := r.find("Images/ceiling")
+	fmt.Fprintf(&out, "\n%.0f photographs, %.0f rounds.\n\n", m[unitPictures], m[unitRounds])
+	out.WriteString("| | renditions per CPU second | of the ceiling | least and most of the rounds | MB of renditions | " +
+		"most memory, MB | memory at rest, MB |\n|---|---:|---:|---:|---:|---:|---:|\n")
+	for _, row := range []struct{ side, what string }{
+		{"ceiling", "C loop over libvips"}, {"codec", "our codec"}, {"worker", "our worker with two codecs"}, {"sharp", "sharp"},
+	} {
+		m := r.find("Images/" + row.side)
+		fmt.Fprintf(&out, "| %s | %.2f | **%.2f** | %.2f to %.2f | %.1f | %.0f | %.0f |\n", row.what, m[unitRenditions],
+			m[unitRatio], m[unitRatioLow], m[unitRatioHigh], m[unitMB], m[unitPeakMB], m[unitSettledMB])
+	}
+	m = r.find("Images/memory")
+	fmt.Fprintf(&out, "\nA codec keeps %.0f MB after 50 pictures and %.0f MB after 500: **%.2f**. The worker's codecs had a "+
+		"picture in hand for **%.2f** of the time.\n", m["first-"+unitSettledMB], m["last-"+unitSettledMB], m[unitRatio],
+		r.find("Images/utilization")[unitRatio])
+	out.WriteString("\n| pipeline | CPU seconds a picture | kB a picture |\n|---|---:|---:|\n")
+	for _, row := range []struct{ variant, what string }{
+		{"as_it_is", "default: WebP and JPEG"}, {"with_avif", "and AVIF"}, {"with_targets", "targets of 70 instead of qualities"},
+	} {
+		m := r.find("Images/" + row.variant)
+		fmt.Fprintf(&out, "| %s | %.2f | %.0f |\n", row.what, m[unitCPUEach], m[unitKBEach])
+	}
+	return out.String()
+}
+
 // ms writes microseconds as milliseconds.
 func ms(us float64) string { return fmt.Sprintf("%.2f", us/1000) }
 
@@ -170,6 +216,7 @@ type chapter struct {
 const (
 	beginMark        = "<!-- make bench writes from here -->"
 	beginBacklogMark = "<!-- make bench-outbox writes from here -->"
+	beginImagesMark  = "<!-- make bench-images writes from here -->"
 	endMark          = "<!-- to here -->"
 )
 

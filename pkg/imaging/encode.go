@@ -40,7 +40,7 @@ type encoder struct {
 	alpha  bool // the source has transparency
 	made   map[recipe]encoding
 	placed map[place]catalog.Output
-	found  map[pipeline.Format]int // the quality that the last search has found
+	leads  map[pipeline.Format]float64 // by how much the last search's score was above the typical one
 }
 
 // recipe is all that an encoded body depends on, besides the source. Two outputs with one recipe share a body.
@@ -60,7 +60,7 @@ type place struct {
 
 func newEncoder(alpha bool) *encoder {
 	return &encoder{
-		alpha: alpha, made: map[recipe]encoding{}, placed: map[place]catalog.Output{}, found: map[pipeline.Format]int{},
+		alpha: alpha, made: map[recipe]encoding{}, placed: map[place]catalog.Output{}, leads: map[pipeline.Format]float64{},
 	}
 }
 
@@ -142,18 +142,18 @@ func (e *encoder) write(img *vips.ImageRef, key recipe) (encoding, error) {
 	if j == nil { // nobody sees what such a picture has lost, and it costs nothing
 		return at(key.target.Max)
 	}
-	guess, known := e.found[key.format]
-	if !known {
-		guess = pipeline.DefaultQuality(key.format)
+	c, ok := typical[key.format]
+	if !ok {
+		return encoding{}, fmt.Errorf("%s has no qualities to search", key.format)
 	}
-	file, err := search(key.target, guess, func(quality int) (encoding, error) {
+	file, err := search(key.target, c, e.leads[key.format], func(quality int) (encoding, error) {
 		file, err := at(quality)
 		if err == nil {
 			file.score, err = j.score(file.body)
 		}
 		return file, err
 	})
-	e.found[key.format] = file.quality // the next size of the same picture needs about the same
+	e.leads[key.format] = file.score - c.score(file.quality) // the next size of the same picture lies about there
 	return file, err
 }
 

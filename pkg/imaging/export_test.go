@@ -24,12 +24,15 @@ func Plan(renditions []pipeline.Rendition, width, height int) [][2]int {
 	return sizes
 }
 
-// Search is search with what is tried told by its score alone.
-func Search(target pipeline.Target, guess int, score func(quality int) (float64, error),
+// Search is search along JPEG's typical curve, with what is tried told by its score alone.
+func Search(target pipeline.Target, lead float64, score func(quality int) (float64, error),
 ) (quality int, got float64, err error) {
-	found, err := search(target, guess, func(quality int) (encoding, error) {
+	found, err := search(target, typical[pipeline.JPEG], lead, func(quality int) (encoding, error) {
 		score, err := score(quality)
 		return encoding{body: []byte{1}, quality: quality, score: score}, err
 	})
 	return found.quality, found.score, err
 }
+
+// TypicalJPEG is the score of a typical photograph.
+func TypicalJPEG(quality int) float64 { return typical[pipeline.JPEG].score(quality) }

@@ -15,31 +15,40 @@ func TestASearchFindsTheLowestQualityThatReachesTheTarget(t *testing.T) {
 	straight := func(q int) float64 { return 20 + 0.7*float64(q) }
 	bent := func(q int) float64 { return 95 - 3000/float64(q+20) }
 	steps := func(q int) float64 { return 40 + 10*float64(q/20) }
+	typical := func(lead float64) func(int) float64 {
+		return func(q int) float64 { return imaging.TypicalJPEG(q) + lead }
+	}
 	for what, row := range map[string]struct {
 		score        func(q int) float64
 		target       float64
 		least, most  int
-		guess        int
+		lead         float64
 		want, within int // the quality, and how much more is near enough
 		tries        int // at most
 	}{
-		"where it is guessed":        {straight, 70, 10, 95, 72, 72, 0, 1},
-		"far above the guess":        {straight, 80, 10, 95, 20, 86, 1, 4},
-		"far below the guess":        {straight, 40, 10, 95, 90, 29, 1, 4},
-		"on a curve":                 {bent, 70, 10, 95, 80, 100, 1, 5},
-		"on a curve, from below":     {bent, 60, 10, 95, 30, 66, 1, 5},
-		"on a plateau":               {steps, 70, 10, 95, 80, 60, 20, 6},
-		"one that nothing reaches":   {straight, 99, 10, 90, 80, 90, 0, 2},
-		"one that everything does":   {straight, 20, 40, 90, 80, 40, 0, 3},
-		"between the same limits":    {straight, 50, 33, 33, 80, 33, 0, 1},
-		"guessed beyond the limits":  {straight, 50, 40, 60, 99, 43, 1, 4},
-		"lost on what never reaches": {func(int) float64 { return math.Inf(-1) }, 70, 10, 95, 50, 95, 0, 6},
+		"a typical picture":          {typical(0), 70, 10, 95, 0, 59, 2, 1},
+		"a typical one, far down":    {typical(0), 40, 10, 95, 0, 14, 1, 1},
+		"a typical one, far up":      {typical(0), 87, 10, 95, 0, 94, 1, 1},
+		"an easy picture":            {typical(8), 80, 10, 95, 0, 64, 2, 2},
+		"a hard picture":             {typical(-9), 70, 10, 95, 0, 78, 2, 2},
+		"a hard one, known to be":    {typical(-9), 70, 10, 95, -9, 78, 2, 1},
+		"an easy one, held for hard": {typical(6), 70, 10, 95, -9, 46, 2, 2},
+		"on a straight line":         {straight, 80, 10, 95, 0, 86, 1, 4},
+		"on a straight line, below":  {straight, 40, 10, 95, 0, 29, 2, 4},
+		"on a curve":                 {bent, 70, 10, 95, 0, 100, 1, 5},
+		"on a curve, below":          {bent, 60, 10, 95, 0, 66, 2, 5},
+		"on a plateau":               {steps, 70, 10, 95, 0, 60, 20, 6},
+		"one that nothing reaches":   {straight, 99, 10, 90, 0, 90, 0, 2},
+		"one that everything does":   {straight, 20, 40, 90, 0, 40, 0, 3},
+		"between the same limits":    {straight, 50, 33, 33, 0, 33, 0, 1},
+		"led beyond the limits":      {straight, 50, 40, 60, -99, 43, 2, 4},
+		"lost on what never reaches": {func(int) float64 { return math.Inf(-1) }, 70, 10, 95, 0, 95, 0, 6},
 	} {
 		if row.want > row.most {
 			row.want = row.most
 		}
 		tries := 0
-		quality, score, err := imaging.Search(pipeline.Target{Ssimulacra2: row.target, Min: row.least, Max: row.most}, row.guess,
+		quality, score, err := imaging.Search(pipeline.Target{Ssimulacra2: row.target, Min: row.least, Max: row.most}, row.lead,
 			func(q int) (float64, error) {
 				tries++
 				if q < row.least || q > row.most {
@@ -54,7 +63,7 @@ func TestASearchFindsTheLowestQualityThatReachesTheTarget(t *testing.T) {
 	}
 	bad := errors.New("no")
 	fails := func(int) (float64, error) { return 0, bad }
-	if _, _, err := imaging.Search(pipeline.Target{Ssimulacra2: 70, Min: 1, Max: 9}, 5, fails); !errors.Is(err, bad) {
+	if _, _, err := imaging.Search(pipeline.Target{Ssimulacra2: 70, Min: 1, Max: 9}, 0, fails); !errors.Is(err, bad) {
 		t.Errorf("got %v, want what the codec said", err)
 	}
 }

@@ -180,7 +180,7 @@ func fakeConfig() codec.Config {
 	}
 	return codec.Config{
 		Path: self, Children: 1, RecycleAfter: 1000, MaxRSS: 1 << 40, StartTimeout: 5 * time.Minute,
-		StartBackoff: 500 * time.Millisecond, ShutdownGrace: 20 * time.Second, Preload: "none",
+		StartBackoff: 500 * time.Millisecond, ShutdownGrace: 20 * time.Second, Sandbox: "on", Preload: "none",
 	}
 }
 

@@ -74,8 +74,12 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 		cfg: cfg, path: path, env: environment(preload), log: log, metrics: newMetrics(reg), now: time.Now,
 		slots: make(chan *slot, cfg.Children), quit: make(chan struct{}), alive: map[*child]struct{}{},
 	}
+	if cfg.Sandbox == "off" { // on is what a codec does of itself
+		p.args = append(p.args, "--sandbox=off")
+		log.Warn("codecs run without their sandbox")
+	}
 	if cfg.AddressSpace > 0 {
-		p.args = []string{"--address-space=" + strconv.FormatInt(cfg.AddressSpace, 10)}
+		p.args = append(p.args, "--address-space="+strconv.FormatInt(cfg.AddressSpace, 10))
 	}
 	for _, option := range options {
 		option(p)

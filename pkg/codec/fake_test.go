@@ -66,6 +66,12 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	switch word {
 	case "exit":
 		os.Exit(3)
+	case "once": // dies unless its file is there, and makes it
+		if !exists(rest) {
+			touch(rest)
+			os.Exit(3)
+		}
+		made.Placeholder = strings.Join(os.Environ(), "\n")
 	case "segv":
 		signal.Reset(syscall.SIGSEGV)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // what the kernel does to who takes too much memory

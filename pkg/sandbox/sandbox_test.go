@@ -178,6 +178,7 @@ func TestTheFilterAnswersEachCall(t *testing.T) {
 		"make a thread":                   {sandbox.Allow, unix.SYS_CLONE, []uint32{thread}},
 		"fork":                            {sandbox.Refuse, unix.SYS_CLONE, []uint32{uint32(unix.SIGCHLD)}},
 		"vfork":                           {sandbox.Refuse, unix.SYS_CLONE, []uint32{unix.CLONE_VM | unix.CLONE_VFORK}},
+		"fork and share all":              {sandbox.Refuse, unix.SYS_CLONE, []uint32{thread &^ unix.CLONE_THREAD}},
 		"make a thread or a process":      {sandbox.Unknown, unix.SYS_CLONE3, nil},
 		"interrupt a thread of ours":      {sandbox.Allow, unix.SYS_TGKILL, []uint32{self, 1, 23}},
 		"interrupt another's thread":      {sandbox.Refuse, unix.SYS_TGKILL, []uint32{self + 1, 1, 23}},

@@ -33,6 +33,7 @@ func TestUtilizationIsTheShareOfTheSlotsTime(t *testing.T) {
 	want("since the first reading, which is the last that is old enough", 30, 0.3)
 	c.move(25 * time.Second)
 	want("since the reading before, with nothing to do", 30, 0)
+	b.Add(1)
 	c.move(-time.Hour)
 	want("by a clock that went back", 30, 0)
 }

@@ -99,6 +99,10 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	case "half":
 		_, _ = os.Stdout.Write(append(binary.BigEndian.AppendUint32(nil, 100), 'A', '{'))
 		os.Exit(0)
+	case "gorge": // allocates without end, within the limit that cmd/codec sets
+		if err := gorge(); err != nil {
+			return made, catalog.Fail(catalog.Corrupt, err.Error(), nil)
+		}
 	case "hog":
 		hoard = make([]byte, 200<<20)
 		for i := 0; i < len(hoard); i += os.Getpagesize() {
@@ -129,6 +133,26 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 		made.Placeholder = strings.Join(os.Environ(), "\n")
 	}
 	return made, nil
+}
+
+// gorge never returns, unless it cannot set its limit.
+func gorge() error {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	pages, _, _ := strings.Cut(string(statm), " ")
+	now, err := strconv.ParseUint(pages, 10, 64)
+	if err != nil {
+		return err
+	}
+	most := now*uint64(os.Getpagesize()) + 256<<20
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most}); err != nil {
+		return err
+	}
+	for {
+		hoard = append(hoard, make([]byte, 16<<20)...)
+	}
 }
 
 // fakeAnswer is a right answer; its placeholder is the process' id.

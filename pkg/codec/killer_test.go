@@ -101,7 +101,10 @@ func TestWhatHasKilledTwoCodecsGetsNoThird(t *testing.T) {
 			if n := r.suspects(t, "refused"); n != 2 {
 				t.Errorf("%v pictures are counted as refused, want 2", n)
 			}
-			r.failed(t, source, deadline+time.Millisecond) // with another specification it is another picture
+			// With another specification it is another picture.
+			if got := r.failed(t, source, deadline+time.Millisecond); got.Code != first.Code || strings.Contains(got.Detail, "twice") {
+				t.Errorf("with another specification: %v, want it tried", got)
+			}
 			c.move(10 * time.Minute)
 			if got := r.failed(t, source, deadline); got.Code != first.Code || strings.Contains(got.Detail, "twice") {
 				t.Errorf("ten minutes later: %v, want it tried again", got)

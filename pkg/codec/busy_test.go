@@ -67,8 +67,8 @@ func TestAPoolTellsHowBusyItIs(t *testing.T) {
 	}()
 	eventually(t, "the child has the picture", func() bool { return exists(started) })
 	c.move(20 * time.Second)
-	if busy, share := r.metric(t, "vitrine_codec_busy_seconds_total", ""), r.metric(t, "vitrine_codec_utilization", ""); busy != 20 ||
-		share != 0.5 {
+	busy, share := r.metric(t, "vitrine_codec_busy_seconds_total", ""), r.metric(t, "vitrine_codec_utilization", "")
+	if busy != 20 || share != 0.5 {
 		t.Errorf("one of two is at work for 20 s: %v seconds, a utilization of %v; want 20 and 0.5", busy, share)
 	}
 	touch(release)

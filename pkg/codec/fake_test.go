@@ -150,8 +150,8 @@ func gorge() error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most}); err != nil {
 		return err
 	}
-	for {
-		hoard = append(hoard, make([]byte, 16<<20)...)
+	for n := 16 << 20; ; n *= 2 {
+		hoard = make([]byte, n)
 	}
 }
 

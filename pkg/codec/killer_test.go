@@ -102,8 +102,9 @@ func TestWhatHasKilledTwoCodecsGetsNoThird(t *testing.T) {
 				t.Errorf("%v pictures are counted as refused, want 2", n)
 			}
 			// With another specification it is another picture.
-			if got := r.failed(t, source, deadline+time.Millisecond); got.Code != first.Code || strings.Contains(got.Detail, "twice") {
-				t.Errorf("with another specification: %v, want it tried", got)
+			other := r.failed(t, source, deadline+time.Millisecond)
+			if other.Code != first.Code || strings.Contains(other.Detail, "twice") {
+				t.Errorf("with another specification: %v, want it tried", other)
 			}
 			c.move(10 * time.Minute)
 			if got := r.failed(t, source, deadline); got.Code != first.Code || strings.Contains(got.Detail, "twice") {

@@ -4,13 +4,13 @@ package sandbox
 
 import "golang.org/x/sys/unix"
 
-// firstShared is the first number that is the same call everywhere: those from Linux 5.1 on. Numbers of amd64's x32 variants are
-// far above it, too.
+// firstShared is the first number that is the same call everywhere: those from Linux 5.1 on. Numbers of amd64's x32 variants
+// are far above it, too.
 const firstShared = unix.SYS_PIDFD_SEND_SIGNAL
 
-// calls are what a process may do that computes, and that Go, glibc, jemalloc, GLib and libvips need for that. Most frequent
-// first.
-var calls = append([]uint32{
+// calls, and callsHere of this architecture, are what a process may do that computes, and that Go, glibc, jemalloc, GLib and
+// libvips need for that. Most frequent first.
+var calls = []uint32{
 	// Threads wait for each other.
 	unix.SYS_FUTEX, unix.SYS_SCHED_YIELD, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_RESTART_SYSCALL,
 	// Memory.
@@ -27,7 +27,7 @@ var calls = append([]uint32{
 	unix.SYS_GETPID, unix.SYS_GETTID, unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETEGID,
 	unix.SYS_CLOCK_GETTIME, unix.SYS_CLOCK_GETRES, unix.SYS_GETTIMEOFDAY, unix.SYS_GETCPU, unix.SYS_SCHED_GETAFFINITY,
 	unix.SYS_GETRUSAGE, unix.SYS_SYSINFO, unix.SYS_UNAME, unix.SYS_UMASK, unix.SYS_GETRANDOM,
-}, callsHere...)
+}
 
 // rule allows a call for some values of its first argument, which the kernel takes as 32 bits.
 type rule struct {

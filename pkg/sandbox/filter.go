@@ -3,6 +3,8 @@
 package sandbox
 
 import (
+	"slices"
+
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +32,7 @@ func filter(self uint32) []bpf.Instruction {
 		bpf.RetConstant{Val: kill},
 		bpf.LoadAbsolute{Off: offsetCall, Size: 4},
 	}
-	for _, call := range calls {
+	for _, call := range slices.Concat(calls, callsHere) {
 		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: call, SkipTrue: 1}, bpf.RetConstant{Val: allow})
 	}
 	for _, r := range rules(self) {

@@ -16,11 +16,11 @@ import (
 // Enter refuses every thread of this process, those to come included, what the package says. There is no way back. Libraries
 // that open files when they are started must have been started before.
 //
-// It is an error if the kernel has no filters, if it or a filter around this one does not let us set one, or if what was to be
-// refused is not.
+// It is an error if the kernel has no filters, if it or a filter around this one does not let us set one, or if what was to
+// be refused is not.
 func Enter() error {
-	// Kernels before 5.16 slow down who has a filter, to keep others from guessing at its memory. Who has nothing to hide need
-	// not pay for that.
+	// Kernels before 5.16 slow down whoever has a filter, to keep others from guessing at its memory. Who has nothing to hide
+	// need not pay for that.
 	err := enter(unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
 	if errors.Is(err, unix.EINVAL) { // not known to every kernel
 		err = enter(unix.SECCOMP_FILTER_FLAG_TSYNC)
@@ -45,7 +45,8 @@ func enter(flags uintptr) error {
 		program[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
 	}
 	of := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&of)))
+	thread, _, errno := unix.Syscall(
+		unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&of))) //nolint:gosec // as seccomp(2) has it
 	runtime.KeepAlive(program)
 	switch {
 	case errno != 0:
@@ -59,8 +60,8 @@ func enter(flags uintptr) error {
 	return nil
 }
 
-// probe tries calls that must be refused, each with arguments that make it fail with another error, and do nothing, where it is
-// not.
+// probe tries calls that must be refused, each with arguments that make it fail with another error, and do nothing, where it
+// is not.
 func probe() error {
 	const nowhere = ^uintptr(0)
 	var open []error

@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// prisoner tries what it may not, on a thread that was there before the sandbox, says how that went, and waits for its stdin's
-// end.
+// prisoner tries what it may not, on a thread that was there before the sandbox, says how that went, and waits for its
+// stdin's end.
 func prisoner() int {
 	tries := make(chan func() string)
 	says := make(chan string)

@@ -124,7 +124,8 @@ func TestTwoKillsInTwoProcessesParkThePicture(t *testing.T) {
 	if img := handle(); img.Status != catalog.Pending || img.Attempts != 2 || img.KillerSHA256 != "cd" || careful != 0 {
 		t.Errorf("after a kill by other content, with %d careful tries: %+v, want it pending", careful, img)
 	}
-	if img := handle(); img.Status != catalog.Failed || img.Attempts != 3 || img.ErrorCode != catalog.CodecCrashed || careful != 1 {
+	if img := handle(); img.Status != catalog.Failed || img.Attempts != 3 || img.ErrorCode != catalog.CodecCrashed ||
+		careful != 1 {
 		t.Errorf("after its second kill, with %d careful tries: %+v, want it failed as codec_crashed", careful, img)
 	}
 }

@@ -128,8 +128,16 @@ func TestAThreadCannotEnterTwiceAndOthersAreFree(t *testing.T) {
 		if err := sandbox.Probe(); err != nil {
 			t.Errorf("in the sandbox: %v", err)
 		}
-		if err := sandbox.EnterThread(); !errors.Is(err, unix.EPERM) {
+		if err := sandbox.Enter(); !errors.Is(err, unix.EPERM) {
 			t.Errorf("again: %v, want EPERM", err)
+		}
+		others := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			others <- sandbox.Enter()
+		}()
+		if err := <-others; err == nil || !strings.Contains(err.Error(), "has another one") {
+			t.Errorf("all threads, while this one has a filter of its own: %v, want an error", err)
 		}
 	}()
 	<-done

@@ -50,6 +50,7 @@ CREATE TABLE images (
     requested_at timestamp with time zone,
     due_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    killer_sha256 text DEFAULT ''::text NOT NULL,
     CONSTRAINT images_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT images_begins_check CHECK ((begins >= 0)),
     CONSTRAINT images_position_check CHECK (("position" >= 0)),

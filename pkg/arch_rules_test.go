@@ -53,6 +53,7 @@ var outsides = map[string]string{
 	"go.uber.org/goleak":                  "goleak",
 	"go.uber.org/zap":                     "zap",
 	"golang.org/x/image":                  "x/image",
+	"golang.org/x/net":                    "x/net",
 	"golang.org/x/sync":                   "x/sync",
 	"golang.org/x/sys":                    "x/sys",
 	"gorm.io/":                            "gorm",

@@ -15,6 +15,7 @@ import (
 	"vitrine.io/pkg/codec"
 	"vitrine.io/pkg/imaging"
 	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/sandbox"
 )
 
 func main() {
@@ -35,6 +36,7 @@ func run(
 	flags.SetOutput(stderr)
 	version := flags.Bool("version", false, "print versions and exit")
 	selftest := flags.Bool("selftest", false, "make one small picture in every format and exit")
+	box := flags.String("sandbox", "on", "on, or off: keep the calls to the kernel that pictures do not need")
 	room := flags.Int64("address-space", 0, "bytes of address space to be had beyond those at start; 0: no limit")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
@@ -46,6 +48,9 @@ func run(
 		_, err := fmt.Fprintf(stdout, "codec %s, libvips %s, %s\n", build.Main.Version, imaging.Version(), build.GoVersion)
 		return err
 	}
+	if *box != "on" && *box != "off" {
+		return fmt.Errorf("sandbox is %q, not on or off", *box)
+	}
 	if getenv("VIPS_BLOCK_UNTRUSTED") != "1" {
 		return errors.New("VIPS_BLOCK_UNTRUSTED is not 1: libvips would read strangers' files with loaders that are not fuzzed")
 	}
@@ -55,6 +60,12 @@ func run(
 	defer imaging.Shutdown()
 	if err := limitMemory(*room); err != nil {
 		return err
+	}
+	// Last: libvips has opened what it opens, and the limit needed a file, too.
+	if *box == "on" {
+		if err := sandbox.Enter(); err != nil {
+			return fmt.Errorf("%w; VITRINE_CODEC_SANDBOX=off does without", err)
+		}
 	}
 	if *selftest {
 		return test(stdout)

@@ -33,6 +33,10 @@ var program, coverage string
 
 // TestMain builds the codec, or takes the one that VITRINE_TEST_BIN_DIR holds.
 func TestMain(m *testing.M) {
+	if os.Getenv(bare) != "" {
+		fmt.Fprintln(os.Stderr, withoutSeccomp())
+		os.Exit(1)
+	}
 	os.Exit(testMain(m))
 }
 
@@ -82,17 +86,20 @@ func picture(t *testing.T, width, height int) []byte {
 	return b.Bytes()
 }
 
-func pool(t *testing.T, change func(*codec.Config)) (*codec.Pool, *observer.ObservedLogs) {
+func pool(
+	t *testing.T, change func(*codec.Config), options ...codec.Option,
+) (*codec.Pool, *observer.ObservedLogs) {
 	t.Helper()
 	cfg := codec.Config{
 		Path: program, Children: 1, RecycleAfter: 500, MaxRSS: 512 << 20, AddressSpace: 1536 << 20, StartTimeout: time.Minute,
-		StartBackoff: time.Second, ShutdownGrace: time.Minute, Preload: "auto",
+		StartBackoff: time.Second, ShutdownGrace: time.Minute, Sandbox: "on", Preload: "auto",
 	}
 	if change != nil {
 		change(&cfg)
 	}
 	core, logs := observer.New(zap.InfoLevel)
-	p, err := codec.New(cfg, prometheus.NewRegistry(), zap.New(core), codec.WithEnv("GOCOVERDIR="+coverage))
+	options = append(options, codec.WithEnv("GOCOVERDIR="+coverage))
+	p, err := codec.New(cfg, prometheus.NewRegistry(), zap.New(core), options...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,6 +212,9 @@ func TestTheCommandLine(t *testing.T) {
 		"help":                     {nil, []string{"--help"}, "-selftest", true},
 		"selftest":                 {guarded, []string{"--selftest", "--address-space=536870912"}, "ok: 4 formats", true},
 		"end of input":             {guarded, nil, "H{\"protocol\":1}", true},
+		"selftest outside":         {guarded, []string{"--selftest", "--sandbox=off"}, "ok: 4 formats", true},
+		"outside":                  {guarded, []string{"--sandbox=off"}, "H{\"protocol\":1}", true},
+		"half a sandbox":           {guarded, []string{"--sandbox=half"}, "sandbox is \"half\", not on or off", false},
 		"an unknown flag":          {guarded, []string{"--colour"}, "flag provided but not defined", false},
 		"unguarded":                {nil, []string{"--selftest"}, "VIPS_BLOCK_UNTRUSTED is not 1", false},
 		"a limit that is no limit": {guarded, []string{"--address-space=-99999999999999"}, "limit memory", false},

@@ -55,7 +55,8 @@ func (s *Service) Fail(ctx context.Context, a Attempt, f *Failure) error {
 }
 
 // Retry spends the attempt and asks again after a backoff with full jitter, not before f.RetryAfter. ErrGivenUp if that was
-// the last try, so that the picture has failed; ErrSuperseded as for Finish.
+// the last try, or the second time that a codec did not survive f.Content, so that the picture has failed; ErrSuperseded as
+// for Finish.
 func (s *Service) Retry(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry) error {
 	return s.again(ctx, a, f, requeue{policy: policy, spend: true, wait: func(tries int, _ time.Duration) time.Duration {
 		ceiling := policy.Backoff.D()

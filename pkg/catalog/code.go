@@ -83,6 +83,7 @@ type Failure struct {
 	Code       Code
 	Detail     string
 	RetryAfter time.Duration // what the source asked for; 0: nothing
+	Content    string        // SHA-256 in hex of the source that a codec did not survive; "": it did
 	Cause      error
 }
 

@@ -53,6 +53,7 @@ type Image struct {
 	RemakeError  Code   // why a picture that stayed ready could not be remade
 	SourceSHA256 string // hex
 	SourceBytes  int64
+	KillerSHA256 string    // hex: content that a codec did not survive in the current request; "" if it survived all
 	PipelineHash string    // the specification asked for, or used once ready
 	RequestedAt  time.Time // when the current request was first made, or is to become due
 	DueAt        time.Time // when the current work should be done; the sweeper looks later

@@ -42,6 +42,7 @@ type Attempt struct {
 	SourceURL    string
 	PipelineHash string
 	Number       int    // of the tries for the current request, from 1
+	Killer       string // SHA-256 of the content that a codec did not survive in an earlier try; "": none
 	Alone        bool   // earlier tries died without a word: run nothing beside it
 	Traceparent  string // of the request, carried on to what follows from it
 }
@@ -107,7 +108,7 @@ func (p *Product) begin(
 	img.Begins++
 	a := Attempt{
 		Request: r, Fence: img.Fence, SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
-		Number: img.Attempts + 1, Alone: img.Begins >= AloneFrom, Traceparent: traceparent,
+		Number: img.Attempts + 1, Killer: img.KillerSHA256, Alone: img.Begins >= AloneFrom, Traceparent: traceparent,
 	}
 	if img.Begins >= MaxBegins {
 		c := p.fail(img, a, Died(), changedID)
@@ -156,7 +157,7 @@ func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID str
 // settle ends the picture's work with an outcome.
 func (img *Image) settle() {
 	img.Attempts++
-	img.Begins = 0
+	img.Begins, img.KillerSHA256 = 0, ""
 	img.Work, img.Ticket, img.DueAt = Idle, "", time.Time{}
 }
 
@@ -198,8 +199,9 @@ type requeue struct {
 	ids    [2]string                                        // of the event and of the new ticket
 }
 
-// again queues the held picture under a new ticket. When the tries are used up, or faults of our own have postponed it for
-// too long, the picture fails instead. What never began is never given up: nothing is known against it.
+// again queues the held picture under a new ticket. When the tries are used up, or the same content has killed a second
+// codec, or faults of our own have postponed it for too long, the picture fails instead. What never began is never given up:
+// nothing is known against it.
 func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Change, givenUp bool, err error) {
 	img, err := p.held(a)
 	if err != nil {
@@ -208,7 +210,7 @@ func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Chan
 	tries, age := img.Attempts, now.Sub(img.RequestedAt)
 	if q.spend {
 		tries++
-		givenUp = tries >= q.policy.MaxAttempts
+		givenUp = tries >= q.policy.MaxAttempts || f.Content != "" && f.Content == img.KillerSHA256
 	} else {
 		givenUp = a.Fence != 0 && age > q.policy.MaxAge.D()
 	}
@@ -217,6 +219,9 @@ func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Chan
 	}
 	wait := q.wait(tries, age)
 	img.Attempts = tries
+	if f.Content != "" {
+		img.KillerSHA256 = f.Content
+	}
 	if a.Fence != 0 { // what never began is no outcome: it must not hide that earlier attempts died
 		img.Begins = 0
 	}
@@ -235,7 +240,7 @@ func (p *Product) reprocess(img *Image, ask request, now time.Time) Change {
 		img.Status, img.ErrorCode, img.ErrorDetail = Pending, "", ""
 	}
 	img.Fence++ // an attempt whose COMMIT was lost must not take the new request for its own outcome
-	img.Attempts, img.Begins, img.RemakeError = 0, 0, ""
+	img.Attempts, img.Begins, img.RemakeError, img.KillerSHA256 = 0, 0, "", ""
 	img.PipelineHash, img.RequestedAt = ask.hash, now.Add(ask.delay) // its age is not its place in a queue
 	img.queue(ask.ticket, now, ask.delay)
 	return Change{Outbox: []Outgoing{p.changed(ask.traceparent, ask.changedID), img.request(ask.traceparent, ask.delay)}}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,11 +30,13 @@ type child struct {
 	exited chan struct{} // closed when it is reaped; then state is set
 	state  *os.ProcessState
 	seq    int // pictures it was given
+
+	careful bool // it does without the vector unit
 }
 
 // spawn starts a codec and waits for its hello. Everything it leaves running ends with the child; watched by p.running.
-func (p *Pool) spawn(ctx context.Context) (*child, error) {
-	c, err := p.start()
+func (p *Pool) spawn(ctx context.Context, careful bool) (*child, error) {
+	c, err := p.start(careful)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.path, err)
 	}
@@ -57,17 +60,21 @@ func (p *Pool) spawn(ctx context.Context) (*child, error) {
 
 // start runs the program. A parent's death kills its children through the thread that started them (Pdeathsig), so one
 // goroutine keeps that thread from start to end.
-func (p *Pool) start() (*child, error) {
+func (p *Pool) start(careful bool) (*child, error) {
 	pipes, err := newPipes()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env, cmd.Dir = p.env, "/"
+	if careful {
+		cmd.Env = append(slices.Clip(p.env), withoutVectors)
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes.stdin[0], pipes.stdout[1], pipes.stderr[1]
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	c := &child{
 		in: pipes.stdin[1], out: pipes.stdout[0], read: bufio.NewReader(pipes.stdout[0]), exited: make(chan struct{}),
+		careful: careful,
 	}
 	started := make(chan error)
 	p.running.Go(func() {

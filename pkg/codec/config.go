@@ -20,6 +20,7 @@ type Config struct {
 	StartBackoff  time.Duration `env:"START_BACKOFF" envDefault:"500ms" desc:"pause after a failed start; doubles up to 30s"`
 	ShutdownGrace time.Duration `env:"SHUTDOWN_GRACE" envDefault:"2s" desc:"how long an idle codec process may take to exit"`
 
+	Sandbox string `env:"SANDBOX" envDefault:"on" desc:"on: codecs open no files, sockets or programs; or off"`
 	Preload string `env:"PRELOAD" envDefault:"auto" desc:"allocator of codec processes: a library, auto (jemalloc) or none"`
 }
 
@@ -42,6 +43,7 @@ func (c Config) Validate() []fault.Field {
 	check(c.StartTimeout > 0, "START_TIMEOUT", "must be above 0")
 	check(c.StartBackoff > 0 && c.StartBackoff <= maxStartBackoff, "START_BACKOFF", "must be above 0 and at most 30s")
 	check(c.ShutdownGrace > 0, "SHUTDOWN_GRACE", "must be above 0")
+	check(c.Sandbox == "on" || c.Sandbox == "off", "SANDBOX", "must be on or off")
 	check(c.Preload != "", "PRELOAD", "must be auto, none or a path")
 	return wrong
 }

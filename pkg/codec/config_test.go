@@ -16,12 +16,12 @@ import (
 
 func TestEveryWrongSettingIsTold(t *testing.T) {
 	t.Parallel()
-	if wrong := (codec.Config{}).Validate(); len(wrong) != 7 {
-		t.Errorf("an empty configuration has %d mistakes, want 7: %v", len(wrong), wrong)
+	if wrong := (codec.Config{}).Validate(); len(wrong) != 8 {
+		t.Errorf("an empty configuration has %d mistakes, want 8: %v", len(wrong), wrong)
 	}
 	good := codec.Config{
 		Path: "codec", RecycleAfter: 500, MaxRSS: 512 << 20, AddressSpace: 2 << 30, StartTimeout: time.Second,
-		StartBackoff: time.Second, ShutdownGrace: time.Second, Preload: "auto",
+		StartBackoff: time.Second, ShutdownGrace: time.Second, Sandbox: "on", Preload: "auto",
 	}
 	if wrong := good.Validate(); wrong != nil {
 		t.Errorf("the defaults are wrong: %v", wrong)
@@ -29,6 +29,7 @@ func TestEveryWrongSettingIsTold(t *testing.T) {
 	for pointer, change := range map[string]func(*codec.Config){
 		"CHILDREN":      func(c *codec.Config) { c.Children = -1 },
 		"ADDRESS_SPACE": func(c *codec.Config) { c.AddressSpace = 1 << 20 },
+		"SANDBOX":       func(c *codec.Config) { c.Sandbox = "false" },
 		"START_BACKOFF": func(c *codec.Config) { c.StartBackoff = time.Hour },
 	} {
 		bad := good

@@ -66,6 +66,12 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	switch word {
 	case "exit":
 		os.Exit(3)
+	case "once": // dies unless its file is there, and makes it
+		if !exists(rest) {
+			touch(rest)
+			os.Exit(3)
+		}
+		made.Placeholder = strings.Join(os.Environ(), "\n")
 	case "segv":
 		signal.Reset(syscall.SIGSEGV)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // what the kernel does to who takes too much memory
@@ -93,6 +99,10 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	case "half":
 		_, _ = os.Stdout.Write(append(binary.BigEndian.AppendUint32(nil, 100), 'A', '{'))
 		os.Exit(0)
+	case "gorge": // allocates without end, within the limit that cmd/codec sets
+		if err := gorge(); err != nil {
+			return made, catalog.Fail(catalog.Corrupt, err.Error(), nil)
+		}
 	case "hog":
 		hoard = make([]byte, 200<<20)
 		for i := 0; i < len(hoard); i += os.Getpagesize() {
@@ -123,6 +133,26 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 		made.Placeholder = strings.Join(os.Environ(), "\n")
 	}
 	return made, nil
+}
+
+// gorge never returns, unless it cannot set its limit.
+func gorge() error {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	pages, _, _ := strings.Cut(string(statm), " ")
+	now, err := strconv.ParseUint(pages, 10, 64)
+	if err != nil {
+		return err
+	}
+	most := now*uint64(os.Getpagesize()) + 256<<20
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most}); err != nil {
+		return err
+	}
+	for n := 16 << 20; ; n *= 2 {
+		hoard = make([]byte, n)
+	}
 }
 
 // fakeAnswer is a right answer; its placeholder is the process' id.
@@ -180,7 +210,7 @@ func fakeConfig() codec.Config {
 	}
 	return codec.Config{
 		Path: self, Children: 1, RecycleAfter: 1000, MaxRSS: 1 << 40, StartTimeout: 5 * time.Minute,
-		StartBackoff: 500 * time.Millisecond, ShutdownGrace: 20 * time.Second, Preload: "none",
+		StartBackoff: 500 * time.Millisecond, ShutdownGrace: 20 * time.Second, Sandbox: "on", Preload: "none",
 	}
 }
 

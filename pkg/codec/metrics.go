@@ -10,13 +10,21 @@ const (
 	reasonIdle      = "idle"      // found dead without a picture
 	reasonPictures  = "pictures"  // has made as many as it may
 	reasonRSS       = "rss"       // has grown too large
+	reasonSuspect   = "suspect"   // made way for a picture that had killed another, or has tried that picture
+)
+
+// What became of a picture that had killed a codec lately: the label then.
+const (
+	suspectCareful = "careful" // it was given to a child without the vector unit
+	suspectRefused = "refused" // it had killed too many and was given to none
 )
 
 type metrics struct {
-	slots    prometheus.Gauge // busy / slots is the utilization
+	slots    prometheus.Gauge
 	children prometheus.Gauge
 	busy     prometheus.Gauge
 	restarts *prometheus.CounterVec // reason
+	suspects *prometheus.CounterVec // then
 	refused  prometheus.Counter
 	wait     prometheus.Histogram
 	render   *prometheus.HistogramVec // outcome: ok or a code
@@ -24,7 +32,7 @@ type metrics struct {
 	dropped  prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 	buckets := []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 	m := &metrics{
 		slots: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -35,6 +43,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_codec_busy", Help: "Codec processes at work, of vitrine_codec_slots."}),
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_codec_restarts_total", Help: "Codec processes lost or replaced, by reason."}, []string{"reason"}),
+		suspects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_codec_suspects_total", Help: "Pictures that had killed a codec lately, by what was done with them."},
+			[]string{"then"}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_start_failures_total", Help: "Codec processes that could not be started."}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -48,9 +59,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_stderr_dropped_total", Help: "Lines of codec processes that were too many to be logged."}),
 	}
-	reg.MustRegister(m.slots, m.children, m.busy, m.restarts, m.refused, m.wait, m.render, m.rss, m.dropped)
-	for _, reason := range []string{reasonTimeout, reasonCrashed, reasonCancelled, reasonIdle, reasonPictures, reasonRSS} {
+	reg.MustRegister(m.slots, m.children, m.busy, m.restarts, m.suspects, m.refused, m.wait, m.render, m.rss, m.dropped,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "vitrine_codec_busy_seconds_total", Help: "Time that slots were taken by pictures, added up over the slots."},
+			busy.total),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "vitrine_codec_utilization", Help: "Share of the slots' time that was taken, 0 to 1, since about the last scrape."},
+			busy.utilization))
+	for _, reason := range []string{
+		reasonTimeout, reasonCrashed, reasonCancelled, reasonIdle, reasonPictures, reasonRSS, reasonSuspect,
+	} {
 		m.restarts.WithLabelValues(reason)
+	}
+	for _, then := range []string{suspectCareful, suspectRefused} {
+		m.suspects.WithLabelValues(then)
 	}
 	return m
 }

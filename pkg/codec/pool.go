@@ -26,6 +26,8 @@ type Pool struct {
 	log     *zap.Logger
 	metrics *metrics
 	now     func() time.Time
+	busy    *busyTime
+	killers *killers
 
 	slots   chan *slot     // those without a picture
 	quit    chan struct{}  // closed by Close
@@ -71,15 +73,22 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 		cfg.Children = runtime.GOMAXPROCS(0) // Go counts a container's CPU limit
 	}
 	p := &Pool{
-		cfg: cfg, path: path, env: environment(preload), log: log, metrics: newMetrics(reg), now: time.Now,
+		cfg: cfg, path: path, env: environment(preload), log: log, now: time.Now,
 		slots: make(chan *slot, cfg.Children), quit: make(chan struct{}), alive: map[*child]struct{}{},
 	}
+	if cfg.Sandbox == "off" { // on is what a codec does of itself
+		p.args = append(p.args, "--sandbox=off")
+		log.Warn("codecs run without their sandbox")
+	}
 	if cfg.AddressSpace > 0 {
-		p.args = []string{"--address-space=" + strconv.FormatInt(cfg.AddressSpace, 10)}
+		p.args = append(p.args, "--address-space="+strconv.FormatInt(cfg.AddressSpace, 10))
 	}
 	for _, option := range options {
 		option(p)
 	}
+	p.busy = newBusyTime(cfg.Children, p.now)
+	p.killers = &killers{now: p.now, all: map[killer]kills{}}
+	p.metrics = newMetrics(reg, p.busy)
 	for i := range cfg.Children {
 		p.slots <- &slot{name: strconv.Itoa(i)}
 	}
@@ -90,6 +99,22 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 // Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
 // ctx's error.
 func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	return p.render(ctx, source, spec, 0)
+}
+
+// RenderAgain is Render for a source that has killed a codec before. It gets a child of its own, which does without the
+// vector unit: that is slower, but liborc, which compiles for it at run time, is known for crashes out of the blue.
+func (p *Pool) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	return p.render(ctx, source, spec, 1)
+}
+
+// render makes one picture, which the caller knows to have killed so many codecs. What has killed one of this pool's is
+// given to a careful child, whoever brings it; what has killed two is given to none for a while.
+func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, kills int) (catalog.Rendered, error) {
+	if kills = max(kills, p.killers.kills(source, spec)); kills >= mostKills {
+		p.metrics.suspects.WithLabelValues(suspectRefused).Inc()
+		return catalog.Rendered{}, catalog.Fail(catalog.CodecCrashed, "codecs have lately died on this picture twice", nil)
+	}
 	began := p.now()
 	s, err := p.acquire(ctx)
 	if err != nil {
@@ -97,13 +122,16 @@ func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (c
 	}
 	defer p.release(s)
 	p.metrics.wait.Observe(p.now().Sub(began).Seconds())
-	if err := p.occupy(ctx, s); err != nil {
+	if err := p.occupy(ctx, s, kills > 0); err != nil {
 		return catalog.Rendered{}, err
 	}
 	began = p.now()
 	made, fit, err := s.child.render(ctx, source, spec)
 	p.metrics.render.WithLabelValues(outcome(err)).Observe(p.now().Sub(began).Seconds())
 	p.judge(s, fit, err)
+	if killed(catalog.FailureOf(err)) {
+		p.killers.remember(source, spec)
+	}
 	return made, err
 }
 
@@ -115,7 +143,7 @@ func (p *Pool) Ready(ctx context.Context) error {
 		if p.closing() {
 			return unavailable(errClosed, 0)
 		}
-		return p.occupy(ctx, s)
+		return p.occupy(ctx, s, false)
 	default:
 		if p.closing() {
 			return unavailable(errClosed, 0)
@@ -132,6 +160,7 @@ func (p *Pool) acquire(ctx context.Context) (*slot, error) {
 			return nil, unavailable(errClosed, 0)
 		}
 		p.metrics.busy.Inc()
+		p.busy.add(1)
 		return s, nil
 	case <-p.quit:
 		return nil, unavailable(errClosed, 0)
@@ -151,14 +180,21 @@ func (p *Pool) closing() bool {
 
 func (p *Pool) release(s *slot) {
 	p.metrics.busy.Dec()
+	p.busy.add(-1)
 	p.slots <- s
 }
 
-// occupy makes sure that a slot has a living child.
-func (p *Pool) occupy(ctx context.Context, s *slot) error {
+// occupy makes sure that a slot has a living child, and for a suspect a careful one.
+func (p *Pool) occupy(ctx context.Context, s *slot, careful bool) error {
 	if s.child != nil && !s.child.alive() {
 		p.log.Warn("codec ended while it was idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))
 		p.drop(s, reasonIdle)
+	}
+	if careful {
+		p.metrics.suspects.WithLabelValues(suspectCareful).Inc()
+		if s.child != nil {
+			p.drop(s, reasonSuspect)
+		}
 	}
 	if s.child != nil {
 		return nil
@@ -166,7 +202,7 @@ func (p *Pool) occupy(ctx context.Context, s *slot) error {
 	if wait := p.pause(); wait > 0 {
 		return unavailable(errors.New("the last one could not be started either"), wait)
 	}
-	c, err := p.spawn(ctx)
+	c, err := p.spawn(ctx, careful)
 	if ctx.Err() != nil && err != nil {
 		return ctx.Err()
 	}
@@ -212,6 +248,8 @@ func (p *Pool) judge(s *slot, fit bool, err error) {
 		p.drop(s, reasonTimeout)
 	case !fit, failure != nil && failure.Code == catalog.CodecCrashed: // a C library short of memory has no state to trust
 		p.drop(s, reasonCrashed)
+	case s.child.careful: // it is slow
+		p.drop(s, reasonSuspect)
 	case s.child.seq >= p.cfg.RecycleAfter:
 		p.drop(s, reasonPictures)
 	case rss > p.cfg.MaxRSS:

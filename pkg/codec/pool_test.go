@@ -157,6 +157,7 @@ func TestWhatGoesWrongInAChildCostsOneAttempt(t *testing.T) {
 		"it exits":                              "exit",
 		"it is killed":                          "segv",
 		"it panics":                             "panic",
+		"it allocates without end":              "gorge",
 		"it closes its pipe":                    "close",
 		"it prints to stdout":                   "garbage",
 		"it ends in the middle of an answer":    "half",
@@ -190,8 +191,9 @@ func TestWhatGoesWrongInAChildCostsOneAttempt(t *testing.T) {
 			if !gone(before) {
 				t.Errorf("process %s is still there", before)
 			}
-			if n := r.restarts(t, "crashed"); n != 1 {
-				t.Errorf("%v restarts are counted, want 1", n)
+			crashed, outcomes := r.restarts(t, "crashed"), r.metric(t, "vitrine_codec_render_seconds", "codec_crashed")
+			if crashed != 1 || outcomes != 1 {
+				t.Errorf("%v crashes and %v pictures of that outcome are counted, want 1 and 1", crashed, outcomes)
 			}
 		})
 	}
@@ -631,6 +633,9 @@ func TestNoDescriptorIsLeft(t *testing.T) { //nolint:paralleltest // it counts t
 		r.fails(t, "exit", long, catalog.CodecCrashed)
 		r.fails(t, "hang", 20*time.Millisecond, catalog.CodecTimeout)
 		r.fails(t, "close", long, catalog.CodecCrashed)
+		r.fails(t, "garbage", long, catalog.CodecCrashed)
+		r.fails(t, "garbage", long, catalog.CodecCrashed) // by a careful child, which the third makes no more
+		r.fails(t, "garbage", long, catalog.CodecCrashed)
 		bad := newRig(t, nil, codec.WithEnv("FAKE_CODEC=exit"))
 		bad.fails(t, "ok", long, catalog.CodecUnavailable)
 		for _, p := range []rig{r, bad} {

@@ -42,12 +42,14 @@ const updateImages = `
 UPDATE images i SET position = n.position, status = n.status, work = n.work, ticket = nullif(n.ticket, '')::uuid,
     fence = n.fence, begins = n.begins, attempts = n.attempts, prefix = n.prefix, error_code = n.error_code,
     error_detail = n.error_detail, remake_error = n.remake_error, source_sha256 = n.source_sha256,
-    source_bytes = n.source_bytes, width = n.width, height = n.height, pipeline_hash = n.pipeline_hash,
+    source_bytes = n.source_bytes, killer_sha256 = n.killer_sha256,
+    width = n.width, height = n.height, pipeline_hash = n.pipeline_hash,
     renditions = n.renditions, placeholder = n.placeholder, requested_at = n.requested_at, due_at = n.due_at,
     updated_at = $3
 FROM json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text, position integer, status text, work text,
     ticket text, fence bigint, begins integer, attempts integer, prefix text, error_code text, error_detail text,
-    remake_error text, source_sha256 text, source_bytes bigint, width integer, height integer, pipeline_hash text,
+    remake_error text, source_sha256 text, source_bytes bigint, killer_sha256 text,
+    width integer, height integer, pipeline_hash text,
     renditions jsonb, placeholder text, requested_at timestamptz, due_at timestamptz)
 WHERE i.product_id = $1 AND i.id = n.id AND i.fence = n.held_fence AND i.work = n.held_work`
 

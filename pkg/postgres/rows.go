@@ -113,6 +113,7 @@ type imageRow struct {
 	RemakeError  string         `json:"remake_error"`
 	SourceSHA256 string         `json:"source_sha256"`
 	SourceBytes  int64          `json:"source_bytes"`
+	KillerSHA256 string         `json:"killer_sha256"`
 	Width        int            `json:"width"`
 	Height       int            `json:"height"`
 	PipelineHash string         `json:"pipeline_hash"`
@@ -143,7 +144,7 @@ func (r imageRow) fromRow() catalog.Image {
 		Width: r.Width, Height: r.Height, Placeholder: r.Placeholder,
 		Work: catalog.Work(r.Work), Ticket: r.Ticket, Fence: r.Fence, Begins: r.Begins, Prefix: r.Prefix,
 		RemakeError:  catalog.Code(r.RemakeError),
-		SourceSHA256: r.SourceSHA256, SourceBytes: r.SourceBytes,
+		SourceSHA256: r.SourceSHA256, SourceBytes: r.SourceBytes, KillerSHA256: r.KillerSHA256,
 		PipelineHash: r.PipelineHash, RequestedAt: r.RequestedAt.UTC(), DueAt: r.DueAt.UTC(),
 	}
 	for _, x := range r.Renditions {
@@ -164,7 +165,8 @@ func toImageRow(img catalog.Image) imageRow {
 		Status: string(img.Status), Work: string(img.Work),
 		Ticket: img.Ticket, Fence: img.Fence, Begins: img.Begins, Attempts: img.Attempts, Prefix: img.Prefix,
 		ErrorCode: string(img.ErrorCode), ErrorDetail: img.ErrorDetail, RemakeError: string(img.RemakeError),
-		SourceSHA256: img.SourceSHA256, SourceBytes: img.SourceBytes, Width: img.Width, Height: img.Height,
+		SourceSHA256: img.SourceSHA256, SourceBytes: img.SourceBytes, KillerSHA256: img.KillerSHA256,
+		Width: img.Width, Height: img.Height,
 		PipelineHash: img.PipelineHash, Placeholder: img.Placeholder,
 		Renditions:  make([]renditionRow, 0, len(img.Renditions)),
 		RequestedAt: toTime(img.RequestedAt), DueAt: toTime(img.DueAt),

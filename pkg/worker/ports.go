@@ -26,6 +26,8 @@ type Codec interface {
 	// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
 	// ctx's error.
 	Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
+	// RenderAgain is Render for a source that a codec did not survive: with more care, and not as fast.
+	RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
 }
 
 // Objects is the object store.

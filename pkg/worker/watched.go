@@ -86,9 +86,16 @@ type watchedCodec struct {
 	circuits *Circuits
 }
 
-// Render reports a codec that cannot be started. A picture that crashes or hangs it has at least met one.
 func (w watchedCodec) Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
-	made, err := w.inner.Render(ctx, source, spec)
+	return w.report(w.inner.Render(ctx, source, spec))
+}
+
+func (w watchedCodec) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	return w.report(w.inner.RenderAgain(ctx, source, spec))
+}
+
+// report tells of a codec that cannot be started. A picture that crashes or hangs it has at least met one.
+func (w watchedCodec) report(made catalog.Rendered, err error) (catalog.Rendered, error) {
 	switch f := catalog.FailureOf(err); {
 	case f != nil && f.Code == catalog.CodecUnavailable:
 		if !errors.Is(err, context.Canceled) {

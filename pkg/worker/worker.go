@@ -205,7 +205,7 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	log.Info("download done", zap.Int("bytes", len(src.Body)), zap.Duration("duration", took))
 
 	rendering := w.now()
-	made, err := w.codec.Render(ctx, src.Body, spec)
+	made, err := w.render(ctx, a, src, spec)
 	took = w.stage("render", rendering)
 	if err != nil {
 		return fmt.Errorf("render: %w", err)

@@ -37,6 +37,7 @@ type world struct {
 	settle func(verb string) error
 	fetch  func(ctx context.Context, url string) (worker.Download, error)
 	render func(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
+	again  func(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
 	put    func(ctx context.Context, key string) error
 	lookUp func(hash string) ([]byte, error)
 	pipe   pipeline.Pipeline
@@ -65,6 +66,9 @@ func newWorld(t *testing.T) *world {
 			{Name: "card", Format: pipeline.JPEG, Width: 30, Height: 20, Body: shared},
 			{Name: "full", Format: pipeline.WebP, Width: 30, Height: 20, Body: []byte("webp")},
 		}}, nil
+	}
+	w.again = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
+		return catalog.Rendered{}, errors.New("nothing has killed a codec here")
 	}
 	w.put = func(context.Context, string) error { return nil }
 	w.lookUp = func(string) ([]byte, error) { return nil, fault.New(fault.NotFound, "pipeline_not_found", "no") }
@@ -195,6 +199,10 @@ type codec struct{ w *world }
 
 func (c codec) Render(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	return c.w.render(ctx, body, spec)
+}
+
+func (c codec) RenderAgain(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	return c.w.again(ctx, body, spec)
 }
 
 type store struct{ w *world }

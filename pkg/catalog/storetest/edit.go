@@ -55,7 +55,7 @@ func everyField(b *bench) {
 		img := &p.Images[2]
 		img.Status, img.ErrorCode, img.ErrorDetail = catalog.Failed, catalog.HTTPStatus, "404 not found"
 		img.Work, img.Ticket, img.Fence, img.Begins, img.Attempts = catalog.Processing, uuid.NewString(), 7, 2, 3
-		img.RemakeError, img.PipelineHash = catalog.Corrupt, "another"
+		img.RemakeError, img.PipelineHash, img.KillerSHA256 = catalog.Corrupt, "another", "00aa"
 		img.RequestedAt = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC) // finer than microseconds
 		img.DueAt = img.RequestedAt.Add(time.Minute)
 		p.Compressed = p.CompressedKeys()
@@ -72,7 +72,7 @@ func everyField(b *bench) {
 	b.same(got.Compressed, []string{"products/1/1/1-a/full.jpg"}, "compressed")
 	img := got.Images[2]
 	if img.Fence != 7 || img.Begins != 2 || img.Attempts != 3 || img.RemakeError != catalog.Corrupt ||
-		img.ErrorDetail != "404 not found" || img.DueAt.Sub(img.RequestedAt) != time.Minute {
+		img.ErrorDetail != "404 not found" || img.KillerSHA256 != "00aa" || img.DueAt.Sub(img.RequestedAt) != time.Minute {
 		b.Errorf("got %+v, want the edit", img)
 	}
 }
@@ -94,6 +94,7 @@ func clearedFields(b *bench) {
 	p := b.product(1)
 	full := b.change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[0] = finished(p.Images[0], "products/1/1/1-a/")
+		p.Images[0].KillerSHA256 = "00aa"
 		p.Compressed = p.CompressedKeys()
 		return catalog.Change{}
 	})

@@ -45,7 +45,7 @@ func pool(t *testing.T, name string, children int) *codec.Pool {
 	}
 	p, err := codec.New(codec.Config{
 		Path: link, Children: children, RecycleAfter: 1000, MaxRSS: 1 << 40, AddressSpace: 1 << 30, StartTimeout: time.Minute,
-		StartBackoff: time.Second, ShutdownGrace: 20 * time.Second, Preload: "none",
+		StartBackoff: time.Second, ShutdownGrace: 20 * time.Second, Sandbox: "on", Preload: "none",
 	}, prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {
 		t.Fatal(err)

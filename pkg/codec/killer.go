@@ -1,0 +1,88 @@
+package codec
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+const (
+	mostKills   = 2                // after which nobody is given to a picture any more
+	killersAge  = 10 * time.Minute // a killer is forgotten so long after its last kill
+	mostKillers = 256              // remembered; the one whose kill is longest ago makes room
+)
+
+// killers remembers what has killed codecs, for pictures that many products share. It may be used concurrently.
+type killers struct {
+	now func() time.Time
+	mu  sync.Mutex
+	all map[killer]kills
+}
+
+// killer is a source together with what was to be made of it: another pipeline may get along with it.
+type killer [sha256.Size]byte
+
+type kills struct {
+	n    int
+	last time.Time
+}
+
+func newKiller(source []byte, spec pipeline.Spec) (k killer) {
+	h := sha256.New()
+	_ = json.NewEncoder(h).Encode(spec) // neither can fail
+	_, _ = h.Write(source)
+	h.Sum(k[:0])
+	return k
+}
+
+// kills returns how many codecs the picture has killed lately. As long as nothing has killed any, it is not even hashed.
+func (k *killers) kills(source []byte, spec pipeline.Spec) int {
+	k.mu.Lock()
+	none := len(k.all) == 0
+	k.mu.Unlock()
+	if none {
+		return 0
+	}
+	who := newKiller(source, spec)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forget()
+	return k.all[who].n
+}
+
+// remember counts a kill.
+func (k *killers) remember(source []byte, spec pipeline.Spec) {
+	who := newKiller(source, spec)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forget()
+	if _, known := k.all[who]; !known && len(k.all) >= mostKillers {
+		var first killer
+		for other, of := range k.all {
+			if was, ok := k.all[first]; !ok || of.last.Before(was.last) {
+				first = other
+			}
+		}
+		delete(k.all, first)
+	}
+	k.all[who] = kills{n: k.all[who].n + 1, last: k.now()}
+}
+
+// forget drops those whose last kill is long ago.
+func (k *killers) forget() {
+	for who, of := range k.all {
+		if k.now().Sub(of.last) >= killersAge {
+			delete(k.all, who)
+		}
+	}
+}
+
+// killed reports whether a codec was lost by the failure. A child that says of itself that it failed in an unknown way, or
+// has no memory left, is replaced like one that died.
+func killed(f *catalog.Failure) bool {
+	return f != nil && (f.Code == catalog.CodecCrashed || f.Code == catalog.CodecTimeout)
+}

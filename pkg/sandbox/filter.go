@@ -1,0 +1,51 @@
+//go:build linux && (amd64 || arm64)
+
+package sandbox
+
+import (
+	"slices"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// Where the kernel puts what a filter sees, struct seccomp_data: little-endian on both architectures.
+const (
+	offsetCall = 0
+	offsetArch = 4
+	offsetArg0 = 16 // its low 32 bits
+)
+
+// What a filter answers.
+const (
+	allow   = unix.SECCOMP_RET_ALLOW
+	refuse  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
+	unknown = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+	kill    = unix.SECCOMP_RET_KILL_PROCESS
+)
+
+// filter is the program that the kernel asks about each call of the process self.
+func filter(self uint32) []bpf.Instruction {
+	program := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: offsetArch, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: arch, SkipTrue: 1},
+		bpf.RetConstant{Val: kill},
+		bpf.LoadAbsolute{Off: offsetCall, Size: 4},
+	}
+	for _, call := range slices.Concat(calls, callsHere) {
+		program = append(program, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: call, SkipTrue: 1}, bpf.RetConstant{Val: allow})
+	}
+	for _, r := range rules(self) {
+		program = append(program,
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: r.call, SkipTrue: 5},
+			bpf.LoadAbsolute{Off: offsetArg0, Size: 4},
+			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: r.mask},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: r.want, SkipTrue: 1},
+			bpf.RetConstant{Val: allow},
+			bpf.RetConstant{Val: refuse})
+	}
+	return append(program,
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: firstShared, SkipTrue: 1},
+		bpf.RetConstant{Val: unknown},
+		bpf.RetConstant{Val: refuse})
+}

@@ -204,7 +204,7 @@ func TestTheCommandLine(t *testing.T) {
 		"version":                  {nil, []string{"--version"}, "libvips 8.", true},
 		"help":                     {nil, []string{"--help"}, "-selftest", true},
 		"selftest":                 {guarded, []string{"--selftest", "--address-space=536870912"}, "ok: 4 formats", true},
-		"end of input":             {guarded, nil, "H{\"protocol\":1}", true},
+		"end of input":             {guarded, nil, "H{\"protocol\":2}", true},
 		"an unknown flag":          {guarded, []string{"--colour"}, "flag provided but not defined", false},
 		"unguarded":                {nil, []string{"--selftest"}, "VIPS_BLOCK_UNTRUSTED is not 1", false},
 		"a limit that is no limit": {guarded, []string{"--address-space=-99999999999999"}, "limit memory", false},

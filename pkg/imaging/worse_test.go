@@ -107,6 +107,18 @@ func TestASqueezedSourceIsNotBlownUp(t *testing.T) {
 	wantClose(t, "lowered", full.Body, decoded(t, source), 30)
 }
 
+func TestTheDefaultOutputIsLoweredWhateverItsFormat(t *testing.T) {
+	t.Parallel()
+	source := squeezed(t, grainy(400, 300), 60)
+	full := inside("full", 400, pipeline.WebP, pipeline.JPEG)
+	full.Formats[0].Default = true
+	made := render(t, source, spec(full))
+	wantTold(t, made, "full webp lowered", "full jpeg lowered")
+	if o := output(t, made, "full", pipeline.WebP); !o.Default || len(o.Body) > len(source) {
+		t.Errorf("of %d bytes came %d, default is %v", len(source), len(o.Body), o.Default)
+	}
+}
+
 func TestWhatCannotBecomeSmallEnoughBecomesAsSmallAsItMay(t *testing.T) {
 	t.Parallel()
 	source := squeezedWebP(t, grainy(400, 300), 20)

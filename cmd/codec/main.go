@@ -86,6 +86,7 @@ func test(out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("test codec: %w", err)
 	}
-	_, err = fmt.Fprintf(out, "ok: %d formats, libvips %s\n", len(made.Outputs), imaging.Version())
+	// What was dropped beside a smaller one has been written and read back like the others.
+	_, err = fmt.Fprintf(out, "ok: %d formats, libvips %s\n", len(made.Outputs)+len(made.Dropped), imaging.Version())
 	return err
 }

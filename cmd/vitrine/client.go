@@ -43,6 +43,7 @@ type picture struct {
 	Width      int         `json:"width"`
 	Height     int         `json:"height"`
 	Renditions []rendition `json:"renditions"`
+	Dropped    []dropped   `json:"dropped"`
 }
 
 type rendition struct {
@@ -52,6 +53,12 @@ type rendition struct {
 	Height int    `json:"height"`
 	Bytes  int64  `json:"bytes"`
 	URL    string `json:"url"`
+}
+
+type dropped struct {
+	Name   string `json:"name"`
+	Format string `json:"format"`
+	Reason string `json:"reason"`
 }
 
 // addUser adds a user and returns the id.

@@ -84,6 +84,9 @@ func (s *stack) table(p product) error {
 				head, r.Name, r.Format, r.Width, r.Height, r.Bytes, 100-100*float64(r.Bytes)/float64(max(size, 1)), r.URL)
 			head = "\t"
 		}
+		for _, d := range img.Dropped {
+			fmt.Fprintf(w, "%s\t%s\t%s\t\t\t\t%s, not stored\n", head, d.Name, d.Format, d.Reason)
+		}
 	}
 	_ = w.Flush() // to the terminal: there is nobody to tell
 	fmt.Fprintln(s.stdout)

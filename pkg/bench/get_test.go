@@ -127,6 +127,8 @@ type bareImage struct {
 	Error       *struct{}       `json:"error"`
 	Width       int             `json:"width"`
 	Height      int             `json:"height"`
+	SourceBytes int64           `json:"source_bytes"`
+	BytesSaved  int64           `json:"bytes_saved"`
 	Placeholder string          `json:"placeholder"`
 	Renditions  []bareRendition `json:"renditions"`
 }
@@ -138,6 +140,7 @@ type bareRendition struct {
 	Height int    `json:"height"`
 	Bytes  int64  `json:"bytes"`
 	Key    string `json:"key,omitempty"`
+	Marked bool   `json:"default,omitempty"`
 	URL    string `json:"url"`
 }
 
@@ -169,6 +172,9 @@ func (r *reading) bareSelect(ctx context.Context, id int64) ([]byte, error) {
 	for i := range p.Images {
 		for j := range p.Images[i].Renditions {
 			rendition := &p.Images[i].Renditions[j]
+			if rendition.Marked {
+				p.Images[i].BytesSaved, rendition.Marked = p.Images[i].SourceBytes-rendition.Bytes, false
+			}
 			rendition.URL, rendition.Key = publicURL+"/"+rendition.Key, ""
 		}
 	}

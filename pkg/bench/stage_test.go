@@ -262,11 +262,13 @@ func (s *stage) plant(tb testing.TB, c crop) {
 		return []any{int64(i%c.users + 1), c.name(i + 1), "A thing of use in every house.", cents, urls, keys}
 	})
 	shape := renditions("PREFIX/")
-	columns = []string{"product_id", "position", "source_url", "status", "work", "width", "height", "placeholder", "renditions"}
+	columns = []string{
+		"product_id", "position", "source_url", "source_bytes", "status", "work", "width", "height", "placeholder", "renditions",
+	}
 	plant(tb, conn, "images", columns, c.products*c.pictures, func(i int) []any {
 		product, at := i/c.pictures, i%c.pictures
-		return []any{int64(product + 1), int32(at), urls[at], "ready", "idle", int32(3000), int32(2000), "#c0ffee",
-			[]byte(strings.ReplaceAll(shape, "PREFIX/", objects(product, at)))}
+		return []any{int64(product + 1), int32(at), urls[at], int64(2_400_000), "ready", "idle", int32(3000), int32(2000),
+			"#c0ffee", []byte(strings.ReplaceAll(shape, "PREFIX/", objects(product, at)))}
 	})
 	restore()
 	_, err = conn.Exec(tb.Context(), "VACUUM ANALYZE users, products, images")

@@ -44,6 +44,7 @@ type Image struct {
 	Height      int
 	Placeholder string // ThumbHash in base64, or ""
 	Renditions  []Rendition
+	Dropped     []Dropped // what the specification asks for besides, and was not worth its bytes
 
 	Work         Work
 	Ticket       string // UUID of the one request that may start work; "" when idle
@@ -67,6 +68,7 @@ type Rendition struct {
 	Height  int
 	Bytes   int64
 	Score   float64 // SSIMULACRA2, as an Output has it
+	Lowered int     // as an Output has it
 	Key     string  // of the object
 	Default bool    // the one in compressed_product_images
 }
@@ -79,6 +81,7 @@ type Rendered struct {
 	Animated    bool   // the source has several frames; the first was taken
 	Placeholder string // ThumbHash in base64
 	Outputs     []Output
+	Dropped     []Dropped
 }
 
 // Output is one encoded rendition, not yet stored.
@@ -88,8 +91,46 @@ type Output struct {
 	Width   int
 	Height  int
 	Score   float64 // SSIMULACRA2, where a target asked for it; 0: not measured
+	Lowered int     // the quality that it was lowered to, since it was larger than the source; 0: it was not
 	Default bool
 	Body    []byte
+}
+
+// Dropped is an output that the specification asks for and nobody needs: those of its rendition that stay are better.
+type Dropped struct {
+	Name   string
+	Format pipeline.Format
+	Reason Reason
+}
+
+// Reason is why an output was dropped. Reasons are public.
+type Reason string
+
+// The reasons.
+const (
+	// LargerThanSource: it has as many pixels as the source and more bytes, and what stays of its rendition has no more.
+	LargerThanSource Reason = "larger_than_source"
+	// LargerThanSibling: an output of its rendition that is at least as good, and read at least as widely, has no more bytes.
+	LargerThanSibling Reason = "larger_than_sibling"
+)
+
+// Reasons returns all of them.
+func Reasons() []Reason { return []Reason{LargerThanSource, LargerThanSibling} }
+
+// BytesSaved returns by how much the default rendition is smaller than the source. It is negative where it is larger. ok is
+// false while there is none.
+func (img Image) BytesSaved() (bytes int64, ok bool) {
+	for _, r := range img.Renditions {
+		if r.Default {
+			return img.SourceBytes - r.Bytes, img.SourceBytes > 0
+		}
+	}
+	return 0, false
+}
+
+// Exceeds reports whether a rendition of the picture has as many pixels as the source, and more bytes.
+func (img Image) Exceeds(r Rendition) bool {
+	return img.SourceBytes > 0 && r.Bytes > img.SourceBytes && r.Width == img.Width && r.Height == img.Height
 }
 
 // Size returns the bytes of all outputs together.

@@ -56,7 +56,7 @@ func newMemory() *memory {
 func clone(p catalog.Product) catalog.Product {
 	p.ImageURLs, p.Compressed, p.Images = slices.Clone(p.ImageURLs), slices.Clone(p.Compressed), slices.Clone(p.Images)
 	for i := range p.Images {
-		p.Images[i].Renditions = slices.Clone(p.Images[i].Renditions)
+		p.Images[i].Renditions, p.Images[i].Dropped = slices.Clone(p.Images[i].Renditions), slices.Clone(p.Images[i].Dropped)
 	}
 	return p
 }

@@ -54,6 +54,7 @@ type Result struct {
 	SourceSHA256  string
 	SourceBytes   int64
 	Renditions    []Rendition
+	Dropped       []Dropped
 }
 
 // queue asks for work on the picture: a new ticket, due after delay.
@@ -148,7 +149,7 @@ func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID str
 	img.Status, img.ErrorCode, img.ErrorDetail, img.RemakeError = Ready, "", "", ""
 	img.Width, img.Height, img.Placeholder = r.Width, r.Height, r.Placeholder
 	img.SourceSHA256, img.SourceBytes = r.SourceSHA256, r.SourceBytes
-	img.Renditions = r.Renditions
+	img.Renditions, img.Dropped = r.Renditions, r.Dropped
 	img.settle()
 	c.Outbox = append(c.Outbox, p.changed(a.Traceparent, changedID))
 	return c, nil

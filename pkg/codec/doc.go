@@ -7,7 +7,8 @@
 // and memory grows with what has arrived, never with what was announced. Only the child needs cgo.
 //
 // Invariants:
-//   - A child handles one picture at a time. An answer must be complete, and must be what the specification asks for.
+//   - A child handles one picture at a time. An answer must be complete, and must be what the specification asks for:
+//     each output is there, or dropped for a known reason, but never the default one or a whole rendition.
 //   - A picture that is not answered within its deadline ends with SIGKILL: nothing else stops a loop in C (codec_timeout).
 //     So does one whose caller gives up.
 //   - A child that exits, closes its pipe or says what it should not is killed and replaced, and the picture it held fails

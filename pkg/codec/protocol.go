@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/pipeline"
 )
 
 // protocolVersion is said by a child before anything else. Parent and child come from one build; this catches the mix-up.
-const protocolVersion = 1
+const protocolVersion = 2
 
 // The types of frames.
 const (
@@ -58,6 +59,7 @@ type answer struct {
 	Animated    bool            `json:"animated"`
 	Placeholder string          `json:"placeholder"`
 	Outputs     []answerOutput  `json:"outputs"`
+	Dropped     []answerDropped `json:"dropped,omitempty"`
 	Bodies      int             `json:"bodies"`
 }
 
@@ -67,8 +69,16 @@ type answerOutput struct {
 	Width   int             `json:"width"`
 	Height  int             `json:"height"`
 	Score   float64         `json:"score,omitempty"`
+	Lowered int             `json:"lowered,omitempty"`
 	Default bool            `json:"default"`
 	Body    int             `json:"body"` // which of the bodies, from 0
+}
+
+// answerDropped is an output that was asked for and is not worth its bytes.
+type answerDropped struct {
+	Name   string          `json:"name"`
+	Format pipeline.Format `json:"format"`
+	Reason catalog.Reason  `json:"reason"`
 }
 
 // failure is why nothing was made.
@@ -190,9 +200,12 @@ func writeAnswer(w io.Writer, seq int, made catalog.Rendered) error {
 			bodies, sent[&o.Body[0]] = append(bodies, o.Body), at
 		}
 		a.Outputs = append(a.Outputs, answerOutput{
-			Name: o.Name, Format: o.Format, Width: o.Width, Height: o.Height, Score: o.Score, Default: o.Default,
-			Body: at,
+			Name: o.Name, Format: o.Format, Width: o.Width, Height: o.Height, Score: o.Score, Lowered: o.Lowered,
+			Default: o.Default, Body: at,
 		})
+	}
+	for _, d := range made.Dropped {
+		a.Dropped = append(a.Dropped, answerDropped(d))
 	}
 	a.Bodies = len(bodies)
 	if err := writeJSON(w, frameAnswer, a); err != nil {
@@ -265,35 +278,58 @@ func readFailure(payload []byte, seq int) error {
 	return why
 }
 
-// rendered puts an answer together if it is what spec asks for: each output once, in order, with a body.
+// rendered puts an answer together if it is what spec asks for: each output once, in order, with a body, or dropped for a
+// known reason. The default one is not dropped, and neither is a whole rendition.
 func (a answer) rendered(bodies [][]byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	made := catalog.Rendered{
 		Format: a.Format, Width: a.Width, Height: a.Height, Animated: a.Animated, Placeholder: a.Placeholder,
 	}
 	name, format := spec.DefaultOutput()
-	next := 0
+	outputs, dropped := a.Outputs, a.Dropped
 	for _, r := range spec.Renditions {
+		stayed := len(made.Outputs)
 		for _, o := range r.Formats {
-			if next >= len(a.Outputs) {
+			marked := r.Name == name && o.Format == format
+			if len(dropped) > 0 && dropped[0].Name == r.Name && dropped[0].Format == o.Format {
+				if marked || !slices.Contains(catalog.Reasons(), dropped[0].Reason) {
+					return made, fmt.Errorf("answer that drops %s as %s for the reason %q", r.Name, o.Format, dropped[0].Reason)
+				}
+				made.Dropped = append(made.Dropped, catalog.Dropped(dropped[0]))
+				dropped = dropped[1:]
+				continue
+			}
+			if len(outputs) == 0 {
 				return made, fmt.Errorf("answer without %s as %s", r.Name, o.Format)
 			}
-			got := a.Outputs[next]
-			next++
-			if got.Name != r.Name || got.Format != o.Format {
-				return made, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, r.Name, o.Format)
+			got, err := outputs[0].rendered(bodies, r.Name, o, marked)
+			if err != nil {
+				return made, err
 			}
-			if got.Body < 0 || got.Body >= len(bodies) || len(bodies[got.Body]) == 0 || got.Width < 1 || got.Height < 1 ||
-				got.Default != (r.Name == name && o.Format == format) {
-				return made, fmt.Errorf("answer in which %s as %s is %+v", r.Name, o.Format, got)
-			}
-			made.Outputs = append(made.Outputs, catalog.Output{
-				Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Score: got.Score, Default: got.Default,
-				Body: bodies[got.Body],
-			})
+			made.Outputs = append(made.Outputs, got)
+			outputs = outputs[1:]
+		}
+		if len(made.Outputs) == stayed {
+			return made, fmt.Errorf("answer without %s", r.Name)
 		}
 	}
-	if next != len(a.Outputs) || made.Width < 1 || made.Height < 1 {
-		return made, fmt.Errorf("answer with %d outputs of a source of %d x %d", len(a.Outputs), made.Width, made.Height)
+	if len(outputs) > 0 || len(dropped) > 0 || made.Width < 1 || made.Height < 1 {
+		return made, fmt.Errorf("answer with %d outputs and %d dropped of a source of %d x %d",
+			len(a.Outputs), len(a.Dropped), made.Width, made.Height)
 	}
 	return made, nil
+}
+
+// rendered returns an output if it is the one that belongs here.
+func (got answerOutput) rendered(bodies [][]byte, name string, o pipeline.Output, marked bool) (catalog.Output, error) {
+	if got.Name != name || got.Format != o.Format {
+		return catalog.Output{}, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, name, o.Format)
+	}
+	if got.Body < 0 || got.Body >= len(bodies) || len(bodies[got.Body]) == 0 || got.Width < 1 || got.Height < 1 ||
+		got.Lowered < 0 || got.Lowered > 100 || got.Default != marked {
+		return catalog.Output{}, fmt.Errorf("answer in which %s as %s is %+v", name, o.Format, got)
+	}
+	return catalog.Output{
+		Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Score: got.Score, Lowered: got.Lowered,
+		Default: got.Default, Body: bodies[got.Body],
+	}, nil
 }

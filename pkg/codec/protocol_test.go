@@ -74,7 +74,7 @@ func FuzzReadFrame(f *testing.F) {
 	})
 }
 
-// FuzzReadAnswer shows that no answer is accepted but one with every output that was asked for.
+// FuzzReadAnswer shows that no answer is accepted but one that has, or drops, every output that was asked for.
 func FuzzReadAnswer(f *testing.F) {
 	spec := fakeSpec(long)
 	var good bytes.Buffer
@@ -82,13 +82,21 @@ func FuzzReadAnswer(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good.Bytes())
+	less := fakeAnswer(spec)
+	drop(&less, "thumb", pipeline.WebP, catalog.LargerThanSource)
+	var dropped bytes.Buffer
+	if err := codec.WriteAnswer(&dropped, 1, less); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(dropped.Bytes())
 	f.Add([]byte("\x00\x00\x00\x1cF{\"seq\":1,\"code\":\"corrupt\"}"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		made, err := codec.ReadAnswer(bytes.NewReader(wire), 1, spec)
 		if err != nil {
 			return
 		}
-		if len(made.Outputs) != 4 || made.Width < 1 || made.Outputs[3].Name != "card" || !made.Outputs[3].Default {
+		last := made.Outputs[len(made.Outputs)-1]
+		if len(made.Outputs)+len(made.Dropped) != 4 || made.Width < 1 || last.Name != "card" || !last.Default {
 			t.Errorf("accepted %+v", made)
 		}
 	})
@@ -190,7 +198,7 @@ func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
 	if err := codec.Serve(t.Context(), &in, &out, fakeRender); err != nil {
 		t.Fatal(err)
 	}
-	if kind, hello, err := codec.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":1}` {
+	if kind, hello, err := codec.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":2}` {
 		t.Errorf("the first word is %q %q, %v", kind, hello, err)
 	}
 	for i, want := range []catalog.Code{"", catalog.Corrupt, catalog.CodecCrashed, ""} {

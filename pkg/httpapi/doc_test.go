@@ -99,6 +99,20 @@ func TestTheDocumentHasExactlyThePictureCodes(t *testing.T) {
 	}
 }
 
+func TestTheDocumentHasExactlyTheReasonsForDropping(t *testing.T) {
+	t.Parallel()
+	var documented []catalog.Reason
+	for reason := range tableOf(t, "### Reasons for dropping") {
+		documented = append(documented, catalog.Reason(reason))
+	}
+	reasons := catalog.Reasons()
+	slices.Sort(documented)
+	slices.Sort(reasons)
+	if !slices.Equal(documented, reasons) {
+		t.Errorf("documented %q, given %q", documented, reasons)
+	}
+}
+
 // sources returns the text of every Go file of the directories, without tests.
 func sources(t *testing.T, dirs ...string) string {
 	t.Helper()
@@ -228,6 +242,7 @@ func (a *api) finishDocumentedPicture() {
 	const prefix = "products/1/100/1-5f3a9c/"
 	img := &p.Images[0]
 	img.Status, img.Attempts, img.Width, img.Height = catalog.Ready, 1, 4032, 3024
+	img.SourceBytes = 2481553
 	img.Placeholder = "1QcSHQRnh493V4dIh4eXh1h4kJUI"
 	img.Renditions = []catalog.Rendition{
 		{Name: "thumb", Format: pipeline.WebP, Width: 320, Height: 240, Bytes: 8120, Key: prefix + "thumb.webp"},

@@ -13,7 +13,7 @@ import (
 
 // formatVersion is raised whenever the same product would be encoded differently, so that no client and no cache takes old
 // bytes for new ones.
-const formatVersion = 2
+const formatVersion = 3
 
 // timeLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
@@ -82,8 +82,11 @@ type imageDTO struct {
 	Error       *errorDTO      `json:"error"`
 	Width       *int           `json:"width"` // of the source, upright
 	Height      *int           `json:"height"`
+	SourceBytes *int64         `json:"source_bytes"`
+	BytesSaved  *int64         `json:"bytes_saved"` // by the default rendition
 	Placeholder *string        `json:"placeholder"`
 	Renditions  []renditionDTO `json:"renditions"`
+	Dropped     []droppedDTO   `json:"dropped,omitempty"`
 }
 
 type errorDTO struct {
@@ -98,7 +101,16 @@ type renditionDTO struct {
 	Height int     `json:"height"`
 	Bytes  int64   `json:"bytes"`
 	Score  float64 `json:"ssimulacra2,omitempty"`
-	URL    string  `json:"url"`
+	// Lowered is the quality where it had to be lowered, Larger that it is larger than the source all the same.
+	Lowered int    `json:"lowered_quality,omitempty"`
+	Larger  bool   `json:"larger_than_source,omitempty"`
+	URL     string `json:"url"`
+}
+
+type droppedDTO struct {
+	Name   string `json:"name"`
+	Format string `json:"format"`
+	Reason string `json:"reason"`
 }
 
 func (e *Encoder) toProductDTO(p catalog.Product) productDTO {
@@ -135,6 +147,7 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 		Attempts:    img.Attempts,
 		Width:       known(img.Width),
 		Height:      known(img.Height),
+		SourceBytes: known(img.SourceBytes),
 		Placeholder: known(img.Placeholder),
 		Renditions:  make([]renditionDTO, len(img.Renditions)),
 	}
@@ -144,8 +157,14 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 	for i, r := range img.Renditions {
 		dto.Renditions[i] = renditionDTO{
 			Name: r.Name, Format: string(r.Format), Width: r.Width, Height: r.Height, Bytes: r.Bytes, Score: r.Score,
-			URL: e.url(r.Key),
+			Lowered: r.Lowered, Larger: img.Exceeds(r), URL: e.url(r.Key),
 		}
+	}
+	if saved, ok := img.BytesSaved(); ok {
+		dto.BytesSaved = &saved
+	}
+	for _, d := range img.Dropped {
+		dto.Dropped = append(dto.Dropped, droppedDTO{Name: d.Name, Format: string(d.Format), Reason: string(d.Reason)})
 	}
 	return dto
 }

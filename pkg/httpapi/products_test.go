@@ -14,7 +14,7 @@ import (
 )
 
 const pending = `{"id":%d,"position":%d,"source_url":"%s","status":"pending","attempts":0,"error":null,` +
-	`"width":null,"height":null,"placeholder":null,"renditions":[]}`
+	`"width":null,"height":null,"source_bytes":null,"bytes_saved":null,"placeholder":null,"renditions":[]}`
 
 func TestAProductIsCreatedAndReadWithTheSameBytes(t *testing.T) {
 	t.Parallel()

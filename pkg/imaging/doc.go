@@ -15,6 +15,8 @@
 //     shape kept, so that its picture need not grow. A side never exceeds [MaxSide].
 //   - Results are upright, 8-bit sRGB and carry no metadata. JPEG has no transparency: the background shows through.
 //   - Results that would be equal are encoded once and share one body.
+//   - What has as many pixels as the source and more bytes is encoded again, or dropped; so is what a better result of its
+//     rendition makes needless. The default output stays, and every rendition keeps a file for those who read least.
 //   - Every output's header is read back before it is returned.
 //   - The placeholder is a ThumbHash of the smallest picture that is in memory at the end.
 //

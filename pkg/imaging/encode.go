@@ -37,10 +37,14 @@ var encoders = map[pipeline.Format]func(img *vips.ImageRef, quality int) ([]byte
 
 // encoder encodes cuts and remembers what it has made.
 type encoder struct {
-	alpha  bool // the source has transparency
-	made   map[recipe]encoding
-	placed map[place]catalog.Output
-	leads  map[pipeline.Format]float64 // by how much the last search's score was above the typical one
+	source  original
+	spec    pipeline.Spec
+	alpha   bool // the source has transparency
+	made    map[recipe]encoding
+	lowered map[recipe]encoding // those of made that had to become smaller
+	placed  map[place]encoding
+	frames  map[string]size             // by rendition
+	leads   map[pipeline.Format]float64 // by how much the last search's score was above the typical one
 }
 
 // recipe is all that an encoded body depends on, besides the source. Two outputs with one recipe share a body.
@@ -58,9 +62,10 @@ type place struct {
 	format    pipeline.Format
 }
 
-func newEncoder(alpha bool) *encoder {
+func newEncoder(source original, spec pipeline.Spec, alpha bool) *encoder {
 	return &encoder{
-		alpha: alpha, made: map[recipe]encoding{}, placed: map[place]catalog.Output{}, leads: map[pipeline.Format]float64{},
+		source: source, spec: spec, alpha: alpha, made: map[recipe]encoding{}, lowered: map[recipe]encoding{},
+		placed: map[place]encoding{}, frames: map[string]size{}, leads: map[pipeline.Format]float64{},
 	}
 }
 
@@ -71,19 +76,22 @@ func (e *encoder) cut(picture *vips.ImageRef, scaled size, c cut) error {
 		return fmt.Errorf("frame %s: %w", c.rendition.Name, err)
 	}
 	defer framed.Close()
+	e.frames[c.rendition.Name] = c.frame
 	for _, o := range c.rendition.Formats {
 		key := e.recipe(scaled, c, o)
 		file, ok := e.made[key]
 		if !ok {
-			if file, err = e.encode(framed, key); err != nil {
+			if file, err = e.encode(framed, key, e.write); err != nil {
 				return fmt.Errorf("encode %s as %s: %w", c.rendition.Name, o.Format, err)
 			}
 			e.made[key] = file
 		}
-		e.placed[place{c.rendition.Name, o.Format}] = catalog.Output{
-			Name: c.rendition.Name, Format: o.Format, Width: c.frame.width, Height: c.frame.height, Score: file.score,
-			Body: file.body,
+		if e.exceeds(c.frame, file) && e.lowers(c.rendition, o.Format) {
+			if file, err = e.lower(framed, key, file); err != nil {
+				return fmt.Errorf("encode %s as %s again: %w", c.rendition.Name, o.Format, err)
+			}
 		}
+		e.placed[place{c.rendition.Name, o.Format}] = file
 	}
 	return nil
 }
@@ -103,8 +111,10 @@ func (e *encoder) recipe(scaled size, c cut, o pipeline.Output) recipe {
 // flattens reports whether the format has to lose the source's transparency.
 func (e *encoder) flattens(format pipeline.Format) bool { return e.alpha && format == pipeline.JPEG }
 
-// encode returns the file of a framed picture, after its header was read back.
-func (e *encoder) encode(framed *vips.ImageRef, key recipe) (encoding, error) {
+// encode returns the file that write makes of a framed picture, after its header was read back.
+func (e *encoder) encode(
+	framed *vips.ImageRef, key recipe, write func(*vips.ImageRef, recipe) (encoding, error),
+) (encoding, error) {
 	img, err := framed.Copy()
 	if err != nil {
 		return encoding{}, err
@@ -119,7 +129,7 @@ func (e *encoder) encode(framed *vips.ImageRef, key recipe) (encoding, error) {
 			return encoding{}, err
 		}
 	}
-	file, err := e.write(img, key)
+	file, err := write(img, key)
 	if err != nil {
 		return encoding{}, err
 	}
@@ -128,10 +138,7 @@ func (e *encoder) encode(framed *vips.ImageRef, key recipe) (encoding, error) {
 
 // write encodes a picture at the recipe's quality, or at the lowest that reaches its target.
 func (e *encoder) write(img *vips.ImageRef, key recipe) (encoding, error) {
-	at := func(quality int) (encoding, error) {
-		body, _, err := encoders[key.format](img, quality)
-		return encoding{body: body, quality: quality}, err
-	}
+	at := func(quality int) (encoding, error) { return write(img, key.format, quality) }
 	if key.target == (pipeline.Target{}) {
 		return at(key.quality)
 	}
@@ -157,18 +164,39 @@ func (e *encoder) write(img *vips.ImageRef, key recipe) (encoding, error) {
 	return file, err
 }
 
-// outputs returns what was made in the order of the specification, the default one marked.
-func (e *encoder) outputs(spec pipeline.Spec) []catalog.Output {
-	name, format := spec.DefaultOutput()
-	var all []catalog.Output
-	for _, r := range spec.Renditions {
-		for _, o := range r.Formats {
-			output := e.placed[place{r.Name, o.Format}]
-			output.Default = r.Name == name && o.Format == format
-			all = append(all, output)
+// write encodes a picture at a quality.
+func write(img *vips.ImageRef, format pipeline.Format, quality int) (encoding, error) {
+	body, _, err := encoders[format](img, quality)
+	return encoding{body: body, quality: quality}, err
+}
+
+// outputs returns what is worth its bytes of what was made, in the order of the specification, the default one marked; and
+// what was dropped.
+func (e *encoder) outputs() (outputs []catalog.Output, dropped []catalog.Dropped) {
+	name, format := e.spec.DefaultOutput()
+	for _, r := range e.spec.Renditions {
+		frame := e.frames[r.Name]
+		siblings := make([]sibling, len(r.Formats))
+		for i, o := range r.Formats {
+			file := e.placed[place{r.Name, o.Format}]
+			siblings[i] = sibling{
+				encoding: file, format: o.Format, flat: e.flattens(o.Format), marked: r.Name == name && o.Format == format,
+				exceeds: e.exceeds(frame, file),
+			}
+		}
+		for i, reason := range worth(siblings) {
+			s := siblings[i]
+			if reason != "" {
+				dropped = append(dropped, catalog.Dropped{Name: r.Name, Format: s.format, Reason: reason})
+				continue
+			}
+			outputs = append(outputs, catalog.Output{
+				Name: r.Name, Format: s.format, Width: frame.width, Height: frame.height, Score: s.score, Lowered: s.lowered,
+				Default: s.marked, Body: s.body,
+			})
 		}
 	}
-	return all
+	return outputs, dropped
 }
 
 // framed returns a copy of the picture with the cut's frame around it: the middle of a larger picture, or a smaller picture

@@ -36,8 +36,8 @@ func Shutdown() { vips.Shutdown() }
 // Version is libvips' version.
 func Version() string { return vips.Version }
 
-// Render makes every output that spec asks for, in its order. Its errors are *catalog.Failure. It must not run twice at a
-// time in a process: libvips' error texts are the process's, not the picture's.
+// Render makes the outputs that spec asks for, in its order, and tells those that it has dropped. Its errors are
+// *catalog.Failure. It must not run twice at a time in a process: libvips' error texts are the process's, not the picture's.
 func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	defer runtime.KeepAlive(source) // libvips reads it until the last image is closed
 	if err := possible(spec); err != nil {
@@ -56,14 +56,16 @@ func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	if err != nil {
 		return catalog.Rendered{}, err
 	}
-	outputs, hash, err := renderStages(base, stages, spec)
+	enc := newEncoder(original{format: format, upright: head.upright, bytes: len(source)}, spec, base.HasAlpha())
+	hash, err := renderStages(base, stages, enc)
 	if err != nil {
 		return catalog.Rendered{}, err
 	}
-	return catalog.Rendered{
+	made := catalog.Rendered{
 		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated, Placeholder: hash,
-		Outputs: outputs,
-	}, nil
+	}
+	made.Outputs, made.Dropped = enc.outputs()
+	return made, nil
 }
 
 // possible refuses what this codec cannot make. Reading a pipeline checks the rest.
@@ -158,32 +160,30 @@ func toSRGB(img *vips.ImageRef) error {
 	return img.ToColorSpace(vips.InterpretationSRGB)
 }
 
-// renderStages makes the outputs, stage by stage, each scaled from the one before it, and returns them in the order of the
-// specification, with the placeholder that the smallest one gives. It closes base.
-func renderStages(base *vips.ImageRef, stages []stage, spec pipeline.Spec,
-) (outputs []catalog.Output, hash string, err error) {
+// renderStages has the encoder make its outputs, stage by stage, each scaled from the one before it, and returns the
+// placeholder that the smallest one gives. It closes base.
+func renderStages(base *vips.ImageRef, stages []stage, enc *encoder) (hash string, err error) {
 	picture := base
 	defer func() { picture.Close() }()
-	enc := newEncoder(base.HasAlpha())
 	for i, s := range stages {
 		if i > 0 {
 			smaller, err := scale(picture, s.size)
 			if err != nil {
-				return nil, "", encodeFailure(err)
+				return "", encodeFailure(err)
 			}
 			picture.Close()
 			picture = smaller
 		}
 		for _, c := range s.cuts {
 			if err := enc.cut(picture, s.size, c); err != nil {
-				return nil, "", encodeFailure(err)
+				return "", encodeFailure(err)
 			}
 		}
 	}
 	if hash, err = placeholder(picture, stages[len(stages)-1].size); err != nil {
-		return nil, "", encodeFailure(err)
+		return "", encodeFailure(err)
 	}
-	return enc.outputs(spec), hash, nil
+	return hash, nil
 }
 
 // scale returns a copy of that size, in memory.

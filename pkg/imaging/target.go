@@ -15,6 +15,7 @@ type encoding struct {
 	body    []byte
 	quality int
 	score   float64 // SSIMULACRA2; 0: not measured
+	lowered int     // quality, if it was lowered for the sake of bytes
 }
 
 const (

@@ -131,8 +131,19 @@ type renditionRow struct {
 	Height  int     `json:"height"`
 	Bytes   int64   `json:"bytes"`
 	Score   float64 `json:"score,omitempty"`
+	Lowered int     `json:"lowered,omitempty"`
 	Key     string  `json:"key"`
 	Default bool    `json:"default"`
+
+	// Of the whole picture, in its first element only. What was dropped has to change with what stayed, and a program of an
+	// older release, which writes this column and knows no other, has to take it away.
+	Dropped []droppedRow `json:"dropped,omitempty"`
+}
+
+type droppedRow struct {
+	Name   string `json:"name"`
+	Format string `json:"format"`
+	Reason string `json:"reason"`
 }
 
 func (r imageRow) fromRow() catalog.Image {
@@ -150,8 +161,13 @@ func (r imageRow) fromRow() catalog.Image {
 	for _, x := range r.Renditions {
 		img.Renditions = append(img.Renditions, catalog.Rendition{
 			Name: x.Name, Format: pipeline.Format(x.Format), Width: x.Width, Height: x.Height,
-			Bytes: x.Bytes, Score: x.Score, Key: x.Key, Default: x.Default,
+			Bytes: x.Bytes, Score: x.Score, Lowered: x.Lowered, Key: x.Key, Default: x.Default,
 		})
+		for _, d := range x.Dropped {
+			img.Dropped = append(img.Dropped, catalog.Dropped{
+				Name: d.Name, Format: pipeline.Format(d.Format), Reason: catalog.Reason(d.Reason),
+			})
+		}
 	}
 	return img
 }
@@ -174,8 +190,14 @@ func toImageRow(img catalog.Image) imageRow {
 	for _, x := range img.Renditions {
 		r.Renditions = append(r.Renditions, renditionRow{
 			Name: x.Name, Format: string(x.Format), Width: x.Width, Height: x.Height,
-			Bytes: x.Bytes, Score: x.Score, Key: x.Key, Default: x.Default,
+			Bytes: x.Bytes, Score: x.Score, Lowered: x.Lowered, Key: x.Key, Default: x.Default,
 		})
+	}
+	if len(r.Renditions) > 0 {
+		for _, d := range img.Dropped {
+			r.Renditions[0].Dropped = append(r.Renditions[0].Dropped,
+				droppedRow{Name: d.Name, Format: string(d.Format), Reason: string(d.Reason)})
+		}
 	}
 	return r
 }

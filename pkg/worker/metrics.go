@@ -13,6 +13,10 @@ type metrics struct {
 	stages   *prometheus.HistogramVec
 	bytesIn  prometheus.Counter
 	bytesOut prometheus.Counter
+	before   prometheus.Counter
+	after    prometheus.Counter
+	dropped  *prometheus.CounterVec
+	lowered  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -33,9 +37,37 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bytesOut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_worker_rendition_bytes_total", Help: "Bytes of stored renditions.",
 		}),
+		before: counter("vitrine_worker_ready_source_bytes_total", "Bytes of the sources of pictures that became ready."),
+		after: counter("vitrine_worker_ready_default_bytes_total",
+			"Bytes of the default renditions of pictures that became ready: what is downloaded instead of their sources."),
+		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_worker_renditions_dropped_total",
+			Help: "Files that were not stored, since what stays of their rendition is better.",
+		}, []string{"reason"}),
+		lowered: counter("vitrine_worker_renditions_lowered_total",
+			"Files encoded again at a lower quality, since they were larger than the source at its size."),
 	}
-	reg.MustRegister(m.inFlight, m.outcomes, m.stages, m.bytesIn, m.bytesOut)
+	for _, r := range catalog.Reasons() {
+		m.dropped.WithLabelValues(string(r))
+	}
+	reg.MustRegister(m.inFlight, m.outcomes, m.stages, m.bytesIn, m.bytesOut, m.before, m.after, m.dropped, m.lowered)
 	return m
+}
+
+// saved counts what a picture that became ready has saved.
+func (m *metrics) saved(source int, made catalog.Rendered) {
+	m.before.Add(float64(source))
+	for _, out := range made.Outputs {
+		if out.Default {
+			m.after.Add(float64(len(out.Body)))
+		}
+		if out.Lowered > 0 {
+			m.lowered.Inc()
+		}
+	}
+	for _, d := range made.Dropped {
+		m.dropped.WithLabelValues(string(d.Reason)).Inc()
+	}
 }
 
 func (m *metrics) outcome(o outcome, code catalog.Code) {

@@ -211,8 +211,8 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 		return fmt.Errorf("render: %w", err)
 	}
 	failpoint.Hit(failpoint.WorkerRendered)
-	log.Info("picture compressed", zap.Int("renditions", len(made.Outputs)), zap.Int("bytes", made.Size()),
-		zap.Duration("duration", took))
+	log.Info("picture compressed", zap.Int("renditions", len(made.Outputs)), zap.Int("dropped", len(made.Dropped)),
+		zap.Int("bytes", made.Size()), zap.Duration("duration", took))
 
 	storing := w.now()
 	renditions, stored, err := w.store(ctx, a, made.Outputs)
@@ -227,12 +227,14 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	err = w.finish(ctx, a, catalog.Result{
 		Width: made.Width, Height: made.Height, Placeholder: made.Placeholder,
 		SourceSHA256: src.SHA256, SourceBytes: int64(len(src.Body)), Renditions: renditions,
+		Dropped: made.Dropped,
 	})
 	w.stage("finish", recording)
 	if err != nil {
 		return fmt.Errorf("finish: %w", err)
 	}
 	w.metrics.outcome(ready, "")
+	w.metrics.saved(len(src.Body), made)
 	log.Info("picture ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", began)))
 	return nil
 }
@@ -281,7 +283,8 @@ func (w *Worker) store(
 		}
 		renditions[i] = catalog.Rendition{
 			Name: out.Name, Format: out.Format, Width: out.Width, Height: out.Height,
-			Bytes: int64(len(out.Body)), Score: out.Score, Key: key, Default: out.Default,
+			Bytes: int64(len(out.Body)), Score: out.Score, Lowered: out.Lowered, Key: key,
+			Default: out.Default,
 		}
 	}
 	if err := g.Wait(); err != nil {

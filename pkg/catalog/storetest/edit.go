@@ -26,8 +26,12 @@ func finished(img catalog.Image, prefix string) catalog.Image {
 	img.SourceSHA256, img.SourceBytes = "00ff", 123456
 	img.Renditions = []catalog.Rendition{
 		{Name: "thumb", Format: pipeline.WebP, Width: 320, Height: 240, Bytes: 1000, Key: prefix + "thumb.webp"},
-		{Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Score: 70.25,
+		{Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Score: 70.25, Lowered: 62,
 			Key: prefix + "full.jpg", Default: true},
+	}
+	img.Dropped = []catalog.Dropped{
+		{Name: "full", Format: pipeline.WebP, Reason: catalog.LargerThanSource},
+		{Name: "thumb", Format: pipeline.AVIF, Reason: catalog.LargerThanSibling},
 	}
 	return img
 }
@@ -69,6 +73,9 @@ func everyField(b *bench) {
 		b.Errorf("got %+v, want the edit", got)
 	}
 	b.same(got.Images[0], finished(p.Images[0], "products/1/1/1-a/"), "the finished picture")
+	if d := got.Images[0].Dropped; len(d) != 2 || d[1].Reason != catalog.LargerThanSibling {
+		b.Errorf("got %+v of what was dropped, want both", d)
+	}
 	b.same(got.Compressed, []string{"products/1/1/1-a/full.jpg"}, "compressed")
 	img := got.Images[2]
 	if img.Fence != 7 || img.Begins != 2 || img.Attempts != 3 || img.RemakeError != catalog.Corrupt ||

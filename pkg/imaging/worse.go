@@ -1,0 +1,172 @@
+package imaging
+
+import (
+	"math"
+	"slices"
+
+	"github.com/davidbyttow/govips/v2/vips"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+// original is the source's file, which outputs are compared with.
+type original struct {
+	format  pipeline.Format
+	upright size
+	bytes   int
+}
+
+// sibling is an output among those of its rendition.
+type sibling struct {
+	encoding
+	format  pipeline.Format
+	flat    bool // has lost the source's transparency
+	marked  bool // the pipeline's default output
+	exceeds bool // has as many pixels as the source, and more bytes
+}
+
+// worth returns for each of a rendition's outputs why it is dropped, or "" for those that stay. The default output stays,
+// and so does the smallest of those that are read most widely: a rendition is never left without a file.
+func worth(siblings []sibling) []catalog.Reason {
+	order := make([]int, len(siblings))
+	for i := range order {
+		order[i] = i
+	}
+	// The most widely read first: what is compared with later ones stays for sure.
+	slices.SortStableFunc(order, func(i, j int) int { return rarity(siblings[i].format) - rarity(siblings[j].format) })
+	reasons := make([]catalog.Reason, len(siblings))
+	for _, i := range order {
+		this := siblings[i]
+		for j, other := range siblings {
+			switch {
+			case this.marked || j == i || reasons[j] != "" || !other.serves(this):
+			case this.exceeds:
+				reasons[i] = catalog.LargerThanSource
+			case reasons[i] == "" && other.asGood(this):
+				reasons[i] = catalog.LargerThanSibling
+			}
+		}
+	}
+	return reasons
+}
+
+// serves reports whether whoever is given s instead of other can read it, sees the same of what is transparent, and has no
+// more to download.
+func (s sibling) serves(other sibling) bool {
+	return rarity(s.format) <= rarity(other.format) && s.flat == other.flat && len(s.body) <= len(other.body)
+}
+
+// asGood reports whether s looks at least as good as other: by their scores, where both were measured.
+func (s sibling) asGood(other sibling) bool {
+	if s.score > 0 && other.score > 0 {
+		return s.score+near >= other.score
+	}
+	return looks(s.format, s.quality) >= looks(other.format, other.quality)
+}
+
+// rarity orders formats by who cannot read them. Who reads AVIF reads WebP, and everybody reads JPEG and PNG.
+func rarity(f pipeline.Format) int {
+	switch f {
+	case pipeline.AVIF:
+		return 2
+	case pipeline.WebP:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// looks returns the JPEG quality that a format's quality looks like, along two straight lines: they meet at the default
+// qualities, which look alike, and end at 0 and 100. PNG is above all.
+func looks(f pipeline.Format, quality int) float64 {
+	if f == pipeline.PNG {
+		return math.Inf(1)
+	}
+	alike, same, q := float64(pipeline.DefaultQuality(f)), float64(pipeline.DefaultQuality(pipeline.JPEG)), float64(quality)
+	if q <= alike {
+		return q * same / alike
+	}
+	return same + (q-alike)*(100-same)/(100-alike)
+}
+
+// exceeds reports whether a file has as many pixels as the source, and more bytes.
+func (e *encoder) exceeds(frame size, file encoding) bool {
+	return frame == e.source.upright && len(file.body) > e.source.bytes
+}
+
+// lowers reports whether an output that exceeds the source is worth other encodings: one that clients cannot do without, or
+// one of the source's own format, which must be able to do as well. Others may be dropped, and cost nothing more.
+func (e *encoder) lowers(r pipeline.Rendition, format pipeline.Format) bool {
+	widest := slices.MinFunc(r.Formats, func(a, b pipeline.Output) int { return rarity(a.Format) - rarity(b.Format) })
+	name, marked := e.spec.DefaultOutput()
+	return rarity(format) == rarity(widest.Format) || format == e.source.format || r.Name == name && format == marked
+}
+
+// lower returns a file of a framed picture that is not larger than the source, if that can be had.
+func (e *encoder) lower(framed *vips.ImageRef, key recipe, asked encoding) (encoding, error) {
+	if file, ok := e.lowered[key]; ok {
+		return file, nil
+	}
+	floor := max(pipeline.DefaultQuality(key.format)/2, key.target.Min)
+	// Every quality loses something of a source that has lost nothing. If that does not even save what it is for, it is spared.
+	spared := e.source.format == pipeline.PNG || e.source.format == pipeline.GIF
+	file, err := lower(asked, floor, e.source.bytes, spared, func(quality int) (encoding, error) {
+		return e.encode(framed, key, func(img *vips.ImageRef, key recipe) (encoding, error) {
+			file, err := write(img, key.format, quality)
+			if err != nil || key.target == (pipeline.Target{}) {
+				return file, err
+			}
+			j, err := newJudge(img)
+			if err != nil || j == nil {
+				return file, err
+			}
+			file.score, err = j.score(file.body)
+			return file, err
+		})
+	})
+	if err == nil {
+		e.lowered[key] = file
+	}
+	return file, err
+}
+
+// lower looks for the highest quality between floor and what was asked for whose file has at most limit bytes, in three
+// tries. If not even floor is small enough, that is the file, or the one that was asked for if it is to be spared.
+func lower(asked encoding, floor, limit int, spared bool, try func(quality int) (encoding, error)) (encoding, error) {
+	if asked.quality <= floor {
+		return asked, nil
+	}
+	best, err := try(floor)
+	if err != nil {
+		return encoding{}, err
+	}
+	if len(best.body) > limit && (spared || len(best.body) >= len(asked.body)) {
+		return asked, nil
+	}
+	high := asked
+	for range 2 {
+		if len(best.body) > limit || best.quality+1 >= high.quality {
+			break
+		}
+		this, err := try(between(best, high, limit))
+		if err != nil {
+			return encoding{}, err
+		}
+		if len(this.body) <= limit {
+			best = this
+		} else {
+			high = this
+		}
+	}
+	best.lowered = best.quality
+	return best, nil
+}
+
+// between guesses the quality of a file with limit bytes from a smaller and a larger one: the logarithm of a file's size
+// grows about evenly with quality.
+func between(low, high encoding, limit int) int {
+	ratio := func(n int) float64 { return math.Log(float64(n) / float64(len(low.body))) }
+	step := float64(high.quality-low.quality) * ratio(limit) / ratio(len(high.body))
+	return min(max(low.quality+int(step), low.quality+1), high.quality-1)
+}

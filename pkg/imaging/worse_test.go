@@ -1,0 +1,209 @@
+package imaging_test
+
+import (
+	"bytes"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/davidbyttow/govips/v2/vips"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
+
+// grainy returns the picture with noise, which costs bytes in every format.
+func grainy(width, height int) *image.NRGBA {
+	img := picture(width, height)
+	noise := rand.New(rand.NewPCG(1, 2))
+	for i := range img.Pix {
+		if i%4 != 3 {
+			img.Pix[i] = uint8(min(max(int(img.Pix[i])+noise.IntN(49)-24, 0), 255))
+		}
+	}
+	return img
+}
+
+// squeezed returns a JPEG of little quality.
+func squeezed(t *testing.T, img image.Image, quality int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, img, &jpeg.Options{Quality: quality}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func squeezedWebP(t *testing.T, img image.Image, quality int) []byte {
+	t.Helper()
+	return through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
+		body, _, err := ref.ExportWebp(&vips.WebpExportParams{Quality: quality})
+		return body, err
+	})
+}
+
+// sign returns a PNG of eight colours with hard edges: what PNG is best at.
+func sign(t *testing.T) []byte {
+	t.Helper()
+	var eight color.Palette
+	for i := range 8 {
+		eight = append(eight, color.NRGBA{R: uint8(255 * (i & 1)), G: uint8(255 * (i >> 1 & 1)), B: uint8(255 * (i >> 2)), A: 255})
+	}
+	img := image.NewPaletted(image.Rect(0, 0, 96, 64), eight)
+	for i := range img.Pix {
+		img.Pix[i] = uint8((i%96/7 + i/96/5) % 8)
+	}
+	var b bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, img); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// told returns what was dropped and lowered, as text.
+func told(made catalog.Rendered) (all []string) {
+	for _, d := range made.Dropped {
+		all = append(all, d.Name+" "+string(d.Format)+" "+string(d.Reason))
+	}
+	for _, o := range made.Outputs {
+		if o.Lowered > 0 {
+			all = append(all, o.Name+" "+string(o.Format)+" lowered")
+		}
+	}
+	return all
+}
+
+func wantTold(t *testing.T, made catalog.Rendered, want ...string) {
+	t.Helper()
+	if got := told(made); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+		for _, o := range made.Outputs {
+			t.Logf("%s as %s: %d bytes, lowered to %d, score %v", o.Name, o.Format, len(o.Body), o.Lowered, o.Score)
+		}
+	}
+}
+
+func TestASqueezedSourceIsNotBlownUp(t *testing.T) {
+	t.Parallel()
+	img := grainy(400, 300)
+	source := squeezed(t, img, 60)
+	both := []pipeline.Format{pipeline.WebP, pipeline.JPEG}
+	made := render(t, source, spec(inside("small", 200, both...), inside("same", 400, both...), inside("full", 900, both...)))
+	wantTold(t, made, "same webp larger_than_source", "full webp larger_than_source", "same jpeg lowered", "full jpeg lowered")
+	full, same := output(t, made, "full", pipeline.JPEG), output(t, made, "same", pipeline.JPEG)
+	if len(full.Body) > len(source) || full.Lowered < 40 || full.Lowered >= 80 || !full.Default {
+		t.Errorf("of %d bytes came %d at quality %d, default is %v", len(source), len(full.Body), full.Lowered, full.Default)
+	}
+	if len(full.Body) < len(source)*9/10 {
+		t.Errorf("of %d bytes came only %d: more quality was to be had", len(source), len(full.Body))
+	}
+	if &full.Body[0] != &same.Body[0] {
+		t.Error("what is equal is encoded twice")
+	}
+	wantClose(t, "lowered", full.Body, decoded(t, source), 30)
+}
+
+func TestTheDefaultOutputIsLoweredWhateverItsFormat(t *testing.T) {
+	t.Parallel()
+	source := squeezed(t, grainy(400, 300), 60)
+	full := inside("full", 400, pipeline.WebP, pipeline.JPEG)
+	full.Formats[0].Default = true
+	made := render(t, source, spec(full))
+	wantTold(t, made, "full webp lowered", "full jpeg lowered")
+	if o := output(t, made, "full", pipeline.WebP); !o.Default || len(o.Body) > len(source) {
+		t.Errorf("of %d bytes came %d, default is %v", len(source), len(o.Body), o.Default)
+	}
+}
+
+func TestWhatCannotBecomeSmallEnoughBecomesAsSmallAsItMay(t *testing.T) {
+	t.Parallel()
+	source := squeezedWebP(t, grainy(400, 300), 20)
+	made := render(t, source, spec(inside("full", 400, pipeline.JPEG)))
+	wantTold(t, made, "full jpeg lowered")
+	if o := made.Outputs[0]; o.Lowered != 40 || len(o.Body) <= len(source) {
+		t.Errorf("of %d bytes came %d at quality %d, want 40", len(source), len(o.Body), o.Lowered)
+	}
+}
+
+func TestASourceThatHasLostNothingIsNotSpoiltInVain(t *testing.T) {
+	t.Parallel()
+	source := sign(t)
+	made := render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG)))
+	wantTold(t, made)
+	asJPEG, asWebP := output(t, made, "full", pipeline.JPEG), output(t, made, "full", pipeline.WebP)
+	if len(asWebP.Body) <= len(source) || len(asWebP.Body) >= len(asJPEG.Body) {
+		t.Errorf("of %d bytes came %d as WebP and %d as JPEG", len(source), len(asWebP.Body), len(asJPEG.Body))
+	}
+	made = render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG, pipeline.PNG)))
+	wantTold(t, made, "full webp larger_than_source")
+	made = render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.PNG), inside("b", 96, pipeline.JPEG, pipeline.PNG),
+		inside("c", 97, pipeline.JPEG)))
+	wantTold(t, made, "full webp larger_than_source", "b jpeg larger_than_source")
+}
+
+func TestAnOutputOfTheSourcesOwnFormatMustDoAsWell(t *testing.T) {
+	t.Parallel()
+	source := squeezedWebP(t, grainy(400, 300), 70)
+	made := render(t, source, spec(inside("full", 400, pipeline.WebP, pipeline.JPEG, pipeline.AVIF)))
+	wantTold(t, made, "full avif larger_than_source", "full webp lowered", "full jpeg lowered")
+	if o := output(t, made, "full", pipeline.WebP); len(o.Body) > len(source) {
+		t.Errorf("of %d bytes came %d as WebP, lowered to %d", len(source), len(o.Body), o.Lowered)
+	}
+}
+
+func TestOnlyTheWholePictureInItsOwnSizeIsComparedWithTheSource(t *testing.T) {
+	t.Parallel()
+	img := grainy(400, 300)
+	source := oriented(squeezed(t, turned(img, 6), 50), 6)
+	cover := inside("cover", 300, pipeline.JPEG)
+	cover.Height, cover.Fit = 300, pipeline.Cover
+	contain := inside("contain", 401, pipeline.JPEG)
+	contain.Height, contain.Fit = 300, pipeline.Contain
+	made := render(t, source, spec(inside("less", 399, pipeline.JPEG), cover, contain, inside("full", 400, pipeline.JPEG)))
+	wantTold(t, made, "full jpeg lowered")
+	for _, o := range made.Outputs {
+		if o.Name == "full" {
+			wantClose(t, "full", o.Body, img, 20)
+		} else if len(o.Body) <= len(source)/2 {
+			t.Errorf("%s has %d bytes of %d", o.Name, len(o.Body), len(source))
+		}
+	}
+}
+
+func TestATargetIsLoweredToItsMinimumAtMost(t *testing.T) {
+	t.Parallel()
+	source := squeezed(t, grainy(400, 300), 50)
+	high := aimed("full", 400, 85, pipeline.JPEG)
+	free := render(t, source, spec(high)).Outputs[0]
+	high.Formats[0].Target = &pipeline.Target{Ssimulacra2: 85, Min: 75, Max: 95}
+	held := render(t, source, spec(high)).Outputs[0]
+	if len(free.Body) > len(source) || free.Score >= 85 || free.Score < 40 {
+		t.Errorf("of %d bytes came %d, and a score of %v", len(source), len(free.Body), free.Score)
+	}
+	if held.Lowered != 75 || len(held.Body) <= len(source) || held.Score <= free.Score || held.Score >= 85 {
+		t.Errorf("of %d bytes came %d at quality %d, and a score of %v, want quality 75", len(source), len(held.Body),
+			held.Lowered, held.Score)
+	}
+}
+
+func TestAnOutputMustBeWorthItsBytesBesideItsSiblings(t *testing.T) {
+	t.Parallel()
+	source := sign(t)
+	half := inside("half", 48, pipeline.WebP, pipeline.JPEG, pipeline.PNG)
+	made := render(t, source, spec(half, inside("full", 96, pipeline.JPEG)))
+	wantTold(t, made, "half webp larger_than_sibling", "half jpeg larger_than_sibling")
+	made = render(t, source, spec(half))
+	wantTold(t, made, "half webp larger_than_sibling")
+	if !output(t, made, "half", pipeline.JPEG).Default {
+		t.Error("there is no default output")
+	}
+	soft := inside("a", 200, pipeline.WebP, pipeline.JPEG)
+	soft.Formats[0].Quality, soft.Formats[1].Quality = 79, 30 // smaller, but not as good
+	wantTold(t, render(t, asPNG(t, grainy(400, 300)), spec(soft)))
+	soft.Formats[0].Quality = 30 // looks like 30.4
+	wantTold(t, render(t, asPNG(t, grainy(400, 300)), spec(soft)))
+}

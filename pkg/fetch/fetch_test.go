@@ -296,7 +296,7 @@ func TestBrokenConnectionsAreTold(t *testing.T) {
 		"short chunks":         {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"), catalog.Incomplete},
 		"bad chunks":           {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), catalog.ConnectFailed},
 		"redirect to nowhere":  {hangUp(found + "\r\n"), catalog.HTTPStatus},
-		"redirect to nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), catalog.ConnectFailed},
+		"redirect to nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), catalog.URLForbidden},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -462,16 +462,20 @@ func TestTheInternetIsTheSystems(t *testing.T) {
 
 func TestConfigurationIsChecked(t *testing.T) {
 	t.Parallel()
-	if wrong := config().Validate(); wrong != nil {
-		t.Errorf("got %v of a good one", wrong)
+	for _, most := range []int64{0, 1 << 20, 1 << 40} {
+		c := config()
+		c.MaxInFlight = most
+		if wrong := c.Validate(); wrong != nil {
+			t.Errorf("got %v of a good one", wrong)
+		}
 	}
 	for _, agent := range []string{"", "a\r\nb", "ü"} {
-		c := fetch.Config{UserAgent: agent, MinRate: -1, RateWindow: 0}
+		c := fetch.Config{UserAgent: agent, MinRate: -1, RateWindow: 0, MaxInFlight: 1<<20 - 1}
 		var got []string
 		for _, f := range c.Validate() {
 			got = append(got, f.Pointer)
 		}
-		if want := "USER_AGENT MIN_RATE RATE_WINDOW"; strings.Join(got, " ") != want {
+		if want := "USER_AGENT MIN_RATE RATE_WINDOW MAX_BYTES_IN_FLIGHT"; strings.Join(got, " ") != want {
 			t.Errorf("got %v, want %s", got, want)
 		}
 	}

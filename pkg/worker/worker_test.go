@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -359,6 +360,60 @@ func TestHostSlots(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// The memory of a source is others' as soon as it has been rendered, and never before, however that ended.
+func TestTheSourceIsDroppedWhenItHasBeenRendered(t *testing.T) {
+	t.Parallel()
+	broken := func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
+		return catalog.Rendered{}, catalog.Fail(catalog.Corrupt, "damaged", nil)
+	}
+	cases := map[string]struct {
+		render func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error)
+		told   string
+	}{
+		"well":     {nil, "finish"},
+		"badly":    {broken, "fail"},
+		"by panic": {func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) { panic("codec") }, "begin"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			var dropped atomic.Int32
+			w.fetch = func(context.Context, string) (worker.Download, error) {
+				return worker.Download{Body: []byte("source"), Release: func() { dropped.Add(1) }}, nil
+			}
+			render := w.render
+			if c.render != nil {
+				render = c.render
+			}
+			w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+				if string(body) != "source" || dropped.Load() != 0 {
+					t.Errorf("got %q to render, dropped %d times", body, dropped.Load())
+				}
+				return render(ctx, body, spec)
+			}
+			w.put = func(context.Context, string) error {
+				if dropped.Load() == 0 {
+					t.Error("renditions are stored while the source is kept")
+				}
+				return nil
+			}
+			func() {
+				defer func() { _ = recover() }()
+				if err := w.Handle(t.Context(), w.message()); err != nil {
+					t.Error(err)
+				}
+			}()
+			if dropped.Load() == 0 || w.told[len(w.told)-1] != c.told {
+				t.Errorf("dropped %d times, told %v, want %s last", dropped.Load(), w.told, c.told)
+			}
+			if c.told == "finish" && w.result.SourceBytes != 6 {
+				t.Errorf("the result speaks of %d bytes, want 6", w.result.SourceBytes)
+			}
+		})
 	}
 }
 

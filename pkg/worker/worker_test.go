@@ -363,6 +363,45 @@ func TestHostSlots(t *testing.T) {
 	}
 }
 
+// A limit that another spelling gets around is none; and it is no limit of other hosts.
+func TestHostSlotsAreOfTheHostHoweverItIsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pipe.Spec.Fetch.PerHost = 2
+	fetching, goOn := make(chan struct{}), make(chan struct{})
+	w.fetch = func(context.Context, string) (worker.Download, error) {
+		fetching <- struct{}{}
+		<-goOn
+		return worker.Download{Body: []byte("source")}, nil
+	}
+	handle := func(url string) error {
+		return w.Handle(t.Context(), event.New("ticket", "1", event.ImageRequested{
+			ProductID: 1, ImageID: 2, SourceURL: url, PipelineHash: w.pipe.Hash(),
+		}))
+	}
+	var all sync.WaitGroup
+	begin := func(url string) {
+		all.Go(func() {
+			if err := handle(url); err != nil {
+				t.Error(err)
+			}
+		})
+		<-fetching
+	}
+	begin("https://example.com/1.jpg")
+	begin("http://example.com/2.jpg")
+	for i, url := range []string{
+		"https://example.com/3.jpg", "https://EXAMPLE.com/", "https://example.com./", "https://example.com:443/", "http://x@example.com/",
+	} {
+		if err := handle(url); err != nil || len(w.told) != 3+i || w.told[2+i] != "defer" || w.failure.Code != catalog.HostBusy {
+			t.Errorf("%s: told %v with %v (%v), want it put off", url, w.told, w.failure, err)
+		}
+	}
+	begin("https://www.example.com/")
+	close(goOn)
+	all.Wait()
+}
+
 // The memory of a source is others' as soon as it has been rendered, and never before, however that ended.
 func TestTheSourceIsDroppedWhenItHasBeenRendered(t *testing.T) {
 	t.Parallel()

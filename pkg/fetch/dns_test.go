@@ -46,7 +46,7 @@ func newNameServer(t *testing.T, zone map[string][]reply) *nameServer {
 	}
 	s := &nameServer{conn: conn, zone: zone, asked: map[string]int{}}
 	var serving sync.WaitGroup
-	serving.Go(func() { s.serve(t) })
+	serving.Go(func() { s.serve(t.Error) })
 	t.Cleanup(func() {
 		_ = conn.Close()
 		serving.Wait()
@@ -54,7 +54,7 @@ func newNameServer(t *testing.T, zone map[string][]reply) *nameServer {
 	return s
 }
 
-func (s *nameServer) serve(t *testing.T) {
+func (s *nameServer) serve(tell func(...any)) {
 	buffer := make([]byte, 1500)
 	for {
 		n, from, err := s.conn.ReadFromUDPAddrPort(buffer)
@@ -63,12 +63,12 @@ func (s *nameServer) serve(t *testing.T) {
 		}
 		var query dnsmessage.Message
 		if err := query.Unpack(buffer[:n]); err != nil || len(query.Questions) != 1 {
-			t.Errorf("not a question: %v", err)
+			tell("not a question", err)
 			continue
 		}
 		for _, packet := range s.answer(query) {
 			if _, err := s.conn.WriteToUDPAddrPort(packet, from); err != nil && !errors.Is(err, net.ErrClosed) {
-				t.Error(err)
+				tell(err)
 			}
 		}
 	}

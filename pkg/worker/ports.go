@@ -11,8 +11,8 @@ import (
 
 // Source downloads pictures.
 type Source interface {
-	// Fetch returns the body of url, which has to be dropped when it is no longer used: as long as it is not, others may have to
-	// wait for its memory. Its errors are *catalog.Failure, or ctx's error.
+	// Fetch returns the body of url, which has to be dropped when it is no longer used: as long as it is not, others may have
+	// to wait for its memory. Its errors are *catalog.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
 }
 

@@ -391,7 +391,8 @@ func TestHostSlotsAreOfTheHostHoweverItIsWritten(t *testing.T) {
 	begin("https://example.com/1.jpg")
 	begin("http://example.com/2.jpg")
 	for i, url := range []string{
-		"https://example.com/3.jpg", "https://EXAMPLE.com/", "https://example.com./", "https://example.com:443/", "http://x@example.com/",
+		"https://example.com/3.jpg", "https://EXAMPLE.com/", "https://example.com./", "https://example.com:443/",
+		"http://x@example.com/",
 	} {
 		if err := handle(url); err != nil || len(w.told) != 3+i || w.told[2+i] != "defer" || w.failure.Code != catalog.HostBusy {
 			t.Errorf("%s: told %v with %v (%v), want it put off", url, w.told, w.failure, err)

@@ -102,7 +102,8 @@ func literal(host string) (addr netip.Addr, isAddress, ok bool) {
 	}
 	host = strings.TrimSuffix(host, ".")
 	labels := strings.Split(host, ".")
-	return netip.Addr{}, false, len(host) <= maxName && !slices.ContainsFunc(labels, notLabel) && !isNumber(labels[len(labels)-1])
+	valid := len(host) <= maxName && !slices.ContainsFunc(labels, notLabel)
+	return netip.Addr{}, false, valid && !isNumber(labels[len(labels)-1])
 }
 
 // How long a name may be, and a label of it, in bytes (RFC 1035, 2.3.4).

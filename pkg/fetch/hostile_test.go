@@ -13,7 +13,7 @@ import (
 )
 
 // leastHostile is how many tricks the table has to hold: it may grow, not shrink.
-const leastHostile = 300
+const leastHostile = 400
 
 // hostile is every trick we know of to reach what must not be reached, by its kind. Names resolve as hostileNames says, as a
 // resolver under the attacker's control would answer.

@@ -93,8 +93,8 @@ func assemble(cfg Config, kit *program.Kit) (*parts, error) {
 		worker.Probe{Dependency: worker.Encoder, Ask: p.pool.Ready})
 	w := worker.New(worker.Parts{
 		Catalog: p.circuits.WatchCatalog(service), Pipelines: p.store, Codec: p.circuits.WatchCodec(p.pool),
-		Objects: p.circuits.WatchObjects(p.bucket), Pipeline: kit.Pipeline.Current, Now: time.Now,
-		Source: fetch.New(cfg.Fetch, fetch.Internet(), time.Now, reg, log.Named("fetch")), Log: log.Named("worker"),
+		Objects: p.circuits.WatchObjects(p.bucket), Pipeline: kit.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
+		Source: fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(), time.Now, reg, log.Named("fetch")),
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalance,

@@ -95,17 +95,28 @@ func isISATAP(addr netip.Addr) bool {
 
 // literal returns the address that host writes out, if it does. ok is false for what is no name either: all but plain
 // decimal IPv4 that other programs would take for an address ("127.1", "0x7f000001", "2130706433", "127.0.0.1."), by the
-// rule browsers have (url.spec.whatwg.org, "ends in a number"). Some resolvers would, too.
+// rule browsers have (url.spec.whatwg.org, "ends in a number"), some resolvers would, too; and what no resolver could find.
 func literal(host string) (addr netip.Addr, isAddress, ok bool) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr, true, true
 	}
-	if strings.Contains(host, ":") {
-		return netip.Addr{}, false, false
-	}
 	host = strings.TrimSuffix(host, ".")
-	last := host[strings.LastIndexByte(host, '.')+1:]
-	return netip.Addr{}, false, last != "" && !isNumber(last)
+	labels := strings.Split(host, ".")
+	valid := len(host) <= maxName && !slices.ContainsFunc(labels, notLabel)
+	return netip.Addr{}, false, valid && !isNumber(labels[len(labels)-1])
+}
+
+// How long a name may be, and a label of it, in bytes (RFC 1035, 2.3.4).
+const (
+	maxName  = 253 // without a dot at the end
+	maxLabel = 63
+)
+
+// notLabel reports whether text is no label of a host's name. An underscore is in none by the letter, and in many in use.
+func notLabel(text string) bool {
+	return text == "" || len(text) > maxLabel || strings.ContainsFunc(text, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_'
+	})
 }
 
 // isNumber reports whether label is a decimal, octal or hexadecimal number in C's spelling.

@@ -23,31 +23,43 @@ const (
 	leastAhead = 64 << 10
 )
 
-// body reads the body of a 200 answer. abort ends the request with a cause.
-func (f *Fetcher) body(resp *http.Response, maxBytes int64, abort func(error)) (worker.Download, error) {
-	if resp.ContentLength > maxBytes {
-		return worker.Download{}, tooLarge(maxBytes)
+// body reads the body of a 200 answer, and keeps as much of the reservation as it takes. abort ends the request with a
+// cause.
+func (f *Fetcher) body(resp *http.Response, most limit, abort func(error)) (worker.Download, error) {
+	if resp.ContentLength > most.bytes {
+		return worker.Download{}, tooLarge(most.bytes)
 	}
-	wire := &wire{from: &capped{from: resp.Body, left: maxBytes, limit: maxBytes}}
+	longest := most.bytes
+	if resp.ContentLength >= 0 && isIdentity(resp.Header.Get("Content-Encoding")) {
+		longest = resp.ContentLength // net/http reads no more, whatever else comes
+	}
+	most.room.shrink(longest + 1)
+	wire := &wire{from: &capped{from: resp.Body, left: most.bytes, limit: most.bytes}}
 	stop := f.watch(&wire.arrived, abort)
 	defer stop()
-	decoded, err := decoder(resp.Header.Get("Content-Encoding"), wire, maxBytes)
+	decoded, err := decoder(resp.Header.Get("Content-Encoding"), wire, most.bytes)
 	if err != nil {
 		return worker.Download{}, wire.failure(err)
 	}
-	data, digest, err := readAll(decoded, resp.ContentLength, maxBytes)
+	data, digest, err := readAll(decoded, resp.ContentLength, longest)
 	if err != nil {
 		return worker.Download{}, wire.failure(err)
 	}
+	most.room.shrink(int64(cap(data)))
 	return worker.Download{Body: data, SHA256: digest}, nil
+}
+
+func isIdentity(encoding string) bool {
+	encoding = strings.TrimSpace(encoding)
+	return encoding == "" || strings.EqualFold(encoding, "identity")
 }
 
 // decoder undoes a content encoding. None was asked for, but some servers gzip all the same.
 func decoder(encoding string, from io.Reader, limit int64) (io.Reader, error) {
-	switch strings.ToLower(strings.TrimSpace(encoding)) {
-	case "", "identity":
+	switch name := strings.ToLower(strings.TrimSpace(encoding)); {
+	case isIdentity(name):
 		return from, nil
-	case "gzip", "x-gzip":
+	case name == "gzip", name == "x-gzip":
 		unzipped, err := gzip.NewReader(from)
 		return &capped{from: unzipped, left: limit, limit: limit}, err
 	default:
@@ -100,18 +112,18 @@ func (c *capped) Read(p []byte) (int, error) {
 	return n, err //nolint:wrapcheck // a Reader returns io.EOF as it is
 }
 
-// readAll returns all of from, which has limit bytes at most, and its SHA-256. announced is its length, or -1: believed for
-// a first buffer, and for no more.
-func readAll(from io.Reader, announced, limit int64) (data []byte, digest string, err error) {
+// readAll returns all of from, which has longest bytes at most and fails where there are more, and its SHA-256. announced is
+// its length, or -1: believed for a first buffer, and for no more. The buffer doubles, but never beyond longest.
+func readAll(from io.Reader, announced, longest int64) (data []byte, digest string, err error) {
 	ahead := int64(leastAhead)
 	if announced >= 0 {
 		ahead = min(announced, mostAhead)
 	}
-	data = make([]byte, 0, min(ahead, limit)+1) // room for one more, in which Read says that it is all
+	data = make([]byte, 0, min(ahead, longest)+1) // room for one more, in which Read says that it is all
 	sum := sha256.New()
 	for {
 		if len(data) == cap(data) {
-			data = append(make([]byte, 0, 2*cap(data)), data...)
+			data = append(make([]byte, 0, min(2*int64(cap(data)), longest+1)), data...)
 		}
 		n, err := from.Read(data[len(data):cap(data)])
 		sum.Write(data[len(data) : len(data)+n])

@@ -9,14 +9,19 @@
 //
 // A connection serves one request and is closed: none is left over that was opened under other rules. No proxy, cookie,
 // credential or referrer goes along, also not over redirects, which are followed only so far and checked like the first
-// URL.
+// URL. One may lead from https to http: nothing of ours goes along that could be overheard.
 //
 // The body is bounded as it is read, compressed and uncompressed, whatever its announced length; memory grows with what
-// comes, not with what was announced. Every step has a time limit, and a source that trickles is given up before the whole
+// comes, not with what was announced. All bodies of a process together are bounded by Config.MaxInFlight: before anybody is
+// spoken to, a download waits, in the order of coming, until its largest body has room, and it gives back what it turns out
+// not to need as soon as the length is known, and the rest when its caller drops the body. A buffer that grows briefly takes
+// half as much again. A picture whose limit exceeds all there is runs alone.
+//
+// Every step has a time limit, and a source that trickles is given up before the whole
 // limit has passed.
 //
 // Errors are *catalog.Failure; its Detail is for the client and says nothing about addresses, its Cause is for logs. When
 // the caller's own context ends, its error is returned as it is.
 //
-// Room: edge. Doors: catalog fault pipeline worker. Outside: prometheus zap.
+// Room: edge. Doors: catalog fault pipeline worker. Outside: prometheus x/sync zap.
 package fetch

@@ -24,21 +24,38 @@ type Fetcher struct {
 	config  Config
 	network Network
 	now     func() time.Time
+	budget  *budget
 	metrics *metrics
 	log     *zap.Logger
 }
 
 var _ worker.Source = (*Fetcher)(nil)
 
-// New returns a Fetcher that reaches the outside by network.
+// New returns a Fetcher that reaches the outside by network. A MaxInFlight of 0 is that of one picture.
 func New(config Config, network Network, now func() time.Time, reg prometheus.Registerer, log *zap.Logger) *Fetcher {
-	return &Fetcher{config: config, network: network, now: now, metrics: newMetrics(reg), log: log}
+	m := newMetrics(reg)
+	return &Fetcher{
+		config: config, network: network, now: now, metrics: m, log: log,
+		budget: newBudget(config.For(1).MaxInFlight, now, m),
+	}
 }
 
-// Fetch downloads rawURL under rules, at most maxBytes of it. Its errors are *catalog.Failure, or ctx's own.
+// Fetch downloads rawURL under rules, at most maxBytes of it. Its errors are *catalog.Failure, or ctx's own. It first waits
+// for memory: only then is anybody spoken to, and only then do the limits of time begin.
 func (f *Fetcher) Fetch(
 	ctx context.Context, rawURL string, rules pipeline.Fetch, maxBytes int64,
 ) (worker.Download, error) {
+	room, err := f.budget.reserve(ctx, maxBytes)
+	if err != nil {
+		f.metrics.count(err)
+		return worker.Download{}, err
+	}
+	handedOver := false
+	defer func() {
+		if !handedOver { // whatever happened, a panic included
+			room.release()
+		}
+	}()
 	began := f.now()
 	f.metrics.inFlight.Inc()
 	defer f.metrics.inFlight.Dec()
@@ -47,16 +64,24 @@ func (f *Fetcher) Fetch(
 	defer cancel()
 	own, abort := context.WithCancelCause(own)
 	defer abort(nil)
-	got, err := f.download(own, abort, rawURL, rules, maxBytes)
+	got, err := f.download(own, abort, rawURL, rules, limit{maxBytes, room})
 	if err != nil {
 		got, err = worker.Download{}, classify(ctx, own, err)
+	} else {
+		got.Release, handedOver = room.release, true
 	}
 	f.metrics.ended(f.now().Sub(began), len(got.Body), err)
 	return got, err
 }
 
+// limit is how large a body may be, and the memory that is reserved for it.
+type limit struct {
+	bytes int64
+	room  *reservation
+}
+
 func (f *Fetcher) download(
-	ctx context.Context, abort func(error), rawURL string, rules pipeline.Fetch, maxBytes int64,
+	ctx context.Context, abort func(error), rawURL string, rules pipeline.Fetch, most limit,
 ) (worker.Download, error) {
 	req, err := f.request(ctx, rawURL)
 	if err != nil {
@@ -70,7 +95,7 @@ func (f *Fetcher) download(
 	if resp.StatusCode != http.StatusOK {
 		return worker.Download{}, refused(resp, f.now())
 	}
-	return f.body(resp, maxBytes, abort)
+	return f.body(resp, most, abort)
 }
 
 func (f *Fetcher) request(ctx context.Context, rawURL string) (*http.Request, error) {
@@ -94,7 +119,7 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 		guard: newGuard(rules), network: f.network, timeout: rules.ConnectTimeout.D(), log: f.log,
 	}
 	return &http.Client{
-		Transport: &http.Transport{
+		Transport: redirects{&http.Transport{
 			Proxy: nil, // not the environment's: it would be asked to reach what the guard forbids
 			DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
 				return c.dial(ctx, address)
@@ -105,7 +130,7 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 			DisableKeepAlives:      true,
 			ResponseHeaderTimeout:  rules.HeaderTimeout.D(),
 			MaxResponseHeaderBytes: maxHeader,
-		},
+		}},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > rules.MaxRedirects {
 				return catalog.Fail(catalog.TooManyRedirects, "the source redirects more than "+
@@ -115,6 +140,21 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 			return checkForm(req.URL)
 		},
 	}
+}
+
+// redirects is a transport that tells a redirect to what is no URL: http.Client's error for it looks like any other.
+type redirects struct{ http.RoundTripper }
+
+func (r redirects) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := r.RoundTripper.RoundTrip(req)
+	if err != nil || resp.Header.Get("Location") == "" || resp.StatusCode/100 != 3 {
+		return resp, err //nolint:wrapcheck // classified by the caller
+	}
+	if _, err := req.URL.Parse(resp.Header.Get("Location")); err != nil {
+		resp.Body.Close()                                                          //nolint:errcheck // nobody has read of it
+		return nil, forbidden("the source redirects to what is no valid URL", nil) // the cause would repeat it
+	}
+	return resp, nil
 }
 
 // checkForm checks what can be told from a URL without asking anyone. Addresses and ports are checked at the dial.

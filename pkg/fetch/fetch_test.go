@@ -103,6 +103,48 @@ func TestRedirectsAreFollowedOnlySoFar(t *testing.T) {
 	}
 }
 
+func TestALoopOfRedirectsEnds(t *testing.T) {
+	t.Parallel()
+	loops := map[string]map[string]string{
+		"of one":           {"/a.jpg": "/a.jpg"},
+		"of two":           {"/a.jpg": "/b.jpg", "/b.jpg": "http://pictures.test/a.jpg"},
+		"that looks new":   {"/a.jpg": "?1"},
+		"by way of others": {"/a.jpg": "http://other.test/", "/": "//pictures.test/a.jpg"},
+	}
+	for name, to := range loops {
+		handler := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			http.Redirect(rw, req, to[req.URL.Path], http.StatusTemporaryRedirect)
+		})
+		w := served(t, handler)
+		w.site(t, "other.test", otherV4, "80", handler)
+		w.fails(t, picture, catalog.TooManyRedirects)
+		if got, want := len(w.dials()), rules().MaxRedirects+1; got != want {
+			t.Errorf("a loop %s: %d requests, want %d", name, got, want)
+		}
+	}
+}
+
+func TestARedirectMayLeadFromTLSToNone(t *testing.T) {
+	t.Parallel()
+	for target, want := range map[string]catalog.Code{"http://plain.test/": "", "http://10.0.0.1/": catalog.URLForbidden} {
+		server := httptest.NewTLSServer(http.RedirectHandler(target, http.StatusMovedPermanently))
+		t.Cleanup(server.Close)
+		w := newWorld()
+		w.site(t, "plain.test", otherV4, "80", answer(http.StatusOK, "picture"))
+		w.names["example.com"] = []string{publicV4}
+		w.servers[publicV4+":443"] = server.Listener.Addr().String()
+		network := w.network()
+		network.Roots = x509.NewCertPool()
+		network.Roots.AddCert(server.Certificate())
+		got, err := newFetcher(network, 1024).Fetch(t.Context(), "https://example.com/", rules(), 100)
+		if want != "" {
+			failed(t, got.Body, err, want)
+		} else if err != nil || string(got.Body) != "picture" {
+			t.Errorf("got %q, %v", got.Body, err)
+		}
+	}
+}
+
 func TestARedirectGoesToAnotherHost(t *testing.T) {
 	t.Parallel()
 	w := served(t, http.RedirectHandler("http://other.test:443/x", http.StatusMovedPermanently))
@@ -118,16 +160,25 @@ func TestStatusesSayWhetherToComeAgain(t *testing.T) {
 	cases := map[int]catalog.Code{
 		201: catalog.HTTPStatus, 204: catalog.HTTPStatus, 206: catalog.HTTPStatus, 300: catalog.HTTPStatus,
 		304: catalog.HTTPStatus,
-		400: catalog.HTTPStatus, 401: catalog.HTTPStatus, 403: catalog.HTTPStatus, 404: catalog.HTTPStatus,
-		410: catalog.HTTPStatus,
+		400: catalog.HTTPStatus, 401: catalog.HTTPStatus, 402: catalog.HTTPStatus, 403: catalog.HTTPStatus,
+		404: catalog.HTTPStatus, 405: catalog.HTTPStatus, 406: catalog.HTTPStatus, 407: catalog.HTTPStatus,
+		409: catalog.HTTPStatus, 410: catalog.HTTPStatus, 416: catalog.HTTPStatus, 418: catalog.HTTPStatus,
+		451: catalog.HTTPStatus, 499: catalog.HTTPStatus,
 		408: catalog.SourceUnavailable, 425: catalog.SourceUnavailable, 429: catalog.SourceUnavailable,
-		500: catalog.SourceUnavailable, 502: catalog.SourceUnavailable, 503: catalog.SourceUnavailable,
+		500: catalog.SourceUnavailable, 501: catalog.SourceUnavailable, 502: catalog.SourceUnavailable,
+		503: catalog.SourceUnavailable, 504: catalog.SourceUnavailable, 521: catalog.SourceUnavailable,
 		599: catalog.SourceUnavailable,
+	}
+	class := map[catalog.Code]catalog.Class{
+		catalog.HTTPStatus: catalog.Permanent, catalog.SourceUnavailable: catalog.Transient,
 	}
 	for status, want := range cases {
 		f := served(t, answer(status, "")).fails(t, picture, want)
 		if got := "the source answered " + strconv.Itoa(status); f.Detail != got {
 			t.Errorf("got %q, want %q", f.Detail, got)
+		}
+		if got := f.Code.Class(); got != class[want] {
+			t.Errorf("%d has class %d, want %d", status, got, class[want])
 		}
 	}
 }
@@ -145,18 +196,29 @@ func TestRetryAfterIsHeardWithinReason(t *testing.T) {
 		"3600":                           time.Hour,
 		"3601":                           time.Hour,
 		"18446744073709551615":           time.Hour,
-		"99999999999999999999":           0,
+		"99999999999999999999":           time.Hour,
+		strings.Repeat("9", 5000):        time.Hour,
+		"-99999999999999999999":          0,
+		"+7":                             0,
+		"7, 8":                           0,
+		"0x10":                           0,
+		"1e3":                            0,
+		"Fri Jan  2 03:04:45 2026":       40 * time.Second,
+		"Thu, 01 Jan 1970 00:00:00 GMT":  0,
+		"Fri, 31 Dec 9999 23:59:59 GMT":  time.Hour,
 		"Fri, 02 Jan 2026 03:05:05 GMT":  time.Minute,
 		"Fri, 02 Jan 2026 03:03:05 GMT":  0,
 		"Sat, 02 Jan 2126 03:04:05 GMT":  time.Hour,
 		"Friday, 02-Jan-26 03:04:35 GMT": 30 * time.Second,
 	}
 	for header, want := range cases {
-		w := served(t, answer(http.StatusServiceUnavailable, "", "Retry-After", header))
-		f := fetch.New(config(), w.network(), func() time.Time { return now }, prometheus.NewRegistry(), zap.NewNop())
-		got, err := f.Fetch(t.Context(), picture, rules(), 100)
-		if failure := failed(t, got.Body, err, catalog.SourceUnavailable); failure.RetryAfter != want {
-			t.Errorf("%q: got %v, want %v", header, failure.RetryAfter, want)
+		for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+			w := served(t, answer(status, "", "Retry-After", header))
+			f := fetch.New(config(), w.network(), func() time.Time { return now }, prometheus.NewRegistry(), zap.NewNop())
+			got, err := f.Fetch(t.Context(), picture, rules(), 100)
+			if failure := failed(t, got.Body, err, catalog.SourceUnavailable); failure.RetryAfter != want {
+				t.Errorf("%d, %.40q: got %v, want %v", status, header, failure.RetryAfter, want)
+			}
 		}
 	}
 }
@@ -181,6 +243,7 @@ func TestABodyHasAHardLimit(t *testing.T) {
 		"in chunks":    chunked,
 		"without end":  endless,
 		"gzip bomb":    answer(http.StatusOK, zipped(strings.Repeat("x", 101)), "Content-Encoding", "gzip"),
+		"large bomb":   answer(http.StatusOK, zipped(strings.Repeat("\x00", 4<<20)), "Content-Encoding", "gzip"),
 		"gzip padding": answer(http.StatusOK, strings.Repeat(zipped(""), 5), "Content-Encoding", "gzip"),
 	}
 	for name, handler := range cases {
@@ -294,9 +357,13 @@ func TestBrokenConnectionsAreTold(t *testing.T) {
 		"endless headers":      {hangUp(ok + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n"), catalog.ConnectFailed},
 		"short body":           {hangUp(ok + "Content-Length: 10\r\n\r\n12345"), catalog.Incomplete},
 		"short chunks":         {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"), catalog.Incomplete},
+		"endless hints":        {hangUp(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000)), catalog.ConnectFailed},
+		"two lengths":          {hangUp(ok + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345"), catalog.ConnectFailed},
+		"no length":            {hangUp(ok + "Content-Length: -5\r\n\r\n12345"), catalog.ConnectFailed},
+		"endless length":       {hangUp(ok + "Content-Length: 99999999999999999999\r\n\r\n12345"), catalog.ConnectFailed},
 		"bad chunks":           {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), catalog.ConnectFailed},
 		"redirect to nowhere":  {hangUp(found + "\r\n"), catalog.HTTPStatus},
-		"redirect to nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), catalog.ConnectFailed},
+		"redirect to nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), catalog.URLForbidden},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -306,6 +373,18 @@ func TestBrokenConnectionsAreTold(t *testing.T) {
 			w.dial = c.dial
 			w.fails(t, picture, c.want)
 		})
+	}
+}
+
+// What comes after the announced length is another answer, to a question that nobody asked.
+func TestABodyEndsWhereItWasAnnounced(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.names["pictures.test"] = []string{publicV4}
+	w.dial = hangUp("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\npicture and " + strings.Repeat("more", 1000))
+	got, err := w.fetcher().Fetch(t.Context(), picture, rules(), 7)
+	if err != nil || string(got.Body) != "picture" || cap(got.Body) > 8 {
+		t.Errorf("got %q in %d bytes, %v", got.Body, cap(got.Body), err)
 	}
 }
 
@@ -462,16 +541,20 @@ func TestTheInternetIsTheSystems(t *testing.T) {
 
 func TestConfigurationIsChecked(t *testing.T) {
 	t.Parallel()
-	if wrong := config().Validate(); wrong != nil {
-		t.Errorf("got %v of a good one", wrong)
+	for _, most := range []int64{0, 1 << 20, 1 << 40} {
+		c := config()
+		c.MaxInFlight = most
+		if wrong := c.Validate(); wrong != nil {
+			t.Errorf("got %v of a good one", wrong)
+		}
 	}
 	for _, agent := range []string{"", "a\r\nb", "ü"} {
-		c := fetch.Config{UserAgent: agent, MinRate: -1, RateWindow: 0}
+		c := fetch.Config{UserAgent: agent, MinRate: -1, RateWindow: 0, MaxInFlight: 1<<20 - 1}
 		var got []string
 		for _, f := range c.Validate() {
 			got = append(got, f.Pointer)
 		}
-		if want := "USER_AGENT MIN_RATE RATE_WINDOW"; strings.Join(got, " ") != want {
+		if want := "USER_AGENT MIN_RATE RATE_WINDOW MAX_BYTES_IN_FLIGHT"; strings.Join(got, " ") != want {
 			t.Errorf("got %v, want %s", got, want)
 		}
 	}

@@ -13,6 +13,8 @@ type metrics struct {
 	bytes    prometheus.Counter
 	seconds  prometheus.Histogram
 	inFlight prometheus.Gauge
+	reserved prometheus.Gauge
+	wait     prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -34,13 +36,29 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_fetch_in_flight",
 			Help: "Downloads going on.",
 		}),
+		reserved: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vitrine_fetch_reserved_bytes",
+			Help: "Memory reserved for sources, from before their download until they have been rendered.",
+		}),
+		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "vitrine_fetch_reservation_wait_seconds",
+			Help:    "Time a download waited for memory before it began.",
+			Buckets: []float64{.001, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}),
 	}
-	reg.MustRegister(m.requests, m.bytes, m.seconds, m.inFlight)
+	reg.MustRegister(m.requests, m.bytes, m.seconds, m.inFlight, m.reserved, m.wait)
 	return m
 }
 
 // ended notes the end of a download.
 func (m *metrics) ended(took time.Duration, size int, err error) {
+	m.count(err)
+	m.bytes.Add(float64(size))
+	m.seconds.Observe(took.Seconds())
+}
+
+// count counts a download by how it ended.
+func (m *metrics) count(err error) {
 	code := "ok"
 	if f := catalog.FailureOf(err); f != nil {
 		code = string(f.Code)
@@ -48,6 +66,4 @@ func (m *metrics) ended(took time.Duration, size int, err error) {
 		code = "stopped"
 	}
 	m.requests.WithLabelValues(code).Inc()
-	m.bytes.Add(float64(size))
-	m.seconds.Observe(took.Seconds())
 }

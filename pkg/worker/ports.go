@@ -11,7 +11,8 @@ import (
 
 // Source downloads pictures.
 type Source interface {
-	// Fetch returns the body of url. Its errors are *catalog.Failure.
+	// Fetch returns the body of url, which has to be dropped when it is no longer used: as long as it is not, others may have
+	// to wait for its memory. Its errors are *catalog.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
 }
 
@@ -19,6 +20,16 @@ type Source interface {
 type Download struct {
 	Body   []byte
 	SHA256 string // hex, of Body
+
+	Release func() // is told, more than once maybe, that Body is no longer used; may be nil
+}
+
+// Drop forgets the body. Dropping it again changes nothing.
+func (d *Download) Drop() {
+	d.Body = nil
+	if d.Release != nil {
+		d.Release()
+	}
 }
 
 // Codec makes renditions, one picture at a time in a process of its own.

@@ -200,12 +200,15 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
+	defer src.Drop() // at the latest
 	failpoint.Hit(failpoint.WorkerFetched)
-	w.metrics.bytesIn.Add(float64(len(src.Body)))
-	log.Info("download done", zap.Int("bytes", len(src.Body)), zap.Duration("duration", took))
+	size := len(src.Body)
+	w.metrics.bytesIn.Add(float64(size))
+	log.Info("download done", zap.Int("bytes", size), zap.Duration("duration", took))
 
 	rendering := w.now()
 	made, err := w.render(ctx, a, src, spec)
+	src.Drop() // nothing needs it while the renditions are stored
 	took = w.stage("render", rendering)
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
@@ -226,7 +229,7 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	recording := w.now()
 	err = w.finish(ctx, a, catalog.Result{
 		Width: made.Width, Height: made.Height, Placeholder: made.Placeholder,
-		SourceSHA256: src.SHA256, SourceBytes: int64(len(src.Body)), Renditions: renditions,
+		SourceSHA256: src.SHA256, SourceBytes: int64(size), Renditions: renditions,
 		Dropped: made.Dropped,
 	})
 	w.stage("finish", recording)
@@ -234,7 +237,7 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 		return fmt.Errorf("finish: %w", err)
 	}
 	w.metrics.outcome(ready, "")
-	w.metrics.saved(len(src.Body), made)
+	w.metrics.saved(size, made)
 	log.Info("picture ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", began)))
 	return nil
 }
@@ -316,7 +319,7 @@ func host(raw string) string {
 	if err != nil {
 		return ""
 	}
-	return strings.ToLower(u.Hostname())
+	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }
 
 // hosts counts downloads by host.

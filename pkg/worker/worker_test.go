@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -359,6 +360,100 @@ func TestHostSlots(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A limit that another spelling gets around is none; and it is no limit of other hosts.
+func TestHostSlotsAreOfTheHostHoweverItIsWritten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.pipe.Spec.Fetch.PerHost = 2
+	fetching, goOn := make(chan struct{}), make(chan struct{})
+	w.fetch = func(context.Context, string) (worker.Download, error) {
+		fetching <- struct{}{}
+		<-goOn
+		return worker.Download{Body: []byte("source")}, nil
+	}
+	handle := func(url string) error {
+		return w.Handle(t.Context(), event.New("ticket", "1", event.ImageRequested{
+			ProductID: 1, ImageID: 2, SourceURL: url, PipelineHash: w.pipe.Hash(),
+		}))
+	}
+	var all sync.WaitGroup
+	begin := func(url string) {
+		all.Go(func() {
+			if err := handle(url); err != nil {
+				t.Error(err)
+			}
+		})
+		<-fetching
+	}
+	begin("https://example.com/1.jpg")
+	begin("http://example.com/2.jpg")
+	for i, url := range []string{
+		"https://example.com/3.jpg", "https://EXAMPLE.com/", "https://example.com./", "https://example.com:443/",
+		"http://x@example.com/",
+	} {
+		if err := handle(url); err != nil || len(w.told) != 3+i || w.told[2+i] != "defer" || w.failure.Code != catalog.HostBusy {
+			t.Errorf("%s: told %v with %v (%v), want it put off", url, w.told, w.failure, err)
+		}
+	}
+	begin("https://www.example.com/")
+	close(goOn)
+	all.Wait()
+}
+
+// The memory of a source is others' as soon as it has been rendered, and never before, however that ended.
+func TestTheSourceIsDroppedWhenItHasBeenRendered(t *testing.T) {
+	t.Parallel()
+	broken := func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
+		return catalog.Rendered{}, catalog.Fail(catalog.Corrupt, "damaged", nil)
+	}
+	cases := map[string]struct {
+		render func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error)
+		told   string
+	}{
+		"well":     {nil, "finish"},
+		"badly":    {broken, "fail"},
+		"by panic": {func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) { panic("codec") }, "begin"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			var dropped atomic.Int32
+			w.fetch = func(context.Context, string) (worker.Download, error) {
+				return worker.Download{Body: []byte("source"), Release: func() { dropped.Add(1) }}, nil
+			}
+			render := w.render
+			if c.render != nil {
+				render = c.render
+			}
+			w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+				if string(body) != "source" || dropped.Load() != 0 {
+					t.Errorf("got %q to render, dropped %d times", body, dropped.Load())
+				}
+				return render(ctx, body, spec)
+			}
+			w.put = func(context.Context, string) error {
+				if dropped.Load() == 0 {
+					t.Error("renditions are stored while the source is kept")
+				}
+				return nil
+			}
+			func() {
+				defer func() { _ = recover() }()
+				if err := w.Handle(t.Context(), w.message()); err != nil {
+					t.Error(err)
+				}
+			}()
+			if dropped.Load() == 0 || w.told[len(w.told)-1] != c.told {
+				t.Errorf("dropped %d times, told %v, want %s last", dropped.Load(), w.told, c.told)
+			}
+			if c.told == "finish" && w.result.SourceBytes != 6 {
+				t.Errorf("the result speaks of %d bytes, want 6", w.result.SourceBytes)
+			}
+		})
 	}
 }
 

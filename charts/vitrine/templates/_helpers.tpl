@@ -356,6 +356,14 @@ bounds of all have to fit.
 {{- end -}}
 
 {{/*
+What a worker's sources may take together, in bytes: a third of what goMemory leaves beside 64Mi, since for each there may be a
+buffer that grows, the renditions, and garbage of the ones before.
+*/}}
+{{- define "vitrine.worker.sources" -}}
+{{- max (div (sub (include "vitrine.bytes" .Values.worker.goMemory | int64) 67108864) 3) 1048576 | toString -}}
+{{- end -}}
+
+{{/*
 A worker's resources, with the memory limit that follows from its processes unless one is set.
 */}}
 {{- define "vitrine.worker.resources" -}}

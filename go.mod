@@ -39,9 +39,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require (
-	github.com/prometheus/client_model v0.6.3 // indirect
-)
+require github.com/prometheus/client_model v0.6.3 // indirect
 
 require (
 	github.com/andybalholm/brotli v1.2.6 // indirect

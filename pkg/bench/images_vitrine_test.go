@@ -96,8 +96,8 @@ func (m *codecMaker) make(files []string) (made, error) {
 		if err != nil {
 			return made{}, fmt.Errorf("render %s: %w", file, err)
 		}
+		sum.renditions += len(out.Outputs) + len(out.Dropped) // what is dropped was made as well
 		for _, o := range out.Outputs {
-			sum.renditions++
 			sum.bytes += len(o.Body)
 		}
 	}
@@ -118,6 +118,9 @@ type workerMaker struct {
 	busy    float64 // seconds of codecs, as the worker counts them
 	slots   float64 // seconds that they could have worked
 }
+
+// outputs is what the default pipeline makes of a picture.
+const outputs = 6
 
 // workerChildren is how many codecs the worker has: one a CPU of the machine that the goals were set for.
 const workerChildren = 2
@@ -243,20 +246,20 @@ func (m *workerMaker) make(files []string) (made, error) {
 func (m *workerMaker) settled(ctx context.Context, ids []int64) (made, error) {
 	const ask = `SELECT count(*) FILTER (WHERE status = 'ready'),
 		coalesce(max(source_url) FILTER (WHERE status = 'failed'), ''),
-		coalesce(sum(jsonb_array_length(renditions::jsonb)), 0),
 		coalesce(sum((SELECT sum((r->>'bytes')::bigint) FROM jsonb_array_elements(renditions::jsonb) r)), 0)
 		FROM images WHERE product_id = ANY($1)`
 	for {
 		var ready int
 		var failed string
 		var sum made
-		err := m.pool.QueryRow(ctx, ask, ids).Scan(&ready, &failed, &sum.renditions, &sum.bytes)
+		err := m.pool.QueryRow(ctx, ask, ids).Scan(&ready, &failed, &sum.bytes)
 		switch {
 		case err != nil:
 			return made{}, err
 		case failed != "":
 			return made{}, fmt.Errorf("the picture of %s has failed", failed)
 		case ready == len(ids):
+			sum.renditions = ready * outputs // what was dropped was made as well
 			return sum, nil
 		case !m.process.Running():
 			return made{}, errors.New("the worker has ended: " + m.process.State())

@@ -74,6 +74,10 @@ func (l *line) Render(context.Context, []byte, pipeline.Spec) (catalog.Rendered,
 	}}, nil
 }
 
+func (l *line) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	return l.Render(ctx, source, spec)
+}
+
 func (l *line) Put(context.Context, string, string, io.ReadSeeker, int64) error {
 	l.stage("store")
 	return nil

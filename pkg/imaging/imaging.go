@@ -24,10 +24,20 @@ func Start(cfg Config) error {
 	if err := vips.Startup(&vips.Config{ConcurrencyLevel: max(1, cfg.Threads)}); err != nil {
 		return fmt.Errorf("start libvips: %w", plain(err))
 	}
+	findPlugins()
 	if !pointer(new(vips.ImageRef)).IsValid() {
 		return fmt.Errorf("govips %s keeps its image in another field than materialise knows", vips.Version)
 	}
 	return nil
+}
+
+// findPlugins has libheif look for its codecs, which are files of their own in some distributions. It would do so with the
+// first picture; but then its process may open no file any more. There is no call for it, so it is given half a picture.
+func findPlugins() {
+	img, err := vips.LoadImageFromBuffer([]byte("\x00\x00\x00\x14ftypavif\x00\x00\x00\x00avif"), vips.NewImportParams())
+	if err == nil { // not with a picture that has no pixels
+		img.Close()
+	}
 }
 
 // Shutdown stops libvips for good.

@@ -77,17 +77,12 @@ func rarity(f pipeline.Format) int {
 	}
 }
 
-// looks returns the JPEG quality that a format's quality looks like, along two straight lines: they meet at the default
-// qualities, which look alike, and end at 0 and 100. PNG is above all.
+// looks returns the score that photographs typically have in a format at a quality. PNG is above all.
 func looks(f pipeline.Format, quality int) float64 {
 	if f == pipeline.PNG {
 		return math.Inf(1)
 	}
-	alike, same, q := float64(pipeline.DefaultQuality(f)), float64(pipeline.DefaultQuality(pipeline.JPEG)), float64(quality)
-	if q <= alike {
-		return q * same / alike
-	}
-	return same + (q-alike)*(100-same)/(100-alike)
+	return typical[f].score(quality)
 }
 
 // exceeds reports whether a file has as many pixels as the source, and more bytes.

@@ -31,8 +31,8 @@ func Default() Pipeline {
 	}
 }
 
-// DefaultQuality returns the quality at which a format's pictures look alike: where photographs reach the SSIMULACRA2 score
-// of JPEG at 80. PNG is lossless: 0.
+// DefaultQuality returns imgproxy's default for a format, chosen over years for pictures that people take for good: typical
+// photographs then have a SSIMULACRA2 score of 80 as JPEG and of about 75 as WebP and AVIF. PNG is lossless: 0.
 func DefaultQuality(f Format) int {
 	switch f {
 	case JPEG:

@@ -14,6 +14,10 @@ var decodeFailures = []struct {
 	code   catalog.Code
 	detail string
 }{
+	// Sizes out of all bounds, which GIF's and HEIF's readers tell in words of memory.
+	{"bad image dimensions", catalog.Corrupt, "the picture is truncated or damaged"},
+	{"exceeds the maximum image size", catalog.TooManyPixels, "the picture is longer or wider than its decoder allows"},
+	{"security limit", catalog.Corrupt, "the picture is truncated or damaged"},
 	{"out of memory", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
 	{"unable to allocate", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
 	{"memory allocation", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},

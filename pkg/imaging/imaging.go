@@ -52,7 +52,7 @@ func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 		return catalog.Rendered{}, err
 	}
 	stages := plan(spec.Renditions, head.upright)
-	base, err := decode(source, stages[0].size)
+	base, err := decode(source, head, stages[0].size)
 	if err != nil {
 		return catalog.Rendered{}, err
 	}
@@ -104,6 +104,7 @@ func recognise(source []byte, accept []pipeline.Format) (pipeline.Format, error)
 type header struct {
 	upright  size // after the rotation that Exif asks for
 	animated bool
+	inks     bool // CMYK with a profile
 }
 
 // readHeader reads the source's header and refuses more than maxPixels before anything is decoded.
@@ -118,7 +119,11 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 		return header{}, catalog.Fail(catalog.TooManyPixels,
 			fmt.Sprintf("%d frame(s) of %d x %d pixels are more than %d pixels", frames, width, height, maxPixels), nil)
 	}
+	if format == pipeline.GIF && !fullGIF(source, maxPixels) {
+		return header{}, catalog.Fail(catalog.Corrupt, "the picture ends before its own end", nil)
+	}
 	head := header{upright: size{width, height}, animated: frames > 1 && format != pipeline.HEIC || isSequence(source)}
+	head.inks = img.Interpretation() == vips.InterpretationCMYK && img.HasICCProfile()
 	if img.Orientation() >= 5 { // 5 to 8 lie on their side
 		head.upright = size{height, width}
 	}
@@ -128,7 +133,10 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 // decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory. The loader
 // shrinks while it decodes where its format can. NewImportParams says fail=TRUE, and this is the one loading function of
 // govips' that passes it on for every format.
-func decode(source []byte, to size) (*vips.ImageRef, error) {
+func decode(source []byte, head header, to size) (*vips.ImageRef, error) {
+	if head.inks {
+		return decodeInks(source, head, to)
+	}
 	img, err := vips.LoadThumbnailFromBuffer(source, to.width, to.height, vips.InterestingNone, vips.SizeForce,
 		vips.NewImportParams())
 	if err != nil {
@@ -139,6 +147,39 @@ func decode(source []byte, to size) (*vips.ImageRef, error) {
 		return nil, decodeFailure(err)
 	}
 	return img, nil
+}
+
+// decodeInks is decode for CMYK with a profile, which only a JPEG can have. libvips' thumbnails turn all CMYK into RGB by a
+// profile of libvips' own, so the picture has to be RGB by its own profile before it is scaled.
+func decodeInks(source []byte, head header, to size) (*vips.ImageRef, error) {
+	params := vips.NewImportParams()
+	params.JpegShrinkFactor.Set(shrinkOnLoad(head.upright, to))
+	img, err := vips.LoadImageFromBuffer(source, params)
+	if err != nil {
+		return nil, decodeFailure(err)
+	}
+	defer img.Close()
+	if err := img.AutoRotate(); err != nil {
+		return nil, decodeFailure(err)
+	}
+	if err := toSRGB(img); err != nil {
+		return nil, decodeFailure(err)
+	}
+	scaled, err := scale(img, to)
+	if err != nil {
+		return nil, decodeFailure(err)
+	}
+	return scaled, nil
+}
+
+// shrinkOnLoad returns by how much a JPEG may shrink while it is decoded: 1, 2, 4 or 8, and, as libvips has it, to no less
+// than twice the size that it is then scaled to.
+func shrinkOnLoad(from, to size) int {
+	by := 1
+	for by < 8 && from.width >= 4*by*to.width && from.height >= 4*by*to.height {
+		by *= 2
+	}
+	return by
 }
 
 // normalise makes a picture 8-bit sRGB, in memory. The last step is the one that decodes.

@@ -39,6 +39,13 @@ func decodeFailure(err error) *catalog.Failure {
 	return catalog.Fail(catalog.Corrupt, "the picture is truncated or damaged", err)
 }
 
+// missesData reports whether libjpeg had to invent pixels. libvips is told to fail on its warnings, but looks for them before
+// it reads some rows, never after the last ones.
+func missesData(said string) bool {
+	text := strings.ToLower(said)
+	return strings.Contains(text, "premature end of") || strings.Contains(text, "bad huffman code")
+}
+
 // encodeFailure turns an error in making a result into a Failure: the source was read, so this is the codec's trouble, and
 // worth another try in a fresh process.
 func encodeFailure(err error) *catalog.Failure {

@@ -26,7 +26,7 @@ func fullGIF(b []byte, most int64) bool {
 			}
 			pixels := int64(binary.LittleEndian.Uint16(b[5:])) * int64(binary.LittleEndian.Uint16(b[7:]))
 			b, ok = skip(b, 10+colourTable(b[9]))
-			return ok && unpacks(b, min(pixels, most))
+			return ok && pixels > 0 && unpacks(b, min(pixels, most))
 		default:
 			return false
 		}

@@ -117,7 +117,8 @@ func TestAHollowBodyNeverBecomesAPicture(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	whole := sources(t)
-	jpeg := whole[pipeline.JPEG]
+	kinds := varieties(t)
+	jpeg, grey, inks, progressive := whole[pipeline.JPEG], kinds["grey.jpg"], kinds["inks.jpg"], kinds["progressive.jpg"]
 	gif := whole[pipeline.GIF]
 	frame := 13 + colourBytes(gif[10])
 	gifCut := append(bytes.Clone(gif[:frame+10+colourBytes(gif[frame+9])]), 8, 3, 0x01, 0x02, 0x03, 0, 0x3b)
@@ -126,17 +127,25 @@ func TestAHollowBodyNeverBecomesAPicture(t *testing.T) {
 	for name, source := range map[string][]byte{
 		"a JPEG that ends in its middle": append(bytes.Clone(jpeg[:len(jpeg)*6/10]), 0xff, 0xd9),
 		"a JPEG without rows":            append(bytes.Clone(jpeg[:bytes.Index(jpeg, []byte{0xff, 0xda})+14]), 0xff, 0xd9),
+		"a JPEG without its last bytes":  append(bytes.Clone(jpeg[:len(jpeg)-12]), 0xff, 0xd9),
+		"the same on its side":           append(oriented(jpeg[:len(jpeg)-12], 6), 0xff, 0xd9),
+		"the same in grey":               append(bytes.Clone(grey[:len(grey)-12]), 0xff, 0xd9),
+		"the same in inks":               append(bytes.Clone(inks[:len(inks)-12]), 0xff, 0xd9),
+		"the same progressive":           append(bytes.Clone(progressive[:len(progressive)-12]), 0xff, 0xd9),
 		"a PNG without pixels":           append(bytes.Clone(png[:33]), pngEnd...),
 		"a PNG with half its pixels":     halfPNG(png),
 		"a GIF whose frame is cut":       gifCut,
 		"a GIF with half its pixels":     shortGIF(t, 96*64/2),
+		"a GIF whose frame is nothing":   bytes.Replace(shortGIF(t, 96*64), []byte(",\x00\x00\x00\x00\x60"), []byte(",\x00\x00\x00\x00\x00"), 1),
 		"a GIF with a pixel less":        shortGIF(t, 96*64-1),
 		"an AVIF with half its pixels":   halfMedia(whole[pipeline.AVIF]),
 		"a HEIC with half its pixels":    halfMedia(whole[pipeline.HEIC]),
 		"a WebP whose data is zeros":     zeroedTail(whole[pipeline.WebP], 0.5),
 	} {
-		if got := renderFails(t, source, s); got.Code != catalog.Corrupt {
-			t.Errorf("%s: %v, want corrupt", name, got)
+		for _, s := range []pipeline.Spec{s, spec(inside("full", 128, pipeline.WebP))} {
+			if got := renderFails(t, source, s); got.Code != catalog.Corrupt {
+				t.Errorf("%s: %v, want corrupt", name, got)
+			}
 		}
 	}
 }

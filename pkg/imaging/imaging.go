@@ -1,6 +1,7 @@
 package imaging
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -130,46 +131,56 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 	return head, nil
 }
 
-// decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory. The loader
-// shrinks while it decodes where its format can. NewImportParams says fail=TRUE, and this is the one loading function of
-// govips' that passes it on for every format.
+// decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory.
 func decode(source []byte, head header, to size) (*vips.ImageRef, error) {
+	load := decodeAny
 	if head.inks {
-		return decodeInks(source, head, to)
+		load = decodeInks
 	}
-	img, err := vips.LoadThumbnailFromBuffer(source, to.width, to.height, vips.InterestingNone, vips.SizeForce,
-		vips.NewImportParams())
+	_ = complaints() // of whatever was before
+	img, err := load(source, head, to)
 	if err != nil {
 		return nil, decodeFailure(err)
 	}
-	if err := normalise(img); err != nil {
+	if said := complaints(); missesData(said) {
 		img.Close()
-		return nil, decodeFailure(err)
+		return nil, decodeFailure(errors.New(said))
 	}
 	return img, nil
 }
 
-// decodeInks is decode for CMYK with a profile, which only a JPEG can have. libvips' thumbnails turn all CMYK into RGB by a
+// decodeAny shrinks while it decodes where the format can. NewImportParams says fail=TRUE, and this is the one loading
+// function of govips' that passes it on for every format.
+func decodeAny(source []byte, _ header, to size) (*vips.ImageRef, error) {
+	img, err := vips.LoadThumbnailFromBuffer(source, to.width, to.height, vips.InterestingNone, vips.SizeForce,
+		vips.NewImportParams())
+	if err != nil {
+		return nil, err
+	}
+	if err := normalise(img); err != nil {
+		img.Close()
+		return nil, err
+	}
+	return img, nil
+}
+
+// decodeInks is decodeAny for CMYK with a profile, which only a JPEG can have. libvips' thumbnails turn all CMYK into RGB by a
 // profile of libvips' own, so the picture has to be RGB by its own profile before it is scaled.
 func decodeInks(source []byte, head header, to size) (*vips.ImageRef, error) {
 	params := vips.NewImportParams()
 	params.JpegShrinkFactor.Set(shrinkOnLoad(head.upright, to))
 	img, err := vips.LoadImageFromBuffer(source, params)
 	if err != nil {
-		return nil, decodeFailure(err)
+		return nil, err
 	}
 	defer img.Close()
 	if err := img.AutoRotate(); err != nil {
-		return nil, decodeFailure(err)
+		return nil, err
 	}
 	if err := toSRGB(img); err != nil {
-		return nil, decodeFailure(err)
+		return nil, err
 	}
-	scaled, err := scale(img, to)
-	if err != nil {
-		return nil, decodeFailure(err)
-	}
-	return scaled, nil
+	return scale(img, to)
 }
 
 // shrinkOnLoad returns by how much a JPEG may shrink while it is decoded: 1, 2, 4 or 8, and, as libvips has it, to no less

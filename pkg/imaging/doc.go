@@ -9,7 +9,8 @@
 //   - The format is recognised by our own table of magic bytes and must be in spec.Accept, before libvips sees a byte.
 //   - A body that ends before its own container says it does is corrupt, in every format; so is one that libvips cannot
 //     decode without an error, and a GIF with fewer codes than pixels. No half-grey picture is ever returned.
-//   - The number of pixels (frames x width x height) is checked from the header, before anything is decoded.
+//   - The number of pixels (frames x width x height) is checked from the header, before anything is decoded and
+//     before memory is taken for it.
 //   - The source is decoded once, at the largest size that is needed; each smaller size is made from the one above it.
 //   - Nothing is enlarged. A box wider than the source shrinks to the source; a cover or contain frame shrinks with its
 //     shape kept, so that its picture need not grow. A side never exceeds [MaxSide].

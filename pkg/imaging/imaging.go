@@ -110,15 +110,19 @@ type header struct {
 
 // readHeader reads the source's header and refuses more than maxPixels before anything is decoded.
 func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header, error) {
+	if format == pipeline.WebP {
+		if err := tooMany(webpClaims(source), maxPixels); err != nil {
+			return header{}, err
+		}
+	}
 	img, err := vips.LoadImageFromBuffer(source, vips.NewImportParams())
 	if err != nil {
 		return header{}, decodeFailure(err)
 	}
 	defer img.Close()
 	frames, width, height := max(1, img.Pages()), img.Width(), img.Height()
-	if pixels := int64(frames) * int64(width) * int64(height); pixels > maxPixels {
-		return header{}, catalog.Fail(catalog.TooManyPixels,
-			fmt.Sprintf("%d frame(s) of %d x %d pixels are more than %d pixels", frames, width, height, maxPixels), nil)
+	if err := tooMany(claim{frames, size{width, height}}, maxPixels); err != nil {
+		return header{}, err
 	}
 	if format == pipeline.GIF && !fullGIF(source, maxPixels) {
 		return header{}, catalog.Fail(catalog.Corrupt, "the picture ends before its own end", nil)
@@ -129,6 +133,21 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 		head.upright = size{height, width}
 	}
 	return head, nil
+}
+
+// claim is how many frames of which size there are said to be.
+type claim struct {
+	frames int
+	size
+}
+
+// tooMany refuses a claim of more than maxPixels in all.
+func tooMany(c claim, maxPixels int64) error {
+	if int64(c.width)*int64(c.height) <= maxPixels/int64(c.frames) {
+		return nil
+	}
+	return catalog.Fail(catalog.TooManyPixels,
+		fmt.Sprintf("%d frame(s) of %d x %d pixels are more than %d pixels", c.frames, c.width, c.height, maxPixels), nil)
 }
 
 // decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory.

@@ -9,8 +9,8 @@ import (
 	"vitrine.io/pkg/pipeline"
 )
 
-// TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders makes small files of every format claim more pixels than are allowed,
-// in all places where they say a size. The codec has room for 256 MiB, and the least of them would need 600.
+// TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders makes small files of every format claim more pixels than are
+// allowed, in all places where they say a size. The codec has room for 256 MiB, and the least of them would need 600.
 func TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders(t *testing.T) {
 	t.Parallel()
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 256 << 20 })

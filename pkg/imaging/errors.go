@@ -39,8 +39,8 @@ func decodeFailure(err error) *catalog.Failure {
 	return catalog.Fail(catalog.Corrupt, "the picture is truncated or damaged", err)
 }
 
-// missesData reports whether libjpeg had to invent pixels. libvips is told to fail on its warnings, but looks for them before
-// it reads some rows, never after the last ones.
+// missesData reports whether libjpeg had to invent pixels. libvips is told to fail on its warnings, but looks for them
+// before it reads some rows, never after the last ones.
 func missesData(said string) bool {
 	text := strings.ToLower(said)
 	return strings.Contains(text, "premature end of") || strings.Contains(text, "bad huffman code")

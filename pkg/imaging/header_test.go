@@ -60,3 +60,22 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+func TestThePixelsOfEveryVarietyAreCounted(t *testing.T) {
+	t.Parallel()
+	accept := pipeline.Default().Spec.Accept
+	frames := map[string]int64{"animated.webp": 2, "animated.gif": 3}
+	for name, body := range varieties(t) {
+		pixels := max(1, frames[name]) * 128 * 96
+		one.Lock()
+		_, exact := imaging.Header(body, accept, pixels)
+		_, over := imaging.Header(body, accept, pixels-1)
+		one.Unlock()
+		if exact != nil {
+			t.Errorf("%s: %d pixels of %d: %v", name, pixels, pixels, exact)
+		}
+		if failure := catalog.FailureOf(over); failure == nil || failure.Code != catalog.TooManyPixels {
+			t.Errorf("%s: one pixel too many: %v", name, over)
+		}
+	}
+}

@@ -183,8 +183,8 @@ func decodeAny(source []byte, _ header, to size) (*vips.ImageRef, error) {
 	return img, nil
 }
 
-// decodeInks is decodeAny for CMYK with a profile, which only a JPEG can have. libvips' thumbnails turn all CMYK into RGB by a
-// profile of libvips' own, so the picture has to be RGB by its own profile before it is scaled.
+// decodeInks is decodeAny for CMYK with a profile, which only a JPEG can have. libvips' thumbnails turn all CMYK into RGB
+// by a profile of libvips' own, so the picture has to be RGB by its own profile before it is scaled.
 func decodeInks(source []byte, head header, to size) (*vips.ImageRef, error) {
 	params := vips.NewImportParams()
 	params.JpegShrinkFactor.Set(shrinkOnLoad(head.upright, to))

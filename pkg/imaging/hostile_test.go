@@ -316,3 +316,23 @@ func TestNothingIsLeftOpenOrAllocated(t *testing.T) { //nolint:paralleltest // t
 		t.Errorf("libvips holds %+v, before %+v", after, before)
 	}
 }
+
+// TestImpossibleSizesAreTheSourcesFault is about sizes that its readers refuse in words of memory. Taken for a codec's
+// trouble, they would be tried again, each time in a new codec.
+func TestImpossibleSizesAreTheSourcesFault(t *testing.T) {
+	t.Parallel()
+	s := spec(inside("small", 48, pipeline.JPEG))
+	all := varieties(t)
+	for _, name := range []string{"plain.avif", "plain.heic"} {
+		long := bytes.Clone(all[name])
+		binary.BigEndian.PutUint32(long[bytes.Index(long, []byte("ispe"))+8:], 1<<20)
+		if got := renderFails(t, long, s); got.Code != catalog.TooManyPixels {
+			t.Errorf("%s of 1,048,576 x 96: %v, want too_many_pixels", name, got)
+		}
+	}
+	far := bytes.Clone(all["one.gif"])
+	far[22], far[23] = 0xff, 0xff // where the frame begins
+	if got := renderFails(t, far, s); got.Code != catalog.Corrupt {
+		t.Errorf("a GIF's frame beyond everything: %v, want corrupt", got)
+	}
+}

@@ -193,13 +193,10 @@ func decodeInks(source []byte, head header, to size) (*vips.ImageRef, error) {
 		return nil, err
 	}
 	defer img.Close()
-	if err := img.AutoRotate(); err != nil {
-		return nil, err
-	}
 	if err := toSRGB(img); err != nil {
 		return nil, err
 	}
-	return scale(img, to)
+	return scale(img, to) // and upright: thumbnails are
 }
 
 // shrinkOnLoad returns by how much a JPEG may shrink while it is decoded: 1, 2, 4 or 8, and, as libvips has it, to no less

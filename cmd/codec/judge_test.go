@@ -50,8 +50,9 @@ func independent(format pipeline.Format, source []byte) (img image.Image, known 
 // firstFrame returns the first frame of an animated WebP as a WebP of its own, as Go's decoder
 // knows it, nil if there is none.
 func firstFrame(source []byte) []byte {
+	const animation = 0x02 // in the flags of the extended header
 	at := bytes.Index(source, []byte("ANMF"))
-	if at < 0 || at+24 > len(source) {
+	if at < 0 || at+24 > len(source) || string(source[12:16]) != "VP8X" || source[20]&animation == 0 {
 		return nil
 	}
 	n := int64(binary.LittleEndian.Uint32(source[at+4:]))

@@ -28,6 +28,9 @@ BENCH_PKGS ?= ./pkg/bench
 SEED        ?=
 SEEDS       ?=
 CHAOS_FLAGS ?=
+# make fuzz-images: how many damaged pictures a format; which ones, every number being others.
+FUZZ_IMAGES      ?= 3000
+FUZZ_IMAGES_SEED ?= 1
 # make e2e: which proofs, where, with images of which tag, and more values for helm's --set.
 PROOFS        ?= 1,2,3,4,5
 NAMESPACE     ?= vitrine-e2e
@@ -119,6 +122,12 @@ bench: deps-test build ## Run the benchmarks on real servers
 chaos: deps-test ## Crash everything and show that nothing is lost: SEED=7, or SEEDS=200, which goes on where it was stopped
 	@.ci/alive.sh "building the harness" $(GO) build -o bin/ ./cmd/chaos
 	@bin/chaos -version '$(VERSION)' $(if $(SEED),-seed '$(SEED)',-seeds '$(or $(SEEDS),4)') $(CHAOS_FLAGS)
+
+.PHONY: fuzz-images
+fuzz-images: deps-run ## Give damaged pictures to real codecs: FUZZ_IMAGES=3000 a format, FUZZ_IMAGES_SEED=1 for which
+	@mkdir -p bin/fuzz-images
+	@FUZZ_IMAGES='$(FUZZ_IMAGES)' FUZZ_IMAGES_SEED='$(FUZZ_IMAGES_SEED)' $(GO) test -count=1 -timeout 60m -v \
+		-run '^TestMutatedPictures' -artifacts -outputdir "$$PWD/bin/fuzz-images" ./cmd/codec
 
 .PHONY: bench-outbox
 bench-outbox: deps-test ## Measure how an outbox of a million messages is emptied

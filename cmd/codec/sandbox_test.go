@@ -30,7 +30,7 @@ import (
 var halves []byte
 
 // hello is what a codec says when it is there.
-const hello = "\x00\x00\x00\x0eH{\"protocol\":1}"
+const hello = "\x00\x00\x00\x0eH{\"protocol\":2}"
 
 // threads starts a codec, waits for its hello, and returns what the kernel says of each of its threads.
 func threads(t *testing.T, env []string, args ...string) []string {
@@ -104,10 +104,12 @@ func filtered(t *testing.T) bool {
 // everyFormat asks for one picture in every format that can be written.
 func everyFormat(width int) pipeline.Spec {
 	spec := patient()
-	spec.Renditions = []pipeline.Rendition{{Name: "card", Width: width, Formats: []pipeline.Output{
-		{Format: pipeline.JPEG, Quality: 80}, {Format: pipeline.WebP, Quality: 79}, {Format: pipeline.AVIF, Quality: 63},
-		{Format: pipeline.PNG},
-	}}}
+	spec.Renditions = nil
+	for _, f := range []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG} { // none makes another needless
+		spec.Renditions = append(spec.Renditions, pipeline.Rendition{Name: string(f), Width: width, Formats: []pipeline.Output{
+			{Format: f, Quality: pipeline.DefaultQuality(f)},
+		}})
+	}
 	spec.Accept = []pipeline.Format{
 		pipeline.JPEG, pipeline.PNG, pipeline.WebP, pipeline.GIF, pipeline.AVIF, pipeline.HEIC,
 	}

@@ -57,7 +57,11 @@ func FuzzContainers(f *testing.F) {
 		if format == "" {
 			return
 		}
-		if imaging.Complete(format, body) && len(body) < 12 {
+		least := 12
+		if format == pipeline.JPEG {
+			least = 4 // a beginning and an end; that nothing is between them is the decoder's to say
+		}
+		if imaging.Complete(format, body) && len(body) < least {
 			t.Errorf("%d bytes are a whole %s", len(body), format)
 		}
 		if format == pipeline.WebP {

@@ -8,12 +8,14 @@
 // scale, cut and encode. Invariants:
 //   - The format is recognised by our own table of magic bytes and must be in spec.Accept, before libvips sees a byte.
 //   - A body that ends before its own container says it does is corrupt, in every format; so is one that libvips cannot
-//     decode without an error. No half-grey picture is ever returned.
-//   - The number of pixels (frames x width x height) is checked from the header, before anything is decoded.
+//     decode without an error, and a GIF with fewer codes than pixels. No half-grey picture is ever returned.
+//   - The number of pixels (frames x width x height) is checked from the header, before anything is decoded and
+//     before memory is taken for it.
 //   - The source is decoded once, at the largest size that is needed; each smaller size is made from the one above it.
 //   - Nothing is enlarged. A box wider than the source shrinks to the source; a cover or contain frame shrinks with its
 //     shape kept, so that its picture need not grow. A side never exceeds [MaxSide].
-//   - Results are upright, 8-bit sRGB and carry no metadata. JPEG has no transparency: the background shows through.
+//   - Results are upright, 8-bit sRGB by the source's own profile if it has one, and carry no metadata. JPEG has no
+//     transparency: the background shows through.
 //   - Results that would be equal are encoded once and share one body.
 //   - What has as many pixels as the source and more bytes is encoded again, or dropped; so is what a better result of its
 //     rendition makes needless. The default output stays, and every rendition keeps a file for those who read least.

@@ -14,6 +14,10 @@ var decodeFailures = []struct {
 	code   catalog.Code
 	detail string
 }{
+	// Sizes out of all bounds, which GIF's and HEIF's readers tell in words of memory.
+	{"bad image dimensions", catalog.Corrupt, "the picture is truncated or damaged"},
+	{"exceeds the maximum image size", catalog.TooManyPixels, "the picture is longer or wider than its decoder allows"},
+	{"security limit", catalog.Corrupt, "the picture is truncated or damaged"},
 	{"out of memory", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
 	{"unable to allocate", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
 	{"memory allocation", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
@@ -33,6 +37,13 @@ func decodeFailure(err error) *catalog.Failure {
 		}
 	}
 	return catalog.Fail(catalog.Corrupt, "the picture is truncated or damaged", err)
+}
+
+// missesData reports whether libjpeg had to invent pixels. libvips is told to fail on its warnings, but looks for them
+// before it reads some rows, never after the last ones.
+func missesData(said string) bool {
+	text := strings.ToLower(said)
+	return strings.Contains(text, "premature end of") || strings.Contains(text, "bad huffman code")
 }
 
 // encodeFailure turns an error in making a result into a Failure: the source was read, so this is the codec's trouble, and

@@ -1,6 +1,9 @@
 package imaging
 
-import "vitrine.io/pkg/pipeline"
+import (
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+)
 
 // What is tested apart from libvips: the walk over containers, the geometry, and the bare WebP.
 var (
@@ -36,3 +39,18 @@ func Search(target pipeline.Target, lead float64, score func(quality int) (float
 
 // TypicalJPEG is the score of a typical photograph.
 func TypicalJPEG(quality int) float64 { return typical[pipeline.JPEG].score(quality) }
+
+// Header does what Render does before it decodes: it returns the size that the source claims, lying or upright.
+func Header(source []byte, accept []pipeline.Format, maxPixels int64) (made catalog.Rendered, err error) {
+	format, err := recognise(source, accept)
+	if err != nil {
+		return made, err
+	}
+	head, err := readHeader(source, format, maxPixels)
+	if err != nil {
+		return made, err
+	}
+	return catalog.Rendered{
+		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated,
+	}, nil
+}

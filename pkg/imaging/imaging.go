@@ -1,6 +1,7 @@
 package imaging
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -62,7 +63,7 @@ func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 		return catalog.Rendered{}, err
 	}
 	stages := plan(spec.Renditions, head.upright)
-	base, err := decode(source, stages[0].size)
+	base, err := decode(source, head, stages[0].size)
 	if err != nil {
 		return catalog.Rendered{}, err
 	}
@@ -116,41 +117,108 @@ func recognise(source []byte, accept []pipeline.Format) (pipeline.Format, error)
 type header struct {
 	upright  size // after the rotation that Exif asks for
 	animated bool
+	inks     bool // CMYK with a profile
 }
 
 // readHeader reads the source's header and refuses more than maxPixels before anything is decoded.
 func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header, error) {
+	if format == pipeline.WebP {
+		if err := tooMany(webpClaims(source), maxPixels); err != nil {
+			return header{}, err
+		}
+	}
 	img, err := vips.LoadImageFromBuffer(source, vips.NewImportParams())
 	if err != nil {
 		return header{}, decodeFailure(err)
 	}
 	defer img.Close()
 	frames, width, height := max(1, img.Pages()), img.Width(), img.Height()
-	if pixels := int64(frames) * int64(width) * int64(height); pixels > maxPixels {
-		return header{}, catalog.Fail(catalog.TooManyPixels,
-			fmt.Sprintf("%d frame(s) of %d x %d pixels are more than %d pixels", frames, width, height, maxPixels), nil)
+	if err := tooMany(claim{frames, size{width, height}}, maxPixels); err != nil {
+		return header{}, err
+	}
+	if format == pipeline.GIF && !fullGIF(source, maxPixels) {
+		return header{}, catalog.Fail(catalog.Corrupt, "the picture ends before its own end", nil)
 	}
 	head := header{upright: size{width, height}, animated: frames > 1 && format != pipeline.HEIC || isSequence(source)}
+	head.inks = img.Interpretation() == vips.InterpretationCMYK && img.HasICCProfile()
 	if img.Orientation() >= 5 { // 5 to 8 lie on their side
 		head.upright = size{height, width}
 	}
 	return head, nil
 }
 
-// decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory. The loader
-// shrinks while it decodes where its format can. NewImportParams says fail=TRUE, and this is the one loading function of
-// govips' that passes it on for every format.
-func decode(source []byte, to size) (*vips.ImageRef, error) {
-	img, err := vips.LoadThumbnailFromBuffer(source, to.width, to.height, vips.InterestingNone, vips.SizeForce,
-		vips.NewImportParams())
+// claim is how many frames of which size there are said to be.
+type claim struct {
+	frames int
+	size
+}
+
+// tooMany refuses a claim of more than maxPixels in all.
+func tooMany(c claim, maxPixels int64) error {
+	if int64(c.width)*int64(c.height) <= maxPixels/int64(c.frames) {
+		return nil
+	}
+	return catalog.Fail(catalog.TooManyPixels,
+		fmt.Sprintf("%d frame(s) of %d x %d pixels are more than %d pixels", c.frames, c.width, c.height, maxPixels), nil)
+}
+
+// decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory.
+func decode(source []byte, head header, to size) (*vips.ImageRef, error) {
+	load := decodeAny
+	if head.inks {
+		load = decodeInks
+	}
+	_ = complaints() // of whatever was before
+	img, err := load(source, head, to)
 	if err != nil {
 		return nil, decodeFailure(err)
 	}
-	if err := normalise(img); err != nil {
+	if said := complaints(); missesData(said) {
 		img.Close()
-		return nil, decodeFailure(err)
+		return nil, decodeFailure(errors.New(said))
 	}
 	return img, nil
+}
+
+// decodeAny shrinks while it decodes where the format can. NewImportParams says fail=TRUE, and this is the one loading
+// function of govips' that passes it on for every format.
+func decodeAny(source []byte, _ header, to size) (*vips.ImageRef, error) {
+	img, err := vips.LoadThumbnailFromBuffer(source, to.width, to.height, vips.InterestingNone, vips.SizeForce,
+		vips.NewImportParams())
+	if err != nil {
+		return nil, err
+	}
+	if err := normalise(img); err != nil {
+		img.Close()
+		return nil, err
+	}
+	return img, nil
+}
+
+// decodeInks is decodeAny for CMYK with a profile, which only a JPEG can have. libvips' thumbnails turn all CMYK into RGB
+// by a profile of libvips' own, so the picture has to be RGB by its own profile before it is scaled.
+func decodeInks(source []byte, head header, to size) (*vips.ImageRef, error) {
+	params := vips.NewImportParams()
+	params.JpegShrinkFactor.Set(shrinkOnLoad(head.upright, to))
+	img, err := vips.LoadImageFromBuffer(source, params)
+	if err != nil {
+		return nil, err
+	}
+	defer img.Close()
+	if err := toSRGB(img); err != nil {
+		return nil, err
+	}
+	return scale(img, to) // and upright: thumbnails are
+}
+
+// shrinkOnLoad returns by how much a JPEG may shrink while it is decoded: 1, 2, 4 or 8, and, as libvips has it, to no less
+// than twice the size that it is then scaled to.
+func shrinkOnLoad(from, to size) int {
+	by := 1
+	for by < 8 && from.width >= 4*by*to.width && from.height >= 4*by*to.height {
+		by *= 2
+	}
+	return by
 }
 
 // normalise makes a picture 8-bit sRGB, in memory. The last step is the one that decodes.

@@ -217,6 +217,14 @@ func TestOnlyTheFirstFrameOfAnAnimationIsShown(t *testing.T) {
 		t.Errorf("animated %v, %d high, output %d high; want one frame of 80", got.Animated, got.Height, got.Outputs[0].Height)
 	}
 	wantClose(t, "full", got.Outputs[0].Body, first, 22) // the dots of its 216 colours
+
+	still := varieties(t)["lossy.webp"]
+	upsideDown := bareWebP(t, turned(scene(), 3), false)
+	got = render(t, animatedWebP(still, upsideDown, upsideDown), spec(inside("full", 128, pipeline.JPEG)))
+	if !got.Animated || got.Height != 96 || got.Outputs[0].Height != 96 {
+		t.Errorf("animated %v, %d high, output %d high; want one frame of 96", got.Animated, got.Height, got.Outputs[0].Height)
+	}
+	wantClose(t, "full", got.Outputs[0].Body, scene(), 25)
 }
 
 func TestEqualResultsAreMadeOnceAndShared(t *testing.T) {

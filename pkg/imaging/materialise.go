@@ -21,11 +21,16 @@ import (
 func materialise(img *vips.ImageRef) error {
 	defer runtime.KeepAlive(img)
 	if C.vips_image_wio_input((*C.VipsImage)(pointer(img).UnsafePointer())) != 0 {
-		text := C.GoString(C.vips_error_buffer())
-		C.vips_error_clear()
-		return errors.New(text)
+		return errors.New(complaints())
 	}
 	return nil
+}
+
+// complaints empties libvips' buffer of error texts and returns what was in it. Libraries' warnings go there, too, and stay
+// when the call that they were said in succeeds.
+func complaints() string {
+	defer C.vips_error_clear()
+	return C.GoString(C.vips_error_buffer())
 }
 
 // pointer returns the field of an ImageRef that holds its *C.VipsImage, or the zero Value.

@@ -45,3 +45,33 @@ func bareWebP(file []byte) ([]byte, error) {
 	copy(bare[8:], "WEBP")
 	return bare, nil
 }
+
+// webpClaims returns how many frames a WebP says it has, and the largest size that it says anywhere. libvips 8.14 takes
+// memory for a whole frame before it tells the size, so it is asked second.
+func webpClaims(file []byte) claim {
+	var c claim
+	largest := func(width, height uint32) {
+		if uint64(width)*uint64(height) > uint64(c.width)*uint64(c.height) {
+			c.size = size{int(width), int(height)}
+		}
+	}
+	u24 := func(b []byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 }
+	for rest := file[12:]; len(rest) >= 8; {
+		n := int64(binary.LittleEndian.Uint32(rest[4:]))
+		body := rest[8:min(8+n, int64(len(rest)))]
+		switch name := string(rest[:4]); {
+		case name == "VP8X" && len(body) >= 10:
+			largest(1+u24(body[4:]), 1+u24(body[7:]))
+		case name == "VP8 " && len(body) >= 10:
+			largest(uint32(binary.LittleEndian.Uint16(body[6:])&0x3fff), uint32(binary.LittleEndian.Uint16(body[8:])&0x3fff))
+		case name == "VP8L" && len(body) >= 5:
+			bits := binary.LittleEndian.Uint32(body[1:])
+			largest(1+bits&0x3fff, 1+bits>>14&0x3fff)
+		case name == "ANMF":
+			c.frames++
+		}
+		rest = rest[min(8+n+n&1, int64(len(rest))):]
+	}
+	c.frames = max(1, c.frames)
+	return c
+}

@@ -37,7 +37,7 @@ have_redis() { have redis-server; }
 have_maven() { have mvn; }
 have_wrk() { have wrk; }
 have_node() { have node && have npm; }
-have_photographs() { any /usr/share/backgrounds/gnome/*.webp && any /usr/share/backgrounds/mate && any /usr/share/backgrounds/string.jpg; }
+have_photographs() { any /usr/share/backgrounds/gnome/*.webp && any /usr/share/backgrounds/mate; }
 
 find_missing() {
 	need have_cc "a C compiler" gcc libc6-dev
@@ -53,7 +53,7 @@ find_missing() {
 		need have_maven "Maven" maven
 	[ "$1" = bench-images ] || return 0
 	need have_node "Node.js 18 or later, and npm" nodejs npm
-	need have_photographs "photographs in /usr/share/backgrounds" gnome-backgrounds mate-backgrounds ukui-wallpapers
+	need have_photographs "photographs in /usr/share/backgrounds" gnome-backgrounds mate-backgrounds
 }
 
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }

@@ -7,6 +7,7 @@ import (
 	_ "image/jpeg" // photographs are told by their headers
 	_ "image/png"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,7 +22,6 @@ import (
 )
 
 const (
-	photoDirs   = "/usr/share/backgrounds" // of the packages that make bench-images installs
 	leastPhotos = 24
 	leastPixels = 2_000_000
 	mostPixels  = 24_000_000
@@ -29,6 +29,9 @@ const (
 	memoryFirst = 50  // pictures, after which memory is looked at
 	memoryLast  = 500 // and again
 )
+
+// photoDirs are those of the packages gnome-backgrounds and mate-backgrounds, which make deps-bench-images installs.
+var photoDirs = []string{"/usr/share/backgrounds/gnome", "/usr/share/backgrounds/mate"}
 
 // settling is how long a process is left alone before its resident memory is read: its allocator gives pages back a second
 // after they were last used.
@@ -49,37 +52,68 @@ type maker interface {
 type effort struct {
 	made
 	cpu           time.Duration
-	perSecond     []float64 // renditions per second of CPU, by round
-	peak, settled int64     // bytes of resident memory, the most of all rounds
+	byFormat      map[string]rate // of the sources
+	round         rate            // that is under way
+	perSecond     []float64       // renditions per second of CPU, by round
+	peak, settled int64           // bytes of resident memory, the most of all rounds
 }
+
+// rate is how many renditions took how much CPU.
+type rate struct {
+	renditions int
+	cpu        time.Duration
+}
+
+func (r rate) plus(renditions int, cpu time.Duration) rate {
+	return rate{r.renditions + renditions, r.cpu + cpu}
+}
+func (r rate) perSecond() float64 { return float64(r.renditions) / r.cpu.Seconds() }
 
 // imageSides are the makers that are compared, in the order of the table.
 var imageSides = []string{"ceiling", "codec", "worker", "sharp"}
 
-// BenchmarkImages makes the renditions of the same photographs in four ways, in turns, and measures CPU and memory of those
-// who do the work. It is run once; the rounds are in it.
+// BenchmarkImages makes the renditions of the same photographs in four ways and measures CPU and memory of those who do the
+// work. It is run once; the rounds are in it. In a round the makers take turns every few photographs, so that what else the
+// machine does hits all of them.
 func BenchmarkImages(b *testing.B) {
 	photos := photographs(b)
-	c := newCodecMaker(b, photos, pipeline.Default().Spec)
+	worker := newWorkerMaker(b)
 	makers := map[string]maker{
-		"ceiling": newCeiling(b), "codec": c, "worker": newWorkerMaker(b), "sharp": newSharp(b),
+		"ceiling": newCeiling(b), "codec": newCodecMaker(b, photos, pipeline.Default().Spec), "worker": worker, "sharp": newSharp(b),
 	}
 	efforts := map[string]*effort{}
 	for _, name := range imageSides {
-		efforts[name] = &effort{}
+		efforts[name] = &effort{byFormat: map[string]rate{}}
 		_, err := makers[name].make(photos[:2]) // connections, child processes, code that is compiled as it runs
 		must(b, err)
 	}
-	for range imageRounds {
+	for round := range imageRounds {
+		for turn, some := range handfuls(photos) {
+			for i := range imageSides {
+				name := imageSides[(i+turn+round)%len(imageSides)]
+				efforts[name].work(b, makers[name], some)
+			}
+		}
+		<-time.After(settling)
 		for _, name := range imageSides {
-			efforts[name].round(b, makers[name], photos)
+			efforts[name].rest(b, makers[name])
 		}
 	}
 	for _, name := range imageSides {
 		b.Run(name, func(b *testing.B) { efforts[name].report(b, efforts["ceiling"], efforts["sharp"], len(photos)) })
 	}
+	for format, ours := range efforts["codec"].byFormat {
+		b.Run("of_"+format, func(b *testing.B) {
+			b.ReportMetric(ours.perSecond()/efforts["ceiling"].byFormat[format].perSecond(), unitRatio)
+			b.ReportMetric(ours.perSecond()/efforts["sharp"].byFormat[format].perSecond(), unitToSharp)
+			b.ReportMetric(float64(ours.renditions/outputs/imageRounds), unitPictures)
+		})
+	}
 	b.Run("utilization", func(b *testing.B) {
-		b.ReportMetric(makers["worker"].(*workerMaker).utilization(), unitRatio)
+		worker.busy, worker.slots = 0, 0
+		_, err := worker.make(photos) // all at once, so that there is always work
+		must(b, err)
+		b.ReportMetric(worker.utilization(), unitRatio)
 	})
 	b.Run("memory", func(b *testing.B) { memory(b, photos) })
 	for _, v := range variants() {
@@ -87,18 +121,44 @@ func BenchmarkImages(b *testing.B) {
 	}
 }
 
-// round lets m make the renditions of all files and adds what that took.
-func (e *effort) round(tb testing.TB, m maker, files []string) {
+// handful is for how many files the makers take turns.
+const handful = 6
+
+// handfuls splits files so that each part has one format.
+func handfuls(files []string) (parts [][]string) {
+	of := map[string][]string{}
+	for _, file := range files {
+		of[sourceFormat(file)] = append(of[sourceFormat(file)], file)
+	}
+	for _, format := range slices.Sorted(maps.Keys(of)) {
+		parts = slices.AppendSeq(parts, slices.Chunk(of[format], handful))
+	}
+	return parts
+}
+
+// sourceFormat is told by a file's name.
+func sourceFormat(file string) string { return strings.TrimPrefix(filepath.Ext(file), ".") }
+
+// work lets m make the renditions of some files of one format, and adds what that took.
+func (e *effort) work(tb testing.TB, m maker, files []string) {
 	tb.Helper()
 	before := treeCPU(tb, m.processes())
 	out, err := m.make(files)
 	must(tb, err)
 	used := treeCPU(tb, m.processes()) - before
-	<-time.After(settling)
-	peak, settled := treeMemory(tb, m.processes())
 	e.made = made{e.renditions + out.renditions, e.bytes + out.bytes}
 	e.cpu += used
-	e.perSecond = append(e.perSecond, float64(out.renditions)/used.Seconds())
+	e.round = e.round.plus(out.renditions, used)
+	format := sourceFormat(files[0])
+	e.byFormat[format] = e.byFormat[format].plus(out.renditions, used)
+}
+
+// rest ends a round, after which m has had time to give memory back.
+func (e *effort) rest(tb testing.TB, m maker) {
+	tb.Helper()
+	e.perSecond = append(e.perSecond, e.round.perSecond())
+	e.round = rate{}
+	peak, settled := treeMemory(tb, m.processes())
 	e.peak, e.settled = max(e.peak, peak), max(e.settled, settled)
 }
 
@@ -183,10 +243,10 @@ func (v variant) measure(b *testing.B, photos []string) {
 		files = append(files, photos[i])
 	}
 	c := newCodecMaker(b, photos, v.spec)
-	var e effort
+	e := effort{byFormat: map[string]rate{}}
 	_, err := c.make(files[:1])
 	must(b, err)
-	e.round(b, c, files)
+	e.work(b, c, files)
 	b.ReportMetric(e.cpu.Seconds()/float64(len(files)), unitCPUEach)
 	b.ReportMetric(float64(e.bytes)/1e3/float64(len(files)), unitKBEach)
 }
@@ -196,7 +256,7 @@ func photographs(tb testing.TB) []string {
 	tb.Helper()
 	var files []string
 	formats := map[string]int{}
-	must(tb, filepath.WalkDir(photoDirs, func(path string, d fs.DirEntry, err error) error {
+	find := func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() || filepath.Ext(path) == ".svg" {
 			return err
 		}
@@ -214,7 +274,10 @@ func photographs(tb testing.TB) []string {
 			formats[format]++
 		}
 		return nil
-	}))
+	}
+	for _, dir := range photoDirs {
+		must(tb, filepath.WalkDir(dir, find))
+	}
 	if len(files) < leastPhotos || len(formats) < 3 {
 		tb.Fatalf("%s has %d pictures of 2 to 24 megapixels, of %v; want %d of three formats: make deps-bench-images",
 			photoDirs, len(files), formats, leastPhotos)

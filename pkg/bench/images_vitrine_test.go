@@ -280,18 +280,13 @@ func (m *workerMaker) busySeconds() (float64, error) {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	sum := 0.0
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
-		if name, value, _ := strings.Cut(lines.Text(), "} "); strings.HasPrefix(name, "vitrine_codec_render_seconds_sum{") {
-			seconds, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				return 0, err
-			}
-			sum += seconds
+		if value, ok := strings.CutPrefix(lines.Text(), "vitrine_codec_busy_seconds_total "); ok {
+			return strconv.ParseFloat(value, 64)
 		}
 	}
-	return sum, lines.Err()
+	return 0, errors.Join(errors.New("the worker does not say how busy its codecs are"), lines.Err())
 }
 
 // utilization is the share of its time that a codec of the worker had a picture.

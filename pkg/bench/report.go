@@ -189,6 +189,13 @@ func (r report) imageTables() string {
 		fmt.Fprintf(&out, "| %s | %.2f | **%.2f** | %.2f to %.2f | %.1f | %.0f | %.0f |\n", row.what, m[unitRenditions],
 			m[unitRatio], m[unitRatioLow], m[unitRatioHigh], m[unitMB], m[unitPeakMB], m[unitSettledMB])
 	}
+	out.WriteString("\n| sources | photographs | our codec, of the ceiling | our codec, of sharp |\n|---|---:|---:|---:|\n")
+	for _, res := range r.results {
+		if format, ok := strings.CutPrefix(res.name, "Images/of_"); ok {
+			fmt.Fprintf(&out, "| %s | %.0f | %.2f | %.2f |\n", format, res.metrics[unitPictures], res.metrics[unitRatio],
+				res.metrics[unitToSharp])
+		}
+	}
 	m = r.find("Images/memory")
 	fmt.Fprintf(&out, "\nA codec keeps %.0f MB after 50 pictures and %.0f MB after 500: **%.2f**. The worker's codecs had a "+
 		"picture in hand for **%.2f** of the time.\n", m["first-"+unitSettledMB], m["last-"+unitSettledMB], m[unitRatio],

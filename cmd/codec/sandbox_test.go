@@ -105,7 +105,8 @@ func filtered(t *testing.T) bool {
 func everyFormat(width int) pipeline.Spec {
 	spec := patient()
 	spec.Renditions = nil
-	for _, f := range []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG} { // none makes another needless
+	// Each in a rendition of its own, so that none makes another needless.
+	for _, f := range []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG} {
 		spec.Renditions = append(spec.Renditions, pipeline.Rendition{Name: string(f), Width: width, Formats: []pipeline.Output{
 			{Format: f, Quality: pipeline.DefaultQuality(f)},
 		}})

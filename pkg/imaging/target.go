@@ -25,7 +25,7 @@ const (
 
 // typical are the scores of photographs at qualities from typicalFrom on, in steps of typicalStep: medians of ten at 320
 // and 800 pixels. A picture's own curve lies above or below, and has about the same shape.
-var typical = map[pipeline.Format]curve{ //nolint:gochecknoglobals // a table
+var typical = map[pipeline.Format]curve{
 	pipeline.JPEG: {53.2, 61.1, 66.8, 70.4, 74.9, 80.0, 85.0},
 	pipeline.WebP: {54.2, 60.1, 64.8, 67.6, 70.5, 76.2, 83.2},
 	pipeline.AVIF: {39.1, 53.0, 64.0, 73.8, 78.8, 82.8, 91.0},

@@ -102,7 +102,8 @@ func BenchmarkImages(b *testing.B) {
 	for _, name := range imageSides {
 		b.Run(name, func(b *testing.B) { efforts[name].report(b, efforts["ceiling"], efforts["sharp"], len(photos)) })
 	}
-	for format, ours := range efforts["codec"].byFormat {
+	for _, format := range slices.Sorted(maps.Keys(efforts["codec"].byFormat)) {
+		ours := efforts["codec"].byFormat[format]
 		b.Run("of_"+format, func(b *testing.B) {
 			b.ReportMetric(ours.perSecond()/efforts["ceiling"].byFormat[format].perSecond(), unitRatio)
 			b.ReportMetric(ours.perSecond()/efforts["sharp"].byFormat[format].perSecond(), unitToSharp)

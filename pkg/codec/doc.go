@@ -14,8 +14,7 @@
 //   - A child that exits, closes its pipe or says what it should not is killed and replaced, and the picture it held fails
 //     with codec_crashed. A child that cannot be started is codec_unavailable; starting is then left alone for a while.
 //   - A child is replaced after a number of pictures, or when its resident memory has grown too large: C heaps fragment.
-//   - A picture that has killed one gets a child of its own for its next try, without the vector unit. One that has killed
-//     two within ten minutes fails at once, without a child.
+//   - A picture that has killed one gets a child of its own for its next try, without the vector unit, whoever brings it.
 //   - Children die with their parent: the kernel kills them with the thread that started them, and a goroutine holds that
 //     thread as long as the child lives. They are in process groups of their own, so Ctrl-C at a terminal ends the parent,
 //     which lets them finish.

@@ -32,10 +32,12 @@ const MostKillers = mostKillers
 var NewBusyTime = newBusyTime
 
 // NewKillers returns an empty memory.
-func NewKillers(now func() time.Time) *killers { return &killers{now: now, all: map[killer]kills{}} }
+func NewKillers(now func() time.Time) *killers {
+	return &killers{now: now, all: map[killer]time.Time{}}
+}
 
-func (k *killers) Kills(source string) int { return k.kills([]byte(source), pipeline.Default().Spec) }
-func (k *killers) Remember(source string)  { k.remember([]byte(source), pipeline.Default().Spec) }
-func (b *busyTime) Add(n int)              { b.add(n) }
-func (b *busyTime) Total() float64         { return b.total() }
-func (b *busyTime) Utilization() float64   { return b.utilization() }
+func (k *killers) Known(source string) bool { return k.known([]byte(source), pipeline.Default().Spec) }
+func (k *killers) Remember(source string)   { k.remember([]byte(source), pipeline.Default().Spec) }
+func (b *busyTime) Add(n int)               { b.add(n) }
+func (b *busyTime) Total() float64          { return b.total() }
+func (b *busyTime) Utilization() float64    { return b.utilization() }

@@ -11,7 +11,6 @@ import (
 )
 
 const (
-	mostKills   = 2                // after which nobody is given to a picture any more
 	killersAge  = 10 * time.Minute // a killer is forgotten so long after its last kill
 	mostKillers = 256              // remembered; the one whose kill is longest ago makes room
 )
@@ -20,16 +19,11 @@ const (
 type killers struct {
 	now func() time.Time
 	mu  sync.Mutex
-	all map[killer]kills
+	all map[killer]time.Time // the last kill
 }
 
 // killer is a source together with what was to be made of it: another pipeline may get along with it.
 type killer [sha256.Size]byte
-
-type kills struct {
-	n    int
-	last time.Time
-}
 
 func newKiller(source []byte, spec pipeline.Spec) (k killer) {
 	h := sha256.New()
@@ -39,22 +33,23 @@ func newKiller(source []byte, spec pipeline.Spec) (k killer) {
 	return k
 }
 
-// kills returns how many codecs the picture has killed lately. As long as nothing has killed any, it is not even hashed.
-func (k *killers) kills(source []byte, spec pipeline.Spec) int {
+// known reports whether the picture has killed a codec lately. As long as nothing has killed any, it is not even hashed.
+func (k *killers) known(source []byte, spec pipeline.Spec) bool {
 	k.mu.Lock()
 	none := len(k.all) == 0
 	k.mu.Unlock()
 	if none {
-		return 0
+		return false
 	}
 	who := newKiller(source, spec)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.forget()
-	return k.all[who].n
+	_, known := k.all[who]
+	return known
 }
 
-// remember counts a kill.
+// remember notes a kill.
 func (k *killers) remember(source []byte, spec pipeline.Spec) {
 	who := newKiller(source, spec)
 	k.mu.Lock()
@@ -62,20 +57,20 @@ func (k *killers) remember(source []byte, spec pipeline.Spec) {
 	k.forget()
 	if _, known := k.all[who]; !known && len(k.all) >= mostKillers {
 		var first killer
-		for other, of := range k.all {
-			if was, ok := k.all[first]; !ok || of.last.Before(was.last) {
+		for other, last := range k.all {
+			if was, ok := k.all[first]; !ok || last.Before(was) {
 				first = other
 			}
 		}
 		delete(k.all, first)
 	}
-	k.all[who] = kills{n: k.all[who].n + 1, last: k.now()}
+	k.all[who] = k.now()
 }
 
 // forget drops those whose last kill is long ago.
 func (k *killers) forget() {
-	for who, of := range k.all {
-		if k.now().Sub(of.last) >= killersAge {
+	for who, last := range k.all {
+		if k.now().Sub(last) >= killersAge {
 			delete(k.all, who)
 		}
 	}

@@ -1,10 +1,12 @@
 package codec_test
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,9 +36,9 @@ func (c *clock) move(d time.Duration) {
 
 const careful = "VIPS_NOVECTOR=1"
 
-func (r rig) suspects(t *testing.T, then string) float64 {
+func (r rig) suspects(t *testing.T) float64 {
 	t.Helper()
-	return r.metric(t, "vitrine_codec_suspects_total", then)
+	return r.metric(t, "vitrine_codec_suspects_total", "")
 }
 
 func TestTheSecondTryOfAKillerHasACarefulChildOfItsOwn(t *testing.T) {
@@ -60,7 +62,7 @@ func TestTheSecondTryOfAKillerHasACarefulChildOfItsOwn(t *testing.T) {
 	if suspect, crashed := r.restarts(t, "suspect"), r.restarts(t, "crashed"); suspect != 2 || crashed != 0 {
 		t.Errorf("%v restarts for a suspect and %v for crashes, want 2 and none", suspect, crashed)
 	}
-	if n := r.suspects(t, "careful"); n != 1 {
+	if n := r.suspects(t); n != 1 {
 		t.Errorf("%v pictures are counted as suspects, want 1", n)
 	}
 }
@@ -78,39 +80,63 @@ func TestWhatHasKilledACodecHereIsKnownWhoeverBringsIt(t *testing.T) {
 	}
 }
 
-func TestWhatHasKilledTwoCodecsGetsNoThird(t *testing.T) {
+func TestEveryKillIsRememberedForAWhile(t *testing.T) {
 	t.Parallel()
 	for source, deadline := range map[string]time.Duration{"exit": long, "hang": 50 * time.Millisecond, "confused": long} {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
 			c := newClock()
 			r := newRig(t, nil, codec.WithClock(c.Now))
-			first, second := r.failed(t, source, deadline), r.failed(t, source, deadline)
-			if first.Code != second.Code {
-				t.Fatalf("killed by %v, then by %v", first, second)
-			}
-			alive := r.made(t, "ok")
-			for range 2 {
-				if got := r.failed(t, source, deadline); got.Code != catalog.CodecCrashed || !strings.Contains(got.Detail, "twice") {
-					t.Errorf("a third try: %v, want codec_crashed at once", got)
+			try := func(what string, deadline time.Duration, want float64) {
+				r.failed(t, source, deadline)
+				if n := r.suspects(t); n != want {
+					t.Errorf("%s: %v pictures were suspects so far, want %v", what, n, want)
 				}
 			}
-			if same := r.made(t, "ok"); same != alive {
-				t.Error("the third try has cost a process")
-			}
-			if n := r.suspects(t, "refused"); n != 2 {
-				t.Errorf("%v pictures are counted as refused, want 2", n)
-			}
-			// With another specification it is another picture.
-			other := r.failed(t, source, deadline+time.Millisecond)
-			if other.Code != first.Code || strings.Contains(other.Detail, "twice") {
-				t.Errorf("with another specification: %v, want it tried", other)
-			}
+			try("the first try", deadline, 0)
+			try("the second", deadline, 1)
+			try("the third", deadline, 2)
+			try("with another specification", deadline+time.Millisecond, 2)
 			c.move(10 * time.Minute)
-			if got := r.failed(t, source, deadline); got.Code != first.Code || strings.Contains(got.Detail, "twice") {
-				t.Errorf("ten minutes later: %v, want it tried again", got)
+			try("ten minutes later", deadline, 2)
+		})
+	}
+}
+
+func TestWhoWaitedWhileTheSameContentKilledIsTriedWithCare(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *codec.Config) { c.Children = 1 })
+	var all sync.WaitGroup
+	var lost atomic.Int32
+	for range 4 { // of as many products, at the same time
+		all.Go(func() {
+			if _, err := r.Render(t.Context(), []byte("vector"), fakeSpec(long)); err != nil {
+				lost.Add(1)
 			}
 		})
+	}
+	all.Wait()
+	if got := lost.Load(); got != 1 {
+		t.Errorf("%d of four pictures with one content were lost, want the first", got)
+	}
+}
+
+func TestASuspectTakesNobodysCodecWhileNoneCanBeStarted(t *testing.T) {
+	t.Parallel()
+	flag := filepath.Join(t.TempDir(), "flag")
+	touch(flag)
+	r := newRig(t, nil, codec.WithEnv("FAKE_CODEC_FLAG="+flag))
+	pid := r.made(t, "ok")
+	if err := os.Remove(flag); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := r.RenderAgain(t.Context(), []byte("ok"), fakeSpec(long)); err == nil {
+			t.Fatal("a careful codec was started")
+		}
+	}
+	if got := r.made(t, "ok"); got != pid || r.suspects(t) != 0 {
+		t.Errorf("an ordinary picture is made by %s, and %v suspects are counted, want %s and none", got, r.suspects(t), pid)
 	}
 }
 
@@ -120,8 +146,8 @@ func TestAPictureThatIsOnlyDamagedIsNoSuspect(t *testing.T) {
 	for range 3 {
 		r.fails(t, "corrupt", long, catalog.Corrupt)
 	}
-	if careful, refused := r.suspects(t, "careful"), r.suspects(t, "refused"); careful+refused != 0 {
-		t.Errorf("%v suspects and %v refusals, want none", careful, refused)
+	if n := r.suspects(t); n != 0 {
+		t.Errorf("%v suspects, want none", n)
 	}
 }
 
@@ -135,13 +161,13 @@ func TestTheMemoryOfKillersIsBounded(t *testing.T) {
 	}
 	k.Remember("0") // its last kill is not the oldest any more
 	k.Remember("one too many")
-	for source, want := range map[string]int{"0": 2, "1": 0, "2": 1, "one too many": 1} {
-		if got := k.Kills(source); got != want {
-			t.Errorf("%s has killed %d, want %d", source, got, want)
+	for source, want := range map[string]bool{"0": true, "1": false, "2": true, "one too many": true} {
+		if got := k.Known(source); got != want {
+			t.Errorf("%s is known as a killer: %v, want %v", source, got, want)
 		}
 	}
 	c.move(10 * time.Minute)
-	if got := k.Kills("0"); got != 0 {
-		t.Errorf("after its time %d kills are known", got)
+	if k.Known("0") {
+		t.Error("a kill is known after its time")
 	}
 }

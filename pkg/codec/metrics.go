@@ -13,18 +13,12 @@ const (
 	reasonSuspect   = "suspect"   // made way for a picture that had killed another, or has tried that picture
 )
 
-// What became of a picture that had killed a codec lately: the label then.
-const (
-	suspectCareful = "careful" // it was given to a child without the vector unit
-	suspectRefused = "refused" // it had killed too many and was given to none
-)
-
 type metrics struct {
 	slots    prometheus.Gauge
 	children prometheus.Gauge
 	busy     prometheus.Gauge
 	restarts *prometheus.CounterVec // reason
-	suspects *prometheus.CounterVec // then
+	suspects prometheus.Counter
 	refused  prometheus.Counter
 	wait     prometheus.Histogram
 	render   *prometheus.HistogramVec // outcome: ok or a code
@@ -43,9 +37,8 @@ func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 			Name: "vitrine_codec_busy", Help: "Codec processes at work, of vitrine_codec_slots."}),
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_codec_restarts_total", Help: "Codec processes lost or replaced, by reason."}, []string{"reason"}),
-		suspects: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_codec_suspects_total", Help: "Pictures that had killed a codec lately, by what was done with them."},
-			[]string{"then"}),
+		suspects: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vitrine_codec_suspects_total", Help: "Pictures that had killed a codec and were given to a careful one."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_start_failures_total", Help: "Codec processes that could not be started."}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -70,9 +63,6 @@ func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 		reasonTimeout, reasonCrashed, reasonCancelled, reasonIdle, reasonPictures, reasonRSS, reasonSuspect,
 	} {
 		m.restarts.WithLabelValues(reason)
-	}
-	for _, then := range []string{suspectCareful, suspectRefused} {
-		m.suspects.WithLabelValues(then)
 	}
 	return m
 }

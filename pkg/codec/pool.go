@@ -87,7 +87,7 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 		option(p)
 	}
 	p.busy = newBusyTime(cfg.Children, p.now)
-	p.killers = &killers{now: p.now, all: map[killer]kills{}}
+	p.killers = &killers{now: p.now, all: map[killer]time.Time{}}
 	p.metrics = newMetrics(reg, p.busy)
 	for i := range cfg.Children {
 		p.slots <- &slot{name: strconv.Itoa(i)}
@@ -99,22 +99,18 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 // Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
 // ctx's error.
 func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
-	return p.render(ctx, source, spec, 0)
+	return p.render(ctx, source, spec, false)
 }
 
 // RenderAgain is Render for a source that has killed a codec before. It gets a child of its own, which does without the
 // vector unit: that is slower, but liborc, which compiles for it at run time, is known for crashes out of the blue.
 func (p *Pool) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
-	return p.render(ctx, source, spec, 1)
+	return p.render(ctx, source, spec, true)
 }
 
-// render makes one picture, which the caller knows to have killed so many codecs. What has killed one of this pool's is
-// given to a careful child, whoever brings it; what has killed two is given to none for a while.
-func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, kills int) (catalog.Rendered, error) {
-	if kills = max(kills, p.killers.kills(source, spec)); kills >= mostKills {
-		p.metrics.suspects.WithLabelValues(suspectRefused).Inc()
-		return catalog.Rendered{}, catalog.Fail(catalog.CodecCrashed, "codecs have lately died on this picture twice", nil)
-	}
+// render makes one picture. What has killed a codec, by the caller's word or in this pool lately, is given to a careful
+// child, whoever brings it.
+func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, again bool) (catalog.Rendered, error) {
 	began := p.now()
 	s, err := p.acquire(ctx)
 	if err != nil {
@@ -122,7 +118,8 @@ func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, ki
 	}
 	defer p.release(s)
 	p.metrics.wait.Observe(p.now().Sub(began).Seconds())
-	if err := p.occupy(ctx, s, kills > 0); err != nil {
+	// Asked only now: while this one waited, another with the same content may have met its end.
+	if err := p.occupy(ctx, s, again || p.killers.known(source, spec)); err != nil {
 		return catalog.Rendered{}, err
 	}
 	began = p.now()
@@ -184,19 +181,14 @@ func (p *Pool) release(s *slot) {
 	p.slots <- s
 }
 
-// occupy makes sure that a slot has a living child, and for a suspect a careful one.
+// occupy makes sure that a slot has a living child, and for a suspect a careful one. The slot's own child is let go only when
+// there is another: if none can be started, it is still there for others.
 func (p *Pool) occupy(ctx context.Context, s *slot, careful bool) error {
 	if s.child != nil && !s.child.alive() {
 		p.log.Warn("codec ended while it was idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))
 		p.drop(s, reasonIdle)
 	}
-	if careful {
-		p.metrics.suspects.WithLabelValues(suspectCareful).Inc()
-		if s.child != nil {
-			p.drop(s, reasonSuspect)
-		}
-	}
-	if s.child != nil {
+	if s.child != nil && !careful {
 		return nil
 	}
 	if wait := p.pause(); wait > 0 {
@@ -209,6 +201,12 @@ func (p *Pool) occupy(ctx context.Context, s *slot, careful bool) error {
 	wait := p.started(err)
 	if err != nil {
 		return unavailable(err, wait)
+	}
+	if careful {
+		p.metrics.suspects.Inc()
+	}
+	if s.child != nil {
+		p.drop(s, reasonSuspect)
 	}
 	s.child = c
 	return nil

@@ -67,7 +67,7 @@ func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 	if err != nil {
 		return catalog.Rendered{}, err
 	}
-	enc := newEncoder(original{format: format, upright: head.upright, bytes: len(source)}, spec, base.HasAlpha())
+	enc := newEncoder(newOriginal(source, format, head.upright), spec, base.HasAlpha())
 	hash, err := renderStages(base, stages, enc)
 	if err != nil {
 		return catalog.Rendered{}, err

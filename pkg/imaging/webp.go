@@ -75,3 +75,15 @@ func webpClaims(file []byte) claim {
 	c.frames = max(1, c.frames)
 	return c
 }
+
+// losslessWebP reports whether a WebP's picture, not an animation, is stored without loss.
+func losslessWebP(file []byte) bool {
+	for rest := file[12:]; len(rest) >= 8; {
+		if string(rest[:4]) == "VP8L" {
+			return true
+		}
+		n := 8 + int64(binary.LittleEndian.Uint32(rest[4:]))
+		rest = rest[min(n+n&1, int64(len(rest))):]
+	}
+	return false
+}

@@ -15,6 +15,14 @@ type original struct {
 	format  pipeline.Format
 	upright size
 	bytes   int
+	intact  bool // it has lost nothing: PNG, GIF, lossless WebP
+}
+
+func newOriginal(source []byte, format pipeline.Format, upright size) original {
+	return original{
+		format: format, upright: upright, bytes: len(source),
+		intact: format == pipeline.PNG || format == pipeline.GIF || format == pipeline.WebP && losslessWebP(source),
+	}
 }
 
 // sibling is an output among those of its rendition.
@@ -104,8 +112,9 @@ func (e *encoder) lower(framed *vips.ImageRef, key recipe, asked encoding) (enco
 		return file, nil
 	}
 	floor := max(pipeline.DefaultQuality(key.format)/2, key.target.Min)
-	// Every quality loses something of a source that has lost nothing. If that does not even save what it is for, it is spared.
-	spared := e.source.format == pipeline.PNG || e.source.format == pipeline.GIF
+	// Fewer bytes lose little only of a source that has been through as few in the same format. Of any other they lose something
+	// at every quality: if that does not even save what it is for, it is spared.
+	spared := e.source.intact || e.source.format != key.format
 	file, err := lower(asked, floor, e.source.bytes, spared, func(quality int) (encoding, error) {
 		return e.encode(framed, key, func(img *vips.ImageRef, key recipe) (encoding, error) {
 			file, err := write(img, key.format, quality)

@@ -121,11 +121,11 @@ func TestTheDefaultOutputIsLoweredWhateverItsFormat(t *testing.T) {
 
 func TestWhatCannotBecomeSmallEnoughBecomesAsSmallAsItMay(t *testing.T) {
 	t.Parallel()
-	source := squeezedWebP(t, grainy(400, 300), 20)
-	made := render(t, source, spec(inside("full", 400, pipeline.JPEG)))
-	wantTold(t, made, "full jpeg lowered")
-	if o := made.Outputs[0]; o.Lowered != 40 || len(o.Body) <= len(source) {
-		t.Errorf("of %d bytes came %d at quality %d, want 40", len(source), len(o.Body), o.Lowered)
+	source := squeezedWebP(t, grainy(400, 300), 5)
+	made := render(t, source, spec(inside("full", 400, pipeline.WebP)))
+	wantTold(t, made, "full webp lowered")
+	if o := made.Outputs[0]; o.Lowered != 39 || len(o.Body) <= len(source) {
+		t.Errorf("of %d bytes came %d at quality %d, want 39", len(source), len(o.Body), o.Lowered)
 	}
 }
 
@@ -143,6 +143,33 @@ func TestASourceThatHasLostNothingIsNotSpoiltInVain(t *testing.T) {
 	made = render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.PNG), inside("b", 96, pipeline.JPEG, pipeline.PNG),
 		inside("c", 97, pipeline.JPEG)))
 	wantTold(t, made, "full webp larger_than_source", "b jpeg larger_than_source")
+}
+
+func TestWhatABetterFormatHasKeptInFewBytesIsNotSpoiltInVain(t *testing.T) {
+	t.Parallel()
+	source := squeezedWebP(t, grainy(400, 300), 20)
+	made := render(t, source, spec(inside("full", 400, pipeline.JPEG)))
+	wantTold(t, made)
+	if o := made.Outputs[0]; len(o.Body) <= len(source) {
+		t.Errorf("of %d bytes came %d: this shows nothing", len(source), len(o.Body))
+	}
+	lossless := losslessWebP(t, sign(t))
+	wantTold(t, render(t, lossless, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG))))
+}
+
+// losslessWebP encodes a PNG anew.
+func losslessWebP(t *testing.T, source []byte) []byte {
+	t.Helper()
+	img, err := vips.NewImageFromBuffer(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	body, _, err := img.ExportWebp(&vips.WebpExportParams{Lossless: true, ReductionEffort: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
 }
 
 func TestAnOutputOfTheSourcesOwnFormatMustDoAsWell(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,16 +135,48 @@ func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, r
 	ctx, cancel := context.WithTimeout(ctx, publishBound)
 	defer cancel()
 	p.attempt(ctx, batch, results)
-	if len(batch) == 1 {
+	p.again(ctx, batch, results)
+}
+
+// again sends those that were refused one by one, over a session that nobody else uses: a broker refuses a partition's whole
+// batch because of one message, too large for it or not to its rules, and sarama makes one of what several Publish.
+func (p *Publisher) again(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
+	refused := slices.DeleteFunc(slices.Clone(batch), func(record *sarama.ProducerMessage) bool {
+		return !isRefused(results[place(record)])
+	})
+	if len(refused) == 0 || !p.use() {
 		return
 	}
-	// A broker refuses a partition's whole batch because of one message, too large for it or not to its rules: each is tried
-	// alone.
-	for _, record := range batch {
-		if isRefused(results[place(record)]) {
-			p.attempt(ctx, []*sarama.ProducerMessage{record}, results)
+	defer p.sending.Done()
+	var s *session
+	for _, record := range refused {
+		alone := []*sarama.ProducerMessage{record}
+		if s == nil {
+			var err error
+			if s, err = p.connect(ctx); err != nil {
+				fail(alone, results, unavailable(because(ctx, err)))
+				continue
+			}
+		}
+		if !s.send(ctx, alone, results) {
+			s.close()
+			s = nil
 		}
 	}
+	if s != nil {
+		s.close()
+	}
+}
+
+// use keeps the publisher open. Done on sending ends that.
+func (p *Publisher) use() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.sending.Add(1)
+	return true
 }
 
 // attempt sends a batch over the current session, and no other batch after it if anything in it failed: it leaves a gap in
@@ -154,11 +187,16 @@ func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage
 		fail(batch, results, unavailable(because(ctx, err)))
 		return
 	}
+	p.leave(s, s.send(ctx, batch, results))
+}
+
+// send sends a batch, and reports whether the session is as good as before.
+func (s *session) send(ctx context.Context, batch []*sarama.ProducerMessage, results []error) bool {
 	stop := context.AfterFunc(ctx, s.wire.cut)
-	err = s.producer.SendMessages(batch)
+	err := s.producer.SendMessages(batch)
 	intact := stop()
 	settle(ctx, batch, results, err)
-	p.leave(s, err == nil && intact)
+	return err == nil && intact
 }
 
 // enter returns the session, made if there is none and the last failure is long enough ago. Its user has to leave it.

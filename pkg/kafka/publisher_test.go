@@ -292,6 +292,27 @@ func TestABrokerThatRefusesOneMessageTakesTheOthers(t *testing.T) {
 	}
 }
 
+// Those who publish at a time share a producer, which makes one batch of what they send.
+func TestABrokerThatRefusesOneMessageTakesThoseOfOthers(t *testing.T) {
+	t.Parallel()
+	c, config := seeded(t)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: -1, When: func(r kmsg.Request) bool {
+		produce, ok := r.(*kmsg.ProduceRequest)
+		return ok && bytes.Contains(produce.Topics[0].Partitions[0].Records, []byte("https://example.com/2"))
+	}})
+	p, _ := newPublisher(t, config)
+	for range 200 {
+		var both sync.WaitGroup
+		both.Go(func() { p.Publish(t.Context(), messages(5)) })
+		both.Go(func() {
+			if err := p.Publish(t.Context(), messages(1))[0]; fault.Is(err, fault.Invalid) {
+				t.Errorf("got %v for a message that has nothing against it", err)
+			}
+		})
+		both.Wait()
+	}
+}
+
 func TestAWrongClockIsNotTheMessagesFault(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)

@@ -43,6 +43,6 @@ type Publisher interface {
 	// Publish sends all messages and waits until each is acknowledged by all in-sync replicas, or has failed. It returns
 	// one error for each message, nil for acknowledged: of kind fault.Invalid when this message will never be taken (too
 	// large), of kind fault.Unavailable when Kafka could not be reached or did not answer in time, in which case the message
-	// may have arrived all the same. It may be called again with the same messages.
+	// may have arrived all the same. It may be called again with the same messages, and by several at a time.
 	Publish(ctx context.Context, messages []event.Message) []error
 }

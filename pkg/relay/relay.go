@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +33,7 @@ type Relay struct {
 	log       *zap.Logger
 	wake      chan struct{}
 	allowance *allowance
-	saidPart  time.Time // when it was last logged that a part could not be sent
+	saidPart  atomic.Int64 // when it was last logged that a part could not be sent, in Unix nanoseconds
 }
 
 // New returns a relay that does nothing until Run.
@@ -116,10 +117,10 @@ func (r *Relay) judge(messages []event.Message, results []error) (outage error) 
 
 // partial says at most once a minute that only a part could be sent: such a round may follow the other all day.
 func (r *Relay) partial(err error) {
-	if err == nil || time.Since(r.saidPart) < time.Minute {
+	last, now := r.saidPart.Load(), time.Now().UnixNano()
+	if err == nil || now-last < int64(time.Minute) || !r.saidPart.CompareAndSwap(last, now) { // two rounds may be here
 		return
 	}
-	r.saidPart = time.Now()
 	r.log.Warn("some messages cannot be sent and will be repeated, others go", zap.Error(err))
 }
 

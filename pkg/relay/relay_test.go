@@ -469,6 +469,26 @@ func TestAPartThatCannotBeSentHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+func TestTwoRoundsThatSendOnlyAPartSaySoOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box, pub := &outbox{}, &publisher{takes: 100 * time.Millisecond}
+		pub.answer = func(m event.Message) error {
+			if m.ID == "3" || m.ID == "13" { // one in each
+				return fault.New(fault.Unavailable, "kafka_unavailable", "no leader")
+			}
+			return nil
+		}
+		box.add(20)
+		r := start(t, box, pub)
+		after(110 * time.Millisecond)
+		if got := r.logs.FilterMessageSnippet("some messages cannot be sent").Len(); got != 1 || len(pub.sent) != 2 {
+			t.Errorf("said %d times after batches of %v, want once after two", got, pub.sent)
+		}
+		r.end()
+	})
+}
+
 func TestADatabaseOutageIsWaitedOutToo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -18,8 +18,8 @@ var calls = []uint32{
 	unix.SYS_MEMBARRIER,
 	// What is open: the pipes to the parent, and what Go waits for them with.
 	unix.SYS_READ, unix.SYS_WRITE, unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_CLOSE, unix.SYS_FSTAT, unix.SYS_LSEEK,
-	unix.SYS_FCNTL, unix.SYS_PPOLL, unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EVENTFD2,
-	// Threads come and go. clone and prctl are ruled on below.
+	unix.SYS_PPOLL, unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL, unix.SYS_EPOLL_PWAIT, unix.SYS_EVENTFD2,
+	// Threads come and go. clone, prctl and, of what is open, fcntl are ruled on below.
 	unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_SIGALTSTACK, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
 	// Signals are handled. tgkill is ruled on below.
 	unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_RT_SIGACTION,
@@ -29,20 +29,28 @@ var calls = []uint32{
 	unix.SYS_GETRUSAGE, unix.SYS_SYSINFO, unix.SYS_UNAME, unix.SYS_UMASK, unix.SYS_GETRANDOM,
 }
 
-// rule allows a call for some values of its first argument, which the kernel takes as 32 bits.
+// rule allows a call for some values of one argument, which the kernel takes as 32 bits.
 type rule struct {
 	call uint32
+	arg  uint32 // its place, from 0
 	mask uint32 // of the argument's bits that matter
 	want uint32 // what they have to be
 }
 
 // rules are the calls that depend on what they are for. self is this process.
 func rules(self uint32) []rule {
-	const thread = unix.CLONE_THREAD | unix.CLONE_VM | unix.CLONE_SIGHAND
-	const everyBit = 1<<32 - 1
+	const (
+		everyBit = 1<<32 - 1
+		thread   = unix.CLONE_THREAD | unix.CLONE_VM | unix.CLONE_SIGHAND
+		spaces   = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER |
+			unix.CLONE_NEWPID | unix.CLONE_NEWNET
+	)
 	return []rule{
-		{unix.SYS_CLONE, thread, thread},                     // a thread, and no process
-		{unix.SYS_TGKILL, everyBit, self},                    // Go interrupts its threads; abort ends the process
-		{unix.SYS_PRCTL, everyBit, uint32(unix.PR_SET_NAME)}, // of a thread
+		{unix.SYS_CLONE, 0, thread | spaces, thread},            // a thread, and no process
+		{unix.SYS_TGKILL, 0, everyBit, self},                    // Go interrupts its threads; abort ends the process
+		{unix.SYS_PRCTL, 0, everyBit, uint32(unix.PR_SET_NAME)}, // of a thread
+		// Not F_SETOWN, F_SETSIG and O_ASYNC, with which a pipe sends any signal to any process whenever the parent writes to it.
+		{unix.SYS_FCNTL, 1, everyBit, unix.F_GETFD}, {unix.SYS_FCNTL, 1, everyBit, unix.F_SETFD},
+		{unix.SYS_FCNTL, 1, everyBit, unix.F_GETFL}, {unix.SYS_FCNTL, 1, everyBit, unix.F_DUPFD_CLOEXEC},
 	}
 }

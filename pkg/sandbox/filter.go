@@ -13,7 +13,7 @@ import (
 const (
 	offsetCall = 0
 	offsetArch = 4
-	offsetArg0 = 16 // its low 32 bits
+	offsetArg0 = 16 // its low 32 bits; each further one 8 bytes on
 )
 
 // What a filter answers.
@@ -38,11 +38,11 @@ func filter(self uint32) []bpf.Instruction {
 	for _, r := range rules(self) {
 		program = append(program,
 			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: r.call, SkipTrue: 5},
-			bpf.LoadAbsolute{Off: offsetArg0, Size: 4},
+			bpf.LoadAbsolute{Off: offsetArg0 + 8*r.arg, Size: 4},
 			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: r.mask},
 			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: r.want, SkipTrue: 1},
 			bpf.RetConstant{Val: allow},
-			bpf.RetConstant{Val: refuse})
+			bpf.LoadAbsolute{Off: offsetCall, Size: 4})
 	}
 	return append(program,
 		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: firstShared, SkipTrue: 1},

@@ -75,6 +75,7 @@ func probe() error {
 		{"run a program", unix.SYS_EXECVE, 0, 0, 0},
 		{"make a process", unix.SYS_CLONE, unix.CLONE_SIGHAND, 0, 0}, // without CLONE_VM: invalid
 		{"signal a process", unix.SYS_KILL, uintptr(os.Getpid()), nowhere, 0},
+		{"have a pipe send signals", unix.SYS_FCNTL, nowhere, unix.F_SETOWN, 0},
 		{"trace a process", unix.SYS_PTRACE, nowhere, nowhere, 0},
 	} {
 		if _, _, errno := unix.RawSyscall(c.call, c.a, c.b, c.d); errno != unix.EPERM {

@@ -60,6 +60,7 @@ func prisoner() int {
 		func() error { return exec.Command("/bin/true").Run() },
 		func() error { return unix.Kill(os.Getppid(), 0) },
 		func() error { return unix.Unlink("/tmp/never") },
+		func() error { _, err := unix.FcntlInt(0, unix.F_SETOWN, os.Getppid()); return err },
 		func() error { return again },
 	} {
 		fmt.Println(ask(func() string { return fmt.Sprint(errors.Is(try(), unix.EPERM)) }))
@@ -95,7 +96,7 @@ func TestAProcessInTheSandboxCanOnlyComputeOnEveryThread(t *testing.T) {
 		}
 		got = append(got, lines.Text())
 	}
-	want := append(slices.Repeat([]string{"true"}, 7), "still here")
+	want := append(slices.Repeat([]string{"true"}, 8), "still here")
 	if !slices.Equal(got, want) {
 		t.Errorf("the process says %q, want %q", got, want)
 	}
@@ -145,7 +146,8 @@ func TestAThreadCannotEnterTwiceAndOthersAreFree(t *testing.T) {
 	if err == nil {
 		t.Fatal("outside of the sandbox everything is refused, too")
 	}
-	for _, want := range []string{"open a file", "make a socket", "run a program", "make a process", "signal a", "trace a"} {
+	for _, want := range []string{"open a file", "make a socket", "run a program", "make a process", "signal a", "trace a",
+		"have a pipe"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("outside: %v, want %q in it", err, want)
 		}
@@ -181,24 +183,30 @@ func TestTheFilterAnswersEachCall(t *testing.T) {
 		call uint32
 		args []uint32
 	}{
-		"read":                            {sandbox.Allow, unix.SYS_READ, nil},
-		"wait for a thread":               {sandbox.Allow, unix.SYS_FUTEX, nil},
-		"make a thread":                   {sandbox.Allow, unix.SYS_CLONE, []uint32{thread}},
-		"fork":                            {sandbox.Refuse, unix.SYS_CLONE, []uint32{uint32(unix.SIGCHLD)}},
-		"vfork":                           {sandbox.Refuse, unix.SYS_CLONE, []uint32{unix.CLONE_VM | unix.CLONE_VFORK}},
-		"fork and share all":              {sandbox.Refuse, unix.SYS_CLONE, []uint32{thread &^ unix.CLONE_THREAD}},
-		"make a thread or a process":      {sandbox.Unknown, unix.SYS_CLONE3, nil},
-		"interrupt a thread of ours":      {sandbox.Allow, unix.SYS_TGKILL, []uint32{self, 1, 23}},
-		"interrupt another's thread":      {sandbox.Refuse, unix.SYS_TGKILL, []uint32{self + 1, 1, 23}},
-		"name a thread":                   {sandbox.Allow, unix.SYS_PRCTL, []uint32{unix.PR_SET_NAME}},
-		"become traceable by anyone":      {sandbox.Refuse, unix.SYS_PRCTL, []uint32{unix.PR_SET_PTRACER}},
-		"outlive the parent":              {sandbox.Refuse, unix.SYS_PRCTL, []uint32{unix.PR_SET_PDEATHSIG}},
-		"the last before Linux 5.1":       {sandbox.Refuse, sandbox.FirstShared - 1, nil},
-		"io_uring":                        {sandbox.Unknown, unix.SYS_IO_URING_SETUP, nil},
-		"openat2":                         {sandbox.Unknown, unix.SYS_OPENAT2, nil},
-		"what Linux may have some day":    {sandbox.Unknown, 9999, nil},
-		"read, numbered as amd64's x32":   {sandbox.Unknown, 0x40000000 | unix.SYS_READ, nil},
-		"write, numbered as minus itself": {sandbox.Unknown, 0xffffffff, nil},
+		"read":                                {sandbox.Allow, unix.SYS_READ, nil},
+		"wait for a thread":                   {sandbox.Allow, unix.SYS_FUTEX, nil},
+		"make a thread":                       {sandbox.Allow, unix.SYS_CLONE, []uint32{thread}},
+		"fork":                                {sandbox.Refuse, unix.SYS_CLONE, []uint32{uint32(unix.SIGCHLD)}},
+		"vfork":                               {sandbox.Refuse, unix.SYS_CLONE, []uint32{unix.CLONE_VM | unix.CLONE_VFORK}},
+		"fork and share all":                  {sandbox.Refuse, unix.SYS_CLONE, []uint32{thread &^ unix.CLONE_THREAD}},
+		"make a thread or a process":          {sandbox.Unknown, unix.SYS_CLONE3, nil},
+		"interrupt a thread of ours":          {sandbox.Allow, unix.SYS_TGKILL, []uint32{self, 1, 23}},
+		"interrupt another's thread":          {sandbox.Refuse, unix.SYS_TGKILL, []uint32{self + 1, 1, 23}},
+		"make a thread in a world of its own": {sandbox.Refuse, unix.SYS_CLONE, []uint32{thread | unix.CLONE_NEWNS}},
+		"look at what is open":                {sandbox.Allow, unix.SYS_FCNTL, []uint32{3, unix.F_GETFL}},
+		"copy what is open":                   {sandbox.Allow, unix.SYS_FCNTL, []uint32{3, unix.F_DUPFD_CLOEXEC}},
+		"aim a pipe's signals":                {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETOWN}},
+		"choose a pipe's signal":              {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETSIG}},
+		"have a pipe send signals":            {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETFL, unix.O_ASYNC}},
+		"name a thread":                       {sandbox.Allow, unix.SYS_PRCTL, []uint32{unix.PR_SET_NAME}},
+		"become traceable by anyone":          {sandbox.Refuse, unix.SYS_PRCTL, []uint32{unix.PR_SET_PTRACER}},
+		"outlive the parent":                  {sandbox.Refuse, unix.SYS_PRCTL, []uint32{unix.PR_SET_PDEATHSIG}},
+		"the last before Linux 5.1":           {sandbox.Refuse, sandbox.FirstShared - 1, nil},
+		"io_uring":                            {sandbox.Unknown, unix.SYS_IO_URING_SETUP, nil},
+		"openat2":                             {sandbox.Unknown, unix.SYS_OPENAT2, nil},
+		"what Linux may have some day":        {sandbox.Unknown, 9999, nil},
+		"read, numbered as amd64's x32":       {sandbox.Unknown, 0x40000000 | unix.SYS_READ, nil},
+		"write, numbered as minus itself":     {sandbox.Unknown, 0xffffffff, nil},
 	} {
 		if got := ask(t, vm, sandbox.Arch, tc.call, tc.args...); got != tc.want {
 			t.Errorf("%s: %#x, want %#x", name, got, tc.want)

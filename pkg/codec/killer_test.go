@@ -88,7 +88,7 @@ func TestEveryKillIsRememberedForAWhile(t *testing.T) {
 			c := newClock()
 			r := newRig(t, nil, codec.WithClock(c.Now))
 			try := func(what string, deadline time.Duration, want float64) {
-				r.failed(t, source, deadline)
+				_ = r.failed(t, source, deadline)
 				if n := r.suspects(t); n != want {
 					t.Errorf("%s: %v pictures were suspects so far, want %v", what, n, want)
 				}

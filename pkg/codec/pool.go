@@ -181,8 +181,8 @@ func (p *Pool) release(s *slot) {
 	p.slots <- s
 }
 
-// occupy makes sure that a slot has a living child, and for a suspect a careful one. The slot's own child is let go only when
-// there is another: if none can be started, it is still there for others.
+// occupy makes sure that a slot has a living child, and for a suspect a careful one. The slot's own child is let go only
+// when there is another: if none can be started, it is still there for others.
 func (p *Pool) occupy(ctx context.Context, s *slot, careful bool) error {
 	if s.child != nil && !s.child.alive() {
 		p.log.Warn("codec ended while it was idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))

@@ -112,8 +112,8 @@ func (e *encoder) lower(framed *vips.ImageRef, key recipe, asked encoding) (enco
 		return file, nil
 	}
 	floor := max(pipeline.DefaultQuality(key.format)/2, key.target.Min)
-	// Fewer bytes lose little only of a source that has been through as few in the same format. Of any other they lose something
-	// at every quality: if that does not even save what it is for, it is spared.
+	// Fewer bytes lose little only of a source that has been through as few in the same format. Of any other they lose
+	// something at every quality: if that does not even save what it is for, it is spared.
 	spared := e.source.intact || e.source.format != key.format
 	file, err := lower(asked, floor, e.source.bytes, spared, func(quality int) (encoding, error) {
 		return e.encode(framed, key, func(img *vips.ImageRef, key recipe) (encoding, error) {

@@ -20,7 +20,7 @@ type Config struct {
 	StartBackoff  time.Duration `env:"START_BACKOFF" envDefault:"500ms" desc:"pause after a failed start; doubles up to 30s"`
 	ShutdownGrace time.Duration `env:"SHUTDOWN_GRACE" envDefault:"2s" desc:"how long an idle codec process may take to exit"`
 
-	Sandbox string `env:"SANDBOX" envDefault:"on" desc:"on: codecs open no files, sockets or programs; or off"`
+	Sandbox string `env:"SANDBOX" envDefault:"on" desc:"off only where the kernel has no seccomp: then hostile pictures meet the worker's user, files and network"`
 	Preload string `env:"PRELOAD" envDefault:"auto" desc:"allocator of codec processes: a library, auto (jemalloc) or none"`
 }
 

@@ -20,7 +20,7 @@ type Config struct {
 	MinRate    int64         `env:"MIN_RATE" envDefault:"1024" desc:"bytes a second a download has to bring; 0 is none"`
 	RateWindow time.Duration `env:"RATE_WINDOW" envDefault:"10s" desc:"how long a download may stay below MIN_RATE"`
 
-	MaxInFlight int64 `env:"MAX_BYTES_IN_FLIGHT" envDefault:"0" desc:"bytes for sources; 0: 25 MiB a picture, up to 512 MiB"`
+	MaxInFlight int64 `env:"MAX_BYTES_IN_FLIGHT" envDefault:"0" desc:"bytes of all sources together, beyond which downloads wait; 0: 25 MiB a picture, up to 512 MiB"`
 }
 
 // For returns c with a MaxInFlight for a process that has so many pictures in work at a time, unless one is set.

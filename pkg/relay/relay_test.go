@@ -482,10 +482,10 @@ func TestTwoRoundsThatSendOnlyAPartSaySoOnce(t *testing.T) {
 		box.add(20)
 		r := start(t, box, pub)
 		after(110 * time.Millisecond)
-		if got := r.logs.FilterMessageSnippet("some messages cannot be sent").Len(); got != 1 || len(pub.sent) != 2 {
-			t.Errorf("said %d times after batches of %v, want once after two", got, pub.sent)
+		r.end() // after one more batch, of what was left
+		if got := r.logs.FilterMessageSnippet("some messages cannot be sent").Len(); got != 1 || len(pub.sent) < 2 {
+			t.Errorf("said %d times after batches of %v, want once after the first two", got, pub.sent)
 		}
-		r.end()
 	})
 }
 

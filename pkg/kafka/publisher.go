@@ -38,7 +38,7 @@ type Publisher struct {
 	base    *sarama.Config
 	metrics *publisherMetrics
 	log     *zap.Logger
-	sending sync.WaitGroup // one for each use of a session
+	sending sync.WaitGroup // one for each Publish under way
 
 	connecting chan struct{} // holds one token: whoever has taken it connects, and owns these:
 	lastErr    error         // why there is no session
@@ -132,10 +132,25 @@ func (p *Publisher) toRecords(messages []event.Message, results []error) []*sara
 const recordVersion = 2
 
 func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
+	if !p.use() {
+		fail(batch, results, unavailable(sarama.ErrClosedClient))
+		return
+	}
+	defer p.sending.Done()
 	ctx, cancel := context.WithTimeout(ctx, publishBound)
 	defer cancel()
 	p.attempt(ctx, batch, results)
 	p.again(ctx, batch, results)
+}
+
+// use keeps the publisher open until Done is called on sending. It is false when the publisher is closed.
+func (p *Publisher) use() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.sending.Add(1)
+	}
+	return !p.closed
 }
 
 // again sends those that were refused one by one, over a session that nobody else uses: a broker refuses a partition's whole
@@ -144,10 +159,6 @@ func (p *Publisher) again(ctx context.Context, batch []*sarama.ProducerMessage, 
 	refused := slices.DeleteFunc(slices.Clone(batch), func(record *sarama.ProducerMessage) bool {
 		return !isRefused(results[place(record)])
 	})
-	if len(refused) == 0 || !p.use() {
-		return
-	}
-	defer p.sending.Done()
 	var s *session
 	for _, record := range refused {
 		alone := []*sarama.ProducerMessage{record}
@@ -166,17 +177,6 @@ func (p *Publisher) again(ctx context.Context, batch []*sarama.ProducerMessage, 
 	if s != nil {
 		s.close()
 	}
-}
-
-// use keeps the publisher open. Done on sending ends that.
-func (p *Publisher) use() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return false
-	}
-	p.sending.Add(1)
-	return true
 }
 
 // attempt sends a batch over the current session, and no other batch after it if anything in it failed: it leaves a gap in
@@ -201,8 +201,8 @@ func (s *session) send(ctx context.Context, batch []*sarama.ProducerMessage, res
 
 // enter returns the session, made if there is none and the last failure is long enough ago. Its user has to leave it.
 func (p *Publisher) enter(ctx context.Context) (*session, error) {
-	if s, err := p.current(); s != nil || err != nil {
-		return s, err
+	if s := p.current(); s != nil {
+		return s, nil
 	}
 	select {
 	case <-p.connecting:
@@ -210,8 +210,8 @@ func (p *Publisher) enter(ctx context.Context) (*session, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if s, err := p.current(); s != nil || err != nil { // made meanwhile
-		return s, err
+	if s := p.current(); s != nil { // made meanwhile
+		return s, nil
 	}
 	if time.Now().Before(p.retryAt) {
 		return nil, p.lastErr
@@ -226,41 +226,25 @@ func (p *Publisher) enter(ctx context.Context) (*session, error) {
 	p.log.Debug("kafka producer connected")
 	p.metrics.clients.Inc()
 	p.backoff = 0
-	return p.adopt(s)
-}
-
-// current enters the session that there is.
-func (p *Publisher) current() (*session, error) {
+	s.users = 1
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.closed:
-		return nil, sarama.ErrClosedClient
-	case p.session == nil:
-		return nil, nil //nolint:nilnil // none, and nothing wrong
-	}
-	p.session.users++
-	p.sending.Add(1)
-	return p.session, nil
-}
-
-// adopt makes s the session and enters it.
-func (p *Publisher) adopt(s *session) (*session, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		s.close()
-		return nil, sarama.ErrClosedClient
-	}
 	p.session = s
-	s.users++
-	p.sending.Add(1)
 	return s, nil
+}
+
+// current enters the session that there is, and returns nil if there is none.
+func (p *Publisher) current() *session {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.session != nil {
+		p.session.users++
+	}
+	return p.session
 }
 
 // leave ends a use of s. One that is not intact gets no other user, and its last one closes it.
 func (p *Publisher) leave(s *session, intact bool) {
-	defer p.sending.Done()
 	p.mu.Lock()
 	s.users--
 	if !intact {
@@ -311,8 +295,8 @@ func (p *Publisher) Close() error {
 	p.closed = true
 	p.mu.Unlock()
 	p.sending.Wait()
-	<-p.connecting // whoever connects sees that it was in vain
-	defer func() { p.connecting <- struct{}{} }()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.session != nil {
 		p.session.close()
 		p.session = nil

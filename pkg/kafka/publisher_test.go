@@ -273,14 +273,21 @@ func TestABrokerThatTakesLessRefusesOnlyTheLargeMessage(t *testing.T) {
 	}
 }
 
-// A rule of the broker's refuses one message: those beside it are not to blame.
-func TestABrokerThatRefusesOneMessageTakesTheOthers(t *testing.T) {
-	t.Parallel()
+// refusing returns a broker with a rule against the third of messages, in whatever batch it is.
+func refusing(t *testing.T) (*kfake.Cluster, kafka.Config) {
+	t.Helper()
 	c, config := seeded(t)
 	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: -1, When: func(r kmsg.Request) bool {
 		produce, ok := r.(*kmsg.ProduceRequest)
 		return ok && bytes.Contains(produce.Topics[0].Partitions[0].Records, []byte("https://example.com/2"))
 	}})
+	return c, config
+}
+
+// A rule of the broker's refuses one message: those beside it are not to blame.
+func TestABrokerThatRefusesOneMessageTakesTheOthers(t *testing.T) {
+	t.Parallel()
+	c, config := refusing(t)
 	p, _ := newPublisher(t, config)
 	for i, err := range p.Publish(t.Context(), messages(5)) {
 		if i == 2 && !fault.Is(err, fault.Invalid) || i != 2 && err != nil {
@@ -295,11 +302,7 @@ func TestABrokerThatRefusesOneMessageTakesTheOthers(t *testing.T) {
 // Those who publish at a time share a producer, which makes one batch of what they send.
 func TestABrokerThatRefusesOneMessageTakesThoseOfOthers(t *testing.T) {
 	t.Parallel()
-	c, config := seeded(t)
-	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: -1, When: func(r kmsg.Request) bool {
-		produce, ok := r.(*kmsg.ProduceRequest)
-		return ok && bytes.Contains(produce.Topics[0].Partitions[0].Records, []byte("https://example.com/2"))
-	}})
+	_, config := refusing(t)
 	p, _ := newPublisher(t, config)
 	for range 200 {
 		var both sync.WaitGroup

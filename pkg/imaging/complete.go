@@ -72,7 +72,11 @@ func completePNG(b []byte) bool {
 }
 
 // completeGIF looks for the trailer behind the last block.
-func completeGIF(b []byte) bool {
+func completeGIF(b []byte) bool { return walkGIF(b, func([]byte) bool { return true }) }
+
+// walkGIF shows visit each frame of a GIF, from its descriptor to the end of the file, as long as visit returns true, and
+// reports whether it has come to the trailer.
+func walkGIF(b []byte, visit func(frame []byte) bool) bool {
 	if len(b) < 13 {
 		return false
 	}
@@ -88,7 +92,7 @@ func completeGIF(b []byte) bool {
 				b, ok = skipSubBlocks(b)
 			}
 		case 0x2c: // frame: descriptor, its colour table, code size, sub-blocks
-			if len(b) < 10 {
+			if len(b) < 10 || !visit(b) {
 				return false
 			}
 			if b, ok = skip(b, 10+colourTable(b[9])+1); ok {

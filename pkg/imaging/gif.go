@@ -10,28 +10,14 @@ import (
 // fullGIF reports whether the first frame of a complete GIF has a code for each of its pixels, up to most of them. libvips'
 // GIF reader says nothing when the codes end early, by damage or by a cut that was mended: it leaves the rest of the frame
 // empty. Unpacking takes about 10 ms for a million pixels and no memory; GIFs are few.
-func fullGIF(b []byte, most int64) bool {
-	b, ok := skip(b, 13+colourTable(b[10]))
-	for ok && len(b) > 0 {
-		switch b[0] {
-		case 0x00:
-			b = b[1:]
-		case 0x21:
-			if b, ok = skip(b, 2); ok {
-				b, ok = skipSubBlocks(b)
-			}
-		case 0x2c:
-			if len(b) < 10 {
-				return false
-			}
-			pixels := int64(binary.LittleEndian.Uint16(b[5:])) * int64(binary.LittleEndian.Uint16(b[7:]))
-			b, ok = skip(b, 10+colourTable(b[9]))
-			return ok && pixels > 0 && unpacks(b, min(pixels, most))
-		default:
-			return false
-		}
-	}
-	return false
+func fullGIF(b []byte, most int64) (full bool) {
+	walkGIF(b, func(frame []byte) bool {
+		pixels := int64(binary.LittleEndian.Uint16(frame[5:])) * int64(binary.LittleEndian.Uint16(frame[7:]))
+		codes, ok := skip(frame, 10+colourTable(frame[9]))
+		full = ok && pixels > 0 && unpacks(codes, min(pixels, most))
+		return false
+	})
+	return full
 }
 
 // unpacks reports whether so many pixels are in a frame's data: code size, sub-blocks.

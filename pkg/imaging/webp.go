@@ -3,6 +3,7 @@ package imaging
 import (
 	"encoding/binary"
 	"errors"
+	"iter"
 )
 
 // bareWebP returns a WebP file with its pixels and nothing else. govips always names a colour profile when it writes WebP
@@ -56,10 +57,8 @@ func webpClaims(file []byte) claim {
 		}
 	}
 	u24 := func(b []byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 }
-	for rest := file[12:]; len(rest) >= 8; {
-		n := int64(binary.LittleEndian.Uint32(rest[4:]))
-		body := rest[8:min(8+n, int64(len(rest)))]
-		switch name := string(rest[:4]); {
+	for name, body := range webpChunks(file) {
+		switch {
 		case name == "VP8X" && len(body) >= 10:
 			largest(1+u24(body[4:]), 1+u24(body[7:]))
 		case name == "VP8 " && len(body) >= 10:
@@ -70,7 +69,6 @@ func webpClaims(file []byte) claim {
 		case name == "ANMF":
 			c.frames++
 		}
-		rest = rest[min(8+n+n&1, int64(len(rest))):]
 	}
 	c.frames = max(1, c.frames)
 	return c
@@ -78,12 +76,23 @@ func webpClaims(file []byte) claim {
 
 // losslessWebP reports whether a WebP's picture, not an animation, is stored without loss.
 func losslessWebP(file []byte) bool {
-	for rest := file[12:]; len(rest) >= 8; {
-		if string(rest[:4]) == "VP8L" {
+	for name := range webpChunks(file) {
+		if name == "VP8L" {
 			return true
 		}
-		n := 8 + int64(binary.LittleEndian.Uint32(rest[4:]))
-		rest = rest[min(n+n&1, int64(len(rest))):]
 	}
 	return false
+}
+
+// webpChunks goes over the chunks of a WebP: their names, and their bodies as far as they are there.
+func webpChunks(file []byte) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		for rest := file[12:]; len(rest) >= 8; {
+			n := int64(binary.LittleEndian.Uint32(rest[4:]))
+			if !yield(string(rest[:4]), rest[8:min(8+n, int64(len(rest)))]) {
+				return
+			}
+			rest = rest[min(8+n+n&1, int64(len(rest))):] // padded to an even length
+		}
+	}
 }

@@ -118,5 +118,11 @@ func FailureOf(err error) *Failure {
 	return nil
 }
 
+// LostCodec reports whether a codec was lost by the failure: it died, said that it has no memory left or fails in an unknown
+// way, or had to be killed at its deadline. No failure has lost none.
+func (f *Failure) LostCodec() bool {
+	return f != nil && (f.Code == CodecCrashed || f.Code == CodecTimeout)
+}
+
 // Codes returns every code with its class, for tables that must cover them all.
 func Codes() map[Code]Class { return maps.Clone(classes) }

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -74,10 +73,4 @@ func (k *killers) forget() {
 			delete(k.all, who)
 		}
 	}
-}
-
-// killed reports whether a codec was lost by the failure. A child that says of itself that it failed in an unknown way, or
-// has no memory left, is replaced like one that died.
-func killed(f *catalog.Failure) bool {
-	return f != nil && (f.Code == catalog.CodecCrashed || f.Code == catalog.CodecTimeout)
 }

@@ -126,7 +126,7 @@ func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, ag
 	made, fit, err := s.child.render(ctx, source, spec)
 	p.metrics.render.WithLabelValues(outcome(err)).Observe(p.now().Sub(began).Seconds())
 	p.judge(s, fit, err)
-	if killed(catalog.FailureOf(err)) {
+	if catalog.FailureOf(err).LostCodec() {
 		p.killers.remember(source, spec)
 	}
 	return made, err

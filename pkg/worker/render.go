@@ -19,7 +19,7 @@ func (w *Worker) render(
 	}
 	made, err := render(ctx, src.Body, spec)
 	f := catalog.FailureOf(err)
-	if f == nil || f.Code != catalog.CodecCrashed && f.Code != catalog.CodecTimeout {
+	if !f.LostCodec() {
 		return made, err
 	}
 	blamed := *f

@@ -6,6 +6,4 @@
 // package postgres compares with the files.
 //
 // A file that fails leaves nothing behind, and the ones before it stay.
-//
-// Room: leaf. Doors: none. Outside: none.
 package migrations

@@ -11,6 +11,4 @@
 // No number is compared with a limit here: a busy machine is not a defect. A benchmark that fails, or a missing ratio, is
 // an error, and then docs/benchmarks.md stays as it was. Without -bench the tests of this package do each thing a few
 // times and compare what the two sides did.
-//
-// Room: tool. Doors: none. Outside: none.
 package main

@@ -16,6 +16,4 @@
 //
 // HTTP goes through the proxy of HTTPS_PROXY, HTTP_PROXY and NO_PROXY if they are set, because in some companies the store
 // is only reached so. (Downloads of pictures never do: see fetch.)
-//
-// Room: edge. Doors: failpoint fault trust worker. Outside: aws prometheus zap.
 package blob

@@ -21,6 +21,4 @@
 // read the row and find out; a Create reports it to the client. [ErrDone] and [ErrSuperseded] are not faults: they say that
 // there is nothing left to do. The cache may fail at any time; nobody who calls this package notices, because the
 // product.changed event repeats every Forget.
-//
-// Room: core. Doors: event failpoint fault pipeline. Outside: decimal uuid x/sync zap.
 package catalog

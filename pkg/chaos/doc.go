@@ -10,6 +10,4 @@
 // that it sees not only how things ended but how they came there.
 //
 // A run of a seed that fails leaves a directory with the logs of all programs, the clients' histories and the rows' one.
-//
-// Room: tool. Doors: child pipeline testenv. Outside: aws pgx sarama x/image.
 package chaos

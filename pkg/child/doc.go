@@ -7,6 +7,4 @@
 //
 // A [Process] is a program with its log in a file and a process group of its own: a Ctrl-C on the terminal reaches only us,
 // so that we decide in which order to stop.
-//
-// Room: leaf. Doors: none. Outside: none.
 package child

@@ -20,6 +20,4 @@
 //     which lets them finish.
 //   - A child's environment is what is written in this package: none of the parent's secrets.
 //   - [Pool.Close] returns with every child reaped, every descriptor closed and every goroutine ended.
-//
-// Room: edge. Doors: catalog fault pipeline. Outside: prometheus zap.
 package codec

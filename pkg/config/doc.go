@@ -26,6 +26,4 @@
 // refused: all programs share one environment, be it an .env file or a ConfigMap, and each knows only its own part of it.
 //
 // Mistakes in a struct's tags are defects of the program; every function of this package panics on them.
-//
-// Room: tool. Doors: fault. Outside: env yaml.
 package config

@@ -8,6 +8,4 @@
 // interface.
 //
 // Each StartX listens before it returns, and each Close waits for what it started. A taken port is an error that names it.
-//
-// Room: tool. Doors: child. Outside: afero gofakes3 kfake miniredis pgx zap.
 package devstack

@@ -14,6 +14,4 @@
 // that showed everything it was asked for, docs/e2e.md has its lines; those of other proofs stay as they were.
 //
 // The namespace is recognised by a label, and nothing is ever changed in one that lacks it.
-//
-// Room: tool. Doors: none. Outside: yaml.
 package main

@@ -9,6 +9,4 @@
 //
 // A record that cannot be decoded is wrapped in an [Undecodable] with its coordinates, so that nothing is dropped
 // silently.
-//
-// Room: leaf. Doors: none. Outside: none.
 package event

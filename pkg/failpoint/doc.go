@@ -11,6 +11,4 @@
 //
 // The names are the constants below and nothing else: a test holds each to one place in the code and to a crash test in
 // cmd.
-//
-// Room: leaf. Doors: none. Outside: none.
 package failpoint

@@ -5,6 +5,4 @@
 // in the worker. Code and Detail are public and stable; the cause is for logs and never leaves the process.
 //
 // An error that nobody classified is Internal, a defect. The end of a caller's own context is not a fault.
-//
-// Room: leaf. Doors: none. Outside: none.
 package fault

@@ -22,6 +22,4 @@
 //
 // Errors are *catalog.Failure; its Detail is for the client and says nothing about addresses, its Cause is for logs. When
 // the caller's own context ends, its error is returned as it is.
-//
-// Room: edge. Doors: catalog fault pipeline worker. Outside: prometheus x/sync zap.
 package fetch

@@ -25,6 +25,4 @@
 // HandlerTimeout; then its context ends and the client gets 503 timeout. A panic is a 500, logged with its stack, and the
 // process lives. When Run's context ends, the listener closes, connections that never spoke are closed, and requests in
 // flight are finished: HandlerTimeout is below ShutdownTimeout, so none can take too long.
-//
-// Room: edge. Doors: catalog fault. Outside: decimal fasthttp fiber prometheus zap.
 package httpapi

@@ -24,6 +24,4 @@
 //
 // Every error of Render is a *catalog.Failure. What libvips said goes into its cause, never into its detail: the text may
 // name files and addresses of ours.
-//
-// Room: edge. Doors: catalog pipeline ssimulacra2 thumbhash. Outside: govips.
 package imaging

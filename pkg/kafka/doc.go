@@ -29,6 +29,4 @@
 //
 // [Admin] makes the topics and says where existing ones differ from the configuration. It never grows a topic, because
 // that moves keys to other partitions.
-//
-// Room: edge. Doors: event failpoint fault relay trust. Outside: prometheus sarama scram uuid zap.
 package kafka

@@ -7,6 +7,4 @@
 //
 // A panic in a part is that part's error. When [Run] returns nil, every goroutine it started has ended. When a part does
 // not return within the grace period, Run gives up on it, and the error names it.
-//
-// Room: leaf. Doors: fault. Outside: none.
 package lifecycle

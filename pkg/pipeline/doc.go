@@ -14,6 +14,4 @@
 // A [Watcher] keeps a program's pipeline equal to its file. What it gives out is a [Revision], which never changes: whoever
 // holds one keeps it, whoever asks again gets the one in force. A file that is not valid changes nothing but the [State],
 // which says so; a watch that cannot be had, or misses something, is made good by a poll.
-//
-// Room: leaf. Doors: fault. Outside: fsnotify yaml.
 package pipeline

@@ -20,6 +20,4 @@
 // partition that is in trouble step aside for a few seconds while others are published. A claim begins where the last one
 // ended, for a second at most, and so does not walk over what cannot be vacuumed yet; how old the oldest transaction is that
 // keeps it so is a metric.
-//
-// Room: edge. Doors: catalog event failpoint fault migrations pipeline relay worker. Outside: decimal goose gorm pgx prometheus zap.
 package postgres

@@ -7,6 +7,4 @@
 // [Kit.Follow] keeps the pipeline in force equal to its file and tells of it in three ways: a line of the log for each
 // reload, the metrics vitrine_pipeline_*, and a heartbeat, which is a row in the database, for who asks all instances at
 // once. A database that is away costs the heartbeat, and nothing else.
-//
-// Room: tool. Doors: config lifecycle pipeline telemetry. Outside: prometheus uuid zap.
 package program

@@ -18,6 +18,4 @@
 // the one before, which callers treat as a miss. New does
 // not need Redis to be there. Reads go to masters only. A failover may lose acknowledged writes, tombstones too; what that
 // brings back lives for at most one TTL.
-//
-// Room: edge. Doors: catalog fault trust. Outside: prometheus redis zap.
 package rediscache

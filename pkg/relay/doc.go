@@ -10,6 +10,4 @@
 // that Kafka refuses is put off and finally parked by the outbox, with an alert; it holds nobody else up. Nor
 // does a partition that cannot be reached: while others take something, that is no outage. Several relays
 // may run. Publishing twice is harmless, because consumers rely on tickets, fences and versions.
-//
-// Room: core. Doors: event failpoint fault. Outside: prometheus zap.
 package relay

@@ -14,6 +14,4 @@
 //   - Enter has tried some refused calls before it returns nil: a kernel that only pretends is an error.
 //
 // Linux on amd64 and arm64; anywhere else Enter is an error.
-//
-// Room: leaf. Doors: none. Outside: x/net x/sys.
 package sandbox

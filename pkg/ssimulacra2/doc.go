@@ -7,6 +7,4 @@
 //
 // A [Reference] keeps what follows from the original alone, about half of the work and 48 bytes a pixel, for several
 // comparisons. It is for one goroutine at a time.
-//
-// Room: leaf. Doors: none. Outside: none.
 package ssimulacra2

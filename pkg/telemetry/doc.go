@@ -11,6 +11,4 @@
 //
 // The admin port serves metrics, health, the log level and profiles to whoever reaches it, so it is never exposed outside
 // the cluster.
-//
-// Room: tool. Doors: fault. Outside: prometheus zap.
 package telemetry

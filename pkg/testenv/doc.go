@@ -12,6 +12,4 @@
 // Invariants: nothing outlives the process that started it, even if it dies by SIGKILL (the kernel then signals the
 // children), and the directories it left behind are removed by the next start. A server that is missing or does not
 // come up is a failure that says what to do, never a skip; only go test -short, which is a promise to need no server, skips.
-//
-// Room: tool. Doors: child. Outside: aws goleak pgx.
 package testenv

@@ -18,6 +18,4 @@
 //
 // The [Sweeper] repeats requests whose work should long be done, under the same ticket. The [Compensator] is the only one
 // who deletes objects. Neither needs to be alone: several of each may run.
-//
-// Room: core. Doors: catalog event failpoint fault pipeline. Outside: prometheus x/sync zap.
 package worker

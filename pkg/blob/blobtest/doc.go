@@ -4,6 +4,4 @@
 // the configuration of a bucket of its own, which does not exist yet.
 //
 // A failure names what the store does otherwise than S3.
-//
-// Room: suite. Doors: blob fault worker. Outside: prometheus zap.
 package blobtest

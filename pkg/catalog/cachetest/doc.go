@@ -4,6 +4,4 @@
 // the last change it was told of. One test walks random interleavings beside a model of ten lines, one lets goroutines race.
 //
 // A failure names the rule that was broken. The suite needs a store of its own for each Run, and leaves its keys there.
-//
-// Room: suite. Doors: catalog. Outside: rapid.
 package cachetest

@@ -7,6 +7,4 @@
 //
 // The suite never sleeps and moves no clock: what has to be in the past is written with a time in the past. A failure names
 // the promise that was broken.
-//
-// Room: suite. Doors: catalog event fault pipeline relay worker. Outside: decimal rapid uuid zap.
 package storetest

@@ -6,6 +6,4 @@
 // names it. A codec's environment is not the worker's, so how long it waits is the end of its own name: a copy or a link
 // called standin-250ms waits 250 ms for each picture; without a duration it is 500 ms. Renditions are valid, in every format
 // that a pipeline can ask for, and say their true size of 1 x 1. What is no picture, by its header, is unsupported_format.
-//
-// Room: tool. Doors: catalog codec pipeline. Outside: x/image.
 package main

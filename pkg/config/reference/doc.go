@@ -6,6 +6,4 @@
 //
 // Programs are named by their files, and variables stand in the order in which the programs first tell them. A variable that
 // two programs describe differently is an error: one environment serves them all.
-//
-// Room: tool. Doors: none. Outside: none.
 package main

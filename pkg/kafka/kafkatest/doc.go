@@ -3,6 +3,4 @@
 //
 // It holds the promises that nothing is lost and nothing is dropped silently: what fails comes again, what was not
 // finished comes again after a stop and after a death, a rebalance loses nothing, an unreadable record is kept.
-//
-// Room: suite. Doors: event fault kafka. Outside: prometheus sarama uuid zap.
 package kafkatest

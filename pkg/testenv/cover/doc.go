@@ -4,6 +4,4 @@
 //
 // A block counts as run if any profile says so: the tests' own, or that of a program which a test ran. Generated files are
 // left out, and files whose path matches -without. The working directory is the repository.
-//
-// Room: tool. Doors: none. Outside: none.
 package main

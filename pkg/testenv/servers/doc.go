@@ -5,6 +5,4 @@
 //
 // Signals go to the command, which ends when it likes; then the servers are stopped. If this program itself is killed, the
 // kernel ends the servers and the command.
-//
-// Room: tool. Doors: testenv. Outside: none.
 package main

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"testing"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -24,7 +24,7 @@ func TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders(t *testing.T) {
 				summed(huge)
 			}
 			_, err := p.Render(t.Context(), huge, patient())
-			if failure := catalog.FailureOf(err); failure == nil || failure.Code != catalog.TooManyPixels {
+			if failure := media.FailureOf(err); failure == nil || failure.Code != media.TooManyPixels {
 				t.Errorf("%s: %v, want too_many_pixels", s.name, err)
 			}
 		}

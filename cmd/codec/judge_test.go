@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/image/webp"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -161,7 +161,7 @@ func flatShare(img image.Image) float64 {
 }
 
 // wrongSuccess says what is wrong with a picture that the codec made of a mutant, or "". good is how its seed looks.
-func wrongSuccess(m mutant, good grid, format pipeline.Format, spec pipeline.Spec, made catalog.Rendered) string {
+func wrongSuccess(m mutant, good grid, format pipeline.Format, spec pipeline.Spec, made media.Rendered) string {
 	shown, why := soundOutputs(spec, made)
 	if why != "" {
 		return why
@@ -192,7 +192,7 @@ func wrongSuccess(m mutant, good grid, format pipeline.Format, spec pipeline.Spe
 const someFlat = 1.0 / 12
 
 // soundOutputs decodes the outputs, which must be what is told of them and follow from the source's size, and returns one.
-func soundOutputs(spec pipeline.Spec, made catalog.Rendered) (shown image.Image, why string) {
+func soundOutputs(spec pipeline.Spec, made media.Rendered) (shown image.Image, why string) {
 	for _, o := range made.Outputs {
 		img, format, err := image.Decode(bytes.NewReader(o.Body))
 		if err != nil || format != string(o.Format) || img.Bounds().Size() != image.Pt(o.Width, o.Height) {
@@ -216,7 +216,7 @@ func soundOutputs(spec pipeline.Spec, made catalog.Rendered) (shown image.Image,
 
 // differs compares the picture with what Go's decoder makes of the same bytes. Colours are not compared, since Go knows no
 // profiles; nor how the picture is turned, since Go knows no Exif.
-func differs(m mutant, made catalog.Rendered, shown, theirs image.Image) string {
+func differs(m mutant, made media.Rendered, shown, theirs image.Image) string {
 	size := theirs.Bounds().Size()
 	canvas, _, err := image.DecodeConfig(bytes.NewReader(m.body))
 	if err != nil || (made.Animated || made.Format == pipeline.GIF) && size != image.Pt(canvas.Width, canvas.Height) {

@@ -23,8 +23,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	_ "golang.org/x/image/webp" // decodes the renditions
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -149,8 +149,8 @@ func TestARealPictureGoesThroughARealCodec(t *testing.T) {
 			t.Errorf("%s as %s: default is %v", o.Name, o.Format, o.Default)
 		}
 	}
-	if _, err := p.Render(t.Context(), got.Outputs[0].Body[:200], patient()); catalog.FailureOf(err) == nil ||
-		catalog.FailureOf(err).Code != catalog.Corrupt {
+	if _, err := p.Render(t.Context(), got.Outputs[0].Body[:200], patient()); media.FailureOf(err) == nil ||
+		media.FailureOf(err).Code != media.Corrupt {
 		t.Errorf("half a picture: %v, want corrupt", err)
 	}
 	if n := logs.FilterMessage("codec says").Len(); n != 0 {
@@ -181,7 +181,7 @@ func TestAPictureThatNeedsTooMuchMemoryCostsOneAttempt(t *testing.T) {
 	}
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 128 << 20 })
 	_, err := p.Render(t.Context(), source.Bytes(), patient())
-	if failure := catalog.FailureOf(err); failure == nil || failure.Code != catalog.CodecCrashed {
+	if failure := media.FailureOf(err); failure == nil || failure.Code != media.CodecCrashed {
 		t.Fatalf("got %v, want codec_crashed", err)
 	}
 	spec := patient()
@@ -234,7 +234,7 @@ func TestUntrustedLoadersAreBlocked(t *testing.T) {
 		"PPM": "P6 1 1 255 abc", "PDF": "%PDF-1.4\n",
 	} {
 		_, err := p.Render(t.Context(), []byte(source), patient())
-		if failure := catalog.FailureOf(err); failure == nil || failure.Code != catalog.UnsupportedFormat {
+		if failure := media.FailureOf(err); failure == nil || failure.Code != media.UnsupportedFormat {
 			t.Errorf("%s: %v, want unsupported_format", name, err)
 		}
 	}

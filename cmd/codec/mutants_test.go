@@ -19,8 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -170,21 +170,21 @@ func try(t *testing.T, p *codec.Pool, sum *tally, first, n uint64, all []seed) {
 const died = "codec_crashed (died)"
 
 // judged returns what a mutant came to, and what is wrong with that.
-func judged(m mutant, s seed, spec pipeline.Spec, made catalog.Rendered, err error) (outcome, wrong string) {
+func judged(m mutant, s seed, spec pipeline.Spec, made media.Rendered, err error) (outcome, wrong string) {
 	if err == nil {
 		return "ok", wrongSuccess(m, s.looks, s.format, spec, made)
 	}
-	failure := catalog.FailureOf(err)
+	failure := media.FailureOf(err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "hang", "it was not ended at its deadline"
 	case failure == nil:
 		return "untyped", fmt.Sprintf("its error is a %T: %v", err, err)
-	case failure.Code == catalog.CodecCrashed && strings.Contains(failure.Detail, "died"):
+	case failure.Code == media.CodecCrashed && strings.Contains(failure.Detail, "died"):
 		return died, ""
 	}
-	expected := []catalog.Code{
-		catalog.Corrupt, catalog.UnsupportedFormat, catalog.TooManyPixels, catalog.CodecCrashed, catalog.CodecTimeout,
+	expected := []media.Code{
+		media.Corrupt, media.UnsupportedFormat, media.TooManyPixels, media.CodecCrashed, media.CodecTimeout,
 	}
 	if !slices.Contains(expected, failure.Code) {
 		wrong = fmt.Sprintf("it fails with %v", err)
@@ -208,13 +208,13 @@ func TestTheJudgeKnowsAWrongSuccess(t *testing.T) {
 	grey := image.NewRGBA(img.Bounds())
 	draw.Draw(grey, grey.Rect, img, image.Point{}, draw.Src)
 	draw.Draw(grey, image.Rect(0, 80, 128, 96), image.NewUniform(color.Gray{Y: 128}), image.Point{}, draw.Src)
-	shows := func(format pipeline.Format, img image.Image) catalog.Rendered {
+	shows := func(format pipeline.Format, img image.Image) media.Rendered {
 		var b bytes.Buffer
 		if err := jpeg.Encode(&b, img, nil); err != nil {
 			t.Fatal(err)
 		}
-		o := catalog.Output{Name: "full", Format: pipeline.JPEG, Width: 128, Height: 96, Body: b.Bytes()}
-		return catalog.Rendered{Format: format, Width: 128, Height: 96, Outputs: []catalog.Output{o}}
+		o := media.Output{Name: "full", Format: pipeline.JPEG, Width: 128, Height: 96, Body: b.Bytes()}
+		return media.Rendered{Format: format, Width: 128, Height: 96, Outputs: []media.Output{o}}
 	}
 	broken, small := shows(pipeline.JPEG, img), shows(pipeline.JPEG, img)
 	broken.Outputs[0].Body = broken.Outputs[0].Body[:300]
@@ -222,7 +222,7 @@ func TestTheJudgeKnowsAWrongSuccess(t *testing.T) {
 	half := append(bytes.Clone(whole.body[:len(whole.body)/2]), 0xff, 0xd9)
 	for name, tc := range map[string]struct {
 		mutant mutant
-		made   catalog.Rendered
+		made   media.Rendered
 		want   string // "": a right success
 	}{
 		"nothing is wrong":         {mutant{body: whole.body}, shows(pipeline.JPEG, img), ""},

@@ -8,6 +8,7 @@ import (
 
 	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -47,7 +48,7 @@ func (s *Service) Finish(ctx context.Context, a Attempt, r Result) error {
 }
 
 // Fail ends the picture's request for good. A picture that was ready stays ready. ErrSuperseded as for Finish.
-func (s *Service) Fail(ctx context.Context, a Attempt, f *Failure) error {
+func (s *Service) Fail(ctx context.Context, a Attempt, f *media.Failure) error {
 	id := s.NewID()
 	return s.settle(ctx, a, "fail", func(p *Product, _ time.Time) (Change, error) {
 		return p.giveUp(a, f, id)
@@ -57,7 +58,7 @@ func (s *Service) Fail(ctx context.Context, a Attempt, f *Failure) error {
 // Retry spends the attempt and asks again after a backoff with full jitter, not before f.RetryAfter. ErrGivenUp if that was
 // the last try, or the second time that a codec did not survive f.Content, so that the picture has failed; ErrSuperseded as
 // for Finish.
-func (s *Service) Retry(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry) error {
+func (s *Service) Retry(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry) error {
 	return s.again(ctx, a, f, requeue{policy: policy, spend: true, wait: func(tries int, _ time.Duration) time.Duration {
 		ceiling := policy.Backoff.D()
 		for range tries - 1 {
@@ -74,14 +75,14 @@ const patienceShare = 8
 // request's age, up to the policy's longest backoff; half of it is random. ErrGivenUp if faults of our own have postponed
 // the picture for longer than the policy allows, so that it has failed; ErrSuperseded as for Finish. An attempt that has not
 // begun may be deferred, too, and is never given up.
-func (s *Service) Defer(ctx context.Context, a Attempt, f *Failure, policy pipeline.Retry, wait time.Duration) error {
+func (s *Service) Defer(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error {
 	return s.again(ctx, a, f, requeue{policy: policy, wait: func(_ int, age time.Duration) time.Duration {
 		pause := max(wait, min(age/patienceShare, policy.MaxBackoff.D()))
 		return pause/2 + s.jitter(pause/2)
 	}})
 }
 
-func (s *Service) again(ctx context.Context, a Attempt, f *Failure, q requeue) error {
+func (s *Service) again(ctx context.Context, a Attempt, f *media.Failure, q requeue) error {
 	q.ids = [2]string{s.NewID(), s.NewID()}
 	var givenUp bool
 	err := s.settle(ctx, a, "requeue", func(p *Product, now time.Time) (Change, error) {

@@ -11,6 +11,7 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -276,7 +277,7 @@ func TestBegin(t *testing.T) {
 			t.Errorf("got %v, want given up", err)
 		}
 		img := h.product(t, p.ID).Images[0]
-		if img.Status != catalog.Failed || img.ErrorCode != catalog.WorkerCrashed || img.Work != catalog.Idle {
+		if img.Status != catalog.Failed || img.ErrorCode != media.WorkerCrashed || img.Work != catalog.Idle {
 			t.Errorf("got %+v, want failed as worker_crashed", img)
 		}
 		if len(h.store.sent(event.TypeImageDead)) != 1 {
@@ -306,7 +307,7 @@ func TestBegin(t *testing.T) {
 
 func TestRetry(t *testing.T) {
 	t.Parallel()
-	slow := catalog.Fail(catalog.Timeout, "the source was too slow", nil)
+	slow := media.Fail(media.Timeout, "the source was too slow", nil)
 
 	t.Run("spends an attempt and asks again under a new ticket, later", func(t *testing.T) {
 		t.Parallel()
@@ -331,7 +332,7 @@ func TestRetry(t *testing.T) {
 			t.Errorf("got %v, want given up", err)
 		}
 		img := h.product(t, p.ID).Images[0]
-		if img.Status != catalog.Failed || img.Attempts != 5 || img.ErrorCode != catalog.Timeout {
+		if img.Status != catalog.Failed || img.Attempts != 5 || img.ErrorCode != media.Timeout {
 			t.Errorf("after the last attempt: %+v, want failed", img)
 		}
 	})
@@ -340,7 +341,7 @@ func TestRetry(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
-		busy := &catalog.Failure{Code: catalog.SourceUnavailable, RetryAfter: 24 * time.Hour}
+		busy := &media.Failure{Code: media.SourceUnavailable, RetryAfter: 24 * time.Hour}
 		if err := h.Retry(t.Context(), h.begin(t, p, 0), busy, policy()); err != nil {
 			t.Fatal(err)
 		}
@@ -352,7 +353,7 @@ func TestRetry(t *testing.T) {
 
 func TestDefer(t *testing.T) {
 	t.Parallel()
-	ours := catalog.Fail(catalog.StorageFailed, "the renditions could not be stored", nil)
+	ours := media.Fail(media.StorageFailed, "the renditions could not be stored", nil)
 
 	t.Run("spends no attempt and shows nothing", func(t *testing.T) {
 		t.Parallel()
@@ -376,7 +377,7 @@ func TestDefer(t *testing.T) {
 		if err := h.Defer(t.Context(), h.begin(t, p, 0), ours, policy(), time.Second); !errors.Is(err, catalog.ErrGivenUp) {
 			t.Errorf("got %v, want given up", err)
 		}
-		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.ErrorCode != catalog.StorageFailed {
+		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.ErrorCode != media.StorageFailed {
 			t.Errorf("got %+v, want failed", img)
 		}
 	})
@@ -408,7 +409,7 @@ func TestDefer(t *testing.T) {
 		if err := h.Defer(t.Context(), waiting, ours, policy(), time.Second); err != nil {
 			t.Fatal(err)
 		}
-		slow := catalog.Fail(catalog.Timeout, "the source was too slow", nil)
+		slow := media.Fail(media.Timeout, "the source was too slow", nil)
 		if err := h.Retry(t.Context(), h.begin(t, p, 0), slow, policy()); err != nil {
 			t.Errorf("a first try: %v", err)
 		}
@@ -452,7 +453,7 @@ func TestDefer(t *testing.T) {
 
 func TestFail(t *testing.T) {
 	t.Parallel()
-	gone := catalog.Fail(catalog.HTTPStatus, "the source answered 404", nil)
+	gone := media.Fail(media.HTTPStatus, "the source answered 404", nil)
 
 	t.Run("shows the code and sends one dead event", func(t *testing.T) {
 		t.Parallel()
@@ -466,7 +467,7 @@ func TestFail(t *testing.T) {
 			t.Errorf("got %v, want superseded", err)
 		}
 		got := h.product(t, p.ID)
-		if got.ImageStatus() != catalog.AllFailed || got.Images[0].ErrorCode != catalog.HTTPStatus {
+		if got.ImageStatus() != catalog.AllFailed || got.Images[0].ErrorCode != media.HTTPStatus {
 			t.Errorf("got %+v", got.Images[0])
 		}
 		dead := h.store.sent(event.TypeImageDead)
@@ -491,7 +492,7 @@ func TestFail(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := h.product(t, p.ID)
-		if img := got.Images[0]; img.Status != catalog.Ready || img.RemakeError != catalog.HTTPStatus || img.ErrorCode != "" {
+		if img := got.Images[0]; img.Status != catalog.Ready || img.RemakeError != media.HTTPStatus || img.ErrorCode != "" {
 			t.Errorf("got %+v", img)
 		}
 		if !slices.Equal(got.Compressed, []string{a.Prefix + "full.jpg"}) {

@@ -8,11 +8,12 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 )
 
 func TestReplay(t *testing.T) {
 	t.Parallel()
-	gone := catalog.Fail(catalog.HTTPStatus, "the source answered 404", nil)
+	gone := media.Fail(media.HTTPStatus, "the source answered 404", nil)
 
 	t.Run("acts once on what a dead event tells", func(t *testing.T) {
 		t.Parallel()
@@ -97,7 +98,7 @@ func TestRemake(t *testing.T) {
 			t.Errorf("got %v: the sweeper must not say early what is meant for later", err)
 		}
 		h.store.now = due.Add(5 * time.Hour)
-		ours := catalog.Fail(catalog.StorageFailed, "away", nil)
+		ours := media.Fail(media.StorageFailed, "away", nil)
 		if err := h.Defer(t.Context(), h.begin(t, p, 0), ours, policy(), 0); err != nil {
 			t.Errorf("got %v, want it put off: it has waited for five hours and not for a day", err)
 		}
@@ -145,7 +146,7 @@ func TestSelectionMatches(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	img := catalog.Image{
-		Status: catalog.Ready, ErrorCode: catalog.HTTPStatus, RemakeError: catalog.Timeout, PipelineHash: "a",
+		Status: catalog.Ready, ErrorCode: media.HTTPStatus, RemakeError: media.Timeout, PipelineHash: "a",
 		RequestedAt: now.Add(-time.Hour),
 	}
 	for name, row := range map[string]struct {
@@ -155,9 +156,9 @@ func TestSelectionMatches(t *testing.T) {
 		"no condition":       {catalog.Selection{}, true},
 		"its status":         {catalog.Selection{Status: catalog.Ready}, true},
 		"another status":     {catalog.Selection{Status: catalog.Failed}, false},
-		"its code":           {catalog.Selection{Code: catalog.Timeout}, true},
-		"its failure's code": {catalog.Selection{Code: catalog.HTTPStatus}, true},
-		"another code":       {catalog.Selection{Code: catalog.Corrupt}, false},
+		"its code":           {catalog.Selection{Code: media.Timeout}, true},
+		"its failure's code": {catalog.Selection{Code: media.HTTPStatus}, true},
+		"another code":       {catalog.Selection{Code: media.Corrupt}, false},
 		"its age":            {catalog.Selection{OlderThan: time.Hour}, false},
 		"younger":            {catalog.Selection{OlderThan: time.Hour - 1}, true},
 		"its pipeline":       {catalog.Selection{PipelineHash: "a"}, true},

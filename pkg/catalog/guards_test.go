@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
 	"vitrine.io/pkg/worker"
@@ -214,7 +215,7 @@ func TestGuardTicket(t *testing.T) {
 	w := newWorld(t)
 	first := w.request()
 	a := w.begin(first, time.Hour)
-	w.must(w.worker.Retry(t.Context(), a, catalog.Fail(catalog.Timeout, "slow", nil), policy()))
+	w.must(w.worker.Retry(t.Context(), a, media.Fail(media.Timeout, "slow", nil), policy()))
 	before := w.now()
 	_, err := w.worker.Begin(t.Context(), first, "", time.Hour)
 	w.is(err, catalog.ErrDone, "the record of the attempt before, again")
@@ -246,7 +247,7 @@ func TestGuardFence(t *testing.T) {
 	before := w.now()
 	late := func() {
 		t.Helper()
-		f := catalog.Fail(catalog.Corrupt, "broken", nil)
+		f := media.Fail(media.Corrupt, "broken", nil)
 		w.is(w.finish(sleeper), catalog.ErrSuperseded, "Finish of the sleeper")
 		w.is(w.worker.Fail(t.Context(), sleeper, f), catalog.ErrSuperseded, "Fail of the sleeper")
 		w.is(w.worker.Retry(t.Context(), sleeper, f, policy()), catalog.ErrSuperseded, "Retry of the sleeper")

@@ -3,6 +3,7 @@ package catalog
 import (
 	"time"
 
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -38,21 +39,21 @@ type Image struct {
 
 	Status      Status
 	Attempts    int // ended tries of the current request, the successful one included
-	ErrorCode   Code
+	ErrorCode   media.Code
 	ErrorDetail string
 	Width       int // of the source, upright, in pixels; 0 until known
 	Height      int
 	Placeholder string // ThumbHash in base64, or ""
 	Renditions  []Rendition
-	Dropped     []Dropped // what the specification asks for besides, and was not worth its bytes
+	Dropped     []media.Dropped // what the specification asks for besides, and was not worth its bytes
 
 	Work         Work
-	Ticket       string // UUID of the one request that may start work; "" when idle
-	Fence        int64  // grows with every Begin, and with what takes the work away; only its holder may finish
-	Begins       int    // begins since the last outcome: what dies without a word
-	Prefix       string // objects of the last Begin stand below it
-	RemakeError  Code   // why a picture that stayed ready could not be remade
-	SourceSHA256 string // hex
+	Ticket       string     // UUID of the one request that may start work; "" when idle
+	Fence        int64      // grows with every Begin, and with what takes the work away; only its holder may finish
+	Begins       int        // begins since the last outcome: what dies without a word
+	Prefix       string     // objects of the last Begin stand below it
+	RemakeError  media.Code // why a picture that stayed ready could not be remade
+	SourceSHA256 string     // hex
 	SourceBytes  int64
 	KillerSHA256 string    // hex: content that a codec did not survive in the current request; "" if it survived all
 	PipelineHash string    // the specification asked for, or used once ready
@@ -73,50 +74,6 @@ type Rendition struct {
 	Default bool    // the one in compressed_product_images
 }
 
-// Rendered is what the codec makes of one source.
-type Rendered struct {
-	Format      pipeline.Format // of the source
-	Width       int             // of the source, upright
-	Height      int
-	Animated    bool   // the source has several frames; the first was taken
-	Placeholder string // ThumbHash in base64
-	Outputs     []Output
-	Dropped     []Dropped
-}
-
-// Output is one encoded rendition, not yet stored.
-type Output struct {
-	Name    string
-	Format  pipeline.Format
-	Width   int
-	Height  int
-	Score   float64 // SSIMULACRA2, where a target asked for it; 0: not measured
-	Lowered int     // the quality that it was lowered to, since it was larger than the source; 0: it was not
-	Default bool
-	Body    []byte
-}
-
-// Dropped is an output that the specification asks for and nobody needs: those of its rendition that stay are better.
-type Dropped struct {
-	Name   string
-	Format pipeline.Format
-	Reason Reason
-}
-
-// Reason is why an output was dropped. Reasons are public.
-type Reason string
-
-// The reasons.
-const (
-	// LargerThanSource: it has as many pixels as the source and more bytes, and what stays of its rendition has no more.
-	LargerThanSource Reason = "larger_than_source"
-	// LargerThanSibling: an output of its rendition that is at least as good, and read at least as widely, has no more bytes.
-	LargerThanSibling Reason = "larger_than_sibling"
-)
-
-// Reasons returns all of them.
-func Reasons() []Reason { return []Reason{LargerThanSource, LargerThanSibling} }
-
 // BytesSaved returns by how much the default rendition is smaller than the source. It is negative where it is larger. ok is
 // false while there is none.
 func (img Image) BytesSaved() (bytes int64, ok bool) {
@@ -131,13 +88,4 @@ func (img Image) BytesSaved() (bytes int64, ok bool) {
 // Exceeds reports whether a rendition of the picture has as many pixels as the source, and more bytes.
 func (img Image) Exceeds(r Rendition) bool {
 	return img.SourceBytes > 0 && r.Bytes > img.SourceBytes && r.Width == img.Width && r.Height == img.Height
-}
-
-// Size returns the bytes of all outputs together.
-func (r Rendered) Size() int {
-	var n int
-	for _, out := range r.Outputs {
-		n += len(out.Body)
-	}
-	return n
 }

@@ -10,6 +10,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 )
 
 func TestCheckProduct(t *testing.T) {
@@ -179,9 +180,9 @@ func TestImageStatus(t *testing.T) {
 
 func TestCodes(t *testing.T) {
 	t.Parallel()
-	classes := map[catalog.Class]int{}
-	for code, class := range catalog.Codes() {
-		if code.Class() != class || class < catalog.Permanent || class > catalog.Ours {
+	classes := map[media.Class]int{}
+	for code, class := range media.Codes() {
+		if code.Class() != class || class < media.Permanent || class > media.Ours {
 			t.Errorf("%s is of class %d, the table says %d", code, code.Class(), class)
 		}
 		if s := string(code); s != strings.ToLower(s) || strings.ContainsAny(s, " -") {
@@ -192,7 +193,7 @@ func TestCodes(t *testing.T) {
 	if len(classes) != 3 {
 		t.Errorf("got %v, want all three classes used", classes)
 	}
-	if got := catalog.Code("never heard of").Class(); got != catalog.Ours {
+	if got := media.Code("never heard of").Class(); got != media.Ours {
 		t.Errorf("an unknown code is of class %d, want ours: no attempt may be spent on it", got)
 	}
 }
@@ -200,9 +201,9 @@ func TestCodes(t *testing.T) {
 func TestFailure(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("refused")
-	f := catalog.Fail(catalog.ConnectFailed, "no connection", cause)
+	f := media.Fail(media.ConnectFailed, "no connection", cause)
 	wrapped := errors.Join(errors.New("fetch"), f)
-	if catalog.FailureOf(wrapped) != f || !errors.Is(wrapped, cause) || catalog.FailureOf(cause) != nil {
+	if media.FailureOf(wrapped) != f || !errors.Is(wrapped, cause) || media.FailureOf(cause) != nil {
 		t.Error("a failure is not found through wrapping")
 	}
 	if got, want := f.Error(), "connect_failed: no connection: refused"; got != want {

@@ -6,11 +6,12 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/media"
 )
 
 // kill is how a codec was lost to that content.
-func kill(code catalog.Code, content string) *catalog.Failure {
-	return &catalog.Failure{Code: code, Detail: "the codec died", Content: content}
+func kill(code media.Code, content string) *media.Failure {
+	return &media.Failure{Code: code, Detail: "the codec died", Content: content}
 }
 
 func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
@@ -24,7 +25,7 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		if a.Killer != "" {
 			t.Errorf("the first try knows of %q", a.Killer)
 		}
-		for _, f := range []*catalog.Failure{kill(catalog.CodecTimeout, "aa"), catalog.Fail(catalog.Timeout, "slow", nil)} {
+		for _, f := range []*media.Failure{kill(media.CodecTimeout, "aa"), media.Fail(media.Timeout, "slow", nil)} {
 			if err := h.Retry(t.Context(), a, f, policy()); err != nil {
 				t.Fatal(err)
 			}
@@ -32,11 +33,11 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 				t.Errorf("after %s the next try knows of %q, want aa", f.Code, a.Killer)
 			}
 		}
-		if err := h.Retry(t.Context(), a, kill(catalog.CodecCrashed, "aa"), policy()); !errors.Is(err, catalog.ErrGivenUp) {
+		if err := h.Retry(t.Context(), a, kill(media.CodecCrashed, "aa"), policy()); !errors.Is(err, catalog.ErrGivenUp) {
 			t.Errorf("after two kills: %v, want given up", err)
 		}
 		img := h.product(t, p.ID).Images[0]
-		if img.Status != catalog.Failed || img.ErrorCode != catalog.CodecCrashed || img.Attempts != 3 || img.KillerSHA256 != "" {
+		if img.Status != catalog.Failed || img.ErrorCode != media.CodecCrashed || img.Attempts != 3 || img.KillerSHA256 != "" {
 			t.Errorf("got %+v, want it failed as codec_crashed", img)
 		}
 		if dead := h.store.sent(event.TypeImageDead); len(dead) != 1 {
@@ -49,7 +50,7 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		for _, content := range []string{"aa", "bb", "aa"} {
-			if err := h.Retry(t.Context(), h.begin(t, p, 0), kill(catalog.CodecCrashed, content), policy()); err != nil {
+			if err := h.Retry(t.Context(), h.begin(t, p, 0), kill(media.CodecCrashed, content), policy()); err != nil {
 				t.Fatalf("%s: %v", content, err)
 			}
 		}
@@ -59,10 +60,10 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
-		if err := h.Retry(t.Context(), h.begin(t, p, 0), kill(catalog.CodecCrashed, "aa"), policy()); err != nil {
+		if err := h.Retry(t.Context(), h.begin(t, p, 0), kill(media.CodecCrashed, "aa"), policy()); err != nil {
 			t.Fatal(err)
 		}
-		busy := catalog.Fail(catalog.CodecUnavailable, "none", nil)
+		busy := media.Fail(media.CodecUnavailable, "none", nil)
 		if err := h.Defer(t.Context(), h.begin(t, p, 0), busy, policy(), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +76,7 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
-		if err := h.Retry(t.Context(), h.begin(t, p, 0), kill(catalog.CodecCrashed, "aa"), policy()); err != nil {
+		if err := h.Retry(t.Context(), h.begin(t, p, 0), kill(media.CodecCrashed, "aa"), policy()); err != nil {
 			t.Fatal(err)
 		}
 		a := h.begin(t, p, 0)
@@ -91,7 +92,7 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
-		if err := h.Retry(t.Context(), h.begin(t, p, 0), kill(catalog.CodecCrashed, "aa"), policy()); err != nil {
+		if err := h.Retry(t.Context(), h.begin(t, p, 0), kill(media.CodecCrashed, "aa"), policy()); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := h.Reprocess(t.Context(), p.ID, p.Images[0].ID, ""); err != nil {

@@ -15,6 +15,7 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 )
 
 // visible is what a client can see of a product, as text.
@@ -166,7 +167,7 @@ func (l *life) finishLast(catalog.Product) error {
 	return l.settled(a, "finish", l.finishAttempt(a))
 }
 
-func slow() *catalog.Failure { return catalog.Fail(catalog.Timeout, "slow", nil) }
+func slow() *media.Failure { return media.Fail(media.Timeout, "slow", nil) }
 
 func (l *life) retry(catalog.Product) error {
 	return l.act("retry", func(a catalog.Attempt) error { return l.Retry(l.t.Context(), a, slow(), policy()) })

@@ -10,6 +10,7 @@ import (
 
 	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 )
 
 // ProductPatch is what a client wants changed. What is nil stays.
@@ -106,7 +107,7 @@ func (s *Service) Remake(ctx context.Context, product ProductID, image ImageID, 
 // Selection says which pictures are meant. What is zero does not matter.
 type Selection struct {
 	Status       Status
-	Code         Code          // why it failed, or why it could not be remade
+	Code         media.Code    // why it failed, or why it could not be remade
 	OlderThan    time.Duration // since it was last asked for
 	PipelineHash string        // the specification that was last asked for
 }

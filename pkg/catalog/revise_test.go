@@ -10,6 +10,7 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -254,7 +255,7 @@ func TestPatchOfPictures(t *testing.T) {
 		h.reprocess(t, p, 0)
 		a := h.begin(t, p, 0)
 		h.patch(t, p.ID, images(url(1)))
-		f := catalog.Fail(catalog.Timeout, "slow", nil)
+		f := media.Fail(media.Timeout, "slow", nil)
 		for name, err := range map[string]error{
 			"finish":  h.Finish(t.Context(), a, result(a)),
 			"fail":    h.Fail(t.Context(), a, f),
@@ -324,7 +325,7 @@ func TestRevisions(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 2)
 		h.make(t, p, 0)
-		if err := h.Fail(t.Context(), h.begin(t, p, 1), catalog.Fail(catalog.Corrupt, "no", nil)); err != nil {
+		if err := h.Fail(t.Context(), h.begin(t, p, 1), media.Fail(media.Corrupt, "no", nil)); err != nil {
 			t.Fatal(err)
 		}
 		h.reprocess(t, p, 1)
@@ -440,7 +441,7 @@ func TestReprocess(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		h.store.now = h.store.now.Add(25 * time.Hour)
-		slow := catalog.Fail(catalog.Timeout, "slow", nil)
+		slow := media.Fail(media.Timeout, "slow", nil)
 		if err := h.Fail(t.Context(), h.begin(t, p, 0), slow); err != nil {
 			t.Fatal(err)
 		}
@@ -489,7 +490,7 @@ func TestReprocess(t *testing.T) {
 		a := h.begin(t, p, 0)
 		h.begin(t, p, 0) // the second begin without an outcome: the next would run alone
 		img := h.reprocess(t, p, 0)
-		slow := catalog.Fail(catalog.Timeout, "slow", nil)
+		slow := media.Fail(media.Timeout, "slow", nil)
 		for name, err := range map[string]error{
 			"finish":  h.Finish(t.Context(), a, result(a)),
 			"retry":   h.Retry(t.Context(), a, slow, policy()),

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -56,8 +57,8 @@ func TestWhatWasDroppedIsThatOfTheLastOutcome(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	p := h.post(t, 1)
-	dropped := []catalog.Dropped{{Name: "full", Format: pipeline.AVIF, Reason: catalog.LargerThanSibling}}
-	for _, want := range [][]catalog.Dropped{dropped, nil} {
+	dropped := []media.Dropped{{Name: "full", Format: pipeline.AVIF, Reason: media.LargerThanSibling}}
+	for _, want := range [][]media.Dropped{dropped, nil} {
 		a := h.begin(t, p, 0)
 		r := result(a)
 		r.Dropped = want

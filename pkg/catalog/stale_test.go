@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/rediscache"
@@ -106,7 +107,7 @@ func changeAndRead(t *testing.T, apis []*catalog.Service, worker *catalog.Servic
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := worker.Retry(ctx, a, catalog.Fail(catalog.Timeout, "slow", nil), policy); err != nil {
+		if err := worker.Retry(ctx, a, media.Fail(media.Timeout, "slow", nil), policy); err != nil {
 			t.Fatal(err)
 		}
 		for i, api := range apis {

@@ -9,6 +9,7 @@ import (
 
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -54,7 +55,7 @@ type Result struct {
 	SourceSHA256  string
 	SourceBytes   int64
 	Renditions    []Rendition
-	Dropped       []Dropped
+	Dropped       []media.Dropped
 }
 
 // queue asks for work on the picture: a new ticket, due after delay.
@@ -163,7 +164,7 @@ func (img *Image) settle() {
 }
 
 // giveUp fails the held picture for good.
-func (p *Product) giveUp(a Attempt, f *Failure, changedID string) (Change, error) {
+func (p *Product) giveUp(a Attempt, f *media.Failure, changedID string) (Change, error) {
 	img, err := p.held(a)
 	if err != nil {
 		return Change{}, err
@@ -172,7 +173,7 @@ func (p *Product) giveUp(a Attempt, f *Failure, changedID string) (Change, error
 }
 
 // fail ends the picture's request without renditions. A picture that was ready stays so.
-func (p *Product) fail(img *Image, a Attempt, f *Failure, changedID string) Change {
+func (p *Product) fail(img *Image, a Attempt, f *media.Failure, changedID string) Change {
 	if img.Status == Ready {
 		img.RemakeError = f.Code
 	} else {
@@ -203,7 +204,7 @@ type requeue struct {
 // again queues the held picture under a new ticket. When the tries are used up, or the same content has killed a second
 // codec, or faults of our own have postponed it for too long, the picture fails instead. What never began is never given up:
 // nothing is known against it.
-func (p *Product) again(a Attempt, f *Failure, q requeue, now time.Time) (c Change, givenUp bool, err error) {
+func (p *Product) again(a Attempt, f *media.Failure, q requeue, now time.Time) (c Change, givenUp bool, err error) {
 	img, err := p.held(a)
 	if err != nil {
 		return Change{}, false, err
@@ -284,4 +285,9 @@ func (p *Product) repeat(id ImageID, now time.Time, patience time.Duration) (Cha
 	next := min(max(now.Sub(img.RequestedAt), patience), time.Hour)
 	img.DueAt = now.Add(next - patience)
 	return Change{Outbox: []Outgoing{img.request("", 0)}}, nil
+}
+
+// Died is the failure of a picture whose workers kept dying on it.
+func Died() *media.Failure {
+	return media.Fail(media.WorkerCrashed, "the workers that tried this picture stopped without a word", nil)
 }

@@ -16,7 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -134,7 +134,7 @@ func (c *child) alive() bool {
 
 // render gives the child a picture and waits for its answer. Unless fit is true, the child is no longer to be used: it was
 // killed, died, or talked nonsense.
-func (c *child) render(ctx context.Context, source []byte, spec pipeline.Spec) (made catalog.Rendered, fit bool, err error) {
+func (c *child) render(ctx context.Context, source []byte, spec pipeline.Spec) (made media.Rendered, fit bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.Limits.Deadline.D(), errDeadline)
 	defer cancel()
 	stop := context.AfterFunc(ctx, c.kill) // ends both the write and the read below
@@ -144,16 +144,16 @@ func (c *child) render(ctx context.Context, source []byte, spec pipeline.Spec) (
 		made, err = readAnswer(c.read, c.seq, spec)
 	}
 	inTime := stop()
-	if err == nil || catalog.FailureOf(err) != nil {
+	if err == nil || media.FailureOf(err) != nil {
 		return made, inTime, err
 	}
 	c.lose()
 	switch {
 	case inTime:
-		return made, false, catalog.Fail(catalog.CodecCrashed, fmt.Sprintf("the codec died on this picture (%s)", c.state),
+		return made, false, media.Fail(media.CodecCrashed, fmt.Sprintf("the codec died on this picture (%s)", c.state),
 			fmt.Errorf("codec %d: %w", c.pid, err))
 	case errors.Is(context.Cause(ctx), errDeadline):
-		return made, false, catalog.Fail(catalog.CodecTimeout,
+		return made, false, media.Fail(media.CodecTimeout,
 			fmt.Sprintf("the codec took longer than %s and was killed", spec.Limits.Deadline), fmt.Errorf("codec %d: %w", c.pid, err))
 	default:
 		return made, false, ctx.Err()

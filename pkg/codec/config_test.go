@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 )
 
 func TestEveryWrongSettingIsTold(t *testing.T) {
@@ -86,7 +86,7 @@ func TestAProgramThatTheSystemRefusesIsUnavailable(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t, func(c *codec.Config) { c.Path = program })
-	if got := r.failed(t, "ok", long); got.Code != catalog.CodecUnavailable || !strings.Contains(got.Error(), "exec format") {
+	if got := r.failed(t, "ok", long); got.Code != media.CodecUnavailable || !strings.Contains(got.Error(), "exec format") {
 		t.Errorf("got %v, want codec_unavailable", got)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // errDeadline is the cause of a context that ended at the picture's deadline, and not because its caller gave up.
@@ -14,8 +14,8 @@ var errDeadline = errors.New("the picture's deadline has passed")
 var errClosed = errors.New("the codec pool is closed")
 
 // unavailable says that no codec could be had.
-func unavailable(cause error, retryAfter time.Duration) *catalog.Failure {
-	return &catalog.Failure{
-		Code: catalog.CodecUnavailable, Detail: "no codec could be started", Cause: cause, RetryAfter: retryAfter,
+func unavailable(cause error, retryAfter time.Duration) *media.Failure {
+	return &media.Failure{
+		Code: media.CodecUnavailable, Detail: "no codec could be started", Cause: cause, RetryAfter: retryAfter,
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -60,7 +60,7 @@ func fakeCodec(mode string) int {
 
 var hoard []byte // what "hog" keeps
 
-func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	word, rest, _ := strings.Cut(string(source), " ")
 	made := fakeAnswer(spec)
 	switch word {
@@ -105,7 +105,7 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 		os.Exit(0)
 	case "gorge": // allocates without end, within the limit that cmd/codec sets
 		if err := gorge(); err != nil {
-			return made, catalog.Fail(catalog.Corrupt, err.Error(), nil)
+			return made, media.Fail(media.Corrupt, err.Error(), nil)
 		}
 	case "hog":
 		hoard = make([]byte, 200<<20)
@@ -118,7 +118,7 @@ func fakeRender(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 			fmt.Fprintln(os.Stderr, "line", i, strings.Repeat("x", 100))
 		}
 	case "corrupt":
-		return made, catalog.Fail(catalog.Corrupt, "the picture is truncated or damaged", fmt.Errorf("premature end"))
+		return made, media.Fail(media.Corrupt, "the picture is truncated or damaged", fmt.Errorf("premature end"))
 	case "confused":
 		return made, fmt.Errorf("no failure of a known kind")
 	case "extra":
@@ -160,12 +160,12 @@ func gorge() error {
 }
 
 // fakeAnswer is a right answer; its placeholder is the process' id.
-func fakeAnswer(spec pipeline.Spec) catalog.Rendered {
-	made := catalog.Rendered{Format: pipeline.JPEG, Width: 40, Height: 30, Placeholder: strconv.Itoa(os.Getpid())}
+func fakeAnswer(spec pipeline.Spec) media.Rendered {
+	made := media.Rendered{Format: pipeline.JPEG, Width: 40, Height: 30, Placeholder: strconv.Itoa(os.Getpid())}
 	name, format := spec.DefaultOutput()
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
-			made.Outputs = append(made.Outputs, catalog.Output{
+			made.Outputs = append(made.Outputs, media.Output{
 				Name: r.Name, Format: o.Format, Width: 20, Height: 15, Score: 70.25,
 				Body: []byte(r.Name + "." + string(o.Format)), Default: r.Name == name && o.Format == format,
 			})

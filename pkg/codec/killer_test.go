@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 )
 
 // clock is a clock that stands until it is moved.
@@ -71,7 +71,7 @@ func TestWhatHasKilledACodecHereIsKnownWhoeverBringsIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	killer := "once " + filepath.Join(t.TempDir(), "seen")
-	r.fails(t, killer, long, catalog.CodecCrashed)
+	r.fails(t, killer, long, media.CodecCrashed)
 	if got := r.made(t, "env"); strings.Contains(got, careful) {
 		t.Error("another picture is a suspect, too")
 	}
@@ -144,7 +144,7 @@ func TestAPictureThatIsOnlyDamagedIsNoSuspect(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for range 3 {
-		r.fails(t, "corrupt", long, catalog.Corrupt)
+		r.fails(t, "corrupt", long, media.Corrupt)
 	}
 	if n := r.suspects(t); n != 0 {
 		t.Errorf("%v suspects, want none", n)

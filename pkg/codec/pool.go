@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -98,35 +98,35 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 
 // Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
 // ctx's error.
-func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return p.render(ctx, source, spec, false)
 }
 
 // RenderAgain is Render for a source that has killed a codec before. It gets a child of its own, which does without the
 // vector unit: that is slower, but liborc, which compiles for it at run time, is known for crashes out of the blue.
-func (p *Pool) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func (p *Pool) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return p.render(ctx, source, spec, true)
 }
 
 // render makes one picture. What has killed a codec, by the caller's word or in this pool lately, is given to a careful
 // child, whoever brings it.
-func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, again bool) (catalog.Rendered, error) {
+func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, again bool) (media.Rendered, error) {
 	began := p.now()
 	s, err := p.acquire(ctx)
 	if err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
 	defer p.release(s)
 	p.metrics.wait.Observe(p.now().Sub(began).Seconds())
 	// Asked only now: while this one waited, another with the same content may have met its end.
 	if err := p.occupy(ctx, s, again || p.killers.known(source, spec)); err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
 	began = p.now()
 	made, fit, err := s.child.render(ctx, source, spec)
 	p.metrics.render.WithLabelValues(outcome(err)).Observe(p.now().Sub(began).Seconds())
 	p.judge(s, fit, err)
-	if catalog.FailureOf(err).LostCodec() {
+	if media.FailureOf(err).LostCodec() {
 		p.killers.remember(source, spec)
 	}
 	return made, err
@@ -238,13 +238,13 @@ func (p *Pool) started(err error) time.Duration {
 func (p *Pool) judge(s *slot, fit bool, err error) {
 	rss := s.child.rss()
 	p.metrics.rss.WithLabelValues(s.name).Set(float64(rss))
-	failure := catalog.FailureOf(err)
+	failure := media.FailureOf(err)
 	switch {
 	case !fit && failure == nil:
 		p.drop(s, reasonCancelled)
-	case !fit && failure.Code == catalog.CodecTimeout:
+	case !fit && failure.Code == media.CodecTimeout:
 		p.drop(s, reasonTimeout)
-	case !fit, failure != nil && failure.Code == catalog.CodecCrashed: // a C library short of memory has no state to trust
+	case !fit, failure != nil && failure.Code == media.CodecCrashed: // a C library short of memory has no state to trust
 		p.drop(s, reasonCrashed)
 	case s.child.careful: // it is slow
 		p.drop(s, reasonSuspect)
@@ -338,7 +338,7 @@ func outcome(err error) string {
 	if err == nil {
 		return "ok"
 	}
-	if failure := catalog.FailureOf(err); failure != nil {
+	if failure := media.FailureOf(err); failure != nil {
 		return string(failure.Code)
 	}
 	return "cancelled"

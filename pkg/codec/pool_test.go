@@ -21,8 +21,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 )
 
 // long is a deadline that no test waits for.
@@ -62,17 +62,17 @@ func (r rig) made(t *testing.T, source string) string {
 }
 
 // fails renders and wants a failure of that code.
-func (r rig) fails(t *testing.T, source string, deadline time.Duration, want catalog.Code) {
+func (r rig) fails(t *testing.T, source string, deadline time.Duration, want media.Code) {
 	t.Helper()
 	if got := r.failed(t, source, deadline); got.Code != want {
 		t.Fatalf("render %q: %v, want %s", source, got, want)
 	}
 }
 
-func (r rig) failed(t *testing.T, source string, deadline time.Duration) *catalog.Failure {
+func (r rig) failed(t *testing.T, source string, deadline time.Duration) *media.Failure {
 	t.Helper()
 	_, err := r.Render(t.Context(), []byte(source), fakeSpec(deadline))
-	failure := catalog.FailureOf(err)
+	failure := media.FailureOf(err)
 	if failure == nil {
 		t.Fatalf("render %q: error is %v, want a failure", source, err)
 	}
@@ -182,7 +182,7 @@ func TestWhatGoesWrongInAChildCostsOneAttempt(t *testing.T) {
 			r := newRig(t, nil)
 			before := r.made(t, "ok")
 			got := r.failed(t, strings.Replace(source, `"seq":1`, `"seq":2`, 1), long)
-			if got.Code != catalog.CodecCrashed || got.Cause == nil {
+			if got.Code != media.CodecCrashed || got.Cause == nil {
 				t.Errorf("got %v, want codec_crashed with a cause", got)
 			}
 			if after := r.made(t, "ok"); after == before {
@@ -222,7 +222,7 @@ func TestAPictureOverItsDeadlineIsKilled(t *testing.T) {
 	r := newRig(t, nil)
 	before := r.made(t, "ok")
 	got := r.failed(t, "hang", 50*time.Millisecond)
-	if got.Code != catalog.CodecTimeout || !strings.Contains(got.Detail, "50ms") {
+	if got.Code != media.CodecTimeout || !strings.Contains(got.Detail, "50ms") {
 		t.Errorf("got %v, want codec_timeout after 50ms", got)
 	}
 	if !gone(before) {
@@ -241,13 +241,13 @@ func TestADeadlineAlsoEndsTheSendingOfAPicture(t *testing.T) {
 	r := newRig(t, nil)
 	r.made(t, "ok")
 	// The child stops reading for good; the second picture is far larger than a pipe holds.
-	hung := make(chan *catalog.Failure, 1)
+	hung := make(chan *media.Failure, 1)
 	large := "hang " + strings.Repeat("x", 4<<20)
 	go func() {
 		_, err := r.Render(context.Background(), []byte(large), fakeSpec(100*time.Millisecond))
-		hung <- catalog.FailureOf(err)
+		hung <- media.FailureOf(err)
 	}()
-	if got := <-hung; got == nil || got.Code != catalog.CodecTimeout {
+	if got := <-hung; got == nil || got.Code != media.CodecTimeout {
 		t.Errorf("got %v, want codec_timeout", got)
 	}
 }
@@ -257,14 +257,14 @@ func TestAFailureThatIsThePicturesKeepsTheCodec(t *testing.T) {
 	r := newRig(t, nil)
 	before := r.made(t, "ok")
 	got := r.failed(t, "corrupt", long)
-	if got.Code != catalog.Corrupt || got.Detail != "the picture is truncated or damaged" || got.Cause == nil ||
+	if got.Code != media.Corrupt || got.Detail != "the picture is truncated or damaged" || got.Cause == nil ||
 		!strings.Contains(got.Cause.Error(), "premature end") {
 		t.Errorf("got %v", got)
 	}
 	if after := r.made(t, "ok"); after != before {
 		t.Error("the process was replaced for a damaged picture")
 	}
-	r.fails(t, "confused", long, catalog.CodecCrashed)
+	r.fails(t, "confused", long, media.CodecCrashed)
 	if after := r.made(t, "ok"); after == before {
 		t.Error("the process was kept after it could not say what went wrong")
 	}
@@ -295,7 +295,7 @@ func TestACallerWhoGivesUpTakesTheChildWithHim(t *testing.T) {
 		t.Errorf("a busy pool is not ready: %v", err)
 	}
 	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) || catalog.FailureOf(err) != nil {
+	if err := <-done; !errors.Is(err, context.Canceled) || media.FailureOf(err) != nil {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 	if !gone(pid) {
@@ -383,12 +383,12 @@ func TestACodecThatCannotStartIsUnavailableAndLeftAlone(t *testing.T) {
 			}, codec.WithEnv("FAKE_CODEC="+tc.mode), codec.WithClock(clock))
 
 			got := r.failed(t, "ok", long)
-			if got.Code != catalog.CodecUnavailable || got.RetryAfter != 500*time.Millisecond ||
+			if got.Code != media.CodecUnavailable || got.RetryAfter != 500*time.Millisecond ||
 				!strings.Contains(got.Error(), tc.cause) {
 				t.Errorf("got %v, retry after %s; want codec_unavailable for %q, retry after 500ms", got, got.RetryAfter, tc.cause)
 			}
 			offset.Add(int64(400 * time.Millisecond))
-			if got := r.failed(t, "ok", long); got.Code != catalog.CodecUnavailable || got.RetryAfter != 100*time.Millisecond {
+			if got := r.failed(t, "ok", long); got.Code != media.CodecUnavailable || got.RetryAfter != 100*time.Millisecond {
 				t.Errorf("too early: %v, retry after %s", got, got.RetryAfter)
 			}
 			if n := r.metric(t, "vitrine_codec_start_failures_total", ""); n != 1 {
@@ -399,7 +399,7 @@ func TestACodecThatCannotStartIsUnavailableAndLeftAlone(t *testing.T) {
 				t.Errorf("after a second failure: retry after %s, want 1s", got.RetryAfter)
 			}
 			offset.Add(int64(time.Second))
-			if err := r.Ready(t.Context()); catalog.FailureOf(err) == nil {
+			if err := r.Ready(t.Context()); media.FailureOf(err) == nil {
 				t.Errorf("ready: %v, want codec_unavailable", err)
 			}
 		})
@@ -412,7 +412,7 @@ func TestStartingWorksAgainWhenItsCauseIsGone(t *testing.T) {
 	flag := filepath.Join(t.TempDir(), "installed")
 	r := newRig(t, nil, codec.WithEnv("FAKE_CODEC_FLAG="+flag),
 		codec.WithClock(func() time.Time { return time.Unix(1e9, offset.Load()) }))
-	r.fails(t, "ok", long, catalog.CodecUnavailable)
+	r.fails(t, "ok", long, media.CodecUnavailable)
 	touch(flag)
 	offset.Add(int64(time.Second))
 	if err := r.Ready(t.Context()); err != nil {
@@ -430,7 +430,7 @@ func TestAStartThatIsCancelledIsNobodysFault(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := r.Render(ctx, []byte("ok"), fakeSpec(long))
-	if !errors.Is(err, context.DeadlineExceeded) || catalog.FailureOf(err) != nil {
+	if !errors.Is(err, context.DeadlineExceeded) || media.FailureOf(err) != nil {
 		t.Errorf("got %v, want the context's error", err)
 	}
 	if n := r.metric(t, "vitrine_codec_start_failures_total", ""); n != 0 {
@@ -525,7 +525,7 @@ func TestCloseWaitsForThePictureInHand(t *testing.T) {
 	eventually(t, "the child has the picture", func() bool { return exists(started) })
 	go func() { closed <- r.Close(context.Background()) }()
 	eventually(t, "the pool takes no more", func() bool { return r.Ready(t.Context()) != nil })
-	if got := r.failed(t, "ok", long); got.Code != catalog.CodecUnavailable {
+	if got := r.failed(t, "ok", long); got.Code != media.CodecUnavailable {
 		t.Errorf("a picture during Close gets %v, want codec_unavailable", got)
 	}
 	touch(release)
@@ -541,10 +541,10 @@ func TestCloseWaitsForThePictureInHand(t *testing.T) {
 	if err := r.Close(t.Context()); err != nil {
 		t.Errorf("close again: %v", err)
 	}
-	if got := r.failed(t, "ok", long); got.Code != catalog.CodecUnavailable {
+	if got := r.failed(t, "ok", long); got.Code != media.CodecUnavailable {
 		t.Errorf("a picture after Close gets %v, want codec_unavailable", got)
 	}
-	if catalog.FailureOf(r.Ready(t.Context())) == nil {
+	if media.FailureOf(r.Ready(t.Context())) == nil {
 		t.Error("a closed pool is ready")
 	}
 }
@@ -565,7 +565,7 @@ func TestCloseKillsWhatTakesTooLong(t *testing.T) {
 	if err := r.Close(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("close: %v, want its context's error", err)
 	}
-	if got := catalog.FailureOf(<-rendered); got == nil || got.Code != catalog.CodecCrashed {
+	if got := media.FailureOf(<-rendered); got == nil || got.Code != media.CodecCrashed {
 		t.Errorf("the picture in hand: %v, want codec_crashed", got)
 	}
 	if !gone(pid) {
@@ -630,14 +630,14 @@ func TestNoDescriptorIsLeft(t *testing.T) { //nolint:paralleltest // it counts t
 		for _, source := range []string{"ok", "ok", "ok"} {
 			r.made(t, source)
 		}
-		r.fails(t, "exit", long, catalog.CodecCrashed)
-		r.fails(t, "hang", 20*time.Millisecond, catalog.CodecTimeout)
-		r.fails(t, "close", long, catalog.CodecCrashed)
-		r.fails(t, "garbage", long, catalog.CodecCrashed)
-		r.fails(t, "garbage", long, catalog.CodecCrashed) // by a careful child, which the third makes no more
-		r.fails(t, "garbage", long, catalog.CodecCrashed)
+		r.fails(t, "exit", long, media.CodecCrashed)
+		r.fails(t, "hang", 20*time.Millisecond, media.CodecTimeout)
+		r.fails(t, "close", long, media.CodecCrashed)
+		r.fails(t, "garbage", long, media.CodecCrashed)
+		r.fails(t, "garbage", long, media.CodecCrashed) // by a careful child, which the third makes no more
+		r.fails(t, "garbage", long, media.CodecCrashed)
 		bad := newRig(t, nil, codec.WithEnv("FAKE_CODEC=exit"))
-		bad.fails(t, "ok", long, catalog.CodecUnavailable)
+		bad.fails(t, "ok", long, media.CodecUnavailable)
 		for _, p := range []rig{r, bad} {
 			if err := p.Close(t.Context()); err != nil {
 				t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 	"io"
 	"slices"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -78,15 +78,15 @@ type answerOutput struct {
 type answerDropped struct {
 	Name   string          `json:"name"`
 	Format pipeline.Format `json:"format"`
-	Reason catalog.Reason  `json:"reason"`
+	Reason media.Reason    `json:"reason"`
 }
 
 // failure is why nothing was made.
 type failure struct {
-	Seq    int          `json:"seq"`
-	Code   catalog.Code `json:"code"`
-	Detail string       `json:"detail"`
-	Cause  string       `json:"cause"`
+	Seq    int        `json:"seq"`
+	Code   media.Code `json:"code"`
+	Detail string     `json:"detail"`
+	Cause  string     `json:"cause"`
 }
 
 // writeFrame writes one frame.
@@ -183,7 +183,7 @@ func readRequest(r io.Reader) (request, []byte, error) {
 }
 
 // writeAnswer sends what was made to the parent. A body that several outputs share is sent once.
-func writeAnswer(w io.Writer, seq int, made catalog.Rendered) error {
+func writeAnswer(w io.Writer, seq int, made media.Rendered) error {
 	a := answer{
 		Seq: seq, Format: made.Format, Width: made.Width, Height: made.Height,
 		Animated: made.Animated, Placeholder: made.Placeholder,
@@ -220,7 +220,7 @@ func writeAnswer(w io.Writer, seq int, made catalog.Rendered) error {
 }
 
 // writeFailure tells the parent why nothing was made.
-func writeFailure(w io.Writer, seq int, why *catalog.Failure) error {
+func writeFailure(w io.Writer, seq int, why *media.Failure) error {
 	const most = 4 << 10 // of each text: far more than anyone reads, far below the frame's limit
 	f := failure{Seq: seq, Code: why.Code, Detail: why.Detail[:min(len(why.Detail), most)]}
 	if why.Cause != nil {
@@ -232,32 +232,32 @@ func writeFailure(w io.Writer, seq int, why *catalog.Failure) error {
 
 // readAnswer receives what a child made of the picture seq. A failure that the child reports is a *catalog.Failure; any
 // other error means that the child is not to be trusted any more.
-func readAnswer(r io.Reader, seq int, spec pipeline.Spec) (catalog.Rendered, error) {
+func readAnswer(r io.Reader, seq int, spec pipeline.Spec) (media.Rendered, error) {
 	kind, payload, err := readFrame(r, frameAnswer, frameFailure)
 	if err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
 	if kind == frameFailure {
-		return catalog.Rendered{}, readFailure(payload, seq)
+		return media.Rendered{}, readFailure(payload, seq)
 	}
 	var a answer
 	if err := json.Unmarshal(payload, &a); err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
 	if a.Seq != seq {
-		return catalog.Rendered{}, fmt.Errorf("answer to picture %d where %d was asked", a.Seq, seq)
+		return media.Rendered{}, fmt.Errorf("answer to picture %d where %d was asked", a.Seq, seq)
 	}
 	if a.Bodies < 0 || a.Bodies > maxBodies {
-		return catalog.Rendered{}, fmt.Errorf("answer with %d bodies", a.Bodies)
+		return media.Rendered{}, fmt.Errorf("answer with %d bodies", a.Bodies)
 	}
 	bodies := make([][]byte, a.Bodies)
 	total := 0
 	for i := range bodies {
 		if _, bodies[i], err = readFrame(r, frameBody); err != nil {
-			return catalog.Rendered{}, err
+			return media.Rendered{}, err
 		}
 		if total += len(bodies[i]); total > maxAnswer {
-			return catalog.Rendered{}, fmt.Errorf("answer is over its limit of %d bytes", maxAnswer)
+			return media.Rendered{}, fmt.Errorf("answer is over its limit of %d bytes", maxAnswer)
 		}
 	}
 	return a.rendered(bodies, spec)
@@ -271,7 +271,7 @@ func readFailure(payload []byte, seq int) error {
 	if f.Seq != seq || f.Code == "" {
 		return fmt.Errorf("failure of picture %d with code %q where %d was asked", f.Seq, f.Code, seq)
 	}
-	why := catalog.Fail(f.Code, f.Detail, nil)
+	why := media.Fail(f.Code, f.Detail, nil)
 	if f.Cause != "" {
 		why.Cause = fmt.Errorf("codec: %s", f.Cause)
 	}
@@ -280,8 +280,8 @@ func readFailure(payload []byte, seq int) error {
 
 // rendered puts an answer together if it is what spec asks for: each output once, in order, with a body, or dropped for a
 // known reason. The default one is not dropped, and neither is a whole rendition.
-func (a answer) rendered(bodies [][]byte, spec pipeline.Spec) (catalog.Rendered, error) {
-	made := catalog.Rendered{
+func (a answer) rendered(bodies [][]byte, spec pipeline.Spec) (media.Rendered, error) {
+	made := media.Rendered{
 		Format: a.Format, Width: a.Width, Height: a.Height, Animated: a.Animated, Placeholder: a.Placeholder,
 	}
 	name, format := spec.DefaultOutput()
@@ -291,10 +291,10 @@ func (a answer) rendered(bodies [][]byte, spec pipeline.Spec) (catalog.Rendered,
 		for _, o := range r.Formats {
 			marked := r.Name == name && o.Format == format
 			if len(dropped) > 0 && dropped[0].Name == r.Name && dropped[0].Format == o.Format {
-				if marked || !slices.Contains(catalog.Reasons(), dropped[0].Reason) {
+				if marked || !slices.Contains(media.Reasons(), dropped[0].Reason) {
 					return made, fmt.Errorf("answer that drops %s as %s for the reason %q", r.Name, o.Format, dropped[0].Reason)
 				}
-				made.Dropped = append(made.Dropped, catalog.Dropped(dropped[0]))
+				made.Dropped = append(made.Dropped, media.Dropped(dropped[0]))
 				dropped = dropped[1:]
 				continue
 			}
@@ -320,15 +320,15 @@ func (a answer) rendered(bodies [][]byte, spec pipeline.Spec) (catalog.Rendered,
 }
 
 // rendered returns an output if it is the one that belongs here.
-func (got answerOutput) rendered(bodies [][]byte, name string, o pipeline.Output, marked bool) (catalog.Output, error) {
+func (got answerOutput) rendered(bodies [][]byte, name string, o pipeline.Output, marked bool) (media.Output, error) {
 	if got.Name != name || got.Format != o.Format {
-		return catalog.Output{}, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, name, o.Format)
+		return media.Output{}, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, name, o.Format)
 	}
 	if got.Body < 0 || got.Body >= len(bodies) || len(bodies[got.Body]) == 0 || got.Width < 1 || got.Height < 1 ||
 		got.Lowered < 0 || got.Lowered > 100 || got.Default != marked {
-		return catalog.Output{}, fmt.Errorf("answer in which %s as %s is %+v", name, o.Format, got)
+		return media.Output{}, fmt.Errorf("answer in which %s as %s is %+v", name, o.Format, got)
 	}
-	return catalog.Output{
+	return media.Output{
 		Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Score: got.Score, Lowered: got.Lowered,
 		Default: got.Default, Body: bodies[got.Body],
 	}, nil

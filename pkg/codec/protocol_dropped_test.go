@@ -8,15 +8,15 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
 // drop takes an output out of an answer, and says so.
-func drop(made *catalog.Rendered, name string, format pipeline.Format, reason catalog.Reason) {
-	made.Outputs = slices.DeleteFunc(made.Outputs, func(o catalog.Output) bool { return o.Name == name && o.Format == format })
-	made.Dropped = append(made.Dropped, catalog.Dropped{Name: name, Format: format, Reason: reason})
+func drop(made *media.Rendered, name string, format pipeline.Format, reason media.Reason) {
+	made.Outputs = slices.DeleteFunc(made.Outputs, func(o media.Output) bool { return o.Name == name && o.Format == format })
+	made.Dropped = append(made.Dropped, media.Dropped{Name: name, Format: format, Reason: reason})
 }
 
 func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
@@ -24,9 +24,9 @@ func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
 	spec := fakeSpec(long)
 	for _, last := range []string{"card.webp", "thumb.jpeg"} {
 		made := fakeAnswer(spec)
-		drop(&made, "thumb", pipeline.WebP, catalog.LargerThanSource)
+		drop(&made, "thumb", pipeline.WebP, media.LargerThanSource)
 		if last == "card.webp" {
-			drop(&made, "card", pipeline.WebP, catalog.LargerThanSibling)
+			drop(&made, "card", pipeline.WebP, media.LargerThanSibling)
 		}
 		made.Outputs[0].Lowered = 57
 		var wire bytes.Buffer
@@ -42,27 +42,27 @@ func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
 func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
 	t.Parallel()
 	spec := fakeSpec(long) // thumb and card as webp and jpeg; card as jpeg is the default
-	const why = catalog.LargerThanSibling
-	for what, spoil := range map[string]func(*catalog.Rendered){
-		"that drops card as jpeg": func(made *catalog.Rendered) { drop(made, "card", pipeline.JPEG, why) },
-		`for the reason ""`:       func(made *catalog.Rendered) { drop(made, "card", pipeline.WebP, "") },
-		`for the reason "ugly"`:   func(made *catalog.Rendered) { drop(made, "card", pipeline.WebP, "ugly") },
-		"answer without thumb": func(made *catalog.Rendered) {
+	const why = media.LargerThanSibling
+	for what, spoil := range map[string]func(*media.Rendered){
+		"that drops card as jpeg": func(made *media.Rendered) { drop(made, "card", pipeline.JPEG, why) },
+		`for the reason ""`:       func(made *media.Rendered) { drop(made, "card", pipeline.WebP, "") },
+		`for the reason "ugly"`:   func(made *media.Rendered) { drop(made, "card", pipeline.WebP, "ugly") },
+		"answer without thumb": func(made *media.Rendered) {
 			drop(made, "thumb", pipeline.WebP, why)
 			drop(made, "thumb", pipeline.JPEG, why)
 		},
-		"where card as jpeg belongs": func(made *catalog.Rendered) { // there and dropped
-			made.Dropped = append(made.Dropped, catalog.Dropped{Name: "card", Format: pipeline.WebP, Reason: why})
+		"where card as jpeg belongs": func(made *media.Rendered) { // there and dropped
+			made.Dropped = append(made.Dropped, media.Dropped{Name: "card", Format: pipeline.WebP, Reason: why})
 		},
-		"4 outputs and 1 dropped": func(made *catalog.Rendered) { // never asked for
-			made.Dropped = append(made.Dropped, catalog.Dropped{Name: "card", Format: pipeline.AVIF, Reason: why})
+		"4 outputs and 1 dropped": func(made *media.Rendered) { // never asked for
+			made.Dropped = append(made.Dropped, media.Dropped{Name: "card", Format: pipeline.AVIF, Reason: why})
 		},
-		"where thumb as webp belongs": func(made *catalog.Rendered) { // in another order
+		"where thumb as webp belongs": func(made *media.Rendered) { // in another order
 			drop(made, "card", pipeline.WebP, why)
 			drop(made, "thumb", pipeline.WebP, why)
 		},
-		"thumb as webp is {": func(made *catalog.Rendered) { made.Outputs[0].Lowered = 101 },
-		"Lowered:-1":         func(made *catalog.Rendered) { made.Outputs[0].Lowered = -1 },
+		"thumb as webp is {": func(made *media.Rendered) { made.Outputs[0].Lowered = 101 },
+		"Lowered:-1":         func(made *media.Rendered) { made.Outputs[0].Lowered = -1 },
 	} {
 		made := fakeAnswer(spec)
 		spoil(&made)
@@ -81,7 +81,7 @@ func TestAnAnswerDropsADuplicateOnlyOnce(t *testing.T) {
 	t.Parallel()
 	spec := fakeSpec(long)
 	made := fakeAnswer(spec)
-	drop(&made, "thumb", pipeline.WebP, catalog.LargerThanSource)
+	drop(&made, "thumb", pipeline.WebP, media.LargerThanSource)
 	made.Dropped = append(made.Dropped, made.Dropped[0])
 	var wire bytes.Buffer
 	if err := codec.WriteAnswer(&wire, 5, made); err != nil {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -83,7 +83,7 @@ func FuzzReadAnswer(f *testing.F) {
 	}
 	f.Add(good.Bytes())
 	less := fakeAnswer(spec)
-	drop(&less, "thumb", pipeline.WebP, catalog.LargerThanSource)
+	drop(&less, "thumb", pipeline.WebP, media.LargerThanSource)
 	var dropped bytes.Buffer
 	if err := codec.WriteAnswer(&dropped, 1, less); err != nil {
 		f.Fatal(err)
@@ -139,7 +139,7 @@ func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
 
 func TestServeEndsWithItsInput(t *testing.T) {
 	t.Parallel()
-	never := func([]byte, pipeline.Spec) (catalog.Rendered, error) { panic("no picture was sent") }
+	never := func([]byte, pipeline.Spec) (media.Rendered, error) { panic("no picture was sent") }
 	if err := codec.Serve(t.Context(), strings.NewReader(""), io.Discard, never); err != nil {
 		t.Errorf("no input: %v", err)
 	}
@@ -177,11 +177,11 @@ func TestLongTextsOfAFailureAreCut(t *testing.T) {
 	t.Parallel()
 	var wire bytes.Buffer
 	long := strings.Repeat("x", 1<<20)
-	if err := codec.WriteFailure(&wire, 1, catalog.Fail(catalog.Corrupt, long, errors.New(long))); err != nil {
+	if err := codec.WriteFailure(&wire, 1, media.Fail(media.Corrupt, long, errors.New(long))); err != nil {
 		t.Fatal(err)
 	}
 	_, err := codec.ReadAnswer(&wire, 1, fakeSpec(0))
-	if got := catalog.FailureOf(err); got == nil || got.Code != catalog.Corrupt || len(got.Detail) != 4<<10 {
+	if got := media.FailureOf(err); got == nil || got.Code != media.Corrupt || len(got.Detail) != 4<<10 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -201,9 +201,9 @@ func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
 	if kind, hello, err := codec.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":2}` {
 		t.Errorf("the first word is %q %q, %v", kind, hello, err)
 	}
-	for i, want := range []catalog.Code{"", catalog.Corrupt, catalog.CodecCrashed, ""} {
+	for i, want := range []media.Code{"", media.Corrupt, media.CodecCrashed, ""} {
 		got, err := codec.ReadAnswer(&out, i, spec)
-		if failure := catalog.FailureOf(err); want != "" && (failure == nil || failure.Code != want) {
+		if failure := media.FailureOf(err); want != "" && (failure == nil || failure.Code != want) {
 			t.Errorf("picture %d: %v, want %s", i, err, want)
 		} else if want == "" && (err != nil || len(got.Outputs) != 4) {
 			t.Errorf("picture %d: %d outputs, %v", i, len(got.Outputs), err)

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -16,7 +16,7 @@ import (
 // is left to end the process: after it nothing here can be trusted.
 func Serve(
 	ctx context.Context, in io.Reader, out io.Writer,
-	render func(source []byte, spec pipeline.Spec) (catalog.Rendered, error),
+	render func(source []byte, spec pipeline.Spec) (media.Rendered, error),
 ) error {
 	if closer, ok := in.(io.Closer); ok {
 		defer context.AfterFunc(ctx, func() { _ = closer.Close() })() // ends a read that waits for the next picture
@@ -47,15 +47,15 @@ func Serve(
 }
 
 func reply(w io.Writer, q request, source []byte,
-	render func(source []byte, spec pipeline.Spec) (catalog.Rendered, error),
+	render func(source []byte, spec pipeline.Spec) (media.Rendered, error),
 ) error {
 	made, err := render(source, q.Spec)
 	if err == nil {
 		return writeAnswer(w, q.Seq, made)
 	}
-	why := catalog.FailureOf(err)
+	why := media.FailureOf(err)
 	if why == nil {
-		why = catalog.Fail(catalog.CodecCrashed, "the codec failed on this picture", err)
+		why = media.Fail(media.CodecCrashed, "the codec failed on this picture", err)
 	}
 	return writeFailure(w, q.Seq, why)
 }

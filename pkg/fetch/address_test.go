@@ -11,7 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 func TestPublicAddressesAreReached(t *testing.T) {
@@ -42,7 +42,7 @@ func TestPublicAddressesAreReached(t *testing.T) {
 				"name.test": {publicV4}, "NAME.test": {publicV4}, "mapped.test": {"::ffff:" + publicV4},
 				"xn--bcher-kva.test": {publicV4}, "1and1.test0": {publicV4},
 			}
-			w.fails(t, url, catalog.ConnectFailed) // nobody answers there
+			w.fails(t, url, media.ConnectFailed) // nobody answers there
 			if got := w.dials(); !slices.Equal(got, []string{want}) {
 				t.Errorf("got %v, want %s", got, want)
 			}
@@ -79,7 +79,7 @@ func TestOnlyAFewAddressesAreTried(t *testing.T) {
 	for range 50 {
 		w.names["many.test"] = append(w.names["many.test"], publicV4)
 	}
-	w.fails(t, "http://many.test/", catalog.ConnectFailed)
+	w.fails(t, "http://many.test/", media.ConnectFailed)
 	if got, want := len(w.dials()), 4; got != want {
 		t.Errorf("%d dials, want %d", got, want)
 	}
@@ -103,9 +103,9 @@ func TestAllowedNetworksAreReachedOnEveryPort(t *testing.T) {
 	for url, want := range cases {
 		w := newWorld()
 		w.names["localhost"] = []string{"127.0.0.1"}
-		code := catalog.ConnectFailed
+		code := media.ConnectFailed
 		if want == "" {
-			code = catalog.URLForbidden
+			code = media.URLForbidden
 		}
 		got, err := w.fetcher().Fetch(t.Context(), url, r, 100)
 		failed(t, got.Body, err, code)
@@ -182,7 +182,7 @@ func TestWhateverANameResolvesToOnlyThePublicIsDialled(t *testing.T) {
 		if mapped := addr.Unmap(); mapped.Is4() && reachable(mapped) {
 			return
 		}
-		if f := catalog.FailureOf(err); f == nil || f.Code != catalog.URLForbidden || len(w.dials()) > 0 {
+		if f := media.FailureOf(err); f == nil || f.Code != media.URLForbidden || len(w.dials()) > 0 {
 			t.Fatalf("%v: got %v, dialled %v", addr, err, w.dials())
 		}
 	})

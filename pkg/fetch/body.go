@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/worker"
 )
 
@@ -63,7 +63,7 @@ func decoder(encoding string, from io.Reader, limit int64) (io.Reader, error) {
 		unzipped, err := gzip.NewReader(from)
 		return &capped{from: unzipped, left: limit, limit: limit}, err
 	default:
-		return nil, catalog.Fail(catalog.UnsupportedFormat, "the source is in a content encoding that was not asked for", nil)
+		return nil, media.Fail(media.UnsupportedFormat, "the source is in a content encoding that was not asked for", nil)
 	}
 }
 
@@ -86,14 +86,14 @@ func (w *wire) Read(p []byte) (int, error) {
 // failure returns what err, of reading the decoded body, means. A broken connection is left for classify.
 func (w *wire) failure(err error) error {
 	switch {
-	case catalog.FailureOf(err) != nil:
+	case media.FailureOf(err) != nil:
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return catalog.Fail(catalog.Incomplete, "the source ended too early", err)
+		return media.Fail(media.Incomplete, "the source ended too early", err)
 	case w.err != nil:
 		return err
 	default:
-		return catalog.Fail(catalog.Corrupt, "the source's gzip encoding is damaged", err)
+		return media.Fail(media.Corrupt, "the source's gzip encoding is damaged", err)
 	}
 }
 

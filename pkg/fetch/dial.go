@@ -12,7 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // maxAddresses is how many addresses of a name are tried: the connect timeout is shared between them.
@@ -51,9 +51,9 @@ func (c connector) dialTLS(ctx context.Context, address string) (net.Conn, error
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close() //nolint:errcheck // it never came to be
 		if isTimeout(err) {
-			return nil, catalog.Fail(catalog.Timeout, "the source took too long to connect", err)
+			return nil, media.Fail(media.Timeout, "the source took too long to connect", err)
 		}
-		return nil, catalog.Fail(catalog.TLSFailed, "there is no trusted TLS connection to the source", err)
+		return nil, media.Fail(media.TLSFailed, "there is no trusted TLS connection to the source", err)
 	}
 	return secure, nil
 }
@@ -98,7 +98,7 @@ func (c connector) resolve(ctx context.Context, host string) ([]netip.Addr, erro
 		err = fmt.Errorf("%s has no address", host)
 	}
 	if err != nil {
-		return nil, catalog.Fail(catalog.DNSFailed, "the host's name does not resolve", err)
+		return nil, media.Fail(media.DNSFailed, "the host's name does not resolve", err)
 	}
 	return addrs, nil
 }
@@ -117,9 +117,9 @@ func (c connector) first(ctx context.Context, host string, addrs []netip.AddrPor
 		last = err
 	}
 	if isTimeout(last) {
-		return nil, catalog.Fail(catalog.Timeout, "the source took too long to connect", last)
+		return nil, media.Fail(media.Timeout, "the source took too long to connect", last)
 	}
-	return nil, catalog.Fail(catalog.ConnectFailed, "there is no connection to the source", last)
+	return nil, media.Fail(media.ConnectFailed, "there is no connection to the source", last)
 }
 
 // share returns ctx for the next of that many attempts. The last has ctx's own deadline: a second timer for the same moment

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fetch"
+	"vitrine.io/pkg/media"
 )
 
 // reply is what a name server says of a name.
@@ -183,7 +183,7 @@ func TestANameThatChangesItsAnswerGainsNothing(t *testing.T) {
 				"again.test.":  {{addrs: []string{publicV4}}, {addrs: []string{inside}}},
 			})
 			f := newFetcher(w.throughDNS(t, s), 1024)
-			for i, want := range []catalog.Code{"", catalog.URLForbidden, catalog.URLForbidden} {
+			for i, want := range []media.Code{"", media.URLForbidden, media.URLForbidden} {
 				got, err := f.Fetch(t.Context(), "http://rebind.test/", rules(), 100)
 				if want != "" {
 					failed(t, got.Body, err, want)
@@ -192,7 +192,7 @@ func TestANameThatChangesItsAnswerGainsNothing(t *testing.T) {
 				}
 			}
 			got, err := f.Fetch(t.Context(), "http://again.test/back", rules(), 100)
-			failed(t, got.Body, err, catalog.URLForbidden)
+			failed(t, got.Body, err, media.URLForbidden)
 			if got, want := w.dials(), []string{firstAt, firstAt}; !slices.Equal(got, want) {
 				t.Errorf("dialled %v, want %v: what was checked, and nothing else", got, want)
 			}
@@ -212,37 +212,37 @@ func TestWhateverAServerSaysOnlyThePublicIsDialled(t *testing.T) {
 	const v6At = "[" + publicV6 + "]:80"
 	cases := map[string]struct {
 		reply   reply
-		want    catalog.Code
+		want    media.Code
 		dialled []string // in any order
 	}{
-		"one":              {reply{addrs: []string{publicV4}}, catalog.ConnectFailed, []string{firstAt}},
-		"several":          {reply{addrs: []string{publicV4, otherV4}}, catalog.ConnectFailed, []string{otherAt, firstAt}},
-		"of both kinds":    {reply{addrs: []string{publicV4, publicV6}}, catalog.ConnectFailed, []string{v6At, firstAt}},
-		"some inside":      {reply{addrs: []string{"10.0.0.1", publicV4, "::1"}}, catalog.ConnectFailed, []string{firstAt}},
-		"only six outside": {reply{addrs: []string{"127.0.0.1", publicV6}}, catalog.ConnectFailed, []string{v6At}},
-		"all inside":       {reply{addrs: []string{"10.0.0.1", "127.0.0.1", "::1", "fe80::1"}}, catalog.URLForbidden, nil},
-		"mapped":           {reply{addrs: []string{"::ffff:127.0.0.1"}}, catalog.URLForbidden, nil},
-		"NAT64":            {reply{addrs: []string{"64:ff9b::a9fe:a9fe"}}, catalog.URLForbidden, nil},
-		"6to4":             {reply{addrs: []string{"2002:a9fe:a9fe::1"}}, catalog.URLForbidden, nil},
+		"one":              {reply{addrs: []string{publicV4}}, media.ConnectFailed, []string{firstAt}},
+		"several":          {reply{addrs: []string{publicV4, otherV4}}, media.ConnectFailed, []string{otherAt, firstAt}},
+		"of both kinds":    {reply{addrs: []string{publicV4, publicV6}}, media.ConnectFailed, []string{v6At, firstAt}},
+		"some inside":      {reply{addrs: []string{"10.0.0.1", publicV4, "::1"}}, media.ConnectFailed, []string{firstAt}},
+		"only six outside": {reply{addrs: []string{"127.0.0.1", publicV6}}, media.ConnectFailed, []string{v6At}},
+		"all inside":       {reply{addrs: []string{"10.0.0.1", "127.0.0.1", "::1", "fe80::1"}}, media.URLForbidden, nil},
+		"mapped":           {reply{addrs: []string{"::ffff:127.0.0.1"}}, media.URLForbidden, nil},
+		"NAT64":            {reply{addrs: []string{"64:ff9b::a9fe:a9fe"}}, media.URLForbidden, nil},
+		"6to4":             {reply{addrs: []string{"2002:a9fe:a9fe::1"}}, media.URLForbidden, nil},
 		"alias outside": {
-			reply{alias: []string{"cdn.test."}, addrs: []string{publicV4}}, catalog.ConnectFailed, []string{firstAt},
+			reply{alias: []string{"cdn.test."}, addrs: []string{publicV4}}, media.ConnectFailed, []string{firstAt},
 		},
 		"alias inside": {
-			reply{alias: []string{"inside.test."}, addrs: []string{"169.254.169.254"}}, catalog.URLForbidden, nil,
+			reply{alias: []string{"inside.test."}, addrs: []string{"169.254.169.254"}}, media.URLForbidden, nil,
 		},
 		"aliases inside": {
-			reply{alias: []string{"a.test.", "localhost."}, addrs: []string{"127.0.0.1"}}, catalog.URLForbidden, nil,
+			reply{alias: []string{"a.test.", "localhost."}, addrs: []string{"127.0.0.1"}}, media.URLForbidden, nil,
 		},
-		"alias of nothing":      {reply{alias: []string{"nowhere.test."}}, catalog.DNSFailed, nil},
-		"no such name":          {reply{code: dnsmessage.RCodeNameError}, catalog.DNSFailed, nil},
-		"no address":            {reply{}, catalog.DNSFailed, nil},
-		"a server's fault":      {reply{code: dnsmessage.RCodeServerFailure}, catalog.DNSFailed, nil},
-		"refused":               {reply{code: dnsmessage.RCodeRefused}, catalog.DNSFailed, nil},
-		"silence":               {reply{mute: true}, catalog.DNSFailed, nil},
-		"noise":                 {reply{noise: true}, catalog.DNSFailed, nil},
-		"somebody else shouted": {reply{spoof: otherV4, addrs: []string{publicV4}}, catalog.ConnectFailed, []string{firstAt}},
+		"alias of nothing":      {reply{alias: []string{"nowhere.test."}}, media.DNSFailed, nil},
+		"no such name":          {reply{code: dnsmessage.RCodeNameError}, media.DNSFailed, nil},
+		"no address":            {reply{}, media.DNSFailed, nil},
+		"a server's fault":      {reply{code: dnsmessage.RCodeServerFailure}, media.DNSFailed, nil},
+		"refused":               {reply{code: dnsmessage.RCodeRefused}, media.DNSFailed, nil},
+		"silence":               {reply{mute: true}, media.DNSFailed, nil},
+		"noise":                 {reply{noise: true}, media.DNSFailed, nil},
+		"somebody else shouted": {reply{spoof: otherV4, addrs: []string{publicV4}}, media.ConnectFailed, []string{firstAt}},
 		"half a fault": {
-			reply{addrs: []string{publicV4}, code6: dnsmessage.RCodeServerFailure}, catalog.ConnectFailed, []string{firstAt},
+			reply{addrs: []string{publicV4}, code6: dnsmessage.RCodeServerFailure}, media.ConnectFailed, []string{firstAt},
 		},
 	}
 	for name, c := range cases {

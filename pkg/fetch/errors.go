@@ -10,22 +10,22 @@ import (
 	"strconv"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // maxRetryAfter bounds what a source may ask for by Retry-After: it must not be able to park a picture for good.
 const maxRetryAfter = time.Hour
 
-func forbidden(detail string, cause error) *catalog.Failure {
-	return catalog.Fail(catalog.URLForbidden, detail, cause)
+func forbidden(detail string, cause error) *media.Failure {
+	return media.Fail(media.URLForbidden, detail, cause)
 }
 
-func tooSlow(detail string) *catalog.Failure {
-	return catalog.Fail(catalog.Timeout, detail, nil)
+func tooSlow(detail string) *media.Failure {
+	return media.Fail(media.Timeout, detail, nil)
 }
 
-func tooLarge(limit int64) *catalog.Failure {
-	return catalog.Fail(catalog.TooLarge, fmt.Sprintf("the source has more than %d bytes", limit), nil)
+func tooLarge(limit int64) *media.Failure {
+	return media.Fail(media.TooLarge, fmt.Sprintf("the source has more than %d bytes", limit), nil)
 }
 
 // classify returns the Failure that err is. parent is the caller's context, whose end is no failure of the source; own is
@@ -34,10 +34,10 @@ func classify(parent, own context.Context, err error) error {
 	if parent.Err() != nil {
 		return parent.Err()
 	}
-	if f := catalog.FailureOf(context.Cause(own)); f != nil {
+	if f := media.FailureOf(context.Cause(own)); f != nil {
 		return f
 	}
-	if f := catalog.FailureOf(err); f != nil {
+	if f := media.FailureOf(err); f != nil {
 		return f
 	}
 	var request *url.Error
@@ -45,9 +45,9 @@ func classify(parent, own context.Context, err error) error {
 		err = request.Err // without the URL, whose query may hold a signature
 	}
 	if isTimeout(err) {
-		return catalog.Fail(catalog.Timeout, "the source took too long to answer", err)
+		return media.Fail(media.Timeout, "the source took too long to answer", err)
 	}
-	return catalog.Fail(catalog.ConnectFailed, "the connection to the source broke", err)
+	return media.Fail(media.ConnectFailed, "the connection to the source broke", err)
 }
 
 func isTimeout(err error) bool {
@@ -56,15 +56,15 @@ func isTimeout(err error) bool {
 }
 
 // refused returns the Failure that an answer other than 200 is.
-func refused(resp *http.Response, now time.Time) *catalog.Failure {
+func refused(resp *http.Response, now time.Time) *media.Failure {
 	detail := "the source answered " + strconv.Itoa(resp.StatusCode)
 	switch code := resp.StatusCode; {
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code >= 500:
-		f := catalog.Fail(catalog.SourceUnavailable, detail, nil)
+		f := media.Fail(media.SourceUnavailable, detail, nil)
 		f.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), now)
 		return f
 	default:
-		return catalog.Fail(catalog.HTTPStatus, detail, nil)
+		return media.Fail(media.HTTPStatus, detail, nil)
 	}
 }
 

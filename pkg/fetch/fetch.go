@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/worker"
 )
@@ -133,7 +133,7 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 		}},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > rules.MaxRedirects {
-				return catalog.Fail(catalog.TooManyRedirects, "the source redirects more than "+
+				return media.Fail(media.TooManyRedirects, "the source redirects more than "+
 					strconv.Itoa(rules.MaxRedirects)+" times", nil)
 			}
 			req.Header.Del("Referer") // a signed URL must not be told to the next host

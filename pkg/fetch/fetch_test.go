@@ -22,8 +22,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fetch"
+	"vitrine.io/pkg/media"
 )
 
 const picture = "http://pictures.test/a.jpg"
@@ -99,7 +99,7 @@ func TestRedirectsAreFollowedOnlySoFar(t *testing.T) {
 			t.Errorf("%d redirects of %d: %v", most, most, err)
 		}
 		got, err := w.fetcher().Fetch(t.Context(), fmt.Sprintf("http://pictures.test/%d", most+1), r, 100)
-		failed(t, got.Body, err, catalog.TooManyRedirects)
+		failed(t, got.Body, err, media.TooManyRedirects)
 	}
 }
 
@@ -117,7 +117,7 @@ func TestALoopOfRedirectsEnds(t *testing.T) {
 		})
 		w := served(t, handler)
 		w.site(t, "other.test", otherV4, "80", handler)
-		w.fails(t, picture, catalog.TooManyRedirects)
+		w.fails(t, picture, media.TooManyRedirects)
 		if got, want := len(w.dials()), rules().MaxRedirects+1; got != want {
 			t.Errorf("a loop %s: %d requests, want %d", name, got, want)
 		}
@@ -126,7 +126,7 @@ func TestALoopOfRedirectsEnds(t *testing.T) {
 
 func TestARedirectMayLeadFromTLSToNone(t *testing.T) {
 	t.Parallel()
-	for target, want := range map[string]catalog.Code{"http://plain.test/": "", "http://10.0.0.1/": catalog.URLForbidden} {
+	for target, want := range map[string]media.Code{"http://plain.test/": "", "http://10.0.0.1/": media.URLForbidden} {
 		server := httptest.NewTLSServer(http.RedirectHandler(target, http.StatusMovedPermanently))
 		t.Cleanup(server.Close)
 		w := newWorld()
@@ -157,20 +157,20 @@ func TestARedirectGoesToAnotherHost(t *testing.T) {
 
 func TestStatusesSayWhetherToComeAgain(t *testing.T) {
 	t.Parallel()
-	cases := map[int]catalog.Code{
-		201: catalog.HTTPStatus, 204: catalog.HTTPStatus, 206: catalog.HTTPStatus, 300: catalog.HTTPStatus,
-		304: catalog.HTTPStatus,
-		400: catalog.HTTPStatus, 401: catalog.HTTPStatus, 402: catalog.HTTPStatus, 403: catalog.HTTPStatus,
-		404: catalog.HTTPStatus, 405: catalog.HTTPStatus, 406: catalog.HTTPStatus, 407: catalog.HTTPStatus,
-		409: catalog.HTTPStatus, 410: catalog.HTTPStatus, 416: catalog.HTTPStatus, 418: catalog.HTTPStatus,
-		451: catalog.HTTPStatus, 499: catalog.HTTPStatus,
-		408: catalog.SourceUnavailable, 425: catalog.SourceUnavailable, 429: catalog.SourceUnavailable,
-		500: catalog.SourceUnavailable, 501: catalog.SourceUnavailable, 502: catalog.SourceUnavailable,
-		503: catalog.SourceUnavailable, 504: catalog.SourceUnavailable, 521: catalog.SourceUnavailable,
-		599: catalog.SourceUnavailable,
+	cases := map[int]media.Code{
+		201: media.HTTPStatus, 204: media.HTTPStatus, 206: media.HTTPStatus, 300: media.HTTPStatus,
+		304: media.HTTPStatus,
+		400: media.HTTPStatus, 401: media.HTTPStatus, 402: media.HTTPStatus, 403: media.HTTPStatus,
+		404: media.HTTPStatus, 405: media.HTTPStatus, 406: media.HTTPStatus, 407: media.HTTPStatus,
+		409: media.HTTPStatus, 410: media.HTTPStatus, 416: media.HTTPStatus, 418: media.HTTPStatus,
+		451: media.HTTPStatus, 499: media.HTTPStatus,
+		408: media.SourceUnavailable, 425: media.SourceUnavailable, 429: media.SourceUnavailable,
+		500: media.SourceUnavailable, 501: media.SourceUnavailable, 502: media.SourceUnavailable,
+		503: media.SourceUnavailable, 504: media.SourceUnavailable, 521: media.SourceUnavailable,
+		599: media.SourceUnavailable,
 	}
-	class := map[catalog.Code]catalog.Class{
-		catalog.HTTPStatus: catalog.Permanent, catalog.SourceUnavailable: catalog.Transient,
+	class := map[media.Code]media.Class{
+		media.HTTPStatus: media.Permanent, media.SourceUnavailable: media.Transient,
 	}
 	for status, want := range cases {
 		f := served(t, answer(status, "")).fails(t, picture, want)
@@ -216,7 +216,7 @@ func TestRetryAfterIsHeardWithinReason(t *testing.T) {
 			w := served(t, answer(status, "", "Retry-After", header))
 			f := fetch.New(config(), w.network(), func() time.Time { return now }, prometheus.NewRegistry(), zap.NewNop())
 			got, err := f.Fetch(t.Context(), picture, rules(), 100)
-			if failure := failed(t, got.Body, err, catalog.SourceUnavailable); failure.RetryAfter != want {
+			if failure := failed(t, got.Body, err, media.SourceUnavailable); failure.RetryAfter != want {
 				t.Errorf("%d, %.40q: got %v, want %v", status, header, failure.RetryAfter, want)
 			}
 		}
@@ -250,7 +250,7 @@ func TestABodyHasAHardLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got, err := served(t, handler).fetcher().Fetch(t.Context(), picture, rules(), 100)
-			f := failed(t, got.Body, err, catalog.TooLarge)
+			f := failed(t, got.Body, err, media.TooLarge)
 			if want := "the source has more than 100 bytes"; f.Detail != want {
 				t.Errorf("got %q, want %q", f.Detail, want)
 			}
@@ -263,24 +263,24 @@ func TestAHugeAnnouncementIsRefusedUnread(t *testing.T) {
 	w := newWorld()
 	w.names["pictures.test"] = []string{publicV4}
 	w.dial = script("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n") // and then nothing, forever
-	w.fails(t, picture, catalog.TooLarge)
+	w.fails(t, picture, media.TooLarge)
 }
 
 func TestWhatWasNotAskedForIsUndoneOrRefused(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		encoding, body string
-		want           catalog.Code // "": it is fetched
+		want           media.Code // "": it is fetched
 	}{
 		"gzip":           {"gzip", zipped("picture"), ""},
 		"gzip, loudly":   {" X-GZIP ", zipped("picture"), ""},
 		"identity":       {"identity", "picture", ""},
-		"brotli":         {"br", "picture", catalog.UnsupportedFormat},
-		"twice":          {"gzip, gzip", zipped(zipped("picture")), catalog.UnsupportedFormat},
-		"not gzip":       {"gzip", strings.Repeat("picture", 10), catalog.Corrupt},
-		"damaged gzip":   {"gzip", zipped("picture")[:len(zipped("picture"))-8] + "checksum", catalog.Corrupt},
-		"truncated gzip": {"gzip", zipped("picture")[:20], catalog.Incomplete},
-		"no gzip at all": {"gzip", "", catalog.Incomplete},
+		"brotli":         {"br", "picture", media.UnsupportedFormat},
+		"twice":          {"gzip, gzip", zipped(zipped("picture")), media.UnsupportedFormat},
+		"not gzip":       {"gzip", strings.Repeat("picture", 10), media.Corrupt},
+		"damaged gzip":   {"gzip", zipped("picture")[:len(zipped("picture"))-8] + "checksum", media.Corrupt},
+		"truncated gzip": {"gzip", zipped("picture")[:20], media.Incomplete},
+		"no gzip at all": {"gzip", "", media.Incomplete},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -348,22 +348,22 @@ func TestBrokenConnectionsAreTold(t *testing.T) {
 	}
 	cases := map[string]struct {
 		dial func(string) (net.Conn, error)
-		want catalog.Code
+		want media.Code
 	}{
-		"refused":              {fail(errors.New("refused by 10.0.0.1")), catalog.ConnectFailed},
-		"timed out":            {fail(context.DeadlineExceeded), catalog.Timeout},
-		"closed at once":       {hangUp(""), catalog.ConnectFailed},
-		"no http":              {hangUp("220 smtp.example.com ESMTP\r\n"), catalog.ConnectFailed},
-		"endless headers":      {hangUp(ok + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n"), catalog.ConnectFailed},
-		"short body":           {hangUp(ok + "Content-Length: 10\r\n\r\n12345"), catalog.Incomplete},
-		"short chunks":         {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"), catalog.Incomplete},
-		"endless hints":        {hangUp(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000)), catalog.ConnectFailed},
-		"two lengths":          {hangUp(ok + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345"), catalog.ConnectFailed},
-		"no length":            {hangUp(ok + "Content-Length: -5\r\n\r\n12345"), catalog.ConnectFailed},
-		"endless length":       {hangUp(ok + "Content-Length: 99999999999999999999\r\n\r\n12345"), catalog.ConnectFailed},
-		"bad chunks":           {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), catalog.ConnectFailed},
-		"redirect to nowhere":  {hangUp(found + "\r\n"), catalog.HTTPStatus},
-		"redirect to nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), catalog.URLForbidden},
+		"refused":              {fail(errors.New("refused by 10.0.0.1")), media.ConnectFailed},
+		"timed out":            {fail(context.DeadlineExceeded), media.Timeout},
+		"closed at once":       {hangUp(""), media.ConnectFailed},
+		"no http":              {hangUp("220 smtp.example.com ESMTP\r\n"), media.ConnectFailed},
+		"endless headers":      {hangUp(ok + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n"), media.ConnectFailed},
+		"short body":           {hangUp(ok + "Content-Length: 10\r\n\r\n12345"), media.Incomplete},
+		"short chunks":         {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"), media.Incomplete},
+		"endless hints":        {hangUp(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000)), media.ConnectFailed},
+		"two lengths":          {hangUp(ok + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345"), media.ConnectFailed},
+		"no length":            {hangUp(ok + "Content-Length: -5\r\n\r\n12345"), media.ConnectFailed},
+		"endless length":       {hangUp(ok + "Content-Length: 99999999999999999999\r\n\r\n12345"), media.ConnectFailed},
+		"bad chunks":           {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), media.ConnectFailed},
+		"redirect to nowhere":  {hangUp(found + "\r\n"), media.HTTPStatus},
+		"redirect to nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), media.URLForbidden},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -402,8 +402,8 @@ func TestNamesThatDoNotResolveAreTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.names["empty.test"] = nil
-	w.fails(t, "http://nowhere.test/", catalog.DNSFailed)
-	w.fails(t, "http://empty.test/", catalog.DNSFailed)
+	w.fails(t, "http://nowhere.test/", media.DNSFailed)
+	w.fails(t, "http://empty.test/", media.DNSFailed)
 }
 
 func TestTLSIsTrustedOnlyByTheRoots(t *testing.T) {
@@ -419,13 +419,13 @@ func TestTLSIsTrustedOnlyByTheRoots(t *testing.T) {
 	cases := map[string]struct {
 		host, listener string
 		roots          *x509.CertPool
-		want           catalog.Code
+		want           media.Code
 	}{
 		"trusted":     {"example.com", server.Listener.Addr().String(), trusted, ""},
-		"other host":  {"pictures.test", server.Listener.Addr().String(), trusted, catalog.TLSFailed},
-		"other roots": {"example.com", server.Listener.Addr().String(), x509.NewCertPool(), catalog.TLSFailed},
-		"no TLS":      {"example.com", plain.Listener.Addr().String(), trusted, catalog.TLSFailed},
-		"nobody":      {"example.com", "", trusted, catalog.ConnectFailed},
+		"other host":  {"pictures.test", server.Listener.Addr().String(), trusted, media.TLSFailed},
+		"other roots": {"example.com", server.Listener.Addr().String(), x509.NewCertPool(), media.TLSFailed},
+		"no TLS":      {"example.com", plain.Listener.Addr().String(), trusted, media.TLSFailed},
+		"nobody":      {"example.com", "", trusted, media.ConnectFailed},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

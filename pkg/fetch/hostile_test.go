@@ -9,7 +9,7 @@ import (
 	"testing"
 	"unicode"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // leastHostile is how many tricks the table has to hold: it may grow, not shrink.
@@ -265,8 +265,8 @@ func TestNoTrickReachesAForbiddenAddress(t *testing.T) {
 			for _, url := range urls {
 				w := hostileWorld()
 				_, err := w.fetcher().Fetch(t.Context(), url, rules(), 1<<20)
-				if f := catalog.FailureOf(err); f == nil || f.Code != catalog.URLForbidden {
-					t.Errorf("%.80q: got %.200v, want %s", url, err, catalog.URLForbidden)
+				if f := media.FailureOf(err); f == nil || f.Code != media.URLForbidden {
+					t.Errorf("%.80q: got %.200v, want %s", url, err, media.URLForbidden)
 				}
 				if got := w.dials(); len(got) > 0 {
 					t.Errorf("%.80q: %v was dialled", url, got)
@@ -294,8 +294,8 @@ func TestNoRedirectReachesAForbiddenAddress(t *testing.T) {
 				}
 				tried++
 				_, err := w.fetcher().Fetch(t.Context(), "http://start.test/", rules(), 1<<20)
-				if f := catalog.FailureOf(err); f == nil || f.Code != catalog.URLForbidden {
-					t.Errorf("%.80q: got %.200v, want %s", target, err, catalog.URLForbidden)
+				if f := media.FailureOf(err); f == nil || f.Code != media.URLForbidden {
+					t.Errorf("%.80q: got %.200v, want %s", target, err, media.URLForbidden)
 				}
 			}
 			if got, want := w.dials(), slices.Repeat([]string{otherV4 + ":80"}, tried); !slices.Equal(got, want) {
@@ -328,7 +328,7 @@ func TestEveryHopOfEveryKindOfRedirectIsChecked(t *testing.T) {
 				rw.Header().Set("Location", hops[req.URL.Path])
 				rw.WriteHeader(status)
 			}))
-			w.fails(t, "http://start.test/", catalog.URLForbidden)
+			w.fails(t, "http://start.test/", media.URLForbidden)
 			if got, want := w.dials(), slices.Repeat([]string{otherV4 + ":80"}, 3); !slices.Equal(got, want) {
 				t.Errorf("%d to %s: dialled %v, want %v", status, last, got, want)
 			}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 type metrics struct {
@@ -60,7 +60,7 @@ func (m *metrics) ended(took time.Duration, size int, err error) {
 // count counts a download by how it ended.
 func (m *metrics) count(err error) {
 	code := "ok"
-	if f := catalog.FailureOf(err); f != nil {
+	if f := media.FailureOf(err); f != nil {
 		code = string(f.Code)
 	} else if err != nil {
 		code = "stopped"

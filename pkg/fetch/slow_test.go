@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // drip is an answer that comes slowly: head, then text, a byte every interval, then nothing.
@@ -65,39 +65,39 @@ func TestEveryStepHasATimeLimit(t *testing.T) {
 		url     string
 		answer  drip
 		stuck   string
-		want    catalog.Code
+		want    media.Code
 		minimum int64 // rate
 		after   int   // seconds
 	}{
 		"name": {
-			url: "http://x.test/", stuck: "resolver", want: catalog.DNSFailed, after: 5,
+			url: "http://x.test/", stuck: "resolver", want: media.DNSFailed, after: 5,
 		},
 		"connection": {
-			url: "http://x.test/", stuck: "dialler", want: catalog.Timeout, after: 5,
+			url: "http://x.test/", stuck: "dialler", want: media.Timeout, after: 5,
 		},
 		"TLS": {
-			url: "https://x.test/", answer: drip{}, want: catalog.Timeout, after: 5,
+			url: "https://x.test/", answer: drip{}, want: media.Timeout, after: 5,
 		},
 		"headers": {
-			url: "http://x.test/", answer: drip{}, want: catalog.Timeout, after: 10,
+			url: "http://x.test/", answer: drip{}, want: media.Timeout, after: 10,
 		},
 		"dripping headers": {
-			url: "http://x.test/", answer: drip{"HTTP/1.1 200 OK\r\n", long, time.Second}, want: catalog.Timeout, after: 10,
+			url: "http://x.test/", answer: drip{"HTTP/1.1 200 OK\r\n", long, time.Second}, want: media.Timeout, after: 10,
 		},
 		"no body": {
-			url: "http://x.test/", answer: drip{body, "", 0}, minimum: 1, want: catalog.Timeout, after: 10,
+			url: "http://x.test/", answer: drip{body, "", 0}, minimum: 1, want: media.Timeout, after: 10,
 		},
 		"trickling body": {
-			url: "http://x.test/", answer: drip{body, long, time.Second}, minimum: 2, want: catalog.Timeout, after: 10,
+			url: "http://x.test/", answer: drip{body, long, time.Second}, minimum: 2, want: media.Timeout, after: 10,
 		},
 		"body that stops": {
-			url: "http://x.test/", answer: drip{body, long[:1000], tick}, minimum: 90, want: catalog.Timeout, after: 20,
+			url: "http://x.test/", answer: drip{body, long[:1000], tick}, minimum: 90, want: media.Timeout, after: 20,
 		},
 		"slow, but steadily": {
-			url: "http://x.test/", answer: drip{body, long, tick}, minimum: 90, want: catalog.Timeout, after: 30,
+			url: "http://x.test/", answer: drip{body, long, tick}, minimum: 90, want: media.Timeout, after: 30,
 		},
 		"no least rate": {
-			url: "http://x.test/", answer: drip{body, "", 0}, want: catalog.Timeout, after: 30,
+			url: "http://x.test/", answer: drip{body, "", 0}, want: media.Timeout, after: 30,
 		},
 	}
 	for name, c := range cases {
@@ -140,7 +140,7 @@ func TestTheConnectTimeoutIsSharedBetweenAddresses(t *testing.T) {
 			return stuck{}.Dial(ctx, network, address)
 		}
 		got, err := newFetcher(network, 0).Fetch(t.Context(), "http://x.test/", rules(), 100)
-		failed(t, got.Body, err, catalog.Timeout)
+		failed(t, got.Body, err, media.Timeout)
 		if len(began) != 2 || began[1] != 2500*time.Millisecond {
 			t.Errorf("dialled after %v, want the second after half of 5s", began)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/worker"
 )
@@ -52,29 +53,29 @@ func (l *line) ended() error {
 	return nil
 }
 
-func (l *line) Retry(context.Context, catalog.Attempt, *catalog.Failure, pipeline.Retry) error {
+func (l *line) Retry(context.Context, catalog.Attempt, *media.Failure, pipeline.Retry) error {
 	return l.ended()
 }
 
-func (l *line) Defer(context.Context, catalog.Attempt, *catalog.Failure, pipeline.Retry, time.Duration) error {
+func (l *line) Defer(context.Context, catalog.Attempt, *media.Failure, pipeline.Retry, time.Duration) error {
 	return l.ended()
 }
-func (l *line) Fail(context.Context, catalog.Attempt, *catalog.Failure) error { return l.ended() }
-func (l *line) Release(context.Context, catalog.Attempt) error                { return l.ended() }
-func (l *line) SavePipeline(context.Context, string, []byte) error            { return nil }
-func (l *line) Pipeline(context.Context, string) ([]byte, error)              { return nil, io.EOF }
-func (l *line) DeletePrefix(context.Context, string) error                    { return nil }
+func (l *line) Fail(context.Context, catalog.Attempt, *media.Failure) error { return l.ended() }
+func (l *line) Release(context.Context, catalog.Attempt) error              { return l.ended() }
+func (l *line) SavePipeline(context.Context, string, []byte) error          { return nil }
+func (l *line) Pipeline(context.Context, string) ([]byte, error)            { return nil, io.EOF }
+func (l *line) DeletePrefix(context.Context, string) error                  { return nil }
 
-func (l *line) Render(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
+func (l *line) Render(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
 	l.codecs <- struct{}{}
 	l.stage("render")
 	<-l.codecs
-	return catalog.Rendered{Width: 1, Height: 1, Outputs: []catalog.Output{
+	return media.Rendered{Width: 1, Height: 1, Outputs: []media.Output{
 		{Name: "full", Format: pipeline.JPEG, Width: 1, Height: 1, Default: true, Body: []byte("made")},
 	}}, nil
 }
 
-func (l *line) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func (l *line) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return l.Render(ctx, source, spec)
 }
 

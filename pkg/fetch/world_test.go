@@ -17,8 +17,8 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fetch"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -112,15 +112,15 @@ func newFetcher(network fetch.Network, minRate int64) *fetch.Fetcher {
 func rules() pipeline.Fetch { return pipeline.Default().Spec.Fetch }
 
 // fails fetches url and demands a Failure with the code.
-func (w *world) fails(t *testing.T, url string, want catalog.Code) catalog.Failure {
+func (w *world) fails(t *testing.T, url string, want media.Code) media.Failure {
 	t.Helper()
 	got, err := w.fetcher().Fetch(t.Context(), url, rules(), 1<<20)
 	return failed(t, got.Body, err, want)
 }
 
-func failed(t *testing.T, body []byte, err error, want catalog.Code) catalog.Failure {
+func failed(t *testing.T, body []byte, err error, want media.Code) media.Failure {
 	t.Helper()
-	f := catalog.FailureOf(err)
+	f := media.FailureOf(err)
 	if f == nil || f.Code != want {
 		t.Fatalf("got %v, want %s", err, want)
 	}

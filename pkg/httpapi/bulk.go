@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // The bounds of a request for many pictures. Each picture is a transaction of some milliseconds, so that the most of them
@@ -191,9 +192,9 @@ func (b *bulkRequest) readStatus(text string) (code, detail string) {
 }
 
 func (b *bulkRequest) readCode(text string) (code, detail string) {
-	b.which.Code = catalog.Code(text)
-	if _, ok := catalog.Codes()[b.which.Code]; !ok {
-		names := slices.Sorted(maps.Keys(catalog.Codes()))
+	b.which.Code = media.Code(text)
+	if _, ok := media.Codes()[b.which.Code]; !ok {
+		names := slices.Sorted(maps.Keys(media.Codes()))
 		return "unknown_value", fmt.Sprintf("one of %s", names)
 	}
 	return "", ""

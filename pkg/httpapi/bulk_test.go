@@ -17,6 +17,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/httpapi"
+	"vitrine.io/pkg/media"
 )
 
 // fakeBulk answers what it is told to, and remembers what it was asked.
@@ -45,7 +46,7 @@ type documentedBulk struct{}
 
 func (documentedBulk) Reprocess(_ context.Context, which catalog.Selection, _ catalog.ImageID, limit int,
 ) (catalog.Bulk, error) {
-	want := catalog.Selection{Status: catalog.Failed, Code: catalog.SourceUnavailable, OlderThan: 36 * time.Hour}
+	want := catalog.Selection{Status: catalog.Failed, Code: media.SourceUnavailable, OlderThan: 36 * time.Hour}
 	if which != want || limit != 50 {
 		return catalog.Bulk{}, fmt.Errorf("asked for %+v, %d", which, limit)
 	}
@@ -82,11 +83,11 @@ func TestManyPicturesAreAskedForAnew(t *testing.T) {
 		limit int
 	}{
 		{`{"status":"failed"}`, catalog.Selection{Status: catalog.Failed}, 0, 100},
-		{`{"code":"timeout","limit":1000,"after":7}`, catalog.Selection{Code: catalog.Timeout}, 7, 1000},
+		{`{"code":"timeout","limit":1000,"after":7}`, catalog.Selection{Code: media.Timeout}, 7, 1000},
 		{`{"older_than":"1h30m","limit":1,"after":0}`, catalog.Selection{OlderThan: 90 * time.Minute}, 0, 1},
 		{`{"pipeline_hash":"` + hash + `"}`, catalog.Selection{PipelineHash: hash}, 0, 100},
 		{`{"status":"ready","code":"corrupt","older_than":"36h","pipeline_hash":"` + hash + `"}`,
-			catalog.Selection{Status: catalog.Ready, Code: catalog.Corrupt, OlderThan: 36 * time.Hour, PipelineHash: hash}, 0, 100},
+			catalog.Selection{Status: catalog.Ready, Code: media.Corrupt, OlderThan: 36 * time.Hour, PipelineHash: hash}, 0, 100},
 	} {
 		bulk := &fakeBulk{answer: catalog.Bulk{Requested: 3, Skipped: 1, Next: 40, Spread: 1500 * time.Millisecond}}
 		got := ask(t, bulk, http.MethodPost, bulkPath, row.body, plainJSON)

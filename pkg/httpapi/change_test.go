@@ -12,6 +12,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // patch sends a merge patch.
@@ -238,7 +239,7 @@ func TestAPictureIsAskedForAnew(t *testing.T) {
 	a := start(t)
 	a.product("Lamp", "19.90", "https://a.example/1", "https://a.example/2")
 	a.catalog.products[0].Images[1].Status = catalog.Failed
-	a.catalog.products[0].Images[1].ErrorCode = catalog.Timeout
+	a.catalog.products[0].Images[1].ErrorCode = media.Timeout
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	got := a.do(http.MethodPost, "/products/1/images/101/reprocess", "", "Traceparent: "+trace)
 	read := a.get("/products/1")

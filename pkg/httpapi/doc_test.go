@@ -15,6 +15,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/httpapi"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -88,7 +89,7 @@ func TestEveryDocumentedFieldCodeIsInTheSource(t *testing.T) {
 func TestTheDocumentHasExactlyThePictureCodes(t *testing.T) {
 	t.Parallel()
 	documented := tableOf(t, "### Picture codes")
-	for code := range catalog.Codes() {
+	for code := range media.Codes() {
 		if _, ok := documented[string(code)]; !ok {
 			t.Errorf("%s is not documented", code)
 		}
@@ -101,11 +102,11 @@ func TestTheDocumentHasExactlyThePictureCodes(t *testing.T) {
 
 func TestTheDocumentHasExactlyTheReasonsForDropping(t *testing.T) {
 	t.Parallel()
-	var documented []catalog.Reason
+	var documented []media.Reason
 	for reason := range tableOf(t, "### Reasons for dropping") {
-		documented = append(documented, catalog.Reason(reason))
+		documented = append(documented, media.Reason(reason))
 	}
-	reasons := catalog.Reasons()
+	reasons := media.Reasons()
 	slices.Sort(documented)
 	slices.Sort(reasons)
 	if !slices.Equal(documented, reasons) {

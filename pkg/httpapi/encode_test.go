@@ -8,6 +8,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/httpapi"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -36,7 +37,7 @@ func ready() catalog.Product {
 			},
 			{
 				ID: 10, Position: 1, SourceURL: "https://a.example/2", Status: catalog.Failed, Attempts: 5,
-				ErrorCode: catalog.Corrupt, ErrorDetail: "the picture is truncated", Work: catalog.Idle, RemakeError: catalog.Timeout,
+				ErrorCode: media.Corrupt, ErrorDetail: "the picture is truncated", Work: catalog.Idle, RemakeError: media.Timeout,
 			},
 		},
 	}
@@ -75,7 +76,7 @@ func TestWhatWasDroppedLoweredOrIsTooLargeIsSaid(t *testing.T) {
 	img.Renditions = append(img.Renditions, catalog.Rendition{
 		Name: "card", Format: pipeline.JPEG, Width: 800, Height: 600, Bytes: 81000, Key: "products/7/9/1-x/card.jpg",
 	})
-	img.Dropped = []catalog.Dropped{{Name: "full", Format: pipeline.WebP, Reason: catalog.LargerThanSource}}
+	img.Dropped = []media.Dropped{{Name: "full", Format: pipeline.WebP, Reason: media.LargerThanSource}}
 	body, _, err := httpapi.NewEncoder(publicURL, 0).Encode(p)
 	if err != nil {
 		t.Fatal(err)

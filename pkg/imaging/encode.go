@@ -6,7 +6,7 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -172,7 +172,7 @@ func write(img *vips.ImageRef, format pipeline.Format, quality int) (encoding, e
 
 // outputs returns what is worth its bytes of what was made, in the order of the specification, the default one marked; and
 // what was dropped.
-func (e *encoder) outputs() (outputs []catalog.Output, dropped []catalog.Dropped) {
+func (e *encoder) outputs() (outputs []media.Output, dropped []media.Dropped) {
 	name, format := e.spec.DefaultOutput()
 	for _, r := range e.spec.Renditions {
 		frame := e.frames[r.Name]
@@ -187,10 +187,10 @@ func (e *encoder) outputs() (outputs []catalog.Output, dropped []catalog.Dropped
 		for i, reason := range worth(siblings) {
 			s := siblings[i]
 			if reason != "" {
-				dropped = append(dropped, catalog.Dropped{Name: r.Name, Format: s.format, Reason: reason})
+				dropped = append(dropped, media.Dropped{Name: r.Name, Format: s.format, Reason: reason})
 				continue
 			}
-			outputs = append(outputs, catalog.Output{
+			outputs = append(outputs, media.Output{
 				Name: r.Name, Format: s.format, Width: frame.width, Height: frame.height, Score: s.score, Lowered: s.lowered,
 				Default: s.marked, Body: s.body,
 			})

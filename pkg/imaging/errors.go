@@ -4,39 +4,39 @@ import (
 	"errors"
 	"strings"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // decodeFailures maps what libvips and its loaders say to a code, first match first. Whatever is not here means that the
 // bytes are damaged.
 var decodeFailures = []struct {
 	text   string // lower case
-	code   catalog.Code
+	code   media.Code
 	detail string
 }{
 	// Sizes out of all bounds, which GIF's and HEIF's readers tell in words of memory.
-	{"bad image dimensions", catalog.Corrupt, "the picture is truncated or damaged"},
-	{"exceeds the maximum image size", catalog.TooManyPixels, "the picture is longer or wider than its decoder allows"},
-	{"security limit", catalog.Corrupt, "the picture is truncated or damaged"},
-	{"out of memory", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
-	{"unable to allocate", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
-	{"memory allocation", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
-	{"insufficient memory", catalog.CodecCrashed, "the picture needs more memory than the codec may use"},
-	{"operation is blocked", catalog.UnsupportedFormat, "this kind of picture is not supported"},
-	{"not a known", catalog.UnsupportedFormat, "this kind of picture is not supported"},
-	{"unsupported", catalog.UnsupportedFormat, "this kind of picture is not supported"},
+	{"bad image dimensions", media.Corrupt, "the picture is truncated or damaged"},
+	{"exceeds the maximum image size", media.TooManyPixels, "the picture is longer or wider than its decoder allows"},
+	{"security limit", media.Corrupt, "the picture is truncated or damaged"},
+	{"out of memory", media.CodecCrashed, "the picture needs more memory than the codec may use"},
+	{"unable to allocate", media.CodecCrashed, "the picture needs more memory than the codec may use"},
+	{"memory allocation", media.CodecCrashed, "the picture needs more memory than the codec may use"},
+	{"insufficient memory", media.CodecCrashed, "the picture needs more memory than the codec may use"},
+	{"operation is blocked", media.UnsupportedFormat, "this kind of picture is not supported"},
+	{"not a known", media.UnsupportedFormat, "this kind of picture is not supported"},
+	{"unsupported", media.UnsupportedFormat, "this kind of picture is not supported"},
 }
 
 // decodeFailure turns an error of libvips' about a source into a Failure.
-func decodeFailure(err error) *catalog.Failure {
+func decodeFailure(err error) *media.Failure {
 	err = plain(err)
 	text := strings.ToLower(err.Error())
 	for _, f := range decodeFailures {
 		if strings.Contains(text, f.text) {
-			return catalog.Fail(f.code, f.detail, err)
+			return media.Fail(f.code, f.detail, err)
 		}
 	}
-	return catalog.Fail(catalog.Corrupt, "the picture is truncated or damaged", err)
+	return media.Fail(media.Corrupt, "the picture is truncated or damaged", err)
 }
 
 // missesData reports whether libjpeg had to invent pixels. libvips is told to fail on its warnings, but looks for them
@@ -48,8 +48,8 @@ func missesData(said string) bool {
 
 // encodeFailure turns an error in making a result into a Failure: the source was read, so this is the codec's trouble, and
 // worth another try in a fresh process.
-func encodeFailure(err error) *catalog.Failure {
-	return catalog.Fail(catalog.CodecCrashed, "the codec could not make a rendition", plain(err))
+func encodeFailure(err error) *media.Failure {
+	return media.Fail(media.CodecCrashed, "the codec could not make a rendition", plain(err))
 }
 
 // plain takes the Go stack out of an error of govips': it appends one to the text of every error.

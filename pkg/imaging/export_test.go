@@ -1,7 +1,7 @@
 package imaging
 
 import (
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -41,7 +41,7 @@ func Search(target pipeline.Target, lead float64, score func(quality int) (float
 func TypicalJPEG(quality int) float64 { return typical[pipeline.JPEG].score(quality) }
 
 // Header does what Render does before it decodes: it returns the size that the source claims, lying or upright.
-func Header(source []byte, accept []pipeline.Format, maxPixels int64) (made catalog.Rendered, err error) {
+func Header(source []byte, accept []pipeline.Format, maxPixels int64) (made media.Rendered, err error) {
 	format, err := recognise(source, accept)
 	if err != nil {
 		return made, err
@@ -50,7 +50,7 @@ func Header(source []byte, accept []pipeline.Format, maxPixels int64) (made cata
 	if err != nil {
 		return made, err
 	}
-	return catalog.Rendered{
+	return media.Rendered{
 		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated,
 	}, nil
 }

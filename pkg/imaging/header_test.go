@@ -11,8 +11,8 @@ import (
 	"github.com/davidbyttow/govips/v2/vips"
 	_ "golang.org/x/image/webp" // the same
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/imaging"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -36,8 +36,8 @@ func FuzzHeader(f *testing.F) {
 			t.Errorf("%d images are open", n)
 		}
 		if err != nil {
-			switch code := catalog.FailureOf(err).Code; code {
-			case catalog.Corrupt, catalog.UnsupportedFormat, catalog.TooManyPixels:
+			switch code := media.FailureOf(err).Code; code {
+			case media.Corrupt, media.UnsupportedFormat, media.TooManyPixels:
 			default:
 				t.Errorf("header fails with %s: %v", code, err)
 			}
@@ -74,7 +74,7 @@ func TestThePixelsOfEveryVarietyAreCounted(t *testing.T) {
 		if exact != nil {
 			t.Errorf("%s: %d pixels of %d: %v", name, pixels, pixels, exact)
 		}
-		if failure := catalog.FailureOf(over); failure == nil || failure.Code != catalog.TooManyPixels {
+		if failure := media.FailureOf(over); failure == nil || failure.Code != media.TooManyPixels {
 			t.Errorf("%s: one pixel too many: %v", name, over)
 		}
 	}

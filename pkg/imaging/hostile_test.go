@@ -12,8 +12,8 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/imaging"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -54,7 +54,7 @@ func TestWhatIsNotAnAcceptedPictureIsRefused(t *testing.T) {
 		"HEIF without a codec":              {"\x00\x00\x00\x14ftypmif1\x00\x00\x00\x00mif1", all},
 		"a GIF where only JPEG is accepted": {"GIF89a\x01\x00\x01\x00\x00\x00\x00;", noGIF},
 	} {
-		if got := renderFails(t, []byte(tc.source), tc.spec); got.Code != catalog.UnsupportedFormat {
+		if got := renderFails(t, []byte(tc.source), tc.spec); got.Code != media.UnsupportedFormat {
 			t.Errorf("%s: code is %s, want unsupported_format", name, got.Code)
 		}
 	}
@@ -99,12 +99,12 @@ func TestATruncatedBodyNeverBecomesAPicture(t *testing.T) {
 			render(t, source, s)
 			for length := 16; length < len(source); length += 1 + len(source)/150 {
 				got := renderFails(t, source[:length], s)
-				if got.Code != catalog.Corrupt && got.Code != catalog.UnsupportedFormat {
+				if got.Code != media.Corrupt && got.Code != media.UnsupportedFormat {
 					t.Errorf("%d of %d bytes: code is %s, want corrupt", length, len(source), got.Code)
 				}
 			}
 			for missing := 1; missing <= 16; missing++ {
-				if got := renderFails(t, source[:len(source)-missing], s); got.Code != catalog.Corrupt {
+				if got := renderFails(t, source[:len(source)-missing], s); got.Code != media.Corrupt {
 					t.Errorf("%d bytes short: code is %s, want corrupt", missing, got.Code)
 				}
 			}
@@ -143,7 +143,7 @@ func TestAHollowBodyNeverBecomesAPicture(t *testing.T) {
 		"a WebP whose data is zeros":     zeroedTail(whole[pipeline.WebP], 0.5),
 	} {
 		for _, s := range []pipeline.Spec{s, spec(inside("full", 128, pipeline.WebP))} {
-			if got := renderFails(t, source, s); got.Code != catalog.Corrupt {
+			if got := renderFails(t, source, s); got.Code != media.Corrupt {
 				t.Errorf("%s: %v, want corrupt", name, got)
 			}
 		}
@@ -222,7 +222,7 @@ func TestDamagedPicturesNeverBreakTheCodec(t *testing.T) {
 			one.Lock()
 			got, err := imaging.Render(hurt, s)
 			one.Unlock()
-			if err != nil && catalog.FailureOf(err) == nil {
+			if err != nil && media.FailureOf(err) == nil {
 				t.Errorf("%s: error is %T", format, err)
 			}
 			if err == nil && len(got.Outputs) != 2 {
@@ -247,12 +247,12 @@ func bomb(width, height uint32) []byte {
 func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
-	if got := renderFails(t, bomb(60000, 60000), s); got.Code != catalog.TooManyPixels {
+	if got := renderFails(t, bomb(60000, 60000), s); got.Code != media.TooManyPixels {
 		t.Errorf("60000 x 60000: %v, want too_many_pixels", got)
 	} else if !strings.Contains(got.Detail, "60000 x 60000") {
 		t.Errorf("detail %q does not say the size", got.Detail)
 	}
-	if got := renderFails(t, bomb(5000, 5000), s); got.Code != catalog.Corrupt {
+	if got := renderFails(t, bomb(5000, 5000), s); got.Code != media.Corrupt {
 		t.Errorf("an empty picture of allowed size: %v, want corrupt", got)
 	}
 
@@ -260,21 +260,21 @@ func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
 	s.Limits.MaxPixels = 2000
 	render(t, exact, s)
 	s.Limits.MaxPixels = 1999
-	if got := renderFails(t, exact, s); got.Code != catalog.TooManyPixels {
+	if got := renderFails(t, exact, s); got.Code != media.TooManyPixels {
 		t.Errorf("one pixel too many: %v", got)
 	}
 
 	frame := picture(50, 40)
 	s.Limits.MaxPixels = 3 * 2000
 	render(t, asGIF(t, frame, frame, frame), s)
-	if got := renderFails(t, asGIF(t, frame, frame, frame, frame), s); got.Code != catalog.TooManyPixels {
+	if got := renderFails(t, asGIF(t, frame, frame, frame, frame), s); got.Code != media.TooManyPixels {
 		t.Errorf("one frame too many: %v", got)
 	}
 
 	still := varieties(t)["lossy.webp"]
 	s.Limits.MaxPixels = 3 * 128 * 96
 	render(t, animatedWebP(still, still, still), s)
-	if got := renderFails(t, animatedWebP(still, still, still, still), s); got.Code != catalog.TooManyPixels {
+	if got := renderFails(t, animatedWebP(still, still, still, still), s); got.Code != media.TooManyPixels {
 		t.Errorf("one frame of a WebP too many: %v", got)
 	}
 }
@@ -326,13 +326,13 @@ func TestImpossibleSizesAreTheSourcesFault(t *testing.T) {
 	for _, name := range []string{"plain.avif", "plain.heic"} {
 		long := bytes.Clone(all[name])
 		binary.BigEndian.PutUint32(long[bytes.Index(long, []byte("ispe"))+8:], 1<<20)
-		if got := renderFails(t, long, s); got.Code != catalog.TooManyPixels {
+		if got := renderFails(t, long, s); got.Code != media.TooManyPixels {
 			t.Errorf("%s of 1,048,576 x 96: %v, want too_many_pixels", name, got)
 		}
 	}
 	far := bytes.Clone(all["one.gif"])
 	far[22], far[23] = 0xff, 0xff // where the frame begins
-	if got := renderFails(t, far, s); got.Code != catalog.Corrupt {
+	if got := renderFails(t, far, s); got.Code != media.Corrupt {
 		t.Errorf("a GIF's frame beyond everything: %v, want corrupt", got)
 	}
 }

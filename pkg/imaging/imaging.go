@@ -8,7 +8,7 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -49,30 +49,30 @@ func Version() string { return vips.Version }
 
 // Render makes the outputs that spec asks for, in its order, and tells those that it has dropped. Its errors are
 // *catalog.Failure. It must not run twice at a time in a process: libvips' error texts are the process's, not the picture's.
-func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	defer runtime.KeepAlive(source) // libvips reads it until the last image is closed
 	if err := possible(spec); err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
 	format, err := recognise(source, spec.Accept)
 	if err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
 	head, err := readHeader(source, format, spec.Limits.MaxPixels)
 	if err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
 	stages := plan(spec.Renditions, head.upright)
 	base, err := decode(source, head, stages[0].size)
 	if err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
 	enc := newEncoder(newOriginal(source, format, head.upright), spec, base.HasAlpha())
 	hash, err := renderStages(base, stages, enc)
 	if err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
-	made := catalog.Rendered{
+	made := media.Rendered{
 		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated, Placeholder: hash,
 	}
 	made.Outputs, made.Dropped = enc.outputs()
@@ -82,17 +82,17 @@ func Render(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
 // possible refuses what this codec cannot make. Reading a pipeline checks the rest.
 func possible(spec pipeline.Spec) error {
 	if len(spec.Renditions) == 0 {
-		return catalog.Fail(catalog.PipelineImpossible, "the pipeline has no renditions", nil)
+		return media.Fail(media.PipelineImpossible, "the pipeline has no renditions", nil)
 	}
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
 			if _, ok := encoders[o.Format]; !ok {
-				return catalog.Fail(catalog.PipelineImpossible,
+				return media.Fail(media.PipelineImpossible,
 					fmt.Sprintf("rendition %s: this codec does not write %s", r.Name, o.Format), nil)
 			}
 		}
 		if _, err := colour(r.Background); err != nil {
-			return catalog.Fail(catalog.PipelineImpossible, fmt.Sprintf("rendition %s: %v", r.Name, err), nil)
+			return media.Fail(media.PipelineImpossible, fmt.Sprintf("rendition %s: %v", r.Name, err), nil)
 		}
 	}
 	return nil
@@ -102,13 +102,13 @@ func possible(spec pipeline.Spec) error {
 func recognise(source []byte, accept []pipeline.Format) (pipeline.Format, error) {
 	format := sniff(source)
 	if format == "" {
-		return "", catalog.Fail(catalog.UnsupportedFormat, "this is not a picture of a known format", nil)
+		return "", media.Fail(media.UnsupportedFormat, "this is not a picture of a known format", nil)
 	}
 	if !slices.Contains(accept, format) {
-		return "", catalog.Fail(catalog.UnsupportedFormat, fmt.Sprintf("%s is not accepted here", format), nil)
+		return "", media.Fail(media.UnsupportedFormat, fmt.Sprintf("%s is not accepted here", format), nil)
 	}
 	if !complete(format, source) {
-		return "", catalog.Fail(catalog.Corrupt, "the picture ends before its own end", nil)
+		return "", media.Fail(media.Corrupt, "the picture ends before its own end", nil)
 	}
 	return format, nil
 }
@@ -137,7 +137,7 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 		return header{}, err
 	}
 	if format == pipeline.GIF && !fullGIF(source, maxPixels) {
-		return header{}, catalog.Fail(catalog.Corrupt, "the picture ends before its own end", nil)
+		return header{}, media.Fail(media.Corrupt, "the picture ends before its own end", nil)
 	}
 	head := header{upright: size{width, height}, animated: frames > 1 && format != pipeline.HEIC || isSequence(source)}
 	head.inks = img.Interpretation() == vips.InterpretationCMYK && img.HasICCProfile()
@@ -158,7 +158,7 @@ func tooMany(c claim, maxPixels int64) error {
 	if int64(c.width)*int64(c.height) <= maxPixels/int64(c.frames) {
 		return nil
 	}
-	return catalog.Fail(catalog.TooManyPixels,
+	return media.Fail(media.TooManyPixels,
 		fmt.Sprintf("%d frame(s) of %d x %d pixels are more than %d pixels", c.frames, c.width, c.height, maxPixels), nil)
 }
 

@@ -11,8 +11,8 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/imaging"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -290,7 +290,7 @@ func TestAnImpossibleSpecificationIsRefused(t *testing.T) {
 		"no renditions": spec(), "a format that is only read": spec(inside("full", 30, pipeline.GIF)),
 		"a colour by name": spec(red),
 	} {
-		if got := renderFails(t, source, s); got.Code != catalog.PipelineImpossible || got.Detail == "" {
+		if got := renderFails(t, source, s); got.Code != media.PipelineImpossible || got.Detail == "" {
 			t.Errorf("%s: got %v", name, got)
 		}
 	}

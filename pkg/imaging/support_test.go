@@ -18,8 +18,8 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/image/draw"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/imaging"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // one keeps libvips to one picture at a time, as a codec process does: its error texts belong to the process.
 var one sync.Mutex
 
-func render(t *testing.T, source []byte, spec pipeline.Spec) catalog.Rendered {
+func render(t *testing.T, source []byte, spec pipeline.Spec) media.Rendered {
 	t.Helper()
 	one.Lock()
 	defer one.Unlock()
@@ -57,7 +57,7 @@ func render(t *testing.T, source []byte, spec pipeline.Spec) catalog.Rendered {
 	return got
 }
 
-func renderFails(t *testing.T, source []byte, spec pipeline.Spec) *catalog.Failure {
+func renderFails(t *testing.T, source []byte, spec pipeline.Spec) *media.Failure {
 	t.Helper()
 	one.Lock()
 	defer one.Unlock()
@@ -65,7 +65,7 @@ func renderFails(t *testing.T, source []byte, spec pipeline.Spec) *catalog.Failu
 	if err == nil {
 		t.Fatalf("render gave %d outputs of a %s, want an error", len(got.Outputs), got.Format)
 	}
-	failure := catalog.FailureOf(err)
+	failure := media.FailureOf(err)
 	if failure == nil {
 		t.Fatalf("error is %T, want a *catalog.Failure: %v", err, err)
 	}
@@ -89,7 +89,7 @@ func inside(name string, width int, formats ...pipeline.Format) pipeline.Renditi
 	return r
 }
 
-func output(t *testing.T, r catalog.Rendered, name string, format pipeline.Format) catalog.Output {
+func output(t *testing.T, r media.Rendered, name string, format pipeline.Format) media.Output {
 	t.Helper()
 	for _, o := range r.Outputs {
 		if o.Name == name && o.Format == format {
@@ -97,7 +97,7 @@ func output(t *testing.T, r catalog.Rendered, name string, format pipeline.Forma
 		}
 	}
 	t.Fatalf("no output %s as %s", name, format)
-	return catalog.Output{}
+	return media.Output{}
 }
 
 // corner is the colour of the upper left ninth of every test picture: it shows which way is up.

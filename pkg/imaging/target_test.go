@@ -5,8 +5,8 @@ import (
 	"math"
 	"testing"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/imaging"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -80,7 +80,7 @@ func aimed(name string, width int, score float64, formats ...pipeline.Format) pi
 func TestATargetIsReachedWithTheSmallestFile(t *testing.T) {
 	t.Parallel()
 	source := asPNG(t, picture(500, 400))
-	size := func(made catalog.Rendered, name string, f pipeline.Format) int {
+	size := func(made media.Rendered, name string, f pipeline.Format) int {
 		return len(output(t, made, name, f).Body)
 	}
 	formats := []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF}

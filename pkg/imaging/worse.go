@@ -6,7 +6,7 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -36,23 +36,23 @@ type sibling struct {
 
 // worth returns for each of a rendition's outputs why it is dropped, or "" for those that stay. The default output stays,
 // and so does the smallest of those that are read most widely: a rendition is never left without a file.
-func worth(siblings []sibling) []catalog.Reason {
+func worth(siblings []sibling) []media.Reason {
 	order := make([]int, len(siblings))
 	for i := range order {
 		order[i] = i
 	}
 	// The most widely read first: what is compared with later ones stays for sure.
 	slices.SortStableFunc(order, func(i, j int) int { return rarity(siblings[i].format) - rarity(siblings[j].format) })
-	reasons := make([]catalog.Reason, len(siblings))
+	reasons := make([]media.Reason, len(siblings))
 	for _, i := range order {
 		this := siblings[i]
 		for j, other := range siblings {
 			switch {
 			case this.marked || j == i || reasons[j] != "" || !other.serves(this):
 			case this.exceeds:
-				reasons[i] = catalog.LargerThanSource
+				reasons[i] = media.LargerThanSource
 			case reasons[i] == "" && other.asGood(this):
-				reasons[i] = catalog.LargerThanSibling
+				reasons[i] = media.LargerThanSibling
 			}
 		}
 	}

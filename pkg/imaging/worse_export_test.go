@@ -1,7 +1,7 @@
 package imaging
 
 import (
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -16,7 +16,7 @@ type Sibling struct {
 }
 
 // Worth is worth, of files with so many bytes.
-func Worth(all ...Sibling) []catalog.Reason {
+func Worth(all ...Sibling) []media.Reason {
 	siblings := make([]sibling, len(all))
 	for i, s := range all {
 		siblings[i] = sibling{

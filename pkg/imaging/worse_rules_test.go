@@ -8,8 +8,8 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/imaging"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -18,9 +18,9 @@ func TestWhatIsNotWorthItsBytesIsDropped(t *testing.T) {
 	type sibling = imaging.Sibling
 	type (
 		row  = []sibling
-		told = []catalog.Reason
+		told = []media.Reason
 	)
-	const stays, source, other = catalog.Reason(""), catalog.LargerThanSource, catalog.LargerThanSibling
+	const stays, source, other = media.Reason(""), media.LargerThanSource, media.LargerThanSibling
 	jpeg := func(bytes int) sibling { return sibling{Format: pipeline.JPEG, Quality: 80, Bytes: bytes} }
 	webp := func(bytes int) sibling { return sibling{Format: pipeline.WebP, Quality: 79, Bytes: bytes} }
 	avif := func(bytes int) sibling { return sibling{Format: pipeline.AVIF, Quality: 63, Bytes: bytes} }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -65,7 +65,7 @@ func sign(t *testing.T) []byte {
 }
 
 // told returns what was dropped and lowered, as text.
-func told(made catalog.Rendered) (all []string) {
+func told(made media.Rendered) (all []string) {
 	for _, d := range made.Dropped {
 		all = append(all, d.Name+" "+string(d.Format)+" "+string(d.Reason))
 	}
@@ -77,7 +77,7 @@ func told(made catalog.Rendered) (all []string) {
 	return all
 }
 
-func wantTold(t *testing.T, made catalog.Rendered, want ...string) {
+func wantTold(t *testing.T, made media.Rendered, want ...string) {
 	t.Helper()
 	if got := told(made); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)

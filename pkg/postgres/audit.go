@@ -9,6 +9,7 @@ import (
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/worker"
 )
 
@@ -120,7 +121,7 @@ func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int)
 	for i, r := range rows {
 		found[i] = worker.Published{
 			Picture: worker.Picture{ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID)},
-			Fence:   r.Fence, RemakeError: catalog.Code(r.RemakeError), Objects: objectsOf(r.Renditions.V),
+			Fence:   r.Fence, RemakeError: media.Code(r.RemakeError), Objects: objectsOf(r.Renditions.V),
 		}
 	}
 	return found, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -151,10 +152,10 @@ func (r imageRow) fromRow() catalog.Image {
 		ID: catalog.ImageID(r.ID), ProductID: catalog.ProductID(r.ProductID),
 		Position: r.Position, SourceURL: r.SourceURL,
 		Status: catalog.Status(r.Status), Attempts: r.Attempts,
-		ErrorCode: catalog.Code(r.ErrorCode), ErrorDetail: r.ErrorDetail,
+		ErrorCode: media.Code(r.ErrorCode), ErrorDetail: r.ErrorDetail,
 		Width: r.Width, Height: r.Height, Placeholder: r.Placeholder,
 		Work: catalog.Work(r.Work), Ticket: r.Ticket, Fence: r.Fence, Begins: r.Begins, Prefix: r.Prefix,
-		RemakeError:  catalog.Code(r.RemakeError),
+		RemakeError:  media.Code(r.RemakeError),
 		SourceSHA256: r.SourceSHA256, SourceBytes: r.SourceBytes, KillerSHA256: r.KillerSHA256,
 		PipelineHash: r.PipelineHash, RequestedAt: r.RequestedAt.UTC(), DueAt: r.DueAt.UTC(),
 	}
@@ -164,8 +165,8 @@ func (r imageRow) fromRow() catalog.Image {
 			Bytes: x.Bytes, Score: x.Score, Lowered: x.Lowered, Key: x.Key, Default: x.Default,
 		})
 		for _, d := range x.Dropped {
-			img.Dropped = append(img.Dropped, catalog.Dropped{
-				Name: d.Name, Format: pipeline.Format(d.Format), Reason: catalog.Reason(d.Reason),
+			img.Dropped = append(img.Dropped, media.Dropped{
+				Name: d.Name, Format: pipeline.Format(d.Format), Reason: media.Reason(d.Reason),
 			})
 		}
 	}

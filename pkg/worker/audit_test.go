@@ -20,6 +20,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/worker"
 )
 
@@ -400,7 +401,7 @@ func TestAuditStops(t *testing.T) {
 			clear(v.objects)
 			for i := range catalog.ImageID(3) { // known, and no reason to stop
 				v.show(i + 5)
-				v.shown[i+4].RemakeError = catalog.HTTPStatus
+				v.shown[i+4].RemakeError = media.HTTPStatus
 				delete(v.objects, fmt.Sprintf("products/1/%d/1-a/full.jpg", i+5))
 			}
 			cfg := auditConfig()
@@ -500,7 +501,7 @@ func TestAuditRows(t *testing.T) {
 		v := newVault()
 		v.show(1)
 		v.show(2)
-		v.shown[1].RemakeError = catalog.HTTPStatus
+		v.shown[1].RemakeError = media.HTTPStatus
 		clear(v.objects)
 		got, err := newAuditor(v, auditConfig()).CheckRows(t.Context(), 0, 10, 0)
 		if err != nil || got.Missing != 2 || !slices.Equal(v.patient, []catalog.ImageID{2}) {

@@ -18,6 +18,7 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/worker"
 )
 
@@ -274,8 +275,8 @@ func TestWatched(t *testing.T) {
 		"a store that hangs":       {worker.S3, (*world).failPut, context.DeadlineExceeded, true},
 		"a stop during an upload":  {worker.S3, (*world).failPut, stopped, false},
 		"a defect of ours":         {worker.S3, (*world).failPut, errors.New("bad prefix"), false},
-		"no codec":                 {worker.Encoder, (*world).failRender, catalog.Fail(catalog.CodecUnavailable, "no", nil), true},
-		"a picture that kills it":  {worker.Encoder, (*world).failRender, catalog.Fail(catalog.CodecCrashed, "no", nil), false},
+		"no codec":                 {worker.Encoder, (*world).failRender, media.Fail(media.CodecUnavailable, "no", nil), true},
+		"a picture that kills it":  {worker.Encoder, (*world).failRender, media.Fail(media.CodecCrashed, "no", nil), false},
 		"a stop during a picture":  {worker.Encoder, (*world).failRender, context.Canceled, false},
 		"a database that is down":  {worker.Postgres, (*world).failSettle, errDown, true},
 		"an outcome overtaken":     {worker.Postgres, (*world).failSettle, catalog.ErrSuperseded, false},

@@ -12,16 +12,17 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/worker"
 )
 
-type rendering = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error)
+type rendering = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error)
 
 // dies is a codec that the picture kills.
-func dies(code catalog.Code) rendering {
-	return func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
-		return catalog.Rendered{}, fmt.Errorf("render: %w", catalog.Fail(code, "a kill", nil))
+func dies(code media.Code) rendering {
+	return func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
+		return media.Rendered{}, fmt.Errorf("render: %w", media.Fail(code, "a kill", nil))
 	}
 }
 
@@ -37,8 +38,8 @@ func (w *world) knowing(killer string) {
 
 func TestAKillIsBlamedOnTheContent(t *testing.T) {
 	t.Parallel()
-	for code, want := range map[catalog.Code]string{
-		catalog.CodecCrashed: "ab", catalog.CodecTimeout: "ab", catalog.Corrupt: "", catalog.CodecUnavailable: "",
+	for code, want := range map[media.Code]string{
+		media.CodecCrashed: "ab", media.CodecTimeout: "ab", media.Corrupt: "", media.CodecUnavailable: "",
 	} {
 		w := newWorld(t)
 		w.render = dies(code)
@@ -58,7 +59,7 @@ func TestTheSecondTryOfAKillerIsMadeWithCare(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.knowing("ab")
-		w.again, w.render = w.render, dies(catalog.CodecCrashed)
+		w.again, w.render = w.render, dies(media.CodecCrashed)
 		if err := w.Handle(t.Context(), w.message()); err != nil {
 			t.Error(err)
 		}
@@ -71,11 +72,11 @@ func TestTheSecondTryOfAKillerIsMadeWithCare(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.knowing("ab")
-		w.again = dies(catalog.CodecTimeout)
+		w.again = dies(media.CodecTimeout)
 		if err := w.Handle(t.Context(), w.message()); err != nil {
 			t.Error(err)
 		}
-		if f := w.failure; f.Code != catalog.CodecCrashed || f.Content != "ab" || !strings.HasSuffix(f.Detail, "a kill") {
+		if f := w.failure; f.Code != media.CodecCrashed || f.Content != "ab" || !strings.HasSuffix(f.Detail, "a kill") {
 			t.Errorf("told %+v, want codec_crashed", f)
 		}
 	})
@@ -104,10 +105,10 @@ func TestTwoKillsInTwoProcessesParkThePicture(t *testing.T) {
 		w.fetch = func(context.Context, string) (worker.Download, error) {
 			return worker.Download{Body: []byte("source"), SHA256: content}, nil
 		}
-		w.render = dies(catalog.CodecTimeout)
-		w.again = func(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+		w.render = dies(media.CodecTimeout)
+		w.again = func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 			careful++
-			return dies(catalog.CodecTimeout)(ctx, source, spec)
+			return dies(media.CodecTimeout)(ctx, source, spec)
 		}
 		w.parts.Catalog = s.Service
 		img := s.image(0)
@@ -124,7 +125,7 @@ func TestTwoKillsInTwoProcessesParkThePicture(t *testing.T) {
 	if img := handle(); img.Status != catalog.Pending || img.Attempts != 2 || img.KillerSHA256 != "cd" || careful != 0 {
 		t.Errorf("after a kill by other content, with %d careful tries: %+v, want it pending", careful, img)
 	}
-	if img := handle(); img.Status != catalog.Failed || img.Attempts != 3 || img.ErrorCode != catalog.CodecCrashed ||
+	if img := handle(); img.Status != catalog.Failed || img.Attempts != 3 || img.ErrorCode != media.CodecCrashed ||
 		careful != 1 {
 		t.Errorf("after its second kill, with %d careful tries: %+v, want it failed as codec_crashed", careful, img)
 	}
@@ -138,8 +139,8 @@ func TestCircuitsAlsoSeeSecondTries(t *testing.T) {
 	c := worker.NewCircuits(cfg, reg, newWorld(t).parts.Log, worker.Probe{Dependency: worker.Encoder})
 	w := newWorld(t)
 	w.knowing("ab")
-	w.again = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
-		return catalog.Rendered{}, catalog.Fail(catalog.CodecUnavailable, "none", errors.New("no"))
+	w.again = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
+		return media.Rendered{}, media.Fail(media.CodecUnavailable, "none", errors.New("no"))
 	}
 	w.watch(c)
 	if err := w.Handle(t.Context(), w.message()); err != nil {

@@ -3,7 +3,7 @@ package worker
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // metrics are what a worker shows of itself.
@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		lowered: counter("vitrine_worker_renditions_lowered_total",
 			"Files encoded again at a lower quality, since they were larger than the source at its size."),
 	}
-	for _, r := range catalog.Reasons() {
+	for _, r := range media.Reasons() {
 		m.dropped.WithLabelValues(string(r))
 	}
 	reg.MustRegister(m.inFlight, m.outcomes, m.stages, m.bytesIn, m.bytesOut, m.before, m.after, m.dropped, m.lowered)
@@ -55,7 +55,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 // saved counts what a picture that became ready has saved.
-func (m *metrics) saved(source int, made catalog.Rendered) {
+func (m *metrics) saved(source int, made media.Rendered) {
 	m.before.Add(float64(source))
 	for _, out := range made.Outputs {
 		if out.Default {
@@ -70,7 +70,7 @@ func (m *metrics) saved(source int, made catalog.Rendered) {
 	}
 }
 
-func (m *metrics) outcome(o outcome, code catalog.Code) {
+func (m *metrics) outcome(o outcome, code media.Code) {
 	m.outcomes.WithLabelValues(string(o), string(code)).Inc()
 }
 

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 )
 
 // outcome is how a request ended.
@@ -26,15 +27,15 @@ const (
 )
 
 // outcomes is the one table of what follows from a failure's class.
-var outcomes = map[catalog.Class]outcome{
-	catalog.Permanent: failed,
-	catalog.Transient: retried,
-	catalog.Ours:      deferred,
+var outcomes = map[media.Class]outcome{
+	media.Permanent: failed,
+	media.Transient: retried,
+	media.Ours:      deferred,
 }
 
 // settle writes what follows from the attempt's failure. It has a context of its own, because an attempt that ran out of
 // time has none left. nil: it is written, or nothing was left to write.
-func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *catalog.Failure, began time.Time) error {
+func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *media.Failure, began time.Time) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
 	defer cancel()
 	policy := w.current().Spec().Retry
@@ -51,8 +52,8 @@ func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *catalog.Failu
 	return w.settled(a, then, f, began, err)
 }
 
-func (w *Worker) wait(code catalog.Code) time.Duration {
-	if code == catalog.HostBusy {
+func (w *Worker) wait(code media.Code) time.Duration {
+	if code == media.HostBusy {
 		return w.cfg.BusyWait
 	}
 	return w.cfg.DeferWait
@@ -63,11 +64,11 @@ func (w *Worker) wait(code catalog.Code) time.Duration {
 func (w *Worker) handBack(ctx context.Context, a catalog.Attempt, began time.Time, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
 	defer cancel()
-	return errors.Join(why, w.settled(a, released, &catalog.Failure{}, began, w.catalog.Release(ctx, a)))
+	return errors.Join(why, w.settled(a, released, &media.Failure{}, began, w.catalog.Release(ctx, a)))
 }
 
 // settled tells what was written, and whether the request has to come again.
-func (w *Worker) settled(a catalog.Attempt, then outcome, f *catalog.Failure, began time.Time, err error) error {
+func (w *Worker) settled(a catalog.Attempt, then outcome, f *media.Failure, began time.Time, err error) error {
 	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number), zap.Int64("fence", a.Fence),
 		zap.Duration("duration", w.now().Sub(began)))
 	switch {

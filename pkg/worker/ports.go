@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -36,9 +37,9 @@ func (d *Download) Drop() {
 type Codec interface {
 	// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
 	// ctx's error.
-	Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
+	Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 	// RenderAgain is Render for a source that a codec did not survive: with more care, and not as fast.
-	RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
+	RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 }
 
 // Objects is the object store.
@@ -122,8 +123,8 @@ type Books interface {
 type Published struct {
 	Picture
 	Fence       int64
-	RemakeError catalog.Code // why it could not be remade when it was last asked for; "" if it was
-	Objects     []Object     // each once
+	RemakeError media.Code // why it could not be remade when it was last asked for; "" if it was
+	Objects     []Object   // each once
 }
 
 // Picture names a picture and its product.

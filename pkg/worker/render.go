@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -12,20 +13,20 @@ import (
 // survive that either is the last: the catalogue gives the picture up.
 func (w *Worker) render(
 	ctx context.Context, a catalog.Attempt, src Download, spec pipeline.Spec,
-) (catalog.Rendered, error) {
+) (media.Rendered, error) {
 	render, again := w.codec.Render, a.Killer != "" && a.Killer == src.SHA256
 	if again {
 		render = w.codec.RenderAgain
 	}
 	made, err := render(ctx, src.Body, spec)
-	f := catalog.FailureOf(err)
+	f := media.FailureOf(err)
 	if !f.LostCodec() {
 		return made, err
 	}
 	blamed := *f
 	blamed.Content = src.SHA256
 	if again {
-		blamed.Code, blamed.Detail = catalog.CodecCrashed, "no codec survives this picture; the second time: "+f.Detail
+		blamed.Code, blamed.Detail = media.CodecCrashed, "no codec survives this picture; the second time: "+f.Detail
 	}
 	return made, &blamed
 }

@@ -13,6 +13,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/worker"
 )
 
@@ -70,7 +71,7 @@ func (s *shelf) reprocessor(rate float64) (*worker.Reprocessor, *prometheus.Regi
 
 func TestReprocess(t *testing.T) {
 	t.Parallel()
-	failed := catalog.Selection{Status: catalog.Failed, Code: catalog.Timeout}
+	failed := catalog.Selection{Status: catalog.Failed, Code: media.Timeout}
 
 	t.Run("requests become due one after the other, so many a second", func(t *testing.T) {
 		t.Parallel()

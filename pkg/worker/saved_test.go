@@ -9,19 +9,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
 func TestWhatAPictureSavesIsCounted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	dropped := []catalog.Dropped{
-		{Name: "full", Format: pipeline.AVIF, Reason: catalog.LargerThanSibling},
-		{Name: "card", Format: pipeline.WebP, Reason: catalog.LargerThanSource},
-		{Name: "card", Format: pipeline.AVIF, Reason: catalog.LargerThanSource},
+	dropped := []media.Dropped{
+		{Name: "full", Format: pipeline.AVIF, Reason: media.LargerThanSibling},
+		{Name: "card", Format: pipeline.WebP, Reason: media.LargerThanSource},
+		{Name: "card", Format: pipeline.AVIF, Reason: media.LargerThanSource},
 	}
-	w.render = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
-		return catalog.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Dropped: dropped, Outputs: []catalog.Output{
+	w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
+		return media.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Dropped: dropped, Outputs: []media.Output{
 			{Name: "full", Format: pipeline.JPEG, Width: 30, Height: 20, Lowered: 55, Default: true, Body: []byte("jpeg")},
 			{Name: "full", Format: pipeline.WebP, Width: 30, Height: 20, Body: []byte("web")},
 		}}, nil

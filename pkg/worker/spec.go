@@ -7,6 +7,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -34,13 +35,13 @@ func (s *specs) get(ctx context.Context, hash string) (pipeline.Spec, error) {
 	}
 	document, err := s.store.Pipeline(ctx, hash)
 	if fault.Is(err, fault.NotFound) {
-		return pipeline.Spec{}, catalog.Fail(catalog.PipelineUnknown, "the pipeline that was asked for is not on record", err)
+		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the pipeline that was asked for is not on record", err)
 	} else if err != nil {
 		return pipeline.Spec{}, err
 	}
 	p, err := pipeline.Parse(document)
 	if err != nil {
-		return pipeline.Spec{}, catalog.Fail(catalog.PipelineUnknown, "the pipeline that was asked for cannot be read",
+		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the pipeline that was asked for cannot be read",
 			fmt.Errorf("pipeline %s: %w", hash, err))
 	}
 	s.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -46,17 +47,17 @@ func (w watchedCatalog) Finish(ctx context.Context, a catalog.Attempt, r catalog
 	return w.told(w.inner.Finish(ctx, a, r))
 }
 
-func (w watchedCatalog) Retry(ctx context.Context, a catalog.Attempt, f *catalog.Failure, policy pipeline.Retry) error {
+func (w watchedCatalog) Retry(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry) error {
 	return w.told(w.inner.Retry(ctx, a, f, policy))
 }
 
-func (w watchedCatalog) Defer(ctx context.Context, a catalog.Attempt, f *catalog.Failure, policy pipeline.Retry,
+func (w watchedCatalog) Defer(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry,
 	wait time.Duration,
 ) error {
 	return w.told(w.inner.Defer(ctx, a, f, policy, wait))
 }
 
-func (w watchedCatalog) Fail(ctx context.Context, a catalog.Attempt, f *catalog.Failure) error {
+func (w watchedCatalog) Fail(ctx context.Context, a catalog.Attempt, f *media.Failure) error {
 	return w.told(w.inner.Fail(ctx, a, f))
 }
 
@@ -86,18 +87,18 @@ type watchedCodec struct {
 	circuits *Circuits
 }
 
-func (w watchedCodec) Render(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func (w watchedCodec) Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return w.report(w.inner.Render(ctx, source, spec))
 }
 
-func (w watchedCodec) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func (w watchedCodec) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return w.report(w.inner.RenderAgain(ctx, source, spec))
 }
 
 // report tells of a codec that cannot be started. A picture that crashes or hangs it has at least met one.
-func (w watchedCodec) report(made catalog.Rendered, err error) (catalog.Rendered, error) {
-	switch f := catalog.FailureOf(err); {
-	case f != nil && f.Code == catalog.CodecUnavailable:
+func (w watchedCodec) report(made media.Rendered, err error) (media.Rendered, error) {
+	switch f := media.FailureOf(err); {
+	case f != nil && f.Code == media.CodecUnavailable:
 		if !errors.Is(err, context.Canceled) {
 			w.circuits.Report(Encoder, err)
 		}

@@ -20,6 +20,7 @@ import (
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -46,9 +47,9 @@ type Worker struct {
 type Catalog interface {
 	Begin(ctx context.Context, r catalog.Request, traceparent string, budget time.Duration) (catalog.Attempt, error)
 	Finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error
-	Retry(ctx context.Context, a catalog.Attempt, f *catalog.Failure, policy pipeline.Retry) error
-	Defer(ctx context.Context, a catalog.Attempt, f *catalog.Failure, policy pipeline.Retry, wait time.Duration) error
-	Fail(ctx context.Context, a catalog.Attempt, f *catalog.Failure) error
+	Retry(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry) error
+	Defer(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error
+	Fail(ctx context.Context, a catalog.Attempt, f *media.Failure) error
 	Release(ctx context.Context, a catalog.Attempt) error
 }
 
@@ -102,7 +103,7 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	rules := w.current().Spec().Fetch // of this attempt, whatever comes into force meanwhile
 	free, ok := w.hosts.take(host(req.SourceURL), rules.PerHost)
 	if !ok {
-		busy := catalog.Fail(catalog.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
+		busy := media.Fail(media.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
 		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: m.Traceparent}, busy, w.now())
 	}
 	free = sync.OnceFunc(free)
@@ -125,7 +126,7 @@ func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, tracepare
 	defer func() { w.gate.Release(held) }()
 
 	spec, err := w.specs.get(ctx, hash)
-	if f := catalog.FailureOf(err); f != nil {
+	if f := media.FailureOf(err); f != nil {
 		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: traceparent}, f, began)
 	} else if err != nil {
 		return fmt.Errorf("load pipeline: %w", err)
@@ -173,17 +174,17 @@ func (w *Worker) budget(spec pipeline.Spec, rules pipeline.Fetch) time.Duration 
 // conclude turns what process returned into an outcome. ctx ends when the process stops, work when the attempt's time is
 // over.
 func (w *Worker) conclude(ctx, work context.Context, a catalog.Attempt, began time.Time, err error) error {
-	switch f := catalog.FailureOf(err); {
+	switch f := media.FailureOf(err); {
 	case err == nil:
 		return nil
 	case errors.Is(err, catalog.ErrSuperseded):
-		return w.settled(a, superseded, &catalog.Failure{}, began, catalog.ErrSuperseded)
-	case f != nil && (ctx.Err() == nil || f.Code.Class() == catalog.Permanent):
+		return w.settled(a, superseded, &media.Failure{}, began, catalog.ErrSuperseded)
+	case f != nil && (ctx.Err() == nil || f.Code.Class() == media.Permanent):
 		return w.settle(ctx, a, f, began)
 	case ctx.Err() != nil: // whatever failed, failed because the process is stopping
 		return w.handBack(ctx, a, began, fmt.Errorf("stopped: %w", ctx.Err()))
 	case work.Err() != nil && errors.Is(err, work.Err()):
-		return w.settle(ctx, a, catalog.Fail(catalog.CodecUnavailable, "there was no time left for the picture", err), began)
+		return w.settle(ctx, a, media.Fail(media.CodecUnavailable, "there was no time left for the picture", err), began)
 	default: // the outcome could not be written, or the objects are doomed: from Begin again
 		return err
 	}
@@ -264,7 +265,7 @@ func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result
 
 // store puts the outputs below the attempt's prefix. Outputs that share a body are stored once and share its key.
 func (w *Worker) store(
-	ctx context.Context, a catalog.Attempt, outputs []catalog.Output,
+	ctx context.Context, a catalog.Attempt, outputs []media.Output,
 ) ([]catalog.Rendition, int64, error) {
 	renditions := make([]catalog.Rendition, len(outputs))
 	keys := map[*byte]string{}
@@ -273,7 +274,7 @@ func (w *Worker) store(
 	g.SetLimit(uploads)
 	for i, out := range outputs {
 		if len(out.Body) == 0 {
-			return nil, 0, catalog.Fail(catalog.CodecCrashed, "the codec made an empty file of "+out.Name, g.Wait())
+			return nil, 0, media.Fail(media.CodecCrashed, "the codec made an empty file of "+out.Name, g.Wait())
 		}
 		key, shared := keys[&out.Body[0]]
 		if !shared {
@@ -291,7 +292,7 @@ func (w *Worker) store(
 		}
 	}
 	if err := g.Wait(); err != nil {
-		return nil, 0, catalog.Fail(catalog.StorageFailed, "the renditions could not be stored", err)
+		return nil, 0, media.Fail(media.StorageFailed, "the renditions could not be stored", err)
 	}
 	return renditions, stored, nil
 }

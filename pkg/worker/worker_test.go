@@ -20,6 +20,7 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/worker"
 )
@@ -54,11 +55,11 @@ func TestHandle(t *testing.T) {
 
 	t.Run("every code has the outcome of its class", func(t *testing.T) {
 		t.Parallel()
-		want := map[catalog.Class]string{catalog.Permanent: "fail", catalog.Transient: "retry", catalog.Ours: "defer"}
-		for code, class := range catalog.Codes() {
+		want := map[media.Class]string{media.Permanent: "fail", media.Transient: "retry", media.Ours: "defer"}
+		for code, class := range media.Codes() {
 			w := newWorld(t)
 			w.fetch = func(context.Context, string) (worker.Download, error) {
-				return worker.Download{}, catalog.Fail(code, "so it is", nil)
+				return worker.Download{}, media.Fail(code, "so it is", nil)
 			}
 			if err := w.Handle(t.Context(), w.message()); err != nil {
 				t.Errorf("%s: %v", code, err)
@@ -76,7 +77,7 @@ func TestHandle(t *testing.T) {
 		if err := w.Handle(t.Context(), w.message()); err != nil {
 			t.Fatal(err)
 		}
-		if w.failure == nil || w.failure.Code != catalog.StorageFailed || w.told[1] != "defer" {
+		if w.failure == nil || w.failure.Code != media.StorageFailed || w.told[1] != "defer" {
 			t.Errorf("told %v with %v", w.told, w.failure)
 		}
 	})
@@ -84,13 +85,13 @@ func TestHandle(t *testing.T) {
 	t.Run("an empty rendition is the codec's fault", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.render = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
-			return catalog.Rendered{Outputs: []catalog.Output{{Name: "full", Format: pipeline.JPEG}}}, nil
+		w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
+			return media.Rendered{Outputs: []media.Output{{Name: "full", Format: pipeline.JPEG}}}, nil
 		}
 		if err := w.Handle(t.Context(), w.message()); err != nil {
 			t.Fatal(err)
 		}
-		if w.failure == nil || w.failure.Code != catalog.CodecCrashed {
+		if w.failure == nil || w.failure.Code != media.CodecCrashed {
 			t.Errorf("got %v, want codec_crashed", w.failure)
 		}
 	})
@@ -116,7 +117,7 @@ func TestHandle(t *testing.T) {
 			w.settle = func(string) error { return fmt.Errorf("settle: %w", catalog.ErrSuperseded) }
 			if verb == "retry" {
 				w.fetch = func(context.Context, string) (worker.Download, error) {
-					return worker.Download{}, catalog.Fail(catalog.Timeout, "slow", nil)
+					return worker.Download{}, media.Fail(media.Timeout, "slow", nil)
 				}
 			}
 			if err := w.Handle(t.Context(), w.message()); err != nil {
@@ -138,7 +139,7 @@ func TestHandleOutcomesThatResist(t *testing.T) {
 		for _, at := range []string{"begin", "retry"} {
 			w := newWorld(t)
 			w.fetch = func(context.Context, string) (worker.Download, error) {
-				return worker.Download{}, catalog.Fail(catalog.Timeout, "slow", nil)
+				return worker.Download{}, media.Fail(media.Timeout, "slow", nil)
 			}
 			w.settle = func(string) error { return catalog.ErrGivenUp }
 			code := "timeout"
@@ -198,7 +199,7 @@ func TestHandleOutcomesThatResist(t *testing.T) {
 				w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) { return catalog.Attempt{}, down }
 			case "retry":
 				w.fetch = func(context.Context, string) (worker.Download, error) {
-					return worker.Download{}, catalog.Fail(catalog.Timeout, "slow", nil)
+					return worker.Download{}, media.Fail(media.Timeout, "slow", nil)
 				}
 			case "doomed":
 				down = catalog.ErrDoomed
@@ -238,7 +239,7 @@ func TestHandlePipelines(t *testing.T) {
 			return other.Document(), nil
 		}
 		render := w.render
-		w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+		w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
 			if len(spec.Renditions) != len(other.Spec.Renditions) {
 				t.Errorf("rendered with %d renditions, want %d", len(spec.Renditions), len(other.Spec.Renditions))
 			}
@@ -260,7 +261,7 @@ func TestHandlePipelines(t *testing.T) {
 		asked := w.pipe
 		w.lookUp = func(string) ([]byte, error) { return asked.Document(), nil }
 		render := w.render
-		w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+		w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
 			if len(spec.Renditions) != len(asked.Spec.Renditions) || spec.Limits != asked.Spec.Limits {
 				t.Errorf("rendered by %+v, want what was asked for", spec)
 			}
@@ -271,7 +272,7 @@ func TestHandlePipelines(t *testing.T) {
 		w.pipe.Spec.Fetch.MaxRedirects, w.pipe.Spec.Retry.MaxAttempts = 9, 77
 		w.settle = func(verb string) error {
 			if verb == "finish" {
-				return catalog.Fail(catalog.Timeout, "slow", nil)
+				return media.Fail(media.Timeout, "slow", nil)
 			}
 			return nil
 		}
@@ -293,7 +294,7 @@ func TestHandlePipelines(t *testing.T) {
 			if err := w.Handle(t.Context(), w.messageFor("unknown")); err != nil {
 				t.Fatal(err)
 			}
-			if w.failure == nil || w.failure.Code != catalog.PipelineUnknown || w.told[1] != "defer" {
+			if w.failure == nil || w.failure.Code != media.PipelineUnknown || w.told[1] != "defer" {
 				t.Errorf("told %v with %v", w.told, w.failure)
 			}
 		}
@@ -336,7 +337,7 @@ func TestHostSlots(t *testing.T) {
 	if err := w.Handle(t.Context(), w.message()); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"begin", "defer"}; !slices.Equal(w.told, want) || w.failure.Code != catalog.HostBusy {
+	if want := []string{"begin", "defer"}; !slices.Equal(w.told, want) || w.failure.Code != media.HostBusy {
 		t.Errorf("told %v with %v, want the second put off before it begins", w.told, w.failure)
 	}
 	if w.wait != time.Second {
@@ -344,7 +345,7 @@ func TestHostSlots(t *testing.T) {
 	}
 	rendering, finish := make(chan struct{}), make(chan struct{})
 	render := w.render
-	w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+	w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
 		rendering <- struct{}{}
 		<-finish
 		return render(ctx, body, spec)
@@ -394,7 +395,7 @@ func TestHostSlotsAreOfTheHostHoweverItIsWritten(t *testing.T) {
 		"https://example.com/3.jpg", "https://EXAMPLE.com/", "https://example.com./", "https://example.com:443/",
 		"http://x@example.com/",
 	} {
-		if err := handle(url); err != nil || len(w.told) != 3+i || w.told[2+i] != "defer" || w.failure.Code != catalog.HostBusy {
+		if err := handle(url); err != nil || len(w.told) != 3+i || w.told[2+i] != "defer" || w.failure.Code != media.HostBusy {
 			t.Errorf("%s: told %v with %v (%v), want it put off", url, w.told, w.failure, err)
 		}
 	}
@@ -406,16 +407,16 @@ func TestHostSlotsAreOfTheHostHoweverItIsWritten(t *testing.T) {
 // The memory of a source is others' as soon as it has been rendered, and never before, however that ended.
 func TestTheSourceIsDroppedWhenItHasBeenRendered(t *testing.T) {
 	t.Parallel()
-	broken := func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
-		return catalog.Rendered{}, catalog.Fail(catalog.Corrupt, "damaged", nil)
+	broken := func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
+		return media.Rendered{}, media.Fail(media.Corrupt, "damaged", nil)
 	}
 	cases := map[string]struct {
-		render func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error)
+		render func(context.Context, []byte, pipeline.Spec) (media.Rendered, error)
 		told   string
 	}{
 		"well":     {nil, "finish"},
 		"badly":    {broken, "fail"},
-		"by panic": {func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) { panic("codec") }, "begin"},
+		"by panic": {func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) { panic("codec") }, "begin"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -429,7 +430,7 @@ func TestTheSourceIsDroppedWhenItHasBeenRendered(t *testing.T) {
 			if c.render != nil {
 				render = c.render
 			}
-			w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+			w.render = func(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
 				if string(body) != "source" || dropped.Load() != 0 {
 					t.Errorf("got %q to render, dropped %d times", body, dropped.Load())
 				}
@@ -472,9 +473,9 @@ func TestStop(t *testing.T) {
 					return worker.Download{}, ctx.Err()
 				}
 			case "render":
-				w.render = func(ctx context.Context, _ []byte, _ pipeline.Spec) (catalog.Rendered, error) {
+				w.render = func(ctx context.Context, _ []byte, _ pipeline.Spec) (media.Rendered, error) {
 					stop()
-					return catalog.Rendered{}, ctx.Err()
+					return media.Rendered{}, ctx.Err()
 				}
 			case "put":
 				w.put = func(ctx context.Context, _ string) error { stop(); return ctx.Err() }
@@ -494,7 +495,7 @@ func TestStop(t *testing.T) {
 		defer stop()
 		w.fetch = func(context.Context, string) (worker.Download, error) {
 			stop()
-			return worker.Download{}, catalog.Fail(catalog.HTTPStatus, "404", nil)
+			return worker.Download{}, media.Fail(media.HTTPStatus, "404", nil)
 		}
 		if err := w.Handle(ctx, w.message()); err != nil || w.told[1] != "fail" {
 			t.Errorf("got %v, told %v", err, w.told)
@@ -546,14 +547,14 @@ func TestStop(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
-			w.render = func(ctx context.Context, _ []byte, _ pipeline.Spec) (catalog.Rendered, error) {
+			w.render = func(ctx context.Context, _ []byte, _ pipeline.Spec) (media.Rendered, error) {
 				<-ctx.Done() // no child becomes free
-				return catalog.Rendered{}, ctx.Err()
+				return media.Rendered{}, ctx.Err()
 			}
 			if err := w.Handle(t.Context(), w.message()); err != nil {
 				t.Fatal(err)
 			}
-			if w.failure == nil || w.failure.Code != catalog.CodecUnavailable || w.told[1] != "defer" {
+			if w.failure == nil || w.failure.Code != media.CodecUnavailable || w.told[1] != "defer" {
 				t.Errorf("told %v with %v", w.told, w.failure)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/worker"
 )
@@ -26,7 +27,7 @@ type world struct {
 	parts   worker.Parts
 	mu      sync.Mutex
 	told    []string // what the catalogue was told, in order: "begin", "finish", ...
-	failure *catalog.Failure
+	failure *media.Failure
 	wait    time.Duration // of the last Defer
 	result  catalog.Result
 	objects map[string]string // key: content type
@@ -36,8 +37,8 @@ type world struct {
 	begin  func(ctx context.Context, r catalog.Request) (catalog.Attempt, error)
 	settle func(verb string) error
 	fetch  func(ctx context.Context, url string) (worker.Download, error)
-	render func(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
-	again  func(ctx context.Context, source []byte, spec pipeline.Spec) (catalog.Rendered, error)
+	render func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
+	again  func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 	put    func(ctx context.Context, key string) error
 	lookUp func(hash string) ([]byte, error)
 	pipe   pipeline.Pipeline
@@ -59,16 +60,16 @@ func newWorld(t *testing.T) *world {
 	w.fetch = func(context.Context, string) (worker.Download, error) {
 		return worker.Download{Body: []byte("source"), SHA256: "ab"}, nil
 	}
-	w.render = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
+	w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
 		shared := []byte("jpeg")
-		return catalog.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Outputs: []catalog.Output{
+		return media.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Outputs: []media.Output{
 			{Name: "full", Format: pipeline.JPEG, Width: 30, Height: 20, Score: 70.25, Default: true, Body: shared},
 			{Name: "card", Format: pipeline.JPEG, Width: 30, Height: 20, Body: shared},
 			{Name: "full", Format: pipeline.WebP, Width: 30, Height: 20, Body: []byte("webp")},
 		}}, nil
 	}
-	w.again = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) {
-		return catalog.Rendered{}, errors.New("nothing has killed a codec here")
+	w.again = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
+		return media.Rendered{}, errors.New("nothing has killed a codec here")
 	}
 	w.put = func(context.Context, string) error { return nil }
 	w.lookUp = func(string) ([]byte, error) { return nil, fault.New(fault.NotFound, "pipeline_not_found", "no") }
@@ -96,13 +97,13 @@ func (w *world) watch(c *worker.Circuits) {
 func (w *world) failPut(err error) { w.put = func(context.Context, string) error { return err } }
 
 func (w *world) failRender(err error) {
-	w.render = func(context.Context, []byte, pipeline.Spec) (catalog.Rendered, error) { return catalog.Rendered{}, err }
+	w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) { return media.Rendered{}, err }
 }
 
 // failSettle makes the source fail for good, and telling so.
 func (w *world) failSettle(err error) {
 	w.fetch = func(context.Context, string) (worker.Download, error) {
-		return worker.Download{}, catalog.Fail(catalog.HTTPStatus, "404", nil)
+		return worker.Download{}, media.Fail(media.HTTPStatus, "404", nil)
 	}
 	w.settle = func(string) error { return err }
 }
@@ -145,7 +146,7 @@ func (w *world) Finish(_ context.Context, _ catalog.Attempt, r catalog.Result) e
 	return w.settle("finish")
 }
 
-func (w *world) Retry(_ context.Context, _ catalog.Attempt, f *catalog.Failure, policy pipeline.Retry) error {
+func (w *world) Retry(_ context.Context, _ catalog.Attempt, f *media.Failure, policy pipeline.Retry) error {
 	w.note("retry")
 	w.mu.Lock()
 	w.failure, w.policy = f, policy
@@ -153,7 +154,7 @@ func (w *world) Retry(_ context.Context, _ catalog.Attempt, f *catalog.Failure, 
 	return w.settle("retry")
 }
 
-func (w *world) Defer(_ context.Context, _ catalog.Attempt, f *catalog.Failure, _ pipeline.Retry, wait time.Duration) error {
+func (w *world) Defer(_ context.Context, _ catalog.Attempt, f *media.Failure, _ pipeline.Retry, wait time.Duration) error {
 	w.note("defer")
 	w.mu.Lock()
 	w.failure, w.wait = f, wait
@@ -161,7 +162,7 @@ func (w *world) Defer(_ context.Context, _ catalog.Attempt, f *catalog.Failure, 
 	return w.settle("defer")
 }
 
-func (w *world) Fail(_ context.Context, _ catalog.Attempt, f *catalog.Failure) error {
+func (w *world) Fail(_ context.Context, _ catalog.Attempt, f *media.Failure) error {
 	w.note("fail")
 	w.mu.Lock()
 	w.failure = f
@@ -197,11 +198,11 @@ func (s source) Fetch(
 
 type codec struct{ w *world }
 
-func (c codec) Render(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func (c codec) Render(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return c.w.render(ctx, body, spec)
 }
 
-func (c codec) RenderAgain(ctx context.Context, body []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func (c codec) RenderAgain(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return c.w.again(ctx, body, spec)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/worker"
 )
 
@@ -197,11 +198,11 @@ func published(b *bench) {
 	}
 	b.change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[1].Work = catalog.Queued
-		p.Images[2].RemakeError = catalog.HTTPStatus
+		p.Images[2].RemakeError = media.HTTPStatus
 		p.Images[3].Status, p.Images[3].Work, p.Images[3].Ticket = catalog.Failed, catalog.Idle, ""
 		return catalog.Change{}
 	})
-	p.Images[2].RemakeError = catalog.HTTPStatus
+	p.Images[2].RemakeError = media.HTTPStatus
 	b.publish(deleted, 0, "1-a")
 	b.remove(deleted.ID)
 	of := func(n int) worker.Published {

@@ -11,6 +11,7 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -29,9 +30,9 @@ func finished(img catalog.Image, prefix string) catalog.Image {
 		{Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Score: 70.25, Lowered: 62,
 			Key: prefix + "full.jpg", Default: true},
 	}
-	img.Dropped = []catalog.Dropped{
-		{Name: "full", Format: pipeline.WebP, Reason: catalog.LargerThanSource},
-		{Name: "thumb", Format: pipeline.AVIF, Reason: catalog.LargerThanSibling},
+	img.Dropped = []media.Dropped{
+		{Name: "full", Format: pipeline.WebP, Reason: media.LargerThanSource},
+		{Name: "thumb", Format: pipeline.AVIF, Reason: media.LargerThanSibling},
 	}
 	return img
 }
@@ -57,9 +58,9 @@ func everyField(b *bench) {
 		p.Name, p.Description, p.Price = "Desk", "A desk.", decimal.RequireFromString("99.99")
 		p.Images[0] = finished(p.Images[0], "products/1/1/1-a/")
 		img := &p.Images[2]
-		img.Status, img.ErrorCode, img.ErrorDetail = catalog.Failed, catalog.HTTPStatus, "404 not found"
+		img.Status, img.ErrorCode, img.ErrorDetail = catalog.Failed, media.HTTPStatus, "404 not found"
 		img.Work, img.Ticket, img.Fence, img.Begins, img.Attempts = catalog.Processing, uuid.NewString(), 7, 2, 3
-		img.RemakeError, img.PipelineHash, img.KillerSHA256 = catalog.Corrupt, "another", "00aa"
+		img.RemakeError, img.PipelineHash, img.KillerSHA256 = media.Corrupt, "another", "00aa"
 		img.RequestedAt = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC) // finer than microseconds
 		img.DueAt = img.RequestedAt.Add(time.Minute)
 		p.Compressed = p.CompressedKeys()
@@ -73,12 +74,12 @@ func everyField(b *bench) {
 		b.Errorf("got %+v, want the edit", got)
 	}
 	b.same(got.Images[0], finished(p.Images[0], "products/1/1/1-a/"), "the finished picture")
-	if d := got.Images[0].Dropped; len(d) != 2 || d[1].Reason != catalog.LargerThanSibling {
+	if d := got.Images[0].Dropped; len(d) != 2 || d[1].Reason != media.LargerThanSibling {
 		b.Errorf("got %+v of what was dropped, want both", d)
 	}
 	b.same(got.Compressed, []string{"products/1/1/1-a/full.jpg"}, "compressed")
 	img := got.Images[2]
-	if img.Fence != 7 || img.Begins != 2 || img.Attempts != 3 || img.RemakeError != catalog.Corrupt ||
+	if img.Fence != 7 || img.Begins != 2 || img.Attempts != 3 || img.RemakeError != media.Corrupt ||
 		img.ErrorDetail != "404 not found" || img.KillerSHA256 != "00aa" || img.DueAt.Sub(img.RequestedAt) != time.Minute {
 		b.Errorf("got %+v, want the edit", img)
 	}

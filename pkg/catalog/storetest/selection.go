@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/worker"
 )
 
@@ -40,9 +41,9 @@ func selected(b *bench) {
 	p, err := b.Store.Edit(b.ctx(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
 		at = now
 		img := p.Images
-		img[0].Status, img[0].ErrorCode = catalog.Failed, catalog.HTTPStatus
-		img[1].Status, img[1].ErrorCode, img[1].RequestedAt = catalog.Failed, catalog.Timeout, now.Add(-2*time.Hour)
-		img[2].RemakeError, img[2].PipelineHash = catalog.Timeout, "old"
+		img[0].Status, img[0].ErrorCode = catalog.Failed, media.HTTPStatus
+		img[1].Status, img[1].ErrorCode, img[1].RequestedAt = catalog.Failed, media.Timeout, now.Add(-2*time.Hour)
+		img[2].RemakeError, img[2].PipelineHash = media.Timeout, "old"
 		img[3].RequestedAt = now.Add(-2 * time.Hour)
 		return catalog.Change{}, nil
 	})
@@ -54,15 +55,15 @@ func selected(b *bench) {
 		"no condition":       {catalog.Selection{}, []int{0, 1, 2, 3, 4}},
 		"failed":             {catalog.Selection{Status: catalog.Failed}, []int{0, 1}},
 		"ready":              {catalog.Selection{Status: catalog.Ready}, []int{2, 3, 4}},
-		"a code":             {catalog.Selection{Code: catalog.Timeout}, []int{1, 2}},
-		"another code":       {catalog.Selection{Code: catalog.HTTPStatus}, []int{0}},
-		"a code that is not": {catalog.Selection{Code: catalog.Corrupt}, nil},
+		"a code":             {catalog.Selection{Code: media.Timeout}, []int{1, 2}},
+		"another code":       {catalog.Selection{Code: media.HTTPStatus}, []int{0}},
+		"a code that is not": {catalog.Selection{Code: media.Corrupt}, nil},
 		"older":              {catalog.Selection{OlderThan: time.Hour}, []int{1, 3}},
 		"older by far":       {catalog.Selection{OlderThan: 24 * time.Hour}, nil},
 		"a pipeline":         {catalog.Selection{PipelineHash: "old"}, []int{2}},
 		"two conditions":     {catalog.Selection{Status: catalog.Failed, OlderThan: time.Hour}, []int{1}},
 		"all conditions": {catalog.Selection{
-			Status: catalog.Failed, Code: catalog.Timeout, OlderThan: time.Hour, PipelineHash: "hash",
+			Status: catalog.Failed, Code: media.Timeout, OlderThan: time.Hour, PipelineHash: "hash",
 		}, []int{1}},
 	} {
 		var want []worker.Picture

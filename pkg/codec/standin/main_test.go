@@ -18,8 +18,8 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -133,8 +133,8 @@ func TestWhatIsNoPictureIsRefused(t *testing.T) {
 	t.Parallel()
 	p := pool(t, "standin-0s", 1)
 	_, err := p.Render(t.Context(), []byte("<html>not found</html>"), everyFormat())
-	if why := catalog.FailureOf(err); why == nil || why.Code != catalog.UnsupportedFormat {
-		t.Errorf("got %v, want %s", err, catalog.UnsupportedFormat)
+	if why := media.FailureOf(err); why == nil || why.Code != media.UnsupportedFormat {
+		t.Errorf("got %v, want %s", err, media.UnsupportedFormat)
 	}
 	if _, err := p.Render(t.Context(), photo(t), everyFormat()); err != nil {
 		t.Errorf("the next picture: %v", err)

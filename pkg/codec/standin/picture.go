@@ -11,7 +11,7 @@ import (
 
 	_ "golang.org/x/image/webp"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -24,20 +24,20 @@ var (
 )
 
 // answer is what spec asks for, of one pixel. Only the source's header is read.
-func answer(source []byte, spec pipeline.Spec) (catalog.Rendered, error) {
+func answer(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	head, format, err := image.DecodeConfig(bytes.NewReader(source))
 	if err != nil {
-		return catalog.Rendered{}, catalog.Fail(catalog.UnsupportedFormat, "the stand-in does not know this format", err)
+		return media.Rendered{}, media.Fail(media.UnsupportedFormat, "the stand-in does not know this format", err)
 	}
 	pixels, err := onePixel()
 	if err != nil {
-		return catalog.Rendered{}, err
+		return media.Rendered{}, err
 	}
-	made := catalog.Rendered{Format: pipeline.Format(format), Width: head.Width, Height: head.Height}
+	made := media.Rendered{Format: pipeline.Format(format), Width: head.Width, Height: head.Height}
 	name, defaultFormat := spec.DefaultOutput()
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
-			made.Outputs = append(made.Outputs, catalog.Output{
+			made.Outputs = append(made.Outputs, media.Output{
 				Name: r.Name, Format: o.Format, Width: 1, Height: 1, Body: pixels[o.Format],
 				Default: r.Name == name && o.Format == defaultFormat,
 			})

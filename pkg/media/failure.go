@@ -1,4 +1,4 @@
-package catalog
+package media
 
 import (
 	"errors"
@@ -90,11 +90,6 @@ type Failure struct {
 // Fail returns a Failure.
 func Fail(code Code, detail string, cause error) *Failure {
 	return &Failure{Code: code, Detail: detail, Cause: cause}
-}
-
-// Died is the failure of a picture whose workers kept dying on it.
-func Died() *Failure {
-	return Fail(WorkerCrashed, "the workers that tried this picture stopped without a word", nil)
 }
 
 // Error returns the code, the detail and the cause.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +17,7 @@ import (
 	"vitrine.io/pkg/child"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // cacheTTL is how long the programs' cache remembers a product: what is stale is so for no longer.
@@ -98,6 +97,7 @@ type System struct {
 	nursery  *child.Nursery
 	programs map[string]*Program
 	apis     []string // URLs
+	ports    []*port.Reservation
 }
 
 // NewSystem makes a corner for a run and sets it up. No program is running yet. bin is the directory of the programs.
@@ -204,14 +204,14 @@ func (s *System) publicURL() string { return "http://pictures.example/" + s.name
 func (s *System) Start(ctx context.Context) error {
 	for _, name := range []string{"api-0", "api-1", "worker-0", "worker-1"} {
 		kind, _, _ := strings.Cut(name, "-")
-		admin, err := freeAddr()
+		admin, err := s.reserve()
 		if err != nil {
 			return err
 		}
 		env := append(append([]string{}, s.env...), "VITRINE_ADMIN_ADDR="+admin, "VITRINE_KAFKA_CLIENT_ID="+name,
 			"VITRINE_POSTGRES_APPLICATION_NAME="+name)
 		if kind == "api" {
-			addr, err := freeAddr()
+			addr, err := s.reserve()
 			if err != nil {
 				return err
 			}
@@ -256,6 +256,16 @@ func (s *System) Ready(ctx context.Context) error {
 	return nil
 }
 
+// reserve returns an address for a program, which is reserved until Remove: also while the program is stopped.
+func (s *System) reserve() (string, error) {
+	r, err := port.Reserve()
+	if err != nil {
+		return "", err
+	}
+	s.ports = append(s.ports, r)
+	return r.Addr(), nil
+}
+
 // Stop ends the programs in order, all at once.
 func (s *System) Stop() error {
 	errs := make(chan error, len(s.programs))
@@ -279,6 +289,9 @@ func (s *System) Remove(ctx context.Context) error {
 		errs = append(errs, p.Kill())
 	}
 	s.nursery.Close()
+	for _, r := range s.ports {
+		r.Release()
+	}
 	errs = append(errs,
 		s.exec(ctx, s.site.DSN, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+s.name+" CASCADE"),
 		s.site.RemoveBucket(ctx, s.bucket), s.removeTopics())
@@ -296,22 +309,4 @@ func (s *System) exec(ctx context.Context, dsn, statements string) error {
 		return fmt.Errorf("run %.40q: %w", statements, err)
 	}
 	return nil
-}
-
-// Programs listen on ports below those that the kernel gives to outgoing connections, so that a port is still free when its
-// program is started again; and below those of testenv.
-const (
-	lowPort  = 10100
-	highPort = 11900
-)
-
-// freeAddr is an address that nobody listens on just now.
-func freeAddr() (string, error) {
-	for range 200 {
-		addr := fmt.Sprintf("127.0.0.1:%d", lowPort+rand.IntN(highPort-lowPort)) //nolint:gosec // no secret depends on it
-		if l, err := net.Listen("tcp", addr); err == nil {
-			return addr, l.Close()
-		}
-	}
-	return "", errors.New("find a free port: all that were tried are taken")
 }

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
+
+	"vitrine.io/pkg/testenv/port"
 )
 
 // dirPrefix names our temporary directories, so that one left by a killed process is recognised.
@@ -15,10 +18,13 @@ const dirPrefix = "vitrine-test-"
 const lockName = "lock"
 
 // workDir is a temporary directory that is known to be in use as long as this process lives: it holds a lock on a file in
-// it, and the kernel releases the lock whatever the process dies of.
+// it, and the kernel releases the lock whatever the process dies of. It keeps the ports of the servers whose files it holds.
 type workDir struct {
 	path string
 	lock *os.File
+
+	mu    sync.Mutex
+	ports []*port.Reservation
 }
 
 // newWorkDir removes what dead processes left under parent and makes a new directory there.
@@ -39,11 +45,30 @@ func newWorkDir(parent string) (*workDir, error) {
 	return &workDir{path: path, lock: lock}, nil
 }
 
-// remove deletes the directory.
+// remove deletes the directory and ends the reservations of ports. The servers are stopped by then.
 func (d *workDir) remove() error {
 	err := os.RemoveAll(d.path)
 	_ = d.lock.Close() // nothing was written to it
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.ports {
+		r.Release()
+	}
+	d.ports = nil
 	return err
+}
+
+// reserve reserves a port, and the ports at the given distances from it, until remove. So a server that is stopped keeps its
+// ports.
+func (d *workDir) reserve(distances ...int) (*port.Reservation, error) {
+	r, err := port.Reserve(distances...)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ports = append(d.ports, r)
+	return r, nil
 }
 
 // sub makes a directory inside, owned by user (nil: us).

@@ -4,8 +4,8 @@
 // schema, a key prefix, a topic prefix, a bucket. So tests run in parallel and clean up after nobody but themselves. A test
 // that has to stop a server asks for one of its own ([PostgresServer], [RedisServer], [KafkaServer]).
 //
-// A server starts when it is first asked for, as a child process on a free port of 127.0.0.1 with its files in a temporary
-// directory. If the environment names a running one (VITRINE_TEST_POSTGRES, _REDIS, _KAFKA, _S3), that one is used and
+// A server starts when it is first asked for, as a child process on a port of 127.0.0.1 with its files in a temporary
+// directory. Its ports are reserved by [vitrine.io/pkg/testenv/port] while it lives, also while a test has it stopped. If the environment names a running one (VITRINE_TEST_POSTGRES, _REDIS, _KAFKA, _S3), that one is used and
 // nothing is started; the program in pkg/testenv/servers starts all four once and runs a command, such as go test ./...,
 // with those variables set.
 //

@@ -64,22 +64,22 @@ rootLogger.appenderRef.out.ref = out
 
 // buildKafka formats a KRaft node's storage and describes the broker on it.
 func buildKafka(dir *workDir, n *child.Nursery) (*server, error) {
-	clients, err := freePort()
+	clients, err := dir.reserve()
 	if err != nil {
 		return nil, err
 	}
-	controller, err := freePort()
+	controller, err := dir.reserve()
 	if err != nil {
 		return nil, err
 	}
 	p, err := buildBroker(dir, n, broker{
 		name: "kafka", heap: []string{"-Xms128m", "-Xmx384m"}, format: "--standalone",
-		properties: func(data string) string { return fmt.Sprintf(kafkaProperties, local(clients), local(controller), data) },
+		properties: func(data string) string { return fmt.Sprintf(kafkaProperties, clients.Addr(), controller.Addr(), data) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "kafka", addrs: []string{local(clients)}, procs: []*child.Process{p}}
+	s := &server{name: "kafka", addrs: []string{clients.Addr()}, procs: []*child.Process{p}}
 	s.ready = func(ctx context.Context) error { return askKafka(ctx, s.addrs[0]) }
 	return s, nil
 }

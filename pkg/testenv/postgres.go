@@ -88,7 +88,7 @@ func buildPostgres(dir *workDir, n *child.Nursery) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	listen, err := dir.reserve()
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func buildPostgres(dir *workDir, n *child.Nursery) (*server, error) {
 	if err := initdb(bin, data, cred, n); err != nil {
 		return nil, err
 	}
-	settings := fmt.Sprintf("%sport = %d\n", postgresSettings, port)
+	settings := fmt.Sprintf("%sport = %d\n", postgresSettings, listen.Port)
 	// initdb made the file, for its own user, and so it stays.
 	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(settings), 0o600); err != nil {
 		return nil, fmt.Errorf("configure postgres: %w", err)
@@ -108,7 +108,7 @@ func buildPostgres(dir *workDir, n *child.Nursery) (*server, error) {
 		Orphan:   syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
 		Patience: stopPatience, Nursery: n,
 	}
-	s := &server{name: "postgres", addrs: []string{local(port)}, procs: []*child.Process{p}}
+	s := &server{name: "postgres", addrs: []string{listen.Addr()}, procs: []*child.Process{p}}
 	s.ready = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, postgresDB)) }
 	s.alive = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, "postgres")) }
 	s.form = func(ctx context.Context) error { return createDatabase(ctx, s) }

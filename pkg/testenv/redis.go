@@ -14,6 +14,9 @@ import (
 	"vitrine.io/pkg/child"
 )
 
+// busDistance is how far from its port a Redis node listens for the other nodes.
+const busDistance = 10000
+
 const (
 	redisNodes = 3
 	redisSlots = 16384
@@ -32,15 +35,15 @@ func buildRedis(dir *workDir, n *child.Nursery) (*server, error) {
 		if err != nil {
 			return nil, err
 		}
-		port, err := freePort(busShift)
+		listen, err := dir.reserve(busDistance)
 		if err != nil {
 			return nil, err
 		}
-		s.addrs = append(s.addrs, local(port))
+		s.addrs = append(s.addrs, listen.Addr())
 		s.procs = append(s.procs, &child.Process{
-			Name: "redis " + local(port),
+			Name: "redis " + listen.Addr(),
 			Argv: []string{
-				program, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", home,
+				program, "--port", fmt.Sprint(listen.Port), "--bind", "127.0.0.1", "--dir", home,
 				"--cluster-enabled", "yes", "--cluster-node-timeout", "5000",
 				// A stopped cluster keeps what it had, and what a node knows of the others.
 				"--appendonly", "yes", "--appendfsync", "no", "--save", "",

@@ -148,11 +148,11 @@ func buildBrokers(dir *workDir, n *child.Nursery, advertised [StackBrokers]strin
 	var voters []string
 	for i := range ports {
 		for j := range ports[i] {
-			port, err := freePort()
+			listen, err := dir.reserve()
 			if err != nil {
 				return nil, err
 			}
-			ports[i][j] = local(port)
+			ports[i][j] = listen.Addr()
 		}
 		voters = append(voters, fmt.Sprintf("%d@%s", i+1, ports[i][2]))
 	}

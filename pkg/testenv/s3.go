@@ -45,18 +45,18 @@ func buildS3(dir *workDir, n *child.Nursery) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	listen, err := dir.reserve()
 	if err != nil {
 		return nil, err
 	}
-	console, err := freePort()
+	console, err := dir.reserve()
 	if err != nil {
 		return nil, err
 	}
 	p := &child.Process{
 		Name: "minio",
 		Argv: []string{
-			program, "server", "--quiet", "--address", local(port), "--console-address", local(console),
+			program, "server", "--quiet", "--address", listen.Addr(), "--console-address", console.Addr(),
 			"--config-dir", filepath.Join(home, "config"), filepath.Join(home, "data"),
 		},
 		Env: append(os.Environ(),
@@ -65,7 +65,7 @@ func buildS3(dir *workDir, n *child.Nursery) (*server, error) {
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
 	}
-	s := &server{name: "minio", addrs: []string{local(port)}, procs: []*child.Process{p}}
+	s := &server{name: "minio", addrs: []string{listen.Addr()}, procs: []*child.Process{p}}
 	s.ready = func(ctx context.Context) error { return askS3(ctx, s.addrs[0]) }
 	return s, nil
 }

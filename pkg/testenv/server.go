@@ -16,7 +16,7 @@ const (
 	startPatience = 90 * time.Second      // a JVM beside a -race build on two cores needs it
 	readyPoll     = 50 * time.Millisecond // how often a starting server is asked whether it is up
 	stopPatience  = 15 * time.Second      // then it is killed, and that is a failure
-	startTries    = 3                     // a port may be taken by somebody else in the meantime
+	startTries    = 3                     // a program that reserves no port may take one of ours
 )
 
 // missing says that a program which a server needs is not on this machine.

@@ -11,6 +11,7 @@ import (
 
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // TestCrashOfWhatTellsTheCache lets a worker die before it has told the cache, and then the api, whose consumer would
@@ -204,7 +205,7 @@ func TestZombieRelay(t *testing.T) {
 	_, _ = s.offer("Lamp", s.sources.URL+"/drawing.png") // it may fall asleep before it has answered
 	s.sleeps(sleeper, caches)
 
-	s.env["VITRINE_HTTP_ADDR"] = freeAddr(t) // the sleeper holds the other
+	s.env["VITRINE_HTTP_ADDR"] = port.Addr(t) // the sleeper holds the other
 	s.url = "http://" + s.env["VITRINE_HTTP_ADDR"]
 	s.start("api")
 	s.start("worker")
@@ -229,7 +230,7 @@ func TestZombieCompensator(t *testing.T) {
 	sleeper := s.zombie("api", failpoint.IntentDoomed)
 	s.sleeps(sleeper, caches)
 
-	s.env["VITRINE_HTTP_ADDR"] = freeAddr(t)
+	s.env["VITRINE_HTTP_ADDR"] = port.Addr(t)
 	s.url = "http://" + s.env["VITRINE_HTTP_ADDR"]
 	s.start("api")
 	p, err := s.offer("Lamp", s.sources.URL+"/drawing.png")

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // dev is a running vitrine dev.
@@ -27,7 +28,7 @@ func startDev(t *testing.T, dir string, flags ...string) *dev {
 	t.Helper()
 	args := []string{"dev"}
 	for _, name := range []string{"http", "media", "samples", "api-admin", "worker-admin"} {
-		args = append(args, "--"+name+"="+freeAddr(t))
+		args = append(args, "--"+name+"="+port.Addr(t))
 	}
 	d := &dev{
 		cmd: exec.Command(filepath.Join(binDir(t), "vitrine"), append(args, flags...)...),

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // balancer sends connections to the endpoints that are ready, in turns, as a Service does: it looks at nothing but
@@ -266,7 +267,7 @@ type rollingSystem struct {
 
 func (s *rollingSystem) startAPI() (*running, *endpoint) {
 	s.t.Helper()
-	addr := freeAddr(s.t)
+	addr := port.Addr(s.t)
 	r := s.start("api", "VITRINE_HTTP_ADDR="+addr, "VITRINE_SHUTDOWN_DELAY=5s")
 	return r, s.balancer.add(addr, r.admin)
 }

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // startSamples runs vitrine samples and returns its URL.
 func (s *system) startSamples() string {
 	s.t.Helper()
-	addr := freeAddr(s.t)
+	addr := port.Addr(s.t)
 	p := &child.Process{
 		Name: "samples", Argv: []string{filepath.Join(binDir(s.t), "vitrine"), "samples", "--addr", addr}, Dir: s.dir,
 		Env: []string{"GOCOVERDIR=" + coverDir(s.t)}, Log: filepath.Join(s.dir, "samples.log"),

@@ -12,7 +12,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -28,6 +27,7 @@ import (
 	"vitrine.io/pkg/child"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // patience is how long a test waits for what should happen at once: long, because machines are slow and nothing is timed.
@@ -108,7 +108,7 @@ func newSystem(t *testing.T, change map[string]string) *system {
 		"VITRINE_CATALOG_RETIRE_GRACE":          "1h",
 		"VITRINE_SETUP_TIMEOUT":                 "60s",
 		"VITRINE_LOG_SAMPLING_FIRST":            "0",
-		"VITRINE_HTTP_ADDR":                     freeAddr(t),
+		"VITRINE_HTTP_ADDR":                     port.Addr(t),
 		"VITRINE_KAFKA_CLIENT_ID":               "test",
 		"VITRINE_REDIS_TOMBSTONE_TTL":           "30s",
 		"VITRINE_REDIS_TTL":                     "5m",
@@ -186,7 +186,7 @@ func (s *system) start(name string, more ...string) *running {
 // launch runs a program and does not wait.
 func (s *system) launch(name string, more ...string) *running {
 	s.t.Helper()
-	admin := freeAddr(s.t)
+	admin := port.Addr(s.t)
 	log, err := os.CreateTemp(s.dir, name+"-*.log")
 	if err != nil {
 		s.t.Fatal(err)
@@ -404,16 +404,6 @@ func answers(url string, status int) error {
 		return fmt.Errorf("%s: %s", resp.Status, text)
 	}
 	return nil
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // sources is a server of pictures, good and bad.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"vitrine.io/pkg/testenv/port"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -260,7 +261,7 @@ func TestSmokeGivesUp(t *testing.T) {
 		t.Errorf("a refusal: got %v after %s\n%s", err, time.Since(began), out)
 	}
 	s = newShop(t)
-	s.Close()
+	s.URL = "http://" + port.Addr(t) // where nothing listens
 	if out, err := s.smoke(t, "--timeout", "1500ms"); err == nil || !strings.Contains(out, "connection refused") {
 		t.Errorf("nobody there: got %v\n%s", err, out)
 	}

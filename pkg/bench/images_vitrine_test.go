@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -30,6 +29,7 @@ import (
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/relay"
 	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // programs returns the directory of our programs: of make test, or built here.
@@ -162,7 +162,7 @@ func (m *workerMaker) start(tb testing.TB) {
 	must(tb, err)
 	must(tb, objects.EnsureBucket(tb.Context()))
 	objects.Close()
-	m.admin = unused(tb)
+	m.admin = port.Addr(tb)
 	env := []string{"PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + cmp.Or(os.Getenv("GOCOVERDIR"), dir)}
 	for name, value := range map[string]string{
 		"ADMIN_ADDR": m.admin, "LOG_LEVEL": "info", "PIPELINE_FILE": file, "POSTGRES_DSN": m.cfg.Postgres.DSN,
@@ -184,15 +184,6 @@ func (m *workerMaker) start(tb testing.TB) {
 	must(tb, m.process.Start())
 	tb.Cleanup(func() { must(tb, m.process.Stop()) })
 	m.await(tb)
-}
-
-// unused returns an address at which nobody listens.
-func unused(tb testing.TB) string {
-	tb.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(tb, err)
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // await returns when the worker says that it is ready.

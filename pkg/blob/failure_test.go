@@ -23,6 +23,7 @@ import (
 
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // store is a store that answers as a test wants, and what it was asked.
@@ -147,8 +148,7 @@ func TestAStoreThatHangsIsLeft(t *testing.T) {
 func TestNobodyListens(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(http.ResponseWriter, *http.Request) {})
-	s.server.Close()
-	b, _ := s.open(t, func(c *blob.Config) { c.MaxAttempts = 1 })
+	b, _ := s.open(t, func(c *blob.Config) { c.MaxAttempts, c.Endpoint = 1, "http://"+port.Addr(t) })
 	_, _, getErr := b.Get(t.Context(), "a/b")
 	_, headErr := b.Head(t.Context(), "a/b")
 	for what, err := range map[string]error{

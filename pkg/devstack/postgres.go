@@ -48,12 +48,16 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, nursery *child.Nurse
 	if pid := usedBy(cfg.Dir); pid != 0 {
 		return nil, fmt.Errorf("start postgres: %s is in use by the server with process id %d", cfg.Dir, pid)
 	}
-	addr, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort))
-	if err != nil {
+	if _, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort)); err != nil { // before the seconds that initdb needs
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
 	if err := initdb(bin, cfg.Dir, cred, nursery); err != nil {
 		return nil, err
+	}
+	// A port that the kernel chooses may go to an outgoing connection, so it is chosen as late as possible.
+	addr, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort))
+	if err != nil {
+		return nil, fmt.Errorf("start postgres: %w", err)
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

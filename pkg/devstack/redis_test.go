@@ -8,11 +8,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/testenv/port"
 )
 
 func startRedis(t *testing.T) *devstack.Redis {
 	t.Helper()
-	r, err := devstack.StartRedis(devstack.RedisConfig{})
+	r, err := devstack.StartRedis(devstack.RedisConfig{Addr: port.Addr(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

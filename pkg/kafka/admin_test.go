@@ -14,6 +14,7 @@ import (
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/testenv/port"
 )
 
 func newAdmin(t *testing.T, config kafka.Config) *kafka.Admin {
@@ -27,7 +28,7 @@ func newAdmin(t *testing.T, config kafka.Config) *kafka.Admin {
 
 func TestAnAdminThatFindsNobodySaysSoInTime(t *testing.T) {
 	t.Parallel()
-	for name, addr := range map[string]string{"nobody listens": unused(t), "nobody answers": blackHole(t)} {
+	for name, addr := range map[string]string{"nobody listens": port.Addr(t), "nobody answers": blackHole(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			admin := newAdmin(t, local([]string{addr}, ""))
@@ -54,7 +55,7 @@ func TestAnAdminThatFindsNobodySaysSoInTime(t *testing.T) {
 func TestAPingIsContentWithOneOfManyBrokers(t *testing.T) {
 	t.Parallel()
 	_, config := cluster(t)
-	config.Brokers = append([]string{unused(t)}, config.Brokers...)
+	config.Brokers = append([]string{port.Addr(t)}, config.Brokers...)
 	if err := newAdmin(t, config).Ping(t.Context()); err != nil {
 		t.Errorf("got %v", err)
 	}

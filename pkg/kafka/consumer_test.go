@@ -20,6 +20,7 @@ import (
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // send publishes messages, all of which must be taken.
@@ -176,7 +177,7 @@ func TestAGroupThatLetsNobodyInIsNotHammered(t *testing.T) {
 
 func TestAConsumerSurvivesARestartOfTheBroker(t *testing.T) {
 	t.Parallel()
-	addr, dir := unused(t), t.TempDir()
+	addr, dir := port.Addr(t), t.TempDir()
 	config := local([]string{addr}, "")
 	start := func() *devstack.Kafka {
 		broker, err := devstack.StartKafka(devstack.KafkaConfig{Addr: addr, DataDir: dir}, zap.NewNop())

@@ -146,17 +146,6 @@ func blackHole(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// unused returns an address where nobody listens.
-func unused(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 // tally counts messages by id.
 type tally struct {
 	mu   sync.Mutex

@@ -21,6 +21,7 @@ import (
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // limit is what a Publish may take: its bound and a little for a busy machine, still within the outbox's five seconds.
@@ -40,7 +41,7 @@ func taken(results []error) bool { return errors.Join(results...) == nil }
 
 func TestAPublisherIsMadeAndWaitsWhileKafkaIsDown(t *testing.T) {
 	t.Parallel()
-	addr := unused(t)
+	addr := port.Addr(t)
 	config := local([]string{addr}, "")
 	p, _ := newPublisher(t, config)
 	for range 3 {
@@ -67,7 +68,7 @@ func TestAPublisherIsMadeAndWaitsWhileKafkaIsDown(t *testing.T) {
 
 func TestAPublisherSurvivesARestartOfTheBroker(t *testing.T) {
 	t.Parallel()
-	addr, dir := unused(t), t.TempDir()
+	addr, dir := port.Addr(t), t.TempDir()
 	config := local([]string{addr}, "")
 	start := func() *devstack.Kafka {
 		broker, err := devstack.StartKafka(devstack.KafkaConfig{Addr: addr, DataDir: dir}, zap.NewNop())
@@ -202,7 +203,7 @@ func TestAPublishComesBackInTime(t *testing.T) {
 		"beside a broker that gives no producer id": mute(t, kmsg.InitProducerID),
 		"when the topic is missing":                 topicless,
 		"when the leader is always another":         leaderless,
-		"when one of two brokers never answers":     local([]string{blackHole(t), unused(t)}, ""),
+		"when one of two brokers never answers":     local([]string{blackHole(t), port.Addr(t)}, ""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/testenv/port"
 )
 
 func newReader(t *testing.T, config kafka.Config) *kafka.Reader {
@@ -29,7 +30,7 @@ func TestAReaderSaysThatKafkaIsAway(t *testing.T) {
 	t.Parallel()
 	_, without := cluster(t)
 	for name, config := range map[string]kafka.Config{
-		"nobody listens": local([]string{unused(t)}, ""), "no such topic": without,
+		"nobody listens": local([]string{port.Addr(t)}, ""), "no such topic": without,
 	} {
 		if err := newReader(t, config).Read(t.Context(), event.TopicDead, skip); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("%s: got %v, want unavailable", name, err)

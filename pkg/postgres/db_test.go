@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/testenv/port"
 )
 
 func TestConfigDefaultsAreValid(t *testing.T) {
@@ -58,20 +58,9 @@ func TestOpenRefusesOnlyABrokenDSN(t *testing.T) {
 	}
 }
 
-// deadAddress returns an address of this machine where nobody listens.
-func deadAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("listen: %v", err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
-	dsn := "postgres://vitrine@" + deadAddress(t) + "/vitrine?sslmode=disable"
+	dsn := "postgres://vitrine@" + port.Addr(t) + "/vitrine?sslmode=disable"
 	reg := prometheus.NewRegistry()
 	db := open(t, config(dsn), reg)
 	store, outbox := postgres.NewStore(db), outboxOf(t, db)

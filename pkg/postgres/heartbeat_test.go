@@ -11,6 +11,7 @@ import (
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/testenv/port"
 )
 
 // beats is a store, and what an instance says.
@@ -136,7 +137,7 @@ func TestManyInstancesBuryTheDeadAtOnce(t *testing.T) {
 
 func TestHeartbeatsSayThatTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
-	dsn := "postgres://vitrine@" + deadAddress(t) + "/vitrine?sslmode=disable"
+	dsn := "postgres://vitrine@" + port.Addr(t) + "/vitrine?sslmode=disable"
 	store := postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
 	_, reports := store.Reports(t.Context(), time.Minute)
 	for name, err := range map[string]error{

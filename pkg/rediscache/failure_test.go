@@ -21,6 +21,7 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/rediscache"
+	"vitrine.io/pkg/testenv/port"
 )
 
 func doc(version int64) catalog.Document {
@@ -31,7 +32,7 @@ func doc(version int64) catalog.Document {
 func alone(t testing.TB) (*miniredis.Miniredis, rediscache.Config) {
 	t.Helper()
 	mini := miniredis.NewMiniRedis()
-	if err := mini.Start(); err != nil {
+	if err := mini.StartAddr(port.Addr(t)); err != nil { // a test may restart it
 		t.Fatal(err)
 	}
 	t.Cleanup(mini.Close)
@@ -237,15 +238,7 @@ func TestARedisThatIsDownIsAnErrorAndComesBack(t *testing.T) {
 
 func TestACacheOpensWithoutARedis(t *testing.T) {
 	t.Parallel()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		t.Fatal(err)
-	}
-	cache, _ := openWith(t, settings([]string{addr}, ""), "v1", time.Now, half)
+	cache, _ := openWith(t, settings([]string{port.Addr(t)}, ""), "v1", time.Now, half)
 	wantUnavailable(t, cache)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+	"vitrine.io/pkg/testenv/port"
 )
 
 const patience = 200 * time.Millisecond
@@ -217,10 +218,9 @@ func TestAPanicOnBoardGroundsNobodyElse(t *testing.T) {
 
 func TestWhatANodeRefusesIsAskedOfTheCluster(t *testing.T) {
 	t.Parallel()
-	live, dead := miniredis.RunT(t), miniredis.RunT(t)
-	gone := redis.NewClient(&redis.Options{Addr: dead.Addr(), MaxRetries: -1})
+	live := miniredis.RunT(t)
+	gone := redis.NewClient(&redis.Options{Addr: port.Addr(t), MaxRetries: -1}) // where nothing listens
 	t.Cleanup(func() { _ = gone.Close() })
-	dead.Close()
 	cfg := Config{
 		Addrs: []string{live.Addr()}, TTL: time.Minute, MissingTTL: time.Second, TombstoneTTL: time.Minute,
 		Timeout: 10 * time.Second, DialTimeout: 5 * time.Second, IOTimeout: 5 * time.Second,

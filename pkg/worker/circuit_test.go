@@ -19,6 +19,7 @@ import (
 	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/testenv/port"
 	"vitrine.io/pkg/worker"
 )
 
@@ -318,8 +319,8 @@ func TestACircuitOfARealStore(t *testing.T) {
 		}
 		return server
 	}
-	server := start("")
-	addr := strings.TrimPrefix(server.Endpoint(), "http://")
+	addr := port.Addr(t)
+	server := start(addr)
 	bucket, err := blob.New(blob.Config{
 		Endpoint: "http://" + addr, Region: "us-east-1", Bucket: "pictures", AccessKey: "a", SecretKey: "b", PathStyle: true,
 		CreateBucket: true, AttemptTimeout: time.Second, MaxAttempts: 1,

@@ -217,9 +217,9 @@ func TestServer(t *testing.T) {
 		t.Parallel()
 		server := testenv.RedisServer(t)
 		before := strings.Join(server.Addrs, " ")
-		for range 3 {
+		for range 2 {
 			server.Stop(t)
-			churn(t, 1500)
+			churn(t, 4000)
 			var beside sync.WaitGroup
 			beside.Go(func() { churn(t, 500) })
 			server.Start(t)

@@ -58,7 +58,7 @@ func (p *Program) says(t *testing.T, text string, times int) {
 
 func TestAProgramIsKilledAndStartedAgain(t *testing.T) {
 	t.Parallel()
-	p := script(t, "sleep 1000 & echo up; wait")
+	p := script(t, "sleep 1000 & echo up; wait; exec sleep 1000")
 	p.says(t, "up", 1)
 	if n := p.KillChildren(); n != 1 {
 		t.Errorf("killed %d children, want 1", n)

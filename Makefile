@@ -23,7 +23,7 @@ TEST_PKGS  ?= ./...
 TAG      ?= dev
 REGISTRY ?=
 # make bench: a program that prints "ratio NAME N" lines at its end.
-BENCH_PKGS ?= ./pkg/bench
+BENCH_PKGS ?= ./pkg/test/bench
 # make chaos: one seed, or how many from 1 on; more flags (bin/chaos -help).
 SEED        ?=
 SEEDS       ?=
@@ -120,7 +120,7 @@ bench: deps-test build ## Run the benchmarks on real servers
 
 .PHONY: chaos
 chaos: deps-test ## Crash everything and show that nothing is lost: SEED=7, or SEEDS=200, which goes on where it was stopped
-	@.ci/alive.sh "building the harness" $(GO) build -o bin/ ./cmd/chaos
+	@.ci/alive.sh "building the harness" $(GO) build -o bin/ ./pkg/test/chaos
 	@bin/chaos -version '$(VERSION)' $(if $(SEED),-seed '$(SEED)',-seeds '$(or $(SEEDS),4)') $(CHAOS_FLAGS)
 
 .PHONY: fuzz-images
@@ -131,15 +131,15 @@ fuzz-images: deps-run ## Give damaged pictures to real codecs: FUZZ_IMAGES=3000 
 
 .PHONY: bench-outbox
 bench-outbox: deps-test ## Measure how an outbox of a million messages is emptied
-	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/bench -outbox
+	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/test/bench -outbox
 
 .PHONY: bench-images
 bench-images: deps-bench-images ## Measure how pictures are made, beside a plain C loop and sharp, and what memory that takes
-	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/bench -images
+	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/test/bench -images
 
 .PHONY: e2e
 e2e: deps-promtool ## Show on the cluster of kubectl's current context what the chart promises (docs/e2e.md)
-	@$(GO) run ./pkg/e2e -promtool '$(TOOLS)/promtool' -proofs '$(PROOFS)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
+	@$(GO) run ./pkg/test/e2e -promtool '$(TOOLS)/promtool' -proofs '$(PROOFS)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
 		-tag '$(E2E_IMAGE_TAG)' -helper 'vitrine-e2e:$(E2E_IMAGE_TAG)' -standin 'vitrine-worker-standin:$(E2E_IMAGE_TAG)'
 
 .PHONY: cover

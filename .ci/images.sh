@@ -134,7 +134,7 @@ build) build_all ;;
 push) push_all ;;
 save) save_all ;;
 standin) build "vitrine-worker-standin" Dockerfile.worker --target standin ;;
-e2e) build vitrine-e2e pkg/e2e/Dockerfile ;;
+e2e) build vitrine-e2e pkg/test/e2e/Dockerfile ;;
 *)
 	echo "usage: images.sh build|push|save|standin|e2e" >&2
 	exit 2

@@ -37,8 +37,8 @@ if [ "$status" = 0 ] && grep '"Action":"skip"' "$out/tests.json" | grep -oE '"Pa
 fi
 if [ "$status" = 0 ]; then
 	go tool covdata textfmt -i="$out/programs" -o="$out/programs.out"
-	# What ships, and not what only tests: the harnesses are run by make chaos, make bench and make e2e, and a suite's failures by nobody.
-	harness='^(cmd/chaos|pkg/(bench|chaos|e2e|testenv|codec/standin|.*test))/'
+	# Only what ships counts: make chaos, make bench and make e2e run the harnesses, and no test makes a suite fail.
+	harness='^pkg/(testenv|.*test)/'
 	go run ./pkg/testenv/cover -without "$harness" -min "${COVER_MIN:-94}" -o "$out/all.out" coverage/tests.out coverage/programs.out || status=$?
 fi
 grep '^DONE ' "$out/tests.log" || true # the summary once more, as the last line

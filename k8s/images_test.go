@@ -164,7 +164,7 @@ func TestWhatProgramsAreMadeOfIsSentToTheBuild(t *testing.T) {
 			sent = append(sent, path)
 		}
 	}
-	args := []string{"list", "-json=Dir,GoFiles,CgoFiles,EmbedFiles,Module", "-deps", "./cmd/...", "./pkg/codec/standin"}
+	args := []string{"list", "-json=Dir,GoFiles,CgoFiles,EmbedFiles,Module", "-deps", "./cmd/...", "./pkg/test/codecstub"}
 	cmd := exec.Command("go", args...)
 	cmd.Dir = root
 	out, err := cmd.Output()

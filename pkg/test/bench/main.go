@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, system{goCommand: "go", gitCommand: "git", now: time.Now})
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// system is what the program needs of the machine it runs on.
+type system struct {
+	goCommand, gitCommand string
+	now                   func() time.Time
+}
+
+// suite is one call of go test: benchmarks that are given the same time.
+type suite struct {
+	pattern string
+	time    string // as -benchtime takes it: of a benchmark's last and longest attempt (of a pair, both sides), or 100x
+}
+
+// suiteBound ends a suite that hangs. All of a chapter together take a few minutes.
+const suiteBound = 30 * time.Minute
+
+// run runs all benchmarks of a chapter, rewrites it in the document and prints the ratios, which are its last lines.
+func run(ctx context.Context, args []string, stdout io.Writer, sys system) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stdout)
+	output := flags.String("o", "docs/benchmarks.md", "document to write the tables into")
+	pairTime := flags.Duration("time", 15*time.Second, "how long each pair is measured")
+	listTime := flags.Duration("listtime", 2*time.Second, "how long each list is measured")
+	writes := flags.Int("writes", 100, "after how many writes it is measured how long they are not seen")
+	backlog := flags.Bool("outbox", false, "measure how an outbox of a million messages is emptied, and nothing else")
+	images := flags.Bool("images", false, "measure how pictures are made, and nothing else")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	document, err := os.ReadFile(*output)
+	if err != nil {
+		return fmt.Errorf("read document: %w", err)
+	}
+	c := chapter{begin: beginMark, ratios: mainRatios(), tables: report.tables}
+	suites := []suite{
+		{"^Benchmark(GetProduct|CreateProduct|Relay)$", pairTime.String()}, {"^BenchmarkListProducts$", listTime.String()},
+		{"^BenchmarkStaleness$", fmt.Sprintf("%dx", *writes)},
+	}
+	if *backlog {
+		c = chapter{begin: beginBacklogMark, ratios: backlogRatios, tables: report.backlogTables}
+		suites = []suite{{"^BenchmarkBacklog$", "1x"}}
+	}
+	if *images {
+		c = chapter{begin: beginImagesMark, ratios: imageRatios, tables: report.imageTables}
+		suites = []suite{{"^BenchmarkImages$", "1x"}}
+	}
+	var printed bytes.Buffer
+	for _, s := range suites {
+		if err := sys.bench(ctx, s, io.MultiWriter(stdout, &printed)); err != nil {
+			return fmt.Errorf("run benchmarks: %w", err)
+		}
+	}
+	report, err := parse(&printed)
+	if err != nil {
+		return fmt.Errorf("read benchmarks: %w", err)
+	}
+	ratios, err := report.lines(c.ratios)
+	if err != nil {
+		return err
+	}
+	tables := report.heading(sys.commit(ctx), sys.now()) + c.tables(report)
+	document, err = c.between(document, tables)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", *output, err)
+	}
+	if err := os.WriteFile(*output, document, 0o644); err != nil { //nolint:gosec // a document, for everyone
+		return fmt.Errorf("write document: %w", err)
+	}
+	_, err = fmt.Fprintf(stdout, "\n%s\n%s", tables, ratios)
+	return err
+}
+
+// bench runs go test in the working directory, the repository.
+func (sys system) bench(ctx context.Context, s suite, out io.Writer) error {
+	cmd := exec.CommandContext(ctx, sys.goCommand, "test", "-run", "^$", "-bench", s.pattern,
+		"-benchtime", s.time, "-timeout", suiteBound.String(), "./pkg/test/bench")
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute // the servers' parent ends what is left
+	return cmd.Run()
+}
+
+// commit names what was measured, as well as it is known.
+func (sys system) commit(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, sys.gitCommand, "rev-parse", "--short=12", "HEAD").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// The rules about how things came where they are.
+
+func ruleVersions(w *World, wrong func(string, ...any)) {
+	for _, c := range w.Changes {
+		if c.OldProduct == nil || c.NewProduct == nil {
+			continue
+		}
+		before, after := c.OldProduct, c.NewProduct
+		if after.Version < before.Version || after.Version > before.Version+1 {
+			wrong("product %d went from version %d to %d", after.ID, before.Version, after.Version)
+		}
+		if after.Revision < before.Revision {
+			wrong("product %d went from revision %d to %d", after.ID, before.Revision, after.Revision)
+		}
+		if after.Version == before.Version && !sameToClients(before, after) {
+			wrong("product %d has changed and is still at version %d", after.ID, after.Version)
+		}
+	}
+	for _, c := range w.Changes {
+		if c.OldImage != nil && c.NewImage != nil && c.NewImage.Fence < c.OldImage.Fence {
+			wrong("picture %d went from fence %d to %d", c.NewImage.ID, c.OldImage.Fence, c.NewImage.Fence)
+		}
+	}
+}
+
+// sameToClients says whether two rows of a product show the same.
+func sameToClients(a, b *ProductRow) bool {
+	return a.Name == b.Name && a.Price == b.Price && slices.Equal(a.URLs, b.URLs) &&
+		slices.Equal(a.Compressed, b.Compressed) && a.Deleted() == b.Deleted()
+}
+
+func ruleAnnounced(w *World, wrong func(string, ...any)) {
+	told := map[int64]map[int64]map[string]bool{} // product, version: ids of events
+	for _, e := range w.Events {
+		if e.Type != "product.changed" {
+			continue
+		}
+		if told[e.ProductID] == nil {
+			told[e.ProductID] = map[int64]map[string]bool{}
+		}
+		if told[e.ProductID][e.Version] == nil {
+			told[e.ProductID][e.Version] = map[string]bool{}
+		}
+		told[e.ProductID][e.Version][e.ID] = true
+	}
+	for _, p := range w.Products {
+		for version := int64(1); version <= p.Version; version++ {
+			if n := len(told[p.ID][version]); n != 1 {
+				wrong("%d events say that product %d is at version %d", n, p.ID, version)
+			}
+		}
+		for version := range told[p.ID] {
+			if version > p.Version {
+				wrong("an event says that product %d is at version %d, and it is at %d", p.ID, version, p.Version)
+			}
+		}
+		delete(told, p.ID)
+	}
+	for id := range told {
+		wrong("events are about product %d, which has no row", id)
+	}
+}
+
+// death is of a picture, at a fence.
+type death struct{ image, fence int64 }
+
+// deaths are those that events tell of, with the events' ids and codes; and those that rows died, with the reason.
+func (w *World) deaths() (told map[death]map[string]string, died map[death]string) {
+	told, died = map[death]map[string]string{}, map[death]string{}
+	for _, e := range w.Events {
+		if e.Type == "image.dead" {
+			d := death{e.ImageID, e.Fence}
+			if told[d] == nil {
+				told[d] = map[string]string{}
+			}
+			told[d][e.ID] = e.Code
+		}
+	}
+	for _, c := range w.Changes {
+		if before, after := c.OldImage, c.NewImage; before != nil && after != nil && failed(before, after) {
+			died[death{after.ID, after.Fence}] = after.ErrorCode + after.RemakeError
+		}
+	}
+	return told, died
+}
+
+func ruleDead(w *World, wrong func(string, ...any)) {
+	for _, e := range w.Events {
+		if e.Type == "record.undecodable" {
+			wrong("a record could not be read: %s", e.Reason)
+		}
+	}
+	told, died := w.deaths()
+	for d, ids := range told {
+		if len(ids) != 1 {
+			wrong("%d events tell of the death of picture %d at fence %d", len(ids), d.image, d.fence)
+		}
+	}
+	for d, code := range died {
+		if len(told[d]) == 0 {
+			wrong("picture %d has failed with %s at fence %d, and no event tells of it", d.image, code, d.fence)
+		}
+		for _, said := range told[d] {
+			if !strings.Contains(code, said) {
+				wrong("picture %d has failed with %s at fence %d, and its event says %s", d.image, code, d.fence, said)
+			}
+		}
+	}
+	for d := range told {
+		if _, ok := died[d]; !ok {
+			wrong("an event tells of the death of picture %d at fence %d, which has not failed then", d.image, d.fence)
+		}
+	}
+}
+
+// failed says whether a change of a picture's row gave it up.
+func failed(before, after *ImageRow) bool {
+	ended := before.Work != "idle" && after.Work == "idle"
+	return ended && (after.Status == "failed" || after.RemakeError != "") && after.place() == before.place()
+}
+
+// ruleTickets follows each ticket through the rows: it comes into one row, and once it is used up it is never there again.
+func ruleTickets(w *World, wrong func(string, ...any)) {
+	spent := map[string]string{} // by what
+	held := map[string]int64{}   // by which picture
+	for _, c := range w.Changes {
+		if c.Kind != "images" {
+			continue
+		}
+		before, after := "", ""
+		var id int64
+		if c.OldImage != nil {
+			before, id = c.OldImage.ticket(), c.OldImage.ID
+		}
+		if c.NewImage != nil {
+			after, id = c.NewImage.ticket(), c.NewImage.ID
+		}
+		if c.NewImage != nil && c.NewImage.Work == "processing" && (before == "" || before != after) {
+			wrong("picture %d is worked on without a ticket: %s", id, effect(c))
+		}
+		if before == after {
+			continue
+		}
+		if before != "" {
+			if by, ok := spent[before]; ok {
+				wrong("ticket %s of picture %d has two effects: %s, and %s", before, id, by, effect(c))
+			}
+			spent[before] = effect(c)
+		}
+		if after != "" {
+			if by, ok := spent[after]; ok {
+				wrong("ticket %s of picture %d is there again after it was used up: %s", after, id, by)
+			}
+			if other, ok := held[after]; ok && other != id {
+				wrong("ticket %s is of the pictures %d and %d", after, other, id)
+			}
+			held[after] = id
+		}
+	}
+}
+
+// effect says what a change made of a picture.
+func effect(c Change) string {
+	if c.NewImage == nil {
+		return "removed"
+	}
+	return fmt.Sprintf("%s %s at fence %d", c.NewImage.Status, c.NewImage.Work, c.NewImage.Fence)
+}
+
+// rulePublished looks at each change of what a picture shows: it is made by the attempt that holds the picture, and shows
+// what that attempt has stored.
+func rulePublished(w *World, wrong func(string, ...any)) {
+	for _, c := range w.Changes {
+		before, after := c.OldImage, c.NewImage
+		if before == nil || after == nil || before.place() == after.place() || after.place() == "" {
+			continue
+		}
+		if before.Work != "processing" || before.Fence != after.Fence || before.Prefix != after.place() {
+			wrong("picture %d, %s at fence %d below %s, was published at fence %d below %s",
+				after.ID, before.Work, before.Fence, before.Prefix, after.Fence, after.place())
+		}
+		for _, r := range after.Renditions {
+			if !strings.HasPrefix(r.Key, after.place()) {
+				wrong("picture %d shows objects of two attempts: %s, %s", after.ID, after.place(), r.Key)
+			}
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package main_test
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	chaos "vitrine.io/pkg/test/chaos"
+)
+
+const length = 25 * time.Second
+
+func TestASeedHasOneSchedule(t *testing.T) {
+	t.Parallel()
+	text := func(seed uint64) string {
+		var b bytes.Buffer
+		if err := chaos.Plan(seed, length).Print(&b); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	for seed := uint64(1); seed <= 50; seed++ {
+		if one, other := text(seed), text(seed); one != other {
+			t.Errorf("seed %d is two schedules:\n%s\n%s", seed, one, other)
+		}
+	}
+	if text(1)[7:] == text(2)[7:] {
+		t.Error("two seeds have the same schedule")
+	}
+	// What was run and written down as this seed must stay this seed.
+	const want = "seed 1: 11 faults, clients at work for 25s\n  1.05s  kill -9 master of redis-1, for 6.93s\n"
+	if got := text(1); !strings.HasPrefix(got, want) {
+		t.Errorf("got\n%s\nwant it to begin with\n%s", got, want)
+	}
+}
+
+func TestSchedulesAreInOrderAndEnd(t *testing.T) {
+	t.Parallel()
+	kinds := map[chaos.Kind]int{}
+	for seed := uint64(1); seed <= 200; seed++ {
+		s := chaos.Plan(seed, length)
+		if len(s.Faults) < 8 || len(s.Faults) > 16 {
+			t.Errorf("seed %d has %d faults", seed, len(s.Faults))
+		}
+		if !slices.IsSortedFunc(s.Faults, func(a, b chaos.Fault) int { return int(a.At - b.At) }) {
+			t.Errorf("seed %d is not in the order of time", seed)
+		}
+		ends := map[string]time.Duration{}
+		for _, f := range s.Faults {
+			kinds[f.Kind]++
+			if f.At < 0 || f.At+f.For > length {
+				t.Errorf("seed %d: %s is not within %s", seed, f, length)
+			}
+			if f.At < ends[f.Target] && f.Kind != chaos.KillCodec && f.Kind != chaos.LoseCommits && f.Kind != chaos.Cut {
+				t.Errorf("seed %d: %s hits what is hit already", seed, f)
+			}
+			if f.Kind != chaos.KillCodec && f.Kind != chaos.LoseCommits {
+				ends[f.Target] = f.At + f.For
+			}
+			brokers := strings.HasPrefix(f.Target, "broker-")
+			if brokers && f.At < ends["a broker"] {
+				t.Errorf("seed %d: %s, and another broker is away", seed, f)
+			} else if brokers {
+				ends["a broker"] = f.At + f.For
+			}
+		}
+	}
+	for _, kind := range []chaos.Kind{
+		chaos.Kill, chaos.Stop, chaos.Pause, chaos.KillCodec, chaos.Cut, chaos.Down, chaos.Hold, chaos.Delay,
+		chaos.LoseCommits, chaos.KillMaster, chaos.PauseMaster,
+	} {
+		if kinds[kind] < 20 {
+			t.Errorf("%q happens %d times in 200 seeds", kind, kinds[kind])
+		}
+	}
+}
+
+func TestAShortRunHasFaultsToo(t *testing.T) {
+	t.Parallel()
+	for _, f := range chaos.Plan(3, 5*time.Second).Faults {
+		if f.At+f.For > 6*time.Second {
+			t.Errorf("%s", f)
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// How long things may take once all is healed. A dead member of a group counts as alive for ten seconds, and a broker needs
+// some to start; on a busy machine all of that takes longer. What goes on after this will go on for ever.
+const (
+	healPatience   = 240 * time.Second
+	settlePatience = 120 * time.Second // without anything's happening
+	settleLimit    = 10 * time.Minute  // with it
+	laterPatience  = 120 * time.Second
+	settlePoll     = 250 * time.Millisecond
+)
+
+// heal ends all faults, starts what is down, and returns when everything says that it is ready.
+func (s *System) heal(ctx context.Context) ([]Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, healPatience)
+	defer cancel()
+	var findings []Finding
+	for _, p := range s.site.proxies {
+		p.Heal()
+	}
+	nodes := append(append([]node{}, s.nodes()...), s.site.Postgres, s.site.MinIO)
+	for _, n := range nodes {
+		if err := errors.Join(n.Resume(), n.Start()); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range nodes {
+		if err := n.Await(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		err := s.site.RedisReady(ctx)
+		if err == nil {
+			break
+		}
+		if !pause(ctx, settlePoll) {
+			return nil, fmt.Errorf("wait for redis: %w", err)
+		}
+	}
+	for _, p := range s.programs {
+		_ = p.Resume()
+		for _, state := range p.Fallen() {
+			findings = append(findings, Finding{"no program ends by itself", p.Name + ": " + state})
+		}
+		if err := p.Start(); err != nil {
+			return findings, err
+		}
+	}
+	return findings, s.Ready(ctx)
+}
+
+// settled waits until nothing is left to do, as long as less and less is. The error says what still is when patience is
+// over. note is told of each step.
+func (s *System) settled(ctx context.Context, note func(string)) error {
+	calm, before, moved := 0, "", time.Now()
+	deadline := moved.Add(settleLimit)
+	for {
+		err := s.busy(ctx)
+		if err == nil {
+			if calm++; calm == 3 { // three times in a row: nothing is just between two places
+				return nil
+			}
+		} else {
+			calm = 0
+			if left := err.Error(); left != before {
+				before, moved = left, time.Now()
+				note("settling: " + left)
+			}
+		}
+		if !pause(ctx, settlePoll) {
+			return ctx.Err()
+		}
+		if now := time.Now(); err != nil && (now.Sub(moved) > settlePatience || now.After(deadline)) {
+			return fmt.Errorf("nothing happens any more, and there are %w", err)
+		}
+	}
+}
+
+// busy says what is left to do, or nil.
+func (s *System) busy(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.dsn)
+	if err != nil {
+		return fmt.Errorf("connect to postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var outbox, working int
+	const query = `SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM images WHERE work <> 'idle')`
+	if err := conn.QueryRow(ctx, query).Scan(&outbox, &working); err != nil {
+		return fmt.Errorf("look whether all is done: %w", err)
+	}
+	if outbox+working > 0 {
+		return fmt.Errorf("%d rows in the outbox, %d pictures in work", outbox, working)
+	}
+	lag, err := s.lag()
+	if err == nil && lag > 0 {
+		err = fmt.Errorf("%d records to be dealt with", lag)
+	}
+	return err
+}
+
+// comeDue lets all intents come due at once, as if a day had passed, and waits until none is left.
+func (s *System) comeDue(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, laterPatience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.dsn)
+	if err != nil {
+		return fmt.Errorf("connect to postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, `UPDATE intents SET due_at = now() WHERE doomed_at IS NULL`); err != nil {
+		return fmt.Errorf("let intents come due: %w", err)
+	}
+	for {
+		var left int
+		if err := conn.QueryRow(ctx, `SELECT count(*) FROM intents`).Scan(&left); err != nil {
+			return fmt.Errorf("count intents: %w", err)
+		}
+		if left == 0 {
+			return nil
+		}
+		if !pause(ctx, settlePoll) {
+			return fmt.Errorf("%d intents are left after %s", left, laterPatience)
+		}
+	}
+}

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/testenv/port"
+)
+
+// cacheTTL is how long the programs' cache remembers a product: what is stale is so for no longer.
+const cacheTTL = 10 * time.Second
+
+// Site is the servers with a proxy before each that programs speak to, and the source of pictures. It outlives the runs.
+type Site struct {
+	*testenv.Stack
+	Source  *Source
+	proxies map[string]*Proxy // by target: "to postgres"
+}
+
+// NewSite starts everything.
+func NewSite(getenv func(string) string) (_ *Site, err error) {
+	s := &Site{proxies: map[string]*Proxy{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	targets := []string{"to postgres", "to minio"}
+	for i := range testenv.StackBrokers {
+		targets = append(targets, fmt.Sprintf("to broker-%d", i))
+	}
+	for _, target := range targets {
+		if s.proxies[target], err = NewProxy(); err != nil {
+			return s, err
+		}
+	}
+	if s.Source, err = NewSource(); err != nil {
+		return s, err
+	}
+	var advertised [testenv.StackBrokers]string
+	for i := range advertised {
+		advertised[i] = s.proxies[fmt.Sprintf("to broker-%d", i)].Addr
+	}
+	if s.Stack, err = testenv.StartStack(getenv, advertised); err != nil {
+		return s, fmt.Errorf("start servers: %w", err)
+	}
+	s.proxies["to postgres"].To(s.Postgres.Addr)
+	s.proxies["to minio"].To(s.MinIO.Addr)
+	for i, broker := range s.Kafka {
+		s.proxies[fmt.Sprintf("to broker-%d", i)].To(broker.Addr)
+	}
+	return s, nil
+}
+
+// Close stops everything.
+func (s *Site) Close() error {
+	for _, p := range s.proxies {
+		if p != nil {
+			p.Close()
+		}
+	}
+	var err error
+	if s.Source != nil {
+		err = s.Source.Close()
+	}
+	if s.Stack != nil {
+		for _, broker := range s.Kafka { // nothing of theirs is of worth, and an orderly end takes them long
+			err = errors.Join(err, broker.Kill())
+		}
+		err = errors.Join(err, s.Stop())
+	}
+	return err
+}
+
+// System is one Vitrine on a site, in a corner of its own: schema, topics, keys and bucket.
+type System struct {
+	site     *Site
+	bin      string
+	dir      string // logs
+	name     string // of its corner
+	dsn      string // direct, into its schema
+	bucket   testenv.Bucket
+	env      []string
+	nursery  *child.Nursery
+	programs map[string]*Program
+	apis     []string // URLs
+	ports    []*port.Reservation
+}
+
+// NewSystem makes a corner for a run and sets it up. No program is running yet. bin is the directory of the programs.
+func NewSystem(ctx context.Context, site *Site, name, bin, dir string, environ []string) (*System, error) {
+	s := &System{
+		site: site, bin: bin, dir: dir, name: name, nursery: child.NewNursery(), programs: map[string]*Program{},
+		bucket: site.S3,
+	}
+	s.bucket.Bucket = strings.ReplaceAll(name, "_", "-")
+	var err error
+	if s.dsn, err = site.WithSchema(name); err != nil {
+		return nil, err
+	}
+	if err := s.exec(ctx, site.DSN, "CREATE SCHEMA "+name); err != nil {
+		return nil, err
+	}
+	if err := s.configure(environ); err != nil {
+		return nil, err
+	}
+	setup := exec.CommandContext(ctx, filepath.Join(bin, "vitrine"), "setup")
+	setup.Env, setup.SysProcAttr = s.env, child.Attr(nil, syscall.SIGKILL)
+	if out, err := setup.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("vitrine setup: %w\n%s", err, out)
+	}
+	if err := s.exec(ctx, s.dsn, noteChanges); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// noteChanges has the database itself write down every change of a product's and a picture's row.
+const noteChanges = `
+CREATE TABLE chaos_changes (n bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    kind text NOT NULL, op text NOT NULL, old jsonb, new jsonb);
+CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    INSERT INTO chaos_changes (kind, op, old, new) VALUES (TG_TABLE_NAME, TG_OP, to_jsonb(OLD), to_jsonb(NEW));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON products FOR EACH ROW EXECUTE FUNCTION chaos_note();
+CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON images FOR EACH ROW EXECUTE FUNCTION chaos_note()`
+
+// configure writes the pipeline and makes the environment of all programs: with short times, so that in half a minute there
+// are leases that run out, intents that come due and caches that forget.
+func (s *System) configure(environ []string) error {
+	p := pipeline.Default()
+	p.Spec.Renditions = []pipeline.Rendition{
+		{Name: "thumb", Width: 120, Formats: []pipeline.Output{{Format: pipeline.WebP}, {Format: pipeline.JPEG}}},
+		{Name: "card", Width: 300, Formats: []pipeline.Output{{Format: pipeline.JPEG, Default: true}}},
+	}
+	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
+	p.Spec.Fetch.ConnectTimeout = pipeline.Duration(time.Second)
+	p.Spec.Fetch.HeaderTimeout = pipeline.Duration(2 * time.Second)
+	p.Spec.Fetch.Timeout = pipeline.Duration(2500 * time.Millisecond)
+	p.Spec.Fetch.PerHost = 8
+	p.Spec.Limits.Deadline = pipeline.Duration(3 * time.Second)
+	p.Spec.Retry = pipeline.Retry{
+		MaxAttempts: 4, Backoff: pipeline.Duration(250 * time.Millisecond), MaxBackoff: pipeline.Duration(time.Second),
+		MaxAge: pipeline.Duration(24 * time.Hour),
+	}
+	file := filepath.Join(s.dir, "pipeline.yaml")
+	if err := os.WriteFile(file, p.Document(), 0o600); err != nil {
+		return fmt.Errorf("write pipeline: %w", err)
+	}
+	through := func(target string) string { return s.site.proxies[target].Addr }
+	dsn := strings.Replace(s.dsn, s.site.Postgres.Addr, through("to postgres"), 1)
+	var brokers, redis []string
+	for i := range s.site.Kafka {
+		brokers = append(brokers, through(fmt.Sprintf("to broker-%d", i)))
+	}
+	for _, n := range s.site.Redis {
+		redis = append(redis, n.Addr)
+	}
+	s.env = append(s.env, environ...)
+	for name, value := range map[string]string{
+		"LOG_LEVEL": "info", "PIPELINE_FILE": file, "SHUTDOWN_DELAY": "0s",
+		"HTTP_SHUTDOWN_TIMEOUT": "10s", "HTTP_HANDLER_TIMEOUT": "3s",
+		"POSTGRES_DSN": dsn, "POSTGRES_MAX_OPEN_CONNS": "6", "POSTGRES_CONNECT_TIMEOUT": "2s", "POSTGRES_TIMEOUT": "5s",
+		"POSTGRES_STATEMENT_TIMEOUT": "3s", "POSTGRES_LOCK_TIMEOUT": "2s",
+		"KAFKA_BROKERS": strings.Join(brokers, ","), "KAFKA_TOPIC_PREFIX": s.topicPrefix(), "KAFKA_PARTITIONS": "3",
+		"KAFKA_REPLICATION": "3", "KAFKA_MIN_ISR": "2",
+		"REDIS_ADDRS": strings.Join(redis, ","), "REDIS_KEY_PREFIX": s.name + ":", "REDIS_TTL": cacheTTL.String(),
+		"REDIS_TOMBSTONE_TTL": "10s", "REDIS_MISSING_TTL": "1s",
+		"S3_ENDPOINT": "http://" + through("to minio"), "S3_REGION": s.bucket.Region, "S3_BUCKET": s.bucket.Bucket,
+		"S3_ACCESS_KEY": s.bucket.AccessKey, "S3_SECRET_KEY": s.bucket.SecretKey, "S3_CREATE_BUCKET": "true",
+		"S3_PUBLIC_URL": s.publicURL(), "S3_ATTEMPT_TIMEOUT": "2s",
+		"CODEC_PATH": filepath.Join(s.bin, "codec"), "CODEC_CHILDREN": "1", "CODEC_START_BACKOFF": "200ms",
+		"WORKER_CONCURRENCY": "4", "WORKER_STORE_BUDGET": "4s", "WORKER_SETTLE_TIMEOUT": "3s",
+		"WORKER_DEFER_WAIT": "400ms", "WORKER_BUSY_WAIT": "200ms",
+		"SWEEP_INTERVAL": "500ms", "SWEEP_PATIENCE": "3s", "SWEEP_DOOMED_AGAIN": "1s", "CATALOG_RETIRE_GRACE": "12s",
+		"SETUP_TIMEOUT": "60s",
+	} {
+		s.env = append(s.env, "VITRINE_"+name+"="+value)
+	}
+	return nil
+}
+
+func (s *System) topicPrefix() string { return s.name + "." }
+
+// publicURL is where the API says that objects are.
+func (s *System) publicURL() string { return "http://pictures.example/" + s.name }
+
+// Start starts two of api and worker each, and returns when they are ready.
+func (s *System) Start(ctx context.Context) error {
+	for _, name := range []string{"api-0", "api-1", "worker-0", "worker-1"} {
+		kind, _, _ := strings.Cut(name, "-")
+		admin, err := s.reserve()
+		if err != nil {
+			return err
+		}
+		env := append(append([]string{}, s.env...), "VITRINE_ADMIN_ADDR="+admin, "VITRINE_KAFKA_CLIENT_ID="+name,
+			"VITRINE_POSTGRES_APPLICATION_NAME="+name)
+		if kind == "api" {
+			addr, err := s.reserve()
+			if err != nil {
+				return err
+			}
+			env = append(env, "VITRINE_HTTP_ADDR="+addr)
+			s.apis = append(s.apis, "http://"+addr)
+		}
+		p := &Program{Name: name, Admin: "http://" + admin, process: &child.Process{
+			Name: name, Argv: []string{filepath.Join(s.bin, kind)}, Dir: s.dir, Log: filepath.Join(s.dir, name+".log"), Env: env,
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: s.nursery,
+		}}
+		s.programs[name] = p
+		if err := p.Start(); err != nil {
+			return err
+		}
+	}
+	return s.Ready(ctx)
+}
+
+// readyPatience is how long programs whose servers are up may take until they are ready, on a busy machine.
+const readyPatience = 3 * time.Minute
+
+// Ready returns when all programs say that they are ready. One that ends instead is an error.
+func (s *System) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	defer cancel()
+	c := newCaller(2 * time.Second)
+	defer c.close()
+	for _, p := range s.programs {
+		for {
+			err := p.ready(ctx, c)
+			if err == nil {
+				break
+			}
+			if !p.Running() {
+				return fmt.Errorf("wait until %s is ready: it has ended: %s", p.Name, strings.Join(p.Fallen(), "; "))
+			}
+			if !pause(ctx, 50*time.Millisecond) {
+				return fmt.Errorf("wait until %s is ready: %w", p.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// reserve returns an address for a program, which is reserved until Remove: also while the program is stopped.
+func (s *System) reserve() (string, error) {
+	r, err := port.Reserve()
+	if err != nil {
+		return "", err
+	}
+	s.ports = append(s.ports, r)
+	return r.Addr(), nil
+}
+
+// Stop ends the programs in order, all at once.
+func (s *System) Stop() error {
+	errs := make(chan error, len(s.programs))
+	var all sync.WaitGroup
+	for _, p := range s.programs {
+		all.Go(func() { errs <- p.Stop() })
+	}
+	all.Wait()
+	close(errs)
+	var wrong []error
+	for err := range errs {
+		wrong = append(wrong, err)
+	}
+	return errors.Join(wrong...)
+}
+
+// Remove removes the corner. The programs are dead by then, or are killed.
+func (s *System) Remove(ctx context.Context) error {
+	var errs []error
+	for _, p := range s.programs {
+		errs = append(errs, p.Kill())
+	}
+	s.nursery.Close()
+	for _, r := range s.ports {
+		r.Release()
+	}
+	errs = append(errs,
+		s.exec(ctx, s.site.DSN, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+s.name+" CASCADE"),
+		s.site.RemoveBucket(ctx, s.bucket), s.removeTopics())
+	return errors.Join(errs...)
+}
+
+// exec runs statements on a connection of their own.
+func (s *System) exec(ctx context.Context, dsn, statements string) error {
+	conn, err := pgx.Connect(ctx, dsn)
+	if err != nil {
+		return fmt.Errorf("connect to postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.PgConn().Exec(ctx, statements).ReadAll(); err != nil {
+		return fmt.Errorf("run %.40q: %w", statements, err)
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+)
+
+// How clients work.
+const (
+	clients       = 4
+	clientWait    = 4 * time.Second // for an answer
+	breath        = 400             // between two requests: up to so many milliseconds
+	mostPictures  = 3
+	createTries   = 5
+	retryPause    = 300 * time.Millisecond
+	resolvePeriod = 60 * time.Second // for requests whose outcome is unknown, once all is healed
+)
+
+// Abilities are what the API that is tested can do.
+type Abilities struct{ Patch, Delete, Reprocess, Idempotency bool }
+
+// client is one user of the API, who does one thing at a time.
+type client struct {
+	number  int
+	user    int64
+	apis    []string
+	sources string
+	can     Abilities
+	random  *rand.Rand
+	history *History
+	call    *caller
+	stories []*Story
+	made    int // products and pictures so far, for names
+}
+
+func newClient(number int, seed uint64, apis []string, sources string, can Abilities, history *History) *client {
+	return &client{
+		number: number, apis: apis, sources: fmt.Sprintf("%s/%d/%d", sources, seed, number), can: can, history: history,
+		random: rand.New(rand.NewPCG(seed, uint64(number)+1)), //nolint:gosec // it is to be repeatable
+		call:   newCaller(clientWait),
+	}
+}
+
+// api is where the next request goes.
+func (c *client) api() string { return c.apis[c.random.IntN(len(c.apis))] }
+
+// register makes the client's user.
+func (c *client) register(ctx context.Context) error {
+	for try := 0; ; try++ {
+		email := fmt.Sprintf("c%d.%d@example.com", c.number, try)
+		user := map[string]string{"name": fmt.Sprintf("client %d", c.number), "email": email}
+		a, err := c.call.do(ctx, http.MethodPost, c.api()+"/users", user)
+		c.history.note(c.number, "POST user", "", a, err)
+		if err == nil && a.Status == http.StatusCreated {
+			var made struct{ ID int64 }
+			if err := json.Unmarshal(a.Body, &made); err != nil {
+				return fmt.Errorf("read user: %w", err)
+			}
+			c.user = made.ID
+			return nil
+		}
+		if !pause(ctx, retryPause) {
+			return fmt.Errorf("make user: %w", ctx.Err())
+		}
+	}
+}
+
+// work goes on until ctx ends. The request under way is not cut short: its outcome would be unknown for no reason.
+func (c *client) work(ctx context.Context) {
+	whole := context.WithoutCancel(ctx)
+	for pause(ctx, time.Duration(c.random.IntN(breath))*time.Millisecond) {
+		c.step(whole)
+	}
+}
+
+// step does one thing.
+func (c *client) step(ctx context.Context) {
+	dice := c.random.IntN(100)
+	s := c.pick()
+	switch {
+	case s == nil || dice < 22:
+		c.create(ctx)
+	case dice < 30:
+		c.list(ctx)
+	case dice < 42 && c.can.Patch:
+		c.patch(ctx, s)
+	case dice < 47 && c.can.Delete:
+		c.delete(ctx, s)
+	case dice < 53 && c.can.Reprocess && len(s.images) > 0:
+		c.reprocess(ctx, s)
+	default:
+		c.read(ctx, s)
+	}
+}
+
+// pick is one of the client's products that it has not deleted, or nil.
+func (c *client) pick() *Story {
+	for range 5 {
+		if len(c.stories) == 0 {
+			return nil
+		}
+		if s := c.stories[c.random.IntN(len(c.stories))]; s.Accepted && !s.Deleted {
+			return s
+		}
+	}
+	return nil
+}
+
+// urls are new pictures' sources.
+func (c *client) urls() []string {
+	urls := make([]string, 0, mostPictures)
+	for range c.random.IntN(mostPictures + 1) {
+		c.made++
+		urls = append(urls, fmt.Sprintf("%s/%d/%s", c.sources, c.made, behaviours[c.random.IntN(len(behaviours))]))
+	}
+	return urls
+}
+
+func (c *client) price() string {
+	return fmt.Sprintf("%d.%02d", c.random.IntN(1000), c.random.IntN(100))
+}
+
+// create posts a product: with a key, and then again until its outcome is known, or without, and never again.
+func (c *client) create(ctx context.Context) {
+	c.made++
+	token := fmt.Sprintf("token-%d-%d", c.number, c.made)
+	s := &Story{Token: token, UserID: c.user, Name: "thing " + token, Price: c.price(), Images: c.urls()}
+	s.body = map[string]any{
+		"user_id": s.UserID, "product_name": s.Name, "product_description": s.Token, "product_price": s.Price, "product_images": s.Images,
+	}
+	if c.can.Idempotency && c.random.IntN(3) > 0 {
+		s.Key = "key-" + token
+	}
+	c.stories = append(c.stories, s)
+	c.history.tell(s)
+	for try := 1; !c.post(ctx, s) && s.Key != "" && try < createTries; try++ {
+		pause(ctx, retryPause)
+	}
+}
+
+// post sends a story's POST. It reports whether there is nothing more to try.
+func (c *client) post(ctx context.Context, s *Story) bool {
+	var header []string
+	if s.Key != "" {
+		header = []string{"Idempotency-Key", s.Key}
+	}
+	a, err := c.call.do(ctx, http.MethodPost, c.api()+"/products", s.body, header...)
+	c.history.note(c.number, "POST", s.Token, a, err)
+	switch {
+	case err == nil && a.Status == http.StatusCreated:
+		p, err := a.product()
+		if err != nil {
+			c.history.find("an answer can be read", fmt.Sprintf("POST of %s: %v", s.Token, err))
+			return true
+		}
+		s.created(p, a.ETag)
+		return true
+	case err == nil && a.Status < http.StatusInternalServerError && a.Status != http.StatusConflict:
+		c.history.find("a request that is right is not refused", fmt.Sprintf("POST of %s: %d %s", s.Token, a.Status, a.Body))
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *client) read(ctx context.Context, s *Story) {
+	a, err := c.call.do(ctx, http.MethodGet, fmt.Sprintf("%s/products/%d", c.api(), s.ID), nil)
+	c.history.note(c.number, "GET", s.Token, a, err)
+	if err != nil || a.Status != http.StatusOK {
+		return
+	}
+	p, err := a.product()
+	if err != nil || p.ID != s.ID || p.Description != s.Token {
+		c.history.find("a read answers with the product that was asked for", fmt.Sprintf("%s: %v, %s", s.Token, err, a.Body))
+		return
+	}
+	s.seen(p, a.ETag)
+}
+
+func (c *client) list(ctx context.Context) {
+	a, err := c.call.do(ctx, http.MethodGet, fmt.Sprintf("%s/products?user_id=%d&limit=10", c.api(), c.user), nil)
+	c.history.note(c.number, "LIST", "", a, err)
+}
+
+// patch changes some of a product, half of the time only if nobody else has.
+func (c *client) patch(ctx context.Context, s *Story) {
+	change, name, price, images := c.changes(s)
+	var header []string
+	if s.etag != "" && c.random.IntN(2) == 0 {
+		header = []string{"If-Match", s.etag}
+	}
+	a, err := c.call.do(ctx, http.MethodPatch, fmt.Sprintf("%s/products/%d", c.api(), s.ID), change, header...)
+	c.history.note(c.number, "PATCH", s.Token, a, err)
+	switch {
+	case err == nil && a.Status == http.StatusOK:
+		p, err := a.product()
+		if err != nil {
+			c.history.find("an answer can be read", fmt.Sprintf("PATCH of %s: %v", s.Token, err))
+			return
+		}
+		s.Name, s.Price, s.Images = name, price, images
+		s.seen(p, a.ETag)
+	case unknown(a, err):
+		s.MaybeNames, s.MaybePrices = append(s.MaybeNames, name), append(s.MaybePrices, price)
+		s.MaybeImages = append(s.MaybeImages, images)
+	default:
+		c.refused("PATCH", s, a)
+	}
+}
+
+// changes draws a merge-patch, and says what the product is with it.
+func (c *client) changes(s *Story) (change map[string]any, _, _ string, _ []string) {
+	c.made++
+	change = map[string]any{}
+	name, price, images := s.Name, s.Price, s.Images
+	if c.random.IntN(2) == 0 {
+		name = fmt.Sprintf("thing %s, changed %d", s.Token, c.made)
+		change["product_name"] = name
+	}
+	if c.random.IntN(2) == 0 {
+		price = c.price()
+		change["product_price"] = price
+	}
+	if c.random.IntN(2) == 0 || len(change) == 0 {
+		images = c.urls()
+		for _, url := range s.Images { // some stay, perhaps at another place
+			if c.random.IntN(2) == 0 {
+				images = append(images, url)
+			}
+		}
+		c.random.Shuffle(len(images), func(i, j int) { images[i], images[j] = images[j], images[i] })
+		change["product_images"] = images
+	}
+	return change, name, price, images
+}
+
+func (c *client) delete(ctx context.Context, s *Story) {
+	a, err := c.call.do(ctx, http.MethodDelete, fmt.Sprintf("%s/products/%d", c.api(), s.ID), nil)
+	c.history.note(c.number, "DELETE", s.Token, a, err)
+	switch {
+	case err == nil && a.Status == http.StatusNoContent:
+		s.Deleted = true
+	case err == nil && a.Status == http.StatusNotFound && s.MaybeDeleted:
+		s.Deleted = true
+	case unknown(a, err):
+		s.MaybeDeleted = true
+	default:
+		c.refused("DELETE", s, a)
+	}
+}
+
+// refused looks at an answer that says that nothing was done. Somebody else's change and a server that is away are reasons;
+// of a product that may be deleted, and of a picture that may have been dropped, nothing is known.
+func (c *client) refused(what string, s *Story, a Answer) {
+	switch a.Status {
+	case http.StatusPreconditionFailed, http.StatusServiceUnavailable:
+		return
+	case http.StatusNotFound:
+		if s.MaybeDeleted || a.Code == "image_not_found" {
+			return
+		}
+	}
+	c.history.find("a request that is right is not refused", fmt.Sprintf("%s of %s: %d %s", what, s.Token, a.Status, a.Body))
+}
+
+func (c *client) reprocess(ctx context.Context, s *Story) {
+	url := fmt.Sprintf("%s/products/%d/images/%d/reprocess", c.api(), s.ID, s.images[c.random.IntN(len(s.images))])
+	a, err := c.call.do(ctx, http.MethodPost, url, nil)
+	c.history.note(c.number, "REPROCESS", s.Token, a, err)
+	if err == nil && a.Status >= http.StatusBadRequest && !unknown(a, err) {
+		c.refused("REPROCESS", s, a)
+	}
+}
+
+// resolve repeats the POSTs of unknown outcome that have a key, now that everything works.
+func (c *client) resolve(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, resolvePeriod)
+	defer cancel()
+	for _, s := range c.stories {
+		for s.Key != "" && !s.Accepted && !c.post(ctx, s) {
+			if !pause(ctx, retryPause) {
+				c.history.find("a request that is repeated with its key is answered", "POST of "+s.Token)
+				return
+			}
+		}
+		if s.Key != "" && s.Accepted && c.random.IntN(3) == 0 { // once more: nothing may come of it
+			c.post(ctx, s)
+		}
+	}
+}

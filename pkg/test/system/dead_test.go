@@ -1,0 +1,300 @@
+package system_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/pipeline"
+)
+
+// kafkaConfig is what the system's programs are told of Kafka.
+func (s *system) kafkaConfig() kafka.Config {
+	return kafka.Config{
+		Brokers: strings.Split(s.env["VITRINE_KAFKA_BROKERS"], ","), TopicPrefix: s.env["VITRINE_KAFKA_TOPIC_PREFIX"],
+		Version: "2.8.0", ClientID: "test", Partitions: 3, Replication: 1, MinISR: 1,
+	}
+}
+
+// publisher sends what a test wants to be in Kafka.
+func (s *system) publisher() *kafka.Publisher {
+	s.t.Helper()
+	p, err := kafka.NewPublisher(s.kafkaConfig(), prometheus.NewRegistry(), zap.NewNop())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+// records counts the records of a topic that hold a text.
+func (s *system) records(topic, text string) int {
+	s.t.Helper()
+	r, err := kafka.NewReader(s.kafkaConfig())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	n := 0
+	if err := r.Read(s.t.Context(), topic, func(r kafka.Record) error {
+		n += strings.Count(string(r.Value), text)
+		return nil
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// letter is what dead list says of one.
+type letter struct {
+	ID     string          `json:"event_id"`
+	Code   string          `json:"code"`
+	Image  event.ImageDead `json:"image"`
+	Record struct{ Topic string }
+}
+
+// dead runs dead list.
+func (s *system) dead(args ...string) (found []letter) {
+	s.t.Helper()
+	out, err := s.stdout(append([]string{"dead", "list", "-o", "json"}, args...)...)
+	var list struct {
+		Dead  []letter
+		Total int
+	}
+	if err != nil || json.Unmarshal([]byte(out), &list) != nil || list.Total < len(list.Dead) {
+		s.t.Fatalf("dead list: %v\n%s", err, out)
+	}
+	return list.Dead
+}
+
+// replay runs dead replay, which has to end as wanted and to say all of these.
+func (s *system) replay(ok bool, args []string, says ...string) {
+	s.t.Helper()
+	out, err := cli(s.t, s.environ(), "vitrine", append([]string{"dead", "replay"}, args...)...)
+	if (err == nil) != ok {
+		s.t.Errorf("replay %v: %v\n%s", args, err, out)
+	}
+	for _, want := range says {
+		if !strings.Contains(out, want) {
+			s.t.Errorf("replay %v does not say %q:\n%s", args, want, out)
+		}
+	}
+}
+
+// moody is a source whose picture is not there until it is mended.
+func (s *system) moody() (url string, mend func()) {
+	var mended atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !mended.Load() {
+			http.NotFound(w, r)
+			return
+		}
+		http.Redirect(w, r, s.sources.URL+"/drawing.png", http.StatusFound)
+	}))
+	s.t.Cleanup(server.Close)
+	return server.URL + "/late.png", func() { mended.Store(true) }
+}
+
+func TestDeadPicturesAreListedShownAndReplayed(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, nil)
+	s.start("worker")
+	api := s.start("api")
+	late, mend := s.moody()
+	user := s.user()
+	first := s.settled(s.post(user, late, s.sources.URL+"/text.jpg").ID)
+	second := s.settled(s.post(user, late).ID)
+	eventually(t, "the dead are listed", func() error {
+		if n := len(s.dead()); n != 3 {
+			return fmt.Errorf("there are %d, want 3", n)
+		}
+		return nil
+	})
+	ours := s.dead("--product", fmt.Sprint(first.ID), "--code", "http_status", "--since", "1h")
+	if len(ours) != 1 || ours[0].Image.ImageID != first.Images[0].ID || ours[0].Image.SourceURL != late {
+		t.Fatalf("the first product's picture is listed as %+v", ours)
+	}
+	if out, err := s.stdout("dead", "list", "--limit", "1"); err != nil || !strings.Contains(out, "and 2 older ones") ||
+		strings.Count(out, "\n") != 3 {
+		t.Errorf("got %v\n%s", err, out)
+	}
+	if none := append(s.dead("--since", "1ns"), s.dead("--undecodable")...); len(none) != 0 {
+		t.Errorf("the filters leave %+v", none)
+	}
+	if out, err := s.stdout("dead", "show", ours[0].ID); err != nil || !json.Valid([]byte(out)) ||
+		!strings.Contains(out, late) || !strings.Contains(out, `"fence": 1`) {
+		t.Errorf("show: %v\n%s", err, out)
+	}
+
+	s.replay(true, []string{"--all", "--code", "http_status", "--dry-run"}, "would come to: 2 asked for again")
+	if p := s.settled(first.ID); p.Version != first.Version {
+		t.Errorf("a dry run changed %+v to %+v", first, p)
+	}
+	mend()
+	s.replay(true, []string{ours[0].ID}, ours[0].ID+"  asked for again", "1 asked for again, 0 sent again")
+	if p := s.settled(first.ID); p.Images[0].Status != "ready" || p.Images[1].Status != "failed" {
+		t.Errorf("after its replay the product is %+v", p)
+	}
+	s.replay(true, []string{ours[0].ID}, "nothing to do", "it has changed since", "0 asked for again")
+	s.replay(true, []string{"--all"}, "2 asked for again", "1 nothing to do", "0 failed")
+	if p := s.settled(second.ID); p.ImageStatus != "ready" {
+		t.Errorf("after the replay of all the second product is %+v", p)
+	}
+	again := func(times int) {
+		t.Helper()
+		eventually(t, "the one that failed again is listed again", func() error {
+			if n := len(s.dead("--code", "unsupported_format")); n != times {
+				return fmt.Errorf("%d times, want %d", n, times)
+			}
+			return nil
+		})
+	}
+	again(2)
+	out, err := s.stdout("images", "reprocess", "--code", "unsupported_format", "--all", "--admin", api.admin)
+	if err != nil || !strings.Contains(out, "1 asked for again, 0 skipped") {
+		t.Errorf("by what they are: %v\n%s", err, out)
+	}
+	again(3)
+}
+
+func TestAReplayNamesThePipelineThatTheAPIHasInForce(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, nil)
+	s.start("worker")
+	s.start("api")
+	s.settled(s.post(s.user(), s.sources.URL+"/gone.jpg").ID)
+	other := filepath.Join(s.dir, "other.yaml")
+	if err := os.WriteFile(other, pipeline.Default().Document(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	own := s.env["VITRINE_PIPELINE_FILE"]
+	eventually(t, "the API is heard of", func() error {
+		_, err := s.stdout("pipeline", "status")
+		return err
+	})
+	s.env["VITRINE_PIPELINE_FILE"] = other
+	s.replay(false, []string{"--all"}, "the API has pipeline revision "+s.fileRevision(own), s.fileRevision(other))
+	s.env["VITRINE_PIPELINE_FILE"] = own
+	s.replay(true, []string{"--all"})
+}
+
+// fileRevision is what vitrine pipeline check says of a file.
+func (s *system) fileRevision(file string) string {
+	s.t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.revision(string(text))
+}
+
+func TestRecordsThatNobodyCouldReadAreSentOnceMore(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, nil)
+	s.start("worker")
+	publisher, topic := s.publisher(), s.kafkaConfig().Name(event.TopicRequested)
+	for range 2 {
+		garbage := kafka.Record{Topic: topic, Key: []byte("7"), Value: []byte("garbage")}
+		if err := publisher.Resend(t.Context(), garbage); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What an older version could not read, and this one can; the same with its end cut off; and one of a topic that is none of
+	// ours.
+	legible := event.New(uuid.NewString(), "7", event.ImageRequested{ProductID: 7, ImageID: 9, PipelineHash: "legible"})
+	lost := event.Undecodable{Reason: "too new", Topic: topic, Headers: legible.Headers(), Payload: legible.Body}
+	cut, foreign := lost, lost
+	cut.Truncated, foreign.Topic = true, s.kafkaConfig().Name("billing")
+	bury(t, publisher, lost, cut, foreign)
+	eventually(t, "all are listed", func() error {
+		if n := len(s.dead("--undecodable")); n != 5 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	garbage := s.dead("--undecodable", "--product", "7")[0]
+	if out, err := s.stdout("dead", "show", garbage.ID); err != nil || !strings.Contains(out, `"record"`) {
+		t.Errorf("show: %v\n%s", err, out)
+	}
+	s.replay(true, []string{"--all", "--undecodable"}, "1 sent again", "4 left", "this version cannot read it, either",
+		"its end is lost", "its topic is none of ours")
+	if n := s.records(event.TopicRequested, "legible"); n != 1 {
+		t.Errorf("the record is in its topic %d times, want once", n)
+	}
+	s.replay(true, []string{"--all", "--undecodable", "--force"}, "2 sent again", "1 nothing to do", "2 left")
+	if n := s.records(event.TopicRequested, "garbage"); n != 3 {
+		t.Errorf("the garbage is in its topic %d times, want twice and once more", n)
+	}
+	eventually(t, "the garbage is buried again", func() error {
+		if n := len(s.dead("--undecodable")); n != 6 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+}
+
+// bury puts records that could not be read, and one thing that is no dead letter, on the dead topic.
+func bury(t *testing.T, publisher *kafka.Publisher, all ...event.Undecodable) {
+	t.Helper()
+	var messages []event.Message
+	for _, body := range all {
+		messages = append(messages, event.New(uuid.NewString(), "8", body))
+	}
+	stray := event.New(uuid.NewString(), "8", event.ProductChanged{ProductID: 8, Version: 1})
+	stray.Topic = event.TopicDead
+	for _, err := range publisher.Publish(t.Context(), append(messages, stray)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDeadLettersThatCannotBeHad(t *testing.T) {
+	t.Parallel()
+	away := []string{
+		"VITRINE_KAFKA_BROKERS=127.0.0.1:1", "VITRINE_POSTGRES_DSN=postgres://nobody@127.0.0.1:1/x",
+		"VITRINE_REDIS_ADDRS=127.0.0.1:1",
+	}
+	for _, c := range []struct {
+		want string
+		env  []string
+		args []string
+	}{
+		{"cannot be reached", away, []string{"list"}},
+		{"cannot be reached", away, []string{"replay", "--all", "--dry-run"}},
+		{"the database cannot be reached", away, []string{"replay", "--all"}},
+		{"VITRINE_POSTGRES_DSN", nil, []string{"replay", "--all"}},
+		{"table or json", nil, []string{"list", "-o", "xml"}},
+		{"--limit", nil, []string{"list", "--limit", "0"}},
+		{"--since", nil, []string{"list", "--since", "-1h"}},
+		{"--since", nil, []string{"replay", "--all", "--since", "-1h"}},
+		{"give events, or --all", nil, []string{"replay"}},
+		{"not both", nil, []string{"replay", "--all", "x"}},
+		{"filters go with --all", nil, []string{"replay", "x", "--code", "timeout"}},
+		{"--rate", nil, []string{"replay", "--all", "--rate", "0"}},
+	} {
+		if out, err := cli(t, c.env, "vitrine", append([]string{"dead"}, c.args...)...); err == nil ||
+			!strings.Contains(out, c.want) {
+			t.Errorf("dead %v: got %v, want %q in\n%s", c.args, err, c.want, out)
+		}
+	}
+	s := newSystem(t, nil)
+	if out, err := s.stdout("dead", "show", "nowhere"); err == nil {
+		t.Errorf("what is not there is shown:\n%s", out)
+	}
+	s.replay(false, []string{"nowhere"}, "there is no dead letter nowhere")
+	if out, err := s.stdout("dead", "list"); err != nil || out != "" {
+		t.Errorf("an empty list: %v\n%s", err, out)
+	}
+}

@@ -1,0 +1,300 @@
+// Package system_test runs the programs, as processes, on real servers: what a user of Vitrine would see.
+package system_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	_ "image/jpeg" // the formats that renditions come in
+	"math"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/uuid"
+	"golang.org/x/image/draw"
+	_ "golang.org/x/image/webp"
+
+	"vitrine.io/pkg/testenv"
+)
+
+func rand() string { return uuid.NewString()[:8] }
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, nil)
+	work := s.start("worker")
+	api := s.start("api")
+	photo, drawing := s.sources.URL+"/photo.jpg", s.sources.URL+"/drawing.png"
+
+	posted := s.post(s.user(), photo, drawing, photo, s.sources.URL+"/gone.jpg", s.sources.URL+"/text.jpg",
+		s.sources.URL+"/cut.jpg", s.sources.URL+"/flaky.jpg", "http://10.0.0.1/private.jpg")
+	if posted.ImageStatus != "pending" || len(posted.Images) != 8 {
+		t.Fatalf("posted %+v", posted)
+	}
+	p := s.settled(posted.ID)
+
+	want := []string{"ready", "ready", "ready", "http_status", "unsupported_format", "corrupt", "ready", "url_forbidden"}
+	var got []string
+	for _, img := range p.Images {
+		if img.Error != nil {
+			got = append(got, img.Error.Code)
+		} else {
+			got = append(got, img.Status)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if p.ImageStatus != "partial" || len(p.Compressed) != 4 {
+		t.Errorf("got %s with %d compressed, want partial with 4", p.ImageStatus, len(p.Compressed))
+	}
+	if flaky := p.Images[6]; flaky.Attempts != 3 {
+		t.Errorf("the source that failed twice took %d attempts, want 3", flaky.Attempts)
+	}
+
+	for i, size := range map[int]image.Point{0: image.Pt(1200, 800), 1: image.Pt(500, 400), 2: image.Pt(1200, 800)} {
+		img := p.Images[i]
+		if image.Pt(img.Width, img.Height) != size || len(img.Renditions) != 6 {
+			t.Errorf("picture %d: %dx%d with %d renditions, want %v with 6", i, img.Width, img.Height, len(img.Renditions), size)
+		}
+		for _, r := range img.Renditions {
+			s.checkRendition(r.URL, r.Format, image.Pt(r.Width, r.Height), r.Bytes, size)
+		}
+		if own := fmt.Sprintf("/%d/", img.ID); !strings.Contains(strings.Join(p.Compressed, " "), own) {
+			t.Errorf("picture %d is not in compressed_product_images: %v", i, p.Compressed)
+		}
+	}
+	s.checkReads(api, p)
+	if n := s.metric(work, "vitrine_worker_outcomes_total"); n < 8 {
+		t.Errorf("the worker counts %v outcomes, want at least 8", n)
+	}
+}
+
+// checkRendition downloads a rendition and compares it with the scene that its source shows.
+func (s *system) checkRendition(url, format string, size image.Point, length int, source image.Point) {
+	s.t.Helper()
+	a := s.call(http.MethodGet, url, "")
+	if a.status != http.StatusOK || a.header.Get("Content-Type") != "image/"+format || len(a.body) != length {
+		s.t.Fatalf("%s: %d, %s, %d bytes, want %s of %d", url, a.status, a.header.Get("Content-Type"), len(a.body), format, length)
+	}
+	if cc := a.header.Get("Cache-Control"); !strings.Contains(cc, "immutable") {
+		s.t.Errorf("%s: Cache-Control is %q", url, cc)
+	}
+	m, name, err := image.Decode(bytes.NewReader(a.body))
+	if err != nil || name != format || m.Bounds().Size() != size {
+		s.t.Fatalf("%s: %v, %s %v, want %s %v", url, err, name, m.Bounds().Size(), format, size)
+	}
+	if format == "webp" {
+		studioRange(m)
+	}
+	if d := distance(m, scene(source.X, source.Y)); d > 4 {
+		s.t.Errorf("%s is %.1f of 255 away from its source on average", url, d)
+	}
+}
+
+// studioRange corrects what golang.org/x/image/webp leaves undone: WebP's luma and chroma have the narrow range of
+// television, and image.YCbCr means the full one.
+func studioRange(m image.Image) {
+	planes, ok := m.(*image.YCbCr)
+	if !ok {
+		return
+	}
+	stretch := func(plane []uint8, low, span, middle float64) {
+		for i, v := range plane {
+			plane[i] = uint8(math.Max(0, math.Min(255, (float64(v)-low)*255/span+middle)))
+		}
+	}
+	stretch(planes.Y, 16, 219, 0)
+	stretch(planes.Cb, 128, 224, 128)
+	stretch(planes.Cr, 128, 224, 128)
+}
+
+// distance is the mean difference of two pictures' channels, of 255, both scaled to 64x64.
+func distance(a, b image.Image) float64 {
+	small := func(m image.Image) *image.RGBA {
+		to := image.NewRGBA(image.Rect(0, 0, 64, 64))
+		draw.CatmullRom.Scale(to, to.Bounds(), m, m.Bounds(), draw.Src, nil)
+		return to
+	}
+	x, y := small(a), small(b)
+	var sum float64
+	for i := range x.Pix {
+		sum += math.Abs(float64(x.Pix[i]) - float64(y.Pix[i]))
+	}
+	return sum / float64(len(x.Pix)) * 4 / 3 // alpha never differs
+}
+
+// checkReads reads the product in every way there is.
+func (s *system) checkReads(api *running, p product) {
+	s.t.Helper()
+	path := fmt.Sprintf("/products/%d", p.ID)
+	first := s.call(http.MethodGet, path, "")
+	hits := s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}")
+	again := s.call(http.MethodGet, path, "")
+	if !bytes.Equal(first.body, again.body) || s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}") <= hits {
+		s.t.Error("the second read is not a hit with the same bytes")
+	}
+	if a := s.call(http.MethodGet, path, "", "If-None-Match", first.header.Get("ETag")); a.status != http.StatusNotModified {
+		s.t.Errorf("If-None-Match: got %d, want 304", a.status)
+	}
+	var list struct {
+		Products []json.RawMessage `json:"products"`
+	}
+	s.decode(s.call(http.MethodGet, "/products?name=hAi", ""), http.StatusOK, &list)
+	if len(list.Products) != 1 || !bytes.Equal(list.Products[0], first.body) {
+		s.t.Errorf("the list's item is not what GET answers:\n%s\n%s", list.Products, first.body)
+	}
+	if a := s.call(http.MethodGet, "/products/999999", ""); a.status != http.StatusNotFound {
+		s.t.Errorf("got %d, want 404", a.status)
+	}
+}
+
+func TestWorkerKilled(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, nil)
+	s.start("api")
+	victim := s.start("worker")
+	p := s.post(s.user(), s.sources.URL+"/held.jpg")
+	<-s.sources.fetched
+	if err := syscall.Kill(victim.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-victim.Exited()
+	close(s.sources.hold)
+	s.start("worker")
+	got := s.settled(p.ID)
+	if got.ImageStatus != "ready" || got.Images[0].Attempts != 1 {
+		t.Fatalf("got %+v", got)
+	}
+	if !strings.Contains(got.Compressed[0], "/2-") {
+		t.Errorf("%s is not of the second attempt: a dead one's objects must not be shown", got.Compressed[0])
+	}
+}
+
+func TestWorkerStopped(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, nil)
+	s.start("api")
+	first := s.start("worker", "VITRINE_SHUTDOWN_GRACE=60s")
+	p := s.post(s.user(), s.sources.URL+"/held.jpg")
+	<-s.sources.fetched
+	if err := syscall.Kill(first.PID(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	close(s.sources.hold) // what is in hand is finished before it goes
+	<-first.Exited()
+	if state := first.State(); state != "exit status 0" {
+		t.Errorf("the worker ended with %s", state)
+	}
+	if got := s.settled(p.ID); got.ImageStatus != "ready" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestPostgresDown(t *testing.T) {
+	t.Parallel()
+	db := testenv.PostgresServer(t)
+	s := newSystem(t, map[string]string{"VITRINE_POSTGRES_DSN": db.DSN})
+	api := s.start("api")
+	work := s.start("worker")
+	user := s.user()
+	p := s.post(user)
+	path := fmt.Sprintf("/products/%d", p.ID)
+	want := s.call(http.MethodGet, path, "")
+
+	db.Stop(t)
+	if got := s.call(http.MethodGet, path, ""); got.status != http.StatusOK || !bytes.Equal(got.body, want.body) {
+		t.Errorf("a hit got %d without Postgres, want the same answer", got.status)
+	}
+	got := s.call(http.MethodGet, "/products?user_id=1", "")
+	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
+		t.Errorf("a list got %d, want 503 with Retry-After: %s", got.status, got.body)
+	}
+	eventually(t, "the worker takes no new requests", func() error {
+		if s.metric(work, "vitrine_kafka_paused") != 1 {
+			return errors.New("it is not paused")
+		}
+		return nil
+	})
+	eventually(t, "the api is not ready", func() error { return answers(api.admin+"/readyz", http.StatusServiceUnavailable) })
+	if err := answers(api.admin+"/healthz", http.StatusOK); err != nil {
+		t.Errorf("not ready is not dead: %v", err)
+	}
+	db.Start(t)
+	eventually(t, "the api is ready again", func() error { return answers(api.admin+"/readyz", http.StatusOK) })
+	if got := s.settled(s.post(user, s.sources.URL+"/photo.jpg").ID); got.ImageStatus != "ready" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestKafkaDown(t *testing.T) {
+	t.Parallel()
+	broker := testenv.KafkaServer(t)
+	s := newSystem(t, map[string]string{"VITRINE_KAFKA_BROKERS": strings.Join(broker.Addrs, ",")})
+	api := s.start("api")
+	s.start("worker")
+	user := s.user()
+	broker.Stop(t)
+	p := s.post(user, s.sources.URL+"/photo.jpg")
+	eventually(t, "the outbox is seen to be waiting", func() error {
+		if due := s.metric(api, "vitrine_relay_outbox_due"); due < 2 {
+			return fmt.Errorf("%v rows are due", due)
+		}
+		return nil
+	})
+	broker.Start(t)
+	if got := s.settled(p.ID); got.ImageStatus != "ready" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestRedisDown(t *testing.T) {
+	t.Parallel()
+	cluster := testenv.RedisServer(t)
+	s := newSystem(t, map[string]string{"VITRINE_REDIS_ADDRS": strings.Join(cluster.Addrs, ",")})
+	api := s.start("api")
+	s.start("worker")
+	user := s.user()
+	p := s.post(user, s.sources.URL+"/held.jpg")
+	<-s.sources.fetched
+	if got := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), ""); got.status != http.StatusOK {
+		t.Fatalf("got %d", got.status)
+	}
+	cluster.Stop(t)
+	close(s.sources.hold)
+	if got := s.settled(p.ID); got.ImageStatus != "ready" { // read past the cache
+		t.Errorf("got %+v", got)
+	}
+	cluster.Start(t)
+	hits := s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}")
+	eventually(t, "the cache is used again", func() error {
+		if got := s.settled(p.ID); got.ImageStatus != "ready" { // and never stale
+			t.Fatalf("got %+v", got)
+		}
+		if s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}") == hits {
+			return errors.New("no hit")
+		}
+		return nil
+	})
+}
+
+func TestSecretsFromFiles(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, nil)
+	file := s.dir + "/dsn"
+	if err := os.WriteFile(file, []byte(s.env["VITRINE_POSTGRES_DSN"]+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.env["VITRINE_POSTGRES_DSN_FILE"] = file
+	dsn := s.env["VITRINE_POSTGRES_DSN"]
+	delete(s.env, "VITRINE_POSTGRES_DSN")
+	s.start("api")
+	s.env["VITRINE_POSTGRES_DSN"] = dsn
+	s.user()
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -28,6 +27,7 @@ import (
 	"vitrine.io/pkg/codec"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/relay"
+	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/testenv"
 	"vitrine.io/pkg/testenv/port"
 )
@@ -189,13 +189,11 @@ func (m *workerMaker) start(tb testing.TB) {
 // await returns when the worker says that it is ready.
 func (m *workerMaker) await(tb testing.TB) {
 	tb.Helper()
+	api := client.New("http://"+m.admin, client.Options{FreshConns: true})
 	for until := time.Now().Add(2 * time.Minute); ; <-time.After(50 * time.Millisecond) {
-		resp, err := http.Get("http://" + m.admin + "/readyz")
+		err := api.Call(tb.Context(), http.MethodGet, "/readyz", nil, http.StatusOK, nil)
 		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
+			return
 		}
 		if !m.process.Running() || time.Now().After(until) {
 			tb.Fatalf("the worker is not ready: %v %s\n%s", err, m.process.State(), m.process.Tail())
@@ -266,18 +264,17 @@ func (m *workerMaker) processes() []int {
 
 // busySeconds is how long all codecs of the worker together have had pictures so far, by its metrics.
 func (m *workerMaker) busySeconds() (float64, error) {
-	resp, err := http.Get("http://" + m.admin + "/metrics")
+	metrics, err := client.New("http://"+m.admin, client.Options{FreshConns: true}).
+		Do(context.Background(), http.MethodGet, "/metrics", nil)
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), "vitrine_codec_busy_seconds_total "); ok {
-			return strconv.ParseFloat(value, 64)
+	for line := range strings.Lines(string(metrics.Body)) {
+		if value, ok := strings.CutPrefix(line, "vitrine_codec_busy_seconds_total "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
 		}
 	}
-	return 0, errors.Join(errors.New("the worker does not say how busy its codecs are"), lines.Err())
+	return 0, errors.New("the worker's metrics lack vitrine_codec_busy_seconds_total")
 }
 
 // utilization is the share of its time that a codec of the worker had a picture.

@@ -19,10 +19,10 @@ const conns = 32
 const patience = 10 * time.Second
 
 // load is a number of clients of one server. It does as little as a client can: what it costs, it costs on both sides, and
-// so brings every ratio nearer to 1.
-type load []*client
+// so brings every ratio nearer to 1. So it is not package client's.
+type load []*rawClient
 
-type client struct {
+type rawClient struct {
 	conn    net.Conn
 	in      *bufio.Reader
 	request []byte
@@ -40,7 +40,7 @@ func newLoad(tb testing.TB, addr string, n int) load {
 		conn, err := net.Dial("tcp", addr)
 		must(tb, err)
 		tb.Cleanup(func() { must(tb, conn.Close()) })
-		l = append(l, &client{conn: conn, in: bufio.NewReaderSize(conn, 16<<10)})
+		l = append(l, &rawClient{conn: conn, in: bufio.NewReaderSize(conn, 16<<10)})
 	}
 	return l
 }
@@ -54,7 +54,7 @@ func (l load) run(n int, path func(i int) string) (sample, error) {
 }
 
 // get returns the body of a 200, until the next call.
-func (c *client) get(path string) ([]byte, error) {
+func (c *rawClient) get(path string) ([]byte, error) {
 	c.request = append(c.request[:0], "GET "...)
 	c.request = append(c.request, path...)
 	c.request = append(c.request, requestTail...)

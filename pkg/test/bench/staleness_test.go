@@ -122,7 +122,7 @@ func (p *pods) watch(version int64, acknowledged time.Time, bound time.Duration)
 }
 
 // look is one reader's part of watch.
-func (p *pods) look(reader *client, version int64, acknowledged time.Time, bound time.Duration) (sighting, error) {
+func (p *pods) look(reader *rawClient, version int64, acknowledged time.Time, bound time.Duration) (sighting, error) {
 	var seen sighting
 	for fresh := 0; fresh < staleQuiet; {
 		body, err := reader.get("/products/" + p.product.String())

@@ -19,6 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/jackc/pgx/v5"
 	_ "golang.org/x/image/webp" // and the other half of them
+
+	"vitrine.io/pkg/test/client"
 )
 
 // gather reads everything that is left. It goes to the servers themselves, not through the proxies.
@@ -134,17 +136,17 @@ func (s *System) gatherAnswers(ctx context.Context, w *World) error {
 	if err != nil {
 		return err
 	}
-	c := newCaller(10 * time.Second)
-	defer c.close()
+	c := client.New("", client.Options{Timeout: 10 * time.Second})
+	defer c.Close()
 	for _, api := range s.apis {
 		for _, id := range ids {
-			a, err := c.do(ctx, http.MethodGet, fmt.Sprintf("%s/products/%d", api, id), nil)
+			a, err := c.Do(ctx, http.MethodGet, fmt.Sprintf("%s/products/%d", api, id), nil)
 			if err != nil {
 				return fmt.Errorf("read product %d: %w", id, err)
 			}
-			r := Reading{API: api, ID: id, Status: a.Status, ETag: a.ETag, Body: a.Body}
+			r := Reading{API: api, ID: id, Status: a.Status, ETag: a.ETag(), Body: a.Body}
 			if a.Status == http.StatusOK {
-				if r.Product, err = a.product(); err != nil {
+				if r.Product, err = a.Product(); err != nil {
 					return fmt.Errorf("product %d: %w", id, err)
 				}
 			}
@@ -158,11 +160,11 @@ func (s *System) gatherAnswers(ctx context.Context, w *World) error {
 }
 
 // listAll reads all pages of a user's products.
-func listAll(ctx context.Context, c *caller, api string, user int64) Listing {
+func listAll(ctx context.Context, c *client.Client, api string, user int64) Listing {
 	list := Listing{API: api, UserID: user}
 	query := url.Values{"user_id": {fmt.Sprint(user)}, "limit": {"30"}}
 	for {
-		a, err := c.do(ctx, http.MethodGet, api+"/products?"+query.Encode(), nil)
+		a, err := c.Do(ctx, http.MethodGet, api+"/products?"+query.Encode(), nil)
 		if err != nil || a.Status != http.StatusOK {
 			list.Err = fmt.Sprintf("%v %d %s", err, a.Status, a.Body)
 			return list

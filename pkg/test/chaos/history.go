@@ -6,6 +6,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"vitrine.io/pkg/test/client"
 )
 
 // Story is what one client knows of one product, which is its own: nobody else writes to it.
@@ -33,14 +35,14 @@ type Story struct {
 }
 
 // created takes note of a 201.
-func (s *Story) created(p ProductJSON, etag string) {
+func (s *Story) created(p client.Product, etag string) {
 	s.Accepted, s.ID = true, p.ID
 	s.IDs = append(s.IDs, p.ID)
 	s.seen(p, etag)
 }
 
 // seen takes note of what was read or answered.
-func (s *Story) seen(p ProductJSON, etag string) {
+func (s *Story) seen(p client.Product, etag string) {
 	s.Version = max(s.Version, p.Version)
 	s.etag = etag
 	s.images = s.images[:0]
@@ -69,10 +71,10 @@ func (h *History) tell(s *Story) {
 }
 
 // note writes one step down and counts it.
-func (h *History) note(client int, what, token string, a Answer, err error) {
+func (h *History) note(client int, what, token string, a client.Response, err error) {
 	line := map[string]any{
 		"at": time.Now().UTC().Format("15:04:05.000"), "client": client, "did": what, "product": token, "status": a.Status,
-		"code": a.Code, "etag": a.ETag,
+		"code": a.Code(), "etag": a.ETag(),
 	}
 	outcome := fmt.Sprint(a.Status)
 	if err != nil {

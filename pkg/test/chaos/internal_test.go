@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/test/client"
 )
 
 // script is a program that is a shell script. It says in a file when it has begun.
@@ -141,7 +142,7 @@ type fake struct {
 	asked  atomic.Value // the last request's method and path
 }
 
-func newFake(t *testing.T) (*fake, *client, *History) {
+func newFake(t *testing.T) (*fake, *apiUser, *History) {
 	t.Helper()
 	f := &fake{}
 	f.body.Store("")
@@ -154,8 +155,8 @@ func newFake(t *testing.T) (*fake, *client, *History) {
 	t.Cleanup(server.Close)
 	history := NewHistory(&bytes.Buffer{})
 	can := Abilities{Patch: true, Delete: true, Reprocess: true, Idempotency: true}
-	c := newClient(0, 1, []string{server.URL}, "http://127.0.0.1:1", can, history)
-	t.Cleanup(c.call.close)
+	c := newAPIUser(0, 1, []string{server.URL}, "http://127.0.0.1:1", can, history)
+	t.Cleanup(c.call.Close)
 	return f, c, history
 }
 
@@ -228,19 +229,19 @@ func TestWhatIsRefusedHasNotHappened(t *testing.T) {
 func TestWhatIsAcknowledgedIsRemembered(t *testing.T) {
 	t.Parallel()
 	f, c, history := newFake(t)
-	f.answers(201, ProductJSON{ID: 4, Version: 1, Images: []ImageJSON{{ID: 9}}})
+	f.answers(201, client.Product{ID: 4, Version: 1, Images: []client.Image{{ID: 9}}})
 	c.create(t.Context())
 	s := c.stories[0]
 	if !s.Accepted || s.ID != 4 || s.Version != 1 || !slices.Equal(s.images, []int64{9}) || s.etag != `"1.1-x"` {
 		t.Errorf("after its POST: %+v", s)
 	}
-	f.answers(200, ProductJSON{ID: 4, Description: s.Token, Version: 3})
+	f.answers(200, client.Product{ID: 4, Description: s.Token, Version: 3})
 	c.read(t.Context(), s)
 	c.patch(t.Context(), s)
 	if s.Version != 3 || f.asked.Load() != "PATCH /products/4" {
 		t.Errorf("after a read and a PATCH: %+v", s)
 	}
-	f.answers(200, ProductJSON{ID: 4, Description: "another's", Version: 3})
+	f.answers(200, client.Product{ID: 4, Description: "another's", Version: 3})
 	c.read(t.Context(), s)
 	if len(history.findings) != 1 {
 		t.Errorf("another's product: found %v", history.findings)
@@ -265,7 +266,7 @@ func TestAPOSTWithAKeyIsRepeatedUntilItIsAnswered(t *testing.T) {
 	if c.post(t.Context(), s) {
 		t.Error("another request under way is the end")
 	}
-	f.answers(201, ProductJSON{ID: 4})
+	f.answers(201, client.Product{ID: 4})
 	c.resolve(t.Context())
 	if !s.Accepted || c.stories[1].Accepted {
 		t.Error("what has a key is not resolved, or what has none is")

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/test/client"
 )
 
 // stopPatience is how long a program may take to end in order.
@@ -133,8 +134,8 @@ func (p *Program) Fallen() []string {
 }
 
 // ready returns nil when the program says that it is.
-func (p *Program) ready(ctx context.Context, c *caller) error {
-	a, err := c.do(ctx, http.MethodGet, p.Admin+"/readyz", nil)
+func (p *Program) ready(ctx context.Context, c *client.Client) error {
+	a, err := c.Do(ctx, http.MethodGet, p.Admin+"/readyz", nil)
 	if err == nil && a.Status != http.StatusOK {
 		err = fmt.Errorf("%s is not ready: %s", p.Name, bytes.TrimSpace(a.Body))
 	}

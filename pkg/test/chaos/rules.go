@@ -6,6 +6,9 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"vitrine.io/pkg/test/client"
+	"vitrine.io/pkg/test/imageserver"
 )
 
 // Rule is one thing that has to be true of what is left.
@@ -190,7 +193,7 @@ func ruleDeserved(w *World, wrong func(string, ...any)) {
 		if _, ok := alive[img.ProductID]; !ok || img.Work != "idle" {
 			continue
 		}
-		good := IsGood(img.SourceURL)
+		good := imageserver.IsGood(img.SourceURL)
 		switch {
 		case img.Status == "ready" && !good:
 			wrong("picture %d is ready, and its source is %s", img.ID, img.SourceURL)
@@ -307,7 +310,7 @@ func ruleAnswers(w *World, wrong func(string, ...any)) {
 		case got.Version != p.Version:
 			wrong("%s answers with version %d of product %d, which is at %d", r.API, got.Version, r.ID, p.Version)
 		case got.ID != p.ID || got.UserID != p.UserID || got.Name != p.Name || got.Description != p.Description ||
-			!samePrice(got.Price, p.Price.String()) || !slices.Equal(got.URLs, p.URLs) || !slices.Equal(got.Compressed, keys):
+			!samePrice(got.Price, p.Price.String()) || !slices.Equal(got.Sources, p.URLs) || !slices.Equal(got.Compressed, keys):
 			wrong("%s answers %s, and the row of product %d is %+v", r.API, r.Body, r.ID, p)
 		case !sameImages(got.Images, w.imagesOf(p.ID)):
 			wrong("%s answers %s, and the pictures' rows are %+v", r.API, r.Body, w.imagesOf(p.ID))
@@ -315,14 +318,10 @@ func ruleAnswers(w *World, wrong func(string, ...any)) {
 	}
 }
 
-func sameImages(answered []ImageJSON, rows []ImageRow) bool {
-	return slices.EqualFunc(answered, rows, func(a ImageJSON, r ImageRow) bool {
-		code := ""
-		if a.Error != nil {
-			code = a.Error.Code
-		}
+func sameImages(answered []client.Image, rows []ImageRow) bool {
+	return slices.EqualFunc(answered, rows, func(a client.Image, r ImageRow) bool {
 		return a.ID == r.ID && a.Status == r.Status && a.SourceURL == r.SourceURL && len(a.Renditions) == len(r.Renditions) &&
-			(r.Status != "failed" || code == r.ErrorCode)
+			(r.Status != "failed" || a.ErrorCode() == r.ErrorCode)
 	})
 }
 
@@ -338,7 +337,7 @@ func ruleLists(w *World, wrong func(string, ...any)) {
 		}
 		var got, want []int64
 		for _, item := range list.Items {
-			var p ProductJSON
+			var p client.Product
 			if err := json.Unmarshal(item, &p); err != nil {
 				wrong("%s lists %s", list.API, item)
 			}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	chaos "vitrine.io/pkg/test/chaos"
+	"vitrine.io/pkg/test/client"
+	"vitrine.io/pkg/test/imageserver"
 	"vitrine.io/pkg/testenv"
 )
 
@@ -22,7 +24,7 @@ const (
 // was deleted.
 func healthy() *chaos.World {
 	deleted := "2026-03-01T12:30:45Z"
-	good, bad := base+"1/"+chaos.GoodJPEG, base+"2/"+chaos.Missing
+	good, bad := base+"1/"+imageserver.JPEG, base+"2/"+imageserver.Missing
 	renditions := []chaos.RenditionRow{
 		{Name: "thumb", Format: "webp", Width: 120, Height: 80, Bytes: 900, Key: "products/1/1/2-b/thumb.webp"},
 		{Name: "card", Format: "jpeg", Width: 300, Height: 200, Bytes: 5000, Key: "products/1/1/2-b/card.jpg", Default: true},
@@ -127,19 +129,17 @@ func changes(w *chaos.World) []chaos.Change {
 // answers is what an API says about a healthy world.
 func answers(w *chaos.World) {
 	p := w.Products[0]
-	said := chaos.ProductJSON{
-		ID: 1, UserID: 7, Name: p.Name, Description: p.Description, Price: "12.50", URLs: p.URLs, Version: 4,
+	said := client.Product{
+		ID: 1, UserID: 7, Name: p.Name, Description: p.Description, Price: "12.50", Sources: p.URLs, Version: 4,
 		Compressed: []string{media + "/" + p.Compressed[0]},
 	}
 	for _, img := range w.Images {
-		one := chaos.ImageJSON{ID: img.ID, SourceURL: img.SourceURL, Status: img.Status}
+		one := client.Image{ID: img.ID, SourceURL: img.SourceURL, Status: img.Status}
 		for range img.Renditions {
-			one.Renditions = append(one.Renditions, struct {
-				URL string `json:"url"`
-			}{})
+			one.Renditions = append(one.Renditions, client.Rendition{})
 		}
 		if img.ErrorCode != "" {
-			one.Error = &struct{ Code string }{img.ErrorCode}
+			one.Error = &client.ImageError{Code: img.ErrorCode}
 		}
 		said.Images = append(said.Images, one)
 	}
@@ -191,10 +191,10 @@ func TestEachRuleSeesWhatItIsFor(t *testing.T) {
 		{"every picture ends", "no reason", func(w *chaos.World) { w.Images[1].ErrorCode = "" }},
 		{"every picture ends", "ready with nothing", func(w *chaos.World) { w.Images[0].Renditions = nil }},
 		{"every picture ends", "a ticket left", func(w *chaos.World) { w.Images[0].Ticket = &ticket }},
-		{"a picture is what its source deserves", "a picture of nothing", func(w *chaos.World) { w.Images[0].SourceURL = base + chaos.Text }},
-		{"a picture is what its source deserves", "a good one failed", func(w *chaos.World) { w.Images[1].SourceURL = base + chaos.GoodPNG }},
+		{"a picture is what its source deserves", "a picture of nothing", func(w *chaos.World) { w.Images[0].SourceURL = base + imageserver.Text }},
+		{"a picture is what its source deserves", "a good one failed", func(w *chaos.World) { w.Images[1].SourceURL = base + imageserver.PNG }},
 		{"the product repeats what its pictures say", "an old key", func(w *chaos.World) { w.Products[0].Compressed[0] = "products/1/1/1-a/card.jpg" }},
-		{"the product repeats what its pictures say", "another source", func(w *chaos.World) { w.Images[0].SourceURL = base + "9/" + chaos.GoodJPEG }},
+		{"the product repeats what its pictures say", "another source", func(w *chaos.World) { w.Images[0].SourceURL = base + "9/" + imageserver.JPEG }},
 		{"the product repeats what its pictures say", "a gap", func(w *chaos.World) { w.Images[1].Position = 2 }},
 		{"every rendition is stored and decodes", "no object", func(w *chaos.World) { delete(w.Objects, key) }},
 		{"every rendition is stored and decodes", "half an object", func(w *chaos.World) { w.Objects[key] = chaos.Object{Err: "unexpected EOF"} }},

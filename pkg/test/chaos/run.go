@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"vitrine.io/pkg/test/client"
 )
 
 // Result is what became of one run, a line of the results' file.
@@ -158,10 +160,10 @@ func (r *run) all(ctx context.Context) error {
 }
 
 // chaos has clients at work and faults happening, until both are over.
-func (r *run) chaos(ctx context.Context, history *History, can Abilities) ([]*client, error) {
-	all := make([]*client, clients)
+func (r *run) chaos(ctx context.Context, history *History, can Abilities) ([]*apiUser, error) {
+	all := make([]*apiUser, clients)
 	for i := range all {
-		all[i] = newClient(i, r.schedule.Seed, r.system.apis, r.harness.Site.Source.URL, can, history)
+		all[i] = newAPIUser(i, r.schedule.Seed, r.system.apis, r.harness.Site.Source.URL, can, history)
 		if err := all[i].register(ctx); err != nil {
 			return nil, err
 		}
@@ -174,7 +176,7 @@ func (r *run) chaos(ctx context.Context, history *History, can Abilities) ([]*cl
 	for _, c := range all {
 		both.Go(func() {
 			c.work(work)
-			c.call.close()
+			c.call.Close()
 		})
 	}
 	both.Go(func() { b.run(ctx, r.schedule) })
@@ -186,11 +188,11 @@ func (r *run) chaos(ctx context.Context, history *History, can Abilities) ([]*cl
 
 // abilities finds out what the API can do.
 func abilities(ctx context.Context, api string) Abilities {
-	c := newCaller(clientWait)
-	defer c.close()
+	c := client.New("", client.Options{Timeout: clientWait})
+	defer c.Close()
 	known := func(method, path string, body any) bool {
-		a, err := c.do(ctx, method, api+path, body)
-		return err == nil && a.Code != "no_such_route" && a.Code != "method_not_allowed"
+		a, err := c.Do(ctx, method, api+path, body)
+		return err == nil && a.Code() != "no_such_route" && a.Code() != "method_not_allowed"
 	}
 	const nobody = "/products/999999999"
 	can := Abilities{

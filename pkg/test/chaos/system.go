@@ -16,6 +16,8 @@ import (
 
 	"vitrine.io/pkg/child"
 	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/test/client"
+	"vitrine.io/pkg/test/imageserver"
 	"vitrine.io/pkg/testenv"
 	"vitrine.io/pkg/testenv/port"
 )
@@ -26,7 +28,7 @@ const cacheTTL = 10 * time.Second
 // Site is the servers with a proxy before each that programs speak to, and the source of pictures. It outlives the runs.
 type Site struct {
 	*testenv.Stack
-	Source  *Source
+	Source  *imageserver.Server
 	proxies map[string]*Proxy // by target: "to postgres"
 }
 
@@ -47,7 +49,7 @@ func NewSite(getenv func(string) string) (_ *Site, err error) {
 			return s, err
 		}
 	}
-	if s.Source, err = NewSource(); err != nil {
+	if s.Source, err = imageserver.Start(); err != nil {
 		return s, err
 	}
 	var advertised [testenv.StackBrokers]string
@@ -237,8 +239,8 @@ const readyPatience = 3 * time.Minute
 func (s *System) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
-	c := newCaller(2 * time.Second)
-	defer c.close()
+	c := client.New("", client.Options{Timeout: 2 * time.Second})
+	defer c.Close()
 	for _, p := range s.programs {
 		for {
 			err := p.ready(ctx, c)

@@ -7,6 +7,9 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"vitrine.io/pkg/test/client"
+	"vitrine.io/pkg/test/imageserver"
 )
 
 // How clients work.
@@ -20,11 +23,20 @@ const (
 	resolvePeriod = 60 * time.Second // for requests whose outcome is unknown, once all is healed
 )
 
+// sourceNames are the names of source images, in the proportion in which clients use them.
+var sourceNames = []string{
+	imageserver.JPEG, imageserver.JPEG, imageserver.JPEG, imageserver.JPEG, imageserver.JPEG, imageserver.JPEG,
+	imageserver.PNG, imageserver.PNG, imageserver.PNG, imageserver.Slow, imageserver.Slow,
+	imageserver.FlakyOnce, imageserver.FlakyOnce, imageserver.Moved,
+	imageserver.Missing, imageserver.Unavailable, imageserver.Hanging, imageserver.Short, imageserver.Truncated,
+	imageserver.Text, imageserver.Huge, imageserver.Reset,
+}
+
 // Abilities are what the API that is tested can do.
 type Abilities struct{ Patch, Delete, Reprocess, Idempotency bool }
 
-// client is one user of the API, who does one thing at a time.
-type client struct {
+// apiUser is one user of the API, who does one thing at a time.
+type apiUser struct {
 	number  int
 	user    int64
 	apis    []string
@@ -32,28 +44,28 @@ type client struct {
 	can     Abilities
 	random  *rand.Rand
 	history *History
-	call    *caller
+	call    *client.Client
 	stories []*Story
 	made    int // products and pictures so far, for names
 }
 
-func newClient(number int, seed uint64, apis []string, sources string, can Abilities, history *History) *client {
-	return &client{
+func newAPIUser(number int, seed uint64, apis []string, sources string, can Abilities, history *History) *apiUser {
+	return &apiUser{
 		number: number, apis: apis, sources: fmt.Sprintf("%s/%d/%d", sources, seed, number), can: can, history: history,
 		random: rand.New(rand.NewPCG(seed, uint64(number)+1)), //nolint:gosec // it is to be repeatable
-		call:   newCaller(clientWait),
+		call:   client.New("", client.Options{Timeout: clientWait}),
 	}
 }
 
 // api is where the next request goes.
-func (c *client) api() string { return c.apis[c.random.IntN(len(c.apis))] }
+func (c *apiUser) api() string { return c.apis[c.random.IntN(len(c.apis))] }
 
 // register makes the client's user.
-func (c *client) register(ctx context.Context) error {
+func (c *apiUser) register(ctx context.Context) error {
 	for try := 0; ; try++ {
 		email := fmt.Sprintf("c%d.%d@example.com", c.number, try)
 		user := map[string]string{"name": fmt.Sprintf("client %d", c.number), "email": email}
-		a, err := c.call.do(ctx, http.MethodPost, c.api()+"/users", user)
+		a, err := c.call.Do(ctx, http.MethodPost, c.api()+"/users", user)
 		c.history.note(c.number, "POST user", "", a, err)
 		if err == nil && a.Status == http.StatusCreated {
 			var made struct{ ID int64 }
@@ -70,7 +82,7 @@ func (c *client) register(ctx context.Context) error {
 }
 
 // work goes on until ctx ends. The request under way is not cut short: its outcome would be unknown for no reason.
-func (c *client) work(ctx context.Context) {
+func (c *apiUser) work(ctx context.Context) {
 	whole := context.WithoutCancel(ctx)
 	for pause(ctx, time.Duration(c.random.IntN(breath))*time.Millisecond) {
 		c.step(whole)
@@ -78,7 +90,7 @@ func (c *client) work(ctx context.Context) {
 }
 
 // step does one thing.
-func (c *client) step(ctx context.Context) {
+func (c *apiUser) step(ctx context.Context) {
 	dice := c.random.IntN(100)
 	s := c.pick()
 	switch {
@@ -98,7 +110,7 @@ func (c *client) step(ctx context.Context) {
 }
 
 // pick is one of the client's products that it has not deleted, or nil.
-func (c *client) pick() *Story {
+func (c *apiUser) pick() *Story {
 	for range 5 {
 		if len(c.stories) == 0 {
 			return nil
@@ -111,21 +123,21 @@ func (c *client) pick() *Story {
 }
 
 // urls are new pictures' sources.
-func (c *client) urls() []string {
+func (c *apiUser) urls() []string {
 	urls := make([]string, 0, mostPictures)
 	for range c.random.IntN(mostPictures + 1) {
 		c.made++
-		urls = append(urls, fmt.Sprintf("%s/%d/%s", c.sources, c.made, behaviours[c.random.IntN(len(behaviours))]))
+		urls = append(urls, fmt.Sprintf("%s/%d/%s", c.sources, c.made, sourceNames[c.random.IntN(len(sourceNames))]))
 	}
 	return urls
 }
 
-func (c *client) price() string {
+func (c *apiUser) price() string {
 	return fmt.Sprintf("%d.%02d", c.random.IntN(1000), c.random.IntN(100))
 }
 
 // create posts a product: with a key, and then again until its outcome is known, or without, and never again.
-func (c *client) create(ctx context.Context) {
+func (c *apiUser) create(ctx context.Context) {
 	c.made++
 	token := fmt.Sprintf("token-%d-%d", c.number, c.made)
 	s := &Story{Token: token, UserID: c.user, Name: "thing " + token, Price: c.price(), Images: c.urls()}
@@ -143,21 +155,21 @@ func (c *client) create(ctx context.Context) {
 }
 
 // post sends a story's POST. It reports whether there is nothing more to try.
-func (c *client) post(ctx context.Context, s *Story) bool {
+func (c *apiUser) post(ctx context.Context, s *Story) bool {
 	var header []string
 	if s.Key != "" {
 		header = []string{"Idempotency-Key", s.Key}
 	}
-	a, err := c.call.do(ctx, http.MethodPost, c.api()+"/products", s.body, header...)
+	a, err := c.call.Do(ctx, http.MethodPost, c.api()+"/products", s.body, header...)
 	c.history.note(c.number, "POST", s.Token, a, err)
 	switch {
 	case err == nil && a.Status == http.StatusCreated:
-		p, err := a.product()
+		p, err := a.Product()
 		if err != nil {
 			c.history.find("an answer can be read", fmt.Sprintf("POST of %s: %v", s.Token, err))
 			return true
 		}
-		s.created(p, a.ETag)
+		s.created(p, a.ETag())
 		return true
 	case err == nil && a.Status < http.StatusInternalServerError && a.Status != http.StatusConflict:
 		c.history.find("a request that is right is not refused", fmt.Sprintf("POST of %s: %d %s", s.Token, a.Status, a.Body))
@@ -167,43 +179,43 @@ func (c *client) post(ctx context.Context, s *Story) bool {
 	}
 }
 
-func (c *client) read(ctx context.Context, s *Story) {
-	a, err := c.call.do(ctx, http.MethodGet, fmt.Sprintf("%s/products/%d", c.api(), s.ID), nil)
+func (c *apiUser) read(ctx context.Context, s *Story) {
+	a, err := c.call.Do(ctx, http.MethodGet, fmt.Sprintf("%s/products/%d", c.api(), s.ID), nil)
 	c.history.note(c.number, "GET", s.Token, a, err)
 	if err != nil || a.Status != http.StatusOK {
 		return
 	}
-	p, err := a.product()
+	p, err := a.Product()
 	if err != nil || p.ID != s.ID || p.Description != s.Token {
 		c.history.find("a read answers with the product that was asked for", fmt.Sprintf("%s: %v, %s", s.Token, err, a.Body))
 		return
 	}
-	s.seen(p, a.ETag)
+	s.seen(p, a.ETag())
 }
 
-func (c *client) list(ctx context.Context) {
-	a, err := c.call.do(ctx, http.MethodGet, fmt.Sprintf("%s/products?user_id=%d&limit=10", c.api(), c.user), nil)
+func (c *apiUser) list(ctx context.Context) {
+	a, err := c.call.Do(ctx, http.MethodGet, fmt.Sprintf("%s/products?user_id=%d&limit=10", c.api(), c.user), nil)
 	c.history.note(c.number, "LIST", "", a, err)
 }
 
 // patch changes some of a product, half of the time only if nobody else has.
-func (c *client) patch(ctx context.Context, s *Story) {
+func (c *apiUser) patch(ctx context.Context, s *Story) {
 	change, name, price, images := c.changes(s)
 	var header []string
 	if s.etag != "" && c.random.IntN(2) == 0 {
 		header = []string{"If-Match", s.etag}
 	}
-	a, err := c.call.do(ctx, http.MethodPatch, fmt.Sprintf("%s/products/%d", c.api(), s.ID), change, header...)
+	a, err := c.call.Do(ctx, http.MethodPatch, fmt.Sprintf("%s/products/%d", c.api(), s.ID), change, header...)
 	c.history.note(c.number, "PATCH", s.Token, a, err)
 	switch {
 	case err == nil && a.Status == http.StatusOK:
-		p, err := a.product()
+		p, err := a.Product()
 		if err != nil {
 			c.history.find("an answer can be read", fmt.Sprintf("PATCH of %s: %v", s.Token, err))
 			return
 		}
 		s.Name, s.Price, s.Images = name, price, images
-		s.seen(p, a.ETag)
+		s.seen(p, a.ETag())
 	case unknown(a, err):
 		s.MaybeNames, s.MaybePrices = append(s.MaybeNames, name), append(s.MaybePrices, price)
 		s.MaybeImages = append(s.MaybeImages, images)
@@ -213,7 +225,7 @@ func (c *client) patch(ctx context.Context, s *Story) {
 }
 
 // changes draws a merge-patch, and says what the product is with it.
-func (c *client) changes(s *Story) (change map[string]any, _, _ string, _ []string) {
+func (c *apiUser) changes(s *Story) (change map[string]any, _, _ string, _ []string) {
 	c.made++
 	change = map[string]any{}
 	name, price, images := s.Name, s.Price, s.Images
@@ -238,8 +250,8 @@ func (c *client) changes(s *Story) (change map[string]any, _, _ string, _ []stri
 	return change, name, price, images
 }
 
-func (c *client) delete(ctx context.Context, s *Story) {
-	a, err := c.call.do(ctx, http.MethodDelete, fmt.Sprintf("%s/products/%d", c.api(), s.ID), nil)
+func (c *apiUser) delete(ctx context.Context, s *Story) {
+	a, err := c.call.Do(ctx, http.MethodDelete, fmt.Sprintf("%s/products/%d", c.api(), s.ID), nil)
 	c.history.note(c.number, "DELETE", s.Token, a, err)
 	switch {
 	case err == nil && a.Status == http.StatusNoContent:
@@ -255,21 +267,21 @@ func (c *client) delete(ctx context.Context, s *Story) {
 
 // refused looks at an answer that says that nothing was done. Somebody else's change and a server that is away are reasons;
 // of a product that may be deleted, and of a picture that may have been dropped, nothing is known.
-func (c *client) refused(what string, s *Story, a Answer) {
+func (c *apiUser) refused(what string, s *Story, a client.Response) {
 	switch a.Status {
 	case http.StatusPreconditionFailed, http.StatusServiceUnavailable:
 		return
 	case http.StatusNotFound:
-		if s.MaybeDeleted || a.Code == "image_not_found" {
+		if s.MaybeDeleted || a.Code() == "image_not_found" {
 			return
 		}
 	}
 	c.history.find("a request that is right is not refused", fmt.Sprintf("%s of %s: %d %s", what, s.Token, a.Status, a.Body))
 }
 
-func (c *client) reprocess(ctx context.Context, s *Story) {
+func (c *apiUser) reprocess(ctx context.Context, s *Story) {
 	url := fmt.Sprintf("%s/products/%d/images/%d/reprocess", c.api(), s.ID, s.images[c.random.IntN(len(s.images))])
-	a, err := c.call.do(ctx, http.MethodPost, url, nil)
+	a, err := c.call.Do(ctx, http.MethodPost, url, nil)
 	c.history.note(c.number, "REPROCESS", s.Token, a, err)
 	if err == nil && a.Status >= http.StatusBadRequest && !unknown(a, err) {
 		c.refused("REPROCESS", s, a)
@@ -277,7 +289,7 @@ func (c *client) reprocess(ctx context.Context, s *Story) {
 }
 
 // resolve repeats the POSTs of unknown outcome that have a key, now that everything works.
-func (c *client) resolve(ctx context.Context) {
+func (c *apiUser) resolve(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, resolvePeriod)
 	defer cancel()
 	for _, s := range c.stories {

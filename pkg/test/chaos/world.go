@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"strings"
+
+	"vitrine.io/pkg/test/client"
 )
 
 // World is everything that is left of a run once all has settled, as the checker has gathered it.
@@ -134,7 +136,7 @@ type Reading struct {
 	ID      int64 // that was asked for
 	Status  int
 	ETag    string
-	Product ProductJSON
+	Product client.Product
 	Body    []byte
 }
 

@@ -11,6 +11,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"vitrine.io/pkg/test/client"
+	"vitrine.io/pkg/test/imageserver"
 )
 
 // wishes are the flags that burst and load share.
@@ -34,7 +37,7 @@ func wishFlags(flags *flag.FlagSet) *wishes {
 // crowd is the products that a client has posted, and what it knows of them.
 type crowd struct {
 	wishes
-	client   api // for what may wait
+	client   *client.Client // for what may wait
 	user     int64
 	mu       sync.Mutex
 	tally    tally
@@ -44,19 +47,21 @@ type crowd struct {
 func newCrowd(ctx context.Context, w wishes) (*crowd, error) {
 	c := &crowd{wishes: w, client: newAPI(w.api, false)}
 	err := until(ctx, "a user", time.Minute, time.Second, func(ctx context.Context) (err error) {
-		c.user, err = c.client.user(ctx, time.Now())
+		c.user, err = c.client.CreateUser(ctx, "E2E", fmt.Sprintf("e2e-%d@example.com", time.Now().UnixNano()))
 		return err
 	})
 	return c, err
 }
 
 // post adds the nth product with one of the clients.
-func (c *crowd) post(ctx context.Context, with api, n int) {
+func (c *crowd) post(ctx context.Context, with *client.Client, n int) {
 	sources := make([]string, c.pictures)
 	for i := range sources {
 		sources[i] = fmt.Sprintf("%s/%s/%d-%d-%d.jpg", strings.TrimRight(c.source, "/"), c.size, c.user, n, i)
 	}
-	p, err := with.post(ctx, c.user, fmt.Sprintf("E2E %d", n), sources)
+	p, err := with.CreateProduct(ctx, client.NewProduct{
+		UserID: c.user, Name: fmt.Sprintf("E2E %d", n), Price: "9.99", Sources: sources,
+	})
 	c.count(err)
 	if err == nil {
 		c.mu.Lock()
@@ -68,7 +73,7 @@ func (c *crowd) post(ctx context.Context, with api, n int) {
 }
 
 // read reads the last accepted product with one of the clients, or as many as there are.
-func (c *crowd) read(ctx context.Context, with api) {
+func (c *crowd) read(ctx context.Context, with *client.Client) {
 	c.mu.Lock()
 	var id int64
 	if n := len(c.accepted); n > 0 {
@@ -78,7 +83,7 @@ func (c *crowd) read(ctx context.Context, with api) {
 	if id == 0 {
 		return
 	}
-	_, err := with.product(ctx, id)
+	_, err := with.Product(ctx, id)
 	c.count(err)
 }
 
@@ -123,8 +128,8 @@ func (c *crowd) round(ctx context.Context, waiting []int64, last map[int64]error
 		if len(still) == 20 {
 			return append(still, waiting[i:]...)
 		}
-		p, err := c.client.product(ctx, id)
-		if err != nil || !settled(p) {
+		p, err := c.client.Product(ctx, id)
+		if err != nil || !p.Settled() {
 			last[id] = err
 			still = append(still, id)
 			continue
@@ -182,7 +187,7 @@ func runBurst(ctx context.Context, flags *flag.FlagSet, args []string, out io.Wr
 	c.tally.Fetched = after - before
 	if *download {
 		for _, id := range c.accepted {
-			n, err := c.client.download(ctx, id)
+			n, err := downloadAll(ctx, c.client, id)
 			c.tally.Downloaded += n
 			c.count(err)
 		}
@@ -195,8 +200,8 @@ func (c *crowd) fetched(ctx context.Context, tells bool) (int, error) {
 	if !tells {
 		return 0, nil
 	}
-	var d downloads
-	err := newAPI(c.source, false).call(ctx, http.MethodGet, "/downloads", nil, http.StatusOK, &d)
+	var d imageserver.Downloads
+	err := newAPI(c.source, false).Call(ctx, http.MethodGet, "/downloads", nil, http.StatusOK, &d)
 	return d.Total, err
 }
 
@@ -225,7 +230,7 @@ func runLoad(ctx context.Context, flags *flag.FlagSet, args []string, in io.Read
 
 // steady sends the requests.
 func (c *crowd) steady(ctx context.Context, ended <-chan struct{}, every time.Duration, posts int) {
-	clients := []api{newAPI(c.api, true), newAPI(c.api, false)}
+	clients := []*client.Client{newAPI(c.api, true), newAPI(c.api, false)}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	var sending sync.WaitGroup
@@ -258,18 +263,13 @@ func runGet(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writ
 	if flags.NArg() != 1 {
 		return fmt.Errorf("get takes one URL")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, flags.Arg(0), nil) //nolint:gosec // asking for any URL is what it is for
+	got, err := newAPI("", true).Do(ctx, http.MethodGet, flags.Arg(0), nil)
 	if err != nil {
 		return err
 	}
-	resp, err := newAPI("", true).http.Do(req) //nolint:gosec // as above
-	if err != nil {
-		return err
+	if !strings.Contains(","+*want+",", fmt.Sprintf(",%d,", got.Status)) {
+		return fmt.Errorf("GET %s: %d %s, want %s", flags.Arg(0), got.Status, http.StatusText(got.Status), *want)
 	}
-	defer resp.Body.Close()
-	if !strings.Contains(","+*want+",", fmt.Sprintf(",%d,", resp.StatusCode)) {
-		return fmt.Errorf("GET %s: %s, want %s", req.URL, resp.Status, *want)
-	}
-	_, err = io.Copy(out, resp.Body)
+	_, err = out.Write(got.Body)
 	return err
 }

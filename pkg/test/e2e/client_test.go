@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"vitrine.io/pkg/test/imageserver"
 )
 
 // shop is an API whose pictures are ready at the second look, unless a fault is wanted.
@@ -36,14 +38,14 @@ func newShop(t *testing.T, fault string) *shop {
 	})
 	mux.HandleFunc("POST /products", s.post)
 	mux.HandleFunc("GET /products/{id}", s.get)
-	pictures := newSource()
+	images := imageserver.New()
 	mux.HandleFunc("GET /media/{name}", func(w http.ResponseWriter, r *http.Request) {
 		if s.fault == "text for a picture" {
 			fmt.Fprint(w, "hello")
 			return
 		}
 		r.URL.Path = "/8x8/" + r.PathValue("name")
-		pictures.ServeHTTP(w, r)
+		images.ServeHTTP(w, r)
 	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -130,7 +132,7 @@ func TestABurstTellsWhatWentWrong(t *testing.T) {
 		"no posts":           "1 of 1 requests failed: POST",
 		"never ready":        "0 of 1 accepted pictures are ready: product 1: wait 1.5s for the pictures: 1 products are not settled",
 		"no products":        "accepted pictures are ready: product 1: GET",
-		"text for a picture": "it is text/plain; charset=utf-8, no picture",
+		"text for a picture": "it is text/plain; charset=utf-8, no image",
 	} {
 		s := newShop(t, fault)
 		args := []string{"burst", "-api", s.url, "-wait", "1500ms"}
@@ -209,36 +211,6 @@ func TestGetPrintsWhatAnswersAsWanted(t *testing.T) {
 	for _, args := range [][]string{{s.url + "/nothing"}, {"-want", "404", s.url + "/products/1"}, {"http://127.0.0.1:1/"}} {
 		if got, err := get(args...); err == nil {
 			t.Errorf("%v: got %q, want an error", args, got)
-		}
-	}
-}
-
-func TestASourceDrawsAndCounts(t *testing.T) {
-	t.Parallel()
-	server := httptest.NewServer(newSource())
-	t.Cleanup(server.Close)
-	get := func(path string) (int, string) {
-		resp, err := http.Get(server.URL + path)
-		must(t, err)
-		defer resp.Body.Close()
-		text, err := io.ReadAll(resp.Body)
-		must(t, err)
-		return resp.StatusCode, string(text)
-	}
-	_, one := get("/64x48/a.jpg")
-	_, two := get("/64x48/b.jpg")
-	get("/64x48/b.jpg")
-	if kind := http.DetectContentType([]byte(one)); kind != "image/jpeg" || one != two {
-		t.Errorf("got %s, the same: %v", kind, one == two)
-	}
-	if _, text := get("/downloads"); text != `{"paths":2,"total":3}`+"\n" {
-		t.Errorf("got %s", text)
-	}
-	for path, want := range map[string]int{
-		"/healthz": 200, "/0x1/a.jpg": 404, "/9999x1/a.jpg": 404, "/ax1/a.jpg": 404, "/": 404,
-	} {
-		if got, _ := get(path); got != want {
-			t.Errorf("%s: got %d, want %d", path, got, want)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"vitrine.io/pkg/test/client"
 )
 
 // tally is what a client tells of the products it has posted. It is what burst and load print, as JSON.
@@ -40,11 +42,8 @@ func (t *tally) refuse(err error) {
 	}
 }
 
-// settled says whether all pictures of a product have an outcome.
-func settled(p product) bool { return p.Status != "pending" }
-
 // add counts an accepted product as it is now. Every ended attempt raises a product's version by one, and nothing else does.
-func (t *tally) add(p product) {
+func (t *tally) add(p client.Product) {
 	attempts := 0
 	for i, img := range p.Images {
 		attempts += img.Attempts

@@ -5,12 +5,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vitrine.io/pkg/test/client"
 )
 
 // done is a product whose picture was ready after some attempts.
-func done(version int64, attempts int, url string) product {
-	return product{ID: 3, Status: "ready", Version: version, Images: []picture{
-		{Status: "ready", Attempts: attempts, Renditions: []rendition{{Name: "thumb", URL: url}}},
+func done(version int64, attempts int, url string) client.Product {
+	return client.Product{ID: 3, ImageStatus: "ready", Version: version, Images: []client.Image{
+		{Status: "ready", Attempts: attempts, Renditions: []client.Rendition{{Name: "thumb", URL: url}}},
 	}}
 }
 
@@ -18,11 +20,9 @@ func TestATallyTellsWhatWasDoneTwiceOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	failed := done(2, 1, "")
 	failed.Images[0].Status = "failed"
-	failed.Images[0].Error = &struct {
-		Code string `json:"code"`
-	}{"timeout"}
+	failed.Images[0].Error = &client.ImageError{Code: "timeout"}
 	for name, row := range map[string]struct {
-		product                       product
+		product                       client.Product
 		repeated, retried, taken, bad int
 		want                          string
 	}{
@@ -63,7 +63,7 @@ func TestATallyKnowsWhenTheFirstProductWasAdded(t *testing.T) {
 	t.Parallel()
 	var c tally
 	for _, second := range []int64{5, 3, 4} {
-		c.add(product{Status: "ready", Version: 1, CreatedAt: time.Unix(second, 0)})
+		c.add(client.Product{ImageStatus: "ready", Version: 1, CreatedAt: time.Unix(second, 0)})
 	}
 	if c.Began != time.Unix(3, 0) {
 		t.Errorf("got %v", c.Began)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/test/client"
 )
 
 // change is one request of a client about a product, which it repeats until it is answered.
@@ -28,7 +29,7 @@ func replacing(url string) change {
 	return change{http.MethodPatch, "/products/%d", `{"product_images":["` + url + `"]}`, http.StatusOK}
 }
 
-func (c change) send(s *stage, p product) (answer, error) {
+func (c change) send(s *stage, p client.Product) (client.Response, error) {
 	s.t.Helper()
 	args := []any{p.ID, p.Images[0].ID}
 	if c != reprocess {
@@ -51,9 +52,9 @@ func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
 	}{
 		{"PATCH's rows and their COMMIT", rename, failpoint.EditWritten, ending{version: 3, attempts: 1, fence: 1}},
 		{"PATCH's COMMIT and the cache", rename, failpoint.RevisionCommitted, ending{version: 3, attempts: 1, fence: 1}},
-		{"a new picture's rows and their COMMIT", replacing(s.sources.URL + "/drawing.png?new"), failpoint.EditWritten,
+		{"a new picture's rows and their COMMIT", replacing(s.sources.URL + drawingPath + "?new"), failpoint.EditWritten,
 			ending{version: 4, attempts: 1, fence: 1}},
-		{"a new picture's COMMIT and the cache", replacing(s.sources.URL + "/drawing.png?new"), failpoint.RevisionCommitted,
+		{"a new picture's COMMIT and the cache", replacing(s.sources.URL + drawingPath + "?new"), failpoint.RevisionCommitted,
 			ending{version: 4, attempts: 1, fence: 1}},
 		{"reprocess' rows and their COMMIT", reprocess, failpoint.EditWritten, ending{version: 4, attempts: 1, fence: 3}},
 		{"reprocess' COMMIT and the cache", reprocess, failpoint.RevisionCommitted, ending{version: 4, attempts: 1, fence: 3}},
@@ -63,7 +64,7 @@ func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
 		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
 			api := s.start("api")
-			p, err := s.offer(row.between, s.sources.URL+"/drawing.png")
+			p, err := s.offer(row.between, s.sources.URL+drawingPath)
 			s.must(err)
 			s.ends(p.ID, untroubled) // and the cache holds it
 			s.stops(api)
@@ -80,8 +81,8 @@ func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
 				s.ends(p.ID, untroubled)
 				a, err := row.change.send(s, p)
 				s.must(err)
-				if a.status != row.change.status {
-					t.Fatalf("asked again, the answer is %d: %s", a.status, a.body)
+				if a.Status != row.change.status {
+					t.Fatalf("asked again, the answer is %d: %s", a.Status, a.Body)
 				}
 			}
 			if row.change != remove {
@@ -89,8 +90,8 @@ func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
 				return
 			}
 			eventually(t, "the product is gone for readers", func() error {
-				if a := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), ""); a.status != http.StatusNotFound {
-					return fmt.Errorf("got %d", a.status)
+				if a := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), ""); a.Status != http.StatusNotFound {
+					return fmt.Errorf("got %d", a.Status)
 				}
 				return nil
 			})
@@ -121,11 +122,11 @@ func TestCrashOfTheAPIBetweenAKeyAndItsAnswer(t *testing.T) {
 			s := s.in(t)
 			body, err := json.Marshal(map[string]any{
 				"user_id": s.userID, "product_name": row.between, "product_price": "1",
-				"product_images": []string{s.sources.URL + "/drawing.png"},
+				"product_images": []string{s.sources.URL + drawingPath},
 			})
 			s.must(err)
 			key := rand()
-			post := func() (answer, error) {
+			post := func() (client.Response, error) {
 				return s.try(http.MethodPost, "/products", string(body), "Idempotency-Key", key)
 			}
 			api := s.doomed("api", row.at, 1)
@@ -135,18 +136,18 @@ func TestCrashOfTheAPIBetweenAKeyAndItsAnswer(t *testing.T) {
 			}
 			s.dies(api, caches)
 			s.start("api")
-			var p product
-			var last answer
+			var p client.Product
+			var last client.Response
 			eventually(t, "the key is free", func() error { // Postgres may not have noticed yet that the first is dead
 				last, err = post()
 				s.must(err)
-				if last.status == http.StatusConflict {
+				if last.Status == http.StatusConflict {
 					return errors.New("409")
 				}
 				return nil
 			})
 			s.decode(last, http.StatusCreated, &p)
-			if got := last.header.Get("Idempotent-Replayed"); got != row.replayed {
+			if got := last.Header.Get("Idempotent-Replayed"); got != row.replayed {
 				t.Errorf("Idempotent-Replayed is %q, want %q", got, row.replayed)
 			}
 			if ids := s.named(row.between); len(ids) != 1 || ids[0] != p.ID {

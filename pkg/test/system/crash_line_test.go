@@ -7,6 +7,7 @@ import (
 
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/test/imageserver"
 )
 
 // unknown is where the number of waiting messages depends on who was faster.
@@ -34,7 +35,7 @@ func TestCrashBetweenAClientAndKafka(t *testing.T) {
 			s := s.in(t)
 			api := s.doomed("api", row.at, 1)
 			api.await()
-			_, told := s.offer(row.between, s.sources.URL+"/drawing.png") // the relay may be faster than the answer
+			_, told := s.offer(row.between, s.sources.URL+drawingPath) // the relay may be faster than the answer
 			s.dies(api, caches)
 			if told == nil && (row.at == failpoint.InsertWritten || row.at == failpoint.CreateCommitted) {
 				t.Error("the client was answered, by an api that had crashed before")
@@ -49,7 +50,7 @@ func TestCrashBetweenAClientAndKafka(t *testing.T) {
 
 			s.start("api")
 			if !row.created { // then nobody was told that it was, and the client asks again
-				p, err := s.offer(row.between, s.sources.URL+"/drawing.png")
+				p, err := s.offer(row.between, s.sources.URL+drawingPath)
 				s.must(err)
 				ids = []int64{p.ID}
 			}
@@ -80,7 +81,7 @@ func TestCrashOfAWorker(t *testing.T) {
 	} {
 		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
-			p, err := s.offer(row.between, s.sources.URL+"/drawing.png")
+			p, err := s.offer(row.between, s.sources.URL+drawingPath)
 			s.must(err)
 			row.play(s, p.ID)
 		})
@@ -125,24 +126,22 @@ func TestCrashOfAWorkerWithBadLuck(t *testing.T) {
 	for _, row := range []struct {
 		workerCrash
 		source string
-		lucky  int64 // how many tries too few the flaky source fails
 	}{
 		// It fails twice. What the crash undid has spent no attempt.
 		{workerCrash{"Retry's rows and their COMMIT", failpoint.EditWritten, 2,
-			ending{version: 3, attempts: 2, fence: 3}, false}, "/flaky.jpg", 0},
+			ending{version: 3, attempts: 2, fence: 3}, false}, "/" + imageserver.FlakyTwice},
 		// It fails once.
 		{workerCrash{"Retry's COMMIT and the cache", failpoint.OutcomeCommitted, 1,
-			ending{version: 3, attempts: 2, fence: 2}, false}, "/flaky.jpg", 1},
+			ending{version: 3, attempts: 2, fence: 2}, false}, "/" + imageserver.FlakyOnce},
 		{workerCrash{"Retry and the mark", failpoint.KafkaHandled, 1,
-			ending{version: 3, attempts: 2, fence: 2}, false}, "/flaky.jpg", 1},
+			ending{version: 3, attempts: 2, fence: 2}, false}, "/" + imageserver.FlakyOnce},
 		{workerCrash{"Fail's rows and their COMMIT", failpoint.EditWritten, 2,
-			ending{version: 2, attempts: 1, fence: 2, code: "http_status"}, false}, "/gone.jpg", 0},
+			ending{version: 2, attempts: 1, fence: 2, code: "http_status"}, false}, "/" + imageserver.Missing},
 		{workerCrash{"Fail's COMMIT and the cache", failpoint.OutcomeCommitted, 1,
-			ending{version: 2, attempts: 1, fence: 1, code: "http_status"}, true}, "/gone.jpg", 0},
+			ending{version: 2, attempts: 1, fence: 1, code: "http_status"}, true}, "/" + imageserver.Missing},
 	} {
 		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
-			s.sources.flaky.Store(row.lucky)
 			p, err := s.offer(row.between, s.sources.URL+row.source)
 			s.must(err)
 			row.play(s, p.ID)
@@ -155,14 +154,14 @@ func TestCrashOfAWorkerWithBadLuck(t *testing.T) {
 	} {
 		t.Run(row.between, func(t *testing.T) {
 			s := s.in(t)
-			holder, err := s.offer(row.between, s.sources.URL+"/held.jpg")
+			holder, err := s.offer(row.between, s.sources.URL+"/"+imageserver.Held)
 			s.must(err)
 			work := s.doomed("worker", row.at, row.nth)
-			<-s.sources.fetched // the only slot of the host is taken
-			p, err := s.offer(row.between, s.sources.URL+"/drawing.png")
+			<-s.sources.HeldRequests() // the only slot of the host is taken
+			p, err := s.offer(row.between, s.sources.URL+drawingPath)
 			s.must(err)
 			s.dies(work, workers)
-			close(s.sources.hold)
+			s.sources.Release()
 			heir := s.start("worker")
 			s.ends(p.ID, row.want)
 			s.ends(holder.ID, begunAgain)

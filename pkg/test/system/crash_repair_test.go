@@ -30,7 +30,7 @@ func TestCrashOfWhatTellsTheCache(t *testing.T) {
 			s := s.in(t)
 			api := s.doomed("api", row.at, 2) // the first event is the product's creation
 			api.await()
-			p, err := s.offer(row.between, s.sources.URL+"/drawing.png")
+			p, err := s.offer(row.between, s.sources.URL+drawingPath)
 			s.must(err)
 			for range 2 { // the cache holds the pending picture
 				s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), "")
@@ -65,7 +65,7 @@ func TestCrashOfTheSweeper(t *testing.T) {
 			s := s.in(t)
 			api := s.doomed("api", failpoint.DrainClaimed, 1)
 			api.await()
-			_, _ = s.offer(row.between, s.sources.URL+"/drawing.png") // the relay may be faster than the answer
+			_, _ = s.offer(row.between, s.sources.URL+drawingPath) // the relay may be faster than the answer
 			s.dies(api, caches)
 			s.exec("DELETE FROM outbox") // Kafka had it, and has lost it
 
@@ -169,7 +169,7 @@ func TestZombieWorker(t *testing.T) {
 	} {
 		t.Run(row.after, func(t *testing.T) {
 			s := s.in(t)
-			p, err := s.offer("asleep after "+row.after, s.sources.URL+"/drawing.png")
+			p, err := s.offer("asleep after "+row.after, s.sources.URL+drawingPath)
 			s.must(err)
 			sleeper := s.zombie("worker", row.at)
 			s.sleeps(sleeper, workers)
@@ -186,8 +186,8 @@ func TestZombieWorker(t *testing.T) {
 			s.logged(sleeper, "attempt superseded")
 			s.ends(p.ID, begunAgain)
 			after := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), "")
-			if string(before.body) != string(after.body) {
-				t.Errorf("the sleeper has changed\n%s\ninto\n%s", before.body, after.body)
+			if string(before.Body) != string(after.Body) {
+				t.Errorf("the sleeper has changed\n%s\ninto\n%s", before.Body, after.Body)
 			}
 			s.stops(sleeper)
 			s.stops(heir)
@@ -202,7 +202,7 @@ func TestZombieRelay(t *testing.T) {
 	s := newStage(t, 4)
 	sleeper := s.zombie("api", failpoint.RelayPublished)
 	sleeper.await()
-	_, _ = s.offer("Lamp", s.sources.URL+"/drawing.png") // it may fall asleep before it has answered
+	_, _ = s.offer("Lamp", s.sources.URL+drawingPath) // it may fall asleep before it has answered
 	s.sleeps(sleeper, caches)
 
 	s.env["VITRINE_HTTP_ADDR"] = port.Addr(t) // the sleeper holds the other
@@ -212,7 +212,7 @@ func TestZombieRelay(t *testing.T) {
 	s.ends(s.named("Lamp")[0], untroubled)
 	s.wakes(sleeper)
 	s.logged(sleeper, "relaying failed")
-	again, err := s.offer("Shade", s.sources.URL+"/drawing.png")
+	again, err := s.offer("Shade", s.sources.URL+drawingPath)
 	s.must(err)
 	s.ends(again.ID, untroubled)
 	s.ends(s.named("Lamp")[0], untroubled)
@@ -233,7 +233,7 @@ func TestZombieCompensator(t *testing.T) {
 	s.env["VITRINE_HTTP_ADDR"] = port.Addr(t)
 	s.url = "http://" + s.env["VITRINE_HTTP_ADDR"]
 	s.start("api")
-	p, err := s.offer("Lamp", s.sources.URL+"/drawing.png")
+	p, err := s.offer("Lamp", s.sources.URL+drawingPath)
 	s.must(err)
 	if p.ID != 1 || p.Images[0].ID != 1 {
 		t.Fatalf("the product is %+v, and was meant to be the one that the objects stand beside", p)

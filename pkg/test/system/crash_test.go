@@ -24,6 +24,7 @@ import (
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/test/client"
 )
 
 // crashable returns the directory of an api and a worker that can be crashed at a step. They are built without -race and
@@ -33,7 +34,8 @@ var crashable = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-tags", "failpoint", "-o", dir+"/", "../../../cmd/api", "../../../cmd/worker")
+	build := exec.Command("go", "build", "-tags", "failpoint", "-o", dir+"/", "./cmd/api", "./cmd/worker")
+	build.Dir = repository
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build programs with failpoints: %w\n%s", err, out)
@@ -181,7 +183,7 @@ func (s *stage) caughtUp(group, topic string) {
 }
 
 // offer posts a product under a name and does not mind if nobody answers.
-func (s *stage) offer(name string, urls ...string) (product, error) {
+func (s *stage) offer(name string, urls ...string) (client.Product, error) {
 	s.t.Helper()
 	body, err := json.Marshal(map[string]any{
 		"user_id": s.userID, "product_name": name, "product_price": "12.50", "product_images": urls,
@@ -189,9 +191,9 @@ func (s *stage) offer(name string, urls ...string) (product, error) {
 	s.must(err)
 	a, err := s.try(http.MethodPost, "/products", string(body))
 	if err != nil {
-		return product{}, err
+		return client.Product{}, err
 	}
-	var p product
+	var p client.Product
 	s.decode(a, http.StatusCreated, &p)
 	return p, nil
 }
@@ -286,7 +288,7 @@ func (s *stage) ends(id int64, want ending) {
 
 // rests waits until nothing is going on about a product, and returns it as clients read it then: through the cache, and
 // as new as its row.
-func (s *stage) rests(id int64) product {
+func (s *stage) rests(id int64) client.Product {
 	s.t.Helper()
 	eventually(s.t, "nothing is in work", func() error {
 		if n := list[int64](s, "SELECT count(*) FROM images WHERE product_id = $1 AND work <> 'idle'", id)[0]; n != 0 {
@@ -298,9 +300,9 @@ func (s *stage) rests(id int64) product {
 		return nil
 	})
 	version := list[int64](s, "SELECT version FROM products WHERE id = $1", id)[0]
-	var p product
+	var p client.Product
 	eventually(s.t, fmt.Sprintf("product %d is read as it is", id), func() error {
-		p = product{}
+		p = client.Product{}
 		s.decode(s.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""), http.StatusOK, &p)
 		if p.Version != version {
 			return fmt.Errorf("version %d is read, not %d", p.Version, version)
@@ -311,7 +313,7 @@ func (s *stage) rests(id int64) product {
 }
 
 // shows checks that what the product shows is there, all of it of its last attempt.
-func (s *stage) shows(p product, prefix string) {
+func (s *stage) shows(p client.Product, prefix string) {
 	s.t.Helper()
 	if p.Images[0].Status != "ready" {
 		return
@@ -320,9 +322,9 @@ func (s *stage) shows(p product, prefix string) {
 		s.t.Errorf("it has %d renditions and %d pictures in compressed_product_images, want 6 and 1", n, len(p.Compressed))
 	}
 	for _, r := range p.Images[0].Renditions {
-		if a := s.call(http.MethodGet, r.URL, ""); a.status != http.StatusOK || len(a.body) != r.Bytes ||
+		if a := s.call(http.MethodGet, r.URL, ""); a.Status != http.StatusOK || len(a.Body) != r.Bytes ||
 			!strings.Contains(r.URL, "/"+prefix) {
-			s.t.Errorf("%s: %d with %d bytes, want %d below %s", r.URL, a.status, len(a.body), r.Bytes, prefix)
+			s.t.Errorf("%s: %d with %d bytes, want %d below %s", r.URL, a.Status, len(a.Body), r.Bytes, prefix)
 		}
 	}
 }

@@ -3,12 +3,9 @@ package system_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
@@ -18,6 +15,7 @@ import (
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/test/imageserver"
 )
 
 // kafkaConfig is what the system's programs are told of Kafka.
@@ -92,18 +90,11 @@ func (s *system) replay(ok bool, args []string, says ...string) {
 	}
 }
 
-// moody is a source whose picture is not there until it is mended.
-func (s *system) moody() (url string, mend func()) {
-	var mended atomic.Bool
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !mended.Load() {
-			http.NotFound(w, r)
-			return
-		}
-		http.Redirect(w, r, s.sources.URL+"/drawing.png", http.StatusFound)
-	}))
-	s.t.Cleanup(server.Close)
-	return server.URL + "/late.png", func() { mended.Store(true) }
+// lateSource returns the URL of an image that is absent until appear is called.
+func (s *system) lateSource() (url string, appear func()) {
+	const path = "/500x400/late.png"
+	s.sources.SetAbsent(path, true)
+	return s.sources.URL + path, func() { s.sources.SetAbsent(path, false) }
 }
 
 func TestDeadPicturesAreListedShownAndReplayed(t *testing.T) {
@@ -111,9 +102,9 @@ func TestDeadPicturesAreListedShownAndReplayed(t *testing.T) {
 	s := newSystem(t, nil)
 	s.start("worker")
 	api := s.start("api")
-	late, mend := s.moody()
+	late, appear := s.lateSource()
 	user := s.user()
-	first := s.settled(s.post(user, late, s.sources.URL+"/text.jpg").ID)
+	first := s.settled(s.post(user, late, s.sources.URL+"/"+imageserver.Text).ID)
 	second := s.settled(s.post(user, late).ID)
 	eventually(t, "the dead are listed", func() error {
 		if n := len(s.dead()); n != 3 {
@@ -141,7 +132,7 @@ func TestDeadPicturesAreListedShownAndReplayed(t *testing.T) {
 	if p := s.settled(first.ID); p.Version != first.Version {
 		t.Errorf("a dry run changed %+v to %+v", first, p)
 	}
-	mend()
+	appear()
 	s.replay(true, []string{ours[0].ID}, ours[0].ID+"  asked for again", "1 asked for again, 0 sent again")
 	if p := s.settled(first.ID); p.Images[0].Status != "ready" || p.Images[1].Status != "failed" {
 		t.Errorf("after its replay the product is %+v", p)
@@ -173,7 +164,7 @@ func TestAReplayNamesThePipelineThatTheAPIHasInForce(t *testing.T) {
 	s := newSystem(t, nil)
 	s.start("worker")
 	s.start("api")
-	s.settled(s.post(s.user(), s.sources.URL+"/gone.jpg").ID)
+	s.settled(s.post(s.user(), s.sources.URL+"/"+imageserver.Missing).ID)
 	other := filepath.Join(s.dir, "other.yaml")
 	if err := os.WriteFile(other, pipeline.Default().Document(), 0o600); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/testenv"
 	"vitrine.io/pkg/testenv/port"
 )
@@ -86,13 +87,12 @@ func TestDev(t *testing.T) {
 		}
 	}
 	media := regexp.MustCompile(`http://\S+/full\.jpg`).FindString(text)
-	resp, err := http.Get(media)
+	got, err := client.New("", client.Options{FreshConns: true}).Do(t.Context(), http.MethodGet, media, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "image/jpeg" {
-		t.Errorf("%s: %s, %s", media, resp.Status, resp.Header.Get("Content-Type"))
+	if got.Status != http.StatusOK || got.Header.Get("Content-Type") != "image/jpeg" {
+		t.Errorf("%s: %d, %s", media, got.Status, got.Header.Get("Content-Type"))
 	}
 	d.interrupt(t)
 

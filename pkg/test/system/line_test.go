@@ -20,6 +20,8 @@ import (
 	"golang.org/x/image/draw"
 	_ "golang.org/x/image/webp"
 
+	"vitrine.io/pkg/test/client"
+	"vitrine.io/pkg/test/imageserver"
 	"vitrine.io/pkg/testenv"
 )
 
@@ -30,10 +32,10 @@ func TestLine(t *testing.T) {
 	s := newSystem(t, nil)
 	work := s.start("worker")
 	api := s.start("api")
-	photo, drawing := s.sources.URL+"/photo.jpg", s.sources.URL+"/drawing.png"
+	photo, drawing := s.sources.URL+photoPath, s.sources.URL+drawingPath
 
-	posted := s.post(s.user(), photo, drawing, photo, s.sources.URL+"/gone.jpg", s.sources.URL+"/text.jpg",
-		s.sources.URL+"/cut.jpg", s.sources.URL+"/flaky.jpg", "http://10.0.0.1/private.jpg")
+	posted := s.post(s.user(), photo, drawing, photo, s.sources.URL+"/"+imageserver.Missing, s.sources.URL+"/"+imageserver.Text,
+		s.sources.URL+"/"+imageserver.Truncated, s.sources.URL+"/"+imageserver.FlakyTwice, "http://10.0.0.1/private.jpg")
 	if posted.ImageStatus != "pending" || len(posted.Images) != 8 {
 		t.Fatalf("posted %+v", posted)
 	}
@@ -80,20 +82,20 @@ func TestLine(t *testing.T) {
 func (s *system) checkRendition(url, format string, size image.Point, length int, source image.Point) {
 	s.t.Helper()
 	a := s.call(http.MethodGet, url, "")
-	if a.status != http.StatusOK || a.header.Get("Content-Type") != "image/"+format || len(a.body) != length {
-		s.t.Fatalf("%s: %d, %s, %d bytes, want %s of %d", url, a.status, a.header.Get("Content-Type"), len(a.body), format, length)
+	if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "image/"+format || len(a.Body) != length {
+		s.t.Fatalf("%s: %d, %s, %d bytes, want %s of %d", url, a.Status, a.Header.Get("Content-Type"), len(a.Body), format, length)
 	}
-	if cc := a.header.Get("Cache-Control"); !strings.Contains(cc, "immutable") {
+	if cc := a.Header.Get("Cache-Control"); !strings.Contains(cc, "immutable") {
 		s.t.Errorf("%s: Cache-Control is %q", url, cc)
 	}
-	m, name, err := image.Decode(bytes.NewReader(a.body))
+	m, name, err := image.Decode(bytes.NewReader(a.Body))
 	if err != nil || name != format || m.Bounds().Size() != size {
 		s.t.Fatalf("%s: %v, %s %v, want %s %v", url, err, name, m.Bounds().Size(), format, size)
 	}
 	if format == "webp" {
 		studioRange(m)
 	}
-	if d := distance(m, scene(source.X, source.Y)); d > 4 {
+	if d := distance(m, imageserver.Scene(source.X, source.Y)); d > 4 {
 		s.t.Errorf("%s is %.1f of 255 away from its source on average", url, d)
 	}
 }
@@ -131,27 +133,27 @@ func distance(a, b image.Image) float64 {
 }
 
 // checkReads reads the product in every way there is.
-func (s *system) checkReads(api *running, p product) {
+func (s *system) checkReads(api *running, p client.Product) {
 	s.t.Helper()
 	path := fmt.Sprintf("/products/%d", p.ID)
 	first := s.call(http.MethodGet, path, "")
 	hits := s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}")
 	again := s.call(http.MethodGet, path, "")
-	if !bytes.Equal(first.body, again.body) || s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}") <= hits {
+	if !bytes.Equal(first.Body, again.Body) || s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}") <= hits {
 		s.t.Error("the second read is not a hit with the same bytes")
 	}
-	if a := s.call(http.MethodGet, path, "", "If-None-Match", first.header.Get("ETag")); a.status != http.StatusNotModified {
-		s.t.Errorf("If-None-Match: got %d, want 304", a.status)
+	if a := s.call(http.MethodGet, path, "", "If-None-Match", first.Header.Get("ETag")); a.Status != http.StatusNotModified {
+		s.t.Errorf("If-None-Match: got %d, want 304", a.Status)
 	}
 	var list struct {
 		Products []json.RawMessage `json:"products"`
 	}
 	s.decode(s.call(http.MethodGet, "/products?name=hAi", ""), http.StatusOK, &list)
-	if len(list.Products) != 1 || !bytes.Equal(list.Products[0], first.body) {
-		s.t.Errorf("the list's item is not what GET answers:\n%s\n%s", list.Products, first.body)
+	if len(list.Products) != 1 || !bytes.Equal(list.Products[0], first.Body) {
+		s.t.Errorf("the list's item is not what GET answers:\n%s\n%s", list.Products, first.Body)
 	}
-	if a := s.call(http.MethodGet, "/products/999999", ""); a.status != http.StatusNotFound {
-		s.t.Errorf("got %d, want 404", a.status)
+	if a := s.call(http.MethodGet, "/products/999999", ""); a.Status != http.StatusNotFound {
+		s.t.Errorf("got %d, want 404", a.Status)
 	}
 }
 
@@ -160,13 +162,13 @@ func TestWorkerKilled(t *testing.T) {
 	s := newSystem(t, nil)
 	s.start("api")
 	victim := s.start("worker")
-	p := s.post(s.user(), s.sources.URL+"/held.jpg")
-	<-s.sources.fetched
+	p := s.post(s.user(), s.sources.URL+"/"+imageserver.Held)
+	<-s.sources.HeldRequests()
 	if err := syscall.Kill(victim.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	<-victim.Exited()
-	close(s.sources.hold)
+	s.sources.Release()
 	s.start("worker")
 	got := s.settled(p.ID)
 	if got.ImageStatus != "ready" || got.Images[0].Attempts != 1 {
@@ -182,12 +184,12 @@ func TestWorkerStopped(t *testing.T) {
 	s := newSystem(t, nil)
 	s.start("api")
 	first := s.start("worker", "VITRINE_SHUTDOWN_GRACE=60s")
-	p := s.post(s.user(), s.sources.URL+"/held.jpg")
-	<-s.sources.fetched
+	p := s.post(s.user(), s.sources.URL+"/"+imageserver.Held)
+	<-s.sources.HeldRequests()
 	if err := syscall.Kill(first.PID(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	close(s.sources.hold) // what is in hand is finished before it goes
+	s.sources.Release() // what is in hand is finished before it goes
 	<-first.Exited()
 	if state := first.State(); state != "exit status 0" {
 		t.Errorf("the worker ended with %s", state)
@@ -209,12 +211,12 @@ func TestPostgresDown(t *testing.T) {
 	want := s.call(http.MethodGet, path, "")
 
 	db.Stop(t)
-	if got := s.call(http.MethodGet, path, ""); got.status != http.StatusOK || !bytes.Equal(got.body, want.body) {
-		t.Errorf("a hit got %d without Postgres, want the same answer", got.status)
+	if got := s.call(http.MethodGet, path, ""); got.Status != http.StatusOK || !bytes.Equal(got.Body, want.Body) {
+		t.Errorf("a hit got %d without Postgres, want the same answer", got.Status)
 	}
 	got := s.call(http.MethodGet, "/products?user_id=1", "")
-	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
-		t.Errorf("a list got %d, want 503 with Retry-After: %s", got.status, got.body)
+	if got.Status != http.StatusServiceUnavailable || got.Header.Get("Retry-After") == "" {
+		t.Errorf("a list got %d, want 503 with Retry-After: %s", got.Status, got.Body)
 	}
 	eventually(t, "the worker takes no new requests", func() error {
 		if s.metric(work, "vitrine_kafka_paused") != 1 {
@@ -228,7 +230,7 @@ func TestPostgresDown(t *testing.T) {
 	}
 	db.Start(t)
 	eventually(t, "the api is ready again", func() error { return answers(api.admin+"/readyz", http.StatusOK) })
-	if got := s.settled(s.post(user, s.sources.URL+"/photo.jpg").ID); got.ImageStatus != "ready" {
+	if got := s.settled(s.post(user, s.sources.URL+photoPath).ID); got.ImageStatus != "ready" {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -241,7 +243,7 @@ func TestKafkaDown(t *testing.T) {
 	s.start("worker")
 	user := s.user()
 	broker.Stop(t)
-	p := s.post(user, s.sources.URL+"/photo.jpg")
+	p := s.post(user, s.sources.URL+photoPath)
 	eventually(t, "the outbox is seen to be waiting", func() error {
 		if due := s.metric(api, "vitrine_relay_outbox_due"); due < 2 {
 			return fmt.Errorf("%v rows are due", due)
@@ -261,13 +263,13 @@ func TestRedisDown(t *testing.T) {
 	api := s.start("api")
 	s.start("worker")
 	user := s.user()
-	p := s.post(user, s.sources.URL+"/held.jpg")
-	<-s.sources.fetched
-	if got := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), ""); got.status != http.StatusOK {
-		t.Fatalf("got %d", got.status)
+	p := s.post(user, s.sources.URL+"/"+imageserver.Held)
+	<-s.sources.HeldRequests()
+	if got := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), ""); got.Status != http.StatusOK {
+		t.Fatalf("got %d", got.Status)
 	}
 	cluster.Stop(t)
-	close(s.sources.hold)
+	s.sources.Release()
 	if got := s.settled(p.ID); got.ImageStatus != "ready" { // read past the cache
 		t.Errorf("got %+v", got)
 	}

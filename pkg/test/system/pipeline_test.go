@@ -77,7 +77,7 @@ func (s *system) revision(document string) string {
 // shows is nil if the program's metrics say that the revision alone is in force, and whether its file is.
 func (s *system) shows(r *running, revision string, success float64) error {
 	var infos []string
-	for line := range strings.Lines(string(s.call(http.MethodGet, r.admin+"/metrics", "").body)) {
+	for line := range strings.Lines(string(s.call(http.MethodGet, r.admin+"/metrics", "").Body)) {
 		if strings.HasPrefix(line, "vitrine_pipeline_revision_info{") {
 			infos = append(infos, line)
 		}
@@ -155,7 +155,7 @@ func (s *system) everywhere(revision, mistake string, all ...*running) {
 // rendered makes a product with one picture and returns the names of its renditions.
 func (s *system) rendered(user int64) []string {
 	s.t.Helper()
-	p := s.settled(s.post(user, s.sources.URL+"/photo.jpg").ID)
+	p := s.settled(s.post(user, s.sources.URL+photoPath).ID)
 	var names []string
 	for _, r := range p.Images[0].Renditions {
 		names = append(names, r.Name+"."+r.Format)
@@ -176,7 +176,7 @@ func TestAChangedPipelineIsInForceWithoutARestart(t *testing.T) {
 	before := s.revision(string(first))
 	s.everywhere(before, "", api, work)
 	user := s.user()
-	old := s.settled(s.post(user, s.sources.URL+"/photo.jpg").ID)
+	old := s.settled(s.post(user, s.sources.URL+photoPath).ID)
 
 	changed, err := pipeline.Parse(first)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/test/client"
 )
 
 // vault is a system with a backup of its database.
@@ -123,7 +124,7 @@ func (v *vault) rows() map[int64]row {
 }
 
 // get reads a product, with an ETag that the client has kept, or "".
-func (v *vault) get(id int64, etag string) answer {
+func (v *vault) get(id int64, etag string) client.Response {
 	v.t.Helper()
 	if etag == "" {
 		return v.call(http.MethodGet, fmt.Sprintf("/products/%d", id), "")
@@ -131,14 +132,14 @@ func (v *vault) get(id int64, etag string) answer {
 	return v.call(http.MethodGet, fmt.Sprintf("/products/%d", id), "", "If-None-Match", etag)
 }
 
-func (v *vault) patch(id int64, body string, header ...string) answer {
+func (v *vault) patch(id int64, body string, header ...string) client.Response {
 	v.t.Helper()
 	return v.call(http.MethodPatch, fmt.Sprintf("/products/%d", id), body,
 		append(header, "Content-Type", "application/merge-patch+json")...)
 }
 
 // loses takes a picture's objects out of the bucket.
-func (v *vault) loses(p product, i int) {
+func (v *vault) loses(p client.Product, i int) {
 	v.t.Helper()
 	bucket, err := blob.New(blob.Config{
 		Endpoint: v.env["VITRINE_S3_ENDPOINT"], Region: v.env["VITRINE_S3_REGION"], Bucket: v.env["VITRINE_S3_BUCKET"],
@@ -161,10 +162,10 @@ type past map[int64][]string
 func (v *vault) sees(seen past, id int64) {
 	v.t.Helper()
 	a := v.get(id, "")
-	if a.status != http.StatusOK {
-		v.t.Fatalf("product %d: %d %s", id, a.status, a.body)
+	if a.Status != http.StatusOK {
+		v.t.Fatalf("product %d: %d %s", id, a.Status, a.Body)
 	}
-	seen[id] = append(seen[id], a.header.Get("ETag"))
+	seen[id] = append(seen[id], a.Header.Get("ETag"))
 }
 
 // holds compares every answer, to clients who know nothing and to those who know everything, with what Postgres says.
@@ -176,8 +177,8 @@ func (v *vault) holds(seen past) {
 			a := v.get(id, etag)
 			want, there := rows[id]
 			if !there {
-				if a.status != http.StatusNotFound {
-					v.t.Errorf("product %d did not come back, and is answered with %d %s", id, a.status, a.body)
+				if a.Status != http.StatusNotFound {
+					v.t.Errorf("product %d did not come back, and is answered with %d %s", id, a.Status, a.Body)
 				}
 				continue
 			}
@@ -185,32 +186,32 @@ func (v *vault) holds(seen past) {
 				Name    string `json:"product_name"`
 				Version int64  `json:"version"`
 			}
-			if a.status != http.StatusOK || json.Unmarshal(a.body, &got) != nil || got.Name != want.name ||
+			if a.Status != http.StatusOK || json.Unmarshal(a.Body, &got) != nil || got.Name != want.name ||
 				got.Version < want.version { // its pictures may be in work
-				v.t.Errorf("product %d to a client who has %s: %d %s, want %+v", id, etag, a.status, a.body, want)
+				v.t.Errorf("product %d to a client who has %s: %d %s, want %+v", id, etag, a.Status, a.Body, want)
 			}
 		}
 	}
 }
 
 // lostTime is what happens after the backup, and did not happen.
-func (v *vault) lostTime(seen past, user int64, changed, deleted, hurt, waiting product) (ids []int64) {
+func (v *vault) lostTime(seen past, user int64, changed, deleted, hurt, waiting client.Product) (ids []int64) {
 	v.t.Helper()
 	for _, name := range []string{"Stool", "Throne", "Sofa"} {
-		if a := v.patch(changed.ID, `{"product_name":"`+name+`"}`); a.status != http.StatusOK {
-			v.t.Fatalf("patch: %d %s", a.status, a.body)
+		if a := v.patch(changed.ID, `{"product_name":"`+name+`"}`); a.Status != http.StatusOK {
+			v.t.Fatalf("patch: %d %s", a.Status, a.Body)
 		}
 		v.sees(seen, changed.ID)
 	}
-	if a := v.call(http.MethodDelete, fmt.Sprintf("/products/%d", deleted.ID), ""); a.status != http.StatusNoContent {
-		v.t.Fatalf("delete: %d %s", a.status, a.body)
+	if a := v.call(http.MethodDelete, fmt.Sprintf("/products/%d", deleted.ID), ""); a.Status != http.StatusNoContent {
+		v.t.Fatalf("delete: %d %s", a.Status, a.Body)
 	}
-	if a := v.get(deleted.ID, ""); a.status != http.StatusNotFound { // which is cached now
-		v.t.Fatalf("the deleted product: %d", a.status)
+	if a := v.get(deleted.ID, ""); a.Status != http.StatusNotFound { // which is cached now
+		v.t.Fatalf("the deleted product: %d", a.Status)
 	}
 	again := fmt.Sprintf("/products/%d/images/%d/reprocess", hurt.ID, hurt.Images[0].ID)
-	if a := v.call(http.MethodPost, again, ""); a.status != http.StatusAccepted {
-		v.t.Fatalf("reprocess: %d %s", a.status, a.body)
+	if a := v.call(http.MethodPost, again, ""); a.Status != http.StatusAccepted {
+		v.t.Fatalf("reprocess: %d %s", a.Status, a.Body)
 	}
 	eventually(v.t, "the picture is remade", func() error {
 		if p := v.settled(hurt.ID); p.Images[0].Renditions[0].URL == hurt.Images[0].Renditions[0].URL {
@@ -220,7 +221,7 @@ func (v *vault) lostTime(seen past, user int64, changed, deleted, hurt, waiting 
 	})
 	v.loses(hurt, 0) // as the compensator does after the grace
 	for range 2 {
-		ids = append(ids, v.settled(v.post(user, v.sources.URL+"/drawing.png").ID).ID)
+		ids = append(ids, v.settled(v.post(user, v.sources.URL+drawingPath).ID).ID)
 	}
 	ids = append(ids, v.settled(waiting.ID).ID)
 	for _, id := range []int64{hurt.ID, ids[0], ids[1], waiting.ID} {
@@ -238,15 +239,15 @@ func TestRestoredFromABackup(t *testing.T) {
 	v := &vault{system: s, file: filepath.Join(s.dir, "backup.sql")}
 	work, api := s.start("worker"), s.start("api")
 	user, seen := s.user(), past{}
-	var made []product
+	var made []client.Product
 	for range 3 {
-		made = append(made, s.settled(s.post(user, s.sources.URL+"/photo.jpg", s.sources.URL+"/drawing.png").ID))
+		made = append(made, s.settled(s.post(user, s.sources.URL+photoPath, s.sources.URL+drawingPath).ID))
 	}
 	changed, deleted, hurt := made[0], made[1], made[2]
 	if err := work.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	waiting := s.post(user, s.sources.URL+"/photo.jpg")
+	waiting := s.post(user, s.sources.URL+photoPath)
 	for _, p := range append(made, waiting) {
 		v.sees(seen, p.ID)
 	}
@@ -289,7 +290,7 @@ func TestRestoredFromABackup(t *testing.T) {
 		}
 		return nil
 	})
-	for _, p := range []product{remade, ready, s.settled(changed.ID), s.settled(deleted.ID)} {
+	for _, p := range []client.Product{remade, ready, s.settled(changed.ID), s.settled(deleted.ID)} {
 		for _, r := range p.Images[0].Renditions {
 			s.checkRendition(r.URL, r.Format, image.Pt(r.Width, r.Height), r.Bytes, image.Pt(1200, 800))
 		}
@@ -299,7 +300,7 @@ func TestRestoredFromABackup(t *testing.T) {
 }
 
 // goesOn shows that the new time is told from the lost one: in the cache, in what clients send, and in ids.
-func (v *vault) goesOn(api *running, seen past, user int64, changed product, ids []int64) {
+func (v *vault) goesOn(api *running, seen past, user int64, changed client.Product, ids []int64) {
 	v.t.Helper()
 	eventually(v.t, "the product that has changed in the lost time is cached", func() error {
 		hits := v.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}")
@@ -313,17 +314,17 @@ func (v *vault) goesOn(api *running, seen past, user int64, changed product, ids
 	})
 	for _, etag := range seen[changed.ID] {
 		a := v.patch(changed.ID, `{"product_name":"Overwritten"}`, "If-Match", etag)
-		if a.status != http.StatusPreconditionFailed {
-			v.t.Errorf("a client who has %s may change what it has not seen: %d %s", etag, a.status, a.body)
+		if a.Status != http.StatusPreconditionFailed {
+			v.t.Errorf("a client who has %s may change what it has not seen: %d %s", etag, a.Status, a.Body)
 		}
 	}
-	if a := v.patch(changed.ID, `{"product_name":"Bench"}`); a.status != http.StatusOK {
-		v.t.Errorf("patch: %d %s", a.status, a.body)
+	if a := v.patch(changed.ID, `{"product_name":"Bench"}`); a.Status != http.StatusOK {
+		v.t.Errorf("patch: %d %s", a.Status, a.Body)
 	}
-	if a := v.get(changed.ID, ""); !strings.Contains(string(a.body), "Bench") {
-		v.t.Errorf("after a change: %d %s", a.status, a.body)
+	if a := v.get(changed.ID, ""); !strings.Contains(string(a.Body), "Bench") {
+		v.t.Errorf("after a change: %d %s", a.Status, a.Body)
 	}
-	p := v.post(user, v.sources.URL+"/photo.jpg")
+	p := v.post(user, v.sources.URL+photoPath)
 	if top := slices.Max(ids); p.ID <= top || v.user() <= top || p.Images[0].ID <= top {
 		v.t.Errorf("product %d, picture %d: ids up to %d were given out before", p.ID, p.Images[0].ID, top)
 	}

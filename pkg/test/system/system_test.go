@@ -5,27 +5,21 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"image"
-	"image/color"
-	"image/jpeg"
-	"image/png"
-	"io"
 	"maps"
-	"math"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"vitrine.io/pkg/child"
 	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/test/client"
+	"vitrine.io/pkg/test/imageserver"
 	"vitrine.io/pkg/testenv"
 	"vitrine.io/pkg/testenv/port"
 )
@@ -33,7 +27,16 @@ import (
 // patience is how long a test waits for what should happen at once: long, because machines are slow and nothing is timed.
 const patience = 90 * time.Second
 
+// Paths of source images, which begin with the size in pixels.
+const (
+	photoPath   = "/1200x800/photo.jpg"
+	drawingPath = "/500x400/drawing.png"
+)
+
 func TestMain(m *testing.M) { testenv.Main(m) }
+
+// repository is the root of the repository, seen from this package.
+const repository = "../../.."
 
 // builtBin is where the programs are built if make test has not built them.
 func builtBin() string {
@@ -53,7 +56,8 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-o", dir+"/", "../../../cmd/api", "../../../cmd/worker", "../../../cmd/vitrine", "../../../cmd/codec")
+	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/api", "./cmd/worker", "./cmd/vitrine", "./cmd/codec")
+	build.Dir = repository
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
@@ -77,7 +81,7 @@ type system struct {
 	bin     string // the directory of its programs
 	dir     string
 	url     string // of the API
-	sources *sources
+	sources *imageserver.Server
 }
 
 // newSystem sets a system up on the shared servers, without a program running. change alters its environment.
@@ -242,14 +246,8 @@ func (s *system) checkLog(path string) {
 	}
 }
 
-// answer is what the API said.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-func (s *system) call(method, path, body string, header ...string) answer {
+// call sends a request to the API, or to a whole URL, and fails the test unless it is answered.
+func (s *system) call(method, path, body string, header ...string) client.Response {
 	s.t.Helper()
 	a, err := s.try(method, path, body, header...)
 	if err != nil {
@@ -258,98 +256,56 @@ func (s *system) call(method, path, body string, header ...string) answer {
 	return a
 }
 
-func (s *system) try(method, path, body string, header ...string) (answer, error) {
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	url := path
-	if strings.HasPrefix(path, "/") {
-		url = s.url + path
-	}
-	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
-	if err != nil {
-		return answer{}, err
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, text}, err
+// try sends a request that may stay without an answer.
+func (s *system) try(method, path, body string, header ...string) (client.Response, error) {
+	return s.api().Do(s.t.Context(), method, path, body, header...)
 }
 
-// product is the API's product, as a client reads it.
-type product struct {
-	ID          int64    `json:"id"`
-	Compressed  []string `json:"compressed_product_images"`
-	ImageStatus string   `json:"image_status"`
-	Version     int64    `json:"version"`
-	Images      []struct {
-		ID       int64  `json:"id"`
-		Status   string `json:"status"`
-		Attempts int    `json:"attempts"`
-		Error    *struct {
-			Code string `json:"code"`
-		} `json:"error"`
-		Width      int `json:"width"`
-		Height     int `json:"height"`
-		Renditions []struct {
-			Name   string `json:"name"`
-			Format string `json:"format"`
-			Width  int    `json:"width"`
-			Height int    `json:"height"`
-			Bytes  int    `json:"bytes"`
-			URL    string `json:"url"`
-		} `json:"renditions"`
-	} `json:"images"`
+// api returns a client of the API. Programs end and start again, so it keeps no connection.
+func (s *system) api() *client.Client {
+	return client.New(s.url, client.Options{Timeout: patience, FreshConns: true})
 }
 
 // user makes a user and returns its id.
 func (s *system) user() int64 {
 	s.t.Helper()
-	var u struct{ ID int64 }
-	s.decode(s.call(http.MethodPost, "/users", `{"name":"Ada","email":"ada-`+rand()+`@example.com"}`), http.StatusCreated, &u)
-	return u.ID
-}
-
-// post makes a product with pictures.
-func (s *system) post(user int64, urls ...string) product {
-	s.t.Helper()
-	list, err := json.Marshal(append([]string{}, urls...))
+	id, err := s.api().CreateUser(s.t.Context(), "Ada", "ada-"+rand()+"@example.com")
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var p product
-	body := fmt.Sprintf(`{"user_id":%d,"product_name":"Chair","product_images":%s,"product_price":"12.50"}`, user, list)
-	s.decode(s.call(http.MethodPost, "/products", body), http.StatusCreated, &p)
+	return id
+}
+
+// post makes a product with images.
+func (s *system) post(user int64, urls ...string) client.Product {
+	s.t.Helper()
+	p, err := s.api().CreateProduct(s.t.Context(), client.NewProduct{
+		UserID: user, Name: "Chair", Price: "12.50", Sources: append([]string{}, urls...),
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	return p
 }
 
-func (s *system) decode(a answer, status int, into any) {
+func (s *system) decode(a client.Response, status int, into any) {
 	s.t.Helper()
-	if a.status != status {
-		s.t.Fatalf("got %d, want %d: %s", a.status, status, a.body)
+	if a.Status != status {
+		s.t.Fatalf("got %d, want %d: %s", a.Status, status, a.Body)
 	}
-	if err := json.Unmarshal(a.body, into); err != nil {
-		s.t.Fatalf("decode %s: %v", a.body, err)
+	if err := json.Unmarshal(a.Body, into); err != nil {
+		s.t.Fatalf("decode %s: %v", a.Body, err)
 	}
 }
 
 // settled waits until no picture of the product is pending.
-func (s *system) settled(id int64) product {
+func (s *system) settled(id int64) client.Product {
 	s.t.Helper()
-	var p product
+	var p client.Product
 	eventually(s.t, fmt.Sprintf("product %d has no pending picture", id), func() error {
-		p = product{}
+		p = client.Product{}
 		s.decode(s.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""), http.StatusOK, &p)
-		if p.ImageStatus == "pending" {
+		if !p.Settled() {
 			return fmt.Errorf("it is pending: %+v", p)
 		}
 		return nil
@@ -361,7 +317,7 @@ func (s *system) settled(id int64) product {
 func (s *system) metric(r *running, name string) float64 {
 	s.t.Helper()
 	var sum float64
-	for line := range strings.Lines(string(s.call(http.MethodGet, r.admin+"/metrics", "").body)) {
+	for line := range strings.Lines(string(s.call(http.MethodGet, r.admin+"/metrics", "").Body)) {
 		if rest, ok := strings.CutPrefix(line, name); ok && (rest[0] == '{' || rest[0] == ' ') {
 			var v float64
 			fields := strings.Fields(rest)
@@ -392,75 +348,21 @@ func eventually(t *testing.T, what string, try func() error) {
 	}
 }
 
+// answers is an error unless a GET of url has this status.
 func answers(url string, status int) error {
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Get(url)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != status {
-		text, _ := io.ReadAll(resp.Body)
-		return fmt.Errorf("%s: %s", resp.Status, text)
-	}
-	return nil
+	c := client.New("", client.Options{Timeout: 10 * time.Second, FreshConns: true})
+	return c.Call(context.Background(), http.MethodGet, url, nil, status, nil)
 }
 
-// sources is a server of pictures, good and bad.
-type sources struct {
-	*httptest.Server
-	hold    chan struct{} // /held answers when it is closed
-	fetched chan struct{} // has one element for each request of /held
-	flaky   atomic.Int64  // requests of /flaky so far
-}
-
-func newSources(t *testing.T) *sources {
+// newSources starts a server of source images for one test.
+func newSources(t *testing.T) *imageserver.Server {
 	t.Helper()
-	s := &sources{hold: make(chan struct{}), fetched: make(chan struct{}, 100)}
-	var photo, drawing bytes.Buffer
-	if err := jpeg.Encode(&photo, scene(1200, 800), &jpeg.Options{Quality: 95}); err != nil {
+	s, err := imageserver.Start()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := png.Encode(&drawing, scene(500, 400)); err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/photo.jpg", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(photo.Bytes()) })
-	mux.HandleFunc("/drawing.png", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(drawing.Bytes()) })
-	mux.HandleFunc("/cut.jpg", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(photo.Bytes()[:photo.Len()/2]) })
-	mux.HandleFunc("/text.jpg", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "not a picture") })
-	mux.HandleFunc("/flaky.jpg", func(w http.ResponseWriter, _ *http.Request) {
-		if s.flaky.Add(1) <= 2 {
-			http.Error(w, "later", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write(photo.Bytes())
-	})
-	mux.HandleFunc("/held.jpg", func(w http.ResponseWriter, r *http.Request) {
-		s.fetched <- struct{}{}
-		select {
-		case <-s.hold:
-			_, _ = w.Write(photo.Bytes())
-		case <-r.Context().Done():
-		}
-	})
-	s.Server = httptest.NewServer(mux)
-	t.Cleanup(s.Close)
+	t.Cleanup(func() { _ = s.Close() }) // held requests are cut
 	return s
-}
-
-// scene is a smooth picture with some detail.
-func scene(width, height int) image.Image {
-	m := image.NewRGBA(image.Rect(0, 0, width, height))
-	for y := range height {
-		for x := range width {
-			u, v := float64(x)/float64(width), float64(y)/float64(height)
-			m.SetRGBA(x, y, color.RGBA{
-				uint8(255 * u), uint8(255 * v), uint8(127 + 120*math.Sin(9*u)*math.Cos(7*v)), 255,
-			})
-		}
-	}
-	return m
 }
 
 // coverDir is where programs built for coverage leave their counters; others do not care.

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"vitrine.io/pkg/test/client"
+	"vitrine.io/pkg/test/imageserver"
 )
 
 // What clients change, through the whole line: two APIs, so that each has to hear of what the other wrote.
@@ -17,20 +20,21 @@ func TestClientsChangeWhatTheyMade(t *testing.T) {
 	s := newSystem(t, nil)
 	s.start("worker")
 	s.start("api")
-	photo, drawing, gone := s.sources.URL+"/photo.jpg", s.sources.URL+"/drawing.png", s.sources.URL+"/gone.jpg"
+	photo, drawing := s.sources.URL+photoPath, s.sources.URL+drawingPath
+	gone := s.sources.URL + "/" + imageserver.Missing
 	created := s.once(s.user(), "first", photo, gone)
-	var p product
+	var p client.Product
 	s.decode(created, http.StatusCreated, &p)
 	path := fmt.Sprintf("/products/%d", p.ID)
 	before := s.settled(p.ID)
 
 	// The tag is the one of the answer to the POST: the workers have written since, and that does not matter.
-	seen := created.header.Get("ETag")
+	seen := created.Header.Get("ETag")
 	patch := fmt.Sprintf(`{"product_price":1,"product_description":null,"product_images":["%s","%s"]}`, drawing, photo)
 	patched := s.call(http.MethodPatch, path, patch, "If-Match", seen, "Content-Type", "application/merge-patch+json")
-	if read := s.call(http.MethodGet, path, ""); patched.status != http.StatusOK || revisionOf(t, read.body) != 2 ||
-		revisionOf(t, patched.body) != 2 {
-		t.Fatalf("patched: %d %s\nread: %s", patched.status, patched.body, read.body)
+	if read := s.call(http.MethodGet, path, ""); patched.Status != http.StatusOK || revisionOf(t, read.Body) != 2 ||
+		revisionOf(t, patched.Body) != 2 {
+		t.Fatalf("patched: %d %s\nread: %s", patched.Status, patched.Body, read.Body)
 	}
 	after := s.settled(p.ID)
 	if len(after.Images) != 2 || after.Images[1].ID != before.Images[0].ID || after.Images[0].Status != "ready" {
@@ -40,13 +44,13 @@ func TestClientsChangeWhatTheyMade(t *testing.T) {
 		after.Images[1].Attempts != 1 {
 		t.Errorf("the picture that stayed has %+v, had %+v", kept, had)
 	}
-	if a := s.call(http.MethodPatch, path, `{"product_price":2}`, "If-Match", seen); a.status != http.StatusPreconditionFailed {
-		t.Errorf("overtaken: %d %s", a.status, a.body)
+	if a := s.call(http.MethodPatch, path, `{"product_price":2}`, "If-Match", seen); a.Status != http.StatusPreconditionFailed {
+		t.Errorf("overtaken: %d %s", a.Status, a.Body)
 	}
 
 	remade := s.call(http.MethodPost, fmt.Sprintf("%s/images/%d/reprocess", path, after.Images[0].ID), "")
-	if remade.status != http.StatusAccepted {
-		t.Fatalf("reprocess: %d %s", remade.status, remade.body)
+	if remade.Status != http.StatusAccepted {
+		t.Fatalf("reprocess: %d %s", remade.Status, remade.Body)
 	}
 	had := after.Images[0].Renditions[0].URL
 	eventually(t, "the picture is another one", func() error {
@@ -60,25 +64,25 @@ func TestClientsChangeWhatTheyMade(t *testing.T) {
 		return nil
 	})
 
-	if a := s.call(http.MethodDelete, path, "", "If-Match", seen); a.status != http.StatusPreconditionFailed {
-		t.Errorf("an overtaken delete: %d %s", a.status, a.body)
+	if a := s.call(http.MethodDelete, path, "", "If-Match", seen); a.Status != http.StatusPreconditionFailed {
+		t.Errorf("an overtaken delete: %d %s", a.Status, a.Body)
 	}
-	if a := s.call(http.MethodDelete, path, "", "If-Match", remade.header.Get("ETag")); a.status != http.StatusNoContent {
-		t.Fatalf("delete: %d %s", a.status, a.body)
+	if a := s.call(http.MethodDelete, path, "", "If-Match", remade.Header.Get("ETag")); a.Status != http.StatusNoContent {
+		t.Fatalf("delete: %d %s", a.Status, a.Body)
 	}
 	for _, method := range []string{http.MethodGet, http.MethodDelete, http.MethodPatch} {
 		body := map[string]string{http.MethodPatch: "{}"}[method]
-		if a := s.call(method, path, body); a.status != http.StatusNotFound {
-			t.Errorf("%s of what is gone: %d %s", method, a.status, a.body)
+		if a := s.call(method, path, body); a.Status != http.StatusNotFound {
+			t.Errorf("%s of what is gone: %d %s", method, a.Status, a.Body)
 		}
 	}
-	if again := s.once(1, "first", photo, gone); !bytes.Equal(again.body, created.body) { // what was answered, was answered
-		t.Errorf("the key says %s, said %s", again.body, created.body)
+	if again := s.once(1, "first", photo, gone); !bytes.Equal(again.Body, created.Body) { // what was answered, was answered
+		t.Errorf("the key says %s, said %s", again.Body, created.Body)
 	}
 }
 
 // once posts a product under a key.
-func (s *system) once(user int64, key string, urls ...string) answer {
+func (s *system) once(user int64, key string, urls ...string) client.Response {
 	s.t.Helper()
 	list, err := json.Marshal(append([]string{}, urls...))
 	if err != nil {
@@ -105,16 +109,16 @@ func TestARequestThatComesTenTimesAtOnceMakesOneProduct(t *testing.T) {
 	s.start("api")
 	user := s.user()
 	const times = 10
-	answers := make([]answer, times)
+	answers := make([]client.Response, times)
 	var all sync.WaitGroup
 	for i := range times {
 		all.Go(func() {
 			for { // 409 is for who comes while the first is worked on
-				if answers[i] = s.once(user, "k"); answers[i].status != http.StatusConflict {
+				if answers[i] = s.once(user, "k"); answers[i].Status != http.StatusConflict {
 					return
 				}
-				if got := answers[i].header.Get("Retry-After"); got != "1" {
-					t.Errorf("Retry-After is %q: %s", got, answers[i].body)
+				if got := answers[i].Header.Get("Retry-After"); got != "1" {
+					t.Errorf("Retry-After is %q: %s", got, answers[i].Body)
 					return
 				}
 			}
@@ -123,21 +127,21 @@ func TestARequestThatComesTenTimesAtOnceMakesOneProduct(t *testing.T) {
 	all.Wait()
 	first := 0
 	for _, a := range answers {
-		if a.header.Get("Idempotent-Replayed") == "" {
+		if a.Header.Get("Idempotent-Replayed") == "" {
 			first++
 		}
-		if a.status != http.StatusCreated || !bytes.Equal(a.body, answers[0].body) || a.header.Get("Location") == "" ||
-			a.header.Get("ETag") != answers[0].header.Get("ETag") {
-			t.Errorf("got %d %v %s\nand %v %s", a.status, a.header, a.body, answers[0].header, answers[0].body)
+		if a.Status != http.StatusCreated || !bytes.Equal(a.Body, answers[0].Body) || a.Header.Get("Location") == "" ||
+			a.Header.Get("ETag") != answers[0].Header.Get("ETag") {
+			t.Errorf("got %d %v %s\nand %v %s", a.Status, a.Header, a.Body, answers[0].Header, answers[0].Body)
 		}
 	}
 	list := s.call(http.MethodGet, fmt.Sprintf("/products?user_id=%d", user), "")
-	if n := strings.Count(string(list.body), `"revision":`); first != 1 || n != 1 {
+	if n := strings.Count(string(list.Body), `"revision":`); first != 1 || n != 1 {
 		t.Errorf("%d products, made by %d requests", n, first)
 	}
-	if a := s.once(user, "k", s.sources.URL+"/photo.jpg"); a.status != http.StatusUnprocessableEntity ||
-		!bytes.Contains(a.body, []byte(`"reused"`)) {
-		t.Errorf("another request under the same key: %d %s", a.status, a.body)
+	if a := s.once(user, "k", s.sources.URL+photoPath); a.Status != http.StatusUnprocessableEntity ||
+		!bytes.Contains(a.Body, []byte(`"reused"`)) {
+		t.Errorf("another request under the same key: %d %s", a.Status, a.Body)
 	}
 }
 
@@ -149,7 +153,7 @@ func TestFailedPicturesAreAskedForAnewTogether(t *testing.T) {
 	user := s.user()
 	var failed []int64
 	for range 3 {
-		failed = append(failed, s.post(user, s.sources.URL+"/text.jpg").ID)
+		failed = append(failed, s.post(user, s.sources.URL+"/"+imageserver.Text).ID)
 	}
 	for _, id := range failed {
 		s.settled(id)
@@ -178,7 +182,7 @@ func TestFailedPicturesAreAskedForAnewTogether(t *testing.T) {
 			return nil
 		})
 	}
-	if a := s.call(http.MethodPost, s.url+"/images/reprocess", `{"status":"failed"}`); a.status != http.StatusNotFound {
-		t.Errorf("on the public port: %d", a.status)
+	if a := s.call(http.MethodPost, s.url+"/images/reprocess", `{"status":"failed"}`); a.Status != http.StatusNotFound {
+		t.Errorf("on the public port: %d", a.Status)
 	}
 }

@@ -31,8 +31,8 @@ CHAOS_FLAGS ?=
 # make fuzz-images: how many damaged pictures a format; which ones, every number being others.
 FUZZ_IMAGES      ?= 3000
 FUZZ_IMAGES_SEED ?= 1
-# make e2e: which proofs, where, with images of which tag, and more values for helm's --set.
-PROOFS        ?= 1,2,3,4,5
+# make e2e: which stages, where, with images of which tag, and more values for helm's --set.
+STAGES        ?= install,autoscaling,healing,reload,upgrade
 NAMESPACE     ?= vitrine-e2e
 E2E_IMAGE_TAG ?= dev
 E2E_SET       ?=
@@ -139,7 +139,7 @@ bench-images: deps-bench-images ## Measure how pictures are made, beside a plain
 
 .PHONY: e2e
 e2e: deps-promtool ## Show on the cluster of kubectl's current context what the chart promises (docs/e2e.md)
-	@$(GO) run ./pkg/test/e2e -promtool '$(TOOLS)/promtool' -proofs '$(PROOFS)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
+	@$(GO) run ./pkg/test/e2e -promtool '$(TOOLS)/promtool' -stages '$(STAGES)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
 		-tag '$(E2E_IMAGE_TAG)' -helper 'vitrine-e2e:$(E2E_IMAGE_TAG)' -standin 'vitrine-worker-standin:$(E2E_IMAGE_TAG)'
 
 .PHONY: cover

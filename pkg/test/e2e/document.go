@@ -17,14 +17,14 @@ const (
 	endMark   = "<!-- to here -->"
 )
 
-// summary is the document's tables: what each proof has shown when it was shown last.
+// summary is the document's tables: what each stage has seen when it passed last.
 type summary struct {
-	rows   map[int]string // by proof, without its number
+	rows   map[string]string // by the stage's name, without it
 	ratios map[string]string
 }
 
 var (
-	rowLine   = regexp.MustCompile(`(?m)^\| (\d+) \|(.*)\|$`)
+	rowLine   = regexp.MustCompile("(?m)^\\| `([a-z]+)` \\|(.*)\\|$")
 	ratioLine = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([0-9.]+) \\|$")
 )
 
@@ -34,11 +34,9 @@ func readSummary(document []byte) (summary, error) {
 	if err != nil {
 		return summary{}, err
 	}
-	s := summary{rows: map[int]string{}, ratios: map[string]string{}}
+	s := summary{rows: map[string]string{}, ratios: map[string]string{}}
 	for _, m := range rowLine.FindAllSubmatch(own, -1) {
-		if n, err := strconv.Atoi(string(m[1])); err == nil {
-			s.rows[n] = string(m[2])
-		}
+		s.rows[string(m[1])] = string(m[2])
 	}
 	for _, m := range ratioLine.FindAllSubmatch(own, -1) {
 		s.ratios[string(m[1])] = string(m[2])
@@ -46,9 +44,9 @@ func readSummary(document []byte) (summary, error) {
 	return s, nil
 }
 
-// put takes what a proof has shown.
-func (s summary) put(n int, what seen, versions, commit string, now time.Time) {
-	s.rows[n] = fmt.Sprintf(" %s | %s | %s, `%s`, %s ", proofTable[n-1].name, strings.ReplaceAll(what.line, "|", "\\|"),
+// put takes what a stage has seen.
+func (s summary) put(done stage, what seen, versions, commit string, now time.Time) {
+	s.rows[done.name] = fmt.Sprintf(" %s | %s | %s, `%s`, %s ", done.title, strings.ReplaceAll(what.line, "|", "\\|"),
 		now.UTC().Format("2006-01-02 15:04 UTC"), commit, versions)
 	for _, r := range what.ratios {
 		s.ratios[r.name] = strconv.FormatFloat(r.value, 'f', 2, 64)
@@ -71,9 +69,11 @@ func (s summary) write(document []byte) ([]byte, error) {
 		return nil, err
 	}
 	var out strings.Builder
-	out.WriteString("| | proof | seen | when, at which commit, with what |\n|---|---|---|---|\n")
-	for _, n := range slices.Sorted(maps.Keys(s.rows)) {
-		fmt.Fprintf(&out, "| %d |%s|\n", n, s.rows[n])
+	out.WriteString("| stage | | seen | when, at which commit, with what |\n|---|---|---|---|\n")
+	for _, one := range stages {
+		if row, ok := s.rows[one.name]; ok {
+			fmt.Fprintf(&out, "| `%s` |%s|\n", one.name, row)
+		}
 	}
 	if len(s.ratios) > 0 {
 		out.WriteString("\n| ratio | |\n|---|---:|\n")

@@ -15,7 +15,7 @@ type helm struct {
 	chart     string
 	files     []string // of values
 	settings  []string // --set
-	overlay   string   // values that only the proofs need, YAML
+	overlay   string   // values that only the stages need, YAML
 }
 
 // helmLimit is how long an install, an upgrade or a rollback may wait for its pods.

@@ -54,7 +54,7 @@ func (h helper) manifests() (string, error) {
 }
 
 // startHelper runs a pod, in place of one of the same name, and waits until it is ready.
-func (s *stage) startHelper(ctx context.Context, h helper) error {
+func (s *harness) startHelper(ctx context.Context, h helper) error {
 	h.Image = s.options.helper
 	text, err := h.manifests()
 	if err != nil {
@@ -79,12 +79,12 @@ func (s *stage) startHelper(ctx context.Context, h helper) error {
 }
 
 // url is where other pods reach a helper's Service. A name that is written so resolves in every namespace.
-func (s *stage) url(pod string) string { return "http://" + s.host(pod) }
+func (s *harness) url(pod string) string { return "http://" + s.host(pod) }
 
-func (s *stage) host(pod string) string { return pod + "." + s.kube.namespace + ".svc" }
+func (s *harness) host(pod string) string { return pod + "." + s.kube.namespace + ".svc" }
 
 // client runs burst or load in the client pod and returns its tally.
-func (s *stage) client(ctx context.Context, stdin *input, args ...string) (tally, error) {
+func (s *harness) client(ctx context.Context, stdin *input, args ...string) (tally, error) {
 	full := []string{args[0], "-source", s.url(sourcePod)}
 	text, err := s.kube.exec(ctx, stdin.reader(), append(full, args[1:]...)...)
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *stage) client(ctx context.Context, stdin *input, args ...string) (tally
 }
 
 // burst posts products through the API's Service and is an error unless all goes well.
-func (s *stage) burst(ctx context.Context, args ...string) (tally, error) {
+func (s *harness) burst(ctx context.Context, args ...string) (tally, error) {
 	t, err := s.client(ctx, nil, append([]string{"burst", "-api", s.api()}, args...)...)
 	if err != nil {
 		return t, err

@@ -28,13 +28,13 @@ type streams struct {
 	out, err io.Writer
 }
 
-// system is what the proofs need of the machine they run on.
+// system is what the stages need of the machine they run on.
 type system struct {
 	runner
 	now func() time.Time
 }
 
-// dispatch runs the proofs, or what the first argument names: what the helper's pods do.
+// dispatch runs the stages, or what the first argument names: what the helper's pods do.
 func dispatch(ctx context.Context, args []string, std streams, sys system) error {
 	name := ""
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
@@ -44,7 +44,7 @@ func dispatch(ctx context.Context, args []string, std streams, sys system) error
 	flags.SetOutput(std.err)
 	switch name {
 	case "":
-		return prove(ctx, flags, args, std.out, sys)
+		return runAll(ctx, flags, args, std.out, sys)
 	case "proxy":
 		return runProxy(ctx, flags, args)
 	case "source":

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The parts of Kubernetes' objects that proofs look at.
+// The parts of Kubernetes' objects that stages look at.
 
 type list[T any] struct {
 	Items []T `json:"items"`

@@ -13,20 +13,20 @@ import (
 )
 
 // component selects the release's pods of one kind.
-func (s *stage) component(name string) string {
+func (s *harness) component(name string) string {
 	return fmt.Sprintf("app.kubernetes.io/instance=%s,app.kubernetes.io/component=%s", s.helm.release, name)
 }
 
 // pods returns the living pods of a component.
-func (s *stage) pods(ctx context.Context, component string) ([]pod, error) {
+func (s *harness) pods(ctx context.Context, component string) ([]pod, error) {
 	return s.kube.pods(ctx, s.component(component))
 }
 
 // api is the URL of the API's Service.
-func (s *stage) api() string { return fmt.Sprintf("http://%s", s.host(s.fullname()+"-api")) }
+func (s *harness) api() string { return fmt.Sprintf("http://%s", s.host(s.fullname()+"-api")) }
 
 // fullname is what the chart begins the names of its objects with.
-func (s *stage) fullname() string {
+func (s *harness) fullname() string {
 	if strings.Contains(s.helm.release, chartName) {
 		return s.helm.release
 	}
@@ -36,19 +36,19 @@ func (s *stage) fullname() string {
 const chartName = "vitrine"
 
 // deploy makes the release be its files, its settings and changes, and waits until the pods it replaces are gone, too.
-func (s *stage) deploy(ctx context.Context, changes ...string) error {
+func (s *harness) deploy(ctx context.Context, changes ...string) error {
 	if err := s.helm.deploy(ctx, changes...); err != nil {
 		return err
 	}
 	return s.awaitWhole(ctx)
 }
 
-func (s *stage) awaitWhole(ctx context.Context) error {
+func (s *harness) awaitWhole(ctx context.Context) error {
 	return until(ctx, "the release to be whole", 5*time.Minute, time.Second, s.whole)
 }
 
 // whole is nil when every Deployment and StatefulSet of the release has all its pods ready, and no pod is on its way out.
-func (s *stage) whole(ctx context.Context) error {
+func (s *harness) whole(ctx context.Context) error {
 	selector := "app.kubernetes.io/instance=" + s.helm.release
 	var workloads list[workload]
 	if err := s.kube.get(ctx, &workloads, "deployments,statefulsets", "-l", selector); err != nil {
@@ -72,7 +72,7 @@ func (s *stage) whole(ctx context.Context) error {
 }
 
 // workers waits for exactly n workers, all ready, none on its way out.
-func (s *stage) workers(ctx context.Context, n int, limit time.Duration) ([]pod, error) {
+func (s *harness) workers(ctx context.Context, n int, limit time.Duration) ([]pod, error) {
 	var pods []pod
 	err := until(ctx, fmt.Sprintf("%d workers", n), limit, time.Second, func(ctx context.Context) (err error) {
 		if pods, err = s.pods(ctx, "worker"); err != nil {
@@ -98,12 +98,12 @@ func countReady(pods []pod) int {
 }
 
 // metrics reads a pod's metrics.
-func (s *stage) metrics(ctx context.Context, p pod) (string, error) {
+func (s *harness) metrics(ctx context.Context, p pod) (string, error) {
 	return s.admin(ctx, p, "/metrics")
 }
 
 // admin asks a pod's admin port.
-func (s *stage) admin(ctx context.Context, p pod, path string) (string, error) {
+func (s *harness) admin(ctx context.Context, p pod, path string) (string, error) {
 	port := p.port("admin")
 	if port == 0 {
 		return "", fmt.Errorf("pod %s has no admin port", p.Metadata.Name)
@@ -157,7 +157,7 @@ func checkLogs(text string) (int, error) {
 }
 
 // objects lists everything in the namespace that is not the helper's, as kind/name. Events come and go.
-func (s *stage) objects(ctx context.Context) ([]string, error) {
+func (s *harness) objects(ctx context.Context) ([]string, error) {
 	kinds, err := s.kinds(ctx, "--namespaced=true")
 	if err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func (s *stage) objects(ctx context.Context) ([]string, error) {
 }
 
 // clusterObjects lists what the release has outside of its namespace.
-func (s *stage) clusterObjects(ctx context.Context) ([]string, error) {
+func (s *harness) clusterObjects(ctx context.Context) ([]string, error) {
 	kinds, err := s.kinds(ctx, "--namespaced=false")
 	if err != nil {
 		return nil, err
@@ -177,7 +177,7 @@ func (s *stage) clusterObjects(ctx context.Context) ([]string, error) {
 }
 
 // kinds are the kinds of objects that can be listed and deleted, as kubectl get takes them.
-func (s *stage) kinds(ctx context.Context, flag string) (string, error) {
+func (s *harness) kinds(ctx context.Context, flag string) (string, error) {
 	text, err := s.kube.do(ctx, "api-resources", "--verbs=list,delete", flag, "-o", "name")
 	kinds := slices.DeleteFunc(strings.Fields(text), func(kind string) bool {
 		return strings.HasPrefix(kind, "events")

@@ -25,8 +25,8 @@ const (
 	syncLimit = 4 * time.Minute
 )
 
-// showPipeline changes the pipeline, well and badly, and sees running pods follow, or not.
-func (s *stage) showPipeline(ctx context.Context) (seen, error) {
+// checkReload changes the pipeline, well and badly, and sees running pods follow, or not.
+func (s *harness) checkReload(ctx context.Context) (seen, error) {
 	two := []string{"--set", "worker.autoscaling.minReplicas=2", "--set", "worker.replicas=2"} // with KEDA, or without
 	if err := s.deploy(ctx, two...); err != nil {
 		return seen{}, err
@@ -76,7 +76,7 @@ func (s *stage) showPipeline(ctx context.Context) (seen, error) {
 
 // breakPipeline puts a bad pipeline into the ConfigMap and sees that good stays in force, and then that a good one is taken
 // again.
-func (s *stage) breakPipeline(ctx context.Context, good string) error {
+func (s *harness) breakPipeline(ctx context.Context, good string) error {
 	name, text, err := s.pipelineMap(ctx)
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (s *stage) breakPipeline(ctx context.Context, good string) error {
 }
 
 // pipelineMap returns the release's ConfigMap with the pipeline, and the pipeline.
-func (s *stage) pipelineMap(ctx context.Context) (name, text string, err error) {
+func (s *harness) pipelineMap(ctx context.Context) (name, text string, err error) {
 	var maps list[configMap]
 	if err := s.kube.get(ctx, &maps, "configmaps", "-l", "app.kubernetes.io/instance="+s.helm.release); err != nil {
 		return "", "", err
@@ -115,7 +115,7 @@ func (s *stage) pipelineMap(ctx context.Context) (name, text string, err error) 
 	return "", "", errors.New("no ConfigMap has a pipeline")
 }
 
-func (s *stage) patchPipeline(ctx context.Context, name, text string) error {
+func (s *harness) patchPipeline(ctx context.Context, name, text string) error {
 	patch, err := json.Marshal(map[string]any{"data": map[string]string{pipelineKey: text}})
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ func (s *stage) patchPipeline(ctx context.Context, name, text string) error {
 }
 
 // ours returns the pods of api and worker.
-func (s *stage) ours(ctx context.Context) ([]pod, error) {
+func (s *harness) ours(ctx context.Context) ([]pod, error) {
 	workers, err := s.pods(ctx, "worker")
 	if err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func (s *stage) ours(ctx context.Context) ([]pod, error) {
 }
 
 // running names our pods and how often each has restarted.
-func (s *stage) running(ctx context.Context) ([]string, error) {
+func (s *harness) running(ctx context.Context) ([]string, error) {
 	pods, err := s.ours(ctx)
 	var names []string
 	for _, p := range pods {
@@ -147,7 +147,7 @@ func (s *stage) running(ctx context.Context) ([]string, error) {
 
 // revision returns the revision of the pipeline that is in force in all our pods, the last reload of each having had success
 // or not: 1 or 0.
-func (s *stage) revision(ctx context.Context, success float64) (string, error) {
+func (s *harness) revision(ctx context.Context, success float64) (string, error) {
 	pods, err := s.ours(ctx)
 	if err != nil {
 		return "", err
@@ -176,7 +176,7 @@ func (s *stage) revision(ctx context.Context, success float64) (string, error) {
 }
 
 // awaitRevision waits until a wanted revision is in force everywhere.
-func (s *stage) awaitRevision(ctx context.Context, wanted func(string) bool, success float64) (string, error) {
+func (s *harness) awaitRevision(ctx context.Context, wanted func(string) bool, success float64) (string, error) {
 	var found string
 	err := until(ctx, "a revision", syncLimit, 3*time.Second, func(ctx context.Context) (err error) {
 		if found, err = s.revision(ctx, success); err != nil {
@@ -205,7 +205,7 @@ func pipelineMetrics(text string) (revision string, success float64) {
 }
 
 // makes is nil if a new product gets exactly one rendition of each picture, called name.
-func (s *stage) makes(ctx context.Context, name string) error {
+func (s *harness) makes(ctx context.Context, name string) error {
 	t, err := s.burst(ctx, "-products", "4", "-wait", "2m")
 	if err != nil {
 		return err

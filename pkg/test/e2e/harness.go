@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// options are what whoever runs the proofs may choose.
+// options are the command's flags.
 type options struct {
 	skaffold, document string
 	namespace          string
 	tag                string
 	helper, standin    string // images
 	set                []string
-	proofs             []int
+	stages             []stage
 	kubectl, helm      string
 	promtool           string
 	keep               bool
@@ -35,29 +35,50 @@ func (o *options) parse(flags *flag.FlagSet, args []string) error {
 	flags.StringVar(&o.helper, "helper", "vitrine-e2e:dev", "image of this program")
 	flags.StringVar(&o.standin, "standin", "vitrine-worker-standin:dev", "image of the worker whose codec sleeps")
 	set := flags.String("set", "", "more values for helm's --set, separated by white space")
-	proofs := flags.String("proofs", "1,2,3,4,5", "the proofs to show")
+	names := flags.String("stages", stageNames(), "the stages to run")
 	flags.StringVar(&o.kubectl, "kubectl", "kubectl", "program")
 	flags.StringVar(&o.helm, "helm", "helm", "program")
 	flags.StringVar(&o.promtool, "promtool", "promtool", "program")
 	flags.BoolVar(&o.keep, "keep", false, "leave the namespace, also after success")
-	if err := flags.Parse(args); err != nil {
+	err := flags.Parse(args)
+	if err != nil {
 		return err
 	}
 	o.set = strings.Fields(*set)
-	for text := range strings.SplitSeq(*proofs, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil || n < 1 || n > len(proofTable) {
-			return fmt.Errorf("there is no proof %q", text)
-		}
-		o.proofs = append(o.proofs, n)
-	}
-	slices.Sort(o.proofs)
-	o.proofs = slices.Compact(o.proofs)
-	return nil
+	o.stages, err = stagesNamed(*names)
+	return err
 }
 
-// stage is the release that proofs are shown on, and what they reach it with.
-type stage struct {
+// stageNames is the names of all stages in their order, with commas.
+func stageNames() string {
+	var names []string
+	for _, s := range stages {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ",")
+}
+
+// stagesNamed returns the stages whose names are in list, which has commas, each once and in the order of stages.
+func stagesNamed(list string) ([]stage, error) {
+	wanted := map[string]bool{}
+	for name := range strings.SplitSeq(list, ",") {
+		wanted[strings.TrimSpace(name)] = true
+	}
+	var found []stage
+	for _, s := range stages {
+		if wanted[s.name] {
+			found = append(found, s)
+			delete(wanted, s.name)
+		}
+	}
+	for name := range wanted {
+		return nil, fmt.Errorf("there is no stage %q; the stages are %s", name, stageNames())
+	}
+	return found, nil
+}
+
+// harness is the release that the stages check, and what they reach it with.
+type harness struct {
 	options
 	sys      system
 	out      io.Writer
@@ -68,13 +89,14 @@ type stage struct {
 	before   []string // objects that stood in the namespace before the release
 }
 
-// proof is one of the things to show. It returns what was seen, in one line.
-type proof struct {
-	name string
-	show func(s *stage, ctx context.Context) (seen, error)
+// stage checks one of the chart's promises.
+type stage struct {
+	name  string // in flags and in the document
+	title string
+	check func(s *harness, ctx context.Context) (seen, error)
 }
 
-// seen is what a proof has shown.
+// seen is what a stage has seen, in one line.
 type seen struct {
 	line   string
 	ratios []ratio
@@ -86,18 +108,24 @@ type ratio struct {
 	value float64
 }
 
-// proofTable has the proofs in their order; they are numbered from 1.
-var proofTable = []proof{
-	{"install, test, post, download", (*stage).showInstall},
-	{"KEDA scales the workers", (*stage).showScaling},
-	{"upgrades and dead pods under load", (*stage).showHealing},
-	{"the pipeline changes without a restart", (*stage).showPipeline},
-	{"upgrade, rollback, uninstall", (*stage).showUninstall},
+// install is the name of the stage that installs the release.
+const install = "install"
+
+// autoscaling is the name of the stage that needs KEDA and the worker whose codec sleeps.
+const autoscaling = "autoscaling"
+
+// stages are all stages, in their order.
+var stages = []stage{
+	{install, "install, test, post, download", (*harness).checkInstall},
+	{autoscaling, "KEDA scales the workers", (*harness).checkAutoscaling},
+	{"healing", "upgrades and dead pods under load", (*harness).checkHealing},
+	{"reload", "the pipeline changes without a restart", (*harness).checkReload},
+	{"upgrade", "upgrade, rollback, uninstall", (*harness).checkUpgrade},
 }
 
-// prove shows the proofs that are asked for.
-func prove(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer, sys system) error {
-	s := &stage{sys: sys, out: out}
+// runAll runs the stages that are asked for.
+func runAll(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer, sys system) error {
+	s := &harness{sys: sys, out: out}
 	if err := s.options.parse(flags, args); err != nil {
 		return err
 	}
@@ -113,8 +141,8 @@ func prove(ctx context.Context, flags *flag.FlagSet, args []string, out io.Write
 		return err
 	}
 	commit := s.commit(ctx)
-	err = s.show(ctx, func(n int, shown seen) {
-		summary.put(n, shown, s.versions, commit, s.sys.now())
+	err = s.check(ctx, func(done stage, what seen) {
+		summary.put(done, what, s.versions, commit, s.sys.now())
 	})
 	if err != nil {
 		s.say("the release stays for inspection: kubectl -n %s get pods; helm -n %[1]s status %s", s.namespace, s.helm.release)
@@ -136,35 +164,39 @@ func prove(ctx context.Context, flags *flag.FlagSet, args []string, out io.Write
 	return nil
 }
 
-// show runs the proofs in their order, up to the first that fails. The first proof installs the release; without it, that is
-// done before.
-func (s *stage) show(ctx context.Context, shown func(n int, what seen)) error {
-	if s.proofs[0] != 1 {
+// check runs the stages in their order, up to the first that fails. The stage install installs the release; without it,
+// the release is installed before.
+func (s *harness) check(ctx context.Context, passed func(done stage, what seen)) error {
+	if !s.runs(install) {
 		if err := s.deploy(ctx); err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
 	}
-	for _, n := range s.proofs {
-		p := proofTable[n-1]
-		s.say("proof %d: %s", n, p.name)
+	for _, one := range s.stages {
+		s.say("stage %s: %s", one.name, one.title)
 		began := s.sys.now()
-		what, err := p.show(s, ctx)
+		what, err := one.check(s, ctx)
 		if err != nil {
-			return fmt.Errorf("proof %d, %s: %w", n, p.name, err)
+			return fmt.Errorf("stage %s, %s: %w", one.name, one.title, err)
 		}
-		fmt.Fprintf(s.out, "proof %d shown in %s: %s\n", n, s.sys.now().Sub(began).Round(time.Second), what.line)
-		shown(n, what)
+		fmt.Fprintf(s.out, "stage %s passed in %s: %s\n", one.name, s.sys.now().Sub(began).Round(time.Second), what.line)
+		passed(one, what)
 	}
 	return nil
 }
 
+// runs reports whether the stage with this name is asked for.
+func (o *options) runs(name string) bool {
+	return slices.ContainsFunc(o.stages, func(s stage) bool { return s.name == name })
+}
+
 // say tells how far it has come.
-func (s *stage) say(format string, args ...any) {
+func (s *harness) say(format string, args ...any) {
 	fmt.Fprintf(s.out, "%s  %s\n", s.sys.now().UTC().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
 
-// commit names what is shown, as well as it is known.
-func (s *stage) commit(ctx context.Context) string {
+// commit names the commit that is checked, or is "unknown".
+func (s *harness) commit(ctx context.Context) string {
 	text, err := s.sys.run(ctx, command{
 		name: "git", args: []string{"describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"},
 	})
@@ -174,8 +206,8 @@ func (s *stage) commit(ctx context.Context) string {
 	return strings.TrimSpace(text)
 }
 
-// prepare looks for everything that the proofs need, makes the namespace and starts the helper's pods.
-func (s *stage) prepare(ctx context.Context) error {
+// prepare looks for everything that the stages need, makes the namespace and starts the helper's pods.
+func (s *harness) prepare(ctx context.Context) error {
 	source, err := os.ReadFile(s.skaffold)
 	if err != nil {
 		return err
@@ -213,12 +245,12 @@ func (s *stage) prepare(ctx context.Context) error {
 }
 
 // lookAround is an error if the cluster lacks an image, or KEDA, and reads the versions.
-func (s *stage) lookAround(ctx context.Context, p plan) error {
+func (s *harness) lookAround(ctx context.Context, p plan) error {
 	wanted := []string{s.options.helper}
 	for _, image := range p.images {
 		wanted = append(wanted, image+":"+s.tag)
 	}
-	if slices.Contains(s.proofs, 2) {
+	if s.runs(autoscaling) {
 		wanted = append(wanted, s.standin)
 		if _, err := s.kube.do(ctx, "get", "crd", "scaledobjects.keda.sh"); err != nil {
 			return fmt.Errorf("look for KEDA: %w", err)
@@ -248,7 +280,7 @@ func (s *stage) lookAround(ctx context.Context, p plan) error {
 	return nil
 }
 
-// versions is one line on what the proofs are shown with.
+// versions is one line on what the stages ran with.
 func versions(kubectlJSON, helmVersion string, kedas []pod, nodes []node) string {
 	var version struct {
 		Server struct {
@@ -279,7 +311,7 @@ func versions(kubectlJSON, helmVersion string, kedas []pod, nodes []node) string
 
 // makeNamespace makes the namespace, which forbids whatever is not "restricted". One that an earlier run has left is removed
 // first; one that is somebody else's is an error.
-func (s *stage) makeNamespace(ctx context.Context) error {
+func (s *harness) makeNamespace(ctx context.Context) error {
 	text, err := s.kube.do(ctx, "get", "namespace", s.namespace, "--ignore-not-found", "-o", "json")
 	if err != nil {
 		return err
@@ -308,7 +340,7 @@ metadata:
 `, s.namespace, helperLabel))
 }
 
-// overlay is the one value that the proofs need beside those of skaffold.yaml: the Ingress' host is the proxy's Service, so
+// overlay is the one value that the stages need beside those of skaffold.yaml: the Ingress' host is the proxy's Service, so
 // that URLs lead there.
 func overlay(host string) string {
 	return fmt.Sprintf("ingress: {host: %s}\n", host)

@@ -18,9 +18,9 @@ const (
 	readyGoal     = 15 * time.Second // from lag to the first new pod that is ready
 )
 
-// showScaling has KEDA scale the workers on lag, up and down, from one and from none, and measures how throughput grows with
+// checkAutoscaling has KEDA scale the workers on lag, up and down, from one and from none, and measures how throughput grows with
 // them.
-func (s *stage) showScaling(ctx context.Context) (seen, error) {
+func (s *harness) checkAutoscaling(ctx context.Context) (seen, error) {
 	least, most, err := s.bounds(ctx)
 	if err != nil {
 		return seen{}, err
@@ -45,7 +45,7 @@ func (s *stage) showScaling(ctx context.Context) (seen, error) {
 	if err != nil {
 		return seen{}, fmt.Errorf("with a codec that sleeps: %w", err)
 	}
-	shown, err := s.showThroughput(ctx, sleeping)
+	shown, err := s.measureThroughput(ctx, sleeping)
 	if err != nil {
 		return seen{}, fmt.Errorf("throughput: %w", err)
 	}
@@ -61,7 +61,7 @@ func (s *stage) showScaling(ctx context.Context) (seen, error) {
 }
 
 // sleeping are the flags for workers whose codec sleeps, so that no CPU is what they wait for.
-func (s *stage) sleeping() []string {
+func (s *harness) sleeping() []string {
 	image, tag, _ := strings.Cut(s.standin, ":")
 	return []string{
 		"--set", "worker.image.repository=" + image, "--set", "worker.image.tag=" + tag, "--set", "worker.codecChildren=1",
@@ -69,7 +69,7 @@ func (s *stage) sleeping() []string {
 }
 
 // bounds reads how many workers there may be from the release's ScaledObject. They have to differ.
-func (s *stage) bounds(ctx context.Context) (least, most int, err error) {
+func (s *harness) bounds(ctx context.Context) (least, most int, err error) {
 	var scalers list[scaledObject]
 	if err := s.kube.get(ctx, &scalers, "scaledobjects", "-l", "app.kubernetes.io/instance="+s.helm.release); err != nil {
 		return 0, 0, err
@@ -116,7 +116,7 @@ func (w *watch) see(pods []pod) {
 }
 
 // scale posts a burst while there are least workers, sees at least most of them ready, and then least again.
-func (s *stage) scale(ctx context.Context, least, most int, burst ...string) (scaled, error) {
+func (s *harness) scale(ctx context.Context, least, most int, burst ...string) (scaled, error) {
 	old, err := s.workers(ctx, least, 5*time.Minute)
 	if err != nil {
 		return scaled{}, err
@@ -163,8 +163,8 @@ func (s *stage) scale(ctx context.Context, least, most int, burst ...string) (sc
 	return done, err
 }
 
-// showThroughput measures 1, 2 and 4 sleeping workers. KEDA has none to remove when it is switched off.
-func (s *stage) showThroughput(ctx context.Context, sleeping []string) (seen, error) {
+// measureThroughput measures 1, 2 and 4 sleeping workers. KEDA has none to remove when it is switched off.
+func (s *harness) measureThroughput(ctx context.Context, sleeping []string) (seen, error) {
 	rates := map[int]float64{}
 	for _, n := range []int{1, 2, 4} {
 		fixed := []string{"--set", "keda.enabled=false", "--set", "worker.replicas=" + strconv.Itoa(n)}

@@ -34,11 +34,11 @@ deploy:
           worker.image.tag: '{{.IMAGE_TAG_vitrine_worker}}'
 `
 
-const documentText = "# Title\n\n" + beginMark + "\n\n| 4 | other | x | y |\n\n| `old/ratio` | 0.50 |\n\n" +
+const documentText = "# Title\n\n" + beginMark + "\n\n| `reload` | other | x | y |\n\n| `old/ratio` | 0.50 |\n\n" +
 	endMark + "\n\nthe rest\n"
 
-// proved runs the program on a world, in a time of its own, and returns what it printed and left in the document.
-func proved(t *testing.T, w runner, args ...string) (stdout, document string, err error) {
+// runStages runs the program on a world, in a time of its own, and returns what it printed and left in the document.
+func runStages(t *testing.T, w runner, args ...string) (stdout, document string, err error) {
 	t.Helper()
 	dir := t.TempDir()
 	path, config := filepath.Join(dir, "e2e.md"), filepath.Join(dir, "skaffold.yaml")
@@ -57,13 +57,13 @@ func proved(t *testing.T, w runner, args ...string) (stdout, document string, er
 func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	w := newWorld("none, after an earlier run")
-	stdout, document, err := proved(t, w, "-set", "a=b c=d")
+	stdout, document, err := runStages(t, w, "-set", "a=b c=d")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
 	for _, want := range []string{
 		"removing what an earlier run has left",
-		"proof 1 shown in ", "helm test passes; a product posted through the ingress's rules is ready and all its 14 URLs",
+		"stage install passed in ", "helm test passes; a product posted through the ingress's rules is ready and all its 14 URLs",
 		"promtool takes the metrics of 3 pods; 8 log lines are JSON",
 		"500 pictures: 1 -> 4 -> 1 workers, all ready, none twice, first new pod ready 10 s after the first was accepted",
 		"busy; 10 s with a codec that sleeps; 10 pictures: 0 -> 1 -> 0, first pod ready after 10 s; ",
@@ -77,7 +77,7 @@ func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"# Title\n\n" + beginMark, "| 1 | install, test, post, download | installed into a restricted", "| 5 |",
+		"# Title\n\n" + beginMark, "| `install` | install, test, post, download | installed into a restricted", "| `upgrade` |",
 		"`0123456789ab`, Kubernetes v1.34.3, nodes: 1, CPUs: 2, Helm v3.19.2, KEDA 2.21.0 |", "| `workers-4/linear` | 1.00 |",
 		endMark + "\n\nthe rest\n",
 	} {
@@ -86,7 +86,7 @@ func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
 		}
 	}
 	if strings.Contains(document, "| other |") {
-		t.Error("the document still has what proof 4 has shown before")
+		t.Error("the document still has what the stage reload has seen before")
 	}
 	if t.Failed() {
 		t.Logf("%s\n%s", stdout, document)
@@ -103,14 +103,14 @@ func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
 	}
 }
 
-func TestAProofThatIsNotAskedForKeepsItsLine(t *testing.T) {
+func TestAStageThatIsNotAskedForKeepsItsLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld("no git")
-	stdout, document, err := proved(t, w, "-proofs", "5,5", "-keep")
+	stdout, document, err := runStages(t, w, "-stages", "upgrade,upgrade", "-keep")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
-	if !strings.Contains(document, "| 4 | other | x | y |\n| 5 | upgrade, rollback, uninstall | ") {
+	if !strings.Contains(document, "| `reload` | other | x | y |\n| `upgrade` | upgrade, rollback, uninstall | ") {
 		t.Errorf("the document is\n%s", document)
 	}
 	if len(w.deployed) < 2 || strings.Contains(w.deployed[0], "debug") {
@@ -118,47 +118,47 @@ func TestAProofThatIsNotAskedForKeepsItsLine(t *testing.T) {
 	}
 }
 
-func TestEachProofFailsIfItsThingIsBroken(t *testing.T) {
+func TestEachStageFailsIfItsThingIsBroken(t *testing.T) {
 	t.Parallel()
-	for fault, row := range map[string]struct{ proofs, want string }{
-		"an image is missing":                   {"1", "no node has vitrine-e2e:dev"},
-		"no KEDA":                               {"2", "look for KEDA"},
-		"somebody else's namespace":             {"1", "not by this program"},
-		"a helper does not start":               {"1", "pod e2e-client: it is Running, not ready"},
-		"it does not install":                   {"1", "install: timed out"},
-		"helm test fails":                       {"1", "helm test: exit status 1\nno picture"},
-		"no ingress for pictures":               {"1", "the ingresses have 1 paths"},
-		"an ingress to nowhere":                 {"1", `no port "other"`},
-		"a URL that does not download":          {"1", "403"},
-		"a bucket that is listed":               {"1", "must not be listed"},
-		"bad metrics":                           {"1", "exit status 3 no help text"},
-		"a log line in plain text":              {"1", "this line is no JSON: panic: oh"},
-		"no ScaledObject":                       {"2", "none of 0 ScaledObjects"},
-		"workers that do not scale":             {"2", "there were at most 1 ready workers"},
-		"a picture that is done twice":          {"2", "1 of 500 pictures were done twice"},
-		"a helper of another time":              {"2", "from 1 workers: the first product is of 0001-01-01"},
-		"workers that all work at once":         {"2", "at the same time"},
-		"a request fails in an upgrade":         {"3", "rolling upgrade: 1 of 100 requests failed: 503"},
-		"a dead process stays away":             {"3", "kill an api process: wait 6m0s for the pods: pod api-"},
-		"a dead pod stays away":                 {"3", "kill an api pod: wait 6m0s for the pods: pod api-"},
-		"a dead pod's work load stays broken":   {"3", "Deployment api has 1 of 2 pods ready"},
-		"an accepted picture is lost":           {"3", "19 of 20 accepted pictures are ready: product 7"},
-		"no cache after an outage":              {"3", "the cache has answered"},
-		"a load that cannot be read":            {"3", `read tally "Killed"`},
-		"a pipeline that reaches nobody":        {"4", "a good pipeline: wait 4m0s for a revision: r0 is in force"},
-		"a pipeline that needs a restart":       {"4", "pods have restarted"},
-		"old renditions":                        {"4", "new pictures have the renditions [thumb], want e2e"},
-		"a bad pipeline is taken":               {"4", "vitrine_pipeline_reload_success is 1"},
-		"a value that has no effect":            {"5", ` logs from {"level":"info"} on, want debug`},
-		"no way back":                           {"5", ` logs from {"level":"debug"} on, want info`},
-		"a secret is left":                      {"5", "left is secret/vitrine"},
-		"a cluster role is left":                {"5", "left is clusterrole/vitrine"},
-		"notes without volumes":                 {"5", "the notes name []"},
-		"products are gone with the release":    {"5", "install on volumes that were left: 404"},
-		"a replica that follows a dead address": {"5", "has no connection to its master"},
-		"notes that name too few volumes":       {"5", "the notes name [data-kafka-0]"},
+	for fault, row := range map[string]struct{ stage, want string }{
+		"an image is missing":                   {"install", "no node has vitrine-e2e:dev"},
+		"no KEDA":                               {"autoscaling", "look for KEDA"},
+		"somebody else's namespace":             {"install", "not by this program"},
+		"a helper does not start":               {"install", "pod e2e-client: it is Running, not ready"},
+		"it does not install":                   {"install", "install: timed out"},
+		"helm test fails":                       {"install", "helm test: exit status 1\nno picture"},
+		"no ingress for pictures":               {"install", "the ingresses have 1 paths"},
+		"an ingress to nowhere":                 {"install", `no port "other"`},
+		"a URL that does not download":          {"install", "403"},
+		"a bucket that is listed":               {"install", "must not be listed"},
+		"bad metrics":                           {"install", "exit status 3 no help text"},
+		"a log line in plain text":              {"install", "this line is no JSON: panic: oh"},
+		"no ScaledObject":                       {"autoscaling", "none of 0 ScaledObjects"},
+		"workers that do not scale":             {"autoscaling", "there were at most 1 ready workers"},
+		"a picture that is done twice":          {"autoscaling", "1 of 500 pictures were done twice"},
+		"a helper of another time":              {"autoscaling", "from 1 workers: the first product is of 0001-01-01"},
+		"workers that all work at once":         {"autoscaling", "at the same time"},
+		"a request fails in an upgrade":         {"healing", "rolling upgrade: 1 of 100 requests failed: 503"},
+		"a dead process stays away":             {"healing", "kill an api process: wait 6m0s for the pods: pod api-"},
+		"a dead pod stays away":                 {"healing", "kill an api pod: wait 6m0s for the pods: pod api-"},
+		"a dead pod's work load stays broken":   {"healing", "Deployment api has 1 of 2 pods ready"},
+		"an accepted picture is lost":           {"healing", "19 of 20 accepted pictures are ready: product 7"},
+		"no cache after an outage":              {"healing", "the cache has answered"},
+		"a load that cannot be read":            {"healing", `read tally "Killed"`},
+		"a pipeline that reaches nobody":        {"reload", "a good pipeline: wait 4m0s for a revision: r0 is in force"},
+		"a pipeline that needs a restart":       {"reload", "pods have restarted"},
+		"old renditions":                        {"reload", "new pictures have the renditions [thumb], want e2e"},
+		"a bad pipeline is taken":               {"reload", "vitrine_pipeline_reload_success is 1"},
+		"a value that has no effect":            {"upgrade", ` logs from {"level":"info"} on, want debug`},
+		"no way back":                           {"upgrade", ` logs from {"level":"debug"} on, want info`},
+		"a secret is left":                      {"upgrade", "left is secret/vitrine"},
+		"a cluster role is left":                {"upgrade", "left is clusterrole/vitrine"},
+		"notes without volumes":                 {"upgrade", "the notes name []"},
+		"products are gone with the release":    {"upgrade", "install on volumes that were left: 404"},
+		"a replica that follows a dead address": {"upgrade", "has no connection to its master"},
+		"notes that name too few volumes":       {"upgrade", "the notes name [data-kafka-0]"},
 	} {
-		stdout, document, err := proved(t, newWorld(fault), "-proofs", row.proofs)
+		stdout, document, err := runStages(t, newWorld(fault), "-stages", row.stage)
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got error %v, want one with %q\n%s", fault, err, row.want, stdout)
 		}
@@ -166,7 +166,7 @@ func TestEachProofFailsIfItsThingIsBroken(t *testing.T) {
 			t.Errorf("%s: the document has become\n%s", fault, document)
 		}
 		const how = "the release stays for inspection: kubectl -n vitrine-e2e"
-		if strings.Contains(stdout, "proof ") && !strings.Contains(stdout, how) {
+		if strings.Contains(stdout, "stage ") && !strings.Contains(stdout, how) {
 			t.Errorf("%s: it does not say how to look:\n%s", fault, stdout)
 		}
 	}
@@ -190,14 +190,14 @@ func TestWheneverCommandsBeginToFailNothingIsShownThatWasNotSeen(t *testing.T) {
 	for commands := int64(0); ; commands += 1 + commands/40 { // every one of the first, and then some
 		b := &broken{world: newWorld("")}
 		b.left.Store(commands)
-		stdout, document, err := proved(t, b)
+		stdout, document, err := runStages(t, b)
 		if b.left.Load() >= 0 {
 			if err != nil || commands < 100 {
 				t.Errorf("with %d commands, which are enough: %v", commands, err)
 			}
 			return
 		}
-		if err == nil || document != documentText && !strings.Contains(stdout, "proof 5 shown") {
+		if err == nil || document != documentText && !strings.Contains(stdout, "stage upgrade passed") {
 			t.Fatalf("with %d commands: got error %v and the document\n%s\n%s", commands, err, document, stdout)
 		}
 	}
@@ -217,12 +217,12 @@ func TestAGoalThatWasMissedIsSaid(t *testing.T) {
 func TestBadArgumentsAreErrors(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"-nonsense"}, {"-proofs", "6"}, {"-proofs", "x"}, {"-o", "/does/not/exist"}, {"-skaffold", "/does/not/exist"}, {"nonsense"},
+		{"-nonsense"}, {"-stages", "none"}, {"-stages", ""}, {"-o", "/does/not/exist"}, {"-skaffold", "/does/not/exist"}, {"nonsense"},
 		{"get"}, {"get", "-nonsense"}, {"get", "::"}, {"proxy", "-routes", "x"}, {"proxy", "-routes", `[{"to": ":"}]`},
 		{"proxy", "-nonsense"}, {"source", "-nonsense"}, {"source", "-addr", "nowhere:x"}, {"burst", "-nonsense"}, {"load", "-nonsense"},
 	} {
 		var out bytes.Buffer
-		if _, _, err := proved(t, newWorld(""), args...); len(args) > 0 && args[0][0] == '-' && err == nil {
+		if _, _, err := runStages(t, newWorld(""), args...); len(args) > 0 && args[0][0] == '-' && err == nil {
 			t.Errorf("%v: no error", args)
 		}
 		if args[0][0] == '-' {

@@ -35,7 +35,7 @@ const (
 )
 
 // underLoad does something while a client sends requests all the time, and returns what the client tells.
-func (s *stage) underLoad(ctx context.Context, do func(context.Context) error) (tally, error) {
+func (s *harness) underLoad(ctx context.Context, do func(context.Context) error) (tally, error) {
 	type result struct {
 		tally tally
 		err   error
@@ -76,8 +76,8 @@ type blow struct {
 	container string // whose process crashes, instead of its pod being killed
 }
 
-// showHealing upgrades the programs under load, and then kills pods of each kind.
-func (s *stage) showHealing(ctx context.Context) (seen, error) {
+// checkHealing upgrades the programs under load, and then kills pods of each kind.
+func (s *harness) checkHealing(ctx context.Context) (seen, error) {
 	t, err := s.underLoad(ctx, func(ctx context.Context) error {
 		stamp := fmt.Sprintf("at-%d", s.sys.now().Unix())
 		return s.deploy(ctx, "--set", "api.podAnnotations.e2e="+stamp, "--set", "worker.podAnnotations.e2e="+stamp)
@@ -112,7 +112,7 @@ func (s *stage) showHealing(ctx context.Context) (seen, error) {
 }
 
 // strike kills pods under load and waits until the release is whole and serves again.
-func (s *stage) strike(ctx context.Context, b blow) (string, error) {
+func (s *harness) strike(ctx context.Context, b blow) (string, error) {
 	var took time.Duration
 	t, err := s.underLoad(ctx, func(ctx context.Context) error {
 		before, err := s.pods(ctx, b.component)
@@ -156,7 +156,7 @@ func (s *stage) strike(ctx context.Context, b blow) (string, error) {
 }
 
 // hit kills the victims, or crashes a process in each.
-func (s *stage) hit(ctx context.Context, b blow, victims []pod) error {
+func (s *harness) hit(ctx context.Context, b blow, victims []pod) error {
 	if b.container == "" {
 		return s.kube.kill(ctx, victims)
 	}
@@ -169,7 +169,7 @@ func (s *stage) hit(ctx context.Context, b blow, victims []pod) error {
 }
 
 // replaced is nil when the release is whole without the victims, or with the victims started again.
-func (s *stage) replaced(ctx context.Context, b blow, victims []pod, wanted int) error {
+func (s *harness) replaced(ctx context.Context, b blow, victims []pod, wanted int) error {
 	now, err := s.pods(ctx, b.component)
 	if err != nil {
 		return err
@@ -188,7 +188,7 @@ func (s *stage) replaced(ctx context.Context, b blow, victims []pod, wanted int)
 }
 
 // serves waits until a product is accepted and its picture made, and the cache answers.
-func (s *stage) serves(ctx context.Context) error {
+func (s *harness) serves(ctx context.Context) error {
 	hits := -1.0
 	return until(ctx, "a product", 5*time.Minute, 2*time.Second, func(ctx context.Context) error {
 		if _, err := s.burst(ctx, "-wait", "1m"); err != nil {
@@ -208,7 +208,7 @@ func (s *stage) serves(ctx context.Context) error {
 }
 
 // cacheHits is how many reads the cache has answered.
-func (s *stage) cacheHits(ctx context.Context) (float64, error) {
+func (s *harness) cacheHits(ctx context.Context) (float64, error) {
 	pods, err := s.pods(ctx, "api")
 	if err != nil {
 		return 0, err

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// showInstall installs the release, runs the chart's tests, and sees a product through the Ingress's rules.
-func (s *stage) showInstall(ctx context.Context) (seen, error) {
+// checkInstall installs the release, runs the chart's tests, and sees a product through the Ingress's rules.
+func (s *harness) checkInstall(ctx context.Context) (seen, error) {
 	began := s.sys.now()
 	if err := s.deploy(ctx); err != nil {
 		return seen{}, fmt.Errorf("install: %w", err)
@@ -41,7 +41,7 @@ func (s *stage) showInstall(ctx context.Context) (seen, error) {
 
 // throughIngress starts a proxy with the rules of the release's ingresses, posts a product through it, and downloads every
 // URL of its JSON. The bucket must not be listed there.
-func (s *stage) throughIngress(ctx context.Context) (int, error) {
+func (s *harness) throughIngress(ctx context.Context) (int, error) {
 	var ingresses list[ingress]
 	if err := s.kube.get(ctx, &ingresses, "ingresses", "-l", "app.kubernetes.io/instance="+s.helm.release); err != nil {
 		return 0, err
@@ -83,7 +83,7 @@ func (s *stage) throughIngress(ctx context.Context) (int, error) {
 }
 
 // lintMetrics has promtool check what each of our pods says of itself.
-func (s *stage) lintMetrics(ctx context.Context) (int, error) {
+func (s *harness) lintMetrics(ctx context.Context) (int, error) {
 	n := 0
 	for _, component := range []string{"api", "worker"} {
 		pods, err := s.pods(ctx, component)
@@ -109,7 +109,7 @@ func (s *stage) lintMetrics(ctx context.Context) (int, error) {
 }
 
 // readLogs reads what all our containers have written so far, those of the set-up and of init containers too.
-func (s *stage) readLogs(ctx context.Context) (int, error) {
+func (s *harness) readLogs(ctx context.Context) (int, error) {
 	total := 0
 	for _, component := range []string{"api", "worker", "setup"} {
 		var pods list[pod]

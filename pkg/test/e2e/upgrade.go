@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// showUninstall changes values, goes back, removes the release, and installs it again on the volumes that it has left.
-func (s *stage) showUninstall(ctx context.Context) (seen, error) {
+// checkUpgrade changes values, goes back, removes the release, and installs it again on the volumes that it has left.
+func (s *harness) checkUpgrade(ctx context.Context) (seen, error) {
 	if err := s.deploy(ctx, "--set", "log.level=debug"); err != nil {
 		return seen{}, fmt.Errorf("upgrade: %w", err)
 	}
@@ -48,7 +48,7 @@ func (s *stage) showUninstall(ctx context.Context) (seen, error) {
 }
 
 // uninstall removes the release and returns the volume claims that it has left.
-func (s *stage) uninstall(ctx context.Context) (claims []string, err error) {
+func (s *harness) uninstall(ctx context.Context) (claims []string, err error) {
 	notes, err := s.helm.notes(ctx)
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (s *stage) uninstall(ctx context.Context) (claims []string, err error) {
 
 // reinstall installs the release on its old volumes. All its pods have other addresses now: the first product has to be
 // there, every Redis replica has to find its master, and new pictures have to be made.
-func (s *stage) reinstall(ctx context.Context) error {
+func (s *harness) reinstall(ctx context.Context) error {
 	if err := s.deploy(ctx); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (s *stage) reinstall(ctx context.Context) error {
 }
 
 // copied is nil when every node of the release's own Redis Cluster is a master, or connected to its master.
-func (s *stage) copied(ctx context.Context) error {
+func (s *harness) copied(ctx context.Context) error {
 	nodes, err := s.pods(ctx, "redis")
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (s *stage) copied(ctx context.Context) error {
 }
 
 // logLevel is an error unless all our pods log from level on.
-func (s *stage) logLevel(ctx context.Context, level string) error {
+func (s *harness) logLevel(ctx context.Context, level string) error {
 	pods, err := s.ours(ctx)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func (s *stage) logLevel(ctx context.Context, level string) error {
 }
 
 // left returns the volume claims that the release has left. Anything else, or one that its notes do not name, is an error.
-func (s *stage) left(ctx context.Context, notes string) ([]string, error) {
+func (s *harness) left(ctx context.Context, notes string) ([]string, error) {
 	now, err := s.objects(ctx)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -85,7 +86,12 @@ func runOn(t *testing.T, goCommand, document string, more ...string) (stdout, wr
 	path := filepath.Join(dir, "benchmarks.md")
 	must(t, os.WriteFile(path, []byte(document), 0o600))
 	command := filepath.Join(dir, "go")
-	must(t, os.WriteFile(command, []byte("#!/bin/sh\n"+goCommand), 0o700))
+	// No fork while the file is open for writing: a child of a parallel test would inherit the descriptor, and exec would fail
+	// with "text file busy".
+	syscall.ForkLock.RLock()
+	err = os.WriteFile(command, []byte("#!/bin/sh\n"+goCommand), 0o700)
+	syscall.ForkLock.RUnlock()
+	must(t, err)
 	var out bytes.Buffer
 	now := func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 	sys := system{goCommand: command, gitCommand: "/does/not/exist", now: now}

@@ -4,6 +4,7 @@
 //
 // It speaks the codec's protocol ([vitrine.io/pkg/codec.Serve]), so a worker runs it like any codec, when VITRINE_CODEC_PATH
 // names it. A codec's environment is not the worker's, so how long it waits is the end of its own name: a copy or a link
-// called codecstub-250ms waits 250 ms for each picture; without a duration it is 500 ms. Renditions are valid, in every format
-// that a pipeline can ask for, and say their true size of 1 x 1. What is no picture, by its header, is unsupported_format.
+// called codecstub-250ms waits 250 ms for each picture; without a duration it is 500 ms. Renditions are valid, in every
+// format that a pipeline can ask for, and say their true size of 1 x 1. What is no picture, by its header, is
+// unsupported_format.
 package main

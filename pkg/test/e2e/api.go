@@ -18,7 +18,7 @@ func newAPI(base string, fresh bool) *client.Client {
 	return client.New(base, client.Options{Timeout: callLimit, FreshConns: fresh})
 }
 
-// downloadAll fetches every URL that stands anywhere in the product's JSON, as it stands there, and returns how many there are.
+// downloadAll downloads every URL in the product's JSON, as it is written there, and returns how many there are.
 func downloadAll(ctx context.Context, api *client.Client, id int64) (int, error) {
 	var whole any
 	if err := api.Call(ctx, http.MethodGet, fmt.Sprintf("/products/%d", id), nil, http.StatusOK, &whole); err != nil {

@@ -18,8 +18,8 @@ const (
 	readyGoal     = 15 * time.Second // from lag to the first new pod that is ready
 )
 
-// checkAutoscaling has KEDA scale the workers on lag, up and down, from one and from none, and measures how throughput grows with
-// them.
+// checkAutoscaling has KEDA scale the workers on lag, up and down, from one and from none, and measures how throughput
+// grows with them.
 func (s *harness) checkAutoscaling(ctx context.Context) (seen, error) {
 	least, most, err := s.bounds(ctx)
 	if err != nil {

@@ -18,7 +18,7 @@ type Config struct {
 	Username        string        `env:"USERNAME" desc:"user, instead of the DSN's"`
 	Password        string        `env:"PASSWORD" secret:"true" desc:"password, instead of the DSN's; any characters, as they are"`
 	ApplicationName string        `env:"APPLICATION_NAME" envDefault:"vitrine" desc:"name in pg_stat_activity"`
-	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"connections per process; the relay has three more"`
+	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"connections per process; the relay has two more"`
 	ConnMaxLifetime time.Duration `env:"CONN_MAX_LIFETIME" envDefault:"30m" desc:"age at which one is replaced"`
 	ConnMaxIdleTime time.Duration `env:"CONN_MAX_IDLE_TIME" envDefault:"5m" desc:"how long an unused connection is kept"`
 	ConnectTimeout  time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" desc:"longest wait for one new connection"`

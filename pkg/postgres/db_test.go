@@ -195,7 +195,7 @@ func TestMetricsCountCallsAndConnections(t *testing.T) {
 		{calls, []string{"pool=main", "method=user", "outcome=canceled"}, 1},
 		{calls, []string{"pool=outbox", "method=depth", "outcome=ok"}, 1},
 		{"vitrine_postgres_connections_limit", []string{"pool=main"}, 6},
-		{"vitrine_postgres_connections_limit", []string{"pool=outbox"}, 3},
+		{"vitrine_postgres_connections_limit", []string{"pool=outbox"}, 2},
 		{"vitrine_postgres_connections_open", []string{"pool=outbox"}, 1},
 		{"vitrine_postgres_connections_in_use", []string{"pool=main"}, 0},
 		{"vitrine_postgres_connection_waits_total", []string{"pool=main"}, 0},

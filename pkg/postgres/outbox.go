@@ -22,9 +22,8 @@ const (
 	publishBound = 4 * time.Second
 )
 
-// outboxConns is the size of the outbox's pool: one connection for the round at Kafka, one for the round that claims or
-// deletes meanwhile, one for what is measured.
-const outboxConns = 3
+// outboxConns is the size of the outbox's pool: one connection for a round and one for what is measured.
+const outboxConns = 2
 
 // Claims begin where the last one ended for restartAfter, or for restartShare times as long as the last claim from the start
 // took, if that is more: walking over what died there must not become all that is done. What committed late, with an earlier

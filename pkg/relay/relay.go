@@ -2,14 +2,13 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
@@ -22,6 +21,8 @@ const (
 	// roundBound is above the outbox's own five seconds: it is only reached when the database does not keep its word.
 	roundBound  = 8 * time.Second
 	sampleBound = 3 * time.Second
+
+	savedSeconds = 2 // how many seconds' worth of the rate an idle relay saves up
 )
 
 // Relay publishes what stands in an outbox. Run may be called once; Wake at any time.
@@ -32,16 +33,25 @@ type Relay struct {
 	metrics   *metrics
 	log       *zap.Logger
 	wake      chan struct{}
-	allowance *allowance
-	saidPart  atomic.Int64 // when it was last logged that a part could not be sent, in Unix nanoseconds
+	limiter   *rate.Limiter
+	saidPart  time.Time // when it was last logged that a part could not be sent
 }
 
 // New returns a relay that does nothing until Run.
 func New(outbox Outbox, publisher Publisher, config Config, reg prometheus.Registerer, log *zap.Logger) *Relay {
 	return &Relay{
 		outbox: outbox, publisher: publisher, config: config, metrics: newMetrics(reg), log: log, wake: make(chan struct{}, 1),
-		allowance: newAllowance(config.Rate, time.Now()),
+		limiter: newLimiter(config),
 	}
+}
+
+// newLimiter returns the limit of messages a second, so that a backlog does not slow live traffic. A full round spends a
+// batch at once, which rate.Limiter refuses above its burst.
+func newLimiter(c Config) *rate.Limiter {
+	if c.Rate == 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(c.Rate), max(savedSeconds*c.Rate, c.Batch))
 }
 
 // Wake starts a round soon. It never blocks; calls before the round begins count as one, a call during a round asks for
@@ -53,7 +63,7 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run publishes until ctx ends, and returns nil after the current rounds.
+// Run publishes until ctx ends, and returns nil after the current round.
 func (r *Relay) Run(ctx context.Context) error {
 	var sampling sync.WaitGroup
 	sampling.Go(func() { r.sample(ctx) })
@@ -73,23 +83,16 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// burst does one round after the other until one finds less than a batch, one fails, or ctx ends. The next begins when the
-// last has claimed, and two are under way at a time at most: one waits for Kafka while the other one's rows are claimed,
-// converted and deleted.
+// burst does one round after the other until one claims less than a batch, one fails, or ctx ends.
 func (r *Relay) burst(ctx context.Context) error {
-	last := nobody()
 	for {
-		this := r.begin(ctx)
-		full := this.claimed()
-		if err := last.wait(); err != nil || !full {
-			return errors.Join(err, this.wait())
+		full, err := r.drain(ctx)
+		if err != nil || !full {
+			return err
 		}
-		r.allowance.spend(r.config.Batch)
-		r.allowance.await(ctx)
-		if ctx.Err() != nil {
-			return this.wait()
+		if r.limiter.WaitN(ctx, r.config.Batch) != nil { // ctx has ended
+			return nil
 		}
-		last = this
 	}
 }
 
@@ -115,12 +118,12 @@ func (r *Relay) judge(messages []event.Message, results []error) (outage error) 
 	return nil
 }
 
-// partial says at most once a minute that only a part could be sent: such a round may follow the other all day.
+// partial logs at most once a minute that only a part could be sent, because such rounds may follow each other all day.
 func (r *Relay) partial(err error) {
-	last, now := r.saidPart.Load(), time.Now().UnixNano()
-	if err == nil || now-last < int64(time.Minute) || !r.saidPart.CompareAndSwap(last, now) { // two rounds may be here
+	if err == nil || time.Since(r.saidPart) < time.Minute {
 		return
 	}
+	r.saidPart = time.Now()
 	r.log.Warn("some messages cannot be sent and will be repeated, others go", zap.Error(err))
 }
 

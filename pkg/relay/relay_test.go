@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,24 +26,20 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// outbox is an Outbox in memory. Its rules are those of the real one: what one round has claimed another does not see, what
-// is acknowledged goes, what is refused is put off for good, what meets an outage stays.
+// outbox is an Outbox in memory for one round at a time. Its rules are those of the real one: what is acknowledged goes, what
+// is refused is put off for good, what meets an outage stays.
 type outbox struct {
 	mu      sync.Mutex
 	due     []event.Message
 	added   int
-	locked  map[string]bool // by message id
 	refused int
 	fail    error              // of Drain
 	depth   func() relay.Depth // nil: from due
 	depthIs error
 
-	rate    int // of the relay
-	running int
-	most    int // rounds at a time
-	rounds  []time.Time
-	inside  func()        // called in each round after the claim
-	settles time.Duration // how long a round takes after publish
+	rate   int // of the relay
+	rounds []time.Time
+	inside func() // called in each round after the claim
 }
 
 func (o *outbox) add(n int) {
@@ -57,34 +54,14 @@ func (o *outbox) add(n int) {
 func (o *outbox) claim(limit int) []event.Message {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.running++
-	o.most = max(o.most, o.running)
 	o.rounds = append(o.rounds, time.Now())
-	var claimed []event.Message
-	for _, m := range o.due {
-		if !o.locked[m.ID] && len(claimed) < limit {
-			claimed = append(claimed, m)
-		}
-	}
-	if o.locked == nil {
-		o.locked = map[string]bool{}
-	}
-	for _, m := range claimed {
-		o.locked[m.ID] = true
-	}
-	return claimed
+	return slices.Clone(o.due[:min(limit, len(o.due))])
 }
 
 func (o *outbox) Drain(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
 ) (relay.Drained, error) {
 	claimed := o.claim(limit)
-	defer o.set(func() {
-		o.running--
-		for _, m := range claimed {
-			delete(o.locked, m.ID)
-		}
-	})
 	o.mu.Lock()
 	failure, inside := o.fail, o.inside
 	o.mu.Unlock()
@@ -98,9 +75,6 @@ func (o *outbox) Drain(
 		return relay.Drained{}, nil
 	}
 	results := publish(ctx, claimed)
-	if o.settles > 0 {
-		<-time.After(o.settles)
-	}
 	return o.settle(claimed, results)
 }
 
@@ -300,50 +274,6 @@ func TestAWakeDuringARoundIsNotLost(t *testing.T) {
 	})
 }
 
-func TestARoundThatFindsLessThanABatchIsAlone(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		box := &outbox{}
-		pub := &publisher{takes: 150 * time.Millisecond}
-		r := start(t, box, pub)
-		for range 200 {
-			box.add(1)
-			r.Wake()
-			after(20 * time.Millisecond)
-		}
-		if box.most != 1 {
-			t.Errorf("rounds at a time: got %d, want 1", box.most)
-		}
-		r.end()
-	})
-}
-
-func TestTwoRoundsAreUnderWayWhileThereIsMoreThanABatch(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		box := &outbox{settles: 30 * time.Millisecond, inside: func() { <-time.After(20 * time.Millisecond) }}
-		pub := &publisher{takes: 100 * time.Millisecond}
-		box.add(45)
-		r := start(t, box, pub)
-		// Claims follow each other; a third round begins when the first, of 150 ms, is over: 0, 20, 150, 170, 300.
-		after(449 * time.Millisecond)
-		if got := box.left(); got != 5 {
-			t.Errorf("left before the last round ends: got %d, want 5", got)
-		}
-		after(time.Millisecond)
-		if got := box.left(); got != 0 {
-			t.Errorf("left after the last round: got %d, want 0", got)
-		}
-		if box.most != 2 {
-			t.Errorf("rounds at a time: got %d, want 2", box.most)
-		}
-		if got, want := fmt.Sprint(pub.sent), "[10 10 10 10 5]"; got != want {
-			t.Errorf("batches: got %s, want %s", got, want)
-		}
-		r.end()
-	})
-}
-
 func TestABacklogGoesOutAtItsRateAndABurstAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -371,6 +301,26 @@ func TestABacklogGoesOutAtItsRateAndABurstAtOnce(t *testing.T) {
 	})
 }
 
+func TestRate(t *testing.T) {
+	t.Parallel()
+	t.Run("batch_larger_than_what_is_saved_up", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			box := &outbox{rate: 1} // saves up one batch of ten, instead of two messages
+			box.add(35)
+			r := start(t, box, &publisher{})
+			for _, want := range []int{15, 15, 5, 5, 0} {
+				synctest.Wait()
+				if got := box.left(); got != want {
+					t.Errorf("left: got %d, want %d", got, want)
+				}
+				after(5 * time.Second)
+			}
+			r.end()
+		})
+	})
+}
+
 func TestAStopDoesNotWaitForTheRate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -394,8 +344,9 @@ func TestAPanicOfARoundReachesWhoRunsTheRelay(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	defer func() {
-		if p := fmt.Sprint(recover()); !strings.Contains(p, "out of order") || !strings.Contains(p, "relay_test.go") {
-			t.Errorf("got %s, want the panic and where it was", p)
+		p, stack := fmt.Sprint(recover()), string(debug.Stack())
+		if p != "out of order" || !strings.Contains(stack, "relay.(*Relay).drain") {
+			t.Errorf("got %s, want the panic and where it was:\n%s", p, stack)
 		}
 	}()
 	box.depth = func() relay.Depth { stop(); return relay.Depth{} } // or Run waits for who measures
@@ -469,26 +420,6 @@ func TestAPartThatCannotBeSentHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-func TestTwoRoundsThatSendOnlyAPartSaySoOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		box, pub := &outbox{}, &publisher{takes: 100 * time.Millisecond}
-		pub.answer = func(m event.Message) error {
-			if m.ID == "3" || m.ID == "13" { // one in each
-				return fault.New(fault.Unavailable, "kafka_unavailable", "no leader")
-			}
-			return nil
-		}
-		box.add(20)
-		r := start(t, box, pub)
-		after(110 * time.Millisecond)
-		r.end() // after one more batch, of what was left
-		if got := r.logs.FilterMessageSnippet("some messages cannot be sent").Len(); got != 1 || len(pub.sent) < 2 {
-			t.Errorf("said %d times after batches of %v, want once after the first two", got, pub.sent)
-		}
-	})
-}
-
 func TestADatabaseOutageIsWaitedOutToo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -559,8 +490,8 @@ func TestAStopFinishesTheRoundItInterrupts(t *testing.T) {
 		after(100 * time.Millisecond)
 		r.stop()
 		<-r.done
-		if got, want := fmt.Sprint(pub.sent, pub.ended), "[10 10] [<nil> <nil>]"; got != want {
-			t.Errorf("batches and their contexts: got %s, want %s: both rounds end in peace and no other begins", got, want)
+		if got, want := fmt.Sprint(pub.sent, pub.ended), "[10] [<nil>]"; got != want {
+			t.Errorf("batches and their contexts: got %s, want %s: the round ends undisturbed and no other begins", got, want)
 		}
 	})
 }

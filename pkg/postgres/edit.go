@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -23,35 +24,19 @@ SELECT clock_timestamp() AS now, coalesce(json_agg(i ORDER BY i.position), '[]')
 FROM images i WHERE i.product_id = $1`
 
 const updateProduct = `
-UPDATE products SET product_name = $2, product_description = $3, product_price = $4, product_images = $5,
-    compressed_product_images = $6, version = $7, revision = $8, updated_at = $9,
-    deleted_at = CASE WHEN $10::boolean THEN $11::timestamptz END
+UPDATE products SET (` + writtenProduct + `, updated_at, deleted_at) =
+    ($2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $10::boolean THEN $11::timestamptz END)
 WHERE id = $1`
 
-// deleteImages removes pictures that still stand as they were read; the caller notices by the count if one does not.
-const deleteImages = `
-DELETE FROM images i USING json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text)
-WHERE i.product_id = $1 AND i.id = n.id AND i.fence = n.held_fence AND i.work = n.held_work`
+const deleteImages = `DELETE FROM images WHERE product_id = $1 AND id = ANY($2)`
 
-// liftImages takes pictures out of everybody's way before they change places: no two may share one at any moment.
+// liftImages moves images out of the way before they change places: no two may have one position at any moment.
 const liftImages = `UPDATE images SET position = position + 1000000 WHERE product_id = $1 AND id = ANY($2)`
 
-// updateImages writes all changed pictures at once. A picture that has another fence or work than was read is not
-// written, and the caller notices by the count.
+// updateImages writes all changed images at once. The inner SELECT gives imageColumns the new row's values.
 const updateImages = `
-UPDATE images i SET position = n.position, status = n.status, work = n.work, ticket = nullif(n.ticket, '')::uuid,
-    fence = n.fence, begins = n.begins, attempts = n.attempts, prefix = n.prefix, error_code = n.error_code,
-    error_detail = n.error_detail, remake_error = n.remake_error, source_sha256 = n.source_sha256,
-    source_bytes = n.source_bytes, killer_sha256 = n.killer_sha256,
-    width = n.width, height = n.height, pipeline_hash = n.pipeline_hash,
-    renditions = n.renditions, placeholder = n.placeholder, requested_at = n.requested_at, due_at = n.due_at,
-    updated_at = $3
-FROM json_to_recordset($2) AS n (id bigint, held_fence bigint, held_work text, position integer, status text, work text,
-    ticket text, fence bigint, begins integer, attempts integer, prefix text, error_code text, error_detail text,
-    remake_error text, source_sha256 text, source_bytes bigint, killer_sha256 text,
-    width integer, height integer, pipeline_hash text,
-    renditions jsonb, placeholder text, requested_at timestamptz, due_at timestamptz)
-WHERE i.product_id = $1 AND i.id = n.id AND i.fence = n.held_fence AND i.work = n.held_work`
+UPDATE images i SET updated_at = $3, (` + imageColumns + `) = (SELECT` + imageColumns + `FROM (SELECT n.*) changed)
+FROM json_populate_recordset(NULL::images, $2) n WHERE i.product_id = $1 AND i.id = n.id`
 
 // deleteIntents waits for a compensator that holds the row, and then sees that it is doomed.
 const deleteIntents = `DELETE FROM intents WHERE prefix = ANY($1) AND doomed_at IS NULL`
@@ -128,7 +113,7 @@ func (h heldProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change
 	same := sameProduct(was, p)
 	adds := len(change.Outbox)+len(change.Intents)+len(change.Adopt) > 0 || change.Announce != nil
 	if same && pictures.none() && !adds {
-		return settled(p), errNothing
+		return normalized(p), errNothing
 	}
 	if !same {
 		if err := h.updateProduct(tx, was, p); err != nil {
@@ -148,24 +133,25 @@ func (h heldProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change
 	if change.Announce != nil {
 		outgoing = append(slices.Clip(outgoing), change.Announce(p)...)
 	}
-	return settled(p), send(tx, outgoing)
+	return normalized(p), send(tx, outgoing)
 }
 
-// settled returns p as reading it back would: the caller's slices copied, times as precise as the database's.
-func settled(p catalog.Product) catalog.Product {
+// normalized returns p as reading it back would: the caller's slices copied, times as precise as the database's.
+func normalized(p catalog.Product) catalog.Product {
 	if p.Deleted {
 		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
 	}
-	p.ImageURLs, p.Compressed = some(p.ImageURLs), some(p.Compressed)
+	p.ImageURLs, p.Compressed = nonNil(p.ImageURLs), nonNil(p.Compressed)
 	p.Images = imagesFromRows(toImageRows(p.Images))
 	return p
 }
 
-// sameProduct compares what Edit may change outside the pictures.
+// sameProduct compares what Edit may change outside the images.
 func sameProduct(a, b catalog.Product) bool {
-	return a.Name == b.Name && a.Description == b.Description && a.Price.Equal(b.Price) &&
-		slices.Equal(a.ImageURLs, b.ImageURLs) && slices.Equal(a.Compressed, b.Compressed) &&
-		a.Version == b.Version && a.Revision == b.Revision && a.Deleted == b.Deleted
+	if a.Price.Equal(b.Price) {
+		a.Price = b.Price // 1.5 and 1.50 differ inside
+	}
+	return a.Deleted == b.Deleted && reflect.DeepEqual(productValues(a), productValues(b))
 }
 
 func (h heldProduct) updateProduct(tx *gorm.DB, was, p catalog.Product) error {
@@ -177,39 +163,32 @@ func (h heldProduct) updateProduct(tx *gorm.DB, was, p catalog.Product) error {
 	case p.Revision < was.Revision:
 		return fmt.Errorf("edit product: revision %d is older than %d", p.Revision, was.Revision)
 	}
-	err := tx.Exec(updateProduct, int64(was.ID), p.Name, p.Description, p.Price, some(p.ImageURLs), some(p.Compressed),
-		p.Version, p.Revision, p.UpdatedAt, p.Deleted, h.now).Error
-	if err != nil {
+	args := append([]any{int64(was.ID)}, productValues(p)...)
+	if err := tx.Exec(updateProduct, append(args, p.UpdatedAt, p.Deleted, h.now)...).Error; err != nil {
 		return fmt.Errorf("update product: %w", err)
 	}
 	return nil
 }
 
-// changedImage is a picture to be written, with what must still stand in its row.
-type changedImage struct {
-	imageRow
-	HeldFence int64  `json:"held_fence"`
-	HeldWork  string `json:"held_work"`
-}
-
-// difference is what has become of a product's pictures: rows to remove and to write, and which of Images are new.
+// difference is what an edit did to a product's images.
 type difference struct {
-	dropped, changed []changedImage
-	moved            []int64 // ids of those changed that have another place now
-	added            []int
+	dropped []catalog.ImageID // rows to delete
+	changed []imageRow        // rows to write
+	moved   []catalog.ImageID // of changed: those with another position
+	added   []int             // indexes of new images
 }
 
 func (d difference) none() bool { return len(d.dropped)+len(d.changed)+len(d.added) == 0 }
 
-// compare says how the pictures of p differ from those that were read. A picture's source is not an edit's to change.
+// compare returns how the images of p differ from those that were read. An edit cannot change an image's source.
 func (h heldProduct) compare(p catalog.Product) (difference, error) {
 	var d difference
 	if h.product.Deleted {
 		return d, nil
 	}
-	was := make(map[catalog.ImageID]catalog.Image, len(p.Images))
-	for _, img := range imagesFromRows(h.product.Images.V) {
-		was[img.ID] = img
+	was := make(map[catalog.ImageID]imageRow, len(p.Images))
+	for _, r := range toImageRows(imagesFromRows(h.product.Images.V)) {
+		was[r.ID] = r
 	}
 	for i, img := range p.Images {
 		if img.Position != i {
@@ -224,32 +203,33 @@ func (h heldProduct) compare(p catalog.Product) (difference, error) {
 		if !known || old.SourceURL != img.SourceURL || old.ProductID != img.ProductID {
 			return d, fmt.Errorf("edit product: image %d is not one of its own, or of another source", img.ID)
 		}
-		if a, b := toImageRow(old), toImageRow(img); !reflect.DeepEqual(a, b) {
-			d.changed = append(d.changed, changedImage{imageRow: b, HeldFence: a.Fence, HeldWork: a.Work})
-			if a.Position != b.Position {
-				d.moved = append(d.moved, b.ID)
+		if r := toImageRow(img); !reflect.DeepEqual(old, r) {
+			d.changed = append(d.changed, r)
+			if old.Position != r.Position {
+				d.moved = append(d.moved, r.ID)
 			}
 		}
 	}
-	for _, img := range was {
-		r := toImageRow(img)
-		d.dropped = append(d.dropped, changedImage{imageRow: r, HeldFence: r.Fence, HeldWork: r.Work})
-	}
+	d.dropped = slices.Collect(maps.Keys(was))
 	return d, nil
 }
 
 // writeImages writes the difference, and gives the new pictures of p their ids.
 func (h heldProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference) error {
-	if err := h.onImages(tx, "delete", d.dropped, deleteImages); err != nil {
-		return err
+	if len(d.dropped) > 0 {
+		if err := expect(len(d.dropped), tx.Exec(deleteImages, h.product.ID, d.dropped)); err != nil {
+			return fmt.Errorf("delete images: %w", err)
+		}
 	}
 	if len(d.moved) > 0 {
 		if err := tx.Exec(liftImages, h.product.ID, d.moved).Error; err != nil {
 			return fmt.Errorf("move images: %w", err)
 		}
 	}
-	if err := h.onImages(tx, "update", d.changed, updateImages, h.now); err != nil {
-		return err
+	if len(d.changed) > 0 {
+		if err := expect(len(d.changed), tx.Exec(updateImages, h.product.ID, asJSON[[]imageRow]{d.changed}, h.now)); err != nil {
+			return fmt.Errorf("update images: %w", err)
+		}
 	}
 	if len(d.added) == 0 {
 		return nil
@@ -269,19 +249,13 @@ func (h heldProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference) 
 	return nil
 }
 
-// onImages runs a statement on rows that must all still stand as they were read.
-func (h heldProduct) onImages(tx *gorm.DB, verb string, rows []changedImage, statement string, args ...any) error {
-	if len(rows) == 0 {
-		return nil
+// expect returns an error unless the statement affected so many rows. The lock on the product keeps its images as they were
+// read, so fewer rows mean that another program writes images without that lock.
+func expect(rows int, done *gorm.DB) error {
+	if done.Error == nil && done.RowsAffected != int64(rows) {
+		return fmt.Errorf("%d of %d rows still exist", done.RowsAffected, rows)
 	}
-	done := tx.Exec(statement, append([]any{h.product.ID, asJSON[[]changedImage]{rows}}, args...)...)
-	if done.Error != nil {
-		return fmt.Errorf("%s images: %w", verb, done.Error)
-	}
-	if done.RowsAffected != int64(len(rows)) { // someone writes images without holding the product
-		return fmt.Errorf("%s images: %d of %d still stood as they were read", verb, done.RowsAffected, len(rows))
-	}
-	return nil
+	return done.Error
 }
 
 // adopt removes the intents of prefixes that now belong to a picture: all of them undoomed, or the edit is undone.

@@ -12,24 +12,23 @@ import (
 	"vitrine.io/pkg/fault"
 )
 
+// writtenProduct are the columns of productValues, in its order.
+const writtenProduct = ` product_name, product_description, product_price, product_images, compressed_product_images,
+    version, revision`
+
+// productValues returns what Insert and Edit write of a product, apart from its images, its owner and its end.
+func productValues(p catalog.Product) []any {
+	return []any{p.Name, p.Description, p.Price, nonNil(p.ImageURLs), nonNil(p.Compressed), p.Version, p.Revision}
+}
+
 const insertProduct = `
-INSERT INTO products (user_id, product_name, product_description, product_price, product_images,
-    compressed_product_images, version, revision)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO products (user_id,` + writtenProduct + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 RETURNING id, created_at`
 
-// insertImages dates a request from $3. The order of RETURNING is not promised, so each id comes back with its place.
+// insertImages returns each id with its position, because SQL does not promise the order of RETURNING.
 const insertImages = `
-INSERT INTO images (product_id, position, source_url, status, work, ticket, fence, begins, attempts, prefix,
-    error_code, error_detail, remake_error, source_sha256, source_bytes, width, height, pipeline_hash, renditions,
-    placeholder, requested_at, due_at)
-SELECT $1, position, source_url, status, work, nullif(ticket, '')::uuid, fence, begins, attempts, prefix,
-    error_code, error_detail, remake_error, source_sha256, source_bytes, width, height, pipeline_hash, renditions,
-    placeholder, CASE work WHEN 'queued' THEN $3::timestamptz END, CASE work WHEN 'queued' THEN $3::timestamptz END
-FROM json_to_recordset($2) AS n (position integer, source_url text, status text, work text, ticket text, fence bigint,
-    begins integer, attempts integer, prefix text, error_code text, error_detail text, remake_error text,
-    source_sha256 text, source_bytes bigint, width integer, height integer, pipeline_hash text, renditions jsonb,
-    placeholder text)
+INSERT INTO images (product_id,` + imageColumns + `)
+SELECT $1,` + imageColumns + `FROM json_populate_recordset(NULL::images, $2)
 RETURNING id, position`
 
 // insertOutbox counts the delay from the statement and not from the transaction, which may have waited for a lock. A
@@ -81,10 +80,8 @@ func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
 		ID        int64
 		CreatedAt time.Time
 	}
-	p.ImageURLs, p.Compressed = some(p.ImageURLs), some(p.Compressed)
-	err := tx.Raw(insertProduct, int64(p.UserID), p.Name, p.Description, p.Price, p.ImageURLs, p.Compressed, p.Version,
-		p.Revision).
-		Find(&made).Error
+	p.ImageURLs, p.Compressed = nonNil(p.ImageURLs), nonNil(p.Compressed)
+	err := tx.Raw(insertProduct, append([]any{int64(p.UserID)}, productValues(*p)...)...).Find(&made).Error
 	if violates(err, foreignKeyViolation, "products_user_id_fkey") {
 		return fault.InvalidFields([]fault.Field{
 			{Pointer: "/user_id", Code: "unknown", Detail: "there is no such user"},
@@ -98,30 +95,32 @@ func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
 	return nil
 }
 
-// insertImageRows adds pictures to a product and returns them as reading them back would. Requests are made at that time.
+// insertImageRows adds images to a product and returns them as reading them back would. Requests are dated at that time.
 func insertImageRows(tx *gorm.DB, id catalog.ProductID, images []catalog.Image, at time.Time) ([]catalog.Image, error) {
 	rows := toImageRows(images)
 	if len(rows) == 0 {
 		return imagesFromRows(rows), nil
 	}
-	var made []struct {
-		ID       int64
-		Position int
-	}
-	if err := tx.Raw(insertImages, int64(id), asJSON[[]imageRow]{rows}, at).Find(&made).Error; err != nil {
-		return nil, fmt.Errorf("insert images: %w", err)
-	}
-	ids := make(map[int]int64, len(made))
-	for _, m := range made {
-		ids[m.Position] = m.ID
-	}
 	for i := range rows {
 		r := &rows[i]
-		r.ID, r.ProductID = ids[r.Position], int64(id)
-		r.RequestedAt, r.DueAt = time.Time{}, time.Time{}
-		if r.Work == string(catalog.Queued) {
+		r.ProductID, r.RequestedAt, r.DueAt = id, time.Time{}, time.Time{}
+		if r.Work == catalog.Queued {
 			r.RequestedAt, r.DueAt = at, at
 		}
+	}
+	var inserted []struct {
+		ID       catalog.ImageID
+		Position int
+	}
+	if err := tx.Raw(insertImages, int64(id), asJSON[[]imageRow]{rows}).Find(&inserted).Error; err != nil {
+		return nil, fmt.Errorf("insert images: %w", err)
+	}
+	ids := make(map[int]catalog.ImageID, len(inserted))
+	for _, row := range inserted {
+		ids[row.Position] = row.ID
+	}
+	for i := range rows {
+		rows[i].ID = ids[rows[i].Position]
 	}
 	return imagesFromRows(rows), nil
 }
@@ -137,5 +136,5 @@ func send(tx *gorm.DB, outgoing []catalog.Outgoing) error {
 	return nil
 }
 
-// some returns a copy of list that is never nil: the driver writes a nil slice as NULL.
-func some(list []string) []string { return append([]string{}, list...) }
+// nonNil returns a copy of list that is never nil: the driver writes a nil slice as NULL.
+func nonNil(list []string) []string { return append([]string{}, list...) }

@@ -95,109 +95,102 @@ func (r productRow) fromRow() catalog.Product {
 	}
 }
 
-// imageRow is a row of images. Reading and writing, it travels as JSON: any number of pictures is one statement with one
-// parameter. NULL reads as the zero value, and is written from it where the column may be NULL.
+// imageRow is a row of images. It travels as JSON in both directions, so that any number of images is one statement with one
+// parameter. NULL reads as the zero value.
 type imageRow struct {
-	ID           int64          `json:"id"`
-	ProductID    int64          `json:"product_id"`
-	Position     int            `json:"position"`
-	SourceURL    string         `json:"source_url"`
-	Status       string         `json:"status"`
-	Work         string         `json:"work"`
-	Ticket       string         `json:"ticket"`
-	Fence        int64          `json:"fence"`
-	Begins       int            `json:"begins"`
-	Attempts     int            `json:"attempts"`
-	Prefix       string         `json:"prefix"`
-	ErrorCode    string         `json:"error_code"`
-	ErrorDetail  string         `json:"error_detail"`
-	RemakeError  string         `json:"remake_error"`
-	SourceSHA256 string         `json:"source_sha256"`
-	SourceBytes  int64          `json:"source_bytes"`
-	KillerSHA256 string         `json:"killer_sha256"`
-	Width        int            `json:"width"`
-	Height       int            `json:"height"`
-	PipelineHash string         `json:"pipeline_hash"`
-	Renditions   []renditionRow `json:"renditions"`
-	Placeholder  string         `json:"placeholder"`
-	RequestedAt  time.Time      `json:"requested_at,omitzero"`
-	DueAt        time.Time      `json:"due_at,omitzero"`
+	imageFields
+	Renditions []renditionRow `json:"renditions"`
 }
+
+// imageFields is [catalog.Image] with the names of the columns. Go converts one into the other, and refuses to compile when
+// their fields differ. A new column also needs an entry in imageColumns, without which no statement writes it.
+type imageFields struct {
+	ID        catalog.ImageID   `json:"id"`
+	ProductID catalog.ProductID `json:"product_id"`
+	Position  int               `json:"position"`
+	SourceURL string            `json:"source_url"`
+
+	Status      catalog.Status      `json:"status"`
+	Attempts    int                 `json:"attempts"`
+	ErrorCode   media.Code          `json:"error_code"`
+	ErrorDetail string              `json:"error_detail"`
+	Width       int                 `json:"width"`
+	Height      int                 `json:"height"`
+	Placeholder string              `json:"placeholder"`
+	Renditions  []catalog.Rendition `json:"-"` // in imageRow.Renditions
+	Dropped     []media.Dropped     `json:"-"` // in imageRow.Renditions
+
+	Work         catalog.Work `json:"work"`
+	Ticket       string       `json:"ticket,omitempty"` // NULL, because "" is no UUID
+	Fence        int64        `json:"fence"`
+	Begins       int          `json:"begins"`
+	Prefix       string       `json:"prefix"`
+	RemakeError  media.Code   `json:"remake_error"`
+	SourceSHA256 string       `json:"source_sha256"`
+	SourceBytes  int64        `json:"source_bytes"`
+	KillerSHA256 string       `json:"killer_sha256"`
+	PipelineHash string       `json:"pipeline_hash"`
+	RequestedAt  time.Time    `json:"requested_at,omitzero"`
+	DueAt        time.Time    `json:"due_at,omitzero"`
+}
+
+// imageColumns are the columns that statements write. The list is explicit, so that a program does not erase a column of a
+// newer release.
+const imageColumns = ` position, source_url, status, attempts, error_code, error_detail, width, height, placeholder,
+    renditions, work, ticket, fence, begins, prefix, remake_error, source_sha256, source_bytes, killer_sha256,
+    pipeline_hash, requested_at, due_at `
 
 // renditionRow is one element of the column renditions. It is stored: names may be added, never changed.
 type renditionRow struct {
-	Name    string  `json:"name"`
-	Format  string  `json:"format"`
-	Width   int     `json:"width"`
-	Height  int     `json:"height"`
-	Bytes   int64   `json:"bytes"`
-	Score   float64 `json:"score,omitempty"`
-	Lowered int     `json:"lowered,omitempty"`
-	Key     string  `json:"key"`
-	Default bool    `json:"default"`
+	renditionFields
 
-	// Of the whole picture, in its first element only. What was dropped has to change with what stayed, and a program of an
-	// older release, which writes this column and knows no other, has to take it away.
+	// Of the whole image, in its first element only. What was dropped has to change with what stayed, and a program of an
+	// older release, which writes this column and knows no other, has to remove it.
 	Dropped []droppedRow `json:"dropped,omitempty"`
 }
 
+type renditionFields struct {
+	Name    string          `json:"name"`
+	Format  pipeline.Format `json:"format"`
+	Width   int             `json:"width"`
+	Height  int             `json:"height"`
+	Bytes   int64           `json:"bytes"`
+	Score   float64         `json:"score,omitempty"`
+	Lowered int             `json:"lowered,omitempty"`
+	Key     string          `json:"key"`
+	Default bool            `json:"default"`
+}
+
 type droppedRow struct {
-	Name   string `json:"name"`
-	Format string `json:"format"`
-	Reason string `json:"reason"`
+	Name   string          `json:"name"`
+	Format pipeline.Format `json:"format"`
+	Reason media.Reason    `json:"reason"`
 }
 
 func (r imageRow) fromRow() catalog.Image {
-	img := catalog.Image{
-		ID: catalog.ImageID(r.ID), ProductID: catalog.ProductID(r.ProductID),
-		Position: r.Position, SourceURL: r.SourceURL,
-		Status: catalog.Status(r.Status), Attempts: r.Attempts,
-		ErrorCode: media.Code(r.ErrorCode), ErrorDetail: r.ErrorDetail,
-		Width: r.Width, Height: r.Height, Placeholder: r.Placeholder,
-		Work: catalog.Work(r.Work), Ticket: r.Ticket, Fence: r.Fence, Begins: r.Begins, Prefix: r.Prefix,
-		RemakeError:  media.Code(r.RemakeError),
-		SourceSHA256: r.SourceSHA256, SourceBytes: r.SourceBytes, KillerSHA256: r.KillerSHA256,
-		PipelineHash: r.PipelineHash, RequestedAt: r.RequestedAt.UTC(), DueAt: r.DueAt.UTC(),
-	}
+	img := catalog.Image(r.imageFields)
+	img.RequestedAt, img.DueAt = img.RequestedAt.UTC(), img.DueAt.UTC()
 	for _, x := range r.Renditions {
-		img.Renditions = append(img.Renditions, catalog.Rendition{
-			Name: x.Name, Format: pipeline.Format(x.Format), Width: x.Width, Height: x.Height,
-			Bytes: x.Bytes, Score: x.Score, Lowered: x.Lowered, Key: x.Key, Default: x.Default,
-		})
+		img.Renditions = append(img.Renditions, catalog.Rendition(x.renditionFields))
 		for _, d := range x.Dropped {
-			img.Dropped = append(img.Dropped, media.Dropped{
-				Name: d.Name, Format: pipeline.Format(d.Format), Reason: media.Reason(d.Reason),
-			})
+			img.Dropped = append(img.Dropped, media.Dropped(d))
 		}
 	}
 	return img
 }
 
-// toImageRow copies everything, so that what becomes of img later does not change the row. Times are cut to
-// microseconds, which is all that the database keeps.
+// toImageRow copies everything, so that later changes of img do not change the row. Times are cut to microseconds, the
+// precision of the database.
 func toImageRow(img catalog.Image) imageRow {
-	r := imageRow{
-		ID: int64(img.ID), ProductID: int64(img.ProductID),
-		Position: img.Position, SourceURL: img.SourceURL,
-		Status: string(img.Status), Work: string(img.Work),
-		Ticket: img.Ticket, Fence: img.Fence, Begins: img.Begins, Attempts: img.Attempts, Prefix: img.Prefix,
-		ErrorCode: string(img.ErrorCode), ErrorDetail: img.ErrorDetail, RemakeError: string(img.RemakeError),
-		SourceSHA256: img.SourceSHA256, SourceBytes: img.SourceBytes, KillerSHA256: img.KillerSHA256,
-		Width: img.Width, Height: img.Height,
-		PipelineHash: img.PipelineHash, Placeholder: img.Placeholder,
-		Renditions:  make([]renditionRow, 0, len(img.Renditions)),
-		RequestedAt: toTime(img.RequestedAt), DueAt: toTime(img.DueAt),
-	}
-	for _, x := range img.Renditions {
-		r.Renditions = append(r.Renditions, renditionRow{
-			Name: x.Name, Format: string(x.Format), Width: x.Width, Height: x.Height,
-			Bytes: x.Bytes, Score: x.Score, Lowered: x.Lowered, Key: x.Key, Default: x.Default,
-		})
-	}
-	if len(r.Renditions) > 0 {
-		for _, d := range img.Dropped {
-			r.Renditions[0].Dropped = append(r.Renditions[0].Dropped,
-				droppedRow{Name: d.Name, Format: string(d.Format), Reason: string(d.Reason)})
+	r := imageRow{imageFields: imageFields(img), Renditions: make([]renditionRow, len(img.Renditions))}
+	r.RequestedAt, r.DueAt = toTime(img.RequestedAt), toTime(img.DueAt)
+	r.imageFields.Renditions, r.Dropped = nil, nil
+	for i, x := range img.Renditions {
+		r.Renditions[i].renditionFields = renditionFields(x)
+		if i == 0 {
+			for _, d := range img.Dropped {
+				r.Renditions[0].Dropped = append(r.Renditions[0].Dropped, droppedRow(d))
+			}
 		}
 	}
 	return r

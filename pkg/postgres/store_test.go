@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap/zaptest"
 
+	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/catalog/storetest"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
@@ -107,4 +108,37 @@ func TestStore(t *testing.T) {
 			Turns: store, Books: store,
 		}
 	})
+}
+
+// A program does not erase a column of a newer release, neither from an image that it changes nor from one that it adds.
+func TestColumnOfANewerRelease(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
+	furnish(t, conn)
+	change := func(fn func(*catalog.Product)) {
+		t.Helper()
+		_, err := store.Edit(t.Context(), 1, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
+			fn(p)
+			return catalog.Change{}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(p *catalog.Product) { p.Images[0].Width = 1 }) // the connection has the statement prepared
+	run(t, conn, `ALTER TABLE images ADD COLUMN newer text NOT NULL DEFAULT 'default'`)
+	run(t, conn, `UPDATE images SET newer = 'written'`)
+	change(func(p *catalog.Product) {
+		p.Images[0].Width = 2
+		p.Images = append(p.Images, catalog.Image{Position: len(p.Images), Status: catalog.Pending, Work: catalog.Idle})
+	})
+	var got string
+	const values = `SELECT string_agg(newer, ' ' ORDER BY position) FROM images WHERE product_id = 1`
+	if err := conn.QueryRow(t.Context(), values).Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	if want := "written default"; got != want {
+		t.Errorf("the newer column: got %q, want %q", got, want)
+	}
 }

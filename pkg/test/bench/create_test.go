@@ -90,7 +90,7 @@ func (c *creating) ours() error {
 const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending", "work": "queued", "ticket": %q, "fence": 0,` +
 	` "begins": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "", "remake_error": "",` +
 	` "source_sha256": "", "source_bytes": 0, "width": 0, "height": 0, "pipeline_hash": %q, "renditions": [],` +
-	` "placeholder": ""}`
+	` "placeholder": "", "killer_sha256": "", "requested_at": %q, "due_at": %[5]q}`
 
 // bareOutboxRow is a message as the statement takes it.
 const bareOutboxRow = `{"event_id": %q, "topic": %q, "key": "%d", "type": %q, "payload": %q, "delay": 0, ` +
@@ -122,9 +122,9 @@ func (c *creating) other() error {
 	images := make([]string, len(tickets))
 	for i, source := range c.input.ImageURLs {
 		tickets[i] = newID()
-		images[i] = fmt.Sprintf(bareImageRow, i, source, tickets[i], c.hash)
+		images[i] = fmt.Sprintf(bareImageRow, i, source, tickets[i], c.hash, created.Format(time.RFC3339Nano))
 	}
-	rows, err := tx.Query(ctx, c.texts[1], id, "["+strings.Join(images, ",")+"]", created)
+	rows, err := tx.Query(ctx, c.texts[1], id, "["+strings.Join(images, ",")+"]")
 	if err != nil {
 		return err
 	}

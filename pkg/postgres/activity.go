@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"gorm.io/gorm"
 )
 
 // activity watches how old the oldest transaction of the database is, whoever's it is. While one is open, nothing that has
@@ -56,8 +55,7 @@ type transactionRow struct {
 
 // measure writes the metric. It is not for several goroutines at a time.
 func (a *activity) measure(ctx context.Context) error {
-	var rows []transactionRow
-	err := a.db.call(ctx, "activity", func(conn *gorm.DB) error { return conn.Raw(selectTransactions).Find(&rows).Error })
+	rows, err := query[transactionRow](ctx, a.db, "activity", selectTransactions)
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"gorm.io/gorm"
-
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/worker"
@@ -27,15 +25,11 @@ RETURNING cursor`
 
 // TakeTurn implements worker.Turns.
 func (s *Store) TakeTurn(ctx context.Context, name string, interval time.Duration) (cursor string, mine bool, err error) {
-	err = s.db.call(ctx, "take_turn", func(conn *gorm.DB) error {
-		taken := conn.Raw(takeTurn, name, interval.Microseconds()).Find(&cursor)
-		mine = taken.RowsAffected == 1
-		return taken.Error
-	})
-	if err != nil {
+	cursors, err := query[string](ctx, s.db, "take_turn", takeTurn, name, interval.Microseconds())
+	if err != nil || len(cursors) == 0 {
 		return "", false, err
 	}
-	return cursor, mine, nil
+	return cursors[0], true, nil
 }
 
 const saveCursor = `
@@ -44,9 +38,8 @@ ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, due_at = excluded.due
 
 // SaveCursor implements worker.Turns.
 func (s *Store) SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error {
-	return s.db.call(ctx, "save_cursor", func(conn *gorm.DB) error {
-		return conn.Exec(saveCursor, name, cursor, wait.Microseconds()).Error
-	})
+	_, err := s.db.exec(ctx, "save_cursor", saveCursor, name, cursor, wait.Microseconds())
+	return err
 }
 
 // unreferenced is one statement, and so one moment: an attempt that finishes meanwhile is seen with its intent or published.
@@ -63,10 +56,7 @@ const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due ` + unreferenced 
 
 // Unreferenced implements worker.Books.
 func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.Intent) ([]catalog.Intent, error) {
-	var rows []intentRow
-	err := s.db.call(ctx, "unreferenced", func(conn *gorm.DB) error {
-		return conn.Raw(selectUnreferenced, asJSON[[]intentRow]{toIntentRows(prefixes)}).Find(&rows).Error
-	})
+	rows, err := query[intentRow](ctx, s.db, "unreferenced", selectUnreferenced, toIntentRows(prefixes))
 	if err != nil {
 		return nil, err
 	}
@@ -86,16 +76,8 @@ ON CONFLICT (prefix) DO NOTHING`
 
 // Condemn implements worker.Books.
 func (s *Store) Condemn(ctx context.Context, prefixes []catalog.Intent) (int, error) {
-	var written int64
-	err := s.db.call(ctx, "condemn", func(conn *gorm.DB) error {
-		inserted := conn.Exec(condemn, asJSON[[]intentRow]{toIntentRows(prefixes)})
-		written = inserted.RowsAffected
-		return inserted.Error
-	})
-	if err != nil {
-		return 0, err
-	}
-	return int(written), nil
+	written, err := s.db.exec(ctx, "condemn", condemn, toIntentRows(prefixes))
+	return int(written), err
 }
 
 const selectPublished = `
@@ -106,22 +88,22 @@ ORDER BY i.id LIMIT $2`
 
 // Published implements worker.Books.
 func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int) ([]worker.Published, error) {
-	var rows []struct {
-		ProductID, ImageID, Fence int64
-		RemakeError               string
-		Renditions                asJSON[[]renditionRow]
+	type row struct {
+		ProductID   catalog.ProductID
+		ImageID     catalog.ImageID
+		Fence       int64
+		RemakeError media.Code
+		Renditions  asJSON[[]renditionRow]
 	}
-	err := s.db.call(ctx, "published", func(conn *gorm.DB) error {
-		return conn.Raw(selectPublished, int64(after), limit).Find(&rows).Error
-	})
+	rows, err := query[row](ctx, s.db, "published", selectPublished, int64(after), limit)
 	if err != nil {
 		return nil, err
 	}
 	found := make([]worker.Published, len(rows))
 	for i, r := range rows {
 		found[i] = worker.Published{
-			Picture: worker.Picture{ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID)},
-			Fence:   r.Fence, RemakeError: media.Code(r.RemakeError), Objects: objectsOf(r.Renditions.V),
+			Picture: worker.Picture{ProductID: r.ProductID, ImageID: r.ImageID},
+			Fence:   r.Fence, RemakeError: r.RemakeError, Objects: objectsOf(r.Renditions.V),
 		}
 	}
 	return found, nil

@@ -96,7 +96,8 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 
 // Ping reports whether the database answers: fault.Unavailable if it does not.
 func (db *DB) Ping(ctx context.Context) error {
-	return db.call(ctx, "ping", func(conn *gorm.DB) error { return conn.Exec("SELECT 1").Error })
+	_, err := db.exec(ctx, "ping", "SELECT 1")
+	return err
 }
 
 // Close closes the connections, after waiting for those in use.
@@ -110,6 +111,39 @@ func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) er
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
 	return translate(fn(db.gorm.WithContext(ctx)))
+}
+
+// exec sends one statement by [DB.call] and returns how many rows it affected.
+func (db *DB) exec(ctx context.Context, method, statement string, args ...any) (rows int64, err error) {
+	err = db.call(ctx, method, func(conn *gorm.DB) error {
+		done := conn.Exec(statement, args...)
+		rows = done.RowsAffected
+		return done.Error
+	})
+	return rows, err
+}
+
+// query sends one statement by [DB.call] and returns its rows.
+func query[T any](ctx context.Context, db *DB, method, statement string, args ...any) ([]T, error) {
+	var rows []T
+	err := db.call(ctx, method, func(conn *gorm.DB) error { return conn.Raw(statement, args...).Find(&rows).Error })
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// find sends one statement by [DB.call] and returns its row, or the error missing if there is none.
+func find[T any](ctx context.Context, db *DB, method string, missing error, statement string, args ...any) (T, error) {
+	var row T
+	err := db.call(ctx, method, func(conn *gorm.DB) error {
+		found := conn.Raw(statement, args...).Find(&row)
+		if found.Error == nil && found.RowsAffected == 0 {
+			return missing
+		}
+		return found.Error
+	})
+	return row, err
 }
 
 // errNothing ends a transaction that has nothing to write: it is rolled back, and that is no error.

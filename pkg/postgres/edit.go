@@ -277,7 +277,7 @@ func intend(tx *gorm.DB, intents []catalog.Intent) error {
 	if len(intents) == 0 {
 		return nil
 	}
-	if err := tx.Exec(insertIntents, asJSON[[]intentRow]{toIntentRows(intents)}).Error; err != nil {
+	if err := tx.Exec(insertIntents, toIntentRows(intents)).Error; err != nil {
 		return fmt.Errorf("insert intents: %w", err)
 	}
 	return nil

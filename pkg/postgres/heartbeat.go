@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"gorm.io/gorm"
-
 	"vitrine.io/pkg/pipeline"
 )
 
@@ -23,16 +21,16 @@ ON CONFLICT (role, instance) DO UPDATE SET
 
 // Beat writes what an instance says of its pipeline over what it said before. r.Silent is not read.
 func (s *Store) Beat(ctx context.Context, r pipeline.Report) error {
-	return s.db.call(ctx, "beat", func(conn *gorm.DB) error {
-		return conn.Exec(upsertBeat, r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds()).Error
-	})
+	_, err := s.db.exec(ctx, "beat", upsertBeat, r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds())
+	return err
 }
 
 const deleteBeat = `DELETE FROM heartbeats WHERE role = $1 AND instance = $2`
 
 // Leave removes what an instance has said. None there is no error.
 func (s *Store) Leave(ctx context.Context, role, instance string) error {
-	return s.db.call(ctx, "leave", func(conn *gorm.DB) error { return conn.Exec(deleteBeat, role, instance).Error })
+	_, err := s.db.exec(ctx, "leave", deleteBeat, role, instance)
+	return err
 }
 
 const selectBeats = `
@@ -43,13 +41,11 @@ FROM heartbeats WHERE seen_at > now() - $1 * interval '1 microsecond' ORDER BY r
 
 // Reports returns what every instance says that was heard of since then, by role and name.
 func (s *Store) Reports(ctx context.Context, since time.Duration) ([]pipeline.Report, error) {
-	var rows []struct {
+	type row struct {
 		Role, Instance, Revision, Error string
 		InForce, Silent                 int64 // microseconds
 	}
-	err := s.db.call(ctx, "reports", func(conn *gorm.DB) error {
-		return conn.Raw(selectBeats, since.Microseconds()).Find(&rows).Error
-	})
+	rows, err := query[row](ctx, s.db, "reports", selectBeats, since.Microseconds())
 	if err != nil {
 		return nil, err
 	}

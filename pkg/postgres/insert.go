@@ -130,7 +130,7 @@ func send(tx *gorm.DB, outgoing []catalog.Outgoing) error {
 	if len(outgoing) == 0 {
 		return nil
 	}
-	if err := tx.Exec(insertOutbox, asJSON[[]outboxRow]{toOutboxRows(outgoing)}).Error; err != nil {
+	if err := tx.Exec(insertOutbox, toOutboxRows(outgoing)).Error; err != nil {
 		return fmt.Errorf("insert outbox: %w", err)
 	}
 	return nil

@@ -8,8 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
-	"gorm.io/gorm"
-
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/relay"
@@ -189,7 +187,7 @@ SELECT count(*) FILTER (WHERE parked_at IS NULL AND available_at <= now()) AS du
     count(*) FILTER (WHERE parked_at IS NULL AND available_at > now()) AS delayed,
     count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked,
     coalesce(extract(epoch FROM now() - min(available_at) FILTER (WHERE parked_at IS NULL AND available_at <= now()))
-        * 1000000, 0)::bigint AS oldest
+        * 1000000000, 0)::bigint AS oldest
 FROM outbox`
 
 // Depth implements relay.Outbox. It also measures what lets the outbox grow, which nobody else would look at as often. It
@@ -198,12 +196,6 @@ func (o *Outbox) Depth(ctx context.Context) (relay.Depth, error) {
 	if err := o.activity.measure(ctx); err != nil {
 		return relay.Depth{}, fmt.Errorf("measure open transactions: %w", err)
 	}
-	var row struct{ Due, Delayed, Parked, Oldest int64 }
-	err := o.db.call(ctx, "depth", func(conn *gorm.DB) error { return conn.Raw(selectDepth).Find(&row).Error })
-	if err != nil {
-		return relay.Depth{}, err
-	}
-	return relay.Depth{
-		Due: row.Due, Delayed: row.Delayed, Parked: row.Parked, Oldest: time.Duration(row.Oldest) * time.Microsecond,
-	}, nil
+	depth, err := find[relay.Depth](ctx, o.db, "depth", nil, selectDepth)
+	return depth, err
 }

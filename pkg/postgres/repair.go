@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"gorm.io/gorm"
-
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/worker"
 )
@@ -22,7 +20,7 @@ RETURNING i.prefix`
 
 // DoomDue implements worker.Intents.
 func (s *Store) DoomDue(ctx context.Context, limit int, again time.Duration) ([]string, error) {
-	return s.prefixes(ctx, "doom_due", doomDue, limit, again.Microseconds())
+	return query[string](ctx, s.db, "doom_due", doomDue, limit, again.Microseconds())
 }
 
 const selectDoomed = `
@@ -30,25 +28,15 @@ SELECT prefix FROM intents WHERE doomed_at IS NOT NULL AND due_at <= now() ORDER
 
 // DoomedDue implements worker.Intents.
 func (s *Store) DoomedDue(ctx context.Context, limit int) ([]string, error) {
-	return s.prefixes(ctx, "doomed_due", selectDoomed, limit)
-}
-
-func (s *Store) prefixes(ctx context.Context, method, statement string, args ...any) ([]string, error) {
-	var prefixes []string
-	err := s.db.call(ctx, method, func(conn *gorm.DB) error {
-		return conn.Raw(statement, args...).Find(&prefixes).Error
-	})
-	if err != nil {
-		return nil, err
-	}
-	return prefixes, nil
+	return query[string](ctx, s.db, "doomed_due", selectDoomed, limit)
 }
 
 const deleteDoomed = `DELETE FROM intents WHERE prefix = $1 AND doomed_at IS NOT NULL`
 
 // RemoveIntent implements worker.Intents.
 func (s *Store) RemoveIntent(ctx context.Context, prefix string) error {
-	return s.db.call(ctx, "remove_intent", func(conn *gorm.DB) error { return conn.Exec(deleteDoomed, prefix).Error })
+	_, err := s.db.exec(ctx, "remove_intent", deleteDoomed, prefix)
+	return err
 }
 
 const selectOverdue = `
@@ -58,7 +46,7 @@ ORDER BY i.due_at LIMIT $1`
 
 // OverdueImages implements worker.Overdue.
 func (s *Store) OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]worker.Picture, error) {
-	return s.pictures(ctx, "overdue_images", selectOverdue, limit, patience.Microseconds())
+	return query[worker.Picture](ctx, s.db, "overdue_images", selectOverdue, limit, patience.Microseconds())
 }
 
 // purgeDeleted leaves the pictures' rows to ON DELETE CASCADE.
@@ -85,16 +73,8 @@ func (s *Store) PurgeKeys(ctx context.Context, limit int, after time.Duration) (
 }
 
 func (s *Store) purge(ctx context.Context, method, statement string, limit int, after time.Duration) (int, error) {
-	var purged int64
-	err := s.db.call(ctx, method, func(conn *gorm.DB) error {
-		deleted := conn.Exec(statement, limit, after.Microseconds())
-		purged = deleted.RowsAffected
-		return deleted.Error
-	})
-	if err != nil {
-		return 0, err
-	}
-	return int(purged), nil
+	purged, err := s.db.exec(ctx, method, statement, limit, after.Microseconds())
+	return int(purged), err
 }
 
 // selectionWalk is how many rows a selection looks at: however few of them match, the statement ends in time.
@@ -119,17 +99,19 @@ ORDER BY f.id`
 // SelectImages implements worker.Selected.
 func (s *Store) SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
 ) (found []worker.Picture, next catalog.ImageID, err error) {
-	var rows []struct{ Rows, Last, ProductID, ImageID int64 }
-	err = s.db.call(ctx, "select_images", func(conn *gorm.DB) error {
-		return conn.Raw(selectSelected, int64(after), limit, string(which.Status), string(which.Code),
-			which.OlderThan.Microseconds(), which.PipelineHash, selectionWalk).Find(&rows).Error
-	})
+	type row struct {
+		Rows, Last int64
+		ProductID  catalog.ProductID
+		ImageID    catalog.ImageID
+	}
+	rows, err := query[row](ctx, s.db, "select_images", selectSelected, int64(after), limit, string(which.Status),
+		string(which.Code), which.OlderThan.Microseconds(), which.PipelineHash, selectionWalk)
 	if err != nil {
 		return nil, 0, err
 	}
 	for _, r := range rows {
 		if r.ImageID != 0 {
-			found = append(found, worker.Picture{ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID)})
+			found = append(found, worker.Picture{ProductID: r.ProductID, ImageID: r.ImageID})
 		}
 	}
 	switch {
@@ -139,17 +121,4 @@ func (s *Store) SelectImages(ctx context.Context, which catalog.Selection, after
 		next = catalog.ImageID(rows[0].Last)
 	}
 	return found, next, nil
-}
-
-func (s *Store) pictures(ctx context.Context, method, statement string, args ...any) ([]worker.Picture, error) {
-	var rows []struct{ ProductID, ImageID int64 }
-	err := s.db.call(ctx, method, func(conn *gorm.DB) error { return conn.Raw(statement, args...).Find(&rows).Error })
-	if err != nil {
-		return nil, err
-	}
-	found := make([]worker.Picture, len(rows))
-	for i, r := range rows {
-		found[i] = worker.Picture{ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID)}
-	}
-	return found, nil
 }

@@ -45,12 +45,10 @@ SELECT count(*) AS products, coalesce(max(id), 0) AS last FROM batch`
 // news would be taken for old. Versions that are higher than all of those settle it, by the rule that the higher one wins.
 func (s *Store) RaiseVersions(ctx context.Context, after catalog.ProductID, limit int, jump int64,
 ) (products int, last catalog.ProductID, err error) {
-	var row struct{ Products, Last int64 }
-	err = s.db.call(ctx, "raise_versions", func(conn *gorm.DB) error {
-		return conn.Raw(raiseVersions, int64(after), limit, jump).Find(&row).Error
-	})
-	if err != nil {
-		return 0, 0, err
+	type row struct {
+		Products int
+		Last     catalog.ProductID
 	}
-	return int(row.Products), catalog.ProductID(row.Last), nil
+	raised, err := find[row](ctx, s.db, "raise_versions", nil, raiseVersions, int64(after), limit, jump)
+	return raised.Products, raised.Last, err
 }

@@ -225,7 +225,7 @@ type outboxRow struct {
 	Delay   int64             `json:"delay"` // microseconds
 }
 
-func toOutboxRows(outgoing []catalog.Outgoing) []outboxRow {
+func toOutboxRows(outgoing []catalog.Outgoing) asJSON[[]outboxRow] {
 	rows := make([]outboxRow, len(outgoing))
 	for i, o := range outgoing {
 		m := o.Message
@@ -234,7 +234,7 @@ func toOutboxRows(outgoing []catalog.Outgoing) []outboxRow {
 			Payload: string(m.Body), Headers: m.Headers(), Delay: o.Delay.Microseconds(),
 		}
 	}
-	return rows
+	return asJSON[[]outboxRow]{rows}
 }
 
 // intentRow is an intent on its way in.
@@ -244,10 +244,10 @@ type intentRow struct {
 	Due     int64  `json:"due"` // microseconds from now
 }
 
-func toIntentRows(intents []catalog.Intent) []intentRow {
+func toIntentRows(intents []catalog.Intent) asJSON[[]intentRow] {
 	rows := make([]intentRow, len(intents))
 	for i, in := range intents {
 		rows[i] = intentRow{Prefix: in.Prefix, ImageID: int64(in.ImageID), Due: in.Due.Microseconds()}
 	}
-	return rows
+	return asJSON[[]intentRow]{rows}
 }

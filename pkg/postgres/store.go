@@ -49,14 +49,8 @@ const selectUser = `SELECT id, name, email, created_at FROM users WHERE id = $1`
 
 // User implements catalog.Store.
 func (s *Store) User(ctx context.Context, id catalog.UserID) (catalog.User, error) {
-	var row userRow
-	err := s.db.call(ctx, "user", func(conn *gorm.DB) error {
-		found := conn.Raw(selectUser, int64(id)).Find(&row)
-		if found.Error == nil && found.RowsAffected == 0 {
-			return fault.New(fault.NotFound, "user_not_found", "there is no user "+strconv.FormatInt(int64(id), 10))
-		}
-		return found.Error
-	})
+	missing := fault.New(fault.NotFound, "user_not_found", "there is no user "+strconv.FormatInt(int64(id), 10))
+	row, err := find[userRow](ctx, s.db, "user", missing, selectUser, int64(id))
 	if err != nil {
 		return catalog.User{}, err
 	}
@@ -77,14 +71,7 @@ const selectProduct = `SELECT` + productColumns + `,` + imagesOf + ` FROM produc
 
 // Product implements catalog.Store.
 func (s *Store) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
-	var row productRow
-	err := s.db.call(ctx, "product", func(conn *gorm.DB) error {
-		found := conn.Raw(selectProduct, int64(id)).Find(&row)
-		if found.Error == nil && found.RowsAffected == 0 {
-			return noProduct(id)
-		}
-		return found.Error
-	})
+	row, err := find[productRow](ctx, s.db, "product", noProduct(id), selectProduct, int64(id))
 	if err != nil {
 		return catalog.Product{}, err
 	}
@@ -99,23 +86,16 @@ const insertPipeline = `INSERT INTO pipelines (hash, spec) VALUES ($1, $2::text:
 
 // SavePipeline implements catalog.Pipelines.
 func (s *Store) SavePipeline(ctx context.Context, hash string, document []byte) error {
-	return s.db.call(ctx, "save_pipeline", func(conn *gorm.DB) error {
-		return conn.Exec(insertPipeline, hash, string(document)).Error
-	})
+	_, err := s.db.exec(ctx, "save_pipeline", insertPipeline, hash, string(document))
+	return err
 }
 
 const selectPipeline = `SELECT spec::text FROM pipelines WHERE hash = $1`
 
 // Pipeline implements catalog.Pipelines.
 func (s *Store) Pipeline(ctx context.Context, hash string) ([]byte, error) {
-	var document string
-	err := s.db.call(ctx, "pipeline", func(conn *gorm.DB) error {
-		found := conn.Raw(selectPipeline, hash).Find(&document)
-		if found.Error == nil && found.RowsAffected == 0 {
-			return fault.New(fault.NotFound, "pipeline_not_found", "no pipeline with this hash is on record")
-		}
-		return found.Error
-	})
+	missing := fault.New(fault.NotFound, "pipeline_not_found", "no pipeline with this hash is on record")
+	document, err := find[string](ctx, s.db, "pipeline", missing, selectPipeline, hash)
 	if err != nil {
 		return nil, err
 	}
@@ -127,19 +107,11 @@ const selectInstallation = `SELECT id::text AS id, epoch FROM installation`
 // Installation returns which database this is, as a UUID that the migrations drew, and its epoch: how often it was
 // restored from a backup.
 func (s *Store) Installation(ctx context.Context) (id string, epoch int64, err error) {
-	var row struct {
+	type row struct {
 		ID    string
 		Epoch int64
 	}
-	err = s.db.call(ctx, "installation", func(conn *gorm.DB) error {
-		found := conn.Raw(selectInstallation).Find(&row)
-		if found.Error == nil && found.RowsAffected == 0 {
-			return fault.New(fault.Internal, "no_installation", "the database has no installation id")
-		}
-		return found.Error
-	})
-	if err != nil {
-		return "", 0, err
-	}
-	return row.ID, row.Epoch, nil
+	missing := fault.New(fault.Internal, "no_installation", "the database has no installation id")
+	found, err := find[row](ctx, s.db, "installation", missing, selectInstallation)
+	return found.ID, found.Epoch, err
 }

@@ -26,8 +26,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// outbox is an Outbox in memory for one round at a time. Its rules are those of the real one: what is acknowledged goes, what
-// is refused is put off for good, what meets an outage stays.
+// outbox is an Outbox in memory, for one round at a time. It follows the rules of the real one: acknowledged messages go,
+// refused messages are parked, and messages that meet an outage stay.
 type outbox struct {
 	mu      sync.Mutex
 	due     []event.Message

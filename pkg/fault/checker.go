@@ -1,0 +1,37 @@
+package fault
+
+import (
+	"fmt"
+	"time"
+)
+
+// codeOutOfRange is the code of a value that is too small or too large.
+const codeOutOfRange = "out_of_range"
+
+// Checker collects wrong fields. Its zero value has none. A detail is a format of package fmt with its arguments.
+type Checker struct{ fields []Field }
+
+// Add notes a wrong field.
+func (c *Checker) Add(pointer, code, format string, args ...any) {
+	c.fields = append(c.fields, Field{Pointer: pointer, Code: code, Detail: fmt.Sprintf(format, args...)})
+}
+
+// Check notes a wrong field unless ok.
+func (c *Checker) Check(ok bool, pointer, code, format string, args ...any) {
+	if !ok {
+		c.Add(pointer, code, format, args...)
+	}
+}
+
+// Range notes a field that is out of range unless ok.
+func (c *Checker) Range(ok bool, pointer, format string, args ...any) {
+	c.Check(ok, pointer, codeOutOfRange, format, args...)
+}
+
+// Positive notes a field that is out of range unless d is above zero.
+func (c *Checker) Positive(pointer string, d time.Duration) {
+	c.Range(d > 0, pointer, "must be above zero")
+}
+
+// Fields returns the wrong fields in the order in which they were noted, nil if there are none.
+func (c *Checker) Fields() []Field { return c.fields }

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"maps"
 	"strconv"
+	"strings"
 )
 
 // The topics.
@@ -64,6 +65,16 @@ func (m Message) EachHeader() iter.Seq2[string, string] {
 			yield(HeaderTraceparent, m.Traceparent)
 		}
 	}
+}
+
+// TraceID returns the trace id of a W3C traceparent (version-traceid-parentid-flags), or "" if it does not have four parts.
+func TraceID(traceparent string) string {
+	if strings.Count(traceparent, "-") != 3 {
+		return ""
+	}
+	_, rest, _ := strings.Cut(traceparent, "-")
+	id, _, _ := strings.Cut(rest, "-")
+	return id
 }
 
 // FromRecord rebuilds a message from what Kafka delivered. It fails when a header is missing or the version is not a

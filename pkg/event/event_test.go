@@ -188,3 +188,20 @@ func TestABodyThatCannotBeEncodedIsADefect(t *testing.T) {
 	}()
 	event.New("id-1", "", unspeakable{})
 }
+
+func TestTraceID(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ traceparent, want string }{
+		"four_parts": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "0af7651916cd43dd8448eb211c80319c"},
+		"empty":      {"", ""},
+		"two_parts":  {"x-y", ""},
+		"five_parts": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := event.TraceID(c.traceparent); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}

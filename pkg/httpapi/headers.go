@@ -80,9 +80,6 @@ func traceparent(h *fasthttp.RequestHeader) string {
 	return text[:traceLength]
 }
 
-// traceIDOf returns the trace id of a valid traceparent.
-func traceIDOf(valid string) string { return valid[traceVersionEnd+1 : traceIDEnd] }
-
 func lowerHex(s string) bool {
 	return strings.Trim(s, "0123456789abcdef") == ""
 }

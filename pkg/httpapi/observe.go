@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
 )
 
@@ -152,7 +153,7 @@ func (s *Server) report(ctx *fasthttp.RequestCtx, x *exchange) {
 		zap.Int("status", status), zap.Duration("duration", took), zap.Int("bytes", bytes),
 		zap.String("request_id", x.requestID))
 	if x.traceparent != "" {
-		x.fields = append(x.fields, zap.String("trace_id", traceIDOf(x.traceparent)))
+		x.fields = append(x.fields, zap.String("trace_id", event.TraceID(x.traceparent)))
 	}
 	if x.code != "" {
 		x.fields = append(x.fields, zap.String("code", x.code))

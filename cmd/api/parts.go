@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
@@ -153,10 +154,8 @@ func (a *api) cacheEpoch(ctx context.Context) (int64, error) {
 		if !told {
 			a.Log.Warn("waiting for postgres", zap.Error(err))
 		}
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, time.Second) {
 			return 0, fmt.Errorf("wait for postgres: %w", ctx.Err())
-		case <-time.After(time.Second):
 		}
 	}
 }

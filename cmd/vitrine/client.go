@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/fault"
 )
 
@@ -112,10 +113,8 @@ func (a apiClient) settled(
 		if p.ImageStatus != "pending" {
 			return p, nil
 		}
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, pollEvery) {
 			return p, fmt.Errorf("the pictures are still pending: %w", ctx.Err())
-		case <-time.After(pollEvery):
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"vitrine.io/pkg/backoff"
 )
 
 // The photos: their size, how many landscapes they are of, and how many files are kept. 256 of them are about 16 MiB.
@@ -88,9 +90,7 @@ func (g *gallery) servePhoto(w http.ResponseWriter, r *http.Request) {
 }
 
 func (g *gallery) answer(w http.ResponseWriter, r *http.Request, name string, file drawn) {
-	select {
-	case <-time.After(g.delay):
-	case <-r.Context().Done():
+	if !backoff.Sleep(r.Context(), g.delay) {
 		return
 	}
 	body, err := file()

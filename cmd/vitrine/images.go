@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"vitrine.io/pkg/backoff"
 )
 
 func (c console) imagesCommand() *cobra.Command {
@@ -121,9 +123,7 @@ func (c console) reprocess(ctx context.Context, o reprocessOptions) error {
 			return nil
 		}
 		o.ask.After = done.Next
-		select {
-		case <-time.After(spread):
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, spread) {
 			return fmt.Errorf("stopped; go on with --after %d: %w", done.Next, ctx.Err())
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
@@ -193,12 +194,8 @@ func (r *replayer) rest(ctx context.Context) error {
 	if r.options.dry {
 		return nil
 	}
-	select {
-	case <-time.After(r.pace):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	backoff.Sleep(ctx, r.pace)
+	return ctx.Err()
 }
 
 func (r *replayer) askAgain(ctx context.Context, l deadLetter) (came, detail string, err error) {

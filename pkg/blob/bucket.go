@@ -10,6 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"go.uber.org/zap"
+
+	"vitrine.io/pkg/backoff"
 )
 
 // How often making the bucket is tried while somebody else is making it, and how long between.
@@ -39,7 +41,7 @@ func (b *Bucket) Ping(ctx context.Context) error {
 func (b *Bucket) EnsureBucket(ctx context.Context) error {
 	var err error
 	for try := range createTries {
-		if try > 0 && !wait(ctx, createPause) {
+		if try > 0 && !backoff.Sleep(ctx, createPause) {
 			return classify(ctx, "create bucket", err)
 		}
 		if err = b.Ping(ctx); err == nil {
@@ -95,16 +97,4 @@ func (b *Bucket) openToReaders(ctx context.Context) error {
 		}, withContentMD5)
 		return err
 	})
-}
-
-// wait returns true after d, or false if ctx ends before.
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/media"
@@ -60,10 +61,7 @@ func (s *Service) Fail(ctx context.Context, a Attempt, f *media.Failure) error {
 // for Finish.
 func (s *Service) Retry(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry) error {
 	return s.again(ctx, a, f, requeue{policy: policy, spend: true, wait: func(tries int, _ time.Duration) time.Duration {
-		ceiling := policy.Backoff.D()
-		for range tries - 1 {
-			ceiling = min(2*ceiling, policy.MaxBackoff.D())
-		}
+		ceiling := backoff.Double(tries-1, policy.Backoff.D(), policy.MaxBackoff.D())
 		return max(s.jitter(ceiling), min(f.RetryAfter, policy.MaxBackoff.D()))
 	}})
 }

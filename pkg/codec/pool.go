@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
@@ -228,7 +229,7 @@ func (p *Pool) started(err error) time.Duration {
 		return 0
 	}
 	p.metrics.refused.Inc()
-	wait := min(maxStartBackoff, p.cfg.StartBackoff<<min(p.failures, 16))
+	wait := backoff.Double(p.failures, p.cfg.StartBackoff, maxStartBackoff)
 	p.failures++
 	p.notYet = p.now().Add(wait)
 	return wait

@@ -12,6 +12,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
 )
@@ -115,7 +116,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) error {
 			if err == nil && waiting == "" {
 				return nil
 			}
-			if !pause(ctx, metadataRetry) {
+			if !backoff.Sleep(ctx, metadataRetry) {
 				return errors.Join(fmt.Errorf("wait for leaders of topic %s: %w", waiting, context.Cause(ctx)), err)
 			}
 		}

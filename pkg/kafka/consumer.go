@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
 	"vitrine.io/pkg/relay"
@@ -200,7 +200,7 @@ func (c *Consumer) consume(ctx context.Context, group sarama.ConsumerGroup) {
 			failures = 0
 			continue
 		}
-		if !pause(ctx, backoff(failures, rejoinBackoff, rejoinMax)) {
+		if !backoff.Sleep(ctx, backoff.Delay(failures, rejoinBackoff, rejoinMax)) {
 			return
 		}
 		failures++
@@ -259,26 +259,4 @@ func (c *Consumer) Ready() error {
 		return fault.New(fault.Unavailable, codeNotJoined, "the consumer has not joined its group")
 	}
 	return nil
-}
-
-// backoff returns how long to wait after failures earlier ones: from first, doubling up to limit, half of it at random so
-// that processes that failed together do not come back together.
-func backoff(failures int, first, limit time.Duration) time.Duration {
-	d := limit
-	if failures < 30 && first<<failures < limit {
-		d = first << failures
-	}
-	return d/2 + rand.N(d/2+1) //nolint:gosec // spreads load, keeps no secret
-}
-
-// pause waits for d and reports whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

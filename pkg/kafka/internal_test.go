@@ -9,12 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
 
-	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/fault"
 )
 
@@ -152,31 +150,6 @@ func TestAnEndedSessionPassesNoGate(t *testing.T) {
 	}
 }
 
-func TestBackoffDoublesUpToItsLimit(t *testing.T) {
-	t.Parallel()
-	for failures, want := range map[int]time.Duration{
-		0: 100 * time.Millisecond, 1: 200 * time.Millisecond, 5: 3200 * time.Millisecond,
-		9: 30 * time.Second, 1000: 30 * time.Second,
-	} {
-		for range 50 {
-			if got := backoff(failures, 100*time.Millisecond, 30*time.Second); got < want/2 || got > want {
-				t.Errorf("after %d failures: got %s, want between %s and %s", failures, got, want/2, want)
-			}
-		}
-	}
-}
-
-func TestAPauseEndsWithItsContext(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if !pause(ctx, time.Second/2) || pause(ctx, time.Hour) {
-			t.Error("want the first pause whole and the second cut short")
-		}
-	})
-}
-
 func TestACutWireEndsWhatIsOpenAndRefusesTheRest(t *testing.T) {
 	t.Parallel()
 	var far []net.Conn
@@ -240,17 +213,6 @@ func TestADeadRecordKeepsOnlyWhatFits(t *testing.T) {
 	kept := someOf(map[string]string{"large": strings.Repeat("x", maxHeaders)})
 	if len(kept) != 0 {
 		t.Errorf("headers: got %d, want none of the oversized", len(kept))
-	}
-}
-
-func TestTheTraceIsReadFromTheTraceparent(t *testing.T) {
-	t.Parallel()
-	for parent, want := range map[string]string{
-		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01": "0af7651916cd43dd8448eb211c80319c", "": "", "x-y": "",
-	} {
-		if got := traceID(event.Message{Traceparent: parent}); got != want {
-			t.Errorf("trace of %q: got %q, want %q", parent, got, want)
-		}
 	}
 }
 

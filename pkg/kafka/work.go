@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -12,7 +11,9 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/fault"
 )
 
 const (
@@ -28,9 +29,6 @@ const (
 	resultError = "error"
 	resultPanic = "panic"
 )
-
-// errPanic marks an error made from a panic.
-var errPanic = errors.New("panic")
 
 // step is what has to succeed before a record is done: the handler's work, or the burial of what cannot be read.
 type step struct {
@@ -65,7 +63,7 @@ func (c *Consumer) work(taking, working context.Context, record *sarama.Consumer
 			return true
 		}
 		leave() // others go on while this one waits
-		if !pause(taking, backoff(failures, retryBackoff, retryMax)) {
+		if !backoff.Sleep(taking, backoff.Delay(failures, retryBackoff, retryMax)) {
 			return false
 		}
 	}
@@ -76,24 +74,24 @@ func (c *Consumer) attempt(ctx context.Context, s step, record *sarama.ConsumerM
 	started := time.Now()
 	c.metrics.inFlight.Inc()
 	defer c.metrics.inFlight.Dec()
-	err := guarded(func() error { return s.once(ctx) })
+	err := fault.Guard(func() error { return s.once(ctx) })
 	c.metrics.seconds.Observe(time.Since(started).Seconds())
 	switch {
 	case err == nil:
 		c.metrics.handled.WithLabelValues(resultOK).Inc()
 		return nil
-	case errors.Is(err, errPanic):
+	case errors.Is(err, fault.ErrPanic):
 		c.metrics.handled.WithLabelValues(resultPanic).Inc()
 	default:
 		c.metrics.handled.WithLabelValues(resultError).Inc()
 	}
 	log := c.log.Warn
-	if errors.Is(err, errPanic) {
+	if errors.Is(err, fault.ErrPanic) {
 		log = c.log.Error
 	}
 	log("message is not done and will be repeated", zap.Error(err), zap.Int("attempt", attempt),
 		zap.String("event_id", s.message.ID), zap.String("product_id", s.message.Key), zap.String("type", s.message.Type),
-		zap.String("trace_id", traceID(s.message)),
+		zap.String("trace_id", event.TraceID(s.message.Traceparent)),
 		zap.Int32("partition", record.Partition), zap.Int64("offset", record.Offset))
 	return err
 }
@@ -102,7 +100,7 @@ func (c *Consumer) attempt(ctx context.Context, s step, record *sarama.ConsumerM
 func (c *Consumer) toStep(record *sarama.ConsumerMessage) step {
 	headers := headersOf(record)
 	var m event.Message
-	err := guarded(func() (err error) {
+	err := fault.Guard(func() (err error) {
 		if m, err = event.FromRecord(c.options.Topic, record.Key, record.Value, headers); err != nil {
 			return err
 		}
@@ -112,7 +110,7 @@ func (c *Consumer) toStep(record *sarama.ConsumerMessage) step {
 		return c.burial(record, headers, err)
 	}
 	var lane string
-	if err := guarded(func() error { lane = c.options.Exclusive(m); return nil }); err != nil {
+	if err := fault.Guard(func() error { lane = c.options.Exclusive(m); return nil }); err != nil {
 		return c.burial(record, headers, err)
 	}
 	return step{message: m, lane: lane, once: func(ctx context.Context) error { return c.handle(ctx, m) }}
@@ -161,22 +159,4 @@ func shorten(s string, n int) string {
 		s = s[:n]
 	}
 	return strings.ToValidUTF8(s, "")
-}
-
-// traceID returns the trace of a message's traceparent (version-trace-span-flags), or "".
-func traceID(m event.Message) string {
-	if parts := strings.Split(m.Traceparent, "-"); len(parts) == 4 {
-		return parts[1]
-	}
-	return ""
-}
-
-// guarded calls f and makes an error of a panic.
-func guarded(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %v\n%s", errPanic, r, debug.Stack())
-		}
-	}()
-	return f()
 }

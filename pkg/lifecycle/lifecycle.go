@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"time"
+
+	"vitrine.io/pkg/fault"
 )
 
 // The ways in which a part can end wrongly, beside an error of its own.
@@ -71,7 +72,7 @@ func launch(ctx context.Context, p Part, end func()) *running {
 	go func() {
 		defer end()
 		defer close(r.done)
-		err := guard(ctx, p.Run)
+		err := fault.Guard(func() error { return p.Run(ctx) })
 		told := ctx.Err() != nil
 		switch {
 		case err == nil && !told:
@@ -91,7 +92,7 @@ func awaitReady(alive context.Context, p Part) error {
 	if p.Ready == nil {
 		return nil
 	}
-	err := guard(alive, p.Ready)
+	err := fault.Guard(func() error { return p.Ready(alive) })
 	if err == nil || (alive.Err() != nil && errors.Is(err, alive.Err())) {
 		return nil
 	}
@@ -122,13 +123,4 @@ func (r *running) wait(limit context.Context) error {
 	default:
 		return fmt.Errorf("%s: %w", r.name, ErrLate)
 	}
-}
-
-func guard(ctx context.Context, fn func(context.Context) error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return fn(ctx)
 }

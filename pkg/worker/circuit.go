@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/fault"
 )
 
@@ -81,8 +82,6 @@ func (c *Circuits) Run(ctx context.Context, gate Gate) error {
 // keepProbing asks one dependency at once, and again when the interval has passed since it answered. One that hangs delays
 // nobody's but its own probes.
 func (c *Circuits) keepProbing(ctx context.Context, one *circuit) {
-	again := time.NewTimer(c.cfg.Interval)
-	defer again.Stop()
 	for {
 		asking, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 		err := one.probe.Ask(asking)
@@ -91,11 +90,8 @@ func (c *Circuits) keepProbing(ctx context.Context, one *circuit) {
 			return
 		}
 		c.note(one, one.probed(err, time.Now()), err)
-		again.Reset(c.cfg.Interval)
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, c.cfg.Interval) {
 			return
-		case <-again.C:
 		}
 	}
 }

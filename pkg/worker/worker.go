@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/event"
 	"vitrine.io/pkg/failpoint"
@@ -254,12 +255,10 @@ func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result
 		if !fault.Is(err, fault.Unavailable) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, pause) {
 			return err
-		case <-time.After(pause):
-			pause = min(2*pause, w.cfg.Settle)
 		}
+		pause = min(2*pause, w.cfg.Settle)
 	}
 }
 
@@ -308,8 +307,8 @@ func (w *Worker) stage(name string, began time.Time) time.Duration {
 func (w *Worker) picture(r catalog.Request, traceparent string) *zap.Logger {
 	log := w.log.With(zap.Int64("product_id", int64(r.ProductID)), zap.Int64("image_id", int64(r.ImageID)),
 		zap.String("event_id", r.Ticket))
-	if parts := strings.Split(traceparent, "-"); len(parts) == 4 { // W3C: version, trace id, parent id, flags
-		return log.With(zap.String("trace_id", parts[1]))
+	if id := event.TraceID(traceparent); id != "" {
+		return log.With(zap.String("trace_id", id))
 	}
 	return log
 }

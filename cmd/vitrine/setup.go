@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/fault"
@@ -37,17 +38,13 @@ type WaitConfig struct {
 
 // Validate returns every wrong field.
 func (c WaitConfig) Validate() []fault.Field {
-	var wrong []fault.Field
-	if c.Timeout <= 0 {
-		wrong = append(wrong, fault.Field{Pointer: "TIMEOUT", Code: "out_of_range", Detail: "must be above zero"})
-	}
+	var check fault.Checker
+	check.Positive("TIMEOUT", c.Timeout)
 	for _, what := range c.WaitFor {
-		if !slices.Contains([]string{waitDatabase, waitTopics, waitBucket}, what) {
-			detail := "knows database, topics and bucket, not " + what
-			wrong = append(wrong, fault.Field{Pointer: "WAIT_FOR", Code: "unknown", Detail: detail})
-		}
+		check.Check(slices.Contains([]string{waitDatabase, waitTopics, waitBucket}, what), "WAIT_FOR", "unknown",
+			"knows database, topics and bucket, not %s", what)
 	}
-	return wrong
+	return check.Fields()
 }
 
 func (c console) setupCommand() *cobra.Command {
@@ -203,10 +200,8 @@ func insist(ctx context.Context, do func(context.Context) error, waiting func(er
 			return err
 		}
 		waiting(err)
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, time.Second) {
 			return err
-		case <-time.After(time.Second):
 		}
 	}
 }

@@ -39,44 +39,29 @@ var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
 
 // Validate returns every wrong value, by the name of its variable.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	add := func(pointer, code, detail string) {
-		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
-	}
-	c.validateURLs(add)
-	if c.Region == "" {
-		add("REGION", "required", "needs a region")
-	}
-	if !bucketName.MatchString(c.Bucket) {
-		add("BUCKET", "bad_name", "needs 3 to 63 lower-case letters, digits and inner hyphens")
-	}
-	if (c.AccessKey == "") != (c.SecretKey == "") {
-		add("SECRET_KEY", "required", "ACCESS_KEY and SECRET_KEY go together")
-	}
-	if c.PublicRead && !c.CreateBucket {
-		add("PUBLIC_READ", "needs_create", "is for the bucket that CREATE_BUCKET makes")
-	}
-	if c.AttemptTimeout < 100*time.Millisecond || c.AttemptTimeout > 10*time.Minute {
-		add("ATTEMPT_TIMEOUT", "out_of_range", "from 100ms to 10m")
-	}
-	if c.MaxAttempts < 1 || c.MaxAttempts > maxAttempts {
-		add("MAX_ATTEMPTS", "out_of_range", "from 1 to 10")
-	}
-	return wrong
+	var check fault.Checker
+	c.validateURLs(&check)
+	check.Check(c.Region != "", "REGION", "required", "needs a region")
+	check.Check(bucketName.MatchString(c.Bucket), "BUCKET", "bad_name",
+		"needs 3 to 63 lower-case letters, digits and inner hyphens")
+	check.Check((c.AccessKey == "") == (c.SecretKey == ""), "SECRET_KEY", "required",
+		"ACCESS_KEY and SECRET_KEY go together")
+	check.Check(!c.PublicRead || c.CreateBucket, "PUBLIC_READ", "needs_create",
+		"is for the bucket that CREATE_BUCKET makes")
+	check.Range(c.AttemptTimeout >= 100*time.Millisecond && c.AttemptTimeout <= 10*time.Minute, "ATTEMPT_TIMEOUT",
+		"from 100ms to 10m")
+	check.Range(c.MaxAttempts >= 1 && c.MaxAttempts <= maxAttempts, "MAX_ATTEMPTS", "from 1 to 10")
+	return check.Fields()
 }
 
-func (c Config) validateURLs(add func(pointer, code, detail string)) {
-	if c.Endpoint != "" && !webURL(c.Endpoint) {
-		add("ENDPOINT", "bad_url", "needs an http or https URL")
-	}
+func (c Config) validateURLs(check *fault.Checker) {
+	check.Check(c.Endpoint == "" || webURL(c.Endpoint), "ENDPOINT", "bad_url", "needs an http or https URL")
 	if c.CAFile != "" && strings.HasPrefix(c.Endpoint, "http://") {
-		add("CA_FILE", "not_https", "is of no use: ENDPOINT is not https")
+		check.Add("CA_FILE", "not_https", "is of no use: ENDPOINT is not https")
 	} else if _, err := c.authorities(); err != nil {
-		add("CA_FILE", "bad_file", err.Error())
+		check.Add("CA_FILE", "bad_file", "%v", err)
 	}
-	if c.PublicURL != "" && !webURL(c.PublicURL) {
-		add("PUBLIC_URL", "bad_url", "needs an http or https URL")
-	}
+	check.Check(c.PublicURL == "" || webURL(c.PublicURL), "PUBLIC_URL", "bad_url", "needs an http or https URL")
 }
 
 // authorities returns who may vouch for the store, nil for the system's roots. It reads the file.

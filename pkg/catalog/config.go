@@ -15,13 +15,9 @@ type Config struct {
 
 // Validate returns every wrong field.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	for name, d := range map[string]time.Duration{
-		"LOAD_TIMEOUT": c.LoadTimeout, "FORGET_TIMEOUT": c.ForgetTimeout, "RETIRE_GRACE": c.RetireGrace,
-	} {
-		if d <= 0 {
-			wrong = append(wrong, fault.Field{Pointer: name, Code: "out_of_range", Detail: "must be above zero"})
-		}
-	}
-	return wrong
+	var check fault.Checker
+	check.Positive("LOAD_TIMEOUT", c.LoadTimeout)
+	check.Positive("FORGET_TIMEOUT", c.ForgetTimeout)
+	check.Positive("RETIRE_GRACE", c.RetireGrace)
+	return check.Fields()
 }

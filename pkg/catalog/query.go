@@ -46,29 +46,23 @@ type Page struct {
 
 // Validate returns every wrong field of the query, or nil. Pointers are the parameters' names.
 func (q Query) Validate() []fault.Field {
-	var wrong []fault.Field
-	add := func(pointer, code, detail string) {
-		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
-	}
+	var check fault.Checker
 	letters := utf8.RuneCountInString(q.Name)
 	switch {
 	case q.UserID == 0 && letters == 0:
-		add("user_id", "required", "give user_id, or at least three characters of name")
+		check.Add("user_id", "required", "give user_id, or at least three characters of name")
 	case q.UserID == 0 && letters < MinNameLetters:
-		add("name", "too_short", "without user_id, name needs at least three characters")
+		check.Add("name", "too_short", "without user_id, name needs at least three characters")
 	case letters > MaxNameLetters:
-		add("name", "too_long", "at most 200 characters")
+		check.Add("name", "too_long", "at most 200 characters")
 	}
-	if q.MinPrice != nil && q.MaxPrice != nil && q.MinPrice.GreaterThan(*q.MaxPrice) {
-		add("min_price", "out_of_range", "min_price is above max_price")
-	}
+	check.Range(q.MinPrice == nil || q.MaxPrice == nil || !q.MinPrice.GreaterThan(*q.MaxPrice), "min_price",
+		"min_price is above max_price")
 	switch q.Sort {
 	case NewestFirst, CheapestFirst, DearestFirst:
 	default:
-		add("sort", "unknown_value", "one of -id, price, -price")
+		check.Add("sort", "unknown_value", "one of -id, price, -price")
 	}
-	if q.Limit < 1 || q.Limit > MaxLimit {
-		add("limit", "out_of_range", "a whole number from 1 to 100")
-	}
-	return wrong
+	check.Range(q.Limit >= 1 && q.Limit <= MaxLimit, "limit", "a whole number from 1 to 100")
+	return check.Fields()
 }

@@ -29,21 +29,16 @@ const maxStartBackoff = 30 * time.Second
 
 // Validate returns every wrong field, or nil. Pointers are the variables' names.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	check := func(ok bool, pointer, detail string) {
-		if !ok {
-			wrong = append(wrong, fault.Field{Pointer: pointer, Code: "out_of_range", Detail: detail})
-		}
-	}
-	check(c.Path != "", "PATH", "name the codec program")
-	check(c.Children >= 0 && c.Children <= 256, "CHILDREN", "must be 0 to 256")
-	check(c.RecycleAfter >= 1, "RECYCLE_AFTER", "must be at least 1")
-	check(c.MaxRSS >= 64<<20, "MAX_RSS", "must be at least 67108864 (64 MiB)")
-	check(c.AddressSpace == 0 || c.AddressSpace >= 256<<20, "ADDRESS_SPACE", "must be 0 or at least 268435456 (256 MiB)")
-	check(c.StartTimeout > 0, "START_TIMEOUT", "must be above 0")
-	check(c.StartBackoff > 0 && c.StartBackoff <= maxStartBackoff, "START_BACKOFF", "must be above 0 and at most 30s")
-	check(c.ShutdownGrace > 0, "SHUTDOWN_GRACE", "must be above 0")
-	check(c.Sandbox == "on" || c.Sandbox == "off", "SANDBOX", "must be on or off")
-	check(c.Preload != "", "PRELOAD", "must be auto, none or a path")
-	return wrong
+	var check fault.Checker
+	check.Range(c.Path != "", "PATH", "name the codec program")
+	check.Range(c.Children >= 0 && c.Children <= 256, "CHILDREN", "must be 0 to 256")
+	check.Range(c.RecycleAfter >= 1, "RECYCLE_AFTER", "must be at least 1")
+	check.Range(c.MaxRSS >= 64<<20, "MAX_RSS", "must be at least 67108864 (64 MiB)")
+	check.Range(c.AddressSpace == 0 || c.AddressSpace >= 256<<20, "ADDRESS_SPACE", "must be 0 or at least 268435456 (256 MiB)")
+	check.Range(c.StartTimeout > 0, "START_TIMEOUT", "must be above 0")
+	check.Range(c.StartBackoff > 0 && c.StartBackoff <= maxStartBackoff, "START_BACKOFF", "must be above 0 and at most 30s")
+	check.Range(c.ShutdownGrace > 0, "SHUTDOWN_GRACE", "must be above 0")
+	check.Range(c.Sandbox == "on" || c.Sandbox == "off", "SANDBOX", "must be on or off")
+	check.Range(c.Preload != "", "PRELOAD", "must be auto, none or a path")
+	return check.Fields()
 }

@@ -33,22 +33,13 @@ func (c Config) For(pictures int) Config {
 
 // Validate returns every wrong value, by the name of its variable.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	add := func(pointer, code, detail string) {
-		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
-	}
+	var check fault.Checker
 	printable := func(r rune) bool { return r >= ' ' && r <= '~' }
 	if c.UserAgent == "" || strings.ContainsFunc(c.UserAgent, func(r rune) bool { return !printable(r) }) {
-		add("USER_AGENT", "bad_form", "needs printable ASCII characters")
+		check.Add("USER_AGENT", "bad_form", "needs printable ASCII characters")
 	}
-	if c.MinRate < 0 {
-		add("MIN_RATE", "out_of_range", "0 or more")
-	}
-	if c.RateWindow < time.Second || c.RateWindow > time.Hour {
-		add("RATE_WINDOW", "out_of_range", "from 1s to 1h")
-	}
-	if c.MaxInFlight != 0 && c.MaxInFlight < 1<<20 {
-		add("MAX_BYTES_IN_FLIGHT", "out_of_range", "0, or at least 1048576")
-	}
-	return wrong
+	check.Range(c.MinRate >= 0, "MIN_RATE", "0 or more")
+	check.Range(c.RateWindow >= time.Second && c.RateWindow <= time.Hour, "RATE_WINDOW", "from 1s to 1h")
+	check.Range(c.MaxInFlight == 0 || c.MaxInFlight >= 1<<20, "MAX_BYTES_IN_FLIGHT", "0, or at least 1048576")
+	return check.Fields()
 }

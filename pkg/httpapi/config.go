@@ -32,45 +32,28 @@ const minHeaderLimit = 4096
 
 // Validate returns every wrong field, named by its variable.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	add := func(name, code, detail string) {
-		wrong = append(wrong, fault.Field{Pointer: name, Code: code, Detail: detail})
+	var check fault.Checker
+	_, _, err := net.SplitHostPort(c.Addr)
+	check.Check(err == nil, "ADDR", "invalid_address", "must be host:port or :port")
+	check.Positive("READ_TIMEOUT", c.ReadTimeout)
+	check.Positive("WRITE_TIMEOUT", c.WriteTimeout)
+	check.Positive("IDLE_TIMEOUT", c.IdleTimeout)
+	check.Positive("HANDLER_TIMEOUT", c.HandlerTimeout)
+	check.Positive("SHUTDOWN_TIMEOUT", c.ShutdownTimeout)
+	if c.HandlerTimeout > 0 && c.ShutdownTimeout > 0 {
+		check.Range(c.ShutdownTimeout > c.HandlerTimeout, "SHUTDOWN_TIMEOUT",
+			"must be above HANDLER_TIMEOUT, or a shutdown cuts requests off")
 	}
-	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
-		add("ADDR", "invalid_address", "must be host:port or :port")
-	}
-	for _, d := range []struct {
-		name  string
-		value time.Duration
-	}{
-		{"READ_TIMEOUT", c.ReadTimeout}, {"WRITE_TIMEOUT", c.WriteTimeout}, {"IDLE_TIMEOUT", c.IdleTimeout},
-		{"HANDLER_TIMEOUT", c.HandlerTimeout}, {"SHUTDOWN_TIMEOUT", c.ShutdownTimeout},
-	} {
-		if d.value <= 0 {
-			add(d.name, "out_of_range", "must be above zero")
-		}
-	}
-	if c.HandlerTimeout > 0 && c.ShutdownTimeout > 0 && c.ShutdownTimeout <= c.HandlerTimeout {
-		add("SHUTDOWN_TIMEOUT", "out_of_range", "must be above HANDLER_TIMEOUT, or a shutdown cuts requests off")
-	}
-	if c.BodyLimit < 1 {
-		add("BODY_LIMIT", "out_of_range", "must be above zero")
-	}
-	if c.HeaderLimit < minHeaderLimit {
-		add("HEADER_LIMIT", "out_of_range", "must be at least 4096")
-	}
-	if c.MaxConnections < 1 {
-		add("MAX_CONNECTIONS", "out_of_range", "must be above zero")
-	}
-	if c.MaxInFlight < 1 {
-		add("MAX_IN_FLIGHT", "out_of_range", "must be above zero")
-	}
+	check.Range(c.BodyLimit >= 1, "BODY_LIMIT", "must be above zero")
+	check.Range(c.HeaderLimit >= minHeaderLimit, "HEADER_LIMIT", "must be at least 4096")
+	check.Range(c.MaxConnections >= 1, "MAX_CONNECTIONS", "must be above zero")
+	check.Range(c.MaxInFlight >= 1, "MAX_IN_FLIGHT", "must be above zero")
 	for _, origin := range c.CORSOrigins {
 		if !validOrigin(origin) && (origin != "*" || len(c.CORSOrigins) > 1) {
-			add("CORS_ORIGINS", "invalid_origin", origin+" is not an origin such as https://shop.example, nor a lone *")
+			check.Add("CORS_ORIGINS", "invalid_origin", "%s is not an origin such as https://shop.example, nor a lone *", origin)
 		}
 	}
-	return wrong
+	return check.Fields()
 }
 
 func validOrigin(origin string) bool {

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"fmt"
 	"net"
 	"strings"
 
@@ -47,81 +46,63 @@ const maxPrefix = 200
 
 // Validate returns every wrong setting, by the name of its variable.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	add := func(name, code, format string, args ...any) {
-		wrong = append(wrong, fault.Field{Pointer: name, Code: code, Detail: fmt.Sprintf(format, args...)})
-	}
-	c.validateConnection(add)
+	var check fault.Checker
+	c.validateConnection(&check)
 	if strings.Trim(c.TopicPrefix, nameCharacters) != "" || len(c.TopicPrefix) > maxPrefix {
-		add("TOPIC_PREFIX", "invalid", "%q: at most %d of a-z A-Z 0-9 . _ -", c.TopicPrefix, maxPrefix)
+		check.Add("TOPIC_PREFIX", "invalid", "%q: at most %d of a-z A-Z 0-9 . _ -", c.TopicPrefix, maxPrefix)
 	}
-	if c.Partitions < 1 || c.Partitions > 10_000 {
-		add("PARTITIONS", "out_of_range", "%d is not between 1 and 10000", c.Partitions)
-	}
-	if c.Replication < 1 || c.Replication > 100 {
-		add("REPLICATION", "out_of_range", "%d is not between 1 and 100", c.Replication)
-	}
-	if c.MinISR < 1 || c.MinISR > c.Replication {
-		add("MIN_ISR", "out_of_range", "%d is not between 1 and REPLICATION (%d)", c.MinISR, c.Replication)
-	}
-	return wrong
+	check.Range(c.Partitions >= 1 && c.Partitions <= 10_000, "PARTITIONS", "%d is not between 1 and 10000", c.Partitions)
+	check.Range(c.Replication >= 1 && c.Replication <= 100, "REPLICATION", "%d is not between 1 and 100", c.Replication)
+	check.Range(c.MinISR >= 1 && c.MinISR <= c.Replication, "MIN_ISR",
+		"%d is not between 1 and REPLICATION (%d)", c.MinISR, c.Replication)
+	return check.Fields()
 }
 
-func (c Config) validateConnection(add func(name, code, format string, args ...any)) {
-	if len(c.Brokers) == 0 {
-		add("BROKERS", "required", "at least one broker is needed")
-	}
+func (c Config) validateConnection(check *fault.Checker) {
+	check.Check(len(c.Brokers) > 0, "BROKERS", "required", "at least one broker is needed")
 	for _, b := range c.Brokers {
 		if host, port, err := net.SplitHostPort(b); err != nil || host == "" || port == "" {
-			add("BROKERS", "invalid", "%q is not host:port", b)
+			check.Add("BROKERS", "invalid", "%q is not host:port", b)
 		}
 	}
 	v, err := sarama.ParseKafkaVersion(c.Version)
 	switch {
 	case err != nil:
-		add("VERSION", "invalid", "%q is not a Kafka version such as 2.8.0", c.Version)
+		check.Add("VERSION", "invalid", "%q is not a Kafka version such as 2.8.0", c.Version)
 	case !v.IsAtLeast(sarama.V2_1_0_0):
-		add("VERSION", "out_of_range", "%s is older than 2.1.0, the oldest that Kafka 4 still speaks", c.Version)
+		check.Add("VERSION", "out_of_range", "%s is older than 2.1.0, the oldest that Kafka 4 still speaks", c.Version)
 	}
-	if strings.TrimSpace(c.ClientID) == "" {
-		add("CLIENT_ID", "required", "a name is needed")
-	}
-	c.validateTLS(add)
-	c.validateLogin(add)
+	check.Check(strings.TrimSpace(c.ClientID) != "", "CLIENT_ID", "required", "a name is needed")
+	c.validateTLS(check)
+	c.validateLogin(check)
 }
 
-func (c Config) validateTLS(add func(name, code, format string, args ...any)) {
+func (c Config) validateTLS(check *fault.Checker) {
 	if !c.TLSEnabled {
-		if c.TLSCAFile+c.TLSCertFile+c.TLSKeyFile+c.TLSServerName != "" {
-			add("TLS_ENABLED", "invalid", "other TLS settings are given, but TLS is off")
-		}
+		check.Check(c.TLSCAFile+c.TLSCertFile+c.TLSKeyFile+c.TLSServerName == "", "TLS_ENABLED", "invalid",
+			"other TLS settings are given, but TLS is off")
 		return
 	}
 	if _, err := c.authorities(); err != nil {
-		add("TLS_CA_FILE", "bad_file", "%v", err)
+		check.Add("TLS_CA_FILE", "bad_file", "%v", err)
 	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
-		add("TLS_CERT_FILE", "invalid", "TLS_CERT_FILE and TLS_KEY_FILE go together")
+		check.Add("TLS_CERT_FILE", "invalid", "TLS_CERT_FILE and TLS_KEY_FILE go together")
 	} else if _, err := c.certificates(); err != nil {
-		add("TLS_CERT_FILE", "bad_file", "%v", err)
+		check.Add("TLS_CERT_FILE", "bad_file", "%v", err)
 	}
 }
 
-func (c Config) validateLogin(add func(name, code, format string, args ...any)) {
+func (c Config) validateLogin(check *fault.Checker) {
 	switch c.SASLMechanism {
 	case "":
-		if c.SASLUser+c.SASLPassword != "" {
-			add("SASL_MECHANISM", "required", "a user or password is given, but no mechanism")
-		}
+		check.Check(c.SASLUser+c.SASLPassword == "", "SASL_MECHANISM", "required",
+			"a user or password is given, but no mechanism")
 	case mechanismPlain, mechanismScram256, mechanismScram512:
-		if c.SASLUser == "" {
-			add("SASL_USER", "required", "%s needs a user", c.SASLMechanism)
-		}
-		if c.SASLPassword == "" {
-			add("SASL_PASSWORD", "required", "%s needs a password", c.SASLMechanism)
-		}
+		check.Check(c.SASLUser != "", "SASL_USER", "required", "%s needs a user", c.SASLMechanism)
+		check.Check(c.SASLPassword != "", "SASL_PASSWORD", "required", "%s needs a password", c.SASLMechanism)
 	default:
-		add("SASL_MECHANISM", "invalid", "%q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", c.SASLMechanism)
+		check.Add("SASL_MECHANISM", "invalid", "%q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", c.SASLMechanism)
 	}
 }
 

@@ -14,12 +14,8 @@ type Config struct {
 
 // Validate returns every wrong field.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	if c.Delay < 0 {
-		wrong = append(wrong, fault.Field{Pointer: "DELAY", Code: "out_of_range", Detail: "must not be below zero"})
-	}
-	if c.Grace <= c.Delay {
-		wrong = append(wrong, fault.Field{Pointer: "GRACE", Code: "out_of_range", Detail: "must be longer than DELAY"})
-	}
-	return wrong
+	var check fault.Checker
+	check.Range(c.Delay >= 0, "DELAY", "must not be below zero")
+	check.Range(c.Grace > c.Delay, "GRACE", "must be longer than DELAY")
+	return check.Fields()
 }

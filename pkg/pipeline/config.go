@@ -14,8 +14,7 @@ type Config struct {
 
 // Validate returns every wrong field.
 func (c Config) Validate() []fault.Field {
-	if c.Poll < time.Second {
-		return []fault.Field{{Pointer: "POLL", Code: "out_of_range", Detail: "at least 1s"}}
-	}
-	return nil
+	var check fault.Checker
+	check.Range(c.Poll >= time.Second, "POLL", "at least 1s")
+	return check.Fields()
 }

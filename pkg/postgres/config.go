@@ -49,28 +49,19 @@ func (c Config) login() (*pgx.ConnConfig, error) {
 
 // Validate returns every wrong field, or nil.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	add := func(pointer, code, detail string) {
-		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
-	}
+	var check fault.Checker
 	if c.DSN == "" {
-		add("DSN", "required", "give the database's address")
+		check.Add("DSN", "required", "give the database's address")
 	} else if _, err := c.login(); err != nil {
 		var file *fs.PathError
 		if errors.As(err, &file) { // sslrootcert, sslcert, sslkey
-			add("DSN", "unreadable_file", file.Error())
+			check.Add("DSN", "unreadable_file", "%v", file)
 		} else { // the cause would quote the password
-			add("DSN", "malformed", "not a PostgreSQL URL or keyword=value string, or it names a file without a certificate")
+			check.Add("DSN", "malformed", "not a PostgreSQL URL or keyword=value string, or it names a file without a certificate")
 		}
 	}
-	for _, n := range []struct {
-		name  string
-		value int
-	}{{"MAX_OPEN_CONNS", c.MaxOpenConns}, {"OUTBOX_MAX_TRIES", c.OutboxMaxTries}} {
-		if n.value < 1 {
-			add(n.name, "out_of_range", "at least 1")
-		}
-	}
+	check.Range(c.MaxOpenConns >= 1, "MAX_OPEN_CONNS", "at least 1")
+	check.Range(c.OutboxMaxTries >= 1, "OUTBOX_MAX_TRIES", "at least 1")
 	for _, d := range []struct {
 		name  string
 		value time.Duration
@@ -79,12 +70,8 @@ func (c Config) Validate() []fault.Field {
 		{"CONNECT_TIMEOUT", c.ConnectTimeout}, {"TIMEOUT", c.Timeout},
 		{"STATEMENT_TIMEOUT", c.StatementTimeout}, {"LOCK_TIMEOUT", c.LockTimeout},
 	} {
-		if d.value < time.Millisecond {
-			add(d.name, "out_of_range", "at least 1ms")
-		}
+		check.Range(d.value >= time.Millisecond, d.name, "at least 1ms")
 	}
-	if c.SlowQuery < 0 {
-		add("SLOW_QUERY", "out_of_range", "not below zero")
-	}
-	return wrong
+	check.Range(c.SlowQuery >= 0, "SLOW_QUERY", "not below zero")
+	return check.Fields()
 }

@@ -52,45 +52,29 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 
 // Validate returns every wrong value, by the name of its variable.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	add := func(pointer, code, detail string) {
-		wrong = append(wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
-	}
-	if len(c.Addrs) == 0 {
-		add("ADDRS", "required", "needs at least one host:port")
-	}
+	var check fault.Checker
+	check.Check(len(c.Addrs) > 0, "ADDRS", "required", "needs at least one host:port")
 	for _, addr := range c.Addrs {
 		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
-			add("ADDRS", "bad_address", "needs host:port, not "+addr)
+			check.Add("ADDRS", "bad_address", "needs host:port, not %s", addr)
 		}
 	}
 	if !c.TLS && c.TLSCAFile != "" {
-		add("TLS", "invalid", "TLS_CA_FILE is given, but TLS is off")
+		check.Add("TLS", "invalid", "TLS_CA_FILE is given, but TLS is off")
 	} else if _, err := c.tlsConfig(); err != nil {
-		add("TLS_CA_FILE", "bad_file", err.Error())
+		check.Add("TLS_CA_FILE", "bad_file", "%v", err)
 	}
-	if strings.ContainsAny(c.KeyPrefix, "{}") {
-		add("KEY_PREFIX", "bad_prefix", "may not contain braces: they decide on which node a key lies")
-	}
-	if c.TTL < time.Second {
-		add("TTL", "out_of_range", "at least 1s")
-	}
-	if c.MissingTTL < time.Millisecond {
-		add("MISSING_TTL", "out_of_range", "at least 1ms")
-	}
-	if c.TombstoneTTL < minTombstoneTTL {
-		add("TOMBSTONE_TTL", "out_of_range", "at least 10s")
-	}
+	check.Check(!strings.ContainsAny(c.KeyPrefix, "{}"), "KEY_PREFIX", "bad_prefix",
+		"may not contain braces: they decide on which node a key lies")
+	check.Range(c.TTL >= time.Second, "TTL", "at least 1s")
+	check.Range(c.MissingTTL >= time.Millisecond, "MISSING_TTL", "at least 1ms")
+	check.Range(c.TombstoneTTL >= minTombstoneTTL, "TOMBSTONE_TTL", "at least 10s")
 	for _, t := range []struct {
 		name  string
 		value time.Duration
 	}{{"TIMEOUT", c.Timeout}, {"DIAL_TIMEOUT", c.DialTimeout}, {"IO_TIMEOUT", c.IOTimeout}} {
-		if t.value < time.Millisecond || t.value > maxTimeout {
-			add(t.name, "out_of_range", "from 1ms to 5s")
-		}
+		check.Range(t.value >= time.Millisecond && t.value <= maxTimeout, t.name, "from 1ms to 5s")
 	}
-	if c.PoolSize < 0 {
-		add("POOL_SIZE", "out_of_range", "0 or more")
-	}
-	return wrong
+	check.Range(c.PoolSize >= 0, "POOL_SIZE", "0 or more")
+	return check.Fields()
 }

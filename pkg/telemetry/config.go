@@ -21,24 +21,14 @@ type LogConfig struct {
 
 // Validate returns every wrong variable.
 func (c LogConfig) Validate() []fault.Field {
-	var wrong []fault.Field
-	if level, err := zapcore.ParseLevel(c.Level); err != nil || level > zapcore.ErrorLevel {
-		wrong = append(wrong, fault.Field{Pointer: "LEVEL", Code: "unknown_value", Detail: "one of debug, info, warn, error"})
-	}
-	if c.Format != formatJSON && c.Format != formatConsole {
-		wrong = append(wrong, fault.Field{Pointer: "FORMAT", Code: "unknown_value", Detail: "one of json, console"})
-	}
-	if c.SamplingFirst < 0 {
-		wrong = append(wrong, fault.Field{Pointer: "SAMPLING_FIRST", Code: "out_of_range", Detail: "must not be negative"})
-	}
-	if c.SamplingThereafter < 0 {
-		wrong = append(wrong,
-			fault.Field{Pointer: "SAMPLING_THEREAFTER", Code: "out_of_range", Detail: "must not be negative"})
-	}
-	if c.Flush < 0 {
-		wrong = append(wrong, fault.Field{Pointer: "FLUSH", Code: "out_of_range", Detail: "must not be negative"})
-	}
-	return wrong
+	var check fault.Checker
+	level, err := zapcore.ParseLevel(c.Level)
+	check.Check(err == nil && level <= zapcore.ErrorLevel, "LEVEL", "unknown_value", "one of debug, info, warn, error")
+	check.Check(c.Format == formatJSON || c.Format == formatConsole, "FORMAT", "unknown_value", "one of json, console")
+	check.Range(c.SamplingFirst >= 0, "SAMPLING_FIRST", "must not be negative")
+	check.Range(c.SamplingThereafter >= 0, "SAMPLING_THEREAFTER", "must not be negative")
+	check.Range(c.Flush >= 0, "FLUSH", "must not be negative")
+	return check.Fields()
 }
 
 // AdminConfig says where the admin port is.
@@ -48,8 +38,8 @@ type AdminConfig struct {
 
 // Validate returns every wrong variable.
 func (c AdminConfig) Validate() []fault.Field {
-	if _, port, err := net.SplitHostPort(c.Addr); err != nil || port == "" {
-		return []fault.Field{{Pointer: "ADDR", Code: "malformed", Detail: "must be host:port or :port"}}
-	}
-	return nil
+	var check fault.Checker
+	_, port, err := net.SplitHostPort(c.Addr)
+	check.Check(err == nil && port != "", "ADDR", "malformed", "must be host:port or :port")
+	return check.Fields()
 }

@@ -17,13 +17,13 @@ type Config struct {
 
 // Validate returns every wrong field.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	if c.Concurrency < 0 || c.Concurrency > 1024 {
-		wrong = append(wrong, fault.Field{Pointer: "CONCURRENCY", Code: "out_of_range", Detail: "a number from 0 to 1024"})
-	}
-	return append(wrong, positive(map[string]time.Duration{
-		"STORE_BUDGET": c.StoreBudget, "SETTLE_TIMEOUT": c.Settle, "DEFER_WAIT": c.DeferWait, "BUSY_WAIT": c.BusyWait,
-	})...)
+	var check fault.Checker
+	check.Range(c.Concurrency >= 0 && c.Concurrency <= 1024, "CONCURRENCY", "a number from 0 to 1024")
+	check.Positive("STORE_BUDGET", c.StoreBudget)
+	check.Positive("SETTLE_TIMEOUT", c.Settle)
+	check.Positive("DEFER_WAIT", c.DeferWait)
+	check.Positive("BUSY_WAIT", c.BusyWait)
+	return check.Fields()
 }
 
 // CircuitConfig says when workers stop taking requests because something that every picture needs is away.
@@ -36,14 +36,12 @@ type CircuitConfig struct {
 
 // Validate returns every wrong field.
 func (c CircuitConfig) Validate() []fault.Field {
-	var wrong []fault.Field
-	if c.Faults < 1 || c.Faults > 1000 {
-		wrong = append(wrong, fault.Field{Pointer: "FAULTS", Code: "out_of_range", Detail: "a number from 1 to 1000"})
-	}
-	if c.Longest < c.Interval {
-		wrong = append(wrong, fault.Field{Pointer: "LONGEST", Code: "out_of_range", Detail: "must not be below INTERVAL"})
-	}
-	return append(wrong, positive(map[string]time.Duration{"INTERVAL": c.Interval, "TIMEOUT": c.Timeout})...)
+	var check fault.Checker
+	check.Range(c.Faults >= 1 && c.Faults <= 1000, "FAULTS", "a number from 1 to 1000")
+	check.Range(c.Longest >= c.Interval, "LONGEST", "must not be below INTERVAL")
+	check.Positive("INTERVAL", c.Interval)
+	check.Positive("TIMEOUT", c.Timeout)
+	return check.Fields()
 }
 
 // SweepConfig says how often the sweepers look, and when they act.

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"fmt"
 	"time"
 
 	"vitrine.io/pkg/fault"
@@ -25,21 +24,10 @@ const (
 
 // Validate returns every wrong setting, by the name of its variable.
 func (c Config) Validate() []fault.Field {
-	var wrong []fault.Field
-	add := func(name, format string, args ...any) {
-		wrong = append(wrong, fault.Field{Pointer: name, Code: "out_of_range", Detail: fmt.Sprintf(format, args...)})
-	}
-	if c.Batch < 1 || c.Batch > maxBatch {
-		add("BATCH", "%d is not between 1 and %d", c.Batch, maxBatch)
-	}
-	if c.Rate < 0 {
-		add("RATE", "%d is less than 0", c.Rate)
-	}
-	if c.Poll < minPoll || c.Poll > maxPoll {
-		add("POLL", "%s is not between %s and %s", c.Poll, minPoll, maxPoll)
-	}
-	if c.Sample < minSample {
-		add("SAMPLE", "%s is less than %s", c.Sample, minSample)
-	}
-	return wrong
+	var check fault.Checker
+	check.Range(c.Batch >= 1 && c.Batch <= maxBatch, "BATCH", "%d is not between 1 and %d", c.Batch, maxBatch)
+	check.Range(c.Rate >= 0, "RATE", "%d is less than 0", c.Rate)
+	check.Range(c.Poll >= minPoll && c.Poll <= maxPoll, "POLL", "%s is not between %s and %s", c.Poll, minPoll, maxPoll)
+	check.Range(c.Sample >= minSample, "SAMPLE", "%s is less than %s", c.Sample, minSample)
+	return check.Fields()
 }

@@ -2,9 +2,10 @@ package relay
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"vitrine.io/pkg/backoff"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -74,11 +75,11 @@ func (r *Relay) Run(ctx context.Context) error {
 		state.report(err)
 		if err != nil {
 			failures++
-			wait(ctx, backoff(failures), nil)
+			backoff.Sleep(ctx, backoff.Delay(failures-1, firstBackoff, maxBackoff))
 			continue
 		}
 		failures = 0
-		wait(ctx, jitter(r.config.Poll), r.wake)
+		backoff.Wait(ctx, backoff.Jitter(r.config.Poll), r.wake)
 	}
 	return nil
 }
@@ -144,7 +145,7 @@ func (r *Relay) sample(ctx context.Context) {
 		if ctx.Err() == nil {
 			state.report(err)
 		}
-		wait(ctx, jitter(r.config.Sample), nil)
+		backoff.Sleep(ctx, backoff.Jitter(r.config.Sample))
 	}
 }
 
@@ -173,30 +174,4 @@ func (h *health) report(err error) {
 		h.log.Info(h.what + " works again")
 	}
 	h.broken = err != nil
-}
-
-// wait returns after d, when early has something, or when ctx ends.
-func wait(ctx context.Context, d time.Duration, early <-chan struct{}) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-early:
-	case <-ctx.Done():
-	}
-}
-
-// backoff returns how long to wait after the nth failure in a row: half of it at random, so that relays that failed together
-// do not come back together.
-func backoff(n int) time.Duration {
-	d := maxBackoff
-	if n < 16 { // beyond, the shift would only overflow
-		d = min(maxBackoff, firstBackoff<<(n-1))
-	}
-	return d/2 + rand.N(d/2+1) //nolint:gosec // spreads load, keeps no secret
-}
-
-// jitter returns d, give or take a third.
-func jitter(d time.Duration) time.Duration {
-	return d - d/3 + rand.N(2*d/3+1) //nolint:gosec // spreads load, keeps no secret
 }

@@ -25,30 +25,30 @@ const patience = time.Minute
 // stack is everything that dev runs. What was started is closed in reverse order.
 type stack struct {
 	console
-	options  devOptions
-	log      *zap.Logger
-	client   *http.Client
-	gallery  *gallery
-	nursery  *child.Nursery
-	postgres *devstack.Postgres
-	kafka    *devstack.Kafka
-	redis    *devstack.Redis
-	media    *devstack.S3
-	programs []*child.Process
-	closers  []func() error
+	options    devOptions
+	log        *zap.Logger
+	client     *http.Client
+	gallery    *gallery
+	forkThread *child.ForkThread
+	postgres   *devstack.Postgres
+	kafka      *devstack.Kafka
+	redis      *devstack.Redis
+	media      *devstack.S3
+	programs   []*child.Process
+	closers    []func() error
 }
 
 func (s *stack) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	s.nursery = child.NewNursery()
-	s.later(func() error { s.nursery.Close(); return nil })
+	s.forkThread = child.NewForkThread()
+	s.later(func() error { s.forkThread.Close(); return nil })
 	data := s.options.data
 	var err error
 	s.say("starting postgres (a new data directory takes a few seconds)")
 	s.postgres, err = devstack.StartPostgres(ctx, devstack.PostgresConfig{
 		Dir: filepath.Join(data, "postgres"), Log: filepath.Join(data, "log", "postgres.log"),
-	}, s.nursery)
+	}, s.forkThread)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (s *stack) launch(ctx context.Context) error {
 			Name: p.name, Argv: []string{filepath.Join(s.options.bin, p.name)}, Dir: s.options.data,
 			Env: append(s.environment(), "VITRINE_ADMIN_ADDR="+p.admin),
 			Log: filepath.Join(s.options.data, "log", p.name+".log"), Quit: syscall.SIGTERM, Orphan: syscall.SIGTERM,
-			Patience: patience + 15*time.Second, Nursery: s.nursery, // longer than the programs' own grace
+			Patience: patience + 15*time.Second, ForkThread: s.forkThread, // longer than the programs' own grace
 		}
 		if err := process.Start(); err != nil {
 			return err

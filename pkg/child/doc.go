@@ -1,9 +1,8 @@
 // Package child runs other programs that must not outlive this one.
 //
 // The kernel can signal a child when its parent dies, but it means the thread that forked the child, not the process, and
-// the Go runtime ends threads as it likes. A [Nursery] keeps one thread for forking, so that "my parent died" means what it
-// says: whatever happens to this program, kill -9 included, its children go too (Linux; elsewhere they are only stopped in
-// order).
+// the Go runtime ends threads as it likes. A [ForkThread] keeps one thread for forking, so the signal is sent when this
+// program ends, kill -9 included (Linux; elsewhere children are only stopped in order).
 //
 // A [Process] is a program with its log in a file and a process group of its own: a Ctrl-C on the terminal reaches only us,
 // so that we decide in which order to stop.

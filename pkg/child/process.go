@@ -15,16 +15,16 @@ const logTail = 6 << 10
 // Process is a program with its log in a file. It may be started again after it was stopped. It is not safe for concurrent
 // use, but for Exited and Running.
 type Process struct {
-	Name     string   // for messages
-	Argv     []string // the program and its arguments
-	Env      []string // the whole environment
-	Dir      string   // working directory
-	Log      string   // file for standard output and error, appended to
-	User     *syscall.Credential
-	Quit     syscall.Signal // asks for a clean shutdown
-	Orphan   syscall.Signal // sent by the kernel if this process dies first
-	Patience time.Duration  // how long a clean shutdown may take; then it is killed
-	Nursery  *Nursery
+	Name       string   // for messages
+	Argv       []string // the program and its arguments
+	Env        []string // the whole environment
+	Dir        string   // working directory
+	Log        string   // file for standard output and error, appended to
+	User       *syscall.Credential
+	Quit       syscall.Signal // asks for a clean shutdown
+	Orphan     syscall.Signal // sent by the kernel if this process dies first
+	Patience   time.Duration  // how long a clean shutdown may take; then it is killed
+	ForkThread *ForkThread
 
 	from   int64 // size of the log at the start
 	cmd    *exec.Cmd
@@ -44,7 +44,7 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.Argv[0], p.Argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = p.Dir, out, out, p.Env
 	cmd.SysProcAttr = Attr(p.User, p.Orphan)
-	if err := p.Nursery.Start(cmd); err != nil {
+	if err := p.ForkThread.Start(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	exited := make(chan struct{})

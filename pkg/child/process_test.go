@@ -20,7 +20,7 @@ const asParent = "VITRINE_CHILD_TEST_PARENT"
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(asParent); text != "" {
-		if err := process(os.TempDir(), child.NewNursery(), text).Start(); err != nil {
+		if err := process(os.TempDir(), child.NewForkThread(), text).Start(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -29,21 +29,21 @@ func TestMain(m *testing.M) {
 	testenv.Main(m)
 }
 
-func process(dir string, nursery *child.Nursery, text string) *child.Process {
+func process(dir string, forkThread *child.ForkThread, text string) *child.Process {
 	return &child.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Log: filepath.Join(dir, "log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: 10 * time.Second, Nursery: nursery,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: 10 * time.Second, ForkThread: forkThread,
 	}
 }
 
 // script is a process that a test starts and that is gone at its end.
 func script(t *testing.T, text string) *child.Process {
 	t.Helper()
-	nursery := child.NewNursery()
-	p := process(t.TempDir(), nursery, text)
+	forkThread := child.NewForkThread()
+	p := process(t.TempDir(), forkThread, text)
 	t.Cleanup(func() {
 		_ = p.Stop() // it may have been stopped, or have been slow on purpose
-		nursery.Close()
+		forkThread.Close()
 	})
 	return p
 }

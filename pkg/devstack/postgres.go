@@ -36,7 +36,7 @@ type Postgres struct {
 
 // StartPostgres starts the server on its directory and returns when it answers. It runs as an unprivileged user if this
 // process is root, since it refuses to be root itself.
-func StartPostgres(ctx context.Context, cfg PostgresConfig, nursery *child.Nursery) (*Postgres, error) {
+func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *child.ForkThread) (*Postgres, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, nursery *child.Nurse
 	if _, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort)); err != nil { // before the seconds that initdb needs
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
-	if err := initdb(bin, cfg.Dir, cred, nursery); err != nil {
+	if err := initdb(bin, cfg.Dir, cred, forkThread); err != nil {
 		return nil, err
 	}
 	// A port that the kernel chooses may go to an outgoing connection, so it is chosen as late as possible.
@@ -64,7 +64,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, nursery *child.Nurse
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
 	p := &Postgres{addr: addr, process: &child.Process{
-		Name: "postgres", Dir: cfg.Dir, Log: cfg.Log, User: cred, Nursery: nursery, Patience: 15 * time.Second,
+		Name: "postgres", Dir: cfg.Dir, Log: cfg.Log, User: cred, ForkThread: forkThread, Patience: 15 * time.Second,
 		Argv: []string{
 			filepath.Join(bin, "postgres"), "-D", cfg.Dir, "-c", "listen_addresses=" + host, "-c", "port=" + port,
 			"-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "jit=off",
@@ -143,7 +143,7 @@ func usedBy(dir string) int {
 }
 
 // initdb makes a cluster in dir, unless there is one. It trusts whoever connects, which only this machine can.
-func initdb(bin, dir string, cred *syscall.Credential, nursery *child.Nursery) error {
+func initdb(bin, dir string, cred *syscall.Credential, forkThread *child.ForkThread) error {
 	if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err == nil {
 		return nil
 	}
@@ -161,7 +161,7 @@ func initdb(bin, dir string, cred *syscall.Credential, nursery *child.Nursery) e
 	cmd.SysProcAttr = child.Attr(cred, syscall.SIGKILL)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := nursery.Start(cmd); err != nil {
+	if err := forkThread.Start(cmd); err != nil {
 		return fmt.Errorf("start initdb: %w", err)
 	}
 	if err := cmd.Wait(); err != nil {

@@ -43,12 +43,12 @@ func TestPostgresKeepsItsDataOverARestart(t *testing.T) {
 		}
 	}
 	cfg := devstack.PostgresConfig{Dir: filepath.Join(dir, "data"), Log: filepath.Join(dir, "log")}
-	nursery := child.NewNursery()
-	defer nursery.Close()
+	thread := child.NewForkThread()
+	defer thread.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for i, statement := range []string{"CREATE TABLE kept AS SELECT 42 AS n", "SELECT n FROM kept"} {
-		p, err := devstack.StartPostgres(ctx, cfg, nursery)
+		p, err := devstack.StartPostgres(ctx, cfg, thread)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +60,7 @@ func TestPostgresKeepsItsDataOverARestart(t *testing.T) {
 			t.Error("it says that it has ended")
 		default:
 		}
-		if _, err := devstack.StartPostgres(ctx, cfg, nursery); err == nil || !strings.Contains(err.Error(), "in use") {
+		if _, err := devstack.StartPostgres(ctx, cfg, thread); err == nil || !strings.Contains(err.Error(), "in use") {
 			t.Errorf("a second server on the same data: got %v", err)
 		}
 		if err := p.Close(); err != nil {
@@ -75,15 +75,15 @@ func TestPostgresSaysWhatIsWrong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL's programs; make test runs it")
 	}
-	nursery := child.NewNursery()
-	defer nursery.Close()
+	thread := child.NewForkThread()
+	defer thread.Close()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	taken := devstack.PostgresConfig{Dir: filepath.Join(t.TempDir(), "data"), Addr: l.Addr().String()}
-	if _, err := devstack.StartPostgres(t.Context(), taken, nursery); err == nil || !strings.Contains(err.Error(), taken.Addr) {
+	if _, err := devstack.StartPostgres(t.Context(), taken, thread); err == nil || !strings.Contains(err.Error(), taken.Addr) {
 		t.Errorf("a taken port: got %v, want its address named", err)
 	}
 	closed := filepath.Join(t.TempDir(), "file")
@@ -91,7 +91,7 @@ func TestPostgresSaysWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := devstack.PostgresConfig{Dir: filepath.Join(closed, "data"), Log: filepath.Join(t.TempDir(), "log")}
-	if _, err := devstack.StartPostgres(t.Context(), bad, nursery); err == nil {
+	if _, err := devstack.StartPostgres(t.Context(), bad, thread); err == nil {
 		t.Error("a directory that cannot be made: got no error")
 	}
 }

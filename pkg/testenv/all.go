@@ -67,7 +67,7 @@ func (s *Servers) Run(argv []string, stdout, stderr *os.File, signals <-chan os.
 	cmd.Env = append(os.Environ(), s.values...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = child.Attr(nil, syscall.SIGTERM)
-	if err := s.env.nursery.Start(cmd); err != nil {
+	if err := s.env.forkThread.Start(cmd); err != nil {
 		return 0, fmt.Errorf("start command: %w", err)
 	}
 	ended := make(chan struct{})

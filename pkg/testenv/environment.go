@@ -20,8 +20,8 @@ const (
 
 // environment is what a process has started, and what it was told is running already.
 type environment struct {
-	getenv  func(string) string
-	nursery *child.Nursery
+	getenv     func(string) string
+	forkThread *child.ForkThread
 
 	mu      sync.Mutex
 	dir     *workDir
@@ -33,7 +33,7 @@ type environment struct {
 
 // newEnvironment starts nothing.
 func newEnvironment(getenv func(string) string) *environment {
-	e := &environment{getenv: getenv, nursery: child.NewNursery()}
+	e := &environment{getenv: getenv, forkThread: child.NewForkThread()}
 	e.postgres = e.once(envPostgres, buildPostgres, func(s *server) string { return postgresDSN(s, postgresDB) })
 	e.redis = e.once(envRedis, buildRedis, func(s *server) string { return strings.Join(s.addrs, ",") })
 	e.kafka = e.once(envKafka, buildKafka, func(s *server) string { return s.addrs[0] })
@@ -42,7 +42,7 @@ func newEnvironment(getenv func(string) string) *environment {
 }
 
 // builder describes a server whose files are in dir, on free ports.
-type builder func(dir *workDir, n *child.Nursery) (*server, error)
+type builder func(dir *workDir, n *child.ForkThread) (*server, error)
 
 // once returns a function that answers with the variable's value, or starts the server on its first call and names it.
 func (e *environment) once(variable string, build builder, describe func(*server) string) func() (string, error) {
@@ -64,7 +64,7 @@ func (e *environment) launch(build builder) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := launch(func() (*server, error) { return build(dir, e.nursery) })
+	s, err := launch(func() (*server, error) { return build(dir, e.forkThread) })
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (e *environment) stop() error {
 		wg.Go(func() { errs[i] = s.stop() })
 	}
 	wg.Wait()
-	e.nursery.Close()
+	e.forkThread.Close()
 	err := errors.Join(errs...)
 	if e.dir != nil {
 		if left := e.dir.remove(); left != nil {

@@ -24,16 +24,16 @@ import (
 )
 
 // script describes a server that is a shell script.
-func script(t *testing.T, n *child.Nursery, text string) *child.Process {
+func script(t *testing.T, n *child.ForkThread, text string) *child.Process {
 	t.Helper()
 	return &child.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Log: filepath.Join(t.TempDir(), "log"),
-		Patience: stopPatience, Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Nursery: n,
+		Patience: stopPatience, Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, ForkThread: n,
 	}
 }
 
 // stubborn does not end when it is told to.
-func stubborn(t *testing.T, n *child.Nursery) *child.Process {
+func stubborn(t *testing.T, n *child.ForkThread) *child.Process {
 	t.Helper()
 	p := script(t, n, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
 	p.Patience = 50 * time.Millisecond
@@ -50,9 +50,9 @@ func deaf(p *child.Process) func(context.Context) error {
 	}
 }
 
-func newTestNursery(t *testing.T) *child.Nursery {
+func newTestForkThread(t *testing.T) *child.ForkThread {
 	t.Helper()
-	n := child.NewNursery()
+	n := child.NewForkThread()
 	t.Cleanup(n.Close)
 	return n
 }
@@ -63,7 +63,7 @@ func always(context.Context) error { return nil }
 
 func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
 	t.Parallel()
-	p := script(t, newTestNursery(t), "echo out of luck; exit 1")
+	p := script(t, newTestForkThread(t), "echo out of luck; exit 1")
 	s := &server{name: "unlucky", procs: []*child.Process{p}, ready: never}
 	err := s.start()
 	if err == nil || !strings.Contains(err.Error(), "unlucky ended while it started") ||
@@ -77,7 +77,7 @@ func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
 
 func TestAServerThatIsNeverReadyShowsItsLog(t *testing.T) {
 	t.Parallel()
-	p := script(t, newTestNursery(t), "echo thinking; exec sleep 100")
+	p := script(t, newTestForkThread(t), "echo thinking; exec sleep 100")
 	s := &server{name: "slow", procs: []*child.Process{p}}
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestAServerThatIsNeverReadyShowsItsLog(t *testing.T) {
 
 func TestAServerThatCannotBeFormedOrStartedIsAnError(t *testing.T) {
 	t.Parallel()
-	n := newTestNursery(t)
+	n := newTestForkThread(t)
 	formless := &server{
 		name: "formless", procs: []*child.Process{script(t, n, "exec sleep 100")}, ready: always, alive: always,
 		form: func(context.Context) error { return errors.New("no shape") },
@@ -116,7 +116,7 @@ func TestAServerThatCannotBeFormedOrStartedIsAnError(t *testing.T) {
 
 func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 	t.Parallel()
-	n := newTestNursery(t)
+	n := newTestForkThread(t)
 	built := 0
 	s, err := launch(func() (*server, error) {
 		built++
@@ -147,7 +147,7 @@ func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 
 func TestAServerThatDoesNotStopIsKilledAndNamed(t *testing.T) {
 	t.Parallel()
-	p := stubborn(t, newTestNursery(t))
+	p := stubborn(t, newTestForkThread(t))
 	s := &server{name: "stubborn", procs: []*child.Process{p}, ready: deaf(p)}
 	if err := s.start(); err != nil {
 		t.Fatal(err)
@@ -256,8 +256,8 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) {
 	t.Run("a failure with a crashed server shows its log", func(t *testing.T) {
 		env, said := newEnvironment(never), &strings.Builder{}
 		code := runMain(tests(func() int {
-			p := script(t, env.nursery, "echo last words")
-			s, err := env.launch(func(*workDir, *child.Nursery) (*server, error) {
+			p := script(t, env.forkThread, "echo last words")
+			s, err := env.launch(func(*workDir, *child.ForkThread) (*server, error) {
 				return &server{name: "mortal", procs: []*child.Process{p}, ready: always}, nil
 			})
 			if err != nil {
@@ -286,9 +286,9 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) {
 	})
 	t.Run("a server that does not stop is a failure", func(t *testing.T) {
 		env, said := newEnvironment(never), &strings.Builder{}
-		p := stubborn(t, env.nursery)
+		p := stubborn(t, env.forkThread)
 		code := runMain(tests(func() int {
-			_, err := env.launch(func(*workDir, *child.Nursery) (*server, error) {
+			_, err := env.launch(func(*workDir, *child.ForkThread) (*server, error) {
 				return &server{name: "stubborn", procs: []*child.Process{p}, ready: deaf(p)}, nil
 			})
 			if err != nil {
@@ -305,7 +305,7 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) {
 		if code := runMain(tests(func() int { return 0 }), env, said, ignore); code != 0 || said.Len() > 0 {
 			t.Errorf("got code %d and %q", code, said)
 		}
-		_, err := env.launch(func(*workDir, *child.Nursery) (*server, error) { return nil, errors.New("asked to build") })
+		_, err := env.launch(func(*workDir, *child.ForkThread) (*server, error) { return nil, errors.New("asked to build") })
 		if err == nil || strings.Contains(err.Error(), "asked to build") {
 			t.Errorf("got %v, want that it is over", err)
 		}
@@ -355,7 +355,7 @@ func TestAMissingServerFailsTheTestAndSaysWhatToDo(t *testing.T) {
 	}
 	got = try(t, func(fake testing.TB) {
 		fake.Helper()
-		own(fake, func(*workDir, *child.Nursery) (*server, error) { return nil, missing("Redis") })
+		own(fake, func(*workDir, *child.ForkThread) (*server, error) { return nil, missing("Redis") })
 	})
 	if want := unlessShort("testenv: Redis is not installed: run `make deps-test`"); got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -63,7 +63,7 @@ rootLogger.appenderRef.out.ref = out
 `
 
 // buildKafka formats a KRaft node's storage and describes the broker on it.
-func buildKafka(dir *workDir, n *child.Nursery) (*server, error) {
+func buildKafka(dir *workDir, n *child.ForkThread) (*server, error) {
 	clients, err := dir.reserve()
 	if err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ type broker struct {
 }
 
 // buildBroker formats a node's storage and describes its process.
-func buildBroker(dir *workDir, n *child.Nursery, b broker) (*child.Process, error) {
+func buildBroker(dir *workDir, n *child.ForkThread, b broker) (*child.Process, error) {
 	java, err := lookup("java")
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func buildBroker(dir *workDir, n *child.Nursery, b broker) (*child.Process, erro
 	return &child.Process{
 		Name: b.name, Argv: append(append([]string{java}, jvm...), "kafka.Kafka", properties),
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: n,
 	}, nil
 }
 
@@ -154,7 +154,7 @@ func cacheDir(getenv func(string) string) (string, error) {
 }
 
 // formatKafka makes the files of a new node.
-func formatKafka(java string, jvm []string, properties string, n *child.Nursery, how string) error {
+func formatKafka(java string, jvm []string, properties string, n *child.ForkThread, how string) error {
 	args := append(append([]string{}, jvm...), "kafka.tools.StorageTool", "format", how,
 		"--cluster-id", kafkaClusterID, "--config", properties)
 	cmd := exec.Command(java, args...)

@@ -75,7 +75,7 @@ func postgresCredential(uid int) (*syscall.Credential, error) {
 }
 
 // buildPostgres makes a cluster of its own in dir and describes the server on it.
-func buildPostgres(dir *workDir, n *child.Nursery) (*server, error) {
+func buildPostgres(dir *workDir, n *child.ForkThread) (*server, error) {
 	bin, err := postgresBin("/")
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func buildPostgres(dir *workDir, n *child.Nursery) (*server, error) {
 		Log: filepath.Join(dir.path, filepath.Base(home)+".log"), User: cred,
 		Quit:     syscall.SIGINT,  // "fast": ends sessions, no waiting for clients
 		Orphan:   syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
-		Patience: stopPatience, Nursery: n,
+		Patience: stopPatience, ForkThread: n,
 	}
 	s := &server{name: "postgres", addrs: []string{listen.Addr()}, procs: []*child.Process{p}}
 	s.ready = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, postgresDB)) }
@@ -116,7 +116,7 @@ func buildPostgres(dir *workDir, n *child.Nursery) (*server, error) {
 }
 
 // initdb makes the files of a new cluster. Everybody on this machine may connect: nothing of worth is ever in it.
-func initdb(bin, data string, cred *syscall.Credential, n *child.Nursery) error {
+func initdb(bin, data string, cred *syscall.Credential, n *child.ForkThread) error {
 	cmd := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data, "--username="+postgresUser, "--auth=trust",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
 	cmd.Dir = filepath.Dir(data)

@@ -24,7 +24,7 @@ const (
 )
 
 // buildRedis describes a cluster of three masters without replicas, the smallest that clients treat as a cluster.
-func buildRedis(dir *workDir, n *child.Nursery) (*server, error) {
+func buildRedis(dir *workDir, n *child.ForkThread) (*server, error) {
 	program, err := lookup("redis-server")
 	if err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func buildRedis(dir *workDir, n *child.Nursery) (*server, error) {
 				"--appendonly", "yes", "--appendfsync", "no", "--save", "",
 			},
 			Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: n,
 		})
 	}
 	s.alive = func(ctx context.Context) error { return everyRedis(ctx, s.addrs, "PING", "PONG") }

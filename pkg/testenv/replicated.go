@@ -15,7 +15,7 @@ import (
 const failoverTimeout = 2 * time.Second
 
 // buildReplicatedRedis describes a cluster of three masters, with a replica each.
-func buildReplicatedRedis(dir *workDir, n *child.Nursery) (*server, error) {
+func buildReplicatedRedis(dir *workDir, n *child.ForkThread) (*server, error) {
 	s, err := buildRedis(dir, n)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ log.cleaner.enable=false
 `
 
 // buildBrokers formats the storage of three nodes and describes them.
-func buildBrokers(dir *workDir, n *child.Nursery, advertised [StackBrokers]string) (*server, error) {
+func buildBrokers(dir *workDir, n *child.ForkThread, advertised [StackBrokers]string) (*server, error) {
 	var ports [StackBrokers][3]string // for clients, for brokers, for controllers
 	var voters []string
 	for i := range ports {

@@ -36,7 +36,7 @@ type Bucket struct {
 }
 
 // buildS3 describes a MinIO on one directory.
-func buildS3(dir *workDir, n *child.Nursery) (*server, error) {
+func buildS3(dir *workDir, n *child.ForkThread) (*server, error) {
 	program, err := minioProgram(os.Getenv)
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func buildS3(dir *workDir, n *child.Nursery) (*server, error) {
 			"MINIO_ROOT_USER="+s3AccessKey, "MINIO_ROOT_PASSWORD="+s3SecretKey,
 			"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CALLHOME_ENABLE=off"),
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: n,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: n,
 	}
 	s := &server{name: "minio", addrs: []string{listen.Addr()}, procs: []*child.Process{p}}
 	s.ready = func(ctx context.Context) error { return askS3(ctx, s.addrs[0]) }

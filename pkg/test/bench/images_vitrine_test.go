@@ -175,11 +175,11 @@ func (m *workerMaker) start(tb testing.TB) {
 	} {
 		env = append(env, "VITRINE_"+name+"="+value)
 	}
-	nursery := child.NewNursery()
-	tb.Cleanup(nursery.Close)
+	forkThread := child.NewForkThread()
+	tb.Cleanup(forkThread.Close)
 	m.process = &child.Process{
 		Name: "worker", Argv: []string{filepath.Join(bin, "worker")}, Dir: dir, Log: filepath.Join(dir, "worker.log"), Env: env,
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: time.Minute, Nursery: nursery,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: time.Minute, ForkThread: forkThread,
 	}
 	must(tb, m.process.Start())
 	tb.Cleanup(func() { must(tb, m.process.Stop()) })

@@ -26,15 +26,15 @@ import (
 func script(t *testing.T, text string) *Program {
 	t.Helper()
 	dir := t.TempDir()
-	nursery := child.NewNursery()
+	forkThread := child.NewForkThread()
 	p := &Program{Name: "script", process: &child.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Dir: dir, Log: filepath.Join(dir, "log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: nursery,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: forkThread,
 	}}
 	t.Cleanup(func() {
 		_ = p.Resume()
 		_ = p.Kill() // it may be gone
-		nursery.Close()
+		forkThread.Close()
 	})
 	if err := p.Start(); err != nil {
 		t.Fatal(err)

@@ -89,23 +89,23 @@ func (s *Site) Close() error {
 
 // System is one Vitrine on a site, in a corner of its own: schema, topics, keys and bucket.
 type System struct {
-	site     *Site
-	bin      string
-	dir      string // logs
-	name     string // of its corner
-	dsn      string // direct, into its schema
-	bucket   testenv.Bucket
-	env      []string
-	nursery  *child.Nursery
-	programs map[string]*Program
-	apis     []string // URLs
-	ports    []*port.Reservation
+	site       *Site
+	bin        string
+	dir        string // logs
+	name       string // of its corner
+	dsn        string // direct, into its schema
+	bucket     testenv.Bucket
+	env        []string
+	forkThread *child.ForkThread
+	programs   map[string]*Program
+	apis       []string // URLs
+	ports      []*port.Reservation
 }
 
 // NewSystem makes a corner for a run and sets it up. No program is running yet. bin is the directory of the programs.
 func NewSystem(ctx context.Context, site *Site, name, bin, dir string, environ []string) (*System, error) {
 	s := &System{
-		site: site, bin: bin, dir: dir, name: name, nursery: child.NewNursery(), programs: map[string]*Program{},
+		site: site, bin: bin, dir: dir, name: name, forkThread: child.NewForkThread(), programs: map[string]*Program{},
 		bucket: site.S3,
 	}
 	s.bucket.Bucket = strings.ReplaceAll(name, "_", "-")
@@ -222,7 +222,7 @@ func (s *System) Start(ctx context.Context) error {
 		}
 		p := &Program{Name: name, Admin: "http://" + admin, process: &child.Process{
 			Name: name, Argv: []string{filepath.Join(s.bin, kind)}, Dir: s.dir, Log: filepath.Join(s.dir, name+".log"), Env: env,
-			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, Nursery: s.nursery,
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: s.forkThread,
 		}}
 		s.programs[name] = p
 		if err := p.Start(); err != nil {
@@ -290,7 +290,7 @@ func (s *System) Remove(ctx context.Context) error {
 	for _, p := range s.programs {
 		errs = append(errs, p.Kill())
 	}
-	s.nursery.Close()
+	s.forkThread.Close()
 	for _, r := range s.ports {
 		r.Release()
 	}

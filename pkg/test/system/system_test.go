@@ -75,20 +75,20 @@ func binDir(t *testing.T) string {
 
 // system is one Vitrine on real servers: programs as processes, and a source of pictures.
 type system struct {
-	t       *testing.T
-	env     map[string]string
-	nursery *child.Nursery
-	bin     string // the directory of its programs
-	dir     string
-	url     string // of the API
-	sources *imageserver.Server
+	t          *testing.T
+	env        map[string]string
+	forkThread *child.ForkThread
+	bin        string // the directory of its programs
+	dir        string
+	url        string // of the API
+	sources    *imageserver.Server
 }
 
 // newSystem sets a system up on the shared servers, without a program running. change alters its environment.
 func newSystem(t *testing.T, change map[string]string) *system {
 	t.Helper()
-	s := &system{t: t, dir: t.TempDir(), bin: binDir(t), nursery: child.NewNursery(), sources: newSources(t)}
-	t.Cleanup(s.nursery.Close)
+	s := &system{t: t, dir: t.TempDir(), bin: binDir(t), forkThread: child.NewForkThread(), sources: newSources(t)}
+	t.Cleanup(s.forkThread.Close)
 	p := pipeline.Default()
 	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
 	p.Spec.Retry.Backoff = pipeline.Duration(200 * time.Millisecond)
@@ -199,7 +199,7 @@ func (s *system) launch(name string, more ...string) *running {
 	r := &running{t: s.t, admin: "http://" + admin, Process: &child.Process{
 		Name: name, Argv: []string{filepath.Join(s.bin, name)}, Dir: s.dir, Log: log.Name(),
 		Env:  s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: patience, Nursery: s.nursery,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: patience, ForkThread: s.forkThread,
 	}}
 	if err := r.Start(); err != nil {
 		s.t.Fatal(err)

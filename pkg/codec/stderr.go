@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
 const (
-	lineLength = 2 << 10 // bytes of a line that are logged
-	lineBurst  = 200     // lines at once: a Go panic with its stack passes whole
-	linePeriod = 100 * time.Millisecond
+	lineLength = 2 << 10                // bytes of a line that are logged
+	lineBurst  = 200                    // lines at once: a Go panic with its stack passes whole
+	linePeriod = 100 * time.Millisecond // between lines after a burst
 )
 
 // follow logs what a child writes to stderr, line by line, until the child and all it started have closed it. A child that
@@ -20,7 +21,7 @@ func (p *Pool) follow(stderr io.ReadCloser, pid int) {
 	defer func() { _ = stderr.Close() }()
 	lines := bufio.NewReaderSize(stderr, lineLength)
 	log := p.log.With(zap.Int("pid", pid))
-	budget := allowance{left: lineBurst, at: p.now()}
+	limiter := rate.NewLimiter(rate.Every(linePeriod), lineBurst)
 	dropped := 0
 	for {
 		line, more, err := lines.ReadLine()
@@ -28,7 +29,7 @@ func (p *Pool) follow(stderr io.ReadCloser, pid int) {
 			break
 		}
 		switch text := string(line); {
-		case !budget.take(p.now()):
+		case !limiter.AllowN(p.now(), 1):
 			dropped++
 			p.metrics.dropped.Inc()
 		case text != "":
@@ -41,22 +42,4 @@ func (p *Pool) follow(stderr io.ReadCloser, pid int) {
 	if dropped > 0 {
 		log.Warn("codec said more than is logged", zap.Int("lines", dropped))
 	}
-}
-
-// allowance is a token bucket: lineBurst lines at once, then one each linePeriod.
-type allowance struct {
-	left int
-	at   time.Time // when left was last added to
-}
-
-func (a *allowance) take(now time.Time) bool {
-	if periods := int64(now.Sub(a.at) / linePeriod); periods > 0 {
-		a.left = int(min(lineBurst, int64(a.left)+periods))
-		a.at = now
-	}
-	if a.left == 0 {
-		return false
-	}
-	a.left--
-	return true
 }

@@ -20,6 +20,6 @@
 // Every step has a time limit, and a source that trickles is given up before the whole
 // limit has passed.
 //
-// Errors are *catalog.Failure; its Detail is for the client and says nothing about addresses, its Cause is for logs. When
+// Errors are *media.Failure; its Detail is for the client and says nothing about addresses, its Cause is for logs. When
 // the caller's own context ends, its error is returned as it is.
 package fetch

@@ -40,7 +40,7 @@ func New(config Config, network Network, now func() time.Time, reg prometheus.Re
 	}
 }
 
-// Fetch downloads rawURL under rules, at most maxBytes of it. Its errors are *catalog.Failure, or ctx's own. It first waits
+// Fetch downloads rawURL under rules, at most maxBytes of it. Its errors are *media.Failure, or ctx's own. It first waits
 // for memory: only then is anybody spoken to, and only then do the limits of time begin.
 func (f *Fetcher) Fetch(
 	ctx context.Context, rawURL string, rules pipeline.Fetch, maxBytes int64,

@@ -22,6 +22,6 @@
 //   - Every output's header is read back before it is returned.
 //   - The placeholder is a ThumbHash of the smallest picture that is in memory at the end.
 //
-// Every error of Render is a *catalog.Failure. What libvips said goes into its cause, never into its detail: the text may
+// Every error of Render is a *media.Failure. What libvips said goes into its cause, never into its detail: the text may
 // name files and addresses of ours.
 package imaging

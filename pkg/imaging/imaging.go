@@ -48,7 +48,7 @@ func Shutdown() { vips.Shutdown() }
 func Version() string { return vips.Version }
 
 // Render makes the outputs that spec asks for, in its order, and tells those that it has dropped. Its errors are
-// *catalog.Failure. It must not run twice at a time in a process: libvips' error texts are the process's, not the picture's.
+// *media.Failure. It must not run twice at a time in a process: libvips' error texts are the process's, not the picture's.
 func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	defer runtime.KeepAlive(source) // libvips reads it until the last image is closed
 	if err := possible(spec); err != nil {

@@ -67,7 +67,7 @@ func renderFails(t *testing.T, source []byte, spec pipeline.Spec) *media.Failure
 	}
 	failure := media.FailureOf(err)
 	if failure == nil {
-		t.Fatalf("error is %T, want a *catalog.Failure: %v", err, err)
+		t.Fatalf("error is %T, want a *media.Failure: %v", err, err)
 	}
 	return failure
 }

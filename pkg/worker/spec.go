@@ -22,7 +22,7 @@ type specs struct {
 	known   map[string]pipeline.Spec
 }
 
-// get returns the specification. A hash that is not on record is a *catalog.Failure; any other error is the store's.
+// get returns the specification. A hash that is not on record is a *media.Failure; any other error is the store's.
 func (s *specs) get(ctx context.Context, hash string) (pipeline.Spec, error) {
 	if current := s.current(); current.Hash() == hash {
 		return current.Spec(), nil

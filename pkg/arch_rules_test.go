@@ -13,8 +13,18 @@ import (
 // module is the prefix of our own import paths.
 const module = "vitrine.io/"
 
-// govips is the import path of the C bindings of libvips.
-const govips = "github.com/davidbyttow/govips/v2"
+// The import paths of libvips' C bindings, and of the package that uses them.
+var libvips = []string{"github.com/davidbyttow/govips/v2", module + "pkg/imaging"}
+
+// forbidden are the packages that a program must not link, with those below them: only the codec links libvips, and the
+// codec, which works in a sandbox on untrusted files, links nothing that only its parent needs.
+var forbidden = map[string][]string{
+	"api": libvips, "worker": libvips, "vitrine": libvips,
+	"codec": {
+		"go.uber.org/zap", "github.com/prometheus", "github.com/google/uuid", "golang.org/x/sync/singleflight",
+		module + "pkg/codec",
+	},
+}
 
 // The budgets of files and functions, in lines.
 const (
@@ -25,12 +35,14 @@ const (
 	maxMain     = 120 // cmd/*/main.go
 )
 
-// checkDeps keeps libvips out of a program.
-func checkDeps(program string, deps []string) []string {
+// checkDeps reports the dependencies of a program that are forbidden packages or below one.
+func checkDeps(program string, deps, forbidden []string) []string {
 	var wrong []string
 	for _, dep := range deps {
-		if dep == module+"pkg/imaging" || dep == govips || strings.HasPrefix(dep, govips+"/") {
-			wrong = append(wrong, fmt.Sprintf("%s depends on %s", program, dep))
+		for _, pkg := range forbidden {
+			if dep == pkg || strings.HasPrefix(dep, pkg+"/") {
+				wrong = append(wrong, fmt.Sprintf("%s depends on %s", program, dep))
+			}
 		}
 	}
 	return wrong

@@ -12,7 +12,7 @@ import (
 	"os"
 	"runtime/debug"
 
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/codecproto"
 	"vitrine.io/pkg/imaging"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/sandbox"
@@ -70,7 +70,7 @@ func run(
 	if *selftest {
 		return test(stdout)
 	}
-	return codec.Serve(ctx, stdin, stdout, imaging.Render)
+	return codecproto.Serve(ctx, stdin, stdout, imaging.Render)
 }
 
 // test makes one small picture in every format.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,8 @@ import (
 
 	"go.uber.org/zap"
 
+	process "vitrine.io/pkg/child"
+	"vitrine.io/pkg/codecproto"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
@@ -29,25 +30,21 @@ type child struct {
 	read   *bufio.Reader
 	exited chan struct{} // closed when it is reaped; then state is set
 	state  *os.ProcessState
-	seq    int // pictures it was given
+	seq    int // images it was given
 
-	careful bool // it does without the vector unit
+	safeMode bool // it does without the vector unit
 }
 
 // spawn starts a codec and waits for its hello. Everything it leaves running ends with the child; watched by p.running.
-func (p *Pool) spawn(ctx context.Context, careful bool) (*child, error) {
-	c, err := p.start(careful)
+func (p *Pool) spawn(ctx context.Context, safeMode bool) (*child, error) {
+	c, err := p.start(safeMode)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.path, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.cfg.StartTimeout, errDeadline)
 	defer cancel()
 	stop := context.AfterFunc(ctx, c.kill)
-	var h hello
-	err = readJSON(c.read, frameHello, &h)
-	if err == nil && h.Protocol != protocolVersion {
-		err = fmt.Errorf("it speaks protocol %d, not %d", h.Protocol, protocolVersion)
-	}
+	err = codecproto.ReadHello(c.read)
 	if inTime := stop(); err == nil && inTime {
 		return c, nil
 	}
@@ -58,42 +55,35 @@ func (p *Pool) spawn(ctx context.Context, careful bool) (*child, error) {
 	return nil, fmt.Errorf("start %s: no hello: %w (%s)", p.path, err, c.state)
 }
 
-// start runs the program. A parent's death kills its children through the thread that started them (Pdeathsig), so one
-// goroutine keeps that thread from start to end.
-func (p *Pool) start(careful bool) (*child, error) {
+// start runs the program, with three pipes as its standard streams.
+func (p *Pool) start(safeMode bool) (*child, error) {
 	pipes, err := newPipes()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env, cmd.Dir = p.env, "/"
-	if careful {
+	if safeMode {
 		cmd.Env = append(slices.Clip(p.env), withoutVectors)
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes.stdin[0], pipes.stdout[1], pipes.stderr[1]
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = process.Attr(nil, syscall.SIGKILL)
 	c := &child{
 		in: pipes.stdin[1], out: pipes.stdout[0], read: bufio.NewReader(pipes.stdout[0]), exited: make(chan struct{}),
-		careful: careful,
+		safeMode: safeMode,
 	}
-	started := make(chan error)
+	err = p.launch(cmd, c)
+	pipes.closeTheirs()
+	if err != nil {
+		pipes.closeOurs()
+		return nil, err
+	}
 	p.running.Go(func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := p.launch(cmd, c)
-		pipes.closeTheirs()
-		started <- err
-		if err != nil {
-			return
-		}
 		_ = cmd.Wait() // its error is in the state
 		c.state = cmd.ProcessState
 		p.forget(c)
 		close(c.exited)
 	})
-	if err := <-started; err != nil {
-		pipes.closeOurs()
-		return nil, err
-	}
 	p.running.Go(func() { p.follow(pipes.stderr[0], c.pid) })
 	p.log.Debug("codec started", zap.Int("pid", c.pid))
 	return c, nil
@@ -132,31 +122,33 @@ func (c *child) alive() bool {
 	}
 }
 
-// render gives the child a picture and waits for its answer. Unless fit is true, the child is no longer to be used: it was
-// killed, died, or talked nonsense.
-func (c *child) render(ctx context.Context, source []byte, spec pipeline.Spec) (made media.Rendered, fit bool, err error) {
+// render sends an image to the child and waits for its answer. Unless fit is true, the child must not be used again: it was
+// killed, died, or broke the protocol.
+func (c *child) render(
+	ctx context.Context, source []byte, spec pipeline.Spec,
+) (rendered media.Rendered, fit bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.Limits.Deadline.D(), errDeadline)
 	defer cancel()
 	stop := context.AfterFunc(ctx, c.kill) // ends both the write and the read below
 	c.seq++
-	// A child that died while it was written to may have no more to say than its exit status; the read then fails too.
-	if err = writeRequest(c.in, c.seq, source, spec); err == nil {
-		made, err = readAnswer(c.read, c.seq, spec)
+	// If the child died while it was written to, its exit status tells the cause.
+	if err = codecproto.WriteRequest(c.in, c.seq, source, spec); err == nil {
+		rendered, err = codecproto.ReadAnswer(c.read, c.seq, spec)
 	}
 	inTime := stop()
 	if err == nil || media.FailureOf(err) != nil {
-		return made, inTime, err
+		return rendered, inTime, err
 	}
 	c.lose()
 	switch {
 	case inTime:
-		return made, false, media.Fail(media.CodecCrashed, fmt.Sprintf("the codec died on this picture (%s)", c.state),
+		return rendered, false, media.Fail(media.CodecCrashed, fmt.Sprintf("the codec died on this picture (%s)", c.state),
 			fmt.Errorf("codec %d: %w", c.pid, err))
 	case errors.Is(context.Cause(ctx), errDeadline):
-		return made, false, media.Fail(media.CodecTimeout,
+		return rendered, false, media.Fail(media.CodecTimeout,
 			fmt.Sprintf("the codec took longer than %s and was killed", spec.Limits.Deadline), fmt.Errorf("codec %d: %w", c.pid, err))
 	default:
-		return made, false, ctx.Err()
+		return rendered, false, ctx.Err()
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"vitrine.io/pkg/media"
 )
 
-// errDeadline is the cause of a context that ended at the picture's deadline, and not because its caller gave up.
+// errDeadline is the cause of a context that ended at the image's deadline, and not because its caller gave up.
 var errDeadline = errors.New("the picture's deadline has passed")
 
 // errClosed says that the pool is being closed.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/codecproto"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
@@ -51,7 +52,7 @@ func fakeCodec(mode string) int {
 	if flag := os.Getenv("FAKE_CODEC_FLAG"); flag != "" && !exists(flag) {
 		return 7
 	}
-	if err := codec.Serve(context.Background(), os.Stdin, os.Stdout, fakeRender); err != nil {
+	if err := codecproto.Serve(context.Background(), os.Stdin, os.Stdout, fakeRender); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

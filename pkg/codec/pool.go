@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/backoff"
+	process "vitrine.io/pkg/child"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
@@ -28,7 +29,8 @@ type Pool struct {
 	metrics *metrics
 	now     func() time.Time
 	busy    *busyTime
-	killers *killers
+	poison  *poisonCache
+	thread  *process.ForkThread // starts every child
 
 	slots   chan *slot     // those without a picture
 	quit    chan struct{}  // closed by Close
@@ -76,6 +78,7 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 	p := &Pool{
 		cfg: cfg, path: path, env: environment(preload), log: log, now: time.Now,
 		slots: make(chan *slot, cfg.Children), quit: make(chan struct{}), alive: map[*child]struct{}{},
+		thread: process.NewForkThread(),
 	}
 	if cfg.Sandbox == "off" { // on is what a codec does of itself
 		p.args = append(p.args, "--sandbox=off")
@@ -88,7 +91,7 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 		option(p)
 	}
 	p.busy = newBusyTime(cfg.Children, p.now)
-	p.killers = &killers{now: p.now, all: map[killer]time.Time{}}
+	p.poison = &poisonCache{now: p.now, entries: map[poisonKey]time.Time{}}
 	p.metrics = newMetrics(reg, p.busy)
 	for i := range cfg.Children {
 		p.slots <- &slot{name: strconv.Itoa(i)}
@@ -97,21 +100,21 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 	return p, nil
 }
 
-// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
+// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *media.Failure, or
 // ctx's error.
 func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return p.render(ctx, source, spec, false)
 }
 
-// RenderAgain is Render for a source that has killed a codec before. It gets a child of its own, which does without the
-// vector unit: that is slower, but liborc, which compiles for it at run time, is known for crashes out of the blue.
-func (p *Pool) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
+// RenderSafe is Render for a source that has cost a codec before. It gets a child of its own in safe mode, without the
+// vector unit: that is slower, but liborc, which compiles for it at run time, is known for rare crashes.
+func (p *Pool) RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return p.render(ctx, source, spec, true)
 }
 
-// render makes one picture. What has killed a codec, by the caller's word or in this pool lately, is given to a careful
-// child, whoever brings it.
-func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, again bool) (media.Rendered, error) {
+// render sends one image to a child: to one in safe mode if the caller says so, or if the same content has cost this pool a
+// codec lately.
+func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, safeMode bool) (media.Rendered, error) {
 	began := p.now()
 	s, err := p.acquire(ctx)
 	if err != nil {
@@ -119,18 +122,18 @@ func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, ag
 	}
 	defer p.release(s)
 	p.metrics.wait.Observe(p.now().Sub(began).Seconds())
-	// Asked only now: while this one waited, another with the same content may have met its end.
-	if err := p.occupy(ctx, s, again || p.killers.known(source, spec)); err != nil {
+	// The cache is read only now: the same content may have cost a codec while this call waited.
+	if err := p.ensureChild(ctx, s, safeMode || p.poison.contains(source, spec)); err != nil {
 		return media.Rendered{}, err
 	}
 	began = p.now()
-	made, fit, err := s.child.render(ctx, source, spec)
+	rendered, fit, err := s.child.render(ctx, source, spec)
 	p.metrics.render.WithLabelValues(outcome(err)).Observe(p.now().Sub(began).Seconds())
-	p.judge(s, fit, err)
+	p.recycle(s, fit, err)
 	if media.FailureOf(err).LostCodec() {
-		p.killers.remember(source, spec)
+		p.poison.add(source, spec)
 	}
-	return made, err
+	return rendered, err
 }
 
 // Ready returns nil if a picture could be worked on now: every child has one, or one is idle, or one could be started.
@@ -141,7 +144,7 @@ func (p *Pool) Ready(ctx context.Context) error {
 		if p.closing() {
 			return unavailable(errClosed, 0)
 		}
-		return p.occupy(ctx, s, false)
+		return p.ensureChild(ctx, s, false)
 	default:
 		if p.closing() {
 			return unavailable(errClosed, 0)
@@ -182,20 +185,20 @@ func (p *Pool) release(s *slot) {
 	p.slots <- s
 }
 
-// occupy makes sure that a slot has a living child, and for a suspect a careful one. The slot's own child is let go only
-// when there is another: if none can be started, it is still there for others.
-func (p *Pool) occupy(ctx context.Context, s *slot, careful bool) error {
+// ensureChild makes sure that a slot has a living child; in safe mode, a new one. The slot's own child ends only when the
+// new one has started: if none can be started, it still serves other calls.
+func (p *Pool) ensureChild(ctx context.Context, s *slot, safeMode bool) error {
 	if s.child != nil && !s.child.alive() {
 		p.log.Warn("codec ended while it was idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))
 		p.drop(s, reasonIdle)
 	}
-	if s.child != nil && !careful {
+	if s.child != nil && !safeMode {
 		return nil
 	}
 	if wait := p.pause(); wait > 0 {
 		return unavailable(errors.New("the last one could not be started either"), wait)
 	}
-	c, err := p.spawn(ctx, careful)
+	c, err := p.spawn(ctx, safeMode)
 	if ctx.Err() != nil && err != nil {
 		return ctx.Err()
 	}
@@ -203,7 +206,7 @@ func (p *Pool) occupy(ctx context.Context, s *slot, careful bool) error {
 	if err != nil {
 		return unavailable(err, wait)
 	}
-	if careful {
+	if safeMode {
 		p.metrics.suspects.Inc()
 	}
 	if s.child != nil {
@@ -235,8 +238,8 @@ func (p *Pool) started(err error) time.Duration {
 	return wait
 }
 
-// judge decides after a picture whether the slot's child stays.
-func (p *Pool) judge(s *slot, fit bool, err error) {
+// recycle drops the slot's child after an image if it must not, or need not, be used again.
+func (p *Pool) recycle(s *slot, fit bool, err error) {
 	rss := s.child.rss()
 	p.metrics.rss.WithLabelValues(s.name).Set(float64(rss))
 	failure := media.FailureOf(err)
@@ -247,7 +250,7 @@ func (p *Pool) judge(s *slot, fit bool, err error) {
 		p.drop(s, reasonTimeout)
 	case !fit, failure != nil && failure.Code == media.CodecCrashed: // a C library short of memory has no state to trust
 		p.drop(s, reasonCrashed)
-	case s.child.careful: // it is slow
+	case s.child.safeMode: // it is slow
 		p.drop(s, reasonSuspect)
 	case s.child.seq >= p.cfg.RecycleAfter:
 		p.drop(s, reasonPictures)
@@ -272,7 +275,7 @@ func (p *Pool) launch(cmd *exec.Cmd, c *child) error {
 	if p.killed {
 		return errClosed
 	}
-	if err := cmd.Start(); err != nil {
+	if err := p.thread.Start(cmd); err != nil {
 		return err
 	}
 	c.proc, c.pid = cmd.Process, cmd.Process.Pid
@@ -292,7 +295,8 @@ func (p *Pool) forget(c *child) {
 // killed. It returns when every child is reaped, with ctx's error if one was killed at work. Closing again waits too.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
-	if !p.closed {
+	first := !p.closed
+	if first {
 		p.closed = true
 		close(p.quit)
 	}
@@ -322,6 +326,9 @@ func (p *Pool) Close(ctx context.Context) error {
 		p.slots <- s
 	}
 	p.running.Wait()
+	if first {
+		p.thread.Close()
+	}
 	return err
 }
 

@@ -634,7 +634,7 @@ func TestNoDescriptorIsLeft(t *testing.T) { //nolint:paralleltest // it counts t
 		r.fails(t, "hang", 20*time.Millisecond, media.CodecTimeout)
 		r.fails(t, "close", long, media.CodecCrashed)
 		r.fails(t, "garbage", long, media.CodecCrashed)
-		r.fails(t, "garbage", long, media.CodecCrashed) // by a careful child, which the third makes no more
+		r.fails(t, "garbage", long, media.CodecCrashed) // by a child in safe mode
 		r.fails(t, "garbage", long, media.CodecCrashed)
 		bad := newRig(t, nil, codec.WithEnv("FAKE_CODEC=exit"))
 		bad.fails(t, "ok", long, media.CodecUnavailable)

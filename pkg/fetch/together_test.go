@@ -75,7 +75,7 @@ func (l *line) Render(context.Context, []byte, pipeline.Spec) (media.Rendered, e
 	}}, nil
 }
 
-func (l *line) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
+func (l *line) RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return l.Render(ctx, source, spec)
 }
 

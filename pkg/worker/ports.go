@@ -13,7 +13,7 @@ import (
 // Source downloads pictures.
 type Source interface {
 	// Fetch returns the body of url, which has to be dropped when it is no longer used: as long as it is not, others may have
-	// to wait for its memory. Its errors are *catalog.Failure, or ctx's error.
+	// to wait for its memory. Its errors are *media.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
 }
 
@@ -33,13 +33,13 @@ func (d *Download) Drop() {
 	}
 }
 
-// Codec makes renditions, one picture at a time in a process of its own.
+// Codec makes renditions, one image at a time in a process of its own.
 type Codec interface {
-	// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *catalog.Failure, or
+	// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *media.Failure, or
 	// ctx's error.
 	Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
-	// RenderAgain is Render for a source that a codec did not survive: with more care, and not as fast.
-	RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
+	// RenderSafe is Render for a source that has cost a codec: in a new process without the vector unit, which is slower.
+	RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 }
 
 // Objects is the object store.

@@ -16,7 +16,7 @@ func (w *Worker) render(
 ) (media.Rendered, error) {
 	render, again := w.codec.Render, a.Killer != "" && a.Killer == src.SHA256
 	if again {
-		render = w.codec.RenderAgain
+		render = w.codec.RenderSafe
 	}
 	made, err := render(ctx, src.Body, spec)
 	f := media.FailureOf(err)

@@ -91,8 +91,8 @@ func (w watchedCodec) Render(ctx context.Context, source []byte, spec pipeline.S
 	return w.report(w.inner.Render(ctx, source, spec))
 }
 
-func (w watchedCodec) RenderAgain(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
-	return w.report(w.inner.RenderAgain(ctx, source, spec))
+func (w watchedCodec) RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
+	return w.report(w.inner.RenderSafe(ctx, source, spec))
 }
 
 // report tells of a codec that cannot be started. A picture that crashes or hangs it has at least met one.

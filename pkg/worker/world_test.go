@@ -202,7 +202,7 @@ func (c codec) Render(ctx context.Context, body []byte, spec pipeline.Spec) (med
 	return c.w.render(ctx, body, spec)
 }
 
-func (c codec) RenderAgain(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
+func (c codec) RenderSafe(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return c.w.again(ctx, body, spec)
 }
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/codecproto"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
@@ -42,7 +42,7 @@ func run(
 	if err != nil {
 		return err
 	}
-	return codec.Serve(ctx, stdin, stdout, func(source []byte, spec pipeline.Spec) (media.Rendered, error) {
+	return codecproto.Serve(ctx, stdin, stdout, func(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 		select {
 		case <-after(pause):
 		case <-ctx.Done():

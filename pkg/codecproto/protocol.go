@@ -1,4 +1,4 @@
-package codec
+package codecproto
 
 import (
 	"encoding/binary"
@@ -12,17 +12,17 @@ import (
 	"vitrine.io/pkg/pipeline"
 )
 
-// protocolVersion is said by a child before anything else. Parent and child come from one build; this catches the mix-up.
-const protocolVersion = 2
+// version is in the first frame of a child. Parent and child come from one build; a mix-up of builds fails at the start.
+const version = 2
 
 // The types of frames.
 const (
-	frameHello   byte = 'H' // child: it is there
-	frameRequest byte = 'Q' // parent: what to make; a source follows
-	frameSource  byte = 'S' // parent: the picture
-	frameAnswer  byte = 'A' // child: what was made; so many bodies follow
+	frameHello   byte = 'H' // child: it has started
+	frameRequest byte = 'Q' // parent: a specification; a source follows
+	frameSource  byte = 'S' // parent: the image
+	frameAnswer  byte = 'A' // child: what was rendered; its bodies follow
 	frameBody    byte = 'B' // child: one encoded rendition
-	frameFailure byte = 'F' // child: why nothing was made
+	frameFailure byte = 'F' // child: why nothing was rendered
 )
 
 // limits says how long a frame of each type may be, in bytes. A pipeline's maxBytes is at most
@@ -35,22 +35,22 @@ var limits = map[byte]uint32{
 const (
 	maxBodies = 32 * 4    // renditions x formats of a pipeline
 	maxAnswer = 512 << 20 // bytes of all bodies of one answer
-	firstRead = 1 << 20   // what is allocated on the word of a length alone
+	firstRead = 1 << 20   // bytes allocated before any of the payload has arrived
 	frameHead = 5         // length and type
 )
 
-// hello is a child's first word.
+// hello is the first frame of a child.
 type hello struct {
 	Protocol int `json:"protocol"`
 }
 
-// request asks for one picture's renditions.
+// request asks for the renditions of one image.
 type request struct {
-	Seq  int           `json:"seq"` // repeated in the answer, so that parent and child cannot be one picture apart
+	Seq  int           `json:"seq"` // repeated in the answer: an answer to another request is detected
 	Spec pipeline.Spec `json:"spec"`
 }
 
-// answer is what was made. Outputs that are equal share a body.
+// answer is what was rendered. Outputs that are equal share a body.
 type answer struct {
 	Seq         int             `json:"seq"`
 	Format      pipeline.Format `json:"format"`
@@ -74,14 +74,14 @@ type answerOutput struct {
 	Body    int             `json:"body"` // which of the bodies, from 0
 }
 
-// answerDropped is an output that was asked for and is not worth its bytes.
+// answerDropped is an output that was requested and dropped for its size.
 type answerDropped struct {
 	Name   string          `json:"name"`
 	Format pipeline.Format `json:"format"`
 	Reason media.Reason    `json:"reason"`
 }
 
-// failure is why nothing was made.
+// failure is why nothing was rendered.
 type failure struct {
 	Seq    int        `json:"seq"`
 	Code   media.Code `json:"code"`
@@ -118,11 +118,7 @@ func readFrame(r io.Reader, kinds ...byte) (byte, []byte, error) {
 		return 0, nil, err
 	}
 	n, kind := binary.BigEndian.Uint32(head[:]), head[4]
-	expected := false
-	for _, k := range kinds {
-		expected = expected || k == kind
-	}
-	if !expected {
+	if !slices.Contains(kinds, kind) {
 		return 0, nil, fmt.Errorf("frame of type %q where one of %q belongs", kind, kinds)
 	}
 	if n > limits[kind] {
@@ -161,15 +157,27 @@ func readJSON(r io.Reader, kind byte, v any) error {
 	return json.Unmarshal(payload, v)
 }
 
-// writeRequest sends a picture to a child.
-func writeRequest(w io.Writer, seq int, source []byte, spec pipeline.Spec) error {
+// ReadHello waits for the first frame of a child. It fails if the child speaks another version of the protocol.
+func ReadHello(r io.Reader) error {
+	var h hello
+	if err := readJSON(r, frameHello, &h); err != nil {
+		return err
+	}
+	if h.Protocol != version {
+		return fmt.Errorf("it speaks protocol %d, not %d", h.Protocol, version)
+	}
+	return nil
+}
+
+// WriteRequest sends an image to a child.
+func WriteRequest(w io.Writer, seq int, source []byte, spec pipeline.Spec) error {
 	if err := writeJSON(w, frameRequest, request{Seq: seq, Spec: spec}); err != nil {
 		return err
 	}
 	return writeFrame(w, frameSource, source)
 }
 
-// readRequest receives a picture from the parent.
+// readRequest receives an image from the parent.
 func readRequest(r io.Reader) (request, []byte, error) {
 	var q request
 	if err := readJSON(r, frameRequest, &q); err != nil {
@@ -182,15 +190,15 @@ func readRequest(r io.Reader) (request, []byte, error) {
 	return q, source, err
 }
 
-// writeAnswer sends what was made to the parent. A body that several outputs share is sent once.
-func writeAnswer(w io.Writer, seq int, made media.Rendered) error {
+// writeAnswer sends what was rendered to the parent. A body that several outputs share is sent once.
+func writeAnswer(w io.Writer, seq int, rendered media.Rendered) error {
 	a := answer{
-		Seq: seq, Format: made.Format, Width: made.Width, Height: made.Height,
-		Animated: made.Animated, Placeholder: made.Placeholder,
+		Seq: seq, Format: rendered.Format, Width: rendered.Width, Height: rendered.Height,
+		Animated: rendered.Animated, Placeholder: rendered.Placeholder,
 	}
 	var bodies [][]byte
 	sent := map[*byte]int{}
-	for _, o := range made.Outputs {
+	for _, o := range rendered.Outputs {
 		if len(o.Body) == 0 {
 			return fmt.Errorf("output %s as %s is empty", o.Name, o.Format)
 		}
@@ -204,7 +212,7 @@ func writeAnswer(w io.Writer, seq int, made media.Rendered) error {
 			Default: o.Default, Body: at,
 		})
 	}
-	for _, d := range made.Dropped {
+	for _, d := range rendered.Dropped {
 		a.Dropped = append(a.Dropped, answerDropped(d))
 	}
 	a.Bodies = len(bodies)
@@ -219,20 +227,20 @@ func writeAnswer(w io.Writer, seq int, made media.Rendered) error {
 	return nil
 }
 
-// writeFailure tells the parent why nothing was made.
+// writeFailure reports to the parent why nothing was rendered.
 func writeFailure(w io.Writer, seq int, why *media.Failure) error {
-	const most = 4 << 10 // of each text: far more than anyone reads, far below the frame's limit
-	f := failure{Seq: seq, Code: why.Code, Detail: why.Detail[:min(len(why.Detail), most)]}
+	const maxText = 4 << 10 // bytes of each text, far below the frame's limit
+	f := failure{Seq: seq, Code: why.Code, Detail: why.Detail[:min(len(why.Detail), maxText)]}
 	if why.Cause != nil {
 		text := why.Cause.Error()
-		f.Cause = text[:min(len(text), most)]
+		f.Cause = text[:min(len(text), maxText)]
 	}
 	return writeJSON(w, frameFailure, f)
 }
 
-// readAnswer receives what a child made of the picture seq. A failure that the child reports is a *catalog.Failure; any
-// other error means that the child is not to be trusted any more.
-func readAnswer(r io.Reader, seq int, spec pipeline.Spec) (media.Rendered, error) {
+// ReadAnswer receives the answer to the request seq. A failure that the child reports is a *media.Failure; after any other
+// error the child must not be used again.
+func ReadAnswer(r io.Reader, seq int, spec pipeline.Spec) (media.Rendered, error) {
 	kind, payload, err := readFrame(r, frameAnswer, frameFailure)
 	if err != nil {
 		return media.Rendered{}, err
@@ -245,7 +253,7 @@ func readAnswer(r io.Reader, seq int, spec pipeline.Spec) (media.Rendered, error
 		return media.Rendered{}, err
 	}
 	if a.Seq != seq {
-		return media.Rendered{}, fmt.Errorf("answer to picture %d where %d was asked", a.Seq, seq)
+		return media.Rendered{}, fmt.Errorf("answer to request %d, not %d", a.Seq, seq)
 	}
 	if a.Bodies < 0 || a.Bodies > maxBodies {
 		return media.Rendered{}, fmt.Errorf("answer with %d bodies", a.Bodies)
@@ -260,7 +268,7 @@ func readAnswer(r io.Reader, seq int, spec pipeline.Spec) (media.Rendered, error
 			return media.Rendered{}, fmt.Errorf("answer is over its limit of %d bytes", maxAnswer)
 		}
 	}
-	return a.rendered(bodies, spec)
+	return a.withBodies(bodies, spec)
 }
 
 func readFailure(payload []byte, seq int) error {
@@ -269,7 +277,7 @@ func readFailure(payload []byte, seq int) error {
 		return err
 	}
 	if f.Seq != seq || f.Code == "" {
-		return fmt.Errorf("failure of picture %d with code %q where %d was asked", f.Seq, f.Code, seq)
+		return fmt.Errorf("failure of request %d, not %d, with code %q", f.Seq, seq, f.Code)
 	}
 	why := media.Fail(f.Code, f.Detail, nil)
 	if f.Cause != "" {
@@ -278,49 +286,49 @@ func readFailure(payload []byte, seq int) error {
 	return why
 }
 
-// rendered puts an answer together if it is what spec asks for: each output once, in order, with a body, or dropped for a
-// known reason. The default one is not dropped, and neither is a whole rendition.
-func (a answer) rendered(bodies [][]byte, spec pipeline.Spec) (media.Rendered, error) {
-	made := media.Rendered{
+// withBodies returns the answer with its bodies if it is what spec asks for: each output once, in order, with a body, or
+// dropped for a known reason. The default one is not dropped, and neither is a whole rendition.
+func (a answer) withBodies(bodies [][]byte, spec pipeline.Spec) (media.Rendered, error) {
+	rendered := media.Rendered{
 		Format: a.Format, Width: a.Width, Height: a.Height, Animated: a.Animated, Placeholder: a.Placeholder,
 	}
 	name, format := spec.DefaultOutput()
 	outputs, dropped := a.Outputs, a.Dropped
 	for _, r := range spec.Renditions {
-		stayed := len(made.Outputs)
+		stayed := len(rendered.Outputs)
 		for _, o := range r.Formats {
 			marked := r.Name == name && o.Format == format
 			if len(dropped) > 0 && dropped[0].Name == r.Name && dropped[0].Format == o.Format {
 				if marked || !slices.Contains(media.Reasons(), dropped[0].Reason) {
-					return made, fmt.Errorf("answer that drops %s as %s for the reason %q", r.Name, o.Format, dropped[0].Reason)
+					return rendered, fmt.Errorf("answer that drops %s as %s for the reason %q", r.Name, o.Format, dropped[0].Reason)
 				}
-				made.Dropped = append(made.Dropped, media.Dropped(dropped[0]))
+				rendered.Dropped = append(rendered.Dropped, media.Dropped(dropped[0]))
 				dropped = dropped[1:]
 				continue
 			}
 			if len(outputs) == 0 {
-				return made, fmt.Errorf("answer without %s as %s", r.Name, o.Format)
+				return rendered, fmt.Errorf("answer without %s as %s", r.Name, o.Format)
 			}
-			got, err := outputs[0].rendered(bodies, r.Name, o, marked)
+			got, err := outputs[0].withBody(bodies, r.Name, o, marked)
 			if err != nil {
-				return made, err
+				return rendered, err
 			}
-			made.Outputs = append(made.Outputs, got)
+			rendered.Outputs = append(rendered.Outputs, got)
 			outputs = outputs[1:]
 		}
-		if len(made.Outputs) == stayed {
-			return made, fmt.Errorf("answer without %s", r.Name)
+		if len(rendered.Outputs) == stayed {
+			return rendered, fmt.Errorf("answer without %s", r.Name)
 		}
 	}
-	if len(outputs) > 0 || len(dropped) > 0 || made.Width < 1 || made.Height < 1 {
-		return made, fmt.Errorf("answer with %d outputs and %d dropped of a source of %d x %d",
-			len(a.Outputs), len(a.Dropped), made.Width, made.Height)
+	if len(outputs) > 0 || len(dropped) > 0 || rendered.Width < 1 || rendered.Height < 1 {
+		return rendered, fmt.Errorf("answer with %d outputs and %d dropped of a source of %d x %d",
+			len(a.Outputs), len(a.Dropped), rendered.Width, rendered.Height)
 	}
-	return made, nil
+	return rendered, nil
 }
 
-// rendered returns an output if it is the one that belongs here.
-func (got answerOutput) rendered(bodies [][]byte, name string, o pipeline.Output, marked bool) (media.Output, error) {
+// withBody returns an output if it is the one that belongs here.
+func (got answerOutput) withBody(bodies [][]byte, name string, o pipeline.Output, marked bool) (media.Output, error) {
 	if got.Name != name || got.Format != o.Format {
 		return media.Output{}, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, name, o.Format)
 	}

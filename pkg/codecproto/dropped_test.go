@@ -1,4 +1,4 @@
-package codec_test
+package codecproto_test
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/codecproto"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
@@ -21,19 +21,19 @@ func drop(made *media.Rendered, name string, format pipeline.Format, reason medi
 
 func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
 	t.Parallel()
-	spec := fakeSpec(long)
+	spec := testSpec()
 	for _, last := range []string{"card.webp", "thumb.jpeg"} {
-		made := fakeAnswer(spec)
+		made := testRendered(spec)
 		drop(&made, "thumb", pipeline.WebP, media.LargerThanSource)
 		if last == "card.webp" {
 			drop(&made, "card", pipeline.WebP, media.LargerThanSibling)
 		}
 		made.Outputs[0].Lowered = 57
 		var wire bytes.Buffer
-		if err := codec.WriteAnswer(&wire, 5, made); err != nil {
+		if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := codec.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, made) {
+		if got, err := codecproto.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, made) {
 			t.Errorf("got %+v and %v, want %+v", got, err, made)
 		}
 	}
@@ -41,7 +41,7 @@ func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
 
 func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
 	t.Parallel()
-	spec := fakeSpec(long) // thumb and card as webp and jpeg; card as jpeg is the default
+	spec := testSpec() // thumb and card as webp and jpeg; card as jpeg is the default
 	const why = media.LargerThanSibling
 	for what, spoil := range map[string]func(*media.Rendered){
 		"that drops card as jpeg": func(made *media.Rendered) { drop(made, "card", pipeline.JPEG, why) },
@@ -64,13 +64,13 @@ func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
 		"thumb as webp is {": func(made *media.Rendered) { made.Outputs[0].Lowered = 101 },
 		"Lowered:-1":         func(made *media.Rendered) { made.Outputs[0].Lowered = -1 },
 	} {
-		made := fakeAnswer(spec)
+		made := testRendered(spec)
 		spoil(&made)
 		var wire bytes.Buffer
-		if err := codec.WriteAnswer(&wire, 5, made); err != nil {
+		if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
 			t.Fatal(err)
 		}
-		got, err := codec.ReadAnswer(&wire, 5, spec)
+		got, err := codecproto.ReadAnswer(&wire, 5, spec)
 		if err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("got %d outputs, %+v and %v, want an error with %q", len(got.Outputs), got.Dropped, err, what)
 		}
@@ -79,16 +79,16 @@ func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
 
 func TestAnAnswerDropsADuplicateOnlyOnce(t *testing.T) {
 	t.Parallel()
-	spec := fakeSpec(long)
-	made := fakeAnswer(spec)
+	spec := testSpec()
+	made := testRendered(spec)
 	drop(&made, "thumb", pipeline.WebP, media.LargerThanSource)
 	made.Dropped = append(made.Dropped, made.Dropped[0])
 	var wire bytes.Buffer
-	if err := codec.WriteAnswer(&wire, 5, made); err != nil {
+	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf("%d outputs and 2 dropped", len(made.Outputs))
-	if _, err := codec.ReadAnswer(&wire, 5, spec); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := codecproto.ReadAnswer(&wire, 5, spec); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want an error with %q", err, want)
 	}
 }

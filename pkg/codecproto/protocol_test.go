@@ -1,4 +1,4 @@
-package codec_test
+package codecproto_test
 
 import (
 	"bytes"
@@ -9,32 +9,33 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/codecproto"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/pipeline"
 )
 
 func TestFramesComeBackAsTheyWent(t *testing.T) {
 	t.Parallel()
-	for _, n := range []int{0, 1, codec.FirstRead - 1, codec.FirstRead, codec.FirstRead + 1, 5*codec.FirstRead + 3} {
+	const first = codecproto.FirstRead
+	for _, n := range []int{0, 1, first - 1, first, first + 1, 5*first + 3} {
 		payload := bytes.Repeat([]byte("picture"), n/7+1)[:n]
 		var wire bytes.Buffer
-		if err := codec.WriteFrame(&wire, 'S', payload); err != nil {
+		if err := codecproto.WriteFrame(&wire, 'S', payload); err != nil {
 			t.Fatal(err)
 		}
 		whole := bytes.Clone(wire.Bytes())
-		kind, got, err := codec.ReadFrame(&wire, 'Q', 'S')
+		kind, got, err := codecproto.ReadFrame(&wire, 'Q', 'S')
 		if err != nil || kind != 'S' || !bytes.Equal(got, payload) {
 			t.Errorf("%d bytes: got type %q, %d bytes, %v", n, kind, len(got), err)
 		}
-		if _, _, err := codec.ReadFrame(&wire, 'S'); !errors.Is(err, io.EOF) {
+		if _, _, err := codecproto.ReadFrame(&wire, 'S'); !errors.Is(err, io.EOF) {
 			t.Errorf("after the last frame: %v, want io.EOF", err)
 		}
 		for _, cut := range []int{1, 4, 5, len(whole) - 1} {
 			if cut >= len(whole) {
 				continue
 			}
-			if _, _, err := codec.ReadFrame(bytes.NewReader(whole[:cut]), 'S'); !errors.Is(err, io.ErrUnexpectedEOF) {
+			if _, _, err := codecproto.ReadFrame(bytes.NewReader(whole[:cut]), 'S'); !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%d of %d bytes: %v, want io.ErrUnexpectedEOF", cut, len(whole), err)
 			}
 		}
@@ -43,10 +44,10 @@ func TestFramesComeBackAsTheyWent(t *testing.T) {
 
 func TestFramesOverTheirLimitAreRefusedOnBothSides(t *testing.T) {
 	t.Parallel()
-	if err := codec.WriteFrame(io.Discard, 'H', make([]byte, 5<<10)); err == nil {
+	if err := codecproto.WriteFrame(io.Discard, 'H', make([]byte, 5<<10)); err == nil {
 		t.Error("a long hello was written")
 	}
-	if _, _, err := codec.ReadFrame(strings.NewReader("\x00\x00\x14\x00H"+strings.Repeat(" ", 5<<10)), 'H'); err == nil ||
+	if _, _, err := codecproto.ReadFrame(strings.NewReader("\x00\x00\x14\x00H"+strings.Repeat(" ", 5<<10)), 'H'); err == nil ||
 		!strings.Contains(err.Error(), "limit") {
 		t.Errorf("a long hello was read: %v", err)
 	}
@@ -60,12 +61,12 @@ func FuzzReadFrame(f *testing.F) {
 	f.Add([]byte("\x0f\xff\xff\xffBxx"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		r := bytes.NewReader(wire)
-		kind, payload, err := codec.ReadFrame(r, 'A', 'B', 'F', 'H', 'Q', 'S')
+		kind, payload, err := codecproto.ReadFrame(r, 'A', 'B', 'F', 'H', 'Q', 'S')
 		if err != nil {
 			return
 		}
 		var again bytes.Buffer
-		if err := codec.WriteFrame(&again, kind, payload); err != nil {
+		if err := codecproto.WriteFrame(&again, kind, payload); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.HasPrefix(wire, again.Bytes()) || again.Len() != len(wire)-r.Len() {
@@ -76,22 +77,22 @@ func FuzzReadFrame(f *testing.F) {
 
 // FuzzReadAnswer shows that no answer is accepted but one that has, or drops, every output that was asked for.
 func FuzzReadAnswer(f *testing.F) {
-	spec := fakeSpec(long)
+	spec := testSpec()
 	var good bytes.Buffer
-	if err := codec.WriteAnswer(&good, 1, fakeAnswer(spec)); err != nil {
+	if err := codecproto.WriteAnswer(&good, 1, testRendered(spec)); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good.Bytes())
-	less := fakeAnswer(spec)
+	less := testRendered(spec)
 	drop(&less, "thumb", pipeline.WebP, media.LargerThanSource)
 	var dropped bytes.Buffer
-	if err := codec.WriteAnswer(&dropped, 1, less); err != nil {
+	if err := codecproto.WriteAnswer(&dropped, 1, less); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(dropped.Bytes())
 	f.Add([]byte("\x00\x00\x00\x1cF{\"seq\":1,\"code\":\"corrupt\"}"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		made, err := codec.ReadAnswer(bytes.NewReader(wire), 1, spec)
+		made, err := codecproto.ReadAnswer(bytes.NewReader(wire), 1, spec)
 		if err != nil {
 			return
 		}
@@ -104,34 +105,34 @@ func FuzzReadAnswer(f *testing.F) {
 
 func TestAnAnswerArrivesAsItWasSent(t *testing.T) {
 	t.Parallel()
-	spec := fakeSpec(long)
-	made := fakeAnswer(spec)
+	spec := testSpec()
+	made := testRendered(spec)
 	made.Animated = true
 	var wire bytes.Buffer
-	if err := codec.WriteAnswer(&wire, 5, made); err != nil {
+	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := codec.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, made) {
+	if got, err := codecproto.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, made) {
 		t.Errorf("got %+v and %v, want %+v", got, err, made)
 	}
 }
 
 func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
 	t.Parallel()
-	spec := fakeSpec(long)
-	made := fakeAnswer(spec)
+	spec := testSpec()
+	made := testRendered(spec)
 	shared := bytes.Repeat([]byte("x"), 10000)
 	for i := range made.Outputs {
 		made.Outputs[i].Body = shared
 	}
 	var wire bytes.Buffer
-	if err := codec.WriteAnswer(&wire, 5, made); err != nil {
+	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
 		t.Fatal(err)
 	}
 	if wire.Len() > 12000 {
 		t.Errorf("four equal outputs take %d bytes, want one body of 10000", wire.Len())
 	}
-	got, err := codec.ReadAnswer(&wire, 5, spec)
+	got, err := codecproto.ReadAnswer(&wire, 5, spec)
 	if err != nil || !bytes.Equal(got.Outputs[3].Body, shared) || &got.Outputs[0].Body[0] != &got.Outputs[3].Body[0] {
 		t.Errorf("got %d outputs, %v; want one body shared", len(got.Outputs), err)
 	}
@@ -140,7 +141,7 @@ func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
 func TestServeEndsWithItsInput(t *testing.T) {
 	t.Parallel()
 	never := func([]byte, pipeline.Spec) (media.Rendered, error) { panic("no picture was sent") }
-	if err := codec.Serve(t.Context(), strings.NewReader(""), io.Discard, never); err != nil {
+	if err := codecproto.Serve(t.Context(), strings.NewReader(""), io.Discard, never); err != nil {
 		t.Errorf("no input: %v", err)
 	}
 	for name, in := range map[string]string{
@@ -149,13 +150,13 @@ func TestServeEndsWithItsInput(t *testing.T) {
 		"no JSON":                  "\x00\x00\x00\x02Q}{",
 		"a request without source": "\x00\x00\x00\x02Q{}",
 	} {
-		if err := codec.Serve(t.Context(), strings.NewReader(in), io.Discard, never); err == nil {
+		if err := codecproto.Serve(t.Context(), strings.NewReader(in), io.Discard, never); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	r, w := io.Pipe()
 	_ = r.Close()
-	if err := codec.Serve(t.Context(), strings.NewReader(""), w, never); !errors.Is(err, io.ErrClosedPipe) {
+	if err := codecproto.Serve(t.Context(), strings.NewReader(""), w, never); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("nobody listens: %v, want io.ErrClosedPipe", err)
 	}
 }
@@ -166,7 +167,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	defer held.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- codec.Serve(ctx, in, io.Discard, nil) }()
+	go func() { served <- codecproto.Serve(ctx, in, io.Discard, nil) }()
 	cancel()
 	if err := <-served; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
@@ -177,10 +178,10 @@ func TestLongTextsOfAFailureAreCut(t *testing.T) {
 	t.Parallel()
 	var wire bytes.Buffer
 	long := strings.Repeat("x", 1<<20)
-	if err := codec.WriteFailure(&wire, 1, media.Fail(media.Corrupt, long, errors.New(long))); err != nil {
+	if err := codecproto.WriteFailure(&wire, 1, media.Fail(media.Corrupt, long, errors.New(long))); err != nil {
 		t.Fatal(err)
 	}
-	_, err := codec.ReadAnswer(&wire, 1, fakeSpec(0))
+	_, err := codecproto.ReadAnswer(&wire, 1, testSpec())
 	if got := media.FailureOf(err); got == nil || got.Code != media.Corrupt || len(got.Detail) != 4<<10 {
 		t.Errorf("got %v", err)
 	}
@@ -188,21 +189,21 @@ func TestLongTextsOfAFailureAreCut(t *testing.T) {
 
 func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
 	t.Parallel()
-	spec := fakeSpec(long)
+	spec := testSpec()
 	var in, out bytes.Buffer
 	for i, source := range []string{"ok", "corrupt", "confused", "ok"} {
-		if err := codec.WriteRequest(&in, i, []byte(source), spec); err != nil {
+		if err := codecproto.WriteRequest(&in, i, []byte(source), spec); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := codec.Serve(t.Context(), &in, &out, fakeRender); err != nil {
+	if err := codecproto.Serve(t.Context(), &in, &out, testRender); err != nil {
 		t.Fatal(err)
 	}
-	if kind, hello, err := codec.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":2}` {
+	if kind, hello, err := codecproto.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":2}` {
 		t.Errorf("the first word is %q %q, %v", kind, hello, err)
 	}
 	for i, want := range []media.Code{"", media.Corrupt, media.CodecCrashed, ""} {
-		got, err := codec.ReadAnswer(&out, i, spec)
+		got, err := codecproto.ReadAnswer(&out, i, spec)
 		if failure := media.FailureOf(err); want != "" && (failure == nil || failure.Code != want) {
 			t.Errorf("picture %d: %v, want %s", i, err, want)
 		} else if want == "" && (err != nil || len(got.Outputs) != 4) {

@@ -34,29 +34,29 @@ func (c *clock) move(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-const careful = "VIPS_NOVECTOR=1"
+const safeMode = "VIPS_NOVECTOR=1"
 
 func (r rig) suspects(t *testing.T) float64 {
 	t.Helper()
 	return r.metric(t, "vitrine_codec_suspects_total", "")
 }
 
-func TestTheSecondTryOfAKillerHasACarefulChildOfItsOwn(t *testing.T) {
+func TestRenderSafeHasAChildOfItsOwnInSafeMode(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
-	killer := "once " + filepath.Join(t.TempDir(), "seen")
-	touch(strings.TrimPrefix(killer, "once ")) // it has killed elsewhere: this pool knows nothing of it
+	poison := "once " + filepath.Join(t.TempDir(), "seen")
+	touch(strings.TrimPrefix(poison, "once ")) // it has cost a codec of another pool
 	before := r.made(t, "ok")
-	got, err := r.RenderAgain(t.Context(), []byte(killer), fakeSpec(long))
+	got, err := r.RenderSafe(t.Context(), []byte(poison), fakeSpec(long))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(got.Placeholder, careful) {
-		t.Errorf("the second try is made with %q, want %s", got.Placeholder, careful)
+	if !strings.Contains(got.Placeholder, safeMode) {
+		t.Errorf("the second try is made with %q, want %s", got.Placeholder, safeMode)
 	}
 	after := r.made(t, "env")
-	if strings.Contains(after, careful) {
-		t.Error("the next picture gets the careful child, too")
+	if strings.Contains(after, safeMode) {
+		t.Error("the next picture gets the child in safe mode, too")
 	}
 	eventually(t, "the child that made way is gone", func() bool { return gone(before) })
 	if suspect, crashed := r.restarts(t, "suspect"), r.restarts(t, "crashed"); suspect != 2 || crashed != 0 {
@@ -70,13 +70,13 @@ func TestTheSecondTryOfAKillerHasACarefulChildOfItsOwn(t *testing.T) {
 func TestWhatHasKilledACodecHereIsKnownWhoeverBringsIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
-	killer := "once " + filepath.Join(t.TempDir(), "seen")
-	r.fails(t, killer, long, media.CodecCrashed)
-	if got := r.made(t, "env"); strings.Contains(got, careful) {
+	poison := "once " + filepath.Join(t.TempDir(), "seen")
+	r.fails(t, poison, long, media.CodecCrashed)
+	if got := r.made(t, "env"); strings.Contains(got, safeMode) {
 		t.Error("another picture is a suspect, too")
 	}
-	if got := r.made(t, killer); !strings.Contains(got, careful) {
-		t.Errorf("the same content is tried with %q, want %s", got, careful)
+	if got := r.made(t, poison); !strings.Contains(got, safeMode) {
+		t.Errorf("the same content is tried with %q, want %s", got, safeMode)
 	}
 }
 
@@ -131,8 +131,8 @@ func TestASuspectTakesNobodysCodecWhileNoneCanBeStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := r.RenderAgain(t.Context(), []byte("ok"), fakeSpec(long)); err == nil {
-			t.Fatal("a careful codec was started")
+		if _, err := r.RenderSafe(t.Context(), []byte("ok"), fakeSpec(long)); err == nil {
+			t.Fatal("a codec in safe mode was started")
 		}
 	}
 	if got := r.made(t, "ok"); got != pid || r.suspects(t) != 0 {
@@ -151,23 +151,36 @@ func TestAPictureThatIsOnlyDamagedIsNoSuspect(t *testing.T) {
 	}
 }
 
-func TestTheMemoryOfKillersIsBounded(t *testing.T) {
+func TestPoisonCache(t *testing.T) {
 	t.Parallel()
-	c := newClock()
-	k := codec.NewKillers(c.Now)
-	for i := range codec.MostKillers {
-		k.Remember(strconv.Itoa(i))
-		c.move(time.Second)
-	}
-	k.Remember("0") // its last kill is not the oldest any more
-	k.Remember("one too many")
-	for source, want := range map[string]bool{"0": true, "1": false, "2": true, "one too many": true} {
-		if got := k.Known(source); got != want {
-			t.Errorf("%s is known as a killer: %v, want %v", source, got, want)
+	t.Run("oldest_entry_is_evicted", func(t *testing.T) {
+		t.Parallel()
+		c := newClock()
+		cache := codec.NewPoisonCache(c.Now)
+		for i := range codec.MaxPoison {
+			cache.Add(strconv.Itoa(i))
+			c.move(time.Second)
 		}
-	}
-	c.move(10 * time.Minute)
-	if k.Known("0") {
-		t.Error("a kill is known after its time")
-	}
+		cache.Add("0") // which is the newest entry now
+		cache.Add("one too many")
+		for source, want := range map[string]bool{"0": true, "1": false, "2": true, "one too many": true} {
+			if got := cache.Contains(source); got != want {
+				t.Errorf("contains %s: %v, want %v", source, got, want)
+			}
+		}
+	})
+	t.Run("entry_expires", func(t *testing.T) {
+		t.Parallel()
+		c := newClock()
+		cache := codec.NewPoisonCache(c.Now)
+		cache.Add("0")
+		c.move(10*time.Minute - 1)
+		if !cache.Contains("0") {
+			t.Error("the entry has expired early")
+		}
+		c.move(1)
+		if cache.Contains("0") {
+			t.Error("the entry has not expired")
+		}
+	})
 }

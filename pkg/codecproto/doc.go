@@ -1,0 +1,12 @@
+// Package codecproto is the protocol between a worker and its codec processes: [WriteRequest], [ReadHello] and [ReadAnswer]
+// are the parent's side, [Serve] is the child's.
+//
+// They communicate over the child's stdin and stdout in frames: a length (4 bytes, big-endian), a type (1 byte) and a
+// payload, which is JSON for a hello, a request, an answer and a failure, and raw bytes for a source and an encoded file.
+//
+// Invariants:
+//   - Neither side trusts a length: each type has its limit, and memory grows with what has arrived.
+//   - An answer must be complete, and must be what the specification asks for: each output is there, or dropped for a known
+//     reason, but never the default one or a whole rendition.
+//   - The codec process links this package, so it imports no logger and no metrics.
+package codecproto

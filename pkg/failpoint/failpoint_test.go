@@ -75,7 +75,7 @@ func look(t *testing.T) mentions {
 
 func (m mentions) add(t *testing.T, path string, file *ast.File) {
 	t.Helper()
-	crashTest := regexp.MustCompile(`/cmd/crash_([a-z]+_)?test\.go$`).MatchString(filepath.ToSlash(path))
+	crashTest := regexp.MustCompile(`/pkg/test/system/crash_([a-z]+_)?test\.go$`).MatchString(filepath.ToSlash(path))
 	ast.Inspect(file, func(n ast.Node) bool {
 		if call, ok := n.(*ast.CallExpr); ok && ours(call.Fun) == "Hit" {
 			name := ours(call.Args[0])
@@ -123,7 +123,7 @@ func TestEveryStepIsAtOnePlaceAndHasACrashTest(t *testing.T) {
 			t.Errorf("%s is hit at %d places, not at one: %v", name, len(places), places)
 		}
 		if len(found.crashes[name]) == 0 {
-			t.Errorf("nothing in cmd/crash_*_test.go crashes at %s", name)
+			t.Errorf("nothing in pkg/test/system/crash_*_test.go crashes at %s", name)
 		}
 		if other := values[value]; other != "" || !regexp.MustCompile(`^[a-z]+(\.[a-z]+)+$`).MatchString(value) {
 			t.Errorf("%s is %q, which is no name or also %s's", name, value, other)

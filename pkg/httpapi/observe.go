@@ -137,8 +137,8 @@ func (s *Server) report(ctx *fasthttp.RequestCtx, x *exchange) {
 	if x.route != nil {
 		path = x.route.path
 	}
-	took := s.Now().Sub(x.started)
-	s.metrics.observe(seriesKey{method: method, route: path, status: status}, took)
+	elapsed := s.Now().Sub(x.started)
+	s.metrics.observe(method, path, status, elapsed)
 
 	line := s.Log.Check(level(x, status), "request")
 	if line == nil {
@@ -150,7 +150,7 @@ func (s *Server) report(ctx *fasthttp.RequestCtx, x *exchange) {
 	}
 	x.fields = append(x.fields[:0],
 		zap.String("method", method), zap.String("route", path), zap.String("path", pathOf(ctx)),
-		zap.Int("status", status), zap.Duration("duration", took), zap.Int("bytes", bytes),
+		zap.Int("status", status), zap.Duration("duration", elapsed), zap.Int("bytes", bytes),
 		zap.String("request_id", x.requestID))
 	if x.traceparent != "" {
 		x.fields = append(x.fields, zap.String("trace_id", event.TraceID(x.traceparent)))

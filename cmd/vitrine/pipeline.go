@@ -63,7 +63,7 @@ func (c console) checkPipeline(file string, stdin io.Reader) error {
 	p, err := pipeline.Parse(data)
 	if invalid := fault.From(err); invalid != nil && len(invalid.Fields) > 0 {
 		for _, f := range invalid.Fields {
-			fmt.Fprintf(c.stdout, "%s: %s: %s\n", file, f.Pointer, f.Detail)
+			fmt.Fprintf(c.stdout, "%s: %s: %s\n", file, f.Path, f.Detail)
 		}
 		return fmt.Errorf("%s: the image pipeline is not valid", file)
 	}

@@ -46,14 +46,14 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 		cfg := settings("http://here:1", "pictures")
 		test.edit(&cfg)
 		wrong := cfg.Validate()
-		if len(wrong) != 1 || wrong[0].Pointer != test.name || wrong[0].Code == "" || wrong[0].Detail == "" {
+		if len(wrong) != 1 || wrong[0].Path != test.name || wrong[0].Code == "" || wrong[0].Detail == "" {
 			t.Errorf("%s: got %+v, want it alone", test.name, wrong)
 		}
 	}
 	all := blob.Config{Endpoint: "x", PublicURL: "x", SecretKey: "x", PublicRead: true}.Validate()
 	names := make([]string, 0, len(all))
 	for _, field := range all {
-		names = append(names, field.Pointer)
+		names = append(names, field.Path)
 	}
 	want := []string{
 		"ENDPOINT", "PUBLIC_URL", "REGION", "BUCKET", "SECRET_KEY", "PUBLIC_READ", "ATTEMPT_TIMEOUT", "MAX_ATTEMPTS",

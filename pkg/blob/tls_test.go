@@ -55,7 +55,7 @@ func TestAnAuthorityThatCannotBeReadIsNamed(t *testing.T) {
 	cfg := settings("https://minio:9000", "pictures")
 	cfg.CAFile = "/nowhere/ca.crt"
 	wrong := cfg.Validate()
-	if len(wrong) != 1 || wrong[0].Pointer != "CA_FILE" || !strings.Contains(wrong[0].Detail, cfg.CAFile) {
+	if len(wrong) != 1 || wrong[0].Path != "CA_FILE" || !strings.Contains(wrong[0].Detail, cfg.CAFile) {
 		t.Errorf("got %+v, want CA_FILE and the file", wrong)
 	}
 	_, err := blob.New(cfg, prometheus.NewRegistry(), zap.NewNop())

@@ -36,24 +36,24 @@ type NewProductInput struct {
 	ImageURLs   []string
 }
 
-// CheckProduct returns every wrong field, with JSON pointers. Whether the user exists only the store knows.
+// CheckProduct returns every wrong field. Whether the user exists only the store knows.
 func CheckProduct(in NewProductInput) []fault.Field {
 	var c checker
 	if in.UserID < 1 {
-		c.add("/user_id", "required", "the number of an existing user")
+		c.add("user_id", "required", "the number of an existing user")
 	}
-	c.text("/product_name", in.Name, 1, MaxNameLetters)
-	c.text("/product_description", in.Description, 0, MaxDescriptionLetters)
-	c.price("/product_price", in.Price, in.PriceSet)
-	c.pictureURLs("/product_images", in.ImageURLs)
+	c.text("product_name", in.Name, 1, MaxNameLetters)
+	c.text("product_description", in.Description, 0, MaxDescriptionLetters)
+	c.price("product_price", in.Price, in.PriceSet)
+	c.pictureURLs("product_images", in.ImageURLs)
 	return c.wrong
 }
 
-// CheckUser returns every wrong field, with JSON pointers.
+// CheckUser returns every wrong field.
 func CheckUser(name, email string) []fault.Field {
 	var c checker
-	c.text("/name", name, 1, MaxNameLetters)
-	c.email("/email", email)
+	c.text("name", name, 1, MaxNameLetters)
+	c.email("email", email)
 	return c.wrong
 }
 
@@ -83,87 +83,87 @@ func NewUser(name, email string) (User, error) {
 // checker gathers wrong fields.
 type checker struct{ wrong []fault.Field }
 
-func (c *checker) add(pointer, code, detail string) {
-	c.wrong = append(c.wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
+func (c *checker) add(path, code, detail string) {
+	c.wrong = append(c.wrong, fault.Field{Path: path, Code: code, Detail: detail})
 }
 
-func (c *checker) text(pointer, value string, least, most int) {
+func (c *checker) text(path, value string, least, most int) {
 	letters := utf8.RuneCountInString(value)
 	switch {
 	case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
-		c.add(pointer, "invalid_text", "not valid text") // Postgres stores neither
+		c.add(path, "invalid_text", "not valid text") // Postgres stores neither
 	case least > 0 && strings.TrimSpace(value) == "":
-		c.add(pointer, "required", "must not be empty")
+		c.add(path, "required", "must not be empty")
 	case letters > most:
-		c.add(pointer, "too_long", "at most "+strconv.Itoa(most)+" characters")
+		c.add(path, "too_long", "at most "+strconv.Itoa(most)+" characters")
 	}
 }
 
-func (c *checker) email(pointer, value string) {
+func (c *checker) email(path, value string) {
 	if value == "" {
-		c.add(pointer, "required", "must not be empty")
+		c.add(path, "required", "must not be empty")
 		return
 	}
 	if utf8.RuneCountInString(value) > MaxEmailLetters {
-		c.add(pointer, "too_long", "at most "+strconv.Itoa(MaxEmailLetters)+" characters")
+		c.add(path, "too_long", "at most "+strconv.Itoa(MaxEmailLetters)+" characters")
 		return
 	}
 	a, err := mail.ParseAddress(value)
 	if err != nil || a.Name != "" || a.Address != value || hasStranger(value, unicode.IsControl) {
-		c.add(pointer, "invalid_email", "not an e-mail address")
+		c.add(path, "invalid_email", "not an e-mail address")
 	}
 }
 
-func (c *checker) price(pointer string, value decimal.Decimal, set bool) {
+func (c *checker) price(path string, value decimal.Decimal, set bool) {
 	switch {
 	case !set:
-		c.add(pointer, "required", "must be given")
+		c.add(path, "required", "must be given")
 	case value.IsNegative():
-		c.add(pointer, "out_of_range", "must not be below zero")
+		c.add(path, "out_of_range", "must not be below zero")
 	case value.GreaterThan(MaxPrice()):
-		c.add(pointer, "out_of_range", "must not be over "+MaxPrice().StringFixed(PriceDecimals))
+		c.add(path, "out_of_range", "must not be over "+MaxPrice().StringFixed(PriceDecimals))
 	case !value.Equal(value.Truncate(PriceDecimals)):
-		c.add(pointer, "too_precise", "at most two decimals")
+		c.add(path, "too_precise", "at most two decimals")
 	}
 }
 
-func (c *checker) pictureURLs(pointer string, urls []string) {
+func (c *checker) pictureURLs(path string, urls []string) {
 	if len(urls) > MaxImages {
-		c.add(pointer, "too_many", "at most "+strconv.Itoa(MaxImages)+" pictures")
+		c.add(path, "too_many", "at most "+strconv.Itoa(MaxImages)+" pictures")
 		return
 	}
 	for i, raw := range urls {
-		c.pictureURL(pointer+"/"+strconv.Itoa(i), raw)
+		c.pictureURL(path+"["+strconv.Itoa(i)+"]", raw)
 	}
 }
 
 // pictureURL checks a URL's form. Where it leads is the worker's to judge, when it dials.
-func (c *checker) pictureURL(pointer, raw string) {
+func (c *checker) pictureURL(path, raw string) {
 	switch {
 	case raw == "":
-		c.add(pointer, "required", "must not be empty")
+		c.add(path, "required", "must not be empty")
 		return
 	case len(raw) > MaxURLBytes:
-		c.add(pointer, "too_long", "at most "+strconv.Itoa(MaxURLBytes)+" bytes")
+		c.add(path, "too_long", "at most "+strconv.Itoa(MaxURLBytes)+" bytes")
 		return
 	case hasStranger(raw, unicode.IsControl) || hasStranger(raw, unicode.IsSpace):
-		c.add(pointer, "invalid_url", "must not hold spaces or control characters")
+		c.add(path, "invalid_url", "must not hold spaces or control characters")
 		return
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		c.add(pointer, "invalid_url", "not a URL")
+		c.add(path, "invalid_url", "not a URL")
 		return
 	}
 	switch {
 	case !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https"):
-		c.add(pointer, "invalid_scheme", "must begin with http:// or https://")
+		c.add(path, "invalid_scheme", "must begin with http:// or https://")
 	case u.User != nil:
-		c.add(pointer, "userinfo", "must not hold a user name or password")
+		c.add(path, "userinfo", "must not hold a user name or password")
 	case u.Hostname() == "":
-		c.add(pointer, "invalid_url", "must name a host")
+		c.add(path, "invalid_url", "must name a host")
 	case !validPort(u.Port()):
-		c.add(pointer, "invalid_url", "the port must be a number from 1 to 65535")
+		c.add(path, "invalid_url", "the port must be a number from 1 to 65535")
 	}
 }
 

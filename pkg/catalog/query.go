@@ -44,7 +44,7 @@ type Page struct {
 	Next     *Position // nil at the end
 }
 
-// Validate returns every wrong field of the query, or nil. Pointers are the parameters' names.
+// Validate returns every wrong field of the query, or nil. Paths are the filters' names, such as min_price.
 func (q Query) Validate() []fault.Field {
 	var check fault.Checker
 	letters := utf8.RuneCountInString(q.Name)

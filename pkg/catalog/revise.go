@@ -27,20 +27,20 @@ type Revisions []int64
 // ErrRevision says that somebody else has changed the product since the client saw it.
 var ErrRevision = fault.New(fault.Conflict, "revision_mismatch", "the product has been changed since; read it again")
 
-// CheckPatch returns every wrong field, with JSON pointers.
+// CheckPatch returns every wrong field.
 func CheckPatch(patch ProductPatch) []fault.Field {
 	var c checker
 	if patch.Name != nil {
-		c.text("/product_name", *patch.Name, 1, MaxNameLetters)
+		c.text("product_name", *patch.Name, 1, MaxNameLetters)
 	}
 	if patch.Description != nil {
-		c.text("/product_description", *patch.Description, 0, MaxDescriptionLetters)
+		c.text("product_description", *patch.Description, 0, MaxDescriptionLetters)
 	}
 	if patch.Price != nil {
-		c.price("/product_price", *patch.Price, true)
+		c.price("product_price", *patch.Price, true)
 	}
 	if patch.ImageURLs != nil {
-		c.pictureURLs("/product_images", *patch.ImageURLs)
+		c.pictureURLs("product_images", *patch.ImageURLs)
 	}
 	return c.wrong
 }

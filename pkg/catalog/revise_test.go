@@ -129,13 +129,13 @@ func TestPatch(t *testing.T) {
 		_, err := h.Patch(t.Context(), p.ID, catalog.ProductPatch{
 			Name: &empty, Description: &long, Price: &price, ImageURLs: &[]string{"ftp://example.com/a.jpg"},
 		}, nil, "")
-		want := []string{"/product_name", "/product_description", "/product_price", "/product_images/0"}
+		want := []string{"product_name", "product_description", "product_price", "product_images[0]"}
 		if got := fault.From(err); got == nil || len(got.Fields) != len(want) {
 			t.Fatalf("got %v, want %v", err, want)
 		} else {
 			for i, f := range got.Fields {
-				if f.Pointer != want[i] {
-					t.Errorf("got %s, want %s", f.Pointer, want[i])
+				if f.Path != want[i] {
+					t.Errorf("got %s, want %s", f.Path, want[i])
 				}
 			}
 		}

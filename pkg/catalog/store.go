@@ -19,7 +19,7 @@ type Store interface {
 	User(ctx context.Context, id UserID) (User, error)
 
 	// Insert adds p with its pictures and what announce makes of it. announce is called once, inside the transaction, when
-	// all ids and times are known; it must be pure. fault.Invalid with the field /user_id if the user is unknown.
+	// all ids and times are known; it must be pure. fault.Invalid with the path user_id if the user is unknown.
 	Insert(ctx context.Context, p Product, announce func(Product) []Outgoing) (Product, error)
 
 	// Product returns a product as one snapshot, from the primary. One that was deleted comes with Deleted set, its id and
@@ -77,14 +77,13 @@ type Reply struct {
 	Body    []byte
 }
 
-// ErrInProgress says that another request with the same key is being worked on.
+// ErrInProgress says that another request with the same key is in progress.
 var ErrInProgress = fault.New(fault.Conflict, "idempotency_in_progress",
-	"a request with this Idempotency-Key is being worked on; ask again for its answer")
+	"a request with this key is in progress; repeat this one to get its response")
 
-// ErrKeyReused says that a key came with another request than before.
-var ErrKeyReused = fault.InvalidFields([]fault.Field{{
-	Pointer: "Idempotency-Key", Code: "reused", Detail: "the key was used for another request; draw a new one",
-}})
+// ErrKeyReused says that the key belongs to a request with another fingerprint.
+var ErrKeyReused = fault.New(fault.Invalid, "idempotency_key_reused",
+	"the key was used for another request; draw a new one")
 
 // Intent says that objects below Prefix may exist and will be deleted once Due has passed, unless the intent is adopted.
 type Intent struct {

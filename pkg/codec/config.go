@@ -27,7 +27,7 @@ type Config struct {
 // maxStartBackoff bounds the pause between starts.
 const maxStartBackoff = 30 * time.Second
 
-// Validate returns every wrong field, or nil. Pointers are the variables' names.
+// Validate returns every wrong field, or nil. Paths are the variables' names.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Range(c.Path != "", "PATH", "name the codec program")

@@ -26,7 +26,7 @@ func TestEveryWrongSettingIsTold(t *testing.T) {
 	if wrong := good.Validate(); wrong != nil {
 		t.Errorf("the defaults are wrong: %v", wrong)
 	}
-	for pointer, change := range map[string]func(*codec.Config){
+	for name, change := range map[string]func(*codec.Config){
 		"CHILDREN":      func(c *codec.Config) { c.Children = -1 },
 		"ADDRESS_SPACE": func(c *codec.Config) { c.AddressSpace = 1 << 20 },
 		"SANDBOX":       func(c *codec.Config) { c.Sandbox = "false" },
@@ -34,8 +34,8 @@ func TestEveryWrongSettingIsTold(t *testing.T) {
 	} {
 		bad := good
 		change(&bad)
-		if wrong := bad.Validate(); len(wrong) != 1 || wrong[0].Pointer != pointer || wrong[0].Detail == "" {
-			t.Errorf("%s: got %v", pointer, wrong)
+		if wrong := bad.Validate(); len(wrong) != 1 || wrong[0].Path != name || wrong[0].Detail == "" {
+			t.Errorf("%s: got %v", name, wrong)
 		}
 	}
 }

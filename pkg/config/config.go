@@ -74,7 +74,7 @@ func required[T any](s schema) map[string]bool {
 	r.fill(reflect.ValueOf(new(T)).Elem(), s)
 	names := map[string]bool{}
 	for _, f := range wrong.fields {
-		names[f.Pointer] = true
+		names[f.Path] = true
 	}
 	return names
 }
@@ -149,7 +149,7 @@ func (r *resolver) validate(root reflect.Value, sections []section) {
 			continue
 		}
 		for _, f := range part.Validate() {
-			name := s.prefix + f.Pointer
+			name := s.prefix + f.Path
 			if r.bad[name] {
 				continue
 			}

@@ -30,10 +30,10 @@ type poolConfig struct {
 func (c poolConfig) Validate() []fault.Field {
 	var wrong []fault.Field
 	if c.Open < 1 {
-		wrong = append(wrong, fault.Field{Pointer: "OPEN", Code: "out_of_range", Detail: "must be at least 1"})
+		wrong = append(wrong, fault.Field{Path: "OPEN", Code: "out_of_range", Detail: "must be at least 1"})
 	}
 	if c.Idle < 0 || c.Idle > c.Open {
-		wrong = append(wrong, fault.Field{Pointer: "IDLE", Code: "out_of_range", Detail: "must be 0 to OPEN"})
+		wrong = append(wrong, fault.Field{Path: "IDLE", Code: "out_of_range", Detail: "must be 0 to OPEN"})
 	}
 	return wrong
 }
@@ -46,7 +46,7 @@ type storeConfig struct {
 // Validate has a pointer receiver: both kinds are asked.
 func (c *storeConfig) Validate() []fault.Field {
 	if c.DSN == "" {
-		return []fault.Field{{Pointer: "DSN", Code: "required", Detail: "is required"}}
+		return []fault.Field{{Path: "DSN", Code: "required", Detail: "is required"}}
 	}
 	return nil
 }
@@ -92,9 +92,9 @@ func told(t *testing.T, err error) []string {
 	lines := make([]string, 0, len(e.Fields))
 	for _, f := range e.Fields {
 		if f.Code == "" {
-			t.Errorf("%s has no code", f.Pointer)
+			t.Errorf("%s has no code", f.Path)
 		}
-		lines = append(lines, f.Pointer+": "+f.Detail)
+		lines = append(lines, f.Path+": "+f.Detail)
 	}
 	return lines
 }

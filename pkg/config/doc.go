@@ -17,7 +17,7 @@
 // line break is dropped: VITRINE_POSTGRES_DSN_FILE, or postgres.dsn_file, names it.
 //
 // [Load] returns every mistake at once, each with the name that has to be changed: values that cannot be read, unknown
-// keys of the file, and what each part says in a method Validate() []fault.Field, where a Pointer is the variable's name
+// keys of the file, and what each part says in a method Validate() []fault.Field, where a Path is the variable's name
 // relative to the part ("READ_TIMEOUT"). A variable is required when its part refuses the default. The value of a secret
 // appears in no error, log or help text.
 //

@@ -7,7 +7,7 @@ import (
 	"vitrine.io/pkg/fault"
 )
 
-// Error is a configuration that cannot be used. Each field's Pointer is the name of a variable, a key of the file, or an
+// Error is a configuration that cannot be used. Each field's Path is the name of a variable, a key of the file, or an
 // argument.
 type Error struct {
 	Fields []fault.Field
@@ -18,7 +18,7 @@ func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("the configuration is not valid:")
 	for _, f := range e.Fields {
-		b.WriteString("\n  " + f.Pointer + ": " + f.Detail)
+		b.WriteString("\n  " + f.Path + ": " + f.Detail)
 	}
 	return b.String()
 }
@@ -30,7 +30,7 @@ type problems struct {
 
 // add notes a mistake, once: an embedded struct may repeat what its owner says.
 func (p *problems) add(name, code, detail string) {
-	f := fault.Field{Pointer: name, Code: code, Detail: detail}
+	f := fault.Field{Path: name, Code: code, Detail: detail}
 	if !slices.Contains(p.fields, f) {
 		p.fields = append(p.fields, f)
 	}

@@ -12,25 +12,25 @@ const codeOutOfRange = "out_of_range"
 type Checker struct{ fields []Field }
 
 // Add notes a wrong field.
-func (c *Checker) Add(pointer, code, format string, args ...any) {
-	c.fields = append(c.fields, Field{Pointer: pointer, Code: code, Detail: fmt.Sprintf(format, args...)})
+func (c *Checker) Add(path, code, format string, args ...any) {
+	c.fields = append(c.fields, Field{Path: path, Code: code, Detail: fmt.Sprintf(format, args...)})
 }
 
 // Check notes a wrong field unless ok.
-func (c *Checker) Check(ok bool, pointer, code, format string, args ...any) {
+func (c *Checker) Check(ok bool, path, code, format string, args ...any) {
 	if !ok {
-		c.Add(pointer, code, format, args...)
+		c.Add(path, code, format, args...)
 	}
 }
 
 // Range notes a field that is out of range unless ok.
-func (c *Checker) Range(ok bool, pointer, format string, args ...any) {
-	c.Check(ok, pointer, codeOutOfRange, format, args...)
+func (c *Checker) Range(ok bool, path, format string, args ...any) {
+	c.Check(ok, path, codeOutOfRange, format, args...)
 }
 
 // Positive notes a field that is out of range unless d is above zero.
-func (c *Checker) Positive(pointer string, d time.Duration) {
-	c.Range(d > 0, pointer, "must be above zero")
+func (c *Checker) Positive(path string, d time.Duration) {
+	c.Range(d > 0, path, "must be above zero")
 }
 
 // Fields returns the wrong fields in the order in which they were noted, nil if there are none.

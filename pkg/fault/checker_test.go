@@ -29,11 +29,11 @@ func TestChecker(t *testing.T) {
 		c.Positive("D", 0)
 		c.Positive("E", -time.Second)
 		want := []fault.Field{
-			{Pointer: "A", Code: "malformed", Detail: `"x" is no address`},
-			{Pointer: "B", Code: "required", Detail: "is missing"},
-			{Pointer: "C", Code: "out_of_range", Detail: "at least 1"},
-			{Pointer: "D", Code: "out_of_range", Detail: "must be above zero"},
-			{Pointer: "E", Code: "out_of_range", Detail: "must be above zero"},
+			{Path: "A", Code: "malformed", Detail: `"x" is no address`},
+			{Path: "B", Code: "required", Detail: "is missing"},
+			{Path: "C", Code: "out_of_range", Detail: "at least 1"},
+			{Path: "D", Code: "out_of_range", Detail: "must be above zero"},
+			{Path: "E", Code: "out_of_range", Detail: "must be above zero"},
 		}
 		if got := c.Fields(); !reflect.DeepEqual(got, want) {
 			t.Errorf("got  %v\nwant %v", got, want)

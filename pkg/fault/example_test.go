@@ -25,13 +25,13 @@ func Example() {
 // All wrong fields of a request come back together.
 func ExampleInvalidFields() {
 	err := fault.InvalidFields([]fault.Field{
-		{Pointer: "/product_name", Code: "required", Detail: "must not be empty"},
-		{Pointer: "/product_price", Code: "out_of_range", Detail: "must not be below zero"},
+		{Path: "product_name", Code: "required", Detail: "must not be empty"},
+		{Path: "product_price", Code: "out_of_range", Detail: "must not be below zero"},
 	})
 	for _, f := range fault.From(err).Fields {
-		fmt.Println(f.Pointer, f.Code)
+		fmt.Println(f.Path, f.Code)
 	}
 	// Output:
-	// /product_name required
-	// /product_price out_of_range
+	// product_name required
+	// product_price out_of_range
 }

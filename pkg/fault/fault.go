@@ -52,9 +52,9 @@ func (k Kind) String() string {
 
 // Field is one wrong field of a request.
 type Field struct {
-	Pointer string // where it stands, as an RFC 6901 JSON pointer ("/product_price") or a parameter's name
-	Code    string // stable and machine-readable ("too_long")
-	Detail  string // one sentence for a person
+	Path   string // what is wrong: a setting or parameter ("MAX_CONNS"), or a part of a document ("product_images[0]")
+	Code   string // stable and machine-readable ("too_long")
+	Detail string // one sentence for a person
 }
 
 // Error is a classified error. Code and Detail may be shown to anyone; the cause may not.
@@ -88,7 +88,7 @@ func InvalidFields(fields []Field) error {
 func (e *Error) Error() string {
 	text := e.Code + ": " + e.Detail
 	for _, f := range e.Fields {
-		text += "; " + f.Pointer + ": " + f.Detail
+		text += "; " + f.Path + ": " + f.Detail
 	}
 	if e.cause != nil {
 		text += ": " + e.cause.Error()

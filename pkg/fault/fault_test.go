@@ -125,15 +125,15 @@ func TestWrongFieldsAreOneErrorThatNamesThemAll(t *testing.T) {
 		t.Errorf("no wrong field gives %v", err)
 	}
 	fields := []fault.Field{
-		{Pointer: "/email", Code: "not_an_address", Detail: "must be an address"},
-		{Pointer: "/name", Code: "too_long", Detail: "must have at most 200 characters"},
+		{Path: "email", Code: "not_an_address", Detail: "must be an address"},
+		{Path: "name", Code: "too_long", Detail: "must have at most 200 characters"},
 	}
 	err := fault.InvalidFields(fields)
 	if got := fault.From(err); got.Kind != fault.Invalid || !reflect.DeepEqual(got.Fields, fields) {
 		t.Errorf("got %+v", fault.From(err))
 	}
-	want := "invalid_fields: one or more fields are not valid; /email: must be an address; " +
-		"/name: must have at most 200 characters"
+	want := "invalid_fields: one or more fields are not valid; email: must be an address; " +
+		"name: must have at most 200 characters"
 	if got := err.Error(); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

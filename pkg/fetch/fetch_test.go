@@ -552,7 +552,7 @@ func TestConfigurationIsChecked(t *testing.T) {
 		c := fetch.Config{UserAgent: agent, MinRate: -1, RateWindow: 0, MaxInFlight: 1<<20 - 1}
 		var got []string
 		for _, f := range c.Validate() {
-			got = append(got, f.Pointer)
+			got = append(got, f.Path)
 		}
 		if want := "USER_AGENT MIN_RATE RATE_WINDOW MAX_BYTES_IN_FLIGHT"; strings.Join(got, " ") != want {
 			t.Errorf("got %v, want %s", got, want)

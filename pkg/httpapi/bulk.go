@@ -94,7 +94,7 @@ func (h *bulkHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *bulkHandler) answer(ctx context.Context, w http.ResponseWriter, r *http.Request, log *zap.Logger) ([]byte, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return nil, &refusal{codeMethod, "the Allow header lists what this path takes"}
+		return nil, &httpError{codeMethod, "the Allow header lists what this path takes"}
 	}
 	body, err := readBulk(w, r)
 	if err != nil {
@@ -125,14 +125,14 @@ func (h *bulkHandler) answer(ctx context.Context, w http.ResponseWriter, r *http
 // readBulk returns the request's body.
 func readBulk(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if reason := wrongType(r.Header.Get("Content-Type"), r.Header.Get("Content-Encoding"), "application/json"); reason != "" {
-		return nil, &refusal{codeMediaType, reason}
+		return nil, &httpError{codeMediaType, reason}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBulkBody))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return nil, &refusal{codeBodyTooLarge, "the body is larger than this server takes"}
+		return nil, &httpError{codeBodyTooLarge, "the body is larger than this server takes"}
 	}
 	if err != nil {
-		return nil, &refusal{codeBadRequest, "the body did not arrive"}
+		return nil, &httpError{codeBadRequest, "the body did not arrive"}
 	}
 	return body, nil
 }

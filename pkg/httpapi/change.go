@@ -7,7 +7,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
 )
 
 // patchProduct is a JSON merge patch (RFC 7396): what is there is changed, what is null goes back to nothing, what is absent
@@ -40,7 +39,7 @@ func (s *Server) deleteProduct(ctx context.Context, c *fiber.Ctx) error {
 	}
 	seen, wrongHeader := s.Encoder.revisions(&c.Request().Header)
 	if wrongHeader != nil {
-		return fault.InvalidFields([]fault.Field{*wrongHeader})
+		return fieldErrors{*wrongHeader}
 	}
 	id, ok := parseID(c.Params("id"))
 	if !ok {
@@ -85,11 +84,11 @@ func noBody(c *fiber.Ctx) error {
 	if len(c.Request().Body()) == 0 {
 		return nil
 	}
-	return fault.InvalidFields([]fault.Field{{Code: "unexpected", Detail: "this request takes no body"}})
+	return fieldErrors{{Code: "unexpected", Detail: "this request takes no body"}}
 }
 
 // decodePatch reads the body of PATCH /products/:id. All wrong fields are told at once, a wrong header with them.
-func decodePatch(body []byte, wrongHeader *fault.Field) (catalog.ProductPatch, error) {
+func decodePatch(body []byte, wrongHeader *fieldError) (catalog.ProductPatch, error) {
 	o, err := parseObject(body)
 	if err != nil {
 		return catalog.ProductPatch{}, err

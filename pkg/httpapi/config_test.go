@@ -14,7 +14,7 @@ func TestAConfigurationTellsAllThatIsWrongAtOnce(t *testing.T) {
 	}
 	var got []string
 	for _, f := range (httpapi.Config{Addr: "8080", CORSOrigins: []string{"*", "https://a.example"}}).Validate() {
-		got = append(got, f.Pointer+" "+f.Code)
+		got = append(got, f.Path+" "+f.Code)
 	}
 	want := []string{
 		"ADDR invalid_address", "READ_TIMEOUT out_of_range", "WRITE_TIMEOUT out_of_range", "IDLE_TIMEOUT out_of_range",
@@ -30,7 +30,7 @@ func TestAShutdownIsGivenMoreTimeThanARequest(t *testing.T) {
 	t.Parallel()
 	c := testConfig()
 	c.ShutdownTimeout = c.HandlerTimeout
-	if wrong := c.Validate(); len(wrong) != 1 || wrong[0].Pointer != "SHUTDOWN_TIMEOUT" {
+	if wrong := c.Validate(); len(wrong) != 1 || wrong[0].Path != "SHUTDOWN_TIMEOUT" {
 		t.Errorf("got %v", wrong)
 	}
 }

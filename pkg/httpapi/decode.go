@@ -20,33 +20,33 @@ import (
 type object struct {
 	raw   map[string]json.RawMessage
 	names []string // as the client ordered them, without those already read
-	wrong []fault.Field
+	wrong fieldErrors
 }
 
-// parseObject reads body. A body that is not JSON is a refusal; one that is not an object is an Invalid fault.
+// parseObject reads body. A body that is not JSON is an httpError; one that is not an object is a fieldErrors.
 func parseObject(body []byte) (*object, error) {
 	if !utf8.Valid(body) {
-		return nil, &refusal{codeBadJSON, "the body is not UTF-8"}
+		return nil, &httpError{codeBadJSON, "the body is not UTF-8"}
 	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(body, &whole); err != nil {
-		return nil, &refusal{codeBadJSON, "the body is not JSON" + where(err)}
+		return nil, &httpError{codeBadJSON, "the body is not JSON" + where(err)}
 	}
 	o := &object{raw: map[string]json.RawMessage{}}
 	dec := json.NewDecoder(bytes.NewReader(whole))
 	if first, err := dec.Token(); err != nil || first != json.Delim('{') {
 		o.refuse("", "wrong_type", "must be an object")
-		return nil, fault.InvalidFields(o.wrong)
+		return nil, o.wrong
 	}
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
-			return nil, &refusal{codeBadJSON, "the body is not JSON" + where(err)}
+			return nil, &httpError{codeBadJSON, "the body is not JSON" + where(err)}
 		}
 		name, _ := token.(string)
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
-			return nil, &refusal{codeBadJSON, "the body is not JSON" + where(err)}
+			return nil, &httpError{codeBadJSON, "the body is not JSON" + where(err)}
 		}
 		if _, twice := o.raw[name]; twice {
 			o.refuse(pointer(name), "repeated", "stands here more than once")
@@ -77,11 +77,11 @@ func pointer(name string) string {
 }
 
 func (o *object) refuse(pointer, code, detail string) {
-	o.wrong = append(o.wrong, fault.Field{Pointer: pointer, Code: code, Detail: detail})
+	o.wrong.add(pointer, code, detail)
 }
 
 // note adds what is wrong elsewhere in the request, if anything.
-func (o *object) note(wrong *fault.Field) {
+func (o *object) note(wrong *fieldError) {
 	if wrong != nil {
 		o.wrong = append(o.wrong, *wrong)
 	}
@@ -188,22 +188,7 @@ func (o *object) refuseRest() {
 // verdict returns an error with every wrong field: those that could not be read, and those that more says are wrong, except
 // what it says about a field that could not be read in the first place.
 func (o *object) verdict(more []fault.Field) error {
-	return fault.InvalidFields(merge(o.wrong, more))
-}
-
-// merge returns first, and of second what first does not point at.
-func merge(first, second []fault.Field) []fault.Field {
-	failed := make(map[string]bool, len(first))
-	for _, f := range first {
-		failed[f.Pointer] = true
-	}
-	all := first
-	for _, f := range second {
-		if !failed[f.Pointer] {
-			all = append(all, f)
-		}
-	}
-	return all
+	return o.wrong.merge(inBody(more)).orNil()
 }
 
 // unquote returns a copy of a JSON string's text, or false for anything else.

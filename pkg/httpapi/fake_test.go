@@ -105,7 +105,7 @@ func (f *fakeCatalog) Create(ctx context.Context, in catalog.NewProductInput, tr
 	defer f.mu.Unlock()
 	if int(in.UserID) > len(f.users) {
 		return catalog.Product{}, fault.InvalidFields([]fault.Field{
-			{Pointer: "/user_id", Code: "unknown", Detail: "there is no such user"},
+			{Path: "user_id", Code: "unknown", Detail: "there is no such user"},
 		})
 	}
 	p.ID, p.CreatedAt, p.UpdatedAt = catalog.ProductID(len(f.products)+1), epoch, epoch

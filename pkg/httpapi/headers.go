@@ -9,7 +9,6 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
 )
 
 const (
@@ -127,7 +126,7 @@ func matches(ifNoneMatch []byte, etag string) bool {
 
 // revisions returns those that an If-Match header names, nil if it does not matter: there is none, or it is "*". Only our
 // own strong tags name one (RFC 9110, 13.1.1): what a client has seen weakly, it may not have seen whole.
-func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *fault.Field) {
+func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *fieldError) {
 	lines := h.PeekAll(fiber.HeaderIfMatch)
 	if len(lines) == 0 {
 		return nil, nil
@@ -140,7 +139,7 @@ func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *faul
 		}
 		tags, ok := entityTags(text)
 		if !ok {
-			return nil, &fault.Field{
+			return nil, &fieldError{
 				Pointer: fiber.HeaderIfMatch, Code: "invalid_etag", Detail: "must be * or a list of entity tags, with their quotes",
 			}
 		}
@@ -177,9 +176,9 @@ func unfit(r rune) bool { return r <= ' ' || r == 0x7f }
 
 // idempotencyKey returns a copy of the client's key, or "" if it sent none. It may stand between quotes, as the draft of the
 // standard has it (draft-ietf-httpapi-idempotency-key-header), or without, as most have it: both are one key.
-func idempotencyKey(h *fasthttp.RequestHeader) (string, *fault.Field) {
-	wrong := func(code, detail string) *fault.Field {
-		return &fault.Field{Pointer: headerKey, Code: code, Detail: detail}
+func idempotencyKey(h *fasthttp.RequestHeader) (string, *fieldError) {
+	wrong := func(code, detail string) *fieldError {
+		return &fieldError{Pointer: headerKey, Code: code, Detail: detail}
 	}
 	lines := h.PeekAll(headerKey)
 	switch len(lines) {

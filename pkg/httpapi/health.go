@@ -16,7 +16,7 @@ func (s *Server) healthz(_ context.Context, c *fiber.Ctx) error {
 // readyz answers whether requests should be sent here.
 func (s *Server) readyz(ctx context.Context, c *fiber.Ctx) error {
 	if s.draining.Load() {
-		return &refusal{codeShuttingDown, "this server is shutting down"}
+		return &httpError{codeShuttingDown, "this server is shutting down"}
 	}
 	if err := s.Ready(ctx); err != nil {
 		detail := "something this server needs does not answer"

@@ -44,7 +44,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	x := s.begin(ctx)
 	defer s.finish(ctx, x)
 	if knownMethod(ctx.Method()) == "" {
-		s.answer(ctx, x, &refusal{codeUnknownMethod, "this server does not know the method"})
+		s.answer(ctx, x, &httpError{codeUnknownMethod, "this server does not know the method"})
 		return
 	}
 	s.handle(ctx)
@@ -65,13 +65,13 @@ func unreadable(err error) error {
 	var timeout net.Error
 	switch {
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
-		return &refusal{codeHeadTooLarge, "the request's line and headers are larger than this server takes"}
+		return &httpError{codeHeadTooLarge, "the request's line and headers are larger than this server takes"}
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		return &refusal{codeBodyTooLarge, "the body is larger than this server takes"}
+		return &httpError{codeBodyTooLarge, "the body is larger than this server takes"}
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return &refusal{codeSlowRequest, "the request did not arrive in time"}
+		return &httpError{codeSlowRequest, "the request did not arrive in time"}
 	default:
-		return &refusal{codeBadRequest, "the request is not valid HTTP"}
+		return &httpError{codeBadRequest, "the request is not valid HTTP"}
 	}
 }
 

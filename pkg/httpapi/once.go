@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -24,7 +25,12 @@ func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewPro
 	// Who is asking is not known yet, so a key belongs to the user whose product it makes.
 	once := catalog.Once{Principal: strconv.FormatInt(int64(in.UserID), 10), Key: key, Fingerprint: asked}
 	reply, replayed, err := s.Catalog.CreateOnce(ctx, in, once, s.created, x.traceparent)
-	if err != nil {
+	switch {
+	case errors.Is(err, catalog.ErrKeyReused):
+		return fieldErrors{{headerKey, "reused", "the key was used for another request; draw a new one"}}
+	case errors.Is(err, catalog.ErrInProgress):
+		return &httpError{codeInProgress, "a request with this Idempotency-Key is being worked on; ask again for its answer"}
+	case err != nil:
 		return fmt.Errorf("create product once: %w", err)
 	}
 	if replayed {

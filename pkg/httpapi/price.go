@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/shopspring/decimal"
-
-	"vitrine.io/pkg/fault"
 )
 
 const (
@@ -16,10 +14,10 @@ const (
 )
 
 // parsePrice reads a number as JSON writes one, exactly, or says what is wrong with it. Nothing of text is kept.
-func parsePrice(text string) (decimal.Decimal, *fault.Field) {
-	notANumber := &fault.Field{Code: "not_a_number", Detail: "must be a decimal number such as 19.90"}
+func parsePrice(text string) (decimal.Decimal, *fieldError) {
+	notANumber := &fieldError{Code: "not_a_number", Detail: "must be a decimal number such as 19.90"}
 	if len(text) > maxPriceLength {
-		return decimal.Zero, &fault.Field{Code: "out_of_range", Detail: "must have at most 32 characters"}
+		return decimal.Zero, &fieldError{Code: "out_of_range", Detail: "must have at most 32 characters"}
 	}
 	if !isNumber(text) {
 		return decimal.Zero, notANumber
@@ -29,7 +27,7 @@ func parsePrice(text string) (decimal.Decimal, *fault.Field) {
 		var err error
 		mantissa = text[:e]
 		if exponent, err = strconv.Atoi(text[e+1:]); err != nil || exponent > maxPriceExponent || exponent < -maxPriceExponent {
-			return decimal.Zero, &fault.Field{Code: "out_of_range", Detail: "must have an exponent from -20 to 20"}
+			return decimal.Zero, &fieldError{Code: "out_of_range", Detail: "must have an exponent from -20 to 20"}
 		}
 	}
 	price, err := decimal.NewFromString(mantissa)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -38,7 +40,7 @@ const (
 )
 
 // errOverloaded is the answer to a request that is one too many.
-var errOverloaded = &refusal{codeOverloaded, "this server is working on as many requests as it takes; try again later"}
+var errOverloaded = &httpError{codeOverloaded, "this server is working on as many requests as it takes; try again later"}
 
 // Problem is one row of the table of everything that a client can be told is wrong.
 type Problem struct {
@@ -107,13 +109,13 @@ const (
 	maxFields = 100
 )
 
-// refusal is an error of HTTP itself. Its status is the one its code has in the table.
-type refusal struct {
+// httpError is an error of HTTP itself. Its status is the one its code has in the table.
+type httpError struct {
 	code   string
 	detail string
 }
 
-func (r *refusal) Error() string { return r.code + ": " + r.detail }
+func (r *httpError) Error() string { return r.code + ": " + r.detail }
 
 // problemTable answers which problem an error is.
 type problemTable struct {
@@ -132,14 +134,17 @@ func newProblemTable() problemTable {
 type verdict struct {
 	Problem
 	Detail string
-	Fields []fault.Field
+	Fields fieldErrors
 }
 
 // verdict decides, once and for all, what err looks like to a client.
 func (t problemTable) verdict(err error) verdict {
-	var refused *refusal
+	var refused *httpError
+	var wrong fieldErrors
 	var routed *fiber.Error
 	switch {
+	case errors.As(err, &wrong):
+		return verdict{Problem: t.byCode[codeInvalidFields], Detail: "one or more fields are not valid", Fields: wrong}
 	case errors.As(err, &refused):
 		return verdict{Problem: t.byCode[refused.code], Detail: refused.detail}
 	case fault.From(err) != nil:
@@ -161,7 +166,7 @@ func (t problemTable) ofFault(f *fault.Error) verdict {
 	if !known || p.Status != generic.Status && !failedPrecondition(f.Kind, p.Status) {
 		p = generic
 	}
-	return verdict{Problem: p, Detail: f.Detail, Fields: f.Fields}
+	return verdict{Problem: p, Detail: f.Detail, Fields: inBody(f.Fields)}
 }
 
 // failedPrecondition reports whether a status is the one of conflicts that a client has asked to be told about (If-Match).
@@ -171,20 +176,78 @@ func failedPrecondition(k fault.Kind, status int) bool {
 
 // problemDTO is an RFC 9457 problem as it is sent.
 type problemDTO struct {
-	Type      string     `json:"type"`
-	Title     string     `json:"title"`
-	Status    int        `json:"status"`
-	Detail    string     `json:"detail"`
-	Instance  string     `json:"instance"`
-	Code      string     `json:"code"`
-	RequestID string     `json:"request_id"`
-	Errors    []fieldDTO `json:"errors,omitempty"`
+	Type      string      `json:"type"`
+	Title     string      `json:"title"`
+	Status    int         `json:"status"`
+	Detail    string      `json:"detail"`
+	Instance  string      `json:"instance"`
+	Code      string      `json:"code"`
+	RequestID string      `json:"request_id"`
+	Errors    fieldErrors `json:"errors,omitempty"`
 }
 
-type fieldDTO struct {
-	Pointer string `json:"pointer"`
+// fieldError is one wrong field of a request.
+type fieldError struct {
+	Pointer string `json:"pointer"` // an RFC 6901 JSON pointer into the body, or the name of a parameter or a header
 	Code    string `json:"code"`
 	Detail  string `json:"detail"`
+}
+
+// fieldErrors is the error of a request that has wrong fields: it lists all of them.
+type fieldErrors []fieldError
+
+func (f fieldErrors) Error() string {
+	text := codeInvalidFields
+	for _, wrong := range f {
+		text += "; " + wrong.Pointer + ": " + wrong.Detail
+	}
+	return text
+}
+
+// orNil returns f as an error, or nil if no field is wrong.
+func (f fieldErrors) orNil() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return f
+}
+
+func (f *fieldErrors) add(pointer, code, detail string) {
+	*f = append(*f, fieldError{Pointer: pointer, Code: code, Detail: detail})
+}
+
+// has reports whether the field that pointer names is wrong.
+func (f fieldErrors) has(pointer string) bool {
+	return slices.ContainsFunc(f, func(wrong fieldError) bool { return wrong.Pointer == pointer })
+}
+
+// merge returns f, and of more what is about fields that f does not have.
+func (f fieldErrors) merge(more fieldErrors) fieldErrors {
+	all := f
+	for _, wrong := range more {
+		if !f.has(wrong.Pointer) {
+			all = append(all, wrong)
+		}
+	}
+	return all
+}
+
+// inBody names the fields by JSON pointers: the catalogue's "product_images[0]" is "/product_images/0".
+func inBody(fields []fault.Field) fieldErrors {
+	pointers := inQuery(fields)
+	for i, f := range fields {
+		pointers[i].Pointer = "/" + strings.NewReplacer("[", "/", "]", "").Replace(f.Path)
+	}
+	return pointers
+}
+
+// inQuery names the fields as they are: the catalogue's filters are parameters of the same name.
+func inQuery(fields []fault.Field) fieldErrors {
+	names := make(fieldErrors, len(fields))
+	for i, f := range fields {
+		names[i] = fieldError{Pointer: f.Path, Code: f.Code, Detail: f.Detail}
+	}
+	return names
 }
 
 // body returns the problem's JSON.
@@ -192,9 +255,7 @@ func (v verdict) body(instance, requestID string) []byte {
 	dto := problemDTO{
 		Type: problemType + v.Code, Title: v.Title, Status: v.Status, Detail: v.Detail,
 		Instance: instance, Code: v.Code, RequestID: requestID,
-	}
-	for _, f := range v.Fields[:min(len(v.Fields), maxFields)] {
-		dto.Errors = append(dto.Errors, fieldDTO(f))
+		Errors: v.Fields[:min(len(v.Fields), maxFields)],
 	}
 	body, err := json.Marshal(dto)
 	if err != nil {

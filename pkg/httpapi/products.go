@@ -129,7 +129,7 @@ func (s *Server) encodePage(page catalog.Page, next string) ([]byte, error) {
 }
 
 // decodeProduct reads the body of POST /products. All wrong fields are told at once, a wrong header with them.
-func decodeProduct(body []byte, wrongHeader *fault.Field) (catalog.NewProductInput, error) {
+func decodeProduct(body []byte, wrongHeader *fieldError) (catalog.NewProductInput, error) {
 	o, err := parseObject(body)
 	if err != nil {
 		return catalog.NewProductInput{}, err

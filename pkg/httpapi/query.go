@@ -9,13 +9,12 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
 )
 
 // params is a query string that is being read: like object, it notes what is wrong and goes on. Its values are copies.
 type params struct {
 	values map[string]string
-	wrong  []fault.Field
+	wrong  fieldErrors
 }
 
 // listParams are the parameters of GET /products.
@@ -44,7 +43,7 @@ func parseQuery(args *fasthttp.Args) (catalog.Query, error) {
 	case q.Sort == "":
 		q.Sort = catalog.NewestFirst
 	}
-	return q, fault.InvalidFields(merge(p.wrong, p.checked(q)))
+	return q, p.wrong.merge(p.checked(q)).orNil()
 }
 
 // readParams reads the query string: every parameter once, and only those that are known.
@@ -72,7 +71,7 @@ func readParams(args *fasthttp.Args, known []string) *params {
 }
 
 func (p *params) refuse(name, code, detail string) {
-	p.wrong = append(p.wrong, fault.Field{Pointer: name, Code: code, Detail: detail})
+	p.wrong.add(name, code, detail)
 }
 
 // limitDetail is what the catalogue says of a limit that is out of range: one that cannot be read is told the same.
@@ -138,7 +137,7 @@ func (p *params) resume(asked catalog.Query) catalog.Query {
 		{"name", asked.Name == q.Name},
 		{"sort", asked.Sort == q.Sort},
 	} {
-		if p.values[filter.name] != "" && !filter.same && !p.failed(filter.name) {
+		if p.values[filter.name] != "" && !filter.same && !p.wrong.has(filter.name) {
 			p.refuse(filter.name, "cursor_mismatch", "is not what the cursor was made for")
 		}
 	}
@@ -147,23 +146,14 @@ func (p *params) resume(asked catalog.Query) catalog.Query {
 
 // checked returns what the catalogue says is wrong with q. Where a parameter could not be read, a harmless value stands in
 // for it, so that nothing is said about others because of it.
-func (p *params) checked(q catalog.Query) []fault.Field {
-	if p.failed("user_id") || p.failed("cursor") {
+func (p *params) checked(q catalog.Query) fieldErrors {
+	if p.wrong.has("user_id") || p.wrong.has("cursor") {
 		q.UserID = 1
 	}
 	if q.Sort == "" {
 		q.Sort = catalog.NewestFirst
 	}
-	return q.Validate()
-}
-
-func (p *params) failed(name string) bool {
-	for _, f := range p.wrong {
-		if f.Pointer == name {
-			return true
-		}
-	}
-	return false
+	return inQuery(q.Validate())
 }
 
 func samePrice(a, b *decimal.Decimal) bool {

@@ -88,7 +88,7 @@ func jsonBody(c *fiber.Ctx) ([]byte, error) {
 // bodyOf returns the request's body if it claims to be of one of the types. It is valid only until the handler returns.
 func bodyOf(c *fiber.Ctx, types ...string) ([]byte, error) {
 	if reason := notOf(&c.Request().Header, types...); reason != "" {
-		return nil, &refusal{codeMediaType, reason}
+		return nil, &httpError{codeMediaType, reason}
 	}
 	return c.Request().Body(), nil
 }

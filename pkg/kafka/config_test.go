@@ -67,7 +67,7 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 		row.change(&c)
 		var got []string
 		for _, f := range c.Validate() {
-			got = append(got, f.Pointer)
+			got = append(got, f.Path)
 		}
 		if !slices.Equal(got, row.want) {
 			t.Errorf("%s: got %v, want %v", name, got, row.want)

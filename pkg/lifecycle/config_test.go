@@ -21,7 +21,7 @@ func TestTheGracePeriodIsLongerThanTheDelay(t *testing.T) {
 	} {
 		var got []string
 		for _, f := range c.cfg.Validate() {
-			got = append(got, f.Pointer)
+			got = append(got, f.Path)
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%+v: got %v, want %v", c.cfg, got, c.want)

@@ -12,7 +12,7 @@ func TestAPollThatNeverRestsIsRefused(t *testing.T) {
 	if wrong := (pipeline.Config{Poll: time.Second}).Validate(); wrong != nil {
 		t.Errorf("got %v, want none", wrong)
 	}
-	if wrong := (pipeline.Config{}).Validate(); len(wrong) != 1 || wrong[0].Pointer != "POLL" {
+	if wrong := (pipeline.Config{}).Validate(); len(wrong) != 1 || wrong[0].Path != "POLL" {
 		t.Errorf("got %v, want POLL", wrong)
 	}
 }

@@ -38,11 +38,11 @@ func (r *reader) add(path, code, detail string) {
 		return
 	}
 	for _, f := range r.wrong {
-		if f.Pointer == path {
+		if f.Path == path {
 			return
 		}
 	}
-	r.wrong = append(r.wrong, fault.Field{Pointer: path, Code: code, Detail: detail})
+	r.wrong = append(r.wrong, fault.Field{Path: path, Code: code, Detail: detail})
 }
 
 // unreadable notes that the value at path has the wrong type.

@@ -27,7 +27,7 @@ func wrongFields(t *testing.T, text string) []string {
 	}
 	var got []string
 	for _, f := range fault.From(err).Fields {
-		got = append(got, f.Pointer+": "+f.Code)
+		got = append(got, f.Path+": "+f.Code)
 	}
 	return got
 }

@@ -91,7 +91,7 @@ func (r *reader) renditions(s Spec) {
 
 // anyBelow reports whether something is wrong at path or below it.
 func (r *reader) anyBelow(path string) bool {
-	return slices.ContainsFunc(r.wrong, func(f fault.Field) bool { return strings.HasPrefix(f.Pointer, path) })
+	return slices.ContainsFunc(r.wrong, func(f fault.Field) bool { return strings.HasPrefix(f.Path, path) })
 }
 
 func (r *reader) count(path string, got, most int) {

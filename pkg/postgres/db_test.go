@@ -34,11 +34,11 @@ func TestConfigDefaultsAreValid(t *testing.T) {
 
 func TestConfigNamesEveryWrongVariable(t *testing.T) {
 	t.Parallel()
-	var pointers []string
+	var names []string
 	for _, f := range (postgres.Config{SlowQuery: -1}).Validate() {
-		pointers = append(pointers, f.Pointer)
+		names = append(names, f.Path)
 	}
-	got := strings.Join(pointers, " ")
+	got := strings.Join(names, " ")
 	want := "DSN MAX_OPEN_CONNS OUTBOX_MAX_TRIES CONN_MAX_LIFETIME CONN_MAX_IDLE_TIME CONNECT_TIMEOUT TIMEOUT " +
 		"STATEMENT_TIMEOUT LOCK_TIMEOUT SLOW_QUERY"
 	if got != want {

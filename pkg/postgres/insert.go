@@ -84,7 +84,7 @@ func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
 	err := tx.Raw(insertProduct, append([]any{int64(p.UserID)}, productValues(*p)...)...).Find(&made).Error
 	if violates(err, foreignKeyViolation, "products_user_id_fkey") {
 		return fault.InvalidFields([]fault.Field{
-			{Pointer: "/user_id", Code: "unknown", Detail: "there is no such user"},
+			{Path: "user_id", Code: "unknown", Detail: "there is no such user"},
 		})
 	}
 	if err != nil {

@@ -122,7 +122,7 @@ func TestACertificateThatIsNotThereIsNamed(t *testing.T) {
 		"/nowhere/ca.crt": "open /nowhere/ca.crt: no such file", garbage: "without a certificate",
 	} {
 		wrong := config("postgres://u:secret@h/d?sslmode=verify-full&sslrootcert=" + file).Validate()
-		if len(wrong) != 1 || wrong[0].Pointer != "DSN" || !strings.Contains(wrong[0].Detail, want) ||
+		if len(wrong) != 1 || wrong[0].Path != "DSN" || !strings.Contains(wrong[0].Detail, want) ||
 			strings.Contains(wrong[0].Detail, "secret") {
 			t.Errorf("%s: got %+v, want the DSN, with %q", file, wrong, want)
 		}

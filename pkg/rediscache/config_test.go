@@ -37,14 +37,14 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 		cfg := settings([]string{"here:1"}, "")
 		test.edit(&cfg)
 		wrong := cfg.Validate()
-		if len(wrong) != 1 || wrong[0].Pointer != test.name || wrong[0].Code == "" || wrong[0].Detail == "" {
+		if len(wrong) != 1 || wrong[0].Path != test.name || wrong[0].Code == "" || wrong[0].Detail == "" {
 			t.Errorf("%s: got %+v, want it alone", test.name, wrong)
 		}
 	}
 	all := rediscache.Config{Addrs: []string{"x"}, KeyPrefix: "{", PoolSize: -1}.Validate()
 	names := make([]string, 0, len(all))
 	for _, field := range all {
-		names = append(names, field.Pointer)
+		names = append(names, field.Path)
 	}
 	want := []string{"ADDRS", "KEY_PREFIX", "TTL", "MISSING_TTL", "TOMBSTONE_TTL", "TIMEOUT", "DIAL_TIMEOUT", "IO_TIMEOUT",
 		"POOL_SIZE"}

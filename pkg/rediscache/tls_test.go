@@ -69,7 +69,7 @@ func TestAnAuthorityThatCannotBeReadIsNamed(t *testing.T) {
 	cfg := settings([]string{"here:1"}, "")
 	cfg.TLS, cfg.TLSCAFile = true, "/nowhere/ca.crt"
 	wrong := cfg.Validate()
-	if len(wrong) != 1 || wrong[0].Pointer != "TLS_CA_FILE" || !strings.Contains(wrong[0].Detail, cfg.TLSCAFile) {
+	if len(wrong) != 1 || wrong[0].Path != "TLS_CA_FILE" || !strings.Contains(wrong[0].Detail, cfg.TLSCAFile) {
 		t.Errorf("got %+v, want TLS_CA_FILE and the file", wrong)
 	}
 	_, err := rediscache.New(cfg, "tag", time.Now, rand.Float64, prometheus.NewRegistry(), zap.NewNop())

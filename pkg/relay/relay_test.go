@@ -579,7 +579,7 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 	}
 	var got []string
 	for _, f := range (relay.Config{Batch: 0, Rate: -1, Poll: 2 * time.Minute, Sample: time.Millisecond}).Validate() {
-		got = append(got, f.Pointer)
+		got = append(got, f.Path)
 	}
 	if want := "[BATCH RATE POLL SAMPLE]"; fmt.Sprint(got) != want {
 		t.Errorf("wrong settings: got %v, want %s", got, want)

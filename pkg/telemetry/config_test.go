@@ -32,20 +32,20 @@ func TestTheDefaultsAreValid(t *testing.T) {
 
 func TestEveryWrongVariableIsNamed(t *testing.T) {
 	t.Parallel()
-	pointers := func(fields []fault.Field) []string {
+	names := func(fields []fault.Field) []string {
 		var names []string
 		for _, f := range fields {
-			names = append(names, f.Pointer)
+			names = append(names, f.Path)
 		}
 		return names
 	}
 	bad := telemetry.LogConfig{Level: "fatal", Format: "xml", SamplingFirst: -1, SamplingThereafter: -1}
 	want := []string{"LEVEL", "FORMAT", "SAMPLING_FIRST", "SAMPLING_THEREAFTER"}
-	if got := pointers(bad.Validate()); !slices.Equal(got, want) {
+	if got := names(bad.Validate()); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, addr := range []string{"", "9090", "host", "host:"} {
-		if got := pointers(telemetry.AdminConfig{Addr: addr}.Validate()); !slices.Equal(got, []string{"ADDR"}) {
+		if got := names(telemetry.AdminConfig{Addr: addr}.Validate()); !slices.Equal(got, []string{"ADDR"}) {
 			t.Errorf("%q: got %v, want ADDR", addr, got)
 		}
 	}

@@ -58,7 +58,7 @@ type SweepConfig struct {
 func (c SweepConfig) Validate() []fault.Field {
 	var wrong []fault.Field
 	if c.Batch < 1 || c.Batch > 10_000 {
-		wrong = append(wrong, fault.Field{Pointer: "BATCH", Code: "out_of_range", Detail: "a number from 1 to 10000"})
+		wrong = append(wrong, fault.Field{Path: "BATCH", Code: "out_of_range", Detail: "a number from 1 to 10000"})
 	}
 	return append(wrong, positive(map[string]time.Duration{
 		"INTERVAL": c.Interval, "PATIENCE": c.Patience, "DOOMED_AGAIN": c.Again, "PURGE_AFTER": c.PurgeAfter,
@@ -84,14 +84,14 @@ func (c AuditConfig) Validate() []fault.Field {
 	var wrong []fault.Field
 	for name, n := range map[string]int{"BATCH": c.Batch, "ROWS": c.Rows} {
 		if n < 1 || n > 100_000 {
-			wrong = append(wrong, fault.Field{Pointer: name, Code: "out_of_range", Detail: "a number from 1 to 100000"})
+			wrong = append(wrong, fault.Field{Path: name, Code: "out_of_range", Detail: "a number from 1 to 100000"})
 		}
 	}
 	if !(c.ToleratedShare >= 0 && c.ToleratedShare <= 1) { // not a number is wrong, too
-		wrong = append(wrong, fault.Field{Pointer: "TOLERATED_SHARE", Code: "out_of_range", Detail: "a number from 0 to 1"})
+		wrong = append(wrong, fault.Field{Path: "TOLERATED_SHARE", Code: "out_of_range", Detail: "a number from 0 to 1"})
 	}
 	if c.ToleratedLeast < 0 {
-		wrong = append(wrong, fault.Field{Pointer: "TOLERATED_LEAST", Code: "out_of_range", Detail: "must not be below zero"})
+		wrong = append(wrong, fault.Field{Path: "TOLERATED_LEAST", Code: "out_of_range", Detail: "must not be below zero"})
 	}
 	return append(wrong, positive(map[string]time.Duration{
 		"INTERVAL": c.Interval, "REST": c.Rest, "MIN_AGE": c.MinAge, "GRACE": c.Grace,
@@ -111,7 +111,7 @@ type ReprocessConfig struct {
 // Validate returns every wrong field.
 func (c ReprocessConfig) Validate() []fault.Field {
 	if !(c.Rate >= 0.01 && c.Rate <= 10_000) { // not a number is wrong, too
-		return []fault.Field{{Pointer: "RATE", Code: "out_of_range", Detail: "a number from 0.01 to 10000"}}
+		return []fault.Field{{Path: "RATE", Code: "out_of_range", Detail: "a number from 0.01 to 10000"}}
 	}
 	return nil
 }
@@ -120,7 +120,7 @@ func positive(durations map[string]time.Duration) []fault.Field {
 	var wrong []fault.Field
 	for name, d := range durations {
 		if d <= 0 {
-			wrong = append(wrong, fault.Field{Pointer: name, Code: "out_of_range", Detail: "must be above zero"})
+			wrong = append(wrong, fault.Field{Path: name, Code: "out_of_range", Detail: "must be above zero"})
 		}
 	}
 	return wrong

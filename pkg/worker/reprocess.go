@@ -61,7 +61,7 @@ func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Selection, af
 	}
 	if limit < 0 || limit > maxBulk {
 		return catalog.Bulk{}, fault.InvalidFields([]fault.Field{
-			{Pointer: "/limit", Code: "out_of_range", Detail: fmt.Sprintf("a number from 1 to %d", maxBulk)},
+			{Path: "limit", Code: "out_of_range", Detail: fmt.Sprintf("a number from 1 to %d", maxBulk)},
 		})
 	}
 	select {

@@ -169,7 +169,7 @@ func unknownUser(b *bench) {
 		return []catalog.Outgoing{{Message: message(p.ID)}}
 	})
 	b.kind(err, fault.Invalid, "insert product")
-	if f := fault.From(err); f != nil && (len(f.Fields) != 1 || f.Fields[0].Pointer != "/user_id") {
+	if f := fault.From(err); f != nil && (len(f.Fields) != 1 || f.Fields[0].Path != "user_id") {
 		b.Errorf("got fields %+v, want /user_id", f.Fields)
 	}
 	b.nothingOf(draft.UserID)

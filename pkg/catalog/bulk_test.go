@@ -173,18 +173,18 @@ func TestSelectionMatches(t *testing.T) {
 
 func TestCreateOnce(t *testing.T) {
 	t.Parallel()
-	answer := func(p catalog.Product) (catalog.Reply, error) {
-		return catalog.Reply{Status: 201, Body: []byte(p.ID.String())}, nil
+	respond := func(p catalog.Product) (catalog.SavedResponse, error) {
+		return catalog.SavedResponse(p.ID.String()), nil
 	}
-	key := catalog.Once{Principal: "1", Key: "k", Fingerprint: "f"}
+	key := catalog.IdempotencyKey{Principal: "1", Key: "k", Fingerprint: "f"}
 
 	t.Run("acts once, and answers alike", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		for n := range 3 {
-			reply, replayed, err := h.CreateOnce(t.Context(), input(url(0)), key, answer, "")
-			if err != nil || replayed != (n > 0) || reply.Status != 201 || string(reply.Body) != "1" {
-				t.Errorf("request %d: got %+v, replayed %v, %v", n, reply, replayed, err)
+			saved, replayed, err := h.CreateOnce(t.Context(), input(url(0)), key, respond, "")
+			if err != nil || replayed != (n > 0) || string(saved) != "1" {
+				t.Errorf("request %d: got %q, replayed %v, %v", n, saved, replayed, err)
 			}
 		}
 		if len(h.store.products) != 1 || len(h.requested(t)) != 1 || h.wakes.Load() != 1 || h.cache.tombs[1] != 1 {
@@ -192,7 +192,7 @@ func TestCreateOnce(t *testing.T) {
 		}
 		other := key
 		other.Fingerprint = "g"
-		if _, _, err := h.CreateOnce(t.Context(), input(url(1)), other, answer, ""); !errors.Is(err, catalog.ErrKeyReused) {
+		if _, _, err := h.CreateOnce(t.Context(), input(url(1)), other, respond, ""); !errors.Is(err, catalog.ErrKeyReused) {
 			t.Errorf("got %v, want reused", err)
 		}
 	})
@@ -202,13 +202,13 @@ func TestCreateOnce(t *testing.T) {
 		h := newHouse(t)
 		h.post(t, 0) // the pipeline is on record now
 		h.store.afterCommit = func() error { return catalog.ErrOutcomeUnknown }
-		if _, _, err := h.CreateOnce(t.Context(), input(), key, answer, ""); !errors.Is(err, catalog.ErrOutcomeUnknown) {
+		if _, _, err := h.CreateOnce(t.Context(), input(), key, respond, ""); !errors.Is(err, catalog.ErrOutcomeUnknown) {
 			t.Errorf("got %v, want unknown", err)
 		}
 		h.store.afterCommit = func() error { return nil }
-		reply, replayed, err := h.CreateOnce(t.Context(), input(), key, answer, "")
-		if err != nil || !replayed || string(reply.Body) != "2" || len(h.store.products) != 2 {
-			t.Errorf("got %+v, replayed %v, %v", reply, replayed, err)
+		saved, replayed, err := h.CreateOnce(t.Context(), input(), key, respond, "")
+		if err != nil || !replayed || string(saved) != "2" || len(h.store.products) != 2 {
+			t.Errorf("got %q, replayed %v, %v", saved, replayed, err)
 		}
 	})
 
@@ -216,17 +216,17 @@ func TestCreateOnce(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		wrong := input("ftp://example.com/a.jpg")
-		if _, _, err := h.CreateOnce(t.Context(), wrong, key, answer, ""); !fault.Is(err, fault.Invalid) {
+		if _, _, err := h.CreateOnce(t.Context(), wrong, key, respond, ""); !fault.Is(err, fault.Invalid) {
 			t.Errorf("got %v, want invalid", err)
 		}
 		no := errors.New("cannot be encoded")
-		_, _, err := h.CreateOnce(t.Context(), input(), key, func(catalog.Product) (catalog.Reply, error) {
-			return catalog.Reply{}, no
+		_, _, err := h.CreateOnce(t.Context(), input(), key, func(catalog.Product) (catalog.SavedResponse, error) {
+			return nil, no
 		}, "")
 		if !errors.Is(err, no) || len(h.store.products) != 0 || len(h.store.outbox) != 0 {
 			t.Errorf("got %v and %d products, want nothing made", err, len(h.store.products))
 		}
-		if _, replayed, err := h.CreateOnce(t.Context(), input(), key, answer, ""); err != nil || replayed {
+		if _, replayed, err := h.CreateOnce(t.Context(), input(), key, respond, ""); err != nil || replayed {
 			t.Errorf("got %v, replayed %v, want a first request", err, replayed)
 		}
 	})

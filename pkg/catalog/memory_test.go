@@ -37,7 +37,7 @@ type outRow struct {
 
 type memoryKey struct {
 	fingerprint string
-	reply       catalog.Reply
+	saved       catalog.SavedResponse
 }
 
 type memoryIntent struct {
@@ -97,28 +97,28 @@ func (m *memory) place(p *catalog.Product) {
 	}
 }
 
-func (m *memory) InsertOnce(_ context.Context, once catalog.Once, p catalog.Product,
-	announce func(catalog.Product) []catalog.Outgoing, answer func(catalog.Product) (catalog.Reply, error),
-) (catalog.Product, catalog.Reply, bool, error) {
+func (m *memory) InsertOnce(_ context.Context, key catalog.IdempotencyKey, p catalog.Product,
+	announce func(catalog.Product) []catalog.Outgoing, respond func(catalog.Product) (catalog.SavedResponse, error),
+) (catalog.Product, catalog.SavedResponse, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	name := once.Principal + " " + once.Key
+	name := key.Principal + " " + key.Key
 	if k, used := m.keys[name]; used {
-		if k.fingerprint != once.Fingerprint {
-			return catalog.Product{}, catalog.Reply{}, false, catalog.ErrKeyReused
+		if k.fingerprint != key.Fingerprint {
+			return catalog.Product{}, nil, false, catalog.ErrKeyReused
 		}
-		return catalog.Product{}, k.reply, true, nil
+		return catalog.Product{}, k.saved, true, nil
 	}
 	sent := len(m.outbox)
 	p = m.insert(p, announce)
-	reply, err := answer(clone(p))
+	saved, err := respond(clone(p))
 	if err != nil {
 		delete(m.products, p.ID)
 		m.outbox = m.outbox[:sent]
-		return catalog.Product{}, catalog.Reply{}, false, err
+		return catalog.Product{}, nil, false, err
 	}
-	m.keys[name] = memoryKey{once.Fingerprint, reply}
-	return p, reply, false, m.afterCommit()
+	m.keys[name] = memoryKey{key.Fingerprint, saved}
+	return p, saved, false, m.afterCommit()
 }
 
 func (m *memory) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {

@@ -89,24 +89,24 @@ func (s *Service) Create(ctx context.Context, in NewProductInput, traceparent st
 	return p, nil
 }
 
-// CreateOnce is Create for a request that may come again under the same key: it is carried out once, and answered each time
-// with what answer made of the product the first time, in the product's transaction. answer must be pure. replayed says that
-// it was carried out before. ErrInProgress and ErrKeyReused as for [Store]; a request that fails leaves its key unused.
-func (s *Service) CreateOnce(ctx context.Context, in NewProductInput, once Once, answer func(Product) (Reply, error),
-	traceparent string,
-) (reply Reply, replayed bool, err error) {
+// CreateOnce is Create for a request that a client may repeat under the same key: it takes effect once, and every repetition
+// gets the response that respond made of the product in its transaction. respond must be pure. replayed says that the
+// response is an earlier request's. ErrInProgress and ErrKeyReused as for [Store]; a request that fails leaves its key unused.
+func (s *Service) CreateOnce(ctx context.Context, in NewProductInput, key IdempotencyKey,
+	respond func(Product) (SavedResponse, error), traceparent string,
+) (saved SavedResponse, replayed bool, err error) {
 	p, announce, err := s.draft(ctx, in, traceparent)
 	if err != nil {
-		return Reply{}, false, err
+		return nil, false, err
 	}
-	p, reply, replayed, err = s.Store.InsertOnce(ctx, once, p, announce, answer)
+	p, saved, replayed, err = s.Store.InsertOnce(ctx, key, p, announce, respond)
 	if err != nil {
-		return Reply{}, false, fmt.Errorf("insert product once: %w", err)
+		return nil, false, fmt.Errorf("insert product once: %w", err)
 	}
 	if !replayed {
 		s.created(ctx, p)
 	}
-	return reply, replayed, nil
+	return saved, replayed, nil
 }
 
 // draft returns the product that in describes, its pictures asked for, and what tells of it.

@@ -30,12 +30,12 @@ type Store interface {
 	// queries.
 	List(ctx context.Context, q Query) (Page, error)
 
-	// InsertOnce is Insert for a request that may come again: it adds p and what answer makes of it, in one transaction, or
-	// returns the answer that an earlier request with the same principal and key was given, and replayed. ErrInProgress, at
-	// once, while another request with them is being worked on; ErrKeyReused if the earlier one had another fingerprint.
-	// answer is called as announce is; its error undoes everything and is returned as it is.
-	InsertOnce(ctx context.Context, once Once, p Product, announce func(Product) []Outgoing,
-		answer func(Product) (Reply, error)) (inserted Product, reply Reply, replayed bool, err error)
+	// InsertOnce is Insert for a request that a client may repeat: it adds p and the response that respond makes of it, in
+	// one transaction, or returns the response of an earlier request with the same principal and key, and replayed.
+	// ErrInProgress, without waiting, while another request with that key is in progress; ErrKeyReused if the earlier one
+	// had another fingerprint. respond is called as announce is; its error undoes everything and is returned as it is.
+	InsertOnce(ctx context.Context, key IdempotencyKey, p Product, announce func(Product) []Outgoing,
+		respond func(Product) (SavedResponse, error)) (inserted Product, saved SavedResponse, replayed bool, err error)
 
 	// Edit locks the product, reads its pictures after that, applies fn, and writes what fn changed together with the Change it
 	// returned. fn must touch nothing but its argument: it may be called again. now is the database's time. An error of fn
@@ -63,19 +63,16 @@ type Change struct {
 	Announce func(Product) []Outgoing
 }
 
-// Once names a request that may come again and must act only once.
-type Once struct {
-	Principal   string // whose key it is
+// IdempotencyKey identifies a request that a client may repeat and that must take effect only once.
+type IdempotencyKey struct {
+	Principal   string // the owner of the key
 	Key         string // drawn by the client
-	Fingerprint string // of what is asked: another under the same key is a mistake of the client
+	Fingerprint string // of the request's content: another one under the same key is a mistake of the client
 }
 
-// Reply is what the first request was answered, kept for those that repeat it.
-type Reply struct {
-	Status  int
-	Headers map[string]string
-	Body    []byte
-}
+// SavedResponse is the response to the first request with a key, kept for its repetitions. Only the caller of InsertOnce
+// knows its format.
+type SavedResponse []byte
 
 // ErrInProgress says that another request with the same key is in progress.
 var ErrInProgress = fault.New(fault.Conflict, "idempotency_in_progress",

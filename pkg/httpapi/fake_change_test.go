@@ -11,38 +11,38 @@ import (
 // What clients change in the fake catalogue. The rules of the real one are tested where they are; these are only as true as
 // the HTTP around them needs.
 
-func (f *fakeCatalog) CreateOnce(ctx context.Context, in catalog.NewProductInput, once catalog.Once,
-	answer func(catalog.Product) (catalog.Reply, error), traceparent string,
-) (catalog.Reply, bool, error) {
+func (f *fakeCatalog) CreateOnce(ctx context.Context, in catalog.NewProductInput, key catalog.IdempotencyKey,
+	respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
+) (catalog.SavedResponse, bool, error) {
 	if err := f.enter(ctx); err != nil {
-		return catalog.Reply{}, false, err
+		return nil, false, err
 	}
 	f.mu.Lock()
-	for earlier, reply := range f.answered {
-		if earlier.Principal == once.Principal && earlier.Key == once.Key {
+	for earlier, saved := range f.saved {
+		if earlier.Principal == key.Principal && earlier.Key == key.Key {
 			f.mu.Unlock()
-			if earlier.Fingerprint != once.Fingerprint {
-				return catalog.Reply{}, false, catalog.ErrKeyReused
+			if earlier.Fingerprint != key.Fingerprint {
+				return nil, false, catalog.ErrKeyReused
 			}
-			return reply, true, nil
+			return saved, true, nil
 		}
 	}
 	f.mu.Unlock()
 	p, err := f.Create(ctx, in, traceparent)
 	if err != nil {
-		return catalog.Reply{}, false, err
+		return nil, false, err
 	}
-	reply, err := answer(p)
+	saved, err := respond(p)
 	if err != nil {
-		return catalog.Reply{}, false, err
+		return nil, false, err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.answered == nil {
-		f.answered = map[catalog.Once]catalog.Reply{}
+	if f.saved == nil {
+		f.saved = map[catalog.IdempotencyKey]catalog.SavedResponse{}
 	}
-	f.answered[once] = reply
-	return reply, false, nil
+	f.saved[key] = saved
+	return saved, false, nil
 }
 
 func (f *fakeCatalog) Patch(ctx context.Context, id catalog.ProductID, patch catalog.ProductPatch, seen catalog.Revisions,

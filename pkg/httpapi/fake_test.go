@@ -49,7 +49,7 @@ type fakeCatalog struct {
 	traces   []string
 	queries  []catalog.Query
 	patches  []catalog.ProductPatch
-	answered map[catalog.Once]catalog.Reply
+	saved    map[catalog.IdempotencyKey]catalog.SavedResponse
 
 	before func(ctx context.Context) error // called first by every method, if set
 }

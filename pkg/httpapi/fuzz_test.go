@@ -133,7 +133,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 	}
 	fake, handle := direct(f)
 	f.Fuzz(func(t *testing.T, header string) {
-		fake.products, fake.inputs, fake.answered = nil, nil, nil
+		fake.products, fake.inputs, fake.saved = nil, nil, nil
 		var ctx fasthttp.RequestCtx
 		ctx.Request.Header.SetMethod(fasthttp.MethodPost)
 		ctx.Request.SetRequestURI("/products")
@@ -143,13 +143,13 @@ func FuzzIdempotencyKey(f *testing.F) {
 		handle(&ctx)
 		switch status := ctx.Response.StatusCode(); status {
 		case 201:
-			for once := range fake.answered {
-				if len(once.Key) < 1 || len(once.Key) > 255 || strings.Trim(once.Key, visible()) != "" {
-					t.Errorf("%q was taken as %q", header, once.Key)
+			for key := range fake.saved {
+				if len(key.Key) < 1 || len(key.Key) > 255 || strings.Trim(key.Key, visible()) != "" {
+					t.Errorf("%q was taken as %q", header, key.Key)
 				}
 			}
-			if len(fake.products) != 1 || len(fake.answered) != 1 {
-				t.Errorf("%d products, %d keys", len(fake.products), len(fake.answered))
+			if len(fake.products) != 1 || len(fake.saved) != 1 {
+				t.Errorf("%d products, %d keys", len(fake.products), len(fake.saved))
 			}
 		case 422:
 			if len(fake.products) != 0 {

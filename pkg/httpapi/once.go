@@ -23,8 +23,15 @@ func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewPro
 		return err
 	}
 	// Who is asking is not known yet, so a key belongs to the user whose product it makes.
-	once := catalog.Once{Principal: strconv.FormatInt(int64(in.UserID), 10), Key: key, Fingerprint: asked}
-	reply, replayed, err := s.Catalog.CreateOnce(ctx, in, once, s.created, x.traceparent)
+	id := catalog.IdempotencyKey{Principal: strconv.FormatInt(int64(in.UserID), 10), Key: key, Fingerprint: asked}
+	respond := func(p catalog.Product) (catalog.SavedResponse, error) {
+		r, err := s.created(p)
+		if err != nil {
+			return nil, err
+		}
+		return r.save()
+	}
+	saved, replayed, err := s.Catalog.CreateOnce(ctx, in, id, respond, x.traceparent)
 	switch {
 	case errors.Is(err, catalog.ErrKeyReused):
 		return fieldErrors{{headerKey, "reused", "the key was used for another request; draw a new one"}}
@@ -36,7 +43,12 @@ func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewPro
 	if replayed {
 		c.Set(headerReplayed, "true")
 	}
-	return sendReply(c, reply)
+	r, err := restore(saved)
+	if err != nil {
+		return err
+	}
+	r.send(c.Response())
+	return nil
 }
 
 // fingerprint returns a digest of what a POST /products asks for. White space, the order of fields, how a price is written

@@ -52,17 +52,17 @@ func TestARequestThatComesAgainIsAnsweredIdentically(t *testing.T) {
 }
 
 // once sends a product with a key and returns what the catalogue was told of it.
-func (a *api) once(body, key string) catalog.Once {
+func (a *api) once(body, key string) catalog.IdempotencyKey {
 	a.t.Helper()
-	a.catalog.answered = nil
+	a.catalog.saved = nil
 	if got := a.post("/products", body, "Idempotency-Key: "+key); got.status != 201 {
 		a.t.Fatalf("%s: %d %s", body, got.status, got.body)
 	}
-	for once := range a.catalog.answered {
+	for once := range a.catalog.saved {
 		return once
 	}
 	a.t.Fatal("the catalogue was not told of the key")
-	return catalog.Once{}
+	return catalog.IdempotencyKey{}
 }
 
 func TestTheSameRequestHasTheSameFingerprintHoweverItIsWritten(t *testing.T) {
@@ -73,7 +73,7 @@ func TestTheSameRequestHasTheSameFingerprintHoweverItIsWritten(t *testing.T) {
 	want := a.once(`{"user_id":1,"product_name":"Lamp","product_price":"19.90"}`, "k")
 	// Keys live for a day: a release that computes another fingerprint refuses what its predecessor took.
 	const fingerprint = "d03721c3e19c4957bfefe79ec7869091d8a32256bbcbc186590951e2d4854007"
-	if want != (catalog.Once{Principal: "1", Key: "k", Fingerprint: fingerprint}) {
+	if want != (catalog.IdempotencyKey{Principal: "1", Key: "k", Fingerprint: fingerprint}) {
 		t.Errorf("got %+v", want)
 	}
 	for _, same := range []string{
@@ -153,4 +153,31 @@ func TestAKeyThatIsTakenIsToldApart(t *testing.T) {
 	if wait := got.header.Get("Retry-After"); wait != "1" {
 		t.Errorf("Retry-After is %q", wait)
 	}
+}
+
+func TestIdempotencyKeyErrors(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.user()
+	const body = `{"user_id":1,"product_name":"Lamp","product_price":"19.90"}`
+	a.post("/products", body, "Idempotency-Key: k")
+
+	t.Run("name_the_header", func(t *testing.T) {
+		got := a.post("/products", strings.Replace(body, "Lamp", "Sofa", 1), "Idempotency-Key: k")
+		wants(t, got, 422, "invalid_fields")
+		const want = `"errors":[{"pointer":"Idempotency-Key","code":"reused",` +
+			`"detail":"the key was used for another request; draw a new one"}]`
+		if !strings.Contains(string(got.body), want) {
+			t.Errorf("got %s, want it to contain %s", got.body, want)
+		}
+	})
+
+	t.Run("unreadable_saved_response_is_internal", func(t *testing.T) {
+		for _, saved := range []string{"", "{", `{"id":1,"product_name":"Lamp"}`} {
+			for key := range a.catalog.saved {
+				a.catalog.saved[key] = catalog.SavedResponse(saved)
+			}
+			wants(t, a.post("/products", body, "Idempotency-Key: k"), 500, "internal_error")
+		}
+	})
 }

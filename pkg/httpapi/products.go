@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
@@ -37,20 +39,21 @@ func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
 	if err != nil {
 		return fmt.Errorf("create product: %w", err)
 	}
-	reply, err := s.created(p)
+	r, err := s.created(p)
 	if err != nil {
 		return err
 	}
-	return sendReply(c, reply)
+	r.send(c.Response())
+	return nil
 }
 
 // created is the answer to a POST that made p, with a key or without.
-func (s *Server) created(p catalog.Product) (catalog.Reply, error) {
+func (s *Server) created(p catalog.Product) (response, error) {
 	body, etag, err := s.Encoder.Encode(p)
 	if err != nil {
-		return catalog.Reply{}, fmt.Errorf("encode product: %w", err)
+		return response{}, fmt.Errorf("encode product: %w", err)
 	}
-	return catalog.Reply{Status: fiber.StatusCreated, Body: body, Headers: map[string]string{
+	return response{Status: fiber.StatusCreated, Body: body, Headers: map[string]string{
 		fiber.HeaderLocation:     "/products/" + p.ID.String(),
 		fiber.HeaderETag:         etag,
 		fiber.HeaderContentType:  fiber.MIMEApplicationJSON,
@@ -58,12 +61,42 @@ func (s *Server) created(p catalog.Product) (catalog.Reply, error) {
 	}}, nil
 }
 
-func sendReply(c *fiber.Ctx, reply catalog.Reply) error {
-	for name, value := range reply.Headers {
-		c.Set(name, value)
+// response is a whole response before it is sent. Its JSON is the format of a catalog.SavedResponse, which is kept for a
+// day: another release must be able to read it.
+type response struct {
+	Status  int               `json:"status"`
+	Headers map[string]string `json:"headers"`
+	Body    []byte            `json:"body"`
+}
+
+// send writes r to resp. r.Body must not change any more.
+func (r response) send(resp *fasthttp.Response) {
+	for name, value := range r.Headers {
+		resp.Header.Set(name, value)
 	}
-	c.Status(reply.Status).Response().SetBodyRaw(reply.Body)
-	return nil
+	resp.SetStatusCode(r.Status)
+	resp.SetBodyRaw(r.Body)
+}
+
+// save returns r as the catalogue keeps it.
+func (r response) save() (catalog.SavedResponse, error) {
+	saved, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode response: %w", err)
+	}
+	return saved, nil
+}
+
+// restore returns the response that save encoded.
+func restore(saved catalog.SavedResponse) (response, error) {
+	var r response
+	if err := json.Unmarshal(saved, &r); err != nil {
+		return response{}, fmt.Errorf("decode saved response: %w", err)
+	}
+	if r.Status == 0 {
+		return response{}, errors.New("decode saved response: it has no status")
+	}
+	return r, nil
 }
 
 func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {

@@ -33,10 +33,12 @@ type Catalog interface {
 	Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
 	// List returns one page. fault.Invalid lists every wrong parameter.
 	List(ctx context.Context, q catalog.Query) (catalog.Page, error)
-	// CreateOnce is Create for a request that may come again under the same key. catalog.ErrInProgress while it is worked on,
+	// CreateOnce is Create for a request that a client may repeat under the same key: it returns what respond made of the
+	// product, or the response that an earlier request saved. catalog.ErrInProgress while another one is in progress,
 	// catalog.ErrKeyReused if the key was used for something else.
-	CreateOnce(ctx context.Context, in catalog.NewProductInput, once catalog.Once,
-		answer func(catalog.Product) (catalog.Reply, error), traceparent string) (reply catalog.Reply, replayed bool, err error)
+	CreateOnce(ctx context.Context, in catalog.NewProductInput, key catalog.IdempotencyKey,
+		respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
+	) (saved catalog.SavedResponse, replayed bool, err error)
 	// Patch changes a product. fault.Invalid lists every wrong field; fault.NotFound if there is none; catalog.ErrRevision if
 	// its revision is not one of seen, which is nil if it does not matter.
 	Patch(ctx context.Context, id catalog.ProductID, patch catalog.ProductPatch, seen catalog.Revisions, traceparent string,

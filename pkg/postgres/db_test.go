@@ -84,7 +84,7 @@ func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
 		"purge keys":   func() error { _, err := store.PurgeKeys(ctx, 1, 0); return err },
 		"select":       func() error { _, _, err := store.SelectImages(ctx, catalog.Selection{}, 0, 1); return err },
 		"insert once": func() error {
-			_, _, _, err := store.InsertOnce(ctx, catalog.Once{}, catalog.Product{}, nil, nil)
+			_, _, _, err := store.InsertOnce(ctx, catalog.IdempotencyKey{}, catalog.Product{}, nil, nil)
 			return err
 		},
 		"drain":   func() error { _, err := outbox.Drain(ctx, 1, nil); return err },

@@ -10,80 +10,71 @@ import (
 	"vitrine.io/pkg/failpoint"
 )
 
-// lockKey waits for nobody: a request that finds its key locked is told so at once, and holds no connection. Advisory locks
-// are the whole database's, so the schema is part of the name.
+// lockKey does not wait: a request whose key is locked fails at once and keeps no connection. Advisory locks are shared by
+// the whole database, so the schema is part of the name.
 const lockKey = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' ' || $1 || ' ' || $2, 1))`
 
-const selectKey = `SELECT fingerprint, status, headers, body FROM idempotency_keys WHERE principal = $1 AND key = $2`
+const selectKey = `SELECT fingerprint, body FROM idempotency_keys WHERE principal = $1 AND key = $2`
 
 const insertKey = `
-INSERT INTO idempotency_keys (principal, key, fingerprint, status, headers, body) VALUES ($1, $2, $3, $4, $5, $6)`
-
-// keyRow is a row of idempotency_keys.
-type keyRow struct {
-	Fingerprint string
-	Status      int
-	Headers     asJSON[map[string]string]
-	Body        []byte
-}
+INSERT INTO idempotency_keys (principal, key, fingerprint, body) VALUES ($1, $2, $3, $4)`
 
 // InsertOnce implements catalog.Store. The lock is held until the transaction ends, and the key is looked up by a statement
-// after it: whoever gets the lock sees what its last holder committed.
-func (s *Store) InsertOnce(ctx context.Context, once catalog.Once, p catalog.Product,
-	announce func(catalog.Product) []catalog.Outgoing, answer func(catalog.Product) (catalog.Reply, error),
-) (catalog.Product, catalog.Reply, bool, error) {
-	var reply catalog.Reply
-	replayed := false
-	err := s.db.transact(ctx, "insert_once", func(tx *gorm.DB) error {
-		earlier, err := takeKey(tx, once)
-		if err != nil {
+// after it, so the holder of the lock sees what the previous holder committed.
+func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p catalog.Product,
+	announce func(catalog.Product) []catalog.Outgoing, respond func(catalog.Product) (catalog.SavedResponse, error),
+) (inserted catalog.Product, saved catalog.SavedResponse, replayed bool, err error) {
+	err = s.db.transact(ctx, "insert_once", func(tx *gorm.DB) error {
+		var err error
+		if saved, replayed, err = takeKey(tx, key); err != nil {
 			return err
 		}
-		if earlier != nil {
-			reply, replayed = *earlier, true
+		if replayed {
 			return errNothing
 		}
 		if err := insert(tx, &p, announce); err != nil {
 			return err
 		}
-		if reply, err = answer(p); err != nil {
+		if saved, err = respond(p); err != nil {
 			return asIs{err}
 		}
-		err = tx.Exec(insertKey, once.Principal, once.Key, once.Fingerprint, reply.Status,
-			asJSON[map[string]string]{reply.Headers}, reply.Body).Error
-		if err != nil {
+		if err := tx.Exec(insertKey, key.Principal, key.Key, key.Fingerprint, []byte(saved)).Error; err != nil {
 			return fmt.Errorf("insert idempotency key: %w", err)
 		}
 		failpoint.Hit(failpoint.KeyWritten)
 		return nil
 	})
-	if err != nil {
-		return catalog.Product{}, catalog.Reply{}, false, err
+	switch {
+	case err != nil:
+		return catalog.Product{}, nil, false, err
+	case replayed:
+		return catalog.Product{}, saved, true, nil
+	default:
+		return p, saved, false, nil
 	}
-	if replayed {
-		p = catalog.Product{}
-	}
-	return p, reply, replayed, nil
 }
 
-// takeKey locks the key and returns what the request that used it was answered, or nil if none has.
-func takeKey(tx *gorm.DB, once catalog.Once) (*catalog.Reply, error) {
+// takeKey locks the key and returns the response to an earlier request with it; found is false if there was none.
+func takeKey(tx *gorm.DB, key catalog.IdempotencyKey) (saved catalog.SavedResponse, found bool, err error) {
 	var free bool
-	if err := tx.Raw(lockKey, once.Principal, once.Key).Find(&free).Error; err != nil {
-		return nil, fmt.Errorf("lock idempotency key: %w", err)
+	if err := tx.Raw(lockKey, key.Principal, key.Key).Find(&free).Error; err != nil {
+		return nil, false, fmt.Errorf("lock idempotency key: %w", err)
 	}
 	if !free {
-		return nil, asIs{catalog.ErrInProgress}
+		return nil, false, asIs{catalog.ErrInProgress}
 	}
-	var row keyRow
-	found := tx.Raw(selectKey, once.Principal, once.Key).Find(&row)
+	var row struct {
+		Fingerprint string
+		Body        []byte
+	}
+	rows := tx.Raw(selectKey, key.Principal, key.Key).Find(&row)
 	switch {
-	case found.Error != nil:
-		return nil, fmt.Errorf("load idempotency key: %w", found.Error)
-	case found.RowsAffected == 0:
-		return nil, nil //nolint:nilnil // there is none, and that is no error
-	case row.Fingerprint != once.Fingerprint:
-		return nil, asIs{catalog.ErrKeyReused}
+	case rows.Error != nil:
+		return nil, false, fmt.Errorf("load idempotency key: %w", rows.Error)
+	case rows.RowsAffected == 0:
+		return nil, false, nil
+	case row.Fingerprint != key.Fingerprint:
+		return nil, false, asIs{catalog.ErrKeyReused}
 	}
-	return &catalog.Reply{Status: row.Status, Headers: row.Headers.V, Body: row.Body}, nil
+	return row.Body, true, nil
 }

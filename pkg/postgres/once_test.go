@@ -15,12 +15,12 @@ import (
 // keep asks for a product of the only user under a key, and calls meanwhile before it is answered.
 func keep(t *testing.T, store *postgres.Store, key string, meanwhile func()) {
 	t.Helper()
-	_, _, replayed, err := store.InsertOnce(t.Context(), catalog.Once{Principal: "1", Key: key, Fingerprint: "print"},
+	_, _, replayed, err := store.InsertOnce(t.Context(), catalog.IdempotencyKey{Principal: "1", Key: key, Fingerprint: "print"},
 		catalog.Product{UserID: 1, Name: "Lamp", Price: decimal.New(1250, -2), Version: 1, Revision: 1},
 		func(catalog.Product) []catalog.Outgoing { return nil },
-		func(catalog.Product) (catalog.Reply, error) {
+		func(catalog.Product) (catalog.SavedResponse, error) {
 			meanwhile()
-			return catalog.Reply{Status: 201}, nil
+			return catalog.SavedResponse("response"), nil
 		})
 	if err != nil || replayed {
 		t.Errorf("key %s: got %v, replayed %v, want a first request", key, err, replayed)

@@ -16,7 +16,7 @@ import (
 func onces() []test {
 	return []test{
 		{name: "a request under a key acts once and is answered alike", run: onceOnly},
-		{name: "answers are kept byte for byte, empty ones too", run: replyKept},
+		{name: "responses are kept byte for byte, empty ones too", run: responseKept},
 		{name: "a key with another fingerprint is refused", run: keyReused},
 		{name: "the same key of somebody else is another key", run: keyOfAnother},
 		{name: "while the first is being worked on, the second is told so at once", run: keyInProgress},
@@ -30,20 +30,17 @@ func onces() []test {
 }
 
 // once returns a key that nobody has used.
-func once() catalog.Once {
-	return catalog.Once{Principal: "7", Key: uuid.NewString(), Fingerprint: "print"}
+func once() catalog.IdempotencyKey {
+	return catalog.IdempotencyKey{Principal: "7", Key: uuid.NewString(), Fingerprint: "print"}
 }
 
-// created answers with the product's id.
-func created(p catalog.Product) (catalog.Reply, error) {
-	return catalog.Reply{
-		Status: 201, Headers: map[string]string{"Location": "/products/" + p.ID.String()},
-		Body: fmt.Appendf(nil, `{"id":%d}`, p.ID),
-	}, nil
+// created responds with the product's id.
+func created(p catalog.Product) (catalog.SavedResponse, error) {
+	return fmt.Appendf(nil, `{"id":%d}`, p.ID), nil
 }
 
 // ask sends a request under a key.
-func (b *bench) ask(key catalog.Once, draft catalog.Product) (catalog.Product, catalog.Reply, bool, error) {
+func (b *bench) ask(key catalog.IdempotencyKey, draft catalog.Product) (catalog.Product, catalog.SavedResponse, bool, error) {
 	return b.Store.InsertOnce(b.ctx(), key, draft, func(p catalog.Product) []catalog.Outgoing {
 		return []catalog.Outgoing{{Message: message(p.ID)}}
 	}, created)
@@ -68,9 +65,9 @@ func onceOnly(b *bench) {
 	want, _ := created(p)
 	b.same(first, want, "the first answer")
 	for range 2 {
-		anew := func(catalog.Product) (catalog.Reply, error) {
+		anew := func(catalog.Product) (catalog.SavedResponse, error) {
 			b.Error("a repetition was answered anew")
-			return catalog.Reply{}, nil
+			return nil, nil
 		}
 		none, again, replayed, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, anew)
 		b.must(err, "ask again")
@@ -86,14 +83,14 @@ func onceOnly(b *bench) {
 	b.same(b.depth().Due, int64(1), "waiting")
 }
 
-func replyKept(b *bench) {
-	for name, want := range map[string]catalog.Reply{
-		"odd bytes": {Status: 201, Headers: map[string]string{"ETag": `"1.1-ä\"`}, Body: []byte("\x00\xff{ \"a\" : 1.50 }\n")},
-		"empty":     {Status: 204},
+func responseKept(b *bench) {
+	for name, want := range map[string]catalog.SavedResponse{
+		"odd bytes": []byte("\x00\xff{ \"a\" : 1.50, \"ä\": 1 }\n"),
+		"empty":     {},
 	} {
 		key, draft := once(), b.draft(0)
 		for range 2 {
-			_, got, _, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, func(catalog.Product) (catalog.Reply, error) {
+			_, got, _, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, func(catalog.Product) (catalog.SavedResponse, error) {
 				return want, nil
 			})
 			b.must(err, name)
@@ -128,7 +125,7 @@ func keyOfAnother(b *bench) {
 	other, longer := key, key
 	other.Principal = "8"
 	longer.Principal, longer.Key = "7 x", "7 x "+key.Key
-	for _, k := range []catalog.Once{key, other, longer} {
+	for _, k := range []catalog.IdempotencyKey{key, other, longer} {
 		_, _, replayed, err := b.ask(k, draft)
 		b.must(err, "ask")
 		if replayed {
@@ -145,7 +142,7 @@ func keyInProgress(b *bench) {
 	key, draft := once(), b.draft(1)
 	other, another := key, key
 	other.Key, another.Principal = uuid.NewString(), "8"
-	_, _, _, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, func(p catalog.Product) (catalog.Reply, error) {
+	_, _, _, err := b.Store.InsertOnce(b.ctx(), key, draft, silent, func(p catalog.Product) (catalog.SavedResponse, error) {
 		_, _, _, err := b.ask(key, draft)
 		if err != catalog.ErrInProgress { //nolint:errorlint // as it is means unwrapped
 			b.Errorf("got %v, want %v itself", err, catalog.ErrInProgress)
@@ -173,7 +170,7 @@ func keyFreed(b *bench) {
 		if others == 0 {
 			return
 		}
-		_, _, _, err := b.Store.InsertOnce(b.ctx(), once(), draft, silent, func(p catalog.Product) (catalog.Reply, error) {
+		_, _, _, err := b.Store.InsertOnce(b.ctx(), once(), draft, silent, func(p catalog.Product) (catalog.SavedResponse, error) {
 			beside(others - 1)
 			return created(p)
 		})
@@ -186,7 +183,7 @@ func answerFails(b *bench) {
 	key, draft, want := once(), b.draft(1), fmt.Errorf("encode: %w", context.DeadlineExceeded) // not the database's
 	_, _, _, err := b.Store.InsertOnce(b.ctx(), key, draft, func(p catalog.Product) []catalog.Outgoing {
 		return []catalog.Outgoing{{Message: message(p.ID)}}
-	}, func(catalog.Product) (catalog.Reply, error) { return catalog.Reply{}, want })
+	}, func(catalog.Product) (catalog.SavedResponse, error) { return nil, want })
 	if err != want { //nolint:errorlint // as it is means unwrapped
 		b.Errorf("got %v, want %v itself", err, want)
 	}
@@ -195,7 +192,7 @@ func answerFails(b *bench) {
 }
 
 // unused reports a key that has been used.
-func (b *bench) unused(key catalog.Once, draft catalog.Product) {
+func (b *bench) unused(key catalog.IdempotencyKey, draft catalog.Product) {
 	b.Helper()
 	_, _, replayed, err := b.ask(key, draft)
 	if err != nil || replayed {
@@ -228,7 +225,7 @@ func keyUndone(b *bench) {
 }
 
 func keysPurged(b *bench) {
-	keys, draft := []catalog.Once{once(), once(), once(), {}}, b.draft(0)
+	keys, draft := []catalog.IdempotencyKey{once(), once(), once(), {}}, b.draft(0)
 	keys[3] = keys[0]
 	keys[3].Principal = "8"
 	for _, key := range keys {
@@ -262,10 +259,10 @@ func onceTogether(b *bench) {
 	key, draft := once(), b.draft(1)
 	var mu sync.Mutex
 	var first, replays, busy int
-	bodies := map[string]bool{}
+	responses := map[string]bool{}
 	together(6, func(int) {
 		for range 5 {
-			_, reply, replayed, err := b.ask(key, draft)
+			_, saved, replayed, err := b.ask(key, draft)
 			mu.Lock()
 			switch {
 			case errors.Is(err, catalog.ErrInProgress):
@@ -278,13 +275,13 @@ func onceTogether(b *bench) {
 				first++
 			}
 			if err == nil {
-				bodies[string(reply.Body)] = true
+				responses[string(saved)] = true
 			}
 			mu.Unlock()
 		}
 	})
 	b.Logf("%d replayed, %d in progress", replays, busy)
-	if got := b.made(draft.UserID); len(got) != 1 || first != 1 || len(bodies) != 1 {
-		b.Errorf("got %d products, %d first requests and answers %v, want one each", len(got), first, bodies)
+	if got := b.made(draft.UserID); len(got) != 1 || first != 1 || len(responses) != 1 {
+		b.Errorf("got %d products, %d first requests and responses %v, want one each", len(got), first, responses)
 	}
 }

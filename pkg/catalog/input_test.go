@@ -20,15 +20,17 @@ func TestCheckProduct(t *testing.T) {
 		change func(*in)
 		want   []string // "path code"
 	}{
-		"a good one":                {func(*in) {}, nil},
-		"no pictures":               {func(p *in) { p.ImageURLs = nil }, nil},
-		"no user":                   {func(p *in) { p.UserID = 0 }, []string{"user_id required"}},
-		"an empty name":             {func(p *in) { p.Name = " " }, []string{"product_name required"}},
-		"the longest name":          {func(p *in) { p.Name = strings.Repeat("ä", 200) }, nil},
-		"a name too long":           {func(p *in) { p.Name = strings.Repeat("ä", 201) }, []string{"product_name too_long"}},
-		"a NUL in the name":         {func(p *in) { p.Name = "a\x00" }, []string{"product_name invalid_text"}},
-		"broken UTF-8":              {func(p *in) { p.Description = "\xff" }, []string{"product_description invalid_text"}},
-		"a description too long":    {func(p *in) { p.Description = strings.Repeat("x", 10001) }, []string{"product_description too_long"}},
+		"a good one":        {func(*in) {}, nil},
+		"no pictures":       {func(p *in) { p.ImageURLs = nil }, nil},
+		"no user":           {func(p *in) { p.UserID = 0 }, []string{"user_id required"}},
+		"an empty name":     {func(p *in) { p.Name = " " }, []string{"product_name required"}},
+		"the longest name":  {func(p *in) { p.Name = strings.Repeat("ä", 200) }, nil},
+		"a name too long":   {func(p *in) { p.Name = strings.Repeat("ä", 201) }, []string{"product_name too_long"}},
+		"a NUL in the name": {func(p *in) { p.Name = "a\x00" }, []string{"product_name invalid_text"}},
+		"broken UTF-8":      {func(p *in) { p.Description = "\xff" }, []string{"product_description invalid_text"}},
+		"a description too long": {
+			func(p *in) { p.Description = strings.Repeat("x", 10001) }, []string{"product_description too_long"},
+		},
 		"no price":                  {func(p *in) { p.PriceSet = false }, []string{"product_price required"}},
 		"a price of zero":           {func(p *in) { p.Price = decimal.Zero }, nil},
 		"the highest price":         {func(p *in) { p.Price = dec("9999999999.99") }, nil},
@@ -37,7 +39,9 @@ func TestCheckProduct(t *testing.T) {
 		"three decimals":            {func(p *in) { p.Price = dec("1.001") }, []string{"product_price too_precise"}},
 		"three decimals, one empty": {func(p *in) { p.Price = dec("1.010") }, nil},
 		"twenty pictures":           {func(p *in) { p.ImageURLs = slices.Repeat(p.ImageURLs, 20) }, nil},
-		"twenty-one pictures":       {func(p *in) { p.ImageURLs = slices.Repeat(p.ImageURLs, 21) }, []string{"product_images too_many"}},
+		"twenty-one pictures": {
+			func(p *in) { p.ImageURLs = slices.Repeat(p.ImageURLs, 21) }, []string{"product_images too_many"},
+		},
 		"everything at once": {func(p *in) {
 			*p = in{ImageURLs: []string{"ok", "https://a.b/c"}}
 		}, []string{"user_id required", "product_name required", "product_price required", "product_images[0] invalid_scheme"}},

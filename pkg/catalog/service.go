@@ -90,8 +90,8 @@ func (s *Service) Create(ctx context.Context, in NewProductInput, traceparent st
 }
 
 // CreateOnce is Create for a request that a client may repeat under the same key: it takes effect once, and every repetition
-// gets the response that respond made of the product in its transaction. respond must be pure. replayed says that the
-// response is an earlier request's. ErrInProgress and ErrKeyReused as for [Store]; a request that fails leaves its key unused.
+// gets the response that respond made of the product in its transaction. respond must be pure. replayed says that it is an
+// earlier request's response. ErrInProgress and ErrKeyReused as for [Store]; a request that fails leaves the key unused.
 func (s *Service) CreateOnce(ctx context.Context, in NewProductInput, key IdempotencyKey,
 	respond func(Product) (SavedResponse, error), traceparent string,
 ) (saved SavedResponse, replayed bool, err error) {

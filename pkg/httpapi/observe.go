@@ -18,8 +18,8 @@ import (
 	"vitrine.io/pkg/fault"
 )
 
-// exchange is what is known of one request while it is worked on. It is pooled: nothing may keep one.
-type exchange struct {
+// requestState is what is known of one request while it is in progress. It is pooled: do not keep one.
+type requestState struct {
 	started     time.Time
 	requestID   string
 	traceparent string // "" if the client sent none that is valid
@@ -31,20 +31,20 @@ type exchange struct {
 	fields      []zap.Field
 }
 
-// exchangeKey is where a request's exchange stands among the request's values.
-type exchangeKey struct{}
+// stateKey is the key of a request's state among its user values.
+type stateKey struct{}
 
-func exchangeOf(ctx *fasthttp.RequestCtx) *exchange {
-	x, _ := ctx.UserValue(exchangeKey{}).(*exchange)
-	return x
+func stateOf(ctx *fasthttp.RequestCtx) *requestState {
+	state, _ := ctx.UserValue(stateKey{}).(*requestState)
+	return state
 }
 
-// serve is the only way in: it gives the request its id, sees to it that there is an answer, and reports it.
+// serve handles every request: it gives the request its id, makes sure that there is a response, and reports it.
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
-	x := s.begin(ctx)
-	defer s.finish(ctx, x)
+	state := s.begin(ctx)
+	defer s.finish(ctx, state)
 	if knownMethod(ctx.Method()) == "" {
-		s.answer(ctx, x, &httpError{codeUnknownMethod, "this server does not know the method"})
+		s.answer(ctx, state, &httpError{codeUnknownMethod, "this server does not know the method"})
 		return
 	}
 	s.handle(ctx)
@@ -52,9 +52,9 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 
 // refuse answers what could not be read as a request.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
-	x := s.begin(ctx)
-	defer s.finish(ctx, x)
-	s.answer(ctx, x, unreadable(err))
+	state := s.begin(ctx)
+	defer s.finish(ctx, state)
+	s.answer(ctx, state, unreadable(err))
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		drainBody(ctx.Conn())
 	}
@@ -78,10 +78,10 @@ func unreadable(err error) error {
 // drainBody reads what the client is still sending, for a short while: closing a connection with unread bytes makes the
 // kernel reset it, and the client would never see the 413.
 func drainBody(conn net.Conn) {
-	const patience, enough = 200 * time.Millisecond, 8 << 20
+	const timeout, enough = 200 * time.Millisecond, 8 << 20
 	buf := make([]byte, 32<<10)
 	for read := 0; read < enough; {
-		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 			return
 		}
 		n, err := conn.Read(buf)
@@ -92,55 +92,55 @@ func drainBody(conn net.Conn) {
 	}
 }
 
-func (s *Server) begin(ctx *fasthttp.RequestCtx) *exchange {
-	x, _ := s.exchanges.Get().(*exchange)
-	*x = exchange{
+func (s *Server) begin(ctx *fasthttp.RequestCtx) *requestState {
+	state, _ := s.states.Get().(*requestState)
+	*state = requestState{
 		started:     s.Now(),
 		requestID:   clientRequestID(&ctx.Request.Header),
 		traceparent: traceparent(&ctx.Request.Header),
-		fields:      x.fields[:0],
+		fields:      state.fields[:0],
 	}
-	if x.requestID == "" {
-		x.requestID = s.NewID()
+	if state.requestID == "" {
+		state.requestID = s.NewID()
 	}
-	ctx.SetUserValue(exchangeKey{}, x)
+	ctx.SetUserValue(stateKey{}, state)
 	s.metrics.inFlight.Inc()
-	return x
+	return state
 }
 
 // finish turns a panic into an answer, and reports the request. It must be deferred itself: that is where recover works.
-func (s *Server) finish(ctx *fasthttp.RequestCtx, x *exchange) {
+func (s *Server) finish(ctx *fasthttp.RequestCtx, state *requestState) {
 	if cause := recover(); cause != nil {
-		x.stack = debug.Stack()
-		s.answer(ctx, x, fault.Wrap(fmt.Errorf("panic: %v", cause), fault.Internal, codeInternal,
+		state.stack = debug.Stack()
+		s.answer(ctx, state, fault.Wrap(fmt.Errorf("panic: %v", cause), fault.Internal, codeInternal,
 			"the request id leads to the reason in our logs"))
 	}
 	header := &ctx.Response.Header
-	header.Set(headerRequestID, x.requestID)
+	header.Set(headerRequestID, state.requestID)
 	header.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	if s.draining.Load() {
 		ctx.Response.SetConnectionClose() // the next request has to go elsewhere
 	}
-	s.report(ctx, x)
+	s.report(ctx, state)
 	s.metrics.inFlight.Dec()
-	ctx.RemoveUserValue(exchangeKey{})
-	*x = exchange{fields: x.fields}
-	s.exchanges.Put(x)
+	ctx.RemoveUserValue(stateKey{})
+	*state = requestState{fields: state.fields}
+	s.states.Put(state)
 }
 
 // report writes the access log's line and counts the request.
-func (s *Server) report(ctx *fasthttp.RequestCtx, x *exchange) {
+func (s *Server) report(ctx *fasthttp.RequestCtx, state *requestState) {
 	method, path, status := knownMethod(ctx.Method()), noRoute, ctx.Response.StatusCode()
 	if method == "" {
 		method = "OTHER" // a client must not make series
 	}
-	if x.route != nil {
-		path = x.route.path
+	if state.route != nil {
+		path = state.route.path
 	}
-	elapsed := s.Now().Sub(x.started)
+	elapsed := s.Now().Sub(state.started)
 	s.metrics.observe(method, path, status, elapsed)
 
-	line := s.Log.Check(level(x, status), "request")
+	line := s.Log.Check(level(state, status), "request")
 	if line == nil {
 		return
 	}
@@ -148,65 +148,58 @@ func (s *Server) report(ctx *fasthttp.RequestCtx, x *exchange) {
 	if ctx.IsHead() {
 		bytes = 0
 	}
-	x.fields = append(x.fields[:0],
+	state.fields = append(state.fields[:0],
 		zap.String("method", method), zap.String("route", path), zap.String("path", pathOf(ctx)),
 		zap.Int("status", status), zap.Duration("duration", elapsed), zap.Int("bytes", bytes),
-		zap.String("request_id", x.requestID))
-	if x.traceparent != "" {
-		x.fields = append(x.fields, zap.String("trace_id", event.TraceID(x.traceparent)))
+		zap.String("request_id", state.requestID))
+	if state.traceparent != "" {
+		state.fields = append(state.fields, zap.String("trace_id", event.TraceID(state.traceparent)))
 	}
-	if x.code != "" {
-		x.fields = append(x.fields, zap.String("code", x.code))
+	if state.code != "" {
+		state.fields = append(state.fields, zap.String("code", state.code))
 	}
 	if status >= http.StatusInternalServerError {
-		x.fields = append(x.fields, zap.Error(x.err))
+		state.fields = append(state.fields, zap.Error(state.err))
 	}
-	if x.stack != nil {
-		x.fields = append(x.fields, zap.ByteString("stack", x.stack))
+	if state.stack != nil {
+		state.fields = append(state.fields, zap.ByteString("stack", state.stack))
 	}
-	line.Write(x.fields...)
+	line.Write(state.fields...)
 }
 
-// level is how loud a request's line is: probes are only heard by who listens closely, our own faults by everyone. What was
-// shed is counted; a line at error level for each would be one more load.
-func level(x *exchange, status int) zapcore.Level {
+// level returns the level of a request's log line: debug for probes, error for our own faults. A request that was shed is
+// counted; a line at error level for each would be one more load.
+func level(state *requestState, status int) zapcore.Level {
 	switch {
-	case x.route != nil && x.route.quiet:
+	case state.route != nil && state.route.quiet:
 		return zapcore.DebugLevel
-	case status >= http.StatusInternalServerError && x.code != codeUnknownMethod && x.code != codeOverloaded:
+	case status >= http.StatusInternalServerError && state.code != codeUnknownMethod && state.code != codeOverloaded:
 		return zapcore.ErrorLevel
 	default:
 		return zapcore.InfoLevel
 	}
 }
 
-// answer makes err the answer: one problem, decided by one table.
-func (s *Server) answer(ctx *fasthttp.RequestCtx, x *exchange, err error) {
-	v := s.problems.verdict(err)
-	x.err, x.code = err, v.Code
-	resp := &ctx.Response
-	resp.ResetBody()
-	resp.SetStatusCode(v.Status)
-	resp.Header.SetContentType(problemMIME)
-	resp.Header.Set(fiber.HeaderCacheControl, "no-store")
-	if wait := v.retryAfter(x.repeatable); wait != "" {
-		resp.Header.Set(fiber.HeaderRetryAfter, wait)
-	}
-	resp.SetBodyRaw(v.body(pathOf(ctx), x.requestID))
+// answer makes the problem that the table has for err the response.
+func (s *Server) answer(ctx *fasthttp.RequestCtx, state *requestState, err error) {
+	p := s.problems.problemOf(err)
+	state.err, state.code = err, p.Code
+	ctx.Response.ResetBody()
+	p.response(pathOf(ctx), state.requestID, state.repeatable).send(&ctx.Response)
 }
 
 // fail is Fiber's error handler: what a handler returned, or that there was none.
 func (s *Server) fail(c *fiber.Ctx, err error) error {
-	s.answer(c.Context(), exchangeOf(c.Context()), err)
+	s.answer(c.Context(), stateOf(c.Context()), err)
 	return nil
 }
 
-// within gives a route's handler its deadline, and notes that the route was reached. When as many requests are worked on as
-// we take, it refuses more at once: one that waited in line would hold memory, and be answered when nobody listens any more.
+// within gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
+// more at once: a queued request would hold memory and be answered after its client has given up.
 func (s *Server) within(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		x := exchangeOf(c.Context())
-		x.route, x.repeatable = r, r.repeatable
+		state := stateOf(c.Context())
+		state.route, state.repeatable = r, r.repeatable
 		if !r.quiet {
 			select {
 			case s.slots <- struct{}{}:

@@ -155,28 +155,30 @@ func TestAKeyThatIsTakenIsToldApart(t *testing.T) {
 	}
 }
 
-func TestIdempotencyKeyErrors(t *testing.T) {
+func TestSavedResponse(t *testing.T) {
 	t.Parallel()
-	a := start(t)
-	a.user()
 	const body = `{"user_id":1,"product_name":"Lamp","product_price":"19.90"}`
-	a.post("/products", body, "Idempotency-Key: k")
 
-	t.Run("name_the_header", func(t *testing.T) {
+	t.Run("of_another_request_names_the_header", func(t *testing.T) {
+		t.Parallel()
+		a := start(t)
+		a.user()
+		a.once(body, "k")
 		got := a.post("/products", strings.Replace(body, "Lamp", "Sofa", 1), "Idempotency-Key: k")
-		wants(t, got, 422, "invalid_fields")
 		const want = `"errors":[{"pointer":"Idempotency-Key","code":"reused",` +
 			`"detail":"the key was used for another request; draw a new one"}]`
-		if !strings.Contains(string(got.body), want) {
-			t.Errorf("got %s, want it to contain %s", got.body, want)
+		if got.status != 422 || !strings.Contains(string(got.body), want) {
+			t.Errorf("got %d %s, want it to contain %s", got.status, got.body, want)
 		}
 	})
 
-	t.Run("unreadable_saved_response_is_internal", func(t *testing.T) {
+	t.Run("that_cannot_be_read_is_an_internal_error", func(t *testing.T) {
+		t.Parallel()
+		a := start(t)
+		a.user()
+		key := a.once(body, "k")
 		for _, saved := range []string{"", "{", `{"id":1,"product_name":"Lamp"}`} {
-			for key := range a.catalog.saved {
-				a.catalog.saved[key] = catalog.SavedResponse(saved)
-			}
+			a.catalog.saved[key] = catalog.SavedResponse(saved)
 			wants(t, a.post("/products", body, "Idempotency-Key: k"), 500, "internal_error")
 		}
 	})

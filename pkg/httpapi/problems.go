@@ -109,64 +109,62 @@ const (
 	maxFields = 100
 )
 
-// httpError is an error of HTTP itself. Its status is the one its code has in the table.
+// httpError is an error of HTTP itself. The table of problems has the status for its code.
 type httpError struct {
 	code   string
 	detail string
 }
 
-func (r *httpError) Error() string { return r.code + ": " + r.detail }
+func (e *httpError) Error() string { return e.code + ": " + e.detail }
 
-// problemTable answers which problem an error is.
-type problemTable struct {
-	byCode map[string]Problem
-}
+// problemTable finds the problem for an error, by code.
+type problemTable map[string]Problem
 
 func newProblemTable() problemTable {
-	t := problemTable{byCode: map[string]Problem{}}
+	t := problemTable{}
 	for _, p := range Problems() {
-		t.byCode[p.Code] = p
+		t[p.Code] = p
 	}
 	return t
 }
 
-// verdict is what a client is told of an error.
-type verdict struct {
+// problemResponse is what a client learns about an error.
+type problemResponse struct {
 	Problem
 	Detail string
 	Fields fieldErrors
 }
 
-// verdict decides, once and for all, what err looks like to a client.
-func (t problemTable) verdict(err error) verdict {
+// problemOf decides what err looks like to a client.
+func (t problemTable) problemOf(err error) problemResponse {
 	var refused *httpError
 	var wrong fieldErrors
 	var routed *fiber.Error
 	switch {
 	case errors.As(err, &wrong):
-		return verdict{Problem: t.byCode[codeInvalidFields], Detail: "one or more fields are not valid", Fields: wrong}
+		return problemResponse{Problem: t[codeInvalidFields], Detail: "one or more fields are not valid", Fields: wrong}
 	case errors.As(err, &refused):
-		return verdict{Problem: t.byCode[refused.code], Detail: refused.detail}
+		return problemResponse{Problem: t[refused.code], Detail: refused.detail}
 	case fault.From(err) != nil:
 		return t.ofFault(fault.From(err))
 	case errors.Is(err, context.DeadlineExceeded):
-		return verdict{Problem: t.byCode[codeTimeout], Detail: "the request was given up before it was answered; try again later"}
+		return problemResponse{Problem: t[codeTimeout], Detail: "the request was given up before it was answered; try again later"}
 	case errors.As(err, &routed) && routed.Code == http.StatusNotFound:
-		return verdict{Problem: t.byCode[codeNoRoute], Detail: "there is nothing at this path"}
+		return problemResponse{Problem: t[codeNoRoute], Detail: "there is nothing at this path"}
 	case errors.As(err, &routed) && routed.Code == http.StatusMethodNotAllowed:
-		return verdict{Problem: t.byCode[codeMethod], Detail: "the Allow header lists what this path takes"}
+		return problemResponse{Problem: t[codeMethod], Detail: "the Allow header lists what this path takes"}
 	default:
-		return verdict{Problem: t.byCode[codeInternal], Detail: "the request id leads to the reason in our logs"}
+		return problemResponse{Problem: t[codeInternal], Detail: "the request id leads to the reason in our logs"}
 	}
 }
 
-func (t problemTable) ofFault(f *fault.Error) verdict {
-	generic := t.byCode[kindCodes[f.Kind]]
-	p, known := t.byCode[f.Code]
+func (t problemTable) ofFault(f *fault.Error) problemResponse {
+	generic := t[kindCodes[f.Kind]]
+	p, known := t[f.Code]
 	if !known || p.Status != generic.Status && !failedPrecondition(f.Kind, p.Status) {
 		p = generic
 	}
-	return verdict{Problem: p, Detail: f.Detail, Fields: inBody(f.Fields)}
+	return problemResponse{Problem: p, Detail: f.Detail, Fields: inBody(f.Fields)}
 }
 
 // failedPrecondition reports whether a status is the one of conflicts that a client has asked to be told about (If-Match).
@@ -250,29 +248,31 @@ func inQuery(fields []fault.Field) fieldErrors {
 	return names
 }
 
-// body returns the problem's JSON.
-func (v verdict) body(instance, requestID string) []byte {
-	dto := problemDTO{
-		Type: problemType + v.Code, Title: v.Title, Status: v.Status, Detail: v.Detail,
-		Instance: instance, Code: v.Code, RequestID: requestID,
-		Errors: v.Fields[:min(len(v.Fields), maxFields)],
-	}
-	body, err := json.Marshal(dto)
+// response returns the whole response to the request with the given path and id.
+func (p problemResponse) response(path, requestID string, repeatable bool) response {
+	body, err := json.Marshal(problemDTO{
+		Type: problemType + p.Code, Title: p.Title, Status: p.Status, Detail: p.Detail,
+		Instance: path, Code: p.Code, RequestID: requestID, Errors: p.Fields[:min(len(p.Fields), maxFields)],
+	})
 	if err != nil {
 		panic(fmt.Sprintf("httpapi: a problem cannot be encoded: %v", err)) // it holds only strings and numbers
 	}
-	return body
+	headers := map[string]string{fiber.HeaderContentType: problemMIME, fiber.HeaderCacheControl: "no-store"}
+	if wait := p.retryAfter(repeatable); wait != "" {
+		headers[fiber.HeaderRetryAfter] = wait
+	}
+	return response{Status: p.Status, Headers: headers, Body: body}
 }
 
 // retryAfter returns for how long to wait, in seconds, before the same request may succeed, or "" if waiting does not help.
 // A change that may have been made is not to be repeated blindly: it could be made twice, unless the request is repeatable.
-func (v verdict) retryAfter(repeatable bool) string {
+func (p problemResponse) retryAfter(repeatable bool) string {
 	switch {
-	case v.Code == codeInProgress:
+	case p.Code == codeInProgress:
 		return retrySoon
-	case v.Code == codeOutcomeUnknown && !repeatable:
+	case p.Code == codeOutcomeUnknown && !repeatable:
 		return ""
-	case v.Status == http.StatusServiceUnavailable || v.Status == http.StatusTooManyRequests:
+	case p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests:
 		return retryAfter
 	default:
 		return ""

@@ -1,29 +1,20 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
 )
 
-// revalidate lets a client keep an answer, but not use it without asking: a picture may be ready at any moment, and asking
-// costs a 304.
-const revalidate = "private, no-cache"
-
-// errNoProduct is the answer to what is not even an id.
-var errNoProduct = fault.New(fault.NotFound, "product_not_found", "there is no such product")
-
 func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
-	body, err := jsonBody(c)
+	body, err := requestBody(c, fiber.MIMEApplicationJSON)
 	if err != nil {
 		return err
 	}
@@ -35,7 +26,7 @@ func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
 	if key != "" {
 		return s.createOnce(ctx, c, in, key)
 	}
-	p, err := s.Catalog.Create(ctx, in, exchangeOf(c.Context()).traceparent)
+	p, err := s.Catalog.Create(ctx, in, stateOf(c.Context()).traceparent)
 	if err != nil {
 		return fmt.Errorf("create product: %w", err)
 	}
@@ -47,7 +38,64 @@ func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
 	return nil
 }
 
-// created is the answer to a POST that made p, with a key or without.
+// createOnce is createProduct for a request with an Idempotency-Key: all requests with the same key create one product and
+// get the response to the first of them.
+func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewProductInput, key string) error {
+	state := stateOf(c.Context())
+	state.repeatable = true
+	digest, err := fingerprint(in)
+	if err != nil {
+		return err
+	}
+	// There is no authentication yet, so a key belongs to the user who owns the product.
+	id := catalog.IdempotencyKey{Principal: strconv.FormatInt(int64(in.UserID), 10), Key: key, Fingerprint: digest}
+	saved, replayed, err := s.Catalog.CreateOnce(ctx, in, id, func(p catalog.Product) (catalog.SavedResponse, error) {
+		r, err := s.created(p)
+		if err != nil {
+			return nil, err
+		}
+		return r.save()
+	}, state.traceparent)
+	switch {
+	case errors.Is(err, catalog.ErrKeyReused):
+		return fieldErrors{{headerKey, "reused", "the key was used for another request; draw a new one"}}
+	case errors.Is(err, catalog.ErrInProgress):
+		return &httpError{codeInProgress, "a request with this Idempotency-Key is being worked on; ask again for its answer"}
+	case err != nil:
+		return fmt.Errorf("create product once: %w", err)
+	}
+	r, err := restore(saved)
+	if err != nil {
+		return err
+	}
+	if replayed {
+		c.Set(headerReplayed, "true")
+	}
+	r.send(c.Response())
+	return nil
+}
+
+// fingerprint returns a digest of the content of a POST /products. White space, the order of fields, the notation of a price
+// and whether an empty field is left out do not matter. Keys are kept for a day: another release must compute the same.
+func fingerprint(in catalog.NewProductInput) (string, error) {
+	canonical, err := encodeJSON(struct {
+		UserID      int64    `json:"user_id"`
+		Name        string   `json:"product_name"`
+		Description string   `json:"product_description"`
+		Price       string   `json:"product_price"`
+		ImageURLs   []string `json:"product_images"`
+	}{
+		int64(in.UserID), in.Name, in.Description, in.Price.StringFixed(catalog.PriceDecimals),
+		append([]string{}, in.ImageURLs...),
+	})
+	if err != nil {
+		return "", fmt.Errorf("encode input: %w", err)
+	}
+	sum := sha256.Sum256(append([]byte("POST /products\n"), canonical...))
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// created returns the response to a POST that created p, with a key or without.
 func (s *Server) created(p catalog.Product) (response, error) {
 	body, etag, err := s.Encoder.Encode(p)
 	if err != nil {
@@ -61,50 +109,28 @@ func (s *Server) created(p catalog.Product) (response, error) {
 	}}, nil
 }
 
-// response is a whole response before it is sent. Its JSON is the format of a catalog.SavedResponse, which is kept for a
-// day: another release must be able to read it.
-type response struct {
-	Status  int               `json:"status"`
-	Headers map[string]string `json:"headers"`
-	Body    []byte            `json:"body"`
-}
-
-// send writes r to resp. r.Body must not change any more.
-func (r response) send(resp *fasthttp.Response) {
-	for name, value := range r.Headers {
-		resp.Header.Set(name, value)
-	}
-	resp.SetStatusCode(r.Status)
-	resp.SetBodyRaw(r.Body)
-}
-
-// save returns r as the catalogue keeps it.
-func (r response) save() (catalog.SavedResponse, error) {
-	saved, err := json.Marshal(r)
+// decodeProduct reads the body of POST /products. The error lists all wrong fields, and wrongHeader if there is one.
+func decodeProduct(body []byte, wrongHeader *fieldError) (catalog.NewProductInput, error) {
+	r, err := newFieldReader(body)
 	if err != nil {
-		return nil, fmt.Errorf("encode response: %w", err)
+		return catalog.NewProductInput{}, err
 	}
-	return saved, nil
-}
-
-// restore returns the response that save encoded.
-func restore(saved catalog.SavedResponse) (response, error) {
-	var r response
-	if err := json.Unmarshal(saved, &r); err != nil {
-		return response{}, fmt.Errorf("decode saved response: %w", err)
-	}
-	if r.Status == 0 {
-		return response{}, errors.New("decode saved response: it has no status")
-	}
-	return r, nil
+	r.addWrong(wrongHeader)
+	var in catalog.NewProductInput
+	in.UserID = catalog.UserID(r.whole("user_id"))
+	in.Name = r.text("product_name")
+	in.Description = r.text("product_description")
+	in.ImageURLs = r.texts("product_images")
+	in.Price, in.PriceSet = r.price("product_price")
+	return in, r.finish(catalog.CheckProduct(in))
 }
 
 func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
-	id, ok := parseID(c.Params("id"))
-	if !ok {
-		return errNoProduct
+	id, err := productID(c)
+	if err != nil {
+		return err
 	}
-	doc, err := s.Catalog.Get(ctx, catalog.ProductID(id))
+	doc, err := s.Catalog.Get(ctx, id)
 	if err != nil {
 		return fmt.Errorf("get product: %w", err)
 	}
@@ -131,60 +157,113 @@ func (s *Server) listProducts(ctx context.Context, c *fiber.Ctx) error {
 		next = encodeCursor(q, *page.Next)
 		c.Set(fiber.HeaderLink, `</products?cursor=`+next+`&limit=`+strconv.Itoa(q.Limit)+`>; rel="next"`)
 	}
-	body, err := s.encodePage(page, next)
+	body, err := s.Encoder.encodePage(page, next)
 	if err != nil {
 		return err
 	}
 	return sendJSON(c, body)
 }
 
-// encodePage puts a list together from the very bytes that GET answers for each product.
-func (s *Server) encodePage(page catalog.Page, next string) ([]byte, error) {
-	var out bytes.Buffer
-	out.WriteString(`{"products":[`)
-	for i, p := range page.Products {
-		if i > 0 {
-			out.WriteByte(',')
-		}
-		body, _, err := s.Encoder.Encode(p)
-		if err != nil {
-			return nil, fmt.Errorf("encode product: %w", err)
-		}
-		out.Write(body)
-	}
-	out.WriteString(`],"next_cursor":`)
-	if next == "" {
-		out.WriteString("null}")
-	} else {
-		out.WriteString(`"` + next + `"}`) // base64url needs no escaping
-	}
-	return out.Bytes(), nil
-}
-
-// decodeProduct reads the body of POST /products. All wrong fields are told at once, a wrong header with them.
-func decodeProduct(body []byte, wrongHeader *fieldError) (catalog.NewProductInput, error) {
-	o, err := parseObject(body)
+// patchProduct applies a JSON merge patch (RFC 7396): a field that is present is changed, one that is null is reset, and one
+// that is absent stays as it is.
+func (s *Server) patchProduct(ctx context.Context, c *fiber.Ctx) error {
+	body, err := requestBody(c, mimeMergePatch, fiber.MIMEApplicationJSON)
 	if err != nil {
-		return catalog.NewProductInput{}, err
+		c.Set(headerAcceptPatch, mimeMergePatch+", "+fiber.MIMEApplicationJSON)
+		return err
 	}
-	o.note(wrongHeader)
-	var in catalog.NewProductInput
-	in.UserID = catalog.UserID(o.whole("user_id"))
-	in.Name = o.text("product_name")
-	in.Description = o.text("product_description")
-	in.ImageURLs = o.texts("product_images")
-	in.Price, in.PriceSet = o.price("product_price")
-	o.refuseRest()
-	return in, o.verdict(catalog.CheckProduct(in))
+	seen, wrongHeader := s.Encoder.revisions(&c.Request().Header)
+	patch, err := decodePatch(body, wrongHeader)
+	if err != nil {
+		return err
+	}
+	id, err := productID(c)
+	if err != nil {
+		return err
+	}
+	p, err := s.Catalog.Patch(ctx, id, patch, seen, stateOf(c.Context()).traceparent)
+	if err != nil {
+		return fmt.Errorf("patch product: %w", err)
+	}
+	return s.sendProduct(c, p)
 }
 
-// encodeJSON is json.Marshal without the escapes that only JSON inside HTML needs: a URL's & stays readable.
-func encodeJSON(v any) ([]byte, error) {
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err //nolint:wrapcheck // the caller knows what it was
+// decodePatch reads the body of PATCH /products/:id. The error lists all wrong fields, and wrongHeader if there is one.
+func decodePatch(body []byte, wrongHeader *fieldError) (catalog.ProductPatch, error) {
+	r, err := newFieldReader(body)
+	if err != nil {
+		return catalog.ProductPatch{}, err
 	}
-	return bytes.TrimRight(out.Bytes(), "\n"), nil
+	r.addWrong(wrongHeader)
+	var patch catalog.ProductPatch
+	switch name := "product_name"; {
+	case r.null(name):
+		r.refuse(name, "required", "a product has a name")
+	case r.has(name):
+		patch.Name = new(r.text(name))
+	}
+	switch name := "product_description"; {
+	case r.null(name):
+		patch.Description = new("")
+	case r.has(name):
+		patch.Description = new(r.text(name))
+	}
+	switch name := "product_price"; {
+	case r.null(name):
+		r.refuse(name, "required", "a product has a price")
+	case r.has(name):
+		if price, ok := r.price(name); ok {
+			patch.Price = &price
+		}
+	}
+	switch name := "product_images"; {
+	case r.null(name):
+		patch.ImageURLs = new([]string{})
+	case r.has(name):
+		patch.ImageURLs = new(r.texts(name))
+	}
+	for _, name := range []string{ // a client that sends a whole product back learns which fields to leave out
+		"id", "user_id", "compressed_product_images", "images", "image_status", "version", "revision", "created_at", "updated_at",
+	} {
+		if _, there := r.take(name); there {
+			r.refuse(name, "read_only", "cannot be changed; leave it out")
+		}
+	}
+	return patch, r.finish(catalog.CheckPatch(patch))
+}
+
+func (s *Server) deleteProduct(ctx context.Context, c *fiber.Ctx) error {
+	if err := checkNoBody(c); err != nil {
+		return err
+	}
+	seen, wrongHeader := s.Encoder.revisions(&c.Request().Header)
+	if wrongHeader != nil {
+		return fieldErrors{*wrongHeader}
+	}
+	id, err := productID(c)
+	if err != nil {
+		return err
+	}
+	if err := s.Catalog.Delete(ctx, id, seen, stateOf(c.Context()).traceparent); err != nil {
+		return fmt.Errorf("delete product: %w", err)
+	}
+	c.Status(fiber.StatusNoContent)
+	return nil
+}
+
+// reprocessImage requests an image's processing again. The response is sent before that has begun.
+func (s *Server) reprocessImage(ctx context.Context, c *fiber.Ctx) error {
+	if err := checkNoBody(c); err != nil {
+		return err
+	}
+	id, err := productID(c)
+	if err != nil {
+		return err
+	}
+	image, _ := parseID(c.Params("image_id")) // 0 is no image's id, but a missing product is reported before a missing image
+	p, err := s.Catalog.Reprocess(ctx, id, catalog.ImageID(image), stateOf(c.Context()).traceparent)
+	if err != nil {
+		return fmt.Errorf("reprocess image: %w", err)
+	}
+	return s.sendProduct(c.Status(fiber.StatusAccepted), p)
 }

@@ -1,6 +1,12 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -11,7 +17,7 @@ import (
 	"vitrine.io/pkg/catalog"
 )
 
-// params is a query string that is being read: like object, it notes what is wrong and goes on. Its values are copies.
+// params reads a query string: like fieldReader, it records what is wrong and continues. Its values are copies.
 type params struct {
 	values map[string]string
 	wrong  fieldErrors
@@ -22,8 +28,8 @@ func listParams() []string {
 	return []string{"user_id", "min_price", "max_price", "name", "sort", "limit", "cursor"}
 }
 
-// parseQuery reads the parameters of GET /products. An empty parameter is an absent one. All wrong parameters are told at
-// once.
+// parseQuery reads the parameters of GET /products. An empty parameter is an absent one. The error lists all wrong
+// parameters.
 func parseQuery(args *fasthttp.Args) (catalog.Query, error) {
 	p := readParams(args, listParams())
 	q := catalog.Query{
@@ -59,9 +65,9 @@ func readParams(args *fasthttp.Args, known []string) *params {
 		switch {
 		case len(p.wrong) >= maxFields:
 		case !ok:
-			p.refuse(pointer(name)[1:], "unknown_parameter", "there is no such parameter")
+			p.wrong.add(pointer(name)[1:], "unknown_parameter", "there is no such parameter")
 		case seen[name]:
-			p.refuse(name, "repeated", "stands here more than once")
+			p.wrong.add(name, "repeated", "stands here more than once")
 		default:
 			p.values[name] = string(value)
 		}
@@ -70,11 +76,7 @@ func readParams(args *fasthttp.Args, known []string) *params {
 	return p
 }
 
-func (p *params) refuse(name, code, detail string) {
-	p.wrong.add(name, code, detail)
-}
-
-// limitDetail is what the catalogue says of a limit that is out of range: one that cannot be read is told the same.
+// limitDetail is what the catalogue says of a limit that is out of range. One that cannot be read gets the same detail.
 const limitDetail = "a whole number from 1 to 100"
 
 // positive reads a whole number above zero; one that is absent is 0. detail says what it has to be.
@@ -85,7 +87,7 @@ func (p *params) positive(name, detail string) int64 {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 1 {
-		p.refuse(name, "out_of_range", detail)
+		p.wrong.add(name, "out_of_range", detail)
 		return 0
 	}
 	return n
@@ -95,7 +97,7 @@ func (p *params) positive(name, detail string) int64 {
 func (p *params) text(name string) string {
 	text := p.values[name]
 	if !storable(text) {
-		p.refuse(name, "invalid_text", "not valid text")
+		p.wrong.add(name, "invalid_text", "not valid text")
 		return ""
 	}
 	return text
@@ -112,7 +114,7 @@ func (p *params) price(name string) *decimal.Decimal {
 	}
 	price, wrong := parsePrice(text)
 	if wrong != nil {
-		p.refuse(name, wrong.Code, wrong.Detail)
+		p.wrong.add(name, wrong.Code, wrong.Detail)
 		return nil
 	}
 	return &price
@@ -123,7 +125,7 @@ func (p *params) price(name string) *decimal.Decimal {
 func (p *params) resume(asked catalog.Query) catalog.Query {
 	q, ok := decodeCursor(p.values["cursor"])
 	if !ok {
-		p.refuse("cursor", "invalid_cursor", "not a cursor that this API gave")
+		p.wrong.add("cursor", "invalid_cursor", "not a cursor that this API gave")
 		return asked
 	}
 	q.Limit = asked.Limit
@@ -138,7 +140,7 @@ func (p *params) resume(asked catalog.Query) catalog.Query {
 		{"sort", asked.Sort == q.Sort},
 	} {
 		if p.values[filter.name] != "" && !filter.same && !p.wrong.has(filter.name) {
-			p.refuse(filter.name, "cursor_mismatch", "is not what the cursor was made for")
+			p.wrong.add(filter.name, "cursor_mismatch", "is not what the cursor was made for")
 		}
 	}
 	return q
@@ -161,4 +163,69 @@ func samePrice(a, b *decimal.Decimal) bool {
 		return a == b
 	}
 	return a.Equal(*b)
+}
+
+// cursorVersion is raised when cursors change; older ones are then refused, and the client begins again.
+const cursorVersion = 1
+
+// cursorDTO is a place in a list, with the list's filters and order, so that no page can be asked with others. It is opaque,
+// not secret: it says nothing that its holder has not asked for, and a forged one is only another query.
+type cursorDTO struct {
+	Version  int              `json:"v"`
+	UserID   int64            `json:"u,omitempty"`
+	Name     string           `json:"n,omitempty"`
+	MinPrice *decimal.Decimal `json:"a,omitempty"`
+	MaxPrice *decimal.Decimal `json:"b,omitempty"`
+	Sort     string           `json:"s"`
+	ID       int64            `json:"i"`
+	Price    decimal.Decimal  `json:"p"`
+}
+
+// encodeCursor returns the cursor of the page that begins after next: base64url of JSON and its CRC-32, which is there to
+// notice a cursor that was cut or mangled on its way.
+func encodeCursor(q catalog.Query, next catalog.Position) string {
+	body, err := encodeJSON(cursorDTO{
+		Version: cursorVersion, UserID: int64(q.UserID), Name: q.Name, MinPrice: q.MinPrice, MaxPrice: q.MaxPrice,
+		Sort: string(q.Sort), ID: int64(next.ID), Price: next.Price,
+	})
+	if err != nil {
+		panic(fmt.Sprintf("httpapi: a cursor cannot be encoded: %v", err)) // it holds only strings and numbers
+	}
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(body, crc32.ChecksumIEEE(body)))
+}
+
+// decodeCursor returns the query that a cursor holds, without a limit, or false if it is not one of ours.
+func decodeCursor(text string) (catalog.Query, bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(raw) < crc32.Size {
+		return catalog.Query{}, false
+	}
+	body, sum := raw[:len(raw)-crc32.Size], raw[len(raw)-crc32.Size:]
+	if binary.BigEndian.Uint32(sum) != crc32.ChecksumIEEE(body) {
+		return catalog.Query{}, false
+	}
+	var c cursorDTO
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil || dec.More() {
+		return catalog.Query{}, false
+	}
+	if c.Version != cursorVersion || c.ID < 1 || c.UserID < 0 || !storable(c.Name) {
+		return catalog.Query{}, false
+	}
+	for _, price := range []*decimal.Decimal{c.MinPrice, c.MaxPrice, &c.Price} {
+		if price != nil && !fitsPrice(*price) {
+			return catalog.Query{}, false
+		}
+	}
+	return catalog.Query{
+		UserID: catalog.UserID(c.UserID), Name: c.Name, MinPrice: c.MinPrice, MaxPrice: c.MaxPrice, Sort: catalog.Sort(c.Sort),
+		After: &catalog.Position{ID: catalog.ProductID(c.ID), Price: c.Price},
+	}, true
+}
+
+// fitsPrice reports whether a number is one that parsePrice could have read: anybody can compute a checksum.
+func fitsPrice(d decimal.Decimal) bool {
+	const digits = maxPriceLength + maxPriceExponent
+	return d.Exponent() <= digits && d.Exponent() >= -digits && d.NumDigits() <= digits
 }

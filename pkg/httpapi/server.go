@@ -64,26 +64,26 @@ type Parts struct {
 // Server answers the API's requests. Make one with New; run it once.
 type Server struct {
 	Parts
-	cfg       Config
-	problems  problemTable
-	metrics   *metrics
-	exchanges sync.Pool
-	http      *fasthttp.Server
-	handle    fasthttp.RequestHandler // Fiber's routing
-	listener  *listener
-	draining  atomic.Bool
-	slots     chan struct{} // one is taken for each request that is worked on
+	cfg      Config
+	problems problemTable
+	metrics  *metrics
+	states   sync.Pool
+	http     *fasthttp.Server
+	handle   fasthttp.RequestHandler // Fiber's routing
+	listener *listener
+	draining atomic.Bool
+	slots    chan struct{} // one is taken for each request that is worked on
 }
 
 // New returns a Server that does not listen yet. cfg must be valid.
 func New(parts Parts, cfg Config) *Server {
 	s := &Server{
-		Parts:     parts,
-		cfg:       cfg,
-		problems:  newProblemTable(),
-		metrics:   newMetrics(parts.Registry),
-		exchanges: sync.Pool{New: func() any { return new(exchange) }},
-		slots:     make(chan struct{}, cfg.MaxInFlight),
+		Parts:    parts,
+		cfg:      cfg,
+		problems: newProblemTable(),
+		metrics:  newMetrics(parts.Registry),
+		states:   sync.Pool{New: func() any { return new(requestState) }},
+		slots:    make(chan struct{}, cfg.MaxInFlight),
 	}
 	app := fiber.New(fiber.Config{
 		StrictRouting:                true, // one URL for one thing

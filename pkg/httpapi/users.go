@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/fault"
 )
 
-// userDTO is a user as the API answers it.
+// userDTO is the JSON form of a user.
 type userDTO struct {
 	ID        int64  `json:"id"`
 	Name      string `json:"name"`
@@ -19,12 +19,8 @@ type userDTO struct {
 	CreatedAt string `json:"created_at"`
 }
 
-func toUserDTO(u catalog.User) userDTO {
-	return userDTO{ID: int64(u.ID), Name: u.Name, Email: u.Email, CreatedAt: toTime(u.CreatedAt)}
-}
-
 func (s *Server) createUser(ctx context.Context, c *fiber.Ctx) error {
-	body, err := jsonBody(c)
+	body, err := requestBody(c, fiber.MIMEApplicationJSON)
 	if err != nil {
 		return err
 	}
@@ -53,50 +49,19 @@ func (s *Server) getUser(ctx context.Context, c *fiber.Ctx) error {
 }
 
 func sendUser(c *fiber.Ctx, u catalog.User) error {
-	body, err := encodeJSON(toUserDTO(u))
+	body, err := encodeJSON(userDTO{ID: int64(u.ID), Name: u.Name, Email: u.Email, CreatedAt: toTime(u.CreatedAt)})
 	if err != nil {
 		return fmt.Errorf("encode user: %w", err)
 	}
 	return sendJSON(c, body)
 }
 
-// decodeUser reads the body of POST /users. All wrong fields are told at once.
+// decodeUser reads the body of POST /users. The error lists all wrong fields.
 func decodeUser(body []byte) (name, email string, err error) {
-	o, err := parseObject(body)
+	r, err := newFieldReader(body)
 	if err != nil {
 		return "", "", err
 	}
-	name, email = o.text("name"), o.text("email")
-	o.refuseRest()
-	return name, email, o.verdict(catalog.CheckUser(name, email))
-}
-
-// parseID reads an id of a path: a positive whole number as we write it. Anything else names nothing.
-func parseID(text string) (int64, bool) {
-	if text == "" || text[0] < '1' || text[0] > '9' {
-		return 0, false // also "+1" and "01": one thing has one URL
-	}
-	id, err := strconv.ParseInt(text, 10, 64)
-	return id, err == nil
-}
-
-// jsonBody returns the request's body if it claims to be JSON. It is valid only until the handler returns.
-func jsonBody(c *fiber.Ctx) ([]byte, error) {
-	return bodyOf(c, fiber.MIMEApplicationJSON)
-}
-
-// bodyOf returns the request's body if it claims to be of one of the types. It is valid only until the handler returns.
-func bodyOf(c *fiber.Ctx, types ...string) ([]byte, error) {
-	if reason := notOf(&c.Request().Header, types...); reason != "" {
-		return nil, &httpError{codeMediaType, reason}
-	}
-	return c.Request().Body(), nil
-}
-
-// sendJSON answers body, which must not change any more.
-func sendJSON(c *fiber.Ctx, body []byte) error {
-	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	c.Set(fiber.HeaderCacheControl, revalidate)
-	c.Response().SetBodyRaw(body)
-	return nil
+	name, email = r.text("name"), r.text("email")
+	return name, email, r.finish(catalog.CheckUser(name, email))
 }

@@ -40,7 +40,8 @@ func created(p catalog.Product) (catalog.SavedResponse, error) {
 }
 
 // ask sends a request under a key.
-func (b *bench) ask(key catalog.IdempotencyKey, draft catalog.Product) (catalog.Product, catalog.SavedResponse, bool, error) {
+func (b *bench) ask(key catalog.IdempotencyKey, draft catalog.Product,
+) (catalog.Product, catalog.SavedResponse, bool, error) {
 	return b.Store.InsertOnce(b.ctx(), key, draft, func(p catalog.Product) []catalog.Outgoing {
 		return []catalog.Outgoing{{Message: message(p.ID)}}
 	}, created)

@@ -54,12 +54,13 @@ func (documentedBulk) Reprocess(_ context.Context, which catalog.Selection, _ ca
 }
 
 // ask sends a request to the admin port's handler.
-func ask(t testing.TB, bulk httpapi.Bulk, method, path, body string, headers ...string) answer {
+func ask(t testing.TB, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string) answer {
 	t.Helper()
 	return askLogging(t, zap.NewNop(), bulk, method, path, body, headers...)
 }
 
-func askLogging(t testing.TB, log *zap.Logger, bulk httpapi.Bulk, method, path, body string, headers ...string) answer {
+func askLogging(t testing.TB, log *zap.Logger, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string,
+) answer {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
 	for _, h := range headers {

@@ -1,15 +1,92 @@
 package httpapi
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
 	"vitrine.io/pkg/catalog"
 )
+
+// revalidate lets a client keep a response, but not use it without a conditional request: an image may become ready at any
+// moment, and the request costs a 304.
+const revalidate = "private, no-cache"
+
+// response is a whole response before it is sent. Its JSON is the format of a catalog.SavedResponse, which is kept for a
+// day: the next release must be able to read it.
+type response struct {
+	Status  int               `json:"status"`
+	Headers map[string]string `json:"headers"`
+	Body    []byte            `json:"body"`
+}
+
+// send writes r to resp. r.Body must not change any more.
+func (r response) send(resp *fasthttp.Response) {
+	for name, value := range r.Headers {
+		resp.Header.Set(name, value)
+	}
+	resp.SetStatusCode(r.Status)
+	resp.SetBodyRaw(r.Body)
+}
+
+// save returns r as the catalogue keeps it.
+func (r response) save() (catalog.SavedResponse, error) {
+	saved, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode response: %w", err)
+	}
+	return saved, nil
+}
+
+// restore returns the response that save encoded.
+func restore(saved catalog.SavedResponse) (response, error) {
+	var r response
+	if err := json.Unmarshal(saved, &r); err != nil {
+		return response{}, fmt.Errorf("decode saved response: %w", err)
+	}
+	if r.Status == 0 {
+		return response{}, errors.New("decode saved response: it has no status")
+	}
+	return r, nil
+}
+
+// sendProduct sends a product as GET does.
+func (s *Server) sendProduct(c *fiber.Ctx, p catalog.Product) error {
+	body, etag, err := s.Encoder.Encode(p)
+	if err != nil {
+		return fmt.Errorf("encode product: %w", err)
+	}
+	c.Set(fiber.HeaderETag, etag)
+	return sendJSON(c, body)
+}
+
+// sendJSON sends body, which must not change any more.
+func sendJSON(c *fiber.Ctx, body []byte) error {
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	c.Set(fiber.HeaderCacheControl, revalidate)
+	c.Response().SetBodyRaw(body)
+	return nil
+}
+
+// encodeJSON is json.Marshal without the escapes that only JSON inside HTML needs: a URL's & stays readable.
+func encodeJSON(v any) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err //nolint:wrapcheck // the caller knows what it was
+	}
+	return bytes.TrimRight(out.Bytes(), "\n"), nil
+}
 
 // formatVersion is raised whenever the same product would be encoded differently, so that no client and no cache takes old
 // bytes for new ones.
@@ -45,6 +122,29 @@ func (e *Encoder) Encode(p catalog.Product) (body []byte, etag string, err error
 	return body, etag, nil
 }
 
+// encodePage joins the same bytes that GET returns for each product.
+func (e *Encoder) encodePage(page catalog.Page, next string) ([]byte, error) {
+	var out bytes.Buffer
+	out.WriteString(`{"products":[`)
+	for i, p := range page.Products {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		body, _, err := e.Encode(p)
+		if err != nil {
+			return nil, fmt.Errorf("encode product: %w", err)
+		}
+		out.Write(body)
+	}
+	out.WriteString(`],"next_cursor":`)
+	if next == "" {
+		out.WriteString("null}")
+	} else {
+		out.WriteString(`"` + next + `"}`) // base64url needs no escaping
+	}
+	return out.Bytes(), nil
+}
+
 // revisionOf returns the revision in one of our ETags, or false for one that is not ours, or no longer. The version does not
 // matter: a worker's progress must not fail a client's change.
 func (e *Encoder) revisionOf(etag string) (int64, bool) {
@@ -53,6 +153,76 @@ func (e *Encoder) revisionOf(etag string) (int64, bool) {
 	_, numbered := parseID(version)
 	n, ok := parseID(revision)
 	return n, ok && numbered && tag == e.tag
+}
+
+// matches reports whether etag is in an If-None-Match header, by weak comparison (RFC 9110, 13.1.2).
+func matches(ifNoneMatch []byte, etag string) bool {
+	rest := strings.TrimSpace(string(ifNoneMatch))
+	if rest == "*" {
+		return true
+	}
+	for rest != "" {
+		rest = strings.TrimPrefix(strings.TrimLeft(rest, ", \t"), "W/")
+		if !strings.HasPrefix(rest, `"`) {
+			return false // not a list of entity tags
+		}
+		end := strings.IndexByte(rest[1:], '"')
+		if end < 0 {
+			return false
+		}
+		if rest[:end+2] == etag {
+			return true
+		}
+		rest = rest[end+2:]
+	}
+	return false
+}
+
+// revisions returns those that an If-Match header names, nil if it does not matter: there is none, or it is "*". Only our
+// own strong tags name one (RFC 9110, 13.1.1): what a client has seen weakly, it may not have seen whole.
+func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *fieldError) {
+	lines := h.PeekAll(fiber.HeaderIfMatch)
+	if len(lines) == 0 {
+		return nil, nil
+	}
+	seen := catalog.Revisions{}
+	for _, line := range lines {
+		text := strings.Trim(string(line), " \t")
+		if text == "*" && len(lines) == 1 {
+			return nil, nil
+		}
+		tags, ok := entityTags(text)
+		if !ok {
+			return nil, &fieldError{
+				Pointer: fiber.HeaderIfMatch, Code: "invalid_etag", Detail: "must be * or a list of entity tags, with their quotes",
+			}
+		}
+		for _, tag := range tags {
+			if revision, ours := e.revisionOf(tag); ours {
+				seen = append(seen, revision)
+			}
+		}
+	}
+	return seen, nil
+}
+
+// entityTags returns the tags of a list as they stand there, or false if it is none (RFC 9110, 8.8.3).
+func entityTags(list string) (tags []string, ok bool) {
+	for rest := list; ; {
+		rest = strings.TrimLeft(rest, ", \t")
+		if rest == "" {
+			return tags, len(tags) > 0
+		}
+		weak := len(rest) - len(strings.TrimPrefix(rest, "W/"))
+		opaque, after, closed := strings.Cut(strings.TrimPrefix(rest[weak:], `"`), `"`)
+		if !strings.HasPrefix(rest[weak:], `"`) || !closed || strings.ContainsFunc(opaque, unfit) {
+			return nil, false
+		}
+		tags = append(tags, rest[:weak]+`"`+opaque+`"`)
+		if rest = strings.TrimLeft(after, " \t"); rest != "" && rest[0] != ',' {
+			return nil, false
+		}
+	}
 }
 
 // productDTO is a product as the API answers it. No array is ever null.
@@ -72,7 +242,7 @@ type productDTO struct {
 	UpdatedAt   string     `json:"updated_at"`
 }
 
-// imageDTO is a picture. What is not known yet is null.
+// imageDTO is an image. What is not known yet is null.
 type imageDTO struct {
 	ID          int64          `json:"id"`
 	Position    int            `json:"position"`

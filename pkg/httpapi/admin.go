@@ -1,0 +1,218 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
+)
+
+// The bounds of a request for many images. Each image is a transaction of some milliseconds, so maxBulkLimit of them end well
+// within bulkTimeout, which is below the admin server's timeout for a response.
+const (
+	defaultBulkLimit = 100
+	maxBulkLimit     = 1000
+	bulkTimeout      = 25 * time.Second
+	maxBulkBody      = 4 << 10 // bytes
+)
+
+// BulkReprocessor requests the processing of many images again, in the background.
+type BulkReprocessor interface {
+	// Reprocess visits at most limit of the images that match which and whose id is above after, in the order of their ids.
+	// Repeating it changes nothing: an image that is being processed is skipped.
+	Reprocess(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int) (catalog.Bulk, error)
+}
+
+// reprocessHandler handles POST /images/reprocess.
+type reprocessHandler struct {
+	bulk     BulkReprocessor
+	problems problemTable
+	log      *zap.Logger
+	requests atomic.Int64
+}
+
+// NewReprocessHandler returns the handler of POST /images/reprocess; other methods get a problem. It is for the admin port:
+// it does not authenticate its clients.
+func NewReprocessHandler(bulk BulkReprocessor, log *zap.Logger) http.Handler {
+	return &reprocessHandler{bulk: bulk, problems: newProblemTable(), log: log}
+}
+
+// bulkDTO is the body of the response.
+type bulkDTO struct {
+	Requested int    `json:"requested"`
+	Skipped   int    `json:"skipped"`
+	Next      *int64 `json:"next"` // the value of after that continues; null at the end
+	Spread    int64  `json:"spread_seconds"`
+}
+
+// ServeHTTP implements http.Handler.
+func (h *reprocessHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := r.Header.Get(headerRequestID)
+	if !fitForLog(id) {
+		id = "reprocess-" + strconv.FormatInt(h.requests.Add(1), 10)
+	}
+	log := h.log.With(zap.String("request_id", id))
+	ctx, cancel := context.WithTimeout(r.Context(), bulkTimeout)
+	defer cancel()
+	resp, err := h.reprocess(ctx, w, r, log)
+	if err != nil {
+		p := h.problems.problemOf(err)
+		if p.Status >= http.StatusInternalServerError {
+			log.Error("images not requested again", zap.Error(err))
+		}
+		resp = p.response(r.URL.Path, id, true)
+	}
+	w.Header().Set(headerRequestID, id)
+	w.Header().Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	for name, value := range resp.Headers {
+		w.Header().Set(name, value)
+	}
+	w.WriteHeader(resp.Status)
+	if _, err := w.Write(resp.Body); err != nil { //nolint:gosec // JSON, and nosniff keeps it from being read as HTML
+		log.Debug("client gone", zap.Error(err))
+	}
+}
+
+func (h *reprocessHandler) reprocess(ctx context.Context, w http.ResponseWriter, r *http.Request, log *zap.Logger,
+) (response, error) {
+	if r.Method != http.MethodPost {
+		w.Header().Set(fiber.HeaderAllow, http.MethodPost)
+		return response{}, &httpError{codeMethod, "the Allow header lists what this path takes"}
+	}
+	body, err := readBulk(w, r)
+	if err != nil {
+		return response{}, err
+	}
+	req, err := decodeBulk(body)
+	if err != nil {
+		return response{}, err
+	}
+	result, err := h.bulk.Reprocess(ctx, req.which, req.after, req.limit)
+	if err != nil {
+		return response{}, fmt.Errorf("reprocess images: %w", err)
+	}
+	log.Info("images requested again", zap.Any("which", req.which), zap.Int64("after", int64(req.after)),
+		zap.Int("requested", result.Requested), zap.Int("skipped", result.Skipped), zap.Int64("next", int64(result.Next)),
+		zap.Duration("spread", result.Spread))
+	encoded, err := encodeJSON(bulkDTO{
+		Requested: result.Requested, Skipped: result.Skipped, Next: known(int64(result.Next)),
+		Spread: int64(math.Ceil(result.Spread.Seconds())),
+	})
+	if err != nil {
+		return response{}, fmt.Errorf("encode result: %w", err)
+	}
+	return response{Status: http.StatusOK, Body: encoded, Headers: map[string]string{
+		fiber.HeaderContentType: fiber.MIMEApplicationJSON, fiber.HeaderCacheControl: "no-store",
+	}}, nil
+}
+
+// readBulk returns the request's body.
+func readBulk(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	err := checkMediaType(r.Header.Get(fiber.HeaderContentType), r.Header.Get(fiber.HeaderContentEncoding),
+		fiber.MIMEApplicationJSON)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBulkBody))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return nil, &httpError{codeBodyTooLarge, "the body is larger than this server takes"}
+	}
+	if err != nil {
+		return nil, &httpError{codeBadRequest, "the body did not arrive"}
+	}
+	return body, nil
+}
+
+// bulkRequest selects images.
+type bulkRequest struct {
+	which catalog.Selection
+	after catalog.ImageID
+	limit int
+}
+
+// decodeBulk reads the body. The error lists all wrong fields. A filter that is present and empty is a mistake: a script
+// whose variable is not set must not select every image.
+func decodeBulk(body []byte) (bulkRequest, error) {
+	r, err := newFieldReader(body)
+	if err != nil {
+		return bulkRequest{}, err
+	}
+	var req bulkRequest
+	filters := 0
+	for _, filter := range []struct {
+		name string
+		read func(text string) (code, detail string)
+	}{
+		{"status", req.readStatus}, {"code", req.readCode}, {"older_than", req.readAge}, {"pipeline_hash", req.readHash},
+	} {
+		if !r.has(filter.name) {
+			continue
+		}
+		filters++
+		wrong := len(r.wrong)
+		text := r.text(filter.name)
+		if code, detail := filter.read(text); code != "" && len(r.wrong) == wrong {
+			r.refuse(filter.name, code, detail)
+		}
+	}
+	if filters == 0 {
+		r.wrong.add("", "required", "give at least one of status, code, older_than and pipeline_hash")
+	}
+	req.limit = defaultBulkLimit
+	if r.has("limit") {
+		req.limit = int(r.between("limit", 1, maxBulkLimit))
+	}
+	req.after = catalog.ImageID(r.between("after", 0, math.MaxInt64))
+	return req, r.finish(nil)
+}
+
+func (b *bulkRequest) readStatus(text string) (code, detail string) {
+	b.which.Status = catalog.Status(text)
+	switch b.which.Status {
+	case catalog.Pending, catalog.Ready, catalog.Failed:
+		return "", ""
+	default:
+		return "unknown_value", "one of pending, ready, failed"
+	}
+}
+
+func (b *bulkRequest) readCode(text string) (code, detail string) {
+	b.which.Code = media.Code(text)
+	if _, ok := media.Codes()[b.which.Code]; !ok {
+		names := slices.Sorted(maps.Keys(media.Codes()))
+		return "unknown_value", fmt.Sprintf("one of %s", names)
+	}
+	return "", ""
+}
+
+func (b *bulkRequest) readAge(text string) (code, detail string) {
+	age, err := time.ParseDuration(text)
+	if err != nil || age <= 0 {
+		return "invalid_duration", "must be a time such as 36h or 90m, above zero"
+	}
+	b.which.OlderThan = age
+	return "", ""
+}
+
+func (b *bulkRequest) readHash(text string) (code, detail string) {
+	b.which.PipelineHash = text
+	if raw, err := hex.DecodeString(text); err != nil || len(raw) != 32 || strings.ToLower(text) != text {
+		return "invalid_hash", "must be a pipeline's hash: 64 hexadecimal digits"
+	}
+	return "", ""
+}

@@ -9,14 +9,14 @@ import (
 // Kind says what the caller can do about an error.
 type Kind int
 
-// The kinds. The zero value is Internal, so an error nobody classified is a defect.
+// The kinds. The zero value is Internal, so an unclassified error is a defect.
 const (
 	Internal     Kind = iota // a defect on our side: report it, do not retry
 	Invalid                  // the request is wrong: change it
 	NotFound                 // the thing is not there
 	Conflict                 // the thing is in another state than the request assumes
-	Unauthorized             // nobody has said who is asking
-	Forbidden                // who is asking may not
+	Unauthorized             // the caller has not identified itself
+	Forbidden                // the caller may not do this
 	TooMany                  // slow down, then repeat
 	Unavailable              // a dependency is down or slow: repeat later
 )
@@ -50,7 +50,7 @@ func (k Kind) String() string {
 	}
 }
 
-// Field is one wrong field of a request.
+// Field is one wrong value in a request, a document or a configuration.
 type Field struct {
 	Path   string // what is wrong: a setting or parameter ("MAX_CONNS"), or a part of a document ("product_images[0]")
 	Code   string // stable and machine-readable ("too_long")

@@ -22,8 +22,8 @@ import (
 	"vitrine.io/pkg/media"
 )
 
-// The bounds of a request for many images. Each image is a transaction of some milliseconds, so maxBulkLimit of them end well
-// within bulkTimeout, which is below the admin server's timeout for a response.
+// The bounds of a request for many images. Each image is a transaction of some milliseconds, so maxBulkLimit of them end
+// well within bulkTimeout, which is below the admin server's timeout for a response.
 const (
 	defaultBulkLimit = 100
 	maxBulkLimit     = 1000

@@ -8,11 +8,11 @@ import (
 	"vitrine.io/pkg/fault"
 )
 
-// Config is how the API listens and how long it waits.
+// Config has the addresses, timeouts and limits of the API.
 //
 // MaxInFlight: 20 connections to Postgres that each take 5 ms for a request answer 4000 a second, so that the last of 512
-// waits 130 ms, and 1.3 s when the database is ten times slower: far below HandlerTimeout, after which nobody listens any
-// more. Held at once, 512 requests of ordinary size are some tens of megabytes.
+// waits 130 ms, and 1.3 s when the database is ten times slower: far below HandlerTimeout. Held at once, 512 requests of
+// ordinary size are some tens of megabytes.
 type Config struct {
 	Addr            string        `env:"ADDR" envDefault:":8080" desc:"address the API listens on; port 0 picks a free one"`
 	ReadTimeout     time.Duration `env:"READ_TIMEOUT" envDefault:"10s" desc:"longest wait for a whole request, body included"`

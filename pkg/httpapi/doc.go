@@ -1,28 +1,28 @@
-// Package httpapi is the HTTP door of Vitrine: routes, JSON shapes, and what every error looks like to a client.
+// Package httpapi serves Vitrine's HTTP API: routes, JSON formats, and the response to every error.
 //
-// routes.go is the whole surface. A handler decodes, calls the [Catalog], and encodes; it decides nothing. Requests are
-// decoded field by field, so that all wrong fields are told at once, the decoder's and the catalogue's together. A product
-// has one encoding, made by [Encoder]: GET sends the finished bytes as they come out of the cache, and lists and the answer
-// to POST are put together from the same bytes.
+// routes.go lists all routes. A handler decodes the request (request.go, query.go), calls the [Catalog], and encodes the
+// response (response.go); it has no business rules. Requests are decoded field by field, so that one response lists all
+// wrong fields, those of the decoder and those of the catalogue. A product has one encoding, made by [Encoder]: GET sends
+// the bytes from the cache, and lists and the response to POST contain the same bytes.
 //
-// What clients write can be told apart from what workers do: an ETag holds the product's revision beside its version, and
-// If-Match compares only that. A POST with an Idempotency-Key is answered by [Catalog]'s CreateOnce, with what it stored in
-// the product's transaction.
+// An ETag holds the product's revision beside its version, and If-Match compares only the revision, which clients change and
+// workers do not. For a POST with an Idempotency-Key, [Catalog]'s CreateOnce stores the response in the product's
+// transaction and returns the stored one to every repetition.
 //
 // # Invariants
 //
-// Every answer, also to what is not HTTP, has a request id, one access log line and one count in the metrics: serve in
-// observe.go is the only way in. Every error is an RFC 9457 problem, its code is in the one table of problems.go, and a code
-// that is not in the table never leaves the process. (One exception: a connection above MaxConnections is closed with a
-// plain-text 503 by the server underneath, before there is a request.)
+// Every response, also to what is not HTTP, has a request id, one access log line and one count in the metrics: all requests
+// pass through serve in observe.go. Every error is an RFC 9457 problem whose code is in the table of problems.go; a code
+// that is not in the table never leaves the process. There is one exception: fasthttp closes a connection above
+// MaxConnections with a plain-text 503, before there is a request.
 //
-// Fiber's strings alias buffers that the next request overwrites. Whatever is handed to the catalogue, the log or the next
-// goroutine is a copy; numbers are parsed in place.
+// Fiber's strings alias buffers that the next request overwrites. Everything that is passed to the catalogue, the log or
+// another goroutine is a copy; numbers are parsed in place.
 //
 // # Failure
 //
-// Of more requests than MaxInFlight the rest is refused at once, before anything is decoded; probes are not. A handler has
-// HandlerTimeout; then its context ends and the client gets 503 timeout. A panic is a 500, logged with its stack, and the
-// process lives. When Run's context ends, the listener closes, connections that never spoke are closed, and requests in
-// flight are finished: HandlerTimeout is below ShutdownTimeout, so none can take too long.
+// Requests beyond MaxInFlight are refused before anything is decoded; probes are not. A handler has HandlerTimeout; then its
+// context ends and the client gets 503 timeout. A panic is a 500, logged with its stack, and the process continues. When
+// Run's context ends, the listener closes, connections without a request are closed, and requests in flight are finished:
+// HandlerTimeout is below ShutdownTimeout.
 package httpapi

@@ -8,12 +8,12 @@ import (
 	"vitrine.io/pkg/fault"
 )
 
-// healthz answers whether the process lives: that it answers is the answer.
+// healthz reports that the process is alive.
 func (s *Server) healthz(_ context.Context, c *fiber.Ctx) error {
 	return sendStatus(c, `{"status":"ok"}`)
 }
 
-// readyz answers whether requests should be sent here.
+// readyz reports whether this server should get requests.
 func (s *Server) readyz(ctx context.Context, c *fiber.Ctx) error {
 	if s.draining.Load() {
 		return &httpError{codeShuttingDown, "this server is shutting down"}

@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// lastWord is how long a connection that has not said a word is listened to once a drain has begun: its first request may be
-// on the way, or lie here unread.
+// lastWord is how long a silent connection stays open once a drain has begun: its first request may be on the way or unread.
 const lastWord = 250 * time.Millisecond
 
-// listener remembers the connections that have not said a word. Browsers open some in advance; the server underneath takes
-// them for busy, so a shutdown would wait for each until its read timeout.
+// listener tracks the silent connections, which have not sent a byte. Browsers open some in advance; fasthttp takes them for
+// busy, so a shutdown would wait for each until its read timeout.
 type listener struct {
 	net.Listener
 	once sync.Once
@@ -26,11 +25,11 @@ func newListener(ln net.Listener) *listener {
 	return &listener{Listener: ln, silent: map[*conn]struct{}{}}
 }
 
-// Accept waits for a connection and remembers it.
+// Accept waits for a connection and tracks it.
 func (l *listener) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the server underneath compares it
+		return nil, err //nolint:wrapcheck // fasthttp compares it
 	}
 	c := &conn{Conn: raw, from: l, silent: true}
 	l.mu.Lock()
@@ -39,13 +38,13 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close closes the listener; again is no error, because a drain closes it before the server underneath does.
+// Close closes the listener. Closing it again is no error, because a drain closes it before fasthttp does.
 func (l *listener) Close() error {
 	l.once.Do(func() { l.err = l.Listener.Close() })
 	return l.err
 }
 
-// closeSilent has every connection that has not said a word, and says none soon, be closed.
+// closeSilent closes every connection that stays silent for lastWord.
 func (l *listener) closeSilent() {
 	l.mu.Lock()
 	all := l.silent
@@ -62,18 +61,18 @@ func (l *listener) forget(c *conn) {
 	delete(l.silent, c)
 }
 
-// conn is a connection that tells its listener when it has spoken or is gone.
+// conn is a connection that notifies its listener of its first byte and of its end.
 type conn struct {
 	net.Conn
 	from *listener
 
 	mu     sync.Mutex
 	silent bool
-	asked  time.Time // the deadline that the server underneath wants
-	last   time.Time // by when it has to speak, after a hurry
+	wanted time.Time // the deadline that fasthttp set
+	last   time.Time // the deadline for the first byte, after a hurry
 }
 
-// hurry ends the connection unless it speaks by then.
+// hurry ends the connection unless it sends a byte by then.
 func (c *conn) hurry(by time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,18 +82,18 @@ func (c *conn) hurry(by time.Time) {
 	}
 }
 
-// SetReadDeadline implements net.Conn. While the connection is silent a hurry's deadline stands.
+// SetReadDeadline implements net.Conn. While the connection is silent, a hurry's deadline stays in force.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asked = t
+	c.wanted = t
 	if c.silent && !c.last.IsZero() {
 		t = c.last
 	}
 	return c.Conn.SetReadDeadline(t) //nolint:wrapcheck // a net.Conn's errors are its own
 }
 
-// Read reads, and notes the first byte. One that was hurried and said nothing has ended as if its client had closed it.
+// Read reads, and records the first byte. A hurried connection that stays silent ends as if its client had closed it.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.mu.Lock()
@@ -103,7 +102,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	if first {
 		c.silent = false
 		if hurried {
-			_ = c.Conn.SetReadDeadline(c.asked) // the rest may take its time
+			_ = c.Conn.SetReadDeadline(c.wanted) // the rest may take its time
 		}
 	}
 	c.mu.Unlock()

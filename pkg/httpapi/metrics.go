@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics is rate, errors and duration by route template. A path is never a label: ids have no bound.
+// metrics are rate, errors and duration by route template. A path is never a label: the number of ids has no bound.
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec

@@ -24,9 +24,9 @@ type requestState struct {
 	requestID   string
 	traceparent string // "" if the client sent none that is valid
 	route       *route // nil until one is reached
-	repeatable  bool   // carried out twice, it leaves what once would
+	repeatable  bool   // a repetition has no further effect
 	err         error
-	code        string // of the problem that was answered
+	code        string // of the problem that was sent
 	stack       []byte // of a panic
 	fields      []zap.Field
 }
@@ -50,7 +50,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	s.handle(ctx)
 }
 
-// refuse answers what could not be read as a request.
+// refuse responds to what could not be read as a request.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
@@ -60,7 +60,7 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	}
 }
 
-// unreadable says what is wrong with a request that could not be read.
+// unreadable returns the problem with a request that could not be read.
 func unreadable(err error) error {
 	var timeout net.Error
 	switch {
@@ -108,7 +108,7 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *requestState {
 	return state
 }
 
-// finish turns a panic into an answer, and reports the request. It must be deferred itself: that is where recover works.
+// finish turns a panic into a response, and reports the request. It must be deferred itself: that is where recover works.
 func (s *Server) finish(ctx *fasthttp.RequestCtx, state *requestState) {
 	if cause := recover(); cause != nil {
 		state.stack = debug.Stack()
@@ -132,7 +132,7 @@ func (s *Server) finish(ctx *fasthttp.RequestCtx, state *requestState) {
 func (s *Server) report(ctx *fasthttp.RequestCtx, state *requestState) {
 	method, path, status := knownMethod(ctx.Method()), noRoute, ctx.Response.StatusCode()
 	if method == "" {
-		method = "OTHER" // a client must not make series
+		method = "OTHER" // clients must not create series
 	}
 	if state.route != nil {
 		path = state.route.path
@@ -220,26 +220,10 @@ func pathOf(ctx *fasthttp.RequestCtx) string { return string(ctx.URI().PathOrigi
 
 // knownMethod returns the method's name, or "" for one that Fiber does not know.
 func knownMethod(method []byte) string {
-	switch string(method) { // compared in place, without a copy
-	case http.MethodGet:
-		return http.MethodGet
-	case http.MethodHead:
-		return http.MethodHead
-	case http.MethodPost:
-		return http.MethodPost
-	case http.MethodPut:
-		return http.MethodPut
-	case http.MethodPatch:
-		return http.MethodPatch
-	case http.MethodDelete:
-		return http.MethodDelete
-	case http.MethodOptions:
-		return http.MethodOptions
-	case http.MethodConnect:
-		return http.MethodConnect
-	case http.MethodTrace:
-		return http.MethodTrace
-	default:
-		return ""
+	for _, name := range fiber.DefaultMethods {
+		if string(method) == name { // compared in place, without a copy
+			return name
+		}
 	}
+	return ""
 }

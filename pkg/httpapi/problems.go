@@ -39,10 +39,10 @@ const (
 	codeInProgress = "idempotency_in_progress"
 )
 
-// errOverloaded is the answer to a request that is one too many.
+// errOverloaded is the response to a request beyond MaxInFlight.
 var errOverloaded = &httpError{codeOverloaded, "this server is working on as many requests as it takes; try again later"}
 
-// Problem is one row of the table of everything that a client can be told is wrong.
+// Problem is one row of the table of problems.
 type Problem struct {
 	Code   string // stable, and the end of the problem's type URI
 	Status int
@@ -100,12 +100,12 @@ const (
 	problemType = "https://vitrine.io/problems/"
 	problemMIME = "application/problem+json"
 
-	// retryAfter is what a client that has to come again is told to wait, in seconds: longer than a restarted dependency
-	// usually takes to be found, short enough not to be felt as an outage. Who asks for the answer to a request that is being
-	// worked on has to wait only for that.
+	// retryAfter is the Retry-After of a request that may succeed later, in seconds: longer than a restarted dependency
+	// usually needs to be found, short enough not to be noticed as an outage. retrySoon is for a request whose key is in use:
+	// it waits only for the other request.
 	retryAfter, retrySoon = "2", "1"
 
-	// maxFields bounds the wrong fields that are told: a body of a megabyte can hold a hundred thousand.
+	// maxFields bounds the wrong fields in a response: a body of a megabyte can hold a hundred thousand.
 	maxFields = 100
 )
 
@@ -167,7 +167,7 @@ func (t problemTable) ofFault(f *fault.Error) problemResponse {
 	return problemResponse{Problem: p, Detail: f.Detail, Fields: inBody(f.Fields)}
 }
 
-// failedPrecondition reports whether a status is the one of conflicts that a client has asked to be told about (If-Match).
+// failedPrecondition reports whether a status is the one of conflicts with a condition of the client (If-Match).
 func failedPrecondition(k fault.Kind, status int) bool {
 	return k == fault.Conflict && status == http.StatusPreconditionFailed
 }
@@ -264,8 +264,8 @@ func (p problemResponse) response(path, requestID string, repeatable bool) respo
 	return response{Status: p.Status, Headers: headers, Body: body}
 }
 
-// retryAfter returns for how long to wait, in seconds, before the same request may succeed, or "" if waiting does not help.
-// A change that may have been made is not to be repeated blindly: it could be made twice, unless the request is repeatable.
+// retryAfter returns the seconds to wait before the same request may succeed, or "" if waiting does not help. A change with
+// an unknown outcome must not be repeated unless the request is repeatable: it could be made twice.
 func (p problemResponse) retryAfter(repeatable bool) string {
 	switch {
 	case p.Code == codeInProgress:

@@ -120,24 +120,24 @@ func (p *params) price(name string) *decimal.Decimal {
 	return &price
 }
 
-// resume returns the query of the cursor, with asked's limit. A filter may be repeated beside a cursor, but it must be the
-// cursor's: another one would make a list out of two.
-func (p *params) resume(asked catalog.Query) catalog.Query {
+// resume returns the query of the cursor, with requested's limit. A filter may be repeated beside a cursor, but it must be
+// the cursor's: another one would make a list out of two.
+func (p *params) resume(requested catalog.Query) catalog.Query {
 	q, ok := decodeCursor(p.values["cursor"])
 	if !ok {
 		p.wrong.add("cursor", "invalid_cursor", "not a cursor that this API gave")
-		return asked
+		return requested
 	}
-	q.Limit = asked.Limit
+	q.Limit = requested.Limit
 	for _, filter := range []struct {
 		name string
 		same bool
 	}{
-		{"user_id", asked.UserID == q.UserID},
-		{"min_price", samePrice(asked.MinPrice, q.MinPrice)},
-		{"max_price", samePrice(asked.MaxPrice, q.MaxPrice)},
-		{"name", asked.Name == q.Name},
-		{"sort", asked.Sort == q.Sort},
+		{"user_id", requested.UserID == q.UserID},
+		{"min_price", samePrice(requested.MinPrice, q.MinPrice)},
+		{"max_price", samePrice(requested.MaxPrice, q.MaxPrice)},
+		{"name", requested.Name == q.Name},
+		{"sort", requested.Sort == q.Sort},
 	} {
 		if p.values[filter.name] != "" && !filter.same && !p.wrong.has(filter.name) {
 			p.wrong.add(filter.name, "cursor_mismatch", "is not what the cursor was made for")
@@ -168,8 +168,8 @@ func samePrice(a, b *decimal.Decimal) bool {
 // cursorVersion is raised when cursors change; older ones are then refused, and the client begins again.
 const cursorVersion = 1
 
-// cursorDTO is a place in a list, with the list's filters and order, so that no page can be asked with others. It is opaque,
-// not secret: it says nothing that its holder has not asked for, and a forged one is only another query.
+// cursorDTO is a position in a list, with the list's filters and order, so that all pages have the same. It is opaque, not
+// secret: it holds only what the client has sent or received, and a forged one is only another query.
 type cursorDTO struct {
 	Version  int              `json:"v"`
 	UserID   int64            `json:"u,omitempty"`

@@ -152,7 +152,7 @@ func (r *fieldReader) addWrong(wrong *fieldError) {
 	}
 }
 
-// has reports whether there is such a field that has not been read yet, whatever its value.
+// has reports whether the field is present and has not been read yet.
 func (r *fieldReader) has(name string) bool { return slices.Contains(r.names, name) }
 
 // null reports whether a field is there and null, and marks it as read if it is.

@@ -9,17 +9,17 @@ import (
 // noRoute is the route template of a request that reached none.
 const noRoute = "(none)"
 
-// route is one thing that can be asked.
+// route is one method of one path.
 type route struct {
 	method string
 	path   string
 	handle func(ctx context.Context, c *fiber.Ctx) error
-	quiet  bool // asked all the time by machines: logged at debug level, and answered however much there is to do
+	quiet  bool // a probe: logged at debug level, and never refused because of MaxInFlight
 
-	repeatable bool // carried out twice, it leaves what once would
+	repeatable bool // a repetition has no further effect
 }
 
-// routes is the whole surface. HEAD works wherever GET does. docs/api.md has a section for each.
+// routes lists all routes. HEAD works wherever GET does. docs/api.md has a section for each.
 func (s *Server) routes() []route {
 	return []route{
 		{method: fiber.MethodPost, path: "/users", handle: s.createUser},

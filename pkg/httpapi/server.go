@@ -19,14 +19,14 @@ import (
 	"vitrine.io/pkg/catalog"
 )
 
-// Catalog is what the API needs of the catalogue. *catalog.Service is one. All methods may be called concurrently; every
-// error carries a fault kind or is the end of ctx.
+// Catalog is what the API needs of the catalogue; *catalog.Service implements it. All methods may be called concurrently;
+// every error carries a fault kind or is the end of ctx.
 type Catalog interface {
 	// CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict means that the e-mail address is taken.
 	CreateUser(ctx context.Context, name, email string) (catalog.User, error)
 	// User returns a user, or fault.NotFound.
 	User(ctx context.Context, id catalog.UserID) (catalog.User, error)
-	// Create adds a product and asks for its pictures. fault.Invalid lists every wrong field; code outcome_unknown means that
+	// Create adds a product and requests its images. fault.Invalid lists every wrong field; code outcome_unknown means that
 	// it may have been added. traceparent is a valid W3C one, or "".
 	Create(ctx context.Context, in catalog.NewProductInput, traceparent string) (catalog.Product, error)
 	// Get returns a product's finished JSON, or fault.NotFound.
@@ -45,7 +45,7 @@ type Catalog interface {
 	) (catalog.Product, error)
 	// Delete removes a product. Errors as for Patch.
 	Delete(ctx context.Context, id catalog.ProductID, seen catalog.Revisions, traceparent string) error
-	// Reprocess asks for a picture anew. fault.NotFound if there is no such product or picture.
+	// Reprocess requests an image again. fault.NotFound if there is no such product or image.
 	Reprocess(ctx context.Context, product catalog.ProductID, image catalog.ImageID, traceparent string,
 	) (catalog.Product, error)
 }
@@ -61,7 +61,7 @@ type Parts struct {
 	Log      *zap.Logger
 }
 
-// Server answers the API's requests. Make one with New; run it once.
+// Server serves the API. Create one with New; run it once.
 type Server struct {
 	Parts
 	cfg      Config
@@ -72,7 +72,7 @@ type Server struct {
 	handle   fasthttp.RequestHandler // Fiber's routing
 	listener *listener
 	draining atomic.Bool
-	slots    chan struct{} // one is taken for each request that is worked on
+	slots    chan struct{} // one is taken for each request in progress
 }
 
 // New returns a Server that does not listen yet. cfg must be valid.
@@ -125,7 +125,7 @@ func New(parts Parts, cfg Config) *Server {
 // Handler returns what answers a request, with everything around it, for benchmarks.
 func (s *Server) Handler() fasthttp.RequestHandler { return s.http.Handler }
 
-// Routes lists what can be asked, as "GET /products/:id".
+// Routes lists all routes, as "GET /products/:id".
 func (s *Server) Routes() []string {
 	var names []string
 	for _, r := range s.routes() {
@@ -134,7 +134,8 @@ func (s *Server) Routes() []string {
 	return names
 }
 
-// Listen binds the address, so that a taken port is known before anything else starts. Run does it if nobody did.
+// Listen binds the address, so that a taken port is known before anything else starts. Run calls it if it was not called
+// before.
 func (s *Server) Listen() error {
 	ln, err := net.Listen("tcp", s.cfg.Addr)
 	if err != nil {
@@ -152,7 +153,7 @@ func (s *Server) Addr() string {
 	return s.listener.Addr().String()
 }
 
-// Run answers requests until ctx ends, then drains: nil when every request in flight was answered in time.
+// Run serves requests until ctx ends, then drains. It returns nil if every request in flight was finished in time.
 func (s *Server) Run(ctx context.Context) error {
 	if s.listener == nil {
 		if err := s.Listen(); err != nil {
@@ -175,11 +176,11 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// Leave says that the server will stop soon. From now on it is not ready, and every answer ends its connection: a client
-// that keeps one asks elsewhere next, instead of asking here at the moment in which Run closes what is idle.
+// Leave announces that the server will stop soon. From now on it is not ready, and every response closes its connection, so
+// that a client with a connection sends its next request to another server, not here while Run closes idle connections.
 func (s *Server) Leave() { s.draining.Store(true) }
 
-// drain stops listening and waits for what is in flight, which no request is for longer than HandlerTimeout.
+// drain stops listening and waits for the requests in flight, which last HandlerTimeout at most.
 func (s *Server) drain() error {
 	s.Leave()
 	s.Log.Info("draining", zap.Duration("timeout", s.cfg.ShutdownTimeout))
@@ -195,7 +196,7 @@ func (s *Server) drain() error {
 	return nil
 }
 
-// printer lets the server underneath log through zap.
+// printer lets fasthttp log through zap.
 type printer struct{ log *zap.Logger }
 
 // Printf implements fasthttp.Logger.

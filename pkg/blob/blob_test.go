@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/blob/blobtest"
 	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/test/blobtest"
 	"vitrine.io/pkg/testenv"
 	"vitrine.io/pkg/worker"
 )

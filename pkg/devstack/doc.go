@@ -2,7 +2,7 @@
 // `vitrine dev` and for tests that need no real server. Only Postgres is the real one, as a child process: nothing stands
 // in for it.
 //
-// Each stand-in passes the same suite as the real thing (kafka/kafkatest, catalog/cachetest, blob/blobtest), which is the
+// Each stand-in passes the same suite as the real thing (test/kafkatest, test/cachetest, test/blobtest), which is the
 // only reason to trust it. Kafka's records and S3's objects are kept on disk and survive a restart; Redis' keys do not,
 // because they are a cache. None of them is hardened: they believe any credentials, and are meant for the loopback
 // interface.

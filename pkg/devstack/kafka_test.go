@@ -29,7 +29,7 @@ func startKafka(t *testing.T, cfg devstack.KafkaConfig) *devstack.Kafka {
 	return broker
 }
 
-// Vitrine's own clients are what has to find everything again. The full suite is in kafka/kafkatest.
+// Vitrine's own clients are what has to find everything again. The full suite is in test/kafkatest.
 func TestKafkaKeepsMessagesAndOffsetsOverARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -21,7 +21,7 @@ import (
 	"vitrine.io/pkg/devstack"
 )
 
-// What S3 has to do is in blob/blobtest, which the tests of blob run on this one. Here is what is special about it.
+// What S3 has to do is in test/blobtest, which the tests of blob run on this one. Here is what is special about it.
 
 func startS3(t *testing.T, cfg devstack.S3Config) *devstack.S3 {
 	t.Helper()

@@ -7,7 +7,7 @@ import (
 
 	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/kafka/kafkatest"
+	"vitrine.io/pkg/test/kafkatest"
 	"vitrine.io/pkg/testenv"
 )
 

@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/catalog/storetest"
 	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/test/storetest"
 	"vitrine.io/pkg/testenv"
 )
 

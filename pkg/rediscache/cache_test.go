@@ -9,9 +9,9 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/catalog/cachetest"
 	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/rediscache"
+	"vitrine.io/pkg/test/cachetest"
 	"vitrine.io/pkg/testenv"
 )
 

@@ -553,7 +553,7 @@ func TestUsersAndLists(t *testing.T) {
 	if got, err := h.User(t.Context(), u.ID); err != nil || got.Email != u.Email {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if _, err := h.User(t.Context(), 2); !fault.Is(err, fault.NotFound) {
+	if _, err := h.User(t.Context(), 404); !fault.Is(err, fault.NotFound) {
 		t.Errorf("got %v, want not found", err)
 	}
 	h.post(t, 0)
@@ -568,7 +568,7 @@ func TestUsersAndLists(t *testing.T) {
 	if _, err := h.List(t.Context(), catalog.Query{UserID: 1, Sort: catalog.NewestFirst, Limit: 20}); err == nil {
 		t.Error("a store that fails must show")
 	}
-	if _, err := h.CreateUser(t.Context(), "Ada", "ada@example.com"); err == nil {
+	if _, err := h.CreateUser(t.Context(), "Grace", "grace@example.com"); err == nil {
 		t.Error("a store that fails must show")
 	}
 }

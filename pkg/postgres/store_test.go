@@ -97,16 +97,9 @@ func scalar[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T, maxTries int) storetest.Parts {
+	storetest.Run(t, func(t *testing.T) storetest.Parts {
 		t.Helper()
-		cfg := config(migrated(t))
-		cfg.OutboxMaxTries = maxTries
-		db := open(t, cfg, prometheus.NewRegistry())
-		store := postgres.NewStore(db)
-		return storetest.Parts{
-			Store: store, Pipelines: store, Intents: store, Overdue: store, Selected: store, Outbox: outboxOf(t, db),
-			Turns: store, Books: store,
-		}
+		return newFixture(t, manyTries).Parts
 	})
 }
 

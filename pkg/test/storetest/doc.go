@@ -1,10 +1,9 @@
-// Package storetest is what every store of the catalogue has to pass: products, intents, overdue work and the outbox, as
-// their interfaces promise them.
+// Package storetest is the conformance suite of catalog.Store and catalog.Pipelines. The store on Postgres and the in-memory
+// store of catalog's tests both pass it, so that what a test sees on the second one holds for the first one.
 //
-// Half of it is about two things at once: pictures that finish together, an attempt that adopts its objects while the
-// compensator dooms them, relays that drain side by side. Each of those fails when the lock that guards it is taken out.
-// Lists are compared with a brute-force answer over random products and filters.
+// Each subtest opens an empty store. The suite never sleeps and moves no clock: where the past matters, it writes times in
+// the past. Several subtests run two calls at once and fail if the lock that orders them is taken out.
 //
-// The suite never sleeps and moves no clock: what has to be in the past is written with a time in the past. A failure names
-// the promise that was broken.
+// Fixture is shared with the tests of pkg/postgres, which check what only that store does: the outbox, scheduled deletions,
+// lists and maintenance.
 package storetest

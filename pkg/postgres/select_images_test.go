@@ -1,44 +1,47 @@
-package storetest
+package postgres_test
 
 import (
+	"testing"
 	"time"
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/test/storetest"
 	"vitrine.io/pkg/worker"
 )
 
-func selections() []test {
-	return []test{
-		{name: "each condition selects the pictures that it says", run: selected},
-		{name: "a selection leaves out what is in work and what is deleted", run: notSelected},
-		{name: "a selection goes on after the last picture", run: selectedByPages},
-	}
+func TestSelectImages(t *testing.T) {
+	t.Parallel()
+	runStoreTests(t, []storeTest{
+		{name: "each_condition_selects_its_images", run: selected},
+		{name: "images_in_work_or_deleted_are_left_out", run: notSelected},
+		{name: "pages_go_on_after_last_image", run: selectedByPages},
+	})
 }
 
-// pick returns what is selected, and after which picture there may be more.
-func (b *bench) pick(which catalog.Selection, after catalog.ImageID, limit int) ([]worker.Picture, catalog.ImageID) {
-	b.Helper()
-	found, next, err := b.Selected.SelectImages(b.ctx(), which, after, limit)
-	b.must(err, "select images")
+// pick returns the selected images, and the image after which there may be more, or 0.
+func (f *fixture) pick(which catalog.Selection, after catalog.ImageID, limit int) ([]worker.Picture, catalog.ImageID) {
+	f.Helper()
+	found, next, err := f.store.SelectImages(f.Context(), which, after, limit)
+	f.Must(err, "select images")
 	return found, next
 }
 
-// idle ends every picture's work.
-func (b *bench) idle(p catalog.Product) catalog.Product {
-	b.Helper()
-	return b.change(p.ID, func(p *catalog.Product) catalog.Change {
+// idle finishes every image.
+func (f *fixture) idle(p catalog.Product) catalog.Product {
+	f.Helper()
+	return f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		for i := range p.Images {
-			p.Images[i] = finished(p.Images[i], "products/1/1/1-a/")
+			p.Images[i] = storetest.Finished(p.Images[i], "products/1/1/1-a/")
 		}
 		return catalog.Change{}
 	})
 }
 
-func selected(b *bench) {
-	p := b.idle(b.product(5))
+func selected(f *fixture) {
+	p := f.idle(f.Product(5))
 	var at time.Time
-	p, err := b.Store.Edit(b.ctx(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
+	p, err := f.store.Edit(f.Context(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
 		at = now
 		img := p.Images
 		img[0].Status, img[0].ErrorCode = catalog.Failed, media.HTTPStatus
@@ -47,7 +50,7 @@ func selected(b *bench) {
 		img[3].RequestedAt = now.Add(-2 * time.Hour)
 		return catalog.Change{}, nil
 	})
-	b.must(err, "edit")
+	f.Must(err, "edit")
 	for name, row := range map[string]struct {
 		which catalog.Selection
 		want  []int
@@ -70,50 +73,50 @@ func selected(b *bench) {
 		for _, i := range row.want {
 			want = append(want, worker.Picture{ProductID: p.ID, ImageID: p.Images[i].ID})
 		}
-		found, next := b.pick(row.which, 0, 10)
-		b.same(found, want, name)
-		b.same(next, catalog.ImageID(0), name+": more")
-		for i, img := range p.Images { // what the store selects is what the catalogue means
+		found, next := f.pick(row.which, 0, 10)
+		f.Same(found, want, name)
+		f.Same(next, catalog.ImageID(0), name+": more")
+		for i, img := range p.Images { // the store selects what Matches accepts
 			meant := row.which.Matches(img, at)
 			found := false
 			for _, k := range row.want {
 				found = found || k == i
 			}
 			if meant != found {
-				b.Errorf("%s: picture %d matches: %v, is selected: %v", name, i, meant, found)
+				f.Errorf("%s: image %d matches: %v, is selected: %v", name, i, meant, found)
 			}
 		}
 	}
 }
 
-func notSelected(b *bench) {
-	working, gone, kept := b.idle(b.product(2)), b.idle(b.product(1)), b.idle(b.product(1))
-	b.change(working.ID, func(p *catalog.Product) catalog.Change {
+func notSelected(f *fixture) {
+	working, gone, kept := f.idle(f.Product(2)), f.idle(f.Product(1)), f.idle(f.Product(1))
+	f.Change(working.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[0].Work, p.Images[1].Work = catalog.Queued, catalog.Processing
 		return catalog.Change{}
 	})
-	b.remove(gone.ID)
-	found, _ := b.pick(catalog.Selection{}, 0, 10)
-	b.same(found, []worker.Picture{{ProductID: kept.ID, ImageID: kept.Images[0].ID}}, "selected")
+	f.Delete(gone.ID)
+	found, _ := f.pick(catalog.Selection{}, 0, 10)
+	f.Same(found, []worker.Picture{{ProductID: kept.ID, ImageID: kept.Images[0].ID}}, "selected")
 }
 
-func selectedByPages(b *bench) {
+func selectedByPages(f *fixture) {
 	var want []worker.Picture
 	for range 3 {
-		p := b.idle(b.product(3))
+		p := f.idle(f.Product(3))
 		for _, img := range p.Images {
 			want = append(want, worker.Picture{ProductID: p.ID, ImageID: img.ID})
 		}
 	}
 	var got []worker.Picture
 	for after := catalog.ImageID(0); ; {
-		page, next := b.pick(catalog.Selection{Status: catalog.Ready}, after, 4)
+		page, next := f.pick(catalog.Selection{Status: catalog.Ready}, after, 4)
 		got = append(got, page...)
 		if next == 0 {
 			break
 		}
-		b.same(next, page[len(page)-1].ImageID, "next")
+		f.Same(next, page[len(page)-1].ImageID, "next")
 		after = next
 	}
-	b.same(got, want, "all pages")
+	f.Same(got, want, "all pages")
 }

@@ -1,0 +1,227 @@
+package postgres_test
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/worker"
+)
+
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	runStoreTests(t, []storeTest{
+		{name: "turn_belongs_to_one_caller_until_due", run: turns},
+		{name: "cursor_is_kept_until_next_turn", run: cursors},
+		{name: "concurrent_callers_get_one_turn", run: raceForTurn},
+		{name: "rows_and_scheduled_deletions_are_references", run: referenced},
+		{name: "unreferenced_prefix_is_scheduled_once", run: orphansScheduled},
+		{name: "ready_idle_images_are_listed_by_id", run: published},
+	})
+}
+
+// turn tries to get a turn, and returns the cursor and whether it did.
+func (f *fixture) turn(name string, interval time.Duration) (cursor string, mine bool) {
+	f.Helper()
+	cursor, mine, err := f.store.TakeTurn(f.Context(), name, interval)
+	f.Must(err, "take turn")
+	return cursor, mine
+}
+
+func turns(f *fixture) {
+	for _, want := range []bool{true, false, false} {
+		if cursor, mine := f.turn("objects", time.Hour); mine != want || cursor != "" {
+			f.Errorf("got %q, %v, want %v", cursor, mine, want)
+		}
+	}
+	if _, mine := f.turn("rows", time.Hour); !mine {
+		f.Error("a turn under another name was refused")
+	}
+	for range 3 {
+		if _, mine := f.turn("always", -time.Second); !mine {
+			f.Error("a turn that is due was refused")
+		}
+	}
+}
+
+func cursors(f *fixture) {
+	save := func(cursor string, wait time.Duration) {
+		f.Must(f.store.SaveCursor(f.Context(), "objects", cursor, wait), "save cursor")
+	}
+	f.turn("objects", time.Hour)
+	save("products/7/", -time.Second)
+	if cursor, mine := f.turn("objects", time.Hour); cursor != "products/7/" || !mine {
+		f.Errorf("got %q, %v, want what was saved", cursor, mine)
+	}
+	if _, mine := f.turn("objects", time.Hour); mine {
+		f.Error("a turn was given twice")
+	}
+	save("products/8/", time.Hour)
+	if cursor, mine := f.turn("objects", time.Hour); mine {
+		f.Errorf("got %q before the wait was over", cursor)
+	}
+	save("", -time.Second)
+	if cursor, mine := f.turn("objects", time.Hour); cursor != "" || !mine {
+		f.Errorf("got %q, %v, want the beginning", cursor, mine)
+	}
+}
+
+func raceForTurn(f *fixture) {
+	for round := range 5 {
+		var given atomic.Int64
+		var group sync.WaitGroup
+		for range 6 {
+			group.Go(func() {
+				_, mine, err := f.store.TakeTurn(f.Context(), fmt.Sprint("round ", round), time.Hour)
+				if err != nil {
+					f.Errorf("take turn: %v", err)
+				}
+				if mine {
+					given.Add(1)
+				}
+			})
+		}
+		group.Wait()
+		if got := given.Load(); got != 1 {
+			f.Errorf("%d callers got the turn, want one", got)
+		}
+	}
+}
+
+// prefixOf returns the prefix of an attempt's objects for a product's n-th image.
+func prefixOf(p catalog.Product, n int, attempt string) string {
+	return fmt.Sprintf("products/%d/%d/%s/", p.ID, p.Images[n].ID, attempt)
+}
+
+// unreferenced returns those attempts at a product's n-th image whose prefix has no reference.
+func (f *fixture) unreferenced(p catalog.Product, n int, attempts ...string) []string {
+	f.Helper()
+	requested := make([]catalog.Intent, len(attempts))
+	for i, attempt := range attempts {
+		requested[i] = catalog.Intent{Prefix: prefixOf(p, n, attempt), ImageID: p.Images[n].ID, Due: time.Minute}
+	}
+	found, err := f.store.Unreferenced(f.Context(), requested)
+	f.Must(err, "look for references")
+	names := make([]string, 0, len(found))
+	for _, one := range found {
+		if one.ImageID != p.Images[n].ID || one.Due != time.Minute {
+			f.Errorf("got %+v, want what was requested", one)
+		}
+		for i, attempt := range attempts {
+			if requested[i].Prefix == one.Prefix {
+				names = append(names, attempt)
+			}
+		}
+	}
+	return names
+}
+
+// publish makes a product's n-th image ready, with two objects below an attempt's prefix.
+func (f *fixture) publish(p catalog.Product, n int, attempt string) catalog.Product {
+	f.Helper()
+	return f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		prefix := prefixOf(*p, n, attempt)
+		p.Images[n].Status, p.Images[n].Work, p.Images[n].Prefix = catalog.Ready, catalog.Idle, prefix
+		p.Images[n].Ticket, p.Images[n].Fence = "", p.Images[n].Fence+1
+		p.Images[n].Renditions = []catalog.Rendition{
+			{Name: "full", Format: "jpeg", Width: 10, Height: 10, Bytes: 7, Key: prefix + "full.jpg", Default: true},
+			{Name: "card", Format: "jpeg", Width: 10, Height: 10, Bytes: 7, Key: prefix + "full.jpg"},
+			{Name: "card", Format: "webp", Width: 10, Height: 10, Bytes: 5, Key: prefix + "card.webp"},
+		}
+		p.Version++
+		return catalog.Change{}
+	})
+}
+
+func referenced(f *fixture) {
+	p := f.publish(f.Product(2), 0, "4-live")
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // rendered again: the old objects are still visible
+		p.Images[0].Work, p.Images[0].Prefix = catalog.Processing, prefixOf(*p, 0, "6-work")
+		return catalog.Change{}
+	})
+	f.ScheduleDeletion(p.ID, prefixOf(p, 0, "5-scheduled"), time.Hour)
+	f.ScheduleDeletion(p.ID, prefixOf(p, 0, "3-started"), 0)
+	f.startDue(1, time.Hour)
+	all := []string{"1-gone", "2-gone", "3-started", "4-liv", "4-live", "5-scheduled", "6-work", "7-gone"}
+	f.Same(f.unreferenced(p, 0, all...), []string{"1-gone", "2-gone", "4-liv", "7-gone"}, "unreferenced")
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // released: the attempt may still be storing
+		p.Images[0].Work = catalog.Queued
+		return catalog.Change{}
+	})
+	f.Same(f.unreferenced(p, 0, "4-live", "6-work"), []string{}, "unreferenced while queued")
+	f.Same(f.unreferenced(p, 1, "4-live"), []string{"4-live"}, "below a image that is not ready")
+	f.Same(f.unreferenced(p, 1), []string{}, "nothing requested")
+
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // idle again: only what is visible counts
+		p.Images[0].Work = catalog.Idle
+		return catalog.Change{}
+	})
+	f.Same(f.unreferenced(p, 0, "4-live", "6-work"), []string{"6-work"}, "unreferenced once idle")
+	f.Delete(p.ID)
+	f.Same(f.unreferenced(p, 0, "4-live", "5-scheduled"), []string{"4-live"}, "unreferenced once the product is deleted")
+}
+
+func orphansScheduled(f *fixture) {
+	p := f.publish(f.Product(1), 0, "2-live")
+	f.ScheduleDeletion(p.ID, prefixOf(p, 0, "3-scheduled"), time.Hour)
+	schedule := func() int {
+		var requested []catalog.Intent
+		for _, attempt := range []string{"1-gone", "2-live", "3-scheduled"} {
+			requested = append(requested, catalog.Intent{Prefix: prefixOf(p, 0, attempt), ImageID: p.Images[0].ID, Due: -time.Second})
+		}
+		n, err := f.store.Condemn(f.Context(), requested)
+		f.Must(err, "schedule orphans")
+		return n
+	}
+	for _, want := range []int{1, 0} {
+		if got := schedule(); got != want {
+			f.Errorf("got %d scheduled, want %d", got, want)
+		}
+	}
+	f.Same(f.startDue(10, time.Hour), []string{prefixOf(p, 0, "1-gone")}, "started")
+	if got := schedule(); got != 0 {
+		f.Errorf("got %d scheduled that has started already", got)
+	}
+	later := catalog.Intent{Prefix: prefixOf(p, 0, "4-gone"), ImageID: p.Images[0].ID, Due: time.Hour}
+	if n, err := f.store.Condemn(f.Context(), []catalog.Intent{later}); err != nil || n != 1 {
+		f.Errorf("got %d scheduled and %v, want one", n, err)
+	}
+	f.Same(f.startDue(10, time.Hour), []string{}, "started before it is due")
+}
+
+func published(f *fixture) {
+	p, deleted := f.Product(4), f.Product(1)
+	for _, n := range []int{2, 0, 1} {
+		p = f.publish(p, n, fmt.Sprint(n+1, "-a"))
+	}
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Images[1].Work = catalog.Queued
+		p.Images[2].RemakeError = media.HTTPStatus
+		p.Images[3].Status, p.Images[3].Work, p.Images[3].Ticket = catalog.Failed, catalog.Idle, ""
+		return catalog.Change{}
+	})
+	p.Images[2].RemakeError = media.HTTPStatus
+	f.publish(deleted, 0, "1-a")
+	f.Delete(deleted.ID)
+	of := func(n int) worker.Published {
+		prefix := prefixOf(p, n, fmt.Sprint(n+1, "-a"))
+		return worker.Published{
+			Picture: worker.Picture{ProductID: p.ID, ImageID: p.Images[n].ID}, Fence: p.Images[n].Fence,
+			RemakeError: p.Images[n].RemakeError,
+			Objects:     []worker.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
+		}
+	}
+	list := func(after catalog.ImageID, limit int) []worker.Published {
+		found, err := f.store.Published(f.Context(), after, limit)
+		f.Must(err, "list published images")
+		return found
+	}
+	f.Same(list(0, 10), []worker.Published{of(0), of(2)}, "published")
+	f.Same(list(0, 1), []worker.Published{of(0)}, "the first")
+	f.Same(list(p.Images[0].ID, 1), []worker.Published{of(2)}, "the one after it")
+	f.Same(list(p.Images[2].ID, 10), []worker.Published{}, "after the last")
+}

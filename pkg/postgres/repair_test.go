@@ -1,0 +1,134 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/test/storetest"
+	"vitrine.io/pkg/worker"
+)
+
+func TestRepair(t *testing.T) {
+	t.Parallel()
+	runStoreTests(t, []storeTest{
+		{name: "overdue_images_come_longest_overdue_first", run: overdue},
+		{name: "deleted_product_has_no_overdue_images", run: overdueDeleted},
+		{name: "deleted_products_are_purged_with_their_images", run: purged},
+		{name: "old_keys_are_purged_oldest_first", run: keysPurged},
+	})
+}
+
+// overdueNow returns the images that are overdue by more than timeout.
+func (f *fixture) overdueNow(limit int, timeout time.Duration) []worker.Picture {
+	f.Helper()
+	found, err := f.store.OverdueImages(f.Context(), limit, timeout)
+	f.Must(err, "find overdue images")
+	return found
+}
+
+func overdue(f *fixture) {
+	p := f.Product(4)
+	_, err := f.store.Edit(f.Context(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
+		p.Images[0].DueAt = now.Add(-time.Hour)
+		p.Images[1].DueAt, p.Images[1].Work = now.Add(-3*time.Hour), catalog.Processing
+		p.Images[2].DueAt, p.Images[2].Work = now.Add(-5*time.Hour), catalog.Idle
+		p.Images[3].DueAt = now.Add(time.Minute)
+		return catalog.Change{}, nil
+	})
+	f.Must(err, "edit")
+	first := worker.Picture{ProductID: p.ID, ImageID: p.Images[1].ID}
+	second := worker.Picture{ProductID: p.ID, ImageID: p.Images[0].ID}
+	f.Same(f.overdueNow(10, time.Minute), []worker.Picture{first, second}, "overdue")
+	f.Same(f.overdueNow(10, 2*time.Hour), []worker.Picture{first}, "overdue with a longer timeout")
+	f.Same(f.overdueNow(1, time.Minute), []worker.Picture{first}, "the first")
+}
+
+func overdueDeleted(f *fixture) {
+	p := f.Product(1)
+	_, err := f.store.Edit(f.Context(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
+		p.Images[0].DueAt = now.Add(-time.Hour)
+		p.Deleted = true
+		return catalog.Change{}, nil
+	})
+	f.Must(err, "edit")
+	f.Same(f.overdueNow(10, time.Minute), []worker.Picture{}, "overdue")
+}
+
+func purged(f *fixture) {
+	kept, gone := f.Product(1), []catalog.Product{f.Product(2), f.Product(0), f.Product(1)}
+	for _, p := range gone {
+		f.Delete(p.ID)
+	}
+	purge := func(limit int, after time.Duration) int {
+		n, err := f.store.PurgeDeleted(f.Context(), limit, after)
+		f.Must(err, "purge")
+		return n
+	}
+	if got := purge(10, time.Hour); got != 0 {
+		f.Errorf("got %d purged within the hour, want none", got)
+	}
+	f.Change(gone[0].ID, func(*catalog.Product) catalog.Change { // a locked product is skipped
+		if got := purge(1, -time.Second); got != 1 {
+			f.Errorf("got %d purged beside one that is held, want 1", got)
+		}
+		return catalog.Change{}
+	})
+	for i, p := range gone { // the locked one and the one deleted last are left
+		if _, err := f.store.Product(f.Context(), p.ID); (err != nil) != (i == 1) {
+			f.Errorf("product %d of those deleted: got %v, want the longest deleted unlocked one purged", i, err)
+		}
+	}
+	for _, want := range []int{1, 1, 0} {
+		if got := purge(1, -time.Second); got != want {
+			f.Errorf("got %d purged, want %d", got, want)
+		}
+	}
+	for _, p := range gone {
+		_, err := f.store.Product(f.Context(), p.ID)
+		if err == nil {
+			f.Errorf("product %d is still there", p.ID)
+		}
+	}
+	f.Same(f.Load(kept.ID), kept, "the product that was not deleted")
+}
+
+func keysPurged(f *fixture) {
+	draft := f.Draft(0)
+	var keys []catalog.IdempotencyKey
+	for _, key := range []string{"a", "b", "c", "a"} {
+		keys = append(keys, catalog.IdempotencyKey{Principal: "7", Key: key, Fingerprint: "print"})
+	}
+	keys[3].Principal = "8"
+	respond := func(catalog.Product) (catalog.SavedResponse, error) { return catalog.SavedResponse("saved"), nil }
+	wantReplay := func(key catalog.IdempotencyKey, want bool) {
+		f.Helper()
+		_, _, replayed, err := f.store.InsertOnce(f.Context(), key, draft, storetest.Silent, respond)
+		if err != nil || replayed != want {
+			f.Errorf("%+v: got replayed %v and %v, want %v", key, replayed, err, want)
+		}
+	}
+	for _, key := range keys {
+		wantReplay(key, false)
+	}
+	purge := func(limit int, after time.Duration) int {
+		n, err := f.store.PurgeKeys(f.Context(), limit, after)
+		f.Must(err, "purge keys")
+		return n
+	}
+	if got := purge(10, time.Hour); got != 0 {
+		f.Errorf("got %d purged within the hour, want none", got)
+	}
+	if got := purge(2, -time.Second); got != 2 {
+		f.Errorf("got %d purged, want 2", got)
+	}
+	for _, key := range keys[2:] {
+		wantReplay(key, true)
+	}
+	wantReplay(keys[0], false)
+	for _, want := range []int{3, 0} {
+		if got := purge(10, -time.Second); got != want {
+			f.Errorf("got %d purged, want %d", got, want)
+		}
+	}
+}

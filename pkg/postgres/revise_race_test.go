@@ -1,0 +1,236 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/test/storetest"
+)
+
+func TestServiceRaces(t *testing.T) {
+	t.Parallel()
+	runStoreTests(t, []storeTest{
+		{name: "finish_and_drop", run: dropAgainstFinish},
+		{name: "finish_and_move", run: moveAgainstFinish},
+		{name: "finish_and_delete", run: deleteAgainstFinish},
+		{name: "finish_and_reprocess", run: reprocessAgainstFinish},
+		{name: "patch_and_patch_one_wins", run: patchAgainstPatch},
+		{name: "delete_and_delete_one_wins", run: deleteAgainstDelete},
+	})
+}
+
+// emptyCache is a cache that holds nothing.
+type emptyCache struct{}
+
+func (emptyCache) Get(context.Context, catalog.ProductID) (catalog.Document, bool, error) {
+	return catalog.Document{}, false, nil
+}
+
+func (emptyCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.Time) (catalog.FillOutcome, error) {
+	return catalog.TooSlow, nil
+}
+
+func (emptyCache) Forget(context.Context, catalog.ProductID, int64) error { return nil }
+
+// service returns a service on the store. Scheduled deletions are due at once, so that startDue returns all of them.
+func (f *fixture) service() *catalog.Service {
+	revision := pipeline.Seal(pipeline.Default())
+	return catalog.New(catalog.Parts{
+		Store: f.store, Pipelines: f.store, Cache: emptyCache{}, Pipeline: func() *pipeline.Revision { return revision },
+		NewID: uuid.NewString, Random: func() float64 { return 0.5 }, Now: time.Now, Log: zap.NewNop(),
+	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute})
+}
+
+// rounds is how often two calls race: often enough that each of them wins now and then.
+const rounds = 25
+
+// race is a product with two images, and an attempt that has rendered the first one.
+type race struct {
+	*catalog.Service
+	p catalog.Product
+	a catalog.Attempt
+}
+
+func (f *fixture) race(s *catalog.Service) race {
+	f.Helper()
+	p, err := s.Create(f.Context(), catalog.NewProductInput{
+		UserID: f.User().ID, Name: "Lamp", Price: decimal.New(1250, -2), PriceSet: true,
+		ImageURLs: []string{"https://example.com/a.jpg", "https://example.com/b.jpg"},
+	}, "")
+	f.Must(err, "create")
+	r := catalog.Request{ProductID: p.ID, ImageID: p.Images[0].ID, Ticket: p.Images[0].Ticket}
+	a, err := s.Begin(f.Context(), r, "", 0)
+	f.Must(err, "begin")
+	return race{s, p, a}
+}
+
+// against finishes the attempt while fn changes the product, and returns the product, whether the attempt finished, and the
+// prefixes that will be deleted.
+func (f *fixture) against(s *catalog.Service, fn func(m race) error) (
+	m race, after catalog.Product, won bool, going []string,
+) {
+	f.Helper()
+	m = f.race(s)
+	var finish, change error
+	storetest.Together(2, func(i int) {
+		if i == 0 {
+			finish = m.Finish(f.Context(), m.a, catalog.Result{Renditions: []catalog.Rendition{
+				{Name: "full", Format: pipeline.JPEG, Key: m.a.Prefix + "full.jpg", Default: true},
+			}})
+			return
+		}
+		change = fn(m)
+	})
+	f.Must(change, "change the product")
+	if finish != nil && !errors.Is(finish, catalog.ErrSuperseded) {
+		f.Fatalf("finish: %v", finish)
+	}
+	after = f.Load(m.p.ID)
+	if !after.Deleted {
+		f.Same(after.Compressed, after.CompressedKeys(), "compressed, beside the images' own keys")
+	}
+	return m, after, finish == nil, f.startDue(100, time.Hour)
+}
+
+// checkObjects ends the test if the attempt's objects are both visible and scheduled for deletion, or neither. It returns
+// whether they are visible.
+func (f *fixture) checkObjects(m race, after catalog.Product, going []string) (visible bool) {
+	f.Helper()
+	visible = slices.Contains(after.Compressed, m.a.Prefix+"full.jpg")
+	if goes := slices.Contains(going, m.a.Prefix); goes == visible {
+		f.Fatalf("the objects below %s are visible: %v, will be deleted: %v", m.a.Prefix, visible, goes)
+	}
+	return visible
+}
+
+func dropAgainstFinish(f *fixture) {
+	s, wins := f.service(), 0
+	for range rounds {
+		m, after, won, going := f.against(s, func(m race) error {
+			_, err := m.Patch(f.Context(), m.p.ID, catalog.ProductPatch{ImageURLs: &[]string{"https://example.com/b.jpg"}}, nil, "")
+			return err
+		})
+		if won {
+			wins++
+		}
+		if f.checkObjects(m, after, going) || len(after.Images) != 1 || after.Images[0].ID != m.p.Images[1].ID {
+			f.Fatalf("got %+v, want the second image alone", after)
+		}
+	}
+	f.Logf("finished first %d times of %d", wins, rounds)
+}
+
+func moveAgainstFinish(f *fixture) {
+	s := f.service()
+	for range rounds {
+		urls := []string{"https://example.com/b.jpg", "https://example.com/c.jpg", "https://example.com/a.jpg"}
+		m, after, won, going := f.against(s, func(m race) error {
+			_, err := m.Patch(f.Context(), m.p.ID, catalog.ProductPatch{ImageURLs: &urls}, nil, "")
+			return err
+		})
+		if !won || !f.checkObjects(m, after, going) {
+			f.Fatalf("got %+v, want the attempt's outcome: its image stayed", after)
+		}
+		img := after.Images[2]
+		if img.ID != m.a.ImageID || img.Status != catalog.Ready || after.Revision != 2 || after.Version != 3 {
+			f.Fatalf("got %+v, want the image at its new place", after)
+		}
+	}
+}
+
+func deleteAgainstFinish(f *fixture) {
+	s, wins := f.service(), 0
+	for range rounds {
+		m, after, won, going := f.against(s, func(m race) error { return m.Delete(f.Context(), m.p.ID, nil, "") })
+		if won {
+			wins++
+		}
+		if f.checkObjects(m, after, going) || !after.Deleted {
+			f.Fatalf("got %+v, want it deleted", after)
+		}
+	}
+	f.Logf("finished first %d times of %d", wins, rounds)
+}
+
+func reprocessAgainstFinish(f *fixture) {
+	s, wins := f.service(), 0
+	for range rounds {
+		m, after, won, going := f.against(s, func(m race) error {
+			_, err := m.Reprocess(f.Context(), m.p.ID, m.a.ImageID, "")
+			return err
+		})
+		img := after.Images[0]
+		if visible := f.checkObjects(m, after, going); visible != won || (img.Status == catalog.Ready) != won {
+			f.Fatalf("got %+v and visible %v, want what the attempt finished, if it did: %v", img, visible, won)
+		}
+		if img.Work != catalog.Queued || img.Ticket == m.a.Ticket {
+			f.Fatalf("got %+v, want it queued anew", img)
+		}
+		if won {
+			wins++
+		}
+	}
+	f.Logf("finished first %d times of %d", wins, rounds)
+}
+
+func patchAgainstPatch(f *fixture) {
+	const clients = 4
+	s := f.service()
+	for range rounds / 2 {
+		m := f.race(s)
+		var mu sync.Mutex
+		var winner []string
+		refused := 0
+		storetest.Together(clients, func(i int) {
+			urls := []string{fmt.Sprintf("https://example.com/client-%d.jpg", i), "https://example.com/a.jpg"}
+			_, err := m.Patch(f.Context(), m.p.ID, catalog.ProductPatch{ImageURLs: &urls}, catalog.Revisions{1}, "")
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				winner = urls
+			case errors.Is(err, catalog.ErrRevision):
+				refused++
+			default:
+				f.Errorf("patch: %v", err)
+			}
+		})
+		got := f.Load(m.p.ID)
+		if refused != clients-1 || got.Revision != 2 || got.Version != 2 || got.Images[1].ID != m.a.ImageID {
+			f.Fatalf("%d refused, and %+v: want one winner", refused, got)
+		}
+		f.Same(got.ImageURLs, winner, "product_images")
+	}
+}
+
+func deleteAgainstDelete(f *fixture) {
+	const clients = 4
+	s := f.service()
+	for range rounds / 2 {
+		m := f.race(s)
+		var mu sync.Mutex
+		done := 0
+		storetest.Together(clients, func(int) {
+			err := m.Delete(f.Context(), m.p.ID, nil, "")
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				done++
+			}
+		})
+		if got := f.Load(m.p.ID); done != 1 || got.Version != 2 || !got.Deleted {
+			f.Fatalf("deleted %d times, and %+v: want once", done, got)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package storetest
+
+import (
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/fault"
+)
+
+func deleted(f *Fixture) {
+	p := f.Product(2)
+	want := catalog.Product{ID: p.ID, Version: 2, Deleted: true}
+	f.Same(f.Delete(p.ID), want, "what Edit returns")
+	f.Same(f.Load(p.ID), want, "the product")
+	f.nothingOf(p.UserID)
+}
+
+// afterDeletion cancels through another product, since CancelDeletions raises a version.
+func afterDeletion(f *Fixture) {
+	p := f.Product(1)
+	gone := f.Delete(p.ID)
+	_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
+		f.Same(*p, gone, "what the function sees")
+		p.Version++
+		return catalog.Change{}
+	}))
+	f.WantKind(err, fault.Internal, "a change")
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		return catalog.Change{
+			Outbox:  []catalog.Outgoing{{Message: Message(p.ID)}},
+			Intents: []catalog.Intent{{Prefix: "products/1/1/1-a/", ImageID: 1}},
+		}
+	})
+	if sent := f.takeDue(); len(sent) != 1 {
+		f.Errorf("got %d messages, want one", len(sent))
+	}
+	f.Must(f.CancelDeletions(f.Product(0).ID, "products/1/1/1-a/"), "cancel the deletion that was scheduled")
+}
+
+func canceledOnce(f *Fixture) {
+	p := f.Product(1)
+	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
+	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/"), "cancel")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel again")
+	if got := f.Load(p.ID).Version; got != 2 {
+		f.Errorf("got version %d, want 2", got)
+	}
+}
+
+func cancelMissing(f *Fixture) {
+	p := f.Product(1)
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel")
+	f.Same(f.Load(p.ID), p, "the product")
+}
+
+func cancelAll(f *Fixture) {
+	p := f.Product(1)
+	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/", "products/1/1/2-b/"), catalog.ErrDoomed, "cancel both")
+	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/"), "cancel the scheduled one")
+}

@@ -1,0 +1,212 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/fault"
+)
+
+func rearranged(f *Fixture) {
+	p := f.Product(4)
+	first, last := Finished(p.Images[0], "products/1/1/1-a/"), p.Images[3]
+	var at time.Time
+	edited, err := f.Store.Edit(f.Context(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
+		at = now
+		Arrange(p, last, NewImage(0, last.SourceURL), first, NewImage(0, "https://images.example.com/new.jpg"))
+		p.Version++
+		return catalog.Change{}, nil
+	})
+	f.Must(err, "edit")
+	got := f.Load(p.ID)
+	f.Same(got, edited, "the product as read, beside what Edit returned")
+	first.Position, last.Position = 2, 0
+	f.Same(got.Images[0], last, "the image that came from the end")
+	f.Same(got.Images[2], first, "the image that was finished and moved")
+	seen := map[catalog.ImageID]bool{}
+	for _, img := range p.Images {
+		seen[img.ID] = true
+	}
+	for _, i := range []int{1, 3} {
+		img := got.Images[i]
+		if img.ID == 0 || seen[img.ID] || img.ProductID != p.ID {
+			f.Errorf("a new image is %d of product %d, want an id of its own", img.ID, img.ProductID)
+		}
+		seen[img.ID] = true
+		if !img.RequestedAt.Equal(at.Truncate(time.Microsecond)) || !img.DueAt.Equal(img.RequestedAt) {
+			f.Errorf("a new image was requested at %s and is due at %s, want %s", img.RequestedAt, img.DueAt, at)
+		}
+	}
+	f.Same(got.ImageURLs, []string{
+		last.SourceURL, last.SourceURL, first.SourceURL, "https://images.example.com/new.jpg",
+	}, "product_images")
+}
+
+func swapped(f *Fixture) {
+	p := f.Product(3)
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		Arrange(p, p.Images[1], p.Images[0], p.Images[2])
+		return catalog.Change{}
+	})
+	want := slices.Clone(p.Images)
+	want[0], want[1] = want[1], want[0]
+	want[0].Position, want[1].Position = 0, 1
+	f.Same(f.Load(p.ID).Images, want, "the images")
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		f.Same(p.Images, want, "what the next edit sees")
+		return catalog.Change{}
+	})
+}
+
+func movedUp(f *Fixture) {
+	p := f.Product(catalog.MaxImages)
+	for left := catalog.MaxImages - 1; left > 0; left-- {
+		edited := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+			rest := slices.Clone(p.Images[1:])
+			slices.Reverse(rest)
+			Arrange(p, rest...)
+			return catalog.Change{}
+		})
+		got := f.Load(p.ID)
+		f.Same(got, edited, "the product")
+		if len(got.Images) != left {
+			f.Fatalf("got %d images, want %d", len(got.Images), left)
+		}
+	}
+}
+
+func allGone(f *Fixture) {
+	p := f.Product(2)
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		Arrange(p)
+		return catalog.Change{}
+	})
+	if got := f.Load(p.ID); len(got.Images) != 0 || len(got.ImageURLs) != 0 {
+		f.Errorf("got images %+v of %v, want none", got.Images, got.ImageURLs)
+	}
+	f.Change(p.ID, func(q *catalog.Product) catalog.Change {
+		Arrange(q, NewImage(0, p.ImageURLs[0]))
+		return catalog.Change{}
+	})
+	if got := f.Load(p.ID).Images; len(got) != 1 || got[0].ID <= p.Images[1].ID {
+		f.Errorf("got %+v, want an image that never was", got)
+	}
+}
+
+func announcedLater(f *Fixture) {
+	p := f.Product(2)
+	var seen []catalog.Product
+	first, second := Message(p.ID), Message(p.ID)
+	edited := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		Arrange(p, NewImage(0, "https://images.example.com/new.jpg"), p.Images[1], p.Images[0])
+		return catalog.Change{
+			Outbox: []catalog.Outgoing{{Message: first}},
+			Announce: func(p catalog.Product) []catalog.Outgoing {
+				seen = append(seen, p)
+				return []catalog.Outgoing{{Message: second}}
+			},
+		}
+	})
+	f.Same(seen, []catalog.Product{edited}, "what announce saw")
+	if edited.Images[0].ID == 0 {
+		f.Error("the new image was announced without an id")
+	}
+	sent := f.takeDue()
+	if len(sent) != 2 || sent[0].ID != first.ID || sent[1].ID != second.ID {
+		f.Errorf("got %v, want both messages", sent)
+	}
+}
+
+func announcedAlone(f *Fixture) {
+	p := f.Product(1)
+	f.Change(p.ID, func(*catalog.Product) catalog.Change {
+		return catalog.Change{Announce: func(p catalog.Product) []catalog.Outgoing {
+			return []catalog.Outgoing{{Message: Message(p.ID)}}
+		}}
+	})
+	f.Same(len(f.takeDue()), 1, "waiting")
+}
+
+func rearrangingUndone(f *Fixture) {
+	p := f.Product(3)
+	_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
+		Arrange(p, p.Images[2], NewImage(0, "https://images.example.com/new.jpg"), p.Images[0])
+		p.Version++
+		return catalog.Change{
+			Intents: []catalog.Intent{{Prefix: "products/1/1/1-a/", ImageID: p.Images[0].ID}},
+			Announce: func(p catalog.Product) []catalog.Outgoing {
+				broken := Message(p.ID)
+				broken.ID = "not a UUID"
+				return []catalog.Outgoing{{Message: Message(p.ID)}, {Message: broken}}
+			},
+		}
+	}))
+	if err == nil {
+		f.Error("a message without a UUID was accepted")
+	}
+	f.Same(f.Load(p.ID), p, "the product")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel a deletion that was undone")
+	f.Same(len(f.takeDue()), 0, "waiting")
+}
+
+func refusedImages(f *Fixture) {
+	p, foreign := f.Product(2), f.Product(1).Images[0]
+	for name, fn := range map[string]func(p *catalog.Product){
+		"added beyond the end": func(p *catalog.Product) { p.Images = append(p.Images, NewImage(5, "https://example.com/a.jpg")) },
+		"added over another":   func(p *catalog.Product) { p.Images = append(p.Images, NewImage(1, "https://example.com/a.jpg")) },
+		"moved away":           func(p *catalog.Product) { p.Images[0].Position = 5 },
+		"left a gap":           func(p *catalog.Product) { p.Images = p.Images[1:] },
+		"swapped by halves":    func(p *catalog.Product) { p.Images[0], p.Images[1] = p.Images[1], p.Images[0] },
+		"of another source":    func(p *catalog.Product) { p.Images[0].SourceURL = "https://example.com/other.jpg" },
+		"of another product":   func(p *catalog.Product) { p.Images[1].ProductID = foreign.ProductID },
+		"a stranger":           func(p *catalog.Product) { Arrange(p, p.Images[0], p.Images[1], foreign) },
+		"twice":                func(p *catalog.Product) { Arrange(p, p.Images[0], p.Images[0]) },
+		"one that never was":   func(p *catalog.Product) { p.Images[1].ID += 1000 },
+	} {
+		_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
+			fn(p)
+			return catalog.Change{}
+		}))
+		f.WantKind(err, fault.Internal, name)
+	}
+	f.Same(f.Load(p.ID), p, "the product")
+	if got := f.Load(foreign.ProductID).Images; len(got) != 1 || got[0].ID != foreign.ID {
+		f.Errorf("the other product has %+v, want its own image", got)
+	}
+}
+
+func revisions(f *Fixture) {
+	p := f.Product(0)
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Revision++
+		return catalog.Change{}
+	})
+	if got := f.Load(p.ID).Revision; got != 2 {
+		f.Errorf("got revision %d, want 2", got)
+	}
+	_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
+		p.Revision--
+		return catalog.Change{}
+	}))
+	f.WantKind(err, fault.Internal, "an older revision")
+	page, err := f.Store.List(f.Context(), catalog.Query{UserID: p.UserID, Sort: catalog.NewestFirst, Limit: 10})
+	f.Must(err, "list")
+	if len(page.Products) != 1 || page.Products[0].Revision != 2 {
+		f.Errorf("got %+v, want revision 2 in a list, too", page.Products)
+	}
+}
+
+// outlived drops an image whose attempt has stored objects. The scheduled deletions of the attempt and of the edit stay.
+func outlived(f *Fixture) {
+	p := f.Product(1)
+	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
+	prefix := fmt.Sprintf("products/%d/%d/2-b/", p.ID, p.Images[0].ID)
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		gone := p.Images[0]
+		Arrange(p)
+		return catalog.Change{Intents: []catalog.Intent{{Prefix: prefix, ImageID: gone.ID}}}
+	})
+	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/", prefix), "cancel both deletions")
+}

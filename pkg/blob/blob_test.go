@@ -23,7 +23,7 @@ func settings(endpoint, bucket string) blob.Config {
 	}
 }
 
-func TestTheSuiteOnARealMinIO(t *testing.T) {
+func TestMinIOConformance(t *testing.T) {
 	t.Parallel()
 	blobtest.Run(t, func(t testing.TB) blob.Config {
 		t.Helper()
@@ -34,7 +34,7 @@ func TestTheSuiteOnARealMinIO(t *testing.T) {
 	})
 }
 
-func TestTheSuiteInProcess(t *testing.T) {
+func TestStandInConformance(t *testing.T) {
 	t.Parallel()
 	blobtest.Run(t, func(t testing.TB) blob.Config {
 		t.Helper()

@@ -176,7 +176,7 @@ func (m *memory) InsertOnce(ctx context.Context, once catalog.IdempotencyKey, p 
 	return clone(p), saved, false, m.afterCommit()
 }
 
-// reserve marks an unused key as in progress, or returns the saved that was saved under it.
+// reserve marks an unused key as in progress, or returns the response that was saved under it.
 func (m *memory) reserve(key memoryKey, fingerprint string) (response catalog.SavedResponse, replayed bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

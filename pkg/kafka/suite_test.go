@@ -19,7 +19,7 @@ func local(brokers []string, prefix string) kafka.Config {
 	}
 }
 
-func TestRealKafka(t *testing.T) {
+func TestBrokerConformance(t *testing.T) {
 	t.Parallel()
 	kafkatest.Run(t, func(t testing.TB) kafka.Config {
 		t.Helper()
@@ -28,7 +28,7 @@ func TestRealKafka(t *testing.T) {
 	})
 }
 
-func TestStandIn(t *testing.T) {
+func TestStandInConformance(t *testing.T) {
 	t.Parallel()
 	kafkatest.Run(t, func(t testing.TB) kafka.Config {
 		t.Helper()

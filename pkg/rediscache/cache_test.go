@@ -51,7 +51,7 @@ func openWith(t testing.TB, cfg rediscache.Config, tag string, now func() time.T
 	return cache, reg
 }
 
-func TestTheSuiteOnARealCluster(t *testing.T) {
+func TestClusterConformance(t *testing.T) {
 	t.Parallel()
 	addrs, prefix := testenv.Redis(t)
 	cachetest.Run(t, func(t testing.TB, tag string) catalog.Cache {
@@ -60,7 +60,7 @@ func TestTheSuiteOnARealCluster(t *testing.T) {
 	})
 }
 
-func TestTheSuiteInProcess(t *testing.T) {
+func TestStandInConformance(t *testing.T) {
 	t.Parallel()
 	addr := inProcess(t)
 	cachetest.Run(t, func(t testing.TB, tag string) catalog.Cache {

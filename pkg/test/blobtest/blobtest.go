@@ -28,23 +28,23 @@ func Run(t *testing.T, open Open) {
 		name string
 		run  func(t *testing.T)
 	}{
-		{"an object comes back as it was put", s.roundTrip},
-		{"an object may be put again", s.putAgain},
-		{"many put at once", s.putAtOnce},
-		{"keys are any text", s.anyKey},
-		{"an object that is not there is not found", s.notFound},
-		{"a prefix is deleted exactly", s.deleteExactly},
-		{"deleting nothing is no error", s.deleteNothing},
-		{"only a directory can be deleted", s.deleteDirectoryOnly},
-		{"more than one page is listed and deleted", s.manyObjects},
-		{"a listing ends when it is told to", s.listEnds},
-		{"a listing goes on where it was left", s.listGoesOn},
-		{"a bucket has the owner that claimed it first", s.owned},
-		{"of several that claim a bucket at once one wins", s.raceForOwnership},
-		{"several make the bucket at once", s.raceForBucket},
-		{"a missing bucket is named", s.missingBucket},
-		{"anyone can read an object and nothing else", s.strangers},
-		{"an ended context is not the store's fault", s.endedContext},
+		{"put_is_read_back", s.roundTrip},
+		{"put_overwrites", s.putAgain},
+		{"concurrent_puts_do_not_mix", s.putAtOnce},
+		{"keys_are_any_text", s.anyKey},
+		{"missing_object_is_not_found", s.notFound},
+		{"delete_removes_only_the_prefix", s.deleteExactly},
+		{"delete_of_nothing_succeeds", s.deleteNothing},
+		{"delete_refuses_what_is_no_directory", s.deleteDirectoryOnly},
+		{"list_and_delete_span_pages", s.manyObjects},
+		{"list_stops_at_callback_error", s.listEnds},
+		{"page_continues_after_key", s.listGoesOn},
+		{"first_claim_owns_bucket", s.owned},
+		{"concurrent_claims_have_one_winner", s.raceForOwnership},
+		{"concurrent_creates_succeed", s.raceForBucket},
+		{"missing_bucket_is_named", s.missingBucket},
+		{"anonymous_client_can_only_read_objects", s.anonymous},
+		{"ended_context_is_returned", s.endedContext},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +69,7 @@ func (s suite) new(t testing.TB, cfg blob.Config) *blob.Bucket {
 	return b
 }
 
-// made returns a bucket that is there, and what opened it.
+// made creates a bucket, and returns it with its configuration.
 func (s suite) made(t testing.TB) (*blob.Bucket, blob.Config) {
 	t.Helper()
 	cfg := s.open(t)

@@ -1,4 +1,4 @@
-// Package blobtest is what every object store has to pass that Vitrine keeps pictures in.
+// Package blobtest is the conformance suite of the object stores in which Vitrine keeps images.
 //
 // It drives the store through blob.Bucket, as the worker does, and through plain HTTP, as a browser does. Each test asks for
 // the configuration of a bucket of its own, which does not exist yet.

@@ -12,7 +12,7 @@ import (
 	"vitrine.io/pkg/catalog"
 )
 
-// Open returns a cache under a tag, and closes it when t ends. The caches that one Run opens share what they store; nobody
+// Open returns a cache under a tag, and closes it when t ends. The caches that one Run opens share what they store; nothing
 // else stores there.
 type Open func(t testing.TB, tag string) catalog.Cache
 
@@ -23,26 +23,26 @@ func Run(t *testing.T, open Open) {
 		name string
 		run  func(t *testing.T)
 	}{
-		{"nothing was filled", s.nothingFilled},
-		{"what is filled is read back", s.readBack},
-		{"that a product is missing is read back", s.missingReadBack},
-		{"a document stays whole while others replace it", s.documentStaysWhole},
-		{"products do not touch each other", s.productsApart},
-		{"a slow fill after a forget stays out", s.slowFill},
-		{"a fill older than what is there is outdated", s.olderFill},
-		{"the same version may be filled again", s.sameFill},
-		{"a tombstone gives way to its own version", s.tombstoneGivesWay},
-		{"an older forget changes nothing", s.olderForget},
-		{"a forget leaves what is as new", s.forgetLeavesCurrent},
-		{"a create after a cached 404 shows at once", s.createAfterMissing},
-		{"a deleted product stays deleted", s.deleted},
-		{"a read that began too long ago is not stored", s.tooSlow},
-		{"versions are compared as whole numbers", s.wholeNumbers},
-		{"another tag is a miss", s.otherTag},
-		{"a forget reaches every tag", s.forgetEveryTag},
-		{"an ended context is an error", s.endedContext},
-		{"random interleavings match the model", s.model},
-		{"nothing older than a forget is read while goroutines race", s.race},
+		{"get_unfilled_is_a_miss", s.nothingFilled},
+		{"fill_is_read_back", s.readBack},
+		{"fill_missing_product_is_read_back", s.missingReadBack},
+		{"get_document_never_changes_later", s.documentStaysWhole},
+		{"products_are_independent", s.productsApart},
+		{"fill_older_than_tombstone_is_rejected", s.slowFill},
+		{"fill_older_version_is_rejected", s.olderFill},
+		{"fill_same_version_is_accepted", s.sameFill},
+		{"fill_version_of_tombstone_is_accepted", s.tombstoneGivesWay},
+		{"forget_older_version_changes_nothing", s.olderForget},
+		{"forget_same_version_is_kept", s.forgetLeavesCurrent},
+		{"fill_new_product_replaces_missing", s.createAfterMissing},
+		{"fill_deleted_product_stays_deleted", s.deleted},
+		{"fill_slow_read_is_rejected", s.tooSlow},
+		{"versions_compare_as_integers", s.wholeNumbers},
+		{"get_other_tag_is_a_miss", s.otherTag},
+		{"forget_reaches_every_tag", s.forgetEveryTag},
+		{"ended_context_is_an_error", s.endedContext},
+		{"random_interleavings_match_model", s.model},
+		{"concurrent_reads_are_not_older_than_a_forget", s.race},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -264,7 +264,7 @@ func (s *suite) forgetLeavesCurrent(t *testing.T) {
 	at.fill(5, catalog.Filled)
 	at.forget(4)
 	at.want(5)
-	at.forget(5) // the event of the change that made version 5, after a reader was quicker
+	at.forget(5) // the event of version 5 arrives after a reader has filled version 5
 	at.want(5)
 	at.forget(6)
 	at.wantMiss()
@@ -272,20 +272,20 @@ func (s *suite) forgetLeavesCurrent(t *testing.T) {
 
 func (s *suite) createAfterMissing(t *testing.T) {
 	never := catalog.Document{Version: 0, Missing: true}
-	told := s.shelf(t)
-	told.fillDoc(never, catalog.Filled)
-	told.forget(1)
-	told.wantMiss()
-	told.fillDoc(never, catalog.Outdated)
-	told.fill(1, catalog.Filled)
-	told.want(1)
+	announced := s.shelf(t)
+	announced.fillDoc(never, catalog.Filled)
+	announced.forget(1)
+	announced.wantMiss()
+	announced.fillDoc(never, catalog.Outdated)
+	announced.fill(1, catalog.Filled)
+	announced.want(1)
 
-	untold := s.shelf(t)
-	untold.fillDoc(never, catalog.Filled)
-	untold.fill(1, catalog.Filled)
-	untold.want(1)
-	untold.fillDoc(never, catalog.Outdated)
-	untold.want(1)
+	unannounced := s.shelf(t)
+	unannounced.fillDoc(never, catalog.Filled)
+	unannounced.fill(1, catalog.Filled)
+	unannounced.want(1)
+	unannounced.fillDoc(never, catalog.Outdated)
+	unannounced.want(1)
 }
 
 func (s *suite) deleted(t *testing.T) {

@@ -80,11 +80,11 @@ func (s *suite) model(t *testing.T) {
 }
 
 // race lets writers, slow readers and readers go at one product at once. database is its version; a writer raises it and
-// then tells the cache, as the service does after a commit; told is the highest version the cache has been told of.
+// then calls Forget, as the service does after a commit; forgotten is the highest version passed to Forget.
 func (s *suite) race(t *testing.T) {
 	const workers, rounds = 4, 250
 	at := s.shelf(t)
-	var database, told atomic.Int64
+	var database, forgotten atomic.Int64
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
@@ -94,7 +94,7 @@ func (s *suite) race(t *testing.T) {
 					t.Errorf("forget %d: %v", version, err)
 					return
 				}
-				raise(&told, version)
+				raise(&forgotten, version)
 			}
 		})
 		group.Go(func() {
@@ -106,24 +106,24 @@ func (s *suite) race(t *testing.T) {
 				}
 			}
 		})
-		group.Go(func() { s.watch(t, at, &told, rounds) })
+		group.Go(func() { s.watch(t, at, &forgotten, rounds) })
 	}
 	group.Wait()
 	at.fill(database.Load(), catalog.Filled)
 	at.want(database.Load())
 }
 
-// watch reads, and holds what it reads against what the cache had been told before.
-func (s *suite) watch(t *testing.T, at shelf, told *atomic.Int64, rounds int) {
+// watch reads, and compares each version with the highest one passed to Forget before.
+func (s *suite) watch(t *testing.T, at shelf, forgotten *atomic.Int64, rounds int) {
 	for range rounds {
-		floor := told.Load()
+		floor := forgotten.Load()
 		doc, hit, err := at.cache.Get(t.Context(), at.id)
 		if err != nil {
 			t.Errorf("get: %v", err)
 			return
 		}
 		if hit && doc.Version < floor {
-			t.Errorf("got version %d, the cache was told of %d before", doc.Version, floor)
+			t.Errorf("got version %d, after Forget of %d", doc.Version, floor)
 			return
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/kafka"
 )
 
-// undecodable sends records that nobody can read, a good message between and after them, and expects the former on the dead
+// undecodable sends records that cannot be decoded, a good message between and after them, and expects the former on the dead
 // topic and the latter done.
 func undecodable(t *testing.T, config kafka.Config) {
 	makeTopics(t, config)
@@ -84,7 +84,7 @@ func record(config kafka.Config, key string, body []byte, headers map[string]str
 	return r
 }
 
-// produce sends a raw record, as somebody who does not know the contract would.
+// produce sends a raw record, as a client that does not know the contract would.
 func produce(t *testing.T, config kafka.Config, r *sarama.ProducerMessage) {
 	t.Helper()
 	settings := sarama.NewConfig()

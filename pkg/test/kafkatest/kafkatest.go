@@ -18,7 +18,7 @@ import (
 	"vitrine.io/pkg/kafka"
 )
 
-// Open returns where a Kafka is, with a topic prefix that nobody else uses. The topics are not made yet. The suite sets how
+// Open returns where a Kafka is, with an unused topic prefix. The topics are not created yet. The suite sets how
 // many partitions it wants.
 type Open func(t testing.TB) kafka.Config
 
@@ -29,29 +29,29 @@ func Run(t *testing.T, open Open) {
 		partitions int
 		run        func(t *testing.T, config kafka.Config)
 	}{
-		{"what is published arrives with its headers and key", 3, roundTrip},
-		{"a large batch arrives complete and once", 3, largeBatch},
-		{"messages of one key share a partition", 6, oneKeyOnePartition},
-		{"a message that is too large is refused alone", 1, tooLarge},
-		{"a new group starts with the oldest message", 3, startsAtOldest},
-		{"what fails comes again and holds nobody up", 1, failsThenSucceeds},
-		{"a panic is a failure", 1, panics},
-		{"what a stopped consumer did not finish comes again", 1, stoppedMidMessage},
-		{"what a dead consumer did not finish comes again", 1, diedMidMessage},
-		{"what is finished out of order is not committed", 1, onlyThePrefix},
-		{"what is finished is committed and does not come again", 3, committed},
-		{"work in flight finishes before a stop", 1, finishesBeforeStop},
-		{"nothing is lost while members come and go", 6, rebalance},
-		{"a record that cannot be read is kept on the dead topic", 1, undecodable},
-		{"messages that exclude each other never run at once", 6, exclusive},
-		{"no more than InFlight messages run at once", 6, inFlight},
-		{"a paused consumer begins nothing", 3, pauses},
-		{"a consumer is ready once it has joined", 1, ready},
-		{"making the topics again changes nothing", 2, topicsAgain},
-		{"a topic that differs is reported", 2, topicsDiffer},
-		{"a reader sees all of a topic, and uses nothing up", 3, readsToTheEnd},
-		{"a reader stops at what was the end", 1, readStopsAtItsEnd},
-		{"a record is sent once more as it was", 1, resends},
+		{"publish_keeps_headers_and_key", 3, roundTrip},
+		{"publish_sends_large_batch_once", 3, largeBatch},
+		{"publish_sends_one_key_to_one_partition", 6, oneKeyOnePartition},
+		{"publish_refuses_only_the_oversized_message", 1, tooLarge},
+		{"new_group_starts_at_oldest", 3, startsAtOldest},
+		{"failed_message_is_redelivered_and_blocks_no_other", 1, failsThenSucceeds},
+		{"panic_is_a_failure", 1, panics},
+		{"unfinished_message_is_redelivered_after_stop", 1, stoppedMidMessage},
+		{"unfinished_message_is_redelivered_after_crash", 1, diedMidMessage},
+		{"message_finished_out_of_order_is_not_committed", 1, onlyThePrefix},
+		{"finished_message_is_committed", 3, committed},
+		{"stop_waits_for_work_in_flight", 1, finishesBeforeStop},
+		{"rebalances_lose_nothing", 6, rebalance},
+		{"undecodable_record_goes_to_dead_topic", 1, undecodable},
+		{"exclusive_messages_never_overlap", 6, exclusive},
+		{"in_flight_is_bounded", 6, inFlight},
+		{"paused_consumer_starts_nothing", 3, pauses},
+		{"consumer_is_ready_once_joined", 1, ready},
+		{"ensure_topics_is_idempotent", 2, topicsAgain},
+		{"ensure_topics_reports_differences", 2, topicsDiffer},
+		{"reader_sees_all_and_consumes_nothing", 3, readsToTheEnd},
+		{"reader_stops_at_end_seen_at_start", 1, readStopsAtItsEnd},
+		{"resend_keeps_record", 1, resends},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -62,20 +62,20 @@ func Run(t *testing.T, open Open) {
 	}
 }
 
-// patience is how long the suite waits for what must happen: longer than a session timeout on a busy machine.
-const patience = 60 * time.Second
+// timeout is how long the suite waits for an event that must happen: longer than a session timeout on a busy machine.
+const timeout = 60 * time.Second
 
 // eventually waits until ok is true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(timeout)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("did not happen within %s: %s", patience, what)
+			t.Fatalf("did not happen within %s: %s", timeout, what)
 		}
 	}
 }
@@ -85,8 +85,8 @@ func await[T any](t *testing.T, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
-	case <-time.After(patience):
-		t.Fatalf("did not happen within %s: %s", patience, what)
+	case <-time.After(timeout):
+		t.Fatalf("did not happen within %s: %s", timeout, what)
 	}
 	return v
 }
@@ -98,7 +98,7 @@ func makeTopics(t *testing.T, config kafka.Config) *kafka.Admin {
 	if err != nil {
 		t.Fatalf("make admin: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if err := admin.EnsureTopics(ctx); err != nil {
 		t.Fatalf("make topics: %v", err)
@@ -117,7 +117,7 @@ func newPublisher(t *testing.T, config kafka.Config) *kafka.Publisher {
 	return p
 }
 
-// requests returns n messages for n pictures of n products.
+// requests returns n messages for n images of n products.
 func requests(n int) []event.Message {
 	messages := make([]event.Message, n)
 	for i := range messages {

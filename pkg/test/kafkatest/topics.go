@@ -62,7 +62,7 @@ func topicsDiffer(t *testing.T, config kafka.Config) {
 		}
 	}
 	// Making the topics never grows one: that would move keys to other partitions.
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if err := admin.EnsureTopics(ctx); err != nil {
 		t.Errorf("make topics that are there: %v", err)

@@ -7,15 +7,15 @@ import (
 	"testing"
 )
 
-// strangers reads and writes as somebody without keys: a browser that has an object's URL, and somebody who would like more.
-func (s suite) strangers(t *testing.T) {
+// anonymous reads and writes without keys: as a browser that has an object's URL, and as an attacker.
+func (s suite) anonymous(t *testing.T) {
 	b, cfg := s.made(t)
-	put(t, b, "p/1/card.webp", "image/webp", []byte("a picture"))
+	put(t, b, "p/1/card.webp", "image/webp", []byte("some data"))
 	base := strings.TrimSuffix(cfg.Public(), "/")
 
 	resp, body := ask(t, http.MethodGet, base+"/p/1/card.webp", "")
-	if resp.StatusCode != http.StatusOK || body != "a picture" {
-		t.Fatalf("get: got %s %q, want the picture", resp.Status, body)
+	if resp.StatusCode != http.StatusOK || body != "some data" {
+		t.Fatalf("get: got %s %q, want the object", resp.Status, body)
 	}
 	for name, want := range map[string]string{
 		"Content-Type": "image/webp", "Cache-Control": "public, max-age=31536000, immutable", "Content-Length": "9",
@@ -28,7 +28,7 @@ func (s suite) strangers(t *testing.T) {
 		resp.Header.Get("Cache-Control") == "" {
 		t.Errorf("head: got %s, %q and headers %v", resp.Status, body, resp.Header)
 	}
-	// A store need not say which of its objects are missing to somebody who may not list them.
+	// A store need not tell a client that may not list its objects which of them are missing.
 	if resp, _ := ask(t, http.MethodGet, base+"/p/1/other.webp", ""); resp.StatusCode != http.StatusNotFound &&
 		resp.StatusCode != http.StatusForbidden {
 		t.Errorf("get of what is not there: got %s", resp.Status)
@@ -41,13 +41,13 @@ func (s suite) strangers(t *testing.T) {
 		{"delete the bucket", http.MethodDelete, base}, {"make a bucket", http.MethodPut, base + "2"},
 	} {
 		resp, _ := ask(t, attempt.method, attempt.url, "x")
-		// MinIO answers a stranger's request for the list of buckets with its console's address.
+		// MinIO answers an anonymous request for the list of buckets with its console's address.
 		if resp.StatusCode < 300 {
 			t.Errorf("%s without keys: got %s, want a refusal", attempt.what, resp.Status)
 		}
 	}
-	if got, _ := get(t, b, "p/1/card.webp"); string(got) != "a picture" {
-		t.Errorf("the picture became %q", got)
+	if got, _ := get(t, b, "p/1/card.webp"); string(got) != "some data" {
+		t.Errorf("the object became %q", got)
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	"vitrine.io/pkg/kafka"
 )
 
-// undecodable sends records that cannot be decoded, a good message between and after them, and expects the former on the dead
-// topic and the latter done.
+// undecodable sends records that cannot be decoded, with a good message between and after them. It expects the former on the
+// dead topic and the latter handled.
 func undecodable(t *testing.T, config kafka.Config) {
 	makeTopics(t, config)
 	good := requests(2)

@@ -1,10 +1,10 @@
 {{/*
-Where Postgres, Kafka, Redis and S3 are. "vitrine.postgres", "vitrine.kafka", "vitrine.redis" and "vitrine.s3" each say it
-once, as JSON, whichever of dev, operator and external is on. All else is made from them: the environment of the pods, the
-mounts of certificates, KEDA's trigger and its secrets, the NetworkPolicies. So none of these can disagree.
+The addresses of Postgres, Kafka, Redis and S3. "vitrine.postgres", "vitrine.kafka", "vitrine.redis" and "vitrine.s3" return them as
+JSON for dev, operator and external alike. Everything else is derived from them, so that it is consistent: the environment of the pods,
+the mounts of certificates, KEDA's trigger and its secrets, and the NetworkPolicies.
 
-Hosts end in ".svc": that resolves through every pod's search path, whatever the cluster's domain is called, and it is the
-longest name that the certificates of both operators hold.
+Hosts end in ".svc". Such a name resolves through the search path of every pod, with any cluster domain, and it is the longest name in
+the certificates of both operators.
 */}}
 
 {{- define "vitrine.postgres" -}}
@@ -104,7 +104,7 @@ longest name that the certificates of both operators hold.
 {{- end -}}
 
 {{/*
-The Service that answers GET /BUCKET/KEY, for the Ingress: JSON with name and port.
+The Service that serves GET /BUCKET/KEY, for the Ingress: JSON with name and port.
 */}}
 {{- define "vitrine.s3.service" -}}
 {{- $s3 := include "vitrine.s3" . | fromJson -}}
@@ -112,7 +112,7 @@ The Service that answers GET /BUCKET/KEY, for the Ingress: JSON with name and po
 {{- end -}}
 
 {{/*
-Where clients fetch pictures: what is set, or the Ingress, or the store.
+The public base URL of images: the setting, or the Ingress, or the store.
 */}}
 {{- define "vitrine.s3.publicUrl" -}}
 {{- $s3 := include "vitrine.s3" . | fromJson -}}
@@ -233,7 +233,7 @@ The environment of the pods, as lists for `env:`.
 {{- end -}}
 
 {{/*
-What only setup is told of S3.
+The environment about S3 that only setup has.
 */}}
 {{- define "vitrine.env.s3.setup" -}}
 {{- $d := include "vitrine.s3" . | fromJson -}}
@@ -251,8 +251,8 @@ valueFrom:
 {{- end -}}
 
 {{/*
-Certificates: one volume for each dependency that has some, with the keys that are named and no other (CloudNativePG keeps the
-authority's private key in the same secret). The files' names do not depend on the keys'.
+Certificates: one volume for each dependency with certificates. It holds only the named keys, because CloudNativePG keeps the CA's
+private key in the same secret. The names of the files do not depend on the names of the keys.
 */}}
 {{- define "vitrine.deps.certificates" -}}
 {{- $all := dict -}}
@@ -294,8 +294,8 @@ authority's private key in the same secret). The files' names do not depend on t
 {{- end -}}
 
 {{/*
-What KEDA's Kafka trigger has to know of the brokers, in its words, and the secrets that it reads. The same that the pods are
-given. "version" is always there: without it KEDA speaks a protocol that Kafka 4 refuses.
+The brokers for KEDA's Kafka trigger, in its notation, and the secrets that it reads; both are the same as for the pods. "version" is
+always set, because KEDA's default protocol version is one that Kafka 4 rejects.
 */}}
 {{- define "vitrine.kafka.trigger" -}}
 {{- $d := include "vitrine.kafka" . | fromJson -}}
@@ -329,9 +329,8 @@ sasl: {{ get (dict "PLAIN" "plaintext" "SCRAM-SHA-256" "scram_sha256" "SCRAM-SHA
 {{- end -}}
 
 {{/*
-Every address that a pod is told of, as a JSON list of {name, host, port, for, and podSelector or cidrs}: NetworkPolicies are
-made from it. podSelector are the labels of pods of this namespace; cidrs may be empty, which means anywhere, or, with
-"public", anywhere in the world.
+Every address that a pod connects to, as a JSON list of {name, host, port, for, and podSelector or cidrs}, for the NetworkPolicies.
+podSelector holds labels of pods in this namespace. Empty cidrs mean any address or, with "public", any public address.
 */}}
 {{- define "vitrine.endpoints" -}}
 {{- $all := list -}}
@@ -349,7 +348,7 @@ made from it. podSelector are the labels of pods of this namespace; cidrs may be
 {{- $d = include "vitrine.s3" . | fromJson -}}
 {{- $all = append $all (dict "name" "s3" "for" $everybody "address" (printf "%s:%d" $d.host (int $d.port)) "of" $d) -}}
 {{- if and .Values.s3.external.enabled (not $d.secret) -}}
-{{- /* A workload identity is exchanged for credentials here. */ -}}
+{{- /* STS exchanges a workload identity for credentials. */ -}}
 {{- $all = append $all (dict "name" "sts" "for" $everybody "address" (printf "sts.%s.amazonaws.com:443" $d.region) "of" (dict "public" true)) -}}
 {{- end -}}
 {{- $result := list -}}
@@ -361,7 +360,7 @@ made from it. podSelector are the labels of pods of this namespace; cidrs may be
 {{- else if .of.cidrs -}}
 {{- $_ := set $entry "cidrs" .of.cidrs -}}
 {{- else if has .name (list "kafka" "redis") -}}
-{{- /* Those that are named are only the first; they say where the others are. */ -}}
+{{- /* The named addresses are only the first ones; those servers report the others. */ -}}
 {{- $_ := set $entry "cidrs" list -}}
 {{- else if regexMatch "^[0-9]{1,3}(\\.[0-9]{1,3}){3}$" $host -}}
 {{- $_ := set $entry "cidrs" (list (printf "%s/32" $host)) -}}
@@ -377,7 +376,7 @@ made from it. podSelector are the labels of pods of this namespace; cidrs may be
 {{- end -}}
 
 {{/*
-Fails with every mistake at once, each with the keys to change. Renders nothing.
+Fails with all mistakes at once; each message names the keys to change. Renders nothing.
 */}}
 {{- define "vitrine.validate.dependencies" -}}
 {{- $wrong := list -}}
@@ -446,9 +445,9 @@ Fails with every mistake at once, each with the keys to change. Renders nothing.
 {{- end -}}
 
 {{/*
-One key of a secret that is made for development, base64: (dict "root" $ "name" "..." "key" "..." "given" "" "length" 32).
-What is given wins; then what the secret has in the cluster, so that it stays over upgrades; then a new one. `helm template`
-asks no cluster and so makes a new one each time.
+One key of a generated development secret, base64: (dict "root" $ "name" "..." "key" "..." "given" "" "length" 32). It is the given
+value; or the value of the secret in the cluster, so that upgrades keep it; or a new random value. `helm template` does not read the
+cluster, so it generates a new value each time.
 */}}
 {{- define "vitrine.dev.secretValue" -}}
 {{- if .given -}}
@@ -460,16 +459,16 @@ asks no cluster and so makes a new one each time.
 {{- end -}}
 
 {{/*
-The annotation of what holds data and outlives the release, as its volumes do: `helm uninstall` leaves it, and an install under
-the same names takes it up again.
+The annotation of objects that hold data and outlive the release, as its volumes do: `helm uninstall` keeps them, and an installation
+under the same name uses them again.
 */}}
 {{- define "vitrine.keep" -}}
 helm.sh/resource-policy: keep
 {{- end -}}
 
 {{/*
-The annotation by which pods follow passwords of dev servers that are given: (dict "root" $ "of" (list "postgres" "redis" "s3")),
-as YAML, or nothing. Those that are made at random never change, and are not known where a chart is rendered without its cluster.
+The annotation that restarts pods when a given password of a dev server changes: (dict "root" $ "of" (list "postgres" "redis" "s3")), as
+YAML, or nothing. Generated passwords never change, and are not known when the chart is rendered without the cluster.
 */}}
 {{- define "vitrine.dev.checksum" -}}
 {{- $given := dict -}}
@@ -487,7 +486,7 @@ Fields of a dev server's pod: (dict "root" $ "component" "redis" "values" .Value
 */}}
 {{- define "vitrine.dev.pod" -}}
 automountServiceAccountToken: false
-# A Service called "kafka" would put KAFKA_PORT into the environment, which Kafka's image takes for a setting.
+# A Service named "kafka" would add KAFKA_PORT to the environment, and Kafka's container image reads that as a setting.
 enableServiceLinks: false
 {{- with include "vitrine.imagePullSecrets" .root }}
 {{ . }}
@@ -500,8 +499,8 @@ securityContext:
 {{- end -}}
 
 {{/*
-The claim of a dev server: (dict "root" $ "component" "redis" "values" .Values.redis.dev). Its labels never change: claim
-templates cannot.
+The volume claim of a dev server: (dict "root" $ "component" "redis" "values" .Values.redis.dev). Its labels never change, because claim
+templates are immutable.
 */}}
 {{- define "vitrine.dev.claim" -}}
 - metadata:

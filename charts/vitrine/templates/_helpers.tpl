@@ -1,5 +1,5 @@
 {{/*
-The beginning of every object's name. 40 characters leave room for the longest ending within the 63 of a DNS label.
+The prefix of the name of every object. 40 characters leave space for the longest suffix within the 63 of a DNS label.
 */}}
 {{- define "vitrine.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
@@ -19,7 +19,7 @@ The beginning of every object's name. 40 characters leave room for the longest e
 {{- end -}}
 
 {{/*
-What selects the pods of a component: (dict "root" $ "component" "api"). It never changes over versions.
+The selector of a component's pods: (dict "root" $ "component" "api"). It is the same in all versions, because it is immutable.
 */}}
 {{- define "vitrine.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "vitrine.name" .root }}
@@ -44,8 +44,8 @@ Labels of an object: (dict "root" $ "component" "api").
 {{- end -}}
 
 {{/*
-Labels of a pod: (dict "root" $ "component" "api" "extra" .Values.api.podLabels). Neither chart nor version is among them: a
-pod is not replaced because of a label.
+Labels of a pod: (dict "root" $ "component" "api" "extra" .Values.api.podLabels). They hold neither chart nor
+version, so that a new label does not replace pods.
 */}}
 {{- define "vitrine.podLabels" -}}
 {{- $own := include "vitrine.selectorLabels" . | fromYaml -}}
@@ -53,7 +53,7 @@ pod is not replaced because of a label.
 {{- end -}}
 
 {{/*
-Annotations of an object or a pod, as a whole block or as nothing: (dict "root" $ "extra" .Values.api.podAnnotations).
+Annotations of an object or a pod, as a whole block, or nothing: (dict "root" $ "extra" .Values.api.podAnnotations).
 */}}
 {{- define "vitrine.annotations" -}}
 {{- with mergeOverwrite (deepCopy (default dict .root.Values.commonAnnotations)) (deepCopy (default dict .extra)) -}}
@@ -76,8 +76,8 @@ labels:
 {{- end -}}
 
 {{/*
-An image's reference: (dict "root" $ "image" .Values.api.image). A registry that is set takes the place of one that the
-repository begins with. A tag may hold a digest, "x@sha256:...", or be one.
+The reference of a container image: (dict "root" $ "image" .Values.api.image). A registry that is set replaces the one in the
+repository. A tag may hold a digest, "x@sha256:...", or be one.
 */}}
 {{- define "vitrine.image" -}}
 {{- $image := .image -}}
@@ -104,7 +104,7 @@ repository begins with. A tag may hold a digest, "x@sha256:...", or be one.
 {{- end -}}
 
 {{/*
-imagePullSecrets of a pod, as a whole block or as nothing. Names, or objects with a name, are understood.
+imagePullSecrets of a pod, as a whole block, or nothing. Entries are names, or objects with a name.
 */}}
 {{- define "vitrine.imagePullSecrets" -}}
 {{- with .Values.global.imagePullSecrets -}}
@@ -116,8 +116,8 @@ imagePullSecrets:
 {{- end -}}
 
 {{/*
-Security contexts that Pod Security "restricted" lets through: (dict "uid" 65532). A container's root file system is
-read-only unless "writable" is true.
+Security contexts that Pod Security "restricted" allows: (dict "uid" 65532). A container's root file system is read-only unless
+"writable" is true.
 */}}
 {{- define "vitrine.podSecurityContext" -}}
 runAsNonRoot: true
@@ -160,7 +160,7 @@ A quantity of memory ("512Mi", "1.5Gi", "100M", 1048576) in bytes.
 {{- define "vitrine.bytes" -}}
 {{- $text := kindIs "string" . | ternary . (toString (int64 (kindIs "string" . | ternary 0 .))) -}}
 {{- if not (regexMatch "^[0-9]+(\\.[0-9]+)?(k|M|G|T|Ki|Mi|Gi|Ti)?$" $text) -}}
-{{- fail (printf "%q is not an amount of memory such as 512Mi" $text) -}}
+{{- fail (printf "%q is not a quantity of memory such as 512Mi" $text) -}}
 {{- end -}}
 {{- $units := dict "" 1.0 "k" 1000.0 "M" 1000000.0 "G" 1000000000.0 "T" 1000000000000.0 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
 {{- mulf (regexFind "^[0-9.]+" $text | float64) (get $units (regexFind "[a-zA-Z]*$" $text)) | int64 -}}
@@ -179,8 +179,8 @@ A CPU quantity ("1500m", "2", 2) in whole CPUs, rounded up.
 {{- end -}}
 
 {{/*
-One env list of two, as YAML: (dict "base" $list "extra" $list). What stands in extra wins, and no name is there twice: the
-merge of an upgrade goes by name.
+Merges two env lists, as YAML: (dict "base" $list "extra" $list). Extra overrides base, and no name occurs twice, because upgrades
+merge by name.
 */}}
 {{- define "vitrine.mergeEnv" -}}
 {{- $names := dict -}}
@@ -193,7 +193,7 @@ merge of an upgrade goes by name.
 {{- end -}}
 
 {{/*
-What every program is told, whatever it does.
+The environment of every program.
 */}}
 {{- define "vitrine.env.common" -}}
 - name: VITRINE_LOG_LEVEL
@@ -201,7 +201,7 @@ What every program is told, whatever it does.
 {{- end -}}
 
 {{/*
-GOMEMLIMIT for a container of one Go process: nine tenths of its memory limit. Takes its resources; nothing without a limit.
+GOMEMLIMIT for a container of one Go process: nine tenths of its memory limit. The argument is its resources; renders nothing without a limit.
 */}}
 {{- define "vitrine.env.goMemory" -}}
 {{- with dig "limits" "memory" "" (default dict .) -}}
@@ -223,7 +223,7 @@ Constraints of a component with its own labelSelector: (dict "root" $ "component
 {{- end -}}
 
 {{/*
-Where a component's pods may run: (dict "root" $ "component" "api" "values" .Values.api), as fields of the pod's spec.
+The scheduling of a component's pods: (dict "root" $ "component" "api" "values" .Values.api), as fields of the pod's spec.
 */}}
 {{- define "vitrine.scheduling" -}}
 {{- with .values.priorityClassName }}
@@ -248,7 +248,7 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{/*
-Fields that every pod of ours has: (dict "root" $ "values" .Values.api).
+Fields that every pod has: (dict "root" $ "values" .Values.api).
 */}}
 {{- define "vitrine.podBasics" -}}
 automountServiceAccountToken: false
@@ -265,7 +265,7 @@ securityContext:
 {{- end -}}
 
 {{/*
-The env of setup and of those that wait for it, as YAML: (dict "root" $ "values" .Values.setup).
+The env of setup and of the init containers that wait for it, as YAML: (dict "root" $ "values" .Values.setup).
 */}}
 {{- define "vitrine.env.setup" -}}
 {{- $root := .root -}}
@@ -281,8 +281,8 @@ The env of setup and of those that wait for it, as YAML: (dict "root" $ "values"
 {{- end -}}
 
 {{/*
-The init container that waits until setup has made what the program needs: (dict "root" $ "values" .Values.api). It touches
-nothing, and is told the same as the program beside it.
+The init container that waits until setup has created what the program needs: (dict "root" $ "values" .Values.api). It changes
+nothing, and has the same environment as the program.
 */}}
 {{- define "vitrine.waitInitContainer" -}}
 {{- $mounts := include "vitrine.deps.volumeMounts" .root | fromYamlArray -}}
@@ -307,8 +307,8 @@ nothing, and is told the same as the program beside it.
 {{- end -}}
 
 {{/*
-The probes of a program with an admin port. Starting takes what the first look at Postgres takes; a program that is alive but
-waits for somebody is not ready, and is not killed for it.
+The probes of a program with an admin port. The startup probe allows for the first connection to Postgres. A program that waits for a
+dependency is alive but not ready, and is not killed.
 */}}
 {{- define "vitrine.probes" -}}
 startupProbe:
@@ -329,7 +329,7 @@ readinessProbe:
 {{- end -}}
 
 {{/*
-Codec processes of a worker.
+The number of codec processes of a worker.
 */}}
 {{- define "vitrine.worker.children" -}}
 {{- $worker := .Values.worker -}}
@@ -338,16 +338,16 @@ Codec processes of a worker.
 {{- else -}}
 {{- $cpu := dig "limits" "cpu" "" $worker.resources -}}
 {{- if not $cpu -}}
-{{- fail "worker.codecChildren: 0 is one for each CPU of worker.resources.limits.cpu, which is not set" -}}
+{{- fail "worker.codecChildren: 0 means one for each CPU of worker.resources.limits.cpu, which is not set" -}}
 {{- end -}}
 {{- include "vitrine.cpus" $cpu -}}
 {{- end -}}
 {{- end -}}
 
 {{/*
-The memory that a worker's processes may need together, in bytes: what one picture may add to a codec, and 128Mi that a codec
-has before, for each; and the worker's own. Kubernetes kills the whole container when one of them runs out of memory, so the
-bounds of all have to fit.
+The memory that the processes of a worker may need together, in bytes: for each codec, what one image may add, and 128Mi that a codec
+uses without one; and the worker's own. Kubernetes kills the whole container when one process runs out of memory, so the limit has to
+cover all of them.
 */}}
 {{- define "vitrine.worker.memory" -}}
 {{- $worker := .Values.worker -}}
@@ -356,15 +356,15 @@ bounds of all have to fit.
 {{- end -}}
 
 {{/*
-What a worker's sources may take together, in bytes: a third of what goMemory leaves beside 64Mi, since for each there may be a
-buffer that grows, the renditions, and garbage of the ones before.
+The memory of all sources of a worker, in bytes: a third of goMemory without 64Mi, because each source may need a growing buffer, its
+renditions, and garbage of earlier ones.
 */}}
 {{- define "vitrine.worker.sources" -}}
 {{- max (div (sub (include "vitrine.bytes" .Values.worker.goMemory | int64) 67108864) 3) 1048576 | toString -}}
 {{- end -}}
 
 {{/*
-A worker's resources, with the memory limit that follows from its processes unless one is set.
+The resources of a worker. The default of the memory limit is computed from its processes.
 */}}
 {{- define "vitrine.worker.resources" -}}
 {{- $resources := deepCopy .Values.worker.resources -}}
@@ -382,8 +382,9 @@ A worker's resources, with the memory limit that follows from its processes unle
 {{- end -}}
 
 {{/*
-How long a worker may take to stop, in seconds: one picture from its fetch to its outcome, and never less than the program
-asks for (half of the group's rebalance timeout for work in hand, then twice settleTimeout for its release, and 5 s to leave).
+The time that a worker has to stop, in seconds: the maximum time of one image from its download to its outcome, and at least what the
+program requires (half of the group's rebalance timeout for jobs in progress, twice settleTimeout for their release, and 5 s to leave
+the group).
 */}}
 {{- define "vitrine.worker.grace" -}}
 {{- with .Values.worker.shutdown.grace -}}
@@ -398,7 +399,7 @@ asks for (half of the group's rebalance timeout for work in hand, then twice set
 {{- end -}}
 
 {{/*
-Where the ImagePipeline is mounted. A directory, never a subPath: only directories follow the ConfigMap.
+The mount of the ImagePipeline. It is a directory, not a subPath, because only directories are updated with the ConfigMap.
 */}}
 {{- define "vitrine.pipeline.volume" -}}
 - name: pipeline
@@ -407,7 +408,7 @@ Where the ImagePipeline is mounted. A directory, never a subPath: only directori
 {{- end -}}
 
 {{/*
-What answers below ingress.media.path, as JSON {name, port}: the given Service, or that of the store.
+The backend of ingress.media.path, as JSON {name, port}: the given Service, or the one of the store.
 */}}
 {{- define "vitrine.media.service" -}}
 {{- $given := .Values.ingress.media.service -}}
@@ -419,7 +420,7 @@ What answers below ingress.media.path, as JSON {name, port}: the given Service, 
 {{- end -}}
 
 {{/*
-The egress rule of name resolution.
+The egress rule for DNS.
 */}}
 {{- define "vitrine.egress.dns" -}}
 - ports:
@@ -432,7 +433,7 @@ The egress rule of name resolution.
 {{- end -}}
 
 {{/*
-Anywhere but at the addresses where clouds tell their machines what they are, credentials included.
+All addresses except those of the clouds' metadata servers, which also serve credentials.
 */}}
 {{- define "vitrine.egress.anywhere" -}}
 - ipBlock: {cidr: 0.0.0.0/0, except: [100.100.100.200/32, 168.63.129.16/32, 169.254.0.0/16, 192.0.0.192/32]}
@@ -440,7 +441,7 @@ Anywhere but at the addresses where clouds tell their machines what they are, cr
 {{- end -}}
 
 {{/*
-The world without its private, metadata and other special networks.
+All public addresses: without private, metadata and other special networks.
 */}}
 {{- define "vitrine.egress.world" -}}
 - ipBlock:
@@ -476,9 +477,9 @@ The world without its private, metadata and other special networks.
 {{- end -}}
 
 {{/*
-Egress rules to what a component is configured to talk to: (dict "root" $ "component" "api"). A server outside whose networks
-are not given may be anywhere, on its port, except where credentials are to be had. One that is known to be in the world opens only
-that to workers, whose fetching of pictures must not be let into private networks by it.
+Egress rules for the servers that a component is configured to use: (dict "root" $ "component" "api"). An external server whose networks
+are not given may have any address except those of metadata servers, on its port. For a server with a public address, the workers' rule
+allows public addresses only, because downloads of sources must not reach private networks through it.
 */}}
 {{- define "vitrine.egress" -}}
 {{- $component := .component -}}

@@ -1,32 +1,32 @@
 #!/bin/sh
-# Keeps this node in its cluster and the cluster whole. It runs beside every node, looks every few seconds, and compares what
-# is with what should be, so that the first start, a restart of all nodes with new addresses and a lost volume are one case.
+# Keeps this node in its cluster, and the cluster complete. It runs beside every node and compares the actual with the wanted state
+# every few seconds, so that the first start, a restart of all nodes with new addresses and a lost volume are the same case.
 #
-#   every node     knows all others under their present addresses         CLUSTER MEET
-#                  copies its master from where that is now               CLUSTER REPLICATE
+#   every node     knows all others by their current addresses            CLUSTER MEET
+#                  copies its master from its current address             CLUSTER REPLICATE
 #   while all nodes answer,
-#     the leader   (the first node) sees to it that
-#                  the replica of a master that is gone for good takes over  CLUSTER FAILOVER TAKEOVER
+#     the leader   (the first node) ensures that
+#                  the replica of a permanently lost master takes over       CLUSTER FAILOVER TAKEOVER
 #                  every slot has a master                                   CLUSTER ADDSLOTSRANGE
 #                  masters without slots become replicas                     CLUSTER REPLICATE
-#     every node   forgets identities that no node answers to, since a node
-#                  that lost its volume comes back under another one         CLUSTER FORGET
+#     every node   forgets the ids of lost nodes, because a node that lost
+#                  its volume comes back with another id                     CLUSTER FORGET
 #
-# What Redis does itself, elections above all, is left to it.
+# Redis does the rest itself, elections in particular.
 #
-# Environment: POD_NAME SET SERVICE NAMESPACE NODES MASTERS REDISCLI_AUTH, PATIENCE (seconds before what cannot be undone).
+# Environment: POD_NAME SET SERVICE NAMESPACE NODES MASTERS REDISCLI_AUTH, REPAIR_AFTER (seconds before an irreversible step).
 set -u
 trap 'exit 0' TERM INT
 
-PATIENCE=${PATIENCE:-30}
+REPAIR_AFTER=${REPAIR_AFTER:-30}
 me=${POD_NAME##*-}
-since=0 # when all nodes answered, and something was wrong, for the first time in a row
+since=0 # when the current fault was first seen while all nodes answered
 
 say() { printf '%s\n' "$*"; }
 ask() { h=$1; shift; timeout 3 redis-cli -e -h "$h" "$@" 2>&1; }
 name_of() { printf '%s-%s.%s.%s.svc' "$SET" "$1" "$SERVICE" "$NAMESPACE"; }
 
-# healthy: does this node see a whole cluster? One question to the node beside, since this is asked for ever.
+# healthy: does this node see a complete cluster? It needs one connection, to the local node, because it runs all the time.
 healthy() {
   printf 'info replication\ncluster info\ncluster nodes\n' | timeout 3 redis-cli -h 127.0.0.1 2>/dev/null | tr -d '\r' | awk -v nodes="$NODES" '
     /^master_host:/ { copied = substr($0, 13) }
@@ -42,9 +42,9 @@ healthy() {
     END { exit !(ok && whole && seen == nodes && !bad && (copied == "" || copied == address[master])) }'
 }
 
-# roster: one line for each node that answers: ordinal id address role master slots... A name may still lead to an address
-# that another release has by now, and to meet that would join two clusters for ever: so whoever is met has taken our
-# password and calls itself by the name it was called by.
+# roster: one line for each node that answers: ordinal id address role master slots... A name may still resolve to an address that
+# another release has now, and CLUSTER MEET with that node would join two clusters permanently. So a node counts only if it accepts
+# our password and announces the name by which it was reached.
 roster() {
   i=0
   while [ "$i" -lt "$NODES" ]; do
@@ -63,7 +63,7 @@ roster() {
   done
 }
 
-# meet: tells this node the present address of each that it does not know, or does not reach.
+# meet: gives this node the current address of each node that it does not know or cannot reach.
 meet() {
   printf '%s\n' "$all" | while read -r ordinal id address _; do
     [ "$ordinal" = "$me" ] && continue
@@ -75,26 +75,26 @@ meet() {
   done
 }
 
-# follow: has this replica copy its master from its present address. A replica that learns of it by gossip knows it, and goes
-# on asking at the one from before.
+# follow: makes this replica copy its master from its current address. A replica that learns the address by gossip still uses the
+# old one.
 follow() {
   copied=$(printf 'info replication\n' | timeout 3 redis-cli -h 127.0.0.1 2>/dev/null | tr -d '\r' | sed -n 's/^master_host://p')
-  [ -n "$copied" ] || return # it is a master
+  [ -n "$copied" ] || return # this node is a master
   printf '%s\n' "$view" | awk -v copied="$copied" '
     { a = $2; sub(/@.*/, "", a); sub(/:[0-9]+$/, "", a); address[$1] = a }
     $3 ~ /myself/ { master = $4 }
     END { if (address[master] != "" && address[master] != copied) print master }' | while read -r master; do
-    say "copy $master from its present address, not from $copied: $(ask 127.0.0.1 cluster replicate "$master")"
+    say "copy $master from its current address, not from $copied: $(ask 127.0.0.1 cluster replicate "$master")"
   done
 }
 
-# orphans: "address id" of each replica whose master answers to no name.
+# orphans: "address id" of each replica whose master is not in the roster.
 orphans() {
   printf '%s\n' "$all" | awk '{ id[$2]; line[NR] = $0 } END { for (n = 1; n <= NR; n++) {
     split(line[n], f); if (f[4] == "slave" && !(f[5] in id)) print f[3], f[2] } }'
 }
 
-# lost: ids that this node knows and that no node answers to.
+# lost: ids that this node knows and that no answering node has.
 lost() {
   printf '%s\n--\n%s\n' "$all" "$view" | awk '
     $1 == "--" { rest = 1; next }
@@ -102,7 +102,7 @@ lost() {
     $3 !~ /handshake/ && !($1 in id) { print $1 }'
 }
 
-# strangers: nodes that answer and that this node does not know yet.
+# strangers: ids of answering nodes that this node does not know yet.
 strangers() {
   printf '%s\n--\n%s\n' "$view" "$all" | awk '
     $1 == "--" { rest = 1; next }
@@ -110,8 +110,8 @@ strangers() {
     !($2 in id) { print $2 }'
 }
 
-# missing: slot ranges that no answering master has, as many as there are masters to be made, one "from to" a line. $1: how
-# many. On a first start that is the whole range in equal parts.
+# missing: the slots that no answering master has, in $1 parts, one "from to" a line; "next" separates parts. On the first start,
+# this is the whole range in equal parts.
 missing() {
   printf '%s\n' "$all" | awk -v parts="$1" '
     $4 == "master" { for (f = 6; f <= NF; f++) { n = split($f, r, "-"); for (s = r[1]; s <= r[n]; s++) has[s] } }
@@ -127,8 +127,8 @@ missing() {
     }'
 }
 
-# assign: gives the missing ranges to masters that have none, in the order of their ordinals, or to the first master if
-# enough have some.
+# assign: gives the missing ranges to masters without slots, in the order of their ordinals, or to the first master if enough
+# masters have slots.
 assign() {
   with=$(printf '%s\n' "$all" | awk '$4 == "master" && NF > 5 { n++ } END { print n + 0 }')
   parts=$((MASTERS - with))
@@ -149,7 +149,7 @@ assign() {
   }
 }
 
-# replicate: makes each master without slots a replica of the master that has the fewest.
+# replicate: makes each master without slots a replica of the master with the fewest replicas.
 replicate() {
   printf '%s\n' "$all" | awk '
     $4 == "master" && NF > 5 { m[++masters] = $2; copies[$2] += 0 }
@@ -169,7 +169,7 @@ replicate() {
 
 look() {
   view=$(printf 'cluster nodes\n' | timeout 3 redis-cli -h 127.0.0.1 2>/dev/null | tr -d '\r' | awk '$2 ~ /@/')
-  [ -n "$view" ] || return # it is starting
+  [ -n "$view" ] || return # the local node is starting
   all=$(roster)
   meet
   follow
@@ -179,19 +179,19 @@ look() {
   fi
   now=$(date +%s)
   [ "$since" -gt 0 ] || since=$now
-  patient=$((now - since >= PATIENCE))
+  overdue=$((now - since >= REPAIR_AFTER))
 
   heirs=$(orphans)
   if [ -n "$heirs" ]; then
-    # An election may still help. If it does not, too many masters are gone at once to elect anybody.
-    [ "$me" = 0 ] && [ "$patient" = 1 ] && printf '%s\n' "$heirs" | while read -r address id; do
+    # Redis may still elect a replica. If it does not, too many masters were lost at once for an election.
+    [ "$me" = 0 ] && [ "$overdue" = 1 ] && printf '%s\n' "$heirs" | while read -r address id; do
       say "$id at $address takes over from its lost master: $(ask "$address" cluster failover takeover)"
     done
-    return # a replica whose master was forgotten would stay without slots
+    return # if its master were forgotten, the replica would stay without slots
   fi
-  if [ "$patient" = 1 ]; then
+  if [ "$overdue" = 1 ]; then
     for id in $(lost); do
-      say "forget $id, to which no node answers: $(ask 127.0.0.1 cluster forget "$id")"
+      say "forget $id, which no answering node has: $(ask 127.0.0.1 cluster forget "$id")"
     done
   fi
   [ "$me" = 0 ] && [ -z "$(strangers)" ] || return
@@ -206,11 +206,11 @@ last=""
 while :; do
   if healthy; then
     since=0
-    [ "$last" = whole ] || say "the cluster is whole"
-    last=whole
+    [ "$last" = complete ] || say "the cluster is complete"
+    last=complete
     pause=5
   else
-    [ "$last" = whole ] && say "the cluster is not whole"
+    [ "$last" = complete ] && say "the cluster is not complete"
     last=""
     look
     pause=2

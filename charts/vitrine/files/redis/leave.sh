@@ -1,6 +1,6 @@
 #!/bin/sh
-# Before a master stops: its replica takes over, which is a matter of milliseconds, and not of the seconds that an election
-# waits. A node without a replica that is up to date just stops.
+# Runs before a master stops. Its replica takes over within milliseconds, where an election would take seconds. A node without an
+# up-to-date replica just stops.
 ask() { timeout 2 redis-cli -h "$1" "$2" "$3" 2>/dev/null | tr -d '\r'; }
 
 replica=$(ask 127.0.0.1 info replication | sed -n 's/^slave[0-9]*:ip=\([^,]*\),port=[0-9]*,state=online.*/\1/p' | head -n 1)
@@ -8,7 +8,7 @@ replica=$(ask 127.0.0.1 info replication | sed -n 's/^slave[0-9]*:ip=\([^,]*\),p
 ask "$replica" cluster failover
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   if ask 127.0.0.1 info replication | grep -q '^role:slave'; then
-    sleep 1 # clients still ask here, and are told where to go
+    sleep 1 # clients still send requests here, and are redirected
     exit 0
   fi
   sleep 0.3

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Ready is a node whose cluster is whole, so that `helm install --wait` waits for it and a rolling update takes the next pod
-# only then. But never for longer than two minutes after its start: else an update that repairs a broken cluster would wait
-# for what it is about to repair.
+# A node is ready when its cluster is complete, so that `helm install --wait` waits for that, and a rolling update replaces the next
+# pod only then. From two minutes after its start a node is always ready: otherwise, an update that repairs a broken cluster would
+# wait for the cluster.
 state=$(printf 'info server\ninfo replication\ncluster info\n' | timeout 4 redis-cli -h 127.0.0.1 2>/dev/null | tr -d '\r')
 value() { printf '%s\n' "$state" | sed -n "s/^$1://p"; }
 

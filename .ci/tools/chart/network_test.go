@@ -52,7 +52,7 @@ var outsides = map[string]outside{
 	},
 	"operators": {
 		dns: nodeLocalDNS, fromAny: true, anywhere: []int32{6379, 6380, 443}, public: []int32{443},
-		hosts: map[string]string{"pictures.s3.eu-central-1.amazonaws.com": "52.219.1.1"},
+		hosts: map[string]string{"images.s3.eu-central-1.amazonaws.com": "52.219.1.1"},
 	},
 	"production": {
 		dns: nodeLocalDNS,

@@ -5,24 +5,24 @@ import (
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/httpapi"
 	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/relay"
-	"vitrine.io/pkg/worker"
 )
 
 // Config is everything that can be said about this program.
 type Config struct {
 	program.Config
-	HTTP      httpapi.Config         `envPrefix:"HTTP_"`
-	Catalog   catalog.Config         `envPrefix:"CATALOG_"`
-	Postgres  postgres.Config        `envPrefix:"POSTGRES_"`
-	Redis     rediscache.Config      `envPrefix:"REDIS_"`
-	Kafka     kafka.Config           `envPrefix:"KAFKA_"`
-	S3        blob.Config            `envPrefix:"S3_"`
-	Relay     relay.Config           `envPrefix:"RELAY_"`
-	Sweep     worker.SweepConfig     `envPrefix:"SWEEP_"`
-	Audit     worker.AuditConfig     `envPrefix:"AUDIT_"`
-	Reprocess worker.ReprocessConfig `envPrefix:"REPROCESS_"`
+	HTTP      httpapi.Config                `envPrefix:"HTTP_"`
+	Catalog   catalog.Config                `envPrefix:"CATALOG_"`
+	Postgres  postgres.Config               `envPrefix:"POSTGRES_"`
+	Redis     rediscache.Config             `envPrefix:"REDIS_"`
+	Kafka     kafka.Config                  `envPrefix:"KAFKA_"`
+	S3        blob.Config                   `envPrefix:"S3_"`
+	Relay     relay.Config                  `envPrefix:"RELAY_"`
+	Sweep     maintenance.Config            `envPrefix:"SWEEP_"`
+	Audit     maintenance.AuditorConfig     `envPrefix:"AUDIT_"`
+	Reprocess maintenance.ReprocessorConfig `envPrefix:"REPROCESS_"`
 }

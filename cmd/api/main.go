@@ -16,7 +16,7 @@ var version string
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := program.Run(ctx, program.About{
-		Name: "api", Text: "Vitrine's HTTP API, relay and sweepers.", Version: version,
+		Name: "api", Text: "Vitrine's HTTP API, relay and maintenance.", Version: version,
 	}, program.World{
 		Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
 		Hostname: os.Hostname, PID: os.Getpid(), Build: debug.ReadBuildInfo,

@@ -19,12 +19,12 @@ import (
 	"vitrine.io/pkg/httpapi"
 	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/lifecycle"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/relay"
 	"vitrine.io/pkg/telemetry"
-	"vitrine.io/pkg/worker"
 )
 
 // api is the program put together, as far as that needs no server to answer.
@@ -110,19 +110,22 @@ func (a *api) serve(ctx context.Context) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	a.open.Store(true)
-	sweeper := worker.NewSweeper(a.store, service, a.cfg.Sweep, a.Registry, a.Log.Named("sweeper"))
-	compensator := worker.NewCompensator(a.store, a.bucket, a.cfg.Sweep, a.Registry, a.Log.Named("compensator"))
-	auditor := worker.NewAuditor(worker.AuditParts{
-		Turns: a.store, Books: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now, Log: a.Log.Named("auditor"),
+	rescuer := maintenance.NewRescuer(a.store, service, a.cfg.Sweep, a.Registry, a.Log.Named("rescuer"))
+	cleaner := maintenance.NewCleaner(a.store, a.cfg.Sweep, a.Registry, a.Log.Named("cleaner"))
+	collector := maintenance.NewGarbageCollector(a.store, a.bucket, a.cfg.Sweep, a.Registry, a.Log.Named("gc"))
+	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
+		Checkpoints: a.store, References: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now,
+		Log: a.Log.Named("auditor"),
 	}, a.cfg.Audit, a.Registry)
-	bulk := worker.NewReprocessor(a.store, service, a.cfg.Reprocess, time.Now, a.Registry, a.Log.Named("reprocessor"))
+	bulk := maintenance.NewReprocessor(a.store, service, a.cfg.Reprocess, time.Now, a.Registry, a.Log.Named("reprocessor"))
 	a.reprocess.set(httpapi.NewReprocessHandler(bulk, a.Log.Named("bulk")))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
 		lifecycle.Closer("cache", cache.Close),
 		lifecycle.Part{Name: "relay", Run: mover.Run},
 		lifecycle.Part{Name: "changes", Run: changes.Run},
-		lifecycle.Part{Name: "sweeper", Run: sweeper.Run},
-		lifecycle.Part{Name: "compensator", Run: compensator.Run},
+		lifecycle.Part{Name: "rescuer", Run: rescuer.Run},
+		lifecycle.Part{Name: "cleaner", Run: cleaner.Run},
+		lifecycle.Part{Name: "gc", Run: collector.Run},
 		lifecycle.Part{Name: "auditor", Run: auditor.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
 		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error { return a.drain(ctx, server) }},

@@ -14,10 +14,10 @@ import (
 
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/telemetry"
-	"vitrine.io/pkg/worker"
 )
 
 // RestoredConfig is everything that can be said about restored.
@@ -107,9 +107,9 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 		return err
 	}
 	defer bucket.Close()
-	auditor := worker.NewAuditor(worker.AuditParts{
-		Turns: parts.store, Books: parts.store, Bucket: bucket, Catalog: parts.service, Now: time.Now, Log: log,
-	}, worker.AuditConfig{}, prometheus.NewRegistry())
+	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
+		Checkpoints: parts.store, References: parts.store, Bucket: bucket, Catalog: parts.service, Now: time.Now, Log: log,
+	}, maintenance.AuditorConfig{}, prometheus.NewRegistry())
 	if _, err := auditor.CheckRows(ctx, math.MaxInt64, 1, 0); err != nil { // there are none; it asks whose the bucket is
 		return fmt.Errorf("check bucket: %w", err)
 	}
@@ -168,13 +168,13 @@ func raiseVersions(ctx context.Context, store *postgres.Store, jump int64, log *
 }
 
 // checkObjects asks anew for each picture that is ready and whose objects are missing, one after the other in time.
-func checkObjects(ctx context.Context, auditor *worker.Auditor, rate float64, log *zap.Logger) error {
+func checkObjects(ctx context.Context, auditor *maintenance.Auditor, rate float64, log *zap.Logger) error {
 	var after catalog.ImageID
 	var pictures, missing int
 	began := time.Now()
 	told := began
 	for {
-		var checked worker.Checked
+		var checked maintenance.Checked
 		delay := max(0, time.Duration(float64(missing)/rate*float64(time.Second))-time.Since(began))
 		err := insist(ctx, func(ctx context.Context) (err error) {
 			checked, err = auditor.CheckRows(ctx, after, checkBatch, delay)
@@ -183,7 +183,7 @@ func checkObjects(ctx context.Context, auditor *worker.Auditor, rate float64, lo
 		if err != nil {
 			return fmt.Errorf("check objects after picture %d: %w", after, err)
 		}
-		pictures, missing = pictures+checked.Pictures, missing+checked.Missing
+		pictures, missing = pictures+checked.Images, missing+checked.Missing
 		counts := []zap.Field{zap.Int("pictures", pictures), zap.Int("asked_again", missing)}
 		if checked.Next == 0 {
 			log.Info("restored", counts...)

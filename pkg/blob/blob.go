@@ -18,7 +18,7 @@ import (
 
 	"vitrine.io/pkg/failpoint"
 	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/worker"
+	"vitrine.io/pkg/maintenance"
 )
 
 // CacheControl goes with every object: its key will never name other bytes, so it may be kept for a year.
@@ -123,7 +123,7 @@ func (b *Bucket) List(ctx context.Context, prefix string, fn func(ObjectInfo) er
 
 // Page returns up to limit objects below prefix whose keys come after that one, in the order of their keys' bytes. more says
 // that there are others.
-func (b *Bucket) Page(ctx context.Context, prefix, after string, limit int) (found []worker.Object, more bool, err error) {
+func (b *Bucket) Page(ctx context.Context, prefix, after string, limit int) (found []maintenance.Object, more bool, err error) {
 	input := &s3.ListObjectsV2Input{Bucket: &b.cfg.Bucket, Prefix: &prefix, StartAfter: &after}
 	for more = true; more && limit > len(found); { // a page may be empty and others follow
 		input.MaxKeys = aws.Int32(int32(min(limit-len(found), pageSize)))
@@ -136,7 +136,7 @@ func (b *Bucket) Page(ctx context.Context, prefix, after string, limit int) (fou
 			return nil, false, err
 		}
 		for _, o := range page.Contents {
-			found = append(found, worker.Object{
+			found = append(found, maintenance.Object{
 				Key: aws.ToString(o.Key), Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified),
 			})
 		}

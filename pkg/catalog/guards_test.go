@@ -3,7 +3,6 @@ package catalog_test
 import (
 	"context"
 	"errors"
-	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -13,10 +12,10 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
-	"vitrine.io/pkg/worker"
 )
 
 // The tests of this file tell, for each guard of the protocol, the story that would end badly without it. They run on a
@@ -116,12 +115,12 @@ func (w *world) shows(bytes string) {
 	}
 }
 
-// compensate runs a compensator until a look finds nothing to do.
-func (w *world) compensate() {
+// collect runs a garbage collector until a scan finds nothing to do.
+func (w *world) collect() {
 	w.t.Helper()
-	found := &looks{Intents: w.store, idle: make(chan struct{})}
-	cfg := worker.SweepConfig{Interval: time.Millisecond, Batch: 10, Again: time.Microsecond}
-	c := worker.NewCompensator(found, w.objects, cfg, prometheus.NewRegistry(), zap.NewNop())
+	found := &scans{Deletions: w.store, idle: make(chan struct{})}
+	cfg := maintenance.Config{Interval: time.Millisecond, Batch: 10, SecondPassAfter: time.Microsecond}
+	c := maintenance.NewGarbageCollector(found, w.objects, cfg, prometheus.NewRegistry(), zap.NewNop())
 	ctx, stop := context.WithCancel(w.t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = c.Run(ctx) })
@@ -130,26 +129,26 @@ func (w *world) compensate() {
 	running.Wait()
 }
 
-// looks says when there is nothing due, for the first or the second time.
-type looks struct {
-	worker.Intents
-	doomed int
-	idle   chan struct{}
-	once   sync.Once
+// scans closes idle when no deletion is due, for the first or the second pass.
+type scans struct {
+	maintenance.Deletions
+	started int
+	idle    chan struct{}
+	once    sync.Once
 }
 
-// DoomDue implements worker.Intents.
-func (l *looks) DoomDue(ctx context.Context, limit int, again time.Duration) ([]string, error) {
-	prefixes, err := l.Intents.DoomDue(ctx, limit, again)
-	l.doomed = len(prefixes)
+// StartDue implements maintenance.Deletions.
+func (s *scans) StartDue(ctx context.Context, limit int, again time.Duration) ([]string, error) {
+	prefixes, err := s.Deletions.StartDue(ctx, limit, again)
+	s.started = len(prefixes)
 	return prefixes, err
 }
 
-// DoomedDue implements worker.Intents.
-func (l *looks) DoomedDue(ctx context.Context, limit int) ([]string, error) {
-	prefixes, err := l.Intents.DoomedDue(ctx, limit)
-	if err == nil && l.doomed+len(prefixes) == 0 {
-		l.once.Do(func() { close(l.idle) })
+// SecondPassDue implements maintenance.Deletions.
+func (s *scans) SecondPassDue(ctx context.Context, limit int) ([]string, error) {
+	prefixes, err := s.Deletions.SecondPassDue(ctx, limit)
+	if err == nil && s.started+len(prefixes) == 0 {
+		s.once.Do(func() { close(s.idle) })
 	}
 	return prefixes, err
 }
@@ -186,10 +185,7 @@ func (o *objects) below(prefix string) int {
 	return n
 }
 
-// Put implements worker.Objects.
-func (o *objects) Put(context.Context, string, string, io.ReadSeeker, int64) error { return nil }
-
-// DeletePrefix implements worker.Objects.
+// DeletePrefix implements maintenance.Objects.
 func (o *objects) DeletePrefix(_ context.Context, prefix string) error {
 	o.mu.Lock()
 	first := o.deleted == 0
@@ -276,7 +272,7 @@ func TestGuardPrefix(t *testing.T) {
 	w.must(w.finish(heir))
 	w.puts(sleeper, "sleeper")
 	w.shows("heir")
-	w.compensate()
+	w.collect()
 	w.shows("heir")
 	if n := w.objects.below(sleeper.Prefix); n != 0 {
 		t.Errorf("%d objects of the sleeper are left", n)
@@ -294,7 +290,7 @@ func TestGuardIntent(t *testing.T) {
 	heir := w.begin(r, 0)
 	w.puts(heir, "heir")
 	w.must(w.finish(heir))
-	w.compensate()
+	w.collect()
 	if n := w.objects.below(dead.Prefix); n != 0 {
 		t.Errorf("%d objects of the dead attempt are left, and nothing says so", n)
 	}
@@ -310,7 +306,7 @@ func TestGuardDoom(t *testing.T) {
 	slow := w.begin(r, 0)
 	w.puts(slow, "slow")
 	w.objects.onDelete = func() { w.is(w.finish(slow), catalog.ErrDoomed, "Finish while its objects are being deleted") }
-	w.compensate()
+	w.collect()
 	if img := w.now().Images[0]; img.Status != catalog.Pending || img.Work != catalog.Processing || img.Ticket != r.Ticket {
 		t.Errorf("the picture is %s and %s", img.Status, img.Work)
 	}

@@ -7,25 +7,25 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/worker"
 )
 
 var (
-	_ worker.Turns = (*Store)(nil)
-	_ worker.Books = (*Store)(nil)
+	_ maintenance.Checkpoints = (*Store)(nil)
+	_ maintenance.References  = (*Store)(nil)
 )
 
-// takeTurn moves the time on and reads the cursor in one statement: of two who come at once, the second waits for the first
-// and then finds that nothing is due.
-const takeTurn = `
+// acquireScan moves the time on and reads the cursor in one statement: of two concurrent calls, the second waits for the
+// first and then finds that nothing is due.
+const acquireScan = `
 INSERT INTO audits (name, due_at) VALUES ($1, now() + $2 * interval '1 microsecond')
 ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE audits.due_at <= now()
 RETURNING cursor`
 
-// TakeTurn implements worker.Turns.
-func (s *Store) TakeTurn(ctx context.Context, name string, interval time.Duration) (cursor string, mine bool, err error) {
-	cursors, err := query[string](ctx, s.db, "take_turn", takeTurn, name, interval.Microseconds())
+// Acquire implements maintenance.Checkpoints.
+func (s *Store) Acquire(ctx context.Context, name string, interval time.Duration) (cursor string, acquired bool, err error) {
+	cursors, err := query[string](ctx, s.db, "take_turn", acquireScan, name, interval.Microseconds())
 	if err != nil || len(cursors) == 0 {
 		return "", false, err
 	}
@@ -36,7 +36,7 @@ const saveCursor = `
 INSERT INTO audits (name, cursor, due_at) VALUES ($1, $2, now() + $3 * interval '1 microsecond')
 ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, due_at = excluded.due_at`
 
-// SaveCursor implements worker.Turns.
+// SaveCursor implements maintenance.Checkpoints.
 func (s *Store) SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error {
 	_, err := s.db.exec(ctx, "save_cursor", saveCursor, name, cursor, wait.Microseconds())
 	return err
@@ -54,7 +54,7 @@ WHERE NOT EXISTS (SELECT FROM intents x WHERE x.prefix = n.prefix)
 
 const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due ` + unreferenced + ` ORDER BY n.prefix`
 
-// Unreferenced implements worker.Books.
+// Unreferenced implements maintenance.References.
 func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.Intent) ([]catalog.Intent, error) {
 	rows, err := query[intentRow](ctx, s.db, "unreferenced", selectUnreferenced, toIntentRows(prefixes))
 	if err != nil {
@@ -69,14 +69,14 @@ func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.Intent) ([]
 	return found, nil
 }
 
-const condemn = `
+const scheduleOrphans = `
 INSERT INTO intents (prefix, image_id, due_at)
 SELECT n.prefix, n.image_id, now() + n.due * interval '1 microsecond' ` + unreferenced + `
 ON CONFLICT (prefix) DO NOTHING`
 
-// Condemn implements worker.Books.
-func (s *Store) Condemn(ctx context.Context, prefixes []catalog.Intent) (int, error) {
-	written, err := s.db.exec(ctx, "condemn", condemn, toIntentRows(prefixes))
+// ScheduleOrphans implements maintenance.References.
+func (s *Store) ScheduleOrphans(ctx context.Context, prefixes []catalog.Intent) (int, error) {
+	written, err := s.db.exec(ctx, "condemn", scheduleOrphans, toIntentRows(prefixes))
 	return int(written), err
 }
 
@@ -86,8 +86,8 @@ FROM images i JOIN products p ON p.id = i.product_id
 WHERE i.id > $1 AND i.status = 'ready' AND i.work = 'idle' AND p.deleted_at IS NULL
 ORDER BY i.id LIMIT $2`
 
-// Published implements worker.Books.
-func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int) ([]worker.Published, error) {
+// Published implements maintenance.References.
+func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int) ([]maintenance.Published, error) {
 	type row struct {
 		ProductID   catalog.ProductID
 		ImageID     catalog.ImageID
@@ -99,22 +99,22 @@ func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int)
 	if err != nil {
 		return nil, err
 	}
-	found := make([]worker.Published, len(rows))
+	found := make([]maintenance.Published, len(rows))
 	for i, r := range rows {
-		found[i] = worker.Published{
-			Picture: worker.Picture{ProductID: r.ProductID, ImageID: r.ImageID},
-			Fence:   r.Fence, RemakeError: r.RemakeError, Objects: objectsOf(r.Renditions.V),
+		found[i] = maintenance.Published{
+			ImageRef: maintenance.ImageRef{ProductID: r.ProductID, ImageID: r.ImageID},
+			Fence:    r.Fence, RemakeError: r.RemakeError, Objects: objectsOf(r.Renditions.V),
 		}
 	}
 	return found, nil
 }
 
 // objectsOf returns the objects that renditions stand for, by key: equal renditions share one.
-func objectsOf(renditions []renditionRow) []worker.Object {
-	objects := make([]worker.Object, len(renditions))
+func objectsOf(renditions []renditionRow) []maintenance.Object {
+	objects := make([]maintenance.Object, len(renditions))
 	for i, r := range renditions {
-		objects[i] = worker.Object{Key: r.Key, Size: r.Bytes}
+		objects[i] = maintenance.Object{Key: r.Key, Size: r.Bytes}
 	}
-	slices.SortFunc(objects, func(a, b worker.Object) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(objects, func(a, b maintenance.Object) int { return strings.Compare(a.Key, b.Key) })
 	return slices.Compact(objects)
 }

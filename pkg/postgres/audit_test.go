@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/worker"
 )
 
 func TestAudit(t *testing.T) {
@@ -27,7 +27,7 @@ func TestAudit(t *testing.T) {
 // turn tries to get a turn, and returns the cursor and whether it did.
 func (f *fixture) turn(name string, interval time.Duration) (cursor string, mine bool) {
 	f.Helper()
-	cursor, mine, err := f.store.TakeTurn(f.Context(), name, interval)
+	cursor, mine, err := f.store.Acquire(f.Context(), name, interval)
 	f.Must(err, "take turn")
 	return cursor, mine
 }
@@ -76,7 +76,7 @@ func raceForTurn(f *fixture) {
 		var group sync.WaitGroup
 		for range 6 {
 			group.Go(func() {
-				_, mine, err := f.store.TakeTurn(f.Context(), fmt.Sprint("round ", round), time.Hour)
+				_, mine, err := f.store.Acquire(f.Context(), fmt.Sprint("round ", round), time.Hour)
 				if err != nil {
 					f.Errorf("take turn: %v", err)
 				}
@@ -173,7 +173,7 @@ func orphansScheduled(f *fixture) {
 		for _, attempt := range []string{"1-gone", "2-live", "3-scheduled"} {
 			requested = append(requested, catalog.Intent{Prefix: prefixOf(p, 0, attempt), ImageID: p.Images[0].ID, Due: -time.Second})
 		}
-		n, err := f.store.Condemn(f.Context(), requested)
+		n, err := f.store.ScheduleOrphans(f.Context(), requested)
 		f.Must(err, "schedule orphans")
 		return n
 	}
@@ -187,7 +187,7 @@ func orphansScheduled(f *fixture) {
 		f.Errorf("got %d scheduled that has started already", got)
 	}
 	later := catalog.Intent{Prefix: prefixOf(p, 0, "4-gone"), ImageID: p.Images[0].ID, Due: time.Hour}
-	if n, err := f.store.Condemn(f.Context(), []catalog.Intent{later}); err != nil || n != 1 {
+	if n, err := f.store.ScheduleOrphans(f.Context(), []catalog.Intent{later}); err != nil || n != 1 {
 		f.Errorf("got %d scheduled and %v, want one", n, err)
 	}
 	f.Same(f.startDue(10, time.Hour), []string{}, "started before it is due")
@@ -207,21 +207,21 @@ func published(f *fixture) {
 	p.Images[2].RemakeError = media.HTTPStatus
 	f.publish(deleted, 0, "1-a")
 	f.Delete(deleted.ID)
-	of := func(n int) worker.Published {
+	of := func(n int) maintenance.Published {
 		prefix := prefixOf(p, n, fmt.Sprint(n+1, "-a"))
-		return worker.Published{
-			Picture: worker.Picture{ProductID: p.ID, ImageID: p.Images[n].ID}, Fence: p.Images[n].Fence,
+		return maintenance.Published{
+			ImageRef: maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[n].ID}, Fence: p.Images[n].Fence,
 			RemakeError: p.Images[n].RemakeError,
-			Objects:     []worker.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
+			Objects:     []maintenance.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
 		}
 	}
-	list := func(after catalog.ImageID, limit int) []worker.Published {
+	list := func(after catalog.ImageID, limit int) []maintenance.Published {
 		found, err := f.store.Published(f.Context(), after, limit)
 		f.Must(err, "list published images")
 		return found
 	}
-	f.Same(list(0, 10), []worker.Published{of(0), of(2)}, "published")
-	f.Same(list(0, 1), []worker.Published{of(0)}, "the first")
-	f.Same(list(p.Images[0].ID, 1), []worker.Published{of(2)}, "the one after it")
-	f.Same(list(p.Images[2].ID, 10), []worker.Published{}, "after the last")
+	f.Same(list(0, 10), []maintenance.Published{of(0), of(2)}, "published")
+	f.Same(list(0, 1), []maintenance.Published{of(0)}, "the first")
+	f.Same(list(p.Images[0].ID, 1), []maintenance.Published{of(2)}, "the one after it")
+	f.Same(list(p.Images[2].ID, 10), []maintenance.Published{}, "after the last")
 }

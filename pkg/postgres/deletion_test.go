@@ -89,10 +89,10 @@ func secondPass(f *fixture) {
 	f.startDue(10, -time.Minute)
 	f.Same(f.secondPassDue(10), []string{"fresh/", "now/"}, "longest due first")
 	f.Same(f.secondPassDue(1), []string{"fresh/"}, "the first")
-	f.Must(f.store.RemoveIntent(f.Context(), "fresh/"), "remove one of two")
+	f.Must(f.store.Remove(f.Context(), "fresh/"), "remove one of two")
 	f.Same(f.secondPassDue(10), []string{"now/"}, "the other one")
-	f.Must(f.store.RemoveIntent(f.Context(), "now/"), "remove")
-	f.Must(f.store.RemoveIntent(f.Context(), "now/"), "remove again")
+	f.Must(f.store.Remove(f.Context(), "now/"), "remove")
+	f.Must(f.store.Remove(f.Context(), "now/"), "remove again")
 	f.Same(f.secondPassDue(10), []string{}, "due after that")
 }
 
@@ -109,7 +109,7 @@ func laterCounts(f *fixture) {
 func removeNotStarted(f *fixture) {
 	p := f.Product(1)
 	f.ScheduleDeletion(p.ID, "a/", 0)
-	f.Must(f.store.RemoveIntent(f.Context(), "a/"), "remove")
+	f.Must(f.store.Remove(f.Context(), "a/"), "remove")
 	f.Same(f.startDue(10, 0), []string{"a/"}, "still there")
 }
 
@@ -123,7 +123,7 @@ func cancelOrStart(f *fixture) {
 		var prefixes []string
 		storetest.Together(2, func(i int) {
 			if i == 0 {
-				prefixes, startErr = f.store.DoomDue(f.Context(), 10, time.Hour)
+				prefixes, startErr = f.store.StartDue(f.Context(), 10, time.Hour)
 				return
 			}
 			cancelErr = f.CancelDeletions(p.ID, prefix)
@@ -154,7 +154,7 @@ func startTogether(f *fixture) {
 	seen := map[string]int{}
 	storetest.Together(4, func(int) {
 		for {
-			prefixes, err := f.store.DoomDue(f.Context(), 7, time.Hour)
+			prefixes, err := f.store.StartDue(f.Context(), 7, time.Hour)
 			if err != nil || len(prefixes) > 7 {
 				f.Errorf("got %d prefixes and %v, want at most 7", len(prefixes), err)
 			}

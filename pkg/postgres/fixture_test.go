@@ -94,7 +94,7 @@ func (f *fixture) depth() relay.Depth {
 // startDue starts the scheduled deletions that are due. Their second pass is due after that long.
 func (f *fixture) startDue(limit int, secondPass time.Duration) []string {
 	f.Helper()
-	prefixes, err := f.store.DoomDue(f.Context(), limit, secondPass)
+	prefixes, err := f.store.StartDue(f.Context(), limit, secondPass)
 	f.Must(err, "start deletions")
 	return prefixes
 }
@@ -102,7 +102,7 @@ func (f *fixture) startDue(limit int, secondPass time.Duration) []string {
 // secondPassDue returns the prefixes that are due for their second pass.
 func (f *fixture) secondPassDue(limit int) []string {
 	f.Helper()
-	prefixes, err := f.store.DoomedDue(f.Context(), limit)
+	prefixes, err := f.store.SecondPassDue(f.Context(), limit)
 	f.Must(err, "find second passes")
 	return prefixes
 }

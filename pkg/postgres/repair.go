@@ -5,12 +5,12 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/worker"
+	"vitrine.io/pkg/maintenance"
 )
 
-// doomDue claims in a CTE of its own: as a subselect of the UPDATE it could be run again per row, and claim more than its
-// limit. Two compensators never take the same intent.
-const doomDue = `
+// startDue claims in a CTE of its own: as a subselect of the UPDATE it could be run again per row, and claim more than its
+// limit. Two garbage collectors never take the same deletion.
+const startDue = `
 WITH due AS MATERIALIZED (
     SELECT prefix FROM intents WHERE doomed_at IS NULL AND due_at <= now()
     ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
@@ -18,24 +18,24 @@ UPDATE intents i SET doomed_at = now(), due_at = now() + $2 * interval '1 micros
 FROM due WHERE i.prefix = due.prefix
 RETURNING i.prefix`
 
-// DoomDue implements worker.Intents.
-func (s *Store) DoomDue(ctx context.Context, limit int, again time.Duration) ([]string, error) {
-	return query[string](ctx, s.db, "doom_due", doomDue, limit, again.Microseconds())
+// StartDue implements maintenance.Deletions.
+func (s *Store) StartDue(ctx context.Context, limit int, secondPass time.Duration) ([]string, error) {
+	return query[string](ctx, s.db, "doom_due", startDue, limit, secondPass.Microseconds())
 }
 
-const selectDoomed = `
+const selectStarted = `
 SELECT prefix FROM intents WHERE doomed_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT $1`
 
-// DoomedDue implements worker.Intents.
-func (s *Store) DoomedDue(ctx context.Context, limit int) ([]string, error) {
-	return query[string](ctx, s.db, "doomed_due", selectDoomed, limit)
+// SecondPassDue implements maintenance.Deletions.
+func (s *Store) SecondPassDue(ctx context.Context, limit int) ([]string, error) {
+	return query[string](ctx, s.db, "doomed_due", selectStarted, limit)
 }
 
-const deleteDoomed = `DELETE FROM intents WHERE prefix = $1 AND doomed_at IS NOT NULL`
+const deleteStarted = `DELETE FROM intents WHERE prefix = $1 AND doomed_at IS NOT NULL`
 
-// RemoveIntent implements worker.Intents.
-func (s *Store) RemoveIntent(ctx context.Context, prefix string) error {
-	_, err := s.db.exec(ctx, "remove_intent", deleteDoomed, prefix)
+// Remove implements maintenance.Deletions.
+func (s *Store) Remove(ctx context.Context, prefix string) error {
+	_, err := s.db.exec(ctx, "remove_intent", deleteStarted, prefix)
 	return err
 }
 
@@ -44,9 +44,9 @@ SELECT i.product_id, i.id AS image_id FROM images i JOIN products p ON p.id = i.
 WHERE i.work <> 'idle' AND i.due_at < now() - $2 * interval '1 microsecond' AND p.deleted_at IS NULL
 ORDER BY i.due_at LIMIT $1`
 
-// OverdueImages implements worker.Overdue.
-func (s *Store) OverdueImages(ctx context.Context, limit int, patience time.Duration) ([]worker.Picture, error) {
-	return query[worker.Picture](ctx, s.db, "overdue_images", selectOverdue, limit, patience.Microseconds())
+// OverdueImages implements maintenance.StaleJobs.
+func (s *Store) OverdueImages(ctx context.Context, limit int, overdue time.Duration) ([]maintenance.ImageRef, error) {
+	return query[maintenance.ImageRef](ctx, s.db, "overdue_images", selectOverdue, limit, overdue.Microseconds())
 }
 
 // purgeDeleted leaves the pictures' rows to ON DELETE CASCADE.
@@ -56,7 +56,7 @@ WITH old AS MATERIALIZED (
     ORDER BY deleted_at LIMIT $1 FOR UPDATE SKIP LOCKED)
 DELETE FROM products p USING old WHERE p.id = old.id`
 
-// PurgeDeleted implements worker.Overdue.
+// PurgeDeleted implements maintenance.Retention.
 func (s *Store) PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error) {
 	return s.purge(ctx, "purge_deleted", purgeDeleted, limit, after)
 }
@@ -67,7 +67,7 @@ WITH old AS MATERIALIZED (
     ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)
 DELETE FROM idempotency_keys k USING old WHERE k.principal = old.principal AND k.key = old.key`
 
-// PurgeKeys implements worker.Overdue.
+// PurgeKeys implements maintenance.Retention.
 func (s *Store) PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error) {
 	return s.purge(ctx, "purge_keys", purgeKeys, limit, after)
 }
@@ -96,9 +96,9 @@ FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM walked) w LEFT 
     ORDER BY i.id LIMIT $2) f ON true
 ORDER BY f.id`
 
-// SelectImages implements worker.Selected.
+// SelectImages implements maintenance.ImageFinder.
 func (s *Store) SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
-) (found []worker.Picture, next catalog.ImageID, err error) {
+) (found []maintenance.ImageRef, next catalog.ImageID, err error) {
 	type row struct {
 		Rows, Last int64
 		ProductID  catalog.ProductID
@@ -111,7 +111,7 @@ func (s *Store) SelectImages(ctx context.Context, which catalog.Selection, after
 	}
 	for _, r := range rows {
 		if r.ImageID != 0 {
-			found = append(found, worker.Picture{ProductID: r.ProductID, ImageID: r.ImageID})
+			found = append(found, maintenance.ImageRef{ProductID: r.ProductID, ImageID: r.ImageID})
 		}
 	}
 	switch {

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/test/storetest"
-	"vitrine.io/pkg/worker"
 )
 
 func TestRepair(t *testing.T) {
@@ -20,7 +20,7 @@ func TestRepair(t *testing.T) {
 }
 
 // overdueNow returns the images that are overdue by more than timeout.
-func (f *fixture) overdueNow(limit int, timeout time.Duration) []worker.Picture {
+func (f *fixture) overdueNow(limit int, timeout time.Duration) []maintenance.ImageRef {
 	f.Helper()
 	found, err := f.store.OverdueImages(f.Context(), limit, timeout)
 	f.Must(err, "find overdue images")
@@ -37,11 +37,11 @@ func overdue(f *fixture) {
 		return catalog.Change{}, nil
 	})
 	f.Must(err, "edit")
-	first := worker.Picture{ProductID: p.ID, ImageID: p.Images[1].ID}
-	second := worker.Picture{ProductID: p.ID, ImageID: p.Images[0].ID}
-	f.Same(f.overdueNow(10, time.Minute), []worker.Picture{first, second}, "overdue")
-	f.Same(f.overdueNow(10, 2*time.Hour), []worker.Picture{first}, "overdue with a longer timeout")
-	f.Same(f.overdueNow(1, time.Minute), []worker.Picture{first}, "the first")
+	first := maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[1].ID}
+	second := maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[0].ID}
+	f.Same(f.overdueNow(10, time.Minute), []maintenance.ImageRef{first, second}, "overdue")
+	f.Same(f.overdueNow(10, 2*time.Hour), []maintenance.ImageRef{first}, "overdue with a longer timeout")
+	f.Same(f.overdueNow(1, time.Minute), []maintenance.ImageRef{first}, "the first")
 }
 
 func overdueDeleted(f *fixture) {
@@ -52,7 +52,7 @@ func overdueDeleted(f *fixture) {
 		return catalog.Change{}, nil
 	})
 	f.Must(err, "edit")
-	f.Same(f.overdueNow(10, time.Minute), []worker.Picture{}, "overdue")
+	f.Same(f.overdueNow(10, time.Minute), []maintenance.ImageRef{}, "overdue")
 }
 
 func purged(f *fixture) {

@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/test/storetest"
-	"vitrine.io/pkg/worker"
 )
 
 func TestSelectImages(t *testing.T) {
@@ -20,7 +20,7 @@ func TestSelectImages(t *testing.T) {
 }
 
 // pick returns the selected images, and the image after which there may be more, or 0.
-func (f *fixture) pick(which catalog.Selection, after catalog.ImageID, limit int) ([]worker.Picture, catalog.ImageID) {
+func (f *fixture) pick(which catalog.Selection, after catalog.ImageID, limit int) ([]maintenance.ImageRef, catalog.ImageID) {
 	f.Helper()
 	found, next, err := f.store.SelectImages(f.Context(), which, after, limit)
 	f.Must(err, "select images")
@@ -69,9 +69,9 @@ func selected(f *fixture) {
 			Status: catalog.Failed, Code: media.Timeout, OlderThan: time.Hour, PipelineHash: "hash",
 		}, []int{1}},
 	} {
-		var want []worker.Picture
+		var want []maintenance.ImageRef
 		for _, i := range row.want {
-			want = append(want, worker.Picture{ProductID: p.ID, ImageID: p.Images[i].ID})
+			want = append(want, maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[i].ID})
 		}
 		found, next := f.pick(row.which, 0, 10)
 		f.Same(found, want, name)
@@ -97,18 +97,18 @@ func notSelected(f *fixture) {
 	})
 	f.Delete(gone.ID)
 	found, _ := f.pick(catalog.Selection{}, 0, 10)
-	f.Same(found, []worker.Picture{{ProductID: kept.ID, ImageID: kept.Images[0].ID}}, "selected")
+	f.Same(found, []maintenance.ImageRef{{ProductID: kept.ID, ImageID: kept.Images[0].ID}}, "selected")
 }
 
 func selectedByPages(f *fixture) {
-	var want []worker.Picture
+	var want []maintenance.ImageRef
 	for range 3 {
 		p := f.idle(f.Product(3))
 		for _, img := range p.Images {
-			want = append(want, worker.Picture{ProductID: p.ID, ImageID: img.ID})
+			want = append(want, maintenance.ImageRef{ProductID: p.ID, ImageID: img.ID})
 		}
 	}
-	var got []worker.Picture
+	var got []maintenance.ImageRef
 	for after := catalog.ImageID(0); ; {
 		page, next := f.pick(catalog.Selection{Status: catalog.Ready}, after, 4)
 		got = append(got, page...)

@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/postgres"
-	"vitrine.io/pkg/worker"
 )
 
 func TestASelectionOfFewAmongManyLooksAtABoundedNumber(t *testing.T) {
@@ -18,7 +18,7 @@ func TestASelectionOfFewAmongManyLooksAtABoundedNumber(t *testing.T) {
 	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, work)
 		SELECT 1, n, 'x', CASE WHEN n IN (25000, 25001) THEN 'failed' ELSE 'ready' END, 'idle' FROM generate_series(1, 25001) n`)
 	failed := catalog.Selection{Status: catalog.Failed}
-	find := func(after catalog.ImageID, limit int) ([]worker.Picture, catalog.ImageID) {
+	find := func(after catalog.ImageID, limit int) ([]maintenance.ImageRef, catalog.ImageID) {
 		found, next, err := store.SelectImages(t.Context(), failed, after, limit)
 		if err != nil {
 			t.Fatal(err)

@@ -8,18 +8,19 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/worker"
+	"vitrine.io/pkg/maintenance"
 )
 
 // Store implements the stores of the core on one database.
 type Store struct{ db *DB }
 
 var (
-	_ catalog.Store     = (*Store)(nil)
-	_ catalog.Pipelines = (*Store)(nil)
-	_ worker.Intents    = (*Store)(nil)
-	_ worker.Overdue    = (*Store)(nil)
-	_ worker.Selected   = (*Store)(nil)
+	_ catalog.Store           = (*Store)(nil)
+	_ catalog.Pipelines       = (*Store)(nil)
+	_ maintenance.Deletions   = (*Store)(nil)
+	_ maintenance.StaleJobs   = (*Store)(nil)
+	_ maintenance.Retention   = (*Store)(nil)
+	_ maintenance.ImageFinder = (*Store)(nil)
 )
 
 // NewStore returns the stores.

@@ -1,21 +1,14 @@
-// Package worker is what happens to one picture: a request comes in, the source is fetched, renditions are made and stored,
-// and the outcome is written. It also holds the two sweepers that repair what crashes leave behind.
+// Package worker handles requests for images: it fetches the source, has renditions made, stores them and writes the outcome.
 //
-// [Worker.Handle] is the whole story of one request, and safe to repeat at any point: Begin takes work over, an attempt that
-// has been overtaken finds its fence raised and stops, objects of dead attempts go by their intents. It returns nil when the
-// request has been dealt with, whatever the outcome, and an error only when it has to come again: when Postgres could not be
-// told, or when the process is stopping.
+// [Worker.Handle] handles one request, in four steps: admit, begin, process, report. Repeating it at any point is safe: Begin
+// takes the work over, an attempt that another has superseded stops, and the objects of attempts that crashed are deleted on
+// schedule. It returns nil when the request has been dealt with, whatever the outcome, and an error only when the request has
+// to come again: when the outcome could not be written, or when the process is stopping.
 //
-// What follows from a failure is decided in one place, outcome.go: permanent faults fail the picture, transient ones spend
-// an attempt and come again later, faults of our own come again without spending one.
+// outcome.go decides what follows from a failure: a permanent one fails the image, a transient one costs an attempt and is
+// retried later, and one of the platform's own is retried later at no cost.
 //
-// A request whose earlier attempts died without a word runs alone in its process, so that what kills workers takes nothing
-// with it.
+// An image whose earlier attempts ended without an outcome runs alone in its process, so that a crash ends no other work.
 //
-// The [Circuits] keep it from taking requests while something that every picture needs is away.
-//
-// The [Auditor] compares bucket and rows, and the [Reprocessor] asks anew for many pictures, behind live traffic.
-//
-// The [Sweeper] repeats requests whose work should long be done, under the same ticket. The [Compensator] is the only one
-// who deletes objects. Neither needs to be alone: several of each may run.
+// The [Breakers] pause the intake of requests while a dependency of every image is down.
 package worker

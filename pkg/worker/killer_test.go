@@ -97,7 +97,7 @@ func TestTheSecondTryOfAKillerIsMadeWithCare(t *testing.T) {
 // TestTwoKillsInTwoProcessesParkThePicture has each try made by a worker of its own, which shares only the database.
 func TestTwoKillsInTwoProcessesParkThePicture(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 1)
+	s := newSite(t)
 	content, careful := "ab", 0
 	handle := func() catalog.Image {
 		t.Helper()
@@ -111,12 +111,12 @@ func TestTwoKillsInTwoProcessesParkThePicture(t *testing.T) {
 			return dies(media.CodecTimeout)(ctx, source, spec)
 		}
 		w.parts.Catalog = s.Service
-		img := s.image(0)
+		img := s.image()
 		m := event.New(img.Ticket, "1", event.ImageRequested{
 			ProductID: int64(s.product.ID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
 		})
 		s.must(worker.New(w.parts, worldConfig(), prometheus.NewRegistry()).Handle(t.Context(), m))
-		return s.image(0)
+		return s.image()
 	}
 	if img := handle(); img.Status != catalog.Pending || img.Attempts != 1 || img.KillerSHA256 != "ab" {
 		t.Errorf("after a kill: %+v, want it pending, and the content known", img)

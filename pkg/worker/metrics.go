@@ -74,29 +74,6 @@ func (m *metrics) outcome(o outcome, code media.Code) {
 	m.outcomes.WithLabelValues(string(o), string(code)).Inc()
 }
 
-// auditMetrics are what an auditor shows of itself.
-type auditMetrics struct {
-	listed, orphans, foreign, rows, missing, errors prometheus.Counter
-	stopped                                         *prometheus.GaugeVec
-}
-
-func newAuditMetrics(reg prometheus.Registerer) *auditMetrics {
-	m := &auditMetrics{
-		listed:  counter("vitrine_worker_auditor_objects_listed_total", "Objects that the auditor has listed."),
-		orphans: counter("vitrine_worker_auditor_orphans_total", "Attempts whose objects nothing spoke for, so that they go."),
-		foreign: counter("vitrine_worker_auditor_foreign_keys_total", "Listed objects that no attempt can have made; they stay."),
-		rows:    counter("vitrine_worker_auditor_rows_checked_total", "Ready pictures whose objects were looked for."),
-		missing: counter("vitrine_worker_auditor_missing_total", "Ready pictures asked for anew, since objects were missing."),
-		errors:  counter("vitrine_worker_auditor_errors_total", "Looks that failed."),
-		stopped: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vitrine_worker_auditor_stopped",
-			Help: "1 if this instance's last look stopped for that reason; absent if it did not, or if others look.",
-		}, []string{"round", "reason"}),
-	}
-	reg.MustRegister(m.listed, m.orphans, m.foreign, m.rows, m.missing, m.errors, m.stopped)
-	return m
-}
-
 // circuitMetrics are what circuits show of themselves.
 type circuitMetrics struct {
 	open   *prometheus.GaugeVec
@@ -114,4 +91,8 @@ func newCircuitMetrics(reg prometheus.Registerer) *circuitMetrics {
 	}
 	reg.MustRegister(m.open, m.opened)
 	return m
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 }

@@ -76,12 +76,6 @@ func (w watchedObjects) Put(ctx context.Context, key, contentType string, body i
 	return err
 }
 
-func (w watchedObjects) DeletePrefix(ctx context.Context, prefix string) error {
-	err := w.inner.DeletePrefix(ctx, prefix)
-	w.circuits.reportUnavailable(S3, err)
-	return err
-}
-
 type watchedCodec struct {
 	inner    Codec
 	circuits *Circuits

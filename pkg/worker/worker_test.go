@@ -674,7 +674,4 @@ func TestConfigValidate(t *testing.T) {
 	if got := (worker.Config{Concurrency: 1, StoreBudget: 1, Settle: 1, DeferWait: 1, BusyWait: 1}).Validate(); got != nil {
 		t.Errorf("got %v, want none", got)
 	}
-	if got := len(worker.SweepConfig{}.Validate()); got != 6 {
-		t.Errorf("got %d wrong fields, want 6", got)
-	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/worker"
+	"vitrine.io/pkg/maintenance"
 )
 
 func last[A, B any](_ A, _ B, err error) error { return err }
@@ -24,7 +24,7 @@ func (s suite) listGoesOn(t *testing.T) {
 	for _, limit := range []int{1, 7, 1000, 1050, 2000} {
 		var got []string
 		for after, more := "", true; more && len(got) < 1100; {
-			var page []worker.Object
+			var page []maintenance.Object
 			var err error
 			if page, more, err = b.Page(t.Context(), "l/", after, limit); err != nil {
 				t.Fatal(err)

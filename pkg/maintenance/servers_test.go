@@ -1,4 +1,4 @@
-package worker_test
+package maintenance_test
 
 import (
 	"bytes"
@@ -15,10 +15,10 @@ import (
 
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
-	"vitrine.io/pkg/worker"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -36,7 +36,7 @@ func (noCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.T
 
 func (noCache) Forget(context.Context, catalog.ProductID, int64) error { return nil }
 
-// site is a catalogue on a real database beside a real bucket, with an auditor and a compensator that hurry.
+// site is a catalogue on a real database beside a real bucket, with an auditor and a garbage collector with short intervals.
 type site struct {
 	*testing.T
 	*catalog.Service
@@ -45,7 +45,7 @@ type site struct {
 	product catalog.Product
 }
 
-func newSite(t *testing.T, pictures int) *site {
+func newSite(t *testing.T, images int) *site {
 	t.Helper()
 	cfg := postgres.Config{
 		DSN: testenv.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
@@ -82,7 +82,7 @@ func newSite(t *testing.T, pictures int) *site {
 	user, err := s.store.InsertUser(t.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"})
 	s.must(err)
 	in := catalog.NewProductInput{UserID: user.ID, Name: "Lamp", Price: decimal.NewFromInt(1), PriceSet: true}
-	for range pictures {
+	for range images {
 		in.ImageURLs = append(in.ImageURLs, "https://example.com/"+uuid.NewString())
 	}
 	s.product, err = s.Create(t.Context(), in, "")
@@ -104,7 +104,7 @@ func (s *site) image(n int) catalog.Image {
 	return p.Images[n]
 }
 
-// begin begins with a picture and stores a rendition.
+// begin begins with a image and stores a rendition.
 func (s *site) begin(n int, budget time.Duration) catalog.Attempt {
 	s.Helper()
 	img := s.image(n)
@@ -136,21 +136,21 @@ func (s *site) there(prefix string) bool {
 	return len(found) > 0
 }
 
-// tidy runs an auditor and a compensator until the test ends.
+// tidy runs an auditor and a garbage collector until the test ends.
 func (s *site) tidy() {
 	const soon = 20 * time.Millisecond
 	log := zap.NewNop()
-	sweep := worker.SweepConfig{Interval: soon, Batch: 100, Patience: time.Hour, Again: soon}
-	compensator := worker.NewCompensator(s.store, s.bucket, sweep, prometheus.NewRegistry(), log)
-	auditor := worker.NewAuditor(worker.AuditParts{
-		Turns: s.store, Books: s.store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
-	}, worker.AuditConfig{
+	cfg := maintenance.Config{Interval: soon, Batch: 100, SecondPassAfter: soon}
+	collector := maintenance.NewGarbageCollector(s.store, s.bucket, cfg, prometheus.NewRegistry(), log)
+	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
+		Checkpoints: s.store, References: s.store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
+	}, maintenance.AuditorConfig{
 		Enabled: true, Interval: soon, Rest: soon, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
 		ToleratedShare: 1,
 	}, prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(s.Context())
 	var both sync.WaitGroup
-	both.Go(func() { _ = compensator.Run(ctx) })
+	both.Go(func() { _ = collector.Run(ctx) })
 	both.Go(func() { _ = auditor.Run(ctx) })
 	s.Cleanup(func() { stop(); both.Wait() })
 }
@@ -168,7 +168,7 @@ func (s *site) await(what string, ok func() bool) {
 	}
 }
 
-func TestAnUploadThatCameTooLateIsFoundAndGoes(t *testing.T) {
+func TestAuditorDeletesALateUpload(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 2)
 	shown := s.begin(0, time.Hour)
@@ -178,12 +178,12 @@ func TestAnUploadThatCameTooLateIsFoundAndGoes(t *testing.T) {
 	s.put("products/notes.txt")
 	s.tidy()
 	s.await("the dead attempt's objects are deleted", func() bool { return !s.there(zombie.Prefix) })
-	var intents []string
-	s.await("and its intent is gone", func() bool {
+	var deletions []string
+	s.await("and its deletion is gone", func() bool {
 		var err error
-		intents, err = s.store.DoomedDue(t.Context(), 10)
+		deletions, err = s.store.SecondPassDue(t.Context(), 10)
 		s.must(err)
-		return len(intents) == 0
+		return len(deletions) == 0
 	})
 	s.put(zombie.Prefix + "late.jpg") // now nothing in the database knows of it
 	s.await("what came too late is deleted", func() bool { return !s.there(zombie.Prefix) })
@@ -195,13 +195,13 @@ func TestAnUploadThatCameTooLateIsFoundAndGoes(t *testing.T) {
 	s.finish(again)
 }
 
-func TestAnAuditTakesNothingFromWhoIsAtWork(t *testing.T) {
+func TestAuditorSparesRunningAttempts(t *testing.T) {
 	t.Parallel()
-	const pictures, rounds = 4, 8
-	s := newSite(t, pictures)
+	const images, rounds = 4, 8
+	s := newSite(t, images)
 	s.tidy()
 	var all sync.WaitGroup
-	for n := range pictures {
+	for n := range images {
 		all.Go(func() {
 			for range rounds {
 				s.finish(s.begin(n, time.Hour))
@@ -213,7 +213,7 @@ func TestAnAuditTakesNothingFromWhoIsAtWork(t *testing.T) {
 		})
 	}
 	all.Wait()
-	for n := range pictures {
+	for n := range images {
 		s.finish(s.begin(n, time.Hour))
 		for _, r := range s.image(n).Renditions {
 			if !s.there(r.Key) {
@@ -224,11 +224,11 @@ func TestAnAuditTakesNothingFromWhoIsAtWork(t *testing.T) {
 	s.await("only what is shown is left", func() bool {
 		found, _, err := s.bucket.Page(t.Context(), "products/", "", 100)
 		s.must(err)
-		return len(found) == pictures
+		return len(found) == images
 	})
 }
 
-func TestAPictureWhoseObjectsWereDeletedIsAskedForAnew(t *testing.T) {
+func TestAuditorRequestsDeletedObjectsAgain(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, 2)
 	for n := range 2 {
@@ -236,12 +236,12 @@ func TestAPictureWhoseObjectsWereDeletedIsAskedForAnew(t *testing.T) {
 	}
 	s.must(s.bucket.DeletePrefix(t.Context(), s.image(1).Prefix))
 	s.tidy()
-	s.await("the picture is queued", func() bool { return s.image(1).Work == catalog.Queued })
+	s.await("the image is queued", func() bool { return s.image(1).Work == catalog.Queued })
 	if img := s.image(1); img.Status != catalog.Ready {
 		t.Errorf("it is %s, want it shown as ready meanwhile", img.Status)
 	}
 	if img := s.image(0); img.Work != catalog.Idle {
-		t.Error("a picture whose objects are there was asked for anew")
+		t.Error("a image whose objects are there was asked for anew")
 	}
 	s.finish(s.begin(1, time.Hour))
 	if !s.there(s.image(1).Renditions[0].Key) {

@@ -1,4 +1,4 @@
-package worker_test
+package maintenance_test
 
 import (
 	"context"
@@ -13,80 +13,80 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/worker"
 )
 
-// shelf is pictures that may be asked for anew.
-type shelf struct {
-	pictures []catalog.ImageID
-	walked   catalog.ImageID // how far a look comes that does not find enough; 0: to the end
-	which    catalog.Selection
-	asked    []catalog.ImageID
-	due      []time.Duration // since the test began
-	began    time.Time
-	answer   func(catalog.ImageID) error
-	down     error
+// fakeImages are images that can be requested again.
+type fakeImages struct {
+	images    []catalog.ImageID
+	walked    catalog.ImageID // where a scan ends that finds too few; 0: to the end
+	which     catalog.Selection
+	requested []catalog.ImageID
+	due       []time.Duration // since the test began
+	began     time.Time
+	answer    func(catalog.ImageID) error
+	down      error
 }
 
-func newShelf(n int) *shelf {
-	s := &shelf{began: time.Now(), answer: func(catalog.ImageID) error { return nil }}
+func newFakeImages(n int) *fakeImages {
+	f := &fakeImages{began: time.Now(), answer: func(catalog.ImageID) error { return nil }}
 	for i := range n {
-		s.pictures = append(s.pictures, catalog.ImageID(i+1))
+		f.images = append(f.images, catalog.ImageID(i+1))
 	}
-	return s
+	return f
 }
 
-func (s *shelf) SelectImages(_ context.Context, which catalog.Selection, after catalog.ImageID, limit int,
-) (found []worker.Picture, next catalog.ImageID, err error) {
-	s.which = which
-	for _, id := range s.pictures {
+func (f *fakeImages) SelectImages(_ context.Context, which catalog.Selection, after catalog.ImageID, limit int,
+) (found []maintenance.ImageRef, next catalog.ImageID, err error) {
+	f.which = which
+	for _, id := range f.images {
 		if id > after && len(found) < limit {
-			found, next = append(found, worker.Picture{ProductID: 1, ImageID: id}), id
+			found, next = append(found, maintenance.ImageRef{ProductID: 1, ImageID: id}), id
 		}
 	}
 	if len(found) < limit {
-		next = s.walked
+		next = f.walked
 	}
-	return found, next, s.down
+	return found, next, f.down
 }
 
-func (s *shelf) Remake(_ context.Context, _ catalog.ProductID, image catalog.ImageID, which catalog.Selection,
+func (f *fakeImages) Remake(_ context.Context, _ catalog.ProductID, image catalog.ImageID, which catalog.Selection,
 	delay time.Duration,
 ) error {
-	if which != s.which {
-		return errors.New("asked for as another selection")
+	if which != f.which {
+		return errors.New("requested for as another selection")
 	}
-	if err := s.answer(image); err != nil {
+	if err := f.answer(image); err != nil {
 		return err
 	}
-	s.asked, s.due = append(s.asked, image), append(s.due, time.Since(s.began)+delay)
+	f.requested, f.due = append(f.requested, image), append(f.due, time.Since(f.began)+delay)
 	return nil
 }
 
-func (s *shelf) reprocessor(rate float64) (*worker.Reprocessor, *prometheus.Registry) {
+func (f *fakeImages) reprocessor(rate float64) (*maintenance.Reprocessor, *prometheus.Registry) {
 	reg := prometheus.NewRegistry()
-	return worker.NewReprocessor(s, s, worker.ReprocessConfig{Rate: rate}, time.Now, reg, zap.NewNop()), reg
+	return maintenance.NewReprocessor(f, f, maintenance.ReprocessorConfig{Rate: rate}, time.Now, reg, zap.NewNop()), reg
 }
 
 func TestReprocess(t *testing.T) {
 	t.Parallel()
 	failed := catalog.Selection{Status: catalog.Failed, Code: media.Timeout}
 
-	t.Run("requests become due one after the other, so many a second", func(t *testing.T) {
+	t.Run("requests_become_due_at_the_rate", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			s := newShelf(5)
-			r, reg := s.reprocessor(4)
+			f := newFakeImages(5)
+			r, reg := f.reprocessor(4)
 			got, err := r.Reprocess(t.Context(), failed, 1, 3)
 			if want := (catalog.Bulk{Requested: 3, Next: 4, Spread: 500 * time.Millisecond}); got != want || err != nil {
 				t.Errorf("got %+v, %v, want %+v", got, err, want)
 			}
-			if want := []catalog.ImageID{2, 3, 4}; !slices.Equal(s.asked, want) || s.which != failed {
-				t.Errorf("asked for %v as %+v, want %v", s.asked, s.which, want)
+			if want := []catalog.ImageID{2, 3, 4}; !slices.Equal(f.requested, want) || f.which != failed {
+				t.Errorf("requested for %v as %+v, want %v", f.requested, f.which, want)
 			}
-			if want := []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}; !slices.Equal(s.due, want) {
-				t.Errorf("due after %v, want %v", s.due, want)
+			if want := []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}; !slices.Equal(f.due, want) {
+				t.Errorf("due after %v, want %v", f.due, want)
 			}
 			if n := metric(t, reg, "vitrine_worker_reprocess_requested_total"); n != 3 {
 				t.Errorf("counted %v", n)
@@ -94,11 +94,11 @@ func TestReprocess(t *testing.T) {
 		})
 	})
 
-	t.Run("a call queues up behind those before it", func(t *testing.T) {
+	t.Run("calls_queue_behind_each_other", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			s := newShelf(4)
-			r, _ := s.reprocessor(1)
+			f := newFakeImages(4)
+			r, _ := f.reprocessor(1)
 			if _, err := r.Reprocess(t.Context(), failed, 0, 2); err != nil {
 				t.Fatal(err)
 			}
@@ -111,20 +111,20 @@ func TestReprocess(t *testing.T) {
 				t.Errorf("got %+v, %v, want it due at once", got, err)
 			}
 			hours := time.Hour // the last one is not delayed by what is long due
-			if want := []time.Duration{0, time.Second, 2 * time.Second, 3 * time.Second, hours}; !slices.Equal(s.due, want) {
-				t.Errorf("due after %v, want %v", s.due, want)
+			if want := []time.Duration{0, time.Second, 2 * time.Second, 3 * time.Second, hours}; !slices.Equal(f.due, want) {
+				t.Errorf("due after %v, want %v", f.due, want)
 			}
 		})
 	})
 
-	t.Run("what is in work or gone is skipped and costs no time", func(t *testing.T) {
+	t.Run("busy_and_deleted_images_are_skipped", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			s := newShelf(4)
-			s.answer = func(id catalog.ImageID) error {
+			f := newFakeImages(4)
+			f.answer = func(id catalog.ImageID) error {
 				return map[catalog.ImageID]error{1: catalog.ErrDone, 3: fault.New(fault.NotFound, "image_not_found", "no")}[id]
 			}
-			r, _ := s.reprocessor(1)
+			r, _ := f.reprocessor(1)
 			got, err := r.Reprocess(t.Context(), failed, 0, 10)
 			if want := (catalog.Bulk{Requested: 2, Skipped: 2, Spread: time.Second}); got != want || err != nil {
 				t.Errorf("got %+v, %v, want %+v", got, err, want)
@@ -132,11 +132,11 @@ func TestReprocess(t *testing.T) {
 		})
 	})
 
-	t.Run("a look that comes no further says from where to go on, found or not", func(t *testing.T) {
+	t.Run("bounded_scan_returns_where_to_continue", func(t *testing.T) {
 		t.Parallel()
-		s := newShelf(2)
-		s.walked = 20_000
-		r, _ := s.reprocessor(1000)
+		f := newFakeImages(2)
+		f.walked = 20_000
+		r, _ := f.reprocessor(1000)
 		for _, after := range []catalog.ImageID{0, 2} {
 			got, err := r.Reprocess(t.Context(), failed, after, 10)
 			if got.Requested != int(2-after) || got.Next != 20_000 || err != nil {
@@ -145,17 +145,17 @@ func TestReprocess(t *testing.T) {
 		}
 	})
 
-	t.Run("what was done before a failure is told, and can be gone on from", func(t *testing.T) {
+	t.Run("partial_result_is_returned_before_a_failure", func(t *testing.T) {
 		t.Parallel()
-		s := newShelf(4)
+		f := newFakeImages(4)
 		down := fault.New(fault.Unavailable, "database_unavailable", "down")
-		s.answer = func(id catalog.ImageID) error {
+		f.answer = func(id catalog.ImageID) error {
 			if id == 3 {
 				return down
 			}
 			return nil
 		}
-		r, _ := s.reprocessor(0.1)
+		r, _ := f.reprocessor(0.1)
 		got, err := r.Reprocess(t.Context(), failed, 0, 10)
 		if got.Requested != 2 || got.Next != 2 || got.Spread <= 0 || err != nil {
 			t.Errorf("got %+v, %v, want two, the second due later, and to go on after it", got, err)
@@ -163,16 +163,16 @@ func TestReprocess(t *testing.T) {
 		if got, err = r.Reprocess(t.Context(), failed, 2, 10); !errors.Is(err, down) || got != (catalog.Bulk{}) {
 			t.Errorf("got %+v, %v, want the failure: nothing was done", got, err)
 		}
-		s.down = down
+		f.down = down
 		if _, err = r.Reprocess(t.Context(), failed, 0, 10); !errors.Is(err, down) {
 			t.Errorf("got %v, want the failure", err)
 		}
 	})
 
-	t.Run("there is an end to what can be asked for at a time", func(t *testing.T) {
+	t.Run("limit_and_queue_are_bounded", func(t *testing.T) {
 		t.Parallel()
-		s := newShelf(10)
-		r, _ := s.reprocessor(0.001) // one in a thousand seconds
+		f := newFakeImages(10)
+		r, _ := f.reprocessor(0.001) // one in a thousand seconds
 		for _, limit := range []int{-1, 10_001} {
 			if _, err := r.Reprocess(t.Context(), failed, 0, limit); !fault.Is(err, fault.Invalid) {
 				t.Errorf("limit %d: got %v", limit, err)
@@ -181,17 +181,17 @@ func TestReprocess(t *testing.T) {
 		if _, err := r.Reprocess(t.Context(), failed, 0, 4); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Reprocess(t.Context(), failed, 4, 4); !fault.Is(err, fault.TooMany) || len(s.asked) != 4 {
-			t.Errorf("got %v after %v, want a refusal: an hour is full", err, s.asked)
+		if _, err := r.Reprocess(t.Context(), failed, 4, 4); !fault.Is(err, fault.TooMany) || len(f.requested) != 4 {
+			t.Errorf("got %v after %v, want a refusal: an hour is full", err, f.requested)
 		}
 	})
 
-	t.Run("calls wait for each other, and not for ever", func(t *testing.T) {
+	t.Run("waiting_call_ends_with_its_context", func(t *testing.T) {
 		t.Parallel()
-		s := newShelf(1)
-		r, _ := s.reprocessor(1)
+		f := newFakeImages(1)
+		r, _ := f.reprocessor(1)
 		entered, goOn := make(chan struct{}), make(chan struct{})
-		s.answer = func(catalog.ImageID) error { close(entered); <-goOn; return nil }
+		f.answer = func(catalog.ImageID) error { close(entered); <-goOn; return nil }
 		first := make(chan error, 1)
 		go func() { _, err := r.Reprocess(t.Context(), failed, 0, 1); first <- err }()
 		<-entered
@@ -207,16 +207,22 @@ func TestReprocess(t *testing.T) {
 	})
 }
 
-func TestConfigsOfBulkAndAudit(t *testing.T) {
+func TestConfigValidate(t *testing.T) {
 	t.Parallel()
-	if wrong := auditConfig().Validate(); wrong != nil {
+	if wrong := config().Validate(); wrong != nil {
 		t.Errorf("got %v", wrong)
 	}
-	if wrong := (worker.AuditConfig{ToleratedShare: 2, ToleratedLeast: -1}).Validate(); len(wrong) != 8 {
+	if wrong := (maintenance.Config{}).Validate(); len(wrong) != 6 {
+		t.Errorf("got %d wrong fields, want all six: %v", len(wrong), wrong)
+	}
+	if wrong := auditorConfig().Validate(); wrong != nil {
+		t.Errorf("got %v", wrong)
+	}
+	if wrong := (maintenance.AuditorConfig{ToleratedShare: 2, ToleratedLeast: -1}).Validate(); len(wrong) != 8 {
 		t.Errorf("got %d wrong fields, want all eight: %v", len(wrong), wrong)
 	}
 	for rate, want := range map[float64]int{20: 0, 0.01: 0, 0: 1, -1: 1, 1e9: 1} {
-		if wrong := (worker.ReprocessConfig{Rate: rate}).Validate(); len(wrong) != want {
+		if wrong := (maintenance.ReprocessorConfig{Rate: rate}).Validate(); len(wrong) != want {
 			t.Errorf("rate %v: got %v", rate, wrong)
 		}
 	}

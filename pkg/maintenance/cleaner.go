@@ -1,0 +1,52 @@
+package maintenance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+)
+
+// Cleaner removes the rows of products deleted long ago, and idempotency keys that are too old to be used again.
+type Cleaner struct {
+	rows     Retention
+	cfg      Config
+	log      *zap.Logger
+	products prometheus.Counter
+	keys     prometheus.Counter
+	errors   prometheus.Counter
+}
+
+// NewCleaner returns a Cleaner.
+func NewCleaner(rows Retention, cfg Config, reg prometheus.Registerer, log *zap.Logger) *Cleaner {
+	c := &Cleaner{
+		rows: rows, cfg: cfg, log: log, errors: sweepErrors(reg),
+		products: counter("vitrine_worker_sweeper_purged_total", "Deleted products whose rows were removed."),
+		keys:     counter("vitrine_worker_sweeper_keys_purged_total", "Idempotency keys that were removed."),
+	}
+	reg.MustRegister(c.products, c.keys)
+	return c
+}
+
+// Run scans every interval until ctx ends.
+func (c *Cleaner) Run(ctx context.Context) error {
+	every(ctx, c.cfg.Interval, c.log, c.errors, c.scan)
+	return nil
+}
+
+// scan removes one batch of each. more reports that a batch was full.
+func (c *Cleaner) scan(ctx context.Context) (more bool, err error) {
+	products, productsErr := c.rows.PurgeDeleted(ctx, c.cfg.Batch, c.cfg.PurgeAfter)
+	if productsErr != nil {
+		productsErr = fmt.Errorf("purge deleted products: %w", productsErr)
+	}
+	c.products.Add(float64(products))
+	keys, keysErr := c.rows.PurgeKeys(ctx, c.cfg.Batch, c.cfg.KeysAfter)
+	if keysErr != nil {
+		keysErr = fmt.Errorf("purge idempotency keys: %w", keysErr)
+	}
+	c.keys.Add(float64(keys))
+	return max(products, keys) == c.cfg.Batch, errors.Join(productsErr, keysErr)
+}

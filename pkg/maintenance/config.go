@@ -1,0 +1,73 @@
+package maintenance
+
+import (
+	"time"
+
+	"vitrine.io/pkg/fault"
+)
+
+// Config says how often the rescuer, the cleaner and the garbage collector scan, and what they act on.
+type Config struct {
+	Interval        time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two scans; a full batch is followed at once"`
+	Batch           int           `env:"BATCH" envDefault:"100" desc:"maximum rows of a scan"`
+	Overdue         time.Duration `env:"PATIENCE" envDefault:"5m" desc:"overdue work is requested again after this; doubles"`
+	SecondPassAfter time.Duration `env:"DOOMED_AGAIN" envDefault:"1h" desc:"when deleted objects are deleted again, for a late upload"`
+	PurgeAfter      time.Duration `env:"PURGE_AFTER" envDefault:"720h" desc:"how long a deleted product's rows are kept"`
+	KeysAfter       time.Duration `env:"KEYS_AFTER" envDefault:"24h" desc:"how long an Idempotency-Key is kept"`
+}
+
+// Validate returns every wrong field.
+func (c Config) Validate() []fault.Field {
+	var check fault.Checker
+	check.Range(c.Batch >= 1 && c.Batch <= 10_000, "BATCH", "a number from 1 to 10000")
+	check.Positive("INTERVAL", c.Interval)
+	check.Positive("PATIENCE", c.Overdue)
+	check.Positive("DOOMED_AGAIN", c.SecondPassAfter)
+	check.Positive("PURGE_AFTER", c.PurgeAfter)
+	check.Positive("KEYS_AFTER", c.KeysAfter)
+	return check.Fields()
+}
+
+// AuditorConfig says how the auditor compares the bucket with the rows, and when it stops rather than act.
+type AuditorConfig struct {
+	Enabled        bool          `env:"ENABLED" envDefault:"true" desc:"compare the bucket with the rows, one batch at a time"`
+	Interval       time.Duration `env:"INTERVAL" envDefault:"1m" desc:"between two scans, over all instances"`
+	Rest           time.Duration `env:"REST" envDefault:"6h" desc:"pause after the whole bucket, or all rows, were scanned"`
+	Batch          int           `env:"BATCH" envDefault:"5000" desc:"objects that a scan of the bucket lists"`
+	Rows           int           `env:"ROWS" envDefault:"100" desc:"images whose objects a scan of the rows checks"`
+	MinAge         time.Duration `env:"MIN_AGE" envDefault:"24h" desc:"younger objects are never orphans"`
+	Grace          time.Duration `env:"GRACE" envDefault:"10m" desc:"from finding an orphan to deleting it"`
+	ToleratedShare float64       `env:"TOLERATED_SHARE" envDefault:"0.01" desc:"share of a scan that may be wrong; above it the audit stops"`
+	ToleratedLeast int           `env:"TOLERATED_LEAST" envDefault:"5" desc:"so many orphans, or images without objects, never stop it"`
+}
+
+// Validate returns every wrong field.
+func (c AuditorConfig) Validate() []fault.Field {
+	var check fault.Checker
+	check.Range(c.Batch >= 1 && c.Batch <= 100_000, "BATCH", "a number from 1 to 100000")
+	check.Range(c.Rows >= 1 && c.Rows <= 100_000, "ROWS", "a number from 1 to 100000")
+	check.Range(c.ToleratedShare >= 0 && c.ToleratedShare <= 1, "TOLERATED_SHARE", "a number from 0 to 1") // NaN is wrong
+	check.Range(c.ToleratedLeast >= 0, "TOLERATED_LEAST", "must not be below zero")
+	check.Positive("INTERVAL", c.Interval)
+	check.Positive("REST", c.Rest)
+	check.Positive("MIN_AGE", c.MinAge)
+	check.Positive("GRACE", c.Grace)
+	return check.Fields()
+}
+
+// tooMany reports whether more of what a scan has seen is wrong than accidents explain.
+func (c AuditorConfig) tooMany(wrong, seen int) bool {
+	return float64(wrong) > max(float64(c.ToleratedLeast), c.ToleratedShare*float64(seen))
+}
+
+// ReprocessorConfig says how fast images that are requested in bulk reach the workers.
+type ReprocessorConfig struct {
+	Rate float64 `env:"RATE" envDefault:"20" desc:"images a second that bulk requests ask for; live traffic goes first"`
+}
+
+// Validate returns every wrong field.
+func (c ReprocessorConfig) Validate() []fault.Field {
+	var check fault.Checker
+	check.Range(c.Rate >= 0.01 && c.Rate <= 10_000, "RATE", "a number from 0.01 to 10000") // NaN is wrong
+	return check.Fields()
+}

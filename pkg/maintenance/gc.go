@@ -1,0 +1,81 @@
+package maintenance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/failpoint"
+)
+
+// GarbageCollector deletes the objects of scheduled deletions that are due: those of attempts that did not finish, and those
+// that were replaced. It marks a deletion as started before it deletes anything, so that no attempt can cancel it any more,
+// and deletes a second time later, for an upload that was still in flight. Several may run.
+type GarbageCollector struct {
+	deletions Deletions
+	objects   Objects
+	cfg       Config
+	log       *zap.Logger
+	deleted   prometheus.Counter
+	errors    prometheus.Counter
+}
+
+// NewGarbageCollector returns a GarbageCollector.
+func NewGarbageCollector(
+	deletions Deletions, objects Objects, cfg Config, reg prometheus.Registerer, log *zap.Logger,
+) *GarbageCollector {
+	g := &GarbageCollector{
+		deletions: deletions, objects: objects, cfg: cfg, log: log,
+		deleted: counter("vitrine_worker_compensator_deleted_total", "Prefixes whose objects were deleted, each twice."),
+		errors:  counter("vitrine_worker_compensator_errors_total", "Scans that failed."),
+	}
+	reg.MustRegister(g.deleted, g.errors)
+	return g
+}
+
+// Run scans every interval until ctx ends.
+func (g *GarbageCollector) Run(ctx context.Context) error {
+	every(ctx, g.cfg.Interval, g.log, g.errors, g.scan)
+	return nil
+}
+
+// scan runs the first pass over one batch and the second pass over another. The second pass also covers a deletion whose
+// first pass failed.
+func (g *GarbageCollector) scan(ctx context.Context) (more bool, err error) {
+	started, err := g.deletions.StartDue(ctx, g.cfg.Batch, g.cfg.SecondPassAfter)
+	if err != nil {
+		return false, fmt.Errorf("start deletions: %w", err)
+	}
+	var failed []error // one failure does not stop the rest
+	for _, prefix := range started {
+		failpoint.Hit(failpoint.IntentDoomed)
+		if err := g.delete(ctx, prefix); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	second, err := g.deletions.SecondPassDue(ctx, g.cfg.Batch)
+	if err != nil {
+		return false, errors.Join(append(failed, fmt.Errorf("find started deletions: %w", err))...)
+	}
+	for _, prefix := range second {
+		if err := g.delete(ctx, prefix); err != nil {
+			failed = append(failed, err)
+		} else if err := g.deletions.Remove(ctx, prefix); err != nil {
+			failed = append(failed, fmt.Errorf("remove deletion %s: %w", prefix, err))
+		}
+	}
+	return max(len(started), len(second)) == g.cfg.Batch, errors.Join(failed...)
+}
+
+func (g *GarbageCollector) delete(ctx context.Context, prefix string) error {
+	if err := g.objects.DeletePrefix(ctx, prefix); err != nil {
+		return fmt.Errorf("delete %s: %w", prefix, err)
+	}
+	failpoint.Hit(failpoint.PrefixDeleted)
+	g.deleted.Inc()
+	g.log.Info("objects deleted", zap.String("prefix", prefix))
+	return nil
+}

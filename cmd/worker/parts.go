@@ -33,7 +33,7 @@ type parts struct {
 	publisher *kafka.Publisher
 	pool      *codec.Pool
 	consumer  *kafka.Consumer
-	circuits  *worker.Circuits
+	breakers  *worker.Breakers
 	health    *telemetry.Health
 }
 
@@ -48,8 +48,8 @@ const (
 
 // timely says which settings would let work outlive its session, or nil.
 func timely(cfg Config) error {
-	release := 2 * cfg.Worker.Settle
-	if most := (rebalance/2 - parting) / 2; cfg.Worker.Settle > most {
+	release := 2 * cfg.Worker.OutcomeTimeout
+	if most := (rebalance/2 - parting) / 2; cfg.Worker.OutcomeTimeout > most {
 		return fmt.Errorf("VITRINE_WORKER_SETTLE_TIMEOUT: must be at most %s, or work in hand outlives its session", most)
 	}
 	if least := rebalance/2 + release + parting; cfg.Shutdown.Grace < least {
@@ -88,17 +88,17 @@ func assemble(cfg Config, kit *program.Kit) (*parts, error) {
 		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: kit.Pipeline.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
-	p.circuits = worker.NewCircuits(cfg.Circuit, reg, log.Named("circuit"),
-		worker.Probe{Dependency: worker.Postgres, Ask: p.db.Ping}, worker.Probe{Dependency: worker.S3, Ask: p.bucket.Ping},
-		worker.Probe{Dependency: worker.Encoder, Ask: p.pool.Ready})
-	w := worker.New(worker.Parts{
-		Catalog: p.circuits.WatchCatalog(service), Pipelines: p.store, Codec: p.circuits.WatchCodec(p.pool),
-		Objects: p.circuits.WatchObjects(p.bucket), Pipeline: kit.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
+	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"),
+		worker.Probe{Dependency: worker.Postgres, Check: p.db.Ping}, worker.Probe{Dependency: worker.S3, Check: p.bucket.Ping},
+		worker.Probe{Dependency: worker.Encoder, Check: p.pool.Ready})
+	w := worker.New(worker.Deps{
+		Catalog: p.breakers.WatchCatalog(service), Pipelines: p.store, Codec: p.breakers.WatchCodec(p.pool),
+		Objects: p.breakers.WatchObjects(p.bucket), Pipeline: kit.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
 		Source: fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(), time.Now, reg, log.Named("fetch")),
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalance,
-		Exclusive: worker.Exclusive, Check: worker.Check,
+		Exclusive: worker.OrderingKey, Check: worker.Check,
 	}, w.Handle, p.publisher, reg, log.Named("requests"))
 	if err != nil {
 		return nil, fmt.Errorf("make consumer: %w", err)
@@ -139,7 +139,7 @@ func (p *parts) run(ctx context.Context) error {
 		}),
 		p.Follow(p.store),
 		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
-		lifecycle.Part{Name: "circuits", Run: func(ctx context.Context) error { return p.circuits.Run(ctx, p.consumer) }},
+		lifecycle.Part{Name: "breakers", Run: func(ctx context.Context) error { return p.breakers.Run(ctx, p.consumer) }},
 		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error {
 			<-ctx.Done()
 			p.health.SetDraining()

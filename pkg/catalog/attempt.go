@@ -16,14 +16,13 @@ import (
 // Begin starts an attempt for the holder of a ticket. budget is how long the attempt may take; after it, its objects are
 // deleted unless Finish has adopted them. A second Begin on the same ticket takes the work over. ErrDone if there is nothing
 // left to do for this request; ErrGivenUp if too many attempts have died, so that the picture has failed as worker_crashed.
-func (s *Service) Begin(ctx context.Context, r Request, traceparent string, budget time.Duration) (Attempt, error) {
+func (s *Service) Begin(ctx context.Context, r Request, budget time.Duration) (Attempt, error) {
 	nonce := strings.ReplaceAll(s.NewID(), "-", "")
 	changedID := s.NewID()
 	var attempt Attempt
-	p, err := s.Store.Edit(ctx, r.ProductID, func(p *Product, now time.Time) (Change, error) {
-		var c Change
-		var err error
-		attempt, c, err = p.begin(r, nonce, changedID, traceparent, now, budget)
+	var givenUp bool
+	p, err := s.Store.Edit(ctx, r.ProductID, func(p *Product, now time.Time) (c Change, err error) {
+		attempt, c, givenUp, err = p.begin(r, nonce, changedID, now, budget)
 		return c, err
 	})
 	switch {
@@ -31,7 +30,7 @@ func (s *Service) Begin(ctx context.Context, r Request, traceparent string, budg
 		return Attempt{}, ErrDone
 	case err != nil:
 		return Attempt{}, fmt.Errorf("begin: %w", err)
-	case attempt.Fence == 0: // failed for good: too many died
+	case givenUp:
 		s.forget(ctx, p.ID, p.Version)
 		s.Wake()
 		return Attempt{}, ErrGivenUp
@@ -69,23 +68,43 @@ func (s *Service) Retry(ctx context.Context, a Attempt, f *media.Failure, policy
 // patienceShare is which part of a request's age it waits before it comes again, when faults of our own last.
 const patienceShare = 8
 
-// Defer asks again a little later and spends no attempt: the fault was ours. The pause is wait at first and grows with the
-// request's age, up to the policy's longest backoff; half of it is random. ErrGivenUp if faults of our own have postponed
-// the picture for longer than the policy allows, so that it has failed; ErrSuperseded as for Finish. An attempt that has not
-// begun may be deferred, too, and is never given up.
+// Defer queues the image again a little later and spends no attempt: the fault was the platform's own. The pause is wait at
+// first and grows with the request's age, up to the policy's longest backoff; half of it is random. ErrGivenUp if such
+// faults have deferred the image for longer than the policy allows, so that it has failed; ErrSuperseded as for Finish.
 func (s *Service) Defer(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error {
 	return s.again(ctx, a, f, requeue{policy: policy, wait: func(_ int, age time.Duration) time.Duration {
-		pause := max(wait, min(age/patienceShare, policy.MaxBackoff.D()))
-		return pause/2 + s.jitter(pause/2)
+		return s.deferral(policy, wait, age)
 	}})
+}
+
+// Postpone queues a request again that no attempt has begun, after a pause as Defer's. It spends no attempt and never fails
+// the image. ErrSuperseded if the request has been dealt with.
+func (s *Service) Postpone(ctx context.Context, r Request, policy pipeline.Retry, wait time.Duration) error {
+	ticket := s.NewID()
+	_, err := s.Store.Edit(ctx, r.ProductID, func(p *Product, now time.Time) (Change, error) {
+		return p.postpone(r, ticket, now, func(age time.Duration) time.Duration { return s.deferral(policy, wait, age) })
+	})
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return ErrSuperseded
+	case err != nil:
+		return fmt.Errorf("postpone: %w", err)
+	}
+	failpoint.Hit(failpoint.OutcomeCommitted)
+	s.Wake()
+	return nil
+}
+
+// deferral is the pause before a request of that age comes again.
+func (s *Service) deferral(policy pipeline.Retry, wait, age time.Duration) time.Duration {
+	pause := max(wait, min(age/patienceShare, policy.MaxBackoff.D()))
+	return pause/2 + s.jitter(pause/2)
 }
 
 func (s *Service) again(ctx context.Context, a Attempt, f *media.Failure, q requeue) error {
 	q.ids = [2]string{s.NewID(), s.NewID()}
 	var givenUp bool
-	err := s.settle(ctx, a, "requeue", func(p *Product, now time.Time) (Change, error) {
-		var c Change
-		var err error
+	err := s.settle(ctx, a, "requeue", func(p *Product, now time.Time) (c Change, err error) {
 		c, givenUp, err = p.again(a, f, q, now)
 		return c, err
 	})
@@ -155,7 +174,7 @@ func (s *Service) happened(ctx context.Context, a Attempt, unknown error) (Produ
 		return Product{}, fmt.Errorf("read back: %w", err)
 	}
 	img := p.image(a.ImageID)
-	if img == nil || a.Fence == 0 || img.Fence != a.Fence || img.Prefix != a.Prefix || img.Work == Processing {
+	if img == nil || img.Fence != a.Fence || img.Prefix != a.Prefix || img.Work == Processing {
 		return Product{}, unknown
 	}
 	return p, nil

@@ -20,7 +20,7 @@ const budget = time.Minute
 // begin starts an attempt for the picture's present ticket.
 func (h *house) begin(t *testing.T, p catalog.Product, i int) catalog.Attempt {
 	t.Helper()
-	a, err := h.Begin(t.Context(), h.ticket(t, p.ID, i), "", budget)
+	a, err := h.Begin(t.Context(), h.ticket(t, p.ID, i), budget)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestBegin(t *testing.T) {
 			"another picture": {ProductID: p.ID, ImageID: 99, Ticket: p.Images[0].Ticket},
 			"another product": {ProductID: 99, ImageID: p.Images[0].ID, Ticket: p.Images[0].Ticket},
 		} {
-			if _, err := h.Begin(t.Context(), r, "", budget); !errors.Is(err, catalog.ErrDone) {
+			if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrDone) {
 				t.Errorf("%s: got %v, want done", name, err)
 			}
 		}
@@ -240,7 +240,7 @@ func TestBegin(t *testing.T) {
 		if err := h.Finish(t.Context(), a, result(a)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.Begin(t.Context(), a.Request, "", budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), a.Request, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("a duplicate of a finished request: got %v, want done", err)
 		}
 	})
@@ -251,7 +251,7 @@ func TestBegin(t *testing.T) {
 		p := h.post(t, 1)
 		a := h.begin(t, p, 0)
 		h.store.change(p.ID, func(p *catalog.Product) { p.Deleted = true })
-		if _, err := h.Begin(t.Context(), a.Request, "", budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), a.Request, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
 		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrSuperseded) {
@@ -265,7 +265,7 @@ func TestBegin(t *testing.T) {
 		p := h.post(t, 1)
 		r := h.ticket(t, p.ID, 0)
 		for n := 1; n < catalog.MaxBegins; n++ {
-			a, err := h.Begin(t.Context(), r, "", budget)
+			a, err := h.Begin(t.Context(), r, budget)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -273,7 +273,7 @@ func TestBegin(t *testing.T) {
 				t.Errorf("begin %d: alone is %v, want %v", n, a.Alone, want)
 			}
 		}
-		if _, err := h.Begin(t.Context(), r, "", budget); !errors.Is(err, catalog.ErrGivenUp) {
+		if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrGivenUp) {
 			t.Errorf("got %v, want given up", err)
 		}
 		img := h.product(t, p.ID).Images[0]
@@ -291,7 +291,7 @@ func TestBegin(t *testing.T) {
 		p := h.post(t, 1)
 		r := h.ticket(t, p.ID, 0)
 		for range 2 * catalog.MaxBegins {
-			a, err := h.Begin(t.Context(), r, "", budget)
+			a, err := h.Begin(t.Context(), r, budget)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -399,14 +399,18 @@ func TestDefer(t *testing.T) {
 			}
 		}
 	})
+}
 
-	t.Run("what never began is never given up, however old", func(t *testing.T) {
+func TestPostpone(t *testing.T) {
+	t.Parallel()
+
+	t.Run("old_request_is_never_given_up", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
 		h.store.now = h.store.now.Add(1000 * time.Hour) // Kafka was away
-		waiting := catalog.Attempt{Request: h.ticket(t, p.ID, 0)}
-		if err := h.Defer(t.Context(), waiting, ours, policy(), time.Second); err != nil {
+		waiting := h.ticket(t, p.ID, 0)
+		if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
 			t.Fatal(err)
 		}
 		slow := media.Fail(media.Timeout, "the source was too slow", nil)
@@ -418,15 +422,15 @@ func TestDefer(t *testing.T) {
 		}
 	})
 
-	t.Run("a request that has not begun can be deferred by its ticket, once", func(t *testing.T) {
+	t.Run("request_is_queued_once_under_a_new_ticket", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
-		waiting := catalog.Attempt{Request: h.ticket(t, p.ID, 0)}
-		if err := h.Defer(t.Context(), waiting, ours, policy(), time.Second); err != nil {
+		waiting := h.ticket(t, p.ID, 0)
+		if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Defer(t.Context(), waiting, ours, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
+		if err := h.Postpone(t.Context(), waiting, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
 			t.Errorf("got %v, want superseded", err)
 		}
 		if n := len(h.store.sent(event.TypeImageRequested)); n != 2 {
@@ -434,12 +438,42 @@ func TestDefer(t *testing.T) {
 		}
 	})
 
-	t.Run("by ticket it overtakes an attempt that died, and does not hide the death", func(t *testing.T) {
+	t.Run("pause_grows_with_the_age_and_spends_no_attempt", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		p := h.post(t, 1)
+		r := h.ticket(t, p.ID, 0)
+		r.Traceparent = "trace"
+		h.store.now = h.store.now.Add(40 * time.Second)
+		if err := h.Postpone(t.Context(), r, policy(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+		sent := h.store.sent(event.TypeImageRequested)
+		last := sent[len(sent)-1]
+		delay := last.due.Sub(h.store.now)
+		if delay < 2500*time.Millisecond || delay > 5*time.Second || last.Traceparent != "trace" {
+			t.Errorf("got a delay of %s and trace %q, want half of 5 s to 5 s", delay, last.Traceparent)
+		}
+		if got := h.product(t, p.ID); got.Version != p.Version || got.Images[0].Attempts != 0 {
+			t.Errorf("got version %d and %d attempts, want no visible change", got.Version, got.Images[0].Attempts)
+		}
+	})
+
+	t.Run("unknown_product_is_superseded", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		r := catalog.Request{ProductID: 404, ImageID: 1, Ticket: "x"}
+		if err := h.Postpone(t.Context(), r, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
+			t.Errorf("got %v, want superseded", err)
+		}
+	})
+
+	t.Run("crashed_attempt_is_superseded_and_its_begin_is_kept", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
 		dead := h.begin(t, p, 0)
-		if err := h.Defer(t.Context(), catalog.Attempt{Request: dead.Request}, ours, policy(), time.Second); err != nil {
+		if err := h.Postpone(t.Context(), dead.Request, policy(), time.Second); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.Finish(t.Context(), dead, result(dead)); !errors.Is(err, catalog.ErrSuperseded) {

@@ -77,7 +77,7 @@ func (w *world) request() catalog.Request {
 // begin starts an attempt whose objects are due after that long.
 func (w *world) begin(r catalog.Request, due time.Duration) catalog.Attempt {
 	w.t.Helper()
-	a, err := w.worker.Begin(w.t.Context(), r, "", due)
+	a, err := w.worker.Begin(w.t.Context(), r, due)
 	w.must(err)
 	return a
 }
@@ -213,7 +213,7 @@ func TestGuardTicket(t *testing.T) {
 	a := w.begin(first, time.Hour)
 	w.must(w.worker.Retry(t.Context(), a, media.Fail(media.Timeout, "slow", nil), policy()))
 	before := w.now()
-	_, err := w.worker.Begin(t.Context(), first, "", time.Hour)
+	_, err := w.worker.Begin(t.Context(), first, time.Hour)
 	w.is(err, catalog.ErrDone, "the record of the attempt before, again")
 
 	second := w.request()
@@ -221,7 +221,7 @@ func TestGuardTicket(t *testing.T) {
 	w.puts(a, "second")
 	w.must(w.finish(a))
 	for _, r := range []catalog.Request{first, second, {ProductID: first.ProductID, ImageID: first.ImageID}} {
-		_, err := w.worker.Begin(t.Context(), r, "", time.Hour)
+		_, err := w.worker.Begin(t.Context(), r, time.Hour)
 		w.is(err, catalog.ErrDone, "a record of a picture that is ready")
 	}
 	if got := w.now(); got.Images[0].Fence != before.Images[0].Fence+1 || got.Version != before.Version+1 {

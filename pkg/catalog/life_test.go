@@ -65,7 +65,7 @@ func TestLife(t *testing.T) {
 		l.id = l.post(t, rapid.IntRange(1, 3).Draw(rt, "pictures")).ID
 		l.steps = map[string]func(catalog.Product) error{
 			"begin": l.beginCurrent, "begin again": l.beginCurrent, "old record": l.beginOld, "finish": l.finish,
-			"finish the last": l.finishLast, "retry": l.retry, "defer": l.putOff, "defer by word": l.deferByWord,
+			"finish the last": l.finishLast, "retry": l.retry, "defer": l.putOff, "postpone": l.postpone,
 			"fail": l.fail, "release": l.release, "repeat": l.repeat, "wait": l.wait, "compensate": l.compensate,
 			"patch": l.revise, "reprocess": l.reprocessAny, "replay": l.replay, "remake": l.remakeAny, "delete": l.remove,
 		}
@@ -114,7 +114,7 @@ func (l *life) settled(a catalog.Attempt, outcome string, err error) error {
 }
 
 func (l *life) beginWith(r catalog.Request) error {
-	a, err := l.Begin(l.t.Context(), r, "", budget)
+	a, err := l.Begin(l.t.Context(), r, budget)
 	if err == nil {
 		l.attempts = append(l.attempts, a)
 	} else if errors.Is(err, catalog.ErrGivenUp) {
@@ -177,9 +177,9 @@ func (l *life) putOff(catalog.Product) error {
 	return l.act("defer", func(a catalog.Attempt) error { return l.Defer(l.t.Context(), a, slow(), policy(), time.Second) })
 }
 
-func (l *life) deferByWord(catalog.Product) error {
+func (l *life) postpone(catalog.Product) error {
 	return l.act("defer", func(a catalog.Attempt) error {
-		return l.Defer(l.t.Context(), catalog.Attempt{Request: a.Request}, slow(), policy(), time.Second)
+		return l.Postpone(l.t.Context(), a.Request, policy(), time.Second)
 	})
 }
 

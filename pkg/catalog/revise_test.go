@@ -257,18 +257,18 @@ func TestPatchOfPictures(t *testing.T) {
 		h.patch(t, p.ID, images(url(1)))
 		f := media.Fail(media.Timeout, "slow", nil)
 		for name, err := range map[string]error{
-			"finish":  h.Finish(t.Context(), a, result(a)),
-			"fail":    h.Fail(t.Context(), a, f),
-			"retry":   h.Retry(t.Context(), a, f, policy()),
-			"defer":   h.Defer(t.Context(), a, f, policy(), 0),
-			"by word": h.Defer(t.Context(), catalog.Attempt{Request: a.Request}, f, policy(), 0),
-			"release": h.Release(t.Context(), a),
+			"finish":   h.Finish(t.Context(), a, result(a)),
+			"fail":     h.Fail(t.Context(), a, f),
+			"retry":    h.Retry(t.Context(), a, f, policy()),
+			"defer":    h.Defer(t.Context(), a, f, policy(), 0),
+			"postpone": h.Postpone(t.Context(), a.Request, policy(), 0),
+			"release":  h.Release(t.Context(), a),
 		} {
 			if !errors.Is(err, catalog.ErrSuperseded) {
 				t.Errorf("%s: got %v, want superseded", name, err)
 			}
 		}
-		if _, err := h.Begin(t.Context(), a.Request, "", budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), a.Request, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
 		if err := h.Repeat(t.Context(), p.ID, a.ImageID, 0); !errors.Is(err, catalog.ErrDone) {
@@ -376,7 +376,7 @@ func TestDelete(t *testing.T) {
 		if err := h.Finish(t.Context(), working, result(working)); !errors.Is(err, catalog.ErrSuperseded) {
 			t.Errorf("got %v, want superseded", err)
 		}
-		if _, err := h.Begin(t.Context(), working.Request, "", budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), working.Request, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
 		changed := h.store.sent(event.TypeProductChanged)
@@ -492,16 +492,16 @@ func TestReprocess(t *testing.T) {
 		img := h.reprocess(t, p, 0)
 		slow := media.Fail(media.Timeout, "slow", nil)
 		for name, err := range map[string]error{
-			"finish":  h.Finish(t.Context(), a, result(a)),
-			"retry":   h.Retry(t.Context(), a, slow, policy()),
-			"by word": h.Defer(t.Context(), catalog.Attempt{Request: a.Request}, slow, policy(), 0),
-			"release": h.Release(t.Context(), a),
+			"finish":   h.Finish(t.Context(), a, result(a)),
+			"retry":    h.Retry(t.Context(), a, slow, policy()),
+			"postpone": h.Postpone(t.Context(), a.Request, policy(), 0),
+			"release":  h.Release(t.Context(), a),
 		} {
 			if !errors.Is(err, catalog.ErrSuperseded) {
 				t.Errorf("%s: got %v, want superseded", name, err)
 			}
 		}
-		if _, err := h.Begin(t.Context(), a.Request, "", budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), a.Request, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
 		b := h.begin(t, p, 0)

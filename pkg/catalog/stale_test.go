@@ -103,7 +103,7 @@ func changeAndRead(t *testing.T, apis []*catalog.Service, worker *catalog.Servic
 	policy.MaxAttempts = rounds + 1
 	ticket := p.Images[0].Ticket
 	for version := p.Version + 1; version <= p.Version+int64(rounds); version++ {
-		a, err := worker.Begin(ctx, catalog.Request{ProductID: p.ID, ImageID: p.Images[0].ID, Ticket: ticket}, "", time.Hour)
+		a, err := worker.Begin(ctx, catalog.Request{ProductID: p.ID, ImageID: p.Images[0].ID, Ticket: ticket}, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -30,12 +30,13 @@ var ErrSuperseded = fault.New(fault.Conflict, "attempt_superseded", "the attempt
 
 // Request names a request by its ticket.
 type Request struct {
-	ProductID ProductID
-	ImageID   ImageID
-	Ticket    string
+	ProductID   ProductID
+	ImageID     ImageID
+	Ticket      string
+	Traceparent string // of the request, carried on to what follows from it; may be empty
 }
 
-// Attempt is one try at one picture. A zero Fence is a request that has not begun: it can only be deferred.
+// Attempt is one try at one image. Begin returns it, and its fence names it.
 type Attempt struct {
 	Request
 	Fence        int64
@@ -45,7 +46,6 @@ type Attempt struct {
 	Number       int    // of the tries for the current request, from 1
 	Killer       string // SHA-256 of the content that a codec did not survive in an earlier try; "": none
 	Alone        bool   // earlier tries died without a word: run nothing beside it
-	Traceparent  string // of the request, carried on to what follows from it
 }
 
 // Result is what a finished attempt has stored.
@@ -98,43 +98,47 @@ func (p *Product) announcement(traceparent, id string) Outgoing {
 
 // begin starts an attempt for the holder of the ticket: the fence rises and a prefix of its own is minted. nonce makes the
 // prefix unguessable and, after a restore from backup, unique. budget is how long the attempt may take. Too many begins
-// without an outcome fail the picture instead, and no attempt is returned.
+// without an outcome fail the image instead: givenUp is true, and there is no attempt.
 func (p *Product) begin(
-	r Request, nonce, changedID, traceparent string, now time.Time, budget time.Duration,
-) (Attempt, Change, error) {
+	r Request, nonce, changedID string, now time.Time, budget time.Duration,
+) (a Attempt, c Change, givenUp bool, err error) {
 	img := p.image(r.ImageID)
 	if p.Deleted || img == nil || img.Ticket != r.Ticket || r.Ticket == "" {
-		return Attempt{}, Change{}, ErrDone
+		return Attempt{}, Change{}, false, ErrDone
 	}
 	img.Fence++
 	img.Begins++
-	a := Attempt{
-		Request: r, Fence: img.Fence, SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
-		Number: img.Attempts + 1, Killer: img.KillerSHA256, Alone: img.Begins >= AloneFrom, Traceparent: traceparent,
-	}
 	if img.Begins >= MaxBegins {
-		c := p.fail(img, a, Died(), changedID)
-		return Attempt{}, c, nil
+		return Attempt{}, p.fail(img, r.Traceparent, Died(), changedID), true, nil
 	}
 	img.Prefix = fmt.Sprintf("products/%d/%d/%d-%s/", p.ID, img.ID, img.Fence, nonce)
 	img.Work, img.DueAt = Processing, now.Add(budget)
-	a.Prefix = img.Prefix
-	return a, Change{Intents: []Intent{{Prefix: img.Prefix, ImageID: img.ID, Due: budget}}}, nil
+	return Attempt{
+		Request: r, Fence: img.Fence, Prefix: img.Prefix, SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
+		Number: img.Attempts + 1, Killer: img.KillerSHA256, Alone: img.Begins >= AloneFrom,
+	}, Change{Intents: []Intent{{Prefix: img.Prefix, ImageID: img.ID, Due: budget}}}, false, nil
 }
 
-// held returns the attempt's picture, or ErrSuperseded.
+// postpone queues a request that has not begun under a new ticket. It is never given up, because nothing has been tried, and
+// Begins stays, because nothing is known of the attempts that it counts.
+func (p *Product) postpone(r Request, ticket string, now time.Time, wait func(age time.Duration) time.Duration,
+) (Change, error) {
+	img := p.image(r.ImageID)
+	if p.Deleted || img == nil || img.Work == Idle || img.Ticket != r.Ticket || r.Ticket == "" {
+		return Change{}, ErrSuperseded
+	}
+	delay := wait(now.Sub(img.RequestedAt))
+	img.queue(ticket, now, delay)
+	return Change{Outbox: []Outgoing{img.request(r.Traceparent, delay)}}, nil
+}
+
+// held returns the attempt's image, or ErrSuperseded.
 func (p *Product) held(a Attempt) (*Image, error) {
 	img := p.image(a.ImageID)
-	switch {
-	case p.Deleted || img == nil:
-		return nil, ErrSuperseded
-	case a.Fence == 0 && img.Work != Idle && img.Ticket == a.Ticket && a.Ticket != "":
-		return img, nil // not begun by this one: the ticket speaks for it; an attempt that died or lags is overtaken
-	case a.Fence != 0 && img.Work == Processing && img.Fence == a.Fence:
-		return img, nil
-	default:
+	if p.Deleted || img == nil || img.Work != Processing || img.Fence != a.Fence {
 		return nil, ErrSuperseded
 	}
+	return img, nil
 }
 
 // finish publishes the attempt's objects and retires those they replace.
@@ -169,11 +173,11 @@ func (p *Product) giveUp(a Attempt, f *media.Failure, changedID string) (Change,
 	if err != nil {
 		return Change{}, err
 	}
-	return p.fail(img, a, f, changedID), nil
+	return p.fail(img, a.Traceparent, f, changedID), nil
 }
 
 // fail ends the picture's request without renditions. A picture that was ready stays so.
-func (p *Product) fail(img *Image, a Attempt, f *media.Failure, changedID string) Change {
+func (p *Product) fail(img *Image, traceparent string, f *media.Failure, changedID string) Change {
 	if img.Status == Ready {
 		img.RemakeError = f.Code
 	} else {
@@ -184,8 +188,8 @@ func (p *Product) fail(img *Image, a Attempt, f *media.Failure, changedID string
 		ProductID: int64(p.ID), ImageID: int64(img.ID), Fence: img.Fence, Code: string(f.Code), Detail: f.Detail,
 		SourceURL: img.SourceURL, Attempts: img.Attempts, PipelineHash: img.PipelineHash,
 	})
-	dead.Traceparent = a.Traceparent
-	return Change{Outbox: []Outgoing{p.changed(a.Traceparent, changedID), {Message: dead}}}
+	dead.Traceparent = traceparent
+	return Change{Outbox: []Outgoing{p.changed(traceparent, changedID), {Message: dead}}}
 }
 
 // deadID is one id for each picture and fence, so that a death told twice is known as one.
@@ -201,9 +205,8 @@ type requeue struct {
 	ids    [2]string                                        // of the event and of the new ticket
 }
 
-// again queues the held picture under a new ticket. When the tries are used up, or the same content has killed a second
-// codec, or faults of our own have postponed it for too long, the picture fails instead. What never began is never given up:
-// nothing is known against it.
+// again queues the held image under a new ticket. When the tries are used up, or the same content has cost a second codec,
+// or faults of the platform's own have deferred it for too long, the image fails instead.
 func (p *Product) again(a Attempt, f *media.Failure, q requeue, now time.Time) (c Change, givenUp bool, err error) {
 	img, err := p.held(a)
 	if err != nil {
@@ -214,18 +217,15 @@ func (p *Product) again(a Attempt, f *media.Failure, q requeue, now time.Time) (
 		tries++
 		givenUp = tries >= q.policy.MaxAttempts || f.Content != "" && f.Content == img.KillerSHA256
 	} else {
-		givenUp = a.Fence != 0 && age > q.policy.MaxAge.D()
+		givenUp = age > q.policy.MaxAge.D()
 	}
 	if givenUp {
-		return p.fail(img, a, f, q.ids[0]), true, nil
+		return p.fail(img, a.Traceparent, f, q.ids[0]), true, nil
 	}
 	wait := q.wait(tries, age)
-	img.Attempts = tries
+	img.Attempts, img.Begins = tries, 0
 	if f.Content != "" {
 		img.KillerSHA256 = f.Content
-	}
-	if a.Fence != 0 { // what never began is no outcome: it must not hide that earlier attempts died
-		img.Begins = 0
 	}
 	img.queue(q.ids[1], now, wait)
 	c = Change{Outbox: []Outgoing{img.request(a.Traceparent, wait)}}

@@ -32,7 +32,7 @@ type line struct {
 	codecs   chan struct{}
 }
 
-func (l *line) Begin(_ context.Context, r catalog.Request, _ string, _ time.Duration) (catalog.Attempt, error) {
+func (l *line) Begin(_ context.Context, r catalog.Request, _ time.Duration) (catalog.Attempt, error) {
 	url := fmt.Sprintf("http://h%d.test/%d.jpg", r.ImageID, r.ImageID)
 	return catalog.Attempt{
 		Request: r, Prefix: fmt.Sprintf("products/1/%d/1-x/", r.ImageID), SourceURL: url, Number: 1, Alone: r.ImageID%9 == 0,
@@ -60,11 +60,13 @@ func (l *line) Retry(context.Context, catalog.Attempt, *media.Failure, pipeline.
 func (l *line) Defer(context.Context, catalog.Attempt, *media.Failure, pipeline.Retry, time.Duration) error {
 	return l.ended()
 }
+func (l *line) Postpone(context.Context, catalog.Request, pipeline.Retry, time.Duration) error {
+	return l.ended()
+}
 func (l *line) Fail(context.Context, catalog.Attempt, *media.Failure) error { return l.ended() }
 func (l *line) Release(context.Context, catalog.Attempt) error              { return l.ended() }
 func (l *line) SavePipeline(context.Context, string, []byte) error          { return nil }
 func (l *line) Pipeline(context.Context, string) ([]byte, error)            { return nil, io.EOF }
-func (l *line) DeletePrefix(context.Context, string) error                  { return nil }
 
 func (l *line) Render(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
 	l.codecs <- struct{}{}
@@ -116,10 +118,10 @@ func TestAWorkerWithLittleMemoryGetsThrough(t *testing.T) {
 		f := newThrifty(w.network(), mebi*3/2, time.Now)
 		pipe := pipeline.Default()
 		pipe.Spec.Limits.MaxBytes = mebi
-		worked := worker.New(worker.Parts{
+		worked := worker.New(worker.Deps{
 			Catalog: l, Pipelines: l, Source: f, Codec: l, Objects: l, Now: time.Now, Log: zap.NewNop(),
 			Pipeline: func() *pipeline.Revision { return pipeline.Seal(pipe) },
-		}, worker.Config{StoreBudget: time.Hour, Settle: time.Minute, DeferWait: 1, BusyWait: 1}, prometheus.NewRegistry())
+		}, worker.Config{StoreBudget: time.Hour, OutcomeTimeout: time.Minute, DeferWait: 1, BusyWait: 1}, prometheus.NewRegistry())
 
 		var all sync.WaitGroup
 		work, inWork := 40, make(chan struct{}, 6)

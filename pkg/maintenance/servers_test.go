@@ -108,7 +108,7 @@ func (s *site) image(n int) catalog.Image {
 func (s *site) begin(n int, budget time.Duration) catalog.Attempt {
 	s.Helper()
 	img := s.image(n)
-	a, err := s.Begin(s.Context(), catalog.Request{ProductID: s.product.ID, ImageID: img.ID, Ticket: img.Ticket}, "", budget)
+	a, err := s.Begin(s.Context(), catalog.Request{ProductID: s.product.ID, ImageID: img.ID, Ticket: img.Ticket}, budget)
 	s.must(err)
 	s.put(a.Prefix + "full.jpg")
 	return a

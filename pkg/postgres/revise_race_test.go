@@ -70,7 +70,7 @@ func (f *fixture) race(s *catalog.Service) race {
 	}, "")
 	f.Must(err, "create")
 	r := catalog.Request{ProductID: p.ID, ImageID: p.Images[0].ID, Ticket: p.Images[0].Ticket}
-	a, err := s.Begin(f.Context(), r, "", 0)
+	a, err := s.Begin(f.Context(), r, 0)
 	f.Must(err, "begin")
 	return race{s, p, a}
 }

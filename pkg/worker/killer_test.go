@@ -110,12 +110,12 @@ func TestTwoKillsInTwoProcessesParkThePicture(t *testing.T) {
 			careful++
 			return dies(media.CodecTimeout)(ctx, source, spec)
 		}
-		w.parts.Catalog = s.Service
+		w.deps.Catalog = s.Service
 		img := s.image()
 		m := event.New(img.Ticket, "1", event.ImageRequested{
 			ProductID: int64(s.product.ID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
 		})
-		s.must(worker.New(w.parts, worldConfig(), prometheus.NewRegistry()).Handle(t.Context(), m))
+		s.must(worker.New(w.deps, worldConfig(), prometheus.NewRegistry()).Handle(t.Context(), m))
 		return s.image()
 	}
 	if img := handle(); img.Status != catalog.Pending || img.Attempts != 1 || img.KillerSHA256 != "ab" {
@@ -134,9 +134,9 @@ func TestTwoKillsInTwoProcessesParkThePicture(t *testing.T) {
 func TestCircuitsAlsoSeeSecondTries(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
-	cfg := circuitConfig()
+	cfg := breakerConfig()
 	cfg.Faults = 1
-	c := worker.NewCircuits(cfg, reg, newWorld(t).parts.Log, worker.Probe{Dependency: worker.Encoder})
+	c := worker.NewBreakers(cfg, reg, newWorld(t).deps.Log, worker.Probe{Dependency: worker.Encoder})
 	w := newWorld(t)
 	w.knowing("ab")
 	w.again = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {

@@ -6,7 +6,7 @@ import (
 	"vitrine.io/pkg/media"
 )
 
-// metrics are what a worker shows of itself.
+// metrics are the metrics of a worker.
 type metrics struct {
 	inFlight prometheus.Gauge
 	outcomes *prometheus.CounterVec
@@ -22,13 +22,13 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vitrine_worker_pictures_in_flight", Help: "Pictures this worker has begun and not ended.",
+			Name: "vitrine_worker_pictures_in_flight", Help: "Images this worker has begun and not ended.",
 		}),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_worker_outcomes_total", Help: "Ended requests by outcome and error code (empty when ready).",
 		}, []string{"outcome", "code"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "vitrine_worker_stage_duration_seconds", Help: "Time a picture spends in a stage.",
+			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"stage"}),
 		bytesIn: prometheus.NewCounter(prometheus.CounterOpts{
@@ -37,15 +37,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bytesOut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_worker_rendition_bytes_total", Help: "Bytes of stored renditions.",
 		}),
-		before: counter("vitrine_worker_ready_source_bytes_total", "Bytes of the sources of pictures that became ready."),
+		before: counter("vitrine_worker_ready_source_bytes_total", "Bytes of the sources of images that became ready."),
 		after: counter("vitrine_worker_ready_default_bytes_total",
-			"Bytes of the default renditions of pictures that became ready: what is downloaded instead of their sources."),
+			"Bytes of the default renditions of images that became ready: clients download them instead of the sources."),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_worker_renditions_dropped_total",
-			Help: "Files that were not stored, since what stays of their rendition is better.",
+			Help: "Files that were not stored, because what is stored of their rendition is better.",
 		}, []string{"reason"}),
 		lowered: counter("vitrine_worker_renditions_lowered_total",
-			"Files encoded again at a lower quality, since they were larger than the source at its size."),
+			"Files encoded again at a lower quality, because they were larger than the source at its size."),
 	}
 	for _, r := range media.Reasons() {
 		m.dropped.WithLabelValues(string(r))
@@ -54,18 +54,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// saved counts what a picture that became ready has saved.
-func (m *metrics) saved(source int, made media.Rendered) {
+// saved counts the bytes of an image that became ready.
+func (m *metrics) saved(source int, out media.Rendered) {
 	m.before.Add(float64(source))
-	for _, out := range made.Outputs {
-		if out.Default {
-			m.after.Add(float64(len(out.Body)))
+	for _, file := range out.Outputs {
+		if file.Default {
+			m.after.Add(float64(len(file.Body)))
 		}
-		if out.Lowered > 0 {
+		if file.Lowered > 0 {
 			m.lowered.Inc()
 		}
 	}
-	for _, d := range made.Dropped {
+	for _, d := range out.Dropped {
 		m.dropped.WithLabelValues(string(d.Reason)).Inc()
 	}
 }
@@ -74,19 +74,19 @@ func (m *metrics) outcome(o outcome, code media.Code) {
 	m.outcomes.WithLabelValues(string(o), string(code)).Inc()
 }
 
-// circuitMetrics are what circuits show of themselves.
-type circuitMetrics struct {
+// breakerMetrics are the metrics of breakers.
+type breakerMetrics struct {
 	open   *prometheus.GaugeVec
 	opened *prometheus.CounterVec
 }
 
-func newCircuitMetrics(reg prometheus.Registerer) *circuitMetrics {
-	m := &circuitMetrics{
+func newBreakerMetrics(reg prometheus.Registerer) *breakerMetrics {
+	m := &breakerMetrics{
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vitrine_worker_circuit_open", Help: "1 while no requests are taken because the dependency is away.",
+			Name: "vitrine_worker_circuit_open", Help: "1 while no requests are taken because the dependency is down.",
 		}, []string{"dependency"}),
 		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_worker_circuit_opened_total", Help: "How often a dependency's circuit has opened.",
+			Name: "vitrine_worker_circuit_opened_total", Help: "How often a dependency's circuit breaker has opened.",
 		}, []string{"dependency"}),
 	}
 	reg.MustRegister(m.open, m.opened)

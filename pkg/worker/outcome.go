@@ -18,38 +18,65 @@ type outcome string
 // The outcomes.
 const (
 	ready      outcome = "ready"      // the renditions are published
-	retried    outcome = "retried"    // an attempt is spent; a new request is on its way
-	deferred   outcome = "deferred"   // a new request is on its way, no attempt spent
-	failed     outcome = "failed"     // the picture is given up
-	released   outcome = "released"   // handed back by an orderly stop
-	superseded outcome = "superseded" // another attempt holds the picture
+	retried    outcome = "retried"    // an attempt is spent; a new request is queued
+	deferred   outcome = "deferred"   // a new request is queued, at no cost
+	failed     outcome = "failed"     // the image is given up
+	released   outcome = "released"   // released by an orderly stop
+	superseded outcome = "superseded" // another attempt holds the image
 	done       outcome = "done"       // the request was dealt with before
 )
 
-// outcomes is the one table of what follows from a failure's class.
+// outcomes says what follows from a failure's class.
 var outcomes = map[media.Class]outcome{
 	media.Permanent: failed,
 	media.Transient: retried,
 	media.Ours:      deferred,
 }
 
-// settle writes what follows from the attempt's failure. It has a context of its own, because an attempt that ran out of
-// time has none left. nil: it is written, or nothing was left to write.
-func (w *Worker) settle(ctx context.Context, a catalog.Attempt, f *media.Failure, began time.Time) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
+// postpone queues a request that could not be admitted again, if err is a *media.Failure; any other error is returned.
+func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
+	f := media.FailureOf(err)
+	if f == nil {
+		return err
+	}
+	ctx, cancel := w.outcomeContext(ctx)
+	defer cancel()
+	return w.logOutcome(t, deferred, f, w.catalog.Postpone(ctx, t.Request, w.current().Spec().Retry, w.wait(f.Code)))
+}
+
+// report turns the result of process into an outcome. ctx ends when the process stops.
+func (w *Worker) report(ctx context.Context, t *task, err error) error {
+	switch f := media.FailureOf(err); {
+	case err == nil:
+		return nil
+	case errors.Is(err, catalog.ErrSuperseded):
+		return w.logOutcome(t, superseded, &media.Failure{}, catalog.ErrSuperseded)
+	case errors.Is(err, errNotIsolated):
+		return w.release(ctx, t, err)
+	case f != nil && (ctx.Err() == nil || f.Code.Class() == media.Permanent):
+		return w.recordFailure(ctx, t, f)
+	case ctx.Err() != nil: // the failure may be a consequence of the stop
+		return w.release(ctx, t, fmt.Errorf("stopped: %w", ctx.Err()))
+	default: // the outcome could not be written, or the objects are being deleted: again from Begin
+		return err
+	}
+}
+
+// recordFailure writes what follows from the attempt's failure. nil: it is written, or there was nothing left to write.
+func (w *Worker) recordFailure(ctx context.Context, t *task, f *media.Failure) (err error) {
+	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
 	policy := w.current().Spec().Retry
 	then := outcomes[f.Code.Class()]
-	var err error
 	switch then {
 	case failed:
-		err = w.catalog.Fail(ctx, a, f)
+		err = w.catalog.Fail(ctx, t.attempt, f)
 	case retried:
-		err = w.catalog.Retry(ctx, a, f, policy)
+		err = w.catalog.Retry(ctx, t.attempt, f, policy)
 	default:
-		err = w.catalog.Defer(ctx, a, f, policy, w.wait(f.Code))
+		err = w.catalog.Defer(ctx, t.attempt, f, policy, w.wait(f.Code))
 	}
-	return w.settled(a, then, f, began, err)
+	return w.logOutcome(t, then, f, err)
 }
 
 func (w *Worker) wait(code media.Code) time.Duration {
@@ -59,18 +86,21 @@ func (w *Worker) wait(code media.Code) time.Duration {
 	return w.cfg.DeferWait
 }
 
-// handBack releases the attempt, which has done nothing wrong, and returns why: a released request is not dealt with, so it
-// has to come again.
-func (w *Worker) handBack(ctx context.Context, a catalog.Attempt, began time.Time, why error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
+// release gives the attempt back, at no cost, and returns cause: a released request has to come again.
+func (w *Worker) release(ctx context.Context, t *task, cause error) error {
+	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
-	return errors.Join(why, w.settled(a, released, &media.Failure{}, began, w.catalog.Release(ctx, a)))
+	return errors.Join(cause, w.logOutcome(t, released, &media.Failure{}, w.catalog.Release(ctx, t.attempt)))
 }
 
-// settled tells what was written, and whether the request has to come again.
-func (w *Worker) settled(a catalog.Attempt, then outcome, f *media.Failure, began time.Time, err error) error {
-	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number), zap.Int64("fence", a.Fence),
-		zap.Duration("duration", w.now().Sub(began)))
+// outcomeContext returns a context to write an outcome in. It does not end with ctx, which may have ended already.
+func (w *Worker) outcomeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), w.cfg.OutcomeTimeout)
+}
+
+// logOutcome counts and logs an outcome that was written with err, and returns an error if the request has to come again.
+func (w *Worker) logOutcome(t *task, then outcome, f *media.Failure, err error) error {
+	log := t.log.With(zap.Duration("duration", w.now().Sub(t.began)))
 	switch {
 	case errors.Is(err, catalog.ErrSuperseded):
 		w.metrics.outcome(superseded, "")
@@ -79,16 +109,16 @@ func (w *Worker) settled(a catalog.Attempt, then outcome, f *media.Failure, bega
 	case errors.Is(err, catalog.ErrGivenUp):
 		then = failed
 	case err != nil:
-		return fmt.Errorf("settle %s: %w", then, err)
+		return fmt.Errorf("record %s: %w", then, err)
 	}
 	w.metrics.outcome(then, f.Code)
 	switch then {
 	case released:
-		log.Info("picture released")
+		log.Info("image released")
 	case failed:
-		log.Warn("picture failed", zap.String("code", string(f.Code)), zap.Error(f))
+		log.Warn("image failed", zap.String("code", string(f.Code)), zap.Error(f))
 	default:
-		log.Info("picture "+string(then), zap.String("code", string(f.Code)), zap.Error(f))
+		log.Info("image "+string(then), zap.String("code", string(f.Code)), zap.Error(f))
 	}
 	return nil
 }

@@ -8,10 +8,10 @@ import (
 	"vitrine.io/pkg/pipeline"
 )
 
-// Source downloads pictures.
+// Source downloads images.
 type Source interface {
-	// Fetch returns the body of url, which has to be dropped when it is no longer used: as long as it is not, others may have
-	// to wait for its memory. Its errors are *media.Failure, or ctx's error.
+	// Fetch returns the body of url. The caller drops it as soon as it is no longer used: its memory counts against a budget
+	// that other downloads wait for. The errors are *media.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
 }
 
@@ -20,10 +20,10 @@ type Download struct {
 	Body   []byte
 	SHA256 string // hex, of Body
 
-	Release func() // is told, more than once maybe, that Body is no longer used; may be nil
+	Release func() // called, maybe more than once, when Body is no longer used; may be nil
 }
 
-// Drop forgets the body. Dropping it again changes nothing.
+// Drop releases the body. Dropping it again changes nothing.
 func (d *Download) Drop() {
 	d.Body = nil
 	if d.Release != nil {
@@ -31,9 +31,9 @@ func (d *Download) Drop() {
 	}
 }
 
-// Codec makes renditions, one image at a time in a process of its own.
+// Codec renders renditions, one image at a time in a process of its own.
 type Codec interface {
-	// Render waits for a free child, then for its answer, at most spec.Limits.Deadline. Its errors are *media.Failure, or
+	// Render waits for a free process, then for its result, at most spec.Limits.Deadline. The errors are *media.Failure, or
 	// ctx's error.
 	Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 	// RenderSafe is Render for a source that has cost a codec: in a new process without the vector unit, which is slower.

@@ -28,19 +28,19 @@ func TestWhatAPictureSavesIsCounted(t *testing.T) {
 		}}, nil
 	}
 	const counted = `
-			# HELP vitrine_worker_ready_source_bytes_total Bytes of the sources of pictures that became ready.
+			# HELP vitrine_worker_ready_source_bytes_total Bytes of the sources of images that became ready.
 			# TYPE vitrine_worker_ready_source_bytes_total counter
 			vitrine_worker_ready_source_bytes_total 6
-			# HELP vitrine_worker_ready_default_bytes_total Bytes of the default renditions of pictures that became ready: ` +
-		`what is downloaded instead of their sources.
+			# HELP vitrine_worker_ready_default_bytes_total Bytes of the default renditions of images that became ready: ` +
+		`clients download them instead of the sources.
 			# TYPE vitrine_worker_ready_default_bytes_total counter
 			vitrine_worker_ready_default_bytes_total 4
-			# HELP vitrine_worker_renditions_dropped_total Files that were not stored, since what stays of their rendition ` +
-		`is better.
+			# HELP vitrine_worker_renditions_dropped_total Files that were not stored, because what is stored of their ` +
+		`rendition is better.
 			# TYPE vitrine_worker_renditions_dropped_total counter
 			vitrine_worker_renditions_dropped_total{reason="larger_than_sibling"} 1
 			vitrine_worker_renditions_dropped_total{reason="larger_than_source"} 2
-			# HELP vitrine_worker_renditions_lowered_total Files encoded again at a lower quality, since they were larger ` +
+			# HELP vitrine_worker_renditions_lowered_total Files encoded again at a lower quality, because they were larger ` +
 		`than the source at its size.
 			# TYPE vitrine_worker_renditions_lowered_total counter
 			vitrine_worker_renditions_lowered_total 1

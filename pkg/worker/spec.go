@@ -11,11 +11,11 @@ import (
 	"vitrine.io/pkg/pipeline"
 )
 
-// maxSpecs is how many specifications beside the current one are remembered.
+// maxSpecs is how many specifications beside the current one are kept.
 const maxSpecs = 64
 
-// specs finds the exact specification that a request names.
-type specs struct {
+// specCache finds the exact specification that a request names.
+type specCache struct {
 	store   catalog.Pipelines
 	current func() *pipeline.Revision
 	mu      sync.Mutex
@@ -23,7 +23,7 @@ type specs struct {
 }
 
 // get returns the specification. A hash that is not on record is a *media.Failure; any other error is the store's.
-func (s *specs) get(ctx context.Context, hash string) (pipeline.Spec, error) {
+func (s *specCache) get(ctx context.Context, hash string) (pipeline.Spec, error) {
 	if current := s.current(); current.Hash() == hash {
 		return current.Spec(), nil
 	}

@@ -25,28 +25,29 @@ import (
 	"vitrine.io/pkg/pipeline"
 )
 
-// uploads is how many renditions of one picture are stored at a time.
+// uploads is how many renditions of one image are stored at a time.
 const uploads = 4
 
-// Worker makes pictures. Handle may be called concurrently.
+// Worker handles requests for images. Handle may be called concurrently.
 type Worker struct {
-	catalog Catalog
-	specs   *specs
-	source  Source
-	codec   Codec
-	objects Objects
-	current func() *pipeline.Revision
-	now     func() time.Time
-	cfg     Config
-	metrics *metrics
-	log     *zap.Logger
-	hosts   hosts
-	gate    *semaphore.Weighted // one for a picture among others, all for one that runs alone
+	catalog   Catalog
+	specs     *specCache
+	source    Source
+	codec     Codec
+	objects   Objects
+	current   func() *pipeline.Revision
+	now       func() time.Time
+	cfg       Config
+	metrics   *metrics
+	log       *zap.Logger
+	hosts     hosts
+	isolation *semaphore.Weighted // an attempt holds one share, an isolated one holds all
 }
 
-// Catalog is what a worker tells about pictures; *catalog.Service says what the methods mean.
+// Catalog is the catalogue as a worker uses it; *catalog.Service says what the methods mean.
 type Catalog interface {
-	Begin(ctx context.Context, r catalog.Request, traceparent string, budget time.Duration) (catalog.Attempt, error)
+	Begin(ctx context.Context, r catalog.Request, budget time.Duration) (catalog.Attempt, error)
+	Postpone(ctx context.Context, r catalog.Request, policy pipeline.Retry, wait time.Duration) error
 	Finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error
 	Retry(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry) error
 	Defer(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error
@@ -54,8 +55,8 @@ type Catalog interface {
 	Release(ctx context.Context, a catalog.Attempt) error
 }
 
-// Parts are what a Worker is made of.
-type Parts struct {
+// Deps are the dependencies of a Worker.
+type Deps struct {
 	Catalog   Catalog
 	Pipelines catalog.Pipelines
 	Source    Source
@@ -67,12 +68,12 @@ type Parts struct {
 }
 
 // New returns a Worker.
-func New(parts Parts, cfg Config, reg prometheus.Registerer) *Worker {
+func New(deps Deps, cfg Config, reg prometheus.Registerer) *Worker {
 	return &Worker{
-		catalog: parts.Catalog, source: parts.Source, codec: parts.Codec, objects: parts.Objects, current: parts.Pipeline,
-		specs: &specs{store: parts.Pipelines, current: parts.Pipeline, known: map[string]pipeline.Spec{}},
-		now:   parts.Now, cfg: cfg, metrics: newMetrics(reg), log: parts.Log,
-		hosts: hosts{busy: map[string]int{}}, gate: semaphore.NewWeighted(math.MaxInt32),
+		catalog: deps.Catalog, source: deps.Source, codec: deps.Codec, objects: deps.Objects, current: deps.Pipeline,
+		specs: &specCache{store: deps.Pipelines, current: deps.Pipeline, known: map[string]pipeline.Spec{}},
+		now:   deps.Now, cfg: cfg, metrics: newMetrics(reg), log: deps.Log,
+		hosts: hosts{busy: map[string]int{}}, isolation: semaphore.NewWeighted(math.MaxInt32),
 	}
 }
 
@@ -82,8 +83,8 @@ func Check(m event.Message) error {
 	return err
 }
 
-// Exclusive is what two messages share that must not be handled at the same time in one process: the picture.
-func Exclusive(m event.Message) string {
+// OrderingKey is equal for messages that must not be handled at the same time in one process: those for one image.
+func OrderingKey(m event.Message) string {
 	req, err := event.Decode[event.ImageRequested](m)
 	if err != nil {
 		return ""
@@ -91,114 +92,143 @@ func Exclusive(m event.Message) string {
 	return fmt.Sprint(req.ImageID)
 }
 
-// Handle does what one request asks for. nil means that the request has been dealt with, ready or not; an error means that
-// it has to come again. When ctx ends, work in hand is released.
+// Handle handles one request. nil means that the request has been dealt with, whatever the outcome; an error means that it
+// has to come again. When ctx ends, work in hand is released.
 func (w *Worker) Handle(ctx context.Context, m event.Message) error {
-	req, err := event.Decode[event.ImageRequested](m)
+	t, err := w.newTask(m)
 	if err != nil {
-		return fmt.Errorf("decode: %w", err)
+		return err
 	}
-	r := catalog.Request{
-		ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), Ticket: m.ID,
+	defer w.leave(t)
+	if err := w.admit(ctx, t); err != nil {
+		return w.postpone(ctx, t, err)
 	}
-	rules := w.current().Spec().Fetch // of this attempt, whatever comes into force meanwhile
-	free, ok := w.hosts.take(host(req.SourceURL), rules.PerHost)
-	if !ok {
-		busy := media.Fail(media.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
-		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: m.Traceparent}, busy, w.now())
-	}
-	free = sync.OnceFunc(free)
-	defer free() // at the latest
-	return w.attempt(ctx, r, req.PipelineHash, m.Traceparent, slot{rules, free})
-}
-
-// slot is leave to download from a host, which is given back when the source is here, and the rules it was given under.
-type slot struct {
-	rules pipeline.Fetch
-	free  func()
-}
-
-// attempt begins, makes the picture and writes the outcome.
-func (w *Worker) attempt(ctx context.Context, r catalog.Request, hash, traceparent string, s slot) error {
-	if err := w.gate.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("wait for a turn: %w", err)
-	}
-	held, began := int64(1), w.now()
-	defer func() { w.gate.Release(held) }()
-
-	spec, err := w.specs.get(ctx, hash)
-	if f := media.FailureOf(err); f != nil {
-		return w.settle(ctx, catalog.Attempt{Request: r, Traceparent: traceparent}, f, began)
-	} else if err != nil {
-		return fmt.Errorf("load pipeline: %w", err)
-	}
-	budget := w.budget(spec, s.rules)
-	failpoint.Hit(failpoint.WorkerTaken)
-	// Once for its turn to run alone, once for the work, once for an outcome that Postgres does not take at first.
-	a, err := w.catalog.Begin(ctx, r, traceparent, 3*budget)
-	switch {
-	case errors.Is(err, catalog.ErrDone):
-		w.metrics.outcome(done, "")
-		w.picture(r, traceparent).Debug("request already dealt with")
-		return nil
-	case errors.Is(err, catalog.ErrGivenUp):
-		return w.settled(catalog.Attempt{Request: r, Traceparent: traceparent}, failed, catalog.Died(), began, err)
-	case err != nil:
+	if begun, err := w.begin(ctx, t); !begun {
 		return err
 	}
 	w.metrics.inFlight.Inc()
 	defer w.metrics.inFlight.Dec()
 	failpoint.Hit(failpoint.WorkerBegun)
+	return w.report(ctx, t, w.process(ctx, t))
+}
 
-	if a.Alone {
-		w.gate.Release(held)
-		held = 0
-		turn, cancel := context.WithTimeout(ctx, budget)
-		err := w.gate.Acquire(turn, math.MaxInt32)
-		cancel()
-		if err != nil {
-			return w.handBack(ctx, a, began, fmt.Errorf("wait to run alone: %w", err))
+// task is one request in Handle, with what it holds.
+type task struct {
+	catalog.Request
+	sourceURL, pipelineHash string
+	attempt                 catalog.Attempt // once begun
+	spec                    pipeline.Spec   // the one that the request names
+	rules                   pipeline.Fetch  // those in force when the request came
+	budget                  time.Duration   // of the attempt's work
+	hostSlot                func()          // gives it back; may be called again
+	shares                  int64           // of isolation, held
+	began                   time.Time
+	log                     *zap.Logger
+}
+
+func (w *Worker) newTask(m event.Message) (*task, error) {
+	req, err := event.Decode[event.ImageRequested](m)
+	if err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	log := w.log.With(zap.Int64("product_id", req.ProductID), zap.Int64("image_id", req.ImageID), zap.String("event_id", m.ID))
+	if id := event.TraceID(m.Traceparent); id != "" {
+		log = log.With(zap.String("trace_id", id))
+	}
+	return &task{
+		Request: catalog.Request{
+			ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), Ticket: m.ID,
+			Traceparent: m.Traceparent,
+		},
+		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.current().Spec().Fetch,
+		hostSlot: func() {}, began: w.now(), log: log,
+	}, nil
+}
+
+// admit acquires what an attempt needs: a slot of the host, a share of isolation and the specification. A *media.Failure
+// means that the request has to be postponed.
+func (w *Worker) admit(ctx context.Context, t *task) (err error) {
+	free, ok := w.hosts.take(host(t.sourceURL), t.rules.PerHost)
+	if !ok {
+		return media.Fail(media.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
+	}
+	t.hostSlot = sync.OnceFunc(free)
+	if err := w.isolation.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for a share: %w", err)
+	}
+	t.shares, t.began = 1, w.now()
+	if t.spec, err = w.specs.get(ctx, t.pipelineHash); err != nil {
+		return fmt.Errorf("load pipeline: %w", err)
+	}
+	// Two images may be before this one at its codec process.
+	t.budget = t.rules.Timeout.D() + 3*t.spec.Limits.Deadline.D() + w.cfg.StoreBudget
+	failpoint.Hit(failpoint.WorkerTaken)
+	return nil
+}
+
+// leave gives back what the task holds.
+func (w *Worker) leave(t *task) {
+	w.isolation.Release(t.shares)
+	t.hostSlot()
+}
+
+// begin begins an attempt. begun is false if there is nothing to process, or if the attempt could not begin.
+func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
+	// Once for the wait for isolation, once for the work, once for an outcome that Postgres does not accept at first.
+	t.attempt, err = w.catalog.Begin(ctx, t.Request, 3*t.budget)
+	switch {
+	case errors.Is(err, catalog.ErrDone):
+		w.metrics.outcome(done, "")
+		t.log.Debug("request already dealt with")
+		return false, nil
+	case errors.Is(err, catalog.ErrGivenUp):
+		return false, w.logOutcome(t, failed, catalog.Died(), nil)
+	case err != nil:
+		return false, err
+	}
+	t.log = t.log.With(zap.Int("attempt", t.attempt.Number), zap.Int64("fence", t.attempt.Fence))
+	return true, nil
+}
+
+// process makes the image: isolate if need be, fetch, render, store, finish.
+func (w *Worker) process(ctx context.Context, t *task) error {
+	if t.attempt.Alone {
+		if err := w.isolate(ctx, t); err != nil {
+			return err
 		}
-		held = math.MaxInt32
 	}
-	work, cancel := context.WithTimeout(ctx, budget)
+	work, cancel := context.WithTimeout(ctx, t.budget)
 	defer cancel()
-	return w.conclude(ctx, work, a, began, w.process(work, a, spec, s))
-}
-
-// budget is how long an attempt's work may take.
-func (w *Worker) budget(spec pipeline.Spec, rules pipeline.Fetch) time.Duration {
-	// Two pictures may be before this one at its codec process.
-	return rules.Timeout.D() + 3*spec.Limits.Deadline.D() + w.cfg.StoreBudget
-}
-
-// conclude turns what process returned into an outcome. ctx ends when the process stops, work when the attempt's time is
-// over.
-func (w *Worker) conclude(ctx, work context.Context, a catalog.Attempt, began time.Time, err error) error {
-	switch f := media.FailureOf(err); {
-	case err == nil:
-		return nil
-	case errors.Is(err, catalog.ErrSuperseded):
-		return w.settled(a, superseded, &media.Failure{}, began, catalog.ErrSuperseded)
-	case f != nil && (ctx.Err() == nil || f.Code.Class() == media.Permanent):
-		return w.settle(ctx, a, f, began)
-	case ctx.Err() != nil: // whatever failed, failed because the process is stopping
-		return w.handBack(ctx, a, began, fmt.Errorf("stopped: %w", ctx.Err()))
-	case work.Err() != nil && errors.Is(err, work.Err()):
-		return w.settle(ctx, a, media.Fail(media.CodecUnavailable, "there was no time left for the picture", err), began)
-	default: // the outcome could not be written, or the objects are doomed: from Begin again
-		return err
+	err := w.makeImage(work, t)
+	if err != nil && ctx.Err() == nil && media.FailureOf(err) == nil && errors.Is(err, work.Err()) {
+		return media.Fail(media.CodecUnavailable, "there was no time left for the picture", err)
 	}
+	return err
 }
 
-// process makes one picture: fetch, render, store, finish.
-func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.Spec, s slot) error {
-	log := w.picture(a.Request, a.Traceparent).With(zap.Int("attempt", a.Number))
+// errNotIsolated says that other attempts did not end within the task's budget.
+var errNotIsolated = errors.New("wait to run alone")
+
+// isolate waits until no other attempt runs in this process, and keeps others from starting.
+func (w *Worker) isolate(ctx context.Context, t *task) error {
+	w.isolation.Release(t.shares)
+	t.shares = 0
+	ctx, cancel := context.WithTimeout(ctx, t.budget)
+	defer cancel()
+	if err := w.isolation.Acquire(ctx, math.MaxInt32); err != nil {
+		return fmt.Errorf("%w: %w", errNotIsolated, err)
+	}
+	t.shares = math.MaxInt32
+	return nil
+}
+
+// makeImage fetches, renders, stores and finishes.
+func (w *Worker) makeImage(ctx context.Context, t *task) error {
 	began := w.now()
 
-	src, err := w.source.Fetch(ctx, a.SourceURL, s.rules, int64(spec.Limits.MaxBytes))
-	s.free()
-	took := w.stage("fetch", began)
+	src, err := w.source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
+	t.hostSlot()
+	elapsed := w.stage("fetch", began)
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
@@ -206,21 +236,21 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	failpoint.Hit(failpoint.WorkerFetched)
 	size := len(src.Body)
 	w.metrics.bytesIn.Add(float64(size))
-	log.Info("download done", zap.Int("bytes", size), zap.Duration("duration", took))
+	t.log.Info("download done", zap.Int("bytes", size), zap.Duration("duration", elapsed))
 
 	rendering := w.now()
-	made, err := w.render(ctx, a, src, spec)
-	src.Drop() // nothing needs it while the renditions are stored
-	took = w.stage("render", rendering)
+	out, err := w.render(ctx, t, src)
+	src.Drop() // storing the renditions does not need it
+	elapsed = w.stage("render", rendering)
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
 	}
 	failpoint.Hit(failpoint.WorkerRendered)
-	log.Info("picture compressed", zap.Int("renditions", len(made.Outputs)), zap.Int("dropped", len(made.Dropped)),
-		zap.Int("bytes", made.Size()), zap.Duration("duration", took))
+	t.log.Info("image compressed", zap.Int("renditions", len(out.Outputs)), zap.Int("dropped", len(out.Dropped)),
+		zap.Int("bytes", out.Size()), zap.Duration("duration", elapsed))
 
 	storing := w.now()
-	renditions, stored, err := w.store(ctx, a, made.Outputs)
+	renditions, stored, err := w.store(ctx, t.attempt.Prefix, out.Outputs)
 	w.stage("store", storing)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -229,27 +259,27 @@ func (w *Worker) process(ctx context.Context, a catalog.Attempt, spec pipeline.S
 	w.metrics.bytesOut.Add(float64(stored))
 
 	recording := w.now()
-	err = w.finish(ctx, a, catalog.Result{
-		Width: made.Width, Height: made.Height, Placeholder: made.Placeholder,
+	err = w.finish(ctx, t.attempt, catalog.Result{
+		Width: out.Width, Height: out.Height, Placeholder: out.Placeholder,
 		SourceSHA256: src.SHA256, SourceBytes: int64(size), Renditions: renditions,
-		Dropped: made.Dropped,
+		Dropped: out.Dropped,
 	})
 	w.stage("finish", recording)
 	if err != nil {
 		return fmt.Errorf("finish: %w", err)
 	}
 	w.metrics.outcome(ready, "")
-	w.metrics.saved(size, made)
-	log.Info("picture ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", began)))
+	w.metrics.saved(size, out)
+	t.log.Info("image ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", began)))
 	return nil
 }
 
-// finish writes the result. All is made and stored, so neither a stop nor a database that is away for a moment may waste it:
-// it is tried again, with growing pauses, as long as the attempt may take; repeating it is harmless.
+// finish writes the result. Everything is rendered and stored, so neither a stop nor a short outage of the database discards
+// it: finish tries again, with growing pauses, as long as the attempt may last. Repeating it is harmless.
 func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error {
-	pause := w.cfg.Settle / 10
+	pause := w.cfg.OutcomeTimeout / 10
 	for {
-		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.Settle)
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.OutcomeTimeout)
 		err := w.catalog.Finish(try, a, r)
 		cancel()
 		if !fault.Is(err, fault.Unavailable) {
@@ -258,14 +288,12 @@ func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result
 		if !backoff.Sleep(ctx, pause) {
 			return err
 		}
-		pause = min(2*pause, w.cfg.Settle)
+		pause = min(2*pause, w.cfg.OutcomeTimeout)
 	}
 }
 
-// store puts the outputs below the attempt's prefix. Outputs that share a body are stored once and share its key.
-func (w *Worker) store(
-	ctx context.Context, a catalog.Attempt, outputs []media.Output,
-) ([]catalog.Rendition, int64, error) {
+// store puts the outputs below prefix, and returns how many bytes. Outputs that share a body are stored once, under one key.
+func (w *Worker) store(ctx context.Context, prefix string, outputs []media.Output) ([]catalog.Rendition, int64, error) {
 	renditions := make([]catalog.Rendition, len(outputs))
 	keys := map[*byte]string{}
 	var stored int64
@@ -277,7 +305,7 @@ func (w *Worker) store(
 		}
 		key, shared := keys[&out.Body[0]]
 		if !shared {
-			key = a.Prefix + out.Name + "." + out.Format.Extension()
+			key = prefix + out.Name + "." + out.Format.Extension()
 			keys[&out.Body[0]] = key
 			stored += int64(len(out.Body))
 			g.Go(func() error {
@@ -298,22 +326,12 @@ func (w *Worker) store(
 
 // stage measures a stage that began then and ends now.
 func (w *Worker) stage(name string, began time.Time) time.Duration {
-	took := w.now().Sub(began)
-	w.metrics.stages.WithLabelValues(name).Observe(took.Seconds())
-	return took
+	elapsed := w.now().Sub(began)
+	w.metrics.stages.WithLabelValues(name).Observe(elapsed.Seconds())
+	return elapsed
 }
 
-// picture is the log of everything about one picture.
-func (w *Worker) picture(r catalog.Request, traceparent string) *zap.Logger {
-	log := w.log.With(zap.Int64("product_id", int64(r.ProductID)), zap.Int64("image_id", int64(r.ImageID)),
-		zap.String("event_id", r.Ticket))
-	if id := event.TraceID(traceparent); id != "" {
-		return log.With(zap.String("trace_id", id))
-	}
-	return log
-}
-
-// host is what a URL's downloads are counted under.
+// host returns the host that a URL's downloads count against.
 func host(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -328,8 +346,8 @@ type hosts struct {
 	busy map[string]int
 }
 
-// take returns a slot of the host and how to give it back, or false if the limit is reached. It never waits: a slow host
-// must not hold up the others' pictures.
+// take takes a slot of the host and returns how to give it back, or false if the limit is reached. It never waits: a slow
+// host must not delay the images of others.
 func (h *hosts) take(host string, limit int) (free func(), ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -152,7 +152,7 @@ func TestHandleOutcomesThatResist(t *testing.T) {
 			if err := w.Handle(t.Context(), w.message()); err != nil {
 				t.Errorf("%s: %v", at, err)
 			}
-			told := w.logs.FilterMessage("picture failed").All()
+			told := w.logs.FilterMessage("image failed").All()
 			if len(told) != 1 || told[0].ContextMap()["code"] != code || told[0].ContextMap()["duration"] == nil {
 				t.Errorf("%s: told %v, want failed with %s", at, told, code)
 			}
@@ -218,7 +218,7 @@ func TestHandleOutcomesThatResist(t *testing.T) {
 		if w.Handle(t.Context(), bad) == nil || worker.Check(bad) == nil || worker.Check(w.message()) != nil {
 			t.Error("a broken message must be refused, a good one taken")
 		}
-		if a, b := worker.Exclusive(w.message()), worker.Exclusive(bad); a != "2" || b != "" {
+		if a, b := worker.OrderingKey(w.message()), worker.OrderingKey(bad); a != "2" || b != "" {
 			t.Errorf("got %q and %q", a, b)
 		}
 	})
@@ -294,9 +294,25 @@ func TestHandlePipelines(t *testing.T) {
 			if err := w.Handle(t.Context(), w.messageFor("unknown")); err != nil {
 				t.Fatal(err)
 			}
-			if w.failure == nil || w.failure.Code != media.PipelineUnknown || w.told[1] != "defer" {
-				t.Errorf("told %v with %v", w.told, w.failure)
+			codes := w.deferredFor()
+			if w.told[len(w.told)-1] != "postpone" || !slices.Equal(codes, []any{string(media.PipelineUnknown)}) ||
+				slices.Contains(w.told, "begin") {
+				t.Errorf("told %v with %v", w.told, codes)
 			}
+		}
+	})
+
+	t.Run("failed_postpone_makes_the_request_come_again", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		down := errors.New("down")
+		w.settle = func(string) error { return down }
+		if err := w.Handle(t.Context(), w.messageFor("unknown")); !errors.Is(err, down) {
+			t.Errorf("got %v, want the failure", err)
+		}
+		w.settle = func(string) error { return catalog.ErrSuperseded }
+		if err := w.Handle(t.Context(), w.messageFor("unknown")); err != nil {
+			t.Errorf("a superseded request: got %v, want none", err)
 		}
 	})
 
@@ -337,8 +353,9 @@ func TestHostSlots(t *testing.T) {
 	if err := w.Handle(t.Context(), w.message()); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"begin", "defer"}; !slices.Equal(w.told, want) || w.failure.Code != media.HostBusy {
-		t.Errorf("told %v with %v, want the second put off before it begins", w.told, w.failure)
+	if want := []string{"begin", "postpone"}; !slices.Equal(w.told, want) || w.postponed.Ticket != "ticket" ||
+		!slices.Equal(w.deferredFor(), []any{string(media.HostBusy)}) {
+		t.Errorf("told %v with %v, want the second postponed before it begins", w.told, w.deferredFor())
 	}
 	if w.wait != time.Second {
 		t.Errorf("put off by %s, want the short wait", w.wait)
@@ -395,8 +412,8 @@ func TestHostSlotsAreOfTheHostHoweverItIsWritten(t *testing.T) {
 		"https://example.com/3.jpg", "https://EXAMPLE.com/", "https://example.com./", "https://example.com:443/",
 		"http://x@example.com/",
 	} {
-		if err := handle(url); err != nil || len(w.told) != 3+i || w.told[2+i] != "defer" || w.failure.Code != media.HostBusy {
-			t.Errorf("%s: told %v with %v (%v), want it put off", url, w.told, w.failure, err)
+		if err := handle(url); err != nil || len(w.told) != 3+i || w.told[2+i] != "postpone" {
+			t.Errorf("%s: told %v (%v), want it postponed", url, w.told, err)
 		}
 	}
 	begin("https://www.example.com/")
@@ -531,13 +548,13 @@ func TestStop(t *testing.T) {
 				<-ctx.Done()
 				return fault.Wrap(ctx.Err(), fault.Unavailable, "database_unavailable", "down")
 			}
-			w.parts.Catalog = hangingCatalog{w, hang}
-			w.Worker = worker.New(w.parts, worldConfig(), prometheus.NewRegistry())
+			w.deps.Catalog = hangingCatalog{w, hang}
+			w.Worker = worker.New(w.deps, worldConfig(), prometheus.NewRegistry())
 			if err := w.Handle(ctx, w.message()); err == nil {
 				t.Error("what is neither finished nor released has to come again")
 			}
 			// cmd/worker counts on this when it compares the settings with the rebalance timeout.
-			if took, most := time.Since(told), 2*worldConfig().Settle; took > most {
+			if took, most := time.Since(told), 2*worldConfig().OutcomeTimeout; took > most {
 				t.Errorf("ended %s after the stop, want at most %s", took, most)
 			}
 		})
@@ -653,7 +670,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil || n != 6 { // five stages, one outcome
 		t.Errorf("got %d series, %v, want 6", n, err)
 	}
-	for _, message := range []string{"download done", "picture compressed", "picture ready"} {
+	for _, message := range []string{"download done", "image compressed", "image ready"} {
 		found := w.logs.FilterMessage(message).All()
 		if len(found) != 1 {
 			t.Fatalf("%q is logged %d times, want once", message, len(found))
@@ -671,7 +688,8 @@ func TestConfigValidate(t *testing.T) {
 	if got := len(worker.Config{Concurrency: -1}.Validate()); got != 5 {
 		t.Errorf("got %d wrong fields, want 5", got)
 	}
-	if got := (worker.Config{Concurrency: 1, StoreBudget: 1, Settle: 1, DeferWait: 1, BusyWait: 1}).Validate(); got != nil {
+	cfg := worker.Config{Concurrency: 1, StoreBudget: 1, OutcomeTimeout: 1, DeferWait: 1, BusyWait: 1}
+	if got := cfg.Validate(); got != nil {
 		t.Errorf("got %v, want none", got)
 	}
 }

@@ -24,15 +24,16 @@ import (
 // world is a worker among parts that do as the test says, and remember what they were asked.
 type world struct {
 	*worker.Worker
-	parts   worker.Parts
-	mu      sync.Mutex
-	told    []string // what the catalogue was told, in order: "begin", "finish", ...
-	failure *media.Failure
-	wait    time.Duration // of the last Defer
-	result  catalog.Result
-	objects map[string]string // key: content type
-	logs    *observer.ObservedLogs
-	reg     *prometheus.Registry
+	deps      worker.Deps
+	mu        sync.Mutex
+	told      []string // what the catalogue was told, in order: "begin", "finish", ...
+	failure   *media.Failure
+	wait      time.Duration // of the last Defer or Postpone
+	postponed catalog.Request
+	result    catalog.Result
+	objects   map[string]string // key: content type
+	logs      *observer.ObservedLogs
+	reg       *prometheus.Registry
 
 	begin  func(ctx context.Context, r catalog.Request) (catalog.Attempt, error)
 	settle func(verb string) error
@@ -73,25 +74,25 @@ func newWorld(t *testing.T) *world {
 	}
 	w.put = func(context.Context, string) error { return nil }
 	w.lookUp = func(string) ([]byte, error) { return nil, fault.New(fault.NotFound, "pipeline_not_found", "no") }
-	w.parts = worker.Parts{
+	w.deps = worker.Deps{
 		Catalog: w, Pipelines: w, Source: source{w}, Codec: codec{w}, Objects: store{w},
 		Pipeline: func() *pipeline.Revision { return pipeline.Seal(w.pipe) }, Now: time.Now, Log: zap.New(core),
 	}
-	w.Worker = worker.New(w.parts, worldConfig(), w.reg)
+	w.Worker = worker.New(w.deps, worldConfig(), w.reg)
 	return w
 }
 
 func worldConfig() worker.Config {
 	return worker.Config{
-		Concurrency: 4, StoreBudget: time.Minute, Settle: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second,
+		Concurrency: 4, StoreBudget: time.Minute, OutcomeTimeout: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second,
 	}
 }
 
 // watch makes the worker report to circuits.
-func (w *world) watch(c *worker.Circuits) {
-	w.parts.Catalog, w.parts.Codec = c.WatchCatalog(w.parts.Catalog), c.WatchCodec(w.parts.Codec)
-	w.parts.Objects = c.WatchObjects(w.parts.Objects)
-	w.Worker = worker.New(w.parts, worldConfig(), prometheus.NewRegistry())
+func (w *world) watch(c *worker.Breakers) {
+	w.deps.Catalog, w.deps.Codec = c.WatchCatalog(w.deps.Catalog), c.WatchCodec(w.deps.Codec)
+	w.deps.Objects = c.WatchObjects(w.deps.Objects)
+	w.Worker = worker.New(w.deps, worldConfig(), prometheus.NewRegistry())
 }
 
 func (w *world) failPut(err error) { w.put = func(context.Context, string) error { return err } }
@@ -129,13 +130,26 @@ func (w *world) note(what string) {
 	w.told = append(w.told, what)
 }
 
-func (w *world) Begin(
-	ctx context.Context, r catalog.Request, traceparent string, _ time.Duration,
-) (catalog.Attempt, error) {
+func (w *world) Begin(ctx context.Context, r catalog.Request, _ time.Duration) (catalog.Attempt, error) {
 	w.note("begin")
-	a, err := w.begin(ctx, r)
-	a.Traceparent = traceparent
-	return a, err
+	return w.begin(ctx, r)
+}
+
+func (w *world) Postpone(_ context.Context, r catalog.Request, _ pipeline.Retry, wait time.Duration) error {
+	w.note("postpone")
+	w.mu.Lock()
+	w.postponed, w.wait = r, wait
+	w.mu.Unlock()
+	return w.settle("postpone")
+}
+
+// deferredFor returns the codes of the deferrals that were logged.
+func (w *world) deferredFor() []any {
+	var codes []any
+	for _, l := range w.logs.FilterMessage("image deferred").All() {
+		codes = append(codes, l.ContextMap()["code"])
+	}
+	return codes
 }
 
 func (w *world) Finish(_ context.Context, _ catalog.Attempt, r catalog.Result) error {

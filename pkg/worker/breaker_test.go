@@ -70,21 +70,21 @@ func (m *mains) isPaused() bool {
 	return m.paused
 }
 
-func circuitConfig() worker.CircuitConfig {
-	return worker.CircuitConfig{Interval: 2 * time.Second, Timeout: 5 * time.Second, Faults: 3, Longest: 10 * time.Second}
+func breakerConfig() worker.BreakerConfig {
+	return worker.BreakerConfig{Interval: 2 * time.Second, Timeout: 5 * time.Second, Faults: 3, MaxPause: 10 * time.Second}
 }
 
 var errDown = fault.New(fault.Unavailable, "storage_unavailable", "down")
 
 // wired runs circuits in pretended time while do is called, and ends them.
-func wired(t *testing.T, do func(m *mains, c *worker.Circuits, reg *prometheus.Registry)) {
+func wired(t *testing.T, do func(m *mains, c *worker.Breakers, reg *prometheus.Registry)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := &mains{answers: map[string]error{}, hangs: map[string]bool{}, began: time.Now()}
 		reg := prometheus.NewRegistry()
-		c := worker.NewCircuits(circuitConfig(), reg, zap.NewNop(),
-			worker.Probe{Dependency: worker.Postgres, Ask: m.ask(worker.Postgres)},
-			worker.Probe{Dependency: worker.S3, Ask: m.ask(worker.S3)})
+		c := worker.NewBreakers(breakerConfig(), reg, zap.NewNop(),
+			worker.Probe{Dependency: worker.Postgres, Check: m.ask(worker.Postgres)},
+			worker.Probe{Dependency: worker.S3, Check: m.ask(worker.S3)})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- c.Run(ctx, m) }()
@@ -117,7 +117,7 @@ func TestCircuits(t *testing.T) {
 
 	t.Run("a probe that fails opens at once, one that succeeds lets requests come again", func(t *testing.T) {
 		t.Parallel()
-		wired(t, func(m *mains, _ *worker.Circuits, reg *prometheus.Registry) {
+		wired(t, func(m *mains, _ *worker.Breakers, reg *prometheus.Registry) {
 			after(time.Second)
 			m.say(worker.S3, errDown)
 			after(6 * time.Second)
@@ -135,7 +135,7 @@ func TestCircuits(t *testing.T) {
 
 	t.Run("a probe that fails while requests are on trial opens again", func(t *testing.T) {
 		t.Parallel()
-		wired(t, func(m *mains, _ *worker.Circuits, reg *prometheus.Registry) {
+		wired(t, func(m *mains, _ *worker.Breakers, reg *prometheus.Registry) {
 			m.say(worker.S3, errDown)
 			after(3 * time.Second)
 			m.say(worker.S3, nil)
@@ -151,7 +151,7 @@ func TestCircuits(t *testing.T) {
 
 	t.Run("requests come again when the last circuit has closed", func(t *testing.T) {
 		t.Parallel()
-		wired(t, func(m *mains, _ *worker.Circuits, reg *prometheus.Registry) {
+		wired(t, func(m *mains, _ *worker.Breakers, reg *prometheus.Registry) {
 			m.say(worker.S3, errDown)
 			m.say(worker.Postgres, errDown)
 			after(3 * time.Second)
@@ -168,7 +168,7 @@ func TestCircuits(t *testing.T) {
 
 	t.Run("a dependency that hangs is away, and delays nobody else's probe", func(t *testing.T) {
 		t.Parallel()
-		wired(t, func(m *mains, _ *worker.Circuits, _ *prometheus.Registry) {
+		wired(t, func(m *mains, _ *worker.Breakers, _ *prometheus.Registry) {
 			m.mu.Lock()
 			m.hangs[worker.Postgres] = true
 			m.mu.Unlock()
@@ -200,7 +200,7 @@ func TestCircuits(t *testing.T) {
 
 	t.Run("work's faults in a row open it although probes succeed, for longer each time", func(t *testing.T) {
 		t.Parallel()
-		wired(t, func(m *mains, c *worker.Circuits, _ *prometheus.Registry) {
+		wired(t, func(m *mains, c *worker.Breakers, _ *prometheus.Registry) {
 			after(time.Second)
 			fail := func(n int) {
 				for range n {
@@ -234,7 +234,7 @@ func TestCircuits(t *testing.T) {
 
 	t.Run("nobody is asked about what no circuit is for", func(t *testing.T) {
 		t.Parallel()
-		wired(t, func(m *mains, c *worker.Circuits, _ *prometheus.Registry) {
+		wired(t, func(m *mains, c *worker.Breakers, _ *prometheus.Registry) {
 			for range 10 {
 				c.Report("tea", errDown)
 			}
@@ -289,10 +289,10 @@ func TestWatched(t *testing.T) {
 			w := newWorld(t)
 			reg := prometheus.NewRegistry()
 			never := func(context.Context) error { return nil }
-			cfg := circuitConfig()
+			cfg := breakerConfig()
 			cfg.Faults = 1
-			c := worker.NewCircuits(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.Postgres, Ask: never},
-				worker.Probe{Dependency: worker.S3, Ask: never}, worker.Probe{Dependency: worker.Encoder, Ask: never})
+			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.Postgres, Check: never},
+				worker.Probe{Dependency: worker.S3, Check: never}, worker.Probe{Dependency: worker.Encoder, Check: never})
 			w.watch(c)
 			if err := w.Handle(t.Context(), w.message()); err != nil || metric(t, reg, "vitrine_worker_circuit_open") != 0 {
 				t.Fatalf("a picture that was made: got %v", err)
@@ -333,9 +333,10 @@ func TestACircuitOfARealStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := &mains{began: time.Now()}
-	cfg := circuitConfig()
+	cfg := breakerConfig()
 	cfg.Interval = 20 * time.Millisecond
-	c := worker.NewCircuits(cfg, prometheus.NewRegistry(), zap.NewNop(), worker.Probe{Dependency: worker.S3, Ask: bucket.Ping})
+	c := worker.NewBreakers(cfg, prometheus.NewRegistry(), zap.NewNop(),
+		worker.Probe{Dependency: worker.S3, Check: bucket.Ping})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- c.Run(ctx, m) }()
@@ -369,12 +370,12 @@ func TestACircuitOfARealStore(t *testing.T) {
 	await(false)
 }
 
-func TestCircuitConfig(t *testing.T) {
+func TestBreakerConfig(t *testing.T) {
 	t.Parallel()
-	if wrong := circuitConfig().Validate(); wrong != nil {
+	if wrong := breakerConfig().Validate(); wrong != nil {
 		t.Errorf("got %v", wrong)
 	}
-	if wrong := (worker.CircuitConfig{Longest: -1}).Validate(); len(wrong) != 4 {
+	if wrong := (worker.BreakerConfig{MaxPause: -1}).Validate(); len(wrong) != 4 {
 		t.Errorf("got %v, want all four", wrong)
 	}
 }

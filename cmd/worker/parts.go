@@ -92,8 +92,8 @@ func assemble(cfg Config, kit *program.Kit) (*parts, error) {
 		worker.Probe{Dependency: worker.Postgres, Check: p.db.Ping}, worker.Probe{Dependency: worker.S3, Check: p.bucket.Ping},
 		worker.Probe{Dependency: worker.Encoder, Check: p.pool.Ready})
 	w := worker.New(worker.Deps{
-		Catalog: p.breakers.WatchCatalog(service), Pipelines: p.store, Codec: p.breakers.WatchCodec(p.pool),
-		Objects: p.breakers.WatchObjects(p.bucket), Pipeline: kit.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
+		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers,
+		Pipeline: kit.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
 		Source: fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(), time.Now, reg, log.Named("fetch")),
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{

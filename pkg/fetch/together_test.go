@@ -120,6 +120,7 @@ func TestAWorkerWithLittleMemoryGetsThrough(t *testing.T) {
 		pipe.Spec.Limits.MaxBytes = mebi
 		worked := worker.New(worker.Deps{
 			Catalog: l, Pipelines: l, Source: f, Codec: l, Objects: l, Now: time.Now, Log: zap.NewNop(),
+			Breakers: worker.NewBreakers(worker.BreakerConfig{}, prometheus.NewRegistry(), zap.NewNop()),
 			Pipeline: func() *pipeline.Revision { return pipeline.Seal(pipe) },
 		}, worker.Config{StoreBudget: time.Hour, OutcomeTimeout: time.Minute, DeferWait: 1, BusyWait: 1}, prometheus.NewRegistry())
 

@@ -11,6 +11,14 @@ import (
 
 	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/media"
+)
+
+// The dependencies of every image.
+const (
+	Postgres = "postgres"
+	S3       = "s3"
+	Encoder  = "codec"
 )
 
 // Breakers are circuit breakers, one for each dependency of every image. They keep a worker from taking requests while a
@@ -102,15 +110,27 @@ func (b *Breakers) Report(dependency string, err error) {
 	}
 }
 
-// reportUnavailable reports err if it says something about the dependency. The end of the caller's context and a defect of
-// ours do not; any other answer is a success.
-func (b *Breakers) reportUnavailable(dependency string, err error) {
+// observe reports err if it says something about the dependency. The end of the caller's context and a defect of ours say
+// nothing; any other error is an answer, and so a success.
+func (b *Breakers) observe(dependency string, err error) {
 	switch {
 	case err == nil, fault.From(err) != nil && !fault.Is(err, fault.Unavailable):
 		b.Report(dependency, nil)
 	case errors.Is(err, context.Canceled):
 	case fault.Is(err, fault.Unavailable), errors.Is(err, context.DeadlineExceeded):
 		b.Report(dependency, err)
+	}
+}
+
+// observeCodec reports a codec that could not be started. An image that crashed or hung one had a codec that started.
+func (b *Breakers) observeCodec(err error) {
+	switch f := media.FailureOf(err); {
+	case f != nil && f.Code == media.CodecUnavailable:
+		if !errors.Is(err, context.Canceled) {
+			b.Report(Encoder, err)
+		}
+	case err == nil, f != nil:
+		b.Report(Encoder, nil)
 	}
 }
 

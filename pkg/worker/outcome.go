@@ -41,7 +41,7 @@ func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
 	}
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
-	return w.logOutcome(t, deferred, f, w.catalog.Postpone(ctx, t.Request, w.current().Spec().Retry, w.wait(f.Code)))
+	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Request, w.Pipeline().Spec().Retry, w.wait(f.Code)))
 }
 
 // report turns the result of process into an outcome. ctx ends when the process stops.
@@ -66,15 +66,15 @@ func (w *Worker) report(ctx context.Context, t *task, err error) error {
 func (w *Worker) recordFailure(ctx context.Context, t *task, f *media.Failure) (err error) {
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
-	policy := w.current().Spec().Retry
+	policy := w.Pipeline().Spec().Retry
 	then := outcomes[f.Code.Class()]
 	switch then {
 	case failed:
-		err = w.catalog.Fail(ctx, t.attempt, f)
+		err = w.Catalog.Fail(ctx, t.attempt, f)
 	case retried:
-		err = w.catalog.Retry(ctx, t.attempt, f, policy)
+		err = w.Catalog.Retry(ctx, t.attempt, f, policy)
 	default:
-		err = w.catalog.Defer(ctx, t.attempt, f, policy, w.wait(f.Code))
+		err = w.Catalog.Defer(ctx, t.attempt, f, policy, w.wait(f.Code))
 	}
 	return w.logOutcome(t, then, f, err)
 }
@@ -90,7 +90,7 @@ func (w *Worker) wait(code media.Code) time.Duration {
 func (w *Worker) release(ctx context.Context, t *task, cause error) error {
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
-	return errors.Join(cause, w.logOutcome(t, released, &media.Failure{}, w.catalog.Release(ctx, t.attempt)))
+	return errors.Join(cause, w.logOutcome(t, released, &media.Failure{}, w.Catalog.Release(ctx, t.attempt)))
 }
 
 // outcomeContext returns a context to write an outcome in. It does not end with ctx, which may have ended already.
@@ -100,7 +100,8 @@ func (w *Worker) outcomeContext(ctx context.Context) (context.Context, context.C
 
 // logOutcome counts and logs an outcome that was written with err, and returns an error if the request has to come again.
 func (w *Worker) logOutcome(t *task, then outcome, f *media.Failure, err error) error {
-	log := t.log.With(zap.Duration("duration", w.now().Sub(t.began)))
+	log := t.log.With(zap.Duration("duration", w.Now().Sub(t.began)))
+	w.Breakers.observe(Postgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrSuperseded):
 		w.metrics.outcome(superseded, "")

@@ -30,16 +30,10 @@ const uploads = 4
 
 // Worker handles requests for images. Handle may be called concurrently.
 type Worker struct {
-	catalog   Catalog
+	Deps
 	specs     *specCache
-	source    Source
-	codec     Codec
-	objects   Objects
-	current   func() *pipeline.Revision
-	now       func() time.Time
 	cfg       Config
 	metrics   *metrics
-	log       *zap.Logger
 	hosts     hosts
 	isolation *semaphore.Weighted // an attempt holds one share, an isolated one holds all
 }
@@ -62,6 +56,7 @@ type Deps struct {
 	Source    Source
 	Codec     Codec
 	Objects   Objects
+	Breakers  *Breakers                 // learn how work with each dependency ends
 	Pipeline  func() *pipeline.Revision // the one in force: how to fetch and how often to try
 	Now       func() time.Time          // only to measure stages
 	Log       *zap.Logger
@@ -70,9 +65,8 @@ type Deps struct {
 // New returns a Worker.
 func New(deps Deps, cfg Config, reg prometheus.Registerer) *Worker {
 	return &Worker{
-		catalog: deps.Catalog, source: deps.Source, codec: deps.Codec, objects: deps.Objects, current: deps.Pipeline,
+		Deps: deps, cfg: cfg, metrics: newMetrics(reg),
 		specs: &specCache{store: deps.Pipelines, current: deps.Pipeline, known: map[string]pipeline.Spec{}},
-		now:   deps.Now, cfg: cfg, metrics: newMetrics(reg), log: deps.Log,
 		hosts: hosts{busy: map[string]int{}}, isolation: semaphore.NewWeighted(math.MaxInt32),
 	}
 }
@@ -131,7 +125,7 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decode: %w", err)
 	}
-	log := w.log.With(zap.Int64("product_id", req.ProductID), zap.Int64("image_id", req.ImageID), zap.String("event_id", m.ID))
+	log := w.Log.With(zap.Int64("product_id", req.ProductID), zap.Int64("image_id", req.ImageID), zap.String("event_id", m.ID))
 	if id := event.TraceID(m.Traceparent); id != "" {
 		log = log.With(zap.String("trace_id", id))
 	}
@@ -140,8 +134,8 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 			ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), Ticket: m.ID,
 			Traceparent: m.Traceparent,
 		},
-		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.current().Spec().Fetch,
-		hostSlot: func() {}, began: w.now(), log: log,
+		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.Pipeline().Spec().Fetch,
+		hostSlot: func() {}, began: w.Now(), log: log,
 	}, nil
 }
 
@@ -156,7 +150,7 @@ func (w *Worker) admit(ctx context.Context, t *task) (err error) {
 	if err := w.isolation.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for a share: %w", err)
 	}
-	t.shares, t.began = 1, w.now()
+	t.shares, t.began = 1, w.Now()
 	if t.spec, err = w.specs.get(ctx, t.pipelineHash); err != nil {
 		return fmt.Errorf("load pipeline: %w", err)
 	}
@@ -175,7 +169,8 @@ func (w *Worker) leave(t *task) {
 // begin begins an attempt. begun is false if there is nothing to process, or if the attempt could not begin.
 func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
 	// Once for the wait for isolation, once for the work, once for an outcome that Postgres does not accept at first.
-	t.attempt, err = w.catalog.Begin(ctx, t.Request, 3*t.budget)
+	t.attempt, err = w.Catalog.Begin(ctx, t.Request, 3*t.budget)
+	w.Breakers.observe(Postgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrDone):
 		w.metrics.outcome(done, "")
@@ -224,9 +219,9 @@ func (w *Worker) isolate(ctx context.Context, t *task) error {
 
 // makeImage fetches, renders, stores and finishes.
 func (w *Worker) makeImage(ctx context.Context, t *task) error {
-	began := w.now()
+	began := w.Now()
 
-	src, err := w.source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
+	src, err := w.Source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
 	t.hostSlot()
 	elapsed := w.stage("fetch", began)
 	if err != nil {
@@ -238,7 +233,7 @@ func (w *Worker) makeImage(ctx context.Context, t *task) error {
 	w.metrics.bytesIn.Add(float64(size))
 	t.log.Info("download done", zap.Int("bytes", size), zap.Duration("duration", elapsed))
 
-	rendering := w.now()
+	rendering := w.Now()
 	out, err := w.render(ctx, t, src)
 	src.Drop() // storing the renditions does not need it
 	elapsed = w.stage("render", rendering)
@@ -249,7 +244,7 @@ func (w *Worker) makeImage(ctx context.Context, t *task) error {
 	t.log.Info("image compressed", zap.Int("renditions", len(out.Outputs)), zap.Int("dropped", len(out.Dropped)),
 		zap.Int("bytes", out.Size()), zap.Duration("duration", elapsed))
 
-	storing := w.now()
+	storing := w.Now()
 	renditions, stored, err := w.store(ctx, t.attempt.Prefix, out.Outputs)
 	w.stage("store", storing)
 	if err != nil {
@@ -258,7 +253,7 @@ func (w *Worker) makeImage(ctx context.Context, t *task) error {
 	failpoint.Hit(failpoint.WorkerStored)
 	w.metrics.bytesOut.Add(float64(stored))
 
-	recording := w.now()
+	recording := w.Now()
 	err = w.finish(ctx, t.attempt, catalog.Result{
 		Width: out.Width, Height: out.Height, Placeholder: out.Placeholder,
 		SourceSHA256: src.SHA256, SourceBytes: int64(size), Renditions: renditions,
@@ -280,8 +275,9 @@ func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result
 	pause := w.cfg.OutcomeTimeout / 10
 	for {
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.OutcomeTimeout)
-		err := w.catalog.Finish(try, a, r)
+		err := w.Catalog.Finish(try, a, r)
 		cancel()
+		w.Breakers.observe(Postgres, err)
 		if !fault.Is(err, fault.Unavailable) {
 			return err
 		}
@@ -309,7 +305,9 @@ func (w *Worker) store(ctx context.Context, prefix string, outputs []media.Outpu
 			keys[&out.Body[0]] = key
 			stored += int64(len(out.Body))
 			g.Go(func() error {
-				return w.objects.Put(ctx, key, out.Format.ContentType(), bytes.NewReader(out.Body), int64(len(out.Body)))
+				err := w.Objects.Put(ctx, key, out.Format.ContentType(), bytes.NewReader(out.Body), int64(len(out.Body)))
+				w.Breakers.observe(S3, err)
+				return err
 			})
 		}
 		renditions[i] = catalog.Rendition{
@@ -326,7 +324,7 @@ func (w *Worker) store(ctx context.Context, prefix string, outputs []media.Outpu
 
 // stage measures a stage that began then and ends now.
 func (w *Worker) stage(name string, began time.Time) time.Duration {
-	elapsed := w.now().Sub(began)
+	elapsed := w.Now().Sub(began)
 	w.metrics.stages.WithLabelValues(name).Observe(elapsed.Seconds())
 	return elapsed
 }

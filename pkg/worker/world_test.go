@@ -76,6 +76,7 @@ func newWorld(t *testing.T) *world {
 	w.lookUp = func(string) ([]byte, error) { return nil, fault.New(fault.NotFound, "pipeline_not_found", "no") }
 	w.deps = worker.Deps{
 		Catalog: w, Pipelines: w, Source: source{w}, Codec: codec{w}, Objects: store{w},
+		Breakers: worker.NewBreakers(breakerConfig(), prometheus.NewRegistry(), zap.NewNop()),
 		Pipeline: func() *pipeline.Revision { return pipeline.Seal(w.pipe) }, Now: time.Now, Log: zap.New(core),
 	}
 	w.Worker = worker.New(w.deps, worldConfig(), w.reg)
@@ -90,8 +91,7 @@ func worldConfig() worker.Config {
 
 // watch makes the worker report to circuits.
 func (w *world) watch(c *worker.Breakers) {
-	w.deps.Catalog, w.deps.Codec = c.WatchCatalog(w.deps.Catalog), c.WatchCodec(w.deps.Codec)
-	w.deps.Objects = c.WatchObjects(w.deps.Objects)
+	w.deps.Breakers = c
 	w.Worker = worker.New(w.deps, worldConfig(), prometheus.NewRegistry())
 }
 

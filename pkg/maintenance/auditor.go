@@ -54,8 +54,8 @@ func (a *Auditor) Run(ctx context.Context) error {
 	var both sync.WaitGroup
 	for _, s := range []scan{{"objects", a.scanObjects}, {"rows", a.scanRows}} {
 		both.Go(func() {
-			every(ctx, a.cfg.Interval, a.Log.With(zap.String("round", s.name)), a.metrics.errors,
-				func(ctx context.Context) (bool, error) { return false, a.next(ctx, s) })
+			_ = every{a.cfg.Interval, a.Log.With(zap.String("round", s.name)), a.metrics.errors,
+				func(ctx context.Context) (bool, error) { return false, a.next(ctx, s) }}.Run(ctx)
 		})
 	}
 	both.Wait()

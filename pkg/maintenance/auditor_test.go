@@ -142,7 +142,7 @@ func (f *fakeStore) Remake(_ context.Context, _ catalog.ProductID, image catalog
 		return f.done
 	}
 	f.requested, f.delays = append(f.requested, image), append(f.delays, delay)
-	f.published = slices.DeleteFunc(f.published, func(p maintenance.Published) bool { return p.ImageID == image }) // it is in work now
+	f.published = slices.DeleteFunc(f.published, func(p maintenance.Published) bool { return p.ImageID == image })
 	return nil
 }
 
@@ -481,7 +481,7 @@ func TestAuditRows(t *testing.T) {
 			for i := range catalog.ImageID(5) {
 				f.publish(i + 1)
 			}
-			f.published = append(f.published, maintenance.Published{ImageRef: maintenance.ImageRef{ProductID: 1, ImageID: 9}}) // nothing to look for
+			f.published = append(f.published, maintenance.Published{ImageRef: maintenance.ImageRef{ProductID: 1, ImageID: 9}})
 			delete(f.objects, "products/1/2/1-a/full.jpg")
 			f.objects["products/1/5/1-a/card.webp"] = maintenance.Object{Key: "products/1/5/1-a/card.webp", Size: 4}
 			a := newAuditor(f, auditorConfig())

@@ -11,29 +11,21 @@ import (
 
 // Cleaner removes the rows of products deleted long ago, and idempotency keys that are too old to be used again.
 type Cleaner struct {
-	rows     Retention
-	cfg      Config
-	log      *zap.Logger
-	products prometheus.Counter
-	keys     prometheus.Counter
-	errors   prometheus.Counter
+	every
+	rows           Retention
+	cfg            Config
+	products, keys prometheus.Counter
 }
 
 // NewCleaner returns a Cleaner.
 func NewCleaner(rows Retention, cfg Config, reg prometheus.Registerer, log *zap.Logger) *Cleaner {
 	c := &Cleaner{
-		rows: rows, cfg: cfg, log: log, errors: sweepErrors(reg),
-		products: counter("vitrine_worker_sweeper_purged_total", "Deleted products whose rows were removed."),
-		keys:     counter("vitrine_worker_sweeper_keys_purged_total", "Idempotency keys that were removed."),
+		rows: rows, cfg: cfg,
+		products: counter(reg, "vitrine_worker_sweeper_purged_total", "Deleted products whose rows were removed."),
+		keys:     counter(reg, "vitrine_worker_sweeper_keys_purged_total", "Idempotency keys that were removed."),
 	}
-	reg.MustRegister(c.products, c.keys)
+	c.every = every{cfg.Interval, log, counter(reg, "vitrine_worker_sweeper_errors_total", "Scans that failed."), c.scan}
 	return c
-}
-
-// Run scans every interval until ctx ends.
-func (c *Cleaner) Run(ctx context.Context) error {
-	every(ctx, c.cfg.Interval, c.log, c.errors, c.scan)
-	return nil
 }
 
 // scan removes one batch of each. more reports that a batch was full.

@@ -8,28 +8,33 @@ import (
 	"go.uber.org/zap"
 )
 
-// every calls scan until ctx ends: again at once while there is more, else after interval. It counts and logs an error, and
-// the next scan follows after interval.
-func every(ctx context.Context, interval time.Duration, log *zap.Logger, failures prometheus.Counter,
-	scan func(context.Context) (more bool, err error),
-) {
-	timer := time.NewTimer(interval)
+// every is a loop of scans, one every interval.
+type every struct {
+	interval time.Duration
+	log      *zap.Logger
+	errors   prometheus.Counter
+	scan     func(context.Context) (more bool, err error) // more: scan again at once
+}
+
+// Run scans every interval until ctx ends. It counts and logs an error, and scans again after interval.
+func (e every) Run(ctx context.Context) error {
+	timer := time.NewTimer(e.interval)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-timer.C:
 		}
-		more, err := scan(ctx)
+		more, err := e.scan(ctx)
 		if err != nil && ctx.Err() == nil {
-			failures.Inc()
-			log.Warn("scan failed", zap.Error(err))
+			e.errors.Inc()
+			e.log.Warn("scan failed", zap.Error(err))
 		}
 		if more && err == nil {
 			timer.Reset(0)
 		} else {
-			timer.Reset(interval)
+			timer.Reset(e.interval)
 		}
 	}
 }

@@ -15,12 +15,11 @@ import (
 // that were replaced. It marks a deletion as started before it deletes anything, so that no attempt can cancel it any more,
 // and deletes a second time later, for an upload that was still in flight. Several may run.
 type GarbageCollector struct {
+	every
 	deletions Deletions
 	objects   Objects
 	cfg       Config
-	log       *zap.Logger
 	deleted   prometheus.Counter
-	errors    prometheus.Counter
 }
 
 // NewGarbageCollector returns a GarbageCollector.
@@ -28,18 +27,11 @@ func NewGarbageCollector(
 	deletions Deletions, objects Objects, cfg Config, reg prometheus.Registerer, log *zap.Logger,
 ) *GarbageCollector {
 	g := &GarbageCollector{
-		deletions: deletions, objects: objects, cfg: cfg, log: log,
-		deleted: counter("vitrine_worker_compensator_deleted_total", "Prefixes whose objects were deleted, each twice."),
-		errors:  counter("vitrine_worker_compensator_errors_total", "Scans that failed."),
+		deletions: deletions, objects: objects, cfg: cfg,
+		deleted: counter(reg, "vitrine_worker_compensator_deleted_total", "Prefixes whose objects were deleted, each twice."),
 	}
-	reg.MustRegister(g.deleted, g.errors)
+	g.every = every{cfg.Interval, log, counter(reg, "vitrine_worker_compensator_errors_total", "Scans that failed."), g.scan}
 	return g
-}
-
-// Run scans every interval until ctx ends.
-func (g *GarbageCollector) Run(ctx context.Context) error {
-	every(ctx, g.cfg.Interval, g.log, g.errors, g.scan)
-	return nil
 }
 
 // scan runs the first pass over one batch and the second pass over another. The second pass also covers a deletion whose

@@ -6,20 +6,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-func counter(name, help string) prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-}
-
-// sweepErrors returns the counter of failed scans that a rescuer and a cleaner of one registry share.
-func sweepErrors(reg prometheus.Registerer) prometheus.Counter {
-	c := counter("vitrine_worker_sweeper_errors_total", "Scans that failed.")
-	err := reg.Register(c)
+// counter registers and returns a counter, or returns the one of that name: the rescuer and the cleaner share one.
+func counter(reg prometheus.Registerer, name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	var known prometheus.AlreadyRegisteredError
-	if !errors.As(err, &known) {
-		return c
-	}
-	if shared, ok := known.ExistingCollector.(prometheus.Counter); ok {
-		return shared
+	if errors.As(reg.Register(c), &known) {
+		c, _ = known.ExistingCollector.(prometheus.Counter)
 	}
 	return c
 }
@@ -32,17 +24,17 @@ type auditMetrics struct {
 
 func newAuditMetrics(reg prometheus.Registerer) *auditMetrics {
 	m := &auditMetrics{
-		listed:  counter("vitrine_worker_auditor_objects_listed_total", "Objects that the auditor has listed."),
-		orphans: counter("vitrine_worker_auditor_orphans_total", "Attempts whose objects were scheduled for deletion as orphans."),
-		foreign: counter("vitrine_worker_auditor_foreign_keys_total", "Listed objects that no attempt wrote; they stay."),
-		rows:    counter("vitrine_worker_auditor_rows_checked_total", "Ready images whose objects were checked."),
-		missing: counter("vitrine_worker_auditor_missing_total", "Ready images requested again because objects were missing."),
-		errors:  counter("vitrine_worker_auditor_errors_total", "Scans that failed."),
+		listed:  counter(reg, "vitrine_worker_auditor_objects_listed_total", "Objects that the auditor has listed."),
+		orphans: counter(reg, "vitrine_worker_auditor_orphans_total", "Attempts whose objects no row refers to; they are deleted."),
+		foreign: counter(reg, "vitrine_worker_auditor_foreign_keys_total", "Listed objects that no attempt wrote; they stay."),
+		rows:    counter(reg, "vitrine_worker_auditor_rows_checked_total", "Ready images whose objects were checked."),
+		missing: counter(reg, "vitrine_worker_auditor_missing_total", "Ready images requested again: objects were missing."),
+		errors:  counter(reg, "vitrine_worker_auditor_errors_total", "Scans that failed."),
 		stopped: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vitrine_worker_auditor_stopped",
 			Help: "1 if this instance's last scan stopped for that reason; absent if it did not, or if another instance scans.",
 		}, []string{"round", "reason"}),
 	}
-	reg.MustRegister(m.listed, m.orphans, m.foreign, m.rows, m.missing, m.errors, m.stopped)
+	reg.MustRegister(m.stopped)
 	return m
 }

@@ -42,10 +42,9 @@ func NewReprocessor(images ImageFinder, requester ImageReprocessor, cfg Reproces
 	r := &Reprocessor{
 		images: images, catalog: requester, pause: time.Duration(float64(time.Second) / cfg.Rate), now: now, log: log,
 		turn:      make(chan struct{}, 1),
-		requested: counter("vitrine_worker_reprocess_requested_total", "Images requested again in bulk."),
+		requested: counter(reg, "vitrine_worker_reprocess_requested_total", "Images requested again in bulk."),
 	}
 	r.turn <- struct{}{}
-	reg.MustRegister(r.requested)
 	return r
 }
 

@@ -14,28 +14,21 @@ import (
 // Rescuer publishes the requests of overdue images again. The new message has the same ticket, so the outbox holds it once
 // and no worker handles it twice, even when several rescuers run.
 type Rescuer struct {
+	every
 	jobs        StaleJobs
 	catalog     Republisher
 	cfg         Config
-	log         *zap.Logger
 	republished prometheus.Counter
-	errors      prometheus.Counter
 }
 
 // NewRescuer returns a Rescuer.
 func NewRescuer(jobs StaleJobs, republisher Republisher, cfg Config, reg prometheus.Registerer, log *zap.Logger) *Rescuer {
 	r := &Rescuer{
-		jobs: jobs, catalog: republisher, cfg: cfg, log: log, errors: sweepErrors(reg),
-		republished: counter("vitrine_worker_sweeper_repeated_total", "Requests published again because they were overdue."),
+		jobs: jobs, catalog: republisher, cfg: cfg,
+		republished: counter(reg, "vitrine_worker_sweeper_repeated_total", "Requests published again because they were overdue."),
 	}
-	reg.MustRegister(r.republished)
+	r.every = every{cfg.Interval, log, counter(reg, "vitrine_worker_sweeper_errors_total", "Scans that failed."), r.scan}
 	return r
-}
-
-// Run scans every interval until ctx ends.
-func (r *Rescuer) Run(ctx context.Context) error {
-	every(ctx, r.cfg.Interval, r.log, r.errors, r.scan)
-	return nil
 }
 
 // scan publishes one batch. more reports that the batch was full.

@@ -8,15 +8,10 @@ import (
 
 // metrics are the metrics of a worker.
 type metrics struct {
-	inFlight prometheus.Gauge
-	outcomes *prometheus.CounterVec
-	stages   *prometheus.HistogramVec
-	bytesIn  prometheus.Counter
-	bytesOut prometheus.Counter
-	before   prometheus.Counter
-	after    prometheus.Counter
-	dropped  *prometheus.CounterVec
-	lowered  prometheus.Counter
+	inFlight                                  prometheus.Gauge
+	outcomes, dropped                         *prometheus.CounterVec
+	stages                                    *prometheus.HistogramVec
+	bytesIn, bytesOut, before, after, lowered prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -31,26 +26,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"stage"}),
-		bytesIn: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vitrine_worker_source_bytes_total", Help: "Bytes of downloaded sources.",
-		}),
-		bytesOut: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vitrine_worker_rendition_bytes_total", Help: "Bytes of stored renditions.",
-		}),
-		before: counter("vitrine_worker_ready_source_bytes_total", "Bytes of the sources of images that became ready."),
-		after: counter("vitrine_worker_ready_default_bytes_total",
+		bytesIn:  counter(reg, "vitrine_worker_source_bytes_total", "Bytes of downloaded sources."),
+		bytesOut: counter(reg, "vitrine_worker_rendition_bytes_total", "Bytes of stored renditions."),
+		before:   counter(reg, "vitrine_worker_ready_source_bytes_total", "Bytes of the sources of images that became ready."),
+		after: counter(reg, "vitrine_worker_ready_default_bytes_total",
 			"Bytes of the default renditions of images that became ready: clients download them instead of the sources."),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_worker_renditions_dropped_total",
 			Help: "Files that were not stored, because what is stored of their rendition is better.",
 		}, []string{"reason"}),
-		lowered: counter("vitrine_worker_renditions_lowered_total",
+		lowered: counter(reg, "vitrine_worker_renditions_lowered_total",
 			"Files encoded again at a lower quality, because they were larger than the source at its size."),
 	}
 	for _, r := range media.Reasons() {
 		m.dropped.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.inFlight, m.outcomes, m.stages, m.bytesIn, m.bytesOut, m.before, m.after, m.dropped, m.lowered)
+	reg.MustRegister(m.inFlight, m.outcomes, m.stages, m.dropped)
 	return m
 }
 
@@ -93,6 +84,8 @@ func newBreakerMetrics(reg prometheus.Registerer) *breakerMetrics {
 	return m
 }
 
-func counter(name, help string) prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+func counter(reg prometheus.Registerer, name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	reg.MustRegister(c)
+	return c
 }

@@ -25,7 +25,7 @@ type auditMetrics struct {
 func newAuditMetrics(reg prometheus.Registerer) *auditMetrics {
 	m := &auditMetrics{
 		listed:  counter(reg, "vitrine_worker_auditor_objects_listed_total", "Objects that the auditor has listed."),
-		orphans: counter(reg, "vitrine_worker_auditor_orphans_total", "Attempts whose objects no row refers to; they are deleted."),
+		orphans: counter(reg, "vitrine_worker_auditor_orphans_total", "Attempts whose orphaned objects will be deleted."),
 		foreign: counter(reg, "vitrine_worker_auditor_foreign_keys_total", "Listed objects that no attempt wrote; they stay."),
 		rows:    counter(reg, "vitrine_worker_auditor_rows_checked_total", "Ready images whose objects were checked."),
 		missing: counter(reg, "vitrine_worker_auditor_missing_total", "Ready images requested again: objects were missing."),

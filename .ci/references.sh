@@ -10,14 +10,14 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-go test ./pkg/ssimulacra2 -run Another -write "$work/pairs" -count 1
+go test ./pkg/foundation/ssimulacra2 -run Another -write "$work/pairs" -count 1
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$work/cargo}" cargo run --locked --release --quiet \
-	--manifest-path pkg/ssimulacra2/testdata/reference/Cargo.toml -- "$work/pairs" >"$work/ssimulacra2"
-mv "$work/ssimulacra2" pkg/ssimulacra2/testdata/reference.txt
+	--manifest-path pkg/foundation/ssimulacra2/testdata/reference/Cargo.toml -- "$work/pairs" >"$work/ssimulacra2"
+mv "$work/ssimulacra2" pkg/foundation/ssimulacra2/testdata/reference.txt
 
 mkdir "$work/small"
-go test ./pkg/thumbhash -run Author -write "$work/small" -count 1
+go test ./pkg/foundation/thumbhash -run Author -write "$work/small" -count 1
 npm install --silent --prefix "$work" thumbhash@0.1.1
-cp pkg/thumbhash/testdata/reference.mjs "$work"
+cp pkg/foundation/thumbhash/testdata/reference.mjs "$work"
 node "$work/reference.mjs" "$work/small" >"$work/thumbhash"
-mv "$work/thumbhash" pkg/thumbhash/testdata/reference.txt
+mv "$work/thumbhash" pkg/foundation/thumbhash/testdata/reference.txt

@@ -6,7 +6,7 @@ import (
 	"hash/crc32"
 	"slices"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // field is where a container writes a number.

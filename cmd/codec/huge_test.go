@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders makes small files of every format claim more pixels than are

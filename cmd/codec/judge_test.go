@@ -18,8 +18,8 @@ import (
 
 	"golang.org/x/image/webp"
 
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // independent decodes a source with Go's own decoders, which share no line of code with libvips and its libraries, and which

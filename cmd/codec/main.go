@@ -12,10 +12,10 @@ import (
 	"os"
 	"runtime/debug"
 
-	"vitrine.io/pkg/codecproto"
+	"vitrine.io/pkg/foundation/codecproto"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/sandbox"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/pipeline"
-	"vitrine.io/pkg/sandbox"
 )
 
 func main() {

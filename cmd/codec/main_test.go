@@ -24,8 +24,8 @@ import (
 	_ "golang.org/x/image/webp" // decodes the renditions
 
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // program is the path of the built codec, coverage where it leaves its coverage data.

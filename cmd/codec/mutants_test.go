@@ -20,8 +20,8 @@ import (
 	"time"
 
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // number returns a variable of the environment, or what it is without.

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // seed is a good file.

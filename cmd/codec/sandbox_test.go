@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // halves is the picture that picture paints, of 400 x 300, as libvips saves it with HEVC. Only some libvips can.

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"vitrine.io/pkg/backoff"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 const (

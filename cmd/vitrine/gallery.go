@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"vitrine.io/pkg/backoff"
+	"vitrine.io/pkg/foundation/backoff"
 )
 
 // The photos: their size, how many landscapes they are of, and how many files are kept. 256 of them are about 16 MiB.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vitrine.io/pkg/backoff"
+	"vitrine.io/pkg/foundation/backoff"
 )
 
 func (c console) imagesCommand() *cobra.Command {

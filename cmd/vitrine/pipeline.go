@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 )

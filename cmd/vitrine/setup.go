@@ -12,10 +12,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/telemetry"

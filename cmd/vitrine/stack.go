@@ -14,9 +14,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/child"
 	"vitrine.io/pkg/devstack"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // patience is how long a program may take to answer after its start, and Postgres with a new cluster.
@@ -29,19 +29,19 @@ type stack struct {
 	log        *zap.Logger
 	client     *http.Client
 	gallery    *gallery
-	forkThread *child.ForkThread
+	forkThread *process.ForkThread
 	postgres   *devstack.Postgres
 	kafka      *devstack.Kafka
 	redis      *devstack.Redis
 	media      *devstack.S3
-	programs   []*child.Process
+	programs   []*process.Process
 	closers    []func() error
 }
 
 func (s *stack) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
-	s.forkThread = child.NewForkThread()
+	s.forkThread = process.NewForkThread()
 	s.later(func() error { s.forkThread.Close(); return nil })
 	data := s.options.data
 	var err error
@@ -85,7 +85,7 @@ func (s *stack) start(ctx context.Context) error {
 func (s *stack) launch(ctx context.Context) error {
 	for _, p := range []struct{ name, admin string }{{"worker", s.options.worker}, {"api", s.options.api}} {
 		s.say("starting %s", p.name)
-		process := &child.Process{
+		process := &process.Process{
 			Name: p.name, Argv: []string{filepath.Join(s.options.bin, p.name)}, Dir: s.options.data,
 			Env: append(s.environment(), "VITRINE_ADMIN_ADDR="+p.admin),
 			Log: filepath.Join(s.options.data, "log", p.name+".log"), Quit: syscall.SIGTERM, Orphan: syscall.SIGTERM,
@@ -141,7 +141,7 @@ func (s *stack) close() {
 }
 
 // awaitReady asks url until it answers 200, the process has ended, or ctx ends.
-func (s *stack) awaitReady(ctx context.Context, url string, p *child.Process) error {
+func (s *stack) awaitReady(ctx context.Context, url string, p *process.Process) error {
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {

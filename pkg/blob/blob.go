@@ -16,8 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/failpoint"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/maintenance"
 )
 

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/backoff"
+	"vitrine.io/pkg/foundation/backoff"
 )
 
 // How often making the bucket is tried while somebody else is making it, and how long between.

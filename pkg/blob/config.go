@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/trust"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/tlsroots"
 )
 
 // Config says where the bucket is and how to reach it.
@@ -66,7 +66,7 @@ func (c Config) validateURLs(check *fault.Checker) {
 
 // authorities returns who may vouch for the store, nil for the system's roots. It reads the file.
 func (c Config) authorities() (*x509.CertPool, error) {
-	pool, err := trust.Pool(c.CAFile)
+	pool, err := tlsroots.Pool(c.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the store's authority: %w", err)
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // classify says what the caller can do about an error of the SDK. The end of the caller's own context is not a fault.

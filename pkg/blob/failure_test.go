@@ -22,7 +22,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/testenv/port"
 )
 

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 func TestAStoreWithTLSIsTrustedByItsAuthority(t *testing.T) {

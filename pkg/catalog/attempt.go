@@ -6,11 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"vitrine.io/pkg/backoff"
-	"vitrine.io/pkg/failpoint"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // Begin starts an attempt for the holder of a ticket. budget is how long the attempt may take; after it, its objects are

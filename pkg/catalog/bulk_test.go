@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
 )
 
 func TestReplay(t *testing.T) {

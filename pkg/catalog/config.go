@@ -3,7 +3,7 @@ package catalog
 import (
 	"time"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Config bounds the service's waits.

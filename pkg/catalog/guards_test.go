@@ -12,8 +12,8 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/maintenance"
-	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
 )

@@ -3,8 +3,8 @@ package catalog
 import (
 	"time"
 
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // ImageID names a picture of a product. Zero is no picture.

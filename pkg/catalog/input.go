@@ -10,7 +10,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // The limits of what a client may say. Lengths of text are in characters, of URLs in bytes.

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // kill is how a codec was lost to that content.

@@ -13,9 +13,9 @@ import (
 	"pgregory.net/rapid"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // visible is what a client can see of a product, as text.

@@ -14,25 +14,25 @@ import (
 	"github.com/google/uuid"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/test/storetest"
 )
 
 // memory is a catalog.Store over maps, with a clock that the test moves. It passes the suite in pkg/test/storetest. It lists
 // only one user's products, newest first. It keeps what was sent and which objects may exist, for tests to look at.
 type memory struct {
-	mu       sync.Mutex
-	now      time.Time
-	step     time.Duration // by which each insert and edit moves now
-	users    []catalog.User
-	products map[catalog.ProductID]catalog.Product
-	last     catalog.ProductID
-	images   catalog.ImageID
-	outbox   []outRow
-	intents  map[string]*memoryIntent
-	saved    map[string][]byte
-	responses  map[memoryKey]*memoryResponse // nil: the request is in progress
+	mu        sync.Mutex
+	now       time.Time
+	step      time.Duration // by which each insert and edit moves now
+	users     []catalog.User
+	products  map[catalog.ProductID]catalog.Product
+	last      catalog.ProductID
+	images    catalog.ImageID
+	outbox    []outRow
+	intents   map[string]*memoryIntent
+	saved     map[string][]byte
+	responses map[memoryKey]*memoryResponse // nil: the request is in progress
 
 	afterCommit func() error // what the caller is told of a commit that happened
 	onRead      func()       // called by Product after it has read

@@ -5,7 +5,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Sort is the order of a list. Every order is total: the id decides between equals.

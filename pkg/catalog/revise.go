@@ -8,9 +8,9 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"vitrine.io/pkg/failpoint"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // ProductPatch is what a client wants changed. What is nil stays.

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // url is the address of the n-th picture that post posts.

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 func TestBytesSavedAreTheSourcesWithoutTheDefaultRenditions(t *testing.T) {

@@ -11,10 +11,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/failpoint"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // Encoder makes the finished JSON of a product and its ETag.

@@ -14,8 +14,8 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/testenv"

@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Store keeps users and products. Every method is one transaction: a write and its events commit together or not at all.

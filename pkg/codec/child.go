@@ -15,10 +15,10 @@ import (
 
 	"go.uber.org/zap"
 
-	process "vitrine.io/pkg/child"
-	"vitrine.io/pkg/codecproto"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/codecproto"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+	process "vitrine.io/pkg/foundation/process"
 )
 
 // child is one codec process. Its owner is the holder of the slot it sits in; only kill may be called by others.

@@ -3,7 +3,7 @@ package codec
 import (
 	"time"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Config says how many codecs there are and when one has to go.

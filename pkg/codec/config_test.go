@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 func TestEveryWrongSettingIsTold(t *testing.T) {

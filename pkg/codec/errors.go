@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // errDeadline is the cause of a context that ended at the image's deadline, and not because its caller gave up.

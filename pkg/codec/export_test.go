@@ -3,7 +3,7 @@ package codec
 import (
 	"time"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // The cache of poison content and the clock of the slots, for tests without processes.

@@ -17,9 +17,9 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/codecproto"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/codecproto"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // TestMain lets this test binary play its own child: with FAKE_CODEC set it is a codec that behaves as its pictures say.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // clock is a clock that stands until it is moved.

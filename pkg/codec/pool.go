@@ -13,10 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/backoff"
-	process "vitrine.io/pkg/child"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+	process "vitrine.io/pkg/foundation/process"
 )
 
 // Pool is the codec processes of one worker. It implements worker.Codec, and may be used concurrently.

@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"strings"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // fileVariable names the YAML file, unless the argument --config does.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 type httpConfig struct {

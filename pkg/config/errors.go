@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Error is a configuration that cannot be used. Each field's Path is the name of a variable, a key of the file, or an

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/devstack"
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/kafka"
 )
 

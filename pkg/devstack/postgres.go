@@ -18,7 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // PostgresConfig says where a Postgres server keeps its data and listens.
@@ -30,13 +30,13 @@ type PostgresConfig struct {
 
 // Postgres is a real server, in a process of its own that dies with this one.
 type Postgres struct {
-	process *child.Process
+	process *process.Process
 	addr    string
 }
 
 // StartPostgres starts the server on its directory and returns when it answers. It runs as an unprivileged user if this
 // process is root, since it refuses to be root itself.
-func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *child.ForkThread) (*Postgres, error) {
+func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *process.ForkThread) (*Postgres, error) {
 	bin, err := postgresBin()
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *child.Fo
 	if err != nil {
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
-	p := &Postgres{addr: addr, process: &child.Process{
+	p := &Postgres{addr: addr, process: &process.Process{
 		Name: "postgres", Dir: cfg.Dir, Log: cfg.Log, User: cred, ForkThread: forkThread, Patience: 15 * time.Second,
 		Argv: []string{
 			filepath.Join(bin, "postgres"), "-D", cfg.Dir, "-c", "listen_addresses=" + host, "-c", "port=" + port,
@@ -143,7 +143,7 @@ func usedBy(dir string) int {
 }
 
 // initdb makes a cluster in dir, unless there is one. It trusts whoever connects, which only this machine can.
-func initdb(bin, dir string, cred *syscall.Credential, forkThread *child.ForkThread) error {
+func initdb(bin, dir string, cred *syscall.Credential, forkThread *process.ForkThread) error {
 	if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err == nil {
 		return nil
 	}
@@ -158,7 +158,7 @@ func initdb(bin, dir string, cred *syscall.Credential, forkThread *child.ForkThr
 	cmd := exec.Command(filepath.Join(bin, "initdb"),
 		"--pgdata="+dir, "--username=vitrine", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
 	cmd.Dir = dir
-	cmd.SysProcAttr = child.Attr(cred, syscall.SIGKILL)
+	cmd.SysProcAttr = process.Attr(cred, syscall.SIGKILL)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := forkThread.Start(cmd); err != nil {
@@ -192,7 +192,7 @@ func postgresVersion(initdb string) int {
 // PostgresUser returns whom Postgres is to run as when this process runs as uid: nil for ourselves; for root, the user
 // postgres, or nobody.
 func PostgresUser(uid int) (*syscall.Credential, error) {
-	cred, err := child.Unprivileged(uid, "postgres", "nobody")
+	cred, err := process.Unprivileged(uid, "postgres", "nobody")
 	if err != nil {
 		return nil, fmt.Errorf("run postgres: %w", err)
 	}

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"vitrine.io/pkg/child"
 	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // query runs one statement on the server and returns its single number.
@@ -43,7 +43,7 @@ func TestPostgresKeepsItsDataOverARestart(t *testing.T) {
 		}
 	}
 	cfg := devstack.PostgresConfig{Dir: filepath.Join(dir, "data"), Log: filepath.Join(dir, "log")}
-	thread := child.NewForkThread()
+	thread := process.NewForkThread()
 	defer thread.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -75,7 +75,7 @@ func TestPostgresSaysWhatIsWrong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs PostgreSQL's programs; make test runs it")
 	}
-	thread := child.NewForkThread()
+	thread := process.NewForkThread()
 	defer thread.Close()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // guard is the address rules of one download.

@@ -11,7 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 func TestPublicAddressesAreReached(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/worker"
 )
 

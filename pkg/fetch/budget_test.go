@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/fetch"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/worker"
 )
 

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // What MaxInFlight is when nobody says, in bytes: for each picture in work, a source of the largest size that the default

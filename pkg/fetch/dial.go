@@ -12,7 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // maxAddresses is how many addresses of a name are tried: the connect timeout is shared between them.

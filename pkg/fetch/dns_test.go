@@ -15,7 +15,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 
 	"vitrine.io/pkg/fetch"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // reply is what a name server says of a name.

@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // maxRetryAfter bounds what a source may ask for by Retry-After: it must not be able to park a picture for good.

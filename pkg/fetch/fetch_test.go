@@ -23,7 +23,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/fetch"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 const picture = "http://pictures.test/a.jpg"

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"unicode"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // leastHostile is how many tricks the table has to hold: it may grow, not shrink.

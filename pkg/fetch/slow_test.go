@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // drip is an answer that comes slowly: head, then text, a byte every interval, then nothing.

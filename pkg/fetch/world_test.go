@@ -18,8 +18,8 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/fetch"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

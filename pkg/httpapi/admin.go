@@ -19,7 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // The bounds of a request for many images. Each image is a transaction of some milliseconds, so maxBulkLimit of them end

@@ -16,8 +16,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/httpapi"
-	"vitrine.io/pkg/media"
 )
 
 // fakeBulk answers what it is told to, and remembers what it was asked.

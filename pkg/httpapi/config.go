@@ -5,7 +5,7 @@ import (
 	"net/url"
 	"time"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Config has the addresses, timeouts and limits of the API.

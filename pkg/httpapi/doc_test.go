@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/httpapi"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
 )
 
 // apiDoc returns docs/api.md.

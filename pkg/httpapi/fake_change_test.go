@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // What clients change in the fake catalogue. The rules of the real one are tested where they are; these are only as true as

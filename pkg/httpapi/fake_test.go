@@ -21,7 +21,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/httpapi"
 )
 

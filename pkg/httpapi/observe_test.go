@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/httpapi"
 )
 

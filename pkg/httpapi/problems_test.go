@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/httpapi"
 )
 

@@ -16,7 +16,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 const (

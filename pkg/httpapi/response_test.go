@@ -7,9 +7,9 @@ import (
 	"github.com/shopspring/decimal"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/httpapi"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
 )
 
 var (

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/pipeline"
 )
 
 // busy is what this process has computed so far.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // The colour tests send charts of known colours through the codec and measure how far each arrives from where standards and

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // complete reports whether source reaches the end that its own container announces. libvips 8.14 is not to be trusted

@@ -7,8 +7,8 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/pipeline"
 )
 
 func TestContainersThatLookOddAreWhole(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // encoders writes each format. Numbers without a reason here are imgproxy's, chosen over years of the same work.

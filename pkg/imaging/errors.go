@@ -4,7 +4,7 @@ import (
 	"errors"
 	"strings"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // decodeFailures maps what libvips and its loaders say to a code, first match first. Whatever is not here means that the

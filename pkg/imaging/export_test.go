@@ -1,8 +1,8 @@
 package imaging
 
 import (
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // What is tested apart from libvips: the walk over containers, the geometry, and the bare WebP.

@@ -11,9 +11,9 @@ import (
 	"github.com/davidbyttow/govips/v2/vips"
 	_ "golang.org/x/image/webp" // the same
 
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
 )
 
 // FuzzHeader holds all that is decided before a picture is decoded to its rules, over any bytes: what passes is whole, of an

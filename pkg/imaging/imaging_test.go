@@ -11,9 +11,9 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
 )
 
 func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {

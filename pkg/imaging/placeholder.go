@@ -6,7 +6,7 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/thumbhash"
+	"vitrine.io/pkg/foundation/thumbhash"
 )
 
 // placeholder returns the ThumbHash of a picture of that size, in base64.

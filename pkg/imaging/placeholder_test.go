@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/image/draw"
 
-	"vitrine.io/pkg/pipeline"
-	"vitrine.io/pkg/thumbhash"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/thumbhash"
 )
 
 func TestAPlaceholderShowsColoursShapeAndTransparency(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"math"
 	"slices"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // MaxSide is the longest side of a result in pixels: WebP's limit, the lowest of all formats. It binds a rendition without

@@ -10,8 +10,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/pipeline"
 )
 
 func TestFits(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // sniff returns the format whose magic bytes source begins with, or "". It is our own table because libvips' and govips'

@@ -18,9 +18,9 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/image/draw"
 
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
 )
 
 // TestMain starts libvips as cmd/codec does, and ends with every image closed.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/pipeline"
-	"vitrine.io/pkg/ssimulacra2"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/ssimulacra2"
 )
 
 // encoding is a picture as a file, and how well that stands in for it.

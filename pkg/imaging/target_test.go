@@ -5,9 +5,9 @@ import (
 	"math"
 	"testing"
 
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
 )
 
 func TestASearchFindsTheLowestQualityThatReachesTheTarget(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/pipeline"
 )
 
 var update = flag.Bool("update", false, "write testdata/varieties again, with the libvips that is here")

@@ -6,8 +6,8 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // original is the source's file, which outputs are compared with.

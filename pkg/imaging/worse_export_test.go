@@ -1,8 +1,8 @@
 package imaging
 
 import (
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // Sibling is an output of a rendition as the rules see it.

@@ -8,9 +8,9 @@ import (
 
 	"pgregory.net/rapid"
 
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/imaging"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
 )
 
 func TestWhatIsNotWorthItsBytesIsDropped(t *testing.T) {

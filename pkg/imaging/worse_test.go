@@ -12,8 +12,8 @@ import (
 
 	"github.com/davidbyttow/govips/v2/vips"
 
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // grainy returns the picture with noise, which costs bytes in every format.

@@ -12,9 +12,9 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"vitrine.io/pkg/backoff"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // How long Kafka keeps messages. Requests are repeated from the database by the sweeper, so their retention only has to

@@ -5,7 +5,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 )
 
 func TestOnlyLessThanConfiguredIsDangerous(t *testing.T) {

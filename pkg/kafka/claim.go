@@ -8,7 +8,7 @@ import (
 	"github.com/IBM/sarama"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/foundation/failpoint"
 )
 
 // sessionHandler is what sarama calls during one session: the time between two rebalances.

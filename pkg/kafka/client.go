@@ -10,7 +10,7 @@ import (
 	"github.com/xdg-go/scram"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/trust"
+	"vitrine.io/pkg/foundation/tlsroots"
 )
 
 // BridgeLogger sends sarama's own lines to log at debug level. sarama has one logger per process: call this once, in main,
@@ -62,7 +62,7 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 
 // authorities returns who may vouch for the brokers, nil for the system's roots. It reads the file.
 func (c Config) authorities() (*x509.CertPool, error) {
-	pool, err := trust.Pool(c.TLSCAFile)
+	pool, err := tlsroots.Pool(c.TLSCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read Kafka's authority: %w", err)
 	}

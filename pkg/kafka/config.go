@@ -6,7 +6,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // The SASL mechanisms.

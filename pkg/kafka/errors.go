@@ -7,7 +7,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // The codes of this room's faults.

@@ -13,7 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 func TestOnlyTheFinishedPrefixIsMarked(t *testing.T) {

@@ -18,8 +18,8 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/devstack"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/testenv/port"
 )

@@ -6,7 +6,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // What nobody said was written is not written: the outbox deletes what counts as acknowledged.

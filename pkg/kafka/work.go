@@ -11,9 +11,9 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/backoff"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 const (

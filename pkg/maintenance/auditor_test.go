@@ -19,9 +19,9 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/maintenance"
-	"vitrine.io/pkg/media"
 )
 
 // fakeStore is a bucket and the rows that refer to it.

@@ -3,7 +3,7 @@ package maintenance
 import (
 	"time"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Config says how often the rescuer, the cleaner and the garbage collector scan, and what they act on.

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/foundation/failpoint"
 )
 
 // GarbageCollector deletes the objects of scheduled deletions that are due: those of attempts that did not finish, and those

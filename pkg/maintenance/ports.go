@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // Objects is the object store as the garbage collector uses it.

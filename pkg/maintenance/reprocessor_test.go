@@ -12,9 +12,9 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/maintenance"
-	"vitrine.io/pkg/media"
 )
 
 // fakeImages are images that can be requested again.

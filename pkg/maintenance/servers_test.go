@@ -15,8 +15,8 @@ import (
 
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/maintenance"
-	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
 )

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/maintenance"
-	"vitrine.io/pkg/media"
 )
 
 func TestAudit(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/foundation/failpoint"
 )
 
 const lockProduct = `SELECT` + productColumns + ` FROM products p WHERE p.id = $1 FOR UPDATE OF p`

@@ -17,8 +17,8 @@ import (
 	"github.com/shopspring/decimal"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/postgres"
 )
 

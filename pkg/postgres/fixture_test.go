@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/relay"
 	"vitrine.io/pkg/test/storetest"

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // upsertBeat also removes rows that nobody has looked at for an hour: those of instances that were killed. Rows that another

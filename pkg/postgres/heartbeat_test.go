@@ -8,8 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv/port"
 )

@@ -8,8 +8,8 @@ import (
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/failpoint"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // writtenProduct are the columns of productValues, in its order.

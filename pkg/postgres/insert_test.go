@@ -3,7 +3,7 @@ package postgres_test
 import (
 	"testing"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/test/storetest"
 )
 

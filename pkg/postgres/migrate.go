@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/migrations"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Migration is one step of the schema's history.

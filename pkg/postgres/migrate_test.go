@@ -18,7 +18,7 @@ import (
 	"go.uber.org/zap/zaptest"
 	"go.uber.org/zap/zaptest/observer"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
 )

@@ -7,7 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/foundation/failpoint"
 )
 
 // lockKey does not wait: a request whose key is locked fails at once and keeps no connection. Advisory locks are shared by

@@ -8,8 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/failpoint"
+
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/relay"
 )
 

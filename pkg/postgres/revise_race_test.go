@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/test/storetest"
 )
 

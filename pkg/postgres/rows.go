@@ -9,8 +9,8 @@ import (
 	"github.com/shopspring/decimal"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // asJSON is a column that the server sends, or takes, as JSON.

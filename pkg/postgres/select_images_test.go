@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/maintenance"
-	"vitrine.io/pkg/media"
 	"vitrine.io/pkg/test/storetest"
 )
 

@@ -7,7 +7,7 @@ import (
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/maintenance"
 )
 

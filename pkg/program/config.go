@@ -1,8 +1,8 @@
 package program
 
 import (
-	"vitrine.io/pkg/lifecycle"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/lifecycle"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/telemetry"
 )
 

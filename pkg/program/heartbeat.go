@@ -7,8 +7,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/lifecycle"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/lifecycle"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // Silence is how old a heartbeat may be before its instance counts as gone.

@@ -3,7 +3,7 @@ package program
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // pipelineMetrics shows the pipeline in force at the time of a scrape. It makes its series anew each time, so that there is

@@ -14,8 +14,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/lifecycle"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/lifecycle"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/telemetry"
 )
 

@@ -16,7 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/telemetry"
 	"vitrine.io/pkg/testenv"

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/trust"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/tlsroots"
 )
 
 // Config says where the cache is and how long it remembers. The defaults suit a cluster in the same data centre.
@@ -43,7 +43,7 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 	if !c.TLS {
 		return nil, nil //nolint:nilnil // go-redis takes nil for no TLS
 	}
-	roots, err := trust.Pool(c.TLSCAFile)
+	roots, err := tlsroots.Pool(c.TLSCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("read Redis' authority: %w", err)
 	}

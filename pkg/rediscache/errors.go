@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // unavailable classifies an error of Redis or of the way to it. The end of the caller's own context is not a fault.

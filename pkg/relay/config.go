@@ -3,7 +3,7 @@ package relay
 import (
 	"time"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Config says how eagerly the relay works.

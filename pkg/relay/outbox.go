@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 )
 
 // Outbox holds committed messages that Kafka has not acknowledged yet.

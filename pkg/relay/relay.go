@@ -5,14 +5,14 @@ import (
 	"sync"
 	"time"
 
-	"vitrine.io/pkg/backoff"
+	"vitrine.io/pkg/foundation/backoff"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 const (

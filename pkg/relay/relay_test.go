@@ -19,8 +19,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/relay"
 )
 

@@ -7,8 +7,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/failpoint"
 )
 
 // drain does one round and reports whether it claimed a full batch. An error means that a server is down and that the relay

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/telemetry"
 )
 

@@ -12,7 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // How checks are run.

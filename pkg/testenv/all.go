@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // Servers are all four servers, for a command that runs many packages' tests.
@@ -66,7 +66,7 @@ func (s *Servers) Run(argv []string, stdout, stderr *os.File, signals <-chan os.
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), s.values...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = child.Attr(nil, syscall.SIGTERM)
+	cmd.SysProcAttr = process.Attr(nil, syscall.SIGTERM)
 	if err := s.env.forkThread.Start(cmd); err != nil {
 		return 0, fmt.Errorf("start command: %w", err)
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"sync"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // The variables that name running servers. What they hold is private to this package and pkg/testenv/servers.
@@ -21,7 +21,7 @@ const (
 // environment is what a process has started, and what it was told is running already.
 type environment struct {
 	getenv     func(string) string
-	forkThread *child.ForkThread
+	forkThread *process.ForkThread
 
 	mu      sync.Mutex
 	dir     *workDir
@@ -33,7 +33,7 @@ type environment struct {
 
 // newEnvironment starts nothing.
 func newEnvironment(getenv func(string) string) *environment {
-	e := &environment{getenv: getenv, forkThread: child.NewForkThread()}
+	e := &environment{getenv: getenv, forkThread: process.NewForkThread()}
 	e.postgres = e.once(envPostgres, buildPostgres, func(s *server) string { return postgresDSN(s, postgresDB) })
 	e.redis = e.once(envRedis, buildRedis, func(s *server) string { return strings.Join(s.addrs, ",") })
 	e.kafka = e.once(envKafka, buildKafka, func(s *server) string { return s.addrs[0] })
@@ -42,7 +42,7 @@ func newEnvironment(getenv func(string) string) *environment {
 }
 
 // builder describes a server whose files are in dir, on free ports.
-type builder func(dir *workDir, n *child.ForkThread) (*server, error)
+type builder func(dir *workDir, n *process.ForkThread) (*server, error)
 
 // once returns a function that answers with the variable's value, or starts the server on its first call and names it.
 func (e *environment) once(variable string, build builder, describe func(*server) string) func() (string, error) {

@@ -20,20 +20,20 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // script describes a server that is a shell script.
-func script(t *testing.T, n *child.ForkThread, text string) *child.Process {
+func script(t *testing.T, n *process.ForkThread, text string) *process.Process {
 	t.Helper()
-	return &child.Process{
+	return &process.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Log: filepath.Join(t.TempDir(), "log"),
 		Patience: stopPatience, Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, ForkThread: n,
 	}
 }
 
 // stubborn does not end when it is told to.
-func stubborn(t *testing.T, n *child.ForkThread) *child.Process {
+func stubborn(t *testing.T, n *process.ForkThread) *process.Process {
 	t.Helper()
 	p := script(t, n, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
 	p.Patience = 50 * time.Millisecond
@@ -41,7 +41,7 @@ func stubborn(t *testing.T, n *child.ForkThread) *child.Process {
 }
 
 // deaf says when a stubborn process has got as far as not listening.
-func deaf(p *child.Process) func(context.Context) error {
+func deaf(p *process.Process) func(context.Context) error {
 	return func(context.Context) error {
 		if text, err := os.ReadFile(p.Log); err != nil || !strings.Contains(string(text), "deaf") {
 			return fmt.Errorf("still listening: %q, %w", text, err)
@@ -50,9 +50,9 @@ func deaf(p *child.Process) func(context.Context) error {
 	}
 }
 
-func newTestForkThread(t *testing.T) *child.ForkThread {
+func newTestForkThread(t *testing.T) *process.ForkThread {
 	t.Helper()
-	n := child.NewForkThread()
+	n := process.NewForkThread()
 	t.Cleanup(n.Close)
 	return n
 }
@@ -64,7 +64,7 @@ func always(context.Context) error { return nil }
 func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
 	t.Parallel()
 	p := script(t, newTestForkThread(t), "echo out of luck; exit 1")
-	s := &server{name: "unlucky", procs: []*child.Process{p}, ready: never}
+	s := &server{name: "unlucky", procs: []*process.Process{p}, ready: never}
 	err := s.start()
 	if err == nil || !strings.Contains(err.Error(), "unlucky ended while it started") ||
 		!strings.Contains(err.Error(), "out of luck") {
@@ -78,7 +78,7 @@ func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
 func TestAServerThatIsNeverReadyShowsItsLog(t *testing.T) {
 	t.Parallel()
 	p := script(t, newTestForkThread(t), "echo thinking; exec sleep 100")
-	s := &server{name: "slow", procs: []*child.Process{p}}
+	s := &server{name: "slow", procs: []*process.Process{p}}
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -100,14 +100,14 @@ func TestAServerThatCannotBeFormedOrStartedIsAnError(t *testing.T) {
 	t.Parallel()
 	n := newTestForkThread(t)
 	formless := &server{
-		name: "formless", procs: []*child.Process{script(t, n, "exec sleep 100")}, ready: always, alive: always,
+		name: "formless", procs: []*process.Process{script(t, n, "exec sleep 100")}, ready: always, alive: always,
 		form: func(context.Context) error { return errors.New("no shape") },
 	}
 	t.Cleanup(func() { _ = formless.stop() })
 	if err := formless.start(); err == nil || !strings.Contains(err.Error(), "form formless: no shape") {
 		t.Errorf("got %v", err)
 	}
-	absent := &server{name: "absent", procs: []*child.Process{script(t, n, "")}, ready: always}
+	absent := &server{name: "absent", procs: []*process.Process{script(t, n, "")}, ready: always}
 	absent.procs[0].Argv = []string{"/does/not/exist"}
 	if err := absent.start(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want that there is no such program", err)
@@ -125,7 +125,7 @@ func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 		if built == 2 {
 			text, ready = "exec sleep 100", always
 		}
-		return &server{name: "second time lucky", procs: []*child.Process{script(t, n, text)}, ready: ready}, nil
+		return &server{name: "second time lucky", procs: []*process.Process{script(t, n, text)}, ready: ready}, nil
 	})
 	if err != nil || built != 2 {
 		t.Fatalf("built %d times, error %v; want success at the second", built, err)
@@ -134,7 +134,7 @@ func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = launch(func() (*server, error) {
-		return &server{name: "hopeless", procs: []*child.Process{script(t, n, "echo port taken")}, ready: never}, nil
+		return &server{name: "hopeless", procs: []*process.Process{script(t, n, "echo port taken")}, ready: never}, nil
 	})
 	if got := strings.Count(fmt.Sprint(err), "port taken"); got != startTries {
 		t.Errorf("got %d logs in %v, want one of each of %d tries", got, err, startTries)
@@ -148,7 +148,7 @@ func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 func TestAServerThatDoesNotStopIsKilledAndNamed(t *testing.T) {
 	t.Parallel()
 	p := stubborn(t, newTestForkThread(t))
-	s := &server{name: "stubborn", procs: []*child.Process{p}, ready: deaf(p)}
+	s := &server{name: "stubborn", procs: []*process.Process{p}, ready: deaf(p)}
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -257,8 +257,8 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) {
 		env, said := newEnvironment(never), &strings.Builder{}
 		code := runMain(tests(func() int {
 			p := script(t, env.forkThread, "echo last words")
-			s, err := env.launch(func(*workDir, *child.ForkThread) (*server, error) {
-				return &server{name: "mortal", procs: []*child.Process{p}, ready: always}, nil
+			s, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) {
+				return &server{name: "mortal", procs: []*process.Process{p}, ready: always}, nil
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -288,8 +288,8 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) {
 		env, said := newEnvironment(never), &strings.Builder{}
 		p := stubborn(t, env.forkThread)
 		code := runMain(tests(func() int {
-			_, err := env.launch(func(*workDir, *child.ForkThread) (*server, error) {
-				return &server{name: "stubborn", procs: []*child.Process{p}, ready: deaf(p)}, nil
+			_, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) {
+				return &server{name: "stubborn", procs: []*process.Process{p}, ready: deaf(p)}, nil
 			})
 			if err != nil {
 				t.Error(err)
@@ -305,7 +305,7 @@ func TestMainStopsServersAndTellsOfLeaks(t *testing.T) {
 		if code := runMain(tests(func() int { return 0 }), env, said, ignore); code != 0 || said.Len() > 0 {
 			t.Errorf("got code %d and %q", code, said)
 		}
-		_, err := env.launch(func(*workDir, *child.ForkThread) (*server, error) { return nil, errors.New("asked to build") })
+		_, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) { return nil, errors.New("asked to build") })
 		if err == nil || strings.Contains(err.Error(), "asked to build") {
 			t.Errorf("got %v, want that it is over", err)
 		}
@@ -355,7 +355,7 @@ func TestAMissingServerFailsTheTestAndSaysWhatToDo(t *testing.T) {
 	}
 	got = try(t, func(fake testing.TB) {
 		fake.Helper()
-		own(fake, func(*workDir, *child.ForkThread) (*server, error) { return nil, missing("Redis") })
+		own(fake, func(*workDir, *process.ForkThread) (*server, error) { return nil, missing("Redis") })
 	})
 	if want := unlessShort("testenv: Redis is not installed: run `make deps-test`"); got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 const (
@@ -63,7 +63,7 @@ rootLogger.appenderRef.out.ref = out
 `
 
 // buildKafka formats a KRaft node's storage and describes the broker on it.
-func buildKafka(dir *workDir, n *child.ForkThread) (*server, error) {
+func buildKafka(dir *workDir, n *process.ForkThread) (*server, error) {
 	clients, err := dir.reserve()
 	if err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func buildKafka(dir *workDir, n *child.ForkThread) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{name: "kafka", addrs: []string{clients.Addr()}, procs: []*child.Process{p}}
+	s := &server{name: "kafka", addrs: []string{clients.Addr()}, procs: []*process.Process{p}}
 	s.ready = func(ctx context.Context) error { return askKafka(ctx, s.addrs[0]) }
 	return s, nil
 }
@@ -93,7 +93,7 @@ type broker struct {
 }
 
 // buildBroker formats a node's storage and describes its process.
-func buildBroker(dir *workDir, n *child.ForkThread, b broker) (*child.Process, error) {
+func buildBroker(dir *workDir, n *process.ForkThread, b broker) (*process.Process, error) {
 	java, err := lookup("java")
 	if err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func buildBroker(dir *workDir, n *child.ForkThread, b broker) (*child.Process, e
 	if err := formatKafka(java, jvm, properties, n, b.format); err != nil {
 		return nil, err
 	}
-	return &child.Process{
+	return &process.Process{
 		Name: b.name, Argv: append(append([]string{java}, jvm...), "kafka.Kafka", properties),
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: n,
@@ -154,11 +154,11 @@ func cacheDir(getenv func(string) string) (string, error) {
 }
 
 // formatKafka makes the files of a new node.
-func formatKafka(java string, jvm []string, properties string, n *child.ForkThread, how string) error {
+func formatKafka(java string, jvm []string, properties string, n *process.ForkThread, how string) error {
 	args := append(append([]string{}, jvm...), "kafka.tools.StorageTool", "format", how,
 		"--cluster-id", kafkaClusterID, "--config", properties)
 	cmd := exec.Command(java, args...)
-	cmd.SysProcAttr = child.Attr(nil, syscall.SIGKILL)
+	cmd.SysProcAttr = process.Attr(nil, syscall.SIGKILL)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := n.Start(cmd); err != nil {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 const (
@@ -67,7 +67,7 @@ func postgresVersion(initdb string) int {
 
 // postgresCredential is whom Postgres runs as: it refuses root, so then the user postgres, or nobody.
 func postgresCredential(uid int) (*syscall.Credential, error) {
-	cred, err := child.Unprivileged(uid, "postgres", "nobody")
+	cred, err := process.Unprivileged(uid, "postgres", "nobody")
 	if err != nil {
 		return nil, fmt.Errorf("run postgres: %w", err)
 	}
@@ -75,7 +75,7 @@ func postgresCredential(uid int) (*syscall.Credential, error) {
 }
 
 // buildPostgres makes a cluster of its own in dir and describes the server on it.
-func buildPostgres(dir *workDir, n *child.ForkThread) (*server, error) {
+func buildPostgres(dir *workDir, n *process.ForkThread) (*server, error) {
 	bin, err := postgresBin("/")
 	if err != nil {
 		return nil, err
@@ -101,14 +101,14 @@ func buildPostgres(dir *workDir, n *child.ForkThread) (*server, error) {
 	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(settings), 0o600); err != nil {
 		return nil, fmt.Errorf("configure postgres: %w", err)
 	}
-	p := &child.Process{
+	p := &process.Process{
 		Name: "postgres", Argv: []string{filepath.Join(bin, "postgres"), "-D", data}, Dir: home,
 		Log: filepath.Join(dir.path, filepath.Base(home)+".log"), User: cred,
 		Quit:     syscall.SIGINT,  // "fast": ends sessions, no waiting for clients
 		Orphan:   syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
 		Patience: stopPatience, ForkThread: n,
 	}
-	s := &server{name: "postgres", addrs: []string{listen.Addr()}, procs: []*child.Process{p}}
+	s := &server{name: "postgres", addrs: []string{listen.Addr()}, procs: []*process.Process{p}}
 	s.ready = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, postgresDB)) }
 	s.alive = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, "postgres")) }
 	s.form = func(ctx context.Context) error { return createDatabase(ctx, s) }
@@ -116,11 +116,11 @@ func buildPostgres(dir *workDir, n *child.ForkThread) (*server, error) {
 }
 
 // initdb makes the files of a new cluster. Everybody on this machine may connect: nothing of worth is ever in it.
-func initdb(bin, data string, cred *syscall.Credential, n *child.ForkThread) error {
+func initdb(bin, data string, cred *syscall.Credential, n *process.ForkThread) error {
 	cmd := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data, "--username="+postgresUser, "--auth=trust",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
 	cmd.Dir = filepath.Dir(data)
-	cmd.SysProcAttr = child.Attr(cred, syscall.SIGKILL)
+	cmd.SysProcAttr = process.Attr(cred, syscall.SIGKILL)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := n.Start(cmd); err != nil {

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // busDistance is how far from its port a Redis node listens for the other nodes.
@@ -24,7 +24,7 @@ const (
 )
 
 // buildRedis describes a cluster of three masters without replicas, the smallest that clients treat as a cluster.
-func buildRedis(dir *workDir, n *child.ForkThread) (*server, error) {
+func buildRedis(dir *workDir, n *process.ForkThread) (*server, error) {
 	program, err := lookup("redis-server")
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func buildRedis(dir *workDir, n *child.ForkThread) (*server, error) {
 			return nil, err
 		}
 		s.addrs = append(s.addrs, listen.Addr())
-		s.procs = append(s.procs, &child.Process{
+		s.procs = append(s.procs, &process.Process{
 			Name: "redis " + listen.Addr(),
 			Argv: []string{
 				program, "--port", fmt.Sprint(listen.Port), "--bind", "127.0.0.1", "--dir", home,

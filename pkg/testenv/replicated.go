@@ -8,14 +8,14 @@ import (
 	"sync"
 	"time"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // failoverTimeout is how long a master of a Stack may be silent before its replica takes over.
 const failoverTimeout = 2 * time.Second
 
 // buildReplicatedRedis describes a cluster of three masters, with a replica each.
-func buildReplicatedRedis(dir *workDir, n *child.ForkThread) (*server, error) {
+func buildReplicatedRedis(dir *workDir, n *process.ForkThread) (*server, error) {
 	s, err := buildRedis(dir, n)
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ log.cleaner.enable=false
 `
 
 // buildBrokers formats the storage of three nodes and describes them.
-func buildBrokers(dir *workDir, n *child.ForkThread, advertised [StackBrokers]string) (*server, error) {
+func buildBrokers(dir *workDir, n *process.ForkThread, advertised [StackBrokers]string) (*server, error) {
 	var ports [StackBrokers][3]string // for clients, for brokers, for controllers
 	var voters []string
 	for i := range ports {
@@ -156,7 +156,7 @@ func buildBrokers(dir *workDir, n *child.ForkThread, advertised [StackBrokers]st
 		}
 		voters = append(voters, fmt.Sprintf("%d@%s", i+1, ports[i][2]))
 	}
-	s := &server{name: "kafka", procs: make([]*child.Process, StackBrokers)}
+	s := &server{name: "kafka", procs: make([]*process.Process, StackBrokers)}
 	errs := make([]error, StackBrokers)
 	var all sync.WaitGroup
 	for i, p := range ports {

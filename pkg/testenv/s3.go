@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // The keys of a store that nobody outside this machine can reach.
@@ -36,7 +36,7 @@ type Bucket struct {
 }
 
 // buildS3 describes a MinIO on one directory.
-func buildS3(dir *workDir, n *child.ForkThread) (*server, error) {
+func buildS3(dir *workDir, n *process.ForkThread) (*server, error) {
 	program, err := minioProgram(os.Getenv)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func buildS3(dir *workDir, n *child.ForkThread) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &child.Process{
+	p := &process.Process{
 		Name: "minio",
 		Argv: []string{
 			program, "server", "--quiet", "--address", listen.Addr(), "--console-address", console.Addr(),
@@ -65,7 +65,7 @@ func buildS3(dir *workDir, n *child.ForkThread) (*server, error) {
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: n,
 	}
-	s := &server{name: "minio", addrs: []string{listen.Addr()}, procs: []*child.Process{p}}
+	s := &server{name: "minio", addrs: []string{listen.Addr()}, procs: []*process.Process{p}}
 	s.ready = func(ctx context.Context) error { return askS3(ctx, s.addrs[0]) }
 	return s, nil
 }

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 const (
@@ -37,7 +37,7 @@ func lookup(name string) (string, error) {
 type server struct {
 	name  string
 	addrs []string
-	procs []*child.Process
+	procs []*process.Process
 	ready func(ctx context.Context) error // nil once it serves
 
 	// Optional, both or none: the first time, as soon as alive says nil, form is called to make it what it shall be.
@@ -103,7 +103,7 @@ func (s *server) await(ctx context.Context, check func(ctx context.Context) erro
 
 // dead returns the logs of processes that ended though nobody stopped them, "" if there are none.
 func (s *server) dead() string {
-	var dead []*child.Process
+	var dead []*process.Process
 	for _, p := range s.procs {
 		if p.State() != "" {
 			dead = append(dead, p)
@@ -112,7 +112,7 @@ func (s *server) dead() string {
 	return s.tails(dead)
 }
 
-func (s *server) tails(procs []*child.Process) string {
+func (s *server) tails(procs []*process.Process) string {
 	var b strings.Builder
 	for _, p := range procs {
 		b.WriteString(p.Tail())

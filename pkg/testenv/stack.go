@@ -10,7 +10,7 @@ import (
 	"sync"
 	"syscall"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 )
 
 // StackBrokers is how many brokers a Stack has.
@@ -34,7 +34,7 @@ type Stack struct {
 // sent to, one for each broker, which is where somebody else listens and passes on what comes to the broker's own address.
 func StartStack(getenv func(string) string, advertised [StackBrokers]string) (*Stack, error) {
 	env := newEnvironment(getenv)
-	kafka := func(dir *workDir, n *child.ForkThread) (*server, error) { return buildBrokers(dir, n, advertised) }
+	kafka := func(dir *workDir, n *process.ForkThread) (*server, error) { return buildBrokers(dir, n, advertised) }
 	builders := []builder{buildDurablePostgres, buildReplicatedRedis, kafka, buildS3}
 	servers, errs := make([]*server, len(builders)), make([]error, len(builders))
 	var all sync.WaitGroup
@@ -94,7 +94,7 @@ type Node struct {
 	Addr string
 
 	mu      sync.Mutex
-	process *child.Process
+	process *process.Process
 	hard    syscall.Signal // ends it at once
 	ready   func(context.Context) error
 }
@@ -162,7 +162,7 @@ func (n *Node) Await(ctx context.Context) error {
 }
 
 // buildDurablePostgres describes a Postgres that loses nothing when it is killed, as long as the machine stays up.
-func buildDurablePostgres(dir *workDir, n *child.ForkThread) (*server, error) {
+func buildDurablePostgres(dir *workDir, n *process.ForkThread) (*server, error) {
 	s, err := buildPostgres(dir, n)
 	if err != nil {
 		return nil, err

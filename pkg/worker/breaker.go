@@ -9,9 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/backoff"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // The dependencies of every image.

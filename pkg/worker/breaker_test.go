@@ -17,8 +17,8 @@ import (
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/devstack"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/testenv/port"
 	"vitrine.io/pkg/worker"
 )

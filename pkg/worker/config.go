@@ -3,7 +3,7 @@ package worker
 import (
 	"time"
 
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Config says how much a worker does at a time.

@@ -3,7 +3,7 @@ package worker
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // metrics are the metrics of a worker.

@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // outcome is how a request ended.

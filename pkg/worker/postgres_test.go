@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
 )

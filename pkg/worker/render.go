@@ -3,7 +3,7 @@ package worker
 import (
 	"context"
 
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/media"
 )
 
 // render makes the renditions. A failure that cost the codec is blamed on the content, by its hash: the URL may serve other

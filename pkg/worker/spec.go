@@ -6,9 +6,9 @@ import (
 	"sync"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // maxSpecs is how many specifications beside the current one are kept.

@@ -16,13 +16,13 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
-	"vitrine.io/pkg/backoff"
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/failpoint"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // uploads is how many renditions of one image are stored at a time.

@@ -150,7 +150,7 @@ func TestKEDALooksAtTheGroupAndTopicOfTheProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, pattern := range map[string]string{
-		"../../../cmd/worker/parts.go": `Group:\s+"([a-z.]+)"`, "../../../pkg/event/event.go": `TopicRequested\s+= "([a-z.]+)"`,
+		"../../../cmd/worker/parts.go": `Group:\s+"([a-z.]+)"`, "../../../pkg/foundation/event/event.go": `TopicRequested\s+= "([a-z.]+)"`,
 	} {
 		text, err := os.ReadFile(file)
 		if err != nil {

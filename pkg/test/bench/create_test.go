@@ -15,8 +15,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/postgres"
 )
 

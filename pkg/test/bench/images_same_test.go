@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // paint draws soft hills with some grain, half transparent at its edges if that is wanted.

@@ -23,9 +23,9 @@ import (
 
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/child"
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/relay"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/testenv"
@@ -113,7 +113,7 @@ type workerMaker struct {
 	*stage
 	user    catalog.UserID
 	origin  *httptest.Server
-	process *child.Process
+	process *process.Process
 	admin   string
 	busy    float64 // seconds of codecs, as the worker counts them
 	slots   float64 // seconds that they could have worked
@@ -175,9 +175,9 @@ func (m *workerMaker) start(tb testing.TB) {
 	} {
 		env = append(env, "VITRINE_"+name+"="+value)
 	}
-	forkThread := child.NewForkThread()
+	forkThread := process.NewForkThread()
 	tb.Cleanup(forkThread.Close)
-	m.process = &child.Process{
+	m.process = &process.Process{
 		Name: "worker", Argv: []string{filepath.Join(bin, "worker")}, Dir: dir, Log: filepath.Join(dir, "worker.log"), Env: env,
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: time.Minute, ForkThread: forkThread,
 	}

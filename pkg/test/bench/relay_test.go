@@ -14,9 +14,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/relay"
 )

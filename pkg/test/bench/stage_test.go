@@ -26,9 +26,9 @@ import (
 
 	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/config"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/httpapi"
 	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/pipeline"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/relay"

@@ -15,7 +15,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/relay"

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // Open returns the configuration of a bucket that is not there yet, and removes the bucket when t ends.

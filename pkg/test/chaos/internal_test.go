@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
 )
 
@@ -26,8 +26,8 @@ import (
 func script(t *testing.T, text string) *Program {
 	t.Helper()
 	dir := t.TempDir()
-	forkThread := child.NewForkThread()
-	p := &Program{Name: "script", process: &child.Process{
+	forkThread := process.NewForkThread()
+	p := &Program{Name: "script", process: &process.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Dir: dir, Log: filepath.Join(dir, "log"),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: forkThread,
 	}}

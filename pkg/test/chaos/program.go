@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
 )
 
@@ -27,7 +27,7 @@ type Program struct {
 	Admin string // URL of the admin port
 
 	mu      sync.Mutex
-	process *child.Process
+	process *process.Process
 	down    bool     // because we wanted it
 	fallen  []string // how it ended when nobody wanted it to
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"vitrine.io/pkg/child"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
 	"vitrine.io/pkg/testenv"
@@ -96,7 +96,7 @@ type System struct {
 	dsn        string // direct, into its schema
 	bucket     testenv.Bucket
 	env        []string
-	forkThread *child.ForkThread
+	forkThread *process.ForkThread
 	programs   map[string]*Program
 	apis       []string // URLs
 	ports      []*port.Reservation
@@ -105,7 +105,7 @@ type System struct {
 // NewSystem makes a corner for a run and sets it up. No program is running yet. bin is the directory of the programs.
 func NewSystem(ctx context.Context, site *Site, name, bin, dir string, environ []string) (*System, error) {
 	s := &System{
-		site: site, bin: bin, dir: dir, name: name, forkThread: child.NewForkThread(), programs: map[string]*Program{},
+		site: site, bin: bin, dir: dir, name: name, forkThread: process.NewForkThread(), programs: map[string]*Program{},
 		bucket: site.S3,
 	}
 	s.bucket.Bucket = strings.ReplaceAll(name, "_", "-")
@@ -120,7 +120,7 @@ func NewSystem(ctx context.Context, site *Site, name, bin, dir string, environ [
 		return nil, err
 	}
 	setup := exec.CommandContext(ctx, filepath.Join(bin, "vitrine"), "setup")
-	setup.Env, setup.SysProcAttr = s.env, child.Attr(nil, syscall.SIGKILL)
+	setup.Env, setup.SysProcAttr = s.env, process.Attr(nil, syscall.SIGKILL)
 	if out, err := setup.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("vitrine setup: %w\n%s", err, out)
 	}
@@ -220,7 +220,7 @@ func (s *System) Start(ctx context.Context) error {
 			env = append(env, "VITRINE_HTTP_ADDR="+addr)
 			s.apis = append(s.apis, "http://"+addr)
 		}
-		p := &Program{Name: name, Admin: "http://" + admin, process: &child.Process{
+		p := &Program{Name: name, Admin: "http://" + admin, process: &process.Process{
 			Name: name, Argv: []string{filepath.Join(s.bin, kind)}, Dir: s.dir, Log: filepath.Join(s.dir, name+".log"), Env: env,
 			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: s.forkThread,
 		}}

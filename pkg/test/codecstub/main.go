@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"vitrine.io/pkg/codecproto"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/codecproto"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // usual is the pause of a program whose name ends with none.

@@ -19,8 +19,8 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/codec"
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // TestMain lets this test binary be the program itself, when it is called by the program's name.

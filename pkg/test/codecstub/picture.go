@@ -11,8 +11,8 @@ import (
 
 	_ "golang.org/x/image/webp"
 
-	"vitrine.io/pkg/media"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 // One pixel each, in the formats that the standard library cannot write.

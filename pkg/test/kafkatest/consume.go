@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/kafka"
 )
 

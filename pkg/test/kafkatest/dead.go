@@ -6,7 +6,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/kafka"
 )
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/kafka"
 )
 

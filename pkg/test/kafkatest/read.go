@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/kafka"
 )
 

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/kafka"
 )
 

@@ -2,7 +2,7 @@ package storetest
 
 import (
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 func deleted(f *Fixture) {

@@ -11,8 +11,8 @@ import (
 	"github.com/shopspring/decimal"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
-	"vitrine.io/pkg/media"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
 )
 
 func everyField(f *Fixture) {

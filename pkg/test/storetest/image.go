@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 func rearranged(f *Fixture) {

@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/fault"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // once returns an unused key.

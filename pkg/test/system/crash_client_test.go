@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"testing"
 
-	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/test/client"
 )
 

@@ -5,8 +5,8 @@ import (
 	"net/http"
 	"testing"
 
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/test/imageserver"
 )
 

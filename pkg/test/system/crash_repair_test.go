@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/failpoint"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/testenv/port"
 )
 

@@ -21,9 +21,9 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/event"
-	"vitrine.io/pkg/failpoint"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/test/client"
 )
 

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/testenv"
 )
 

@@ -19,7 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/event"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/test/client"
 )
 

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"vitrine.io/pkg/child"
+	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/testenv/port"
 )
 
@@ -15,7 +15,7 @@ import (
 func (s *system) startSamples() string {
 	s.t.Helper()
 	addr := port.Addr(s.t)
-	p := &child.Process{
+	p := &process.Process{
 		Name: "samples", Argv: []string{filepath.Join(binDir(s.t), "vitrine"), "samples", "--addr", addr}, Dir: s.dir,
 		Env: []string{"GOCOVERDIR=" + coverDir(s.t)}, Log: filepath.Join(s.dir, "samples.log"),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: patience, ForkThread: s.forkThread,

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/child"
-	"vitrine.io/pkg/pipeline"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
 	"vitrine.io/pkg/testenv"
@@ -77,7 +77,7 @@ func binDir(t *testing.T) string {
 type system struct {
 	t          *testing.T
 	env        map[string]string
-	forkThread *child.ForkThread
+	forkThread *process.ForkThread
 	bin        string // the directory of its programs
 	dir        string
 	url        string // of the API
@@ -87,7 +87,7 @@ type system struct {
 // newSystem sets a system up on the shared servers, without a program running. change alters its environment.
 func newSystem(t *testing.T, change map[string]string) *system {
 	t.Helper()
-	s := &system{t: t, dir: t.TempDir(), bin: binDir(t), forkThread: child.NewForkThread(), sources: newSources(t)}
+	s := &system{t: t, dir: t.TempDir(), bin: binDir(t), forkThread: process.NewForkThread(), sources: newSources(t)}
 	t.Cleanup(s.forkThread.Close)
 	p := pipeline.Default()
 	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
@@ -174,7 +174,7 @@ func (s *system) setup() {
 
 // running is a program of the system.
 type running struct {
-	*child.Process
+	*process.Process
 	t     *testing.T
 	admin string // URL of the admin port
 }
@@ -196,7 +196,7 @@ func (s *system) launch(name string, more ...string) *running {
 		s.t.Fatal(err)
 	}
 	_ = log.Close()
-	r := &running{t: s.t, admin: "http://" + admin, Process: &child.Process{
+	r := &running{t: s.t, admin: "http://" + admin, Process: &process.Process{
 		Name: name, Argv: []string{filepath.Join(s.bin, name)}, Dir: s.dir, Log: log.Name(),
 		Env:  s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: patience, ForkThread: s.forkThread,

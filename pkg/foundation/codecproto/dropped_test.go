@@ -1,0 +1,94 @@
+package codecproto_test
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"vitrine.io/pkg/foundation/codecproto"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+// drop takes an output out of an answer, and says so.
+func drop(made *media.Rendered, name string, format pipeline.Format, reason media.Reason) {
+	made.Outputs = slices.DeleteFunc(made.Outputs, func(o media.Output) bool { return o.Name == name && o.Format == format })
+	made.Dropped = append(made.Dropped, media.Dropped{Name: name, Format: format, Reason: reason})
+}
+
+func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
+	t.Parallel()
+	spec := testSpec()
+	for _, last := range []string{"card.webp", "thumb.jpeg"} {
+		made := testRendered(spec)
+		drop(&made, "thumb", pipeline.WebP, media.LargerThanSource)
+		if last == "card.webp" {
+			drop(&made, "card", pipeline.WebP, media.LargerThanSibling)
+		}
+		made.Outputs[0].Lowered = 57
+		var wire bytes.Buffer
+		if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := codecproto.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, made) {
+			t.Errorf("got %+v and %v, want %+v", got, err, made)
+		}
+	}
+}
+
+func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
+	t.Parallel()
+	spec := testSpec() // thumb and card as webp and jpeg; card as jpeg is the default
+	const why = media.LargerThanSibling
+	for what, spoil := range map[string]func(*media.Rendered){
+		"that drops card as jpeg": func(made *media.Rendered) { drop(made, "card", pipeline.JPEG, why) },
+		`for the reason ""`:       func(made *media.Rendered) { drop(made, "card", pipeline.WebP, "") },
+		`for the reason "ugly"`:   func(made *media.Rendered) { drop(made, "card", pipeline.WebP, "ugly") },
+		"answer without thumb": func(made *media.Rendered) {
+			drop(made, "thumb", pipeline.WebP, why)
+			drop(made, "thumb", pipeline.JPEG, why)
+		},
+		"where card as jpeg belongs": func(made *media.Rendered) { // there and dropped
+			made.Dropped = append(made.Dropped, media.Dropped{Name: "card", Format: pipeline.WebP, Reason: why})
+		},
+		"4 outputs and 1 dropped": func(made *media.Rendered) { // never asked for
+			made.Dropped = append(made.Dropped, media.Dropped{Name: "card", Format: pipeline.AVIF, Reason: why})
+		},
+		"where thumb as webp belongs": func(made *media.Rendered) { // in another order
+			drop(made, "card", pipeline.WebP, why)
+			drop(made, "thumb", pipeline.WebP, why)
+		},
+		"thumb as webp is {": func(made *media.Rendered) { made.Outputs[0].Lowered = 101 },
+		"Lowered:-1":         func(made *media.Rendered) { made.Outputs[0].Lowered = -1 },
+	} {
+		made := testRendered(spec)
+		spoil(&made)
+		var wire bytes.Buffer
+		if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
+			t.Fatal(err)
+		}
+		got, err := codecproto.ReadAnswer(&wire, 5, spec)
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("got %d outputs, %+v and %v, want an error with %q", len(got.Outputs), got.Dropped, err, what)
+		}
+	}
+}
+
+func TestAnAnswerDropsADuplicateOnlyOnce(t *testing.T) {
+	t.Parallel()
+	spec := testSpec()
+	made := testRendered(spec)
+	drop(&made, "thumb", pipeline.WebP, media.LargerThanSource)
+	made.Dropped = append(made.Dropped, made.Dropped[0])
+	var wire bytes.Buffer
+	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%d outputs and 2 dropped", len(made.Outputs))
+	if _, err := codecproto.ReadAnswer(&wire, 5, spec); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want an error with %q", err, want)
+	}
+}

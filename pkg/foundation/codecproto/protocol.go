@@ -1,0 +1,343 @@
+package codecproto
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+// version is in the first frame of a child. Parent and child come from one build; a mix-up of builds fails at the start.
+const version = 2
+
+// The types of frames.
+const (
+	frameHello   byte = 'H' // child: it has started
+	frameRequest byte = 'Q' // parent: a specification; a source follows
+	frameSource  byte = 'S' // parent: the image
+	frameAnswer  byte = 'A' // child: what was rendered; its bodies follow
+	frameBody    byte = 'B' // child: one encoded rendition
+	frameFailure byte = 'F' // child: why nothing was rendered
+)
+
+// limits says how long a frame of each type may be, in bytes. A pipeline's maxBytes is at most
+// what a source may be here.
+var limits = map[byte]uint32{
+	frameHello: 4 << 10, frameRequest: 1 << 20, frameSource: 256 << 20,
+	frameAnswer: 1 << 20, frameBody: 256 << 20, frameFailure: 64 << 10,
+}
+
+const (
+	maxBodies = 32 * 4    // renditions x formats of a pipeline
+	maxAnswer = 512 << 20 // bytes of all bodies of one answer
+	firstRead = 1 << 20   // bytes allocated before any of the payload has arrived
+	frameHead = 5         // length and type
+)
+
+// hello is the first frame of a child.
+type hello struct {
+	Protocol int `json:"protocol"`
+}
+
+// request asks for the renditions of one image.
+type request struct {
+	Seq  int           `json:"seq"` // repeated in the answer: an answer to another request is detected
+	Spec pipeline.Spec `json:"spec"`
+}
+
+// answer is what was rendered. Outputs that are equal share a body.
+type answer struct {
+	Seq         int             `json:"seq"`
+	Format      pipeline.Format `json:"format"`
+	Width       int             `json:"width"`
+	Height      int             `json:"height"`
+	Animated    bool            `json:"animated"`
+	Placeholder string          `json:"placeholder"`
+	Outputs     []answerOutput  `json:"outputs"`
+	Dropped     []answerDropped `json:"dropped,omitempty"`
+	Bodies      int             `json:"bodies"`
+}
+
+type answerOutput struct {
+	Name    string          `json:"name"`
+	Format  pipeline.Format `json:"format"`
+	Width   int             `json:"width"`
+	Height  int             `json:"height"`
+	Score   float64         `json:"score,omitempty"`
+	Lowered int             `json:"lowered,omitempty"`
+	Default bool            `json:"default"`
+	Body    int             `json:"body"` // which of the bodies, from 0
+}
+
+// answerDropped is an output that was requested and dropped for its size.
+type answerDropped struct {
+	Name   string          `json:"name"`
+	Format pipeline.Format `json:"format"`
+	Reason media.Reason    `json:"reason"`
+}
+
+// failure is why nothing was rendered.
+type failure struct {
+	Seq    int        `json:"seq"`
+	Code   media.Code `json:"code"`
+	Detail string     `json:"detail"`
+	Cause  string     `json:"cause"`
+}
+
+// writeFrame writes one frame.
+func writeFrame(w io.Writer, kind byte, payload []byte) error {
+	if uint64(len(payload)) > uint64(limits[kind]) {
+		return fmt.Errorf("frame %q of %d bytes is over its limit of %d", kind, len(payload), limits[kind])
+	}
+	head := binary.BigEndian.AppendUint32(make([]byte, 0, frameHead), uint32(len(payload)))
+	if _, err := w.Write(append(head, kind)); err != nil {
+		return err
+	}
+	_, err := w.Write(payload)
+	return err
+}
+
+func writeJSON(w io.Writer, kind byte, v any) error {
+	payload, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return writeFrame(w, kind, payload)
+}
+
+// readFrame reads one frame of one of these types. io.EOF means that the other side ended between two frames; an end
+// within one is io.ErrUnexpectedEOF.
+func readFrame(r io.Reader, kinds ...byte) (byte, []byte, error) {
+	var head [frameHead]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	n, kind := binary.BigEndian.Uint32(head[:]), head[4]
+	if !slices.Contains(kinds, kind) {
+		return 0, nil, fmt.Errorf("frame of type %q where one of %q belongs", kind, kinds)
+	}
+	if n > limits[kind] {
+		return 0, nil, fmt.Errorf("frame %q of %d bytes is over its limit of %d", kind, n, limits[kind])
+	}
+	payload, err := readPayload(r, int(n))
+	return kind, payload, err
+}
+
+// readPayload reads n bytes. Above firstRead the buffer doubles as the bytes come: a length alone allocates little.
+func readPayload(r io.Reader, n int) ([]byte, error) {
+	payload := make([]byte, min(n, firstRead))
+	for read := 0; ; {
+		m, err := io.ReadFull(r, payload[read:])
+		if err == io.EOF && n > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, err
+		}
+		if read += m; read == n {
+			return payload, nil
+		}
+		grown := make([]byte, min(n, 2*read))
+		copy(grown, payload)
+		payload = grown
+	}
+}
+
+// readJSON reads a frame of one type into v.
+func readJSON(r io.Reader, kind byte, v any) error {
+	_, payload, err := readFrame(r, kind)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(payload, v)
+}
+
+// ReadHello waits for the first frame of a child. It fails if the child speaks another version of the protocol.
+func ReadHello(r io.Reader) error {
+	var h hello
+	if err := readJSON(r, frameHello, &h); err != nil {
+		return err
+	}
+	if h.Protocol != version {
+		return fmt.Errorf("it speaks protocol %d, not %d", h.Protocol, version)
+	}
+	return nil
+}
+
+// WriteRequest sends an image to a child.
+func WriteRequest(w io.Writer, seq int, source []byte, spec pipeline.Spec) error {
+	if err := writeJSON(w, frameRequest, request{Seq: seq, Spec: spec}); err != nil {
+		return err
+	}
+	return writeFrame(w, frameSource, source)
+}
+
+// readRequest receives an image from the parent.
+func readRequest(r io.Reader) (request, []byte, error) {
+	var q request
+	if err := readJSON(r, frameRequest, &q); err != nil {
+		return q, nil, err
+	}
+	_, source, err := readFrame(r, frameSource)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return q, source, err
+}
+
+// writeAnswer sends what was rendered to the parent. A body that several outputs share is sent once.
+func writeAnswer(w io.Writer, seq int, rendered media.Rendered) error {
+	a := answer{
+		Seq: seq, Format: rendered.Format, Width: rendered.Width, Height: rendered.Height,
+		Animated: rendered.Animated, Placeholder: rendered.Placeholder,
+	}
+	var bodies [][]byte
+	sent := map[*byte]int{}
+	for _, o := range rendered.Outputs {
+		if len(o.Body) == 0 {
+			return fmt.Errorf("output %s as %s is empty", o.Name, o.Format)
+		}
+		at, ok := sent[&o.Body[0]]
+		if !ok {
+			at = len(bodies)
+			bodies, sent[&o.Body[0]] = append(bodies, o.Body), at
+		}
+		a.Outputs = append(a.Outputs, answerOutput{
+			Name: o.Name, Format: o.Format, Width: o.Width, Height: o.Height, Score: o.Score, Lowered: o.Lowered,
+			Default: o.Default, Body: at,
+		})
+	}
+	for _, d := range rendered.Dropped {
+		a.Dropped = append(a.Dropped, answerDropped(d))
+	}
+	a.Bodies = len(bodies)
+	if err := writeJSON(w, frameAnswer, a); err != nil {
+		return err
+	}
+	for _, body := range bodies {
+		if err := writeFrame(w, frameBody, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFailure reports to the parent why nothing was rendered.
+func writeFailure(w io.Writer, seq int, why *media.Failure) error {
+	const maxText = 4 << 10 // bytes of each text, far below the frame's limit
+	f := failure{Seq: seq, Code: why.Code, Detail: why.Detail[:min(len(why.Detail), maxText)]}
+	if why.Cause != nil {
+		text := why.Cause.Error()
+		f.Cause = text[:min(len(text), maxText)]
+	}
+	return writeJSON(w, frameFailure, f)
+}
+
+// ReadAnswer receives the answer to the request seq. A failure that the child reports is a *media.Failure; after any other
+// error the child must not be used again.
+func ReadAnswer(r io.Reader, seq int, spec pipeline.Spec) (media.Rendered, error) {
+	kind, payload, err := readFrame(r, frameAnswer, frameFailure)
+	if err != nil {
+		return media.Rendered{}, err
+	}
+	if kind == frameFailure {
+		return media.Rendered{}, readFailure(payload, seq)
+	}
+	var a answer
+	if err := json.Unmarshal(payload, &a); err != nil {
+		return media.Rendered{}, err
+	}
+	if a.Seq != seq {
+		return media.Rendered{}, fmt.Errorf("answer to request %d, not %d", a.Seq, seq)
+	}
+	if a.Bodies < 0 || a.Bodies > maxBodies {
+		return media.Rendered{}, fmt.Errorf("answer with %d bodies", a.Bodies)
+	}
+	bodies := make([][]byte, a.Bodies)
+	total := 0
+	for i := range bodies {
+		if _, bodies[i], err = readFrame(r, frameBody); err != nil {
+			return media.Rendered{}, err
+		}
+		if total += len(bodies[i]); total > maxAnswer {
+			return media.Rendered{}, fmt.Errorf("answer is over its limit of %d bytes", maxAnswer)
+		}
+	}
+	return a.withBodies(bodies, spec)
+}
+
+func readFailure(payload []byte, seq int) error {
+	var f failure
+	if err := json.Unmarshal(payload, &f); err != nil {
+		return err
+	}
+	if f.Seq != seq || f.Code == "" {
+		return fmt.Errorf("failure of request %d, not %d, with code %q", f.Seq, seq, f.Code)
+	}
+	why := media.Fail(f.Code, f.Detail, nil)
+	if f.Cause != "" {
+		why.Cause = fmt.Errorf("codec: %s", f.Cause)
+	}
+	return why
+}
+
+// withBodies returns the answer with its bodies if it is what spec asks for: each output once, in order, with a body, or
+// dropped for a known reason. The default one is not dropped, and neither is a whole rendition.
+func (a answer) withBodies(bodies [][]byte, spec pipeline.Spec) (media.Rendered, error) {
+	rendered := media.Rendered{
+		Format: a.Format, Width: a.Width, Height: a.Height, Animated: a.Animated, Placeholder: a.Placeholder,
+	}
+	name, format := spec.DefaultOutput()
+	outputs, dropped := a.Outputs, a.Dropped
+	for _, r := range spec.Renditions {
+		stayed := len(rendered.Outputs)
+		for _, o := range r.Formats {
+			marked := r.Name == name && o.Format == format
+			if len(dropped) > 0 && dropped[0].Name == r.Name && dropped[0].Format == o.Format {
+				if marked || !slices.Contains(media.Reasons(), dropped[0].Reason) {
+					return rendered, fmt.Errorf("answer that drops %s as %s for the reason %q", r.Name, o.Format, dropped[0].Reason)
+				}
+				rendered.Dropped = append(rendered.Dropped, media.Dropped(dropped[0]))
+				dropped = dropped[1:]
+				continue
+			}
+			if len(outputs) == 0 {
+				return rendered, fmt.Errorf("answer without %s as %s", r.Name, o.Format)
+			}
+			got, err := outputs[0].withBody(bodies, r.Name, o, marked)
+			if err != nil {
+				return rendered, err
+			}
+			rendered.Outputs = append(rendered.Outputs, got)
+			outputs = outputs[1:]
+		}
+		if len(rendered.Outputs) == stayed {
+			return rendered, fmt.Errorf("answer without %s", r.Name)
+		}
+	}
+	if len(outputs) > 0 || len(dropped) > 0 || rendered.Width < 1 || rendered.Height < 1 {
+		return rendered, fmt.Errorf("answer with %d outputs and %d dropped of a source of %d x %d",
+			len(a.Outputs), len(a.Dropped), rendered.Width, rendered.Height)
+	}
+	return rendered, nil
+}
+
+// withBody returns an output if it is the one that belongs here.
+func (got answerOutput) withBody(bodies [][]byte, name string, o pipeline.Output, marked bool) (media.Output, error) {
+	if got.Name != name || got.Format != o.Format {
+		return media.Output{}, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, name, o.Format)
+	}
+	if got.Body < 0 || got.Body >= len(bodies) || len(bodies[got.Body]) == 0 || got.Width < 1 || got.Height < 1 ||
+		got.Lowered < 0 || got.Lowered > 100 || got.Default != marked {
+		return media.Output{}, fmt.Errorf("answer in which %s as %s is %+v", name, o.Format, got)
+	}
+	return media.Output{
+		Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Score: got.Score, Lowered: got.Lowered,
+		Default: got.Default, Body: bodies[got.Body],
+	}, nil
+}

@@ -1,0 +1,235 @@
+package pipeline
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v2"
+
+	"vitrine.io/pkg/foundation/fault"
+)
+
+const (
+	maxErrors = 100 // told at once; a document that has more is not an ImagePipeline
+	maxItems  = 256 // of any list: bounds what repeated YAML aliases can unfold to
+)
+
+// reader decodes a document into typed values and collects what is wrong with it.
+//
+// It walks the tree itself, since encoding/json stops at the first error, matches names whatever their case, cannot tell
+// a value left out from a zero, and names no path.
+type reader struct {
+	wrong  []fault.Field
+	seen   map[string]bool // paths that the document gives
+	broken map[string]bool // paths whose value could not be read: nothing more is said about them or below them
+}
+
+func newReader() *reader {
+	return &reader{seen: map[string]bool{}, broken: map[string]bool{}}
+}
+
+// add notes an error, once for each path, and none below a value that could not be read.
+func (r *reader) add(path, code, detail string) {
+	if len(r.wrong) >= maxErrors || !r.readable(path) {
+		return
+	}
+	for _, f := range r.wrong {
+		if f.Path == path {
+			return
+		}
+	}
+	r.wrong = append(r.wrong, fault.Field{Path: path, Code: code, Detail: detail})
+}
+
+// unreadable notes that the value at path has the wrong type.
+func (r *reader) unreadable(path, detail string) {
+	r.add(path, "wrong_type", detail)
+	r.broken[path] = true
+}
+
+// readable reports whether neither the value at path nor one above it was of the wrong type.
+func (r *reader) readable(path string) bool {
+	if r.broken[""] || r.broken[path] {
+		return false
+	}
+	for i, c := range path {
+		if (c == '.' || c == '[') && r.broken[path[:i]] {
+			return false
+		}
+	}
+	return true
+}
+
+// document returns the one YAML or JSON document in data, mappings as yaml.MapSlice, so that repeated keys are seen.
+func document(data []byte) (any, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	root := yaml.MapSlice{}
+	switch err := decoder.Decode(&root); {
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("the document is empty")
+	case err != nil:
+		return nil, err
+	case len(root) == 0: // also what the decoder makes of an empty list
+		return nil, errors.New("there is no field")
+	}
+	var more any
+	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, errors.New("there is more than one document")
+	}
+	return root, nil
+}
+
+// value decodes raw into out, which already holds the default.
+func (r *reader) value(path string, raw any, out reflect.Value) {
+	r.seen[path] = true
+	switch target := out.Addr().Interface().(type) {
+	case *Duration:
+		r.duration(path, raw, target)
+		return
+	case *Bytes:
+		r.bytes(path, raw, target)
+		return
+	}
+	switch out.Kind() {
+	case reflect.Struct:
+		r.object(path, raw, out)
+	case reflect.Slice:
+		r.list(path, raw, out)
+	case reflect.Pointer:
+		out.Set(reflect.New(out.Type().Elem()))
+		r.value(path, raw, out.Elem())
+	default:
+		r.scalar(path, raw, out)
+	}
+}
+
+func (r *reader) object(path string, raw any, out reflect.Value) {
+	items, ok := raw.(yaml.MapSlice)
+	if !ok {
+		r.unreadable(path, "must be a mapping")
+		return
+	}
+	names := map[string]int{}
+	var known []string
+	for i := range out.NumField() {
+		name, _, _ := strings.Cut(out.Type().Field(i).Tag.Get("json"), ",")
+		names[name] = i
+		known = append(known, name)
+	}
+	for _, item := range items {
+		name := fmt.Sprint(item.Key)
+		at := join(path, name)
+		index, found := names[name]
+		switch {
+		case !found:
+			r.add(at, "unknown_field", "is not a field here: there are "+strings.Join(known, ", "))
+		case r.seen[at]:
+			r.add(at, "duplicate_field", "is given twice")
+		default:
+			r.value(at, item.Value, out.Field(index))
+		}
+	}
+}
+
+func (r *reader) list(path string, raw any, out reflect.Value) {
+	items, ok := raw.([]any)
+	switch {
+	case !ok:
+		r.unreadable(path, "must be a list")
+		return
+	case len(items) > maxItems:
+		r.unreadable(path, fmt.Sprintf("has %d entries, more than any list here may have", len(items)))
+		return
+	}
+	out.Set(reflect.MakeSlice(out.Type(), len(items), len(items)))
+	for i, item := range items {
+		r.value(fmt.Sprintf("%s[%d]", path, i), item, out.Index(i))
+	}
+}
+
+func (r *reader) scalar(path string, raw any, out reflect.Value) {
+	switch out.Kind() {
+	case reflect.String:
+		if text, ok := raw.(string); ok {
+			out.SetString(text)
+			return
+		}
+		r.unreadable(path, "must be text (in quotes, if it looks like something else)")
+	case reflect.Bool:
+		if flag, ok := raw.(bool); ok {
+			out.SetBool(flag)
+			return
+		}
+		r.unreadable(path, "must be true or false")
+	case reflect.Float64:
+		number, ok := toFloat(raw)
+		if ok {
+			out.SetFloat(number)
+			return
+		}
+		r.unreadable(path, "must be a number")
+	default:
+		if number, ok := toInt(raw); ok && !out.OverflowInt(number) {
+			out.SetInt(number)
+			return
+		}
+		r.unreadable(path, "must be a whole number")
+	}
+}
+
+func (r *reader) duration(path string, raw any, out *Duration) {
+	text, _ := raw.(string)
+	d, err := parseDuration(text)
+	if err != nil {
+		r.unreadable(path, err.Error())
+		return
+	}
+	*out = d
+}
+
+func (r *reader) bytes(path string, raw any, out *Bytes) {
+	if number, ok := toInt(raw); ok {
+		*out = Bytes(number)
+		return
+	}
+	text, _ := raw.(string)
+	b, err := parseBytes(text)
+	if err != nil {
+		r.unreadable(path, err.Error())
+		return
+	}
+	*out = b
+}
+
+// toInt returns a whole number as YAML reads it: the smallest of int, int64 and uint64 that holds it. What only uint64
+// holds is not ok.
+func toInt(raw any) (int64, bool) {
+	switch n := raw.(type) {
+	case int:
+		return int64(n), true
+	case int64:
+		return n, true
+	default:
+		return 0, false
+	}
+}
+
+func toFloat(raw any) (float64, bool) {
+	if n, ok := toInt(raw); ok {
+		return float64(n), true
+	}
+	f, ok := raw.(float64)
+	return f, ok
+}
+
+// join adds a field's name to a path: "spec" and "limits" is "spec.limits".
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}

@@ -1,0 +1,92 @@
+package pipeline
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+
+	"vitrine.io/pkg/foundation/fault"
+)
+
+// MaxDocument is the size of the largest document Parse reads, in bytes: what Kubernetes stores of one object.
+const MaxDocument = 1 << 20
+
+// Parse reads an ImagePipeline from YAML or JSON. The error is a fault.Invalid whose Fields name everything that is wrong,
+// by path: "spec.renditions[2].formats[0].quality".
+func Parse(data []byte) (Pipeline, error) {
+	if len(data) > MaxDocument {
+		return Pipeline{}, fault.New(fault.Invalid, "invalid_pipeline", "the document is larger than 1 MiB")
+	}
+	tree, err := document(data)
+	if err != nil {
+		return Pipeline{}, fault.Wrap(err, fault.Invalid, "invalid_pipeline", "the document is not one YAML or JSON mapping")
+	}
+	p := Pipeline{Spec: Spec{
+		Accept: defaultAccept(), Limits: defaultLimits(), Fetch: defaultFetch(), Retry: defaultRetry(),
+	}}
+	r := newReader()
+	r.object("", tree, reflect.ValueOf(&p).Elem())
+	r.complete(&p)
+	r.validate(&p)
+	if len(r.wrong) > 0 {
+		invalid := fault.New(fault.Invalid, "invalid_pipeline", "the image pipeline is not valid")
+		invalid.Fields = r.wrong
+		return Pipeline{}, invalid
+	}
+	return p, nil
+}
+
+// Load parses the file at path.
+func Load(path string) (Pipeline, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return Pipeline{}, err
+	}
+	return parseFile(path, data)
+}
+
+// readFile returns at most what Parse refuses for its size.
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open pipeline: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, MaxDocument+1))
+	if err != nil {
+		return nil, fmt.Errorf("read pipeline: %w", err)
+	}
+	return data, nil
+}
+
+func parseFile(path string, data []byte) (Pipeline, error) {
+	p, err := Parse(data)
+	if err != nil {
+		return Pipeline{}, fmt.Errorf("parse %s: %w", path, err)
+	}
+	return p, nil
+}
+
+// complete fills in the defaults of what stands in lists, which are not there before the document is read.
+func (r *reader) complete(p *Pipeline) {
+	for i := range p.Spec.Renditions {
+		rendition := &p.Spec.Renditions[i]
+		path := fmt.Sprintf("spec.renditions[%d]", i)
+		if !r.seen[path+".fit"] {
+			rendition.Fit = Inside
+		}
+		if !r.seen[path+".background"] {
+			rendition.Background = white
+		}
+		for j := range rendition.Formats {
+			output := &rendition.Formats[j]
+			if output.Target == nil && !r.seen[fmt.Sprintf("%s.formats[%d].quality", path, j)] {
+				output.Quality = DefaultQuality(output.Format)
+			}
+		}
+	}
+	if i, j := p.Spec.defaultOutput(); i >= 0 {
+		p.Spec.Renditions[i].Formats[j].Default = true
+	}
+}

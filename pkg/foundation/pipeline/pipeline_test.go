@@ -1,0 +1,308 @@
+package pipeline_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+// document is the repository's own pipeline, which users copy.
+const document = "../../k8s/imagepipeline.yaml"
+
+// minimal is the shortest pipeline: everything else is a default.
+const minimal = `
+apiVersion: vitrine.io/v1alpha1
+kind: ImagePipeline
+metadata: {name: small}
+spec:
+  renditions:
+  - {name: thumb, width: 320, formats: [{format: jpeg}]}
+`
+
+func parse(t *testing.T, text string) pipeline.Pipeline {
+	t.Helper()
+	p, err := pipeline.Parse([]byte(text))
+	if err != nil {
+		t.Fatalf("parse: %v", err)
+	}
+	return p
+}
+
+func TestTheDocumentIsTheDefault(t *testing.T) {
+	t.Parallel()
+	got, err := pipeline.Load(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := pipeline.Default(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %s\nwant %s", got.Document(), want.Document())
+	}
+}
+
+func TestDefaultsAreFilledIn(t *testing.T) {
+	t.Parallel()
+	got, want := parse(t, minimal), pipeline.Default()
+	want.Metadata.Name = "small"
+	want.Spec.Renditions = []pipeline.Rendition{{
+		Name: "thumb", Width: 320, Fit: pipeline.Inside, Background: "#ffffff",
+		Formats: []pipeline.Output{{Format: pipeline.JPEG, Quality: 80, Default: true}},
+	}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %s\nwant %s", got.Document(), want.Document())
+	}
+}
+
+// A custom resource's client reads and writes the type with encoding/json, and not with Parse.
+func TestTheTypeIsItsOwnJSON(t *testing.T) {
+	t.Parallel()
+	const two = "[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]"
+	want := parse(t, strings.Replace(minimal, "[{format: jpeg}]", two, 1)+"  fetch: {allowCIDRs: [10.0.0.0/8]}\n")
+	var got pipeline.Pipeline
+	decoder := json.NewDecoder(strings.NewReader(string(want.Document())))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %s, %v\nwant %s", got.Document(), err, want.Document())
+	}
+	if got.Hash() != want.Hash() || pipeline.Seal(got).ID() != pipeline.Seal(want).ID() {
+		t.Error("the same pipeline has other names")
+	}
+}
+
+func TestQualityDefaultsPerFormat(t *testing.T) {
+	t.Parallel()
+	four := "{format: jpeg}, {format: webp}, {format: avif}, {format: png}"
+	p := parse(t, strings.Replace(minimal, "{format: jpeg}", four, 1))
+	got := map[pipeline.Format]int{}
+	for _, o := range p.Spec.Renditions[0].Formats {
+		got[o.Format] = o.Quality
+	}
+	want := map[pipeline.Format]int{pipeline.JPEG: 80, pipeline.WebP: 79, pipeline.AVIF: 63, pipeline.PNG: 0}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestAnExplicitValueIsKeptEvenIfItIsZero(t *testing.T) {
+	t.Parallel()
+	p := parse(t, minimal+"  fetch: {maxRedirects: 0, allowCIDRs: [127.0.0.0/8, '::1/128'], allowPorts: []}\n")
+	want := pipeline.Default().Spec.Fetch
+	want.MaxRedirects, want.AllowCIDRs, want.AllowPorts = 0, []string{"127.0.0.0/8", "::1/128"}, []int{}
+	if got := p.Spec.Fetch; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestATargetTakesTheQualitysPlace(t *testing.T) {
+	t.Parallel()
+	p := parse(t, strings.Replace(minimal, "[{format: jpeg}]",
+		"[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]", 1))
+	got := p.Spec.Renditions[0].Formats[1]
+	want := pipeline.Output{Format: pipeline.AVIF, Target: &pipeline.Target{Ssimulacra2: 70.5, Min: 40, Max: 80}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestTheDefaultOutput(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		renditions string
+		name       string
+		format     pipeline.Format
+	}{
+		"the widest jpeg": {
+			"[{name: a, width: 10, formats: [{format: jpeg}]}, {name: b, width: 20, formats: [{format: webp}, {format: jpeg}]}," +
+				" {name: c, width: 30, formats: [{format: webp}]}]", "b", pipeline.JPEG,
+		},
+		"the first of equals": {
+			"[{name: a, width: 10, formats: [{format: jpeg}]}, {name: b, width: 10, formats: [{format: jpeg}]}]", "a", pipeline.JPEG,
+		},
+		"the marked one": {
+			"[{name: a, width: 10, formats: [{format: webp, default: true}]}, {name: b, width: 20, formats: [{format: jpeg}]}]",
+			"a", pipeline.WebP,
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			head, _, _ := strings.Cut(minimal, "spec:")
+			p := parse(t, head+"spec: {renditions: "+c.renditions+"}")
+			if rendition, format := p.Spec.DefaultOutput(); rendition != c.name || format != c.format {
+				t.Errorf("got %s %s, want %s %s", rendition, format, c.name, c.format)
+			}
+			marked := 0
+			for _, r := range p.Spec.Renditions {
+				for _, o := range r.Formats {
+					if o.Default {
+						marked++
+					}
+				}
+			}
+			if marked != 1 {
+				t.Errorf("%d outputs are marked as the default, want 1", marked)
+			}
+		})
+	}
+}
+
+func TestASpecWithoutJPEGOrMarkHasNoDefaultOutput(t *testing.T) {
+	t.Parallel()
+	if rendition, format := (pipeline.Spec{}).DefaultOutput(); rendition != "" || format != "" {
+		t.Errorf("got %q %q, want neither", rendition, format)
+	}
+}
+
+// The hash names rows in the pipelines table and requests on their way: a change here makes every picture's pipeline look
+// new. Change it only on purpose.
+func TestTheHashOfTheDefaultIsPinned(t *testing.T) {
+	t.Parallel()
+	const want = "4f5edfca41d71e8d9751039c8c971357fa789da8c4044aeae98e6026b3e436fc"
+	if got := pipeline.Default().Hash(); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestTheHashIgnoresHowThePipelineIsWritten(t *testing.T) {
+	t.Parallel()
+	want := parse(t, minimal).Hash()
+	same := map[string]string{
+		"json with other key order": `{"spec": {"renditions": [{"formats": [{"format": "jpeg"}], "width": 320, "name": "thumb"}]},
+			"metadata": {"name": "small"}, "kind": "ImagePipeline", "apiVersion": "vitrine.io/v1alpha1"}`,
+		"comments":             "# a comment\n" + minimal + "# another\n",
+		"defaults written out": strings.Replace(minimal, "{format: jpeg}", "{format: jpeg, quality: 80, default: true}", 1),
+		"colour in capitals":   strings.Replace(minimal, "width: 320", "width: 320, fit: inside, background: '#FFFFFF'", 1),
+		"order of accept":      minimal + "  accept: [heic, png, webp, gif, avif, jpeg]\n",
+		"limits in bytes":      minimal + "  limits: {maxBytes: 26214400, deadline: 30000ms}\n",
+		"another name":         strings.Replace(minimal, "small", "large", 1),
+		"another fetch":        minimal + "  fetch: {perHost: 1}\n",
+		"another retry":        minimal + "  retry: {maxAttempts: 1}\n",
+	}
+	for name, text := range same {
+		if got := parse(t, text).Hash(); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestTheHashChangesWithWhatChangesAPicture(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{parse(t, minimal).Hash(): "minimal"}
+	other := map[string]string{
+		"width":     strings.Replace(minimal, "320", "321", 1),
+		"name":      strings.Replace(minimal, "thumb", "tiny", 1),
+		"height":    strings.Replace(minimal, "320", "320, height: 200", 1),
+		"fit":       strings.Replace(minimal, "320", "320, height: 200, fit: cover", 1),
+		"format":    strings.Replace(minimal, "{format: jpeg}", "{format: webp, default: true}", 1),
+		"quality":   strings.Replace(minimal, "format: jpeg", "format: jpeg, quality: 81", 1),
+		"target":    strings.Replace(minimal, "format: jpeg", "format: jpeg, target: {ssimulacra2: 70, min: 1, max: 9}", 1),
+		"accept":    minimal + "  accept: [jpeg]\n",
+		"maxBytes":  minimal + "  limits: {maxBytes: 1Mi}\n",
+		"maxPixels": minimal + "  limits: {maxPixels: 1}\n",
+		"deadline":  minimal + "  limits: {deadline: 31s}\n",
+	}
+	for name, text := range other {
+		hash := parse(t, text).Hash()
+		if before, found := seen[hash]; found {
+			t.Errorf("%s and %s have the same hash", name, before)
+		}
+		seen[hash] = name
+	}
+}
+
+func TestHashLeavesThePipelineAlone(t *testing.T) {
+	t.Parallel()
+	p := parse(t, minimal+"  accept: [webp, jpeg]\n")
+	p.Hash()
+	if got, want := p.Spec.Accept, []pipeline.Format{pipeline.WebP, pipeline.JPEG}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestLoadSaysWhichFileIsWrong(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pipeline.yaml")
+	if err := os.WriteFile(path, []byte("kind: Pod"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := pipeline.Load(path)
+	if err == nil || !strings.Contains(err.Error(), path) || !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v, want an Invalid that names %s", err, path)
+	}
+	if _, err := pipeline.Load(path + ".missing"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that there is no such file", err)
+	}
+	if _, err := pipeline.Load(t.TempDir()); err == nil {
+		t.Error("a directory was read as a pipeline")
+	}
+}
+
+func TestDurationsAndBytesAsJSON(t *testing.T) {
+	t.Parallel()
+	type both struct {
+		D pipeline.Duration
+		B pipeline.Bytes
+	}
+	cases := []struct {
+		text string
+		want both
+		out  string
+	}{
+		{`{"D":"30s","B":"25Mi"}`, both{pipeline.Duration(30 * time.Second), 25 << 20}, `{"D":"30s","B":"25Mi"}`},
+		{`{"D":"600s","B":1024}`, both{pipeline.Duration(10 * time.Minute), 1024}, `{"D":"10m","B":"1Ki"}`},
+		{`{"D":"24h","B":"1Gi"}`, both{pipeline.Duration(24 * time.Hour), 1 << 30}, `{"D":"24h","B":"1Gi"}`},
+		{`{"D":"1h0m5s","B":"1k"}`, both{pipeline.Duration(time.Hour + 5*time.Second), 1000}, `{"D":"1h0m5s","B":"1000"}`},
+		{`{"D":"0","B":0}`, both{0, 0}, `{"D":"0s","B":"0"}`},
+		{`{"D":"1.5s","B":"3M"}`, both{pipeline.Duration(1500 * time.Millisecond), 3_000_000}, `{"D":"1.5s","B":"3000000"}`},
+		{`{"D":"20m","B":"2G"}`, both{pipeline.Duration(20 * time.Minute), 2_000_000_000}, `{"D":"20m","B":"1953125Ki"}`},
+	}
+	for _, c := range cases {
+		var got both
+		if err := json.Unmarshal([]byte(c.text), &got); err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
+		}
+		if got != c.want {
+			t.Errorf("%s: got %v, want %v", c.text, got, c.want)
+		}
+		if out, err := json.Marshal(got); err != nil || string(out) != c.out {
+			t.Errorf("%s: got %s (%v), want %s", c.text, out, err, c.out)
+		}
+	}
+	wrong := []string{
+		`{"D":30}`, `{"D":"30"}`, `{"D":"soon"}`, `{"B":"25MB"}`, `{"B":"Mi"}`, `{"B":1.5}`, `{"B":"9223372036854775807Ki"}`,
+		`{"B":"-9223372036854775807Ki"}`, `{"B":"\ud800Ki"}`, `{"B":"1 Mi"}`,
+	}
+	for _, text := range wrong {
+		var got both
+		if err := json.Unmarshal([]byte(text), &got); err == nil {
+			t.Errorf("%s: got %v, want an error", text, got)
+		}
+	}
+}
+
+func TestADurationIsAlsoTheStandardLibrarys(t *testing.T) {
+	t.Parallel()
+	if got, want := pipeline.Duration(time.Second).D(), time.Second; got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestFormatsKnowTheirNames(t *testing.T) {
+	t.Parallel()
+	for format, want := range map[pipeline.Format][2]string{
+		pipeline.JPEG: {"image/jpeg", "jpg"}, pipeline.WebP: {"image/webp", "webp"}, pipeline.AVIF: {"image/avif", "avif"},
+	} {
+		if got := [2]string{format.ContentType(), format.Extension()}; got != want {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+}

@@ -1,0 +1,454 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/testenv"
+)
+
+const (
+	never    = time.Hour        // a poll that does not come
+	patience = 30 * time.Second // how long a test waits for what should happen at once
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// wide is a pipeline whose one rendition is so many pixels wide.
+func wide(pixels int) string { return strings.Replace(minimal, "320", strconv.Itoa(pixels), 1) }
+
+// volume is a directory as kubelet mounts a ConfigMap: the file is a link into ..data, which is a link to a directory with
+// the present content, and is swapped for another.
+type volume struct {
+	t     *testing.T
+	dir   string
+	count int
+}
+
+func newVolume(t *testing.T, content string) *volume {
+	t.Helper()
+	v := &volume{t: t, dir: t.TempDir()}
+	v.publish(content)
+	v.must(os.Symlink(filepath.Join("..data", "imagepipeline.yaml"), v.file()))
+	return v
+}
+
+func (v *volume) file() string { return filepath.Join(v.dir, "imagepipeline.yaml") }
+
+func (v *volume) must(err error) {
+	v.t.Helper()
+	if err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+// publish does what kubelet's AtomicWriter does.
+func (v *volume) publish(content string) {
+	v.t.Helper()
+	data := filepath.Join(v.dir, "..data")
+	old, _ := os.Readlink(data)
+	v.count++
+	stamped := "..2026_11_22." + strconv.Itoa(v.count)
+	v.must(os.Mkdir(filepath.Join(v.dir, stamped), 0o755))
+	v.must(os.WriteFile(filepath.Join(v.dir, stamped, "imagepipeline.yaml"), []byte(content), 0o600))
+	v.must(os.Symlink(stamped, data+"_tmp"))
+	v.must(os.Rename(data+"_tmp", data))
+	if old != "" {
+		v.must(os.RemoveAll(filepath.Join(v.dir, old)))
+	}
+}
+
+// watching is a running Watcher and what it tells.
+type watching struct {
+	*pipeline.Watcher
+	t    *testing.T
+	told chan pipeline.State
+}
+
+func newWatcher(t *testing.T, file string, poll time.Duration) *pipeline.Watcher {
+	t.Helper()
+	w, err := pipeline.NewWatcher(pipeline.Config{File: file, Poll: poll}, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// watch runs a Watcher until the test ends.
+func watch(t *testing.T, w *pipeline.Watcher) *watching {
+	t.Helper()
+	running := &watching{Watcher: w, t: t, told: make(chan pipeline.State, 100)}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx, func(s pipeline.State) { running.told <- s }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	})
+	return running
+}
+
+// next returns the next state that is told.
+func (w *watching) next() pipeline.State {
+	w.t.Helper()
+	select {
+	case s := <-w.told:
+		return s
+	case <-time.After(patience):
+		w.t.Fatal("nothing is told")
+		return pipeline.State{}
+	}
+}
+
+// takes waits for a good reload with that width.
+func (w *watching) takes(width int) pipeline.State {
+	w.t.Helper()
+	s := w.next()
+	if got := s.Revision.Spec().Renditions[0].Width; got != width || s.Err != nil {
+		w.t.Fatalf("got width %d and %v, want %d", got, s.Err, width)
+	}
+	if w.Current() != s.Revision || w.State() != s {
+		w.t.Error("what is told is not what is in force")
+	}
+	return s
+}
+
+func TestASwappedVolumeIsTakenIntoForce(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t, wide(10))
+	w := watch(t, newWatcher(t, v.file(), never))
+	first := w.State()
+	for width := 11; width < 14; width++ {
+		v.publish(wide(width))
+		s := w.takes(width)
+		if s.Revision.ID() == first.Revision.ID() || s.Revision.Hash() == first.Revision.Hash() {
+			t.Error("another specification has the same names")
+		}
+		if !s.Since.After(first.Since) || s.Tried != s.Since {
+			t.Errorf("in force since %v, tried %v, the first %v", s.Since, s.Tried, first.Since)
+		}
+	}
+}
+
+func TestABadFileLeavesTheLastGoodInForce(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t, wide(10))
+	w := watch(t, newWatcher(t, v.file(), never))
+	good := w.State()
+
+	v.publish(wide(0))
+	bad := w.next()
+	if bad.Revision != good.Revision || bad.Since != good.Since || w.Current() != good.Revision {
+		t.Error("a bad file has changed what is in force")
+	}
+	if !fault.Is(bad.Err, fault.Invalid) || !strings.Contains(bad.Err.Error(), "spec.renditions[0].width") {
+		t.Errorf("got %v, want the path of the mistake", bad.Err)
+	}
+	if !bad.Tried.After(good.Tried) {
+		t.Error("no time of the reload")
+	}
+
+	v.publish("") // another mistake is told too
+	if s := w.next(); s.Err == nil || s.Err.Error() == bad.Err.Error() || s.Revision != good.Revision {
+		t.Errorf("got %v, want another error and the last good", s.Err)
+	}
+	v.publish(wide(10))
+	if back := w.takes(10); back.Revision != good.Revision || back.Since != good.Since {
+		t.Error("the last good was never out of force")
+	}
+}
+
+func TestAChangeOfFetchIsARevisionWithTheSamePictures(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t, wide(10))
+	w := watch(t, newWatcher(t, v.file(), never))
+	first := w.Current()
+	v.publish(wide(10) + "  fetch: {perHost: 9}\n")
+	s := w.takes(10)
+	if s.Revision.ID() == first.ID() || s.Revision.Hash() != first.Hash() || s.Revision.Spec().Fetch.PerHost != 9 {
+		t.Errorf("got revision %s of %s, want another one of the same pictures", s.Revision.ID(), first.ID())
+	}
+	v.publish(wide(10) + "  fetch: {perHost: 9} # as before\n")
+	if again := w.takes(10); again.Revision != s.Revision || again.Since != s.Since {
+		t.Error("a comment made another revision")
+	}
+	v.publish(strings.Replace(wide(10)+"  fetch: {perHost: 9}\n", "small", "other", 1))
+	if renamed := w.takes(10); renamed.Revision.Name() != "other" {
+		t.Errorf("got name %s, want the new one", renamed.Revision.Name())
+	}
+}
+
+func TestAPlainFileIsFollowedToo(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "pipeline.yaml")
+	write := func(name, content string) {
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(file, wide(10))
+	w := watch(t, newWatcher(t, file, never))
+	write(file, wide(11))
+	w.takes(11)
+	write(file+"~", wide(12)) // as editors save
+	if err := os.Rename(file+"~", file); err != nil {
+		t.Fatal(err)
+	}
+	w.takes(12)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if s := w.next(); !errors.Is(s.Err, os.ErrNotExist) || w.Current().Spec().Renditions[0].Width != 12 {
+		t.Errorf("got %v, want the last good without its file", s.Err)
+	}
+	write(file, wide(13))
+	w.takes(13)
+}
+
+func TestWhatTheWatchMissesThePollFinds(t *testing.T) {
+	t.Parallel()
+	for name, blind := range map[string]bool{"the directory is swapped": false, "there is no notifier": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			link := filepath.Join(dir, "current")
+			publish := func(version, content string) {
+				if err := errors.Join(
+					os.Mkdir(filepath.Join(dir, version), 0o755),
+					os.WriteFile(filepath.Join(dir, version, "p.yaml"), []byte(content), 0o600),
+					os.Symlink(version, link+"_"), os.Rename(link+"_", link),
+				); err != nil {
+					t.Fatal(err)
+				}
+			}
+			publish("a", wide(10))
+			watcher := newWatcher(t, filepath.Join(link, "p.yaml"), 5*time.Millisecond)
+			if blind {
+				watcher.SetNotify(func() (*fsnotify.Watcher, error) { return nil, errors.New("too many open files") })
+			}
+			w := watch(t, watcher)
+			if blind {
+				if s := w.next(); s.Blind == nil || s.Err != nil {
+					t.Errorf("got %v and %v, want to be told that nobody watches", s.Blind, s.Err)
+				}
+			}
+			for i, width := range []int{11, 12} {
+				publish("b"+strconv.Itoa(i), wide(width))
+				w.takes(width)
+			}
+		})
+	}
+}
+
+// reopened opens eye until it has other events than before. A directory may get the number of the one that it replaces; then
+// only the notifier knows, and it takes a moment to.
+func reopened(t *testing.T, eye *pipeline.Eye, before <-chan fsnotify.Event) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		if err := eye.Open(); err != nil {
+			t.Fatal(err)
+		}
+		if eye.Events() != before {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the new directory is not watched")
+		}
+		select {
+		case <-before:
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func TestADirectoryThatIsReplacedIsWatchedAgain(t *testing.T) {
+	t.Parallel()
+	t.Run("removed and made again", func(t *testing.T) {
+		t.Parallel()
+		dir := filepath.Join(t.TempDir(), "d")
+		testEye(t, dir, func() error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)) })
+	})
+	t.Run("a link to another", func(t *testing.T) {
+		t.Parallel()
+		parent, count := t.TempDir(), 0
+		dir := filepath.Join(parent, "d")
+		testEye(t, dir, func() error {
+			count++
+			next := strconv.Itoa(count)
+			return errors.Join(os.Mkdir(filepath.Join(parent, next), 0o755), os.Symlink(next, dir+"_"), os.Rename(dir+"_", dir))
+		})
+	})
+}
+
+// testEye holds an eye on dir to seeing each directory that remake puts there.
+func testEye(t *testing.T, dir string, replace func() error) {
+	t.Helper()
+	remake := func() {
+		if err := replace(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remake()
+	eye := pipeline.NewEye(dir)
+	defer eye.Close()
+	var before <-chan fsnotify.Event
+	for range 3 {
+		reopened(t, eye, before)
+		before = eye.Events()
+		if err := eye.Open(); err != nil || eye.Events() != before {
+			t.Errorf("what is open was opened again: %v", err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-before:
+		case <-time.After(patience):
+			t.Fatal("the new directory is not watched")
+		}
+		remake()
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := eye.Open(); err == nil || eye.Events() != nil {
+		t.Errorf("got %v, want an error for a directory that is gone", err)
+	}
+}
+
+func TestHalfADocumentIsNeverInForce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "p.yaml")
+	whole := wide(11) + "  - {name: large, width: 1600, formats: [{format: jpeg}]}\n"
+	write := func(content string) {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(wide(10))
+	w := newWatcher(t, file, never)
+	told := 0
+	look := func() bool { return w.Look(func(pipeline.State) { told++ }) }
+	if look() || told != 0 {
+		t.Error("what is in force is judged again")
+	}
+	write(wide(11)) // valid, and yet a half
+	if !look() || told != 0 {
+		t.Error("content that was seen once is taken")
+	}
+	write(whole)
+	if !look() || told != 0 {
+		t.Error("content that was seen once is taken")
+	}
+	if look() || told != 1 || len(w.Current().Spec().Renditions) != 2 {
+		t.Errorf("told %d times, want the whole document once", told)
+	}
+	if look() || told != 1 {
+		t.Error("the same content is judged twice")
+	}
+}
+
+func TestAStartWithoutAGoodFileFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad.yaml")
+	if err := os.WriteFile(bad, []byte(wide(0)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		bad: "spec.renditions[0].width", filepath.Join(dir, "none"): "open", dir: "read",
+	} {
+		if _, err := pipeline.NewWatcher(pipeline.Config{File: file}, time.Now); err == nil ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %s", file, err, want)
+		}
+	}
+}
+
+func TestWithoutAFileTheDefaultStays(t *testing.T) {
+	t.Parallel()
+	w := watch(t, newWatcher(t, "", 0))
+	if got, want := w.Current().Hash(), pipeline.Default().Hash(); got != want {
+		t.Errorf("got %s, want the default's %s", got, want)
+	}
+}
+
+func TestTheRevisionMayBeAskedForWhileItChanges(t *testing.T) {
+	t.Parallel()
+	v := newVolume(t, wide(10))
+	w := watch(t, newWatcher(t, v.file(), never))
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if r := w.Current(); r.Hash() != parse(t, string(r.Document())).Hash() {
+					t.Error("a revision is not what its names say")
+					return
+				}
+			}
+		})
+	}
+	v.publish(wide(11))
+	w.takes(11)
+	close(stop)
+	readers.Wait()
+}
+
+func TestASealedPipelineNeitherChangesNorIsChanged(t *testing.T) {
+	t.Parallel()
+	p := parse(t, strings.Replace(minimal, "[{format: jpeg}]",
+		"[{format: jpeg}, {format: avif, target: {ssimulacra2: 70, min: 40, max: 80}}]", 1))
+	p.Spec.Fetch.AllowCIDRs = []string{"10.0.0.0/8"}
+	before := p.Hash()
+	r := pipeline.Seal(p)
+	document := string(r.Document())
+	if r.Hash() != before || r.Name() != "small" || len(r.ID()) != 12 || document != string(p.Document()) {
+		t.Errorf("got %s %s %s", r.ID(), r.Name(), r.Hash())
+	}
+	p.Spec.Renditions[0].Width++
+	p.Spec.Renditions[0].Formats[0].Quality++
+	p.Spec.Renditions[0].Formats[1].Target.Min++
+	p.Spec.Accept[0], p.Spec.Fetch.AllowPorts[0], p.Spec.Fetch.AllowCIDRs[0] = "x", 1, "x"
+	if string(r.Document()) != document || r.Hash() != before {
+		t.Error("a revision changed with the pipeline that it was made of")
+	}
+	if p.Hash() == before {
+		t.Error("a pipeline's hash does not follow the pipeline")
+	}
+	p = parse(t, minimal)
+	sealed := pipeline.Seal(p)
+	p.Spec.Accept[0], p.Spec.Accept[1] = p.Spec.Accept[1], p.Spec.Accept[0]
+	if pipeline.Seal(p).ID() != sealed.ID() {
+		t.Error("the order of accept made another revision")
+	}
+	p.Spec.Retry.MaxAttempts++
+	if pipeline.Seal(p).ID() == sealed.ID() {
+		t.Error("another retry is not another revision")
+	}
+}
+
+func BenchmarkRevisionHash(b *testing.B) {
+	r := pipeline.Seal(pipeline.Default())
+	for b.Loop() {
+		_ = r.Hash()
+	}
+}

@@ -2,14 +2,14 @@ package main
 
 import (
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/httpapi"
 	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
-	"vitrine.io/pkg/relay"
 )
 
 // Config is everything that can be said about this program.

@@ -13,17 +13,17 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
 	"vitrine.io/pkg/httpapi"
 	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
-	"vitrine.io/pkg/relay"
 	"vitrine.io/pkg/telemetry"
 )
 

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/maintenance"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/telemetry"

@@ -2,14 +2,14 @@ package main
 
 import (
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/fetch"
 	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
-	"vitrine.io/pkg/worker"
 )
 
 // Config is everything that can be said about this program.

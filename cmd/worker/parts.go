@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/fetch"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
@@ -19,7 +20,6 @@ import (
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/telemetry"
-	"vitrine.io/pkg/worker"
 )
 
 // parts is the worker put together. Nothing is connected to before it runs.

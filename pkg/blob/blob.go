@@ -16,9 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/maintenance"
 )
 
 // CacheControl goes with every object: its key will never name other bytes, so it may be kept for a year.

@@ -6,9 +6,9 @@ import (
 
 	"vitrine.io/pkg/blob"
 	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/test/blobtest"
 	"vitrine.io/pkg/testenv"
-	"vitrine.io/pkg/worker"
 )
 
 var _ worker.Objects = (*blob.Bucket)(nil)

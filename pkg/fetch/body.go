@@ -12,8 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/media"
-	"vitrine.io/pkg/worker"
 )
 
 // The memory for a body before any of it has come, in bytes: what an announced length is believed for at most, and what is

@@ -15,9 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/fetch"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/worker"
 )
 
 const mebi = 1 << 20

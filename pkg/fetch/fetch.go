@@ -11,9 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/worker"
 )
 
 // maxHeader bounds the headers of one answer, in bytes. Browsers take 256 KiB at most, pictures come with one or two.

@@ -14,11 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/worker"
 )
 
 // line is what a worker needs beside a source: a catalogue that takes everything, two codecs and a store, each of which

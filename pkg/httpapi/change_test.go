@@ -11,7 +11,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/media"
 )
 

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/httpapi"

@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
 )
 

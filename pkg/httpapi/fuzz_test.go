@@ -9,7 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/httpapi"
 )
 

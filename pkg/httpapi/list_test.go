@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 // page is a list as a client reads it.

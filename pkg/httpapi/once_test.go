@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 func TestARequestThatComesAgainIsAnsweredIdentically(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/httpapi"
 )

@@ -10,7 +10,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {

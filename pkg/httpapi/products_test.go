@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 const pending = `{"id":%d,"position":%d,"source_url":"%s","status":"pending","attempts":0,"error":null,` +

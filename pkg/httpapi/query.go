@@ -14,7 +14,7 @@ import (
 	"github.com/shopspring/decimal"
 	"github.com/valyala/fasthttp"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 // params reads a query string: like fieldReader, it records what is wrong and continues. Its values are copies.

@@ -15,7 +15,7 @@ import (
 	"github.com/shopspring/decimal"
 	"github.com/valyala/fasthttp"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
 )
 

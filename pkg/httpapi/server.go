@@ -16,7 +16,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 // Catalog is what the API needs of the catalogue; *catalog.Service implements it. All methods may be called concurrently;

@@ -12,10 +12,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/relay"
 )
 
 // Handle works on one message. Nil means done, for good: the message is not seen again by this group, unless the process

@@ -16,9 +16,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/relay"
 )
 
 // patience is how long a test waits for what must happen.

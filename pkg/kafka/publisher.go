@@ -12,9 +12,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/relay"
 )
 
 // The bounds of a Publish. The outbox publishes inside a transaction of at most five seconds, so all must fit below that

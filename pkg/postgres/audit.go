@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/media"
-	"vitrine.io/pkg/maintenance"
 )
 
 var (

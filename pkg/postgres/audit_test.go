@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/media"
-	"vitrine.io/pkg/maintenance"
 )
 
 func TestAudit(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/test/storetest"
 )
 

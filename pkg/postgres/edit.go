@@ -11,7 +11,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/failpoint"
 )
 

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/shopspring/decimal"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/postgres"

@@ -6,7 +6,7 @@ import (
 	"go.uber.org/zap"
 	gormlog "gorm.io/gorm/logger"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 // What tests see of the inside: the two tables of errors, the text of lists, and the bridges to gorm.

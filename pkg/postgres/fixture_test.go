@@ -8,10 +8,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/postgres"
-	"vitrine.io/pkg/relay"
 	"vitrine.io/pkg/test/storetest"
 )
 

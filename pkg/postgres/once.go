@@ -6,7 +6,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/failpoint"
 )
 

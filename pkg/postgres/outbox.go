@@ -9,9 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/failpoint"
-	"vitrine.io/pkg/relay"
 )
 
 // A round is one transaction of at most drainBound. Publishing has to be back before that, so that what Kafka

@@ -9,9 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/relay"
 )
 
 // deletePublished goes to the rows where they lie, without an index: they are locked, so nobody has moved them.

@@ -12,10 +12,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/postgres"
-	"vitrine.io/pkg/relay"
 )
 
 const insertMessage = `

@@ -4,8 +4,8 @@ import (
 	"context"
 	"time"
 
-	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/maintenance"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
 )
 
 // startDue claims in a CTE of its own: as a subselect of the UPDATE it could be run again per row, and claim more than its

@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
-	"vitrine.io/pkg/maintenance"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/test/storetest"
 )
 

@@ -5,7 +5,7 @@ import (
 
 	"gorm.io/gorm"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 const raiseEpoch = `UPDATE installation SET epoch = epoch + 1 RETURNING epoch`

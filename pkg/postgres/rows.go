@@ -8,7 +8,7 @@ import (
 
 	"github.com/shopspring/decimal"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 )

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/media"
-	"vitrine.io/pkg/maintenance"
 	"vitrine.io/pkg/test/storetest"
 )
 

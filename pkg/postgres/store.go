@@ -6,9 +6,9 @@ import (
 
 	"gorm.io/gorm"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/maintenance"
 )
 
 // Store implements the stores of the core on one database.

@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/test/cachetest"
 	"vitrine.io/pkg/testenv"

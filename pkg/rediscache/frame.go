@@ -3,7 +3,7 @@ package rediscache
 import (
 	"strconv"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 // A frame is what lies under a product's key:

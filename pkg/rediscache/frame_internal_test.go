@@ -6,7 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 // The frame is what running releases share, so it is tested byte by byte, from inside.

@@ -22,11 +22,11 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/catalog"
 	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/process"
-	"vitrine.io/pkg/relay"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/testenv"
 	"vitrine.io/pkg/testenv/port"

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/maintenance"
+	"vitrine.io/pkg/domain/maintenance"
 )
 
 func last[A, B any](_ A, _ B, err error) error { return err }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 // Open returns a cache under a tag, and closes it when t ends. The caches that one Run opens share what they store; nothing

@@ -8,7 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 )
 
 // entry is the model: what a key holds.

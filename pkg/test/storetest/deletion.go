@@ -1,7 +1,7 @@
 package storetest
 
 import (
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
 )
 

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
 )
 

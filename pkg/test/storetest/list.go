@@ -1,6 +1,6 @@
 package storetest
 
-import "vitrine.io/pkg/catalog"
+import "vitrine.io/pkg/domain/catalog"
 
 func lastPage(f *Fixture) {
 	user := f.User().ID

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"vitrine.io/pkg/catalog"
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
 )
 

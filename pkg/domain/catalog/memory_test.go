@@ -1,0 +1,411 @@
+package catalog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/test/storetest"
+)
+
+// memory is a catalog.Store over maps, with a clock that the test moves. It passes the suite in pkg/test/storetest. It lists
+// only one user's products, newest first. It keeps what was sent and which objects may exist, for tests to look at.
+type memory struct {
+	mu        sync.Mutex
+	now       time.Time
+	step      time.Duration // by which each insert and edit moves now
+	users     []catalog.User
+	products  map[catalog.ProductID]catalog.Product
+	last      catalog.ProductID
+	images    catalog.ImageID
+	outbox    []outRow
+	intents   map[string]*memoryIntent
+	saved     map[string][]byte
+	responses map[memoryKey]*memoryResponse // nil: the request is in progress
+
+	afterCommit func() error // what the caller is told of a commit that happened
+	onRead      func()       // called by Product after it has read
+}
+
+type outRow struct {
+	event.Message
+	due time.Time
+}
+
+type memoryKey struct{ principal, key string }
+
+type memoryResponse struct {
+	fingerprint string
+	saved       catalog.SavedResponse
+}
+
+type memoryIntent struct {
+	due    time.Time
+	doomed bool
+}
+
+// newMemory returns a store with one user.
+func newMemory() *memory {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	return &memory{
+		now: now, users: []catalog.User{{ID: 1, Name: "Ada", Email: "first@example.com", CreatedAt: now}},
+		products: map[catalog.ProductID]catalog.Product{}, intents: map[string]*memoryIntent{},
+		saved: map[string][]byte{}, responses: map[memoryKey]*memoryResponse{},
+		afterCommit: func() error { return nil }, onRead: func() {},
+	}
+}
+
+func TestMemoryStore(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(*testing.T) storetest.Parts {
+		m := newMemory()
+		m.now, m.step = time.Now().UTC().Truncate(time.Microsecond), time.Microsecond
+		return storetest.Parts{Store: m, Pipelines: m, TakeDue: m.takeDue}
+	})
+}
+
+func clone(p catalog.Product) catalog.Product {
+	p.ImageURLs, p.Compressed, p.Images = slices.Clone(p.ImageURLs), slices.Clone(p.Compressed), slices.Clone(p.Images)
+	for i := range p.Images {
+		p.Images[i].Renditions, p.Images[i].Dropped = slices.Clone(p.Images[i].Renditions), slices.Clone(p.Images[i].Dropped)
+	}
+	return p
+}
+
+func (m *memory) Insert(ctx context.Context, p catalog.Product,
+	announce func(catalog.Product) []catalog.Outgoing,
+) (catalog.Product, error) {
+	if err := ctx.Err(); err != nil {
+		return catalog.Product{}, err
+	}
+	p, out, err := m.draft(p, announce)
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.products[p.ID] = p
+	m.send(out)
+	return clone(p), m.afterCommit()
+}
+
+// draft gives p its ids and times, and announces it. Nothing is stored yet.
+func (m *memory) draft(p catalog.Product, announce func(catalog.Product) []catalog.Outgoing,
+) (catalog.Product, []catalog.Outgoing, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.UserID < 1 || int(p.UserID) > len(m.users) {
+		return p, nil, fault.InvalidFields([]fault.Field{{Path: "user_id", Code: "unknown", Detail: "no such user"}})
+	}
+	p = clone(p)
+	m.last++
+	m.now = m.now.Add(m.step)
+	p.ID, p.CreatedAt, p.UpdatedAt = m.last, m.now, m.now
+	m.place(&p)
+	out := announce(clone(p))
+	return p, out, checkMessages(out)
+}
+
+// checkMessages returns an error if an event id is not a UUID.
+func checkMessages(out []catalog.Outgoing) error {
+	for _, o := range out {
+		if _, err := uuid.Parse(o.Message.ID); err != nil {
+			return fmt.Errorf("event id: %w", err)
+		}
+	}
+	return nil
+}
+
+// shown is what a store returns of a product.
+func shown(p catalog.Product) catalog.Product {
+	if p.Deleted {
+		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
+	}
+	return clone(p)
+}
+
+// place gives new images their ids, and dates those that are queued.
+func (m *memory) place(p *catalog.Product) {
+	for i := range p.Images {
+		img := &p.Images[i]
+		if img.ID != 0 {
+			continue
+		}
+		m.images++
+		img.ID, img.ProductID = m.images, p.ID
+		if img.Work == catalog.Queued {
+			img.RequestedAt, img.DueAt = m.now, m.now
+		}
+	}
+}
+
+func (m *memory) InsertOnce(ctx context.Context, once catalog.IdempotencyKey, p catalog.Product,
+	announce func(catalog.Product) []catalog.Outgoing, answer func(catalog.Product) (catalog.SavedResponse, error),
+) (catalog.Product, catalog.SavedResponse, bool, error) {
+	if err := ctx.Err(); err != nil {
+		return catalog.Product{}, nil, false, err
+	}
+	key := memoryKey{once.Principal, once.Key}
+	if saved, replayed, err := m.reserve(key, once.Fingerprint); replayed || err != nil {
+		return catalog.Product{}, saved, replayed, err
+	}
+	p, out, err := m.draft(p, announce)
+	var saved catalog.SavedResponse
+	if err == nil {
+		saved, err = answer(clone(p)) // not under the lock: it may call the store
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		delete(m.responses, key)
+		return catalog.Product{}, nil, false, err
+	}
+	m.products[p.ID], m.responses[key] = p, &memoryResponse{once.Fingerprint, saved}
+	m.send(out)
+	return clone(p), saved, false, m.afterCommit()
+}
+
+// reserve marks an unused key as in progress, or returns the response that was saved under it.
+func (m *memory) reserve(key memoryKey, fingerprint string) (response catalog.SavedResponse, replayed bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	saved, used := m.responses[key]
+	switch {
+	case !used:
+		m.responses[key] = nil
+		return nil, false, nil
+	case saved == nil:
+		return nil, false, catalog.ErrInProgress
+	case saved.fingerprint != fingerprint:
+		return nil, false, catalog.ErrKeyReused
+	default:
+		return saved.saved, true, nil
+	}
+}
+
+func (m *memory) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
+	m.mu.Lock()
+	p, ok := m.products[id]
+	p = shown(p)
+	m.mu.Unlock()
+	m.onRead()
+	if err := ctx.Err(); err != nil {
+		return catalog.Product{}, err
+	}
+	if !ok {
+		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "no such product")
+	}
+	return p, nil
+}
+
+func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
+	fn func(*catalog.Product, time.Time) (catalog.Change, error),
+) (catalog.Product, error) {
+	if err := ctx.Err(); err != nil {
+		return catalog.Product{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was, ok := m.products[id]
+	if !ok {
+		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "no such product")
+	}
+	m.now = m.now.Add(m.step)
+	p := shown(was)
+	c, err := fn(&p, m.now)
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	if err := checkEdit(was, p); err != nil {
+		return catalog.Product{}, err
+	}
+	if was.Deleted {
+		p = was // fn saw only a part of it
+	}
+	intents, err := m.apply(c)
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	if p.Version != was.Version {
+		p.UpdatedAt = m.now
+	}
+	p = clone(p)
+	m.place(&p)
+	out := c.Outbox
+	if c.Announce != nil {
+		out = append(slices.Clip(out), c.Announce(clone(p))...)
+	}
+	if err := checkMessages(out); err != nil {
+		return catalog.Product{}, err
+	}
+	m.products[id], m.intents = p, intents
+	m.send(out)
+	return shown(p), m.afterCommit()
+}
+
+// checkEdit refuses what Edit does not allow to change.
+func checkEdit(was, p catalog.Product) error {
+	switch {
+	case was.Deleted && (!p.Deleted || p.Version != was.Version):
+		return errors.New("a deleted product cannot be changed")
+	case was.Deleted:
+		return nil
+	case p.Version < was.Version || p.Revision < was.Revision:
+		return fmt.Errorf("version %d or revision %d is older than before", p.Version, p.Revision)
+	}
+	known := map[catalog.ImageID]catalog.Image{}
+	for _, img := range was.Images {
+		known[img.ID] = img
+	}
+	for i, img := range p.Images {
+		old, ok := known[img.ID]
+		delete(known, img.ID) // it may not come twice
+		if img.Position != i || img.ID != 0 && (!ok || old.SourceURL != img.SourceURL || old.ProductID != img.ProductID) {
+			return fmt.Errorf("image %d is at position %d, or unknown, or has another source", img.ID, img.Position)
+		}
+	}
+	return nil
+}
+
+// apply returns the scheduled deletions after a change.
+func (m *memory) apply(c catalog.Change) (map[string]*memoryIntent, error) {
+	intents := maps.Clone(m.intents)
+	for _, prefix := range c.Adopt {
+		if in := intents[prefix]; in == nil || in.doomed {
+			return nil, catalog.ErrDoomed
+		}
+		delete(intents, prefix)
+	}
+	for _, in := range c.Intents {
+		if intents[in.Prefix] != nil {
+			return nil, fmt.Errorf("prefix %s written twice", in.Prefix)
+		}
+		intents[in.Prefix] = &memoryIntent{due: m.now.Add(in.Due)}
+	}
+	return intents, nil
+}
+
+// send adds messages to the outbox; an event id that is there already is not added again.
+func (m *memory) send(out []catalog.Outgoing) {
+	for _, o := range out {
+		if slices.ContainsFunc(m.outbox, func(r outRow) bool { return r.ID == o.Message.ID }) {
+			continue
+		}
+		m.outbox = append(m.outbox, outRow{Message: o.Message, due: m.now.Add(o.Delay)})
+	}
+}
+
+// sent returns the messages of a type that were ever sent.
+func (m *memory) sent(kind string) []outRow {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var rows []outRow
+	for _, r := range m.outbox {
+		if r.Type == kind {
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+// takeDue removes the messages that are due, and returns them in order.
+func (m *memory) takeDue(testing.TB) []event.Message {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var due []event.Message
+	m.outbox = slices.DeleteFunc(m.outbox, func(r outRow) bool {
+		if r.due.After(m.now) {
+			return false
+		}
+		due = append(due, r.Message)
+		return true
+	})
+	return due
+}
+
+// row is all that is known of a product, deleted or not.
+func (m *memory) row(id catalog.ProductID) catalog.Product {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return clone(m.products[id])
+}
+
+// change alters a product behind the service's back.
+func (m *memory) change(id catalog.ProductID, fn func(*catalog.Product)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := clone(m.products[id])
+	fn(&p)
+	m.products[id] = p
+}
+
+func (m *memory) InsertUser(_ context.Context, u catalog.User) (catalog.User, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.ContainsFunc(m.users, func(old catalog.User) bool { return strings.EqualFold(old.Email, u.Email) }) {
+		return catalog.User{}, fault.New(fault.Conflict, "email_taken", "the e-mail address is taken")
+	}
+	u.ID, u.CreatedAt = catalog.UserID(len(m.users)+1), m.now
+	m.users = append(m.users, u)
+	return u, m.afterCommit()
+}
+
+func (m *memory) User(_ context.Context, id catalog.UserID) (catalog.User, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if id < 1 || int(id) > len(m.users) {
+		return catalog.User{}, fault.New(fault.NotFound, "user_not_found", "no such user")
+	}
+	return m.users[id-1], nil
+}
+
+func (m *memory) List(_ context.Context, q catalog.Query) (catalog.Page, error) {
+	if q.UserID == 0 || q.Name != "" || q.MinPrice != nil || q.MaxPrice != nil || q.Sort != catalog.NewestFirst {
+		return catalog.Page{}, fmt.Errorf("list %+v: want a user's products, newest first", q)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	page := catalog.Page{Products: []catalog.Product{}}
+	for id := m.last; id > 0; id-- {
+		p, ok := m.products[id]
+		if !ok || p.Deleted || p.UserID != q.UserID || q.After != nil && id >= q.After.ID {
+			continue
+		}
+		if len(page.Products) == q.Limit {
+			end := page.Products[q.Limit-1]
+			page.Next = &catalog.Position{ID: end.ID, Price: end.Price}
+			break
+		}
+		page.Products = append(page.Products, clone(p))
+	}
+	return page, m.afterCommit()
+}
+
+func (m *memory) SavePipeline(_ context.Context, hash string, document []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.saved[hash]; !known {
+		m.saved[hash] = document
+	}
+	return m.afterCommit()
+}
+
+func (m *memory) Pipeline(_ context.Context, hash string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if doc, ok := m.saved[hash]; ok {
+		return doc, nil
+	}
+	return nil, fault.New(fault.NotFound, "pipeline_not_found", "no such pipeline")
+}

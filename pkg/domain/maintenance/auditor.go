@@ -1,0 +1,232 @@
+package maintenance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/domain/catalog"
+)
+
+// Auditor compares the bucket with the rows, all the time, a batch at a time, in two independent scans. One lists the bucket
+// and schedules the deletion of objects that no row refers to. The other reads the ready images and requests those with
+// missing objects again.
+//
+// It deletes nothing. It stops and reports why when the bucket is marked as another database's or not marked at all, or when
+// more seems orphaned or missing than accidents explain: then the rows are wrong, or the whole bucket is. It continues by
+// itself once that is no longer so.
+//
+// Several may run: each scan belongs to one process at a time, and its position is kept in the database.
+type Auditor struct {
+	AuditorDeps
+	cfg     AuditorConfig
+	metrics *auditMetrics
+}
+
+// AuditorDeps are the dependencies of an Auditor.
+type AuditorDeps struct {
+	Checkpoints Checkpoints
+	References  References
+	Bucket      BucketReader
+	Catalog     ImageReprocessor
+	Now         func() time.Time // only for the age of objects
+	Log         *zap.Logger
+}
+
+// NewAuditor returns an Auditor.
+func NewAuditor(deps AuditorDeps, cfg AuditorConfig, reg prometheus.Registerer) *Auditor {
+	return &Auditor{AuditorDeps: deps, cfg: cfg, metrics: newAuditMetrics(reg)}
+}
+
+// Run audits until ctx ends, if it is enabled.
+func (a *Auditor) Run(ctx context.Context) error {
+	if !a.cfg.Enabled {
+		<-ctx.Done()
+		return nil
+	}
+	var both sync.WaitGroup
+	for _, s := range []scan{{"objects", a.scanObjects}, {"rows", a.scanRows}} {
+		both.Go(func() {
+			_ = every{a.cfg.Interval, a.Log.With(zap.String("round", s.name)), a.metrics.errors,
+				func(ctx context.Context) (bool, error) { return false, a.next(ctx, s) }}.Run(ctx)
+		})
+	}
+	both.Wait()
+	return nil
+}
+
+// scan reads something from its beginning to its end, a batch at a time.
+type scan struct {
+	name  string
+	batch func(ctx context.Context, cursor string) (next string, err error) // next is "" at the end
+}
+
+// haltError is why the auditor stops.
+type haltError struct{ reason, detail string }
+
+func (e *haltError) Error() string { return e.reason + ": " + e.detail }
+
+// The reasons to stop.
+const (
+	noOwner        = "no_owner"
+	otherOwner     = "other_owner"
+	tooManyOrphans = "too_many_orphans"
+	tooManyMissing = "too_many_missing"
+)
+
+// next reads the scan's next batch, if one is due and no other process has it.
+func (a *Auditor) next(ctx context.Context, s scan) error {
+	cursor, acquired, err := a.Checkpoints.Acquire(ctx, s.name, a.cfg.Interval)
+	if err != nil {
+		return fmt.Errorf("acquire scan: %w", err)
+	}
+	a.metrics.stopped.DeletePartialMatch(prometheus.Labels{"round": s.name}) // the process that scans sets it again
+	if !acquired {
+		return nil
+	}
+	next, err := s.batch(ctx, cursor)
+	var halt *haltError
+	if errors.As(err, &halt) {
+		a.metrics.stopped.WithLabelValues(s.name, halt.reason).Set(1)
+		a.Log.Error("audit stopped", zap.String("round", s.name), zap.String("reason", halt.reason), zap.Error(err))
+		return nil
+	} else if err != nil {
+		return err
+	}
+	wait := a.cfg.Interval
+	if next == "" {
+		wait = a.cfg.Rest
+	}
+	if err := a.Checkpoints.SaveCursor(ctx, s.name, next, wait); err != nil {
+		return fmt.Errorf("save cursor: %w", err)
+	}
+	return nil
+}
+
+// checkOwner returns nil if the bucket is marked as this database's.
+func (a *Auditor) checkOwner(ctx context.Context) error {
+	id, _, err := a.Checkpoints.Installation(ctx)
+	if err != nil {
+		return fmt.Errorf("read installation: %w", err)
+	}
+	owner, err := a.Bucket.Owner(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read owner: %w", err)
+	case owner == "":
+		return &haltError{noOwner, "the bucket has no installation's mark; vitrine setup marks it"}
+	case owner != id:
+		return &haltError{otherOwner, fmt.Sprintf("the bucket is marked as installation %s's, and this is %s", owner, id)}
+	default:
+		return nil
+	}
+}
+
+// imagesPrefix is the prefix of the objects of all images.
+const imagesPrefix = "products/"
+
+// scanObjects checks one batch of objects. It lists the bucket before it reads the rows: an attempt's row refers to its
+// objects before they are stored, so a stored object without a reference never gets one.
+func (a *Auditor) scanObjects(ctx context.Context, after string) (next string, err error) {
+	if err := a.checkOwner(ctx); err != nil {
+		return "", err
+	}
+	objects, more, err := a.Bucket.Page(ctx, imagesPrefix, after, a.cfg.Batch)
+	if err != nil {
+		return "", fmt.Errorf("list objects: %w", err)
+	}
+	if more && len(objects) > 0 {
+		objects = dropPartialAttempt(objects)
+		next = objects[len(objects)-1].Key
+	}
+	attempts, foreign := byAttempt(objects)
+	a.metrics.listed.Add(float64(len(objects)))
+	if err := a.scheduleOrphans(ctx, attempts); err != nil {
+		return "", err
+	}
+	if len(foreign) > 0 {
+		a.metrics.foreign.Add(float64(len(foreign)))
+		a.Log.Warn("the bucket holds objects that no attempt wrote", zap.Int("objects", len(foreign)),
+			zap.String("first", foreign[0]))
+	}
+	return next, nil
+}
+
+// scheduleOrphans schedules the deletion of the attempts that no row refers to.
+func (a *Auditor) scheduleOrphans(ctx context.Context, attempts []attempt) error {
+	var old []catalog.Intent
+	for _, at := range attempts {
+		if a.Now().Sub(at.youngest) >= a.cfg.MinAge {
+			old = append(old, catalog.Intent{Prefix: at.prefix, ImageID: at.image, Due: a.cfg.Grace})
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	orphans, err := a.References.Unreferenced(ctx, old)
+	if err != nil {
+		return fmt.Errorf("look for references: %w", err)
+	}
+	if a.cfg.tooMany(len(orphans), len(attempts)) {
+		return &haltError{tooManyOrphans, fmt.Sprintf("no row refers to %d of %d attempts, the first being %s",
+			len(orphans), len(attempts), orphans[0].Prefix)}
+	}
+	if len(orphans) == 0 {
+		return nil
+	}
+	scheduled, err := a.References.ScheduleOrphans(ctx, orphans)
+	if err != nil {
+		return fmt.Errorf("schedule orphans: %w", err)
+	}
+	a.metrics.orphans.Add(float64(scheduled))
+	for _, o := range orphans {
+		a.Log.Warn("orphaned objects will be deleted", zap.String("prefix", o.Prefix), zap.Int64("image_id", int64(o.ImageID)))
+	}
+	return nil
+}
+
+// attempt is one attempt at an image, as a listing shows it.
+type attempt struct {
+	prefix   string
+	image    catalog.ImageID
+	youngest time.Time
+}
+
+// byAttempt groups objects, which are in the order of their keys, and returns the keys that no attempt wrote.
+func byAttempt(objects []Object) (attempts []attempt, foreign []string) {
+	for _, o := range objects {
+		prefix, image, ok := catalog.PrefixOf(o.Key)
+		if !ok {
+			foreign = append(foreign, o.Key)
+			continue
+		}
+		if last := len(attempts) - 1; last < 0 || attempts[last].prefix != prefix {
+			attempts = append(attempts, attempt{prefix: prefix, image: image})
+		}
+		if at := &attempts[len(attempts)-1]; o.Modified.After(at.youngest) {
+			at.youngest = o.Modified
+		}
+	}
+	return attempts, foreign
+}
+
+// dropPartialAttempt leaves out the last attempt of a batch that is not the last: the next batch may hold the rest of it. An
+// attempt that fills the whole batch is kept.
+func dropPartialAttempt(objects []Object) []Object {
+	prefix, _, ok := catalog.PrefixOf(objects[len(objects)-1].Key)
+	if !ok {
+		return objects
+	}
+	begin := slices.IndexFunc(objects, func(o Object) bool { return strings.HasPrefix(o.Key, prefix) })
+	if begin == 0 {
+		return objects
+	}
+	return objects[:begin]
+}

@@ -1,0 +1,183 @@
+package maintenance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/fault"
+)
+
+const (
+	checkConcurrency = 8    // images checked at a time
+	maxObjects       = 1000 // objects of one attempt that are compared: many times what a pipeline can render
+)
+
+// Checked is the result of one check of rows.
+type Checked struct {
+	Images  int             // checked
+	Missing int             // of those requested again, because objects are missing
+	Next    catalog.ImageID // the last image checked: the next check continues after it; 0 if none are left
+}
+
+// scanRows checks one batch of images.
+func (a *Auditor) scanRows(ctx context.Context, cursor string) (next string, err error) {
+	var after int64
+	if cursor != "" {
+		if after, err = strconv.ParseInt(cursor, 10, 64); err != nil {
+			return "", fmt.Errorf("read cursor: %w", err)
+		}
+	}
+	found, checked, err := a.find(ctx, catalog.ImageID(after), a.cfg.Rows)
+	if err != nil {
+		return "", err
+	}
+	if missing := newlyMissing(found); a.cfg.tooMany(len(missing), checked.Images) {
+		return "", &haltError{tooManyMissing, fmt.Sprintf("objects of %d of %d images are missing, the first being %s",
+			len(missing), checked.Images, missing[0].key)}
+	}
+	if _, err := a.reprocess(ctx, found, 0); err != nil || checked.Next == 0 {
+		return "", err
+	}
+	return strconv.FormatInt(int64(checked.Next), 10), nil
+}
+
+// CheckRows checks up to limit images after that one that are ready and idle, and requests those again, due after delay,
+// that have a missing object or one of another size, however many they are. It returns an error if the store is down or the
+// bucket is not marked as this database's: an object that could not be looked up is not missing. Checking the same rows
+// again is harmless.
+func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit int, delay time.Duration) (Checked, error) {
+	found, checked, err := a.find(ctx, after, limit)
+	if err != nil {
+		return Checked{}, err
+	}
+	if checked.Missing, err = a.reprocess(ctx, found, delay); err != nil {
+		return Checked{}, err
+	}
+	return checked, nil
+}
+
+// find checks up to limit images after that one, and returns the incomplete ones.
+func (a *Auditor) find(ctx context.Context, after catalog.ImageID, limit int,
+) (found []incomplete, checked Checked, err error) {
+	if err := a.checkOwner(ctx); err != nil {
+		return nil, Checked{}, err
+	}
+	images, err := a.References.Published(ctx, after, limit)
+	if err != nil {
+		return nil, Checked{}, fmt.Errorf("list published images: %w", err)
+	}
+	checked.Images = len(images)
+	if len(images) == limit {
+		checked.Next = images[limit-1].ImageID
+	}
+	found, err = a.check(ctx, images)
+	return found, checked, err
+}
+
+// incomplete is an image with a missing object.
+type incomplete struct {
+	Published
+	key string
+}
+
+// newlyMissing leaves out the images whose last request failed: they are known, and may stay incomplete for good.
+func newlyMissing(images []incomplete) []incomplete {
+	return slices.DeleteFunc(slices.Clone(images), func(p incomplete) bool { return p.RemakeError != "" })
+}
+
+// check returns the incomplete ones of the images.
+func (a *Auditor) check(ctx context.Context, images []Published) ([]incomplete, error) {
+	keys := make([]string, len(images))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(checkConcurrency)
+	for i, p := range images {
+		group.Go(func() (err error) {
+			keys[i], err = a.checkImage(ctx, p)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var found []incomplete
+	for i, p := range images {
+		if keys[i] != "" {
+			found = append(found, incomplete{p, keys[i]})
+		}
+	}
+	return found, nil
+}
+
+// checkImage returns the key of a missing object, or "". If there is one it reads the row again and repeats the check: an
+// image that was rendered again after its row was read has other objects, and its old ones are gone rightly.
+func (a *Auditor) checkImage(ctx context.Context, p Published) (string, error) {
+	key, err := a.missing(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	a.metrics.rows.Inc()
+	if key == "" {
+		return "", nil
+	}
+	current, err := a.References.Published(ctx, p.ImageID-1, 1)
+	if err != nil {
+		return "", fmt.Errorf("read image %d again: %w", p.ImageID, err)
+	}
+	if len(current) == 0 || current[0].ImageRef != p.ImageRef || current[0].Fence != p.Fence {
+		return "", nil // gone or in work: a later scan checks it
+	}
+	return a.missing(ctx, current[0])
+}
+
+// reprocess requests images again, and returns how many. One whose last request failed is not requested again before MinAge
+// has passed: its source may be gone for good.
+func (a *Auditor) reprocess(ctx context.Context, images []incomplete, delay time.Duration) (requested int, err error) {
+	for _, p := range images {
+		which := catalog.Selection{Status: catalog.Ready}
+		if p.RemakeError != "" {
+			which.OlderThan = a.cfg.MinAge
+		}
+		err := a.Catalog.Remake(ctx, p.ProductID, p.ImageID, which, delay)
+		switch {
+		case errors.Is(err, catalog.ErrDone), fault.Is(err, fault.NotFound):
+			continue
+		case err != nil:
+			return requested, fmt.Errorf("request image %d again: %w", p.ImageID, err)
+		}
+		requested++
+		a.metrics.missing.Inc()
+		a.Log.Error("an object of an image is missing; the image is requested again",
+			zap.Int64("product_id", int64(p.ProductID)), zap.Int64("image_id", int64(p.ImageID)), zap.String("key", p.key))
+	}
+	return requested, nil
+}
+
+// missing returns the first of an image's objects that is not in the bucket with its size, or "".
+func (a *Auditor) missing(ctx context.Context, p Published) (string, error) {
+	if len(p.Objects) == 0 {
+		return "", nil
+	}
+	first := p.Objects[0].Key
+	found, more, err := a.Bucket.Page(ctx, first[:strings.LastIndexByte(first, '/')+1], "", maxObjects)
+	if err == nil && more {
+		err = fmt.Errorf("there are more than %d", maxObjects)
+	}
+	if err != nil {
+		return "", fmt.Errorf("list objects of image %d: %w", p.ImageID, err)
+	}
+	for _, want := range p.Objects {
+		if !slices.ContainsFunc(found, func(o Object) bool { return o.Key == want.Key && o.Size == want.Size }) {
+			return want.Key, nil
+		}
+	}
+	return "", nil
+}

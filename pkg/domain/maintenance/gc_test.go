@@ -1,0 +1,197 @@
+package maintenance_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
+)
+
+// fakeRows are the rows and objects that the rescuer, the cleaner and the garbage collector work on.
+type fakeRows struct {
+	mu          sync.Mutex
+	overdue     []maintenance.ImageRef
+	republished []maintenance.ImageRef
+	products    int
+	keys        int
+	after       time.Duration // how old a key has to be
+	deletions   map[string]*deletion
+	objects     map[string]bool
+	broken      error // of everything
+	noDelete    error // of DeletePrefix, but for b/
+	scans       int
+}
+
+// deletion is one scheduled deletion.
+type deletion struct {
+	due     time.Time
+	started bool
+}
+
+func (f *fakeRows) OverdueImages(_ context.Context, limit int, _ time.Duration) ([]maintenance.ImageRef, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.scans++
+	return slices.Clone(f.overdue[:min(limit, len(f.overdue))]), f.broken
+}
+
+func (f *fakeRows) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(limit, f.products)
+	f.products -= n
+	return n, f.broken
+}
+
+func (f *fakeRows) PurgeKeys(_ context.Context, limit int, after time.Duration) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(limit, f.keys)
+	f.keys, f.after = f.keys-n, after
+	return n, f.broken
+}
+
+func (f *fakeRows) Repeat(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.overdue = slices.DeleteFunc(f.overdue, func(o maintenance.ImageRef) bool { return o.ImageID == image })
+	switch image {
+	case 404:
+		return catalog.ErrDone
+	case 500:
+		return errors.New("down")
+	}
+	f.republished = append(f.republished, maintenance.ImageRef{ProductID: product, ImageID: image})
+	return nil
+}
+
+func (f *fakeRows) StartDue(_ context.Context, limit int, secondPass time.Duration) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.scans++
+	return f.due(limit, false, func(d *deletion) { d.started, d.due = true, time.Now().Add(secondPass) }), f.broken
+}
+
+func (f *fakeRows) SecondPassDue(_ context.Context, limit int) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.due(limit, true, func(*deletion) {}), f.broken
+}
+
+func (f *fakeRows) due(limit int, started bool, mark func(*deletion)) []string {
+	var found []string
+	for prefix, d := range f.deletions {
+		if d.started == started && !d.due.After(time.Now()) && len(found) < limit {
+			mark(d)
+			found = append(found, prefix)
+		}
+	}
+	return found
+}
+
+func (f *fakeRows) Remove(_ context.Context, prefix string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.deletions, prefix)
+	return f.broken
+}
+
+func (f *fakeRows) DeletePrefix(_ context.Context, prefix string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.noDelete != nil && prefix != "b/" {
+		return f.noDelete
+	}
+	if d := f.deletions[prefix]; d == nil || !d.started {
+		return fmt.Errorf("%s is deleted before its deletion is started", prefix)
+	}
+	delete(f.objects, prefix)
+	return nil
+}
+
+func config() maintenance.Config {
+	return maintenance.Config{
+		Interval: time.Minute, Batch: 3, Overdue: time.Minute, SecondPassAfter: time.Hour, PurgeAfter: time.Hour,
+		KeysAfter: 24 * time.Hour,
+	}
+}
+
+// during calls run with a context that ends after d of fake time.
+func during(t *testing.T, d time.Duration, run func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := run(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGarbageCollector(t *testing.T) {
+	t.Parallel()
+
+	t.Run("deletes_twice_and_removes_the_deletion", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			now := time.Now()
+			f := &fakeRows{
+				deletions: map[string]*deletion{
+					"a/": {due: now}, "b/": {due: now}, "c/": {due: now}, "d/": {due: now}, "later/": {due: now.Add(24 * time.Hour)},
+				},
+				objects: map[string]bool{"a/": true, "b/": true, "c/": true, "d/": true, "later/": true},
+			}
+			g := maintenance.NewGarbageCollector(f, f, config(), prometheus.NewRegistry(), zap.NewNop())
+			during(t, time.Minute+time.Second, g.Run)
+			if len(f.objects) != 1 || len(f.deletions) != 5 {
+				t.Errorf("after a scan: objects %v, %d deletions, want one and five", f.objects, len(f.deletions))
+			}
+			f.objects["a/"] = true // an upload that was still on its way
+			during(t, 2*time.Hour, g.Run)
+			if len(f.objects) != 1 || len(f.deletions) != 1 || !f.objects["later/"] {
+				t.Errorf("in the end: objects %v, deletions %v, want only what is not due", f.objects, f.deletions)
+			}
+		})
+	})
+
+	t.Run("failed_first_pass_is_repeated_by_the_second", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeRows{
+				deletions: map[string]*deletion{"a/": {due: time.Now()}, "b/": {due: time.Now()}},
+				objects:   map[string]bool{"a/": true, "b/": true},
+				noDelete:  errors.New("down"),
+			}
+			g := maintenance.NewGarbageCollector(f, f, config(), prometheus.NewRegistry(), zap.NewNop())
+			during(t, 3*time.Hour, g.Run)
+			if len(f.deletions) != 1 || len(f.objects) != 1 || !f.objects["a/"] {
+				t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ gone", f.deletions, f.objects)
+			}
+			f.noDelete = nil
+			during(t, 2*time.Minute, g.Run)
+			if len(f.objects) != 0 || len(f.deletions) != 0 {
+				t.Errorf("objects %v, deletions %v", f.objects, f.deletions)
+			}
+		})
+	})
+
+	t.Run("database_error_is_retried_every_interval", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeRows{broken: errors.New("down")}
+			g := maintenance.NewGarbageCollector(f, f, config(), prometheus.NewRegistry(), zap.NewNop())
+			during(t, 10*time.Minute+time.Second, g.Run)
+			if f.scans != 10 {
+				t.Errorf("scanned %d times in ten minutes, want 10", f.scans)
+			}
+		})
+	})
+}

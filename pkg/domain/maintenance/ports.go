@@ -1,0 +1,114 @@
+package maintenance
+
+import (
+	"context"
+	"time"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/media"
+)
+
+// Objects is the object store as the garbage collector uses it.
+type Objects interface {
+	// DeletePrefix deletes every object below prefix, which ends in a slash. None there is no error.
+	DeletePrefix(ctx context.Context, prefix string) error
+}
+
+// Deletions are the scheduled deletions of objects.
+type Deletions interface {
+	// StartDue marks up to limit deletions that are due as started, makes each due again after secondPass, and returns their
+	// prefixes. From then on no attempt can cancel them.
+	StartDue(ctx context.Context, limit int, secondPass time.Duration) ([]string, error)
+	// SecondPassDue returns the prefixes of up to limit started deletions that are due again.
+	SecondPassDue(ctx context.Context, limit int) ([]string, error)
+	// Remove removes a started deletion for good.
+	Remove(ctx context.Context, prefix string) error
+}
+
+// StaleJobs finds images whose work is overdue.
+type StaleJobs interface {
+	// OverdueImages returns up to limit images in work that were due more than overdue ago, the longest overdue first.
+	OverdueImages(ctx context.Context, limit int, overdue time.Duration) ([]ImageRef, error)
+}
+
+// Republisher publishes an image's request again; *catalog.Service does.
+type Republisher interface {
+	Repeat(ctx context.Context, product catalog.ProductID, image catalog.ImageID, overdue time.Duration) error
+}
+
+// Retention removes rows that are no longer needed.
+type Retention interface {
+	// PurgeDeleted removes up to limit products that were deleted more than after ago, with the rows of their images, and
+	// returns how many products.
+	PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error)
+	// PurgeKeys removes up to limit idempotency keys that were used more than after ago, and returns how many.
+	PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error)
+}
+
+// ImageFinder finds images by their state.
+type ImageFinder interface {
+	// SelectImages returns up to limit images that are idle and match, of products that are not deleted, with ids above
+	// after, in the order of their ids. It scans a bounded number of rows: unless next is 0 there may be matches after it,
+	// however few were found.
+	SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
+	) (found []ImageRef, next catalog.ImageID, err error)
+}
+
+// ImageReprocessor requests an image again; *catalog.Service says what Remake means.
+type ImageReprocessor interface {
+	Remake(ctx context.Context, product catalog.ProductID, image catalog.ImageID, which catalog.Selection,
+		delay time.Duration) error
+}
+
+// BucketReader is the object store as the auditor uses it.
+type BucketReader interface {
+	// Page returns up to limit objects below prefix whose keys come after that one, in the order of their keys' bytes. more
+	// reports that there are others.
+	Page(ctx context.Context, prefix, after string, limit int) (found []Object, more bool, err error)
+	// Owner returns the id of the installation that the bucket is marked with, or "" if it has no mark.
+	Owner(ctx context.Context) (string, error)
+}
+
+// Object is an object in a listing.
+type Object struct {
+	Key      string
+	Size     int64     // bytes
+	Modified time.Time // by the store's clock; zero if not requested
+}
+
+// Checkpoints give each scan to one process at a time, and keep its position.
+type Checkpoints interface {
+	// Acquire takes the next scan of that name if it is due, and makes the one after it due after interval. A scan that was
+	// never acquired is due. acquired is false if it is not due or another process has it; else cursor is the last one saved.
+	Acquire(ctx context.Context, name string, interval time.Duration) (cursor string, acquired bool, err error)
+	// SaveCursor saves the position of the scan. The next one is due after wait.
+	SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error
+	// Installation returns the id of this database, and how often it was restored.
+	Installation(ctx context.Context) (id string, epoch int64, err error)
+}
+
+// References are the rows that refer to objects.
+type References interface {
+	// Unreferenced returns those of the attempts' prefixes that no row refers to: no image of a product that is not deleted
+	// publishes them or is in work with them, and they are not scheduled for deletion. It reads one snapshot.
+	Unreferenced(ctx context.Context, prefixes []catalog.Intent) ([]catalog.Intent, error)
+	// ScheduleOrphans schedules the deletion of those for which that is still true, and returns how many.
+	ScheduleOrphans(ctx context.Context, prefixes []catalog.Intent) (int, error)
+	// Published returns up to limit images that are ready and idle, of products that are not deleted, with ids above after,
+	// in the order of their ids.
+	Published(ctx context.Context, after catalog.ImageID, limit int) ([]Published, error)
+}
+
+// Published is an image with the objects that the API shows.
+type Published struct {
+	ImageRef
+	Fence       int64
+	RemakeError media.Code // why it could not be rendered when it was last requested; "" if it was
+	Objects     []Object   // each once
+}
+
+// ImageRef names an image and its product.
+type ImageRef struct {
+	ProductID catalog.ProductID
+	ImageID   catalog.ImageID
+}

@@ -1,0 +1,54 @@
+package maintenance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/domain/catalog"
+)
+
+// Rescuer publishes the requests of overdue images again. The new message has the same ticket, so the outbox holds it once
+// and no worker handles it twice, even when several rescuers run.
+type Rescuer struct {
+	every
+	jobs        StaleJobs
+	catalog     Republisher
+	cfg         Config
+	republished prometheus.Counter
+}
+
+// NewRescuer returns a Rescuer.
+func NewRescuer(jobs StaleJobs, republisher Republisher, cfg Config, reg prometheus.Registerer, log *zap.Logger) *Rescuer {
+	r := &Rescuer{
+		jobs: jobs, catalog: republisher, cfg: cfg,
+		republished: counter(reg, "vitrine_worker_sweeper_repeated_total", "Requests published again because they were overdue."),
+	}
+	r.every = every{cfg.Interval, log, counter(reg, "vitrine_worker_sweeper_errors_total", "Scans that failed."), r.scan}
+	return r
+}
+
+// scan publishes one batch. more reports that the batch was full.
+func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
+	overdue, err := r.jobs.OverdueImages(ctx, r.cfg.Batch, r.cfg.Overdue)
+	if err != nil {
+		return false, fmt.Errorf("find overdue images: %w", err)
+	}
+	var failed []error // one failure does not stop the rest
+	for _, o := range overdue {
+		err := r.catalog.Repeat(ctx, o.ProductID, o.ImageID, r.cfg.Overdue)
+		if errors.Is(err, catalog.ErrDone) {
+			continue
+		} else if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		r.republished.Inc()
+		r.log.Warn("overdue image requested again",
+			zap.Int64("product_id", int64(o.ProductID)), zap.Int64("image_id", int64(o.ImageID)))
+	}
+	return len(overdue) == r.cfg.Batch, errors.Join(failed...)
+}

@@ -1,0 +1,87 @@
+package maintenance_test
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
+)
+
+func TestRescuer(t *testing.T) {
+	t.Parallel()
+
+	t.Run("publishes_full_batches_without_a_pause", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeRows{}
+			for i := range 10 {
+				f.overdue = append(f.overdue, maintenance.ImageRef{ProductID: 1, ImageID: catalog.ImageID(i + 1)})
+			}
+			f.overdue[4].ImageID = 404
+			r := maintenance.NewRescuer(f, f, config(), prometheus.NewRegistry(), zap.NewNop())
+			during(t, time.Minute+time.Second, r.Run) // one interval
+			if len(f.republished) != 9 {
+				t.Errorf("published %d again, want 9", len(f.republished))
+			}
+		})
+	})
+
+	t.Run("one_failure_does_not_stop_the_rest", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			reg := prometheus.NewRegistry()
+			f := &fakeRows{overdue: []maintenance.ImageRef{{ProductID: 1, ImageID: 500}, {ProductID: 1, ImageID: 2}}}
+			r := maintenance.NewRescuer(f, f, config(), reg, zap.NewNop())
+			during(t, time.Minute+time.Second, r.Run) // one scan
+			if len(f.republished) != 1 {
+				t.Errorf("published %v again, want image 2", f.republished)
+			}
+			f.broken = errors.New("down")
+			during(t, 150*time.Second, r.Run)
+			if n := metric(t, reg, "vitrine_worker_sweeper_errors_total"); n != 3 || f.scans != 3 {
+				t.Errorf("%d scans, %v errors, want three and three", f.scans, n)
+			}
+		})
+	})
+}
+
+func TestCleaner(t *testing.T) {
+	t.Parallel()
+
+	t.Run("removes_full_batches_without_a_pause_and_counts_them", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f, reg := &fakeRows{products: 7, keys: 8}, prometheus.NewRegistry()
+			c := maintenance.NewCleaner(f, config(), reg, zap.NewNop())
+			during(t, time.Minute+time.Second, c.Run)
+			if f.products != 0 || f.keys != 0 || f.after != 24*time.Hour {
+				t.Errorf("left %d products and %d keys older than %s, want none older than a day", f.products, f.keys, f.after)
+			}
+			for name, want := range map[string]float64{"purged_total": 7, "keys_purged_total": 8, "errors_total": 0} {
+				if got := metric(t, reg, "vitrine_worker_sweeper_"+name); got != want {
+					t.Errorf("%s: got %v, want %v", name, got, want)
+				}
+			}
+		})
+	})
+
+	t.Run("shares_the_count_of_errors_with_the_rescuer", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f, reg := &fakeRows{broken: errors.New("down")}, prometheus.NewRegistry()
+			r := maintenance.NewRescuer(f, f, config(), reg, zap.NewNop())
+			c := maintenance.NewCleaner(f, config(), reg, zap.NewNop())
+			during(t, 2*time.Minute+time.Second, r.Run)
+			during(t, time.Minute+time.Second, c.Run)
+			if n := metric(t, reg, "vitrine_worker_sweeper_errors_total"); n != 3 {
+				t.Errorf("counted %v errors, want three", n)
+			}
+		})
+	})
+}

@@ -1,0 +1,587 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"vitrine.io/pkg/domain/relay"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// outbox is an Outbox in memory, for one round at a time. It follows the rules of the real one: acknowledged messages go,
+// refused messages are parked, and messages that meet an outage stay.
+type outbox struct {
+	mu      sync.Mutex
+	due     []event.Message
+	added   int
+	refused int
+	fail    error              // of Drain
+	depth   func() relay.Depth // nil: from due
+	depthIs error
+
+	rate   int // of the relay
+	rounds []time.Time
+	inside func() // called in each round after the claim
+}
+
+func (o *outbox) add(n int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for range n {
+		o.due = append(o.due, event.Message{ID: strconv.Itoa(o.added), Topic: event.TopicChanged, Key: "1"})
+		o.added++
+	}
+}
+
+func (o *outbox) claim(limit int) []event.Message {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rounds = append(o.rounds, time.Now())
+	return slices.Clone(o.due[:min(limit, len(o.due))])
+}
+
+func (o *outbox) Drain(
+	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
+) (relay.Drained, error) {
+	claimed := o.claim(limit)
+	o.mu.Lock()
+	failure, inside := o.fail, o.inside
+	o.mu.Unlock()
+	if failure != nil {
+		return relay.Drained{}, failure
+	}
+	if inside != nil {
+		inside()
+	}
+	if len(claimed) == 0 {
+		return relay.Drained{}, nil
+	}
+	results := publish(ctx, claimed)
+	return o.settle(claimed, results)
+}
+
+func (o *outbox) settle(claimed []event.Message, results []error) (relay.Drained, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	drained := relay.Drained{Claimed: len(claimed)}
+	gone := map[string]bool{}
+	var first error
+	for i, err := range results {
+		switch {
+		case err == nil:
+			drained.Published++
+			gone[claimed[i].ID] = true
+		case fault.Is(err, fault.Invalid):
+			drained.Refused++
+			drained.Parked++
+			gone[claimed[i].ID] = true
+			first = err
+		}
+	}
+	o.refused += drained.Refused
+	o.due = slices.DeleteFunc(slices.Clone(o.due), func(m event.Message) bool { return gone[m.ID] })
+	return drained, first
+}
+
+func (o *outbox) Depth(context.Context) (relay.Depth, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.depth != nil {
+		return o.depth(), o.depthIs
+	}
+	return relay.Depth{Due: int64(len(o.due))}, o.depthIs
+}
+
+func (o *outbox) set(change func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	change()
+}
+
+// left says how many messages wait.
+func (o *outbox) left() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.due)
+}
+
+// began returns when each round began.
+func (o *outbox) began() []time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.rounds)
+}
+
+func (o *outbox) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.rounds)
+}
+
+// publisher is a Publisher that takes a while and answers what it is told to.
+type publisher struct {
+	mu     sync.Mutex
+	takes  time.Duration
+	answer func(event.Message) error
+	sent   []int // the sizes of the batches
+	ended  []error
+}
+
+func (p *publisher) Publish(ctx context.Context, messages []event.Message) []error {
+	if p.takes > 0 {
+		<-time.After(p.takes) // of the bubble's clock
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent = append(p.sent, len(messages))
+	p.ended = append(p.ended, ctx.Err())
+	results := make([]error, len(messages))
+	for i, m := range messages {
+		if p.answer != nil {
+			results[i] = p.answer(m)
+		}
+	}
+	return results
+}
+
+// rig is a relay that runs in a bubble.
+type rig struct {
+	*relay.Relay
+	outbox    *outbox
+	publisher *publisher
+	reg       *prometheus.Registry
+	logs      *observer.ObservedLogs
+	stop      context.CancelFunc
+	done      chan struct{}
+}
+
+// after lets the bubble's clock go on by d and everything that is due then happen.
+func after(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func start(t *testing.T, box *outbox, pub *publisher) *rig {
+	t.Helper()
+	core, logs := observer.New(zap.InfoLevel)
+	r := &rig{outbox: box, publisher: pub, reg: prometheus.NewRegistry(), logs: logs, done: make(chan struct{})}
+	config := relay.Config{Batch: 10, Rate: box.rate, Poll: 150 * time.Millisecond, Sample: 5 * time.Second}
+	r.Relay = relay.New(box, pub, config, r.reg, zap.New(core))
+	var ctx context.Context
+	ctx, r.stop = context.WithCancel(t.Context())
+	go func() {
+		defer close(r.done)
+		if err := r.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}()
+	return r
+}
+
+func (r *rig) end() {
+	r.stop()
+	<-r.done
+}
+
+func TestWhatIsDueIsPublishedInFullBatchesAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box, pub := &outbox{}, &publisher{}
+		box.add(25)
+		r := start(t, box, pub)
+		synctest.Wait()
+		if got, want := fmt.Sprint(pub.sent), "[10 10 5]"; got != want {
+			t.Errorf("batches at the start: got %s, want %s", got, want)
+		}
+		r.end()
+	})
+}
+
+func TestTheOutboxIsPolledAFewTimesASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{}
+		r := start(t, box, &publisher{})
+		after(10 * time.Second)
+		if got := box.count(); got < 50 || got > 101 {
+			t.Errorf("rounds in 10 s: got %d, want 50 to 101 (every 100 to 200 ms)", got)
+		}
+		began := box.began()
+		for i, at := range began[1:] {
+			if gap := at.Sub(began[i]); gap < 100*time.Millisecond || gap > 200*time.Millisecond {
+				t.Errorf("pause %d: got %s, want 100 to 200 ms", i, gap)
+			}
+		}
+		r.end()
+	})
+}
+
+func TestAWakeStartsARoundAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{}
+		r := start(t, box, &publisher{})
+		synctest.Wait()
+		before := box.count()
+		for range 5 { // these count as one
+			r.Wake()
+		}
+		synctest.Wait()
+		if got := box.count(); got != before+1 && got != before+2 {
+			t.Errorf("rounds after five wakes: got %d more, want 1 or 2", got-before)
+		}
+		if at := box.began()[before]; !at.Equal(time.Now()) {
+			t.Errorf("the round began %s after the wake", time.Until(at))
+		}
+		r.end()
+	})
+}
+
+func TestAWakeDuringARoundIsNotLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{}
+		pub := &publisher{takes: 50 * time.Millisecond}
+		box.add(1)
+		r := start(t, box, pub)
+		after(10 * time.Millisecond) // the first round is publishing
+		box.add(1)
+		r.Wake()
+		after(41 * time.Millisecond) // it is over
+		synctest.Wait()
+		if got := box.count(); got != 2 {
+			t.Errorf("rounds right after the first one: got %d, want 2", got)
+		}
+		r.end()
+	})
+}
+
+func TestABacklogGoesOutAtItsRateAndABurstAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{rate: 100}
+		box.add(190)
+		r := start(t, box, &publisher{})
+		synctest.Wait()
+		if got := box.left(); got != 0 {
+			t.Errorf("left of a burst: got %d, want 0: two seconds' worth is free", got)
+		}
+		after(10 * time.Second) // and is saved up again
+		box.add(1200)
+		r.Wake()
+		synctest.Wait()
+		for second := range 10 {
+			if got, want := box.left(), 1000-100*second; got > want || got < want-20 {
+				t.Errorf("left of a backlog after %d s: got %d, want %d or a round or two less", second, got, want)
+			}
+			after(time.Second)
+		}
+		if got := box.left(); got != 0 {
+			t.Errorf("left at last: got %d, want 0", got)
+		}
+		r.end()
+	})
+}
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	t.Run("batch_larger_than_what_is_saved_up", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			box := &outbox{rate: 1} // saves up one batch of ten, instead of two messages
+			box.add(35)
+			r := start(t, box, &publisher{})
+			for _, want := range []int{15, 15, 5, 5, 0} {
+				synctest.Wait()
+				if got := box.left(); got != want {
+					t.Errorf("left: got %d, want %d", got, want)
+				}
+				after(5 * time.Second)
+			}
+			r.end()
+		})
+	})
+}
+
+func TestAStopDoesNotWaitForTheRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{rate: 1}
+		box.add(1000)
+		r := start(t, box, &publisher{})
+		after(time.Second)
+		began := time.Now()
+		r.end()
+		if took := time.Since(began); took != 0 {
+			t.Errorf("stopping took %s, want no time", took)
+		}
+	})
+}
+
+func TestAPanicOfARoundReachesWhoRunsTheRelay(t *testing.T) {
+	t.Parallel()
+	box := &outbox{inside: func() { panic("out of order") }}
+	r := relay.New(box, &publisher{}, relay.Config{Batch: 1, Poll: time.Second, Sample: time.Second}, prometheus.NewRegistry(),
+		zap.NewNop())
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	defer func() {
+		p, stack := fmt.Sprint(recover()), string(debug.Stack())
+		if p != "out of order" || !strings.Contains(stack, "relay.(*Relay).drain") {
+			t.Errorf("got %s, want the panic and where it was:\n%s", p, stack)
+		}
+	}()
+	box.depth = func() relay.Depth { stop(); return relay.Depth{} } // or Run waits for who measures
+	_ = r.Run(ctx)
+}
+
+func TestAnOutageIsWaitedOutWithGrowingPausesAndSaidOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box, pub := &outbox{}, &publisher{}
+		box.add(3)
+		pub.answer = func(event.Message) error { return fault.New(fault.Unavailable, "kafka_unavailable", "down") }
+		r := start(t, box, pub)
+		for range 600 { // wakes do not hurry it
+			after(100 * time.Millisecond)
+			r.Wake()
+		}
+		if got := box.count(); got < 12 || got > 32 {
+			t.Errorf("rounds in a minute without Kafka: got %d, want 12 to 32", got)
+		}
+		began := box.began()
+		last := began[len(began)-1].Sub(began[len(began)-2])
+		if last < 2500*time.Millisecond || last > 5*time.Second {
+			t.Errorf("pause late in the outage: got %s, want 2.5 to 5 s", last)
+		}
+		if got := r.logs.FilterMessage("relaying failed and will be repeated").Len(); got != 1 {
+			t.Errorf("lines about the outage: got %d, want 1", got)
+		}
+		pub.mu.Lock()
+		pub.answer = nil
+		pub.mu.Unlock()
+		after(6 * time.Second)
+		if got := box.left(); got != 0 {
+			t.Errorf("waiting after the outage: got %d, want 0", got)
+		}
+		if got := r.logs.FilterMessage("relaying works again").Len(); got != 1 {
+			t.Errorf("lines about its end: got %d, want 1", got)
+		}
+		r.end()
+	})
+}
+
+// One partition without a leader is no outage: the others go on without a pause.
+func TestAPartThatCannotBeSentHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box, pub := &outbox{}, &publisher{}
+		box.add(46)
+		pub.answer = func(m event.Message) error {
+			if m.ID == "3" {
+				return fault.New(fault.Unavailable, "kafka_unavailable", "no leader")
+			}
+			return nil
+		}
+		r := start(t, box, pub)
+		synctest.Wait()
+		pub.mu.Lock()
+		got, want := fmt.Sprint(pub.sent), "[10 10 10 10 10 1]"
+		pub.mu.Unlock()
+		if got != want {
+			t.Errorf("batches: got %s, want %s without a pause", got, want)
+		}
+		after(10 * time.Second)
+		if got := box.left(); got != 1 {
+			t.Errorf("waiting: got %d, want the one", got)
+		}
+		if got := r.logs.FilterMessageSnippet("some messages cannot be sent").Len(); got != 1 {
+			t.Errorf("lines about the part: got %d, want 1 a minute", got)
+		}
+		r.end()
+	})
+}
+
+func TestADatabaseOutageIsWaitedOutToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{fail: errors.New("connection refused")}
+		box.add(1)
+		r := start(t, box, &publisher{})
+		after(time.Minute)
+		if got := box.count(); got > 32 {
+			t.Errorf("rounds in a minute without the database: got %d, want at most 32", got)
+		}
+		box.set(func() { box.fail = nil })
+		after(6 * time.Second)
+		if got := box.left(); got != 0 {
+			t.Errorf("waiting after the outage: got %d, want 0", got)
+		}
+		r.end()
+	})
+}
+
+func TestARefusedMessageHoldsNobodyUpAndIsReported(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box, pub := &outbox{}, &publisher{}
+		box.add(25)
+		pub.answer = func(m event.Message) error {
+			if m.ID == "3" {
+				return fault.New(fault.Invalid, "message_too_large", "too large")
+			}
+			return nil
+		}
+		r := start(t, box, pub)
+		synctest.Wait()
+		if got, want := fmt.Sprint(pub.sent), "[10 10 5]"; got != want {
+			t.Errorf("batches: got %s, want %s without a pause", got, want)
+		}
+		if got := r.logs.FilterMessage("kafka refuses a message").FilterField(zap.String("event_id", "3")).Len(); got != 1 {
+			t.Errorf("lines about the refused message: got %d, want 1", got)
+		}
+		if got := r.logs.FilterMessageSnippet("parked").Len(); got != 1 {
+			t.Errorf("lines about the parked message: got %d, want 1", got)
+		}
+		expect(t, r, `
+# HELP vitrine_relay_published_total Messages that Kafka acknowledged.
+# TYPE vitrine_relay_published_total counter
+vitrine_relay_published_total 24
+# HELP vitrine_relay_refused_total Messages that Kafka refused once more.
+# TYPE vitrine_relay_refused_total counter
+vitrine_relay_refused_total 1
+# HELP vitrine_relay_parked_total Messages that were refused for the last time.
+# TYPE vitrine_relay_parked_total counter
+vitrine_relay_parked_total 1
+# HELP vitrine_relay_batches_total Rounds that claimed something or failed, by result: ok, failed.
+# TYPE vitrine_relay_batches_total counter
+vitrine_relay_batches_total{result="ok"} 3
+`, "vitrine_relay_published_total", "vitrine_relay_refused_total", "vitrine_relay_parked_total",
+			"vitrine_relay_batches_total")
+		r.end()
+	})
+}
+
+func TestAStopFinishesTheRoundItInterrupts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{}
+		pub := &publisher{takes: 300 * time.Millisecond}
+		box.add(30)
+		r := start(t, box, pub)
+		after(100 * time.Millisecond)
+		r.stop()
+		<-r.done
+		if got, want := fmt.Sprint(pub.sent, pub.ended), "[10] [<nil>]"; got != want {
+			t.Errorf("batches and their contexts: got %s, want %s: the round ends undisturbed and no other begins", got, want)
+		}
+	})
+}
+
+func TestARoundThatHangsIsEndedByItsBound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stuck := &stuck{}
+		r := relay.New(stuck, &publisher{}, relay.Config{Batch: 1, Poll: time.Second, Sample: time.Second},
+			prometheus.NewRegistry(), zap.NewNop())
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = r.Run(ctx) }()
+		after(time.Second)
+		stop()
+		began := time.Now()
+		<-done
+		if took := time.Since(began); took > 8*time.Second {
+			t.Errorf("stopping beside a hanging database took %s, want at most 8 s", took)
+		}
+	})
+}
+
+// stuck is an outbox that answers only when it must.
+type stuck struct{}
+
+func (*stuck) Drain(
+	ctx context.Context, _ int, _ func(context.Context, []event.Message) []error,
+) (relay.Drained, error) {
+	<-ctx.Done()
+	return relay.Drained{}, ctx.Err()
+}
+
+func (*stuck) Depth(ctx context.Context) (relay.Depth, error) {
+	<-ctx.Done()
+	return relay.Depth{}, ctx.Err()
+}
+
+func TestTheDepthIsMeasured(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{depth: func() relay.Depth {
+			return relay.Depth{Due: 4, Delayed: 3, Parked: 2, Oldest: 90 * time.Second}
+		}}
+		r := start(t, box, &publisher{})
+		synctest.Wait()
+		want := `
+# HELP vitrine_relay_outbox_due Messages that could be published now.
+# TYPE vitrine_relay_outbox_due gauge
+vitrine_relay_outbox_due 4
+# HELP vitrine_relay_outbox_delayed Messages whose time has not come.
+# TYPE vitrine_relay_outbox_delayed gauge
+vitrine_relay_outbox_delayed 3
+# HELP vitrine_relay_outbox_parked Messages that Kafka refused too often; a person has to look.
+# TYPE vitrine_relay_outbox_parked gauge
+vitrine_relay_outbox_parked 2
+# HELP vitrine_relay_outbox_oldest_age_seconds How long the oldest due message has been due; alert on this.
+# TYPE vitrine_relay_outbox_oldest_age_seconds gauge
+vitrine_relay_outbox_oldest_age_seconds 90
+`
+		names := []string{"vitrine_relay_outbox_due", "vitrine_relay_outbox_delayed", "vitrine_relay_outbox_parked",
+			"vitrine_relay_outbox_oldest_age_seconds"}
+		expect(t, r, want, names...)
+		box.set(func() { box.depthIs = errors.New("down"); box.depth = func() relay.Depth { return relay.Depth{} } })
+		after(time.Minute)
+		expect(t, r, want, names...) // a failed measurement does not say that all is well
+		if got := r.logs.FilterMessage("measuring the outbox failed and will be repeated").Len(); got != 1 {
+			t.Errorf("lines about it: got %d, want 1", got)
+		}
+		r.end()
+	})
+}
+
+func expect(t *testing.T, r *rig, want string, names ...string) {
+	t.Helper()
+	if err := testutil.GatherAndCompare(r.reg, strings.NewReader(want), names...); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEveryWrongSettingIsNamed(t *testing.T) {
+	t.Parallel()
+	if wrong := (relay.Config{Batch: 500, Poll: 150 * time.Millisecond, Sample: 5 * time.Second}).Validate(); wrong != nil {
+		t.Errorf("the defaults: got %v", wrong)
+	}
+	var got []string
+	for _, f := range (relay.Config{Batch: 0, Rate: -1, Poll: 2 * time.Minute, Sample: time.Millisecond}).Validate() {
+		got = append(got, f.Path)
+	}
+	if want := "[BATCH RATE POLL SAMPLE]"; fmt.Sprint(got) != want {
+		t.Errorf("wrong settings: got %v, want %s", got, want)
+	}
+}

@@ -1,0 +1,125 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/media"
+)
+
+// outcome is how a request ended.
+type outcome string
+
+// The outcomes.
+const (
+	ready      outcome = "ready"      // the renditions are published
+	retried    outcome = "retried"    // an attempt is spent; a new request is queued
+	deferred   outcome = "deferred"   // a new request is queued, at no cost
+	failed     outcome = "failed"     // the image is given up
+	released   outcome = "released"   // released by an orderly stop
+	superseded outcome = "superseded" // another attempt holds the image
+	done       outcome = "done"       // the request was dealt with before
+)
+
+// outcomes says what follows from a failure's class.
+var outcomes = map[media.Class]outcome{
+	media.Permanent: failed,
+	media.Transient: retried,
+	media.Ours:      deferred,
+}
+
+// postpone queues a request that could not be admitted again, if err is a *media.Failure; any other error is returned.
+func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
+	f := media.FailureOf(err)
+	if f == nil {
+		return err
+	}
+	ctx, cancel := w.outcomeContext(ctx)
+	defer cancel()
+	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Request, w.Pipeline().Spec().Retry, w.wait(f.Code)))
+}
+
+// report turns the result of process into an outcome. ctx ends when the process stops.
+func (w *Worker) report(ctx context.Context, t *task, err error) error {
+	switch f := media.FailureOf(err); {
+	case err == nil:
+		return nil
+	case errors.Is(err, catalog.ErrSuperseded):
+		return w.logOutcome(t, superseded, &media.Failure{}, catalog.ErrSuperseded)
+	case errors.Is(err, errNotIsolated):
+		return w.release(ctx, t, err)
+	case f != nil && (ctx.Err() == nil || f.Code.Class() == media.Permanent):
+		return w.recordFailure(ctx, t, f)
+	case ctx.Err() != nil: // the failure may be a consequence of the stop
+		return w.release(ctx, t, fmt.Errorf("stopped: %w", ctx.Err()))
+	default: // the outcome could not be written, or the objects are being deleted: again from Begin
+		return err
+	}
+}
+
+// recordFailure writes what follows from the attempt's failure. nil: it is written, or there was nothing left to write.
+func (w *Worker) recordFailure(ctx context.Context, t *task, f *media.Failure) (err error) {
+	ctx, cancel := w.outcomeContext(ctx)
+	defer cancel()
+	policy := w.Pipeline().Spec().Retry
+	then := outcomes[f.Code.Class()]
+	switch then {
+	case failed:
+		err = w.Catalog.Fail(ctx, t.attempt, f)
+	case retried:
+		err = w.Catalog.Retry(ctx, t.attempt, f, policy)
+	default:
+		err = w.Catalog.Defer(ctx, t.attempt, f, policy, w.wait(f.Code))
+	}
+	return w.logOutcome(t, then, f, err)
+}
+
+func (w *Worker) wait(code media.Code) time.Duration {
+	if code == media.HostBusy {
+		return w.cfg.BusyWait
+	}
+	return w.cfg.DeferWait
+}
+
+// release gives the attempt back, at no cost, and returns cause: a released request has to come again.
+func (w *Worker) release(ctx context.Context, t *task, cause error) error {
+	ctx, cancel := w.outcomeContext(ctx)
+	defer cancel()
+	return errors.Join(cause, w.logOutcome(t, released, &media.Failure{}, w.Catalog.Release(ctx, t.attempt)))
+}
+
+// outcomeContext returns a context to write an outcome in. It does not end with ctx, which may have ended already.
+func (w *Worker) outcomeContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), w.cfg.OutcomeTimeout)
+}
+
+// logOutcome counts and logs an outcome that was written with err, and returns an error if the request has to come again.
+func (w *Worker) logOutcome(t *task, then outcome, f *media.Failure, err error) error {
+	log := t.log.With(zap.Duration("duration", w.Now().Sub(t.began)))
+	w.Breakers.observe(Postgres, err)
+	switch {
+	case errors.Is(err, catalog.ErrSuperseded):
+		w.metrics.outcome(superseded, "")
+		log.Info("attempt superseded")
+		return nil
+	case errors.Is(err, catalog.ErrGivenUp):
+		then = failed
+	case err != nil:
+		return fmt.Errorf("record %s: %w", then, err)
+	}
+	w.metrics.outcome(then, f.Code)
+	switch then {
+	case released:
+		log.Info("image released")
+	case failed:
+		log.Warn("image failed", zap.String("code", string(f.Code)), zap.Error(f))
+	default:
+		log.Info("image "+string(then), zap.String("code", string(f.Code)), zap.Error(f))
+	}
+	return nil
+}

@@ -1,0 +1,54 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+// maxSpecs is how many specifications beside the current one are kept.
+const maxSpecs = 64
+
+// specCache finds the exact specification that a request names.
+type specCache struct {
+	store   catalog.Pipelines
+	current func() *pipeline.Revision
+	mu      sync.Mutex
+	known   map[string]pipeline.Spec
+}
+
+// get returns the specification. A hash that is not on record is a *media.Failure; any other error is the store's.
+func (s *specCache) get(ctx context.Context, hash string) (pipeline.Spec, error) {
+	if current := s.current(); current.Hash() == hash {
+		return current.Spec(), nil
+	}
+	s.mu.Lock()
+	spec, ok := s.known[hash]
+	s.mu.Unlock()
+	if ok {
+		return spec, nil
+	}
+	document, err := s.store.Pipeline(ctx, hash)
+	if fault.Is(err, fault.NotFound) {
+		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the pipeline that was asked for is not on record", err)
+	} else if err != nil {
+		return pipeline.Spec{}, err
+	}
+	p, err := pipeline.Parse(document)
+	if err != nil {
+		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the pipeline that was asked for cannot be read",
+			fmt.Errorf("pipeline %s: %w", hash, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.known) >= maxSpecs {
+		clear(s.known)
+	}
+	s.known[hash] = p.Spec
+	return p.Spec, nil
+}

@@ -1,0 +1,363 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+// uploads is how many renditions of one image are stored at a time.
+const uploads = 4
+
+// Worker handles requests for images. Handle may be called concurrently.
+type Worker struct {
+	Deps
+	specs     *specCache
+	cfg       Config
+	metrics   *metrics
+	hosts     hosts
+	isolation *semaphore.Weighted // an attempt holds one share, an isolated one holds all
+}
+
+// Catalog is the catalogue as a worker uses it; *catalog.Service says what the methods mean.
+type Catalog interface {
+	Begin(ctx context.Context, r catalog.Request, budget time.Duration) (catalog.Attempt, error)
+	Postpone(ctx context.Context, r catalog.Request, policy pipeline.Retry, wait time.Duration) error
+	Finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error
+	Retry(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry) error
+	Defer(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error
+	Fail(ctx context.Context, a catalog.Attempt, f *media.Failure) error
+	Release(ctx context.Context, a catalog.Attempt) error
+}
+
+// Deps are the dependencies of a Worker.
+type Deps struct {
+	Catalog   Catalog
+	Pipelines catalog.Pipelines
+	Source    Source
+	Codec     Codec
+	Objects   Objects
+	Breakers  *Breakers                 // learn how work with each dependency ends
+	Pipeline  func() *pipeline.Revision // the one in force: how to fetch and how often to try
+	Now       func() time.Time          // only to measure stages
+	Log       *zap.Logger
+}
+
+// New returns a Worker.
+func New(deps Deps, cfg Config, reg prometheus.Registerer) *Worker {
+	return &Worker{
+		Deps: deps, cfg: cfg, metrics: newMetrics(reg),
+		specs: &specCache{store: deps.Pipelines, current: deps.Pipeline, known: map[string]pipeline.Spec{}},
+		hosts: hosts{busy: map[string]int{}}, isolation: semaphore.NewWeighted(math.MaxInt32),
+	}
+}
+
+// Check reports why a message is not a request that Handle can read, or nil.
+func Check(m event.Message) error {
+	_, err := event.Decode[event.ImageRequested](m)
+	return err
+}
+
+// OrderingKey is equal for messages that must not be handled at the same time in one process: those for one image.
+func OrderingKey(m event.Message) string {
+	req, err := event.Decode[event.ImageRequested](m)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(req.ImageID)
+}
+
+// Handle handles one request. nil means that the request has been dealt with, whatever the outcome; an error means that it
+// has to come again. When ctx ends, work in hand is released.
+func (w *Worker) Handle(ctx context.Context, m event.Message) error {
+	t, err := w.newTask(m)
+	if err != nil {
+		return err
+	}
+	defer w.leave(t)
+	if err := w.admit(ctx, t); err != nil {
+		return w.postpone(ctx, t, err)
+	}
+	if begun, err := w.begin(ctx, t); !begun {
+		return err
+	}
+	w.metrics.inFlight.Inc()
+	defer w.metrics.inFlight.Dec()
+	failpoint.Hit(failpoint.WorkerBegun)
+	return w.report(ctx, t, w.process(ctx, t))
+}
+
+// task is one request in Handle, with what it holds.
+type task struct {
+	catalog.Request
+	sourceURL, pipelineHash string
+	attempt                 catalog.Attempt // once begun
+	spec                    pipeline.Spec   // the one that the request names
+	rules                   pipeline.Fetch  // those in force when the request came
+	budget                  time.Duration   // of the attempt's work
+	hostSlot                func()          // gives it back; may be called again
+	shares                  int64           // of isolation, held
+	began                   time.Time
+	log                     *zap.Logger
+}
+
+func (w *Worker) newTask(m event.Message) (*task, error) {
+	req, err := event.Decode[event.ImageRequested](m)
+	if err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	log := w.Log.With(zap.Int64("product_id", req.ProductID), zap.Int64("image_id", req.ImageID), zap.String("event_id", m.ID))
+	if id := event.TraceID(m.Traceparent); id != "" {
+		log = log.With(zap.String("trace_id", id))
+	}
+	return &task{
+		Request: catalog.Request{
+			ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), Ticket: m.ID,
+			Traceparent: m.Traceparent,
+		},
+		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.Pipeline().Spec().Fetch,
+		hostSlot: func() {}, began: w.Now(), log: log,
+	}, nil
+}
+
+// admit acquires what an attempt needs: a slot of the host, a share of isolation and the specification. A *media.Failure
+// means that the request has to be postponed.
+func (w *Worker) admit(ctx context.Context, t *task) (err error) {
+	free, ok := w.hosts.take(host(t.sourceURL), t.rules.PerHost)
+	if !ok {
+		return media.Fail(media.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
+	}
+	t.hostSlot = sync.OnceFunc(free)
+	if err := w.isolation.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for a share: %w", err)
+	}
+	t.shares, t.began = 1, w.Now()
+	if t.spec, err = w.specs.get(ctx, t.pipelineHash); err != nil {
+		return fmt.Errorf("load pipeline: %w", err)
+	}
+	// Two images may be before this one at its codec process.
+	t.budget = t.rules.Timeout.D() + 3*t.spec.Limits.Deadline.D() + w.cfg.StoreBudget
+	failpoint.Hit(failpoint.WorkerTaken)
+	return nil
+}
+
+// leave gives back what the task holds.
+func (w *Worker) leave(t *task) {
+	w.isolation.Release(t.shares)
+	t.hostSlot()
+}
+
+// begin begins an attempt. begun is false if there is nothing to process, or if the attempt could not begin.
+func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
+	// Once for the wait for isolation, once for the work, once for an outcome that Postgres does not accept at first.
+	t.attempt, err = w.Catalog.Begin(ctx, t.Request, 3*t.budget)
+	w.Breakers.observe(Postgres, err)
+	switch {
+	case errors.Is(err, catalog.ErrDone):
+		w.metrics.outcome(done, "")
+		t.log.Debug("request already dealt with")
+		return false, nil
+	case errors.Is(err, catalog.ErrGivenUp):
+		return false, w.logOutcome(t, failed, catalog.Died(), nil)
+	case err != nil:
+		return false, err
+	}
+	t.log = t.log.With(zap.Int("attempt", t.attempt.Number), zap.Int64("fence", t.attempt.Fence))
+	return true, nil
+}
+
+// process makes the image: isolate if need be, fetch, render, store, finish.
+func (w *Worker) process(ctx context.Context, t *task) error {
+	if t.attempt.Alone {
+		if err := w.isolate(ctx, t); err != nil {
+			return err
+		}
+	}
+	work, cancel := context.WithTimeout(ctx, t.budget)
+	defer cancel()
+	err := w.makeImage(work, t)
+	if err != nil && ctx.Err() == nil && media.FailureOf(err) == nil && errors.Is(err, work.Err()) {
+		return media.Fail(media.CodecUnavailable, "there was no time left for the picture", err)
+	}
+	return err
+}
+
+// errNotIsolated says that other attempts did not end within the task's budget.
+var errNotIsolated = errors.New("wait to run alone")
+
+// isolate waits until no other attempt runs in this process, and keeps others from starting.
+func (w *Worker) isolate(ctx context.Context, t *task) error {
+	w.isolation.Release(t.shares)
+	t.shares = 0
+	ctx, cancel := context.WithTimeout(ctx, t.budget)
+	defer cancel()
+	if err := w.isolation.Acquire(ctx, math.MaxInt32); err != nil {
+		return fmt.Errorf("%w: %w", errNotIsolated, err)
+	}
+	t.shares = math.MaxInt32
+	return nil
+}
+
+// makeImage fetches, renders, stores and finishes.
+func (w *Worker) makeImage(ctx context.Context, t *task) error {
+	began := w.Now()
+
+	src, err := w.Source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
+	t.hostSlot()
+	elapsed := w.stage("fetch", began)
+	if err != nil {
+		return fmt.Errorf("fetch: %w", err)
+	}
+	defer src.Drop() // at the latest
+	failpoint.Hit(failpoint.WorkerFetched)
+	size := len(src.Body)
+	w.metrics.bytesIn.Add(float64(size))
+	t.log.Info("download done", zap.Int("bytes", size), zap.Duration("duration", elapsed))
+
+	rendering := w.Now()
+	out, err := w.render(ctx, t, src)
+	src.Drop() // storing the renditions does not need it
+	elapsed = w.stage("render", rendering)
+	if err != nil {
+		return fmt.Errorf("render: %w", err)
+	}
+	failpoint.Hit(failpoint.WorkerRendered)
+	t.log.Info("image compressed", zap.Int("renditions", len(out.Outputs)), zap.Int("dropped", len(out.Dropped)),
+		zap.Int("bytes", out.Size()), zap.Duration("duration", elapsed))
+
+	storing := w.Now()
+	renditions, stored, err := w.store(ctx, t.attempt.Prefix, out.Outputs)
+	w.stage("store", storing)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	failpoint.Hit(failpoint.WorkerStored)
+	w.metrics.bytesOut.Add(float64(stored))
+
+	recording := w.Now()
+	err = w.finish(ctx, t.attempt, catalog.Result{
+		Width: out.Width, Height: out.Height, Placeholder: out.Placeholder,
+		SourceSHA256: src.SHA256, SourceBytes: int64(size), Renditions: renditions,
+		Dropped: out.Dropped,
+	})
+	w.stage("finish", recording)
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	w.metrics.outcome(ready, "")
+	w.metrics.saved(size, out)
+	t.log.Info("image ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", began)))
+	return nil
+}
+
+// finish writes the result. Everything is rendered and stored, so neither a stop nor a short outage of the database discards
+// it: finish tries again, with growing pauses, as long as the attempt may last. Repeating it is harmless.
+func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error {
+	pause := w.cfg.OutcomeTimeout / 10
+	for {
+		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.OutcomeTimeout)
+		err := w.Catalog.Finish(try, a, r)
+		cancel()
+		w.Breakers.observe(Postgres, err)
+		if !fault.Is(err, fault.Unavailable) {
+			return err
+		}
+		if !backoff.Sleep(ctx, pause) {
+			return err
+		}
+		pause = min(2*pause, w.cfg.OutcomeTimeout)
+	}
+}
+
+// store puts the outputs below prefix, and returns how many bytes. Outputs that share a body are stored once, under one key.
+func (w *Worker) store(ctx context.Context, prefix string, outputs []media.Output) ([]catalog.Rendition, int64, error) {
+	renditions := make([]catalog.Rendition, len(outputs))
+	keys := map[*byte]string{}
+	var stored int64
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(uploads)
+	for i, out := range outputs {
+		if len(out.Body) == 0 {
+			return nil, 0, media.Fail(media.CodecCrashed, "the codec made an empty file of "+out.Name, g.Wait())
+		}
+		key, shared := keys[&out.Body[0]]
+		if !shared {
+			key = prefix + out.Name + "." + out.Format.Extension()
+			keys[&out.Body[0]] = key
+			stored += int64(len(out.Body))
+			g.Go(func() error {
+				err := w.Objects.Put(ctx, key, out.Format.ContentType(), bytes.NewReader(out.Body), int64(len(out.Body)))
+				w.Breakers.observe(S3, err)
+				return err
+			})
+		}
+		renditions[i] = catalog.Rendition{
+			Name: out.Name, Format: out.Format, Width: out.Width, Height: out.Height,
+			Bytes: int64(len(out.Body)), Score: out.Score, Lowered: out.Lowered, Key: key,
+			Default: out.Default,
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return nil, 0, media.Fail(media.StorageFailed, "the renditions could not be stored", err)
+	}
+	return renditions, stored, nil
+}
+
+// stage measures a stage that began then and ends now.
+func (w *Worker) stage(name string, began time.Time) time.Duration {
+	elapsed := w.Now().Sub(began)
+	w.metrics.stages.WithLabelValues(name).Observe(elapsed.Seconds())
+	return elapsed
+}
+
+// host returns the host that a URL's downloads count against.
+func host(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+}
+
+// hosts counts downloads by host.
+type hosts struct {
+	mu   sync.Mutex
+	busy map[string]int
+}
+
+// take takes a slot of the host and returns how to give it back, or false if the limit is reached. It never waits: a slow
+// host must not delay the images of others.
+func (h *hosts) take(host string, limit int) (free func(), ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.busy[host] >= limit {
+		return nil, false
+	}
+	h.busy[host]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.busy[host]--; h.busy[host] == 0 {
+			delete(h.busy, host)
+		}
+	}, true
+}

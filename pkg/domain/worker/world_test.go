@@ -1,0 +1,265 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/worker"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+// world is a worker among parts that do as the test says, and remember what they were asked.
+type world struct {
+	*worker.Worker
+	deps      worker.Deps
+	mu        sync.Mutex
+	told      []string // what the catalogue was told, in order: "begin", "finish", ...
+	failure   *media.Failure
+	wait      time.Duration // of the last Defer or Postpone
+	postponed catalog.Request
+	result    catalog.Result
+	objects   map[string]string // key: content type
+	logs      *observer.ObservedLogs
+	reg       *prometheus.Registry
+
+	begin  func(ctx context.Context, r catalog.Request) (catalog.Attempt, error)
+	settle func(verb string) error
+	fetch  func(ctx context.Context, url string) (worker.Download, error)
+	render func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
+	again  func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
+	put    func(ctx context.Context, key string) error
+	lookUp func(hash string) ([]byte, error)
+	pipe   pipeline.Pipeline
+	rules  pipeline.Fetch // of the last download
+	limit  int64          // of the last download
+	policy pipeline.Retry // of the last retry
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	core, logs := observer.New(zapcore.DebugLevel)
+	w := &world{objects: map[string]string{}, logs: logs, reg: prometheus.NewRegistry(), pipe: pipeline.Default()}
+	w.begin = func(_ context.Context, r catalog.Request) (catalog.Attempt, error) {
+		return catalog.Attempt{
+			Request: r, Fence: 1, Prefix: "products/1/2/1-x/", SourceURL: "https://example.com/a.jpg", Number: 1,
+		}, nil
+	}
+	w.settle = func(string) error { return nil }
+	w.fetch = func(context.Context, string) (worker.Download, error) {
+		return worker.Download{Body: []byte("source"), SHA256: "ab"}, nil
+	}
+	w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
+		shared := []byte("jpeg")
+		return media.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Outputs: []media.Output{
+			{Name: "full", Format: pipeline.JPEG, Width: 30, Height: 20, Score: 70.25, Default: true, Body: shared},
+			{Name: "card", Format: pipeline.JPEG, Width: 30, Height: 20, Body: shared},
+			{Name: "full", Format: pipeline.WebP, Width: 30, Height: 20, Body: []byte("webp")},
+		}}, nil
+	}
+	w.again = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
+		return media.Rendered{}, errors.New("nothing has killed a codec here")
+	}
+	w.put = func(context.Context, string) error { return nil }
+	w.lookUp = func(string) ([]byte, error) { return nil, fault.New(fault.NotFound, "pipeline_not_found", "no") }
+	w.deps = worker.Deps{
+		Catalog: w, Pipelines: w, Source: source{w}, Codec: codec{w}, Objects: store{w},
+		Breakers: worker.NewBreakers(breakerConfig(), prometheus.NewRegistry(), zap.NewNop()),
+		Pipeline: func() *pipeline.Revision { return pipeline.Seal(w.pipe) }, Now: time.Now, Log: zap.New(core),
+	}
+	w.Worker = worker.New(w.deps, worldConfig(), w.reg)
+	return w
+}
+
+func worldConfig() worker.Config {
+	return worker.Config{
+		Concurrency: 4, StoreBudget: time.Minute, OutcomeTimeout: time.Minute, DeferWait: 5 * time.Second, BusyWait: time.Second,
+	}
+}
+
+// watch makes the worker report to circuits.
+func (w *world) watch(c *worker.Breakers) {
+	w.deps.Breakers = c
+	w.Worker = worker.New(w.deps, worldConfig(), prometheus.NewRegistry())
+}
+
+func (w *world) failPut(err error) { w.put = func(context.Context, string) error { return err } }
+
+func (w *world) failRender(err error) {
+	w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) { return media.Rendered{}, err }
+}
+
+// failSettle makes the source fail for good, and telling so.
+func (w *world) failSettle(err error) {
+	w.fetch = func(context.Context, string) (worker.Download, error) {
+		return worker.Download{}, media.Fail(media.HTTPStatus, "404", nil)
+	}
+	w.settle = func(string) error { return err }
+}
+
+func (w *world) failBegin(err error) {
+	w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) { return catalog.Attempt{}, err }
+}
+
+// message is the request for picture 2 of product 1.
+func (w *world) message() event.Message {
+	return w.messageFor(w.pipe.Hash())
+}
+
+func (w *world) messageFor(hash string) event.Message {
+	return event.New("ticket", "1", event.ImageRequested{
+		ProductID: 1, ImageID: 2, SourceURL: "https://example.com/a.jpg", PipelineHash: hash,
+	})
+}
+
+func (w *world) note(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, what)
+}
+
+func (w *world) Begin(ctx context.Context, r catalog.Request, _ time.Duration) (catalog.Attempt, error) {
+	w.note("begin")
+	return w.begin(ctx, r)
+}
+
+func (w *world) Postpone(_ context.Context, r catalog.Request, _ pipeline.Retry, wait time.Duration) error {
+	w.note("postpone")
+	w.mu.Lock()
+	w.postponed, w.wait = r, wait
+	w.mu.Unlock()
+	return w.settle("postpone")
+}
+
+// deferredFor returns the codes of the deferrals that were logged.
+func (w *world) deferredFor() []any {
+	var codes []any
+	for _, l := range w.logs.FilterMessage("image deferred").All() {
+		codes = append(codes, l.ContextMap()["code"])
+	}
+	return codes
+}
+
+func (w *world) Finish(_ context.Context, _ catalog.Attempt, r catalog.Result) error {
+	w.note("finish")
+	w.mu.Lock()
+	w.result = r
+	w.mu.Unlock()
+	return w.settle("finish")
+}
+
+func (w *world) Retry(_ context.Context, _ catalog.Attempt, f *media.Failure, policy pipeline.Retry) error {
+	w.note("retry")
+	w.mu.Lock()
+	w.failure, w.policy = f, policy
+	w.mu.Unlock()
+	return w.settle("retry")
+}
+
+func (w *world) Defer(_ context.Context, _ catalog.Attempt, f *media.Failure, _ pipeline.Retry, wait time.Duration) error {
+	w.note("defer")
+	w.mu.Lock()
+	w.failure, w.wait = f, wait
+	w.mu.Unlock()
+	return w.settle("defer")
+}
+
+func (w *world) Fail(_ context.Context, _ catalog.Attempt, f *media.Failure) error {
+	w.note("fail")
+	w.mu.Lock()
+	w.failure = f
+	w.mu.Unlock()
+	return w.settle("fail")
+}
+
+func (w *world) Release(ctx context.Context, _ catalog.Attempt) error {
+	w.note("release")
+	if ctx.Err() != nil {
+		return errors.New("the release was given a context that has ended")
+	}
+	return w.settle("release")
+}
+
+func (w *world) SavePipeline(context.Context, string, []byte) error { return nil }
+
+func (w *world) Pipeline(_ context.Context, hash string) ([]byte, error) {
+	w.note("look up")
+	return w.lookUp(hash)
+}
+
+type source struct{ w *world }
+
+func (s source) Fetch(
+	ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64,
+) (worker.Download, error) {
+	s.w.mu.Lock()
+	s.w.rules, s.w.limit = rules, maxBytes
+	s.w.mu.Unlock()
+	return s.w.fetch(ctx, url)
+}
+
+type codec struct{ w *world }
+
+func (c codec) Render(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
+	return c.w.render(ctx, body, spec)
+}
+
+func (c codec) RenderSafe(ctx context.Context, body []byte, spec pipeline.Spec) (media.Rendered, error) {
+	return c.w.again(ctx, body, spec)
+}
+
+type store struct{ w *world }
+
+func (s store) Put(ctx context.Context, key, contentType string, _ io.ReadSeeker, _ int64) error {
+	if err := s.w.put(ctx, key); err != nil {
+		return err
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.objects[key] = contentType
+	return nil
+}
+
+// hangingCatalog answers Finish and Release as hang does.
+type hangingCatalog struct {
+	*world
+	hang func(ctx context.Context, verb string) error
+}
+
+func (h hangingCatalog) Finish(ctx context.Context, _ catalog.Attempt, _ catalog.Result) error {
+	return h.hang(ctx, "finish")
+}
+
+func (h hangingCatalog) Release(ctx context.Context, _ catalog.Attempt) error {
+	return h.hang(ctx, "release")
+}
+
+// metric returns the sum of a metric's series.
+func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sum float64
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}

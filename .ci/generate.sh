@@ -4,7 +4,7 @@ set -euo pipefail
 
 cd "$(dirname "$0")/.."
 go generate ./...
-go test ./pkg/postgres -count=1 -run Schema -update >/dev/null # docs/schema.sql, from the migrations
+go test ./pkg/adapter/postgres -count=1 -run Schema -update >/dev/null # docs/schema.sql, from the migrations
 
 # docs/configuration.md and .env.example, from what the programs say of themselves.
 tables=$(mktemp -d)

@@ -1,4 +1,4 @@
--- What the migrations add up to. Written by: go test ./pkg/postgres -run Schema -update
+-- What the migrations add up to. Written by: go test ./pkg/adapter/postgres -run Schema -update
 
 CREATE TABLE audits (
     name text NOT NULL,

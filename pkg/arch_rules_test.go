@@ -14,7 +14,7 @@ import (
 const module = "vitrine.io/"
 
 // The import paths of libvips' C bindings, and of the package that uses them.
-var libvips = []string{"github.com/davidbyttow/govips/v2", module + "pkg/imaging"}
+var libvips = []string{"github.com/davidbyttow/govips/v2", module + "pkg/adapter/imaging"}
 
 // forbidden are the packages that a program must not link, with those below them: only the codec links libvips, and the
 // codec, which works in a sandbox on untrusted files, links nothing that only its parent needs.
@@ -22,7 +22,7 @@ var forbidden = map[string][]string{
 	"api": libvips, "worker": libvips, "vitrine": libvips,
 	"codec": {
 		"go.uber.org/zap", "github.com/prometheus", "github.com/google/uuid", "golang.org/x/sync/singleflight",
-		module + "pkg/codec",
+		module + "pkg/adapter/codec",
 	},
 }
 

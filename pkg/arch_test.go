@@ -122,9 +122,9 @@ func TestCheckDeps(t *testing.T) {
 		dep  string
 		want int
 	}{
-		"the_package":      {module + "pkg/imaging", 1},
+		"the_package":      {module + "pkg/adapter/imaging", 1},
 		"below_it":         {"github.com/davidbyttow/govips/v2/vips", 1},
-		"another_package":  {module + "pkg/codec", 0},
+		"another_package":  {module + "pkg/adapter/codec", 0},
 		"another_module":   {"github.com/davidbyttow/govipsish", 0},
 		"only_a_prefix":    {module + "pkg/imagingless/and/something/other", 0},
 		"standard_library": {"image", 0},

@@ -1,15 +1,15 @@
 package main
 
 import (
-	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/adapter/httpapi"
+	"vitrine.io/pkg/adapter/kafka"
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/adapter/rediscache"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/relay"
-	"vitrine.io/pkg/httpapi"
-	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
-	"vitrine.io/pkg/rediscache"
 )
 
 // Config is everything that can be said about this program.

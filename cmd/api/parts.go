@@ -12,18 +12,18 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/adapter/httpapi"
+	"vitrine.io/pkg/adapter/kafka"
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/adapter/rediscache"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
-	"vitrine.io/pkg/httpapi"
-	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
-	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/telemetry"
 )
 

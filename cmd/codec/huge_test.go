@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/adapter/codec"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 )

@@ -12,10 +12,10 @@ import (
 	"os"
 	"runtime/debug"
 
+	"vitrine.io/pkg/adapter/imaging"
 	"vitrine.io/pkg/foundation/codecproto"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/sandbox"
-	"vitrine.io/pkg/imaging"
 )
 
 func main() {

@@ -23,7 +23,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	_ "golang.org/x/image/webp" // decodes the renditions
 
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/adapter/codec"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 )

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/adapter/codec"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 )
@@ -41,7 +41,7 @@ func number(t *testing.T, name string, usual uint64) uint64 {
 // seeds returns the good files, in the order of their names.
 func seeds(t *testing.T) map[pipeline.Format][]seed {
 	t.Helper()
-	paths, err := filepath.Glob("../../pkg/imaging/testdata/varieties/*")
+	paths, err := filepath.Glob("../../pkg/adapter/imaging/testdata/varieties/*")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/adapter/codec"
 	"vitrine.io/pkg/foundation/pipeline"
 )
 

@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap/zapcore"
 
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/telemetry"
 )
 

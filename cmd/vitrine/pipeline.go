@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 )
 

@@ -16,15 +16,15 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/adapter/kafka"
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/adapter/rediscache"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
-	"vitrine.io/pkg/rediscache"
 )
 
 // ReplayConfig is everything that can be said about dead replay.

@@ -12,10 +12,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/program"
 	"vitrine.io/pkg/telemetry"
 )

@@ -12,12 +12,12 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/adapter/kafka"
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/telemetry"
 )
 

@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/kafka"
+	"vitrine.io/pkg/adapter/kafka"
 )
 
 // lagging answers as brokers do of which the first has not heard of a new topic yet.

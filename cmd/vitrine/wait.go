@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/postgres"
+	"vitrine.io/pkg/adapter/postgres"
 )
 
 // What can be waited for.

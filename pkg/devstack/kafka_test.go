@@ -14,9 +14,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/foundation/event"
-	"vitrine.io/pkg/kafka"
 )
 
 func startKafka(t *testing.T, cfg devstack.KafkaConfig) *devstack.Kafka {

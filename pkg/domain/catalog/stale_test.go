@@ -13,11 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/adapter/rediscache"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/postgres"
-	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/testenv"
 )
 

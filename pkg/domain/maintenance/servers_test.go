@@ -13,11 +13,11 @@ import (
 	"github.com/shopspring/decimal"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
 )
 

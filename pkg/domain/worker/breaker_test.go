@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/adapter/blob"
 	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/worker"

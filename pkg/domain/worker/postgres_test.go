@@ -11,9 +11,9 @@ import (
 	"github.com/shopspring/decimal"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/postgres"
 	"vitrine.io/pkg/testenv"
 )
 

@@ -14,10 +14,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/postgres"
 )
 
 const (

@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/shopspring/decimal"
 
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
-	"vitrine.io/pkg/postgres"
 )
 
 // How large the rounds are: a tenth of a second or two for each side.

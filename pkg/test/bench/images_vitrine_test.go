@@ -21,8 +21,8 @@ import (
 	"github.com/shopspring/decimal"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/blob"
-	"vitrine.io/pkg/codec"
+	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/adapter/codec"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/pipeline"

@@ -24,14 +24,14 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/adapter/httpapi"
+	"vitrine.io/pkg/adapter/kafka"
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/adapter/rediscache"
 	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/httpapi"
-	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/postgres"
-	"vitrine.io/pkg/rediscache"
 	"vitrine.io/pkg/telemetry"
 	"vitrine.io/pkg/testenv"
 )

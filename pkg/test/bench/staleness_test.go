@@ -14,11 +14,11 @@ import (
 
 	"github.com/shopspring/decimal"
 
+	"vitrine.io/pkg/adapter/kafka"
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/event"
-	"vitrine.io/pkg/kafka"
-	"vitrine.io/pkg/postgres"
 )
 
 // Readers of each pod, on connections that stay open; how long after a write they are watched.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/foundation/event"
-	"vitrine.io/pkg/kafka"
 )
 
 // errNotNow is how a handler says that a message is not done.

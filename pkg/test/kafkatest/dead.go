@@ -6,8 +6,8 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/foundation/event"
-	"vitrine.io/pkg/kafka"
 )
 
 // undecodable sends records that cannot be decoded, with a good message between and after them. It expects the former on the

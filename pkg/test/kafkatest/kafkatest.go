@@ -13,9 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/kafka"
 )
 
 // Open returns where a Kafka is, with an unused topic prefix. The topics are not created yet. The suite sets how

@@ -8,9 +8,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/kafka"
 )
 
 func roundTrip(t *testing.T, config kafka.Config) {

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/foundation/event"
-	"vitrine.io/pkg/kafka"
 )
 
 func topicsAgain(t *testing.T, config kafka.Config) {

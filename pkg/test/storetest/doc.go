@@ -4,6 +4,6 @@
 // Each subtest opens an empty store. The suite never sleeps and moves no clock: where the past matters, it writes times in
 // the past. Several subtests run two calls at once and fail if the lock that orders them is taken out.
 //
-// Fixture is shared with the tests of pkg/postgres, which check what only that store does: the outbox, scheduled deletions,
+// Fixture is shared with the tests of pkg/adapter/postgres, which check what only that store does: the outbox, scheduled deletions,
 // lists and maintenance.
 package storetest

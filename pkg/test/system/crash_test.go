@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/blob"
+	"vitrine.io/pkg/adapter/blob"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/foundation/pipeline"

@@ -12,9 +12,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/kafka"
 	"vitrine.io/pkg/test/imageserver"
 )
 

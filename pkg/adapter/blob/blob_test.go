@@ -1,0 +1,52 @@
+package blob_test
+
+import (
+	"testing"
+	"time"
+
+	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/domain/worker"
+	"vitrine.io/pkg/test/blobtest"
+	"vitrine.io/pkg/testenv"
+)
+
+var _ worker.Objects = (*blob.Bucket)(nil)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// settings is a configuration of a store with keys of our own.
+func settings(endpoint, bucket string) blob.Config {
+	return blob.Config{
+		Endpoint: endpoint, Region: "us-east-1", Bucket: bucket, AccessKey: "vitrine", SecretKey: "vitrine-secret",
+		PathStyle: true, AttemptTimeout: 30 * time.Second, MaxAttempts: 3,
+	}
+}
+
+func TestMinIOConformance(t *testing.T) {
+	t.Parallel()
+	blobtest.Run(t, func(t testing.TB) blob.Config {
+		t.Helper()
+		at := testenv.S3(t)
+		cfg := settings(at.Endpoint, at.Bucket)
+		cfg.Region, cfg.AccessKey, cfg.SecretKey = at.Region, at.AccessKey, at.SecretKey
+		return cfg
+	})
+}
+
+func TestStandInConformance(t *testing.T) {
+	t.Parallel()
+	blobtest.Run(t, func(t testing.TB) blob.Config {
+		t.Helper()
+		server, err := devstack.StartS3(devstack.S3Config{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return settings(server.Endpoint(), "pictures")
+	})
+}

@@ -1,0 +1,92 @@
+package codec_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/adapter/codec"
+	"vitrine.io/pkg/foundation/media"
+)
+
+func TestEveryWrongSettingIsTold(t *testing.T) {
+	t.Parallel()
+	if wrong := (codec.Config{}).Validate(); len(wrong) != 8 {
+		t.Errorf("an empty configuration has %d mistakes, want 8: %v", len(wrong), wrong)
+	}
+	good := codec.Config{
+		Path: "codec", RecycleAfter: 500, MaxRSS: 512 << 20, AddressSpace: 2 << 30, StartTimeout: time.Second,
+		StartBackoff: time.Second, ShutdownGrace: time.Second, Sandbox: "on", Preload: "auto",
+	}
+	if wrong := good.Validate(); wrong != nil {
+		t.Errorf("the defaults are wrong: %v", wrong)
+	}
+	for name, change := range map[string]func(*codec.Config){
+		"CHILDREN":      func(c *codec.Config) { c.Children = -1 },
+		"ADDRESS_SPACE": func(c *codec.Config) { c.AddressSpace = 1 << 20 },
+		"SANDBOX":       func(c *codec.Config) { c.Sandbox = "false" },
+		"START_BACKOFF": func(c *codec.Config) { c.StartBackoff = time.Hour },
+	} {
+		bad := good
+		change(&bad)
+		if wrong := bad.Validate(); len(wrong) != 1 || wrong[0].Path != name || wrong[0].Detail == "" {
+			t.Errorf("%s: got %v", name, wrong)
+		}
+	}
+}
+
+func TestWhatIsMissingIsToldBeforeAnyPicture(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*codec.Config){
+		"find codec program": func(c *codec.Config) { c.Path = "no-such-codec" },
+		"find allocator":     func(c *codec.Config) { c.Preload = "/no/such/library.so" },
+	} {
+		cfg := fakeConfig()
+		change(&cfg)
+		if _, err := codec.New(cfg, prometheus.NewRegistry(), zap.NewNop()); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("got %v, want %q", err, name)
+		}
+	}
+}
+
+func TestABareNameIsFoundBesideThisProgram(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, func(c *codec.Config) { c.Path = filepath.Base(self) })
+	r.made(t, "ok")
+}
+
+func TestTheAllocatorIsPreloadedWhereItIs(t *testing.T) {
+	t.Parallel()
+	const jemalloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+	library := filepath.Join(t.TempDir(), "liballoc.so") // not a library: the loader says so and goes on without it
+	touch(library)
+	r := newRig(t, func(c *codec.Config) { c.Preload = library })
+	if got := r.made(t, "env"); !strings.Contains(got, "LD_PRELOAD="+library) || !strings.Contains(got, "MALLOC_CONF=") {
+		t.Errorf("a child's environment is %q, want %s preloaded", got, library)
+	}
+	auto := newRig(t, func(c *codec.Config) { c.Preload = "auto" })
+	if got := auto.made(t, "env"); strings.Contains(got, "LD_PRELOAD="+jemalloc) != exists(jemalloc) {
+		t.Errorf("a child's environment is %q, but %s is there: %v", got, jemalloc, exists(jemalloc))
+	}
+}
+
+func TestAProgramThatTheSystemRefusesIsUnavailable(t *testing.T) {
+	t.Parallel()
+	program := filepath.Join(t.TempDir(), "codec")
+	if err := os.WriteFile(program, []byte("\x7fELF, but not really"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, func(c *codec.Config) { c.Path = program })
+	if got := r.failed(t, "ok", long); got.Code != media.CodecUnavailable || !strings.Contains(got.Error(), "exec format") {
+		t.Errorf("got %v, want codec_unavailable", got)
+	}
+}

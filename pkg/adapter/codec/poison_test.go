@@ -1,0 +1,186 @@
+package codec_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"vitrine.io/pkg/adapter/codec"
+	"vitrine.io/pkg/foundation/media"
+)
+
+// clock is a clock that stands until it is moved.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Unix(1e9, 0)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) move(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+const safeMode = "VIPS_NOVECTOR=1"
+
+func (r rig) suspects(t *testing.T) float64 {
+	t.Helper()
+	return r.metric(t, "vitrine_codec_suspects_total", "")
+}
+
+func TestRenderSafeHasAChildOfItsOwnInSafeMode(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	poison := "once " + filepath.Join(t.TempDir(), "seen")
+	touch(strings.TrimPrefix(poison, "once ")) // it has cost a codec of another pool
+	before := r.made(t, "ok")
+	got, err := r.RenderSafe(t.Context(), []byte(poison), fakeSpec(long))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(got.Placeholder, safeMode) {
+		t.Errorf("the second try is made with %q, want %s", got.Placeholder, safeMode)
+	}
+	after := r.made(t, "env")
+	if strings.Contains(after, safeMode) {
+		t.Error("the next picture gets the child in safe mode, too")
+	}
+	eventually(t, "the child that made way is gone", func() bool { return gone(before) })
+	if suspect, crashed := r.restarts(t, "suspect"), r.restarts(t, "crashed"); suspect != 2 || crashed != 0 {
+		t.Errorf("%v restarts for a suspect and %v for crashes, want 2 and none", suspect, crashed)
+	}
+	if n := r.suspects(t); n != 1 {
+		t.Errorf("%v pictures are counted as suspects, want 1", n)
+	}
+}
+
+func TestWhatHasKilledACodecHereIsKnownWhoeverBringsIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	poison := "once " + filepath.Join(t.TempDir(), "seen")
+	r.fails(t, poison, long, media.CodecCrashed)
+	if got := r.made(t, "env"); strings.Contains(got, safeMode) {
+		t.Error("another picture is a suspect, too")
+	}
+	if got := r.made(t, poison); !strings.Contains(got, safeMode) {
+		t.Errorf("the same content is tried with %q, want %s", got, safeMode)
+	}
+}
+
+func TestEveryKillIsRememberedForAWhile(t *testing.T) {
+	t.Parallel()
+	for source, deadline := range map[string]time.Duration{"exit": long, "hang": 50 * time.Millisecond, "confused": long} {
+		t.Run(source, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			r := newRig(t, nil, codec.WithClock(c.Now))
+			try := func(what string, deadline time.Duration, want float64) {
+				_ = r.failed(t, source, deadline)
+				if n := r.suspects(t); n != want {
+					t.Errorf("%s: %v pictures were suspects so far, want %v", what, n, want)
+				}
+			}
+			try("the first try", deadline, 0)
+			try("the second", deadline, 1)
+			try("the third", deadline, 2)
+			try("with another specification", deadline+time.Millisecond, 2)
+			c.move(10 * time.Minute)
+			try("ten minutes later", deadline, 2)
+		})
+	}
+}
+
+func TestWhoWaitedWhileTheSameContentKilledIsTriedWithCare(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, func(c *codec.Config) { c.Children = 1 })
+	var all sync.WaitGroup
+	var lost atomic.Int32
+	for range 4 { // of as many products, at the same time
+		all.Go(func() {
+			if _, err := r.Render(t.Context(), []byte("vector"), fakeSpec(long)); err != nil {
+				lost.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if got := lost.Load(); got != 1 {
+		t.Errorf("%d of four pictures with one content were lost, want the first", got)
+	}
+}
+
+func TestASuspectTakesNobodysCodecWhileNoneCanBeStarted(t *testing.T) {
+	t.Parallel()
+	flag := filepath.Join(t.TempDir(), "flag")
+	touch(flag)
+	r := newRig(t, nil, codec.WithEnv("FAKE_CODEC_FLAG="+flag))
+	pid := r.made(t, "ok")
+	if err := os.Remove(flag); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := r.RenderSafe(t.Context(), []byte("ok"), fakeSpec(long)); err == nil {
+			t.Fatal("a codec in safe mode was started")
+		}
+	}
+	if got := r.made(t, "ok"); got != pid || r.suspects(t) != 0 {
+		t.Errorf("an ordinary picture is made by %s, and %v suspects are counted, want %s and none", got, r.suspects(t), pid)
+	}
+}
+
+func TestAPictureThatIsOnlyDamagedIsNoSuspect(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	for range 3 {
+		r.fails(t, "corrupt", long, media.Corrupt)
+	}
+	if n := r.suspects(t); n != 0 {
+		t.Errorf("%v suspects, want none", n)
+	}
+}
+
+func TestPoisonCache(t *testing.T) {
+	t.Parallel()
+	t.Run("oldest_entry_is_evicted", func(t *testing.T) {
+		t.Parallel()
+		c := newClock()
+		cache := codec.NewPoisonCache(c.Now)
+		for i := range codec.MaxPoison {
+			cache.Add(strconv.Itoa(i))
+			c.move(time.Second)
+		}
+		cache.Add("0") // which is the newest entry now
+		cache.Add("one too many")
+		for source, want := range map[string]bool{"0": true, "1": false, "2": true, "one too many": true} {
+			if got := cache.Contains(source); got != want {
+				t.Errorf("contains %s: %v, want %v", source, got, want)
+			}
+		}
+	})
+	t.Run("entry_expires", func(t *testing.T) {
+		t.Parallel()
+		c := newClock()
+		cache := codec.NewPoisonCache(c.Now)
+		cache.Add("0")
+		c.move(10*time.Minute - 1)
+		if !cache.Contains("0") {
+			t.Error("the entry has expired early")
+		}
+		c.move(1)
+		if cache.Contains("0") {
+			t.Error("the entry has not expired")
+		}
+	})
+}

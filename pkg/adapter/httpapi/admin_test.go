@@ -1,0 +1,177 @@
+package httpapi_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"vitrine.io/pkg/adapter/httpapi"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/media"
+)
+
+// fakeBulk answers what it is told to, and remembers what it was asked.
+type fakeBulk struct {
+	answer catalog.Bulk
+	err    error
+
+	asked int
+	which catalog.Selection
+	after catalog.ImageID
+	limit int
+}
+
+func (f *fakeBulk) Reprocess(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
+) (catalog.Bulk, error) {
+	f.asked++
+	f.which, f.after, f.limit = which, after, limit
+	if _, ok := ctx.Deadline(); !ok {
+		return catalog.Bulk{}, errors.New("a call without an end")
+	}
+	return f.answer, f.err
+}
+
+// documentedBulk answers what docs/api.md says.
+type documentedBulk struct{}
+
+func (documentedBulk) Reprocess(_ context.Context, which catalog.Selection, _ catalog.ImageID, limit int,
+) (catalog.Bulk, error) {
+	want := catalog.Selection{Status: catalog.Failed, Code: media.SourceUnavailable, OlderThan: 36 * time.Hour}
+	if which != want || limit != 50 {
+		return catalog.Bulk{}, fmt.Errorf("asked for %+v, %d", which, limit)
+	}
+	return catalog.Bulk{Requested: 48, Skipped: 2, Next: 7301, Spread: 9600 * time.Millisecond}, nil
+}
+
+// ask sends a request to the admin port's handler.
+func ask(t testing.TB, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string) answer {
+	t.Helper()
+	return askLogging(t, zap.NewNop(), bulk, method, path, body, headers...)
+}
+
+func askLogging(t testing.TB, log *zap.Logger, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string,
+) answer {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Add(name, value)
+	}
+	w := httptest.NewRecorder()
+	httpapi.NewReprocessHandler(bulk, log).ServeHTTP(w, r)
+	return answer{w.Code, w.Header(), w.Body.String()}
+}
+
+const bulkPath, plainJSON = "/images/reprocess", "Content-Type: application/json"
+
+func TestManyPicturesAreAskedForAnew(t *testing.T) {
+	t.Parallel()
+	hash := strings.Repeat("0f", 32)
+	for _, row := range []struct {
+		body  string
+		which catalog.Selection
+		after catalog.ImageID
+		limit int
+	}{
+		{`{"status":"failed"}`, catalog.Selection{Status: catalog.Failed}, 0, 100},
+		{`{"code":"timeout","limit":1000,"after":7}`, catalog.Selection{Code: media.Timeout}, 7, 1000},
+		{`{"older_than":"1h30m","limit":1,"after":0}`, catalog.Selection{OlderThan: 90 * time.Minute}, 0, 1},
+		{`{"pipeline_hash":"` + hash + `"}`, catalog.Selection{PipelineHash: hash}, 0, 100},
+		{`{"status":"ready","code":"corrupt","older_than":"36h","pipeline_hash":"` + hash + `"}`,
+			catalog.Selection{Status: catalog.Ready, Code: media.Corrupt, OlderThan: 36 * time.Hour, PipelineHash: hash}, 0, 100},
+	} {
+		bulk := &fakeBulk{answer: catalog.Bulk{Requested: 3, Skipped: 1, Next: 40, Spread: 1500 * time.Millisecond}}
+		got := ask(t, bulk, http.MethodPost, bulkPath, row.body, plainJSON)
+		if want := `{"requested":3,"skipped":1,"next":40,"spread_seconds":2}`; got.status != 200 || got.body != want ||
+			got.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d %v %s", row.body, got.status, got.header, got.body)
+		}
+		if bulk.which != row.which || bulk.after != row.after || bulk.limit != row.limit {
+			t.Errorf("%s was read as %+v after %d, %d at most", row.body, bulk.which, bulk.after, bulk.limit)
+		}
+	}
+	got := ask(t, &fakeBulk{}, http.MethodPost, bulkPath, `{"status":"failed"}`, plainJSON)
+	if want := `{"requested":0,"skipped":0,"next":null,"spread_seconds":0}`; got.body != want {
+		t.Errorf("at the end: %s", got.body)
+	}
+}
+
+func TestAllThatIsWrongWithABulkRequestIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	bulk := &fakeBulk{}
+	for _, row := range []struct {
+		body string
+		want []string
+	}{
+		{`{}`, []string{" required"}},
+		{`{"limit":5,"after":7}`, []string{" required"}},
+		{`[]`, []string{" wrong_type"}},
+		{`{"status":"","code":"","older_than":"","pipeline_hash":""}`, []string{
+			"/code unknown_value", "/older_than invalid_duration", "/pipeline_hash invalid_hash", "/status unknown_value",
+		}},
+		{`{"status":"deleted","code":"bad_luck","older_than":"-1h","pipeline_hash":"` + strings.Repeat("0F", 32) + `"}`,
+			[]string{"/code unknown_value", "/older_than invalid_duration", "/pipeline_hash invalid_hash", "/status unknown_value"}},
+		{`{"status":null,"code":1,"older_than":36,"pipeline_hash":[],"limit":"5","after":1.5,"all":true}`, []string{
+			"/after wrong_type", "/all unknown_field", "/code wrong_type", "/limit wrong_type", "/older_than wrong_type",
+			"/pipeline_hash wrong_type", "/status wrong_type",
+		}},
+		{`{"status":"failed","limit":0,"after":-1}`, []string{"/after out_of_range", "/limit out_of_range"}},
+		{`{"status":"failed","limit":1001}`, []string{"/limit out_of_range"}},
+		{`{"status":"failed","status":"ready"}`, []string{"/status repeated"}},
+		{`{"older_than":"0s"}`, []string{"/older_than invalid_duration"}},
+	} {
+		p := wants(t, ask(t, bulk, http.MethodPost, bulkPath, row.body, plainJSON), 422, "invalid_fields")
+		if got := fieldsOf(p); !slices.Equal(got, row.want) {
+			t.Errorf("%s\n got %q\nwant %q", row.body, got, row.want)
+		}
+	}
+	wants(t, ask(t, bulk, http.MethodPost, bulkPath, `{`, plainJSON), 400, "bad_json")
+	wants(t, ask(t, bulk, http.MethodPost, bulkPath, `{"status":"failed"}`), 415, "unsupported_media_type")
+	long := `{"status":"failed"` + strings.Repeat(" ", 4<<10) + `}`
+	wants(t, ask(t, bulk, http.MethodPost, bulkPath, long, plainJSON), 413, "body_too_large")
+	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodOptions} {
+		got := ask(t, bulk, method, bulkPath, "")
+		wants(t, got, 405, "method_not_allowed")
+		if got.header.Get("Allow") != "POST" {
+			t.Errorf("%s: Allow is %q", method, got.header.Get("Allow"))
+		}
+	}
+	if bulk.asked != 0 {
+		t.Errorf("%d wrong requests were carried out", bulk.asked)
+	}
+}
+
+func TestABulkRequestThatFailsSaysWhetherToRepeatIt(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.InfoLevel)
+	const body = `{"status":"failed"}`
+	got := askLogging(t, zap.New(core), &fakeBulk{err: fmt.Errorf("commit: %w", catalog.ErrOutcomeUnknown)},
+		http.MethodPost, bulkPath, body, plainJSON, "X-Request-Id: mine")
+	wants(t, got, 503, "outcome_unknown")
+	if got.header.Get("Retry-After") != "2" || got.header.Get("X-Request-Id") != "mine" {
+		t.Errorf("headers %v", got.header)
+	}
+	got = askLogging(t, zap.New(core), &fakeBulk{err: errSecret}, http.MethodPost, bulkPath, body, plainJSON,
+		"X-Request-Id: not fit for a log")
+	wants(t, got, 500, "internal_error")
+	if strings.Contains(got.body, "swordfish") {
+		t.Errorf("the cause is shown: %s", got.body)
+	}
+	wants(t, ask(t, &fakeBulk{err: context.DeadlineExceeded}, http.MethodPost, bulkPath, body, plainJSON), 503, "timeout")
+	if got := logs.FilterField(zapString("request_id", "mine")).Len(); got != 1 {
+		t.Errorf("the first failure has %d lines", got)
+	}
+	if got := logs.FilterField(zapString("request_id", "reprocess-1")).Len(); got != 1 {
+		t.Errorf("the second failure has %d lines", got)
+	}
+}

@@ -1,0 +1,51 @@
+package httpapi_test
+
+import (
+	"slices"
+	"testing"
+
+	"vitrine.io/pkg/adapter/httpapi"
+)
+
+func TestAConfigurationTellsAllThatIsWrongAtOnce(t *testing.T) {
+	t.Parallel()
+	if wrong := testConfig().Validate(); wrong != nil {
+		t.Errorf("a good one: %v", wrong)
+	}
+	var got []string
+	for _, f := range (httpapi.Config{Addr: "8080", CORSOrigins: []string{"*", "https://a.example"}}).Validate() {
+		got = append(got, f.Path+" "+f.Code)
+	}
+	want := []string{
+		"ADDR invalid_address", "READ_TIMEOUT out_of_range", "WRITE_TIMEOUT out_of_range", "IDLE_TIMEOUT out_of_range",
+		"HANDLER_TIMEOUT out_of_range", "SHUTDOWN_TIMEOUT out_of_range", "BODY_LIMIT out_of_range", "HEADER_LIMIT out_of_range",
+		"MAX_CONNECTIONS out_of_range", "MAX_IN_FLIGHT out_of_range", "CORS_ORIGINS invalid_origin",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestAShutdownIsGivenMoreTimeThanARequest(t *testing.T) {
+	t.Parallel()
+	c := testConfig()
+	c.ShutdownTimeout = c.HandlerTimeout
+	if wrong := c.Validate(); len(wrong) != 1 || wrong[0].Path != "SHUTDOWN_TIMEOUT" {
+		t.Errorf("got %v", wrong)
+	}
+}
+
+func TestOriginsAreSchemeHostAndPort(t *testing.T) {
+	t.Parallel()
+	for origin, good := range map[string]bool{
+		"*": true, "https://shop.example": true, "http://localhost:3000": true, "http://[::1]:3000": true,
+		"shop.example": false, "https://shop.example/": false, "https://shop.example/x": false, "ftp://shop.example": false,
+		"https://u@shop.example": false, "https://": false, "": false, "https://shop.example?x": false, "%": false,
+	} {
+		c := testConfig()
+		c.CORSOrigins = []string{origin}
+		if got := c.Validate() == nil; got != good {
+			t.Errorf("%q: accepted %t, want %t", origin, got, good)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package httpapi_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/adapter/httpapi"
+)
+
+// held makes the catalogue wait: entered has a value for every call that has begun, and all go on when release is closed.
+func (a *api) held() (entered chan struct{}, release chan struct{}) {
+	entered, release = make(chan struct{}, 100), make(chan struct{})
+	a.catalog.before = func(ctx context.Context) error {
+		entered <- struct{}{}
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("query: %w", ctx.Err())
+		}
+	}
+	return entered, release
+}
+
+func TestARequestInFlightIsFinishedDuringAShutdown(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.product("x", "1")
+	entered, release := a.held()
+	answered := make(chan answer, 1)
+	go func() { answered <- a.get("/products/1") }()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.stop() }()
+	eventually(t, "the listener's end", func() bool { return refused(a.server.Addr()) })
+	select {
+	case err := <-stopped:
+		t.Fatalf("the shutdown did not wait: %v", err)
+	default:
+	}
+	close(release)
+	if got := <-answered; got.status != 200 || got.header.Get("Connection") != "close" {
+		t.Errorf("answer: %d %v", got.status, got.header)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestWhoLeavesStillAnswersAndKeepsNoConnection(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.product("x", "1")
+	if got := a.get("/products/1"); got.header.Get("Connection") == "close" {
+		t.Errorf("before: %v", got.header)
+	}
+	a.server.Leave()
+	if got := a.get("/products/1"); got.status != 200 || got.header.Get("Connection") != "close" {
+		t.Errorf("after: %d %v, want an answer that ends its connection", got.status, got.header)
+	}
+	wants(t, a.get("/readyz"), 503, "shutting_down")
+}
+
+// refused reports whether nobody listens at addr.
+func refused(addr string) bool {
+	conn, err := net.Dial("tcp", addr)
+	if err == nil {
+		_ = conn.Close()
+	}
+	return err != nil
+}
+
+func TestAShutdownWaitsNoLongerThanTheSlowestHandlerMay(t *testing.T) {
+	t.Parallel()
+	a := start(t, func(c *httpapi.Config) { c.HandlerTimeout = 100 * time.Millisecond })
+	entered, _ := a.held()
+	answered := make(chan answer, 1)
+	go func() { answered <- a.get("/products/1") }()
+	<-entered
+	if err := a.stop(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	wants(t, <-answered, 503, "timeout")
+}
+
+func TestAShutdownThatRunsOutOfTimeIsAnError(t *testing.T) {
+	t.Parallel()
+	a := start(t, func(c *httpapi.Config) { c.HandlerTimeout, c.ShutdownTimeout = time.Millisecond, 50*time.Millisecond })
+	entered, release := make(chan struct{}), make(chan struct{})
+	a.catalog.before = func(context.Context) error { // deaf to its context
+		close(entered)
+		<-release
+		return nil
+	}
+	answered := make(chan answer, 1)
+	go func() { answered <- a.get("/products/1") }()
+	<-entered
+	err := a.stop()
+	close(release)
+	<-answered
+	if err == nil || !strings.Contains(err.Error(), "drain") {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestAShutdownDoesNotWaitForConnectionsThatNeverSpoke(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	conn, err := net.Dial("tcp", a.server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if got := a.get("/healthz"); got.status != 200 { // accepted after the silent one
+		t.Fatal(got.status)
+	}
+	began := time.Now()
+	if err := a.stop(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second { // the read timeout is ten
+		t.Errorf("the shutdown took %s", took)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("the silent connection is still open")
+	}
+}
+
+func TestAServerThatDrainsIsNotReady(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	entered, release := a.held()
+	answered := make(chan answer, 1)
+	conn, err := net.Dial("tcp", a.server.Addr()) // one more connection, in the middle of a request
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "GET /readyz HTTP/1.1\r\nHost: x\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	go func() { answered <- a.get("/products/1") }()
+	<-entered
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.stop() }()
+	eventually(t, "the listener's end", func() bool { return refused(a.server.Addr()) })
+	if _, err := io.WriteString(conn, "\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(conn)
+	text := string(body)
+	if err != nil || !strings.HasPrefix(text, "HTTP/1.1 503") || !strings.Contains(text, `"code":"shutting_down"`) {
+		t.Errorf("readyz: %s %v", text, err)
+	}
+	close(release)
+	<-answered
+	if err := <-stopped; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestATakenPortIsAnErrorAtOnce(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	cfg := testConfig()
+	cfg.Addr = a.server.Addr()
+	second := httpapi.New(parts(&fakeCatalog{}, zap.NewNop(), prometheus.NewRegistry()), cfg)
+	if err := second.Listen(); err == nil || !strings.Contains(err.Error(), cfg.Addr) {
+		t.Errorf("Listen: %v", err)
+	}
+	if err := second.Run(context.Background()); err == nil {
+		t.Error("Run listens on a taken port")
+	}
+	if got := second.Addr(); got != "" {
+		t.Errorf("Addr is %q", got)
+	}
+}
+
+func TestRunListensByItselfAndEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s := httpapi.New(parts(&fakeCatalog{}, zap.NewNop(), prometheus.NewRegistry()), testConfig())
+	if err := s.Run(ctx); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if s.Addr() == "" || !refused(s.Addr()) {
+		t.Errorf("still listening on %q", s.Addr())
+	}
+}
+
+func TestAConnectionIsKeptForTheNextRequest(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.product("x", "1")
+	dials := 0
+	a.client.Transport = &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials++
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}}
+	for _, path := range []string{"/products/1", "/products/2", "/nowhere", "/products?user_id=1", "/products?page=1"} {
+		a.get(path)
+	}
+	if dials != 1 {
+		t.Errorf("%d connections for five requests in a row", dials)
+	}
+}

@@ -1,0 +1,297 @@
+package imaging_test
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"slices"
+	"testing"
+
+	"github.com/davidbyttow/govips/v2/vips"
+
+	"vitrine.io/pkg/adapter/imaging"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {
+	t.Parallel()
+	img := picture(400, 300)
+	sources := map[pipeline.Format][]byte{
+		pipeline.JPEG: asJPEG(t, img), pipeline.PNG: asPNG(t, img), pipeline.GIF: asGIF(t, img),
+		pipeline.WebP: asWebP(t, img), pipeline.AVIF: asAVIF(t, img), pipeline.HEIC: asHEIC(t, img),
+	}
+	written := []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG}
+	for format, source := range sources {
+		t.Run(string(format), func(t *testing.T) {
+			t.Parallel()
+			var apart []pipeline.Rendition // a format without siblings is not compared with them
+			for _, f := range written {
+				apart = append(apart, inside("small", 160, f))
+			}
+			for _, f := range written {
+				apart = append(apart, inside("large", 320, f))
+			}
+			got := render(t, source, spec(apart...))
+			if got.Format != format || got.Width != 400 || got.Height != 300 || got.Animated {
+				t.Errorf("source is told as %s %d x %d, animated %v", got.Format, got.Width, got.Height, got.Animated)
+			}
+			if len(got.Outputs) != 8 {
+				t.Fatalf("got %d outputs, want 8", len(got.Outputs))
+			}
+			for i, o := range got.Outputs {
+				name, width, height := "small", 160, 120
+				if i >= 4 {
+					name, width, height = "large", 320, 240
+				}
+				if o.Name != name || o.Format != written[i%4] || o.Width != width || o.Height != height {
+					t.Errorf("output %d is %s as %s, %d x %d", i, o.Name, o.Format, o.Width, o.Height)
+				}
+				if want := name == "large" && o.Format == pipeline.JPEG; o.Default != want {
+					t.Errorf("output %d: default is %v, want %v", i, o.Default, want)
+				}
+				wantClose(t, fmt.Sprintf("%s as %s", o.Name, o.Format), o.Body, img, 27)
+			}
+		})
+	}
+}
+
+func TestPicturesStandUprightWhateverTheCameraHeld(t *testing.T) {
+	t.Parallel()
+	img := picture(300, 200)
+	for orientation := uint16(1); orientation <= 8; orientation++ {
+		t.Run(fmt.Sprint(orientation), func(t *testing.T) {
+			t.Parallel()
+			source := oriented(asJPEG(t, turned(img, orientation)), orientation)
+			got := render(t, source, spec(inside("full", 300, pipeline.JPEG), inside("half", 150, pipeline.WebP)))
+			if got.Width != 300 || got.Height != 200 {
+				t.Errorf("source is told as %d x %d, want 300 x 200", got.Width, got.Height)
+			}
+			full, half := output(t, got, "full", pipeline.JPEG), output(t, got, "half", pipeline.WebP)
+			if half.Width != 150 || half.Height != 100 {
+				t.Errorf("half is %d x %d, want 150 x 100", half.Width, half.Height)
+			}
+			wantClose(t, "full", full.Body, img, 30)
+			wantClose(t, "half", half.Body, img, 27)
+			if bytes.Contains(full.Body, []byte("Exif")) {
+				t.Error("the orientation tag is still there: a viewer would turn the picture again")
+			}
+		})
+	}
+}
+
+// recoloured returns the picture in another colour space, with or without its profile.
+func recoloured(t *testing.T, img image.Image, change func(*vips.ImageRef) error) []byte {
+	t.Helper()
+	return through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
+		if err := change(ref); err != nil {
+			return nil, err
+		}
+		if ref.Interpretation() == vips.InterpretationRGB16 || ref.Interpretation() == vips.InterpretationGrey16 {
+			body, _, err := ref.ExportPng(&vips.PngExportParams{Compression: 1})
+			return body, err
+		}
+		body, _, err := ref.ExportJpeg(&vips.JpegExportParams{Quality: 98, SubsampleMode: vips.VipsForeignSubsampleOff})
+		return body, err
+	})
+}
+
+func TestEveryColourSpaceBecomesSRGB(t *testing.T) {
+	t.Parallel()
+	img := picture(200, 150)
+	grey := image.NewGray(img.Rect)
+	draw.Draw(grey, grey.Rect, img, image.Point{}, draw.Src)
+	toSpace := func(space vips.Interpretation) func(*vips.ImageRef) error {
+		return func(ref *vips.ImageRef) error { return ref.ToColorSpace(space) }
+	}
+	toProfile := func(profile string) func(*vips.ImageRef) error {
+		return func(ref *vips.ImageRef) error { return ref.TransformICCProfileWithFallback(profile, "srgb") }
+	}
+	sources := map[string]struct {
+		body  []byte
+		want  image.Image
+		least float64 // dB: what leaves a gamut does not come back
+	}{
+		"grey":                   {asJPEG(t, grey), grey, 35},
+		"grey with 16 bits":      {recoloured(t, grey, toSpace(vips.InterpretationGrey16)), grey, 35},
+		"16 bits":                {recoloured(t, img, toSpace(vips.InterpretationRGB16)), img, 30},
+		"Display P3":             {recoloured(t, img, toProfile("p3")), img, 30},
+		"CMYK without a profile": {recoloured(t, img, toSpace(vips.InterpretationCMYK)), img, 24},
+		"CMYK with a profile":    {recoloured(t, img, toProfile("cmyk")), img, 24},
+	}
+	for name, source := range sources {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := render(t, source.body, spec(inside("full", 200, pipeline.JPEG, pipeline.WebP, pipeline.PNG)))
+			for _, o := range got.Outputs {
+				wantClose(t, string(o.Format), o.Body, source.want, source.least)
+			}
+		})
+	}
+}
+
+func TestAnUnusableProfileIsIgnored(t *testing.T) {
+	t.Parallel()
+	img := picture(120, 90)
+	segment := append([]byte("ICC_PROFILE\x00\x01\x01"), bytes.Repeat([]byte("nonsense"), 32)...)
+	plain := asJPEG(t, img)
+	source := slices.Concat(plain[:2], []byte{0xff, 0xe2, byte((len(segment) + 2) >> 8), byte(len(segment) + 2)}, segment,
+		plain[2:])
+	got := render(t, source, spec(inside("full", 120, pipeline.JPEG)))
+	wantClose(t, "full", got.Outputs[0].Body, img, 30)
+}
+
+func TestNoMetadataIsLeft(t *testing.T) {
+	t.Parallel()
+	img := picture(100, 100)
+	source := recoloured(t, img, func(ref *vips.ImageRef) error {
+		ref.SetString("exif-ifd0-Copyright", "somebody at home, 52.5N 13.4E")
+		return ref.TransformICCProfileWithFallback("p3", "srgb")
+	})
+	if !bytes.Contains(source, []byte("ICC_PROFILE")) || !bytes.Contains(source, []byte("somebody at home")) {
+		t.Fatal("the source has no metadata to lose")
+	}
+	got := render(t, source, spec(inside("full", 80, pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG)))
+	for _, o := range got.Outputs {
+		for _, trace := range []string{"ICC_PROFILE", "ICCP", "iCCP", "Exif", "eXIf", "EXIF", "VP8X", "somebody", "prof"} {
+			if bytes.Contains(o.Body, []byte(trace)) {
+				t.Errorf("%s contains %q", o.Format, trace)
+			}
+		}
+	}
+}
+
+// ghost is a red disc on nothing.
+func ghost(side int) *image.NRGBA {
+	img := image.NewNRGBA(image.Rect(0, 0, side, side))
+	for y := range side {
+		for x := range side {
+			if dx, dy := x-side/2, y-side/2; dx*dx+dy*dy < side*side/9 {
+				img.SetNRGBA(x, y, color.NRGBA{R: 200, A: 255})
+			}
+		}
+	}
+	return img
+}
+
+func near(a, b color.NRGBA) bool {
+	alike := func(x, y uint8) bool { return max(x, y)-min(x, y) <= 12 }
+	return alike(a.R, b.R) && alike(a.G, b.G) && alike(a.B, b.B) && alike(a.A, b.A)
+}
+
+func TestTransparencyIsKeptOrPutOnTheBackground(t *testing.T) {
+	t.Parallel()
+	source := asPNG(t, ghost(200))
+	blue := inside("blue", 100, pipeline.JPEG, pipeline.WebP, pipeline.PNG, pipeline.AVIF)
+	blue.Background = "#1020c0"
+	got := render(t, source, spec(blue, inside("white", 100, pipeline.JPEG)))
+
+	for format, want := range map[pipeline.Format]color.NRGBA{
+		pipeline.JPEG: {R: 0x10, G: 0x20, B: 0xc0, A: 255}, pipeline.WebP: {}, pipeline.PNG: {}, pipeline.AVIF: {},
+	} {
+		pixels := decoded(t, output(t, got, "blue", format).Body)
+		at := pixels.NRGBAAt(3, 3)
+		if at.A == 0 {
+			at = color.NRGBA{} // colour without opacity is nobody's business
+		}
+		if !near(at, want) {
+			t.Errorf("%s: the empty corner is %v, want %v", format, at, want)
+		}
+		if centre := pixels.NRGBAAt(50, 50); !near(centre, color.NRGBA{R: 200, A: 255}) {
+			t.Errorf("%s: the centre is %v, want red", format, centre)
+		}
+	}
+	white := decoded(t, output(t, got, "white", pipeline.JPEG).Body)
+	if at := white.NRGBAAt(3, 3); !near(at, color.NRGBA{R: 255, G: 255, B: 255, A: 255}) {
+		t.Errorf("white: the empty corner is %v, so two backgrounds share one body", at)
+	}
+}
+
+func TestOnlyTheFirstFrameOfAnAnimationIsShown(t *testing.T) {
+	t.Parallel()
+	first, second := picture(120, 80), image.NewNRGBA(image.Rect(0, 0, 120, 80))
+	got := render(t, asGIF(t, first, second, second), spec(inside("full", 120, pipeline.JPEG)))
+	if !got.Animated || got.Height != 80 || got.Outputs[0].Height != 80 {
+		t.Errorf("animated %v, %d high, output %d high; want one frame of 80", got.Animated, got.Height, got.Outputs[0].Height)
+	}
+	wantClose(t, "full", got.Outputs[0].Body, first, 22) // the dots of its 216 colours
+
+	still := varieties(t)["lossy.webp"]
+	upsideDown := bareWebP(t, turned(scene(), 3), false)
+	got = render(t, animatedWebP(still, upsideDown, upsideDown), spec(inside("full", 128, pipeline.JPEG)))
+	if !got.Animated || got.Height != 96 || got.Outputs[0].Height != 96 {
+		t.Errorf("animated %v, %d high, output %d high; want one frame of 96", got.Animated, got.Height, got.Outputs[0].Height)
+	}
+	wantClose(t, "full", got.Outputs[0].Body, scene(), 25)
+}
+
+func TestEqualResultsAreMadeOnceAndShared(t *testing.T) {
+	t.Parallel()
+	source := asJPEG(t, picture(200, 100))
+	finer := inside("finer", 900, pipeline.JPEG)
+	finer.Formats[0].Quality = 95
+	got := render(t, source, spec(inside("full", 1600, pipeline.JPEG), inside("card", 800, pipeline.JPEG), finer))
+	full, card, fine := got.Outputs[0], got.Outputs[1], got.Outputs[2]
+	if full.Width != 200 || card.Width != 200 || fine.Width != 200 {
+		t.Fatalf("widths %d, %d, %d: want the source's 200", full.Width, card.Width, fine.Width)
+	}
+	if &full.Body[0] != &card.Body[0] {
+		t.Error("two equal results were made twice")
+	}
+	if &full.Body[0] == &fine.Body[0] {
+		t.Error("another quality shares the body")
+	}
+	if !full.Default || card.Default || fine.Default {
+		t.Error("the widest JPEG asked for is the default, and only that")
+	}
+}
+
+func TestJPEGsAreProgressiveAndSubsampled(t *testing.T) {
+	t.Parallel()
+	best := inside("best", 64, pipeline.JPEG)
+	best.Formats[0].Quality = 95 // where libvips would stop subsampling by itself
+	body := render(t, asPNG(t, picture(64, 64)), spec(best)).Outputs[0].Body
+	at := bytes.Index(body, []byte{0xff, 0xc2}) // SOF2: progressive
+	if at < 0 {
+		t.Fatal("no progressive frame")
+	}
+	// marker, length, precision, height, width, three components; then id, sampling factors of the first
+	if sampling := body[at+11]; sampling != 0x22 {
+		t.Errorf("luma is sampled %#x, want 0x22 (4:2:0)", sampling)
+	}
+}
+
+func TestSmallAndLongPicturesAreMade(t *testing.T) {
+	t.Parallel()
+	formats := []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG}
+	for _, side := range []image.Point{{1, 1}, {2, 3}, {15, 9}, {1, 400}, {400, 1}} {
+		got := render(t, asPNG(t, picture(side.X, side.Y)), spec(inside("full", 1600, formats...)))
+		for _, o := range got.Outputs {
+			if o.Width != side.X || o.Height != side.Y {
+				t.Errorf("%v as %s is %d x %d", side, o.Format, o.Width, o.Height)
+			}
+		}
+	}
+	strip := image.NewGray(image.Rect(0, 0, 20, 20000))
+	got := render(t, asPNG(t, strip), spec(inside("full", 1600, pipeline.WebP)))
+	if o := got.Outputs[0]; o.Width != 16 || o.Height != imaging.MaxSide {
+		t.Errorf("a strip of 20 x 20000 is %d x %d, want 16 x %d", o.Width, o.Height, imaging.MaxSide)
+	}
+}
+
+func TestAnImpossibleSpecificationIsRefused(t *testing.T) {
+	t.Parallel()
+	source := asJPEG(t, picture(30, 30))
+	red := inside("full", 30, pipeline.JPEG)
+	red.Background = "red"
+	for name, s := range map[string]pipeline.Spec{
+		"no renditions": spec(), "a format that is only read": spec(inside("full", 30, pipeline.GIF)),
+		"a colour by name": spec(red),
+	} {
+		if got := renderFails(t, source, s); got.Code != media.PipelineImpossible || got.Detail == "" {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}

@@ -1,0 +1,102 @@
+package kafka_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"vitrine.io/pkg/adapter/kafka"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/testenv/port"
+)
+
+func newReader(t *testing.T, config kafka.Config) *kafka.Reader {
+	t.Helper()
+	r, err := kafka.NewReader(config)
+	if err != nil {
+		t.Fatalf("make reader: %v", err)
+	}
+	return r
+}
+
+func skip(kafka.Record) error { return nil }
+
+func TestAReaderSaysThatKafkaIsAway(t *testing.T) {
+	t.Parallel()
+	_, without := cluster(t)
+	for name, config := range map[string]kafka.Config{
+		"nobody listens": local([]string{port.Addr(t)}, ""), "no such topic": without,
+	} {
+		if err := newReader(t, config).Read(t.Context(), event.TopicDead, skip); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("%s: got %v, want unavailable", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := newReader(t, local([]string{blackHole(t)}, "")).Read(ctx, event.TopicDead, skip)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "canceled") {
+		t.Errorf("got %v, want that it was cancelled", err)
+	}
+}
+
+func TestAReaderDoesNotWaitForEverForWhatIsThere(t *testing.T) {
+	t.Parallel()
+	c, config := seeded(t)
+	p, _ := newPublisher(t, config)
+	for _, err := range p.Publish(t.Context(), messages(2)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return fetched(req, 0), nil, true
+	})
+	r := newReader(t, config)
+	r.Patience(time.Second)
+	err := r.Read(t.Context(), event.TopicRequested, skip)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "no record has come") {
+		t.Errorf("got %v, want that no record has come", err)
+	}
+}
+
+func TestAReaderSaysThatRecordsAreGone(t *testing.T) {
+	t.Parallel()
+	c, config := seeded(t)
+	p, _ := newPublisher(t, config)
+	for _, err := range p.Publish(t.Context(), messages(2)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return fetched(req, kerr.OffsetOutOfRange.Code), nil, true
+	})
+	err := newReader(t, config).Read(t.Context(), event.TopicRequested, skip)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "have gone") {
+		t.Errorf("got %v, want that the records have gone", err)
+	}
+}
+
+// fetched answers a fetch without records, with an error for each of its partitions.
+func fetched(req kmsg.Request, code int16) kmsg.Response {
+	asked := req.(*kmsg.FetchRequest) //nolint:forcetypeassert // it is asked for by its key
+	answer := asked.ResponseKind().(*kmsg.FetchResponse)
+	for _, topic := range asked.Topics {
+		t := kmsg.NewFetchResponseTopic()
+		t.Topic, t.TopicID = topic.Topic, topic.TopicID
+		for _, partition := range topic.Partitions {
+			p := kmsg.NewFetchResponseTopicPartition()
+			p.Partition, p.ErrorCode, p.HighWatermark = partition.Partition, code, 2
+			t.Partitions = append(t.Partitions, p)
+		}
+		answer.Topics = append(answer.Topics, t)
+	}
+	return answer
+}

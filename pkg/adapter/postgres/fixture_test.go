@@ -1,0 +1,108 @@
+package postgres_test
+
+import (
+	"cmp"
+	"context"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/relay"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/test/storetest"
+)
+
+// fixture is a test with a store and an outbox on a database of its own.
+type fixture struct {
+	*storetest.Fixture
+	store  *postgres.Store
+	outbox *postgres.Outbox
+}
+
+// manyTries is a number of tries that no test uses up.
+const manyTries = 100
+
+// newFixture opens a fixture. The outbox parks a message that was refused maxTries times.
+func newFixture(t *testing.T, maxTries int) *fixture {
+	t.Helper()
+	cfg := config(migrated(t))
+	cfg.OutboxMaxTries = maxTries
+	db := open(t, cfg, prometheus.NewRegistry())
+	f := &fixture{store: postgres.NewStore(db), outbox: outboxOf(t, db)}
+	f.Fixture = &storetest.Fixture{T: t, Parts: storetest.Parts{Store: f.store, Pipelines: f.store, TakeDue: f.takeDue}}
+	return f
+}
+
+// takeDue drains one round of at most a hundred messages, all published, and returns the messages.
+func (f *fixture) takeDue(t testing.TB) []event.Message {
+	t.Helper()
+	seen, _ := f.drain(100, nil)
+	return seen
+}
+
+// storeTest is one test on a database of its own.
+type storeTest struct {
+	name     string
+	run      func(f *fixture)
+	maxTries int // 0: manyTries
+}
+
+// runStoreTests runs tests in parallel.
+func runStoreTests(t *testing.T, tests []storeTest) {
+	t.Helper()
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(newFixture(t, cmp.Or(test.maxTries, manyTries)))
+		})
+	}
+}
+
+// send puts messages into the outbox.
+func (f *fixture) send(id catalog.ProductID, outgoing ...catalog.Outgoing) {
+	f.Helper()
+	f.Change(id, func(*catalog.Product) catalog.Change { return catalog.Change{Outbox: outgoing} })
+}
+
+// drain drains one round with the same answer for every message, and returns what was handed out.
+func (f *fixture) drain(limit int, answer error) ([]event.Message, relay.Drained) {
+	f.Helper()
+	var seen []event.Message
+	drained, err := f.outbox.Drain(f.Context(), limit, func(_ context.Context, messages []event.Message) []error {
+		seen = append(seen, messages...)
+		answers := make([]error, len(messages))
+		for i := range answers {
+			answers[i] = answer
+		}
+		return answers
+	})
+	f.Must(err, "drain")
+	return seen, drained
+}
+
+// depth measures the outbox.
+func (f *fixture) depth() relay.Depth {
+	f.Helper()
+	d, err := f.outbox.Depth(f.Context())
+	f.Must(err, "measure outbox")
+	return d
+}
+
+// startDue starts the scheduled deletions that are due. Their second pass is due after that long.
+func (f *fixture) startDue(limit int, secondPass time.Duration) []string {
+	f.Helper()
+	prefixes, err := f.store.StartDue(f.Context(), limit, secondPass)
+	f.Must(err, "start deletions")
+	return prefixes
+}
+
+// secondPassDue returns the prefixes that are due for their second pass.
+func (f *fixture) secondPassDue(limit int) []string {
+	f.Helper()
+	prefixes, err := f.store.SecondPassDue(f.Context(), limit)
+	f.Must(err, "find second passes")
+	return prefixes
+}

@@ -1,0 +1,130 @@
+package postgres_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/foundation/fault"
+)
+
+// login is what a client says of itself at the door.
+type login struct{ user, password, database string }
+
+// doorman is a server that asks everybody for a password in the clear, notes it and lets nobody in.
+func doorman(t *testing.T) (addr string, seen <-chan login) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logins, closed := make(chan login, 16), make(chan struct{})
+	go func() {
+		defer close(closed)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if who, err := ask(conn); err == nil {
+				logins <- who
+			}
+			_ = conn.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-closed })
+	return l.Addr().String(), logins
+}
+
+func ask(conn net.Conn) (login, error) {
+	server := pgproto3.NewBackend(conn, conn)
+	hello, err := server.ReceiveStartupMessage()
+	if err != nil {
+		return login{}, err
+	}
+	server.Send(&pgproto3.AuthenticationCleartextPassword{})
+	if err := server.Flush(); err != nil {
+		return login{}, err
+	}
+	if err := server.SetAuthType(pgproto3.AuthTypeCleartextPassword); err != nil {
+		return login{}, err
+	}
+	answer, err := server.Receive()
+	if err != nil {
+		return login{}, err
+	}
+	who := login{database: "?"}
+	if password, ok := answer.(*pgproto3.PasswordMessage); ok {
+		who.password = password.Password
+	}
+	if startup, ok := hello.(*pgproto3.StartupMessage); ok {
+		who.user, who.database = startup.Parameters["user"], startup.Parameters["database"]
+	}
+	server.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: "not here"})
+	return who, server.Flush()
+}
+
+func TestUserAndPasswordOfTheConfigurationCountOverThoseOfTheDSN(t *testing.T) {
+	t.Parallel()
+	const awkward = `p@ss:w/o?r#d%20 '"\ ü&` // nothing of it may be taken for a part of a URL
+	addr, seen := doorman(t)
+	for name, test := range map[string]struct {
+		dsn, user, password string
+		want                login
+	}{
+		"the DSN alone":    {"u:p@", "", "", login{"u", "p", "shop"}},
+		"both":             {"u:p@", "ada", awkward, login{"ada", awkward, "shop"}},
+		"nothing in a DSN": {"", "ada", awkward, login{"ada", awkward, "shop"}},
+		"a password":       {"u@", "", awkward, login{"u", awkward, "shop"}},
+		"a user":           {"u:p@", "ada", "", login{"ada", "p", "shop"}},
+	} {
+		cfg := config("postgres://" + test.dsn + addr + "/shop?sslmode=disable")
+		cfg.Username, cfg.Password = test.user, test.password
+		if wrong := cfg.Validate(); wrong != nil {
+			t.Errorf("%s: %v", name, wrong)
+		}
+		db := open(t, cfg, prometheus.NewRegistry())
+		outbox := outboxOf(t, db)
+		for call, do := range map[string]func(context.Context) error{
+			"store":  db.Ping,
+			"outbox": func(ctx context.Context) error { _, err := outbox.Drain(ctx, 1, nil); return err },
+			"up":     func(ctx context.Context) error { return postgres.Migrate(ctx, cfg, zap.NewNop()) },
+			"down":   func(ctx context.Context) error { return postgres.MigrateDown(ctx, cfg, zap.NewNop()) },
+			"status": func(ctx context.Context) error { _, err := postgres.MigrationStatus(ctx, cfg); return err },
+			"check":  func(ctx context.Context) error { return postgres.CheckSchema(ctx, cfg) },
+		} {
+			err := do(t.Context())
+			if !fault.Is(err, fault.Unavailable) || strings.Contains(err.Error(), awkward) {
+				t.Errorf("%s, %s: got %v, want unavailable and no password", name, call, err)
+			}
+			if got := <-seen; got != test.want {
+				t.Errorf("%s, %s: got %+v, want %+v", name, call, got, test.want)
+			}
+		}
+	}
+}
+
+func TestACertificateThatIsNotThereIsNamed(t *testing.T) {
+	t.Parallel()
+	garbage := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(garbage, []byte("not PEM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"/nowhere/ca.crt": "open /nowhere/ca.crt: no such file", garbage: "without a certificate",
+	} {
+		wrong := config("postgres://u:secret@h/d?sslmode=verify-full&sslrootcert=" + file).Validate()
+		if len(wrong) != 1 || wrong[0].Path != "DSN" || !strings.Contains(wrong[0].Detail, want) ||
+			strings.Contains(wrong[0].Detail, "secret") {
+			t.Errorf("%s: got %+v, want the DSN, with %q", file, wrong, want)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/shopspring/decimal"
+
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/domain/catalog"
+)
+
+// keep asks for a product of the only user under a key, and calls meanwhile before it is answered.
+func keep(t *testing.T, store *postgres.Store, key string, meanwhile func()) {
+	t.Helper()
+	_, _, replayed, err := store.InsertOnce(t.Context(), catalog.IdempotencyKey{Principal: "1", Key: key, Fingerprint: "print"},
+		catalog.Product{UserID: 1, Name: "Lamp", Price: decimal.New(1250, -2), Version: 1, Revision: 1},
+		func(catalog.Product) []catalog.Outgoing { return nil },
+		func(catalog.Product) (catalog.SavedResponse, error) {
+			meanwhile()
+			return catalog.SavedResponse("response"), nil
+		})
+	if err != nil || replayed {
+		t.Errorf("key %s: got %v, replayed %v, want a first request", key, err, replayed)
+	}
+}
+
+func TestInstallationsThatShareADatabaseHaveKeysOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	var stores []*postgres.Store
+	for range 2 {
+		dsn := migrated(t)
+		furnish(t, connect(t, dsn))
+		stores = append(stores, postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry())))
+	}
+	key := uuid.NewString()
+	keep(t, stores[0], key, func() { keep(t, stores[1], key, func() {}) })
+}
+
+func TestKeysThatAnotherPurgesAreNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
+	furnish(t, conn)
+	for _, key := range []string{"a", "b"} {
+		keep(t, store, key, func() {})
+	}
+	run(t, conn, `BEGIN`)
+	run(t, conn, `SELECT FROM idempotency_keys WHERE key = 'a' FOR UPDATE`)
+	if n, err := store.PurgeKeys(t.Context(), 1, -time.Second); n != 1 || err != nil {
+		t.Errorf("got %d purged and %v, want the other one", n, err)
+	}
+	run(t, conn, `COMMIT`)
+	if left := scalar[string](t, conn, `SELECT string_agg(key, ' ') FROM idempotency_keys`); left != "a" {
+		t.Errorf("got %q left, want a", left)
+	}
+}

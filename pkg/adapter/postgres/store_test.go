@@ -1,0 +1,137 @@
+package postgres_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap/zaptest"
+
+	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/test/storetest"
+	"vitrine.io/pkg/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// config returns what a test's pool needs: few connections, since many tests run at once.
+func config(dsn string) postgres.Config {
+	return postgres.Config{
+		DSN: dsn, ApplicationName: "test", MaxOpenConns: 6, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
+		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
+		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
+	}
+}
+
+// migrated returns the DSN of a private schema with the newest migrations.
+func migrated(t testing.TB) string {
+	t.Helper()
+	dsn := testenv.Postgres(t)
+	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zaptest.NewLogger(t)); err != nil {
+		t.Fatalf("migrate: %v", err)
+	}
+	return dsn
+}
+
+// open opens a pool that is closed with the test.
+func open(t testing.TB, cfg postgres.Config, reg prometheus.Registerer) *postgres.DB {
+	t.Helper()
+	db, err := postgres.Open(cfg, zaptest.NewLogger(t), reg)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return db
+}
+
+func outboxOf(t testing.TB, db *postgres.DB) *postgres.Outbox {
+	t.Helper()
+	outbox, err := postgres.NewOutbox(db)
+	if err != nil {
+		t.Fatalf("open outbox: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := outbox.Close(); err != nil {
+			t.Errorf("close outbox: %v", err)
+		}
+	})
+	return outbox
+}
+
+// connect returns a bare connection, to look at rows and to stand in the way.
+func connect(t testing.TB, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close(t.Context()) // t's context has ended: the socket is closed without a farewell
+	})
+	return conn
+}
+
+// run runs a statement on a bare connection.
+func run(t testing.TB, conn *pgx.Conn, statement string, args ...any) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), statement, args...); err != nil {
+		t.Fatalf("run %s: %v", statement, err)
+	}
+}
+
+// scalar returns the one value of a query on a bare connection.
+func scalar[T any](t testing.TB, conn *pgx.Conn, query string, args ...any) T {
+	t.Helper()
+	var value T
+	if err := conn.QueryRow(t.Context(), query, args...).Scan(&value); err != nil {
+		t.Fatalf("run %s: %v", query, err)
+	}
+	return value
+}
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	storetest.Run(t, func(t *testing.T) storetest.Parts {
+		t.Helper()
+		return newFixture(t, manyTries).Parts
+	})
+}
+
+// A program does not erase a column of a newer release, neither from an image that it changes nor from one that it adds.
+func TestColumnOfANewerRelease(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
+	furnish(t, conn)
+	change := func(fn func(*catalog.Product)) {
+		t.Helper()
+		_, err := store.Edit(t.Context(), 1, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
+			fn(p)
+			return catalog.Change{}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(p *catalog.Product) { p.Images[0].Width = 1 }) // the connection has the statement prepared
+	run(t, conn, `ALTER TABLE images ADD COLUMN newer text NOT NULL DEFAULT 'default'`)
+	run(t, conn, `UPDATE images SET newer = 'written'`)
+	change(func(p *catalog.Product) {
+		p.Images[0].Width = 2
+		p.Images = append(p.Images, catalog.Image{Position: len(p.Images), Status: catalog.Pending, Work: catalog.Idle})
+	})
+	var got string
+	const values = `SELECT string_agg(newer, ' ' ORDER BY position) FROM images WHERE product_id = 1`
+	if err := conn.QueryRow(t.Context(), values).Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	if want := "written default"; got != want {
+		t.Errorf("the newer column: got %q, want %q", got, want)
+	}
+}

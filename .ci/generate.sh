@@ -13,4 +13,4 @@ CGO_ENABLED=0 go build -o "$tables/" ./cmd/api ./cmd/worker ./cmd/vitrine
 "$tables/api" --help-markdown >"$tables/api.md"
 "$tables/worker" --help-markdown >"$tables/worker.md"
 "$tables/vitrine" setup --help-markdown >"$tables/setup.md"
-go run ./pkg/config/reference -page docs/configuration.md -example .env.example "$tables"/{api,worker,setup}.md
+go run ./pkg/platform/config/reference -page docs/configuration.md -example .env.example "$tables"/{api,worker,setup}.md

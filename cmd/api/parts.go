@@ -23,8 +23,8 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
-	"vitrine.io/pkg/program"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/program"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // api is the program put together, as far as that needs no server to answer.

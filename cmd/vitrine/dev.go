@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/devstack"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/config"
+	"vitrine.io/pkg/platform/devstack"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // devOptions are what can be said about dev.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/config"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // version is written by the linker: -X main.version.

@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"vitrine.io/pkg/adapter/postgres"
-	"vitrine.io/pkg/config"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/config"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // MigrateConfig is everything that can be said about migrate.

@@ -17,7 +17,7 @@ import (
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/program"
+	"vitrine.io/pkg/platform/program"
 )
 
 // StatusConfig is everything that can be said about pipeline status.

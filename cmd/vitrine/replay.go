@@ -24,7 +24,7 @@ import (
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/program"
+	"vitrine.io/pkg/platform/program"
 )
 
 // ReplayConfig is everything that can be said about dead replay.

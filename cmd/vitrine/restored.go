@@ -16,8 +16,8 @@ import (
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
-	"vitrine.io/pkg/program"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/program"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // RestoredConfig is everything that can be said about restored.

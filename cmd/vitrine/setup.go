@@ -15,10 +15,10 @@ import (
 	"vitrine.io/pkg/adapter/blob"
 	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/adapter/postgres"
-	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/config"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // SetupConfig is everything that can be said about setup.

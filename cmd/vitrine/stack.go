@@ -14,9 +14,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/process"
+	"vitrine.io/pkg/platform/devstack"
 )
 
 // patience is how long a program may take to answer after its start, and Postgres with a new cluster.

@@ -9,7 +9,7 @@ import (
 	"vitrine.io/pkg/adapter/rediscache"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/worker"
-	"vitrine.io/pkg/program"
+	"vitrine.io/pkg/platform/program"
 )
 
 // Config is everything that can be said about this program.

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"vitrine.io/pkg/program"
+	"vitrine.io/pkg/platform/program"
 )
 
 // version is written by the linker: -X main.version.

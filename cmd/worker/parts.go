@@ -18,8 +18,8 @@ import (
 	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
-	"vitrine.io/pkg/program"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/program"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // parts is the worker put together. Nothing is connected to before it runs.

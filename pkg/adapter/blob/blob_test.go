@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"vitrine.io/pkg/adapter/blob"
-	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/domain/worker"
+	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/test/blobtest"
 	"vitrine.io/pkg/testenv"
 )

@@ -17,9 +17,9 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/adapter/kafka"
-	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/testenv/port"
 )
 

@@ -6,7 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/adapter/kafka"
-	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/test/kafkatest"
 	"vitrine.io/pkg/testenv"
 )

@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/adapter/rediscache"
-	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/test/cachetest"
 	"vitrine.io/pkg/testenv"
 )

@@ -15,11 +15,11 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/adapter/blob"
-	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/testenv/port"
 )
 

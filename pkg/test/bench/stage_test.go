@@ -28,11 +28,11 @@ import (
 	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/adapter/rediscache"
-	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/config"
+	"vitrine.io/pkg/platform/telemetry"
 	"vitrine.io/pkg/testenv"
 )
 

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // admin is a running admin server.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/testenv/port"
 )
 

@@ -2,7 +2,7 @@
 //
 //	api --help-markdown >DIR/api.md
 //	worker --help-markdown >DIR/worker.md
-//	go run ./pkg/config/reference -page docs/configuration.md -example .env.example DIR/api.md DIR/worker.md
+//	go run ./pkg/platform/config/reference -page docs/configuration.md -example .env.example DIR/api.md DIR/worker.md
 //
 // Programs are named by their files, and variables stand in the order in which the programs first tell them. A variable that
 // two programs describe differently is an error: one environment serves them all.

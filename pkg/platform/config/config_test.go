@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/platform/config"
 )
 
 type httpConfig struct {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 func TestTheRegistrySaysWhatRuns(t *testing.T) {

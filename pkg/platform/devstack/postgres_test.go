@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/foundation/process"
+	"vitrine.io/pkg/platform/devstack"
 )
 
 // query runs one statement on the server and returns its single number.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/config"
+	"vitrine.io/pkg/platform/config"
 )
 
 func program() config.Program {

@@ -13,10 +13,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/foundation/lifecycle"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/config"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // About says which program it is.

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/adapter/blob"
-	"vitrine.io/pkg/devstack"
+	"vitrine.io/pkg/platform/devstack"
 )
 
 // What S3 has to do is in test/blobtest, which the tests of blob run on this one. Here is what is special about it.

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/config"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/config"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 type parts struct {

@@ -15,8 +15,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/adapter/kafka"
-	"vitrine.io/pkg/devstack"
 	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/platform/devstack"
 )
 
 func startKafka(t *testing.T, cfg devstack.KafkaConfig) *devstack.Kafka {

@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 var errDown = errors.New("dial tcp 10.0.0.7:5432: refused")

@@ -17,8 +17,8 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/program"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/program"
+	"vitrine.io/pkg/platform/telemetry"
 	"vitrine.io/pkg/testenv"
 )
 

@@ -3,7 +3,7 @@ package program
 import (
 	"vitrine.io/pkg/foundation/lifecycle"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/telemetry"
+	"vitrine.io/pkg/platform/telemetry"
 )
 
 // Config is what can be said about every long-running program, which embeds it in a configuration of its own.

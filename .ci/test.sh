@@ -39,7 +39,7 @@ if [ "$status" = 0 ]; then
 	go tool covdata textfmt -i="$out/programs" -o="$out/programs.out"
 	# Only what ships counts: make chaos, make bench and make e2e run the harnesses, and no test makes a suite fail.
 	harness='^pkg/(testenv|test)/'
-	go run ./pkg/testenv/cover -without "$harness" -min "${COVER_MIN:-94}" -o "$out/all.out" coverage/tests.out coverage/programs.out || status=$?
+	go run ./.ci/tools/cover -without "$harness" -min "${COVER_MIN:-94}" -o "$out/all.out" coverage/tests.out coverage/programs.out || status=$?
 fi
 grep '^DONE ' "$out/tests.log" || true # the summary once more, as the last line
 exit "$status"

@@ -116,7 +116,7 @@ images-save: ## Write what make images built to dist/, for clusters without a re
 
 .PHONY: bench
 bench: deps-test build ## Run the benchmarks on real servers
-	@$(GO) run ./pkg/testenv/servers -- $(GO) run $(BENCH_PKGS)
+	@$(GO) run ./pkg/test/withservers -- $(GO) run $(BENCH_PKGS)
 
 .PHONY: chaos
 chaos: deps-test ## Crash everything and show that nothing is lost: SEED=7, or SEEDS=200, which goes on where it was stopped
@@ -131,11 +131,11 @@ fuzz-images: deps-run ## Give damaged pictures to real codecs: FUZZ_IMAGES=3000 
 
 .PHONY: bench-outbox
 bench-outbox: deps-test ## Measure how an outbox of a million messages is emptied
-	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/test/bench -outbox
+	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -outbox
 
 .PHONY: bench-images
 bench-images: deps-bench-images ## Measure how pictures are made, beside a plain C loop and sharp, and what memory that takes
-	@$(GO) run ./pkg/testenv/servers -- $(GO) run ./pkg/test/bench -images
+	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -images
 
 .PHONY: e2e
 e2e: deps-promtool ## Show on the cluster of kubectl's current context what the chart promises (docs/e2e.md)

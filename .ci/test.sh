@@ -18,7 +18,7 @@ build=(go build -cover -covermode=atomic -coverpkg="$covered" -o "$out/bin/")
 # Without -race: the codec, whose address space is limited while -race reserves terabytes, and vitrine, whose demonstration
 # draws pictures.
 "$alive" "building the codec and vitrine" "${build[@]}" ./cmd/codec ./cmd/vitrine
-go build -o "$out/servers" ./pkg/testenv/servers
+go build -o "$out/servers" ./pkg/test/withservers
 
 export VITRINE_TEST_BIN_DIR=$out/bin
 

@@ -16,7 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"vitrine.io/pkg/testenv/port"
+
+	"vitrine.io/pkg/test/port"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // The tests' profile lacks one of four statements of a and all of b; a program ran b. The third file is generated.
 const (

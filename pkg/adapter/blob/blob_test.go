@@ -8,12 +8,12 @@ import (
 	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/test/blobtest"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 var _ worker.Objects = (*blob.Bucket)(nil)
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // settings is a configuration of a store with keys of our own.
 func settings(endpoint, bucket string) blob.Config {
@@ -27,7 +27,7 @@ func TestMinIOConformance(t *testing.T) {
 	t.Parallel()
 	blobtest.Run(t, func(t testing.TB) blob.Config {
 		t.Helper()
-		at := testenv.S3(t)
+		at := servers.S3(t)
 		cfg := settings(at.Endpoint, at.Bucket)
 		cfg.Region, cfg.AccessKey, cfg.SecretKey = at.Region, at.AccessKey, at.SecretKey
 		return cfg

@@ -23,7 +23,7 @@ import (
 
 	"vitrine.io/pkg/adapter/blob"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 // store is a store that answers as a test wants, and what it was asked.

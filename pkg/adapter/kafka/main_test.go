@@ -5,10 +5,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 func TestMain(m *testing.M) {
 	// The clock of sarama's circuit breakers, which nothing ends but its ten seconds.
-	testenv.Main(m, goleak.IgnoreAnyFunction("github.com/eapache/go-resiliency/breaker.(*Breaker).timer"))
+	servers.Main(m, goleak.IgnoreAnyFunction("github.com/eapache/go-resiliency/breaker.(*Breaker).timer"))
 }

@@ -21,7 +21,7 @@ import (
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/platform/devstack"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 // limit is what a Publish may take: its bound and a little for a busy machine, still within the outbox's five seconds.

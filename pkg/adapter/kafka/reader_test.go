@@ -12,7 +12,7 @@ import (
 	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 func newReader(t *testing.T, config kafka.Config) *kafka.Reader {

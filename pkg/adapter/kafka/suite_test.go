@@ -8,7 +8,7 @@ import (
 	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/test/kafkatest"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // local returns the configuration of a Kafka that needs neither login nor replicas.
@@ -23,7 +23,7 @@ func TestBrokerConformance(t *testing.T) {
 	t.Parallel()
 	kafkatest.Run(t, func(t testing.TB) kafka.Config {
 		t.Helper()
-		brokers, prefix := testenv.Kafka(t)
+		brokers, prefix := servers.Kafka(t)
 		return local(brokers, prefix)
 	})
 }

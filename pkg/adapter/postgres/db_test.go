@@ -16,7 +16,7 @@ import (
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 func TestConfigDefaultsAreValid(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 // beats is a store, and what an instance says.

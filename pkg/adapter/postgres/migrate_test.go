@@ -20,14 +20,14 @@ import (
 
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 var update = flag.Bool("update", false, "rewrite docs/schema.sql from the migrations")
 
 func TestMigrateMayRaceAndBeRepeated(t *testing.T) {
 	t.Parallel()
-	dsn := testenv.Postgres(t)
+	dsn := servers.Postgres(t)
 	core, logs := observer.New(zap.InfoLevel)
 	var wg sync.WaitGroup
 	for range 4 {
@@ -54,7 +54,7 @@ func TestMigrateMayRaceAndBeRepeated(t *testing.T) {
 
 func TestMigrationsLeadDownAsWellAsUp(t *testing.T) {
 	t.Parallel()
-	dsn := testenv.Postgres(t)
+	dsn := servers.Postgres(t)
 	log := zaptest.NewLogger(t)
 	for range 2 {
 		if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, log); err != nil {
@@ -94,7 +94,7 @@ func TestMigrateRefusesABrokenDSN(t *testing.T) {
 
 func TestTheSchemaIsThereWhenEveryMigrationIs(t *testing.T) {
 	t.Parallel()
-	cfg := postgres.Config{DSN: testenv.Postgres(t)}
+	cfg := postgres.Config{DSN: servers.Postgres(t)}
 	conn := connect(t, cfg.DSN)
 	lacks := func(when, file string) {
 		t.Helper()
@@ -162,7 +162,7 @@ func TestToReadIsEnoughToCheckTheSchema(t *testing.T) {
 
 func TestAFailedMigrationLeavesWhatStoodBefore(t *testing.T) {
 	t.Parallel()
-	dsn := testenv.Postgres(t)
+	dsn := servers.Postgres(t)
 	conn := connect(t, dsn)
 	run(t, conn, "CREATE TABLE intents (x integer)") // in the way of the second migration
 	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); !fault.Is(err, fault.Internal) {
@@ -180,7 +180,7 @@ func TestAFailedMigrationLeavesWhatStoodBefore(t *testing.T) {
 // freshDatabase returns the DSN of a database of its own: nothing in it, not even the extension.
 func freshDatabase(t *testing.T) *url.URL {
 	t.Helper()
-	dsn := testenv.Postgres(t)
+	dsn := servers.Postgres(t)
 	name := "d_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	administer := func(statement string) {
 		conn, err := pgx.Connect(context.WithoutCancel(t.Context()), dsn)

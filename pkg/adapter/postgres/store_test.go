@@ -10,11 +10,11 @@ import (
 
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/test/servers"
 	"vitrine.io/pkg/test/storetest"
-	"vitrine.io/pkg/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // config returns what a test's pool needs: few connections, since many tests run at once.
 func config(dsn string) postgres.Config {
@@ -28,7 +28,7 @@ func config(dsn string) postgres.Config {
 // migrated returns the DSN of a private schema with the newest migrations.
 func migrated(t testing.TB) string {
 	t.Helper()
-	dsn := testenv.Postgres(t)
+	dsn := servers.Postgres(t)
 	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zaptest.NewLogger(t)); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}

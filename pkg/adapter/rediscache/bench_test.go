@@ -9,12 +9,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"vitrine.io/pkg/domain/catalog"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // BenchmarkGet compares a hit with the bare GET of the same bytes by the same library, which is what it can cost at best.
 func BenchmarkGet(b *testing.B) {
-	addrs, prefix := testenv.Redis(b)
+	addrs, prefix := servers.Redis(b)
 	cache, _ := openWith(b, settings(addrs, prefix), "v1", time.Now, half)
 	const ids = 64
 	product := catalog.Document{Version: 7, ETag: `"7-v1"`, Body: bytes.Repeat([]byte("x"), 900)}

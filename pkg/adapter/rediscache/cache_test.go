@@ -12,10 +12,10 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/test/cachetest"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // settings is a configuration with the defaults of production, but patient: a test machine may be busy.
 func settings(addrs []string, prefix string) rediscache.Config {
@@ -53,7 +53,7 @@ func openWith(t testing.TB, cfg rediscache.Config, tag string, now func() time.T
 
 func TestClusterConformance(t *testing.T) {
 	t.Parallel()
-	addrs, prefix := testenv.Redis(t)
+	addrs, prefix := servers.Redis(t)
 	cachetest.Run(t, func(t testing.TB, tag string) catalog.Cache {
 		t.Helper()
 		return open(t, settings(addrs, prefix), tag)

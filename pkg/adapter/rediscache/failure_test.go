@@ -21,7 +21,7 @@ import (
 	"vitrine.io/pkg/adapter/rediscache"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 func doc(version int64) catalog.Document {

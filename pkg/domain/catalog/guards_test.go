@@ -15,7 +15,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/media"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // The tests of this file tell, for each guard of the protocol, the story that would end badly without it. They run on a
@@ -33,8 +33,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	dsn := testenv.Postgres(t)
-	addrs, prefix := testenv.Redis(t)
+	dsn := servers.Postgres(t)
+	addrs, prefix := servers.Redis(t)
 	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}

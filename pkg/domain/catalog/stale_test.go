@@ -18,10 +18,10 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // onServers is a service on a real Postgres and a real Redis Cluster, as one process would have it.
 func onServers(t *testing.T, dsn string, addrs []string, prefix string) *catalog.Service {
@@ -61,8 +61,8 @@ func onServers(t *testing.T, dsn string, addrs []string, prefix string) *catalog
 func TestNeverStale(t *testing.T) {
 	t.Parallel()
 	const products, rounds = 20, 50
-	dsn := testenv.Postgres(t)
-	addrs, prefix := testenv.Redis(t)
+	dsn := servers.Postgres(t)
+	addrs, prefix := servers.Redis(t)
 	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}

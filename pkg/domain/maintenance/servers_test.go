@@ -18,10 +18,10 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // noCache is a cache that is away.
 type noCache struct{}
@@ -48,7 +48,7 @@ type site struct {
 func newSite(t *testing.T, images int) *site {
 	t.Helper()
 	cfg := postgres.Config{
-		DSN: testenv.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
+		DSN: servers.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
 		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
 		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
 	}
@@ -60,7 +60,7 @@ func newSite(t *testing.T, images int) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	at := testenv.S3(t)
+	at := servers.S3(t)
 	bucket, err := blob.New(blob.Config{
 		Endpoint: at.Endpoint, Region: at.Region, Bucket: at.Bucket, AccessKey: at.AccessKey, SecretKey: at.SecretKey,
 		PathStyle: true, CreateBucket: true, AttemptTimeout: 30 * time.Second, MaxAttempts: 3,

@@ -20,7 +20,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/platform/devstack"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 // mains is what circuits are about: a dependency that answers probes as it is told, and a gate that notes when it was moved.

@@ -14,10 +14,10 @@ import (
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // noCache is a cache that is away.
 type noCache struct{}
@@ -43,7 +43,7 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	cfg := postgres.Config{
-		DSN: testenv.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
+		DSN: servers.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
 		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
 		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
 	}

@@ -15,7 +15,7 @@ import (
 
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 const (
@@ -23,7 +23,7 @@ const (
 	patience = 30 * time.Second // how long a test waits for what should happen at once
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // wide is a pipeline whose one rendition is so many pixels wide.
 func wide(pixels int) string { return strings.Replace(minimal, "320", strconv.Itoa(pixels), 1) }

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // asParent makes this test binary a parent that a test can kill. It holds the script of its child.
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		}
 		select {}
 	}
-	testenv.Main(m)
+	servers.Main(m)
 }
 
 func process(dir string, forkThread *process.ForkThread, text string) *process.Process {

@@ -3,7 +3,7 @@ package devstack_test
 import (
 	"testing"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }

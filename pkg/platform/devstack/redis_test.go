@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"vitrine.io/pkg/platform/devstack"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 func startRedis(t *testing.T) *devstack.Redis {

@@ -19,10 +19,10 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/platform/program"
 	"vitrine.io/pkg/platform/telemetry"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // config is a program's configuration.
 type config struct {
@@ -124,7 +124,7 @@ func TestHelpIsGivenAndNothingStarted(t *testing.T) {
 			t.Errorf("%s: got %+v", arg, got)
 		}
 	}
-	code := program.Run(t.Context(), about, world(broken{}, &testenv.Output{}, []string{"--help"}),
+	code := program.Run(t.Context(), about, world(broken{}, &servers.Output{}, []string{"--help"}),
 		func(context.Context, config, *program.Kit) error { return nil })
 	if code != 1 {
 		t.Errorf("got %d, want 1 for help that could not be given", code)
@@ -152,7 +152,7 @@ func TestMistakesAreToldInWordsAndNothingIsServed(t *testing.T) {
 			t.Errorf("%s: got %+v", environ, got)
 		}
 	}
-	w := world(&testenv.Output{}, &testenv.Output{}, nil)
+	w := world(&servers.Output{}, &servers.Output{}, nil)
 	w.Hostname = func() (string, error) { return "", errors.New("nameless") }
 	if code := program.Run(t.Context(), about, w, func(context.Context, config, *program.Kit) error { return nil }); code != 1 {
 		t.Errorf("got %d, want 1 without a host's name", code)
@@ -193,14 +193,14 @@ func (r *roll) fail(err error) {
 type following struct {
 	t    *testing.T
 	file string
-	log  *testenv.Output
+	log  *servers.Output
 	kit  *program.Kit
 	stop func() int
 }
 
 func follow(t *testing.T, roll program.Roll) *following {
 	t.Helper()
-	f := &following{t: t, file: filepath.Join(t.TempDir(), "pipeline.yaml"), log: &testenv.Output{}}
+	f := &following{t: t, file: filepath.Join(t.TempDir(), "pipeline.yaml"), log: &servers.Output{}}
 	write(t, f.file, document(1))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ready, code := make(chan struct{}), make(chan int, 1)
@@ -322,7 +322,7 @@ func TestADatabaseThatIsAwayCostsTheHeartbeatAlone(t *testing.T) {
 }
 
 // addr waits until the log tells where the admin port is.
-func addr(t *testing.T, log *testenv.Output) string {
+func addr(t *testing.T, log *servers.Output) string {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -339,7 +339,7 @@ func addr(t *testing.T, log *testenv.Output) string {
 func TestTheAdminPortAnswers(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	log := &testenv.Output{}
+	log := &servers.Output{}
 	code := program.Run(ctx, about, world(io.Discard, log, nil, "VITRINE_ADMIN_ADDR=127.0.0.1:0", "VITRINE_LOG_FLUSH=0s"),
 		func(ctx context.Context, _ config, kit *program.Kit) error {
 			part := kit.Admin(telemetry.NewHealth(nil, time.Now, kit.Log))

@@ -1,7 +1,7 @@
 // Bench measures what our layers cost: each of its benchmarks does a thing with Vitrine and, in the same run, the same
 // thing with as little code as it can be done, and divides the two.
 //
-//	go run ./pkg/testenv/servers -- go run ./pkg/test/bench
+//	go run ./pkg/test/withservers -- go run ./pkg/test/bench
 //
 // The benchmarks themselves are Go benchmarks in this package's tests, on real servers. This program runs them with go
 // test, writes their tables into docs/benchmarks.md between two markers, and ends with one line "ratio NAME N" for each

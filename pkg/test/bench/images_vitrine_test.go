@@ -28,8 +28,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
-	"vitrine.io/pkg/testenv"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
+	"vitrine.io/pkg/test/servers"
 )
 
 // programs returns the directory of our programs: of make test, or built here.
@@ -153,7 +153,7 @@ func (m *workerMaker) start(tb testing.TB) {
 	dir := tb.TempDir()
 	file := filepath.Join(dir, "pipeline.yaml")
 	must(tb, os.WriteFile(file, p.Document(), 0o600))
-	bucket := testenv.S3(tb)
+	bucket := servers.S3(tb)
 	s3 := blob.Config{
 		Endpoint: bucket.Endpoint, Region: bucket.Region, Bucket: bucket.Bucket, AccessKey: bucket.AccessKey,
 		SecretKey: bucket.SecretKey, CreateBucket: true, AttemptTimeout: time.Minute,

@@ -33,12 +33,12 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/platform/config"
 	"vitrine.io/pkg/platform/telemetry"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 func TestMain(m *testing.M) {
 	rediscache.BridgeLogger(zap.NewNop()) // or it writes into the middle of a benchmark's line
-	testenv.Main(m,
+	servers.Main(m,
 		// Fasthttp's clock, one per process, and the cleaner of a pool, which sees only every ten seconds that its server ended.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
@@ -103,8 +103,8 @@ func (c *forgetful) Forget(ctx context.Context, id catalog.ProductID, version in
 // newStage puts the api together. It listens on a port of its own until the test's end.
 func newStage(tb testing.TB) *stage {
 	tb.Helper()
-	dsn := testenv.Postgres(tb)
-	addrs, prefix := testenv.Redis(tb)
+	dsn := servers.Postgres(tb)
+	addrs, prefix := servers.Redis(tb)
 	environ := []string{
 		"VITRINE_HTTP_ADDR=127.0.0.1:0", "VITRINE_HTTP_CORS_ORIGINS=https://shop.example", "VITRINE_POSTGRES_DSN=" + dsn,
 		"VITRINE_REDIS_ADDRS=" + strings.Join(addrs, ","), "VITRINE_REDIS_KEY_PREFIX=" + prefix,
@@ -186,7 +186,7 @@ func (s *stage) key(id string) string { return s.cfg.Redis.KeyPrefix + "p:{" + i
 // toKafka gives the stage topics of its own, with so many partitions each, and what brings messages there.
 func (s *stage) toKafka(tb testing.TB, partitions int) (*postgres.Outbox, *kafka.Publisher) {
 	tb.Helper()
-	brokers, prefix := testenv.Kafka(tb)
+	brokers, prefix := servers.Kafka(tb)
 	s.cfg.Kafka.Brokers, s.cfg.Kafka.TopicPrefix = brokers, prefix
 	s.cfg.Kafka.Partitions, s.cfg.Kafka.Replication, s.cfg.Kafka.MinISR = partitions, 1, 1
 	admin, err := kafka.NewAdmin(s.cfg.Kafka)

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // node is a server that can be killed and paused.
@@ -25,7 +25,7 @@ type node interface {
 // nodes are the servers that are several.
 func (s *System) nodes() []node {
 	var all []node
-	for _, n := range append(append([]*testenv.Node{}, s.site.Redis...), s.site.Kafka...) {
+	for _, n := range append(append([]*servers.Node{}, s.site.Redis...), s.site.Kafka...) {
 		all = append(all, n)
 	}
 	return all

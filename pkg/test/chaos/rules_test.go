@@ -9,10 +9,10 @@ import (
 	chaos "vitrine.io/pkg/test/chaos"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 const (
 	base  = "http://127.0.0.1:1/1/0/"

@@ -18,8 +18,8 @@ import (
 	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
-	"vitrine.io/pkg/testenv"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
+	"vitrine.io/pkg/test/servers"
 )
 
 // cacheTTL is how long the programs' cache remembers a product: what is stale is so for no longer.
@@ -27,7 +27,7 @@ const cacheTTL = 10 * time.Second
 
 // Site is the servers with a proxy before each that programs speak to, and the source of pictures. It outlives the runs.
 type Site struct {
-	*testenv.Stack
+	*servers.Stack
 	Source  *imageserver.Server
 	proxies map[string]*Proxy // by target: "to postgres"
 }
@@ -41,7 +41,7 @@ func NewSite(getenv func(string) string) (_ *Site, err error) {
 		}
 	}()
 	targets := []string{"to postgres", "to minio"}
-	for i := range testenv.StackBrokers {
+	for i := range servers.StackBrokers {
 		targets = append(targets, fmt.Sprintf("to broker-%d", i))
 	}
 	for _, target := range targets {
@@ -52,11 +52,11 @@ func NewSite(getenv func(string) string) (_ *Site, err error) {
 	if s.Source, err = imageserver.Start(); err != nil {
 		return s, err
 	}
-	var advertised [testenv.StackBrokers]string
+	var advertised [servers.StackBrokers]string
 	for i := range advertised {
 		advertised[i] = s.proxies[fmt.Sprintf("to broker-%d", i)].Addr
 	}
-	if s.Stack, err = testenv.StartStack(getenv, advertised); err != nil {
+	if s.Stack, err = servers.StartStack(getenv, advertised); err != nil {
 		return s, fmt.Errorf("start servers: %w", err)
 	}
 	s.proxies["to postgres"].To(s.Postgres.Addr)
@@ -94,7 +94,7 @@ type System struct {
 	dir        string // logs
 	name       string // of its corner
 	dsn        string // direct, into its schema
-	bucket     testenv.Bucket
+	bucket     servers.Bucket
 	env        []string
 	forkThread *process.ForkThread
 	programs   map[string]*Program

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // cli runs a program to its end with an environment of its own.
@@ -104,7 +104,7 @@ func TestHelp(t *testing.T) {
 
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	env := []string{"VITRINE_POSTGRES_DSN=" + testenv.Postgres(t), "VITRINE_LOG_LEVEL=warn"}
+	env := []string{"VITRINE_POSTGRES_DSN=" + servers.Postgres(t), "VITRINE_LOG_LEVEL=warn"}
 	status := func() (applied, missing int) {
 		out, err := cli(t, env, "vitrine", "migrate", "status")
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/failpoint"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 // TestCrashOfWhatTellsTheCache lets a worker die before it has told the cache, and then the api, whose consumer would

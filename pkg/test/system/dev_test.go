@@ -13,14 +13,14 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/test/client"
-	"vitrine.io/pkg/testenv"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
+	"vitrine.io/pkg/test/servers"
 )
 
 // dev is a running vitrine dev.
 type dev struct {
 	cmd  *exec.Cmd
-	out  *testenv.Output
+	out  *servers.Output
 	done chan error
 }
 
@@ -33,7 +33,7 @@ func startDev(t *testing.T, dir string, flags ...string) *dev {
 	}
 	d := &dev{
 		cmd: exec.Command(filepath.Join(binDir(t), "vitrine"), append(args, flags...)...),
-		out: &testenv.Output{}, done: make(chan error, 1),
+		out: &servers.Output{}, done: make(chan error, 1),
 	}
 	d.cmd.Dir, d.cmd.Stdout, d.cmd.Stderr = dir, d.out, d.out
 	if err := d.cmd.Start(); err != nil {

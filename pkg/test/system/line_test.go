@@ -22,7 +22,7 @@ import (
 
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 func rand() string { return uuid.NewString()[:8] }
@@ -201,7 +201,7 @@ func TestWorkerStopped(t *testing.T) {
 
 func TestPostgresDown(t *testing.T) {
 	t.Parallel()
-	db := testenv.PostgresServer(t)
+	db := servers.PostgresServer(t)
 	s := newSystem(t, map[string]string{"VITRINE_POSTGRES_DSN": db.DSN})
 	api := s.start("api")
 	work := s.start("worker")
@@ -237,7 +237,7 @@ func TestPostgresDown(t *testing.T) {
 
 func TestKafkaDown(t *testing.T) {
 	t.Parallel()
-	broker := testenv.KafkaServer(t)
+	broker := servers.KafkaServer(t)
 	s := newSystem(t, map[string]string{"VITRINE_KAFKA_BROKERS": strings.Join(broker.Addrs, ",")})
 	api := s.start("api")
 	s.start("worker")
@@ -258,7 +258,7 @@ func TestKafkaDown(t *testing.T) {
 
 func TestRedisDown(t *testing.T) {
 	t.Parallel()
-	cluster := testenv.RedisServer(t)
+	cluster := servers.RedisServer(t)
 	s := newSystem(t, map[string]string{"VITRINE_REDIS_ADDRS": strings.Join(cluster.Addrs, ",")})
 	api := s.start("api")
 	s.start("worker")

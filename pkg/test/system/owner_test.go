@@ -3,7 +3,7 @@ package system_test
 import (
 	"testing"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 func TestSetupRefusesTheBucketOfAnotherDatabase(t *testing.T) {
@@ -14,7 +14,7 @@ func TestSetupRefusesTheBucketOfAnotherDatabase(t *testing.T) {
 			t.Fatalf("got %v\n%s", err, log)
 		}
 	}
-	log, err := told(t, env, map[string]string{"VITRINE_POSTGRES_DSN": testenv.Postgres(t)}, "setup")
+	log, err := told(t, env, map[string]string{"VITRINE_POSTGRES_DSN": servers.Postgres(t)}, "setup")
 	if err == nil || !has(log, `"ended"`, "bucket_of_another", ".vitrine/installation") {
 		t.Errorf("got %v, want a refusal that says whose bucket it is\n%s", err, log)
 	}

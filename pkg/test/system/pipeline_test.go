@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // volume is a directory as kubelet mounts a ConfigMap: what is read is behind the link ..data, which is swapped.
@@ -274,7 +274,7 @@ func TestPipelineStatusSaysWhatItCannotTell(t *testing.T) {
 // migrated returns the DSN of a database that nobody uses yet.
 func migrated(t *testing.T) string {
 	t.Helper()
-	dsn := testenv.Postgres(t)
+	dsn := servers.Postgres(t)
 	if out, err := cli(t, []string{"VITRINE_POSTGRES_DSN=" + dsn}, "vitrine", "migrate", "up"); err != nil {
 		t.Fatalf("migrate: %v\n%s", err, out)
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"vitrine.io/pkg/test/client"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 // balancer sends connections to the endpoints that are ready, in turns, as a Service does: it looks at nothing but

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"vitrine.io/pkg/foundation/process"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 // startSamples runs vitrine samples and returns its URL.

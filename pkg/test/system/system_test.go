@@ -20,8 +20,8 @@ import (
 	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
-	"vitrine.io/pkg/testenv"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
+	"vitrine.io/pkg/test/servers"
 )
 
 // patience is how long a test waits for what should happen at once: long, because machines are slow and nothing is timed.
@@ -33,7 +33,7 @@ const (
 	drawingPath = "/500x400/drawing.png"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 // repository is the root of the repository, seen from this package.
 const repository = "../../.."
@@ -122,17 +122,17 @@ func newSystem(t *testing.T, change map[string]string) *system {
 		"VITRINE_UNKNOWN_TO_EVERYBODY_ON_EARTH": "harmless",
 	}
 	if _, own := change["VITRINE_POSTGRES_DSN"]; !own {
-		s.env["VITRINE_POSTGRES_DSN"] = testenv.Postgres(t)
+		s.env["VITRINE_POSTGRES_DSN"] = servers.Postgres(t)
 	}
 	if _, own := change["VITRINE_REDIS_ADDRS"]; !own {
-		addrs, prefix := testenv.Redis(t)
+		addrs, prefix := servers.Redis(t)
 		s.env["VITRINE_REDIS_ADDRS"], s.env["VITRINE_REDIS_KEY_PREFIX"] = strings.Join(addrs, ","), prefix
 	}
 	if _, own := change["VITRINE_KAFKA_BROKERS"]; !own {
-		brokers, prefix := testenv.Kafka(t)
+		brokers, prefix := servers.Kafka(t)
 		s.env["VITRINE_KAFKA_BROKERS"], s.env["VITRINE_KAFKA_TOPIC_PREFIX"] = strings.Join(brokers, ","), prefix
 	}
-	b := testenv.S3(t)
+	b := servers.S3(t)
 	s.env["VITRINE_S3_ENDPOINT"], s.env["VITRINE_S3_REGION"], s.env["VITRINE_S3_BUCKET"] = b.Endpoint, b.Region, b.Bucket
 	s.env["VITRINE_S3_ACCESS_KEY"], s.env["VITRINE_S3_SECRET_KEY"] = b.AccessKey, b.SecretKey
 	maps.Copy(s.env, change)

@@ -11,17 +11,17 @@ import (
 	"syscall"
 	"testing"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // bare is the environment of a system in which nobody has set anything up.
 func bare(t *testing.T) map[string]string {
 	t.Helper()
-	brokers, prefix := testenv.Kafka(t)
-	b := testenv.S3(t)
+	brokers, prefix := servers.Kafka(t)
+	b := servers.S3(t)
 	return map[string]string{
 		"PATH": "/usr/bin:/bin", "GOCOVERDIR": coverDir(t), "VITRINE_SETUP_TIMEOUT": "10m",
-		"VITRINE_POSTGRES_DSN":  testenv.Postgres(t),
+		"VITRINE_POSTGRES_DSN":  servers.Postgres(t),
 		"VITRINE_KAFKA_BROKERS": strings.Join(brokers, ","), "VITRINE_KAFKA_TOPIC_PREFIX": prefix,
 		"VITRINE_KAFKA_REPLICATION": "1", "VITRINE_KAFKA_MIN_ISR": "1", "VITRINE_KAFKA_PARTITIONS": "2",
 		"VITRINE_S3_ENDPOINT": b.Endpoint, "VITRINE_S3_REGION": b.Region, "VITRINE_S3_BUCKET": b.Bucket,
@@ -31,11 +31,11 @@ func bare(t *testing.T) map[string]string {
 }
 
 // command is a command of vitrine's in an environment with changes ("" takes a variable out).
-func command(t *testing.T, env, change map[string]string, args ...string) (*exec.Cmd, *testenv.Output) {
+func command(t *testing.T, env, change map[string]string, args ...string) (*exec.Cmd, *servers.Output) {
 	t.Helper()
 	all := maps.Clone(env)
 	maps.Copy(all, change)
-	cmd, out := exec.CommandContext(t.Context(), filepath.Join(binDir(t), "vitrine"), args...), &testenv.Output{}
+	cmd, out := exec.CommandContext(t.Context(), filepath.Join(binDir(t), "vitrine"), args...), &servers.Output{}
 	for name, value := range all {
 		if value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)
@@ -46,7 +46,7 @@ func command(t *testing.T, env, change map[string]string, args ...string) (*exec
 }
 
 // jsonLines is what a command has logged so far. Every line has to be JSON.
-func jsonLines(t *testing.T, out *testenv.Output) []string {
+func jsonLines(t *testing.T, out *servers.Output) []string {
 	t.Helper()
 	lines := slices.Collect(strings.Lines(out.String()))
 	for _, line := range lines {

@@ -1,4 +1,4 @@
-package testenv_test
+package servers_test
 
 import (
 	"net"
@@ -8,7 +8,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/redis/go-redis/v9"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // refused fails the test if somebody listens on one of the addresses.
@@ -24,7 +24,7 @@ func refused(t *testing.T, addrs []string) {
 
 func TestAPostgresOfOnesOwnKeepsItsDataOverAStop(t *testing.T) {
 	t.Parallel()
-	server := testenv.PostgresServer(t)
+	server := servers.PostgresServer(t)
 	exec(t, connect(t, server.DSN), "CREATE TABLE kept AS SELECT 42 AS n")
 	server.Stop(t)
 	refused(t, server.Addrs)
@@ -37,7 +37,7 @@ func TestAPostgresOfOnesOwnKeepsItsDataOverAStop(t *testing.T) {
 
 func TestARedisClusterOfOnesOwnKeepsItsDataOverAStop(t *testing.T) {
 	t.Parallel()
-	server := testenv.RedisServer(t)
+	server := servers.RedisServer(t)
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: server.Addrs})
 	t.Cleanup(func() { client.Close() })
 	for _, key := range []string{"a", "b", "c"} { // slots of three nodes
@@ -57,7 +57,7 @@ func TestARedisClusterOfOnesOwnKeepsItsDataOverAStop(t *testing.T) {
 
 func TestAKafkaOfOnesOwnKeepsItsTopicsOverAStop(t *testing.T) {
 	t.Parallel()
-	server := testenv.KafkaServer(t)
+	server := servers.KafkaServer(t)
 	admin := func() sarama.ClusterAdmin {
 		admin, err := sarama.NewClusterAdmin(server.Addrs, sarama.NewConfig())
 		if err != nil {

@@ -1,4 +1,4 @@
-package testenv
+package servers
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// The variables that name running servers. What they hold is private to this package and pkg/testenv/servers.
+// The variables that name running servers. What they hold is private to this package and pkg/test/withservers.
 const (
 	envPostgres = "VITRINE_TEST_POSTGRES" // a pgx URL of a superuser
 	envRedis    = "VITRINE_TEST_REDIS"    // host:port,host:port,host:port

@@ -1,4 +1,4 @@
-package testenv
+package servers
 
 // What cannot be seen from outside: what happens to servers that do not come up, do not go down, or were left by the dead.
 

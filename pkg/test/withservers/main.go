@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // Exit codes of our own, beside those of the command.
@@ -29,7 +29,7 @@ func run(args []string, getenv func(string) string, stdout, stderr *os.File) int
 		return exitUsage
 	}
 	// Until the servers are up a signal just ends us, and the kernel ends what we started.
-	servers, err := testenv.StartServers(getenv, func(name string, took time.Duration) {
+	servers, err := servers.StartServers(getenv, func(name string, took time.Duration) {
 		fmt.Fprintf(stderr, "servers: %s is up after %.1fs\n", name, took.Seconds())
 	})
 	if err != nil {

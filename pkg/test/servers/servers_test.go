@@ -1,4 +1,4 @@
-package testenv_test
+package servers_test
 
 import (
 	"context"
@@ -12,13 +12,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/redis/go-redis/v9"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 func TestRedisIsAClusterWithAPrefixForEachTest(t *testing.T) {
 	t.Parallel()
-	addrs, one := testenv.Redis(t)
-	_, other := testenv.Redis(t)
+	addrs, one := servers.Redis(t)
+	_, other := servers.Redis(t)
 	if one == other {
 		t.Errorf("two tests got the prefix %q", one)
 	}
@@ -38,7 +38,7 @@ func TestRedisIsAClusterWithAPrefixForEachTest(t *testing.T) {
 
 func TestKafkaTakesATopicAndAMessage(t *testing.T) {
 	t.Parallel()
-	brokers, prefix := testenv.Kafka(t)
+	brokers, prefix := servers.Kafka(t)
 	config := sarama.NewConfig()
 	config.Version = sarama.V3_6_0_0
 	config.Producer.Return.Successes = true
@@ -64,9 +64,9 @@ func TestKafkaTakesATopicAndAMessage(t *testing.T) {
 func TestS3BucketIsRemovedWithWhatIsInIt(t *testing.T) {
 	t.Parallel()
 	var client *s3.Client
-	var bucket testenv.Bucket
+	var bucket servers.Bucket
 	t.Run("a test that fills its bucket", func(t *testing.T) { // not parallel: what it leaves is looked at below
-		bucket = testenv.S3(t)
+		bucket = servers.S3(t)
 		client = s3.New(s3.Options{
 			BaseEndpoint: aws.String(bucket.Endpoint), Region: bucket.Region, UsePathStyle: true,
 			HTTPClient:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},

@@ -1,4 +1,4 @@
-package testenv_test
+package servers_test
 
 import (
 	"context"
@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 func TestAStackSurvivesTheLossOfEachServer(t *testing.T) {
@@ -16,7 +16,7 @@ func TestAStackSurvivesTheLossOfEachServer(t *testing.T) {
 	}
 	// Nobody speaks to the brokers here, so that where clients are sent does not matter.
 	began := time.Now()
-	s, err := testenv.StartStack(os.Getenv, [testenv.StackBrokers]string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"})
+	s, err := servers.StartStack(os.Getenv, [servers.StackBrokers]string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestAStackSurvivesTheLossOfEachServer(t *testing.T) {
 	if len(masters) != 3 {
 		t.Fatalf("%d masters, want 3", len(masters))
 	}
-	for _, n := range []*testenv.Node{s.Postgres, masters[1], s.Kafka[2], s.MinIO} {
+	for _, n := range []*servers.Node{s.Postgres, masters[1], s.Kafka[2], s.MinIO} {
 		if err := n.Pause(); err != nil {
 			t.Error(err)
 		}
@@ -47,7 +47,7 @@ func TestAStackSurvivesTheLossOfEachServer(t *testing.T) {
 		now := s.Masters(ctx)
 		return len(now) == 3 && now[0] != masters[1] && now[1] != masters[1] && now[2] != masters[1]
 	})
-	for _, n := range []*testenv.Node{s.Postgres, masters[1], s.Kafka[2], s.MinIO} {
+	for _, n := range []*servers.Node{s.Postgres, masters[1], s.Kafka[2], s.MinIO} {
 		if err := n.Start(); err != nil {
 			t.Error(err)
 		}

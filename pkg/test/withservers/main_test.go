@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
 // asProgram makes this test binary be the program under test, which a test can then kill.
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(run(os.Args[1:], getenv, os.Stdout, os.Stderr))
 	}
-	testenv.Main(m)
+	servers.Main(m)
 }
 
 // program is a started copy of the program under test.
@@ -97,7 +97,7 @@ func (p *program) addresses(t *testing.T) []string {
 		case "VITRINE_TEST_REDIS", "VITRINE_TEST_KAFKA":
 			addrs = append(addrs, strings.Split(value, ",")...)
 		case "VITRINE_TEST_S3":
-			var bucket testenv.Bucket
+			var bucket servers.Bucket
 			if err := json.Unmarshal([]byte(value), &bucket); err != nil {
 				t.Fatal(err)
 			}

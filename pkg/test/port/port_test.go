@@ -12,8 +12,8 @@ import (
 	"sync"
 	"testing"
 
-	"vitrine.io/pkg/testenv"
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
+	"vitrine.io/pkg/test/servers"
 )
 
 // asHolder makes this test binary a process that reserves so many ports, prints them and holds them until its input ends.
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		hold(n)
 		return
 	}
-	testenv.Main(m)
+	servers.Main(m)
 }
 
 func hold(n int) {
@@ -215,7 +215,7 @@ func TestServer(t *testing.T) {
 	t.Parallel()
 	t.Run("restarts_beside_outgoing_connections", func(t *testing.T) {
 		t.Parallel()
-		server := testenv.RedisServer(t)
+		server := servers.RedisServer(t)
 		before := strings.Join(server.Addrs, " ")
 		for range 2 {
 			server.Stop(t)

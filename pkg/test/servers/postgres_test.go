@@ -1,14 +1,14 @@
-package testenv_test
+package servers_test
 
 import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
-	"vitrine.io/pkg/testenv"
+	"vitrine.io/pkg/test/servers"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { servers.Main(m) }
 
 func connect(t *testing.T, dsn string) *pgx.Conn {
 	t.Helper()
@@ -29,7 +29,7 @@ func exec(t *testing.T, conn *pgx.Conn, sql string) {
 
 func TestEachTestHasItsOwnSchema(t *testing.T) {
 	t.Parallel()
-	one, other := connect(t, testenv.Postgres(t)), connect(t, testenv.Postgres(t))
+	one, other := connect(t, servers.Postgres(t)), connect(t, servers.Postgres(t))
 	exec(t, one, "CREATE TABLE thing (id int)")
 	exec(t, other, "CREATE TABLE thing (name text)")
 	exec(t, other, "INSERT INTO thing VALUES ('here')")
@@ -41,7 +41,7 @@ func TestEachTestHasItsOwnSchema(t *testing.T) {
 
 func TestTrigramsAreOnTheSearchPath(t *testing.T) {
 	t.Parallel()
-	conn := connect(t, testenv.Postgres(t))
+	conn := connect(t, servers.Postgres(t))
 	exec(t, conn, "CREATE TABLE thing (name text)")
 	exec(t, conn, "CREATE INDEX ON thing USING gin (name gin_trgm_ops)")
 }

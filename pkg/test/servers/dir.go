@@ -1,4 +1,4 @@
-package testenv
+package servers
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"sync"
 	"syscall"
 
-	"vitrine.io/pkg/testenv/port"
+	"vitrine.io/pkg/test/port"
 )
 
 // dirPrefix names our temporary directories, so that one left by a killed process is recognised.

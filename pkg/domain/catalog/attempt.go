@@ -84,10 +84,9 @@ func (s *Service) Postpone(ctx context.Context, r Request, policy pipeline.Retry
 	_, err := s.Store.Edit(ctx, r.ProductID, func(p *Product, now time.Time) (Change, error) {
 		return p.postpone(r, ticket, now, func(age time.Duration) time.Duration { return s.deferral(policy, wait, age) })
 	})
-	switch {
-	case fault.Is(err, fault.NotFound):
+	if fault.Is(err, fault.NotFound) {
 		return ErrSuperseded
-	case err != nil:
+	} else if err != nil {
 		return fmt.Errorf("postpone: %w", err)
 	}
 	failpoint.Hit(failpoint.OutcomeCommitted)

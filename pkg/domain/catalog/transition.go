@@ -99,8 +99,7 @@ func (p *Product) announcement(traceparent, id string) Outgoing {
 // begin starts an attempt for the holder of the ticket: the fence rises and a prefix of its own is minted. nonce makes the
 // prefix unguessable and, after a restore from backup, unique. budget is how long the attempt may take. Too many begins
 // without an outcome fail the image instead: givenUp is true, and there is no attempt.
-func (p *Product) begin(
-	r Request, nonce, changedID string, now time.Time, budget time.Duration,
+func (p *Product) begin(r Request, nonce, changedID string, now time.Time, budget time.Duration,
 ) (a Attempt, c Change, givenUp bool, err error) {
 	img := p.image(r.ImageID)
 	if p.Deleted || img == nil || img.Ticket != r.Ticket || r.Ticket == "" {
@@ -121,14 +120,13 @@ func (p *Product) begin(
 
 // postpone queues a request that has not begun under a new ticket. It is never given up, because nothing has been tried, and
 // Begins stays, because nothing is known of the attempts that it counts.
-func (p *Product) postpone(r Request, ticket string, now time.Time, wait func(age time.Duration) time.Duration,
-) (Change, error) {
+func (p *Product) postpone(r Request, id string, now time.Time, wait func(age time.Duration) time.Duration) (Change, error) {
 	img := p.image(r.ImageID)
 	if p.Deleted || img == nil || img.Work == Idle || img.Ticket != r.Ticket || r.Ticket == "" {
 		return Change{}, ErrSuperseded
 	}
 	delay := wait(now.Sub(img.RequestedAt))
-	img.queue(ticket, now, delay)
+	img.queue(id, now, delay)
 	return Change{Outbox: []Outgoing{img.request(r.Traceparent, delay)}}, nil
 }
 

@@ -6,6 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"vitrine.io/pkg/backoff"
 )
 
 // every is a loop of scans, one every interval.
@@ -18,23 +20,15 @@ type every struct {
 
 // Run scans every interval until ctx ends. It counts and logs an error, and scans again after interval.
 func (e every) Run(ctx context.Context) error {
-	timer := time.NewTimer(e.interval)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
+	for pause := e.interval; backoff.Sleep(ctx, pause); {
 		more, err := e.scan(ctx)
 		if err != nil && ctx.Err() == nil {
 			e.errors.Inc()
 			e.log.Warn("scan failed", zap.Error(err))
 		}
-		if more && err == nil {
-			timer.Reset(0)
-		} else {
-			timer.Reset(e.interval)
+		if pause = e.interval; more && err == nil {
+			pause = 0
 		}
 	}
+	return nil
 }

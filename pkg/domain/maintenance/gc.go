@@ -23,8 +23,7 @@ type GarbageCollector struct {
 }
 
 // NewGarbageCollector returns a GarbageCollector.
-func NewGarbageCollector(
-	deletions Deletions, objects Objects, cfg Config, reg prometheus.Registerer, log *zap.Logger,
+func NewGarbageCollector(deletions Deletions, objects Objects, cfg Config, reg prometheus.Registerer, log *zap.Logger,
 ) *GarbageCollector {
 	g := &GarbageCollector{
 		deletions: deletions, objects: objects, cfg: cfg,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
@@ -29,8 +30,8 @@ type Reprocessor struct {
 	catalog   ImageReprocessor
 	pause     time.Duration // between two requests
 	now       func() time.Time
-	turn      chan struct{} // holds one token: the right to request
-	next      time.Time     // when the next request may be due; owned by the token's holder
+	turn      *semaphore.Weighted // held while requesting
+	next      time.Time           // when the next request may be due; owned by the holder of turn
 	requested prometheus.Counter
 	log       *zap.Logger
 }
@@ -41,10 +42,9 @@ func NewReprocessor(images ImageFinder, requester ImageReprocessor, cfg Reproces
 ) *Reprocessor {
 	r := &Reprocessor{
 		images: images, catalog: requester, pause: time.Duration(float64(time.Second) / cfg.Rate), now: now, log: log,
-		turn:      make(chan struct{}, 1),
+		turn:      semaphore.NewWeighted(1),
 		requested: counter(reg, "vitrine_worker_reprocess_requested_total", "Images requested again in bulk."),
 	}
-	r.turn <- struct{}{}
 	return r
 }
 
@@ -62,12 +62,10 @@ func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Selection, af
 			{Path: "limit", Code: "out_of_range", Detail: fmt.Sprintf("a number from 1 to %d", maxBulk)},
 		})
 	}
-	select {
-	case <-r.turn:
-		defer func() { r.turn <- struct{}{} }()
-	case <-ctx.Done():
-		return catalog.Bulk{}, fmt.Errorf("wait for a turn: %w", ctx.Err())
+	if err := r.turn.Acquire(ctx, 1); err != nil {
+		return catalog.Bulk{}, fmt.Errorf("wait for a turn: %w", err)
 	}
+	defer r.turn.Release(1)
 	if r.next.Sub(r.now()) > maxAhead {
 		return catalog.Bulk{}, fault.New(fault.TooMany, "reprocess_queue_full",
 			"the pictures already asked for will keep the workers busy for more than an hour; ask again later")

@@ -39,16 +39,15 @@ func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
 	}
 	var failed []error // one failure does not stop the rest
 	for _, o := range overdue {
-		err := r.catalog.Repeat(ctx, o.ProductID, o.ImageID, r.cfg.Overdue)
-		if errors.Is(err, catalog.ErrDone) {
-			continue
-		} else if err != nil {
+		switch err := r.catalog.Repeat(ctx, o.ProductID, o.ImageID, r.cfg.Overdue); {
+		case errors.Is(err, catalog.ErrDone):
+		case err != nil:
 			failed = append(failed, err)
-			continue
+		default:
+			r.republished.Inc()
+			r.log.Warn("overdue image requested again",
+				zap.Int64("product_id", int64(o.ProductID)), zap.Int64("image_id", int64(o.ImageID)))
 		}
-		r.republished.Inc()
-		r.log.Warn("overdue image requested again",
-			zap.Int64("product_id", int64(o.ProductID)), zap.Int64("image_id", int64(o.ImageID)))
 	}
 	return len(overdue) == r.cfg.Batch, errors.Join(failed...)
 }

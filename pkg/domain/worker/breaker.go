@@ -32,7 +32,8 @@ type Breakers struct {
 	cfg     BreakerConfig
 	all     map[string]*breaker
 	changed chan struct{} // holds one token while the pauser may have to be called
-	metrics *breakerMetrics
+	open    *prometheus.GaugeVec
+	opened  *prometheus.CounterVec
 	log     *zap.Logger
 }
 
@@ -51,12 +52,19 @@ type Pauser interface {
 // NewBreakers returns closed breakers, one for each probe.
 func NewBreakers(cfg BreakerConfig, reg prometheus.Registerer, log *zap.Logger, probes ...Probe) *Breakers {
 	b := &Breakers{
-		cfg: cfg, all: map[string]*breaker{}, changed: make(chan struct{}, 1), metrics: newBreakerMetrics(reg), log: log,
+		cfg: cfg, all: map[string]*breaker{}, changed: make(chan struct{}, 1), log: log,
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vitrine_worker_circuit_open", Help: "1 while no requests are taken because the dependency is down.",
+		}, []string{"dependency"}),
+		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_worker_circuit_opened_total", Help: "How often a dependency's circuit breaker has opened.",
+		}, []string{"dependency"}),
 	}
+	reg.MustRegister(b.open, b.opened)
 	for _, p := range probes {
 		b.all[p.Dependency] = &breaker{probe: p, cfg: cfg, pause: cfg.Interval}
-		b.metrics.open.WithLabelValues(p.Dependency).Set(0)
-		b.metrics.opened.WithLabelValues(p.Dependency)
+		b.open.WithLabelValues(p.Dependency).Set(0)
+		b.opened.WithLabelValues(p.Dependency)
 	}
 	return b
 }
@@ -141,11 +149,11 @@ func (b *Breakers) note(one *breaker, to change, err error) {
 	case unchanged:
 		return
 	case hasOpened:
-		b.metrics.open.WithLabelValues(one.probe.Dependency).Set(1)
-		b.metrics.opened.WithLabelValues(one.probe.Dependency).Inc()
+		b.open.WithLabelValues(one.probe.Dependency).Set(1)
+		b.opened.WithLabelValues(one.probe.Dependency).Inc()
 		b.log.Warn("circuit open: no new requests are taken", name, zap.Error(err))
 	case onTrial:
-		b.metrics.open.WithLabelValues(one.probe.Dependency).Set(0)
+		b.open.WithLabelValues(one.probe.Dependency).Set(0)
 		b.log.Info("circuit half open: requests are taken on trial", name)
 	case hasClosed:
 		b.log.Info("circuit closed", name)

@@ -65,25 +65,6 @@ func (m *metrics) outcome(o outcome, code media.Code) {
 	m.outcomes.WithLabelValues(string(o), string(code)).Inc()
 }
 
-// breakerMetrics are the metrics of breakers.
-type breakerMetrics struct {
-	open   *prometheus.GaugeVec
-	opened *prometheus.CounterVec
-}
-
-func newBreakerMetrics(reg prometheus.Registerer) *breakerMetrics {
-	m := &breakerMetrics{
-		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vitrine_worker_circuit_open", Help: "1 while no requests are taken because the dependency is down.",
-		}, []string{"dependency"}),
-		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_worker_circuit_opened_total", Help: "How often a dependency's circuit breaker has opened.",
-		}, []string{"dependency"}),
-	}
-	reg.MustRegister(m.open, m.opened)
-	return m
-}
-
 func counter(reg prometheus.Registerer, name, help string) prometheus.Counter {
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	reg.MustRegister(c)

@@ -93,7 +93,7 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	if err != nil {
 		return err
 	}
-	defer w.leave(t)
+	defer func() { w.isolation.Release(t.shares); t.hostSlot() }()
 	if err := w.admit(ctx, t); err != nil {
 		return w.postpone(ctx, t, err)
 	}
@@ -160,12 +160,6 @@ func (w *Worker) admit(ctx context.Context, t *task) (err error) {
 	return nil
 }
 
-// leave gives back what the task holds.
-func (w *Worker) leave(t *task) {
-	w.isolation.Release(t.shares)
-	t.hostSlot()
-}
-
 // begin begins an attempt. begun is false if there is nothing to process, or if the attempt could not begin.
 func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
 	// Once for the wait for isolation, once for the work, once for an outcome that Postgres does not accept at first.
@@ -220,7 +214,6 @@ func (w *Worker) isolate(ctx context.Context, t *task) error {
 // makeImage fetches, renders, stores and finishes.
 func (w *Worker) makeImage(ctx context.Context, t *task) error {
 	began := w.Now()
-
 	src, err := w.Source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
 	t.hostSlot()
 	elapsed := w.stage("fetch", began)

@@ -13,4 +13,5 @@ CGO_ENABLED=0 go build -o "$tables/" ./cmd/api ./cmd/worker ./cmd/vitrine
 "$tables/api" --help-markdown >"$tables/api.md"
 "$tables/worker" --help-markdown >"$tables/worker.md"
 "$tables/vitrine" setup --help-markdown >"$tables/setup.md"
-go run ./pkg/platform/config/reference -page docs/configuration.md -example .env.example "$tables"/{api,worker,setup}.md
+CGO_ENABLED=0 go build -C .ci/tools -o "$tables/configdoc" ./configdoc
+"$tables/configdoc" -page docs/configuration.md -example .env.example "$tables"/{api,worker,setup}.md

@@ -104,7 +104,7 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 func TestAlertsAreOnMetricsThatProgramsHave(t *testing.T) {
 	t.Parallel()
 	source := map[string]bool{}
-	files, err := filepath.Glob("../../../pkg/*/*.go")
+	files, err := filepath.Glob("../../../pkg/*/*/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,11 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"vitrine.io/pkg/test/servers"
 )
-
-func TestMain(m *testing.M) { servers.Main(m) }
 
 // The tests' profile lacks one of four statements of a and all of b; a program ran b. The third file is generated.
 const (

@@ -78,7 +78,7 @@ func TestTheDocumentHasExactlyOurProblems(t *testing.T) {
 // That every code which is answered is documented is checked by problemOf, for every problem in every test.
 func TestEveryDocumentedFieldCodeIsInTheSource(t *testing.T) {
 	t.Parallel()
-	source := sources(t, "../httpapi", "../catalog", "../postgres")
+	source := sources(t, "../httpapi", "../../domain/catalog", "../postgres")
 	for code := range tableOf(t, "### Field codes") {
 		if !strings.Contains(source, `"`+code+`"`) {
 			t.Errorf("%s is documented, but nobody answers it", code)

@@ -241,7 +241,7 @@ func TestTheTrigramExtensionMayBeAnywhere(t *testing.T) {
 
 func TestTheSchemaInTheDocsIsWhatTheMigrationsMake(t *testing.T) {
 	t.Parallel()
-	const path = "../../docs/schema.sql"
+	const path = "../../../docs/schema.sql"
 	got := dump(t, migrated(t))
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
-	"vitrine.io/pkg/backoff"
+	"vitrine.io/pkg/foundation/backoff"
 )
 
 // every is a loop of scans, one every interval.

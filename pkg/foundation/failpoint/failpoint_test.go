@@ -19,7 +19,7 @@ import (
 )
 
 // root is the repository, seen from this package.
-const root = "../.."
+const root = "../../.."
 
 // declared returns the constants of name.go and their values.
 func declared(t *testing.T) map[string]string {

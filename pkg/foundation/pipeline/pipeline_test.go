@@ -16,7 +16,7 @@ import (
 )
 
 // document is the repository's own pipeline, which users copy.
-const document = "../../k8s/imagepipeline.yaml"
+const document = "../../../k8s/imagepipeline.yaml"
 
 // minimal is the shortest pipeline: everything else is a default.
 const minimal = `

@@ -14,7 +14,7 @@ func TestForkThread(t *testing.T) {
 		t.Parallel()
 		held := newPipe(t)
 		thread := process.NewForkThread()
-		p := process(t.TempDir(), thread, "exec sleep 1000 >"+held.name)
+		p := newProcess(t.TempDir(), thread, "exec sleep 1000 >"+held.name)
 		if err := p.Start(); err != nil {
 			t.Fatal(err)
 		}

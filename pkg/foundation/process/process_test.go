@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/servers"
 )
 
@@ -19,7 +20,7 @@ const asParent = "VITRINE_CHILD_TEST_PARENT"
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(asParent); text != "" {
-		if err := process(os.TempDir(), process.NewForkThread(), text).Start(); err != nil {
+		if err := newProcess(os.TempDir(), process.NewForkThread(), text).Start(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 	servers.Main(m)
 }
 
-func process(dir string, forkThread *process.ForkThread, text string) *process.Process {
+func newProcess(dir string, forkThread *process.ForkThread, text string) *process.Process {
 	return &process.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Log: filepath.Join(dir, "log"),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: 10 * time.Second, ForkThread: forkThread,
@@ -39,7 +40,7 @@ func process(dir string, forkThread *process.ForkThread, text string) *process.P
 func script(t *testing.T, text string) *process.Process {
 	t.Helper()
 	forkThread := process.NewForkThread()
-	p := process(t.TempDir(), forkThread, text)
+	p := newProcess(t.TempDir(), forkThread, text)
 	t.Cleanup(func() {
 		_ = p.Stop() // it may have been stopped, or have been slow on purpose
 		forkThread.Close()

@@ -350,14 +350,14 @@ func TestAMissingServerFailsTheTestAndSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	none := func() (string, error) { return "", missing("Kafka") }
 	got := try(t, func(fake testing.TB) { fake.Helper(); need(fake, none) })
-	if want := unlessShort("testenv: Kafka is not installed: run `make deps-test`"); got != want {
+	if want := unlessShort("servers: Kafka is not installed: run `make deps-test`"); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	got = try(t, func(fake testing.TB) {
 		fake.Helper()
 		own(fake, func(*workDir, *process.ForkThread) (*server, error) { return nil, missing("Redis") })
 	})
-	if want := unlessShort("testenv: Redis is not installed: run `make deps-test`"); got != want {
+	if want := unlessShort("servers: Redis is not installed: run `make deps-test`"); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -34,7 +34,7 @@ func KafkaServer(t testing.TB) *Server {
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	if err := s.server.stop(); err != nil {
-		t.Fatalf("testenv: %v", err)
+		t.Fatalf("servers: %v", err)
 	}
 }
 
@@ -42,7 +42,7 @@ func (s *Server) Stop(t testing.TB) {
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	if err := s.server.start(); err != nil {
-		t.Fatalf("testenv: %v", err)
+		t.Fatalf("servers: %v", err)
 	}
 }
 
@@ -54,11 +54,11 @@ func own(t testing.TB, build builder) *Server {
 	}
 	s, err := shared.launch(build)
 	if err != nil {
-		t.Fatalf("testenv: %v", err)
+		t.Fatalf("servers: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := s.stop(); err != nil {
-			t.Errorf("testenv: %v", err)
+			t.Errorf("servers: %v", err)
 		}
 	})
 	return &Server{Addrs: s.addrs, server: s}

@@ -25,7 +25,7 @@ var shared = newEnvironment(os.Getenv)
 // Main runs a package's tests, then stops the servers they started and fails if they left a goroutine behind. Call it from
 // TestMain:
 //
-//	func TestMain(m *testing.M) { testenv.Main(m) }
+//	func TestMain(m *testing.M) { servers.Main(m) }
 //
 // The options name goroutines that a library keeps for good; each should say why. Sarama's metrics clock is known.
 func Main(m *testing.M, opts ...goleak.Option) {
@@ -39,12 +39,12 @@ func runMain(m interface{ Run() int }, env *environment, stderr io.Writer, opts 
 		fmt.Fprint(stderr, env.crashed())
 	}
 	if err := env.stop(); err != nil {
-		fmt.Fprintf(stderr, "testenv: stop servers: %v\n", err)
+		fmt.Fprintf(stderr, "servers: stop servers: %v\n", err)
 		code = max(code, 1)
 	}
 	if code == 0 { // a failed test rarely cleans up, and its own failure is the news
 		if err := goleak.Find(append(opts, lasting()...)...); err != nil {
-			fmt.Fprintf(stderr, "testenv: goroutines outlive the tests: %v\n", err)
+			fmt.Fprintf(stderr, "servers: goroutines outlive the tests: %v\n", err)
 			code = 1
 		}
 	}
@@ -68,19 +68,19 @@ func Postgres(t testing.TB) string {
 	dsn := need(t, shared.postgres)
 	schema := "t_" + token()
 	if err := execSQL(t.Context(), dsn, "CREATE SCHEMA "+schema); err != nil {
-		t.Fatalf("testenv: create schema: %v", err)
+		t.Fatalf("servers: create schema: %v", err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
 		defer cancel()
 		drop := "SET lock_timeout = '5s'; SET client_min_messages = warning; DROP SCHEMA " + schema + " CASCADE"
 		if err := execSQL(ctx, dsn, drop); err != nil {
-			t.Errorf("testenv: drop schema (is a transaction still open?): %v", err)
+			t.Errorf("servers: drop schema (is a transaction still open?): %v", err)
 		}
 	})
 	private, err := withSearchPath(dsn, schema)
 	if err != nil {
-		t.Fatalf("testenv: %v", err)
+		t.Fatalf("servers: %v", err)
 	}
 	return private
 }
@@ -105,14 +105,14 @@ func S3(t testing.TB) Bucket {
 	t.Helper()
 	var b Bucket
 	if err := json.Unmarshal([]byte(need(t, shared.s3)), &b); err != nil {
-		t.Fatalf("testenv: read %s: %v", envS3, err)
+		t.Fatalf("servers: read %s: %v", envS3, err)
 	}
 	b.Bucket = "t-" + token()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
 		defer cancel()
 		if err := removeBucket(ctx, b); err != nil {
-			t.Errorf("testenv: remove bucket: %v", err)
+			t.Errorf("servers: remove bucket: %v", err)
 		}
 	})
 	return b
@@ -126,7 +126,7 @@ func need(t testing.TB, start func() (string, error)) string {
 	}
 	value, err := start()
 	if err != nil {
-		t.Fatalf("testenv: %v", err)
+		t.Fatalf("servers: %v", err)
 	}
 	return value
 }

@@ -17,7 +17,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := program.Run(ctx, program.About{
 		Name: "api", Text: "Vitrine's HTTP API, relay and maintenance.", Version: version,
-	}, program.World{
+	}, program.Invocation{
 		Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
 		Hostname: os.Hostname, PID: os.Getpid(), Build: debug.ReadBuildInfo,
 	}, serve)
@@ -26,7 +26,7 @@ func main() {
 }
 
 // serve puts the program together and runs it.
-func serve(ctx context.Context, cfg Config, kit *program.Kit) error {
+func serve(ctx context.Context, cfg Config, kit *program.App) error {
 	a, err := assemble(cfg, kit)
 	if err != nil {
 		return err

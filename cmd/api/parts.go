@@ -29,7 +29,7 @@ import (
 
 // api is the program put together, as far as that needs no server to answer.
 type api struct {
-	*program.Kit
+	*program.App
 	cfg       Config
 	db        *postgres.DB
 	store     *postgres.Store
@@ -42,10 +42,10 @@ type api struct {
 }
 
 // assemble makes the parts that stand on their own. Nothing is connected to yet.
-func assemble(cfg Config, kit *program.Kit) (*api, error) {
+func assemble(cfg Config, kit *program.App) (*api, error) {
 	kafka.BridgeLogger(kit.Log)
 	rediscache.BridgeLogger(kit.Log)
-	a := &api{Kit: kit, cfg: cfg}
+	a := &api{App: kit, cfg: cfg}
 	var err error
 	if a.db, err = postgres.Open(cfg.Postgres, kit.Log.Named("postgres"), kit.Registry); err != nil {
 		return nil, fmt.Errorf("open postgres: %w", err)
@@ -92,7 +92,7 @@ func (a *api) serve(ctx context.Context) error {
 		return fmt.Errorf("open cache: %w", err)
 	}
 	mover := relay.New(a.outbox, a.publisher, a.cfg.Relay, a.Registry, a.Log.Named("relay"))
-	service := catalog.New(catalog.Parts{
+	service := catalog.New(catalog.Deps{
 		Store: a.store, Pipelines: a.store, Cache: cache, Encoder: encoder, Pipeline: a.Pipeline.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Wake: mover.Wake, Log: a.Log.Named("catalog"),
 	}, a.cfg.Catalog)

@@ -193,7 +193,7 @@ const someFlat = 1.0 / 12
 
 // soundOutputs decodes the outputs, which must be what is told of them and follow from the source's size, and returns one.
 func soundOutputs(spec pipeline.Spec, made media.Rendered) (shown image.Image, why string) {
-	for _, o := range made.Outputs {
+	for _, o := range made.Files {
 		img, format, err := image.Decode(bytes.NewReader(o.Body))
 		if err != nil || format != string(o.Format) || img.Bounds().Size() != image.Pt(o.Width, o.Height) {
 			return nil, fmt.Sprintf("%s as %s of %d x %d decodes to a %s, %v", o.Name, o.Format, o.Width, o.Height, format, err)

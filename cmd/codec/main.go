@@ -87,6 +87,6 @@ func test(out io.Writer) error {
 		return fmt.Errorf("test codec: %w", err)
 	}
 	// What was dropped beside a smaller one has been written and read back like the others.
-	_, err = fmt.Fprintf(out, "ok: %d formats, libvips %s\n", len(made.Outputs)+len(made.Dropped), imaging.Version())
+	_, err = fmt.Fprintf(out, "ok: %d formats, libvips %s\n", len(made.Files)+len(made.Dropped), imaging.Version())
 	return err
 }

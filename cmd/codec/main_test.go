@@ -128,11 +128,11 @@ func TestARealPictureGoesThroughARealCodec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Format != pipeline.JPEG || got.Width != 1200 || got.Height != 900 || len(got.Outputs) != 6 {
-		t.Fatalf("got a %s of %d x %d with %d outputs", got.Format, got.Width, got.Height, len(got.Outputs))
+	if got.Format != pipeline.JPEG || got.Width != 1200 || got.Height != 900 || len(got.Files) != 6 {
+		t.Fatalf("got a %s of %d x %d with %d outputs", got.Format, got.Width, got.Height, len(got.Files))
 	}
 	sizes := map[string]image.Point{"thumb": {320, 240}, "card": {800, 600}, "full": {1200, 900}}
-	for _, o := range got.Outputs {
+	for _, o := range got.Files {
 		img, format, err := image.Decode(bytes.NewReader(o.Body))
 		if err != nil {
 			t.Fatalf("%s as %s: %v", o.Name, o.Format, err)
@@ -149,7 +149,7 @@ func TestARealPictureGoesThroughARealCodec(t *testing.T) {
 			t.Errorf("%s as %s: default is %v", o.Name, o.Format, o.Default)
 		}
 	}
-	if _, err := p.Render(t.Context(), got.Outputs[0].Body[:200], patient()); media.FailureOf(err) == nil ||
+	if _, err := p.Render(t.Context(), got.Files[0].Body[:200], patient()); media.FailureOf(err) == nil ||
 		media.FailureOf(err).Code != media.Corrupt {
 		t.Errorf("half a picture: %v, want corrupt", err)
 	}

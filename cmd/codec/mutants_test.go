@@ -213,11 +213,11 @@ func TestTheJudgeKnowsAWrongSuccess(t *testing.T) {
 		if err := jpeg.Encode(&b, img, nil); err != nil {
 			t.Fatal(err)
 		}
-		o := media.Output{Name: "full", Format: pipeline.JPEG, Width: 128, Height: 96, Body: b.Bytes()}
-		return media.Rendered{Format: format, Width: 128, Height: 96, Outputs: []media.Output{o}}
+		o := media.EncodedFile{Name: "full", Format: pipeline.JPEG, Width: 128, Height: 96, Body: b.Bytes()}
+		return media.Rendered{Format: format, Width: 128, Height: 96, Files: []media.EncodedFile{o}}
 	}
 	broken, small := shows(pipeline.JPEG, img), shows(pipeline.JPEG, img)
-	broken.Outputs[0].Body = broken.Outputs[0].Body[:300]
+	broken.Files[0].Body = broken.Files[0].Body[:300]
 	small.Height = 40
 	half := append(bytes.Clone(whole.body[:len(whole.body)/2]), 0xff, 0xd9)
 	for name, tc := range map[string]struct {

@@ -150,7 +150,7 @@ func TestEveryFormatGoesInAndOutOfTheSandbox(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, out := range made.Outputs { // what Go does not write, the codec does
+			for _, out := range made.Files { // what Go does not write, the codec does
 				if all[out.Format] == nil {
 					all[out.Format] = out.Body
 				}
@@ -164,10 +164,10 @@ func TestEveryFormatGoesInAndOutOfTheSandbox(t *testing.T) {
 					t.Errorf("from %s: %v", format, err)
 					continue
 				}
-				if got.Format != format || len(got.Outputs) != 4 {
-					t.Errorf("from %s: %d outputs of a %s", format, len(got.Outputs), got.Format)
+				if got.Format != format || len(got.Files) != 4 {
+					t.Errorf("from %s: %d outputs of a %s", format, len(got.Files), got.Format)
 				}
-				for _, out := range got.Outputs {
+				for _, out := range got.Files {
 					if want := (image.Point{X: 200, Y: 150}); out.Width != want.X || out.Height != want.Y || len(out.Body) == 0 {
 						t.Errorf("%s from %s: %d x %d, want %v", out.Format, format, out.Width, out.Height, want)
 					}
@@ -187,8 +187,8 @@ func TestALargePictureGoesThroughTheSandboxInEveryFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Width != 3000 || len(got.Outputs) != 4 || got.Outputs[2].Width != 1600 {
-		t.Errorf("got %d outputs of a source %d wide", len(got.Outputs), got.Width)
+	if got.Width != 3000 || len(got.Files) != 4 || got.Files[2].Width != 1600 {
+		t.Errorf("got %d outputs of a source %d wide", len(got.Files), got.Width)
 	}
 }
 

@@ -136,7 +136,7 @@ func tableDead(out io.Writer, found []deadLetter, total int) error {
 		image, fence, detail := "-", "-", l.Unreadable
 		switch {
 		case l.Image != nil:
-			image, fence = strconv.FormatInt(l.Image.ImageID, 10), strconv.FormatInt(l.Image.Fence, 10)
+			image, fence = strconv.FormatInt(l.Image.ImageID, 10), strconv.FormatInt(l.Image.FencingToken, 10)
 			detail = l.Image.Detail + " " + l.Image.SourceURL
 		case l.Undecodable != nil:
 			detail = l.Undecodable.Reason

@@ -70,7 +70,7 @@ func (c console) checkPipeline(file string, stdin io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	r := pipeline.Seal(p)
+	r := pipeline.NewRevision(p)
 	fmt.Fprintf(c.stdout, "OK: ImagePipeline %s, revision %s, hash %s\n", r.Name(), r.ID(), r.Hash())
 	return nil
 }
@@ -107,7 +107,7 @@ func (c console) pipelineStatus(ctx context.Context, cfg postgres.Config, output
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	reports, err := postgres.NewStore(db).Reports(ctx, program.Silence)
+	reports, err := postgres.NewStore(db).Heartbeats(ctx, program.Silence)
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
 	}

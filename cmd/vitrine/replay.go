@@ -204,7 +204,7 @@ func (r *replayer) askAgain(ctx context.Context, l deadLetter) (came, detail str
 	if r.options.dry {
 		return asked, what + ", unless it has changed since", nil
 	}
-	err = r.service.Replay(ctx, catalog.ProductID(d.ProductID), catalog.ImageID(d.ImageID), d.Fence)
+	err = r.service.Replay(ctx, catalog.ProductID(d.ProductID), catalog.ImageID(d.ImageID), d.FencingToken)
 	switch {
 	case errors.Is(err, catalog.ErrDone):
 		return nothing, what + ": it has changed since", nil
@@ -322,7 +322,7 @@ func openCatalog(cfg ReplayConfig, log *zap.Logger) (parts catalogParts, stop fu
 		return catalogParts{}, nil, errors.Join(err, db.Close())
 	}
 	parts.pipeline, parts.store = watcher.Current(), postgres.NewStore(db)
-	parts.service = catalog.New(catalog.Parts{
+	parts.service = catalog.New(catalog.Deps{
 		Store: parts.store, Pipelines: parts.store, Cache: cache, Pipeline: watcher.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log,
 	}, cfg.Catalog)
@@ -331,7 +331,7 @@ func openCatalog(cfg ReplayConfig, log *zap.Logger) (parts catalogParts, stop fu
 
 // inForce is nil if a running API has the pipeline in force that this command would ask with, or if none is running.
 func (p catalogParts) inForce(ctx context.Context) error {
-	reports, err := p.store.Reports(ctx, program.Silence)
+	reports, err := p.store.Heartbeats(ctx, program.Silence)
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
 	}

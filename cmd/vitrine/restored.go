@@ -129,7 +129,7 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 
 // idle is nil if no program has been heard of lately.
 func idle(ctx context.Context, store *postgres.Store, force bool, log *zap.Logger) error {
-	reports, err := store.Reports(ctx, program.Silence)
+	reports, err := store.Heartbeats(ctx, program.Silence)
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
 	}

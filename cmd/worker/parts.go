@@ -24,7 +24,7 @@ import (
 
 // parts is the worker put together. Nothing is connected to before it runs.
 type parts struct {
-	*program.Kit
+	*program.App
 	cfg       Config
 	db        *postgres.DB
 	store     *postgres.Store
@@ -58,13 +58,13 @@ func timely(cfg Config) error {
 	return nil
 }
 
-func assemble(cfg Config, kit *program.Kit) (*parts, error) {
+func assemble(cfg Config, kit *program.App) (*parts, error) {
 	if err := timely(cfg); err != nil {
 		return nil, err
 	}
 	kafka.BridgeLogger(kit.Log)
 	rediscache.BridgeLogger(kit.Log)
-	p := &parts{Kit: kit, cfg: cfg}
+	p := &parts{App: kit, cfg: cfg}
 	reg, log := kit.Registry, kit.Log
 	var err error
 	if p.pool, err = codec.New(cfg.Codec, reg, log.Named("codec")); err != nil {
@@ -84,7 +84,7 @@ func assemble(cfg Config, kit *program.Kit) (*parts, error) {
 		return nil, fmt.Errorf("make publisher: %w", err)
 	}
 	p.store = postgres.NewStore(p.db)
-	service := catalog.New(catalog.Parts{
+	service := catalog.New(catalog.Deps{
 		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: kit.Pipeline.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)

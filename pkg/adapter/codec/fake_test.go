@@ -123,17 +123,17 @@ func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	case "confused":
 		return made, fmt.Errorf("no failure of a known kind")
 	case "extra":
-		made.Outputs = append(made.Outputs, made.Outputs[0])
+		made.Files = append(made.Files, made.Files[0])
 	case "missing":
-		made.Outputs = made.Outputs[1:]
+		made.Files = made.Files[1:]
 	case "swapped":
-		made.Outputs[0], made.Outputs[1] = made.Outputs[1], made.Outputs[0]
+		made.Files[0], made.Files[1] = made.Files[1], made.Files[0]
 	case "sizeless":
-		made.Outputs[0].Width = 0
+		made.Files[0].Width = 0
 	case "empty":
-		made.Outputs[0].Body = nil
+		made.Files[0].Body = nil
 	case "none":
-		made.Outputs = nil
+		made.Files = nil
 	case "env":
 		made.Placeholder = strings.Join(os.Environ(), "\n")
 	}
@@ -166,7 +166,7 @@ func fakeAnswer(spec pipeline.Spec) media.Rendered {
 	name, format := spec.DefaultOutput()
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
-			made.Outputs = append(made.Outputs, media.Output{
+			made.Files = append(made.Files, media.EncodedFile{
 				Name: r.Name, Format: o.Format, Width: 20, Height: 15, Score: 70.25,
 				Body: []byte(r.Name + "." + string(o.Format)), Default: r.Name == name && o.Format == format,
 			})

@@ -130,7 +130,7 @@ func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, sa
 	rendered, fit, err := s.child.render(ctx, source, spec)
 	p.metrics.render.WithLabelValues(outcome(err)).Observe(p.now().Sub(began).Seconds())
 	p.recycle(s, fit, err)
-	if media.FailureOf(err).LostCodec() {
+	if media.FailureOf(err).CodecLost() {
 		p.poison.add(source, spec)
 	}
 	return rendered, err

@@ -126,15 +126,15 @@ func TestAPictureComesBackAsRenditions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Format != "jpeg" || got.Width != 40 || got.Height != 30 || len(got.Outputs) != 4 {
+	if got.Format != "jpeg" || got.Width != 40 || got.Height != 30 || len(got.Files) != 4 {
 		t.Errorf("got %+v", got)
 	}
-	for _, o := range got.Outputs {
+	for _, o := range got.Files {
 		if want := o.Name + "." + string(o.Format); string(o.Body) != want || o.Width != 20 || o.Height != 15 {
 			t.Errorf("output %+v, want body %s", o, want)
 		}
 	}
-	if last := got.Outputs[3]; !last.Default || got.Outputs[1].Default {
+	if last := got.Files[3]; !last.Default || got.Files[1].Default {
 		t.Error("the default output is not the widest JPEG")
 	}
 	if again := r.made(t, "ok"); again != got.Placeholder {

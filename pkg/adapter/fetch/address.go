@@ -102,7 +102,7 @@ func literal(host string) (addr netip.Addr, isAddress, ok bool) {
 	}
 	host = strings.TrimSuffix(host, ".")
 	labels := strings.Split(host, ".")
-	valid := len(host) <= maxName && !slices.ContainsFunc(labels, notLabel)
+	valid := len(host) <= maxName && !slices.ContainsFunc(labels, invalidLabel)
 	return netip.Addr{}, false, valid && !isNumber(labels[len(labels)-1])
 }
 
@@ -112,8 +112,8 @@ const (
 	maxLabel = 63
 )
 
-// notLabel reports whether text is no label of a host's name. An underscore is in none by the letter, and in many in use.
-func notLabel(text string) bool {
+// invalidLabel reports whether text is no label of a host's name. An underscore is in none by the letter, and in many in use.
+func invalidLabel(text string) bool {
 	return text == "" || len(text) > maxLabel || strings.ContainsFunc(text, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_'
 	})

@@ -34,7 +34,7 @@ func (f *Fetcher) body(resp *http.Response, most limit, abort func(error)) (work
 		longest = resp.ContentLength // net/http reads no more, whatever else comes
 	}
 	most.room.shrink(longest + 1)
-	wire := &wire{from: &capped{from: resp.Body, left: most.bytes, limit: most.bytes}}
+	wire := &countingReader{from: &capped{from: resp.Body, left: most.bytes, limit: most.bytes}}
 	stop := f.watch(&wire.arrived, abort)
 	defer stop()
 	decoded, err := decoder(resp.Header.Get("Content-Encoding"), wire, most.bytes)
@@ -67,14 +67,14 @@ func decoder(encoding string, from io.Reader, limit int64) (io.Reader, error) {
 	}
 }
 
-// wire is a body as it comes: it counts, and remembers its error, to tell a broken connection from broken data.
-type wire struct {
+// countingReader is a body as it comes: it counts, and remembers its error, to tell a broken connection from broken data.
+type countingReader struct {
 	from    io.Reader
 	arrived atomic.Int64 // bytes
 	err     error
 }
 
-func (w *wire) Read(p []byte) (int, error) {
+func (w *countingReader) Read(p []byte) (int, error) {
 	n, err := w.from.Read(p)
 	w.arrived.Add(int64(n))
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -84,7 +84,7 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 // failure returns what err, of reading the decoded body, means. A broken connection is left for classify.
-func (w *wire) failure(err error) error {
+func (w *countingReader) failure(err error) error {
 	switch {
 	case media.FailureOf(err) != nil:
 		return err

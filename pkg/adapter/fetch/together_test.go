@@ -32,10 +32,10 @@ type line struct {
 	codecs   chan struct{}
 }
 
-func (l *line) Begin(_ context.Context, r catalog.Request, _ time.Duration) (catalog.Attempt, error) {
+func (l *line) Begin(_ context.Context, r catalog.Job, _ time.Duration) (catalog.Attempt, error) {
 	url := fmt.Sprintf("http://h%d.test/%d.jpg", r.ImageID, r.ImageID)
 	return catalog.Attempt{
-		Request: r, Prefix: fmt.Sprintf("products/1/%d/1-x/", r.ImageID), SourceURL: url, Number: 1, Alone: r.ImageID%9 == 0,
+		Job: r, Prefix: fmt.Sprintf("products/1/%d/1-x/", r.ImageID), SourceURL: url, Number: 1, Isolated: r.ImageID%9 == 0,
 	}, nil
 }
 
@@ -60,7 +60,7 @@ func (l *line) Retry(context.Context, catalog.Attempt, *media.Failure, pipeline.
 func (l *line) Defer(context.Context, catalog.Attempt, *media.Failure, pipeline.Retry, time.Duration) error {
 	return l.ended()
 }
-func (l *line) Postpone(context.Context, catalog.Request, pipeline.Retry, time.Duration) error {
+func (l *line) Postpone(context.Context, catalog.Job, pipeline.Retry, time.Duration) error {
 	return l.ended()
 }
 func (l *line) Fail(context.Context, catalog.Attempt, *media.Failure) error { return l.ended() }
@@ -72,7 +72,7 @@ func (l *line) Render(context.Context, []byte, pipeline.Spec) (media.Rendered, e
 	l.codecs <- struct{}{}
 	l.stage("render")
 	<-l.codecs
-	return media.Rendered{Width: 1, Height: 1, Outputs: []media.Output{
+	return media.Rendered{Width: 1, Height: 1, Files: []media.EncodedFile{
 		{Name: "full", Format: pipeline.JPEG, Width: 1, Height: 1, Default: true, Body: []byte("made")},
 	}}, nil
 }
@@ -121,7 +121,7 @@ func TestAWorkerWithLittleMemoryGetsThrough(t *testing.T) {
 		worked := worker.New(worker.Deps{
 			Catalog: l, Pipelines: l, Source: f, Codec: l, Objects: l, Now: time.Now, Log: zap.NewNop(),
 			Breakers: worker.NewBreakers(worker.BreakerConfig{}, prometheus.NewRegistry(), zap.NewNop()),
-			Pipeline: func() *pipeline.Revision { return pipeline.Seal(pipe) },
+			Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipe) },
 		}, worker.Config{StoreBudget: time.Hour, OutcomeTimeout: time.Minute, DeferWait: 1, BusyWait: 1}, prometheus.NewRegistry())
 
 		var all sync.WaitGroup

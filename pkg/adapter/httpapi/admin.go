@@ -35,7 +35,7 @@ const (
 type BulkReprocessor interface {
 	// Reprocess visits at most limit of the images that match which and whose id is above after, in the order of their ids.
 	// Repeating it changes nothing: an image that is being processed is skipped.
-	Reprocess(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int) (catalog.Bulk, error)
+	Reprocess(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int) (catalog.BulkResult, error)
 }
 
 // reprocessHandler handles POST /images/reprocess.
@@ -140,7 +140,7 @@ func readBulk(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // bulkRequest selects images.
 type bulkRequest struct {
-	which catalog.Selection
+	which catalog.Filter
 	after catalog.ImageID
 	limit int
 }

@@ -22,21 +22,21 @@ import (
 
 // fakeBulk answers what it is told to, and remembers what it was asked.
 type fakeBulk struct {
-	answer catalog.Bulk
+	answer catalog.BulkResult
 	err    error
 
 	asked int
-	which catalog.Selection
+	which catalog.Filter
 	after catalog.ImageID
 	limit int
 }
 
-func (f *fakeBulk) Reprocess(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
-) (catalog.Bulk, error) {
+func (f *fakeBulk) Reprocess(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int,
+) (catalog.BulkResult, error) {
 	f.asked++
 	f.which, f.after, f.limit = which, after, limit
 	if _, ok := ctx.Deadline(); !ok {
-		return catalog.Bulk{}, errors.New("a call without an end")
+		return catalog.BulkResult{}, errors.New("a call without an end")
 	}
 	return f.answer, f.err
 }
@@ -44,13 +44,13 @@ func (f *fakeBulk) Reprocess(ctx context.Context, which catalog.Selection, after
 // documentedBulk answers what docs/api.md says.
 type documentedBulk struct{}
 
-func (documentedBulk) Reprocess(_ context.Context, which catalog.Selection, _ catalog.ImageID, limit int,
-) (catalog.Bulk, error) {
-	want := catalog.Selection{Status: catalog.Failed, Code: media.SourceUnavailable, OlderThan: 36 * time.Hour}
+func (documentedBulk) Reprocess(_ context.Context, which catalog.Filter, _ catalog.ImageID, limit int,
+) (catalog.BulkResult, error) {
+	want := catalog.Filter{Status: catalog.Failed, Code: media.SourceUnavailable, OlderThan: 36 * time.Hour}
 	if which != want || limit != 50 {
-		return catalog.Bulk{}, fmt.Errorf("asked for %+v, %d", which, limit)
+		return catalog.BulkResult{}, fmt.Errorf("asked for %+v, %d", which, limit)
 	}
-	return catalog.Bulk{Requested: 48, Skipped: 2, Next: 7301, Spread: 9600 * time.Millisecond}, nil
+	return catalog.BulkResult{Requested: 48, Skipped: 2, Next: 7301, Spread: 9600 * time.Millisecond}, nil
 }
 
 // ask sends a request to the admin port's handler.
@@ -79,18 +79,18 @@ func TestManyPicturesAreAskedForAnew(t *testing.T) {
 	hash := strings.Repeat("0f", 32)
 	for _, row := range []struct {
 		body  string
-		which catalog.Selection
+		which catalog.Filter
 		after catalog.ImageID
 		limit int
 	}{
-		{`{"status":"failed"}`, catalog.Selection{Status: catalog.Failed}, 0, 100},
-		{`{"code":"timeout","limit":1000,"after":7}`, catalog.Selection{Code: media.Timeout}, 7, 1000},
-		{`{"older_than":"1h30m","limit":1,"after":0}`, catalog.Selection{OlderThan: 90 * time.Minute}, 0, 1},
-		{`{"pipeline_hash":"` + hash + `"}`, catalog.Selection{PipelineHash: hash}, 0, 100},
+		{`{"status":"failed"}`, catalog.Filter{Status: catalog.Failed}, 0, 100},
+		{`{"code":"timeout","limit":1000,"after":7}`, catalog.Filter{Code: media.Timeout}, 7, 1000},
+		{`{"older_than":"1h30m","limit":1,"after":0}`, catalog.Filter{OlderThan: 90 * time.Minute}, 0, 1},
+		{`{"pipeline_hash":"` + hash + `"}`, catalog.Filter{PipelineHash: hash}, 0, 100},
 		{`{"status":"ready","code":"corrupt","older_than":"36h","pipeline_hash":"` + hash + `"}`,
-			catalog.Selection{Status: catalog.Ready, Code: media.Corrupt, OlderThan: 36 * time.Hour, PipelineHash: hash}, 0, 100},
+			catalog.Filter{Status: catalog.Ready, Code: media.Corrupt, OlderThan: 36 * time.Hour, PipelineHash: hash}, 0, 100},
 	} {
-		bulk := &fakeBulk{answer: catalog.Bulk{Requested: 3, Skipped: 1, Next: 40, Spread: 1500 * time.Millisecond}}
+		bulk := &fakeBulk{answer: catalog.BulkResult{Requested: 3, Skipped: 1, Next: 40, Spread: 1500 * time.Millisecond}}
 		got := ask(t, bulk, http.MethodPost, bulkPath, row.body, plainJSON)
 		if want := `{"requested":3,"skipped":1,"next":40,"spread_seconds":2}`; got.status != 200 || got.body != want ||
 			got.header.Get("Content-Type") != "application/json" {

@@ -149,7 +149,7 @@ func (f *fakeCatalog) List(ctx context.Context, q catalog.Query) (catalog.Page, 
 		switch q.Sort {
 		case catalog.CheapestFirst:
 			return cmp.Or(a.Price.Cmp(b.Price), cmp.Compare(a.ID, b.ID))
-		case catalog.DearestFirst:
+		case catalog.MostExpensiveFirst:
 			return cmp.Or(b.Price.Cmp(a.Price), cmp.Compare(b.ID, a.ID))
 		default:
 			return cmp.Compare(b.ID, a.ID)
@@ -170,7 +170,7 @@ func (f *fakeCatalog) List(ctx context.Context, q catalog.Query) (catalog.Page, 
 		return catalog.Page{Products: found}, nil
 	}
 	last := found[q.Limit-1]
-	return catalog.Page{Products: found[:q.Limit], Next: &catalog.Position{ID: last.ID, Price: last.Price}}, nil
+	return catalog.Page{Products: found[:q.Limit], Next: &catalog.Cursor{ID: last.ID, Price: last.Price}}, nil
 }
 
 // api is a running server and everything around it.

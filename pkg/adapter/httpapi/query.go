@@ -183,7 +183,7 @@ type cursorDTO struct {
 
 // encodeCursor returns the cursor of the page that begins after next: base64url of JSON and its CRC-32, which is there to
 // notice a cursor that was cut or mangled on its way.
-func encodeCursor(q catalog.Query, next catalog.Position) string {
+func encodeCursor(q catalog.Query, next catalog.Cursor) string {
 	body, err := encodeJSON(cursorDTO{
 		Version: cursorVersion, UserID: int64(q.UserID), Name: q.Name, MinPrice: q.MinPrice, MaxPrice: q.MaxPrice,
 		Sort: string(q.Sort), ID: int64(next.ID), Price: next.Price,
@@ -220,7 +220,7 @@ func decodeCursor(text string) (catalog.Query, bool) {
 	}
 	return catalog.Query{
 		UserID: catalog.UserID(c.UserID), Name: c.Name, MinPrice: c.MinPrice, MaxPrice: c.MaxPrice, Sort: catalog.Sort(c.Sort),
-		After: &catalog.Position{ID: catalog.ProductID(c.ID), Price: c.Price},
+		After: &catalog.Cursor{ID: catalog.ProductID(c.ID), Price: c.Price},
 	}, true
 }
 

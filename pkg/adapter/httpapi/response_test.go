@@ -37,7 +37,7 @@ func ready() catalog.Product {
 			},
 			{
 				ID: 10, Position: 1, SourceURL: "https://a.example/2", Status: catalog.Failed, Attempts: 5,
-				ErrorCode: media.Corrupt, ErrorDetail: "the picture is truncated", Work: catalog.Idle, RemakeError: media.Timeout,
+				ErrorCode: media.Corrupt, ErrorDetail: "the picture is truncated", JobState: catalog.Idle, ReprocessError: media.Timeout,
 			},
 		},
 	}

@@ -249,7 +249,7 @@ func wantColours(t *testing.T, source []byte, want patches, most float64) {
 	width, _ := want.size()
 	formats := []pipeline.Format{pipeline.PNG, pipeline.JPEG, pipeline.WebP, pipeline.AVIF}
 	got := render(t, source, spec(inside("full", width, formats...), inside("half", width/2, formats...)))
-	for _, o := range got.Outputs {
+	for _, o := range got.Files {
 		limit := most
 		if o.Format != pipeline.PNG {
 			limit += lossy
@@ -293,7 +293,7 @@ func TestInksArriveWhereTheirProfileSays(t *testing.T) {
 	// A small picture, for which the loader shrinks, of a source that lies on its side.
 	width, height := want.size()
 	turn := func(source []byte) []byte { return oriented(source, 6) }
-	got := render(t, turn(source), spec(inside("small", height/8, pipeline.PNG))).Outputs[0]
+	got := render(t, turn(source), spec(inside("small", height/8, pipeline.PNG))).Files[0]
 	if got.Width != height/8 || got.Height != width/8 {
 		t.Fatalf("a source of %d x %d on its side is %d x %d", width, height, got.Width, got.Height)
 	}
@@ -306,8 +306,8 @@ func TestAnRGBProfileInCMYKIsIgnored(t *testing.T) {
 	t.Parallel()
 	plain := cmykJPEG(t, inkChart())
 	s := spec(inside("full", across*patchSide, pipeline.PNG))
-	want := render(t, plain, s).Outputs[0].Body
-	got := render(t, withICC(plain, adobeRGB().profile()), s).Outputs[0].Body
+	want := render(t, plain, s).Files[0].Body
+	got := render(t, withICC(plain, adobeRGB().profile()), s).Files[0].Body
 	if db := psnr(t, decoded(t, got), decoded(t, want)); db < 35 {
 		t.Errorf("with a profile of another kind it is %.0f dB from what it is without", db)
 	}
@@ -320,7 +320,7 @@ func TestInksWithoutAProfileLookLikePrint(t *testing.T) {
 	t.Parallel()
 	source := cmykJPEG(t, inkChart())
 	got := render(t, source, spec(inside("full", across*patchSide, pipeline.PNG)))
-	pixels := decoded(t, got.Outputs[0].Body)
+	pixels := decoded(t, got.Files[0].Body)
 	for mixture, want := range map[int]vec{
 		0b0000: {100, 0, 0}, 0b0001: {10, 0, 0}, 0b1000: {56, -37, -50}, 0b0100: {48, 74, -3}, 0b0010: {91, -5, 93},
 		0b0110: {47, 68, 48}, 0b1010: {50, -65, 27}, 0b1100: {24, 22, -46},

@@ -172,7 +172,7 @@ func write(img *vips.ImageRef, format pipeline.Format, quality int) (encoding, e
 
 // outputs returns what is worth its bytes of what was made, in the order of the specification, the default one marked; and
 // what was dropped.
-func (e *encoder) outputs() (outputs []media.Output, dropped []media.Dropped) {
+func (e *encoder) outputs() (outputs []media.EncodedFile, dropped []media.Dropped) {
 	name, format := e.spec.DefaultOutput()
 	for _, r := range e.spec.Renditions {
 		frame := e.frames[r.Name]
@@ -190,7 +190,7 @@ func (e *encoder) outputs() (outputs []media.Output, dropped []media.Dropped) {
 				dropped = append(dropped, media.Dropped{Name: r.Name, Format: s.format, Reason: reason})
 				continue
 			}
-			outputs = append(outputs, media.Output{
+			outputs = append(outputs, media.EncodedFile{
 				Name: r.Name, Format: s.format, Width: frame.width, Height: frame.height, Score: s.score, Lowered: s.lowered,
 				Default: s.marked, Body: s.body,
 			})

@@ -225,8 +225,8 @@ func TestDamagedPicturesNeverBreakTheCodec(t *testing.T) {
 			if err != nil && media.FailureOf(err) == nil {
 				t.Errorf("%s: error is %T", format, err)
 			}
-			if err == nil && len(got.Outputs) != 2 {
-				t.Errorf("%s: %d outputs and no error", format, len(got.Outputs))
+			if err == nil && len(got.Files) != 2 {
+				t.Errorf("%s: %d outputs and no error", format, len(got.Files))
 			}
 		}
 	}

@@ -75,7 +75,7 @@ func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	made := media.Rendered{
 		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated, Placeholder: hash,
 	}
-	made.Outputs, made.Dropped = enc.outputs()
+	made.Files, made.Dropped = enc.outputs()
 	return made, nil
 }
 

@@ -38,10 +38,10 @@ func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {
 			if got.Format != format || got.Width != 400 || got.Height != 300 || got.Animated {
 				t.Errorf("source is told as %s %d x %d, animated %v", got.Format, got.Width, got.Height, got.Animated)
 			}
-			if len(got.Outputs) != 8 {
-				t.Fatalf("got %d outputs, want 8", len(got.Outputs))
+			if len(got.Files) != 8 {
+				t.Fatalf("got %d outputs, want 8", len(got.Files))
 			}
-			for i, o := range got.Outputs {
+			for i, o := range got.Files {
 				name, width, height := "small", 160, 120
 				if i >= 4 {
 					name, width, height = "large", 320, 240
@@ -125,7 +125,7 @@ func TestEveryColourSpaceBecomesSRGB(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := render(t, source.body, spec(inside("full", 200, pipeline.JPEG, pipeline.WebP, pipeline.PNG)))
-			for _, o := range got.Outputs {
+			for _, o := range got.Files {
 				wantClose(t, string(o.Format), o.Body, source.want, source.least)
 			}
 		})
@@ -140,7 +140,7 @@ func TestAnUnusableProfileIsIgnored(t *testing.T) {
 	source := slices.Concat(plain[:2], []byte{0xff, 0xe2, byte((len(segment) + 2) >> 8), byte(len(segment) + 2)}, segment,
 		plain[2:])
 	got := render(t, source, spec(inside("full", 120, pipeline.JPEG)))
-	wantClose(t, "full", got.Outputs[0].Body, img, 30)
+	wantClose(t, "full", got.Files[0].Body, img, 30)
 }
 
 func TestNoMetadataIsLeft(t *testing.T) {
@@ -154,7 +154,7 @@ func TestNoMetadataIsLeft(t *testing.T) {
 		t.Fatal("the source has no metadata to lose")
 	}
 	got := render(t, source, spec(inside("full", 80, pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG)))
-	for _, o := range got.Outputs {
+	for _, o := range got.Files {
 		for _, trace := range []string{"ICC_PROFILE", "ICCP", "iCCP", "Exif", "eXIf", "EXIF", "VP8X", "somebody", "prof"} {
 			if bytes.Contains(o.Body, []byte(trace)) {
 				t.Errorf("%s contains %q", o.Format, trace)
@@ -213,18 +213,18 @@ func TestOnlyTheFirstFrameOfAnAnimationIsShown(t *testing.T) {
 	t.Parallel()
 	first, second := picture(120, 80), image.NewNRGBA(image.Rect(0, 0, 120, 80))
 	got := render(t, asGIF(t, first, second, second), spec(inside("full", 120, pipeline.JPEG)))
-	if !got.Animated || got.Height != 80 || got.Outputs[0].Height != 80 {
-		t.Errorf("animated %v, %d high, output %d high; want one frame of 80", got.Animated, got.Height, got.Outputs[0].Height)
+	if !got.Animated || got.Height != 80 || got.Files[0].Height != 80 {
+		t.Errorf("animated %v, %d high, output %d high; want one frame of 80", got.Animated, got.Height, got.Files[0].Height)
 	}
-	wantClose(t, "full", got.Outputs[0].Body, first, 22) // the dots of its 216 colours
+	wantClose(t, "full", got.Files[0].Body, first, 22) // the dots of its 216 colours
 
 	still := varieties(t)["lossy.webp"]
 	upsideDown := bareWebP(t, turned(scene(), 3), false)
 	got = render(t, animatedWebP(still, upsideDown, upsideDown), spec(inside("full", 128, pipeline.JPEG)))
-	if !got.Animated || got.Height != 96 || got.Outputs[0].Height != 96 {
-		t.Errorf("animated %v, %d high, output %d high; want one frame of 96", got.Animated, got.Height, got.Outputs[0].Height)
+	if !got.Animated || got.Height != 96 || got.Files[0].Height != 96 {
+		t.Errorf("animated %v, %d high, output %d high; want one frame of 96", got.Animated, got.Height, got.Files[0].Height)
 	}
-	wantClose(t, "full", got.Outputs[0].Body, scene(), 25)
+	wantClose(t, "full", got.Files[0].Body, scene(), 25)
 }
 
 func TestEqualResultsAreMadeOnceAndShared(t *testing.T) {
@@ -233,7 +233,7 @@ func TestEqualResultsAreMadeOnceAndShared(t *testing.T) {
 	finer := inside("finer", 900, pipeline.JPEG)
 	finer.Formats[0].Quality = 95
 	got := render(t, source, spec(inside("full", 1600, pipeline.JPEG), inside("card", 800, pipeline.JPEG), finer))
-	full, card, fine := got.Outputs[0], got.Outputs[1], got.Outputs[2]
+	full, card, fine := got.Files[0], got.Files[1], got.Files[2]
 	if full.Width != 200 || card.Width != 200 || fine.Width != 200 {
 		t.Fatalf("widths %d, %d, %d: want the source's 200", full.Width, card.Width, fine.Width)
 	}
@@ -252,7 +252,7 @@ func TestJPEGsAreProgressiveAndSubsampled(t *testing.T) {
 	t.Parallel()
 	best := inside("best", 64, pipeline.JPEG)
 	best.Formats[0].Quality = 95 // where libvips would stop subsampling by itself
-	body := render(t, asPNG(t, picture(64, 64)), spec(best)).Outputs[0].Body
+	body := render(t, asPNG(t, picture(64, 64)), spec(best)).Files[0].Body
 	at := bytes.Index(body, []byte{0xff, 0xc2}) // SOF2: progressive
 	if at < 0 {
 		t.Fatal("no progressive frame")
@@ -268,7 +268,7 @@ func TestSmallAndLongPicturesAreMade(t *testing.T) {
 	formats := []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG}
 	for _, side := range []image.Point{{1, 1}, {2, 3}, {15, 9}, {1, 400}, {400, 1}} {
 		got := render(t, asPNG(t, picture(side.X, side.Y)), spec(inside("full", 1600, formats...)))
-		for _, o := range got.Outputs {
+		for _, o := range got.Files {
 			if o.Width != side.X || o.Height != side.Y {
 				t.Errorf("%v as %s is %d x %d", side, o.Format, o.Width, o.Height)
 			}
@@ -276,7 +276,7 @@ func TestSmallAndLongPicturesAreMade(t *testing.T) {
 	}
 	strip := image.NewGray(image.Rect(0, 0, 20, 20000))
 	got := render(t, asPNG(t, strip), spec(inside("full", 1600, pipeline.WebP)))
-	if o := got.Outputs[0]; o.Width != 16 || o.Height != imaging.MaxSide {
+	if o := got.Files[0]; o.Width != 16 || o.Height != imaging.MaxSide {
 		t.Errorf("a strip of 20 x 20000 is %d x %d, want 16 x %d", o.Width, o.Height, imaging.MaxSide)
 	}
 }

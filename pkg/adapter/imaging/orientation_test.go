@@ -114,7 +114,7 @@ func wantUpright(t *testing.T, name string, source []byte, want image.Image) {
 		t.Errorf("%s: told as %d x %d, want %v", name, got.Width, got.Height, size)
 		return
 	}
-	for _, o := range got.Outputs {
+	for _, o := range got.Files {
 		wantClose(t, name+", "+o.Name, o.Body, want, 25)
 	}
 }

@@ -63,7 +63,7 @@ func renderFails(t *testing.T, source []byte, spec pipeline.Spec) *media.Failure
 	defer one.Unlock()
 	got, err := imaging.Render(source, spec)
 	if err == nil {
-		t.Fatalf("render gave %d outputs of a %s, want an error", len(got.Outputs), got.Format)
+		t.Fatalf("render gave %d outputs of a %s, want an error", len(got.Files), got.Format)
 	}
 	failure := media.FailureOf(err)
 	if failure == nil {
@@ -89,15 +89,15 @@ func inside(name string, width int, formats ...pipeline.Format) pipeline.Renditi
 	return r
 }
 
-func output(t *testing.T, r media.Rendered, name string, format pipeline.Format) media.Output {
+func output(t *testing.T, r media.Rendered, name string, format pipeline.Format) media.EncodedFile {
 	t.Helper()
-	for _, o := range r.Outputs {
+	for _, o := range r.Files {
 		if o.Name == name && o.Format == format {
 			return o
 		}
 	}
 	t.Fatalf("no output %s as %s", name, format)
-	return media.Output{}
+	return media.EncodedFile{}
 }
 
 // corner is the colour of the upper left ninth of every test picture: it shows which way is up.

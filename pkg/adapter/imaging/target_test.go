@@ -109,13 +109,13 @@ func TestATargetForWhatIsTransparentOrTiny(t *testing.T) {
 		glass.Pix[i] = 90
 	}
 	made := render(t, asPNG(t, glass), spec(aimed("a", 100, 60, pipeline.WebP, pipeline.JPEG)))
-	for _, o := range made.Outputs {
+	for _, o := range made.Files {
 		if o.Score < 60 {
 			t.Errorf("%s: the score is %v, want 60", o.Format, o.Score)
 		}
 	}
 	made = render(t, asPNG(t, picture(7, 90)), spec(aimed("a", 100, 70, pipeline.JPEG)))
-	if o := made.Outputs[0]; o.Score != 0 || o.Width != 7 {
+	if o := made.Files[0]; o.Score != 0 || o.Width != 7 {
 		t.Errorf("got %d pixels across with a score of %v, want 7 that nobody judges", o.Width, o.Score)
 	}
 }

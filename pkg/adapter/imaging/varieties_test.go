@@ -162,7 +162,7 @@ func TestEveryVarietyIsRead(t *testing.T) {
 		if strings.HasSuffix(name, ".gif") || name == "palette.png" || name == "cmyk.jpg" || name == "inks.jpg" {
 			least = 15 // few colours, or inks that cannot mix all of them
 		}
-		wantClose(t, name, got.Outputs[0].Body, want, least)
+		wantClose(t, name, got.Files[0].Body, want, least)
 	}
 }
 

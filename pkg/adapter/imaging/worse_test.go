@@ -69,7 +69,7 @@ func told(made media.Rendered) (all []string) {
 	for _, d := range made.Dropped {
 		all = append(all, d.Name+" "+string(d.Format)+" "+string(d.Reason))
 	}
-	for _, o := range made.Outputs {
+	for _, o := range made.Files {
 		if o.Lowered > 0 {
 			all = append(all, o.Name+" "+string(o.Format)+" lowered")
 		}
@@ -81,7 +81,7 @@ func wantTold(t *testing.T, made media.Rendered, want ...string) {
 	t.Helper()
 	if got := told(made); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
-		for _, o := range made.Outputs {
+		for _, o := range made.Files {
 			t.Logf("%s as %s: %d bytes, lowered to %d, score %v", o.Name, o.Format, len(o.Body), o.Lowered, o.Score)
 		}
 	}
@@ -124,7 +124,7 @@ func TestWhatCannotBecomeSmallEnoughBecomesAsSmallAsItMay(t *testing.T) {
 	source := squeezedWebP(t, grainy(400, 300), 5)
 	made := render(t, source, spec(inside("full", 400, pipeline.WebP)))
 	wantTold(t, made, "full webp lowered")
-	if o := made.Outputs[0]; o.Lowered != 39 || len(o.Body) <= len(source) {
+	if o := made.Files[0]; o.Lowered != 39 || len(o.Body) <= len(source) {
 		t.Errorf("of %d bytes came %d at quality %d, want 39", len(source), len(o.Body), o.Lowered)
 	}
 }
@@ -150,7 +150,7 @@ func TestWhatABetterFormatHasKeptInFewBytesIsNotSpoiltInVain(t *testing.T) {
 	source := squeezedWebP(t, grainy(400, 300), 20)
 	made := render(t, source, spec(inside("full", 400, pipeline.JPEG)))
 	wantTold(t, made)
-	if o := made.Outputs[0]; len(o.Body) <= len(source) {
+	if o := made.Files[0]; len(o.Body) <= len(source) {
 		t.Errorf("of %d bytes came %d: this shows nothing", len(source), len(o.Body))
 	}
 	lossless := losslessWebP(t, sign(t))
@@ -194,7 +194,7 @@ func TestOnlyTheWholePictureInItsOwnSizeIsComparedWithTheSource(t *testing.T) {
 	contain.Height, contain.Fit = 300, pipeline.Contain
 	made := render(t, source, spec(inside("less", 399, pipeline.JPEG), cover, contain, inside("full", 400, pipeline.JPEG)))
 	wantTold(t, made, "full jpeg lowered")
-	for _, o := range made.Outputs {
+	for _, o := range made.Files {
 		if o.Name == "full" {
 			wantClose(t, "full", o.Body, img, 20)
 		} else if len(o.Body) <= len(source)/2 {
@@ -207,9 +207,9 @@ func TestATargetIsLoweredToItsMinimumAtMost(t *testing.T) {
 	t.Parallel()
 	source := squeezed(t, grainy(400, 300), 50)
 	high := aimed("full", 400, 85, pipeline.JPEG)
-	free := render(t, source, spec(high)).Outputs[0]
+	free := render(t, source, spec(high)).Files[0]
 	high.Formats[0].Target = &pipeline.Target{Ssimulacra2: 85, Min: 75, Max: 95}
-	held := render(t, source, spec(high)).Outputs[0]
+	held := render(t, source, spec(high)).Files[0]
 	if len(free.Body) > len(source) || free.Score >= 85 || free.Score < 40 {
 		t.Errorf("of %d bytes came %d, and a score of %v", len(source), len(free.Body), free.Score)
 	}

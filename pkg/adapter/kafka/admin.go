@@ -35,7 +35,7 @@ type Admin struct {
 
 // NewAdmin returns an admin. It reads the TLS files and connects to nothing.
 func NewAdmin(config Config) (*Admin, error) {
-	base, err := config.askingConfig()
+	base, err := config.adminConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -47,8 +47,8 @@ func NewAdmin(config Config) (*Admin, error) {
 	return &Admin{config: config, base: base}, nil
 }
 
-// askingConfig is saramaConfig for who asks once and wants to know soon.
-func (c Config) askingConfig() (*sarama.Config, error) {
+// adminConfig is saramaConfig for who asks once and wants to know soon.
+func (c Config) adminConfig() (*sarama.Config, error) {
 	base, err := c.saramaConfig()
 	if err != nil {
 		return nil, err
@@ -283,11 +283,11 @@ func (a *Admin) withAdmin(ctx context.Context, f func(sarama.ClusterAdmin) error
 
 // with runs f with settings whose connections end with ctx, and classifies its error.
 func (a *Admin) with(ctx context.Context, f func(*sarama.Config) error) error {
-	w := newWire(nil, dialTimeout)
+	w := newConnTracker(nil, dialTimeout)
 	defer w.cut()
 	defer context.AfterFunc(ctx, w.cut)()
-	if err := f(over(a.base, w)); err != nil {
-		return unavailable(because(ctx, err))
+	if err := f(withDialer(a.base, w)); err != nil {
+		return unavailable(withCause(ctx, err))
 	}
 	return nil
 }

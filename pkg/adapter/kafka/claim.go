@@ -67,7 +67,7 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim
 func (h *sessionHandler) next(
 	stop <-chan struct{}, claim sarama.ConsumerGroupClaim, progress *tracker,
 ) (*sarama.ConsumerMessage, bool) {
-	if !h.gate.pass(stop) || !progress.reserve(stop) {
+	if !h.gate.wait(stop) || !progress.reserve(stop) {
 		return nil, false
 	}
 	select {

@@ -99,8 +99,8 @@ func (c Config) login(s *sarama.Config) {
 	}
 }
 
-// over returns a copy of s whose connections go over w, with the timeouts and metadata retries of callers that wait.
-func over(s *sarama.Config, w *wire) *sarama.Config {
+// withDialer returns a copy of s whose connections go over w, with the timeouts and metadata retries of callers that wait.
+func withDialer(s *sarama.Config, w *connTracker) *sarama.Config {
 	c := *s
 	c.Net.Proxy.Enable = true
 	c.Net.Proxy.Dialer = w

@@ -83,8 +83,8 @@ type Consumer struct {
 	topic  string
 	grace  time.Duration // for work in flight when a session ends
 	slots  chan struct{}
-	lanes  *lanes
-	gate   *gate
+	lanes  *keyedMutex
+	gate   *pauser
 	joined atomic.Bool
 
 	mu    sync.Mutex
@@ -113,7 +113,7 @@ func NewConsumer(
 		config: config, options: options, base: base, handle: handle, dead: dead,
 		metrics: newConsumerMetrics(reg, options.Group), log: log.With(zap.String("group", group)),
 		topic: config.Name(options.Topic), grace: options.RebalanceTimeout / 2,
-		slots: make(chan struct{}, options.InFlight), lanes: newLanes(), gate: newGate(),
+		slots: make(chan struct{}, options.InFlight), lanes: newKeyedMutex(), gate: newPauser(),
 	}, nil
 }
 
@@ -155,7 +155,7 @@ func (o ConsumerConfig) apply(s *sarama.Config) {
 // Run consumes until ctx ends, through rebalances and outages. It returns nil after everything in flight has ended, what is
 // done is committed, and the group was told that this member leaves.
 func (c *Consumer) Run(ctx context.Context) error {
-	w := newWire(c.options.Dial, c.base.Net.DialTimeout)
+	w := newConnTracker(c.options.Dial, c.base.Net.DialTimeout)
 	// The orderly end: the grace for work in flight, then time to commit and leave. Only a broker that does not answer takes
 	// longer than that, and it is not waited for.
 	defer context.AfterFunc(ctx, func() {
@@ -235,7 +235,7 @@ func (c *Consumer) setGroup(group sarama.ConsumerGroup) {
 func (c *Consumer) Pause() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gate.close()
+	c.gate.pause()
 	c.metrics.paused.Set(1)
 	if c.group != nil {
 		c.group.PauseAll()
@@ -246,7 +246,7 @@ func (c *Consumer) Pause() {
 func (c *Consumer) Resume() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gate.open()
+	c.gate.resume()
 	c.metrics.paused.Set(0)
 	if c.group != nil {
 		c.group.ResumeAll()

@@ -41,8 +41,8 @@ func unavailable(err error) error {
 	return fault.Wrap(err, fault.Unavailable, codeUnavailable, "Kafka cannot be reached or does not answer")
 }
 
-// because returns err, or the reason why ctx ended if that is what made err happen.
-func because(ctx context.Context, err error) error {
+// withCause returns err, or the reason why ctx ended if that is what made err happen.
+func withCause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}

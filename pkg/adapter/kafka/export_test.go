@@ -2,5 +2,5 @@ package kafka
 
 import "time"
 
-// Patience sets how long the reader waits for the next record.
-func (r *Reader) Patience(d time.Duration) { r.patience = d }
+// Timeout sets how long the reader waits for the next record.
+func (r *Reader) Timeout(d time.Duration) { r.patience = d }

@@ -2,20 +2,20 @@ package kafka
 
 import "sync"
 
-// gate lets everybody through, or holds everybody until it is opened again.
-type gate struct {
+// pauser lets everybody through, or holds everybody until it is opened again.
+type pauser struct {
 	mu     sync.Mutex
 	opened chan struct{} // closed while the gate is open
 	shut   bool
 }
 
-func newGate() *gate {
+func newPauser() *pauser {
 	opened := make(chan struct{})
 	close(opened)
-	return &gate{opened: opened}
+	return &pauser{opened: opened}
 }
 
-func (g *gate) close() {
+func (g *pauser) pause() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.shut {
@@ -23,7 +23,7 @@ func (g *gate) close() {
 	}
 }
 
-func (g *gate) open() {
+func (g *pauser) resume() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.shut {
@@ -32,8 +32,8 @@ func (g *gate) open() {
 	}
 }
 
-// pass waits until the gate is open, or until stop is closed, and reports whether the caller may go on.
-func (g *gate) pass(stop <-chan struct{}) bool {
+// wait waits until the gate is open, or until stop is closed, and reports whether the caller may go on.
+func (g *pauser) wait(stop <-chan struct{}) bool {
 	g.mu.Lock()
 	opened := g.opened
 	g.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 func TestOnlyTheFinishedPrefixIsMarked(t *testing.T) {
 	t.Parallel()
 	tr := newTracker(10)
-	var messages []*taken
+	var messages []*trackedRecord
 	for _, offset := range []int64{10, 11, 15, 16} { // compaction leaves gaps
 		if !tr.reserve(nil) {
 			t.Fatal("no room")
@@ -45,7 +45,7 @@ func TestWhatIsMarkedIsExactlyTheFinishedPrefix(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const size = 8
 		tr := newTracker(size)
-		var all, open []*taken
+		var all, open []*trackedRecord
 		finished := make(map[int64]bool)
 		next, marked := rapid.Int64Range(0, 1000).Draw(t, "first"), int64(-1)
 		full := make(chan struct{})
@@ -93,7 +93,7 @@ func TestWhatIsMarkedIsExactlyTheFinishedPrefix(t *testing.T) {
 }
 
 // prefix returns how many of all are finished without a gap.
-func prefix(all []*taken, finished map[int64]bool) int {
+func prefix(all []*trackedRecord, finished map[int64]bool) int {
 	n := 0
 	for n < len(all) && finished[all[n].offset] {
 		n++
@@ -103,12 +103,12 @@ func prefix(all []*taken, finished map[int64]bool) int {
 
 func TestALaneHoldsOneAtATimeAndIsForgottenAfterwards(t *testing.T) {
 	t.Parallel()
-	l := newLanes()
+	l := newKeyedMutex()
 	var inside, most, waits atomic.Int64
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			leave := l.enter("a", nil, func() { waits.Add(1) })
+			leave := l.lock("a", nil, func() { waits.Add(1) })
 			most.Store(max(most.Load(), inside.Add(1)))
 			inside.Add(-1)
 			leave()
@@ -120,8 +120,8 @@ func TestALaneHoldsOneAtATimeAndIsForgottenAfterwards(t *testing.T) {
 	}
 	stop := make(chan struct{})
 	close(stop)
-	leave := l.enter("b", nil, nil)
-	if l.enter("b", stop, func() {}) != nil {
+	leave := l.lock("b", nil, nil)
+	if l.lock("b", stop, func() {}) != nil {
 		t.Error("a taken lane was entered")
 	}
 	leave()
@@ -132,19 +132,19 @@ func TestALaneHoldsOneAtATimeAndIsForgottenAfterwards(t *testing.T) {
 
 func TestAnEndedSessionPassesNoGate(t *testing.T) {
 	t.Parallel()
-	g := newGate()
+	g := newPauser()
 	stop := make(chan struct{})
-	if !g.pass(stop) {
+	if !g.wait(stop) {
 		t.Error("an open gate holds")
 	}
 	close(stop)
-	if g.pass(stop) {
+	if g.wait(stop) {
 		t.Error("an ended session passed the open gate")
 	}
-	g.close()
+	g.pause()
 	held := make(chan bool, 1)
-	go func() { held <- g.pass(nil) }()
-	g.open()
+	go func() { held <- g.wait(nil) }()
+	g.resume()
 	if !<-held {
 		t.Error("the opened gate holds")
 	}
@@ -153,7 +153,7 @@ func TestAnEndedSessionPassesNoGate(t *testing.T) {
 func TestACutWireEndsWhatIsOpenAndRefusesTheRest(t *testing.T) {
 	t.Parallel()
 	var far []net.Conn
-	w := newWire(func(context.Context, string, string) (net.Conn, error) {
+	w := newConnTracker(func(context.Context, string, string) (net.Conn, error) {
 		near, other := net.Pipe()
 		far = append(far, other)
 		return near, nil
@@ -192,8 +192,8 @@ func TestADialThatOutlivesTheCutIsClosed(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
 	defer far.Close()
-	var w *wire
-	w = newWire(func(context.Context, string, string) (net.Conn, error) {
+	var w *connTracker
+	w = newConnTracker(func(context.Context, string, string) (net.Conn, error) {
 		w.cut() // while the dial is under way
 		return near, nil
 	}, 0)
@@ -207,10 +207,10 @@ func TestADialThatOutlivesTheCutIsClosed(t *testing.T) {
 
 func TestADeadRecordKeepsOnlyWhatFits(t *testing.T) {
 	t.Parallel()
-	if got := shorten("ab\xff"+strings.Repeat("é", 10), 6); got != "abé" {
+	if got := truncate("ab\xff"+strings.Repeat("é", 10), 6); got != "abé" {
 		t.Errorf("shortened: got %q, want %q", got, "abé")
 	}
-	kept := someOf(map[string]string{"large": strings.Repeat("x", maxHeaders)})
+	kept := limitHeaders(map[string]string{"large": strings.Repeat("x", maxHeaders)})
 	if len(kept) != 0 {
 		t.Errorf("headers: got %d, want none of the oversized", len(kept))
 	}
@@ -231,7 +231,7 @@ func TestAFaultIsClassifiedOnce(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("stopping")
 	cancel(cause)
-	if got := because(ctx, errCut); !errors.Is(got, cause) || !errors.Is(got, errCut) {
+	if got := withCause(ctx, errCut); !errors.Is(got, cause) || !errors.Is(got, errCut) {
 		t.Errorf("an ended context: got %v, want both reasons", got)
 	}
 }

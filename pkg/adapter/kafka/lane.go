@@ -2,26 +2,26 @@ package kafka
 
 import "sync"
 
-// lanes makes messages with the same key go one after the other. A lane exists while somebody is in it or waits for it.
-type lanes struct {
+// keyedMutex makes messages with the same key go one after the other. A lane exists while somebody is in it or waits for it.
+type keyedMutex struct {
 	mu   sync.Mutex
-	open map[string]*lane
+	open map[string]*keyedEntry
 }
 
-type lane struct {
+type keyedEntry struct {
 	users int           // in it or waiting
 	free  chan struct{} // holds one token while nobody is in it
 }
 
-func newLanes() *lanes { return &lanes{open: make(map[string]*lane)} }
+func newKeyedMutex() *keyedMutex { return &keyedMutex{open: make(map[string]*keyedEntry)} }
 
 // join counts the caller as a user of key's lane.
-func (l *lanes) join(key string) *lane {
+func (l *keyedMutex) join(key string) *keyedEntry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.open[key]
 	if a == nil {
-		a = &lane{free: make(chan struct{}, 1)}
+		a = &keyedEntry{free: make(chan struct{}, 1)}
 		a.free <- struct{}{}
 		l.open[key] = a
 	}
@@ -29,8 +29,8 @@ func (l *lanes) join(key string) *lane {
 	return a
 }
 
-// part undoes join.
-func (l *lanes) part(key string, a *lane) {
+// leave undoes join.
+func (l *keyedMutex) leave(key string, a *keyedEntry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a.users--; a.users == 0 {
@@ -38,13 +38,13 @@ func (l *lanes) part(key string, a *lane) {
 	}
 }
 
-// enter takes key's lane. When it is taken, waiting is called once before the wait; stop ends the wait. leave is nil if the
+// lock takes key's lane. When it is taken, waiting is called once before the wait; stop ends the wait. leave is nil if the
 // lane was not entered.
-func (l *lanes) enter(key string, stop <-chan struct{}, waiting func()) (leave func()) {
+func (l *keyedMutex) lock(key string, stop <-chan struct{}, waiting func()) (leave func()) {
 	a := l.join(key)
 	leave = func() {
 		a.free <- struct{}{}
-		l.part(key, a)
+		l.leave(key, a)
 	}
 	select {
 	case <-a.free:
@@ -56,7 +56,7 @@ func (l *lanes) enter(key string, stop <-chan struct{}, waiting func()) (leave f
 	case <-a.free:
 		return leave
 	case <-stop:
-		l.part(key, a)
+		l.leave(key, a)
 		return nil
 	}
 }

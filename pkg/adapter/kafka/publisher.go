@@ -52,7 +52,7 @@ type Publisher struct {
 
 // session is one idempotent producer with its client and connections.
 type session struct {
-	wire     *wire
+	wire     *connTracker
 	client   sarama.Client
 	producer sarama.SyncProducer
 
@@ -132,7 +132,7 @@ func (p *Publisher) toRecords(messages []event.Message, results []error) []*sara
 const recordVersion = 2
 
 func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
-	if !p.use() {
+	if !p.acquire() {
 		fail(batch, results, unavailable(sarama.ErrClosedClient))
 		return
 	}
@@ -140,11 +140,11 @@ func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, r
 	ctx, cancel := context.WithTimeout(ctx, publishBound)
 	defer cancel()
 	p.attempt(ctx, batch, results)
-	p.again(ctx, batch, results)
+	p.resendRefused(ctx, batch, results)
 }
 
-// use keeps the publisher open until Done is called on sending. It is false when the publisher is closed.
-func (p *Publisher) use() bool {
+// acquire keeps the publisher open until Done is called on sending. It is false when the publisher is closed.
+func (p *Publisher) acquire() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
@@ -153,11 +153,11 @@ func (p *Publisher) use() bool {
 	return !p.closed
 }
 
-// again sends those that were refused one by one, over a session that nobody else uses: a broker refuses a partition's whole
+// resendRefused sends those that were refused one by one, over a session that nobody else uses: a broker refuses a partition's whole
 // batch because of one message, too large for it or not to its rules, and sarama makes one of what several Publish.
-func (p *Publisher) again(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
+func (p *Publisher) resendRefused(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
 	refused := slices.DeleteFunc(slices.Clone(batch), func(record *sarama.ProducerMessage) bool {
-		return !isRefused(results[place(record)])
+		return !isRefused(results[resultIndex(record)])
 	})
 	var s *session
 	for _, record := range refused {
@@ -165,7 +165,7 @@ func (p *Publisher) again(ctx context.Context, batch []*sarama.ProducerMessage, 
 		if s == nil {
 			var err error
 			if s, err = p.connect(ctx); err != nil {
-				fail(alone, results, unavailable(because(ctx, err)))
+				fail(alone, results, unavailable(withCause(ctx, err)))
 				continue
 			}
 		}
@@ -184,7 +184,7 @@ func (p *Publisher) again(ctx context.Context, batch []*sarama.ProducerMessage, 
 func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
 	s, err := p.enter(ctx)
 	if err != nil {
-		fail(batch, results, unavailable(because(ctx, err)))
+		fail(batch, results, unavailable(withCause(ctx, err)))
 		return
 	}
 	p.leave(s, s.send(ctx, batch, results))
@@ -195,7 +195,7 @@ func (s *session) send(ctx context.Context, batch []*sarama.ProducerMessage, res
 	stop := context.AfterFunc(ctx, s.wire.cut)
 	err := s.producer.SendMessages(batch)
 	intact := stop()
-	settle(ctx, batch, results, err)
+	assignResults(ctx, batch, results, err)
 	return err == nil && intact
 }
 
@@ -261,9 +261,9 @@ func (p *Publisher) leave(s *session, intact bool) {
 }
 
 func (p *Publisher) connect(ctx context.Context) (*session, error) {
-	w := newWire(nil, dialTimeout)
+	w := newConnTracker(nil, dialTimeout)
 	stop := context.AfterFunc(ctx, w.cut)
-	client, err := sarama.NewClient(p.config.Brokers, over(p.base, w))
+	client, err := sarama.NewClient(p.config.Brokers, withDialer(p.base, w))
 	if err != nil {
 		w.cut()
 		return nil, err
@@ -304,30 +304,30 @@ func (p *Publisher) Close() error {
 	return nil
 }
 
-// place returns where the result of a record belongs, as toRecords has noted it.
-func place(record *sarama.ProducerMessage) int {
+// resultIndex returns where the result of a record belongs, as toRecords has noted it.
+func resultIndex(record *sarama.ProducerMessage) int {
 	i, _ := record.Metadata.(int)
 	return i
 }
 
-// settle notes what became of a batch that was sent. A message counts as acknowledged only if nothing went wrong or if
+// assignResults notes what became of a batch that was sent. A message counts as acknowledged only if nothing went wrong or if
 // sarama names the others: any other error is everybody's.
-func settle(ctx context.Context, batch []*sarama.ProducerMessage, results []error, err error) {
+func assignResults(ctx context.Context, batch []*sarama.ProducerMessage, results []error, err error) {
 	var failed sarama.ProducerErrors
 	if !errors.As(err, &failed) {
-		fail(batch, results, classify(because(ctx, err)))
+		fail(batch, results, classify(withCause(ctx, err)))
 		return
 	}
 	fail(batch, results, nil)
 	for _, f := range failed {
-		results[place(f.Msg)] = classify(because(ctx, f.Err))
+		results[resultIndex(f.Msg)] = classify(withCause(ctx, f.Err))
 	}
 }
 
 // fail sets the results of a whole batch.
 func fail(batch []*sarama.ProducerMessage, results []error, err error) {
 	for _, record := range batch {
-		results[place(record)] = err
+		results[resultIndex(record)] = err
 	}
 }
 

@@ -27,12 +27,12 @@ type Reader struct {
 	patience time.Duration
 }
 
-// readPatience is how long a Reader waits for the next record of those that are there.
-const readPatience = 30 * time.Second
+// readTimeout is how long a Reader waits for the next record of those that are there.
+const readTimeout = 30 * time.Second
 
 // NewReader returns a reader. It reads the TLS files and connects to nothing.
 func NewReader(config Config) (*Reader, error) {
-	base, err := config.askingConfig()
+	base, err := config.adminConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -41,29 +41,29 @@ func NewReader(config Config) (*Reader, error) {
 	if err := base.Validate(); err != nil {
 		return nil, fmt.Errorf("check reader settings: %w", err)
 	}
-	return &Reader{config: config, base: base, patience: readPatience}, nil
+	return &Reader{config: config, base: base, patience: readTimeout}, nil
 }
 
 // Read calls fn with each record that the topic, named without the prefix, has when Read begins: partition after partition,
 // each from its oldest record on. Records that come later are not waited for. An error of fn ends it and is returned as it
 // is. fault.Unavailable if Kafka cannot be reached, or delivers nothing for half a minute.
 func (r *Reader) Read(ctx context.Context, topic string, fn func(Record) error) error {
-	w := newWire(nil, dialTimeout)
+	w := newConnTracker(nil, dialTimeout)
 	defer w.cut()
 	defer context.AfterFunc(ctx, w.cut)()
-	client, err := sarama.NewClient(r.config.Brokers, over(r.base, w))
+	client, err := sarama.NewClient(r.config.Brokers, withDialer(r.base, w))
 	if err != nil {
-		return unavailable(because(ctx, fmt.Errorf("connect reader: %w", err)))
+		return unavailable(withCause(ctx, fmt.Errorf("connect reader: %w", err)))
 	}
 	defer func() { _ = client.Close() }()
 	consumer, err := sarama.NewConsumerFromClient(client)
 	if err != nil {
-		return unavailable(because(ctx, fmt.Errorf("make reader: %w", err)))
+		return unavailable(withCause(ctx, fmt.Errorf("make reader: %w", err)))
 	}
 	defer func() { _ = consumer.Close() }()
 	spans, err := spansOf(client, r.config.Name(topic))
 	if err != nil {
-		return unavailable(because(ctx, err))
+		return unavailable(withCause(ctx, err))
 	}
 	for _, s := range spans {
 		if err := r.readSpan(ctx, consumer, s, fn); err != nil {
@@ -115,7 +115,7 @@ var (
 func (r *Reader) readSpan(ctx context.Context, consumer sarama.Consumer, s span, fn func(Record) error) error {
 	part, err := consumer.ConsumePartition(s.topic, s.partition, s.first)
 	if err != nil {
-		return unavailable(because(ctx, fmt.Errorf("read %s/%d: %w", s.topic, s.partition, err)))
+		return unavailable(withCause(ctx, fmt.Errorf("read %s/%d: %w", s.topic, s.partition, err)))
 	}
 	defer func() { _ = part.Close() }()
 	silence := time.NewTimer(r.patience)

@@ -58,7 +58,7 @@ func TestAReaderDoesNotWaitForEverForWhatIsThere(t *testing.T) {
 		return fetched(req, 0), nil, true
 	})
 	r := newReader(t, config)
-	r.Patience(time.Second)
+	r.Timeout(time.Second)
 	err := r.Read(t.Context(), event.TopicRequested, skip)
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "no record has come") {
 		t.Errorf("got %v, want that no record has come", err)

@@ -25,7 +25,7 @@ func TestOnlyWhatIsKnownToBeWrittenIsAcknowledged(t *testing.T) {
 		"a single one":        {second[0], [2]bool{true, true}},
 	} {
 		results := []error{errors.New("before"), errors.New("before")}
-		settle(t.Context(), batch, results, c.err)
+		assignResults(t.Context(), batch, results, c.err)
 		for i, want := range c.lost {
 			if want != fault.Is(results[i], fault.Unavailable) || !want && results[i] != nil {
 				t.Errorf("%s: message %d: got %v, want lost %t", name, i, results[i], want)

@@ -8,11 +8,11 @@ type tracker struct {
 	room chan struct{} // one token for each message that was taken and not yet marked
 
 	mu   sync.Mutex
-	open []*taken // in the order of their offsets; the first one is not finished
+	open []*trackedRecord // in the order of their offsets; the first one is not finished
 }
 
-// taken is one message between its being taken and its being marked.
-type taken struct {
+// trackedRecord is one message between its being taken and its being marked.
+type trackedRecord struct {
 	offset   int64
 	finished bool
 }
@@ -34,16 +34,16 @@ func (t *tracker) reserve(stop <-chan struct{}) bool {
 }
 
 // take records a message, for which room was reserved. Offsets come in growing order; they may have gaps.
-func (t *tracker) take(offset int64) *taken {
+func (t *tracker) take(offset int64) *trackedRecord {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	m := &taken{offset: offset}
+	m := &trackedRecord{offset: offset}
 	t.open = append(t.open, m)
 	return m
 }
 
 // finish says that m is done. If the finished prefix grew it returns the offset that follows it, which is what to mark.
-func (t *tracker) finish(m *taken) (next int64, grew bool) {
+func (t *tracker) finish(m *trackedRecord) (next int64, grew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	m.finished = true

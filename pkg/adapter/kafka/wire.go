@@ -15,28 +15,28 @@ var errCut = errors.New("connection was cut: out of time")
 // Dial opens a network connection, as net.Dialer.DialContext does.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// wire is all connections of one sarama client. sarama knows no contexts, only timeouts per request that add up; cutting
+// connTracker is all connections of one sarama client. sarama knows no contexts, only timeouts per request that add up; cutting
 // its wire makes everything it still waits for fail at once, and it answers for every message.
-type wire struct {
+type connTracker struct {
 	dial   Dial
 	ctx    context.Context //nolint:containedctx // ends with the wire, so that dials in progress end too
 	cancel context.CancelFunc
 	gone   atomic.Bool
 	mu     sync.Mutex
-	conns  map[*tracked]struct{}
+	conns  map[*trackedConn]struct{}
 }
 
-// newWire returns a wire that dials with dial, or with the plain dialer and timeout if dial is nil.
-func newWire(dial Dial, timeout time.Duration) *wire {
+// newConnTracker returns a wire that dials with dial, or with the plain dialer and timeout if dial is nil.
+func newConnTracker(dial Dial, timeout time.Duration) *connTracker {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: timeout}).DialContext
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &wire{dial: dial, ctx: ctx, cancel: cancel, conns: make(map[*tracked]struct{})}
+	return &connTracker{dial: dial, ctx: ctx, cancel: cancel, conns: make(map[*trackedConn]struct{})}
 }
 
 // Dial implements the dialer that sarama takes.
-func (w *wire) Dial(network, address string) (net.Conn, error) {
+func (w *connTracker) Dial(network, address string) (net.Conn, error) {
 	if w.gone.Load() {
 		return nil, errCut
 	}
@@ -44,7 +44,7 @@ func (w *wire) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tracked{Conn: conn, wire: w}
+	t := &trackedConn{Conn: conn, wire: w}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.gone.Load() {
@@ -56,12 +56,12 @@ func (w *wire) Dial(network, address string) (net.Conn, error) {
 }
 
 // cut ends every connection and refuses new ones, for good.
-func (w *wire) cut() {
+func (w *connTracker) cut() {
 	w.gone.Store(true)
 	w.cancel()
 	w.mu.Lock()
 	conns := w.conns
-	w.conns = make(map[*tracked]struct{})
+	w.conns = make(map[*trackedConn]struct{})
 	w.mu.Unlock()
 	for t := range conns {
 		_ = t.Conn.Close()
@@ -69,7 +69,7 @@ func (w *wire) cut() {
 }
 
 // backoff returns a function for sarama's retries: d, or nothing once the wire is cut, when waiting can only delay.
-func (w *wire) backoff(d time.Duration) func(retries, maxRetries int) time.Duration {
+func (w *connTracker) backoff(d time.Duration) func(retries, maxRetries int) time.Duration {
 	return func(int, int) time.Duration {
 		if w.gone.Load() {
 			return 0
@@ -78,14 +78,14 @@ func (w *wire) backoff(d time.Duration) func(retries, maxRetries int) time.Durat
 	}
 }
 
-// tracked is a connection that its wire knows of until it is closed.
-type tracked struct {
+// trackedConn is a connection that its wire knows of until it is closed.
+type trackedConn struct {
 	net.Conn
-	wire *wire
+	wire *connTracker
 }
 
 // Close implements net.Conn.
-func (t *tracked) Close() error {
+func (t *trackedConn) Close() error {
 	t.wire.mu.Lock()
 	delete(t.wire.conns, t)
 	t.wire.mu.Unlock()

@@ -49,13 +49,13 @@ func (c *Consumer) work(taking, working context.Context, record *sarama.Consumer
 		}
 	}()
 	s := c.toStep(record)
-	leaveLane := c.lanes.enter(s.lane, taking.Done(), leave) // whoever waits for its lane holds no slot
+	leaveLane := c.lanes.lock(s.lane, taking.Done(), leave) // whoever waits for its lane holds no slot
 	if leaveLane == nil {
 		return false
 	}
 	defer leaveLane()
 	for failures := 0; ; failures++ {
-		if !holding && !enter() || !c.gate.pass(taking.Done()) {
+		if !holding && !enter() || !c.gate.wait(taking.Done()) {
 			return false
 		}
 		err := c.attempt(working, s, record, failures+1)
@@ -107,28 +107,28 @@ func (c *Consumer) toStep(record *sarama.ConsumerMessage) step {
 		return c.options.Check(m)
 	})
 	if err != nil {
-		return c.burial(record, headers, err)
+		return c.deadLetter(record, headers, err)
 	}
 	var lane string
 	if err := fault.Guard(func() error { lane = c.options.Exclusive(m); return nil }); err != nil {
-		return c.burial(record, headers, err)
+		return c.deadLetter(record, headers, err)
 	}
 	return step{message: m, lane: lane, once: func(ctx context.Context) error { return c.handle(ctx, m) }}
 }
 
-// burial returns the step that sends an unreadable record to the dead topic. Its event id follows from the coordinates, so a
+// deadLetter returns the step that sends an unreadable record to the dead topic. Its event id follows from the coordinates, so a
 // repeated burial is recognised as the same.
-func (c *Consumer) burial(record *sarama.ConsumerMessage, headers map[string]string, reason error) step {
+func (c *Consumer) deadLetter(record *sarama.ConsumerMessage, headers map[string]string, reason error) step {
 	place := fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset)
 	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte("kafka:"+place)).String()
 	body := event.Undecodable{
-		Reason: shorten(reason.Error(), maxReason), Topic: record.Topic, Partition: record.Partition, Offset: record.Offset,
-		Headers: someOf(headers), Payload: record.Value,
+		Reason: truncate(reason.Error(), maxReason), Topic: record.Topic, Partition: record.Partition, Offset: record.Offset,
+		Headers: limitHeaders(headers), Payload: record.Value,
 	}
 	if len(body.Payload) > event.MaxPayload {
 		body.Payload, body.Truncated = body.Payload[:event.MaxPayload], true
 	}
-	m := event.New(id, shorten(string(record.Key), maxDeadKey), body)
+	m := event.New(id, truncate(string(record.Key), maxDeadKey), body)
 	return step{message: m, lane: "dead " + place, once: func(ctx context.Context) error {
 		if err := errors.Join(c.dead.Publish(ctx, []event.Message{m})...); err != nil {
 			return fmt.Errorf("bury undecodable record: %w", err)
@@ -140,8 +140,8 @@ func (c *Consumer) burial(record *sarama.ConsumerMessage, headers map[string]str
 	}}
 }
 
-// someOf returns as many headers as fit.
-func someOf(headers map[string]string) map[string]string {
+// limitHeaders returns as many headers as fit.
+func limitHeaders(headers map[string]string) map[string]string {
 	kept := make(map[string]string, len(headers))
 	left := maxHeaders
 	for name, value := range headers {
@@ -153,8 +153,8 @@ func someOf(headers map[string]string) map[string]string {
 	return kept
 }
 
-// shorten cuts s to at most n bytes, at a character.
-func shorten(s string, n int) string {
+// truncate cuts s to at most n bytes, at a character.
+func truncate(s string, n int) string {
 	if len(s) > n {
 		s = s[:n]
 	}

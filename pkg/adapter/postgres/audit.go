@@ -55,14 +55,14 @@ WHERE NOT EXISTS (SELECT FROM intents x WHERE x.prefix = n.prefix)
 const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due ` + unreferenced + ` ORDER BY n.prefix`
 
 // Unreferenced implements maintenance.References.
-func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.Intent) ([]catalog.Intent, error) {
+func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error) {
 	rows, err := query[intentRow](ctx, s.db, "unreferenced", selectUnreferenced, toIntentRows(prefixes))
 	if err != nil {
 		return nil, err
 	}
-	found := make([]catalog.Intent, len(rows))
+	found := make([]catalog.ScheduledDeletion, len(rows))
 	for i, r := range rows {
-		found[i] = catalog.Intent{
+		found[i] = catalog.ScheduledDeletion{
 			Prefix: r.Prefix, ImageID: catalog.ImageID(r.ImageID), Due: time.Duration(r.Due) * time.Microsecond,
 		}
 	}
@@ -75,7 +75,7 @@ SELECT n.prefix, n.image_id, now() + n.due * interval '1 microsecond' ` + unrefe
 ON CONFLICT (prefix) DO NOTHING`
 
 // ScheduleOrphans implements maintenance.References.
-func (s *Store) ScheduleOrphans(ctx context.Context, prefixes []catalog.Intent) (int, error) {
+func (s *Store) ScheduleOrphans(ctx context.Context, prefixes []catalog.ScheduledDeletion) (int, error) {
 	written, err := s.db.exec(ctx, "condemn", scheduleOrphans, toIntentRows(prefixes))
 	return int(written), err
 }
@@ -102,8 +102,8 @@ func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int)
 	found := make([]maintenance.Published, len(rows))
 	for i, r := range rows {
 		found[i] = maintenance.Published{
-			ImageRef: maintenance.ImageRef{ProductID: r.ProductID, ImageID: r.ImageID},
-			Fence:    r.Fence, RemakeError: r.RemakeError, Objects: objectsOf(r.Renditions.V),
+			ImageRef:     maintenance.ImageRef{ProductID: r.ProductID, ImageID: r.ImageID},
+			FencingToken: r.Fence, ReprocessError: r.RemakeError, Objects: objectsOf(r.Renditions.V),
 		}
 	}
 	return found, nil

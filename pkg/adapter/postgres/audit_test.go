@@ -100,9 +100,9 @@ func prefixOf(p catalog.Product, n int, attempt string) string {
 // unreferenced returns those attempts at a product's n-th image whose prefix has no reference.
 func (f *fixture) unreferenced(p catalog.Product, n int, attempts ...string) []string {
 	f.Helper()
-	requested := make([]catalog.Intent, len(attempts))
+	requested := make([]catalog.ScheduledDeletion, len(attempts))
 	for i, attempt := range attempts {
-		requested[i] = catalog.Intent{Prefix: prefixOf(p, n, attempt), ImageID: p.Images[n].ID, Due: time.Minute}
+		requested[i] = catalog.ScheduledDeletion{Prefix: prefixOf(p, n, attempt), ImageID: p.Images[n].ID, Due: time.Minute}
 	}
 	found, err := f.store.Unreferenced(f.Context(), requested)
 	f.Must(err, "look for references")
@@ -125,8 +125,8 @@ func (f *fixture) publish(p catalog.Product, n int, attempt string) catalog.Prod
 	f.Helper()
 	return f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		prefix := prefixOf(*p, n, attempt)
-		p.Images[n].Status, p.Images[n].Work, p.Images[n].Prefix = catalog.Ready, catalog.Idle, prefix
-		p.Images[n].Ticket, p.Images[n].Fence = "", p.Images[n].Fence+1
+		p.Images[n].Status, p.Images[n].JobState, p.Images[n].Prefix = catalog.Ready, catalog.Idle, prefix
+		p.Images[n].JobID, p.Images[n].FencingToken = "", p.Images[n].FencingToken+1
 		p.Images[n].Renditions = []catalog.Rendition{
 			{Name: "full", Format: "jpeg", Width: 10, Height: 10, Bytes: 7, Key: prefix + "full.jpg", Default: true},
 			{Name: "card", Format: "jpeg", Width: 10, Height: 10, Bytes: 7, Key: prefix + "full.jpg"},
@@ -140,7 +140,7 @@ func (f *fixture) publish(p catalog.Product, n int, attempt string) catalog.Prod
 func referenced(f *fixture) {
 	p := f.publish(f.Product(2), 0, "4-live")
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // rendered again: the old objects are still visible
-		p.Images[0].Work, p.Images[0].Prefix = catalog.Processing, prefixOf(*p, 0, "6-work")
+		p.Images[0].JobState, p.Images[0].Prefix = catalog.Processing, prefixOf(*p, 0, "6-work")
 		return catalog.Change{}
 	})
 	f.ScheduleDeletion(p.ID, prefixOf(p, 0, "5-scheduled"), time.Hour)
@@ -149,7 +149,7 @@ func referenced(f *fixture) {
 	all := []string{"1-gone", "2-gone", "3-started", "4-liv", "4-live", "5-scheduled", "6-work", "7-gone"}
 	f.Same(f.unreferenced(p, 0, all...), []string{"1-gone", "2-gone", "4-liv", "7-gone"}, "unreferenced")
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // released: the attempt may still be storing
-		p.Images[0].Work = catalog.Queued
+		p.Images[0].JobState = catalog.Queued
 		return catalog.Change{}
 	})
 	f.Same(f.unreferenced(p, 0, "4-live", "6-work"), []string{}, "unreferenced while queued")
@@ -157,7 +157,7 @@ func referenced(f *fixture) {
 	f.Same(f.unreferenced(p, 1), []string{}, "nothing requested")
 
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // idle again: only what is visible counts
-		p.Images[0].Work = catalog.Idle
+		p.Images[0].JobState = catalog.Idle
 		return catalog.Change{}
 	})
 	f.Same(f.unreferenced(p, 0, "4-live", "6-work"), []string{"6-work"}, "unreferenced once idle")
@@ -169,9 +169,9 @@ func orphansScheduled(f *fixture) {
 	p := f.publish(f.Product(1), 0, "2-live")
 	f.ScheduleDeletion(p.ID, prefixOf(p, 0, "3-scheduled"), time.Hour)
 	schedule := func() int {
-		var requested []catalog.Intent
+		var requested []catalog.ScheduledDeletion
 		for _, attempt := range []string{"1-gone", "2-live", "3-scheduled"} {
-			requested = append(requested, catalog.Intent{Prefix: prefixOf(p, 0, attempt), ImageID: p.Images[0].ID, Due: -time.Second})
+			requested = append(requested, catalog.ScheduledDeletion{Prefix: prefixOf(p, 0, attempt), ImageID: p.Images[0].ID, Due: -time.Second})
 		}
 		n, err := f.store.ScheduleOrphans(f.Context(), requested)
 		f.Must(err, "schedule orphans")
@@ -186,8 +186,8 @@ func orphansScheduled(f *fixture) {
 	if got := schedule(); got != 0 {
 		f.Errorf("got %d scheduled that has started already", got)
 	}
-	later := catalog.Intent{Prefix: prefixOf(p, 0, "4-gone"), ImageID: p.Images[0].ID, Due: time.Hour}
-	if n, err := f.store.ScheduleOrphans(f.Context(), []catalog.Intent{later}); err != nil || n != 1 {
+	later := catalog.ScheduledDeletion{Prefix: prefixOf(p, 0, "4-gone"), ImageID: p.Images[0].ID, Due: time.Hour}
+	if n, err := f.store.ScheduleOrphans(f.Context(), []catalog.ScheduledDeletion{later}); err != nil || n != 1 {
 		f.Errorf("got %d scheduled and %v, want one", n, err)
 	}
 	f.Same(f.startDue(10, time.Hour), []string{}, "started before it is due")
@@ -199,20 +199,20 @@ func published(f *fixture) {
 		p = f.publish(p, n, fmt.Sprint(n+1, "-a"))
 	}
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
-		p.Images[1].Work = catalog.Queued
-		p.Images[2].RemakeError = media.HTTPStatus
-		p.Images[3].Status, p.Images[3].Work, p.Images[3].Ticket = catalog.Failed, catalog.Idle, ""
+		p.Images[1].JobState = catalog.Queued
+		p.Images[2].ReprocessError = media.HTTPStatus
+		p.Images[3].Status, p.Images[3].JobState, p.Images[3].JobID = catalog.Failed, catalog.Idle, ""
 		return catalog.Change{}
 	})
-	p.Images[2].RemakeError = media.HTTPStatus
+	p.Images[2].ReprocessError = media.HTTPStatus
 	f.publish(deleted, 0, "1-a")
 	f.Delete(deleted.ID)
 	of := func(n int) maintenance.Published {
 		prefix := prefixOf(p, n, fmt.Sprint(n+1, "-a"))
 		return maintenance.Published{
-			ImageRef: maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[n].ID}, Fence: p.Images[n].Fence,
-			RemakeError: p.Images[n].RemakeError,
-			Objects:     []maintenance.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
+			ImageRef: maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[n].ID}, FencingToken: p.Images[n].FencingToken,
+			ReprocessError: p.Images[n].ReprocessError,
+			Objects:        []maintenance.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
 		}
 	}
 	list := func(after catalog.ImageID, limit int) []maintenance.Published {

@@ -38,7 +38,7 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	if err != nil {
 		return nil, err
 	}
-	pool := stdlib.OpenDB(*conn, stdlib.OptionBeforeConnect(renewTrust(cfg)))
+	pool := stdlib.OpenDB(*conn, stdlib.OptionBeforeConnect(reloadRoots(cfg)))
 	pool.SetMaxOpenConns(cfg.MaxOpenConns)
 	pool.SetMaxIdleConns(cfg.MaxOpenConns)
 	pool.SetConnMaxLifetime(cfg.ConnMaxLifetime)
@@ -81,9 +81,9 @@ func connConfig(cfg Config) (*pgx.ConnConfig, error) {
 	return conn, nil
 }
 
-// renewTrust reads the authority's file again for each new connection: authorities that operators and certificate managers
+// reloadRoots reads the authority's file again for each new connection: authorities that operators and certificate managers
 // make live for weeks, and a process may live longer. A file that is just being replaced leaves what was read before.
-func renewTrust(cfg Config) func(context.Context, *pgx.ConnConfig) error {
+func reloadRoots(cfg Config) func(context.Context, *pgx.ConnConfig) error {
 	return func(_ context.Context, conn *pgx.ConnConfig) error {
 		if fresh, err := cfg.login(); err == nil {
 			conn.TLSConfig, conn.Fallbacks = fresh.TLSConfig, fresh.Fallbacks

@@ -82,7 +82,7 @@ func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
 		"overdue":      func() error { _, err := store.OverdueImages(ctx, 1, 0); return err },
 		"purge":        func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
 		"purge keys":   func() error { _, err := store.PurgeKeys(ctx, 1, 0); return err },
-		"select":       func() error { _, _, err := store.SelectImages(ctx, catalog.Selection{}, 0, 1); return err },
+		"select":       func() error { _, _, err := store.SelectImages(ctx, catalog.Filter{}, 0, 1); return err },
 		"insert once": func() error {
 			_, _, _, err := store.InsertOnce(ctx, catalog.IdempotencyKey{}, catalog.Product{}, nil, nil)
 			return err

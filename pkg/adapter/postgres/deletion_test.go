@@ -31,7 +31,7 @@ func canceledNeverStarts(f *fixture) {
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
 	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/"), "cancel")
 	f.Same(f.startDue(10, 0), []string{}, "started")
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel again")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel again")
 	if got := f.Load(p.ID).Version; got != 2 {
 		f.Errorf("got version %d, want 2", got)
 	}
@@ -41,9 +41,9 @@ func startedNotCanceled(f *fixture) {
 	p := f.Product(1)
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
 	f.Same(f.startDue(10, time.Hour), []string{"products/1/1/1-a/"}, "started")
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel")
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0) // scheduling it again does not stop it
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel again")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel again")
 	f.Same(f.Load(p.ID), p, "the product")
 }
 
@@ -68,7 +68,7 @@ func startBeside(f *fixture) {
 	f.ScheduleDeletion(p.ID, "other/", 0)
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Version++
-		return catalog.Change{Adopt: []string{"mine/"}, Announce: func(catalog.Product) []catalog.Outgoing {
+		return catalog.Change{CancelDeletions: []string{"mine/"}, Announce: func(catalog.Product) []catalog.Outgoing {
 			f.Same(f.startDue(10, time.Hour), []string{"other/"}, "started beside it")
 			return nil
 		}}
@@ -129,7 +129,7 @@ func cancelOrStart(f *fixture) {
 			cancelErr = f.CancelDeletions(p.ID, prefix)
 		})
 		f.Must(startErr, "start")
-		switch lost := errors.Is(cancelErr, catalog.ErrDoomed); {
+		switch lost := errors.Is(cancelErr, catalog.ErrDeletionStarted); {
 		case lost && len(prefixes) == 1:
 			started++
 		case cancelErr == nil && len(prefixes) == 0:

@@ -38,11 +38,11 @@ const updateImages = `
 UPDATE images i SET updated_at = $3, (` + imageColumns + `) = (SELECT` + imageColumns + `FROM (SELECT n.*) changed)
 FROM json_populate_recordset(NULL::images, $2) n WHERE i.product_id = $1 AND i.id = n.id`
 
-// deleteIntents waits for a compensator that holds the row, and then sees that it is doomed.
-const deleteIntents = `DELETE FROM intents WHERE prefix = ANY($1) AND doomed_at IS NULL`
+// deleteDeletions waits for a compensator that holds the row, and then sees that it is doomed.
+const deleteDeletions = `DELETE FROM intents WHERE prefix = ANY($1) AND doomed_at IS NULL`
 
-// insertIntents keeps the later of two times, so that nothing goes before anybody's grace is over. What is doomed stays so.
-const insertIntents = `
+// insertScheduledDeletions keeps the later of two times, so that nothing goes before anybody's grace is over. What is doomed stays so.
+const insertScheduledDeletions = `
 INSERT INTO intents (prefix, image_id, due_at)
 SELECT prefix, image_id, statement_timestamp() + due * interval '1 microsecond'
 FROM json_to_recordset($1) AS n (prefix text, image_id bigint, due bigint)
@@ -61,7 +61,7 @@ func (s *Store) Edit(
 		p := held.product.fromRow()
 		change, err := fn(&p, held.now)
 		if err != nil {
-			return asIs{err}
+			return callerError{err}
 		}
 		defer failpoint.Hit(failpoint.EditWritten)
 		result, err = held.write(tx, p, change)
@@ -73,14 +73,14 @@ func (s *Store) Edit(
 	return result, nil
 }
 
-// heldProduct is a locked product as it was read.
-type heldProduct struct {
+// lockedProduct is a locked product as it was read.
+type lockedProduct struct {
 	product productRow
 	now     time.Time
 }
 
-func lockForEdit(tx *gorm.DB, id catalog.ProductID) (heldProduct, error) {
-	var held heldProduct
+func lockForEdit(tx *gorm.DB, id catalog.ProductID) (lockedProduct, error) {
+	var held lockedProduct
 	found := tx.Raw(lockProduct, int64(id)).Find(&held.product)
 	if found.Error != nil {
 		return held, fmt.Errorf("lock product: %w", found.Error)
@@ -101,7 +101,7 @@ func lockForEdit(tx *gorm.DB, id catalog.ProductID) (heldProduct, error) {
 
 // write writes what differs between the product as it was read and p, then the change, in the order of locks: product,
 // picture, intent.
-func (h heldProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change) (catalog.Product, error) {
+func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change) (catalog.Product, error) {
 	was := h.product.fromRow()
 	pictures, err := h.compare(p)
 	if err != nil {
@@ -111,7 +111,7 @@ func (h heldProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change
 		p.UpdatedAt = h.now
 	}
 	same := sameProduct(was, p)
-	adds := len(change.Outbox)+len(change.Intents)+len(change.Adopt) > 0 || change.Announce != nil
+	adds := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions) > 0 || change.Announce != nil
 	if same && pictures.none() && !adds {
 		return normalized(p), errNothing
 	}
@@ -123,10 +123,10 @@ func (h heldProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change
 	if err := h.writeImages(tx, &p, pictures); err != nil {
 		return catalog.Product{}, err
 	}
-	if err := adopt(tx, change.Adopt); err != nil {
+	if err := cancelDeletions(tx, change.CancelDeletions); err != nil {
 		return catalog.Product{}, err
 	}
-	if err := intend(tx, change.Intents); err != nil {
+	if err := insertDeletions(tx, change.Deletions); err != nil {
 		return catalog.Product{}, err
 	}
 	outgoing := change.Outbox
@@ -154,7 +154,7 @@ func sameProduct(a, b catalog.Product) bool {
 	return a.Deleted == b.Deleted && reflect.DeepEqual(productValues(a), productValues(b))
 }
 
-func (h heldProduct) updateProduct(tx *gorm.DB, was, p catalog.Product) error {
+func (h lockedProduct) updateProduct(tx *gorm.DB, was, p catalog.Product) error {
 	switch {
 	case was.Deleted:
 		return errors.New("edit product: a deleted product cannot be changed")
@@ -181,7 +181,7 @@ type difference struct {
 func (d difference) none() bool { return len(d.dropped)+len(d.changed)+len(d.added) == 0 }
 
 // compare returns how the images of p differ from those that were read. An edit cannot change an image's source.
-func (h heldProduct) compare(p catalog.Product) (difference, error) {
+func (h lockedProduct) compare(p catalog.Product) (difference, error) {
 	var d difference
 	if h.product.Deleted {
 		return d, nil
@@ -215,7 +215,7 @@ func (h heldProduct) compare(p catalog.Product) (difference, error) {
 }
 
 // writeImages writes the difference, and gives the new pictures of p their ids.
-func (h heldProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference) error {
+func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference) error {
 	if len(d.dropped) > 0 {
 		if err := expect(len(d.dropped), tx.Exec(deleteImages, h.product.ID, d.dropped)); err != nil {
 			return fmt.Errorf("delete images: %w", err)
@@ -258,26 +258,26 @@ func expect(rows int, done *gorm.DB) error {
 	return done.Error
 }
 
-// adopt removes the intents of prefixes that now belong to a picture: all of them undoomed, or the edit is undone.
-func adopt(tx *gorm.DB, prefixes []string) error {
+// cancelDeletions removes the intents of prefixes that now belong to a picture: all of them undoomed, or the edit is undone.
+func cancelDeletions(tx *gorm.DB, prefixes []string) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
-	deleted := tx.Exec(deleteIntents, prefixes)
+	deleted := tx.Exec(deleteDeletions, prefixes)
 	if deleted.Error != nil {
 		return fmt.Errorf("adopt objects: %w", deleted.Error)
 	}
 	if deleted.RowsAffected != int64(len(prefixes)) {
-		return fmt.Errorf("adopt objects: %w", catalog.ErrDoomed)
+		return fmt.Errorf("adopt objects: %w", catalog.ErrDeletionStarted)
 	}
 	return nil
 }
 
-func intend(tx *gorm.DB, intents []catalog.Intent) error {
+func insertDeletions(tx *gorm.DB, intents []catalog.ScheduledDeletion) error {
 	if len(intents) == 0 {
 		return nil
 	}
-	if err := tx.Exec(insertIntents, toIntentRows(intents)).Error; err != nil {
+	if err := tx.Exec(insertScheduledDeletions, toIntentRows(intents)).Error; err != nil {
 		return fmt.Errorf("insert intents: %w", err)
 	}
 	return nil

@@ -41,13 +41,13 @@ const (
 	classSystem     = "58" // the server's disk
 )
 
-// asIs carries an error through translate untouched: it belongs to the caller's own function.
-type asIs struct{ error }
+// callerError carries an error through translate untouched: it belongs to the caller's own function.
+type callerError struct{ error }
 
 // translate classifies what database/sql, gorm and pgx return. It is called once, where a call leaves the package. What
 // is already classified, and a cancelled context, stay as they are; what nothing here knows stays Internal.
 func translate(err error) error {
-	var verbatim asIs
+	var verbatim callerError
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:

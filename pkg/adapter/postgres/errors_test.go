@@ -306,13 +306,13 @@ func TestEditOfImageDeletedMeanwhile(t *testing.T) {
 	s := breakableShop(t)
 	conn := connect(t, s.dsn)
 	for name, fn := range map[string]func(p *catalog.Product){
-		"changed": func(p *catalog.Product) { p.Images[0].Begins++ },
+		"changed": func(p *catalog.Product) { p.Images[0].UnreportedAttempts++ },
 		"dropped": func(p *catalog.Product) { p.Images, p.ImageURLs = nil, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := s.Insert(t.Context(), catalog.Product{
 				UserID: s.user, Name: "Lamp", Version: 1, Revision: 1, ImageURLs: []string{"https://example.com/a.jpg"},
-				Images: []catalog.Image{{SourceURL: "https://example.com/a.jpg", Status: catalog.Pending, Work: catalog.Idle}},
+				Images: []catalog.Image{{SourceURL: "https://example.com/a.jpg", Status: catalog.Pending, JobState: catalog.Idle}},
 			}, func(catalog.Product) []catalog.Outgoing { return nil })
 			if err != nil {
 				t.Fatalf("insert: %v", err)

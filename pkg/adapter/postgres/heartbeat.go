@@ -7,9 +7,9 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// upsertBeat also removes rows that nobody has looked at for an hour: those of instances that were killed. Rows that another
+// upsertHeartbeat also removes rows that nobody has looked at for an hour: those of instances that were killed. Rows that another
 // instance is just writing or removing are left to it.
-const upsertBeat = `
+const upsertHeartbeat = `
 WITH gone AS MATERIALIZED (
     SELECT role, instance FROM heartbeats
     WHERE seen_at < now() - interval '1 hour' AND (role, instance) <> ($1, $2) FOR UPDATE SKIP LOCKED),
@@ -19,33 +19,33 @@ VALUES ($1, $2, $3, $4, now() - $5 * interval '1 microsecond', now())
 ON CONFLICT (role, instance) DO UPDATE SET
     revision = excluded.revision, error = excluded.error, loaded_at = excluded.loaded_at, seen_at = excluded.seen_at`
 
-// Beat writes what an instance says of its pipeline over what it said before. r.Silent is not read.
-func (s *Store) Beat(ctx context.Context, r pipeline.Report) error {
-	_, err := s.db.exec(ctx, "beat", upsertBeat, r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds())
+// RecordHeartbeat writes what an instance says of its pipeline over what it said before. r.Silent is not read.
+func (s *Store) RecordHeartbeat(ctx context.Context, r pipeline.Report) error {
+	_, err := s.db.exec(ctx, "beat", upsertHeartbeat, r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds())
 	return err
 }
 
-const deleteBeat = `DELETE FROM heartbeats WHERE role = $1 AND instance = $2`
+const deleteHeartbeat = `DELETE FROM heartbeats WHERE role = $1 AND instance = $2`
 
-// Leave removes what an instance has said. None there is no error.
-func (s *Store) Leave(ctx context.Context, role, instance string) error {
-	_, err := s.db.exec(ctx, "leave", deleteBeat, role, instance)
+// RemoveHeartbeat removes what an instance has said. None there is no error.
+func (s *Store) RemoveHeartbeat(ctx context.Context, role, instance string) error {
+	_, err := s.db.exec(ctx, "leave", deleteHeartbeat, role, instance)
 	return err
 }
 
-const selectBeats = `
+const selectHeartbeats = `
 SELECT role, instance, revision, error,
     (extract(epoch FROM now() - loaded_at) * 1000000)::bigint AS in_force,
     (extract(epoch FROM now() - seen_at) * 1000000)::bigint AS silent
 FROM heartbeats WHERE seen_at > now() - $1 * interval '1 microsecond' ORDER BY role, instance`
 
-// Reports returns what every instance says that was heard of since then, by role and name.
-func (s *Store) Reports(ctx context.Context, since time.Duration) ([]pipeline.Report, error) {
+// Heartbeats returns what every instance says that was heard of since then, by role and name.
+func (s *Store) Heartbeats(ctx context.Context, since time.Duration) ([]pipeline.Report, error) {
 	type row struct {
 		Role, Instance, Revision, Error string
 		InForce, Silent                 int64 // microseconds
 	}
-	rows, err := query[row](ctx, s.db, "reports", selectBeats, since.Microseconds())
+	rows, err := query[row](ctx, s.db, "reports", selectHeartbeats, since.Microseconds())
 	if err != nil {
 		return nil, err
 	}

@@ -23,7 +23,7 @@ func beats(t *testing.T) (store *postgres.Store, dsn string) {
 
 func beat(t *testing.T, store *postgres.Store, r pipeline.Report) {
 	t.Helper()
-	if err := store.Beat(t.Context(), r); err != nil {
+	if err := store.RecordHeartbeat(t.Context(), r); err != nil {
 		t.Fatalf("beat: %v", err)
 	}
 }
@@ -31,7 +31,7 @@ func beat(t *testing.T, store *postgres.Store, r pipeline.Report) {
 // reports returns what is said, without its ages, which are checked to be above zero and below a minute.
 func reports(t *testing.T, store *postgres.Store, since time.Duration) []pipeline.Report {
 	t.Helper()
-	all, err := store.Reports(t.Context(), since)
+	all, err := store.Heartbeats(t.Context(), since)
 	if err != nil {
 		t.Fatalf("reports: %v", err)
 	}
@@ -80,7 +80,7 @@ func TestAnInstanceThatLeavesIsGoneAtOnce(t *testing.T) {
 	beat(t, store, pipeline.Report{Role: "worker", Instance: "a"})
 	beat(t, store, pipeline.Report{Role: "api", Instance: "a"})
 	for range 2 { // safe to repeat
-		if err := store.Leave(t.Context(), "worker", "a"); err != nil {
+		if err := store.RemoveHeartbeat(t.Context(), "worker", "a"); err != nil {
 			t.Fatalf("leave: %v", err)
 		}
 	}
@@ -120,10 +120,10 @@ func TestManyInstancesBuryTheDeadAtOnce(t *testing.T) {
 	for i := range 6 {
 		all.Go(func() {
 			for range 10 {
-				if err := store.Beat(t.Context(), pipeline.Report{Role: "api", Instance: string(rune('a' + i))}); err != nil {
+				if err := store.RecordHeartbeat(t.Context(), pipeline.Report{Role: "api", Instance: string(rune('a' + i))}); err != nil {
 					t.Errorf("beat: %v", err)
 				}
-				if err := store.Beat(t.Context(), pipeline.Report{Role: "worker", Instance: string(rune('1' + i))}); err != nil {
+				if err := store.RecordHeartbeat(t.Context(), pipeline.Report{Role: "worker", Instance: string(rune('1' + i))}); err != nil {
 					t.Errorf("beat: %v", err)
 				}
 			}
@@ -139,10 +139,10 @@ func TestHeartbeatsSayThatTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
 	dsn := "postgres://vitrine@" + port.Addr(t) + "/vitrine?sslmode=disable"
 	store := postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
-	_, reports := store.Reports(t.Context(), time.Minute)
+	_, reports := store.Heartbeats(t.Context(), time.Minute)
 	for name, err := range map[string]error{
-		"beat":    store.Beat(t.Context(), pipeline.Report{}),
-		"leave":   store.Leave(t.Context(), "api", "a"),
+		"beat":    store.RecordHeartbeat(t.Context(), pipeline.Report{}),
+		"leave":   store.RemoveHeartbeat(t.Context(), "api", "a"),
 		"reports": reports,
 	} {
 		if !fault.Is(err, fault.Unavailable) {

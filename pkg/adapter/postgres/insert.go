@@ -104,7 +104,7 @@ func insertImageRows(tx *gorm.DB, id catalog.ProductID, images []catalog.Image, 
 	for i := range rows {
 		r := &rows[i]
 		r.ProductID, r.RequestedAt, r.DueAt = id, time.Time{}, time.Time{}
-		if r.Work == catalog.Queued {
+		if r.JobState == catalog.Queued {
 			r.RequestedAt, r.DueAt = at, at
 		}
 	}

@@ -31,7 +31,7 @@ func (s *Store) List(ctx context.Context, q catalog.Query) (catalog.Page, error)
 	}
 	if more {
 		last := page.Products[len(page.Products)-1]
-		page.Next = &catalog.Position{ID: last.ID, Price: last.Price}
+		page.Next = &catalog.Cursor{ID: last.ID, Price: last.Price}
 	}
 	return page, nil
 }
@@ -47,7 +47,7 @@ func orderOf(sort catalog.Sort) order {
 	switch sort {
 	case catalog.CheapestFirst:
 		return order{by: "p.product_price, p.id", after: "(p.product_price, p.id) > ", price: true}
-	case catalog.DearestFirst:
+	case catalog.MostExpensiveFirst:
 		return order{by: "p.product_price DESC, p.id DESC", after: "(p.product_price, p.id) < ", price: true}
 	default:
 		return order{by: "p.id DESC", after: "p.id < "}

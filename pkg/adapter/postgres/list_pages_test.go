@@ -68,7 +68,7 @@ func matching(all []catalog.Product, q catalog.Query) []catalog.Product {
 		switch q.Sort {
 		case catalog.CheapestFirst:
 			return cmp.Or(a.Price.Cmp(b.Price), byID)
-		case catalog.DearestFirst:
+		case catalog.MostExpensiveFirst:
 			return -cmp.Or(a.Price.Cmp(b.Price), byID)
 		default:
 			return -byID
@@ -105,7 +105,7 @@ func pagesBruteForce(f *fixture) {
 		d := decimal.New(int64(rapid.IntRange(0, 5).Draw(t, "price"))*250, -2)
 		return &d
 	})
-	sorts := []catalog.Sort{catalog.NewestFirst, catalog.CheapestFirst, catalog.DearestFirst}
+	sorts := []catalog.Sort{catalog.NewestFirst, catalog.CheapestFirst, catalog.MostExpensiveFirst}
 	rapid.Check(f.T, func(t *rapid.T) {
 		q := catalog.Query{
 			UserID:   rapid.SampledFrom([]catalog.UserID{0, all[0].UserID, all[1].UserID, 404}).Draw(t, "user"),

@@ -42,7 +42,7 @@ func TestListsUseTheirIndexes(t *testing.T) {
 		d := decimal.RequireFromString(text)
 		return &d
 	}
-	after := &catalog.Position{ID: 25000, Price: *price("500.00")}
+	after := &catalog.Cursor{ID: 25000, Price: *price("500.00")}
 	for _, row := range []struct {
 		name  string
 		query catalog.Query
@@ -51,13 +51,13 @@ func TestListsUseTheirIndexes(t *testing.T) {
 		{"a user's newest", catalog.Query{UserID: 7, Sort: catalog.NewestFirst}, "products_user "},
 		{"a user's next page", catalog.Query{UserID: 7, Sort: catalog.NewestFirst, After: after}, "products_user "},
 		{"a user's cheapest", catalog.Query{UserID: 7, Sort: catalog.CheapestFirst}, "products_user_price"},
-		{"a user's dearest after", catalog.Query{UserID: 7, Sort: catalog.DearestFirst, After: after}, "products_user_price"},
+		{"a user's dearest after", catalog.Query{UserID: 7, Sort: catalog.MostExpensiveFirst, After: after}, "products_user_price"},
 		{
 			"a user's between prices",
 			catalog.Query{UserID: 7, Sort: catalog.CheapestFirst, MinPrice: price("1"), MaxPrice: price("2")}, "products_user_price",
 		},
 		{"a rare name", catalog.Query{Name: "rarissi", Sort: catalog.NewestFirst}, "products_name"},
-		{"a rare name by price", catalog.Query{Name: "rarissi", Sort: catalog.DearestFirst}, "products_name"},
+		{"a rare name by price", catalog.Query{Name: "rarissi", Sort: catalog.MostExpensiveFirst}, "products_name"},
 		{"a name that is nowhere", catalog.Query{Name: "nowhere", Sort: catalog.NewestFirst}, "products_name"},
 		{"a common name", catalog.Query{Name: "common", Sort: catalog.NewestFirst}, "products_pkey"},
 		{"a common name by price", catalog.Query{Name: "common", Sort: catalog.CheapestFirst}, "products_price"},

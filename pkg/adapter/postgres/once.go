@@ -26,7 +26,7 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 ) (inserted catalog.Product, saved catalog.SavedResponse, replayed bool, err error) {
 	err = s.db.transact(ctx, "insert_once", func(tx *gorm.DB) error {
 		var err error
-		if saved, replayed, err = takeKey(tx, key); err != nil {
+		if saved, replayed, err = lockIdempotencyKey(tx, key); err != nil {
 			return err
 		}
 		if replayed {
@@ -36,7 +36,7 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 			return err
 		}
 		if saved, err = respond(p); err != nil {
-			return asIs{err}
+			return callerError{err}
 		}
 		if err := tx.Exec(insertKey, key.Principal, key.Key, key.Fingerprint, []byte(saved)).Error; err != nil {
 			return fmt.Errorf("insert idempotency key: %w", err)
@@ -54,14 +54,14 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 	}
 }
 
-// takeKey locks the key and returns the response to an earlier request with it; found is false if there was none.
-func takeKey(tx *gorm.DB, key catalog.IdempotencyKey) (saved catalog.SavedResponse, found bool, err error) {
+// lockIdempotencyKey locks the key and returns the response to an earlier request with it; found is false if there was none.
+func lockIdempotencyKey(tx *gorm.DB, key catalog.IdempotencyKey) (saved catalog.SavedResponse, found bool, err error) {
 	var free bool
 	if err := tx.Raw(lockKey, key.Principal, key.Key).Find(&free).Error; err != nil {
 		return nil, false, fmt.Errorf("lock idempotency key: %w", err)
 	}
 	if !free {
-		return nil, false, asIs{catalog.ErrInProgress}
+		return nil, false, callerError{catalog.ErrInProgress}
 	}
 	var row struct {
 		Fingerprint string
@@ -74,7 +74,7 @@ func takeKey(tx *gorm.DB, key catalog.IdempotencyKey) (saved catalog.SavedRespon
 	case rows.RowsAffected == 0:
 		return nil, false, nil
 	case row.Fingerprint != key.Fingerprint:
-		return nil, false, asIs{catalog.ErrKeyReused}
+		return nil, false, callerError{catalog.ErrKeyReused}
 	}
 	return row.Body, true, nil
 }

@@ -40,13 +40,13 @@ type Outbox struct {
 	activity *activity
 
 	mu      sync.Mutex
-	stuck   bool      // the last round was full and nothing of it could be sent: the next begins elsewhere
-	next    place     // behind the last row of the last claim; zero: the start
-	restart time.Time // when a claim has to begin at the start again
+	stuck   bool        // the last round was full and nothing of it could be sent: the next begins elsewhere
+	next    queueCursor // behind the last row of the last claim; zero: the start
+	restart time.Time   // when a claim has to begin at the start again
 }
 
-// place is a row's in the queue.
-type place struct {
+// queueCursor is a row's in the queue.
+type queueCursor struct {
 	at time.Time
 	id int64
 }
@@ -96,7 +96,7 @@ func (o *Outbox) Drain(
 ) (relay.Drained, error) {
 	var r round
 	text, args, elsewhere := o.nextClaim(limit)
-	err := o.db.exchange(ctx, "drain", func(ctx context.Context, tx pgx.Tx) error {
+	err := o.db.transactPgx(ctx, "drain", func(ctx context.Context, tx pgx.Tx) error {
 		rows, took, err := o.claim(ctx, tx, text, args)
 		if err != nil {
 			return err
@@ -107,12 +107,12 @@ func (o *Outbox) Drain(
 		}
 		failpoint.Hit(failpoint.DrainClaimed)
 		r = publishRows(ctx, rows, publish)
-		err = r.settle(ctx, tx, o.maxTries)
+		err = r.apply(ctx, tx, o.maxTries)
 		failpoint.Hit(failpoint.DrainDeleted)
 		return err
 	})
 	if err != nil || len(r.unsent)+len(r.refused) > 0 {
-		o.again(err == nil && !elsewhere && len(r.unsent) == limit)
+		o.resetCursor(err == nil && !elsewhere && len(r.unsent) == limit)
 	}
 	if err != nil { // whatever was published comes again
 		return relay.Drained{Claimed: r.claimed}, err
@@ -130,7 +130,7 @@ func (o *Outbox) nextClaim(limit int) (text string, args []any, elsewhere bool) 
 		return claimElsewhere, []any{limit}, true
 	}
 	if time.Now().After(o.restart) {
-		o.next = place{}
+		o.next = queueCursor{}
 	}
 	return claimDue, []any{limit, o.next.at, o.next.id}, false
 }
@@ -143,16 +143,16 @@ func (o *Outbox) claimed(rows []claimedRow, limit int, elsewhere bool, took time
 		o.restart = time.Time{}
 		return
 	}
-	if o.next == (place{}) {
+	if o.next == (queueCursor{}) {
 		o.restart = time.Now().Add(max(restartAfter, restartShare*took))
 	}
 	last := rows[len(rows)-1]
-	o.next = place{last.AvailableAt, last.ID}
+	o.next = queueCursor{last.AvailableAt, last.ID}
 }
 
-// again lets the next claim begin at the start, where something is left, or elsewhere, if all of a full round is. What
+// resetCursor lets the next claim begin at the start, where something is left, or elsewhere, if all of a full round is. What
 // another round has found out meanwhile stays.
-func (o *Outbox) again(stuck bool) {
+func (o *Outbox) resetCursor(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.restart, o.stuck = time.Time{}, o.stuck || stuck

@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// exchange is transact on a bare connection, for the outbox's rounds of hundreds of rows: gorm and database/sql together
+// transactPgx is transact on a bare connection, for the outbox's rounds of hundreds of rows: gorm and database/sql together
 // spend more on reading a row than Kafka's client does on sending it. A deadline that passes closes the connection, which
 // rolls back.
-func (db *DB) exchange(ctx context.Context, method string, fn func(ctx context.Context, tx pgx.Tx) error) (err error) {
+func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx context.Context, tx pgx.Tx) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
@@ -27,11 +27,11 @@ func (db *DB) exchange(ctx context.Context, method string, fn func(ctx context.C
 		if !ok {
 			return fmt.Errorf("the pool's connections are %T", driver)
 		}
-		return exchange(ctx, bare.Conn(), fn)
+		return transactPgx(ctx, bare.Conn(), fn)
 	})
 }
 
-func exchange(ctx context.Context, conn *pgx.Conn, fn func(ctx context.Context, tx pgx.Tx) error) error {
+func transactPgx(ctx context.Context, conn *pgx.Conn, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return translate(err)

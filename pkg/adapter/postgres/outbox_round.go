@@ -17,17 +17,17 @@ import (
 // deletePublished goes to the rows where they lie, without an index: they are locked, so nobody has moved them.
 const deletePublished = `DELETE FROM outbox WHERE ctid = ANY($1::tid[])`
 
-// putOff doubles the pause from a second to five minutes, half of it by chance, so that rows refused together do not come
+// backOffRefused doubles the pause from a second to five minutes, half of it by chance, so that rows refused together do not come
 // back together. The exponent is bounded before the power is taken.
-const putOff = `
+const backOffRefused = `
 UPDATE outbox SET tries = tries + 1,
     available_at = clock_timestamp()
         + least(300, 2 ^ least(tries, 9)) * (0.5 + random() / 2) * interval '1 second',
     parked_at = CASE WHEN tries + 1 >= $2 THEN clock_timestamp() END
 WHERE id = ANY($1::bigint[])`
 
-// stepAside lets others go first for about five seconds, and says nothing against the row: no try is spent.
-const stepAside = `
+// delayUnsent lets others go first for about five seconds, and says nothing against the row: no try is spent.
+const delayUnsent = `
 UPDATE outbox SET available_at = clock_timestamp() + (4 + 2 * random()) * interval '1 second' WHERE id = ANY($1::bigint[])`
 
 // claimedRow is a message on its way out of the outbox. The headers are empty where the column lacks them.
@@ -103,9 +103,9 @@ func publishRows(
 	return r
 }
 
-// settle writes what became of the messages. Where nothing was sent Kafka is down, and rows keep their place and their age.
+// apply writes what became of the messages. Where nothing was sent Kafka is down, and rows keep their place and their age.
 // Where something was, the rest belongs to a partition or topic that is in trouble: it must not stay at the head.
-func (r round) settle(ctx context.Context, tx pgx.Tx, maxTries int) error {
+func (r round) apply(ctx context.Context, tx pgx.Tx, maxTries int) error {
 	if len(r.published)+len(r.refused) == 0 {
 		return errNothing
 	}
@@ -113,7 +113,7 @@ func (r round) settle(ctx context.Context, tx pgx.Tx, maxTries int) error {
 		if _, err := tx.Exec(ctx, deletePublished, r.published); err != nil {
 			return fmt.Errorf("delete published: %w", err)
 		}
-		if err := r.stepAside(ctx, tx); err != nil {
+		if err := r.delayUnsent(ctx, tx); err != nil {
 			return err
 		}
 	}
@@ -122,18 +122,18 @@ func (r round) settle(ctx context.Context, tx pgx.Tx, maxTries int) error {
 		for i, row := range r.refused {
 			ids[i] = row.ID
 		}
-		if _, err := tx.Exec(ctx, putOff, ids, maxTries); err != nil {
+		if _, err := tx.Exec(ctx, backOffRefused, ids, maxTries); err != nil {
 			return fmt.Errorf("put off refused: %w", err)
 		}
 	}
 	return nil
 }
 
-func (r round) stepAside(ctx context.Context, tx pgx.Tx) error {
+func (r round) delayUnsent(ctx context.Context, tx pgx.Tx) error {
 	if len(r.unsent) == 0 {
 		return nil
 	}
-	if _, err := tx.Exec(ctx, stepAside, r.unsent); err != nil {
+	if _, err := tx.Exec(ctx, delayUnsent, r.unsent); err != nil {
 		return fmt.Errorf("let others go before the unsent: %w", err)
 	}
 	return nil

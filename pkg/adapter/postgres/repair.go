@@ -97,7 +97,7 @@ FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM walked) w LEFT 
 ORDER BY f.id`
 
 // SelectImages implements maintenance.ImageFinder.
-func (s *Store) SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
+func (s *Store) SelectImages(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int,
 ) (found []maintenance.ImageRef, next catalog.ImageID, err error) {
 	type row struct {
 		Rows, Last int64

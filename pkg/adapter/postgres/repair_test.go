@@ -31,8 +31,8 @@ func overdue(f *fixture) {
 	p := f.Product(4)
 	_, err := f.store.Edit(f.Context(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
 		p.Images[0].DueAt = now.Add(-time.Hour)
-		p.Images[1].DueAt, p.Images[1].Work = now.Add(-3*time.Hour), catalog.Processing
-		p.Images[2].DueAt, p.Images[2].Work = now.Add(-5*time.Hour), catalog.Idle
+		p.Images[1].DueAt, p.Images[1].JobState = now.Add(-3*time.Hour), catalog.Processing
+		p.Images[2].DueAt, p.Images[2].JobState = now.Add(-5*time.Hour), catalog.Idle
 		p.Images[3].DueAt = now.Add(time.Minute)
 		return catalog.Change{}, nil
 	})

@@ -41,15 +41,15 @@ func (emptyCache) Fill(context.Context, catalog.ProductID, catalog.Document, tim
 	return catalog.TooSlow, nil
 }
 
-func (emptyCache) Forget(context.Context, catalog.ProductID, int64) error { return nil }
+func (emptyCache) Invalidate(context.Context, catalog.ProductID, int64) error { return nil }
 
 // service returns a service on the store. Scheduled deletions are due at once, so that startDue returns all of them.
 func (f *fixture) service() *catalog.Service {
-	revision := pipeline.Seal(pipeline.Default())
-	return catalog.New(catalog.Parts{
+	revision := pipeline.NewRevision(pipeline.Default())
+	return catalog.New(catalog.Deps{
 		Store: f.store, Pipelines: f.store, Cache: emptyCache{}, Pipeline: func() *pipeline.Revision { return revision },
 		NewID: uuid.NewString, Random: func() float64 { return 0.5 }, Now: time.Now, Log: zap.NewNop(),
-	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute})
+	}, catalog.Config{LoadTimeout: time.Minute, InvalidateTimeout: time.Minute})
 }
 
 // rounds is how often two calls race: often enough that each of them wins now and then.
@@ -69,7 +69,7 @@ func (f *fixture) race(s *catalog.Service) race {
 		ImageURLs: []string{"https://example.com/a.jpg", "https://example.com/b.jpg"},
 	}, "")
 	f.Must(err, "create")
-	r := catalog.Request{ProductID: p.ID, ImageID: p.Images[0].ID, Ticket: p.Images[0].Ticket}
+	r := catalog.Job{ProductID: p.ID, ImageID: p.Images[0].ID, JobID: p.Images[0].JobID}
 	a, err := s.Begin(f.Context(), r, 0)
 	f.Must(err, "begin")
 	return race{s, p, a}
@@ -174,7 +174,7 @@ func reprocessAgainstFinish(f *fixture) {
 		if visible := f.checkObjects(m, after, going); visible != won || (img.Status == catalog.Ready) != won {
 			f.Fatalf("got %+v and visible %v, want what the attempt finished, if it did: %v", img, visible, won)
 		}
-		if img.Work != catalog.Queued || img.Ticket == m.a.Ticket {
+		if img.JobState != catalog.Queued || img.JobID == m.a.JobID {
 			f.Fatalf("got %+v, want it queued anew", img)
 		}
 		if won {

@@ -120,18 +120,18 @@ type imageFields struct {
 	Renditions  []catalog.Rendition `json:"-"` // in imageRow.Renditions
 	Dropped     []media.Dropped     `json:"-"` // in imageRow.Renditions
 
-	Work         catalog.Work `json:"work"`
-	Ticket       string       `json:"ticket,omitempty"` // NULL, because "" is no UUID
-	Fence        int64        `json:"fence"`
-	Begins       int          `json:"begins"`
-	Prefix       string       `json:"prefix"`
-	RemakeError  media.Code   `json:"remake_error"`
-	SourceSHA256 string       `json:"source_sha256"`
-	SourceBytes  int64        `json:"source_bytes"`
-	KillerSHA256 string       `json:"killer_sha256"`
-	PipelineHash string       `json:"pipeline_hash"`
-	RequestedAt  time.Time    `json:"requested_at,omitzero"`
-	DueAt        time.Time    `json:"due_at,omitzero"`
+	JobState           catalog.JobState `json:"work"`
+	JobID              string           `json:"ticket,omitempty"` // NULL, because "" is no UUID
+	FencingToken       int64            `json:"fence"`
+	UnreportedAttempts int              `json:"begins"`
+	Prefix             string           `json:"prefix"`
+	ReprocessError     media.Code       `json:"remake_error"`
+	SourceSHA256       string           `json:"source_sha256"`
+	SourceBytes        int64            `json:"source_bytes"`
+	PoisonSHA256       string           `json:"killer_sha256"`
+	PipelineHash       string           `json:"pipeline_hash"`
+	RequestedAt        time.Time        `json:"requested_at,omitzero"`
+	DueAt              time.Time        `json:"due_at,omitzero"`
 }
 
 // imageColumns are the columns that statements write. The list is explicit, so that a program does not erase a column of a
@@ -244,7 +244,7 @@ type intentRow struct {
 	Due     int64  `json:"due"` // microseconds from now
 }
 
-func toIntentRows(intents []catalog.Intent) asJSON[[]intentRow] {
+func toIntentRows(intents []catalog.ScheduledDeletion) asJSON[[]intentRow] {
 	rows := make([]intentRow, len(intents))
 	for i, in := range intents {
 		rows[i] = intentRow{Prefix: in.Prefix, ImageID: int64(in.ImageID), Due: in.Due.Microseconds()}

@@ -20,7 +20,7 @@ func TestSelectImages(t *testing.T) {
 }
 
 // pick returns the selected images, and the image after which there may be more, or 0.
-func (f *fixture) pick(which catalog.Selection, after catalog.ImageID, limit int) ([]maintenance.ImageRef, catalog.ImageID) {
+func (f *fixture) pick(which catalog.Filter, after catalog.ImageID, limit int) ([]maintenance.ImageRef, catalog.ImageID) {
 	f.Helper()
 	found, next, err := f.store.SelectImages(f.Context(), which, after, limit)
 	f.Must(err, "select images")
@@ -46,26 +46,26 @@ func selected(f *fixture) {
 		img := p.Images
 		img[0].Status, img[0].ErrorCode = catalog.Failed, media.HTTPStatus
 		img[1].Status, img[1].ErrorCode, img[1].RequestedAt = catalog.Failed, media.Timeout, now.Add(-2*time.Hour)
-		img[2].RemakeError, img[2].PipelineHash = media.Timeout, "old"
+		img[2].ReprocessError, img[2].PipelineHash = media.Timeout, "old"
 		img[3].RequestedAt = now.Add(-2 * time.Hour)
 		return catalog.Change{}, nil
 	})
 	f.Must(err, "edit")
 	for name, row := range map[string]struct {
-		which catalog.Selection
+		which catalog.Filter
 		want  []int
 	}{
-		"no condition":       {catalog.Selection{}, []int{0, 1, 2, 3, 4}},
-		"failed":             {catalog.Selection{Status: catalog.Failed}, []int{0, 1}},
-		"ready":              {catalog.Selection{Status: catalog.Ready}, []int{2, 3, 4}},
-		"a code":             {catalog.Selection{Code: media.Timeout}, []int{1, 2}},
-		"another code":       {catalog.Selection{Code: media.HTTPStatus}, []int{0}},
-		"a code that is not": {catalog.Selection{Code: media.Corrupt}, nil},
-		"older":              {catalog.Selection{OlderThan: time.Hour}, []int{1, 3}},
-		"older by far":       {catalog.Selection{OlderThan: 24 * time.Hour}, nil},
-		"a pipeline":         {catalog.Selection{PipelineHash: "old"}, []int{2}},
-		"two conditions":     {catalog.Selection{Status: catalog.Failed, OlderThan: time.Hour}, []int{1}},
-		"all conditions": {catalog.Selection{
+		"no condition":       {catalog.Filter{}, []int{0, 1, 2, 3, 4}},
+		"failed":             {catalog.Filter{Status: catalog.Failed}, []int{0, 1}},
+		"ready":              {catalog.Filter{Status: catalog.Ready}, []int{2, 3, 4}},
+		"a code":             {catalog.Filter{Code: media.Timeout}, []int{1, 2}},
+		"another code":       {catalog.Filter{Code: media.HTTPStatus}, []int{0}},
+		"a code that is not": {catalog.Filter{Code: media.Corrupt}, nil},
+		"older":              {catalog.Filter{OlderThan: time.Hour}, []int{1, 3}},
+		"older by far":       {catalog.Filter{OlderThan: 24 * time.Hour}, nil},
+		"a pipeline":         {catalog.Filter{PipelineHash: "old"}, []int{2}},
+		"two conditions":     {catalog.Filter{Status: catalog.Failed, OlderThan: time.Hour}, []int{1}},
+		"all conditions": {catalog.Filter{
 			Status: catalog.Failed, Code: media.Timeout, OlderThan: time.Hour, PipelineHash: "hash",
 		}, []int{1}},
 	} {
@@ -92,11 +92,11 @@ func selected(f *fixture) {
 func notSelected(f *fixture) {
 	working, gone, kept := f.idle(f.Product(2)), f.idle(f.Product(1)), f.idle(f.Product(1))
 	f.Change(working.ID, func(p *catalog.Product) catalog.Change {
-		p.Images[0].Work, p.Images[1].Work = catalog.Queued, catalog.Processing
+		p.Images[0].JobState, p.Images[1].JobState = catalog.Queued, catalog.Processing
 		return catalog.Change{}
 	})
 	f.Delete(gone.ID)
-	found, _ := f.pick(catalog.Selection{}, 0, 10)
+	found, _ := f.pick(catalog.Filter{}, 0, 10)
 	f.Same(found, []maintenance.ImageRef{{ProductID: kept.ID, ImageID: kept.Images[0].ID}}, "selected")
 }
 
@@ -110,7 +110,7 @@ func selectedByPages(f *fixture) {
 	}
 	var got []maintenance.ImageRef
 	for after := catalog.ImageID(0); ; {
-		page, next := f.pick(catalog.Selection{Status: catalog.Ready}, after, 4)
+		page, next := f.pick(catalog.Filter{Status: catalog.Ready}, after, 4)
 		got = append(got, page...)
 		if next == 0 {
 			break

@@ -17,7 +17,7 @@ func TestASelectionOfFewAmongManyLooksAtABoundedNumber(t *testing.T) {
 	furnish(t, conn) // one product of several, and the first picture
 	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, work)
 		SELECT 1, n, 'x', CASE WHEN n IN (25000, 25001) THEN 'failed' ELSE 'ready' END, 'idle' FROM generate_series(1, 25001) n`)
-	failed := catalog.Selection{Status: catalog.Failed}
+	failed := catalog.Filter{Status: catalog.Failed}
 	find := func(after catalog.ImageID, limit int) ([]maintenance.ImageRef, catalog.ImageID) {
 		found, next, err := store.SelectImages(t.Context(), failed, after, limit)
 		if err != nil {

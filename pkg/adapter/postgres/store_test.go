@@ -124,7 +124,7 @@ func TestColumnOfANewerRelease(t *testing.T) {
 	run(t, conn, `UPDATE images SET newer = 'written'`)
 	change(func(p *catalog.Product) {
 		p.Images[0].Width = 2
-		p.Images = append(p.Images, catalog.Image{Position: len(p.Images), Status: catalog.Pending, Work: catalog.Idle})
+		p.Images = append(p.Images, catalog.Image{Position: len(p.Images), Status: catalog.Pending, JobState: catalog.Idle})
 	})
 	var got string
 	const values = `SELECT string_agg(newer, ' ' ORDER BY position) FROM images WHERE product_id = 1`

@@ -42,7 +42,7 @@ func TestAnAuthorityThatIsReplacedIsTrustedByTheNextConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := conn.TLSConfig.RootCAs
-	renew := renewTrust(cfg)
+	renew := reloadRoots(cfg)
 
 	write(nil) // half replaced
 	if err := renew(t.Context(), conn); err != nil || !conn.TLSConfig.RootCAs.Equal(before) {

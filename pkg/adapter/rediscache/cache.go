@@ -61,7 +61,7 @@ func New(cfg Config, tag string, now func() time.Time, random func() float64,
 		cfg: cfg, tag: tag, now: now, random: random,
 		client:  redis.NewClusterClient(opts),
 		fill:    redis.NewScript(fillScript),
-		forget:  redis.NewScript(forgetScript),
+		forget:  redis.NewScript(invalidateScript),
 		metrics: newMetrics(reg),
 		log:     log,
 	}, nil
@@ -97,16 +97,16 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 	return opts, nil
 }
 
-// until is a context with an earlier deadline and no timer of its own. Every GET looks for its node, which nearly always is
+// deadlineContext is a context with an earlier deadline and no timer of its own. Every GET looks for its node, which nearly always is
 // in the map that the client holds; where it has to be asked for, go-redis takes the deadline for the socket. It is only
 // right where nothing waits on Done alone.
-type until struct {
+type deadlineContext struct {
 	context.Context //nolint:containedctx // it is a context
 	at              time.Time
 }
 
 // Deadline implements context.Context.
-func (u until) Deadline() (time.Time, bool) {
+func (u deadlineContext) Deadline() (time.Time, bool) {
 	if at, ok := u.Context.Deadline(); ok && at.Before(u.at) {
 		return at, true
 	}
@@ -142,22 +142,22 @@ func (c *Cache) get(ctx context.Context, key string, began time.Time) (*redis.St
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	master, err := c.client.MasterForKey(until{ctx, began.Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
+	master, err := c.client.MasterForKey(deadlineContext{ctx, began.Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
 	if err != nil {
 		return nil, err
 	}
 	addr := master.Options().Addr
 	entry, known := c.gathers.Load(addr)
 	if !known {
-		entry, _ = c.gathers.LoadOrStore(addr, &gather{ask: c.ask, now: c.now, timeout: c.cfg.Timeout})
+		entry, _ = c.gathers.LoadOrStore(addr, &batcher{ask: c.fetchBatch, now: c.now, timeout: c.cfg.Timeout})
 	}
-	node, _ := entry.(*gather) // nothing else is stored
+	node, _ := entry.(*batcher) // nothing else is stored
 	return node.get(ctx, key, master, began)
 }
 
-// ask asks for one key, or for several that lie on one node as far as is known. What the node refuses, because a slot has
+// fetchBatch asks for one key, or for several that lie on one node as far as is known. What the node refuses, because a slot has
 // moved or the node is no master any more, is asked again by way of the cluster.
-func (c *Cache) ask(crew []*question) {
+func (c *Cache) fetchBatch(crew []*pendingGet) {
 	// The context is nobody's: none of those on board may end it for the others. It has a timer, because go-redis waits for a
 	// connection that is being made on Done alone.
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
@@ -167,20 +167,20 @@ func (c *Cache) ask(crew []*question) {
 		crew[0].answer = c.client.Get(ctx, crew[0].key)
 		return
 	}
-	exchange(ctx, crew[0].node.Pipeline(), crew)
-	refused := make([]*question, 0, len(crew))
+	sendBatch(ctx, crew[0].node.Pipeline(), crew)
+	refused := make([]*pendingGet, 0, len(crew))
 	for _, q := range crew {
 		if err := q.answer.Err(); err != nil && !errors.Is(err, redis.Nil) {
 			refused = append(refused, q)
 		}
 	}
 	if len(refused) > 0 {
-		exchange(ctx, c.client.Pipeline(), refused)
+		sendBatch(ctx, c.client.Pipeline(), refused)
 	}
 }
 
-// exchange asks for all keys at once.
-func exchange(ctx context.Context, pipe redis.Pipeliner, crew []*question) {
+// sendBatch asks for all keys at once.
+func sendBatch(ctx context.Context, pipe redis.Pipeliner, crew []*pendingGet) {
 	for _, q := range crew {
 		q.answer = pipe.Get(ctx, q.key)
 	}
@@ -198,12 +198,12 @@ func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Docu
 		return catalog.TooSlow, nil
 	}
 	frame, name := encode(doc, c.tag)
-	answer, err := c.run(ctx, "fill", c.fill, id, doc.Version, frame, c.life(doc), name)
+	answer, err := c.run(ctx, "fill", c.fill, id, doc.Version, frame, c.ttl(doc), name)
 	switch {
 	case err != nil:
 		return 0, err
 	case answer == scriptNewer:
-		return catalog.Outdated, nil
+		return catalog.Stale, nil
 	case answer == scriptRefused:
 		return 0, fault.New(fault.Unavailable, "cache_full", "the cache has no memory left")
 	default:
@@ -211,8 +211,8 @@ func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Docu
 	}
 }
 
-// Forget implements catalog.Cache. It may be repeated.
-func (c *Cache) Forget(ctx context.Context, id catalog.ProductID, version int64) error {
+// Invalidate implements catalog.Cache. It may be repeated.
+func (c *Cache) Invalidate(ctx context.Context, id catalog.ProductID, version int64) error {
 	if version < 0 {
 		return fault.New(fault.Internal, "bad_version", "a version below zero")
 	}
@@ -250,9 +250,9 @@ func (c *Cache) run(ctx context.Context, operation string, script *redis.Script,
 	return answer, err
 }
 
-// life returns how long a document is kept: seconds for an id that never was, since nobody tells the cache when it comes
+// ttl returns how long a document is kept: seconds for an id that never was, since nobody tells the cache when it comes
 // to be unless it was asked for, and one TTL with jitter for everything that has a version.
-func (c *Cache) life(doc catalog.Document) time.Duration {
+func (c *Cache) ttl(doc catalog.Document) time.Duration {
 	if doc.Missing && doc.Version == 0 {
 		return c.cfg.MissingTTL
 	}

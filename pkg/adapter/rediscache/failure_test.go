@@ -73,7 +73,7 @@ func TestHowLongThingsLast(t *testing.T) {
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	mustFill(t, cache, 1001, catalog.Document{Version: 3, Missing: true})
 	mustFill(t, cache, 1002, catalog.Document{Version: 0, Missing: true})
-	if err := cache.Forget(t.Context(), 1003, 1); err != nil {
+	if err := cache.Invalidate(t.Context(), 1003, 1); err != nil {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]time.Duration{
@@ -133,10 +133,10 @@ func TestGarbageIsAMissAndIsReplaced(t *testing.T) {
 		if err := mini.Set(fmt.Sprintf("x:p:{%d}", i), garbage); err != nil {
 			t.Fatal(err)
 		}
-		if err := cache.Forget(t.Context(), id, 5); err != nil {
+		if err := cache.Invalidate(t.Context(), id, 5); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := cache.Fill(t.Context(), id, doc(4), time.Now()); got != catalog.Outdated || err != nil {
+		if got, err := cache.Fill(t.Context(), id, doc(4), time.Now()); got != catalog.Stale || err != nil {
 			t.Errorf("%q: after a forget: got %d, %v, want Outdated", garbage, got, err)
 		}
 	}
@@ -156,11 +156,11 @@ func TestAFullRedisLosesTheEntryInsteadOfKeepingTheOldOne(t *testing.T) {
 		}
 		return cmd == "SET"
 	})
-	if err := cache.Forget(t.Context(), 0, 6); err != nil {
+	if err := cache.Invalidate(t.Context(), 0, 6); err != nil {
 		t.Errorf("forget: got %v, want no error: the old value is gone", err)
 	}
 	wantHit(t, cache, 0, false)
-	if err := cache.Forget(t.Context(), 1, 5); err != nil {
+	if err := cache.Invalidate(t.Context(), 1, 5); err != nil {
 		t.Errorf("forget of what is current: %v", err)
 	}
 	wantHit(t, cache, 1, true)
@@ -183,7 +183,7 @@ func TestAFullRedisKeepsItsTombstones(t *testing.T) {
 	t.Parallel()
 	mini, cfg := alone(t)
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
-	if err := cache.Forget(t.Context(), 1, 6); err != nil {
+	if err := cache.Invalidate(t.Context(), 1, 6); err != nil {
 		t.Fatal(err)
 	}
 	var full atomic.Bool
@@ -199,11 +199,11 @@ func TestAFullRedisKeepsItsTombstones(t *testing.T) {
 		t.Errorf("fill: got %v, want cache_full", err)
 	}
 	full.Store(false)
-	if got, err := cache.Fill(t.Context(), 1, doc(5), time.Now()); got != catalog.Outdated || err != nil {
+	if got, err := cache.Fill(t.Context(), 1, doc(5), time.Now()); got != catalog.Stale || err != nil {
 		t.Errorf("an older fill: got %d, %v, want Outdated", got, err)
 	}
 	full.Store(true)
-	if err := cache.Forget(t.Context(), 1, 7); err != nil {
+	if err := cache.Invalidate(t.Context(), 1, 7); err != nil {
 		t.Errorf("forget: %v", err)
 	}
 	if mini.Exists("x:p:{1}") {
@@ -269,7 +269,7 @@ func wantUnavailable(t *testing.T, cache *rediscache.Cache) {
 	_, hit, getErr := cache.Get(t.Context(), 1)
 	_, fillErr := cache.Fill(t.Context(), 1, doc(1), time.Now())
 	for what, err := range map[string]error{
-		"get": getErr, "fill": fillErr, "forget": cache.Forget(t.Context(), 1, 2), "ping": cache.Ping(t.Context()),
+		"get": getErr, "fill": fillErr, "forget": cache.Invalidate(t.Context(), 1, 2), "ping": cache.Ping(t.Context()),
 	} {
 		if !fault.Is(err, fault.Unavailable) || fault.CodeOf(err) != "cache_unavailable" {
 			t.Errorf("%s: got %v, want Unavailable", what, err)
@@ -307,7 +307,7 @@ func TestWhatDoesNotFitAFrameIsADefect(t *testing.T) {
 			t.Errorf("got %v, want Internal", err)
 		}
 	}
-	if err := cache.Forget(t.Context(), 1, -1); !fault.Is(err, fault.Internal) {
+	if err := cache.Invalidate(t.Context(), 1, -1); !fault.Is(err, fault.Internal) {
 		t.Errorf("forget: got %v, want Internal", err)
 	}
 	if got := mini.Keys(); len(got) != 0 {
@@ -322,7 +322,7 @@ func TestReadsAreCountedByWhatTheyFound(t *testing.T) {
 	mustFill(t, cache, 1, doc(1))
 	wantHit(t, cache, 1, true)
 	wantHit(t, cache, 2, false)
-	if err := cache.Forget(t.Context(), 3, 1); err != nil {
+	if err := cache.Invalidate(t.Context(), 3, 1); err != nil {
 		t.Fatal(err)
 	}
 	wantHit(t, cache, 3, false)
@@ -379,7 +379,7 @@ func TestAScriptThatRedisHasForgottenIsSentAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustFill(t, cache, 1, doc(2))
-	if err := cache.Forget(t.Context(), 1, 3); err != nil {
+	if err := cache.Invalidate(t.Context(), 1, 3); err != nil {
 		t.Fatal(err)
 	}
 	wantHit(t, cache, 1, false)
@@ -395,7 +395,7 @@ func TestAnAnswerNobodyKnowsIsADefect(t *testing.T) {
 		}
 		return cmd == "EVALSHA"
 	})
-	if err := cache.Forget(t.Context(), 1, 1); !fault.Is(err, fault.Internal) {
+	if err := cache.Invalidate(t.Context(), 1, 1); !fault.Is(err, fault.Internal) {
 		t.Errorf("got %v, want Internal", err)
 	}
 }

@@ -30,11 +30,11 @@ type lookup int
 const (
 	found lookup = iota
 	absent
-	buried   // a tombstone
-	foreign  // under another tag
-	damaged  // not a frame
-	lookups  // how many there are
-	noneHere = -1
+	tombstoned // a tombstone
+	foreign    // under another tag
+	damaged    // not a frame
+	lookups    // how many there are
+	noneHere   = -1
 )
 
 // appendHead appends the 22 bytes that the scripts read.
@@ -81,7 +81,7 @@ func decode(text string, raw []byte, tag string) (catalog.Document, lookup) {
 		return catalog.Document{}, damaged
 	}
 	if text[1] == kindTombstone {
-		return catalog.Document{}, buried
+		return catalog.Document{}, tombstoned
 	}
 	if text[1] != kindDocument && text[1] != kindMissing {
 		return catalog.Document{}, damaged

@@ -21,7 +21,7 @@ const patience = 200 * time.Millisecond
 
 // airport is a gather whose flights land when the test lets them, each with the keys it carried as answers.
 type airport struct {
-	*gather
+	*batcher
 	departed chan []string
 	land     chan struct{}
 }
@@ -33,7 +33,7 @@ type answer struct {
 
 func newAirport() *airport {
 	a := &airport{departed: make(chan []string, 100), land: make(chan struct{})}
-	a.gather = &gather{now: time.Now, timeout: patience, ask: func(crew []*question) {
+	a.batcher = &batcher{now: time.Now, timeout: patience, ask: func(crew []*pendingGet) {
 		var keys []string
 		for _, q := range crew {
 			keys = append(keys, q.key)
@@ -108,10 +108,10 @@ func TestAFlightTakesNoMoreThanItsSeats(t *testing.T) {
 		a := newAirport()
 		all := []<-chan answer{a.wants(t.Context(), "first")}
 		<-a.departed
-		for i := range 2*flightKeys + 1 {
+		for i := range 2*maxBatchKeys + 1 {
 			all = append(all, a.wants(t.Context(), strconv.Itoa(i)))
 		}
-		for _, want := range []int{flightKeys, flightKeys, 1} {
+		for _, want := range []int{maxBatchKeys, maxBatchKeys, 1} {
 			a.land <- struct{}{}
 			if got := len(<-a.departed); got != want {
 				t.Errorf("a flight took %d, want %d", got, want)
@@ -141,7 +141,7 @@ func TestWhoHasWaitedTooLongIsLeftBehind(t *testing.T) {
 		wantAnswer(t, first, "value of first")
 		wantDeparture(t, a, "punctual")
 		for _, got := range []<-chan answer{late, alsoLate} {
-			if got := <-got; !errors.Is(got.err, errLeftBehind) {
+			if got := <-got; !errors.Is(got.err, errBatcherBusy) {
 				t.Errorf("got %q, %v, want errLeftBehind", got.text, got.err)
 			}
 		}
@@ -154,7 +154,7 @@ func TestWhoHasWaitedTooLongIsLeftBehind(t *testing.T) {
 		<-time.After(patience + time.Nanosecond)
 		a.land <- struct{}{}
 		wantAnswer(t, first, "value of first")
-		if got := <-late; !errors.Is(got.err, errLeftBehind) {
+		if got := <-late; !errors.Is(got.err, errBatcherBusy) {
 			t.Errorf("with nobody else: got %q, %v, want errLeftBehind", got.text, got.err)
 		}
 		alone := a.wants(t.Context(), "d")
@@ -195,7 +195,7 @@ func TestAPanicOnBoardGroundsNobodyElse(t *testing.T) {
 		a := newAirport()
 		fine := a.ask
 		crashing := make(chan struct{})
-		a.ask = func([]*question) {
+		a.ask = func([]*pendingGet) {
 			<-crashing
 			panic("on board")
 		}
@@ -234,8 +234,8 @@ func TestWhatANodeRefusesIsAskedOfTheCluster(t *testing.T) {
 	if err := live.Set("here", "a value"); err != nil {
 		t.Fatal(err)
 	}
-	crew := []*question{{key: "here", node: gone}, {key: "nowhere", node: gone}}
-	cache.ask(crew)
+	crew := []*pendingGet{{key: "here", node: gone}, {key: "nowhere", node: gone}}
+	cache.fetchBatch(crew)
 	if got, err := crew[0].answer.Result(); err != nil || got != "a value" {
 		t.Errorf("got %q, %v, want a value", got, err)
 	}

@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	keys := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "vitrine_rediscache_get_keys",
 		Help:    "Keys that one question to a node asked for.",
-		Buckets: []float64{1, 2, 4, 8, 16, 32, flightKeys},
+		Buckets: []float64{1, 2, 4, 8, 16, 32, maxBatchKeys},
 	})
 	reg.MustRegister(gets, fills, forgets, seconds, keys)
 

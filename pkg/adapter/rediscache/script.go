@@ -42,8 +42,8 @@ end
 return put(frame, life, there and string.sub(head, 2, 2) == 't')
 `
 
-// forgetScript stores a tombstone (ARGV 1) of a version (2) for some milliseconds (3) in place of anything older.
-const forgetScript = scriptHead + `
+// invalidateScript stores a tombstone (ARGV 1) of a version (2) for some milliseconds (3) in place of anything older.
+const invalidateScript = scriptHead + `
 local frame, version, life = ARGV[1], ARGV[2], ARGV[3]
 local there = held(redis.call('GETRANGE', KEYS[1], 0, 21))
 if there and there >= version then

@@ -27,10 +27,10 @@ func (h *house) begin(t *testing.T, p catalog.Product, i int) catalog.Attempt {
 	return a
 }
 
-func (h *house) ticket(t *testing.T, id catalog.ProductID, i int) catalog.Request {
+func (h *house) ticket(t *testing.T, id catalog.ProductID, i int) catalog.Job {
 	t.Helper()
 	img := h.product(t, id).Images[i]
-	return catalog.Request{ProductID: id, ImageID: img.ID, Ticket: img.Ticket}
+	return catalog.Job{ProductID: id, ImageID: img.ID, JobID: img.JobID}
 }
 
 // result is what an attempt has stored: one default rendition below its prefix.
@@ -47,7 +47,7 @@ func policy() pipeline.Retry { return pipeline.Default().Spec.Retry }
 func (h *house) remake(t *testing.T, id catalog.ProductID, i int) {
 	t.Helper()
 	h.store.change(id, func(p *catalog.Product) {
-		p.Images[i].Work, p.Images[i].Ticket, p.Images[i].Attempts = catalog.Queued, "again", 0
+		p.Images[i].JobState, p.Images[i].JobID, p.Images[i].Attempts = catalog.Queued, "again", 0
 		p.Images[i].RequestedAt = h.store.now
 	})
 }
@@ -68,7 +68,7 @@ func TestFinish(t *testing.T) {
 		}
 		got := h.product(t, p.ID)
 		img := got.Images[1]
-		if img.Status != catalog.Ready || img.Work != catalog.Idle || img.Ticket != "" || img.Attempts != 1 || img.Width != 10 {
+		if img.Status != catalog.Ready || img.JobState != catalog.Idle || img.JobID != "" || img.Attempts != 1 || img.Width != 10 {
 			t.Errorf("got %+v", img)
 		}
 		if want := []string{a.Prefix + "full.jpg"}; !slices.Equal(got.Compressed, want) {
@@ -143,7 +143,7 @@ func TestFinish(t *testing.T) {
 		p := h.post(t, 1)
 		a := h.begin(t, p, 0)
 		h.store.intents[a.Prefix].doomed = true
-		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrDoomed) {
+		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrDeletionStarted) {
 			t.Errorf("got %v, want doomed", err)
 		}
 		b := h.begin(t, p, 0)
@@ -210,7 +210,7 @@ func TestFinishOfUnknownOutcome(t *testing.T) {
 		p := h.post(t, 1)
 		a := h.begin(t, p, 0)
 		h.store.afterCommit = func() error {
-			h.store.products[p.ID].Images[0].Work = catalog.Processing // as if it had been rolled back
+			h.store.products[p.ID].Images[0].JobState = catalog.Processing // as if it had been rolled back
 			return catalog.ErrOutcomeUnknown
 		}
 		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrOutcomeUnknown) {
@@ -226,11 +226,11 @@ func TestBegin(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
-		for name, r := range map[string]catalog.Request{
-			"another ticket":  {ProductID: p.ID, ImageID: p.Images[0].ID, Ticket: "other"},
+		for name, r := range map[string]catalog.Job{
+			"another ticket":  {ProductID: p.ID, ImageID: p.Images[0].ID, JobID: "other"},
 			"no ticket":       {ProductID: p.ID, ImageID: p.Images[0].ID},
-			"another picture": {ProductID: p.ID, ImageID: 99, Ticket: p.Images[0].Ticket},
-			"another product": {ProductID: 99, ImageID: p.Images[0].ID, Ticket: p.Images[0].Ticket},
+			"another picture": {ProductID: p.ID, ImageID: 99, JobID: p.Images[0].JobID},
+			"another product": {ProductID: 99, ImageID: p.Images[0].ID, JobID: p.Images[0].JobID},
 		} {
 			if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrDone) {
 				t.Errorf("%s: got %v, want done", name, err)
@@ -240,7 +240,7 @@ func TestBegin(t *testing.T) {
 		if err := h.Finish(t.Context(), a, result(a)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.Begin(t.Context(), a.Request, budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("a duplicate of a finished request: got %v, want done", err)
 		}
 	})
@@ -251,7 +251,7 @@ func TestBegin(t *testing.T) {
 		p := h.post(t, 1)
 		a := h.begin(t, p, 0)
 		h.store.change(p.ID, func(p *catalog.Product) { p.Deleted = true })
-		if _, err := h.Begin(t.Context(), a.Request, budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
 		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrSuperseded) {
@@ -264,20 +264,20 @@ func TestBegin(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		r := h.ticket(t, p.ID, 0)
-		for n := 1; n < catalog.MaxBegins; n++ {
+		for n := 1; n < catalog.MaxUnreportedAttempts; n++ {
 			a, err := h.Begin(t.Context(), r, budget)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := n >= catalog.AloneFrom; a.Alone != want {
-				t.Errorf("begin %d: alone is %v, want %v", n, a.Alone, want)
+			if want := n >= catalog.IsolateFrom; a.Isolated != want {
+				t.Errorf("begin %d: alone is %v, want %v", n, a.Isolated, want)
 			}
 		}
 		if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrGivenUp) {
 			t.Errorf("got %v, want given up", err)
 		}
 		img := h.product(t, p.ID).Images[0]
-		if img.Status != catalog.Failed || img.ErrorCode != media.WorkerCrashed || img.Work != catalog.Idle {
+		if img.Status != catalog.Failed || img.ErrorCode != media.WorkerCrashed || img.JobState != catalog.Idle {
 			t.Errorf("got %+v, want failed as worker_crashed", img)
 		}
 		if len(h.store.sent(event.TypeImageDead)) != 1 {
@@ -290,7 +290,7 @@ func TestBegin(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		r := h.ticket(t, p.ID, 0)
-		for range 2 * catalog.MaxBegins {
+		for range 2 * catalog.MaxUnreportedAttempts {
 			a, err := h.Begin(t.Context(), r, budget)
 			if err != nil {
 				t.Fatal(err)
@@ -299,7 +299,7 @@ func TestBegin(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].Begins != 0 || got.Images[0].Ticket != r.Ticket {
+		if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].UnreportedAttempts != 0 || got.Images[0].JobID != r.JobID {
 			t.Errorf("got version %d, picture %+v", got.Version, got.Images[0])
 		}
 	})
@@ -319,7 +319,7 @@ func TestRetry(t *testing.T) {
 				t.Fatal(err)
 			}
 			img := h.product(t, p.ID).Images[0]
-			if img.Attempts != n+1 || img.Ticket == a.Ticket || img.Work != catalog.Queued || img.Status != catalog.Pending {
+			if img.Attempts != n+1 || img.JobID == a.JobID || img.JobState != catalog.Queued || img.Status != catalog.Pending {
 				t.Errorf("after %d: %+v", n+1, img)
 			}
 			requests := h.store.sent(event.TypeImageRequested)
@@ -364,7 +364,7 @@ func TestDefer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].Attempts != 0 || got.Images[0].Begins != 0 {
+		if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].Attempts != 0 || got.Images[0].UnreportedAttempts != 0 {
 			t.Errorf("got version %d, %+v", got.Version, got.Images[0])
 		}
 	})
@@ -462,7 +462,7 @@ func TestPostpone(t *testing.T) {
 	t.Run("unknown_product_is_superseded", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
-		r := catalog.Request{ProductID: 404, ImageID: 1, Ticket: "x"}
+		r := catalog.Job{ProductID: 404, ImageID: 1, JobID: "x"}
 		if err := h.Postpone(t.Context(), r, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
 			t.Errorf("got %v, want superseded", err)
 		}
@@ -473,13 +473,13 @@ func TestPostpone(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		dead := h.begin(t, p, 0)
-		if err := h.Postpone(t.Context(), dead.Request, policy(), time.Second); err != nil {
+		if err := h.Postpone(t.Context(), dead.Job, policy(), time.Second); err != nil {
 			t.Fatal(err)
 		}
 		if err := h.Finish(t.Context(), dead, result(dead)); !errors.Is(err, catalog.ErrSuperseded) {
 			t.Errorf("got %v, want superseded", err)
 		}
-		if a := h.begin(t, p, 0); !a.Alone {
+		if a := h.begin(t, p, 0); !a.Isolated {
 			t.Error("the second begin without an outcome must run alone")
 		}
 	})
@@ -508,7 +508,7 @@ func TestFail(t *testing.T) {
 		if len(dead) != 1 {
 			t.Fatalf("got %d dead events, want 1", len(dead))
 		}
-		if d, err := event.Decode[event.ImageDead](dead[0].Message); err != nil || d.Fence != a.Fence || d.Code != "http_status" {
+		if d, err := event.Decode[event.ImageDead](dead[0].Message); err != nil || d.FencingToken != a.FencingToken || d.Code != "http_status" {
 			t.Errorf("got %+v, %v", d, err)
 		}
 	})
@@ -526,7 +526,7 @@ func TestFail(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := h.product(t, p.ID)
-		if img := got.Images[0]; img.Status != catalog.Ready || img.RemakeError != media.HTTPStatus || img.ErrorCode != "" {
+		if img := got.Images[0]; img.Status != catalog.Ready || img.ReprocessError != media.HTTPStatus || img.ErrorCode != "" {
 			t.Errorf("got %+v", img)
 		}
 		if !slices.Equal(got.Compressed, []string{a.Prefix + "full.jpg"}) {
@@ -541,13 +541,13 @@ func TestRepeat(t *testing.T) {
 	p := h.post(t, 1)
 	id, start := p.Images[0].ID, h.store.now
 
-	if err := h.Repeat(t.Context(), p.ID, id, 5*time.Minute); !errors.Is(err, catalog.ErrDone) {
+	if err := h.Republish(t.Context(), p.ID, id, 5*time.Minute); !errors.Is(err, catalog.ErrDone) {
 		t.Errorf("before its time: got %v, want done", err)
 	}
 	var at []time.Duration
 	for range 400 { // five hours, in which nobody works
 		h.store.now = h.store.now.Add(time.Minute)
-		if err := h.Repeat(t.Context(), p.ID, id, 5*time.Minute); err == nil {
+		if err := h.Republish(t.Context(), p.ID, id, 5*time.Minute); err == nil {
 			at = append(at, h.store.now.Sub(start))
 		} else if !errors.Is(err, catalog.ErrDone) {
 			t.Fatal(err)
@@ -559,10 +559,10 @@ func TestRepeat(t *testing.T) {
 		t.Errorf("repeated at %v, want %v: doubling, then hourly", at, want)
 	}
 	requests := h.store.sent(event.TypeImageRequested)
-	if len(requests) != 1 || requests[0].ID != p.Images[0].Ticket {
+	if len(requests) != 1 || requests[0].ID != p.Images[0].JobID {
 		t.Errorf("got %d requests, want one under one ticket: a repetition is never doubled", len(requests))
 	}
-	if err := h.Repeat(t.Context(), 99, id, time.Minute); !fault.Is(err, fault.NotFound) {
+	if err := h.Republish(t.Context(), 99, id, time.Minute); !fault.Is(err, fault.NotFound) {
 		t.Errorf("got %v, want not found", err)
 	}
 }

@@ -27,19 +27,19 @@ func TestReplay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Replay(t.Context(), p.ID, a.ImageID, dead.Fence); err != nil {
+		if err := h.Replay(t.Context(), p.ID, a.ImageID, dead.FencingToken); err != nil {
 			t.Fatal(err)
 		}
-		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.Work != catalog.Queued {
+		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.JobState != catalog.Queued {
 			t.Errorf("got %+v, want it asked for", img)
 		}
-		if err := h.Replay(t.Context(), p.ID, a.ImageID, dead.Fence); !errors.Is(err, catalog.ErrDone) {
+		if err := h.Replay(t.Context(), p.ID, a.ImageID, dead.FencingToken); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("in work: got %v, want done", err)
 		}
 		if err := h.Fail(t.Context(), h.begin(t, p, 0), gone); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Replay(t.Context(), p.ID, a.ImageID, dead.Fence); !errors.Is(err, catalog.ErrDone) {
+		if err := h.Replay(t.Context(), p.ID, a.ImageID, dead.FencingToken); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("after another death: got %v, want done", err)
 		}
 	})
@@ -49,7 +49,7 @@ func TestReplay(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		a := h.make(t, p, 0)
-		if err := h.Replay(t.Context(), p.ID, a.ImageID, a.Fence); !errors.Is(err, catalog.ErrDone) {
+		if err := h.Replay(t.Context(), p.ID, a.ImageID, a.FencingToken); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done: nothing is wrong with it", err)
 		}
 		h.reprocess(t, p, 0)
@@ -57,10 +57,10 @@ func TestReplay(t *testing.T) {
 		if err := h.Fail(t.Context(), b, gone); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Replay(t.Context(), p.ID, a.ImageID, b.Fence); err != nil {
+		if err := h.Replay(t.Context(), p.ID, a.ImageID, b.FencingToken); err != nil {
 			t.Error(err)
 		}
-		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Ready || img.RemakeError != "" {
+		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Ready || img.ReprocessError != "" {
 			t.Errorf("got %+v, want it ready and asked for", img)
 		}
 	})
@@ -77,24 +77,24 @@ func TestReplay(t *testing.T) {
 
 func TestRemake(t *testing.T) {
 	t.Parallel()
-	failed := catalog.Selection{Status: catalog.Failed}
+	failed := catalog.Filter{Status: catalog.Failed}
 
 	t.Run("waits its turn, and its age counts from then", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 1)
-		if err := h.Fail(t.Context(), h.begin(t, p, 0), catalog.Died()); err != nil {
+		if err := h.Fail(t.Context(), h.begin(t, p, 0), catalog.WorkerCrash()); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.Remake(t.Context(), p.ID, p.Images[0].ID, failed, 20*time.Hour); err != nil {
+		if err := h.ReprocessIf(t.Context(), p.ID, p.Images[0].ID, failed, 20*time.Hour); err != nil {
 			t.Fatal(err)
 		}
 		requests, img := h.store.sent(event.TypeImageRequested), h.product(t, p.ID).Images[0]
 		due := h.store.now.Add(20 * time.Hour)
-		if last := requests[len(requests)-1]; !last.due.Equal(due) || last.ID != img.Ticket || !img.DueAt.Equal(due) {
+		if last := requests[len(requests)-1]; !last.due.Equal(due) || last.ID != img.JobID || !img.DueAt.Equal(due) {
 			t.Errorf("the request is due at %s, the picture at %s, want %s", last.due, img.DueAt, due)
 		}
-		if err := h.Repeat(t.Context(), p.ID, img.ID, time.Minute); !errors.Is(err, catalog.ErrDone) {
+		if err := h.Republish(t.Context(), p.ID, img.ID, time.Minute); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v: the sweeper must not say early what is meant for later", err)
 		}
 		h.store.now = due.Add(5 * time.Hour)
@@ -109,15 +109,15 @@ func TestRemake(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 2)
 		h.make(t, p, 1)
-		for i, which := range []catalog.Selection{{}, failed} {
-			if err := h.Remake(t.Context(), p.ID, p.Images[i].ID, which, 0); !errors.Is(err, catalog.ErrDone) {
+		for i, which := range []catalog.Filter{{}, failed} {
+			if err := h.ReprocessIf(t.Context(), p.ID, p.Images[i].ID, which, 0); !errors.Is(err, catalog.ErrDone) {
 				t.Errorf("picture %d: got %v, want done", i, err)
 			}
 		}
-		if err := h.Remake(t.Context(), p.ID, p.Images[1].ID, catalog.Selection{}, 0); err != nil {
+		if err := h.ReprocessIf(t.Context(), p.ID, p.Images[1].ID, catalog.Filter{}, 0); err != nil {
 			t.Error(err)
 		}
-		if err := h.Remake(t.Context(), p.ID, p.Images[1].ID, catalog.Selection{}, 0); !errors.Is(err, catalog.ErrDone) {
+		if err := h.ReprocessIf(t.Context(), p.ID, p.Images[1].ID, catalog.Filter{}, 0); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("a second time: got %v, want done", err)
 		}
 		if n := len(h.requested(t)); n != 3 {
@@ -130,7 +130,7 @@ func TestRemake(t *testing.T) {
 		h := newHouse(t)
 		h.store.afterCommit = func() error { return fault.New(fault.Unavailable, "down", "down") }
 		for name, err := range map[string]error{
-			"remake": h.Remake(t.Context(), 1, 1, catalog.Selection{}, 0),
+			"remake": h.ReprocessIf(t.Context(), 1, 1, catalog.Filter{}, 0),
 			"patch":  second(h.Patch(t.Context(), 1, images(url(0)), nil, "")),
 		} {
 			if !fault.Is(err, fault.Unavailable) {
@@ -146,24 +146,24 @@ func TestSelectionMatches(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	img := catalog.Image{
-		Status: catalog.Ready, ErrorCode: media.HTTPStatus, RemakeError: media.Timeout, PipelineHash: "a",
+		Status: catalog.Ready, ErrorCode: media.HTTPStatus, ReprocessError: media.Timeout, PipelineHash: "a",
 		RequestedAt: now.Add(-time.Hour),
 	}
 	for name, row := range map[string]struct {
-		which catalog.Selection
+		which catalog.Filter
 		want  bool
 	}{
-		"no condition":       {catalog.Selection{}, true},
-		"its status":         {catalog.Selection{Status: catalog.Ready}, true},
-		"another status":     {catalog.Selection{Status: catalog.Failed}, false},
-		"its code":           {catalog.Selection{Code: media.Timeout}, true},
-		"its failure's code": {catalog.Selection{Code: media.HTTPStatus}, true},
-		"another code":       {catalog.Selection{Code: media.Corrupt}, false},
-		"its age":            {catalog.Selection{OlderThan: time.Hour}, false},
-		"younger":            {catalog.Selection{OlderThan: time.Hour - 1}, true},
-		"its pipeline":       {catalog.Selection{PipelineHash: "a"}, true},
-		"another pipeline":   {catalog.Selection{PipelineHash: "b"}, false},
-		"one of two matches": {catalog.Selection{Status: catalog.Ready, PipelineHash: "b"}, false},
+		"no condition":       {catalog.Filter{}, true},
+		"its status":         {catalog.Filter{Status: catalog.Ready}, true},
+		"another status":     {catalog.Filter{Status: catalog.Failed}, false},
+		"its code":           {catalog.Filter{Code: media.Timeout}, true},
+		"its failure's code": {catalog.Filter{Code: media.HTTPStatus}, true},
+		"another code":       {catalog.Filter{Code: media.Corrupt}, false},
+		"its age":            {catalog.Filter{OlderThan: time.Hour}, false},
+		"younger":            {catalog.Filter{OlderThan: time.Hour - 1}, true},
+		"its pipeline":       {catalog.Filter{PipelineHash: "a"}, true},
+		"another pipeline":   {catalog.Filter{PipelineHash: "b"}, false},
+		"one of two matches": {catalog.Filter{Status: catalog.Ready, PipelineHash: "b"}, false},
 	} {
 		if got := row.which.Matches(img, now); got != row.want {
 			t.Errorf("%s: got %v, want %v", name, got, row.want)

@@ -68,14 +68,14 @@ func (w *world) now() catalog.Product {
 }
 
 // request is what the picture's record in Kafka says now.
-func (w *world) request() catalog.Request {
+func (w *world) request() catalog.Job {
 	w.t.Helper()
 	img := w.now().Images[0]
-	return catalog.Request{ProductID: w.product.ID, ImageID: img.ID, Ticket: img.Ticket}
+	return catalog.Job{ProductID: w.product.ID, ImageID: img.ID, JobID: img.JobID}
 }
 
 // begin starts an attempt whose objects are due after that long.
-func (w *world) begin(r catalog.Request, due time.Duration) catalog.Attempt {
+func (w *world) begin(r catalog.Job, due time.Duration) catalog.Attempt {
 	w.t.Helper()
 	a, err := w.worker.Begin(w.t.Context(), r, due)
 	w.must(err)
@@ -220,13 +220,13 @@ func TestGuardTicket(t *testing.T) {
 	a = w.begin(second, time.Hour)
 	w.puts(a, "second")
 	w.must(w.finish(a))
-	for _, r := range []catalog.Request{first, second, {ProductID: first.ProductID, ImageID: first.ImageID}} {
+	for _, r := range []catalog.Job{first, second, {ProductID: first.ProductID, ImageID: first.ImageID}} {
 		_, err := w.worker.Begin(t.Context(), r, time.Hour)
 		w.is(err, catalog.ErrDone, "a record of a picture that is ready")
 	}
-	if got := w.now(); got.Images[0].Fence != before.Images[0].Fence+1 || got.Version != before.Version+1 {
+	if got := w.now(); got.Images[0].FencingToken != before.Images[0].FencingToken+1 || got.Version != before.Version+1 {
 		t.Errorf("fence %d and version %d, want one more than %d and %d: something was done twice",
-			got.Images[0].Fence, got.Version, before.Images[0].Fence, before.Version)
+			got.Images[0].FencingToken, got.Version, before.Images[0].FencingToken, before.Version)
 	}
 	w.shows("second")
 }
@@ -251,7 +251,7 @@ func TestGuardFence(t *testing.T) {
 		w.is(w.worker.Release(t.Context(), sleeper), catalog.ErrSuperseded, "Release of the sleeper")
 	}
 	late()
-	if got := w.now(); got.Version != before.Version || got.Images[0].Ticket != before.Images[0].Ticket {
+	if got := w.now(); got.Version != before.Version || got.Images[0].JobID != before.Images[0].JobID {
 		t.Errorf("the sleeper has changed version %d into %d, or the ticket", before.Version, got.Version)
 	}
 	w.puts(heir, "heir")
@@ -305,10 +305,10 @@ func TestGuardDoom(t *testing.T) {
 	r := w.request()
 	slow := w.begin(r, 0)
 	w.puts(slow, "slow")
-	w.objects.onDelete = func() { w.is(w.finish(slow), catalog.ErrDoomed, "Finish while its objects are being deleted") }
+	w.objects.onDelete = func() { w.is(w.finish(slow), catalog.ErrDeletionStarted, "Finish while its objects are being deleted") }
 	w.collect()
-	if img := w.now().Images[0]; img.Status != catalog.Pending || img.Work != catalog.Processing || img.Ticket != r.Ticket {
-		t.Errorf("the picture is %s and %s", img.Status, img.Work)
+	if img := w.now().Images[0]; img.Status != catalog.Pending || img.JobState != catalog.Processing || img.JobID != r.JobID {
+		t.Errorf("the picture is %s and %s", img.Status, img.JobState)
 	}
 	again := w.begin(r, time.Hour) // what ErrDoomed asks for
 	w.puts(again, "again")
@@ -338,9 +338,9 @@ func TestGuardTombstone(t *testing.T) {
 	w := newWorld(t)
 	a := w.begin(w.request(), time.Hour)
 	w.puts(a, "new")
-	parts := w.api.Parts
+	parts := w.api.Deps
 	parts.Store = &slowly{Store: w.store, meanwhile: func() { w.is(w.finish(a), nil, "Finish beside the reader") }}
-	reader := catalog.New(parts, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute})
+	reader := catalog.New(parts, catalog.Config{LoadTimeout: time.Minute, InvalidateTimeout: time.Minute})
 	for i, api := range []*catalog.Service{reader, w.api, reader} {
 		doc, err := api.Get(t.Context(), w.product.ID)
 		w.must(err)

@@ -20,14 +20,14 @@ const (
 	Failed  Status = "failed"
 )
 
-// Work is what the system is doing about a picture. A picture in work may be visible as ready: it is being remade.
-type Work string
+// JobState is what the system is doing about a picture. A picture in work may be visible as ready: it is being remade.
+type JobState string
 
 // The states of work.
 const (
-	Idle       Work = "idle"       // nothing is asked
-	Queued     Work = "queued"     // a request with the row's ticket is in the outbox or in Kafka
-	Processing Work = "processing" // the holder of the row's fence is at it
+	Idle       JobState = "idle"       // nothing is asked
+	Queued     JobState = "queued"     // a request with the row's ticket is in the outbox or in Kafka
+	Processing JobState = "processing" // the holder of the row's fence is at it
 )
 
 // Image is one picture of a product: what a client sees, and the protocol that keeps work on it safe.
@@ -47,18 +47,18 @@ type Image struct {
 	Renditions  []Rendition
 	Dropped     []media.Dropped // what the specification asks for besides, and was not worth its bytes
 
-	Work         Work
-	Ticket       string     // UUID of the one request that may start work; "" when idle
-	Fence        int64      // grows with every Begin, and with what takes the work away; only its holder may finish
-	Begins       int        // begins since the last outcome: what dies without a word
-	Prefix       string     // objects of the last Begin stand below it
-	RemakeError  media.Code // why a picture that stayed ready could not be remade
-	SourceSHA256 string     // hex
-	SourceBytes  int64
-	KillerSHA256 string    // hex: content that a codec did not survive in the current request; "" if it survived all
-	PipelineHash string    // the specification asked for, or used once ready
-	RequestedAt  time.Time // when the current request was first made, or is to become due
-	DueAt        time.Time // when the current work should be done; the sweeper looks later
+	JobState           JobState
+	JobID              string     // UUID of the one request that may start work; "" when idle
+	FencingToken       int64      // grows with every Begin, and with what takes the work away; only its holder may finish
+	UnreportedAttempts int        // begins since the last outcome: what dies without a word
+	Prefix             string     // objects of the last Begin stand below it
+	ReprocessError     media.Code // why a picture that stayed ready could not be remade
+	SourceSHA256       string     // hex
+	SourceBytes        int64
+	PoisonSHA256       string    // hex: content that a codec did not survive in the current request; "" if it survived all
+	PipelineHash       string    // the specification asked for, or used once ready
+	RequestedAt        time.Time // when the current request was first made, or is to become due
+	DueAt              time.Time // when the current work should be done; the sweeper looks later
 }
 
 // Rendition is one stored file of a picture.

@@ -15,12 +15,12 @@ import (
 
 // The limits of what a client may say. Lengths of text are in characters, of URLs in bytes.
 const (
-	MaxNameLetters        = 200
-	MaxDescriptionLetters = 10_000
-	MaxEmailLetters       = 254 // RFC 5321, 4.5.3.1.3
-	MaxImages             = 20
-	MaxURLBytes           = 2048
-	PriceDecimals         = 2
+	MaxNameChars        = 200
+	MaxDescriptionChars = 10_000
+	MaxEmailChars       = 254 // RFC 5321, 4.5.3.1.3
+	MaxImages           = 20
+	MaxURLBytes         = 2048
+	PriceDecimals       = 2
 )
 
 // MaxPrice is the highest price that numeric(12,2) holds.
@@ -42,17 +42,17 @@ func CheckProduct(in NewProductInput) []fault.Field {
 	if in.UserID < 1 {
 		c.add("user_id", "required", "the number of an existing user")
 	}
-	c.text("product_name", in.Name, 1, MaxNameLetters)
-	c.text("product_description", in.Description, 0, MaxDescriptionLetters)
+	c.text("product_name", in.Name, 1, MaxNameChars)
+	c.text("product_description", in.Description, 0, MaxDescriptionChars)
 	c.price("product_price", in.Price, in.PriceSet)
-	c.pictureURLs("product_images", in.ImageURLs)
+	c.imageURLs("product_images", in.ImageURLs)
 	return c.wrong
 }
 
 // CheckUser returns every wrong field.
 func CheckUser(name, email string) []fault.Field {
 	var c checker
-	c.text("name", name, 1, MaxNameLetters)
+	c.text("name", name, 1, MaxNameChars)
 	c.email("email", email)
 	return c.wrong
 }
@@ -67,7 +67,7 @@ func NewProduct(in NewProductInput) (Product, error) {
 		ImageURLs: append([]string{}, in.ImageURLs...), Compressed: []string{}, Version: 1, Revision: 1,
 	}
 	for i, source := range p.ImageURLs {
-		p.Images = append(p.Images, Image{Position: i, SourceURL: source, Status: Pending, Work: Idle})
+		p.Images = append(p.Images, Image{Position: i, SourceURL: source, Status: Pending, JobState: Idle})
 	}
 	return p, nil
 }
@@ -104,12 +104,12 @@ func (c *checker) email(path, value string) {
 		c.add(path, "required", "must not be empty")
 		return
 	}
-	if utf8.RuneCountInString(value) > MaxEmailLetters {
-		c.add(path, "too_long", "at most "+strconv.Itoa(MaxEmailLetters)+" characters")
+	if utf8.RuneCountInString(value) > MaxEmailChars {
+		c.add(path, "too_long", "at most "+strconv.Itoa(MaxEmailChars)+" characters")
 		return
 	}
 	a, err := mail.ParseAddress(value)
-	if err != nil || a.Name != "" || a.Address != value || hasStranger(value, unicode.IsControl) {
+	if err != nil || a.Name != "" || a.Address != value || hasInvalidRune(value, unicode.IsControl) {
 		c.add(path, "invalid_email", "not an e-mail address")
 	}
 }
@@ -127,18 +127,18 @@ func (c *checker) price(path string, value decimal.Decimal, set bool) {
 	}
 }
 
-func (c *checker) pictureURLs(path string, urls []string) {
+func (c *checker) imageURLs(path string, urls []string) {
 	if len(urls) > MaxImages {
 		c.add(path, "too_many", "at most "+strconv.Itoa(MaxImages)+" pictures")
 		return
 	}
 	for i, raw := range urls {
-		c.pictureURL(path+"["+strconv.Itoa(i)+"]", raw)
+		c.imageURL(path+"["+strconv.Itoa(i)+"]", raw)
 	}
 }
 
-// pictureURL checks a URL's form. Where it leads is the worker's to judge, when it dials.
-func (c *checker) pictureURL(path, raw string) {
+// imageURL checks a URL's form. Where it leads is the worker's to judge, when it dials.
+func (c *checker) imageURL(path, raw string) {
 	switch {
 	case raw == "":
 		c.add(path, "required", "must not be empty")
@@ -146,7 +146,7 @@ func (c *checker) pictureURL(path, raw string) {
 	case len(raw) > MaxURLBytes:
 		c.add(path, "too_long", "at most "+strconv.Itoa(MaxURLBytes)+" bytes")
 		return
-	case hasStranger(raw, unicode.IsControl) || hasStranger(raw, unicode.IsSpace):
+	case hasInvalidRune(raw, unicode.IsControl) || hasInvalidRune(raw, unicode.IsSpace):
 		c.add(path, "invalid_url", "must not hold spaces or control characters")
 		return
 	}
@@ -167,8 +167,8 @@ func (c *checker) pictureURL(path, raw string) {
 	}
 }
 
-// hasStranger reports whether text is not UTF-8 or has a character that is strange.
-func hasStranger(text string, strange func(rune) bool) bool {
+// hasInvalidRune reports whether text is not UTF-8 or has a character that is strange.
+func hasInvalidRune(text string, strange func(rune) bool) bool {
 	return !utf8.ValidString(text) || strings.ContainsFunc(text, strange)
 }
 

@@ -186,7 +186,7 @@ func TestCodes(t *testing.T) {
 	t.Parallel()
 	classes := map[media.Class]int{}
 	for code, class := range media.Codes() {
-		if code.Class() != class || class < media.Permanent || class > media.Ours {
+		if code.Class() != class || class < media.Permanent || class > media.Deferrable {
 			t.Errorf("%s is of class %d, the table says %d", code, code.Class(), class)
 		}
 		if s := string(code); s != strings.ToLower(s) || strings.ContainsAny(s, " -") {
@@ -197,7 +197,7 @@ func TestCodes(t *testing.T) {
 	if len(classes) != 3 {
 		t.Errorf("got %v, want all three classes used", classes)
 	}
-	if got := media.Code("never heard of").Class(); got != media.Ours {
+	if got := media.Code("never heard of").Class(); got != media.Deferrable {
 		t.Errorf("an unknown code is of class %d, want ours: no attempt may be spent on it", got)
 	}
 }
@@ -220,7 +220,7 @@ func TestConfigValidate(t *testing.T) {
 	if got := (catalog.Config{}).Validate(); len(got) != 3 {
 		t.Errorf("got %v, want three wrong fields", got)
 	}
-	if got := (catalog.Config{LoadTimeout: 1, ForgetTimeout: 1, RetireGrace: 1}).Validate(); got != nil {
+	if got := (catalog.Config{LoadTimeout: 1, InvalidateTimeout: 1, DeletionGrace: 1}).Validate(); got != nil {
 		t.Errorf("got %v, want none", got)
 	}
 }

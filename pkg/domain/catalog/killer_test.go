@@ -22,22 +22,22 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		a := h.begin(t, p, 0)
-		if a.Killer != "" {
-			t.Errorf("the first try knows of %q", a.Killer)
+		if a.PoisonSHA256 != "" {
+			t.Errorf("the first try knows of %q", a.PoisonSHA256)
 		}
 		for _, f := range []*media.Failure{kill(media.CodecTimeout, "aa"), media.Fail(media.Timeout, "slow", nil)} {
 			if err := h.Retry(t.Context(), a, f, policy()); err != nil {
 				t.Fatal(err)
 			}
-			if a = h.begin(t, p, 0); a.Killer != "aa" {
-				t.Errorf("after %s the next try knows of %q, want aa", f.Code, a.Killer)
+			if a = h.begin(t, p, 0); a.PoisonSHA256 != "aa" {
+				t.Errorf("after %s the next try knows of %q, want aa", f.Code, a.PoisonSHA256)
 			}
 		}
 		if err := h.Retry(t.Context(), a, kill(media.CodecCrashed, "aa"), policy()); !errors.Is(err, catalog.ErrGivenUp) {
 			t.Errorf("after two kills: %v, want given up", err)
 		}
 		img := h.product(t, p.ID).Images[0]
-		if img.Status != catalog.Failed || img.ErrorCode != media.CodecCrashed || img.Attempts != 3 || img.KillerSHA256 != "" {
+		if img.Status != catalog.Failed || img.ErrorCode != media.CodecCrashed || img.Attempts != 3 || img.PoisonSHA256 != "" {
 			t.Errorf("got %+v, want it failed as codec_crashed", img)
 		}
 		if dead := h.store.sent(event.TypeImageDead); len(dead) != 1 {
@@ -67,8 +67,8 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		if err := h.Defer(t.Context(), h.begin(t, p, 0), busy, policy(), 0); err != nil {
 			t.Fatal(err)
 		}
-		if a := h.begin(t, p, 0); a.Killer != "aa" {
-			t.Errorf("the next try knows of %q, want aa", a.Killer)
+		if a := h.begin(t, p, 0); a.PoisonSHA256 != "aa" {
+			t.Errorf("the next try knows of %q, want aa", a.PoisonSHA256)
 		}
 	})
 
@@ -83,8 +83,8 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		if err := h.Finish(t.Context(), a, result(a)); err != nil {
 			t.Fatal(err)
 		}
-		if img := h.product(t, p.ID).Images[0]; img.KillerSHA256 != "" {
-			t.Errorf("a picture that is ready still knows of %q", img.KillerSHA256)
+		if img := h.product(t, p.ID).Images[0]; img.PoisonSHA256 != "" {
+			t.Errorf("a picture that is ready still knows of %q", img.PoisonSHA256)
 		}
 	})
 
@@ -98,8 +98,8 @@ func TestContentThatKillsTwoCodecsIsGivenUp(t *testing.T) {
 		if _, err := h.Reprocess(t.Context(), p.ID, p.Images[0].ID, ""); err != nil {
 			t.Fatal(err)
 		}
-		if img := h.product(t, p.ID).Images[0]; img.KillerSHA256 != "" {
-			t.Errorf("after the new request %q is known", img.KillerSHA256)
+		if img := h.product(t, p.ID).Images[0]; img.PoisonSHA256 != "" {
+			t.Errorf("after the new request %q is known", img.PoisonSHA256)
 		}
 	})
 }

@@ -76,7 +76,7 @@ func TestLife(t *testing.T) {
 			step := rapid.SampledFrom(names).Draw(rt, "step")
 			err := l.steps[step](before)
 			if err != nil && !errors.Is(err, catalog.ErrDone) && !errors.Is(err, catalog.ErrSuperseded) &&
-				!errors.Is(err, catalog.ErrGivenUp) && !errors.Is(err, catalog.ErrDoomed) &&
+				!errors.Is(err, catalog.ErrGivenUp) && !errors.Is(err, catalog.ErrDeletionStarted) &&
 				!errors.Is(err, catalog.ErrRevision) && !fault.Is(err, fault.NotFound) {
 				rt.Fatalf("%s: %v", step, err)
 			}
@@ -105,20 +105,20 @@ func (l *life) act(outcome string, fn func(catalog.Attempt) error) error {
 // settled holds that a ticket has one effect.
 func (l *life) settled(a catalog.Attempt, outcome string, err error) error {
 	if err == nil || errors.Is(err, catalog.ErrGivenUp) {
-		if l.outcomes[a.Ticket] != "" {
-			l.rt.Fatalf("ticket %s had two effects: %s and %s", a.Ticket, l.outcomes[a.Ticket], outcome)
+		if l.outcomes[a.JobID] != "" {
+			l.rt.Fatalf("ticket %s had two effects: %s and %s", a.JobID, l.outcomes[a.JobID], outcome)
 		}
-		l.outcomes[a.Ticket] = outcome
+		l.outcomes[a.JobID] = outcome
 	}
 	return err
 }
 
-func (l *life) beginWith(r catalog.Request) error {
+func (l *life) beginWith(r catalog.Job) error {
 	a, err := l.Begin(l.t.Context(), r, budget)
 	if err == nil {
 		l.attempts = append(l.attempts, a)
 	} else if errors.Is(err, catalog.ErrGivenUp) {
-		return l.settled(catalog.Attempt{Request: r}, "given up", err)
+		return l.settled(catalog.Attempt{Job: r}, "given up", err)
 	}
 	return err
 }
@@ -128,7 +128,7 @@ func (l *life) beginCurrent(p catalog.Product) error {
 	if !ok {
 		return nil
 	}
-	return l.beginWith(catalog.Request{ProductID: p.ID, ImageID: img.ID, Ticket: img.Ticket})
+	return l.beginWith(catalog.Job{ProductID: p.ID, ImageID: img.ID, JobID: img.JobID})
 }
 
 // beginOld lets any record that was ever sent come again.
@@ -141,8 +141,8 @@ func (l *life) beginOld(catalog.Product) error {
 	if err != nil {
 		return err
 	}
-	return l.beginWith(catalog.Request{
-		ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID), Ticket: m.ID,
+	return l.beginWith(catalog.Job{
+		ProductID: catalog.ProductID(r.ProductID), ImageID: catalog.ImageID(r.ImageID), JobID: m.ID,
 	})
 }
 
@@ -179,7 +179,7 @@ func (l *life) putOff(catalog.Product) error {
 
 func (l *life) postpone(catalog.Product) error {
 	return l.act("defer", func(a catalog.Attempt) error {
-		return l.Postpone(l.t.Context(), a.Request, policy(), time.Second)
+		return l.Postpone(l.t.Context(), a.Job, policy(), time.Second)
 	})
 }
 
@@ -197,7 +197,7 @@ func (l *life) release(catalog.Product) error {
 
 func (l *life) repeat(catalog.Product) error {
 	id, _ := pick(l, l.pictures, "picture")
-	return l.Repeat(l.t.Context(), l.id, id, 5*time.Minute)
+	return l.Republish(l.t.Context(), l.id, id, 5*time.Minute)
 }
 
 func (l *life) wait(catalog.Product) error {
@@ -264,7 +264,7 @@ func (l *life) reprocessAny(catalog.Product) error {
 func (l *life) remakeAny(catalog.Product) error {
 	id, _ := pick(l, l.pictures, "picture")
 	status := rapid.SampledFrom([]catalog.Status{"", catalog.Ready, catalog.Failed}).Draw(l.rt, "status")
-	return l.Remake(l.t.Context(), l.id, id, catalog.Selection{Status: status},
+	return l.ReprocessIf(l.t.Context(), l.id, id, catalog.Filter{Status: status},
 		time.Duration(rapid.IntRange(0, 20).Draw(l.rt, "delay"))*time.Minute)
 }
 
@@ -278,9 +278,9 @@ func (l *life) replay(catalog.Product) error {
 	if err != nil {
 		return err
 	}
-	err = l.Replay(l.t.Context(), l.id, catalog.ImageID(d.ImageID), d.Fence)
+	err = l.Replay(l.t.Context(), l.id, catalog.ImageID(d.ImageID), d.FencingToken)
 	if err == nil {
-		err = l.settled(catalog.Attempt{Request: catalog.Request{Ticket: m.ID}}, "replay", nil)
+		err = l.settled(catalog.Attempt{Job: catalog.Job{JobID: m.ID}}, "replay", nil)
 	}
 	return err
 }
@@ -315,7 +315,7 @@ func (l *life) check(step string, before, after catalog.Product) {
 		if err != nil {
 			l.rt.Fatal(err)
 		}
-		key := fmt.Sprint(d.ImageID, d.Fence)
+		key := fmt.Sprint(d.ImageID, d.FencingToken)
 		if dead[key] {
 			l.rt.Fatalf("two dead events for picture and fence %s", key)
 		}
@@ -350,26 +350,26 @@ func (l *life) checkVersions(step string, before, after catalog.Product) {
 }
 
 func (l *life) checkPicture(p catalog.Product, img catalog.Image) {
-	if img.Fence < l.fences[img.ID] {
-		l.rt.Fatalf("a fence fell from %d to %d", l.fences[img.ID], img.Fence)
+	if img.FencingToken < l.fences[img.ID] {
+		l.rt.Fatalf("a fence fell from %d to %d", l.fences[img.ID], img.FencingToken)
 	}
-	l.fences[img.ID] = img.Fence
+	l.fences[img.ID] = img.FencingToken
 	if source, known := l.sources[img.ID]; !known {
 		l.sources[img.ID] = img.SourceURL
 		l.pictures = append(l.pictures, img.ID)
 	} else if source != img.SourceURL {
 		l.rt.Fatalf("picture %d is of %s now, and was of %s", img.ID, img.SourceURL, source)
 	}
-	idle := img.Work == catalog.Idle
-	if idle != (img.Ticket == "") || idle && img.Status == catalog.Pending && !p.Deleted || p.Deleted && !idle {
-		l.rt.Fatalf("picture %d is lost: work %s, ticket %q, status %s", img.ID, img.Work, img.Ticket, img.Status)
+	idle := img.JobState == catalog.Idle
+	if idle != (img.JobID == "") || idle && img.Status == catalog.Pending && !p.Deleted || p.Deleted && !idle {
+		l.rt.Fatalf("picture %d is lost: work %s, ticket %q, status %s", img.ID, img.JobState, img.JobID, img.Status)
 	}
 	asked := slices.ContainsFunc(l.store.outbox, func(r outRow) bool {
 		m, err := event.Decode[event.ImageRequested](r.Message)
-		return r.ID == img.Ticket && err == nil && m.ImageID == int64(img.ID) && m.PipelineHash == img.PipelineHash
+		return r.ID == img.JobID && err == nil && m.ImageID == int64(img.ID) && m.PipelineHash == img.PipelineHash
 	})
-	if img.Ticket != "" && !asked {
-		l.rt.Fatalf("picture %d waits for ticket %s, which nobody was ever given", img.ID, img.Ticket)
+	if img.JobID != "" && !asked {
+		l.rt.Fatalf("picture %d waits for ticket %s, which nobody was ever given", img.ID, img.JobID)
 	}
 }
 

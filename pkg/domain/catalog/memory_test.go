@@ -144,7 +144,7 @@ func (m *memory) place(p *catalog.Product) {
 		}
 		m.images++
 		img.ID, img.ProductID = m.images, p.ID
-		if img.Work == catalog.Queued {
+		if img.JobState == catalog.Queued {
 			img.RequestedAt, img.DueAt = m.now, m.now
 		}
 	}
@@ -281,13 +281,13 @@ func checkEdit(was, p catalog.Product) error {
 // apply returns the scheduled deletions after a change.
 func (m *memory) apply(c catalog.Change) (map[string]*memoryIntent, error) {
 	intents := maps.Clone(m.intents)
-	for _, prefix := range c.Adopt {
+	for _, prefix := range c.CancelDeletions {
 		if in := intents[prefix]; in == nil || in.doomed {
-			return nil, catalog.ErrDoomed
+			return nil, catalog.ErrDeletionStarted
 		}
 		delete(intents, prefix)
 	}
-	for _, in := range c.Intents {
+	for _, in := range c.Deletions {
 		if intents[in.Prefix] != nil {
 			return nil, fmt.Errorf("prefix %s written twice", in.Prefix)
 		}
@@ -384,7 +384,7 @@ func (m *memory) List(_ context.Context, q catalog.Query) (catalog.Page, error) 
 		}
 		if len(page.Products) == q.Limit {
 			end := page.Products[q.Limit-1]
-			page.Next = &catalog.Position{ID: end.ID, Price: end.Price}
+			page.Next = &catalog.Cursor{ID: end.ID, Price: end.Price}
 			break
 		}
 		page.Products = append(page.Products, clone(p))

@@ -13,12 +13,12 @@ type Sort string
 
 // The orders.
 const (
-	NewestFirst    Sort = "-id"
-	CheapestFirst  Sort = "price"
-	DearestFirst   Sort = "-price"
-	DefaultLimit        = 20
-	MaxLimit            = 100
-	MinNameLetters      = 3 // a shorter needle has no trigram, so it would walk the whole table
+	NewestFirst        Sort = "-id"
+	CheapestFirst      Sort = "price"
+	MostExpensiveFirst Sort = "-price"
+	DefaultLimit            = 20
+	MaxLimit                = 100
+	MinNameChars            = 3 // a shorter needle has no trigram, so it would walk the whole table
 )
 
 // Query asks for one page of products.
@@ -28,12 +28,12 @@ type Query struct {
 	MinPrice *decimal.Decimal
 	MaxPrice *decimal.Decimal // both inclusive
 	Sort     Sort
-	Limit    int       // 1 to MaxLimit
-	After    *Position // where the page before ended
+	Limit    int     // 1 to MaxLimit
+	After    *Cursor // where the page before ended
 }
 
-// Position is a place in an ordered list: right after this product.
-type Position struct {
+// Cursor is a place in an ordered list: right after this product.
+type Cursor struct {
 	ID    ProductID
 	Price decimal.Decimal
 }
@@ -41,7 +41,7 @@ type Position struct {
 // Page is a part of a list.
 type Page struct {
 	Products []Product
-	Next     *Position // nil at the end
+	Next     *Cursor // nil at the end
 }
 
 // Validate returns every wrong field of the query, or nil. Paths are the filters' names, such as min_price.
@@ -51,15 +51,15 @@ func (q Query) Validate() []fault.Field {
 	switch {
 	case q.UserID == 0 && letters == 0:
 		check.Add("user_id", "required", "give user_id, or at least three characters of name")
-	case q.UserID == 0 && letters < MinNameLetters:
+	case q.UserID == 0 && letters < MinNameChars:
 		check.Add("name", "too_short", "without user_id, name needs at least three characters")
-	case letters > MaxNameLetters:
+	case letters > MaxNameChars:
 		check.Add("name", "too_long", "at most 200 characters")
 	}
 	check.Range(q.MinPrice == nil || q.MaxPrice == nil || !q.MinPrice.GreaterThan(*q.MaxPrice), "min_price",
 		"min_price is above max_price")
 	switch q.Sort {
-	case NewestFirst, CheapestFirst, DearestFirst:
+	case NewestFirst, CheapestFirst, MostExpensiveFirst:
 	default:
 		check.Add("sort", "unknown_value", "one of -id, price, -price")
 	}

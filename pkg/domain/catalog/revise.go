@@ -31,16 +31,16 @@ var ErrRevision = fault.New(fault.Conflict, "revision_mismatch", "the product ha
 func CheckPatch(patch ProductPatch) []fault.Field {
 	var c checker
 	if patch.Name != nil {
-		c.text("product_name", *patch.Name, 1, MaxNameLetters)
+		c.text("product_name", *patch.Name, 1, MaxNameChars)
 	}
 	if patch.Description != nil {
-		c.text("product_description", *patch.Description, 0, MaxDescriptionLetters)
+		c.text("product_description", *patch.Description, 0, MaxDescriptionChars)
 	}
 	if patch.Price != nil {
 		c.price("product_price", *patch.Price, true)
 	}
 	if patch.ImageURLs != nil {
-		c.pictureURLs("product_images", *patch.ImageURLs)
+		c.imageURLs("product_images", *patch.ImageURLs)
 	}
 	return c.wrong
 }
@@ -54,14 +54,14 @@ func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, s
 	if err := fault.InvalidFields(CheckPatch(patch)); err != nil {
 		return Product{}, err
 	}
-	r := revision{ProductPatch: patch, changedID: s.NewID(), traceparent: traceparent, grace: s.cfg.RetireGrace}
+	r := patchRequest{ProductPatch: patch, changedID: s.NewID(), traceparent: traceparent, grace: s.cfg.DeletionGrace}
 	if patch.ImageURLs != nil {
 		var err error
 		if r.hash, err = s.recordPipeline(ctx); err != nil {
 			return Product{}, fmt.Errorf("record pipeline: %w", err)
 		}
 		for range *patch.ImageURLs {
-			r.tickets = append(r.tickets, s.NewID())
+			r.jobIDs = append(r.jobIDs, s.NewID())
 		}
 	}
 	return s.revise(ctx, id, seen, "patch product", func(p *Product, now time.Time) (Change, error) {
@@ -74,7 +74,7 @@ func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, s
 func (s *Service) Delete(ctx context.Context, id ProductID, seen Revisions, traceparent string) error {
 	changedID := s.NewID()
 	_, err := s.revise(ctx, id, seen, "delete product", func(p *Product, _ time.Time) (Change, error) {
-		return p.remove(s.cfg.RetireGrace, traceparent, changedID), nil
+		return p.markDeleted(s.cfg.DeletionGrace, traceparent, changedID), nil
 	})
 	return err
 }
@@ -90,22 +90,22 @@ func (s *Service) Reprocess(ctx context.Context, product ProductID, image ImageI
 // anything has happened to it since; fault.NotFound as for Reprocess.
 func (s *Service) Replay(ctx context.Context, product ProductID, image ImageID, fence int64) error {
 	_, err := s.reprocess(ctx, product, image, 0, "", func(img *Image, _ time.Time) bool {
-		return img.Work == Idle && img.Fence == fence && (img.Status == Failed || img.RemakeError != "")
+		return img.JobState == Idle && img.FencingToken == fence && (img.Status == Failed || img.ReprocessError != "")
 	})
 	return err
 }
 
-// Remake asks anew for a picture that was selected, not before delay has passed. ErrDone if it is in work, or is no longer
+// ReprocessIf asks anew for a picture that was selected, not before delay has passed. ErrDone if it is in work, or is no longer
 // what was selected; fault.NotFound as for Reprocess.
-func (s *Service) Remake(ctx context.Context, product ProductID, image ImageID, which Selection, delay time.Duration) error {
+func (s *Service) ReprocessIf(ctx context.Context, product ProductID, image ImageID, which Filter, delay time.Duration) error {
 	_, err := s.reprocess(ctx, product, image, delay, "", func(img *Image, now time.Time) bool {
-		return img.Work == Idle && which.Matches(*img, now)
+		return img.JobState == Idle && which.Matches(*img, now)
 	})
 	return err
 }
 
-// Selection says which pictures are meant. What is zero does not matter.
-type Selection struct {
+// Filter says which pictures are meant. What is zero does not matter.
+type Filter struct {
 	Status       Status
 	Code         media.Code    // why it failed, or why it could not be remade
 	OlderThan    time.Duration // since it was last asked for
@@ -113,15 +113,15 @@ type Selection struct {
 }
 
 // Matches reports whether the picture is one of those meant.
-func (s Selection) Matches(img Image, now time.Time) bool {
+func (s Filter) Matches(img Image, now time.Time) bool {
 	return (s.Status == "" || img.Status == s.Status) &&
-		(s.Code == "" || img.ErrorCode == s.Code || img.RemakeError == s.Code) &&
+		(s.Code == "" || img.ErrorCode == s.Code || img.ReprocessError == s.Code) &&
 		(s.OlderThan == 0 || now.Sub(img.RequestedAt) > s.OlderThan) &&
 		(s.PipelineHash == "" || img.PipelineHash == s.PipelineHash)
 }
 
-// Bulk is what became of one call that asks for many pictures anew.
-type Bulk struct {
+// BulkResult is what became of one call that asks for many pictures anew.
+type BulkResult struct {
 	Requested int           // asked for
 	Skipped   int           // selected, but in work or changed before their turn came
 	Next      ImageID       // the last picture looked at: the next call goes on after it; 0 if none are left
@@ -135,7 +135,7 @@ func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageI
 	if err != nil {
 		return Product{}, fmt.Errorf("record pipeline: %w", err)
 	}
-	ask := request{hash: hash, ticket: s.NewID(), changedID: s.NewID(), traceparent: traceparent, delay: delay}
+	ask := reprocessRequest{hash: hash, jobID: s.NewID(), changedID: s.NewID(), traceparent: traceparent, delay: delay}
 	return s.revise(ctx, product, nil, "reprocess picture", func(p *Product, now time.Time) (Change, error) {
 		img := p.image(image)
 		if img == nil {
@@ -154,7 +154,7 @@ func (s *Service) revise(ctx context.Context, id ProductID, seen Revisions, verb
 ) (Product, error) {
 	var before int64
 	p, err := s.Store.Edit(ctx, id, func(p *Product, now time.Time) (Change, error) {
-		if err := p.seenBy(seen); err != nil {
+		if err := p.checkRevision(seen); err != nil {
 			return Change{}, err
 		}
 		before = p.Version
@@ -165,14 +165,14 @@ func (s *Service) revise(ctx context.Context, id ProductID, seen Revisions, verb
 	}
 	failpoint.Hit(failpoint.RevisionCommitted)
 	if p.Version != before {
-		s.forget(ctx, p.ID, p.Version)
+		s.invalidate(ctx, p.ID, p.Version)
 		s.Wake()
 	}
 	return p, nil
 }
 
-// seenBy says why a client that has seen those revisions may not change the product, or nil.
-func (p *Product) seenBy(seen Revisions) error {
+// checkRevision says why a client that has seen those revisions may not change the product, or nil.
+func (p *Product) checkRevision(seen Revisions) error {
 	switch {
 	case p.Deleted:
 		return fault.New(fault.NotFound, "product_not_found", "there is no such product")
@@ -183,17 +183,17 @@ func (p *Product) seenBy(seen Revisions) error {
 	}
 }
 
-// revision is a patch with everything that carrying it out takes.
-type revision struct {
+// patchRequest is a patch with everything that carrying it out takes.
+type patchRequest struct {
 	ProductPatch
 	hash                   string   // of the specification for new pictures
-	tickets                []string // one for each place
+	jobIDs                 []string // one for each place
 	changedID, traceparent string
 	grace                  time.Duration
 }
 
 // patch carries a revision out, as far as it changes anything.
-func (p *Product) patch(r revision, now time.Time) Change {
+func (p *Product) patch(r patchRequest, now time.Time) Change {
 	var c Change
 	changed := false
 	if r.Name != nil && *r.Name != p.Name {
@@ -206,19 +206,19 @@ func (p *Product) patch(r revision, now time.Time) Change {
 		p.Price, changed = *r.Price, true
 	}
 	if r.ImageURLs != nil && !slices.Equal(*r.ImageURLs, p.ImageURLs) {
-		c, changed = p.rearrange(r, now), true
+		c, changed = p.replaceImages(r, now), true
 	}
 	if !changed {
 		return Change{}
 	}
 	p.Revision++
-	c.Outbox = append(c.Outbox, p.changed(r.traceparent, r.changedID))
+	c.Outbox = append(c.Outbox, p.bumpVersion(r.traceparent, r.changedID))
 	return c
 }
 
-// rearrange gives the product the pictures that the revision names. Of two pictures with one URL the first place is the
+// replaceImages gives the product the pictures that the revision names. Of two pictures with one URL the first place is the
 // first one's.
-func (p *Product) rearrange(r revision, now time.Time) Change {
+func (p *Product) replaceImages(r patchRequest, now time.Time) Change {
 	left := slices.Clone(p.Images)
 	p.ImageURLs, p.Images = slices.Clone(*r.ImageURLs), make([]Image, 0, len(*r.ImageURLs))
 	for i, source := range p.ImageURLs {
@@ -229,7 +229,7 @@ func (p *Product) rearrange(r revision, now time.Time) Change {
 			left = slices.Delete(left, had, had+1)
 		} else {
 			img = Image{ProductID: p.ID, SourceURL: source, Status: Pending, PipelineHash: r.hash, RequestedAt: now}
-			img.queue(r.tickets[i], now, 0)
+			img.queue(r.jobIDs[i], now, 0)
 		}
 		img.Position = i
 		p.Images = append(p.Images, img)
@@ -237,29 +237,29 @@ func (p *Product) rearrange(r revision, now time.Time) Change {
 	c := Change{Announce: func(p Product) []Outgoing {
 		var out []Outgoing
 		for _, img := range p.Images {
-			if slices.Contains(r.tickets, img.Ticket) {
-				out = append(out, img.request(r.traceparent, 0))
+			if slices.Contains(r.jobIDs, img.JobID) {
+				out = append(out, img.jobMessage(r.traceparent, 0))
 			}
 		}
 		return out
 	}}
 	for _, img := range left {
-		c.Intents = append(c.Intents, img.discard(r.grace)...)
+		c.Deletions = append(c.Deletions, img.scheduleDeletion(r.grace)...)
 	}
 	return c
 }
 
-// remove ends the product: what works on its pictures holds them no longer, and what clients saw of them goes.
-func (p *Product) remove(grace time.Duration, traceparent, changedID string) Change {
+// markDeleted ends the product: what works on its pictures holds them no longer, and what clients saw of them goes.
+func (p *Product) markDeleted(grace time.Duration, traceparent, changedID string) Change {
 	var c Change
 	for i := range p.Images {
 		img := &p.Images[i]
-		img.Fence++
-		img.Work, img.Ticket, img.DueAt = Idle, "", time.Time{}
-		c.Intents = append(c.Intents, img.discard(grace)...)
+		img.FencingToken++
+		img.JobState, img.JobID, img.DueAt = Idle, "", time.Time{}
+		c.Deletions = append(c.Deletions, img.scheduleDeletion(grace)...)
 	}
 	p.Deleted = true
 	p.Revision++
-	c.Outbox = append(c.Outbox, p.changed(traceparent, changedID))
+	c.Outbox = append(c.Outbox, p.bumpVersion(traceparent, changedID))
 	return c
 }

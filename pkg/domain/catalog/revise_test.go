@@ -125,7 +125,7 @@ func TestPatch(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		p := h.post(t, 0)
-		empty, long, price := "", string(make([]byte, catalog.MaxDescriptionLetters+1)), dec("-1")
+		empty, long, price := "", string(make([]byte, catalog.MaxDescriptionChars+1)), dec("-1")
 		_, err := h.Patch(t.Context(), p.ID, catalog.ProductPatch{
 			Name: &empty, Description: &long, Price: &price, ImageURLs: &[]string{"ftp://example.com/a.jpg"},
 		}, nil, "")
@@ -160,7 +160,7 @@ func TestPatch(t *testing.T) {
 }
 
 func sameID(a, b catalog.Image) bool {
-	return a.ID == b.ID && a.Ticket == b.Ticket && a.Position == b.Position
+	return a.ID == b.ID && a.JobID == b.JobID && a.Position == b.Position
 }
 
 func TestPatchOfPictures(t *testing.T) {
@@ -180,7 +180,7 @@ func TestPatchOfPictures(t *testing.T) {
 			want := before.Images[from]
 			want.Position = to
 			img := got.Images[to]
-			if !slices.Equal(img.Renditions, want.Renditions) || !sameID(img, want) || img.Fence != want.Fence {
+			if !slices.Equal(img.Renditions, want.Renditions) || !sameID(img, want) || img.FencingToken != want.FencingToken {
 				t.Errorf("got %+v, want %+v", img, want)
 			}
 		}
@@ -188,14 +188,14 @@ func TestPatchOfPictures(t *testing.T) {
 			t.Errorf("got %v, want %v", got.Compressed, want)
 		}
 		fresh := got.Images[1]
-		if fresh.ID <= 3 || fresh.Status != catalog.Pending || fresh.Work != catalog.Queued ||
+		if fresh.ID <= 3 || fresh.Status != catalog.Pending || fresh.JobState != catalog.Queued ||
 			fresh.PipelineHash != inForce().Hash() {
 			t.Errorf("got %+v, want a new picture in the queue", fresh)
 		}
 		requests := h.store.sent(event.TypeImageRequested)
 		last := requests[len(requests)-1]
 		r, err := event.Decode[event.ImageRequested](last.Message)
-		if err != nil || len(requests) != 4 || last.ID != fresh.Ticket || r.ImageID != int64(fresh.ID) || r.SourceURL != url(7) ||
+		if err != nil || len(requests) != 4 || last.ID != fresh.JobID || r.ImageID != int64(fresh.ID) || r.SourceURL != url(7) ||
 			last.Traceparent != "trace" {
 			t.Errorf("got %d requests, the last %+v of %+v, %v", len(requests), r, last.Message, err)
 		}
@@ -261,17 +261,17 @@ func TestPatchOfPictures(t *testing.T) {
 			"fail":     h.Fail(t.Context(), a, f),
 			"retry":    h.Retry(t.Context(), a, f, policy()),
 			"defer":    h.Defer(t.Context(), a, f, policy(), 0),
-			"postpone": h.Postpone(t.Context(), a.Request, policy(), 0),
+			"postpone": h.Postpone(t.Context(), a.Job, policy(), 0),
 			"release":  h.Release(t.Context(), a),
 		} {
 			if !errors.Is(err, catalog.ErrSuperseded) {
 				t.Errorf("%s: got %v, want superseded", name, err)
 			}
 		}
-		if _, err := h.Begin(t.Context(), a.Request, budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
-		if err := h.Repeat(t.Context(), p.ID, a.ImageID, 0); !errors.Is(err, catalog.ErrDone) {
+		if err := h.Republish(t.Context(), p.ID, a.ImageID, 0); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
 		if h.store.intents[a.Prefix] == nil {
@@ -366,17 +366,17 @@ func TestDelete(t *testing.T) {
 		}
 		gone := h.store.row(p.ID)
 		for _, img := range gone.Images {
-			if img.Work != catalog.Idle || img.Ticket != "" || !img.DueAt.IsZero() {
+			if img.JobState != catalog.Idle || img.JobID != "" || !img.DueAt.IsZero() {
 				t.Errorf("got %+v, want no work on it", img)
 			}
 		}
-		if gone.Images[1].Fence <= working.Fence || gone.Revision != 2 {
-			t.Errorf("got %+v, want a fence above %d and revision 2", gone, working.Fence)
+		if gone.Images[1].FencingToken <= working.FencingToken || gone.Revision != 2 {
+			t.Errorf("got %+v, want a fence above %d and revision 2", gone, working.FencingToken)
 		}
 		if err := h.Finish(t.Context(), working, result(working)); !errors.Is(err, catalog.ErrSuperseded) {
 			t.Errorf("got %v, want superseded", err)
 		}
-		if _, err := h.Begin(t.Context(), working.Request, budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), working.Job, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
 		changed := h.store.sent(event.TypeProductChanged)
@@ -447,7 +447,7 @@ func TestReprocess(t *testing.T) {
 		}
 		next := pipeline.Default()
 		next.Spec.Renditions = next.Spec.Renditions[1:]
-		h.Pipeline = func() *pipeline.Revision { return pipeline.Seal(next) }
+		h.Pipeline = func() *pipeline.Revision { return pipeline.NewRevision(next) }
 		img := h.reprocess(t, p, 0)
 		if img.Status != catalog.Pending || img.ErrorCode != "" || img.ErrorDetail != "" || img.Attempts != 0 ||
 			img.PipelineHash != next.Hash() || !img.RequestedAt.Equal(h.store.now) {
@@ -457,8 +457,8 @@ func TestReprocess(t *testing.T) {
 			t.Errorf("the pipeline is not on record: %v", err)
 		}
 		requests := h.store.sent(event.TypeImageRequested)
-		if last := requests[len(requests)-1]; last.ID != img.Ticket || last.Traceparent != "trace" {
-			t.Errorf("got %+v, want the request of ticket %s", last.Message, img.Ticket)
+		if last := requests[len(requests)-1]; last.ID != img.JobID || last.Traceparent != "trace" {
+			t.Errorf("got %+v, want the request of ticket %s", last.Message, img.JobID)
 		}
 		if got := h.product(t, p.ID); got.Version != 3 || got.Revision != 1 || h.cache.tombs[p.ID] != 3 {
 			t.Errorf("got version %d and revision %d, want 3 and 1", got.Version, got.Revision)
@@ -473,7 +473,7 @@ func TestReprocess(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 1)
 		old := h.make(t, p, 0)
-		if img := h.reprocess(t, p, 0); img.Status != catalog.Ready || len(img.Renditions) != 2 || img.Work != catalog.Queued {
+		if img := h.reprocess(t, p, 0); img.Status != catalog.Ready || len(img.Renditions) != 2 || img.JobState != catalog.Queued {
 			t.Errorf("got %+v, want it ready and in the queue", img)
 		}
 		a := h.make(t, p, 0)
@@ -494,18 +494,18 @@ func TestReprocess(t *testing.T) {
 		for name, err := range map[string]error{
 			"finish":   h.Finish(t.Context(), a, result(a)),
 			"retry":    h.Retry(t.Context(), a, slow, policy()),
-			"postpone": h.Postpone(t.Context(), a.Request, policy(), 0),
+			"postpone": h.Postpone(t.Context(), a.Job, policy(), 0),
 			"release":  h.Release(t.Context(), a),
 		} {
 			if !errors.Is(err, catalog.ErrSuperseded) {
 				t.Errorf("%s: got %v, want superseded", name, err)
 			}
 		}
-		if _, err := h.Begin(t.Context(), a.Request, budget); !errors.Is(err, catalog.ErrDone) {
+		if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
 			t.Errorf("got %v, want done", err)
 		}
 		b := h.begin(t, p, 0)
-		if b.Ticket != img.Ticket || b.Alone || b.Number != 1 || b.Fence <= a.Fence {
+		if b.JobID != img.JobID || b.Isolated || b.Number != 1 || b.FencingToken <= a.FencingToken {
 			t.Errorf("got %+v, want a first attempt", b)
 		}
 		if h.store.intents[a.Prefix] == nil {

@@ -22,8 +22,8 @@ type Encoder interface {
 	Encode(p Product) (body []byte, etag string, err error)
 }
 
-// Parts are what a Service is made of.
-type Parts struct {
+// Deps are what a Service is made of.
+type Deps struct {
 	Store     Store
 	Pipelines Pipelines
 	Cache     Cache
@@ -38,19 +38,19 @@ type Parts struct {
 
 // Service is everything that can be done with users, products and pictures. Its methods may be called concurrently.
 type Service struct {
-	Parts
-	cfg        Config
-	flights    singleflight.Group
-	departures atomic.Int64 // orders questions and flights
-	saved      sync.Map     // pipeline hashes known to be on record
+	Deps
+	cfg     Config
+	loads   singleflight.Group
+	loadSeq atomic.Int64 // orders questions and flights
+	saved   sync.Map     // pipeline hashes known to be on record
 }
 
 // New returns a Service.
-func New(parts Parts, cfg Config) *Service {
+func New(parts Deps, cfg Config) *Service {
 	if parts.Wake == nil {
 		parts.Wake = func() {}
 	}
-	return &Service{Parts: parts, cfg: cfg}
+	return &Service{Deps: parts, cfg: cfg}
 }
 
 // CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict means that the e-mail address is taken.
@@ -121,13 +121,13 @@ func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent str
 		return Product{}, nil, fmt.Errorf("record pipeline: %w", err)
 	}
 	for i := range p.Images {
-		p.Images[i].Work, p.Images[i].Ticket, p.Images[i].PipelineHash = Queued, s.NewID(), hash
+		p.Images[i].JobState, p.Images[i].JobID, p.Images[i].PipelineHash = Queued, s.NewID(), hash
 	}
 	changedID := s.NewID()
 	return p, func(p Product) []Outgoing {
 		out := []Outgoing{p.announcement(traceparent, changedID)}
 		for i := range p.Images {
-			out = append(out, p.Images[i].request(traceparent, 0))
+			out = append(out, p.Images[i].jobMessage(traceparent, 0))
 		}
 		return out
 	}, nil
@@ -137,7 +137,7 @@ func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent str
 func (s *Service) created(ctx context.Context, p Product) {
 	failpoint.Hit(failpoint.CreateCommitted)
 	s.Wake()
-	s.forget(ctx, p.ID, p.Version)
+	s.invalidate(ctx, p.ID, p.Version)
 }
 
 // recordPipeline makes sure that the pipeline which new requests name is on record, and returns its hash.
@@ -171,7 +171,7 @@ func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
 	doc, hit, err := s.Cache.Get(ctx, id)
 	if err != nil || !hit { // a cache that fails is a miss; it counts its errors itself
-		if doc, err = s.fly(ctx, id); err != nil {
+		if doc, err = s.loadShared(ctx, id); err != nil {
 			return Document{}, err
 		}
 	}
@@ -181,59 +181,59 @@ func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
 	return doc, nil
 }
 
-// flown is what a flight brought, and when it left.
-type flown struct {
-	doc  Document
-	left int64
+// loadResult is what a flight brought, and when it left.
+type loadResult struct {
+	doc     Document
+	started int64
 }
 
-// fly loads the product in a flight that others may join. Who joins one that has left already does not know what it read: a
+// loadShared loads the product in a flight that others may join. Who joins one that has left already does not know what it read: a
 // change may have been announced by another process since, when the flight had filled the cache and not yet landed. So that
 // flight is waited for and the next one taken, by all who waited, and it looks into the cache first.
-func (s *Service) fly(ctx context.Context, id ProductID) (Document, error) {
-	asked := s.departures.Add(1)
-	first, err := s.board(ctx, id, s.load)
-	if err != nil || first.left > asked {
+func (s *Service) loadShared(ctx context.Context, id ProductID) (Document, error) {
+	asked := s.loadSeq.Add(1)
+	first, err := s.joinLoad(ctx, id, s.load)
+	if err != nil || first.started > asked {
 		return first.doc, err
 	}
-	next, err := s.board(ctx, id, s.look)
+	next, err := s.joinLoad(ctx, id, s.readThrough)
 	if err == nil && next.doc.Version < first.doc.Version { // the cache has lost what it was told
 		return first.doc, nil
 	}
 	return next.doc, err
 }
 
-// board joins the product's flight, or begins one. A flight has a context of its own: the first caller's leaving must not
+// joinLoad joins the product's flight, or begins one. A flight has a context of its own: the first caller's leaving must not
 // fail the others.
-func (s *Service) board(ctx context.Context, id ProductID,
+func (s *Service) joinLoad(ctx context.Context, id ProductID,
 	read func(context.Context, ProductID) (Document, error),
-) (flown, error) {
-	flight := s.flights.DoChan(id.String(), func() (result any, err error) {
+) (loadResult, error) {
+	flight := s.loads.DoChan(id.String(), func() (result any, err error) {
 		defer func() {
 			if p := recover(); p != nil { // singleflight would panic again where nobody can recover
 				err = fmt.Errorf("load product: panic: %v", p)
 			}
 		}()
-		left := s.departures.Add(1)
+		left := s.loadSeq.Add(1)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.LoadTimeout)
 		defer cancel()
 		doc, err := read(ctx, id)
-		return flown{doc, left}, err
+		return loadResult{doc, left}, err
 	})
 	select {
 	case <-ctx.Done():
-		return flown{}, fmt.Errorf("load product: %w", ctx.Err())
+		return loadResult{}, fmt.Errorf("load product: %w", ctx.Err())
 	case landed := <-flight:
 		if landed.Err != nil {
-			return flown{}, landed.Err
+			return loadResult{}, landed.Err
 		}
-		result, _ := landed.Val.(flown)
+		result, _ := landed.Val.(loadResult)
 		return result, nil
 	}
 }
 
-// look reads through the cache.
-func (s *Service) look(ctx context.Context, id ProductID) (Document, error) {
+// readThrough reads through the cache.
+func (s *Service) readThrough(ctx context.Context, id ProductID) (Document, error) {
 	if doc, hit, err := s.Cache.Get(ctx, id); err == nil && hit {
 		return doc, nil
 	}
@@ -248,7 +248,7 @@ func (s *Service) load(ctx context.Context, id ProductID) (Document, error) {
 	if err != nil {
 		return Document{}, err
 	}
-	if outcome, _ := s.Cache.Fill(ctx, id, doc, began); outcome != Outdated { // not stored is not wrong
+	if outcome, _ := s.Cache.Fill(ctx, id, doc, began); outcome != Stale { // not stored is not wrong
 		return doc, nil
 	}
 	began = s.Now()
@@ -278,21 +278,21 @@ func (s *Service) read(ctx context.Context, id ProductID) (Document, error) {
 	return Document{Version: p.Version, ETag: etag, Body: body}, nil
 }
 
-// forget makes what the cache holds of older versions unreadable, right after a commit. It is best effort: the
+// invalidate makes what the cache holds of older versions unreadable, right after a commit. It is best effort: the
 // product.changed event repeats it.
-func (s *Service) forget(ctx context.Context, id ProductID, version int64) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.ForgetTimeout)
+func (s *Service) invalidate(ctx context.Context, id ProductID, version int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.InvalidateTimeout)
 	defer cancel()
-	if err := s.Forget(ctx, id, version); err != nil {
+	if err := s.Invalidate(ctx, id, version); err != nil {
 		s.Log.Debug("cache not told of a change; its event will", zap.Int64("product_id", int64(id)), zap.Error(err))
 	}
 }
 
-// Forget makes what the cache holds of older versions unreadable, and lets nobody join a read that began before. It returns
+// Invalidate makes what the cache holds of older versions unreadable, and lets nobody join a read that began before. It returns
 // only after the cache has accepted it; repeating it changes nothing.
-func (s *Service) Forget(ctx context.Context, id ProductID, version int64) error {
-	err := s.Cache.Forget(ctx, id, version)
-	s.flights.Forget(id.String())
+func (s *Service) Invalidate(ctx context.Context, id ProductID, version int64) error {
+	err := s.Cache.Invalidate(ctx, id, version)
+	s.loads.Forget(id.String())
 	return err
 }
 
@@ -303,7 +303,7 @@ func (s *Service) HandleChanged(ctx context.Context, m event.Message) error {
 		return fmt.Errorf("decode: %w", err)
 	}
 	failpoint.Hit(failpoint.ChangeReceived)
-	if err := s.Forget(ctx, ProductID(changed.ProductID), changed.Version); err != nil {
+	if err := s.Invalidate(ctx, ProductID(changed.ProductID), changed.Version); err != nil {
 		return fmt.Errorf("forget product: %w", err)
 	}
 	return nil

@@ -65,7 +65,7 @@ func (c *cache) Fill(
 		return 0, c.broken
 	}
 	if old, ok := c.docs[id]; ok && old.Version > doc.Version || c.tombs[id] > doc.Version {
-		return catalog.Outdated, nil
+		return catalog.Stale, nil
 	}
 	c.docs[id] = doc
 	if c.filled != nil {
@@ -76,7 +76,7 @@ func (c *cache) Fill(
 	return catalog.Filled, nil
 }
 
-func (c *cache) Forget(_ context.Context, id catalog.ProductID, version int64) error {
+func (c *cache) Invalidate(_ context.Context, id catalog.ProductID, version int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
@@ -96,7 +96,7 @@ func (c *cache) setBroken(err error) {
 }
 
 // inForce returns the default pipeline.
-func inForce() *pipeline.Revision { return pipeline.Seal(pipeline.Default()) }
+func inForce() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
@@ -104,11 +104,11 @@ func newHouse(t *testing.T) *house {
 		store: newMemory(),
 		cache: &cache{docs: map[catalog.ProductID]catalog.Document{}, tombs: map[catalog.ProductID]int64{}},
 	}
-	h.Service = catalog.New(catalog.Parts{
+	h.Service = catalog.New(catalog.Deps{
 		Store: h.store, Pipelines: h.store, Cache: h.cache, Encoder: encode{}, Pipeline: inForce,
 		NewID: uuid.NewString, Random: func() float64 { return 0.5 }, Now: time.Now,
 		Wake: func() { h.wakes.Add(1) }, Log: zap.NewNop(),
-	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute, RetireGrace: time.Hour})
+	}, catalog.Config{LoadTimeout: time.Minute, InvalidateTimeout: time.Minute, DeletionGrace: time.Hour})
 	return h
 }
 
@@ -154,8 +154,8 @@ func TestCreate(t *testing.T) {
 		}
 		for i, r := range requests {
 			img := p.Images[i]
-			if r.ID != img.Ticket || img.Work != catalog.Queued || img.Status != catalog.Pending {
-				t.Errorf("picture %d: ticket %q work %s status %s, request %q", i, img.Ticket, img.Work, img.Status, r.ID)
+			if r.ID != img.JobID || img.JobState != catalog.Queued || img.Status != catalog.Pending {
+				t.Errorf("picture %d: ticket %q work %s status %s, request %q", i, img.JobID, img.JobState, img.Status, r.ID)
 			}
 			req, err := event.Decode[event.ImageRequested](r.Message)
 			if err != nil || req.ImageID != int64(img.ID) || req.PipelineHash != pipeline.Default().Hash() {
@@ -193,7 +193,7 @@ func TestCreate(t *testing.T) {
 		before := h.post(t, 1)
 		next := pipeline.Default()
 		next.Spec.Renditions = next.Spec.Renditions[1:]
-		h.Pipeline = func() *pipeline.Revision { return pipeline.Seal(next) }
+		h.Pipeline = func() *pipeline.Revision { return pipeline.NewRevision(next) }
 		for range 2 {
 			if after := h.post(t, 1); after.Images[0].PipelineHash != next.Hash() {
 				t.Errorf("a new request names %s, want %s", after.Images[0].PipelineHash, next.Hash())
@@ -281,7 +281,7 @@ func TestGet(t *testing.T) {
 		h.store.onRead = func() { // version 1 has been read; now version 2 is committed and forgotten
 			once.Do(func() {
 				h.store.change(p.ID, func(p *catalog.Product) { p.Version = 2 })
-				if err := h.Forget(t.Context(), p.ID, 2); err != nil {
+				if err := h.Invalidate(t.Context(), p.ID, 2); err != nil {
 					t.Error(err)
 				}
 			})
@@ -300,7 +300,7 @@ func TestGet(t *testing.T) {
 		h := newHouse(t)
 		p := h.post(t, 0)
 		h.store.change(p.ID, func(p *catalog.Product) { p.Version, p.Deleted = 7, true })
-		if err := h.Forget(t.Context(), p.ID, 7); err != nil {
+		if err := h.Invalidate(t.Context(), p.ID, 7); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := h.Get(t.Context(), p.ID); !fault.Is(err, fault.NotFound) {
@@ -345,7 +345,7 @@ func TestGetTogether(t *testing.T) {
 		}()
 		<-reading
 		h.store.change(p.ID, func(p *catalog.Product) { p.Version = 2 })
-		_ = h.Forget(t.Context(), p.ID, 2) // the cache is down: only the flight is detached
+		_ = h.Invalidate(t.Context(), p.ID, 2) // the cache is down: only the flight is detached
 		doc, err := h.Get(t.Context(), p.ID)
 		close(goOn)
 		<-old
@@ -490,7 +490,7 @@ func joinsAnOvertakenFlight(t *testing.T, refilled bool) {
 	go read(first)
 	synctest.Wait() // version 1 is in the cache
 	h.store.change(p.ID, func(p *catalog.Product) { p.Version = 2 })
-	if err := h.cache.Forget(t.Context(), p.ID, 2); err != nil {
+	if err := h.cache.Invalidate(t.Context(), p.ID, 2); err != nil {
 		t.Fatal(err)
 	}
 	go read(second)

@@ -50,10 +50,10 @@ func onServers(t *testing.T, dsn string, addrs []string, prefix string) *catalog
 		}
 	})
 	store := postgres.NewStore(db)
-	return catalog.New(catalog.Parts{
+	return catalog.New(catalog.Deps{
 		Store: store, Pipelines: store, Cache: cache, Encoder: encode{}, Pipeline: inForce,
 		NewID: uuid.NewString, Random: rand.Float64, Now: time.Now, Log: zap.NewNop(),
-	}, catalog.Config{LoadTimeout: time.Minute, ForgetTimeout: time.Minute, RetireGrace: time.Hour})
+	}, catalog.Config{LoadTimeout: time.Minute, InvalidateTimeout: time.Minute, DeletionGrace: time.Hour})
 }
 
 // TestNeverStale lets two API processes read while a worker changes what they read, a thousand times: who begins to read
@@ -101,9 +101,9 @@ func changeAndRead(t *testing.T, apis []*catalog.Service, worker *catalog.Servic
 	defer stop()
 	policy := pipeline.Default().Spec.Retry
 	policy.MaxAttempts = rounds + 1
-	ticket := p.Images[0].Ticket
+	ticket := p.Images[0].JobID
 	for version := p.Version + 1; version <= p.Version+int64(rounds); version++ {
-		a, err := worker.Begin(ctx, catalog.Request{ProductID: p.ID, ImageID: p.Images[0].ID, Ticket: ticket}, time.Hour)
+		a, err := worker.Begin(ctx, catalog.Job{ProductID: p.ID, ImageID: p.Images[0].ID, JobID: ticket}, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,5 +135,5 @@ func current(ctx context.Context, s *catalog.Service, p catalog.Product) (string
 	if err != nil {
 		return "", fmt.Errorf("load product: %w", err)
 	}
-	return now.Images[0].Ticket, nil
+	return now.Images[0].JobID, nil
 }

@@ -55,9 +55,9 @@ type Outgoing struct {
 
 // Change is what an edit adds beside the changed rows.
 type Change struct {
-	Outbox  []Outgoing
-	Intents []Intent // written: objects that may come to exist, or that have to go
-	Adopt   []string // prefixes whose objects now belong to the row: each one's intent must be there, undoomed, and is removed
+	Outbox          []Outgoing
+	Deletions       []ScheduledDeletion // written: objects that may come to exist, or that have to go
+	CancelDeletions []string            // prefixes whose objects now belong to the row: each one's intent must be there, undoomed, and is removed
 
 	// Announce, if any, is called once new pictures have their ids, and returns more for the outbox. It must be pure.
 	Announce func(Product) []Outgoing
@@ -82,8 +82,8 @@ var ErrInProgress = fault.New(fault.Conflict, "idempotency_in_progress",
 var ErrKeyReused = fault.New(fault.Invalid, "idempotency_key_reused",
 	"the key was used for another request; draw a new one")
 
-// Intent says that objects below Prefix may exist and will be deleted once Due has passed, unless the intent is adopted.
-type Intent struct {
+// ScheduledDeletion says that objects below Prefix may exist and will be deleted once Due has passed, unless the intent is adopted.
+type ScheduledDeletion struct {
 	Prefix  string // ends in a slash
 	ImageID ImageID
 	Due     time.Duration // from the database's now
@@ -93,8 +93,8 @@ type Intent struct {
 var ErrOutcomeUnknown = fault.New(fault.Unavailable, "outcome_unknown",
 	"the connection to the database broke while the change was being committed: it may or may not have happened")
 
-// ErrDoomed says that an attempt's objects are being deleted: it came too late and has to start again.
-var ErrDoomed = fault.New(fault.Conflict, "prefix_doomed", "the attempt's objects are being removed")
+// ErrDeletionStarted says that an attempt's objects are being deleted: it came too late and has to start again.
+var ErrDeletionStarted = fault.New(fault.Conflict, "prefix_doomed", "the attempt's objects are being removed")
 
 // Pipelines keeps every specification that was ever asked for, by its hash.
 type Pipelines interface {
@@ -117,9 +117,9 @@ type FillOutcome int
 
 // The outcomes.
 const (
-	Filled   FillOutcome = iota + 1 // stored, or the same version was there
-	Outdated                        // the cache knows of a newer version: read again
-	TooSlow                         // the read began too long ago to be trusted: not stored
+	Filled  FillOutcome = iota + 1 // stored, or the same version was there
+	Stale                          // the cache knows of a newer version: read again
+	TooSlow                        // the read began too long ago to be trusted: not stored
 )
 
 // Cache keeps documents by product id and version. It may lose anything at any time, and never returns what Forget has
@@ -131,6 +131,6 @@ type Cache interface {
 	// Fill stores doc unless the cache holds something newer. began is the moment before doc was read from the store.
 	Fill(ctx context.Context, id ProductID, doc Document, began time.Time) (FillOutcome, error)
 
-	// Forget makes everything older than version unreadable, also what a slow Fill brings later.
-	Forget(ctx context.Context, id ProductID, version int64) error
+	// Invalidate makes everything older than version unreadable, also what a slow Fill brings later.
+	Invalidate(ctx context.Context, id ProductID, version int64) error
 }

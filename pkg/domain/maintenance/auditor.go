@@ -161,10 +161,10 @@ func (a *Auditor) scanObjects(ctx context.Context, after string) (next string, e
 
 // scheduleOrphans schedules the deletion of the attempts that no row refers to.
 func (a *Auditor) scheduleOrphans(ctx context.Context, attempts []attempt) error {
-	var old []catalog.Intent
+	var old []catalog.ScheduledDeletion
 	for _, at := range attempts {
 		if a.Now().Sub(at.youngest) >= a.cfg.MinAge {
-			old = append(old, catalog.Intent{Prefix: at.prefix, ImageID: at.image, Due: a.cfg.Grace})
+			old = append(old, catalog.ScheduledDeletion{Prefix: at.prefix, ImageID: at.image, Due: a.cfg.Grace})
 		}
 	}
 	if len(old) == 0 {

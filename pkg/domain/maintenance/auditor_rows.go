@@ -91,7 +91,7 @@ type incomplete struct {
 
 // newlyMissing leaves out the images whose last request failed: they are known, and may stay incomplete for good.
 func newlyMissing(images []incomplete) []incomplete {
-	return slices.DeleteFunc(slices.Clone(images), func(p incomplete) bool { return p.RemakeError != "" })
+	return slices.DeleteFunc(slices.Clone(images), func(p incomplete) bool { return p.ReprocessError != "" })
 }
 
 // check returns the incomplete ones of the images.
@@ -132,7 +132,7 @@ func (a *Auditor) checkImage(ctx context.Context, p Published) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read image %d again: %w", p.ImageID, err)
 	}
-	if len(current) == 0 || current[0].ImageRef != p.ImageRef || current[0].Fence != p.Fence {
+	if len(current) == 0 || current[0].ImageRef != p.ImageRef || current[0].FencingToken != p.FencingToken {
 		return "", nil // gone or in work: a later scan checks it
 	}
 	return a.missing(ctx, current[0])
@@ -142,11 +142,11 @@ func (a *Auditor) checkImage(ctx context.Context, p Published) (string, error) {
 // has passed: its source may be gone for good.
 func (a *Auditor) reprocess(ctx context.Context, images []incomplete, delay time.Duration) (requested int, err error) {
 	for _, p := range images {
-		which := catalog.Selection{Status: catalog.Ready}
-		if p.RemakeError != "" {
+		which := catalog.Filter{Status: catalog.Ready}
+		if p.ReprocessError != "" {
 			which.OlderThan = a.cfg.MinAge
 		}
-		err := a.Catalog.Remake(ctx, p.ProductID, p.ImageID, which, delay)
+		err := a.Catalog.ReprocessIf(ctx, p.ProductID, p.ImageID, which, delay)
 		switch {
 		case errors.Is(err, catalog.ErrDone), fault.Is(err, fault.NotFound):
 			continue

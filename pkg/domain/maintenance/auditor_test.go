@@ -90,21 +90,21 @@ func (f *fakeStore) SaveCursor(_ context.Context, name, cursor string, wait time
 	return f.down
 }
 
-func (f *fakeStore) Unreferenced(_ context.Context, prefixes []catalog.Intent) ([]catalog.Intent, error) {
+func (f *fakeStore) Unreferenced(_ context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.log = append(f.log, "look up")
 	return f.unreferenced(prefixes), f.down
 }
 
-func (f *fakeStore) unreferenced(prefixes []catalog.Intent) []catalog.Intent {
-	return slices.DeleteFunc(slices.Clone(prefixes), func(in catalog.Intent) bool {
+func (f *fakeStore) unreferenced(prefixes []catalog.ScheduledDeletion) []catalog.ScheduledDeletion {
+	return slices.DeleteFunc(slices.Clone(prefixes), func(in catalog.ScheduledDeletion) bool {
 		_, intended := f.deletions[in.Prefix]
 		return intended || f.live[in.Prefix]
 	})
 }
 
-func (f *fakeStore) ScheduleOrphans(_ context.Context, prefixes []catalog.Intent) (int, error) {
+func (f *fakeStore) ScheduleOrphans(_ context.Context, prefixes []catalog.ScheduledDeletion) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	scheduled := f.unreferenced(prefixes)
@@ -126,14 +126,14 @@ func (f *fakeStore) Published(_ context.Context, after catalog.ImageID, limit in
 	return found, f.down
 }
 
-func (f *fakeStore) Remake(_ context.Context, _ catalog.ProductID, image catalog.ImageID, which catalog.Selection,
+func (f *fakeStore) ReprocessIf(_ context.Context, _ catalog.ProductID, image catalog.ImageID, which catalog.Filter,
 	delay time.Duration,
 ) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch which {
-	case catalog.Selection{Status: catalog.Ready}:
-	case catalog.Selection{Status: catalog.Ready, OlderThan: 24 * time.Hour}:
+	case catalog.Filter{Status: catalog.Ready}:
+	case catalog.Filter{Status: catalog.Ready, OlderThan: 24 * time.Hour}:
 		f.lenient = append(f.lenient, image)
 	default:
 		return fmt.Errorf("requested as one of %+v", which)
@@ -154,7 +154,7 @@ func (f *fakeStore) place(key string, age time.Duration) {
 // publish publishes an image with two objects, which are there.
 func (f *fakeStore) publish(image catalog.ImageID) {
 	prefix := fmt.Sprintf("products/1/%d/1-a/", image)
-	p := maintenance.Published{ImageRef: maintenance.ImageRef{ProductID: 1, ImageID: image}, Fence: 1}
+	p := maintenance.Published{ImageRef: maintenance.ImageRef{ProductID: 1, ImageID: image}, FencingToken: 1}
 	for _, name := range []string{"card.webp", "full.jpg"} {
 		f.place(prefix+name, 48*time.Hour)
 		p.Objects = append(p.Objects, maintenance.Object{Key: prefix + name, Size: 5})
@@ -401,7 +401,7 @@ func TestAuditStops(t *testing.T) {
 			clear(f.objects)
 			for i := range catalog.ImageID(3) { // known, and no reason to stop
 				f.publish(i + 5)
-				f.published[i+4].RemakeError = media.HTTPStatus
+				f.published[i+4].ReprocessError = media.HTTPStatus
 				delete(f.objects, fmt.Sprintf("products/1/%d/1-a/full.jpg", i+5))
 			}
 			cfg := auditorConfig()
@@ -501,7 +501,7 @@ func TestAuditRows(t *testing.T) {
 		f := newFakeStore()
 		f.publish(1)
 		f.publish(2)
-		f.published[1].RemakeError = media.HTTPStatus
+		f.published[1].ReprocessError = media.HTTPStatus
 		clear(f.objects)
 		got, err := newAuditor(f, auditorConfig()).CheckRows(t.Context(), 0, 10, 0)
 		if err != nil || got.Missing != 2 || !slices.Equal(f.lenient, []catalog.ImageID{2}) {
@@ -512,7 +512,7 @@ func TestAuditRows(t *testing.T) {
 	t.Run("image_that_changes_during_the_check_is_skipped", func(t *testing.T) {
 		t.Parallel()
 		for what, change := range map[string]func(f *fakeStore){
-			"requested": func(f *fakeStore) { f.published[0].Fence++ },
+			"requested": func(f *fakeStore) { f.published[0].FencingToken++ },
 			"in work":   func(f *fakeStore) { f.published = nil },
 			"restored":  func(f *fakeStore) { f.place("products/1/1/1-a/full.jpg", 0) },
 			"deleted":   func(f *fakeStore) { f.done = fault.New(fault.NotFound, "product_not_found", "no") },

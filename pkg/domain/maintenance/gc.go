@@ -42,7 +42,7 @@ func (g *GarbageCollector) scan(ctx context.Context) (more bool, err error) {
 	}
 	var failed []error // one failure does not stop the rest
 	for _, prefix := range started {
-		failpoint.Hit(failpoint.IntentDoomed)
+		failpoint.Hit(failpoint.DeletionStarted)
 		if err := g.delete(ctx, prefix); err != nil {
 			failed = append(failed, err)
 		}

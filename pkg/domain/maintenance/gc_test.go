@@ -61,7 +61,7 @@ func (f *fakeRows) PurgeKeys(_ context.Context, limit int, after time.Duration) 
 	return n, f.broken
 }
 
-func (f *fakeRows) Repeat(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
+func (f *fakeRows) Republish(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.overdue = slices.DeleteFunc(f.overdue, func(o maintenance.ImageRef) bool { return o.ImageID == image })

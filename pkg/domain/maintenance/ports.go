@@ -33,7 +33,7 @@ type StaleJobs interface {
 
 // Republisher publishes an image's request again; *catalog.Service does.
 type Republisher interface {
-	Repeat(ctx context.Context, product catalog.ProductID, image catalog.ImageID, overdue time.Duration) error
+	Republish(ctx context.Context, product catalog.ProductID, image catalog.ImageID, overdue time.Duration) error
 }
 
 // Retention removes rows that are no longer needed.
@@ -50,13 +50,13 @@ type ImageFinder interface {
 	// SelectImages returns up to limit images that are idle and match, of products that are not deleted, with ids above
 	// after, in the order of their ids. It scans a bounded number of rows: unless next is 0 there may be matches after it,
 	// however few were found.
-	SelectImages(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
+	SelectImages(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int,
 	) (found []ImageRef, next catalog.ImageID, err error)
 }
 
 // ImageReprocessor requests an image again; *catalog.Service says what Remake means.
 type ImageReprocessor interface {
-	Remake(ctx context.Context, product catalog.ProductID, image catalog.ImageID, which catalog.Selection,
+	ReprocessIf(ctx context.Context, product catalog.ProductID, image catalog.ImageID, which catalog.Filter,
 		delay time.Duration) error
 }
 
@@ -91,9 +91,9 @@ type Checkpoints interface {
 type References interface {
 	// Unreferenced returns those of the attempts' prefixes that no row refers to: no image of a product that is not deleted
 	// publishes them or is in work with them, and they are not scheduled for deletion. It reads one snapshot.
-	Unreferenced(ctx context.Context, prefixes []catalog.Intent) ([]catalog.Intent, error)
+	Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error)
 	// ScheduleOrphans schedules the deletion of those for which that is still true, and returns how many.
-	ScheduleOrphans(ctx context.Context, prefixes []catalog.Intent) (int, error)
+	ScheduleOrphans(ctx context.Context, prefixes []catalog.ScheduledDeletion) (int, error)
 	// Published returns up to limit images that are ready and idle, of products that are not deleted, with ids above after,
 	// in the order of their ids.
 	Published(ctx context.Context, after catalog.ImageID, limit int) ([]Published, error)
@@ -102,9 +102,9 @@ type References interface {
 // Published is an image with the objects that the API shows.
 type Published struct {
 	ImageRef
-	Fence       int64
-	RemakeError media.Code // why it could not be rendered when it was last requested; "" if it was
-	Objects     []Object   // each once
+	FencingToken   int64
+	ReprocessError media.Code // why it could not be rendered when it was last requested; "" if it was
+	Objects        []Object   // each once
 }
 
 // ImageRef names an image and its product.

@@ -52,39 +52,39 @@ func NewReprocessor(images ImageFinder, requester ImageReprocessor, cfg Reproces
 // match it may stop earlier: only a Next of 0 means that none are left. A limit of 0 means 1000; the maximum is 10000. If
 // ctx ends or the database fails after the first request, it returns what was done without an error, and the next call
 // continues there. fault.TooMany if what earlier calls requested lasts for more than an hour.
-func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Selection, after catalog.ImageID, limit int,
-) (catalog.Bulk, error) {
+func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int,
+) (catalog.BulkResult, error) {
 	if limit == 0 {
 		limit = defaultBulk
 	}
 	if limit < 0 || limit > maxBulk {
-		return catalog.Bulk{}, fault.InvalidFields([]fault.Field{
+		return catalog.BulkResult{}, fault.InvalidFields([]fault.Field{
 			{Path: "limit", Code: "out_of_range", Detail: fmt.Sprintf("a number from 1 to %d", maxBulk)},
 		})
 	}
 	if err := r.turn.Acquire(ctx, 1); err != nil {
-		return catalog.Bulk{}, fmt.Errorf("wait for a turn: %w", err)
+		return catalog.BulkResult{}, fmt.Errorf("wait for a turn: %w", err)
 	}
 	defer r.turn.Release(1)
 	if r.next.Sub(r.now()) > maxAhead {
-		return catalog.Bulk{}, fault.New(fault.TooMany, "reprocess_queue_full",
+		return catalog.BulkResult{}, fault.New(fault.TooMany, "reprocess_queue_full",
 			"the pictures already asked for will keep the workers busy for more than an hour; ask again later")
 	}
 	images, next, err := r.images.SelectImages(ctx, which, after, limit)
 	if err != nil {
-		return catalog.Bulk{}, fmt.Errorf("select images: %w", err)
+		return catalog.BulkResult{}, fmt.Errorf("select images: %w", err)
 	}
 	return r.request(ctx, images, which, next)
 }
 
 // request requests the images in turn. next is where the next call continues once all are requested.
-func (r *Reprocessor) request(ctx context.Context, images []ImageRef, which catalog.Selection, next catalog.ImageID,
-) (catalog.Bulk, error) {
-	done := catalog.Bulk{Next: next}
+func (r *Reprocessor) request(ctx context.Context, images []ImageRef, which catalog.Filter, next catalog.ImageID,
+) (catalog.BulkResult, error) {
+	done := catalog.BulkResult{Next: next}
 	var last catalog.ImageID
 	for _, p := range images {
 		delay := max(0, r.next.Sub(r.now()))
-		err := r.catalog.Remake(ctx, p.ProductID, p.ImageID, which, delay)
+		err := r.catalog.ReprocessIf(ctx, p.ProductID, p.ImageID, which, delay)
 		switch {
 		case err == nil:
 			r.requested.Inc()
@@ -93,7 +93,7 @@ func (r *Reprocessor) request(ctx context.Context, images []ImageRef, which cata
 		case errors.Is(err, catalog.ErrDone), fault.Is(err, fault.NotFound):
 			done.Skipped++
 		case last == 0:
-			return catalog.Bulk{}, fmt.Errorf("request image %d again: %w", p.ImageID, err)
+			return catalog.BulkResult{}, fmt.Errorf("request image %d again: %w", p.ImageID, err)
 		default:
 			r.log.Warn("bulk request interrupted", zap.Int64("image_id", int64(p.ImageID)), zap.Error(err))
 			done.Next, done.Spread = last, r.ahead()

@@ -21,7 +21,7 @@ import (
 type fakeImages struct {
 	images    []catalog.ImageID
 	walked    catalog.ImageID // where a scan ends that finds too few; 0: to the end
-	which     catalog.Selection
+	which     catalog.Filter
 	requested []catalog.ImageID
 	due       []time.Duration // since the test began
 	began     time.Time
@@ -37,7 +37,7 @@ func newFakeImages(n int) *fakeImages {
 	return f
 }
 
-func (f *fakeImages) SelectImages(_ context.Context, which catalog.Selection, after catalog.ImageID, limit int,
+func (f *fakeImages) SelectImages(_ context.Context, which catalog.Filter, after catalog.ImageID, limit int,
 ) (found []maintenance.ImageRef, next catalog.ImageID, err error) {
 	f.which = which
 	for _, id := range f.images {
@@ -51,7 +51,7 @@ func (f *fakeImages) SelectImages(_ context.Context, which catalog.Selection, af
 	return found, next, f.down
 }
 
-func (f *fakeImages) Remake(_ context.Context, _ catalog.ProductID, image catalog.ImageID, which catalog.Selection,
+func (f *fakeImages) ReprocessIf(_ context.Context, _ catalog.ProductID, image catalog.ImageID, which catalog.Filter,
 	delay time.Duration,
 ) error {
 	if which != f.which {
@@ -71,7 +71,7 @@ func (f *fakeImages) reprocessor(rate float64) (*maintenance.Reprocessor, *prome
 
 func TestReprocess(t *testing.T) {
 	t.Parallel()
-	failed := catalog.Selection{Status: catalog.Failed, Code: media.Timeout}
+	failed := catalog.Filter{Status: catalog.Failed, Code: media.Timeout}
 
 	t.Run("requests_become_due_at_the_rate", func(t *testing.T) {
 		t.Parallel()
@@ -79,7 +79,7 @@ func TestReprocess(t *testing.T) {
 			f := newFakeImages(5)
 			r, reg := f.reprocessor(4)
 			got, err := r.Reprocess(t.Context(), failed, 1, 3)
-			if want := (catalog.Bulk{Requested: 3, Next: 4, Spread: 500 * time.Millisecond}); got != want || err != nil {
+			if want := (catalog.BulkResult{Requested: 3, Next: 4, Spread: 500 * time.Millisecond}); got != want || err != nil {
 				t.Errorf("got %+v, %v, want %+v", got, err, want)
 			}
 			if want := []catalog.ImageID{2, 3, 4}; !slices.Equal(f.requested, want) || f.which != failed {
@@ -103,7 +103,7 @@ func TestReprocess(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := r.Reprocess(t.Context(), failed, 2, 0)
-			if want := (catalog.Bulk{Requested: 2, Spread: 3 * time.Second}); got != want || err != nil {
+			if want := (catalog.BulkResult{Requested: 2, Spread: 3 * time.Second}); got != want || err != nil {
 				t.Errorf("got %+v, %v, want %+v", got, err, want)
 			}
 			<-time.After(time.Hour) // all of that is over
@@ -126,7 +126,7 @@ func TestReprocess(t *testing.T) {
 			}
 			r, _ := f.reprocessor(1)
 			got, err := r.Reprocess(t.Context(), failed, 0, 10)
-			if want := (catalog.Bulk{Requested: 2, Skipped: 2, Spread: time.Second}); got != want || err != nil {
+			if want := (catalog.BulkResult{Requested: 2, Skipped: 2, Spread: time.Second}); got != want || err != nil {
 				t.Errorf("got %+v, %v, want %+v", got, err, want)
 			}
 		})
@@ -160,7 +160,7 @@ func TestReprocess(t *testing.T) {
 		if got.Requested != 2 || got.Next != 2 || got.Spread <= 0 || err != nil {
 			t.Errorf("got %+v, %v, want two, the second due later, and to go on after it", got, err)
 		}
-		if got, err = r.Reprocess(t.Context(), failed, 2, 10); !errors.Is(err, down) || got != (catalog.Bulk{}) {
+		if got, err = r.Reprocess(t.Context(), failed, 2, 10); !errors.Is(err, down) || got != (catalog.BulkResult{}) {
 			t.Errorf("got %+v, %v, want the failure: nothing was done", got, err)
 		}
 		f.down = down

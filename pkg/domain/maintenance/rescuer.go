@@ -39,7 +39,7 @@ func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
 	}
 	var failed []error // one failure does not stop the rest
 	for _, o := range overdue {
-		switch err := r.catalog.Repeat(ctx, o.ProductID, o.ImageID, r.cfg.Overdue); {
+		switch err := r.catalog.Republish(ctx, o.ProductID, o.ImageID, r.cfg.Overdue); {
 		case errors.Is(err, catalog.ErrDone):
 		case err != nil:
 			failed = append(failed, err)

@@ -34,7 +34,7 @@ func (noCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.T
 	return catalog.Filled, nil
 }
 
-func (noCache) Forget(context.Context, catalog.ProductID, int64) error { return nil }
+func (noCache) Invalidate(context.Context, catalog.ProductID, int64) error { return nil }
 
 // site is a catalogue on a real database beside a real bucket, with an auditor and a garbage collector with short intervals.
 type site struct {
@@ -70,10 +70,10 @@ func newSite(t *testing.T, images int) *site {
 	}
 	t.Cleanup(bucket.Close)
 	s := &site{T: t, store: postgres.NewStore(db), bucket: bucket}
-	s.Service = catalog.New(catalog.Parts{
+	s.Service = catalog.New(catalog.Deps{
 		Store: s.store, Pipelines: s.store, Cache: noCache{}, NewID: uuid.NewString, Random: rand.Float64, Now: time.Now,
-		Pipeline: func() *pipeline.Revision { return pipeline.Seal(pipeline.Default()) }, Log: zap.NewNop(),
-	}, catalog.Config{LoadTimeout: time.Second, ForgetTimeout: time.Second, RetireGrace: time.Nanosecond})
+		Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }, Log: zap.NewNop(),
+	}, catalog.Config{LoadTimeout: time.Second, InvalidateTimeout: time.Second, DeletionGrace: time.Nanosecond})
 	s.must(bucket.EnsureBucket(t.Context()))
 	id, _, err := s.store.Installation(t.Context())
 	s.must(err)
@@ -108,7 +108,7 @@ func (s *site) image(n int) catalog.Image {
 func (s *site) begin(n int, budget time.Duration) catalog.Attempt {
 	s.Helper()
 	img := s.image(n)
-	a, err := s.Begin(s.Context(), catalog.Request{ProductID: s.product.ID, ImageID: img.ID, Ticket: img.Ticket}, budget)
+	a, err := s.Begin(s.Context(), catalog.Job{ProductID: s.product.ID, ImageID: img.ID, JobID: img.JobID}, budget)
 	s.must(err)
 	s.put(a.Prefix + "full.jpg")
 	return a
@@ -236,11 +236,11 @@ func TestAuditorRequestsDeletedObjectsAgain(t *testing.T) {
 	}
 	s.must(s.bucket.DeletePrefix(t.Context(), s.image(1).Prefix))
 	s.tidy()
-	s.await("the image is queued", func() bool { return s.image(1).Work == catalog.Queued })
+	s.await("the image is queued", func() bool { return s.image(1).JobState == catalog.Queued })
 	if img := s.image(1); img.Status != catalog.Ready {
 		t.Errorf("it is %s, want it shown as ready meanwhile", img.Status)
 	}
-	if img := s.image(0); img.Work != catalog.Idle {
+	if img := s.image(0); img.JobState != catalog.Idle {
 		t.Error("a image whose objects are there was asked for anew")
 	}
 	s.finish(s.begin(1, time.Hour))

@@ -29,9 +29,9 @@ func dies(code media.Code) rendering {
 // knowing lets the attempt know of content that has killed a codec.
 func (w *world) knowing(killer string) {
 	begin := w.begin
-	w.begin = func(ctx context.Context, r catalog.Request) (catalog.Attempt, error) {
+	w.begin = func(ctx context.Context, r catalog.Job) (catalog.Attempt, error) {
 		a, err := begin(ctx, r)
-		a.Killer = killer
+		a.PoisonSHA256 = killer
 		return a, err
 	}
 }
@@ -112,17 +112,17 @@ func TestTwoKillsInTwoProcessesParkThePicture(t *testing.T) {
 		}
 		w.deps.Catalog = s.Service
 		img := s.image()
-		m := event.New(img.Ticket, "1", event.ImageRequested{
+		m := event.New(img.JobID, "1", event.ImageRequested{
 			ProductID: int64(s.product.ID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
 		})
 		s.must(worker.New(w.deps, worldConfig(), prometheus.NewRegistry()).Handle(t.Context(), m))
 		return s.image()
 	}
-	if img := handle(); img.Status != catalog.Pending || img.Attempts != 1 || img.KillerSHA256 != "ab" {
+	if img := handle(); img.Status != catalog.Pending || img.Attempts != 1 || img.PoisonSHA256 != "ab" {
 		t.Errorf("after a kill: %+v, want it pending, and the content known", img)
 	}
 	content = "cd"
-	if img := handle(); img.Status != catalog.Pending || img.Attempts != 2 || img.KillerSHA256 != "cd" || careful != 0 {
+	if img := handle(); img.Status != catalog.Pending || img.Attempts != 2 || img.PoisonSHA256 != "cd" || careful != 0 {
 		t.Errorf("after a kill by other content, with %d careful tries: %+v, want it pending", careful, img)
 	}
 	if img := handle(); img.Status != catalog.Failed || img.Attempts != 3 || img.ErrorCode != media.CodecCrashed ||

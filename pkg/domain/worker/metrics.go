@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 // saved counts the bytes of an image that became ready.
 func (m *metrics) saved(source int, out media.Rendered) {
 	m.before.Add(float64(source))
-	for _, file := range out.Outputs {
+	for _, file := range out.Files {
 		if file.Default {
 			m.after.Add(float64(len(file.Body)))
 		}

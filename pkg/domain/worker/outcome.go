@@ -28,9 +28,9 @@ const (
 
 // outcomes says what follows from a failure's class.
 var outcomes = map[media.Class]outcome{
-	media.Permanent: failed,
-	media.Transient: retried,
-	media.Ours:      deferred,
+	media.Permanent:  failed,
+	media.Transient:  retried,
+	media.Deferrable: deferred,
 }
 
 // postpone queues a request that could not be admitted again, if err is a *media.Failure; any other error is returned.
@@ -41,7 +41,7 @@ func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
 	}
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
-	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Request, w.Pipeline().Spec().Retry, w.wait(f.Code)))
+	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Job, w.Pipeline().Spec().Retry, w.wait(f.Code)))
 }
 
 // report turns the result of process into an outcome. ctx ends when the process stops.

@@ -30,7 +30,7 @@ func (noCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.T
 	return catalog.Filled, nil
 }
 
-func (noCache) Forget(context.Context, catalog.ProductID, int64) error { return nil }
+func (noCache) Invalidate(context.Context, catalog.ProductID, int64) error { return nil }
 
 // site is a catalogue on a real database, with one product of one image.
 type site struct {
@@ -56,10 +56,10 @@ func newSite(t *testing.T) *site {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	s := &site{T: t, store: postgres.NewStore(db)}
-	s.Service = catalog.New(catalog.Parts{
+	s.Service = catalog.New(catalog.Deps{
 		Store: s.store, Pipelines: s.store, Cache: noCache{}, NewID: uuid.NewString, Random: rand.Float64, Now: time.Now,
-		Pipeline: func() *pipeline.Revision { return pipeline.Seal(pipeline.Default()) }, Log: zap.NewNop(),
-	}, catalog.Config{LoadTimeout: time.Second, ForgetTimeout: time.Second, RetireGrace: time.Nanosecond})
+		Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }, Log: zap.NewNop(),
+	}, catalog.Config{LoadTimeout: time.Second, InvalidateTimeout: time.Second, DeletionGrace: time.Nanosecond})
 	user, err := s.store.InsertUser(t.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"})
 	s.must(err)
 	in := catalog.NewProductInput{UserID: user.ID, Name: "Lamp", Price: decimal.NewFromInt(1), PriceSet: true}

@@ -10,14 +10,14 @@ import (
 // content next time. The next try of the same content renders it safely, and if that costs a codec, too, the catalogue gives
 // the image up.
 func (w *Worker) render(ctx context.Context, t *task, src Download) (media.Rendered, error) {
-	render, again := w.Codec.Render, t.attempt.Killer != "" && t.attempt.Killer == src.SHA256
+	render, again := w.Codec.Render, t.attempt.PoisonSHA256 != "" && t.attempt.PoisonSHA256 == src.SHA256
 	if again {
 		render = w.Codec.RenderSafe
 	}
 	out, err := render(ctx, src.Body, t.spec)
 	w.Breakers.observeCodec(err)
 	f := media.FailureOf(err)
-	if !f.LostCodec() {
+	if !f.CodecLost() {
 		return out, err
 	}
 	blamed := *f

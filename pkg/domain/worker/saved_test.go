@@ -22,7 +22,7 @@ func TestWhatAPictureSavesIsCounted(t *testing.T) {
 		{Name: "card", Format: pipeline.AVIF, Reason: media.LargerThanSource},
 	}
 	w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
-		return media.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Dropped: dropped, Outputs: []media.Output{
+		return media.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Dropped: dropped, Files: []media.EncodedFile{
 			{Name: "full", Format: pipeline.JPEG, Width: 30, Height: 20, Lowered: 55, Default: true, Body: []byte("jpeg")},
 			{Name: "full", Format: pipeline.WebP, Width: 30, Height: 20, Body: []byte("web")},
 		}}, nil

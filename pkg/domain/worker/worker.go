@@ -40,8 +40,8 @@ type Worker struct {
 
 // Catalog is the catalogue as a worker uses it; *catalog.Service says what the methods mean.
 type Catalog interface {
-	Begin(ctx context.Context, r catalog.Request, budget time.Duration) (catalog.Attempt, error)
-	Postpone(ctx context.Context, r catalog.Request, policy pipeline.Retry, wait time.Duration) error
+	Begin(ctx context.Context, r catalog.Job, budget time.Duration) (catalog.Attempt, error)
+	Postpone(ctx context.Context, r catalog.Job, policy pipeline.Retry, wait time.Duration) error
 	Finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error
 	Retry(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry) error
 	Defer(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error
@@ -108,7 +108,7 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 
 // task is one request in Handle, with what it holds.
 type task struct {
-	catalog.Request
+	catalog.Job
 	sourceURL, pipelineHash string
 	attempt                 catalog.Attempt // once begun
 	spec                    pipeline.Spec   // the one that the request names
@@ -130,8 +130,8 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 		log = log.With(zap.String("trace_id", id))
 	}
 	return &task{
-		Request: catalog.Request{
-			ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), Ticket: m.ID,
+		Job: catalog.Job{
+			ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), JobID: m.ID,
 			Traceparent: m.Traceparent,
 		},
 		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.Pipeline().Spec().Fetch,
@@ -163,7 +163,7 @@ func (w *Worker) admit(ctx context.Context, t *task) (err error) {
 // begin begins an attempt. begun is false if there is nothing to process, or if the attempt could not begin.
 func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
 	// Once for the wait for isolation, once for the work, once for an outcome that Postgres does not accept at first.
-	t.attempt, err = w.Catalog.Begin(ctx, t.Request, 3*t.budget)
+	t.attempt, err = w.Catalog.Begin(ctx, t.Job, 3*t.budget)
 	w.Breakers.observe(Postgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrDone):
@@ -171,17 +171,17 @@ func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
 		t.log.Debug("request already dealt with")
 		return false, nil
 	case errors.Is(err, catalog.ErrGivenUp):
-		return false, w.logOutcome(t, failed, catalog.Died(), nil)
+		return false, w.logOutcome(t, failed, catalog.WorkerCrash(), nil)
 	case err != nil:
 		return false, err
 	}
-	t.log = t.log.With(zap.Int("attempt", t.attempt.Number), zap.Int64("fence", t.attempt.Fence))
+	t.log = t.log.With(zap.Int("attempt", t.attempt.Number), zap.Int64("fence", t.attempt.FencingToken))
 	return true, nil
 }
 
 // process makes the image: isolate if need be, fetch, render, store, finish.
 func (w *Worker) process(ctx context.Context, t *task) error {
-	if t.attempt.Alone {
+	if t.attempt.Isolated {
 		if err := w.isolate(ctx, t); err != nil {
 			return err
 		}
@@ -234,11 +234,11 @@ func (w *Worker) makeImage(ctx context.Context, t *task) error {
 		return fmt.Errorf("render: %w", err)
 	}
 	failpoint.Hit(failpoint.WorkerRendered)
-	t.log.Info("image compressed", zap.Int("renditions", len(out.Outputs)), zap.Int("dropped", len(out.Dropped)),
+	t.log.Info("image compressed", zap.Int("renditions", len(out.Files)), zap.Int("dropped", len(out.Dropped)),
 		zap.Int("bytes", out.Size()), zap.Duration("duration", elapsed))
 
 	storing := w.Now()
-	renditions, stored, err := w.store(ctx, t.attempt.Prefix, out.Outputs)
+	renditions, stored, err := w.store(ctx, t.attempt.Prefix, out.Files)
 	w.stage("store", storing)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -282,7 +282,7 @@ func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result
 }
 
 // store puts the outputs below prefix, and returns how many bytes. Outputs that share a body are stored once, under one key.
-func (w *Worker) store(ctx context.Context, prefix string, outputs []media.Output) ([]catalog.Rendition, int64, error) {
+func (w *Worker) store(ctx context.Context, prefix string, outputs []media.EncodedFile) ([]catalog.Rendition, int64, error) {
 	renditions := make([]catalog.Rendition, len(outputs))
 	keys := map[*byte]string{}
 	var stored int64

@@ -55,7 +55,7 @@ func TestHandle(t *testing.T) {
 
 	t.Run("every code has the outcome of its class", func(t *testing.T) {
 		t.Parallel()
-		want := map[media.Class]string{media.Permanent: "fail", media.Transient: "retry", media.Ours: "defer"}
+		want := map[media.Class]string{media.Permanent: "fail", media.Transient: "retry", media.Deferrable: "defer"}
 		for code, class := range media.Codes() {
 			w := newWorld(t)
 			w.fetch = func(context.Context, string) (worker.Download, error) {
@@ -86,7 +86,7 @@ func TestHandle(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
-			return media.Rendered{Outputs: []media.Output{{Name: "full", Format: pipeline.JPEG}}}, nil
+			return media.Rendered{Files: []media.EncodedFile{{Name: "full", Format: pipeline.JPEG}}}, nil
 		}
 		if err := w.Handle(t.Context(), w.message()); err != nil {
 			t.Fatal(err)
@@ -99,7 +99,7 @@ func TestHandle(t *testing.T) {
 	t.Run("a request that is done is nothing to do", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) {
+		w.begin = func(context.Context, catalog.Job) (catalog.Attempt, error) {
 			return catalog.Attempt{}, catalog.ErrDone
 		}
 		if err := w.Handle(t.Context(), w.message()); err != nil {
@@ -145,7 +145,7 @@ func TestHandleOutcomesThatResist(t *testing.T) {
 			code := "timeout"
 			if at == "begin" {
 				code = "worker_crashed"
-				w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) {
+				w.begin = func(context.Context, catalog.Job) (catalog.Attempt, error) {
 					return catalog.Attempt{}, fmt.Errorf("begin: %w", catalog.ErrGivenUp)
 				}
 			}
@@ -196,13 +196,13 @@ func TestHandleOutcomesThatResist(t *testing.T) {
 			down := errors.New("postgres is down")
 			switch verb {
 			case "begin":
-				w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) { return catalog.Attempt{}, down }
+				w.begin = func(context.Context, catalog.Job) (catalog.Attempt, error) { return catalog.Attempt{}, down }
 			case "retry":
 				w.fetch = func(context.Context, string) (worker.Download, error) {
 					return worker.Download{}, media.Fail(media.Timeout, "slow", nil)
 				}
 			case "doomed":
-				down = catalog.ErrDoomed
+				down = catalog.ErrDeletionStarted
 			}
 			w.settle = func(string) error { return down }
 			if err := w.Handle(t.Context(), w.message()); !errors.Is(err, down) {
@@ -353,7 +353,7 @@ func TestHostSlots(t *testing.T) {
 	if err := w.Handle(t.Context(), w.message()); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"begin", "postpone"}; !slices.Equal(w.told, want) || w.postponed.Ticket != "ticket" ||
+	if want := []string{"begin", "postpone"}; !slices.Equal(w.told, want) || w.postponed.JobID != "ticket" ||
 		!slices.Equal(w.deferredFor(), []any{string(media.HostBusy)}) {
 		t.Errorf("told %v with %v, want the second postponed before it begins", w.told, w.deferredFor())
 	}
@@ -587,10 +587,10 @@ func TestAlone(t *testing.T) {
 		var mu sync.Mutex
 		running, most, alone := 0, 0, false
 		begin := w.begin
-		w.begin = func(ctx context.Context, r catalog.Request) (catalog.Attempt, error) {
+		w.begin = func(ctx context.Context, r catalog.Job) (catalog.Attempt, error) {
 			a, err := begin(ctx, r)
-			a.Alone = r.ImageID == 99
-			if a.Alone {
+			a.Isolated = r.ImageID == 99
+			if a.Isolated {
 				a.SourceURL = "alone"
 			}
 			return a, err
@@ -637,9 +637,9 @@ func TestAlone(t *testing.T) {
 			go func() { _ = w.Handle(t.Context(), w.message()) }()
 			synctest.Wait()
 			begin := w.begin
-			w.begin = func(ctx context.Context, r catalog.Request) (catalog.Attempt, error) {
+			w.begin = func(ctx context.Context, r catalog.Job) (catalog.Attempt, error) {
 				a, err := begin(ctx, r)
-				a.Alone = true
+				a.Isolated = true
 				return a, err
 			}
 			if err := w.Handle(t.Context(), w.message()); err == nil {

@@ -29,13 +29,13 @@ type world struct {
 	told      []string // what the catalogue was told, in order: "begin", "finish", ...
 	failure   *media.Failure
 	wait      time.Duration // of the last Defer or Postpone
-	postponed catalog.Request
+	postponed catalog.Job
 	result    catalog.Result
 	objects   map[string]string // key: content type
 	logs      *observer.ObservedLogs
 	reg       *prometheus.Registry
 
-	begin  func(ctx context.Context, r catalog.Request) (catalog.Attempt, error)
+	begin  func(ctx context.Context, r catalog.Job) (catalog.Attempt, error)
 	settle func(verb string) error
 	fetch  func(ctx context.Context, url string) (worker.Download, error)
 	render func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
@@ -52,9 +52,9 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	w := &world{objects: map[string]string{}, logs: logs, reg: prometheus.NewRegistry(), pipe: pipeline.Default()}
-	w.begin = func(_ context.Context, r catalog.Request) (catalog.Attempt, error) {
+	w.begin = func(_ context.Context, r catalog.Job) (catalog.Attempt, error) {
 		return catalog.Attempt{
-			Request: r, Fence: 1, Prefix: "products/1/2/1-x/", SourceURL: "https://example.com/a.jpg", Number: 1,
+			Job: r, FencingToken: 1, Prefix: "products/1/2/1-x/", SourceURL: "https://example.com/a.jpg", Number: 1,
 		}, nil
 	}
 	w.settle = func(string) error { return nil }
@@ -63,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.render = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
 		shared := []byte("jpeg")
-		return media.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Outputs: []media.Output{
+		return media.Rendered{Format: pipeline.PNG, Width: 30, Height: 20, Files: []media.EncodedFile{
 			{Name: "full", Format: pipeline.JPEG, Width: 30, Height: 20, Score: 70.25, Default: true, Body: shared},
 			{Name: "card", Format: pipeline.JPEG, Width: 30, Height: 20, Body: shared},
 			{Name: "full", Format: pipeline.WebP, Width: 30, Height: 20, Body: []byte("webp")},
@@ -77,7 +77,7 @@ func newWorld(t *testing.T) *world {
 	w.deps = worker.Deps{
 		Catalog: w, Pipelines: w, Source: source{w}, Codec: codec{w}, Objects: store{w},
 		Breakers: worker.NewBreakers(breakerConfig(), prometheus.NewRegistry(), zap.NewNop()),
-		Pipeline: func() *pipeline.Revision { return pipeline.Seal(w.pipe) }, Now: time.Now, Log: zap.New(core),
+		Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(w.pipe) }, Now: time.Now, Log: zap.New(core),
 	}
 	w.Worker = worker.New(w.deps, worldConfig(), w.reg)
 	return w
@@ -110,7 +110,7 @@ func (w *world) failSettle(err error) {
 }
 
 func (w *world) failBegin(err error) {
-	w.begin = func(context.Context, catalog.Request) (catalog.Attempt, error) { return catalog.Attempt{}, err }
+	w.begin = func(context.Context, catalog.Job) (catalog.Attempt, error) { return catalog.Attempt{}, err }
 }
 
 // message is the request for picture 2 of product 1.
@@ -130,12 +130,12 @@ func (w *world) note(what string) {
 	w.told = append(w.told, what)
 }
 
-func (w *world) Begin(ctx context.Context, r catalog.Request, _ time.Duration) (catalog.Attempt, error) {
+func (w *world) Begin(ctx context.Context, r catalog.Job, _ time.Duration) (catalog.Attempt, error) {
 	w.note("begin")
 	return w.begin(ctx, r)
 }
 
-func (w *world) Postpone(_ context.Context, r catalog.Request, _ pipeline.Retry, wait time.Duration) error {
+func (w *world) Postpone(_ context.Context, r catalog.Job, _ pipeline.Retry, wait time.Duration) error {
 	w.note("postpone")
 	w.mu.Lock()
 	w.postponed, w.wait = r, wait

@@ -15,7 +15,7 @@ import (
 
 // drop takes an output out of an answer, and says so.
 func drop(made *media.Rendered, name string, format pipeline.Format, reason media.Reason) {
-	made.Outputs = slices.DeleteFunc(made.Outputs, func(o media.Output) bool { return o.Name == name && o.Format == format })
+	made.Files = slices.DeleteFunc(made.Files, func(o media.EncodedFile) bool { return o.Name == name && o.Format == format })
 	made.Dropped = append(made.Dropped, media.Dropped{Name: name, Format: format, Reason: reason})
 }
 
@@ -28,7 +28,7 @@ func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
 		if last == "card.webp" {
 			drop(&made, "card", pipeline.WebP, media.LargerThanSibling)
 		}
-		made.Outputs[0].Lowered = 57
+		made.Files[0].Lowered = 57
 		var wire bytes.Buffer
 		if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
 			t.Fatal(err)
@@ -61,8 +61,8 @@ func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
 			drop(made, "card", pipeline.WebP, why)
 			drop(made, "thumb", pipeline.WebP, why)
 		},
-		"thumb as webp is {": func(made *media.Rendered) { made.Outputs[0].Lowered = 101 },
-		"Lowered:-1":         func(made *media.Rendered) { made.Outputs[0].Lowered = -1 },
+		"thumb as webp is {": func(made *media.Rendered) { made.Files[0].Lowered = 101 },
+		"Lowered:-1":         func(made *media.Rendered) { made.Files[0].Lowered = -1 },
 	} {
 		made := testRendered(spec)
 		spoil(&made)
@@ -72,7 +72,7 @@ func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
 		}
 		got, err := codecproto.ReadAnswer(&wire, 5, spec)
 		if err == nil || !strings.Contains(err.Error(), what) {
-			t.Errorf("got %d outputs, %+v and %v, want an error with %q", len(got.Outputs), got.Dropped, err, what)
+			t.Errorf("got %d outputs, %+v and %v, want an error with %q", len(got.Files), got.Dropped, err, what)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestAnAnswerDropsADuplicateOnlyOnce(t *testing.T) {
 	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf("%d outputs and 2 dropped", len(made.Outputs))
+	want := fmt.Sprintf("%d outputs and 2 dropped", len(made.Files))
 	if _, err := codecproto.ReadAnswer(&wire, 5, spec); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want an error with %q", err, want)
 	}

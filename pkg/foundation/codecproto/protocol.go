@@ -198,7 +198,7 @@ func writeAnswer(w io.Writer, seq int, rendered media.Rendered) error {
 	}
 	var bodies [][]byte
 	sent := map[*byte]int{}
-	for _, o := range rendered.Outputs {
+	for _, o := range rendered.Files {
 		if len(o.Body) == 0 {
 			return fmt.Errorf("output %s as %s is empty", o.Name, o.Format)
 		}
@@ -295,7 +295,7 @@ func (a answer) withBodies(bodies [][]byte, spec pipeline.Spec) (media.Rendered,
 	name, format := spec.DefaultOutput()
 	outputs, dropped := a.Outputs, a.Dropped
 	for _, r := range spec.Renditions {
-		stayed := len(rendered.Outputs)
+		stayed := len(rendered.Files)
 		for _, o := range r.Formats {
 			marked := r.Name == name && o.Format == format
 			if len(dropped) > 0 && dropped[0].Name == r.Name && dropped[0].Format == o.Format {
@@ -313,10 +313,10 @@ func (a answer) withBodies(bodies [][]byte, spec pipeline.Spec) (media.Rendered,
 			if err != nil {
 				return rendered, err
 			}
-			rendered.Outputs = append(rendered.Outputs, got)
+			rendered.Files = append(rendered.Files, got)
 			outputs = outputs[1:]
 		}
-		if len(rendered.Outputs) == stayed {
+		if len(rendered.Files) == stayed {
 			return rendered, fmt.Errorf("answer without %s", r.Name)
 		}
 	}
@@ -328,15 +328,15 @@ func (a answer) withBodies(bodies [][]byte, spec pipeline.Spec) (media.Rendered,
 }
 
 // withBody returns an output if it is the one that belongs here.
-func (got answerOutput) withBody(bodies [][]byte, name string, o pipeline.Output, marked bool) (media.Output, error) {
+func (got answerOutput) withBody(bodies [][]byte, name string, o pipeline.Output, marked bool) (media.EncodedFile, error) {
 	if got.Name != name || got.Format != o.Format {
-		return media.Output{}, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, name, o.Format)
+		return media.EncodedFile{}, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, name, o.Format)
 	}
 	if got.Body < 0 || got.Body >= len(bodies) || len(bodies[got.Body]) == 0 || got.Width < 1 || got.Height < 1 ||
 		got.Lowered < 0 || got.Lowered > 100 || got.Default != marked {
-		return media.Output{}, fmt.Errorf("answer in which %s as %s is %+v", name, o.Format, got)
+		return media.EncodedFile{}, fmt.Errorf("answer in which %s as %s is %+v", name, o.Format, got)
 	}
-	return media.Output{
+	return media.EncodedFile{
 		Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Score: got.Score, Lowered: got.Lowered,
 		Default: got.Default, Body: bodies[got.Body],
 	}, nil

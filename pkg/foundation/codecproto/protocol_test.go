@@ -96,8 +96,8 @@ func FuzzReadAnswer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		last := made.Outputs[len(made.Outputs)-1]
-		if len(made.Outputs)+len(made.Dropped) != 4 || made.Width < 1 || last.Name != "card" || !last.Default {
+		last := made.Files[len(made.Files)-1]
+		if len(made.Files)+len(made.Dropped) != 4 || made.Width < 1 || last.Name != "card" || !last.Default {
 			t.Errorf("accepted %+v", made)
 		}
 	})
@@ -122,8 +122,8 @@ func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
 	spec := testSpec()
 	made := testRendered(spec)
 	shared := bytes.Repeat([]byte("x"), 10000)
-	for i := range made.Outputs {
-		made.Outputs[i].Body = shared
+	for i := range made.Files {
+		made.Files[i].Body = shared
 	}
 	var wire bytes.Buffer
 	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
@@ -133,8 +133,8 @@ func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
 		t.Errorf("four equal outputs take %d bytes, want one body of 10000", wire.Len())
 	}
 	got, err := codecproto.ReadAnswer(&wire, 5, spec)
-	if err != nil || !bytes.Equal(got.Outputs[3].Body, shared) || &got.Outputs[0].Body[0] != &got.Outputs[3].Body[0] {
-		t.Errorf("got %d outputs, %v; want one body shared", len(got.Outputs), err)
+	if err != nil || !bytes.Equal(got.Files[3].Body, shared) || &got.Files[0].Body[0] != &got.Files[3].Body[0] {
+		t.Errorf("got %d outputs, %v; want one body shared", len(got.Files), err)
 	}
 }
 
@@ -206,8 +206,8 @@ func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
 		got, err := codecproto.ReadAnswer(&out, i, spec)
 		if failure := media.FailureOf(err); want != "" && (failure == nil || failure.Code != want) {
 			t.Errorf("picture %d: %v, want %s", i, err, want)
-		} else if want == "" && (err != nil || len(got.Outputs) != 4) {
-			t.Errorf("picture %d: %d outputs, %v", i, len(got.Outputs), err)
+		} else if want == "" && (err != nil || len(got.Files) != 4) {
+			t.Errorf("picture %d: %d outputs, %v", i, len(got.Files), err)
 		}
 	}
 	if out.Len() != 0 {

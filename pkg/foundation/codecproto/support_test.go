@@ -20,7 +20,7 @@ func testRendered(spec pipeline.Spec) media.Rendered {
 	name, format := spec.DefaultOutput()
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
-			rendered.Outputs = append(rendered.Outputs, media.Output{
+			rendered.Files = append(rendered.Files, media.EncodedFile{
 				Name: r.Name, Format: o.Format, Width: 20, Height: 15, Score: 70.25,
 				Body: []byte(r.Name + "." + string(o.Format)), Default: r.Name == name && o.Format == format,
 			})

@@ -115,7 +115,7 @@ type ProductChanged struct {
 type ImageDead struct {
 	ProductID    int64  `json:"product_id"`
 	ImageID      int64  `json:"image_id"`
-	Fence        int64  `json:"fence"` // of the attempt that failed; a replay acts only if the row still has it
+	FencingToken int64  `json:"fence"` // of the attempt that failed; a replay acts only if the row still has it
 	Code         string `json:"code"`
 	Detail       string `json:"detail"`
 	SourceURL    string `json:"source_url"`

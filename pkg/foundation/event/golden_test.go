@@ -39,7 +39,7 @@ func contract() []example {
 		}),
 		exampleOf("product.changed.v1.json", event.Key(7), event.ProductChanged{ProductID: 7, Version: 4, Deleted: true}),
 		exampleOf("image.dead.v1.json", event.Key(7), event.ImageDead{
-			ProductID: 7, ImageID: 21, Fence: 3, Code: "too_large", Detail: "more than 26214400 bytes", SourceURL: source,
+			ProductID: 7, ImageID: 21, FencingToken: 3, Code: "too_large", Detail: "more than 26214400 bytes", SourceURL: source,
 			Attempts: 5, PipelineHash: hash,
 		}),
 		exampleOf("record.undecodable.v1.json", "", event.Undecodable{

@@ -35,6 +35,6 @@ const (
 	// The api's consumer of products.changed, and its sweepers.
 	ChangeReceived  Name = "catalog.change.received" // the cache has not been told
 	RepeatCommitted Name = "catalog.repeat.committed"
-	IntentDoomed    Name = "worker.intent.doomed"  // nothing below the prefix is deleted
+	DeletionStarted Name = "worker.intent.doomed"  // nothing below the prefix is deleted
 	PrefixDeleted   Name = "worker.prefix.deleted" // for the first or for the second time
 )

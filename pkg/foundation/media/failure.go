@@ -39,9 +39,9 @@ type Class int
 
 // The classes.
 const (
-	Permanent Class = iota + 1 // trying again cannot help: the picture fails
-	Transient                  // the source or the picture may do better later: an attempt is spent
-	Ours                       // not the picture's fault: later, no attempt spent
+	Permanent  Class = iota + 1 // trying again cannot help: the picture fails
+	Transient                   // the source or the picture may do better later: an attempt is spent
+	Deferrable                  // not the picture's fault: later, no attempt spent
 )
 
 // classes is the one table of what follows from which code.
@@ -62,11 +62,11 @@ var classes = map[Code]Class{
 	CodecCrashed:       Transient,
 	CodecTimeout:       Transient,
 	WorkerCrashed:      Permanent,
-	StorageFailed:      Ours,
-	CodecUnavailable:   Ours,
-	PipelineUnknown:    Ours,
+	StorageFailed:      Deferrable,
+	CodecUnavailable:   Deferrable,
+	PipelineUnknown:    Deferrable,
 	PipelineImpossible: Permanent,
-	HostBusy:           Ours,
+	HostBusy:           Deferrable,
 }
 
 // Class returns what follows from the code. A code that is not in the table is nobody's but ours.
@@ -74,7 +74,7 @@ func (c Code) Class() Class {
 	if class, ok := classes[c]; ok {
 		return class
 	}
-	return Ours
+	return Deferrable
 }
 
 // Failure is the error of everything that works on a picture: a code, and a sentence that a client may read. The cause is
@@ -113,9 +113,9 @@ func FailureOf(err error) *Failure {
 	return nil
 }
 
-// LostCodec reports whether a codec was lost by the failure: it died, said that it has no memory left or fails in an unknown
+// CodecLost reports whether a codec was lost by the failure: it died, said that it has no memory left or fails in an unknown
 // way, or had to be killed at its deadline. No failure has lost none.
-func (f *Failure) LostCodec() bool {
+func (f *Failure) CodecLost() bool {
 	return f != nil && (f.Code == CodecCrashed || f.Code == CodecTimeout)
 }
 

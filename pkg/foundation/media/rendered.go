@@ -9,12 +9,12 @@ type Rendered struct {
 	Height      int
 	Animated    bool   // the source has several frames; the first was taken
 	Placeholder string // ThumbHash in base64
-	Outputs     []Output
+	Files       []EncodedFile
 	Dropped     []Dropped
 }
 
-// Output is one encoded rendition, not yet stored.
-type Output struct {
+// EncodedFile is one encoded rendition, not yet stored.
+type EncodedFile struct {
 	Name    string
 	Format  pipeline.Format
 	Width   int
@@ -49,7 +49,7 @@ func Reasons() []Reason { return []Reason{LargerThanSource, LargerThanSibling} }
 // Size returns the bytes of all outputs together.
 func (r Rendered) Size() int {
 	var n int
-	for _, out := range r.Outputs {
+	for _, out := range r.Files {
 		n += len(out.Body)
 	}
 	return n

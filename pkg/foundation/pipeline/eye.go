@@ -7,8 +7,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// eye watches a directory, which may be replaced by another of the same name.
-type eye struct {
+// dirWatcher watches a directory, which may be replaced by another of the same name.
+type dirWatcher struct {
 	dir     string
 	notify  func() (*fsnotify.Watcher, error)
 	watcher *fsnotify.Watcher // nil: not open
@@ -17,7 +17,7 @@ type eye struct {
 
 // open makes sure that the directory which has the name now is watched. The error says why it is not; then there are no
 // events.
-func (e *eye) open() error {
+func (e *dirWatcher) open() error {
 	present, err := os.Stat(e.dir)
 	if err != nil {
 		e.close()
@@ -40,7 +40,7 @@ func (e *eye) open() error {
 	return nil
 }
 
-func (e *eye) close() {
+func (e *dirWatcher) close() {
 	if e.watcher != nil {
 		_ = e.watcher.Close() // nothing was written
 		e.watcher = nil
@@ -48,14 +48,14 @@ func (e *eye) close() {
 }
 
 // events is nil, which blocks for ever, while the eye is closed.
-func (e *eye) events() <-chan fsnotify.Event {
+func (e *dirWatcher) events() <-chan fsnotify.Event {
 	if e.watcher == nil {
 		return nil
 	}
 	return e.watcher.Events
 }
 
-func (e *eye) errors() <-chan error {
+func (e *dirWatcher) errors() <-chan error {
 	if e.watcher == nil {
 		return nil
 	}

@@ -72,7 +72,7 @@ func TestTheTypeIsItsOwnJSON(t *testing.T) {
 	if err := decoder.Decode(&got); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %s, %v\nwant %s", got.Document(), err, want.Document())
 	}
-	if got.Hash() != want.Hash() || pipeline.Seal(got).ID() != pipeline.Seal(want).ID() {
+	if got.Hash() != want.Hash() || pipeline.NewRevision(got).ID() != pipeline.NewRevision(want).ID() {
 		t.Error("the same pipeline has other names")
 	}
 }

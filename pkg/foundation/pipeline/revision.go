@@ -17,8 +17,8 @@ type Revision struct {
 	id, hash string
 }
 
-// Seal returns p as a revision. What becomes of p later does not change it.
-func Seal(p Pipeline) *Revision {
+// NewRevision returns p as a revision. What becomes of p later does not change it.
+func NewRevision(p Pipeline) *Revision {
 	p.Spec = p.Spec.clone()
 	sum := sha256.Sum256(mustJSON(p.Spec.canonical()))
 	return &Revision{pipeline: p, id: hex.EncodeToString(sum[:])[:revisionDigits], hash: p.Hash()}

@@ -30,8 +30,8 @@ type Watcher struct {
 	now    func() time.Time
 	notify func() (*fsnotify.Watcher, error)
 	state  atomic.Pointer[State]
-	judged mark // the content that state tells of
-	seen   mark // the content at the last look
+	judged fingerprint // the content that state tells of
+	seen   fingerprint // the content at the last look
 }
 
 // NewWatcher reads the pipeline for the first time, or takes the default if no file is named. A file that cannot be read or
@@ -47,9 +47,9 @@ func NewWatcher(cfg Config, now func() time.Time) (*Watcher, error) {
 		if p, err = parseFile(cfg.File, data); err != nil {
 			return nil, err
 		}
-		w.judged = markOf(data, nil)
+		w.judged = fingerprintOf(data, nil)
 	}
-	w.state.Store(&State{Revision: Seal(p), Since: now(), Tried: now()})
+	w.state.Store(&State{Revision: NewRevision(p), Since: now(), Tried: now()})
 	return w, nil
 }
 
@@ -67,7 +67,7 @@ func (w *Watcher) Run(ctx context.Context, told func(State)) error {
 		<-ctx.Done()
 		return nil
 	}
-	eye := &eye{dir: filepath.Dir(w.cfg.File), notify: w.notify}
+	eye := &dirWatcher{dir: filepath.Dir(w.cfg.File), notify: w.notify}
 	defer eye.close()
 	poll := time.NewTicker(w.cfg.Poll)
 	defer poll.Stop()
@@ -98,18 +98,18 @@ func (w *Watcher) Run(ctx context.Context, told func(State)) error {
 			}
 		case <-look.C:
 			waiting = false
-			if w.look(told) {
+			if w.reload(told) {
 				expect()
 			}
 		}
 	}
 }
 
-// look reads the file. Content that has not been judged yet has to be the same at two looks in a row: again asks for the
+// reload reads the file. Content that has not been judged yet has to be the same at two looks in a row: again asks for the
 // second.
-func (w *Watcher) look(told func(State)) (again bool) {
+func (w *Watcher) reload(told func(State)) (again bool) {
 	data, err := readFile(w.cfg.File)
-	found := markOf(data, err)
+	found := fingerprintOf(data, err)
 	before := w.seen
 	w.seen = found
 	switch {
@@ -119,18 +119,18 @@ func (w *Watcher) look(told func(State)) (again bool) {
 		return true
 	}
 	w.judged = found
-	w.judge(data, err, told)
+	w.apply(data, err, told)
 	return false
 }
 
-// judge takes the file's content into force, or says why not.
-func (w *Watcher) judge(data []byte, err error, told func(State)) {
+// apply takes the file's content into force, or says why not.
+func (w *Watcher) apply(data []byte, err error, told func(State)) {
 	next := w.State()
 	next.Tried, next.Err = w.now(), err
 	if err == nil {
 		var p Pipeline
 		if p, next.Err = parseFile(w.cfg.File, data); next.Err == nil {
-			if r := Seal(p); !r.same(next.Revision) {
+			if r := NewRevision(p); !r.same(next.Revision) {
 				next.Revision, next.Since = r, next.Tried
 			}
 		}
@@ -140,7 +140,7 @@ func (w *Watcher) judge(data []byte, err error, told func(State)) {
 }
 
 // open makes sure that the directory is watched, and tells when that has changed.
-func (w *Watcher) open(eye *eye, told func(State)) {
+func (w *Watcher) open(eye *dirWatcher, told func(State)) {
 	next := w.State()
 	before := next.Blind
 	next.Blind = eye.open()
@@ -151,10 +151,10 @@ func (w *Watcher) open(eye *eye, told func(State)) {
 	told(next)
 }
 
-// mark stands for what reading a file has brought: its content, or the error. The zero mark is neither's.
-type mark [sha256.Size]byte
+// fingerprint stands for what reading a file has brought: its content, or the error. The zero mark is neither's.
+type fingerprint [sha256.Size]byte
 
-func markOf(data []byte, err error) mark {
+func fingerprintOf(data []byte, err error) fingerprint {
 	if err != nil {
 		data = append([]byte("error: "), err.Error()...) // no document begins so
 	}

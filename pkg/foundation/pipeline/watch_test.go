@@ -419,7 +419,7 @@ func TestASealedPipelineNeitherChangesNorIsChanged(t *testing.T) {
 		"[{format: jpeg}, {format: avif, target: {ssimulacra2: 70, min: 40, max: 80}}]", 1))
 	p.Spec.Fetch.AllowCIDRs = []string{"10.0.0.0/8"}
 	before := p.Hash()
-	r := pipeline.Seal(p)
+	r := pipeline.NewRevision(p)
 	document := string(r.Document())
 	if r.Hash() != before || r.Name() != "small" || len(r.ID()) != 12 || document != string(p.Document()) {
 		t.Errorf("got %s %s %s", r.ID(), r.Name(), r.Hash())
@@ -435,19 +435,19 @@ func TestASealedPipelineNeitherChangesNorIsChanged(t *testing.T) {
 		t.Error("a pipeline's hash does not follow the pipeline")
 	}
 	p = parse(t, minimal)
-	sealed := pipeline.Seal(p)
+	sealed := pipeline.NewRevision(p)
 	p.Spec.Accept[0], p.Spec.Accept[1] = p.Spec.Accept[1], p.Spec.Accept[0]
-	if pipeline.Seal(p).ID() != sealed.ID() {
+	if pipeline.NewRevision(p).ID() != sealed.ID() {
 		t.Error("the order of accept made another revision")
 	}
 	p.Spec.Retry.MaxAttempts++
-	if pipeline.Seal(p).ID() == sealed.ID() {
+	if pipeline.NewRevision(p).ID() == sealed.ID() {
 		t.Error("another retry is not another revision")
 	}
 }
 
 func BenchmarkRevisionHash(b *testing.B) {
-	r := pipeline.Seal(pipeline.Default())
+	r := pipeline.NewRevision(pipeline.Default())
 	for b.Loop() {
 		_ = r.Hash()
 	}

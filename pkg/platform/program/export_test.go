@@ -3,4 +3,4 @@ package program
 import "time"
 
 // BeatEvery sets the time between heartbeats.
-func (k *Kit) BeatEvery(d time.Duration) { k.every = d }
+func (k *App) BeatEvery(d time.Duration) { k.every = d }

@@ -21,24 +21,24 @@ const (
 	maxReason    = 2000                   // bytes of an error's text
 )
 
-// Roll keeps the instances' reports. Its errors cost the report and nothing else.
-type Roll interface {
-	// Beat writes the report over the instance's last one. Its Silent is not read.
-	Beat(ctx context.Context, r pipeline.Report) error
-	// Leave removes the instance's report. None there is no error.
-	Leave(ctx context.Context, role, instance string) error
+// Heartbeats keeps the instances' reports. Its errors cost the report and nothing else.
+type Heartbeats interface {
+	// RecordHeartbeat writes the report over the instance's last one. Its Silent is not read.
+	RecordHeartbeat(ctx context.Context, r pipeline.Report) error
+	// RemoveHeartbeat removes the instance's report. None there is no error.
+	RemoveHeartbeat(ctx context.Context, role, instance string) error
 }
 
 // Follow is the part that keeps the pipeline up to date and tells of it.
-func (k *Kit) Follow(roll Roll) lifecycle.Part {
+func (k *App) Follow(roll Heartbeats) lifecycle.Part {
 	log := k.Log.Named("pipeline")
-	h := &heart{
+	h := &heartbeat{
 		roll: roll, state: k.Pipeline.State, now: time.Now, log: log, role: k.role, instance: k.instance,
 		every: k.every, soon: make(chan struct{}, 1),
 	}
 	last := k.Pipeline.State()
 	told := func(s pipeline.State) {
-		tell(log, last, s)
+		logReload(log, last, s)
 		last = s
 		h.hurry()
 	}
@@ -50,8 +50,8 @@ func (k *Kit) Follow(roll Roll) lifecycle.Part {
 	}}
 }
 
-// tell logs what has changed: whether the file's directory is watched, and what a reload has come to.
-func tell(log *zap.Logger, last, s pipeline.State) {
+// logReload logs what has changed: whether the file's directory is watched, and what a reload has come to.
+func logReload(log *zap.Logger, last, s pipeline.State) {
 	switch {
 	case s.Blind != nil && last.Blind == nil:
 		log.Warn("pipeline's directory is not watched, its file is polled", zap.Error(s.Blind))
@@ -67,9 +67,9 @@ func tell(log *zap.Logger, last, s pipeline.State) {
 	}
 }
 
-// heart reports every so often, and at once when there is news.
-type heart struct {
-	roll           Roll
+// heartbeat reports every so often, and at once when there is news.
+type heartbeat struct {
+	roll           Heartbeats
 	state          func() pipeline.State
 	now            func() time.Time
 	log            *zap.Logger
@@ -80,14 +80,14 @@ type heart struct {
 }
 
 // hurry asks for a beat now. It never waits.
-func (h *heart) hurry() {
+func (h *heartbeat) hurry() {
 	select {
 	case h.soon <- struct{}{}:
 	default: // one is asked for already
 	}
 }
 
-func (h *heart) run(ctx context.Context) error {
+func (h *heartbeat) run(ctx context.Context) error {
 	tick := time.NewTicker(h.every)
 	defer tick.Stop()
 	for {
@@ -103,11 +103,11 @@ func (h *heart) run(ctx context.Context) error {
 }
 
 // beat writes one report. What fails is told once, until it succeeds again.
-func (h *heart) beat(ctx context.Context) {
+func (h *heartbeat) beat(ctx context.Context) {
 	s := h.state()
 	try, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
-	err := h.roll.Beat(try, pipeline.Report{
+	err := h.roll.RecordHeartbeat(try, pipeline.Report{
 		Role: h.role, Instance: h.instance, Revision: s.Revision.ID(), Error: reason(s.Err), InForce: h.now().Sub(s.Since),
 	})
 	switch {
@@ -121,10 +121,10 @@ func (h *heart) beat(ctx context.Context) {
 	h.failing = err != nil
 }
 
-func (h *heart) leave(ctx context.Context) {
+func (h *heartbeat) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	if err := h.roll.Leave(ctx, h.role, h.instance); err != nil {
+	if err := h.roll.RemoveHeartbeat(ctx, h.role, h.instance); err != nil {
 		h.log.Info("heartbeat left behind", zap.Error(err)) // it is ignored soon
 	}
 }

@@ -47,7 +47,7 @@ type slowRoll struct {
 	hangs bool
 }
 
-func (r *slowRoll) Beat(ctx context.Context, _ pipeline.Report) error {
+func (r *slowRoll) RecordHeartbeat(ctx context.Context, _ pipeline.Report) error {
 	r.beats = append(r.beats, time.Since(r.began))
 	if r.hangs {
 		<-ctx.Done()
@@ -56,7 +56,7 @@ func (r *slowRoll) Beat(ctx context.Context, _ pipeline.Report) error {
 	return nil
 }
 
-func (r *slowRoll) Leave(ctx context.Context, _, _ string) error {
+func (r *slowRoll) RemoveHeartbeat(ctx context.Context, _, _ string) error {
 	r.left++
 	if r.hangs {
 		<-ctx.Done()
@@ -65,13 +65,13 @@ func (r *slowRoll) Leave(ctx context.Context, _, _ string) error {
 }
 
 // beating runs a heart for a while.
-func beating(t *testing.T, roll *slowRoll, during func(h *heart)) (logs *observer.ObservedLogs, stopping time.Duration) {
+func beating(t *testing.T, roll *slowRoll, during func(h *heartbeat)) (logs *observer.ObservedLogs, stopping time.Duration) {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
 	roll.began = time.Now()
-	h := &heart{
+	h := &heartbeat{
 		roll: roll, now: time.Now, log: zap.New(core), every: beatEvery, soon: make(chan struct{}, 1),
-		state: func() pipeline.State { return pipeline.State{Revision: pipeline.Seal(pipeline.Default())} },
+		state: func() pipeline.State { return pipeline.State{Revision: pipeline.NewRevision(pipeline.Default())} },
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -89,7 +89,7 @@ func TestAHeartBeatsAtOnceInTimeAndWhenThereIsNews(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		roll := &slowRoll{}
-		_, stopping := beating(t, roll, func(h *heart) {
+		_, stopping := beating(t, roll, func(h *heartbeat) {
 			<-time.After(beatEvery + time.Second)
 			for range 9 { // one answer will do, and another if the first was under way
 				h.hurry()
@@ -110,7 +110,7 @@ func TestADatabaseThatHangsHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		roll := &slowRoll{hangs: true}
-		logs, stopping := beating(t, roll, func(*heart) { <-time.After(beatEvery + time.Second) })
+		logs, stopping := beating(t, roll, func(*heartbeat) { <-time.After(beatEvery + time.Second) })
 		if len(roll.beats) != 2 || roll.left != 1 || stopping > leaveTimeout {
 			t.Errorf("beats at %v, left %d times in %v", roll.beats, roll.left, stopping)
 		}
@@ -122,7 +122,7 @@ func TestADatabaseThatHangsHoldsNothingUp(t *testing.T) {
 
 func TestTheLogTellsWhatHasChanged(t *testing.T) {
 	t.Parallel()
-	start := pipeline.State{Revision: pipeline.Seal(pipeline.Default()), Tried: time.Unix(1, 0)}
+	start := pipeline.State{Revision: pipeline.NewRevision(pipeline.Default()), Tried: time.Unix(1, 0)}
 	blind := start
 	blind.Blind = errors.New("too many open files")
 	reloaded := blind
@@ -143,7 +143,7 @@ func TestTheLogTellsWhatHasChanged(t *testing.T) {
 		{seeing, zap.InfoLevel, "pipeline's directory is watched again"},
 	} {
 		core, logs := observer.New(zap.DebugLevel)
-		tell(zap.New(core), last, step.state)
+		logReload(zap.New(core), last, step.state)
 		if all := logs.All(); len(all) != 1 || all[0].Level != step.level || all[0].Message != step.want {
 			t.Errorf("got %v, want %q", all, step.want)
 		}

@@ -26,8 +26,8 @@ type About struct {
 	Version string // as the linker was told it; "" if it was not
 }
 
-// World is all that a program is given of the world.
-type World struct {
+// Invocation is all that a program is given of the world.
+type Invocation struct {
 	Args, Environ  []string // without the program's name
 	Stdout, Stderr io.Writer
 	Hostname       func() (string, error)
@@ -35,8 +35,8 @@ type World struct {
 	Build          func() (*debug.BuildInfo, bool)
 }
 
-// Kit is what a program is put together with.
-type Kit struct {
+// App is what a program is put together with.
+type App struct {
 	Registry *prometheus.Registry
 	Log      *zap.Logger
 	Pipeline *pipeline.Watcher // Follow keeps it up to date
@@ -49,7 +49,7 @@ type Kit struct {
 
 // Run is a program from its first line to its last: it returns the exit code. serve works until its context ends.
 func Run[C Configured](
-	ctx context.Context, about About, world World, serve func(ctx context.Context, cfg C, kit *Kit) error,
+	ctx context.Context, about About, world Invocation, serve func(ctx context.Context, cfg C, kit *App) error,
 ) int {
 	build := telemetry.NewBuild(about.Version, world.Build)
 	program := config.Program{Name: "vitrine-" + about.Name, About: about.Text, Version: build.Version}
@@ -61,7 +61,7 @@ func Run[C Configured](
 	if err != nil {
 		return exit(about, world, config.Hint(err, unknown))
 	}
-	kit, stop, err := newKit(about, world, build, cfg.common())
+	kit, stop, err := newApp(about, world, build, cfg.common())
 	if err != nil {
 		return exit(about, world, err)
 	}
@@ -82,7 +82,7 @@ func Run[C Configured](
 }
 
 // exit tells what kept a program from starting.
-func exit(about About, world World, err error) int {
+func exit(about About, world Invocation, err error) int {
 	if err == nil {
 		return 0
 	}
@@ -90,8 +90,8 @@ func exit(about About, world World, err error) int {
 	return 1
 }
 
-// newKit makes what a program is put together with. stop writes the last lines of the log.
-func newKit(about About, world World, build telemetry.Build, cfg Config) (kit *Kit, stop func(), err error) {
+// newApp makes what a program is put together with. stop writes the last lines of the log.
+func newApp(about About, world Invocation, build telemetry.Build, cfg Config) (kit *App, stop func(), err error) {
 	watcher, err := pipeline.NewWatcher(cfg.Pipeline, time.Now)
 	if err != nil {
 		return nil, nil, fmt.Errorf("VITRINE_PIPELINE_FILE: %w", err)
@@ -106,7 +106,7 @@ func newKit(about About, world World, build telemetry.Build, cfg Config) (kit *K
 	if err != nil {
 		return nil, nil, err
 	}
-	return &Kit{
+	return &App{
 		Registry: reg, Log: log, Pipeline: watcher, cfg: cfg, level: level,
 		role: about.Name, instance: instanceName(host, world.PID), every: beatEvery,
 	}, stop, nil
@@ -121,7 +121,7 @@ func instanceName(host string, pid int) string {
 }
 
 // Admin is the part that answers on the admin port, also what the program adds to it.
-func (k *Kit) Admin(health *telemetry.Health, routes ...telemetry.Route) lifecycle.Part {
+func (k *App) Admin(health *telemetry.Health, routes ...telemetry.Route) lifecycle.Part {
 	admin := telemetry.NewAdmin(k.cfg.Admin, k.Registry, health, k.level, k.Log.Named("admin"), routes...)
 	return lifecycle.Part{Name: "admin", Run: admin.Run, Ready: admin.Ready}
 }

@@ -42,8 +42,8 @@ type ran struct {
 }
 
 // world is a world with that environment.
-func world(stdout, stderr io.Writer, args []string, environ ...string) program.World {
-	return program.World{
+func world(stdout, stderr io.Writer, args []string, environ ...string) program.Invocation {
+	return program.Invocation{
 		Args: args, Environ: environ, Stdout: stdout, Stderr: stderr, PID: 1,
 		Hostname: func() (string, error) { return "vitrine-api-0", nil },
 		Build:    func() (*debug.BuildInfo, bool) { return nil, false },
@@ -58,7 +58,7 @@ func run(t *testing.T, err error, args []string, environ ...string) ran {
 	var out, log bytes.Buffer
 	var got ran
 	got.code = program.Run(t.Context(), about, world(&out, &log, args, environ...),
-		func(_ context.Context, cfg config, kit *program.Kit) error {
+		func(_ context.Context, cfg config, kit *program.App) error {
 			got.served = true
 			kit.Log.Info("serving", zap.String("word", cfg.Own.Word))
 			return err
@@ -89,7 +89,7 @@ func TestAProgramIsServedWithItsConfiguration(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"msg":"starting"`, `"service":"api"`, `"version":"v1.2.3"`, `"instance":"vitrine-api-0"`,
-		`"revision":"` + pipeline.Seal(pipeline.Default()).ID() + `"`, `"hash":"` + pipeline.Default().Hash() + `"`,
+		`"revision":"` + pipeline.NewRevision(pipeline.Default()).ID() + `"`, `"hash":"` + pipeline.Default().Hash() + `"`,
 		`"word":"chair"`, `"VITRINE_OWN_WORD":"chair"`, "VITRINE_LOG_LEVELS", `"msg":"stopped"`,
 	} {
 		if !strings.Contains(got.stderr, want) {
@@ -125,7 +125,7 @@ func TestHelpIsGivenAndNothingStarted(t *testing.T) {
 		}
 	}
 	code := program.Run(t.Context(), about, world(broken{}, &servers.Output{}, []string{"--help"}),
-		func(context.Context, config, *program.Kit) error { return nil })
+		func(context.Context, config, *program.App) error { return nil })
 	if code != 1 {
 		t.Errorf("got %d, want 1 for help that could not be given", code)
 	}
@@ -154,7 +154,7 @@ func TestMistakesAreToldInWordsAndNothingIsServed(t *testing.T) {
 	}
 	w := world(&servers.Output{}, &servers.Output{}, nil)
 	w.Hostname = func() (string, error) { return "", errors.New("nameless") }
-	if code := program.Run(t.Context(), about, w, func(context.Context, config, *program.Kit) error { return nil }); code != 1 {
+	if code := program.Run(t.Context(), about, w, func(context.Context, config, *program.App) error { return nil }); code != 1 {
 		t.Errorf("got %d, want 1 without a host's name", code)
 	}
 }
@@ -169,14 +169,14 @@ type roll struct {
 
 func newRoll() *roll { return &roll{said: make(chan pipeline.Report, 1000)} }
 
-func (r *roll) Beat(_ context.Context, report pipeline.Report) error {
+func (r *roll) RecordHeartbeat(_ context.Context, report pipeline.Report) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.said <- report
 	return r.err
 }
 
-func (r *roll) Leave(_ context.Context, role, instance string) error {
+func (r *roll) RemoveHeartbeat(_ context.Context, role, instance string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.left = append(r.left, role+" "+instance)
@@ -194,11 +194,11 @@ type following struct {
 	t    *testing.T
 	file string
 	log  *servers.Output
-	kit  *program.Kit
+	kit  *program.App
 	stop func() int
 }
 
-func follow(t *testing.T, roll program.Roll) *following {
+func follow(t *testing.T, roll program.Heartbeats) *following {
 	t.Helper()
 	f := &following{t: t, file: filepath.Join(t.TempDir(), "pipeline.yaml"), log: &servers.Output{}}
 	write(t, f.file, document(1))
@@ -206,7 +206,7 @@ func follow(t *testing.T, roll program.Roll) *following {
 	ready, code := make(chan struct{}), make(chan int, 1)
 	go func() {
 		code <- program.Run(ctx, about, world(io.Discard, f.log, nil, "VITRINE_PIPELINE_FILE="+f.file, "VITRINE_LOG_FLUSH=0s"),
-			func(ctx context.Context, _ config, kit *program.Kit) error {
+			func(ctx context.Context, _ config, kit *program.App) error {
 				f.kit = kit
 				kit.BeatEvery(time.Hour) // what is seen is seen because it was hurried
 				close(ready)
@@ -247,7 +247,7 @@ func (f *following) shows(r *roll, perHost int, mistake string) {
 	f.t.Helper()
 	p := pipeline.Default()
 	p.Spec.Fetch.PerHost = perHost
-	id := pipeline.Seal(p).ID()
+	id := pipeline.NewRevision(p).ID()
 	for {
 		var got pipeline.Report
 		select {
@@ -341,7 +341,7 @@ func TestTheAdminPortAnswers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	log := &servers.Output{}
 	code := program.Run(ctx, about, world(io.Discard, log, nil, "VITRINE_ADMIN_ADDR=127.0.0.1:0", "VITRINE_LOG_FLUSH=0s"),
-		func(ctx context.Context, _ config, kit *program.Kit) error {
+		func(ctx context.Context, _ config, kit *program.App) error {
 			part := kit.Admin(telemetry.NewHealth(nil, time.Now, kit.Log))
 			done := make(chan error, 1)
 			go func() { done <- part.Run(ctx) }()

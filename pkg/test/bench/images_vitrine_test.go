@@ -96,8 +96,8 @@ func (m *codecMaker) make(files []string) (made, error) {
 		if err != nil {
 			return made{}, fmt.Errorf("render %s: %w", file, err)
 		}
-		sum.renditions += len(out.Outputs) + len(out.Dropped) // what is dropped was made as well
-		for _, o := range out.Outputs {
+		sum.renditions += len(out.Files) + len(out.Dropped) // what is dropped was made as well
+		for _, o := range out.Files {
 			sum.bytes += len(o.Body)
 		}
 	}

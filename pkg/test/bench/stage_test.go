@@ -92,12 +92,12 @@ type forgetful struct {
 	deaf atomic.Bool
 }
 
-// Forget implements catalog.Cache.
-func (c *forgetful) Forget(ctx context.Context, id catalog.ProductID, version int64) error {
+// Invalidate implements catalog.Cache.
+func (c *forgetful) Invalidate(ctx context.Context, id catalog.ProductID, version int64) error {
 	if c.deaf.Load() {
 		return errors.New("told nobody")
 	}
-	return c.Cache.Forget(ctx, id, version)
+	return c.Cache.Invalidate(ctx, id, version)
 }
 
 // newStage puts the api together. It listens on a port of its own until the test's end.
@@ -148,8 +148,8 @@ func (s *stage) assemble(tb testing.TB) {
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, cache.Close()) })
 	s.cache = &forgetful{Cache: cache}
-	inForce := pipeline.Seal(pipeline.Default())
-	s.service = catalog.New(catalog.Parts{
+	inForce := pipeline.NewRevision(pipeline.Default())
+	s.service = catalog.New(catalog.Deps{
 		Store: s.store, Pipelines: s.store, Cache: s.cache, Encoder: encoder,
 		Pipeline: func() *pipeline.Revision { return inForce },
 		NewID:    newID, Random: rand.Float64, Now: time.Now, Log: s.log.Named("catalog"),

@@ -104,7 +104,7 @@ func (s shelf) fillDoc(doc catalog.Document, want catalog.FillOutcome) {
 
 func (s shelf) forget(version int64) {
 	s.t.Helper()
-	if err := s.cache.Forget(s.t.Context(), s.id, version); err != nil {
+	if err := s.cache.Invalidate(s.t.Context(), s.id, version); err != nil {
 		s.t.Fatalf("forget version %d: %v", version, err)
 	}
 }
@@ -210,19 +210,19 @@ func (s *suite) slowFill(t *testing.T) {
 	began := time.Now() // the slow reader has read version 1
 	at.forget(2)
 	got, err := at.cache.Fill(t.Context(), at.id, document(at.id, 1), began)
-	if err != nil || got != catalog.Outdated {
+	if err != nil || got != catalog.Stale {
 		t.Fatalf("got outcome %d, %v, want Outdated: version 2 was announced before this arrived", got, err)
 	}
 	at.wantMiss()
-	at.fillDoc(catalog.Document{Version: 1, Missing: true}, catalog.Outdated)
-	at.fillDoc(catalog.Document{Version: 0, Missing: true}, catalog.Outdated)
+	at.fillDoc(catalog.Document{Version: 1, Missing: true}, catalog.Stale)
+	at.fillDoc(catalog.Document{Version: 0, Missing: true}, catalog.Stale)
 	at.wantMiss()
 }
 
 func (s *suite) olderFill(t *testing.T) {
 	at := s.shelf(t)
 	at.fill(3, catalog.Filled)
-	at.fill(2, catalog.Outdated)
+	at.fill(2, catalog.Stale)
 	at.want(3)
 	at.fill(4, catalog.Filled)
 	at.want(4)
@@ -251,10 +251,10 @@ func (s *suite) olderForget(t *testing.T) {
 	at := s.shelf(t)
 	at.forget(5)
 	at.forget(3)
-	at.fill(4, catalog.Outdated)
+	at.fill(4, catalog.Stale)
 	at.forget(5)
 	at.forget(6)
-	at.fill(5, catalog.Outdated)
+	at.fill(5, catalog.Stale)
 	at.fill(6, catalog.Filled)
 	at.want(6)
 }
@@ -276,7 +276,7 @@ func (s *suite) createAfterMissing(t *testing.T) {
 	announced.fillDoc(never, catalog.Filled)
 	announced.forget(1)
 	announced.wantMiss()
-	announced.fillDoc(never, catalog.Outdated)
+	announced.fillDoc(never, catalog.Stale)
 	announced.fill(1, catalog.Filled)
 	announced.want(1)
 
@@ -284,7 +284,7 @@ func (s *suite) createAfterMissing(t *testing.T) {
 	unannounced.fillDoc(never, catalog.Filled)
 	unannounced.fill(1, catalog.Filled)
 	unannounced.want(1)
-	unannounced.fillDoc(never, catalog.Outdated)
+	unannounced.fillDoc(never, catalog.Stale)
 	unannounced.want(1)
 }
 
@@ -294,7 +294,7 @@ func (s *suite) deleted(t *testing.T) {
 	at.fill(3, catalog.Filled)
 	at.forget(4)
 	at.fillDoc(gone, catalog.Filled)
-	at.fill(3, catalog.Outdated)
+	at.fill(3, catalog.Stale)
 	at.forget(4)
 	at.wantDoc(gone)
 }
@@ -313,12 +313,12 @@ func (s *suite) wholeNumbers(t *testing.T) {
 	const double = 1 << 53 // from here on, a double cannot tell a number from the next
 	for _, version := range []int64{9, 10, 99, 100, 1 << 32, double, double + 1, double + 2, 1<<63 - 2, 1<<63 - 1} {
 		at.fill(version, catalog.Filled)
-		at.fill(version-1, catalog.Outdated)
+		at.fill(version-1, catalog.Stale)
 		at.forget(version - 1)
 		at.want(version)
 		if version < 1<<63-2 {
 			at.forget(version + 1)
-			at.fill(version, catalog.Outdated)
+			at.fill(version, catalog.Stale)
 			at.wantMiss()
 		}
 	}
@@ -329,7 +329,7 @@ func (s *suite) otherTag(t *testing.T) {
 	b := shelf{t: t, cache: s.open(t, tagB), id: a.id}
 	a.fill(2, catalog.Filled)
 	b.wantMiss()
-	b.fill(1, catalog.Outdated)
+	b.fill(1, catalog.Stale)
 	a.want(2)
 	b.fill(2, catalog.Filled)
 	b.want(2)
@@ -345,8 +345,8 @@ func (s *suite) forgetEveryTag(t *testing.T) {
 	a.fill(1, catalog.Filled)
 	b.forget(2)
 	a.wantMiss()
-	a.fill(1, catalog.Outdated)
-	b.fill(1, catalog.Outdated)
+	a.fill(1, catalog.Stale)
+	b.fill(1, catalog.Stale)
 	a.fill(2, catalog.Filled)
 	a.want(2)
 }
@@ -362,7 +362,7 @@ func (s *suite) endedContext(t *testing.T) {
 	if _, err := at.cache.Fill(ended, at.id, document(at.id, 2), time.Now()); err == nil {
 		t.Error("fill: got no error")
 	}
-	if err := at.cache.Forget(ended, at.id, 3); err == nil {
+	if err := at.cache.Invalidate(ended, at.id, 3); err == nil {
 		t.Error("forget: got no error")
 	}
 }

@@ -20,7 +20,7 @@ type entry struct {
 
 func (e *entry) fill(tag string, version int64) catalog.FillOutcome {
 	if e.here && e.version > version {
-		return catalog.Outdated
+		return catalog.Stale
 	}
 	*e = entry{tag: tag, version: version, here: true}
 	return catalog.Filled
@@ -56,7 +56,7 @@ func (s *suite) model(t *testing.T) {
 			},
 			"forget": func(r *rapid.T) {
 				tag, version := tags.Draw(r, "tag"), versions.Draw(r, "version")
-				if err := caches[tag].Forget(t.Context(), id, version); err != nil {
+				if err := caches[tag].Invalidate(t.Context(), id, version); err != nil {
 					r.Fatalf("forget %d: %v", version, err)
 				}
 				held.forget(version)
@@ -90,7 +90,7 @@ func (s *suite) race(t *testing.T) {
 		group.Go(func() {
 			for range rounds {
 				version := database.Add(1)
-				if err := at.cache.Forget(t.Context(), at.id, version); err != nil {
+				if err := at.cache.Invalidate(t.Context(), at.id, version); err != nil {
 					t.Errorf("forget %d: %v", version, err)
 					return
 				}

@@ -93,10 +93,10 @@ func TestAWorkerTakesItForItsCodec(t *testing.T) {
 	if took := time.Since(began); took < 30*time.Millisecond {
 		t.Errorf("a picture took %s, want at least 30ms", took)
 	}
-	if made.Format != pipeline.PNG || made.Width != 8 || made.Height != 6 || len(made.Outputs) != 3*4 {
-		t.Errorf("got %s, %d x %d, %d outputs", made.Format, made.Width, made.Height, len(made.Outputs))
+	if made.Format != pipeline.PNG || made.Width != 8 || made.Height != 6 || len(made.Files) != 3*4 {
+		t.Errorf("got %s, %d x %d, %d outputs", made.Format, made.Width, made.Height, len(made.Files))
 	}
-	for _, o := range made.Outputs {
+	for _, o := range made.Files {
 		head, format, err := image.DecodeConfig(bytes.NewReader(o.Body))
 		if o.Format == pipeline.AVIF { // the standard library does not read it: a box of type ftyp with brand avif
 			format, head.Width, head.Height, err = "avif", 1, 1, nil
@@ -213,7 +213,7 @@ func TestThePixelsAreSmallAndWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defaults := 0
-	for _, o := range made.Outputs {
+	for _, o := range made.Files {
 		if len(o.Body) == 0 || len(o.Body) > 1024 {
 			t.Errorf("%s: %d bytes", o.Format, len(o.Body))
 		}

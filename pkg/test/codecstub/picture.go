@@ -37,7 +37,7 @@ func answer(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	name, defaultFormat := spec.DefaultOutput()
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
-			made.Outputs = append(made.Outputs, media.Output{
+			made.Files = append(made.Files, media.EncodedFile{
 				Name: r.Name, Format: o.Format, Width: 1, Height: 1, Body: pixels[o.Format],
 				Default: r.Name == name && o.Format == defaultFormat,
 			})

@@ -25,8 +25,8 @@ func afterDeletion(f *Fixture) {
 	f.WantKind(err, fault.Internal, "a change")
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		return catalog.Change{
-			Outbox:  []catalog.Outgoing{{Message: Message(p.ID)}},
-			Intents: []catalog.Intent{{Prefix: "products/1/1/1-a/", ImageID: 1}},
+			Outbox:    []catalog.Outgoing{{Message: Message(p.ID)}},
+			Deletions: []catalog.ScheduledDeletion{{Prefix: "products/1/1/1-a/", ImageID: 1}},
 		}
 	})
 	if sent := f.takeDue(); len(sent) != 1 {
@@ -39,7 +39,7 @@ func canceledOnce(f *Fixture) {
 	p := f.Product(1)
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
 	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/"), "cancel")
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel again")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel again")
 	if got := f.Load(p.ID).Version; got != 2 {
 		f.Errorf("got version %d, want 2", got)
 	}
@@ -47,13 +47,13 @@ func canceledOnce(f *Fixture) {
 
 func cancelMissing(f *Fixture) {
 	p := f.Product(1)
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel")
 	f.Same(f.Load(p.ID), p, "the product")
 }
 
 func cancelAll(f *Fixture) {
 	p := f.Product(1)
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/", "products/1/1/2-b/"), catalog.ErrDoomed, "cancel both")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/", "products/1/1/2-b/"), catalog.ErrDeletionStarted, "cancel both")
 	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/"), "cancel the scheduled one")
 }

@@ -22,8 +22,8 @@ func everyField(f *Fixture) {
 		p.Images[0] = Finished(p.Images[0], "products/1/1/1-a/")
 		img := &p.Images[2]
 		img.Status, img.ErrorCode, img.ErrorDetail = catalog.Failed, media.HTTPStatus, "404 not found"
-		img.Work, img.Ticket, img.Fence, img.Begins, img.Attempts = catalog.Processing, uuid.NewString(), 7, 2, 3
-		img.RemakeError, img.PipelineHash, img.KillerSHA256 = media.Corrupt, "another", "00aa"
+		img.JobState, img.JobID, img.FencingToken, img.UnreportedAttempts, img.Attempts = catalog.Processing, uuid.NewString(), 7, 2, 3
+		img.ReprocessError, img.PipelineHash, img.PoisonSHA256 = media.Corrupt, "another", "00aa"
 		img.RequestedAt = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC) // finer than microseconds
 		img.DueAt = img.RequestedAt.Add(time.Minute)
 		p.Compressed = p.CompressedKeys()
@@ -42,8 +42,8 @@ func everyField(f *Fixture) {
 	}
 	f.Same(got.Compressed, []string{"products/1/1/1-a/full.jpg"}, "compressed")
 	img := got.Images[2]
-	if img.Fence != 7 || img.Begins != 2 || img.Attempts != 3 || img.RemakeError != media.Corrupt ||
-		img.ErrorDetail != "404 not found" || img.KillerSHA256 != "00aa" || img.DueAt.Sub(img.RequestedAt) != time.Minute {
+	if img.FencingToken != 7 || img.UnreportedAttempts != 2 || img.Attempts != 3 || img.ReprocessError != media.Corrupt ||
+		img.ErrorDetail != "404 not found" || img.PoisonSHA256 != "00aa" || img.DueAt.Sub(img.RequestedAt) != time.Minute {
 		f.Errorf("got %+v, want the edit", img)
 	}
 }
@@ -65,17 +65,17 @@ func clearedFields(f *Fixture) {
 	p := f.Product(1)
 	full := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[0] = Finished(p.Images[0], "products/1/1/1-a/")
-		p.Images[0].KillerSHA256 = "00aa"
+		p.Images[0].PoisonSHA256 = "00aa"
 		p.Compressed = p.CompressedKeys()
 		return catalog.Change{}
 	})
-	if full.Images[0].Ticket != "" || len(full.Compressed) != 1 {
+	if full.Images[0].JobID != "" || len(full.Compressed) != 1 {
 		f.Fatalf("got %+v, want a finished image", full)
 	}
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		old := p.Images[0]
 		p.Images[0] = catalog.Image{
-			ID: old.ID, ProductID: old.ProductID, SourceURL: old.SourceURL, Status: catalog.Pending, Work: catalog.Idle,
+			ID: old.ID, ProductID: old.ProductID, SourceURL: old.SourceURL, Status: catalog.Pending, JobState: catalog.Idle,
 		}
 		p.Description, p.Compressed = "", nil
 		return catalog.Change{}
@@ -83,7 +83,7 @@ func clearedFields(f *Fixture) {
 	got := f.Load(p.ID)
 	want := p.Images[0]
 	f.Same(got.Images[0], catalog.Image{
-		ID: want.ID, ProductID: p.ID, SourceURL: want.SourceURL, Status: catalog.Pending, Work: catalog.Idle,
+		ID: want.ID, ProductID: p.ID, SourceURL: want.SourceURL, Status: catalog.Pending, JobState: catalog.Idle,
 	}, "the image")
 	if got.Description != "" || len(got.Compressed) != 0 {
 		f.Errorf("got %q and %v, want neither", got.Description, got.Compressed)
@@ -105,7 +105,7 @@ func editSees(f *Fixture) {
 func updateTime(f *Fixture) {
 	p := f.Product(1)
 	quiet := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
-		p.Images[0].Fence++
+		p.Images[0].FencingToken++
 		return catalog.Change{}
 	})
 	if !quiet.UpdatedAt.Equal(p.UpdatedAt) {
@@ -135,7 +135,7 @@ func functionFails(f *Fixture) {
 	} {
 		_, err := f.Store.Edit(f.Context(), p.ID, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
 			p.Version++
-			p.Images[0].Fence++
+			p.Images[0].FencingToken++
 			return catalog.Change{Outbox: []catalog.Outgoing{{Message: Message(p.ID)}}}, want
 		})
 		if err != want { //nolint:errorlint // as it is means unwrapped
@@ -168,19 +168,19 @@ func editUndone(f *Fixture) {
 	p := f.Product(1)
 	_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
 		p.Version++
-		p.Images[0].Fence++
+		p.Images[0].FencingToken++
 		broken := Message(p.ID)
 		broken.ID = "not a UUID"
 		return catalog.Change{
-			Intents: []catalog.Intent{{Prefix: "products/1/1/1-a/", ImageID: p.Images[0].ID}},
-			Outbox:  []catalog.Outgoing{{Message: broken}},
+			Deletions: []catalog.ScheduledDeletion{{Prefix: "products/1/1/1-a/", ImageID: p.Images[0].ID}},
+			Outbox:    []catalog.Outgoing{{Message: broken}},
 		}
 	}))
 	if err == nil {
 		f.Error("a message without a UUID was accepted")
 	}
 	f.Same(f.Load(p.ID), p, "the product")
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel a deletion that was undone")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel a deletion that was undone")
 }
 
 func versionFalls(f *Fixture) {

@@ -98,7 +98,7 @@ func (f *Fixture) Draft(images int) catalog.Product {
 		p.ImageURLs = append(p.ImageURLs, url)
 		p.Images = append(p.Images, catalog.Image{
 			Position: i, SourceURL: url, Status: catalog.Pending,
-			Work: catalog.Queued, Ticket: uuid.NewString(), PipelineHash: "hash",
+			JobState: catalog.Queued, JobID: uuid.NewString(), PipelineHash: "hash",
 		})
 	}
 	return p
@@ -151,7 +151,7 @@ func Unfailing(fn func(*catalog.Product) catalog.Change) func(*catalog.Product, 
 
 // Finished returns img as a successful attempt with that prefix leaves it.
 func Finished(img catalog.Image, prefix string) catalog.Image {
-	img.Status, img.Work, img.Ticket, img.Prefix = catalog.Ready, catalog.Idle, "", prefix
+	img.Status, img.JobState, img.JobID, img.Prefix = catalog.Ready, catalog.Idle, "", prefix
 	img.Width, img.Height, img.Placeholder, img.Attempts = 4000, 3000, "1QcSHQRnh493V4dIh4eXh1h4kJUI", 1
 	img.SourceSHA256, img.SourceBytes = "00ff", 123456
 	img.Renditions = []catalog.Rendition{
@@ -173,8 +173,8 @@ func (f *Fixture) Delete(id catalog.ProductID) catalog.Product {
 		p.Deleted = true
 		p.Version++
 		for i := range p.Images {
-			p.Images[i].Fence++
-			p.Images[i].Work, p.Images[i].Ticket = catalog.Idle, ""
+			p.Images[i].FencingToken++
+			p.Images[i].JobState, p.Images[i].JobID = catalog.Idle, ""
 		}
 		return catalog.Change{}
 	})
@@ -185,7 +185,7 @@ func (f *Fixture) Delete(id catalog.ProductID) catalog.Product {
 func (f *Fixture) ScheduleDeletion(id catalog.ProductID, prefix string, due time.Duration) {
 	f.Helper()
 	f.Change(id, func(p *catalog.Product) catalog.Change {
-		return catalog.Change{Intents: []catalog.Intent{{Prefix: prefix, ImageID: p.Images[0].ID, Due: due}}}
+		return catalog.Change{Deletions: []catalog.ScheduledDeletion{{Prefix: prefix, ImageID: p.Images[0].ID, Due: due}}}
 	})
 }
 
@@ -193,7 +193,7 @@ func (f *Fixture) ScheduleDeletion(id catalog.ProductID, prefix string, due time
 func (f *Fixture) CancelDeletions(id catalog.ProductID, prefixes ...string) error {
 	_, err := f.Store.Edit(f.Context(), id, Unfailing(func(p *catalog.Product) catalog.Change {
 		p.Version++
-		return catalog.Change{Adopt: prefixes}
+		return catalog.Change{CancelDeletions: prefixes}
 	}))
 	return err
 }
@@ -201,7 +201,7 @@ func (f *Fixture) CancelDeletions(id catalog.ProductID, prefixes ...string) erro
 // NewImage returns a queued image without an ID.
 func NewImage(position int, url string) catalog.Image {
 	return catalog.Image{
-		Position: position, SourceURL: url, Status: catalog.Pending, Work: catalog.Queued, Ticket: uuid.NewString(),
+		Position: position, SourceURL: url, Status: catalog.Pending, JobState: catalog.Queued, JobID: uuid.NewString(),
 		PipelineHash: "hash",
 	}
 }

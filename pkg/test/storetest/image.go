@@ -135,7 +135,7 @@ func rearrangingUndone(f *Fixture) {
 		Arrange(p, p.Images[2], NewImage(0, "https://images.example.com/new.jpg"), p.Images[0])
 		p.Version++
 		return catalog.Change{
-			Intents: []catalog.Intent{{Prefix: "products/1/1/1-a/", ImageID: p.Images[0].ID}},
+			Deletions: []catalog.ScheduledDeletion{{Prefix: "products/1/1/1-a/", ImageID: p.Images[0].ID}},
 			Announce: func(p catalog.Product) []catalog.Outgoing {
 				broken := Message(p.ID)
 				broken.ID = "not a UUID"
@@ -147,7 +147,7 @@ func rearrangingUndone(f *Fixture) {
 		f.Error("a message without a UUID was accepted")
 	}
 	f.Same(f.Load(p.ID), p, "the product")
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDoomed, "cancel a deletion that was undone")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel a deletion that was undone")
 	f.Same(len(f.takeDue()), 0, "waiting")
 }
 
@@ -206,7 +206,7 @@ func outlived(f *Fixture) {
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		gone := p.Images[0]
 		Arrange(p)
-		return catalog.Change{Intents: []catalog.Intent{{Prefix: prefix, ImageID: gone.ID}}}
+		return catalog.Change{Deletions: []catalog.ScheduledDeletion{{Prefix: prefix, ImageID: gone.ID}}}
 	})
 	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/", prefix), "cancel both deletions")
 }

@@ -103,7 +103,7 @@ func wholeImages(f *Fixture) {
 
 func requestsDated(f *Fixture) {
 	draft := f.Draft(2)
-	draft.Images[1].Work, draft.Images[1].Ticket = catalog.Idle, ""
+	draft.Images[1].JobState, draft.Images[1].JobID = catalog.Idle, ""
 	before := time.Now().Add(-time.Hour)
 	p := f.Insert(draft)
 	queued, idle := p.Images[0], p.Images[1]

@@ -19,7 +19,7 @@ func lastPage(f *Fixture) {
 	q.Limit = 3
 	page, err = f.Store.List(f.Context(), q)
 	f.Must(err, "list")
-	want := &catalog.Position{ID: made[1].ID, Price: made[1].Price}
+	want := &catalog.Cursor{ID: made[1].ID, Price: made[1].Price}
 	f.Same(page.Next, want, "where the next page begins")
 	q.UserID = user + 1000
 	page, err = f.Store.List(f.Context(), q)

@@ -89,7 +89,7 @@ func TestCrashOfTheCompensator(t *testing.T) {
 		nth     int
 		left    int // objects after the crash
 	}{
-		{"doom and the first deletion", failpoint.IntentDoomed, 1, 2},
+		{"doom and the first deletion", failpoint.DeletionStarted, 1, 2},
 		{"the first deletion and the second", failpoint.PrefixDeleted, 1, 0},
 		{"the second deletion and the intent's end", failpoint.PrefixDeleted, 2, 0},
 	} {
@@ -227,7 +227,7 @@ func TestZombieCompensator(t *testing.T) {
 	const prefix = "products/1/1/1-dead/"
 	s.must(s.bucket.Put(t.Context(), prefix+"full.webp", "image/webp", strings.NewReader("x"), 1))
 	s.exec("INSERT INTO intents (prefix, image_id, due_at) VALUES ($1, 1, now())", prefix)
-	sleeper := s.zombie("api", failpoint.IntentDoomed)
+	sleeper := s.zombie("api", failpoint.DeletionStarted)
 	s.sleeps(sleeper, caches)
 
 	s.env["VITRINE_HTTP_ADDR"] = port.Addr(t)

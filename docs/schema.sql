@@ -1,6 +1,6 @@
 -- What the migrations add up to. Written by: go test ./pkg/adapter/postgres -run Schema -update
 
-CREATE TABLE audits (
+CREATE TABLE checkpoints (
     name text NOT NULL,
     cursor text DEFAULT ''::text NOT NULL,
     due_at timestamp with time zone DEFAULT now() NOT NULL
@@ -19,9 +19,7 @@ CREATE TABLE idempotency_keys (
     principal text NOT NULL,
     key text NOT NULL,
     fingerprint text NOT NULL,
-    status integer,
-    headers jsonb,
-    body bytea,
+    response bytea NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
@@ -31,15 +29,15 @@ CREATE TABLE images (
     "position" integer NOT NULL,
     source_url text NOT NULL,
     status text NOT NULL,
-    work text NOT NULL,
-    ticket uuid,
-    fence bigint DEFAULT 0 NOT NULL,
-    begins integer DEFAULT 0 NOT NULL,
+    job_state text NOT NULL,
+    job_id uuid,
+    fencing_token bigint DEFAULT 0 NOT NULL,
+    unreported_attempts integer DEFAULT 0 NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
     prefix text DEFAULT ''::text NOT NULL,
     error_code text DEFAULT ''::text NOT NULL,
     error_detail text DEFAULT ''::text NOT NULL,
-    remake_error text DEFAULT ''::text NOT NULL,
+    reprocess_error text DEFAULT ''::text NOT NULL,
     source_sha256 text DEFAULT ''::text NOT NULL,
     source_bytes bigint DEFAULT 0 NOT NULL,
     width integer DEFAULT 0 NOT NULL,
@@ -50,12 +48,12 @@ CREATE TABLE images (
     requested_at timestamp with time zone,
     due_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    killer_sha256 text DEFAULT ''::text NOT NULL,
+    poison_sha256 text DEFAULT ''::text NOT NULL,
     CONSTRAINT images_attempts_check CHECK ((attempts >= 0)),
-    CONSTRAINT images_begins_check CHECK ((begins >= 0)),
+    CONSTRAINT images_job_state_check CHECK ((job_state = ANY (ARRAY['idle'::text, 'queued'::text, 'processing'::text]))),
     CONSTRAINT images_position_check CHECK (("position" >= 0)),
     CONSTRAINT images_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text, 'failed'::text]))),
-    CONSTRAINT images_work_check CHECK ((work = ANY (ARRAY['idle'::text, 'queued'::text, 'processing'::text])))
+    CONSTRAINT images_unreported_attempts_check CHECK ((unreported_attempts >= 0))
 );
 
 ALTER TABLE images ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -70,14 +68,6 @@ ALTER TABLE images ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 CREATE TABLE installation (
     id uuid NOT NULL,
     epoch bigint NOT NULL
-);
-
-CREATE TABLE intents (
-    prefix text NOT NULL,
-    image_id bigint NOT NULL,
-    due_at timestamp with time zone NOT NULL,
-    doomed_at timestamp with time zone,
-    CONSTRAINT intents_prefix_check CHECK ((prefix ~~ '%_/'::text))
 );
 
 CREATE TABLE outbox (
@@ -136,6 +126,14 @@ ALTER TABLE products ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE scheduled_deletions (
+    prefix text NOT NULL,
+    image_id bigint NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    started_at timestamp with time zone,
+    CONSTRAINT scheduled_deletions_prefix_check CHECK ((prefix ~~ '%_/'::text))
+);
+
 CREATE TABLE users (
     id bigint NOT NULL,
     name text NOT NULL,
@@ -152,8 +150,8 @@ ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
-ALTER TABLE ONLY audits
-    ADD CONSTRAINT audits_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY checkpoints
+    ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY heartbeats
     ADD CONSTRAINT heartbeats_pkey PRIMARY KEY (role, instance);
@@ -170,9 +168,6 @@ ALTER TABLE ONLY images
 ALTER TABLE ONLY installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (id);
 
-ALTER TABLE ONLY intents
-    ADD CONSTRAINT intents_pkey PRIMARY KEY (prefix);
-
 ALTER TABLE ONLY outbox
     ADD CONSTRAINT outbox_event_id_key UNIQUE (event_id);
 
@@ -188,18 +183,17 @@ ALTER TABLE ONLY products
 ALTER TABLE products
     ADD CONSTRAINT products_revision_check CHECK ((revision > 0)) NOT VALID;
 
+ALTER TABLE ONLY scheduled_deletions
+    ADD CONSTRAINT scheduled_deletions_pkey PRIMARY KEY (prefix);
+
 ALTER TABLE ONLY users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
 CREATE INDEX idempotency_keys_created ON idempotency_keys USING btree (created_at);
 
-CREATE INDEX images_in_work ON images USING btree (due_at) WHERE (work <> 'idle'::text);
+CREATE INDEX images_active ON images USING btree (due_at) WHERE (job_state <> 'idle'::text);
 
 CREATE UNIQUE INDEX installation_one_row ON installation USING btree ((true));
-
-CREATE INDEX intents_doomed ON intents USING btree (due_at) WHERE (doomed_at IS NOT NULL);
-
-CREATE INDEX intents_due ON intents USING btree (due_at) WHERE (doomed_at IS NULL);
 
 CREATE INDEX outbox_due ON outbox USING btree (available_at, id) WHERE (parked_at IS NULL);
 
@@ -212,6 +206,10 @@ CREATE INDEX products_price ON products USING btree (product_price, id) WHERE (d
 CREATE INDEX products_user ON products USING btree (user_id, id) WHERE (deleted_at IS NULL);
 
 CREATE INDEX products_user_price ON products USING btree (user_id, product_price, id) WHERE (deleted_at IS NULL);
+
+CREATE INDEX scheduled_deletions_due ON scheduled_deletions USING btree (due_at) WHERE (started_at IS NULL);
+
+CREATE INDEX scheduled_deletions_second_pass ON scheduled_deletions USING btree (due_at) WHERE (started_at IS NOT NULL);
 
 CREATE UNIQUE INDEX users_email_key ON users USING btree (lower(email));
 

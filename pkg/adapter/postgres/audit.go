@@ -19,13 +19,13 @@ var (
 // acquireScan moves the time on and reads the cursor in one statement: of two concurrent calls, the second waits for the
 // first and then finds that nothing is due.
 const acquireScan = `
-INSERT INTO audits (name, due_at) VALUES ($1, now() + $2 * interval '1 microsecond')
-ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE audits.due_at <= now()
+INSERT INTO checkpoints (name, due_at) VALUES ($1, now() + $2 * interval '1 microsecond')
+ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE checkpoints.due_at <= now()
 RETURNING cursor`
 
 // Acquire implements maintenance.Checkpoints.
 func (s *Store) Acquire(ctx context.Context, name string, interval time.Duration) (cursor string, acquired bool, err error) {
-	cursors, err := query[string](ctx, s.db, "take_turn", acquireScan, name, interval.Microseconds())
+	cursors, err := query[string](ctx, s.db, "acquire_checkpoint", acquireScan, name, interval.Microseconds())
 	if err != nil || len(cursors) == 0 {
 		return "", false, err
 	}
@@ -33,7 +33,7 @@ func (s *Store) Acquire(ctx context.Context, name string, interval time.Duration
 }
 
 const saveCursor = `
-INSERT INTO audits (name, cursor, due_at) VALUES ($1, $2, now() + $3 * interval '1 microsecond')
+INSERT INTO checkpoints (name, cursor, due_at) VALUES ($1, $2, now() + $3 * interval '1 microsecond')
 ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, due_at = excluded.due_at`
 
 // SaveCursor implements maintenance.Checkpoints.
@@ -45,18 +45,18 @@ func (s *Store) SaveCursor(ctx context.Context, name, cursor string, wait time.D
 // unreferenced is one statement, and so one moment: an attempt that finishes meanwhile is seen with its intent or published.
 const unreferenced = `
 FROM json_to_recordset($1) AS n (prefix text, image_id bigint, due bigint)
-WHERE NOT EXISTS (SELECT FROM intents x WHERE x.prefix = n.prefix)
+WHERE NOT EXISTS (SELECT FROM scheduled_deletions x WHERE x.prefix = n.prefix)
     AND NOT EXISTS (
         SELECT FROM images i JOIN products p ON p.id = i.product_id
         WHERE i.id = n.image_id AND p.deleted_at IS NULL
-            AND (i.work <> 'idle' AND i.prefix = n.prefix
+            AND (i.job_state <> 'idle' AND i.prefix = n.prefix
                 OR EXISTS (SELECT FROM jsonb_array_elements(i.renditions) r WHERE starts_with(r ->> 'key', n.prefix))))`
 
 const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due ` + unreferenced + ` ORDER BY n.prefix`
 
 // Unreferenced implements maintenance.References.
 func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error) {
-	rows, err := query[intentRow](ctx, s.db, "unreferenced", selectUnreferenced, toIntentRows(prefixes))
+	rows, err := query[deletionRow](ctx, s.db, "unreferenced", selectUnreferenced, toDeletionRows(prefixes))
 	if err != nil {
 		return nil, err
 	}
@@ -70,30 +70,30 @@ func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDe
 }
 
 const scheduleOrphans = `
-INSERT INTO intents (prefix, image_id, due_at)
+INSERT INTO scheduled_deletions (prefix, image_id, due_at)
 SELECT n.prefix, n.image_id, now() + n.due * interval '1 microsecond' ` + unreferenced + `
 ON CONFLICT (prefix) DO NOTHING`
 
 // ScheduleOrphans implements maintenance.References.
 func (s *Store) ScheduleOrphans(ctx context.Context, prefixes []catalog.ScheduledDeletion) (int, error) {
-	written, err := s.db.exec(ctx, "condemn", scheduleOrphans, toIntentRows(prefixes))
+	written, err := s.db.exec(ctx, "schedule_orphans", scheduleOrphans, toDeletionRows(prefixes))
 	return int(written), err
 }
 
 const selectPublished = `
-SELECT i.product_id, i.id AS image_id, i.fence, i.remake_error, i.renditions
+SELECT i.product_id, i.id AS image_id, i.fencing_token, i.reprocess_error, i.renditions
 FROM images i JOIN products p ON p.id = i.product_id
-WHERE i.id > $1 AND i.status = 'ready' AND i.work = 'idle' AND p.deleted_at IS NULL
+WHERE i.id > $1 AND i.status = 'ready' AND i.job_state = 'idle' AND p.deleted_at IS NULL
 ORDER BY i.id LIMIT $2`
 
 // Published implements maintenance.References.
 func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int) ([]maintenance.Published, error) {
 	type row struct {
-		ProductID   catalog.ProductID
-		ImageID     catalog.ImageID
-		Fence       int64
-		RemakeError media.Code
-		Renditions  asJSON[[]renditionRow]
+		ProductID      catalog.ProductID
+		ImageID        catalog.ImageID
+		FencingToken   int64
+		ReprocessError media.Code
+		Renditions     asJSON[[]renditionRow]
 	}
 	rows, err := query[row](ctx, s.db, "published", selectPublished, int64(after), limit)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int)
 	for i, r := range rows {
 		found[i] = maintenance.Published{
 			ImageRef:     maintenance.ImageRef{ProductID: r.ProductID, ImageID: r.ImageID},
-			FencingToken: r.Fence, ReprocessError: r.RemakeError, Objects: objectsOf(r.Renditions.V),
+			FencingToken: r.FencingToken, ReprocessError: r.ReprocessError, Objects: objectsOf(r.Renditions.V),
 		}
 	}
 	return found, nil

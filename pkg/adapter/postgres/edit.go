@@ -39,14 +39,15 @@ UPDATE images i SET updated_at = $3, (` + imageColumns + `) = (SELECT` + imageCo
 FROM json_populate_recordset(NULL::images, $2) n WHERE i.product_id = $1 AND i.id = n.id`
 
 // deleteDeletions waits for a compensator that holds the row, and then sees that it is doomed.
-const deleteDeletions = `DELETE FROM intents WHERE prefix = ANY($1) AND doomed_at IS NULL`
+const deleteDeletions = `DELETE FROM scheduled_deletions WHERE prefix = ANY($1) AND started_at IS NULL`
 
 // insertScheduledDeletions keeps the later of two times, so that nothing goes before anybody's grace is over. What is doomed stays so.
 const insertScheduledDeletions = `
-INSERT INTO intents (prefix, image_id, due_at)
+INSERT INTO scheduled_deletions (prefix, image_id, due_at)
 SELECT prefix, image_id, statement_timestamp() + due * interval '1 microsecond'
 FROM json_to_recordset($1) AS n (prefix text, image_id bigint, due bigint)
-ON CONFLICT (prefix) DO UPDATE SET due_at = greatest(intents.due_at, excluded.due_at) WHERE intents.doomed_at IS NULL`
+ON CONFLICT (prefix) DO UPDATE SET due_at = greatest(scheduled_deletions.due_at, excluded.due_at)
+WHERE scheduled_deletions.started_at IS NULL`
 
 // Edit implements catalog.Store.
 func (s *Store) Edit(
@@ -277,7 +278,7 @@ func insertDeletions(tx *gorm.DB, intents []catalog.ScheduledDeletion) error {
 	if len(intents) == 0 {
 		return nil
 	}
-	if err := tx.Exec(insertScheduledDeletions, toIntentRows(intents)).Error; err != nil {
+	if err := tx.Exec(insertScheduledDeletions, toDeletionRows(intents)).Error; err != nil {
 		return fmt.Errorf("insert intents: %w", err)
 	}
 	return nil

@@ -21,7 +21,7 @@ ON CONFLICT (role, instance) DO UPDATE SET
 
 // RecordHeartbeat writes what an instance says of its pipeline over what it said before. r.Silent is not read.
 func (s *Store) RecordHeartbeat(ctx context.Context, r pipeline.Report) error {
-	_, err := s.db.exec(ctx, "beat", upsertHeartbeat, r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds())
+	_, err := s.db.exec(ctx, "record_heartbeat", upsertHeartbeat, r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds())
 	return err
 }
 
@@ -29,7 +29,7 @@ const deleteHeartbeat = `DELETE FROM heartbeats WHERE role = $1 AND instance = $
 
 // RemoveHeartbeat removes what an instance has said. None there is no error.
 func (s *Store) RemoveHeartbeat(ctx context.Context, role, instance string) error {
-	_, err := s.db.exec(ctx, "leave", deleteHeartbeat, role, instance)
+	_, err := s.db.exec(ctx, "remove_heartbeat", deleteHeartbeat, role, instance)
 	return err
 }
 

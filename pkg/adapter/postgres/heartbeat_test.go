@@ -141,8 +141,8 @@ func TestHeartbeatsSayThatTheDatabaseIsAway(t *testing.T) {
 	store := postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
 	_, reports := store.Heartbeats(t.Context(), time.Minute)
 	for name, err := range map[string]error{
-		"beat":    store.RecordHeartbeat(t.Context(), pipeline.Report{}),
-		"leave":   store.RemoveHeartbeat(t.Context(), "api", "a"),
+		"record":  store.RecordHeartbeat(t.Context(), pipeline.Report{}),
+		"remove":  store.RemoveHeartbeat(t.Context(), "api", "a"),
 		"reports": reports,
 	} {
 		if !fault.Is(err, fault.Unavailable) {

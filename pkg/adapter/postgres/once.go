@@ -14,10 +14,10 @@ import (
 // the whole database, so the schema is part of the name.
 const lockKey = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' ' || $1 || ' ' || $2, 1))`
 
-const selectKey = `SELECT fingerprint, body FROM idempotency_keys WHERE principal = $1 AND key = $2`
+const selectKey = `SELECT fingerprint, response FROM idempotency_keys WHERE principal = $1 AND key = $2`
 
 const insertKey = `
-INSERT INTO idempotency_keys (principal, key, fingerprint, body) VALUES ($1, $2, $3, $4)`
+INSERT INTO idempotency_keys (principal, key, fingerprint, response) VALUES ($1, $2, $3, $4)`
 
 // InsertOnce implements catalog.Store. The lock is held until the transaction ends, and the key is looked up by a statement
 // after it, so the holder of the lock sees what the previous holder committed.
@@ -65,7 +65,7 @@ func lockIdempotencyKey(tx *gorm.DB, key catalog.IdempotencyKey) (saved catalog.
 	}
 	var row struct {
 		Fingerprint string
-		Body        []byte
+		Response    []byte
 	}
 	rows := tx.Raw(selectKey, key.Principal, key.Key).Find(&row)
 	switch {
@@ -76,5 +76,5 @@ func lockIdempotencyKey(tx *gorm.DB, key catalog.IdempotencyKey) (saved catalog.
 	case row.Fingerprint != key.Fingerprint:
 		return nil, false, callerError{catalog.ErrKeyReused}
 	}
-	return row.Body, true, nil
+	return row.Response, true, nil
 }

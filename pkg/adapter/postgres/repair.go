@@ -12,36 +12,36 @@ import (
 // limit. Two garbage collectors never take the same deletion.
 const startDue = `
 WITH due AS MATERIALIZED (
-    SELECT prefix FROM intents WHERE doomed_at IS NULL AND due_at <= now()
+    SELECT prefix FROM scheduled_deletions WHERE started_at IS NULL AND due_at <= now()
     ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-UPDATE intents i SET doomed_at = now(), due_at = now() + $2 * interval '1 microsecond'
+UPDATE scheduled_deletions i SET started_at = now(), due_at = now() + $2 * interval '1 microsecond'
 FROM due WHERE i.prefix = due.prefix
 RETURNING i.prefix`
 
 // StartDue implements maintenance.Deletions.
 func (s *Store) StartDue(ctx context.Context, limit int, secondPass time.Duration) ([]string, error) {
-	return query[string](ctx, s.db, "doom_due", startDue, limit, secondPass.Microseconds())
+	return query[string](ctx, s.db, "start_due_deletions", startDue, limit, secondPass.Microseconds())
 }
 
 const selectStarted = `
-SELECT prefix FROM intents WHERE doomed_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT $1`
+SELECT prefix FROM scheduled_deletions WHERE started_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT $1`
 
 // SecondPassDue implements maintenance.Deletions.
 func (s *Store) SecondPassDue(ctx context.Context, limit int) ([]string, error) {
-	return query[string](ctx, s.db, "doomed_due", selectStarted, limit)
+	return query[string](ctx, s.db, "second_pass_due", selectStarted, limit)
 }
 
-const deleteStarted = `DELETE FROM intents WHERE prefix = $1 AND doomed_at IS NOT NULL`
+const deleteStarted = `DELETE FROM scheduled_deletions WHERE prefix = $1 AND started_at IS NOT NULL`
 
 // Remove implements maintenance.Deletions.
 func (s *Store) Remove(ctx context.Context, prefix string) error {
-	_, err := s.db.exec(ctx, "remove_intent", deleteStarted, prefix)
+	_, err := s.db.exec(ctx, "remove_deletion", deleteStarted, prefix)
 	return err
 }
 
 const selectOverdue = `
 SELECT i.product_id, i.id AS image_id FROM images i JOIN products p ON p.id = i.product_id
-WHERE i.work <> 'idle' AND i.due_at < now() - $2 * interval '1 microsecond' AND p.deleted_at IS NULL
+WHERE i.job_state <> 'idle' AND i.due_at < now() - $2 * interval '1 microsecond' AND p.deleted_at IS NULL
 ORDER BY i.due_at LIMIT $1`
 
 // OverdueImages implements maintenance.StaleJobs.
@@ -84,13 +84,13 @@ const selectionWalk = 20_000
 // nothing is one row without a picture.
 const selectSelected = `
 WITH walked AS MATERIALIZED (
-    SELECT id, product_id, work, status, error_code, remake_error, requested_at, pipeline_hash FROM images
+    SELECT id, product_id, job_state, status, error_code, reprocess_error, requested_at, pipeline_hash FROM images
     WHERE id > $1 ORDER BY id LIMIT $7)
 SELECT w.rows, w.last, coalesce(f.product_id, 0) AS product_id, coalesce(f.id, 0) AS image_id
 FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM walked) w LEFT JOIN (
     SELECT i.product_id, i.id FROM walked i JOIN products p ON p.id = i.product_id
-    WHERE i.work = 'idle' AND p.deleted_at IS NULL
-        AND ($3::text = '' OR i.status = $3) AND ($4::text = '' OR i.error_code = $4 OR i.remake_error = $4)
+    WHERE i.job_state = 'idle' AND p.deleted_at IS NULL
+        AND ($3::text = '' OR i.status = $3) AND ($4::text = '' OR i.error_code = $4 OR i.reprocess_error = $4)
         AND ($5::bigint = 0 OR i.requested_at < now() - $5 * interval '1 microsecond')
         AND ($6::text = '' OR i.pipeline_hash = $6)
     ORDER BY i.id LIMIT $2) f ON true

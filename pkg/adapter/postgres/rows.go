@@ -120,15 +120,15 @@ type imageFields struct {
 	Renditions  []catalog.Rendition `json:"-"` // in imageRow.Renditions
 	Dropped     []media.Dropped     `json:"-"` // in imageRow.Renditions
 
-	JobState           catalog.JobState `json:"work"`
-	JobID              string           `json:"ticket,omitempty"` // NULL, because "" is no UUID
-	FencingToken       int64            `json:"fence"`
-	UnreportedAttempts int              `json:"begins"`
+	JobState           catalog.JobState `json:"job_state"`
+	JobID              string           `json:"job_id,omitempty"` // NULL, because "" is no UUID
+	FencingToken       int64            `json:"fencing_token"`
+	UnreportedAttempts int              `json:"unreported_attempts"`
 	Prefix             string           `json:"prefix"`
-	ReprocessError     media.Code       `json:"remake_error"`
+	ReprocessError     media.Code       `json:"reprocess_error"`
 	SourceSHA256       string           `json:"source_sha256"`
 	SourceBytes        int64            `json:"source_bytes"`
-	PoisonSHA256       string           `json:"killer_sha256"`
+	PoisonSHA256       string           `json:"poison_sha256"`
 	PipelineHash       string           `json:"pipeline_hash"`
 	RequestedAt        time.Time        `json:"requested_at,omitzero"`
 	DueAt              time.Time        `json:"due_at,omitzero"`
@@ -137,8 +137,8 @@ type imageFields struct {
 // imageColumns are the columns that statements write. The list is explicit, so that a program does not erase a column of a
 // newer release.
 const imageColumns = ` position, source_url, status, attempts, error_code, error_detail, width, height, placeholder,
-    renditions, work, ticket, fence, begins, prefix, remake_error, source_sha256, source_bytes, killer_sha256,
-    pipeline_hash, requested_at, due_at `
+    renditions, job_state, job_id, fencing_token, unreported_attempts, prefix, reprocess_error, source_sha256, source_bytes,
+    poison_sha256, pipeline_hash, requested_at, due_at `
 
 // renditionRow is one element of the column renditions. It is stored: names may be added, never changed.
 type renditionRow struct {
@@ -237,17 +237,17 @@ func toOutboxRows(outgoing []catalog.Outgoing) asJSON[[]outboxRow] {
 	return asJSON[[]outboxRow]{rows}
 }
 
-// intentRow is an intent on its way in.
-type intentRow struct {
+// deletionRow is an intent on its way in.
+type deletionRow struct {
 	Prefix  string `json:"prefix"`
 	ImageID int64  `json:"image_id"`
 	Due     int64  `json:"due"` // microseconds from now
 }
 
-func toIntentRows(intents []catalog.ScheduledDeletion) asJSON[[]intentRow] {
-	rows := make([]intentRow, len(intents))
+func toDeletionRows(intents []catalog.ScheduledDeletion) asJSON[[]deletionRow] {
+	rows := make([]deletionRow, len(intents))
 	for i, in := range intents {
-		rows[i] = intentRow{Prefix: in.Prefix, ImageID: int64(in.ImageID), Due: in.Due.Microseconds()}
+		rows[i] = deletionRow{Prefix: in.Prefix, ImageID: int64(in.ImageID), Due: in.Due.Microseconds()}
 	}
-	return asJSON[[]intentRow]{rows}
+	return asJSON[[]deletionRow]{rows}
 }

@@ -15,7 +15,7 @@ func TestASelectionOfFewAmongManyLooksAtABoundedNumber(t *testing.T) {
 	dsn := migrated(t)
 	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
 	furnish(t, conn) // one product of several, and the first picture
-	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, work)
+	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state)
 		SELECT 1, n, 'x', CASE WHEN n IN (25000, 25001) THEN 'failed' ELSE 'ready' END, 'idle' FROM generate_series(1, 25001) n`)
 	failed := catalog.Filter{Status: catalog.Failed}
 	find := func(after catalog.ImageID, limit int) ([]maintenance.ImageRef, catalog.ImageID) {

@@ -87,10 +87,10 @@ func (c *creating) ours() error {
 }
 
 // bareImageRow is a new picture as the statement takes it.
-const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending", "work": "queued", "ticket": %q, "fence": 0,` +
-	` "begins": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "", "remake_error": "",` +
+const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending", "job_state": "queued", "job_id": %q, "fencing_token": 0,` +
+	` "unreported_attempts": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "", "reprocess_error": "",` +
 	` "source_sha256": "", "source_bytes": 0, "width": 0, "height": 0, "pipeline_hash": %q, "renditions": [],` +
-	` "placeholder": "", "killer_sha256": "", "requested_at": %q, "due_at": %[5]q}`
+	` "placeholder": "", "poison_sha256": "", "requested_at": %q, "due_at": %[5]q}`
 
 // bareOutboxRow is a message as the statement takes it.
 const bareOutboxRow = `{"event_id": %q, "topic": %q, "key": "%d", "type": %q, "payload": %q, "delay": 0, ` +
@@ -196,8 +196,8 @@ func (c *creating) rows(t *testing.T, id int64) string {
 	must(t, c.pool.QueryRow(t.Context(), `
 		SELECT jsonb_pretty(jsonb_build_object(
 			'product', (SELECT to_jsonb(p) - '{id,created_at,updated_at}'::text[] FROM products p WHERE id = $1),
-			'images', (SELECT jsonb_agg(to_jsonb(i) - '{id,product_id,ticket,requested_at,due_at,updated_at}'::text[]
-				|| jsonb_build_object('ticket', EXISTS (SELECT FROM outbox o WHERE o.event_id = i.ticket
+			'images', (SELECT jsonb_agg(to_jsonb(i) - '{id,product_id,job_id,requested_at,due_at,updated_at}'::text[]
+				|| jsonb_build_object('job_id', EXISTS (SELECT FROM outbox o WHERE o.event_id = i.job_id
 					AND o.payload->>'image_id' = i.id::text AND o.payload->>'product_id' = i.product_id::text),
 					'due', i.due_at = p.created_at, 'requested', i.requested_at = p.created_at) ORDER BY position)
 				FROM images i JOIN products p ON p.id = i.product_id WHERE product_id = $1),

@@ -54,7 +54,7 @@ func (s *System) gatherRows(ctx context.Context, w *World) error {
 	if w.Images, err = rows[ImageRow](ctx, conn, `SELECT to_jsonb(i) FROM images i ORDER BY id`); err != nil {
 		return err
 	}
-	if w.Intents, err = rows[IntentRow](ctx, conn, `SELECT to_jsonb(i) FROM intents i ORDER BY prefix`); err != nil {
+	if w.Deletions, err = rows[DeletionRow](ctx, conn, `SELECT to_jsonb(i) FROM scheduled_deletions i ORDER BY prefix`); err != nil {
 		return err
 	}
 	counts := `SELECT count(*), count(parked_at) FROM outbox`

@@ -33,7 +33,7 @@ func Rules() []Rule {
 		{"versions only grow, one by one", ruleVersions},
 		{"each version is told once", ruleAnnounced},
 		{"each death is told once", ruleDead},
-		{"no ticket has two effects", ruleTickets},
+		{"no ticket has two effects", ruleJobIDs},
 		{"only who holds the picture publishes", rulePublished},
 		{"both APIs answer what Postgres holds", ruleAnswers},
 		{"lists hold what there is", ruleLists},
@@ -168,8 +168,8 @@ func ruleTerminal(w *World, wrong func(string, ...any)) {
 			continue
 		}
 		switch {
-		case img.Work != "idle":
-			wrong("picture %d of product %d is %s and still %s", img.ID, img.ProductID, img.Status, img.Work)
+		case img.JobState != "idle":
+			wrong("picture %d of product %d is %s and still %s", img.ID, img.ProductID, img.Status, img.JobState)
 		case img.Status == "failed" && img.ErrorCode == "":
 			wrong("picture %d of product %d has failed without a reason", img.ID, img.ProductID)
 		case img.Status == "ready" && len(img.Renditions) == 0:
@@ -190,7 +190,7 @@ var crashes = []string{
 func ruleDeserved(w *World, wrong func(string, ...any)) {
 	alive := w.alive()
 	for _, img := range w.Images {
-		if _, ok := alive[img.ProductID]; !ok || img.Work != "idle" {
+		if _, ok := alive[img.ProductID]; !ok || img.JobState != "idle" {
 			continue
 		}
 		good := imageserver.IsGood(img.SourceURL)
@@ -264,7 +264,7 @@ const ownMark = ".vitrine/"
 
 func ruleOrphans(w *World, wrong func(string, ...any)) {
 	named, intended := w.named(), map[string]bool{}
-	for _, intent := range w.Intents {
+	for _, intent := range w.Deletions {
 		intended[intent.Prefix] = true
 	}
 	for key := range w.Objects {

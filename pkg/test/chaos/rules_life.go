@@ -25,8 +25,8 @@ func ruleVersions(w *World, wrong func(string, ...any)) {
 		}
 	}
 	for _, c := range w.Changes {
-		if c.OldImage != nil && c.NewImage != nil && c.NewImage.Fence < c.OldImage.Fence {
-			wrong("picture %d went from fence %d to %d", c.NewImage.ID, c.OldImage.Fence, c.NewImage.Fence)
+		if c.OldImage != nil && c.NewImage != nil && c.NewImage.FencingToken < c.OldImage.FencingToken {
+			wrong("picture %d went from fence %d to %d", c.NewImage.ID, c.OldImage.FencingToken, c.NewImage.FencingToken)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (w *World) deaths() (told map[death]map[string]string, died map[death]strin
 	}
 	for _, c := range w.Changes {
 		if before, after := c.OldImage, c.NewImage; before != nil && after != nil && failed(before, after) {
-			died[death{after.ID, after.Fence}] = after.ErrorCode + after.RemakeError
+			died[death{after.ID, after.FencingToken}] = after.ErrorCode + after.ReprocessError
 		}
 	}
 	return told, died
@@ -123,12 +123,12 @@ func ruleDead(w *World, wrong func(string, ...any)) {
 
 // failed says whether a change of a picture's row gave it up.
 func failed(before, after *ImageRow) bool {
-	ended := before.Work != "idle" && after.Work == "idle"
-	return ended && (after.Status == "failed" || after.RemakeError != "") && after.place() == before.place()
+	ended := before.JobState != "idle" && after.JobState == "idle"
+	return ended && (after.Status == "failed" || after.ReprocessError != "") && after.place() == before.place()
 }
 
-// ruleTickets follows each ticket through the rows: it comes into one row, and once it is used up it is never there again.
-func ruleTickets(w *World, wrong func(string, ...any)) {
+// ruleJobIDs follows each ticket through the rows: it comes into one row, and once it is used up it is never there again.
+func ruleJobIDs(w *World, wrong func(string, ...any)) {
 	spent := map[string]string{} // by what
 	held := map[string]int64{}   // by which picture
 	for _, c := range w.Changes {
@@ -143,7 +143,7 @@ func ruleTickets(w *World, wrong func(string, ...any)) {
 		if c.NewImage != nil {
 			after, id = c.NewImage.ticket(), c.NewImage.ID
 		}
-		if c.NewImage != nil && c.NewImage.Work == "processing" && (before == "" || before != after) {
+		if c.NewImage != nil && c.NewImage.JobState == "processing" && (before == "" || before != after) {
 			wrong("picture %d is worked on without a ticket: %s", id, effect(c))
 		}
 		if before == after {
@@ -172,7 +172,7 @@ func effect(c Change) string {
 	if c.NewImage == nil {
 		return "removed"
 	}
-	return fmt.Sprintf("%s %s at fence %d", c.NewImage.Status, c.NewImage.Work, c.NewImage.Fence)
+	return fmt.Sprintf("%s %s at fence %d", c.NewImage.Status, c.NewImage.JobState, c.NewImage.FencingToken)
 }
 
 // rulePublished looks at each change of what a picture shows: it is made by the attempt that holds the picture, and shows
@@ -183,9 +183,9 @@ func rulePublished(w *World, wrong func(string, ...any)) {
 		if before == nil || after == nil || before.place() == after.place() || after.place() == "" {
 			continue
 		}
-		if before.Work != "processing" || before.Fence != after.Fence || before.Prefix != after.place() {
+		if before.JobState != "processing" || before.FencingToken != after.FencingToken || before.Prefix != after.place() {
 			wrong("picture %d, %s at fence %d below %s, was published at fence %d below %s",
-				after.ID, before.Work, before.Fence, before.Prefix, after.Fence, after.place())
+				after.ID, before.JobState, before.FencingToken, before.Prefix, after.FencingToken, after.place())
 		}
 		for _, r := range after.Renditions {
 			if !strings.HasPrefix(r.Key, after.place()) {

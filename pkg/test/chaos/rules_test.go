@@ -40,12 +40,12 @@ func healthy() *chaos.World {
 		},
 		Images: []chaos.ImageRow{
 			{
-				ID: 1, ProductID: 1, SourceURL: good, Status: "ready", Work: "idle", Fence: 2, Attempts: 1,
+				ID: 1, ProductID: 1, SourceURL: good, Status: "ready", JobState: "idle", FencingToken: 2, Attempts: 1,
 				Prefix: "products/1/1/2-b/", Width: 640, Height: 480, Renditions: renditions,
 			},
-			{ID: 2, ProductID: 1, Position: 1, SourceURL: bad, Status: "failed", Work: "idle", Fence: 1, ErrorCode: "http_status"},
+			{ID: 2, ProductID: 1, Position: 1, SourceURL: bad, Status: "failed", JobState: "idle", FencingToken: 1, ErrorCode: "http_status"},
 		},
-		Intents: []chaos.IntentRow{{Prefix: "products/1/1/1-a/", ImageID: 1}},
+		Deletions: []chaos.DeletionRow{{Prefix: "products/1/1/1-a/", ImageID: 1}},
 		Objects: map[string]chaos.Object{
 			renditions[0].Key:             {Bytes: 900, Format: "webp", Width: 120, Height: 80},
 			renditions[1].Key:             {Bytes: 5000, Format: "jpeg", Width: 300, Height: 200},
@@ -98,25 +98,25 @@ func changes(w *chaos.World) []chaos.Change {
 	}
 	image := func(change func(*chaos.ImageRow)) *chaos.ImageRow {
 		row := chaos.ImageRow{
-			ID: 1, ProductID: 1, SourceURL: w.Images[0].SourceURL, Status: "pending", Work: "queued", Ticket: &first,
+			ID: 1, ProductID: 1, SourceURL: w.Images[0].SourceURL, Status: "pending", JobState: "queued", JobID: &first,
 		}
 		change(&row)
 		return &row
 	}
 	lives := []*chaos.ImageRow{
 		image(func(*chaos.ImageRow) {}),
-		image(func(r *chaos.ImageRow) { r.Work, r.Fence, r.Prefix = "processing", 1, "products/1/1/1-a/" }),
-		image(func(r *chaos.ImageRow) { r.Fence, r.Prefix, r.Ticket = 1, "products/1/1/1-a/", &second }), // retried
+		image(func(r *chaos.ImageRow) { r.JobState, r.FencingToken, r.Prefix = "processing", 1, "products/1/1/1-a/" }),
+		image(func(r *chaos.ImageRow) { r.FencingToken, r.Prefix, r.JobID = 1, "products/1/1/1-a/", &second }), // retried
 		image(func(r *chaos.ImageRow) {
-			r.Work, r.Fence, r.Prefix, r.Ticket = "processing", 2, "products/1/1/2-b/", &second
+			r.JobState, r.FencingToken, r.Prefix, r.JobID = "processing", 2, "products/1/1/2-b/", &second
 		}),
 		&w.Images[0],
 	}
 	failing := w.Images[1]
 	third := "ticket-3"
 	queued, processing := failing, failing
-	queued.Status, queued.Work, queued.Fence, queued.ErrorCode, queued.Ticket = "pending", "queued", 0, "", &third
-	processing.Status, processing.Work, processing.ErrorCode, processing.Ticket = "pending", "processing", "", &third
+	queued.Status, queued.JobState, queued.FencingToken, queued.ErrorCode, queued.JobID = "pending", "queued", 0, "", &third
+	processing.Status, processing.JobState, processing.ErrorCode, processing.JobID = "pending", "processing", "", &third
 	for _, life := range [][]*chaos.ImageRow{lives, {&queued, &processing, &w.Images[1]}} {
 		all = append(all, chaos.Change{Kind: "images", Op: "INSERT", NewImage: life[0]})
 		for i := 1; i < len(life); i++ {
@@ -186,11 +186,11 @@ func TestEachRuleSeesWhatItIsFor(t *testing.T) {
 		{"an acknowledged change stays", "a lost price", func(w *chaos.World) { w.Stories[0].Price = "12.51" }},
 		{"an acknowledged change stays", "lost pictures", func(w *chaos.World) { w.Stories[0].Images = nil }},
 		{"an acknowledged change stays", "a lost version", func(w *chaos.World) { w.Stories[0].Version = 5 }},
-		{"every picture ends", "in work", func(w *chaos.World) { w.Images[0].Work = "processing" }},
+		{"every picture ends", "in work", func(w *chaos.World) { w.Images[0].JobState = "processing" }},
 		{"every picture ends", "pending and forgotten", func(w *chaos.World) { w.Images[1].Status = "pending" }},
 		{"every picture ends", "no reason", func(w *chaos.World) { w.Images[1].ErrorCode = "" }},
 		{"every picture ends", "ready with nothing", func(w *chaos.World) { w.Images[0].Renditions = nil }},
-		{"every picture ends", "a ticket left", func(w *chaos.World) { w.Images[0].Ticket = &ticket }},
+		{"every picture ends", "a ticket left", func(w *chaos.World) { w.Images[0].JobID = &ticket }},
 		{"a picture is what its source deserves", "a picture of nothing", func(w *chaos.World) { w.Images[0].SourceURL = base + imageserver.Text }},
 		{"a picture is what its source deserves", "a good one failed", func(w *chaos.World) { w.Images[1].SourceURL = base + imageserver.PNG }},
 		{"the product repeats what its pictures say", "an old key", func(w *chaos.World) { w.Products[0].Compressed[0] = "products/1/1/1-a/card.jpg" }},
@@ -201,7 +201,7 @@ func TestEachRuleSeesWhatItIsFor(t *testing.T) {
 		{"every rendition is stored and decodes", "another size", func(w *chaos.World) {
 			w.Objects[key] = chaos.Object{Bytes: 5000, Format: "jpeg", Width: 300, Height: 201}
 		}},
-		{"no object without a row or an intent", "an orphan", func(w *chaos.World) { w.Intents = nil }},
+		{"no object without a row or an intent", "an orphan", func(w *chaos.World) { w.Deletions = nil }},
 		{"when all intents have come due, only what rows name is left", "an orphan", func(w *chaos.World) {
 			w.Later["products/1/1/1-a/thumb.webp"] = chaos.Object{}
 		}},
@@ -210,7 +210,7 @@ func TestEachRuleSeesWhatItIsFor(t *testing.T) {
 		{"versions only grow, one by one", "two at once", func(w *chaos.World) { w.Changes[3].NewProduct.Version = 9 }},
 		{"versions only grow, one by one", "a revision back", func(w *chaos.World) { w.Changes[2].OldProduct.Revision = 3 }},
 		{"versions only grow, one by one", "a change in silence", func(w *chaos.World) { w.Changes[3].NewProduct.Version = 3 }},
-		{"versions only grow, one by one", "a fence back", func(w *chaos.World) { last(w).OldImage.Fence = 3 }},
+		{"versions only grow, one by one", "a fence back", func(w *chaos.World) { last(w).OldImage.FencingToken = 3 }},
 		{"each version is told once", "never told", func(w *chaos.World) { w.Events = w.Events[:len(w.Events)-1] }},
 		{"each version is told once", "told as two events", func(w *chaos.World) {
 			w.Events = append(w.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 2})
@@ -233,17 +233,17 @@ func TestEachRuleSeesWhatItIsFor(t *testing.T) {
 		{"no ticket has two effects", "spent twice", func(w *chaos.World) {
 			w.Changes = append(w.Changes, w.Changes[8])
 		}},
-		{"no ticket has two effects", "risen from the dead", func(w *chaos.World) { last(w).NewImage.Ticket = &ticket }},
+		{"no ticket has two effects", "risen from the dead", func(w *chaos.World) { last(w).NewImage.JobID = &ticket }},
 		{"no ticket has two effects", "a record that came again was worked on", func(w *chaos.World) {
 			again := w.Images[0]
-			again.Work, again.Fence, again.Prefix = "processing", 3, "products/1/1/3-c/"
+			again.JobState, again.FencingToken, again.Prefix = "processing", 3, "products/1/1/3-c/"
 			w.Changes = append(w.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &w.Images[0], NewImage: &again})
 		}},
 		{"no ticket has two effects", "shared", func(w *chaos.World) {
-			w.Changes[9].NewImage.Ticket, w.Changes[10].OldImage.Ticket = w.Changes[6].NewImage.Ticket, w.Changes[6].NewImage.Ticket
+			w.Changes[9].NewImage.JobID, w.Changes[10].OldImage.JobID = w.Changes[6].NewImage.JobID, w.Changes[6].NewImage.JobID
 		}},
 		{"only who holds the picture publishes", "an attempt that was overtaken", func(w *chaos.World) { last(w).OldImage.Prefix = "products/1/1/3-c/" }},
-		{"only who holds the picture publishes", "nobody at work", func(w *chaos.World) { last(w).OldImage.Work = "queued" }},
+		{"only who holds the picture publishes", "nobody at work", func(w *chaos.World) { last(w).OldImage.JobState = "queued" }},
 		{"only who holds the picture publishes", "objects of two attempts", func(w *chaos.World) {
 			w.Images[0].Renditions[1].Key = "products/1/1/1-a/card.jpg"
 		}},

@@ -94,7 +94,7 @@ func (s *System) busy(ctx context.Context) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var outbox, working int
-	const query = `SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM images WHERE work <> 'idle')`
+	const query = `SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM images WHERE job_state <> 'idle')`
 	if err := conn.QueryRow(ctx, query).Scan(&outbox, &working); err != nil {
 		return fmt.Errorf("look whether all is done: %w", err)
 	}
@@ -117,12 +117,12 @@ func (s *System) comeDue(ctx context.Context) error {
 		return fmt.Errorf("connect to postgres: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, `UPDATE intents SET due_at = now() WHERE doomed_at IS NULL`); err != nil {
+	if _, err := conn.Exec(ctx, `UPDATE scheduled_deletions SET due_at = now() WHERE started_at IS NULL`); err != nil {
 		return fmt.Errorf("let intents come due: %w", err)
 	}
 	for {
 		var left int
-		if err := conn.QueryRow(ctx, `SELECT count(*) FROM intents`).Scan(&left); err != nil {
+		if err := conn.QueryRow(ctx, `SELECT count(*) FROM scheduled_deletions`).Scan(&left); err != nil {
 			return fmt.Errorf("count intents: %w", err)
 		}
 		if left == 0 {

@@ -11,7 +11,7 @@ import (
 type World struct {
 	Products []ProductRow
 	Images   []ImageRow
-	Intents  []IntentRow
+	Deletions  []DeletionRow
 	Changes  []Change // of products' and pictures' rows, in their order
 	Outbox   int      // rows that are left
 	Parked   int      // of them, those given up
@@ -51,13 +51,13 @@ type ImageRow struct {
 	Position    int            `json:"position"`
 	SourceURL   string         `json:"source_url"`
 	Status      string         `json:"status"`
-	Work        string         `json:"work"`
-	Ticket      *string        `json:"ticket"`
-	Fence       int64          `json:"fence"`
+	JobState        string         `json:"job_state"`
+	JobID      *string        `json:"job_id"`
+	FencingToken       int64          `json:"fencing_token"`
 	Attempts    int            `json:"attempts"`
 	Prefix      string         `json:"prefix"`
 	ErrorCode   string         `json:"error_code"`
-	RemakeError string         `json:"remake_error"`
+	ReprocessError string         `json:"reprocess_error"`
 	Width       int            `json:"width"`
 	Height      int            `json:"height"`
 	Renditions  []RenditionRow `json:"renditions"`
@@ -65,10 +65,10 @@ type ImageRow struct {
 
 // ticket is the request that may begin, or "".
 func (i ImageRow) ticket() string {
-	if i.Ticket == nil {
+	if i.JobID == nil {
 		return ""
 	}
-	return *i.Ticket
+	return *i.JobID
 }
 
 // place is where the picture's objects stand, or "".
@@ -90,12 +90,12 @@ type RenditionRow struct {
 	Default bool   `json:"default"`
 }
 
-// IntentRow is a row of intents.
-type IntentRow struct {
+// DeletionRow is a row of intents.
+type DeletionRow struct {
 	Prefix  string  `json:"prefix"`
 	ImageID int64   `json:"image_id"`
 	DueAt   string  `json:"due_at"`
-	Doomed  *string `json:"doomed_at"`
+	Started  *string `json:"started_at"`
 }
 
 // Change is what the database noted of one change of a row: before and after, whichever there is.

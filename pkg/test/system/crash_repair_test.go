@@ -101,13 +101,13 @@ func TestCrashOfTheCompensator(t *testing.T) {
 			}
 			put("full.webp")
 			put("full.jpg")
-			s.exec("INSERT INTO intents (prefix, image_id, due_at) VALUES ($1, 1, now())", prefix)
+			s.exec("INSERT INTO scheduled_deletions (prefix, image_id, due_at) VALUES ($1, 1, now())", prefix)
 
 			s.dies(s.doomed("api", row.at, row.nth), caches)
 			if left := s.objects(prefix); len(left) != row.left {
 				t.Errorf("after the crash there are %v, want %d", left, row.left)
 			}
-			if doomed := list[bool](s, "SELECT doomed_at IS NOT NULL FROM intents WHERE prefix = $1", prefix); len(doomed) != 1 ||
+			if doomed := list[bool](s, "SELECT started_at IS NOT NULL FROM scheduled_deletions WHERE prefix = $1", prefix); len(doomed) != 1 ||
 				!doomed[0] {
 				t.Errorf("after the crash the intent is doomed: %v", doomed)
 			}
@@ -226,7 +226,7 @@ func TestZombieCompensator(t *testing.T) {
 	s.start("worker")
 	const prefix = "products/1/1/1-dead/"
 	s.must(s.bucket.Put(t.Context(), prefix+"full.webp", "image/webp", strings.NewReader("x"), 1))
-	s.exec("INSERT INTO intents (prefix, image_id, due_at) VALUES ($1, 1, now())", prefix)
+	s.exec("INSERT INTO scheduled_deletions (prefix, image_id, due_at) VALUES ($1, 1, now())", prefix)
 	sleeper := s.zombie("api", failpoint.DeletionStarted)
 	s.sleeps(sleeper, caches)
 

@@ -271,7 +271,7 @@ func (s *stage) ends(id int64, want ending) {
 	var ticket sql.NullString
 	var begins int
 	s.must(s.db.QueryRowContext(s.t.Context(),
-		"SELECT fence, work, ticket::text, begins, prefix FROM images WHERE product_id = $1", id,
+		"SELECT fencing_token, job_state, job_id::text, unreported_attempts, prefix FROM images WHERE product_id = $1", id,
 	).Scan(&got.fence, &work, &ticket, &begins, &prefix))
 	if got != want || len(p.Images) != 1 {
 		s.t.Errorf("got %+v, want %+v", got, want)
@@ -291,7 +291,7 @@ func (s *stage) ends(id int64, want ending) {
 func (s *stage) rests(id int64) client.Product {
 	s.t.Helper()
 	eventually(s.t, "nothing is in work", func() error {
-		if n := list[int64](s, "SELECT count(*) FROM images WHERE product_id = $1 AND work <> 'idle'", id)[0]; n != 0 {
+		if n := list[int64](s, "SELECT count(*) FROM images WHERE product_id = $1 AND job_state <> 'idle'", id)[0]; n != 0 {
 			return fmt.Errorf("%d pictures are", n)
 		}
 		if n := s.waiting(); n != 0 {
@@ -346,10 +346,10 @@ func (s *stage) onlyLiving(id int64) {
 // there may be in work: what is deleted then is deleted a moment later for the second and last time.
 func (s *stage) comes(prefix string) {
 	s.t.Helper()
-	s.exec(`UPDATE intents SET due_at = now() - interval '1 second'
-		WHERE doomed_at IS NULL AND starts_with(prefix, $1)`, prefix)
+	s.exec(`UPDATE scheduled_deletions SET due_at = now() - interval '1 second'
+		WHERE started_at IS NULL AND starts_with(prefix, $1)`, prefix)
 	eventually(s.t, "no intent is left below "+prefix, func() error {
-		if left := list[string](s, "SELECT prefix FROM intents WHERE starts_with(prefix, $1)", prefix); len(left) > 0 {
+		if left := list[string](s, "SELECT prefix FROM scheduled_deletions WHERE starts_with(prefix, $1)", prefix); len(left) > 0 {
 			return fmt.Errorf("these are: %v", left)
 		}
 		return nil

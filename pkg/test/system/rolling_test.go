@@ -349,7 +349,7 @@ func (s *rollingSystem) workedTwice() int {
 		s.t.Fatal(err)
 	}
 	defer conn.Close(s.t.Context())
-	rows, err := conn.Query(s.t.Context(), "SELECT source_url, status, work, fence FROM images WHERE source_url LIKE $1 || '%'",
+	rows, err := conn.Query(s.t.Context(), "SELECT source_url, status, job_state, fencing_token FROM images WHERE source_url LIKE $1 || '%'",
 		s.sources.URL)
 	if err != nil {
 		s.t.Fatal(err)

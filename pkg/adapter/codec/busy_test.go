@@ -67,7 +67,7 @@ func TestAPoolTellsHowBusyItIs(t *testing.T) {
 	}()
 	eventually(t, "the child has the picture", func() bool { return exists(started) })
 	c.move(20 * time.Second)
-	busy, share := r.metric(t, "vitrine_codec_busy_seconds_total", ""), r.metric(t, "vitrine_codec_utilization", "")
+	busy, share := r.metric(t, "vitrine_codec_busy_seconds_total", ""), r.metric(t, "vitrine_codec_utilization_ratio", "")
 	if busy != 20 || share != 0.5 {
 		t.Errorf("one of two is at work for 20 s: %v seconds, a utilization of %v; want 20 and 0.5", busy, share)
 	}

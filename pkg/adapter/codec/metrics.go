@@ -8,9 +8,9 @@ const (
 	reasonCrashed   = "crashed"   // died or talked nonsense with a picture in hand
 	reasonCancelled = "cancelled" // killed because its caller gave up
 	reasonIdle      = "idle"      // found dead without a picture
-	reasonPictures  = "pictures"  // has made as many as it may
+	reasonPictures  = "images"    // has made as many as it may
 	reasonRSS       = "rss"       // has grown too large
-	reasonSuspect   = "suspect"   // made way for a picture that had killed another, or has tried that picture
+	reasonSuspect   = "safe_mode" // made way for a picture that had killed another, or has tried that picture
 )
 
 type metrics struct {
@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_codec_restarts_total", Help: "Codec processes lost or replaced, by reason."}, []string{"reason"}),
 		suspects: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vitrine_codec_suspects_total", Help: "Pictures that had killed a codec and were given to a careful one."}),
+			Name: "vitrine_codec_safe_mode_renders_total", Help: "Images rendered in safe mode."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_start_failures_total", Help: "Codec processes that could not be started."}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -57,7 +57,7 @@ func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 			Name: "vitrine_codec_busy_seconds_total", Help: "Time that slots were taken by pictures, added up over the slots."},
 			busy.total),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "vitrine_codec_utilization", Help: "Share of the slots' time that was taken, 0 to 1, since about the last scrape."},
+			Name: "vitrine_codec_utilization_ratio", Help: "Share of the slots' time in use since about the last scrape, 0 to 1."},
 			busy.utilization))
 	for _, reason := range []string{
 		reasonTimeout, reasonCrashed, reasonCancelled, reasonIdle, reasonPictures, reasonRSS, reasonSuspect,

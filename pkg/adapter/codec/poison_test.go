@@ -38,7 +38,7 @@ const safeMode = "VIPS_NOVECTOR=1"
 
 func (r rig) suspects(t *testing.T) float64 {
 	t.Helper()
-	return r.metric(t, "vitrine_codec_suspects_total", "")
+	return r.metric(t, "vitrine_codec_safe_mode_renders_total", "")
 }
 
 func TestRenderSafeHasAChildOfItsOwnInSafeMode(t *testing.T) {
@@ -59,7 +59,7 @@ func TestRenderSafeHasAChildOfItsOwnInSafeMode(t *testing.T) {
 		t.Error("the next picture gets the child in safe mode, too")
 	}
 	eventually(t, "the child that made way is gone", func() bool { return gone(before) })
-	if suspect, crashed := r.restarts(t, "suspect"), r.restarts(t, "crashed"); suspect != 2 || crashed != 0 {
+	if suspect, crashed := r.restarts(t, "safe_mode"), r.restarts(t, "crashed"); suspect != 2 || crashed != 0 {
 		t.Errorf("%v restarts for a suspect and %v for crashes, want 2 and none", suspect, crashed)
 	}
 	if n := r.suspects(t); n != 1 {

@@ -317,7 +317,7 @@ func TestAChildIsReplacedAfterSoManyPictures(t *testing.T) {
 	if len(slices.Compact(slices.Clone(pids))) != 3 || pids[2] != pids[0] || pids[5] != pids[3] {
 		t.Errorf("processes were %v, want three pictures each", pids)
 	}
-	if n := r.restarts(t, "pictures"); n != 2 {
+	if n := r.restarts(t, "images"); n != 2 {
 		t.Errorf("%v replacements are counted, want 2", n)
 	}
 	eventually(t, "the first has left", func() bool { return gone(pids[0]) })

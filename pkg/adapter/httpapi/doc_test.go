@@ -88,7 +88,7 @@ func TestEveryDocumentedFieldCodeIsInTheSource(t *testing.T) {
 
 func TestTheDocumentHasExactlyThePictureCodes(t *testing.T) {
 	t.Parallel()
-	documented := tableOf(t, "### Picture codes")
+	documented := tableOf(t, "### Image codes")
 	for code := range media.Codes() {
 		if _, ok := documented[string(code)]; !ok {
 			t.Errorf("%s is not documented", code)

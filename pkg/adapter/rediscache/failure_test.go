@@ -170,7 +170,7 @@ func TestAFullRedisLosesTheEntryInsteadOfKeepingTheOldOne(t *testing.T) {
 	}
 	wantHit(t, cache, 2, false)
 	for _, want := range []string{
-		`vitrine_rediscache_forgets_total{outcome="no_memory"} 1`, `vitrine_rediscache_fills_total{outcome="no_memory"} 1`,
+		`vitrine_rediscache_invalidations_total{outcome="no_memory"} 1`, `vitrine_rediscache_fills_total{outcome="no_memory"} 1`,
 	} {
 		if !strings.Contains(gathered(t, reg), want) {
 			t.Errorf("metrics lack %s", want)

@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help: "Documents offered to the cache, by what became of them.",
 	}, []string{"outcome"})
 	forgets := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "vitrine_rediscache_forgets_total",
+		Name: "vitrine_rediscache_invalidations_total",
 		Help: "Changes told to the cache, by what became of them; newer means that it already knew.",
 	}, []string{"outcome"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{

@@ -90,7 +90,8 @@ func (f *fakeStore) SaveCursor(_ context.Context, name, cursor string, wait time
 	return f.down
 }
 
-func (f *fakeStore) Unreferenced(_ context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error) {
+func (f *fakeStore) Unreferenced(_ context.Context, prefixes []catalog.ScheduledDeletion,
+) ([]catalog.ScheduledDeletion, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.log = append(f.log, "look up")
@@ -206,7 +207,7 @@ func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
 func (a auditor) want(t *testing.T, values map[string]float64) {
 	t.Helper()
 	for name, want := range values {
-		if got := metric(t, a.reg, "vitrine_worker_auditor_"+name); got != want {
+		if got := metric(t, a.reg, "vitrine_maintenance_auditor_"+name); got != want {
 			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}

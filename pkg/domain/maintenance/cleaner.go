@@ -21,10 +21,10 @@ type Cleaner struct {
 func NewCleaner(rows Retention, cfg Config, reg prometheus.Registerer, log *zap.Logger) *Cleaner {
 	c := &Cleaner{
 		rows: rows, cfg: cfg,
-		products: counter(reg, "vitrine_worker_sweeper_purged_total", "Deleted products whose rows were removed."),
-		keys:     counter(reg, "vitrine_worker_sweeper_keys_purged_total", "Idempotency keys that were removed."),
+		products: counter(reg, "vitrine_maintenance_cleaner_products_purged_total", "Deleted products whose rows were removed."),
+		keys:     counter(reg, "vitrine_maintenance_cleaner_keys_purged_total", "Idempotency keys that were removed."),
 	}
-	c.every = every{cfg.Interval, log, counter(reg, "vitrine_worker_sweeper_errors_total", "Scans that failed."), c.scan}
+	c.every = every{cfg.Interval, log, counter(reg, "vitrine_maintenance_cleaner_errors_total", "Scans that failed."), c.scan}
 	return c
 }
 

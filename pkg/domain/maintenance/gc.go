@@ -27,9 +27,9 @@ func NewGarbageCollector(deletions Deletions, objects Objects, cfg Config, reg p
 ) *GarbageCollector {
 	g := &GarbageCollector{
 		deletions: deletions, objects: objects, cfg: cfg,
-		deleted: counter(reg, "vitrine_worker_compensator_deleted_total", "Prefixes whose objects were deleted, each twice."),
+		deleted: counter(reg, "vitrine_maintenance_gc_prefixes_deleted_total", "Prefixes whose objects were deleted, each twice."),
 	}
-	g.every = every{cfg.Interval, log, counter(reg, "vitrine_worker_compensator_errors_total", "Scans that failed."), g.scan}
+	g.every = every{cfg.Interval, log, counter(reg, "vitrine_maintenance_gc_errors_total", "Scans that failed."), g.scan}
 	return g
 }
 

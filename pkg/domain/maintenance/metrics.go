@@ -24,14 +24,14 @@ type auditMetrics struct {
 
 func newAuditMetrics(reg prometheus.Registerer) *auditMetrics {
 	m := &auditMetrics{
-		listed:  counter(reg, "vitrine_worker_auditor_objects_listed_total", "Objects that the auditor has listed."),
-		orphans: counter(reg, "vitrine_worker_auditor_orphans_total", "Attempts whose orphaned objects will be deleted."),
-		foreign: counter(reg, "vitrine_worker_auditor_foreign_keys_total", "Listed objects that no attempt wrote; they stay."),
-		rows:    counter(reg, "vitrine_worker_auditor_rows_checked_total", "Ready images whose objects were checked."),
-		missing: counter(reg, "vitrine_worker_auditor_missing_total", "Ready images requested again: objects were missing."),
-		errors:  counter(reg, "vitrine_worker_auditor_errors_total", "Scans that failed."),
+		listed:  counter(reg, "vitrine_maintenance_auditor_objects_listed_total", "Objects that the auditor has listed."),
+		orphans: counter(reg, "vitrine_maintenance_auditor_orphans_total", "Attempts whose orphaned objects will be deleted."),
+		foreign: counter(reg, "vitrine_maintenance_auditor_foreign_keys_total", "Listed objects that no attempt wrote."),
+		rows:    counter(reg, "vitrine_maintenance_auditor_rows_checked_total", "Ready images whose objects were checked."),
+		missing: counter(reg, "vitrine_maintenance_auditor_missing_total", "Ready images requested again: objects were missing."),
+		errors:  counter(reg, "vitrine_maintenance_auditor_errors_total", "Scans that failed."),
 		stopped: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vitrine_worker_auditor_stopped",
+			Name: "vitrine_maintenance_auditor_stopped",
 			Help: "1 if this instance's last scan stopped for that reason; absent if it did not, or if another instance scans.",
 		}, []string{"round", "reason"}),
 	}

@@ -43,7 +43,7 @@ func NewReprocessor(images ImageFinder, requester ImageReprocessor, cfg Reproces
 	r := &Reprocessor{
 		images: images, catalog: requester, pause: time.Duration(float64(time.Second) / cfg.Rate), now: now, log: log,
 		turn:      semaphore.NewWeighted(1),
-		requested: counter(reg, "vitrine_worker_reprocess_requested_total", "Images requested again in bulk."),
+		requested: counter(reg, "vitrine_maintenance_reprocessor_requested_total", "Images requested again in bulk."),
 	}
 	return r
 }

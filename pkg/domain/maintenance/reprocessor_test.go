@@ -88,7 +88,7 @@ func TestReprocess(t *testing.T) {
 			if want := []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}; !slices.Equal(f.due, want) {
 				t.Errorf("due after %v, want %v", f.due, want)
 			}
-			if n := metric(t, reg, "vitrine_worker_reprocess_requested_total"); n != 3 {
+			if n := metric(t, reg, "vitrine_maintenance_reprocessor_requested_total"); n != 3 {
 				t.Errorf("counted %v", n)
 			}
 		})

@@ -25,9 +25,9 @@ type Rescuer struct {
 func NewRescuer(jobs StaleJobs, republisher Republisher, cfg Config, reg prometheus.Registerer, log *zap.Logger) *Rescuer {
 	r := &Rescuer{
 		jobs: jobs, catalog: republisher, cfg: cfg,
-		republished: counter(reg, "vitrine_worker_sweeper_repeated_total", "Requests published again because they were overdue."),
+		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Jobs published again because overdue."),
 	}
-	r.every = every{cfg.Interval, log, counter(reg, "vitrine_worker_sweeper_errors_total", "Scans that failed."), r.scan}
+	r.every = every{cfg.Interval, log, counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed."), r.scan}
 	return r
 }
 

@@ -44,7 +44,7 @@ func TestRescuer(t *testing.T) {
 			}
 			f.broken = errors.New("down")
 			during(t, 150*time.Second, r.Run)
-			if n := metric(t, reg, "vitrine_worker_sweeper_errors_total"); n != 3 || f.scans != 3 {
+			if n := metric(t, reg, "vitrine_maintenance_rescuer_errors_total"); n != 3 || f.scans != 3 {
 				t.Errorf("%d scans, %v errors, want three and three", f.scans, n)
 			}
 		})
@@ -63,15 +63,15 @@ func TestCleaner(t *testing.T) {
 			if f.products != 0 || f.keys != 0 || f.after != 24*time.Hour {
 				t.Errorf("left %d products and %d keys older than %s, want none older than a day", f.products, f.keys, f.after)
 			}
-			for name, want := range map[string]float64{"purged_total": 7, "keys_purged_total": 8, "errors_total": 0} {
-				if got := metric(t, reg, "vitrine_worker_sweeper_"+name); got != want {
+			for name, want := range map[string]float64{"products_purged_total": 7, "keys_purged_total": 8, "errors_total": 0} {
+				if got := metric(t, reg, "vitrine_maintenance_cleaner_"+name); got != want {
 					t.Errorf("%s: got %v, want %v", name, got, want)
 				}
 			}
 		})
 	})
 
-	t.Run("shares_the_count_of_errors_with_the_rescuer", func(t *testing.T) {
+	t.Run("counts_its_errors_apart_from_the_rescuer", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			f, reg := &fakeRows{broken: errors.New("down")}, prometheus.NewRegistry()
@@ -79,8 +79,9 @@ func TestCleaner(t *testing.T) {
 			c := maintenance.NewCleaner(f, config(), reg, zap.NewNop())
 			during(t, 2*time.Minute+time.Second, r.Run)
 			during(t, time.Minute+time.Second, c.Run)
-			if n := metric(t, reg, "vitrine_worker_sweeper_errors_total"); n != 3 {
-				t.Errorf("counted %v errors, want three", n)
+			rescuer := metric(t, reg, "vitrine_maintenance_rescuer_errors_total")
+			if n := metric(t, reg, "vitrine_maintenance_cleaner_errors_total"); n != 1 || rescuer != 2 {
+				t.Errorf("counted %v errors of the cleaner and %v of the rescuer, want one and two", n, rescuer)
 			}
 		})
 	})

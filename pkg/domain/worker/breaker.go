@@ -54,10 +54,10 @@ func NewBreakers(cfg BreakerConfig, reg prometheus.Registerer, log *zap.Logger, 
 	b := &Breakers{
 		cfg: cfg, all: map[string]*breaker{}, changed: make(chan struct{}, 1), log: log,
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vitrine_worker_circuit_open", Help: "1 while no requests are taken because the dependency is down.",
+			Name: "vitrine_worker_breaker_open", Help: "1 while no requests are taken because the dependency is down.",
 		}, []string{"dependency"}),
 		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_worker_circuit_opened_total", Help: "How often a dependency's circuit breaker has opened.",
+			Name: "vitrine_worker_breaker_opened_total", Help: "How often a dependency's circuit breaker has opened.",
 		}, []string{"dependency"}),
 	}
 	reg.MustRegister(b.open, b.opened)

@@ -121,13 +121,13 @@ func TestCircuits(t *testing.T) {
 			after(time.Second)
 			m.say(worker.S3, errDown)
 			after(6 * time.Second)
-			if got := metric(t, reg, "vitrine_worker_circuit_open"); got != 1 {
+			if got := metric(t, reg, "vitrine_worker_breaker_open"); got != 1 {
 				t.Errorf("%v circuits shown as open, want one", got)
 			}
 			m.say(worker.S3, nil)
 			after(6 * time.Second)
 			m.want(t, "pause 2s", "resume 8s")
-			if got := metric(t, reg, "vitrine_worker_circuit_open"); got != 0 {
+			if got := metric(t, reg, "vitrine_worker_breaker_open"); got != 0 {
 				t.Errorf("%v circuits shown as open, want none", got)
 			}
 		})
@@ -143,7 +143,7 @@ func TestCircuits(t *testing.T) {
 			m.say(worker.S3, errDown)
 			after(2 * time.Second)
 			m.want(t, "pause 2s", "resume 4s", "pause 6s")
-			if got := metric(t, reg, "vitrine_worker_circuit_opened_total"); got != 2 {
+			if got := metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
 				t.Errorf("counted %v openings, want two", got)
 			}
 		})
@@ -160,7 +160,7 @@ func TestCircuits(t *testing.T) {
 			m.say(worker.Postgres, nil)
 			after(2 * time.Second)
 			m.want(t, "pause 2s", "resume 6s")
-			if got := metric(t, reg, "vitrine_worker_circuit_opened_total"); got != 2 {
+			if got := metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
 				t.Errorf("counted %v openings, want two", got)
 			}
 		})
@@ -254,7 +254,7 @@ func openCircuits(t *testing.T, reg *prometheus.Registry) string {
 	var found []string
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "vitrine_worker_circuit_open" && m.GetGauge().GetValue() == 1 {
+			if f.GetName() == "vitrine_worker_breaker_open" && m.GetGauge().GetValue() == 1 {
 				found = append(found, m.GetLabel()[0].GetValue())
 			}
 		}
@@ -294,7 +294,7 @@ func TestWatched(t *testing.T) {
 			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.Postgres, Check: never},
 				worker.Probe{Dependency: worker.S3, Check: never}, worker.Probe{Dependency: worker.Encoder, Check: never})
 			w.watch(c)
-			if err := w.Handle(t.Context(), w.message()); err != nil || metric(t, reg, "vitrine_worker_circuit_open") != 0 {
+			if err := w.Handle(t.Context(), w.message()); err != nil || metric(t, reg, "vitrine_worker_breaker_open") != 0 {
 				t.Fatalf("a picture that was made: got %v", err)
 			}
 			row.set(w, row.err)

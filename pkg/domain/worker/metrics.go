@@ -17,7 +17,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vitrine_worker_pictures_in_flight", Help: "Images this worker has begun and not ended.",
+			Name: "vitrine_worker_images_in_flight", Help: "Images this worker has begun and not ended.",
 		}),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_worker_outcomes_total", Help: "Ended requests by outcome and error code (empty when ready).",

@@ -9,17 +9,17 @@ import (
 
 // World is everything that is left of a run once all has settled, as the checker has gathered it.
 type World struct {
-	Products []ProductRow
-	Images   []ImageRow
-	Deletions  []DeletionRow
-	Changes  []Change // of products' and pictures' rows, in their order
-	Outbox   int      // rows that are left
-	Parked   int      // of them, those given up
-	Events   []Event
-	Objects  map[string]Object // by key
-	Answers  []Reading         // of both APIs
-	Lists    []Listing
-	Stories  []*Story
+	Products  []ProductRow
+	Images    []ImageRow
+	Deletions []DeletionRow
+	Changes   []Change // of products' and pictures' rows, in their order
+	Outbox    int      // rows that are left
+	Parked    int      // of them, those given up
+	Events    []Event
+	Objects   map[string]Object // by key
+	Answers   []Reading         // of both APIs
+	Lists     []Listing
+	Stories   []*Story
 
 	// Later holds what is in the bucket when every intent has come due and been dealt with.
 	Later map[string]Object
@@ -46,21 +46,21 @@ func (p ProductRow) Deleted() bool { return p.DeletedAt != nil }
 
 // ImageRow is a row of images.
 type ImageRow struct {
-	ID          int64          `json:"id"`
-	ProductID   int64          `json:"product_id"`
-	Position    int            `json:"position"`
-	SourceURL   string         `json:"source_url"`
-	Status      string         `json:"status"`
-	JobState        string         `json:"job_state"`
-	JobID      *string        `json:"job_id"`
-	FencingToken       int64          `json:"fencing_token"`
-	Attempts    int            `json:"attempts"`
-	Prefix      string         `json:"prefix"`
-	ErrorCode   string         `json:"error_code"`
+	ID             int64          `json:"id"`
+	ProductID      int64          `json:"product_id"`
+	Position       int            `json:"position"`
+	SourceURL      string         `json:"source_url"`
+	Status         string         `json:"status"`
+	JobState       string         `json:"job_state"`
+	JobID          *string        `json:"job_id"`
+	FencingToken   int64          `json:"fencing_token"`
+	Attempts       int            `json:"attempts"`
+	Prefix         string         `json:"prefix"`
+	ErrorCode      string         `json:"error_code"`
 	ReprocessError string         `json:"reprocess_error"`
-	Width       int            `json:"width"`
-	Height      int            `json:"height"`
-	Renditions  []RenditionRow `json:"renditions"`
+	Width          int            `json:"width"`
+	Height         int            `json:"height"`
+	Renditions     []RenditionRow `json:"renditions"`
 }
 
 // ticket is the request that may begin, or "".
@@ -95,7 +95,7 @@ type DeletionRow struct {
 	Prefix  string  `json:"prefix"`
 	ImageID int64   `json:"image_id"`
 	DueAt   string  `json:"due_at"`
-	Started  *string `json:"started_at"`
+	Started *string `json:"started_at"`
 }
 
 // Change is what the database noted of one change of a row: before and after, whichever there is.

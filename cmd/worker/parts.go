@@ -39,7 +39,7 @@ type parts struct {
 
 // When partitions move or the process stops, work in hand has half of the rebalance timeout to end; what has not is cut
 // short and released. The other half is for that: at worst one try to write a result is under way, whose end is awaited, and
-// then the release, each as long as VITRINE_WORKER_SETTLE_TIMEOUT allows. So however long an attempt may take, it never
+// then the release, each as long as VITRINE_WORKER_OUTCOME_TIMEOUT allows. So however long an attempt may take, it never
 // outlives its session, and the group never waits in vain for this member.
 const (
 	rebalance = time.Minute
@@ -50,7 +50,7 @@ const (
 func timely(cfg Config) error {
 	release := 2 * cfg.Worker.OutcomeTimeout
 	if most := (rebalance/2 - parting) / 2; cfg.Worker.OutcomeTimeout > most {
-		return fmt.Errorf("VITRINE_WORKER_SETTLE_TIMEOUT: must be at most %s, or work in hand outlives its session", most)
+		return fmt.Errorf("VITRINE_WORKER_OUTCOME_TIMEOUT: must be at most %s, or work in hand outlives its session", most)
 	}
 	if least := rebalance/2 + release + parting; cfg.Shutdown.Grace < least {
 		return fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or work in hand is cut off", least)

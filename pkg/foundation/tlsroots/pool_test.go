@@ -12,8 +12,8 @@ import (
 	"vitrine.io/pkg/foundation/tlsroots"
 )
 
-// written returns a file with that text.
-func written(t *testing.T, text []byte) string {
+// writeFile returns the name of a new file with that text.
+func writeFile(t *testing.T, text []byte) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.crt")
 	if err := os.WriteFile(file, text, 0o600); err != nil {
@@ -22,12 +22,19 @@ func written(t *testing.T, text []byte) string {
 	return file
 }
 
-func TestAnAuthorityIsReadFromItsFile(t *testing.T) {
+func TestPool(t *testing.T) {
+	t.Parallel()
+	t.Run("authority_is_read_from_file", testPoolFile)
+	t.Run("no_file_means_system_authorities", testPoolSystem)
+	t.Run("error_names_file_without_authority", testPoolNoAuthority)
+}
+
+func testPoolFile(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewTLSServer(nil) // for its certificate
 	server.Close()
 	block := &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}
-	got, err := tlsroots.Pool(written(t, pem.EncodeToMemory(block)))
+	got, err := tlsroots.Pool(writeFile(t, pem.EncodeToMemory(block)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,16 +45,16 @@ func TestAnAuthorityIsReadFromItsFile(t *testing.T) {
 	}
 }
 
-func TestNoFileMeansTheSystemsAuthorities(t *testing.T) {
+func testPoolSystem(t *testing.T) {
 	t.Parallel()
 	if pool, err := tlsroots.Pool(""); pool != nil || err != nil {
 		t.Errorf("got %v and %v, want neither", pool, err)
 	}
 }
 
-func TestAFileWithoutAnAuthorityIsNamed(t *testing.T) {
+func testPoolNoAuthority(t *testing.T) {
 	t.Parallel()
-	garbage := written(t, []byte("no PEM"))
+	garbage := writeFile(t, []byte("no PEM"))
 	for file, want := range map[string]string{
 		"/nowhere/ca.crt": "open /nowhere/ca.crt", garbage: "no certificate in " + garbage,
 	} {

@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// transactPgx is transact on a bare connection, for the outbox's rounds of hundreds of rows: gorm and database/sql together
-// spend more on reading a row than Kafka's client does on sending it. A deadline that passes closes the connection, which
-// rolls back.
+// transactPgx is transact on a bare pgx connection. The rounds of the outbox read hundreds of rows, and gorm and
+// database/sql need more time to read a row than the Kafka client to send it. A deadline that passes closes the connection,
+// which rolls the transaction back.
 func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx context.Context, tx pgx.Tx) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
@@ -25,7 +25,7 @@ func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx contex
 	return conn.Raw(func(driver any) error {
 		bare, ok := driver.(*stdlib.Conn)
 		if !ok {
-			return fmt.Errorf("the pool's connections are %T", driver)
+			return fmt.Errorf("the connections of the pool are of type %T", driver)
 		}
 		return transactPgx(ctx, bare.Conn(), fn)
 	})
@@ -36,14 +36,14 @@ func transactPgx(ctx context.Context, conn *pgx.Conn, fn func(ctx context.Contex
 	if err != nil {
 		return translate(err)
 	}
-	defer tx.Rollback(ctx) //nolint:errcheck // after Commit it does nothing; a connection on which it fails is closed
+	defer tx.Rollback(ctx) //nolint:errcheck // no effect after Commit; if it fails, pgx closes the connection
 	if err := fn(ctx, tx); err != nil {
 		if errors.Is(err, errNothing) {
 			return nil
 		}
 		return translate(err)
 	}
-	if err := ctx.Err(); err != nil { // better certainly not than perhaps
+	if err := ctx.Err(); err != nil { // fail before COMMIT, while the outcome is certain
 		return translate(err)
 	}
 	return translateCommit(ctx, tx.Commit(ctx))

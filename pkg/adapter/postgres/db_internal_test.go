@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// secondAuthority vouches for nothing.
+// secondAuthority is a certificate that no server uses.
 const secondAuthority = `-----BEGIN CERTIFICATE-----
 MIIBeTCCAR+gAwIBAgIUI5Z1kc5V7+J+ZYByMSn0nSi1ReUwCgYIKoZIzj0EAwIw
 ETEPMA0GA1UEAwwGc2Vjb25kMCAXDTI2MTEyMjIwNDMxOFoYDzIxMjYxMDI5MjA0
@@ -22,7 +22,8 @@ x6RJJiTmPWBNogIhAJ+qyR3DsEKJf2B4v8s5bu+soYy+oI0361CGczSWhmGr
 -----END CERTIFICATE-----
 `
 
-func TestAnAuthorityThatIsReplacedIsTrustedByTheNextConnection(t *testing.T) {
+// A new connection trusts authorities that were replaced since the pool was opened.
+func TestReloadRoots(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "ca.crt")
 	write := func(content []byte) {
@@ -30,9 +31,9 @@ func TestAnAuthorityThatIsReplacedIsTrustedByTheNextConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	web := httptest.NewTLSServer(nil) // for its certificate
-	t.Cleanup(web.Close)
-	first := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
+	server := httptest.NewTLSServer(nil) // for its certificate
+	t.Cleanup(server.Close)
+	first := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	second := slices.Concat(first, []byte(secondAuthority))
 
 	cfg := Config{DSN: "postgres://db/vitrine?sslmode=verify-full&sslrootcert=" + file}
@@ -42,15 +43,15 @@ func TestAnAuthorityThatIsReplacedIsTrustedByTheNextConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := conn.TLSConfig.RootCAs
-	renew := reloadRoots(cfg)
+	reload := reloadRoots(cfg)
 
-	write(nil) // half replaced
-	if err := renew(t.Context(), conn); err != nil || !conn.TLSConfig.RootCAs.Equal(before) {
-		t.Errorf("an empty file: got %v and other authorities, want those from before", err)
+	write(nil) // being replaced
+	if err := reload(t.Context(), conn); err != nil || !conn.TLSConfig.RootCAs.Equal(before) {
+		t.Errorf("empty file: got %v and other authorities, want the previous ones", err)
 	}
 	write(second)
-	if err := renew(t.Context(), conn); err != nil || conn.TLSConfig.RootCAs.Equal(before) {
-		t.Errorf("a new file: got %v and the authorities from before, want the new ones", err)
+	if err := reload(t.Context(), conn); err != nil || conn.TLSConfig.RootCAs.Equal(before) {
+		t.Errorf("new file: got %v and the previous authorities, want the new ones", err)
 	}
 	if got := conn.TLSConfig.ServerName; got != "db" {
 		t.Errorf("got server name %q, want db", got)

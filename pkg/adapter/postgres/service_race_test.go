@@ -43,7 +43,7 @@ func (emptyCache) Fill(context.Context, catalog.ProductID, catalog.Document, tim
 
 func (emptyCache) Invalidate(context.Context, catalog.ProductID, int64) error { return nil }
 
-// service returns a service on the store. Scheduled deletions are due at once, so that startDue returns all of them.
+// service returns a service on the store. Its scheduled deletions are due at once, so startDue returns all of them.
 func (f *fixture) service() *catalog.Service {
 	revision := pipeline.NewRevision(pipeline.Default())
 	return catalog.New(catalog.Deps{
@@ -52,7 +52,7 @@ func (f *fixture) service() *catalog.Service {
 	}, catalog.Config{LoadTimeout: time.Minute, InvalidateTimeout: time.Minute})
 }
 
-// rounds is how often two calls race: often enough that each of them wins now and then.
+// rounds is the number of races, so that each call wins some of them.
 const rounds = 25
 
 // race is a product with two images, and an attempt that has rendered the first one.
@@ -69,8 +69,8 @@ func (f *fixture) race(s *catalog.Service) race {
 		ImageURLs: []string{"https://example.com/a.jpg", "https://example.com/b.jpg"},
 	}, "")
 	f.Must(err, "create")
-	r := catalog.Job{ProductID: p.ID, ImageID: p.Images[0].ID, JobID: p.Images[0].JobID}
-	a, err := s.Begin(f.Context(), r, 0)
+	job := catalog.Job{ProductID: p.ID, ImageID: p.Images[0].ID, JobID: p.Images[0].JobID}
+	a, err := s.Begin(f.Context(), job, 0)
 	f.Must(err, "begin")
 	return race{s, p, a}
 }
@@ -78,7 +78,7 @@ func (f *fixture) race(s *catalog.Service) race {
 // against finishes the attempt while fn changes the product, and returns the product, whether the attempt finished, and the
 // prefixes that will be deleted.
 func (f *fixture) against(s *catalog.Service, fn func(m race) error) (
-	m race, after catalog.Product, won bool, going []string,
+	m race, after catalog.Product, won bool, deleted []string,
 ) {
 	f.Helper()
 	m = f.race(s)
@@ -98,18 +98,18 @@ func (f *fixture) against(s *catalog.Service, fn func(m race) error) (
 	}
 	after = f.Load(m.p.ID)
 	if !after.Deleted {
-		f.Same(after.Compressed, after.CompressedKeys(), "compressed, beside the images' own keys")
+		f.Same(after.Compressed, after.CompressedKeys(), "compressed keys of the product and of its images")
 	}
 	return m, after, finish == nil, f.startDue(100, time.Hour)
 }
 
 // checkObjects ends the test if the attempt's objects are both visible and scheduled for deletion, or neither. It returns
 // whether they are visible.
-func (f *fixture) checkObjects(m race, after catalog.Product, going []string) (visible bool) {
+func (f *fixture) checkObjects(m race, after catalog.Product, deleted []string) (visible bool) {
 	f.Helper()
 	visible = slices.Contains(after.Compressed, m.a.Prefix+"full.jpg")
-	if goes := slices.Contains(going, m.a.Prefix); goes == visible {
-		f.Fatalf("the objects below %s are visible: %v, will be deleted: %v", m.a.Prefix, visible, goes)
+	if scheduled := slices.Contains(deleted, m.a.Prefix); scheduled == visible {
+		f.Fatalf("the objects below %s are visible: %v, will be deleted: %v", m.a.Prefix, visible, scheduled)
 	}
 	return visible
 }
@@ -117,15 +117,15 @@ func (f *fixture) checkObjects(m race, after catalog.Product, going []string) (v
 func dropAgainstFinish(f *fixture) {
 	s, wins := f.service(), 0
 	for range rounds {
-		m, after, won, going := f.against(s, func(m race) error {
+		m, after, won, deleted := f.against(s, func(m race) error {
 			_, err := m.Patch(f.Context(), m.p.ID, catalog.ProductPatch{ImageURLs: &[]string{"https://example.com/b.jpg"}}, nil, "")
 			return err
 		})
 		if won {
 			wins++
 		}
-		if f.checkObjects(m, after, going) || len(after.Images) != 1 || after.Images[0].ID != m.p.Images[1].ID {
-			f.Fatalf("got %+v, want the second image alone", after)
+		if f.checkObjects(m, after, deleted) || len(after.Images) != 1 || after.Images[0].ID != m.p.Images[1].ID {
+			f.Fatalf("got %+v, want only the second image", after)
 		}
 	}
 	f.Logf("finished first %d times of %d", wins, rounds)
@@ -135,16 +135,16 @@ func moveAgainstFinish(f *fixture) {
 	s := f.service()
 	for range rounds {
 		urls := []string{"https://example.com/b.jpg", "https://example.com/c.jpg", "https://example.com/a.jpg"}
-		m, after, won, going := f.against(s, func(m race) error {
+		m, after, won, deleted := f.against(s, func(m race) error {
 			_, err := m.Patch(f.Context(), m.p.ID, catalog.ProductPatch{ImageURLs: &urls}, nil, "")
 			return err
 		})
-		if !won || !f.checkObjects(m, after, going) {
-			f.Fatalf("got %+v, want the attempt's outcome: its image stayed", after)
+		if !won || !f.checkObjects(m, after, deleted) {
+			f.Fatalf("got %+v, want the outcome of the attempt, because its image is kept", after)
 		}
 		img := after.Images[2]
 		if img.ID != m.a.ImageID || img.Status != catalog.Ready || after.Revision != 2 || after.Version != 3 {
-			f.Fatalf("got %+v, want the image at its new place", after)
+			f.Fatalf("got %+v, want the image at its new position", after)
 		}
 	}
 }
@@ -152,11 +152,11 @@ func moveAgainstFinish(f *fixture) {
 func deleteAgainstFinish(f *fixture) {
 	s, wins := f.service(), 0
 	for range rounds {
-		m, after, won, going := f.against(s, func(m race) error { return m.Delete(f.Context(), m.p.ID, nil, "") })
+		m, after, won, deleted := f.against(s, func(m race) error { return m.Delete(f.Context(), m.p.ID, nil, "") })
 		if won {
 			wins++
 		}
-		if f.checkObjects(m, after, going) || !after.Deleted {
+		if f.checkObjects(m, after, deleted) || !after.Deleted {
 			f.Fatalf("got %+v, want it deleted", after)
 		}
 	}
@@ -166,16 +166,16 @@ func deleteAgainstFinish(f *fixture) {
 func reprocessAgainstFinish(f *fixture) {
 	s, wins := f.service(), 0
 	for range rounds {
-		m, after, won, going := f.against(s, func(m race) error {
+		m, after, won, deleted := f.against(s, func(m race) error {
 			_, err := m.Reprocess(f.Context(), m.p.ID, m.a.ImageID, "")
 			return err
 		})
 		img := after.Images[0]
-		if visible := f.checkObjects(m, after, going); visible != won || (img.Status == catalog.Ready) != won {
-			f.Fatalf("got %+v and visible %v, want what the attempt finished, if it did: %v", img, visible, won)
+		if visible := f.checkObjects(m, after, deleted); visible != won || (img.Status == catalog.Ready) != won {
+			f.Fatalf("got %+v and visible %v, want it ready and visible only if the attempt finished: %v", img, visible, won)
 		}
 		if img.JobState != catalog.Queued || img.JobID == m.a.JobID {
-			f.Fatalf("got %+v, want it queued anew", img)
+			f.Fatalf("got %+v, want it queued as a new job", img)
 		}
 		if won {
 			wins++

@@ -151,7 +151,7 @@ func normalized(p catalog.Product) catalog.Product {
 // sameProduct compares what Edit may change outside the images.
 func sameProduct(a, b catalog.Product) bool {
 	if a.Price.Equal(b.Price) {
-		a.Price = b.Price // 1.5 and 1.50 differ inside
+		a.Price = b.Price // 1.5 and 1.50 are equal, but differ for DeepEqual
 	}
 	return a.Deleted == b.Deleted && reflect.DeepEqual(productValues(a), productValues(b))
 }

@@ -129,8 +129,10 @@ func testHeartbeatsPurgedConcurrently(t *testing.T) {
 	for i := range 6 {
 		all.Go(func() {
 			for range 10 {
-				for _, role := range []string{"api", "worker"} {
-					r := pipeline.Report{Role: role, Instance: string(rune('a' + i))}
+				for _, r := range []pipeline.Report{
+					{Role: "api", Instance: string(rune('a' + i))},
+					{Role: "worker", Instance: string(rune('1' + i))}, // has an old row that others may purge
+				} {
 					if err := store.RecordHeartbeat(t.Context(), r); err != nil {
 						t.Errorf("record: %v", err)
 					}

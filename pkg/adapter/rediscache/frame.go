@@ -34,8 +34,6 @@ const (
 	otherTag
 	damaged // not a frame
 	lookups // the number of results above
-
-	noField = -1 // the frame ends before the field
 )
 
 // appendHead appends the 22 bytes that the scripts read.
@@ -103,6 +101,9 @@ func decode(text string, raw []byte, tag string) (catalog.Document, lookup) {
 	}
 	return catalog.Document{Version: version, ETag: etag, Body: raw[at:len(raw):len(raw)]}, found
 }
+
+// noField is the index that field returns if the frame ends before the end of the field.
+const noField = -1
 
 // field reads a length of one byte and that many bytes. It returns the index of the next field, or noField.
 func field(text string, at int) (value string, next int) {

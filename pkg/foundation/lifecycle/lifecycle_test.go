@@ -206,7 +206,7 @@ func TestOneDeadlineForAllAndTheLateAreNamed(t *testing.T) {
 		if got, want := time.Since(began), time.Minute+10*time.Second; got != want {
 			t.Errorf("stopping ended after %s, want %s", got, want)
 		}
-		if !errors.Is(err, lifecycle.ErrLate) || !strings.Contains(err.Error(), "worker: was still running") {
+		if !errors.Is(err, lifecycle.ErrTimeout) || !strings.Contains(err.Error(), "worker: was still running") {
 			t.Errorf("got %v, want the worker to be named", err)
 		}
 		if strings.Contains(err.Error(), "http") {

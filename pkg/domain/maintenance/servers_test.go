@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// noCache is a cache that is away.
+// noCache is a cache without content.
 type noCache struct{}
 
 func (noCache) Get(context.Context, catalog.ProductID) (catalog.Document, bool, error) {
@@ -36,8 +36,8 @@ func (noCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.T
 
 func (noCache) Invalidate(context.Context, catalog.ProductID, int64) error { return nil }
 
-// site is a catalogue on a real database beside a real bucket, with an auditor and a garbage collector with short intervals.
-type site struct {
+// system is a catalogue on a PostgreSQL server and an object store, with one product.
+type system struct {
 	*testing.T
 	*catalog.Service
 	store   *postgres.Store
@@ -45,7 +45,7 @@ type site struct {
 	product catalog.Product
 }
 
-func newSite(t *testing.T, images int) *site {
+func newSystem(t *testing.T, images int) *system {
 	t.Helper()
 	cfg := postgres.Config{
 		DSN: servers.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
@@ -69,7 +69,7 @@ func newSite(t *testing.T, images int) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(bucket.Close)
-	s := &site{T: t, store: postgres.NewStore(db), bucket: bucket}
+	s := &system{T: t, store: postgres.NewStore(db), bucket: bucket}
 	s.Service = catalog.New(catalog.Deps{
 		Store: s.store, Pipelines: s.store, Cache: noCache{}, NewID: uuid.NewString, Random: rand.Float64, Now: time.Now,
 		Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }, Log: zap.NewNop(),
@@ -90,22 +90,22 @@ func newSite(t *testing.T, images int) *site {
 	return s
 }
 
-func (s *site) must(err error) {
+func (s *system) must(err error) {
 	s.Helper()
 	if err != nil {
 		s.Fatal(err)
 	}
 }
 
-func (s *site) image(n int) catalog.Image {
+func (s *system) image(n int) catalog.Image {
 	s.Helper()
 	p, err := s.store.Product(s.Context(), s.product.ID)
 	s.must(err)
 	return p.Images[n]
 }
 
-// begin begins with a image and stores a rendition.
-func (s *site) begin(n int, budget time.Duration) catalog.Attempt {
+// begin begins an attempt at an image and stores a rendition.
+func (s *system) begin(n int, budget time.Duration) catalog.Attempt {
 	s.Helper()
 	img := s.image(n)
 	a, err := s.Begin(s.Context(), catalog.Job{ProductID: s.product.ID, ImageID: img.ID, JobID: img.JobID}, budget)
@@ -114,12 +114,12 @@ func (s *site) begin(n int, budget time.Duration) catalog.Attempt {
 	return a
 }
 
-func (s *site) put(key string) {
+func (s *system) put(key string) {
 	s.Helper()
 	s.must(s.bucket.Put(s.Context(), key, "image/jpeg", bytes.NewReader([]byte("jpeg")), 4))
 }
 
-func (s *site) finish(a catalog.Attempt) {
+func (s *system) finish(a catalog.Attempt) {
 	s.Helper()
 	full := catalog.Rendition{
 		Name: "full", Format: pipeline.JPEG, Width: 1, Height: 1, Bytes: 4, Key: a.Prefix + "full.jpg", Default: true,
@@ -129,23 +129,24 @@ func (s *site) finish(a catalog.Attempt) {
 	}))
 }
 
-func (s *site) there(prefix string) bool {
+// exists reports whether the bucket has an object below prefix.
+func (s *system) exists(prefix string) bool {
 	s.Helper()
 	found, _, err := s.bucket.Page(s.Context(), prefix, "", 1)
 	s.must(err)
 	return len(found) > 0
 }
 
-// tidy runs an auditor and a garbage collector until the test ends.
-func (s *site) tidy() {
-	const soon = 20 * time.Millisecond
+// startMaintenance runs an auditor and a garbage collector with short intervals until the test ends.
+func (s *system) startMaintenance() {
+	const interval = 20 * time.Millisecond
 	log := zap.NewNop()
-	cfg := maintenance.GCConfig{Interval: soon, Batch: 100, SecondPassAfter: soon}
+	cfg := maintenance.GCConfig{Interval: interval, Batch: 100, SecondPassAfter: interval}
 	collector := maintenance.NewGarbageCollector(s.store, s.bucket, cfg, prometheus.NewRegistry(), log)
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: s.store, References: s.store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
 	}, maintenance.AuditorConfig{
-		Enabled: true, Interval: soon, Rest: soon, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
+		Enabled: true, Interval: interval, Rest: interval, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
 		ToleratedShare: 1,
 	}, prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(s.Context())
@@ -155,7 +156,7 @@ func (s *site) tidy() {
 	s.Cleanup(func() { stop(); both.Wait() })
 }
 
-func (s *site) await(what string, ok func() bool) {
+func (s *system) await(what string, ok func() bool) {
 	s.Helper()
 	limit, cancel := context.WithTimeout(s.Context(), time.Minute)
 	defer cancel()
@@ -168,38 +169,45 @@ func (s *site) await(what string, ok func() bool) {
 	}
 }
 
-func TestAuditorDeletesALateUpload(t *testing.T) {
+func TestServers(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 2)
-	shown := s.begin(0, time.Hour)
-	s.finish(shown)
-	zombie := s.begin(1, time.Nanosecond) // it hangs, and others go on
-	again := s.begin(1, time.Hour)
+	t.Run("late_upload_is_deleted", testServersLateUploadIsDeleted)
+	t.Run("objects_of_running_attempts_are_kept", testServersObjectsOfRunningAttemptsAreKept)
+	t.Run("missing_object_is_requested_again", testServersMissingObjectIsRequestedAgain)
+}
+
+func testServersLateUploadIsDeleted(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 2)
+	published := s.begin(0, time.Hour)
+	s.finish(published)
+	superseded := s.begin(1, time.Nanosecond) // its budget has ended, so the next one supersedes it
+	current := s.begin(1, time.Hour)
 	s.put("products/notes.txt")
-	s.tidy()
-	s.await("the dead attempt's objects are deleted", func() bool { return !s.there(zombie.Prefix) })
+	s.startMaintenance()
+	s.await("the objects of the superseded attempt are deleted", func() bool { return !s.exists(superseded.Prefix) })
 	var deletions []string
-	s.await("and its deletion is gone", func() bool {
+	s.await("its deletion is removed", func() bool {
 		var err error
 		deletions, err = s.store.SecondPassDue(t.Context(), 10)
 		s.must(err)
 		return len(deletions) == 0
 	})
-	s.put(zombie.Prefix + "late.jpg") // now nothing in the database knows of it
-	s.await("what came too late is deleted", func() bool { return !s.there(zombie.Prefix) })
-	for _, kept := range []string{shown.Prefix, again.Prefix, "products/notes.txt"} {
-		if !s.there(kept) {
-			t.Errorf("%s went with it", kept)
+	s.put(superseded.Prefix + "late.jpg") // no row refers to it
+	s.await("the late upload is deleted", func() bool { return !s.exists(superseded.Prefix) })
+	for _, kept := range []string{published.Prefix, current.Prefix, "products/notes.txt"} {
+		if !s.exists(kept) {
+			t.Errorf("%s was deleted", kept)
 		}
 	}
-	s.finish(again)
+	s.finish(current)
 }
 
-func TestAuditorSparesRunningAttempts(t *testing.T) {
+func testServersObjectsOfRunningAttemptsAreKept(t *testing.T) {
 	t.Parallel()
 	const images, rounds = 4, 8
-	s := newSite(t, images)
-	s.tidy()
+	s := newSystem(t, images)
+	s.startMaintenance()
 	var all sync.WaitGroup
 	for n := range images {
 		all.Go(func() {
@@ -216,35 +224,35 @@ func TestAuditorSparesRunningAttempts(t *testing.T) {
 	for n := range images {
 		s.finish(s.begin(n, time.Hour))
 		for _, r := range s.image(n).Renditions {
-			if !s.there(r.Key) {
-				t.Errorf("%s is shown and gone", r.Key)
+			if !s.exists(r.Key) {
+				t.Errorf("%s is published and deleted", r.Key)
 			}
 		}
 	}
-	s.await("only what is shown is left", func() bool {
+	s.await("only the published objects remain", func() bool {
 		found, _, err := s.bucket.Page(t.Context(), "products/", "", 100)
 		s.must(err)
 		return len(found) == images
 	})
 }
 
-func TestAuditorRequestsDeletedObjectsAgain(t *testing.T) {
+func testServersMissingObjectIsRequestedAgain(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 2)
+	s := newSystem(t, 2)
 	for n := range 2 {
 		s.finish(s.begin(n, time.Hour))
 	}
 	s.must(s.bucket.DeletePrefix(t.Context(), s.image(1).Prefix))
-	s.tidy()
+	s.startMaintenance()
 	s.await("the image is queued", func() bool { return s.image(1).JobState == catalog.Queued })
 	if img := s.image(1); img.Status != catalog.Ready {
-		t.Errorf("it is %s, want it shown as ready meanwhile", img.Status)
+		t.Errorf("it is %s, want it ready until it is rendered again", img.Status)
 	}
 	if img := s.image(0); img.JobState != catalog.Idle {
-		t.Error("a image whose objects are there was asked for anew")
+		t.Error("a complete image was requested again")
 	}
 	s.finish(s.begin(1, time.Hour))
-	if !s.there(s.image(1).Renditions[0].Key) {
-		t.Error("it is ready and its object is not there")
+	if !s.exists(s.image(1).Renditions[0].Key) {
+		t.Error("it is ready and its object is missing")
 	}
 }

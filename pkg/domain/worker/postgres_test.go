@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// noCache is a cache that is away.
+// noCache is a cache without content.
 type noCache struct{}
 
 func (noCache) Get(context.Context, catalog.ProductID) (catalog.Document, bool, error) {
@@ -32,15 +32,15 @@ func (noCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.T
 
 func (noCache) Invalidate(context.Context, catalog.ProductID, int64) error { return nil }
 
-// site is a catalogue on a real database, with one product of one image.
-type site struct {
+// database is a catalogue on a PostgreSQL server, with one product of one image.
+type database struct {
 	*testing.T
 	*catalog.Service
 	store   *postgres.Store
 	product catalog.Product
 }
 
-func newSite(t *testing.T) *site {
+func newDatabase(t *testing.T) *database {
 	t.Helper()
 	cfg := postgres.Config{
 		DSN: servers.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
@@ -55,7 +55,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	s := &site{T: t, store: postgres.NewStore(db)}
+	s := &database{T: t, store: postgres.NewStore(db)}
 	s.Service = catalog.New(catalog.Deps{
 		Store: s.store, Pipelines: s.store, Cache: noCache{}, NewID: uuid.NewString, Random: rand.Float64, Now: time.Now,
 		Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }, Log: zap.NewNop(),
@@ -69,14 +69,14 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-func (s *site) must(err error) {
+func (s *database) must(err error) {
 	s.Helper()
 	if err != nil {
 		s.Fatal(err)
 	}
 }
 
-func (s *site) image() catalog.Image {
+func (s *database) image() catalog.Image {
 	s.Helper()
 	p, err := s.store.Product(s.Context(), s.product.ID)
 	s.must(err)

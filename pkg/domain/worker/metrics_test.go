@@ -13,9 +13,9 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestWhatAPictureSavesIsCounted(t *testing.T) {
+func TestReadyImageMetrics(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	dropped := []media.Dropped{
 		{Name: "full", Format: pipeline.AVIF, Reason: media.LargerThanSibling},
 		{Name: "card", Format: pipeline.WebP, Reason: media.LargerThanSource},
@@ -35,12 +35,12 @@ func TestWhatAPictureSavesIsCounted(t *testing.T) {
 		`clients download them instead of the sources.
 			# TYPE vitrine_worker_ready_default_bytes_total counter
 			vitrine_worker_ready_default_bytes_total 4
-			# HELP vitrine_worker_renditions_dropped_total Files that were not stored, because what is stored of their ` +
+			# HELP vitrine_worker_renditions_dropped_total Files that were not stored, because another file of their ` +
 		`rendition is better.
 			# TYPE vitrine_worker_renditions_dropped_total counter
 			vitrine_worker_renditions_dropped_total{reason="larger_than_sibling"} 1
 			vitrine_worker_renditions_dropped_total{reason="larger_than_source"} 2
-			# HELP vitrine_worker_renditions_lowered_total Files encoded again at a lower quality, because they were larger ` +
+			# HELP vitrine_worker_renditions_lowered_total Files encoded at a lower quality, because they were larger ` +
 		`than the source at its size.
 			# TYPE vitrine_worker_renditions_lowered_total counter
 			vitrine_worker_renditions_lowered_total 1
@@ -56,14 +56,14 @@ func TestWhatAPictureSavesIsCounted(t *testing.T) {
 		t.Error(err)
 	}
 	if r := w.result; !slices.Equal(r.Dropped, dropped) || len(r.Renditions) != 2 || r.Renditions[0].Lowered != 55 {
-		t.Errorf("the catalogue was told %+v", r)
+		t.Errorf("the catalogue received %+v", r)
 	}
 	if len(w.objects) != 2 {
-		t.Errorf("stored are %v, want what stays and nothing else", w.objects)
+		t.Errorf("stored %v, want only the files that were not dropped", w.objects)
 	}
 
-	// What does not become ready has saved nothing.
-	w.settle = func(string) error { return catalog.ErrSuperseded }
+	// An image that does not become ready changes no metric.
+	w.recordErr = func(string) error { return catalog.ErrSuperseded }
 	if err := w.Handle(t.Context(), w.message()); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 //
 // It deletes nothing itself. A scan stops, and reports why, when the bucket has the owner mark of another installation or
 // none, or when more objects are orphaned or missing than [AuditorConfig] tolerates: then the database or the bucket is
-// probably the wrong one. Each later scan checks again, and continues when the reason is gone.
+// probably the wrong one. Each later scan checks again, and continues when the reason no longer applies.
 //
 // Several may run: each scan belongs to one process at a time, and its position is stored in the database.
 type Auditor struct {

@@ -132,7 +132,7 @@ func (a *Auditor) checkImage(ctx context.Context, p Published) (string, error) {
 		return "", fmt.Errorf("read image %d again: %w", p.ImageID, err)
 	}
 	if len(current) == 0 || current[0].ImageRef != p.ImageRef || current[0].FencingToken != p.FencingToken {
-		return "", nil // gone or in work: a later scan checks it
+		return "", nil // deleted or in work: a later scan checks it
 	}
 	return a.missing(ctx, current[0])
 }

@@ -22,6 +22,7 @@ import (
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/test/catalogtest"
 )
 
 // fakeInstallation is a bucket and the rows that refer to its objects.
@@ -195,28 +196,10 @@ func newAuditor(f *fakeInstallation, cfg maintenance.AuditorConfig) auditor {
 	}, cfg, reg), reg, logs}
 }
 
-// metric returns the sum of a metric's series.
-func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sum float64
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == name {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	return sum
-}
-
 func (a auditor) want(t *testing.T, values map[string]float64) {
 	t.Helper()
 	for name, want := range values {
-		if got := metric(t, a.reg, "vitrine_maintenance_auditor_"+name); got != want {
+		if got := catalogtest.Metric(t, a.reg, "vitrine_maintenance_auditor_"+name); got != want {
 			t.Errorf("%s: got %v, want %v", name, got, want)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // GarbageCollector deletes the objects of scheduled deletions that are due: objects of attempts that did not finish, and
 // objects that were replaced. It marks a deletion as started before it deletes an object, so that no attempt can cancel it
-// any more. It deletes a second time after [GCConfig].SecondPassAfter, for an upload that was still in flight.
+// any more. It deletes a second time after [GCConfig].SecondPassAfter, for a late upload.
 type GarbageCollector struct {
 	every
 	deletions Deletions

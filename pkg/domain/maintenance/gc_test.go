@@ -161,7 +161,7 @@ func TestGarbageCollector(t *testing.T) {
 			if len(f.objects) != 1 || len(f.deletions) != 5 {
 				t.Errorf("after a scan: objects %v, %d deletions, want one and five", f.objects, len(f.deletions))
 			}
-			f.objects["a/"] = true // an upload that was in flight
+			f.objects["a/"] = true // a late upload
 			during(t, 2*time.Hour, g.Run)
 			if len(f.objects) != 1 || len(f.deletions) != 1 || !f.objects["later/"] {
 				t.Errorf("at the end: objects %v, deletions %v, want only those that are not due", f.objects, f.deletions)
@@ -180,7 +180,7 @@ func TestGarbageCollector(t *testing.T) {
 			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, 3*time.Hour, g.Run)
 			if len(f.deletions) != 1 || len(f.objects) != 1 || !f.objects["a/"] {
-				t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ gone", f.deletions, f.objects)
+				t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ deleted", f.deletions, f.objects)
 			}
 			f.deleteErr = nil
 			during(t, 2*time.Minute, g.Run)

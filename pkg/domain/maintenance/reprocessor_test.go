@@ -16,6 +16,7 @@ import (
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/test/catalogtest"
 )
 
 // fakeImages are images that can be requested again.
@@ -101,7 +102,7 @@ func testReprocessorRequestsBecomeDueAtTheRate(t *testing.T) {
 		if want := []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}; !slices.Equal(f.due, want) {
 			t.Errorf("due after %v, want %v", f.due, want)
 		}
-		if n := metric(t, reg, "vitrine_maintenance_reprocessor_requested_total"); n != 3 {
+		if n := catalogtest.Metric(t, reg, "vitrine_maintenance_reprocessor_requested_total"); n != 3 {
 			t.Errorf("counted %v", n)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
+	"vitrine.io/pkg/test/catalogtest"
 )
 
 func TestRescuer(t *testing.T) {
@@ -44,7 +45,7 @@ func TestRescuer(t *testing.T) {
 			}
 			f.err = errors.New("down")
 			during(t, 150*time.Second, r.Run)
-			if n := metric(t, reg, "vitrine_maintenance_rescuer_errors_total"); n != 3 || f.scans != 3 {
+			if n := catalogtest.Metric(t, reg, "vitrine_maintenance_rescuer_errors_total"); n != 3 || f.scans != 3 {
 				t.Errorf("%d scans, %v errors, want three and three", f.scans, n)
 			}
 		})
@@ -64,7 +65,7 @@ func TestCleaner(t *testing.T) {
 				t.Errorf("left %d products and %d keys older than %s, want none older than a day", f.products, f.keys, f.keysAfter)
 			}
 			for name, want := range map[string]float64{"products_purged_total": 7, "keys_purged_total": 8, "errors_total": 0} {
-				if got := metric(t, reg, "vitrine_maintenance_cleaner_"+name); got != want {
+				if got := catalogtest.Metric(t, reg, "vitrine_maintenance_cleaner_"+name); got != want {
 					t.Errorf("%s: got %v, want %v", name, got, want)
 				}
 			}
@@ -79,8 +80,8 @@ func TestCleaner(t *testing.T) {
 			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, 2*time.Minute+time.Second, r.Run)
 			during(t, time.Minute+time.Second, c.Run)
-			rescuer := metric(t, reg, "vitrine_maintenance_rescuer_errors_total")
-			if n := metric(t, reg, "vitrine_maintenance_cleaner_errors_total"); n != 1 || rescuer != 2 {
+			rescuer := catalogtest.Metric(t, reg, "vitrine_maintenance_rescuer_errors_total")
+			if n := catalogtest.Metric(t, reg, "vitrine_maintenance_cleaner_errors_total"); n != 1 || rescuer != 2 {
 				t.Errorf("counted %v errors of the cleaner and %v of the rescuer, want one and two", n, rescuer)
 			}
 		})

@@ -20,6 +20,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/platform/devstack"
+	"vitrine.io/pkg/test/catalogtest"
 	"vitrine.io/pkg/test/port"
 )
 
@@ -126,13 +127,13 @@ func testBreakersFailedProbeOpens(t *testing.T) {
 		advance(time.Second)
 		m.setErr(worker.S3, errDown)
 		advance(6 * time.Second)
-		if got := metric(t, reg, "vitrine_worker_breaker_open"); got != 1 {
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); got != 1 {
 			t.Errorf("%v breakers are open, want one", got)
 		}
 		m.setErr(worker.S3, nil)
 		advance(6 * time.Second)
 		m.wantCalls(t, "pause 2s", "resume 8s")
-		if got := metric(t, reg, "vitrine_worker_breaker_open"); got != 0 {
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); got != 0 {
 			t.Errorf("%v breakers are open, want none", got)
 		}
 	})
@@ -148,7 +149,7 @@ func testBreakersFailedProbeOpensAHalfOpenOne(t *testing.T) {
 		m.setErr(worker.S3, errDown)
 		advance(2 * time.Second)
 		m.wantCalls(t, "pause 2s", "resume 4s", "pause 6s")
-		if got := metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
 			t.Errorf("counted %v openings, want two", got)
 		}
 	})
@@ -165,7 +166,7 @@ func testBreakersIntakeResumesWhenAllAreClosed(t *testing.T) {
 		m.setErr(worker.Postgres, nil)
 		advance(2 * time.Second)
 		m.wantCalls(t, "pause 2s", "resume 6s")
-		if got := metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
 			t.Errorf("counted %v openings, want two", got)
 		}
 	})
@@ -298,7 +299,7 @@ func TestBreakersObserve(t *testing.T) {
 			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.Postgres, Check: healthy},
 				worker.Probe{Dependency: worker.S3, Check: healthy}, worker.Probe{Dependency: worker.Encoder, Check: healthy})
 			w.useBreakers(c)
-			if err := w.Handle(t.Context(), w.message()); err != nil || metric(t, reg, "vitrine_worker_breaker_open") != 0 {
+			if err := w.Handle(t.Context(), w.message()); err != nil || catalogtest.Metric(t, reg, "vitrine_worker_breaker_open") != 0 {
 				t.Fatalf("an image without a fault: got %v", err)
 			}
 			row.set(w, row.err)

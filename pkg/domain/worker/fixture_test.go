@@ -245,21 +245,3 @@ func (h hangingCatalog) Finish(ctx context.Context, _ catalog.Attempt, _ catalog
 func (h hangingCatalog) Release(ctx context.Context, _ catalog.Attempt) error {
 	return h.hang(ctx, "release")
 }
-
-// metric returns the sum of a metric's series.
-func metric(t *testing.T, reg *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sum float64
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == name {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	return sum
-}

@@ -15,6 +15,7 @@ import (
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/test/catalogtest"
 )
 
 type rendering = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error)
@@ -100,7 +101,7 @@ func testSafeModeOtherContentRendersNormally(t *testing.T) {
 // TestPoisonContentAcrossWorkers uses a new worker for each attempt; they share only the database.
 func TestPoisonContentAcrossWorkers(t *testing.T) {
 	t.Parallel()
-	s := newDatabase(t)
+	c := catalogtest.New(t, 1)
 	content, safeRenders := "ab", 0
 	handle := func() catalog.Image {
 		t.Helper()
@@ -113,13 +114,13 @@ func TestPoisonContentAcrossWorkers(t *testing.T) {
 			safeRenders++
 			return losesCodec(media.CodecTimeout)(ctx, source, spec)
 		}
-		w.deps.Catalog = s.Service
-		img := s.image()
+		w.deps.Catalog = c.Service
+		img := c.Image(0)
 		m := event.New(img.JobID, "1", event.ImageRequested{
-			ProductID: int64(s.product.ID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
+			ProductID: int64(c.Product.ID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
 		})
-		s.must(worker.New(w.deps, workerConfig(), prometheus.NewRegistry()).Handle(t.Context(), m))
-		return s.image()
+		c.Must(worker.New(w.deps, workerConfig(), prometheus.NewRegistry()).Handle(t.Context(), m))
+		return c.Image(0)
 	}
 	if img := handle(); img.Status != catalog.Pending || img.Attempts != 1 || img.PoisonSHA256 != "ab" {
 		t.Errorf("after a lost codec: %+v, want it pending with the content", img)

@@ -317,7 +317,7 @@ func (w *Worker) store(ctx context.Context, prefix string, files []media.Encoded
 	return renditions, stored, nil
 }
 
-// stage records the duration of a stage that began at start and ends now.
+// stage records the duration of a stage that started at start and ends now.
 func (w *Worker) stage(name string, start time.Time) time.Duration {
 	elapsed := w.Now().Sub(start)
 	w.metrics.stages.WithLabelValues(name).Observe(elapsed.Seconds())

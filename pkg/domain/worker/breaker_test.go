@@ -34,11 +34,11 @@ type dependencies struct {
 	start  time.Time
 }
 
-func (m *dependencies) probe(name string) func(context.Context) error {
+func (deps *dependencies) probe(name string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		m.mu.Lock()
-		err, hangs := m.errs[name], m.hangs[name]
-		m.mu.Unlock()
+		deps.mu.Lock()
+		err, hangs := deps.errs[name], deps.hangs[name]
+		deps.mu.Unlock()
 		if hangs {
 			<-ctx.Done()
 			return ctx.Err()
@@ -47,26 +47,26 @@ func (m *dependencies) probe(name string) func(context.Context) error {
 	}
 }
 
-func (m *dependencies) setErr(name string, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.errs[name] = err
+func (deps *dependencies) setErr(name string, err error) {
+	deps.mu.Lock()
+	defer deps.mu.Unlock()
+	deps.errs[name] = err
 }
 
-func (m *dependencies) Pause()  { m.record("pause", true) }
-func (m *dependencies) Resume() { m.record("resume", false) }
+func (deps *dependencies) Pause()  { deps.record("pause", true) }
+func (deps *dependencies) Resume() { deps.record("resume", false) }
 
-func (m *dependencies) record(call string, paused bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.paused = paused
-	m.calls = append(m.calls, fmt.Sprintf("%s %s", call, time.Since(m.start)))
+func (deps *dependencies) record(call string, paused bool) {
+	deps.mu.Lock()
+	defer deps.mu.Unlock()
+	deps.paused = paused
+	deps.calls = append(deps.calls, fmt.Sprintf("%s %s", call, time.Since(deps.start)))
 }
 
-func (m *dependencies) isPaused() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.paused
+func (deps *dependencies) isPaused() bool {
+	deps.mu.Lock()
+	defer deps.mu.Unlock()
+	return deps.paused
 }
 
 func breakerConfig() worker.BreakerConfig {
@@ -76,19 +76,19 @@ func breakerConfig() worker.BreakerConfig {
 var errDown = fault.New(fault.Unavailable, "storage_unavailable", "down")
 
 // runBreakers runs breakers in fake time during the call of do.
-func runBreakers(t *testing.T, do func(m *dependencies, c *worker.Breakers, reg *prometheus.Registry)) {
+func runBreakers(t *testing.T, do func(deps *dependencies, c *worker.Breakers, reg *prometheus.Registry)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		m := &dependencies{errs: map[string]error{}, hangs: map[string]bool{}, start: time.Now()}
+		deps := &dependencies{errs: map[string]error{}, hangs: map[string]bool{}, start: time.Now()}
 		reg := prometheus.NewRegistry()
 		c := worker.NewBreakers(breakerConfig(), reg, zap.NewNop(),
-			worker.Probe{Dependency: worker.Postgres, Check: m.probe(worker.Postgres)},
-			worker.Probe{Dependency: worker.S3, Check: m.probe(worker.S3)})
+			worker.Probe{Dependency: worker.Postgres, Check: deps.probe(worker.Postgres)},
+			worker.Probe{Dependency: worker.S3, Check: deps.probe(worker.S3)})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- c.Run(ctx, m) }()
+		go func() { ended <- c.Run(ctx, deps) }()
 		synctest.Wait()
-		do(m, c, reg)
+		do(deps, c, reg)
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -102,12 +102,12 @@ func advance(d time.Duration) {
 	synctest.Wait()
 }
 
-func (m *dependencies) wantCalls(t *testing.T, calls ...string) {
+func (deps *dependencies) wantCalls(t *testing.T, calls ...string) {
 	t.Helper()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !slices.Equal(m.calls, calls) {
-		t.Errorf("got %q, want %q", m.calls, calls)
+	deps.mu.Lock()
+	defer deps.mu.Unlock()
+	if !slices.Equal(deps.calls, calls) {
+		t.Errorf("got %q, want %q", deps.calls, calls)
 	}
 }
 
@@ -123,16 +123,16 @@ func TestBreakers(t *testing.T) {
 
 func testBreakersFailedProbeOpens(t *testing.T) {
 	t.Parallel()
-	runBreakers(t, func(m *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
+	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
 		advance(time.Second)
-		m.setErr(worker.S3, errDown)
+		deps.setErr(worker.S3, errDown)
 		advance(6 * time.Second)
 		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); got != 1 {
 			t.Errorf("%v breakers are open, want one", got)
 		}
-		m.setErr(worker.S3, nil)
+		deps.setErr(worker.S3, nil)
 		advance(6 * time.Second)
-		m.wantCalls(t, "pause 2s", "resume 8s")
+		deps.wantCalls(t, "pause 2s", "resume 8s")
 		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); got != 0 {
 			t.Errorf("%v breakers are open, want none", got)
 		}
@@ -141,14 +141,14 @@ func testBreakersFailedProbeOpens(t *testing.T) {
 
 func testBreakersFailedProbeOpensAHalfOpenOne(t *testing.T) {
 	t.Parallel()
-	runBreakers(t, func(m *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
-		m.setErr(worker.S3, errDown)
+	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
+		deps.setErr(worker.S3, errDown)
 		advance(3 * time.Second)
-		m.setErr(worker.S3, nil)
+		deps.setErr(worker.S3, nil)
 		advance(2 * time.Second) // no operation has closed it since
-		m.setErr(worker.S3, errDown)
+		deps.setErr(worker.S3, errDown)
 		advance(2 * time.Second)
-		m.wantCalls(t, "pause 2s", "resume 4s", "pause 6s")
+		deps.wantCalls(t, "pause 2s", "resume 4s", "pause 6s")
 		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
 			t.Errorf("counted %v openings, want two", got)
 		}
@@ -157,15 +157,15 @@ func testBreakersFailedProbeOpensAHalfOpenOne(t *testing.T) {
 
 func testBreakersIntakeResumesWhenAllAreClosed(t *testing.T) {
 	t.Parallel()
-	runBreakers(t, func(m *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
-		m.setErr(worker.S3, errDown)
-		m.setErr(worker.Postgres, errDown)
+	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
+		deps.setErr(worker.S3, errDown)
+		deps.setErr(worker.Postgres, errDown)
 		advance(3 * time.Second)
-		m.setErr(worker.S3, nil)
+		deps.setErr(worker.S3, nil)
 		advance(2 * time.Second)
-		m.setErr(worker.Postgres, nil)
+		deps.setErr(worker.Postgres, nil)
 		advance(2 * time.Second)
-		m.wantCalls(t, "pause 2s", "resume 6s")
+		deps.wantCalls(t, "pause 2s", "resume 6s")
 		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
 			t.Errorf("counted %v openings, want two", got)
 		}
@@ -174,31 +174,31 @@ func testBreakersIntakeResumesWhenAllAreClosed(t *testing.T) {
 
 func testBreakersHangingProbeDelaysNoOther(t *testing.T) {
 	t.Parallel()
-	runBreakers(t, func(m *dependencies, _ *worker.Breakers, _ *prometheus.Registry) {
-		m.mu.Lock()
-		m.hangs[worker.Postgres] = true
-		m.mu.Unlock()
+	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, _ *prometheus.Registry) {
+		deps.mu.Lock()
+		deps.hangs[worker.Postgres] = true
+		deps.mu.Unlock()
 		advance(3 * time.Second)
-		m.setErr(worker.S3, errDown)
+		deps.setErr(worker.S3, errDown)
 		advance(2 * time.Second)
-		m.wantCalls(t, "pause 4s") // because of S3: the probe of Postgres has not timed out
-		m.setErr(worker.S3, nil)
+		deps.wantCalls(t, "pause 4s") // because of S3: the probe of Postgres has not timed out
+		deps.setErr(worker.S3, nil)
 		advance(3 * time.Second)
-		m.wantCalls(t, "pause 4s", "resume 6s", "pause 7s") // the probe of Postgres times out after five seconds
-		m.mu.Lock()
-		m.hangs[worker.Postgres] = false // the next probe succeeds, an interval later
-		m.mu.Unlock()
+		deps.wantCalls(t, "pause 4s", "resume 6s", "pause 7s") // the probe of Postgres times out after five seconds
+		deps.mu.Lock()
+		deps.hangs[worker.Postgres] = false // the next probe succeeds, an interval later
+		deps.mu.Unlock()
 		advance(2 * time.Second)
-		m.wantCalls(t, "pause 4s", "resume 6s", "pause 7s", "resume 9s")
-		m.mu.Lock()
-		m.hangs[worker.Postgres] = true
-		m.mu.Unlock()
+		deps.wantCalls(t, "pause 4s", "resume 6s", "pause 7s", "resume 9s")
+		deps.mu.Lock()
+		deps.hangs[worker.Postgres] = true
+		deps.mu.Unlock()
 		advance(10 * time.Second)
-		m.mu.Lock()
-		m.hangs[worker.Postgres] = false
-		m.mu.Unlock()
+		deps.mu.Lock()
+		deps.hangs[worker.Postgres] = false
+		deps.mu.Unlock()
 		advance(10 * time.Second)
-		if m.isPaused() {
+		if deps.isPaused() {
 			t.Error("still paused with all dependencies available")
 		}
 	})
@@ -206,7 +206,7 @@ func testBreakersHangingProbeDelaysNoOther(t *testing.T) {
 
 func testBreakersConsecutiveFaultsOpenForLongerEachTime(t *testing.T) {
 	t.Parallel()
-	runBreakers(t, func(m *dependencies, c *worker.Breakers, _ *prometheus.Registry) {
+	runBreakers(t, func(deps *dependencies, c *worker.Breakers, _ *prometheus.Registry) {
 		advance(time.Second)
 		fail := func(n int) {
 			for range n {
@@ -217,7 +217,7 @@ func testBreakersConsecutiveFaultsOpenForLongerEachTime(t *testing.T) {
 		fail(2)
 		c.Report(worker.S3, nil) // not consecutive
 		fail(2)
-		m.wantCalls(t)
+		deps.wantCalls(t)
 		fail(3)                   // the first opens it, the others are of attempts that were running
 		advance(4 * time.Second)  // at 4 s the pause of 2 s is over and a probe succeeds
 		fail(1)                   // half open: the first fault opens it
@@ -229,10 +229,10 @@ func testBreakersConsecutiveFaultsOpenForLongerEachTime(t *testing.T) {
 		advance(11 * time.Second)
 		c.Report(worker.S3, nil)
 		fail(2)
-		m.wantCalls(t, "pause 1s", "resume 4s", "pause 5s", "resume 10s", "pause 20s", "resume 28s", "pause 30s", "resume 40s")
+		deps.wantCalls(t, "pause 1s", "resume 4s", "pause 5s", "resume 10s", "pause 20s", "resume 28s", "pause 30s", "resume 40s")
 		fail(1) // the third consecutive fault; the pause is short, because the breaker had closed
 		advance(4 * time.Second)
-		if m.isPaused() {
+		if deps.isPaused() {
 			t.Error("a breaker that had closed opens for a long pause")
 		}
 	})
@@ -240,12 +240,12 @@ func testBreakersConsecutiveFaultsOpenForLongerEachTime(t *testing.T) {
 
 func testBreakersUnknownDependencyIsIgnored(t *testing.T) {
 	t.Parallel()
-	runBreakers(t, func(m *dependencies, c *worker.Breakers, _ *prometheus.Registry) {
+	runBreakers(t, func(deps *dependencies, c *worker.Breakers, _ *prometheus.Registry) {
 		for range 10 {
 			c.Report("unknown", errDown)
 		}
 		synctest.Wait()
-		m.wantCalls(t)
+		deps.wantCalls(t)
 	})
 }
 
@@ -337,14 +337,14 @@ func TestBreakersWithObjectStore(t *testing.T) {
 	if err := bucket.EnsureBucket(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	m := &dependencies{start: time.Now()}
+	deps := &dependencies{start: time.Now()}
 	cfg := breakerConfig()
 	cfg.Interval = 20 * time.Millisecond
 	c := worker.NewBreakers(cfg, prometheus.NewRegistry(), zap.NewNop(),
 		worker.Probe{Dependency: worker.S3, Check: bucket.Ping})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- c.Run(ctx, m) }()
+	go func() { ended <- c.Run(ctx, deps) }()
 	defer func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -355,7 +355,7 @@ func TestBreakersWithObjectStore(t *testing.T) {
 		t.Helper()
 		limit, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		for m.isPaused() != paused {
+		for deps.isPaused() != paused {
 			select {
 			case <-limit.Done():
 				t.Fatalf("paused: %v, want %v", !paused, paused)

@@ -98,7 +98,7 @@ func assemble(cfg Config, kit *program.App) (*parts, error) {
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalance,
-		Exclusive: worker.OrderingKey, Check: worker.Check,
+		OrderingKey: worker.OrderingKey, Check: worker.Check,
 	}, w.Handle, p.publisher, reg, log.Named("requests"))
 	if err != nil {
 		return nil, fmt.Errorf("make consumer: %w", err)

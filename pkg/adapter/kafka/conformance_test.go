@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// local returns the configuration of a Kafka that needs neither login nor replicas.
+// local returns a configuration without login, TLS and replicas.
 func local(brokers []string, prefix string) kafka.Config {
 	return kafka.Config{
 		Brokers: brokers, TopicPrefix: prefix, Version: "2.8.0", ClientID: "vitrine-test",
@@ -19,7 +19,7 @@ func local(brokers []string, prefix string) kafka.Config {
 	}
 }
 
-func TestBrokerConformance(t *testing.T) {
+func TestConformanceBroker(t *testing.T) {
 	t.Parallel()
 	kafkatest.Run(t, func(t testing.TB) kafka.Config {
 		t.Helper()
@@ -28,7 +28,7 @@ func TestBrokerConformance(t *testing.T) {
 	})
 }
 
-func TestStandInConformance(t *testing.T) {
+func TestConformanceStandIn(t *testing.T) {
 	t.Parallel()
 	kafkatest.Run(t, func(t testing.TB) kafka.Config {
 		t.Helper()

@@ -10,32 +10,32 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// undecodable sends records that cannot be decoded, with a good message between and after them. It expects the former on the
-// dead topic and the latter handled.
+// undecodable sends records that cannot be decoded, with a valid message between and after them. It expects the former on
+// the dead-letter topic and the latter handled.
 func undecodable(t *testing.T, config kafka.Config) {
-	makeTopics(t, config)
-	good := requests(2)
+	ensureTopics(t, config)
+	valid := requests(2)
 	large := bytes.Repeat([]byte{0xfe}, 900_000)
 	wrongBody := event.Message{ID: "4c7a8d0e-6b2f-4d55-9b6f-0d4d7f0f6a11", Type: event.TypeImageRequested, Version: 1}.Headers()
 	produce(t, config, record(config, "7", large, nil))
-	produce(t, config, record(config, good[0].Key, good[0].Body, good[0].Headers()))
+	produce(t, config, record(config, valid[0].Key, valid[0].Body, valid[0].Headers()))
 	produce(t, config, record(config, "8", []byte("no JSON"), wrongBody))
-	produce(t, config, record(config, good[1].Key, good[1].Body, good[1].Headers()))
-	seen := newNotes()
+	produce(t, config, record(config, valid[1].Key, valid[1].Body, valid[1].Headers()))
+	seen := newRecorder()
 	checking := options("undecodable")
 	checking.Check = func(m event.Message) error {
 		_, err := event.Decode[event.ImageRequested](m)
 		return err
 	}
-	join(t, config, checking, seen.take)
-	eventually(t, "the good messages are done", func() bool { return seen.all(good) })
+	join(t, config, checking, seen.handle)
+	eventually(t, "the valid messages are done", func() bool { return seen.all(valid) })
 	dead := records(t, config, event.TopicDead, 2)
 	ids := make(map[string]bool)
 	for _, r := range dead {
 		m, body := decodeDead(t, r)
 		ids[m.ID] = true
 		if body.Topic != config.Name(event.TopicRequested) || body.Partition != 0 || body.Reason == "" {
-			t.Errorf("coordinates: got %s/%d because %q, want the requests' topic", body.Topic, body.Partition, body.Reason)
+			t.Errorf("coordinates: got %s/%d because %q, want the topic of the requests", body.Topic, body.Partition, body.Reason)
 		}
 		switch body.Offset {
 		case 0:
@@ -51,11 +51,12 @@ func undecodable(t *testing.T, config kafka.Config) {
 		}
 	}
 	if len(ids) != 2 {
-		t.Errorf("event ids of the dead records: got %v, want two", ids)
+		t.Errorf("event ids of the dead letters: got %v, want two", ids)
 	}
 	eventually(t, "all is committed", func() bool { return offsets(t, config, "undecodable")[0] == 4 })
 }
 
+// decodeDead decodes a dead letter.
 func decodeDead(t *testing.T, r *sarama.ConsumerMessage) (event.Message, event.Undecodable) {
 	t.Helper()
 	got := make(map[string]string)
@@ -64,16 +65,16 @@ func decodeDead(t *testing.T, r *sarama.ConsumerMessage) (event.Message, event.U
 	}
 	m, err := event.FromRecord(event.TopicDead, r.Key, r.Value, got)
 	if err != nil {
-		t.Fatalf("read dead record: %v", err)
+		t.Fatalf("decode dead letter: %v", err)
 	}
 	body, err := event.Decode[event.Undecodable](m)
 	if err != nil {
-		t.Fatalf("read dead record's body: %v", err)
+		t.Fatalf("decode body of dead letter: %v", err)
 	}
 	return m, body
 }
 
-// record is a raw record for the requests' topic.
+// record returns a raw record for the topic of the requests.
 func record(config kafka.Config, key string, body []byte, headers map[string]string) *sarama.ProducerMessage {
 	r := &sarama.ProducerMessage{
 		Topic: config.Name(event.TopicRequested), Key: sarama.StringEncoder(key), Value: sarama.ByteEncoder(body),
@@ -84,7 +85,7 @@ func record(config kafka.Config, key string, body []byte, headers map[string]str
 	return r
 }
 
-// produce sends a raw record, as a client that does not know the contract would.
+// produce sends a raw record, without the encoding of package kafka.
 func produce(t *testing.T, config kafka.Config, r *sarama.ProducerMessage) {
 	t.Helper()
 	settings := sarama.NewConfig()

@@ -15,7 +15,7 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// readAll returns what a reader finds in a topic.
+// readAll returns the records that a reader reads from a topic.
 func readAll(t *testing.T, config kafka.Config, topic string) []kafka.Record {
 	t.Helper()
 	r, err := kafka.NewReader(config)
@@ -32,9 +32,9 @@ func readAll(t *testing.T, config kafka.Config, topic string) []kafka.Record {
 	return found
 }
 
-// readsToTheEnd reads what is there, in several partitions, and again: nothing is used up.
+// readsToTheEnd reads the same records of several partitions twice: a reader consumes nothing.
 func readsToTheEnd(t *testing.T, config kafka.Config) {
-	makeTopics(t, config)
+	ensureTopics(t, config)
 	if found := readAll(t, config, event.TopicRequested); len(found) != 0 {
 		t.Errorf("an empty topic has %d records", len(found))
 	}
@@ -60,9 +60,9 @@ func readsToTheEnd(t *testing.T, config kafka.Config) {
 	}
 }
 
-// readStopsAtItsEnd shows that what is added while a reader reads is not waited for, nor read, and that an error ends it.
+// readStopsAtItsEnd tests that records added during a read are not read, and that an error of the callback ends the read.
 func readStopsAtItsEnd(t *testing.T, config kafka.Config) {
-	makeTopics(t, config)
+	ensureTopics(t, config)
 	publish(t, config, requests(3))
 	r, err := kafka.NewReader(config)
 	if err != nil {
@@ -75,31 +75,31 @@ func readStopsAtItsEnd(t *testing.T, config kafka.Config) {
 		}
 		return nil
 	}); err != nil || count != 3 {
-		t.Errorf("read %d records and %v, want the 3 that were there", count, err)
+		t.Errorf("read %d records and %v, want the 3 records that existed at the start", count, err)
 	}
 	count = 0
-	err = r.Read(t.Context(), event.TopicRequested, func(kafka.Record) error { count++; return errNotNow })
-	if !errors.Is(err, errNotNow) || count != 1 {
+	err = r.Read(t.Context(), event.TopicRequested, func(kafka.Record) error { count++; return errRetry })
+	if !errors.Is(err, errRetry) || count != 1 {
 		t.Errorf("got %v after %d records, want the error of the first", err, count)
 	}
 	ended, end := context.WithCancel(t.Context())
 	err = r.Read(ended, event.TopicRequested, func(kafka.Record) error { end(); return nil })
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want that it was cancelled", err)
+		t.Errorf("got %v, want the cancellation", err)
 	}
 }
 
-// resends sends a record once more as it was, readable or not.
+// resends sends a record again with the same bytes, decodable or not.
 func resends(t *testing.T, config kafka.Config) {
-	makeTopics(t, config)
+	ensureTopics(t, config)
 	p, err := kafka.NewPublisher(config, prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {
 		t.Fatalf("make publisher: %v", err)
 	}
 	t.Cleanup(func() { _ = p.Close() })
-	strange := map[string]string{"their-own": "\xff", event.HeaderVersion: "newest"}
+	headers := map[string]string{"their-own": "\xff", event.HeaderVersion: "newest"}
 	for _, key := range []string{"7", ""} {
-		produce(t, config, record(config, key, []byte{0xfe, 0}, strange))
+		produce(t, config, record(config, key, []byte{0xfe, 0}, headers))
 	}
 	found := readAll(t, config, event.TopicRequested)
 	for _, r := range found {
@@ -107,13 +107,13 @@ func resends(t *testing.T, config kafka.Config) {
 			t.Fatalf("resend: %v", err)
 		}
 	}
-	again := readAll(t, config, event.TopicRequested)
-	if len(found) != 2 || len(again) != 4 {
-		t.Fatalf("%d records, then %d, want 2 and 4", len(found), len(again))
+	all := readAll(t, config, event.TopicRequested)
+	if len(found) != 2 || len(all) != 4 {
+		t.Fatalf("%d records, then %d, want 2 and 4", len(found), len(all))
 	}
 	for i, want := range found {
-		if got := again[2+i]; !bytes.Equal(got.Value, want.Value) || !bytes.Equal(got.Key, want.Key) ||
-			!maps.Equal(got.Headers, strange) {
+		if got := all[2+i]; !bytes.Equal(got.Value, want.Value) || !bytes.Equal(got.Key, want.Key) ||
+			!maps.Equal(got.Headers, headers) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}

@@ -10,15 +10,17 @@ import (
 	"vitrine.io/pkg/domain/maintenance"
 )
 
-func last[A, B any](_ A, _ B, err error) error { return err }
+// errorOf3 returns the error of a call with three results.
+func errorOf3[A, B any](_ A, _ B, err error) error { return err }
 
-func second[A any](_ A, err error) error { return err }
+// errorOf2 returns the error of a call with two results.
+func errorOf2[A any](_ A, err error) error { return err }
 
-// listGoesOn walks a bucket in pages of its own choice, which are not the store's.
-func (s suite) listGoesOn(t *testing.T) {
-	b, _ := s.made(t)
+// pageContinues reads a bucket in pages whose sizes differ from those of the store.
+func (s suite) pageContinues(t *testing.T) {
+	b, _ := s.create(t)
 	before := time.Now().Add(-time.Minute) // the store's clock may differ a little
-	want := fillMany(t, b, "l/", 1050)     // the store's page is a thousand
+	want := fillMany(t, b, "l/", 1050)     // more than the store's page of 1,000
 	put(t, b, "k", "text/plain", []byte("x"))
 	put(t, b, "m", "text/plain", []byte("x"))
 	for _, limit := range []int{1, 7, 1000, 1050, 2000} {
@@ -34,12 +36,12 @@ func (s suite) listGoesOn(t *testing.T) {
 			}
 			for _, o := range page {
 				if o.Size != 1 || o.Modified.Before(before) || o.Modified.After(time.Now().Add(time.Minute)) {
-					t.Fatalf("got %+v, want one byte of now", o)
+					t.Fatalf("got %+v, want one byte, modified now", o)
 				}
 				got = append(got, o.Key)
 			}
 			if after = got[len(got)-1]; limit == 1 && len(got) == 20 {
-				break // enough of that
+				break // 20 pages of one object are enough
 			}
 		}
 		if limit == 1 && !slices.Equal(got, want[:20]) || limit > 1 && !slices.Equal(got, want) {
@@ -51,14 +53,14 @@ func (s suite) listGoesOn(t *testing.T) {
 	}
 }
 
-func (s suite) owned(t *testing.T) {
-	b, _ := s.made(t)
+func (s suite) firstClaimOwns(t *testing.T) {
+	b, _ := s.create(t)
 	if got, err := b.Owner(t.Context()); got != "" || err != nil {
 		t.Errorf("a new bucket: got %q, %v", got, err)
 	}
-	for _, who := range []string{"first", "first", "second"} {
-		if got, err := b.Claim(t.Context(), who); got != "first" || err != nil {
-			t.Errorf("claimed by %s: got %q, %v, want first", who, got, err)
+	for _, claimant := range []string{"first", "first", "second"} {
+		if got, err := b.Claim(t.Context(), claimant); got != "first" || err != nil {
+			t.Errorf("claimed by %s: got %q, %v, want first", claimant, got, err)
 		}
 	}
 	if got, err := b.Owner(t.Context()); got != "first" || err != nil {
@@ -66,8 +68,8 @@ func (s suite) owned(t *testing.T) {
 	}
 }
 
-func (s suite) raceForOwnership(t *testing.T) {
-	b, _ := s.made(t)
+func (s suite) concurrentClaims(t *testing.T) {
+	b, _ := s.create(t)
 	owners := make([]string, 8)
 	var group sync.WaitGroup
 	for i := range owners {
@@ -80,6 +82,6 @@ func (s suite) raceForOwnership(t *testing.T) {
 	}
 	group.Wait()
 	if owners = slices.Compact(owners); len(owners) != 1 || owners[0] == "" {
-		t.Errorf("got owners %q, want one that all agree on", owners)
+		t.Errorf("got owners %q, want one for all claims", owners)
 	}
 }

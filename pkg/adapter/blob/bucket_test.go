@@ -26,19 +26,20 @@ import (
 	"vitrine.io/pkg/test/port"
 )
 
-// store is a store that answers as a test wants, and what it was asked.
-type store struct {
+// fakeStore answers with a handler and records the requests.
+type fakeStore struct {
 	server *httptest.Server
 	mu     sync.Mutex
-	asked  []string // method and query
+	seen   []string // method and URI
 }
 
-func serve(t *testing.T, answer http.HandlerFunc) *store {
+// serve starts a store that answers with a handler.
+func serve(t *testing.T, answer http.HandlerFunc) *fakeStore {
 	t.Helper()
-	s := &store{}
+	s := &fakeStore{}
 	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
-		s.asked = append(s.asked, r.Method+" "+r.URL.RequestURI())
+		s.seen = append(s.seen, r.Method+" "+r.URL.RequestURI())
 		s.mu.Unlock()
 		answer(w, r)
 	}))
@@ -46,16 +47,16 @@ func serve(t *testing.T, answer http.HandlerFunc) *store {
 	return s
 }
 
-func (s *store) requests() []string {
+func (s *fakeStore) requests() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]string(nil), s.asked...)
+	return append([]string(nil), s.seen...)
 }
 
-// open returns the bucket "pictures" of the store.
-func (s *store) open(t *testing.T, edit ...func(*blob.Config)) (*blob.Bucket, *prometheus.Registry) {
+// open returns the bucket "images" of the store, and its metrics.
+func (s *fakeStore) open(t *testing.T, edit ...func(*blob.Config)) (*blob.Bucket, *prometheus.Registry) {
 	t.Helper()
-	cfg := settings(s.server.URL, "pictures")
+	cfg := settings(s.server.URL, "images")
 	for _, e := range edit {
 		e(&cfg)
 	}
@@ -68,23 +69,33 @@ func (s *store) open(t *testing.T, edit ...func(*blob.Config)) (*blob.Bucket, *p
 	return b, reg
 }
 
+// refuse answers with an error of S3.
 func refuse(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", code)
 }
 
+// putX stores an object of one byte.
 func putX(ctx context.Context, b *blob.Bucket) error {
 	return b.Put(ctx, "a/b", "image/png", strings.NewReader("x"), 1)
 }
 
-func TestAStoreThatStumblesIsAskedAgain(t *testing.T) {
+func TestRetry(t *testing.T) {
 	t.Parallel()
-	var tries atomic.Int64
+	t.Run("temporary_error_is_retried", testRetryTemporaryErrorIsRetried)
+	t.Run("permanent_error_ends_after_max_attempts", testRetryPermanentErrorEndsAfterMaxAttempts)
+	t.Run("hanging_store_is_cancelled", testRetryHangingStoreIsCancelled)
+	t.Run("log_contains_no_secret", testRetryLogContainsNoSecret)
+}
+
+func testRetryTemporaryErrorIsRetried(t *testing.T) {
+	t.Parallel()
+	var attempts atomic.Int64
 	var bodies bytes.Buffer
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(&bodies, r.Body)
-		if tries.Add(1) < 3 {
+		if attempts.Add(1) < 3 {
 			refuse(w, http.StatusServiceUnavailable, "SlowDown")
 		}
 	})
@@ -93,11 +104,11 @@ func TestAStoreThatStumblesIsAskedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := bodies.String(); got != "xxx" {
-		t.Errorf("bodies sent: got %q, want the whole body each time", got)
+		t.Errorf("bodies sent: got %q, want the whole body with each attempt", got)
 	}
 }
 
-func TestAnEmptyPageIsNotTheEnd(t *testing.T) {
+func TestPageContinuesAfterEmptyPage(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/xml")
@@ -112,11 +123,11 @@ func TestAnEmptyPageIsNotTheEnd(t *testing.T) {
 	b, _ := s.open(t)
 	found, more, err := b.Page(t.Context(), "products/", "", 10)
 	if err != nil || more || len(found) != 1 || found[0].Key != "products/1" || found[0].Size != 7 {
-		t.Errorf("got %+v, more %t and %v, want the object behind the empty page", found, more, err)
+		t.Errorf("got %+v, more %t and %v, want the object after the empty page", found, more, err)
 	}
 }
 
-func TestAStoreThatStaysDownIsAskedThreeTimes(t *testing.T) {
+func testRetryPermanentErrorEndsAfterMaxAttempts(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusInternalServerError, "InternalError")
@@ -131,11 +142,11 @@ func TestAStoreThatStaysDownIsAskedThreeTimes(t *testing.T) {
 	}
 }
 
-func TestAStoreThatHangsIsLeft(t *testing.T) {
+func testRetryHangingStoreIsCancelled(t *testing.T) {
 	t.Parallel()
-	gone := make(chan struct{})
-	s := serve(t, func(_ http.ResponseWriter, _ *http.Request) { <-gone })
-	t.Cleanup(func() { close(gone) })
+	release := make(chan struct{})
+	s := serve(t, func(_ http.ResponseWriter, _ *http.Request) { <-release })
+	t.Cleanup(func() { close(release) })
 	b, _ := s.open(t, func(c *blob.Config) { c.AttemptTimeout, c.MaxAttempts = 100*time.Millisecond, 2 })
 	if err := putX(t.Context(), b); fault.CodeOf(err) != "storage_unavailable" {
 		t.Errorf("got %v, want storage_unavailable", err)
@@ -145,7 +156,14 @@ func TestAStoreThatHangsIsLeft(t *testing.T) {
 	}
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	t.Run("unreachable_store_is_unavailable", testErrorsUnreachableStoreIsUnavailable)
+	t.Run("error_codes_are_classified", testErrorsErrorCodesAreClassified)
+	t.Run("short_body_is_unavailable", testErrorsShortBodyIsUnavailable)
+}
+
+func testErrorsUnreachableStoreIsUnavailable(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(http.ResponseWriter, *http.Request) {})
 	b, _ := s.open(t, func(c *blob.Config) { c.MaxAttempts, c.Endpoint = 1, "http://"+port.Addr(t) })
@@ -161,7 +179,7 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-func TestWhatTheStoreSaysIsClassified(t *testing.T) {
+func testErrorsErrorCodesAreClassified(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		status int
@@ -183,14 +201,20 @@ func TestWhatTheStoreSaysIsClassified(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", test.code, err, test.want)
 		}
 		if !strings.Contains(err.Error(), test.code) {
-			t.Errorf("%s: the log would not show it: %v", test.code, err)
+			t.Errorf("%s: the error does not contain the code: %v", test.code, err)
 		}
 	}
 }
 
 const onePage = `<ListBucketResult><Contents><Key>a/1</Key></Contents><Contents><Key>a/2</Key></Contents></ListBucketResult>`
 
-func TestADeletionThatTheStoreRefusesIsAnError(t *testing.T) {
+func TestDeletePrefix(t *testing.T) {
+	t.Parallel()
+	t.Run("refused_object_is_error", testDeletePrefixRefusedObjectIsError)
+	t.Run("request_has_content_md5", testDeletePrefixRequestHasContentMd5)
+}
+
+func testDeletePrefixRefusedObjectIsError(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]fault.Kind{"AccessDenied": fault.Unavailable, "InternalError": fault.Unavailable} {
 		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -210,7 +234,7 @@ func TestADeletionThatTheStoreRefusesIsAnError(t *testing.T) {
 	}
 }
 
-func TestADeletionCarriesTheChecksumThatOldStoresAskFor(t *testing.T) {
+func testDeletePrefixRequestHasContentMd5(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/xml")
@@ -234,7 +258,7 @@ func TestADeletionCarriesTheChecksumThatOldStoresAskFor(t *testing.T) {
 	}
 }
 
-func TestABodyThatBreaksOffIsUnavailable(t *testing.T) {
+func testErrorsShortBodyIsUnavailable(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
@@ -257,36 +281,44 @@ func TestABodyThatBreaksOffIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestABucketInAnotherRegionIsMadeThere(t *testing.T) {
+func TestEnsureBucket(t *testing.T) {
 	t.Parallel()
-	var made atomic.Value
+	t.Run("region_is_sent", testEnsureBucketRegionIsSent)
+	t.Run("concurrent_create_is_waited_for", testEnsureBucketConcurrentCreateIsWaitedFor)
+	t.Run("missing_bucket_is_error", testEnsureBucketMissingBucketIsError)
+	t.Run("denied_create_is_error", testEnsureBucketDeniedCreateIsError)
+}
+
+func testEnsureBucketRegionIsSent(t *testing.T) {
+	t.Parallel()
+	var created atomic.Value
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method {
 		case http.MethodHead:
 			w.WriteHeader(http.StatusNotFound)
 		case http.MethodPut:
 			body, _ := io.ReadAll(r.Body)
-			made.Store(string(body))
+			created.Store(string(body))
 		}
 	})
 	b, _ := s.open(t, func(c *blob.Config) { c.Region, c.CreateBucket = "eu-west-1", true })
 	if err := b.EnsureBucket(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := made.Load().(string); !strings.Contains(got, "<LocationConstraint>eu-west-1</LocationConstraint>") {
-		t.Errorf("got %q, want the region in it", got)
+	if got, _ := created.Load().(string); !strings.Contains(got, "<LocationConstraint>eu-west-1</LocationConstraint>") {
+		t.Errorf("got %q, want the region", got)
 	}
 }
 
-// Whoever loses the race for a bucket looks again, a few times: AWS needs a moment to agree that it is there.
-func TestABucketThatSomebodyElseIsMakingIsWaitedFor(t *testing.T) {
+// After a concurrent create, AWS may report the bucket as missing for a moment.
+func testEnsureBucketConcurrentCreateIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	var looks atomic.Int64
+	var checks atomic.Int64
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Method == http.MethodPut:
 			refuse(w, http.StatusConflict, "OperationAborted")
-		case looks.Add(1) < 3:
+		case checks.Add(1) < 3:
 			w.WriteHeader(http.StatusNotFound)
 		}
 	})
@@ -296,7 +328,7 @@ func TestABucketThatSomebodyElseIsMakingIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestABucketThatNeverComesIsAnError(t *testing.T) {
+func testEnsureBucketMissingBucketIsError(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
@@ -312,11 +344,11 @@ func TestABucketThatNeverComesIsAnError(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := b.EnsureBucket(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v, want the context's own error", err)
+		t.Errorf("got %v, want the context's error", err)
 	}
 }
 
-func TestABucketThatMayNotBeMadeIsAnError(t *testing.T) {
+func testEnsureBucketDeniedCreateIsError(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
@@ -331,7 +363,7 @@ func TestABucketThatMayNotBeMadeIsAnError(t *testing.T) {
 	}
 }
 
-func TestOperationsAreCounted(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
@@ -346,7 +378,7 @@ func TestOperationsAreCounted(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = putX(ended, b)
-	want := `# HELP vitrine_blob_operations_total Operations on the object store, by how they ended.
+	want := `# HELP vitrine_blob_operations_total Operations on the object store, by outcome.
 # TYPE vitrine_blob_operations_total counter
 vitrine_blob_operations_total{operation="get",outcome="not_found"} 1
 vitrine_blob_operations_total{operation="put",outcome="canceled"} 1
@@ -364,13 +396,13 @@ vitrine_blob_sent_bytes_total 1
 	}
 }
 
-func TestRetriesAreLoggedWithoutKeys(t *testing.T) {
+func testRetryLogContainsNoSecret(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusInternalServerError, "InternalError")
 	})
 	core, lines := observer.New(zap.DebugLevel)
-	b, err := blob.New(settings(s.server.URL, "pictures"), prometheus.NewRegistry(), zap.New(core))
+	b, err := blob.New(settings(s.server.URL, "images"), prometheus.NewRegistry(), zap.New(core))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -388,8 +420,8 @@ func TestRetriesAreLoggedWithoutKeys(t *testing.T) {
 	}
 }
 
-// Without keys of our own, the SDK finds some: here in the environment, which is the process' and so this test's alone.
-func TestWithoutKeysTheUsualChainIsAsked(t *testing.T) {
+// Without keys in the configuration, the SDK finds some in the environment. The test is not parallel because of it.
+func TestDefaultCredentialChain(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "from-the-environment")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")
 	t.Setenv("AWS_CONFIG_FILE", "/nowhere")
@@ -404,9 +436,9 @@ func TestWithoutKeysTheUsualChainIsAsked(t *testing.T) {
 		t.Error(err)
 	}
 	t.Setenv("AWS_MAX_ATTEMPTS", "many")
-	cfg := settings(s.server.URL, "pictures")
+	cfg := settings(s.server.URL, "images")
 	cfg.AccessKey, cfg.SecretKey = "", ""
 	if _, err := blob.New(cfg, prometheus.NewRegistry(), zap.NewNop()); err == nil {
-		t.Error("an environment that the SDK cannot read: got no error")
+		t.Error("an invalid environment: got no error")
 	}
 }

@@ -15,7 +15,7 @@ var _ worker.Objects = (*blob.Bucket)(nil)
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// settings is a configuration of a store with keys of our own.
+// settings returns the configuration of a store with static keys.
 func settings(endpoint, bucket string) blob.Config {
 	return blob.Config{
 		Endpoint: endpoint, Region: "us-east-1", Bucket: bucket, AccessKey: "vitrine", SecretKey: "vitrine-secret",
@@ -23,7 +23,7 @@ func settings(endpoint, bucket string) blob.Config {
 	}
 }
 
-func TestMinIOConformance(t *testing.T) {
+func TestConformanceMinIO(t *testing.T) {
 	t.Parallel()
 	blobtest.Run(t, func(t testing.TB) blob.Config {
 		t.Helper()
@@ -34,7 +34,7 @@ func TestMinIOConformance(t *testing.T) {
 	})
 }
 
-func TestStandInConformance(t *testing.T) {
+func TestConformanceStandIn(t *testing.T) {
 	t.Parallel()
 	blobtest.Run(t, func(t testing.TB) blob.Config {
 		t.Helper()
@@ -47,6 +47,6 @@ func TestStandInConformance(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		return settings(server.Endpoint(), "pictures")
+		return settings(server.Endpoint(), "images")
 	})
 }

@@ -24,45 +24,45 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The addresses of the tests: of large sites, so surely public. Nothing is ever sent there, the dialler is the test's.
+// Public addresses of large sites. The tests never send anything to them, because they dial through fakeNet.
 const (
 	publicV4 = "93.184.215.14"
 	otherV4  = "151.101.1.140"
 	publicV6 = "2606:4700:4700::1111"
 )
 
-// world is the internet as a test wants it: what names mean, and who answers at which address.
-type world struct {
+// fakeNet is a resolver and a dialler with the names and servers of a test.
+type fakeNet struct {
 	mu       sync.Mutex
 	names    map[string][]string            // host -> addresses
-	fallback string                         // the address of every other name; "": they do not exist
+	fallback string                         // the address of every other name; "" means that they do not exist
 	servers  map[string]string              // "ip:port" -> the real listener
 	dial     func(string) (net.Conn, error) // when set, answers instead of servers
-	asked    []string                       // names
+	lookups  []string                       // names
 	dialled  []string                       // addresses
 }
 
-func newWorld() *world {
-	return &world{names: map[string][]string{}, servers: map[string]string{}}
+func newFakeNet() *fakeNet {
+	return &fakeNet{names: map[string][]string{}, servers: map[string]string{}}
 }
 
-// site makes host a name of ip, whose port is served by handler.
-func (w *world) site(t *testing.T, host, ip, port string, handler http.Handler) *httptest.Server {
+// site resolves host to ip, and serves its port with handler.
+func (fake *fakeNet) site(t *testing.T, host, ip, port string, handler http.Handler) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	w.names[host] = []string{ip}
-	w.servers[net.JoinHostPort(ip, port)] = server.Listener.Addr().String()
+	fake.names[host] = []string{ip}
+	fake.servers[net.JoinHostPort(ip, port)] = server.Listener.Addr().String()
 	return server
 }
 
-func (w *world) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.asked = append(w.asked, host)
-	texts, found := w.names[host]
-	if !found && w.fallback != "" {
-		texts = []string{w.fallback}
+func (fake *fakeNet) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, error) {
+	fake.mu.Lock()
+	defer fake.mu.Unlock()
+	fake.lookups = append(fake.lookups, host)
+	texts, found := fake.names[host]
+	if !found && fake.fallback != "" {
+		texts = []string{fake.fallback}
 	} else if !found {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	}
@@ -73,11 +73,11 @@ func (w *world) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, 
 	return addrs, ctx.Err()
 }
 
-func (w *world) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	w.mu.Lock()
-	w.dialled = append(w.dialled, address)
-	target, dial := w.servers[address], w.dial
-	w.mu.Unlock()
+func (fake *fakeNet) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	fake.mu.Lock()
+	fake.dialled = append(fake.dialled, address)
+	target, dial := fake.servers[address], fake.dial
+	fake.mu.Unlock()
 	switch {
 	case dial != nil:
 		return dial(address)
@@ -88,20 +88,21 @@ func (w *world) Dial(ctx context.Context, network, address string) (net.Conn, er
 	return dialer.DialContext(ctx, network, target)
 }
 
-func (w *world) dials() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.dialled)
+func (fake *fakeNet) dials() []string {
+	fake.mu.Lock()
+	defer fake.mu.Unlock()
+	return slices.Clone(fake.dialled)
 }
 
+// config returns a valid configuration.
 func config() fetch.Config {
 	return fetch.Config{UserAgent: "Vitrine", MinRate: 1024, RateWindow: 10 * time.Second}
 }
 
-func (w *world) network() fetch.Network { return fetch.Network{Resolver: w, Dial: w.Dial} }
+func (fake *fakeNet) network() fetch.Network { return fetch.Network{Resolver: fake, Dial: fake.Dial} }
 
-// fetcher returns a Fetcher in the world.
-func (w *world) fetcher() *fetch.Fetcher { return newFetcher(w.network(), 1024) }
+// fetcher returns a Fetcher that uses fake.
+func (fake *fakeNet) fetcher() *fetch.Fetcher { return newFetcher(fake.network(), 1024) }
 
 func newFetcher(network fetch.Network, minRate int64) *fetch.Fetcher {
 	c := config()
@@ -109,15 +110,17 @@ func newFetcher(network fetch.Network, minRate int64) *fetch.Fetcher {
 	return fetch.New(c, network, time.Now, prometheus.NewRegistry(), zap.NewNop())
 }
 
+// rules returns the rules of the default pipeline.
 func rules() pipeline.Fetch { return pipeline.Default().Spec.Fetch }
 
-// fails fetches url and demands a Failure with the code.
-func (w *world) fails(t *testing.T, url string, want media.Code) media.Failure {
+// fails fetches url and requires a Failure with the code.
+func (fake *fakeNet) fails(t *testing.T, url string, want media.Code) media.Failure {
 	t.Helper()
-	got, err := w.fetcher().Fetch(t.Context(), url, rules(), 1<<20)
+	got, err := fake.fetcher().Fetch(t.Context(), url, rules(), 1<<20)
 	return failed(t, got.Body, err, want)
 }
 
+// failed requires a Failure with the code, and no address in its detail.
 func failed(t *testing.T, body []byte, err error, want media.Code) media.Failure {
 	t.Helper()
 	f := media.FailureOf(err)
@@ -125,16 +128,16 @@ func failed(t *testing.T, body []byte, err error, want media.Code) media.Failure
 		t.Fatalf("got %v, want %s", err, want)
 	}
 	if body != nil {
-		t.Errorf("a failure came with %d bytes", len(body))
+		t.Errorf("got %d bytes with a failure", len(body))
 	}
-	tells := func(c rune) bool { return c == ':' || c == '/' }
-	if f.Detail == "" || strings.ContainsFunc(f.Detail, tells) || strings.Contains(f.Detail, ".") {
-		t.Errorf("the detail %q is empty, or tells of addresses", f.Detail)
+	ofAddress := func(c rune) bool { return c == ':' || c == '/' }
+	if f.Detail == "" || strings.ContainsFunc(f.Detail, ofAddress) || strings.Contains(f.Detail, ".") {
+		t.Errorf("the detail %q is empty or contains an address", f.Detail)
 	}
 	return *f
 }
 
-// answer is a handler that sends body with headers, given in pairs.
+// answer returns a handler that sends body with headers, given in pairs.
 func answer(status int, body string, headers ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for i := 0; i+1 < len(headers); i += 2 {

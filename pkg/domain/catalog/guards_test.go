@@ -39,7 +39,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, api: onServers(t, dsn, addrs, prefix), worker: onServers(t, dsn, addrs, prefix),
+		t: t, api: openService(t, dsn, addrs, prefix), worker: openService(t, dsn, addrs, prefix),
 		objects: &objects{stored: map[string]string{}},
 	}
 	w.store = w.api.Store.(*postgres.Store)

@@ -50,7 +50,7 @@ func TestCheckProduct(t *testing.T) {
 			t.Parallel()
 			p := input("https://example.com/a.jpg")
 			row.change(&p)
-			if got := told(catalog.CheckProduct(p)); !slices.Equal(got, row.want) {
+			if got := fieldCodes(catalog.CheckProduct(p)); !slices.Equal(got, row.want) {
 				t.Errorf("got %q, want %q", got, row.want)
 			}
 			if _, err := catalog.NewProduct(p); (err == nil) != (row.want == nil) {
@@ -62,7 +62,7 @@ func TestCheckProduct(t *testing.T) {
 
 func dec(s string) decimal.Decimal { return decimal.RequireFromString(s) }
 
-func told(fields []fault.Field) []string {
+func fieldCodes(fields []fault.Field) []string {
 	var out []string
 	for _, f := range fields {
 		out = append(out, f.Path+" "+f.Code)
@@ -154,7 +154,7 @@ func TestQueryValidate(t *testing.T) {
 	} {
 		q := good
 		row.change(&q)
-		if got := told(q.Validate()); !slices.Equal(got, row.want) {
+		if got := fieldCodes(q.Validate()); !slices.Equal(got, row.want) {
 			t.Errorf("%s: got %q, want %q", name, got, row.want)
 		}
 	}

@@ -30,8 +30,8 @@ type memory struct {
 	last      catalog.ProductID
 	images    catalog.ImageID
 	outbox    []outRow
-	intents   map[string]*memoryIntent
-	saved     map[string][]byte
+	deletions map[string]*memoryDeletion
+	pipelines map[string][]byte
 	responses map[memoryKey]*memoryResponse // nil: the request is in progress
 
 	afterCommit func() error // what the caller is told of a commit that happened
@@ -50,9 +50,9 @@ type memoryResponse struct {
 	saved       catalog.SavedResponse
 }
 
-type memoryIntent struct {
-	due    time.Time
-	doomed bool
+type memoryDeletion struct {
+	due     time.Time
+	started bool
 }
 
 // newMemory returns a store with one user.
@@ -60,8 +60,8 @@ func newMemory() *memory {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	return &memory{
 		now: now, users: []catalog.User{{ID: 1, Name: "Ada", Email: "first@example.com", CreatedAt: now}},
-		products: map[catalog.ProductID]catalog.Product{}, intents: map[string]*memoryIntent{},
-		saved: map[string][]byte{}, responses: map[memoryKey]*memoryResponse{},
+		products: map[catalog.ProductID]catalog.Product{}, deletions: map[string]*memoryDeletion{},
+		pipelines: map[string][]byte{}, responses: map[memoryKey]*memoryResponse{},
 		afterCommit: func() error { return nil }, onRead: func() {},
 	}
 }
@@ -112,7 +112,7 @@ func (m *memory) draft(p catalog.Product, announce func(catalog.Product) []catal
 	m.last++
 	m.now = m.now.Add(m.step)
 	p.ID, p.CreatedAt, p.UpdatedAt = m.last, m.now, m.now
-	m.place(&p)
+	m.assignIDs(&p)
 	out := announce(clone(p))
 	return p, out, checkMessages(out)
 }
@@ -128,7 +128,7 @@ func checkMessages(out []catalog.Outgoing) error {
 }
 
 // shown is what a store returns of a product.
-func shown(p catalog.Product) catalog.Product {
+func snapshot(p catalog.Product) catalog.Product {
 	if p.Deleted {
 		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
 	}
@@ -136,7 +136,7 @@ func shown(p catalog.Product) catalog.Product {
 }
 
 // place gives new images their ids, and dates those that are queued.
-func (m *memory) place(p *catalog.Product) {
+func (m *memory) assignIDs(p *catalog.Product) {
 	for i := range p.Images {
 		img := &p.Images[i]
 		if img.ID != 0 {
@@ -197,7 +197,7 @@ func (m *memory) reserve(key memoryKey, fingerprint string) (response catalog.Sa
 func (m *memory) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
 	m.mu.Lock()
 	p, ok := m.products[id]
-	p = shown(p)
+	p = snapshot(p)
 	m.mu.Unlock()
 	m.onRead()
 	if err := ctx.Err(); err != nil {
@@ -222,7 +222,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "no such product")
 	}
 	m.now = m.now.Add(m.step)
-	p := shown(was)
+	p := snapshot(was)
 	c, err := fn(&p, m.now)
 	if err != nil {
 		return catalog.Product{}, err
@@ -233,7 +233,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 	if was.Deleted {
 		p = was // fn saw only a part of it
 	}
-	intents, err := m.apply(c)
+	deletions, err := m.apply(c)
 	if err != nil {
 		return catalog.Product{}, err
 	}
@@ -241,7 +241,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 		p.UpdatedAt = m.now
 	}
 	p = clone(p)
-	m.place(&p)
+	m.assignIDs(&p)
 	out := c.Outbox
 	if c.Announce != nil {
 		out = append(slices.Clip(out), c.Announce(clone(p))...)
@@ -249,9 +249,9 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 	if err := checkMessages(out); err != nil {
 		return catalog.Product{}, err
 	}
-	m.products[id], m.intents = p, intents
+	m.products[id], m.deletions = p, deletions
 	m.send(out)
-	return shown(p), m.afterCommit()
+	return snapshot(p), m.afterCommit()
 }
 
 // checkEdit refuses what Edit does not allow to change.
@@ -279,21 +279,21 @@ func checkEdit(was, p catalog.Product) error {
 }
 
 // apply returns the scheduled deletions after a change.
-func (m *memory) apply(c catalog.Change) (map[string]*memoryIntent, error) {
-	intents := maps.Clone(m.intents)
+func (m *memory) apply(c catalog.Change) (map[string]*memoryDeletion, error) {
+	deletions := maps.Clone(m.deletions)
 	for _, prefix := range c.CancelDeletions {
-		if in := intents[prefix]; in == nil || in.doomed {
+		if in := deletions[prefix]; in == nil || in.started {
 			return nil, catalog.ErrDeletionStarted
 		}
-		delete(intents, prefix)
+		delete(deletions, prefix)
 	}
 	for _, in := range c.Deletions {
-		if intents[in.Prefix] != nil {
+		if deletions[in.Prefix] != nil {
 			return nil, fmt.Errorf("prefix %s written twice", in.Prefix)
 		}
-		intents[in.Prefix] = &memoryIntent{due: m.now.Add(in.Due)}
+		deletions[in.Prefix] = &memoryDeletion{due: m.now.Add(in.Due)}
 	}
-	return intents, nil
+	return deletions, nil
 }
 
 // send adds messages to the outbox; an event id that is there already is not added again.
@@ -395,8 +395,8 @@ func (m *memory) List(_ context.Context, q catalog.Query) (catalog.Page, error) 
 func (m *memory) SavePipeline(_ context.Context, hash string, document []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, known := m.saved[hash]; !known {
-		m.saved[hash] = document
+	if _, known := m.pipelines[hash]; !known {
+		m.pipelines[hash] = document
 	}
 	return m.afterCommit()
 }
@@ -404,7 +404,7 @@ func (m *memory) SavePipeline(_ context.Context, hash string, document []byte) e
 func (m *memory) Pipeline(_ context.Context, hash string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if doc, ok := m.saved[hash]; ok {
+	if doc, ok := m.pipelines[hash]; ok {
 		return doc, nil
 	}
 	return nil, fault.New(fault.NotFound, "pipeline_not_found", "no such pipeline")

@@ -36,8 +36,8 @@ func TestPrefixOfAnObject(t *testing.T) {
 
 func TestPrefixOfWhatAnAttemptStores(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	p := h.post(t, 2)
+	h := newHarness(t)
+	p := h.create(t, 2)
 	a := h.begin(t, p, 1)
 	for _, r := range result(a).Renditions {
 		got, image, ok := catalog.PrefixOf(r.Key)

@@ -4,57 +4,18 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/adapter/postgres"
-	"vitrine.io/pkg/adapter/rediscache"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/test/servers"
 )
-
-func TestMain(m *testing.M) { servers.Main(m) }
-
-// onServers is a service on a real Postgres and a real Redis Cluster, as one process would have it.
-func onServers(t *testing.T, dsn string, addrs []string, prefix string) *catalog.Service {
-	t.Helper()
-	reg := prometheus.NewRegistry()
-	db, err := postgres.Open(postgres.Config{
-		DSN: dsn, MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour, ConnectTimeout: time.Minute,
-		Timeout: time.Minute, StatementTimeout: time.Minute, LockTimeout: time.Minute, OutboxMaxTries: 1,
-	}, zap.NewNop(), reg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cache, err := rediscache.New(rediscache.Config{
-		Addrs: addrs, KeyPrefix: prefix, TTL: time.Hour, MissingTTL: time.Hour, TombstoneTTL: time.Hour,
-		Timeout: 30 * time.Second, DialTimeout: 10 * time.Second, IOTimeout: 10 * time.Second,
-	}, "test", time.Now, rand.Float64, reg, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cache.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	store := postgres.NewStore(db)
-	return catalog.New(catalog.Deps{
-		Store: store, Pipelines: store, Cache: cache, Encoder: encode{}, Pipeline: inForce,
-		NewID: uuid.NewString, Random: rand.Float64, Now: time.Now, Log: zap.NewNop(),
-	}, catalog.Config{LoadTimeout: time.Minute, InvalidateTimeout: time.Minute, DeletionGrace: time.Hour})
-}
 
 // TestNeverStale lets two API processes read while a worker changes what they read, a thousand times: who begins to read
 // after a change was acknowledged never sees what was before.
@@ -66,8 +27,8 @@ func TestNeverStale(t *testing.T) {
 	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
-	apis := []*catalog.Service{onServers(t, dsn, addrs, prefix), onServers(t, dsn, addrs, prefix)}
-	worker := onServers(t, dsn, addrs, prefix)
+	apis := []*catalog.Service{openService(t, dsn, addrs, prefix), openService(t, dsn, addrs, prefix)}
+	worker := openService(t, dsn, addrs, prefix)
 	user, err := apis[0].CreateUser(t.Context(), "Ada", "ada@example.com")
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,6 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/foundation/media"
 )
 
 // visible is what a client can see of a product, as text.
@@ -40,12 +39,12 @@ func said(p catalog.Product) string {
 
 // life is one product under random events, with attempts that die, lag and wake up again.
 type life struct {
-	*house
+	*harness
 	t        *testing.T
 	rt       *rapid.T
 	id       catalog.ProductID
 	attempts []catalog.Attempt          // every one that ever began: any may act at any time
-	pictures []catalog.ImageID          // every one that ever was
+	images   []catalog.ImageID          // every one that ever was
 	fences   map[catalog.ImageID]int64  // the highest seen
 	outcomes map[string]string          // what became of a ticket
 	finished map[string]bool            // the prefixes that were ever published
@@ -59,13 +58,13 @@ func TestLife(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		l := &life{
-			house: newHouse(t), t: t, rt: rt, fences: map[catalog.ImageID]int64{}, outcomes: map[string]string{},
+			harness: newHarness(t), t: t, rt: rt, fences: map[catalog.ImageID]int64{}, outcomes: map[string]string{},
 			finished: map[string]bool{}, deleted: map[string]bool{}, sources: map[catalog.ImageID]string{},
 		}
-		l.id = l.post(t, rapid.IntRange(1, 3).Draw(rt, "pictures")).ID
+		l.id = l.create(t, rapid.IntRange(1, 3).Draw(rt, "pictures")).ID
 		l.steps = map[string]func(catalog.Product) error{
 			"begin": l.beginCurrent, "begin again": l.beginCurrent, "old record": l.beginOld, "finish": l.finish,
-			"finish the last": l.finishLast, "retry": l.retry, "defer": l.putOff, "postpone": l.postpone,
+			"finish the last": l.finishLast, "retry": l.retry, "defer": l.deferAttempt, "postpone": l.postpone,
 			"fail": l.fail, "release": l.release, "repeat": l.repeat, "wait": l.wait, "compensate": l.compensate,
 			"patch": l.revise, "reprocess": l.reprocessAny, "replay": l.replay, "remake": l.remakeAny, "delete": l.remove,
 		}
@@ -167,14 +166,14 @@ func (l *life) finishLast(catalog.Product) error {
 	return l.settled(a, "finish", l.finishAttempt(a))
 }
 
-func slow() *media.Failure { return media.Fail(media.Timeout, "slow", nil) }
-
 func (l *life) retry(catalog.Product) error {
-	return l.act("retry", func(a catalog.Attempt) error { return l.Retry(l.t.Context(), a, slow(), policy()) })
+	return l.act("retry", func(a catalog.Attempt) error { return l.Retry(l.t.Context(), a, sourceTimeout(), policy()) })
 }
 
-func (l *life) putOff(catalog.Product) error {
-	return l.act("defer", func(a catalog.Attempt) error { return l.Defer(l.t.Context(), a, slow(), policy(), time.Second) })
+func (l *life) deferAttempt(catalog.Product) error {
+	return l.act("defer", func(a catalog.Attempt) error {
+		return l.Defer(l.t.Context(), a, sourceTimeout(), policy(), time.Second)
+	})
 }
 
 func (l *life) postpone(catalog.Product) error {
@@ -184,7 +183,7 @@ func (l *life) postpone(catalog.Product) error {
 }
 
 func (l *life) fail(catalog.Product) error {
-	return l.act("fail", func(a catalog.Attempt) error { return l.Fail(l.t.Context(), a, slow()) })
+	return l.act("fail", func(a catalog.Attempt) error { return l.Fail(l.t.Context(), a, sourceTimeout()) })
 }
 
 func (l *life) release(catalog.Product) error {
@@ -196,7 +195,7 @@ func (l *life) release(catalog.Product) error {
 }
 
 func (l *life) repeat(catalog.Product) error {
-	id, _ := pick(l, l.pictures, "picture")
+	id, _ := pick(l, l.images, "picture")
 	return l.Republish(l.t.Context(), l.id, id, 5*time.Minute)
 }
 
@@ -207,9 +206,9 @@ func (l *life) wait(catalog.Product) error {
 
 // compensate deletes what is due.
 func (l *life) compensate(catalog.Product) error {
-	for prefix, in := range l.store.intents {
+	for prefix, in := range l.store.deletions {
 		if !in.due.After(l.store.now) {
-			in.doomed, l.deleted[prefix] = true, true
+			in.started, l.deleted[prefix] = true, true
 		}
 	}
 	return nil
@@ -256,13 +255,13 @@ func filter(images []catalog.Image, keep func(catalog.Image) bool) []catalog.Ima
 }
 
 func (l *life) reprocessAny(catalog.Product) error {
-	id, _ := pick(l, l.pictures, "picture")
+	id, _ := pick(l, l.images, "picture")
 	_, err := l.Reprocess(l.t.Context(), l.id, id, "")
 	return err
 }
 
 func (l *life) remakeAny(catalog.Product) error {
-	id, _ := pick(l, l.pictures, "picture")
+	id, _ := pick(l, l.images, "picture")
 	status := rapid.SampledFrom([]catalog.Status{"", catalog.Ready, catalog.Failed}).Draw(l.rt, "status")
 	return l.ReprocessIf(l.t.Context(), l.id, id, catalog.Filter{Status: status},
 		time.Duration(rapid.IntRange(0, 20).Draw(l.rt, "delay"))*time.Minute)
@@ -356,7 +355,7 @@ func (l *life) checkPicture(p catalog.Product, img catalog.Image) {
 	l.fences[img.ID] = img.FencingToken
 	if source, known := l.sources[img.ID]; !known {
 		l.sources[img.ID] = img.SourceURL
-		l.pictures = append(l.pictures, img.ID)
+		l.images = append(l.images, img.ID)
 	} else if source != img.SourceURL {
 		l.rt.Fatalf("picture %d is of %s now, and was of %s", img.ID, img.SourceURL, source)
 	}
@@ -382,12 +381,12 @@ func (l *life) checkObjects(p catalog.Product) {
 		}
 	}
 	for prefix, visible := range shown {
-		if visible && (l.deleted[prefix] || l.store.intents[prefix] != nil) {
+		if visible && (l.deleted[prefix] || l.store.deletions[prefix] != nil) {
 			l.rt.Fatalf("what is visible below %s is deleted, or will be", prefix)
 		}
 	}
 	for _, a := range l.attempts {
-		if !shown[a.Prefix] && !l.deleted[a.Prefix] && l.store.intents[a.Prefix] == nil {
+		if !shown[a.Prefix] && !l.deleted[a.Prefix] && l.store.deletions[a.Prefix] == nil {
 			l.rt.Fatalf("nobody will delete the objects below %s; published once: %v", a.Prefix, l.finished[a.Prefix])
 		}
 	}

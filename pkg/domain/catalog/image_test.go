@@ -55,8 +55,8 @@ func TestARenditionExceedsItsSourceAtTheSourcesSizeOnly(t *testing.T) {
 
 func TestWhatWasDroppedIsThatOfTheLastOutcome(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	p := h.post(t, 1)
+	h := newHarness(t)
+	p := h.create(t, 1)
 	dropped := []media.Dropped{{Name: "full", Format: pipeline.AVIF, Reason: media.LargerThanSibling}}
 	for _, want := range [][]media.Dropped{dropped, nil} {
 		a := h.begin(t, p, 0)
@@ -68,6 +68,6 @@ func TestWhatWasDroppedIsThatOfTheLastOutcome(t *testing.T) {
 		if got := h.product(t, p.ID).Images[0].Dropped; !slices.Equal(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
-		h.remake(t, p.ID, 0)
+		h.requeue(t, p.ID, 0)
 	}
 }

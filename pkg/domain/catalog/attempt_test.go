@@ -31,7 +31,7 @@ func testFinishRenditionsArePublishedAndDeletionIsCancelled(t *testing.T) {
 	p := h.create(t, 2)
 	a := h.begin(t, p, 1)
 	if h.store.deletions[a.Prefix] == nil {
-		t.Fatal("a begun attempt has no intent: its objects would be orphans")
+		t.Fatal("the attempt has no scheduled deletion: after a crash its objects would be orphans")
 	}
 	if err := h.Finish(t.Context(), a, result(a)); err != nil {
 		t.Fatal(err)
@@ -48,10 +48,10 @@ func testFinishRenditionsArePublishedAndDeletionIsCancelled(t *testing.T) {
 		t.Errorf("got version %d, want 2 and an event of it", got.Version)
 	}
 	if h.store.deletions[a.Prefix] != nil {
-		t.Error("the intent is still there: the compensator would delete what is visible")
+		t.Error("the deletion is still scheduled: visible objects would be deleted")
 	}
 	if h.cache.tombstones[p.ID] != 2 {
-		t.Errorf("the cache was told of version %d, want 2", h.cache.tombstones[p.ID])
+		t.Errorf("the cache was invalidated to version %d, want 2", h.cache.tombstones[p.ID])
 	}
 }
 
@@ -103,7 +103,7 @@ func testFinishFirstAttemptIsSupersededBySecondBegin(t *testing.T) {
 		t.Error(err)
 	}
 	if h.store.deletions[first.Prefix] == nil {
-		t.Error("the dead attempt's intent is gone: its objects would stay")
+		t.Error("the superseded attempt's deletion is not scheduled: its objects would stay")
 	}
 }
 
@@ -114,7 +114,7 @@ func testFinishStartedDeletionNeedsNewAttempt(t *testing.T) {
 	a := h.begin(t, p, 0)
 	h.store.deletions[a.Prefix].started = true
 	if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrDeletionStarted) {
-		t.Errorf("got %v, want doomed", err)
+		t.Errorf("got %v, want deletion started", err)
 	}
 	b := h.begin(t, p, 0)
 	if err := h.Finish(t.Context(), b, result(b)); err != nil {
@@ -133,13 +133,13 @@ func testFinishReplacedObjectsStayForTheGrace(t *testing.T) {
 	h.requeue(t, p.ID, 0)
 	a := h.begin(t, p, 0)
 	if got := h.product(t, p.ID).Images[0]; got.Status != catalog.Ready || len(got.Renditions) != 2 {
-		t.Errorf("while it is remade a picture stays ready, got %+v", got)
+		t.Errorf("got %+v, want it ready while it is reprocessed", got)
 	}
 	if err := h.Finish(t.Context(), a, result(a)); err != nil {
 		t.Fatal(err)
 	}
 	if in := h.store.deletions[old.Prefix]; in == nil || !in.due.Equal(h.store.now.Add(time.Hour)) {
-		t.Errorf("the old objects' intent is %+v, want due in an hour", in)
+		t.Errorf("the deletion of the old objects is %+v, want due in an hour", in)
 	}
 }
 
@@ -158,10 +158,10 @@ func testFinishOfUnknownOutcomeCommittedFinishIsConfirmed(t *testing.T) {
 	a := h.begin(t, p, 0)
 	h.store.afterCommit = func() error { return catalog.ErrOutcomeUnknown }
 	if err := h.Finish(t.Context(), a, result(a)); err != nil {
-		t.Errorf("it happened, got %v", err)
+		t.Errorf("got %v, want none: the outcome was committed", err)
 	}
 	if h.cache.tombstones[p.ID] != 2 {
-		t.Error("the cache was not told")
+		t.Error("the cache was not invalidated")
 	}
 }
 
@@ -173,7 +173,7 @@ func testFinishOfUnknownOutcomeEndedContextDoesNotPreventConfirmation(t *testing
 	ctx, cancel := context.WithCancel(t.Context())
 	h.store.afterCommit = func() error { cancel(); return catalog.ErrOutcomeUnknown }
 	if err := h.Finish(ctx, a, result(a)); err != nil {
-		t.Errorf("it happened, got %v", err)
+		t.Errorf("got %v, want none: the outcome was committed", err)
 	}
 }
 
@@ -205,9 +205,9 @@ func testBeginOtherJobIsDone(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	for name, r := range map[string]catalog.Job{
-		"another ticket":  {ProductID: p.ID, ImageID: p.Images[0].ID, JobID: "other"},
-		"no ticket":       {ProductID: p.ID, ImageID: p.Images[0].ID},
-		"another picture": {ProductID: p.ID, ImageID: 99, JobID: p.Images[0].JobID},
+		"another job":     {ProductID: p.ID, ImageID: p.Images[0].ID, JobID: "other"},
+		"no job":          {ProductID: p.ID, ImageID: p.Images[0].ID},
+		"another image":   {ProductID: p.ID, ImageID: 99, JobID: p.Images[0].JobID},
 		"another product": {ProductID: 99, ImageID: p.Images[0].ID, JobID: p.Images[0].JobID},
 	} {
 		if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrDone) {
@@ -248,7 +248,7 @@ func testBeginUnreportedAttemptsAreIsolatedThenFail(t *testing.T) {
 			t.Fatal(err)
 		}
 		if want := n >= catalog.IsolateFrom; a.Isolated != want {
-			t.Errorf("begin %d: alone is %v, want %v", n, a.Isolated, want)
+			t.Errorf("begin %d: isolated is %v, want %v", n, a.Isolated, want)
 		}
 	}
 	if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrGivenUp) {
@@ -278,7 +278,7 @@ func testBeginReleasedAttemptsAreNotCounted(t *testing.T) {
 		}
 	}
 	if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].UnreportedAttempts != 0 || got.Images[0].JobID != r.JobID {
-		t.Errorf("got version %d, picture %+v", got.Version, got.Images[0])
+		t.Errorf("got version %d, image %+v", got.Version, got.Images[0])
 	}
 }
 
@@ -355,7 +355,8 @@ func testDeferOldRequestIsGivenUp(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	h.store.now = h.store.now.Add(25 * time.Hour)
-	if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second); !errors.Is(err, catalog.ErrGivenUp) {
+	err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second)
+	if !errors.Is(err, catalog.ErrGivenUp) {
 		t.Errorf("got %v, want given up", err)
 	}
 	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.ErrorCode != media.StorageFailed {
@@ -458,15 +459,15 @@ func testPostponeCrashedAttemptIsSupersededAndItsBeginIsKept(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 1)
-	dead := h.begin(t, p, 0)
-	if err := h.Postpone(t.Context(), dead.Job, policy(), time.Second); err != nil {
+	crashed := h.begin(t, p, 0)
+	if err := h.Postpone(t.Context(), crashed.Job, policy(), time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Finish(t.Context(), dead, result(dead)); !errors.Is(err, catalog.ErrSuperseded) {
+	if err := h.Finish(t.Context(), crashed, result(crashed)); !errors.Is(err, catalog.ErrSuperseded) {
 		t.Errorf("got %v, want superseded", err)
 	}
 	if a := h.begin(t, p, 0); !a.Isolated {
-		t.Error("the second begin without an outcome must run alone")
+		t.Error("the second begin without an outcome must be isolated")
 	}
 }
 
@@ -495,7 +496,8 @@ func testFailCodeIsVisibleAndOneDeadEventIsSent(t *testing.T) {
 	if len(dead) != 1 {
 		t.Fatalf("got %d dead events, want 1", len(dead))
 	}
-	if d, err := event.Decode[event.ImageDead](dead[0].Message); err != nil || d.FencingToken != a.FencingToken || d.Code != "http_status" {
+	d, err := event.Decode[event.ImageDead](dead[0].Message)
+	if err != nil || d.FencingToken != a.FencingToken || d.Code != "http_status" {
 		t.Errorf("got %+v, %v", d, err)
 	}
 }
@@ -531,7 +533,7 @@ func TestRepublish(t *testing.T) {
 		t.Errorf("before its time: got %v, want done", err)
 	}
 	var at []time.Duration
-	for range 400 { // five hours, in which nobody works
+	for range 400 { // more than six hours without a worker
 		h.store.now = h.store.now.Add(time.Minute)
 		if err := h.Republish(t.Context(), p.ID, id, 5*time.Minute); err == nil {
 			at = append(at, h.store.now.Sub(start))
@@ -542,11 +544,11 @@ func TestRepublish(t *testing.T) {
 	m := time.Minute
 	want := []time.Duration{5 * m, 10 * m, 20 * m, 40 * m, 80 * m, 140 * m, 200 * m, 260 * m, 320 * m, 380 * m}
 	if !slices.Equal(at, want) {
-		t.Errorf("repeated at %v, want %v: doubling, then hourly", at, want)
+		t.Errorf("republished at %v, want %v: doubling, then hourly", at, want)
 	}
 	requests := h.store.sent(event.TypeImageRequested)
 	if len(requests) != 1 || requests[0].ID != p.Images[0].JobID {
-		t.Errorf("got %d requests, want one under one ticket: a repetition is never doubled", len(requests))
+		t.Errorf("got %d requests, want one: a republished job keeps its id", len(requests))
 	}
 	if err := h.Republish(t.Context(), 99, id, time.Minute); !fault.Is(err, fault.NotFound) {
 		t.Errorf("got %v, want not found", err)
@@ -559,6 +561,6 @@ func TestBeginPrefix(t *testing.T) {
 	p := h.create(t, 1)
 	a := h.begin(t, p, 0)
 	if !strings.HasPrefix(a.Prefix, "products/1/1/1-") || !strings.HasSuffix(a.Prefix, "/") || len(a.Prefix) < 40 {
-		t.Errorf("got %q, want products/<product>/<image>/<fence>-<random>/", a.Prefix)
+		t.Errorf("got %q, want products/<product>/<image>/<fencing token>-<random>/", a.Prefix)
 	}
 }

@@ -32,7 +32,7 @@ func testPatchGivenFieldsChangeAndAreAnnounced(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	if got.Version != 2 || got.Revision != 2 || h.cache.tombstones[p.ID] != 2 || h.wakes.Load() == woken {
-		t.Errorf("got version %d and revision %d, cache told of %d", got.Version, got.Revision, h.cache.tombstones[p.ID])
+		t.Errorf("got version %d and revision %d, cache invalidated to %d", got.Version, got.Revision, h.cache.tombstones[p.ID])
 	}
 	changed := h.store.sent(event.TypeProductChanged)
 	c, err := event.Decode[event.ProductChanged](changed[len(changed)-1].Message)
@@ -40,7 +40,7 @@ func testPatchGivenFieldsChangeAndAreAnnounced(t *testing.T) {
 		t.Errorf("got %+v, %v, want version 2", c, err)
 	}
 	if got := h.requestedImages(t); len(got) != 1 {
-		t.Errorf("pictures %v were asked for, want the first time only", got)
+		t.Errorf("images %v were queued, want only the first time", got)
 	}
 }
 
@@ -70,10 +70,10 @@ func testPatchRepeatedPatchWritesNothing(t *testing.T) {
 	first := h.patch(t, p.ID, images(url(1), url(0), url(1)))
 	again := h.patch(t, p.ID, images(url(1), url(0), url(1)))
 	if first.Version != again.Version || !slices.EqualFunc(first.Images, again.Images, sameID) {
-		t.Errorf("got version %d after %d, and other pictures", again.Version, first.Version)
+		t.Errorf("got version %d after %d, or other images", again.Version, first.Version)
 	}
 	if got := h.requestedImages(t); len(got) != 2 {
-		t.Errorf("pictures %v were asked for, want the new ones: one that is kept stays in the queue", got)
+		t.Errorf("images %v were queued, want only the new ones", got)
 	}
 }
 
@@ -127,14 +127,14 @@ func sameID(a, b catalog.Image) bool {
 func TestPatchImages(t *testing.T) {
 	t.Parallel()
 
-	t.Run("kept_url_keeps_its_row_and_new_url_is_queued", testPatchImagesKeptUrlKeepsItsRowAndNewUrlIsQueued)
-	t.Run("images_with_one_url_keep_their_order", testPatchImagesImagesWithOneUrlKeepTheirOrder)
+	t.Run("kept_url_keeps_its_row_and_new_url_is_queued", testPatchImagesKeptURLKeepsItsRow)
+	t.Run("images_with_one_url_keep_their_order", testPatchImagesWithOneURLKeepTheirOrder)
 	t.Run("objects_of_removed_image_are_deleted_after_the_grace", testPatchImagesObjectsOfRemovedImageAreDeletedAfterTheGrace)
 	t.Run("attempt_on_removed_image_is_superseded", testPatchImagesAttemptOnRemovedImageIsSuperseded)
 	t.Run("attempt_on_moved_image_finishes", testPatchImagesAttemptOnMovedImageFinishes)
 }
 
-func testPatchImagesKeptUrlKeepsItsRowAndNewUrlIsQueued(t *testing.T) {
+func testPatchImagesKeptURLKeepsItsRow(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 3)
@@ -155,25 +155,25 @@ func testPatchImagesKeptUrlKeepsItsRowAndNewUrlIsQueued(t *testing.T) {
 	if want := []string{b.Prefix + "full.jpg", a.Prefix + "full.jpg"}; !slices.Equal(got.Compressed, want) {
 		t.Errorf("got %v, want %v", got.Compressed, want)
 	}
-	fresh := got.Images[1]
-	if fresh.ID <= 3 || fresh.Status != catalog.Pending || fresh.JobState != catalog.Queued ||
-		fresh.PipelineHash != defaultPipeline().Hash() {
-		t.Errorf("got %+v, want a new picture in the queue", fresh)
+	added := got.Images[1]
+	if added.ID <= 3 || added.Status != catalog.Pending || added.JobState != catalog.Queued ||
+		added.PipelineHash != defaultPipeline().Hash() {
+		t.Errorf("got %+v, want a new queued image", added)
 	}
 	requests := h.store.sent(event.TypeImageRequested)
 	last := requests[len(requests)-1]
 	r, err := event.Decode[event.ImageRequested](last.Message)
-	if err != nil || len(requests) != 4 || last.ID != fresh.JobID || r.ImageID != int64(fresh.ID) || r.SourceURL != url(7) ||
+	if err != nil || len(requests) != 4 || last.ID != added.JobID || r.ImageID != int64(added.ID) || r.SourceURL != url(7) ||
 		last.Traceparent != "trace" {
 		t.Errorf("got %d requests, the last %+v of %+v, %v", len(requests), r, last.Message, err)
 	}
-	h.complete(t, got, 1) // by that ticket
-	if _, err := h.store.Pipeline(t.Context(), fresh.PipelineHash); err != nil {
-		t.Errorf("the pipeline is not on record: %v", err)
+	h.complete(t, got, 1) // by that job
+	if _, err := h.store.Pipeline(t.Context(), added.PipelineHash); err != nil {
+		t.Errorf("the pipeline is not saved: %v", err)
 	}
 }
 
-func testPatchImagesImagesWithOneUrlKeepTheirOrder(t *testing.T) {
+func testPatchImagesWithOneURLKeepTheirOrder(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.patch(t, h.create(t, 0).ID, images(url(0), url(1), url(0)))
@@ -190,7 +190,7 @@ func testPatchImagesImagesWithOneUrlKeepTheirOrder(t *testing.T) {
 		for i, img := range got.Images {
 			known := img.ID == first || img.ID == second || img.ID == other
 			if row.want[i] == 0 == known || known && img.ID != row.want[i] || img.Position != i {
-				t.Errorf("%v: picture %d is %d, want %d", row.urls, i, img.ID, row.want[i])
+				t.Errorf("%v: image %d has id %d, want %d", row.urls, i, img.ID, row.want[i])
 			}
 		}
 	}
@@ -204,14 +204,14 @@ func testPatchImagesObjectsOfRemovedImageAreDeletedAfterTheGrace(t *testing.T) {
 	got := h.patch(t, p.ID, images(url(1)))
 	h.wantDeletion(t, a.Prefix)
 	if h.store.deletions[b.Prefix] != nil {
-		t.Error("the kept picture's objects will be deleted")
+		t.Error("the kept image's objects will be deleted")
 	}
 	if len(got.Images) != 1 || !slices.Equal(got.Compressed, []string{b.Prefix + "full.jpg"}) {
 		t.Errorf("got %+v", got)
 	}
 	back := h.patch(t, p.ID, images(url(0), url(1)))
 	if back.Images[0].ID == a.ImageID || len(back.Images[0].Renditions) != 0 {
-		t.Errorf("got %+v, want a picture of its own: the old objects are going", back.Images[0])
+		t.Errorf("got %+v, want a new image: the old objects will be deleted", back.Images[0])
 	}
 }
 
@@ -242,7 +242,7 @@ func testPatchImagesAttemptOnRemovedImageIsSuperseded(t *testing.T) {
 		t.Errorf("got %v, want done", err)
 	}
 	if h.store.deletions[a.Prefix] == nil {
-		t.Error("nobody will delete what the attempt has stored")
+		t.Error("the deletion of the attempt's objects is not scheduled")
 	}
 	h.wantDeletion(t, seen.Prefix)
 }
@@ -298,7 +298,7 @@ func testRevisionsOutcomesDoNotRaiseTheRevision(t *testing.T) {
 	}
 	h.reprocess(t, p, 1)
 	if got, err := h.Patch(t.Context(), p.ID, newName(), catalog.Revisions{1}, ""); err != nil || got.Version != 5 {
-		t.Errorf("got %+v, %v, want the patch of what the client saw", got, err)
+		t.Errorf("got %+v, %v, want the patch to apply", got, err)
 	}
 }
 
@@ -312,7 +312,7 @@ func testRevisionsRepeatedPatchOfUnknownOutcomeIsAMismatch(t *testing.T) {
 	}
 	h.store.afterCommit = func() error { return nil }
 	if _, err := h.Patch(t.Context(), p.ID, newName(), catalog.Revisions{1}, ""); !errors.Is(err, catalog.ErrRevision) {
-		t.Errorf("got %v, want a mismatch: it happened", err)
+		t.Errorf("got %v, want a mismatch: the first patch was committed", err)
 	}
 }
 
@@ -334,7 +334,7 @@ func testDeleteProductImagesAndAttemptsEnd(t *testing.T) {
 	}
 	h.wantDeletion(t, seen.Prefix)
 	if h.store.deletions[working.Prefix] == nil {
-		t.Error("nobody will delete what the attempt has stored")
+		t.Error("the deletion of the attempt's objects is not scheduled")
 	}
 	gone := h.store.row(p.ID)
 	for _, img := range gone.Images {
@@ -343,7 +343,7 @@ func testDeleteProductImagesAndAttemptsEnd(t *testing.T) {
 		}
 	}
 	if gone.Images[1].FencingToken <= working.FencingToken || gone.Revision != 2 {
-		t.Errorf("got %+v, want a fence above %d and revision 2", gone, working.FencingToken)
+		t.Errorf("got %+v, want a fencing token above %d and revision 2", gone, working.FencingToken)
 	}
 	if err := h.Finish(t.Context(), working, result(working)); !errors.Is(err, catalog.ErrSuperseded) {
 		t.Errorf("got %v, want superseded", err)

@@ -27,7 +27,7 @@ type harness struct {
 	wakes atomic.Int64
 }
 
-// encode is an Encoder whose body tells the version.
+// encode is an Encoder whose body has the id and the version.
 type encode struct{}
 
 func (encode) Encode(p catalog.Product) ([]byte, string, error) {
@@ -94,7 +94,7 @@ func (c *cache) setBroken(err error) {
 	c.broken = err
 }
 
-// defaultPipeline returns the default pipeline.
+// defaultPipeline returns a revision of the default pipeline.
 func defaultPipeline() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }
 
 func newHarness(t *testing.T) *harness {
@@ -117,12 +117,12 @@ func input(urls ...string) catalog.NewProductInput {
 	}
 }
 
-// post creates a product with n pictures.
+// create creates a product with n images, whose sources are url(0) to url(n-1).
 func (h *harness) create(t *testing.T, n int) catalog.Product {
 	t.Helper()
 	var urls []string
 	for i := range n {
-		urls = append(urls, fmt.Sprintf("https://example.com/%d.jpg", i))
+		urls = append(urls, url(i))
 	}
 	p, err := h.Create(t.Context(), input(urls...), "")
 	if err != nil {
@@ -155,7 +155,7 @@ func httpNotFound() *media.Failure {
 
 const budget = time.Minute
 
-// begin starts an attempt for the picture's present ticket.
+// begin starts an attempt for the current job of the i-th image.
 func (h *harness) begin(t *testing.T, p catalog.Product, i int) catalog.Attempt {
 	t.Helper()
 	a, err := h.Begin(t.Context(), h.job(t, p.ID, i), budget)
@@ -171,7 +171,7 @@ func (h *harness) job(t *testing.T, id catalog.ProductID, i int) catalog.Job {
 	return catalog.Job{ProductID: id, ImageID: img.ID, JobID: img.JobID}
 }
 
-// result is what an attempt has stored: one default rendition below its prefix.
+// result returns two renditions below the attempt's prefix, the first one the default.
 func result(a catalog.Attempt) catalog.Result {
 	return catalog.Result{Width: 10, Height: 20, SourceSHA256: "ab", SourceBytes: 3, Renditions: []catalog.Rendition{
 		{Name: "full", Format: pipeline.JPEG, Width: 10, Height: 20, Bytes: 1, Key: a.Prefix + "full.jpg", Default: true},
@@ -181,22 +181,22 @@ func result(a catalog.Attempt) catalog.Result {
 
 func policy() pipeline.Retry { return pipeline.Default().Spec.Retry }
 
-// remake asks for a picture that has ended once more.
+// requeue gives the i-th image, which is idle, a new request.
 func (h *harness) requeue(t *testing.T, id catalog.ProductID, i int) {
 	t.Helper()
 	h.store.change(id, func(p *catalog.Product) {
-		p.Images[i].JobState, p.Images[i].JobID, p.Images[i].Attempts = catalog.Queued, "again", 0
+		p.Images[i].JobState, p.Images[i].JobID, p.Images[i].Attempts = catalog.Queued, "next", 0
 		p.Images[i].RequestedAt = h.store.now
 	})
 }
 
-// url is the address of the n-th picture that post posts.
+// url returns the n-th source of a product that create creates.
 func url(n int) string { return fmt.Sprintf("https://example.com/%d.jpg", n) }
 
-// images is a patch of a product's pictures.
+// images returns a patch of a product's images.
 func images(urls ...string) catalog.ProductPatch { return catalog.ProductPatch{ImageURLs: &urls} }
 
-// patch patches a product, whatever its revision.
+// patch patches a product of any revision.
 func (h *harness) patch(t *testing.T, id catalog.ProductID, patch catalog.ProductPatch) catalog.Product {
 	t.Helper()
 	p, err := h.Patch(t.Context(), id, patch, nil, "")
@@ -206,7 +206,7 @@ func (h *harness) patch(t *testing.T, id catalog.ProductID, patch catalog.Produc
 	return p
 }
 
-// make makes the product's i-th picture.
+// complete begins and finishes an attempt at the product's i-th image.
 func (h *harness) complete(t *testing.T, p catalog.Product, i int) catalog.Attempt {
 	t.Helper()
 	a := h.begin(t, p, i)
@@ -216,7 +216,7 @@ func (h *harness) complete(t *testing.T, p catalog.Product, i int) catalog.Attem
 	return a
 }
 
-// requested returns the pictures that were ever asked for, as often as they were.
+// requestedImages returns the image of each image.requested event, in order.
 func (h *harness) requestedImages(t *testing.T) []catalog.ImageID {
 	t.Helper()
 	var ids []catalog.ImageID
@@ -230,10 +230,10 @@ func (h *harness) requestedImages(t *testing.T) []catalog.ImageID {
 	return ids
 }
 
-// goes reports a prefix whose objects are not to be deleted after the grace.
+// wantDeletion reports a prefix whose objects are not scheduled for deletion after the grace.
 func (h *harness) wantDeletion(t *testing.T, prefix string) {
 	t.Helper()
 	if in := h.store.deletions[prefix]; in == nil || !in.due.Equal(h.store.now.Add(time.Hour)) {
-		t.Errorf("the intent of %s is %+v, want due in an hour", prefix, in)
+		t.Errorf("the deletion of %s is %+v, want due in an hour", prefix, in)
 	}
 }

@@ -34,7 +34,8 @@ func testCreateOnceRepetitionsGetTheSavedResponse(t *testing.T) {
 		}
 	}
 	if len(h.store.products) != 1 || len(h.requestedImages(t)) != 1 || h.wakes.Load() != 1 || h.cache.tombstones[1] != 1 {
-		t.Errorf("got %d products, woken %d times, cache told of %d", len(h.store.products), h.wakes.Load(), h.cache.tombstones[1])
+		t.Errorf("got %d products, relay woken %d times, cache invalidated to %d",
+			len(h.store.products), h.wakes.Load(), h.cache.tombstones[1])
 	}
 	other := onceKey()
 	other.Fingerprint = "g"
@@ -46,7 +47,7 @@ func testCreateOnceRepetitionsGetTheSavedResponse(t *testing.T) {
 func testCreateOnceUnknownOutcomeIsFoundByTheRepetition(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.create(t, 0) // the pipeline is on record now
+	h.create(t, 0) // saves the pipeline
 	h.store.afterCommit = func() error { return catalog.ErrOutcomeUnknown }
 	if _, _, err := h.CreateOnce(t.Context(), input(), onceKey(), respondID, ""); !errors.Is(err, catalog.ErrOutcomeUnknown) {
 		t.Errorf("got %v, want unknown", err)
@@ -70,7 +71,7 @@ func testCreateOnceFailedRequestLeavesTheKeyUnused(t *testing.T) {
 		return nil, no
 	}, "")
 	if !errors.Is(err, no) || len(h.store.products) != 0 || len(h.store.outbox) != 0 {
-		t.Errorf("got %v and %d products, want nothing made", err, len(h.store.products))
+		t.Errorf("got %v and %d products, want none", err, len(h.store.products))
 	}
 	if _, replayed, err := h.CreateOnce(t.Context(), input(), onceKey(), respondID, ""); err != nil || replayed {
 		t.Errorf("got %v, replayed %v, want a first request", err, replayed)

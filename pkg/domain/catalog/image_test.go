@@ -9,12 +9,12 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestBytesSavedAreTheSourcesWithoutTheDefaultRenditions(t *testing.T) {
+func TestBytesSaved(t *testing.T) {
 	t.Parallel()
 	file := func(bytes int64, marked bool) catalog.Rendition {
 		return catalog.Rendition{Bytes: bytes, Default: marked}
 	}
-	for what, row := range map[string]struct {
+	for name, row := range map[string]struct {
 		source int64
 		files  []catalog.Rendition
 		want   int64
@@ -23,25 +23,25 @@ func TestBytesSavedAreTheSourcesWithoutTheDefaultRenditions(t *testing.T) {
 		"smaller":              {1000, []catalog.Rendition{file(10, false), file(300, true)}, 700, true},
 		"larger":               {1000, []catalog.Rendition{file(1300, true)}, -300, true},
 		"as large":             {1000, []catalog.Rendition{file(1000, true)}, 0, true},
-		"nothing is made yet":  {0, nil, 0, false},
-		"nothing is default":   {1000, []catalog.Rendition{file(10, false)}, 0, false},
-		"the source's unknown": {0, []catalog.Rendition{file(300, true)}, 0, false},
+		"no rendition":         {0, nil, 0, false},
+		"no default rendition": {1000, []catalog.Rendition{file(10, false)}, 0, false},
+		"unknown source size":  {0, []catalog.Rendition{file(300, true)}, 0, false},
 	} {
 		img := catalog.Image{SourceBytes: row.source, Renditions: row.files}
 		if got, ok := img.BytesSaved(); ok != row.known || ok && got != row.want {
-			t.Errorf("%s: got %d, %v; want %d, %v", what, got, ok, row.want, row.known)
+			t.Errorf("%s: got %d, %v; want %d, %v", name, got, ok, row.want, row.known)
 		}
 	}
 }
 
-func TestARenditionExceedsItsSourceAtTheSourcesSizeOnly(t *testing.T) {
+func TestExceeds(t *testing.T) {
 	t.Parallel()
 	img := catalog.Image{Width: 40, Height: 30, SourceBytes: 1000}
-	for want, all := range map[bool][]catalog.Rendition{
+	for want, renditions := range map[bool][]catalog.Rendition{
 		true:  {{Width: 40, Height: 30, Bytes: 1001}},
 		false: {{Width: 40, Height: 30, Bytes: 1000}, {Width: 40, Height: 29, Bytes: 1001}, {Width: 39, Height: 30, Bytes: 1001}},
 	} {
-		for _, r := range all {
+		for _, r := range renditions {
 			if got := img.Exceeds(r); got != want {
 				t.Errorf("%+v: got %v, want %v", r, got, want)
 			}
@@ -49,11 +49,11 @@ func TestARenditionExceedsItsSourceAtTheSourcesSizeOnly(t *testing.T) {
 	}
 	img.SourceBytes = 0
 	if img.Exceeds(catalog.Rendition{Width: 40, Height: 30, Bytes: 1}) {
-		t.Error("a rendition exceeds a source that nobody knows")
+		t.Error("a rendition exceeds a source of unknown size")
 	}
 }
 
-func TestWhatWasDroppedIsThatOfTheLastOutcome(t *testing.T) {
+func TestFinishReplacesDropped(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 1)

@@ -19,12 +19,12 @@ import (
 	"vitrine.io/pkg/test/storetest"
 )
 
-// memory is a catalog.Store over maps, with a clock that the test moves. It passes the suite in pkg/test/storetest. It lists
-// only one user's products, newest first. It keeps what was sent and which objects may exist, for tests to look at.
+// memory is a catalog.Store over maps, with a clock that the test sets. It passes the suite in pkg/test/storetest. It lists
+// only one user's products, newest first. Tests read its outbox and its scheduled deletions.
 type memory struct {
 	mu        sync.Mutex
 	now       time.Time
-	step      time.Duration // by which each insert and edit moves now
+	step      time.Duration // each insert and edit adds it to now
 	users     []catalog.User
 	products  map[catalog.ProductID]catalog.Product
 	last      catalog.ProductID
@@ -34,7 +34,7 @@ type memory struct {
 	pipelines map[string][]byte
 	responses map[memoryKey]*memoryResponse // nil: the request is in progress
 
-	afterCommit func() error // what the caller is told of a commit that happened
+	afterCommit func() error // returns the error of a call whose change was committed
 	onRead      func()       // called by Product after it has read
 }
 
@@ -127,7 +127,7 @@ func checkMessages(out []catalog.Outgoing) error {
 	return nil
 }
 
-// shown is what a store returns of a product.
+// snapshot returns the part of a product that a Store returns.
 func snapshot(p catalog.Product) catalog.Product {
 	if p.Deleted {
 		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
@@ -135,7 +135,7 @@ func snapshot(p catalog.Product) catalog.Product {
 	return clone(p)
 }
 
-// place gives new images their ids, and dates those that are queued.
+// assignIDs gives new images their ids, and dates those that are queued.
 func (m *memory) assignIDs(p *catalog.Product) {
 	for i := range p.Images {
 		img := &p.Images[i]
@@ -270,7 +270,7 @@ func checkEdit(was, p catalog.Product) error {
 	}
 	for i, img := range p.Images {
 		old, ok := known[img.ID]
-		delete(known, img.ID) // it may not come twice
+		delete(known, img.ID) // each image may occur once
 		if img.Position != i || img.ID != 0 && (!ok || old.SourceURL != img.SourceURL || old.ProductID != img.ProductID) {
 			return fmt.Errorf("image %d is at position %d, or unknown, or has another source", img.ID, img.Position)
 		}
@@ -334,14 +334,14 @@ func (m *memory) takeDue(testing.TB) []event.Message {
 	return due
 }
 
-// row is all that is known of a product, deleted or not.
+// row returns all fields of a product, also of a deleted one.
 func (m *memory) row(id catalog.ProductID) catalog.Product {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return clone(m.products[id])
 }
 
-// change alters a product behind the service's back.
+// change edits a product directly, without the service.
 func (m *memory) change(id catalog.ProductID, fn func(*catalog.Product)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -9,9 +9,9 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// kill is how a codec was lost to that content.
+// codecLost returns the failure of a codec that was lost to content, by its SHA-256.
 func codecLost(code media.Code, content string) *media.Failure {
-	return &media.Failure{Code: code, Detail: "the codec died", Content: content}
+	return &media.Failure{Code: code, Detail: "the codec crashed", Content: content}
 }
 
 func TestPoisonContent(t *testing.T) {
@@ -30,18 +30,18 @@ func testPoisonContentSecondCodecLossFailsTheImage(t *testing.T) {
 	p := h.create(t, 1)
 	a := h.begin(t, p, 0)
 	if a.PoisonSHA256 != "" {
-		t.Errorf("the first try knows of %q", a.PoisonSHA256)
+		t.Errorf("the first attempt has poison %q", a.PoisonSHA256)
 	}
-	for _, f := range []*media.Failure{codecLost(media.CodecTimeout, "aa"), media.Fail(media.Timeout, "slow", nil)} {
+	for _, f := range []*media.Failure{codecLost(media.CodecTimeout, "aa"), sourceTimeout()} {
 		if err := h.Retry(t.Context(), a, f, policy()); err != nil {
 			t.Fatal(err)
 		}
 		if a = h.begin(t, p, 0); a.PoisonSHA256 != "aa" {
-			t.Errorf("after %s the next try knows of %q, want aa", f.Code, a.PoisonSHA256)
+			t.Errorf("after %s the next attempt has poison %q, want aa", f.Code, a.PoisonSHA256)
 		}
 	}
 	if err := h.Retry(t.Context(), a, codecLost(media.CodecCrashed, "aa"), policy()); !errors.Is(err, catalog.ErrGivenUp) {
-		t.Errorf("after two kills: %v, want given up", err)
+		t.Errorf("after two lost codecs: %v, want given up", err)
 	}
 	img := h.product(t, p.ID).Images[0]
 	if img.Status != catalog.Failed || img.ErrorCode != media.CodecCrashed || img.Attempts != 3 || img.PoisonSHA256 != "" {
@@ -75,7 +75,7 @@ func testPoisonContentDeferralKeepsTheContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a := h.begin(t, p, 0); a.PoisonSHA256 != "aa" {
-		t.Errorf("the next try knows of %q, want aa", a.PoisonSHA256)
+		t.Errorf("the next attempt has poison %q, want aa", a.PoisonSHA256)
 	}
 }
 
@@ -91,7 +91,7 @@ func testPoisonContentFinishClearsTheContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if img := h.product(t, p.ID).Images[0]; img.PoisonSHA256 != "" {
-		t.Errorf("a picture that is ready still knows of %q", img.PoisonSHA256)
+		t.Errorf("a ready image still has poison %q", img.PoisonSHA256)
 	}
 }
 
@@ -106,6 +106,6 @@ func testPoisonContentReprocessClearsTheContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if img := h.product(t, p.ID).Images[0]; img.PoisonSHA256 != "" {
-		t.Errorf("after the new request %q is known", img.PoisonSHA256)
+		t.Errorf("after the new request the image has poison %q", img.PoisonSHA256)
 	}
 }

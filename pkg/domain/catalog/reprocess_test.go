@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// reprocess asks for the product's i-th picture anew.
+// reprocess reprocesses the product's i-th image.
 func (h *harness) reprocess(t *testing.T, p catalog.Product, i int) catalog.Image {
 	t.Helper()
 	got, err := h.Reprocess(t.Context(), p.ID, p.Images[i].ID, "trace")
@@ -50,17 +50,17 @@ func testReprocessFailedImageIsQueuedWithThePipelineInForce(t *testing.T) {
 		t.Errorf("got %+v, want a new request", img)
 	}
 	if _, err := h.store.Pipeline(t.Context(), next.Hash()); err != nil {
-		t.Errorf("the pipeline is not on record: %v", err)
+		t.Errorf("the pipeline is not saved: %v", err)
 	}
 	requests := h.store.sent(event.TypeImageRequested)
 	if last := requests[len(requests)-1]; last.ID != img.JobID || last.Traceparent != "trace" {
-		t.Errorf("got %+v, want the request of ticket %s", last.Message, img.JobID)
+		t.Errorf("got %+v, want the message of job %s", last.Message, img.JobID)
 	}
 	if got := h.product(t, p.ID); got.Version != 3 || got.Revision != 1 || h.cache.tombstones[p.ID] != 3 {
 		t.Errorf("got version %d and revision %d, want 3 and 1", got.Version, got.Revision)
 	}
 	if err := h.Defer(t.Context(), h.begin(t, p, 0), sourceTimeout(), policy(), 0); err != nil {
-		t.Errorf("got %v, want its age to count from the new request", err)
+		t.Errorf("got %v, want the age to count from the new request", err)
 	}
 }
 
@@ -70,7 +70,7 @@ func testReprocessReadyImageStaysVisibleUntilReplaced(t *testing.T) {
 	p := h.create(t, 1)
 	old := h.complete(t, p, 0)
 	if img := h.reprocess(t, p, 0); img.Status != catalog.Ready || len(img.Renditions) != 2 || img.JobState != catalog.Queued {
-		t.Errorf("got %+v, want it ready and in the queue", img)
+		t.Errorf("got %+v, want it ready and queued", img)
 	}
 	a := h.complete(t, p, 0)
 	h.wantDeletion(t, old.Prefix)
@@ -84,7 +84,7 @@ func testReprocessRunningAttemptIsSuperseded(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	a := h.begin(t, p, 0)
-	h.begin(t, p, 0) // the second begin without an outcome: the next would run alone
+	h.begin(t, p, 0) // the second begin without an outcome: the next would be isolated
 	img := h.reprocess(t, p, 0)
 	for name, err := range map[string]error{
 		"finish":   h.Finish(t.Context(), a, result(a)),
@@ -104,7 +104,7 @@ func testReprocessRunningAttemptIsSuperseded(t *testing.T) {
 		t.Errorf("got %+v, want a first attempt", b)
 	}
 	if h.store.deletions[a.Prefix] == nil {
-		t.Error("nobody will delete what the first attempt has stored")
+		t.Error("the deletion of the first attempt's objects is not scheduled")
 	}
 }
 
@@ -116,14 +116,15 @@ func testReprocessUnknownOutcomeIsNotConfirmedByNewRequest(t *testing.T) {
 	rolledBack := h.store.row(p.ID)
 	h.store.afterCommit = func() error {
 		h.store.afterCommit = func() error { return nil }
-		h.store.products[p.ID] = rolledBack // it did not happen; and before it is looked up, somebody asks anew
+		// The COMMIT failed. Before confirmCommit reads the row, a client reprocesses the image.
+		h.store.products[p.ID] = rolledBack
 		h.store.mu.Unlock()
 		defer h.store.mu.Lock()
 		h.reprocess(t, p, 0)
 		return catalog.ErrOutcomeUnknown
 	}
 	if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrOutcomeUnknown) {
-		t.Errorf("got %v, want unknown: the picture is not what the attempt made", err)
+		t.Errorf("got %v, want unknown: the attempt was not committed", err)
 	}
 	if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrSuperseded) {
 		t.Errorf("got %v, want superseded", err)
@@ -146,7 +147,7 @@ func testReprocessUnknownImageIsNotFound(t *testing.T) {
 		{p.ID, gone.Images[0].ID, "image_not_found"},
 	} {
 		if _, err := h.Reprocess(t.Context(), row.product, row.image, ""); fault.CodeOf(err) != row.code {
-			t.Errorf("picture %d of product %d: got %v, want %s", row.image, row.product, err, row.code)
+			t.Errorf("image %d of product %d:  got %v, want %s", row.image, row.product, err, row.code)
 		}
 	}
 }
@@ -174,16 +175,16 @@ func testReplayDeadEventIsReplayedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.JobState != catalog.Queued {
-		t.Errorf("got %+v, want it asked for", img)
+		t.Errorf("got %+v, want it queued", img)
 	}
 	if err := h.Replay(t.Context(), p.ID, a.ImageID, dead.FencingToken); !errors.Is(err, catalog.ErrDone) {
-		t.Errorf("in work: got %v, want done", err)
+		t.Errorf("queued: got %v, want done", err)
 	}
 	if err := h.Fail(t.Context(), h.begin(t, p, 0), httpNotFound()); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Replay(t.Context(), p.ID, a.ImageID, dead.FencingToken); !errors.Is(err, catalog.ErrDone) {
-		t.Errorf("after another death: got %v, want done", err)
+		t.Errorf("after another failure: got %v, want done", err)
 	}
 }
 
@@ -193,7 +194,7 @@ func testReplayOnlyReadyImageWithReprocessErrorIsReplayed(t *testing.T) {
 	p := h.create(t, 1)
 	a := h.complete(t, p, 0)
 	if err := h.Replay(t.Context(), p.ID, a.ImageID, a.FencingToken); !errors.Is(err, catalog.ErrDone) {
-		t.Errorf("got %v, want done: nothing is wrong with it", err)
+		t.Errorf("got %v, want done: the image is ready and has no reprocess error", err)
 	}
 	h.reprocess(t, p, 0)
 	b := h.begin(t, p, 0)
@@ -204,7 +205,7 @@ func testReplayOnlyReadyImageWithReprocessErrorIsReplayed(t *testing.T) {
 		t.Error(err)
 	}
 	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Ready || img.ReprocessError != "" {
-		t.Errorf("got %+v, want it ready and asked for", img)
+		t.Errorf("got %+v, want it ready and queued", img)
 	}
 }
 
@@ -231,20 +232,21 @@ func testReprocessIfDelayPostponesJobAndAge(t *testing.T) {
 	if err := h.Fail(t.Context(), h.begin(t, p, 0), catalog.WorkerCrash()); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.ReprocessIf(t.Context(), p.ID, p.Images[0].ID, catalog.Filter{Status: catalog.Failed}, 20*time.Hour); err != nil {
+	failed := catalog.Filter{Status: catalog.Failed}
+	if err := h.ReprocessIf(t.Context(), p.ID, p.Images[0].ID, failed, 20*time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	requests, img := h.store.sent(event.TypeImageRequested), h.product(t, p.ID).Images[0]
 	due := h.store.now.Add(20 * time.Hour)
 	if last := requests[len(requests)-1]; !last.due.Equal(due) || last.ID != img.JobID || !img.DueAt.Equal(due) {
-		t.Errorf("the request is due at %s, the picture at %s, want %s", last.due, img.DueAt, due)
+		t.Errorf("the request is due at %s, the image at %s, want %s", last.due, img.DueAt, due)
 	}
 	if err := h.Republish(t.Context(), p.ID, img.ID, time.Minute); !errors.Is(err, catalog.ErrDone) {
-		t.Errorf("got %v: the sweeper must not say early what is meant for later", err)
+		t.Errorf("got %v: a delayed job must not be republished before it is due", err)
 	}
 	h.store.now = due.Add(5 * time.Hour)
 	if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), 0); err != nil {
-		t.Errorf("got %v, want it put off: it has waited for five hours and not for a day", err)
+		t.Errorf("got %v, want it deferred: its age is five hours, not a day", err)
 	}
 }
 
@@ -253,16 +255,16 @@ func testReprocessIfQueuedOrUnmatchedImageIsDone(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 2)
 	h.complete(t, p, 1)
-	for i, which := range []catalog.Filter{{}, {Status: catalog.Failed}} {
-		if err := h.ReprocessIf(t.Context(), p.ID, p.Images[i].ID, which, 0); !errors.Is(err, catalog.ErrDone) {
-			t.Errorf("picture %d: got %v, want done", i, err)
+	for i, filter := range []catalog.Filter{{}, {Status: catalog.Failed}} {
+		if err := h.ReprocessIf(t.Context(), p.ID, p.Images[i].ID, filter, 0); !errors.Is(err, catalog.ErrDone) {
+			t.Errorf("image %d: got %v, want done", i, err)
 		}
 	}
 	if err := h.ReprocessIf(t.Context(), p.ID, p.Images[1].ID, catalog.Filter{}, 0); err != nil {
 		t.Error(err)
 	}
 	if err := h.ReprocessIf(t.Context(), p.ID, p.Images[1].ID, catalog.Filter{}, 0); !errors.Is(err, catalog.ErrDone) {
-		t.Errorf("a second time: got %v, want done", err)
+		t.Errorf("queued: got %v, want done", err)
 	}
 	if n := len(h.requestedImages(t)); n != 3 {
 		t.Errorf("got %d requests, want 3", n)
@@ -274,8 +276,8 @@ func testReprocessIfUnsavedPipelineIsAnError(t *testing.T) {
 	h := newHarness(t)
 	h.store.afterCommit = func() error { return fault.New(fault.Unavailable, "down", "down") }
 	for name, err := range map[string]error{
-		"remake": h.ReprocessIf(t.Context(), 1, 1, catalog.Filter{}, 0),
-		"patch":  second(h.Patch(t.Context(), 1, images(url(0)), nil, "")),
+		"reprocess": h.ReprocessIf(t.Context(), 1, 1, catalog.Filter{}, 0),
+		"patch":     second(h.Patch(t.Context(), 1, images(url(0)), nil, "")),
 	} {
 		if !fault.Is(err, fault.Unavailable) {
 			t.Errorf("%s: got %v, want unavailable", name, err)
@@ -293,8 +295,8 @@ func TestFilterMatches(t *testing.T) {
 		RequestedAt: now.Add(-time.Hour),
 	}
 	for name, row := range map[string]struct {
-		which catalog.Filter
-		want  bool
+		filter catalog.Filter
+		want   bool
 	}{
 		"no condition":       {catalog.Filter{}, true},
 		"its status":         {catalog.Filter{Status: catalog.Ready}, true},
@@ -308,7 +310,7 @@ func TestFilterMatches(t *testing.T) {
 		"another pipeline":   {catalog.Filter{PipelineHash: "b"}, false},
 		"one of two matches": {catalog.Filter{Status: catalog.Ready, PipelineHash: "b"}, false},
 	} {
-		if got := row.which.Matches(img, now); got != row.want {
+		if got := row.filter.Matches(img, now); got != row.want {
 			t.Errorf("%s: got %v, want %v", name, got, row.want)
 		}
 	}

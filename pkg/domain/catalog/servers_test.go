@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// openService is a service on a real Postgres and a real Redis Cluster, as one process would have it.
+// openService returns a service on a real Postgres and a real Redis Cluster, with connections of its own like a process.
 func openService(t *testing.T, dsn string, addrs []string, prefix string) *catalog.Service {
 	t.Helper()
 	reg := prometheus.NewRegistry()

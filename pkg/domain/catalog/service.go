@@ -189,7 +189,7 @@ type loadResult struct {
 
 // loadShared loads a product, shared with concurrent lookups of it. A lookup that joins a load which started before it
 // cannot use that load's result: another process may have announced a change after the load had read the store. Such a
-// lookup waits for the load to end, then joins the next one, which all waiting lookups share and which tries the cache first.
+// lookup waits for the load to end, then joins the next one, which tries the cache first.
 func (s *Service) loadShared(ctx context.Context, id ProductID) (Document, error) {
 	lookup := s.loadSeq.Add(1)
 	first, err := s.joinLoad(ctx, id, s.load)

@@ -37,7 +37,7 @@ func testCreateEveryImageIsQueuedUnderItsJobId(t *testing.T) {
 	for i, r := range requests {
 		img := p.Images[i]
 		if r.ID != img.JobID || img.JobState != catalog.Queued || img.Status != catalog.Pending {
-			t.Errorf("picture %d: ticket %q work %s status %s, request %q", i, img.JobID, img.JobState, img.Status, r.ID)
+			t.Errorf("image %d: job %q state %s status %s, request %q", i, img.JobID, img.JobState, img.Status, r.ID)
 		}
 		req, err := event.Decode[event.ImageRequested](r.Message)
 		if err != nil || req.ImageID != int64(img.ID) || req.PipelineHash != pipeline.Default().Hash() {
@@ -65,7 +65,7 @@ func testCreatePipelineIsSaved(t *testing.T) {
 	}
 	got, err := pipeline.Parse(doc)
 	if err != nil || got.Hash() != pipeline.Default().Hash() {
-		t.Errorf("the record reads back as %s, %v", got.Hash(), err)
+		t.Errorf("the saved pipeline is %s, %v", got.Hash(), err)
 	}
 }
 
@@ -78,14 +78,14 @@ func testCreatePipelineInForceIsRequested(t *testing.T) {
 	h.Pipeline = func() *pipeline.Revision { return pipeline.NewRevision(next) }
 	for range 2 {
 		if after := h.create(t, 1); after.Images[0].PipelineHash != next.Hash() {
-			t.Errorf("a new request names %s, want %s", after.Images[0].PipelineHash, next.Hash())
+			t.Errorf("a new job has pipeline %s, want %s", after.Images[0].PipelineHash, next.Hash())
 		}
 	}
 	if _, err := h.store.Pipeline(t.Context(), next.Hash()); err != nil {
-		t.Errorf("the new pipeline is not on record: %v", err)
+		t.Errorf("the new pipeline is not saved: %v", err)
 	}
 	if old := h.product(t, before.ID).Images[0]; old.PipelineHash != pipeline.Default().Hash() {
-		t.Errorf("an old picture names %s", old.PipelineHash)
+		t.Errorf("an old image has pipeline %s", old.PipelineHash)
 	}
 }
 
@@ -105,7 +105,7 @@ func testCreateCached404OfNewIdIsInvalidated(t *testing.T) {
 func testCreateUnknownOutcomeIsReturned(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.create(t, 0) // the pipeline is on record now
+	h.create(t, 0) // saves the pipeline
 	h.store.afterCommit = func() error { return catalog.ErrOutcomeUnknown }
 	_, err := h.Create(t.Context(), input(), "")
 	if !errors.Is(err, catalog.ErrOutcomeUnknown) || fault.KindOf(err) != fault.Unavailable {
@@ -166,7 +166,7 @@ func testGetStaleReadIsRepeated(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 0)
 	var once sync.Once
-	h.store.onRead = func() { // version 1 has been read; now version 2 is committed and forgotten
+	h.store.onRead = func() { // version 1 has been read; now version 2 is committed and invalidated
 		once.Do(func() {
 			h.store.change(p.ID, func(p *catalog.Product) { p.Version = 2 })
 			if err := h.Invalidate(t.Context(), p.ID, 2); err != nil {
@@ -212,7 +212,7 @@ func testGetEncoderErrorIsReturned(t *testing.T) {
 func TestGetShared(t *testing.T) {
 	t.Parallel()
 
-	t.Run("lookup_does_not_join_load_that_began_before_invalidation", testGetSharedLookupDoesNotJoinLoadThatBeganBeforeInvalidation)
+	t.Run("invalidated_load_is_not_joined", testGetSharedInvalidatedLoadIsNotJoined)
 	t.Run("joined_load_overtaken_by_other_process_is_repeated", testGetSharedJoinedLoadOvertakenByOtherProcessIsRepeated)
 	t.Run("many_lookups_share_two_loads", testGetSharedManyLookupsShareTwoLoads)
 	t.Run("lost_cache_entry_does_not_return_older_version", testGetSharedLostCacheEntryDoesNotReturnOlderVersion)
@@ -220,17 +220,17 @@ func TestGetShared(t *testing.T) {
 	t.Run("panic_in_load_is_an_error", testGetSharedPanicInLoadIsAnError)
 }
 
-func testGetSharedLookupDoesNotJoinLoadThatBeganBeforeInvalidation(t *testing.T) {
+func testGetSharedInvalidatedLoadIsNotJoined(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.cache.setBroken(errors.New("down")) // only the flight can go wrong now
+	h.cache.setBroken(errors.New("down")) // the load is the only possible source of an old version
 	p := h.create(t, 0)
-	reading, goOn := make(chan struct{}), make(chan struct{})
-	var began atomic.Bool
+	reading, proceed := make(chan struct{}), make(chan struct{})
+	var started atomic.Bool
 	h.store.onRead = func() {
-		if began.CompareAndSwap(false, true) { // not sync.Once: the second read must not wait for the first
+		if started.CompareAndSwap(false, true) { // not sync.Once: the second read must not wait for the first
 			close(reading)
-			<-goOn
+			<-proceed
 		}
 	}
 	old := make(chan catalog.Document, 1)
@@ -240,9 +240,9 @@ func testGetSharedLookupDoesNotJoinLoadThatBeganBeforeInvalidation(t *testing.T)
 	}()
 	<-reading
 	h.store.change(p.ID, func(p *catalog.Product) { p.Version = 2 })
-	_ = h.Invalidate(t.Context(), p.ID, 2) // the cache is down: only the flight is detached
+	_ = h.Invalidate(t.Context(), p.ID, 2) // the cache is down: only the running load is detached
 	doc, err := h.Get(t.Context(), p.ID)
-	close(goOn)
+	close(proceed)
 	<-old
 	if err != nil || doc.Version != 2 {
 		t.Errorf("got version %d, %v, want 2", doc.Version, err)
@@ -251,10 +251,10 @@ func testGetSharedLookupDoesNotJoinLoadThatBeganBeforeInvalidation(t *testing.T)
 
 func testGetSharedJoinedLoadOvertakenByOtherProcessIsRepeated(t *testing.T) {
 	t.Parallel()
-	for name, refilled := range map[string]bool{"from the store": false, "from the cache": true} {
+	for name, refilled := range map[string]bool{"from_store": false, "from_cache": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { joinsAnOvertakenFlight(t, refilled) })
+			synctest.Test(t, func(t *testing.T) { testOvertakenLoad(t, refilled) })
 		})
 	}
 }
@@ -265,30 +265,30 @@ func testGetSharedManyLookupsShareTwoLoads(t *testing.T) {
 		h := newHarness(t)
 		p := h.create(t, 0)
 		h.cache.setBroken(errors.New("down"))
-		land := make(chan struct{})
+		proceed := make(chan struct{})
 		var reads atomic.Int64
 		h.store.onRead = func() {
 			reads.Add(1)
-			<-land
+			<-proceed
 		}
-		answered := make(chan error, 100)
-		get := func() { _, err := h.Get(t.Context(), p.ID); answered <- err }
+		done := make(chan error, 100)
+		get := func() { _, err := h.Get(t.Context(), p.ID); done <- err }
 		go get()
-		synctest.Wait() // it reads
-		for range cap(answered) - 1 {
+		synctest.Wait() // the load reads the store
+		for range cap(done) - 1 {
 			go get()
 		}
 		for range 2 {
 			synctest.Wait()
-			land <- struct{}{}
+			proceed <- struct{}{}
 		}
-		for range cap(answered) {
-			if err := <-answered; err != nil {
+		for range cap(done) {
+			if err := <-done; err != nil {
 				t.Error(err)
 			}
 		}
 		if got := reads.Load(); got != 2 {
-			t.Errorf("got %d reads, want one that was under way and one for all who came during it", got)
+			t.Errorf("got %d reads, want the running load and one for all other lookups", got)
 		}
 	})
 }
@@ -299,8 +299,8 @@ func testGetSharedLostCacheEntryDoesNotReturnOlderVersion(t *testing.T) {
 		h := newHarness(t)
 		p := h.create(t, 0)
 		h.store.change(p.ID, func(p *catalog.Product) { p.Version = 2 })
-		goOn := make(chan struct{})
-		h.store.onRead = func() { <-goOn }
+		proceed := make(chan struct{})
+		h.store.onRead = func() { <-proceed }
 		got := make(chan catalog.Document, 2)
 		for range cap(got) {
 			go func() {
@@ -312,12 +312,12 @@ func testGetSharedLostCacheEntryDoesNotReturnOlderVersion(t *testing.T) {
 			}()
 			synctest.Wait()
 		}
-		h.cache.filled = func() { // the fill of version 2 is lost, and an older one has come back
+		h.cache.filled = func() { // the fill of version 2 is lost, and an older version is cached
 			h.cache.mu.Lock()
 			defer h.cache.mu.Unlock()
 			h.cache.docs[p.ID] = catalog.Document{Version: 1, ETag: `"1-t"`, Body: []byte("{}")}
 		}
-		close(goOn)
+		close(proceed)
 		for range cap(got) {
 			if doc := <-got; doc.Version != 2 {
 				t.Errorf("got version %d, want 2", doc.Version)
@@ -331,21 +331,21 @@ func testGetSharedCancelledLookupDoesNotFailTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t)
 		p := h.create(t, 0)
-		goOn := make(chan struct{})
-		h.store.onRead = func() { <-goOn }
-		leaving, leave := context.WithCancel(t.Context())
-		left, stayed := make(chan error, 1), make(chan error, 1)
-		go func() { _, err := h.Get(leaving, p.ID); left <- err }()
-		synctest.Wait() // it reads
-		go func() { _, err := h.Get(t.Context(), p.ID); stayed <- err }()
-		synctest.Wait() // it has joined
-		leave()
-		if err := <-left; !errors.Is(err, context.Canceled) {
-			t.Errorf("who left got %v", err)
+		proceed := make(chan struct{})
+		h.store.onRead = func() { <-proceed }
+		ctx, cancel := context.WithCancel(t.Context())
+		cancelled, waiting := make(chan error, 1), make(chan error, 1)
+		go func() { _, err := h.Get(ctx, p.ID); cancelled <- err }()
+		synctest.Wait() // the load reads the store
+		go func() { _, err := h.Get(t.Context(), p.ID); waiting <- err }()
+		synctest.Wait() // the second lookup has joined the load
+		cancel()
+		if err := <-cancelled; !errors.Is(err, context.Canceled) {
+			t.Errorf("the cancelled lookup got %v", err)
 		}
-		close(goOn)
-		if err := <-stayed; err != nil {
-			t.Errorf("who stayed got %v", err)
+		close(proceed)
+		if err := <-waiting; err != nil {
+			t.Errorf("the other lookup got %v", err)
 		}
 	})
 }
@@ -360,17 +360,17 @@ func testGetSharedPanicInLoadIsAnError(t *testing.T) {
 	}
 }
 
-// joinsAnOvertakenFlight is a reader who comes when a flight has filled the cache and not landed, and a change has been made
-// and announced by a process that knows nothing of the flight.
-func joinsAnOvertakenFlight(t *testing.T, refilled bool) {
+// testOvertakenLoad starts a lookup while a load has filled the cache and not returned yet, and another process has
+// committed and announced a change since. refilled says that the cache has the new version before the load returns.
+func testOvertakenLoad(t *testing.T, refilled bool) {
 	t.Helper()
 	h := newHarness(t)
 	p := h.create(t, 0)
-	landing := make(chan struct{})
+	release := make(chan struct{})
 	var once atomic.Bool
 	h.cache.filled = func() {
 		if once.CompareAndSwap(false, true) {
-			<-landing
+			<-release
 		}
 	}
 	first, second := make(chan catalog.Document, 1), make(chan catalog.Document, 1)
@@ -388,7 +388,7 @@ func joinsAnOvertakenFlight(t *testing.T, refilled bool) {
 		t.Fatal(err)
 	}
 	go read(second)
-	synctest.Wait() // it found nothing in the cache and has joined
+	synctest.Wait() // the second lookup missed the cache and has joined the load
 	var reads atomic.Int64
 	h.store.onRead = func() { reads.Add(1) }
 	if refilled {
@@ -397,13 +397,13 @@ func joinsAnOvertakenFlight(t *testing.T, refilled bool) {
 			t.Fatal(err)
 		}
 	}
-	close(landing)
-	<-first // began before the change: either version is right
+	close(release)
+	<-first // the lookup began before the change, so that either version is correct
 	if doc := <-second; doc.Version != 2 {
-		t.Errorf("a reader who came after the change was announced got version %d, want 2", doc.Version)
+		t.Errorf("a lookup after the announcement got version %d, want 2", doc.Version)
 	}
 	if refilled && reads.Load() > 0 {
-		t.Errorf("the store was read %d times though the cache had the change", reads.Load())
+		t.Errorf("got %d reads of the store, want none: the cache has the new version", reads.Load())
 	}
 }
 
@@ -418,7 +418,7 @@ func TestHandleChanged(t *testing.T) {
 
 	h.cache.setBroken(errors.New("down"))
 	if err := h.HandleChanged(t.Context(), m); err == nil {
-		t.Error("a Forget that the cache did not accept must come again")
+		t.Error("an invalidation that the cache did not accept must be an error")
 	}
 	h.cache.setBroken(nil)
 	for range 2 { // the second time changes nothing
@@ -427,14 +427,14 @@ func TestHandleChanged(t *testing.T) {
 		}
 	}
 	if _, ok := h.cache.docs[p.ID]; ok {
-		t.Error("the old document is still there")
+		t.Error("the old document is still cached")
 	}
 	if err := h.HandleChanged(t.Context(), event.Message{Type: "x"}); err == nil {
-		t.Error("another event must be refused")
+		t.Error("another event must be an error")
 	}
 }
 
-func TestUsersAndLists(t *testing.T) {
+func TestUserAndList(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	if _, err := h.CreateUser(t.Context(), "", "no"); len(fault.From(err).Fields) != 2 {
@@ -460,9 +460,9 @@ func TestUsersAndLists(t *testing.T) {
 	}
 	h.store.afterCommit = func() error { return errors.New("down") }
 	if _, err := h.List(t.Context(), catalog.Query{UserID: 1, Sort: catalog.NewestFirst, Limit: 20}); err == nil {
-		t.Error("a store that fails must show")
+		t.Error("an error of the store must be returned")
 	}
 	if _, err := h.CreateUser(t.Context(), "Grace", "grace@example.com"); err == nil {
-		t.Error("a store that fails must show")
+		t.Error("an error of the store must be returned")
 	}
 }

@@ -40,7 +40,7 @@ func (s *Service) Begin(ctx context.Context, job Job, budget time.Duration) (Att
 }
 
 // Finish publishes the objects that the attempt has stored. ErrSuperseded if the attempt no longer holds the image;
-// ErrDeletionStarted if its objects are being deleted, so that the caller has to Begin again.
+// ErrDeletionStarted if its objects are being deleted, so that a new attempt has to Begin.
 func (s *Service) Finish(ctx context.Context, a Attempt, r Result) error {
 	id := s.NewID()
 	return s.recordOutcome(ctx, a, "finish", func(p *Product, _ time.Time) (Change, error) {

@@ -92,7 +92,7 @@ func testFinishFirstAttemptIsSupersededBySecondBegin(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	first := h.begin(t, p, 0)
-	second := h.begin(t, p, 0) // the same record came again
+	second := h.begin(t, p, 0) // of the same job
 	if first.Prefix == second.Prefix {
 		t.Fatal("two attempts share a prefix")
 	}
@@ -183,7 +183,7 @@ func testFinishOfUnknownOutcomeRolledBackFinishStaysUnknown(t *testing.T) {
 	p := h.create(t, 1)
 	a := h.begin(t, p, 0)
 	h.store.afterCommit = func() error {
-		h.store.products[p.ID].Images[0].JobState = catalog.Processing // as if it had been rolled back
+		h.store.products[p.ID].Images[0].JobState = catalog.Processing // as after a rollback
 		return catalog.ErrOutcomeUnknown
 	}
 	if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrOutcomeUnknown) {
@@ -302,7 +302,7 @@ func testRetryAttemptIsCountedAndNewJobIsDelayed(t *testing.T) {
 			t.Errorf("after %d: %+v", n+1, img)
 		}
 		requests := h.store.sent(event.TypeImageRequested)
-		if got := requests[len(requests)-1].due.Sub(h.store.now); got != want/2 { // the jitter here is in the middle
+		if got := requests[len(requests)-1].due.Sub(h.store.now); got != want/2 { // the jitter of the harness is 0.5
 			t.Errorf("after %d: due in %s, want %s", n+1, got, want/2)
 		}
 	}
@@ -369,7 +369,7 @@ func testDeferDelayGrowsWithTheAge(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	for _, row := range []struct{ age, want time.Duration }{
-		{0, 750 * time.Millisecond}, {4 * time.Second, 750 * time.Millisecond}, // wait itself, at the middle of its random half
+		{0, 750 * time.Millisecond}, {4 * time.Second, 750 * time.Millisecond}, // minDelay, with jitter 0.5
 		{8 * time.Minute, 45 * time.Second}, {20 * time.Hour, 450 * time.Second}, // an eighth of the age, then maxBackoff
 	} {
 		h.store.now = p.Images[0].RequestedAt.Add(row.age)
@@ -396,7 +396,7 @@ func testPostponeOldRequestIsNeverGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 1)
-	h.store.now = h.store.now.Add(1000 * time.Hour) // Kafka was away
+	h.store.now = h.store.now.Add(1000 * time.Hour) // as after an outage of Kafka
 	waiting := h.job(t, p.ID, 0)
 	if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
 		t.Fatal(err)

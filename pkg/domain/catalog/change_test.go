@@ -66,11 +66,11 @@ func testPatchRepeatedPatchWritesNothing(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 1)
-	h.store.outbox = nil // it has been sent
+	h.store.outbox = nil // the messages of the creation
 	first := h.patch(t, p.ID, images(url(1), url(0), url(1)))
-	again := h.patch(t, p.ID, images(url(1), url(0), url(1)))
-	if first.Version != again.Version || !slices.EqualFunc(first.Images, again.Images, sameID) {
-		t.Errorf("got version %d after %d, or other images", again.Version, first.Version)
+	repeated := h.patch(t, p.ID, images(url(1), url(0), url(1)))
+	if first.Version != repeated.Version || !slices.EqualFunc(first.Images, repeated.Images, sameID) {
+		t.Errorf("got version %d after %d, or other images", repeated.Version, first.Version)
 	}
 	if got := h.requestedImages(t); len(got) != 2 {
 		t.Errorf("images %v were queued, want only the new ones", got)

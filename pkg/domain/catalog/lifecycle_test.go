@@ -63,7 +63,7 @@ func TestLife(t *testing.T) {
 		}
 		l.id = l.create(t, rapid.IntRange(1, 3).Draw(rt, "images")).ID
 		l.steps = map[string]func(catalog.Product) error{
-			"begin": l.beginCurrent, "begin again": l.beginCurrent, "old record": l.beginOld, "finish": l.finish,
+			"begin": l.beginCurrent, "second begin": l.beginCurrent, "old record": l.beginOld, "finish": l.finish,
 			"finish the last": l.finishLast, "retry": l.retry, "defer": l.deferAttempt, "postpone": l.postpone,
 			"fail": l.fail, "release": l.release, "republish": l.republish, "wait": l.wait, "collect": l.collect,
 			"patch": l.patchAny, "reprocess": l.reprocessAny, "replay": l.replay, "reprocess if": l.reprocessIf, "delete": l.remove,
@@ -130,7 +130,7 @@ func (l *lifecycle) beginCurrent(p catalog.Product) error {
 	return l.beginWith(catalog.Job{ProductID: p.ID, ImageID: img.ID, JobID: img.JobID})
 }
 
-// beginOld delivers any record that was ever sent once more.
+// beginOld delivers any record that was ever sent.
 func (l *lifecycle) beginOld(catalog.Product) error {
 	m, ok := pick(l, l.store.sent(event.TypeImageRequested), "record")
 	if !ok {

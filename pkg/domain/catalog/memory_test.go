@@ -151,7 +151,7 @@ func (m *memory) assignIDs(p *catalog.Product) {
 }
 
 func (m *memory) InsertOnce(ctx context.Context, once catalog.IdempotencyKey, p catalog.Product,
-	announce func(catalog.Product) []catalog.Outgoing, answer func(catalog.Product) (catalog.SavedResponse, error),
+	announce func(catalog.Product) []catalog.Outgoing, respond func(catalog.Product) (catalog.SavedResponse, error),
 ) (catalog.Product, catalog.SavedResponse, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return catalog.Product{}, nil, false, err
@@ -163,7 +163,7 @@ func (m *memory) InsertOnce(ctx context.Context, once catalog.IdempotencyKey, p 
 	p, out, err := m.draft(p, announce)
 	var saved catalog.SavedResponse
 	if err == nil {
-		saved, err = answer(clone(p)) // not under the lock: it may call the store
+		saved, err = respond(clone(p)) // not under the lock: it may call the store
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -296,7 +296,7 @@ func (m *memory) apply(c catalog.Change) (map[string]*memoryDeletion, error) {
 	return deletions, nil
 }
 
-// send adds messages to the outbox; an event id that is there already is not added again.
+// send adds messages to the outbox; a message whose id exists is not added.
 func (m *memory) send(out []catalog.Outgoing) {
 	for _, o := range out {
 		if slices.ContainsFunc(m.outbox, func(r outRow) bool { return r.ID == o.Message.ID }) {

@@ -17,8 +17,8 @@ import (
 
 // Exit codes of the command.
 const (
-	exitFine   = 0
-	exitFound  = 1 // a seed failed
+	exitOK   = 0
+	exitFindings  = 1 // a seed failed
 	exitUsage  = 2
 	exitFailed = 3 // the harness could not do its work
 )
@@ -34,7 +34,7 @@ const usage = `chaos: kills, pauses and cuts off everything while clients are at
 // options are the command's flags.
 type options struct {
 	seed, seeds, from uint64
-	again, print      bool
+	retryFailed, print      bool
 	length            time.Duration
 	bin, results      string
 	logs, version     string
@@ -51,7 +51,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags.Uint64Var(&o.seed, "seed", 0, "run this seed, whether it has a result or not")
 	flags.Uint64Var(&o.seeds, "seeds", 0, "run so many seeds, those that have no result yet")
 	flags.Uint64Var(&o.from, "from", 1, "the first of them")
-	flags.BoolVar(&o.again, "again", false, "run those again that failed")
+	flags.BoolVar(&o.retryFailed, "again", false, "run those again that failed")
 	flags.BoolVar(&o.print, "print", false, "print what would happen, and run nothing")
 	flags.DurationVar(&o.length, "length", 25*time.Second, "how long clients are at work")
 	flags.StringVar(&o.bin, "bin", "", "directory of api, worker, codec and vitrine; empty: they are built")
@@ -71,7 +71,7 @@ func Command(ctx context.Context, args []string, getenv func(string) string, std
 	o, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return exitFine
+		return exitOK
 	case err != nil:
 		return exitUsage
 	}
@@ -88,7 +88,7 @@ func Command(ctx context.Context, args []string, getenv func(string) string, std
 				return exitFailed
 			}
 		}
-		return exitFine
+		return exitOK
 	}
 	failed, err := o.run(ctx, seeds, getenv, stdout)
 	switch {
@@ -96,9 +96,9 @@ func Command(ctx context.Context, args []string, getenv func(string) string, std
 		fmt.Fprintln(stderr, "chaos:", err)
 		return exitFailed
 	case failed > 0:
-		return exitFound
+		return exitFindings
 	default:
-		return exitFine
+		return exitOK
 	}
 }
 
@@ -122,7 +122,7 @@ func (o options) run(
 	}
 	due := slices.DeleteFunc(slices.Clone(seeds), func(seed uint64) bool {
 		known, ok := results.Of(seed)
-		return o.seed == 0 && ok && (known.OK || !o.again)
+		return o.seed == 0 && ok && (known.OK || !o.retryFailed)
 	})
 	if len(due) < len(seeds) {
 		fmt.Fprintf(stdout, "%d of %d seeds have their results in %s\n", len(seeds)-len(due), len(seeds), o.results)
@@ -135,7 +135,7 @@ func (o options) run(
 				return 0, err
 			}
 		}
-		if err := o.each(ctx, due, results, getenv, stdout); err != nil {
+		if err := o.runSeeds(ctx, due, results, getenv, stdout); err != nil {
 			return 0, err
 		}
 	}
@@ -153,11 +153,11 @@ func (o options) run(
 	return len(wrong), nil
 }
 
-// each runs seeds one after the other on one site. A site that a run has left broken is replaced.
-func (o options) each(
+// runSeeds runs seeds one after the other on one site. A site that a run has left broken is replaced.
+func (o options) runSeeds(
 	ctx context.Context, seeds []uint64, results *Results, getenv func(string) string, stdout io.Writer,
 ) (err error) {
-	var site *Site
+	var site *Backends
 	defer func() {
 		if site != nil {
 			err = errors.Join(err, site.Close())
@@ -165,13 +165,13 @@ func (o options) each(
 	}()
 	for _, seed := range seeds {
 		if site == nil {
-			if site, err = NewSite(getenv); err != nil {
+			if site, err = StartBackends(getenv); err != nil {
 				site = nil
 				return err
 			}
 		}
 		h := Harness{
-			Site: site, Bin: o.bin, Version: o.version, Logs: o.logs, Length: o.length,
+			Backends: site, Bin: o.bin, Version: o.version, Logs: o.logs, Length: o.length,
 			Environ: []string{"PATH=" + getenv("PATH"), "GOCOVERDIR=" + getenv("GOCOVERDIR")},
 		}
 		one, err := h.Run(ctx, seed)
@@ -182,7 +182,7 @@ func (o options) each(
 			one.OK = false
 			one.Findings = append(one.Findings, Finding{"the harness can do its work", err.Error()})
 		}
-		tell(stdout, one, o.length)
+		printResult(stdout, one, o.length)
 		if err := results.Add(one); err != nil {
 			return err
 		}
@@ -197,8 +197,8 @@ func (o options) each(
 	return nil
 }
 
-// tell prints a result, and all about it if it is bad.
-func tell(w io.Writer, r Result, length time.Duration) {
+// printResult prints a result, and all about it if it is bad.
+func printResult(w io.Writer, r Result, length time.Duration) {
 	fmt.Fprintln(w, r)
 	if r.OK {
 		return

@@ -5,7 +5,7 @@
 // What happens to whom and when is a pure function of the seed ([Plan]). How the programs get along with it is not: two runs
 // of a seed are the same weather, not the same voyage.
 //
-// The checker gathers a [World] from Postgres, Kafka, the bucket and the API, with nothing of the programs' own code, and
+// The checker gathers a [Snapshot] from Postgres, Kafka, the bucket and the API, with nothing of the programs' own code, and
 // holds it to [Rules], plain functions. It also reads what a trigger in the database has noted of every change of a row, so
 // that it sees not only how things ended but how they came there.
 //

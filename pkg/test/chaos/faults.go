@@ -25,16 +25,16 @@ type node interface {
 // nodes are the servers that are several.
 func (s *System) nodes() []node {
 	var all []node
-	for _, n := range append(append([]*servers.Node{}, s.site.Redis...), s.site.Kafka...) {
+	for _, n := range append(append([]*servers.Node{}, s.backends.Redis...), s.backends.Kafka...) {
 		all = append(all, n)
 	}
 	return all
 }
 
-// breaker does what a schedule says.
-type breaker struct {
+// faultInjector does what a schedule says.
+type faultInjector struct {
 	system *System
-	began  time.Time
+	start  time.Time
 
 	mu       sync.Mutex
 	log      io.Writer
@@ -42,17 +42,17 @@ type breaker struct {
 }
 
 // run carries the schedule out, and returns when all its faults are over.
-func (b *breaker) run(ctx context.Context, schedule Schedule) {
+func (b *faultInjector) run(ctx context.Context, schedule Schedule) {
 	var all sync.WaitGroup
 	for _, f := range schedule.Faults {
 		all.Go(func() {
-			if !pause(ctx, time.Until(b.began.Add(f.At))) {
+			if !sleep(ctx, time.Until(b.start.Add(f.At))) {
 				return
 			}
-			if err := b.inflict(ctx, f); err != nil {
-				b.note("%s: %v", f, err)
+			if err := b.inject(ctx, f); err != nil {
+				b.logf("%s: %v", f, err)
 				if !errors.Is(err, errNoTarget) {
-					b.find("the harness can do what it wants", fmt.Sprintf("%s: %v", f, err))
+					b.addFinding("the harness can do what it wants", fmt.Sprintf("%s: %v", f, err))
 				}
 			}
 		})
@@ -60,13 +60,13 @@ func (b *breaker) run(ctx context.Context, schedule Schedule) {
 	all.Wait()
 }
 
-func (b *breaker) note(format string, args ...any) {
+func (b *faultInjector) logf(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	fmt.Fprintf(b.log, "%6.2fs  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
+	fmt.Fprintf(b.log, "%6.2fs  %s\n", time.Since(b.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
-func (b *breaker) find(rule, detail string) {
+func (b *faultInjector) addFinding(rule, detail string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.findings = append(b.findings, Finding{rule, detail})
@@ -75,15 +75,15 @@ func (b *breaker) find(rule, detail string) {
 // errNoTarget says that there was nothing to hit just now.
 var errNoTarget = errors.New("there is nothing to hit")
 
-// inflict does one fault and ends it.
-func (b *breaker) inflict(ctx context.Context, f Fault) error {
-	b.note("%s", f)
-	defer b.note("over: %s %s", f.Kind, f.Target)
-	if target, ok := b.system.site.proxies[f.Target]; ok {
+// inject does one fault and ends it.
+func (b *faultInjector) inject(ctx context.Context, f Fault) error {
+	b.logf("%s", f)
+	defer b.logf("over: %s %s", f.Kind, f.Target)
+	if target, ok := b.system.backends.proxies[f.Target]; ok {
 		return b.network(ctx, f, target)
 	}
 	if f.Kind == LoseCommits {
-		return b.network(ctx, f, b.system.site.proxies["to postgres"])
+		return b.network(ctx, f, b.system.backends.proxies["to postgres"])
 	}
 	if p, ok := b.system.programs[f.Target]; ok {
 		return b.program(ctx, f, p)
@@ -94,15 +94,15 @@ func (b *breaker) inflict(ctx context.Context, f Fault) error {
 	}
 	if f.Kind == Pause || f.Kind == PauseMaster {
 		err := n.Pause()
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		return errors.Join(err, n.Resume())
 	}
 	err = n.Kill()
-	pause(ctx, f.For)
+	sleep(ctx, f.For)
 	return errors.Join(err, n.Start())
 }
 
-func (b *breaker) network(ctx context.Context, f Fault, p *Proxy) error {
+func (b *faultInjector) network(ctx context.Context, f Fault, p *Proxy) error {
 	switch f.Kind {
 	case Cut:
 		p.Cut()
@@ -114,35 +114,35 @@ func (b *breaker) network(ctx context.Context, f Fault, p *Proxy) error {
 	case Delay:
 		p.Delay(time.Duration(f.Amount) * time.Millisecond)
 	case LoseCommits:
-		before := p.Lost()
+		before := p.CommitsLost()
 		p.LoseCommits(f.Amount)
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		p.LoseCommits(0)
-		b.note("%d COMMITs were not answered", p.Lost()-before)
+		b.logf("%d COMMITs were not answered", p.CommitsLost()-before)
 		return nil
 	default:
 		return fmt.Errorf("%q cannot be done to a network", f.Kind)
 	}
-	pause(ctx, f.For)
+	sleep(ctx, f.For)
 	p.Heal()
 	return nil
 }
 
-func (b *breaker) program(ctx context.Context, f Fault, p *Program) error {
+func (b *faultInjector) program(ctx context.Context, f Fault, p *Program) error {
 	switch f.Kind {
 	case Kill:
 		err := p.Kill()
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		return errors.Join(err, p.Start())
 	case Stop:
 		if err := p.Stop(); err != nil {
-			b.find("a program that is told to stop ends in order", err.Error())
+			b.addFinding("a program that is told to stop ends in order", err.Error())
 		}
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		return p.Start()
 	case Pause:
 		err := p.Pause()
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		return errors.Join(err, p.Resume())
 	case KillCodec:
 		if n := p.KillChildren(); n == 0 {
@@ -155,8 +155,8 @@ func (b *breaker) program(ctx context.Context, f Fault, p *Program) error {
 }
 
 // node finds the server that a fault is for.
-func (b *breaker) node(ctx context.Context, f Fault) (node, error) {
-	site := b.system.site
+func (b *faultInjector) node(ctx context.Context, f Fault) (node, error) {
+	site := b.system.backends
 	name, number, _ := strings.Cut(f.Target, "-")
 	i, _ := strconv.Atoi(number) // none is 0
 	switch name {

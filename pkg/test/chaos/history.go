@@ -10,8 +10,8 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// Story is what one client knows of one product, which is its own: nobody else writes to it.
-type Story struct {
+// Expectation is what one client knows of one product, which is its own: nobody else writes to it.
+type Expectation struct {
 	Token    string // stands in the description, which never changes
 	UserID   int64
 	Key      string // Idempotency-Key of its POST, or ""
@@ -35,14 +35,14 @@ type Story struct {
 }
 
 // created takes note of a 201.
-func (s *Story) created(p client.Product, etag string) {
+func (s *Expectation) created(p client.Product, etag string) {
 	s.Accepted, s.ID = true, p.ID
 	s.IDs = append(s.IDs, p.ID)
-	s.seen(p, etag)
+	s.observe(p, etag)
 }
 
-// seen takes note of what was read or answered.
-func (s *Story) seen(p client.Product, etag string) {
+// observe takes note of what was read or answered.
+func (s *Expectation) observe(p client.Product, etag string) {
 	s.Version = max(s.Version, p.Version)
 	s.etag = etag
 	s.images = s.images[:0]
@@ -55,7 +55,7 @@ func (s *Story) seen(p client.Product, etag string) {
 type History struct {
 	mu       sync.Mutex
 	log      io.Writer
-	stories  []*Story
+	expectations  []*Expectation
 	findings []Finding
 	counts   map[string]int
 }
@@ -63,15 +63,15 @@ type History struct {
 // NewHistory returns an empty history. Each step is written to log as a line of JSON, too.
 func NewHistory(log io.Writer) *History { return &History{log: log, counts: map[string]int{}} }
 
-// tell begins a story.
-func (h *History) tell(s *Story) {
+// add begins a story.
+func (h *History) add(s *Expectation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stories = append(h.stories, s)
+	h.expectations = append(h.expectations, s)
 }
 
-// note writes one step down and counts it.
-func (h *History) note(client int, what, token string, a client.Response, err error) {
+// record writes one step down and counts it.
+func (h *History) record(client int, what, token string, a client.Response, err error) {
 	line := map[string]any{
 		"at": time.Now().UTC().Format("15:04:05.000"), "client": client, "did": what, "product": token, "status": a.Status,
 		"code": a.Code(), "etag": a.ETag(),
@@ -90,8 +90,8 @@ func (h *History) note(client int, what, token string, a client.Response, err er
 	_ = json.NewEncoder(h.log).Encode(line) // a full disk shows elsewhere
 }
 
-// find takes note of something that a client saw and that must not be.
-func (h *History) find(rule, detail string) {
+// addFinding takes note of something that a client saw and that must not be.
+func (h *History) addFinding(rule, detail string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.findings = append(h.findings, Finding{rule, detail})

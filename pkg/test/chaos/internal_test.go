@@ -29,7 +29,7 @@ func script(t *testing.T, text string) *Program {
 	forkThread := process.NewForkThread()
 	p := &Program{Name: "script", process: &process.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Dir: dir, Log: filepath.Join(dir, "log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: forkThread,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopTimeout, ForkThread: forkThread,
 	}}
 	t.Cleanup(func() {
 		_ = p.Resume()
@@ -51,7 +51,7 @@ func (p *Program) says(t *testing.T, text string, times int) {
 		if log, err := os.ReadFile(p.process.Log); err == nil && strings.Count(string(log), text) >= times {
 			return
 		}
-		if !pause(ctx, 5*time.Millisecond) {
+		if !sleep(ctx, 5*time.Millisecond) {
 			t.Fatalf("it never said %q %d times", text, times)
 		}
 	}
@@ -80,7 +80,7 @@ func TestAProgramIsKilledAndStartedAgain(t *testing.T) {
 	if err := p.Start(); err != nil {
 		t.Errorf("starting what runs: %v", err)
 	}
-	if fallen := p.Fallen(); len(fallen) > 0 {
+	if fallen := p.UnexpectedExits(); len(fallen) > 0 {
 		t.Errorf("it fell by itself: %q", fallen)
 	}
 }
@@ -93,7 +93,7 @@ func TestAProgramThatEndsByItselfIsNoticed(t *testing.T) {
 		t.Error(err)
 	}
 	<-p.process.Exited()
-	if got, want := p.Fallen(), []string{"exit status 3", "exit status 3"}; !slices.Equal(got, want) {
+	if got, want := p.UnexpectedExits(), []string{"exit status 3", "exit status 3"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -113,7 +113,7 @@ func TestAStopThatDoesNotEndWell(t *testing.T) {
 	if err := p.Stop(); err == nil || !strings.Contains(err.Error(), "exit status 1") {
 		t.Errorf("an end with 1: %v", err)
 	}
-	if fallen := p.Fallen(); len(fallen) > 0 {
+	if fallen := p.UnexpectedExits(); len(fallen) > 0 {
 		t.Errorf("it fell by itself: %q", fallen)
 	}
 }
@@ -156,7 +156,7 @@ func newFake(t *testing.T) (*fake, *apiUser, *History) {
 	history := NewHistory(&bytes.Buffer{})
 	can := Abilities{Patch: true, Delete: true, Reprocess: true, Idempotency: true}
 	c := newAPIUser(0, 1, []string{server.URL}, "http://127.0.0.1:1", can, history)
-	t.Cleanup(c.call.Close)
+	t.Cleanup(c.client.Close)
 	return f, c, history
 }
 
@@ -172,7 +172,7 @@ func (f *fake) answers(status int, body any) {
 func TestWhatIsUnknownStaysOpen(t *testing.T) {
 	t.Parallel()
 	f, c, history := newFake(t)
-	s := &Story{Token: "token-1", ID: 1, Accepted: true, Name: "lamp", Price: "1.00"}
+	s := &Expectation{Token: "token-1", ID: 1, Accepted: true, Name: "lamp", Price: "1.00"}
 	f.answers(503, map[string]string{"code": "outcome_unknown"})
 	c.patch(t.Context(), s)
 	c.delete(t.Context(), s)
@@ -193,7 +193,7 @@ func TestWhatIsUnknownStaysOpen(t *testing.T) {
 func TestWhatIsRefusedHasNotHappened(t *testing.T) {
 	t.Parallel()
 	f, c, history := newFake(t)
-	s := &Story{Token: "token-1", ID: 1, Accepted: true, Name: "lamp", Price: "1.00", images: []int64{3}}
+	s := &Expectation{Token: "token-1", ID: 1, Accepted: true, Name: "lamp", Price: "1.00", images: []int64{3}}
 	for _, answer := range []struct {
 		status int
 		code   string
@@ -231,7 +231,7 @@ func TestWhatIsAcknowledgedIsRemembered(t *testing.T) {
 	f, c, history := newFake(t)
 	f.answers(201, client.Product{ID: 4, Version: 1, Images: []client.Image{{ID: 9}}})
 	c.create(t.Context())
-	s := c.stories[0]
+	s := c.expectations[0]
 	if !s.Accepted || s.ID != 4 || s.Version != 1 || !slices.Equal(s.images, []int64{9}) || s.etag != `"1.1-x"` {
 		t.Errorf("after its POST: %+v", s)
 	}
@@ -256,8 +256,8 @@ func TestWhatIsAcknowledgedIsRemembered(t *testing.T) {
 func TestAPOSTWithAKeyIsRepeatedUntilItIsAnswered(t *testing.T) {
 	t.Parallel()
 	f, c, _ := newFake(t)
-	s := &Story{Token: "token-1", Key: "key-1"}
-	c.stories = append(c.stories, s, &Story{Token: "token-2"})
+	s := &Expectation{Token: "token-1", Key: "key-1"}
+	c.expectations = append(c.expectations, s, &Expectation{Token: "token-2"})
 	f.answers(503, map[string]string{"code": "outcome_unknown"})
 	if c.post(t.Context(), s) {
 		t.Error("an unknown outcome is the end")
@@ -268,7 +268,7 @@ func TestAPOSTWithAKeyIsRepeatedUntilItIsAnswered(t *testing.T) {
 	}
 	f.answers(201, client.Product{ID: 4})
 	c.resolve(t.Context())
-	if !s.Accepted || c.stories[1].Accepted {
+	if !s.Accepted || c.expectations[1].Accepted {
 		t.Error("what has a key is not resolved, or what has none is")
 	}
 }
@@ -280,7 +280,7 @@ func TestAFailureIsToldWithItsScheduleAndNotAtAnyLength(t *testing.T) {
 		r.Findings = append(r.Findings, Finding{"every picture ends", fmt.Sprintf("picture %d does not", i)})
 	}
 	var out bytes.Buffer
-	tell(&out, r, 25*time.Second)
+	printResult(&out, r, 25*time.Second)
 	for _, want := range []string{
 		"seed 7    FAILED", "picture 4 does not", "8 times: every picture ends", "seed 7: ", "logs: /there",
 	} {
@@ -292,7 +292,7 @@ func TestAFailureIsToldWithItsScheduleAndNotAtAnyLength(t *testing.T) {
 		t.Error("it tells everything")
 	}
 	out.Reset()
-	if tell(&out, Result{Seed: 7, OK: true}, 25*time.Second); strings.Count(out.String(), "\n") != 1 {
+	if printResult(&out, Result{Seed: 7, OK: true}, 25*time.Second); strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("a good run is told as %q", out.String())
 	}
 }

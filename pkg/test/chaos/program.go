@@ -18,8 +18,8 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// stopPatience is how long a program may take to end in order.
-const stopPatience = 60 * time.Second
+// stopTimeout is how long a program may take to end in order.
+const stopTimeout = 60 * time.Second
 
 // Program is one process of the system that is tested. It may be used concurrently.
 type Program struct {
@@ -28,15 +28,15 @@ type Program struct {
 
 	mu      sync.Mutex
 	process *process.Process
-	down    bool     // because we wanted it
-	fallen  []string // how it ended when nobody wanted it to
+	stopped    bool     // because we wanted it
+	unexpectedExits  []string // how it ended when nobody wanted it to
 }
 
-// look notices that the program has ended by itself. The lock is held.
-func (p *Program) look() (running bool) {
+// checkRunning notices that the program has ended by itself. The lock is held.
+func (p *Program) checkRunning() (running bool) {
 	running = p.process.Running()
-	if state := p.process.State(); state != "" && !p.down {
-		p.fallen, p.down = append(p.fallen, state), true
+	if state := p.process.State(); state != "" && !p.stopped {
+		p.unexpectedExits, p.stopped = append(p.unexpectedExits, state), true
 	}
 	return running
 }
@@ -45,10 +45,10 @@ func (p *Program) look() (running bool) {
 func (p *Program) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.look() {
+	if p.checkRunning() {
 		return nil
 	}
-	p.down = false
+	p.stopped = false
 	return p.process.Start()
 }
 
@@ -56,10 +56,10 @@ func (p *Program) Start() error {
 func (p *Program) Kill() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.look() {
+	if !p.checkRunning() {
 		return p.process.Stop()
 	}
-	p.down = true
+	p.stopped = true
 	_ = syscall.Kill(p.process.PID(), syscall.SIGKILL) // it may have ended a moment ago
 	<-p.process.Exited()
 	return p.process.Stop()
@@ -69,14 +69,14 @@ func (p *Program) Kill() error {
 func (p *Program) Stop() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.look() {
+	if !p.checkRunning() {
 		return nil
 	}
-	p.down = true
+	p.stopped = true
 	_ = syscall.Kill(p.process.PID(), syscall.SIGTERM) // it may have ended a moment ago
 	select {
 	case <-p.process.Exited():
-	case <-time.After(stopPatience):
+	case <-time.After(stopTimeout):
 		return errors.Join(fmt.Errorf("%s does not stop", p.Name), p.process.Stop())
 	}
 	state := p.process.State()
@@ -122,15 +122,15 @@ func (p *Program) KillChildren() int {
 func (p *Program) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.look()
+	return p.checkRunning()
 }
 
-// Fallen says how the program ended, as often as it did when nobody wanted it to.
-func (p *Program) Fallen() []string {
+// UnexpectedExits says how the program ended, as often as it did when nobody wanted it to.
+func (p *Program) UnexpectedExits() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.look()
-	return p.fallen
+	p.checkRunning()
+	return p.unexpectedExits
 }
 
 // ready returns nil when the program says that it is.

@@ -17,17 +17,17 @@ type Proxy struct {
 	Addr string // where it listens
 
 	listener net.Listener
-	ended    context.Context //nolint:containedctx // the life of the proxy, which connections are bound to
-	end      context.CancelFunc
-	all      sync.WaitGroup
+	ctx    context.Context //nolint:containedctx // the life of the proxy, which connections are bound to
+	cancel      context.CancelFunc
+	tasks      sync.WaitGroup
 
 	mu     sync.Mutex
 	server string
 	down   bool
 	delay  time.Duration
-	open   chan struct{} // closed while what is sent arrives
-	lose   int           // so many COMMITs will not be answered
-	lost   int           // so many were not
+	unblocked   chan struct{} // closed while what is sent arrives
+	commitsToLose   int           // so many COMMITs will not be answered
+	commitsLost   int           // so many were not
 	links  map[*link]struct{}
 }
 
@@ -42,16 +42,16 @@ func NewProxy() (*Proxy, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Proxy{
-		Addr: listener.Addr().String(), listener: listener, ended: ctx, end: cancel,
-		open: make(chan struct{}), links: map[*link]struct{}{},
+		Addr: listener.Addr().String(), listener: listener, ctx: ctx, cancel: cancel,
+		unblocked: make(chan struct{}), links: map[*link]struct{}{},
 	}
-	close(p.open)
-	p.all.Go(p.accept)
+	close(p.unblocked)
+	p.tasks.Go(p.accept)
 	return p, nil
 }
 
-// To says where connections lead from now on.
-func (p *Proxy) To(server string) {
+// SetServer says where connections lead from now on.
+func (p *Proxy) SetServer(server string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.server = server
@@ -60,9 +60,9 @@ func (p *Proxy) To(server string) {
 // Close ends the proxy and everything that goes through it.
 func (p *Proxy) Close() {
 	_ = p.listener.Close()
-	p.end()
+	p.cancel()
 	p.Cut()
-	p.all.Wait()
+	p.tasks.Wait()
 }
 
 // Cut breaks all connections, as a firewall that restarts does.
@@ -70,7 +70,7 @@ func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
-		l.cut()
+		l.reset()
 	}
 }
 
@@ -87,8 +87,8 @@ func (p *Proxy) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
-	case <-p.open:
-		p.open = make(chan struct{})
+	case <-p.unblocked:
+		p.unblocked = make(chan struct{})
 	default:
 	}
 }
@@ -105,25 +105,25 @@ func (p *Proxy) Delay(d time.Duration) {
 func (p *Proxy) LoseCommits(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lose = n
+	p.commitsToLose = n
 }
 
-// Lost is how many COMMITs were not answered so far.
-func (p *Proxy) Lost() int {
+// CommitsLost is how many COMMITs were not answered so far.
+func (p *Proxy) CommitsLost() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lost
+	return p.commitsLost
 }
 
 // Heal lets everything pass.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.down, p.delay, p.lose = false, 0, 0
+	p.down, p.delay, p.commitsToLose = false, 0, 0
 	select {
-	case <-p.open:
+	case <-p.unblocked:
 	default:
-		close(p.open)
+		close(p.unblocked)
 	}
 }
 
@@ -140,13 +140,13 @@ func (p *Proxy) accept() {
 			reset(client)
 			continue
 		}
-		p.all.Go(func() { p.serve(client, server) })
+		p.tasks.Go(func() { p.serve(client, server) })
 	}
 }
 
 func (p *Proxy) serve(client net.Conn, addr string) {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
-	server, err := dialer.DialContext(p.ended, "tcp", addr)
+	server, err := dialer.DialContext(p.ctx, "tcp", addr)
 	if err != nil {
 		reset(client)
 		return
@@ -154,32 +154,32 @@ func (p *Proxy) serve(client net.Conn, addr string) {
 	l := &link{client, server}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
-	gone := p.down || p.ended.Err() != nil
+	gone := p.down || p.ctx.Err() != nil
 	p.mu.Unlock()
 	if gone {
-		l.cut()
+		l.reset()
 	}
 	broken := make(chan struct{})
 	var both sync.WaitGroup
-	both.Go(func() { p.ask(l, broken) })
-	both.Go(func() { p.answer(l, broken) })
+	both.Go(func() { p.forwardRequests(l, broken) })
+	both.Go(func() { p.forwardReplies(l, broken) })
 	both.Wait()
 	p.mu.Lock()
 	delete(p.links, l)
 	p.mu.Unlock()
 }
 
-// ask passes on what the client sends. broken is closed before a COMMIT whose answer is lost.
-func (p *Proxy) ask(l *link, broken chan struct{}) {
-	defer l.end()
+// forwardRequests passes on what the client sends. broken is closed before a COMMIT whose answer is lost.
+func (p *Proxy) forwardRequests(l *link, broken chan struct{}) {
+	defer l.close()
 	buf := make([]byte, proxyChunk)
 	for {
 		n, err := l.client.Read(buf)
 		if n > 0 {
-			if !p.pass() {
+			if !p.waitToForward() {
 				return
 			}
-			lost := p.commits(buf[:n])
+			lost := p.losesReply(buf[:n])
 			if lost {
 				close(broken)
 			}
@@ -196,20 +196,20 @@ func (p *Proxy) ask(l *link, broken chan struct{}) {
 	}
 }
 
-// answer passes on what the server sends, but for what comes after broken.
-func (p *Proxy) answer(l *link, broken chan struct{}) {
-	defer l.end()
+// forwardReplies passes on what the server sends, but for what comes after broken.
+func (p *Proxy) forwardReplies(l *link, broken chan struct{}) {
+	defer l.close()
 	buf := make([]byte, proxyChunk)
 	for {
 		n, err := l.server.Read(buf)
 		select {
 		case <-broken:
-			l.cut()
+			l.reset()
 			return
 		default:
 		}
 		if n > 0 {
-			if !p.pass() {
+			if !p.waitToForward() {
 				return
 			}
 			if _, werr := l.client.Write(buf[:n]); werr != nil {
@@ -222,42 +222,42 @@ func (p *Proxy) answer(l *link, broken chan struct{}) {
 	}
 }
 
-// pass waits as long as the network wants. false: the proxy has ended.
-func (p *Proxy) pass() bool {
+// waitToForward waits as long as the network wants. false: the proxy has ended.
+func (p *Proxy) waitToForward() bool {
 	p.mu.Lock()
-	open, delay := p.open, p.delay
+	open, delay := p.unblocked, p.delay
 	p.mu.Unlock()
 	select {
 	case <-open:
-	case <-p.ended.Done():
+	case <-p.ctx.Done():
 		return false
 	}
-	return pause(p.ended, delay)
+	return sleep(p.ctx, delay)
 }
 
 // commitIn finds what a client of Postgres ends a transaction with: a simple query.
 func commitIn(chunk []byte) bool { return bytes.Contains(bytes.ToLower(chunk), []byte("commit\x00")) }
 
-// commits reports whether the answer to this chunk is to be lost.
-func (p *Proxy) commits(chunk []byte) bool {
+// losesReply reports whether the answer to this chunk is to be lost.
+func (p *Proxy) losesReply(chunk []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lose == 0 || !commitIn(chunk) {
+	if p.commitsToLose == 0 || !commitIn(chunk) {
 		return false
 	}
-	p.lose--
-	p.lost++
+	p.commitsToLose--
+	p.commitsLost++
 	return true
 }
 
-// cut ends the link so that both sides are told that it broke.
-func (l *link) cut() {
+// reset ends the link so that both sides are told that it broke.
+func (l *link) reset() {
 	reset(l.client)
 	reset(l.server)
 }
 
-// end ends the link as one whose other side has ended it.
-func (l *link) end() {
+// close ends the link as one whose other side has ended it.
+func (l *link) close() {
 	_ = l.client.Close()
 	_ = l.server.Close()
 }
@@ -269,8 +269,8 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// pause waits for d and reports whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep waits for d and reports whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}

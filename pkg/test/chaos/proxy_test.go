@@ -107,7 +107,7 @@ func proxied(t *testing.T) (*chaos.Proxy, chan string) {
 	}
 	t.Cleanup(p.Close)
 	heard := make(chan string, 100)
-	p.To(echo(t, heard))
+	p.SetServer(echo(t, heard))
 	return p, heard
 }
 
@@ -195,8 +195,8 @@ func TestALostCommitIsDoneAndNotAnswered(t *testing.T) {
 	if got := dial(t, p).say("commit\x00"); got != "got commit\x00" {
 		t.Errorf("the next one was answered with %q", got)
 	}
-	if p.Lost() != 1 {
-		t.Errorf("%d were lost", p.Lost())
+	if p.CommitsLost() != 1 {
+		t.Errorf("%d were lost", p.CommitsLost())
 	}
 }
 
@@ -210,7 +210,7 @@ func TestAProxyWithoutAServerLetsNobodyIn(t *testing.T) {
 	if !refused(t, p) {
 		t.Error("somebody got in")
 	}
-	p.To("127.0.0.1:1")
+	p.SetServer("127.0.0.1:1")
 	if !refused(t, p) {
 		t.Error("somebody got in")
 	}

@@ -14,34 +14,34 @@ import (
 // Rule is one thing that has to be true of what is left.
 type Rule struct {
 	Name  string
-	Check func(*World, func(format string, args ...any))
+	Check func(*Snapshot, func(format string, args ...any))
 }
 
 // Rules are all of them.
 func Rules() []Rule {
 	return []Rule{
-		{"nothing waits any more", ruleQuiet},
-		{"every accepted product exists", ruleAccepted},
-		{"a request with a key makes one product", ruleOnce},
-		{"an acknowledged change stays", ruleChanges},
-		{"every picture ends", ruleTerminal},
-		{"a picture is what its source deserves", ruleDeserved},
-		{"the product repeats what its pictures say", ruleCompressed},
+		{"nothing waits any more", ruleOutboxEmpty},
+		{"every accepted product exists", ruleAcceptedExist},
+		{"a request with a key makes one product", ruleIdempotency},
+		{"an acknowledged change stays", ruleChangesPersist},
+		{"every picture ends", ruleImagesFinal},
+		{"a picture is what its source deserves", ruleStatusMatchesSource},
+		{"the product repeats what its pictures say", ruleProductMatchesImages},
 		{"every rendition is stored and decodes", ruleRenditions},
-		{"no object without a row or an intent", ruleOrphans},
-		{"when all intents have come due, only what rows name is left", ruleLater},
+		{"no object without a row or an intent", ruleNoOrphans},
+		{"when all intents have come due, only what rows name is left", ruleDeletionsComplete},
 		{"versions only grow, one by one", ruleVersions},
-		{"each version is told once", ruleAnnounced},
-		{"each death is told once", ruleDead},
+		{"each version is told once", ruleChangeEvents},
+		{"each death is told once", ruleDeadEvents},
 		{"no ticket has two effects", ruleJobIDs},
 		{"only who holds the picture publishes", rulePublished},
-		{"both APIs answer what Postgres holds", ruleAnswers},
+		{"both APIs answer what Postgres holds", ruleResponses},
 		{"lists hold what there is", ruleLists},
 	}
 }
 
 // Check holds a world to all rules.
-func Check(w *World) []Finding {
+func Check(w *Snapshot) []Finding {
 	var findings []Finding
 	for _, rule := range Rules() {
 		rule.Check(w, func(format string, args ...any) {
@@ -51,14 +51,14 @@ func Check(w *World) []Finding {
 	return findings
 }
 
-func ruleQuiet(w *World, wrong func(string, ...any)) {
+func ruleOutboxEmpty(w *Snapshot, wrong func(string, ...any)) {
 	if w.Outbox > 0 {
 		wrong("%d rows in the outbox, %d of them parked", w.Outbox, w.Parked)
 	}
 }
 
-// byToken finds the products of a story. A product's description is its story's token.
-func (w *World) byToken() map[string][]ProductRow {
+// productsByToken finds the products of a story. A product's description is its story's token.
+func (w *Snapshot) productsByToken() map[string][]ProductRow {
 	found := map[string][]ProductRow{}
 	for _, p := range w.Products {
 		found[p.Description] = append(found[p.Description], p)
@@ -67,7 +67,7 @@ func (w *World) byToken() map[string][]ProductRow {
 }
 
 // imagesOf are a product's pictures in their order.
-func (w *World) imagesOf(id int64) []ImageRow {
+func (w *Snapshot) imagesOf(id int64) []ImageRow {
 	var images []ImageRow
 	for _, img := range w.Images {
 		if img.ProductID == id {
@@ -79,7 +79,7 @@ func (w *World) imagesOf(id int64) []ImageRow {
 }
 
 // alive are the products that clients see, by id.
-func (w *World) alive() map[int64]ProductRow {
+func (w *Snapshot) alive() map[int64]ProductRow {
 	alive := map[int64]ProductRow{}
 	for _, p := range w.Products {
 		if !p.Deleted() {
@@ -89,12 +89,12 @@ func (w *World) alive() map[int64]ProductRow {
 	return alive
 }
 
-func ruleAccepted(w *World, wrong func(string, ...any)) {
+func ruleAcceptedExist(w *Snapshot, wrong func(string, ...any)) {
 	rows := map[int64]ProductRow{}
 	for _, p := range w.Products {
 		rows[p.ID] = p
 	}
-	for _, s := range w.Stories {
+	for _, s := range w.Expectations {
 		if !s.Accepted {
 			continue
 		}
@@ -113,9 +113,9 @@ func ruleAccepted(w *World, wrong func(string, ...any)) {
 	}
 }
 
-func ruleOnce(w *World, wrong func(string, ...any)) {
-	rows := w.byToken()
-	for _, s := range w.Stories {
+func ruleIdempotency(w *Snapshot, wrong func(string, ...any)) {
+	rows := w.productsByToken()
+	for _, s := range w.Expectations {
 		made := len(rows[s.Token])
 		if made > 1 || s.Key != "" && s.Accepted && made != 1 {
 			wrong("%s (key %q) is %d products", s.Token, s.Key, made)
@@ -126,9 +126,9 @@ func ruleOnce(w *World, wrong func(string, ...any)) {
 	}
 }
 
-func ruleChanges(w *World, wrong func(string, ...any)) {
+func ruleChangesPersist(w *Snapshot, wrong func(string, ...any)) {
 	alive := w.alive()
-	for _, s := range w.Stories {
+	for _, s := range w.Expectations {
 		p, ok := alive[s.ID]
 		if !ok || !s.Accepted {
 			continue
@@ -161,7 +161,7 @@ func samePrice(a, b string) bool {
 	return plain(a) == plain(b)
 }
 
-func ruleTerminal(w *World, wrong func(string, ...any)) {
+func ruleImagesFinal(w *Snapshot, wrong func(string, ...any)) {
 	alive := w.alive()
 	for _, img := range w.Images {
 		if _, ok := alive[img.ProductID]; !ok {
@@ -176,18 +176,18 @@ func ruleTerminal(w *World, wrong func(string, ...any)) {
 			wrong("picture %d of product %d is ready and has no renditions", img.ID, img.ProductID)
 		case img.Status != "ready" && img.Status != "failed":
 			wrong("picture %d of product %d is %s and in nobody's work", img.ID, img.ProductID, img.Status)
-		case img.ticket() != "":
+		case img.jobID() != "":
 			wrong("picture %d of product %d is idle and has a ticket", img.ID, img.ProductID)
 		}
 	}
 }
 
-// crashes are the reasons for which a good source's picture may fail: what was killed or starved while it was at it.
-var crashes = []string{
+// faultCodes are the reasons for which a good source's picture may fail: what was killed or starved while it was at it.
+var faultCodes = []string{
 	"codec_crashed", "codec_timeout", "worker_crashed", "timeout", "connect_failed", "incomplete", "source_unavailable",
 }
 
-func ruleDeserved(w *World, wrong func(string, ...any)) {
+func ruleStatusMatchesSource(w *Snapshot, wrong func(string, ...any)) {
 	alive := w.alive()
 	for _, img := range w.Images {
 		if _, ok := alive[img.ProductID]; !ok || img.JobState != "idle" {
@@ -197,13 +197,13 @@ func ruleDeserved(w *World, wrong func(string, ...any)) {
 		switch {
 		case img.Status == "ready" && !good:
 			wrong("picture %d is ready, and its source is %s", img.ID, img.SourceURL)
-		case img.Status == "failed" && good && !slices.Contains(crashes, img.ErrorCode):
+		case img.Status == "failed" && good && !slices.Contains(faultCodes, img.ErrorCode):
 			wrong("picture %d has failed with %s, and its source is %s", img.ID, img.ErrorCode, img.SourceURL)
 		}
 	}
 }
 
-func ruleCompressed(w *World, wrong func(string, ...any)) {
+func ruleProductMatchesImages(w *Snapshot, wrong func(string, ...any)) {
 	for id, p := range w.alive() {
 		urls, keys := []string{}, []string{}
 		for at, img := range w.imagesOf(id) {
@@ -226,7 +226,7 @@ func ruleCompressed(w *World, wrong func(string, ...any)) {
 	}
 }
 
-func ruleRenditions(w *World, wrong func(string, ...any)) {
+func ruleRenditions(w *Snapshot, wrong func(string, ...any)) {
 	for id := range w.alive() {
 		for _, img := range w.imagesOf(id) {
 			for _, r := range img.Renditions {
@@ -245,8 +245,8 @@ func ruleRenditions(w *World, wrong func(string, ...any)) {
 	}
 }
 
-// named are the keys that rows of living products name.
-func (w *World) named() map[string]bool {
+// referencedKeys are the keys that rows of living products name.
+func (w *Snapshot) referencedKeys() map[string]bool {
 	named := map[string]bool{}
 	alive := w.alive()
 	for _, img := range w.Images {
@@ -259,39 +259,39 @@ func (w *World) named() map[string]bool {
 	return named
 }
 
-// ownMark is where programs keep what is about the bucket itself.
-const ownMark = ".vitrine/"
+// internalPrefix is where programs keep what is about the bucket itself.
+const internalPrefix = ".vitrine/"
 
-func ruleOrphans(w *World, wrong func(string, ...any)) {
-	named, intended := w.named(), map[string]bool{}
+func ruleNoOrphans(w *Snapshot, wrong func(string, ...any)) {
+	named, intended := w.referencedKeys(), map[string]bool{}
 	for _, intent := range w.Deletions {
 		intended[intent.Prefix] = true
 	}
 	for key := range w.Objects {
 		prefix := key[:strings.LastIndexByte(key, '/')+1]
-		if !named[key] && !intended[prefix] && !strings.HasPrefix(key, ownMark) {
+		if !named[key] && !intended[prefix] && !strings.HasPrefix(key, internalPrefix) {
 			wrong("%s is named by no row, and nobody intends to delete it", key)
 		}
 	}
 }
 
-func ruleLater(w *World, wrong func(string, ...any)) {
-	named := w.named()
-	for key := range w.Later {
-		if !named[key] && !strings.HasPrefix(key, ownMark) {
+func ruleDeletionsComplete(w *Snapshot, wrong func(string, ...any)) {
+	named := w.referencedKeys()
+	for key := range w.AfterDeletions {
+		if !named[key] && !strings.HasPrefix(key, internalPrefix) {
 			wrong("%s is left", key)
 		}
 	}
 	for key := range named {
-		if _, ok := w.Later[key]; !ok {
+		if _, ok := w.AfterDeletions[key]; !ok {
 			wrong("%s is gone, and a row names it", key)
 		}
 	}
 }
 
-func ruleAnswers(w *World, wrong func(string, ...any)) {
+func ruleResponses(w *Snapshot, wrong func(string, ...any)) {
 	alive := w.alive()
-	for _, r := range w.Answers {
+	for _, r := range w.Responses {
 		p, ok := alive[r.ID]
 		if !ok {
 			if r.Status != 404 {
@@ -325,9 +325,9 @@ func sameImages(answered []client.Image, rows []ImageRow) bool {
 	})
 }
 
-func ruleLists(w *World, wrong func(string, ...any)) {
+func ruleLists(w *Snapshot, wrong func(string, ...any)) {
 	bodies := map[string][]byte{}
-	for _, r := range w.Answers {
+	for _, r := range w.Responses {
 		bodies[fmt.Sprint(r.API, " ", r.ID)] = r.Body
 	}
 	for _, list := range w.Lists {

@@ -32,7 +32,7 @@ type Result struct {
 	Events   int       `json:"events"`
 	Settled  float64   `json:"settled_after"` // seconds since the last fault
 	Seconds  float64   `json:"seconds"`       // of the whole run
-	Began    time.Time `json:"began"`
+	Started    time.Time `json:"began"`
 	Findings []Finding `json:"findings,omitempty"`
 	Logs     string    `json:"logs,omitempty"` // directory, kept if the run failed
 }
@@ -50,7 +50,7 @@ func (r Result) String() string {
 
 // Harness runs seeds on a site.
 type Harness struct {
-	Site    *Site
+	Backends    *Backends
 	Bin     string // directory of the programs
 	Version string // of them
 	Logs    string // directory for those of runs that fail
@@ -62,7 +62,7 @@ type Harness struct {
 func (h *Harness) Run(ctx context.Context, seed uint64) (Result, error) {
 	began := time.Now()
 	schedule := Plan(seed, h.Length)
-	r := Result{Seed: seed, Version: h.Version, Faults: len(schedule.Faults), Began: began.UTC()}
+	r := Result{Seed: seed, Version: h.Version, Faults: len(schedule.Faults), Started: began.UTC()}
 	name := fmt.Sprintf("chaos_%d_%d", seed, began.Unix())
 	dir := filepath.Join(h.Logs, name)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -76,7 +76,7 @@ func (h *Harness) Run(ctx context.Context, seed uint64) (Result, error) {
 	if err := schedule.Print(journal); err != nil {
 		return r, fmt.Errorf("write journal: %w", err)
 	}
-	system, err := NewSystem(ctx, h.Site, name, h.Bin, dir, h.Environ)
+	system, err := NewSystem(ctx, h.Backends, name, h.Bin, dir, h.Environ)
 	if err != nil {
 		return r, fmt.Errorf("set up: %w", err)
 	}
@@ -131,19 +131,19 @@ func (r *run) all(ctx context.Context) error {
 		c.resolve(ctx)
 	}
 	note := func(line string) { fmt.Fprintf(r.journal, "%6.2fs  %s\n", time.Since(healed).Seconds(), line) }
-	if err := r.system.settled(ctx, note); err != nil {
+	if err := r.system.awaitSettled(ctx, note); err != nil {
 		r.find(Finding{"everything settles", err.Error()})
 	}
 	r.result.Settled = time.Since(healed).Seconds()
-	pause(ctx, time.Until(healed.Add(cacheTTL*11/10+time.Second))) // the cache's own spread, and a moment
-	world, err := r.system.gather(ctx, history.stories)
+	sleep(ctx, time.Until(healed.Add(cacheTTL*11/10+time.Second))) // the cache's own spread, and a moment
+	world, err := r.system.collect(ctx, history.expectations)
 	if err != nil {
 		return fmt.Errorf("gather: %w", err)
 	}
-	if err := r.system.comeDue(ctx); err != nil {
+	if err := r.system.runDeletions(ctx); err != nil {
 		r.find(Finding{"all intents are dealt with", err.Error()})
 	}
-	if world.Later, err = r.system.objects(ctx, false); err != nil {
+	if world.AfterDeletions, err = r.system.objects(ctx, false); err != nil {
 		return fmt.Errorf("gather: %w", err)
 	}
 	if err := r.system.Stop(); err != nil {
@@ -163,32 +163,32 @@ func (r *run) all(ctx context.Context) error {
 func (r *run) chaos(ctx context.Context, history *History, can Abilities) ([]*apiUser, error) {
 	all := make([]*apiUser, clients)
 	for i := range all {
-		all[i] = newAPIUser(i, r.schedule.Seed, r.system.apis, r.harness.Site.Source.URL, can, history)
+		all[i] = newAPIUser(i, r.schedule.Seed, r.system.apis, r.harness.Backends.Source.URL, can, history)
 		if err := all[i].register(ctx); err != nil {
 			return nil, err
 		}
 	}
-	b := &breaker{system: r.system, began: time.Now(), log: r.journal}
+	b := &faultInjector{system: r.system, start: time.Now(), log: r.journal}
 	work, stop := context.WithTimeout(ctx, r.schedule.Length)
 	defer stop()
-	before := r.harness.Site.proxies["to postgres"].Lost()
+	before := r.harness.Backends.proxies["to postgres"].CommitsLost()
 	var both sync.WaitGroup
 	for _, c := range all {
 		both.Go(func() {
 			c.work(work)
-			c.call.Close()
+			c.client.Close()
 		})
 	}
 	both.Go(func() { b.run(ctx, r.schedule) })
 	both.Wait()
-	r.result.Lost = r.harness.Site.proxies["to postgres"].Lost() - before
+	r.result.Lost = r.harness.Backends.proxies["to postgres"].CommitsLost() - before
 	r.find(b.findings...)
 	return all, ctx.Err()
 }
 
 // abilities finds out what the API can do.
 func abilities(ctx context.Context, api string) Abilities {
-	c := client.New("", client.Options{Timeout: clientWait})
+	c := client.New("", client.Options{Timeout: clientTimeout})
 	defer c.Close()
 	known := func(method, path string, body any) bool {
 		a, err := c.Do(ctx, method, api+path, body)
@@ -229,8 +229,8 @@ func (r *run) readLogs() []Finding {
 }
 
 // count fills in the result's numbers.
-func (r *run) count(w *World, history *History) {
-	for _, s := range w.Stories {
+func (r *run) count(w *Snapshot, history *History) {
+	for _, s := range w.Expectations {
 		if s.Accepted {
 			r.result.Accepted++
 		}
@@ -257,14 +257,14 @@ func (r *run) count(w *World, history *History) {
 }
 
 // keep writes down what was found, and the rows' history.
-func (r *run) keep(w *World) error {
+func (r *run) keep(w *Snapshot) error {
 	f, err := os.Create(filepath.Join(r.dir, "changes.jsonl"))
 	if err != nil {
 		return fmt.Errorf("keep changes: %w", err)
 	}
 	out := bufio.NewWriter(f)
 	for _, c := range w.Changes {
-		fmt.Fprintf(out, `{"kind":%q,"op":%q,"old":%s,"new":%s}`+"\n", c.Kind, c.Op, orNull(c.rawBefore), orNull(c.rawAfterwards))
+		fmt.Fprintf(out, `{"kind":%q,"op":%q,"old":%s,"new":%s}`+"\n", c.Kind, c.Op, orNull(c.rawOld), orNull(c.rawNew))
 	}
 	for _, e := range w.Events {
 		if err := json.NewEncoder(out).Encode(e); err != nil {

@@ -71,64 +71,64 @@ func (s Schedule) Print(w io.Writer) error {
 	return nil
 }
 
-// chance is one row of what may happen: how often beside the others, to whom, and for how long in milliseconds.
-type chance struct {
+// faultOption is one row of what may happen: how often beside the others, to whom, and for how long in milliseconds.
+type faultOption struct {
 	weight     int
 	kind       Kind
 	targets    []string
-	lane       string // what must not be hit twice at a time; empty: the target
-	least, max int
+	exclusion       string // what must not be hit twice at a time; empty: the target
+	minMillis, maxMillis int
 	amount     [2]int // from, up to
 }
 
-// chances is the one table of what may happen. A pause of a worker or an api may be longer than its group waits for it, so
+// faultOptions is the one table of what may happen. A pause of a worker or an api may be longer than its group waits for it, so
 // that it wakes up as a zombie. Only one broker and one part of the Redis Cluster are away at a time: two of three is an
 // outage that is not promised to be survived without waiting, and one of each is enough to begin with.
-var chances = []chance{
-	{weight: 16, kind: Kill, targets: []string{"worker-0", "worker-1"}, least: 100, max: 2500},
-	{weight: 10, kind: Kill, targets: []string{"api-0", "api-1"}, least: 100, max: 2500},
-	{weight: 6, kind: Stop, targets: []string{"worker-0", "worker-1", "api-0", "api-1"}, least: 100, max: 1000},
-	{weight: 8, kind: Pause, targets: []string{"worker-0", "worker-1"}, least: 1000, max: 14000},
-	{weight: 6, kind: Pause, targets: []string{"api-0", "api-1"}, least: 1000, max: 12000},
-	{weight: 10, kind: KillCodec, targets: []string{"worker-0", "worker-1"}, lane: "codec"},
-	{weight: 6, kind: Kill, targets: []string{"broker-0", "broker-1", "broker-2"}, lane: "kafka", least: 1000, max: 6000},
-	{weight: 5, kind: Pause, targets: []string{"broker-0", "broker-1", "broker-2"}, lane: "kafka", least: 1000, max: 8000},
-	{weight: 5, kind: KillMaster, targets: []string{"redis-0", "redis-1", "redis-2"}, lane: "redis", least: 2500, max: 7000},
-	{weight: 4, kind: PauseMaster, targets: []string{"redis-0", "redis-1", "redis-2"}, lane: "redis", least: 500, max: 7000},
-	{weight: 6, kind: Kill, targets: []string{"postgres"}, least: 1, max: 1500},
-	{weight: 4, kind: Kill, targets: []string{"minio"}, least: 500, max: 5000},
-	{weight: 3, kind: Pause, targets: []string{"minio"}, least: 500, max: 6000},
-	{weight: 14, kind: LoseCommits, targets: []string{"postgres"}, lane: "commits", least: 1000, max: 4000, amount: [2]int{1, 6}},
+var faultOptions = []faultOption{
+	{weight: 16, kind: Kill, targets: []string{"worker-0", "worker-1"}, minMillis: 100, maxMillis: 2500},
+	{weight: 10, kind: Kill, targets: []string{"api-0", "api-1"}, minMillis: 100, maxMillis: 2500},
+	{weight: 6, kind: Stop, targets: []string{"worker-0", "worker-1", "api-0", "api-1"}, minMillis: 100, maxMillis: 1000},
+	{weight: 8, kind: Pause, targets: []string{"worker-0", "worker-1"}, minMillis: 1000, maxMillis: 14000},
+	{weight: 6, kind: Pause, targets: []string{"api-0", "api-1"}, minMillis: 1000, maxMillis: 12000},
+	{weight: 10, kind: KillCodec, targets: []string{"worker-0", "worker-1"}, exclusion: "codec"},
+	{weight: 6, kind: Kill, targets: []string{"broker-0", "broker-1", "broker-2"}, exclusion: "kafka", minMillis: 1000, maxMillis: 6000},
+	{weight: 5, kind: Pause, targets: []string{"broker-0", "broker-1", "broker-2"}, exclusion: "kafka", minMillis: 1000, maxMillis: 8000},
+	{weight: 5, kind: KillMaster, targets: []string{"redis-0", "redis-1", "redis-2"}, exclusion: "redis", minMillis: 2500, maxMillis: 7000},
+	{weight: 4, kind: PauseMaster, targets: []string{"redis-0", "redis-1", "redis-2"}, exclusion: "redis", minMillis: 500, maxMillis: 7000},
+	{weight: 6, kind: Kill, targets: []string{"postgres"}, minMillis: 1, maxMillis: 1500},
+	{weight: 4, kind: Kill, targets: []string{"minio"}, minMillis: 500, maxMillis: 5000},
+	{weight: 3, kind: Pause, targets: []string{"minio"}, minMillis: 500, maxMillis: 6000},
+	{weight: 14, kind: LoseCommits, targets: []string{"postgres"}, exclusion: "commits", minMillis: 1000, maxMillis: 4000, amount: [2]int{1, 6}},
 	{weight: 5, kind: Cut, targets: []string{"to postgres", "to minio", "to broker-0", "to broker-1", "to broker-2"}},
 	{weight: 5, kind: Down, targets: []string{"to postgres", "to minio", "to broker-0", "to broker-1", "to broker-2"},
-		lane: "network", least: 500, max: 4000},
+		exclusion: "network", minMillis: 500, maxMillis: 4000},
 	{weight: 5, kind: Hold, targets: []string{"to postgres", "to minio", "to broker-0", "to broker-1", "to broker-2"},
-		lane: "network", least: 500, max: 7000},
+		exclusion: "network", minMillis: 500, maxMillis: 7000},
 	{weight: 5, kind: Delay, targets: []string{"to postgres", "to minio", "to broker-0", "to broker-1", "to broker-2"},
-		lane: "network", least: 2000, max: 8000, amount: [2]int{5, 120}},
+		exclusion: "network", minMillis: 2000, maxMillis: 8000, amount: [2]int{5, 120}},
 }
 
 // The shape of a schedule.
 const (
-	leastFaults = 9
-	mostFaults  = 16
+	minFaults = 9
+	maxFaults  = 16
 	quietStart  = 800 * time.Millisecond // for the first products to exist
-	leastGap    = time.Second            // between two faults of a lane, so that the target has come back
-	leastLength = time.Second
+	minGap    = time.Second            // between two faults of a lane, so that the target has come back
+	minLength = time.Second
 )
 
 // Plan is what goes wrong in a run of seed, with clients that are at work for length.
 func Plan(seed uint64, length time.Duration) Schedule {
 	random := rand.New(rand.NewPCG(seed, 0x5eed)) //nolint:gosec // it is to be repeatable
-	s := Schedule{Seed: seed, Length: max(length, leastLength)}
+	s := Schedule{Seed: seed, Length: max(length, minLength)}
 	busy := map[string][][2]time.Duration{} // by lane
-	wanted := leastFaults + random.IntN(mostFaults-leastFaults+1)
+	wanted := minFaults + random.IntN(maxFaults-minFaults+1)
 	for range 4 * wanted { // some do not fit
 		if len(s.Faults) == wanted {
 			break
 		}
 		f, lane := draw(random, s.Length)
-		from, to := f.At-leastGap, f.At+f.For+leastGap
+		from, to := f.At-minGap, f.At+f.For+minGap
 		if slices.ContainsFunc(busy[lane], func(b [2]time.Duration) bool { return from < b[1] && b[0] < to }) {
 			continue
 		}
@@ -142,24 +142,24 @@ func Plan(seed uint64, length time.Duration) Schedule {
 // draw draws a fault that ends within length.
 func draw(random *rand.Rand, length time.Duration) (f Fault, lane string) {
 	total := 0
-	for _, c := range chances {
+	for _, c := range faultOptions {
 		total += c.weight
 	}
 	ticket := random.IntN(total)
-	var c chance
-	for _, c = range chances {
+	var c faultOption
+	for _, c = range faultOptions {
 		if ticket < c.weight {
 			break
 		}
 		ticket -= c.weight
 	}
 	f = Fault{Kind: c.kind, Target: c.targets[random.IntN(len(c.targets))]}
-	f.For = time.Duration(c.least+random.IntN(c.max-c.least+1)) * time.Millisecond
+	f.For = time.Duration(c.minMillis+random.IntN(c.maxMillis-c.minMillis+1)) * time.Millisecond
 	f.For = min(f.For, length/2)
 	span := length - f.For - quietStart
 	f.At = quietStart + max(0, time.Duration(random.Int64N(max(1, int64(span)))).Truncate(time.Millisecond))
 	f.Amount = c.amount[0] + random.IntN(c.amount[1]-c.amount[0]+1)
-	lane = c.lane
+	lane = c.exclusion
 	if lane == "" {
 		lane = f.Target
 	}

@@ -25,16 +25,16 @@ import (
 // cacheTTL is how long the programs' cache remembers a product: what is stale is so for no longer.
 const cacheTTL = 10 * time.Second
 
-// Site is the servers with a proxy before each that programs speak to, and the source of pictures. It outlives the runs.
-type Site struct {
+// Backends is the servers with a proxy before each that programs speak to, and the source of pictures. It outlives the runs.
+type Backends struct {
 	*servers.Stack
 	Source  *imageserver.Server
 	proxies map[string]*Proxy // by target: "to postgres"
 }
 
-// NewSite starts everything.
-func NewSite(getenv func(string) string) (_ *Site, err error) {
-	s := &Site{proxies: map[string]*Proxy{}}
+// StartBackends starts everything.
+func StartBackends(getenv func(string) string) (_ *Backends, err error) {
+	s := &Backends{proxies: map[string]*Proxy{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -59,16 +59,16 @@ func NewSite(getenv func(string) string) (_ *Site, err error) {
 	if s.Stack, err = servers.StartStack(getenv, advertised); err != nil {
 		return s, fmt.Errorf("start servers: %w", err)
 	}
-	s.proxies["to postgres"].To(s.Postgres.Addr)
-	s.proxies["to minio"].To(s.MinIO.Addr)
+	s.proxies["to postgres"].SetServer(s.Postgres.Addr)
+	s.proxies["to minio"].SetServer(s.MinIO.Addr)
 	for i, broker := range s.Kafka {
-		s.proxies[fmt.Sprintf("to broker-%d", i)].To(broker.Addr)
+		s.proxies[fmt.Sprintf("to broker-%d", i)].SetServer(broker.Addr)
 	}
 	return s, nil
 }
 
 // Close stops everything.
-func (s *Site) Close() error {
+func (s *Backends) Close() error {
 	for _, p := range s.proxies {
 		if p != nil {
 			p.Close()
@@ -89,7 +89,7 @@ func (s *Site) Close() error {
 
 // System is one Vitrine on a site, in a corner of its own: schema, topics, keys and bucket.
 type System struct {
-	site       *Site
+	backends       *Backends
 	bin        string
 	dir        string // logs
 	name       string // of its corner
@@ -103,9 +103,9 @@ type System struct {
 }
 
 // NewSystem makes a corner for a run and sets it up. No program is running yet. bin is the directory of the programs.
-func NewSystem(ctx context.Context, site *Site, name, bin, dir string, environ []string) (*System, error) {
+func NewSystem(ctx context.Context, site *Backends, name, bin, dir string, environ []string) (*System, error) {
 	s := &System{
-		site: site, bin: bin, dir: dir, name: name, forkThread: process.NewForkThread(), programs: map[string]*Program{},
+		backends: site, bin: bin, dir: dir, name: name, forkThread: process.NewForkThread(), programs: map[string]*Program{},
 		bucket: site.S3,
 	}
 	s.bucket.Bucket = strings.ReplaceAll(name, "_", "-")
@@ -124,14 +124,14 @@ func NewSystem(ctx context.Context, site *Site, name, bin, dir string, environ [
 	if out, err := setup.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("vitrine setup: %w\n%s", err, out)
 	}
-	if err := s.exec(ctx, s.dsn, noteChanges); err != nil {
+	if err := s.exec(ctx, s.dsn, recordChanges); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// noteChanges has the database itself write down every change of a product's and a picture's row.
-const noteChanges = `
+// recordChanges has the database itself write down every change of a product's and a picture's row.
+const recordChanges = `
 CREATE TABLE chaos_changes (n bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind text NOT NULL, op text NOT NULL, old jsonb, new jsonb);
 CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -164,13 +164,13 @@ func (s *System) configure(environ []string) error {
 	if err := os.WriteFile(file, p.Document(), 0o600); err != nil {
 		return fmt.Errorf("write pipeline: %w", err)
 	}
-	through := func(target string) string { return s.site.proxies[target].Addr }
-	dsn := strings.Replace(s.dsn, s.site.Postgres.Addr, through("to postgres"), 1)
+	through := func(target string) string { return s.backends.proxies[target].Addr }
+	dsn := strings.Replace(s.dsn, s.backends.Postgres.Addr, through("to postgres"), 1)
 	var brokers, redis []string
-	for i := range s.site.Kafka {
+	for i := range s.backends.Kafka {
 		brokers = append(brokers, through(fmt.Sprintf("to broker-%d", i)))
 	}
-	for _, n := range s.site.Redis {
+	for _, n := range s.backends.Redis {
 		redis = append(redis, n.Addr)
 	}
 	s.env = append(s.env, environ...)
@@ -223,7 +223,7 @@ func (s *System) Start(ctx context.Context) error {
 		}
 		p := &Program{Name: name, Admin: "http://" + admin, process: &process.Process{
 			Name: name, Argv: []string{filepath.Join(s.bin, kind)}, Dir: s.dir, Log: filepath.Join(s.dir, name+".log"), Env: env,
-			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: s.forkThread,
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopTimeout, ForkThread: s.forkThread,
 		}}
 		s.programs[name] = p
 		if err := p.Start(); err != nil {
@@ -233,12 +233,12 @@ func (s *System) Start(ctx context.Context) error {
 	return s.Ready(ctx)
 }
 
-// readyPatience is how long programs whose servers are up may take until they are ready, on a busy machine.
-const readyPatience = 3 * time.Minute
+// readyTimeout is how long programs whose servers are up may take until they are ready, on a busy machine.
+const readyTimeout = 3 * time.Minute
 
 // Ready returns when all programs say that they are ready. One that ends instead is an error.
 func (s *System) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	c := client.New("", client.Options{Timeout: 2 * time.Second})
 	defer c.Close()
@@ -249,9 +249,9 @@ func (s *System) Ready(ctx context.Context) error {
 				break
 			}
 			if !p.Running() {
-				return fmt.Errorf("wait until %s is ready: it has ended: %s", p.Name, strings.Join(p.Fallen(), "; "))
+				return fmt.Errorf("wait until %s is ready: it has ended: %s", p.Name, strings.Join(p.UnexpectedExits(), "; "))
 			}
-			if !pause(ctx, 50*time.Millisecond) {
+			if !sleep(ctx, 50*time.Millisecond) {
 				return fmt.Errorf("wait until %s is ready: %w", p.Name, err)
 			}
 		}
@@ -296,8 +296,8 @@ func (s *System) Remove(ctx context.Context) error {
 		r.Release()
 	}
 	errs = append(errs,
-		s.exec(ctx, s.site.DSN, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+s.name+" CASCADE"),
-		s.site.RemoveBucket(ctx, s.bucket), s.removeTopics())
+		s.exec(ctx, s.backends.DSN, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+s.name+" CASCADE"),
+		s.backends.RemoveBucket(ctx, s.bucket), s.removeTopics())
 	return errors.Join(errs...)
 }
 

@@ -29,7 +29,7 @@ func (s *System) kafka() (sarama.Client, error) {
 	config.Net.DialTimeout, config.Net.ReadTimeout = 3*time.Second, 10*time.Second
 	config.Metadata.Full = true // the admin learns who the controller is from nothing less
 	var addrs []string
-	for _, n := range s.site.Kafka {
+	for _, n := range s.backends.Kafka {
 		addrs = append(addrs, n.Addr)
 	}
 	client, err := sarama.NewClient(addrs, config)

@@ -12,22 +12,22 @@ import (
 // How long things may take once all is healed. A dead member of a group counts as alive for ten seconds, and a broker needs
 // some to start; on a busy machine all of that takes longer. What goes on after this will go on for ever.
 const (
-	healPatience   = 240 * time.Second
-	settlePatience = 120 * time.Second // without anything's happening
-	settleLimit    = 10 * time.Minute  // with it
-	laterPatience  = 120 * time.Second
-	settlePoll     = 250 * time.Millisecond
+	healTimeout   = 240 * time.Second
+	stallTimeout = 120 * time.Second // without anything's happening
+	settleTimeout    = 10 * time.Minute  // with it
+	deletionTimeout  = 120 * time.Second
+	pollInterval     = 250 * time.Millisecond
 )
 
 // heal ends all faults, starts what is down, and returns when everything says that it is ready.
 func (s *System) heal(ctx context.Context) ([]Finding, error) {
-	ctx, cancel := context.WithTimeout(ctx, healPatience)
+	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
 	var findings []Finding
-	for _, p := range s.site.proxies {
+	for _, p := range s.backends.proxies {
 		p.Heal()
 	}
-	nodes := append(append([]node{}, s.nodes()...), s.site.Postgres, s.site.MinIO)
+	nodes := append(append([]node{}, s.nodes()...), s.backends.Postgres, s.backends.MinIO)
 	for _, n := range nodes {
 		if err := errors.Join(n.Resume(), n.Start()); err != nil {
 			return nil, err
@@ -39,17 +39,17 @@ func (s *System) heal(ctx context.Context) ([]Finding, error) {
 		}
 	}
 	for {
-		err := s.site.RedisReady(ctx)
+		err := s.backends.RedisReady(ctx)
 		if err == nil {
 			break
 		}
-		if !pause(ctx, settlePoll) {
+		if !sleep(ctx, pollInterval) {
 			return nil, fmt.Errorf("wait for redis: %w", err)
 		}
 	}
 	for _, p := range s.programs {
 		_ = p.Resume()
-		for _, state := range p.Fallen() {
+		for _, state := range p.UnexpectedExits() {
 			findings = append(findings, Finding{"no program ends by itself", p.Name + ": " + state})
 		}
 		if err := p.Start(); err != nil {
@@ -59,13 +59,13 @@ func (s *System) heal(ctx context.Context) ([]Finding, error) {
 	return findings, s.Ready(ctx)
 }
 
-// settled waits until nothing is left to do, as long as less and less is. The error says what still is when patience is
+// awaitSettled waits until nothing is left to do, as long as less and less is. The error says what still is when patience is
 // over. note is told of each step.
-func (s *System) settled(ctx context.Context, note func(string)) error {
+func (s *System) awaitSettled(ctx context.Context, note func(string)) error {
 	calm, before, moved := 0, "", time.Now()
-	deadline := moved.Add(settleLimit)
+	deadline := moved.Add(settleTimeout)
 	for {
-		err := s.busy(ctx)
+		err := s.pendingWork(ctx)
 		if err == nil {
 			if calm++; calm == 3 { // three times in a row: nothing is just between two places
 				return nil
@@ -77,17 +77,17 @@ func (s *System) settled(ctx context.Context, note func(string)) error {
 				note("settling: " + left)
 			}
 		}
-		if !pause(ctx, settlePoll) {
+		if !sleep(ctx, pollInterval) {
 			return ctx.Err()
 		}
-		if now := time.Now(); err != nil && (now.Sub(moved) > settlePatience || now.After(deadline)) {
+		if now := time.Now(); err != nil && (now.Sub(moved) > stallTimeout || now.After(deadline)) {
 			return fmt.Errorf("nothing happens any more, and there are %w", err)
 		}
 	}
 }
 
-// busy says what is left to do, or nil.
-func (s *System) busy(ctx context.Context) error {
+// pendingWork says what is left to do, or nil.
+func (s *System) pendingWork(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
 		return fmt.Errorf("connect to postgres: %w", err)
@@ -108,9 +108,9 @@ func (s *System) busy(ctx context.Context) error {
 	return err
 }
 
-// comeDue lets all intents come due at once, as if a day had passed, and waits until none is left.
-func (s *System) comeDue(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, laterPatience)
+// runDeletions lets all intents come due at once, as if a day had passed, and waits until none is left.
+func (s *System) runDeletions(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, deletionTimeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
@@ -128,8 +128,8 @@ func (s *System) comeDue(ctx context.Context) error {
 		if left == 0 {
 			return nil
 		}
-		if !pause(ctx, settlePoll) {
-			return fmt.Errorf("%d intents are left after %s", left, laterPatience)
+		if !sleep(ctx, pollInterval) {
+			return fmt.Errorf("%d intents are left after %s", left, deletionTimeout)
 		}
 	}
 }

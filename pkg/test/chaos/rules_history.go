@@ -8,7 +8,7 @@ import (
 
 // The rules about how things came where they are.
 
-func ruleVersions(w *World, wrong func(string, ...any)) {
+func ruleVersions(w *Snapshot, wrong func(string, ...any)) {
 	for _, c := range w.Changes {
 		if c.OldProduct == nil || c.NewProduct == nil {
 			continue
@@ -37,7 +37,7 @@ func sameToClients(a, b *ProductRow) bool {
 		slices.Equal(a.Compressed, b.Compressed) && a.Deleted() == b.Deleted()
 }
 
-func ruleAnnounced(w *World, wrong func(string, ...any)) {
+func ruleChangeEvents(w *Snapshot, wrong func(string, ...any)) {
 	told := map[int64]map[int64]map[string]bool{} // product, version: ids of events
 	for _, e := range w.Events {
 		if e.Type != "product.changed" {
@@ -69,15 +69,15 @@ func ruleAnnounced(w *World, wrong func(string, ...any)) {
 	}
 }
 
-// death is of a picture, at a fence.
-type death struct{ image, fence int64 }
+// failure is of a picture, at a fence.
+type failure struct{ image, fencingToken int64 }
 
-// deaths are those that events tell of, with the events' ids and codes; and those that rows died, with the reason.
-func (w *World) deaths() (told map[death]map[string]string, died map[death]string) {
-	told, died = map[death]map[string]string{}, map[death]string{}
+// failures are those that events tell of, with the events' ids and codes; and those that rows died, with the reason.
+func (w *Snapshot) failures() (told map[failure]map[string]string, died map[failure]string) {
+	told, died = map[failure]map[string]string{}, map[failure]string{}
 	for _, e := range w.Events {
 		if e.Type == "image.dead" {
-			d := death{e.ImageID, e.Fence}
+			d := failure{e.ImageID, e.FencingToken}
 			if told[d] == nil {
 				told[d] = map[string]string{}
 			}
@@ -86,37 +86,37 @@ func (w *World) deaths() (told map[death]map[string]string, died map[death]strin
 	}
 	for _, c := range w.Changes {
 		if before, after := c.OldImage, c.NewImage; before != nil && after != nil && failed(before, after) {
-			died[death{after.ID, after.FencingToken}] = after.ErrorCode + after.ReprocessError
+			died[failure{after.ID, after.FencingToken}] = after.ErrorCode + after.ReprocessError
 		}
 	}
 	return told, died
 }
 
-func ruleDead(w *World, wrong func(string, ...any)) {
+func ruleDeadEvents(w *Snapshot, wrong func(string, ...any)) {
 	for _, e := range w.Events {
 		if e.Type == "record.undecodable" {
 			wrong("a record could not be read: %s", e.Reason)
 		}
 	}
-	told, died := w.deaths()
+	told, died := w.failures()
 	for d, ids := range told {
 		if len(ids) != 1 {
-			wrong("%d events tell of the death of picture %d at fence %d", len(ids), d.image, d.fence)
+			wrong("%d events tell of the death of picture %d at fence %d", len(ids), d.image, d.fencingToken)
 		}
 	}
 	for d, code := range died {
 		if len(told[d]) == 0 {
-			wrong("picture %d has failed with %s at fence %d, and no event tells of it", d.image, code, d.fence)
+			wrong("picture %d has failed with %s at fence %d, and no event tells of it", d.image, code, d.fencingToken)
 		}
 		for _, said := range told[d] {
 			if !strings.Contains(code, said) {
-				wrong("picture %d has failed with %s at fence %d, and its event says %s", d.image, code, d.fence, said)
+				wrong("picture %d has failed with %s at fence %d, and its event says %s", d.image, code, d.fencingToken, said)
 			}
 		}
 	}
 	for d := range told {
 		if _, ok := died[d]; !ok {
-			wrong("an event tells of the death of picture %d at fence %d, which has not failed then", d.image, d.fence)
+			wrong("an event tells of the death of picture %d at fence %d, which has not failed then", d.image, d.fencingToken)
 		}
 	}
 }
@@ -124,11 +124,11 @@ func ruleDead(w *World, wrong func(string, ...any)) {
 // failed says whether a change of a picture's row gave it up.
 func failed(before, after *ImageRow) bool {
 	ended := before.JobState != "idle" && after.JobState == "idle"
-	return ended && (after.Status == "failed" || after.ReprocessError != "") && after.place() == before.place()
+	return ended && (after.Status == "failed" || after.ReprocessError != "") && after.objectPrefix() == before.objectPrefix()
 }
 
 // ruleJobIDs follows each ticket through the rows: it comes into one row, and once it is used up it is never there again.
-func ruleJobIDs(w *World, wrong func(string, ...any)) {
+func ruleJobIDs(w *Snapshot, wrong func(string, ...any)) {
 	spent := map[string]string{} // by what
 	held := map[string]int64{}   // by which picture
 	for _, c := range w.Changes {
@@ -138,10 +138,10 @@ func ruleJobIDs(w *World, wrong func(string, ...any)) {
 		before, after := "", ""
 		var id int64
 		if c.OldImage != nil {
-			before, id = c.OldImage.ticket(), c.OldImage.ID
+			before, id = c.OldImage.jobID(), c.OldImage.ID
 		}
 		if c.NewImage != nil {
-			after, id = c.NewImage.ticket(), c.NewImage.ID
+			after, id = c.NewImage.jobID(), c.NewImage.ID
 		}
 		if c.NewImage != nil && c.NewImage.JobState == "processing" && (before == "" || before != after) {
 			wrong("picture %d is worked on without a ticket: %s", id, effect(c))
@@ -177,19 +177,19 @@ func effect(c Change) string {
 
 // rulePublished looks at each change of what a picture shows: it is made by the attempt that holds the picture, and shows
 // what that attempt has stored.
-func rulePublished(w *World, wrong func(string, ...any)) {
+func rulePublished(w *Snapshot, wrong func(string, ...any)) {
 	for _, c := range w.Changes {
 		before, after := c.OldImage, c.NewImage
-		if before == nil || after == nil || before.place() == after.place() || after.place() == "" {
+		if before == nil || after == nil || before.objectPrefix() == after.objectPrefix() || after.objectPrefix() == "" {
 			continue
 		}
-		if before.JobState != "processing" || before.FencingToken != after.FencingToken || before.Prefix != after.place() {
+		if before.JobState != "processing" || before.FencingToken != after.FencingToken || before.Prefix != after.objectPrefix() {
 			wrong("picture %d, %s at fence %d below %s, was published at fence %d below %s",
-				after.ID, before.JobState, before.FencingToken, before.Prefix, after.FencingToken, after.place())
+				after.ID, before.JobState, before.FencingToken, before.Prefix, after.FencingToken, after.objectPrefix())
 		}
 		for _, r := range after.Renditions {
-			if !strings.HasPrefix(r.Key, after.place()) {
-				wrong("picture %d shows objects of two attempts: %s, %s", after.ID, after.place(), r.Key)
+			if !strings.HasPrefix(r.Key, after.objectPrefix()) {
+				wrong("picture %d shows objects of two attempts: %s, %s", after.ID, after.objectPrefix(), r.Key)
 			}
 		}
 	}

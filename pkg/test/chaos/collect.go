@@ -23,13 +23,13 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// gather reads everything that is left. It goes to the servers themselves, not through the proxies.
-func (s *System) gather(ctx context.Context, stories []*Story) (*World, error) {
-	w := &World{Stories: stories, PublicURL: s.publicURL()}
-	if err := s.gatherAnswers(ctx, w); err != nil {
+// collect reads everything that is left. It goes to the servers themselves, not through the proxies.
+func (s *System) collect(ctx context.Context, stories []*Expectation) (*Snapshot, error) {
+	w := &Snapshot{Expectations: stories, PublicURL: s.publicURL()}
+	if err := s.collectResponses(ctx, w); err != nil {
 		return nil, err
 	}
-	if err := s.gatherRows(ctx, w); err != nil {
+	if err := s.collectRows(ctx, w); err != nil {
 		return nil, err
 	}
 	var err error
@@ -42,7 +42,7 @@ func (s *System) gather(ctx context.Context, stories []*Story) (*World, error) {
 	return w, nil
 }
 
-func (s *System) gatherRows(ctx context.Context, w *World) error {
+func (s *System) collectRows(ctx context.Context, w *Snapshot) error {
 	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
 		return fmt.Errorf("connect to postgres: %w", err)
@@ -67,7 +67,7 @@ func (s *System) gatherRows(ctx context.Context, w *World) error {
 	}
 	w.Changes, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Change, error) {
 		var c Change
-		if err := row.Scan(&c.Kind, &c.Op, &c.rawBefore, &c.rawAfterwards); err != nil {
+		if err := row.Scan(&c.Kind, &c.Op, &c.rawOld, &c.rawNew); err != nil {
 			return c, err
 		}
 		return c, c.decode()
@@ -105,7 +105,7 @@ func (c *Change) decode() error {
 		raw     []byte
 		product **ProductRow
 		image   **ImageRow
-	}{{c.rawBefore, &c.OldProduct, &c.OldImage}, {c.rawAfterwards, &c.NewProduct, &c.NewImage}} {
+	}{{c.rawOld, &c.OldProduct, &c.OldImage}, {c.rawNew, &c.NewProduct, &c.NewImage}} {
 		var err error
 		switch {
 		case len(side.raw) == 0 || bytes.Equal(side.raw, []byte("null")):
@@ -121,8 +121,8 @@ func (c *Change) decode() error {
 	return nil
 }
 
-// gatherAnswers asks both APIs for every product, and for every user's list.
-func (s *System) gatherAnswers(ctx context.Context, w *World) error {
+// collectResponses asks both APIs for every product, and for every user's list.
+func (s *System) collectResponses(ctx context.Context, w *Snapshot) error {
 	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
 		return fmt.Errorf("connect to postgres: %w", err)
@@ -144,13 +144,13 @@ func (s *System) gatherAnswers(ctx context.Context, w *World) error {
 			if err != nil {
 				return fmt.Errorf("read product %d: %w", id, err)
 			}
-			r := Reading{API: api, ID: id, Status: a.Status, ETag: a.ETag(), Body: a.Body}
+			r := ProductResponse{API: api, ID: id, Status: a.Status, ETag: a.ETag(), Body: a.Body}
 			if a.Status == http.StatusOK {
 				if r.Product, err = a.Product(); err != nil {
 					return fmt.Errorf("product %d: %w", id, err)
 				}
 			}
-			w.Answers = append(w.Answers, r)
+			w.Responses = append(w.Responses, r)
 		}
 		for _, user := range users {
 			w.Lists = append(w.Lists, listAll(ctx, c, api, user))
@@ -160,8 +160,8 @@ func (s *System) gatherAnswers(ctx context.Context, w *World) error {
 }
 
 // listAll reads all pages of a user's products.
-func listAll(ctx context.Context, c *client.Client, api string, user int64) Listing {
-	list := Listing{API: api, UserID: user}
+func listAll(ctx context.Context, c *client.Client, api string, user int64) ListResponse {
+	list := ListResponse{API: api, UserID: user}
 	query := url.Values{"user_id": {fmt.Sprint(user)}, "limit": {"30"}}
 	for {
 		a, err := c.Do(ctx, http.MethodGet, api+"/products?"+query.Encode(), nil)

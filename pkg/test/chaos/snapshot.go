@@ -7,8 +7,8 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// World is everything that is left of a run once all has settled, as the checker has gathered it.
-type World struct {
+// Snapshot is everything that is left of a run once all has settled, as the checker has gathered it.
+type Snapshot struct {
 	Products  []ProductRow
 	Images    []ImageRow
 	Deletions []DeletionRow
@@ -17,12 +17,12 @@ type World struct {
 	Parked    int      // of them, those given up
 	Events    []Event
 	Objects   map[string]Object // by key
-	Answers   []Reading         // of both APIs
-	Lists     []Listing
-	Stories   []*Story
+	Responses   []ProductResponse         // of both APIs
+	Lists     []ListResponse
+	Expectations   []*Expectation
 
-	// Later holds what is in the bucket when every intent has come due and been dealt with.
-	Later map[string]Object
+	// AfterDeletions holds what is in the bucket when every intent has come due and been dealt with.
+	AfterDeletions map[string]Object
 
 	PublicURL string // what the API puts before an object's key
 }
@@ -63,16 +63,16 @@ type ImageRow struct {
 	Renditions     []RenditionRow `json:"renditions"`
 }
 
-// ticket is the request that may begin, or "".
-func (i ImageRow) ticket() string {
+// jobID is the request that may begin, or "".
+func (i ImageRow) jobID() string {
 	if i.JobID == nil {
 		return ""
 	}
 	return *i.JobID
 }
 
-// place is where the picture's objects stand, or "".
-func (i ImageRow) place() string {
+// objectPrefix is where the picture's objects stand, or "".
+func (i ImageRow) objectPrefix() string {
 	if len(i.Renditions) == 0 {
 		return ""
 	}
@@ -103,7 +103,7 @@ type Change struct {
 	Kind, Op                 string // products or images; INSERT, UPDATE or DELETE
 	OldProduct, NewProduct   *ProductRow
 	OldImage, NewImage       *ImageRow
-	rawBefore, rawAfterwards []byte
+	rawOld, rawNew []byte
 }
 
 // Event is a record of one of the topics.
@@ -116,7 +116,7 @@ type Event struct {
 	Version   int64  `json:"product_version"`
 	Deleted   bool   `json:"deleted"`
 	ImageID   int64  `json:"image_id"`
-	Fence     int64  `json:"fence"`
+	FencingToken     int64  `json:"fence"`
 	Code      string `json:"code"`
 	Reason    string `json:"reason"`
 }
@@ -130,8 +130,8 @@ type Object struct {
 	Err           string // why it does not decode
 }
 
-// Reading is what an API answers about a product.
-type Reading struct {
+// ProductResponse is what an API answers about a product.
+type ProductResponse struct {
 	API     string
 	ID      int64 // that was asked for
 	Status  int
@@ -140,8 +140,8 @@ type Reading struct {
 	Body    []byte
 }
 
-// Listing is what an API answers about a user's products, all pages of it.
-type Listing struct {
+// ListResponse is what an API answers about a user's products, all pages of it.
+type ListResponse struct {
 	API    string
 	UserID int64
 	Items  []json.RawMessage

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	_ "image/jpeg" // what renditions are made of
+	_ "image/jpeg" // format of renditions
 	"io"
 	"net/http"
 	"net/url"
@@ -18,54 +18,55 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/jackc/pgx/v5"
-	_ "golang.org/x/image/webp" // and the other half of them
+	_ "golang.org/x/image/webp" // format of renditions
 
 	"vitrine.io/pkg/test/client"
 )
 
-// collect reads everything that is left. It goes to the servers themselves, not through the proxies.
-func (s *System) collect(ctx context.Context, stories []*Expectation) (*Snapshot, error) {
-	w := &Snapshot{Expectations: stories, PublicURL: s.publicURL()}
-	if err := s.collectResponses(ctx, w); err != nil {
+// collect reads the final state. It connects to the servers directly, not through the proxies.
+func (s *System) collect(ctx context.Context, expectations []*Expectation) (*Snapshot, error) {
+	snap := &Snapshot{Expectations: expectations, PublicURL: s.publicURL()}
+	if err := s.collectResponses(ctx, snap); err != nil {
 		return nil, err
 	}
-	if err := s.collectRows(ctx, w); err != nil {
+	if err := s.collectRows(ctx, snap); err != nil {
 		return nil, err
 	}
 	var err error
-	if w.Events, err = s.readEvents(ctx); err != nil {
+	if snap.Events, err = s.readEvents(ctx); err != nil {
 		return nil, err
 	}
-	if w.Objects, err = s.objects(ctx, true); err != nil {
+	if snap.Objects, err = s.objects(ctx, true); err != nil {
 		return nil, err
 	}
-	return w, nil
+	return snap, nil
 }
 
-func (s *System) collectRows(ctx context.Context, w *Snapshot) error {
+func (s *System) collectRows(ctx context.Context, snap *Snapshot) error {
 	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
 		return fmt.Errorf("connect to postgres: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if w.Products, err = rows[ProductRow](ctx, conn, `SELECT to_jsonb(p) FROM products p ORDER BY id`); err != nil {
+	if snap.Products, err = rows[ProductRow](ctx, conn, `SELECT to_jsonb(p) FROM products p ORDER BY id`); err != nil {
 		return err
 	}
-	if w.Images, err = rows[ImageRow](ctx, conn, `SELECT to_jsonb(i) FROM images i ORDER BY id`); err != nil {
+	if snap.Images, err = rows[ImageRow](ctx, conn, `SELECT to_jsonb(i) FROM images i ORDER BY id`); err != nil {
 		return err
 	}
-	if w.Deletions, err = rows[DeletionRow](ctx, conn, `SELECT to_jsonb(i) FROM scheduled_deletions i ORDER BY prefix`); err != nil {
+	deletions := `SELECT to_jsonb(d) FROM scheduled_deletions d ORDER BY prefix`
+	if snap.Deletions, err = rows[DeletionRow](ctx, conn, deletions); err != nil {
 		return err
 	}
 	counts := `SELECT count(*), count(parked_at) FROM outbox`
-	if err := conn.QueryRow(ctx, counts).Scan(&w.Outbox, &w.Parked); err != nil {
+	if err := conn.QueryRow(ctx, counts).Scan(&snap.Outbox, &snap.Parked); err != nil {
 		return fmt.Errorf("count the outbox: %w", err)
 	}
 	found, err := conn.Query(ctx, `SELECT kind, op, old, new FROM chaos_changes ORDER BY n`)
 	if err != nil {
 		return fmt.Errorf("read changes: %w", err)
 	}
-	w.Changes, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Change, error) {
+	snap.Changes, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Change, error) {
 		var c Change
 		if err := row.Scan(&c.Kind, &c.Op, &c.rawOld, &c.rawNew); err != nil {
 			return c, err
@@ -78,7 +79,7 @@ func (s *System) collectRows(ctx context.Context, w *Snapshot) error {
 	return nil
 }
 
-// rows reads the JSON objects of a query.
+// rows runs a query whose only column is JSON, and decodes its rows.
 func rows[T any](ctx context.Context, conn *pgx.Conn, query string) ([]T, error) {
 	found, err := conn.Query(ctx, query)
 	if err != nil {
@@ -98,9 +99,9 @@ func rows[T any](ctx context.Context, conn *pgx.Conn, query string) ([]T, error)
 	return all, nil
 }
 
-// decode reads the rows of a change as what they are.
+// decode decodes the old and new row of a change by the table of the change.
 func (c *Change) decode() error {
-	product, picture := c.Kind == "products", c.Kind == "images"
+	product, image := c.Kind == "products", c.Kind == "images"
 	for _, side := range []struct {
 		raw     []byte
 		product **ProductRow
@@ -111,7 +112,7 @@ func (c *Change) decode() error {
 		case len(side.raw) == 0 || bytes.Equal(side.raw, []byte("null")):
 		case product:
 			err = json.Unmarshal(side.raw, side.product)
-		case picture:
+		case image:
 			err = json.Unmarshal(side.raw, side.image)
 		}
 		if err != nil {
@@ -121,8 +122,8 @@ func (c *Change) decode() error {
 	return nil
 }
 
-// collectResponses asks both APIs for every product, and for every user's list.
-func (s *System) collectResponses(ctx context.Context, w *Snapshot) error {
+// collectResponses requests every product and every user's list from both APIs.
+func (s *System) collectResponses(ctx context.Context, snap *Snapshot) error {
 	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
 		return fmt.Errorf("connect to postgres: %w", err)
@@ -150,10 +151,10 @@ func (s *System) collectResponses(ctx context.Context, w *Snapshot) error {
 					return fmt.Errorf("product %d: %w", id, err)
 				}
 			}
-			w.Responses = append(w.Responses, r)
+			snap.Responses = append(snap.Responses, r)
 		}
 		for _, user := range users {
-			w.Lists = append(w.Lists, listAll(ctx, c, api, user))
+			snap.Lists = append(snap.Lists, listAll(ctx, c, api, user))
 		}
 	}
 	return nil
@@ -185,7 +186,7 @@ func listAll(ctx context.Context, c *client.Client, api string, user int64) List
 	}
 }
 
-// objects lists the bucket, and fetches and decodes each object if it is to.
+// objects lists the bucket. If decode is set, it also downloads each object and decodes it as an image.
 func (s *System) objects(ctx context.Context, decode bool) (map[string]Object, error) {
 	client := s3.New(s3.Options{
 		BaseEndpoint: aws.String(s.bucket.Endpoint), Region: s.bucket.Region, UsePathStyle: true,
@@ -205,7 +206,7 @@ func (s *System) objects(ctx context.Context, decode bool) (map[string]Object, e
 				continue
 			}
 			o, err := s.object(ctx, client, key)
-			if gone := new(types.NoSuchKey); errors.As(err, &gone) { // an intent came due since it was listed
+			if missing := new(types.NoSuchKey); errors.As(err, &missing) { // deleted on schedule since it was listed
 				delete(found, key)
 				continue
 			}

@@ -70,7 +70,7 @@ func TestSeedsThatHaveResultsAreNotRunAgain(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "3 of 3 seeds ok\n") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
-	finding := []chaos.Finding{{Rule: "every picture ends", Detail: "picture 1 does not"}}
+	finding := []chaos.Finding{{Rule: "images reach a final state", Detail: "picture 1 does not"}}
 	if err := results.Add(chaos.Result{Seed: 2, Findings: finding}); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ type node interface {
 	Await(ctx context.Context) error
 }
 
-// nodes are the servers that are several.
+// nodes returns the nodes of the replicated servers.
 func (s *System) nodes() []node {
 	var all []node
 	for _, n := range append(append([]*servers.Node{}, s.backends.Redis...), s.backends.Kafka...) {
@@ -31,7 +31,7 @@ func (s *System) nodes() []node {
 	return all
 }
 
-// faultInjector does what a schedule says.
+// faultInjector injects the faults of a schedule.
 type faultInjector struct {
 	system *System
 	start  time.Time
@@ -41,23 +41,23 @@ type faultInjector struct {
 	findings []Finding
 }
 
-// run carries the schedule out, and returns when all its faults are over.
+// run injects the faults of the schedule, and returns when all of them have ended.
 func (b *faultInjector) run(ctx context.Context, schedule Schedule) {
-	var all sync.WaitGroup
+	var faults sync.WaitGroup
 	for _, f := range schedule.Faults {
-		all.Go(func() {
+		faults.Go(func() {
 			if !sleep(ctx, time.Until(b.start.Add(f.At))) {
 				return
 			}
 			if err := b.inject(ctx, f); err != nil {
 				b.logf("%s: %v", f, err)
 				if !errors.Is(err, errNoTarget) {
-					b.addFinding("the harness can do what it wants", fmt.Sprintf("%s: %v", f, err))
+					b.addFinding("faults can be injected", fmt.Sprintf("%s: %v", f, err))
 				}
 			}
 		})
 	}
-	all.Wait()
+	faults.Wait()
 }
 
 func (b *faultInjector) logf(format string, args ...any) {
@@ -72,13 +72,13 @@ func (b *faultInjector) addFinding(rule, detail string) {
 	b.findings = append(b.findings, Finding{rule, detail})
 }
 
-// errNoTarget says that there was nothing to hit just now.
-var errNoTarget = errors.New("there is nothing to hit")
+// errNoTarget means that the target of a fault does not exist at the moment.
+var errNoTarget = errors.New("no target")
 
-// inject does one fault and ends it.
+// inject starts one fault and ends it after its duration.
 func (b *faultInjector) inject(ctx context.Context, f Fault) error {
 	b.logf("%s", f)
-	defer b.logf("over: %s %s", f.Kind, f.Target)
+	defer b.logf("end: %s %s", f.Kind, f.Target)
 	if target, ok := b.system.backends.proxies[f.Target]; ok {
 		return b.network(ctx, f, target)
 	}
@@ -118,10 +118,10 @@ func (b *faultInjector) network(ctx context.Context, f Fault, p *Proxy) error {
 		p.LoseCommits(f.Amount)
 		sleep(ctx, f.For)
 		p.LoseCommits(0)
-		b.logf("%d COMMITs were not answered", p.CommitsLost()-before)
+		b.logf("the replies to %d COMMITs were lost", p.CommitsLost()-before)
 		return nil
 	default:
-		return fmt.Errorf("%q cannot be done to a network", f.Kind)
+		return fmt.Errorf("%q is not a fault of a network", f.Kind)
 	}
 	sleep(ctx, f.For)
 	p.Heal()
@@ -136,7 +136,7 @@ func (b *faultInjector) program(ctx context.Context, f Fault, p *Program) error 
 		return errors.Join(err, p.Start())
 	case Stop:
 		if err := p.Stop(); err != nil {
-			b.addFinding("a program that is told to stop ends in order", err.Error())
+			b.addFinding("programs stop cleanly on SIGTERM", err.Error())
 		}
 		sleep(ctx, f.For)
 		return p.Start()
@@ -150,28 +150,28 @@ func (b *faultInjector) program(ctx context.Context, f Fault, p *Program) error 
 		}
 		return nil
 	default:
-		return fmt.Errorf("%q cannot be done to a program", f.Kind)
+		return fmt.Errorf("%q is not a fault of a program", f.Kind)
 	}
 }
 
-// node finds the server that a fault is for.
+// node returns the server that is the target of a fault. errNoTarget: the Redis Cluster has no such master now.
 func (b *faultInjector) node(ctx context.Context, f Fault) (node, error) {
-	site := b.system.backends
+	backends := b.system.backends
 	name, number, _ := strings.Cut(f.Target, "-")
-	i, _ := strconv.Atoi(number) // none is 0
+	i, _ := strconv.Atoi(number) // "" gives 0
 	switch name {
 	case "postgres":
-		return site.Postgres, nil
+		return backends.Postgres, nil
 	case "minio":
-		return site.MinIO, nil
+		return backends.MinIO, nil
 	case "broker":
-		return site.Kafka[i], nil
+		return backends.Kafka[i], nil
 	case "redis":
-		if masters := site.Masters(ctx); i < len(masters) {
+		if masters := backends.Masters(ctx); i < len(masters) {
 			return masters[i], nil
 		}
 		return nil, errNoTarget
 	default:
-		return nil, fmt.Errorf("there is no %s", f.Target)
+		return nil, fmt.Errorf("unknown target %s", f.Target)
 	}
 }

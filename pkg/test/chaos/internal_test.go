@@ -154,8 +154,7 @@ func newFake(t *testing.T) (*fake, *apiUser, *History) {
 	}))
 	t.Cleanup(server.Close)
 	history := NewHistory(&bytes.Buffer{})
-	can := Abilities{Patch: true, Delete: true, Reprocess: true, Idempotency: true}
-	c := newAPIUser(0, 1, []string{server.URL}, "http://127.0.0.1:1", can, history)
+	c := newAPIUser(0, 1, []string{server.URL}, "http://127.0.0.1:1", history)
 	t.Cleanup(c.client.Close)
 	return f, c, history
 }
@@ -277,7 +276,7 @@ func TestAFailureIsToldWithItsScheduleAndNotAtAnyLength(t *testing.T) {
 	t.Parallel()
 	r := Result{Seed: 7, Logs: "/there"}
 	for i := range 8 {
-		r.Findings = append(r.Findings, Finding{"every picture ends", fmt.Sprintf("picture %d does not", i)})
+		r.Findings = append(r.Findings, Finding{"images reach a final state", fmt.Sprintf("picture %d does not", i)})
 	}
 	var out bytes.Buffer
 	printResult(&out, r, 25*time.Second)

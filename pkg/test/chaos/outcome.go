@@ -6,12 +6,12 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// outcomeUnknown says whether what was asked for may or may not have happened.
+// outcomeUnknown reports whether the response leaves open that the request took effect.
 func outcomeUnknown(r client.Response, err error) bool {
 	return err != nil || r.Status >= http.StatusInternalServerError && !notApplied(r.Code())
 }
 
-// notApplied are the refusals that promise that nothing has been done.
+// notApplied reports whether the problem code guarantees that the request had no effect.
 func notApplied(code string) bool {
 	switch code {
 	case "database_unavailable", "shutting_down", "overloaded":

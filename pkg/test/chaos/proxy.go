@@ -9,32 +9,32 @@ import (
 	"time"
 )
 
-// proxyChunk is how much is passed on at a time, in bytes.
+// proxyChunk is the size of the proxy's read buffers, in bytes.
 const proxyChunk = 32 << 10
 
-// Proxy stands between programs and a server, and does to their connections what networks do. It may be used concurrently.
+// Proxy forwards TCP connections of programs to a server, and injects network faults. It is safe for concurrent use.
 type Proxy struct {
-	Addr string // where it listens
+	Addr string // listen address
 
 	listener net.Listener
-	ctx    context.Context //nolint:containedctx // the life of the proxy, which connections are bound to
-	cancel      context.CancelFunc
-	tasks      sync.WaitGroup
+	ctx      context.Context //nolint:containedctx // lifetime of the proxy and of all its connections
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup
 
-	mu     sync.Mutex
-	server string
-	down   bool
-	delay  time.Duration
-	unblocked   chan struct{} // closed while what is sent arrives
-	commitsToLose   int           // so many COMMITs will not be answered
-	commitsLost   int           // so many were not
-	links  map[*link]struct{}
+	mu            sync.Mutex
+	server        string
+	down          bool
+	delay         time.Duration
+	unblocked     chan struct{} // closed unless Hold blocks the traffic
+	commitsToLose int           // replies to so many more COMMITs are dropped
+	commitsLost   int           // dropped so far
+	links         map[*link]struct{}
 }
 
 // link is one connection through the proxy.
 type link struct{ client, server net.Conn }
 
-// NewProxy listens on a free port. It leads nowhere before To is called.
+// NewProxy listens on a free port of the loopback interface. It resets connections until SetServer is called.
 func NewProxy() (*Proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -50,14 +50,14 @@ func NewProxy() (*Proxy, error) {
 	return p, nil
 }
 
-// SetServer says where connections lead from now on.
+// SetServer sets the address to which new connections are forwarded.
 func (p *Proxy) SetServer(server string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.server = server
 }
 
-// Close ends the proxy and everything that goes through it.
+// Close stops the proxy and resets its connections.
 func (p *Proxy) Close() {
 	_ = p.listener.Close()
 	p.cancel()
@@ -65,7 +65,7 @@ func (p *Proxy) Close() {
 	p.tasks.Wait()
 }
 
-// Cut breaks all connections, as a firewall that restarts does.
+// Cut resets all open connections. New ones are accepted.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +74,7 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Down breaks all connections and lets nobody in until Heal.
+// Down resets all connections, open ones and new ones, until Heal.
 func (p *Proxy) Down() {
 	p.mu.Lock()
 	p.down = true
@@ -82,7 +82,7 @@ func (p *Proxy) Down() {
 	p.Cut()
 }
 
-// Hold lets nothing pass until Heal, and breaks nothing: what is under way arrives late.
+// Hold blocks all traffic until Heal. Connections stay open, and data that was sent meanwhile arrives after Heal.
 func (p *Proxy) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,29 +93,29 @@ func (p *Proxy) Hold() {
 	}
 }
 
-// Delay makes everything arrive later, until Heal.
+// Delay delays each chunk by d, until Heal.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
 }
 
-// LoseCommits breaks the connection of each of the next n COMMITs between the server's having done it and the answer, until
-// Heal.
+// LoseCommits makes the proxy forward each of the next n COMMITs and reset its connection instead of forwarding the reply,
+// until Heal.
 func (p *Proxy) LoseCommits(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.commitsToLose = n
 }
 
-// CommitsLost is how many COMMITs were not answered so far.
+// CommitsLost returns the number of COMMITs whose reply was dropped so far.
 func (p *Proxy) CommitsLost() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.commitsLost
 }
 
-// Heal lets everything pass.
+// Heal ends all faults.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -154,23 +154,23 @@ func (p *Proxy) serve(client net.Conn, addr string) {
 	l := &link{client, server}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
-	gone := p.down || p.ctx.Err() != nil
+	closed := p.down || p.ctx.Err() != nil
 	p.mu.Unlock()
-	if gone {
+	if closed {
 		l.reset()
 	}
-	broken := make(chan struct{})
-	var both sync.WaitGroup
-	both.Go(func() { p.forwardRequests(l, broken) })
-	both.Go(func() { p.forwardReplies(l, broken) })
-	both.Wait()
+	dropReply := make(chan struct{})
+	var directions sync.WaitGroup
+	directions.Go(func() { p.forwardRequests(l, dropReply) })
+	directions.Go(func() { p.forwardReplies(l, dropReply) })
+	directions.Wait()
 	p.mu.Lock()
 	delete(p.links, l)
 	p.mu.Unlock()
 }
 
-// forwardRequests passes on what the client sends. broken is closed before a COMMIT whose answer is lost.
-func (p *Proxy) forwardRequests(l *link, broken chan struct{}) {
+// forwardRequests forwards data from the client. It closes dropReply before it forwards a COMMIT whose reply is to be lost.
+func (p *Proxy) forwardRequests(l *link, dropReply chan struct{}) {
 	defer l.close()
 	buf := make([]byte, proxyChunk)
 	for {
@@ -181,10 +181,10 @@ func (p *Proxy) forwardRequests(l *link, broken chan struct{}) {
 			}
 			lost := p.losesReply(buf[:n])
 			if lost {
-				close(broken)
+				close(dropReply)
 			}
 			if _, werr := l.server.Write(buf[:n]); werr != nil || lost {
-				if lost { // the other direction ends the link once the server has answered
+				if lost { // forwardReplies resets the link once the server has replied
 					_, _ = l.client.Read(buf)
 				}
 				return
@@ -196,14 +196,14 @@ func (p *Proxy) forwardRequests(l *link, broken chan struct{}) {
 	}
 }
 
-// forwardReplies passes on what the server sends, but for what comes after broken.
-func (p *Proxy) forwardReplies(l *link, broken chan struct{}) {
+// forwardReplies forwards data from the server, until dropReply is closed.
+func (p *Proxy) forwardReplies(l *link, dropReply chan struct{}) {
 	defer l.close()
 	buf := make([]byte, proxyChunk)
 	for {
 		n, err := l.server.Read(buf)
 		select {
-		case <-broken:
+		case <-dropReply:
 			l.reset()
 			return
 		default:
@@ -222,7 +222,7 @@ func (p *Proxy) forwardReplies(l *link, broken chan struct{}) {
 	}
 }
 
-// waitToForward waits as long as the network wants. false: the proxy has ended.
+// waitToForward waits for the end of Hold and for the delay. It returns false if the proxy has been closed.
 func (p *Proxy) waitToForward() bool {
 	p.mu.Lock()
 	open, delay := p.unblocked, p.delay
@@ -235,10 +235,10 @@ func (p *Proxy) waitToForward() bool {
 	return sleep(p.ctx, delay)
 }
 
-// commitIn finds what a client of Postgres ends a transaction with: a simple query.
+// commitIn reports whether chunk contains a COMMIT, which Postgres clients send as a simple query.
 func commitIn(chunk []byte) bool { return bytes.Contains(bytes.ToLower(chunk), []byte("commit\x00")) }
 
-// losesReply reports whether the answer to this chunk is to be lost.
+// losesReply reports whether the reply to this chunk is to be dropped.
 func (p *Proxy) losesReply(chunk []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -250,13 +250,13 @@ func (p *Proxy) losesReply(chunk []byte) bool {
 	return true
 }
 
-// reset ends the link so that both sides are told that it broke.
+// reset closes the link with RST to both sides.
 func (l *link) reset() {
 	reset(l.client)
 	reset(l.server)
 }
 
-// close ends the link as one whose other side has ended it.
+// close closes the link normally, as if the other side had closed it.
 func (l *link) close() {
 	_ = l.client.Close()
 	_ = l.server.Close()
@@ -269,7 +269,7 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// sleep waits for d and reports whether ctx is still alive.
+// sleep waits for d. It returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil

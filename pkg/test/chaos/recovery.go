@@ -9,17 +9,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// How long things may take once all is healed. A dead member of a group counts as alive for ten seconds, and a broker needs
-// some to start; on a busy machine all of that takes longer. What goes on after this will go on for ever.
+// Timeouts after the faults have ended. A consumer group keeps a dead member for ten seconds, and a broker needs some
+// seconds to start; a busy machine needs longer.
 const (
-	healTimeout   = 240 * time.Second
-	stallTimeout = 120 * time.Second // without anything's happening
-	settleTimeout    = 10 * time.Minute  // with it
-	deletionTimeout  = 120 * time.Second
-	pollInterval     = 250 * time.Millisecond
+	healTimeout     = 240 * time.Second
+	stallTimeout    = 120 * time.Second // without progress
+	settleTimeout   = 10 * time.Minute  // in total
+	deletionTimeout = 120 * time.Second
+	pollInterval    = 250 * time.Millisecond
 )
 
-// heal ends all faults, starts what is down, and returns when everything says that it is ready.
+// heal ends all faults, starts all stopped servers and programs, and returns when they are ready. The findings are programs
+// that exited unexpectedly.
 func (s *System) heal(ctx context.Context) ([]Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
@@ -50,7 +51,7 @@ func (s *System) heal(ctx context.Context) ([]Finding, error) {
 	for _, p := range s.programs {
 		_ = p.Resume()
 		for _, state := range p.UnexpectedExits() {
-			findings = append(findings, Finding{"no program ends by itself", p.Name + ": " + state})
+			findings = append(findings, Finding{"programs exit only on request", p.Name + ": " + state})
 		}
 		if err := p.Start(); err != nil {
 			return findings, err
@@ -59,19 +60,19 @@ func (s *System) heal(ctx context.Context) ([]Finding, error) {
 	return findings, s.Ready(ctx)
 }
 
-// awaitSettled waits until nothing is left to do, as long as less and less is. The error says what still is when patience is
-// over. note is told of each step.
+// awaitSettled waits until no work is pending. It returns an error that names the pending work after stallTimeout without
+// progress, or after settleTimeout. note is called with each new state.
 func (s *System) awaitSettled(ctx context.Context, note func(string)) error {
-	calm, before, moved := 0, "", time.Now()
+	idlePolls, before, moved := 0, "", time.Now()
 	deadline := moved.Add(settleTimeout)
 	for {
 		err := s.pendingWork(ctx)
 		if err == nil {
-			if calm++; calm == 3 { // three times in a row: nothing is just between two places
+			if idlePolls++; idlePolls == 3 { // one poll can miss work that moves between Postgres and Kafka
 				return nil
 			}
 		} else {
-			calm = 0
+			idlePolls = 0
 			if left := err.Error(); left != before {
 				before, moved = left, time.Now()
 				note("settling: " + left)
@@ -81,12 +82,12 @@ func (s *System) awaitSettled(ctx context.Context, note func(string)) error {
 			return ctx.Err()
 		}
 		if now := time.Now(); err != nil && (now.Sub(moved) > stallTimeout || now.After(deadline)) {
-			return fmt.Errorf("nothing happens any more, and there are %w", err)
+			return fmt.Errorf("no progress, pending: %w", err)
 		}
 	}
 }
 
-// pendingWork says what is left to do, or nil.
+// pendingWork returns an error that describes the pending work, or nil if there is none.
 func (s *System) pendingWork(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.dsn)
 	if err != nil {
@@ -96,19 +97,19 @@ func (s *System) pendingWork(ctx context.Context) error {
 	var outbox, working int
 	const query = `SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM images WHERE job_state <> 'idle')`
 	if err := conn.QueryRow(ctx, query).Scan(&outbox, &working); err != nil {
-		return fmt.Errorf("look whether all is done: %w", err)
+		return fmt.Errorf("count pending work: %w", err)
 	}
 	if outbox+working > 0 {
-		return fmt.Errorf("%d rows in the outbox, %d pictures in work", outbox, working)
+		return fmt.Errorf("%d rows in the outbox, %d images in progress", outbox, working)
 	}
 	lag, err := s.lag()
 	if err == nil && lag > 0 {
-		err = fmt.Errorf("%d records to be dealt with", lag)
+		err = fmt.Errorf("%d records not consumed", lag)
 	}
 	return err
 }
 
-// runDeletions lets all intents come due at once, as if a day had passed, and waits until none is left.
+// runDeletions makes all scheduled deletions due, as if a day had passed, and waits until all are done.
 func (s *System) runDeletions(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deletionTimeout)
 	defer cancel()
@@ -118,18 +119,18 @@ func (s *System) runDeletions(ctx context.Context) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if _, err := conn.Exec(ctx, `UPDATE scheduled_deletions SET due_at = now() WHERE started_at IS NULL`); err != nil {
-		return fmt.Errorf("let intents come due: %w", err)
+		return fmt.Errorf("make scheduled deletions due: %w", err)
 	}
 	for {
 		var left int
 		if err := conn.QueryRow(ctx, `SELECT count(*) FROM scheduled_deletions`).Scan(&left); err != nil {
-			return fmt.Errorf("count intents: %w", err)
+			return fmt.Errorf("count scheduled deletions: %w", err)
 		}
 		if left == 0 {
 			return nil
 		}
 		if !sleep(ctx, pollInterval) {
-			return fmt.Errorf("%d intents are left after %s", left, deletionTimeout)
+			return fmt.Errorf("%d scheduled deletions are left after %s", left, deletionTimeout)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func healthy() *chaos.Snapshot {
 		{Name: "thumb", Format: "webp", Width: 120, Height: 80, Bytes: 900, Key: "products/1/1/2-b/thumb.webp"},
 		{Name: "card", Format: "jpeg", Width: 300, Height: 200, Bytes: 5000, Key: "products/1/1/2-b/card.jpg", Default: true},
 	}
-	w := &chaos.Snapshot{
+	snap := &chaos.Snapshot{
 		PublicURL: media,
 		Products: []chaos.ProductRow{
 			{
@@ -70,17 +70,17 @@ func healthy() *chaos.Snapshot {
 		},
 	}
 	for v := int64(1); v <= 4; v++ {
-		w.Events = append(w.Events, chaos.Event{ID: fmt.Sprint("e", v), Type: "product.changed", ProductID: 1, Version: v})
+		snap.Events = append(snap.Events, chaos.Event{ID: fmt.Sprint("e", v), Type: "product.changed", ProductID: 1, Version: v})
 	}
-	w.Changes = changes(w)
-	answers(w)
-	return w
+	snap.Changes = changes(snap)
+	answers(snap)
+	return snap
 }
 
 // changes is how the rows of a healthy world became what they are.
-func changes(w *chaos.Snapshot) []chaos.Change {
+func changes(snap *chaos.Snapshot) []chaos.Change {
 	first, second := "ticket-1", "ticket-2"
-	product := w.Products[0]
+	product := snap.Products[0]
 	steps := []chaos.ProductRow{product, product, product, product}
 	for i := range steps {
 		steps[i].Version = int64(i + 1)
@@ -98,7 +98,7 @@ func changes(w *chaos.Snapshot) []chaos.Change {
 	}
 	image := func(change func(*chaos.ImageRow)) *chaos.ImageRow {
 		row := chaos.ImageRow{
-			ID: 1, ProductID: 1, SourceURL: w.Images[0].SourceURL, Status: "pending", JobState: "queued", JobID: &first,
+			ID: 1, ProductID: 1, SourceURL: snap.Images[0].SourceURL, Status: "pending", JobState: "queued", JobID: &first,
 		}
 		change(&row)
 		return &row
@@ -110,14 +110,14 @@ func changes(w *chaos.Snapshot) []chaos.Change {
 		image(func(r *chaos.ImageRow) {
 			r.JobState, r.FencingToken, r.Prefix, r.JobID = "processing", 2, "products/1/1/2-b/", &second
 		}),
-		&w.Images[0],
+		&snap.Images[0],
 	}
-	failing := w.Images[1]
+	failing := snap.Images[1]
 	third := "ticket-3"
 	queued, processing := failing, failing
 	queued.Status, queued.JobState, queued.FencingToken, queued.ErrorCode, queued.JobID = "pending", "queued", 0, "", &third
 	processing.Status, processing.JobState, processing.ErrorCode, processing.JobID = "pending", "processing", "", &third
-	for _, life := range [][]*chaos.ImageRow{lives, {&queued, &processing, &w.Images[1]}} {
+	for _, life := range [][]*chaos.ImageRow{lives, {&queued, &processing, &snap.Images[1]}} {
 		all = append(all, chaos.Change{Kind: "images", Op: "INSERT", NewImage: life[0]})
 		for i := 1; i < len(life); i++ {
 			all = append(all, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: life[i-1], NewImage: life[i]})
@@ -127,13 +127,13 @@ func changes(w *chaos.Snapshot) []chaos.Change {
 }
 
 // answers is what an API says about a healthy world.
-func answers(w *chaos.Snapshot) {
-	p := w.Products[0]
+func answers(snap *chaos.Snapshot) {
+	p := snap.Products[0]
 	said := client.Product{
 		ID: 1, UserID: 7, Name: p.Name, Description: p.Description, Price: "12.50", Sources: p.URLs, Version: 4,
 		Compressed: []string{media + "/" + p.Compressed[0]},
 	}
-	for _, img := range w.Images {
+	for _, img := range snap.Images {
 		one := client.Image{ID: img.ID, SourceURL: img.SourceURL, Status: img.Status}
 		for range img.Renditions {
 			one.Renditions = append(one.Renditions, client.Rendition{})
@@ -147,8 +147,8 @@ func answers(w *chaos.Snapshot) {
 	if err != nil {
 		panic(err)
 	}
-	w.Responses = []chaos.ProductResponse{{API: api, ID: 1, Status: 200, Product: said, Body: body}, {API: api, ID: 2, Status: 404}}
-	w.Lists = []chaos.ListResponse{{API: api, UserID: 7, Items: []json.RawMessage{body}}}
+	snap.Responses = []chaos.ProductResponse{{API: api, ID: 1, Status: 200, Product: said, Body: body}, {API: api, ID: 2, Status: 404}}
+	snap.Lists = []chaos.ListResponse{{API: api, UserID: 7, Items: []json.RawMessage{body}}}
 }
 
 func TestAHealthyWorldPasses(t *testing.T) {
@@ -165,110 +165,110 @@ func TestEachRuleSeesWhatItIsFor(t *testing.T) {
 	t.Parallel()
 	deleted := "2026-03-01T12:30:45Z"
 	ticket := "ticket-1"
-	last := func(w *chaos.Snapshot) *chaos.Change { return &w.Changes[8] } // the picture becomes ready
+	last := func(snap *chaos.Snapshot) *chaos.Change { return &snap.Changes[8] } // the picture becomes ready
 	cases := []struct {
 		rule, what string
 		corrupt    func(*chaos.Snapshot)
 	}{
-		{"nothing waits any more", "a parked row", func(w *chaos.Snapshot) { w.Outbox, w.Parked = 1, 1 }},
-		{"every accepted product exists", "no row", func(w *chaos.Snapshot) { w.Products = w.Products[1:] }},
-		{"every accepted product exists", "deleted by nobody", func(w *chaos.Snapshot) { w.Products[0].DeletedAt = &deleted }},
-		{"every accepted product exists", "a deletion undone", func(w *chaos.Snapshot) { w.Products[1].DeletedAt = nil }},
-		{"every accepted product exists", "another's id", func(w *chaos.Snapshot) { w.Products[0].Description = "token-9" }},
-		{"a request with a key makes one product", "two rows", func(w *chaos.Snapshot) {
-			twin := w.Products[0]
+		{"the outbox is empty", "a parked row", func(snap *chaos.Snapshot) { snap.Outbox, snap.Parked = 1, 1 }},
+		{"accepted products exist", "no row", func(snap *chaos.Snapshot) { snap.Products = snap.Products[1:] }},
+		{"accepted products exist", "deleted by nobody", func(snap *chaos.Snapshot) { snap.Products[0].DeletedAt = &deleted }},
+		{"accepted products exist", "a deletion undone", func(snap *chaos.Snapshot) { snap.Products[1].DeletedAt = nil }},
+		{"accepted products exist", "another's id", func(snap *chaos.Snapshot) { snap.Products[0].Description = "token-9" }},
+		{"an idempotency key creates one product", "two rows", func(snap *chaos.Snapshot) {
+			twin := snap.Products[0]
 			twin.ID = 3
-			w.Products = append(w.Products, twin)
+			snap.Products = append(snap.Products, twin)
 		}},
-		{"a request with a key makes one product", "two answers", func(w *chaos.Snapshot) { w.Expectations[0].IDs = []int64{1, 3} }},
-		{"a request with a key makes one product", "no row", func(w *chaos.Snapshot) { w.Products = w.Products[1:] }},
-		{"an acknowledged change stays", "a lost name", func(w *chaos.Snapshot) { w.Expectations[0].MaybeNames = nil }},
-		{"an acknowledged change stays", "a lost price", func(w *chaos.Snapshot) { w.Expectations[0].Price = "12.51" }},
-		{"an acknowledged change stays", "lost pictures", func(w *chaos.Snapshot) { w.Expectations[0].Images = nil }},
-		{"an acknowledged change stays", "a lost version", func(w *chaos.Snapshot) { w.Expectations[0].Version = 5 }},
-		{"every picture ends", "in work", func(w *chaos.Snapshot) { w.Images[0].JobState = "processing" }},
-		{"every picture ends", "pending and forgotten", func(w *chaos.Snapshot) { w.Images[1].Status = "pending" }},
-		{"every picture ends", "no reason", func(w *chaos.Snapshot) { w.Images[1].ErrorCode = "" }},
-		{"every picture ends", "ready with nothing", func(w *chaos.Snapshot) { w.Images[0].Renditions = nil }},
-		{"every picture ends", "a ticket left", func(w *chaos.Snapshot) { w.Images[0].JobID = &ticket }},
-		{"a picture is what its source deserves", "a picture of nothing", func(w *chaos.Snapshot) { w.Images[0].SourceURL = base + imageserver.Text }},
-		{"a picture is what its source deserves", "a good one failed", func(w *chaos.Snapshot) { w.Images[1].SourceURL = base + imageserver.PNG }},
-		{"the product repeats what its pictures say", "an old key", func(w *chaos.Snapshot) { w.Products[0].Compressed[0] = "products/1/1/1-a/card.jpg" }},
-		{"the product repeats what its pictures say", "another source", func(w *chaos.Snapshot) { w.Images[0].SourceURL = base + "9/" + imageserver.JPEG }},
-		{"the product repeats what its pictures say", "a gap", func(w *chaos.Snapshot) { w.Images[1].Position = 2 }},
-		{"every rendition is stored and decodes", "no object", func(w *chaos.Snapshot) { delete(w.Objects, key) }},
-		{"every rendition is stored and decodes", "half an object", func(w *chaos.Snapshot) { w.Objects[key] = chaos.Object{Err: "unexpected EOF"} }},
-		{"every rendition is stored and decodes", "another size", func(w *chaos.Snapshot) {
-			w.Objects[key] = chaos.Object{Bytes: 5000, Format: "jpeg", Width: 300, Height: 201}
+		{"an idempotency key creates one product", "two answers", func(snap *chaos.Snapshot) { snap.Expectations[0].IDs = []int64{1, 3} }},
+		{"an idempotency key creates one product", "no row", func(snap *chaos.Snapshot) { snap.Products = snap.Products[1:] }},
+		{"acknowledged changes persist", "a lost name", func(snap *chaos.Snapshot) { snap.Expectations[0].MaybeNames = nil }},
+		{"acknowledged changes persist", "a lost price", func(snap *chaos.Snapshot) { snap.Expectations[0].Price = "12.51" }},
+		{"acknowledged changes persist", "lost pictures", func(snap *chaos.Snapshot) { snap.Expectations[0].Images = nil }},
+		{"acknowledged changes persist", "a lost version", func(snap *chaos.Snapshot) { snap.Expectations[0].Version = 5 }},
+		{"images reach a final state", "in work", func(snap *chaos.Snapshot) { snap.Images[0].JobState = "processing" }},
+		{"images reach a final state", "pending and forgotten", func(snap *chaos.Snapshot) { snap.Images[1].Status = "pending" }},
+		{"images reach a final state", "no reason", func(snap *chaos.Snapshot) { snap.Images[1].ErrorCode = "" }},
+		{"images reach a final state", "ready with nothing", func(snap *chaos.Snapshot) { snap.Images[0].Renditions = nil }},
+		{"images reach a final state", "a ticket left", func(snap *chaos.Snapshot) { snap.Images[0].JobID = &ticket }},
+		{"image status matches its source", "a picture of nothing", func(snap *chaos.Snapshot) { snap.Images[0].SourceURL = base + imageserver.Text }},
+		{"image status matches its source", "a good one failed", func(snap *chaos.Snapshot) { snap.Images[1].SourceURL = base + imageserver.PNG }},
+		{"product row matches its image rows", "an old key", func(snap *chaos.Snapshot) { snap.Products[0].Compressed[0] = "products/1/1/1-a/card.jpg" }},
+		{"product row matches its image rows", "another source", func(snap *chaos.Snapshot) { snap.Images[0].SourceURL = base + "9/" + imageserver.JPEG }},
+		{"product row matches its image rows", "a gap", func(snap *chaos.Snapshot) { snap.Images[1].Position = 2 }},
+		{"renditions are stored and decode", "no object", func(snap *chaos.Snapshot) { delete(snap.Objects, key) }},
+		{"renditions are stored and decode", "half an object", func(snap *chaos.Snapshot) { snap.Objects[key] = chaos.Object{Err: "unexpected EOF"} }},
+		{"renditions are stored and decode", "another size", func(snap *chaos.Snapshot) {
+			snap.Objects[key] = chaos.Object{Bytes: 5000, Format: "jpeg", Width: 300, Height: 201}
 		}},
-		{"no object without a row or an intent", "an orphan", func(w *chaos.Snapshot) { w.Deletions = nil }},
-		{"when all intents have come due, only what rows name is left", "an orphan", func(w *chaos.Snapshot) {
-			w.AfterDeletions["products/1/1/1-a/thumb.webp"] = chaos.Object{}
+		{"objects have a row or a scheduled deletion", "an orphan", func(snap *chaos.Snapshot) { snap.Deletions = nil }},
+		{"only referenced objects remain after deletions", "an orphan", func(snap *chaos.Snapshot) {
+			snap.AfterDeletions["products/1/1/1-a/thumb.webp"] = chaos.Object{}
 		}},
-		{"when all intents have come due, only what rows name is left", "too much deleted", func(w *chaos.Snapshot) { delete(w.AfterDeletions, key) }},
-		{"versions only grow, one by one", "back", func(w *chaos.Snapshot) { w.Changes[2].NewProduct.Version = 1 }},
-		{"versions only grow, one by one", "two at once", func(w *chaos.Snapshot) { w.Changes[3].NewProduct.Version = 9 }},
-		{"versions only grow, one by one", "a revision back", func(w *chaos.Snapshot) { w.Changes[2].OldProduct.Revision = 3 }},
-		{"versions only grow, one by one", "a change in silence", func(w *chaos.Snapshot) { w.Changes[3].NewProduct.Version = 3 }},
-		{"versions only grow, one by one", "a fence back", func(w *chaos.Snapshot) { last(w).OldImage.FencingToken = 3 }},
-		{"each version is told once", "never told", func(w *chaos.Snapshot) { w.Events = w.Events[:len(w.Events)-1] }},
-		{"each version is told once", "told as two events", func(w *chaos.Snapshot) {
-			w.Events = append(w.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 2})
+		{"only referenced objects remain after deletions", "too much deleted", func(snap *chaos.Snapshot) { delete(snap.AfterDeletions, key) }},
+		{"versions increase by one", "back", func(snap *chaos.Snapshot) { snap.Changes[2].NewProduct.Version = 1 }},
+		{"versions increase by one", "two at once", func(snap *chaos.Snapshot) { snap.Changes[3].NewProduct.Version = 9 }},
+		{"versions increase by one", "a revision back", func(snap *chaos.Snapshot) { snap.Changes[2].OldProduct.Revision = 3 }},
+		{"versions increase by one", "a change in silence", func(snap *chaos.Snapshot) { snap.Changes[3].NewProduct.Version = 3 }},
+		{"versions increase by one", "a fence back", func(snap *chaos.Snapshot) { last(snap).OldImage.FencingToken = 3 }},
+		{"each version has one event", "never told", func(snap *chaos.Snapshot) { snap.Events = snap.Events[:len(snap.Events)-1] }},
+		{"each version has one event", "told as two events", func(snap *chaos.Snapshot) {
+			snap.Events = append(snap.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 2})
 		}},
-		{"each version is told once", "told before its time", func(w *chaos.Snapshot) {
-			w.Events = append(w.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 5})
+		{"each version has one event", "told before its time", func(snap *chaos.Snapshot) {
+			snap.Events = append(snap.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 5})
 		}},
-		{"each version is told once", "of nobody", func(w *chaos.Snapshot) {
-			w.Events = append(w.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 9, Version: 1})
+		{"each version has one event", "of nobody", func(snap *chaos.Snapshot) {
+			snap.Events = append(snap.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 9, Version: 1})
 		}},
-		{"each death is told once", "never told", func(w *chaos.Snapshot) { w.Events = w.Events[2:] }},
-		{"each death is told once", "two events", func(w *chaos.Snapshot) { w.Events[1].ID = "d2" }},
-		{"each death is told once", "another reason", func(w *chaos.Snapshot) { w.Events[0].Code, w.Events[1].Code = "corrupt", "corrupt" }},
-		{"each death is told once", "of the living", func(w *chaos.Snapshot) {
-			w.Events = append(w.Events, chaos.Event{ID: "d3", Type: "image.dead", ImageID: 1, FencingToken: 2, Code: "timeout"})
+		{"each failure has one dead event", "never told", func(snap *chaos.Snapshot) { snap.Events = snap.Events[2:] }},
+		{"each failure has one dead event", "two events", func(snap *chaos.Snapshot) { snap.Events[1].ID = "d2" }},
+		{"each failure has one dead event", "another reason", func(snap *chaos.Snapshot) { snap.Events[0].Code, snap.Events[1].Code = "corrupt", "corrupt" }},
+		{"each failure has one dead event", "of the living", func(snap *chaos.Snapshot) {
+			snap.Events = append(snap.Events, chaos.Event{ID: "d3", Type: "image.dead", ImageID: 1, FencingToken: 2, Code: "timeout"})
 		}},
-		{"each death is told once", "an unreadable record", func(w *chaos.Snapshot) {
-			w.Events = append(w.Events, chaos.Event{ID: "d4", Type: "record.undecodable", Reason: "no headers"})
+		{"each failure has one dead event", "an unreadable record", func(snap *chaos.Snapshot) {
+			snap.Events = append(snap.Events, chaos.Event{ID: "d4", Type: "record.undecodable", Reason: "no headers"})
 		}},
-		{"no ticket has two effects", "spent twice", func(w *chaos.Snapshot) {
-			w.Changes = append(w.Changes, w.Changes[8])
+		{"a job ID has one effect", "spent twice", func(snap *chaos.Snapshot) {
+			snap.Changes = append(snap.Changes, snap.Changes[8])
 		}},
-		{"no ticket has two effects", "risen from the dead", func(w *chaos.Snapshot) { last(w).NewImage.JobID = &ticket }},
-		{"no ticket has two effects", "a record that came again was worked on", func(w *chaos.Snapshot) {
-			again := w.Images[0]
+		{"a job ID has one effect", "risen from the dead", func(snap *chaos.Snapshot) { last(snap).NewImage.JobID = &ticket }},
+		{"a job ID has one effect", "a record that came again was worked on", func(snap *chaos.Snapshot) {
+			again := snap.Images[0]
 			again.JobState, again.FencingToken, again.Prefix = "processing", 3, "products/1/1/3-c/"
-			w.Changes = append(w.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &w.Images[0], NewImage: &again})
+			snap.Changes = append(snap.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &snap.Images[0], NewImage: &again})
 		}},
-		{"no ticket has two effects", "shared", func(w *chaos.Snapshot) {
-			w.Changes[9].NewImage.JobID, w.Changes[10].OldImage.JobID = w.Changes[6].NewImage.JobID, w.Changes[6].NewImage.JobID
+		{"a job ID has one effect", "shared", func(snap *chaos.Snapshot) {
+			snap.Changes[9].NewImage.JobID, snap.Changes[10].OldImage.JobID = snap.Changes[6].NewImage.JobID, snap.Changes[6].NewImage.JobID
 		}},
-		{"only who holds the picture publishes", "an attempt that was overtaken", func(w *chaos.Snapshot) { last(w).OldImage.Prefix = "products/1/1/3-c/" }},
-		{"only who holds the picture publishes", "nobody at work", func(w *chaos.Snapshot) { last(w).OldImage.JobState = "queued" }},
-		{"only who holds the picture publishes", "objects of two attempts", func(w *chaos.Snapshot) {
-			w.Images[0].Renditions[1].Key = "products/1/1/1-a/card.jpg"
+		{"only the current attempt publishes", "an attempt that was overtaken", func(snap *chaos.Snapshot) { last(snap).OldImage.Prefix = "products/1/1/3-c/" }},
+		{"only the current attempt publishes", "nobody at work", func(snap *chaos.Snapshot) { last(snap).OldImage.JobState = "queued" }},
+		{"only the current attempt publishes", "objects of two attempts", func(snap *chaos.Snapshot) {
+			snap.Images[0].Renditions[1].Key = "products/1/1/1-a/card.jpg"
 		}},
-		{"both APIs answer what Postgres holds", "an old version", func(w *chaos.Snapshot) { w.Responses[0].Product.Version = 3 }},
-		{"both APIs answer what Postgres holds", "another name", func(w *chaos.Snapshot) { w.Responses[0].Product.Name = "lamp" }},
-		{"both APIs answer what Postgres holds", "another picture", func(w *chaos.Snapshot) { w.Responses[0].Product.Images[1].Status = "pending" }},
-		{"both APIs answer what Postgres holds", "gone", func(w *chaos.Snapshot) { w.Responses[0].Status = 404 }},
-		{"both APIs answer what Postgres holds", "not gone", func(w *chaos.Snapshot) { w.Responses[1].Status = 200 }},
-		{"lists hold what there is", "one is missing", func(w *chaos.Snapshot) { w.Lists[0].Items = nil }},
-		{"lists hold what there is", "an old one", func(w *chaos.Snapshot) { w.Lists[0].Items[0] = json.RawMessage(`{"id":1}`) }},
-		{"lists hold what there is", "no list", func(w *chaos.Snapshot) { w.Lists[0].Err = "503" }},
+		{"API responses match Postgres", "an old version", func(snap *chaos.Snapshot) { snap.Responses[0].Product.Version = 3 }},
+		{"API responses match Postgres", "another name", func(snap *chaos.Snapshot) { snap.Responses[0].Product.Name = "lamp" }},
+		{"API responses match Postgres", "another picture", func(snap *chaos.Snapshot) { snap.Responses[0].Product.Images[1].Status = "pending" }},
+		{"API responses match Postgres", "gone", func(snap *chaos.Snapshot) { snap.Responses[0].Status = 404 }},
+		{"API responses match Postgres", "not gone", func(snap *chaos.Snapshot) { snap.Responses[1].Status = 200 }},
+		{"lists are complete", "one is missing", func(snap *chaos.Snapshot) { snap.Lists[0].Items = nil }},
+		{"lists are complete", "an old one", func(snap *chaos.Snapshot) { snap.Lists[0].Items[0] = json.RawMessage(`{"id":1}`) }},
+		{"lists are complete", "no list", func(snap *chaos.Snapshot) { snap.Lists[0].Err = "503" }},
 	}
 	tested := map[string]bool{}
 	for _, c := range cases {
 		tested[c.rule] = true
 		t.Run(c.rule+": "+c.what, func(t *testing.T) {
 			t.Parallel()
-			w := healthy()
-			c.corrupt(w)
-			for _, f := range chaos.Check(w) {
+			snap := healthy()
+			c.corrupt(snap)
+			for _, f := range chaos.Check(snap) {
 				if f.Rule == c.rule && strings.HasPrefix(f.String(), c.rule+": ") {
 					return
 				}
 			}
-			t.Errorf("it does not see it; all that is found is %q", chaos.Check(w))
+			t.Errorf("it does not see it; all that is found is %q", chaos.Check(snap))
 		})
 	}
 	for _, rule := range chaos.Rules() {

@@ -7,24 +7,24 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// Snapshot is everything that is left of a run once all has settled, as the checker has gathered it.
+// Snapshot is the final state of a run, with the history of its rows and events.
 type Snapshot struct {
-	Products  []ProductRow
-	Images    []ImageRow
-	Deletions []DeletionRow
-	Changes   []Change // of products' and pictures' rows, in their order
-	Outbox    int      // rows that are left
-	Parked    int      // of them, those given up
-	Events    []Event
-	Objects   map[string]Object // by key
-	Responses   []ProductResponse         // of both APIs
-	Lists     []ListResponse
-	Expectations   []*Expectation
+	Products     []ProductRow
+	Images       []ImageRow
+	Deletions    []DeletionRow
+	Changes      []Change // of rows of products and images, in commit order
+	Outbox       int      // number of rows
+	Parked       int      // number of parked rows
+	Events       []Event
+	Objects      map[string]Object // by key
+	Responses    []ProductResponse // of both APIs, for each product
+	Lists        []ListResponse
+	Expectations []*Expectation
 
-	// AfterDeletions holds what is in the bucket when every intent has come due and been dealt with.
+	// AfterDeletions is the content of the bucket after all scheduled deletions, by key.
 	AfterDeletions map[string]Object
 
-	PublicURL string // what the API puts before an object's key
+	PublicURL string // what precedes an object's key in the API's URLs
 }
 
 // ProductRow is a row of products.
@@ -41,7 +41,7 @@ type ProductRow struct {
 	DeletedAt   *string     `json:"deleted_at"`
 }
 
-// Deleted says whether clients no longer see the product.
+// Deleted reports whether the product is deleted.
 func (p ProductRow) Deleted() bool { return p.DeletedAt != nil }
 
 // ImageRow is a row of images.
@@ -63,7 +63,7 @@ type ImageRow struct {
 	Renditions     []RenditionRow `json:"renditions"`
 }
 
-// jobID is the request that may begin, or "".
+// jobID returns the ID of the pending job, or "".
 func (i ImageRow) jobID() string {
 	if i.JobID == nil {
 		return ""
@@ -71,7 +71,7 @@ func (i ImageRow) jobID() string {
 	return *i.JobID
 }
 
-// objectPrefix is where the picture's objects stand, or "".
+// objectPrefix returns the prefix of the image's published objects, or "".
 func (i ImageRow) objectPrefix() string {
 	if len(i.Renditions) == 0 {
 		return ""
@@ -79,7 +79,7 @@ func (i ImageRow) objectPrefix() string {
 	return i.Renditions[0].Key[:strings.LastIndexByte(i.Renditions[0].Key, '/')+1]
 }
 
-// RenditionRow is one stored file of a picture.
+// RenditionRow is one stored file of an image.
 type RenditionRow struct {
 	Name    string `json:"name"`
 	Format  string `json:"format"`
@@ -90,7 +90,7 @@ type RenditionRow struct {
 	Default bool   `json:"default"`
 }
 
-// DeletionRow is a row of intents.
+// DeletionRow is a row of scheduled_deletions.
 type DeletionRow struct {
 	Prefix  string  `json:"prefix"`
 	ImageID int64   `json:"image_id"`
@@ -98,49 +98,49 @@ type DeletionRow struct {
 	Started *string `json:"started_at"`
 }
 
-// Change is what the database noted of one change of a row: before and after, whichever there is.
+// Change is one change of a row, as the trigger recorded it. The old row is nil for INSERT, the new one for DELETE.
 type Change struct {
-	Kind, Op                 string // products or images; INSERT, UPDATE or DELETE
-	OldProduct, NewProduct   *ProductRow
-	OldImage, NewImage       *ImageRow
-	rawOld, rawNew []byte
+	Kind, Op               string // products or images; INSERT, UPDATE or DELETE
+	OldProduct, NewProduct *ProductRow
+	OldImage, NewImage     *ImageRow
+	rawOld, rawNew         []byte
 }
 
-// Event is a record of one of the topics.
+// Event is a record of a topic.
 type Event struct {
 	Topic string // without the run's prefix
 	ID    string
 	Type  string
 
-	ProductID int64  `json:"product_id"`
-	Version   int64  `json:"product_version"`
-	Deleted   bool   `json:"deleted"`
-	ImageID   int64  `json:"image_id"`
-	FencingToken     int64  `json:"fence"`
-	Code      string `json:"code"`
-	Reason    string `json:"reason"`
+	ProductID    int64  `json:"product_id"`
+	Version      int64  `json:"product_version"`
+	Deleted      bool   `json:"deleted"`
+	ImageID      int64  `json:"image_id"`
+	FencingToken int64  `json:"fence"`
+	Code         string `json:"code"`
+	Reason       string `json:"reason"`
 }
 
-// Object is what is in the bucket under one key.
+// Object is an object of the bucket. Only Bytes is set if it was listed but not downloaded.
 type Object struct {
 	Bytes         int64
 	Type          string // Content-Type
-	Format        string // as it decodes: jpeg, webp; empty if it does not
+	Format        string // jpeg or webp, found by decoding; empty if Err is set
 	Width, Height int
 	Err           string // why it does not decode
 }
 
-// ProductResponse is what an API answers about a product.
+// ProductResponse is an API's response to a GET of a product.
 type ProductResponse struct {
 	API     string
-	ID      int64 // that was asked for
+	ID      int64 // requested
 	Status  int
 	ETag    string
 	Product client.Product
 	Body    []byte
 }
 
-// ListResponse is what an API answers about a user's products, all pages of it.
+// ListResponse is an API's list of a user's products, all pages of it. Err is set if a request failed.
 type ListResponse struct {
 	API    string
 	UserID int64
@@ -148,11 +148,11 @@ type ListResponse struct {
 	Err    string
 }
 
-// Finding is one thing that must not be.
+// Finding is one violation of a rule.
 type Finding struct {
 	Rule   string `json:"rule"`
 	Detail string `json:"detail"`
 }
 
-// String is the finding as one line.
+// String returns the finding as one line.
 func (f Finding) String() string { return f.Rule + ": " + f.Detail }

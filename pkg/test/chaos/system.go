@@ -22,17 +22,18 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// cacheTTL is how long the programs' cache remembers a product: what is stale is so for no longer.
+// cacheTTL is the TTL of the programs' cache, which bounds the age of a stale response.
 const cacheTTL = 10 * time.Second
 
-// Backends is the servers with a proxy before each that programs speak to, and the source of pictures. It outlives the runs.
+// Backends are the servers that the programs use, with a proxy in front of Postgres, MinIO and each broker, and the server
+// of source images. All runs share them.
 type Backends struct {
 	*servers.Stack
 	Source  *imageserver.Server
-	proxies map[string]*Proxy // by target: "to postgres"
+	proxies map[string]*Proxy // by fault target, such as "to postgres"
 }
 
-// StartBackends starts everything.
+// StartBackends starts the servers, the proxies and the image server.
 func StartBackends(getenv func(string) string) (_ *Backends, err error) {
 	s := &Backends{proxies: map[string]*Proxy{}}
 	defer func() {
@@ -67,7 +68,7 @@ func StartBackends(getenv func(string) string) (_ *Backends, err error) {
 	return s, nil
 }
 
-// Close stops everything.
+// Close stops the proxies and the servers. Their data is lost.
 func (s *Backends) Close() error {
 	for _, p := range s.proxies {
 		if p != nil {
@@ -79,7 +80,7 @@ func (s *Backends) Close() error {
 		err = s.Source.Close()
 	}
 	if s.Stack != nil {
-		for _, broker := range s.Kafka { // nothing of theirs is of worth, and an orderly end takes them long
+		for _, broker := range s.Kafka { // a clean shutdown takes long, and the data is not needed
 			err = errors.Join(err, broker.Kill())
 		}
 		err = errors.Join(err, s.Stop())
@@ -87,13 +88,13 @@ func (s *Backends) Close() error {
 	return err
 }
 
-// System is one Vitrine on a site, in a corner of its own: schema, topics, keys and bucket.
+// System is one installation of Vitrine on the backends, with its own schema, topics, key prefix and bucket.
 type System struct {
-	backends       *Backends
+	backends   *Backends
 	bin        string
-	dir        string // logs
-	name       string // of its corner
-	dsn        string // direct, into its schema
+	dir        string // of logs
+	name       string // of the schema; prefix of topics and keys
+	dsn        string // of the schema, not through the proxy
 	bucket     servers.Bucket
 	env        []string
 	forkThread *process.ForkThread
@@ -102,18 +103,19 @@ type System struct {
 	ports      []*port.Reservation
 }
 
-// NewSystem makes a corner for a run and sets it up. No program is running yet. bin is the directory of the programs.
-func NewSystem(ctx context.Context, site *Backends, name, bin, dir string, environ []string) (*System, error) {
+// NewSystem creates the schema of a run and runs vitrine setup. It starts no program. bin is the directory of the programs,
+// dir that of their logs.
+func NewSystem(ctx context.Context, backends *Backends, name, bin, dir string, environ []string) (*System, error) {
 	s := &System{
-		backends: site, bin: bin, dir: dir, name: name, forkThread: process.NewForkThread(), programs: map[string]*Program{},
-		bucket: site.S3,
+		backends: backends, bin: bin, dir: dir, name: name, forkThread: process.NewForkThread(), programs: map[string]*Program{},
+		bucket: backends.S3,
 	}
 	s.bucket.Bucket = strings.ReplaceAll(name, "_", "-")
 	var err error
-	if s.dsn, err = site.WithSchema(name); err != nil {
+	if s.dsn, err = backends.WithSchema(name); err != nil {
 		return nil, err
 	}
-	if err := s.exec(ctx, site.DSN, "CREATE SCHEMA "+name); err != nil {
+	if err := s.exec(ctx, backends.DSN, "CREATE SCHEMA "+name); err != nil {
 		return nil, err
 	}
 	if err := s.configure(environ); err != nil {
@@ -130,7 +132,7 @@ func NewSystem(ctx context.Context, site *Backends, name, bin, dir string, envir
 	return s, nil
 }
 
-// recordChanges has the database itself write down every change of a product's and a picture's row.
+// recordChanges creates a trigger that records every change of a row of products or images.
 const recordChanges = `
 CREATE TABLE chaos_changes (n bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind text NOT NULL, op text NOT NULL, old jsonb, new jsonb);
@@ -142,8 +144,8 @@ END $$;
 CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON products FOR EACH ROW EXECUTE FUNCTION chaos_note();
 CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON images FOR EACH ROW EXECUTE FUNCTION chaos_note()`
 
-// configure writes the pipeline and makes the environment of all programs: with short times, so that in half a minute there
-// are leases that run out, intents that come due and caches that forget.
+// configure writes the pipeline file and the environment of all programs. Its timeouts are short, so that sessions,
+// scheduled deletions and cache entries expire within half a minute.
 func (s *System) configure(environ []string) error {
 	p := pipeline.Default()
 	p.Spec.Renditions = []pipeline.Rendition{
@@ -164,11 +166,11 @@ func (s *System) configure(environ []string) error {
 	if err := os.WriteFile(file, p.Document(), 0o600); err != nil {
 		return fmt.Errorf("write pipeline: %w", err)
 	}
-	through := func(target string) string { return s.backends.proxies[target].Addr }
-	dsn := strings.Replace(s.dsn, s.backends.Postgres.Addr, through("to postgres"), 1)
+	proxyOf := func(target string) string { return s.backends.proxies[target].Addr }
+	dsn := strings.Replace(s.dsn, s.backends.Postgres.Addr, proxyOf("to postgres"), 1)
 	var brokers, redis []string
 	for i := range s.backends.Kafka {
-		brokers = append(brokers, through(fmt.Sprintf("to broker-%d", i)))
+		brokers = append(brokers, proxyOf(fmt.Sprintf("to broker-%d", i)))
 	}
 	for _, n := range s.backends.Redis {
 		redis = append(redis, n.Addr)
@@ -183,7 +185,7 @@ func (s *System) configure(environ []string) error {
 		"KAFKA_REPLICATION": "3", "KAFKA_MIN_ISR": "2",
 		"REDIS_ADDRS": strings.Join(redis, ","), "REDIS_KEY_PREFIX": s.name + ":", "REDIS_TTL": cacheTTL.String(),
 		"REDIS_TOMBSTONE_TTL": "10s", "REDIS_MISSING_TTL": "1s",
-		"S3_ENDPOINT": "http://" + through("to minio"), "S3_REGION": s.bucket.Region, "S3_BUCKET": s.bucket.Bucket,
+		"S3_ENDPOINT": "http://" + proxyOf("to minio"), "S3_REGION": s.bucket.Region, "S3_BUCKET": s.bucket.Bucket,
 		"S3_ACCESS_KEY": s.bucket.AccessKey, "S3_SECRET_KEY": s.bucket.SecretKey, "S3_CREATE_BUCKET": "true",
 		"S3_PUBLIC_URL": s.publicURL(), "S3_ATTEMPT_TIMEOUT": "2s",
 		"CODEC_PATH": filepath.Join(s.bin, "codec"), "CODEC_CHILDREN": "1", "CODEC_START_BACKOFF": "200ms",
@@ -200,10 +202,10 @@ func (s *System) configure(environ []string) error {
 
 func (s *System) topicPrefix() string { return s.name + "." }
 
-// publicURL is where the API says that objects are.
-func (s *System) publicURL() string { return "http://pictures.example/" + s.name }
+// publicURL is the prefix of object URLs in the API.
+func (s *System) publicURL() string { return "http://images.example/" + s.name }
 
-// Start starts two of api and worker each, and returns when they are ready.
+// Start starts two api and two worker processes, and returns when they are ready.
 func (s *System) Start(ctx context.Context) error {
 	for _, name := range []string{"api-0", "api-1", "worker-0", "worker-1"} {
 		kind, _, _ := strings.Cut(name, "-")
@@ -233,10 +235,10 @@ func (s *System) Start(ctx context.Context) error {
 	return s.Ready(ctx)
 }
 
-// readyTimeout is how long programs whose servers are up may take until they are ready, on a busy machine.
+// readyTimeout is the time in which programs become ready once their servers are up. It allows for a busy machine.
 const readyTimeout = 3 * time.Minute
 
-// Ready returns when all programs say that they are ready. One that ends instead is an error.
+// Ready waits until all programs are ready. It fails if a program exits or after readyTimeout.
 func (s *System) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -249,7 +251,7 @@ func (s *System) Ready(ctx context.Context) error {
 				break
 			}
 			if !p.Running() {
-				return fmt.Errorf("wait until %s is ready: it has ended: %s", p.Name, strings.Join(p.UnexpectedExits(), "; "))
+				return fmt.Errorf("wait until %s is ready: it exited: %s", p.Name, strings.Join(p.UnexpectedExits(), "; "))
 			}
 			if !sleep(ctx, 50*time.Millisecond) {
 				return fmt.Errorf("wait until %s is ready: %w", p.Name, err)
@@ -259,7 +261,7 @@ func (s *System) Ready(ctx context.Context) error {
 	return nil
 }
 
-// reserve returns an address for a program, which is reserved until Remove: also while the program is stopped.
+// reserve returns a listen address for a program. It stays reserved until Remove, even while the program is stopped.
 func (s *System) reserve() (string, error) {
 	r, err := port.Reserve()
 	if err != nil {
@@ -269,23 +271,23 @@ func (s *System) reserve() (string, error) {
 	return r.Addr(), nil
 }
 
-// Stop ends the programs in order, all at once.
+// Stop ends all programs concurrently with SIGTERM.
 func (s *System) Stop() error {
 	errs := make(chan error, len(s.programs))
-	var all sync.WaitGroup
+	var stops sync.WaitGroup
 	for _, p := range s.programs {
-		all.Go(func() { errs <- p.Stop() })
+		stops.Go(func() { errs <- p.Stop() })
 	}
-	all.Wait()
+	stops.Wait()
 	close(errs)
-	var wrong []error
+	var failed []error
 	for err := range errs {
-		wrong = append(wrong, err)
+		failed = append(failed, err)
 	}
-	return errors.Join(wrong...)
+	return errors.Join(failed...)
 }
 
-// Remove removes the corner. The programs are dead by then, or are killed.
+// Remove kills the programs that still run, and removes the schema, bucket and topics.
 func (s *System) Remove(ctx context.Context) error {
 	var errs []error
 	for _, p := range s.programs {
@@ -301,7 +303,7 @@ func (s *System) Remove(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// exec runs statements on a connection of their own.
+// exec runs SQL statements on a new connection.
 func (s *System) exec(ctx context.Context, dsn, statements string) error {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {

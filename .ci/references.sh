@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# references: what other people's implementations say of the pictures that our tests paint. Needs cargo and npm; run it when the
-# pictures change.
+# references.sh: updates the reference data of tests with other implementations. Needs cargo and npm. Run it when the test
+# images change.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

@@ -53,7 +53,8 @@ func (s *harness) checkAutoscaling(ctx context.Context) (stageResult, error) {
 		return stageResult{}, err
 	}
 	throughput.line = fmt.Sprintf("%d images: %d -> %d -> %d workers, all ready, none processed twice, "+
-		"first new pod ready %s after the first was accepted, with all CPUs busy; %s with a codec that sleeps; %d images: 0 -> %d -> 0, first pod ready "+
+		"first new pod ready %s after the first was accepted, with all CPUs busy; "+
+		"%s with a codec that sleeps; %d images: 0 -> %d -> 0, first pod ready "+
 		"after %s; %s",
 		up.tally.Images, minWorkers, up.maxReady, minWorkers, formatReady(up.first), formatReady(idle.first),
 		fromZero.tally.Images, fromZero.maxReady, formatReady(fromZero.first), throughput.line)

@@ -70,7 +70,8 @@ func (s *harness) checkReload(ctx context.Context) (stageResult, error) {
 		return stageResult{}, err
 	}
 	return stageResult{line: fmt.Sprintf("a changed pipeline is in force in %d pods after %.0f s; "+
-		"with an invalid one the last valid one stays in force and the metrics report it; no pod restarted", len(after), elapsed.Seconds())}, nil
+		"with an invalid one the last valid one stays in force and the metrics report it; no pod restarted",
+		len(after), elapsed.Seconds())}, nil
 }
 
 // breakPipeline writes an invalid pipeline into the ConfigMap, checks that the revision good stays in force, and restores

@@ -44,7 +44,8 @@ func (s *harness) checkUpgrade(ctx context.Context) (stageResult, error) {
 		return stageResult{}, err
 	}
 	return stageResult{line: fmt.Sprintf("helm upgrade with a changed value and helm rollback work; "+
-		"helm uninstall leaves only the %d volumes that the notes name, and an install with the same name uses them", len(claims))}, nil
+		"helm uninstall leaves only the %d volumes that the notes name, and an install with the same name uses them",
+		len(claims))}, nil
 }
 
 // uninstall removes the release and returns the remaining volume claims.

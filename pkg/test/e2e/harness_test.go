@@ -166,17 +166,20 @@ func testStagesFaults(t *testing.T) {
 		"replica has a stale master address":    {"upgrade", "has no connection to its master"},
 		"notes with too few volumes":            {"upgrade", "the notes name [data-kafka-0]"},
 	} {
-		stdout, document, err := runStages(t, newFakeCluster(fault), "-stages", row.stage)
-		if err == nil || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: got error %v, want one with %q\n%s", fault, err, row.want, stdout)
-		}
-		if document != documentText {
-			t.Errorf("%s: the document has become\n%s", fault, document)
-		}
-		const how = "the release stays for inspection: kubectl -n vitrine-e2e"
-		if strings.Contains(stdout, "stage ") && !strings.Contains(stdout, how) {
-			t.Errorf("%s: the output does not say how to inspect the release:\n%s", fault, stdout)
-		}
+		t.Run(strings.ReplaceAll(fault, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			stdout, document, err := runStages(t, newFakeCluster(fault), "-stages", row.stage)
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got error %v, want one with %q\n%s", err, row.want, stdout)
+			}
+			if document != documentText {
+				t.Errorf("the document has changed:\n%s", document)
+			}
+			const how = "the release stays for inspection: kubectl -n vitrine-e2e"
+			if strings.Contains(stdout, "stage ") && !strings.Contains(stdout, how) {
+				t.Errorf("the output does not say how to inspect the release:\n%s", stdout)
+			}
+		})
 	}
 }
 

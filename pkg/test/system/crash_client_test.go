@@ -85,22 +85,28 @@ func TestAPICrashDuringChange(t *testing.T) {
 					t.Fatalf("the repeated request got %d: %s", a.Status, a.Body)
 				}
 			}
-			if row.change != remove {
-				s.checkOutcome(p.ID, row.want)
+			if row.change == remove {
+				s.checkDeleted(p.ID)
 				return
 			}
-			eventually(t, "the product is not found", func() error {
-				if a := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), ""); a.Status != http.StatusNotFound {
-					return fmt.Errorf("got %d", a.Status)
-				}
-				return nil
-			})
-			prefix := fmt.Sprintf("products/%d/", p.ID)
-			s.runDeletions(prefix)
-			if keys := s.objects(prefix); len(keys) != 0 {
-				t.Errorf("a deleted product still has the objects %v", keys)
-			}
+			s.checkOutcome(p.ID, row.want)
 		})
+	}
+}
+
+// checkDeleted waits until a product is not found, and checks that its scheduled deletions remove all its objects.
+func (s *crashEnv) checkDeleted(id int64) {
+	s.t.Helper()
+	eventually(s.t, "the product is not found", func() error {
+		if a := s.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""); a.Status != http.StatusNotFound {
+			return fmt.Errorf("got %d", a.Status)
+		}
+		return nil
+	})
+	prefix := fmt.Sprintf("products/%d/", id)
+	s.runDeletions(prefix)
+	if keys := s.objects(prefix); len(keys) != 0 {
+		s.t.Errorf("a deleted product still has the objects %v", keys)
 	}
 }
 

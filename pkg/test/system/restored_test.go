@@ -291,21 +291,27 @@ func testRestoredFromBackup(t *testing.T) {
 	s.start("worker")
 	api = s.start("api")
 	v.checkResponses(seen)
-	reprocessed, ready := s.awaitSettled(damaged.ID), s.awaitSettled(waiting.ID)
-	eventually(t, "the image without objects is reprocessed", func() error {
-		reprocessed = s.awaitSettled(damaged.ID)
+	v.checkImages(damaged, waiting, changed, deleted)
+	v.checkAfterRestore(api, seen, user, changed, append(later, lostUser))
+	v.checkResponses(seen)
+}
+
+// checkImages waits until the image without objects is reprocessed, and downloads the first image of each product.
+func (v *backupSystem) checkImages(damaged, waiting, changed, deleted client.Product) {
+	v.t.Helper()
+	reprocessed, ready := v.awaitSettled(damaged.ID), v.awaitSettled(waiting.ID)
+	eventually(v.t, "the image without objects is reprocessed", func() error {
+		reprocessed = v.awaitSettled(damaged.ID)
 		if reprocessed.Images[0].Renditions[0].URL == damaged.Images[0].Renditions[0].URL {
 			return errors.New("not yet")
 		}
 		return nil
 	})
-	for _, p := range []client.Product{reprocessed, ready, s.awaitSettled(changed.ID), s.awaitSettled(deleted.ID)} {
+	for _, p := range []client.Product{reprocessed, ready, v.awaitSettled(changed.ID), v.awaitSettled(deleted.ID)} {
 		for _, r := range p.Images[0].Renditions {
-			s.checkRendition(r.URL, r.Format, image.Pt(r.Width, r.Height), r.Bytes, image.Pt(1200, 800))
+			v.checkRendition(r.URL, r.Format, image.Pt(r.Width, r.Height), r.Bytes, image.Pt(1200, 800))
 		}
 	}
-	v.checkAfterRestore(api, seen, user, changed, append(later, lostUser))
-	v.checkResponses(seen)
 }
 
 // checkAfterRestore checks that versions, ETags and ids from after the backup do not collide with new ones.

@@ -48,26 +48,12 @@ func TestProductChanges(t *testing.T) {
 		t.Errorf("PATCH with a stale ETag: %d %s", a.Status, a.Body)
 	}
 
-	reprocessed := s.call(http.MethodPost, fmt.Sprintf("%s/images/%d/reprocess", path, after.Images[0].ID), "")
-	if reprocessed.Status != http.StatusAccepted {
-		t.Fatalf("reprocess: %d %s", reprocessed.Status, reprocessed.Body)
-	}
-	had := after.Images[0].Renditions[0].URL
-	eventually(t, "the image has new renditions", func() error {
-		now := s.awaitSettled(p.ID)
-		if len(now.Images[0].Renditions) == 0 {
-			t.Fatalf("the image has no renditions while it is reprocessed: %+v", now.Images[0])
-		}
-		if now.Images[0].Renditions[0].URL == had {
-			return errors.New("not yet")
-		}
-		return nil
-	})
+	reprocessedETag := s.reprocess(after)
 
 	if a := s.call(http.MethodDelete, path, "", "If-Match", etag); a.Status != http.StatusPreconditionFailed {
 		t.Errorf("DELETE with a stale ETag: %d %s", a.Status, a.Body)
 	}
-	if a := s.call(http.MethodDelete, path, "", "If-Match", reprocessed.Header.Get("ETag")); a.Status != http.StatusNoContent {
+	if a := s.call(http.MethodDelete, path, "", "If-Match", reprocessedETag); a.Status != http.StatusNoContent {
 		t.Fatalf("delete: %d %s", a.Status, a.Body)
 	}
 	for _, method := range []string{http.MethodGet, http.MethodDelete, http.MethodPatch} {
@@ -80,6 +66,27 @@ func TestProductChanges(t *testing.T) {
 	if !bytes.Equal(replayed.Body, created.Body) { // the saved response outlives the product
 		t.Errorf("the key returns %s, want %s", replayed.Body, created.Body)
 	}
+}
+
+// reprocess reprocesses the first image of a product, waits for its new renditions, and returns the response's ETag.
+func (s *system) reprocess(p client.Product) string {
+	s.t.Helper()
+	reprocessed := s.call(http.MethodPost, fmt.Sprintf("/products/%d/images/%d/reprocess", p.ID, p.Images[0].ID), "")
+	if reprocessed.Status != http.StatusAccepted {
+		s.t.Fatalf("reprocess: %d %s", reprocessed.Status, reprocessed.Body)
+	}
+	had := p.Images[0].Renditions[0].URL
+	eventually(s.t, "the image has new renditions", func() error {
+		now := s.awaitSettled(p.ID)
+		if len(now.Images[0].Renditions) == 0 {
+			s.t.Fatalf("the image has no renditions while it is reprocessed: %+v", now.Images[0])
+		}
+		if now.Images[0].Renditions[0].URL == had {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	return reprocessed.Header.Get("ETag")
 }
 
 // postWithKey posts a product with an idempotency key.

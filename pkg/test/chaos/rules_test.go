@@ -148,7 +148,10 @@ func addResponses(s *chaos.Snapshot) {
 	if err != nil {
 		panic(err)
 	}
-	s.Responses = []chaos.ProductResponse{{API: api, ID: 1, Status: 200, Product: response, Body: body}, {API: api, ID: 2, Status: 404}}
+	s.Responses = []chaos.ProductResponse{
+		{API: api, ID: 1, Status: 200, Product: response, Body: body},
+		{API: api, ID: 2, Status: 404},
+	}
 	s.Lists = []chaos.ListResponse{{API: api, UserID: 7, Items: []json.RawMessage{body}}}
 }
 

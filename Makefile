@@ -127,7 +127,7 @@ chaos: deps-test ## Crash programs and servers and check that no data is lost: S
 fuzz-images: deps-run ## Decode damaged images with real codecs: FUZZ_IMAGES=3000 per format, FUZZ_IMAGES_SEED=1
 	@mkdir -p bin/fuzz-images
 	@FUZZ_IMAGES='$(FUZZ_IMAGES)' FUZZ_IMAGES_SEED='$(FUZZ_IMAGES_SEED)' $(GO) test -count=1 -timeout 60m -v \
-		-run '^TestMutatedPictures' -artifacts -outputdir "$$PWD/bin/fuzz-images" ./cmd/codec
+		-run '^TestMutatedImages$$' -artifacts -outputdir "$$PWD/bin/fuzz-images" ./cmd/codec
 
 .PHONY: bench-outbox
 bench-outbox: deps-test ## Measure how fast an outbox of a million messages is drained

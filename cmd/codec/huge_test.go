@@ -9,9 +9,9 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders makes small files of every format claim more pixels than are
+// testLimitsPixelsClaimedInHeader makes small files of every format claim more pixels than are
 // allowed, in all places where they say a size. The codec has room for 256 MiB, and the least of them would need 600.
-func TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders(t *testing.T) {
+func testLimitsPixelsClaimedInHeader(t *testing.T) {
 	t.Parallel()
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 256 << 20 })
 	for format, all := range seeds(t) {
@@ -23,13 +23,13 @@ func TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders(t *testing.T) {
 			if format == pipeline.PNG {
 				summed(huge)
 			}
-			_, err := p.Render(t.Context(), huge, patient())
+			_, err := p.Render(t.Context(), huge, longDeadlineSpec())
 			if failure := media.FailureOf(err); failure == nil || failure.Code != media.TooManyPixels {
 				t.Errorf("%s: %v, want too_many_pixels", s.name, err)
 			}
 		}
 	}
-	if _, err := p.Render(t.Context(), picture(t, 400, 300), patient()); err != nil {
+	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), longDeadlineSpec()); err != nil {
 		t.Errorf("the next picture: %v", err)
 	}
 }

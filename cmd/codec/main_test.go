@@ -66,8 +66,8 @@ func testMain(m *testing.M) int {
 	return code
 }
 
-// picture returns a JPEG whose left half is red and whose right half is blue.
-func picture(t *testing.T, width, height int) []byte {
+// twoColourJPEG returns a JPEG whose left half is red and whose right half is blue.
+func twoColourJPEG(t *testing.T, width, height int) []byte {
 	t.Helper()
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
@@ -111,20 +111,26 @@ func pool(
 	return p, logs
 }
 
-// patient is the default pipeline with a deadline that a busy machine keeps.
-func patient() pipeline.Spec {
+// longDeadlineSpec is the default pipeline with a deadline that a busy machine keeps.
+func longDeadlineSpec() pipeline.Spec {
 	spec := pipeline.Default().Spec
 	spec.Limits.Deadline = pipeline.Duration(5 * time.Minute)
 	return spec
 }
 
-func TestARealPictureGoesThroughARealCodec(t *testing.T) {
+func TestRender(t *testing.T) {
+	t.Parallel()
+	t.Run("default_pipeline", testRenderDefaultPipeline)
+	t.Run("untrusted_formats_are_refused", testRenderUntrustedFormatsAreRefused)
+}
+
+func testRenderDefaultPipeline(t *testing.T) {
 	t.Parallel()
 	p, logs := pool(t, nil)
 	if err := p.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := p.Render(t.Context(), picture(t, 1200, 900), patient())
+	got, err := p.Render(t.Context(), twoColourJPEG(t, 1200, 900), longDeadlineSpec())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +155,7 @@ func TestARealPictureGoesThroughARealCodec(t *testing.T) {
 			t.Errorf("%s as %s: default is %v", o.Name, o.Format, o.Default)
 		}
 	}
-	if _, err := p.Render(t.Context(), got.Files[0].Body[:200], patient()); media.FailureOf(err) == nil ||
+	if _, err := p.Render(t.Context(), got.Files[0].Body[:200], longDeadlineSpec()); media.FailureOf(err) == nil ||
 		media.FailureOf(err).Code != media.Corrupt {
 		t.Errorf("half a picture: %v, want corrupt", err)
 	}
@@ -158,7 +164,14 @@ func TestARealPictureGoesThroughARealCodec(t *testing.T) {
 	}
 }
 
-func TestALargePictureStaysWithinItsMemory(t *testing.T) {
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	t.Run("large_image_fits_in_memory", testLimitsLargeImageFitsInMemory)
+	t.Run("memory_exceeded_costs_one_attempt", testLimitsMemoryExceededCostsOneAttempt)
+	t.Run("pixels_claimed_in_header", testLimitsPixelsClaimedInHeader)
+}
+
+func testLimitsLargeImageFitsInMemory(t *testing.T) {
 	t.Parallel()
 	// 36 million pixels that cannot be shrunk while they are decoded.
 	var source bytes.Buffer
@@ -167,12 +180,12 @@ func TestALargePictureStaysWithinItsMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 512 << 20 })
-	if _, err := p.Render(t.Context(), source.Bytes(), patient()); err != nil {
+	if _, err := p.Render(t.Context(), source.Bytes(), longDeadlineSpec()); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAPictureThatNeedsTooMuchMemoryCostsOneAttempt(t *testing.T) {
+func testLimitsMemoryExceededCostsOneAttempt(t *testing.T) {
 	t.Parallel()
 	// A GIF's frame is held whole: 196 megabytes of pixels in a room of 128.
 	var source bytes.Buffer
@@ -180,13 +193,13 @@ func TestAPictureThatNeedsTooMuchMemoryCostsOneAttempt(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 128 << 20 })
-	_, err := p.Render(t.Context(), source.Bytes(), patient())
+	_, err := p.Render(t.Context(), source.Bytes(), longDeadlineSpec())
 	if failure := media.FailureOf(err); failure == nil || failure.Code != media.CodecCrashed {
 		t.Fatalf("got %v, want codec_crashed", err)
 	}
-	spec := patient()
+	spec := longDeadlineSpec()
 	spec.Renditions = spec.Renditions[:1]
-	if _, err := p.Render(t.Context(), picture(t, 400, 300), spec); err != nil {
+	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), spec); err != nil {
 		t.Errorf("the next picture: %v", err)
 	}
 }
@@ -199,7 +212,7 @@ func command(t *testing.T, env []string, args ...string) (string, error) {
 	return string(out), err
 }
 
-func TestTheCommandLine(t *testing.T) {
+func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	guarded := []string{"VIPS_BLOCK_UNTRUSTED=1", "VIPS_WARNING=0"}
 	for name, tc := range map[string]struct {
@@ -226,14 +239,14 @@ func TestTheCommandLine(t *testing.T) {
 	}
 }
 
-func TestUntrustedLoadersAreBlocked(t *testing.T) {
+func testRenderUntrustedFormatsAreRefused(t *testing.T) {
 	t.Parallel()
 	p, _ := pool(t, nil)
 	for name, source := range map[string]string{
 		"SVG": `<svg xmlns="http://www.w3.org/2000/svg" width="99" height="99"><image href="/etc/hostname"/></svg>`,
 		"PPM": "P6 1 1 255 abc", "PDF": "%PDF-1.4\n",
 	} {
-		_, err := p.Render(t.Context(), []byte(source), patient())
+		_, err := p.Render(t.Context(), []byte(source), longDeadlineSpec())
 		if failure := media.FailureOf(err); failure == nil || failure.Code != media.UnsupportedFormat {
 			t.Errorf("%s: %v, want unsupported_format", name, err)
 		}

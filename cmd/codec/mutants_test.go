@@ -68,7 +68,7 @@ type tally struct {
 	slow     string
 }
 
-// TestMutatedPicturesAreMadeOrFailAsTheyShould gives mutants of real files to real codecs, with the limits and the allocator
+// TestMutatedImages gives mutants of real files to real codecs, with the limits and the allocator
 // that they have in production. The same FUZZ_IMAGES_SEED makes the same mutants everywhere; FUZZ_IMAGES is their number a
 // format, FUZZ_IMAGES_ONE the only one to try.
 //
@@ -84,7 +84,7 @@ type tally struct {
 //
 // Changed bytes in entropy-coded data decode to anything, in any decoder, and that is nobody's mistake: libjpeg-turbo, for
 // one, takes a code that no table has for the end of a block.
-func TestMutatedPicturesAreMadeOrFailAsTheyShould(t *testing.T) {
+func TestMutatedImages(t *testing.T) {
 	t.Parallel()
 	first, count := number(t, "FUZZ_IMAGES_SEED", 1), number(t, "FUZZ_IMAGES", 200)
 	only := number(t, "FUZZ_IMAGES_ONE", 0)
@@ -192,8 +192,8 @@ func judged(m mutant, s seed, spec pipeline.Spec, made media.Rendered, err error
 	return string(failure.Code), wrong
 }
 
-// TestTheJudgeKnowsAWrongSuccess gives the judge pictures of which it is known what is wrong with them.
-func TestTheJudgeKnowsAWrongSuccess(t *testing.T) {
+// TestMutantVerdict gives the judge pictures of which it is known what is wrong with them.
+func TestMutantVerdict(t *testing.T) {
 	t.Parallel()
 	all := seeds(t)
 	find := func(format pipeline.Format, name string) seed {

@@ -24,7 +24,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// halves is the picture that picture paints, of 400 x 300, as libvips saves it with HEVC. Only some libvips can.
+// halves is the image that twoColourJPEG returns, of 400 x 300, as libvips saves it with HEVC. Only some libvips can.
 //
 //go:embed testdata/halves.heic
 var halves []byte
@@ -77,7 +77,16 @@ func allocator() []string {
 	return []string{"LD_PRELOAD=" + found[0], "MALLOC_CONF=background_thread:true"}
 }
 
-func TestEveryThreadOfACodecIsInTheSandbox(t *testing.T) {
+func TestSandbox(t *testing.T) {
+	t.Parallel()
+	t.Run("covers_every_thread", testSandboxCoversEveryThread)
+	t.Run("every_format", testSandboxEveryFormat)
+	t.Run("large_image_in_every_format", testSandboxLargeImageInEveryFormat)
+	t.Run("off", testSandboxOff)
+	t.Run("kernel_without_seccomp", testSandboxKernelWithoutSeccomp)
+}
+
+func testSandboxCoversEveryThread(t *testing.T) {
 	t.Parallel()
 	for _, status := range threads(t, allocator()) {
 		if !strings.Contains(status, "\nSeccomp:\t2\n") || !strings.Contains(status, "\nNoNewPrivs:\t1\n") {
@@ -103,7 +112,7 @@ func filtered(t *testing.T) bool {
 
 // everyFormat asks for one picture in every format that can be written.
 func everyFormat(width int) pipeline.Spec {
-	spec := patient()
+	spec := longDeadlineSpec()
 	spec.Renditions = nil
 	// Each in a rendition of its own, so that none makes another needless.
 	for _, f := range []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG} {
@@ -120,7 +129,7 @@ func everyFormat(width int) pipeline.Spec {
 // sources returns the painted picture in each format that can be read and that Go writes, and HEIC.
 func sources(t *testing.T) map[pipeline.Format][]byte {
 	t.Helper()
-	photo := picture(t, 400, 300)
+	photo := twoColourJPEG(t, 400, 300)
 	img, err := jpeg.Decode(bytes.NewReader(photo))
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +146,7 @@ func sources(t *testing.T) map[pipeline.Format][]byte {
 	}
 }
 
-func TestEveryFormatGoesInAndOutOfTheSandbox(t *testing.T) {
+func testSandboxEveryFormat(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]codec.Option{
 		"with the vector unit": nil, "without it": {codec.WithEnv("VIPS_NOVECTOR=1")},
@@ -180,10 +189,10 @@ func TestEveryFormatGoesInAndOutOfTheSandbox(t *testing.T) {
 	}
 }
 
-func TestALargePictureGoesThroughTheSandboxInEveryFormat(t *testing.T) {
+func testSandboxLargeImageInEveryFormat(t *testing.T) {
 	t.Parallel()
 	p, _ := pool(t, nil)
-	got, err := p.Render(t.Context(), picture(t, 3000, 2000), everyFormat(1600))
+	got, err := p.Render(t.Context(), twoColourJPEG(t, 3000, 2000), everyFormat(1600))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,10 +201,10 @@ func TestALargePictureGoesThroughTheSandboxInEveryFormat(t *testing.T) {
 	}
 }
 
-func TestWithoutTheSandboxPicturesAreMadeAsWell(t *testing.T) {
+func testSandboxOff(t *testing.T) {
 	t.Parallel()
 	p, logs := pool(t, func(c *codec.Config) { c.Sandbox = "off" })
-	if _, err := p.Render(t.Context(), picture(t, 400, 300), everyFormat(200)); err != nil {
+	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), everyFormat(200)); err != nil {
 		t.Fatal(err)
 	}
 	if logs.FilterMessage("codecs run without their sandbox").Len() != 1 {
@@ -232,7 +241,7 @@ func withoutSeccomp() error {
 	return unix.Exec(os.Getenv(bare), os.Args, append(os.Environ(), "VIPS_BLOCK_UNTRUSTED=1"))
 }
 
-func TestWithoutSeccompACodecStartsOnlyIfItIsTold(t *testing.T) {
+func testSandboxKernelWithoutSeccomp(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // leastSpan is over how long the utilization is an average at least, once the pool is as old.
-const leastSpan = 15 * time.Second
+const minSpan = 15 * time.Second
 
 // busyTime adds up how long slots were taken. It may be used concurrently.
 type busyTime struct {
@@ -17,17 +17,17 @@ type busyTime struct {
 	busy     int
 	at       time.Time // until when seconds is added up
 	seconds  float64   // of slots, so that two slots taken for one second are two
-	old, new mark      // readings: the utilization is the average since old
+	old, new reading   // readings: the utilization is the average since old
 }
 
 // mark is what had added up at some time.
-type mark struct {
+type reading struct {
 	at      time.Time
 	seconds float64
 }
 
 func newBusyTime(slots int, now func() time.Time) *busyTime {
-	began := mark{at: now()}
+	began := reading{at: now()}
 	return &busyTime{slots: float64(slots), now: now, at: began.at, old: began, new: began}
 }
 
@@ -53,8 +53,8 @@ func (b *busyTime) utilization() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.advance()
-	if b.at.Sub(b.new.at) >= leastSpan {
-		b.old, b.new = b.new, mark{b.at, b.seconds}
+	if b.at.Sub(b.new.at) >= minSpan {
+		b.old, b.new = b.new, reading{b.at, b.seconds}
 	}
 	span := b.at.Sub(b.old.at).Seconds()
 	if span <= 0 {

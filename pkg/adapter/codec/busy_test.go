@@ -9,7 +9,14 @@ import (
 	"vitrine.io/pkg/adapter/codec"
 )
 
-func TestUtilizationIsTheShareOfTheSlotsTime(t *testing.T) {
+func TestBusyTime(t *testing.T) {
+	t.Parallel()
+	t.Run("share_of_slot_time", testBusyTimeShareOfSlotTime)
+	t.Run("frequent_reader", testBusyTimeFrequentReader)
+	t.Run("pool_metrics", testBusyTimePoolMetrics)
+}
+
+func testBusyTimeShareOfSlotTime(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	b := codec.NewBusyTime(4, c.Now)
@@ -38,7 +45,7 @@ func TestUtilizationIsTheShareOfTheSlotsTime(t *testing.T) {
 	want("by a clock that went back", 30, 0)
 }
 
-func TestAnotherReaderHardlyChangesTheUtilization(t *testing.T) {
+func testBusyTimeFrequentReader(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	b := codec.NewBusyTime(1, c.Now)
@@ -54,7 +61,7 @@ func TestAnotherReaderHardlyChangesTheUtilization(t *testing.T) {
 	}
 }
 
-func TestAPoolTellsHowBusyItIs(t *testing.T) {
+func testBusyTimePoolMetrics(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	r := newRig(t, func(c *codec.Config) { c.Children = 2 }, codec.WithClock(c.Now))

@@ -48,7 +48,7 @@ func (p *Pool) spawn(ctx context.Context, safeMode bool) (*child, error) {
 	if inTime := stop(); err == nil && inTime {
 		return c, nil
 	}
-	c.lose()
+	c.destroy()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -73,18 +73,18 @@ func (p *Pool) start(safeMode bool) (*child, error) {
 		safeMode: safeMode,
 	}
 	err = p.launch(cmd, c)
-	pipes.closeTheirs()
+	pipes.closeChildEnds()
 	if err != nil {
-		pipes.closeOurs()
+		pipes.closeParentEnds()
 		return nil, err
 	}
-	p.running.Go(func() {
+	p.goroutines.Go(func() {
 		_ = cmd.Wait() // its error is in the state
 		c.state = cmd.ProcessState
-		p.forget(c)
+		p.remove(c)
 		close(c.exited)
 	})
-	p.running.Go(func() { p.follow(pipes.stderr[0], c.pid) })
+	p.goroutines.Go(func() { p.logStderr(pipes.stderr[0], c.pid) })
 	p.log.Debug("codec started", zap.Int("pid", c.pid))
 	return c, nil
 }
@@ -93,7 +93,7 @@ func (p *Pool) start(safeMode bool) (*child, error) {
 func (c *child) kill() { _ = c.proc.Kill() }
 
 // lose kills the child, waits for its end and closes its pipes.
-func (c *child) lose() {
+func (c *child) destroy() {
 	c.kill()
 	<-c.exited
 	_ = c.in.Close()
@@ -109,7 +109,7 @@ func (c *child) retire(grace time.Duration) {
 	case <-c.exited:
 	case <-timer.C:
 	}
-	c.lose()
+	c.destroy()
 }
 
 // alive reports whether the child has not been reaped yet.
@@ -139,7 +139,7 @@ func (c *child) render(
 	if err == nil || media.FailureOf(err) != nil {
 		return rendered, inTime, err
 	}
-	c.lose()
+	c.destroy()
 	switch {
 	case inTime:
 		return rendered, false, media.Fail(media.CodecCrashed, fmt.Sprintf("the codec died on this picture (%s)", c.state),
@@ -177,8 +177,8 @@ func newPipes() (pipes, error) {
 	for _, pair := range []*[2]*os.File{&s.stdin, &s.stdout, &s.stderr} {
 		r, w, err := os.Pipe()
 		if err != nil {
-			s.closeTheirs()
-			s.closeOurs()
+			s.closeChildEnds()
+			s.closeParentEnds()
 			return pipes{}, err
 		}
 		*pair = [2]*os.File{r, w}
@@ -187,13 +187,13 @@ func newPipes() (pipes, error) {
 }
 
 // closeTheirs closes the child's ends, which the child has copies of. Closing a nil file is harmless.
-func (s pipes) closeTheirs() {
+func (s pipes) closeChildEnds() {
 	for _, f := range []*os.File{s.stdin[0], s.stdout[1], s.stderr[1]} {
 		_ = f.Close()
 	}
 }
 
-func (s pipes) closeOurs() {
+func (s pipes) closeParentEnds() {
 	for _, f := range []*os.File{s.stdin[1], s.stdout[0], s.stderr[0]} {
 		_ = f.Close()
 	}

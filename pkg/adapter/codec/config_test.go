@@ -14,7 +14,16 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-func TestEveryWrongSettingIsTold(t *testing.T) {
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	t.Run("invalid_fields", testConfigInvalidFields)
+	t.Run("missing_files", testConfigMissingFiles)
+	t.Run("bare_program_name", testConfigBareProgramName)
+	t.Run("allocator_preload", testConfigAllocatorPreload)
+	t.Run("program_not_executable", testConfigProgramNotExecutable)
+}
+
+func testConfigInvalidFields(t *testing.T) {
 	t.Parallel()
 	if wrong := (codec.Config{}).Validate(); len(wrong) != 8 {
 		t.Errorf("an empty configuration has %d mistakes, want 8: %v", len(wrong), wrong)
@@ -40,7 +49,7 @@ func TestEveryWrongSettingIsTold(t *testing.T) {
 	}
 }
 
-func TestWhatIsMissingIsToldBeforeAnyPicture(t *testing.T) {
+func testConfigMissingFiles(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*codec.Config){
 		"find codec program": func(c *codec.Config) { c.Path = "no-such-codec" },
@@ -54,7 +63,7 @@ func TestWhatIsMissingIsToldBeforeAnyPicture(t *testing.T) {
 	}
 }
 
-func TestABareNameIsFoundBesideThisProgram(t *testing.T) {
+func testConfigBareProgramName(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
@@ -64,7 +73,7 @@ func TestABareNameIsFoundBesideThisProgram(t *testing.T) {
 	r.made(t, "ok")
 }
 
-func TestTheAllocatorIsPreloadedWhereItIs(t *testing.T) {
+func testConfigAllocatorPreload(t *testing.T) {
 	t.Parallel()
 	const jemalloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
 	library := filepath.Join(t.TempDir(), "liballoc.so") // not a library: the loader says so and goes on without it
@@ -79,7 +88,7 @@ func TestTheAllocatorIsPreloadedWhereItIs(t *testing.T) {
 	}
 }
 
-func TestAProgramThatTheSystemRefusesIsUnavailable(t *testing.T) {
+func testConfigProgramNotExecutable(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "codec")
 	if err := os.WriteFile(program, []byte("\x7fELF, but not really"), 0o700); err != nil {

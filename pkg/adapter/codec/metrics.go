@@ -8,22 +8,22 @@ const (
 	reasonCrashed   = "crashed"   // died or talked nonsense with a picture in hand
 	reasonCancelled = "cancelled" // killed because its caller gave up
 	reasonIdle      = "idle"      // found dead without a picture
-	reasonPictures  = "images"    // has made as many as it may
+	reasonImages    = "images"    // has made as many as it may
 	reasonRSS       = "rss"       // has grown too large
-	reasonSuspect   = "safe_mode" // made way for a picture that had killed another, or has tried that picture
+	reasonSafeMode  = "safe_mode" // made way for a picture that had killed another, or has tried that picture
 )
 
 type metrics struct {
-	slots    prometheus.Gauge
-	children prometheus.Gauge
-	busy     prometheus.Gauge
-	restarts *prometheus.CounterVec // reason
-	suspects prometheus.Counter
-	refused  prometheus.Counter
-	wait     prometheus.Histogram
-	render   *prometheus.HistogramVec // outcome: ok or a code
-	rss      *prometheus.GaugeVec     // slot
-	dropped  prometheus.Counter
+	slots           prometheus.Gauge
+	children        prometheus.Gauge
+	busy            prometheus.Gauge
+	restarts        *prometheus.CounterVec // reason
+	safeModeRenders prometheus.Counter
+	startFailures   prometheus.Counter
+	wait            prometheus.Histogram
+	render          *prometheus.HistogramVec // outcome: ok or a code
+	rss             *prometheus.GaugeVec     // slot
+	dropped         prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
@@ -37,9 +37,9 @@ func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 			Name: "vitrine_codec_busy", Help: "Codec processes at work, of vitrine_codec_slots."}),
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_codec_restarts_total", Help: "Codec processes lost or replaced, by reason."}, []string{"reason"}),
-		suspects: prometheus.NewCounter(prometheus.CounterOpts{
+		safeModeRenders: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_safe_mode_renders_total", Help: "Images rendered in safe mode."}),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{
+		startFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_start_failures_total", Help: "Codec processes that could not be started."}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "vitrine_codec_wait_seconds", Help: "Time a picture waited for a free codec process.", Buckets: buckets}),
@@ -52,7 +52,7 @@ func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_stderr_dropped_total", Help: "Lines of codec processes that were too many to be logged."}),
 	}
-	reg.MustRegister(m.slots, m.children, m.busy, m.restarts, m.suspects, m.refused, m.wait, m.render, m.rss, m.dropped,
+	reg.MustRegister(m.slots, m.children, m.busy, m.restarts, m.safeModeRenders, m.startFailures, m.wait, m.render, m.rss, m.dropped,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "vitrine_codec_busy_seconds_total", Help: "Time that slots were taken by pictures, added up over the slots."},
 			busy.total),
@@ -60,7 +60,7 @@ func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 			Name: "vitrine_codec_utilization_ratio", Help: "Share of the slots' time in use since about the last scrape, 0 to 1."},
 			busy.utilization))
 	for _, reason := range []string{
-		reasonTimeout, reasonCrashed, reasonCancelled, reasonIdle, reasonPictures, reasonRSS, reasonSuspect,
+		reasonTimeout, reasonCrashed, reasonCancelled, reasonIdle, reasonImages, reasonRSS, reasonSafeMode,
 	} {
 		m.restarts.WithLabelValues(reason)
 	}

@@ -41,7 +41,17 @@ func (r rig) suspects(t *testing.T) float64 {
 	return r.metric(t, "vitrine_codec_safe_mode_renders_total", "")
 }
 
-func TestRenderSafeHasAChildOfItsOwnInSafeMode(t *testing.T) {
+func TestSafeMode(t *testing.T) {
+	t.Parallel()
+	t.Run("new_child", testSafeModeNewChild)
+	t.Run("same_content_of_another_product", testSafeModeSameContentOfAnotherProduct)
+	t.Run("entry_expires", testSafeModeEntryExpires)
+	t.Run("concurrent_calls_with_same_content", testSafeModeConcurrentCallsWithSameContent)
+	t.Run("child_cannot_start", testSafeModeChildCannotStart)
+	t.Run("corrupt_image_is_not_recorded", testSafeModeCorruptImageIsNotRecorded)
+}
+
+func testSafeModeNewChild(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	poison := "once " + filepath.Join(t.TempDir(), "seen")
@@ -67,7 +77,7 @@ func TestRenderSafeHasAChildOfItsOwnInSafeMode(t *testing.T) {
 	}
 }
 
-func TestWhatHasKilledACodecHereIsKnownWhoeverBringsIt(t *testing.T) {
+func testSafeModeSameContentOfAnotherProduct(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	poison := "once " + filepath.Join(t.TempDir(), "seen")
@@ -80,7 +90,7 @@ func TestWhatHasKilledACodecHereIsKnownWhoeverBringsIt(t *testing.T) {
 	}
 }
 
-func TestEveryKillIsRememberedForAWhile(t *testing.T) {
+func testSafeModeEntryExpires(t *testing.T) {
 	t.Parallel()
 	for source, deadline := range map[string]time.Duration{"exit": long, "hang": 50 * time.Millisecond, "confused": long} {
 		t.Run(source, func(t *testing.T) {
@@ -103,7 +113,7 @@ func TestEveryKillIsRememberedForAWhile(t *testing.T) {
 	}
 }
 
-func TestWhoWaitedWhileTheSameContentKilledIsTriedWithCare(t *testing.T) {
+func testSafeModeConcurrentCallsWithSameContent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *codec.Config) { c.Children = 1 })
 	var all sync.WaitGroup
@@ -121,7 +131,7 @@ func TestWhoWaitedWhileTheSameContentKilledIsTriedWithCare(t *testing.T) {
 	}
 }
 
-func TestASuspectTakesNobodysCodecWhileNoneCanBeStarted(t *testing.T) {
+func testSafeModeChildCannotStart(t *testing.T) {
 	t.Parallel()
 	flag := filepath.Join(t.TempDir(), "flag")
 	touch(flag)
@@ -140,7 +150,7 @@ func TestASuspectTakesNobodysCodecWhileNoneCanBeStarted(t *testing.T) {
 	}
 }
 
-func TestAPictureThatIsOnlyDamagedIsNoSuspect(t *testing.T) {
+func testSafeModeCorruptImageIsNotRecorded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for range 3 {

@@ -32,16 +32,16 @@ type Pool struct {
 	poison  *poisonCache
 	thread  *process.ForkThread // starts every child
 
-	slots   chan *slot     // those without a picture
-	quit    chan struct{}  // closed by Close
-	running sync.WaitGroup // every goroutine of every child
+	slots      chan *slot     // those without a picture
+	quit       chan struct{}  // closed by Close
+	goroutines sync.WaitGroup // every goroutine of every child
 
-	mu       sync.Mutex
-	alive    map[*child]struct{}
-	killed   bool // no child may start any more
-	closed   bool
-	failures int       // starts that failed in a row
-	notYet   time.Time // the next start is not before this
+	mu        sync.Mutex
+	alive     map[*child]struct{}
+	killed    bool // no child may start any more
+	closed    bool
+	failures  int       // starts that failed in a row
+	nextStart time.Time // the next start is not before this
 }
 
 // slot is a place for one child. Whoever took it out of Pool.slots owns it and its child.
@@ -195,46 +195,46 @@ func (p *Pool) ensureChild(ctx context.Context, s *slot, safeMode bool) error {
 	if s.child != nil && !safeMode {
 		return nil
 	}
-	if wait := p.pause(); wait > 0 {
+	if wait := p.untilNextStart(); wait > 0 {
 		return unavailable(errors.New("the last one could not be started either"), wait)
 	}
 	c, err := p.spawn(ctx, safeMode)
 	if ctx.Err() != nil && err != nil {
 		return ctx.Err()
 	}
-	wait := p.started(err)
+	wait := p.recordStart(err)
 	if err != nil {
 		return unavailable(err, wait)
 	}
 	if safeMode {
-		p.metrics.suspects.Inc()
+		p.metrics.safeModeRenders.Inc()
 	}
 	if s.child != nil {
-		p.drop(s, reasonSuspect)
+		p.drop(s, reasonSafeMode)
 	}
 	s.child = c
 	return nil
 }
 
 // pause returns how long starting is to be left alone.
-func (p *Pool) pause() time.Duration {
+func (p *Pool) untilNextStart() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.notYet.Sub(p.now())
+	return p.nextStart.Sub(p.now())
 }
 
 // started notes how a start went, and returns how long starting is to be left alone after it.
-func (p *Pool) started(err error) time.Duration {
+func (p *Pool) recordStart(err error) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
-		p.failures, p.notYet = 0, time.Time{}
+		p.failures, p.nextStart = 0, time.Time{}
 		return 0
 	}
-	p.metrics.refused.Inc()
+	p.metrics.startFailures.Inc()
 	wait := backoff.Double(p.failures, p.cfg.StartBackoff, maxStartBackoff)
 	p.failures++
-	p.notYet = p.now().Add(wait)
+	p.nextStart = p.now().Add(wait)
 	return wait
 }
 
@@ -251,9 +251,9 @@ func (p *Pool) recycle(s *slot, fit bool, err error) {
 	case !fit, failure != nil && failure.Code == media.CodecCrashed: // a C library short of memory has no state to trust
 		p.drop(s, reasonCrashed)
 	case s.child.safeMode: // it is slow
-		p.drop(s, reasonSuspect)
+		p.drop(s, reasonSafeMode)
 	case s.child.seq >= p.cfg.RecycleAfter:
-		p.drop(s, reasonPictures)
+		p.drop(s, reasonImages)
 	case rss > p.cfg.MaxRSS:
 		p.log.Info("codec replaced for its memory", zap.Int("pid", s.child.pid), zap.Int64("rss_bytes", rss))
 		p.drop(s, reasonRSS)
@@ -265,7 +265,7 @@ func (p *Pool) drop(s *slot, reason string) {
 	p.metrics.restarts.WithLabelValues(reason).Inc()
 	c := s.child
 	s.child = nil
-	p.running.Go(func() { c.retire(p.cfg.ShutdownGrace) })
+	p.goroutines.Go(func() { c.retire(p.cfg.ShutdownGrace) })
 }
 
 // launch starts the process and counts it, unless the pool has been killed meanwhile.
@@ -284,7 +284,7 @@ func (p *Pool) launch(cmd *exec.Cmd, c *child) error {
 	return nil
 }
 
-func (p *Pool) forget(c *child) {
+func (p *Pool) remove(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.alive, c)
@@ -321,11 +321,11 @@ func (p *Pool) Close(ctx context.Context) error {
 		if s.child != nil {
 			c := s.child
 			s.child = nil
-			p.running.Go(func() { c.retire(p.cfg.ShutdownGrace) })
+			p.goroutines.Go(func() { c.retire(p.cfg.ShutdownGrace) })
 		}
 		p.slots <- s
 	}
-	p.running.Wait()
+	p.goroutines.Wait()
 	if first {
 		p.thread.Close()
 	}

@@ -118,7 +118,18 @@ func eventually(t *testing.T, what string, holds func() bool) {
 // gone reports whether a process has left the table; a zombie has not.
 func gone(pid string) bool { return !exists("/proc/" + pid) }
 
-func TestAPictureComesBackAsRenditions(t *testing.T) {
+func TestRender(t *testing.T) {
+	t.Parallel()
+	t.Run("renditions_and_metrics", testRenderRenditionsAndMetrics)
+	t.Run("broken_child", testRenderBrokenChild)
+	t.Run("detail_names_exit_status", testRenderDetailNamesExitStatus)
+	t.Run("deadline_exceeded", testRenderDeadlineExceeded)
+	t.Run("deadline_exceeded_while_sending", testRenderDeadlineExceededWhileSending)
+	t.Run("image_failure_keeps_child", testRenderImageFailureKeepsChild)
+	t.Run("caller_cancels", testRenderCallerCancels)
+}
+
+func testRenderRenditionsAndMetrics(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	spec := fakeSpec(long)
@@ -151,7 +162,7 @@ func TestAPictureComesBackAsRenditions(t *testing.T) {
 	}
 }
 
-func TestWhatGoesWrongInAChildCostsOneAttempt(t *testing.T) {
+func testRenderBrokenChild(t *testing.T) {
 	t.Parallel()
 	for name, source := range map[string]string{
 		"it exits":                              "exit",
@@ -204,7 +215,7 @@ const bodiless = `{"seq":1,"width":1,"height":1,"outputs":[{"name":"thumb","form
 
 func pad(s string, n int) string { return s + strings.Repeat(" ", n-len(s)) }
 
-func TestTheDetailSaysHowTheCodecDied(t *testing.T) {
+func testRenderDetailNamesExitStatus(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	for source, want := range map[string]string{"exit": "exit status 3", "segv": "signal: killed", "panic": "exit status 2"} {
@@ -217,7 +228,7 @@ func TestTheDetailSaysHowTheCodecDied(t *testing.T) {
 	})
 }
 
-func TestAPictureOverItsDeadlineIsKilled(t *testing.T) {
+func testRenderDeadlineExceeded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	before := r.made(t, "ok")
@@ -236,7 +247,7 @@ func TestAPictureOverItsDeadlineIsKilled(t *testing.T) {
 	}
 }
 
-func TestADeadlineAlsoEndsTheSendingOfAPicture(t *testing.T) {
+func testRenderDeadlineExceededWhileSending(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.made(t, "ok")
@@ -252,7 +263,7 @@ func TestADeadlineAlsoEndsTheSendingOfAPicture(t *testing.T) {
 	}
 }
 
-func TestAFailureThatIsThePicturesKeepsTheCodec(t *testing.T) {
+func testRenderImageFailureKeepsChild(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	before := r.made(t, "ok")
@@ -273,7 +284,7 @@ func TestAFailureThatIsThePicturesKeepsTheCodec(t *testing.T) {
 	}
 }
 
-func TestACallerWhoGivesUpTakesTheChildWithHim(t *testing.T) {
+func testRenderCallerCancels(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	pid := r.made(t, "ok")
@@ -307,7 +318,14 @@ func TestACallerWhoGivesUpTakesTheChildWithHim(t *testing.T) {
 	r.made(t, "ok")
 }
 
-func TestAChildIsReplacedAfterSoManyPictures(t *testing.T) {
+func TestRecycle(t *testing.T) {
+	t.Parallel()
+	t.Run("after_image_count", testRecycleAfterImageCount)
+	t.Run("resident_memory_too_large", testRecycleResidentMemoryTooLarge)
+	t.Run("idle_child_died", testRecycleIdleChildDied)
+}
+
+func testRecycleAfterImageCount(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *codec.Config) { c.RecycleAfter = 3 })
 	var pids []string
@@ -323,7 +341,7 @@ func TestAChildIsReplacedAfterSoManyPictures(t *testing.T) {
 	eventually(t, "the first has left", func() bool { return gone(pids[0]) })
 }
 
-func TestAChildIsReplacedWhenItHasGrown(t *testing.T) {
+func testRecycleResidentMemoryTooLarge(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *codec.Config) { c.MaxRSS = 150 << 20 })
 	first := r.made(t, "ok")
@@ -341,7 +359,7 @@ func TestAChildIsReplacedWhenItHasGrown(t *testing.T) {
 	}
 }
 
-func TestAChildThatDiesIdleIsReplacedUnseen(t *testing.T) {
+func testRecycleIdleChildDied(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	before := r.made(t, "ok")
@@ -365,7 +383,14 @@ func TestAChildThatDiesIdleIsReplacedUnseen(t *testing.T) {
 	}
 }
 
-func TestACodecThatCannotStartIsUnavailableAndLeftAlone(t *testing.T) {
+func TestStart(t *testing.T) {
+	t.Parallel()
+	t.Run("backoff_after_failure", testStartBackoffAfterFailure)
+	t.Run("recovers", testStartRecovers)
+	t.Run("cancelled_is_no_failure", testStartCancelledIsNoFailure)
+}
+
+func testStartBackoffAfterFailure(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ mode, cause string }{
 		"it exits":                 {"exit", "exit status 7"},
@@ -406,7 +431,7 @@ func TestACodecThatCannotStartIsUnavailableAndLeftAlone(t *testing.T) {
 	}
 }
 
-func TestStartingWorksAgainWhenItsCauseIsGone(t *testing.T) {
+func testStartRecovers(t *testing.T) {
 	t.Parallel()
 	var offset atomic.Int64
 	flag := filepath.Join(t.TempDir(), "installed")
@@ -424,7 +449,7 @@ func TestStartingWorksAgainWhenItsCauseIsGone(t *testing.T) {
 	}
 }
 
-func TestAStartThatIsCancelledIsNobodysFault(t *testing.T) {
+func testStartCancelledIsNoFailure(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, codec.WithEnv("FAKE_CODEC=mute"))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -438,7 +463,15 @@ func TestAStartThatIsCancelledIsNobodysFault(t *testing.T) {
 	}
 }
 
-func TestChildrenKnowNothingOfTheirParent(t *testing.T) {
+func TestChildren(t *testing.T) {
+	t.Parallel()
+	t.Run("environment", testChildrenEnvironment)
+	t.Run("stderr_is_rate_limited", testChildrenStderrIsRateLimited)
+	t.Run("concurrency", testChildrenConcurrency)
+	t.Run("parent_killed", testChildrenParentKilled)
+}
+
+func testChildrenEnvironment(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	got := strings.Split(r.made(t, "env"), "\n")
@@ -450,7 +483,7 @@ func TestChildrenKnowNothingOfTheirParent(t *testing.T) {
 	}
 }
 
-func TestWhatAChildSaysIsLoggedWithinBounds(t *testing.T) {
+func testChildrenStderrIsRateLimited(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, codec.WithClock(func() time.Time { return time.Unix(1e9, 0) }))
 	pid := r.made(t, "say 3")
@@ -471,7 +504,7 @@ func TestWhatAChildSaysIsLoggedWithinBounds(t *testing.T) {
 	}
 }
 
-func TestAsManyPicturesAtATimeAsChildren(t *testing.T) {
+func testChildrenConcurrency(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *codec.Config) { c.Children = 3 })
 	dir := t.TempDir()
@@ -511,7 +544,14 @@ func TestAsManyPicturesAtATimeAsChildren(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsForThePictureInHand(t *testing.T) {
+func TestClose(t *testing.T) {
+	t.Parallel()
+	t.Run("waits_for_render", testCloseWaitsForRender)
+	t.Run("deadline_kills_children", testCloseDeadlineKillsChildren)
+	t.Run("child_ignores_stdin", testCloseChildIgnoresStdin)
+}
+
+func testCloseWaitsForRender(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	pid := r.made(t, "ok")
@@ -549,7 +589,7 @@ func TestCloseWaitsForThePictureInHand(t *testing.T) {
 	}
 }
 
-func TestCloseKillsWhatTakesTooLong(t *testing.T) {
+func testCloseDeadlineKillsChildren(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	pid := r.made(t, "ok")
@@ -573,7 +613,7 @@ func TestCloseKillsWhatTakesTooLong(t *testing.T) {
 	}
 }
 
-func TestAChildThatDoesNotLeaveIsKilled(t *testing.T) {
+func testCloseChildIgnoresStdin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(c *codec.Config) { c.ShutdownGrace = 20 * time.Millisecond }, codec.WithEnv("FAKE_CODEC=deaf"))
 	pid := r.made(t, "ok")
@@ -585,7 +625,7 @@ func TestAChildThatDoesNotLeaveIsKilled(t *testing.T) {
 	}
 }
 
-func TestChildrenDieWithTheirParent(t *testing.T) {
+func testChildrenParentKilled(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
@@ -617,7 +657,7 @@ func TestChildrenDieWithTheirParent(t *testing.T) {
 	})
 }
 
-func TestNoDescriptorIsLeft(t *testing.T) { //nolint:paralleltest // it counts the process's descriptors
+func TestDescriptors(t *testing.T) { //nolint:paralleltest // it counts the process's descriptors
 	open := func() int {
 		files, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

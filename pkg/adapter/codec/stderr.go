@@ -15,9 +15,9 @@ const (
 	linePeriod = 100 * time.Millisecond // between lines after a burst
 )
 
-// follow logs what a child writes to stderr, line by line, until the child and all it started have closed it. A child that
+// logStderr logs what a child writes to stderr, line by line, until the child and all it started have closed it. A child that
 // writes without end is read without end, or it would block, but not logged.
-func (p *Pool) follow(stderr io.ReadCloser, pid int) {
+func (p *Pool) logStderr(stderr io.ReadCloser, pid int) {
 	defer func() { _ = stderr.Close() }()
 	lines := bufio.NewReaderSize(stderr, lineLength)
 	log := p.log.With(zap.Int("pid", pid))

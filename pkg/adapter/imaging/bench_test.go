@@ -22,7 +22,7 @@ func busy(b *testing.B) time.Duration {
 
 // textured is a picture with something to lose: waves of all lengths, and grain.
 func textured(width, height int) image.Image {
-	img := picture(width, height)
+	img := gradient(width, height)
 	for i := range img.Pix {
 		if i%4 < 3 {
 			img.Pix[i] = uint8(min(255, max(0, int(img.Pix[i])+(i*7919+i*i%104729)%31-15)))

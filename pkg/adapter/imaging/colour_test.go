@@ -175,7 +175,15 @@ func asMedia(t *testing.T, png []byte, format pipeline.Format) []byte {
 	return body
 }
 
-func TestColoursArriveWhereTheyBelong(t *testing.T) {
+func TestColours(t *testing.T) {
+	t.Parallel()
+	t.Run("sources", testColoursSources)
+	t.Run("cmyk_with_profile", testColoursCmykWithProfile)
+	t.Run("rgb_profile_in_cmyk_is_ignored", testColoursRgbProfileInCmykIsIgnored)
+	t.Run("cmyk_without_profile", testColoursCmykWithoutProfile)
+}
+
+func testColoursSources(t *testing.T) {
 	t.Parallel()
 	p3, adobe, colours := displayP3(), adobeRGB(), chart()
 	fromP3 := colours.through(func(c vec) vec { return p3.in(srgb(), c) })
@@ -274,8 +282,8 @@ func inkChart() [4]*image.Gray {
 	return inks
 }
 
-// TestInksArriveWhereTheirProfileSays gives the inks colours that no ink has, so that only the profile can know.
-func TestInksArriveWhereTheirProfileSays(t *testing.T) {
+// testColoursCmykWithProfile gives the inks colours that no ink has, so that only the profile can know.
+func testColoursCmykWithProfile(t *testing.T) {
 	t.Parallel()
 	var want patches
 	var table [16]vec
@@ -302,7 +310,7 @@ func TestInksArriveWhereTheirProfileSays(t *testing.T) {
 	}
 }
 
-func TestAnRGBProfileInCMYKIsIgnored(t *testing.T) {
+func testColoursRgbProfileInCmykIsIgnored(t *testing.T) {
 	t.Parallel()
 	plain := cmykJPEG(t, inkChart())
 	s := spec(inside("full", across*patchSide, pipeline.PNG))
@@ -313,10 +321,10 @@ func TestAnRGBProfileInCMYKIsIgnored(t *testing.T) {
 	}
 }
 
-// TestInksWithoutAProfileLookLikePrint compares solid inks and their mixtures with those of offset print on coated paper
+// testColoursCmykWithoutProfile compares solid inks and their mixtures with those of offset print on coated paper
 // (ISO 12647-2, in Lab, white and black stretched to ours). Upside down, as Adobe's programs write them, they would be 40
 // and more away; by the rule of thumb, as Go converts, up to 35.
-func TestInksWithoutAProfileLookLikePrint(t *testing.T) {
+func testColoursCmykWithoutProfile(t *testing.T) {
 	t.Parallel()
 	source := cmykJPEG(t, inkChart())
 	got := render(t, source, spec(inside("full", across*patchSide, pipeline.PNG)))
@@ -333,8 +341,8 @@ func TestInksWithoutAProfileLookLikePrint(t *testing.T) {
 	}
 }
 
-// TestTheRulerIsStraight holds ciede2000 to rows of its authors' test data.
-func TestTheRulerIsStraight(t *testing.T) {
+// TestCIEDE2000 holds ciede2000 to rows of its authors' test data.
+func TestCIEDE2000(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		a, b vec

@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestContainersThatLookOddAreWhole(t *testing.T) {
+func TestComplete(t *testing.T) {
 	t.Parallel()
 	whole := sources(t)
 	jpeg, gif, avif := whole[pipeline.JPEG], whole[pipeline.GIF], whole[pipeline.AVIF]
@@ -72,7 +72,7 @@ func FuzzContainers(f *testing.F) {
 	})
 }
 
-func TestABareWebPHasThePixelsOfTheWhole(t *testing.T) {
+func TestBareWebP(t *testing.T) {
 	t.Parallel()
 	for name, img := range map[string]struct {
 		lossless bool
@@ -80,7 +80,7 @@ func TestABareWebPHasThePixelsOfTheWhole(t *testing.T) {
 	}{
 		"lossy": {false, false}, "lossy with alpha": {false, true}, "lossless": {true, false}, "lossless with alpha": {true, true},
 	} {
-		pixels := picture(64, 48)
+		pixels := gradient(64, 48)
 		if img.alpha {
 			pixels = ghost(64)
 		}

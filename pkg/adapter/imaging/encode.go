@@ -37,18 +37,18 @@ var encoders = map[pipeline.Format]func(img *vips.ImageRef, quality int) ([]byte
 
 // encoder encodes cuts and remembers what it has made.
 type encoder struct {
-	source  original
-	spec    pipeline.Spec
-	alpha   bool // the source has transparency
-	made    map[recipe]encoding
-	lowered map[recipe]encoding // those of made that had to become smaller
-	placed  map[place]encoding
-	frames  map[string]size             // by rendition
-	leads   map[pipeline.Format]float64 // by how much the last search's score was above the typical one
+	source       original
+	spec         pipeline.Spec
+	alpha        bool // the source has transparency
+	encoded      map[encodeKey]encoding
+	lowered      map[encodeKey]encoding // those of made that had to become smaller
+	files        map[outputKey]encoding
+	frames       map[string]size             // by rendition
+	scoreOffsets map[pipeline.Format]float64 // by how much the last search's score was above the typical one
 }
 
-// recipe is all that an encoded body depends on, besides the source. Two outputs with one recipe share a body.
-type recipe struct {
+// encodeKey is all that an encoded body depends on, besides the source. Two outputs with one recipe share a body.
+type encodeKey struct {
 	scaled, frame size
 	background    string // "" where none can be seen
 	format        pipeline.Format
@@ -56,48 +56,48 @@ type recipe struct {
 	target        pipeline.Target // zero: the quality counts
 }
 
-// place is where an output belongs in the specification.
-type place struct {
+// outputKey is where an output belongs in the specification.
+type outputKey struct {
 	rendition string
 	format    pipeline.Format
 }
 
 func newEncoder(source original, spec pipeline.Spec, alpha bool) *encoder {
 	return &encoder{
-		source: source, spec: spec, alpha: alpha, made: map[recipe]encoding{}, lowered: map[recipe]encoding{},
-		placed: map[place]encoding{}, frames: map[string]size{}, leads: map[pipeline.Format]float64{},
+		source: source, spec: spec, alpha: alpha, encoded: map[encodeKey]encoding{}, lowered: map[encodeKey]encoding{},
+		files: map[outputKey]encoding{}, frames: map[string]size{}, scoreOffsets: map[pipeline.Format]float64{},
 	}
 }
 
-// cut makes the outputs of one rendition from a picture of its scaled size.
-func (e *encoder) cut(picture *vips.ImageRef, scaled size, c cut) error {
-	framed, err := framed(picture, scaled, c)
+// encodeRendition makes the outputs of one rendition from a picture of its scaled size.
+func (e *encoder) encodeRendition(src *vips.ImageRef, scaled size, c framing) error {
+	framed, err := applyFrame(src, scaled, c)
 	if err != nil {
 		return fmt.Errorf("frame %s: %w", c.rendition.Name, err)
 	}
 	defer framed.Close()
 	e.frames[c.rendition.Name] = c.frame
 	for _, o := range c.rendition.Formats {
-		key := e.recipe(scaled, c, o)
-		file, ok := e.made[key]
+		key := e.keyOf(scaled, c, o)
+		file, ok := e.encoded[key]
 		if !ok {
 			if file, err = e.encode(framed, key, e.write); err != nil {
 				return fmt.Errorf("encode %s as %s: %w", c.rendition.Name, o.Format, err)
 			}
-			e.made[key] = file
+			e.encoded[key] = file
 		}
-		if e.exceeds(c.frame, file) && e.lowers(c.rendition, o.Format) {
-			if file, err = e.lower(framed, key, file); err != nil {
+		if e.isOversize(c.frame, file) && e.mustLower(c.rendition, o.Format) {
+			if file, err = e.lowerQuality(framed, key, file); err != nil {
 				return fmt.Errorf("encode %s as %s again: %w", c.rendition.Name, o.Format, err)
 			}
 		}
-		e.placed[place{c.rendition.Name, o.Format}] = file
+		e.files[outputKey{c.rendition.Name, o.Format}] = file
 	}
 	return nil
 }
 
-func (e *encoder) recipe(scaled size, c cut, o pipeline.Output) recipe {
-	key := recipe{scaled: scaled, frame: c.frame, format: o.Format, quality: o.Quality}
+func (e *encoder) keyOf(scaled size, c framing, o pipeline.Output) encodeKey {
+	key := encodeKey{scaled: scaled, frame: c.frame, format: o.Format, quality: o.Quality}
 	if o.Target != nil {
 		key.target = *o.Target
 	}
@@ -113,7 +113,7 @@ func (e *encoder) flattens(format pipeline.Format) bool { return e.alpha && form
 
 // encode returns the file that write makes of a framed picture, after its header was read back.
 func (e *encoder) encode(
-	framed *vips.ImageRef, key recipe, write func(*vips.ImageRef, recipe) (encoding, error),
+	framed *vips.ImageRef, key encodeKey, write func(*vips.ImageRef, encodeKey) (encoding, error),
 ) (encoding, error) {
 	img, err := framed.Copy()
 	if err != nil {
@@ -137,30 +137,30 @@ func (e *encoder) encode(
 }
 
 // write encodes a picture at the recipe's quality, or at the lowest that reaches its target.
-func (e *encoder) write(img *vips.ImageRef, key recipe) (encoding, error) {
+func (e *encoder) write(img *vips.ImageRef, key encodeKey) (encoding, error) {
 	at := func(quality int) (encoding, error) { return write(img, key.format, quality) }
 	if key.target == (pipeline.Target{}) {
 		return at(key.quality)
 	}
-	j, err := newJudge(img)
+	j, err := newScorer(img)
 	if err != nil {
 		return encoding{}, err
 	}
 	if j == nil { // nobody sees what such a picture has lost, and it costs nothing
 		return at(key.target.Max)
 	}
-	c, ok := typical[key.format]
+	c, ok := typicalScores[key.format]
 	if !ok {
 		return encoding{}, fmt.Errorf("%s has no qualities to search", key.format)
 	}
-	file, err := search(key.target, c, e.leads[key.format], func(quality int) (encoding, error) {
+	file, err := search(key.target, c, e.scoreOffsets[key.format], func(quality int) (encoding, error) {
 		file, err := at(quality)
 		if err == nil {
 			file.score, err = j.score(file.body)
 		}
 		return file, err
 	})
-	e.leads[key.format] = file.score - c.score(file.quality) // the next size of the same picture lies about there
+	e.scoreOffsets[key.format] = file.score - c.score(file.quality) // the next size of the same picture lies about there
 	return file, err
 }
 
@@ -178,13 +178,13 @@ func (e *encoder) outputs() (outputs []media.EncodedFile, dropped []media.Droppe
 		frame := e.frames[r.Name]
 		siblings := make([]sibling, len(r.Formats))
 		for i, o := range r.Formats {
-			file := e.placed[place{r.Name, o.Format}]
+			file := e.files[outputKey{r.Name, o.Format}]
 			siblings[i] = sibling{
-				encoding: file, format: o.Format, flat: e.flattens(o.Format), marked: r.Name == name && o.Format == format,
-				exceeds: e.exceeds(frame, file),
+				encoding: file, format: o.Format, flattened: e.flattens(o.Format), isDefault: r.Name == name && o.Format == format,
+				oversize: e.isOversize(frame, file),
 			}
 		}
-		for i, reason := range worth(siblings) {
+		for i, reason := range dropReasons(siblings) {
 			s := siblings[i]
 			if reason != "" {
 				dropped = append(dropped, media.Dropped{Name: r.Name, Format: s.format, Reason: reason})
@@ -192,17 +192,17 @@ func (e *encoder) outputs() (outputs []media.EncodedFile, dropped []media.Droppe
 			}
 			outputs = append(outputs, media.EncodedFile{
 				Name: r.Name, Format: s.format, Width: frame.width, Height: frame.height, Score: s.score, Lowered: s.lowered,
-				Default: s.marked, Body: s.body,
+				Default: s.isDefault, Body: s.body,
 			})
 		}
 	}
 	return outputs, dropped
 }
 
-// framed returns a copy of the picture with the cut's frame around it: the middle of a larger picture, or a smaller picture
+// applyFrame returns a copy of the picture with the cut's frame around it: the middle of a larger picture, or a smaller picture
 // in the middle of the background.
-func framed(picture *vips.ImageRef, scaled size, c cut) (*vips.ImageRef, error) {
-	img, err := picture.Copy()
+func applyFrame(src *vips.ImageRef, scaled size, c framing) (*vips.ImageRef, error) {
+	img, err := src.Copy()
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ var decodeFailures = []struct {
 
 // decodeFailure turns an error of libvips' about a source into a Failure.
 func decodeFailure(err error) *media.Failure {
-	err = plain(err)
+	err = withoutStack(err)
 	text := strings.ToLower(err.Error())
 	for _, f := range decodeFailures {
 		if strings.Contains(text, f.text) {
@@ -39,9 +39,9 @@ func decodeFailure(err error) *media.Failure {
 	return media.Fail(media.Corrupt, "the picture is truncated or damaged", err)
 }
 
-// missesData reports whether libjpeg had to invent pixels. libvips is told to fail on its warnings, but looks for them
+// reportsMissingData reports whether libjpeg had to invent pixels. libvips is told to fail on its warnings, but looks for them
 // before it reads some rows, never after the last ones.
-func missesData(said string) bool {
+func reportsMissingData(said string) bool {
 	text := strings.ToLower(said)
 	return strings.Contains(text, "premature end of") || strings.Contains(text, "bad huffman code")
 }
@@ -49,11 +49,11 @@ func missesData(said string) bool {
 // encodeFailure turns an error in making a result into a Failure: the source was read, so this is the codec's trouble, and
 // worth another try in a fresh process.
 func encodeFailure(err error) *media.Failure {
-	return media.Fail(media.CodecCrashed, "the codec could not make a rendition", plain(err))
+	return media.Fail(media.CodecCrashed, "the codec could not make a rendition", withoutStack(err))
 }
 
-// plain takes the Go stack out of an error of govips': it appends one to the text of every error.
-func plain(err error) error {
+// withoutStack takes the Go stack out of an error of govips': it appends one to the text of every error.
+func withoutStack(err error) error {
 	text, _, _ := strings.Cut(err.Error(), "\nStack:\n")
 	return errors.New(strings.TrimSpace(text))
 }

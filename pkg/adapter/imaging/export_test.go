@@ -30,7 +30,7 @@ func Plan(renditions []pipeline.Rendition, width, height int) [][2]int {
 // Search is search along JPEG's typical curve, with what is tried told by its score alone.
 func Search(target pipeline.Target, lead float64, score func(quality int) (float64, error),
 ) (quality int, got float64, err error) {
-	found, err := search(target, typical[pipeline.JPEG], lead, func(quality int) (encoding, error) {
+	found, err := search(target, typicalScores[pipeline.JPEG], lead, func(quality int) (encoding, error) {
 		score, err := score(quality)
 		return encoding{body: []byte{1}, quality: quality, score: score}, err
 	})
@@ -38,7 +38,7 @@ func Search(target pipeline.Target, lead float64, score func(quality int) (float
 }
 
 // TypicalJPEG is the score of a typical photograph.
-func TypicalJPEG(quality int) float64 { return typical[pipeline.JPEG].score(quality) }
+func TypicalJPEG(quality int) float64 { return typicalScores[pipeline.JPEG].score(quality) }
 
 // Header does what Render does before it decodes: it returns the size that the source claims, lying or upright.
 func Header(source []byte, accept []pipeline.Format, maxPixels int64) (made media.Rendered, err error) {

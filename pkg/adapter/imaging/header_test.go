@@ -61,7 +61,7 @@ func FuzzHeader(f *testing.F) {
 	})
 }
 
-func TestThePixelsOfEveryVarietyAreCounted(t *testing.T) {
+func TestHeader(t *testing.T) {
 	t.Parallel()
 	accept := pipeline.Default().Spec.Accept
 	frames := map[string]int64{"animated.webp": 2, "animated.gif": 3}

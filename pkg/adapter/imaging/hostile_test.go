@@ -17,7 +17,16 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestWhatIsNotAnAcceptedPictureIsRefused(t *testing.T) {
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	t.Run("unsupported_formats", testRefusedUnsupportedFormats)
+	t.Run("blocked_by_libvips", testRefusedBlockedByLibvips)
+	t.Run("too_many_pixels", testRefusedTooManyPixels)
+	t.Run("detail_hides_libvips_text", testRefusedDetailHidesLibvipsText)
+	t.Run("impossible_sizes", testRefusedImpossibleSizes)
+}
+
+func testRefusedUnsupportedFormats(t *testing.T) {
 	t.Parallel()
 	all := spec(inside("full", 100, pipeline.JPEG))
 	noGIF := all
@@ -60,9 +69,9 @@ func TestWhatIsNotAnAcceptedPictureIsRefused(t *testing.T) {
 	}
 }
 
-// TestLibvipsIsOnGuardToo shows that what our table of formats lets through by mistake would still not be read. PDF is not
+// testRefusedBlockedByLibvips shows that what our table of formats lets through by mistake would still not be read. PDF is not
 // among them: libvips 8.14 opens a document before it asks whether it may, so our table is all that keeps it out.
-func TestLibvipsIsOnGuardToo(t *testing.T) {
+func testRefusedBlockedByLibvips(t *testing.T) {
 	t.Parallel()
 	for name, source := range map[string]string{
 		"an SVG": `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>`, "a PPM": "P6 1 1 255 abc",
@@ -83,14 +92,22 @@ func TestLibvipsIsOnGuardToo(t *testing.T) {
 // sources returns a small picture in every accepted format.
 func sources(t testing.TB) map[pipeline.Format][]byte {
 	t.Helper()
-	img := picture(96, 64)
+	img := gradient(96, 64)
 	return map[pipeline.Format][]byte{
 		pipeline.JPEG: asJPEG(t, img), pipeline.PNG: asPNG(t, img), pipeline.GIF: asGIF(t, img, image.NewNRGBA(img.Rect)),
 		pipeline.WebP: asWebP(t, img), pipeline.AVIF: asAVIF(t, img), pipeline.HEIC: asHEIC(t, img),
 	}
 }
 
-func TestATruncatedBodyNeverBecomesAPicture(t *testing.T) {
+func TestCorrupt(t *testing.T) {
+	t.Parallel()
+	t.Run("truncated", testCorruptTruncated)
+	t.Run("missing_pixels", testCorruptMissingPixels)
+	t.Run("gif_with_all_pixels_is_accepted", testCorruptGifWithAllPixelsIsAccepted)
+	t.Run("random_bytes", testCorruptRandomBytes)
+}
+
+func testCorruptTruncated(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	for name, source := range varieties(t) {
@@ -112,8 +129,8 @@ func TestATruncatedBodyNeverBecomesAPicture(t *testing.T) {
 	}
 }
 
-// TestAHollowBodyNeverBecomesAPicture shows that decoding itself is strict: these bodies end where their container says.
-func TestAHollowBodyNeverBecomesAPicture(t *testing.T) {
+// testCorruptMissingPixels shows that decoding itself is strict: these bodies end where their container says.
+func testCorruptMissingPixels(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	whole := sources(t)
@@ -170,7 +187,7 @@ func shortGIF(t *testing.T, pixels int) []byte {
 	return append(out, 0, 0x3b)
 }
 
-func TestAGIFIsWholeWithAllItsPixels(t *testing.T) {
+func testCorruptGifWithAllPixelsIsAccepted(t *testing.T) {
 	t.Parallel()
 	render(t, shortGIF(t, 96*64), spec(inside("small", 48, pipeline.JPEG)))
 }
@@ -209,7 +226,7 @@ func halfPNG(png []byte) []byte {
 	return append(out, png[len(png)-12:]...)
 }
 
-func TestDamagedPicturesNeverBreakTheCodec(t *testing.T) {
+func testCorruptRandomBytes(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG, pipeline.WebP))
 	random := rand.New(rand.NewPCG(1, 2))
@@ -244,7 +261,7 @@ func bomb(width, height uint32) []byte {
 	return append(out, "\x00\x00\x00\x00IEND\xae\x42\x60\x82"...)
 }
 
-func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
+func testRefusedTooManyPixels(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	if got := renderFails(t, bomb(60000, 60000), s); got.Code != media.TooManyPixels {
@@ -256,7 +273,7 @@ func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
 		t.Errorf("an empty picture of allowed size: %v, want corrupt", got)
 	}
 
-	exact := asPNG(t, picture(50, 40))
+	exact := asPNG(t, gradient(50, 40))
 	s.Limits.MaxPixels = 2000
 	render(t, exact, s)
 	s.Limits.MaxPixels = 1999
@@ -264,7 +281,7 @@ func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
 		t.Errorf("one pixel too many: %v", got)
 	}
 
-	frame := picture(50, 40)
+	frame := gradient(50, 40)
 	s.Limits.MaxPixels = 3 * 2000
 	render(t, asGIF(t, frame, frame, frame), s)
 	if got := renderFails(t, asGIF(t, frame, frame, frame, frame), s); got.Code != media.TooManyPixels {
@@ -279,7 +296,7 @@ func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
 	}
 }
 
-func TestFailuresTellClientsNothingOfOurInside(t *testing.T) {
+func testRefusedDetailHidesLibvipsText(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	got := renderFails(t, bomb(50, 50), s)
@@ -288,7 +305,7 @@ func TestFailuresTellClientsNothingOfOurInside(t *testing.T) {
 	}
 }
 
-func TestNothingIsLeftOpenOrAllocated(t *testing.T) { //nolint:paralleltest // the counters are the process's
+func TestLeaks(t *testing.T) { //nolint:paralleltest // the counters are the process's
 	s := spec(inside("a", 60, pipeline.JPEG, pipeline.WebP), inside("b", 30, pipeline.PNG))
 	cover, contain := inside("c", 20, pipeline.JPEG), inside("d", 20, pipeline.JPEG)
 	cover.Height, cover.Fit = 20, pipeline.Cover
@@ -317,9 +334,9 @@ func TestNothingIsLeftOpenOrAllocated(t *testing.T) { //nolint:paralleltest // t
 	}
 }
 
-// TestImpossibleSizesAreTheSourcesFault is about sizes that its readers refuse in words of memory. Taken for a codec's
+// testRefusedImpossibleSizes is about sizes that its readers refuse in words of memory. Taken for a codec's
 // trouble, they would be tried again, each time in a new codec.
-func TestImpossibleSizesAreTheSourcesFault(t *testing.T) {
+func testRefusedImpossibleSizes(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	all := varieties(t)

@@ -23,10 +23,10 @@ func Start(cfg Config) error {
 		warn(domain + ": " + message)
 	}, vips.LogLevelWarning)
 	if err := vips.Startup(&vips.Config{ConcurrencyLevel: max(1, cfg.Threads)}); err != nil {
-		return fmt.Errorf("start libvips: %w", plain(err))
+		return fmt.Errorf("start libvips: %w", withoutStack(err))
 	}
-	findPlugins()
-	if !pointer(new(vips.ImageRef)).IsValid() {
+	loadPlugins()
+	if !vipsImage(new(vips.ImageRef)).IsValid() {
 		return fmt.Errorf("govips %s keeps its image in another field than materialise knows", vips.Version)
 	}
 	return nil
@@ -34,7 +34,7 @@ func Start(cfg Config) error {
 
 // findPlugins has libheif look for its codecs, which are files of their own in some distributions. It would do so with the
 // first picture; but then its process may open no file any more. There is no call for it, so it is given half a picture.
-func findPlugins() {
+func loadPlugins() {
 	img, err := vips.LoadImageFromBuffer([]byte("\x00\x00\x00\x14ftypavif\x00\x00\x00\x00avif"), vips.NewImportParams())
 	if err == nil { // not with a picture that has no pixels
 		img.Close()
@@ -51,7 +51,7 @@ func Version() string { return vips.Version }
 // *media.Failure. It must not run twice at a time in a process: libvips' error texts are the process's, not the picture's.
 func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	defer runtime.KeepAlive(source) // libvips reads it until the last image is closed
-	if err := possible(spec); err != nil {
+	if err := checkSpec(spec); err != nil {
 		return media.Rendered{}, err
 	}
 	format, err := recognise(source, spec.Accept)
@@ -80,7 +80,7 @@ func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 }
 
 // possible refuses what this codec cannot make. Reading a pipeline checks the rest.
-func possible(spec pipeline.Spec) error {
+func checkSpec(spec pipeline.Spec) error {
 	if len(spec.Renditions) == 0 {
 		return media.Fail(media.PipelineImpossible, "the pipeline has no renditions", nil)
 	}
@@ -115,15 +115,15 @@ func recognise(source []byte, accept []pipeline.Format) (pipeline.Format, error)
 
 // header is what a source says of itself.
 type header struct {
-	upright  size // after the rotation that Exif asks for
-	animated bool
-	inks     bool // CMYK with a profile
+	upright      size // after the rotation that Exif asks for
+	animated     bool
+	profiledCMYK bool // CMYK with a profile
 }
 
 // readHeader reads the source's header and refuses more than maxPixels before anything is decoded.
 func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header, error) {
 	if format == pipeline.WebP {
-		if err := tooMany(webpClaims(source), maxPixels); err != nil {
+		if err := checkPixels(webpClaim(source), maxPixels); err != nil {
 			return header{}, err
 		}
 	}
@@ -133,14 +133,14 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 	}
 	defer img.Close()
 	frames, width, height := max(1, img.Pages()), img.Width(), img.Height()
-	if err := tooMany(claim{frames, size{width, height}}, maxPixels); err != nil {
+	if err := checkPixels(claim{frames, size{width, height}}, maxPixels); err != nil {
 		return header{}, err
 	}
-	if format == pipeline.GIF && !fullGIF(source, maxPixels) {
+	if format == pipeline.GIF && !hasAllPixels(source, maxPixels) {
 		return header{}, media.Fail(media.Corrupt, "the picture ends before its own end", nil)
 	}
 	head := header{upright: size{width, height}, animated: frames > 1 && format != pipeline.HEIC || isSequence(source)}
-	head.inks = img.Interpretation() == vips.InterpretationCMYK && img.HasICCProfile()
+	head.profiledCMYK = img.Interpretation() == vips.InterpretationCMYK && img.HasICCProfile()
 	if img.Orientation() >= 5 { // 5 to 8 lie on their side
 		head.upright = size{height, width}
 	}
@@ -154,7 +154,7 @@ type claim struct {
 }
 
 // tooMany refuses a claim of more than maxPixels in all.
-func tooMany(c claim, maxPixels int64) error {
+func checkPixels(c claim, maxPixels int64) error {
 	if int64(c.width)*int64(c.height) <= maxPixels/int64(c.frames) {
 		return nil
 	}
@@ -165,15 +165,15 @@ func tooMany(c claim, maxPixels int64) error {
 // decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory.
 func decode(source []byte, head header, to size) (*vips.ImageRef, error) {
 	load := decodeAny
-	if head.inks {
-		load = decodeInks
+	if head.profiledCMYK {
+		load = decodeCMYK
 	}
-	_ = complaints() // of whatever was before
+	_ = takeErrors() // of whatever was before
 	img, err := load(source, head, to)
 	if err != nil {
 		return nil, decodeFailure(err)
 	}
-	if said := complaints(); missesData(said) {
+	if said := takeErrors(); reportsMissingData(said) {
 		img.Close()
 		return nil, decodeFailure(errors.New(said))
 	}
@@ -197,7 +197,7 @@ func decodeAny(source []byte, _ header, to size) (*vips.ImageRef, error) {
 
 // decodeInks is decodeAny for CMYK with a profile, which only a JPEG can have. libvips' thumbnails turn all CMYK into RGB
 // by a profile of libvips' own, so the picture has to be RGB by its own profile before it is scaled.
-func decodeInks(source []byte, head header, to size) (*vips.ImageRef, error) {
+func decodeCMYK(source []byte, head header, to size) (*vips.ImageRef, error) {
 	params := vips.NewImportParams()
 	params.JpegShrinkFactor.Set(shrinkOnLoad(head.upright, to))
 	img, err := vips.LoadImageFromBuffer(source, params)
@@ -241,24 +241,24 @@ func toSRGB(img *vips.ImageRef) error {
 // renderStages has the encoder make its outputs, stage by stage, each scaled from the one before it, and returns the
 // placeholder that the smallest one gives. It closes base.
 func renderStages(base *vips.ImageRef, stages []stage, enc *encoder) (hash string, err error) {
-	picture := base
-	defer func() { picture.Close() }()
+	src := base
+	defer func() { src.Close() }()
 	for i, s := range stages {
 		if i > 0 {
-			smaller, err := scale(picture, s.size)
+			smaller, err := scale(src, s.size)
 			if err != nil {
 				return "", encodeFailure(err)
 			}
-			picture.Close()
-			picture = smaller
+			src.Close()
+			src = smaller
 		}
-		for _, c := range s.cuts {
-			if err := enc.cut(picture, s.size, c); err != nil {
+		for _, c := range s.framings {
+			if err := enc.encodeRendition(src, s.size, c); err != nil {
 				return "", encodeFailure(err)
 			}
 		}
 	}
-	if hash, err = placeholder(picture, stages[len(stages)-1].size); err != nil {
+	if hash, err = placeholder(src, stages[len(stages)-1].size); err != nil {
 		return "", encodeFailure(err)
 	}
 	return hash, nil

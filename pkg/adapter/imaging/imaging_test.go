@@ -16,9 +16,23 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {
+func TestRender(t *testing.T) {
 	t.Parallel()
-	img := picture(400, 300)
+	t.Run("every_format", testRenderEveryFormat)
+	t.Run("colour_spaces_become_srgb", testRenderColourSpacesBecomeSrgb)
+	t.Run("invalid_profile_is_ignored", testRenderInvalidProfileIsIgnored)
+	t.Run("metadata_is_removed", testRenderMetadataIsRemoved)
+	t.Run("transparency", testRenderTransparency)
+	t.Run("first_frame_of_animation", testRenderFirstFrameOfAnimation)
+	t.Run("equal_outputs_share_body", testRenderEqualOutputsShareBody)
+	t.Run("jpeg_is_progressive_and_subsampled", testRenderJpegIsProgressiveAndSubsampled)
+	t.Run("small_and_long_images", testRenderSmallAndLongImages)
+	t.Run("impossible_specification", testRenderImpossibleSpecification)
+}
+
+func testRenderEveryFormat(t *testing.T) {
+	t.Parallel()
+	img := gradient(400, 300)
 	sources := map[pipeline.Format][]byte{
 		pipeline.JPEG: asJPEG(t, img), pipeline.PNG: asPNG(t, img), pipeline.GIF: asGIF(t, img),
 		pipeline.WebP: asWebP(t, img), pipeline.AVIF: asAVIF(t, img), pipeline.HEIC: asHEIC(t, img),
@@ -58,9 +72,9 @@ func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {
 	}
 }
 
-func TestPicturesStandUprightWhateverTheCameraHeld(t *testing.T) {
+func testOrientationJpegExif(t *testing.T) {
 	t.Parallel()
-	img := picture(300, 200)
+	img := gradient(300, 200)
 	for orientation := uint16(1); orientation <= 8; orientation++ {
 		t.Run(fmt.Sprint(orientation), func(t *testing.T) {
 			t.Parallel()
@@ -98,9 +112,9 @@ func recoloured(t *testing.T, img image.Image, change func(*vips.ImageRef) error
 	})
 }
 
-func TestEveryColourSpaceBecomesSRGB(t *testing.T) {
+func testRenderColourSpacesBecomeSrgb(t *testing.T) {
 	t.Parallel()
-	img := picture(200, 150)
+	img := gradient(200, 150)
 	grey := image.NewGray(img.Rect)
 	draw.Draw(grey, grey.Rect, img, image.Point{}, draw.Src)
 	toSpace := func(space vips.Interpretation) func(*vips.ImageRef) error {
@@ -132,9 +146,9 @@ func TestEveryColourSpaceBecomesSRGB(t *testing.T) {
 	}
 }
 
-func TestAnUnusableProfileIsIgnored(t *testing.T) {
+func testRenderInvalidProfileIsIgnored(t *testing.T) {
 	t.Parallel()
-	img := picture(120, 90)
+	img := gradient(120, 90)
 	segment := append([]byte("ICC_PROFILE\x00\x01\x01"), bytes.Repeat([]byte("nonsense"), 32)...)
 	plain := asJPEG(t, img)
 	source := slices.Concat(plain[:2], []byte{0xff, 0xe2, byte((len(segment) + 2) >> 8), byte(len(segment) + 2)}, segment,
@@ -143,9 +157,9 @@ func TestAnUnusableProfileIsIgnored(t *testing.T) {
 	wantClose(t, "full", got.Files[0].Body, img, 30)
 }
 
-func TestNoMetadataIsLeft(t *testing.T) {
+func testRenderMetadataIsRemoved(t *testing.T) {
 	t.Parallel()
-	img := picture(100, 100)
+	img := gradient(100, 100)
 	source := recoloured(t, img, func(ref *vips.ImageRef) error {
 		ref.SetString("exif-ifd0-Copyright", "somebody at home, 52.5N 13.4E")
 		return ref.TransformICCProfileWithFallback("p3", "srgb")
@@ -181,7 +195,7 @@ func near(a, b color.NRGBA) bool {
 	return alike(a.R, b.R) && alike(a.G, b.G) && alike(a.B, b.B) && alike(a.A, b.A)
 }
 
-func TestTransparencyIsKeptOrPutOnTheBackground(t *testing.T) {
+func testRenderTransparency(t *testing.T) {
 	t.Parallel()
 	source := asPNG(t, ghost(200))
 	blue := inside("blue", 100, pipeline.JPEG, pipeline.WebP, pipeline.PNG, pipeline.AVIF)
@@ -209,9 +223,9 @@ func TestTransparencyIsKeptOrPutOnTheBackground(t *testing.T) {
 	}
 }
 
-func TestOnlyTheFirstFrameOfAnAnimationIsShown(t *testing.T) {
+func testRenderFirstFrameOfAnimation(t *testing.T) {
 	t.Parallel()
-	first, second := picture(120, 80), image.NewNRGBA(image.Rect(0, 0, 120, 80))
+	first, second := gradient(120, 80), image.NewNRGBA(image.Rect(0, 0, 120, 80))
 	got := render(t, asGIF(t, first, second, second), spec(inside("full", 120, pipeline.JPEG)))
 	if !got.Animated || got.Height != 80 || got.Files[0].Height != 80 {
 		t.Errorf("animated %v, %d high, output %d high; want one frame of 80", got.Animated, got.Height, got.Files[0].Height)
@@ -227,9 +241,9 @@ func TestOnlyTheFirstFrameOfAnAnimationIsShown(t *testing.T) {
 	wantClose(t, "full", got.Files[0].Body, scene(), 25)
 }
 
-func TestEqualResultsAreMadeOnceAndShared(t *testing.T) {
+func testRenderEqualOutputsShareBody(t *testing.T) {
 	t.Parallel()
-	source := asJPEG(t, picture(200, 100))
+	source := asJPEG(t, gradient(200, 100))
 	finer := inside("finer", 900, pipeline.JPEG)
 	finer.Formats[0].Quality = 95
 	got := render(t, source, spec(inside("full", 1600, pipeline.JPEG), inside("card", 800, pipeline.JPEG), finer))
@@ -248,11 +262,11 @@ func TestEqualResultsAreMadeOnceAndShared(t *testing.T) {
 	}
 }
 
-func TestJPEGsAreProgressiveAndSubsampled(t *testing.T) {
+func testRenderJpegIsProgressiveAndSubsampled(t *testing.T) {
 	t.Parallel()
 	best := inside("best", 64, pipeline.JPEG)
 	best.Formats[0].Quality = 95 // where libvips would stop subsampling by itself
-	body := render(t, asPNG(t, picture(64, 64)), spec(best)).Files[0].Body
+	body := render(t, asPNG(t, gradient(64, 64)), spec(best)).Files[0].Body
 	at := bytes.Index(body, []byte{0xff, 0xc2}) // SOF2: progressive
 	if at < 0 {
 		t.Fatal("no progressive frame")
@@ -263,11 +277,11 @@ func TestJPEGsAreProgressiveAndSubsampled(t *testing.T) {
 	}
 }
 
-func TestSmallAndLongPicturesAreMade(t *testing.T) {
+func testRenderSmallAndLongImages(t *testing.T) {
 	t.Parallel()
 	formats := []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG}
 	for _, side := range []image.Point{{1, 1}, {2, 3}, {15, 9}, {1, 400}, {400, 1}} {
-		got := render(t, asPNG(t, picture(side.X, side.Y)), spec(inside("full", 1600, formats...)))
+		got := render(t, asPNG(t, gradient(side.X, side.Y)), spec(inside("full", 1600, formats...)))
 		for _, o := range got.Files {
 			if o.Width != side.X || o.Height != side.Y {
 				t.Errorf("%v as %s is %d x %d", side, o.Format, o.Width, o.Height)
@@ -281,9 +295,9 @@ func TestSmallAndLongPicturesAreMade(t *testing.T) {
 	}
 }
 
-func TestAnImpossibleSpecificationIsRefused(t *testing.T) {
+func testRenderImpossibleSpecification(t *testing.T) {
 	t.Parallel()
-	source := asJPEG(t, picture(30, 30))
+	source := asJPEG(t, gradient(30, 30))
 	red := inside("full", 30, pipeline.JPEG)
 	red.Background = "red"
 	for name, s := range map[string]pipeline.Spec{

@@ -20,21 +20,21 @@ import (
 // needs is a private field of govips', read by name: Start checks that it is there, and the version is pinned.
 func materialise(img *vips.ImageRef) error {
 	defer runtime.KeepAlive(img)
-	if C.vips_image_wio_input((*C.VipsImage)(pointer(img).UnsafePointer())) != 0 {
-		return errors.New(complaints())
+	if C.vips_image_wio_input((*C.VipsImage)(vipsImage(img).UnsafePointer())) != 0 {
+		return errors.New(takeErrors())
 	}
 	return nil
 }
 
 // complaints empties libvips' buffer of error texts and returns what was in it. Libraries' warnings go there, too, and stay
 // when the call that they were said in succeeds.
-func complaints() string {
+func takeErrors() string {
 	defer C.vips_error_clear()
 	return C.GoString(C.vips_error_buffer())
 }
 
 // pointer returns the field of an ImageRef that holds its *C.VipsImage, or the zero Value.
-func pointer(img *vips.ImageRef) reflect.Value {
+func vipsImage(img *vips.ImageRef) reflect.Value {
 	field := reflect.ValueOf(img).Elem().FieldByName("image")
 	if field.Kind() != reflect.Pointer {
 		return reflect.Value{}

@@ -54,9 +54,16 @@ func propertied(t *testing.T, source, property []byte) []byte {
 	return slices.Concat(out[:ipma], property, out[ipma:last], []byte{0x80 | byte(count+1)}, out[last:])
 }
 
-func TestEveryFormatStandsUprightInItsOwnWay(t *testing.T) {
+func TestOrientation(t *testing.T) {
 	t.Parallel()
-	img := picture(180, 120)
+	t.Run("every_format", testOrientationEveryFormat)
+	t.Run("heic_container_overrides_exif", testOrientationHeicContainerOverridesExif)
+	t.Run("jpeg_exif", testOrientationJpegExif)
+}
+
+func testOrientationEveryFormat(t *testing.T) {
+	t.Parallel()
+	img := gradient(180, 120)
 	webp := func(orientation uint16) []byte {
 		stored := turned(img, orientation)
 		return extendedWebP(bareWebP(t, stored, true), stored.Rect, 0x08, nil, riff("EXIF", exifOf(orientation)))
@@ -87,11 +94,11 @@ func TestEveryFormatStandsUprightInItsOwnWay(t *testing.T) {
 	}
 }
 
-// TestExifDoesNotTurnWhatItsContainerTurns is about telephones: they write Exif's orientation into a HEIC, too, and the
+// testOrientationHeicContainerOverridesExif is about telephones: they write Exif's orientation into a HEIC, too, and the
 // container's counts.
-func TestExifDoesNotTurnWhatItsContainerTurns(t *testing.T) {
+func testOrientationHeicContainerOverridesExif(t *testing.T) {
 	t.Parallel()
-	img := picture(180, 120)
+	img := gradient(180, 120)
 	source := through(t, turned(img, 6), func(ref *vips.ImageRef) ([]byte, error) {
 		if err := ref.SetOrientation(6); err != nil {
 			return nil, err

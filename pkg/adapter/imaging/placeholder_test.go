@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/foundation/thumbhash"
 )
 
-func TestAPlaceholderShowsColoursShapeAndTransparency(t *testing.T) {
+func TestPlaceholder(t *testing.T) {
 	t.Parallel()
 	hash := func(img image.Image, source []byte) []byte {
 		t.Helper()
@@ -23,12 +23,12 @@ func TestAPlaceholderShowsColoursShapeAndTransparency(t *testing.T) {
 		return got
 	}
 	const landscape, alpha = 0x80, 0x80 // of the fifth and the third byte
-	wide, tall := picture(300, 200), picture(20, 90)
+	wide, tall := gradient(300, 200), gradient(20, 90)
 	got := hash(wide, asJPEG(t, wide))
 	if got[4]&landscape == 0 || got[2]&alpha != 0 {
 		t.Errorf("a wide opaque picture: got %x", got)
 	}
-	small := thumbhash.Picture{Width: 40, Height: 27}
+	small := thumbhash.Image{Width: 40, Height: 27}
 	shrunk := image.NewNRGBA(image.Rect(0, 0, small.Width, small.Height))
 	draw.CatmullRom.Scale(shrunk, shrunk.Bounds(), wide, wide.Bounds(), draw.Src, nil)
 	small.RGBA = shrunk.Pix
@@ -48,7 +48,7 @@ func TestAPlaceholderShowsColoursShapeAndTransparency(t *testing.T) {
 	if got := hash(tall, asPNG(t, tall)); got[4]&landscape != 0 {
 		t.Errorf("a tall picture: got %x", got)
 	}
-	glass := picture(64, 64)
+	glass := gradient(64, 64)
 	for i := 3; i < len(glass.Pix); i += 8 {
 		glass.Pix[i] = 90
 	}

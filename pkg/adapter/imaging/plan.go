@@ -18,11 +18,11 @@ type size struct{ width, height int }
 // stage is one scaling of the whole picture, and what is cut from it.
 type stage struct {
 	size
-	cuts []cut
+	framings []framing
 }
 
-// cut is one rendition's frame around a stage's picture: as large (inside), smaller (cover) or larger (contain).
-type cut struct {
+// framing is one rendition's frame around a stage's picture: as large (inside), smaller (cover) or larger (contain).
+type framing struct {
 	frame     size
 	rendition pipeline.Rendition
 }
@@ -38,7 +38,7 @@ func plan(renditions []pipeline.Rendition, source size) []stage {
 			stages = append(stages, stage{size: scaled})
 			i = len(stages) - 1
 		}
-		stages[i].cuts = append(stages[i].cuts, cut{frame: frame, rendition: r})
+		stages[i].framings = append(stages[i].framings, framing{frame: frame, rendition: r})
 	}
 	slices.SortStableFunc(stages, func(a, b stage) int {
 		return cmp.Or(cmp.Compare(b.width, a.width), cmp.Compare(b.height, a.height))

@@ -14,7 +14,13 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestFits(t *testing.T) {
+func TestFit(t *testing.T) {
+	t.Parallel()
+	t.Run("sizes", testFitSizes)
+	t.Run("cover_and_contain_pixels", testFitCoverAndContainPixels)
+}
+
+func testFitSizes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		fit                   pipeline.Fit
@@ -45,7 +51,7 @@ func TestFits(t *testing.T) {
 	}
 }
 
-func TestPlansNeverEnlargeAndAlwaysGoDown(t *testing.T) {
+func TestPlan(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		side := rapid.IntRange(1, 70000)
@@ -117,7 +123,7 @@ func bands(width, height int) *image.NRGBA {
 	return img
 }
 
-func TestCoverShowsTheMiddleAndContainShowsAll(t *testing.T) {
+func testFitCoverAndContainPixels(t *testing.T) {
 	t.Parallel()
 	formats := []pipeline.Output{{Format: pipeline.PNG}, {Format: pipeline.JPEG, Quality: 90}}
 	got := render(t, asPNG(t, bands(300, 100)), spec(

@@ -103,8 +103,8 @@ func output(t *testing.T, r media.Rendered, name string, format pipeline.Format)
 // corner is the colour of the upper left ninth of every test picture: it shows which way is up.
 var corner = color.NRGBA{R: 220, G: 30, B: 40, A: 255}
 
-// picture returns a smooth, colourful picture with a red upper left corner.
-func picture(width, height int) *image.NRGBA {
+// gradient returns a smooth, colourful picture with a red upper left corner.
+func gradient(width, height int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
 		for x := range width {

@@ -19,13 +19,13 @@ type encoding struct {
 }
 
 const (
-	mostTries = 5   // encodings that a search looks at before it takes the best of them; two or three are usual
-	near      = 1.0 // above the target by no more than this is near enough: two hundredths of a file's size
+	maxTries  = 5   // encodings that a search looks at before it takes the best of them; two or three are usual
+	tolerance = 1.0 // above the target by no more than this is near enough: two hundredths of a file's size
 )
 
 // typical are the scores of photographs at qualities from typicalFrom on, in steps of typicalStep: medians of ten at 320
 // and 800 pixels. A picture's own curve lies above or below, and has about the same shape.
-var typical = map[pipeline.Format]curve{
+var typicalScores = map[pipeline.Format]curve{
 	pipeline.JPEG: {53.2, 61.1, 66.8, 70.4, 74.9, 80.0, 85.0},
 	pipeline.WebP: {54.2, 60.1, 64.8, 67.6, 70.5, 76.2, 83.2},
 	pipeline.AVIF: {39.1, 53.0, 64.0, 73.8, 78.8, 82.8, 91.0},
@@ -59,10 +59,10 @@ func (c curve) quality(score float64) float64 {
 // not, along the line between them. A score that no quality up to the highest reaches gives the highest.
 func search(target pipeline.Target, c curve, lead float64, try func(quality int) (encoding, error)) (encoding, error) {
 	low, high := encoding{quality: target.Min - 1}, encoding{quality: target.Max + 1} // too low for sure, and high enough
-	aim := target.Ssimulacra2 + near/2
+	aim := target.Ssimulacra2 + tolerance/2
 	next := c.quality(aim - lead)
 	var last encoding
-	for n := 0; n < mostTries && low.quality+1 < high.quality; n++ {
+	for n := 0; n < maxTries && low.quality+1 < high.quality; n++ {
 		quality := int(math.Round(min(max(next, float64(low.quality+1)), float64(high.quality-1))))
 		this, err := try(quality)
 		if err != nil {
@@ -73,7 +73,7 @@ func search(target pipeline.Target, c curve, lead float64, try func(quality int)
 			low = this
 		} else {
 			high = this
-			if this.score-target.Ssimulacra2 <= near {
+			if this.score-target.Ssimulacra2 <= tolerance {
 				break
 			}
 		}
@@ -94,11 +94,11 @@ func search(target pipeline.Target, c curve, lead float64, try func(quality int)
 }
 
 // judge tells how well files stand in for a picture.
-type judge struct{ reference *ssimulacra2.Reference }
+type scorer struct{ reference *ssimulacra2.Reference }
 
 // newJudge returns the judge of a picture in memory. What is transparent is seen on white. nil if it is too small to judge.
-func newJudge(img *vips.ImageRef) (*judge, error) {
-	seen, err := opaque(img)
+func newScorer(img *vips.ImageRef) (*scorer, error) {
+	seen, err := opaquePixels(img)
 	if err != nil || seen.Width < ssimulacra2.MinSide || seen.Height < ssimulacra2.MinSide {
 		return nil, err
 	}
@@ -106,17 +106,17 @@ func newJudge(img *vips.ImageRef) (*judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &judge{reference}, nil
+	return &scorer{reference}, nil
 }
 
 // score decodes a file and compares it.
-func (j *judge) score(body []byte) (float64, error) {
+func (j *scorer) score(body []byte) (float64, error) {
 	img, err := vips.LoadImageFromBuffer(body, vips.NewImportParams())
 	if err != nil {
 		return 0, fmt.Errorf("read back: %w", err)
 	}
 	defer img.Close()
-	seen, err := opaque(img)
+	seen, err := opaquePixels(img)
 	if err != nil {
 		return 0, fmt.Errorf("read back: %w", err)
 	}
@@ -125,20 +125,20 @@ func (j *judge) score(body []byte) (float64, error) {
 }
 
 // opaque returns a picture's pixels as they are seen on white.
-func opaque(img *vips.ImageRef) (ssimulacra2.Picture, error) {
+func opaquePixels(img *vips.ImageRef) (ssimulacra2.Image, error) {
 	flat, err := img.Copy()
 	if err != nil {
-		return ssimulacra2.Picture{}, err
+		return ssimulacra2.Image{}, err
 	}
 	defer flat.Close()
 	if flat.HasAlpha() {
 		if err := flat.Flatten(&vips.Color{R: 255, G: 255, B: 255}); err != nil {
-			return ssimulacra2.Picture{}, err
+			return ssimulacra2.Image{}, err
 		}
 	}
 	if err := flat.ToColorSpace(vips.InterpretationSRGB); err != nil { // a file may have come out grey
-		return ssimulacra2.Picture{}, err
+		return ssimulacra2.Image{}, err
 	}
 	pixels, err := flat.ToBytes()
-	return ssimulacra2.Picture{Width: flat.Width(), Height: flat.Height(), RGB: pixels}, err
+	return ssimulacra2.Image{Width: flat.Width(), Height: flat.Height(), RGB: pixels}, err
 }

@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestASearchFindsTheLowestQualityThatReachesTheTarget(t *testing.T) {
+func TestSearch(t *testing.T) {
 	t.Parallel()
 	straight := func(q int) float64 { return 20 + 0.7*float64(q) }
 	bent := func(q int) float64 { return 95 - 3000/float64(q+20) }
@@ -77,9 +77,15 @@ func aimed(name string, width int, score float64, formats ...pipeline.Format) pi
 	return r
 }
 
-func TestATargetIsReachedWithTheSmallestFile(t *testing.T) {
+func TestTarget(t *testing.T) {
 	t.Parallel()
-	source := asPNG(t, picture(500, 400))
+	t.Run("score_is_reached", testTargetScoreIsReached)
+	t.Run("transparent_and_tiny_images", testTargetTransparentAndTinyImages)
+}
+
+func testTargetScoreIsReached(t *testing.T) {
+	t.Parallel()
+	source := asPNG(t, gradient(500, 400))
 	size := func(made media.Rendered, name string, f pipeline.Format) int {
 		return len(output(t, made, name, f).Body)
 	}
@@ -102,9 +108,9 @@ func TestATargetIsReachedWithTheSmallestFile(t *testing.T) {
 	}
 }
 
-func TestATargetForWhatIsTransparentOrTiny(t *testing.T) {
+func testTargetTransparentAndTinyImages(t *testing.T) {
 	t.Parallel()
-	glass := picture(120, 90)
+	glass := gradient(120, 90)
 	for i := 3; i < len(glass.Pix); i += 8 {
 		glass.Pix[i] = 90
 	}
@@ -114,7 +120,7 @@ func TestATargetForWhatIsTransparentOrTiny(t *testing.T) {
 			t.Errorf("%s: the score is %v, want 60", o.Format, o.Score)
 		}
 	}
-	made = render(t, asPNG(t, picture(7, 90)), spec(aimed("a", 100, 70, pipeline.JPEG)))
+	made = render(t, asPNG(t, gradient(7, 90)), spec(aimed("a", 100, 70, pipeline.JPEG)))
 	if o := made.Files[0]; o.Score != 0 || o.Width != 7 {
 		t.Errorf("got %d pixels across with a score of %v, want 7 that nobody judges", o.Width, o.Score)
 	}

@@ -129,8 +129,8 @@ func bareWebP(t *testing.T, img image.Image, lossless bool) []byte {
 	return bare
 }
 
-// TestEveryVarietyIsRead shows that the files are good before other tests make bad ones of them.
-func TestEveryVarietyIsRead(t *testing.T) {
+// TestVarieties shows that the files are good before other tests make bad ones of them.
+func TestVarieties(t *testing.T) {
 	t.Parallel()
 	if *update {
 		if err := os.MkdirAll(varietiesDir, 0o755); err != nil {

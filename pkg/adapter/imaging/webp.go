@@ -47,9 +47,9 @@ func bareWebP(file []byte) ([]byte, error) {
 	return bare, nil
 }
 
-// webpClaims returns how many frames a WebP says it has, and the largest size that it says anywhere. libvips 8.14 takes
+// webpClaim returns how many frames a WebP says it has, and the largest size that it says anywhere. libvips 8.14 takes
 // memory for a whole frame before it tells the size, so it is asked second.
-func webpClaims(file []byte) claim {
+func webpClaim(file []byte) claim {
 	var c claim
 	largest := func(width, height uint32) {
 		if uint64(width)*uint64(height) > uint64(c.width)*uint64(c.height) {

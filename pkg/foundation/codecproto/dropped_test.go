@@ -19,7 +19,17 @@ func drop(made *media.Rendered, name string, format pipeline.Format, reason medi
 	made.Dropped = append(made.Dropped, media.Dropped{Name: name, Format: format, Reason: reason})
 }
 
-func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
+func TestAnswer(t *testing.T) {
+	t.Parallel()
+	t.Run("dropped_and_lowered_outputs", testAnswerDroppedAndLoweredOutputs)
+	t.Run("invalid_drops", testAnswerInvalidDrops)
+	t.Run("duplicate_drop", testAnswerDuplicateDrop)
+	t.Run("round_trip", testAnswerRoundTrip)
+	t.Run("shared_body_is_sent_once", testAnswerSharedBodyIsSentOnce)
+	t.Run("long_failure_texts_are_cut", testAnswerLongFailureTextsAreCut)
+}
+
+func testAnswerDroppedAndLoweredOutputs(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
 	for _, last := range []string{"card.webp", "thumb.jpeg"} {
@@ -39,7 +49,7 @@ func TestAnAnswerTellsWhatWasDroppedAndLowered(t *testing.T) {
 	}
 }
 
-func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
+func testAnswerInvalidDrops(t *testing.T) {
 	t.Parallel()
 	spec := testSpec() // thumb and card as webp and jpeg; card as jpeg is the default
 	const why = media.LargerThanSibling
@@ -77,7 +87,7 @@ func TestAnAnswerMayNotDropWhatItLikes(t *testing.T) {
 	}
 }
 
-func TestAnAnswerDropsADuplicateOnlyOnce(t *testing.T) {
+func testAnswerDuplicateDrop(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
 	made := testRendered(spec)

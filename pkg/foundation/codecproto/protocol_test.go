@@ -14,7 +14,13 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestFramesComeBackAsTheyWent(t *testing.T) {
+func TestFrame(t *testing.T) {
+	t.Parallel()
+	t.Run("round_trip", testFrameRoundTrip)
+	t.Run("over_limit", testFrameOverLimit)
+}
+
+func testFrameRoundTrip(t *testing.T) {
 	t.Parallel()
 	const first = codecproto.FirstRead
 	for _, n := range []int{0, 1, first - 1, first, first + 1, 5*first + 3} {
@@ -42,7 +48,7 @@ func TestFramesComeBackAsTheyWent(t *testing.T) {
 	}
 }
 
-func TestFramesOverTheirLimitAreRefusedOnBothSides(t *testing.T) {
+func testFrameOverLimit(t *testing.T) {
 	t.Parallel()
 	if err := codecproto.WriteFrame(io.Discard, 'H', make([]byte, 5<<10)); err == nil {
 		t.Error("a long hello was written")
@@ -103,7 +109,7 @@ func FuzzReadAnswer(f *testing.F) {
 	})
 }
 
-func TestAnAnswerArrivesAsItWasSent(t *testing.T) {
+func testAnswerRoundTrip(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
 	made := testRendered(spec)
@@ -117,7 +123,7 @@ func TestAnAnswerArrivesAsItWasSent(t *testing.T) {
 	}
 }
 
-func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
+func testAnswerSharedBodyIsSentOnce(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
 	made := testRendered(spec)
@@ -138,7 +144,14 @@ func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
 	}
 }
 
-func TestServeEndsWithItsInput(t *testing.T) {
+func TestServe(t *testing.T) {
+	t.Parallel()
+	t.Run("input_ends", testServeInputEnds)
+	t.Run("context_ends", testServeContextEnds)
+	t.Run("several_requests", testServeSeveralRequests)
+}
+
+func testServeInputEnds(t *testing.T) {
 	t.Parallel()
 	never := func([]byte, pipeline.Spec) (media.Rendered, error) { panic("no picture was sent") }
 	if err := codecproto.Serve(t.Context(), strings.NewReader(""), io.Discard, never); err != nil {
@@ -161,7 +174,7 @@ func TestServeEndsWithItsInput(t *testing.T) {
 	}
 }
 
-func TestServeEndsWithItsContext(t *testing.T) {
+func testServeContextEnds(t *testing.T) {
 	t.Parallel()
 	in, held := io.Pipe()
 	defer held.Close()
@@ -174,7 +187,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestLongTextsOfAFailureAreCut(t *testing.T) {
+func testAnswerLongFailureTextsAreCut(t *testing.T) {
 	t.Parallel()
 	var wire bytes.Buffer
 	long := strings.Repeat("x", 1<<20)
@@ -187,7 +200,7 @@ func TestLongTextsOfAFailureAreCut(t *testing.T) {
 	}
 }
 
-func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
+func testServeSeveralRequests(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
 	var in, out bytes.Buffer

@@ -70,7 +70,13 @@ func prisoner() int {
 	return 0
 }
 
-func TestAProcessInTheSandboxCanOnlyComputeOnEveryThread(t *testing.T) {
+func TestEnter(t *testing.T) {
+	t.Parallel()
+	t.Run("covers_every_thread", testEnterCoversEveryThread)
+	t.Run("single_thread_and_second_call", testEnterSingleThreadAndSecondCall)
+}
+
+func testEnterCoversEveryThread(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
@@ -116,7 +122,7 @@ func TestAProcessInTheSandboxCanOnlyComputeOnEveryThread(t *testing.T) {
 	}
 }
 
-func TestAThreadCannotEnterTwiceAndOthersAreFree(t *testing.T) {
+func testEnterSingleThreadAndSecondCall(t *testing.T) {
 	t.Parallel()
 	done := make(chan struct{})
 	go func() {
@@ -170,7 +176,14 @@ func ask(t *testing.T, vm *bpf.VM, arch, call uint32, args ...uint32) uint32 {
 	return uint32(got)
 }
 
-func TestTheFilterAnswersEachCall(t *testing.T) {
+func TestFilter(t *testing.T) {
+	t.Parallel()
+	t.Run("calls", testFilterCalls)
+	t.Run("other_architecture", testFilterOtherArchitecture)
+	t.Run("list_of_calls", testFilterListOfCalls)
+}
+
+func testFilterCalls(t *testing.T) {
 	t.Parallel()
 	const self = 4711
 	vm, err := bpf.NewVM(sandbox.Filter(self))
@@ -230,7 +243,7 @@ func TestTheFilterAnswersEachCall(t *testing.T) {
 	}
 }
 
-func TestTheFilterEndsWhoSpeaksAnotherArchitecture(t *testing.T) {
+func testFilterOtherArchitecture(t *testing.T) {
 	t.Parallel()
 	vm, err := bpf.NewVM(sandbox.Filter(1))
 	if err != nil {
@@ -243,7 +256,7 @@ func TestTheFilterEndsWhoSpeaksAnotherArchitecture(t *testing.T) {
 	}
 }
 
-func TestNoCallIsListedTwiceOrWhereNoneExists(t *testing.T) {
+func testFilterListOfCalls(t *testing.T) {
 	t.Parallel()
 	sorted := slices.Sorted(slices.Values(sandbox.Calls))
 	if n := len(slices.Compact(slices.Clone(sorted))); n != len(sorted) {

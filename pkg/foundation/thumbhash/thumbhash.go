@@ -12,14 +12,14 @@ const MaxSide = 100
 // ErrSize says that a picture is empty or too large, or has not the bytes that its size needs.
 var ErrSize = errors.New("thumbhash: wrong size")
 
-// Picture is a small picture: 8-bit sRGB and not premultiplied alpha, four bytes a pixel, row by row without padding.
-type Picture struct {
+// Image is a small picture: 8-bit sRGB and not premultiplied alpha, four bytes a pixel, row by row without padding.
+type Image struct {
 	Width, Height int // pixels, 1 to MaxSide
 	RGBA          []byte
 }
 
 // Hash returns the picture's hash, of at most 25 bytes. ErrSize if it cannot have one.
-func Hash(p Picture) ([]byte, error) {
+func Hash(p Image) ([]byte, error) {
 	if p.Width < 1 || p.Height < 1 || p.Width > MaxSide || p.Height > MaxSide || len(p.RGBA) != 4*p.Width*p.Height {
 		return nil, fmt.Errorf("%w: %d bytes for %d x %d pixels", ErrSize, len(p.RGBA), p.Width, p.Height)
 	}
@@ -73,7 +73,7 @@ func appendTerms(hash []byte, channels []channel) []byte {
 type planes struct{ l, yb, rg, a []float64 }
 
 // split lays the picture over its own mean colour, so that what is transparent does not count.
-func split(p Picture) (all planes, transparent bool) {
+func split(p Image) (all planes, transparent bool) {
 	var r, g, b, a float64
 	at := func(i int) (r, g, b, a float64) {
 		px := p.RGBA[4*i:]
@@ -109,7 +109,7 @@ type channel struct {
 const flat = 1e-9
 
 // transform returns the first terms, so many across and down, that lie above the diagonal.
-func transform(p Picture, plane []float64, across, down int) channel {
+func transform(p Image, plane []float64, across, down int) channel {
 	var c channel
 	along := make([]float64, p.Width)
 	for v := range down {

@@ -17,7 +17,7 @@ import (
 )
 
 // usual is the pause of a program whose name ends with none.
-const usual = 500 * time.Millisecond
+const defaultPause = 500 * time.Millisecond
 
 func main() {
 	if err := run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr, time.After); err != nil {
@@ -56,7 +56,7 @@ func pauseOf(program string) (time.Duration, error) {
 	name := filepath.Base(program)
 	text := name[strings.LastIndex(name, "-")+1:]
 	if text == "" || text[0] < '0' || text[0] > '9' {
-		return usual, nil
+		return defaultPause, nil
 	}
 	pause, err := time.ParseDuration(text)
 	if err != nil {

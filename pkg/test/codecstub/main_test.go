@@ -79,7 +79,14 @@ func everyFormat() pipeline.Spec {
 	return spec
 }
 
-func TestAWorkerTakesItForItsCodec(t *testing.T) {
+func TestRender(t *testing.T) {
+	t.Parallel()
+	t.Run("every_format", testRenderEveryFormat)
+	t.Run("children_wait_concurrently", testRenderChildrenWaitConcurrently)
+	t.Run("unsupported_format", testRenderUnsupportedFormat)
+}
+
+func testRenderEveryFormat(t *testing.T) {
 	t.Parallel()
 	p := pool(t, "standin-30ms", 1)
 	if err := p.Ready(t.Context()); err != nil {
@@ -110,7 +117,7 @@ func TestAWorkerTakesItForItsCodec(t *testing.T) {
 	}
 }
 
-func TestChildrenWaitAtTheSameTime(t *testing.T) {
+func testRenderChildrenWaitConcurrently(t *testing.T) {
 	t.Parallel()
 	const children = 16
 	p := pool(t, "standin-500ms", children)
@@ -129,7 +136,7 @@ func TestChildrenWaitAtTheSameTime(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPictureIsRefused(t *testing.T) {
+func testRenderUnsupportedFormat(t *testing.T) {
 	t.Parallel()
 	p := pool(t, "standin-0s", 1)
 	_, err := p.Render(t.Context(), []byte("<html>not found</html>"), everyFormat())
@@ -141,11 +148,11 @@ func TestWhatIsNoPictureIsRefused(t *testing.T) {
 	}
 }
 
-func TestThePauseIsInTheName(t *testing.T) {
+func TestPauseOf(t *testing.T) {
 	t.Parallel()
 	for program, want := range map[string]time.Duration{
 		"/usr/local/bin/standin-250ms": 250 * time.Millisecond, "codec-standin-1.5s": 1500 * time.Millisecond,
-		"/opt/a-2s/standin": usual, "codec-standin": usual, "standin-": usual, "standin-0s": 0,
+		"/opt/a-2s/standin": defaultPause, "codec-standin": defaultPause, "standin-": defaultPause, "standin-0s": 0,
 	} {
 		if got, err := pauseOf(program); err != nil || got != want {
 			t.Errorf("%s: got %s, %v; want %s", program, got, err, want)
@@ -156,7 +163,14 @@ func TestThePauseIsInTheName(t *testing.T) {
 	}
 }
 
-func TestItWaitsOnceForEachPictureAndEndsWithItsInput(t *testing.T) {
+func TestRun(t *testing.T) {
+	t.Parallel()
+	t.Run("waits_once_for_each_image", testRunWaitsOnceForEachImage)
+	t.Run("context_ends", testRunContextEnds)
+	t.Run("arguments", testRunArguments)
+}
+
+func testRunWaitsOnceForEachImage(t *testing.T) {
 	t.Parallel()
 	// Two requests as the parent writes them: length, type, payload.
 	frame := func(kind byte, payload string) string {
@@ -178,7 +192,7 @@ func TestItWaitsOnceForEachPictureAndEndsWithItsInput(t *testing.T) {
 	}
 }
 
-func TestItDoesNotWaitOnWhenItIsToldToStop(t *testing.T) {
+func testRunContextEnds(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	request := "\x00\x00\x00\x02Q{}" + "\x00\x00\x00\x01S?"
@@ -192,7 +206,7 @@ func TestItDoesNotWaitOnWhenItIsToldToStop(t *testing.T) {
 	}
 }
 
-func TestArgumentsThatItDoesNotKnow(t *testing.T) {
+func testRunArguments(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"standin", "--fast"}, {"standin-5"}} {
 		if err := run(t.Context(), args, strings.NewReader(""), io.Discard, io.Discard, nil); err == nil {
@@ -206,7 +220,7 @@ func TestArgumentsThatItDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestThePixelsAreSmallAndWhole(t *testing.T) {
+func TestAnswer(t *testing.T) {
 	t.Parallel()
 	made, err := answer(photo(t), everyFormat())
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 
 // grainy returns the picture with noise, which costs bytes in every format.
 func grainy(width, height int) *image.NRGBA {
-	img := picture(width, height)
+	img := gradient(width, height)
 	noise := rand.New(rand.NewPCG(1, 2))
 	for i := range img.Pix {
 		if i%4 != 3 {
@@ -87,7 +87,20 @@ func wantTold(t *testing.T, made media.Rendered, want ...string) {
 	}
 }
 
-func TestASqueezedSourceIsNotBlownUp(t *testing.T) {
+func TestOversize(t *testing.T) {
+	t.Parallel()
+	t.Run("lossy_source", testOversizeLossySource)
+	t.Run("default_output_is_lowered", testOversizeDefaultOutputIsLowered)
+	t.Run("lowest_quality_still_too_large", testOversizeLowestQualityStillTooLarge)
+	t.Run("lossless_source_keeps_quality", testOversizeLosslessSourceKeepsQuality)
+	t.Run("better_source_format_keeps_quality", testOversizeBetterSourceFormatKeepsQuality)
+	t.Run("source_format_is_lowered", testOversizeSourceFormatIsLowered)
+	t.Run("only_full_size_is_compared", testOversizeOnlyFullSizeIsCompared)
+	t.Run("target_minimum_bounds_quality", testOversizeTargetMinimumBoundsQuality)
+	t.Run("larger_than_sibling", testOversizeLargerThanSibling)
+}
+
+func testOversizeLossySource(t *testing.T) {
 	t.Parallel()
 	img := grainy(400, 300)
 	source := squeezed(t, img, 60)
@@ -107,7 +120,7 @@ func TestASqueezedSourceIsNotBlownUp(t *testing.T) {
 	wantClose(t, "lowered", full.Body, decoded(t, source), 30)
 }
 
-func TestTheDefaultOutputIsLoweredWhateverItsFormat(t *testing.T) {
+func testOversizeDefaultOutputIsLowered(t *testing.T) {
 	t.Parallel()
 	source := squeezed(t, grainy(400, 300), 60)
 	full := inside("full", 400, pipeline.WebP, pipeline.JPEG)
@@ -119,7 +132,7 @@ func TestTheDefaultOutputIsLoweredWhateverItsFormat(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBecomeSmallEnoughBecomesAsSmallAsItMay(t *testing.T) {
+func testOversizeLowestQualityStillTooLarge(t *testing.T) {
 	t.Parallel()
 	source := squeezedWebP(t, grainy(400, 300), 5)
 	made := render(t, source, spec(inside("full", 400, pipeline.WebP)))
@@ -129,7 +142,7 @@ func TestWhatCannotBecomeSmallEnoughBecomesAsSmallAsItMay(t *testing.T) {
 	}
 }
 
-func TestASourceThatHasLostNothingIsNotSpoiltInVain(t *testing.T) {
+func testOversizeLosslessSourceKeepsQuality(t *testing.T) {
 	t.Parallel()
 	source := sign(t)
 	made := render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG)))
@@ -145,7 +158,7 @@ func TestASourceThatHasLostNothingIsNotSpoiltInVain(t *testing.T) {
 	wantTold(t, made, "full webp larger_than_source", "b jpeg larger_than_source")
 }
 
-func TestWhatABetterFormatHasKeptInFewBytesIsNotSpoiltInVain(t *testing.T) {
+func testOversizeBetterSourceFormatKeepsQuality(t *testing.T) {
 	t.Parallel()
 	source := squeezedWebP(t, grainy(400, 300), 20)
 	made := render(t, source, spec(inside("full", 400, pipeline.JPEG)))
@@ -172,7 +185,7 @@ func losslessWebP(t *testing.T, source []byte) []byte {
 	return body
 }
 
-func TestAnOutputOfTheSourcesOwnFormatMustDoAsWell(t *testing.T) {
+func testOversizeSourceFormatIsLowered(t *testing.T) {
 	t.Parallel()
 	source := squeezedWebP(t, grainy(400, 300), 70)
 	full := inside("full", 400, pipeline.WebP, pipeline.JPEG, pipeline.AVIF)
@@ -184,7 +197,7 @@ func TestAnOutputOfTheSourcesOwnFormatMustDoAsWell(t *testing.T) {
 	}
 }
 
-func TestOnlyTheWholePictureInItsOwnSizeIsComparedWithTheSource(t *testing.T) {
+func testOversizeOnlyFullSizeIsCompared(t *testing.T) {
 	t.Parallel()
 	img := grainy(400, 300)
 	source := oriented(squeezed(t, turned(img, 6), 50), 6)
@@ -203,7 +216,7 @@ func TestOnlyTheWholePictureInItsOwnSizeIsComparedWithTheSource(t *testing.T) {
 	}
 }
 
-func TestATargetIsLoweredToItsMinimumAtMost(t *testing.T) {
+func testOversizeTargetMinimumBoundsQuality(t *testing.T) {
 	t.Parallel()
 	source := squeezed(t, grainy(400, 300), 50)
 	high := aimed("full", 400, 85, pipeline.JPEG)
@@ -219,7 +232,7 @@ func TestATargetIsLoweredToItsMinimumAtMost(t *testing.T) {
 	}
 }
 
-func TestAnOutputMustBeWorthItsBytesBesideItsSiblings(t *testing.T) {
+func testOversizeLargerThanSibling(t *testing.T) {
 	t.Parallel()
 	source := sign(t)
 	half := inside("half", 48, pipeline.WebP, pipeline.JPEG, pipeline.PNG)

@@ -10,28 +10,28 @@ type Sibling struct {
 	Format         pipeline.Format
 	Quality, Bytes int
 	Score          float64
-	Flat           bool
+	Flattened      bool
 	Default        bool
-	Exceeds        bool
+	Oversize       bool
 }
 
-// Worth is worth, of files with so many bytes.
-func Worth(all ...Sibling) []media.Reason {
+// DropReasons is worth, of files with so many bytes.
+func DropReasons(all ...Sibling) []media.Reason {
 	siblings := make([]sibling, len(all))
 	for i, s := range all {
 		siblings[i] = sibling{
 			encoding: encoding{body: make([]byte, s.Bytes), quality: s.Quality, score: s.Score},
-			format:   s.Format, flat: s.Flat, marked: s.Default, exceeds: s.Exceeds,
+			format:   s.Format, flattened: s.Flattened, isDefault: s.Default, oversize: s.Oversize,
 		}
 	}
-	return worth(siblings)
+	return dropReasons(siblings)
 }
 
-// Looks is looks.
-var Looks = looks
+// TypicalScore is looks.
+var TypicalScore = typicalScore
 
-// Lower is lower with an encoder that is told by the size of its files alone.
-func Lower(asked, floor, limit int, spared bool, size func(quality int) (int, error)) (quality, lowered int, err error) {
+// HighestQualityWithin is lower with an encoder that is told by the size of its files alone.
+func HighestQualityWithin(asked, floor, limit int, spared bool, size func(quality int) (int, error)) (quality, lowered int, err error) {
 	try := func(quality int) (encoding, error) {
 		n, err := size(quality)
 		return encoding{body: make([]byte, n), quality: quality}, err
@@ -40,6 +40,6 @@ func Lower(asked, floor, limit int, spared bool, size func(quality int) (int, er
 	if err != nil {
 		return 0, 0, err
 	}
-	file, err := lower(first, floor, limit, spared, try)
+	file, err := highestQualityWithin(first, floor, limit, spared, try)
 	return file.quality, file.lowered, err
 }

@@ -13,7 +13,13 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestWhatIsNotWorthItsBytesIsDropped(t *testing.T) {
+func TestDropReasons(t *testing.T) {
+	t.Parallel()
+	t.Run("table", testDropReasonsTable)
+	t.Run("a_widely_supported_file_stays", testDropReasonsAWidelySupportedFileStays)
+}
+
+func testDropReasonsTable(t *testing.T) {
 	t.Parallel()
 	type sibling = imaging.Sibling
 	type (
@@ -27,8 +33,8 @@ func TestWhatIsNotWorthItsBytesIsDropped(t *testing.T) {
 	png := func(bytes int) sibling { return sibling{Format: pipeline.PNG, Bytes: bytes} }
 	with := func(s sibling, change func(*sibling)) sibling { change(&s); return s }
 	marked := func(s sibling) sibling { s.Default = true; return s }
-	flat := func(s sibling) sibling { s.Flat = true; return s }
-	over := func(s sibling) sibling { s.Exceeds = true; return s }
+	flat := func(s sibling) sibling { s.Flattened = true; return s }
+	over := func(s sibling) sibling { s.Oversize = true; return s }
 	quality := func(q int, s sibling) sibling { s.Quality = q; return s }
 	score := func(score float64, s sibling) sibling { return with(s, func(s *sibling) { s.Score = score }) }
 	for what, c := range map[string]struct {
@@ -71,13 +77,13 @@ func TestWhatIsNotWorthItsBytesIsDropped(t *testing.T) {
 		},
 		"alone": {row{over(webp(500))}, told{stays}},
 	} {
-		if got := imaging.Worth(c.siblings...); !slices.Equal(got, c.want) {
+		if got := imaging.DropReasons(c.siblings...); !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %q, want %q", what, got, c.want)
 		}
 	}
 }
 
-func TestNoRenditionIsLeftWithoutAFileThatClientsRead(t *testing.T) {
+func testDropReasonsAWidelySupportedFileStays(t *testing.T) {
 	t.Parallel()
 	formats := []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG}
 	widely := []pipeline.Format{pipeline.JPEG, pipeline.PNG}
@@ -89,11 +95,11 @@ func TestNoRenditionIsLeftWithoutAFileThatClientsRead(t *testing.T) {
 				Score:   rapid.SampledFrom([]float64{0, 70, 70.3, 71}).Draw(t, "score"),
 				Default: len(all) == 0 && rapid.Bool().Draw(t, "default"),
 			}
-			s.Exceeds = s.Bytes > 4
+			s.Oversize = s.Bytes > 4
 			all = append(all, s)
 		}
 		read, before, least, left := 0, 0, math.MaxInt, math.MaxInt
-		for i, reason := range imaging.Worth(all...) {
+		for i, reason := range imaging.DropReasons(all...) {
 			s := all[i]
 			least = min(least, s.Bytes)
 			if slices.Contains(widely, s.Format) {
@@ -116,27 +122,27 @@ func TestNoRenditionIsLeftWithoutAFileThatClientsRead(t *testing.T) {
 	})
 }
 
-func TestQualitiesAreComparedByWhatPhotographsLookLike(t *testing.T) {
+func TestTypicalScore(t *testing.T) {
 	t.Parallel()
 	for f, want := range map[pipeline.Format]float64{pipeline.JPEG: 80, pipeline.WebP: 75.6, pipeline.AVIF: 75.3} {
 		last := math.Inf(-1)
 		for q := 1; q <= 100; q++ {
-			got := imaging.Looks(f, q)
+			got := imaging.TypicalScore(f, q)
 			if got <= last {
 				t.Errorf("%s at %d looks like a score of %v, at %d like %v", f, q-1, last, q, got)
 			}
 			last = got
 		}
-		if got := imaging.Looks(f, pipeline.DefaultQuality(f)); math.Abs(got-want) > 0.1 {
+		if got := imaging.TypicalScore(f, pipeline.DefaultQuality(f)); math.Abs(got-want) > 0.1 {
 			t.Errorf("%s by default looks like a score of %v, want %v", f, got, want)
 		}
 	}
-	if got := imaging.Looks(pipeline.PNG, 0); got <= 100 {
+	if got := imaging.TypicalScore(pipeline.PNG, 0); got <= 100 {
 		t.Errorf("PNG looks like %v", got)
 	}
 }
 
-func TestAQualityIsLoweredNoFurtherThanBytesNeed(t *testing.T) {
+func TestHighestQualityWithin(t *testing.T) {
 	t.Parallel()
 	curve := func(q int) int { return int(1000 * math.Exp(float64(q)/30)) } // 14391 at 80, 3793 at 40
 	for what, row := range map[string]struct {
@@ -159,7 +165,7 @@ func TestAQualityIsLoweredNoFurtherThanBytesNeed(t *testing.T) {
 		"at the floor as large as limits": {curve, 3793, 80, false, 40, 40, 1, 3},
 	} {
 		tries := -1
-		quality, lowered, err := imaging.Lower(row.asked, 40, row.limit, row.spared, func(q int) (int, error) {
+		quality, lowered, err := imaging.HighestQualityWithin(row.asked, 40, row.limit, row.spared, func(q int) (int, error) {
 			tries++
 			if tries > 0 && (q < 40 || q >= row.asked) {
 				t.Errorf("%s: quality %d was tried", what, q)
@@ -175,7 +181,7 @@ func TestAQualityIsLoweredNoFurtherThanBytesNeed(t *testing.T) {
 	for fails := range 3 {
 		bad := errors.New("no")
 		tries := -1
-		_, _, err := imaging.Lower(80, 40, 13000, false, func(q int) (int, error) {
+		_, _, err := imaging.HighestQualityWithin(80, 40, 13000, false, func(q int) (int, error) {
 			if tries++; tries > fails {
 				return 0, bad
 			}

@@ -9,8 +9,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// testLimitsPixelsClaimedInHeader makes small files of every format claim more pixels than are
-// allowed, in all places where they say a size. The codec has room for 256 MiB, and the least of them would need 600.
+// testLimitsPixelsClaimedInHeader makes small files of every format claim more pixels than are allowed, in all places where
+// they say a size. The codec has room for 256 MiB, and the least of them would need 600.
 func testLimitsPixelsClaimedInHeader(t *testing.T) {
 	t.Parallel()
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 256 << 20 })
@@ -30,7 +30,7 @@ func testLimitsPixelsClaimedInHeader(t *testing.T) {
 		}
 	}
 	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), longDeadlineSpec()); err != nil {
-		t.Errorf("the next picture: %v", err)
+		t.Errorf("the next image: %v", err)
 	}
 }
 

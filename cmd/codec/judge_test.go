@@ -47,8 +47,8 @@ func independent(format pipeline.Format, source []byte) (img image.Image, known 
 	return img, true, err
 }
 
-// firstFrame returns the first frame of an animated WebP as a WebP of its own, as Go's decoder
-// knows it, nil if there is none.
+// firstFrame returns the first frame of an animated WebP as a WebP of its own, as Go's decoder knows it, nil if there is
+// none.
 func firstFrame(source []byte) []byte {
 	const animation = 0x02 // in the flags of the extended header
 	at := bytes.Index(source, []byte("ANMF"))
@@ -76,7 +76,7 @@ func endsEarly(err error) bool {
 	return false
 }
 
-// grid is the brightness of a picture in so many fields each way, as it looks on white.
+// grid is the brightness of an image in so many fields each way, as it looks on white.
 const gridSide = 16
 
 type grid [gridSide][gridSide]float64
@@ -123,7 +123,7 @@ func (g grid) turned(how int) (out grid) {
 	return out
 }
 
-// likeness is the correlation of two grids: 1 is the same picture in whatever colours, 0 another one. Flat grids are alike.
+// likeness is the correlation of two grids: 1 is the same image in whatever colours, 0 another one. Flat grids are alike.
 func likeness(a, b grid) float64 {
 	var n, sa, sb, saa, sbb, sab float64
 	for j := range gridSide {
@@ -140,7 +140,7 @@ func likeness(a, b grid) float64 {
 	return (sab - sa*sb/n) / math.Sqrt(max(va, 1)*max(vb, 1))
 }
 
-// flatShare is how much of a picture, 0 to 1, is rows at its bottom that all have one colour: what a decoder leaves that
+// flatShare is how much of an image, 0 to 1, is rows at its bottom that all have one colour: what a decoder leaves that
 // went on without data.
 func flatShare(img image.Image) float64 {
 	b := img.Bounds()
@@ -160,7 +160,7 @@ func flatShare(img image.Image) float64 {
 	return 1
 }
 
-// wrongSuccess says what is wrong with a picture that the codec made of a mutant, or "". good is how its seed looks.
+// wrongSuccess says what is wrong with an image that the codec made of a mutant, or "". good is how its seed looks.
 func wrongSuccess(m mutant, good grid, format pipeline.Format, spec pipeline.Spec, made media.Rendered) string {
 	shown, why := soundOutputs(spec, made)
 	if why != "" {
@@ -188,7 +188,7 @@ func wrongSuccess(m mutant, good grid, format pipeline.Format, spec pipeline.Spe
 	return ""
 }
 
-// someFlat is how much of a picture's bottom may be flat: the files that we start from have nothing that is.
+// someFlat is how much of an image's bottom may be flat: the files that we start from have nothing that is.
 const someFlat = 1.0 / 12
 
 // soundOutputs decodes the outputs, which must be what is told of them and follow from the source's size, and returns one.
@@ -214,13 +214,13 @@ func soundOutputs(spec pipeline.Spec, made media.Rendered) (shown image.Image, w
 	return shown, ""
 }
 
-// differs compares the picture with what Go's decoder makes of the same bytes. Colours are not compared, since Go knows no
-// profiles; nor how the picture is turned, since Go knows no Exif.
+// differs compares the image with what Go's decoder makes of the same bytes. Colours are not compared, since Go knows no
+// profiles; nor how the image is turned, since Go knows no Exif.
 func differs(m mutant, made media.Rendered, shown, theirs image.Image) string {
 	size := theirs.Bounds().Size()
 	canvas, _, err := image.DecodeConfig(bytes.NewReader(m.body))
 	if err != nil || (made.Animated || made.Format == pipeline.GIF) && size != image.Pt(canvas.Width, canvas.Height) {
-		return "" // the first frame is a part of the picture, and Go shows the part
+		return "" // the first frame is a part of the image, and Go shows the part
 	}
 	if size != image.Pt(made.Width, made.Height) && size != image.Pt(made.Height, made.Width) {
 		return fmt.Sprintf("it is told as %d x %d, Go says %v", made.Width, made.Height, size)
@@ -236,7 +236,7 @@ func differs(m mutant, made media.Rendered, shown, theirs image.Image) string {
 		return ""
 	}
 	if best < 0.8 {
-		return fmt.Sprintf("Go decodes another picture (likeness %.2f)", best)
+		return fmt.Sprintf("Go decodes another image (likeness %.2f)", best)
 	}
 	return ""
 }

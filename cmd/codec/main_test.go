@@ -157,9 +157,9 @@ func testRenderDefaultPipeline(t *testing.T) {
 	}
 	if _, err := p.Render(t.Context(), got.Files[0].Body[:200], longDeadlineSpec()); media.FailureOf(err) == nil ||
 		media.FailureOf(err).Code != media.Corrupt {
-		t.Errorf("half a picture: %v, want corrupt", err)
+		t.Errorf("half an image: %v, want corrupt", err)
 	}
-	if n := logs.FilterMessage("codec says").Len(); n != 0 {
+	if n := logs.FilterMessage("codec stderr").Len(); n != 0 {
 		t.Errorf("the codec had to say %v", logs.All())
 	}
 }
@@ -200,7 +200,7 @@ func testLimitsMemoryExceededCostsOneAttempt(t *testing.T) {
 	spec := longDeadlineSpec()
 	spec.Renditions = spec.Renditions[:1]
 	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), spec); err != nil {
-		t.Errorf("the next picture: %v", err)
+		t.Errorf("the next image: %v", err)
 	}
 }
 

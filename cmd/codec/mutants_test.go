@@ -68,17 +68,17 @@ type tally struct {
 	slow     string
 }
 
-// TestMutatedImages gives mutants of real files to real codecs, with the limits and the allocator
-// that they have in production. The same FUZZ_IMAGES_SEED makes the same mutants everywhere; FUZZ_IMAGES is their number a
-// format, FUZZ_IMAGES_ONE the only one to try.
+// TestMutatedImages gives mutants of real files to real codecs, with the limits and the allocator that they have in
+// production. The same FUZZ_IMAGES_SEED makes the same mutants everywhere; FUZZ_IMAGES is their number a format,
+// FUZZ_IMAGES_ONE the only one to try.
 //
-// Each must end in time, in a picture or in one of five failures. A codec that dies costs its mutant and no other; how many
-// died is told. A picture is a wrong success when
+// Each must end in time, in an image or in one of five failures. A codec that dies costs its mutant and no other; how many
+// died is told. An image is a wrong success when
 //   - an output does not decode, or has not the size that is told or that follows from the source's;
 //   - the mutant is a file whose end was taken away, and nothing else: our files have nothing behind their end;
 //   - Go's decoder, which is strict and shares no code with ours, runs out of data in the same bytes: something is missing;
-//   - Go's decoder makes a picture of the same bytes, of another size or one that does not look like ours;
-//   - no byte of the mutant was changed, only their order, and the picture does not look like what it was made of (where Go
+//   - Go's decoder makes an image of the same bytes, of another size or one that does not look like ours;
+//   - no byte of the mutant was changed, only their order, and the image does not look like what it was made of (where Go
 //     does not know the format), or has a flat bottom, as decoders leave it that go on without data (where Go's decoder
 //     fails in another way).
 //
@@ -192,7 +192,7 @@ func judged(m mutant, s seed, spec pipeline.Spec, made media.Rendered, err error
 	return string(failure.Code), wrong
 }
 
-// TestMutantVerdict gives the judge pictures of which it is known what is wrong with them.
+// TestMutantVerdict gives the judge images of which it is known what is wrong with them.
 func TestMutantVerdict(t *testing.T) {
 	t.Parallel()
 	all := seeds(t)

@@ -110,7 +110,7 @@ func filtered(t *testing.T) bool {
 	return strings.Contains(string(status), "\nSeccomp:\t2\n")
 }
 
-// everyFormat asks for one picture in every format that can be written.
+// everyFormat asks for one image in every format that can be written.
 func everyFormat(width int) pipeline.Spec {
 	spec := longDeadlineSpec()
 	spec.Renditions = nil
@@ -126,7 +126,7 @@ func everyFormat(width int) pipeline.Spec {
 	return spec
 }
 
-// sources returns the painted picture in each format that can be read and that Go writes, and HEIC.
+// sources returns the painted image in each format that can be read and that Go writes, and HEIC.
 func sources(t *testing.T) map[pipeline.Format][]byte {
 	t.Helper()
 	photo := twoColourJPEG(t, 400, 300)
@@ -182,7 +182,7 @@ func testSandboxEveryFormat(t *testing.T) {
 					}
 				}
 			}
-			for _, line := range logs.FilterMessage("codec says").All() {
+			for _, line := range logs.FilterMessage("codec stderr").All() {
 				t.Errorf("the codec had to say %v", line.ContextMap()["line"])
 			}
 		})
@@ -207,7 +207,7 @@ func testSandboxOff(t *testing.T) {
 	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), everyFormat(200)); err != nil {
 		t.Fatal(err)
 	}
-	if logs.FilterMessage("codecs run without their sandbox").Len() != 1 {
+	if logs.FilterMessage("codecs run without a sandbox").Len() != 1 {
 		t.Error("nobody is told")
 	}
 }
@@ -248,7 +248,7 @@ func testSandboxKernelWithoutSeccomp(t *testing.T) {
 		t.Fatal(err)
 	}
 	for arg, want := range map[string]string{
-		"--sandbox=on":  "enter sandbox: set filter: function not implemented; VITRINE_CODEC_SANDBOX=off does without",
+		"--sandbox=on":  "enter sandbox: set filter: function not implemented; VITRINE_CODEC_SANDBOX=off disables it",
 		"--sandbox=off": "ok: 4 formats",
 	} {
 		cmd := exec.Command(self, "--selftest", arg)

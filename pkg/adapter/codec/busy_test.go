@@ -72,7 +72,7 @@ func testBusyTimePoolMetrics(t *testing.T) {
 		_, err := r.Render(t.Context(), []byte("wait "+started+" "+release), fakeSpec(long))
 		done <- err
 	}()
-	eventually(t, "the child has the picture", func() bool { return exists(started) })
+	eventually(t, "the child has the image", func() bool { return exists(started) })
 	c.move(20 * time.Second)
 	busy, share := r.metric(t, "vitrine_codec_busy_seconds_total", ""), r.metric(t, "vitrine_codec_utilization_ratio", "")
 	if busy != 20 || share != 0.5 {

@@ -11,10 +11,10 @@
 //     codec_crashed. If a child cannot be started, the image fails with codec_unavailable, and the pool waits before the
 //     next start.
 //   - A child is replaced after a number of images, or when its resident memory has grown too large: C heaps fragment.
-//   - Content that has cost a child is next rendered by a new child in safe mode, without the vector unit, for every product
-//     that has it.
-//   - Children die with their parent: the kernel kills them with the thread that started them (child.ForkThread). They are
+//   - Content on which a child was lost is next rendered by a new child in safe mode, without the vector unit, for every
+//     product with this content.
+//   - Children die with their parent: the kernel kills them with the thread that started them (process.ForkThread). They are
 //     in process groups of their own, so Ctrl-C at a terminal ends the parent, which lets them finish.
-//   - The environment of a child is written in this package, and holds no secret of the parent.
+//   - The environment of a child is built by this package and holds no secret of the parent.
 //   - [Pool.Close] returns with every child reaped, every descriptor closed and every goroutine ended.
 package codec

@@ -22,7 +22,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// TestMain lets this test binary play its own child: with FAKE_CODEC set it is a codec that behaves as its pictures say.
+// TestMain lets this test binary play its own child: with FAKE_CODEC set it is a codec that behaves as its images say.
 func TestMain(m *testing.M) {
 	switch mode := os.Getenv("FAKE_CODEC"); mode {
 	case "":
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// fakeCodec is a codec. mode says how it starts; what it does with a picture is the picture's first word.
+// fakeCodec is a codec. mode says how it starts; what it does with an image is the image's first word.
 func fakeCodec(mode string) int {
 	switch mode {
 	case "exit":
@@ -119,7 +119,7 @@ func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 			fmt.Fprintln(os.Stderr, "line", i, strings.Repeat("x", 100))
 		}
 	case "corrupt":
-		return made, media.Fail(media.Corrupt, "the picture is truncated or damaged", fmt.Errorf("premature end"))
+		return made, media.Fail(media.Corrupt, "the image is truncated or damaged", fmt.Errorf("premature end"))
 	case "confused":
 		return made, fmt.Errorf("no failure of a known kind")
 	case "extra":
@@ -175,7 +175,7 @@ func fakeAnswer(spec pipeline.Spec) media.Rendered {
 	return made
 }
 
-// fakeParent is a worker with one child; it tells the child's id, gives it a picture that never ends, and waits.
+// fakeParent is a worker with one child; it tells the child's id, gives it an image that never ends, and waits.
 func fakeParent() int {
 	p, err := codec.New(fakeConfig(), prometheus.NewRegistry(), zap.NewNop(), codec.WithEnv("FAKE_CODEC=codec"))
 	if err != nil {

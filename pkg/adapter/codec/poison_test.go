@@ -66,14 +66,14 @@ func testSafeModeNewChild(t *testing.T) {
 	}
 	after := r.made(t, "env")
 	if strings.Contains(after, safeMode) {
-		t.Error("the next picture gets the child in safe mode, too")
+		t.Error("the next image gets the child in safe mode, too")
 	}
 	eventually(t, "the child that made way is gone", func() bool { return gone(before) })
 	if suspect, crashed := r.restarts(t, "safe_mode"), r.restarts(t, "crashed"); suspect != 2 || crashed != 0 {
 		t.Errorf("%v restarts for a suspect and %v for crashes, want 2 and none", suspect, crashed)
 	}
 	if n := r.suspects(t); n != 1 {
-		t.Errorf("%v pictures are counted as suspects, want 1", n)
+		t.Errorf("%v images are counted as suspects, want 1", n)
 	}
 }
 
@@ -83,7 +83,7 @@ func testSafeModeSameContentOfAnotherProduct(t *testing.T) {
 	poison := "once " + filepath.Join(t.TempDir(), "seen")
 	r.fails(t, poison, long, media.CodecCrashed)
 	if got := r.made(t, "env"); strings.Contains(got, safeMode) {
-		t.Error("another picture is a suspect, too")
+		t.Error("another image is a suspect, too")
 	}
 	if got := r.made(t, poison); !strings.Contains(got, safeMode) {
 		t.Errorf("the same content is tried with %q, want %s", got, safeMode)
@@ -100,7 +100,7 @@ func testSafeModeEntryExpires(t *testing.T) {
 			try := func(what string, deadline time.Duration, want float64) {
 				_ = r.failed(t, source, deadline)
 				if n := r.suspects(t); n != want {
-					t.Errorf("%s: %v pictures were suspects so far, want %v", what, n, want)
+					t.Errorf("%s: %v images were suspects so far, want %v", what, n, want)
 				}
 			}
 			try("the first try", deadline, 0)
@@ -127,7 +127,7 @@ func testSafeModeConcurrentCallsWithSameContent(t *testing.T) {
 	}
 	all.Wait()
 	if got := lost.Load(); got != 1 {
-		t.Errorf("%d of four pictures with one content were lost, want the first", got)
+		t.Errorf("%d of four images with one content were lost, want the first", got)
 	}
 }
 
@@ -146,7 +146,7 @@ func testSafeModeChildCannotStart(t *testing.T) {
 		}
 	}
 	if got := r.made(t, "ok"); got != pid || r.suspects(t) != 0 {
-		t.Errorf("an ordinary picture is made by %s, and %v suspects are counted, want %s and none", got, r.suspects(t), pid)
+		t.Errorf("an ordinary image is made by %s, and %v suspects are counted, want %s and none", got, r.suspects(t), pid)
 	}
 }
 

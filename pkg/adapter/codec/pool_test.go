@@ -149,10 +149,10 @@ func testRenderRenditionsAndMetrics(t *testing.T) {
 		t.Error("the default output is not the widest JPEG")
 	}
 	if again := r.made(t, "ok"); again != got.Placeholder {
-		t.Errorf("the second picture went to process %s, not %s", again, got.Placeholder)
+		t.Errorf("the second image went to process %s, not %s", again, got.Placeholder)
 	}
 	if n := r.metric(t, "vitrine_codec_render_seconds", "ok"); n != 2 {
-		t.Errorf("%v pictures are counted, want 2", n)
+		t.Errorf("%v images are counted, want 2", n)
 	}
 	if n := r.metric(t, "vitrine_codec_children", ""); n != 1 {
 		t.Errorf("%v children, want 1", n)
@@ -178,13 +178,13 @@ func testRenderBrokenChild(t *testing.T) {
 		"it answers no JSON":                    "raw \x00\x00\x00\x02A}{",
 		"it fails without JSON":                 "raw \x00\x00\x00\x02F}{",
 		"it fails without a code":               "raw \x00\x00\x00\x09F{\"seq\":1}",
-		"it answers to another picture":         "raw \x00\x00\x00\x09A{\"seq\":8}",
+		"it answers to another image":           "raw \x00\x00\x00\x09A{\"seq\":8}",
 		"it answers with a thousand bodies":     "raw \x00\x00\x00\x17A{\"seq\":1,\"bodies\":1000}",
 		"it answers with a body nobody sent":    "raw \x00\x00\x00\x8cA" + pad(bodiless, 0x8c),
 		"it makes more than was asked":          "extra",
 		"it makes less than was asked":          "missing",
 		"it makes something else":               "swapped",
-		"it makes a picture without a size":     "sizeless",
+		"it makes an image without a size":      "sizeless",
 		"it makes an empty file":                "empty",
 		"it makes nothing and calls it success": "none",
 	} {
@@ -204,7 +204,7 @@ func testRenderBrokenChild(t *testing.T) {
 			}
 			crashed, outcomes := r.restarts(t, "crashed"), r.metric(t, "vitrine_codec_render_seconds", "codec_crashed")
 			if crashed != 1 || outcomes != 1 {
-				t.Errorf("%v crashes and %v pictures of that outcome are counted, want 1 and 1", crashed, outcomes)
+				t.Errorf("%v crashes and %v images of that outcome are counted, want 1 and 1", crashed, outcomes)
 			}
 		})
 	}
@@ -251,7 +251,7 @@ func testRenderDeadlineExceededWhileSending(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil)
 	r.made(t, "ok")
-	// The child stops reading for good; the second picture is far larger than a pipe holds.
+	// The child stops reading for good; the second image is far larger than a pipe holds.
 	hung := make(chan *media.Failure, 1)
 	large := "hang " + strings.Repeat("x", 4<<20)
 	go func() {
@@ -268,19 +268,19 @@ func testRenderImageFailureKeepsChild(t *testing.T) {
 	r := newRig(t, nil)
 	before := r.made(t, "ok")
 	got := r.failed(t, "corrupt", long)
-	if got.Code != media.Corrupt || got.Detail != "the picture is truncated or damaged" || got.Cause == nil ||
+	if got.Code != media.Corrupt || got.Detail != "the image is truncated or damaged" || got.Cause == nil ||
 		!strings.Contains(got.Cause.Error(), "premature end") {
 		t.Errorf("got %v", got)
 	}
 	if after := r.made(t, "ok"); after != before {
-		t.Error("the process was replaced for a damaged picture")
+		t.Error("the process was replaced for a damaged image")
 	}
 	r.fails(t, "confused", long, media.CodecCrashed)
 	if after := r.made(t, "ok"); after == before {
 		t.Error("the process was kept after it could not say what went wrong")
 	}
 	if n := r.metric(t, "vitrine_codec_render_seconds", "corrupt"); n != 1 {
-		t.Errorf("%v corrupt pictures are counted, want 1", n)
+		t.Errorf("%v corrupt images are counted, want 1", n)
 	}
 }
 
@@ -295,7 +295,7 @@ func testRenderCallerCancels(t *testing.T) {
 		_, err := r.Render(ctx, []byte("hang "+started), fakeSpec(long))
 		done <- err
 	}()
-	eventually(t, "the child has the picture", func() bool { return exists(started) })
+	eventually(t, "the child has the image", func() bool { return exists(started) })
 
 	waiting, giveUp := context.WithCancel(t.Context())
 	giveUp()
@@ -333,7 +333,7 @@ func testRecycleAfterImageCount(t *testing.T) {
 		pids = append(pids, r.made(t, "ok"))
 	}
 	if len(slices.Compact(slices.Clone(pids))) != 3 || pids[2] != pids[0] || pids[5] != pids[3] {
-		t.Errorf("processes were %v, want three pictures each", pids)
+		t.Errorf("processes were %v, want three images each", pids)
 	}
 	if n := r.restarts(t, "images"); n != 2 {
 		t.Errorf("%v replacements are counted, want 2", n)
@@ -487,8 +487,8 @@ func testChildrenStderrIsRateLimited(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, nil, codec.WithClock(func() time.Time { return time.Unix(1e9, 0) }))
 	pid := r.made(t, "say 3")
-	eventually(t, "its lines are logged", func() bool { return r.log.FilterMessage("codec says").Len() == 3 })
-	entry := r.log.FilterMessage("codec says").All()[1]
+	eventually(t, "its lines are logged", func() bool { return r.log.FilterMessage("codec stderr").Len() == 3 })
+	entry := r.log.FilterMessage("codec stderr").All()[1]
 	if line := fmt.Sprint(entry.ContextMap()["line"]); !strings.HasPrefix(line, "line 1 xxx") {
 		t.Errorf("the second line is %q", line)
 	}
@@ -499,7 +499,7 @@ func testChildrenStderrIsRateLimited(t *testing.T) {
 	eventually(t, "the rest is counted", func() bool {
 		return r.metric(t, "vitrine_codec_stderr_dropped_total", "") == 20003-200
 	})
-	if n := r.log.FilterMessage("codec says").Len(); n != 200 {
+	if n := r.log.FilterMessage("codec stderr").Len(); n != 200 {
 		t.Errorf("%d lines are logged, want 200", n)
 	}
 }
@@ -516,7 +516,7 @@ func testChildrenConcurrency(t *testing.T) {
 			started := filepath.Join(dir, strconv.Itoa(i))
 			got, err := r.Render(context.Background(), []byte("wait "+started+" "+release), fakeSpec(long))
 			if err != nil {
-				t.Errorf("picture %d: %v", i, err)
+				t.Errorf("image %d: %v", i, err)
 			}
 			pids[i] = got.Placeholder
 		})
@@ -562,15 +562,15 @@ func testCloseWaitsForRender(t *testing.T) {
 		_, err := r.Render(context.Background(), []byte("wait "+started+" "+release), fakeSpec(long))
 		rendered <- err
 	}()
-	eventually(t, "the child has the picture", func() bool { return exists(started) })
+	eventually(t, "the child has the image", func() bool { return exists(started) })
 	go func() { closed <- r.Close(context.Background()) }()
 	eventually(t, "the pool takes no more", func() bool { return r.Ready(t.Context()) != nil })
 	if got := r.failed(t, "ok", long); got.Code != media.CodecUnavailable {
-		t.Errorf("a picture during Close gets %v, want codec_unavailable", got)
+		t.Errorf("an image during Close gets %v, want codec_unavailable", got)
 	}
 	touch(release)
 	if err := <-rendered; err != nil {
-		t.Errorf("the picture in hand: %v", err)
+		t.Errorf("the image in hand: %v", err)
 	}
 	if err := <-closed; err != nil {
 		t.Errorf("close: %v", err)
@@ -582,7 +582,7 @@ func testCloseWaitsForRender(t *testing.T) {
 		t.Errorf("close again: %v", err)
 	}
 	if got := r.failed(t, "ok", long); got.Code != media.CodecUnavailable {
-		t.Errorf("a picture after Close gets %v, want codec_unavailable", got)
+		t.Errorf("an image after Close gets %v, want codec_unavailable", got)
 	}
 	if media.FailureOf(r.Ready(t.Context())) == nil {
 		t.Error("a closed pool is ready")
@@ -599,14 +599,14 @@ func testCloseDeadlineKillsChildren(t *testing.T) {
 		_, err := r.Render(context.Background(), []byte("hang "+started), fakeSpec(long))
 		rendered <- err
 	}()
-	eventually(t, "the child has the picture", func() bool { return exists(started) })
+	eventually(t, "the child has the image", func() bool { return exists(started) })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := r.Close(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("close: %v, want its context's error", err)
 	}
 	if got := media.FailureOf(<-rendered); got == nil || got.Code != media.CodecCrashed {
-		t.Errorf("the picture in hand: %v, want codec_crashed", got)
+		t.Errorf("the image in hand: %v, want codec_crashed", got)
 	}
 	if !gone(pid) {
 		t.Error("the child is still there")
@@ -646,7 +646,7 @@ func testChildrenParentKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the child hangs on a picture", func() bool { return exists(started) })
+	eventually(t, "the child hangs on an image", func() bool { return exists(started) })
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func busy(b *testing.B) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// textured is a picture with something to lose: waves of all lengths, and grain.
+// textured is an image with something to lose: waves of all lengths, and grain.
 func textured(width, height int) image.Image {
 	img := gradient(width, height)
 	for i := range img.Pix {

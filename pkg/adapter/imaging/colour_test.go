@@ -119,7 +119,7 @@ func deflated(b []byte) []byte {
 	return out.Bytes()
 }
 
-// worst returns the largest distance of the patches of a picture, which may be smaller, from those that are wanted, and
+// worst returns the largest distance of the patches of an image, which may be smaller, from those that are wanted, and
 // which it is.
 func (p patches) worst(img *image.NRGBA) (distance float64, which int) {
 	width, _ := p.size()
@@ -153,7 +153,7 @@ func extendedWebP(bare []byte, of image.Rectangle, flags byte, before, behind []
 	return riff("RIFF", []byte("WEBP"), head, before, bare[12:], behind)
 }
 
-// asMedia returns the picture that a PNG holds as AVIF or HEIC, with its profile.
+// asMedia returns the image that a PNG holds as AVIF or HEIC, with its profile.
 func asMedia(t *testing.T, png []byte, format pipeline.Format) []byte {
 	t.Helper()
 	one.Lock()
@@ -298,7 +298,7 @@ func testColoursCmykWithProfile(t *testing.T) {
 	source := withICC(cmykJPEG(t, inkChart()), inkProfile(table))
 	wantColours(t, source, want, 3)
 
-	// A small picture, for which the loader shrinks, of a source that lies on its side.
+	// A small image, for which the loader shrinks, of a source that lies on its side.
 	width, height := want.size()
 	turn := func(source []byte) []byte { return oriented(source, 6) }
 	got := render(t, turn(source), spec(inside("small", height/8, pipeline.PNG))).Files[0]
@@ -321,9 +321,9 @@ func testColoursRgbProfileInCmykIsIgnored(t *testing.T) {
 	}
 }
 
-// testColoursCmykWithoutProfile compares solid inks and their mixtures with those of offset print on coated paper
-// (ISO 12647-2, in Lab, white and black stretched to ours). Upside down, as Adobe's programs write them, they would be 40
-// and more away; by the rule of thumb, as Go converts, up to 35.
+// testColoursCmykWithoutProfile compares solid inks and their mixtures with those of offset print on coated paper (ISO
+// 12647-2, in Lab, white and black stretched to ours). Upside down, as Adobe's programs write them, they would be 40 and
+// more away; by the rule of thumb, as Go converts, up to 35.
 func testColoursCmykWithoutProfile(t *testing.T) {
 	t.Parallel()
 	source := cmykJPEG(t, inkChart())

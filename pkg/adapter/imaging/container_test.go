@@ -27,7 +27,7 @@ func TestComplete(t *testing.T) {
 		body   []byte
 		want   bool
 	}{
-		"a JPEG with something behind it":            {pipeline.JPEG, append(bytes.Clone(jpeg), "a second picture"...), true},
+		"a JPEG with something behind it":            {pipeline.JPEG, append(bytes.Clone(jpeg), "a second image"...), true},
 		"a JPEG with fill bytes before a marker":     {pipeline.JPEG, slices.Concat(jpeg[:2], []byte{0xff, 0xff}, jpeg[2:]), true},
 		"a JPEG whose end is only in its thumbnail":  {pipeline.JPEG, []byte(onlyThumbnail), false},
 		"a JPEG whose segment has no length":         {pipeline.JPEG, []byte("\xff\xd8\xff\xe0\x00"), false},

@@ -16,7 +16,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// FuzzHeader holds all that is decided before a picture is decoded to its rules, over any bytes: what passes is whole, of an
+// FuzzHeader holds all that is decided before an image is decoded to its rules, over any bytes: what passes is whole, of an
 // accepted format and within its pixels; what does not, fails with one of three codes; nothing stays open. And where Go's
 // own decoders read a size in the same bytes, it is the size that was checked: a file must not show the check another
 // header than the decoder's.

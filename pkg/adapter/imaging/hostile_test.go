@@ -53,7 +53,7 @@ func testRefusedUnsupportedFormats(t *testing.T) {
 		"a raw photograph":                  {"II*\x00\x10\x00\x00\x00CR\x02\x00", all},
 		"a zip":                             {"PK\x03\x04\x14\x00\x00\x00\x08\x00", all},
 		"gzip":                              {"\x1f\x8b\x08\x00\x00\x00\x00\x00", all},
-		"XML with a picture in it":          {"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"/>", all},
+		"XML with an image in it":           {"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"/>", all},
 		"a PostScript":                      {"%!PS-Adobe-3.0 EPSF-3.0\n", all},
 		"ImageMagick's own":                 {"id=ImageMagick version=1.0\n", all},
 		"libvips' own":                      {"\x08\xf2\xa6\xb6\x00\x00\x00\x01", all},
@@ -69,8 +69,8 @@ func testRefusedUnsupportedFormats(t *testing.T) {
 	}
 }
 
-// testRefusedBlockedByLibvips shows that what our table of formats lets through by mistake would still not be read. PDF is not
-// among them: libvips 8.14 opens a document before it asks whether it may, so our table is all that keeps it out.
+// testRefusedBlockedByLibvips shows that what our table of formats lets through by mistake would still not be read. PDF is
+// not among them: libvips 8.14 opens a document before it asks whether it may, so our table is all that keeps it out.
 func testRefusedBlockedByLibvips(t *testing.T) {
 	t.Parallel()
 	for name, source := range map[string]string{
@@ -89,7 +89,7 @@ func testRefusedBlockedByLibvips(t *testing.T) {
 	}
 }
 
-// sources returns a small picture in every accepted format.
+// sources returns a small image in every accepted format.
 func sources(t testing.TB) map[pipeline.Format][]byte {
 	t.Helper()
 	img := gradient(96, 64)
@@ -270,7 +270,7 @@ func testRefusedTooManyPixels(t *testing.T) {
 		t.Errorf("detail %q does not say the size", got.Detail)
 	}
 	if got := renderFails(t, bomb(5000, 5000), s); got.Code != media.Corrupt {
-		t.Errorf("an empty picture of allowed size: %v, want corrupt", got)
+		t.Errorf("an empty image of allowed size: %v, want corrupt", got)
 	}
 
 	exact := asPNG(t, gradient(50, 40))
@@ -334,8 +334,8 @@ func TestLeaks(t *testing.T) { //nolint:paralleltest // the counters are the pro
 	}
 }
 
-// testRefusedImpossibleSizes is about sizes that its readers refuse in words of memory. Taken for a codec's
-// trouble, they would be tried again, each time in a new codec.
+// testRefusedImpossibleSizes is about sizes that its readers refuse in words of memory. Taken for a codec's trouble, they
+// would be tried again, each time in a new codec.
 func testRefusedImpossibleSizes(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))

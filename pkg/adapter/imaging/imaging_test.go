@@ -90,13 +90,13 @@ func testOrientationJpegExif(t *testing.T) {
 			wantClose(t, "full", full.Body, img, 30)
 			wantClose(t, "half", half.Body, img, 27)
 			if bytes.Contains(full.Body, []byte("Exif")) {
-				t.Error("the orientation tag is still there: a viewer would turn the picture again")
+				t.Error("the orientation tag is still there: a viewer would turn the image again")
 			}
 		})
 	}
 }
 
-// recoloured returns the picture in another colour space, with or without its profile.
+// recoloured returns the image in another colour space, with or without its profile.
 func recoloured(t *testing.T, img image.Image, change func(*vips.ImageRef) error) []byte {
 	t.Helper()
 	return through(t, img, func(ref *vips.ImageRef) ([]byte, error) {

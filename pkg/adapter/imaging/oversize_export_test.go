@@ -5,7 +5,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Sibling is an output of a rendition as the rules see it.
+// Sibling holds the properties of an output that dropReasons compares.
 type Sibling struct {
 	Format         pipeline.Format
 	Quality, Bytes int
@@ -15,7 +15,7 @@ type Sibling struct {
 	Oversize       bool
 }
 
-// DropReasons is worth, of files with so many bytes.
+// DropReasons is dropReasons with files of s.Bytes zero bytes.
 func DropReasons(all ...Sibling) []media.Reason {
 	siblings := make([]sibling, len(all))
 	for i, s := range all {
@@ -27,19 +27,21 @@ func DropReasons(all ...Sibling) []media.Reason {
 	return dropReasons(siblings)
 }
 
-// TypicalScore is looks.
+// TypicalScore is typicalScore.
 var TypicalScore = typicalScore
 
-// HighestQualityWithin is lower with an encoder that is told by the size of its files alone.
-func HighestQualityWithin(asked, floor, limit int, spared bool, size func(quality int) (int, error)) (quality, lowered int, err error) {
+// HighestQualityWithin is highestQualityWithin with an encoder that is a function from a quality to the size of the file.
+func HighestQualityWithin(
+	requested, floor, limit int, keep bool, size func(quality int) (int, error),
+) (quality, lowered int, err error) {
 	try := func(quality int) (encoding, error) {
 		n, err := size(quality)
 		return encoding{body: make([]byte, n), quality: quality}, err
 	}
-	first, err := try(asked)
+	first, err := try(requested)
 	if err != nil {
 		return 0, 0, err
 	}
-	file, err := highestQualityWithin(first, floor, limit, spared, try)
+	file, err := highestQualityWithin(first, floor, limit, keep, try)
 	return file.quality, file.lowered, err
 }

@@ -16,7 +16,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// grainy returns the picture with noise, which costs bytes in every format.
+// grainy returns the image with noise, which costs bytes in every format.
 func grainy(width, height int) *image.NRGBA {
 	img := gradient(width, height)
 	noise := rand.New(rand.NewPCG(1, 2))

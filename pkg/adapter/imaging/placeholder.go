@@ -9,7 +9,7 @@ import (
 	"vitrine.io/pkg/foundation/thumbhash"
 )
 
-// placeholder returns the ThumbHash of a picture of that size, in base64.
+// placeholder returns the ThumbHash of src, whose size is given, in base64.
 func placeholder(src *vips.ImageRef, of size) (string, error) {
 	longer := float64(max(of.width, of.height))
 	small := of.times(min(1, thumbhash.MaxSide/longer))

@@ -26,7 +26,7 @@ func TestPlaceholder(t *testing.T) {
 	wide, tall := gradient(300, 200), gradient(20, 90)
 	got := hash(wide, asJPEG(t, wide))
 	if got[4]&landscape == 0 || got[2]&alpha != 0 {
-		t.Errorf("a wide opaque picture: got %x", got)
+		t.Errorf("a wide opaque image: got %x", got)
 	}
 	small := thumbhash.Image{Width: 40, Height: 27}
 	shrunk := image.NewNRGBA(image.Rect(0, 0, small.Width, small.Height))
@@ -46,13 +46,13 @@ func TestPlaceholder(t *testing.T) {
 		}
 	}
 	if got := hash(tall, asPNG(t, tall)); got[4]&landscape != 0 {
-		t.Errorf("a tall picture: got %x", got)
+		t.Errorf("a tall image: got %x", got)
 	}
 	glass := gradient(64, 64)
 	for i := 3; i < len(glass.Pix); i += 8 {
 		glass.Pix[i] = 90
 	}
 	if got := hash(glass, asPNG(t, glass)); got[2]&alpha == 0 {
-		t.Errorf("a transparent picture: got %x", got)
+		t.Errorf("a transparent image: got %x", got)
 	}
 }

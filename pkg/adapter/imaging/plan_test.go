@@ -103,7 +103,7 @@ func checkFit(t *rapid.T, r pipeline.Rendition, width, height int) {
 	}
 }
 
-// bands is a picture of three upright stripes: red, green, blue.
+// bands is an image of three upright stripes: red, green, blue.
 func bands(width, height int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {

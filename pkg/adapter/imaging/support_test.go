@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// one keeps libvips to one picture at a time, as a codec process does: its error texts belong to the process.
+// one keeps libvips to one image at a time, as a codec process does: its error texts belong to the process.
 var one sync.Mutex
 
 func render(t *testing.T, source []byte, spec pipeline.Spec) media.Rendered {
@@ -100,10 +100,10 @@ func output(t *testing.T, r media.Rendered, name string, format pipeline.Format)
 	return media.EncodedFile{}
 }
 
-// corner is the colour of the upper left ninth of every test picture: it shows which way is up.
+// corner is the colour of the upper left ninth of every test image: it shows which way is up.
 var corner = color.NRGBA{R: 220, G: 30, B: 40, A: 255}
 
-// gradient returns a smooth, colourful picture with a red upper left corner.
+// gradient returns a smooth, colourful image with a red upper left corner.
 func gradient(width, height int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
@@ -159,7 +159,7 @@ func asGIF(t testing.TB, frames ...image.Image) []byte {
 	return b.Bytes()
 }
 
-// through encodes a picture with libvips, for the formats that Go does not write.
+// through encodes an image with libvips, for the formats that Go does not write.
 func through(t testing.TB, img image.Image, encode func(*vips.ImageRef) ([]byte, error)) []byte {
 	t.Helper()
 	one.Lock()
@@ -217,7 +217,7 @@ func oriented(source []byte, orientation uint16) []byte {
 	return append(append(out, segment...), source[2:]...)
 }
 
-// turned returns the picture as a camera stores it whose orientation tag says how to turn it back.
+// turned returns the image as a camera stores it whose orientation tag says how to turn it back.
 func turned(img *image.NRGBA, orientation uint16) *image.NRGBA {
 	w, h := img.Rect.Dx(), img.Rect.Dy()
 	stored := image.Rect(0, 0, w, h)
@@ -256,15 +256,15 @@ func decoded(t *testing.T, body []byte) *image.NRGBA {
 	return out
 }
 
-// scaledTo returns the picture at that size, by other code than ours.
+// scaledTo returns the image at that size, by other code than ours.
 func scaledTo(img image.Image, width, height int) *image.NRGBA {
 	out := image.NewNRGBA(image.Rect(0, 0, width, height))
 	draw.CatmullRom.Scale(out, out.Rect, img, img.Bounds(), draw.Src, nil)
 	return out
 }
 
-// psnr returns the peak signal-to-noise ratio of two pictures over red, green and blue in dB: 30 is a fair copy, 40 one that
-// the eye does not tell apart, 15 another picture.
+// psnr returns the peak signal-to-noise ratio of two images over red, green and blue in dB: 30 is a fair copy, 40 one that
+// the eye does not tell apart, 15 another image.
 func psnr(t *testing.T, a, b *image.NRGBA) float64 {
 	t.Helper()
 	if a.Rect != b.Rect {

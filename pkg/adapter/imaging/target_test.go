@@ -26,11 +26,11 @@ func TestSearch(t *testing.T) {
 		want, within int // the quality, and how much more is near enough
 		tries        int // at most
 	}{
-		"a typical picture":          {typical(0), 70, 10, 95, 0, 59, 2, 1},
+		"a typical image":            {typical(0), 70, 10, 95, 0, 59, 2, 1},
 		"a typical one, far down":    {typical(0), 40, 10, 95, 0, 14, 1, 1},
 		"a typical one, far up":      {typical(0), 87, 10, 95, 0, 94, 1, 1},
-		"an easy picture":            {typical(8), 80, 10, 95, 0, 64, 2, 2},
-		"a hard picture":             {typical(-9), 70, 10, 95, 0, 78, 2, 2},
+		"an easy image":              {typical(8), 80, 10, 95, 0, 64, 2, 2},
+		"a hard image":               {typical(-9), 70, 10, 95, 0, 78, 2, 2},
 		"a hard one, known to be":    {typical(-9), 70, 10, 95, -9, 78, 2, 1},
 		"an easy one, held for hard": {typical(6), 70, 10, 95, -9, 46, 2, 2},
 		"on a straight line":         {straight, 80, 10, 95, 0, 86, 1, 4},

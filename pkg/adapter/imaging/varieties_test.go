@@ -115,7 +115,7 @@ func makeVarieties(t *testing.T) map[string][]byte {
 	}
 }
 
-// bareWebP returns the picture as a WebP with nothing but its pixels.
+// bareWebP returns the image as a WebP with nothing but its pixels.
 func bareWebP(t *testing.T, img image.Image, lossless bool) []byte {
 	t.Helper()
 	whole := through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
@@ -166,7 +166,7 @@ func TestVarieties(t *testing.T) {
 	}
 }
 
-// inked returns the picture as amounts of cyan, magenta, yellow and black ink, by the rule of thumb.
+// inked returns the image as amounts of cyan, magenta, yellow and black ink, by the rule of thumb.
 func inked(img *image.NRGBA) [4]*image.Gray {
 	var inks [4]*image.Gray
 	for i := range inks {
@@ -194,7 +194,7 @@ func thumbProfile() []byte {
 }
 
 // cmykJPEG returns a JPEG of four inks as Adobe's programs write it, amounts upside down. Go writes no such file, but its
-// scans are those of four grey pictures.
+// scans are those of four grey images.
 func cmykJPEG(t testing.TB, inks [4]*image.Gray) []byte {
 	t.Helper()
 	w, h := inks[0].Rect.Dx(), inks[0].Rect.Dy()

@@ -61,18 +61,18 @@ func testAnswerInvalidDrops(t *testing.T) {
 			drop(made, "thumb", pipeline.WebP, why)
 			drop(made, "thumb", pipeline.JPEG, why)
 		},
-		"where card as jpeg belongs": func(made *media.Rendered) { // there and dropped
+		"want card as jpeg": func(made *media.Rendered) { // there and dropped
 			made.Dropped = append(made.Dropped, media.Dropped{Name: "card", Format: pipeline.WebP, Reason: why})
 		},
 		"4 outputs and 1 dropped": func(made *media.Rendered) { // never asked for
 			made.Dropped = append(made.Dropped, media.Dropped{Name: "card", Format: pipeline.AVIF, Reason: why})
 		},
-		"where thumb as webp belongs": func(made *media.Rendered) { // in another order
+		"want thumb as webp": func(made *media.Rendered) { // in another order
 			drop(made, "card", pipeline.WebP, why)
 			drop(made, "thumb", pipeline.WebP, why)
 		},
-		"thumb as webp is {": func(made *media.Rendered) { made.Files[0].Lowered = 101 },
-		"Lowered:-1":         func(made *media.Rendered) { made.Files[0].Lowered = -1 },
+		"thumb as webp: {": func(made *media.Rendered) { made.Files[0].Lowered = 101 },
+		"Lowered:-1":       func(made *media.Rendered) { made.Files[0].Lowered = -1 },
 	} {
 		made := testRendered(spec)
 		spoil(&made)

@@ -24,7 +24,7 @@ func testFrameRoundTrip(t *testing.T) {
 	t.Parallel()
 	const first = codecproto.FirstRead
 	for _, n := range []int{0, 1, first - 1, first, first + 1, 5*first + 3} {
-		payload := bytes.Repeat([]byte("picture"), n/7+1)[:n]
+		payload := bytes.Repeat([]byte("payload"), n/7+1)[:n]
 		var wire bytes.Buffer
 		if err := codecproto.WriteFrame(&wire, 'S', payload); err != nil {
 			t.Fatal(err)
@@ -153,7 +153,7 @@ func TestServe(t *testing.T) {
 
 func testServeInputEnds(t *testing.T) {
 	t.Parallel()
-	never := func([]byte, pipeline.Spec) (media.Rendered, error) { panic("no picture was sent") }
+	never := func([]byte, pipeline.Spec) (media.Rendered, error) { panic("no image was sent") }
 	if err := codecproto.Serve(t.Context(), strings.NewReader(""), io.Discard, never); err != nil {
 		t.Errorf("no input: %v", err)
 	}
@@ -218,9 +218,9 @@ func testServeSeveralRequests(t *testing.T) {
 	for i, want := range []media.Code{"", media.Corrupt, media.CodecCrashed, ""} {
 		got, err := codecproto.ReadAnswer(&out, i, spec)
 		if failure := media.FailureOf(err); want != "" && (failure == nil || failure.Code != want) {
-			t.Errorf("picture %d: %v, want %s", i, err, want)
+			t.Errorf("image %d: %v, want %s", i, err, want)
 		} else if want == "" && (err != nil || len(got.Files) != 4) {
-			t.Errorf("picture %d: %d outputs, %v", i, len(got.Files), err)
+			t.Errorf("image %d: %d outputs, %v", i, len(got.Files), err)
 		}
 	}
 	if out.Len() != 0 {

@@ -5,14 +5,14 @@ import "math"
 const (
 	sigma   = 1.5 // pixels
 	radius  = 5   // pixels to each side: round(3.2795 sigma + 0.2546)
-	cosines = 3   // cosines that make the Gaussian
+	cosines = 3   // cosines that approximate the Gaussian
 )
 
-// filter blurs planes with a Gaussian, in a time that does not depend on its width: "Recursive implementation of the
-// Gaussian filter using truncated cosine functions" (D. Charalampidis, 2016), as the metric's author has it. Outside of a
-// plane is nothing.
+// filter blurs planes with a Gaussian in a time that does not depend on its width: "Recursive implementation of the Gaussian
+// filter using truncated cosine functions" (D. Charalampidis, 2016), as the author of the metric does. Values outside of a
+// plane are zero.
 type filter struct {
-	in, last    [cosines]float32 // what the new value and the last result count; the one before counts -1
+	in, last    [cosines]float32 // weights of the new value and of the last result; the result before has -1
 	between     []float32        // after the rows, before the columns
 	now, l1, l2 [cosines][]float32
 }
@@ -26,7 +26,8 @@ func newFilter(width, height int) *filter {
 	return f
 }
 
-// coefficients solves for the cosines that come nearest to the Gaussian. Numbers in brackets are the paper's.
+// coefficients returns the weights of the cosines that are closest to the Gaussian. Numbers in brackets are equations of the
+// paper.
 func coefficients() (in, last [cosines]float32) {
 	var omega, p, r, rho [cosines]float64
 	for k := range cosines {
@@ -94,7 +95,7 @@ func (f *filter) row(dst, src []float32) {
 	}
 }
 
-// columns goes down all columns at a time: rows lie together in memory.
+// columns filters all columns at the same time, row by row: the values of a row are adjacent in memory.
 func (f *filter) columns(dst, src []float32, width, height int) {
 	now, l1, l2 := f.now, f.l1, f.l2
 	for k := range cosines {
@@ -124,7 +125,7 @@ func (f *filter) columns(dst, src []float32, width, height int) {
 	}
 }
 
-// step is one cosine's part in one row.
+// step computes one row of one cosine.
 func (f *filter) step(k int, now, l1, l2, upper, lower []float32) {
 	in, last := f.in[k], f.last[k]
 	l1, l2, upper, lower = l1[:len(now)], l2[:len(now)], upper[:len(now)], lower[:len(now)]

@@ -6,7 +6,7 @@ import (
 	"vitrine.io/pkg/foundation/ssimulacra2"
 )
 
-// paint makes a picture from a function that gives red, green and blue, 0 to 1, for a place.
+// paint makes an image from a function that gives red, green and blue, 0 to 1, for a place.
 func paint(width, height int, at func(x, y float64) (r, g, b float64)) ssimulacra2.Image {
 	p := ssimulacra2.Image{Width: width, Height: height, RGB: make([]byte, 0, 3*width*height)}
 	for y := range height {
@@ -20,7 +20,7 @@ func paint(width, height int, at func(x, y float64) (r, g, b float64)) ssimulacr
 	return p
 }
 
-// originals are pictures of several kinds and sizes: odd sides, and sides at which scales end.
+// originals are images of several kinds and sizes: odd sides, and sides at which scales end.
 func originals() map[string]ssimulacra2.Image {
 	zone := func(x, y float64) (r, g, b float64) { // rings that become finer outwards
 		d := (x-80)*(x-80) + (y-60)*(y-60)
@@ -52,7 +52,7 @@ func originals() map[string]ssimulacra2.Image {
 	}
 }
 
-// distortions are ways to spoil a picture: what codecs do, and what they do not.
+// distortions are ways to spoil an image: what codecs do, and what they do not.
 func distortions() map[string]func(p ssimulacra2.Image) ssimulacra2.Image {
 	return map[string]func(p ssimulacra2.Image) ssimulacra2.Image{
 		"same":     func(p ssimulacra2.Image) ssimulacra2.Image { return p },
@@ -78,7 +78,7 @@ func each(fn func(i, v int) int) func(ssimulacra2.Image) ssimulacra2.Image {
 	}
 }
 
-// mean is the mean of a channel in a rectangle, as far as it lies in the picture.
+// mean is the mean of a channel in a rectangle, as far as it lies in the image.
 func mean(p ssimulacra2.Image, c, left, top, right, bottom int) int {
 	sum, n := 0, 0
 	for y := max(0, top); y < min(p.Height, bottom); y++ {

@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/foundation/ssimulacra2"
 )
 
-var write = flag.String("write", "", "directory for the pictures that the reference scores, instead of testing")
+var write = flag.String("write", "", "directory for the images that the reference scores, instead of testing")
 
 // pairs calls fn with each original and each distortion of it.
 func pairs(fn func(name string, original, distorted ssimulacra2.Image)) {
@@ -158,7 +158,7 @@ func testScoreInvalidSizes(t *testing.T) {
 	}
 }
 
-// BenchmarkScore compares pictures of half a megapixel, as a search for a quality does.
+// BenchmarkScore compares images of half a megapixel, as a search for a quality does.
 func BenchmarkScore(b *testing.B) {
 	original := paint(800, 600, func(x, y float64) (r, g, bl float64) {
 		return 0.5 + 0.5*math.Sin(x/9), 0.5 + 0.5*math.Sin(y/7), 0.5 + 0.5*math.Sin((x+y)/30)

@@ -15,9 +15,9 @@ import (
 	"vitrine.io/pkg/foundation/thumbhash"
 )
 
-var write = flag.String("write", "", "directory for the pictures that the reference hashes, instead of testing")
+var write = flag.String("write", "", "directory for the images that the reference hashes, instead of testing")
 
-// paint makes a picture from a function that gives red, green, blue and alpha, 0 to 255, for a place.
+// paint makes an image from a function that gives red, green, blue and alpha, 0 to 255, for a place.
 func paint(width, height int, at func(x, y int) (r, g, b, a int)) thumbhash.Image {
 	p := thumbhash.Image{Width: width, Height: height}
 	for y := range height {
@@ -89,7 +89,7 @@ func testHashReferenceImplementation(t *testing.T) {
 	}
 	want := expected(t)
 	if len(want) != len(all) {
-		t.Errorf("the reference has %d pictures, want %d", len(want), len(all))
+		t.Errorf("the reference has %d images, want %d", len(want), len(all))
 	}
 	for name, p := range all {
 		hash, err := thumbhash.Hash(p)
@@ -126,7 +126,7 @@ func testHashSingleColour(t *testing.T) {
 	}
 	nothing, err := thumbhash.Hash(paint(9, 9, func(int, int) (r, g, b, a int) { return 12, 34, 56, 0 }))
 	if err != nil || nothing[5] != 0 {
-		t.Errorf("got %x and %v, want a transparent picture", nothing, err)
+		t.Errorf("got %x and %v, want a transparent image", nothing, err)
 	}
 }
 

@@ -98,7 +98,7 @@ func testRenderEveryFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took < 30*time.Millisecond {
-		t.Errorf("a picture took %s, want at least 30ms", took)
+		t.Errorf("an image took %s, want at least 30ms", took)
 	}
 	if made.Format != pipeline.PNG || made.Width != 8 || made.Height != 6 || len(made.Files) != 3*4 {
 		t.Errorf("got %s, %d x %d, %d outputs", made.Format, made.Width, made.Height, len(made.Files))
@@ -132,7 +132,7 @@ func testRenderChildrenWaitConcurrently(t *testing.T) {
 	}
 	all.Wait()
 	if took := time.Since(began); took > children*500*time.Millisecond/2 {
-		t.Errorf("%d pictures of 500ms in %d children took %s", children, children, took)
+		t.Errorf("%d images of 500ms in %d children took %s", children, children, took)
 	}
 }
 
@@ -144,7 +144,7 @@ func testRenderUnsupportedFormat(t *testing.T) {
 		t.Errorf("got %v, want %s", err, media.UnsupportedFormat)
 	}
 	if _, err := p.Render(t.Context(), photo(t), everyFormat()); err != nil {
-		t.Errorf("the next picture: %v", err)
+		t.Errorf("the next image: %v", err)
 	}
 }
 
@@ -176,7 +176,7 @@ func testRunWaitsOnceForEachImage(t *testing.T) {
 	frame := func(kind byte, payload string) string {
 		return string([]byte{0, 0, byte(len(payload) >> 8), byte(len(payload)), kind}) + payload
 	}
-	request := frame('Q', `{"seq":1,"spec":{"renditions":[]}}`) + frame('S', "no picture")
+	request := frame('Q', `{"seq":1,"spec":{"renditions":[]}}`) + frame('S', "no image")
 	var paused []time.Duration
 	var out bytes.Buffer
 	err := run(t.Context(), []string{"standin-7ms", "--address-space=1"}, strings.NewReader(request+request), &out, io.Discard,

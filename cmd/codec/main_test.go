@@ -28,10 +28,10 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// program is the path of the built codec, coverage where it leaves its coverage data.
+// program is the path of the built codec, coverage the directory of its coverage data.
 var program, coverage string
 
-// TestMain builds the codec, or takes the one that VITRINE_TEST_BIN_DIR holds.
+// TestMain builds the codec, or uses the one in VITRINE_TEST_BIN_DIR.
 func TestMain(m *testing.M) {
 	if os.Getenv(bare) != "" {
 		fmt.Fprintln(os.Stderr, withoutSeccomp())
@@ -111,7 +111,7 @@ func pool(
 	return p, logs
 }
 
-// longDeadlineSpec is the default pipeline with a deadline that a busy machine keeps.
+// longDeadlineSpec is the default pipeline with a deadline that is not exceeded on a busy machine.
 func longDeadlineSpec() pipeline.Spec {
 	spec := pipeline.Default().Spec
 	spec.Limits.Deadline = pipeline.Duration(5 * time.Minute)
@@ -157,10 +157,10 @@ func testRenderDefaultPipeline(t *testing.T) {
 	}
 	if _, err := p.Render(t.Context(), got.Files[0].Body[:200], longDeadlineSpec()); media.FailureOf(err) == nil ||
 		media.FailureOf(err).Code != media.Corrupt {
-		t.Errorf("half an image: %v, want corrupt", err)
+		t.Errorf("a truncated image: %v, want corrupt", err)
 	}
 	if n := logs.FilterMessage("codec stderr").Len(); n != 0 {
-		t.Errorf("the codec had to say %v", logs.All())
+		t.Errorf("the codec wrote to stderr: %v", logs.All())
 	}
 }
 
@@ -187,7 +187,7 @@ func testLimitsLargeImageFitsInMemory(t *testing.T) {
 
 func testLimitsMemoryExceededCostsOneAttempt(t *testing.T) {
 	t.Parallel()
-	// A GIF's frame is held whole: 196 megabytes of pixels in a room of 128.
+	// A frame of a GIF is decoded whole: 196 MB of pixels with a limit of 128 MiB.
 	var source bytes.Buffer
 	if err := gif.Encode(&source, image.NewPaletted(image.Rect(0, 0, 7000, 7000), palette.WebSafe), nil); err != nil {
 		t.Fatal(err)
@@ -221,16 +221,16 @@ func TestCommandLine(t *testing.T) {
 		want string
 		ok   bool
 	}{
-		"version":                  {nil, []string{"--version"}, "libvips 8.", true},
-		"help":                     {nil, []string{"--help"}, "-selftest", true},
-		"selftest":                 {guarded, []string{"--selftest", "--address-space=536870912"}, "ok: 4 formats", true},
-		"end of input":             {guarded, nil, "H{\"protocol\":2}", true},
-		"selftest outside":         {guarded, []string{"--selftest", "--sandbox=off"}, "ok: 4 formats", true},
-		"outside":                  {guarded, []string{"--sandbox=off"}, "H{\"protocol\":2}", true},
-		"half a sandbox":           {guarded, []string{"--sandbox=half"}, "sandbox is \"half\", not on or off", false},
-		"an unknown flag":          {guarded, []string{"--colour"}, "flag provided but not defined", false},
-		"unguarded":                {nil, []string{"--selftest"}, "VIPS_BLOCK_UNTRUSTED is not 1", false},
-		"a limit that is no limit": {guarded, []string{"--address-space=-99999999999999"}, "limit memory", false},
+		"version":          {nil, []string{"--version"}, "libvips 8.", true},
+		"help":             {nil, []string{"--help"}, "-selftest", true},
+		"selftest":         {guarded, []string{"--selftest", "--address-space=536870912"}, "ok: 4 formats", true},
+		"end of input":     {guarded, nil, "H{\"protocol\":2}", true},
+		"selftest outside": {guarded, []string{"--selftest", "--sandbox=off"}, "ok: 4 formats", true},
+		"outside":          {guarded, []string{"--sandbox=off"}, "H{\"protocol\":2}", true},
+		"half a sandbox":   {guarded, []string{"--sandbox=half"}, "sandbox is \"half\", not on or off", false},
+		"an unknown flag":  {guarded, []string{"--colour"}, "flag provided but not defined", false},
+		"unguarded":        {nil, []string{"--selftest"}, "VIPS_BLOCK_UNTRUSTED is not 1", false},
+		"a negative limit": {guarded, []string{"--address-space=-99999999999999"}, "limit memory", false},
 	} {
 		out, err := command(t, tc.env, tc.args...)
 		if !strings.Contains(out, tc.want) || (err == nil) != tc.ok {

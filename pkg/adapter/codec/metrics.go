@@ -52,7 +52,8 @@ func newMetrics(reg prometheus.Registerer, busy *busyTime) *metrics {
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_codec_stderr_dropped_total", Help: "Stderr lines of codec processes that were not logged."}),
 	}
-	reg.MustRegister(m.slots, m.children, m.busy, m.restarts, m.safeModeRenders, m.startFailures, m.wait, m.render, m.rss, m.dropped,
+	reg.MustRegister(m.slots, m.children, m.busy, m.restarts, m.safeModeRenders, m.startFailures, m.wait, m.render, m.rss,
+		m.dropped,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "vitrine_codec_busy_seconds_total", Help: "Seconds that slots were in use, summed over slots."},
 			busy.total),

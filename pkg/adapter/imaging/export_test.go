@@ -41,14 +41,14 @@ func Search(target pipeline.Target, offset float64, score func(quality int) (flo
 func TypicalJPEG(quality int) float64 { return typicalScores[pipeline.JPEG].score(quality) }
 
 // Header runs the steps of Render before decoding and returns what the header announces; the size is upright.
-func Header(source []byte, accept []pipeline.Format, maxPixels int64) (made media.Rendered, err error) {
+func Header(source []byte, accept []pipeline.Format, maxPixels int64) (rendered media.Rendered, err error) {
 	format, err := detectFormat(source, accept)
 	if err != nil {
-		return made, err
+		return rendered, err
 	}
 	head, err := readHeader(source, format, maxPixels)
 	if err != nil {
-		return made, err
+		return rendered, err
 	}
 	return media.Rendered{
 		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated,

@@ -53,7 +53,7 @@ func testRefusedUnsupportedFormats(t *testing.T) {
 		"a raw photograph":                  {"II*\x00\x10\x00\x00\x00CR\x02\x00", all},
 		"a zip":                             {"PK\x03\x04\x14\x00\x00\x00\x08\x00", all},
 		"gzip":                              {"\x1f\x8b\x08\x00\x00\x00\x00\x00", all},
-		"XML with an image in it":           {"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"/>", all},
+		"XML with an SVG in it":             {"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"/>", all},
 		"a PostScript":                      {"%!PS-Adobe-3.0 EPSF-3.0\n", all},
 		"ImageMagick's own":                 {"id=ImageMagick version=1.0\n", all},
 		"libvips' own":                      {"\x08\xf2\xa6\xb6\x00\x00\x00\x01", all},
@@ -69,17 +69,18 @@ func testRefusedUnsupportedFormats(t *testing.T) {
 	}
 }
 
-// testRefusedBlockedByLibvips shows that what our table of formats lets through by mistake would still not be read. PDF is
-// not among them: libvips 8.14 opens a document before it asks whether it may, so our table is all that keeps it out.
+// testRefusedBlockedByLibvips checks that libvips does not read formats that the table of formats would let through by
+// mistake. PDF is not included: libvips 8.14 opens a document before it checks whether it may, so only the table excludes
+// it.
 func testRefusedBlockedByLibvips(t *testing.T) {
 	t.Parallel()
 	for name, source := range map[string]string{
 		"an SVG": `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>`, "a PPM": "P6 1 1 255 abc",
 		"a JPEG XL": "\xff\x0a\xfa\x1f\x00\x00\x00\x00\x00\x00\x00\x00",
 	} {
-		one.Lock()
+		vipsLock.Lock()
 		img, err := vips.LoadThumbnailFromBuffer([]byte(source), 9, 9, vips.InterestingNone, vips.SizeForce, nil)
-		one.Unlock()
+		vipsLock.Unlock()
 		if err == nil {
 			img.Close()
 			t.Errorf("%s was read", name)
@@ -129,7 +130,7 @@ func testCorruptTruncated(t *testing.T) {
 	}
 }
 
-// testCorruptMissingPixels shows that decoding itself is strict: these bodies end where their container says.
+// testCorruptMissingPixels checks that decoding is strict: the containers of these sources are complete.
 func testCorruptMissingPixels(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
@@ -167,7 +168,7 @@ func testCorruptMissingPixels(t *testing.T) {
 	}
 }
 
-// shortGIF returns a GIF of 96 x 64 whose codes, well-formed to their end, are for so many pixels.
+// shortGIF returns a GIF of 96 x 64 whose codes, which are well-formed, are for the given number of pixels.
 func shortGIF(t *testing.T, pixels int) []byte {
 	t.Helper()
 	var codes bytes.Buffer
@@ -205,7 +206,7 @@ func zeroedTail(b []byte, from float64) []byte {
 	return b
 }
 
-// halfMedia returns an AVIF or HEIC whose last box, the pixels, is half as long as it was, and says so.
+// halfMedia returns an AVIF or HEIC whose last box, the pixels, is cut in half, with a correct length.
 func halfMedia(b []byte) []byte {
 	at := bytes.Index(b, []byte("mdat")) - 4
 	n := (len(b) - at) / 2
@@ -214,7 +215,7 @@ func halfMedia(b []byte) []byte {
 	return out
 }
 
-// halfPNG returns a PNG whose only data chunk holds the first half of the data, with a right checksum.
+// halfPNG returns a PNG whose only data chunk holds the first half of the data, with a correct checksum.
 func halfPNG(png []byte) []byte {
 	at := bytes.Index(png, []byte("IDAT"))
 	n := int(binary.BigEndian.Uint32(png[at-4:])) / 2
@@ -232,13 +233,13 @@ func testCorruptRandomBytes(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for format, source := range sources(t) {
 		for range 40 {
-			hurt := bytes.Clone(source)
+			damaged := bytes.Clone(source)
 			for range 1 + random.IntN(4) {
-				hurt[16+random.IntN(len(hurt)-16)] ^= byte(1 + random.IntN(255))
+				damaged[16+random.IntN(len(damaged)-16)] ^= byte(1 + random.IntN(255))
 			}
-			one.Lock()
-			got, err := imaging.Render(hurt, s)
-			one.Unlock()
+			vipsLock.Lock()
+			got, err := imaging.Render(damaged, s)
+			vipsLock.Unlock()
 			if err != nil && media.FailureOf(err) == nil {
 				t.Errorf("%s: error is %T", format, err)
 			}
@@ -249,7 +250,7 @@ func testCorruptRandomBytes(t *testing.T) {
 	}
 }
 
-// bomb is a PNG header that claims a size, followed by next to nothing.
+// bomb returns a PNG whose header announces a size, without pixels.
 func bomb(width, height uint32) []byte {
 	header := append([]byte("IHDR"), 0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0)
 	binary.BigEndian.PutUint32(header[4:], width)
@@ -270,7 +271,7 @@ func testRefusedTooManyPixels(t *testing.T) {
 		t.Errorf("detail %q does not say the size", got.Detail)
 	}
 	if got := renderFails(t, bomb(5000, 5000), s); got.Code != media.Corrupt {
-		t.Errorf("an empty image of allowed size: %v, want corrupt", got)
+		t.Errorf("an image of allowed size without pixels: %v, want corrupt", got)
 	}
 
 	exact := asPNG(t, gradient(50, 40))
@@ -305,7 +306,7 @@ func testRefusedDetailHidesLibvipsText(t *testing.T) {
 	}
 }
 
-func TestLeaks(t *testing.T) { //nolint:paralleltest // the counters are the process's
+func TestLeaks(t *testing.T) { //nolint:paralleltest // the counters are global
 	s := spec(inside("a", 60, pipeline.JPEG, pipeline.WebP), inside("b", 30, pipeline.PNG))
 	cover, contain := inside("c", 20, pipeline.JPEG), inside("d", 20, pipeline.JPEG)
 	cover.Height, cover.Fit = 20, pipeline.Cover
@@ -334,8 +335,8 @@ func TestLeaks(t *testing.T) { //nolint:paralleltest // the counters are the pro
 	}
 }
 
-// testRefusedImpossibleSizes is about sizes that its readers refuse in words of memory. Taken for a codec's trouble, they
-// would be tried again, each time in a new codec.
+// testRefusedImpossibleSizes renders sizes that readers refuse with errors about memory. They must not be reported as
+// failures of the codec, which are retried in a new codec.
 func testRefusedImpossibleSizes(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
@@ -348,8 +349,8 @@ func testRefusedImpossibleSizes(t *testing.T) {
 		}
 	}
 	far := bytes.Clone(all["one.gif"])
-	far[22], far[23] = 0xff, 0xff // where the frame begins
+	far[22], far[23] = 0xff, 0xff // the offset of the frame
 	if got := renderFails(t, far, s); got.Code != media.Corrupt {
-		t.Errorf("a GIF's frame beyond everything: %v, want corrupt", got)
+		t.Errorf("a GIF whose frame is out of bounds: %v, want corrupt", got)
 	}
 }

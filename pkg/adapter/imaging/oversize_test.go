@@ -16,7 +16,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// grainy returns the image with noise, which costs bytes in every format.
+// grainy returns an image with noise, which needs many bytes in every format.
 func grainy(width, height int) *image.NRGBA {
 	img := gradient(width, height)
 	noise := rand.New(rand.NewPCG(1, 2))
@@ -28,8 +28,8 @@ func grainy(width, height int) *image.NRGBA {
 	return img
 }
 
-// squeezed returns a JPEG of little quality.
-func squeezed(t *testing.T, img image.Image, quality int) []byte {
+// lossyJPEG returns a JPEG of the given quality.
+func lossyJPEG(t *testing.T, img image.Image, quality int) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := jpeg.Encode(&b, img, &jpeg.Options{Quality: quality}); err != nil {
@@ -38,7 +38,7 @@ func squeezed(t *testing.T, img image.Image, quality int) []byte {
 	return b.Bytes()
 }
 
-func squeezedWebP(t *testing.T, img image.Image, quality int) []byte {
+func lossyWebP(t *testing.T, img image.Image, quality int) []byte {
 	t.Helper()
 	return through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
 		body, _, err := ref.ExportWebp(&vips.WebpExportParams{Quality: quality})
@@ -46,8 +46,8 @@ func squeezedWebP(t *testing.T, img image.Image, quality int) []byte {
 	})
 }
 
-// sign returns a PNG of eight colours with hard edges: what PNG is best at.
-func sign(t *testing.T) []byte {
+// eightColourPNG returns a PNG of eight colours with hard edges, which is smaller as PNG than in lossy formats.
+func eightColourPNG(t *testing.T) []byte {
 	t.Helper()
 	var eight color.Palette
 	for i := range 8 {
@@ -64,12 +64,12 @@ func sign(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// told returns what was dropped and lowered, as text.
-func told(made media.Rendered) (all []string) {
-	for _, d := range made.Dropped {
+// changes returns the dropped and lowered outputs as text.
+func changes(rendered media.Rendered) (all []string) {
+	for _, d := range rendered.Dropped {
 		all = append(all, d.Name+" "+string(d.Format)+" "+string(d.Reason))
 	}
-	for _, o := range made.Files {
+	for _, o := range rendered.Files {
 		if o.Lowered > 0 {
 			all = append(all, o.Name+" "+string(o.Format)+" lowered")
 		}
@@ -77,11 +77,11 @@ func told(made media.Rendered) (all []string) {
 	return all
 }
 
-func wantTold(t *testing.T, made media.Rendered, want ...string) {
+func wantChanges(t *testing.T, rendered media.Rendered, want ...string) {
 	t.Helper()
-	if got := told(made); !slices.Equal(got, want) {
+	if got := changes(rendered); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
-		for _, o := range made.Files {
+		for _, o := range rendered.Files {
 			t.Logf("%s as %s: %d bytes, lowered to %d, score %v", o.Name, o.Format, len(o.Body), o.Lowered, o.Score)
 		}
 	}
@@ -103,74 +103,78 @@ func TestOversize(t *testing.T) {
 func testOversizeLossySource(t *testing.T) {
 	t.Parallel()
 	img := grainy(400, 300)
-	source := squeezed(t, img, 60)
+	source := lossyJPEG(t, img, 60)
 	both := []pipeline.Format{pipeline.WebP, pipeline.JPEG}
-	made := render(t, source, spec(inside("small", 200, both...), inside("same", 400, both...), inside("full", 900, both...)))
-	wantTold(t, made, "same webp larger_than_source", "full webp larger_than_source", "same jpeg lowered", "full jpeg lowered")
-	full, same := output(t, made, "full", pipeline.JPEG), output(t, made, "same", pipeline.JPEG)
+	rendered := render(t, source,
+		spec(inside("small", 200, both...), inside("same", 400, both...), inside("full", 900, both...)))
+	wantChanges(t, rendered,
+		"same webp larger_than_source", "full webp larger_than_source", "same jpeg lowered", "full jpeg lowered")
+	full, same := output(t, rendered, "full", pipeline.JPEG), output(t, rendered, "same", pipeline.JPEG)
 	if len(full.Body) > len(source) || full.Lowered < 40 || full.Lowered >= 80 || !full.Default {
-		t.Errorf("of %d bytes came %d at quality %d, default is %v", len(source), len(full.Body), full.Lowered, full.Default)
+		t.Errorf("the source has %d bytes, the output %d at quality %d, default is %v",
+			len(source), len(full.Body), full.Lowered, full.Default)
 	}
 	if len(full.Body) < len(source)*9/10 {
-		t.Errorf("of %d bytes came only %d: more quality was to be had", len(source), len(full.Body))
+		t.Errorf("the source has %d bytes, the output only %d: the quality is too low", len(source), len(full.Body))
 	}
 	if &full.Body[0] != &same.Body[0] {
-		t.Error("what is equal is encoded twice")
+		t.Error("equal outputs do not share a body")
 	}
 	wantClose(t, "lowered", full.Body, decoded(t, source), 30)
 }
 
 func testOversizeDefaultOutputIsLowered(t *testing.T) {
 	t.Parallel()
-	source := squeezed(t, grainy(400, 300), 60)
+	source := lossyJPEG(t, grainy(400, 300), 60)
 	full := inside("full", 400, pipeline.WebP, pipeline.JPEG)
 	full.Formats[0].Default = true
-	made := render(t, source, spec(full))
-	wantTold(t, made, "full webp lowered", "full jpeg lowered")
-	if o := output(t, made, "full", pipeline.WebP); !o.Default || len(o.Body) > len(source) {
-		t.Errorf("of %d bytes came %d, default is %v", len(source), len(o.Body), o.Default)
+	rendered := render(t, source, spec(full))
+	wantChanges(t, rendered, "full webp lowered", "full jpeg lowered")
+	if o := output(t, rendered, "full", pipeline.WebP); !o.Default || len(o.Body) > len(source) {
+		t.Errorf("the source has %d bytes, the output %d, default is %v", len(source), len(o.Body), o.Default)
 	}
 }
 
 func testOversizeLowestQualityStillTooLarge(t *testing.T) {
 	t.Parallel()
-	source := squeezedWebP(t, grainy(400, 300), 5)
-	made := render(t, source, spec(inside("full", 400, pipeline.WebP)))
-	wantTold(t, made, "full webp lowered")
-	if o := made.Files[0]; o.Lowered != 39 || len(o.Body) <= len(source) {
-		t.Errorf("of %d bytes came %d at quality %d, want 39", len(source), len(o.Body), o.Lowered)
+	source := lossyWebP(t, grainy(400, 300), 5)
+	rendered := render(t, source, spec(inside("full", 400, pipeline.WebP)))
+	wantChanges(t, rendered, "full webp lowered")
+	if o := rendered.Files[0]; o.Lowered != 39 || len(o.Body) <= len(source) {
+		t.Errorf("the source has %d bytes, the output %d at quality %d, want 39", len(source), len(o.Body), o.Lowered)
 	}
 }
 
 func testOversizeLosslessSourceKeepsQuality(t *testing.T) {
 	t.Parallel()
-	source := sign(t)
-	made := render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG)))
-	wantTold(t, made)
-	asJPEG, asWebP := output(t, made, "full", pipeline.JPEG), output(t, made, "full", pipeline.WebP)
+	source := eightColourPNG(t)
+	rendered := render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG)))
+	wantChanges(t, rendered)
+	asJPEG, asWebP := output(t, rendered, "full", pipeline.JPEG), output(t, rendered, "full", pipeline.WebP)
 	if len(asWebP.Body) <= len(source) || len(asWebP.Body) >= len(asJPEG.Body) {
-		t.Errorf("of %d bytes came %d as WebP and %d as JPEG", len(source), len(asWebP.Body), len(asJPEG.Body))
+		t.Errorf("the source has %d bytes, the output %d as WebP and %d as JPEG", len(source), len(asWebP.Body), len(asJPEG.Body))
 	}
-	made = render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG, pipeline.PNG)))
-	wantTold(t, made, "full webp larger_than_source")
-	made = render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.PNG), inside("b", 96, pipeline.JPEG, pipeline.PNG),
+	rendered = render(t, source, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG, pipeline.PNG)))
+	wantChanges(t, rendered, "full webp larger_than_source")
+	rendered = render(t, source, spec(
+		inside("full", 96, pipeline.WebP, pipeline.PNG), inside("b", 96, pipeline.JPEG, pipeline.PNG),
 		inside("c", 97, pipeline.JPEG)))
-	wantTold(t, made, "full webp larger_than_source", "b jpeg larger_than_source")
+	wantChanges(t, rendered, "full webp larger_than_source", "b jpeg larger_than_source")
 }
 
 func testOversizeBetterSourceFormatKeepsQuality(t *testing.T) {
 	t.Parallel()
-	source := squeezedWebP(t, grainy(400, 300), 20)
-	made := render(t, source, spec(inside("full", 400, pipeline.JPEG)))
-	wantTold(t, made)
-	if o := made.Files[0]; len(o.Body) <= len(source) {
-		t.Errorf("of %d bytes came %d: this shows nothing", len(source), len(o.Body))
+	source := lossyWebP(t, grainy(400, 300), 20)
+	rendered := render(t, source, spec(inside("full", 400, pipeline.JPEG)))
+	wantChanges(t, rendered)
+	if o := rendered.Files[0]; len(o.Body) <= len(source) {
+		t.Errorf("the source has %d bytes, the output %d, want more", len(source), len(o.Body))
 	}
-	lossless := losslessWebP(t, sign(t))
-	wantTold(t, render(t, lossless, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG))))
+	lossless := losslessWebP(t, eightColourPNG(t))
+	wantChanges(t, render(t, lossless, spec(inside("full", 96, pipeline.WebP, pipeline.JPEG))))
 }
 
-// losslessWebP encodes a PNG anew.
+// losslessWebP converts a PNG to a lossless WebP.
 func losslessWebP(t *testing.T, source []byte) []byte {
 	t.Helper()
 	img, err := vips.NewImageFromBuffer(source)
@@ -187,27 +191,27 @@ func losslessWebP(t *testing.T, source []byte) []byte {
 
 func testOversizeSourceFormatIsLowered(t *testing.T) {
 	t.Parallel()
-	source := squeezedWebP(t, grainy(400, 300), 70)
+	source := lossyWebP(t, grainy(400, 300), 70)
 	full := inside("full", 400, pipeline.WebP, pipeline.JPEG, pipeline.AVIF)
 	full.Formats[1].Quality = 30 // smaller, but not as good
-	made := render(t, source, spec(full))
-	wantTold(t, made, "full avif larger_than_source", "full webp lowered")
-	if o := output(t, made, "full", pipeline.WebP); len(o.Body) > len(source) {
-		t.Errorf("of %d bytes came %d as WebP, lowered to %d", len(source), len(o.Body), o.Lowered)
+	rendered := render(t, source, spec(full))
+	wantChanges(t, rendered, "full avif larger_than_source", "full webp lowered")
+	if o := output(t, rendered, "full", pipeline.WebP); len(o.Body) > len(source) {
+		t.Errorf("the source has %d bytes, the output %d as WebP, lowered to %d", len(source), len(o.Body), o.Lowered)
 	}
 }
 
 func testOversizeOnlyFullSizeIsCompared(t *testing.T) {
 	t.Parallel()
 	img := grainy(400, 300)
-	source := oriented(squeezed(t, turned(img, 6), 50), 6)
+	source := oriented(lossyJPEG(t, turned(img, 6), 50), 6)
 	cover := inside("cover", 300, pipeline.JPEG)
 	cover.Height, cover.Fit = 300, pipeline.Cover
 	contain := inside("contain", 401, pipeline.JPEG)
 	contain.Height, contain.Fit = 300, pipeline.Contain
-	made := render(t, source, spec(inside("less", 399, pipeline.JPEG), cover, contain, inside("full", 400, pipeline.JPEG)))
-	wantTold(t, made, "full jpeg lowered")
-	for _, o := range made.Files {
+	rendered := render(t, source, spec(inside("less", 399, pipeline.JPEG), cover, contain, inside("full", 400, pipeline.JPEG)))
+	wantChanges(t, rendered, "full jpeg lowered")
+	for _, o := range rendered.Files {
 		if o.Name == "full" {
 			wantClose(t, "full", o.Body, img, 20)
 		} else if len(o.Body) <= len(source)/2 {
@@ -218,34 +222,35 @@ func testOversizeOnlyFullSizeIsCompared(t *testing.T) {
 
 func testOversizeTargetMinimumBoundsQuality(t *testing.T) {
 	t.Parallel()
-	source := squeezed(t, grainy(400, 300), 50)
+	source := lossyJPEG(t, grainy(400, 300), 50)
 	high := aimed("full", 400, 85, pipeline.JPEG)
 	free := render(t, source, spec(high)).Files[0]
 	high.Formats[0].Target = &pipeline.Target{Ssimulacra2: 85, Min: 75, Max: 95}
 	held := render(t, source, spec(high)).Files[0]
 	if len(free.Body) > len(source) || free.Score >= 85 || free.Score < 40 {
-		t.Errorf("of %d bytes came %d, and a score of %v", len(source), len(free.Body), free.Score)
+		t.Errorf("the source has %d bytes, the output %d, and a score of %v", len(source), len(free.Body), free.Score)
 	}
 	if held.Lowered != 75 || len(held.Body) <= len(source) || held.Score <= free.Score || held.Score >= 85 {
-		t.Errorf("of %d bytes came %d at quality %d, and a score of %v, want quality 75", len(source), len(held.Body),
+		t.Errorf("the source has %d bytes, the output %d at quality %d, and a score of %v, want quality 75",
+			len(source), len(held.Body),
 			held.Lowered, held.Score)
 	}
 }
 
 func testOversizeLargerThanSibling(t *testing.T) {
 	t.Parallel()
-	source := sign(t)
+	source := eightColourPNG(t)
 	half := inside("half", 48, pipeline.WebP, pipeline.JPEG, pipeline.PNG)
-	made := render(t, source, spec(half, inside("full", 96, pipeline.JPEG)))
-	wantTold(t, made, "half webp larger_than_sibling", "half jpeg larger_than_sibling")
-	made = render(t, source, spec(half))
-	wantTold(t, made, "half webp larger_than_sibling")
-	if !output(t, made, "half", pipeline.JPEG).Default {
+	rendered := render(t, source, spec(half, inside("full", 96, pipeline.JPEG)))
+	wantChanges(t, rendered, "half webp larger_than_sibling", "half jpeg larger_than_sibling")
+	rendered = render(t, source, spec(half))
+	wantChanges(t, rendered, "half webp larger_than_sibling")
+	if !output(t, rendered, "half", pipeline.JPEG).Default {
 		t.Error("there is no default output")
 	}
 	soft := inside("a", 200, pipeline.WebP, pipeline.JPEG)
 	soft.Formats[0].Quality, soft.Formats[1].Quality = 79, 30 // smaller, but not as good
-	wantTold(t, render(t, asPNG(t, grainy(400, 300)), spec(soft)))
+	wantChanges(t, render(t, asPNG(t, grainy(400, 300)), spec(soft)))
 	soft.Formats[0].Quality = 30 // looks like more than JPEG's 30
-	wantTold(t, render(t, asPNG(t, grainy(400, 300)), spec(soft)))
+	wantChanges(t, render(t, asPNG(t, grainy(400, 300)), spec(soft)))
 }

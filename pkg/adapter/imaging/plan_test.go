@@ -74,7 +74,7 @@ func TestPlan(t *testing.T) {
 		before := [2]int{width, height}
 		for _, s := range imaging.Plan(renditions, width, height) {
 			if s[0] > before[0] || s[1] > before[1] {
-				t.Fatalf("%v is made from %v", s, before)
+				t.Fatalf("%v is scaled from %v", s, before)
 			}
 			before = s
 		}
@@ -103,7 +103,7 @@ func checkFit(t *rapid.T, r pipeline.Rendition, width, height int) {
 	}
 }
 
-// bands is an image of three upright stripes: red, green, blue.
+// bands returns an image of three vertical stripes: red, green, blue.
 func bands(width, height int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {

@@ -59,7 +59,7 @@ func testFrameOverLimit(t *testing.T) {
 	}
 }
 
-// FuzzReadFrame shows that no bytes make the reader panic, allocate on a length's word alone, or return what was not sent.
+// FuzzReadFrame checks that no input makes the reader panic, allocate for a length alone, or return what was not sent.
 func FuzzReadFrame(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x02A{}"))
 	f.Add([]byte("\xff\xff\xff\xffA"))
@@ -71,17 +71,17 @@ func FuzzReadFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var again bytes.Buffer
-		if err := codecproto.WriteFrame(&again, kind, payload); err != nil {
+		var written bytes.Buffer
+		if err := codecproto.WriteFrame(&written, kind, payload); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.HasPrefix(wire, again.Bytes()) || again.Len() != len(wire)-r.Len() {
-			t.Errorf("read %q of %q", again.Bytes(), wire)
+		if !bytes.HasPrefix(wire, written.Bytes()) || written.Len() != len(wire)-r.Len() {
+			t.Errorf("read %q of %q", written.Bytes(), wire)
 		}
 	})
 }
 
-// FuzzReadAnswer shows that no answer is accepted but one that has, or drops, every output that was asked for.
+// FuzzReadAnswer checks that an answer is accepted only if it contains or drops every requested output.
 func FuzzReadAnswer(f *testing.F) {
 	spec := testSpec()
 	var good bytes.Buffer
@@ -98,13 +98,13 @@ func FuzzReadAnswer(f *testing.F) {
 	f.Add(dropped.Bytes())
 	f.Add([]byte("\x00\x00\x00\x1cF{\"seq\":1,\"code\":\"corrupt\"}"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		made, err := codecproto.ReadAnswer(bytes.NewReader(wire), 1, spec)
+		rendered, err := codecproto.ReadAnswer(bytes.NewReader(wire), 1, spec)
 		if err != nil {
 			return
 		}
-		last := made.Files[len(made.Files)-1]
-		if len(made.Files)+len(made.Dropped) != 4 || made.Width < 1 || last.Name != "card" || !last.Default {
-			t.Errorf("accepted %+v", made)
+		last := rendered.Files[len(rendered.Files)-1]
+		if len(rendered.Files)+len(rendered.Dropped) != 4 || rendered.Width < 1 || last.Name != "card" || !last.Default {
+			t.Errorf("accepted %+v", rendered)
 		}
 	})
 }
@@ -112,27 +112,27 @@ func FuzzReadAnswer(f *testing.F) {
 func testAnswerRoundTrip(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
-	made := testRendered(spec)
-	made.Animated = true
+	rendered := testRendered(spec)
+	rendered.Animated = true
 	var wire bytes.Buffer
-	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
+	if err := codecproto.WriteAnswer(&wire, 5, rendered); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := codecproto.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, made) {
-		t.Errorf("got %+v and %v, want %+v", got, err, made)
+	if got, err := codecproto.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, rendered) {
+		t.Errorf("got %+v and %v, want %+v", got, err, rendered)
 	}
 }
 
 func testAnswerSharedBodyIsSentOnce(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
-	made := testRendered(spec)
+	rendered := testRendered(spec)
 	shared := bytes.Repeat([]byte("x"), 10000)
-	for i := range made.Files {
-		made.Files[i].Body = shared
+	for i := range rendered.Files {
+		rendered.Files[i].Body = shared
 	}
 	var wire bytes.Buffer
-	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
+	if err := codecproto.WriteAnswer(&wire, 5, rendered); err != nil {
 		t.Fatal(err)
 	}
 	if wire.Len() > 12000 {
@@ -170,7 +170,7 @@ func testServeInputEnds(t *testing.T) {
 	r, w := io.Pipe()
 	_ = r.Close()
 	if err := codecproto.Serve(t.Context(), strings.NewReader(""), w, never); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("nobody listens: %v, want io.ErrClosedPipe", err)
+		t.Errorf("the reader is closed: %v, want io.ErrClosedPipe", err)
 	}
 }
 
@@ -213,7 +213,7 @@ func testServeSeveralRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	if kind, hello, err := codecproto.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":2}` {
-		t.Errorf("the first word is %q %q, %v", kind, hello, err)
+		t.Errorf("the first frame is %q %q, %v", kind, hello, err)
 	}
 	for i, want := range []media.Code{"", media.Corrupt, media.CodecCrashed, ""} {
 		got, err := codecproto.ReadAnswer(&out, i, spec)
@@ -224,6 +224,6 @@ func testServeSeveralRequests(t *testing.T) {
 		}
 	}
 	if out.Len() != 0 {
-		t.Errorf("%d bytes nobody asked for", out.Len())
+		t.Errorf("%d unexpected bytes", out.Len())
 	}
 }

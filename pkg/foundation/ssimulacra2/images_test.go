@@ -6,7 +6,7 @@ import (
 	"vitrine.io/pkg/foundation/ssimulacra2"
 )
 
-// paint makes an image from a function that gives red, green and blue, 0 to 1, for a place.
+// paint returns an image from a function that returns red, green and blue, 0 to 1, for a pixel.
 func paint(width, height int, at func(x, y float64) (r, g, b float64)) ssimulacra2.Image {
 	p := ssimulacra2.Image{Width: width, Height: height, RGB: make([]byte, 0, 3*width*height)}
 	for y := range height {
@@ -20,7 +20,7 @@ func paint(width, height int, at func(x, y float64) (r, g, b float64)) ssimulacr
 	return p
 }
 
-// originals are images of several kinds and sizes: odd sides, and sides at which scales end.
+// originals returns images of several kinds and sizes: odd sides, and sides at which scales end.
 func originals() map[string]ssimulacra2.Image {
 	zone := func(x, y float64) (r, g, b float64) { // rings that become finer outwards
 		d := (x-80)*(x-80) + (y-60)*(y-60)
@@ -52,7 +52,7 @@ func originals() map[string]ssimulacra2.Image {
 	}
 }
 
-// distortions are ways to spoil an image: what codecs do, and what they do not.
+// distortions returns ways to degrade an image, both typical and untypical of codecs.
 func distortions() map[string]func(p ssimulacra2.Image) ssimulacra2.Image {
 	return map[string]func(p ssimulacra2.Image) ssimulacra2.Image{
 		"same":     func(p ssimulacra2.Image) ssimulacra2.Image { return p },
@@ -60,14 +60,14 @@ func distortions() map[string]func(p ssimulacra2.Image) ssimulacra2.Image {
 		"brighter": each(func(_, v int) int { return v + 6 }),
 		"noise":    each(func(i, v int) int { return v + (i*7919+i*i%104729)%17 - 8 }),
 		"speck":    each(func(i, v int) int { return v + 3*(i%5/4) }),
-		"blocks":   around(8, 3), // half-way to the mean of each block
+		"blocks":   around(8, 3), // nearer to the mean of each block
 		"mosaic":   around(8, 0),
 		"blur":     blurred(1),
 		"smear":    blurred(4),
 	}
 }
 
-// each changes every byte.
+// each returns a distortion that changes every byte.
 func each(fn func(i, v int) int) func(ssimulacra2.Image) ssimulacra2.Image {
 	return func(p ssimulacra2.Image) ssimulacra2.Image {
 		out := make([]byte, len(p.RGB))
@@ -78,7 +78,7 @@ func each(fn func(i, v int) int) func(ssimulacra2.Image) ssimulacra2.Image {
 	}
 }
 
-// mean is the mean of a channel in a rectangle, as far as it lies in the image.
+// mean returns the mean of a channel in the part of a rectangle that lies in the image.
 func mean(p ssimulacra2.Image, c, left, top, right, bottom int) int {
 	sum, n := 0, 0
 	for y := max(0, top); y < min(p.Height, bottom); y++ {
@@ -89,7 +89,7 @@ func mean(p ssimulacra2.Image, c, left, top, right, bottom int) int {
 	return sum / n
 }
 
-// around brings each value nearer to the mean of its block; of seven parts keep stay.
+// around returns a distortion that mixes each value with the mean of its block: keep sevenths of the value remain.
 func around(side, keep int) func(ssimulacra2.Image) ssimulacra2.Image {
 	return func(p ssimulacra2.Image) ssimulacra2.Image {
 		return each(func(i, v int) int {

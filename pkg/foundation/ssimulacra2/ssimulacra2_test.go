@@ -81,11 +81,11 @@ func testScoreReferenceImplementation(t *testing.T) {
 		compared++
 		apart := math.Abs(got - want[name])
 		worst = max(worst, apart)
-		most := 0.1
-		if want[name] > 90 { // where single bits of what is nearly nothing show: a sum below 0.003 is raised to the power 0.63
-			most = 0.5
+		tolerance := 0.1
+		if want[name] > 90 { // rounding errors have more weight: a sum below 0.003 is raised to the power 0.63
+			tolerance = 0.5
 		}
-		if apart > most {
+		if apart > tolerance {
 			t.Errorf("%s: got %.4f, want %.4f", name, got, want[name])
 		}
 	})
@@ -123,7 +123,7 @@ func testScoreReferenceIsReusable(t *testing.T) {
 	spoilt := blurred(2)(original)
 	want := score(t, original, spoilt)
 	for i := range original.RGB {
-		original.RGB[i] = 0 // it keeps nothing of the bytes
+		original.RGB[i] = 0 // the reference does not retain the bytes
 	}
 	for range 2 {
 		if got, err := r.Score(spoilt); err != nil || got != want {

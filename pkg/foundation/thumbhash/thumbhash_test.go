@@ -17,7 +17,7 @@ import (
 
 var write = flag.String("write", "", "directory for the images that the reference hashes, instead of testing")
 
-// paint makes an image from a function that gives red, green, blue and alpha, 0 to 255, for a place.
+// paint returns an image from a function that returns red, green, blue and alpha, 0 to 255, for a pixel.
 func paint(width, height int, at func(x, y int) (r, g, b, a int)) thumbhash.Image {
 	p := thumbhash.Image{Width: width, Height: height}
 	for y := range height {
@@ -99,8 +99,8 @@ func testHashReferenceImplementation(t *testing.T) {
 	}
 }
 
-// alike reports whether two hashes are the same, but for terms that rounding may have put a step further: a term that is
-// nothing lies exactly between two steps.
+// alike reports whether two hashes are equal except for terms that differ by one step: a term of zero lies exactly between
+// two steps.
 func alike(got, want string) bool {
 	const head = 2 * 5
 	if len(got) != len(want) || len(got) < head || got[:head] != want[:head] {

@@ -219,8 +219,8 @@ func soundOutputs(spec pipeline.Spec, rendered media.Rendered) (shown image.Imag
 	return shown, ""
 }
 
-// differs compares the image with what Go decodes from the same bytes. Colours are not compared, since Go knows no
-// profiles; nor how the image is turned, since Go knows no Exif.
+// differs compares the image with what Go decodes from the same bytes. Colours and orientation are not compared, because
+// Go applies neither profiles nor Exif.
 func differs(m mutant, rendered media.Rendered, shown, theirs image.Image) string {
 	size := theirs.Bounds().Size()
 	canvas, _, err := image.DecodeConfig(bytes.NewReader(m.body))
@@ -230,9 +230,9 @@ func differs(m mutant, rendered media.Rendered, shown, theirs image.Image) strin
 	if size != image.Pt(rendered.Width, rendered.Height) && size != image.Pt(rendered.Height, rendered.Width) {
 		return fmt.Sprintf("it is reported as %d x %d, Go decodes %v", rendered.Width, rendered.Height, size)
 	}
-	ours, other, best := gridOf(shown), gridOf(theirs), -1.0
+	actual, other, best := gridOf(shown), gridOf(theirs), -1.0
 	for how := range 8 {
-		best = max(best, likeness(ours, other.turned(how)))
+		best = max(best, likeness(actual, other.turned(how)))
 	}
 	if rendered.Format == pipeline.JPEG { // values out of range after damage are clipped differently by each decoder
 		if share := flatShare(shown); share > someFlat && flatShare(theirs) < share/2 {

@@ -84,7 +84,7 @@ func testConfigAllocatorPreload(t *testing.T) {
 	}
 	auto := newFixture(t, func(c *codec.Config) { c.Preload = "auto" })
 	if got := auto.mustRender(t, "env"); strings.Contains(got, "LD_PRELOAD="+jemalloc) != exists(jemalloc) {
-		t.Errorf("a child's environment is %q, but %s is there: %v", got, jemalloc, exists(jemalloc))
+		t.Errorf("a child's environment is %q, but %s exists: %v", got, jemalloc, exists(jemalloc))
 	}
 }
 

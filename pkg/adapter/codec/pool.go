@@ -186,8 +186,8 @@ func (p *Pool) release(s *slot) {
 	p.slots <- s
 }
 
-// ensureChild makes sure that a slot has a living child; in safe mode, a new one. The slot's own child ends only when the
-// new one has started: if none can be started, it still serves other calls.
+// ensureChild starts a child if the slot has none that is alive; in safe mode it always starts a new one. The slot's own
+// child ends only when the new one has started: if none can be started, it still serves other calls.
 func (p *Pool) ensureChild(ctx context.Context, s *slot, safeMode bool) error {
 	if s.child != nil && !s.child.alive() {
 		p.log.Warn("codec ended while idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))

@@ -579,7 +579,7 @@ func testCloseWaitsForRender(t *testing.T) {
 		t.Error("the child is still there")
 	}
 	if err := r.Close(t.Context()); err != nil {
-		t.Errorf("close again: %v", err)
+		t.Errorf("second close: %v", err)
 	}
 	if got := r.failure(t, "ok", longDeadline); got.Code != media.CodecUnavailable {
 		t.Errorf("an image after Close gets %v, want codec_unavailable", got)

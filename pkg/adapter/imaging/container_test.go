@@ -62,7 +62,7 @@ func FuzzContainers(f *testing.F) {
 			minLength = 4 // start and end markers; the decoder reports missing data
 		}
 		if imaging.Complete(format, body) && len(body) < minLength {
-			t.Errorf("%d bytes are a whole %s", len(body), format)
+			t.Errorf("%d bytes are accepted as a complete %s", len(body), format)
 		}
 		if format == pipeline.WebP {
 			if bare, err := imaging.BareWebP(body); err == nil && imaging.Sniff(bare) != pipeline.WebP {

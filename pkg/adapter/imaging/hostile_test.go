@@ -268,7 +268,7 @@ func testRefusedTooManyPixels(t *testing.T) {
 	if got := renderFails(t, bomb(60000, 60000), s); got.Code != media.TooManyPixels {
 		t.Errorf("60000 x 60000: %v, want too_many_pixels", got)
 	} else if !strings.Contains(got.Detail, "60000 x 60000") {
-		t.Errorf("detail %q does not say the size", got.Detail)
+		t.Errorf("detail %q does not contain the size", got.Detail)
 	}
 	if got := renderFails(t, bomb(5000, 5000), s); got.Code != media.Corrupt {
 		t.Errorf("an image of allowed size without pixels: %v, want corrupt", got)

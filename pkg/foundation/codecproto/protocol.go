@@ -44,7 +44,7 @@ type hello struct {
 	Protocol int `json:"protocol"`
 }
 
-// request asks for the renditions of one image.
+// request is a request for the renditions of one image.
 type request struct {
 	Seq  int           `json:"seq"` // repeated in the answer: an answer to another request is detected
 	Spec pipeline.Spec `json:"spec"`

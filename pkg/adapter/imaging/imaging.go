@@ -111,7 +111,7 @@ func detectFormat(source []byte, accept []pipeline.Format) (pipeline.Format, err
 		return "", media.Fail(media.UnsupportedFormat, fmt.Sprintf("%s is not accepted here", format), nil)
 	}
 	if !complete(format, source) {
-		return "", media.Fail(media.Corrupt, "the image ends before its own end", nil)
+		return "", media.Fail(media.Corrupt, "the image is truncated", nil)
 	}
 	return format, nil
 }
@@ -140,7 +140,7 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 		return header{}, err
 	}
 	if format == pipeline.GIF && !hasAllPixels(source, maxPixels) {
-		return header{}, media.Fail(media.Corrupt, "the image ends before its own end", nil)
+		return header{}, media.Fail(media.Corrupt, "the image is truncated", nil)
 	}
 	head := header{upright: size{width, height}, animated: frames > 1 && format != pipeline.HEIC || isSequence(source)}
 	head.profiledCMYK = img.Interpretation() == vips.InterpretationCMYK && img.HasICCProfile()

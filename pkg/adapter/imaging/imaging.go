@@ -101,7 +101,7 @@ func checkSpec(spec pipeline.Spec) error {
 	return nil
 }
 
-// detectFormat returns the source's format if it is accepted and the source is all there.
+// detectFormat returns the source's format if it is accepted and the source is complete.
 func detectFormat(source []byte, accept []pipeline.Format) (pipeline.Format, error) {
 	format := sniff(source)
 	if format == "" {

@@ -1,11 +1,6 @@
 #!/usr/bin/env bash
-<<<<<<< HEAD
 # references.sh: updates the reference data of tests with other implementations. Needs cargo and npm. Run it when the test
 # images change.
-=======
-# references: writes the expected results of tests with other implementations of SSIMULACRA2 and ThumbHash. Needs cargo and npm;
-# run it when the images of the tests change.
->>>>>>> 548a471 (Codec comments and messages: last words of the old vocabulary)
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

@@ -38,7 +38,7 @@ type api struct {
 	publisher *kafka.Publisher
 	health    *telemetry.Health
 	open      atomic.Bool // the API's port is listened on
-	reprocess later       // for operators, on the admin port
+	reprocess lateHandler // for operators, on the admin port
 }
 
 // assemble makes the parts that stand on their own. Nothing is connected to yet.
@@ -102,7 +102,7 @@ func (a *api) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make consumer: %w", err)
 	}
-	server := httpapi.New(httpapi.Parts{
+	server := httpapi.New(httpapi.Deps{
 		Catalog: service, Encoder: encoder, Ready: a.health.Ready, NewID: uuid.NewString, Now: time.Now, Registry: a.Registry,
 		Log: a.Log.Named("http"),
 	}, a.cfg.HTTP)
@@ -132,13 +132,13 @@ func (a *api) serve(ctx context.Context) error {
 	)
 }
 
-// later is a handler that is known only after its port is open: Postgres is awaited meanwhile.
-type later struct{ handler atomic.Pointer[http.Handler] }
+// lateHandler is a handler that is known only after its port is open: Postgres is awaited meanwhile.
+type lateHandler struct{ handler atomic.Pointer[http.Handler] }
 
-func (l *later) set(h http.Handler) { l.handler.Store(&h) }
+func (l *lateHandler) set(h http.Handler) { l.handler.Store(&h) }
 
 // ServeHTTP implements http.Handler.
-func (l *later) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *lateHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h := l.handler.Load(); h != nil {
 		(*h).ServeHTTP(w, r)
 		return
@@ -176,7 +176,7 @@ func (a *api) listening(context.Context) error {
 func (a *api) drain(ctx context.Context, server *httpapi.Server) error {
 	<-ctx.Done()
 	a.health.SetDraining()
-	server.Leave()
+	server.SetDraining()
 	<-time.After(a.cfg.Shutdown.Delay)
 	return nil
 }

@@ -15,14 +15,16 @@ import (
 // Config is the configuration of the program.
 type Config struct {
 	program.Config
-	HTTP      httpapi.Config                `envPrefix:"HTTP_"`
-	Catalog   catalog.Config                `envPrefix:"CATALOG_"`
-	Postgres  postgres.Config               `envPrefix:"POSTGRES_"`
-	Redis     rediscache.Config             `envPrefix:"REDIS_"`
-	Kafka     kafka.Config                  `envPrefix:"KAFKA_"`
-	S3        blob.Config                   `envPrefix:"S3_"`
-	Relay     relay.Config                  `envPrefix:"RELAY_"`
-	Sweep     maintenance.Config            `envPrefix:"SWEEP_"`
-	Audit     maintenance.AuditorConfig     `envPrefix:"AUDIT_"`
-	Reprocess maintenance.ReprocessorConfig `envPrefix:"REPROCESS_"`
+	HTTP        httpapi.Config                `envPrefix:"HTTP_"`
+	Catalog     catalog.Config                `envPrefix:"CATALOG_"`
+	Postgres    postgres.Config               `envPrefix:"POSTGRES_"`
+	Redis       rediscache.Config             `envPrefix:"REDIS_"`
+	Kafka       kafka.Config                  `envPrefix:"KAFKA_"`
+	S3          blob.Config                   `envPrefix:"S3_"`
+	Relay       relay.Config                  `envPrefix:"RELAY_"`
+	Rescuer     maintenance.RescuerConfig     `envPrefix:"RESCUER_"`
+	Cleaner     maintenance.CleanerConfig     `envPrefix:"CLEANER_"`
+	GC          maintenance.GCConfig          `envPrefix:"GC_"`
+	Auditor     maintenance.AuditorConfig     `envPrefix:"AUDITOR_"`
+	Reprocessor maintenance.ReprocessorConfig `envPrefix:"REPROCESSOR_"`
 }

@@ -110,14 +110,14 @@ func (a *api) serve(ctx context.Context) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	a.open.Store(true)
-	rescuer := maintenance.NewRescuer(a.store, service, a.cfg.Sweep, a.Registry, a.Log.Named("rescuer"))
-	cleaner := maintenance.NewCleaner(a.store, a.cfg.Sweep, a.Registry, a.Log.Named("cleaner"))
-	collector := maintenance.NewGarbageCollector(a.store, a.bucket, a.cfg.Sweep, a.Registry, a.Log.Named("gc"))
+	rescuer := maintenance.NewRescuer(a.store, service, a.cfg.Rescuer, a.Registry, a.Log.Named("rescuer"))
+	cleaner := maintenance.NewCleaner(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("cleaner"))
+	collector := maintenance.NewGarbageCollector(a.store, a.bucket, a.cfg.GC, a.Registry, a.Log.Named("gc"))
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: a.store, References: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now,
 		Log: a.Log.Named("auditor"),
-	}, a.cfg.Audit, a.Registry)
-	bulk := maintenance.NewReprocessor(a.store, service, a.cfg.Reprocess, time.Now, a.Registry, a.Log.Named("reprocessor"))
+	}, a.cfg.Auditor, a.Registry)
+	bulk := maintenance.NewReprocessor(a.store, service, a.cfg.Reprocessor, time.Now, a.Registry, a.Log.Named("reprocessor"))
 	a.reprocess.set(httpapi.NewReprocessHandler(bulk, a.Log.Named("bulk")))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
 		lifecycle.Closer("cache", cache.Close),

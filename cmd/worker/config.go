@@ -16,7 +16,7 @@ import (
 type Config struct {
 	program.Config
 	Worker   worker.Config        `envPrefix:"WORKER_"`
-	Breaker  worker.BreakerConfig `envPrefix:"CIRCUIT_"`
+	Breaker  worker.BreakerConfig `envPrefix:"BREAKER_"`
 	Fetch    fetch.Config         `envPrefix:"FETCH_"`
 	Codec    codec.Config         `envPrefix:"CODEC_"`
 	Catalog  catalog.Config       `envPrefix:"CATALOG_"`

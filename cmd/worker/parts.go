@@ -39,7 +39,7 @@ type workerProgram struct {
 
 // When partitions move or the process stops, jobs in progress have half of rebalanceTimeout to end; then they are
 // interrupted and released. The other half is for that: at most one write of an outcome, which is not interrupted, and
-// the release, each limited by VITRINE_WORKER_SETTLE_TIMEOUT. So no job outlasts the consumer's session.
+// the release, each limited by VITRINE_WORKER_OUTCOME_TIMEOUT. So no job outlasts the consumer's session.
 const (
 	rebalanceTimeout = time.Minute
 	leaveTimeout     = 5 * time.Second // the last commit, and leaving the group
@@ -49,7 +49,7 @@ const (
 func checkTimeouts(cfg Config) error {
 	release := 2 * cfg.Worker.OutcomeTimeout
 	if maxTimeout := (rebalanceTimeout/2 - leaveTimeout) / 2; cfg.Worker.OutcomeTimeout > maxTimeout {
-		return fmt.Errorf("VITRINE_WORKER_SETTLE_TIMEOUT: must be at most %s, or a job outlasts its session", maxTimeout)
+		return fmt.Errorf("VITRINE_WORKER_OUTCOME_TIMEOUT: must be at most %s, or a job outlasts its session", maxTimeout)
 	}
 	if minGrace := rebalanceTimeout/2 + release + leaveTimeout; cfg.Shutdown.Grace < minGrace {
 		return fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or jobs in progress are cut off", minGrace)

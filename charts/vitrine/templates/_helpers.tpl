@@ -383,7 +383,7 @@ The resources of a worker. The default of the memory limit is computed from its 
 
 {{/*
 The time that a worker has to stop, in seconds: the maximum time of one image from its download to its outcome, and at least what the
-program requires (half of the group's rebalance timeout for jobs in progress, twice settleTimeout for their release, and 5 s to leave
+program requires (half of the group's rebalance timeout for jobs in progress, twice outcomeTimeout for their release, and 5 s to leave
 the group).
 */}}
 {{- define "vitrine.worker.grace" -}}
@@ -391,10 +391,10 @@ the group).
 {{- include "vitrine.seconds" . -}}
 {{- else -}}
 {{- $sum := 0 -}}
-{{- range list .Values.pipeline.fetch.timeout .Values.pipeline.limits.deadline .Values.worker.storeBudget .Values.worker.settleTimeout -}}
+{{- range list .Values.pipeline.fetch.timeout .Values.pipeline.limits.deadline .Values.worker.storeBudget .Values.worker.outcomeTimeout -}}
 {{- $sum = add $sum (include "vitrine.seconds" . | int64) -}}
 {{- end -}}
-{{- max $sum (add 35 (mul 2 (include "vitrine.seconds" .Values.worker.settleTimeout | int64))) -}}
+{{- max $sum (add 35 (mul 2 (include "vitrine.seconds" .Values.worker.outcomeTimeout | int64))) -}}
 {{- end -}}
 {{- end -}}
 

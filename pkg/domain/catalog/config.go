@@ -9,15 +9,15 @@ import (
 // Config bounds the service's waits.
 type Config struct {
 	LoadTimeout       time.Duration `env:"LOAD_TIMEOUT" envDefault:"5s" desc:"longest read from Postgres that fills the cache"`
-	InvalidateTimeout time.Duration `env:"FORGET_TIMEOUT" envDefault:"250ms" desc:"longest wait for Redis after a commit"`
-	DeletionGrace     time.Duration `env:"RETIRE_GRACE" envDefault:"1h" desc:"how long replaced renditions stay; longer than the cache TTL"`
+	InvalidateTimeout time.Duration `env:"INVALIDATE_TIMEOUT" envDefault:"250ms" desc:"longest wait for Redis after a commit"`
+	DeletionGrace     time.Duration `env:"DELETION_GRACE" envDefault:"1h" desc:"how long replaced renditions stay; longer than the cache TTL"`
 }
 
 // Validate returns every wrong field.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Positive("LOAD_TIMEOUT", c.LoadTimeout)
-	check.Positive("FORGET_TIMEOUT", c.InvalidateTimeout)
-	check.Positive("RETIRE_GRACE", c.DeletionGrace)
+	check.Positive("INVALIDATE_TIMEOUT", c.InvalidateTimeout)
+	check.Positive("DELETION_GRACE", c.DeletionGrace)
 	return check.Fields()
 }

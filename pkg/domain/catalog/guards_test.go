@@ -119,7 +119,7 @@ func (w *world) shows(bytes string) {
 func (w *world) collect() {
 	w.t.Helper()
 	found := &scans{Deletions: w.store, idle: make(chan struct{})}
-	cfg := maintenance.Config{Interval: time.Millisecond, Batch: 10, SecondPassAfter: time.Microsecond}
+	cfg := maintenance.GCConfig{Interval: time.Millisecond, Batch: 10, SecondPassAfter: time.Microsecond}
 	c := maintenance.NewGarbageCollector(found, w.objects, cfg, prometheus.NewRegistry(), zap.NewNop())
 	ctx, stop := context.WithCancel(w.t.Context())
 	var running sync.WaitGroup

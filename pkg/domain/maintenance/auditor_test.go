@@ -167,7 +167,7 @@ func (f *fakeStore) publish(image catalog.ImageID) {
 func auditorConfig() maintenance.AuditorConfig {
 	return maintenance.AuditorConfig{
 		Enabled: true, Interval: time.Minute, Rest: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour, Grace: 10 * time.Minute,
-		ToleratedShare: 0.01, ToleratedLeast: 2,
+		ToleratedShare: 0.01, ToleratedCount: 2,
 	}
 }
 

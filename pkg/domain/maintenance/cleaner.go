@@ -13,12 +13,12 @@ import (
 type Cleaner struct {
 	every
 	rows           Retention
-	cfg            Config
+	cfg            CleanerConfig
 	products, keys prometheus.Counter
 }
 
 // NewCleaner returns a Cleaner.
-func NewCleaner(rows Retention, cfg Config, reg prometheus.Registerer, log *zap.Logger) *Cleaner {
+func NewCleaner(rows Retention, cfg CleanerConfig, reg prometheus.Registerer, log *zap.Logger) *Cleaner {
 	c := &Cleaner{
 		rows: rows, cfg: cfg,
 		products: counter(reg, "vitrine_maintenance_cleaner_products_purged_total", "Deleted products whose rows were removed."),
@@ -30,7 +30,7 @@ func NewCleaner(rows Retention, cfg Config, reg prometheus.Registerer, log *zap.
 
 // scan removes one batch of each. more reports that a batch was full.
 func (c *Cleaner) scan(ctx context.Context) (more bool, err error) {
-	products, productsErr := c.rows.PurgeDeleted(ctx, c.cfg.Batch, c.cfg.PurgeAfter)
+	products, productsErr := c.rows.PurgeDeleted(ctx, c.cfg.Batch, c.cfg.ProductsAfter)
 	if productsErr != nil {
 		productsErr = fmt.Errorf("purge deleted products: %w", productsErr)
 	}

@@ -6,26 +6,56 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Config says how often the rescuer, the cleaner and the garbage collector scan, and what they act on.
-type Config struct {
-	Interval        time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two scans; a full batch is followed at once"`
-	Batch           int           `env:"BATCH" envDefault:"100" desc:"maximum rows of a scan"`
-	Overdue         time.Duration `env:"PATIENCE" envDefault:"5m" desc:"overdue work is requested again after this; doubles"`
-	SecondPassAfter time.Duration `env:"DOOMED_AGAIN" envDefault:"1h" desc:"when deleted objects are deleted again, for a late upload"`
-	PurgeAfter      time.Duration `env:"PURGE_AFTER" envDefault:"720h" desc:"how long a deleted product's rows are kept"`
-	KeysAfter       time.Duration `env:"KEYS_AFTER" envDefault:"24h" desc:"how long an Idempotency-Key is kept"`
+// RescuerConfig says how often the rescuer scans, and which jobs it publishes again.
+type RescuerConfig struct {
+	Interval     time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two scans; a full batch is followed at once"`
+	Batch        int           `env:"BATCH" envDefault:"100" desc:"maximum rows of a scan"`
+	OverdueAfter time.Duration `env:"OVERDUE_AFTER" envDefault:"5m" desc:"an overdue job is published again after this; doubles"`
 }
 
 // Validate returns every wrong field.
-func (c Config) Validate() []fault.Field {
+func (c RescuerConfig) Validate() []fault.Field {
 	var check fault.Checker
-	check.Range(c.Batch >= 1 && c.Batch <= 10_000, "BATCH", "a number from 1 to 10000")
-	check.Positive("INTERVAL", c.Interval)
-	check.Positive("PATIENCE", c.Overdue)
-	check.Positive("DOOMED_AGAIN", c.SecondPassAfter)
-	check.Positive("PURGE_AFTER", c.PurgeAfter)
+	checkScan(&check, c.Interval, c.Batch)
+	check.Positive("OVERDUE_AFTER", c.OverdueAfter)
+	return check.Fields()
+}
+
+// CleanerConfig says how often the cleaner scans, and how long it keeps rows.
+type CleanerConfig struct {
+	Interval      time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two scans; a full batch is followed at once"`
+	Batch         int           `env:"BATCH" envDefault:"100" desc:"maximum rows of a scan"`
+	ProductsAfter time.Duration `env:"PRODUCTS_AFTER" envDefault:"720h" desc:"how long a deleted product's rows are kept"`
+	KeysAfter     time.Duration `env:"KEYS_AFTER" envDefault:"24h" desc:"how long an Idempotency-Key is kept"`
+}
+
+// Validate returns every wrong field.
+func (c CleanerConfig) Validate() []fault.Field {
+	var check fault.Checker
+	checkScan(&check, c.Interval, c.Batch)
+	check.Positive("PRODUCTS_AFTER", c.ProductsAfter)
 	check.Positive("KEYS_AFTER", c.KeysAfter)
 	return check.Fields()
+}
+
+// GCConfig says how often the garbage collector scans, and when it deletes a second time.
+type GCConfig struct {
+	Interval        time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two scans; a full batch is followed at once"`
+	Batch           int           `env:"BATCH" envDefault:"100" desc:"maximum rows of a scan"`
+	SecondPassAfter time.Duration `env:"SECOND_PASS_AFTER" envDefault:"1h" desc:"when objects are deleted again, for a late upload"`
+}
+
+// Validate returns every wrong field.
+func (c GCConfig) Validate() []fault.Field {
+	var check fault.Checker
+	checkScan(&check, c.Interval, c.Batch)
+	check.Positive("SECOND_PASS_AFTER", c.SecondPassAfter)
+	return check.Fields()
+}
+
+func checkScan(check *fault.Checker, interval time.Duration, batch int) {
+	check.Positive("INTERVAL", interval)
+	check.Range(batch >= 1 && batch <= 10_000, "BATCH", "a number from 1 to 10000")
 }
 
 // AuditorConfig says how the auditor compares the bucket with the rows, and when it stops rather than act.
@@ -38,7 +68,7 @@ type AuditorConfig struct {
 	MinAge         time.Duration `env:"MIN_AGE" envDefault:"24h" desc:"younger objects are never orphans"`
 	Grace          time.Duration `env:"GRACE" envDefault:"10m" desc:"from finding an orphan to deleting it"`
 	ToleratedShare float64       `env:"TOLERATED_SHARE" envDefault:"0.01" desc:"share of a scan that may be wrong; above it the audit stops"`
-	ToleratedLeast int           `env:"TOLERATED_LEAST" envDefault:"5" desc:"so many orphans, or images without objects, never stop it"`
+	ToleratedCount int           `env:"TOLERATED_COUNT" envDefault:"5" desc:"so many orphans, or images without objects, never stop it"`
 }
 
 // Validate returns every wrong field.
@@ -47,7 +77,7 @@ func (c AuditorConfig) Validate() []fault.Field {
 	check.Range(c.Batch >= 1 && c.Batch <= 100_000, "BATCH", "a number from 1 to 100000")
 	check.Range(c.Rows >= 1 && c.Rows <= 100_000, "ROWS", "a number from 1 to 100000")
 	check.Range(c.ToleratedShare >= 0 && c.ToleratedShare <= 1, "TOLERATED_SHARE", "a number from 0 to 1") // NaN is wrong
-	check.Range(c.ToleratedLeast >= 0, "TOLERATED_LEAST", "must not be below zero")
+	check.Range(c.ToleratedCount >= 0, "TOLERATED_COUNT", "must not be below zero")
 	check.Positive("INTERVAL", c.Interval)
 	check.Positive("REST", c.Rest)
 	check.Positive("MIN_AGE", c.MinAge)
@@ -57,7 +87,7 @@ func (c AuditorConfig) Validate() []fault.Field {
 
 // tooMany reports whether more of what a scan has seen is wrong than accidents explain.
 func (c AuditorConfig) tooMany(wrong, seen int) bool {
-	return float64(wrong) > max(float64(c.ToleratedLeast), c.ToleratedShare*float64(seen))
+	return float64(wrong) > max(float64(c.ToleratedCount), c.ToleratedShare*float64(seen))
 }
 
 // ReprocessorConfig says how fast images that are requested in bulk reach the workers.

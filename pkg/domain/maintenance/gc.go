@@ -18,12 +18,12 @@ type GarbageCollector struct {
 	every
 	deletions Deletions
 	objects   Objects
-	cfg       Config
+	cfg       GCConfig
 	deleted   prometheus.Counter
 }
 
 // NewGarbageCollector returns a GarbageCollector.
-func NewGarbageCollector(deletions Deletions, objects Objects, cfg Config, reg prometheus.Registerer, log *zap.Logger,
+func NewGarbageCollector(deletions Deletions, objects Objects, cfg GCConfig, reg prometheus.Registerer, log *zap.Logger,
 ) *GarbageCollector {
 	g := &GarbageCollector{
 		deletions: deletions, objects: objects, cfg: cfg,

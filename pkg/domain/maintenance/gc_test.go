@@ -119,11 +119,18 @@ func (f *fakeRows) DeletePrefix(_ context.Context, prefix string) error {
 	return nil
 }
 
-func config() maintenance.Config {
-	return maintenance.Config{
-		Interval: time.Minute, Batch: 3, Overdue: time.Minute, SecondPassAfter: time.Hour, PurgeAfter: time.Hour,
-		KeysAfter: 24 * time.Hour,
+func rescuerConfig() maintenance.RescuerConfig {
+	return maintenance.RescuerConfig{Interval: time.Minute, Batch: 3, OverdueAfter: time.Minute}
+}
+
+func cleanerConfig() maintenance.CleanerConfig {
+	return maintenance.CleanerConfig{
+		Interval: time.Minute, Batch: 3, ProductsAfter: time.Hour, KeysAfter: 24 * time.Hour,
 	}
+}
+
+func gcConfig() maintenance.GCConfig {
+	return maintenance.GCConfig{Interval: time.Minute, Batch: 3, SecondPassAfter: time.Hour}
 }
 
 // during calls run with a context that ends after d of fake time.
@@ -149,7 +156,7 @@ func TestGarbageCollector(t *testing.T) {
 				},
 				objects: map[string]bool{"a/": true, "b/": true, "c/": true, "d/": true, "later/": true},
 			}
-			g := maintenance.NewGarbageCollector(f, f, config(), prometheus.NewRegistry(), zap.NewNop())
+			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, time.Minute+time.Second, g.Run)
 			if len(f.objects) != 1 || len(f.deletions) != 5 {
 				t.Errorf("after a scan: objects %v, %d deletions, want one and five", f.objects, len(f.deletions))
@@ -170,7 +177,7 @@ func TestGarbageCollector(t *testing.T) {
 				objects:   map[string]bool{"a/": true, "b/": true},
 				noDelete:  errors.New("down"),
 			}
-			g := maintenance.NewGarbageCollector(f, f, config(), prometheus.NewRegistry(), zap.NewNop())
+			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, 3*time.Hour, g.Run)
 			if len(f.deletions) != 1 || len(f.objects) != 1 || !f.objects["a/"] {
 				t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ gone", f.deletions, f.objects)
@@ -187,7 +194,7 @@ func TestGarbageCollector(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			f := &fakeRows{broken: errors.New("down")}
-			g := maintenance.NewGarbageCollector(f, f, config(), prometheus.NewRegistry(), zap.NewNop())
+			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, 10*time.Minute+time.Second, g.Run)
 			if f.scans != 10 {
 				t.Errorf("scanned %d times in ten minutes, want 10", f.scans)

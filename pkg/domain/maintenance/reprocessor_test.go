@@ -3,6 +3,7 @@ package maintenance_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -209,21 +210,31 @@ func TestReprocess(t *testing.T) {
 
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
-	if wrong := config().Validate(); wrong != nil {
-		t.Errorf("got %v", wrong)
-	}
-	if wrong := (maintenance.Config{}).Validate(); len(wrong) != 6 {
-		t.Errorf("got %d wrong fields, want all six: %v", len(wrong), wrong)
-	}
-	if wrong := auditorConfig().Validate(); wrong != nil {
-		t.Errorf("got %v", wrong)
-	}
-	if wrong := (maintenance.AuditorConfig{ToleratedShare: 2, ToleratedLeast: -1}).Validate(); len(wrong) != 8 {
-		t.Errorf("got %d wrong fields, want all eight: %v", len(wrong), wrong)
-	}
-	for rate, want := range map[float64]int{20: 0, 0.01: 0, 0: 1, -1: 1, 1e9: 1} {
-		if wrong := (maintenance.ReprocessorConfig{Rate: rate}).Validate(); len(wrong) != want {
-			t.Errorf("rate %v: got %v", rate, wrong)
-		}
+	nan := math.NaN()
+	for name, c := range map[string]struct {
+		config interface{ Validate() []fault.Field }
+		want   int
+	}{
+		"rescuer":              {rescuerConfig(), 0},
+		"rescuer_zero":         {maintenance.RescuerConfig{}, 3},
+		"cleaner":              {cleanerConfig(), 0},
+		"cleaner_zero":         {maintenance.CleanerConfig{}, 4},
+		"gc":                   {gcConfig(), 0},
+		"gc_zero":              {maintenance.GCConfig{}, 3},
+		"auditor":              {auditorConfig(), 0},
+		"auditor_all_wrong":    {maintenance.AuditorConfig{ToleratedShare: 2, ToleratedCount: -1}, 8},
+		"reprocessor":          {maintenance.ReprocessorConfig{Rate: 20}, 0},
+		"reprocessor_slow":     {maintenance.ReprocessorConfig{Rate: 0.01}, 0},
+		"reprocessor_zero":     {maintenance.ReprocessorConfig{Rate: 0}, 1},
+		"reprocessor_negative": {maintenance.ReprocessorConfig{Rate: -1}, 1},
+		"reprocessor_fast":     {maintenance.ReprocessorConfig{Rate: 1e9}, 1},
+		"reprocessor_nan":      {maintenance.ReprocessorConfig{Rate: nan}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if wrong := c.config.Validate(); len(wrong) != c.want {
+				t.Errorf("got %d wrong fields, want %d: %v", len(wrong), c.want, wrong)
+			}
+		})
 	}
 }

@@ -17,12 +17,12 @@ type Rescuer struct {
 	every
 	jobs        StaleJobs
 	catalog     Republisher
-	cfg         Config
+	cfg         RescuerConfig
 	republished prometheus.Counter
 }
 
 // NewRescuer returns a Rescuer.
-func NewRescuer(jobs StaleJobs, republisher Republisher, cfg Config, reg prometheus.Registerer, log *zap.Logger) *Rescuer {
+func NewRescuer(jobs StaleJobs, republisher Republisher, cfg RescuerConfig, reg prometheus.Registerer, log *zap.Logger) *Rescuer {
 	r := &Rescuer{
 		jobs: jobs, catalog: republisher, cfg: cfg,
 		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Jobs published again because overdue."),
@@ -33,13 +33,13 @@ func NewRescuer(jobs StaleJobs, republisher Republisher, cfg Config, reg prometh
 
 // scan publishes one batch. more reports that the batch was full.
 func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
-	overdue, err := r.jobs.OverdueImages(ctx, r.cfg.Batch, r.cfg.Overdue)
+	overdue, err := r.jobs.OverdueImages(ctx, r.cfg.Batch, r.cfg.OverdueAfter)
 	if err != nil {
 		return false, fmt.Errorf("find overdue images: %w", err)
 	}
 	var failed []error // one failure does not stop the rest
 	for _, o := range overdue {
-		switch err := r.catalog.Republish(ctx, o.ProductID, o.ImageID, r.cfg.Overdue); {
+		switch err := r.catalog.Republish(ctx, o.ProductID, o.ImageID, r.cfg.OverdueAfter); {
 		case errors.Is(err, catalog.ErrDone):
 		case err != nil:
 			failed = append(failed, err)

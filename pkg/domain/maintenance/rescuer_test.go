@@ -24,7 +24,7 @@ func TestRescuer(t *testing.T) {
 				f.overdue = append(f.overdue, maintenance.ImageRef{ProductID: 1, ImageID: catalog.ImageID(i + 1)})
 			}
 			f.overdue[4].ImageID = 404
-			r := maintenance.NewRescuer(f, f, config(), prometheus.NewRegistry(), zap.NewNop())
+			r := maintenance.NewRescuer(f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, time.Minute+time.Second, r.Run) // one interval
 			if len(f.republished) != 9 {
 				t.Errorf("published %d again, want 9", len(f.republished))
@@ -37,7 +37,7 @@ func TestRescuer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			f := &fakeRows{overdue: []maintenance.ImageRef{{ProductID: 1, ImageID: 500}, {ProductID: 1, ImageID: 2}}}
-			r := maintenance.NewRescuer(f, f, config(), reg, zap.NewNop())
+			r := maintenance.NewRescuer(f, f, rescuerConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, r.Run) // one scan
 			if len(f.republished) != 1 {
 				t.Errorf("published %v again, want image 2", f.republished)
@@ -58,7 +58,7 @@ func TestCleaner(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			f, reg := &fakeRows{products: 7, keys: 8}, prometheus.NewRegistry()
-			c := maintenance.NewCleaner(f, config(), reg, zap.NewNop())
+			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, c.Run)
 			if f.products != 0 || f.keys != 0 || f.after != 24*time.Hour {
 				t.Errorf("left %d products and %d keys older than %s, want none older than a day", f.products, f.keys, f.after)
@@ -75,8 +75,8 @@ func TestCleaner(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			f, reg := &fakeRows{broken: errors.New("down")}, prometheus.NewRegistry()
-			r := maintenance.NewRescuer(f, f, config(), reg, zap.NewNop())
-			c := maintenance.NewCleaner(f, config(), reg, zap.NewNop())
+			r := maintenance.NewRescuer(f, f, rescuerConfig(), reg, zap.NewNop())
+			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, 2*time.Minute+time.Second, r.Run)
 			during(t, time.Minute+time.Second, c.Run)
 			rescuer := metric(t, reg, "vitrine_maintenance_rescuer_errors_total")

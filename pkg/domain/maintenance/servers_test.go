@@ -140,7 +140,7 @@ func (s *site) there(prefix string) bool {
 func (s *site) tidy() {
 	const soon = 20 * time.Millisecond
 	log := zap.NewNop()
-	cfg := maintenance.Config{Interval: soon, Batch: 100, SecondPassAfter: soon}
+	cfg := maintenance.GCConfig{Interval: soon, Batch: 100, SecondPassAfter: soon}
 	collector := maintenance.NewGarbageCollector(s.store, s.bucket, cfg, prometheus.NewRegistry(), log)
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: s.store, References: s.store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,

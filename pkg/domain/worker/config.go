@@ -10,7 +10,7 @@ import (
 type Config struct {
 	Concurrency    int           `env:"CONCURRENCY" envDefault:"0" desc:"images in work at a time; 0: two for each codec process"`
 	StoreBudget    time.Duration `env:"STORE_BUDGET" envDefault:"30s" desc:"maximum time to store an image, retries included"`
-	OutcomeTimeout time.Duration `env:"SETTLE_TIMEOUT" envDefault:"5s" desc:"maximum time to write an outcome to Postgres"`
+	OutcomeTimeout time.Duration `env:"OUTCOME_TIMEOUT" envDefault:"5s" desc:"maximum time to write an outcome to Postgres"`
 	DeferWait      time.Duration `env:"DEFER_WAIT" envDefault:"5s" desc:"pause after a failure of the platform's own; half is random"`
 	BusyWait       time.Duration `env:"BUSY_WAIT" envDefault:"1s" desc:"pause when the host has no free slot; half is random"`
 }
@@ -20,7 +20,7 @@ func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Range(c.Concurrency >= 0 && c.Concurrency <= 1024, "CONCURRENCY", "a number from 0 to 1024")
 	check.Positive("STORE_BUDGET", c.StoreBudget)
-	check.Positive("SETTLE_TIMEOUT", c.OutcomeTimeout)
+	check.Positive("OUTCOME_TIMEOUT", c.OutcomeTimeout)
 	check.Positive("DEFER_WAIT", c.DeferWait)
 	check.Positive("BUSY_WAIT", c.BusyWait)
 	return check.Fields()
@@ -31,14 +31,14 @@ type BreakerConfig struct {
 	Interval time.Duration `env:"INTERVAL" envDefault:"2s" desc:"between two probes of a dependency"`
 	Timeout  time.Duration `env:"TIMEOUT" envDefault:"5s" desc:"maximum time of a probe"`
 	Faults   int           `env:"FAULTS" envDefault:"5" desc:"faults of a dependency in a row, met by work, that open its breaker"`
-	MaxPause time.Duration `env:"LONGEST" envDefault:"1m" desc:"maximum pause after faults that a probe does not see"`
+	MaxPause time.Duration `env:"MAX_PAUSE" envDefault:"1m" desc:"maximum pause after faults that a probe does not see"`
 }
 
 // Validate returns every wrong field.
 func (c BreakerConfig) Validate() []fault.Field {
 	var check fault.Checker
 	check.Range(c.Faults >= 1 && c.Faults <= 1000, "FAULTS", "a number from 1 to 1000")
-	check.Range(c.MaxPause >= c.Interval, "LONGEST", "must not be below INTERVAL")
+	check.Range(c.MaxPause >= c.Interval, "MAX_PAUSE", "must not be below INTERVAL")
 	check.Positive("INTERVAL", c.Interval)
 	check.Positive("TIMEOUT", c.Timeout)
 	return check.Fields()

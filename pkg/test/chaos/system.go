@@ -187,9 +187,10 @@ func (s *System) configure(environ []string) error {
 		"S3_ACCESS_KEY": s.bucket.AccessKey, "S3_SECRET_KEY": s.bucket.SecretKey, "S3_CREATE_BUCKET": "true",
 		"S3_PUBLIC_URL": s.publicURL(), "S3_ATTEMPT_TIMEOUT": "2s",
 		"CODEC_PATH": filepath.Join(s.bin, "codec"), "CODEC_CHILDREN": "1", "CODEC_START_BACKOFF": "200ms",
-		"WORKER_CONCURRENCY": "4", "WORKER_STORE_BUDGET": "4s", "WORKER_SETTLE_TIMEOUT": "3s",
+		"WORKER_CONCURRENCY": "4", "WORKER_STORE_BUDGET": "4s", "WORKER_OUTCOME_TIMEOUT": "3s",
 		"WORKER_DEFER_WAIT": "400ms", "WORKER_BUSY_WAIT": "200ms",
-		"SWEEP_INTERVAL": "500ms", "SWEEP_PATIENCE": "3s", "SWEEP_DOOMED_AGAIN": "1s", "CATALOG_RETIRE_GRACE": "12s",
+		"RESCUER_INTERVAL": "500ms", "CLEANER_INTERVAL": "500ms", "GC_INTERVAL": "500ms",
+		"RESCUER_OVERDUE_AFTER": "3s", "GC_SECOND_PASS_AFTER": "1s", "CATALOG_DELETION_GRACE": "12s",
 		"SETUP_TIMEOUT": "60s",
 	} {
 		s.env = append(s.env, "VITRINE_"+name+"="+value)

@@ -50,8 +50,8 @@ func TestTimesThatLetWorkOutliveItsSessionAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, wrong := range [][]string{
 		{"VITRINE_SHUTDOWN_GRACE=44s"},
-		{"VITRINE_WORKER_SETTLE_TIMEOUT=13s", "VITRINE_SHUTDOWN_GRACE=1h"},
-		{"VITRINE_SHUTDOWN_GRACE=50s", "VITRINE_WORKER_SETTLE_TIMEOUT=8s"}, // half a minute, twice 8 s, and 5 s
+		{"VITRINE_WORKER_OUTCOME_TIMEOUT=13s", "VITRINE_SHUTDOWN_GRACE=1h"},
+		{"VITRINE_SHUTDOWN_GRACE=50s", "VITRINE_WORKER_OUTCOME_TIMEOUT=8s"}, // half a minute, twice 8 s, and 5 s
 	} {
 		out, err := cli(t, append([]string{
 			"VITRINE_POSTGRES_DSN=postgres://localhost/x", "VITRINE_S3_ENDPOINT=http://localhost:1",

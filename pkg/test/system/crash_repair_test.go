@@ -69,11 +69,11 @@ func TestCrashOfTheSweeper(t *testing.T) {
 			s.dies(api, caches)
 			s.exec("DELETE FROM outbox") // Kafka had it, and has lost it
 
-			s.dies(s.doomed("api", row.at, 1, "VITRINE_SWEEP_PATIENCE=1ms", "VITRINE_RELAY_POLL=1m"), caches)
+			s.dies(s.doomed("api", row.at, 1, "VITRINE_RESCUER_OVERDUE_AFTER=1ms", "VITRINE_RELAY_POLL=1m"), caches)
 			if got := s.waiting(); got != row.waiting {
 				t.Errorf("%d messages wait, want %d", got, row.waiting)
 			}
-			s.start("api", "VITRINE_SWEEP_PATIENCE=1s")
+			s.start("api", "VITRINE_RESCUER_OVERDUE_AFTER=1s")
 			s.ends(s.named(row.between)[0], untroubled)
 		})
 	}

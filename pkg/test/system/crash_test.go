@@ -70,8 +70,9 @@ func newStage(t *testing.T, perHost int) *stage {
 		t.Fatal(err)
 	}
 	s := &stage{system: newSystem(t, map[string]string{
-		"VITRINE_SWEEP_INTERVAL": "100ms", "VITRINE_SWEEP_DOOMED_AGAIN": "100ms",
-		"VITRINE_SHUTDOWN_GRACE": "60s", "VITRINE_WORKER_BUSY_WAIT": "300ms",
+		"VITRINE_RESCUER_INTERVAL": "100ms", "VITRINE_CLEANER_INTERVAL": "100ms", "VITRINE_GC_INTERVAL": "100ms",
+		"VITRINE_GC_SECOND_PASS_AFTER": "100ms",
+		"VITRINE_SHUTDOWN_GRACE":       "60s", "VITRINE_WORKER_BUSY_WAIT": "300ms",
 	})}
 	s.bin = bin
 	p := pipeline.Default()

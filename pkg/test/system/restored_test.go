@@ -233,8 +233,8 @@ func (v *vault) lostTime(seen past, user int64, changed, deleted, hurt, waiting 
 func TestRestoredFromABackup(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, map[string]string{
-		"VITRINE_SWEEP_PATIENCE":      "2s",
-		"VITRINE_REDIS_TOMBSTONE_TTL": "10m", // or what the lost time has left behind is gone before it is missed
+		"VITRINE_RESCUER_OVERDUE_AFTER": "2s",
+		"VITRINE_REDIS_TOMBSTONE_TTL":   "10m", // or what the lost time has left behind is gone before it is missed
 	})
 	v := &vault{system: s, file: filepath.Join(s.dir, "backup.sql")}
 	work, api := s.start("worker"), s.start("api")

@@ -116,7 +116,7 @@ func TestDeadPicturesAreListedShownAndReplayed(t *testing.T) {
 	if len(ours) != 1 || ours[0].Image.ImageID != first.Images[0].ID || ours[0].Image.SourceURL != late {
 		t.Fatalf("the first product's picture is listed as %+v", ours)
 	}
-	if out, err := s.stdout("dead", "list", "--limit", "1"); err != nil || !strings.Contains(out, "and 2 older ones") ||
+	if out, err := s.stdout("dead", "list", "--limit", "1"); err != nil || !strings.Contains(out, "2 older dead letters") ||
 		strings.Count(out, "\n") != 3 {
 		t.Errorf("got %v\n%s", err, out)
 	}
@@ -128,17 +128,17 @@ func TestDeadPicturesAreListedShownAndReplayed(t *testing.T) {
 		t.Errorf("show: %v\n%s", err, out)
 	}
 
-	s.replay(true, []string{"--all", "--code", "http_status", "--dry-run"}, "would come to: 2 asked for again")
+	s.replay(true, []string{"--all", "--code", "http_status", "--dry-run"}, "would be: 2 requested again")
 	if p := s.settled(first.ID); p.Version != first.Version {
 		t.Errorf("a dry run changed %+v to %+v", first, p)
 	}
 	appear()
-	s.replay(true, []string{ours[0].ID}, ours[0].ID+"  asked for again", "1 asked for again, 0 sent again")
+	s.replay(true, []string{ours[0].ID}, ours[0].ID+"  requested again", "1 requested again, 0 sent again")
 	if p := s.settled(first.ID); p.Images[0].Status != "ready" || p.Images[1].Status != "failed" {
 		t.Errorf("after its replay the product is %+v", p)
 	}
-	s.replay(true, []string{ours[0].ID}, "nothing to do", "it has changed since", "0 asked for again")
-	s.replay(true, []string{"--all"}, "2 asked for again", "1 nothing to do", "0 failed")
+	s.replay(true, []string{ours[0].ID}, "nothing to do", "it has changed since", "0 requested again")
+	s.replay(true, []string{"--all"}, "2 requested again", "1 nothing to do", "0 failed")
 	if p := s.settled(second.ID); p.ImageStatus != "ready" {
 		t.Errorf("after the replay of all the second product is %+v", p)
 	}
@@ -153,7 +153,7 @@ func TestDeadPicturesAreListedShownAndReplayed(t *testing.T) {
 	}
 	again(2)
 	out, err := s.stdout("images", "reprocess", "--code", "unsupported_format", "--all", "--admin", api.admin)
-	if err != nil || !strings.Contains(out, "1 asked for again, 0 skipped") {
+	if err != nil || !strings.Contains(out, "1 requested again, 0 skipped") {
 		t.Errorf("by what they are: %v\n%s", err, out)
 	}
 	again(3)
@@ -218,12 +218,12 @@ func TestRecordsThatNobodyCouldReadAreSentOnceMore(t *testing.T) {
 	if out, err := s.stdout("dead", "show", garbage.ID); err != nil || !strings.Contains(out, `"record"`) {
 		t.Errorf("show: %v\n%s", err, out)
 	}
-	s.replay(true, []string{"--all", "--undecodable"}, "1 sent again", "4 left", "this version cannot read it, either",
+	s.replay(true, []string{"--all", "--undecodable"}, "1 sent again", "4 skipped", "this version cannot decode it either",
 		"its end is lost", "its topic is none of ours")
 	if n := s.records(event.TopicRequested, "legible"); n != 1 {
 		t.Errorf("the record is in its topic %d times, want once", n)
 	}
-	s.replay(true, []string{"--all", "--undecodable", "--force"}, "2 sent again", "1 nothing to do", "2 left")
+	s.replay(true, []string{"--all", "--undecodable", "--force"}, "2 sent again", "1 nothing to do", "2 skipped")
 	if n := s.records(event.TopicRequested, "garbage"); n != 3 {
 		t.Errorf("the garbage is in its topic %d times, want twice and once more", n)
 	}

@@ -276,7 +276,7 @@ func contentHash(l deadLetter) [sha256.Size]byte {
 	return sha256.Sum256(all.Bytes())
 }
 
-// summary prints what it all outcome to. An error says that not all were dealt with.
+// summary prints the number of each outcome. It returns an error if a letter failed or was not found.
 func (r *replayer) summary() error {
 	text := make([]string, 0, len(r.counts))
 	for _, outcome := range []string{outcomeRequested, outcomeResent, outcomeUnchanged, outcomeSkipped, outcomeFailed} {

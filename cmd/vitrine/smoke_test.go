@@ -175,33 +175,42 @@ func testSmokeRewrite(t *testing.T) {
 
 func testSmokeWrongProduct(t *testing.T) {
 	t.Parallel()
-	for want, edit := range map[string]func(p *product){
-		"image 2 (http://src/2.jpg) is failed: http_status: the source answered 404": func(p *product) {
+	for name, row := range map[string]struct {
+		want string
+		edit func(p *product)
+	}{
+		"image_failed": {"image 2 (http://src/2.jpg) is failed: http_status: the source answered 404", func(p *product) {
 			p.ImageStatus = "partial"
 			if err := json.Unmarshal([]byte(`{"status":"failed","renditions":[],
 				"error":{"code":"http_status","detail":"the source answered 404"}}`), &p.Images[1]); err != nil {
 				t.Error(err)
 			}
-		},
-		"is ready, 40 x 30, in 0 renditions": func(p *product) { p.Images[0].Renditions = nil },
-		"(http://src/1.jpg) is odd":          func(p *product) { p.Images[0].Status = "odd" },
-		"with 1 compressed images of 2":      func(p *product) { p.Compressed = p.Compressed[:1] },
-		"product 7 is partial":               func(p *product) { p.ImageStatus = "partial" },
-		"x.jpg is not one of its renditions": func(p *product) { p.Compressed[0] = "http://x/x.jpg" },
-		"has the images":                     func(p *product) { p.Sources[0] = "http://else" },
-		"(1 of them)":                        func(p *product) { p.Images = p.Images[:1] },
-		"-5 is not a valid size":             func(p *product) { p.Images[0].Renditions[0].Bytes = -5 },
-		"is not a valid size":                func(p *product) { p.Images[0].Renditions[0].Bytes = 1 << 40 },
-		"not image/webp":                     func(p *product) { p.Images[0].Renditions[0].Format = "webp" },
-		"it is jpeg of 20 x 15, not jpeg of": func(p *product) { p.Images[0].Renditions[0].Width = 21 },
-		"unsupported protocol scheme":        func(p *product) { p.Images[0].Renditions[1].URL = "file:///etc/passwd" },
-		"missing protocol scheme":            func(p *product) { p.Images[0].Renditions[1].URL = "://" },
+		}},
+		"no_renditions":            {"is ready, 40 x 30, in 0 renditions", func(p *product) { p.Images[0].Renditions = nil }},
+		"unknown_image_status":     {"(http://src/1.jpg) is odd", func(p *product) { p.Images[0].Status = "odd" }},
+		"compressed_image_missing": {"with 1 compressed images of 2", func(p *product) { p.Compressed = p.Compressed[:1] }},
+		"partial_product":          {"product 7 is partial", func(p *product) { p.ImageStatus = "partial" }},
+		"unknown_compressed_image": {"x.jpg is not one of its renditions", func(p *product) {
+			p.Compressed[0] = "http://x/x.jpg"
+		}},
+		"other_source":     {"has the images", func(p *product) { p.Sources[0] = "http://else" }},
+		"image_missing":    {"(1 of them)", func(p *product) { p.Images = p.Images[:1] }},
+		"negative_size":    {"-5 is not a valid size", func(p *product) { p.Images[0].Renditions[0].Bytes = -5 }},
+		"size_above_limit": {"is not a valid size", func(p *product) { p.Images[0].Renditions[0].Bytes = 1 << 40 }},
+		"other_format":     {"not image/webp", func(p *product) { p.Images[0].Renditions[0].Format = "webp" }},
+		"other_width": {"it is jpeg of 20 x 15, not jpeg of", func(p *product) {
+			p.Images[0].Renditions[0].Width = 21
+		}},
+		"file_url": {"unsupported protocol scheme", func(p *product) {
+			p.Images[0].Renditions[1].URL = "file:///etc/passwd"
+		}},
+		"invalid_url": {"missing protocol scheme", func(p *product) { p.Images[0].Renditions[1].URL = "://" }},
 	} {
-		t.Run(want, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newFakeShop(t)
-			s.edit = edit
-			if out, err := s.smoke(t); err == nil || !strings.Contains(err.Error(), want) {
+			s.edit = row.edit
+			if out, err := s.smoke(t); err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got %v\n%s", err, out)
 			}
 		})
@@ -217,30 +226,35 @@ func testSmokeWrongFile(t *testing.T) {
 			_, _ = w.Write(body)
 		}
 	}
-	for want, answer := range map[string]func(http.ResponseWriter){
-		"the response is 403 Forbidden": func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) },
-		"the response is 302 Found": func(w http.ResponseWriter) {
+	for name, row := range map[string]struct {
+		want  string
+		serve func(http.ResponseWriter)
+	}{
+		"forbidden": {"the response is 403 Forbidden", func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) }},
+		"redirect": {"the response is 302 Found", func(w http.ResponseWriter) {
 			w.Header().Set("Location", "/media/0/thumb.jpeg")
 			w.WriteHeader(http.StatusFound)
-		},
-		`the type is "text/html"`:      serve("text/html; charset=utf-8", good),
-		`the type is ""`:               serve("/", good),
-		"bytes: 0 were read":           serve("image/jpeg", nil),
-		"thumb.jpeg: it does not have": serve("image/jpeg", good[:len(good)-1]),
-		"were read":                    serve("image/jpeg", append(bytes.Clone(good), bytes.Repeat([]byte{0}, 100)...)),
-		"read its header":              serve("image/jpeg", bytes.Repeat([]byte{'x'}, len(good))),
-		"unexpected EOF": func(w http.ResponseWriter) {
+		}},
+		"html":           {`the type is "text/html"`, serve("text/html; charset=utf-8", good)},
+		"invalid_type":   {`the type is ""`, serve("/", good)},
+		"empty_file":     {"bytes: 0 were read", serve("image/jpeg", nil)},
+		"short_file":     {"thumb.jpeg: it does not have", serve("image/jpeg", good[:len(good)-1])},
+		"long_file":      {"were read", serve("image/jpeg", append(bytes.Clone(good), bytes.Repeat([]byte{0}, 100)...))},
+		"invalid_header": {"read its header", serve("image/jpeg", bytes.Repeat([]byte{'x'}, len(good)))},
+		"incomplete_body": {"unexpected EOF", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "9999")
 			serve("image/jpeg", good[:9])(w)
-		},
-		"thumb as jpeg: http://127.0.0.1": func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+		}},
+		"server_error": {"thumb as jpeg: http://127.0.0.1", func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusInternalServerError)
+		}},
 	} {
-		t.Run(want, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newFakeShop(t)
-			s.serve = answer
+			s.serve = row.serve
 			out, err := s.smoke(t, "--concurrency", "1")
-			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(out, "is complete") {
+			if err == nil || !strings.Contains(err.Error(), row.want) || strings.Contains(out, "is complete") {
 				t.Errorf("got %v\n%s", err, out)
 			}
 		})

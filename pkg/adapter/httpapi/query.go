@@ -224,8 +224,7 @@ func decodeCursor(text string) (catalog.Query, bool) {
 	}, true
 }
 
-// fitsPrice reports whether a number is one that parsePrice could have read: the checksum does not prove that a cursor is
-// ours.
+// fitsPrice reports whether a number is one that parsePrice could have read: a client can compute the checksum.
 func fitsPrice(d decimal.Decimal) bool {
 	const digits = maxPriceLength + maxPriceExponent
 	return d.Exponent() <= digits && d.Exponent() >= -digits && d.NumDigits() <= digits

@@ -1,4 +1,4 @@
--- What the migrations add up to. Written by: go test ./pkg/adapter/postgres -run Schema -update
+-- The schema that the migrations create. Written by: go test ./pkg/adapter/postgres -run Schema -update
 
 CREATE TABLE checkpoints (
     name text NOT NULL,

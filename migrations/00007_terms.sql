@@ -1,8 +1,8 @@
 -- +goose Up
 
 -- Tables and columns get the names that docs/glossary.md defines. Programs of earlier releases do not know these names: stop
--- them before this migration. No statement reads or rewrites a table, but each needs its table to itself for a moment. The
--- migration fails after two seconds of waiting, rather than let other statements queue behind a long transaction.
+-- them before this migration. The statements do not rewrite a table, but each takes an exclusive lock on one. The migration
+-- fails after it has waited two seconds for a lock, so that other statements do not queue behind a long transaction.
 SET LOCAL lock_timeout = '2s';
 
 -- Objects below a prefix are deleted once due_at has passed. started_at is when the first of two passes began.
@@ -23,12 +23,12 @@ ALTER TABLE images RENAME CONSTRAINT images_work_check TO images_job_state_check
 ALTER TABLE images RENAME CONSTRAINT images_begins_check TO images_unreported_attempts_check;
 ALTER INDEX images_in_work RENAME TO images_active;
 
--- How far each repeated scan has come.
+-- The cursor and the next time of each repeated scan.
 ALTER TABLE audits RENAME TO checkpoints;
 ALTER TABLE checkpoints RENAME CONSTRAINT audits_pkey TO checkpoints_pkey;
 
 -- A saved response is one value, whose form only the HTTP adapter knows. Responses in the earlier form cannot be read, so a
--- request that is repeated across the upgrade is carried out again.
+-- request that is repeated across the upgrade is executed a second time.
 DELETE FROM idempotency_keys;
 ALTER TABLE idempotency_keys DROP COLUMN status;
 ALTER TABLE idempotency_keys DROP COLUMN headers;

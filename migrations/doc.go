@@ -1,9 +1,8 @@
-// Package migrations is the history of the database schema: numbered SQL files, applied in order and never changed once
-// released.
+// Package migrations contains the migrations of the database schema: numbered SQL files, applied in order, which do not
+// change once they are released.
 //
-// Each file is one transaction with a way up and a way down, in goose's format. They name no schema, so that they work in
-// whatever search_path the connection has. What they add up to stands in docs/schema.sql, which a test of
-// package postgres compares with the files.
+// Each file is one transaction up and one down, in goose's format. The files name no schema, so they work in the search_path
+// of the connection. docs/schema.sql is the schema that results; a test of package postgres compares it with the migrations.
 //
-// A file that fails leaves nothing behind, and the ones before it stay.
+// If a file fails, nothing of it remains, and the earlier ones stay applied.
 package migrations

@@ -2,7 +2,7 @@ package migrations
 
 import "embed"
 
-// FS holds the files, named NNNNN_what.sql. It is read only.
+// FS contains the files, named NNNNN_subject.sql. It is read-only.
 //
 //go:embed *.sql
 var FS embed.FS

@@ -97,7 +97,7 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalanceTimeout,
-		Exclusive: worker.OrderingKey, Check: worker.Check,
+		OrderingKey: worker.OrderingKey, Check: worker.Check,
 	}, w.Handle, p.publisher, reg, log.Named("requests"))
 	if err != nil {
 		return nil, fmt.Errorf("create consumer: %w", err)

@@ -21,42 +21,42 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// CacheControl goes with every object: its key will never name other bytes, so it may be kept for a year.
+// CacheControl is the Cache-Control header of every object: one year, because a key never names other bytes.
 const CacheControl = "public, max-age=31536000, immutable"
 
 // Bucket is one bucket of an object store. All methods may be called concurrently.
 type Bucket struct {
 	cfg     Config
 	client  *s3.Client
-	web     *http.Client
+	http    *http.Client
 	metrics *metrics
 	log     *zap.Logger
 }
 
-// ObjectInfo describes an object. A listing knows Key, Size, ETag and Modified only.
+// ObjectInfo describes an object. A listing sets only Key, Size, ETag and Modified.
 type ObjectInfo struct {
 	Key          string
 	Size         int64 // bytes
 	ContentType  string
 	CacheControl string
-	ETag         string // with its quotes
+	ETag         string // with the quotes
 	Modified     time.Time
 }
 
-// New returns the bucket that cfg names. Nothing is asked of the store yet.
+// New returns the bucket that cfg names. It reads the CA file and does not connect. Its error is an unreadable setting.
 func New(cfg Config, reg prometheus.Registerer, log *zap.Logger) (*Bucket, error) {
-	client, web, err := newClient(cfg, log)
+	client, httpClient, err := newClient(cfg, log)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
-	return &Bucket{cfg: cfg, client: client, web: web, metrics: newMetrics(reg), log: log}, nil
+	return &Bucket{cfg: cfg, client: client, http: httpClient, metrics: newMetrics(reg), log: log}, nil
 }
 
-// Close gives idle connections back. Operations after it open new ones.
-func (b *Bucket) Close() { b.web.CloseIdleConnections() }
+// Close closes idle connections. Later operations open new ones.
+func (b *Bucket) Close() { b.http.CloseIdleConnections() }
 
-// Put stores an object of size bytes, for good and for everyone (see CacheControl). body is read from its start, more than
-// once. Storing the same again changes nothing.
+// Put stores an object of size bytes with CacheControl. It reads body from its start, for each attempt. Storing the same
+// object again changes nothing. Its error is fault.Unavailable or that of ctx.
 func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error {
 	err := b.do(ctx, "put", "put object", func() error {
 		_, err := b.client.PutObject(ctx, &s3.PutObjectInput{
@@ -72,7 +72,8 @@ func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadS
 	return err
 }
 
-// Get opens an object. The caller closes it, and reads it within Config.AttemptTimeout. fault.NotFound if it is not there.
+// Get opens an object. The caller closes it, and has to read it within Config.AttemptTimeout. Its error is fault.NotFound
+// for a missing object, else fault.Unavailable or that of ctx.
 func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, ObjectInfo, error) {
 	var out *s3.GetObjectOutput
 	err := b.do(ctx, "get", "get object", func() (err error) {
@@ -82,13 +83,13 @@ func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, ObjectInfo
 	if err != nil {
 		return nil, ObjectInfo{}, err
 	}
-	return &counted{body: out.Body, bytes: b.metrics.received}, ObjectInfo{
+	return &countingBody{body: out.Body, bytes: b.metrics.received}, ObjectInfo{
 		Key: key, Size: aws.ToInt64(out.ContentLength), ContentType: aws.ToString(out.ContentType),
 		CacheControl: aws.ToString(out.CacheControl), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified),
 	}, nil
 }
 
-// Head describes an object. fault.NotFound if it is not there.
+// Head describes an object. Its errors are those of Get.
 func (b *Bucket) Head(ctx context.Context, key string) (ObjectInfo, error) {
 	var out *s3.HeadObjectOutput
 	err := b.do(ctx, "head", "head object", func() (err error) {
@@ -104,8 +105,8 @@ func (b *Bucket) Head(ctx context.Context, key string) (ObjectInfo, error) {
 	}, nil
 }
 
-// List calls fn with each object below prefix, "" being all, in the order of their keys' bytes. It asks for a thousand at a
-// time, so fn may take long and may delete. An error of fn ends it and is returned as it is.
+// List calls fn with each object below prefix, in the byte order of the keys; "" means all. It lists 1,000 objects at a
+// time, so fn may be slow and may delete objects. An error of fn ends List, which returns it unchanged.
 func (b *Bucket) List(ctx context.Context, prefix string, fn func(ObjectInfo) error) error {
 	return b.pages(ctx, prefix, func(page []types.Object) error {
 		for _, o := range page {
@@ -121,11 +122,13 @@ func (b *Bucket) List(ctx context.Context, prefix string, fn func(ObjectInfo) er
 	})
 }
 
-// Page returns up to limit objects below prefix whose keys come after that one, in the order of their keys' bytes. more says
-// that there are others.
-func (b *Bucket) Page(ctx context.Context, prefix, after string, limit int) (found []maintenance.Object, more bool, err error) {
+// Page returns up to limit objects below prefix whose keys follow after, in the byte order of the keys. more reports whether
+// further objects exist.
+func (b *Bucket) Page(
+	ctx context.Context, prefix, after string, limit int,
+) (found []maintenance.Object, more bool, err error) {
 	input := &s3.ListObjectsV2Input{Bucket: &b.cfg.Bucket, Prefix: &prefix, StartAfter: &after}
-	for more = true; more && limit > len(found); { // a page may be empty and others follow
+	for more = true; more && limit > len(found); { // a page may be empty although others follow
 		input.MaxKeys = aws.Int32(int32(min(limit-len(found), pageSize)))
 		var page *s3.ListObjectsV2Output
 		err := b.do(ctx, "list", "list objects", func() (err error) {
@@ -145,11 +148,11 @@ func (b *Bucket) Page(ctx context.Context, prefix, after string, limit int) (fou
 	return found, more, nil
 }
 
-// pageSize is the most objects that a store lists in one answer.
+// pageSize is the maximum of objects in one answer of a store.
 const pageSize = 1000
 
-// DeletePrefix deletes every object below prefix, which ends in a slash. None there is no error. When it fails, some may be
-// gone: call it again.
+// DeletePrefix deletes every object below prefix, which must end in a slash. It is no error if there is none. After an error
+// some objects may be deleted; call it again. fault.Internal means an invalid prefix.
 func (b *Bucket) DeletePrefix(ctx context.Context, prefix string) error {
 	if strings.Trim(prefix, "/") == "" || !strings.HasSuffix(prefix, "/") {
 		return fault.New(fault.Internal, "bad_prefix", fmt.Sprintf("%q does not name a directory of objects", prefix))
@@ -157,7 +160,7 @@ func (b *Bucket) DeletePrefix(ctx context.Context, prefix string) error {
 	return b.pages(ctx, prefix, func(page []types.Object) error { return b.deleteAll(ctx, page) })
 }
 
-// pages calls fn with each page of the objects below prefix that is not empty.
+// pages calls fn with each page of objects below prefix that is not empty.
 func (b *Bucket) pages(ctx context.Context, prefix string, fn func([]types.Object) error) error {
 	pager := s3.NewListObjectsV2Paginator(b.client, &s3.ListObjectsV2Input{Bucket: &b.cfg.Bucket, Prefix: &prefix})
 	for pager.HasMorePages() {
@@ -179,7 +182,7 @@ func (b *Bucket) pages(ctx context.Context, prefix string, fn func([]types.Objec
 	return nil
 }
 
-// deleteAll deletes one page in one request. The store answers for each object; the first refusal is the error.
+// deleteAll deletes one page of objects in one request. Its error is the first one that the store reports for an object.
 func (b *Bucket) deleteAll(ctx context.Context, page []types.Object) error {
 	ids := make([]types.ObjectIdentifier, len(page))
 	for i, o := range page {
@@ -192,26 +195,26 @@ func (b *Bucket) deleteAll(ctx context.Context, page []types.Object) error {
 		if err != nil {
 			return err
 		}
-		return refused(out.Errors)
+		return firstError(out.Errors)
 	})
 }
 
-// withContentMD5 adds the one checksum of a batch deletion that every store has always accepted; the SDK sends CRC32.
+// withContentMD5 adds a checksum that every store accepts; the SDK sends CRC32, which some stores reject.
 func withContentMD5(o *s3.Options) {
 	o.APIOptions = append(o.APIOptions, smithyhttp.AddContentChecksumMiddleware)
 }
 
-// refused returns the first of the errors that is not that the object was gone already.
-func refused(refusals []types.Error) error {
-	for _, r := range refusals {
-		if code := aws.ToString(r.Code); code != "NoSuchKey" {
-			return fmt.Errorf("object %s: %s: %s", aws.ToString(r.Key), code, aws.ToString(r.Message))
+// firstError returns the first of the errors, except for objects that did not exist.
+func firstError(errs []types.Error) error {
+	for _, e := range errs {
+		if code := aws.ToString(e.Code); code != "NoSuchKey" {
+			return fmt.Errorf("object %s: %s: %s", aws.ToString(e.Key), code, aws.ToString(e.Message))
 		}
 	}
 	return nil
 }
 
-// do runs one operation, classifies its error, and counts it.
+// do runs one operation, classifies its error and records its metrics.
 func (b *Bucket) do(ctx context.Context, operation, verb string, run func() error) error {
 	return b.metrics.observe(operation, func() error {
 		if err := run(); err != nil {
@@ -221,21 +224,21 @@ func (b *Bucket) do(ctx context.Context, operation, verb string, run func() erro
 	})
 }
 
-// counted counts what is read of an object.
-type counted struct {
+// countingBody is the body of an object. It counts the bytes that are read.
+type countingBody struct {
 	body  io.ReadCloser
 	bytes prometheus.Counter
 }
 
-// Read implements io.Reader. A body that ends early, or is not read in time, is fault.Unavailable.
-func (c *counted) Read(p []byte) (int, error) {
+// Read implements io.Reader. Its error is fault.Unavailable if the body ends early or Config.AttemptTimeout has passed.
+func (c *countingBody) Read(p []byte) (int, error) {
 	n, err := c.body.Read(p)
 	c.bytes.Add(float64(n))
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
-		err = fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the object store broke off")
+		err = fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the object store ended the body early")
 	}
 	return n, err
 }
 
 // Close implements io.Closer.
-func (c *counted) Close() error { return c.body.Close() }
+func (c *countingBody) Close() error { return c.body.Close() }

@@ -14,14 +14,14 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 )
 
-// How often making the bucket is tried while somebody else is making it, and how long between.
+// How often EnsureBucket checks and creates the bucket while another process creates it, and the pause between.
 const (
-	createTries = 5
-	createPause = 300 * time.Millisecond
-	homeRegion  = "us-east-1" // of AWS: the one region that may not be named when a bucket is made
+	createAttempts = 5
+	createPause    = 300 * time.Millisecond
+	defaultRegion  = "us-east-1" // the one region of AWS that must not be named when a bucket is created
 )
 
-// Ping asks whether the bucket is there and ours to use.
+// Ping returns nil if the bucket exists and may be used, else fault.Unavailable or the error of ctx.
 func (b *Bucket) Ping(ctx context.Context) error {
 	return b.metrics.observe("ping", func() error {
 		_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.cfg.Bucket})
@@ -36,12 +36,13 @@ func (b *Bucket) Ping(ctx context.Context) error {
 	})
 }
 
-// EnsureBucket returns nil once the bucket is there. If it is not, and Config.CreateBucket says so, it makes it; several may
-// do so at once. With Config.PublicRead anyone may then read its objects by their keys, but not list them.
+// EnsureBucket returns nil if the bucket exists. It creates a missing bucket if Config.CreateBucket is set, and with
+// Config.PublicRead allows anonymous clients to read objects by their keys, but not to list them. It may be called
+// concurrently. Its error is fault.Unavailable or that of ctx.
 func (b *Bucket) EnsureBucket(ctx context.Context) error {
 	var err error
-	for try := range createTries {
-		if try > 0 && !backoff.Sleep(ctx, createPause) {
+	for attempt := range createAttempts {
+		if attempt > 0 && !backoff.Sleep(ctx, createPause) {
 			return classify(ctx, "create bucket", err)
 		}
 		if err = b.Ping(ctx); err == nil {
@@ -55,7 +56,7 @@ func (b *Bucket) EnsureBucket(ctx context.Context) error {
 			break
 		}
 		switch apiCode(err) {
-		case "BucketAlreadyOwnedByYou", "BucketAlreadyExists", "OperationAborted": // somebody else was quicker: look again
+		case "BucketAlreadyOwnedByYou", "BucketAlreadyExists", "OperationAborted": // another process creates it: check again
 		default:
 			return err
 		}
@@ -63,12 +64,12 @@ func (b *Bucket) EnsureBucket(ctx context.Context) error {
 	if err != nil || !b.cfg.PublicRead {
 		return err
 	}
-	return b.openToReaders(ctx)
+	return b.allowPublicRead(ctx)
 }
 
 func (b *Bucket) create(ctx context.Context) error {
 	in := &s3.CreateBucketInput{Bucket: &b.cfg.Bucket}
-	if b.cfg.Region != homeRegion {
+	if b.cfg.Region != defaultRegion {
 		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
 			LocationConstraint: types.BucketLocationConstraint(b.cfg.Region),
 		}
@@ -79,8 +80,8 @@ func (b *Bucket) create(ctx context.Context) error {
 	})
 }
 
-// openToReaders lets anyone read objects. Setting the same policy again changes nothing.
-func (b *Bucket) openToReaders(ctx context.Context) error {
+// allowPublicRead sets a policy that allows anonymous reads of objects.
+func (b *Bucket) allowPublicRead(ctx context.Context) error {
 	policy, err := json.Marshal(map[string]any{
 		"Version": "2012-10-17",
 		"Statement": []any{map[string]any{

@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	idleConns  = 64 // kept open to the one store: every codec child's picture is several objects
+	idleConns  = 64 // to the one store: the image of each codec child is several objects
 	maxBackoff = 900 * time.Millisecond
 
-	maxRedirects = 10 // as net/http has it
+	maxRedirects = 10 // the default of net/http
 )
 
-// newClient returns the SDK's client. Given keys it reads neither the environment nor files; without, it asks the SDK's
-// usual chain, which does no request before the first operation.
+// newClient returns the SDK's client and its HTTP client. With keys in cfg it reads neither the environment nor files of the
+// SDK. Without, it uses the SDK's default credential chain, which sends no request before the first operation.
 func newClient(cfg Config, log *zap.Logger) (*s3.Client, *http.Client, error) {
-	// The SDK's transport in a client of our own: the SDK's client hands out only copies of its transport, so that its
-	// connections could never be closed.
+	// The SDK's transport in an http.Client of our own: the SDK's client returns only copies of its transport, so its
+	// connections could not be closed.
 	transport := awshttp.NewBuildableClient().GetTransport()
 	transport.MaxIdleConnsPerHost = idleConns
 	pool, err := cfg.authorities()
@@ -39,7 +39,7 @@ func newClient(cfg Config, log *zap.Logger) (*s3.Client, *http.Client, error) {
 	if pool != nil {
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	}
-	web := &http.Client{Transport: transport, Timeout: cfg.AttemptTimeout, CheckRedirect: sameMethod}
+	httpClient := &http.Client{Transport: transport, Timeout: cfg.AttemptTimeout, CheckRedirect: sameMethod}
 	base := aws.Config{
 		Region:      cfg.Region,
 		Credentials: credentials.NewStaticCredentialsProvider(cfg.AccessKey, cfg.SecretKey, ""),
@@ -50,7 +50,7 @@ func newClient(cfg Config, log *zap.Logger) (*s3.Client, *http.Client, error) {
 			return nil, nil, fmt.Errorf("read AWS configuration: %w", err)
 		}
 	}
-	base.HTTPClient = web
+	base.HTTPClient = httpClient
 	base.Logger = bridge(log.Named("s3"))
 	base.ClientLogMode = aws.LogRetries
 	base.Retryer = func() aws.Retryer {
@@ -61,18 +61,18 @@ func newClient(cfg Config, log *zap.Logger) (*s3.Client, *http.Client, error) {
 	}
 	client := s3.NewFromConfig(base, func(o *s3.Options) {
 		o.UsePathStyle = cfg.PathStyle
-		// The SDK's own checksums come as a trailer in a chunked body, which stores other than AWS often cannot read. The
-		// signature covers the payload's SHA-256 anyway.
+		// The SDK sends its checksums in a trailer of a chunked body, which many stores other than AWS do not support. The
+		// signature covers the SHA-256 of the payload anyway.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		if cfg.Endpoint != "" {
 			o.BaseEndpoint = aws.String(strings.TrimRight(cfg.Endpoint, "/"))
 		}
 	})
-	return client, web, nil
+	return client, httpClient, nil
 }
 
-// bridge sends what the SDK says (its retries) to log.
+// bridge sends the log lines of the SDK, which are about retries, to log.
 func bridge(log *zap.Logger) logging.Logger {
 	return logging.LoggerFunc(func(class logging.Classification, format string, args ...any) {
 		if class == logging.Warn {
@@ -83,7 +83,7 @@ func bridge(log *zap.Logger) logging.Logger {
 	})
 }
 
-// sameMethod follows only redirects that keep the method, as the SDK's own client does, and takes no session token to other
+// sameMethod follows only redirects that keep the method, as the SDK's client does, and sends no session token to other
 // hosts.
 func sameMethod(r *http.Request, via []*http.Request) error {
 	switch r.Response.StatusCode {

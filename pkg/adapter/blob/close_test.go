@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/adapter/blob"
 )
 
-func TestCloseGivesItsConnectionsBack(t *testing.T) {
+func TestCloseClosesConnections(t *testing.T) {
 	t.Parallel()
 	closed := make(chan struct{}, 8)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -24,7 +24,7 @@ func TestCloseGivesItsConnectionsBack(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	b, err := blob.New(settings(server.URL, "pictures"), prometheus.NewRegistry(), zap.NewNop())
+	b, err := blob.New(settings(server.URL, "images"), prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +35,6 @@ func TestCloseGivesItsConnectionsBack(t *testing.T) {
 	select {
 	case <-closed:
 	case <-time.After(time.Minute):
-		t.Error("the connection is still open")
+		t.Error("the connection is open after Close")
 	}
 }

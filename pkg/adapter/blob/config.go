@@ -12,32 +12,32 @@ import (
 	"vitrine.io/pkg/foundation/tlsroots"
 )
 
-// Config says where the bucket is and how to reach it.
+// Config is where the bucket is and how to connect to it.
 type Config struct {
 	Endpoint  string `env:"ENDPOINT" desc:"URL of the store; empty is AWS in REGION"`
 	Region    string `env:"REGION" envDefault:"us-east-1" desc:"region of the bucket; most stores that are not AWS accept any"`
 	Bucket    string `env:"BUCKET" envDefault:"vitrine" desc:"name of the bucket"`
 	AccessKey string `env:"ACCESS_KEY" desc:"access key id; empty is the SDK's usual chain (role, profile, AWS_*)"`
 	SecretKey string `env:"SECRET_KEY" secret:"true" desc:"secret of the access key"`
-	PathStyle bool   `env:"PATH_STYLE" envDefault:"true" desc:"the bucket's name stands in the path, not in the host name"`
+	PathStyle bool   `env:"PATH_STYLE" envDefault:"true" desc:"the name of the bucket is in the path, not in the host name"`
 	PublicURL string `env:"PUBLIC_URL" desc:"where clients fetch objects (bucket, ingress or CDN); empty is ENDPOINT/BUCKET"`
 
-	CAFile string `env:"CA_FILE" desc:"PEM file of the authority of an https ENDPOINT; empty: the system's; read at the start"`
+	CAFile string `env:"CA_FILE" desc:"PEM file of the CA of an https ENDPOINT; empty: the system's roots; read at the start"`
 
-	CreateBucket bool `env:"CREATE_BUCKET" envDefault:"false" desc:"setup makes the bucket if it is missing"`
-	PublicRead   bool `env:"PUBLIC_READ" envDefault:"false" desc:"setup lets anyone read, not list, its objects"`
+	CreateBucket bool `env:"CREATE_BUCKET" envDefault:"false" desc:"setup creates the bucket if it is missing"`
+	PublicRead   bool `env:"PUBLIC_READ" envDefault:"false" desc:"setup allows anonymous reads, but no listing, of its objects"`
 
-	AttemptTimeout time.Duration `env:"ATTEMPT_TIMEOUT" envDefault:"30s" desc:"bound on one try, its body included"`
-	MaxAttempts    int           `env:"MAX_ATTEMPTS" envDefault:"3" desc:"tries of one operation, 1 to 10"`
+	AttemptTimeout time.Duration `env:"ATTEMPT_TIMEOUT" envDefault:"30s" desc:"limit for one attempt, including its body"`
+	MaxAttempts    int           `env:"MAX_ATTEMPTS" envDefault:"3" desc:"attempts of one operation, 1 to 10"`
 }
 
-// maxAttempts bounds MaxAttempts: whoever calls has a slower and wiser retry of its own.
+// maxAttempts is the limit of MaxAttempts: the callers retry failed operations with longer pauses.
 const maxAttempts = 10
 
-// bucketName is what S3 allows, without the dots that break TLS.
+// bucketName matches the names that S3 allows, except those with dots, which break TLS.
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
 
-// Validate returns every wrong value, by the name of its variable.
+// Validate returns every invalid setting, by the name of its variable. It reads the CA file.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	c.validateURLs(&check)
@@ -47,7 +47,7 @@ func (c Config) Validate() []fault.Field {
 	check.Check((c.AccessKey == "") == (c.SecretKey == ""), "SECRET_KEY", "required",
 		"ACCESS_KEY and SECRET_KEY go together")
 	check.Check(!c.PublicRead || c.CreateBucket, "PUBLIC_READ", "needs_create",
-		"is for the bucket that CREATE_BUCKET makes")
+		"applies only to the bucket that CREATE_BUCKET creates")
 	check.Range(c.AttemptTimeout >= 100*time.Millisecond && c.AttemptTimeout <= 10*time.Minute, "ATTEMPT_TIMEOUT",
 		"from 100ms to 10m")
 	check.Range(c.MaxAttempts >= 1 && c.MaxAttempts <= maxAttempts, "MAX_ATTEMPTS", "from 1 to 10")
@@ -57,18 +57,18 @@ func (c Config) Validate() []fault.Field {
 func (c Config) validateURLs(check *fault.Checker) {
 	check.Check(c.Endpoint == "" || webURL(c.Endpoint), "ENDPOINT", "bad_url", "needs an http or https URL")
 	if c.CAFile != "" && strings.HasPrefix(c.Endpoint, "http://") {
-		check.Add("CA_FILE", "not_https", "is of no use: ENDPOINT is not https")
+		check.Add("CA_FILE", "not_https", "has no effect: ENDPOINT is not https")
 	} else if _, err := c.authorities(); err != nil {
 		check.Add("CA_FILE", "bad_file", "%v", err)
 	}
 	check.Check(c.PublicURL == "" || webURL(c.PublicURL), "PUBLIC_URL", "bad_url", "needs an http or https URL")
 }
 
-// authorities returns who may vouch for the store, nil for the system's roots. It reads the file.
+// authorities returns the CA certificates for the store, nil for the system's roots. It reads the file.
 func (c Config) authorities() (*x509.CertPool, error) {
 	pool, err := tlsroots.Pool(c.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("read the store's authority: %w", err)
+		return nil, fmt.Errorf("read the store's CA file: %w", err)
 	}
 	return pool, nil
 }
@@ -79,7 +79,7 @@ func webURL(text string) bool {
 		u.RawQuery == "" && u.Fragment == ""
 }
 
-// Public returns what an object's key is appended to for a URL that clients can fetch, with its last slash.
+// Public returns the base URL of the objects for clients, with a slash at the end: a key is appended to it.
 func (c Config) Public() string {
 	switch {
 	case c.PublicURL != "":

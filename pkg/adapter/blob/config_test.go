@@ -8,18 +8,24 @@ import (
 	"vitrine.io/pkg/adapter/blob"
 )
 
-func TestAConfigurationThatIsFine(t *testing.T) {
+func TestConfigValidate(t *testing.T) {
 	t.Parallel()
-	aws := settings("", "pictures")
+	t.Run("valid_config_has_no_error", testConfigValidateValidConfigHasNoError)
+	t.Run("invalid_value_is_named", testConfigValidateInvalidValueIsNamed)
+}
+
+func testConfigValidateValidConfigHasNoError(t *testing.T) {
+	t.Parallel()
+	aws := settings("", "images")
 	aws.AccessKey, aws.SecretKey = "", ""
 	for _, cfg := range []blob.Config{aws, settings("https://minio:9000/", "a-1")} {
 		if wrong := cfg.Validate(); wrong != nil {
-			t.Errorf("got %v, want nothing wrong", wrong)
+			t.Errorf("got %v, want no error", wrong)
 		}
 	}
 }
 
-func TestEveryWrongValueIsNamed(t *testing.T) {
+func testConfigValidateInvalidValueIsNamed(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
@@ -32,7 +38,7 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 		{"PUBLIC_URL", func(c *blob.Config) { c.PublicURL = "/media" }},
 		{"PUBLIC_URL", func(c *blob.Config) { c.PublicURL = "https://cdn/x?y=1" }},
 		{"REGION", func(c *blob.Config) { c.Region = "" }},
-		{"BUCKET", func(c *blob.Config) { c.Bucket = "Pictures" }},
+		{"BUCKET", func(c *blob.Config) { c.Bucket = "Images" }},
 		{"BUCKET", func(c *blob.Config) { c.Bucket = "ab" }},
 		{"BUCKET", func(c *blob.Config) { c.Bucket = "a/../b" }},
 		{"SECRET_KEY", func(c *blob.Config) { c.SecretKey = "" }},
@@ -43,11 +49,11 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 		{"MAX_ATTEMPTS", func(c *blob.Config) { c.MaxAttempts = 0 }},
 		{"MAX_ATTEMPTS", func(c *blob.Config) { c.MaxAttempts = 11 }},
 	} {
-		cfg := settings("http://here:1", "pictures")
+		cfg := settings("http://here:1", "images")
 		test.edit(&cfg)
 		wrong := cfg.Validate()
 		if len(wrong) != 1 || wrong[0].Path != test.name || wrong[0].Code == "" || wrong[0].Detail == "" {
-			t.Errorf("%s: got %+v, want it alone", test.name, wrong)
+			t.Errorf("%s: got %+v, want exactly this one", test.name, wrong)
 		}
 	}
 	all := blob.Config{Endpoint: "x", PublicURL: "x", SecretKey: "x", PublicRead: true}.Validate()
@@ -63,17 +69,17 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhereClientsFetchObjects(t *testing.T) {
+func TestConfigPublic(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
 		cfg  blob.Config
 		want string
 	}{
-		{"a CDN", blob.Config{PublicURL: "https://cdn.shop/m", Endpoint: "http://minio:9000", Bucket: "b"}, "https://cdn.shop/m/"},
-		{"a CDN with a slash", blob.Config{PublicURL: "https://cdn.shop/"}, "https://cdn.shop/"},
+		{"CDN", blob.Config{PublicURL: "https://cdn.shop/m", Endpoint: "http://minio:9000", Bucket: "b"}, "https://cdn.shop/m/"},
+		{"CDN with a slash", blob.Config{PublicURL: "https://cdn.shop/"}, "https://cdn.shop/"},
 		{"MinIO", blob.Config{Endpoint: "http://minio:9000", Bucket: "b", PathStyle: true}, "http://minio:9000/b/"},
-		{"a host per bucket", blob.Config{Endpoint: "https://s3.shop/", Bucket: "b"}, "https://b.s3.shop/"},
+		{"host per bucket", blob.Config{Endpoint: "https://s3.shop/", Bucket: "b"}, "https://b.s3.shop/"},
 		{"AWS", blob.Config{Bucket: "b", Region: "eu-west-1", PathStyle: true}, "https://b.s3.eu-west-1.amazonaws.com/"},
 	} {
 		if got := test.cfg.Public(); got != test.want {

@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// classify says what the caller can do about an error of the SDK. The end of the caller's own context is not a fault.
+// classify returns the fault for an error of the SDK, or the error of ctx if ctx has ended.
 func classify(ctx context.Context, verb string, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return fmt.Errorf("%s: %w", verb, ended)
@@ -27,7 +27,7 @@ func classify(ctx context.Context, verb string, err error) error {
 	case "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch":
 		return fault.Wrap(err, fault.Unavailable, "storage_denied", "the object store refuses our credentials")
 	default:
-		return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the object store does not do its work")
+		return fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the object store fails")
 	}
 }
 
@@ -35,8 +35,8 @@ func bucketMissing(err error) error {
 	return fault.Wrap(err, fault.Unavailable, "bucket_missing", "the bucket does not exist")
 }
 
-// apiCode returns the store's own code, or "" if the store did not answer. The answer to a HEAD has no body, so its code is
-// made of the status: NotFound may then be the object or the bucket.
+// apiCode returns the store's error code, or "" if the store did not answer. The answer to a HEAD has no body, so the SDK
+// derives the code from the status: NotFound may then mean the object or the bucket.
 func apiCode(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {

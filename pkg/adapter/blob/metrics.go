@@ -20,11 +20,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		operations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_blob_operations_total",
-			Help: "Operations on the object store, by how they ended.",
+			Help: "Operations on the object store, by outcome.",
 		}, []string{"operation", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "vitrine_blob_operation_duration_seconds",
-			Help:    "Time of one operation with its retries; of a get up to its first byte.",
+			Help:    "Time of one operation including its retries, in seconds; of a get until its first byte.",
 			Buckets: []float64{.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"operation"}),
 		sent: prometheus.NewCounter(prometheus.CounterOpts{
@@ -40,7 +40,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// observe runs one operation and records how it ended.
+// observe runs one operation and records its duration and outcome.
 func (m *metrics) observe(operation string, run func() error) error {
 	timer := prometheus.NewTimer(m.seconds.WithLabelValues(operation))
 	err := run()

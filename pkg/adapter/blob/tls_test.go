@@ -18,13 +18,19 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-func TestAStoreWithTLSIsTrustedByItsAuthority(t *testing.T) {
+func TestCAFile(t *testing.T) {
 	t.Parallel()
-	web := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	t.Cleanup(web.Close)
-	authority := filepath.Join(t.TempDir(), "ca.crt")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
-	if err := os.WriteFile(authority, text, 0o600); err != nil {
+	t.Run("ca_of_the_store_is_trusted", testCAFileCaOfTheStoreIsTrusted)
+	t.Run("unreadable_file_is_named", testCAFileUnreadableFileIsNamed)
+}
+
+func testCAFileCaOfTheStoreIsTrusted(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(server.Close)
+	caFile := filepath.Join(t.TempDir(), "ca.crt")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(caFile, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ping := func(cfg blob.Config) error {
@@ -39,27 +45,27 @@ func TestAStoreWithTLSIsTrustedByItsAuthority(t *testing.T) {
 		defer bucket.Close()
 		return bucket.Ping(t.Context())
 	}
-	cfg := settings(web.URL, "pictures")
+	cfg := settings(server.URL, "images")
 	cfg.MaxAttempts = 1
 	if err := ping(cfg); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("by the system's roots: got %v, want unavailable for its certificate", err)
+		t.Errorf("with the system's roots: got %v, want unavailable for its certificate", err)
 	}
-	cfg.CAFile = authority
+	cfg.CAFile = caFile
 	if err := ping(cfg); err != nil {
-		t.Errorf("by its authority: %v", err)
+		t.Errorf("with its CA: %v", err)
 	}
 }
 
-func TestAnAuthorityThatCannotBeReadIsNamed(t *testing.T) {
+func testCAFileUnreadableFileIsNamed(t *testing.T) {
 	t.Parallel()
-	cfg := settings("https://minio:9000", "pictures")
+	cfg := settings("https://minio:9000", "images")
 	cfg.CAFile = "/nowhere/ca.crt"
 	wrong := cfg.Validate()
 	if len(wrong) != 1 || wrong[0].Path != "CA_FILE" || !strings.Contains(wrong[0].Detail, cfg.CAFile) {
-		t.Errorf("got %+v, want CA_FILE and the file", wrong)
+		t.Errorf("got %+v, want CA_FILE with the name of the file", wrong)
 	}
 	_, err := blob.New(cfg, prometheus.NewRegistry(), zap.NewNop())
 	if !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("opened: got %v, want no such file", err)
+		t.Errorf("New: got %v, want fs.ErrNotExist", err)
 	}
 }

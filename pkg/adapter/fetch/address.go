@@ -10,11 +10,11 @@ import (
 
 // guard is the address rules of one download.
 type guard struct {
-	allowed []netip.Prefix // reachable whatever they are, on every port
-	ports   []int          // of all other addresses
+	allowed []netip.Prefix // reachable on every port, public or not
+	ports   []int          // allowed ports of all other addresses
 }
 
-// newGuard reads rules. A network that cannot be read allows nothing; pipeline.Parse lets none through.
+// newGuard returns the guard for rules. It ignores invalid networks, which pipeline.Parse rejects.
 func newGuard(rules pipeline.Fetch) guard {
 	g := guard{ports: rules.AllowPorts}
 	for _, text := range rules.AllowCIDRs {
@@ -25,8 +25,8 @@ func newGuard(rules pipeline.Fetch) guard {
 	return g
 }
 
-// permits reports whether addr, unmapped, may be dialled at port. One with a zone, an interface of this machine, never: no
-// prefix contains it.
+// permits reports whether addr, which must be unmapped, may be dialled at port. It never permits an address with a zone,
+// since no prefix contains it: a zone names an interface of this machine.
 func (g guard) permits(addr netip.Addr, port uint16) bool {
 	if slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return true
@@ -34,11 +34,11 @@ func (g guard) permits(addr netip.Addr, port uint16) bool {
 	return public(addr) && slices.Contains(g.ports, int(port))
 }
 
-// special lists what is no public host although it may look like one: IANA's special-purpose registries
-// (iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry), and where clouds answer their guests.
+// specialPurpose lists networks without public hosts: IANA's special-purpose registries
+// (iana.org/assignments/iana-ipv4-special-registry and iana-ipv6-special-registry), and the metadata services of clouds.
 //
 //nolint:gochecknoglobals // a table
-var special = prefixes(
+var specialPurpose = prefixes(
 	"0.0.0.0/8",         // this network
 	"10.0.0.0/8",        // private
 	"100.64.0.0/10",     // carrier-grade NAT; 100.100.100.200 is Alibaba's metadata
@@ -65,8 +65,8 @@ var special = prefixes(
 	"3fff::/20",         // documentation
 )
 
-// unicast6 is all of IPv6 that is given out to hosts of the public internet. Outside lie ::, ::1 and IPv4-compatible
-// addresses, NAT64 (64:ff9b::/96 and 64:ff9b:1::/48), unique local, link-local, site-local and multicast ones.
+// unicast6 is the part of IPv6 that is assigned to public hosts. It excludes ::, ::1 and IPv4-compatible addresses, NAT64
+// (64:ff9b::/96 and 64:ff9b:1::/48), unique local, link-local, site-local and multicast addresses.
 //
 //nolint:gochecknoglobals // a constant
 var unicast6 = netip.MustParsePrefix("2000::/3")
@@ -79,23 +79,23 @@ func prefixes(texts ...string) []netip.Prefix {
 	return list
 }
 
-// public reports whether addr, unmapped, is a host of the public internet.
+// public reports whether addr, which must be unmapped, is the address of a public host.
 func public(addr netip.Addr) bool {
-	if slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+	if slices.ContainsFunc(specialPurpose, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return false
 	}
 	return addr.Is4() || unicast6.Contains(addr) && !isISATAP(addr)
 }
 
-// isISATAP reports whether an IPv6 address embeds an IPv4 one as RFC 5214 has it: ...:0:5efe:a.b.c.d, below any prefix.
+// isISATAP reports whether an IPv6 address embeds an IPv4 address by RFC 5214: ...:0:5efe:a.b.c.d with any prefix.
 func isISATAP(addr netip.Addr) bool {
 	b := addr.As16()
 	return b[8]&^0x02 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
 
-// literal returns the address that host writes out, if it does. ok is false for what is no name either: all but plain
-// decimal IPv4 that other programs would take for an address ("127.1", "0x7f000001", "2130706433", "127.0.0.1."), by the
-// rule browsers have (url.spec.whatwg.org, "ends in a number"), some resolvers would, too; and what no resolver could find.
+// literal returns the address if host is one. ok is false if host is neither an address nor a valid name. Among those are
+// the unusual spellings of IPv4 that other programs accept ("127.1", "0x7f000001", "2130706433", "127.0.0.1."), by the rule
+// of browsers (url.spec.whatwg.org, "ends in a number"); some resolvers accept them, too.
 func literal(host string) (addr netip.Addr, isAddress, ok bool) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr, true, true
@@ -106,20 +106,21 @@ func literal(host string) (addr netip.Addr, isAddress, ok bool) {
 	return netip.Addr{}, false, valid && !isNumber(labels[len(labels)-1])
 }
 
-// How long a name may be, and a label of it, in bytes (RFC 1035, 2.3.4).
+// The maximum lengths of a name and of a label, in bytes (RFC 1035, 2.3.4).
 const (
-	maxName  = 253 // without a dot at the end
+	maxName  = 253 // without the dot at the end
 	maxLabel = 63
 )
 
-// invalidLabel reports whether text is no label of a host's name. An underscore is in none by the letter, and in many in use.
+// invalidLabel reports whether text is no label of a host's name. It accepts underscores: the RFC does not, but many names
+// in use have them.
 func invalidLabel(text string) bool {
 	return text == "" || len(text) > maxLabel || strings.ContainsFunc(text, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_'
 	})
 }
 
-// isNumber reports whether label is a decimal, octal or hexadecimal number in C's spelling.
+// isNumber reports whether label is a decimal, octal or hexadecimal number in the syntax of C.
 func isNumber(label string) bool {
 	digits, hex := strings.CutPrefix(strings.ToLower(label), "0x")
 	return !strings.ContainsFunc(digits, func(c rune) bool {

@@ -14,7 +14,18 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-func TestPublicAddressesAreReached(t *testing.T) {
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	t.Run("public_is_dialled", testAddressPublicIsDialled)
+	t.Run("forbidden_of_a_name_is_skipped", testAddressForbiddenOfANameIsSkipped)
+	t.Run("next_is_dialled_after_failure", testAddressNextIsDialledAfterFailure)
+	t.Run("dials_are_limited", testAddressDialsAreLimited)
+	t.Run("allowed_networks_are_dialled_on_every_port", testAddressAllowedNetworksAreDialledOnEveryPort)
+	t.Run("name_is_resolved_once", testAddressNameIsResolvedOnce)
+	t.Run("special_purpose_is_forbidden", testAddressSpecialPurposeIsForbidden)
+}
+
+func testAddressPublicIsDialled(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{
 		"http://name.test/":                publicV4 + ":80",
@@ -37,55 +48,55 @@ func TestPublicAddressesAreReached(t *testing.T) {
 	for url, want := range cases {
 		t.Run(url, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld()
-			w.names = map[string][]string{
+			fake := newFakeNet()
+			fake.names = map[string][]string{
 				"name.test": {publicV4}, "NAME.test": {publicV4}, "mapped.test": {"::ffff:" + publicV4},
 				"xn--bcher-kva.test": {publicV4}, "1and1.test0": {publicV4},
 			}
-			w.fails(t, url, media.ConnectFailed) // nobody answers there
-			if got := w.dials(); !slices.Equal(got, []string{want}) {
+			fake.fails(t, url, media.ConnectFailed) // fakeNet has no server there
+			if got := fake.dials(); !slices.Equal(got, []string{want}) {
 				t.Errorf("got %v, want %s", got, want)
 			}
 		})
 	}
 }
 
-func TestForbiddenAddressesOfANameArePassedOver(t *testing.T) {
+func testAddressForbiddenOfANameIsSkipped(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.site(t, "both.test", publicV4, "80", answer(http.StatusOK, "picture"))
-	w.names["both.test"] = []string{"10.0.0.1", "::1", publicV4}
-	if _, err := w.fetcher().Fetch(t.Context(), "http://both.test/", rules(), 100); err != nil {
+	fake := newFakeNet()
+	fake.site(t, "both.test", publicV4, "80", answer(http.StatusOK, "content"))
+	fake.names["both.test"] = []string{"10.0.0.1", "::1", publicV4}
+	if _, err := fake.fetcher().Fetch(t.Context(), "http://both.test/", rules(), 100); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := w.dials(), []string{publicV4 + ":80"}; !slices.Equal(got, want) {
+	if got, want := fake.dials(), []string{publicV4 + ":80"}; !slices.Equal(got, want) {
 		t.Errorf("dialled %v, want %v", got, want)
 	}
 }
 
-func TestTheNextAddressIsTriedWhenOneDoesNotAnswer(t *testing.T) {
+func testAddressNextIsDialledAfterFailure(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.site(t, "two.test", publicV4, "80", answer(http.StatusOK, "picture"))
-	w.names["two.test"] = []string{publicV6, publicV4}
-	if _, err := w.fetcher().Fetch(t.Context(), "http://two.test/", rules(), 100); err != nil {
+	fake := newFakeNet()
+	fake.site(t, "two.test", publicV4, "80", answer(http.StatusOK, "content"))
+	fake.names["two.test"] = []string{publicV6, publicV4}
+	if _, err := fake.fetcher().Fetch(t.Context(), "http://two.test/", rules(), 100); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestOnlyAFewAddressesAreTried(t *testing.T) {
+func testAddressDialsAreLimited(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
+	fake := newFakeNet()
 	for range 50 {
-		w.names["many.test"] = append(w.names["many.test"], publicV4)
+		fake.names["many.test"] = append(fake.names["many.test"], publicV4)
 	}
-	w.fails(t, "http://many.test/", media.ConnectFailed)
-	if got, want := len(w.dials()), 4; got != want {
+	fake.fails(t, "http://many.test/", media.ConnectFailed)
+	if got, want := len(fake.dials()), 4; got != want {
 		t.Errorf("%d dials, want %d", got, want)
 	}
 }
 
-func TestAllowedNetworksAreReachedOnEveryPort(t *testing.T) {
+func testAddressAllowedNetworksAreDialledOnEveryPort(t *testing.T) {
 	t.Parallel()
 	r := rules()
 	r.AllowCIDRs = []string{"127.0.0.0/8", "::1/128", "10.1.0.0/16", "nonsense"}
@@ -101,34 +112,35 @@ func TestAllowedNetworksAreReachedOnEveryPort(t *testing.T) {
 		"http://93.184.215.14:22/":        "",
 	}
 	for url, want := range cases {
-		w := newWorld()
-		w.names["localhost"] = []string{"127.0.0.1"}
+		fake := newFakeNet()
+		fake.names["localhost"] = []string{"127.0.0.1"}
 		code := media.ConnectFailed
 		if want == "" {
 			code = media.URLForbidden
 		}
-		got, err := w.fetcher().Fetch(t.Context(), url, r, 100)
+		got, err := fake.fetcher().Fetch(t.Context(), url, r, 100)
 		failed(t, got.Body, err, code)
-		if dials := strings.Join(w.dials(), " "); dials != want {
+		if dials := strings.Join(fake.dials(), " "); dials != want {
 			t.Errorf("%s: dialled %q, want %q", url, dials, want)
 		}
 	}
 }
 
-// A name is asked for once for each connection: what was checked is what is dialled.
-func TestANameIsResolvedOnce(t *testing.T) {
+// A name is looked up once per connection, so the checked address is the dialled one.
+func testAddressNameIsResolvedOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.site(t, "once.test", publicV4, "80", answer(http.StatusOK, "picture"))
-	if _, err := w.fetcher().Fetch(t.Context(), "http://once.test/", rules(), 100); err != nil {
+	fake := newFakeNet()
+	fake.site(t, "once.test", publicV4, "80", answer(http.StatusOK, "content"))
+	if _, err := fake.fetcher().Fetch(t.Context(), "http://once.test/", rules(), 100); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"once.test"}; !slices.Equal(w.asked, want) {
-		t.Errorf("asked for %v, want %v", w.asked, want)
+	if want := []string{"once.test"}; !slices.Equal(fake.lookups, want) {
+		t.Errorf("lookups: got %v, want %v", fake.lookups, want)
 	}
 }
 
-// reachable is what may be dialled, told independently of the room: by the standard library where it knows, and by hand.
+// reachable reports whether an address may be dialled. It is implemented independently of the package: with the standard
+// library where possible, and with explicit bits.
 func reachable(a netip.Addr) bool {
 	if a.Zone() != "" || a.Is4In6() || !a.IsGlobalUnicast() || a.IsPrivate() || a.IsLoopback() || a.IsMulticast() {
 		return false
@@ -148,9 +160,10 @@ func reachable(a netip.Addr) bool {
 		(b[10] != 0x5e || b[11] != 0xfe || b[8]&0xfd != 0 || b[9] != 0) // ISATAP
 }
 
-func dialledOnlyReachable(t *testing.T, w *world) {
+// dialledOnlyReachable requires that fake has dialled only public addresses and allowed ports.
+func dialledOnlyReachable(t *testing.T, fake *fakeNet) {
 	t.Helper()
-	for _, address := range w.dials() {
+	for _, address := range fake.dials() {
 		a, err := netip.ParseAddrPort(address)
 		if err != nil || !reachable(a.Addr()) || a.Port() != 80 && a.Port() != 443 {
 			t.Errorf("%q was dialled", address)
@@ -158,9 +171,9 @@ func dialledOnlyReachable(t *testing.T, w *world) {
 	}
 }
 
-func TestWhateverANameResolvesToOnlyThePublicIsDialled(t *testing.T) {
+func testAddressSpecialPurposeIsForbidden(t *testing.T) {
 	t.Parallel()
-	inside := []string{
+	networks := []string{
 		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
 		"192.0.2.0/24",
 		"192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "::/96",
@@ -169,21 +182,21 @@ func TestWhateverANameResolvesToOnlyThePublicIsDialled(t *testing.T) {
 		"ff00::/8",
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		prefix := netip.MustParsePrefix(rapid.SampledFrom(inside).Draw(t, "network"))
+		prefix := netip.MustParsePrefix(rapid.SampledFrom(networks).Draw(t, "network"))
 		bytes := prefix.Addr().AsSlice()
 		for i, host := range rapid.SliceOfN(rapid.Byte(), len(bytes), len(bytes)).Draw(t, "host") {
 			free := min(max((i+1)*8-prefix.Bits(), 0), 8)
 			bytes[i] |= host & (1<<free - 1)
 		}
 		addr, _ := netip.AddrFromSlice(bytes)
-		w := newWorld()
-		w.names["x.test"] = []string{addr.String()}
-		_, err := w.fetcher().Fetch(t.Context(), "http://x.test/", rules(), 100)
+		fake := newFakeNet()
+		fake.names["x.test"] = []string{addr.String()}
+		_, err := fake.fetcher().Fetch(t.Context(), "http://x.test/", rules(), 100)
 		if mapped := addr.Unmap(); mapped.Is4() && reachable(mapped) {
 			return
 		}
-		if f := media.FailureOf(err); f == nil || f.Code != media.URLForbidden || len(w.dials()) > 0 {
-			t.Fatalf("%v: got %v, dialled %v", addr, err, w.dials())
+		if f := media.FailureOf(err); f == nil || f.Code != media.URLForbidden || len(fake.dials()) > 0 {
+			t.Fatalf("%v: got %v, dialled %v", addr, err, fake.dials())
 		}
 	})
 }
@@ -199,31 +212,31 @@ func FuzzAddress(f *testing.F) {
 		if !ok {
 			return
 		}
-		w := newWorld()
-		w.names["x.test"] = []string{addr.String()}
+		fake := newFakeNet()
+		fake.names["x.test"] = []string{addr.String()}
 		url := "http://" + netip.AddrPortFrom(addr, port).String() + "/"
 		for _, url := range []string{url, strings.Replace(url, addr.String(), "x.test", 1)} {
-			if _, err := w.fetcher().Fetch(t.Context(), url, rules(), 100); err == nil {
+			if _, err := fake.fetcher().Fetch(t.Context(), url, rules(), 100); err == nil {
 				t.Errorf("%s was fetched", url)
 			}
 		}
-		dialledOnlyReachable(t, w)
+		dialledOnlyReachable(t, fake)
 	})
 }
 
-// FuzzURL goes to any URL, from a client and from a public site's redirect, with a resolver that believes in every spelling.
+// FuzzURL fetches any URL, given by a client and by a redirect of a public site, with a resolver that resolves every name.
 func FuzzURL(f *testing.F) {
 	for url := range hostileURLs() {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {
-		w := newWorld()
-		w.names, w.fallback = hostileNames, publicV4
-		w.dial = func(string) (net.Conn, error) {
+		fake := newFakeNet()
+		fake.names, fake.fallback = hostileNames, publicV4
+		fake.dial = func(string) (net.Conn, error) {
 			client, server := net.Pipe()
 			go func() {
 				defer server.Close()
-				request := make([]byte, 64<<10) // all at once: neither side of a pipe buffers
+				request := make([]byte, 64<<10) // in one read: neither side of a pipe buffers
 				if _, err := server.Read(request); err != nil {
 					return
 				}
@@ -235,14 +248,15 @@ func FuzzURL(f *testing.F) {
 		r := rules()
 		r.MaxRedirects = 2
 		for _, url := range []string{url, "http://public.test/"} {
-			if _, err := w.fetcher().Fetch(t.Context(), url, r, 100); err == nil {
+			if _, err := fake.fetcher().Fetch(t.Context(), url, r, 100); err == nil {
 				t.Errorf("%q was fetched", url)
 			}
 		}
-		dialledOnlyReachable(t, w)
+		dialledOnlyReachable(t, fake)
 	})
 }
 
+// printable drops control characters; it is for strings.Map.
 func printable(c rune) rune {
 	if c < ' ' || c == 0x7f {
 		return -1

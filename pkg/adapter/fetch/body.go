@@ -16,36 +16,35 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// The memory for a body before any of it has come, in bytes: what an announced length is believed for at most, and what is
-// taken when none is announced.
+// The size of the first buffer for a body, in bytes: the maximum for an announced length, and the size without one.
 const (
-	mostAhead  = 1 << 20
-	leastAhead = 64 << 10
+	maxFirstBuffer     = 1 << 20
+	defaultFirstBuffer = 64 << 10
 )
 
-// body reads the body of a 200 answer, and keeps as much of the reservation as it takes. abort ends the request with a
-// cause.
-func (f *Fetcher) body(resp *http.Response, most limit, abort func(error)) (worker.Download, error) {
-	if resp.ContentLength > most.bytes {
-		return worker.Download{}, tooLarge(most.bytes)
+// body reads the body of a 200 answer, and shrinks the reservation to the size of its buffer. abort ends the request with
+// a cause.
+func (f *Fetcher) body(resp *http.Response, limit bodyLimit, abort func(error)) (worker.Download, error) {
+	if resp.ContentLength > limit.bytes {
+		return worker.Download{}, tooLarge(limit.bytes)
 	}
-	longest := most.bytes
+	maxLen := limit.bytes
 	if resp.ContentLength >= 0 && isIdentity(resp.Header.Get("Content-Encoding")) {
-		longest = resp.ContentLength // net/http reads no more, whatever else comes
+		maxLen = resp.ContentLength // net/http reads no more
 	}
-	most.room.shrink(longest + 1)
-	wire := &countingReader{from: &capped{from: resp.Body, left: most.bytes, limit: most.bytes}}
-	stop := f.watch(&wire.arrived, abort)
+	limit.memory.shrink(maxLen + 1)
+	received := &countingReader{from: &limitedReader{from: resp.Body, left: limit.bytes, limit: limit.bytes}}
+	stop := f.watch(&received.bytes, abort)
 	defer stop()
-	decoded, err := decoder(resp.Header.Get("Content-Encoding"), wire, most.bytes)
+	decoded, err := decoder(resp.Header.Get("Content-Encoding"), received, limit.bytes)
 	if err != nil {
-		return worker.Download{}, wire.failure(err)
+		return worker.Download{}, received.failure(err)
 	}
-	data, digest, err := readAll(decoded, resp.ContentLength, longest)
+	data, digest, err := readAll(decoded, resp.ContentLength, maxLen)
 	if err != nil {
-		return worker.Download{}, wire.failure(err)
+		return worker.Download{}, received.failure(err)
 	}
-	most.room.shrink(int64(cap(data)))
+	limit.memory.shrink(int64(cap(data)))
 	return worker.Download{Body: data, SHA256: digest}, nil
 }
 
@@ -54,76 +53,76 @@ func isIdentity(encoding string) bool {
 	return encoding == "" || strings.EqualFold(encoding, "identity")
 }
 
-// decoder undoes a content encoding. None was asked for, but some servers gzip all the same.
+// decoder decodes a content encoding. The request accepts none, but some servers send gzip nevertheless.
 func decoder(encoding string, from io.Reader, limit int64) (io.Reader, error) {
 	switch name := strings.ToLower(strings.TrimSpace(encoding)); {
 	case isIdentity(name):
 		return from, nil
 	case name == "gzip", name == "x-gzip":
 		unzipped, err := gzip.NewReader(from)
-		return &capped{from: unzipped, left: limit, limit: limit}, err
+		return &limitedReader{from: unzipped, left: limit, limit: limit}, err
 	default:
-		return nil, media.Fail(media.UnsupportedFormat, "the source is in a content encoding that was not asked for", nil)
+		return nil, media.Fail(media.UnsupportedFormat, "the source has a content encoding that was not requested", nil)
 	}
 }
 
-// countingReader is a body as it comes: it counts, and remembers its error, to tell a broken connection from broken data.
+// countingReader counts the received bytes, and keeps its error to distinguish a broken connection from invalid data.
 type countingReader struct {
-	from    io.Reader
-	arrived atomic.Int64 // bytes
-	err     error
+	from  io.Reader
+	bytes atomic.Int64
+	err   error
 }
 
-func (w *countingReader) Read(p []byte) (int, error) {
-	n, err := w.from.Read(p)
-	w.arrived.Add(int64(n))
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	r.bytes.Add(int64(n))
 	if err != nil && !errors.Is(err, io.EOF) {
-		w.err = err
+		r.err = err
 	}
-	return n, err //nolint:wrapcheck // a Reader returns io.EOF as it is
+	return n, err //nolint:wrapcheck // a Reader returns io.EOF unchanged
 }
 
-// failure returns what err, of reading the decoded body, means. A broken connection is left for classify.
-func (w *countingReader) failure(err error) error {
+// failure returns the Failure for an error of the decoded body. It leaves a broken connection for classify.
+func (r *countingReader) failure(err error) error {
 	switch {
 	case media.FailureOf(err) != nil:
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return media.Fail(media.Incomplete, "the source ended too early", err)
-	case w.err != nil:
+	case r.err != nil:
 		return err
 	default:
 		return media.Fail(media.Corrupt, "the source's gzip encoding is damaged", err)
 	}
 }
 
-// capped is a Reader that fails when there is more than limit.
-type capped struct {
+// limitedReader is a Reader that fails after more than limit bytes.
+type limitedReader struct {
 	from  io.Reader
 	left  int64
 	limit int64
 }
 
-func (c *capped) Read(p []byte) (int, error) {
-	n, err := c.from.Read(p)
-	if c.left -= int64(n); c.left < 0 {
-		return 0, tooLarge(c.limit)
+func (r *limitedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	if r.left -= int64(n); r.left < 0 {
+		return 0, tooLarge(r.limit)
 	}
-	return n, err //nolint:wrapcheck // a Reader returns io.EOF as it is
+	return n, err //nolint:wrapcheck // a Reader returns io.EOF unchanged
 }
 
-// readAll returns all of from, which has longest bytes at most and fails where there are more, and its SHA-256. announced is
-// its length, or -1: believed for a first buffer, and for no more. The buffer doubles, but never beyond longest.
-func readAll(from io.Reader, announced, longest int64) (data []byte, digest string, err error) {
-	ahead := int64(leastAhead)
+// readAll returns all bytes of from, at most maxLen, and their SHA-256; from fails if it has more. announced is the
+// announced length, or -1; it determines only the size of the first buffer. The buffer doubles, up to maxLen and one byte.
+func readAll(from io.Reader, announced, maxLen int64) (data []byte, digest string, err error) {
+	first := int64(defaultFirstBuffer)
 	if announced >= 0 {
-		ahead = min(announced, mostAhead)
+		first = min(announced, maxFirstBuffer)
 	}
-	data = make([]byte, 0, min(ahead, longest)+1) // room for one more, in which Read says that it is all
+	data = make([]byte, 0, min(first, maxLen)+1) // one more byte, so that the last Read can return io.EOF
 	sum := sha256.New()
 	for {
 		if len(data) == cap(data) {
-			data = append(make([]byte, 0, min(2*int64(cap(data)), longest+1)), data...)
+			data = append(make([]byte, 0, min(2*int64(cap(data)), maxLen+1)), data...)
 		}
 		n, err := from.Read(data[len(data):cap(data)])
 		sum.Write(data[len(data) : len(data)+n])
@@ -137,9 +136,9 @@ func readAll(from io.Reader, announced, longest int64) (data []byte, digest stri
 	}
 }
 
-// watch aborts the request when a whole window brought less than the least rate. stop ends the watch and waits for it.
-func (f *Fetcher) watch(arrived *atomic.Int64, abort func(error)) (stop func()) {
-	least := int64(float64(f.config.MinRate) * f.config.RateWindow.Seconds())
+// watch aborts the request after a rate window with less than Config.MinRate. stop ends the watch and waits for it.
+func (f *Fetcher) watch(received *atomic.Int64, abort func(error)) (stop func()) {
+	minBytes := int64(float64(f.config.MinRate) * f.config.RateWindow.Seconds())
 	done := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
@@ -152,8 +151,8 @@ func (f *Fetcher) watch(arrived *atomic.Int64, abort func(error)) (stop func()) 
 				return
 			case <-window.C:
 			}
-			now := arrived.Load()
-			if now-before < least {
+			now := received.Load()
+			if now-before < minBytes {
 				abort(tooSlow("the source sends too slowly"))
 				return
 			}

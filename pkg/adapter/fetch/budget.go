@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// budget is the memory that the bodies of all downloads may take together. Whoever has waited longest is served first, a
-// large one not later than small ones that came after it.
+// budget is the memory that the bodies of all downloads may use together. Reservations are granted first in, first out: a
+// large one is not overtaken by small ones.
 type budget struct {
 	total   int64 // bytes
 	left    *semaphore.Weighted
@@ -21,15 +21,15 @@ func newBudget(total int64, now func() time.Time, m *metrics) *budget {
 	return &budget{total: total, left: semaphore.NewWeighted(total), now: now, metrics: m}
 }
 
-// reserve waits until size bytes are free. What is more than all there is gets all there is, and so is alone. The error is
-// ctx's.
+// reserve waits until size bytes are free. A size above total reserves total, so that the download runs alone. The error is
+// that of ctx.
 func (b *budget) reserve(ctx context.Context, size int64) (*reservation, error) {
 	size = min(size, b.total)
-	began := b.now()
+	start := b.now()
 	err := b.left.Acquire(ctx, size)
-	b.metrics.wait.Observe(b.now().Sub(began).Seconds())
+	b.metrics.wait.Observe(b.now().Sub(start).Seconds())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller's own
+		return nil, err //nolint:wrapcheck // the caller's error, unchanged
 	}
 	b.metrics.reserved.Add(float64(size))
 	r := &reservation{budget: b}
@@ -37,14 +37,14 @@ func (b *budget) reserve(ctx context.Context, size int64) (*reservation, error) 
 	return r, nil
 }
 
-// reservation is the share of one body.
+// reservation is the memory of one body.
 type reservation struct {
 	budget *budget
 	size   atomic.Int64 // bytes
 }
 
-// shrink gives back all but size bytes. It never takes more: a download that waits with a part of what it needs could wait
-// for another that does the same.
+// shrink releases all but size bytes. A reservation never grows: two downloads that each hold a part of what they need could
+// wait for each other.
 func (r *reservation) shrink(size int64) {
 	for {
 		held := r.size.Load()
@@ -59,5 +59,5 @@ func (r *reservation) shrink(size int64) {
 	}
 }
 
-// release gives everything back. Again, it does nothing.
+// release releases everything. It is idempotent.
 func (r *reservation) release() { r.shrink(0) }

@@ -7,31 +7,31 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// What MaxInFlight is when nobody says, in bytes: for each picture in work, a source of the largest size that the default
-// pipeline takes, so that with it nobody waits; and a bound for a process with very many pictures in work.
+// The default of MaxInFlight, in bytes: for each concurrent image, the maximum source size of the default pipeline, so that
+// no download waits; and a limit for processes with many concurrent images.
 const (
-	eachInFlight = 25 << 20
-	mostInFlight = 512 << 20
+	bytesPerImage      = 25 << 20
+	maxDefaultInFlight = 512 << 20
 )
 
-// Config is what is the same for all downloads. What differs by pipeline is in pipeline.Fetch.
+// Config holds the settings of all downloads. The settings of a pipeline are in pipeline.Fetch.
 type Config struct {
-	UserAgent  string        `env:"USER_AGENT" envDefault:"Vitrine" desc:"what sources of pictures see as User-Agent"`
-	MinRate    int64         `env:"MIN_RATE" envDefault:"1024" desc:"bytes a second a download has to bring; 0 is none"`
+	UserAgent  string        `env:"USER_AGENT" envDefault:"Vitrine" desc:"User-Agent header of downloads"`
+	MinRate    int64         `env:"MIN_RATE" envDefault:"1024" desc:"minimum rate of a download in bytes per second; 0 means none"`
 	RateWindow time.Duration `env:"RATE_WINDOW" envDefault:"10s" desc:"how long a download may stay below MIN_RATE"`
 
-	MaxInFlight int64 `env:"MAX_BYTES_IN_FLIGHT" envDefault:"0" desc:"bytes of all sources together, beyond which downloads wait; 0: 25 MiB a picture, up to 512 MiB"`
+	MaxInFlight int64 `env:"MAX_BYTES_IN_FLIGHT" envDefault:"0" desc:"maximum bytes of all sources together, beyond which downloads wait; 0: 25 MiB per image, up to 512 MiB"`
 }
 
-// For returns c with a MaxInFlight for a process that has so many pictures in work at a time, unless one is set.
-func (c Config) For(pictures int) Config {
+// For returns c with the default of MaxInFlight for a process with that many concurrent images, unless MaxInFlight is set.
+func (c Config) For(images int) Config {
 	if c.MaxInFlight == 0 {
-		c.MaxInFlight = min(int64(max(pictures, 1))*eachInFlight, mostInFlight)
+		c.MaxInFlight = min(int64(max(images, 1))*bytesPerImage, maxDefaultInFlight)
 	}
 	return c
 }
 
-// Validate returns every wrong value, by the name of its variable.
+// Validate returns every invalid setting, by the name of its variable.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	printable := func(r rune) bool { return r >= ' ' && r <= '~' }

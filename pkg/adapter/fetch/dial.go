@@ -15,25 +15,25 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// maxAddresses is how many addresses of a name are tried: the connect timeout is shared between them.
+// maxAddresses is how many addresses of a name are dialled. They share the connect timeout.
 const maxAddresses = 4
 
 // connector opens the connections of one download.
 type connector struct {
 	guard   guard
 	network Network
-	timeout time.Duration // of name, connection and TLS together
+	timeout time.Duration // for name, connection and TLS together
 	log     *zap.Logger
 }
 
-// dial opens a connection to address, "host:port" as net/http has it: the host in ASCII, the port always there.
+// dial opens a connection to address, "host:port" in the form of net/http: the host in ASCII, with a port.
 func (c connector) dial(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	return c.connect(ctx, address)
 }
 
-// dialTLS is dial, and a TLS handshake with the host. Only HTTP/1.1 is offered: for one request HTTP/2 gains nothing.
+// dialTLS is dial with a TLS handshake. It offers only HTTP/1.1, since HTTP/2 is no faster for a single request.
 func (c connector) dialTLS(ctx context.Context, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -49,7 +49,7 @@ func (c connector) dialTLS(ctx context.Context, address string) (net.Conn, error
 		ServerName: host, RootCAs: c.network.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 	})
 	if err := secure.HandshakeContext(ctx); err != nil {
-		conn.Close() //nolint:errcheck // it never came to be
+		conn.Close() //nolint:errcheck // it was never used
 		if isTimeout(err) {
 			return nil, media.Fail(media.Timeout, "the source took too long to connect", err)
 		}
@@ -58,7 +58,7 @@ func (c connector) dialTLS(ctx context.Context, address string) (net.Conn, error
 	return secure, nil
 }
 
-// connect resolves the host and dials the first of its addresses that is permitted and answers.
+// connect resolves the host and returns a connection to the first permitted address that accepts one.
 func (c connector) connect(ctx context.Context, address string) (net.Conn, error) {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
@@ -81,10 +81,10 @@ func (c connector) connect(ctx context.Context, address string) (net.Conn, error
 	if len(permitted) == 0 {
 		return nil, forbidden("the address or the port is not allowed", fmt.Errorf("%s is %v", address, addrs))
 	}
-	return c.first(ctx, host, permitted[:min(len(permitted), maxAddresses)])
+	return c.dialFirst(ctx, host, permitted[:min(len(permitted), maxAddresses)])
 }
 
-// resolve returns the addresses of host, which is asked for once.
+// resolve returns the addresses of host, with one lookup.
 func (c connector) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	addr, isAddress, ok := literal(host)
 	switch {
@@ -103,8 +103,8 @@ func (c connector) resolve(ctx context.Context, host string) ([]netip.Addr, erro
 	return addrs, nil
 }
 
-// first dials addrs in turn, each with its share of the time that is left, and returns the first connection.
-func (c connector) first(ctx context.Context, host string, addrs []netip.AddrPort) (net.Conn, error) {
+// dialFirst dials addrs one after the other, each with its share of the remaining time, and returns the first connection.
+func (c connector) dialFirst(ctx context.Context, host string, addrs []netip.AddrPort) (net.Conn, error) {
 	var last error
 	for i, addr := range addrs {
 		attempt, cancel := share(ctx, len(addrs)-i)
@@ -122,8 +122,8 @@ func (c connector) first(ctx context.Context, host string, addrs []netip.AddrPor
 	return nil, media.Fail(media.ConnectFailed, "there is no connection to the source", last)
 }
 
-// share returns ctx for the next of that many attempts. The last has ctx's own deadline: a second timer for the same moment
-// could go off before the caller's, and tell of a slow source when it was the caller who wanted no more.
+// share returns the context for the next of attempts. The last one has no deadline of its own: its timer could expire just
+// before the caller's for the same moment, and report a slow source instead of the caller's end.
 func share(ctx context.Context, attempts int) (context.Context, context.CancelFunc) {
 	deadline, limited := ctx.Deadline()
 	if !limited || attempts == 1 {
@@ -132,11 +132,11 @@ func share(ctx context.Context, attempts int) (context.Context, context.CancelFu
 	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(attempts))
 }
 
-// Network is how the outside is reached.
+// Network is the access to the network.
 type Network struct {
 	Resolver Resolver
-	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // is given addresses, never names
-	Roots    *x509.CertPool                                                       // who is trusted for TLS; nil: the system's
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // gets addresses, never names
+	Roots    *x509.CertPool                                                       // the trusted CAs; nil: the system's
 }
 
 // Resolver finds the addresses of a name.
@@ -145,7 +145,7 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Internet returns the real network.
+// Internet returns the network of this machine.
 func Internet() Network {
 	return Network{Resolver: &net.Resolver{}, Dial: (&net.Dialer{}).DialContext}
 }

@@ -18,24 +18,23 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// reply is what a name server says of a name.
+// reply is the answer of a name server for a name.
 type reply struct {
-	addrs []string // of both kinds
-	alias []string // the names on the way to the addresses, of which the first is the answer's own
+	addrs []string // IPv4 and IPv6
+	alias []string // the targets of the CNAME records, in their order
 	code  dnsmessage.RCode
 	code6 dnsmessage.RCode // of the answer to AAAA
-	mute  bool             // nothing is said
-	noise bool             // something is said that is no answer
-	spoof string           // an address that somebody else shouts first, who has not seen the question
+	mute  bool             // no answer
+	noise bool             // packets that are no DNS messages
+	spoof string           // the address in a forged answer with a wrong id, sent first
 }
 
-// nameServer answers on a loopback port. What it says of a name changes with each look-up, up to the last reply; nothing may
-// be kept, since every TTL is 0.
+// nameServer answers on a loopback port. Each lookup of a name gets its next reply, up to the last one. Every TTL is 0.
 type nameServer struct {
 	conn  *net.UDPConn
 	mu    sync.Mutex
 	zone  map[string][]reply // by name with its dot
-	asked map[string]int     // questions by name and type
+	count map[string]int     // of questions, by name and type
 }
 
 func newNameServer(t *testing.T, zone map[string][]reply) *nameServer {
@@ -44,7 +43,7 @@ func newNameServer(t *testing.T, zone map[string][]reply) *nameServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &nameServer{conn: conn, zone: zone, asked: map[string]int{}}
+	s := &nameServer{conn: conn, zone: zone, count: map[string]int{}}
 	var serving sync.WaitGroup
 	serving.Go(func() { s.serve(t.Error) })
 	t.Cleanup(func() {
@@ -54,7 +53,7 @@ func newNameServer(t *testing.T, zone map[string][]reply) *nameServer {
 	return s
 }
 
-func (s *nameServer) serve(tell func(...any)) {
+func (s *nameServer) serve(report func(...any)) {
 	buffer := make([]byte, 1500)
 	for {
 		n, from, err := s.conn.ReadFromUDPAddrPort(buffer)
@@ -63,12 +62,12 @@ func (s *nameServer) serve(tell func(...any)) {
 		}
 		var query dnsmessage.Message
 		if err := query.Unpack(buffer[:n]); err != nil || len(query.Questions) != 1 {
-			tell("not a question", err)
+			report("not a question", err)
 			continue
 		}
 		for _, packet := range s.answer(query) {
 			if _, err := s.conn.WriteToUDPAddrPort(packet, from); err != nil && !errors.Is(err, net.ErrClosed) {
-				tell(err)
+				report(err)
 			}
 		}
 	}
@@ -128,7 +127,7 @@ func packed(m dnsmessage.Message) []byte {
 	return packet
 }
 
-// next returns what is said of the name now.
+// next returns the current reply for the name.
 func (s *nameServer) next(q dnsmessage.Question) reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,13 +136,13 @@ func (s *nameServer) next(q dnsmessage.Question) reply {
 	if len(replies) == 0 {
 		return reply{code: dnsmessage.RCodeNameError}
 	}
-	already := s.asked[name+q.Type.String()] // a look-up asks for both kinds at once, in any order
-	s.asked[name+q.Type.String()]++
-	return replies[min(already, len(replies)-1)]
+	earlier := s.count[name+q.Type.String()] // a lookup sends questions for A and AAAA, in any order
+	s.count[name+q.Type.String()]++
+	return replies[min(earlier, len(replies)-1)]
 }
 
-// throughDNS returns the real network but for two wires: its resolver asks s, and its dialler is w's.
-func (w *world) throughDNS(t *testing.T, s *nameServer) fetch.Network {
+// throughDNS returns the real network, except that its resolver uses s, and its dialler is that of fake.
+func (fake *fakeNet) throughDNS(t *testing.T, s *nameServer) fetch.Network {
 	t.Helper()
 	network := fetch.Internet()
 	resolver, ok := network.Resolver.(*net.Resolver)
@@ -156,58 +155,65 @@ func (w *world) throughDNS(t *testing.T, s *nameServer) fetch.Network {
 			return nil, errors.New("only UDP")
 		}
 		conn, err := (&net.Dialer{}).DialContext(ctx, "udp", s.conn.LocalAddr().String())
-		if err == nil { // the resolver would listen for its whole five seconds to a question that nobody waits for any more
+		if err == nil { // the resolver would read for its five seconds, even after the end of ctx
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}
 		return conn, err
 	}
-	network.Dial = w.Dial
+	network.Dial = fake.Dial
 	return network
 }
 
-func TestANameThatChangesItsAnswerGainsNothing(t *testing.T) {
+func TestDNS(t *testing.T) {
+	t.Parallel()
+	t.Run("changed_answer_is_checked", testDNSChangedAnswerIsChecked)
+	t.Run("only_public_answers_are_dialled", testDNSOnlyPublicAnswersAreDialled)
+	t.Run("cancelled_lookup_returns_context_error", testDNSCancelledLookupReturnsContextError)
+}
+
+func testDNSChangedAnswerIsChecked(t *testing.T) {
 	t.Parallel()
 	for _, inside := range []string{"127.0.0.1", "169.254.169.254", "::1", "fd00:ec2::254", "64:ff9b::7f00:1"} {
 		t.Run(inside, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld()
-			w.site(t, "", publicV4, "80", http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
-				if req.URL.Path == "/back" { // to the same name, which means something else by now
+			fake := newFakeNet()
+			fake.site(t, "", publicV4, "80", http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+				if req.URL.Path == "/back" { // to the same name, which now resolves to another address
 					http.Redirect(rw, req, "/", http.StatusFound)
 					return
 				}
-				_, _ = rw.Write([]byte("picture"))
+				_, _ = rw.Write([]byte("content"))
 			}))
 			s := newNameServer(t, map[string][]reply{
-				"rebind.test.": {{addrs: []string{publicV4}}, {addrs: []string{inside}}},
-				"again.test.":  {{addrs: []string{publicV4}}, {addrs: []string{inside}}},
+				"rebind.test.":   {{addrs: []string{publicV4}}, {addrs: []string{inside}}},
+				"redirect.test.": {{addrs: []string{publicV4}}, {addrs: []string{inside}}},
 			})
-			f := newFetcher(w.throughDNS(t, s), 1024)
+			f := newFetcher(fake.throughDNS(t, s), 1024)
 			for i, want := range []media.Code{"", media.URLForbidden, media.URLForbidden} {
 				got, err := f.Fetch(t.Context(), "http://rebind.test/", rules(), 100)
 				if want != "" {
 					failed(t, got.Body, err, want)
-				} else if err != nil || string(got.Body) != "picture" {
-					t.Fatalf("look-up %d: got %q, %v", i+1, got.Body, err)
+				} else if err != nil || string(got.Body) != "content" {
+					t.Fatalf("lookup %d: got %q, %v", i+1, got.Body, err)
 				}
 			}
-			got, err := f.Fetch(t.Context(), "http://again.test/back", rules(), 100)
+			got, err := f.Fetch(t.Context(), "http://redirect.test/back", rules(), 100)
 			failed(t, got.Body, err, media.URLForbidden)
-			if got, want := w.dials(), []string{firstAt, firstAt}; !slices.Equal(got, want) {
-				t.Errorf("dialled %v, want %v: what was checked, and nothing else", got, want)
+			if got, want := fake.dials(), []string{firstAt, firstAt}; !slices.Equal(got, want) {
+				t.Errorf("dialled %v, want %v: only the checked addresses", got, want)
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			for question, times := range map[string]int{"rebind.test.TypeA": 3, "again.test.TypeAAAA": 2} {
-				if got := s.asked[question]; got != times {
-					t.Errorf("%s was asked for %d times, want %d", question, got, times)
+			for question, want := range map[string]int{"rebind.test.TypeA": 3, "redirect.test.TypeAAAA": 2} {
+				if got := s.count[question]; got != want {
+					t.Errorf("%s: got %d questions, want %d", question, got, want)
 				}
 			}
 		})
 	}
 }
 
-func TestWhateverAServerSaysOnlyThePublicIsDialled(t *testing.T) {
+func testDNSOnlyPublicAnswersAreDialled(t *testing.T) {
 	t.Parallel()
 	const v6At = "[" + publicV6 + "]:80"
 	cases := map[string]struct {
@@ -217,45 +223,45 @@ func TestWhateverAServerSaysOnlyThePublicIsDialled(t *testing.T) {
 	}{
 		"one":              {reply{addrs: []string{publicV4}}, media.ConnectFailed, []string{firstAt}},
 		"several":          {reply{addrs: []string{publicV4, otherV4}}, media.ConnectFailed, []string{otherAt, firstAt}},
-		"of both kinds":    {reply{addrs: []string{publicV4, publicV6}}, media.ConnectFailed, []string{v6At, firstAt}},
-		"some inside":      {reply{addrs: []string{"10.0.0.1", publicV4, "::1"}}, media.ConnectFailed, []string{firstAt}},
-		"only six outside": {reply{addrs: []string{"127.0.0.1", publicV6}}, media.ConnectFailed, []string{v6At}},
-		"all inside":       {reply{addrs: []string{"10.0.0.1", "127.0.0.1", "::1", "fe80::1"}}, media.URLForbidden, nil},
+		"ipv4_and_ipv6":    {reply{addrs: []string{publicV4, publicV6}}, media.ConnectFailed, []string{v6At, firstAt}},
+		"some_forbidden":   {reply{addrs: []string{"10.0.0.1", publicV4, "::1"}}, media.ConnectFailed, []string{firstAt}},
+		"only_ipv6_public": {reply{addrs: []string{"127.0.0.1", publicV6}}, media.ConnectFailed, []string{v6At}},
+		"all_forbidden":    {reply{addrs: []string{"10.0.0.1", "127.0.0.1", "::1", "fe80::1"}}, media.URLForbidden, nil},
 		"mapped":           {reply{addrs: []string{"::ffff:127.0.0.1"}}, media.URLForbidden, nil},
-		"NAT64":            {reply{addrs: []string{"64:ff9b::a9fe:a9fe"}}, media.URLForbidden, nil},
+		"nat64":            {reply{addrs: []string{"64:ff9b::a9fe:a9fe"}}, media.URLForbidden, nil},
 		"6to4":             {reply{addrs: []string{"2002:a9fe:a9fe::1"}}, media.URLForbidden, nil},
-		"alias outside": {
+		"public_alias": {
 			reply{alias: []string{"cdn.test."}, addrs: []string{publicV4}}, media.ConnectFailed, []string{firstAt},
 		},
-		"alias inside": {
+		"forbidden_alias": {
 			reply{alias: []string{"inside.test."}, addrs: []string{"169.254.169.254"}}, media.URLForbidden, nil,
 		},
-		"aliases inside": {
+		"forbidden_aliases": {
 			reply{alias: []string{"a.test.", "localhost."}, addrs: []string{"127.0.0.1"}}, media.URLForbidden, nil,
 		},
-		"alias of nothing":      {reply{alias: []string{"nowhere.test."}}, media.DNSFailed, nil},
-		"no such name":          {reply{code: dnsmessage.RCodeNameError}, media.DNSFailed, nil},
-		"no address":            {reply{}, media.DNSFailed, nil},
-		"a server's fault":      {reply{code: dnsmessage.RCodeServerFailure}, media.DNSFailed, nil},
-		"refused":               {reply{code: dnsmessage.RCodeRefused}, media.DNSFailed, nil},
-		"silence":               {reply{mute: true}, media.DNSFailed, nil},
-		"noise":                 {reply{noise: true}, media.DNSFailed, nil},
-		"somebody else shouted": {reply{spoof: otherV4, addrs: []string{publicV4}}, media.ConnectFailed, []string{firstAt}},
-		"half a fault": {
+		"alias_of_nothing": {reply{alias: []string{"nowhere.test."}}, media.DNSFailed, nil},
+		"no_such_name":     {reply{code: dnsmessage.RCodeNameError}, media.DNSFailed, nil},
+		"no_address":       {reply{}, media.DNSFailed, nil},
+		"server_failure":   {reply{code: dnsmessage.RCodeServerFailure}, media.DNSFailed, nil},
+		"refused":          {reply{code: dnsmessage.RCodeRefused}, media.DNSFailed, nil},
+		"silence":          {reply{mute: true}, media.DNSFailed, nil},
+		"noise":            {reply{noise: true}, media.DNSFailed, nil},
+		"forged_answer":    {reply{spoof: otherV4, addrs: []string{publicV4}}, media.ConnectFailed, []string{firstAt}},
+		"server_failure_for_aaaa": {
 			reply{addrs: []string{publicV4}, code6: dnsmessage.RCodeServerFailure}, media.ConnectFailed, []string{firstAt},
 		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, w := newNameServer(t, map[string][]reply{"x.test.": {c.reply}}), newWorld()
+			s, fake := newNameServer(t, map[string][]reply{"x.test.": {c.reply}}), newFakeNet()
 			r := rules()
 			if c.reply.mute || c.reply.noise {
-				r.ConnectTimeout = r.ConnectTimeout / 50 // nothing will ever come
+				r.ConnectTimeout = r.ConnectTimeout / 50 // no answer will arrive
 			}
-			got, err := newFetcher(w.throughDNS(t, s), 1024).Fetch(t.Context(), "http://x.test/", r, 100)
+			got, err := newFetcher(fake.throughDNS(t, s), 1024).Fetch(t.Context(), "http://x.test/", r, 100)
 			failed(t, got.Body, err, c.want)
-			dials := w.dials()
+			dials := fake.dials()
 			slices.Sort(dials)
 			slices.Sort(c.dialled)
 			if !slices.Equal(dials, c.dialled) {
@@ -265,13 +271,13 @@ func TestWhateverAServerSaysOnlyThePublicIsDialled(t *testing.T) {
 	}
 }
 
-func TestWhoGivesUpLookingUpGetsItsOwnError(t *testing.T) {
+func testDNSCancelledLookupReturnsContextError(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	s, w := newNameServer(t, map[string][]reply{"x.test.": {{mute: true}}}), newWorld()
-	_, err := newFetcher(w.throughDNS(t, s), 1024).Fetch(ctx, "http://x.test/", rules(), 100)
-	if err != context.DeadlineExceeded { //nolint:errorlint // exactly as it is
-		t.Errorf("got %v, want context.DeadlineExceeded as it is", err)
+	s, fake := newNameServer(t, map[string][]reply{"x.test.": {{mute: true}}}), newFakeNet()
+	_, err := newFetcher(fake.throughDNS(t, s), 1024).Fetch(ctx, "http://x.test/", rules(), 100)
+	if err != context.DeadlineExceeded { //nolint:errorlint // it has to be unchanged
+		t.Errorf("got %v, want context.DeadlineExceeded unchanged", err)
 	}
 }

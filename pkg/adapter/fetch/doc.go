@@ -1,25 +1,25 @@
-// Package fetch downloads one picture from a URL that a stranger gave us, without letting the stranger reach anything else.
+// Package fetch downloads one image from an untrusted URL without reaching addresses that are not public (SSRF).
 //
-// What is refused is decided where it cannot be got around: at the moment of dialling, for every connection. [Fetcher.Fetch]
-// resolves a host's name itself, once, checks each address, and dials the checked address and no name; so a name that
-// changes its answer, a redirect, an odd spelling of an address or one hidden in another (IPv4 in IPv6, NAT64, 6to4,
-// Teredo, ISATAP) gains nothing. An address must be public, and its port one of pipeline.Fetch.AllowPorts. What
-// AllowCIDRs names may be reached whatever it is, on every port; that a wide range there lets in is the operator's word.
-// Of several addresses of a name the forbidden ones are passed over, and if none is left the URL is forbidden.
+// Addresses are checked when a connection is dialled, for every connection. [Fetcher.Fetch] resolves a host's name itself,
+// once, checks each address, and dials the checked address instead of the name. A name whose answer changes, a redirect, an
+// unusual spelling of an address, or an address inside another one (IPv4 in IPv6, NAT64, 6to4, Teredo, ISATAP) is therefore
+// checked like any other. An address must be public, and its port one of pipeline.Fetch.AllowPorts. Networks in AllowCIDRs
+// are reachable on every port, whether public or not; the operator is responsible for their width. Of several addresses of
+// a name, the forbidden ones are skipped; if none is left, the URL is forbidden.
 //
-// A connection serves one request and is closed: none is left over that was opened under other rules. No proxy, cookie,
-// credential or referrer goes along, also not over redirects, which are followed only so far and checked like the first
-// URL. One may lead from https to http: nothing of ours goes along that could be overheard.
+// A connection serves one request and is closed, so no connection is reused under other rules. No proxy, cookie, credential
+// or referrer is sent, also not after redirects, whose number is limited and whose URLs are checked like the first one. A
+// redirect from https to http is followed, because the request contains nothing secret.
 //
-// The body is bounded as it is read, compressed and uncompressed, whatever its announced length; memory grows with what
-// comes, not with what was announced. All bodies of a process together are bounded by Config.MaxInFlight: before anybody is
-// spoken to, a download waits, in the order of coming, until its largest body has room, and it gives back what it turns out
-// not to need as soon as the length is known, and the rest when its caller drops the body. A buffer that grows briefly takes
-// half as much again. A picture whose limit exceeds all there is runs alone.
+// The body is limited while it is read, compressed and uncompressed, independent of its announced length. Memory grows with
+// the received bytes. Config.MaxInFlight limits the memory of all bodies of a process: before a download dials, it reserves
+// the maximum size of its body and waits, first in, first out. It releases what it does not need as soon as the length is
+// known, and the rest when its caller drops the body. A buffer that grows needs up to half as much in addition for a moment.
+// A download whose maximum exceeds MaxInFlight reserves all of it and runs alone.
 //
-// Every step has a time limit, and a source that trickles is given up before the whole
-// limit has passed.
+// Every step has a time limit, and a source that stays below Config.MinRate is aborted before the limit of the whole
+// download.
 //
-// Errors are *media.Failure; its Detail is for the client and says nothing about addresses, its Cause is for logs. When
-// the caller's own context ends, its error is returned as it is.
+// Errors are *media.Failure; its Detail is for the client and contains no addresses, its Cause is for logs. When the
+// caller's context ends, Fetch returns the context's error unchanged.
 package fetch

@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// maxRetryAfter bounds what a source may ask for by Retry-After: it must not be able to park a picture for good.
+// maxRetryAfter is the maximum for Retry-After: a source must not be able to delay an image indefinitely.
 const maxRetryAfter = time.Hour
 
 func forbidden(detail string, cause error) *media.Failure {
@@ -28,13 +28,13 @@ func tooLarge(limit int64) *media.Failure {
 	return media.Fail(media.TooLarge, fmt.Sprintf("the source has more than %d bytes", limit), nil)
 }
 
-// classify returns the Failure that err is. parent is the caller's context, whose end is no failure of the source; own is
+// classify returns the Failure for err. parent is the caller's context, whose error is returned unchanged; download is
 // derived from it, and the cause of its end is a Failure.
-func classify(parent, own context.Context, err error) error {
+func classify(parent, download context.Context, err error) error {
 	if parent.Err() != nil {
 		return parent.Err()
 	}
-	if f := media.FailureOf(context.Cause(own)); f != nil {
+	if f := media.FailureOf(context.Cause(download)); f != nil {
 		return f
 	}
 	if f := media.FailureOf(err); f != nil {
@@ -42,7 +42,7 @@ func classify(parent, own context.Context, err error) error {
 	}
 	var request *url.Error
 	if errors.As(err, &request) {
-		err = request.Err // without the URL, whose query may hold a signature
+		err = request.Err // without the URL, whose query may contain a signature
 	}
 	if isTimeout(err) {
 		return media.Fail(media.Timeout, "the source took too long to answer", err)
@@ -55,8 +55,8 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 }
 
-// refused returns the Failure that an answer other than 200 is.
-func refused(resp *http.Response, now time.Time) *media.Failure {
+// statusFailure returns the Failure for a status other than 200.
+func statusFailure(resp *http.Response, now time.Time) *media.Failure {
 	detail := "the source answered " + strconv.Itoa(resp.StatusCode)
 	switch code := resp.StatusCode; {
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code >= 500:
@@ -68,12 +68,12 @@ func refused(resp *http.Response, now time.Time) *media.Failure {
 	}
 }
 
-// retryAfter reads the header's two forms (RFC 9110, 10.2.3), seconds and a date. It is never negative, nor more than
+// retryAfter parses the two forms of the header (RFC 9110, 10.2.3), seconds and a date. The result is between 0 and
 // maxRetryAfter.
 func retryAfter(header string, now time.Time) time.Duration {
 	var wait time.Duration
 	seconds, err := strconv.ParseUint(header, 10, 64)
-	if err == nil || errors.Is(err, strconv.ErrRange) { // then it is the largest there is
+	if err == nil || errors.Is(err, strconv.ErrRange) { // out of range, seconds is the maximum
 		wait = time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	} else if date, err := http.ParseTime(header); err == nil {
 		wait = date.Sub(now)

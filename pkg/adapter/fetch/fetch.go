@@ -16,10 +16,10 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// maxHeader bounds the headers of one answer, in bytes. Browsers take 256 KiB at most, pictures come with one or two.
+// maxHeader is the maximum size of the headers of one answer, in bytes. Images come with one or two KiB; browsers allow 256.
 const maxHeader = 64 << 10
 
-// Fetcher downloads sources. It may be used concurrently.
+// Fetcher downloads sources. It is safe for concurrent use.
 type Fetcher struct {
 	config  Config
 	network Network
@@ -31,7 +31,7 @@ type Fetcher struct {
 
 var _ worker.Source = (*Fetcher)(nil)
 
-// New returns a Fetcher that reaches the outside by network. A MaxInFlight of 0 is that of one picture.
+// New returns a Fetcher that uses network. A MaxInFlight of 0 means the default for one concurrent image.
 func New(config Config, network Network, now func() time.Time, reg prometheus.Registerer, log *zap.Logger) *Fetcher {
 	m := newMetrics(reg)
 	return &Fetcher{
@@ -40,48 +40,48 @@ func New(config Config, network Network, now func() time.Time, reg prometheus.Re
 	}
 }
 
-// Fetch downloads rawURL under rules, at most maxBytes of it. Its errors are *media.Failure, or ctx's own. It first waits
-// for memory: only then is anybody spoken to, and only then do the limits of time begin.
+// Fetch downloads rawURL under rules. A body of more than maxBytes is a failure. Its errors are *media.Failure, or that of
+// ctx. It waits for memory before it dials and before the time limits start.
 func (f *Fetcher) Fetch(
 	ctx context.Context, rawURL string, rules pipeline.Fetch, maxBytes int64,
 ) (worker.Download, error) {
-	room, err := f.budget.reserve(ctx, maxBytes)
+	memory, err := f.budget.reserve(ctx, maxBytes)
 	if err != nil {
 		f.metrics.count(err)
 		return worker.Download{}, err
 	}
 	handedOver := false
 	defer func() {
-		if !handedOver { // whatever happened, a panic included
-			room.release()
+		if !handedOver { // also after a panic
+			memory.release()
 		}
 	}()
-	began := f.now()
+	start := f.now()
 	f.metrics.inFlight.Inc()
 	defer f.metrics.inFlight.Dec()
 
-	own, cancel := context.WithTimeoutCause(ctx, rules.Timeout.D(), tooSlow("the download took longer than allowed"))
+	downloadCtx, cancel := context.WithTimeoutCause(ctx, rules.Timeout.D(), tooSlow("the download took longer than allowed"))
 	defer cancel()
-	own, abort := context.WithCancelCause(own)
+	downloadCtx, abort := context.WithCancelCause(downloadCtx)
 	defer abort(nil)
-	got, err := f.download(own, abort, rawURL, rules, limit{maxBytes, room})
+	got, err := f.download(downloadCtx, abort, rawURL, rules, bodyLimit{maxBytes, memory})
 	if err != nil {
-		got, err = worker.Download{}, classify(ctx, own, err)
+		got, err = worker.Download{}, classify(ctx, downloadCtx, err)
 	} else {
-		got.Release, handedOver = room.release, true
+		got.Release, handedOver = memory.release, true
 	}
-	f.metrics.ended(f.now().Sub(began), len(got.Body), err)
+	f.metrics.observe(f.now().Sub(start), len(got.Body), err)
 	return got, err
 }
 
-// limit is how large a body may be, and the memory that is reserved for it.
-type limit struct {
-	bytes int64
-	room  *reservation
+// bodyLimit is the maximum size of a body, and the memory that is reserved for it.
+type bodyLimit struct {
+	bytes  int64
+	memory *reservation
 }
 
 func (f *Fetcher) download(
-	ctx context.Context, abort func(error), rawURL string, rules pipeline.Fetch, most limit,
+	ctx context.Context, abort func(error), rawURL string, rules pipeline.Fetch, limit bodyLimit,
 ) (worker.Download, error) {
 	req, err := f.request(ctx, rawURL)
 	if err != nil {
@@ -93,34 +93,34 @@ func (f *Fetcher) download(
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return worker.Download{}, refused(resp, f.now())
+		return worker.Download{}, statusFailure(resp, f.now())
 	}
-	return f.body(resp, most, abort)
+	return f.body(resp, limit, abort)
 }
 
 func (f *Fetcher) request(ctx context.Context, rawURL string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, rawURL, http.NoBody)
 	if err != nil {
-		return nil, forbidden("the URL is not valid", nil) // the cause repeats the URL, whose query may hold a signature
+		return nil, forbidden("the URL is not valid", nil) // the cause contains the URL, whose query may contain a signature
 	}
 	if err := checkForm(req.URL); err != nil {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", f.config.UserAgent)
 	req.Header.Set("Accept", "image/*,*/*;q=0.5")
-	req.Header.Set("Accept-Encoding", "identity") // a picture is compressed already
+	req.Header.Set("Accept-Encoding", "identity") // images are compressed already
 	return req, nil
 }
 
-// client returns the client of one download, so that every connection was opened under its rules and none outlives ctx:
-// net/http detaches a dial from the request that wanted it, for the sake of a later one that never comes here.
+// client returns the client of one download, so that every connection is opened under its rules and none outlives ctx. The
+// dials use ctx instead of the request's context, because net/http detaches a dial from its request, for use by a later one.
 func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client {
 	c := connector{
 		guard: newGuard(rules), network: f.network, timeout: rules.ConnectTimeout.D(), log: f.log,
 	}
 	return &http.Client{
 		Transport: redirects{&http.Transport{
-			Proxy: nil, // not the environment's: it would be asked to reach what the guard forbids
+			Proxy: nil, // not the environment's: a proxy could reach what the guard forbids
 			DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
 				return c.dial(ctx, address)
 			},
@@ -136,13 +136,13 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 				return media.Fail(media.TooManyRedirects, "the source redirects more than "+
 					strconv.Itoa(rules.MaxRedirects)+" times", nil)
 			}
-			req.Header.Del("Referer") // a signed URL must not be told to the next host
+			req.Header.Del("Referer") // the next host must not learn a signed URL
 			return checkForm(req.URL)
 		},
 	}
 }
 
-// redirects is a transport that tells a redirect to what is no URL: http.Client's error for it looks like any other.
+// redirects is a transport that reports redirects to an invalid URL: http.Client returns an untyped error for them.
 type redirects struct{ http.RoundTripper }
 
 func (r redirects) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -151,13 +151,13 @@ func (r redirects) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, err //nolint:wrapcheck // classified by the caller
 	}
 	if _, err := req.URL.Parse(resp.Header.Get("Location")); err != nil {
-		resp.Body.Close()                                                          //nolint:errcheck // nobody has read of it
-		return nil, forbidden("the source redirects to what is no valid URL", nil) // the cause would repeat it
+		resp.Body.Close()                                                    //nolint:errcheck // the body is not read
+		return nil, forbidden("the source redirects to an invalid URL", nil) // the cause contains the URL
 	}
 	return resp, nil
 }
 
-// checkForm checks what can be told from a URL without asking anyone. Addresses and ports are checked at the dial.
+// checkForm checks the form of a URL. Addresses and ports are checked when they are dialled.
 func checkForm(u *url.URL) error {
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":

@@ -26,21 +26,39 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-const picture = "http://pictures.test/a.jpg"
+const imageURL = "http://images.test/a.jpg"
 
-// served returns a world in which handler serves pictures.test.
-func served(t *testing.T, handler http.Handler) *world {
+// served returns a fakeNet in which handler serves images.test.
+func served(t *testing.T, handler http.Handler) *fakeNet {
 	t.Helper()
-	w := newWorld()
-	w.site(t, "pictures.test", publicV4, "80", handler)
-	return w
+	fake := newFakeNet()
+	fake.site(t, "images.test", publicV4, "80", handler)
+	return fake
 }
 
-func TestABodyComesWithItsDigest(t *testing.T) {
+func TestFetch(t *testing.T) {
+	t.Parallel()
+	t.Run("body_has_digest", testFetchBodyHasDigest)
+	t.Run("request_has_only_fixed_headers", testFetchRequestHasOnlyFixedHeaders)
+	t.Run("status_is_classified", testFetchStatusIsClassified)
+	t.Run("retry_after_is_limited", testFetchRetryAfterIsLimited)
+	t.Run("body_is_limited", testFetchBodyIsLimited)
+	t.Run("oversized_length_is_refused_unread", testFetchOversizedLengthIsRefusedUnread)
+	t.Run("content_encoding_is_decoded_or_refused", testFetchContentEncodingIsDecodedOrRefused)
+	t.Run("broken_connection_is_classified", testFetchBrokenConnectionIsClassified)
+	t.Run("body_ends_at_announced_length", testFetchBodyEndsAtAnnouncedLength)
+	t.Run("body_without_length_ends_with_connection", testFetchBodyWithoutLengthEndsWithConnection)
+	t.Run("unresolved_name_is_dns_failed", testFetchUnresolvedNameIsDnsFailed)
+	t.Run("tls_is_verified_with_roots", testFetchTlsIsVerifiedWithRoots)
+	t.Run("cancellation_returns_context_error", testFetchCancellationReturnsContextError)
+	t.Run("failure_does_not_contain_url", testFetchFailureDoesNotContainUrl)
+}
+
+func testFetchBodyHasDigest(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 1, 1000, 64 << 10, 1<<20 - 1, 1 << 20} {
 		want := strings.Repeat("x", size)
-		got, err := served(t, answer(http.StatusOK, want)).fetcher().Fetch(t.Context(), picture, rules(), 1<<20)
+		got, err := served(t, answer(http.StatusOK, want)).fetcher().Fetch(t.Context(), imageURL, rules(), 1<<20)
 		if err != nil {
 			t.Fatalf("%d bytes: %v", size, err)
 		}
@@ -53,17 +71,17 @@ func TestABodyComesWithItsDigest(t *testing.T) {
 	}
 }
 
-func TestTheRequestTellsNothingOfUs(t *testing.T) {
+func testFetchRequestHasOnlyFixedHeaders(t *testing.T) {
 	t.Parallel()
 	seen := make(chan *http.Request, 2)
-	w := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+	fake := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		seen <- req
 		rw.Header().Set("Set-Cookie", "a=b; Domain=test")
 		if req.URL.Path != "/end" {
 			http.Redirect(rw, req, "/end", http.StatusFound)
 		}
 	}))
-	if _, err := w.fetcher().Fetch(t.Context(), picture+"?signature=secret#part", rules(), 100); err != nil {
+	if _, err := fake.fetcher().Fetch(t.Context(), imageURL+"?signature=secret#part", rules(), 100); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -71,91 +89,99 @@ func TestTheRequestTellsNothingOfUs(t *testing.T) {
 		want := http.Header{
 			"User-Agent": {"Vitrine"}, "Accept": {"image/*,*/*;q=0.5"}, "Accept-Encoding": {"identity"}, "Connection": {"close"},
 		}
-		if fmt.Sprint(req.Header) != fmt.Sprint(want) || req.Host != "pictures.test" || req.Method != http.MethodGet {
+		if fmt.Sprint(req.Header) != fmt.Sprint(want) || req.Host != "images.test" || req.Method != http.MethodGet {
 			t.Errorf("got %s %s %v, want the headers %v", req.Method, req.Host, req.Header, want)
 		}
 	}
 }
 
-func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
+func TestFetchIgnoresProxyOfEnvironment(t *testing.T) {
 	t.Setenv("HTTP_PROXY", "http://10.0.0.1:3128")
 	t.Setenv("HTTPS_PROXY", "http://10.0.0.1:3128")
-	if _, err := served(t, answer(http.StatusOK, "x")).fetcher().Fetch(t.Context(), picture, rules(), 100); err != nil {
+	if _, err := served(t, answer(http.StatusOK, "x")).fetcher().Fetch(t.Context(), imageURL, rules(), 100); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestRedirectsAreFollowedOnlySoFar(t *testing.T) {
+func TestRedirect(t *testing.T) {
 	t.Parallel()
-	w := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+	t.Run("number_is_limited", testRedirectNumberIsLimited)
+	t.Run("loop_ends", testRedirectLoopEnds)
+	t.Run("https_to_http_is_followed", testRedirectHttpsToHttpIsFollowed)
+	t.Run("other_host_is_followed", testRedirectOtherHostIsFollowed)
+}
+
+func testRedirectNumberIsLimited(t *testing.T) {
+	t.Parallel()
+	fake := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		if left, _ := strconv.Atoi(strings.TrimPrefix(req.URL.Path, "/")); left > 0 {
 			http.Redirect(rw, req, "/"+strconv.Itoa(left-1), http.StatusFound)
 		}
 	}))
-	for most := range 4 {
+	for limit := range 4 {
 		r := rules()
-		r.MaxRedirects = most
-		if _, err := w.fetcher().Fetch(t.Context(), fmt.Sprintf("http://pictures.test/%d", most), r, 100); err != nil {
-			t.Errorf("%d redirects of %d: %v", most, most, err)
+		r.MaxRedirects = limit
+		if _, err := fake.fetcher().Fetch(t.Context(), fmt.Sprintf("http://images.test/%d", limit), r, 100); err != nil {
+			t.Errorf("%d redirects of %d: %v", limit, limit, err)
 		}
-		got, err := w.fetcher().Fetch(t.Context(), fmt.Sprintf("http://pictures.test/%d", most+1), r, 100)
+		got, err := fake.fetcher().Fetch(t.Context(), fmt.Sprintf("http://images.test/%d", limit+1), r, 100)
 		failed(t, got.Body, err, media.TooManyRedirects)
 	}
 }
 
-func TestALoopOfRedirectsEnds(t *testing.T) {
+func testRedirectLoopEnds(t *testing.T) {
 	t.Parallel()
 	loops := map[string]map[string]string{
 		"of one":           {"/a.jpg": "/a.jpg"},
-		"of two":           {"/a.jpg": "/b.jpg", "/b.jpg": "http://pictures.test/a.jpg"},
+		"of two":           {"/a.jpg": "/b.jpg", "/b.jpg": "http://images.test/a.jpg"},
 		"that looks new":   {"/a.jpg": "?1"},
-		"by way of others": {"/a.jpg": "http://other.test/", "/": "//pictures.test/a.jpg"},
+		"by way of others": {"/a.jpg": "http://other.test/", "/": "//images.test/a.jpg"},
 	}
 	for name, to := range loops {
 		handler := http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 			http.Redirect(rw, req, to[req.URL.Path], http.StatusTemporaryRedirect)
 		})
-		w := served(t, handler)
-		w.site(t, "other.test", otherV4, "80", handler)
-		w.fails(t, picture, media.TooManyRedirects)
-		if got, want := len(w.dials()), rules().MaxRedirects+1; got != want {
-			t.Errorf("a loop %s: %d requests, want %d", name, got, want)
+		fake := served(t, handler)
+		fake.site(t, "other.test", otherV4, "80", handler)
+		fake.fails(t, imageURL, media.TooManyRedirects)
+		if got, want := len(fake.dials()), rules().MaxRedirects+1; got != want {
+			t.Errorf("loop %s: got %d requests, want %d", name, got, want)
 		}
 	}
 }
 
-func TestARedirectMayLeadFromTLSToNone(t *testing.T) {
+func testRedirectHttpsToHttpIsFollowed(t *testing.T) {
 	t.Parallel()
 	for target, want := range map[string]media.Code{"http://plain.test/": "", "http://10.0.0.1/": media.URLForbidden} {
 		server := httptest.NewTLSServer(http.RedirectHandler(target, http.StatusMovedPermanently))
 		t.Cleanup(server.Close)
-		w := newWorld()
-		w.site(t, "plain.test", otherV4, "80", answer(http.StatusOK, "picture"))
-		w.names["example.com"] = []string{publicV4}
-		w.servers[publicV4+":443"] = server.Listener.Addr().String()
-		network := w.network()
+		fake := newFakeNet()
+		fake.site(t, "plain.test", otherV4, "80", answer(http.StatusOK, "content"))
+		fake.names["example.com"] = []string{publicV4}
+		fake.servers[publicV4+":443"] = server.Listener.Addr().String()
+		network := fake.network()
 		network.Roots = x509.NewCertPool()
 		network.Roots.AddCert(server.Certificate())
 		got, err := newFetcher(network, 1024).Fetch(t.Context(), "https://example.com/", rules(), 100)
 		if want != "" {
 			failed(t, got.Body, err, want)
-		} else if err != nil || string(got.Body) != "picture" {
+		} else if err != nil || string(got.Body) != "content" {
 			t.Errorf("got %q, %v", got.Body, err)
 		}
 	}
 }
 
-func TestARedirectGoesToAnotherHost(t *testing.T) {
+func testRedirectOtherHostIsFollowed(t *testing.T) {
 	t.Parallel()
-	w := served(t, http.RedirectHandler("http://other.test:443/x", http.StatusMovedPermanently))
-	w.site(t, "other.test", otherV4, "443", answer(http.StatusOK, "picture"))
-	got, err := w.fetcher().Fetch(t.Context(), picture, rules(), 100)
-	if err != nil || string(got.Body) != "picture" {
+	fake := served(t, http.RedirectHandler("http://other.test:443/x", http.StatusMovedPermanently))
+	fake.site(t, "other.test", otherV4, "443", answer(http.StatusOK, "content"))
+	got, err := fake.fetcher().Fetch(t.Context(), imageURL, rules(), 100)
+	if err != nil || string(got.Body) != "content" {
 		t.Errorf("got %q, %v", got.Body, err)
 	}
 }
 
-func TestStatusesSayWhetherToComeAgain(t *testing.T) {
+func testFetchStatusIsClassified(t *testing.T) {
 	t.Parallel()
 	cases := map[int]media.Code{
 		201: media.HTTPStatus, 204: media.HTTPStatus, 206: media.HTTPStatus, 300: media.HTTPStatus,
@@ -173,7 +199,7 @@ func TestStatusesSayWhetherToComeAgain(t *testing.T) {
 		media.HTTPStatus: media.Permanent, media.SourceUnavailable: media.Transient,
 	}
 	for status, want := range cases {
-		f := served(t, answer(status, "")).fails(t, picture, want)
+		f := served(t, answer(status, "")).fails(t, imageURL, want)
 		if got := "the source answered " + strconv.Itoa(status); f.Detail != got {
 			t.Errorf("got %q, want %q", f.Detail, got)
 		}
@@ -183,7 +209,7 @@ func TestStatusesSayWhetherToComeAgain(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsHeardWithinReason(t *testing.T) {
+func testFetchRetryAfterIsLimited(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	cases := map[string]time.Duration{
@@ -213,9 +239,9 @@ func TestRetryAfterIsHeardWithinReason(t *testing.T) {
 	}
 	for header, want := range cases {
 		for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
-			w := served(t, answer(status, "", "Retry-After", header))
-			f := fetch.New(config(), w.network(), func() time.Time { return now }, prometheus.NewRegistry(), zap.NewNop())
-			got, err := f.Fetch(t.Context(), picture, rules(), 100)
+			fake := served(t, answer(status, "", "Retry-After", header))
+			f := fetch.New(config(), fake.network(), func() time.Time { return now }, prometheus.NewRegistry(), zap.NewNop())
+			got, err := f.Fetch(t.Context(), imageURL, rules(), 100)
 			if failure := failed(t, got.Body, err, media.SourceUnavailable); failure.RetryAfter != want {
 				t.Errorf("%d, %.40q: got %v, want %v", status, header, failure.RetryAfter, want)
 			}
@@ -223,7 +249,7 @@ func TestRetryAfterIsHeardWithinReason(t *testing.T) {
 	}
 }
 
-func TestABodyHasAHardLimit(t *testing.T) {
+func testFetchBodyIsLimited(t *testing.T) {
 	t.Parallel()
 	chunked := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		for range 101 {
@@ -240,16 +266,16 @@ func TestABodyHasAHardLimit(t *testing.T) {
 	})
 	cases := map[string]http.Handler{
 		"announced":    answer(http.StatusOK, strings.Repeat("x", 101)),
-		"in chunks":    chunked,
-		"without end":  endless,
-		"gzip bomb":    answer(http.StatusOK, zipped(strings.Repeat("x", 101)), "Content-Encoding", "gzip"),
-		"large bomb":   answer(http.StatusOK, zipped(strings.Repeat("\x00", 4<<20)), "Content-Encoding", "gzip"),
-		"gzip padding": answer(http.StatusOK, strings.Repeat(zipped(""), 5), "Content-Encoding", "gzip"),
+		"in_chunks":    chunked,
+		"without_end":  endless,
+		"gzip_bomb":    answer(http.StatusOK, zipped(strings.Repeat("x", 101)), "Content-Encoding", "gzip"),
+		"large_bomb":   answer(http.StatusOK, zipped(strings.Repeat("\x00", 4<<20)), "Content-Encoding", "gzip"),
+		"gzip_padding": answer(http.StatusOK, strings.Repeat(zipped(""), 5), "Content-Encoding", "gzip"),
 	}
 	for name, handler := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := served(t, handler).fetcher().Fetch(t.Context(), picture, rules(), 100)
+			got, err := served(t, handler).fetcher().Fetch(t.Context(), imageURL, rules(), 100)
 			f := failed(t, got.Body, err, media.TooLarge)
 			if want := "the source has more than 100 bytes"; f.Detail != want {
 				t.Errorf("got %q, want %q", f.Detail, want)
@@ -258,49 +284,50 @@ func TestABodyHasAHardLimit(t *testing.T) {
 	}
 }
 
-func TestAHugeAnnouncementIsRefusedUnread(t *testing.T) {
+func testFetchOversizedLengthIsRefusedUnread(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.names["pictures.test"] = []string{publicV4}
-	w.dial = script("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n") // and then nothing, forever
-	w.fails(t, picture, media.TooLarge)
+	fake := newFakeNet()
+	fake.names["images.test"] = []string{publicV4}
+	fake.dial = script("HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n") // then nothing
+	fake.fails(t, imageURL, media.TooLarge)
 }
 
-func TestWhatWasNotAskedForIsUndoneOrRefused(t *testing.T) {
+func testFetchContentEncodingIsDecodedOrRefused(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		encoding, body string
-		want           media.Code // "": it is fetched
+		want           media.Code // "" means success
 	}{
-		"gzip":           {"gzip", zipped("picture"), ""},
-		"gzip, loudly":   {" X-GZIP ", zipped("picture"), ""},
-		"identity":       {"identity", "picture", ""},
-		"brotli":         {"br", "picture", media.UnsupportedFormat},
-		"twice":          {"gzip, gzip", zipped(zipped("picture")), media.UnsupportedFormat},
-		"not gzip":       {"gzip", strings.Repeat("picture", 10), media.Corrupt},
-		"damaged gzip":   {"gzip", zipped("picture")[:len(zipped("picture"))-8] + "checksum", media.Corrupt},
-		"truncated gzip": {"gzip", zipped("picture")[:20], media.Incomplete},
-		"no gzip at all": {"gzip", "", media.Incomplete},
+		"gzip":                     {"gzip", zipped("content"), ""},
+		"gzip_with_other_spelling": {" X-GZIP ", zipped("content"), ""},
+		"identity":                 {"identity", "content", ""},
+		"brotli":                   {"br", "content", media.UnsupportedFormat},
+		"gzip_twice":               {"gzip, gzip", zipped(zipped("content")), media.UnsupportedFormat},
+		"not_gzip":                 {"gzip", strings.Repeat("content", 10), media.Corrupt},
+		"damaged_gzip":             {"gzip", zipped("content")[:len(zipped("content"))-8] + "checksum", media.Corrupt},
+		"truncated_gzip":           {"gzip", zipped("content")[:20], media.Incomplete},
+		"empty_gzip":               {"gzip", "", media.Incomplete},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := served(t, answer(http.StatusOK, c.body, "Content-Encoding", c.encoding))
+			fake := served(t, answer(http.StatusOK, c.body, "Content-Encoding", c.encoding))
 			if c.want != "" {
-				w.fails(t, picture, c.want)
+				fake.fails(t, imageURL, c.want)
 				return
 			}
-			got, err := w.fetcher().Fetch(t.Context(), picture, rules(), 100)
-			if err != nil || string(got.Body) != "picture" {
+			got, err := fake.fetcher().Fetch(t.Context(), imageURL, rules(), 100)
+			if err != nil || string(got.Body) != "content" {
 				t.Fatalf("got %q, %v", got.Body, err)
 			}
-			if sum := sha256.Sum256([]byte("picture")); got.SHA256 != hex.EncodeToString(sum[:]) {
-				t.Error("the digest is not of the decoded body")
+			if sum := sha256.Sum256([]byte("content")); got.SHA256 != hex.EncodeToString(sum[:]) {
+				t.Error("the digest is not that of the decoded body")
 			}
 		})
 	}
 }
 
+// zipped returns text compressed with gzip.
 func zipped(text string) string {
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
@@ -309,7 +336,7 @@ func zipped(text string) string {
 	return out.String()
 }
 
-// script answers every connection with text, and leaves it open.
+// script answers every connection with text, and leaves it open until the client closes it.
 func script(text string) func(string) (net.Conn, error) {
 	return func(string) (net.Conn, error) {
 		client, server := net.Pipe()
@@ -326,7 +353,7 @@ func script(text string) func(string) (net.Conn, error) {
 	}
 }
 
-// hangUp is script, and then the end of the connection.
+// hangUp answers every connection with text, and closes it.
 func hangUp(text string) func(string) (net.Conn, error) {
 	return func(string) (net.Conn, error) {
 		client, server := net.Pipe()
@@ -340,7 +367,7 @@ func hangUp(text string) func(string) (net.Conn, error) {
 	}
 }
 
-func TestBrokenConnectionsAreTold(t *testing.T) {
+func testFetchBrokenConnectionIsClassified(t *testing.T) {
 	t.Parallel()
 	const ok, found = "HTTP/1.1 200 OK\r\n", "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n"
 	fail := func(err error) func(string) (net.Conn, error) {
@@ -351,68 +378,68 @@ func TestBrokenConnectionsAreTold(t *testing.T) {
 		want media.Code
 	}{
 		"refused":              {fail(errors.New("refused by 10.0.0.1")), media.ConnectFailed},
-		"timed out":            {fail(context.DeadlineExceeded), media.Timeout},
-		"closed at once":       {hangUp(""), media.ConnectFailed},
-		"no http":              {hangUp("220 smtp.example.com ESMTP\r\n"), media.ConnectFailed},
-		"endless headers":      {hangUp(ok + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n"), media.ConnectFailed},
-		"short body":           {hangUp(ok + "Content-Length: 10\r\n\r\n12345"), media.Incomplete},
-		"short chunks":         {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"), media.Incomplete},
-		"endless hints":        {hangUp(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000)), media.ConnectFailed},
-		"two lengths":          {hangUp(ok + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345"), media.ConnectFailed},
-		"no length":            {hangUp(ok + "Content-Length: -5\r\n\r\n12345"), media.ConnectFailed},
-		"endless length":       {hangUp(ok + "Content-Length: 99999999999999999999\r\n\r\n12345"), media.ConnectFailed},
-		"bad chunks":           {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), media.ConnectFailed},
-		"redirect to nowhere":  {hangUp(found + "\r\n"), media.HTTPStatus},
-		"redirect to nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), media.URLForbidden},
+		"timed_out":            {fail(context.DeadlineExceeded), media.Timeout},
+		"closed_at_once":       {hangUp(""), media.ConnectFailed},
+		"no_http":              {hangUp("220 smtp.example.com ESMTP\r\n"), media.ConnectFailed},
+		"endless_headers":      {hangUp(ok + "X: " + strings.Repeat("x", 70<<10) + "\r\n\r\n"), media.ConnectFailed},
+		"short_body":           {hangUp(ok + "Content-Length: 10\r\n\r\n12345"), media.Incomplete},
+		"short_chunks":         {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"), media.Incomplete},
+		"endless_hints":        {hangUp(strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 5000)), media.ConnectFailed},
+		"two_lengths":          {hangUp(ok + "Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345"), media.ConnectFailed},
+		"no_length":            {hangUp(ok + "Content-Length: -5\r\n\r\n12345"), media.ConnectFailed},
+		"endless_length":       {hangUp(ok + "Content-Length: 99999999999999999999\r\n\r\n12345"), media.ConnectFailed},
+		"bad_chunks":           {hangUp(ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\n"), media.ConnectFailed},
+		"redirect_to_nowhere":  {hangUp(found + "\r\n"), media.HTTPStatus},
+		"redirect_to_nonsense": {hangUp(found + "Location: http://[\r\n\r\n"), media.URLForbidden},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld()
-			w.names["pictures.test"] = []string{publicV4}
-			w.dial = c.dial
-			w.fails(t, picture, c.want)
+			fake := newFakeNet()
+			fake.names["images.test"] = []string{publicV4}
+			fake.dial = c.dial
+			fake.fails(t, imageURL, c.want)
 		})
 	}
 }
 
-// What comes after the announced length is another answer, to a question that nobody asked.
-func TestABodyEndsWhereItWasAnnounced(t *testing.T) {
+// Bytes after the announced length would be the answer to a second request, which was not sent.
+func testFetchBodyEndsAtAnnouncedLength(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.names["pictures.test"] = []string{publicV4}
-	w.dial = hangUp("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\npicture and " + strings.Repeat("more", 1000))
-	got, err := w.fetcher().Fetch(t.Context(), picture, rules(), 7)
-	if err != nil || string(got.Body) != "picture" || cap(got.Body) > 8 {
+	fake := newFakeNet()
+	fake.names["images.test"] = []string{publicV4}
+	fake.dial = hangUp("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontent and " + strings.Repeat("more", 1000))
+	got, err := fake.fetcher().Fetch(t.Context(), imageURL, rules(), 7)
+	if err != nil || string(got.Body) != "content" || cap(got.Body) > 8 {
 		t.Errorf("got %q in %d bytes, %v", got.Body, cap(got.Body), err)
 	}
 }
 
-func TestABodyMayEndWithItsConnection(t *testing.T) {
+func testFetchBodyWithoutLengthEndsWithConnection(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.names["pictures.test"] = []string{publicV4}
-	w.dial = hangUp("HTTP/1.0 200 OK\r\n\r\npicture")
-	if got, err := w.fetcher().Fetch(t.Context(), picture, rules(), 7); err != nil || string(got.Body) != "picture" {
+	fake := newFakeNet()
+	fake.names["images.test"] = []string{publicV4}
+	fake.dial = hangUp("HTTP/1.0 200 OK\r\n\r\ncontent")
+	if got, err := fake.fetcher().Fetch(t.Context(), imageURL, rules(), 7); err != nil || string(got.Body) != "content" {
 		t.Errorf("got %q, %v", got.Body, err)
 	}
 }
 
-func TestNamesThatDoNotResolveAreTold(t *testing.T) {
+func testFetchUnresolvedNameIsDnsFailed(t *testing.T) {
 	t.Parallel()
-	w := newWorld()
-	w.names["empty.test"] = nil
-	w.fails(t, "http://nowhere.test/", media.DNSFailed)
-	w.fails(t, "http://empty.test/", media.DNSFailed)
+	fake := newFakeNet()
+	fake.names["empty.test"] = nil
+	fake.fails(t, "http://nowhere.test/", media.DNSFailed)
+	fake.fails(t, "http://empty.test/", media.DNSFailed)
 }
 
-func TestTLSIsTrustedOnlyByTheRoots(t *testing.T) {
+func testFetchTlsIsVerifiedWithRoots(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewUnstartedServer(answer(http.StatusOK, "picture"))
+	server := httptest.NewUnstartedServer(answer(http.StatusOK, "content"))
 	server.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	plain := httptest.NewServer(answer(http.StatusOK, "picture"))
+	plain := httptest.NewServer(answer(http.StatusOK, "content"))
 	t.Cleanup(plain.Close)
 	trusted := x509.NewCertPool()
 	trusted.AddCert(server.Certificate()) // for example.com
@@ -422,90 +449,90 @@ func TestTLSIsTrustedOnlyByTheRoots(t *testing.T) {
 		want           media.Code
 	}{
 		"trusted":     {"example.com", server.Listener.Addr().String(), trusted, ""},
-		"other host":  {"pictures.test", server.Listener.Addr().String(), trusted, media.TLSFailed},
-		"other roots": {"example.com", server.Listener.Addr().String(), x509.NewCertPool(), media.TLSFailed},
-		"no TLS":      {"example.com", plain.Listener.Addr().String(), trusted, media.TLSFailed},
-		"nobody":      {"example.com", "", trusted, media.ConnectFailed},
+		"other_host":  {"images.test", server.Listener.Addr().String(), trusted, media.TLSFailed},
+		"other_roots": {"example.com", server.Listener.Addr().String(), x509.NewCertPool(), media.TLSFailed},
+		"no_tls":      {"example.com", plain.Listener.Addr().String(), trusted, media.TLSFailed},
+		"no_server":   {"example.com", "", trusted, media.ConnectFailed},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld()
-			w.names[c.host] = []string{publicV4}
-			w.servers[publicV4+":443"] = c.listener
-			network := w.network()
+			fake := newFakeNet()
+			fake.names[c.host] = []string{publicV4}
+			fake.servers[publicV4+":443"] = c.listener
+			network := fake.network()
 			network.Roots = c.roots
 			f := fetch.New(config(), network, time.Now, prometheus.NewRegistry(), zap.NewNop())
 			got, err := f.Fetch(t.Context(), "https://"+c.host+"/", rules(), 100)
 			if c.want != "" {
 				failed(t, got.Body, err, c.want)
-			} else if err != nil || string(got.Body) != "picture" {
+			} else if err != nil || string(got.Body) != "content" {
 				t.Errorf("got %q, %v", got.Body, err)
 			}
 		})
 	}
 }
 
-func TestTheCallersEndIsNoFailure(t *testing.T) {
+func testFetchCancellationReturnsContextError(t *testing.T) {
 	t.Parallel()
-	begun := make(chan struct{})
-	w := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+	started := make(chan struct{})
+	fake := served(t, http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 		_, _ = rw.Write([]byte("some"))
 		_ = http.NewResponseController(rw).Flush()
-		close(begun)
+		close(started)
 		<-req.Context().Done()
 	}))
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		<-begun
+		<-started
 		cancel()
 	}()
-	got, err := w.fetcher().Fetch(ctx, picture, rules(), 100)
-	if err != context.Canceled || got.Body != nil { //nolint:errorlint // exactly as it is
-		t.Errorf("got %q, %v, want context.Canceled as it is", got.Body, err)
+	got, err := fake.fetcher().Fetch(ctx, imageURL, rules(), 100)
+	if err != context.Canceled || got.Body != nil { //nolint:errorlint // it has to be unchanged
+		t.Errorf("got %q, %v, want context.Canceled unchanged", got.Body, err)
 	}
 }
 
-func TestAFailureKeepsTheURLOutOfItsText(t *testing.T) {
+func testFetchFailureDoesNotContainUrl(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
 		"http://nowhere.test/?sig=s3cret", "http://10.0.0.1/?sig=s3cret", "http://s3cret:s3cret@x.test/",
 		"http://%zz/s3cret", "ftp://x/s3cret",
 	} {
-		_, err := newWorld().fetcher().Fetch(t.Context(), url, rules(), 100)
+		_, err := newFakeNet().fetcher().Fetch(t.Context(), url, rules(), 100)
 		if err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("got %v", err)
 		}
 	}
-	w := newWorld()
-	w.names["pictures.test"], w.dial = []string{publicV4}, hangUp("")
-	_, err := w.fetcher().Fetch(t.Context(), picture+"?s3cret", rules(), 100)
+	fake := newFakeNet()
+	fake.names["images.test"], fake.dial = []string{publicV4}, hangUp("")
+	_, err := fake.fetcher().Fetch(t.Context(), imageURL+"?s3cret", rules(), 100)
 	if err == nil || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestDownloadsAreCounted(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	t.Parallel()
-	w := served(t, answer(http.StatusOK, "picture"))
+	fake := served(t, answer(http.StatusOK, "content"))
 	reg := prometheus.NewRegistry()
-	f := fetch.New(config(), w.network(), time.Now, reg, zap.NewNop())
+	f := fetch.New(config(), fake.network(), time.Now, reg, zap.NewNop())
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, c := range []struct {
 		ctx context.Context
 		url string
-	}{{t.Context(), picture}, {t.Context(), picture}, {t.Context(), "http://10.0.0.1/"}, {ended, picture}} {
+	}{{t.Context(), imageURL}, {t.Context(), imageURL}, {t.Context(), "http://10.0.0.1/"}, {ended, imageURL}} {
 		_, _ = f.Fetch(c.ctx, c.url, rules(), 100)
 	}
 	want := `
-# HELP vitrine_fetch_bytes_total Bytes of sources downloaded, decoded from any content encoding.
+# HELP vitrine_fetch_bytes_total Bytes of downloaded sources, after decoding of a content encoding.
 # TYPE vitrine_fetch_bytes_total counter
 vitrine_fetch_bytes_total 14
-# HELP vitrine_fetch_in_flight Downloads going on.
+# HELP vitrine_fetch_in_flight Downloads in progress.
 # TYPE vitrine_fetch_in_flight gauge
 vitrine_fetch_in_flight 0
-# HELP vitrine_fetch_requests_total Downloads by how they ended: ok, the picture's error code, or stopped by the caller.
+# HELP vitrine_fetch_requests_total Downloads by result: ok, the error code of the image, or stopped by the caller.
 # TYPE vitrine_fetch_requests_total counter
 vitrine_fetch_requests_total{code="ok"} 2
 vitrine_fetch_requests_total{code="stopped"} 1
@@ -520,7 +547,7 @@ vitrine_fetch_requests_total{code="url_forbidden"} 1
 	}
 }
 
-func TestTheInternetIsTheSystems(t *testing.T) {
+func TestInternet(t *testing.T) {
 	t.Parallel()
 	network := fetch.Internet()
 	server := httptest.NewServer(answer(http.StatusOK, ""))
@@ -535,17 +562,17 @@ func TestTheInternetIsTheSystems(t *testing.T) {
 		t.Errorf("got %v (%v), want %v", got, err, want)
 	}
 	if network.Roots != nil {
-		t.Error("the roots are not the system's")
+		t.Error("got roots, want nil: the system's")
 	}
 }
 
-func TestConfigurationIsChecked(t *testing.T) {
+func TestConfigValidate(t *testing.T) {
 	t.Parallel()
-	for _, most := range []int64{0, 1 << 20, 1 << 40} {
+	for _, maxInFlight := range []int64{0, 1 << 20, 1 << 40} {
 		c := config()
-		c.MaxInFlight = most
+		c.MaxInFlight = maxInFlight
 		if wrong := c.Validate(); wrong != nil {
-			t.Errorf("got %v of a good one", wrong)
+			t.Errorf("got %v for a valid configuration", wrong)
 		}
 	}
 	for _, agent := range []string{"", "a\r\nb", "ü"} {

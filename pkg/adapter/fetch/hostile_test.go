@@ -12,32 +12,32 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// leastHostile is how many tricks the table has to hold: it may grow, not shrink.
-const leastHostile = 400
+// minHostile is the minimum number of URLs in hostile, so that none is removed by mistake.
+const minHostile = 400
 
-// hostile is every trick we know of to reach what must not be reached, by its kind. Names resolve as hostileNames says, as a
-// resolver under the attacker's control would answer.
+// hostile holds known URLs that try to reach forbidden addresses, by kind. Their names resolve by hostileNames, like names
+// in a zone under the attacker's control.
 var hostile = map[string][]string{
-	"this machine": {
+	"this_machine": {
 		"http://127.0.0.1/", "http://127.0.0.1:80/", "http://127.0.0.1:/", "http://127.8.9.10/", "http://127.255.255.254/",
 		"http://0.0.0.0/", "http://0.0.0.0:443/", "http://0.1.2.3/", "http://0.255.255.255/", "https://127.0.0.1/",
 		"http://[::]/", "http://[::]:443/", "http://[::1]/", "http://[::1]:80/", "https://[::1]/",
 		"http://[0:0:0:0:0:0:0:1]/",
 		"http://[0000:0000:0000:0000:0000:0000:0000:0001]/", "http://[0:0::0:1]/", "http://[::0.0.0.1]/",
 	},
-	"private networks": {
+	"private_networks": {
 		"http://10.0.0.1/", "http://10.255.255.255/", "http://172.16.0.1/", "http://172.31.255.254/", "http://192.168.0.1/",
 		"http://192.168.255.255/", "http://100.64.0.1/", "http://100.127.255.255/", "http://[fc00::1]/",
 		"http://[fd12:3456::1]/",
 		"http://[fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]/", "http://[fec0::1]/", "http://[feff::1]/",
 	},
-	"link-local": {
+	"link_local": {
 		"http://169.254.0.1/", "http://169.254.255.255/", "http://[fe80::1]/", "http://[febf::1]/",
 		"http://[fe80::1%25eth0]/",
 		"http://[fe80::1%251]/", "http://[fe80::1%25]/", "http://[2606:4700:4700::1111%25lo]/", "http://[::1%25lo]/",
 		"http://[fe80::1%eth0]/",
 	},
-	"what clouds tell their guests": {
+	"cloud_metadata": {
 		"http://169.254.169.254/latest/meta-data/", "http://169.254.169.254:80/computeMetadata/v1/",
 		"http://169.254.170.2/v2/credentials", "http://169.254.169.253/", "http://169.254.169.123/",
 		"http://169.254.42.42/",
@@ -48,7 +48,7 @@ var hostile = map[string][]string{
 		"http://instance-data/",
 		"http://imds.test/", "http://imds6.test/", "http://alibaba.test/", "http://azure.test/", "http://oracle.test/",
 	},
-	"networks that are nobody's": {
+	"reserved_networks": {
 		"http://192.0.0.8/", "http://192.0.0.255/", "http://192.0.2.1/", "http://192.88.99.1/", "http://198.18.0.1/",
 		"http://198.19.255.255/", "http://198.51.100.7/", "http://203.0.113.9/", "http://192.31.196.1/",
 		"http://192.52.193.1/",
@@ -64,7 +64,7 @@ var hostile = map[string][]string{
 		"http://224.0.0.1/", "http://232.1.2.3/", "http://239.255.255.250/", "http://[ff02::1]/", "http://[ff0e::1]/",
 		"http://[ff02::1%25eth0]/", "http://[ff00::]/",
 	},
-	"IPv4 inside IPv6": {
+	"ipv4_inside_ipv6": {
 		"http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", "http://[::FFFF:7F00:1]/",
 		"http://[0:0:0:0:0:ffff:127.0.0.1]/",
 		"http://[::ffff:169.254.169.254]/", "http://[::ffff:a9fe:a9fe]/", "http://[::ffff:10.0.0.1]/",
@@ -74,7 +74,7 @@ var hostile = map[string][]string{
 		"http://[::169.254.169.254]/", "http://[::10.0.0.1]/", "http://[::93.184.215.14]/",
 		"http://[::ffff:0:93.184.215.14]/",
 	},
-	"IPv4 behind a translator or a tunnel": {
+	"ipv4_behind_a_translator_or_a_tunnel": {
 		"http://[64:ff9b::127.0.0.1]/", "http://[64:ff9b::7f00:1]/", "http://[64:ff9b::a9fe:a9fe]/",
 		"http://[64:ff9b::10.0.0.1]/",
 		"http://[64:ff9b::93.184.215.14]/", "http://[64:ff9b:1::a00:1]/", "http://[64:ff9b:1::127.0.0.1]/",
@@ -85,7 +85,7 @@ var hostile = map[string][]string{
 		"http://[2606:4700::5efe:7f00:1]/", "http://[2606:4700::200:5efe:10.0.0.1]/", "http://[fe80::5efe:10.0.0.1]/",
 		"http://[2606:4700::5efe:169.254.169.254]/", "http://[2a00:1450:4001:81b:0:5efe:c0a8:101]/",
 	},
-	"one number": {
+	"one_number": {
 		"http://2130706433/", "http://2130706433:80/", "http://017700000001/", "http://0x7f000001/", "http://0X7F000001/",
 		"http://0x7F000001./", "http://4294967297/", "http://6425673729/", "http://0/", "http://0./", "http://00/",
 		"http://0x/",
@@ -94,7 +94,7 @@ var hostile = map[string][]string{
 		"http://0000000000000000000000000177700000001/", "http://18446744073709551617/", "http://-1/",
 		"http://+2130706433/",
 	},
-	"short and mixed forms": {
+	"short_and_mixed_forms": {
 		"http://127.1/", "http://127.0.1/", "http://127.65535/", "http://0x7f.1/", "http://0X7F.1/", "http://0x7f.0.0.1/",
 		"http://0x7f.0x0.0x0.0x1/", "http://0177.0.0.1/", "http://0177.1/", "http://0177.0x0.0.1/", "http://127.0x1/",
 		"http://127.0.0.01/", "http://127.000.000.001/", "http://0127.0.0.1/", "http://127.0.0.0x1/", "http://127.0.0.1./",
@@ -104,7 +104,7 @@ var hostile = map[string][]string{
 		"http://a.127.0.0.1/",
 		"http://127.0.0.1../", "http://.127.0.0.1/", "http://127..0.0.1/",
 	},
-	"other scripts": {
+	"other_scripts": {
 		"http://１２７.０.０.１/", "http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/", "http://１２７。０。０。１/", "http://127．0．0．1/",
 		"http://127｡0｡0｡1/", "http://２１３０７０６４３３/", "http://０x7f.1/", "http://𝟏𝟐𝟕.𝟎.𝟎.𝟏/", "http://۱۲۷.۰.۰.۱/",
 		"http://१२७.०.०.१/",
@@ -112,7 +112,7 @@ var hostile = map[string][]string{
 		"http://loc\u00adalhost/",
 		"http://［：：１］/", "http://127.0.0.1\u3002/",
 	},
-	"percent signs": {
+	"percent_signs": {
 		"http://%31%32%37.0.0.1/", "http://%6c%6f%63%61%6c%68%6f%73%74/", "http://127.0.0.1%00.public.test/",
 		"http://127.0.0.1%2f@public.test/", "http://127%2e0%2e0%2e1/", "http://%5B::1%5D/",
 		"http://%EF%BC%91%EF%BC%92%EF%BC%97.0.0.1/",
@@ -120,7 +120,7 @@ var hostile = map[string][]string{
 		"http://%/",
 		"http://%zz/",
 	},
-	"names that mean such addresses": {
+	"names_of_such_addresses": {
 		"http://localhost/", "http://LOCALHOST/", "http://LocalHost:80/", "http://localhost./",
 		"http://localhost.localdomain/",
 		"http://app.localhost/", "http://a.b.localhost/", "http://printer.local/", "http://nas.lan/", "http://redis/",
@@ -145,7 +145,7 @@ var hostile = map[string][]string{
 		"http://public.test:80 /", "http://public.test :80/", "http://public.test:0x50/", "http://public.test:８０/",
 		"http://public.test:80:80/", "http://public.test:http/", "http://10.0.0.1:443/", "http://public.test:80,443/",
 	},
-	"not the host it seems": {
+	"misleading_host": {
 		"http://user@public.test/", "http://user:pass@public.test/", "http://:@public.test/", "http://@public.test/",
 		"http://public.test@127.0.0.1/", "http://public.test:80@10.0.0.1/", "http://public.test:80%40@10.0.0.1/",
 		"http://127.0.0.1@public.test@127.0.0.1/", "http://127.0.0.1#@public.test/",
@@ -155,19 +155,19 @@ var hostile = map[string][]string{
 		"http://public.test|127.0.0.1/", "http://public.test,127.0.0.1/", "http://public.test'/", "http://(public).test/",
 		"http://public.test;.inside.test/", "http://*.test/", "http://public.test$/", "http://pub!ic.test/",
 	},
-	"no host at all": {
+	"no_host": {
 		"http:///etc/passwd", "http://", "http:", "http:/", "http:127.0.0.1", "http:/127.0.0.1/", "http:////127.0.0.1/",
 		"http://:80/", "http://?", "http://#", "http://./", "http://../", "http://[]/", "http://[::1", "http://::1/",
 		"http://::1]/",
 		"http://[::1]]/", "http://[[::1]]/", "http://[127.0.0.1]/", "http://[v1.a]/", "http://[::1].public.test/",
 		"http://public.test[::1]/", "http://[::g]/", "http://[1:2:3:4:5:6:7:8:9]/", "http://[:::1]/",
 	},
-	"no URL": {
+	"no_url": {
 		"", " ", "//127.0.0.1/", "//localhost/", "///127.0.0.1/", "/etc/passwd", "127.0.0.1", "localhost/",
 		"://127.0.0.1/", ":", "%",
 		"\x00", "?", "#",
 	},
-	"whitespace and control characters": {
+	"whitespace_and_control_characters": {
 		" http://127.0.0.1/", "http:// 127.0.0.1/", "http://127.0.0.1 /", "http://public.test\r\nHost: x/",
 		"http://public.test\n/",
 		"http://public.test\t/", "http://\t127.0.0.1/", "ht\ntp://127.0.0.1/", "http://127.0.0.1\x00/",
@@ -176,13 +176,13 @@ var hostile = map[string][]string{
 		"http://public.test\u00a0/",
 		"http://public.test\u2028/",
 	},
-	"too long": {
+	"too_long": {
 		"http://" + strings.Repeat("a", 64) + ".test/", "http://" + strings.Repeat("a.", 125) + "test/",
 		"http://" + strings.Repeat("1", 5000) + "/", "http://public.test:" + strings.Repeat("0", 5000) + "22/",
 		"http://" + strings.Repeat("public.test.", 5000) + "/", "http://[" + strings.Repeat("0:", 5000) + "1]/",
 		"http://" + strings.Repeat("a", 100_000) + "@127.0.0.1/",
 	},
-	"other schemes": {
+	"other_schemes": {
 		"file:///etc/passwd", "file://localhost/etc/passwd", "file:/etc/passwd", "FILE:///etc/passwd", "ftp://public.test/",
 		"ftps://public.test/", "sftp://public.test/", "tftp://public.test/", "gopher://127.0.0.1:6379/_FLUSHALL",
 		"dict://127.0.0.1:11211/", "ldap://127.0.0.1/", "smb://127.0.0.1/c", "jar:http://public.test!/",
@@ -217,12 +217,12 @@ var hostileNames = map[string][]string{
 	"zero.test": {"0.0.0.0", "::"}, "several.test": {"10.0.0.1", "::1", "169.254.169.254", "::ffff:192.168.0.1"},
 	"xn--embcp.xn--dmb.xn--dmb.xn--emb": {"127.0.0.1"}, "xn--e4bcp.xn--d4b.xn--d4b.xn--e4b": {"127.0.0.1"},
 	"public.test": {publicV4}, ".": {"127.0.0.1"}, "v1.a": {"127.0.0.1"},
-	// what a resolver of the C library would say
+	// the answers of a resolver of the C library
 	"2130706433": {"127.0.0.1"}, "017700000001": {"127.0.0.1"}, "0x7f000001": {"127.0.0.1"}, "0X7F.1": {"127.0.0.1"},
 	"127.1": {"127.0.0.1"}, "-1": {"127.0.0.1"}, "0": {"0.0.0.0"}, "127.0.0.1.": {"127.0.0.1"},
 }
 
-// hostileURLs returns every row of the table, in the order of nothing.
+// hostileURLs returns every URL of hostile, in no particular order.
 func hostileURLs() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, urls := range hostile {
@@ -235,40 +235,48 @@ func hostileURLs() iter.Seq[string] {
 	}
 }
 
-func TestTheTableOfTricksOnlyGrows(t *testing.T) {
+func TestHostileURLs(t *testing.T) {
+	t.Parallel()
+	t.Run("table_does_not_shrink", testHostileURLsTableDoesNotShrink)
+	t.Run("direct_request_is_forbidden", testHostileURLsDirectRequestIsForbidden)
+	t.Run("redirect_is_forbidden", testHostileURLsRedirectIsForbidden)
+	t.Run("every_hop_is_checked", testHostileURLsEveryHopIsChecked)
+}
+
+func testHostileURLsTableDoesNotShrink(t *testing.T) {
 	t.Parallel()
 	all := slices.Sorted(hostileURLs())
-	if got := len(all); got < leastHostile {
-		t.Errorf("%d tricks, want at least %d", got, leastHostile)
+	if got := len(all); got < minHostile {
+		t.Errorf("got %d URLs, want at least %d", got, minHostile)
 	}
 	for i := range all[1:] {
 		if all[i] == all[i+1] {
-			t.Errorf("%q is there twice", all[i])
+			t.Errorf("%q is a duplicate", all[i])
 		}
 	}
 }
 
-// hostileWorld is one in which names mean what the attacker wants, and everybody answers who is dialled.
-func hostileWorld() *world {
-	w := newWorld()
+// hostileNet returns a fakeNet whose names resolve by hostileNames.
+func hostileNet() *fakeNet {
+	fake := newFakeNet()
 	for host, addrs := range hostileNames {
-		w.names[host] = addrs
+		fake.names[host] = addrs
 	}
-	return w
+	return fake
 }
 
-func TestNoTrickReachesAForbiddenAddress(t *testing.T) {
+func testHostileURLsDirectRequestIsForbidden(t *testing.T) {
 	t.Parallel()
 	for kind, urls := range hostile {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			for _, url := range urls {
-				w := hostileWorld()
-				_, err := w.fetcher().Fetch(t.Context(), url, rules(), 1<<20)
+				fake := hostileNet()
+				_, err := fake.fetcher().Fetch(t.Context(), url, rules(), 1<<20)
 				if f := media.FailureOf(err); f == nil || f.Code != media.URLForbidden {
 					t.Errorf("%.80q: got %.200v, want %s", url, err, media.URLForbidden)
 				}
-				if got := w.dials(); len(got) > 0 {
+				if got := fake.dials(); len(got) > 0 {
 					t.Errorf("%.80q: %v was dialled", url, got)
 				}
 			}
@@ -276,37 +284,37 @@ func TestNoTrickReachesAForbiddenAddress(t *testing.T) {
 	}
 }
 
-func TestNoRedirectReachesAForbiddenAddress(t *testing.T) {
+func testHostileURLsRedirectIsForbidden(t *testing.T) {
 	t.Parallel()
 	for kind, urls := range hostile {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			w := hostileWorld()
+			fake := hostileNet()
 			var target string
-			w.site(t, "start.test", otherV4, "80", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+			fake.site(t, "start.test", otherV4, "80", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 				rw.Header()["Location"] = []string{target}
 				rw.WriteHeader(http.StatusFound)
 			}))
-			tried := 0
+			redirects := 0
 			for _, target = range urls {
-				if !leaves(target) {
+				if !leavesSite(target) {
 					continue
 				}
-				tried++
-				_, err := w.fetcher().Fetch(t.Context(), "http://start.test/", rules(), 1<<20)
+				redirects++
+				_, err := fake.fetcher().Fetch(t.Context(), "http://start.test/", rules(), 1<<20)
 				if f := media.FailureOf(err); f == nil || f.Code != media.URLForbidden {
 					t.Errorf("%.80q: got %.200v, want %s", target, err, media.URLForbidden)
 				}
 			}
-			if got, want := w.dials(), slices.Repeat([]string{otherV4 + ":80"}, tried); !slices.Equal(got, want) {
+			if got, want := fake.dials(), slices.Repeat([]string{otherV4 + ":80"}, redirects); !slices.Equal(got, want) {
 				t.Errorf("%v was dialled, want only the site that redirects", got)
 			}
 		})
 	}
 }
 
-// leaves reports whether a redirect to target can be written in a header, and is not to a place on the site itself.
-func leaves(target string) bool {
+// leavesSite reports whether a redirect to target fits into a header and does not stay on the site.
+func leavesSite(target string) bool {
 	if strings.ContainsFunc(target, unicode.IsControl) || len(target) > 50_000 {
 		return false
 	}
@@ -314,7 +322,7 @@ func leaves(target string) bool {
 	return err != nil || u.Scheme != "" || u.Host != ""
 }
 
-func TestEveryHopOfEveryKindOfRedirectIsChecked(t *testing.T) {
+func testHostileURLsEveryHopIsChecked(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		for _, last := range []string{
@@ -322,14 +330,14 @@ func TestEveryHopOfEveryKindOfRedirectIsChecked(t *testing.T) {
 			"http://several.test/",
 			"file:///etc/passwd", "https://[::ffff:169.254.169.254]/",
 		} {
-			w := hostileWorld()
+			fake := hostileNet()
 			hops := map[string]string{"/": "second", "/second": "//start.test/third", "/third": last}
-			w.site(t, "start.test", otherV4, "80", http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			fake.site(t, "start.test", otherV4, "80", http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
 				rw.Header().Set("Location", hops[req.URL.Path])
 				rw.WriteHeader(status)
 			}))
-			w.fails(t, "http://start.test/", media.URLForbidden)
-			if got, want := w.dials(), slices.Repeat([]string{otherV4 + ":80"}, 3); !slices.Equal(got, want) {
+			fake.fails(t, "http://start.test/", media.URLForbidden)
+			if got, want := fake.dials(), slices.Repeat([]string{otherV4 + ":80"}, 3); !slices.Equal(got, want) {
 				t.Errorf("%d to %s: dialled %v, want %v", status, last, got, want)
 			}
 		}

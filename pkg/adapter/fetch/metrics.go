@@ -21,28 +21,28 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_fetch_requests_total",
-			Help: "Downloads by how they ended: ok, the picture's error code, or stopped by the caller.",
+			Help: "Downloads by result: ok, the error code of the image, or stopped by the caller.",
 		}, []string{"code"}),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_fetch_bytes_total",
-			Help: "Bytes of sources downloaded, decoded from any content encoding.",
+			Help: "Bytes of downloaded sources, after decoding of a content encoding.",
 		}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "vitrine_fetch_duration_seconds",
-			Help:    "Time of one download, redirects and all.",
+			Help:    "Time of one download including redirects, in seconds.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "vitrine_fetch_in_flight",
-			Help: "Downloads going on.",
+			Help: "Downloads in progress.",
 		}),
 		reserved: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "vitrine_fetch_reserved_bytes",
-			Help: "Memory reserved for sources, from before their download until they have been rendered.",
+			Help: "Bytes of memory reserved for sources, from before the download until after the rendering.",
 		}),
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "vitrine_fetch_reservation_wait_seconds",
-			Help:    "Time a download waited for memory before it began.",
+			Help:    "Time for which a download waited for memory before it started, in seconds.",
 			Buckets: []float64{.001, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}),
 	}
@@ -50,14 +50,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// ended notes the end of a download.
-func (m *metrics) ended(took time.Duration, size int, err error) {
+// observe records the end of a download.
+func (m *metrics) observe(elapsed time.Duration, size int, err error) {
 	m.count(err)
 	m.bytes.Add(float64(size))
-	m.seconds.Observe(took.Seconds())
+	m.seconds.Observe(elapsed.Seconds())
 }
 
-// count counts a download by how it ended.
+// count counts a download by its result.
 func (m *metrics) count(err error) {
 	code := "ok"
 	if f := media.FailureOf(err); f != nil {

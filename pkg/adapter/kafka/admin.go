@@ -17,8 +17,8 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// How long Kafka keeps messages. Requests are repeated from the database by the sweeper, so their retention only has to
-// outlive an outage of the workers; dead records wait for a person.
+// How long Kafka keeps messages. The rescuer republishes overdue jobs from the database, so the retention of a job only
+// has to exceed an outage of the workers. Dead letters wait for an operator.
 const (
 	retention     = 7 * 24 * time.Hour
 	deadRetention = 30 * 24 * time.Hour
@@ -27,27 +27,27 @@ const (
 	metadataRetry = 100 * time.Millisecond
 )
 
-// Admin makes and checks the topics. It connects anew for each call: it is used at the start and by probes.
+// Admin creates and checks the topics. It connects for each call, since only setup, starts and probes use it.
 type Admin struct {
 	config Config
 	base   *sarama.Config
 }
 
-// NewAdmin returns an admin. It reads the TLS files and connects to nothing.
+// NewAdmin returns an Admin. It reads the TLS files and does not connect. Its error is an invalid setting.
 func NewAdmin(config Config) (*Admin, error) {
 	base, err := config.adminConfig()
 	if err != nil {
 		return nil, err
 	}
 	base.Admin.Timeout = adminTimeout
-	base.Metadata.Full = true // sarama's admin learns who the controller is from nothing less
+	base.Metadata.Full = true // sarama's admin finds the controller only with it
 	if err := base.Validate(); err != nil {
 		return nil, fmt.Errorf("check admin settings: %w", err)
 	}
 	return &Admin{config: config, base: base}, nil
 }
 
-// adminConfig is saramaConfig for who asks once and wants to know soon.
+// adminConfig returns saramaConfig with short timeouts and one retry.
 func (c Config) adminConfig() (*sarama.Config, error) {
 	base, err := c.saramaConfig()
 	if err != nil {
@@ -60,30 +60,31 @@ func (c Config) adminConfig() (*sarama.Config, error) {
 	return base, nil
 }
 
-// Difference is one way in which an existing topic is not what the configuration says.
+// Difference is one setting in which a topic differs from the configuration.
 type Difference struct {
 	Topic   string
 	Setting string
 	Want    string
 	Got     string
-	Danger  bool // messages can be lost, or cannot be sent; else it is only worth a warning
+	Danger  bool // messages can be lost, or cannot be sent; otherwise a warning is enough
 }
 
-// Missing reports whether the broker that was asked does not know the topic at all. Right after the topic was made by
-// another one, that only means: not yet.
+// Missing reports whether the broker that answered does not know the topic. Right after another broker created it, the
+// topic may only not be known yet.
 func (d Difference) Missing() bool { return d.Setting == existence }
 
-// existence is the setting of a topic that is not there.
+// existence is the Setting of a missing topic.
 const existence = "existence"
 
-// String returns the difference as one line of a log.
+// String returns the difference in one line.
 func (d Difference) String() string {
 	return fmt.Sprintf("topic %s: %s is %s, configured is %s", d.Topic, d.Setting, d.Got, d.Want)
 }
 
-// Ping asks for any broker that lets us in. It says nothing about topics.
+// Ping returns nil if one of the brokers accepts the connection and the login, else fault.Unavailable. It does not check
+// the topics.
 func (a *Admin) Ping(ctx context.Context) error {
-	return a.with(ctx, func(settings *sarama.Config) error {
+	return a.withSettings(ctx, func(settings *sarama.Config) error {
 		var last error
 		for _, address := range a.config.Brokers {
 			broker := sarama.NewBroker(address)
@@ -101,8 +102,8 @@ func (a *Admin) Ping(ctx context.Context) error {
 	})
 }
 
-// EnsureTopics makes the topics that are not there and waits until each has its leaders. Existing topics stay as they are;
-// see Check. Any number of processes may call it at once and again.
+// EnsureTopics creates the topics that are missing and waits until every partition has a leader, or ctx ends. It does not
+// change existing topics; see Check. It is idempotent and may be called concurrently. Its error is fault.Unavailable.
 func (a *Admin) EnsureTopics(ctx context.Context) error {
 	return a.withAdmin(ctx, func(admin sarama.ClusterAdmin) error {
 		for _, topic := range event.Topics() {
@@ -112,7 +113,7 @@ func (a *Admin) EnsureTopics(ctx context.Context) error {
 			}
 		}
 		for {
-			waiting, err := a.leaderless(admin)
+			waiting, err := a.notReady(admin)
 			if err == nil && waiting == "" {
 				return nil
 			}
@@ -125,16 +126,16 @@ func (a *Admin) EnsureTopics(ctx context.Context) error {
 
 func (a *Admin) detail(topic string) *sarama.TopicDetail {
 	text := func(s string) *string { return &s }
-	keep := retention
+	kept := retention
 	if topic == event.TopicDead {
-		keep = deadRetention
+		kept = deadRetention
 	}
 	entries := map[string]*string{
 		"cleanup.policy":      text("delete"),
-		"retention.ms":        text(strconv.FormatInt(keep.Milliseconds(), 10)),
+		"retention.ms":        text(strconv.FormatInt(kept.Milliseconds(), 10)),
 		"min.insync.replicas": text(strconv.Itoa(a.config.MinISR)),
 	}
-	if a.config.Replication > 1 { // one replica elects nobody
+	if a.config.Replication > 1 { // with one replica there is no election
 		entries["unclean.leader.election.enable"] = text("false")
 	}
 	return &sarama.TopicDetail{
@@ -142,8 +143,8 @@ func (a *Admin) detail(topic string) *sarama.TopicDetail {
 	}
 }
 
-// leaderless returns a topic that is not known everywhere yet, or "".
-func (a *Admin) leaderless(admin sarama.ClusterAdmin) (string, error) {
+// notReady returns the name of a topic that is missing or has a partition without a leader, or "".
+func (a *Admin) notReady(admin sarama.ClusterAdmin) (string, error) {
 	names := a.names()
 	described, err := admin.DescribeTopics(names)
 	if err != nil {
@@ -162,12 +163,12 @@ func (a *Admin) leaderless(admin sarama.ClusterAdmin) (string, error) {
 	return "", nil
 }
 
-// TopicsReady returns nil if every topic is there and has its leaders, else fault.Unavailable. It makes nothing; to see the
-// topics is all the right that it needs.
+// TopicsReady returns nil if every topic exists and every partition has a leader, else fault.Unavailable. It creates
+// nothing and needs only the permission to describe the topics.
 func (a *Admin) TopicsReady(ctx context.Context) error {
 	var waiting string
 	err := a.withAdmin(ctx, func(admin sarama.ClusterAdmin) (err error) {
-		waiting, err = a.leaderless(admin)
+		waiting, err = a.notReady(admin)
 		return err
 	})
 	if err == nil && waiting != "" {
@@ -184,7 +185,7 @@ func (a *Admin) names() []string {
 	return names
 }
 
-// Check compares the topics with the configuration and returns every difference.
+// Check compares the topics with the configuration and returns every difference. Its error is fault.Unavailable.
 func (a *Admin) Check(ctx context.Context) ([]Difference, error) {
 	var found []Difference
 	err := a.withAdmin(ctx, func(admin sarama.ClusterAdmin) error {
@@ -225,53 +226,53 @@ func describe(admin sarama.ClusterAdmin, topic string) ([]sarama.ConfigEntry, er
 	return settings, nil
 }
 
-// compare returns how one topic differs.
+// compare returns the differences of one topic.
 func (a *Admin) compare(t *sarama.TopicMetadata, settings []sarama.ConfigEntry) []Difference {
 	replicas := a.config.Replication
-	if len(t.Partitions) > 0 { // of the partition that has the fewest
+	if len(t.Partitions) > 0 { // of the partition with the fewest
 		replicas = len(slices.MinFunc(t.Partitions, func(p, q *sarama.PartitionMetadata) int {
 			return len(p.Replicas) - len(q.Replicas)
 		}).Replicas)
 	}
 	var found []Difference
-	differ := func(setting, want, got string, danger bool) {
+	add := func(setting, want, got string, danger bool) {
 		if want != got {
 			found = append(found, Difference{Topic: t.Name, Setting: setting, Want: want, Got: got, Danger: danger})
 		}
 	}
-	differ("partitions", strconv.Itoa(a.config.Partitions), strconv.Itoa(len(t.Partitions)), false)
-	differ("replication", strconv.Itoa(a.config.Replication), strconv.Itoa(replicas), replicas < a.config.Replication)
-	wanted := a.detail(t.Name[len(a.config.TopicPrefix):]).ConfigEntries
-	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+	add("partitions", strconv.Itoa(a.config.Partitions), strconv.Itoa(len(t.Partitions)), false)
+	add("replication", strconv.Itoa(a.config.Replication), strconv.Itoa(replicas), replicas < a.config.Replication)
+	configured := a.detail(t.Name[len(a.config.TopicPrefix):]).ConfigEntries
+	for _, name := range slices.Sorted(maps.Keys(configured)) {
 		i := slices.IndexFunc(settings, func(e sarama.ConfigEntry) bool { return e.Name == name })
 		if i < 0 {
 			continue // this broker does not know the setting
 		}
-		differ(name, *wanted[name], settings[i].Value, dangerous(name, *wanted[name], settings[i].Value))
+		add(name, *configured[name], settings[i].Value, dangerous(name, *configured[name], settings[i].Value))
 	}
 	return found
 }
 
-// dangerous reports whether a topic's setting lets acknowledged messages be lost, or removed before they are read. To be
-// stricter than configured is only different.
+// dangerous reports whether a topic's setting allows acknowledged messages to be lost, or deleted before they are read. A
+// stricter setting than the configured one is not dangerous.
 func dangerous(name, want, got string) bool {
 	switch name {
 	case "min.insync.replicas":
 		configured, _ := strconv.Atoi(want)
-		there, err := strconv.Atoi(got)
-		return err != nil || there < configured
+		actual, err := strconv.Atoi(got)
+		return err != nil || actual < configured
 	case "unclean.leader.election.enable":
 		return got != "false"
-	case "cleanup.policy": // compaction keeps one message of each product
+	case "cleanup.policy": // compaction keeps only one message of each product
 		return strings.Contains(got, "compact")
 	default:
 		return false
 	}
 }
 
-// withAdmin runs f with an admin client that lives until f returns.
+// withAdmin runs f with an admin client that is closed when f returns.
 func (a *Admin) withAdmin(ctx context.Context, f func(sarama.ClusterAdmin) error) error {
-	return a.with(ctx, func(settings *sarama.Config) error {
+	return a.withSettings(ctx, func(settings *sarama.Config) error {
 		admin, err := sarama.NewClusterAdmin(a.config.Brokers, settings)
 		if err != nil {
 			return fmt.Errorf("connect admin: %w", err)
@@ -281,12 +282,12 @@ func (a *Admin) withAdmin(ctx context.Context, f func(sarama.ClusterAdmin) error
 	})
 }
 
-// with runs f with settings whose connections end with ctx, and classifies its error.
-func (a *Admin) with(ctx context.Context, f func(*sarama.Config) error) error {
-	w := newConnTracker(nil, dialTimeout)
-	defer w.cut()
-	defer context.AfterFunc(ctx, w.cut)()
-	if err := f(withDialer(a.base, w)); err != nil {
+// withSettings runs f with settings whose connections are closed when ctx ends or f returns, and classifies its error.
+func (a *Admin) withSettings(ctx context.Context, f func(*sarama.Config) error) error {
+	conns := newConnTracker(nil, dialTimeout)
+	defer conns.closeAll()
+	defer context.AfterFunc(ctx, conns.closeAll)()
+	if err := f(withDialer(a.base, conns)); err != nil {
 		return unavailable(withCause(ctx, err))
 	}
 	return nil

@@ -26,13 +26,25 @@ func newAdmin(t *testing.T, config kafka.Config) *kafka.Admin {
 	return admin
 }
 
-func TestAnAdminThatFindsNobodySaysSoInTime(t *testing.T) {
+func TestAdmin(t *testing.T) {
 	t.Parallel()
-	for name, addr := range map[string]string{"nobody listens": port.Addr(t), "nobody answers": blackHole(t)} {
+	t.Run("unreachable_broker_is_reported_in_time", testAdminUnreachableBrokerIsReportedInTime)
+	t.Run("ping_needs_one_broker", testAdminPingNeedsOneBroker)
+	t.Run("failed_create_names_topic", testAdminFailedCreateNamesTopic)
+	t.Run("ensure_topics_waits_for_leaders", testAdminEnsureTopicsWaitsForLeaders)
+	t.Run("topics_ready_needs_all_leaders", testAdminTopicsReadyNeedsAllLeaders)
+	t.Run("check_without_answer_is_error", testAdminCheckWithoutAnswerIsError)
+	t.Run("check_without_permission_is_error", testAdminCheckWithoutPermissionIsError)
+	t.Run("replicated_topic_disables_unclean_election", testAdminReplicatedTopicDisablesUncleanElection)
+}
+
+func testAdminUnreachableBrokerIsReportedInTime(t *testing.T) {
+	t.Parallel()
+	for name, addr := range map[string]string{"no_listener": port.Addr(t), "no_answer": blackHole(t)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			admin := newAdmin(t, local([]string{addr}, ""))
-			for what, ask := range map[string]func(context.Context) error{
+			for operation, call := range map[string]func(context.Context) error{
 				"ping":   admin.Ping,
 				"ensure": admin.EnsureTopics,
 				"ready":  admin.TopicsReady,
@@ -40,11 +52,11 @@ func TestAnAdminThatFindsNobodySaysSoInTime(t *testing.T) {
 			} {
 				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 				started := time.Now()
-				if err := ask(ctx); !fault.Is(err, fault.Unavailable) {
-					t.Errorf("%s: got %v, want unavailable", what, err)
+				if err := call(ctx); !fault.Is(err, fault.Unavailable) {
+					t.Errorf("%s: got %v, want unavailable", operation, err)
 				}
-				if took := time.Since(started); took > 3*time.Second {
-					t.Errorf("%s took %s, want little more than half a second", what, took)
+				if elapsed := time.Since(started); elapsed > 3*time.Second {
+					t.Errorf("%s: elapsed %s, want little more than 500ms", operation, elapsed)
 				}
 				cancel()
 			}
@@ -52,7 +64,7 @@ func TestAnAdminThatFindsNobodySaysSoInTime(t *testing.T) {
 	}
 }
 
-func TestAPingIsContentWithOneOfManyBrokers(t *testing.T) {
+func testAdminPingNeedsOneBroker(t *testing.T) {
 	t.Parallel()
 	_, config := cluster(t)
 	config.Brokers = append([]string{port.Addr(t)}, config.Brokers...)
@@ -61,7 +73,7 @@ func TestAPingIsContentWithOneOfManyBrokers(t *testing.T) {
 	}
 }
 
-func TestATopicThatCannotBeMadeIsNamed(t *testing.T) {
+func testAdminFailedCreateNamesTopic(t *testing.T) {
 	t.Parallel()
 	c, config := cluster(t)
 	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: event.TopicChanged, Err: kerr.PolicyViolation, Count: -1})
@@ -71,7 +83,7 @@ func TestATopicThatCannotBeMadeIsNamed(t *testing.T) {
 	}
 }
 
-func TestMakingTheTopicsWaitsForTheirLeaders(t *testing.T) {
+func testAdminEnsureTopicsWaitsForLeaders(t *testing.T) {
 	t.Parallel()
 	c, config := cluster(t)
 	admin := newAdmin(t, config)
@@ -82,7 +94,7 @@ func TestMakingTheTopicsWaitsForTheirLeaders(t *testing.T) {
 	defer cancel()
 	err := admin.EnsureTopics(ctx)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), event.TopicDead) {
-		t.Errorf("without a leader: got %v, want the context's end and the topic's name", err)
+		t.Errorf("without a leader: got %v, want the context's error and the topic's name", err)
 	}
 	electing.Remove()
 	if err := admin.EnsureTopics(t.Context()); err != nil {
@@ -90,31 +102,31 @@ func TestMakingTheTopicsWaitsForTheirLeaders(t *testing.T) {
 	}
 }
 
-func TestTopicsAreReadyWhenEachHasItsLeaders(t *testing.T) {
+func testAdminTopicsReadyNeedsAllLeaders(t *testing.T) {
 	t.Parallel()
 	c, config := cluster(t, kfake.SeedTopics(1, event.TopicRequested, event.TopicChanged))
 	admin := newAdmin(t, config)
 	if err := admin.TopicsReady(t.Context()); !fault.Is(err, fault.Unavailable) ||
 		!strings.Contains(err.Error(), event.TopicDead) {
-		t.Errorf("a topic is missing: got %v, want unavailable, with its name", err)
+		t.Errorf("with a missing topic: got %v, want unavailable with its name", err)
 	}
 	if c.TopicInfo(event.TopicDead) != nil {
-		t.Error("to look has made the topic")
+		t.Error("TopicsReady has created the topic")
 	}
 	if err := admin.EnsureTopics(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := admin.TopicsReady(t.Context()); err != nil {
-		t.Errorf("all there: %v", err)
+		t.Errorf("with all topics: %v", err)
 	}
 	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: event.TopicChanged, Err: kerr.LeaderNotAvailable, Count: -1})
 	if err := admin.TopicsReady(t.Context()); !fault.Is(err, fault.Unavailable) ||
 		!strings.Contains(err.Error(), event.TopicChanged) {
-		t.Errorf("without a leader: got %v, want unavailable, with the topic's name", err)
+		t.Errorf("without a leader: got %v, want unavailable with the topic's name", err)
 	}
 }
 
-func TestACheckThatCannotSeeIsAnError(t *testing.T) {
+func testAdminCheckWithoutAnswerIsError(t *testing.T) {
 	t.Parallel()
 	for name, key := range map[string]kmsg.Key{"topics": kmsg.Metadata, "settings": kmsg.DescribeConfigs} {
 		t.Run(name, func(t *testing.T) {
@@ -124,7 +136,7 @@ func TestACheckThatCannotSeeIsAnError(t *testing.T) {
 			c.ControlKey(int16(key), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				c.KeepControl()
 				if m, ok := r.(*kmsg.MetadataRequest); ok && m.Topics == nil {
-					return nil, nil, false // the client's own first look
+					return nil, nil, false // the client's own request for metadata
 				}
 				return nil, errors.New("drop the connection"), true
 			})
@@ -135,7 +147,7 @@ func TestACheckThatCannotSeeIsAnError(t *testing.T) {
 	}
 }
 
-func TestSettingsThatMayNotBeSeenAreAnError(t *testing.T) {
+func testAdminCheckWithoutPermissionIsError(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	c.Fault(kfake.Fault{
@@ -147,7 +159,7 @@ func TestSettingsThatMayNotBeSeenAreAnError(t *testing.T) {
 	}
 }
 
-func TestADifferenceReadsAsOneLine(t *testing.T) {
+func TestDifferenceString(t *testing.T) {
 	t.Parallel()
 	d := kafka.Difference{Topic: "t", Setting: "partitions", Want: "24", Got: "6"}
 	if got, want := d.String(), "topic t: partitions is 6, configured is 24"; got != want {
@@ -155,12 +167,12 @@ func TestADifferenceReadsAsOneLine(t *testing.T) {
 	}
 }
 
-// With several replicas a topic must not elect a leader that lacks acknowledged messages.
-func TestAReplicatedTopicElectsNoUncleanLeader(t *testing.T) {
+// A leader that was not in sync lacks acknowledged messages.
+func testAdminReplicatedTopicDisablesUncleanElection(t *testing.T) {
 	t.Parallel()
 	c, config := cluster(t, kfake.NumBrokers(3))
 	config.Replication, config.MinISR = 3, 2
-	asked := make(chan map[string]string, 1)
+	requested := make(chan map[string]string, 1)
 	c.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		create, ok := r.(*kmsg.CreateTopicsRequest)
 		if !ok {
@@ -170,11 +182,11 @@ func TestAReplicatedTopicElectsNoUncleanLeader(t *testing.T) {
 		for _, s := range create.Topics[0].Configs {
 			settings[s.Name] = *s.Value
 		}
-		asked <- settings
+		requested <- settings
 		return nil, errors.New("drop the connection"), true
 	})
-	_ = newAdmin(t, config).EnsureTopics(t.Context()) // this stand-in does not know the setting
-	got := <-asked
+	_ = newAdmin(t, config).EnsureTopics(t.Context()) // kfake does not know the setting
+	got := <-requested
 	for name, want := range map[string]string{
 		"unclean.leader.election.enable": "false", "min.insync.replicas": "2", "cleanup.policy": "delete",
 		"retention.ms": "604800000",

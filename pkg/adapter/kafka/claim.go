@@ -14,7 +14,7 @@ import (
 // sessionHandler is what sarama calls during one session: the time between two rebalances.
 type sessionHandler struct {
 	*Consumer
-	run context.Context //nolint:containedctx // of Run, for sarama's callbacks: work keeps its values, not its end
+	run context.Context //nolint:containedctx // of Run, for sarama's callbacks: handlers get its values, not its end
 }
 
 // Setup implements sarama.ConsumerGroupHandler.
@@ -29,68 +29,68 @@ func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
 // Cleanup implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
-// ConsumeClaim implements sarama.ConsumerGroupHandler: it works on one partition until the session ends, lets the work in
-// flight finish, and comes back when all of it has ended and is marked.
+// ConsumeClaim implements sarama.ConsumerGroupHandler. It handles one partition until the session ends, and returns when
+// all handlers have returned and what they finished is marked.
 func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
-	taking, stopTaking := context.WithCancel(session.Context())
-	defer stopTaking()
-	working, stopWorking := context.WithCancel(context.WithoutCancel(h.run))
-	defer stopWorking()
+	accepting, stopAccepting := context.WithCancel(session.Context())
+	defer stopAccepting()
+	handling, stopHandling := context.WithCancel(context.WithoutCancel(h.run))
+	defer stopHandling()
 	progress := newTracker(window)
 	var inFlight sync.WaitGroup
 	for {
-		record, ok := h.next(taking.Done(), claim, progress)
+		record, ok := h.next(accepting.Done(), claim, progress)
 		if !ok {
 			break
 		}
-		message := progress.take(record.Offset)
-		if !h.enterSlot(taking.Done()) {
+		tracked := progress.add(record.Offset)
+		if !h.acquireSlot(accepting.Done()) {
 			break
 		}
 		inFlight.Go(func() {
-			if !h.work(taking, working, record) {
+			if !h.process(accepting, handling, record) {
 				return
 			}
 			failpoint.Hit(failpoint.KafkaHandled)
-			if next, grew := progress.finish(message); grew {
+			if next, grew := progress.finish(tracked); grew {
 				session.MarkOffset(record.Topic, record.Partition, next, "")
 				failpoint.Hit(failpoint.KafkaMarked)
 			}
 		})
 	}
-	stopTaking()
-	h.drain(&inFlight, stopWorking, claim.Partition())
+	stopAccepting()
+	h.drain(&inFlight, stopHandling, claim.Partition())
 	return nil
 }
 
-// next waits for the next record that may be begun. It is false when the partition has to be let go.
+// next waits for the next record that may be started. ok is false when the partition has to be released.
 func (h *sessionHandler) next(
 	stop <-chan struct{}, claim sarama.ConsumerGroupClaim, progress *tracker,
-) (*sarama.ConsumerMessage, bool) {
-	if !h.gate.wait(stop) || !progress.reserve(stop) {
+) (record *sarama.ConsumerMessage, ok bool) {
+	if !h.pauser.wait(stop) || !progress.reserve(stop) {
 		return nil, false
 	}
 	select {
-	case record, ok := <-claim.Messages():
+	case record, ok = <-claim.Messages():
 		return record, ok
 	case <-stop:
 		return nil, false
 	}
 }
 
-// drain waits for the work in flight, and ends its context when the grace is over.
-func (h *sessionHandler) drain(inFlight *sync.WaitGroup, stopWorking context.CancelFunc, partition int32) {
+// drain waits for the running handlers, and ends their context after the grace period.
+func (h *sessionHandler) drain(inFlight *sync.WaitGroup, stopHandling context.CancelFunc, partition int32) {
 	timer := time.AfterFunc(h.grace, func() {
-		h.log.Warn("work in flight did not finish in time and is released",
+		h.log.Warn("handlers did not finish within the grace period",
 			zap.Int32("partition", partition), zap.Duration("grace", h.grace))
-		stopWorking()
+		stopHandling()
 	})
 	defer timer.Stop()
 	inFlight.Wait()
 }
 
-// enterSlot waits for one of the process's places for work.
-func (c *Consumer) enterSlot(stop <-chan struct{}) bool {
+// acquireSlot waits for one of the InFlight slots of the process, and returns false once stop is closed.
+func (c *Consumer) acquireSlot(stop <-chan struct{}) bool {
 	select {
 	case c.slots <- struct{}{}:
 		return true
@@ -99,4 +99,4 @@ func (c *Consumer) enterSlot(stop <-chan struct{}) bool {
 	}
 }
 
-func (c *Consumer) leaveSlot() { <-c.slots }
+func (c *Consumer) releaseSlot() { <-c.slots }

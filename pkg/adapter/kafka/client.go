@@ -13,8 +13,8 @@ import (
 	"vitrine.io/pkg/foundation/tlsroots"
 )
 
-// BridgeLogger sends sarama's own lines to log at debug level. sarama has one logger per process: call this once, in main,
-// before anything of this package is made. What matters is logged by this package itself, from the errors it gets.
+// BridgeLogger sends sarama's log lines to log at debug level. sarama has one logger per process: call BridgeLogger once,
+// in main, before any other function of this package. This package logs the errors that sarama returns itself.
 func BridgeLogger(log *zap.Logger) {
 	sarama.Logger = bridge{log.Named("sarama").WithOptions(zap.AddCallerSkip(1)).Sugar()}
 }
@@ -25,7 +25,7 @@ func (b bridge) Print(v ...any)                 { b.log.Debug(v...) }
 func (b bridge) Printf(format string, v ...any) { b.log.Debugf(format, v...) }
 func (b bridge) Println(v ...any)               { b.log.Debug(v...) }
 
-// saramaConfig returns what every client has in common. It reads the TLS files.
+// saramaConfig returns the settings that all clients share. It reads the TLS files.
 func (c Config) saramaConfig() (*sarama.Config, error) {
 	s := sarama.NewConfig()
 	version, err := sarama.ParseKafkaVersion(c.Version)
@@ -34,9 +34,9 @@ func (c Config) saramaConfig() (*sarama.Config, error) {
 	}
 	s.Version = version
 	s.ClientID = c.ClientID
-	// Only our own topics: on a shared cluster the full list is large, and a client made from it must wait for a broker.
+	// Only our own topics: on a shared cluster the full list is large, and with it sarama.NewClient waits for a broker.
 	s.Metadata.Full = false
-	// A misspelt topic must fail, not appear with one partition and one replica.
+	// A misspelt topic must fail instead of being created with one partition and one replica.
 	s.Metadata.AllowAutoTopicCreation = false
 	if c.TLSEnabled {
 		s.Net.TLS.Enable = true
@@ -53,23 +53,25 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := c.certificates()
+	certificates, err := c.certificates()
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName, RootCAs: roots, Certificates: own}, nil
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, ServerName: c.TLSServerName, RootCAs: roots, Certificates: certificates,
+	}, nil
 }
 
-// authorities returns who may vouch for the brokers, nil for the system's roots. It reads the file.
+// authorities returns the CA certificates for the brokers, nil for the system's roots. It reads the file.
 func (c Config) authorities() (*x509.CertPool, error) {
 	pool, err := tlsroots.Pool(c.TLSCAFile)
 	if err != nil {
-		return nil, fmt.Errorf("read Kafka's authority: %w", err)
+		return nil, fmt.Errorf("read Kafka's CA file: %w", err)
 	}
 	return pool, nil
 }
 
-// certificates returns what the client shows of itself, if anything. It reads the files.
+// certificates returns the client certificate, if one is configured. It reads the files.
 func (c Config) certificates() ([]tls.Certificate, error) {
 	if c.TLSCertFile == "" {
 		return nil, nil
@@ -99,14 +101,14 @@ func (c Config) login(s *sarama.Config) {
 	}
 }
 
-// withDialer returns a copy of s whose connections go over w, with the timeouts and metadata retries of callers that wait.
-func withDialer(s *sarama.Config, w *connTracker) *sarama.Config {
+// withDialer returns a copy of s that dials through conns, and whose retries do not wait after conns.closeAll.
+func withDialer(s *sarama.Config, conns *connTracker) *sarama.Config {
 	c := *s
 	c.Net.Proxy.Enable = true
-	c.Net.Proxy.Dialer = w
-	c.Metadata.Retry.BackoffFunc = w.backoff(metadataBackoff)
-	c.Producer.Retry.BackoffFunc = w.backoff(produceBackoff)
-	c.Producer.Transaction.Retry.BackoffFunc = w.backoff(metadataBackoff)
+	c.Net.Proxy.Dialer = conns
+	c.Metadata.Retry.BackoffFunc = conns.backoff(metadataBackoff)
+	c.Producer.Retry.BackoffFunc = conns.backoff(produceBackoff)
+	c.Producer.Transaction.Retry.BackoffFunc = conns.backoff(metadataBackoff)
 	return &c
 }
 

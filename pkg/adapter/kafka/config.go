@@ -16,14 +16,14 @@ const (
 	mechanismScram512 = "SCRAM-SHA-512"
 )
 
-// Config says where Kafka is and how the topics are made.
+// Config is how to connect to Kafka and how to create the topics.
 type Config struct {
 	Brokers  []string `env:"BROKERS" envDefault:"localhost:9092" desc:"bootstrap brokers, host:port, comma separated"`
 	Version  string   `env:"VERSION" envDefault:"2.8.0" desc:"newest protocol version to speak; brokers may be newer"`
 	ClientID string   `env:"CLIENT_ID" envDefault:"vitrine" desc:"name shown in the brokers' logs and quotas"`
 
 	TLSEnabled    bool   `env:"TLS_ENABLED" envDefault:"false" desc:"connect with TLS"`
-	TLSCAFile     string `env:"TLS_CA_FILE" envDefault:"" desc:"PEM file of the authority; empty: the system's; read at the start"`
+	TLSCAFile     string `env:"TLS_CA_FILE" envDefault:"" desc:"PEM file of the CA; empty: the system's roots; read at the start"`
 	TLSCertFile   string `env:"TLS_CERT_FILE" envDefault:"" desc:"PEM file of the client certificate"`
 	TLSKeyFile    string `env:"TLS_KEY_FILE" envDefault:"" desc:"PEM file of the client certificate's key"`
 	TLSServerName string `env:"TLS_SERVER_NAME" envDefault:"" desc:"name to verify; empty means the broker's host"`
@@ -33,18 +33,18 @@ type Config struct {
 	SASLPassword  string `env:"SASL_PASSWORD" envDefault:"" secret:"true" desc:"SASL password"`
 
 	TopicPrefix string `env:"TOPIC_PREFIX" envDefault:"" desc:"put before every topic and group name, for shared clusters"`
-	Partitions  int    `env:"PARTITIONS" envDefault:"24" desc:"partitions of a new topic: the most workers that can share it"`
+	Partitions  int    `env:"PARTITIONS" envDefault:"24" desc:"partitions of a new topic: the maximum of workers that share it"`
 	Replication int    `env:"REPLICATION" envDefault:"3" desc:"replicas of a new topic; 1 on a single broker"`
 	MinISR      int    `env:"MIN_ISR" envDefault:"2" desc:"replicas that must hold a message before it counts as sent"`
 }
 
-// nameCharacters is what Kafka allows in a topic's name.
+// nameCharacters are the characters that Kafka allows in the name of a topic.
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
-// maxPrefix leaves room for the longest topic name within Kafka's 249 characters.
+// maxPrefix, in characters, leaves space for the longest topic name within Kafka's 249 characters.
 const maxPrefix = 200
 
-// Validate returns every wrong setting, by the name of its variable.
+// Validate returns every invalid setting, by the name of its variable. It reads the TLS files.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	c.validateConnection(&check)
@@ -70,7 +70,7 @@ func (c Config) validateConnection(check *fault.Checker) {
 	case err != nil:
 		check.Add("VERSION", "invalid", "%q is not a Kafka version such as 2.8.0", c.Version)
 	case !v.IsAtLeast(sarama.V2_1_0_0):
-		check.Add("VERSION", "out_of_range", "%s is older than 2.1.0, the oldest that Kafka 4 still speaks", c.Version)
+		check.Add("VERSION", "out_of_range", "%s is older than 2.1.0, the oldest version that Kafka 4 supports", c.Version)
 	}
 	check.Check(strings.TrimSpace(c.ClientID) != "", "CLIENT_ID", "required", "a name is needed")
 	c.validateTLS(check)
@@ -106,5 +106,5 @@ func (c Config) validateLogin(check *fault.Checker) {
 	}
 }
 
-// Name returns a topic's or group's name on the cluster: with the prefix.
+// Name returns the name of a topic or group on the cluster, which is the given one with the prefix.
 func (c Config) Name(topicOrGroup string) string { return c.TopicPrefix + topicOrGroup }

@@ -16,13 +16,19 @@ import (
 
 func valid() kafka.Config { return local([]string{"localhost:9092"}, "") }
 
-func TestAValidConfigurationHasNoFault(t *testing.T) {
+func TestConfigValidate(t *testing.T) {
+	t.Parallel()
+	t.Run("valid_config_has_no_error", testConfigValidateValidConfigHasNoError)
+	t.Run("invalid_setting_is_named", testConfigValidateInvalidSettingIsNamed)
+}
+
+func testConfigValidateValidConfigHasNoError(t *testing.T) {
 	t.Parallel()
 	files := t.TempDir()
 	certificates(t, files)
 	for name, change := range map[string]func(*kafka.Config){
 		"plain": func(*kafka.Config) {},
-		"everything": func(c *kafka.Config) {
+		"all settings": func(c *kafka.Config) {
 			c.Brokers = []string{"a:1", "[::1]:2"}
 			c.TLSEnabled, c.TLSCAFile, c.TLSServerName = true, filepath.Join(files, "ca.pem"), "kafka"
 			c.TLSCertFile, c.TLSKeyFile = filepath.Join(files, "cert.pem"), filepath.Join(files, "key.pem")
@@ -38,7 +44,7 @@ func TestAValidConfigurationHasNoFault(t *testing.T) {
 	}
 }
 
-func TestEveryWrongSettingIsNamed(t *testing.T) {
+func testConfigValidateInvalidSettingIsNamed(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		change func(*kafka.Config)
@@ -50,8 +56,8 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 		"old version":        {func(c *kafka.Config) { c.Version = "0.11.0.0" }, []string{"VERSION"}},
 		"no client id":       {func(c *kafka.Config) { c.ClientID = " " }, []string{"CLIENT_ID"}},
 		"half a certificate": {func(c *kafka.Config) { c.TLSEnabled, c.TLSCertFile = true, "cert" }, []string{"TLS_CERT_FILE"}},
-		"no such authority":  {func(c *kafka.Config) { c.TLSEnabled, c.TLSCAFile = true, "/no/ca" }, []string{"TLS_CA_FILE"}},
-		"no such certificate": {func(c *kafka.Config) { c.TLSEnabled, c.TLSCertFile, c.TLSKeyFile = true, "/no/a", "/no/b" },
+		"missing CA file":    {func(c *kafka.Config) { c.TLSEnabled, c.TLSCAFile = true, "/no/ca" }, []string{"TLS_CA_FILE"}},
+		"missing certificate": {func(c *kafka.Config) { c.TLSEnabled, c.TLSCertFile, c.TLSKeyFile = true, "/no/a", "/no/b" },
 			[]string{"TLS_CERT_FILE"}},
 		"TLS files, no TLS":  {func(c *kafka.Config) { c.TLSCAFile = "ca" }, []string{"TLS_ENABLED"}},
 		"user, no mechanism": {func(c *kafka.Config) { c.SASLUser = "u" }, []string{"SASL_MECHANISM"}},
@@ -61,7 +67,7 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 		"long prefix":        {func(c *kafka.Config) { c.TopicPrefix = strings.Repeat("a", 201) }, []string{"TOPIC_PREFIX"}},
 		"numbers": {func(c *kafka.Config) { c.Partitions, c.Replication, c.MinISR = 0, 101, 102 },
 			[]string{"PARTITIONS", "REPLICATION", "MIN_ISR"}},
-		"more in sync than there are": {func(c *kafka.Config) { c.MinISR = 2 }, []string{"MIN_ISR"}},
+		"min isr above replication": {func(c *kafka.Config) { c.MinISR = 2 }, []string{"MIN_ISR"}},
 	} {
 		c := valid()
 		row.change(&c)
@@ -75,44 +81,44 @@ func TestEveryWrongSettingIsNamed(t *testing.T) {
 	}
 }
 
-// Whoever is made from a configuration says what is wrong with it at once, not when the first message comes.
-func TestWhatCannotWorkIsNotMade(t *testing.T) {
+// An invalid configuration is an error of the constructor, not of the first message.
+func TestNewRejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "empty.pem")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*kafka.Config){
-		"version":       func(c *kafka.Config) { c.Version = "x" },
-		"no authority":  func(c *kafka.Config) { c.TLSEnabled, c.TLSCAFile = true, empty+".missing" },
-		"empty file":    func(c *kafka.Config) { c.TLSEnabled, c.TLSCAFile = true, empty },
-		"no such pair":  func(c *kafka.Config) { c.TLSEnabled, c.TLSCertFile, c.TLSKeyFile = true, empty, empty },
-		"no SASL login": func(c *kafka.Config) { c.SASLMechanism = "PLAIN" },
+		"version":         func(c *kafka.Config) { c.Version = "x" },
+		"missing CA file": func(c *kafka.Config) { c.TLSEnabled, c.TLSCAFile = true, empty+".missing" },
+		"empty file":      func(c *kafka.Config) { c.TLSEnabled, c.TLSCAFile = true, empty },
+		"empty key pair":  func(c *kafka.Config) { c.TLSEnabled, c.TLSCertFile, c.TLSKeyFile = true, empty, empty },
+		"no SASL login":   func(c *kafka.Config) { c.SASLMechanism = "PLAIN" },
 	} {
 		c := valid()
 		change(&c)
 		if _, err := kafka.NewConsumer(c, requested("g"), nil, nil, prometheus.NewRegistry(), zap.NewNop()); err == nil {
-			t.Errorf("%s: a consumer was made", name)
+			t.Errorf("%s: got a consumer, want an error", name)
 		}
 		if _, err := kafka.NewPublisher(c, prometheus.NewRegistry(), zap.NewNop()); err == nil {
-			t.Errorf("%s: a publisher was made", name)
+			t.Errorf("%s: got a publisher, want an error", name)
 		}
 		if _, err := kafka.NewAdmin(c); err == nil {
-			t.Errorf("%s: an admin was made", name)
+			t.Errorf("%s: got an admin, want an error", name)
 		}
 	}
 	for name, options := range map[string]kafka.ConsumerConfig{
-		"no group":          {Topic: event.TopicRequested, InFlight: 1},
-		"no topic":          {Group: "g", InFlight: 1},
-		"nothing in flight": {Group: "g", Topic: event.TopicRequested},
+		"no group":             {Topic: event.TopicRequested, InFlight: 1},
+		"no topic":             {Group: "g", InFlight: 1},
+		"no message in flight": {Group: "g", Topic: event.TopicRequested},
 	} {
 		if _, err := kafka.NewConsumer(valid(), options, nil, nil, prometheus.NewRegistry(), zap.NewNop()); err == nil {
-			t.Errorf("%s: a consumer was made", name)
+			t.Errorf("%s: got a consumer, want an error", name)
 		}
 	}
 }
 
-func TestNamesCarryThePrefix(t *testing.T) {
+func TestConfigName(t *testing.T) {
 	t.Parallel()
 	if got, want := local(nil, "team-a.").Name("topic"), "team-a.topic"; got != want {
 		t.Errorf("got %q, want %q", got, want)

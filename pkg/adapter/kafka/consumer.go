@@ -18,59 +18,60 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Handle works on one message. Nil means done, for good: the message is not seen again by this group, unless the process
-// dies before the next commit. An error means again, after a backoff. It must return soon after ctx ends, which is when its
-// partition has to be let go or the process stops; what it returns then still counts.
+// Handle handles one message. Nil means that the message is done: the group does not receive it again, unless the process
+// crashes before the next commit. An error means a retry after a backoff. Handle must return soon after ctx ends, which
+// happens when the partition has to be released or the process stops; its result still counts then.
 type Handle func(ctx context.Context, m event.Message) error
 
-// ConsumerConfig says what a Consumer consumes and how.
+// ConsumerConfig is what a Consumer consumes and how.
 type ConsumerConfig struct {
 	Group    string // without the prefix
 	Topic    string // without the prefix
-	InFlight int    // messages worked on at once in this process, over all partitions
+	InFlight int    // messages handled at the same time in this process, over all partitions
 
-	// Exclusive returns what a message works on; two with the same never run at once in this process. Nil means the event
-	// id: the same message is not worked on twice at once.
-	Exclusive func(event.Message) string
-	// Check says why a message cannot be read, so that it goes to the dead topic. Nil means that headers are enough.
+	// OrderingKey returns a key; two messages with the same key are never handled at the same time in this process. Nil
+	// means the event id.
+	OrderingKey func(event.Message) string
+	// Check returns why a message cannot be decoded; it is then sent to the dead-letter topic. Nil checks the headers only.
 	Check func(event.Message) error
 
-	// RebalanceTimeout is how long the group waits for this member when partitions move; half of it is the time that work in
-	// flight gets to finish, also when the process stops. 0 means one minute.
+	// RebalanceTimeout is how long the group waits for this member when partitions move. Half of it is the grace period in
+	// which running handlers may finish, also when the process stops. 0 means one minute.
 	RebalanceTimeout time.Duration
-	// SessionTimeout is how long a dead process keeps its partitions. 0 means ten seconds; brokers want at least six.
+	// SessionTimeout is how long a crashed process keeps its partitions. 0 means ten seconds. Brokers accept six seconds or
+	// more by default.
 	SessionTimeout time.Duration
-	// Dial opens the connections; nil means the ordinary dialer.
+	// Dial opens the connections; nil means a net.Dialer.
 	Dial Dial
 }
 
 const (
 	defaultRebalance = time.Minute
 	defaultSession   = 10 * time.Second
-	heartbeats       = 3 // per session timeout
+	heartbeats       = 3 // per session timeout, as Kafka recommends
 
-	// window is how many messages of a partition may be taken beyond the oldest unfinished one. One stubborn message so
-	// holds its partition up after this many others, and as many are seen again after a crash.
+	// window is the maximum of messages of a partition from the oldest unfinished one on. A message that keeps failing
+	// blocks its partition after that many, and that many may be delivered again after a crash.
 	window = 256
-	// prefetch is per partition and small: messages hold ids only, and what is fetched but not begun is fetched again by
-	// somebody else after a rebalance.
+	// prefetch is the number of fetched messages per partition. It is small, because messages hold only ids, and another
+	// member fetches unstarted messages again after a rebalance.
 	prefetch = 16
 	// longPoll is how long an empty fetch waits at the broker. Commits and heartbeats wait behind it on the same connection.
 	longPoll = 100 * time.Millisecond
-	// fetchPatience is how long one busy partition may hold up fetching for the others of its broker. sarama's 100 ms makes it
-	// drop and take up the subscription all the time when work takes seconds.
-	fetchPatience = time.Second
-	// commitEvery is how old a commit may be. Never per message; see the package comment.
-	commitEvery = time.Second
+	// maxProcessing is how long a busy partition may delay fetches for the other partitions of its broker. With sarama's
+	// default of 100 ms it unsubscribes and subscribes again all the time when handlers need seconds.
+	maxProcessing = time.Second
+	// commitInterval is the time between commits. See the package comment for why there is none per message.
+	commitInterval = time.Second
 
-	rejoinBackoff = 200 * time.Millisecond // doubling
-	rejoinMax     = 10 * time.Second
-	settled       = 5 * time.Second // a session that lived this long was a real one: the backoff starts again
-	leaveTimeout  = 5 * time.Second // to leave the group at the end; else the session timeout does it
-	quietFor      = 10 * time.Second
+	rejoinBackoff    = 200 * time.Millisecond // doubling
+	rejoinMax        = 10 * time.Second
+	stableSession    = 5 * time.Second // a session of this length resets the rejoin backoff
+	leaveTimeout     = 5 * time.Second // to commit and leave the group; after it the session timeout applies
+	errorLogInterval = 10 * time.Second
 )
 
-// Consumer receives messages as one member of a group. Run may be called once.
+// Consumer receives messages as one member of a group. Run may be called only once.
 type Consumer struct {
 	config  Config
 	options ConsumerConfig
@@ -81,18 +82,18 @@ type Consumer struct {
 	log     *zap.Logger
 
 	topic  string
-	grace  time.Duration // for work in flight when a session ends
-	slots  chan struct{}
-	lanes  *keyedMutex
-	gate   *pauser
+	grace  time.Duration // for running handlers when a session ends
+	slots  chan struct{} // one token for each running handler
+	keys   *keyedMutex   // by ordering key
+	pauser *pauser
 	joined atomic.Bool
 
 	mu    sync.Mutex
 	group sarama.ConsumerGroup // nil unless running
 }
 
-// NewConsumer returns a consumer. It reads the TLS files and connects to nothing. Records that cannot be read are sent to
-// dead, which must not be nil.
+// NewConsumer returns a Consumer. It reads the TLS files and does not connect. Undecodable records are sent with dead,
+// which must not be nil. Its error is an invalid setting.
 func NewConsumer(
 	config Config, options ConsumerConfig, handle Handle, dead relay.Publisher, reg prometheus.Registerer, log *zap.Logger,
 ) (*Consumer, error) {
@@ -113,13 +114,13 @@ func NewConsumer(
 		config: config, options: options, base: base, handle: handle, dead: dead,
 		metrics: newConsumerMetrics(reg, options.Group), log: log.With(zap.String("group", group)),
 		topic: config.Name(options.Topic), grace: options.RebalanceTimeout / 2,
-		slots: make(chan struct{}, options.InFlight), lanes: newKeyedMutex(), gate: newPauser(),
+		slots: make(chan struct{}, options.InFlight), keys: newKeyedMutex(), pauser: newPauser(),
 	}, nil
 }
 
 func (o ConsumerConfig) withDefaults() ConsumerConfig {
-	if o.Exclusive == nil {
-		o.Exclusive = func(m event.Message) string { return m.ID }
+	if o.OrderingKey == nil {
+		o.OrderingKey = func(m event.Message) string { return m.ID }
 	}
 	if o.Check == nil {
 		o.Check = func(event.Message) error { return nil }
@@ -136,33 +137,33 @@ func (o ConsumerConfig) withDefaults() ConsumerConfig {
 func (o ConsumerConfig) apply(s *sarama.Config) {
 	s.ChannelBufferSize = prefetch
 	s.Net.DialTimeout = defaultSession
-	// A JoinGroup is answered only when the slowest member has let its partitions go.
+	// A JoinGroup is answered only after the slowest member has released its partitions.
 	s.Net.ReadTimeout = o.RebalanceTimeout + defaultSession
 	s.Consumer.Return.Errors = true
 	s.Consumer.MaxWaitTime = longPoll
-	s.Consumer.MaxProcessingTime = fetchPatience
-	s.Consumer.Offsets.Initial = sarama.OffsetOldest // a new group must not skip what is already queued
+	s.Consumer.MaxProcessingTime = maxProcessing
+	s.Consumer.Offsets.Initial = sarama.OffsetOldest // a new group must not skip queued messages
 	s.Consumer.Offsets.AutoCommit.Enable = true      // of marked offsets only
-	s.Consumer.Offsets.AutoCommit.Interval = commitEvery
+	s.Consumer.Offsets.AutoCommit.Interval = commitInterval
 	s.Consumer.Group.Session.Timeout = o.SessionTimeout
 	s.Consumer.Group.Heartbeat.Interval = o.SessionTimeout / heartbeats
 	s.Consumer.Group.Rebalance.Timeout = o.RebalanceTimeout
-	// Range is eager: a rebalance ends the session, and the session's context tells work on moved partitions to stop. Under
-	// the cooperative strategy nothing tells it.
+	// Range is eager: a rebalance ends the session, and the end of the session's context stops the handlers of partitions
+	// that move. Under the cooperative strategy that context does not end.
 	s.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyRange()}
 }
 
-// Run consumes until ctx ends, through rebalances and outages. It returns nil after everything in flight has ended, what is
-// done is committed, and the group was told that this member leaves.
+// Run consumes until ctx ends, through rebalances and outages. It returns nil after all handlers have returned, finished
+// messages are committed, and this member has left the group. Its error is an invalid setting.
 func (c *Consumer) Run(ctx context.Context) error {
-	w := newConnTracker(c.options.Dial, c.base.Net.DialTimeout)
-	// The orderly end: the grace for work in flight, then time to commit and leave. Only a broker that does not answer takes
-	// longer than that, and it is not waited for.
+	conns := newConnTracker(c.options.Dial, c.base.Net.DialTimeout)
+	// An orderly stop needs the grace period for handlers, and leaveTimeout to commit and leave. Only a broker that does not
+	// answer exceeds it; closing the connections then ends the stop.
 	defer context.AfterFunc(ctx, func() {
-		time.AfterFunc(c.grace+leaveTimeout, w.cut)
+		time.AfterFunc(c.grace+leaveTimeout, conns.closeAll)
 	})()
 	settings := *c.base
-	settings.Net.Proxy.Enable, settings.Net.Proxy.Dialer = true, w
+	settings.Net.Proxy.Enable, settings.Net.Proxy.Dialer = true, conns
 	group, err := sarama.NewConsumerGroup(c.config.Brokers, c.config.Name(c.options.Group), &settings)
 	if err != nil {
 		return fmt.Errorf("make consumer group: %w", err)
@@ -178,12 +179,12 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err := group.Close(); err != nil {
 		c.log.Warn("leaving the consumer group failed", zap.Error(err))
 	}
-	w.cut()
+	conns.closeAll()
 	draining.Wait()
 	return nil
 }
 
-// consume joins the group again and again until ctx ends.
+// consume joins the group, again after each session, until ctx ends.
 func (c *Consumer) consume(ctx context.Context, group sarama.ConsumerGroup) {
 	for failures := 0; ctx.Err() == nil; {
 		started := time.Now()
@@ -195,8 +196,8 @@ func (c *Consumer) consume(ctx context.Context, group sarama.ConsumerGroup) {
 			c.joined.Store(false)
 			c.log.Warn("consuming failed", zap.String("topic", c.topic), zap.Error(err))
 		}
-		// Also a session that ended at once without an error counts: a partition that cannot be opened ends it like that.
-		if err == nil && time.Since(started) >= settled {
+		// A short session without an error counts as a failure too: a partition that cannot be opened ends it this way.
+		if err == nil && time.Since(started) >= stableSession {
 			failures = 0
 			continue
 		}
@@ -207,21 +208,21 @@ func (c *Consumer) consume(ctx context.Context, group sarama.ConsumerGroup) {
 	}
 }
 
-// drainErrors logs what goes wrong in sarama's background: the same thing at most once in a while, since every partition
-// reports a broker that is down every two seconds.
+// drainErrors logs the errors of sarama's background goroutines. It logs the same error at most once per errorLogInterval,
+// because every partition reports a broker that is down every two seconds.
 func (c *Consumer) drainErrors(errs <-chan error) {
-	var last time.Time
-	var text string
+	var lastTime time.Time
+	var lastText string
 	for err := range errs {
 		reason := err
 		if inner := errors.Unwrap(err); inner != nil {
 			reason = inner // without the partition
 		}
-		if reason.Error() == text && time.Since(last) < quietFor {
+		if reason.Error() == lastText && time.Since(lastTime) < errorLogInterval {
 			continue
 		}
-		text, last = reason.Error(), time.Now()
-		c.log.Warn("consuming is disturbed", zap.Error(err))
+		lastText, lastTime = reason.Error(), time.Now()
+		c.log.Warn("error while consuming", zap.Error(err))
 	}
 }
 
@@ -231,11 +232,11 @@ func (c *Consumer) setGroup(group sarama.ConsumerGroup) {
 	c.group = group
 }
 
-// Pause stops taking messages and repeating failed ones, without giving partitions up. What is in flight goes on.
+// Pause stops starting and retrying messages, without releasing partitions. Running handlers continue.
 func (c *Consumer) Pause() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gate.pause()
+	c.pauser.pause()
 	c.metrics.paused.Set(1)
 	if c.group != nil {
 		c.group.PauseAll()
@@ -246,14 +247,15 @@ func (c *Consumer) Pause() {
 func (c *Consumer) Resume() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gate.resume()
+	c.pauser.resume()
 	c.metrics.paused.Set(0)
 	if c.group != nil {
 		c.group.ResumeAll()
 	}
 }
 
-// Ready returns nil while this consumer is a member of its group. A rebalance does not make it unready, an outage does.
+// Ready returns nil while this consumer is a member of its group, else fault.Unavailable. A rebalance does not make it
+// unready, an outage does.
 func (c *Consumer) Ready() error {
 	if !c.joined.Load() {
 		return fault.New(fault.Unavailable, codeNotJoined, "the consumer has not joined its group")

@@ -23,16 +23,16 @@ import (
 	"vitrine.io/pkg/test/port"
 )
 
-// send publishes messages, all of which must be taken.
+// send publishes messages, which must all be acknowledged.
 func send(t *testing.T, config kafka.Config, batch []event.Message) {
 	t.Helper()
 	p, _ := newPublisher(t, config)
-	if results := p.Publish(t.Context(), batch); !taken(results) {
+	if results := p.Publish(t.Context(), batch); !accepted(results) {
 		t.Fatalf("publish: %v", results)
 	}
 }
 
-// committedOffset returns a group's committed offset of the requests' only partition, or 0.
+// committedOffset returns a group's committed offset of the only partition of the requests, or 0.
 func committedOffset(c *kfake.Cluster, group string) int64 {
 	info := c.GroupInfo(group)
 	if info == nil {
@@ -41,27 +41,28 @@ func committedOffset(c *kfake.Cluster, group string) int64 {
 	return info.Commits[event.TopicRequested][0].Offset
 }
 
-// grave is a dead topic that answers what it is told to.
-type grave struct {
+// fakeDeadLetters is a publisher of dead letters; answer returns the result of each attempt.
+type fakeDeadLetters struct {
 	mu     sync.Mutex
 	answer func(attempt int) error
 	got    []event.Message
 }
 
-func (g *grave) Publish(_ context.Context, messages []event.Message) []error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.got = append(g.got, messages...)
-	return []error{g.answer(len(g.got))}
+func (d *fakeDeadLetters) Publish(_ context.Context, messages []event.Message) []error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.got = append(d.got, messages...)
+	return []error{d.answer(len(d.got))}
 }
 
-func (g *grave) attempts() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.got)
+func (d *fakeDeadLetters) attempts() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.got)
 }
 
-func unreadable(t *testing.T, config kafka.Config) {
+// sendUndecodable sends one record that cannot be decoded.
+func sendUndecodable(t *testing.T, config kafka.Config) {
 	t.Helper()
 	settings := sarama.NewConfig()
 	settings.Producer.Return.Successes = true
@@ -77,33 +78,50 @@ func unreadable(t *testing.T, config kafka.Config) {
 	}
 }
 
-func TestAnUnreadableRecordIsMarkedOnlyAfterItIsBuried(t *testing.T) {
+func TestConsumer(t *testing.T) {
+	t.Parallel()
+	t.Run("undecodable_record_is_marked_after_dead_letter", testConsumerUndecodableRecordIsMarkedAfterDeadLetter)
+	t.Run("panic_while_decoding_is_undecodable", testConsumerPanicWhileDecodingIsUndecodable)
+	t.Run("missing_topic_is_retried_with_backoff", testConsumerMissingTopicIsRetriedWithBackoff)
+	t.Run("refused_join_is_retried_with_backoff", testConsumerRefusedJoinIsRetriedWithBackoff)
+	t.Run("broker_restart_is_survived", testConsumerBrokerRestartIsSurvived)
+	t.Run("failing_message_blocks_partition_after_window", testConsumerFailingMessageBlocksPartitionAfterWindow)
+	t.Run("message_waiting_for_its_key_holds_no_slot", testConsumerMessageWaitingForItsKeyHoldsNoSlot)
+	t.Run("handler_is_cancelled_after_grace_period", testConsumerHandlerIsCancelledAfterGracePeriod)
+	t.Run("stop_with_hanging_broker_is_limited", testConsumerStopWithHangingBrokerIsLimited)
+	t.Run("failed_commit_is_retried", testConsumerFailedCommitIsRetried)
+	t.Run("commits_once_a_second", testConsumerCommitsOnceASecond)
+	t.Run("paused_consumer_retries_nothing", testConsumerPausedConsumerRetriesNothing)
+	t.Run("two_groups_share_a_registry", testConsumerTwoGroupsShareARegistry)
+}
+
+func testConsumerUndecodableRecordIsMarkedAfterDeadLetter(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
-	unreadable(t, config)
+	sendUndecodable(t, config)
 	send(t, config, messages(1))
-	var open atomic.Bool
-	dead := &grave{answer: func(int) error {
-		if !open.Load() {
+	var up atomic.Bool
+	dead := &fakeDeadLetters{answer: func(int) error {
+		if !up.Load() {
 			return fault.New(fault.Unavailable, "kafka_unavailable", "down")
 		}
 		return nil
 	}}
 	seen := newTally()
-	r := run(t, config, requested("g"), seen.take, dead)
-	eventually(t, "the burial is tried again, and the next message is done meanwhile", func() bool {
+	r := run(t, config, requested("g"), seen.handle, dead)
+	eventually(t, "the dead letter is retried, and the next message is done meanwhile", func() bool {
 		return dead.attempts() >= 3 && seen.size() == 1
 	})
 	r.stop()
 	if got := committedOffset(c, "g"); got != 0 {
-		t.Fatalf("committed offset: got %d, want 0: nobody has the record", got)
+		t.Fatalf("committed offset: got %d, want 0: the record is not stored anywhere else", got)
 	}
-	open.Store(true)
-	r = run(t, config, requested("g"), seen.take, dead)
-	eventually(t, "all is committed once the burial is acknowledged", func() bool { return committedOffset(c, "g") == 2 })
+	up.Store(true)
+	r = run(t, config, requested("g"), seen.handle, dead)
+	eventually(t, "all is committed once the dead letter is acknowledged", func() bool { return committedOffset(c, "g") == 2 })
 	for _, m := range dead.got {
 		if m.ID != dead.got[0].ID {
-			t.Errorf("event ids of one record's burials: got %s and %s, want the same", m.ID, dead.got[0].ID)
+			t.Errorf("event ids of the dead letters of one record: got %s and %s, want the same", m.ID, dead.got[0].ID)
 		}
 	}
 	if got := testutil.CollectAndCount(r.reg, "vitrine_kafka_undecodable_total"); got != 1 {
@@ -111,12 +129,12 @@ func TestAnUnreadableRecordIsMarkedOnlyAfterItIsBuried(t *testing.T) {
 	}
 }
 
-// Check and Exclusive are given whatever is on the topic, so a panic in them is one more way of being unreadable.
-func TestAPanicWhileReadingIsAnUnreadableRecord(t *testing.T) {
+// Check and OrderingKey receive any content of the topic, so a panic in them means that the record is undecodable.
+func testConsumerPanicWhileDecodingIsUndecodable(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*kafka.ConsumerConfig){
-		"Check":     func(o *kafka.ConsumerConfig) { o.Check = func(event.Message) error { panic("a defect") } },
-		"Exclusive": func(o *kafka.ConsumerConfig) { o.Exclusive = func(event.Message) string { panic("a defect") } },
+		"check":        func(o *kafka.ConsumerConfig) { o.Check = func(event.Message) error { panic("a defect") } },
+		"ordering_key": func(o *kafka.ConsumerConfig) { o.OrderingKey = func(event.Message) string { panic("a defect") } },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,27 +142,27 @@ func TestAPanicWhileReadingIsAnUnreadableRecord(t *testing.T) {
 			send(t, config, messages(2))
 			options := requested("g")
 			change(&options)
-			dead := &grave{answer: func(int) error { return nil }}
-			run(t, config, options, newTally().take, dead)
-			eventually(t, "both are buried", func() bool { return committedOffset(c, "g") == 2 })
+			dead := &fakeDeadLetters{answer: func(int) error { return nil }}
+			run(t, config, options, newTally().handle, dead)
+			eventually(t, "both are dead letters", func() bool { return committedOffset(c, "g") == 2 })
 			if got := dead.attempts(); got != 2 {
-				t.Errorf("burials: got %d, want 2", got)
+				t.Errorf("dead letters: got %d, want 2", got)
 			}
 		})
 	}
 }
 
-func TestAMissingTopicIsWaitedForWithoutASpin(t *testing.T) {
+func testConsumerMissingTopicIsRetriedWithBackoff(t *testing.T) {
 	t.Parallel()
 	_, config := cluster(t)
 	seen := newTally()
-	r := run(t, config, requested("g"), seen.take, nil)
-	eventually(t, "the trouble is logged", func() bool { return r.logs.FilterMessage("consuming failed").Len() >= 2 })
+	r := run(t, config, requested("g"), seen.handle, nil)
+	eventually(t, "the error is logged", func() bool { return r.logs.FilterMessage("consuming failed").Len() >= 2 })
 	if r.Ready() == nil {
-		t.Error("a consumer without a topic says that it is ready")
+		t.Error("a consumer without a topic is ready")
 	}
 	if got := r.logs.Len(); got > 20 {
-		t.Errorf("lines: got %d within a few seconds, want few", got)
+		t.Errorf("log lines: got %d within a few seconds, want at most 20", got)
 	}
 	admin, err := kafka.NewAdmin(config)
 	if err != nil {
@@ -154,28 +172,28 @@ func TestAMissingTopicIsWaitedForWithoutASpin(t *testing.T) {
 		t.Fatal(err)
 	}
 	send(t, config, messages(1))
-	eventually(t, "the message arrives once there is a topic", func() bool { return seen.size() == 1 })
+	eventually(t, "the message arrives once the topic exists", func() bool { return seen.size() == 1 })
 }
 
-func TestAGroupThatLetsNobodyInIsNotHammered(t *testing.T) {
+func testConsumerRefusedJoinIsRetriedWithBackoff(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	send(t, config, messages(1))
-	closed := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1})
+	refusing := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1})
 	seen := newTally()
-	r := run(t, config, requested("g"), seen.take, nil)
+	r := run(t, config, requested("g"), seen.handle, nil)
 	<-time.After(2 * time.Second)
-	if got := closed.Hits(); got < 2 || got > 8 {
-		t.Errorf("attempts within two seconds: got %d, want 2 to 8, with growing pauses", got)
+	if got := refusing.Hits(); got < 2 || got > 8 {
+		t.Errorf("attempts within two seconds: got %d, want 2 to 8 with a growing backoff", got)
 	}
 	if r.Ready() == nil {
-		t.Error("a consumer outside its group says that it is ready")
+		t.Error("a consumer outside its group is ready")
 	}
-	closed.Remove()
-	eventually(t, "the message arrives once the group is open", func() bool { return seen.size() == 1 })
+	refusing.Remove()
+	eventually(t, "the message arrives once the group accepts the consumer", func() bool { return seen.size() == 1 })
 }
 
-func TestAConsumerSurvivesARestartOfTheBroker(t *testing.T) {
+func testConsumerBrokerRestartIsSurvived(t *testing.T) {
 	t.Parallel()
 	addr, dir := port.Addr(t), t.TempDir()
 	config := local([]string{addr}, "")
@@ -187,8 +205,8 @@ func TestAConsumerSurvivesARestartOfTheBroker(t *testing.T) {
 		return broker
 	}
 	seen := newTally()
-	r := run(t, config, requested("g"), seen.take, nil) // started before Kafka is
-	eventually(t, "the trouble is logged", func() bool { return r.logs.FilterMessage("consuming failed").Len() >= 1 })
+	r := run(t, config, requested("g"), seen.handle, nil) // started before Kafka
+	eventually(t, "the error is logged", func() bool { return r.logs.FilterMessage("consuming failed").Len() >= 1 })
 	broker := start()
 	admin, err := kafka.NewAdmin(config)
 	if err != nil {
@@ -204,48 +222,48 @@ func TestAConsumerSurvivesARestartOfTheBroker(t *testing.T) {
 	t.Cleanup(broker.Close)
 	send(t, config, messages(3))
 	eventually(t, "the others arrive after the restart", func() bool { return seen.size() == 6 })
-	if got := r.logs.FilterMessage("consuming is disturbed").Len(); got > 10 {
-		t.Errorf("lines about it: got %d, want few", got)
+	if got := r.logs.FilterMessage("error while consuming").Len(); got > 10 {
+		t.Errorf("log lines about it: got %d, want at most 10", got)
 	}
 }
 
-// One stubborn message holds its partition up at last, or what is finished behind it would grow without end.
-func TestAStubbornMessageHoldsItsPartitionUpAfterAWindow(t *testing.T) {
+// Without the limit, the finished messages behind a failing one would grow without bound.
+func testConsumerFailingMessageBlocksPartitionAfterWindow(t *testing.T) {
 	t.Parallel()
 	_, config := seeded(t)
 	batch := messages(400)
 	send(t, config, batch)
 	seen := newTally()
-	var yield atomic.Bool
+	var succeed atomic.Bool
 	run(t, config, requested("g"), func(_ context.Context, m event.Message) error {
-		if m.ID == batch[0].ID && !yield.Load() {
+		if m.ID == batch[0].ID && !succeed.Load() {
 			return errors.New("not now")
 		}
 		seen.add(m)
 		return nil
 	}, nil)
-	eventually(t, "what the window allows is done", func() bool { return seen.size() == 255 })
+	eventually(t, "the messages within the window are done", func() bool { return seen.size() == 255 })
 	<-time.After(300 * time.Millisecond) // several fetches
 	if got := seen.size(); got != 255 {
-		t.Errorf("done beside the stubborn message: got %d, want 255", got)
+		t.Errorf("done beside the failing message: got %d, want 255", got)
 	}
-	yield.Store(true)
+	succeed.Store(true)
 	eventually(t, "the rest is done", func() bool { return seen.size() == len(batch) })
 }
 
-// A message that waits for another one of its kind holds no place: or a few of one product would starve the rest.
-func TestAMessageThatWaitsForItsTurnHoldsNobodyUp(t *testing.T) {
+// Otherwise a few messages of one image would block all others.
+func testConsumerMessageWaitingForItsKeyHoldsNoSlot(t *testing.T) {
 	t.Parallel()
 	_, config := seeded(t)
 	batch := messages(10)
 	send(t, config, batch)
 	options := requested("g")
 	options.InFlight = 2
-	options.Exclusive = func(m event.Message) string {
+	options.OrderingKey = func(m event.Message) string {
 		if m.ID == batch[9].ID {
-			return "another"
+			return "other"
 		}
-		return "the same"
+		return "same"
 	}
 	release, done := make(chan struct{}), make(chan struct{})
 	seen := newTally()
@@ -264,58 +282,58 @@ func TestAMessageThatWaitsForItsTurnHoldsNobodyUp(t *testing.T) {
 	}, nil)
 	select {
 	case <-done:
-	case <-time.After(patience):
-		t.Fatal("the message of another kind was held up")
+	case <-time.After(waitLimit):
+		t.Fatal("the message with another key was blocked")
 	}
 	close(release)
-	eventually(t, "the others are done one by one", func() bool { return seen.size() == 9 })
+	eventually(t, "the others are done one after the other", func() bool { return seen.size() == 9 })
 }
 
-func TestWorkThatDoesNotFinishInTimeIsReleased(t *testing.T) {
+func testConsumerHandlerIsCancelledAfterGracePeriod(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	send(t, config, messages(1))
 	options := requested("g")
 	options.RebalanceTimeout = 2 * time.Second
-	begun := make(chan struct{})
+	running := make(chan struct{})
 	r := run(t, config, options, func(ctx context.Context, _ event.Message) error {
-		close(begun)
+		close(running)
 		<-ctx.Done()
-		return nil // it made it in the last moment
+		return nil // done in the last moment
 	}, nil)
-	<-begun
+	<-running
 	started := time.Now()
 	r.stop()
-	if took := time.Since(started); took < time.Second || took > 5*time.Second {
-		t.Errorf("stopping took %s, want a little more than the grace of 1 s", took)
+	if elapsed := time.Since(started); elapsed < time.Second || elapsed > 5*time.Second {
+		t.Errorf("elapsed until stopped: got %s, want a little more than the grace period of 1 s", elapsed)
 	}
-	if got := r.logs.FilterMessage("work in flight did not finish in time and is released").Len(); got != 1 {
-		t.Errorf("lines about it: got %d, want 1", got)
+	if got := r.logs.FilterMessage("handlers did not finish within the grace period").Len(); got != 1 {
+		t.Errorf("log lines about it: got %d, want 1", got)
 	}
 	if got := committedOffset(c, "g"); got != 1 {
-		t.Errorf("committed offset: got %d, want 1: what it returned counts", got)
+		t.Errorf("committed offset: got %d, want 1: the handler's result counts", got)
 	}
 }
 
-func TestAStopBesideABrokerThatHangsIsBound(t *testing.T) {
+func testConsumerStopWithHangingBrokerIsLimited(t *testing.T) {
 	t.Parallel()
-	config := mute(t, kmsg.LeaveGroup)
+	config := silenced(t, kmsg.LeaveGroup)
 	options := requested("g")
 	options.RebalanceTimeout = 2 * time.Second
-	r := run(t, config, options, newTally().take, nil)
+	r := run(t, config, options, newTally().handle, nil)
 	eventually(t, "the consumer has joined", func() bool { return r.Ready() == nil })
 	started := time.Now()
 	r.stop()
-	if took := time.Since(started); took > 10*time.Second {
-		t.Errorf("stopping took %s, want the grace of 1 s and 5 s to leave", took)
+	if elapsed := time.Since(started); elapsed > 10*time.Second {
+		t.Errorf("elapsed until stopped: got %s, want the grace period of 1 s and 5 s to leave", elapsed)
 	}
 	if got := r.logs.FilterMessage("leaving the consumer group failed").Len(); got != 1 {
-		t.Errorf("lines about it: got %d, want 1", got)
+		t.Errorf("log lines about it: got %d, want 1", got)
 	}
 }
 
-// A commit that fails must not be taken for a commit: sarama repeats it, and nothing is lost meanwhile.
-func TestAFailedCommitIsRepeated(t *testing.T) {
+// sarama retries a failed commit.
+func testConsumerFailedCommitIsRetried(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	send(t, config, messages(3))
@@ -323,38 +341,38 @@ func TestAFailedCommitIsRepeated(t *testing.T) {
 		Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "g", Err: kerr.CoordinatorNotAvailable, Count: 2,
 	})
 	seen := newTally()
-	run(t, config, requested("g"), seen.take, nil)
+	run(t, config, requested("g"), seen.handle, nil)
 	eventually(t, "all is committed", func() bool { return committedOffset(c, "g") == 3 })
 	if failing.Hits() != 2 {
 		t.Errorf("failed commits: got %d, want 2", failing.Hits())
 	}
 }
 
-// Each commit waits behind the long-poll fetch, so one per message makes a consumer slow: it was 12 a second.
-func TestThereIsNoCommitPerMessage(t *testing.T) {
+// Each commit waits behind the long-poll fetch: with a commit per message, a consumer handled 12 messages a second.
+func testConsumerCommitsOnceASecond(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	send(t, config, messages(1000))
 	commits := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "g", Observe: true, Count: -1})
 	seen := newTally()
 	started := time.Now()
-	r := run(t, config, requested("g"), seen.take, nil)
+	r := run(t, config, requested("g"), seen.handle, nil)
 	eventually(t, "every message is done", func() bool { return seen.size() == 1000 })
 	r.stop()
-	if got, most := commits.Hits(), int(time.Since(started)/time.Second)+3; got > most {
-		t.Errorf("commits: got %d, want at most %d, one a second", got, most)
+	if got, limit := commits.Hits(), int(time.Since(started)/time.Second)+3; got > limit {
+		t.Errorf("commits: got %d, want at most %d, one a second", got, limit)
 	}
 }
 
-func TestAPausedConsumerRepeatsNothing(t *testing.T) {
+func testConsumerPausedConsumerRetriesNothing(t *testing.T) {
 	t.Parallel()
 	_, config := seeded(t)
 	send(t, config, messages(1))
-	tried := newTally()
+	attempted := newTally()
 	var calls atomic.Int64
 	r := run(t, config, requested("g"), func(_ context.Context, m event.Message) error {
 		calls.Add(1)
-		if tried.add(m) < 6 {
+		if attempted.add(m) < 6 {
 			return errors.New("the database is down")
 		}
 		return nil
@@ -363,7 +381,7 @@ func TestAPausedConsumerRepeatsNothing(t *testing.T) {
 	r.Pause()
 	before := calls.Load()
 	<-time.After(time.Second)
-	if got := calls.Load(); got > before+1 { // one may have been on its way
+	if got := calls.Load(); got > before+1 { // one may have been running
 		t.Errorf("attempts during the pause: got %d more", got-before)
 	}
 	r.Resume()
@@ -376,6 +394,7 @@ func TestAPausedConsumerRepeatsNothing(t *testing.T) {
 	}
 }
 
+// gauge returns the value of a gauge.
 func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -391,11 +410,11 @@ func gauge(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	return 0
 }
 
-func TestTwoConsumersShareARegistry(t *testing.T) {
+func testConsumerTwoGroupsShareARegistry(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	for _, group := range []string{"a", "b"} {
-		if _, err := kafka.NewConsumer(valid(), requested(group), newTally().take, nil, reg, zap.NewNop()); err != nil {
+		if _, err := kafka.NewConsumer(valid(), requested(group), newTally().handle, nil, reg, zap.NewNop()); err != nil {
 			t.Errorf("group %s: %v", group, err)
 		}
 	}

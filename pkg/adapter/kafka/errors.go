@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// The codes of this room's faults.
+// The codes of this package's faults.
 const (
 	codeUnavailable = "kafka_unavailable"
 	codeTooLarge    = "message_too_large"
@@ -19,9 +19,8 @@ const (
 	codeNoTopic     = "topic_missing"
 )
 
-// classify says what a failed send means for the message: Invalid when Kafka will never take it, Unavailable for everything
-// else. A missing topic, a missing right or a clock that is far off is Unavailable too: the installation is wrong, not the
-// message.
+// classify returns the fault for the error of a send: Invalid if Kafka will never accept the message, else Unavailable. A
+// missing topic, a missing permission or a wrong clock is Unavailable too, because the message is not the cause.
 func classify(err error) error {
 	switch {
 	case err == nil:
@@ -29,7 +28,7 @@ func classify(err error) error {
 	case fault.From(err) != nil:
 		return err
 	case errors.Is(err, sarama.ErrMessageSizeTooLarge):
-		return fault.Wrap(err, fault.Invalid, codeTooLarge, "the message is larger than Kafka takes")
+		return fault.Wrap(err, fault.Invalid, codeTooLarge, "the message is larger than Kafka accepts")
 	case errors.Is(err, sarama.ErrInvalidRecord):
 		return fault.Wrap(err, fault.Invalid, codeRefused, "Kafka refuses the message")
 	default:
@@ -41,7 +40,7 @@ func unavailable(err error) error {
 	return fault.Wrap(err, fault.Unavailable, codeUnavailable, "Kafka cannot be reached or does not answer")
 }
 
-// withCause returns err, or the reason why ctx ended if that is what made err happen.
+// withCause returns err, with the cause of the end of ctx if ctx has ended.
 func withCause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)

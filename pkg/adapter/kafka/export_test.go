@@ -3,4 +3,4 @@ package kafka
 import "time"
 
 // Timeout sets how long the reader waits for the next record.
-func (r *Reader) Timeout(d time.Duration) { r.patience = d }
+func (r *Reader) Timeout(d time.Duration) { r.timeout = d }

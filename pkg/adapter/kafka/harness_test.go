@@ -21,10 +21,10 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// patience is how long a test waits for what must happen.
-const patience = 60 * time.Second
+// waitLimit is how long a test waits for an event that must happen.
+const waitLimit = 60 * time.Second
 
-// cluster starts an in-process broker that can be told to misbehave.
+// cluster starts an in-process broker that can simulate faults.
 func cluster(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, kafka.Config) {
 	t.Helper()
 	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, options...)...)
@@ -35,25 +35,25 @@ func cluster(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, kafka.Config) 
 	return c, local(c.ListenAddrs(), "")
 }
 
-// seeded starts one that has the topics, with one partition each.
+// seeded starts a cluster that has the topics, with one partition each.
 func seeded(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, kafka.Config) {
 	t.Helper()
 	return cluster(t, append(options, kfake.SeedTopics(1, event.Topics()...))...)
 }
 
-// count returns how many records the requests' only partition has.
+// count returns the number of records in the only partition of the requests.
 func count(c *kfake.Cluster) int64 { return c.PartitionInfo(event.TopicRequested, 0).HighWatermark }
 
 // messages returns n requests.
 func messages(n int) []event.Message {
-	made := make([]event.Message, n)
-	for i := range made {
+	requests := make([]event.Message, n)
+	for i := range requests {
 		id := int64(i + 1)
-		made[i] = event.New(uuid.NewString(), event.Key(id), event.ImageRequested{
+		requests[i] = event.New(uuid.NewString(), event.Key(id), event.ImageRequested{
 			ProductID: id, ImageID: id, SourceURL: "https://example.com/" + strconv.Itoa(i), PipelineHash: "hash",
 		})
 	}
-	return made
+	return requests
 }
 
 func newPublisher(t *testing.T, config kafka.Config) (*kafka.Publisher, *prometheus.Registry) {
@@ -67,7 +67,7 @@ func newPublisher(t *testing.T, config kafka.Config) (*kafka.Publisher, *prometh
 	return p, reg
 }
 
-// requested is a consumer of requests with bounds that suit a test.
+// requested returns the options of a consumer of requests, with short timeouts.
 func requested(group string) kafka.ConsumerConfig {
 	return kafka.ConsumerConfig{
 		Group: group, Topic: event.TopicRequested, InFlight: 4,
@@ -75,7 +75,7 @@ func requested(group string) kafka.ConsumerConfig {
 	}
 }
 
-// running is a consumer that runs.
+// running is a running consumer.
 type running struct {
 	*kafka.Consumer
 	reg  *prometheus.Registry
@@ -83,6 +83,7 @@ type running struct {
 	stop func()
 }
 
+// run starts a consumer that is stopped when the test ends.
 func run(
 	t *testing.T, config kafka.Config, options kafka.ConsumerConfig, handle kafka.Handle, dead relay.Publisher,
 ) *running {
@@ -111,12 +112,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(waitLimit)
 	for !ok() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("did not happen within %s: %s", patience, what)
+			t.Fatalf("did not happen within %s: %s", waitLimit, what)
 		}
 	}
 }
@@ -154,6 +155,7 @@ type tally struct {
 
 func newTally() *tally { return &tally{seen: make(map[string]int)} }
 
+// add counts a message and returns how often it was counted, this time included.
 func (a *tally) add(m event.Message) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -161,55 +163,56 @@ func (a *tally) add(m event.Message) int {
 	return a.seen[m.ID]
 }
 
-// size is the number of different messages.
+// size returns the number of different messages.
 func (a *tally) size() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.seen)
 }
 
-func (a *tally) take(_ context.Context, m event.Message) error {
+// handle is a kafka.Handle that only counts.
+func (a *tally) handle(_ context.Context, m event.Message) error {
 	a.add(m)
 	return nil
 }
 
-// mute starts a broker that answers nothing more from the first request of a kind on.
-func mute(t *testing.T, key kmsg.Key) kafka.Config {
+// silenced starts a broker that sends no answer from the first request with the key on.
+func silenced(t *testing.T, key kmsg.Key) kafka.Config {
 	t.Helper()
-	m := &muteListener{release: make(chan struct{})}
+	l := &silencedListener{release: make(chan struct{})}
 	c, config := seeded(t, kfake.ListenFn(func(network, address string) (_ net.Listener, err error) {
-		m.Listener, err = net.Listen(network, address)
-		return m, err
+		l.Listener, err = net.Listen(network, address)
+		return l, err
 	}))
-	t.Cleanup(func() { close(m.release) })
+	t.Cleanup(func() { close(l.release) })
 	c.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
-		m.silent.Store(true)
+		l.silent.Store(true)
 		return nil, nil, false
 	})
 	return config
 }
 
-type muteListener struct {
+type silencedListener struct {
 	net.Listener
 	silent  atomic.Bool
 	release chan struct{}
 }
 
-func (l *muteListener) Accept() (net.Conn, error) {
+func (l *silencedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &muteConn{conn, l}, nil
+	return &silencedConn{conn, l}, nil
 }
 
-type muteConn struct {
+type silencedConn struct {
 	net.Conn
-	listener *muteListener
+	listener *silencedListener
 }
 
-// Write holds the answer back until the test is over.
-func (c *muteConn) Write(b []byte) (int, error) {
+// Write blocks until the test ends once the listener is silent.
+func (c *silencedConn) Write(b []byte) (int, error) {
 	if c.listener.silent.Load() {
 		<-c.listener.release
 		return 0, net.ErrClosed

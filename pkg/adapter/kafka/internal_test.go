@@ -16,15 +16,21 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-func TestOnlyTheFinishedPrefixIsMarked(t *testing.T) {
+func TestTracker(t *testing.T) {
+	t.Parallel()
+	t.Run("offset_gaps_are_allowed", testTrackerOffsetGapsAreAllowed)
+	t.Run("marked_offset_equals_finished_prefix", testTrackerMarkedOffsetEqualsFinishedPrefix)
+}
+
+func testTrackerOffsetGapsAreAllowed(t *testing.T) {
 	t.Parallel()
 	tr := newTracker(10)
 	var messages []*trackedRecord
 	for _, offset := range []int64{10, 11, 15, 16} { // compaction leaves gaps
 		if !tr.reserve(nil) {
-			t.Fatal("no room")
+			t.Fatal("no capacity")
 		}
-		messages = append(messages, tr.take(offset))
+		messages = append(messages, tr.add(offset))
 	}
 	for _, step := range []struct {
 		message int
@@ -38,9 +44,9 @@ func TestOnlyTheFinishedPrefixIsMarked(t *testing.T) {
 	}
 }
 
-// The model is the plainest one: all offsets and which are finished. In any order of taking and finishing, what is marked
-// is never beyond an unfinished message, never goes back, and is all of the prefix.
-func TestWhatIsMarkedIsExactlyTheFinishedPrefix(t *testing.T) {
+// The model is the list of all offsets and the set of finished ones. For every order of add and finish, the marked offset
+// never passes an unfinished message, never decreases, and covers the whole finished prefix.
+func testTrackerMarkedOffsetEqualsFinishedPrefix(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const size = 8
@@ -51,25 +57,25 @@ func TestWhatIsMarkedIsExactlyTheFinishedPrefix(t *testing.T) {
 		full := make(chan struct{})
 		close(full)
 		t.Repeat(map[string]func(*rapid.T){
-			"take": func(t *rapid.T) {
-				waiting := len(all) - prefix(all, finished)
-				if got, want := len(tr.room) < size, waiting < size; got != want {
-					t.Fatalf("room with %d of %d waiting: got %t, want %t", waiting, size, got, want)
+			"add": func(t *rapid.T) {
+				unmarked := len(all) - prefix(all, finished)
+				if got, want := len(tr.capacity) < size, unmarked < size; got != want {
+					t.Fatalf("capacity with %d of %d unmarked: got %t, want %t", unmarked, size, got, want)
 				}
-				if waiting == size {
+				if unmarked == size {
 					if tr.reserve(full) {
-						t.Fatal("a full tracker gave room")
+						t.Fatal("a full tracker gave capacity")
 					}
 					t.Skip("full")
 				}
 				tr.reserve(nil)
-				m := tr.take(next)
+				m := tr.add(next)
 				all, open = append(all, m), append(open, m)
 				next += rapid.Int64Range(1, 3).Draw(t, "gap")
 			},
 			"finish": func(t *rapid.T) {
 				if len(open) == 0 {
-					t.Skip("nothing open")
+					t.Skip("all finished")
 				}
 				i := rapid.IntRange(0, len(open)-1).Draw(t, "which")
 				before := prefix(all, finished)
@@ -92,7 +98,7 @@ func TestWhatIsMarkedIsExactlyTheFinishedPrefix(t *testing.T) {
 	})
 }
 
-// prefix returns how many of all are finished without a gap.
+// prefix returns how many records are finished without a gap.
 func prefix(all []*trackedRecord, finished map[int64]bool) int {
 	n := 0
 	for n < len(all) && finished[all[n].offset] {
@@ -101,114 +107,120 @@ func prefix(all []*trackedRecord, finished map[int64]bool) int {
 	return n
 }
 
-func TestALaneHoldsOneAtATimeAndIsForgottenAfterwards(t *testing.T) {
+func TestKeyedMutex(t *testing.T) {
 	t.Parallel()
-	l := newKeyedMutex()
-	var inside, most, waits atomic.Int64
+	k := newKeyedMutex()
+	var holders, maxHolders, waits atomic.Int64
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			leave := l.lock("a", nil, func() { waits.Add(1) })
-			most.Store(max(most.Load(), inside.Add(1)))
-			inside.Add(-1)
-			leave()
+			unlock := k.lock("a", nil, func() { waits.Add(1) })
+			maxHolders.Store(max(maxHolders.Load(), holders.Add(1)))
+			holders.Add(-1)
+			unlock()
 		})
 	}
 	wg.Wait()
-	if most.Load() != 1 || len(l.open) != 0 {
-		t.Errorf("inside at once: got %d, want 1; lanes left: %d, want 0", most.Load(), len(l.open))
+	if maxHolders.Load() != 1 || len(k.entries) != 0 {
+		t.Errorf("holders at the same time: got %d, want 1; entries left: %d, want 0", maxHolders.Load(), len(k.entries))
 	}
 	stop := make(chan struct{})
 	close(stop)
-	leave := l.lock("b", nil, nil)
-	if l.lock("b", stop, func() {}) != nil {
-		t.Error("a taken lane was entered")
+	unlock := k.lock("b", nil, nil)
+	if k.lock("b", stop, func() {}) != nil {
+		t.Error("a held key was locked")
 	}
-	leave()
-	if len(l.open) != 0 {
-		t.Errorf("lanes left after giving up: got %d, want 0", len(l.open))
+	unlock()
+	if len(k.entries) != 0 {
+		t.Errorf("entries left after an ended wait: got %d, want 0", len(k.entries))
 	}
 }
 
-func TestAnEndedSessionPassesNoGate(t *testing.T) {
+func TestPauser(t *testing.T) {
 	t.Parallel()
-	g := newPauser()
+	p := newPauser()
 	stop := make(chan struct{})
-	if !g.wait(stop) {
-		t.Error("an open gate holds")
+	if !p.wait(stop) {
+		t.Error("wait blocks without a pause")
 	}
 	close(stop)
-	if g.wait(stop) {
-		t.Error("an ended session passed the open gate")
+	if p.wait(stop) {
+		t.Error("wait returned true after stop")
 	}
-	g.pause()
-	held := make(chan bool, 1)
-	go func() { held <- g.wait(nil) }()
-	g.resume()
-	if !<-held {
-		t.Error("the opened gate holds")
+	p.pause()
+	waited := make(chan bool, 1)
+	go func() { waited <- p.wait(nil) }()
+	p.resume()
+	if !<-waited {
+		t.Error("wait blocks after resume")
 	}
 }
 
-func TestACutWireEndsWhatIsOpenAndRefusesTheRest(t *testing.T) {
+func TestConnTracker(t *testing.T) {
+	t.Parallel()
+	t.Run("close_all_closes_and_refuses", testConnTrackerCloseAllClosesAndRefuses)
+	t.Run("connection_dialled_during_close_all_is_closed", testConnTrackerConnectionDialledDuringCloseAllIsClosed)
+}
+
+func testConnTrackerCloseAllClosesAndRefuses(t *testing.T) {
 	t.Parallel()
 	var far []net.Conn
-	w := newConnTracker(func(context.Context, string, string) (net.Conn, error) {
+	conns := newConnTracker(func(context.Context, string, string) (net.Conn, error) {
 		near, other := net.Pipe()
 		far = append(far, other)
 		return near, nil
 	}, 0)
-	closed, err := w.Dial("tcp", "a:1")
+	first, err := conns.Dial("tcp", "a:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	open, err := w.Dial("tcp", "a:1")
+	second, err := conns.Dial("tcp", "a:1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = closed.Close()
-	if len(w.conns) != 1 {
-		t.Errorf("connections known: got %d, want 1", len(w.conns))
+	_ = first.Close()
+	if len(conns.conns) != 1 {
+		t.Errorf("connections known: got %d, want 1", len(conns.conns))
 	}
-	if got := w.backoff(time.Second)(0, 0); got != time.Second {
+	if got := conns.backoff(time.Second)(0, 0); got != time.Second {
 		t.Errorf("backoff: got %s, want 1s", got)
 	}
-	w.cut()
-	if _, err := open.Read(make([]byte, 1)); err == nil {
-		t.Error("a cut connection can be read")
+	conns.closeAll()
+	if _, err := second.Read(make([]byte, 1)); err == nil {
+		t.Error("a closed connection can be read")
 	}
-	if _, err := w.Dial("tcp", "a:1"); !errors.Is(err, errCut) {
-		t.Errorf("dial on a cut wire: got %v, want errCut", err)
+	if _, err := conns.Dial("tcp", "a:1"); !errors.Is(err, errConnsClosed) {
+		t.Errorf("dial after closeAll: got %v, want errConnsClosed", err)
 	}
-	if got := w.backoff(time.Second)(0, 0); got != 0 {
-		t.Errorf("backoff on a cut wire: got %s, want none", got)
+	if got := conns.backoff(time.Second)(0, 0); got != 0 {
+		t.Errorf("backoff after closeAll: got %s, want none", got)
 	}
 	for _, c := range far {
 		_ = c.Close()
 	}
 }
 
-func TestADialThatOutlivesTheCutIsClosed(t *testing.T) {
+func testConnTrackerConnectionDialledDuringCloseAllIsClosed(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
 	defer far.Close()
-	var w *connTracker
-	w = newConnTracker(func(context.Context, string, string) (net.Conn, error) {
-		w.cut() // while the dial is under way
+	var conns *connTracker
+	conns = newConnTracker(func(context.Context, string, string) (net.Conn, error) {
+		conns.closeAll() // during the dial
 		return near, nil
 	}, 0)
-	if _, err := w.Dial("tcp", "a:1"); !errors.Is(err, errCut) {
-		t.Errorf("got %v, want errCut", err)
+	if _, err := conns.Dial("tcp", "a:1"); !errors.Is(err, errConnsClosed) {
+		t.Errorf("got %v, want errConnsClosed", err)
 	}
 	if _, err := near.Write([]byte{1}); err == nil {
-		t.Error("the late connection was left open")
+		t.Error("the late connection is open")
 	}
 }
 
-func TestADeadRecordKeepsOnlyWhatFits(t *testing.T) {
+func TestDeadLetterLimits(t *testing.T) {
 	t.Parallel()
 	if got := truncate("ab\xff"+strings.Repeat("é", 10), 6); got != "abé" {
-		t.Errorf("shortened: got %q, want %q", got, "abé")
+		t.Errorf("truncated: got %q, want %q", got, "abé")
 	}
 	kept := limitHeaders(map[string]string{"large": strings.Repeat("x", maxHeaders)})
 	if len(kept) != 0 {
@@ -216,22 +228,22 @@ func TestADeadRecordKeepsOnlyWhatFits(t *testing.T) {
 	}
 }
 
-func TestAFaultIsClassifiedOnce(t *testing.T) {
+func TestClassify(t *testing.T) {
 	t.Parallel()
 	refused := fault.New(fault.Invalid, codeRefused, "no")
 	if got := classify(refused); fault.From(got) != refused {
-		t.Errorf("a fault: got %v, want it as it is", got)
+		t.Errorf("a fault: got %v, want it unchanged", got)
 	}
 	if classify(nil) != nil {
-		t.Error("no error became one")
+		t.Error("nil: got an error")
 	}
 	if got := classify(errors.New("EOF")); !fault.Is(got, fault.Unavailable) {
-		t.Errorf("anything else: got %v, want unavailable", got)
+		t.Errorf("another error: got %v, want unavailable", got)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("stopping")
 	cancel(cause)
-	if got := withCause(ctx, errCut); !errors.Is(got, cause) || !errors.Is(got, errCut) {
-		t.Errorf("an ended context: got %v, want both reasons", got)
+	if got := withCause(ctx, errConnsClosed); !errors.Is(got, cause) || !errors.Is(got, errConnsClosed) {
+		t.Errorf("an ended context: got %v, want both errors", got)
 	}
 }

@@ -9,6 +9,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The clock of sarama's circuit breakers, which nothing ends but its ten seconds.
+	// The timer of sarama's circuit breakers ends only after ten seconds.
 	servers.Main(m, goleak.IgnoreAnyFunction("github.com/eapache/go-resiliency/breaker.(*Breaker).timer"))
 }

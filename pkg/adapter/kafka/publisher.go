@@ -17,30 +17,30 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// The bounds of a Publish. The outbox publishes inside a transaction of at most five seconds, so all must fit below that
-// with room for the claim before and the deletion after.
+// The time limits of Publish. The outbox publishes inside a transaction of at most five seconds, which also selects the
+// rows before and deletes them after.
 const (
-	publishBound   = 3500 * time.Millisecond // then the connections are cut and sarama answers at once
-	ackTimeout     = 1500 * time.Millisecond // for the brokers to replicate
-	replyTimeout   = 2 * time.Second         // above ackTimeout, or a slow acknowledgement looks like a dead broker
-	produceRetries = 5                       // covers a leader's move; what waits behind a failed batch spends them too
-	metadataBound  = 1500 * time.Millisecond
-	connectBackoff = 100 * time.Millisecond // doubling; a new client costs every broker a connection
-	connectMax     = 2 * time.Second
+	publishTimeout  = 3500 * time.Millisecond // then the connections are closed and sarama reports at once
+	ackTimeout      = 1500 * time.Millisecond // for the brokers to replicate
+	replyTimeout    = 2 * time.Second         // above ackTimeout: a slow acknowledgement is no broken connection
+	produceRetries  = 5                       // covers a change of leader; batches behind a failed one use them up too
+	metadataTimeout = 1500 * time.Millisecond
+	connectBackoff  = 100 * time.Millisecond // doubling; each new client opens connections to the brokers
+	connectMax      = 2 * time.Second
 
-	// maxMessage leaves room for the batch's own header below the brokers' default message.max.bytes of 1,048,588.
+	// maxMessage, in bytes, leaves space for the header of the batch below the brokers' default message.max.bytes of 1,048,588.
 	maxMessage = 1_000_000
 )
 
-// Publisher sends messages. It is safe for concurrent use; batches that are sent at a time share a session.
+// Publisher sends messages. It is safe for concurrent use; concurrent batches share a session.
 type Publisher struct {
 	config  Config
 	base    *sarama.Config
 	metrics *publisherMetrics
 	log     *zap.Logger
-	sending sync.WaitGroup // one for each Publish under way
+	sending sync.WaitGroup // one for each running Publish
 
-	connecting chan struct{} // holds one token: whoever has taken it connects, and owns these:
+	connecting chan struct{} // holds one token; its owner connects, and owns lastErr, retryAt and backoff
 	lastErr    error         // why there is no session
 	retryAt    time.Time
 	backoff    time.Duration
@@ -52,45 +52,49 @@ type Publisher struct {
 
 // session is one idempotent producer with its client and connections.
 type session struct {
-	wire     *connTracker
+	conns    *connTracker
 	client   sarama.Client
 	producer sarama.SyncProducer
 
-	users int  // by the publisher's mu
-	over  bool // the last user closes it
+	// By the publisher's mu:
+	users     int
+	discarded bool // the last user closes it
 }
 
-// NewPublisher returns a publisher. It reads the TLS files and connects to nothing.
+// NewPublisher returns a Publisher. It reads the TLS files and does not connect. Its error is an invalid setting.
 func NewPublisher(config Config, reg prometheus.Registerer, log *zap.Logger) (*Publisher, error) {
 	base, err := config.saramaConfig()
 	if err != nil {
 		return nil, err
 	}
-	base.Net.MaxOpenRequests = 1 // demanded by idempotence, and why no consumer may share this client
+	base.Net.MaxOpenRequests = 1 // required by idempotence; a consumer could not share this client
 	base.Net.DialTimeout = dialTimeout
 	base.Net.ReadTimeout = replyTimeout
 	base.Net.WriteTimeout = dialTimeout
 	base.Metadata.Retry.Max = 1
-	base.Metadata.Timeout = metadataBound
+	base.Metadata.Timeout = metadataTimeout
 	base.Producer.Idempotent = true
 	base.Producer.RequiredAcks = sarama.WaitForAll
 	base.Producer.Timeout = ackTimeout
 	base.Producer.Retry.Max = produceRetries
-	base.Producer.Transaction.Retry.Max = produceRetries // for the producer id, while its coordinator still loads
+	base.Producer.Transaction.Retry.Max = produceRetries // for the producer id, while its coordinator loads
 	base.Producer.MaxMessageBytes = maxMessage
-	base.Producer.Partitioner = sarama.NewMurmur2Partitioner // as Java does: other tools find the same partition for a key
+	base.Producer.Partitioner = sarama.NewMurmur2Partitioner // as the Java client: other tools find the same partition
 	base.Producer.Return.Successes = true
 	base.Producer.Return.Errors = true
 	if err := base.Validate(); err != nil {
 		return nil, fmt.Errorf("check producer settings: %w", err)
 	}
-	p := &Publisher{config: config, base: base, metrics: newPublisherMetrics(reg), log: log, connecting: make(chan struct{}, 1)}
+	p := &Publisher{
+		config: config, base: base, metrics: newPublisherMetrics(reg), log: log, connecting: make(chan struct{}, 1),
+	}
 	p.connecting <- struct{}{}
 	return p, nil
 }
 
-// Publish implements relay.Publisher. It comes back when every message is answered for, at most about four seconds after
-// the call, earlier if ctx ends.
+// Publish implements relay.Publisher. It returns one result per message, within about four seconds, or earlier if ctx
+// ends. A result is nil if Kafka has acknowledged the message, fault.Invalid if Kafka will never accept it, else
+// fault.Unavailable.
 func (p *Publisher) Publish(ctx context.Context, messages []event.Message) []error {
 	started := time.Now()
 	results := make([]error, len(messages))
@@ -105,10 +109,11 @@ func (p *Publisher) Publish(ctx context.Context, messages []event.Message) []err
 	return results
 }
 
-// toRecords converts what is small enough, and refuses the rest in results. A record carries its place in results.
+// toRecords converts the messages that are small enough, and sets the results of the others. A record's Metadata is its
+// index in results.
 func (p *Publisher) toRecords(messages []event.Message, results []error) []*sarama.ProducerMessage {
 	batch := make([]*sarama.ProducerMessage, 0, len(messages))
-	records := make([]sarama.ProducerMessage, len(messages)) // one piece of memory each for hundreds of records
+	records := make([]sarama.ProducerMessage, len(messages)) // one allocation for hundreds of records
 	headers := make([]sarama.RecordHeader, 0, event.MaxHeaders*len(messages))
 	for i, m := range messages {
 		record, first := &records[i], len(headers)
@@ -132,19 +137,19 @@ func (p *Publisher) toRecords(messages []event.Message, results []error) []*sara
 const recordVersion = 2
 
 func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
-	if !p.acquire() {
+	if !p.begin() {
 		fail(batch, results, unavailable(sarama.ErrClosedClient))
 		return
 	}
 	defer p.sending.Done()
-	ctx, cancel := context.WithTimeout(ctx, publishBound)
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	p.attempt(ctx, batch, results)
 	p.resendRefused(ctx, batch, results)
 }
 
-// acquire keeps the publisher open until Done is called on sending. It is false when the publisher is closed.
-func (p *Publisher) acquire() bool {
+// begin adds a user to sending, who calls Done on it. It returns false if the publisher is closed.
+func (p *Publisher) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
@@ -153,23 +158,23 @@ func (p *Publisher) acquire() bool {
 	return !p.closed
 }
 
-// resendRefused sends those that were refused one by one, over a session that nobody else uses: a broker refuses a partition's whole
-// batch because of one message, too large for it or not to its rules, and sarama makes one of what several Publish.
+// resendRefused sends the refused messages one by one, over a session of its own. A broker refuses a partition's whole
+// batch because of one message, and sarama may put the messages of several Publish calls into one batch.
 func (p *Publisher) resendRefused(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
 	refused := slices.DeleteFunc(slices.Clone(batch), func(record *sarama.ProducerMessage) bool {
 		return !isRefused(results[resultIndex(record)])
 	})
 	var s *session
 	for _, record := range refused {
-		alone := []*sarama.ProducerMessage{record}
+		single := []*sarama.ProducerMessage{record}
 		if s == nil {
 			var err error
 			if s, err = p.connect(ctx); err != nil {
-				fail(alone, results, unavailable(withCause(ctx, err)))
+				fail(single, results, unavailable(withCause(ctx, err)))
 				continue
 			}
 		}
-		if !s.send(ctx, alone, results) {
+		if !s.send(ctx, single, results) {
 			s.close()
 			s = nil
 		}
@@ -179,29 +184,30 @@ func (p *Publisher) resendRefused(ctx context.Context, batch []*sarama.ProducerM
 	}
 }
 
-// attempt sends a batch over the current session, and no other batch after it if anything in it failed: it leaves a gap in
-// the sequence numbers, and sarama's breakers stay open for ten seconds. What shares the session may fail with it.
+// attempt sends a batch over the current session. It discards the session if a message failed: the failure leaves a gap in
+// the sequence numbers, and sarama's circuit breakers stay open for ten seconds. Concurrent batches may fail with it.
 func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
-	s, err := p.enter(ctx)
+	s, err := p.acquireSession(ctx)
 	if err != nil {
 		fail(batch, results, unavailable(withCause(ctx, err)))
 		return
 	}
-	p.leave(s, s.send(ctx, batch, results))
+	p.releaseSession(s, s.send(ctx, batch, results))
 }
 
-// send sends a batch, and reports whether the session is as good as before.
+// send sends a batch, sets its results, and reports whether the session is still usable.
 func (s *session) send(ctx context.Context, batch []*sarama.ProducerMessage, results []error) bool {
-	stop := context.AfterFunc(ctx, s.wire.cut)
+	stop := context.AfterFunc(ctx, s.conns.closeAll)
 	err := s.producer.SendMessages(batch)
 	intact := stop()
 	assignResults(ctx, batch, results, err)
 	return err == nil && intact
 }
 
-// enter returns the session, made if there is none and the last failure is long enough ago. Its user has to leave it.
-func (p *Publisher) enter(ctx context.Context) (*session, error) {
-	if s := p.current(); s != nil {
+// acquireSession returns the session, for releaseSession. It connects if there is none, but not during the backoff after
+// a failure.
+func (p *Publisher) acquireSession(ctx context.Context) (*session, error) {
+	if s := p.currentSession(); s != nil {
 		return s, nil
 	}
 	select {
@@ -210,7 +216,7 @@ func (p *Publisher) enter(ctx context.Context) (*session, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if s := p.current(); s != nil { // made meanwhile
+	if s := p.currentSession(); s != nil { // connected meanwhile by another call
 		return s, nil
 	}
 	if time.Now().Before(p.retryAt) {
@@ -233,8 +239,8 @@ func (p *Publisher) enter(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// current enters the session that there is, and returns nil if there is none.
-func (p *Publisher) current() *session {
+// currentSession returns the session with the caller added to its users, or nil if there is none.
+func (p *Publisher) currentSession() *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.session != nil {
@@ -243,17 +249,17 @@ func (p *Publisher) current() *session {
 	return p.session
 }
 
-// leave ends a use of s. One that is not intact gets no other user, and its last one closes it.
-func (p *Publisher) leave(s *session, intact bool) {
+// releaseSession removes a user of s. A session that is not intact gets no new users; its last user closes it.
+func (p *Publisher) releaseSession(s *session, intact bool) {
 	p.mu.Lock()
 	s.users--
 	if !intact {
-		s.over = true
+		s.discarded = true
 		if p.session == s {
 			p.session = nil
 		}
 	}
-	last := s.over && s.users == 0
+	last := s.discarded && s.users == 0
 	p.mu.Unlock()
 	if last {
 		s.close()
@@ -261,20 +267,20 @@ func (p *Publisher) leave(s *session, intact bool) {
 }
 
 func (p *Publisher) connect(ctx context.Context) (*session, error) {
-	w := newConnTracker(nil, dialTimeout)
-	stop := context.AfterFunc(ctx, w.cut)
-	client, err := sarama.NewClient(p.config.Brokers, withDialer(p.base, w))
+	conns := newConnTracker(nil, dialTimeout)
+	stop := context.AfterFunc(ctx, conns.closeAll)
+	client, err := sarama.NewClient(p.config.Brokers, withDialer(p.base, conns))
 	if err != nil {
-		w.cut()
+		conns.closeAll()
 		return nil, err
 	}
-	producer, err := sarama.NewSyncProducerFromClient(client) // asks for a producer id, so it needs a broker
+	producer, err := sarama.NewSyncProducerFromClient(client) // requests a producer id, so it needs a broker
 	if err != nil {
-		w.cut()
+		conns.closeAll()
 		_ = client.Close()
 		return nil, err
 	}
-	s := &session{wire: w, client: client, producer: producer}
+	s := &session{conns: conns, client: client, producer: producer}
 	if !stop() {
 		s.close()
 		return nil, context.Cause(ctx)
@@ -282,14 +288,14 @@ func (p *Publisher) connect(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// close ends the session. Nothing is in flight on it, so nothing is lost by cutting first, and nothing can hang.
+// close ends the session. It has no users, so closing the connections first loses nothing and avoids waits.
 func (s *session) close() {
-	s.wire.cut()
+	s.conns.closeAll()
 	_ = s.producer.Close()
 	_ = s.client.Close()
 }
 
-// Close ends the publisher after what is being sent. Later calls of Publish fail.
+// Close waits for running calls of Publish and closes the connections. Later calls of Publish fail. The error is nil.
 func (p *Publisher) Close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -304,14 +310,14 @@ func (p *Publisher) Close() error {
 	return nil
 }
 
-// resultIndex returns where the result of a record belongs, as toRecords has noted it.
+// resultIndex returns the index of a record's result, which toRecords has set.
 func resultIndex(record *sarama.ProducerMessage) int {
 	i, _ := record.Metadata.(int)
 	return i
 }
 
-// assignResults notes what became of a batch that was sent. A message counts as acknowledged only if nothing went wrong or if
-// sarama names the others: any other error is everybody's.
+// assignResults sets the results of a batch from the error of its send. A message counts as acknowledged only if there is
+// no error, or if the error lists the failed messages and not this one. Any other error applies to all messages.
 func assignResults(ctx context.Context, batch []*sarama.ProducerMessage, results []error, err error) {
 	var failed sarama.ProducerErrors
 	if !errors.As(err, &failed) {

@@ -9,28 +9,28 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Record is a message as it stands in a topic, readable or not.
+// Record is a message as it is stored in a topic, decodable or not.
 type Record struct {
-	Topic     string // as the cluster calls it: with the prefix
+	Topic     string // with the prefix
 	Partition int32
 	Offset    int64
-	Time      time.Time // when it was written
+	Time      time.Time // of the write
 	Key       []byte
 	Value     []byte
 	Headers   map[string]string
 }
 
-// Reader reads a topic from its beginning to its present end, as nobody's consumer: it joins no group and commits nothing.
+// Reader reads a topic from its beginning to its current end. It joins no group and commits nothing.
 type Reader struct {
-	config   Config
-	base     *sarama.Config
-	patience time.Duration
+	config  Config
+	base    *sarama.Config
+	timeout time.Duration // for the next record
 }
 
-// readTimeout is how long a Reader waits for the next record of those that are there.
+// readTimeout is how long a Reader waits for the next existing record.
 const readTimeout = 30 * time.Second
 
-// NewReader returns a reader. It reads the TLS files and connects to nothing.
+// NewReader returns a Reader. It reads the TLS files and does not connect. Its error is an invalid setting.
 func NewReader(config Config) (*Reader, error) {
 	base, err := config.adminConfig()
 	if err != nil {
@@ -41,17 +41,17 @@ func NewReader(config Config) (*Reader, error) {
 	if err := base.Validate(); err != nil {
 		return nil, fmt.Errorf("check reader settings: %w", err)
 	}
-	return &Reader{config: config, base: base, patience: readTimeout}, nil
+	return &Reader{config: config, base: base, timeout: readTimeout}, nil
 }
 
-// Read calls fn with each record that the topic, named without the prefix, has when Read begins: partition after partition,
-// each from its oldest record on. Records that come later are not waited for. An error of fn ends it and is returned as it
-// is. fault.Unavailable if Kafka cannot be reached, or delivers nothing for half a minute.
+// Read calls fn with each record that the topic, named without the prefix, has when Read starts: one partition after the
+// other, each in the order of offsets. Later records are not read. An error of fn ends Read, which returns it unchanged.
+// Read returns fault.Unavailable if Kafka cannot be reached, ctx ends, or no record arrives for 30 seconds.
 func (r *Reader) Read(ctx context.Context, topic string, fn func(Record) error) error {
-	w := newConnTracker(nil, dialTimeout)
-	defer w.cut()
-	defer context.AfterFunc(ctx, w.cut)()
-	client, err := sarama.NewClient(r.config.Brokers, withDialer(r.base, w))
+	conns := newConnTracker(nil, dialTimeout)
+	defer conns.closeAll()
+	defer context.AfterFunc(ctx, conns.closeAll)()
+	client, err := sarama.NewClient(r.config.Brokers, withDialer(r.base, conns))
 	if err != nil {
 		return unavailable(withCause(ctx, fmt.Errorf("connect reader: %w", err)))
 	}
@@ -61,7 +61,7 @@ func (r *Reader) Read(ctx context.Context, topic string, fn func(Record) error) 
 		return unavailable(withCause(ctx, fmt.Errorf("make reader: %w", err)))
 	}
 	defer func() { _ = consumer.Close() }()
-	spans, err := spansOf(client, r.config.Name(topic))
+	spans, err := findSpans(client, r.config.Name(topic))
 	if err != nil {
 		return unavailable(withCause(ctx, err))
 	}
@@ -73,15 +73,15 @@ func (r *Reader) Read(ctx context.Context, topic string, fn func(Record) error) 
 	return nil
 }
 
-// span is what a partition has: from the first record to the one before end.
+// span is the range of records of a partition: from first to the one before end.
 type span struct {
 	topic      string
 	partition  int32
 	first, end int64
 }
 
-// spansOf looks at all partitions before any is read.
-func spansOf(client sarama.Client, topic string) ([]span, error) {
+// findSpans returns the spans of all partitions that have records.
+func findSpans(client sarama.Client, topic string) ([]span, error) {
 	if err := client.RefreshMetadata(topic); err != nil {
 		return nil, fmt.Errorf("find topic %s: %w", topic, err)
 	}
@@ -107,31 +107,31 @@ func spansOf(client sarama.Client, topic string) ([]span, error) {
 }
 
 var (
-	errSilent = errors.New("no record has come for too long")
-	errEnded  = errors.New("its records have gone while they were read; try again")
+	errIdle      = errors.New("no record arrived within the timeout")
+	errTruncated = errors.New("its records were deleted during the read; try again")
 )
 
-// readSpan reads one partition. While fn works its time is not Kafka's.
+// readSpan reads one partition. The timeout does not run while fn does.
 func (r *Reader) readSpan(ctx context.Context, consumer sarama.Consumer, s span, fn func(Record) error) error {
 	part, err := consumer.ConsumePartition(s.topic, s.partition, s.first)
 	if err != nil {
 		return unavailable(withCause(ctx, fmt.Errorf("read %s/%d: %w", s.topic, s.partition, err)))
 	}
 	defer func() { _ = part.Close() }()
-	silence := time.NewTimer(r.patience)
-	defer silence.Stop()
+	idle := time.NewTimer(r.timeout)
+	defer idle.Stop()
 	var last error
-	stopped := func(why error) error {
-		return unavailable(errors.Join(fmt.Errorf("read %s/%d up to %d: %w", s.topic, s.partition, s.end, why), last))
+	failed := func(reason error) error {
+		return unavailable(errors.Join(fmt.Errorf("read %s/%d up to %d: %w", s.topic, s.partition, s.end, reason), last))
 	}
 	for {
-		if ctx.Err() != nil { // a select takes any of what is ready: with records there, it could go on for long
-			return stopped(context.Cause(ctx))
+		if ctx.Err() != nil { // select picks at random among ready cases, so with records at hand it may ignore the end of ctx
+			return failed(context.Cause(ctx))
 		}
 		select {
 		case m, open := <-part.Messages():
-			if !open { // what it was to begin with is gone: the topic was made anew, or cut
-				return stopped(errEnded)
+			if !open { // the start offset is gone: the topic was created again, or truncated
+				return failed(errTruncated)
 			}
 			if m.Offset >= s.end {
 				return nil
@@ -142,15 +142,15 @@ func (r *Reader) readSpan(ctx context.Context, consumer sarama.Consumer, s span,
 			if m.Offset == s.end-1 {
 				return nil
 			}
-			silence.Reset(r.patience)
+			idle.Reset(r.timeout)
 		case err, open := <-part.Errors():
-			if open { // sarama tries again by itself, or ends the messages
+			if open { // sarama retries, or closes Messages
 				last = err
 			}
-		case <-silence.C:
-			return stopped(errSilent)
+		case <-idle.C:
+			return failed(errIdle)
 		case <-ctx.Done():
-			return stopped(context.Cause(ctx))
+			return failed(context.Cause(ctx))
 		}
 	}
 }
@@ -162,7 +162,7 @@ func toRecord(m *sarama.ConsumerMessage) Record {
 	}
 }
 
-// headersOf returns a record's headers. Of several with one name the last is taken.
+// headersOf returns a record's headers. Of several with the same name, the last one counts.
 func headersOf(m *sarama.ConsumerMessage) map[string]string {
 	headers := make(map[string]string, len(m.Headers))
 	for _, h := range m.Headers {
@@ -171,8 +171,8 @@ func headersOf(m *sarama.ConsumerMessage) map[string]string {
 	return headers
 }
 
-// Resend sends a record to its topic once more, with its own bytes and headers: nothing is read into it. It waits as Publish
-// does.
+// Resend sends a record to its topic with the same bytes and headers, without decoding it. Its duration and errors are
+// those of Publish.
 func (p *Publisher) Resend(ctx context.Context, r Record) error {
 	record := &sarama.ProducerMessage{Topic: r.Topic, Value: sarama.ByteEncoder(r.Value), Metadata: 0}
 	if len(r.Key) > 0 {

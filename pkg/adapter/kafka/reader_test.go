@@ -24,13 +24,21 @@ func newReader(t *testing.T, config kafka.Config) *kafka.Reader {
 	return r
 }
 
+// skip ignores a record.
 func skip(kafka.Record) error { return nil }
 
-func TestAReaderSaysThatKafkaIsAway(t *testing.T) {
+func TestReader(t *testing.T) {
 	t.Parallel()
-	_, without := cluster(t)
+	t.Run("unreachable_kafka_is_unavailable", testReaderUnreachableKafkaIsUnavailable)
+	t.Run("silent_fetch_times_out", testReaderSilentFetchTimesOut)
+	t.Run("deleted_records_are_reported", testReaderDeletedRecordsAreReported)
+}
+
+func testReaderUnreachableKafkaIsUnavailable(t *testing.T) {
+	t.Parallel()
+	_, withoutTopics := cluster(t)
 	for name, config := range map[string]kafka.Config{
-		"nobody listens": local([]string{port.Addr(t)}, ""), "no such topic": without,
+		"no listener": local([]string{port.Addr(t)}, ""), "missing topic": withoutTopics,
 	} {
 		if err := newReader(t, config).Read(t.Context(), event.TopicDead, skip); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("%s: got %v, want unavailable", name, err)
@@ -40,11 +48,11 @@ func TestAReaderSaysThatKafkaIsAway(t *testing.T) {
 	cancel()
 	err := newReader(t, local([]string{blackHole(t)}, "")).Read(ctx, event.TopicDead, skip)
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "canceled") {
-		t.Errorf("got %v, want that it was cancelled", err)
+		t.Errorf("got %v, want unavailable with the cancellation", err)
 	}
 }
 
-func TestAReaderDoesNotWaitForEverForWhatIsThere(t *testing.T) {
+func testReaderSilentFetchTimesOut(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	p, _ := newPublisher(t, config)
@@ -60,12 +68,12 @@ func TestAReaderDoesNotWaitForEverForWhatIsThere(t *testing.T) {
 	r := newReader(t, config)
 	r.Timeout(time.Second)
 	err := r.Read(t.Context(), event.TopicRequested, skip)
-	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "no record has come") {
-		t.Errorf("got %v, want that no record has come", err)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "no record arrived") {
+		t.Errorf("got %v, want unavailable: no record arrived", err)
 	}
 }
 
-func TestAReaderSaysThatRecordsAreGone(t *testing.T) {
+func testReaderDeletedRecordsAreReported(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)
 	p, _ := newPublisher(t, config)
@@ -79,16 +87,16 @@ func TestAReaderSaysThatRecordsAreGone(t *testing.T) {
 		return fetched(req, kerr.OffsetOutOfRange.Code), nil, true
 	})
 	err := newReader(t, config).Read(t.Context(), event.TopicRequested, skip)
-	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "have gone") {
-		t.Errorf("got %v, want that the records have gone", err)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "records were deleted") {
+		t.Errorf("got %v, want unavailable: records were deleted", err)
 	}
 }
 
-// fetched answers a fetch without records, with an error for each of its partitions.
+// fetched returns the answer to a fetch, without records and with the error code for each partition.
 func fetched(req kmsg.Request, code int16) kmsg.Response {
-	asked := req.(*kmsg.FetchRequest) //nolint:forcetypeassert // it is asked for by its key
-	answer := asked.ResponseKind().(*kmsg.FetchResponse)
-	for _, topic := range asked.Topics {
+	fetch := req.(*kmsg.FetchRequest) //nolint:forcetypeassert // control functions get only requests of their key
+	answer := fetch.ResponseKind().(*kmsg.FetchResponse)
+	for _, topic := range fetch.Topics {
 		t := kmsg.NewFetchResponseTopic()
 		t.Topic, t.TopicID = topic.Topic, topic.TopicID
 		for _, partition := range topic.Partitions {

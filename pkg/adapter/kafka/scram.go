@@ -7,7 +7,7 @@ import (
 	"github.com/xdg-go/scram"
 )
 
-// conversation is one SCRAM login, as sarama wants it.
+// conversation implements sarama.SCRAMClient for one login.
 type conversation struct {
 	hash scram.HashGeneratorFcn
 	*scram.ClientConversation

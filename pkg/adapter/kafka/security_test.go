@@ -21,13 +21,13 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// login is what a test's broker lets in.
+// The login that a test's broker accepts.
 const (
 	user     = "vitrine"
 	password = "correct horse"
 )
 
-func TestEveryLoginWorksAndAWrongPasswordDoesNot(t *testing.T) {
+func TestSASL(t *testing.T) {
 	t.Parallel()
 	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		t.Run(mechanism, func(t *testing.T) {
@@ -61,19 +61,19 @@ func roundTrip(t *testing.T, config kafka.Config) {
 	}
 	send(t, config, messages(3))
 	seen := newTally()
-	r := run(t, config, requested("g"), seen.take, nil)
+	r := run(t, config, requested("g"), seen.handle, nil)
 	eventually(t, "the messages arrive", func() bool { return seen.size() == 3 })
 	r.stop()
 }
 
-func TestTLSWithBothSidesKnown(t *testing.T) {
+func TestMutualTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	authority, server := certificates(t, dir)
-	known := x509.NewCertPool()
-	known.AddCert(authority)
+	ca, server := certificates(t, dir)
+	clientCAs := x509.NewCertPool()
+	clientCAs.AddCert(ca)
 	_, config := seeded(t, kfake.TLS(&tls.Config{
-		Certificates: []tls.Certificate{server}, ClientCAs: known, ClientAuth: tls.RequireAndVerifyClientCert,
+		Certificates: []tls.Certificate{server}, ClientCAs: clientCAs, ClientAuth: tls.RequireAndVerifyClientCert,
 		MinVersion: tls.VersionTLS12,
 	}))
 	config.TLSEnabled = true
@@ -81,22 +81,24 @@ func TestTLSWithBothSidesKnown(t *testing.T) {
 	config.TLSCertFile, config.TLSKeyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	roundTrip(t, config)
 	for name, change := range map[string]func(*kafka.Config){
-		"an unknown authority":  func(c *kafka.Config) { c.TLSCAFile = "" },
-		"another server's name": func(c *kafka.Config) { c.TLSServerName = "elsewhere.example" },
-		"no certificate":        func(c *kafka.Config) { c.TLSCertFile, c.TLSKeyFile = "", "" },
-		"no TLS":                func(c *kafka.Config) { *c = local(c.Brokers, "") },
+		"unknown_ca":            func(c *kafka.Config) { c.TLSCAFile = "" },
+		"other_server_name":     func(c *kafka.Config) { c.TLSServerName = "elsewhere.example" },
+		"no_client_certificate": func(c *kafka.Config) { c.TLSCertFile, c.TLSKeyFile = "", "" },
+		"no_tls":                func(c *kafka.Config) { *c = local(c.Brokers, "") },
 	} {
-		wrong := config
-		change(&wrong)
-		p, _ := newPublisher(t, wrong)
-		t.Log(name)
-		allUnavailable(t, p.Publish(t.Context(), messages(1)))
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			invalid := config
+			change(&invalid)
+			p, _ := newPublisher(t, invalid)
+			allUnavailable(t, p.Publish(t.Context(), messages(1)))
+		})
 	}
 }
 
-// certificates makes an authority, and one certificate for 127.0.0.1 that serves both sides. It writes ca.pem, cert.pem and
+// certificates creates a CA, and one certificate for 127.0.0.1 for server and client. It writes ca.pem, cert.pem and
 // key.pem to dir.
-func certificates(t *testing.T, dir string) (authority *x509.Certificate, pair tls.Certificate) {
+func certificates(t *testing.T, dir string) (ca *x509.Certificate, pair tls.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -112,31 +114,31 @@ func certificates(t *testing.T, dir string) (authority *x509.Certificate, pair t
 		return der
 	}
 	root := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
+		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign,
 	}
 	rootDER := sign(root, root)
-	leaf := &x509.Certificate{
+	host := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "kafka"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
-	if authority, err = x509.ParseCertificate(rootDER); err != nil {
+	if ca, err = x509.ParseCertificate(rootDER); err != nil {
 		t.Fatal(err)
 	}
-	leafDER := sign(leaf, authority)
+	hostDER := sign(host, ca)
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, block := range map[string]*pem.Block{
 		"ca.pem":   {Type: "CERTIFICATE", Bytes: rootDER},
-		"cert.pem": {Type: "CERTIFICATE", Bytes: leafDER},
+		"cert.pem": {Type: "CERTIFICATE", Bytes: hostDER},
 		"key.pem":  {Type: "PRIVATE KEY", Bytes: keyDER},
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return authority, tls.Certificate{Certificate: [][]byte{leafDER}, PrivateKey: key}
+	return ca, tls.Certificate{Certificate: [][]byte{hostDER}, PrivateKey: key}
 }

@@ -2,57 +2,57 @@ package kafka
 
 import "sync"
 
-// tracker knows which messages of one partition are being worked on and how far the partition is done: up to the first
-// message that is not. It is what allows several messages of a partition at once without ever losing one.
+// tracker records which messages of one partition are in progress, and how long the contiguous finished prefix is. It
+// allows several messages of a partition at once without committing an offset beyond an unfinished one.
 type tracker struct {
-	room chan struct{} // one token for each message that was taken and not yet marked
+	capacity chan struct{} // one token for each message that is not part of the finished prefix
 
-	mu   sync.Mutex
-	open []*trackedRecord // in the order of their offsets; the first one is not finished
+	mu      sync.Mutex
+	records []*trackedRecord // in the order of their offsets; the first one is not finished
 }
 
-// trackedRecord is one message between its being taken and its being marked.
+// trackedRecord is one message from add until it is part of the finished prefix.
 type trackedRecord struct {
 	offset   int64
 	finished bool
 }
 
-// newTracker returns a tracker that lets at most window messages be between the oldest unfinished one and the newest taken
-// one: that is what comes again after a crash.
+// newTracker returns a tracker that allows at most window messages from the oldest unfinished one on. After a crash, at
+// most that many are delivered again.
 func newTracker(window int) *tracker {
-	return &tracker{room: make(chan struct{}, window)}
+	return &tracker{capacity: make(chan struct{}, window)}
 }
 
-// reserve waits until there is room for one more message, or until stop is closed, and reports whether there is.
+// reserve waits for capacity for one more message and returns true, or false once stop is closed.
 func (t *tracker) reserve(stop <-chan struct{}) bool {
 	select {
-	case t.room <- struct{}{}:
+	case t.capacity <- struct{}{}:
 		return true
 	case <-stop:
 		return false
 	}
 }
 
-// take records a message, for which room was reserved. Offsets come in growing order; they may have gaps.
-func (t *tracker) take(offset int64) *trackedRecord {
+// add records a message after reserve. Offsets must grow; they may have gaps.
+func (t *tracker) add(offset int64) *trackedRecord {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	m := &trackedRecord{offset: offset}
-	t.open = append(t.open, m)
-	return m
+	r := &trackedRecord{offset: offset}
+	t.records = append(t.records, r)
+	return r
 }
 
-// finish says that m is done. If the finished prefix grew it returns the offset that follows it, which is what to mark.
-func (t *tracker) finish(m *trackedRecord) (next int64, grew bool) {
+// finish records that r is done. If the finished prefix grew, next is the offset that follows it, to be marked.
+func (t *tracker) finish(r *trackedRecord) (next int64, grew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	m.finished = true
+	r.finished = true
 	n := 0
-	for n < len(t.open) && t.open[n].finished {
-		next = t.open[n].offset + 1
+	for n < len(t.records) && t.records[n].finished {
+		next = t.records[n].offset + 1
 		n++
-		<-t.room
+		<-t.capacity
 	}
-	t.open = t.open[n:]
+	t.records = t.records[n:]
 	return next, n > 0
 }

@@ -20,7 +20,7 @@ const (
 	retryBackoff = 100 * time.Millisecond // doubling
 	retryMax     = 30 * time.Second
 
-	// What is kept of an undecodable record besides its payload, so that the dead record fits into a message.
+	// Limits, in bytes, for what a dead letter holds besides the payload, so that it fits into a message.
 	maxReason  = 1 << 10
 	maxHeaders = 16 << 10
 	maxDeadKey = 64 // longer than any product id
@@ -30,51 +30,51 @@ const (
 	resultPanic = "panic"
 )
 
-// step is what has to succeed before a record is done: the handler's work, or the burial of what cannot be read.
+// step is what has to succeed before a record is done: the handler, or the send to the dead-letter topic.
 type step struct {
-	message event.Message // what is logged of it
-	lane    string        // only one step at a time is in a lane
-	once    func(context.Context) error
+	message event.Message // for the log
+	key     string        // steps with the same key run one at a time
+	run     func(context.Context) error
 }
 
-// work takes a record, for which the caller holds a slot, through its step until that succeeds. It is false when the
-// partition has to be let go before; the slot is free again either way.
-func (c *Consumer) work(taking, working context.Context, record *sarama.ConsumerMessage) (done bool) {
+// process runs a record's step until it succeeds. The caller holds a slot, which is released in any case. done is false if
+// the partition has to be released first.
+func (c *Consumer) process(accepting, handling context.Context, record *sarama.ConsumerMessage) (done bool) {
 	holding := true
-	leave := func() { c.leaveSlot(); holding = false }
-	enter := func() bool { holding = c.enterSlot(taking.Done()); return holding }
+	release := func() { c.releaseSlot(); holding = false }
+	acquire := func() bool { holding = c.acquireSlot(accepting.Done()); return holding }
 	defer func() {
 		if holding {
-			c.leaveSlot()
+			c.releaseSlot()
 		}
 	}()
 	s := c.toStep(record)
-	leaveLane := c.lanes.lock(s.lane, taking.Done(), leave) // whoever waits for its lane holds no slot
-	if leaveLane == nil {
+	unlock := c.keys.lock(s.key, accepting.Done(), release) // no slot is held while waiting for the key
+	if unlock == nil {
 		return false
 	}
-	defer leaveLane()
+	defer unlock()
 	for failures := 0; ; failures++ {
-		if !holding && !enter() || !c.gate.wait(taking.Done()) {
+		if !holding && !acquire() || !c.pauser.wait(accepting.Done()) {
 			return false
 		}
-		err := c.attempt(working, s, record, failures+1)
+		err := c.attempt(handling, s, record, failures+1)
 		if err == nil {
 			return true
 		}
-		leave() // others go on while this one waits
-		if !backoff.Sleep(taking, backoff.Delay(failures, retryBackoff, retryMax)) {
+		release() // other messages use the slot during the backoff
+		if !backoff.Sleep(accepting, backoff.Delay(failures, retryBackoff, retryMax)) {
 			return false
 		}
 	}
 }
 
-// attempt runs a step once and counts and logs how it went.
+// attempt runs a step once, counts its result and logs its error.
 func (c *Consumer) attempt(ctx context.Context, s step, record *sarama.ConsumerMessage, attempt int) error {
 	started := time.Now()
 	c.metrics.inFlight.Inc()
 	defer c.metrics.inFlight.Dec()
-	err := fault.Guard(func() error { return s.once(ctx) })
+	err := fault.Guard(func() error { return s.run(ctx) })
 	c.metrics.seconds.Observe(time.Since(started).Seconds())
 	switch {
 	case err == nil:
@@ -89,7 +89,7 @@ func (c *Consumer) attempt(ctx context.Context, s step, record *sarama.ConsumerM
 	if errors.Is(err, fault.ErrPanic) {
 		log = c.log.Error
 	}
-	log("message is not done and will be repeated", zap.Error(err), zap.Int("attempt", attempt),
+	log("message failed and will be retried", zap.Error(err), zap.Int("attempt", attempt),
 		zap.String("event_id", s.message.ID), zap.String("product_id", s.message.Key), zap.String("type", s.message.Type),
 		zap.String("trace_id", event.TraceID(s.message.Traceparent)),
 		zap.Int32("partition", record.Partition), zap.Int64("offset", record.Offset))
@@ -109,18 +109,18 @@ func (c *Consumer) toStep(record *sarama.ConsumerMessage) step {
 	if err != nil {
 		return c.deadLetter(record, headers, err)
 	}
-	var lane string
-	if err := fault.Guard(func() error { lane = c.options.Exclusive(m); return nil }); err != nil {
+	var key string
+	if err := fault.Guard(func() error { key = c.options.OrderingKey(m); return nil }); err != nil {
 		return c.deadLetter(record, headers, err)
 	}
-	return step{message: m, lane: lane, once: func(ctx context.Context) error { return c.handle(ctx, m) }}
+	return step{message: m, key: key, run: func(ctx context.Context) error { return c.handle(ctx, m) }}
 }
 
-// deadLetter returns the step that sends an unreadable record to the dead topic. Its event id follows from the coordinates, so a
-// repeated burial is recognised as the same.
+// deadLetter returns the step that sends an undecodable record to the dead-letter topic. Its event id is derived from the
+// record's coordinates, so duplicates of a retried send have the same id.
 func (c *Consumer) deadLetter(record *sarama.ConsumerMessage, headers map[string]string, reason error) step {
-	place := fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset)
-	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte("kafka:"+place)).String()
+	coordinates := fmt.Sprintf("%s/%d/%d", record.Topic, record.Partition, record.Offset)
+	id := uuid.NewSHA1(uuid.NameSpaceURL, []byte("kafka:"+coordinates)).String()
 	body := event.Undecodable{
 		Reason: truncate(reason.Error(), maxReason), Topic: record.Topic, Partition: record.Partition, Offset: record.Offset,
 		Headers: limitHeaders(headers), Payload: record.Value,
@@ -129,18 +129,18 @@ func (c *Consumer) deadLetter(record *sarama.ConsumerMessage, headers map[string
 		body.Payload, body.Truncated = body.Payload[:event.MaxPayload], true
 	}
 	m := event.New(id, truncate(string(record.Key), maxDeadKey), body)
-	return step{message: m, lane: "dead " + place, once: func(ctx context.Context) error {
+	return step{message: m, key: "dead " + coordinates, run: func(ctx context.Context) error {
 		if err := errors.Join(c.dead.Publish(ctx, []event.Message{m})...); err != nil {
-			return fmt.Errorf("bury undecodable record: %w", err)
+			return fmt.Errorf("send undecodable record to dead-letter topic: %w", err)
 		}
 		c.metrics.undecodable.Inc()
-		c.log.Error("record cannot be read and went to the dead topic", zap.String("event_id", id),
+		c.log.Error("undecodable record was sent to the dead-letter topic", zap.String("event_id", id),
 			zap.NamedError("reason", reason), zap.Int32("partition", record.Partition), zap.Int64("offset", record.Offset))
 		return nil
 	}}
 }
 
-// limitHeaders returns as many headers as fit.
+// limitHeaders returns as many headers as fit into maxHeaders.
 func limitHeaders(headers map[string]string) map[string]string {
 	kept := make(map[string]string, len(headers))
 	left := maxHeaders
@@ -153,7 +153,7 @@ func limitHeaders(headers map[string]string) map[string]string {
 	return kept
 }
 
-// truncate cuts s to at most n bytes, at a character.
+// truncate returns at most n bytes of s, without a partial or invalid UTF-8 character.
 func truncate(s string, n int) string {
 	if len(s) > n {
 		s = s[:n]

@@ -7,33 +7,33 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// activity watches how old the oldest transaction of the database is, whoever's it is. While one is open, nothing that has
-// died since can be vacuumed: every table grows, and the outbox, whose rows live for milliseconds, before all others.
+// activity measures the age of the oldest open transaction in the database, of any user. While it is open, rows that died
+// since it began cannot be vacuumed: every table grows, and the outbox, whose rows live for milliseconds, grows fastest.
 type activity struct {
 	db     *DB
 	oldest prometheus.Gauge
-	seen   map[transaction]time.Time // when a hidden one was first seen
+	seen   map[transaction]time.Time // when each hidden transaction was first seen
 }
 
-// transaction names an open transaction of which the server tells nothing else.
+// transaction identifies an open transaction whose start time the server hides.
 type transaction struct {
 	Process int
-	Held    string // its own or, while it has none, the oldest that its snapshot still sees
+	Held    string // its transaction id or, while it has none, the oldest id that its snapshot needs
 }
 
 func newActivity(db *DB, reg prometheus.Registerer) *activity {
 	a := &activity{db: db, oldest: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "vitrine_postgres_oldest_transaction_age_seconds",
-		Help: "How long the oldest transaction of the database, whoever's it is, has been seen to be open; 0: none is.",
+		Help: "Age of the oldest open transaction in the database, of any user; 0: none is open.",
 	})}
 	reg.MustRegister(a.oldest)
 	return a
 }
 
-// selectTransactions needs no rights. Of other users' sessions the server then shows process and transaction ids, and no
-// time; members of pg_read_all_stats (pg_monitor) see all. A session that is idle in a transaction and holds neither an id
-// nor a snapshot keeps nothing, but its age is shown to those who may see it. Standbys and replication slots are not
-// sessions of a database; they have metrics of their own.
+// selectTransactions needs no privileges. Without them, the server shows the process and transaction ids of other users'
+// sessions but not their times; members of pg_read_all_stats (pg_monitor) see all. A session that is idle in a transaction
+// and holds neither an id nor a snapshot prevents no vacuum, but counts if its age is visible. Standbys and replication
+// slots are not sessions of a database; they have metrics of their own.
 // https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-VIEWS
 const selectTransactions = `
 SELECT pid AS process, coalesce(backend_xid, backend_xmin)::text AS held,
@@ -46,14 +46,14 @@ UNION ALL
 SELECT 0, transaction::text, (extract(epoch FROM clock_timestamp() - prepared) * 1000000)::bigint
 FROM pg_prepared_xacts WHERE database = current_database()`
 
-// transactionRow is an open transaction. Age is in microseconds, nil for one that is hidden.
+// transactionRow is an open transaction. Age is in microseconds, nil if it is hidden.
 type transactionRow struct {
 	Process int
-	Held    *string // what it keeps from being vacuumed, a transaction's id
+	Held    *string // rows that died after this transaction id cannot be vacuumed
 	Age     *int64
 }
 
-// measure writes the metric. It is not for several goroutines at a time.
+// measure sets the metric. It is not safe for concurrent use.
 func (a *activity) measure(ctx context.Context) error {
 	rows, err := query[transactionRow](ctx, a.db, "activity", selectTransactions)
 	if err != nil {
@@ -63,7 +63,7 @@ func (a *activity) measure(ctx context.Context) error {
 	return nil
 }
 
-// age returns the oldest's. A hidden one is as old as it has been seen for, so this process has to live longer than it does.
+// age returns the age of the oldest transaction. The age of a hidden one is counted from when this process first saw it.
 func (a *activity) age(rows []transactionRow, now time.Time) time.Duration {
 	var oldest time.Duration
 	hidden := map[transaction]time.Time{}
@@ -72,12 +72,12 @@ func (a *activity) age(rows []transactionRow, now time.Time) time.Duration {
 		case r.Age != nil:
 			oldest = max(oldest, time.Duration(*r.Age)*time.Microsecond)
 		case r.Held != nil:
-			name := transaction{r.Process, *r.Held}
-			first, known := a.seen[name]
+			key := transaction{r.Process, *r.Held}
+			first, known := a.seen[key]
 			if !known {
 				first = now
 			}
-			hidden[name] = first
+			hidden[key] = first
 			oldest = max(oldest, now.Sub(first))
 		}
 	}

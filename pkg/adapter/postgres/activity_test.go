@@ -14,7 +14,7 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// ageOf measures and returns how old the oldest transaction is said to be.
+// ageOf measures and returns the age of the oldest transaction, in seconds.
 func ageOf(t *testing.T, outbox *postgres.Outbox, reg prometheus.Gatherer) float64 {
 	t.Helper()
 	if _, err := outbox.Depth(t.Context()); err != nil {
@@ -29,12 +29,14 @@ func ageOf(t *testing.T, outbox *postgres.Outbox, reg prometheus.Gatherer) float
 			return f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
-	t.Fatal("there is no such metric")
+	t.Fatal("the metric is missing")
 	return 0
 }
 
-// until measures until the age is what ok wants.
-func until(t *testing.T, outbox *postgres.Outbox, reg prometheus.Gatherer, what string, ok func(age float64) bool) float64 {
+// waitForAge measures until ok returns true, and returns the age.
+func waitForAge(
+	t *testing.T, outbox *postgres.Outbox, reg prometheus.Gatherer, what string, ok func(age float64) bool,
+) float64 {
 	t.Helper()
 	deadline, tick := time.After(time.Minute), time.NewTicker(20*time.Millisecond)
 	defer tick.Stop()
@@ -51,7 +53,7 @@ func until(t *testing.T, outbox *postgres.Outbox, reg prometheus.Gatherer, what 
 	}
 }
 
-// holdOpen begins a transaction that pins what was before, and returns what ends it.
+// holdOpen begins a transaction whose snapshot prevents the vacuum of later dead rows, and returns a function that ends it.
 func holdOpen(t *testing.T, dsn string) (end func()) {
 	t.Helper()
 	conn := connect(t, dsn)
@@ -69,7 +71,7 @@ func holdOpen(t *testing.T, dsn string) (end func()) {
 	}
 }
 
-// plainUser makes a user who may use the tables of the schema and nothing else, and returns its name.
+// plainUser creates a user with privileges on the tables of the schema only, and returns its name.
 func plainUser(t *testing.T, conn *pgx.Conn) string {
 	t.Helper()
 	schema := scalar[string](t, conn, "SELECT current_schema()::text")
@@ -87,12 +89,13 @@ func plainUser(t *testing.T, conn *pgx.Conn) string {
 	return name
 }
 
-func TestATransactionHeldOpenIsSeenAndTheRelayStillDrains(t *testing.T) {
+// The age of an open transaction is measured, and the outbox is drained while it is open.
+func TestOpenTransaction(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name  string
-		plain bool // our user may not look into others' sessions
-	}{{"one that may be seen", false}, {"one of somebody else's", true}} {
+		plain bool // the user cannot see the sessions of other users
+	}{{"visible", false}, {"hidden", true}} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			dsn := migrated(t)
@@ -109,16 +112,16 @@ func TestATransactionHeldOpenIsSeenAndTheRelayStillDrains(t *testing.T) {
 			outbox := outboxOf(t, db)
 			run(t, conn, insertMessage, 0)
 			end := holdOpen(t, dsn)
-			first := until(t, outbox, reg, "one that is not zero", func(age float64) bool { return age > 0 })
-			second := until(t, outbox, reg, "a higher one", func(age float64) bool { return age > first })
+			first := waitForAge(t, outbox, reg, "more than zero", func(age float64) bool { return age > 0 })
+			second := waitForAge(t, outbox, reg, "a higher age", func(age float64) bool { return age > first })
 			drained, err := outbox.Drain(t.Context(), 10, func(_ context.Context, messages []event.Message) []error {
 				return make([]error, len(messages))
 			})
 			if err != nil || drained.Published != 1 {
-				t.Errorf("beside it: got %+v and %v, want one message published", drained, err)
+				t.Errorf("drain: got %+v and %v, want one message published", drained, err)
 			}
 			end()
-			until(t, outbox, reg, "a lower one after its end", func(age float64) bool { return age < second })
+			waitForAge(t, outbox, reg, "a lower age after its end", func(age float64) bool { return age < second })
 		})
 	}
 }

@@ -16,7 +16,7 @@ var (
 	_ maintenance.References  = (*Store)(nil)
 )
 
-// acquireScan moves the time on and reads the cursor in one statement: of two concurrent calls, the second waits for the
+// acquireScan reads the cursor and sets the next time in one statement: of two concurrent calls, the second waits for the
 // first and then finds that nothing is due.
 const acquireScan = `
 INSERT INTO checkpoints (name, due_at) VALUES ($1, now() + $2 * interval '1 microsecond')
@@ -42,7 +42,8 @@ func (s *Store) SaveCursor(ctx context.Context, name, cursor string, wait time.D
 	return err
 }
 
-// unreferenced is one statement, and so one moment: an attempt that finishes meanwhile is seen with its intent or published.
+// unreferenced is part of one statement, so it sees one snapshot: an attempt that finishes at the same time is seen either
+// with its scheduled deletion or as published.
 const unreferenced = `
 FROM json_to_recordset($1) AS n (prefix text, image_id bigint, due bigint)
 WHERE NOT EXISTS (SELECT FROM scheduled_deletions x WHERE x.prefix = n.prefix)
@@ -55,7 +56,8 @@ WHERE NOT EXISTS (SELECT FROM scheduled_deletions x WHERE x.prefix = n.prefix)
 const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due ` + unreferenced + ` ORDER BY n.prefix`
 
 // Unreferenced implements maintenance.References.
-func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error) {
+func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion,
+) ([]catalog.ScheduledDeletion, error) {
 	rows, err := query[deletionRow](ctx, s.db, "unreferenced", selectUnreferenced, toDeletionRows(prefixes))
 	if err != nil {
 		return nil, err
@@ -109,7 +111,7 @@ func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int)
 	return found, nil
 }
 
-// objectsOf returns the objects that renditions stand for, by key: equal renditions share one.
+// objectsOf returns the objects of renditions, sorted by key. Equal renditions share one object.
 func objectsOf(renditions []renditionRow) []maintenance.Object {
 	objects := make([]maintenance.Object, len(renditions))
 	for i, r := range renditions {

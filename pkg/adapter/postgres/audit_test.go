@@ -15,35 +15,35 @@ import (
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	runStoreTests(t, []storeTest{
-		{name: "turn_belongs_to_one_caller_until_due", run: turns},
-		{name: "cursor_is_kept_until_next_turn", run: cursors},
-		{name: "concurrent_callers_get_one_turn", run: raceForTurn},
+		{name: "checkpoint_belongs_to_one_caller_until_due", run: acquired},
+		{name: "cursor_is_kept_until_next_scan", run: cursors},
+		{name: "only_one_concurrent_caller_acquires", run: acquiredOnce},
 		{name: "rows_and_scheduled_deletions_are_references", run: referenced},
 		{name: "unreferenced_prefix_is_scheduled_once", run: orphansScheduled},
 		{name: "ready_idle_images_are_listed_by_id", run: published},
 	})
 }
 
-// turn tries to get a turn, and returns the cursor and whether it did.
-func (f *fixture) turn(name string, interval time.Duration) (cursor string, mine bool) {
+// acquire calls Acquire and returns the cursor and whether the scan was acquired.
+func (f *fixture) acquire(name string, interval time.Duration) (cursor string, acquired bool) {
 	f.Helper()
-	cursor, mine, err := f.store.Acquire(f.Context(), name, interval)
-	f.Must(err, "take turn")
-	return cursor, mine
+	cursor, acquired, err := f.store.Acquire(f.Context(), name, interval)
+	f.Must(err, "acquire")
+	return cursor, acquired
 }
 
-func turns(f *fixture) {
+func acquired(f *fixture) {
 	for _, want := range []bool{true, false, false} {
-		if cursor, mine := f.turn("objects", time.Hour); mine != want || cursor != "" {
-			f.Errorf("got %q, %v, want %v", cursor, mine, want)
+		if cursor, ok := f.acquire("objects", time.Hour); ok != want || cursor != "" {
+			f.Errorf("got %q, %v, want %v", cursor, ok, want)
 		}
 	}
-	if _, mine := f.turn("rows", time.Hour); !mine {
-		f.Error("a turn under another name was refused")
+	if _, ok := f.acquire("rows", time.Hour); !ok {
+		f.Error("the scan with another name was refused")
 	}
 	for range 3 {
-		if _, mine := f.turn("always", -time.Second); !mine {
-			f.Error("a turn that is due was refused")
+		if _, ok := f.acquire("always", -time.Second); !ok {
+			f.Error("a scan that is due was refused")
 		}
 	}
 }
@@ -52,42 +52,42 @@ func cursors(f *fixture) {
 	save := func(cursor string, wait time.Duration) {
 		f.Must(f.store.SaveCursor(f.Context(), "objects", cursor, wait), "save cursor")
 	}
-	f.turn("objects", time.Hour)
+	f.acquire("objects", time.Hour)
 	save("products/7/", -time.Second)
-	if cursor, mine := f.turn("objects", time.Hour); cursor != "products/7/" || !mine {
-		f.Errorf("got %q, %v, want what was saved", cursor, mine)
+	if cursor, ok := f.acquire("objects", time.Hour); cursor != "products/7/" || !ok {
+		f.Errorf("got %q, %v, want what was saved", cursor, ok)
 	}
-	if _, mine := f.turn("objects", time.Hour); mine {
-		f.Error("a turn was given twice")
+	if _, ok := f.acquire("objects", time.Hour); ok {
+		f.Error("the scan was acquired twice")
 	}
 	save("products/8/", time.Hour)
-	if cursor, mine := f.turn("objects", time.Hour); mine {
+	if cursor, ok := f.acquire("objects", time.Hour); ok {
 		f.Errorf("got %q before the wait was over", cursor)
 	}
 	save("", -time.Second)
-	if cursor, mine := f.turn("objects", time.Hour); cursor != "" || !mine {
-		f.Errorf("got %q, %v, want the beginning", cursor, mine)
+	if cursor, ok := f.acquire("objects", time.Hour); cursor != "" || !ok {
+		f.Errorf("got %q, %v, want the beginning", cursor, ok)
 	}
 }
 
-func raceForTurn(f *fixture) {
+func acquiredOnce(f *fixture) {
 	for round := range 5 {
-		var given atomic.Int64
+		var acquired atomic.Int64
 		var group sync.WaitGroup
 		for range 6 {
 			group.Go(func() {
-				_, mine, err := f.store.Acquire(f.Context(), fmt.Sprint("round ", round), time.Hour)
+				_, ok, err := f.store.Acquire(f.Context(), fmt.Sprint("round ", round), time.Hour)
 				if err != nil {
-					f.Errorf("take turn: %v", err)
+					f.Errorf("acquire: %v", err)
 				}
-				if mine {
-					given.Add(1)
+				if ok {
+					acquired.Add(1)
 				}
 			})
 		}
 		group.Wait()
-		if got := given.Load(); got != 1 {
-			f.Errorf("%d callers got the turn, want one", got)
+		if got := acquired.Load(); got != 1 {
+			f.Errorf("%d callers acquired the scan, want one", got)
 		}
 	}
 }
@@ -105,14 +105,14 @@ func (f *fixture) unreferenced(p catalog.Product, n int, attempts ...string) []s
 		requested[i] = catalog.ScheduledDeletion{Prefix: prefixOf(p, n, attempt), ImageID: p.Images[n].ID, Due: time.Minute}
 	}
 	found, err := f.store.Unreferenced(f.Context(), requested)
-	f.Must(err, "look for references")
+	f.Must(err, "find unreferenced")
 	names := make([]string, 0, len(found))
-	for _, one := range found {
-		if one.ImageID != p.Images[n].ID || one.Due != time.Minute {
-			f.Errorf("got %+v, want what was requested", one)
+	for _, deletion := range found {
+		if deletion.ImageID != p.Images[n].ID || deletion.Due != time.Minute {
+			f.Errorf("got %+v, want what was requested", deletion)
 		}
 		for i, attempt := range attempts {
-			if requested[i].Prefix == one.Prefix {
+			if requested[i].Prefix == deletion.Prefix {
 				names = append(names, attempt)
 			}
 		}
@@ -139,7 +139,7 @@ func (f *fixture) publish(p catalog.Product, n int, attempt string) catalog.Prod
 
 func referenced(f *fixture) {
 	p := f.publish(f.Product(2), 0, "4-live")
-	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // rendered again: the old objects are still visible
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // processed a second time: the old objects are still visible
 		p.Images[0].JobState, p.Images[0].Prefix = catalog.Processing, prefixOf(*p, 0, "6-work")
 		return catalog.Change{}
 	})
@@ -153,7 +153,7 @@ func referenced(f *fixture) {
 		return catalog.Change{}
 	})
 	f.Same(f.unreferenced(p, 0, "4-live", "6-work"), []string{}, "unreferenced while queued")
-	f.Same(f.unreferenced(p, 1, "4-live"), []string{"4-live"}, "below a image that is not ready")
+	f.Same(f.unreferenced(p, 1, "4-live"), []string{"4-live"}, "below an image that is not ready")
 	f.Same(f.unreferenced(p, 1), []string{}, "nothing requested")
 
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // idle again: only what is visible counts
@@ -171,7 +171,9 @@ func orphansScheduled(f *fixture) {
 	schedule := func() int {
 		var requested []catalog.ScheduledDeletion
 		for _, attempt := range []string{"1-gone", "2-live", "3-scheduled"} {
-			requested = append(requested, catalog.ScheduledDeletion{Prefix: prefixOf(p, 0, attempt), ImageID: p.Images[0].ID, Due: -time.Second})
+			requested = append(requested, catalog.ScheduledDeletion{
+				Prefix: prefixOf(p, 0, attempt), ImageID: p.Images[0].ID, Due: -time.Second,
+			})
 		}
 		n, err := f.store.ScheduleOrphans(f.Context(), requested)
 		f.Must(err, "schedule orphans")

@@ -23,12 +23,12 @@ type DB struct {
 	reg     prometheus.Registerer
 	pool    *sql.DB
 	gorm    *gorm.DB
-	slow    gormLogger // also for statements that do not go through gorm
+	slow    gormLogger // used for statements outside gorm, too
 	metrics *metrics
 }
 
-// Open prepares a pool. It needs no server: connections are made when they are used, and [DB.Ping] tells whether that
-// works. It fails only on a configuration that [Config.Validate] refuses.
+// Open returns a pool. It does not connect: connections are made when they are used, and [DB.Ping] tests one. It fails only
+// for a configuration that [Config.Validate] reports.
 func Open(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*DB, error) {
 	return open("main", cfg, log, reg)
 }
@@ -45,10 +45,10 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	pool.SetConnMaxIdleTime(cfg.ConnMaxIdleTime)
 	logger := gormLogger{log: log, slow: cfg.SlowQuery}
 	g, err := gorm.Open(dialector{gormpg.New(gormpg.Config{Conn: pool})}, &gorm.Config{
-		SkipDefaultTransaction: true, // transactions are DB.transact's
+		SkipDefaultTransaction: true, // DB.transact starts the transactions
 		DisableAutomaticPing:   true,
 		PrepareStmt:            false, // pgx keeps prepared statements per connection
-		TranslateError:         false, // translate needs SQLSTATE and constraint, not gorm's summary of them
+		TranslateError:         false, // translate needs SQLSTATE and constraint, which gorm's errors lack
 		Logger:                 logger,
 	})
 	if err != nil {
@@ -61,8 +61,8 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	}, nil
 }
 
-// connConfig returns how each connection is made: with the limits that the server has to keep even if this process
-// no longer can, and in UTC, so that times inside JSON read the same everywhere.
+// connConfig returns the configuration of each connection. It sets the time limits on the server, too, where they hold even
+// if this process hangs, and the time zone UTC, so that times inside JSON do not depend on the server's.
 func connConfig(cfg Config) (*pgx.ConnConfig, error) {
 	conn, err := cfg.login()
 	if err != nil {
@@ -81,12 +81,12 @@ func connConfig(cfg Config) (*pgx.ConnConfig, error) {
 	return conn, nil
 }
 
-// reloadRoots reads the authority's file again for each new connection: authorities that operators and certificate managers
-// make live for weeks, and a process may live longer. A file that is just being replaced leaves what was read before.
+// reloadRoots reads the file of authorities for each new connection: an authority may be replaced within weeks, and a
+// process may run longer. If the file cannot be read, for example while it is replaced, the previous authorities stay.
 func reloadRoots(cfg Config) func(context.Context, *pgx.ConnConfig) error {
 	return func(_ context.Context, conn *pgx.ConnConfig) error {
-		if fresh, err := cfg.login(); err == nil {
-			conn.TLSConfig, conn.Fallbacks = fresh.TLSConfig, fresh.Fallbacks
+		if current, err := cfg.login(); err == nil {
+			conn.TLSConfig, conn.Fallbacks = current.TLSConfig, current.Fallbacks
 		}
 		return nil
 	}
@@ -94,18 +94,18 @@ func reloadRoots(cfg Config) func(context.Context, *pgx.ConnConfig) error {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// Ping reports whether the database answers: fault.Unavailable if it does not.
+// Ping returns fault.Unavailable if the database does not answer.
 func (db *DB) Ping(ctx context.Context) error {
 	_, err := db.exec(ctx, "ping", "SELECT 1")
 	return err
 }
 
-// Close closes the connections, after waiting for those in use.
+// Close waits for the calls in progress and closes all connections.
 func (db *DB) Close() error { return db.pool.Close() }
 
-// call runs fn, which sends one statement that may be sent twice: database/sql repeats it when it believes that a broken
-// connection never carried it. Rows are read with gorm's Find and not with its Scan, which formats every statement for the
-// log whether or not it is slow.
+// call runs fn, which sends one statement. The statement must be safe to repeat: database/sql sends it again if it takes it
+// for unsent after a connection broke. fn reads rows with gorm's Find and not with Scan, which formats every statement for
+// the log even if it is not slow.
 func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
@@ -146,10 +146,10 @@ func find[T any](ctx context.Context, db *DB, method string, missing error, stat
 	return row, err
 }
 
-// errNothing ends a transaction that has nothing to write: it is rolled back, and that is no error.
+// errNothing ends a transaction that has nothing to write. The transaction is rolled back without an error.
 var errNothing = errors.New("nothing to write")
 
-// transact runs fn between BEGIN and COMMIT, once: nothing is repeated. An error or a panic of fn rolls everything back.
+// transact runs fn once between BEGIN and COMMIT. An error or a panic of fn rolls the transaction back.
 func (db *DB) transact(ctx context.Context, method string, fn func(tx *gorm.DB) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
@@ -161,7 +161,7 @@ func (db *DB) transact(ctx context.Context, method string, fn func(tx *gorm.DB) 
 	done := false
 	defer func() {
 		if !done {
-			tx.Rollback() // its error adds nothing: the server rolls back what loses its connection
+			tx.Rollback() // its error is ignored: the server rolls back when the connection closes
 		}
 	}()
 	if err := fn(tx); err != nil {
@@ -173,7 +173,7 @@ func (db *DB) transact(ctx context.Context, method string, fn func(tx *gorm.DB) 
 		}
 		return translate(err)
 	}
-	if err := ctx.Err(); err != nil { // better certainly not than perhaps
+	if err := ctx.Err(); err != nil { // fail before COMMIT, while the outcome is certain
 		return translate(err)
 	}
 	done = true

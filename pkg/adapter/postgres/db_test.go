@@ -19,7 +19,21 @@ import (
 	"vitrine.io/pkg/test/port"
 )
 
-func TestConfigDefaultsAreValid(t *testing.T) {
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	t.Run("defaults_are_valid", testConfigDefaults)
+	t.Run("wrong_variables_are_reported", testConfigWrong)
+	t.Run("broken_dsn_is_reported_without_password", testConfigBrokenDSN)
+	t.Run("unreadable_certificate_is_reported", testConfigCertificate)
+}
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	t.Run("slow_statement_has_no_parameters", testLogSlow)
+	t.Run("gorm_messages_go_to_zap", testLogGorm)
+}
+
+func testConfigDefaults(t *testing.T) {
 	t.Parallel()
 	cfg, err := env.ParseAsWithOptions[postgres.Config](env.Options{
 		Environment: map[string]string{"DSN": "postgres://u:p@localhost/vitrine"},
@@ -32,7 +46,7 @@ func TestConfigDefaultsAreValid(t *testing.T) {
 	}
 }
 
-func TestConfigNamesEveryWrongVariable(t *testing.T) {
+func testConfigWrong(t *testing.T) {
 	t.Parallel()
 	var names []string
 	for _, f := range (postgres.Config{SlowQuery: -1}).Validate() {
@@ -50,7 +64,7 @@ func TestConfigNamesEveryWrongVariable(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesOnlyABrokenDSN(t *testing.T) {
+func testConfigBrokenDSN(t *testing.T) {
 	t.Parallel()
 	_, err := postgres.Open(config("postgres://u:secret@host:notaport/db"), zap.NewNop(), prometheus.NewRegistry())
 	if err == nil || strings.Contains(err.Error(), "secret") {
@@ -58,7 +72,8 @@ func TestOpenRefusesOnlyABrokenDSN(t *testing.T) {
 	}
 }
 
-func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
+// Every call without a database is fault.Unavailable.
+func TestUnavailable(t *testing.T) {
 	t.Parallel()
 	dsn := "postgres://vitrine@" + port.Addr(t) + "/vitrine?sslmode=disable"
 	reg := prometheus.NewRegistry()
@@ -67,7 +82,7 @@ func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
 	ctx := t.Context()
 	for name, call := range map[string]func() error{
 		"ping":         func() error { return db.Ping(ctx) },
-		"insert user":  func() error { _, err := store.InsertUser(ctx, catalog.User{}); return err },
+		"insert_user":  func() error { _, err := store.InsertUser(ctx, catalog.User{}); return err },
 		"user":         func() error { _, err := store.User(ctx, 1); return err },
 		"product":      func() error { _, err := store.Product(ctx, 1); return err },
 		"list":         func() error { _, err := store.List(ctx, catalog.Query{}); return err },
@@ -76,14 +91,14 @@ func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
 		"save":         func() error { return store.SavePipeline(ctx, "hash", nil) },
 		"pipeline":     func() error { _, err := store.Pipeline(ctx, "hash"); return err },
 		"installation": func() error { _, _, err := store.Installation(ctx); return err },
-		"doom":         func() error { _, err := store.StartDue(ctx, 1, 0); return err },
-		"doomed":       func() error { _, err := store.SecondPassDue(ctx, 1); return err },
+		"start_due":    func() error { _, err := store.StartDue(ctx, 1, 0); return err },
+		"second_pass":  func() error { _, err := store.SecondPassDue(ctx, 1); return err },
 		"remove":       func() error { return store.Remove(ctx, "a/") },
 		"overdue":      func() error { _, err := store.OverdueImages(ctx, 1, 0); return err },
 		"purge":        func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
-		"purge keys":   func() error { _, err := store.PurgeKeys(ctx, 1, 0); return err },
+		"purge_keys":   func() error { _, err := store.PurgeKeys(ctx, 1, 0); return err },
 		"select":       func() error { _, _, err := store.SelectImages(ctx, catalog.Filter{}, 0, 1); return err },
-		"insert once": func() error {
+		"insert_once": func() error {
 			_, _, _, err := store.InsertOnce(ctx, catalog.IdempotencyKey{}, catalog.Product{}, nil, nil)
 			return err
 		},
@@ -93,13 +108,16 @@ func TestEveryCallSaysThatTheDatabaseIsAway(t *testing.T) {
 		"check":   func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
 		"status":  func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
 	} {
-		if err := call(); !fault.Is(err, fault.Unavailable) || errors.Is(err, catalog.ErrOutcomeUnknown) {
-			t.Errorf("%s: got %v, want unavailable", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if err := call(); !fault.Is(err, fault.Unavailable) || errors.Is(err, catalog.ErrOutcomeUnknown) {
+				t.Errorf("got %v, want unavailable", err)
+			}
+		})
 	}
 }
 
-func TestPingAndInstallation(t *testing.T) {
+func TestInstallation(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	db := open(t, config(dsn), prometheus.NewRegistry())
@@ -112,7 +130,7 @@ func TestPingAndInstallation(t *testing.T) {
 	}
 	conn := connect(t, dsn)
 	if _, err := conn.Exec(t.Context(), "INSERT INTO installation VALUES (gen_random_uuid(), 1)"); err == nil {
-		t.Error("one database became two installations")
+		t.Error("the database accepted a second installation")
 	}
 	run(t, conn, "DELETE FROM installation")
 	if _, _, err := postgres.NewStore(db).Installation(t.Context()); !fault.Is(err, fault.Internal) {
@@ -120,11 +138,11 @@ func TestPingAndInstallation(t *testing.T) {
 	}
 }
 
-func TestConnectionsCarryTheirLimits(t *testing.T) {
+func TestApplicationName(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	cfg := config(dsn)
-	cfg.ApplicationName = "limits " + dsn[len(dsn)-20:]
+	cfg.ApplicationName = "name " + dsn[len(dsn)-20:]
 	db := open(t, cfg, prometheus.NewRegistry())
 	if err := db.Ping(t.Context()); err != nil {
 		t.Fatalf("ping: %v", err)
@@ -140,8 +158,8 @@ func TestConnectionsCarryTheirLimits(t *testing.T) {
 	}
 }
 
-// find returns the metric's value for labels given as name=value; a histogram's is its count.
-func find(t *testing.T, reg *prometheus.Registry, name string, labels ...string) (value float64, found bool) {
+// findMetric returns the value of a metric for labels given as name=value. The value of a histogram is its count.
+func findMetric(t *testing.T, reg *prometheus.Registry, name string, labels ...string) (value float64, found bool) {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
@@ -168,7 +186,7 @@ func find(t *testing.T, reg *prometheus.Registry, name string, labels ...string)
 	return 0, false
 }
 
-func TestMetricsCountCallsAndConnections(t *testing.T) {
+func TestMetrics(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	db := open(t, config(migrated(t)), reg)
@@ -201,7 +219,7 @@ func TestMetricsCountCallsAndConnections(t *testing.T) {
 		{"vitrine_postgres_connection_waits_total", []string{"pool=main"}, 0},
 		{"vitrine_postgres_connection_wait_seconds_total", []string{"pool=main"}, 0},
 	} {
-		if got, found := find(t, reg, row.name, row.labels...); !found || got != row.want {
+		if got, found := findMetric(t, reg, row.name, row.labels...); !found || got != row.want {
 			t.Errorf("%s%v: got %v (found %t), want %v", row.name, row.labels, got, found, row.want)
 		}
 	}
@@ -210,7 +228,7 @@ func TestMetricsCountCallsAndConnections(t *testing.T) {
 	}
 }
 
-func TestASlowStatementIsLoggedWithoutWhatClientsSent(t *testing.T) {
+func testLogSlow(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.DebugLevel)
 	cfg := config(migrated(t))
@@ -234,7 +252,7 @@ func TestASlowStatementIsLoggedWithoutWhatClientsSent(t *testing.T) {
 	}
 }
 
-func TestGormsOwnMessagesGoToTheLog(t *testing.T) {
+func testLogGorm(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.DebugLevel)
 	log := postgres.GormLogger(zap.New(core), 0).LogMode(0)
@@ -251,7 +269,7 @@ func TestGormsOwnMessagesGoToTheLog(t *testing.T) {
 	}
 }
 
-func TestAJSONColumnReadsAndWrites(t *testing.T) {
+func TestJSONColumn(t *testing.T) {
 	t.Parallel()
 	for name, src := range map[string]any{"text": `["a"]`, "bytes": []byte(`["a"]`)} {
 		c := postgres.JSONColumn{V: []string{"x", "y"}}

@@ -17,7 +17,7 @@ func TestScheduledDeletions(t *testing.T) {
 		{name: "canceled_deletion_never_starts", run: canceledNeverStarts},
 		{name: "started_deletion_cannot_be_canceled", run: startedNotCanceled},
 		{name: "only_due_ones_start_oldest_first", run: startOrder},
-		{name: "row_being_canceled_is_skipped", run: startBeside},
+		{name: "row_being_canceled_is_skipped", run: startDuringCancel},
 		{name: "second_pass_repeats_until_removed", run: secondPass},
 		{name: "later_of_two_times_counts", run: laterCounts},
 		{name: "deletion_not_started_cannot_be_removed", run: removeNotStarted},
@@ -31,7 +31,7 @@ func canceledNeverStarts(f *fixture) {
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
 	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/"), "cancel")
 	f.Same(f.startDue(10, 0), []string{}, "started")
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel again")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel a second time")
 	if got := f.Load(p.ID).Version; got != 2 {
 		f.Errorf("got version %d, want 2", got)
 	}
@@ -42,8 +42,8 @@ func startedNotCanceled(f *fixture) {
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
 	f.Same(f.startDue(10, time.Hour), []string{"products/1/1/1-a/"}, "started")
 	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel")
-	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0) // scheduling it again does not stop it
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel again")
+	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0) // scheduling it a second time does not stop it
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel a second time")
 	f.Same(f.Load(p.ID), p, "the product")
 }
 
@@ -61,15 +61,16 @@ func startOrder(f *fixture) {
 	f.Same(f.startDue(2, time.Hour), []string{}, "nothing more")
 }
 
-// startBeside starts deletions from inside the edit that cancels one. A call that waited for the row would block forever.
-func startBeside(f *fixture) {
+// startDuringCancel starts deletions from inside the edit that cancels one. A call that waited for the row would block
+// forever.
+func startDuringCancel(f *fixture) {
 	p := f.Product(1)
-	f.ScheduleDeletion(p.ID, "mine/", 0)
+	f.ScheduleDeletion(p.ID, "canceled/", 0)
 	f.ScheduleDeletion(p.ID, "other/", 0)
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Version++
-		return catalog.Change{CancelDeletions: []string{"mine/"}, Announce: func(catalog.Product) []catalog.Outgoing {
-			f.Same(f.startDue(10, time.Hour), []string{"other/"}, "started beside it")
+		return catalog.Change{CancelDeletions: []string{"canceled/"}, Announce: func(catalog.Product) []catalog.Outgoing {
+			f.Same(f.startDue(10, time.Hour), []string{"other/"}, "started at the same time")
 			return nil
 		}}
 	})
@@ -83,16 +84,16 @@ func secondPass(f *fixture) {
 	f.startDue(10, -time.Second)
 	f.Same(f.startDue(10, time.Hour), []string{}, "started a second time")
 	f.ScheduleDeletion(p.ID, "now/", time.Hour) // a started deletion stays started
-	f.ScheduleDeletion(p.ID, "fresh/", -time.Hour)
+	f.ScheduleDeletion(p.ID, "third/", -time.Hour)
 	f.Same(f.secondPassDue(10), []string{"now/"}, "due for the second time")
 	f.Same(f.secondPassDue(10), []string{"now/"}, "due until it is removed")
 	f.startDue(10, -time.Minute)
-	f.Same(f.secondPassDue(10), []string{"fresh/", "now/"}, "longest due first")
-	f.Same(f.secondPassDue(1), []string{"fresh/"}, "the first")
-	f.Must(f.store.Remove(f.Context(), "fresh/"), "remove one of two")
+	f.Same(f.secondPassDue(10), []string{"third/", "now/"}, "longest due first")
+	f.Same(f.secondPassDue(1), []string{"third/"}, "the first")
+	f.Must(f.store.Remove(f.Context(), "third/"), "remove one of two")
 	f.Same(f.secondPassDue(10), []string{"now/"}, "the other one")
 	f.Must(f.store.Remove(f.Context(), "now/"), "remove")
-	f.Must(f.store.Remove(f.Context(), "now/"), "remove again")
+	f.Must(f.store.Remove(f.Context(), "now/"), "remove a second time")
 	f.Same(f.secondPassDue(10), []string{}, "due after that")
 }
 

@@ -17,8 +17,8 @@ import (
 
 const lockProduct = `SELECT` + productColumns + ` FROM products p WHERE p.id = $1 FOR UPDATE OF p`
 
-// selectImages runs after the lock is held, with a snapshot of its own. Its clock is the edit's now: the transaction's
-// now() and a clock in lockProduct would both be from before the wait for the lock.
+// selectImages runs when the lock is held, with a snapshot of its own. Its clock is the time of the edit: now() and a clock
+// in lockProduct would both be from before the wait for the lock.
 const selectImages = `
 SELECT clock_timestamp() AS now, coalesce(json_agg(i ORDER BY i.position), '[]') AS images
 FROM images i WHERE i.product_id = $1`
@@ -30,18 +30,19 @@ WHERE id = $1`
 
 const deleteImages = `DELETE FROM images WHERE product_id = $1 AND id = ANY($2)`
 
-// liftImages moves images out of the way before they change places: no two may have one position at any moment.
-const liftImages = `UPDATE images SET position = position + 1000000 WHERE product_id = $1 AND id = ANY($2)`
+// clearPositions moves images to unused positions before they change places, because positions are unique at any moment.
+const clearPositions = `UPDATE images SET position = position + 1000000 WHERE product_id = $1 AND id = ANY($2)`
 
-// updateImages writes all changed images at once. The inner SELECT gives imageColumns the new row's values.
+// updateImages writes all changed images. The inner SELECT resolves imageColumns to the values of the new row.
 const updateImages = `
 UPDATE images i SET updated_at = $3, (` + imageColumns + `) = (SELECT` + imageColumns + `FROM (SELECT n.*) changed)
 FROM json_populate_recordset(NULL::images, $2) n WHERE i.product_id = $1 AND i.id = n.id`
 
-// deleteDeletions waits for a compensator that holds the row, and then sees that it is doomed.
-const deleteDeletions = `DELETE FROM scheduled_deletions WHERE prefix = ANY($1) AND started_at IS NULL`
+// deleteUnstarted waits for a garbage collector that has locked the row, and then sees that the deletion has started.
+const deleteUnstarted = `DELETE FROM scheduled_deletions WHERE prefix = ANY($1) AND started_at IS NULL`
 
-// insertScheduledDeletions keeps the later of two times, so that nothing goes before anybody's grace is over. What is doomed stays so.
+// insertScheduledDeletions keeps the later of two times, so that objects stay until every grace period has passed. A
+// deletion that has started stays started.
 const insertScheduledDeletions = `
 INSERT INTO scheduled_deletions (prefix, image_id, due_at)
 SELECT prefix, image_id, statement_timestamp() + due * interval '1 microsecond'
@@ -55,17 +56,17 @@ func (s *Store) Edit(
 ) (catalog.Product, error) {
 	var result catalog.Product
 	err := s.db.transact(ctx, "edit", func(tx *gorm.DB) error {
-		held, err := lockForEdit(tx, id)
+		locked, err := lockForEdit(tx, id)
 		if err != nil {
 			return err
 		}
-		p := held.product.fromRow()
-		change, err := fn(&p, held.now)
+		p := locked.product.fromRow()
+		change, err := fn(&p, locked.now)
 		if err != nil {
 			return callerError{err}
 		}
 		defer failpoint.Hit(failpoint.EditWritten)
-		result, err = held.write(tx, p, change)
+		result, err = locked.write(tx, p, change)
 		return err
 	})
 	if err != nil {
@@ -74,54 +75,54 @@ func (s *Store) Edit(
 	return result, nil
 }
 
-// lockedProduct is a locked product as it was read.
+// lockedProduct is a product as it was read under its lock.
 type lockedProduct struct {
 	product productRow
 	now     time.Time
 }
 
 func lockForEdit(tx *gorm.DB, id catalog.ProductID) (lockedProduct, error) {
-	var held lockedProduct
-	found := tx.Raw(lockProduct, int64(id)).Find(&held.product)
+	var locked lockedProduct
+	found := tx.Raw(lockProduct, int64(id)).Find(&locked.product)
 	if found.Error != nil {
-		return held, fmt.Errorf("lock product: %w", found.Error)
+		return locked, fmt.Errorf("lock product: %w", found.Error)
 	}
 	if found.RowsAffected == 0 {
-		return held, noProduct(id)
+		return locked, noProduct(id)
 	}
-	var pictures struct {
+	var images struct {
 		Now    time.Time
 		Images asJSON[[]imageRow]
 	}
-	if err := tx.Raw(selectImages, int64(id)).Find(&pictures).Error; err != nil {
-		return held, fmt.Errorf("load images: %w", err)
+	if err := tx.Raw(selectImages, int64(id)).Find(&images).Error; err != nil {
+		return locked, fmt.Errorf("load images: %w", err)
 	}
-	held.product.Images, held.now = pictures.Images, pictures.Now.UTC()
-	return held, nil
+	locked.product.Images, locked.now = images.Images, images.Now.UTC()
+	return locked, nil
 }
 
-// write writes what differs between the product as it was read and p, then the change, in the order of locks: product,
-// picture, intent.
+// write writes the difference between the product as it was read and p, then the change, in the order of locks: product,
+// image, scheduled deletion.
 func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change) (catalog.Product, error) {
-	was := h.product.fromRow()
-	pictures, err := h.compare(p)
+	old := h.product.fromRow()
+	images, err := h.compare(p)
 	if err != nil {
 		return catalog.Product{}, err
 	}
-	if p.Version != was.Version {
+	if p.Version != old.Version {
 		p.UpdatedAt = h.now
 	}
-	same := sameProduct(was, p)
-	adds := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions) > 0 || change.Announce != nil
-	if same && pictures.none() && !adds {
+	same := sameProduct(old, p)
+	hasChange := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions) > 0 || change.Announce != nil
+	if same && images.none() && !hasChange {
 		return normalized(p), errNothing
 	}
 	if !same {
-		if err := h.updateProduct(tx, was, p); err != nil {
+		if err := h.updateProduct(tx, old, p); err != nil {
 			return catalog.Product{}, err
 		}
 	}
-	if err := h.writeImages(tx, &p, pictures); err != nil {
+	if err := h.writeImages(tx, &p, images); err != nil {
 		return catalog.Product{}, err
 	}
 	if err := cancelDeletions(tx, change.CancelDeletions); err != nil {
@@ -137,7 +138,7 @@ func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Chan
 	return normalized(p), send(tx, outgoing)
 }
 
-// normalized returns p as reading it back would: the caller's slices copied, times as precise as the database's.
+// normalized returns p as the database would return it: the slices of the caller copied, times cut to microseconds.
 func normalized(p catalog.Product) catalog.Product {
 	if p.Deleted {
 		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
@@ -150,59 +151,60 @@ func normalized(p catalog.Product) catalog.Product {
 // sameProduct compares what Edit may change outside the images.
 func sameProduct(a, b catalog.Product) bool {
 	if a.Price.Equal(b.Price) {
-		a.Price = b.Price // 1.5 and 1.50 differ inside
+		a.Price = b.Price // 1.5 and 1.50 are equal, but differ for DeepEqual
 	}
 	return a.Deleted == b.Deleted && reflect.DeepEqual(productValues(a), productValues(b))
 }
 
-func (h lockedProduct) updateProduct(tx *gorm.DB, was, p catalog.Product) error {
+func (h lockedProduct) updateProduct(tx *gorm.DB, old, p catalog.Product) error {
 	switch {
-	case was.Deleted:
+	case old.Deleted:
 		return errors.New("edit product: a deleted product cannot be changed")
-	case p.Version < was.Version:
-		return fmt.Errorf("edit product: version %d is older than %d", p.Version, was.Version)
-	case p.Revision < was.Revision:
-		return fmt.Errorf("edit product: revision %d is older than %d", p.Revision, was.Revision)
+	case p.Version < old.Version:
+		return fmt.Errorf("edit product: version %d is older than %d", p.Version, old.Version)
+	case p.Revision < old.Revision:
+		return fmt.Errorf("edit product: revision %d is older than %d", p.Revision, old.Revision)
 	}
-	args := append([]any{int64(was.ID)}, productValues(p)...)
+	args := append([]any{int64(old.ID)}, productValues(p)...)
 	if err := tx.Exec(updateProduct, append(args, p.UpdatedAt, p.Deleted, h.now)...).Error; err != nil {
 		return fmt.Errorf("update product: %w", err)
 	}
 	return nil
 }
 
-// difference is what an edit did to a product's images.
+// difference is how an edit changes the images of a product.
 type difference struct {
 	dropped []catalog.ImageID // rows to delete
 	changed []imageRow        // rows to write
 	moved   []catalog.ImageID // of changed: those with another position
-	added   []int             // indexes of new images
+	added   []int             // indexes of new images in the edited product
 }
 
 func (d difference) none() bool { return len(d.dropped)+len(d.changed)+len(d.added) == 0 }
 
-// compare returns how the images of p differ from those that were read. An edit cannot change an image's source.
+// compare returns the difference between the images that were read and those of p. An edit cannot change the source of an
+// image.
 func (h lockedProduct) compare(p catalog.Product) (difference, error) {
 	var d difference
 	if h.product.Deleted {
 		return d, nil
 	}
-	was := make(map[catalog.ImageID]imageRow, len(p.Images))
+	rows := make(map[catalog.ImageID]imageRow, len(p.Images))
 	for _, r := range toImageRows(imagesFromRows(h.product.Images.V)) {
-		was[r.ID] = r
+		rows[r.ID] = r
 	}
 	for i, img := range p.Images {
 		if img.Position != i {
-			return d, fmt.Errorf("edit product: image %d stands at %d and says %d", img.ID, i, img.Position)
+			return d, fmt.Errorf("edit product: image %d at index %d has position %d", img.ID, i, img.Position)
 		}
 		if img.ID == 0 {
 			d.added = append(d.added, i)
 			continue
 		}
-		old, known := was[img.ID]
-		delete(was, img.ID) // it may not come twice
+		old, known := rows[img.ID]
+		delete(rows, img.ID) // a second image with this id is an error
 		if !known || old.SourceURL != img.SourceURL || old.ProductID != img.ProductID {
-			return d, fmt.Errorf("edit product: image %d is not one of its own, or of another source", img.ID)
+			return d, fmt.Errorf("edit product: image %d is of another product or has another source", img.ID)
 		}
 		if r := toImageRow(img); !reflect.DeepEqual(old, r) {
 			d.changed = append(d.changed, r)
@@ -211,11 +213,11 @@ func (h lockedProduct) compare(p catalog.Product) (difference, error) {
 			}
 		}
 	}
-	d.dropped = slices.Collect(maps.Keys(was))
+	d.dropped = slices.Collect(maps.Keys(rows))
 	return d, nil
 }
 
-// writeImages writes the difference, and gives the new pictures of p their ids.
+// writeImages writes the difference and sets the ids of the new images of p.
 func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference) error {
 	if len(d.dropped) > 0 {
 		if err := expect(len(d.dropped), tx.Exec(deleteImages, h.product.ID, d.dropped)); err != nil {
@@ -223,7 +225,7 @@ func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference
 		}
 	}
 	if len(d.moved) > 0 {
-		if err := tx.Exec(liftImages, h.product.ID, d.moved).Error; err != nil {
+		if err := tx.Exec(clearPositions, h.product.ID, d.moved).Error; err != nil {
 			return fmt.Errorf("move images: %w", err)
 		}
 	}
@@ -239,19 +241,19 @@ func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference
 	for i, at := range d.added {
 		added[i] = p.Images[at]
 	}
-	made, err := insertImageRows(tx, p.ID, added, h.now)
+	inserted, err := insertImageRows(tx, p.ID, added, h.now)
 	if err != nil {
 		return err
 	}
-	p.Images = slices.Clone(p.Images) // the caller's stays as it was
+	p.Images = slices.Clone(p.Images) // the slice of the caller does not change
 	for i, at := range d.added {
-		p.Images[at] = made[i]
+		p.Images[at] = inserted[i]
 	}
 	return nil
 }
 
-// expect returns an error unless the statement affected so many rows. The lock on the product keeps its images as they were
-// read, so fewer rows mean that another program writes images without that lock.
+// expect returns an error unless the statement affected that many rows. The lock on the product protects its images, so
+// fewer rows mean that another program writes images without that lock.
 func expect(rows int, done *gorm.DB) error {
 	if done.Error == nil && done.RowsAffected != int64(rows) {
 		return fmt.Errorf("%d of %d rows still exist", done.RowsAffected, rows)
@@ -259,27 +261,28 @@ func expect(rows int, done *gorm.DB) error {
 	return done.Error
 }
 
-// cancelDeletions removes the intents of prefixes that now belong to a picture: all of them undoomed, or the edit is undone.
+// cancelDeletions removes the scheduled deletions of prefixes that now belong to an image. If one of them has started, it
+// returns catalog.ErrDeletionStarted, which rolls the edit back.
 func cancelDeletions(tx *gorm.DB, prefixes []string) error {
 	if len(prefixes) == 0 {
 		return nil
 	}
-	deleted := tx.Exec(deleteDeletions, prefixes)
+	deleted := tx.Exec(deleteUnstarted, prefixes)
 	if deleted.Error != nil {
-		return fmt.Errorf("adopt objects: %w", deleted.Error)
+		return fmt.Errorf("cancel deletions: %w", deleted.Error)
 	}
 	if deleted.RowsAffected != int64(len(prefixes)) {
-		return fmt.Errorf("adopt objects: %w", catalog.ErrDeletionStarted)
+		return fmt.Errorf("cancel deletions: %w", catalog.ErrDeletionStarted)
 	}
 	return nil
 }
 
-func insertDeletions(tx *gorm.DB, intents []catalog.ScheduledDeletion) error {
-	if len(intents) == 0 {
+func insertDeletions(tx *gorm.DB, deletions []catalog.ScheduledDeletion) error {
+	if len(deletions) == 0 {
 		return nil
 	}
-	if err := tx.Exec(insertScheduledDeletions, toDeletionRows(intents)).Error; err != nil {
-		return fmt.Errorf("insert intents: %w", err)
+	if err := tx.Exec(insertScheduledDeletions, toDeletionRows(deletions)).Error; err != nil {
+		return fmt.Errorf("schedule deletions: %w", err)
 	}
 	return nil
 }

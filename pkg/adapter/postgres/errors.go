@@ -16,11 +16,11 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// SQLSTATE codes that mean something to a caller. https://www.postgresql.org/docs/current/errcodes-appendix.html
+// SQLSTATE codes that this package handles. https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
 	foreignKeyViolation  = "23503"
 	uniqueViolation      = "23505"
-	notInRepertoire      = "22021" // a NUL or a broken sequence in a text
+	notInRepertoire      = "22021" // a NUL or an invalid sequence in a text
 	untranslatable       = "22P05" // the same, inside JSON
 	undefinedTable       = "42P01"
 	invalidJSON          = "22P02" // a parameter that is not of its type
@@ -32,28 +32,28 @@ const (
 	queryCanceled        = "57014" // statement_timeout
 )
 
-// The classes of SQLSTATE codes that say that the server, not the statement, is in trouble.
+// Classes of SQLSTATE codes for faults of the server and not of the statement.
 const (
 	classConnection = "08"
-	classLogin      = "28" // credentials are being rotated, or wrong: the caller can only wait for the operator
+	classLogin      = "28" // credentials are wrong or being rotated, which only an operator can fix
 	classResources  = "53"
 	classOperator   = "57" // shutdown, starting up, statement_timeout
 	classSystem     = "58" // the server's disk
 )
 
-// callerError carries an error through translate untouched: it belongs to the caller's own function.
+// callerError passes an error of the caller's own function through translate unchanged.
 type callerError struct{ error }
 
-// translate classifies what database/sql, gorm and pgx return. It is called once, where a call leaves the package. What
-// is already classified, and a cancelled context, stay as they are; what nothing here knows stays Internal.
+// translate classifies an error of database/sql, gorm or pgx. It is called once, where a call leaves the package. Classified
+// errors and context.Canceled are returned unchanged; errors that it does not know stay fault.Internal.
 func translate(err error) error {
-	var verbatim callerError
+	var caller callerError
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &verbatim):
-		return verbatim.error
+	case errors.As(err, &caller):
+		return caller.error
 	case fault.From(err) != nil, errors.Is(err, context.Canceled):
 		return err
 	case errors.As(err, &pg):
@@ -70,7 +70,7 @@ func translate(err error) error {
 func translateState(pg *pgconn.PgError, err error) error {
 	switch pg.Code {
 	case notInRepertoire, untranslatable:
-		return fault.Wrap(err, fault.Invalid, "invalid_text", "a text holds a character that cannot be stored")
+		return fault.Wrap(err, fault.Invalid, "invalid_text", "a text contains a character that cannot be stored")
 	case serializationFailure, deadlockDetected, lockNotAvailable, readOnlyTransaction, idleInTransaction:
 		return unavailable(err, "the database is busy")
 	}
@@ -85,7 +85,7 @@ func unavailable(cause error, detail string) error {
 	return fault.Wrap(cause, fault.Unavailable, "database_unavailable", detail)
 }
 
-// broken reports whether err is a connection that could not be made or did not last.
+// broken reports whether err means that a connection could not be made or broke.
 func broken(err error) bool {
 	var connect *pgconn.ConnectError
 	var network net.Error
@@ -94,27 +94,28 @@ func broken(err error) bool {
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone)
 }
 
-// translateCommit classifies an error of COMMIT itself: did it certainly not happen, or is that unknown?
+// translateCommit classifies an error of COMMIT: either the transaction was rolled back, or its outcome is unknown
+// (catalog.ErrOutcomeUnknown).
 func translateCommit(ctx context.Context, err error) error {
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, sql.ErrTxDone): // the end of ctx has rolled it back before COMMIT was sent
+	case errors.Is(err, sql.ErrTxDone): // ctx ended and rolled it back before COMMIT was sent
 		if cause := ctx.Err(); cause != nil {
 			return translate(cause)
 		}
 		return err
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return err
-	case errors.As(err, &pg) && pg.Severity == "ERROR": // the server says it rolled back; FATAL may come after the commit
+	case errors.As(err, &pg) && pg.Severity == "ERROR": // rolled back; FATAL may come after the commit
 		return translate(err)
-	default: // pgconn.SafeToRetry is no help: of an answer that never came, pgx 5.12 says that nothing was sent
+	default: // not by pgconn.SafeToRetry: if no reply arrives, pgx 5.12 reports that nothing was sent
 		return fmt.Errorf("commit: %w: %w", catalog.ErrOutcomeUnknown, err)
 	}
 }
 
-// violates reports whether err is a violation of that constraint, of the kind that state names.
+// violates reports whether err is a violation of that constraint with that SQLSTATE.
 func violates(err error, state, constraint string) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == state && pg.ConstraintName == constraint

@@ -22,38 +22,38 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-func TestErrorsAreClassifiedByWhatTheCallerCanDo(t *testing.T) {
+func TestTranslate(t *testing.T) {
 	t.Parallel()
 	state := func(code string) error { return fmt.Errorf("run: %w", &pgconn.PgError{Severity: "ERROR", Code: code}) }
 	for name, row := range map[string]struct {
 		err  error
 		want fault.Kind
 	}{
-		"connection lost":         {state("08006"), fault.Unavailable},
-		"wrong password":          {state("28P01"), fault.Unavailable},
-		"too many connections":    {state("53300"), fault.Unavailable},
-		"disk full":               {state("53100"), fault.Unavailable},
-		"shutting down":           {state("57P01"), fault.Unavailable},
-		"starting up":             {state("57P03"), fault.Unavailable},
-		"statement timeout":       {state("57014"), fault.Unavailable},
-		"i/o error":               {state("58030"), fault.Unavailable},
-		"became a standby":        {state("25006"), fault.Unavailable},
-		"idle in transaction":     {state("25P03"), fault.Unavailable},
-		"serialization failure":   {state("40001"), fault.Unavailable},
-		"deadlock":                {state("40P01"), fault.Unavailable},
-		"lock not available":      {state("55P03"), fault.Unavailable},
-		"a NUL":                   {state("22021"), fault.Invalid},
-		"a NUL in JSON":           {state("22P05"), fault.Invalid},
-		"no such table":           {state("42P01"), fault.Internal},
-		"check violation":         {state("23514"), fault.Internal},
-		"no code at all":          {state(""), fault.Internal},
-		"deadline":                {fmt.Errorf("run: %w", context.DeadlineExceeded), fault.Unavailable},
-		"refused":                 {&net.OpError{Op: "dial", Err: errors.New("refused")}, fault.Unavailable},
-		"ended early":             {io.ErrUnexpectedEOF, fault.Unavailable},
-		"bad connection":          {driver.ErrBadConn, fault.Unavailable},
-		"somebody's own fault":    {fault.New(fault.NotFound, "x", "x"), fault.NotFound},
-		"a defect":                {errors.New("x"), fault.Internal},
-		"the caller's own ending": {context.Canceled, fault.Internal},
+		"connection lost":       {state("08006"), fault.Unavailable},
+		"wrong password":        {state("28P01"), fault.Unavailable},
+		"too many connections":  {state("53300"), fault.Unavailable},
+		"disk full":             {state("53100"), fault.Unavailable},
+		"shutting down":         {state("57P01"), fault.Unavailable},
+		"starting up":           {state("57P03"), fault.Unavailable},
+		"statement timeout":     {state("57014"), fault.Unavailable},
+		"i/o error":             {state("58030"), fault.Unavailable},
+		"became a standby":      {state("25006"), fault.Unavailable},
+		"idle in transaction":   {state("25P03"), fault.Unavailable},
+		"serialization failure": {state("40001"), fault.Unavailable},
+		"deadlock":              {state("40P01"), fault.Unavailable},
+		"lock not available":    {state("55P03"), fault.Unavailable},
+		"a NUL":                 {state("22021"), fault.Invalid},
+		"a NUL in JSON":         {state("22P05"), fault.Invalid},
+		"no such table":         {state("42P01"), fault.Internal},
+		"check violation":       {state("23514"), fault.Internal},
+		"no code at all":        {state(""), fault.Internal},
+		"deadline":              {fmt.Errorf("run: %w", context.DeadlineExceeded), fault.Unavailable},
+		"refused":               {&net.OpError{Op: "dial", Err: errors.New("refused")}, fault.Unavailable},
+		"ended early":           {io.ErrUnexpectedEOF, fault.Unavailable},
+		"bad connection":        {driver.ErrBadConn, fault.Unavailable},
+		"classified already":    {fault.New(fault.NotFound, "x", "x"), fault.NotFound},
+		"unknown error":         {errors.New("x"), fault.Internal},
+		"canceled":              {context.Canceled, fault.Internal},
 	} {
 		got := postgres.Translate(row.err)
 		if fault.KindOf(got) != row.want || !errors.Is(got, row.err) {
@@ -61,14 +61,14 @@ func TestErrorsAreClassifiedByWhatTheCallerCanDo(t *testing.T) {
 		}
 	}
 	if postgres.Translate(nil) != nil {
-		t.Error("no error became one")
+		t.Error("nil was translated to an error")
 	}
 	if got := postgres.Translate(context.Canceled); fault.From(got) != nil {
-		t.Errorf("got %v, want the caller's own ending as it is", got)
+		t.Errorf("got %v, want it unchanged", got)
 	}
 }
 
-func TestOnlyAnUncertainCommitIsUnknown(t *testing.T) {
+func TestTranslateCommit(t *testing.T) {
 	t.Parallel()
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -77,15 +77,15 @@ func TestOnlyAnUncertainCommitIsUnknown(t *testing.T) {
 		err     error
 		unknown bool
 	}{
-		"none":                         {t.Context(), nil, false},
+		"no error":                     {t.Context(), nil, false},
 		"rolled back by the deadline":  {ended, sql.ErrTxDone, false},
-		"finished before":              {t.Context(), sql.ErrTxDone, false},
+		"finished earlier":             {t.Context(), sql.ErrTxDone, false},
 		"the server rolled back":       {t.Context(), pgx.ErrTxCommitRollback, false},
 		"a constraint at commit":       {t.Context(), &pgconn.PgError{Severity: "ERROR", Code: "23505"}, false},
 		"the server ended the session": {t.Context(), &pgconn.PgError{Severity: "FATAL", Code: "57P01"}, true},
 		"no answer":                    {t.Context(), io.ErrUnexpectedEOF, true},
 		"no answer in time":            {t.Context(), context.DeadlineExceeded, true},
-		"the caller left meanwhile":    {t.Context(), context.Canceled, true},
+		"canceled during COMMIT":       {t.Context(), context.Canceled, true},
 	} {
 		got := postgres.TranslateCommit(row.ctx, row.err)
 		if errors.Is(got, catalog.ErrOutcomeUnknown) != row.unknown || row.err == nil && got != nil {
@@ -97,15 +97,15 @@ func TestOnlyAnUncertainCommitIsUnknown(t *testing.T) {
 	}
 }
 
-// shop is a store with a user, on a database whose connections can be broken.
-type shop struct {
+// proxied is a store with a user whose connections go through a proxy that can break them.
+type proxied struct {
 	*postgres.Store
 	proxy *proxy
 	dsn   string
 	user  catalog.UserID
 }
 
-func breakableShop(t *testing.T) shop {
+func newProxied(t *testing.T) proxied {
 	t.Helper()
 	dsn := migrated(t)
 	p, through := throughProxy(t, dsn)
@@ -114,11 +114,11 @@ func breakableShop(t *testing.T) shop {
 	if err != nil {
 		t.Fatalf("insert user: %v", err)
 	}
-	return shop{Store: store, proxy: p, dsn: dsn, user: u.ID}
+	return proxied{Store: store, proxy: p, dsn: dsn, user: u.ID}
 }
 
 // insert adds a product with one message.
-func (s shop) insert(t *testing.T) (catalog.Product, error) {
+func (s proxied) insert(t *testing.T) (catalog.Product, error) {
 	t.Helper()
 	p := catalog.Product{UserID: s.user, Name: "Lamp", Price: decimal.New(1, 0), Version: 1, Revision: 1}
 	return s.Insert(t.Context(), p, func(p catalog.Product) []catalog.Outgoing {
@@ -129,32 +129,41 @@ func (s shop) insert(t *testing.T) (catalog.Product, error) {
 }
 
 // counts returns how many products and messages there are.
-func (s shop) counts(t *testing.T) (products, messages int64) {
+func (s proxied) counts(t *testing.T) (products, messages int64) {
 	t.Helper()
 	conn := connect(t, s.dsn)
 	return scalar[int64](t, conn, "SELECT count(*) FROM products"), scalar[int64](t, conn, "SELECT count(*) FROM outbox")
 }
 
-func TestAConnectionThatBreaksAtCommitLeavesTheOutcomeUnknown(t *testing.T) {
+func TestCommit(t *testing.T) {
+	t.Parallel()
+	t.Run("break_at_commit_is_unknown_outcome", testCommitBreak)
+	t.Run("break_before_commit_changes_nothing", testCommitBreakBefore)
+	t.Run("error_reply_is_certain_unless_fatal", testCommitErrorReply)
+	t.Run("canceled_call_changes_nothing", testCommitCanceled)
+	t.Run("call_beyond_timeout_changes_nothing", testCommitTimeout)
+}
+
+func testCommitBreak(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name    string
-		answer  bool
-		happens int64
+		reply   bool
+		commits int64
 	}{
-		{"before the server has seen it", false, 0},
-		{"when the answer comes back", true, 1},
+		{"before_server_receives_it", false, 0},
+		{"after_server_replies", true, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			s := breakableShop(t)
-			s.proxy.breakAt("commit\x00", row.answer)
+			s := newProxied(t)
+			s.proxy.breakAt("commit\x00", row.reply)
 			_, err := s.insert(t)
 			if !errors.Is(err, catalog.ErrOutcomeUnknown) || fault.KindOf(err) != fault.Unavailable {
 				t.Errorf("got %v, want %v", err, catalog.ErrOutcomeUnknown)
 			}
-			if products, messages := s.counts(t); products != row.happens || messages != row.happens {
-				t.Errorf("got %d products and %d messages, want %d: nothing may be repeated", products, messages, row.happens)
+			if products, messages := s.counts(t); products != row.commits || messages != row.commits {
+				t.Errorf("got %d products and %d messages, want %d: nothing may be repeated", products, messages, row.commits)
 			}
 			if _, err := s.insert(t); err != nil { // the pool has recovered
 				t.Errorf("insert after that: %v", err)
@@ -163,14 +172,14 @@ func TestAConnectionThatBreaksAtCommitLeavesTheOutcomeUnknown(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatBreaksBeforeCommitLeavesNothing(t *testing.T) {
+func testCommitBreakBefore(t *testing.T) {
 	t.Parallel()
-	for _, answer := range []bool{false, true} {
-		s := breakableShop(t)
-		s.proxy.breakAt("INSERT INTO outbox", answer)
+	for _, reply := range []bool{false, true} {
+		s := newProxied(t)
+		s.proxy.breakAt("INSERT INTO outbox", reply)
 		_, err := s.insert(t)
 		if !fault.Is(err, fault.Unavailable) || errors.Is(err, catalog.ErrOutcomeUnknown) {
-			t.Errorf("got %v, want unavailable, and certainly not done", err)
+			t.Errorf("got %v, want unavailable and a known outcome", err)
 		}
 		if products, messages := s.counts(t); products != 0 || messages != 0 {
 			t.Errorf("got %d products and %d messages, want none", products, messages)
@@ -178,7 +187,7 @@ func TestAConnectionThatBreaksBeforeCommitLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestWhatTheServerAnswersToCommitIsCertainUnlessItIsFatal(t *testing.T) {
+func testCommitErrorReply(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name, body string
@@ -189,7 +198,7 @@ func TestWhatTheServerAnswersToCommitIsCertainUnlessItIsFatal(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			s := breakableShop(t)
+			s := newProxied(t)
 			conn := connect(t, s.dsn)
 			run(t, conn, "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "+row.body+"; RETURN NULL; END $$")
 			run(t, conn, `CREATE CONSTRAINT TRIGGER stop AFTER INSERT ON products DEFERRABLE INITIALLY DEFERRED
@@ -202,9 +211,9 @@ func TestWhatTheServerAnswersToCommitIsCertainUnlessItIsFatal(t *testing.T) {
 	}
 }
 
-func TestACallerThatLeavesBeforeCommitLeavesNothing(t *testing.T) {
+func testCommitCanceled(t *testing.T) {
 	t.Parallel()
-	s := breakableShop(t)
+	s := newProxied(t)
 	p, err := s.insert(t)
 	if err != nil {
 		t.Fatalf("insert: %v", err)
@@ -216,16 +225,16 @@ func TestACallerThatLeavesBeforeCommitLeavesNothing(t *testing.T) {
 		return catalog.Change{}, nil
 	})
 	if !errors.Is(err, context.Canceled) || fault.From(err) != nil {
-		t.Errorf("got %v, want %v as it is", err, context.Canceled)
+		t.Errorf("got %v, want %v unchanged", err, context.Canceled)
 	}
 	if got, err := s.Product(t.Context(), p.ID); err != nil || got.Version != 1 {
 		t.Errorf("got version %d and %v, want 1", got.Version, err)
 	}
 }
 
-func TestWaitsAreBounded(t *testing.T) {
+func TestTimeouts(t *testing.T) {
 	t.Parallel()
-	s := breakableShop(t)
+	s := newProxied(t)
 	p, err := s.insert(t)
 	if err != nil {
 		t.Fatalf("insert: %v", err)
@@ -236,7 +245,7 @@ func TestWaitsAreBounded(t *testing.T) {
 		return postgres.NewStore(open(t, cfg, prometheus.NewRegistry()))
 	}
 	never := func(*catalog.Product, time.Time) (catalog.Change, error) {
-		t.Error("two hold the product")
+		t.Error("two edits hold the lock of the product")
 		return catalog.Change{}, nil
 	}
 	holder := pool(func(cfg *postgres.Config) { cfg.MaxOpenConns = 1 })
@@ -273,9 +282,9 @@ func TestWaitsAreBounded(t *testing.T) {
 	}
 }
 
-func TestATransactionBeyondItsTimeIsCertainlyUndone(t *testing.T) {
+func testCommitTimeout(t *testing.T) {
 	t.Parallel()
-	s := breakableShop(t)
+	s := newProxied(t)
 	p, err := s.insert(t)
 	if err != nil {
 		t.Fatalf("insert: %v", err)
@@ -284,7 +293,7 @@ func TestATransactionBeyondItsTimeIsCertainlyUndone(t *testing.T) {
 	cfg.MaxOpenConns, cfg.Timeout = 1, 200*time.Millisecond
 	store := postgres.NewStore(open(t, cfg, prometheus.NewRegistry()))
 	_, err = store.Edit(t.Context(), p.ID, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
-		for { // the only connection is free again when the edit has lost it
+		for { // the only connection is free when the edit has lost it
 			if _, err := store.Product(t.Context(), p.ID); err == nil {
 				break
 			}
@@ -293,7 +302,7 @@ func TestATransactionBeyondItsTimeIsCertainlyUndone(t *testing.T) {
 		return catalog.Change{}, nil
 	})
 	if !fault.Is(err, fault.Unavailable) || errors.Is(err, catalog.ErrOutcomeUnknown) {
-		t.Errorf("got %v, want unavailable, and certainly not done", err)
+		t.Errorf("got %v, want unavailable and a known outcome", err)
 	}
 	if got, err := s.Product(t.Context(), p.ID); err != nil || got.Version != 1 {
 		t.Errorf("got version %d and %v, want 1", got.Version, err)
@@ -301,15 +310,16 @@ func TestATransactionBeyondItsTimeIsCertainlyUndone(t *testing.T) {
 }
 
 // Another program that deletes an image without the product's lock makes the edit fail as a whole.
-func TestEditOfImageDeletedMeanwhile(t *testing.T) {
+func TestEditOfDeletedImage(t *testing.T) {
 	t.Parallel()
-	s := breakableShop(t)
-	conn := connect(t, s.dsn)
+	s := newProxied(t)
 	for name, fn := range map[string]func(p *catalog.Product){
 		"changed": func(p *catalog.Product) { p.Images[0].UnreportedAttempts++ },
 		"dropped": func(p *catalog.Product) { p.Images, p.ImageURLs = nil, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := connect(t, s.dsn)
 			p, err := s.Insert(t.Context(), catalog.Product{
 				UserID: s.user, Name: "Lamp", Version: 1, Revision: 1, ImageURLs: []string{"https://example.com/a.jpg"},
 				Images: []catalog.Image{{SourceURL: "https://example.com/a.jpg", Status: catalog.Pending, JobState: catalog.Idle}},

@@ -67,17 +67,17 @@ func (f *fixture) send(id catalog.ProductID, outgoing ...catalog.Outgoing) {
 	f.Change(id, func(*catalog.Product) catalog.Change { return catalog.Change{Outbox: outgoing} })
 }
 
-// drain drains one round with the same answer for every message, and returns what was handed out.
-func (f *fixture) drain(limit int, answer error) ([]event.Message, relay.Drained) {
+// drain drains one round with the same publish result for every message, and returns the messages.
+func (f *fixture) drain(limit int, result error) ([]event.Message, relay.Drained) {
 	f.Helper()
 	var seen []event.Message
 	drained, err := f.outbox.Drain(f.Context(), limit, func(_ context.Context, messages []event.Message) []error {
 		seen = append(seen, messages...)
-		answers := make([]error, len(messages))
-		for i := range answers {
-			answers[i] = answer
+		results := make([]error, len(messages))
+		for i := range results {
+			results[i] = result
 		}
-		return answers
+		return results
 	})
 	f.Must(err, "drain")
 	return seen, drained
@@ -91,7 +91,7 @@ func (f *fixture) depth() relay.Depth {
 	return d
 }
 
-// startDue starts the scheduled deletions that are due. Their second pass is due after that long.
+// startDue starts the scheduled deletions that are due. Their second pass is due after secondPass.
 func (f *fixture) startDue(limit int, secondPass time.Duration) []string {
 	f.Helper()
 	prefixes, err := f.store.StartDue(f.Context(), limit, secondPass)

@@ -16,7 +16,7 @@ import (
 const writtenProduct = ` product_name, product_description, product_price, product_images, compressed_product_images,
     version, revision`
 
-// productValues returns what Insert and Edit write of a product, apart from its images, its owner and its end.
+// productValues returns the values of a product that Insert and Edit write. Its images, user and times are written apart.
 func productValues(p catalog.Product) []any {
 	return []any{p.Name, p.Description, p.Price, nonNil(p.ImageURLs), nonNil(p.Compressed), p.Version, p.Revision}
 }
@@ -25,16 +25,16 @@ const insertProduct = `
 INSERT INTO products (user_id,` + writtenProduct + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 RETURNING id, created_at`
 
-// insertImages returns each id with its position, because SQL does not promise the order of RETURNING.
+// insertImages returns each id with its position, because SQL does not define the order of RETURNING.
 const insertImages = `
 INSERT INTO images (product_id,` + imageColumns + `)
 SELECT $1,` + imageColumns + `FROM json_populate_recordset(NULL::images, $2)
 RETURNING id, position`
 
-// insertOutbox counts the delay from the statement and not from the transaction, which may have waited for a lock. A
-// message that waits already is the same message: the sweeper repeats tickets. One that was parked is given another
-// chance by that, with all its tries; one that still waits stays as it is. ON CONFLICT DO UPDATE would do that too, but it
-// locks the row before it looks, and so waits for a round of the relay that is sending it.
+// insertOutbox counts the delay from the statement and not from the transaction, which may have waited for a lock. An event
+// id that is in the outbox already is the same message: the rescuer sends a job again under the same id. A parked message
+// then becomes due with all its tries; a waiting one stays unchanged. ON CONFLICT DO UPDATE could do the same, but it locks
+// the row first, and so waits for a round of the relay that sends it.
 const insertOutbox = `
 WITH n AS (
     SELECT event_id, topic, key, type, payload::json, headers,
@@ -76,12 +76,12 @@ func insert(tx *gorm.DB, p *catalog.Product, announce func(catalog.Product) []ca
 }
 
 func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
-	var made struct {
+	var row struct {
 		ID        int64
 		CreatedAt time.Time
 	}
 	p.ImageURLs, p.Compressed = nonNil(p.ImageURLs), nonNil(p.Compressed)
-	err := tx.Raw(insertProduct, append([]any{int64(p.UserID)}, productValues(*p)...)...).Find(&made).Error
+	err := tx.Raw(insertProduct, append([]any{int64(p.UserID)}, productValues(*p)...)...).Find(&row).Error
 	if violates(err, foreignKeyViolation, "products_user_id_fkey") {
 		return fault.InvalidFields([]fault.Field{
 			{Path: "user_id", Code: "unknown", Detail: "there is no such user"},
@@ -90,12 +90,13 @@ func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
 	if err != nil {
 		return err
 	}
-	p.ID, p.CreatedAt = catalog.ProductID(made.ID), made.CreatedAt.UTC()
+	p.ID, p.CreatedAt = catalog.ProductID(row.ID), row.CreatedAt.UTC()
 	p.UpdatedAt = p.CreatedAt
 	return nil
 }
 
-// insertImageRows adds images to a product and returns them as reading them back would. Requests are dated at that time.
+// insertImageRows adds images to a product and returns them as the database would return them. at is the time of their
+// requests.
 func insertImageRows(tx *gorm.DB, id catalog.ProductID, images []catalog.Image, at time.Time) ([]catalog.Image, error) {
 	rows := toImageRows(images)
 	if len(rows) == 0 {
@@ -125,7 +126,7 @@ func insertImageRows(tx *gorm.DB, id catalog.ProductID, images []catalog.Image, 
 	return imagesFromRows(rows), nil
 }
 
-// send puts messages into the outbox, in one statement.
+// send inserts messages into the outbox, in one statement.
 func send(tx *gorm.DB, outgoing []catalog.Outgoing) error {
 	if len(outgoing) == 0 {
 		return nil

@@ -10,11 +10,11 @@ import (
 func TestInsert(t *testing.T) {
 	t.Parallel()
 	runStoreTests(t, []storeTest{
-		{name: "nul_in_text_is_invalid", run: impossibleText},
+		{name: "nul_in_text_is_invalid", run: nulInText},
 	})
 }
 
-func impossibleText(f *fixture) {
+func nulInText(f *fixture) {
 	draft := f.Draft(1)
 	draft.Name = "a\x00b"
 	_, err := f.store.Insert(f.Context(), draft, storetest.Silent)

@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// List implements catalog.Store. One more row than asked for tells whether there is a next page.
+// List implements catalog.Store. It reads one row more than the page needs, to know whether there is a next page.
 func (s *Store) List(ctx context.Context, q catalog.Query) (catalog.Page, error) {
 	var rows []productRow
 	err := s.db.call(ctx, "list", func(conn *gorm.DB) error {
@@ -36,10 +36,10 @@ func (s *Store) List(ctx context.Context, q catalog.Query) (catalog.Page, error)
 	return page, nil
 }
 
-// order is how a sort reads in SQL: ascending and descending are each one direction of the same index.
+// order is a sort in SQL. Ascending and descending order read one index in both directions.
 type order struct {
 	by    string // for ORDER BY, of a products p
-	after string // what stands right after a position
+	after string // the comparison for rows behind a position
 	price bool   // whether the position includes the price
 }
 
@@ -54,11 +54,11 @@ func orderOf(sort catalog.Sort) order {
 	}
 }
 
-// listQuery returns the statement of a page and its arguments. The page is cut before pictures are read.
+// listQuery returns the statement of a page and its arguments. The limit applies before images are read.
 //
-// The first argument tells pgx to let the server plan each call with its values. A prepared statement may be
-// planned once for all values, and no one plan serves a name that is everywhere (walk the order, stop at the limit) and a
-// name that is nowhere (ask the trigram index): the wrong one reads the whole table.
+// The first argument makes pgx let the server plan each call with its values. A prepared statement may be planned once for
+// all values, but a frequent name needs another plan (walk the order, stop at the limit) than a rare one (use the trigram
+// index), and the wrong plan reads the whole table.
 func listQuery(q catalog.Query) (string, []any) {
 	args := []any{pgx.QueryExecModeCacheDescribe}
 	arg := func(value any, kind string) string {
@@ -93,7 +93,7 @@ ORDER BY ` + sort.by
 	return text, args
 }
 
-// escapeLike makes text stand for itself in a LIKE pattern.
+// escapeLike returns a LIKE pattern that matches text literally.
 func escapeLike(text string) string {
 	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text)
 }

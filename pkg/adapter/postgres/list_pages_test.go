@@ -30,10 +30,11 @@ var names = []string{
 	"oak_lamp", "oak-lamp", `back\slash`, "Ölkännchen", "lamp",
 }
 
-// needles are found in some, one or none of names.
-var needles = []string{"", "oak", "OAK", "table", "lamp", "100%", "k_l", `k\s`, "ölk", "nowhere"}
+// needles are substrings of several, one or none of names.
+var needles = []string{"", "oak", "OAK", "table", "lamp", "100%", "k_l", `k\s`, "ölk", "absent"}
 
-// stock adds products with few different prices and names, so that filters and ties apply. It returns them as Product does.
+// stock adds products with few different prices and names, so that filters match several and prices are equal. It returns
+// those that are not deleted.
 func (f *fixture) stock(count int) []catalog.Product {
 	f.Helper()
 	owners := []catalog.UserID{f.User().ID, f.User().ID}
@@ -52,7 +53,7 @@ func (f *fixture) stock(count int) []catalog.Product {
 	return all
 }
 
-// matching returns what List should return without pages, by brute force.
+// matching returns by brute force what List returns on one page without a limit.
 func matching(all []catalog.Product, q catalog.Query) []catalog.Product {
 	var found []catalog.Product
 	for _, p := range all {

@@ -15,7 +15,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// plan returns the server's plan of a list, as List sends it: planned with its values.
+// plan returns the plan of a list. The server plans it with its values, as it does for List.
 func plan(t *testing.T, conn *pgx.Conn, q catalog.Query) string {
 	t.Helper()
 	text, args := postgres.ListQuery(q)
@@ -30,7 +30,13 @@ func plan(t *testing.T, conn *pgx.Conn, q catalog.Query) string {
 	return strings.Join(lines, "\n")
 }
 
-func TestListsUseTheirIndexes(t *testing.T) {
+func TestListStatement(t *testing.T) {
+	t.Parallel()
+	t.Run("plans_use_indexes", testListPlans)
+	t.Run("one_statement_reads_a_page", testListStatements)
+}
+
+func testListPlans(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, migrated(t))
 	run(t, conn, "INSERT INTO users (name, email) SELECT 'u', g || '@example.com' FROM generate_series(1, 500) g")
@@ -51,14 +57,14 @@ func TestListsUseTheirIndexes(t *testing.T) {
 		{"a user's newest", catalog.Query{UserID: 7, Sort: catalog.NewestFirst}, "products_user "},
 		{"a user's next page", catalog.Query{UserID: 7, Sort: catalog.NewestFirst, After: after}, "products_user "},
 		{"a user's cheapest", catalog.Query{UserID: 7, Sort: catalog.CheapestFirst}, "products_user_price"},
-		{"a user's dearest after", catalog.Query{UserID: 7, Sort: catalog.MostExpensiveFirst, After: after}, "products_user_price"},
+		{"a user's dearest", catalog.Query{UserID: 7, Sort: catalog.MostExpensiveFirst, After: after}, "products_user_price"},
 		{
 			"a user's between prices",
 			catalog.Query{UserID: 7, Sort: catalog.CheapestFirst, MinPrice: price("1"), MaxPrice: price("2")}, "products_user_price",
 		},
 		{"a rare name", catalog.Query{Name: "rarissi", Sort: catalog.NewestFirst}, "products_name"},
 		{"a rare name by price", catalog.Query{Name: "rarissi", Sort: catalog.MostExpensiveFirst}, "products_name"},
-		{"a name that is nowhere", catalog.Query{Name: "nowhere", Sort: catalog.NewestFirst}, "products_name"},
+		{"an absent name", catalog.Query{Name: "absent", Sort: catalog.NewestFirst}, "products_name"},
 		{"a common name", catalog.Query{Name: "common", Sort: catalog.NewestFirst}, "products_pkey"},
 		{"a common name by price", catalog.Query{Name: "common", Sort: catalog.CheapestFirst}, "products_price"},
 	} {
@@ -69,7 +75,7 @@ func TestListsUseTheirIndexes(t *testing.T) {
 	}
 }
 
-func TestAListIsOneQueryWhateverItsLength(t *testing.T) {
+func testListStatements(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	core, logs := observer.New(zap.WarnLevel)

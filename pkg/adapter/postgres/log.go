@@ -11,8 +11,8 @@ import (
 	gormlog "gorm.io/gorm/logger"
 )
 
-// gormLogger passes gorm's messages to zap. Slow statements are warnings, without parameters: those hold what clients sent.
-// Errors are not logged here but once, by whoever decides what to do about them.
+// gormLogger passes gorm's messages to zap. Slow statements are warnings, without their parameters, which are data of
+// clients. Errors are not logged here: the caller that handles an error logs it once.
 type gormLogger struct {
 	log  *zap.Logger
 	slow time.Duration
@@ -36,25 +36,25 @@ func (l gormLogger) Error(_ context.Context, format string, args ...any) {
 	l.log.Error("gorm: " + fmt.Sprintf(format, args...))
 }
 
-// Trace is called by gorm after every statement.
-func (l gormLogger) Trace(_ context.Context, began time.Time, statement func() (string, int64), _ error) {
-	if took := time.Since(began); l.isSlow(took) {
+// Trace implements gorm's logger.Interface. gorm calls it after every statement.
+func (l gormLogger) Trace(_ context.Context, start time.Time, statement func() (string, int64), _ error) {
+	if elapsed := time.Since(start); l.isSlow(elapsed) {
 		text, rows := statement()
-		l.report(took, text, rows)
+		l.report(elapsed, text, rows)
 	}
 }
 
-func (l gormLogger) isSlow(took time.Duration) bool { return l.slow > 0 && took >= l.slow }
+func (l gormLogger) isSlow(elapsed time.Duration) bool { return l.slow > 0 && elapsed >= l.slow }
 
-// report logs a statement if it took too long.
-func (l gormLogger) report(took time.Duration, text string, rows int64) {
-	if l.isSlow(took) {
-		l.log.Warn("slow statement", zap.Duration("duration", took), zap.Int64("rows", rows),
+// report logs a statement if it was slow.
+func (l gormLogger) report(elapsed time.Duration, text string, rows int64) {
+	if l.isSlow(elapsed) {
+		l.log.Warn("slow statement", zap.Duration("duration", elapsed), zap.Int64("rows", rows),
 			zap.String("sql", strings.Join(strings.Fields(text), " ")))
 	}
 }
 
-// dialector is gorm's for Postgres, except that a statement for the log stays without its parameters.
+// dialector is gorm's dialector for Postgres, but does not insert parameters into statements for the log.
 type dialector struct{ gorm.Dialector }
 
 // Explain implements gorm.Dialector.

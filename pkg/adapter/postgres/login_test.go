@@ -16,11 +16,11 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// login is what a client says of itself at the door.
+// login is what a client sends to log in.
 type login struct{ user, password, database string }
 
-// doorman is a server that asks everybody for a password in the clear, notes it and lets nobody in.
-func doorman(t *testing.T) (addr string, seen <-chan login) {
+// rejectingServer starts a server that requests a cleartext password, records the login and rejects it.
+func rejectingServer(t *testing.T) (addr string, seen <-chan login) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,8 +34,8 @@ func doorman(t *testing.T) (addr string, seen <-chan login) {
 			if err != nil {
 				return
 			}
-			if who, err := ask(conn); err == nil {
-				logins <- who
+			if l, err := readLogin(conn); err == nil {
+				logins <- l
 			}
 			_ = conn.Close()
 		}
@@ -44,9 +44,9 @@ func doorman(t *testing.T) (addr string, seen <-chan login) {
 	return l.Addr().String(), logins
 }
 
-func ask(conn net.Conn) (login, error) {
+func readLogin(conn net.Conn) (login, error) {
 	server := pgproto3.NewBackend(conn, conn)
-	hello, err := server.ReceiveStartupMessage()
+	startup, err := server.ReceiveStartupMessage()
 	if err != nil {
 		return login{}, err
 	}
@@ -57,25 +57,26 @@ func ask(conn net.Conn) (login, error) {
 	if err := server.SetAuthType(pgproto3.AuthTypeCleartextPassword); err != nil {
 		return login{}, err
 	}
-	answer, err := server.Receive()
+	reply, err := server.Receive()
 	if err != nil {
 		return login{}, err
 	}
-	who := login{database: "?"}
-	if password, ok := answer.(*pgproto3.PasswordMessage); ok {
-		who.password = password.Password
+	l := login{database: "?"}
+	if password, ok := reply.(*pgproto3.PasswordMessage); ok {
+		l.password = password.Password
 	}
-	if startup, ok := hello.(*pgproto3.StartupMessage); ok {
-		who.user, who.database = startup.Parameters["user"], startup.Parameters["database"]
+	if message, ok := startup.(*pgproto3.StartupMessage); ok {
+		l.user, l.database = message.Parameters["user"], message.Parameters["database"]
 	}
-	server.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: "not here"})
-	return who, server.Flush()
+	server.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28P01", Message: "rejected"})
+	return l, server.Flush()
 }
 
-func TestUserAndPasswordOfTheConfigurationCountOverThoseOfTheDSN(t *testing.T) {
+// Username and Password replace those of the DSN in every connection.
+func TestLogin(t *testing.T) {
 	t.Parallel()
-	const awkward = `p@ss:w/o?r#d%20 '"\ ü&` // nothing of it may be taken for a part of a URL
-	addr, seen := doorman(t)
+	const awkward = `p@ss:w/o?r#d%20 '"\ ü&` // characters that have a meaning in a URL
+	addr, seen := rejectingServer(t)
 	for name, test := range map[string]struct {
 		dsn, user, password string
 		want                login
@@ -112,7 +113,7 @@ func TestUserAndPasswordOfTheConfigurationCountOverThoseOfTheDSN(t *testing.T) {
 	}
 }
 
-func TestACertificateThatIsNotThereIsNamed(t *testing.T) {
+func testConfigCertificate(t *testing.T) {
 	t.Parallel()
 	garbage := filepath.Join(t.TempDir(), "ca.crt")
 	if err := os.WriteFile(garbage, []byte("not PEM"), 0o600); err != nil {

@@ -12,16 +12,16 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// metrics counts what one pool does.
+// metrics measures the calls of one pool.
 type metrics struct {
 	calls *prometheus.HistogramVec
 }
 
-// newMetrics registers the metrics of one pool; several pools differ by the label pool.
+// newMetrics registers the metrics of one pool. Pools differ by the label pool.
 func newMetrics(reg prometheus.Registerer, pool string, stats func() sql.DBStats) *metrics {
 	m := &metrics{calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "vitrine_postgres_call_duration_seconds",
-		Help:    "Calls to the database, from asking for a connection to the end of the transaction, by method and outcome.",
+		Help:    "Duration of calls to the database, including the wait for a connection, by method and outcome.",
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	}, []string{"method", "outcome"})}
 	reg = prometheus.WrapRegistererWith(prometheus.Labels{"pool": pool}, reg)
@@ -29,12 +29,12 @@ func newMetrics(reg prometheus.Registerer, pool string, stats func() sql.DBStats
 	return m
 }
 
-// observe records one call. It is deferred with the address of the call's error.
-func (m *metrics) observe(method string, began time.Time, err *error) {
-	m.calls.WithLabelValues(method, outcome(*err)).Observe(time.Since(began).Seconds())
+// observe records one call that started at start. It is deferred, so err points to the error of the call.
+func (m *metrics) observe(method string, start time.Time, err *error) {
+	m.calls.WithLabelValues(method, outcome(*err)).Observe(time.Since(start).Seconds())
 }
 
-// outcome names how a call ended: ok, canceled, unknown, or the fault's kind.
+// outcome returns the label of a call's end: ok, canceled, unknown, or the kind of the fault.
 func outcome(err error) string {
 	switch {
 	case err == nil:
@@ -48,7 +48,7 @@ func outcome(err error) string {
 	}
 }
 
-// poolCollector shows the state of a connection pool at the time of a scrape.
+// poolCollector reports the state of a connection pool at each scrape.
 type poolCollector struct {
 	stats                            func() sql.DBStats
 	limit, open, used, waits, waited *prometheus.Desc
@@ -60,11 +60,11 @@ func newPoolCollector(stats func() sql.DBStats) *poolCollector {
 	}
 	return &poolCollector{
 		stats:  stats,
-		limit:  desc("connections_limit", "Connections that the pool may have."),
-		open:   desc("connections_open", "Connections that the pool has."),
-		used:   desc("connections_in_use", "Connections that are at work."),
-		waits:  desc("connection_waits_total", "Calls that had to wait for a connection."),
-		waited: desc("connection_wait_seconds_total", "Time that calls have waited for a connection."),
+		limit:  desc("connections_limit", "Maximum connections of the pool."),
+		open:   desc("connections_open", "Open connections of the pool."),
+		used:   desc("connections_in_use", "Connections of the pool that are in use."),
+		waits:  desc("connection_waits_total", "Calls that waited for a connection."),
+		waited: desc("connection_wait_seconds_total", "Time that calls waited for a connection."),
 	}
 }
 

@@ -19,26 +19,26 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Migration is one step of the schema's history.
+// Migration is one migration of the schema.
 type Migration struct {
 	Version   int64
 	Name      string    // of its file
-	AppliedAt time.Time // zero: not yet
+	AppliedAt time.Time // zero: not applied
 }
 
-// Migrate brings the schema to the newest version. It is safe to race and to repeat: a lock in the database lets one
-// run at a time, and the others find nothing left to do. What was applied stays when a later migration fails.
+// Migrate applies the migrations that are missing. It is idempotent and safe to run concurrently: a lock in the database
+// lets one run at a time, and the others find nothing left to do. If a migration fails, the earlier ones stay applied.
 func Migrate(ctx context.Context, cfg Config, log *zap.Logger) error {
-	return migrating(ctx, cfg, func(p *goose.Provider) error {
+	return withProvider(ctx, cfg, func(p *goose.Provider) error {
 		results, err := p.Up(ctx)
 		logResults(log, results)
 		return err
 	})
 }
 
-// MigrateDown takes back the newest applied migration, and its data with it. None applied is no error.
+// MigrateDown reverts the newest applied migration and deletes its data. It is no error if none is applied.
 func MigrateDown(ctx context.Context, cfg Config, log *zap.Logger) error {
-	return migrating(ctx, cfg, func(p *goose.Provider) error {
+	return withProvider(ctx, cfg, func(p *goose.Provider) error {
 		version, err := p.GetDBVersion(ctx)
 		if err != nil || version == 0 {
 			return err
@@ -54,7 +54,7 @@ func MigrateDown(ctx context.Context, cfg Config, log *zap.Logger) error {
 // MigrationStatus returns every migration that this program knows, oldest first.
 func MigrationStatus(ctx context.Context, cfg Config) ([]Migration, error) {
 	var known []Migration
-	err := migrating(ctx, cfg, func(p *goose.Provider) error {
+	err := withProvider(ctx, cfg, func(p *goose.Provider) error {
 		status, err := p.Status(ctx)
 		for _, s := range status {
 			known = append(known, Migration{
@@ -66,8 +66,8 @@ func MigrationStatus(ctx context.Context, cfg Config) ([]Migration, error) {
 	return known, err
 }
 
-// migrating runs fn with a goose provider on a connection pool of its own.
-func migrating(ctx context.Context, cfg Config, fn func(*goose.Provider) error) error {
+// withProvider runs fn with a goose provider on a pool of its own.
+func withProvider(ctx context.Context, cfg Config, fn func(*goose.Provider) error) error {
 	pool, err := migrationPool(cfg)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -88,7 +88,7 @@ func migrating(ctx context.Context, cfg Config, fn func(*goose.Provider) error) 
 	return nil
 }
 
-// migrationPool opens connections without the limits of a server's calls: a migration takes the time that it takes.
+// migrationPool opens a pool without the time limits of calls: a migration may last long.
 func migrationPool(cfg Config) (*sql.DB, error) {
 	conn, err := cfg.login()
 	if err != nil {
@@ -99,9 +99,9 @@ func migrationPool(cfg Config) (*sql.DB, error) {
 	return stdlib.OpenDB(*conn), nil
 }
 
-// CheckSchema returns nil if every migration that this program knows has been applied; one that it does not know, from a
-// newer program, is no matter. Else fault.Unavailable: whoever migrates is not done yet. It reads one table, and changes
-// nothing, so a user who may only read is enough.
+// CheckSchema returns nil if every migration that this program knows has been applied. It ignores migrations of a newer
+// program. If one is missing, it returns fault.Unavailable, because the migration may still be running. It only reads the
+// table goose_db_version, so its user needs no other privilege.
 func CheckSchema(ctx context.Context, cfg Config) error {
 	pool, err := migrationPool(cfg)
 	if err != nil {
@@ -128,7 +128,7 @@ func CheckSchema(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// appliedVersions reads goose's own table. In a database that nobody has migrated it is not there.
+// appliedVersions reads the table of goose, which does not exist before the first migration.
 func appliedVersions(ctx context.Context, pool *sql.DB) (map[int64]bool, error) {
 	applied := map[int64]bool{}
 	rows, err := pool.QueryContext(ctx, "SELECT version_id FROM goose_db_version WHERE is_applied")
@@ -150,7 +150,7 @@ func appliedVersions(ctx context.Context, pool *sql.DB) (map[int64]bool, error) 
 	return applied, rows.Err()
 }
 
-// schemaLock returns goose's advisory lock, asked for every second for five minutes. Its number is the schema's own:
+// schemaLock returns goose's advisory lock, which tries every second for five minutes. Its number depends on the schema, so
 // installations that share a database do not wait for each other.
 func schemaLock(ctx context.Context, pool *sql.DB) (lock.SessionLocker, error) {
 	var id int64

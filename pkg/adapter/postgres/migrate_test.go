@@ -25,7 +25,23 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/schema.sql from the migrations")
 
-func TestMigrateMayRaceAndBeRepeated(t *testing.T) {
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	t.Run("concurrent_and_repeated_runs_apply_each_once", testMigrateRace)
+	t.Run("down_reverts_up", testMigrateDown)
+	t.Run("broken_dsn_is_reported_without_password", testMigrateBrokenDSN)
+	t.Run("failed_migration_keeps_earlier_ones", testMigrateFailure)
+	t.Run("schemas_of_one_database_do_not_conflict", testMigrateSchemas)
+	t.Run("trigram_extension_may_be_in_any_schema", testMigrateExtension)
+}
+
+func TestCheckSchema(t *testing.T) {
+	t.Parallel()
+	t.Run("missing_migration_is_unavailable", testCheckSchemaMissing)
+	t.Run("read_privilege_suffices", testCheckSchemaReader)
+}
+
+func testMigrateRace(t *testing.T) {
 	t.Parallel()
 	dsn := servers.Postgres(t)
 	core, logs := observer.New(zap.InfoLevel)
@@ -52,7 +68,7 @@ func TestMigrateMayRaceAndBeRepeated(t *testing.T) {
 	}
 }
 
-func TestMigrationsLeadDownAsWellAsUp(t *testing.T) {
+func testMigrateDown(t *testing.T) {
 	t.Parallel()
 	dsn := servers.Postgres(t)
 	log := zaptest.NewLogger(t)
@@ -64,7 +80,7 @@ func TestMigrationsLeadDownAsWellAsUp(t *testing.T) {
 		if err != nil {
 			t.Fatalf("status: %v", err)
 		}
-		for range len(status) + 1 { // once more than there are
+		for range len(status) + 1 { // one more than there are: it has no effect
 			if err := postgres.MigrateDown(t.Context(), postgres.Config{DSN: dsn}, log); err != nil {
 				t.Fatalf("migrate down: %v", err)
 			}
@@ -80,7 +96,7 @@ func TestMigrationsLeadDownAsWellAsUp(t *testing.T) {
 	}
 }
 
-func TestMigrateRefusesABrokenDSN(t *testing.T) {
+func testMigrateBrokenDSN(t *testing.T) {
 	t.Parallel()
 	broken := postgres.Config{DSN: "postgres://u:secret@h:notaport/d"}
 	if err := postgres.Migrate(t.Context(), broken, zap.NewNop()); err == nil || strings.Contains(err.Error(), "secret") {
@@ -92,20 +108,20 @@ func TestMigrateRefusesABrokenDSN(t *testing.T) {
 	}
 }
 
-func TestTheSchemaIsThereWhenEveryMigrationIs(t *testing.T) {
+func testCheckSchemaMissing(t *testing.T) {
 	t.Parallel()
 	cfg := postgres.Config{DSN: servers.Postgres(t)}
 	conn := connect(t, cfg.DSN)
-	lacks := func(when, file string) {
+	wantMissing := func(when, file string) {
 		t.Helper()
 		err := postgres.CheckSchema(t.Context(), cfg)
 		if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: got %v, want unavailable, with %s", when, err, file)
 		}
 	}
-	lacks("an empty database", "00001_")
+	wantMissing("an empty database", "00001_")
 	if !scalar[bool](t, conn, "SELECT to_regclass('goose_db_version') IS NULL") {
-		t.Error("the check has made a table")
+		t.Error("the check created a table")
 	}
 	if err := postgres.Migrate(t.Context(), cfg, zap.NewNop()); err != nil {
 		t.Fatal(err)
@@ -120,20 +136,20 @@ func TestTheSchemaIsThereWhenEveryMigrationIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lacks("one step back", status[len(status)-1].Name)
+	wantMissing("one step back", status[len(status)-1].Name)
 	run(t, conn, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)")
-	lacks("a newer one, but not ours", status[len(status)-1].Name)
+	wantMissing("a newer one is applied, but not ours", status[len(status)-1].Name)
 	run(t, conn, "DELETE FROM goose_db_version WHERE version_id = 99999")
 	if err := postgres.Migrate(t.Context(), cfg, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
 	run(t, conn, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)")
 	if err := postgres.CheckSchema(t.Context(), cfg); err != nil {
-		t.Errorf("of a newer program: %v", err)
+		t.Errorf("with a migration of a newer program: %v", err)
 	}
 }
 
-func TestToReadIsEnoughToCheckTheSchema(t *testing.T) {
+func testCheckSchemaReader(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	conn := connect(t, dsn)
@@ -141,18 +157,18 @@ func TestToReadIsEnoughToCheckTheSchema(t *testing.T) {
 	reader := "r_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	run(t, conn, "CREATE ROLE "+reader+" LOGIN")
 	t.Cleanup(func() {
-		again, err := pgx.Connect(context.WithoutCancel(t.Context()), dsn)
+		admin, err := pgx.Connect(context.WithoutCancel(t.Context()), dsn)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = again.Close(context.WithoutCancel(t.Context())) }()
-		if _, err := again.Exec(context.WithoutCancel(t.Context()), "DROP OWNED BY "+reader+"; DROP ROLE "+reader); err != nil {
+		defer func() { _ = admin.Close(context.WithoutCancel(t.Context())) }()
+		if _, err := admin.Exec(context.WithoutCancel(t.Context()), "DROP OWNED BY "+reader+"; DROP ROLE "+reader); err != nil {
 			t.Error(err)
 		}
 	})
 	run(t, conn, "GRANT USAGE ON SCHEMA "+schema+" TO "+reader)
 	if err := postgres.CheckSchema(t.Context(), postgres.Config{DSN: dsn, Username: reader}); !fault.Is(err, fault.Internal) {
-		t.Errorf("without the right to read: got %v, want an error that waiting does not mend", err)
+		t.Errorf("without the privilege: got %v, want an internal error", err)
 	}
 	run(t, conn, "GRANT SELECT ON goose_db_version TO "+reader)
 	if err := postgres.CheckSchema(t.Context(), postgres.Config{DSN: dsn, Username: reader}); err != nil {
@@ -160,11 +176,11 @@ func TestToReadIsEnoughToCheckTheSchema(t *testing.T) {
 	}
 }
 
-func TestAFailedMigrationLeavesWhatStoodBefore(t *testing.T) {
+func testMigrateFailure(t *testing.T) {
 	t.Parallel()
 	dsn := servers.Postgres(t)
 	conn := connect(t, dsn)
-	run(t, conn, "CREATE TABLE intents (x integer)") // in the way of the second migration
+	run(t, conn, "CREATE TABLE intents (x integer)") // conflicts with the second migration
 	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); !fault.Is(err, fault.Internal) {
 		t.Errorf("got %v, want an internal error", err)
 	}
@@ -177,8 +193,8 @@ func TestAFailedMigrationLeavesWhatStoodBefore(t *testing.T) {
 	}
 }
 
-// freshDatabase returns the DSN of a database of its own: nothing in it, not even the extension.
-func freshDatabase(t *testing.T) *url.URL {
+// newDatabase returns the DSN of a new, empty database without the extension.
+func newDatabase(t *testing.T) *url.URL {
 	t.Helper()
 	dsn := servers.Postgres(t)
 	name := "d_" + strings.ReplaceAll(uuid.NewString(), "-", "")
@@ -210,9 +226,9 @@ func inSchema(u *url.URL, schema string) string {
 	return v.String()
 }
 
-func TestInstallationsThatShareADatabaseMigrateAtOnce(t *testing.T) {
+func testMigrateSchemas(t *testing.T) {
 	t.Parallel()
-	u := freshDatabase(t)
+	u := newDatabase(t)
 	conn := connect(t, u.String())
 	var wg sync.WaitGroup
 	for i := range 4 {
@@ -227,9 +243,9 @@ func TestInstallationsThatShareADatabaseMigrateAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-func TestTheTrigramExtensionMayBeAnywhere(t *testing.T) {
+func testMigrateExtension(t *testing.T) {
 	t.Parallel()
-	u := freshDatabase(t)
+	u := newDatabase(t)
 	conn := connect(t, u.String())
 	run(t, conn, "CREATE SCHEMA extensions")
 	run(t, conn, "CREATE EXTENSION pg_trgm WITH SCHEMA extensions")
@@ -239,7 +255,8 @@ func TestTheTrigramExtensionMayBeAnywhere(t *testing.T) {
 	}
 }
 
-func TestTheSchemaInTheDocsIsWhatTheMigrationsMake(t *testing.T) {
+// docs/schema.sql is the schema that the migrations create. .ci/generate.sh rewrites it with -run Schema -update.
+func TestSchema(t *testing.T) {
 	t.Parallel()
 	const path = "../../../docs/schema.sql"
 	got := dump(t, migrated(t))
@@ -253,11 +270,12 @@ func TestTheSchemaInTheDocsIsWhatTheMigrationsMake(t *testing.T) {
 		t.Fatalf("read: %v", err)
 	}
 	if got != string(want) {
-		t.Errorf("%s is not what the migrations make; go test ./pkg/adapter/postgres -run Schema -update rewrites it. Now:\n%s", path, got)
+		t.Errorf("%s differs from the migrations; rewrite it with: go test ./pkg/adapter/postgres -run Schema -update\n%s",
+			path, got)
 	}
 }
 
-// dump returns the schema of a database as SQL, without what differs from one dump to the next.
+// dump returns the schema of a database as SQL, without the parts that differ between two dumps.
 func dump(t *testing.T, dsn string) string {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(dsn)
@@ -277,6 +295,6 @@ func dump(t *testing.T, dsn string) string {
 	text := strings.ReplaceAll(string(out), schema+".", "")
 	text = regexp.MustCompile(`(?m)^(--|SET |SELECT pg_catalog|CREATE SCHEMA|\\).*\n`).ReplaceAllString(text, "")
 	text = regexp.MustCompile(`\n{3,}`).ReplaceAllString(text, "\n\n")
-	return "-- What the migrations add up to. Written by: go test ./pkg/adapter/postgres -run Schema -update\n\n" +
+	return "-- The schema that the migrations create. Written by: go test ./pkg/adapter/postgres -run Schema -update\n\n" +
 		strings.TrimSpace(text) + "\n"
 }

@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// lockKey does not wait: a request whose key is locked fails at once and keeps no connection. Advisory locks are shared by
+// lockKey does not wait: a request whose key is locked fails at once and releases its connection. Advisory locks belong to
 // the whole database, so the schema is part of the name.
 const lockKey = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' ' || $1 || ' ' || $2, 1))`
 
@@ -19,8 +19,8 @@ const selectKey = `SELECT fingerprint, response FROM idempotency_keys WHERE prin
 const insertKey = `
 INSERT INTO idempotency_keys (principal, key, fingerprint, response) VALUES ($1, $2, $3, $4)`
 
-// InsertOnce implements catalog.Store. The lock is held until the transaction ends, and the key is looked up by a statement
-// after it, so the holder of the lock sees what the previous holder committed.
+// InsertOnce implements catalog.Store. The lock is held until the transaction ends, and a later statement reads the key, so
+// the holder of the lock sees what the previous holder committed.
 func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p catalog.Product,
 	announce func(catalog.Product) []catalog.Outgoing, respond func(catalog.Product) (catalog.SavedResponse, error),
 ) (inserted catalog.Product, saved catalog.SavedResponse, replayed bool, err error) {
@@ -54,7 +54,7 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 	}
 }
 
-// lockIdempotencyKey locks the key and returns the response to an earlier request with it; found is false if there was none.
+// lockIdempotencyKey locks the key and returns the response to an earlier request with it. found is false if there was none.
 func lockIdempotencyKey(tx *gorm.DB, key catalog.IdempotencyKey) (saved catalog.SavedResponse, found bool, err error) {
 	var free bool
 	if err := tx.Raw(lockKey, key.Principal, key.Key).Find(&free).Error; err != nil {

@@ -12,14 +12,20 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// keep asks for a product of the only user under a key, and calls meanwhile before it is answered.
-func keep(t *testing.T, store *postgres.Store, key string, meanwhile func()) {
+func TestIdempotencyKeys(t *testing.T) {
+	t.Parallel()
+	t.Run("schemas_of_one_database_have_separate_keys", testKeysOfSchemas)
+	t.Run("locked_key_is_not_purged", testLockedKeyPurge)
+}
+
+// insertOnce inserts a product of the only user with a key, and calls respond inside the transaction.
+func insertOnce(t *testing.T, store *postgres.Store, key string, respond func()) {
 	t.Helper()
 	_, _, replayed, err := store.InsertOnce(t.Context(), catalog.IdempotencyKey{Principal: "1", Key: key, Fingerprint: "print"},
 		catalog.Product{UserID: 1, Name: "Lamp", Price: decimal.New(1250, -2), Version: 1, Revision: 1},
 		func(catalog.Product) []catalog.Outgoing { return nil },
 		func(catalog.Product) (catalog.SavedResponse, error) {
-			meanwhile()
+			respond()
 			return catalog.SavedResponse("response"), nil
 		})
 	if err != nil || replayed {
@@ -27,25 +33,25 @@ func keep(t *testing.T, store *postgres.Store, key string, meanwhile func()) {
 	}
 }
 
-func TestInstallationsThatShareADatabaseHaveKeysOfTheirOwn(t *testing.T) {
+func testKeysOfSchemas(t *testing.T) {
 	t.Parallel()
 	var stores []*postgres.Store
 	for range 2 {
 		dsn := migrated(t)
-		furnish(t, connect(t, dsn))
+		seed(t, connect(t, dsn))
 		stores = append(stores, postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry())))
 	}
 	key := uuid.NewString()
-	keep(t, stores[0], key, func() { keep(t, stores[1], key, func() {}) })
+	insertOnce(t, stores[0], key, func() { insertOnce(t, stores[1], key, func() {}) })
 }
 
-func TestKeysThatAnotherPurgesAreNotWaitedFor(t *testing.T) {
+func testLockedKeyPurge(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
-	furnish(t, conn)
+	seed(t, conn)
 	for _, key := range []string{"a", "b"} {
-		keep(t, store, key, func() {})
+		insertOnce(t, store, key, func() {})
 	}
 	run(t, conn, `BEGIN`)
 	run(t, conn, `SELECT FROM idempotency_keys WHERE key = 'a' FOR UPDATE`)

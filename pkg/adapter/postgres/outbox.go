@@ -14,19 +14,19 @@ import (
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// A round is one transaction of at most drainBound. Publishing has to be back before that, so that what Kafka
-// acknowledged can still be deleted: what cannot is published again.
+// A round is one transaction that lasts at most drainTimeout. Publishing ends earlier, so that the messages that Kafka has
+// acknowledged can still be deleted; those that remain are published a second time.
 const (
-	drainBound   = 5 * time.Second
-	publishBound = 4 * time.Second
+	drainTimeout   = 5 * time.Second
+	publishTimeout = 4 * time.Second
 )
 
-// outboxConns is the size of the outbox's pool: one connection for a round and one for what is measured.
+// outboxConns is the size of the outbox's pool: one connection for a round and one for Depth.
 const outboxConns = 2
 
-// Claims begin where the last one ended for restartAfter, or for restartShare times as long as the last claim from the start
-// took, if that is more: walking over what died there must not become all that is done. What committed late, with an earlier
-// place in the queue, waits that long at most while everything is busy.
+// Claims start at the resume point for restartAfter, or for restartShare times the duration of the last claim from the
+// start, if that is longer: a claim from the start walks over all dead rows, and must not use up the time of the relay. A
+// message that commits late, in front of the resume point, waits at most that long while every round is full.
 const (
 	restartAfter = time.Second
 	restartShare = 20
@@ -40,12 +40,12 @@ type Outbox struct {
 	activity *activity
 
 	mu      sync.Mutex
-	stuck   bool        // the last round was full and nothing of it could be sent: the next begins elsewhere
-	next    queueCursor // behind the last row of the last claim; zero: the start
-	restart time.Time   // when a claim has to begin at the start again
+	stuck   bool        // the last round was full and nothing could be sent: the next claim starts at a random place
+	resume  queueCursor // the last row of the last claim; zero: the start of the queue
+	restart time.Time   // when a claim has to start at the start of the queue
 }
 
-// queueCursor is a row's in the queue.
+// queueCursor is the position of a row in the queue.
 type queueCursor struct {
 	at time.Time
 	id int64
@@ -57,8 +57,8 @@ var _ relay.Outbox = (*Outbox)(nil)
 func NewOutbox(db *DB) (*Outbox, error) {
 	cfg := db.cfg
 	cfg.MaxOpenConns = outboxConns
-	cfg.Timeout = drainBound
-	cfg.StatementTimeout = min(cfg.StatementTimeout, drainBound)
+	cfg.Timeout = drainTimeout
+	cfg.StatementTimeout = min(cfg.StatementTimeout, drainTimeout)
 	cfg.ApplicationName += "-outbox"
 	own, err := open("outbox", cfg, db.log, db.reg)
 	if err != nil {
@@ -70,22 +70,22 @@ func NewOutbox(db *DB) (*Outbox, error) {
 // Close closes the outbox's pool.
 func (o *Outbox) Close() error { return o.db.Close() }
 
-// claimColumns are claimedRow's. Of the headers only those are read that make a message; taking them out here costs less
-// than reading JSON there.
+// claimColumns are the fields of claimedRow. The server extracts the headers of a message, which costs less than to parse
+// JSON in this process.
 const claimColumns = `
 SELECT ctid, id, available_at, tries, topic, key, payload, coalesce(headers->>'event-id', ''),
     coalesce(headers->>'event-type', ''), coalesce(headers->>'event-version', ''), coalesce(headers->>'traceparent', '')
 FROM outbox
 WHERE available_at <= now() AND parked_at IS NULL `
 
-// claimDue begins behind a place, so that it does not go over what the last rounds have deleted. Until they are vacuumed,
-// and while any transaction anywhere is older than them they cannot be, dead rows cost as much to pass as living ones.
+// claimDue starts behind the resume point, so that it does not walk over the rows that the last rounds deleted. Dead rows
+// cost as much as live ones until they are vacuumed, and while an older transaction is open they cannot be.
 const claimDue = claimColumns + `AND (available_at, id) > ($2, $3)
 ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
 
-// claimElsewhere begins at a chance moment between the oldest due row and now. Rows of a partition without a leader may
-// fill the head of the queue by more than a round; behind them others wait that could go.
-const claimElsewhere = claimColumns + `AND available_at >= (
+// claimRandom starts at a random time between the oldest due row and now. Messages for a partition without a leader may fill
+// the head of the queue for more than one round, while messages behind them could be sent.
+const claimRandom = claimColumns + `AND available_at >= (
     SELECT min(available_at) + random() * greatest(now() - min(available_at), interval '0')
     FROM outbox WHERE parked_at IS NULL)
 ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
@@ -95,13 +95,13 @@ func (o *Outbox) Drain(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
 ) (relay.Drained, error) {
 	var r round
-	text, args, elsewhere := o.nextClaim(limit)
+	text, args, random := o.nextClaim(limit)
 	err := o.db.transactPgx(ctx, "drain", func(ctx context.Context, tx pgx.Tx) error {
-		rows, took, err := o.claim(ctx, tx, text, args)
+		rows, elapsed, err := o.claim(ctx, tx, text, args)
 		if err != nil {
 			return err
 		}
-		o.claimed(rows, limit, elsewhere, took)
+		o.claimed(rows, limit, random, elapsed)
 		if len(rows) == 0 {
 			return errNothing
 		}
@@ -112,55 +112,56 @@ func (o *Outbox) Drain(
 		return err
 	})
 	if err != nil || len(r.unsent)+len(r.refused) > 0 {
-		o.resetCursor(err == nil && !elsewhere && len(r.unsent) == limit)
+		o.resetCursor(err == nil && !random && len(r.unsent) == limit)
 	}
-	if err != nil { // whatever was published comes again
+	if err != nil { // messages that were published are published a second time
 		return relay.Drained{Claimed: r.claimed}, err
 	}
 	o.logParked(r)
 	return r.drained(o.maxTries), nil
 }
 
-// nextClaim decides where the next claim begins.
-func (o *Outbox) nextClaim(limit int) (text string, args []any, elsewhere bool) {
+// nextClaim returns the statement of the next claim, and whether it starts at a random place.
+func (o *Outbox) nextClaim(limit int) (text string, args []any, random bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.stuck {
 		o.stuck = false
-		return claimElsewhere, []any{limit}, true
+		return claimRandom, []any{limit}, true
 	}
 	if time.Now().After(o.restart) {
-		o.next = queueCursor{}
+		o.resume = queueCursor{}
 	}
-	return claimDue, []any{limit, o.next.at, o.next.id}, false
+	return claimDue, []any{limit, o.resume.at, o.resume.id}, false
 }
 
-// claimed notes what a claim found: behind a full one there is more, before it nobody needs to look for a while.
-func (o *Outbox) claimed(rows []claimedRow, limit int, elsewhere bool, took time.Duration) {
+// claimed records a claim. A full one sets the resume point. After a random claim or one that was not full, the next claim
+// starts at the start of the queue.
+func (o *Outbox) claimed(rows []claimedRow, limit int, random bool, elapsed time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if elsewhere || len(rows) < limit {
+	if random || len(rows) < limit {
 		o.restart = time.Time{}
 		return
 	}
-	if o.next == (queueCursor{}) {
-		o.restart = time.Now().Add(max(restartAfter, restartShare*took))
+	if o.resume == (queueCursor{}) {
+		o.restart = time.Now().Add(max(restartAfter, restartShare*elapsed))
 	}
 	last := rows[len(rows)-1]
-	o.next = queueCursor{last.AvailableAt, last.ID}
+	o.resume = queueCursor{last.AvailableAt, last.ID}
 }
 
-// resetCursor lets the next claim begin at the start, where something is left, or elsewhere, if all of a full round is. What
-// another round has found out meanwhile stays.
+// resetCursor makes the next claim start at the start of the queue or, if stuck, at a random place. A concurrent round may
+// have set o.stuck already, and it stays set.
 func (o *Outbox) resetCursor(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.restart, o.stuck = time.Time{}, o.stuck || stuck
 }
 
-// claim locks and reads rows, and says how long that took.
+// claim locks and reads rows, and returns the duration.
 func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) ([]claimedRow, time.Duration, error) {
-	began := time.Now()
+	start := time.Now()
 	rows, err := tx.Query(ctx, text, args...)
 	if err != nil {
 		return nil, 0, fmt.Errorf("claim messages: %w", err)
@@ -170,17 +171,17 @@ func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) 
 	for rows.Next() {
 		claimed = append(claimed, claimedRow{})
 		r := &claimed[len(claimed)-1]
-		if err := rows.Scan(&r.At, &r.ID, &r.AvailableAt, &r.Tries, &r.Topic, &r.Key, &r.Payload, &r.EventID, &r.Type, &r.Version,
-			&r.Traceparent); err != nil {
+		if err := rows.Scan(&r.Location, &r.ID, &r.AvailableAt, &r.Tries, &r.Topic, &r.Key, &r.Payload, &r.EventID, &r.Type,
+			&r.Version, &r.Traceparent); err != nil {
 			return nil, 0, fmt.Errorf("read message: %w", err)
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, 0, fmt.Errorf("claim messages: %w", err)
 	}
-	took := time.Since(began)
-	o.db.slow.report(took, text, int64(len(claimed)))
-	return claimed, took, nil
+	elapsed := time.Since(start)
+	o.db.slow.report(elapsed, text, int64(len(claimed)))
+	return claimed, elapsed, nil
 }
 
 const selectDepth = `
@@ -191,8 +192,8 @@ SELECT count(*) FILTER (WHERE parked_at IS NULL AND available_at <= now()) AS du
         * 1000000000, 0)::bigint AS oldest
 FROM outbox`
 
-// Depth implements relay.Outbox. It also measures what lets the outbox grow, which nobody else would look at as often. It
-// is not for several goroutines at a time.
+// Depth implements relay.Outbox. It also measures the age of the oldest open transaction, because the relay calls it
+// regularly. It is not safe for concurrent use.
 func (o *Outbox) Depth(ctx context.Context) (relay.Depth, error) {
 	if err := o.activity.measure(ctx); err != nil {
 		return relay.Depth{}, fmt.Errorf("measure open transactions: %w", err)

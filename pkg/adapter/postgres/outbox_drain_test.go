@@ -23,14 +23,14 @@ func TestDrain(t *testing.T) {
 		{name: "refused_message_waits_and_others_go", run: refused},
 		{name: "too_often_refused_message_is_parked", run: parked, maxTries: 1},
 		{name: "repeated_parked_message_gets_all_tries", run: unparked, maxTries: 2},
-		{name: "repeat_during_send_does_not_block", run: repeatedMeanwhile},
+		{name: "repeat_during_send_does_not_block", run: repeatedDuringRound},
 		{name: "unreachable_kafka_spends_no_tries", run: unreachable, maxTries: 1},
-		{name: "unsendable_messages_make_way", run: stepAside, maxTries: 1},
-		{name: "round_of_unsendable_messages_delays_no_other", run: fullOfUnsent, maxTries: 1},
-		{name: "concurrent_rounds_keep_each_others_cursor", run: besideUnsent},
+		{name: "unsent_messages_are_delayed", run: unsentDelayed, maxTries: 1},
+		{name: "full_round_of_unsent_messages_blocks_no_other", run: fullRoundUnsent, maxTries: 1},
+		{name: "concurrent_rounds_keep_stuck_state", run: concurrentUnsent},
 		{name: "round_has_a_deadline", run: bounded},
 		{name: "age_of_oldest_message_is_measured", run: oldest},
-		{name: "concurrent_rounds_share_no_message", run: drainTogether},
+		{name: "concurrent_rounds_share_no_message", run: concurrentRounds},
 	})
 }
 
@@ -63,7 +63,7 @@ func drainOrder(f *fixture) {
 	second, _ := f.drain(3, nil)
 	f.Same(second, want[3:], "the second round")
 	if third, _ := f.drain(3, nil); len(third) != 0 {
-		f.Errorf("got %d messages again", len(third))
+		f.Errorf("got %d messages a second time", len(third))
 	}
 }
 
@@ -72,7 +72,7 @@ func delayed(f *fixture) {
 	now := storetest.Message(p.ID)
 	f.send(p.ID, catalog.Outgoing{Message: storetest.Message(p.ID), Delay: time.Hour}, catalog.Outgoing{Message: now})
 	seen, _ := f.drain(10, nil)
-	f.Same(seen, []event.Message{now}, "what is due")
+	f.Same(seen, []event.Message{now}, "due messages")
 	if d := f.depth(); d.Due != 0 || d.Delayed != 1 {
 		f.Errorf("got %+v, want one delayed", d)
 	}
@@ -84,7 +84,7 @@ func repeated(f *fixture) {
 	f.send(p.ID, catalog.Outgoing{Message: m}, catalog.Outgoing{Message: late, Delay: time.Hour})
 	f.send(p.ID, catalog.Outgoing{Message: m}, catalog.Outgoing{Message: late})
 	seen, _ := f.drain(10, nil)
-	f.Same(seen, []event.Message{m}, "what goes out: a delay is not undone")
+	f.Same(seen, []event.Message{m}, "sent messages: a delay stays")
 }
 
 func refused(f *fixture) {
@@ -99,7 +99,7 @@ func refused(f *fixture) {
 	f.Must(err, "drain")
 	f.Same(drained, relay.Drained{Claimed: 2, Published: 1, Refused: 1}, "drained")
 	if seen, _ := f.drain(10, nil); len(seen) != 0 {
-		f.Errorf("got %d messages at once again, want a pause", len(seen))
+		f.Errorf("got %d messages without a pause", len(seen))
 	}
 	if d := f.depth(); d.Delayed != 1 || d.Due != 0 || d.Parked != 0 {
 		f.Errorf("got %+v, want one delayed", d)
@@ -126,7 +126,7 @@ func unparked(f *fixture) {
 	f.Same(drained, first, "the first of two tries")
 	f.send(p.ID, catalog.Outgoing{Message: m})
 	if d := f.depth(); d.Delayed != 1 {
-		f.Errorf("repeated between its tries: got %+v, want it to wait on", d)
+		f.Errorf("repeated between its tries: got %+v, want it still delayed", d)
 	}
 	deadline, poll := time.After(20*time.Second), time.NewTicker(50*time.Millisecond)
 	defer poll.Stop()
@@ -144,7 +144,7 @@ func unparked(f *fixture) {
 	f.Same(drained, first, "the first of two new tries")
 }
 
-func repeatedMeanwhile(f *fixture) {
+func repeatedDuringRound(f *fixture) {
 	p := f.Product(0)
 	m := storetest.Message(p.ID)
 	f.send(p.ID, catalog.Outgoing{Message: m})
@@ -167,7 +167,7 @@ func unreachable(f *fixture) {
 	for range 3 {
 		seen, drained := f.drain(10, unavailable())
 		if len(seen) != 3 || drained != (relay.Drained{Claimed: 3}) {
-			f.Errorf("got %d messages and %+v, want 3 claimed and left alone", len(seen), drained)
+			f.Errorf("got %d messages and %+v, want 3 claimed and unchanged", len(seen), drained)
 		}
 	}
 	_, err := f.outbox.Drain(f.Context(), 10, func(context.Context, []event.Message) []error {
@@ -183,19 +183,19 @@ func unreachable(f *fixture) {
 func (f *fixture) drainExcept(limit int, bad string) relay.Drained {
 	f.Helper()
 	drained, err := f.outbox.Drain(f.Context(), limit, func(_ context.Context, messages []event.Message) []error {
-		answers := make([]error, len(messages))
+		results := make([]error, len(messages))
 		for i, m := range messages {
 			if m.Key == bad {
-				answers[i] = unavailable()
+				results[i] = unavailable()
 			}
 		}
-		return answers
+		return results
 	})
 	f.Must(err, "drain")
 	return drained
 }
 
-func stepAside(f *fixture) {
+func unsentDelayed(f *fixture) {
 	bad, good := f.Product(0), f.Product(0)
 	f.send(bad.ID, catalog.Outgoing{Message: storetest.Message(bad.ID)}, catalog.Outgoing{Message: storetest.Message(bad.ID)})
 	for range 5 {
@@ -208,16 +208,16 @@ func stepAside(f *fixture) {
 	f.Same(f.drainExcept(9, bad.ID.String()), relay.Drained{Claimed: 4, Published: 4}, "the second round")
 }
 
-// besideUnsent runs one round inside another. The inner one cannot send the head of the queue, and the outer one ends last.
-// Later rounds must not begin at the head because of that.
-func besideUnsent(f *fixture) {
+// concurrentUnsent runs one round inside another. The inner one cannot send the head of the queue, and the outer one ends
+// last. Later rounds must not start at the head.
+func concurrentUnsent(f *fixture) {
 	p := f.Product(0)
 	for i := range 40 {
 		f.send(p.ID, catalog.Outgoing{Message: storetest.Message(p.ID), Delay: time.Duration(i-41) * time.Hour})
 	}
 	down := fault.New(fault.Unavailable, "kafka_unavailable", "down")
 	var head string
-	elsewhere := 0
+	notHead := 0
 	for range 10 {
 		_, err := f.outbox.Drain(f.Context(), 2, func(context.Context, []event.Message) []error {
 			unsent, _ := f.drain(2, down)
@@ -226,15 +226,15 @@ func besideUnsent(f *fixture) {
 		})
 		f.Must(err, "drain")
 		if next, _ := f.drain(1, nil); len(next) != 1 || next[0].ID != head {
-			elsewhere++
+			notHead++
 		}
 	}
-	if elsewhere == 0 {
-		f.Error("every round began at the head, which the round before could not send")
+	if notHead == 0 {
+		f.Error("every round started at the head, which the previous round could not send")
 	}
 }
 
-func fullOfUnsent(f *fixture) {
+func fullRoundUnsent(f *fixture) {
 	bad, good := f.Product(0), f.Product(0)
 	for range 3 {
 		f.send(bad.ID, catalog.Outgoing{Message: storetest.Message(bad.ID), Delay: -time.Hour})
@@ -245,7 +245,7 @@ func fullOfUnsent(f *fixture) {
 		f.Errorf("got %+v, want all in their places: it may be an outage", d)
 	}
 	published := 0
-	for range 4 { // from the second on, a round begins at a random place
+	for range 4 { // from the second on, rounds start at a random place
 		published += f.drainExcept(2, bad.ID.String()).Published
 	}
 	if published != 1 {
@@ -276,8 +276,8 @@ func oldest(f *fixture) {
 	}
 }
 
-// drainTogether drains two rounds while a first one is inside publish.
-func drainTogether(f *fixture) {
+// concurrentRounds drains two rounds while a first one is inside publish.
+func concurrentRounds(f *fixture) {
 	p := f.Product(0)
 	for range 4 {
 		f.send(p.ID, catalog.Outgoing{Message: storetest.Message(p.ID)})

@@ -14,11 +14,11 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// deletePublished goes to the rows where they lie, without an index: they are locked, so nobody has moved them.
+// deletePublished finds the rows by their physical location, without an index. They are locked, so they have not moved.
 const deletePublished = `DELETE FROM outbox WHERE ctid = ANY($1::tid[])`
 
-// backOffRefused doubles the pause from a second to five minutes, half of it by chance, so that rows refused together do not come
-// back together. The exponent is bounded before the power is taken.
+// backOffRefused doubles the pause after each try, from one second to five minutes. Half of the pause is random, so that
+// rows refused together are not sent together again. The exponent is limited first, because a large power overflows.
 const backOffRefused = `
 UPDATE outbox SET tries = tries + 1,
     available_at = clock_timestamp()
@@ -26,13 +26,13 @@ UPDATE outbox SET tries = tries + 1,
     parked_at = CASE WHEN tries + 1 >= $2 THEN clock_timestamp() END
 WHERE id = ANY($1::bigint[])`
 
-// delayUnsent lets others go first for about five seconds, and says nothing against the row: no try is spent.
+// delayUnsent delays messages for about five seconds, so that others are sent first. It counts no try.
 const delayUnsent = `
 UPDATE outbox SET available_at = clock_timestamp() + (4 + 2 * random()) * interval '1 second' WHERE id = ANY($1::bigint[])`
 
-// claimedRow is a message on its way out of the outbox. The headers are empty where the column lacks them.
+// claimedRow is a message that a round has locked. Headers that the row lacks are empty.
 type claimedRow struct {
-	At                                  pgtype.TID // where it lies
+	Location                            pgtype.TID
 	ID                                  int64
 	AvailableAt                         time.Time
 	Tries                               int
@@ -55,22 +55,22 @@ func (r claimedRow) fromRow() (event.Message, error) {
 	return event.FromRecord(r.Topic, []byte(r.Key), r.Payload, headers)
 }
 
-// refusedRow is a message that Kafka did not take, and why.
+// refusedRow is a message that Kafka refused, with the reason.
 type refusedRow struct {
 	claimedRow
-	why error
+	reason error
 }
 
-// round is what became of the claimed messages.
+// round is the outcome of the claimed messages.
 type round struct {
 	claimed   int
 	published []pgtype.TID
 	refused   []refusedRow
-	unsent    []int64 // ids; Kafka was not there for them
+	unsent    []int64 // ids; Kafka could not be reached
 }
 
-// publishRows hands the messages to publish and sorts its answers. A row that does not read as a message is refused. One
-// that an unreachable Kafka did not take is neither published nor refused.
+// publishRows publishes the messages and sorts them by outcome. A row that is not a valid message is refused. A message that
+// an unreachable Kafka did not accept is unsent, neither published nor refused.
 func publishRows(
 	ctx context.Context, rows []claimedRow, publish func(context.Context, []event.Message) []error,
 ) round {
@@ -79,8 +79,8 @@ func publishRows(
 	for _, row := range rows {
 		m, err := row.fromRow()
 		if err != nil {
-			why := fault.Wrap(err, fault.Invalid, "unreadable_message", "the row is not a message")
-			r.refused = append(r.refused, refusedRow{row, why})
+			reason := fault.Wrap(err, fault.Invalid, "unreadable_message", "the row is not a message")
+			r.refused = append(r.refused, refusedRow{row, reason})
 			continue
 		}
 		messages, sent = append(messages, m), append(sent, row)
@@ -88,12 +88,12 @@ func publishRows(
 	if len(messages) == 0 {
 		return r
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishBound)
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	for i, err := range publish(ctx, messages) {
 		switch {
 		case err == nil:
-			r.published = append(r.published, sent[i].At)
+			r.published = append(r.published, sent[i].Location)
 		case fault.Is(err, fault.Unavailable):
 			r.unsent = append(r.unsent, sent[i].ID)
 		default:
@@ -103,8 +103,9 @@ func publishRows(
 	return r
 }
 
-// apply writes what became of the messages. Where nothing was sent Kafka is down, and rows keep their place and their age.
-// Where something was, the rest belongs to a partition or topic that is in trouble: it must not stay at the head.
+// apply writes the outcome of the messages. If none was sent, Kafka is down, and the rows keep their place in the queue. If
+// some were sent, the unsent ones belong to a partition or topic that does not work, and must not stay at the head of the
+// queue.
 func (r round) apply(ctx context.Context, tx pgx.Tx, maxTries int) error {
 	if len(r.published)+len(r.refused) == 0 {
 		return errNothing
@@ -123,7 +124,7 @@ func (r round) apply(ctx context.Context, tx pgx.Tx, maxTries int) error {
 			ids[i] = row.ID
 		}
 		if _, err := tx.Exec(ctx, backOffRefused, ids, maxTries); err != nil {
-			return fmt.Errorf("put off refused: %w", err)
+			return fmt.Errorf("back off refused: %w", err)
 		}
 	}
 	return nil
@@ -134,7 +135,7 @@ func (r round) delayUnsent(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	}
 	if _, err := tx.Exec(ctx, delayUnsent, r.unsent); err != nil {
-		return fmt.Errorf("let others go before the unsent: %w", err)
+		return fmt.Errorf("delay unsent: %w", err)
 	}
 	return nil
 }
@@ -153,13 +154,13 @@ func (r round) drained(maxTries int) relay.Drained {
 
 func (r refusedRow) parked(maxTries int) bool { return r.Tries+1 >= maxTries }
 
-// logParked tells what the counters of the relay cannot: which message it was.
+// logParked logs each parked message: the counters of the relay do not identify it.
 func (o *Outbox) logParked(r round) {
 	for _, row := range r.refused {
 		if row.parked(o.maxTries) {
 			o.log.Error("message parked", zap.String("event_id", row.EventID),
 				zap.String("topic", row.Topic), zap.String("key", row.Key), zap.Int("attempt", row.Tries+1),
-				zap.Error(row.why))
+				zap.Error(row.reason))
 		}
 	}
 }

@@ -22,8 +22,20 @@ const insertMessage = `
 INSERT INTO outbox (event_id, topic, key, type, payload, headers, tries)
 VALUES (gen_random_uuid(), 't', '1', 'x', '{}', '{"event-id": "e1", "event-type": "x", "event-version": "1"}', $1)`
 
-// post returns an outbox that logs into what it returns, and a bare connection to its rows.
-func post(t *testing.T) (*postgres.Outbox, *pgx.Conn, *observer.ObservedLogs) {
+func TestOutbox(t *testing.T) {
+	t.Parallel()
+	t.Run("pause_doubles_up_to_five_minutes", testRefusedPause)
+	t.Run("last_refusal_parks_and_logs", testLastRefusal)
+	t.Run("invalid_row_is_refused_alone", testInvalidRow)
+	t.Run("lost_connection_keeps_messages", testLostConnection)
+	t.Run("failed_statement_ends_round", testFailedStatement)
+	t.Run("deadline_ends_round", testRoundDeadline)
+	t.Run("deleted_rows_are_not_read_by_later_rounds", testDeletedRows)
+	t.Run("late_commit_before_resume_point_is_found", testLateCommit)
+}
+
+// observedOutbox returns an outbox, a bare connection to its schema, and its log.
+func observedOutbox(t *testing.T) (*postgres.Outbox, *pgx.Conn, *observer.ObservedLogs) {
 	t.Helper()
 	dsn := migrated(t)
 	core, logs := observer.New(zap.InfoLevel)
@@ -36,16 +48,16 @@ func post(t *testing.T) (*postgres.Outbox, *pgx.Conn, *observer.ObservedLogs) {
 }
 
 func refuseAll(_ context.Context, messages []event.Message) []error {
-	answers := make([]error, len(messages))
-	for i := range answers {
-		answers[i] = errors.New("no")
+	results := make([]error, len(messages))
+	for i := range results {
+		results[i] = errors.New("no")
 	}
-	return answers
+	return results
 }
 
-func TestAPauseDoublesWithEveryRefusalUpToFiveMinutes(t *testing.T) {
+func testRefusedPause(t *testing.T) {
 	t.Parallel()
-	outbox, conn, _ := post(t)
+	outbox, conn, _ := observedOutbox(t)
 	for _, tries := range []int{0, 1, 5, 8, 9, 18} {
 		run(t, conn, "DELETE FROM outbox")
 		run(t, conn, insertMessage, tries)
@@ -64,9 +76,9 @@ func TestAPauseDoublesWithEveryRefusalUpToFiveMinutes(t *testing.T) {
 	}
 }
 
-func TestTheLastRefusalParksAMessageAndNamesItInTheLog(t *testing.T) {
+func testLastRefusal(t *testing.T) {
 	t.Parallel()
-	outbox, conn, logs := post(t)
+	outbox, conn, logs := observedOutbox(t)
 	run(t, conn, insertMessage, 19)
 	run(t, conn, insertMessage, 0)
 	drained, err := outbox.Drain(t.Context(), 10, refuseAll)
@@ -75,16 +87,16 @@ func TestTheLastRefusalParksAMessageAndNamesItInTheLog(t *testing.T) {
 	}
 	entries := logs.FilterMessage("message parked").All()
 	if len(entries) != 1 || entries[0].ContextMap()["event_id"] != "e1" {
-		t.Errorf("got %v, want one message that names e1", entries)
+		t.Errorf("got %v, want one log entry with e1", entries)
 	}
 	if got := scalar[int](t, conn, "SELECT tries FROM outbox WHERE parked_at IS NOT NULL"); got != 20 {
 		t.Errorf("got %d tries, want 20", got)
 	}
 }
 
-func TestARowThatIsNoMessageHoldsUpNobody(t *testing.T) {
+func testInvalidRow(t *testing.T) {
 	t.Parallel()
-	outbox, conn, _ := post(t)
+	outbox, conn, _ := observedOutbox(t)
 	run(t, conn, insertMessage, 0)
 	run(t, conn, "UPDATE outbox SET headers = '{}'")
 	none := func(context.Context, []event.Message) []error {
@@ -104,12 +116,12 @@ func TestARowThatIsNoMessageHoldsUpNobody(t *testing.T) {
 	}
 }
 
-func TestARoundThatLosesItsConnectionLeavesItsMessages(t *testing.T) {
+func testLostConnection(t *testing.T) {
 	t.Parallel()
-	outbox, conn, _ := post(t)
+	outbox, conn, _ := observedOutbox(t)
 	run(t, conn, insertMessage, 0)
 	drained, err := outbox.Drain(t.Context(), 10, func(_ context.Context, messages []event.Message) []error {
-		// The only session that holds a row of this schema's outbox.
+		// The session of the round is the only one that has locked rows of this outbox.
 		run(t, conn, `SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.relation = 'outbox'::regclass
 			AND l.mode = 'RowShareLock' AND l.pid <> pg_backend_pid()`)
 		return make([]error, len(messages))
@@ -122,30 +134,30 @@ func TestARoundThatLosesItsConnectionLeavesItsMessages(t *testing.T) {
 	}
 }
 
-func TestAStatementThatFailsEndsTheRound(t *testing.T) {
+func testFailedStatement(t *testing.T) {
 	t.Parallel()
 	for name, statement := range map[string]string{
-		"claim":   "ALTER TABLE outbox RENAME COLUMN topic TO subject",
-		"delete":  "CREATE RULE no AS ON DELETE TO outbox DO INSTEAD SELECT 1/0",
-		"put off": "ALTER TABLE outbox ADD CHECK (tries < 1)",
+		"claim":  "ALTER TABLE outbox RENAME COLUMN topic TO subject",
+		"delete": "CREATE RULE no AS ON DELETE TO outbox DO INSTEAD SELECT 1/0",
+		"refuse": "ALTER TABLE outbox ADD CHECK (tries < 1)",
 	} {
-		outbox, conn, _ := post(t)
+		outbox, conn, _ := observedOutbox(t)
 		run(t, conn, insertMessage, 0)
 		run(t, conn, statement)
-		answer := errors.New("no")
+		result := errors.New("no")
 		if name == "delete" {
-			answer = nil
+			result = nil
 		}
-		_, err := outbox.Drain(t.Context(), 10, func(context.Context, []event.Message) []error { return []error{answer} })
+		_, err := outbox.Drain(t.Context(), 10, func(context.Context, []event.Message) []error { return []error{result} })
 		if !fault.Is(err, fault.Internal) {
 			t.Errorf("%s: got %v, want an internal error", name, err)
 		}
 	}
 }
 
-func TestAnOverlongRoundIsCutByItsDeadline(t *testing.T) {
+func testRoundDeadline(t *testing.T) {
 	t.Parallel()
-	outbox, conn, _ := post(t)
+	outbox, conn, _ := observedOutbox(t)
 	run(t, conn, insertMessage, 0)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -170,12 +182,12 @@ INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)
 SELECT gen_random_uuid(), 't', n::text, 'x', '{}', '{"event-id": "e1", "event-type": "x", "event-version": "1"}',
     now() - interval '1 minute' + n * interval '1 microsecond' FROM generate_series(1, $1::int) n`
 
-// What one round has deleted stays in the index while an older transaction lives. A round that began at the start would
-// walk over all of it.
-func TestALongDrainDoesNotWalkOverWhatItHasDeleted(t *testing.T) {
+// Deleted rows stay in the index while an older transaction is open. Rounds that start at the head of the queue would read
+// all of them.
+func testDeletedRows(t *testing.T) {
 	t.Parallel()
 	const messages, batch = 2000, 20
-	outbox, conn, _ := post(t)
+	outbox, conn, _ := observedOutbox(t)
 	run(t, conn, insertMessages, messages)
 	run(t, conn, "VACUUM ANALYZE outbox")
 	end := holdOpen(t, conn.Config().ConnString())
@@ -186,7 +198,7 @@ func TestALongDrainDoesNotWalkOverWhatItHasDeleted(t *testing.T) {
 			t.Fatalf("got %+v and %v with %d left, want %d published", drained, err, left, batch)
 		}
 	}
-	if err := outbox.Close(); err != nil { // a session hands in its statistics when it ends, at the latest
+	if err := outbox.Close(); err != nil { // a session reports its statistics at its end at the latest
 		t.Fatal(err)
 	}
 	read := func() int64 {
@@ -200,7 +212,7 @@ func TestALongDrainDoesNotWalkOverWhatItHasDeleted(t *testing.T) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("got %d entries read, want at least the %d messages: is the index not used?", read(), messages)
+			t.Fatalf("got %d entries read, want at least the %d messages: the index may not be used", read(), messages)
 		}
 	}
 	const quadratic = messages * (messages/batch + 1) / 2
@@ -209,16 +221,16 @@ func TestALongDrainDoesNotWalkOverWhatItHasDeleted(t *testing.T) {
 	}
 }
 
-func TestWhatCommitsLateInFrontIsNotForgotten(t *testing.T) {
+func testLateCommit(t *testing.T) {
 	t.Parallel()
-	outbox, conn, _ := post(t)
+	outbox, conn, _ := observedOutbox(t)
 	run(t, conn, insertMessages, 5)
 	if drained, err := outbox.Drain(t.Context(), 2, publishAll); err != nil || drained.Published != 2 {
 		t.Fatalf("got %+v and %v", drained, err)
 	}
 	run(t, conn, "UPDATE outbox SET available_at = now() - interval '1 hour' WHERE key = '5'")
 	published := 2
-	for range 2 { // the first of them, which is not full, may begin behind it
+	for range 2 { // the first round, which is not full, may start behind it
 		drained, err := outbox.Drain(t.Context(), 10, publishAll)
 		if err != nil {
 			t.Fatal(err)

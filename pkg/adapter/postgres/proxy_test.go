@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// proxy stands between a pool and the server, and breaks a connection at a statement: before the server has seen it, or
-// after the server has answered it and before anybody else has seen the answer.
+// proxy is between a pool and the server, and breaks a connection at a statement: before the server receives it, or after
+// the server has replied and before the pool receives the reply.
 type proxy struct {
 	t        *testing.T
 	server   string
@@ -18,12 +18,12 @@ type proxy struct {
 	wg       sync.WaitGroup
 
 	mu      sync.Mutex
-	trigger []byte // nil: everything passes
-	answer  bool   // let the server answer before the end
+	trigger []byte // nil: nothing breaks
+	reply   bool   // let the server reply before the connection breaks
 	conns   []net.Conn
 }
 
-// throughProxy returns a proxy and the DSN that leads through it.
+// throughProxy returns a proxy and the DSN that connects through it.
 func throughProxy(t *testing.T, dsn string) (*proxy, string) {
 	t.Helper()
 	u, err := url.Parse(dsn)
@@ -41,11 +41,11 @@ func throughProxy(t *testing.T, dsn string) (*proxy, string) {
 	return p, u.String()
 }
 
-// breakAt makes the next connection that sends text break there.
-func (p *proxy) breakAt(text string, answer bool) {
+// breakAt breaks the next connection that sends text.
+func (p *proxy) breakAt(text string, reply bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.trigger, p.answer = []byte(text), answer
+	p.trigger, p.reply = []byte(text), reply
 }
 
 func (p *proxy) stop() {
@@ -76,7 +76,7 @@ func (p *proxy) accept() {
 	}
 }
 
-// forward passes bytes on both ways until the trigger is seen.
+// forward copies bytes in both directions until a chunk contains the trigger.
 func (p *proxy) forward(client, server net.Conn) {
 	broken := make(chan struct{})
 	p.wg.Go(func() {
@@ -85,7 +85,7 @@ func (p *proxy) forward(client, server net.Conn) {
 		for {
 			n, err := server.Read(buf)
 			select {
-			case <-broken: // this was the answer
+			case <-broken: // this is the reply
 				return
 			default:
 			}
@@ -98,8 +98,8 @@ func (p *proxy) forward(client, server net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := client.Read(buf)
-		switch hit, answer := p.hit(buf[:n]); {
-		case hit && answer:
+		switch hit, reply := p.hit(buf[:n]); {
+		case hit && reply:
 			close(broken)
 			_, _ = server.Write(buf[:n])
 			_, _ = io.Copy(io.Discard, client) // until the other direction has closed it
@@ -114,13 +114,13 @@ func (p *proxy) forward(client, server net.Conn) {
 	}
 }
 
-// hit reports whether chunk is where to break, once.
-func (p *proxy) hit(chunk []byte) (hit, answer bool) {
+// hit reports once whether chunk contains the trigger.
+func (p *proxy) hit(chunk []byte) (hit, reply bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.trigger == nil || !bytes.Contains(chunk, p.trigger) {
 		return false, false
 	}
 	p.trigger = nil
-	return true, p.answer
+	return true, p.reply
 }

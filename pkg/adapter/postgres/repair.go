@@ -8,15 +8,15 @@ import (
 	"vitrine.io/pkg/domain/maintenance"
 )
 
-// startDue claims in a CTE of its own: as a subselect of the UPDATE it could be run again per row, and claim more than its
-// limit. Two garbage collectors never take the same deletion.
+// startDue selects rows in a materialized CTE. A subselect of the UPDATE could be evaluated once for each row and exceed the
+// limit. Two garbage collectors never start the same deletion.
 const startDue = `
 WITH due AS MATERIALIZED (
     SELECT prefix FROM scheduled_deletions WHERE started_at IS NULL AND due_at <= now()
     ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-UPDATE scheduled_deletions i SET started_at = now(), due_at = now() + $2 * interval '1 microsecond'
-FROM due WHERE i.prefix = due.prefix
-RETURNING i.prefix`
+UPDATE scheduled_deletions d SET started_at = now(), due_at = now() + $2 * interval '1 microsecond'
+FROM due WHERE d.prefix = due.prefix
+RETURNING d.prefix`
 
 // StartDue implements maintenance.Deletions.
 func (s *Store) StartDue(ctx context.Context, limit int, secondPass time.Duration) ([]string, error) {
@@ -49,7 +49,7 @@ func (s *Store) OverdueImages(ctx context.Context, limit int, overdue time.Durat
 	return query[maintenance.ImageRef](ctx, s.db, "overdue_images", selectOverdue, limit, overdue.Microseconds())
 }
 
-// purgeDeleted leaves the pictures' rows to ON DELETE CASCADE.
+// purgeDeleted deletes the images, too, by ON DELETE CASCADE.
 const purgeDeleted = `
 WITH old AS MATERIALIZED (
     SELECT id FROM products WHERE deleted_at < now() - $2 * interval '1 microsecond'
@@ -77,18 +77,18 @@ func (s *Store) purge(ctx context.Context, method, statement string, limit int, 
 	return int(purged), err
 }
 
-// selectionWalk is how many rows a selection looks at: however few of them match, the statement ends in time.
-const selectionWalk = 20_000
+// maxScannedRows bounds the rows that one selection reads, so that it ends in time even if few of them match.
+const maxScannedRows = 20_000
 
-// selectSelected walks the primary key: a selection may be of any size and is asked for now and then. A walk that has found
-// nothing is one row without a picture.
-const selectSelected = `
-WITH walked AS MATERIALIZED (
+// selectMatching walks the primary key, because selections are rare and may match any number of images. If no image matches,
+// it returns one row without an image, for rows and last.
+const selectMatching = `
+WITH scanned AS MATERIALIZED (
     SELECT id, product_id, job_state, status, error_code, reprocess_error, requested_at, pipeline_hash FROM images
     WHERE id > $1 ORDER BY id LIMIT $7)
-SELECT w.rows, w.last, coalesce(f.product_id, 0) AS product_id, coalesce(f.id, 0) AS image_id
-FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM walked) w LEFT JOIN (
-    SELECT i.product_id, i.id FROM walked i JOIN products p ON p.id = i.product_id
+SELECT s.rows, s.last, coalesce(f.product_id, 0) AS product_id, coalesce(f.id, 0) AS image_id
+FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM scanned) s LEFT JOIN (
+    SELECT i.product_id, i.id FROM scanned i JOIN products p ON p.id = i.product_id
     WHERE i.job_state = 'idle' AND p.deleted_at IS NULL
         AND ($3::text = '' OR i.status = $3) AND ($4::text = '' OR i.error_code = $4 OR i.reprocess_error = $4)
         AND ($5::bigint = 0 OR i.requested_at < now() - $5 * interval '1 microsecond')
@@ -97,15 +97,15 @@ FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM walked) w LEFT 
 ORDER BY f.id`
 
 // SelectImages implements maintenance.ImageFinder.
-func (s *Store) SelectImages(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int,
+func (s *Store) SelectImages(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
 ) (found []maintenance.ImageRef, next catalog.ImageID, err error) {
 	type row struct {
 		Rows, Last int64
 		ProductID  catalog.ProductID
 		ImageID    catalog.ImageID
 	}
-	rows, err := query[row](ctx, s.db, "select_images", selectSelected, int64(after), limit, string(which.Status),
-		string(which.Code), which.OlderThan.Microseconds(), which.PipelineHash, selectionWalk)
+	rows, err := query[row](ctx, s.db, "select_images", selectMatching, int64(after), limit, string(filter.Status),
+		string(filter.Code), filter.OlderThan.Microseconds(), filter.PipelineHash, maxScannedRows)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -117,7 +117,7 @@ func (s *Store) SelectImages(ctx context.Context, which catalog.Filter, after ca
 	switch {
 	case len(found) == limit && limit > 0:
 		next = found[limit-1].ImageID
-	case rows[0].Rows == selectionWalk:
+	case rows[0].Rows == maxScannedRows:
 		next = catalog.ImageID(rows[0].Last)
 	}
 	return found, next, nil

@@ -70,13 +70,13 @@ func purged(f *fixture) {
 	}
 	f.Change(gone[0].ID, func(*catalog.Product) catalog.Change { // a locked product is skipped
 		if got := purge(1, -time.Second); got != 1 {
-			f.Errorf("got %d purged beside one that is held, want 1", got)
+			f.Errorf("got %d purged while another one is locked, want 1", got)
 		}
 		return catalog.Change{}
 	})
 	for i, p := range gone { // the locked one and the one deleted last are left
 		if _, err := f.store.Product(f.Context(), p.ID); (err != nil) != (i == 1) {
-			f.Errorf("product %d of those deleted: got %v, want the longest deleted unlocked one purged", i, err)
+			f.Errorf("deleted product %d: got %v, want only the unlocked one that was deleted first purged", i, err)
 		}
 	}
 	for _, want := range []int{1, 1, 0} {

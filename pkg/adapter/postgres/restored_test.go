@@ -10,8 +10,8 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// furnish adds users, products and pictures by SQL, and returns the number of products.
-func furnish(t *testing.T, conn *pgx.Conn) int {
+// seed adds a user, products and an image by SQL, and returns the number of products.
+func seed(t *testing.T, conn *pgx.Conn) int {
 	t.Helper()
 	run(t, conn, `INSERT INTO users (name, email) VALUES ('Ada', 'ada@example.com')`)
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price, version, deleted_at)
@@ -20,12 +20,13 @@ func furnish(t *testing.T, conn *pgx.Conn) int {
 	return 5
 }
 
-func TestARestoredDatabaseGivesNoIdTwice(t *testing.T) {
+// A restored database assigns no id twice.
+func TestRestored(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
-	furnish(t, conn)
-	// A backup that was loaded as plain rows leaves the sequences where they began; none of them has been used since.
+	seed(t, conn)
+	// A backup that is loaded as rows only leaves the sequences at their start.
 	run(t, conn, `ALTER TABLE products ALTER COLUMN id RESTART WITH 2`)
 	run(t, conn, `ALTER TABLE users ALTER COLUMN id RESTART`)
 	run(t, conn, `ALTER TABLE images ALTER COLUMN id RESTART`)
@@ -55,11 +56,11 @@ func TestARestoredDatabaseGivesNoIdTwice(t *testing.T) {
 	}
 }
 
-func TestVersionsAreRaisedBatchByBatch(t *testing.T) {
+func TestRaiseVersions(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
-	all := furnish(t, conn)
+	all := seed(t, conn)
 	before := scalar[int64](t, conn, `SELECT sum(version)::bigint FROM products`)
 	updated := scalar[string](t, conn, `SELECT max(updated_at)::text FROM products`)
 	var after catalog.ProductID
@@ -75,12 +76,12 @@ func TestVersionsAreRaisedBatchByBatch(t *testing.T) {
 		batches, after = append(batches, n), last
 	}
 	if len(batches) != 3 || batches[2] != 1 || after != 5 {
-		t.Errorf("batches of %v up to product %d, want 2, 2 and 1 up to 5", batches, after)
+		t.Errorf("got batches of %v up to product %d, want 2, 2 and 1 up to 5", batches, after)
 	}
 	if got := scalar[int64](t, conn, `SELECT sum(version)::bigint FROM products`); got != before+int64(all)*100 {
-		t.Errorf("the versions together are %d, want %d: each once, deleted ones, too", got, before+int64(all)*100)
+		t.Errorf("the sum of versions is %d, want %d: each raised once, deleted products, too", got, before+int64(all)*100)
 	}
 	if got := scalar[string](t, conn, `SELECT max(updated_at)::text FROM products`); got != updated {
-		t.Errorf("updated_at has become %s: nothing that a client sees has changed", got)
+		t.Errorf("updated_at is %s, want it unchanged", got)
 	}
 }

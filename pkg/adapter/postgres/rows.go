@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// asJSON is a column that the server sends, or takes, as JSON.
+// asJSON is a column that is read or written as JSON.
 type asJSON[T any] struct{ V T }
 
 // Scan implements sql.Scanner. NULL is the zero value.
@@ -37,7 +37,7 @@ func (c *asJSON[T]) Scan(src any) error {
 	return nil
 }
 
-// Value implements driver.Valuer, as a text.
+// Value implements driver.Valuer. It returns a string.
 func (c asJSON[T]) Value() (driver.Value, error) {
 	text, err := json.Marshal(c.V)
 	if err != nil {
@@ -74,7 +74,7 @@ type productRow struct {
 	Images                  asJSON[[]imageRow]
 }
 
-// fromRow returns the product. Of a deleted one, only what still means something.
+// fromRow returns the product. A deleted one has only its id and version.
 func (r productRow) fromRow() catalog.Product {
 	if r.Deleted {
 		return catalog.Product{ID: catalog.ProductID(r.ID), Version: r.Version, Deleted: true}
@@ -95,15 +95,15 @@ func (r productRow) fromRow() catalog.Product {
 	}
 }
 
-// imageRow is a row of images. It travels as JSON in both directions, so that any number of images is one statement with one
-// parameter. NULL reads as the zero value.
+// imageRow is a row of images. It is read and written as JSON, so that any number of images needs one statement with one
+// parameter. NULL is the zero value.
 type imageRow struct {
 	imageFields
 	Renditions []renditionRow `json:"renditions"`
 }
 
-// imageFields is [catalog.Image] with the names of the columns. Go converts one into the other, and refuses to compile when
-// their fields differ. A new column also needs an entry in imageColumns, without which no statement writes it.
+// imageFields is [catalog.Image] with the names of the columns. Each is converted to the other, which does not compile if
+// their fields differ. A new column also needs an entry in imageColumns, or no statement writes it.
 type imageFields struct {
 	ID        catalog.ImageID   `json:"id"`
 	ProductID catalog.ProductID `json:"product_id"`
@@ -134,18 +134,18 @@ type imageFields struct {
 	DueAt              time.Time        `json:"due_at,omitzero"`
 }
 
-// imageColumns are the columns that statements write. The list is explicit, so that a program does not erase a column of a
-// newer release.
+// imageColumns are the columns that statements write. The list is explicit, so that a program does not erase a column that a
+// newer release has added.
 const imageColumns = ` position, source_url, status, attempts, error_code, error_detail, width, height, placeholder,
     renditions, job_state, job_id, fencing_token, unreported_attempts, prefix, reprocess_error, source_sha256, source_bytes,
     poison_sha256, pipeline_hash, requested_at, due_at `
 
-// renditionRow is one element of the column renditions. It is stored: names may be added, never changed.
+// renditionRow is one element of the column renditions. Its names are stored: they may be added, but not changed.
 type renditionRow struct {
 	renditionFields
 
-	// Of the whole image, in its first element only. What was dropped has to change with what stayed, and a program of an
-	// older release, which writes this column and knows no other, has to remove it.
+	// The dropped files of the whole image, in its first element only. They are part of this column, because a program of an
+	// older release, which knows no column for them, must remove them when it replaces the renditions.
 	Dropped []droppedRow `json:"dropped,omitempty"`
 }
 
@@ -214,13 +214,13 @@ func imagesFromRows(rows []imageRow) []catalog.Image {
 	return images
 }
 
-// outboxRow is a message on its way into the outbox.
+// outboxRow is a message as insertOutbox reads it.
 type outboxRow struct {
 	EventID string            `json:"event_id"`
 	Topic   string            `json:"topic"`
 	Key     string            `json:"key"`
 	Type    string            `json:"type"`
-	Payload string            `json:"payload"` // JSON inside a JSON text: it must come out byte for byte
+	Payload string            `json:"payload"` // JSON as a string, so that its bytes are preserved
 	Headers map[string]string `json:"headers"`
 	Delay   int64             `json:"delay"` // microseconds
 }
@@ -237,17 +237,17 @@ func toOutboxRows(outgoing []catalog.Outgoing) asJSON[[]outboxRow] {
 	return asJSON[[]outboxRow]{rows}
 }
 
-// deletionRow is an intent on its way in.
+// deletionRow is a scheduled deletion as the statements read it.
 type deletionRow struct {
 	Prefix  string `json:"prefix"`
 	ImageID int64  `json:"image_id"`
 	Due     int64  `json:"due"` // microseconds from now
 }
 
-func toDeletionRows(intents []catalog.ScheduledDeletion) asJSON[[]deletionRow] {
-	rows := make([]deletionRow, len(intents))
-	for i, in := range intents {
-		rows[i] = deletionRow{Prefix: in.Prefix, ImageID: int64(in.ImageID), Due: in.Due.Microseconds()}
+func toDeletionRows(deletions []catalog.ScheduledDeletion) asJSON[[]deletionRow] {
+	rows := make([]deletionRow, len(deletions))
+	for i, d := range deletions {
+		rows[i] = deletionRow{Prefix: d.Prefix, ImageID: int64(d.ImageID), Due: d.Due.Microseconds()}
 	}
 	return asJSON[[]deletionRow]{rows}
 }

@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Store implements the stores of the core on one database.
+// Store implements the stores of catalog and maintenance on one database.
 type Store struct{ db *DB }
 
 var (
@@ -23,7 +23,7 @@ var (
 	_ maintenance.ImageFinder = (*Store)(nil)
 )
 
-// NewStore returns the stores.
+// NewStore returns a store on db.
 func NewStore(db *DB) *Store { return &Store{db: db} }
 
 const insertUser = `
@@ -58,11 +58,11 @@ func (s *Store) User(ctx context.Context, id catalog.UserID) (catalog.User, erro
 	return row.fromRow(), nil
 }
 
-// imagesOf is a product's pictures as one JSON value: with it a product and its pictures are one row of one snapshot.
+// imagesOf is the images of a product as one JSON value, so that a product and its images are one row of one snapshot.
 const imagesOf = `
     (SELECT coalesce(json_agg(i ORDER BY i.position), '[]') FROM images i WHERE i.product_id = p.id) AS images`
 
-// productColumns is what productRow scans, of a products p, without its pictures.
+// productColumns are the columns of productRow, of the table products as p, without the images.
 const productColumns = `
     p.id, p.user_id, p.product_name, p.product_description, p.product_price,
     to_json(p.product_images) AS product_images, to_json(p.compressed_product_images) AS compressed_product_images,
@@ -95,7 +95,7 @@ const selectPipeline = `SELECT spec::text FROM pipelines WHERE hash = $1`
 
 // Pipeline implements catalog.Pipelines.
 func (s *Store) Pipeline(ctx context.Context, hash string) ([]byte, error) {
-	missing := fault.New(fault.NotFound, "pipeline_not_found", "no pipeline with this hash is on record")
+	missing := fault.New(fault.NotFound, "pipeline_not_found", "there is no pipeline with this hash")
 	document, err := find[string](ctx, s.db, "pipeline", missing, selectPipeline, hash)
 	if err != nil {
 		return nil, err
@@ -105,8 +105,8 @@ func (s *Store) Pipeline(ctx context.Context, hash string) ([]byte, error) {
 
 const selectInstallation = `SELECT id::text AS id, epoch FROM installation`
 
-// Installation returns which database this is, as a UUID that the migrations drew, and its epoch: how often it was
-// restored from a backup.
+// Installation returns the id of this installation, a UUID that the migrations created, and its epoch, the number of
+// restores from a backup.
 func (s *Store) Installation(ctx context.Context) (id string, epoch int64, err error) {
 	type row struct {
 		ID    string

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// config returns what a test's pool needs: few connections, since many tests run at once.
+// config returns a configuration with few connections, because many tests run at once.
 func config(dsn string) postgres.Config {
 	return postgres.Config{
 		DSN: dsn, ApplicationName: "test", MaxOpenConns: 6, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
@@ -64,7 +64,7 @@ func outboxOf(t testing.TB, db *postgres.DB) *postgres.Outbox {
 	return outbox
 }
 
-// connect returns a bare connection, to look at rows and to stand in the way.
+// connect returns a bare connection, to read rows and to hold locks.
 func connect(t testing.TB, dsn string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), dsn)
@@ -72,7 +72,7 @@ func connect(t testing.TB, dsn string) *pgx.Conn {
 		t.Fatalf("connect: %v", err)
 	}
 	t.Cleanup(func() {
-		_ = conn.Close(t.Context()) // t's context has ended: the socket is closed without a farewell
+		_ = conn.Close(t.Context()) // the context of t has ended: the socket is closed without a Terminate message
 	})
 	return conn
 }
@@ -104,11 +104,11 @@ func TestStore(t *testing.T) {
 }
 
 // A program does not erase a column of a newer release, neither from an image that it changes nor from one that it adds.
-func TestColumnOfANewerRelease(t *testing.T) {
+func TestNewerColumn(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
-	furnish(t, conn)
+	seed(t, conn)
 	change := func(fn func(*catalog.Product)) {
 		t.Helper()
 		_, err := store.Edit(t.Context(), 1, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {

@@ -12,7 +12,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// BenchmarkGet compares a hit with the bare GET of the same bytes by the same library, which is what it can cost at best.
+// BenchmarkGet compares a hit with a bare GET of the same bytes by the same library, the least that a hit can cost.
 func BenchmarkGet(b *testing.B) {
 	addrs, prefix := servers.Redis(b)
 	cache, _ := openWith(b, settings(addrs, prefix), "v1", time.Now, half)

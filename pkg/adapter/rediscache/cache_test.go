@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// settings is a configuration with the defaults of production, but patient: a test machine may be busy.
+// settings returns the defaults, but with longer timeouts, because a test machine may be busy.
 func settings(addrs []string, prefix string) rediscache.Config {
 	return rediscache.Config{
 		Addrs: addrs, KeyPrefix: prefix,
@@ -36,7 +36,7 @@ func openWith(t testing.TB, cfg rediscache.Config, tag string, now func() time.T
 ) (*rediscache.Cache, *prometheus.Registry) {
 	t.Helper()
 	if wrong := cfg.Validate(); wrong != nil {
-		t.Fatalf("the test's configuration is wrong: %v", wrong)
+		t.Fatalf("the configuration of the test is invalid: %v", wrong)
 	}
 	reg := prometheus.NewRegistry()
 	cache, err := rediscache.New(cfg, tag, now, random, reg, zap.NewNop())
@@ -51,7 +51,13 @@ func openWith(t testing.TB, cfg rediscache.Config, tag string, now func() time.T
 	return cache, reg
 }
 
-func TestClusterConformance(t *testing.T) {
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	t.Run("cluster", testCluster)
+	t.Run("in_process", testInProcess)
+}
+
+func testCluster(t *testing.T) {
 	t.Parallel()
 	addrs, prefix := servers.Redis(t)
 	cachetest.Run(t, func(t testing.TB, tag string) catalog.Cache {
@@ -60,17 +66,17 @@ func TestClusterConformance(t *testing.T) {
 	})
 }
 
-func TestStandInConformance(t *testing.T) {
+func testInProcess(t *testing.T) {
 	t.Parallel()
-	addr := inProcess(t)
+	addr := devRedis(t)
 	cachetest.Run(t, func(t testing.TB, tag string) catalog.Cache {
 		t.Helper()
 		return open(t, settings([]string{addr}, "dev:"), tag)
 	})
 }
 
-// inProcess starts the stand-in and returns where it listens.
-func inProcess(t testing.TB) string {
+// devRedis starts the in-process Redis of devstack and returns its address.
+func devRedis(t testing.TB) string {
 	t.Helper()
 	server, err := devstack.StartRedis(devstack.RedisConfig{})
 	if err != nil {

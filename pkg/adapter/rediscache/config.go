@@ -11,46 +11,48 @@ import (
 	"vitrine.io/pkg/foundation/tlsroots"
 )
 
-// Config says where the cache is and how long it remembers. The defaults suit a cluster in the same data centre.
+// Config is the address of the cluster, the lifetimes of values and the time limits of calls. The defaults suit a cluster in
+// the same data centre.
 type Config struct {
 	Addrs    []string `env:"ADDRS" envDefault:"127.0.0.1:6379" desc:"host:port of some of the cluster's nodes, comma-separated"`
 	Username string   `env:"USERNAME" desc:"ACL user; empty is the default user"`
 	Password string   `env:"PASSWORD" secret:"true" desc:"password of the user"`
 
 	TLS       bool   `env:"TLS" envDefault:"false" desc:"connect with TLS"`
-	TLSCAFile string `env:"TLS_CA_FILE" desc:"PEM file of the authority; empty: the system's; read at the start"`
+	TLSCAFile string `env:"TLS_CA_FILE" desc:"PEM file with certificate authorities, read at start; empty: those of the system"`
 
-	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"begins every key, apart from other users"`
-	TTL          time.Duration `env:"TTL" envDefault:"10m" desc:"how long a product is kept, give or take a tenth"`
-	MissingTTL   time.Duration `env:"MISSING_TTL" envDefault:"5s" desc:"how long an id that never was is kept as not found"`
-	TombstoneTTL time.Duration `env:"TOMBSTONE_TTL" envDefault:"60s" desc:"how long a change keeps slow readers out"`
+	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"prefix of every key, to share a cluster with other programs"`
+	TTL          time.Duration `env:"TTL" envDefault:"10m" desc:"how long a product is cached, plus or minus a tenth"`
+	MissingTTL   time.Duration `env:"MISSING_TTL" envDefault:"5s" desc:"how long an unknown id is cached as not found"`
+	TombstoneTTL time.Duration `env:"TOMBSTONE_TTL" envDefault:"60s" desc:"how long an invalidation rejects older versions"`
 
-	Timeout     time.Duration `env:"TIMEOUT" envDefault:"200ms" desc:"bound on one operation, with its retries"`
-	DialTimeout time.Duration `env:"DIAL_TIMEOUT" envDefault:"100ms" desc:"bound on one connection attempt"`
-	IOTimeout   time.Duration `env:"IO_TIMEOUT" envDefault:"100ms" desc:"bound on one read, write or wait for a connection"`
-	PoolSize    int           `env:"POOL_SIZE" envDefault:"0" desc:"connections per node at most; 0 is ten per CPU"`
+	Timeout     time.Duration `env:"TIMEOUT" envDefault:"200ms" desc:"time limit of one operation, with its retries"`
+	DialTimeout time.Duration `env:"DIAL_TIMEOUT" envDefault:"100ms" desc:"time limit of one connection attempt"`
+	IOTimeout   time.Duration `env:"IO_TIMEOUT" envDefault:"100ms" desc:"time limit of one read, write or wait for a connection"`
+	PoolSize    int           `env:"POOL_SIZE" envDefault:"0" desc:"maximum connections per node; 0: ten per CPU"`
 }
 
-// Bounds of the durations. A tombstone has to outlive the slowest reader by far: half of its life is the oldest read that
-// may still be stored, and the other half is the room for clocks and queues.
+// Limits of the durations. A tombstone has to outlive the slowest reader: a read may be stored until half of TombstoneTTL
+// has passed, and the other half allows for clocks that differ and messages that are late.
 const (
 	minTombstoneTTL = 10 * time.Second
 	maxTimeout      = 5 * time.Second
 )
 
-// tlsConfig returns nil without TLS. It reads the authority's file. A certificate is held to the host of its node's address.
+// tlsConfig returns nil without TLS. It reads TLSCAFile. The certificate of a node must be valid for the host of its
+// address.
 func (c Config) tlsConfig() (*tls.Config, error) {
 	if !c.TLS {
-		return nil, nil //nolint:nilnil // go-redis takes nil for no TLS
+		return nil, nil //nolint:nilnil // for go-redis, nil means no TLS
 	}
 	roots, err := tlsroots.Pool(c.TLSCAFile)
 	if err != nil {
-		return nil, fmt.Errorf("read Redis' authority: %w", err)
+		return nil, fmt.Errorf("read Redis certificate authorities: %w", err)
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
 }
 
-// Validate returns every wrong value, by the name of its variable.
+// Validate returns every wrong value, by the name of its variable, or nil.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Check(len(c.Addrs) > 0, "ADDRS", "required", "needs at least one host:port")
@@ -60,12 +62,12 @@ func (c Config) Validate() []fault.Field {
 		}
 	}
 	if !c.TLS && c.TLSCAFile != "" {
-		check.Add("TLS", "invalid", "TLS_CA_FILE is given, but TLS is off")
+		check.Add("TLS", "invalid", "TLS_CA_FILE is set, but TLS is off")
 	} else if _, err := c.tlsConfig(); err != nil {
 		check.Add("TLS_CA_FILE", "bad_file", "%v", err)
 	}
 	check.Check(!strings.ContainsAny(c.KeyPrefix, "{}"), "KEY_PREFIX", "bad_prefix",
-		"may not contain braces: they decide on which node a key lies")
+		"must not contain braces: they would change the hash slot of a key")
 	check.Range(c.TTL >= time.Second, "TTL", "at least 1s")
 	check.Range(c.MissingTTL >= time.Millisecond, "MISSING_TTL", "at least 1ms")
 	check.Range(c.TombstoneTTL >= minTombstoneTTL, "TOMBSTONE_TTL", "at least 10s")

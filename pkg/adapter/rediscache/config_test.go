@@ -8,14 +8,22 @@ import (
 	"vitrine.io/pkg/adapter/rediscache"
 )
 
-func TestAConfigurationThatIsFine(t *testing.T) {
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	t.Run("complete_configuration_is_valid", testConfigValid)
+	t.Run("wrong_value_is_reported_alone", testConfigWrongValue)
+	t.Run("all_wrong_values_are_reported", testConfigAllWrong)
+	t.Run("unreadable_authority_is_reported", testConfigUnreadableAuthority)
+}
+
+func testConfigValid(t *testing.T) {
 	t.Parallel()
 	if wrong := settings([]string{"redis-0.redis:6379", "[::1]:7000"}, "vitrine:").Validate(); wrong != nil {
 		t.Errorf("got %v, want nothing wrong", wrong)
 	}
 }
 
-func TestEveryWrongValueIsNamed(t *testing.T) {
+func testConfigWrongValue(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
@@ -38,9 +46,13 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 		test.edit(&cfg)
 		wrong := cfg.Validate()
 		if len(wrong) != 1 || wrong[0].Path != test.name || wrong[0].Code == "" || wrong[0].Detail == "" {
-			t.Errorf("%s: got %+v, want it alone", test.name, wrong)
+			t.Errorf("%s: got %+v, want only this variable", test.name, wrong)
 		}
 	}
+}
+
+func testConfigAllWrong(t *testing.T) {
+	t.Parallel()
 	all := rediscache.Config{Addrs: []string{"x"}, KeyPrefix: "{", PoolSize: -1}.Validate()
 	names := make([]string, 0, len(all))
 	for _, field := range all {
@@ -49,6 +61,6 @@ func TestEveryWrongValueIsNamed(t *testing.T) {
 	want := []string{"ADDRS", "KEY_PREFIX", "TTL", "MISSING_TTL", "TOMBSTONE_TTL", "TIMEOUT", "DIAL_TIMEOUT", "IO_TIMEOUT",
 		"POOL_SIZE"}
 	if !slices.Equal(names, want) {
-		t.Errorf("all at once: got %v, want %v", names, want)
+		t.Errorf("got %v, want %v", names, want)
 	}
 }

@@ -1,21 +1,21 @@
-// Package rediscache keeps products, ready to be sent, in a Redis Cluster, so that most reads never reach the database.
+// Package rediscache caches products as encoded documents in a Redis Cluster, so that most reads do not reach the database.
 //
-// What is stored for a product is one frame (see frame.go): a version, and either a document, the fact that there is
-// none, or a tombstone. Every write is one Lua script on the key's own node, so it is atomic there:
+// The value of a product's key is one frame (see frame.go): a version, and either a document, the fact that the product does
+// not exist, or a tombstone. Every write is one Lua script on the key's node, so it is atomic:
 //
-//   - Fill(v) replaces nothing, an older version, a tombstone of v or older, or the same version under another tag. A Fill
-//     whose read began more than half a tombstone's life ago is dropped before it is sent: the tombstone that would have
-//     refused it could have expired.
-//   - Forget(v) leaves a tombstone of v in place of anything older. Whoever read before v cannot put it back.
-//   - A write that Redis refuses for lack of memory takes the old value away instead; a fill leaves a tombstone where it is.
+//   - Fill(v) replaces an absent value, an older version, a tombstone of version v or older, and the same version under
+//     another tag; it replaces nothing else. A Fill whose read of the database began more than half of TombstoneTTL ago is
+//     dropped before it is sent, because the tombstone that would reject it may have expired.
+//   - Invalidate(v) replaces every older value by a tombstone of version v. A reader that loaded an older version cannot
+//     store it afterwards.
+//   - If Redis refuses a write for lack of memory, the script deletes the old value instead. A Fill leaves a tombstone in
+//     place.
 //
-// A hit is one plain GET, or its part of one pipeline with others who ask the same node (see gather.go); the document's
-// body is not copied and not unmarshalled. A value under another tag (another
-// release's format, another public URL, another epoch) is a miss, but it lies under the same key, so Forget of any release
-// reaches it.
+// A read is one GET, or part of one pipeline with concurrent reads from the same node (see batcher.go). The body of a
+// document is neither copied nor parsed. A value under another tag (another format, public URL or epoch) is a miss. All tags
+// share the key, so an Invalidate by any release reaches the value.
 //
-// When it fails: Redis down or slow means an error after at most Config.Timeout, twice that for a Get that has to wait for
-// the one before, which callers treat as a miss. New does
-// not need Redis to be there. Reads go to masters only. A failover may lose acknowledged writes, tombstones too; what that
-// brings back lives for at most one TTL.
+// Failure: if Redis is down or slow, a call returns an error after at most Config.Timeout, or twice that for a Get that
+// waits for an earlier batch. Callers treat the error as a miss. New does not need Redis to run. Reads go to masters only. A
+// failover may lose acknowledged writes, including tombstones; a stale document that it brings back expires after one TTL.
 package rediscache

@@ -7,7 +7,8 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// unavailable classifies an error of Redis or of the way to it. The end of the caller's own context is not a fault.
+// unavailable classifies an error of Redis or of the connection to it as fault.Unavailable. If ctx has ended, its error is
+// returned unclassified.
 func unavailable(ctx context.Context, verb string, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return fmt.Errorf("%s: %w", verb, ended)

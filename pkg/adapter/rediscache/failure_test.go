@@ -28,8 +28,8 @@ func doc(version int64) catalog.Document {
 	return catalog.Document{Version: version, ETag: fmt.Sprintf(`"%d"`, version), Body: []byte("{}")}
 }
 
-// alone starts a Redis whose clock stands still and whose answers a test may change.
-func alone(t testing.TB) (*miniredis.Miniredis, rediscache.Config) {
+// fakeRedis starts a Redis in this process whose clock stands still and whose replies a test may change.
+func fakeRedis(t testing.TB) (*miniredis.Miniredis, rediscache.Config) {
 	t.Helper()
 	mini := miniredis.NewMiniRedis()
 	if err := mini.StartAddr(port.Addr(t)); err != nil { // a test may restart it
@@ -39,6 +39,7 @@ func alone(t testing.TB) (*miniredis.Miniredis, rediscache.Config) {
 	return mini, settings([]string{mini.Addr()}, "x:")
 }
 
+// half makes the jitter of a TTL zero.
 func half() float64 { return 0.5 }
 
 func mustFill(t *testing.T, cache catalog.Cache, id catalog.ProductID, d catalog.Document) {
@@ -57,9 +58,43 @@ func wantHit(t *testing.T, cache catalog.Cache, id catalog.ProductID, want bool)
 	}
 }
 
-func TestHowLongThingsLast(t *testing.T) {
+func TestFill(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	t.Run("ttl_depends_on_kind_and_random", testFillTTL)
+	t.Run("same_version_keeps_remaining_ttl", testFillSameVersion)
+	t.Run("read_older_than_half_tombstone_ttl_is_dropped", testFillTooSlow)
+	t.Run("oversized_value_is_internal_error", testFillOversized)
+}
+
+func TestGet(t *testing.T) {
+	t.Parallel()
+	t.Run("damaged_value_is_miss_and_replaced", testGetDamaged)
+	t.Run("outcomes_are_counted", testGetMetrics)
+}
+
+func TestFullRedis(t *testing.T) {
+	t.Parallel()
+	t.Run("old_value_is_deleted", testFullDeletesOldValue)
+	t.Run("tombstone_is_kept", testFullKeepsTombstone)
+}
+
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	t.Run("stopped_redis_recovers", testStoppedRedis)
+	t.Run("cache_opens_without_redis", testMissingRedis)
+	t.Run("silent_redis_costs_at_most_timeout", testSilentRedis)
+	t.Run("canceled_context_is_not_a_fault", testCanceledContext)
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	t.Run("flushed_script_is_sent_again", testFlushedScript)
+	t.Run("unknown_reply_is_internal_error", testUnknownReply)
+}
+
+func testFillTTL(t *testing.T) {
+	t.Parallel()
+	mini, cfg := fakeRedis(t)
 	for random, want := range map[float64]time.Duration{
 		0: 9 * time.Minute, 0.5: 10 * time.Minute, 0.75: 10*time.Minute + 30*time.Second,
 	} {
@@ -85,9 +120,9 @@ func TestHowLongThingsLast(t *testing.T) {
 	}
 }
 
-func TestFillingTheSameAgainDoesNotMakeItLastLonger(t *testing.T) {
+func testFillSameVersion(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	mustFill(t, cache, 1, doc(1))
 	mini.FastForward(time.Minute)
@@ -97,9 +132,9 @@ func TestFillingTheSameAgainDoesNotMakeItLastLonger(t *testing.T) {
 	}
 }
 
-func TestAReadOlderThanHalfATombstoneIsDropped(t *testing.T) {
+func testFillTooSlow(t *testing.T) {
 	t.Parallel()
-	_, cfg := alone(t)
+	_, cfg := fakeRedis(t)
 	now := time.Now()
 	cache, reg := openWith(t, cfg, "v1", func() time.Time { return now }, half)
 	limit := cfg.TombstoneTTL / 2
@@ -108,19 +143,19 @@ func TestAReadOlderThanHalfATombstoneIsDropped(t *testing.T) {
 	} {
 		got, err := cache.Fill(t.Context(), catalog.ProductID(1000+age), doc(1), now.Add(-age))
 		if err != nil || got != want {
-			t.Errorf("a read %v old: got %d, %v, want %d", age, got, err, want)
+			t.Errorf("a read from %v ago: got %d, %v, want %d", age, got, err, want)
 		}
 	}
 	wantHit(t, cache, catalog.ProductID(1001+limit), false)
 	want := `vitrine_rediscache_fills_total{outcome="too_slow"} 1`
-	if got := gathered(t, reg); !strings.Contains(got, want) {
+	if got := counters(t, reg); !strings.Contains(got, want) {
 		t.Errorf("metrics lack %s", want)
 	}
 }
 
-func TestGarbageIsAMissAndIsReplaced(t *testing.T) {
+func testGetDamaged(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	for i, garbage := range []string{"", "V", "{\"id\":1}", "Vx99999999999999999999", "Vd9999"} {
 		id := catalog.ProductID(i)
@@ -137,15 +172,15 @@ func TestGarbageIsAMissAndIsReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := cache.Fill(t.Context(), id, doc(4), time.Now()); got != catalog.Stale || err != nil {
-			t.Errorf("%q: after a forget: got %d, %v, want Outdated", garbage, got, err)
+			t.Errorf("%q: after an invalidation: got %d, %v, want Stale", garbage, got, err)
 		}
 	}
 }
 
-// A Redis that is full refuses SET and takes DEL: what is older than the change must not stay.
-func TestAFullRedisLosesTheEntryInsteadOfKeepingTheOldOne(t *testing.T) {
+// A full Redis refuses SET and accepts DEL, so an older value can be removed.
+func testFullDeletesOldValue(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	cache, reg := openWith(t, cfg, "v1", time.Now, half)
 	for id := range catalog.ProductID(3) {
 		mustFill(t, cache, id, doc(5))
@@ -157,11 +192,11 @@ func TestAFullRedisLosesTheEntryInsteadOfKeepingTheOldOne(t *testing.T) {
 		return cmd == "SET"
 	})
 	if err := cache.Invalidate(t.Context(), 0, 6); err != nil {
-		t.Errorf("forget: got %v, want no error: the old value is gone", err)
+		t.Errorf("invalidate: got %v, want no error: the old value is deleted", err)
 	}
 	wantHit(t, cache, 0, false)
 	if err := cache.Invalidate(t.Context(), 1, 5); err != nil {
-		t.Errorf("forget of what is current: %v", err)
+		t.Errorf("invalidate at the stored version: %v", err)
 	}
 	wantHit(t, cache, 1, true)
 	if _, err := cache.Fill(t.Context(), 2, doc(6), time.Now()); fault.CodeOf(err) != "cache_full" ||
@@ -172,16 +207,16 @@ func TestAFullRedisLosesTheEntryInsteadOfKeepingTheOldOne(t *testing.T) {
 	for _, want := range []string{
 		`vitrine_rediscache_invalidations_total{outcome="no_memory"} 1`, `vitrine_rediscache_fills_total{outcome="no_memory"} 1`,
 	} {
-		if !strings.Contains(gathered(t, reg), want) {
+		if !strings.Contains(counters(t, reg), want) {
 			t.Errorf("metrics lack %s", want)
 		}
 	}
 }
 
-// A tombstone is what keeps a slow reader's old document out. A fill that does not fit must not take it away.
-func TestAFullRedisKeepsItsTombstones(t *testing.T) {
+// A Fill that Redis refuses must not delete a tombstone: it rejects the old documents of slow readers.
+func testFullKeepsTombstone(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	if err := cache.Invalidate(t.Context(), 1, 6); err != nil {
 		t.Fatal(err)
@@ -200,20 +235,20 @@ func TestAFullRedisKeepsItsTombstones(t *testing.T) {
 	}
 	full.Store(false)
 	if got, err := cache.Fill(t.Context(), 1, doc(5), time.Now()); got != catalog.Stale || err != nil {
-		t.Errorf("an older fill: got %d, %v, want Outdated", got, err)
+		t.Errorf("an older fill: got %d, %v, want Stale", got, err)
 	}
 	full.Store(true)
 	if err := cache.Invalidate(t.Context(), 1, 7); err != nil {
-		t.Errorf("forget: %v", err)
+		t.Errorf("invalidate: %v", err)
 	}
 	if mini.Exists("x:p:{1}") {
-		t.Error("a forget left what it could not replace")
+		t.Error("the invalidation left a value that it could not replace")
 	}
 }
 
-func TestARedisThatIsDownIsAnErrorAndComesBack(t *testing.T) {
+func testStoppedRedis(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	mustFill(t, cache, 1, doc(1))
 	mini.Close()
@@ -236,14 +271,14 @@ func TestARedisThatIsDownIsAnErrorAndComesBack(t *testing.T) {
 	}
 }
 
-func TestACacheOpensWithoutARedis(t *testing.T) {
+func testMissingRedis(t *testing.T) {
 	t.Parallel()
 	cache, _ := openWith(t, settings([]string{port.Addr(t)}, ""), "v1", time.Now, half)
 	wantUnavailable(t, cache)
 }
 
-// A Redis that accepts and never answers is the worst kind: every read waits for the bound.
-func TestASilentRedisCostsNoMoreThanTheTimeout(t *testing.T) {
+// A Redis that accepts connections and never answers costs the most time: every read waits for its timeout.
+func testSilentRedis(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -254,12 +289,12 @@ func TestASilentRedisCostsNoMoreThanTheTimeout(t *testing.T) {
 	cfg.Timeout, cfg.DialTimeout, cfg.IOTimeout = 100*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	for range 3 {
-		began := time.Now()
+		start := time.Now()
 		if _, _, err := cache.Get(t.Context(), 1); !fault.Is(err, fault.Unavailable) {
 			t.Fatalf("got %v, want Unavailable", err)
 		}
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("a read took %v, want about %v", took, cfg.Timeout)
+		if elapsed := time.Since(start); elapsed > time.Second {
+			t.Errorf("a read lasted %v, want about %v", elapsed, cfg.Timeout)
 		}
 	}
 }
@@ -269,7 +304,7 @@ func wantUnavailable(t *testing.T, cache *rediscache.Cache) {
 	_, hit, getErr := cache.Get(t.Context(), 1)
 	_, fillErr := cache.Fill(t.Context(), 1, doc(1), time.Now())
 	for what, err := range map[string]error{
-		"get": getErr, "fill": fillErr, "forget": cache.Invalidate(t.Context(), 1, 2), "ping": cache.Ping(t.Context()),
+		"get": getErr, "fill": fillErr, "invalidate": cache.Invalidate(t.Context(), 1, 2), "ping": cache.Ping(t.Context()),
 	} {
 		if !fault.Is(err, fault.Unavailable) || fault.CodeOf(err) != "cache_unavailable" {
 			t.Errorf("%s: got %v, want Unavailable", what, err)
@@ -280,9 +315,9 @@ func wantUnavailable(t *testing.T, cache *rediscache.Cache) {
 	}
 }
 
-func TestAnEndedContextIsNotRedisFault(t *testing.T) {
+func testCanceledContext(t *testing.T) {
 	t.Parallel()
-	_, cfg := alone(t)
+	_, cfg := fakeRedis(t)
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -291,9 +326,9 @@ func TestAnEndedContextIsNotRedisFault(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotFitAFrameIsADefect(t *testing.T) {
+func testFillOversized(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	for _, tag := range []string{"", strings.Repeat("t", 256)} {
 		if _, err := rediscache.New(cfg, tag, time.Now, half, prometheus.NewRegistry(), zap.NewNop()); err == nil {
 			t.Errorf("a tag of %d bytes: got no error", len(tag))
@@ -308,16 +343,16 @@ func TestWhatDoesNotFitAFrameIsADefect(t *testing.T) {
 		}
 	}
 	if err := cache.Invalidate(t.Context(), 1, -1); !fault.Is(err, fault.Internal) {
-		t.Errorf("forget: got %v, want Internal", err)
+		t.Errorf("invalidate: got %v, want Internal", err)
 	}
 	if got := mini.Keys(); len(got) != 0 {
 		t.Errorf("keys were written: %v", got)
 	}
 }
 
-func TestReadsAreCountedByWhatTheyFound(t *testing.T) {
+func testGetMetrics(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	cache, reg := openWith(t, cfg, "v1", time.Now, half)
 	mustFill(t, cache, 1, doc(1))
 	wantHit(t, cache, 1, true)
@@ -338,7 +373,7 @@ func TestReadsAreCountedByWhatTheyFound(t *testing.T) {
 		t.Error("got no error")
 	}
 	mini.SetError("")
-	all := gathered(t, reg)
+	all := counters(t, reg)
 	for _, outcome := range []string{"hit", "miss", "tombstone", "other_tag", "damaged", "error"} {
 		if want := fmt.Sprintf(`vitrine_rediscache_gets_total{outcome=%q} 1`, outcome); !strings.Contains(all, want) {
 			t.Errorf("metrics lack %s", want)
@@ -349,8 +384,8 @@ func TestReadsAreCountedByWhatTheyFound(t *testing.T) {
 	}
 }
 
-// gathered returns every counter as a line.
-func gathered(t *testing.T, reg *prometheus.Registry) string {
+// counters returns one line for each counter with a label.
+func counters(t *testing.T, reg *prometheus.Registry) string {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
@@ -368,9 +403,9 @@ func gathered(t *testing.T, reg *prometheus.Registry) string {
 	return text.String()
 }
 
-func TestAScriptThatRedisHasForgottenIsSentAgain(t *testing.T) {
+func testFlushedScript(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	mustFill(t, cache, 1, doc(1))
 	client := redis.NewClient(&redis.Options{Addr: mini.Addr()})
@@ -385,9 +420,9 @@ func TestAScriptThatRedisHasForgottenIsSentAgain(t *testing.T) {
 	wantHit(t, cache, 1, false)
 }
 
-func TestAnAnswerNobodyKnowsIsADefect(t *testing.T) {
+func testUnknownReply(t *testing.T) {
 	t.Parallel()
-	mini, cfg := alone(t)
+	mini, cfg := fakeRedis(t)
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	mini.Server().SetPreHook(func(c *server.Peer, cmd string, _ ...string) bool {
 		if cmd == "EVALSHA" {
@@ -400,10 +435,10 @@ func TestAnAnswerNobodyKnowsIsADefect(t *testing.T) {
 	}
 }
 
-// One process has one go-redis logger, so this test runs alone, before the parallel ones.
+// go-redis has one logger per process, so this test runs before the parallel ones.
 //
 //nolint:paralleltest // see above
-func TestGoRedisSpeaksThroughOurLog(t *testing.T) {
+func TestBridgeLogger(t *testing.T) {
 	core, lines := observer.New(zap.InfoLevel)
 	rediscache.BridgeLogger(zap.New(core))
 	t.Cleanup(func() { rediscache.BridgeLogger(zap.NewNop()) })
@@ -411,10 +446,10 @@ func TestGoRedisSpeaksThroughOurLog(t *testing.T) {
 	cfg.Password = "hunter2-secret"
 	cache, _ := openWith(t, cfg, "v1", time.Now, half)
 	if _, _, err := cache.Get(t.Context(), 1); err == nil {
-		t.Fatal("somebody listens on port 1")
+		t.Fatal("port 1 has a listener")
 	}
 	if lines.Len() == 0 {
-		t.Fatal("go-redis said nothing about a node that is not there")
+		t.Fatal("go-redis logged nothing about a node that does not run")
 	}
 	for _, line := range lines.All() {
 		if line.LoggerName != "go-redis" || line.Level != zap.WarnLevel || strings.Contains(line.Message, "hunter2") {

@@ -6,14 +6,14 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// A frame is what lies under a product's key:
+// A frame is the value of a product's key:
 //
 //	'V' kind version[20] len(tag)[1] tag len(etag)[1] etag body
 //
-// kind is 'd' (a document), 'm' (there is no such product) or 't' (a tombstone, which ends after its version). The version
-// is written as twenty decimal digits, because the scripts compare it: a Lua number is a double and exact only to 2^53,
-// and Lua compares strings by the server's locale, in which only digits are sure to be in order. The first 22 bytes are
-// read by every release that is running, so they never change; what follows them is named by the tag.
+// kind is 'd' (a document), 'm' (the product does not exist) or 't' (a tombstone, which ends after its version). The version
+// is twenty decimal digits, because the scripts compare it as a string: a Lua number is a double and exact only up to 2^53,
+// and Lua compares strings by the locale of the server, in which only the order of digits is certain. All releases that run
+// at the same time read the first 22 bytes, so these never change. The tag names the format of what follows them.
 const (
 	frameMagic     = 'V'
 	kindDocument   = 'd'
@@ -21,20 +21,19 @@ const (
 	kindTombstone  = 't'
 	versionDigits  = 20
 	frameHeadBytes = 2 + versionDigits
-	maxTextBytes   = 255 // of tag and of ETag: their lengths are one byte each
+	maxTextBytes   = 255 // of the tag and of the ETag, whose lengths are one byte each
 )
 
-// lookup says what a Get found.
+// lookup is the result of a Get.
 type lookup int
 
 const (
 	found lookup = iota
 	absent
-	tombstoned // a tombstone
-	foreign    // under another tag
-	damaged    // not a frame
-	lookups    // how many there are
-	noneHere   = -1
+	tombstoned
+	otherTag
+	damaged // not a frame
+	lookups // the number of results above
 )
 
 // appendHead appends the 22 bytes that the scripts read.
@@ -48,14 +47,14 @@ func appendHead(to []byte, kind byte, version int64) []byte {
 	return append(to, text...)
 }
 
-// tombstone returns the frame that makes everything older than version unreadable.
+// tombstone returns the frame that makes every older version unreadable.
 func tombstone(version int64) []byte {
 	return appendHead(make([]byte, 0, frameHeadBytes), kindTombstone, version)
 }
 
-// encode returns doc as a frame, and how many of its first bytes name kind, version and tag: two frames that begin alike
-// hold the same document.
-func encode(doc catalog.Document, tag string) (frame []byte, name int) {
+// encode returns doc as a frame. Its first identity bytes hold kind, version and tag: frames that agree in them hold the
+// same document.
+func encode(doc catalog.Document, tag string) (frame []byte, identity int) {
 	kind := byte(kindDocument)
 	if doc.Missing {
 		kind = kindMissing
@@ -64,14 +63,14 @@ func encode(doc catalog.Document, tag string) (frame []byte, name int) {
 	frame = appendHead(frame, kind, doc.Version)
 	frame = append(frame, byte(len(tag)))
 	frame = append(frame, tag...)
-	name = len(frame)
+	identity = len(frame)
 	frame = append(frame, byte(len(doc.ETag)))
 	frame = append(frame, doc.ETag...)
-	return append(frame, doc.Body...), name
+	return append(frame, doc.Body...), identity
 }
 
-// decode reads a frame. text and raw are the same bytes: the ETag is a part of the one and the body a part of the other,
-// so nothing is copied.
+// decode reads a frame. text and raw are the same bytes: the ETag is a part of text and the body a part of raw, so nothing
+// is copied.
 func decode(text string, raw []byte, tag string) (catalog.Document, lookup) {
 	if len(text) < frameHeadBytes || text[0] != frameMagic {
 		return catalog.Document{}, damaged
@@ -86,15 +85,15 @@ func decode(text string, raw []byte, tag string) (catalog.Document, lookup) {
 	if text[1] != kindDocument && text[1] != kindMissing {
 		return catalog.Document{}, damaged
 	}
-	held, at := field(text, frameHeadBytes)
-	if at == noneHere {
+	frameTag, at := field(text, frameHeadBytes)
+	if at == noField {
 		return catalog.Document{}, damaged
 	}
-	if held != tag {
-		return catalog.Document{}, foreign
+	if frameTag != tag {
+		return catalog.Document{}, otherTag
 	}
 	etag, at := field(text, at)
-	if at == noneHere {
+	if at == noField {
 		return catalog.Document{}, damaged
 	}
 	if text[1] == kindMissing {
@@ -103,19 +102,22 @@ func decode(text string, raw []byte, tag string) (catalog.Document, lookup) {
 	return catalog.Document{Version: version, ETag: etag, Body: raw[at:len(raw):len(raw)]}, found
 }
 
-// field reads one length and that many bytes, and returns where the next field begins, or noneHere.
+// noField is the index that field returns if the frame ends before the end of the field.
+const noField = -1
+
+// field reads a length of one byte and that many bytes. It returns the index of the next field, or noField.
 func field(text string, at int) (value string, next int) {
 	if at >= len(text) {
-		return "", noneHere
+		return "", noField
 	}
 	next = at + 1 + int(text[at])
 	if next > len(text) {
-		return "", noneHere
+		return "", noField
 	}
 	return text[at+1 : next], next
 }
 
-// parseVersion reads the twenty digits. No version above an int64 was ever written.
+// parseVersion reads the twenty digits. It fails above the range of int64, which is never written.
 func parseVersion(digits string) (int64, bool) {
 	var version int64
 	for i := range len(digits) {

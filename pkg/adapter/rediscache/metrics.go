@@ -6,18 +6,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics holds every child ready, so that a Get looks up no label.
+// metrics holds the counters of all label values, so that a Get looks up no label.
 type metrics struct {
-	gets       [lookups]prometheus.Counter // by lookup
-	getErrors  prometheus.Counter
-	fills      map[string]prometheus.Counter
-	forgets    map[string]prometheus.Counter
-	getSeconds prometheus.Observer
-	getKeys    prometheus.Observer
-	seconds    *prometheus.HistogramVec
+	gets          [lookups]prometheus.Counter // by lookup
+	getErrors     prometheus.Counter
+	fills         map[string]prometheus.Counter
+	invalidations map[string]prometheus.Counter
+	getSeconds    prometheus.Observer
+	getKeys       prometheus.Observer
+	seconds       *prometheus.HistogramVec
 }
 
-// The outcomes of writes, as labels.
+// Label values: the outcomes of writes.
 const (
 	outcomeStored   = "stored"
 	outcomeNewer    = "newer"
@@ -29,35 +29,35 @@ const (
 func newMetrics(reg prometheus.Registerer) *metrics {
 	gets := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "vitrine_rediscache_gets_total",
-		Help: "Reads by what they found: hit, or a miss because of nothing, a tombstone, another tag, damage, an error.",
+		Help: "Reads by outcome: a hit, or a miss because of no value, a tombstone, another tag, a damaged value or an error.",
 	}, []string{"outcome"})
 	fills := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "vitrine_rediscache_fills_total",
-		Help: "Documents offered to the cache, by what became of them.",
+		Help: "Documents offered to the cache, by outcome.",
 	}, []string{"outcome"})
-	forgets := prometheus.NewCounterVec(prometheus.CounterOpts{
+	invalidations := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "vitrine_rediscache_invalidations_total",
-		Help: "Changes told to the cache, by what became of them; newer means that it already knew.",
+		Help: "Invalidations, by outcome; newer means that the cache knew this version or a newer one.",
 	}, []string{"outcome"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "vitrine_rediscache_operation_duration_seconds",
-		Help:    "Time of one operation with its retries.",
+		Help:    "Duration of one operation, with its retries.",
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5},
 	}, []string{"operation"})
 	keys := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "vitrine_rediscache_get_keys",
-		Help:    "Keys that one question to a node asked for.",
+		Help:    "Keys of one batch of GETs to one node.",
 		Buckets: []float64{1, 2, 4, 8, 16, 32, maxBatchKeys},
 	})
-	reg.MustRegister(gets, fills, forgets, seconds, keys)
+	reg.MustRegister(gets, fills, invalidations, seconds, keys)
 
 	m := &metrics{
-		getErrors:  gets.WithLabelValues(outcomeError),
-		fills:      map[string]prometheus.Counter{},
-		forgets:    map[string]prometheus.Counter{},
-		getSeconds: seconds.WithLabelValues("get"),
-		getKeys:    keys,
-		seconds:    seconds,
+		getErrors:     gets.WithLabelValues(outcomeError),
+		fills:         map[string]prometheus.Counter{},
+		invalidations: map[string]prometheus.Counter{},
+		getSeconds:    seconds.WithLabelValues("get"),
+		getKeys:       keys,
+		seconds:       seconds,
 	}
 	for i, name := range [lookups]string{"hit", "miss", "tombstone", "other_tag", "damaged"} {
 		m.gets[i] = gets.WithLabelValues(name)
@@ -66,17 +66,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.fills[name] = fills.WithLabelValues(name)
 	}
 	for _, name := range []string{outcomeStored, outcomeNewer, outcomeNoMemory, outcomeError} {
-		m.forgets[name] = forgets.WithLabelValues(name)
+		m.invalidations[name] = invalidations.WithLabelValues(name)
 	}
 	return m
 }
 
-// observeWrite records a Fill or a Forget.
-func (m *metrics) observeWrite(operation string, took time.Duration, outcome string) {
-	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
+// observeWrite records a Fill or an Invalidate.
+func (m *metrics) observeWrite(operation string, elapsed time.Duration, outcome string) {
+	m.seconds.WithLabelValues(operation).Observe(elapsed.Seconds())
 	if operation == "fill" {
 		m.fills[outcome].Inc()
 		return
 	}
-	m.forgets[outcome].Inc()
+	m.invalidations[outcome].Inc()
 }

@@ -1,21 +1,21 @@
 package rediscache
 
-// What a script answers.
+// The replies of the scripts.
 const (
-	scriptStored  = 1 // written, or the same was there
-	scriptNewer   = 2 // left alone: what is there is newer (for Forget: as new)
-	scriptRefused = 3 // Redis would not store it, so the old value was taken away instead (for Fill: unless a tombstone)
+	scriptStored  = 1 // stored, or the same document is there already
+	scriptNewer   = 2 // unchanged: the stored version is newer (for Invalidate: newer or equal)
+	scriptRefused = 3 // Redis refused to store, so the old value was deleted instead (for Fill: unless it is a tombstone)
 )
 
-// scriptHead is the beginning of both scripts. held returns the version under the key, or nil when nothing is there or
-// what is there is not a frame. put stores a frame, or deletes what it cannot replace unless told to keep it: an
-// out-of-memory server refuses SET but not DEL. If it refuses DEL too (a replica does), that error is the script's.
+// scriptHead begins both scripts. stored_version returns the version under the key, or nil if the key is absent or its value
+// is not a frame. put stores a frame. If Redis refuses, put deletes the old value unless keep is set: a server without
+// memory refuses SET but not DEL. If DEL fails too (a replica refuses it), the script fails with that error.
 const scriptHead = `
-local function held(head)
+local function stored_version(head)
   return string.match(head, '^V[dmt](' .. string.rep('%d', 20) .. ')')
 end
-local function put(frame, life, keep)
-  local reply = redis.pcall('SET', KEYS[1], frame, 'PX', life)
+local function put(frame, ttl, keep)
+  local reply = redis.pcall('SET', KEYS[1], frame, 'PX', ttl)
   if reply.err then
     if not keep then
       redis.call('DEL', KEYS[1])
@@ -26,28 +26,28 @@ local function put(frame, life, keep)
 end
 `
 
-// fillScript stores a frame (ARGV 1) of a version (2) for some milliseconds (3). Its first bytes, as many as ARGV 4 says,
-// name kind, version and tag: a frame that begins like that is the same document, and is left to its remaining life. A
-// tombstone that cannot be replaced stays: without it a slow reader could fill in what is older.
+// fillScript stores a frame (ARGV 1) of a version (ARGV 2) for some milliseconds (ARGV 3). The first ARGV 4 bytes of a frame
+// hold kind, version and tag: a stored frame that begins with the same bytes is the same document and keeps its remaining
+// TTL. A tombstone that cannot be replaced stays, because without it a slow reader could store an older document.
 const fillScript = scriptHead + `
-local frame, version, life, name = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local head = redis.call('GETRANGE', KEYS[1], 0, name - 1)
-local there = held(head)
-if there and there > version then
+local frame, version, ttl, identity = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local head = redis.call('GETRANGE', KEYS[1], 0, identity - 1)
+local stored = stored_version(head)
+if stored and stored > version then
   return 2
 end
-if head == string.sub(frame, 1, name) then
+if head == string.sub(frame, 1, identity) then
   return 1
 end
-return put(frame, life, there and string.sub(head, 2, 2) == 't')
+return put(frame, ttl, stored and string.sub(head, 2, 2) == 't')
 `
 
-// invalidateScript stores a tombstone (ARGV 1) of a version (2) for some milliseconds (3) in place of anything older.
+// invalidateScript replaces every older value by a tombstone (ARGV 1) of a version (ARGV 2) for some milliseconds (ARGV 3).
 const invalidateScript = scriptHead + `
-local frame, version, life = ARGV[1], ARGV[2], ARGV[3]
-local there = held(redis.call('GETRANGE', KEYS[1], 0, 21))
-if there and there >= version then
+local frame, version, ttl = ARGV[1], ARGV[2], ARGV[3]
+local stored = stored_version(redis.call('GETRANGE', KEYS[1], 0, 21))
+if stored and stored >= version then
   return 2
 end
-return put(frame, life, false)
+return put(frame, ttl, false)
 `

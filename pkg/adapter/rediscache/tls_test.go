@@ -20,28 +20,28 @@ import (
 	"vitrine.io/pkg/adapter/rediscache"
 )
 
-// secured starts a Redis that speaks TLS alone, with a certificate for 127.0.0.1 that vouches for itself, and returns where
-// that certificate lies.
-func secured(t *testing.T) (addr, authority string) {
+// tlsRedis starts a Redis that accepts only TLS, with a self-signed certificate for 127.0.0.1, and returns its address and
+// the file of the certificate.
+func tlsRedis(t *testing.T) (addr, authority string) {
 	t.Helper()
-	web := httptest.NewTLSServer(nil) // for its certificate
-	web.Close()
-	mini, err := miniredis.RunTLS(&tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS12})
+	server := httptest.NewTLSServer(nil) // for its certificate
+	server.Close()
+	mini, err := miniredis.RunTLS(&tls.Config{Certificates: server.TLS.Certificates, MinVersion: tls.VersionTLS12})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(mini.Close)
 	authority = filepath.Join(t.TempDir(), "ca.crt")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw})
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	if err := os.WriteFile(authority, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return mini.Addr(), authority
 }
 
-func TestARedisWithTLSIsTrustedByItsAuthority(t *testing.T) {
+func TestTLS(t *testing.T) {
 	t.Parallel()
-	addr, authority := secured(t)
+	addr, authority := tlsRedis(t)
 	cfg := settings([]string{addr}, "x:")
 	cfg.TLS, cfg.TLSCAFile = true, authority
 	if wrong := cfg.Validate(); wrong != nil {
@@ -64,16 +64,16 @@ func TestARedisWithTLSIsTrustedByItsAuthority(t *testing.T) {
 	}
 }
 
-func TestAnAuthorityThatCannotBeReadIsNamed(t *testing.T) {
+func testConfigUnreadableAuthority(t *testing.T) {
 	t.Parallel()
 	cfg := settings([]string{"here:1"}, "")
 	cfg.TLS, cfg.TLSCAFile = true, "/nowhere/ca.crt"
 	wrong := cfg.Validate()
 	if len(wrong) != 1 || wrong[0].Path != "TLS_CA_FILE" || !strings.Contains(wrong[0].Detail, cfg.TLSCAFile) {
-		t.Errorf("got %+v, want TLS_CA_FILE and the file", wrong)
+		t.Errorf("got %+v, want TLS_CA_FILE with the name of the file", wrong)
 	}
 	_, err := rediscache.New(cfg, "tag", time.Now, rand.Float64, prometheus.NewRegistry(), zap.NewNop())
 	if !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("opened: got %v, want no such file", err)
+		t.Errorf("new: got %v, want a missing file", err)
 	}
 }

@@ -13,16 +13,17 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Begin starts an attempt for the holder of a ticket. budget is how long the attempt may take; after it, its objects are
-// deleted unless Finish has adopted them. A second Begin on the same ticket takes the work over. ErrDone if there is nothing
-// left to do for this request; ErrGivenUp if too many attempts have died, so that the picture has failed as worker_crashed.
-func (s *Service) Begin(ctx context.Context, r Job, budget time.Duration) (Attempt, error) {
+// Begin starts an attempt for the holder of a job id. budget is how long the attempt may last; after it, the attempt's
+// objects are deleted unless Finish has cancelled the deletion. A second Begin of the same job supersedes the first attempt.
+// ErrDone if the job is no longer the image's; ErrGivenUp if too many attempts ended without an outcome, so that the image
+// has failed as worker_crashed.
+func (s *Service) Begin(ctx context.Context, job Job, budget time.Duration) (Attempt, error) {
 	nonce := strings.ReplaceAll(s.NewID(), "-", "")
 	changedID := s.NewID()
 	var attempt Attempt
 	var givenUp bool
-	p, err := s.Store.Edit(ctx, r.ProductID, func(p *Product, now time.Time) (c Change, err error) {
-		attempt, c, givenUp, err = p.begin(r, nonce, changedID, now, budget)
+	p, err := s.Store.Edit(ctx, job.ProductID, func(p *Product, now time.Time) (c Change, err error) {
+		attempt, c, givenUp, err = p.begin(job, nonce, changedID, now, budget)
 		return c, err
 	})
 	switch {
@@ -38,8 +39,8 @@ func (s *Service) Begin(ctx context.Context, r Job, budget time.Duration) (Attem
 	return attempt, nil
 }
 
-// Finish publishes what the attempt has stored. ErrSuperseded if the attempt no longer holds the picture; ErrDoomed if its
-// objects are being deleted, so that it has to start again from Begin.
+// Finish publishes the objects that the attempt has stored. ErrSuperseded if the attempt no longer holds the image;
+// ErrDeletionStarted if its objects are being deleted, so that a new attempt has to Begin.
 func (s *Service) Finish(ctx context.Context, a Attempt, r Result) error {
 	id := s.NewID()
 	return s.recordOutcome(ctx, a, "finish", func(p *Product, _ time.Time) (Change, error) {
@@ -47,42 +48,44 @@ func (s *Service) Finish(ctx context.Context, a Attempt, r Result) error {
 	})
 }
 
-// Fail ends the picture's request for good. A picture that was ready stays ready. ErrSuperseded as for Finish.
+// Fail ends the request: the image has failed. An image that was ready stays ready. ErrSuperseded as for Finish.
 func (s *Service) Fail(ctx context.Context, a Attempt, f *media.Failure) error {
 	id := s.NewID()
 	return s.recordOutcome(ctx, a, "fail", func(p *Product, _ time.Time) (Change, error) {
-		return p.giveUp(a, f, id)
+		return p.failAttempt(a, f, id)
 	})
 }
 
-// Retry spends the attempt and asks again after a backoff with full jitter, not before f.RetryAfter. ErrGivenUp if that was
-// the last try, or the second time that a codec did not survive f.Content, so that the picture has failed; ErrSuperseded as
-// for Finish.
+// Retry counts the attempt and queues a new job after a backoff with full jitter, and not before f.RetryAfter, at most
+// policy.MaxBackoff. ErrGivenUp if it was the last attempt that the policy allows, or the second codec that was lost to
+// f.Content, so that the image has failed; ErrSuperseded as for Finish.
 func (s *Service) Retry(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry) error {
-	return s.requeue(ctx, a, f, requeueOptions{policy: policy, countsAttempt: true, wait: func(tries int, _ time.Duration) time.Duration {
-		ceiling := backoff.Double(tries-1, policy.Backoff.D(), policy.MaxBackoff.D())
+	delay := func(attempts int, _ time.Duration) time.Duration {
+		ceiling := backoff.Double(attempts-1, policy.Backoff.D(), policy.MaxBackoff.D())
 		return max(s.jitter(ceiling), min(f.RetryAfter, policy.MaxBackoff.D()))
+	}
+	return s.requeue(ctx, a, f, requeueOptions{policy: policy, countsAttempt: true, delay: delay})
+}
+
+// deferAgeDivisor sets the delay of a deferred job: the request's age divided by it.
+const deferAgeDivisor = 8
+
+// Defer queues a new job and counts no attempt: the fault was the platform's own. The delay is minDelay at first, grows with
+// the request's age up to policy.MaxBackoff, and half of it is random. ErrGivenUp if the request is older than
+// policy.MaxAge, so that the image has failed; ErrSuperseded as for Finish.
+func (s *Service) Defer(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry, minDelay time.Duration,
+) error {
+	return s.requeue(ctx, a, f, requeueOptions{policy: policy, delay: func(_ int, age time.Duration) time.Duration {
+		return s.deferDelay(policy, minDelay, age)
 	}})
 }
 
-// postponeShare is which part of a request's age it waits before it comes again, when faults of our own last.
-const postponeShare = 8
-
-// Defer queues the image again a little later and spends no attempt: the fault was the platform's own. The pause is wait at
-// first and grows with the request's age, up to the policy's longest backoff; half of it is random. ErrGivenUp if such
-// faults have deferred the image for longer than the policy allows, so that it has failed; ErrSuperseded as for Finish.
-func (s *Service) Defer(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error {
-	return s.requeue(ctx, a, f, requeueOptions{policy: policy, wait: func(_ int, age time.Duration) time.Duration {
-		return s.deferral(policy, wait, age)
-	}})
-}
-
-// Postpone queues a request again that no attempt has begun, after a pause as Defer's. It spends no attempt and never fails
-// the image. ErrSuperseded if the request has been dealt with.
-func (s *Service) Postpone(ctx context.Context, r Job, policy pipeline.Retry, wait time.Duration) error {
-	ticket := s.NewID()
-	_, err := s.Store.Edit(ctx, r.ProductID, func(p *Product, now time.Time) (Change, error) {
-		return p.postpone(r, ticket, now, func(age time.Duration) time.Duration { return s.deferral(policy, wait, age) })
+// Postpone replaces a job that has not begun by a new one, after a delay as Defer's. It counts no attempt and never fails
+// the image. ErrSuperseded if the job is no longer the image's.
+func (s *Service) Postpone(ctx context.Context, job Job, policy pipeline.Retry, minDelay time.Duration) error {
+	id := s.NewID()
+	_, err := s.Store.Edit(ctx, job.ProductID, func(p *Product, now time.Time) (Change, error) {
+		return p.postpone(job, id, now, func(age time.Duration) time.Duration { return s.deferDelay(policy, minDelay, age) })
 	})
 	if fault.Is(err, fault.NotFound) {
 		return ErrSuperseded
@@ -94,10 +97,10 @@ func (s *Service) Postpone(ctx context.Context, r Job, policy pipeline.Retry, wa
 	return nil
 }
 
-// deferral is the pause before a request of that age comes again.
-func (s *Service) deferral(policy pipeline.Retry, wait, age time.Duration) time.Duration {
-	pause := max(wait, min(age/postponeShare, policy.MaxBackoff.D()))
-	return pause/2 + s.jitter(pause/2)
+// deferDelay returns the delay of a deferred job whose request has that age.
+func (s *Service) deferDelay(policy pipeline.Retry, minDelay, age time.Duration) time.Duration {
+	delay := max(minDelay, min(age/deferAgeDivisor, policy.MaxBackoff.D()))
+	return delay/2 + s.jitter(delay/2)
 }
 
 func (s *Service) requeue(ctx context.Context, a Attempt, f *media.Failure, q requeueOptions) error {
@@ -113,30 +116,33 @@ func (s *Service) requeue(ctx context.Context, a Attempt, f *media.Failure, q re
 	return err
 }
 
-// Release hands the picture back under the same ticket, as if it had not begun: the attempt was cut short by an orderly
-// stop.
+// Release queues the image again under the same job id, as if the attempt had not begun: an orderly stop interrupted it.
+// ErrSuperseded as for Finish.
 func (s *Service) Release(ctx context.Context, a Attempt) error {
 	return s.recordOutcome(ctx, a, "release", func(p *Product, now time.Time) (Change, error) {
 		return p.release(a, now)
 	})
 }
 
-// Republish says the request of a picture in work once more, if its time and patience have passed. Asking again about a picture
-// that needs nothing returns ErrDone.
-func (s *Service) Republish(ctx context.Context, product ProductID, image ImageID, patience time.Duration) error {
+// Republish sends the image's job again, under the same job id, if it is overdue by more than timeout. ErrDone if the image
+// has no job or the job is not overdue; fault.NotFound if the product never existed.
+func (s *Service) Republish(ctx context.Context, product ProductID, image ImageID, timeout time.Duration) error {
 	_, err := s.Store.Edit(ctx, product, func(p *Product, now time.Time) (Change, error) {
-		return p.republish(image, now, patience)
+		return p.republish(image, now, timeout)
 	})
 	if err != nil {
-		return fmt.Errorf("repeat: %w", err)
+		return fmt.Errorf("republish: %w", err)
 	}
 	failpoint.Hit(failpoint.RepeatCommitted)
 	s.Wake()
 	return nil
 }
 
-// recordOutcome writes an attempt's outcome and tells the cache.
-func (s *Service) recordOutcome(ctx context.Context, a Attempt, verb string, fn func(*Product, time.Time) (Change, error)) error {
+// recordOutcome writes an attempt's outcome, then invalidates the cache if the outcome is visible. verb names the outcome in
+// errors.
+func (s *Service) recordOutcome(ctx context.Context, a Attempt, verb string,
+	fn func(*Product, time.Time) (Change, error),
+) error {
 	var before int64
 	p, err := s.Store.Edit(ctx, a.ProductID, func(p *Product, now time.Time) (Change, error) {
 		before = p.Version
@@ -160,11 +166,11 @@ func (s *Service) recordOutcome(ctx context.Context, a Attempt, verb string, fn 
 	return nil
 }
 
-// confirmTimeout is the longest wait for the row that tells what happened.
+// confirmTimeout is the longest read of a row after a COMMIT of unknown outcome.
 const confirmTimeout = 2 * time.Second
 
-// confirmCommit reads the row after a COMMIT of unknown outcome: if the attempt's fence and prefix still stand there and the
-// picture is no longer processing, it was this attempt that ended it.
+// confirmCommit reads the row after a COMMIT of unknown outcome. If the row still has the attempt's fencing token and
+// prefix, and the image is no longer processing, this attempt's outcome was committed. Otherwise it returns unknown.
 func (s *Service) confirmCommit(ctx context.Context, a Attempt, unknown error) (Product, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), confirmTimeout) // the COMMIT may have hung until ctx's end
 	defer cancel()

@@ -12,540 +12,528 @@ import (
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
-	"vitrine.io/pkg/foundation/pipeline"
 )
-
-const budget = time.Minute
-
-// begin starts an attempt for the picture's present ticket.
-func (h *house) begin(t *testing.T, p catalog.Product, i int) catalog.Attempt {
-	t.Helper()
-	a, err := h.Begin(t.Context(), h.ticket(t, p.ID, i), budget)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
-func (h *house) ticket(t *testing.T, id catalog.ProductID, i int) catalog.Job {
-	t.Helper()
-	img := h.product(t, id).Images[i]
-	return catalog.Job{ProductID: id, ImageID: img.ID, JobID: img.JobID}
-}
-
-// result is what an attempt has stored: one default rendition below its prefix.
-func result(a catalog.Attempt) catalog.Result {
-	return catalog.Result{Width: 10, Height: 20, SourceSHA256: "ab", SourceBytes: 3, Renditions: []catalog.Rendition{
-		{Name: "full", Format: pipeline.JPEG, Width: 10, Height: 20, Bytes: 1, Key: a.Prefix + "full.jpg", Default: true},
-		{Name: "full", Format: pipeline.WebP, Width: 10, Height: 20, Bytes: 1, Key: a.Prefix + "full.webp"},
-	}}
-}
-
-func policy() pipeline.Retry { return pipeline.Default().Spec.Retry }
-
-// remake asks for a picture that has ended once more.
-func (h *house) remake(t *testing.T, id catalog.ProductID, i int) {
-	t.Helper()
-	h.store.change(id, func(p *catalog.Product) {
-		p.Images[i].JobState, p.Images[i].JobID, p.Images[i].Attempts = catalog.Queued, "again", 0
-		p.Images[i].RequestedAt = h.store.now
-	})
-}
 
 func TestFinish(t *testing.T) {
 	t.Parallel()
 
-	t.Run("publishes the renditions and adopts the prefix", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 2)
-		a := h.begin(t, p, 1)
-		if h.store.intents[a.Prefix] == nil {
-			t.Fatal("a begun attempt has no intent: its objects would be orphans")
-		}
-		if err := h.Finish(t.Context(), a, result(a)); err != nil {
+	t.Run("renditions_are_published_and_deletion_is_cancelled", testFinishRenditionsArePublishedAndDeletionIsCancelled)
+	t.Run("second_finish_is_superseded", testFinishSecondFinishIsSuperseded)
+	t.Run("two_images_keep_both_results", testFinishTwoImagesKeepBothResults)
+	t.Run("first_attempt_is_superseded_by_second_begin", testFinishFirstAttemptIsSupersededBySecondBegin)
+	t.Run("started_deletion_needs_new_attempt", testFinishStartedDeletionNeedsNewAttempt)
+	t.Run("replaced_objects_stay_for_the_grace", testFinishReplacedObjectsStayForTheGrace)
+}
+
+func testFinishRenditionsArePublishedAndDeletionIsCancelled(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 2)
+	a := h.begin(t, p, 1)
+	if h.store.deletions[a.Prefix] == nil {
+		t.Fatal("the attempt has no scheduled deletion: after a crash its objects would be orphans")
+	}
+	if err := h.Finish(t.Context(), a, result(a)); err != nil {
+		t.Fatal(err)
+	}
+	got := h.product(t, p.ID)
+	img := got.Images[1]
+	if img.Status != catalog.Ready || img.JobState != catalog.Idle || img.JobID != "" || img.Attempts != 1 || img.Width != 10 {
+		t.Errorf("got %+v", img)
+	}
+	if want := []string{a.Prefix + "full.jpg"}; !slices.Equal(got.Compressed, want) {
+		t.Errorf("got %v, want %v", got.Compressed, want)
+	}
+	if got.Version != 2 || len(h.store.sent(event.TypeProductChanged)) != 2 {
+		t.Errorf("got version %d, want 2 and an event of it", got.Version)
+	}
+	if h.store.deletions[a.Prefix] != nil {
+		t.Error("the deletion is still scheduled: visible objects would be deleted")
+	}
+	if h.cache.tombstones[p.ID] != 2 {
+		t.Errorf("the cache was invalidated to version %d, want 2", h.cache.tombstones[p.ID])
+	}
+}
+
+func testFinishSecondFinishIsSuperseded(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	a := h.begin(t, p, 0)
+	if err := h.Finish(t.Context(), a, result(a)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrSuperseded) {
+		t.Errorf("got %v, want superseded", err)
+	}
+	if got := h.product(t, p.ID).Version; got != 2 {
+		t.Errorf("got version %d, want 2", got)
+	}
+}
+
+func testFinishTwoImagesKeepBothResults(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 2)
+	a, b := h.begin(t, p, 0), h.begin(t, p, 1)
+	for _, at := range []catalog.Attempt{b, a} {
+		if err := h.Finish(t.Context(), at, result(at)); err != nil {
 			t.Fatal(err)
 		}
-		got := h.product(t, p.ID)
-		img := got.Images[1]
-		if img.Status != catalog.Ready || img.JobState != catalog.Idle || img.JobID != "" || img.Attempts != 1 || img.Width != 10 {
-			t.Errorf("got %+v", img)
-		}
-		if want := []string{a.Prefix + "full.jpg"}; !slices.Equal(got.Compressed, want) {
-			t.Errorf("got %v, want %v", got.Compressed, want)
-		}
-		if got.Version != 2 || len(h.store.sent(event.TypeProductChanged)) != 2 {
-			t.Errorf("got version %d, want 2 and an event of it", got.Version)
-		}
-		if h.store.intents[a.Prefix] != nil {
-			t.Error("the intent is still there: the compensator would delete what is visible")
-		}
-		if h.cache.tombs[p.ID] != 2 {
-			t.Errorf("the cache was told of version %d, want 2", h.cache.tombs[p.ID])
-		}
-	})
+	}
+	got := h.product(t, p.ID)
+	if want := []string{a.Prefix + "full.jpg", b.Prefix + "full.jpg"}; !slices.Equal(got.Compressed, want) {
+		t.Errorf("got %v, want %v", got.Compressed, want)
+	}
+}
 
-	t.Run("a second time changes nothing", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		a := h.begin(t, p, 0)
-		if err := h.Finish(t.Context(), a, result(a)); err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrSuperseded) {
-			t.Errorf("got %v, want superseded", err)
-		}
-		if got := h.product(t, p.ID).Version; got != 2 {
-			t.Errorf("got version %d, want 2", got)
-		}
-	})
+func testFinishFirstAttemptIsSupersededBySecondBegin(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	first := h.begin(t, p, 0)
+	second := h.begin(t, p, 0) // of the same job
+	if first.Prefix == second.Prefix {
+		t.Fatal("two attempts share a prefix")
+	}
+	if err := h.Finish(t.Context(), first, result(first)); !errors.Is(err, catalog.ErrSuperseded) {
+		t.Errorf("got %v, want superseded", err)
+	}
+	if err := h.Finish(t.Context(), second, result(second)); err != nil {
+		t.Error(err)
+	}
+	if h.store.deletions[first.Prefix] == nil {
+		t.Error("the superseded attempt's deletion is not scheduled: its objects would stay")
+	}
+}
 
-	t.Run("two pictures of one product keep each other's results", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 2)
-		a, b := h.begin(t, p, 0), h.begin(t, p, 1)
-		for _, at := range []catalog.Attempt{b, a} {
-			if err := h.Finish(t.Context(), at, result(at)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got := h.product(t, p.ID)
-		if want := []string{a.Prefix + "full.jpg", b.Prefix + "full.jpg"}; !slices.Equal(got.Compressed, want) {
-			t.Errorf("got %v, want %v", got.Compressed, want)
-		}
-	})
+func testFinishStartedDeletionNeedsNewAttempt(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	a := h.begin(t, p, 0)
+	h.store.deletions[a.Prefix].started = true
+	if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrDeletionStarted) {
+		t.Errorf("got %v, want deletion started", err)
+	}
+	b := h.begin(t, p, 0)
+	if err := h.Finish(t.Context(), b, result(b)); err != nil {
+		t.Error(err)
+	}
+}
 
-	t.Run("after a second begin the first attempt is superseded", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		first := h.begin(t, p, 0)
-		second := h.begin(t, p, 0) // the same record came again
-		if first.Prefix == second.Prefix {
-			t.Fatal("two attempts share a prefix")
-		}
-		if err := h.Finish(t.Context(), first, result(first)); !errors.Is(err, catalog.ErrSuperseded) {
-			t.Errorf("got %v, want superseded", err)
-		}
-		if err := h.Finish(t.Context(), second, result(second)); err != nil {
-			t.Error(err)
-		}
-		if h.store.intents[first.Prefix] == nil {
-			t.Error("the dead attempt's intent is gone: its objects would stay")
-		}
-	})
-
-	t.Run("a doomed attempt has to start again", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		a := h.begin(t, p, 0)
-		h.store.intents[a.Prefix].doomed = true
-		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrDeletionStarted) {
-			t.Errorf("got %v, want doomed", err)
-		}
-		b := h.begin(t, p, 0)
-		if err := h.Finish(t.Context(), b, result(b)); err != nil {
-			t.Error(err)
-		}
-	})
-
-	t.Run("what it replaces stays for a grace", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		old := h.begin(t, p, 0)
-		if err := h.Finish(t.Context(), old, result(old)); err != nil {
-			t.Fatal(err)
-		}
-		h.remake(t, p.ID, 0)
-		a := h.begin(t, p, 0)
-		if got := h.product(t, p.ID).Images[0]; got.Status != catalog.Ready || len(got.Renditions) != 2 {
-			t.Errorf("while it is remade a picture stays ready, got %+v", got)
-		}
-		if err := h.Finish(t.Context(), a, result(a)); err != nil {
-			t.Fatal(err)
-		}
-		if in := h.store.intents[old.Prefix]; in == nil || !in.due.Equal(h.store.now.Add(time.Hour)) {
-			t.Errorf("the old objects' intent is %+v, want due in an hour", in)
-		}
-	})
-
+func testFinishReplacedObjectsStayForTheGrace(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	old := h.begin(t, p, 0)
+	if err := h.Finish(t.Context(), old, result(old)); err != nil {
+		t.Fatal(err)
+	}
+	h.requeue(t, p.ID, 0)
+	a := h.begin(t, p, 0)
+	if got := h.product(t, p.ID).Images[0]; got.Status != catalog.Ready || len(got.Renditions) != 2 {
+		t.Errorf("got %+v, want it ready while it is reprocessed", got)
+	}
+	if err := h.Finish(t.Context(), a, result(a)); err != nil {
+		t.Fatal(err)
+	}
+	if in := h.store.deletions[old.Prefix]; in == nil || !in.due.Equal(h.store.now.Add(time.Hour)) {
+		t.Errorf("the deletion of the old objects is %+v, want due in an hour", in)
+	}
 }
 
 func TestFinishOfUnknownOutcome(t *testing.T) {
 	t.Parallel()
 
-	t.Run("reads the row when the outcome is unknown", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		a := h.begin(t, p, 0)
-		h.store.afterCommit = func() error { return catalog.ErrOutcomeUnknown }
-		if err := h.Finish(t.Context(), a, result(a)); err != nil {
-			t.Errorf("it happened, got %v", err)
-		}
-		if h.cache.tombs[p.ID] != 2 {
-			t.Error("the cache was not told")
-		}
-	})
+	t.Run("committed_finish_is_confirmed", testFinishOfUnknownOutcomeCommittedFinishIsConfirmed)
+	t.Run("ended_context_does_not_prevent_confirmation", testFinishOfUnknownOutcomeEndedContextDoesNotPreventConfirmation)
+	t.Run("rolled_back_finish_stays_unknown", testFinishOfUnknownOutcomeRolledBackFinishStaysUnknown)
+}
 
-	t.Run("reads the row even when the commit took all of its time", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		a := h.begin(t, p, 0)
-		ctx, cancel := context.WithCancel(t.Context())
-		h.store.afterCommit = func() error { cancel(); return catalog.ErrOutcomeUnknown }
-		if err := h.Finish(ctx, a, result(a)); err != nil {
-			t.Errorf("it happened, got %v", err)
-		}
-	})
+func testFinishOfUnknownOutcomeCommittedFinishIsConfirmed(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	a := h.begin(t, p, 0)
+	h.store.afterCommit = func() error { return catalog.ErrOutcomeUnknown }
+	if err := h.Finish(t.Context(), a, result(a)); err != nil {
+		t.Errorf("got %v, want none: the outcome was committed", err)
+	}
+	if h.cache.tombstones[p.ID] != 2 {
+		t.Error("the cache was not invalidated")
+	}
+}
 
-	t.Run("an unknown outcome that did not happen comes again", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		a := h.begin(t, p, 0)
-		h.store.afterCommit = func() error {
-			h.store.products[p.ID].Images[0].JobState = catalog.Processing // as if it had been rolled back
-			return catalog.ErrOutcomeUnknown
-		}
-		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrOutcomeUnknown) {
-			t.Errorf("got %v, want unknown", err)
-		}
-	})
+func testFinishOfUnknownOutcomeEndedContextDoesNotPreventConfirmation(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	a := h.begin(t, p, 0)
+	ctx, cancel := context.WithCancel(t.Context())
+	h.store.afterCommit = func() error { cancel(); return catalog.ErrOutcomeUnknown }
+	if err := h.Finish(ctx, a, result(a)); err != nil {
+		t.Errorf("got %v, want none: the outcome was committed", err)
+	}
+}
+
+func testFinishOfUnknownOutcomeRolledBackFinishStaysUnknown(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	a := h.begin(t, p, 0)
+	h.store.afterCommit = func() error {
+		h.store.products[p.ID].Images[0].JobState = catalog.Processing // as after a rollback
+		return catalog.ErrOutcomeUnknown
+	}
+	if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrOutcomeUnknown) {
+		t.Errorf("got %v, want unknown", err)
+	}
 }
 
 func TestBegin(t *testing.T) {
 	t.Parallel()
 
-	t.Run("only the ticket's holder may begin", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		for name, r := range map[string]catalog.Job{
-			"another ticket":  {ProductID: p.ID, ImageID: p.Images[0].ID, JobID: "other"},
-			"no ticket":       {ProductID: p.ID, ImageID: p.Images[0].ID},
-			"another picture": {ProductID: p.ID, ImageID: 99, JobID: p.Images[0].JobID},
-			"another product": {ProductID: 99, ImageID: p.Images[0].ID, JobID: p.Images[0].JobID},
-		} {
-			if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrDone) {
-				t.Errorf("%s: got %v, want done", name, err)
-			}
+	t.Run("other_job_is_done", testBeginOtherJobIsDone)
+	t.Run("deleted_product_is_done", testBeginDeletedProductIsDone)
+	t.Run("unreported_attempts_are_isolated_then_fail", testBeginUnreportedAttemptsAreIsolatedThenFail)
+	t.Run("released_attempts_are_not_counted", testBeginReleasedAttemptsAreNotCounted)
+}
+
+func testBeginOtherJobIsDone(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	for name, r := range map[string]catalog.Job{
+		"another job":     {ProductID: p.ID, ImageID: p.Images[0].ID, JobID: "other"},
+		"no job":          {ProductID: p.ID, ImageID: p.Images[0].ID},
+		"another image":   {ProductID: p.ID, ImageID: 99, JobID: p.Images[0].JobID},
+		"another product": {ProductID: 99, ImageID: p.Images[0].ID, JobID: p.Images[0].JobID},
+	} {
+		if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrDone) {
+			t.Errorf("%s: got %v, want done", name, err)
 		}
-		a := h.begin(t, p, 0)
-		if err := h.Finish(t.Context(), a, result(a)); err != nil {
+	}
+	a := h.begin(t, p, 0)
+	if err := h.Finish(t.Context(), a, result(a)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
+		t.Errorf("a duplicate of a finished request: got %v, want done", err)
+	}
+}
+
+func testBeginDeletedProductIsDone(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	a := h.begin(t, p, 0)
+	h.store.change(p.ID, func(p *catalog.Product) { p.Deleted = true })
+	if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
+		t.Errorf("got %v, want done", err)
+	}
+	if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrSuperseded) {
+		t.Errorf("got %v, want superseded", err)
+	}
+}
+
+func testBeginUnreportedAttemptsAreIsolatedThenFail(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	r := h.job(t, p.ID, 0)
+	for n := 1; n < catalog.MaxUnreportedAttempts; n++ {
+		a, err := h.Begin(t.Context(), r, budget)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
-			t.Errorf("a duplicate of a finished request: got %v, want done", err)
+		if want := n >= catalog.IsolateFrom; a.Isolated != want {
+			t.Errorf("begin %d: isolated is %v, want %v", n, a.Isolated, want)
 		}
-	})
+	}
+	if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrGivenUp) {
+		t.Errorf("got %v, want given up", err)
+	}
+	img := h.product(t, p.ID).Images[0]
+	if img.Status != catalog.Failed || img.ErrorCode != media.WorkerCrashed || img.JobState != catalog.Idle {
+		t.Errorf("got %+v, want failed as worker_crashed", img)
+	}
+	if len(h.store.sent(event.TypeImageDead)) != 1 {
+		t.Error("no dead event")
+	}
+}
 
-	t.Run("a deleted product's pictures are done", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		a := h.begin(t, p, 0)
-		h.store.change(p.ID, func(p *catalog.Product) { p.Deleted = true })
-		if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
-			t.Errorf("got %v, want done", err)
+func testBeginReleasedAttemptsAreNotCounted(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	r := h.job(t, p.ID, 0)
+	for range 2 * catalog.MaxUnreportedAttempts {
+		a, err := h.Begin(t.Context(), r, budget)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err := h.Finish(t.Context(), a, result(a)); !errors.Is(err, catalog.ErrSuperseded) {
-			t.Errorf("got %v, want superseded", err)
+		if err := h.Release(t.Context(), a); err != nil {
+			t.Fatal(err)
 		}
-	})
-
-	t.Run("what dies without a word runs alone, then fails", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		r := h.ticket(t, p.ID, 0)
-		for n := 1; n < catalog.MaxUnreportedAttempts; n++ {
-			a, err := h.Begin(t.Context(), r, budget)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := n >= catalog.IsolateFrom; a.Isolated != want {
-				t.Errorf("begin %d: alone is %v, want %v", n, a.Isolated, want)
-			}
-		}
-		if _, err := h.Begin(t.Context(), r, budget); !errors.Is(err, catalog.ErrGivenUp) {
-			t.Errorf("got %v, want given up", err)
-		}
-		img := h.product(t, p.ID).Images[0]
-		if img.Status != catalog.Failed || img.ErrorCode != media.WorkerCrashed || img.JobState != catalog.Idle {
-			t.Errorf("got %+v, want failed as worker_crashed", img)
-		}
-		if len(h.store.sent(event.TypeImageDead)) != 1 {
-			t.Error("no dead event")
-		}
-	})
-
-	t.Run("an orderly release is no death", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		r := h.ticket(t, p.ID, 0)
-		for range 2 * catalog.MaxUnreportedAttempts {
-			a, err := h.Begin(t.Context(), r, budget)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := h.Release(t.Context(), a); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].UnreportedAttempts != 0 || got.Images[0].JobID != r.JobID {
-			t.Errorf("got version %d, picture %+v", got.Version, got.Images[0])
-		}
-	})
+	}
+	if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].UnreportedAttempts != 0 || got.Images[0].JobID != r.JobID {
+		t.Errorf("got version %d, image %+v", got.Version, got.Images[0])
+	}
 }
 
 func TestRetry(t *testing.T) {
 	t.Parallel()
-	slow := media.Fail(media.Timeout, "the source was too slow", nil)
+	t.Run("attempt_is_counted_and_new_job_is_delayed", testRetryAttemptIsCountedAndNewJobIsDelayed)
+	t.Run("retry_after_of_source_is_bounded", testRetryRetryAfterOfSourceIsBounded)
+}
 
-	t.Run("spends an attempt and asks again under a new ticket, later", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		for n, want := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second} {
-			a := h.begin(t, p, 0)
-			if err := h.Retry(t.Context(), a, slow, policy()); err != nil {
-				t.Fatal(err)
-			}
-			img := h.product(t, p.ID).Images[0]
-			if img.Attempts != n+1 || img.JobID == a.JobID || img.JobState != catalog.Queued || img.Status != catalog.Pending {
-				t.Errorf("after %d: %+v", n+1, img)
-			}
-			requests := h.store.sent(event.TypeImageRequested)
-			if got := requests[len(requests)-1].due.Sub(h.store.now); got != want/2 { // the jitter here is in the middle
-				t.Errorf("after %d: due in %s, want %s", n+1, got, want/2)
-			}
-		}
+func testRetryAttemptIsCountedAndNewJobIsDelayed(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	for n, want := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second} {
 		a := h.begin(t, p, 0)
-		if err := h.Retry(t.Context(), a, slow, policy()); !errors.Is(err, catalog.ErrGivenUp) {
-			t.Errorf("got %v, want given up", err)
-		}
-		img := h.product(t, p.ID).Images[0]
-		if img.Status != catalog.Failed || img.Attempts != 5 || img.ErrorCode != media.Timeout {
-			t.Errorf("after the last attempt: %+v, want failed", img)
-		}
-	})
-
-	t.Run("waits as long as the source asked, within bounds", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		busy := &media.Failure{Code: media.SourceUnavailable, RetryAfter: 24 * time.Hour}
-		if err := h.Retry(t.Context(), h.begin(t, p, 0), busy, policy()); err != nil {
+		if err := h.Retry(t.Context(), a, sourceTimeout(), policy()); err != nil {
 			t.Fatal(err)
 		}
-		if got := h.product(t, p.ID).Images[0].DueAt.Sub(h.store.now); got != 10*time.Minute {
-			t.Errorf("due in %s, want maxBackoff", got)
+		img := h.product(t, p.ID).Images[0]
+		if img.Attempts != n+1 || img.JobID == a.JobID || img.JobState != catalog.Queued || img.Status != catalog.Pending {
+			t.Errorf("after %d: %+v", n+1, img)
 		}
-	})
+		requests := h.store.sent(event.TypeImageRequested)
+		if got := requests[len(requests)-1].due.Sub(h.store.now); got != want/2 { // the jitter of the harness is 0.5
+			t.Errorf("after %d: due in %s, want %s", n+1, got, want/2)
+		}
+	}
+	a := h.begin(t, p, 0)
+	if err := h.Retry(t.Context(), a, sourceTimeout(), policy()); !errors.Is(err, catalog.ErrGivenUp) {
+		t.Errorf("got %v, want given up", err)
+	}
+	img := h.product(t, p.ID).Images[0]
+	if img.Status != catalog.Failed || img.Attempts != 5 || img.ErrorCode != media.Timeout {
+		t.Errorf("after the last attempt: %+v, want failed", img)
+	}
+}
+
+func testRetryRetryAfterOfSourceIsBounded(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	busy := &media.Failure{Code: media.SourceUnavailable, RetryAfter: 24 * time.Hour}
+	if err := h.Retry(t.Context(), h.begin(t, p, 0), busy, policy()); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.product(t, p.ID).Images[0].DueAt.Sub(h.store.now); got != 10*time.Minute {
+		t.Errorf("due in %s, want maxBackoff", got)
+	}
 }
 
 func TestDefer(t *testing.T) {
 	t.Parallel()
-	ours := media.Fail(media.StorageFailed, "the renditions could not be stored", nil)
+	t.Run("no_attempt_is_counted_and_no_version_changes", testDeferNoAttemptIsCountedAndNoVersionChanges)
+	t.Run("old_request_is_given_up", testDeferOldRequestIsGivenUp)
+	t.Run("delay_grows_with_the_age", testDeferDelayGrowsWithTheAge)
+}
 
-	t.Run("spends no attempt and shows nothing", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		for range 20 {
-			if err := h.Defer(t.Context(), h.begin(t, p, 0), ours, policy(), time.Second); err != nil {
-				t.Fatal(err)
-			}
+func testDeferNoAttemptIsCountedAndNoVersionChanges(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	for range 20 {
+		if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second); err != nil {
+			t.Fatal(err)
 		}
-		if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].Attempts != 0 || got.Images[0].UnreportedAttempts != 0 {
-			t.Errorf("got version %d, %+v", got.Version, got.Images[0])
-		}
-	})
+	}
+	if got := h.product(t, p.ID); got.Version != 1 || got.Images[0].Attempts != 0 || got.Images[0].UnreportedAttempts != 0 {
+		t.Errorf("got version %d, %+v", got.Version, got.Images[0])
+	}
+}
 
-	t.Run("is bounded by the request's age", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		h.store.now = h.store.now.Add(25 * time.Hour)
-		if err := h.Defer(t.Context(), h.begin(t, p, 0), ours, policy(), time.Second); !errors.Is(err, catalog.ErrGivenUp) {
-			t.Errorf("got %v, want given up", err)
-		}
-		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.ErrorCode != media.StorageFailed {
-			t.Errorf("got %+v, want failed", img)
-		}
-	})
+func testDeferOldRequestIsGivenUp(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	h.store.now = h.store.now.Add(25 * time.Hour)
+	err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second)
+	if !errors.Is(err, catalog.ErrGivenUp) {
+		t.Errorf("got %v, want given up", err)
+	}
+	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.ErrorCode != media.StorageFailed {
+		t.Errorf("got %+v, want failed", img)
+	}
+}
 
-	t.Run("comes again ever more rarely while the fault lasts", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		for _, row := range []struct{ age, want time.Duration }{
-			{0, 750 * time.Millisecond}, {4 * time.Second, 750 * time.Millisecond}, // wait itself, at the middle of its random half
-			{8 * time.Minute, 45 * time.Second}, {20 * time.Hour, 450 * time.Second}, // an eighth of the age, then maxBackoff
-		} {
-			h.store.now = p.Images[0].RequestedAt.Add(row.age)
-			if err := h.Defer(t.Context(), h.begin(t, p, 0), ours, policy(), time.Second); err != nil {
-				t.Fatal(err)
-			}
-			if got := h.product(t, p.ID).Images[0].DueAt.Sub(h.store.now); got != row.want {
-				t.Errorf("at %s: due in %s, want %s", row.age, got, row.want)
-			}
+func testDeferDelayGrowsWithTheAge(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	for _, row := range []struct{ age, want time.Duration }{
+		{0, 750 * time.Millisecond}, {4 * time.Second, 750 * time.Millisecond}, // minDelay, with jitter 0.5
+		{8 * time.Minute, 45 * time.Second}, {20 * time.Hour, 450 * time.Second}, // an eighth of the age, then maxBackoff
+	} {
+		h.store.now = p.Images[0].RequestedAt.Add(row.age)
+		if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second); err != nil {
+			t.Fatal(err)
 		}
-	})
+		if got := h.product(t, p.ID).Images[0].DueAt.Sub(h.store.now); got != row.want {
+			t.Errorf("at %s: due in %s, want %s", row.age, got, row.want)
+		}
+	}
 }
 
 func TestPostpone(t *testing.T) {
 	t.Parallel()
 
-	t.Run("old_request_is_never_given_up", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		h.store.now = h.store.now.Add(1000 * time.Hour) // Kafka was away
-		waiting := h.ticket(t, p.ID, 0)
-		if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
-			t.Fatal(err)
-		}
-		slow := media.Fail(media.Timeout, "the source was too slow", nil)
-		if err := h.Retry(t.Context(), h.begin(t, p, 0), slow, policy()); err != nil {
-			t.Errorf("a first try: %v", err)
-		}
-		if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.Attempts != 1 {
-			t.Errorf("got %+v, want pending", img)
-		}
-	})
+	t.Run("old_request_is_never_given_up", testPostponeOldRequestIsNeverGivenUp)
+	t.Run("job_is_replaced_once", testPostponeJobIsReplacedOnce)
+	t.Run("delay_grows_with_the_age_and_no_attempt_is_counted", testPostponeDelayGrowsWithTheAgeAndNoAttemptIsCounted)
+	t.Run("unknown_product_is_superseded", testPostponeUnknownProductIsSuperseded)
+	t.Run("crashed_attempt_is_superseded_and_its_begin_is_kept", testPostponeCrashedAttemptIsSupersededAndItsBeginIsKept)
+}
 
-	t.Run("request_is_queued_once_under_a_new_ticket", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		waiting := h.ticket(t, p.ID, 0)
-		if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Postpone(t.Context(), waiting, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
-			t.Errorf("got %v, want superseded", err)
-		}
-		if n := len(h.store.sent(event.TypeImageRequested)); n != 2 {
-			t.Errorf("got %d requests, want 2", n)
-		}
-	})
+func testPostponeOldRequestIsNeverGivenUp(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	h.store.now = h.store.now.Add(1000 * time.Hour) // as after an outage of Kafka
+	waiting := h.job(t, p.ID, 0)
+	if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Retry(t.Context(), h.begin(t, p, 0), sourceTimeout(), policy()); err != nil {
+		t.Errorf("a first try: %v", err)
+	}
+	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.Attempts != 1 {
+		t.Errorf("got %+v, want pending", img)
+	}
+}
 
-	t.Run("pause_grows_with_the_age_and_spends_no_attempt", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		r := h.ticket(t, p.ID, 0)
-		r.Traceparent = "trace"
-		h.store.now = h.store.now.Add(40 * time.Second)
-		if err := h.Postpone(t.Context(), r, policy(), time.Second); err != nil {
-			t.Fatal(err)
-		}
-		sent := h.store.sent(event.TypeImageRequested)
-		last := sent[len(sent)-1]
-		delay := last.due.Sub(h.store.now)
-		if delay < 2500*time.Millisecond || delay > 5*time.Second || last.Traceparent != "trace" {
-			t.Errorf("got a delay of %s and trace %q, want half of 5 s to 5 s", delay, last.Traceparent)
-		}
-		if got := h.product(t, p.ID); got.Version != p.Version || got.Images[0].Attempts != 0 {
-			t.Errorf("got version %d and %d attempts, want no visible change", got.Version, got.Images[0].Attempts)
-		}
-	})
+func testPostponeJobIsReplacedOnce(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	waiting := h.job(t, p.ID, 0)
+	if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Postpone(t.Context(), waiting, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
+		t.Errorf("got %v, want superseded", err)
+	}
+	if n := len(h.store.sent(event.TypeImageRequested)); n != 2 {
+		t.Errorf("got %d requests, want 2", n)
+	}
+}
 
-	t.Run("unknown_product_is_superseded", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		r := catalog.Job{ProductID: 404, ImageID: 1, JobID: "x"}
-		if err := h.Postpone(t.Context(), r, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
-			t.Errorf("got %v, want superseded", err)
-		}
-	})
+func testPostponeDelayGrowsWithTheAgeAndNoAttemptIsCounted(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	r := h.job(t, p.ID, 0)
+	r.Traceparent = "trace"
+	h.store.now = h.store.now.Add(40 * time.Second)
+	if err := h.Postpone(t.Context(), r, policy(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	sent := h.store.sent(event.TypeImageRequested)
+	last := sent[len(sent)-1]
+	delay := last.due.Sub(h.store.now)
+	if delay < 2500*time.Millisecond || delay > 5*time.Second || last.Traceparent != "trace" {
+		t.Errorf("got a delay of %s and trace %q, want half of 5 s to 5 s", delay, last.Traceparent)
+	}
+	if got := h.product(t, p.ID); got.Version != p.Version || got.Images[0].Attempts != 0 {
+		t.Errorf("got version %d and %d attempts, want no visible change", got.Version, got.Images[0].Attempts)
+	}
+}
 
-	t.Run("crashed_attempt_is_superseded_and_its_begin_is_kept", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		dead := h.begin(t, p, 0)
-		if err := h.Postpone(t.Context(), dead.Job, policy(), time.Second); err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Finish(t.Context(), dead, result(dead)); !errors.Is(err, catalog.ErrSuperseded) {
-			t.Errorf("got %v, want superseded", err)
-		}
-		if a := h.begin(t, p, 0); !a.Isolated {
-			t.Error("the second begin without an outcome must run alone")
-		}
-	})
+func testPostponeUnknownProductIsSuperseded(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	r := catalog.Job{ProductID: 404, ImageID: 1, JobID: "x"}
+	if err := h.Postpone(t.Context(), r, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
+		t.Errorf("got %v, want superseded", err)
+	}
+}
+
+func testPostponeCrashedAttemptIsSupersededAndItsBeginIsKept(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	crashed := h.begin(t, p, 0)
+	if err := h.Postpone(t.Context(), crashed.Job, policy(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Finish(t.Context(), crashed, result(crashed)); !errors.Is(err, catalog.ErrSuperseded) {
+		t.Errorf("got %v, want superseded", err)
+	}
+	if a := h.begin(t, p, 0); !a.Isolated {
+		t.Error("the second begin without an outcome must be isolated")
+	}
 }
 
 func TestFail(t *testing.T) {
 	t.Parallel()
-	gone := media.Fail(media.HTTPStatus, "the source answered 404", nil)
-
-	t.Run("shows the code and sends one dead event", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		a := h.begin(t, p, 0)
-		if err := h.Fail(t.Context(), a, gone); err != nil {
-			t.Fatal(err)
-		}
-		if err := h.Fail(t.Context(), a, gone); !errors.Is(err, catalog.ErrSuperseded) {
-			t.Errorf("got %v, want superseded", err)
-		}
-		got := h.product(t, p.ID)
-		if got.ImageStatus() != catalog.AllFailed || got.Images[0].ErrorCode != media.HTTPStatus {
-			t.Errorf("got %+v", got.Images[0])
-		}
-		dead := h.store.sent(event.TypeImageDead)
-		if len(dead) != 1 {
-			t.Fatalf("got %d dead events, want 1", len(dead))
-		}
-		if d, err := event.Decode[event.ImageDead](dead[0].Message); err != nil || d.FencingToken != a.FencingToken || d.Code != "http_status" {
-			t.Errorf("got %+v, %v", d, err)
-		}
-	})
-
-	t.Run("a picture that was ready stays ready", func(t *testing.T) {
-		t.Parallel()
-		h := newHouse(t)
-		p := h.post(t, 1)
-		a := h.begin(t, p, 0)
-		if err := h.Finish(t.Context(), a, result(a)); err != nil {
-			t.Fatal(err)
-		}
-		h.remake(t, p.ID, 0)
-		if err := h.Fail(t.Context(), h.begin(t, p, 0), gone); err != nil {
-			t.Fatal(err)
-		}
-		got := h.product(t, p.ID)
-		if img := got.Images[0]; img.Status != catalog.Ready || img.ReprocessError != media.HTTPStatus || img.ErrorCode != "" {
-			t.Errorf("got %+v", img)
-		}
-		if !slices.Equal(got.Compressed, []string{a.Prefix + "full.jpg"}) {
-			t.Errorf("got %v, want the old rendition", got.Compressed)
-		}
-	})
+	t.Run("code_is_visible_and_one_dead_event_is_sent", testFailCodeIsVisibleAndOneDeadEventIsSent)
+	t.Run("ready_image_stays_ready", testFailReadyImageStaysReady)
 }
 
-func TestRepeat(t *testing.T) {
+func testFailCodeIsVisibleAndOneDeadEventIsSent(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	p := h.post(t, 1)
+	h := newHarness(t)
+	p := h.create(t, 1)
+	a := h.begin(t, p, 0)
+	if err := h.Fail(t.Context(), a, httpNotFound()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Fail(t.Context(), a, httpNotFound()); !errors.Is(err, catalog.ErrSuperseded) {
+		t.Errorf("got %v, want superseded", err)
+	}
+	got := h.product(t, p.ID)
+	if got.ImageStatus() != catalog.AllFailed || got.Images[0].ErrorCode != media.HTTPStatus {
+		t.Errorf("got %+v", got.Images[0])
+	}
+	dead := h.store.sent(event.TypeImageDead)
+	if len(dead) != 1 {
+		t.Fatalf("got %d dead events, want 1", len(dead))
+	}
+	d, err := event.Decode[event.ImageDead](dead[0].Message)
+	if err != nil || d.FencingToken != a.FencingToken || d.Code != "http_status" {
+		t.Errorf("got %+v, %v", d, err)
+	}
+}
+
+func testFailReadyImageStaysReady(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	a := h.begin(t, p, 0)
+	if err := h.Finish(t.Context(), a, result(a)); err != nil {
+		t.Fatal(err)
+	}
+	h.requeue(t, p.ID, 0)
+	if err := h.Fail(t.Context(), h.begin(t, p, 0), httpNotFound()); err != nil {
+		t.Fatal(err)
+	}
+	got := h.product(t, p.ID)
+	if img := got.Images[0]; img.Status != catalog.Ready || img.ReprocessError != media.HTTPStatus || img.ErrorCode != "" {
+		t.Errorf("got %+v", img)
+	}
+	if !slices.Equal(got.Compressed, []string{a.Prefix + "full.jpg"}) {
+		t.Errorf("got %v, want the old rendition", got.Compressed)
+	}
+}
+
+func TestRepublish(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
 	id, start := p.Images[0].ID, h.store.now
 
 	if err := h.Republish(t.Context(), p.ID, id, 5*time.Minute); !errors.Is(err, catalog.ErrDone) {
 		t.Errorf("before its time: got %v, want done", err)
 	}
 	var at []time.Duration
-	for range 400 { // five hours, in which nobody works
+	for range 400 { // more than six hours without a worker
 		h.store.now = h.store.now.Add(time.Minute)
 		if err := h.Republish(t.Context(), p.ID, id, 5*time.Minute); err == nil {
 			at = append(at, h.store.now.Sub(start))
@@ -556,23 +544,23 @@ func TestRepeat(t *testing.T) {
 	m := time.Minute
 	want := []time.Duration{5 * m, 10 * m, 20 * m, 40 * m, 80 * m, 140 * m, 200 * m, 260 * m, 320 * m, 380 * m}
 	if !slices.Equal(at, want) {
-		t.Errorf("repeated at %v, want %v: doubling, then hourly", at, want)
+		t.Errorf("republished at %v, want %v: doubling, then hourly", at, want)
 	}
 	requests := h.store.sent(event.TypeImageRequested)
 	if len(requests) != 1 || requests[0].ID != p.Images[0].JobID {
-		t.Errorf("got %d requests, want one under one ticket: a repetition is never doubled", len(requests))
+		t.Errorf("got %d requests, want one: a republished job keeps its id", len(requests))
 	}
 	if err := h.Republish(t.Context(), 99, id, time.Minute); !fault.Is(err, fault.NotFound) {
 		t.Errorf("got %v, want not found", err)
 	}
 }
 
-func TestPrefixes(t *testing.T) {
+func TestBeginPrefix(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	p := h.post(t, 1)
+	h := newHarness(t)
+	p := h.create(t, 1)
 	a := h.begin(t, p, 0)
 	if !strings.HasPrefix(a.Prefix, "products/1/1/1-") || !strings.HasSuffix(a.Prefix, "/") || len(a.Prefix) < 40 {
-		t.Errorf("got %q, want products/<product>/<image>/<fence>-<random>/", a.Prefix)
+		t.Errorf("got %q, want products/<product>/<image>/<fencing token>-<random>/", a.Prefix)
 	}
 }

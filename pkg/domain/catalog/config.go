@@ -6,7 +6,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Config bounds the service's waits.
+// Config holds the timeouts of a Service and the grace of its deletions. Every duration has to be positive.
 type Config struct {
 	LoadTimeout       time.Duration `env:"LOAD_TIMEOUT" envDefault:"5s" desc:"longest read from Postgres that fills the cache"`
 	InvalidateTimeout time.Duration `env:"INVALIDATE_TIMEOUT" envDefault:"250ms" desc:"longest wait for Redis after a commit"`

@@ -1,24 +1,24 @@
-// Package catalog is what Vitrine is about: users, their products, the products' pictures, and what may happen to each.
+// Package catalog holds users, their products, the products' images, and the state machine of an image.
 //
-// Everything that changes a product goes through one method of [Service], and every method is one transaction of the
-// [Store] followed by [Cache].Forget. What may happen to a picture is plain Go in transition.go: pure functions on a locked
-// product, so the state machine is tested without a database and transitions of one product never interleave.
+// A change of a product is one method of [Service]: one transaction of the [Store], followed by [Cache].Invalidate. The
+// transitions of an image are pure functions on a locked product, in transition.go. The state machine is therefore tested
+// without a database, and transitions of one product never interleave.
 //
-// # One picture's life
+// # State machine of an image
 //
-// A request makes a ticket and queues the picture. Only the holder of the ticket may Begin; Begin raises the picture's
-// fence and mints a prefix of its own, so no two attempts ever write the same object. An attempt ends with Finish, Retry,
-// Defer, Fail or Release, and each of them acts only if the fence is still the attempt's. Objects of attempts that died are
-// found by the intents that Begin wrote, and deleted; Finish adopts its own prefix by removing the intent, in the same
-// transaction.
+// A request creates a job and queues the image. Only the holder of the job id may Begin. Begin raises the image's fencing
+// token and creates a prefix of its own, so that no two attempts write the same object. An attempt ends with Finish, Retry,
+// Defer, Fail or Release; each of them acts only if the attempt's fencing token is still the image's. Begin schedules the
+// deletion of the objects below its prefix, so that the objects of a crashed attempt are deleted. Finish cancels that
+// deletion in the transaction that publishes the objects.
 //
-// Everything here may happen twice, and the second time changes nothing: a repeated record finds its ticket used, a late
-// attempt finds the fence raised, a repeated Finish finds the picture no longer processing.
+// Every transition is idempotent: a redelivered record finds its job id replaced, a late attempt finds the fencing token
+// raised, a repeated Finish finds the image no longer processing.
 //
-// # Failure
+// # Errors
 //
-// Errors carry a fault kind. [ErrOutcomeUnknown] means that a transaction may have happened: the picture's own transitions
-// read the row and find out; a Create reports it to the client. [ErrDone] and [ErrSuperseded] are not faults: they say that
-// there is nothing left to do. The cache may fail at any time; nobody who calls this package notices, because the
-// product.changed event repeats every Forget.
+// Errors carry a fault kind. [ErrOutcomeUnknown] means that a transaction may have been committed: transitions of an image
+// read the row and find out; Create returns the error to the client. [ErrDone] and [ErrSuperseded] are no faults: nothing is
+// left to do. The cache may fail at any time without an error to the caller, because the product.changed event repeats each
+// invalidation.
 package catalog

@@ -18,11 +18,8 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// The tests of this file tell, for each guard of the protocol, the story that would end badly without it. They run on a
-// real Postgres and a real Redis Cluster; the bucket is a map, which deletes when a test wants it to.
-
-// world is a product with one picture, asked for and not begun, and everything that may happen to it.
-type world struct {
+// serverFixture is a product with one queued image on a real Postgres and a real Redis Cluster. The bucket is a map.
+type serverFixture struct {
 	t       *testing.T
 	api     *catalog.Service
 	worker  *catalog.Service
@@ -31,97 +28,97 @@ type world struct {
 	product catalog.Product
 }
 
-func newWorld(t *testing.T) *world {
+func newServerFixture(t *testing.T) *serverFixture {
 	t.Helper()
 	dsn := servers.Postgres(t)
 	addrs, prefix := servers.Redis(t)
 	if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zap.NewNop()); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{
-		t: t, api: onServers(t, dsn, addrs, prefix), worker: onServers(t, dsn, addrs, prefix),
+	f := &serverFixture{
+		t: t, api: openService(t, dsn, addrs, prefix), worker: openService(t, dsn, addrs, prefix),
 		objects: &objects{stored: map[string]string{}},
 	}
-	w.store = w.api.Store.(*postgres.Store)
-	user, err := w.api.CreateUser(t.Context(), "Ada", "ada@example.com")
-	w.must(err)
+	f.store = f.api.Store.(*postgres.Store)
+	user, err := f.api.CreateUser(t.Context(), "Ada", "ada@example.com")
+	f.must(err)
 	in := input("https://example.com/a.jpg")
 	in.UserID = user.ID
-	w.product, err = w.api.Create(t.Context(), in, "")
-	w.must(err)
-	return w
+	f.product, err = f.api.Create(t.Context(), in, "")
+	f.must(err)
+	return f
 }
 
-func (w *world) must(err error) {
-	w.t.Helper()
+func (f *serverFixture) must(err error) {
+	f.t.Helper()
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 }
 
-// now is the product as its rows say.
-func (w *world) now() catalog.Product {
-	w.t.Helper()
-	p, err := w.store.Product(context.WithoutCancel(w.t.Context()), w.product.ID)
-	w.must(err)
+// load returns the product from the database.
+func (f *serverFixture) load() catalog.Product {
+	f.t.Helper()
+	p, err := f.store.Product(context.WithoutCancel(f.t.Context()), f.product.ID)
+	f.must(err)
 	return p
 }
 
-// request is what the picture's record in Kafka says now.
-func (w *world) request() catalog.Job {
-	w.t.Helper()
-	img := w.now().Images[0]
-	return catalog.Job{ProductID: w.product.ID, ImageID: img.ID, JobID: img.JobID}
+// job returns the image's current job.
+func (f *serverFixture) job() catalog.Job {
+	f.t.Helper()
+	img := f.load().Images[0]
+	return catalog.Job{ProductID: f.product.ID, ImageID: img.ID, JobID: img.JobID}
 }
 
-// begin starts an attempt whose objects are due after that long.
-func (w *world) begin(r catalog.Job, due time.Duration) catalog.Attempt {
-	w.t.Helper()
-	a, err := w.worker.Begin(w.t.Context(), r, due)
-	w.must(err)
+// begin starts an attempt. The deletion of its objects is due after budget.
+func (f *serverFixture) begin(job catalog.Job, budget time.Duration) catalog.Attempt {
+	f.t.Helper()
+	a, err := f.worker.Begin(f.t.Context(), job, budget)
+	f.must(err)
 	return a
 }
 
-// puts stores the attempt's renditions.
-func (w *world) puts(a catalog.Attempt, bytes string) {
+// storeObjects stores the attempt's renditions, each with content.
+func (f *serverFixture) storeObjects(a catalog.Attempt, content string) {
 	for _, r := range result(a).Renditions {
-		w.objects.put(r.Key, bytes)
+		f.objects.put(r.Key, content)
 	}
 }
 
-func (w *world) finish(a catalog.Attempt) error {
-	return w.worker.Finish(context.WithoutCancel(w.t.Context()), a, result(a))
+func (f *serverFixture) finish(a catalog.Attempt) error {
+	return f.worker.Finish(context.WithoutCancel(f.t.Context()), a, result(a))
 }
 
-// is holds an error to what it should be.
-func (w *world) is(got, want error, doing string) {
-	w.t.Helper()
+// wantError reports an error that does not wrap want.
+func (f *serverFixture) wantError(got, want error, doing string) {
+	f.t.Helper()
 	if !errors.Is(got, want) {
-		w.t.Errorf("%s: got %v, want %v", doing, got, want)
+		f.t.Errorf("%s: got %v, want %v", doing, got, want)
 	}
 }
 
-// shows checks that what clients see is there, as that attempt has stored it.
-func (w *world) shows(bytes string) {
-	w.t.Helper()
-	img := w.now().Images[0]
+// wantVisible checks that every visible rendition has content.
+func (f *serverFixture) wantVisible(content string) {
+	f.t.Helper()
+	img := f.load().Images[0]
 	if img.Status != catalog.Ready || len(img.Renditions) == 0 {
-		w.t.Fatalf("the picture is %s with %d renditions", img.Status, len(img.Renditions))
+		f.t.Fatalf("the image is %s with %d renditions", img.Status, len(img.Renditions))
 	}
 	for _, r := range img.Renditions {
-		if got := w.objects.get(r.Key); got != bytes {
-			w.t.Errorf("clients are shown %s, which is %q, want %q", r.Key, got, bytes)
+		if got := f.objects.get(r.Key); got != content {
+			f.t.Errorf("visible object %s is %q, want %q", r.Key, got, content)
 		}
 	}
 }
 
 // collect runs a garbage collector until a scan finds nothing to do.
-func (w *world) collect() {
-	w.t.Helper()
-	found := &scans{Deletions: w.store, idle: make(chan struct{})}
+func (f *serverFixture) collect() {
+	f.t.Helper()
+	found := &scans{Deletions: f.store, idle: make(chan struct{})}
 	cfg := maintenance.GCConfig{Interval: time.Millisecond, Batch: 10, SecondPassAfter: time.Microsecond}
-	c := maintenance.NewGarbageCollector(found, w.objects, cfg, prometheus.NewRegistry(), zap.NewNop())
-	ctx, stop := context.WithCancel(w.t.Context())
+	c := maintenance.NewGarbageCollector(found, f.objects, cfg, prometheus.NewRegistry(), zap.NewNop())
+	ctx, stop := context.WithCancel(f.t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { _ = c.Run(ctx) })
 	<-found.idle
@@ -138,8 +135,8 @@ type scans struct {
 }
 
 // StartDue implements maintenance.Deletions.
-func (s *scans) StartDue(ctx context.Context, limit int, again time.Duration) ([]string, error) {
-	prefixes, err := s.Deletions.StartDue(ctx, limit, again)
+func (s *scans) StartDue(ctx context.Context, limit int, secondPassAfter time.Duration) ([]string, error) {
+	prefixes, err := s.Deletions.StartDue(ctx, limit, secondPassAfter)
 	s.started = len(prefixes)
 	return prefixes, err
 }
@@ -153,7 +150,7 @@ func (s *scans) SecondPassDue(ctx context.Context, limit int) ([]string, error) 
 	return prefixes, err
 }
 
-// objects is a bucket.
+// objects is a bucket in memory.
 type objects struct {
 	mu       sync.Mutex
 	stored   map[string]string
@@ -161,10 +158,10 @@ type objects struct {
 	onDelete func() // called before the first deletion
 }
 
-func (o *objects) put(key, bytes string) {
+func (o *objects) put(key, content string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.stored[key] = bytes
+	o.stored[key] = content
 }
 
 func (o *objects) get(key string) string {
@@ -204,148 +201,156 @@ func (o *objects) DeletePrefix(_ context.Context, prefix string) error {
 	return nil
 }
 
-// TestGuardTicket: a record comes again when its work is done, and when another request has taken its place. Without the
-// ticket the picture would be fetched and made again each time.
-func TestGuardTicket(t *testing.T) {
+// TestGuard has one subtest for each guard of the protocol. Each fails if the guard is removed from the code.
+func TestGuard(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	first := w.request()
-	a := w.begin(first, time.Hour)
-	w.must(w.worker.Retry(t.Context(), a, media.Fail(media.Timeout, "slow", nil), policy()))
-	before := w.now()
-	_, err := w.worker.Begin(t.Context(), first, time.Hour)
-	w.is(err, catalog.ErrDone, "the record of the attempt before, again")
-
-	second := w.request()
-	a = w.begin(second, time.Hour)
-	w.puts(a, "second")
-	w.must(w.finish(a))
-	for _, r := range []catalog.Job{first, second, {ProductID: first.ProductID, ImageID: first.ImageID}} {
-		_, err := w.worker.Begin(t.Context(), r, time.Hour)
-		w.is(err, catalog.ErrDone, "a record of a picture that is ready")
+	for name, test := range map[string]func(*serverFixture){
+		"job_id":             testGuardJobID,
+		"fencing_token":      testGuardFencingToken,
+		"prefix":             testGuardPrefix,
+		"scheduled_deletion": testGuardScheduledDeletion,
+		"deletion_start":     testGuardDeletionStart,
+		"tombstone":          testGuardTombstone,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(newServerFixture(t))
+		})
 	}
-	if got := w.now(); got.Images[0].FencingToken != before.Images[0].FencingToken+1 || got.Version != before.Version+1 {
-		t.Errorf("fence %d and version %d, want one more than %d and %d: something was done twice",
+}
+
+// testGuardJobID delivers a record again after its attempt has ended, and after another job has replaced its job. Without
+// the job id the image would be processed each time.
+func testGuardJobID(f *serverFixture) {
+	first := f.job()
+	a := f.begin(first, time.Hour)
+	f.must(f.worker.Retry(f.t.Context(), a, sourceTimeout(), policy()))
+	before := f.load()
+	_, err := f.worker.Begin(f.t.Context(), first, time.Hour)
+	f.wantError(err, catalog.ErrDone, "the record of the attempt before")
+
+	second := f.job()
+	a = f.begin(second, time.Hour)
+	f.storeObjects(a, "second")
+	f.must(f.finish(a))
+	for _, job := range []catalog.Job{first, second, {ProductID: first.ProductID, ImageID: first.ImageID}} {
+		_, err := f.worker.Begin(f.t.Context(), job, time.Hour)
+		f.wantError(err, catalog.ErrDone, "a record of a ready image")
+	}
+	if got := f.load(); got.Images[0].FencingToken != before.Images[0].FencingToken+1 || got.Version != before.Version+1 {
+		f.t.Errorf("fencing token %d and version %d, want one more than %d and %d",
 			got.Images[0].FencingToken, got.Version, before.Images[0].FencingToken, before.Version)
 	}
-	w.shows("second")
+	f.wantVisible("second")
 }
 
-// TestGuardFence: a worker that was thought dead wakes up when another has taken its picture over. Without the fence it
-// would publish, fail or give back what is no longer its own.
-func TestGuardFence(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	r := w.request()
-	sleeper := w.begin(r, time.Hour)
-	w.puts(sleeper, "sleeper")
-	heir := w.begin(r, time.Hour)
-	before := w.now()
-	late := func() {
-		t.Helper()
-		f := media.Fail(media.Corrupt, "broken", nil)
-		w.is(w.finish(sleeper), catalog.ErrSuperseded, "Finish of the sleeper")
-		w.is(w.worker.Fail(t.Context(), sleeper, f), catalog.ErrSuperseded, "Fail of the sleeper")
-		w.is(w.worker.Retry(t.Context(), sleeper, f, policy()), catalog.ErrSuperseded, "Retry of the sleeper")
-		w.is(w.worker.Defer(t.Context(), sleeper, f, policy(), 0), catalog.ErrSuperseded, "Defer of the sleeper")
-		w.is(w.worker.Release(t.Context(), sleeper), catalog.ErrSuperseded, "Release of the sleeper")
+// testGuardFencingToken lets an attempt continue after another attempt has superseded it. Without the fencing token it would
+// publish, fail or release the image of the other attempt.
+func testGuardFencingToken(f *serverFixture) {
+	job := f.job()
+	old := f.begin(job, time.Hour)
+	f.storeObjects(old, "old")
+	current := f.begin(job, time.Hour)
+	before := f.load()
+	reportOld := func() {
+		f.t.Helper()
+		ctx, failure := f.t.Context(), media.Fail(media.Corrupt, "broken", nil)
+		f.wantError(f.finish(old), catalog.ErrSuperseded, "Finish of the old attempt")
+		f.wantError(f.worker.Fail(ctx, old, failure), catalog.ErrSuperseded, "Fail of the old attempt")
+		f.wantError(f.worker.Retry(ctx, old, failure, policy()), catalog.ErrSuperseded, "Retry of the old attempt")
+		f.wantError(f.worker.Defer(ctx, old, failure, policy(), 0), catalog.ErrSuperseded, "Defer of the old attempt")
+		f.wantError(f.worker.Release(ctx, old), catalog.ErrSuperseded, "Release of the old attempt")
 	}
-	late()
-	if got := w.now(); got.Version != before.Version || got.Images[0].JobID != before.Images[0].JobID {
-		t.Errorf("the sleeper has changed version %d into %d, or the ticket", before.Version, got.Version)
+	reportOld()
+	if got := f.load(); got.Version != before.Version || got.Images[0].JobID != before.Images[0].JobID {
+		f.t.Errorf("the old attempt has changed version %d to %d, or the job", before.Version, got.Version)
 	}
-	w.puts(heir, "heir")
-	w.must(w.finish(heir))
-	late()
-	w.shows("heir")
+	f.storeObjects(current, "current")
+	f.must(f.finish(current))
+	reportOld()
+	f.wantVisible("current")
 }
 
-// TestGuardPrefix: a sleeper's last upload arrives after its heir has published. Without a prefix for each attempt it
-// would overwrite what clients see, and what is deleted after it would be theirs.
-func TestGuardPrefix(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	r := w.request()
-	sleeper := w.begin(r, 0)
-	heir := w.begin(r, time.Hour)
-	w.puts(heir, "heir")
-	w.must(w.finish(heir))
-	w.puts(sleeper, "sleeper")
-	w.shows("heir")
-	w.collect()
-	w.shows("heir")
-	if n := w.objects.below(sleeper.Prefix); n != 0 {
-		t.Errorf("%d objects of the sleeper are left", n)
+// testGuardPrefix stores objects of a superseded attempt after its successor has published. Without a prefix for each
+// attempt they would overwrite visible objects, and their deletion would delete visible objects.
+func testGuardPrefix(f *serverFixture) {
+	job := f.job()
+	old := f.begin(job, 0)
+	current := f.begin(job, time.Hour)
+	f.storeObjects(current, "current")
+	f.must(f.finish(current))
+	f.storeObjects(old, "old")
+	f.wantVisible("current")
+	f.collect()
+	f.wantVisible("current")
+	if n := f.objects.below(old.Prefix); n != 0 {
+		f.t.Errorf("%d objects of the old attempt are left", n)
 	}
 }
 
-// TestGuardIntent: a worker dies with its objects stored. Without the intent that Begin wrote nobody would ever know of
-// them; and without its removal by Finish, the objects of those that live would be deleted, too.
-func TestGuardIntent(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	r := w.request()
-	dead := w.begin(r, 0)
-	w.puts(dead, "dead")
-	heir := w.begin(r, 0)
-	w.puts(heir, "heir")
-	w.must(w.finish(heir))
-	w.collect()
-	if n := w.objects.below(dead.Prefix); n != 0 {
-		t.Errorf("%d objects of the dead attempt are left, and nothing says so", n)
+// testGuardScheduledDeletion crashes a worker after it has stored its objects. Without the deletion that Begin schedules
+// they would stay for ever. Without its cancellation by Finish, visible objects would be deleted too.
+func testGuardScheduledDeletion(f *serverFixture) {
+	job := f.job()
+	crashed := f.begin(job, 0)
+	f.storeObjects(crashed, "crashed")
+	current := f.begin(job, 0)
+	f.storeObjects(current, "current")
+	f.must(f.finish(current))
+	f.collect()
+	if n := f.objects.below(crashed.Prefix); n != 0 {
+		f.t.Errorf("%d objects of the crashed attempt are left", n)
 	}
-	w.shows("heir")
+	f.wantVisible("current")
 }
 
-// TestGuardDoom: an attempt takes so long that its objects are being deleted when it wants to publish them. Without doom
-// it would show what is going.
-func TestGuardDoom(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	r := w.request()
-	slow := w.begin(r, 0)
-	w.puts(slow, "slow")
-	w.objects.onDelete = func() { w.is(w.finish(slow), catalog.ErrDeletionStarted, "Finish while its objects are being deleted") }
-	w.collect()
-	if img := w.now().Images[0]; img.Status != catalog.Pending || img.JobState != catalog.Processing || img.JobID != r.JobID {
-		t.Errorf("the picture is %s and %s", img.Status, img.JobState)
+// testGuardDeletionStart finishes an attempt while its objects are being deleted. If Finish could cancel a started deletion,
+// the image would show objects that do not exist.
+func testGuardDeletionStart(f *serverFixture) {
+	job := f.job()
+	slow := f.begin(job, 0)
+	f.storeObjects(slow, "slow")
+	f.objects.onDelete = func() {
+		f.wantError(f.finish(slow), catalog.ErrDeletionStarted, "Finish while the objects are being deleted")
 	}
-	again := w.begin(r, time.Hour) // what ErrDoomed asks for
-	w.puts(again, "again")
-	w.must(w.finish(again))
-	w.shows("again")
+	f.collect()
+	img := f.load().Images[0]
+	if img.Status != catalog.Pending || img.JobState != catalog.Processing || img.JobID != job.JobID {
+		f.t.Errorf("the image is %s and %s", img.Status, img.JobState)
+	}
+	next := f.begin(job, time.Hour) // as ErrDeletionStarted requires
+	f.storeObjects(next, "next")
+	f.must(f.finish(next))
+	f.wantVisible("next")
 }
 
-// slowly is a store whose first read of a product takes until something else is done.
-type slowly struct {
+// slowStore calls meanwhile after its first read of a product, before it returns the product.
+type slowStore struct {
 	catalog.Store
 	once      sync.Once
 	meanwhile func()
 }
 
 // Product implements catalog.Store.
-func (s *slowly) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
+func (s *slowStore) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
 	p, err := s.Store.Product(ctx, id)
 	s.once.Do(s.meanwhile)
 	return p, err
 }
 
-// TestGuardTombstone: a reader has read a product, and is held up; then the product changes, the cache is told, and the
-// reader brings what it has read. Without a tombstone there would be nothing to compare it with, and everyone would read
-// it.
-func TestGuardTombstone(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	a := w.begin(w.request(), time.Hour)
-	w.puts(a, "new")
-	parts := w.api.Deps
-	parts.Store = &slowly{Store: w.store, meanwhile: func() { w.is(w.finish(a), nil, "Finish beside the reader") }}
-	reader := catalog.New(parts, catalog.Config{LoadTimeout: time.Minute, InvalidateTimeout: time.Minute})
-	for i, api := range []*catalog.Service{reader, w.api, reader} {
-		doc, err := api.Get(t.Context(), w.product.ID)
-		w.must(err)
-		if want := w.now().Version; doc.Version != want || want != w.product.Version+1 {
-			t.Errorf("reader %d answers version %d, want %d", i, doc.Version, want)
+// testGuardTombstone changes a product between a reader's read of the database and its Fill. Without a tombstone the cache
+// would accept the old version and return it to all readers.
+func testGuardTombstone(f *serverFixture) {
+	a := f.begin(f.job(), time.Hour)
+	f.storeObjects(a, "new")
+	deps := f.api.Deps
+	deps.Store = &slowStore{Store: f.store, meanwhile: func() { f.wantError(f.finish(a), nil, "Finish during the read") }}
+	reader := catalog.New(deps, catalog.Config{LoadTimeout: time.Minute, InvalidateTimeout: time.Minute})
+	for i, api := range []*catalog.Service{reader, f.api, reader} {
+		doc, err := api.Get(f.t.Context(), f.product.ID)
+		f.must(err)
+		if want := f.load().Version; doc.Version != want || want != f.product.Version+1 {
+			f.t.Errorf("reader %d gets version %d, want %d", i, doc.Version, want)
 		}
 	}
 }

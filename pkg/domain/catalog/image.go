@@ -7,30 +7,30 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// ImageID names a picture of a product. Zero is no picture.
+// ImageID identifies an image. Zero is no image.
 type ImageID int64
 
-// Status is what a client sees of a picture.
+// Status is the state of an image as clients see it.
 type Status string
 
-// The states a client sees.
+// The values of Status.
 const (
 	Pending Status = "pending"
 	Ready   Status = "ready"
 	Failed  Status = "failed"
 )
 
-// JobState is what the system is doing about a picture. A picture in work may be visible as ready: it is being remade.
+// JobState is the state of an image's job. A queued or processing image may be Ready for clients: it is reprocessed.
 type JobState string
 
-// The states of work.
+// The values of JobState.
 const (
-	Idle       JobState = "idle"       // nothing is asked
-	Queued     JobState = "queued"     // a request with the row's ticket is in the outbox or in Kafka
-	Processing JobState = "processing" // the holder of the row's fence is at it
+	Idle       JobState = "idle"       // there is no job
+	Queued     JobState = "queued"     // the job is in the outbox or in Kafka
+	Processing JobState = "processing" // the attempt with the row's fencing token has begun
 )
 
-// Image is one picture of a product: what a client sees, and the protocol that keeps work on it safe.
+// Image is one image of a product: the fields that clients see, and the fields that order the work on it.
 type Image struct {
 	ID        ImageID
 	ProductID ProductID
@@ -38,44 +38,44 @@ type Image struct {
 	SourceURL string
 
 	Status      Status
-	Attempts    int // ended tries of the current request, the successful one included
+	Attempts    int // ended attempts of the current request, the successful one included
 	ErrorCode   media.Code
 	ErrorDetail string
-	Width       int // of the source, upright, in pixels; 0 until known
-	Height      int
+	Width       int    // of the upright source, in pixels; 0 until known
+	Height      int    // of the upright source, in pixels; 0 until known
 	Placeholder string // ThumbHash in base64, or ""
 	Renditions  []Rendition
-	Dropped     []media.Dropped // what the specification asks for besides, and was not worth its bytes
+	Dropped     []media.Dropped // files that the pipeline requests and the codec left out
 
 	JobState           JobState
-	JobID              string     // UUID of the one request that may start work; "" when idle
-	FencingToken       int64      // grows with every Begin, and with what takes the work away; only its holder may finish
-	UnreportedAttempts int        // begins since the last outcome: what dies without a word
-	Prefix             string     // objects of the last Begin stand below it
-	ReprocessError     media.Code // why a picture that stayed ready could not be remade
-	SourceSHA256       string     // hex
+	JobID              string     // UUID of the one job that may begin; "" when idle
+	FencingToken       int64      // grows with each Begin and with each change that takes the image from its attempt
+	UnreportedAttempts int        // attempts begun since the last outcome
+	Prefix             string     // of the keys of the last attempt's objects
+	ReprocessError     media.Code // why an image that stayed ready could not be reprocessed
+	SourceSHA256       string     // in hex
 	SourceBytes        int64
-	PoisonSHA256       string    // hex: content that a codec did not survive in the current request; "" if it survived all
-	PipelineHash       string    // the specification asked for, or used once ready
-	RequestedAt        time.Time // when the current request was first made, or is to become due
-	DueAt              time.Time // when the current work should be done; the sweeper looks later
+	PoisonSHA256       string    // in hex, of the source that cost a codec in the current request; "": none
+	PipelineHash       string    // of the pipeline that is requested, or was used once ready
+	RequestedAt        time.Time // of the current request; if the request is delayed, when it is due
+	DueAt              time.Time // when the current job should have ended; later the rescuer republishes it
 }
 
-// Rendition is one stored file of a picture.
+// Rendition is one stored file of an image.
 type Rendition struct {
 	Name    string
 	Format  pipeline.Format
-	Width   int
-	Height  int
+	Width   int // in pixels
+	Height  int // in pixels
 	Bytes   int64
-	Score   float64 // SSIMULACRA2, as an Output has it
-	Lowered int     // as an Output has it
+	Score   float64 // SSIMULACRA2, as media.EncodedFile has it
+	Lowered int     // as media.EncodedFile has it
 	Key     string  // of the object
-	Default bool    // the one in compressed_product_images
+	Default bool    // its URL is in compressed_product_images
 }
 
-// BytesSaved returns by how much the default rendition is smaller than the source. It is negative where it is larger. ok is
-// false while there is none.
+// BytesSaved returns the bytes of the source minus those of the default rendition; negative if the rendition is larger. ok
+// is false if there is no default rendition or the source's size is unknown.
 func (img Image) BytesSaved() (bytes int64, ok bool) {
 	for _, r := range img.Renditions {
 		if r.Default {
@@ -85,7 +85,7 @@ func (img Image) BytesSaved() (bytes int64, ok bool) {
 	return 0, false
 }
 
-// Exceeds reports whether a rendition of the picture has as many pixels as the source, and more bytes.
+// Exceeds reports whether r has the dimensions of the source and more bytes.
 func (img Image) Exceeds(r Rendition) bool {
 	return img.SourceBytes > 0 && r.Bytes > img.SourceBytes && r.Width == img.Width && r.Height == img.Height
 }

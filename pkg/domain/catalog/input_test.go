@@ -20,29 +20,29 @@ func TestCheckProduct(t *testing.T) {
 		change func(*in)
 		want   []string // "path code"
 	}{
-		"a good one":        {func(*in) {}, nil},
-		"no pictures":       {func(p *in) { p.ImageURLs = nil }, nil},
-		"no user":           {func(p *in) { p.UserID = 0 }, []string{"user_id required"}},
-		"an empty name":     {func(p *in) { p.Name = " " }, []string{"product_name required"}},
-		"the longest name":  {func(p *in) { p.Name = strings.Repeat("ä", 200) }, nil},
-		"a name too long":   {func(p *in) { p.Name = strings.Repeat("ä", 201) }, []string{"product_name too_long"}},
-		"a NUL in the name": {func(p *in) { p.Name = "a\x00" }, []string{"product_name invalid_text"}},
-		"broken UTF-8":      {func(p *in) { p.Description = "\xff" }, []string{"product_description invalid_text"}},
-		"a description too long": {
+		"valid":         {func(*in) {}, nil},
+		"no_images":     {func(p *in) { p.ImageURLs = nil }, nil},
+		"no_user":       {func(p *in) { p.UserID = 0 }, []string{"user_id required"}},
+		"empty_name":    {func(p *in) { p.Name = " " }, []string{"product_name required"}},
+		"longest_name":  {func(p *in) { p.Name = strings.Repeat("ä", 200) }, nil},
+		"name_too_long": {func(p *in) { p.Name = strings.Repeat("ä", 201) }, []string{"product_name too_long"}},
+		"nul_in_name":   {func(p *in) { p.Name = "a\x00" }, []string{"product_name invalid_text"}},
+		"invalid_utf8":  {func(p *in) { p.Description = "\xff" }, []string{"product_description invalid_text"}},
+		"description_too_long": {
 			func(p *in) { p.Description = strings.Repeat("x", 10001) }, []string{"product_description too_long"},
 		},
-		"no price":                  {func(p *in) { p.PriceSet = false }, []string{"product_price required"}},
-		"a price of zero":           {func(p *in) { p.Price = decimal.Zero }, nil},
-		"the highest price":         {func(p *in) { p.Price = dec("9999999999.99") }, nil},
-		"a price too high":          {func(p *in) { p.Price = dec("10000000000") }, []string{"product_price out_of_range"}},
-		"a price below zero":        {func(p *in) { p.Price = dec("-0.01") }, []string{"product_price out_of_range"}},
-		"three decimals":            {func(p *in) { p.Price = dec("1.001") }, []string{"product_price too_precise"}},
-		"three decimals, one empty": {func(p *in) { p.Price = dec("1.010") }, nil},
-		"twenty pictures":           {func(p *in) { p.ImageURLs = slices.Repeat(p.ImageURLs, 20) }, nil},
-		"twenty-one pictures": {
+		"no_price":              {func(p *in) { p.PriceSet = false }, []string{"product_price required"}},
+		"zero_price":            {func(p *in) { p.Price = decimal.Zero }, nil},
+		"highest_price":         {func(p *in) { p.Price = dec("9999999999.99") }, nil},
+		"price_too_high":        {func(p *in) { p.Price = dec("10000000000") }, []string{"product_price out_of_range"}},
+		"negative_price":        {func(p *in) { p.Price = dec("-0.01") }, []string{"product_price out_of_range"}},
+		"three_decimals":        {func(p *in) { p.Price = dec("1.001") }, []string{"product_price too_precise"}},
+		"trailing_zero_decimal": {func(p *in) { p.Price = dec("1.010") }, nil},
+		"twenty_images":         {func(p *in) { p.ImageURLs = slices.Repeat(p.ImageURLs, 20) }, nil},
+		"twenty_one_images": {
 			func(p *in) { p.ImageURLs = slices.Repeat(p.ImageURLs, 21) }, []string{"product_images too_many"},
 		},
-		"everything at once": {func(p *in) {
+		"all_fields_wrong": {func(p *in) {
 			*p = in{ImageURLs: []string{"ok", "https://a.b/c"}}
 		}, []string{"user_id required", "product_name required", "product_price required", "product_images[0] invalid_scheme"}},
 	} {
@@ -50,7 +50,7 @@ func TestCheckProduct(t *testing.T) {
 			t.Parallel()
 			p := input("https://example.com/a.jpg")
 			row.change(&p)
-			if got := told(catalog.CheckProduct(p)); !slices.Equal(got, row.want) {
+			if got := fieldCodes(catalog.CheckProduct(p)); !slices.Equal(got, row.want) {
 				t.Errorf("got %q, want %q", got, row.want)
 			}
 			if _, err := catalog.NewProduct(p); (err == nil) != (row.want == nil) {
@@ -62,7 +62,7 @@ func TestCheckProduct(t *testing.T) {
 
 func dec(s string) decimal.Decimal { return decimal.RequireFromString(s) }
 
-func told(fields []fault.Field) []string {
+func fieldCodes(fields []fault.Field) []string {
 	var out []string
 	for _, f := range fields {
 		out = append(out, f.Path+" "+f.Code)
@@ -70,12 +70,12 @@ func told(fields []fault.Field) []string {
 	return out
 }
 
-func TestPictureURLs(t *testing.T) {
+func TestCheckImageURL(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
 		"http://example.com":                      "",
 		"HTTPS://example.com:8443/a%20b?c=d#e":    "",
-		"http://127.0.0.1/":                       "", // where it leads is the worker's to judge
+		"http://127.0.0.1/":                       "", // the worker refuses forbidden addresses
 		"http://[::1]:80/":                        "",
 		"":                                        "required",
 		"ftp://example.com/a":                     "invalid_scheme",
@@ -138,23 +138,23 @@ func TestQueryValidate(t *testing.T) {
 		change func(*catalog.Query)
 		want   []string
 	}{
-		"a user":                  {func(*catalog.Query) {}, nil},
-		"a user and a short name": {func(q *catalog.Query) { q.Name = "a" }, nil},
-		"three letters":           {func(q *catalog.Query) { q.UserID, q.Name = 0, "äöü" }, nil},
-		"two letters":             {func(q *catalog.Query) { q.UserID, q.Name = 0, "äö" }, []string{"name too_short"}},
-		"neither":                 {func(q *catalog.Query) { q.UserID = 0 }, []string{"user_id required"}},
-		"a name too long":         {func(q *catalog.Query) { q.Name = strings.Repeat("x", 201) }, []string{"name too_long"}},
-		"one price":               {func(q *catalog.Query) { q.MinPrice, q.MaxPrice = &low, &low }, nil},
+		"user":                  {func(*catalog.Query) {}, nil},
+		"user and a short name": {func(q *catalog.Query) { q.Name = "a" }, nil},
+		"three characters":      {func(q *catalog.Query) { q.UserID, q.Name = 0, "äöü" }, nil},
+		"two characters":        {func(q *catalog.Query) { q.UserID, q.Name = 0, "äö" }, []string{"name too_short"}},
+		"neither user nor name": {func(q *catalog.Query) { q.UserID = 0 }, []string{"user_id required"}},
+		"name too long":         {func(q *catalog.Query) { q.Name = strings.Repeat("x", 201) }, []string{"name too_long"}},
+		"equal prices":          {func(q *catalog.Query) { q.MinPrice, q.MaxPrice = &low, &low }, nil},
 		"prices crossed": {
 			func(q *catalog.Query) { q.MinPrice, q.MaxPrice = &high, &low }, []string{"min_price out_of_range"},
 		},
-		"another sort":     {func(q *catalog.Query) { q.Sort = "name" }, []string{"sort unknown_value"}},
-		"no limit":         {func(q *catalog.Query) { q.Limit = 0 }, []string{"limit out_of_range"}},
-		"a limit too high": {func(q *catalog.Query) { q.Limit = 101 }, []string{"limit out_of_range"}},
+		"unknown sort":   {func(q *catalog.Query) { q.Sort = "name" }, []string{"sort unknown_value"}},
+		"no limit":       {func(q *catalog.Query) { q.Limit = 0 }, []string{"limit out_of_range"}},
+		"limit too high": {func(q *catalog.Query) { q.Limit = 101 }, []string{"limit out_of_range"}},
 	} {
 		q := good
 		row.change(&q)
-		if got := told(q.Validate()); !slices.Equal(got, row.want) {
+		if got := fieldCodes(q.Validate()); !slices.Equal(got, row.want) {
 			t.Errorf("%s: got %q, want %q", name, got, row.want)
 		}
 	}
@@ -197,8 +197,8 @@ func TestCodes(t *testing.T) {
 	if len(classes) != 3 {
 		t.Errorf("got %v, want all three classes used", classes)
 	}
-	if got := media.Code("never heard of").Class(); got != media.Deferrable {
-		t.Errorf("an unknown code is of class %d, want ours: no attempt may be spent on it", got)
+	if got := media.Code("unknown").Class(); got != media.Deferrable {
+		t.Errorf("an unknown code is of class %d, want Deferrable: no attempt may be counted", got)
 	}
 }
 
@@ -208,7 +208,7 @@ func TestFailure(t *testing.T) {
 	f := media.Fail(media.ConnectFailed, "no connection", cause)
 	wrapped := errors.Join(errors.New("fetch"), f)
 	if media.FailureOf(wrapped) != f || !errors.Is(wrapped, cause) || media.FailureOf(cause) != nil {
-		t.Error("a failure is not found through wrapping")
+		t.Error("FailureOf and errors.Is must see through wrapping")
 	}
 	if got, want := f.Error(), "connect_failed: no connection: refused"; got != want {
 		t.Errorf("got %q, want %q", got, want)

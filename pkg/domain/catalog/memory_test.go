@@ -19,22 +19,22 @@ import (
 	"vitrine.io/pkg/test/storetest"
 )
 
-// memory is a catalog.Store over maps, with a clock that the test moves. It passes the suite in pkg/test/storetest. It lists
-// only one user's products, newest first. It keeps what was sent and which objects may exist, for tests to look at.
+// memory is a catalog.Store over maps, with a clock that the test sets. It passes the suite in pkg/test/storetest. It lists
+// only one user's products, newest first. Tests read its outbox and its scheduled deletions.
 type memory struct {
 	mu        sync.Mutex
 	now       time.Time
-	step      time.Duration // by which each insert and edit moves now
+	step      time.Duration // each insert and edit adds it to now
 	users     []catalog.User
 	products  map[catalog.ProductID]catalog.Product
 	last      catalog.ProductID
 	images    catalog.ImageID
 	outbox    []outRow
-	intents   map[string]*memoryIntent
-	saved     map[string][]byte
+	deletions map[string]*memoryDeletion
+	pipelines map[string][]byte
 	responses map[memoryKey]*memoryResponse // nil: the request is in progress
 
-	afterCommit func() error // what the caller is told of a commit that happened
+	afterCommit func() error // returns the error of a call whose change was committed
 	onRead      func()       // called by Product after it has read
 }
 
@@ -50,9 +50,9 @@ type memoryResponse struct {
 	saved       catalog.SavedResponse
 }
 
-type memoryIntent struct {
-	due    time.Time
-	doomed bool
+type memoryDeletion struct {
+	due     time.Time
+	started bool
 }
 
 // newMemory returns a store with one user.
@@ -60,8 +60,8 @@ func newMemory() *memory {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	return &memory{
 		now: now, users: []catalog.User{{ID: 1, Name: "Ada", Email: "first@example.com", CreatedAt: now}},
-		products: map[catalog.ProductID]catalog.Product{}, intents: map[string]*memoryIntent{},
-		saved: map[string][]byte{}, responses: map[memoryKey]*memoryResponse{},
+		products: map[catalog.ProductID]catalog.Product{}, deletions: map[string]*memoryDeletion{},
+		pipelines: map[string][]byte{}, responses: map[memoryKey]*memoryResponse{},
 		afterCommit: func() error { return nil }, onRead: func() {},
 	}
 }
@@ -112,7 +112,7 @@ func (m *memory) draft(p catalog.Product, announce func(catalog.Product) []catal
 	m.last++
 	m.now = m.now.Add(m.step)
 	p.ID, p.CreatedAt, p.UpdatedAt = m.last, m.now, m.now
-	m.place(&p)
+	m.assignIDs(&p)
 	out := announce(clone(p))
 	return p, out, checkMessages(out)
 }
@@ -127,16 +127,16 @@ func checkMessages(out []catalog.Outgoing) error {
 	return nil
 }
 
-// shown is what a store returns of a product.
-func shown(p catalog.Product) catalog.Product {
+// snapshot returns the part of a product that a Store returns.
+func snapshot(p catalog.Product) catalog.Product {
 	if p.Deleted {
 		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
 	}
 	return clone(p)
 }
 
-// place gives new images their ids, and dates those that are queued.
-func (m *memory) place(p *catalog.Product) {
+// assignIDs gives new images their ids, and dates those that are queued.
+func (m *memory) assignIDs(p *catalog.Product) {
 	for i := range p.Images {
 		img := &p.Images[i]
 		if img.ID != 0 {
@@ -151,7 +151,7 @@ func (m *memory) place(p *catalog.Product) {
 }
 
 func (m *memory) InsertOnce(ctx context.Context, once catalog.IdempotencyKey, p catalog.Product,
-	announce func(catalog.Product) []catalog.Outgoing, answer func(catalog.Product) (catalog.SavedResponse, error),
+	announce func(catalog.Product) []catalog.Outgoing, respond func(catalog.Product) (catalog.SavedResponse, error),
 ) (catalog.Product, catalog.SavedResponse, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return catalog.Product{}, nil, false, err
@@ -163,7 +163,7 @@ func (m *memory) InsertOnce(ctx context.Context, once catalog.IdempotencyKey, p 
 	p, out, err := m.draft(p, announce)
 	var saved catalog.SavedResponse
 	if err == nil {
-		saved, err = answer(clone(p)) // not under the lock: it may call the store
+		saved, err = respond(clone(p)) // not under the lock: it may call the store
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -197,7 +197,7 @@ func (m *memory) reserve(key memoryKey, fingerprint string) (response catalog.Sa
 func (m *memory) Product(ctx context.Context, id catalog.ProductID) (catalog.Product, error) {
 	m.mu.Lock()
 	p, ok := m.products[id]
-	p = shown(p)
+	p = snapshot(p)
 	m.mu.Unlock()
 	m.onRead()
 	if err := ctx.Err(); err != nil {
@@ -222,7 +222,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 		return catalog.Product{}, fault.New(fault.NotFound, "product_not_found", "no such product")
 	}
 	m.now = m.now.Add(m.step)
-	p := shown(was)
+	p := snapshot(was)
 	c, err := fn(&p, m.now)
 	if err != nil {
 		return catalog.Product{}, err
@@ -233,7 +233,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 	if was.Deleted {
 		p = was // fn saw only a part of it
 	}
-	intents, err := m.apply(c)
+	deletions, err := m.apply(c)
 	if err != nil {
 		return catalog.Product{}, err
 	}
@@ -241,7 +241,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 		p.UpdatedAt = m.now
 	}
 	p = clone(p)
-	m.place(&p)
+	m.assignIDs(&p)
 	out := c.Outbox
 	if c.Announce != nil {
 		out = append(slices.Clip(out), c.Announce(clone(p))...)
@@ -249,9 +249,9 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 	if err := checkMessages(out); err != nil {
 		return catalog.Product{}, err
 	}
-	m.products[id], m.intents = p, intents
+	m.products[id], m.deletions = p, deletions
 	m.send(out)
-	return shown(p), m.afterCommit()
+	return snapshot(p), m.afterCommit()
 }
 
 // checkEdit refuses what Edit does not allow to change.
@@ -270,7 +270,7 @@ func checkEdit(was, p catalog.Product) error {
 	}
 	for i, img := range p.Images {
 		old, ok := known[img.ID]
-		delete(known, img.ID) // it may not come twice
+		delete(known, img.ID) // each image may occur once
 		if img.Position != i || img.ID != 0 && (!ok || old.SourceURL != img.SourceURL || old.ProductID != img.ProductID) {
 			return fmt.Errorf("image %d is at position %d, or unknown, or has another source", img.ID, img.Position)
 		}
@@ -279,24 +279,24 @@ func checkEdit(was, p catalog.Product) error {
 }
 
 // apply returns the scheduled deletions after a change.
-func (m *memory) apply(c catalog.Change) (map[string]*memoryIntent, error) {
-	intents := maps.Clone(m.intents)
+func (m *memory) apply(c catalog.Change) (map[string]*memoryDeletion, error) {
+	deletions := maps.Clone(m.deletions)
 	for _, prefix := range c.CancelDeletions {
-		if in := intents[prefix]; in == nil || in.doomed {
+		if in := deletions[prefix]; in == nil || in.started {
 			return nil, catalog.ErrDeletionStarted
 		}
-		delete(intents, prefix)
+		delete(deletions, prefix)
 	}
 	for _, in := range c.Deletions {
-		if intents[in.Prefix] != nil {
+		if deletions[in.Prefix] != nil {
 			return nil, fmt.Errorf("prefix %s written twice", in.Prefix)
 		}
-		intents[in.Prefix] = &memoryIntent{due: m.now.Add(in.Due)}
+		deletions[in.Prefix] = &memoryDeletion{due: m.now.Add(in.Due)}
 	}
-	return intents, nil
+	return deletions, nil
 }
 
-// send adds messages to the outbox; an event id that is there already is not added again.
+// send adds messages to the outbox; a message whose id exists is not added.
 func (m *memory) send(out []catalog.Outgoing) {
 	for _, o := range out {
 		if slices.ContainsFunc(m.outbox, func(r outRow) bool { return r.ID == o.Message.ID }) {
@@ -334,14 +334,14 @@ func (m *memory) takeDue(testing.TB) []event.Message {
 	return due
 }
 
-// row is all that is known of a product, deleted or not.
+// row returns all fields of a product, also of a deleted one.
 func (m *memory) row(id catalog.ProductID) catalog.Product {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return clone(m.products[id])
 }
 
-// change alters a product behind the service's back.
+// change edits a product directly, without the service.
 func (m *memory) change(id catalog.ProductID, fn func(*catalog.Product)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -395,8 +395,8 @@ func (m *memory) List(_ context.Context, q catalog.Query) (catalog.Page, error) 
 func (m *memory) SavePipeline(_ context.Context, hash string, document []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, known := m.saved[hash]; !known {
-		m.saved[hash] = document
+	if _, known := m.pipelines[hash]; !known {
+		m.pipelines[hash] = document
 	}
 	return m.afterCommit()
 }
@@ -404,7 +404,7 @@ func (m *memory) SavePipeline(_ context.Context, hash string, document []byte) e
 func (m *memory) Pipeline(_ context.Context, hash string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if doc, ok := m.saved[hash]; ok {
+	if doc, ok := m.pipelines[hash]; ok {
 		return doc, nil
 	}
 	return nil, fault.New(fault.NotFound, "pipeline_not_found", "no such pipeline")

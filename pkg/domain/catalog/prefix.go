@@ -5,11 +5,11 @@ import (
 	"strconv"
 )
 
-// attemptKey is what the key of a picture's object looks like, as begin makes its prefix.
+// attemptKey matches the beginning of an object's key up to the end of its attempt's prefix, in the form that begin creates.
 var attemptKey = regexp.MustCompile(`^products/[1-9][0-9]*/([1-9][0-9]*)/[1-9][0-9]*-[0-9a-z]+/`)
 
-// PrefixOf returns the prefix of the attempt that an object's key belongs to, and the attempt's picture; false for a key
-// that no attempt can have made.
+// PrefixOf returns the prefix of the attempt that stored an object, and the attempt's image. ok is false for a key that no
+// attempt writes.
 func PrefixOf(key string) (prefix string, image ImageID, ok bool) {
 	found := attemptKey.FindStringSubmatch(key)
 	if found == nil || found[0] == key {

@@ -9,13 +9,13 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-func TestPrefixOfAnObject(t *testing.T) {
+func TestPrefixOf(t *testing.T) {
 	t.Parallel()
 	nonce := strings.ReplaceAll(uuid.NewString(), "-", "")
 	for key, want := range map[string]string{
 		"products/1/2/3-" + nonce + "/card.webp": "products/1/2/3-" + nonce + "/",
 		"products/1/2/3-" + nonce + "/a/b":       "products/1/2/3-" + nonce + "/",
-		"products/1/2/3-" + nonce + "/":          "", // no object of ours: a console's folder
+		"products/1/2/3-" + nonce + "/":          "", // a folder made by a console
 		"products/1/2/3-" + nonce:                "",
 		"products/1/2/3/card.webp":               "",
 		"products/0/2/3-a/card.webp":             "",
@@ -29,20 +29,20 @@ func TestPrefixOfAnObject(t *testing.T) {
 	} {
 		got, image, ok := catalog.PrefixOf(key)
 		if got != want || ok != (want != "") || ok && image != 2 {
-			t.Errorf("%q: got %q of picture %d, %v, want %q", key, got, image, ok, want)
+			t.Errorf("%q: got %q of image %d, %v, want %q", key, got, image, ok, want)
 		}
 	}
 }
 
-func TestPrefixOfWhatAnAttemptStores(t *testing.T) {
+func TestPrefixOfStoredRenditions(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	p := h.post(t, 2)
+	h := newHarness(t)
+	p := h.create(t, 2)
 	a := h.begin(t, p, 1)
 	for _, r := range result(a).Renditions {
 		got, image, ok := catalog.PrefixOf(r.Key)
 		if !ok || got != a.Prefix || image != a.ImageID {
-			t.Errorf("%s: got %q of picture %d, %v, want %q of picture %d", r.Key, got, image, ok, a.Prefix, a.ImageID)
+			t.Errorf("%s: got %q of image %d, %v, want %q of image %d", r.Key, got, image, ok, a.Prefix, a.ImageID)
 		}
 	}
 }

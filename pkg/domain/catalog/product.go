@@ -8,33 +8,33 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-// ProductID names a product. Zero is no product.
+// ProductID identifies a product. Zero is no product.
 type ProductID int64
 
 // String returns the id in decimal, as URLs and Kafka keys have it.
 func (id ProductID) String() string { return strconv.FormatInt(int64(id), 10) }
 
-// Product is a product and its pictures.
+// Product is a product with its images.
 type Product struct {
 	ID          ProductID
 	UserID      UserID
 	Name        string
 	Description string
 	Price       decimal.Decimal
-	ImageURLs   []string // product_images: as posted, in the client's order, duplicates kept
-	Compressed  []string // compressed_product_images: the default rendition's object key of each picture that has one
+	ImageURLs   []string // product_images: as posted, in the client's order, with duplicates
+	Compressed  []string // compressed_product_images: the object key of each image's default rendition, see CompressedKeys
 	Images      []Image  // by position, one for each of ImageURLs
 	Version     int64    // grows by one with every visible change
-	Revision    int64    // grows by one with every change that a client made to what it had said
-	Deleted     bool     // then only ID and Version mean anything
+	Revision    int64    // grows by one with every change that a client makes to its own fields
+	Deleted     bool     // if set, only ID and Version are valid
 	CreatedAt   time.Time
 	UpdatedAt   time.Time // of Version
 }
 
-// ImageStatus is the state of a product's pictures taken together.
+// ImageStatus summarises the states of a product's images.
 type ImageStatus string
 
-// The states of all pictures together.
+// The values of ImageStatus.
 const (
 	AllPending ImageStatus = "pending" // at least one is pending
 	AllReady   ImageStatus = "ready"   // every one is ready, or there is none
@@ -42,7 +42,7 @@ const (
 	Partial    ImageStatus = "partial" // some are ready, some have failed
 )
 
-// ImageStatus returns the state of the product's pictures taken together.
+// ImageStatus returns the summary of the images' states.
 func (p Product) ImageStatus() ImageStatus {
 	var ready, failed int
 	for _, img := range p.Images {
@@ -65,7 +65,7 @@ func (p Product) ImageStatus() ImageStatus {
 	}
 }
 
-// image returns the picture with that id, or nil.
+// image returns the image with that id, or nil.
 func (p *Product) image(id ImageID) *Image {
 	i := slices.IndexFunc(p.Images, func(img Image) bool { return img.ID == id })
 	if i < 0 {
@@ -74,8 +74,8 @@ func (p *Product) image(id ImageID) *Image {
 	return &p.Images[i]
 }
 
-// CompressedKeys returns what Compressed has to be: the default rendition's key of each picture that has one, in the
-// pictures' order.
+// CompressedKeys returns the value that Compressed must have: the object key of the default rendition of each image that has
+// one, by position.
 func (p Product) CompressedKeys() []string {
 	keys := make([]string, 0, len(p.Images))
 	for _, img := range p.Images {

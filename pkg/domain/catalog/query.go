@@ -8,52 +8,52 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Sort is the order of a list. Every order is total: the id decides between equals.
+// Sort is the order of a list. Every order is total: products with equal prices are ordered by id.
 type Sort string
 
-// The orders.
+// The orders, and the limits of a query.
 const (
 	NewestFirst        Sort = "-id"
 	CheapestFirst      Sort = "price"
 	MostExpensiveFirst Sort = "-price"
 	DefaultLimit            = 20
 	MaxLimit                = 100
-	MinNameChars            = 3 // a shorter needle has no trigram, so it would walk the whole table
+	MinNameChars            = 3 // a shorter string has no trigram, so the search would scan the whole table
 )
 
-// Query asks for one page of products.
+// Query selects one page of products.
 type Query struct {
-	UserID   UserID // 0: anyone's
-	Name     string // a substring, whatever its case; "": any
-	MinPrice *decimal.Decimal
-	MaxPrice *decimal.Decimal // both inclusive
+	UserID   UserID           // 0: of all users
+	Name     string           // a substring, without regard to case; "": any name
+	MinPrice *decimal.Decimal // inclusive; nil: none
+	MaxPrice *decimal.Decimal // inclusive; nil: none
 	Sort     Sort
-	Limit    int     // 1 to MaxLimit
-	After    *Cursor // where the page before ended
+	Limit    int     // products on the page, from 1 to MaxLimit
+	After    *Cursor // of the page before; nil: the first page
 }
 
-// Cursor is a place in an ordered list: right after this product.
+// Cursor is a position in an ordered list: directly after this product.
 type Cursor struct {
 	ID    ProductID
 	Price decimal.Decimal
 }
 
-// Page is a part of a list.
+// Page is one page of a list.
 type Page struct {
 	Products []Product
-	Next     *Cursor // nil at the end
+	Next     *Cursor // nil on the last page
 }
 
 // Validate returns every wrong field of the query, or nil. Paths are the filters' names, such as min_price.
 func (q Query) Validate() []fault.Field {
 	var check fault.Checker
-	letters := utf8.RuneCountInString(q.Name)
+	chars := utf8.RuneCountInString(q.Name)
 	switch {
-	case q.UserID == 0 && letters == 0:
+	case q.UserID == 0 && chars == 0:
 		check.Add("user_id", "required", "give user_id, or at least three characters of name")
-	case q.UserID == 0 && letters < MinNameChars:
+	case q.UserID == 0 && chars < MinNameChars:
 		check.Add("name", "too_short", "without user_id, name needs at least three characters")
-	case letters > MaxNameChars:
+	case chars > MaxNameChars:
 		check.Add("name", "too_long", "at most 200 characters")
 	}
 	check.Range(q.MinPrice == nil || q.MaxPrice == nil || !q.MinPrice.GreaterThan(*q.MaxPrice), "min_price",

@@ -17,43 +17,43 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Encoder makes the finished JSON of a product and its ETag.
+// Encoder makes the JSON that the API sends of a product, and its ETag.
 type Encoder interface {
 	Encode(p Product) (body []byte, etag string, err error)
 }
 
-// Deps are what a Service is made of.
+// Deps are the dependencies of a Service.
 type Deps struct {
 	Store     Store
 	Pipelines Pipelines
 	Cache     Cache
-	Encoder   Encoder                   // nil where nothing is read through the cache (the worker)
-	Pipeline  func() *pipeline.Revision // the one in force, which new requests name
-	NewID     func() string             // a new UUID
-	Random    func() float64            // from 0 up to 1, for the jitter of retries
-	Now       func() time.Time          // only to measure how long a read took
-	Wake      func()                    // tells this process's relay that the outbox has rows; nil where there is none
+	Encoder   Encoder                   // nil if the process never calls Get (the worker)
+	Pipeline  func() *pipeline.Revision // the one in force, for new requests
+	NewID     func() string             // returns a new UUID
+	Random    func() float64            // in [0, 1), for the jitter of delays
+	Now       func() time.Time          // dates the reads that fill the cache
+	Wake      func()                    // tells this process's relay that the outbox has rows; nil if it has no relay
 	Log       *zap.Logger
 }
 
-// Service is everything that can be done with users, products and pictures. Its methods may be called concurrently.
+// Service is the use cases of users, products and images. Its methods may be called concurrently.
 type Service struct {
 	Deps
-	cfg     Config
-	loads   singleflight.Group
-	loadSeq atomic.Int64 // orders questions and flights
-	saved   sync.Map     // pipeline hashes known to be on record
+	cfg            Config
+	loads          singleflight.Group
+	loadSeq        atomic.Int64 // orders the starts of lookups and loads
+	knownPipelines sync.Map     // hashes of the pipelines that are saved
 }
 
-// New returns a Service.
-func New(parts Deps, cfg Config) *Service {
-	if parts.Wake == nil {
-		parts.Wake = func() {}
+// New returns a Service. cfg must be valid.
+func New(deps Deps, cfg Config) *Service {
+	if deps.Wake == nil {
+		deps.Wake = func() {}
 	}
-	return &Service{Deps: parts, cfg: cfg}
+	return &Service{Deps: deps, cfg: cfg}
 }
 
-// CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict means that the e-mail address is taken.
+// CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict if the e-mail address is taken.
 func (s *Service) CreateUser(ctx context.Context, name, email string) (User, error) {
 	u, err := NewUser(name, email)
 	if err != nil {
@@ -74,9 +74,9 @@ func (s *Service) User(ctx context.Context, id UserID) (User, error) {
 	return u, nil
 }
 
-// Create adds a product and asks for its pictures, in one transaction. When it returns without an error, every picture will
-// end ready or failed, whatever crashes. fault.Invalid lists every wrong field; ErrOutcomeUnknown means that the product may
-// have been created.
+// Create adds a product and queues its images, in one transaction. After it returns without an error, every image becomes
+// ready or failed, even if processes crash. fault.Invalid lists every wrong field; ErrOutcomeUnknown if the product may have
+// been created.
 func (s *Service) Create(ctx context.Context, in NewProductInput, traceparent string) (Product, error) {
 	p, announce, err := s.draft(ctx, in, traceparent)
 	if err != nil {
@@ -85,13 +85,13 @@ func (s *Service) Create(ctx context.Context, in NewProductInput, traceparent st
 	if p, err = s.Store.Insert(ctx, p, announce); err != nil {
 		return Product{}, fmt.Errorf("insert product: %w", err)
 	}
-	s.created(ctx, p)
+	s.afterCreate(ctx, p)
 	return p, nil
 }
 
-// CreateOnce is Create for a request that a client may repeat under the same key: it takes effect once, and every repetition
-// gets the response that respond made of the product in its transaction. respond must be pure. replayed says that it is an
-// earlier request's response. ErrInProgress and ErrKeyReused as for [Store]; a request that fails leaves the key unused.
+// CreateOnce is Create for a request that a client may repeat under one key. The first request creates the product and saves
+// the response that respond makes of it; later requests get the saved response, and replayed is true. respond must be pure.
+// ErrInProgress and ErrKeyReused as for [Store]; a request that fails leaves the key unused.
 func (s *Service) CreateOnce(ctx context.Context, in NewProductInput, key IdempotencyKey,
 	respond func(Product) (SavedResponse, error), traceparent string,
 ) (saved SavedResponse, replayed bool, err error) {
@@ -104,12 +104,12 @@ func (s *Service) CreateOnce(ctx context.Context, in NewProductInput, key Idempo
 		return nil, false, fmt.Errorf("insert product once: %w", err)
 	}
 	if !replayed {
-		s.created(ctx, p)
+		s.afterCreate(ctx, p)
 	}
 	return saved, replayed, nil
 }
 
-// draft returns the product that in describes, its pictures asked for, and what tells of it.
+// draft returns the product that in describes, with its images queued, and the function that makes its messages.
 func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent string,
 ) (Product, func(Product) []Outgoing, error) {
 	p, err := NewProduct(in)
@@ -125,7 +125,7 @@ func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent str
 	}
 	changedID := s.NewID()
 	return p, func(p Product) []Outgoing {
-		out := []Outgoing{p.announcement(traceparent, changedID)}
+		out := []Outgoing{p.changedMessage(traceparent, changedID)}
 		for i := range p.Images {
 			out = append(out, p.Images[i].jobMessage(traceparent, 0))
 		}
@@ -133,28 +133,28 @@ func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent str
 	}, nil
 }
 
-// created tells the relay and the cache of a new product: a 404 may have been cached for its id.
-func (s *Service) created(ctx context.Context, p Product) {
+// afterCreate wakes the relay and invalidates the cache, which may have a 404 for the new id.
+func (s *Service) afterCreate(ctx context.Context, p Product) {
 	failpoint.Hit(failpoint.CreateCommitted)
 	s.Wake()
 	s.invalidate(ctx, p.ID, p.Version)
 }
 
-// recordPipeline makes sure that the pipeline which new requests name is on record, and returns its hash.
+// recordPipeline saves the pipeline in force, unless this process has saved it before, and returns its hash.
 func (s *Service) recordPipeline(ctx context.Context) (string, error) {
 	current := s.Pipeline()
 	hash := current.Hash()
-	if _, known := s.saved.Load(hash); known {
+	if _, known := s.knownPipelines.Load(hash); known {
 		return hash, nil
 	}
 	if err := s.Pipelines.SavePipeline(ctx, hash, current.Document()); err != nil {
 		return "", err
 	}
-	s.saved.Store(hash, struct{}{})
+	s.knownPipelines.Store(hash, struct{}{})
 	return hash, nil
 }
 
-// List returns one page of products. fault.Invalid lists every wrong field, by parameter.
+// List returns one page of products. fault.Invalid lists every wrong field by the parameter's name.
 func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 	if err := fault.InvalidFields(q.Validate()); err != nil {
 		return Page{}, err
@@ -166,8 +166,8 @@ func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 	return page, nil
 }
 
-// Get returns a product as the API answers it: from the cache, or from the store through the cache. fault.NotFound if there
-// is none. Reads of one product that miss at the same time share one look into the store.
+// Get returns a product as the API sends it, from the cache or else from the store, which fills the cache. fault.NotFound if
+// the product does not exist. Concurrent lookups of one product that miss the cache share a load from the store.
 func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
 	doc, hit, err := s.Cache.Get(ctx, id)
 	if err != nil || !hit { // a cache that fails is a miss; it counts its errors itself
@@ -181,58 +181,58 @@ func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
 	return doc, nil
 }
 
-// loadResult is what a flight brought, and when it left.
+// loadResult is the result of a load, and its place in the order of lookups and loads.
 type loadResult struct {
 	doc     Document
 	started int64
 }
 
-// loadShared loads the product in a flight that others may join. Who joins one that has left already does not know what it read: a
-// change may have been announced by another process since, when the flight had filled the cache and not yet landed. So that
-// flight is waited for and the next one taken, by all who waited, and it looks into the cache first.
+// loadShared loads a product, shared with concurrent lookups of it. A lookup that joins a load which started before it
+// cannot use that load's result: another process may have announced a change after the load had read the store. Such a
+// lookup waits for the load to end, then joins the next one, which tries the cache first.
 func (s *Service) loadShared(ctx context.Context, id ProductID) (Document, error) {
-	asked := s.loadSeq.Add(1)
+	lookup := s.loadSeq.Add(1)
 	first, err := s.joinLoad(ctx, id, s.load)
-	if err != nil || first.started > asked {
+	if err != nil || first.started > lookup {
 		return first.doc, err
 	}
 	next, err := s.joinLoad(ctx, id, s.readThrough)
-	if err == nil && next.doc.Version < first.doc.Version { // the cache has lost what it was told
+	if err == nil && next.doc.Version < first.doc.Version { // the cache has lost a fill or a tombstone
 		return first.doc, nil
 	}
 	return next.doc, err
 }
 
-// joinLoad joins the product's flight, or begins one. A flight has a context of its own: the first caller's leaving must not
-// fail the others.
+// joinLoad joins the product's running load, or starts one with read. A load does not end with the context of the lookup
+// that started it, because others may have joined it.
 func (s *Service) joinLoad(ctx context.Context, id ProductID,
 	read func(context.Context, ProductID) (Document, error),
 ) (loadResult, error) {
-	flight := s.loads.DoChan(id.String(), func() (result any, err error) {
+	load := s.loads.DoChan(id.String(), func() (result any, err error) {
 		defer func() {
-			if p := recover(); p != nil { // singleflight would panic again where nobody can recover
+			if p := recover(); p != nil { // singleflight would panic in a goroutine of its own, which ends the process
 				err = fmt.Errorf("load product: panic: %v", p)
 			}
 		}()
-		left := s.loadSeq.Add(1)
+		started := s.loadSeq.Add(1)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.LoadTimeout)
 		defer cancel()
 		doc, err := read(ctx, id)
-		return loadResult{doc, left}, err
+		return loadResult{doc, started}, err
 	})
 	select {
 	case <-ctx.Done():
 		return loadResult{}, fmt.Errorf("load product: %w", ctx.Err())
-	case landed := <-flight:
-		if landed.Err != nil {
-			return loadResult{}, landed.Err
+	case loaded := <-load:
+		if loaded.Err != nil {
+			return loadResult{}, loaded.Err
 		}
-		result, _ := landed.Val.(loadResult)
+		result, _ := loaded.Val.(loadResult)
 		return result, nil
 	}
 }
 
-// readThrough reads through the cache.
+// readThrough returns the product from the cache, or else loads it.
 func (s *Service) readThrough(ctx context.Context, id ProductID) (Document, error) {
 	if doc, hit, err := s.Cache.Get(ctx, id); err == nil && hit {
 		return doc, nil
@@ -240,26 +240,26 @@ func (s *Service) readThrough(ctx context.Context, id ProductID) (Document, erro
 	return s.load(ctx, id)
 }
 
-// load reads the product and offers it to the cache. If the cache knows that the read was overtaken, it reads once more:
-// what is answered then is at least as new as what overtook it.
+// load reads the product from the store and fills the cache. If the cache knows a newer version, load reads a second time:
+// that result is at least as new as the version that the cache knows.
 func (s *Service) load(ctx context.Context, id ProductID) (Document, error) {
-	began := s.Now()
+	readStart := s.Now()
 	doc, err := s.read(ctx, id)
 	if err != nil {
 		return Document{}, err
 	}
-	if outcome, _ := s.Cache.Fill(ctx, id, doc, began); outcome != Stale { // not stored is not wrong
+	if outcome, _ := s.Cache.Fill(ctx, id, doc, readStart); outcome != Stale { // with any other outcome doc may be returned
 		return doc, nil
 	}
-	began = s.Now()
+	readStart = s.Now()
 	if doc, err = s.read(ctx, id); err != nil {
 		return Document{}, err
 	}
-	_, _ = s.Cache.Fill(ctx, id, doc, began) // the cache counts its errors; the answer does not depend on it
+	_, _ = s.Cache.Fill(ctx, id, doc, readStart) // the cache counts its errors; the result does not depend on it
 	return doc, nil
 }
 
-// read makes the product's document from the store.
+// read reads the product from the store and encodes it.
 func (s *Service) read(ctx context.Context, id ProductID) (Document, error) {
 	p, err := s.Store.Product(ctx, id)
 	if fault.Is(err, fault.NotFound) {
@@ -278,25 +278,26 @@ func (s *Service) read(ctx context.Context, id ProductID) (Document, error) {
 	return Document{Version: p.Version, ETag: etag, Body: body}, nil
 }
 
-// invalidate makes what the cache holds of older versions unreadable, right after a commit. It is best effort: the
-// product.changed event repeats it.
+// invalidate calls Invalidate after a commit. An error is only logged, because the product.changed event repeats the
+// invalidation.
 func (s *Service) invalidate(ctx context.Context, id ProductID, version int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.InvalidateTimeout)
 	defer cancel()
 	if err := s.Invalidate(ctx, id, version); err != nil {
-		s.Log.Debug("cache not told of a change; its event will", zap.Int64("product_id", int64(id)), zap.Error(err))
+		s.Log.Debug("cache not invalidated; the product.changed event repeats it",
+			zap.Int64("product_id", int64(id)), zap.Error(err))
 	}
 }
 
-// Invalidate makes what the cache holds of older versions unreadable, and lets nobody join a read that began before. It returns
-// only after the cache has accepted it; repeating it changes nothing.
+// Invalidate makes the cached versions below version unreadable, and detaches the product's running load, so that later
+// lookups start a new one. It is idempotent. A nil error means that the cache has accepted it.
 func (s *Service) Invalidate(ctx context.Context, id ProductID, version int64) error {
 	err := s.Cache.Invalidate(ctx, id, version)
 	s.loads.Forget(id.String())
 	return err
 }
 
-// HandleChanged is what the api does with a product.changed event. An error means that it has to come again.
+// HandleChanged invalidates the product of a product.changed event. After an error the event must be delivered again.
 func (s *Service) HandleChanged(ctx context.Context, m event.Message) error {
 	changed, err := event.Decode[event.ProductChanged](m)
 	if err != nil {
@@ -304,10 +305,10 @@ func (s *Service) HandleChanged(ctx context.Context, m event.Message) error {
 	}
 	failpoint.Hit(failpoint.ChangeReceived)
 	if err := s.Invalidate(ctx, ProductID(changed.ProductID), changed.Version); err != nil {
-		return fmt.Errorf("forget product: %w", err)
+		return fmt.Errorf("invalidate product: %w", err)
 	}
 	return nil
 }
 
-// isUnknown reports whether a transaction may have happened.
+// isUnknown reports whether err leaves open if the transaction was committed.
 func isUnknown(err error) bool { return errors.Is(err, ErrOutcomeUnknown) }

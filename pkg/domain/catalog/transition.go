@@ -13,57 +13,60 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// The numbers of the protocol.
+// The limits of attempts that begin and report no outcome.
 const (
-	IsolateFrom           = 2 // begins without an outcome from which a picture runs alone in its process
-	MaxUnreportedAttempts = 5 // begins without an outcome at which it fails as worker_crashed
+	IsolateFrom           = 2 // unreported attempts from which an image is processed alone in its worker
+	MaxUnreportedAttempts = 5 // unreported attempts at which the image fails as worker_crashed
 )
 
-// ErrDone says that a request has nothing left to start: its ticket is used up, or the product is gone.
-var ErrDone = fault.New(fault.Conflict, "request_done", "the request has been dealt with")
+// maxRepublishInterval is the longest time between two republications of one job.
+const maxRepublishInterval = time.Hour
 
-// ErrGivenUp says that the picture has been failed for good, because its tries or its time are used up. It is written.
-var ErrGivenUp = fault.New(fault.Conflict, "given_up", "the picture has been given up")
+// ErrDone says that nothing is left to do: the job is no longer the image's, or the product is deleted.
+var ErrDone = fault.New(fault.Conflict, "request_done", "the request has ended")
 
-// ErrSuperseded says that an attempt no longer holds its picture: another attempt has begun, or an outcome is written.
-var ErrSuperseded = fault.New(fault.Conflict, "attempt_superseded", "the attempt no longer holds the picture")
+// ErrGivenUp says that the image has failed, because its attempts or its time are used up. The failure is committed.
+var ErrGivenUp = fault.New(fault.Conflict, "given_up", "the image has been given up")
 
-// Job names a request by its ticket.
+// ErrSuperseded says that an attempt no longer holds its image: another attempt has begun, or an outcome is committed.
+var ErrSuperseded = fault.New(fault.Conflict, "attempt_superseded", "the attempt no longer holds the image")
+
+// Job is the order to process one image.
 type Job struct {
 	ProductID   ProductID
 	ImageID     ImageID
 	JobID       string
-	Traceparent string // of the request, carried on to what follows from it; may be empty
+	Traceparent string // of the request; copied to the messages that follow from the job; may be empty
 }
 
-// Attempt is one try at one image. Begin returns it, and its fence names it.
+// Attempt is one execution of a job, identified by its fencing token.
 type Attempt struct {
 	Job
 	FencingToken int64
-	Prefix       string // its objects' keys begin with it
+	Prefix       string // of the keys of its objects
 	SourceURL    string
 	PipelineHash string
-	Number       int    // of the tries for the current request, from 1
-	PoisonSHA256 string // SHA-256 of the content that a codec did not survive in an earlier try; "": none
-	Isolated     bool   // earlier tries died without a word: run nothing beside it
+	Number       int    // among the attempts of the current request, from 1
+	PoisonSHA256 string // in hex, of the source that cost a codec in an earlier attempt; "": none
+	Isolated     bool   // earlier attempts reported no outcome: nothing else may run in the process
 }
 
-// Result is what a finished attempt has stored.
+// Result is what a successful attempt has stored.
 type Result struct {
-	Width, Height int // of the source, upright
-	Placeholder   string
-	SourceSHA256  string
+	Width, Height int    // of the upright source, in pixels
+	Placeholder   string // ThumbHash in base64, or ""
+	SourceSHA256  string // in hex
 	SourceBytes   int64
 	Renditions    []Rendition
 	Dropped       []media.Dropped
 }
 
-// queue asks for work on the picture: a new ticket, due after delay.
-func (img *Image) queue(ticket string, now time.Time, delay time.Duration) {
-	img.JobState, img.JobID, img.DueAt = Queued, ticket, now.Add(delay)
+// queue gives the image a new job that is due after delay.
+func (img *Image) queue(jobID string, now time.Time, delay time.Duration) {
+	img.JobState, img.JobID, img.DueAt = Queued, jobID, now.Add(delay)
 }
 
-// jobMessage is the message that carries the picture's ticket.
+// jobMessage returns the message that carries the image's job.
 func (img *Image) jobMessage(traceparent string, delay time.Duration) Outgoing {
 	m := event.New(img.JobID, event.Key(int64(img.ProductID)), event.ImageRequested{
 		ProductID: int64(img.ProductID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
@@ -72,7 +75,7 @@ func (img *Image) jobMessage(traceparent string, delay time.Duration) Outgoing {
 	return Outgoing{Message: m, Delay: delay}
 }
 
-// publishedPrefix returns where the picture's visible objects stand, or "".
+// publishedPrefix returns the prefix of the image's visible objects, or "".
 func (img *Image) publishedPrefix() string {
 	if len(img.Renditions) == 0 {
 		return ""
@@ -81,57 +84,58 @@ func (img *Image) publishedPrefix() string {
 	return key[:strings.LastIndexByte(key, '/')+1]
 }
 
-// bumpVersion raises the version, for a change that clients can see, and returns the event that says so.
+// bumpVersion raises the version after a visible change, and returns the event of it.
 func (p *Product) bumpVersion(traceparent, id string) Outgoing {
 	p.Version++
 	p.Compressed = p.CompressedKeys()
-	return p.announcement(traceparent, id)
+	return p.changedMessage(traceparent, id)
 }
 
-// announcement is the event of the product's present version.
-func (p *Product) announcement(traceparent, id string) Outgoing {
+// changedMessage returns the product.changed event of the product's current version.
+func (p *Product) changedMessage(traceparent, id string) Outgoing {
 	m := event.New(id, event.Key(int64(p.ID)),
 		event.ProductChanged{ProductID: int64(p.ID), Version: p.Version, Deleted: p.Deleted})
 	m.Traceparent = traceparent
 	return Outgoing{Message: m}
 }
 
-// begin starts an attempt for the holder of the ticket: the fence rises and a prefix of its own is minted. nonce makes the
-// prefix unguessable and, after a restore from backup, unique. budget is how long the attempt may take. Too many begins
-// without an outcome fail the image instead: givenUp is true, and there is no attempt.
-func (p *Product) begin(r Job, nonce, changedID string, now time.Time, budget time.Duration,
+// begin starts an attempt for the holder of the job id: it raises the fencing token and creates a prefix. nonce makes the
+// prefix unguessable and, after a restore from backup, unique. budget is how long the attempt may last. At
+// MaxUnreportedAttempts the image fails instead: givenUp is true, and there is no attempt.
+func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget time.Duration,
 ) (a Attempt, c Change, givenUp bool, err error) {
-	img := p.image(r.ImageID)
-	if p.Deleted || img == nil || img.JobID != r.JobID || r.JobID == "" {
+	img := p.image(job.ImageID)
+	if p.Deleted || img == nil || img.JobID != job.JobID || job.JobID == "" {
 		return Attempt{}, Change{}, false, ErrDone
 	}
 	img.FencingToken++
 	img.UnreportedAttempts++
 	if img.UnreportedAttempts >= MaxUnreportedAttempts {
-		return Attempt{}, p.fail(img, r.Traceparent, WorkerCrash(), changedID), true, nil
+		return Attempt{}, p.fail(img, job.Traceparent, WorkerCrash(), changedID), true, nil
 	}
 	img.Prefix = fmt.Sprintf("products/%d/%d/%d-%s/", p.ID, img.ID, img.FencingToken, nonce)
 	img.JobState, img.DueAt = Processing, now.Add(budget)
 	return Attempt{
-		Job: r, FencingToken: img.FencingToken, Prefix: img.Prefix, SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
+		Job: job, FencingToken: img.FencingToken, Prefix: img.Prefix, SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
 		Number: img.Attempts + 1, PoisonSHA256: img.PoisonSHA256, Isolated: img.UnreportedAttempts >= IsolateFrom,
 	}, Change{Deletions: []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Due: budget}}}, false, nil
 }
 
-// postpone queues a request that has not begun under a new ticket. It is never given up, because nothing has been tried, and
-// Begins stays, because nothing is known of the attempts that it counts.
-func (p *Product) postpone(r Job, id string, now time.Time, wait func(age time.Duration) time.Duration) (Change, error) {
-	img := p.image(r.ImageID)
-	if p.Deleted || img == nil || img.JobState == Idle || img.JobID != r.JobID || r.JobID == "" {
+// postpone replaces a job that has not begun by one with another id. The image is never given up here, because nothing was
+// attempted. UnreportedAttempts stays, because the attempts that it counts are still unreported.
+func (p *Product) postpone(job Job, id string, now time.Time, delayAt func(age time.Duration) time.Duration,
+) (Change, error) {
+	img := p.image(job.ImageID)
+	if p.Deleted || img == nil || img.JobState == Idle || img.JobID != job.JobID || job.JobID == "" {
 		return Change{}, ErrSuperseded
 	}
-	delay := wait(now.Sub(img.RequestedAt))
+	delay := delayAt(now.Sub(img.RequestedAt))
 	img.queue(id, now, delay)
-	return Change{Outbox: []Outgoing{img.jobMessage(r.Traceparent, delay)}}, nil
+	return Change{Outbox: []Outgoing{img.jobMessage(job.Traceparent, delay)}}, nil
 }
 
-// held returns the attempt's image, or ErrSuperseded.
-func (p *Product) held(a Attempt) (*Image, error) {
+// heldImage returns the attempt's image, or ErrSuperseded.
+func (p *Product) heldImage(a Attempt) (*Image, error) {
 	img := p.image(a.ImageID)
 	if p.Deleted || img == nil || img.JobState != Processing || img.FencingToken != a.FencingToken {
 		return nil, ErrSuperseded
@@ -139,9 +143,9 @@ func (p *Product) held(a Attempt) (*Image, error) {
 	return img, nil
 }
 
-// finish publishes the attempt's objects and retires those they replace.
+// finish publishes the attempt's objects and schedules the deletion of those they replace.
 func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID string) (Change, error) {
-	img, err := p.held(a)
+	img, err := p.heldImage(a)
 	if err != nil {
 		return Change{}, err
 	}
@@ -158,23 +162,23 @@ func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID str
 	return c, nil
 }
 
-// finalize ends the picture's work with an outcome.
+// finalize ends the image's job with an outcome.
 func (img *Image) finalize() {
 	img.Attempts++
 	img.UnreportedAttempts, img.PoisonSHA256 = 0, ""
 	img.JobState, img.JobID, img.DueAt = Idle, "", time.Time{}
 }
 
-// giveUp fails the held picture for good.
-func (p *Product) giveUp(a Attempt, f *media.Failure, changedID string) (Change, error) {
-	img, err := p.held(a)
+// failAttempt fails the image that the attempt holds.
+func (p *Product) failAttempt(a Attempt, f *media.Failure, changedID string) (Change, error) {
+	img, err := p.heldImage(a)
 	if err != nil {
 		return Change{}, err
 	}
 	return p.fail(img, a.Traceparent, f, changedID), nil
 }
 
-// fail ends the picture's request without renditions. A picture that was ready stays so.
+// fail ends the image's request with a failure. An image that was ready stays ready.
 func (p *Product) fail(img *Image, traceparent string, f *media.Failure, changedID string) Change {
 	if img.Status == Ready {
 		img.ReprocessError = f.Code
@@ -182,7 +186,7 @@ func (p *Product) fail(img *Image, traceparent string, f *media.Failure, changed
 		img.Status, img.ErrorCode, img.ErrorDetail = Failed, f.Code, f.Detail
 	}
 	img.finalize()
-	dead := event.New(deadID(img), event.Key(int64(p.ID)), event.ImageDead{
+	dead := event.New(deadEventID(img), event.Key(int64(p.ID)), event.ImageDead{
 		ProductID: int64(p.ID), ImageID: int64(img.ID), FencingToken: img.FencingToken, Code: string(f.Code), Detail: f.Detail,
 		SourceURL: img.SourceURL, Attempts: img.Attempts, PipelineHash: img.PipelineHash,
 	})
@@ -190,71 +194,72 @@ func (p *Product) fail(img *Image, traceparent string, f *media.Failure, changed
 	return Change{Outbox: []Outgoing{p.bumpVersion(traceparent, changedID), {Message: dead}}}
 }
 
-// deadID is one id for each picture and fence, so that a death told twice is known as one.
-func deadID(img *Image) string {
-	return uuid.NewSHA1(uuid.NameSpaceURL, fmt.Appendf(nil, "vitrine.io/images/%d/fences/%d/dead", img.ID, img.FencingToken)).String()
+// deadEventID returns the same id for the same image and fencing token, so that consumers recognise a repeated event.
+func deadEventID(img *Image) string {
+	name := fmt.Appendf(nil, "vitrine.io/images/%d/fences/%d/dead", img.ID, img.FencingToken)
+	return uuid.NewSHA1(uuid.NameSpaceURL, name).String()
 }
 
-// requeueOptions is how a picture comes again.
+// requeueOptions says how an image is queued after an attempt that did not succeed.
 type requeueOptions struct {
 	policy        pipeline.Retry
-	countsAttempt bool                                             // the try counts
-	wait          func(tries int, age time.Duration) time.Duration // before it comes again; age is the request's
-	ids           [2]string                                        // of the event and of the new ticket
+	countsAttempt bool                                                // of policy.MaxAttempts
+	delay         func(attempts int, age time.Duration) time.Duration // of the new job; age is the request's
+	ids           [2]string                                           // of the product.changed event and of the new job
 }
 
-// requeue queues the held image under a new ticket. When the tries are used up, or the same content has cost a second codec,
-// or faults of the platform's own have deferred it for too long, the image fails instead.
+// requeue gives the held image a new job. The image fails instead if its attempts are used up, if the same content has cost
+// a second codec, or if the request is too old for another deferral.
 func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now time.Time) (c Change, givenUp bool, err error) {
-	img, err := p.held(a)
+	img, err := p.heldImage(a)
 	if err != nil {
 		return Change{}, false, err
 	}
-	tries, age := img.Attempts, now.Sub(img.RequestedAt)
+	attempts, age := img.Attempts, now.Sub(img.RequestedAt)
 	if q.countsAttempt {
-		tries++
-		givenUp = tries >= q.policy.MaxAttempts || f.Content != "" && f.Content == img.PoisonSHA256
+		attempts++
+		givenUp = attempts >= q.policy.MaxAttempts || f.Content != "" && f.Content == img.PoisonSHA256
 	} else {
 		givenUp = age > q.policy.MaxAge.D()
 	}
 	if givenUp {
 		return p.fail(img, a.Traceparent, f, q.ids[0]), true, nil
 	}
-	wait := q.wait(tries, age)
-	img.Attempts, img.UnreportedAttempts = tries, 0
+	delay := q.delay(attempts, age)
+	img.Attempts, img.UnreportedAttempts = attempts, 0
 	if f.Content != "" {
 		img.PoisonSHA256 = f.Content
 	}
-	img.queue(q.ids[1], now, wait)
-	c = Change{Outbox: []Outgoing{img.jobMessage(a.Traceparent, wait)}}
-	if q.countsAttempt { // attempts are visible
+	img.queue(q.ids[1], now, delay)
+	c = Change{Outbox: []Outgoing{img.jobMessage(a.Traceparent, delay)}}
+	if q.countsAttempt { // clients see the number of attempts
 		c.Outbox = append(c.Outbox, p.bumpVersion(a.Traceparent, q.ids[0]))
 	}
 	return c, false, nil
 }
 
-// reprocess asks for the picture anew, with another specification. Whatever works on it is superseded. A picture that is
+// reprocess starts a new request for the image, with the pipeline of r. A running attempt is superseded. An image that is
 // ready stays visible until it is replaced.
-func (p *Product) reprocess(img *Image, ask reprocessRequest, now time.Time) Change {
+func (p *Product) reprocess(img *Image, r reprocessRequest, now time.Time) Change {
 	if img.Status == Failed {
 		img.Status, img.ErrorCode, img.ErrorDetail = Pending, "", ""
 	}
-	img.FencingToken++ // an attempt whose COMMIT was lost must not take the new request for its own outcome
+	img.FencingToken++ // confirmCommit of the attempt before must not take the new state for its own outcome
 	img.Attempts, img.UnreportedAttempts, img.ReprocessError, img.PoisonSHA256 = 0, 0, "", ""
-	img.PipelineHash, img.RequestedAt = ask.hash, now.Add(ask.delay) // its age is not its place in a queue
-	img.queue(ask.jobID, now, ask.delay)
-	return Change{Outbox: []Outgoing{p.bumpVersion(ask.traceparent, ask.changedID), img.jobMessage(ask.traceparent, ask.delay)}}
+	img.PipelineHash, img.RequestedAt = r.hash, now.Add(r.delay) // the request's age must not include the delay
+	img.queue(r.jobID, now, r.delay)
+	return Change{Outbox: []Outgoing{p.bumpVersion(r.traceparent, r.changedID), img.jobMessage(r.traceparent, r.delay)}}
 }
 
-// reprocessRequest is what somebody asks for a picture.
+// reprocessRequest is one request to reprocess an image: the pipeline, the ids of its messages, and its delay.
 type reprocessRequest struct {
 	hash, jobID, changedID string
 	traceparent            string
 	delay                  time.Duration
 }
 
-// scheduleDeletion returns the intents for what clients can still see of a picture that goes. What an attempt may be writing has its
-// own since it began.
+// scheduleDeletion returns the deletion of the image's visible objects. Begin has already scheduled the deletion of the
+// objects of a running attempt.
 func (img *Image) scheduleDeletion(grace time.Duration) []ScheduledDeletion {
 	if prefix := img.publishedPrefix(); prefix != "" {
 		return []ScheduledDeletion{{Prefix: prefix, ImageID: img.ID, Due: grace}}
@@ -262,9 +267,9 @@ func (img *Image) scheduleDeletion(grace time.Duration) []ScheduledDeletion {
 	return nil
 }
 
-// release hands the held picture back with the same ticket, as if it had not begun.
+// release queues the held image under the same job id, as if the attempt had not begun.
 func (p *Product) release(a Attempt, now time.Time) (Change, error) {
-	img, err := p.held(a)
+	img, err := p.heldImage(a)
 	if err != nil {
 		return Change{}, err
 	}
@@ -273,19 +278,19 @@ func (p *Product) release(a Attempt, now time.Time) (Change, error) {
 	return Change{}, nil
 }
 
-// republish says the picture's request once more, under the same ticket. The next repetition is due when as much time again
-// has passed as since the request, at most an hour.
-func (p *Product) republish(id ImageID, now time.Time, patience time.Duration) (Change, error) {
+// republish sends the image's job again, under the same id. The next republication follows after the request's current age:
+// the interval doubles, up to maxRepublishInterval.
+func (p *Product) republish(id ImageID, now time.Time, timeout time.Duration) (Change, error) {
 	img := p.image(id)
-	if p.Deleted || img == nil || img.JobState == Idle || now.Before(img.DueAt.Add(patience)) {
+	if p.Deleted || img == nil || img.JobState == Idle || now.Before(img.DueAt.Add(timeout)) {
 		return Change{}, ErrDone
 	}
-	next := min(max(now.Sub(img.RequestedAt), patience), time.Hour)
-	img.DueAt = now.Add(next - patience)
+	next := min(max(now.Sub(img.RequestedAt), timeout), maxRepublishInterval)
+	img.DueAt = now.Add(next - timeout)
 	return Change{Outbox: []Outgoing{img.jobMessage("", 0)}}, nil
 }
 
-// WorkerCrash is the failure of a picture whose workers kept dying on it.
+// WorkerCrash returns the failure of an image after MaxUnreportedAttempts.
 func WorkerCrash() *media.Failure {
-	return media.Fail(media.WorkerCrashed, "the workers that tried this picture stopped without a word", nil)
+	return media.Fail(media.WorkerCrashed, "the workers that processed this image stopped without reporting an outcome", nil)
 }

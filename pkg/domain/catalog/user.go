@@ -2,13 +2,13 @@ package catalog
 
 import "time"
 
-// UserID names a user. Zero is no user.
+// UserID identifies a user. Zero is no user.
 type UserID int64
 
-// User is who owns products.
+// User owns products.
 type User struct {
 	ID        UserID
 	Name      string
-	Email     string // unique, whatever its case
+	Email     string // unique without regard to case
 	CreatedAt time.Time
 }

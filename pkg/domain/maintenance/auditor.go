@@ -15,15 +15,15 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// Auditor compares the bucket with the rows, all the time, a batch at a time, in two independent scans. One lists the bucket
-// and schedules the deletion of objects that no row refers to. The other reads the ready images and requests those with
-// missing objects again.
+// Auditor compares the bucket with the rows continuously, in batches, in two independent scans. One lists the bucket and
+// schedules the deletion of objects that no row refers to. The other reads the ready images and requests those with missing
+// objects again.
 //
-// It deletes nothing. It stops and reports why when the bucket is marked as another database's or not marked at all, or when
-// more seems orphaned or missing than accidents explain: then the rows are wrong, or the whole bucket is. It continues by
-// itself once that is no longer so.
+// It deletes nothing itself. A scan stops, and reports why, when the bucket has the owner mark of another installation or
+// none, or when more objects are orphaned or missing than [AuditorConfig] tolerates: then the database or the bucket is
+// probably the wrong one. Each later scan checks again, and continues when the reason no longer applies.
 //
-// Several may run: each scan belongs to one process at a time, and its position is kept in the database.
+// Several may run: each scan belongs to one process at a time, and its position is stored in the database.
 type Auditor struct {
 	AuditorDeps
 	cfg     AuditorConfig
@@ -36,16 +36,16 @@ type AuditorDeps struct {
 	References  References
 	Bucket      BucketReader
 	Catalog     ImageReprocessor
-	Now         func() time.Time // only for the age of objects
+	Now         func() time.Time // for the age of objects only
 	Log         *zap.Logger
 }
 
-// NewAuditor returns an Auditor.
+// NewAuditor returns an Auditor and registers its metrics with reg.
 func NewAuditor(deps AuditorDeps, cfg AuditorConfig, reg prometheus.Registerer) *Auditor {
 	return &Auditor{AuditorDeps: deps, cfg: cfg, metrics: newAuditMetrics(reg)}
 }
 
-// Run audits until ctx ends, if it is enabled.
+// Run runs both scans until ctx ends, or only waits for that if the auditor is disabled. It returns nil.
 func (a *Auditor) Run(ctx context.Context) error {
 	if !a.cfg.Enabled {
 		<-ctx.Done()
@@ -62,13 +62,13 @@ func (a *Auditor) Run(ctx context.Context) error {
 	return nil
 }
 
-// scan reads something from its beginning to its end, a batch at a time.
+// scan reads the bucket or the rows from the beginning to the end, in batches.
 type scan struct {
 	name  string
 	batch func(ctx context.Context, cursor string) (next string, err error) // next is "" at the end
 }
 
-// haltError is why the auditor stops.
+// haltError is the reason why a scan stops.
 type haltError struct{ reason, detail string }
 
 func (e *haltError) Error() string { return e.reason + ": " + e.detail }
@@ -87,7 +87,7 @@ func (a *Auditor) next(ctx context.Context, s scan) error {
 	if err != nil {
 		return fmt.Errorf("acquire scan: %w", err)
 	}
-	a.metrics.stopped.DeletePartialMatch(prometheus.Labels{"round": s.name}) // the process that scans sets it again
+	a.metrics.stopped.DeletePartialMatch(prometheus.Labels{"round": s.name}) // the process that scans sets its own
 	if !acquired {
 		return nil
 	}
@@ -110,7 +110,7 @@ func (a *Auditor) next(ctx context.Context, s scan) error {
 	return nil
 }
 
-// checkOwner returns nil if the bucket is marked as this database's.
+// checkOwner returns nil if the owner mark of the bucket names this installation, and else a *haltError.
 func (a *Auditor) checkOwner(ctx context.Context) error {
 	id, _, err := a.Checkpoints.Installation(ctx)
 	if err != nil {
@@ -121,9 +121,9 @@ func (a *Auditor) checkOwner(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("read owner: %w", err)
 	case owner == "":
-		return &haltError{noOwner, "the bucket has no installation's mark; vitrine setup marks it"}
+		return &haltError{noOwner, "the bucket has no owner mark; vitrine setup writes it"}
 	case owner != id:
-		return &haltError{otherOwner, fmt.Sprintf("the bucket is marked as installation %s's, and this is %s", owner, id)}
+		return &haltError{otherOwner, fmt.Sprintf("the owner mark of the bucket names installation %s; this is %s", owner, id)}
 	default:
 		return nil
 	}
@@ -132,8 +132,8 @@ func (a *Auditor) checkOwner(ctx context.Context) error {
 // imagesPrefix is the prefix of the objects of all images.
 const imagesPrefix = "products/"
 
-// scanObjects checks one batch of objects. It lists the bucket before it reads the rows: an attempt's row refers to its
-// objects before they are stored, so a stored object without a reference never gets one.
+// scanObjects checks one batch of objects. It lists the bucket before it reads the rows: a row refers to the objects of an
+// attempt before they are stored, so a stored object without a reference never gets one.
 func (a *Auditor) scanObjects(ctx context.Context, after string) (next string, err error) {
 	if err := a.checkOwner(ctx); err != nil {
 		return "", err
@@ -153,7 +153,7 @@ func (a *Auditor) scanObjects(ctx context.Context, after string) (next string, e
 	}
 	if len(foreign) > 0 {
 		a.metrics.foreign.Add(float64(len(foreign)))
-		a.Log.Warn("the bucket holds objects that no attempt wrote", zap.Int("objects", len(foreign)),
+		a.Log.Warn("the bucket has objects that no attempt wrote", zap.Int("objects", len(foreign)),
 			zap.String("first", foreign[0]))
 	}
 	return next, nil
@@ -163,7 +163,7 @@ func (a *Auditor) scanObjects(ctx context.Context, after string) (next string, e
 func (a *Auditor) scheduleOrphans(ctx context.Context, attempts []attempt) error {
 	var old []catalog.ScheduledDeletion
 	for _, at := range attempts {
-		if a.Now().Sub(at.youngest) >= a.cfg.MinAge {
+		if a.Now().Sub(at.newest) >= a.cfg.MinAge {
 			old = append(old, catalog.ScheduledDeletion{Prefix: at.prefix, ImageID: at.image, Due: a.cfg.Grace})
 		}
 	}
@@ -172,7 +172,7 @@ func (a *Auditor) scheduleOrphans(ctx context.Context, attempts []attempt) error
 	}
 	orphans, err := a.References.Unreferenced(ctx, old)
 	if err != nil {
-		return fmt.Errorf("look for references: %w", err)
+		return fmt.Errorf("find references: %w", err)
 	}
 	if a.cfg.tooMany(len(orphans), len(attempts)) {
 		return &haltError{tooManyOrphans, fmt.Sprintf("no row refers to %d of %d attempts, the first being %s",
@@ -187,16 +187,17 @@ func (a *Auditor) scheduleOrphans(ctx context.Context, attempts []attempt) error
 	}
 	a.metrics.orphans.Add(float64(scheduled))
 	for _, o := range orphans {
-		a.Log.Warn("orphaned objects will be deleted", zap.String("prefix", o.Prefix), zap.Int64("image_id", int64(o.ImageID)))
+		a.Log.Warn("orphaned objects scheduled for deletion", zap.String("prefix", o.Prefix),
+			zap.Int64("image_id", int64(o.ImageID)))
 	}
 	return nil
 }
 
 // attempt is one attempt at an image, as a listing shows it.
 type attempt struct {
-	prefix   string
-	image    catalog.ImageID
-	youngest time.Time
+	prefix string
+	image  catalog.ImageID
+	newest time.Time // of its objects
 }
 
 // byAttempt groups objects, which are in the order of their keys, and returns the keys that no attempt wrote.
@@ -210,15 +211,15 @@ func byAttempt(objects []Object) (attempts []attempt, foreign []string) {
 		if last := len(attempts) - 1; last < 0 || attempts[last].prefix != prefix {
 			attempts = append(attempts, attempt{prefix: prefix, image: image})
 		}
-		if at := &attempts[len(attempts)-1]; o.Modified.After(at.youngest) {
-			at.youngest = o.Modified
+		if at := &attempts[len(attempts)-1]; o.Modified.After(at.newest) {
+			at.newest = o.Modified
 		}
 	}
 	return attempts, foreign
 }
 
-// dropPartialAttempt leaves out the last attempt of a batch that is not the last: the next batch may hold the rest of it. An
-// attempt that fills the whole batch is kept.
+// dropPartialAttempt removes the objects of the last attempt from a batch that others follow: the next batch may have the
+// rest of it. An attempt that fills the whole batch is kept.
 func dropPartialAttempt(objects []Object) []Object {
 	prefix, _, ok := catalog.PrefixOf(objects[len(objects)-1].Key)
 	if !ok {

@@ -18,14 +18,14 @@ import (
 
 const (
 	checkConcurrency = 8    // images checked at a time
-	maxObjects       = 1000 // objects of one attempt that are compared: many times what a pipeline can render
+	maxObjects       = 1000 // objects of one attempt that are compared: far above what a pipeline can render
 )
 
 // Checked is the result of one check of rows.
 type Checked struct {
 	Images  int             // checked
-	Missing int             // of those requested again, because objects are missing
-	Next    catalog.ImageID // the last image checked: the next check continues after it; 0 if none are left
+	Missing int             // requested again, because objects are missing
+	Next    catalog.ImageID // the last image checked: the next check continues after it; 0 if no image is left
 }
 
 // scanRows checks one batch of images.
@@ -50,10 +50,9 @@ func (a *Auditor) scanRows(ctx context.Context, cursor string) (next string, err
 	return strconv.FormatInt(int64(checked.Next), 10), nil
 }
 
-// CheckRows checks up to limit images after that one that are ready and idle, and requests those again, due after delay,
-// that have a missing object or one of another size, however many they are. It returns an error if the store is down or the
-// bucket is not marked as this database's: an object that could not be looked up is not missing. Checking the same rows
-// again is harmless.
+// CheckRows checks up to limit ready and idle images with ids above after. It requests those again, due after delay, that
+// have a missing object or one of another size; it does not stop at [AuditorConfig].ToleratedShare. It returns an error if
+// the database or the bucket is unavailable, or if the owner mark does not name this installation. It may be repeated.
 func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit int, delay time.Duration) (Checked, error) {
 	found, checked, err := a.find(ctx, after, limit)
 	if err != nil {
@@ -65,7 +64,7 @@ func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit in
 	return checked, nil
 }
 
-// find checks up to limit images after that one, and returns the incomplete ones.
+// find checks up to limit images with ids above after, and returns the incomplete ones.
 func (a *Auditor) find(ctx context.Context, after catalog.ImageID, limit int,
 ) (found []incomplete, checked Checked, err error) {
 	if err := a.checkOwner(ctx); err != nil {
@@ -89,12 +88,12 @@ type incomplete struct {
 	key string
 }
 
-// newlyMissing leaves out the images whose last request failed: they are known, and may stay incomplete for good.
+// newlyMissing returns the images whose last request did not fail. The others are known, and may stay incomplete.
 func newlyMissing(images []incomplete) []incomplete {
 	return slices.DeleteFunc(slices.Clone(images), func(p incomplete) bool { return p.ReprocessError != "" })
 }
 
-// check returns the incomplete ones of the images.
+// check returns the incomplete images.
 func (a *Auditor) check(ctx context.Context, images []Published) ([]incomplete, error) {
 	keys := make([]string, len(images))
 	group, ctx := errgroup.WithContext(ctx)
@@ -117,8 +116,8 @@ func (a *Auditor) check(ctx context.Context, images []Published) ([]incomplete, 
 	return found, nil
 }
 
-// checkImage returns the key of a missing object, or "". If there is one it reads the row again and repeats the check: an
-// image that was rendered again after its row was read has other objects, and its old ones are gone rightly.
+// checkImage returns the key of a missing object, or "". If one is missing, it reads the row again and repeats the check: an
+// image that was reprocessed after the first read has other objects, and the old ones are deleted.
 func (a *Auditor) checkImage(ctx context.Context, p Published) (string, error) {
 	key, err := a.missing(ctx, p)
 	if err != nil {
@@ -133,20 +132,20 @@ func (a *Auditor) checkImage(ctx context.Context, p Published) (string, error) {
 		return "", fmt.Errorf("read image %d again: %w", p.ImageID, err)
 	}
 	if len(current) == 0 || current[0].ImageRef != p.ImageRef || current[0].FencingToken != p.FencingToken {
-		return "", nil // gone or in work: a later scan checks it
+		return "", nil // deleted or in work: a later scan checks it
 	}
 	return a.missing(ctx, current[0])
 }
 
-// reprocess requests images again, and returns how many. One whose last request failed is not requested again before MinAge
-// has passed: its source may be gone for good.
+// reprocess requests images again, and returns how many. An image whose last request failed is requested again only after
+// [AuditorConfig].MinAge, because its source may no longer exist.
 func (a *Auditor) reprocess(ctx context.Context, images []incomplete, delay time.Duration) (requested int, err error) {
 	for _, p := range images {
-		which := catalog.Filter{Status: catalog.Ready}
+		filter := catalog.Filter{Status: catalog.Ready}
 		if p.ReprocessError != "" {
-			which.OlderThan = a.cfg.MinAge
+			filter.OlderThan = a.cfg.MinAge
 		}
-		err := a.Catalog.ReprocessIf(ctx, p.ProductID, p.ImageID, which, delay)
+		err := a.Catalog.ReprocessIf(ctx, p.ProductID, p.ImageID, filter, delay)
 		switch {
 		case errors.Is(err, catalog.ErrDone), fault.Is(err, fault.NotFound):
 			continue
@@ -169,7 +168,7 @@ func (a *Auditor) missing(ctx context.Context, p Published) (string, error) {
 	first := p.Objects[0].Key
 	found, more, err := a.Bucket.Page(ctx, first[:strings.LastIndexByte(first, '/')+1], "", maxObjects)
 	if err == nil && more {
-		err = fmt.Errorf("there are more than %d", maxObjects)
+		err = fmt.Errorf("more than %d objects", maxObjects)
 	}
 	if err != nil {
 		return "", fmt.Errorf("list objects of image %d: %w", p.ImageID, err)

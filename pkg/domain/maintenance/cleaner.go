@@ -9,7 +9,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// Cleaner removes the rows of products deleted long ago, and idempotency keys that are too old to be used again.
+// Cleaner removes the rows of products that were deleted longer than [CleanerConfig].PurgeAfter ago, and idempotency keys older
+// than [CleanerConfig].KeysAfter.
 type Cleaner struct {
 	every
 	rows           Retention
@@ -17,7 +18,7 @@ type Cleaner struct {
 	products, keys prometheus.Counter
 }
 
-// NewCleaner returns a Cleaner.
+// NewCleaner returns a Cleaner and registers its metrics with reg.
 func NewCleaner(rows Retention, cfg CleanerConfig, reg prometheus.Registerer, log *zap.Logger) *Cleaner {
 	c := &Cleaner{
 		rows: rows, cfg: cfg,

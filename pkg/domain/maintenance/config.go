@@ -58,17 +58,17 @@ func checkScan(check *fault.Checker, interval time.Duration, batch int) {
 	check.Range(batch >= 1 && batch <= 10_000, "BATCH", "a number from 1 to 10000")
 }
 
-// AuditorConfig says how the auditor compares the bucket with the rows, and when it stops rather than act.
+// AuditorConfig sets how fast the auditor compares the bucket with the rows, and how many differences make it stop.
 type AuditorConfig struct {
 	Enabled        bool          `env:"ENABLED" envDefault:"true" desc:"compare the bucket with the rows, one batch at a time"`
 	Interval       time.Duration `env:"INTERVAL" envDefault:"1m" desc:"between two scans, over all instances"`
-	Rest           time.Duration `env:"REST" envDefault:"6h" desc:"pause after the whole bucket, or all rows, were scanned"`
+	Rest           time.Duration `env:"REST" envDefault:"6h" desc:"pause after the whole bucket, or all rows, are scanned"`
 	Batch          int           `env:"BATCH" envDefault:"5000" desc:"objects that a scan of the bucket lists"`
 	Rows           int           `env:"ROWS" envDefault:"100" desc:"images whose objects a scan of the rows checks"`
 	MinAge         time.Duration `env:"MIN_AGE" envDefault:"24h" desc:"younger objects are never orphans"`
-	Grace          time.Duration `env:"GRACE" envDefault:"10m" desc:"from finding an orphan to deleting it"`
-	ToleratedShare float64       `env:"TOLERATED_SHARE" envDefault:"0.01" desc:"share of a scan that may be wrong; above it the audit stops"`
-	ToleratedCount int           `env:"TOLERATED_COUNT" envDefault:"5" desc:"so many orphans, or images without objects, never stop it"`
+	Grace          time.Duration `env:"GRACE" envDefault:"10m" desc:"delay from finding an orphan to its deletion"`
+	ToleratedShare float64       `env:"TOLERATED_SHARE" envDefault:"0.01" desc:"share of wrong items above which the audit stops"`
+	ToleratedCount int           `env:"TOLERATED_COUNT" envDefault:"5" desc:"this many wrong items never stop the audit"`
 }
 
 // Validate returns every wrong field.
@@ -85,14 +85,14 @@ func (c AuditorConfig) Validate() []fault.Field {
 	return check.Fields()
 }
 
-// tooMany reports whether more of what a scan has seen is wrong than accidents explain.
-func (c AuditorConfig) tooMany(wrong, seen int) bool {
-	return float64(wrong) > max(float64(c.ToleratedCount), c.ToleratedShare*float64(seen))
+// tooMany reports whether a scan of total items has more wrong ones than are tolerated.
+func (c AuditorConfig) tooMany(wrong, total int) bool {
+	return float64(wrong) > max(float64(c.ToleratedCount), c.ToleratedShare*float64(total))
 }
 
-// ReprocessorConfig says how fast images that are requested in bulk reach the workers.
+// ReprocessorConfig limits the rate at which bulk requests reach the workers.
 type ReprocessorConfig struct {
-	Rate float64 `env:"RATE" envDefault:"20" desc:"images a second that bulk requests ask for; live traffic goes first"`
+	Rate float64 `env:"RATE" envDefault:"20" desc:"images a second that bulk requests give to the workers"`
 }
 
 // Validate returns every wrong field.

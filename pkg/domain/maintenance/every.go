@@ -10,15 +10,16 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 )
 
-// every is a loop of scans, one every interval.
+// every runs a scan in each interval.
 type every struct {
 	interval time.Duration
 	log      *zap.Logger
 	errors   prometheus.Counter
-	scan     func(context.Context) (more bool, err error) // more: scan again at once
+	scan     func(context.Context) (more bool, err error) // more: the next scan starts without a pause
 }
 
-// Run scans every interval until ctx ends. It counts and logs an error, and scans again after interval.
+// Run scans every interval, the first time after one interval, until ctx ends. It counts and logs the errors of scans, and
+// returns nil.
 func (e every) Run(ctx context.Context) error {
 	for pause := e.interval; backoff.Sleep(ctx, pause); {
 		more, err := e.scan(ctx)

@@ -11,9 +11,9 @@ import (
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// GarbageCollector deletes the objects of scheduled deletions that are due: those of attempts that did not finish, and those
-// that were replaced. It marks a deletion as started before it deletes anything, so that no attempt can cancel it any more,
-// and deletes a second time later, for an upload that was still in flight. Several may run.
+// GarbageCollector deletes the objects of scheduled deletions that are due: objects of attempts that did not finish, and
+// objects that were replaced. It marks a deletion as started before it deletes an object, so that no attempt can cancel it
+// any more. It deletes a second time after [GCConfig].SecondPassAfter, for a late upload.
 type GarbageCollector struct {
 	every
 	deletions Deletions
@@ -22,12 +22,12 @@ type GarbageCollector struct {
 	deleted   prometheus.Counter
 }
 
-// NewGarbageCollector returns a GarbageCollector.
+// NewGarbageCollector returns a GarbageCollector and registers its metrics with reg.
 func NewGarbageCollector(deletions Deletions, objects Objects, cfg GCConfig, reg prometheus.Registerer, log *zap.Logger,
 ) *GarbageCollector {
 	g := &GarbageCollector{
 		deletions: deletions, objects: objects, cfg: cfg,
-		deleted: counter(reg, "vitrine_maintenance_gc_prefixes_deleted_total", "Prefixes whose objects were deleted, each twice."),
+		deleted: counter(reg, "vitrine_maintenance_gc_prefixes_deleted_total", "Deleted prefixes, each counted twice."),
 	}
 	g.every = every{cfg.Interval, log, counter(reg, "vitrine_maintenance_gc_errors_total", "Scans that failed."), g.scan}
 	return g

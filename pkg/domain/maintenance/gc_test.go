@@ -17,18 +17,18 @@ import (
 	"vitrine.io/pkg/domain/maintenance"
 )
 
-// fakeRows are the rows and objects that the rescuer, the cleaner and the garbage collector work on.
+// fakeRows are the rows and objects of the rescuer, the cleaner and the garbage collector.
 type fakeRows struct {
 	mu          sync.Mutex
 	overdue     []maintenance.ImageRef
 	republished []maintenance.ImageRef
 	products    int
 	keys        int
-	after       time.Duration // how old a key has to be
+	keysAfter   time.Duration // the minimum age in the last PurgeKeys
 	deletions   map[string]*deletion
 	objects     map[string]bool
-	broken      error // of everything
-	noDelete    error // of DeletePrefix, but for b/
+	err         error // of every method but DeletePrefix and Republish
+	deleteErr   error // of DeletePrefix, except for b/
 	scans       int
 }
 
@@ -42,7 +42,7 @@ func (f *fakeRows) OverdueImages(_ context.Context, limit int, _ time.Duration) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.scans++
-	return slices.Clone(f.overdue[:min(limit, len(f.overdue))]), f.broken
+	return slices.Clone(f.overdue[:min(limit, len(f.overdue))]), f.err
 }
 
 func (f *fakeRows) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (int, error) {
@@ -50,15 +50,15 @@ func (f *fakeRows) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (
 	defer f.mu.Unlock()
 	n := min(limit, f.products)
 	f.products -= n
-	return n, f.broken
+	return n, f.err
 }
 
 func (f *fakeRows) PurgeKeys(_ context.Context, limit int, after time.Duration) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := min(limit, f.keys)
-	f.keys, f.after = f.keys-n, after
-	return n, f.broken
+	f.keys, f.keysAfter = f.keys-n, after
+	return n, f.err
 }
 
 func (f *fakeRows) Republish(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
@@ -79,13 +79,13 @@ func (f *fakeRows) StartDue(_ context.Context, limit int, secondPass time.Durati
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.scans++
-	return f.due(limit, false, func(d *deletion) { d.started, d.due = true, time.Now().Add(secondPass) }), f.broken
+	return f.due(limit, false, func(d *deletion) { d.started, d.due = true, time.Now().Add(secondPass) }), f.err
 }
 
 func (f *fakeRows) SecondPassDue(_ context.Context, limit int) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.due(limit, true, func(*deletion) {}), f.broken
+	return f.due(limit, true, func(*deletion) {}), f.err
 }
 
 func (f *fakeRows) due(limit int, started bool, mark func(*deletion)) []string {
@@ -103,17 +103,17 @@ func (f *fakeRows) Remove(_ context.Context, prefix string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.deletions, prefix)
-	return f.broken
+	return f.err
 }
 
 func (f *fakeRows) DeletePrefix(_ context.Context, prefix string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.noDelete != nil && prefix != "b/" {
-		return f.noDelete
+	if f.deleteErr != nil && prefix != "b/" {
+		return f.deleteErr
 	}
 	if d := f.deletions[prefix]; d == nil || !d.started {
-		return fmt.Errorf("%s is deleted before its deletion is started", prefix)
+		return fmt.Errorf("the objects of %s are deleted before the deletion is started", prefix)
 	}
 	delete(f.objects, prefix)
 	return nil
@@ -161,10 +161,10 @@ func TestGarbageCollector(t *testing.T) {
 			if len(f.objects) != 1 || len(f.deletions) != 5 {
 				t.Errorf("after a scan: objects %v, %d deletions, want one and five", f.objects, len(f.deletions))
 			}
-			f.objects["a/"] = true // an upload that was still on its way
+			f.objects["a/"] = true // a late upload
 			during(t, 2*time.Hour, g.Run)
 			if len(f.objects) != 1 || len(f.deletions) != 1 || !f.objects["later/"] {
-				t.Errorf("in the end: objects %v, deletions %v, want only what is not due", f.objects, f.deletions)
+				t.Errorf("at the end: objects %v, deletions %v, want only those that are not due", f.objects, f.deletions)
 			}
 		})
 	})
@@ -175,14 +175,14 @@ func TestGarbageCollector(t *testing.T) {
 			f := &fakeRows{
 				deletions: map[string]*deletion{"a/": {due: time.Now()}, "b/": {due: time.Now()}},
 				objects:   map[string]bool{"a/": true, "b/": true},
-				noDelete:  errors.New("down"),
+				deleteErr: errors.New("down"),
 			}
 			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, 3*time.Hour, g.Run)
 			if len(f.deletions) != 1 || len(f.objects) != 1 || !f.objects["a/"] {
-				t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ gone", f.deletions, f.objects)
+				t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ deleted", f.deletions, f.objects)
 			}
-			f.noDelete = nil
+			f.deleteErr = nil
 			during(t, 2*time.Minute, g.Run)
 			if len(f.objects) != 0 || len(f.deletions) != 0 {
 				t.Errorf("objects %v, deletions %v", f.objects, f.deletions)
@@ -193,7 +193,7 @@ func TestGarbageCollector(t *testing.T) {
 	t.Run("database_error_is_retried_every_interval", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			f := &fakeRows{broken: errors.New("down")}
+			f := &fakeRows{err: errors.New("down")}
 			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, 10*time.Minute+time.Second, g.Run)
 			if f.scans != 10 {

@@ -1,18 +1,10 @@
 package maintenance
 
-import (
-	"errors"
+import "github.com/prometheus/client_golang/prometheus"
 
-	"github.com/prometheus/client_golang/prometheus"
-)
-
-// counter registers and returns a counter, or returns the one of that name: the rescuer and the cleaner share one.
 func counter(reg prometheus.Registerer, name, help string) prometheus.Counter {
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
-	var known prometheus.AlreadyRegisteredError
-	if errors.As(reg.Register(c), &known) {
-		c, _ = known.ExistingCollector.(prometheus.Counter)
-	}
+	reg.MustRegister(c)
 	return c
 }
 
@@ -25,14 +17,14 @@ type auditMetrics struct {
 func newAuditMetrics(reg prometheus.Registerer) *auditMetrics {
 	m := &auditMetrics{
 		listed:  counter(reg, "vitrine_maintenance_auditor_objects_listed_total", "Objects that the auditor has listed."),
-		orphans: counter(reg, "vitrine_maintenance_auditor_orphans_total", "Attempts whose orphaned objects will be deleted."),
+		orphans: counter(reg, "vitrine_maintenance_auditor_orphans_total", "Attempts whose objects were orphans."),
 		foreign: counter(reg, "vitrine_maintenance_auditor_foreign_keys_total", "Listed objects that no attempt wrote."),
 		rows:    counter(reg, "vitrine_maintenance_auditor_rows_checked_total", "Ready images whose objects were checked."),
 		missing: counter(reg, "vitrine_maintenance_auditor_missing_total", "Ready images requested again: objects were missing."),
 		errors:  counter(reg, "vitrine_maintenance_auditor_errors_total", "Scans that failed."),
 		stopped: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vitrine_maintenance_auditor_stopped",
-			Help: "1 if this instance's last scan stopped for that reason; absent if it did not, or if another instance scans.",
+			Help: "1 if this instance's last scan stopped for the reason; absent if it did not, or if another instance scans.",
 		}, []string{"round", "reason"}),
 	}
 	reg.MustRegister(m.stopped)

@@ -10,28 +10,28 @@ import (
 
 // Objects is the object store as the garbage collector uses it.
 type Objects interface {
-	// DeletePrefix deletes every object below prefix, which ends in a slash. None there is no error.
+	// DeletePrefix deletes every object below prefix, which ends in a slash. It is no error if there is none.
 	DeletePrefix(ctx context.Context, prefix string) error
 }
 
 // Deletions are the scheduled deletions of objects.
 type Deletions interface {
-	// StartDue marks up to limit deletions that are due as started, makes each due again after secondPass, and returns their
-	// prefixes. From then on no attempt can cancel them.
+	// StartDue marks up to limit due deletions as started, makes each due again after secondPass, and returns their prefixes.
+	// An attempt can no longer cancel a started deletion.
 	StartDue(ctx context.Context, limit int, secondPass time.Duration) ([]string, error)
 	// SecondPassDue returns the prefixes of up to limit started deletions that are due again.
 	SecondPassDue(ctx context.Context, limit int) ([]string, error)
-	// Remove removes a started deletion for good.
+	// Remove removes a started deletion.
 	Remove(ctx context.Context, prefix string) error
 }
 
-// StaleJobs finds images whose work is overdue.
+// StaleJobs finds images whose jobs are overdue.
 type StaleJobs interface {
-	// OverdueImages returns up to limit images in work that were due more than overdue ago, the longest overdue first.
+	// OverdueImages returns up to limit images that are queued or in work and were due more than overdue ago, oldest first.
 	OverdueImages(ctx context.Context, limit int, overdue time.Duration) ([]ImageRef, error)
 }
 
-// Republisher publishes an image's request again; *catalog.Service does.
+// Republisher publishes the job of an image again. *catalog.Service implements and documents it.
 type Republisher interface {
 	Republish(ctx context.Context, product catalog.ProductID, image catalog.ImageID, overdue time.Duration) error
 }
@@ -47,25 +47,25 @@ type Retention interface {
 
 // ImageFinder finds images by their state.
 type ImageFinder interface {
-	// SelectImages returns up to limit images that are idle and match, of products that are not deleted, with ids above
-	// after, in the order of their ids. It scans a bounded number of rows: unless next is 0 there may be matches after it,
-	// however few were found.
-	SelectImages(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int,
+	// SelectImages returns up to limit idle images that match the filter, of products that are not deleted, with ids above
+	// after, in the order of their ids. It scans a bounded number of rows, so it may return fewer: only a next of 0 means
+	// that no image with an id above next matches.
+	SelectImages(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
 	) (found []ImageRef, next catalog.ImageID, err error)
 }
 
-// ImageReprocessor requests an image again; *catalog.Service says what Remake means.
+// ImageReprocessor requests an image again if it matches the filter. *catalog.Service implements and documents it.
 type ImageReprocessor interface {
-	ReprocessIf(ctx context.Context, product catalog.ProductID, image catalog.ImageID, which catalog.Filter,
+	ReprocessIf(ctx context.Context, product catalog.ProductID, image catalog.ImageID, filter catalog.Filter,
 		delay time.Duration) error
 }
 
 // BucketReader is the object store as the auditor uses it.
 type BucketReader interface {
-	// Page returns up to limit objects below prefix whose keys come after that one, in the order of their keys' bytes. more
-	// reports that there are others.
+	// Page returns up to limit objects below prefix whose keys are greater than after, in the byte order of keys. more reports
+	// that there are others.
 	Page(ctx context.Context, prefix, after string, limit int) (found []Object, more bool, err error)
-	// Owner returns the id of the installation that the bucket is marked with, or "" if it has no mark.
+	// Owner returns the installation id in the owner mark of the bucket, or "" if it has no mark.
 	Owner(ctx context.Context) (string, error)
 }
 
@@ -76,26 +76,26 @@ type Object struct {
 	Modified time.Time // by the store's clock; zero if not requested
 }
 
-// Checkpoints give each scan to one process at a time, and keep its position.
+// Checkpoints assign each scan to one process at a time, and store its position.
 type Checkpoints interface {
-	// Acquire takes the next scan of that name if it is due, and makes the one after it due after interval. A scan that was
-	// never acquired is due. acquired is false if it is not due or another process has it; else cursor is the last one saved.
+	// Acquire acquires the scan of that name if it is due, and makes it due again after interval. A scan that was never
+	// acquired is due. acquired is false if the scan is not due or another process has it; else cursor is the last one saved.
 	Acquire(ctx context.Context, name string, interval time.Duration) (cursor string, acquired bool, err error)
-	// SaveCursor saves the position of the scan. The next one is due after wait.
+	// SaveCursor saves the position of the scan, which is due again after wait.
 	SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error
-	// Installation returns the id of this database, and how often it was restored.
+	// Installation returns the id of this installation, and its epoch: how often its database was restored.
 	Installation(ctx context.Context) (id string, epoch int64, err error)
 }
 
 // References are the rows that refer to objects.
 type References interface {
-	// Unreferenced returns those of the attempts' prefixes that no row refers to: no image of a product that is not deleted
-	// publishes them or is in work with them, and they are not scheduled for deletion. It reads one snapshot.
+	// Unreferenced returns the prefixes that no row refers to: no image of a product that is not deleted publishes them or is
+	// in work with them, and they are not scheduled for deletion. It reads one snapshot.
 	Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error)
-	// ScheduleOrphans schedules the deletion of those for which that is still true, and returns how many.
+	// ScheduleOrphans schedules the deletion of the prefixes that are still unreferenced, and returns how many.
 	ScheduleOrphans(ctx context.Context, prefixes []catalog.ScheduledDeletion) (int, error)
-	// Published returns up to limit images that are ready and idle, of products that are not deleted, with ids above after,
-	// in the order of their ids.
+	// Published returns up to limit ready and idle images, of products that are not deleted, with ids above after, in the
+	// order of their ids.
 	Published(ctx context.Context, after catalog.ImageID, limit int) ([]Published, error)
 }
 
@@ -103,8 +103,8 @@ type References interface {
 type Published struct {
 	ImageRef
 	FencingToken   int64
-	ReprocessError media.Code // why it could not be rendered when it was last requested; "" if it was
-	Objects        []Object   // each once
+	ReprocessError media.Code // why the last request failed; "" if it succeeded
+	Objects        []Object   // without duplicates
 }
 
 // ImageRef names an image and its product.

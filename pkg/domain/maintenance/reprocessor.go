@@ -15,95 +15,96 @@ import (
 )
 
 const (
-	defaultBulk = 1000
-	maxBulk     = 10_000
+	defaultLimit = 1000
+	maxLimit     = 10_000
 
-	// maxAhead bounds how far ahead requests are scheduled. It is far below the age at which a request is given up.
-	maxAhead = time.Hour
+	// maxQueue bounds the delay of a scheduled request. It is far below the age at which the catalog fails a request.
+	maxQueue = time.Hour
 )
 
-// Reprocessor requests many images again, behind live traffic: the requests become due one after the other, at a fixed rate,
-// and each call queues behind those before it. It keeps no other state: to process more images than one call takes, call it
-// again with the last Next. Requesting the same images again skips those in work.
+// Reprocessor requests many images again, at a limited rate, so that live traffic goes first: the requests become due one
+// after the other, and those of a call after those of earlier calls. It has no other state. A caller that needs more images
+// than one call allows calls it again with the last Next. Images in work are skipped.
 type Reprocessor struct {
 	images    ImageFinder
 	catalog   ImageReprocessor
-	pause     time.Duration // between two requests
+	spacing   time.Duration // between two requests
 	now       func() time.Time
-	turn      *semaphore.Weighted // held while requesting
-	next      time.Time           // when the next request may be due; owned by the holder of turn
+	calls     *semaphore.Weighted // one call at a time
+	nextDue   time.Time           // when the next request may be due; owned by the running call
 	requested prometheus.Counter
 	log       *zap.Logger
 }
 
-// NewReprocessor returns a Reprocessor.
+// NewReprocessor returns a Reprocessor and registers its metrics with reg. cfg.Rate is in images a second.
 func NewReprocessor(images ImageFinder, requester ImageReprocessor, cfg ReprocessorConfig, now func() time.Time,
 	reg prometheus.Registerer, log *zap.Logger,
 ) *Reprocessor {
 	r := &Reprocessor{
-		images: images, catalog: requester, pause: time.Duration(float64(time.Second) / cfg.Rate), now: now, log: log,
-		turn:      semaphore.NewWeighted(1),
+		images: images, catalog: requester, spacing: time.Duration(float64(time.Second) / cfg.Rate), now: now, log: log,
+		calls:     semaphore.NewWeighted(1),
 		requested: counter(reg, "vitrine_maintenance_reprocessor_requested_total", "Images requested again in bulk."),
 	}
 	return r
 }
 
-// Reprocess requests up to limit matching images again, with ids above after, in the order of their ids. Where few images
-// match it may stop earlier: only a Next of 0 means that none are left. A limit of 0 means 1000; the maximum is 10000. If
-// ctx ends or the database fails after the first request, it returns what was done without an error, and the next call
-// continues there. fault.TooMany if what earlier calls requested lasts for more than an hour.
-func (r *Reprocessor) Reprocess(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int,
+// Reprocess requests up to limit images that match the filter again, with ids above after, in the order of their ids. A
+// limit of 0 means 1000; the maximum is 10000, above which the error is fault.Invalid. It may stop before limit: only a Next
+// of 0 means that no match is left. If ctx ends or the database fails after the first request, it returns the result so far
+// without an error, and the caller continues at Next. The error is fault.TooMany while the requests of earlier calls become
+// due over more than an hour.
+func (r *Reprocessor) Reprocess(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
 ) (catalog.BulkResult, error) {
 	if limit == 0 {
-		limit = defaultBulk
+		limit = defaultLimit
 	}
-	if limit < 0 || limit > maxBulk {
+	if limit < 0 || limit > maxLimit {
 		return catalog.BulkResult{}, fault.InvalidFields([]fault.Field{
-			{Path: "limit", Code: "out_of_range", Detail: fmt.Sprintf("a number from 1 to %d", maxBulk)},
+			{Path: "limit", Code: "out_of_range", Detail: fmt.Sprintf("a number from 1 to %d", maxLimit)},
 		})
 	}
-	if err := r.turn.Acquire(ctx, 1); err != nil {
-		return catalog.BulkResult{}, fmt.Errorf("wait for a turn: %w", err)
+	if err := r.calls.Acquire(ctx, 1); err != nil {
+		return catalog.BulkResult{}, fmt.Errorf("wait for another call: %w", err)
 	}
-	defer r.turn.Release(1)
-	if r.next.Sub(r.now()) > maxAhead {
+	defer r.calls.Release(1)
+	if r.nextDue.Sub(r.now()) > maxQueue {
 		return catalog.BulkResult{}, fault.New(fault.TooMany, "reprocess_queue_full",
-			"the pictures already asked for will keep the workers busy for more than an hour; ask again later")
+			"the images of earlier bulk requests become due over more than an hour; repeat the request later")
 	}
-	images, next, err := r.images.SelectImages(ctx, which, after, limit)
+	images, next, err := r.images.SelectImages(ctx, filter, after, limit)
 	if err != nil {
 		return catalog.BulkResult{}, fmt.Errorf("select images: %w", err)
 	}
-	return r.request(ctx, images, which, next)
+	return r.request(ctx, images, filter, next)
 }
 
-// request requests the images in turn. next is where the next call continues once all are requested.
-func (r *Reprocessor) request(ctx context.Context, images []ImageRef, which catalog.Filter, next catalog.ImageID,
+// request requests the images. next is where the next call continues if all are requested.
+func (r *Reprocessor) request(ctx context.Context, images []ImageRef, filter catalog.Filter, next catalog.ImageID,
 ) (catalog.BulkResult, error) {
 	done := catalog.BulkResult{Next: next}
 	var last catalog.ImageID
-	for _, p := range images {
-		delay := max(0, r.next.Sub(r.now()))
-		err := r.catalog.ReprocessIf(ctx, p.ProductID, p.ImageID, which, delay)
+	for _, img := range images {
+		delay := max(0, r.nextDue.Sub(r.now()))
+		err := r.catalog.ReprocessIf(ctx, img.ProductID, img.ImageID, filter, delay)
 		switch {
 		case err == nil:
 			r.requested.Inc()
-			r.next = r.now().Add(delay + r.pause)
+			r.nextDue = r.now().Add(delay + r.spacing)
 			done.Requested++
 		case errors.Is(err, catalog.ErrDone), fault.Is(err, fault.NotFound):
 			done.Skipped++
 		case last == 0:
-			return catalog.BulkResult{}, fmt.Errorf("request image %d again: %w", p.ImageID, err)
+			return catalog.BulkResult{}, fmt.Errorf("request image %d again: %w", img.ImageID, err)
 		default:
-			r.log.Warn("bulk request interrupted", zap.Int64("image_id", int64(p.ImageID)), zap.Error(err))
-			done.Next, done.Spread = last, r.ahead()
+			r.log.Warn("bulk request interrupted", zap.Int64("image_id", int64(img.ImageID)), zap.Error(err))
+			done.Next, done.Spread = last, r.spread()
 			return done, nil
 		}
-		last = p.ImageID
+		last = img.ImageID
 	}
-	done.Spread = r.ahead()
+	done.Spread = r.spread()
 	return done, nil
 }
 
-// ahead returns the time until the last request is due.
-func (r *Reprocessor) ahead() time.Duration { return max(0, r.next.Add(-r.pause).Sub(r.now())) }
+// spread returns the time until the last scheduled request is due.
+func (r *Reprocessor) spread() time.Duration { return max(0, r.nextDue.Add(-r.spacing).Sub(r.now())) }

@@ -11,8 +11,8 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// Rescuer publishes the requests of overdue images again. The new message has the same ticket, so the outbox holds it once
-// and no worker handles it twice, even when several rescuers run.
+// Rescuer publishes overdue jobs again. The new message has the same job id, so the outbox has at most one copy of it, and
+// only one worker can begin the job, even when several rescuers run.
 type Rescuer struct {
 	every
 	jobs        StaleJobs
@@ -21,32 +21,33 @@ type Rescuer struct {
 	republished prometheus.Counter
 }
 
-// NewRescuer returns a Rescuer.
-func NewRescuer(jobs StaleJobs, republisher Republisher, cfg RescuerConfig, reg prometheus.Registerer, log *zap.Logger) *Rescuer {
+// NewRescuer returns a Rescuer and registers its metrics with reg.
+func NewRescuer(jobs StaleJobs, republisher Republisher, cfg RescuerConfig, reg prometheus.Registerer, log *zap.Logger,
+) *Rescuer {
 	r := &Rescuer{
 		jobs: jobs, catalog: republisher, cfg: cfg,
-		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Jobs published again because overdue."),
+		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Overdue jobs that were published again."),
 	}
 	r.every = every{cfg.Interval, log, counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed."), r.scan}
 	return r
 }
 
-// scan publishes one batch. more reports that the batch was full.
+// scan publishes one batch of overdue jobs. more reports that the batch was full.
 func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
 	overdue, err := r.jobs.OverdueImages(ctx, r.cfg.Batch, r.cfg.OverdueAfter)
 	if err != nil {
 		return false, fmt.Errorf("find overdue images: %w", err)
 	}
 	var failed []error // one failure does not stop the rest
-	for _, o := range overdue {
-		switch err := r.catalog.Republish(ctx, o.ProductID, o.ImageID, r.cfg.OverdueAfter); {
+	for _, img := range overdue {
+		switch err := r.catalog.Republish(ctx, img.ProductID, img.ImageID, r.cfg.OverdueAfter); {
 		case errors.Is(err, catalog.ErrDone):
 		case err != nil:
 			failed = append(failed, err)
 		default:
 			r.republished.Inc()
-			r.log.Warn("overdue image requested again",
-				zap.Int64("product_id", int64(o.ProductID)), zap.Int64("image_id", int64(o.ImageID)))
+			r.log.Warn("overdue job published again",
+				zap.Int64("product_id", int64(img.ProductID)), zap.Int64("image_id", int64(img.ImageID)))
 		}
 	}
 	return len(overdue) == r.cfg.Batch, errors.Join(failed...)

@@ -11,6 +11,7 @@ import (
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
+	"vitrine.io/pkg/test/catalogtest"
 )
 
 func TestRescuer(t *testing.T) {
@@ -27,7 +28,7 @@ func TestRescuer(t *testing.T) {
 			r := maintenance.NewRescuer(f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, time.Minute+time.Second, r.Run) // one interval
 			if len(f.republished) != 9 {
-				t.Errorf("published %d again, want 9", len(f.republished))
+				t.Errorf("published %d jobs, want 9", len(f.republished))
 			}
 		})
 	})
@@ -40,11 +41,11 @@ func TestRescuer(t *testing.T) {
 			r := maintenance.NewRescuer(f, f, rescuerConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, r.Run) // one scan
 			if len(f.republished) != 1 {
-				t.Errorf("published %v again, want image 2", f.republished)
+				t.Errorf("published %v, want image 2", f.republished)
 			}
-			f.broken = errors.New("down")
+			f.err = errors.New("down")
 			during(t, 150*time.Second, r.Run)
-			if n := metric(t, reg, "vitrine_maintenance_rescuer_errors_total"); n != 3 || f.scans != 3 {
+			if n := catalogtest.Metric(t, reg, "vitrine_maintenance_rescuer_errors_total"); n != 3 || f.scans != 3 {
 				t.Errorf("%d scans, %v errors, want three and three", f.scans, n)
 			}
 		})
@@ -60,11 +61,11 @@ func TestCleaner(t *testing.T) {
 			f, reg := &fakeRows{products: 7, keys: 8}, prometheus.NewRegistry()
 			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, c.Run)
-			if f.products != 0 || f.keys != 0 || f.after != 24*time.Hour {
-				t.Errorf("left %d products and %d keys older than %s, want none older than a day", f.products, f.keys, f.after)
+			if f.products != 0 || f.keys != 0 || f.keysAfter != 24*time.Hour {
+				t.Errorf("left %d products and %d keys older than %s, want none older than a day", f.products, f.keys, f.keysAfter)
 			}
 			for name, want := range map[string]float64{"products_purged_total": 7, "keys_purged_total": 8, "errors_total": 0} {
-				if got := metric(t, reg, "vitrine_maintenance_cleaner_"+name); got != want {
+				if got := catalogtest.Metric(t, reg, "vitrine_maintenance_cleaner_"+name); got != want {
 					t.Errorf("%s: got %v, want %v", name, got, want)
 				}
 			}
@@ -74,13 +75,13 @@ func TestCleaner(t *testing.T) {
 	t.Run("counts_its_errors_apart_from_the_rescuer", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			f, reg := &fakeRows{broken: errors.New("down")}, prometheus.NewRegistry()
+			f, reg := &fakeRows{err: errors.New("down")}, prometheus.NewRegistry()
 			r := maintenance.NewRescuer(f, f, rescuerConfig(), reg, zap.NewNop())
 			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, 2*time.Minute+time.Second, r.Run)
 			during(t, time.Minute+time.Second, c.Run)
-			rescuer := metric(t, reg, "vitrine_maintenance_rescuer_errors_total")
-			if n := metric(t, reg, "vitrine_maintenance_cleaner_errors_total"); n != 1 || rescuer != 2 {
+			rescuer := catalogtest.Metric(t, reg, "vitrine_maintenance_rescuer_errors_total")
+			if n := catalogtest.Metric(t, reg, "vitrine_maintenance_cleaner_errors_total"); n != 1 || rescuer != 2 {
 				t.Errorf("counted %v errors of the cleaner and %v of the rescuer, want one and two", n, rescuer)
 			}
 		})

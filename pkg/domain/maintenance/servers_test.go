@@ -3,63 +3,31 @@ package maintenance_test
 import (
 	"bytes"
 	"context"
-	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/shopspring/decimal"
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/adapter/blob"
-	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/test/catalogtest"
 	"vitrine.io/pkg/test/servers"
 )
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// noCache is a cache that is away.
-type noCache struct{}
-
-func (noCache) Get(context.Context, catalog.ProductID) (catalog.Document, bool, error) {
-	return catalog.Document{}, false, nil
+// system is a catalogue on a PostgreSQL server and an object store, with one product.
+type system struct {
+	*catalogtest.Catalog
+	bucket *blob.Bucket
 }
 
-func (noCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.Time) (catalog.FillOutcome, error) {
-	return catalog.Filled, nil
-}
-
-func (noCache) Invalidate(context.Context, catalog.ProductID, int64) error { return nil }
-
-// site is a catalogue on a real database beside a real bucket, with an auditor and a garbage collector with short intervals.
-type site struct {
-	*testing.T
-	*catalog.Service
-	store   *postgres.Store
-	bucket  *blob.Bucket
-	product catalog.Product
-}
-
-func newSite(t *testing.T, images int) *site {
+func newSystem(t *testing.T, images int) *system {
 	t.Helper()
-	cfg := postgres.Config{
-		DSN: servers.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
-		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
-		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
-	}
-	if err := postgres.Migrate(t.Context(), cfg, zap.NewNop()); err != nil {
-		t.Fatal(err)
-	}
-	db, err := postgres.Open(cfg, zap.NewNop(), prometheus.NewRegistry())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
 	at := servers.S3(t)
 	bucket, err := blob.New(blob.Config{
 		Endpoint: at.Endpoint, Region: at.Region, Bucket: at.Bucket, AccessKey: at.AccessKey, SecretKey: at.SecretKey,
@@ -69,83 +37,58 @@ func newSite(t *testing.T, images int) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(bucket.Close)
-	s := &site{T: t, store: postgres.NewStore(db), bucket: bucket}
-	s.Service = catalog.New(catalog.Deps{
-		Store: s.store, Pipelines: s.store, Cache: noCache{}, NewID: uuid.NewString, Random: rand.Float64, Now: time.Now,
-		Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }, Log: zap.NewNop(),
-	}, catalog.Config{LoadTimeout: time.Second, InvalidateTimeout: time.Second, DeletionGrace: time.Nanosecond})
-	s.must(bucket.EnsureBucket(t.Context()))
-	id, _, err := s.store.Installation(t.Context())
-	s.must(err)
+	s := &system{Catalog: catalogtest.New(t, images), bucket: bucket}
+	s.Must(bucket.EnsureBucket(t.Context()))
+	id, _, err := s.Store.Installation(t.Context())
+	s.Must(err)
 	_, err = bucket.Claim(t.Context(), id)
-	s.must(err)
-	user, err := s.store.InsertUser(t.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"})
-	s.must(err)
-	in := catalog.NewProductInput{UserID: user.ID, Name: "Lamp", Price: decimal.NewFromInt(1), PriceSet: true}
-	for range images {
-		in.ImageURLs = append(in.ImageURLs, "https://example.com/"+uuid.NewString())
-	}
-	s.product, err = s.Create(t.Context(), in, "")
-	s.must(err)
+	s.Must(err)
 	return s
 }
 
-func (s *site) must(err error) {
+// begin begins an attempt at an image and stores a rendition.
+func (s *system) begin(n int, budget time.Duration) catalog.Attempt {
 	s.Helper()
-	if err != nil {
-		s.Fatal(err)
-	}
-}
-
-func (s *site) image(n int) catalog.Image {
-	s.Helper()
-	p, err := s.store.Product(s.Context(), s.product.ID)
-	s.must(err)
-	return p.Images[n]
-}
-
-// begin begins with a image and stores a rendition.
-func (s *site) begin(n int, budget time.Duration) catalog.Attempt {
-	s.Helper()
-	img := s.image(n)
-	a, err := s.Begin(s.Context(), catalog.Job{ProductID: s.product.ID, ImageID: img.ID, JobID: img.JobID}, budget)
-	s.must(err)
+	img := s.Image(n)
+	a, err := s.Begin(s.Context(), catalog.Job{ProductID: s.Product.ID, ImageID: img.ID, JobID: img.JobID}, budget)
+	s.Must(err)
 	s.put(a.Prefix + "full.jpg")
 	return a
 }
 
-func (s *site) put(key string) {
+func (s *system) put(key string) {
 	s.Helper()
-	s.must(s.bucket.Put(s.Context(), key, "image/jpeg", bytes.NewReader([]byte("jpeg")), 4))
+	s.Must(s.bucket.Put(s.Context(), key, "image/jpeg", bytes.NewReader([]byte("jpeg")), 4))
 }
 
-func (s *site) finish(a catalog.Attempt) {
+func (s *system) finish(a catalog.Attempt) {
 	s.Helper()
 	full := catalog.Rendition{
 		Name: "full", Format: pipeline.JPEG, Width: 1, Height: 1, Bytes: 4, Key: a.Prefix + "full.jpg", Default: true,
 	}
-	s.must(s.Finish(s.Context(), a, catalog.Result{
+	s.Must(s.Finish(s.Context(), a, catalog.Result{
 		Width: 1, Height: 1, SourceBytes: 1, SourceSHA256: "ab", Renditions: []catalog.Rendition{full},
 	}))
 }
 
-func (s *site) there(prefix string) bool {
+// exists reports whether the bucket has an object below prefix.
+func (s *system) exists(prefix string) bool {
 	s.Helper()
 	found, _, err := s.bucket.Page(s.Context(), prefix, "", 1)
-	s.must(err)
+	s.Must(err)
 	return len(found) > 0
 }
 
-// tidy runs an auditor and a garbage collector until the test ends.
-func (s *site) tidy() {
-	const soon = 20 * time.Millisecond
+// startMaintenance runs an auditor and a garbage collector with short intervals until the test ends.
+func (s *system) startMaintenance() {
+	const interval = 20 * time.Millisecond
 	log := zap.NewNop()
-	cfg := maintenance.GCConfig{Interval: soon, Batch: 100, SecondPassAfter: soon}
-	collector := maintenance.NewGarbageCollector(s.store, s.bucket, cfg, prometheus.NewRegistry(), log)
+	cfg := maintenance.GCConfig{Interval: interval, Batch: 100, SecondPassAfter: interval}
+	collector := maintenance.NewGarbageCollector(s.Store, s.bucket, cfg, prometheus.NewRegistry(), log)
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
-		Checkpoints: s.store, References: s.store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
+		Checkpoints: s.Store, References: s.Store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
 	}, maintenance.AuditorConfig{
-		Enabled: true, Interval: soon, Rest: soon, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
+		Enabled: true, Interval: interval, Rest: interval, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
 		ToleratedShare: 1,
 	}, prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(s.Context())
@@ -155,7 +98,7 @@ func (s *site) tidy() {
 	s.Cleanup(func() { stop(); both.Wait() })
 }
 
-func (s *site) await(what string, ok func() bool) {
+func (s *system) await(what string, ok func() bool) {
 	s.Helper()
 	limit, cancel := context.WithTimeout(s.Context(), time.Minute)
 	defer cancel()
@@ -168,44 +111,51 @@ func (s *site) await(what string, ok func() bool) {
 	}
 }
 
-func TestAuditorDeletesALateUpload(t *testing.T) {
+func TestServers(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 2)
-	shown := s.begin(0, time.Hour)
-	s.finish(shown)
-	zombie := s.begin(1, time.Nanosecond) // it hangs, and others go on
-	again := s.begin(1, time.Hour)
-	s.put("products/notes.txt")
-	s.tidy()
-	s.await("the dead attempt's objects are deleted", func() bool { return !s.there(zombie.Prefix) })
-	var deletions []string
-	s.await("and its deletion is gone", func() bool {
-		var err error
-		deletions, err = s.store.SecondPassDue(t.Context(), 10)
-		s.must(err)
-		return len(deletions) == 0
-	})
-	s.put(zombie.Prefix + "late.jpg") // now nothing in the database knows of it
-	s.await("what came too late is deleted", func() bool { return !s.there(zombie.Prefix) })
-	for _, kept := range []string{shown.Prefix, again.Prefix, "products/notes.txt"} {
-		if !s.there(kept) {
-			t.Errorf("%s went with it", kept)
-		}
-	}
-	s.finish(again)
+	t.Run("late_upload_is_deleted", testServersLateUploadIsDeleted)
+	t.Run("objects_of_running_attempts_are_kept", testServersObjectsOfRunningAttemptsAreKept)
+	t.Run("missing_object_is_requested_again", testServersMissingObjectIsRequestedAgain)
 }
 
-func TestAuditorSparesRunningAttempts(t *testing.T) {
+func testServersLateUploadIsDeleted(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, 2)
+	published := s.begin(0, time.Hour)
+	s.finish(published)
+	superseded := s.begin(1, time.Nanosecond) // its budget has ended, so the next one supersedes it
+	current := s.begin(1, time.Hour)
+	s.put("products/notes.txt")
+	s.startMaintenance()
+	s.await("the objects of the superseded attempt are deleted", func() bool { return !s.exists(superseded.Prefix) })
+	var deletions []string
+	s.await("its deletion is removed", func() bool {
+		var err error
+		deletions, err = s.Store.SecondPassDue(t.Context(), 10)
+		s.Must(err)
+		return len(deletions) == 0
+	})
+	s.put(superseded.Prefix + "late.jpg") // no row refers to it
+	s.await("the late upload is deleted", func() bool { return !s.exists(superseded.Prefix) })
+	for _, kept := range []string{published.Prefix, current.Prefix, "products/notes.txt"} {
+		if !s.exists(kept) {
+			t.Errorf("%s was deleted", kept)
+		}
+	}
+	s.finish(current)
+}
+
+func testServersObjectsOfRunningAttemptsAreKept(t *testing.T) {
 	t.Parallel()
 	const images, rounds = 4, 8
-	s := newSite(t, images)
-	s.tidy()
+	s := newSystem(t, images)
+	s.startMaintenance()
 	var all sync.WaitGroup
 	for n := range images {
 		all.Go(func() {
 			for range rounds {
 				s.finish(s.begin(n, time.Hour))
-				_, err := s.Reprocess(t.Context(), s.product.ID, s.image(n).ID, "")
+				_, err := s.Reprocess(t.Context(), s.Product.ID, s.Image(n).ID, "")
 				if err != nil {
 					t.Error(err)
 				}
@@ -215,36 +165,36 @@ func TestAuditorSparesRunningAttempts(t *testing.T) {
 	all.Wait()
 	for n := range images {
 		s.finish(s.begin(n, time.Hour))
-		for _, r := range s.image(n).Renditions {
-			if !s.there(r.Key) {
-				t.Errorf("%s is shown and gone", r.Key)
+		for _, r := range s.Image(n).Renditions {
+			if !s.exists(r.Key) {
+				t.Errorf("%s is published and deleted", r.Key)
 			}
 		}
 	}
-	s.await("only what is shown is left", func() bool {
+	s.await("only the published objects remain", func() bool {
 		found, _, err := s.bucket.Page(t.Context(), "products/", "", 100)
-		s.must(err)
+		s.Must(err)
 		return len(found) == images
 	})
 }
 
-func TestAuditorRequestsDeletedObjectsAgain(t *testing.T) {
+func testServersMissingObjectIsRequestedAgain(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 2)
+	s := newSystem(t, 2)
 	for n := range 2 {
 		s.finish(s.begin(n, time.Hour))
 	}
-	s.must(s.bucket.DeletePrefix(t.Context(), s.image(1).Prefix))
-	s.tidy()
-	s.await("the image is queued", func() bool { return s.image(1).JobState == catalog.Queued })
-	if img := s.image(1); img.Status != catalog.Ready {
-		t.Errorf("it is %s, want it shown as ready meanwhile", img.Status)
+	s.Must(s.bucket.DeletePrefix(t.Context(), s.Image(1).Prefix))
+	s.startMaintenance()
+	s.await("the image is queued", func() bool { return s.Image(1).JobState == catalog.Queued })
+	if img := s.Image(1); img.Status != catalog.Ready {
+		t.Errorf("it is %s, want it ready until it is rendered again", img.Status)
 	}
-	if img := s.image(0); img.JobState != catalog.Idle {
-		t.Error("a image whose objects are there was asked for anew")
+	if img := s.Image(0); img.JobState != catalog.Idle {
+		t.Error("a complete image was requested again")
 	}
 	s.finish(s.begin(1, time.Hour))
-	if !s.there(s.image(1).Renditions[0].Key) {
-		t.Error("it is ready and its object is not there")
+	if !s.exists(s.Image(1).Renditions[0].Key) {
+		t.Error("it is ready and its object is missing")
 	}
 }

@@ -6,15 +6,15 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Config says how eagerly the relay works.
+// Config sets the size and the rate of the relay's rounds.
 type Config struct {
-	Batch  int           `env:"BATCH" envDefault:"500" desc:"most messages of one round"`
-	Rate   int           `env:"RATE" envDefault:"2000" desc:"most messages a second, beyond the first two seconds' worth; 0: no limit"`
-	Poll   time.Duration `env:"POLL" envDefault:"150ms" desc:"pause between rounds that nobody asked for, give or take a third"`
-	Sample time.Duration `env:"SAMPLE" envDefault:"5s" desc:"how often the outbox's depth is measured"`
+	Batch  int           `env:"BATCH" envDefault:"500" desc:"maximum messages of one round"`
+	Rate   int           `env:"RATE" envDefault:"2000" desc:"maximum messages a second; bursts of two seconds; 0: no limit"`
+	Poll   time.Duration `env:"POLL" envDefault:"150ms" desc:"pause between rounds without new messages, plus or minus a third"`
+	Sample time.Duration `env:"SAMPLE" envDefault:"5s" desc:"interval of the measurement of the outbox's depth"`
 }
 
-// The bounds: a batch must fit into the five seconds of a round, and a poll must neither spin nor sleep.
+// The bounds of Config: a batch must fit into the five seconds of a round.
 const (
 	maxBatch  = 10_000
 	minPoll   = 10 * time.Millisecond
@@ -22,7 +22,7 @@ const (
 	minSample = 100 * time.Millisecond
 )
 
-// Validate returns every wrong setting, by the name of its variable.
+// Validate returns every wrong field.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Range(c.Batch >= 1 && c.Batch <= maxBatch, "BATCH", "%d is not between 1 and %d", c.Batch, maxBatch)

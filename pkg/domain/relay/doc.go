@@ -1,13 +1,13 @@
-// Package relay carries committed messages from the outbox to Kafka: every one at least once, in no particular order.
+// Package relay moves committed messages from the outbox to Kafka: each at least once, in no particular order.
 //
-// A [Relay] works in rounds, one at a time. A round claims due rows, publishes them and deletes those that Kafka
-// acknowledged, all within the outbox's transaction, so a process that dies in a round publishes again and loses nothing. A
-// full round is followed by the next at once. The process that commits a message calls Wake; a poll a few times a second
-// finds what other processes, or the passing of time, made due. A backlog goes out at [Config].Rate, so that live traffic is
-// not slowed.
+// A [Relay] works in rounds, one at a time. A round claims due rows, publishes them and deletes the acknowledged ones, all
+// in one transaction of the outbox: if the process crashes during a round, its messages are published again. The next round
+// follows a full one without a pause. The process that commits a message calls Wake; a poll every [Config].Poll finds rows
+// of other processes and rows that became due. A backlog is published at [Config].Rate, so that it does not slow live
+// traffic.
 //
-// While the database or Kafka is down the relay waits longer and longer, up to five seconds, and says so once. A message
-// that Kafka refuses is put off and finally parked by the outbox, with an alert; it holds nobody else up. Nor
-// does a partition that cannot be reached: while others take something, that is no outage. Several relays
-// may run. Publishing twice is harmless, because consumers rely on tickets, fences and versions.
+// While the database or Kafka is down, the relay waits up to five seconds between rounds, and logs one line. The outbox
+// delays a message that Kafka refuses, and finally parks it, with an alert; other messages do not wait for it. A round in
+// which Kafka acknowledged at least one message is no outage, so messages for other partitions do not wait for a partition
+// without a leader. Several relays may run. Duplicates are harmless: consumers compare job ids, fencing tokens and versions.
 package relay

@@ -18,20 +18,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		due:     gauge("outbox_due", "Messages that could be published now."),
-		delayed: gauge("outbox_delayed", "Messages whose time has not come."),
-		parked:  gauge("outbox_parked", "Messages that Kafka refused too often; a person has to look."),
-		oldest:  gauge("outbox_oldest_age_seconds", "How long the oldest due message has been due; alert on this."),
+		delayed: gauge("outbox_delayed", "Messages that are not due yet."),
+		parked:  gauge("outbox_parked", "Messages that Kafka refused too often; an operator has to decide."),
+		oldest:  gauge("outbox_oldest_age_seconds", "Time since the oldest due message became due."),
 		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_relay_batches_total",
-			Help: "Rounds that claimed something or failed, by result: ok, failed.",
+			Help: "Rounds that claimed messages or failed, by result: ok, failed.",
 		}, []string{"result"}),
 		published:       counter("published_total", "Messages that Kafka acknowledged."),
-		refused:         counter("refused_total", "Messages that Kafka refused once more."),
-		parkedByRefusal: counter("parked_total", "Messages that were refused for the last time."),
+		refused:         counter("refused_total", "Refusals of messages by Kafka."),
+		parkedByRefusal: counter("parked_total", "Messages that were parked after their last try."),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "vitrine_relay_batch_duration_seconds",
-			Help:    "Time of one round that claimed something.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s; a round is bound to five seconds
+			Help:    "Duration of a round that claimed messages.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14), // 1 ms to 8 s; a round lasts at most five seconds
 		}),
 	}
 	reg.MustRegister(m.due, m.delayed, m.parked, m.oldest, m.rounds, m.published, m.refused, m.parkedByRefusal, m.seconds)

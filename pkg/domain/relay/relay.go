@@ -5,40 +5,39 @@ import (
 	"sync"
 	"time"
 
-	"vitrine.io/pkg/foundation/backoff"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
 )
 
 const (
-	firstBackoff = 100 * time.Millisecond // doubling
+	firstBackoff = 100 * time.Millisecond // doubles
 	maxBackoff   = 5 * time.Second
 
-	// roundBound is above the outbox's own five seconds: it is only reached when the database does not keep its word.
-	roundBound  = 8 * time.Second
-	sampleBound = 3 * time.Second
+	// roundTimeout is above the outbox's own limit of five seconds, and applies only if the database does not enforce that.
+	roundTimeout  = 8 * time.Second
+	sampleTimeout = 3 * time.Second
 
-	savedSeconds = 2 // how many seconds' worth of the rate an idle relay saves up
+	burstSeconds = 2 // the burst of the rate limit, in seconds of the rate
 )
 
-// Relay publishes what stands in an outbox. Run may be called once; Wake at any time.
+// Relay publishes the messages of an outbox. Run may be called once, Wake at any time.
 type Relay struct {
-	outbox    Outbox
-	publisher Publisher
-	config    Config
-	metrics   *metrics
-	log       *zap.Logger
-	wake      chan struct{}
-	limiter   *rate.Limiter
-	saidPart  time.Time // when it was last logged that a part could not be sent
+	outbox        Outbox
+	publisher     Publisher
+	config        Config
+	metrics       *metrics
+	log           *zap.Logger
+	wake          chan struct{}
+	limiter       *rate.Limiter
+	partialLogged time.Time // when logPartial last logged
 }
 
-// New returns a relay that does nothing until Run.
+// New returns a Relay that publishes while Run runs, and registers its metrics with reg.
 func New(outbox Outbox, publisher Publisher, config Config, reg prometheus.Registerer, log *zap.Logger) *Relay {
 	return &Relay{
 		outbox: outbox, publisher: publisher, config: config, metrics: newMetrics(reg), log: log, wake: make(chan struct{}, 1),
@@ -46,17 +45,17 @@ func New(outbox Outbox, publisher Publisher, config Config, reg prometheus.Regis
 	}
 }
 
-// newLimiter returns the limit of messages a second, so that a backlog does not slow live traffic. A full round spends a
-// batch at once, which rate.Limiter refuses above its burst.
+// newLimiter returns the limit of messages a second. The burst is at least a batch, because a full round waits for a whole
+// batch, and rate.Limiter returns an error for more than its burst.
 func newLimiter(c Config) *rate.Limiter {
 	if c.Rate == 0 {
 		return rate.NewLimiter(rate.Inf, 0)
 	}
-	return rate.NewLimiter(rate.Limit(c.Rate), max(savedSeconds*c.Rate, c.Batch))
+	return rate.NewLimiter(rate.Limit(c.Rate), max(burstSeconds*c.Rate, c.Batch))
 }
 
-// Wake starts a round soon. It never blocks; calls before the round begins count as one, a call during a round asks for
-// another. While the relay waits for a server to come back it is not hurried.
+// Wake starts a round without waiting for the next poll. It never blocks. Several calls before a round start one round; a
+// call during a round starts another. It does not shorten the pause after a failed round.
 func (r *Relay) Wake() {
 	select {
 	case r.wake <- struct{}{}:
@@ -64,14 +63,14 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run publishes until ctx ends, and returns nil after the current round.
+// Run publishes until ctx ends. It then finishes the current round and returns nil.
 func (r *Relay) Run(ctx context.Context) error {
 	var sampling sync.WaitGroup
 	sampling.Go(func() { r.sample(ctx) })
 	defer sampling.Wait()
-	state := health{log: r.log, what: "relaying"}
+	state := stateLog{log: r.log, what: "relaying"}
 	for failures := 0; ctx.Err() == nil; {
-		err := r.burst(ctx)
+		err := r.drainBacklog(ctx)
 		state.report(err)
 		if err != nil {
 			failures++
@@ -84,8 +83,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// burst does one round after the other until one claims less than a batch, one fails, or ctx ends.
-func (r *Relay) burst(ctx context.Context) error {
+// drainBacklog runs rounds until one claims less than a batch or fails, or ctx ends.
+func (r *Relay) drainBacklog(ctx context.Context) error {
 	for {
 		full, err := r.drain(ctx)
 		if err != nil || !full {
@@ -97,16 +96,16 @@ func (r *Relay) burst(ctx context.Context) error {
 	}
 }
 
-// judge logs what was refused and returns the first error that is about Kafka instead of one message. If Kafka took
-// anything it is not down: a partition without a leader holds nobody else up.
-func (r *Relay) judge(messages []event.Message, results []error) (outage error) {
+// logResults logs refused messages. It returns the first error that is not about a single message, or nil if Kafka
+// acknowledged any message: then Kafka is not down, and only a partition has no leader.
+func (r *Relay) logResults(messages []event.Message, results []error) (outage error) {
 	published := 0
 	for i, err := range results {
 		switch {
 		case err == nil:
 			published++
 		case fault.Is(err, fault.Invalid):
-			r.log.Error("kafka refuses a message", zap.Error(err), zap.String("event_id", messages[i].ID),
+			r.log.Error("Kafka refuses a message", zap.Error(err), zap.String("event_id", messages[i].ID),
 				zap.String("product_id", messages[i].Key), zap.String("type", messages[i].Type))
 		case outage == nil:
 			outage = err
@@ -115,31 +114,31 @@ func (r *Relay) judge(messages []event.Message, results []error) (outage error) 
 	if published == 0 {
 		return outage
 	}
-	r.partial(outage)
+	r.logPartial(outage)
 	return nil
 }
 
-// partial logs at most once a minute that only a part could be sent, because such rounds may follow each other all day.
-func (r *Relay) partial(err error) {
-	if err == nil || time.Since(r.saidPart) < time.Minute {
+// logPartial logs, at most once a minute, that some messages of a round could not be sent.
+func (r *Relay) logPartial(err error) {
+	if err == nil || time.Since(r.partialLogged) < time.Minute {
 		return
 	}
-	r.saidPart = time.Now()
-	r.log.Warn("some messages cannot be sent and will be repeated, others go", zap.Error(err))
+	r.partialLogged = time.Now()
+	r.log.Warn("some messages cannot be sent and will be retried", zap.Error(err))
 }
 
-// withoutRefusal drops an error that only repeats that a message was refused: the outbox puts that one off by itself, and
-// the others should not wait for it.
-func withoutRefusal(err error) error {
+// ignoreRefusal returns nil for the refusal of a message, and else err: the outbox delays a refused message, and the relay
+// does not pause for it.
+func ignoreRefusal(err error) error {
 	if fault.Is(err, fault.Invalid) {
 		return nil
 	}
 	return err
 }
 
-// sample measures the outbox now and then.
+// sample measures the depth of the outbox about every Config.Sample until ctx ends.
 func (r *Relay) sample(ctx context.Context) {
-	state := health{log: r.log, what: "measuring the outbox"}
+	state := stateLog{log: r.log, what: "measuring the outbox"}
 	for ctx.Err() == nil {
 		err := r.measure(ctx)
 		if ctx.Err() == nil {
@@ -150,7 +149,7 @@ func (r *Relay) sample(ctx context.Context) {
 }
 
 func (r *Relay) measure(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, sampleBound)
+	ctx, cancel := context.WithTimeout(ctx, sampleTimeout)
 	defer cancel()
 	depth, err := r.outbox.Depth(ctx)
 	if err == nil {
@@ -159,19 +158,19 @@ func (r *Relay) measure(ctx context.Context) error {
 	return err
 }
 
-// health logs that something broke, and that it works again: once each, not every round.
-type health struct {
+// stateLog logs the first of consecutive errors, and the first success after them.
+type stateLog struct {
 	log    *zap.Logger
 	what   string
-	broken bool
+	failed bool
 }
 
-func (h *health) report(err error) {
+func (s *stateLog) report(err error) {
 	switch {
-	case err != nil && !h.broken:
-		h.log.Warn(h.what+" failed and will be repeated", zap.Error(err))
-	case err == nil && h.broken:
-		h.log.Info(h.what + " works again")
+	case err != nil && !s.failed:
+		s.log.Warn(s.what+" failed and will be retried", zap.Error(err))
+	case err == nil && s.failed:
+		s.log.Info(s.what + " recovered")
 	}
-	h.broken = err != nil
+	s.failed = err != nil
 }

@@ -29,13 +29,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // outbox is an Outbox in memory, for one round at a time. It follows the rules of the real one: acknowledged messages go,
 // refused messages are parked, and messages that meet an outage stay.
 type outbox struct {
-	mu      sync.Mutex
-	due     []event.Message
-	added   int
-	refused int
-	fail    error              // of Drain
-	depth   func() relay.Depth // nil: from due
-	depthIs error
+	mu       sync.Mutex
+	due      []event.Message
+	added    int
+	refused  int
+	fail     error              // of Drain
+	depth    func() relay.Depth // nil: from due
+	depthErr error
 
 	rate   int // of the relay
 	rounds []time.Time
@@ -75,29 +75,29 @@ func (o *outbox) Drain(
 		return relay.Drained{}, nil
 	}
 	results := publish(ctx, claimed)
-	return o.settle(claimed, results)
+	return o.apply(claimed, results)
 }
 
-func (o *outbox) settle(claimed []event.Message, results []error) (relay.Drained, error) {
+func (o *outbox) apply(claimed []event.Message, results []error) (relay.Drained, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	drained := relay.Drained{Claimed: len(claimed)}
-	gone := map[string]bool{}
+	removed := map[string]bool{}
 	var first error
 	for i, err := range results {
 		switch {
 		case err == nil:
 			drained.Published++
-			gone[claimed[i].ID] = true
+			removed[claimed[i].ID] = true
 		case fault.Is(err, fault.Invalid):
 			drained.Refused++
 			drained.Parked++
-			gone[claimed[i].ID] = true
+			removed[claimed[i].ID] = true
 			first = err
 		}
 	}
 	o.refused += drained.Refused
-	o.due = slices.DeleteFunc(slices.Clone(o.due), func(m event.Message) bool { return gone[m.ID] })
+	o.due = slices.DeleteFunc(slices.Clone(o.due), func(m event.Message) bool { return removed[m.ID] })
 	return drained, first
 }
 
@@ -105,9 +105,9 @@ func (o *outbox) Depth(context.Context) (relay.Depth, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.depth != nil {
-		return o.depth(), o.depthIs
+		return o.depth(), o.depthErr
 	}
-	return relay.Depth{Due: int64(len(o.due))}, o.depthIs
+	return relay.Depth{Due: int64(len(o.due))}, o.depthErr
 }
 
 func (o *outbox) set(change func()) {
@@ -116,15 +116,15 @@ func (o *outbox) set(change func()) {
 	change()
 }
 
-// left says how many messages wait.
-func (o *outbox) left() int {
+// waiting returns the number of messages in the outbox.
+func (o *outbox) waiting() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.due)
 }
 
-// began returns when each round began.
-func (o *outbox) began() []time.Time {
+// starts returns the start time of each round.
+func (o *outbox) starts() []time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.Clone(o.rounds)
@@ -136,18 +136,18 @@ func (o *outbox) count() int {
 	return len(o.rounds)
 }
 
-// publisher is a Publisher that takes a while and answers what it is told to.
+// publisher is a Publisher with a latency and configured results.
 type publisher struct {
-	mu     sync.Mutex
-	takes  time.Duration
-	answer func(event.Message) error
-	sent   []int // the sizes of the batches
-	ended  []error
+	mu      sync.Mutex
+	latency time.Duration
+	result  func(event.Message) error // nil: every message is acknowledged
+	sent    []int                     // the sizes of the batches
+	ended   []error
 }
 
 func (p *publisher) Publish(ctx context.Context, messages []event.Message) []error {
-	if p.takes > 0 {
-		<-time.After(p.takes) // of the bubble's clock
+	if p.latency > 0 {
+		<-time.After(p.latency) // in fake time
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,15 +155,15 @@ func (p *publisher) Publish(ctx context.Context, messages []event.Message) []err
 	p.ended = append(p.ended, ctx.Err())
 	results := make([]error, len(messages))
 	for i, m := range messages {
-		if p.answer != nil {
-			results[i] = p.answer(m)
+		if p.result != nil {
+			results[i] = p.result(m)
 		}
 	}
 	return results
 }
 
-// rig is a relay that runs in a bubble.
-type rig struct {
+// fixture is a relay that runs in fake time.
+type fixture struct {
 	*relay.Relay
 	outbox    *outbox
 	publisher *publisher
@@ -173,16 +173,16 @@ type rig struct {
 	done      chan struct{}
 }
 
-// after lets the bubble's clock go on by d and everything that is due then happen.
-func after(d time.Duration) {
+// advance advances the fake time by d and waits until all goroutines are blocked.
+func advance(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-func start(t *testing.T, box *outbox, pub *publisher) *rig {
+func start(t *testing.T, box *outbox, pub *publisher) *fixture {
 	t.Helper()
 	core, logs := observer.New(zap.InfoLevel)
-	r := &rig{outbox: box, publisher: pub, reg: prometheus.NewRegistry(), logs: logs, done: make(chan struct{})}
+	r := &fixture{outbox: box, publisher: pub, reg: prometheus.NewRegistry(), logs: logs, done: make(chan struct{})}
 	config := relay.Config{Batch: 10, Rate: box.rate, Poll: 150 * time.Millisecond, Sample: 5 * time.Second}
 	r.Relay = relay.New(box, pub, config, r.reg, zap.New(core))
 	var ctx context.Context
@@ -196,12 +196,21 @@ func start(t *testing.T, box *outbox, pub *publisher) *rig {
 	return r
 }
 
-func (r *rig) end() {
+func (r *fixture) end() {
 	r.stop()
 	<-r.done
 }
 
-func TestWhatIsDueIsPublishedInFullBatchesAtOnce(t *testing.T) {
+func TestRun(t *testing.T) {
+	t.Parallel()
+	t.Run("full_batches_follow_without_a_pause", testRunFullBatchesFollowWithoutAPause)
+	t.Run("outbox_is_polled", testRunOutboxIsPolled)
+	t.Run("unavailable_partition_delays_no_other", testRunUnavailablePartitionDelaysNoOther)
+	t.Run("refused_message_delays_no_other", testRunRefusedMessageDelaysNoOther)
+	t.Run("panic_of_a_round_reaches_the_caller", testRunPanicOfARoundReachesTheCaller)
+}
+
+func testRunFullBatchesFollowWithoutAPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box, pub := &outbox{}, &publisher{}
@@ -215,18 +224,18 @@ func TestWhatIsDueIsPublishedInFullBatchesAtOnce(t *testing.T) {
 	})
 }
 
-func TestTheOutboxIsPolledAFewTimesASecond(t *testing.T) {
+func testRunOutboxIsPolled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
 		r := start(t, box, &publisher{})
-		after(10 * time.Second)
+		advance(10 * time.Second)
 		if got := box.count(); got < 50 || got > 101 {
 			t.Errorf("rounds in 10 s: got %d, want 50 to 101 (every 100 to 200 ms)", got)
 		}
-		began := box.began()
-		for i, at := range began[1:] {
-			if gap := at.Sub(began[i]); gap < 100*time.Millisecond || gap > 200*time.Millisecond {
+		starts := box.starts()
+		for i, at := range starts[1:] {
+			if gap := at.Sub(starts[i]); gap < 100*time.Millisecond || gap > 200*time.Millisecond {
 				t.Errorf("pause %d: got %s, want 100 to 200 ms", i, gap)
 			}
 		}
@@ -234,7 +243,13 @@ func TestTheOutboxIsPolledAFewTimesASecond(t *testing.T) {
 	})
 }
 
-func TestAWakeStartsARoundAtOnce(t *testing.T) {
+func TestWake(t *testing.T) {
+	t.Parallel()
+	t.Run("starts_a_round", testWakeStartsARound)
+	t.Run("during_a_round_starts_another", testWakeDuringARoundStartsAnother)
+}
+
+func testWakeStartsARound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
@@ -248,24 +263,24 @@ func TestAWakeStartsARoundAtOnce(t *testing.T) {
 		if got := box.count(); got != before+1 && got != before+2 {
 			t.Errorf("rounds after five wakes: got %d more, want 1 or 2", got-before)
 		}
-		if at := box.began()[before]; !at.Equal(time.Now()) {
-			t.Errorf("the round began %s after the wake", time.Until(at))
+		if at := box.starts()[before]; !at.Equal(time.Now()) {
+			t.Errorf("the round started %s after the wake", time.Until(at))
 		}
 		r.end()
 	})
 }
 
-func TestAWakeDuringARoundIsNotLost(t *testing.T) {
+func testWakeDuringARoundStartsAnother(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
-		pub := &publisher{takes: 50 * time.Millisecond}
+		pub := &publisher{latency: 50 * time.Millisecond}
 		box.add(1)
 		r := start(t, box, pub)
-		after(10 * time.Millisecond) // the first round is publishing
+		advance(10 * time.Millisecond) // the first round is publishing
 		box.add(1)
 		r.Wake()
-		after(41 * time.Millisecond) // it is over
+		advance(41 * time.Millisecond) // it is over
 		synctest.Wait()
 		if got := box.count(); got != 2 {
 			t.Errorf("rounds right after the first one: got %d, want 2", got)
@@ -274,128 +289,143 @@ func TestAWakeDuringARoundIsNotLost(t *testing.T) {
 	})
 }
 
-func TestABacklogGoesOutAtItsRateAndABurstAtOnce(t *testing.T) {
+func TestRate(t *testing.T) {
+	t.Parallel()
+	t.Run("backlog_is_limited_after_the_burst", testRateBacklogIsLimitedAfterTheBurst)
+	t.Run("batch_larger_than_the_burst", testRateBatchLargerThanTheBurst)
+}
+
+func testRateBacklogIsLimitedAfterTheBurst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{rate: 100}
 		box.add(190)
 		r := start(t, box, &publisher{})
 		synctest.Wait()
-		if got := box.left(); got != 0 {
-			t.Errorf("left of a burst: got %d, want 0: two seconds' worth is free", got)
+		if got := box.waiting(); got != 0 {
+			t.Errorf("waiting after a burst: got %d, want 0: the burst is two seconds of the rate", got)
 		}
-		after(10 * time.Second) // and is saved up again
+		advance(10 * time.Second) // the burst is available again
 		box.add(1200)
 		r.Wake()
 		synctest.Wait()
 		for second := range 10 {
-			if got, want := box.left(), 1000-100*second; got > want || got < want-20 {
-				t.Errorf("left of a backlog after %d s: got %d, want %d or a round or two less", second, got, want)
+			if got, want := box.waiting(), 1000-100*second; got > want || got < want-20 {
+				t.Errorf("waiting of a backlog after %d s: got %d, want %d or up to two rounds less", second, got, want)
 			}
-			after(time.Second)
+			advance(time.Second)
 		}
-		if got := box.left(); got != 0 {
-			t.Errorf("left at last: got %d, want 0", got)
+		if got := box.waiting(); got != 0 {
+			t.Errorf("waiting at the end: got %d, want 0", got)
 		}
 		r.end()
 	})
 }
 
-func TestRate(t *testing.T) {
+func testRateBatchLargerThanTheBurst(t *testing.T) {
 	t.Parallel()
-	t.Run("batch_larger_than_what_is_saved_up", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			box := &outbox{rate: 1} // saves up one batch of ten, instead of two messages
-			box.add(35)
-			r := start(t, box, &publisher{})
-			for _, want := range []int{15, 15, 5, 5, 0} {
-				synctest.Wait()
-				if got := box.left(); got != want {
-					t.Errorf("left: got %d, want %d", got, want)
-				}
-				after(5 * time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		box := &outbox{rate: 1} // the burst is a batch of ten instead of two messages
+		box.add(35)
+		r := start(t, box, &publisher{})
+		for _, want := range []int{15, 15, 5, 5, 0} {
+			synctest.Wait()
+			if got := box.waiting(); got != want {
+				t.Errorf("waiting: got %d, want %d", got, want)
 			}
-			r.end()
-		})
+			advance(5 * time.Second)
+		}
+		r.end()
 	})
 }
 
-func TestAStopDoesNotWaitForTheRate(t *testing.T) {
+func TestStop(t *testing.T) {
+	t.Parallel()
+	t.Run("does_not_wait_for_the_rate", testStopDoesNotWaitForTheRate)
+	t.Run("finishes_the_round", testStopFinishesTheRound)
+	t.Run("hanging_round_times_out", testStopHangingRoundTimesOut)
+}
+
+func testStopDoesNotWaitForTheRate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{rate: 1}
 		box.add(1000)
 		r := start(t, box, &publisher{})
-		after(time.Second)
-		began := time.Now()
+		advance(time.Second)
+		start := time.Now()
 		r.end()
-		if took := time.Since(began); took != 0 {
-			t.Errorf("stopping took %s, want no time", took)
+		if elapsed := time.Since(start); elapsed != 0 {
+			t.Errorf("stopped after %s, want no delay", elapsed)
 		}
 	})
 }
 
-func TestAPanicOfARoundReachesWhoRunsTheRelay(t *testing.T) {
+func testRunPanicOfARoundReachesTheCaller(t *testing.T) {
 	t.Parallel()
-	box := &outbox{inside: func() { panic("out of order") }}
+	box := &outbox{inside: func() { panic("test panic") }}
 	r := relay.New(box, &publisher{}, relay.Config{Batch: 1, Poll: time.Second, Sample: time.Second}, prometheus.NewRegistry(),
 		zap.NewNop())
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	defer func() {
 		p, stack := fmt.Sprint(recover()), string(debug.Stack())
-		if p != "out of order" || !strings.Contains(stack, "relay.(*Relay).drain") {
-			t.Errorf("got %s, want the panic and where it was:\n%s", p, stack)
+		if p != "test panic" || !strings.Contains(stack, "relay.(*Relay).drain") {
+			t.Errorf("got %s, want the panic with its stack:\n%s", p, stack)
 		}
 	}()
-	box.depth = func() relay.Depth { stop(); return relay.Depth{} } // or Run waits for who measures
+	box.depth = func() relay.Depth { stop(); return relay.Depth{} } // else Run waits for the measurement
 	_ = r.Run(ctx)
 }
 
-func TestAnOutageIsWaitedOutWithGrowingPausesAndSaidOnce(t *testing.T) {
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	t.Run("kafka_is_down", testOutageKafkaIsDown)
+	t.Run("database_is_down", testOutageDatabaseIsDown)
+}
+
+func testOutageKafkaIsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box, pub := &outbox{}, &publisher{}
 		box.add(3)
-		pub.answer = func(event.Message) error { return fault.New(fault.Unavailable, "kafka_unavailable", "down") }
+		pub.result = func(event.Message) error { return fault.New(fault.Unavailable, "kafka_unavailable", "down") }
 		r := start(t, box, pub)
-		for range 600 { // wakes do not hurry it
-			after(100 * time.Millisecond)
+		for range 600 { // Wake does not shorten the pause
+			advance(100 * time.Millisecond)
 			r.Wake()
 		}
 		if got := box.count(); got < 12 || got > 32 {
 			t.Errorf("rounds in a minute without Kafka: got %d, want 12 to 32", got)
 		}
-		began := box.began()
-		last := began[len(began)-1].Sub(began[len(began)-2])
+		starts := box.starts()
+		last := starts[len(starts)-1].Sub(starts[len(starts)-2])
 		if last < 2500*time.Millisecond || last > 5*time.Second {
 			t.Errorf("pause late in the outage: got %s, want 2.5 to 5 s", last)
 		}
-		if got := r.logs.FilterMessage("relaying failed and will be repeated").Len(); got != 1 {
+		if got := r.logs.FilterMessage("relaying failed and will be retried").Len(); got != 1 {
 			t.Errorf("lines about the outage: got %d, want 1", got)
 		}
 		pub.mu.Lock()
-		pub.answer = nil
+		pub.result = nil
 		pub.mu.Unlock()
-		after(6 * time.Second)
-		if got := box.left(); got != 0 {
+		advance(6 * time.Second)
+		if got := box.waiting(); got != 0 {
 			t.Errorf("waiting after the outage: got %d, want 0", got)
 		}
-		if got := r.logs.FilterMessage("relaying works again").Len(); got != 1 {
+		if got := r.logs.FilterMessage("relaying recovered").Len(); got != 1 {
 			t.Errorf("lines about its end: got %d, want 1", got)
 		}
 		r.end()
 	})
 }
 
-// One partition without a leader is no outage: the others go on without a pause.
-func TestAPartThatCannotBeSentHoldsNobodyUp(t *testing.T) {
+func testRunUnavailablePartitionDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box, pub := &outbox{}, &publisher{}
 		box.add(46)
-		pub.answer = func(m event.Message) error {
+		pub.result = func(m event.Message) error {
 			if m.ID == "3" {
 				return fault.New(fault.Unavailable, "kafka_unavailable", "no leader")
 			}
@@ -409,42 +439,42 @@ func TestAPartThatCannotBeSentHoldsNobodyUp(t *testing.T) {
 		if got != want {
 			t.Errorf("batches: got %s, want %s without a pause", got, want)
 		}
-		after(10 * time.Second)
-		if got := box.left(); got != 1 {
+		advance(10 * time.Second)
+		if got := box.waiting(); got != 1 {
 			t.Errorf("waiting: got %d, want the one", got)
 		}
 		if got := r.logs.FilterMessageSnippet("some messages cannot be sent").Len(); got != 1 {
-			t.Errorf("lines about the part: got %d, want 1 a minute", got)
+			t.Errorf("lines about unsent messages: got %d, want 1 a minute", got)
 		}
 		r.end()
 	})
 }
 
-func TestADatabaseOutageIsWaitedOutToo(t *testing.T) {
+func testOutageDatabaseIsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{fail: errors.New("connection refused")}
 		box.add(1)
 		r := start(t, box, &publisher{})
-		after(time.Minute)
+		advance(time.Minute)
 		if got := box.count(); got > 32 {
 			t.Errorf("rounds in a minute without the database: got %d, want at most 32", got)
 		}
 		box.set(func() { box.fail = nil })
-		after(6 * time.Second)
-		if got := box.left(); got != 0 {
+		advance(6 * time.Second)
+		if got := box.waiting(); got != 0 {
 			t.Errorf("waiting after the outage: got %d, want 0", got)
 		}
 		r.end()
 	})
 }
 
-func TestARefusedMessageHoldsNobodyUpAndIsReported(t *testing.T) {
+func testRunRefusedMessageDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box, pub := &outbox{}, &publisher{}
 		box.add(25)
-		pub.answer = func(m event.Message) error {
+		pub.result = func(m event.Message) error {
 			if m.ID == "3" {
 				return fault.New(fault.Invalid, "message_too_large", "too large")
 			}
@@ -455,7 +485,7 @@ func TestARefusedMessageHoldsNobodyUpAndIsReported(t *testing.T) {
 		if got, want := fmt.Sprint(pub.sent), "[10 10 5]"; got != want {
 			t.Errorf("batches: got %s, want %s without a pause", got, want)
 		}
-		if got := r.logs.FilterMessage("kafka refuses a message").FilterField(zap.String("event_id", "3")).Len(); got != 1 {
+		if got := r.logs.FilterMessage("Kafka refuses a message").FilterField(zap.String("event_id", "3")).Len(); got != 1 {
 			t.Errorf("lines about the refused message: got %d, want 1", got)
 		}
 		if got := r.logs.FilterMessageSnippet("parked").Len(); got != 1 {
@@ -465,13 +495,13 @@ func TestARefusedMessageHoldsNobodyUpAndIsReported(t *testing.T) {
 # HELP vitrine_relay_published_total Messages that Kafka acknowledged.
 # TYPE vitrine_relay_published_total counter
 vitrine_relay_published_total 24
-# HELP vitrine_relay_refused_total Messages that Kafka refused once more.
+# HELP vitrine_relay_refused_total Refusals of messages by Kafka.
 # TYPE vitrine_relay_refused_total counter
 vitrine_relay_refused_total 1
-# HELP vitrine_relay_parked_total Messages that were refused for the last time.
+# HELP vitrine_relay_parked_total Messages that were parked after their last try.
 # TYPE vitrine_relay_parked_total counter
 vitrine_relay_parked_total 1
-# HELP vitrine_relay_batches_total Rounds that claimed something or failed, by result: ok, failed.
+# HELP vitrine_relay_batches_total Rounds that claimed messages or failed, by result: ok, failed.
 # TYPE vitrine_relay_batches_total counter
 vitrine_relay_batches_total{result="ok"} 3
 `, "vitrine_relay_published_total", "vitrine_relay_refused_total", "vitrine_relay_parked_total",
@@ -480,57 +510,57 @@ vitrine_relay_batches_total{result="ok"} 3
 	})
 }
 
-func TestAStopFinishesTheRoundItInterrupts(t *testing.T) {
+func testStopFinishesTheRound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
-		pub := &publisher{takes: 300 * time.Millisecond}
+		pub := &publisher{latency: 300 * time.Millisecond}
 		box.add(30)
 		r := start(t, box, pub)
-		after(100 * time.Millisecond)
+		advance(100 * time.Millisecond)
 		r.stop()
 		<-r.done
 		if got, want := fmt.Sprint(pub.sent, pub.ended), "[10] [<nil>]"; got != want {
-			t.Errorf("batches and their contexts: got %s, want %s: the round ends undisturbed and no other begins", got, want)
+			t.Errorf("batches and their contexts: got %s, want %s: the round completes and no other starts", got, want)
 		}
 	})
 }
 
-func TestARoundThatHangsIsEndedByItsBound(t *testing.T) {
+func testStopHangingRoundTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		stuck := &stuck{}
-		r := relay.New(stuck, &publisher{}, relay.Config{Batch: 1, Poll: time.Second, Sample: time.Second},
+		hanging := &hangingOutbox{}
+		r := relay.New(hanging, &publisher{}, relay.Config{Batch: 1, Poll: time.Second, Sample: time.Second},
 			prometheus.NewRegistry(), zap.NewNop())
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = r.Run(ctx) }()
-		after(time.Second)
+		advance(time.Second)
 		stop()
-		began := time.Now()
+		start := time.Now()
 		<-done
-		if took := time.Since(began); took > 8*time.Second {
-			t.Errorf("stopping beside a hanging database took %s, want at most 8 s", took)
+		if elapsed := time.Since(start); elapsed > 8*time.Second {
+			t.Errorf("stopped after %s while the database hangs, want at most 8 s", elapsed)
 		}
 	})
 }
 
-// stuck is an outbox that answers only when it must.
-type stuck struct{}
+// hangingOutbox is an Outbox that returns only when its context ends.
+type hangingOutbox struct{}
 
-func (*stuck) Drain(
+func (*hangingOutbox) Drain(
 	ctx context.Context, _ int, _ func(context.Context, []event.Message) []error,
 ) (relay.Drained, error) {
 	<-ctx.Done()
 	return relay.Drained{}, ctx.Err()
 }
 
-func (*stuck) Depth(ctx context.Context) (relay.Depth, error) {
+func (*hangingOutbox) Depth(ctx context.Context) (relay.Depth, error) {
 	<-ctx.Done()
 	return relay.Depth{}, ctx.Err()
 }
 
-func TestTheDepthIsMeasured(t *testing.T) {
+func TestDepth(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{depth: func() relay.Depth {
@@ -542,37 +572,37 @@ func TestTheDepthIsMeasured(t *testing.T) {
 # HELP vitrine_relay_outbox_due Messages that could be published now.
 # TYPE vitrine_relay_outbox_due gauge
 vitrine_relay_outbox_due 4
-# HELP vitrine_relay_outbox_delayed Messages whose time has not come.
+# HELP vitrine_relay_outbox_delayed Messages that are not due yet.
 # TYPE vitrine_relay_outbox_delayed gauge
 vitrine_relay_outbox_delayed 3
-# HELP vitrine_relay_outbox_parked Messages that Kafka refused too often; a person has to look.
+# HELP vitrine_relay_outbox_parked Messages that Kafka refused too often; an operator has to decide.
 # TYPE vitrine_relay_outbox_parked gauge
 vitrine_relay_outbox_parked 2
-# HELP vitrine_relay_outbox_oldest_age_seconds How long the oldest due message has been due; alert on this.
+# HELP vitrine_relay_outbox_oldest_age_seconds Time since the oldest due message became due.
 # TYPE vitrine_relay_outbox_oldest_age_seconds gauge
 vitrine_relay_outbox_oldest_age_seconds 90
 `
 		names := []string{"vitrine_relay_outbox_due", "vitrine_relay_outbox_delayed", "vitrine_relay_outbox_parked",
 			"vitrine_relay_outbox_oldest_age_seconds"}
 		expect(t, r, want, names...)
-		box.set(func() { box.depthIs = errors.New("down"); box.depth = func() relay.Depth { return relay.Depth{} } })
-		after(time.Minute)
-		expect(t, r, want, names...) // a failed measurement does not say that all is well
-		if got := r.logs.FilterMessage("measuring the outbox failed and will be repeated").Len(); got != 1 {
+		box.set(func() { box.depthErr = errors.New("down"); box.depth = func() relay.Depth { return relay.Depth{} } })
+		advance(time.Minute)
+		expect(t, r, want, names...) // a failed measurement changes no gauge
+		if got := r.logs.FilterMessage("measuring the outbox failed and will be retried").Len(); got != 1 {
 			t.Errorf("lines about it: got %d, want 1", got)
 		}
 		r.end()
 	})
 }
 
-func expect(t *testing.T, r *rig, want string, names ...string) {
+func expect(t *testing.T, r *fixture, want string, names ...string) {
 	t.Helper()
 	if err := testutil.GatherAndCompare(r.reg, strings.NewReader(want), names...); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestEveryWrongSettingIsNamed(t *testing.T) {
+func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	if wrong := (relay.Config{Batch: 500, Poll: 150 * time.Millisecond, Sample: 5 * time.Second}).Validate(); wrong != nil {
 		t.Errorf("the defaults: got %v", wrong)

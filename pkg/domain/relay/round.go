@@ -11,32 +11,32 @@ import (
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// drain does one round and reports whether it claimed a full batch. An error means that a server is down and that the relay
-// has to wait. The round does not end with ctx: messages that are published but not deleted are published again.
+// drain runs one round and reports whether it claimed a full batch. An error means that a server is down and that the relay
+// has to wait. The round does not end with ctx, because messages that are published but not deleted are published again.
 func (r *Relay) drain(ctx context.Context) (full bool, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), roundBound)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), roundTimeout)
 	defer cancel()
 	var outage error
-	started := time.Now()
+	start := time.Now()
 	drained, err := r.outbox.Drain(ctx, r.config.Batch, func(ctx context.Context, messages []event.Message) []error {
 		results := r.publisher.Publish(ctx, messages)
 		failpoint.Hit(failpoint.RelayPublished)
-		outage = r.judge(messages, results)
+		outage = r.logResults(messages, results)
 		return results
 	})
 	if drained.Published > 0 {
 		failpoint.Hit(failpoint.RelayDrained)
 	}
-	err = errors.Join(outage, withoutRefusal(err))
-	r.account(drained, time.Since(started), err)
+	err = errors.Join(outage, ignoreRefusal(err))
+	r.record(drained, time.Since(start), err)
 	return drained.Claimed >= r.config.Batch, err
 }
 
-// account records the result of a round, and logs what a person has to look at.
-func (r *Relay) account(drained Drained, elapsed time.Duration, err error) {
+// record records the result of a round in the metrics, and logs parked messages.
+func (r *Relay) record(drained Drained, elapsed time.Duration, err error) {
 	r.metrics.drained(drained)
 	if drained.Parked > 0 {
-		r.log.Error("messages were parked: Kafka refused them too often", zap.Int("parked", drained.Parked))
+		r.log.Error("messages parked: Kafka refused them too often", zap.Int("parked", drained.Parked))
 	}
 	switch {
 	case err != nil:

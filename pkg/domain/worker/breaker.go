@@ -14,50 +14,50 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// The dependencies of every image.
+// The dependencies that every image needs.
 const (
 	Postgres = "postgres"
 	S3       = "s3"
 	Encoder  = "codec"
 )
 
-// Breakers are circuit breakers, one for each dependency of every image. They keep a worker from taking requests while a
-// dependency is down, and so from fetching the same sources again and again for nothing. A breaker opens at once when a
-// probe fails, and when work has met so many faults of the dependency in a row: a store may answer probes and refuse writes.
+// Breakers are circuit breakers, one for each dependency. They stop the intake of requests while a dependency is down, so
+// that sources are not downloaded for attempts that must fail. A breaker opens when one probe fails, or after
+// [BreakerConfig].Faults consecutive faults of the dependency in attempts: a store may answer probes and refuse writes.
 //
-// While any breaker is open no request is taken; work in hand continues, and costs no attempt if it meets the fault. A
-// successful probe makes the breaker half open: requests are taken again. The next fault opens it again, each time for
-// twice as long, and the next success closes it.
+// While a breaker is open the worker accepts no request. Running attempts continue; the fault costs them no attempt. A
+// successful probe makes the breaker half open, and the worker accepts requests. The next fault opens it again, each time
+// for twice as long; the next success closes it.
 type Breakers struct {
 	cfg     BreakerConfig
 	all     map[string]*breaker
-	changed chan struct{} // holds one token while the pauser may have to be called
+	changed chan struct{} // holds a token while Run has to compare the breakers with the intake
 	open    *prometheus.GaugeVec
 	opened  *prometheus.CounterVec
 	log     *zap.Logger
 }
 
-// Probe checks one dependency. Check may be called while the dependency is in use.
+// Probe checks one dependency. Check returns nil if it is available; it must be safe for concurrent use.
 type Probe struct {
 	Dependency string
 	Check      func(ctx context.Context) error
 }
 
-// Pauser stops and starts the intake of requests; kafka.Consumer is one.
+// Pauser stops and starts the intake of requests; kafka.Consumer implements it.
 type Pauser interface {
 	Pause()
 	Resume()
 }
 
-// NewBreakers returns closed breakers, one for each probe.
+// NewBreakers returns closed breakers, one for each probe, and registers their metrics with reg.
 func NewBreakers(cfg BreakerConfig, reg prometheus.Registerer, log *zap.Logger, probes ...Probe) *Breakers {
 	b := &Breakers{
 		cfg: cfg, all: map[string]*breaker{}, changed: make(chan struct{}, 1), log: log,
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "vitrine_worker_breaker_open", Help: "1 while no requests are taken because the dependency is down.",
+			Name: "vitrine_worker_breaker_open", Help: "1 while the intake of requests is paused because the dependency is down.",
 		}, []string{"dependency"}),
 		opened: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_worker_breaker_opened_total", Help: "How often a dependency's circuit breaker has opened.",
+			Name: "vitrine_worker_breaker_opened_total", Help: "Openings of a dependency's circuit breaker.",
 		}, []string{"dependency"}),
 	}
 	reg.MustRegister(b.open, b.opened)
@@ -69,12 +69,12 @@ func NewBreakers(cfg BreakerConfig, reg prometheus.Registerer, log *zap.Logger, 
 	return b
 }
 
-// Run probes until ctx ends, and pauses intake while a breaker is open.
+// Run probes every dependency until ctx ends, and pauses intake while a breaker is open. It returns nil.
 func (b *Breakers) Run(ctx context.Context, intake Pauser) error {
 	var probing sync.WaitGroup
 	defer probing.Wait()
-	for _, one := range b.all {
-		probing.Go(func() { b.keepProbing(ctx, one) })
+	for _, br := range b.all {
+		probing.Go(func() { b.probeLoop(ctx, br) })
 	}
 	paused := false
 	for {
@@ -94,32 +94,33 @@ func (b *Breakers) Run(ctx context.Context, intake Pauser) error {
 	}
 }
 
-// keepProbing probes one dependency, at once and then an interval after each answer. A probe that hangs delays only the
-// probes of the same dependency.
-func (b *Breakers) keepProbing(ctx context.Context, one *breaker) {
+// probeLoop probes one dependency, at once and then an interval after each result. Each dependency has a loop of its own, so
+// a probe that hangs delays only the probes of its dependency.
+func (b *Breakers) probeLoop(ctx context.Context, br *breaker) {
 	for {
 		probe, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-		err := one.probe.Check(probe)
+		err := br.probe.Check(probe)
 		cancel()
 		if ctx.Err() != nil {
 			return
 		}
-		b.note(one, one.probed(err, time.Now()), err)
+		b.onChange(br, br.recordProbe(err, time.Now()), err)
 		if !backoff.Sleep(ctx, b.cfg.Interval) {
 			return
 		}
 	}
 }
 
-// Report records how work with a dependency ended: nil, or its fault.
+// Report records the result of an operation on a dependency: nil, or its fault. Without a breaker for the dependency it does
+// nothing.
 func (b *Breakers) Report(dependency string, err error) {
-	if one := b.all[dependency]; one != nil {
-		b.note(one, one.worked(err, time.Now()), err)
+	if br := b.all[dependency]; br != nil {
+		b.onChange(br, br.recordWork(err, time.Now()), err)
 	}
 }
 
-// observe reports err if it says something about the dependency. The end of the caller's context and a defect of ours say
-// nothing; any other error is an answer, and so a success.
+// observe reports the result of an operation. A classified error other than Unavailable is an answer of the dependency, and
+// so a success. A cancelled context and an unclassified error, a defect, say nothing about the dependency.
 func (b *Breakers) observe(dependency string, err error) {
 	switch {
 	case err == nil, fault.From(err) != nil && !fault.Is(err, fault.Unavailable):
@@ -130,7 +131,7 @@ func (b *Breakers) observe(dependency string, err error) {
 	}
 }
 
-// observeCodec reports a codec that could not be started. An image that crashed or hung one had a codec that started.
+// observeCodec reports whether a codec could be started. A codec that crashed or exceeded its deadline had started.
 func (b *Breakers) observeCodec(err error) {
 	switch f := media.FailureOf(err); {
 	case f != nil && f.Code == media.CodecUnavailable:
@@ -142,31 +143,31 @@ func (b *Breakers) observeCodec(err error) {
 	}
 }
 
-// note counts and logs a change, and wakes Run.
-func (b *Breakers) note(one *breaker, to change, err error) {
-	name := zap.String("dependency", one.probe.Dependency)
+// onChange counts and logs a transition, and wakes Run.
+func (b *Breakers) onChange(br *breaker, to change, err error) {
+	name := zap.String("dependency", br.probe.Dependency)
 	switch to {
 	case unchanged:
 		return
-	case hasOpened:
-		b.open.WithLabelValues(one.probe.Dependency).Set(1)
-		b.opened.WithLabelValues(one.probe.Dependency).Inc()
-		b.log.Warn("circuit open: no new requests are taken", name, zap.Error(err))
-	case onTrial:
-		b.open.WithLabelValues(one.probe.Dependency).Set(0)
-		b.log.Info("circuit half open: requests are taken on trial", name)
-	case hasClosed:
-		b.log.Info("circuit closed", name)
+	case becameOpen:
+		b.open.WithLabelValues(br.probe.Dependency).Set(1)
+		b.opened.WithLabelValues(br.probe.Dependency).Inc()
+		b.log.Warn("circuit breaker open: intake of requests paused", name, zap.Error(err))
+	case becameHalfOpen:
+		b.open.WithLabelValues(br.probe.Dependency).Set(0)
+		b.log.Info("circuit breaker half open: intake of requests resumes", name)
+	case becameClosed:
+		b.log.Info("circuit breaker closed", name)
 	}
 	select {
 	case b.changed <- struct{}{}:
-	default: // there is a token already
+	default: // a token is there already
 	}
 }
 
 func (b *Breakers) anyOpen() bool {
-	for _, one := range b.all {
-		if one.isOpen() {
+	for _, br := range b.all {
+		if br.isOpen() {
 			return true
 		}
 	}
@@ -178,9 +179,9 @@ type change int
 
 const (
 	unchanged change = iota
-	hasOpened
-	onTrial
-	hasClosed
+	becameOpen
+	becameHalfOpen
+	becameClosed
 )
 
 type breakerState int
@@ -198,9 +199,9 @@ type breaker struct {
 
 	mu     sync.Mutex
 	state  breakerState
-	faults int           // of work, in a row
-	until  time.Time     // an open breaker stays open until then, even if probes succeed
-	pause  time.Duration // how long it stays open when work opens it the next time
+	faults int           // consecutive faults of operations
+	until  time.Time     // an open breaker stays open until this time, even if probes succeed
+	pause  time.Duration // how long the next operation that opens the breaker keeps it open
 }
 
 func (b *breaker) isOpen() bool {
@@ -209,24 +210,25 @@ func (b *breaker) isOpen() bool {
 	return b.state == open
 }
 
-// probed records the result of a probe.
-func (b *breaker) probed(err error, now time.Time) change {
+// recordProbe records the result of a probe.
+func (b *breaker) recordProbe(err error, now time.Time) change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case err != nil && b.state != open:
 		b.state, b.until = open, now
-		return hasOpened
+		return becameOpen
 	case err == nil && b.state == open && !now.Before(b.until):
 		b.state = halfOpen
-		return onTrial
+		return becameHalfOpen
 	default:
 		return unchanged
 	}
 }
 
-// worked records the outcome of work. Work that ends while the breaker is open began earlier, and is ignored.
-func (b *breaker) worked(err error, now time.Time) change {
+// recordWork records the result of an operation. It ignores operations that end while the breaker is open, because they
+// started before it opened.
+func (b *breaker) recordWork(err error, now time.Time) change {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -238,12 +240,12 @@ func (b *breaker) worked(err error, now time.Time) change {
 			return unchanged
 		}
 		b.state, b.pause = closed, b.cfg.Interval
-		return hasClosed
+		return becameClosed
 	}
 	if b.faults++; b.state == closed && b.faults < b.cfg.Faults {
 		return unchanged
 	}
 	b.state, b.until = open, now.Add(b.pause)
 	b.pause = min(2*b.pause, b.cfg.MaxPause)
-	return hasOpened
+	return becameOpen
 }

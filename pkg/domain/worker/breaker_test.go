@@ -20,26 +20,25 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/platform/devstack"
+	"vitrine.io/pkg/test/catalogtest"
 	"vitrine.io/pkg/test/port"
 )
 
-// mains is what circuits are about: a dependency that answers probes as it is told, and a gate that notes when it was moved.
-type mains struct {
-	mu      sync.Mutex
-	answers map[string]error
-	hangs   map[string]bool
-	probes  int
-	moves   []string
-	paused  bool
-	began   time.Time
+// dependencies are the targets of probes, with configured results, and a Pauser that records its calls and their times.
+type dependencies struct {
+	mu     sync.Mutex
+	errs   map[string]error
+	hangs  map[string]bool
+	calls  []string // "pause 2s": the method and the time since start
+	paused bool
+	start  time.Time
 }
 
-func (m *mains) ask(name string) func(context.Context) error {
+func (deps *dependencies) probe(name string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		m.mu.Lock()
-		m.probes++
-		err, hangs := m.answers[name], m.hangs[name]
-		m.mu.Unlock()
+		deps.mu.Lock()
+		err, hangs := deps.errs[name], deps.hangs[name]
+		deps.mu.Unlock()
 		if hangs {
 			<-ctx.Done()
 			return ctx.Err()
@@ -48,26 +47,26 @@ func (m *mains) ask(name string) func(context.Context) error {
 	}
 }
 
-func (m *mains) say(name string, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.answers[name] = err
+func (deps *dependencies) setErr(name string, err error) {
+	deps.mu.Lock()
+	defer deps.mu.Unlock()
+	deps.errs[name] = err
 }
 
-func (m *mains) Pause()  { m.move("pause", true) }
-func (m *mains) Resume() { m.move("resume", false) }
+func (deps *dependencies) Pause()  { deps.record("pause", true) }
+func (deps *dependencies) Resume() { deps.record("resume", false) }
 
-func (m *mains) move(what string, paused bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.paused = paused
-	m.moves = append(m.moves, fmt.Sprintf("%s %s", what, time.Since(m.began)))
+func (deps *dependencies) record(call string, paused bool) {
+	deps.mu.Lock()
+	defer deps.mu.Unlock()
+	deps.paused = paused
+	deps.calls = append(deps.calls, fmt.Sprintf("%s %s", call, time.Since(deps.start)))
 }
 
-func (m *mains) isPaused() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.paused
+func (deps *dependencies) isPaused() bool {
+	deps.mu.Lock()
+	defer deps.mu.Unlock()
+	return deps.paused
 }
 
 func breakerConfig() worker.BreakerConfig {
@@ -76,20 +75,20 @@ func breakerConfig() worker.BreakerConfig {
 
 var errDown = fault.New(fault.Unavailable, "storage_unavailable", "down")
 
-// wired runs circuits in pretended time while do is called, and ends them.
-func wired(t *testing.T, do func(m *mains, c *worker.Breakers, reg *prometheus.Registry)) {
+// runBreakers runs breakers in fake time during the call of do.
+func runBreakers(t *testing.T, do func(deps *dependencies, c *worker.Breakers, reg *prometheus.Registry)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		m := &mains{answers: map[string]error{}, hangs: map[string]bool{}, began: time.Now()}
+		deps := &dependencies{errs: map[string]error{}, hangs: map[string]bool{}, start: time.Now()}
 		reg := prometheus.NewRegistry()
 		c := worker.NewBreakers(breakerConfig(), reg, zap.NewNop(),
-			worker.Probe{Dependency: worker.Postgres, Check: m.ask(worker.Postgres)},
-			worker.Probe{Dependency: worker.S3, Check: m.ask(worker.S3)})
+			worker.Probe{Dependency: worker.Postgres, Check: deps.probe(worker.Postgres)},
+			worker.Probe{Dependency: worker.S3, Check: deps.probe(worker.S3)})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- c.Run(ctx, m) }()
+		go func() { ended <- c.Run(ctx, deps) }()
 		synctest.Wait()
-		do(m, c, reg)
+		do(deps, c, reg)
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -97,155 +96,161 @@ func wired(t *testing.T, do func(m *mains, c *worker.Breakers, reg *prometheus.R
 	})
 }
 
-// after lets pretended time go by.
-func after(d time.Duration) {
+// advance advances the fake time by d and waits until all goroutines are blocked.
+func advance(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-func (m *mains) want(t *testing.T, moves ...string) {
+func (deps *dependencies) wantCalls(t *testing.T, calls ...string) {
 	t.Helper()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !slices.Equal(m.moves, moves) {
-		t.Errorf("got %q, want %q", m.moves, moves)
+	deps.mu.Lock()
+	defer deps.mu.Unlock()
+	if !slices.Equal(deps.calls, calls) {
+		t.Errorf("got %q, want %q", deps.calls, calls)
 	}
 }
 
-func TestCircuits(t *testing.T) {
+func TestBreakers(t *testing.T) {
 	t.Parallel()
+	t.Run("failed_probe_opens", testBreakersFailedProbeOpens)
+	t.Run("failed_probe_opens_a_half_open_one", testBreakersFailedProbeOpensAHalfOpenOne)
+	t.Run("intake_resumes_when_all_are_closed", testBreakersIntakeResumesWhenAllAreClosed)
+	t.Run("hanging_probe_delays_no_other", testBreakersHangingProbeDelaysNoOther)
+	t.Run("consecutive_faults_open_for_longer_each_time", testBreakersConsecutiveFaultsOpenForLongerEachTime)
+	t.Run("unknown_dependency_is_ignored", testBreakersUnknownDependencyIsIgnored)
+}
 
-	t.Run("a probe that fails opens at once, one that succeeds lets requests come again", func(t *testing.T) {
-		t.Parallel()
-		wired(t, func(m *mains, _ *worker.Breakers, reg *prometheus.Registry) {
-			after(time.Second)
-			m.say(worker.S3, errDown)
-			after(6 * time.Second)
-			if got := metric(t, reg, "vitrine_worker_breaker_open"); got != 1 {
-				t.Errorf("%v circuits shown as open, want one", got)
-			}
-			m.say(worker.S3, nil)
-			after(6 * time.Second)
-			m.want(t, "pause 2s", "resume 8s")
-			if got := metric(t, reg, "vitrine_worker_breaker_open"); got != 0 {
-				t.Errorf("%v circuits shown as open, want none", got)
-			}
-		})
-	})
-
-	t.Run("a probe that fails while requests are on trial opens again", func(t *testing.T) {
-		t.Parallel()
-		wired(t, func(m *mains, _ *worker.Breakers, reg *prometheus.Registry) {
-			m.say(worker.S3, errDown)
-			after(3 * time.Second)
-			m.say(worker.S3, nil)
-			after(2 * time.Second) // no work has come since that could close it
-			m.say(worker.S3, errDown)
-			after(2 * time.Second)
-			m.want(t, "pause 2s", "resume 4s", "pause 6s")
-			if got := metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
-				t.Errorf("counted %v openings, want two", got)
-			}
-		})
-	})
-
-	t.Run("requests come again when the last circuit has closed", func(t *testing.T) {
-		t.Parallel()
-		wired(t, func(m *mains, _ *worker.Breakers, reg *prometheus.Registry) {
-			m.say(worker.S3, errDown)
-			m.say(worker.Postgres, errDown)
-			after(3 * time.Second)
-			m.say(worker.S3, nil)
-			after(2 * time.Second)
-			m.say(worker.Postgres, nil)
-			after(2 * time.Second)
-			m.want(t, "pause 2s", "resume 6s")
-			if got := metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
-				t.Errorf("counted %v openings, want two", got)
-			}
-		})
-	})
-
-	t.Run("a dependency that hangs is away, and delays nobody else's probe", func(t *testing.T) {
-		t.Parallel()
-		wired(t, func(m *mains, _ *worker.Breakers, _ *prometheus.Registry) {
-			m.mu.Lock()
-			m.hangs[worker.Postgres] = true
-			m.mu.Unlock()
-			after(3 * time.Second)
-			m.say(worker.S3, errDown)
-			after(2 * time.Second)
-			m.want(t, "pause 4s") // of S3: Postgres is still waited for
-			m.say(worker.S3, nil)
-			after(3 * time.Second)
-			m.want(t, "pause 4s", "resume 6s", "pause 7s") // five seconds after it was asked, it counts as away
-			m.mu.Lock()
-			m.hangs[worker.Postgres] = false // it answers the next probe, which comes an interval later and not at once
-			m.mu.Unlock()
-			after(2 * time.Second)
-			m.want(t, "pause 4s", "resume 6s", "pause 7s", "resume 9s")
-			m.mu.Lock()
-			m.hangs[worker.Postgres] = true
-			m.mu.Unlock()
-			after(10 * time.Second)
-			m.mu.Lock()
-			m.hangs[worker.Postgres] = false
-			m.mu.Unlock()
-			after(10 * time.Second)
-			if m.isPaused() {
-				t.Error("still paused with all back")
-			}
-		})
-	})
-
-	t.Run("work's faults in a row open it although probes succeed, for longer each time", func(t *testing.T) {
-		t.Parallel()
-		wired(t, func(m *mains, c *worker.Breakers, _ *prometheus.Registry) {
-			after(time.Second)
-			fail := func(n int) {
-				for range n {
-					c.Report(worker.S3, errDown)
-				}
-				synctest.Wait()
-			}
-			fail(2)
-			c.Report(worker.S3, nil) // not in a row
-			fail(2)
-			m.want(t)
-			fail(3)                 // one opens it, the rest are of pictures that were in hand
-			after(4 * time.Second)  // at 4 s the pause of 2 s is over and a probe succeeds
-			fail(1)                 // on trial, the first is enough
-			after(5 * time.Second)  // the pause is 4 s now: until 9 s, and the next probe is at 10 s
-			after(10 * time.Second) // that is at 20 s
-			fail(1)                 // 8 s: until 28 s
-			after(10 * time.Second)
-			fail(1) // 10 s is the most: until 40 s
-			after(11 * time.Second)
-			c.Report(worker.S3, nil)
-			fail(2)
-			m.want(t, "pause 1s", "resume 4s", "pause 5s", "resume 10s", "pause 20s", "resume 28s", "pause 30s", "resume 40s")
-			fail(1) // in a row again: it had closed, and the pause is short again
-			after(4 * time.Second)
-			if m.isPaused() {
-				t.Error("a circuit that had closed opens for long")
-			}
-		})
-	})
-
-	t.Run("nobody is asked about what no circuit is for", func(t *testing.T) {
-		t.Parallel()
-		wired(t, func(m *mains, c *worker.Breakers, _ *prometheus.Registry) {
-			for range 10 {
-				c.Report("tea", errDown)
-			}
-			synctest.Wait()
-			m.want(t)
-		})
+func testBreakersFailedProbeOpens(t *testing.T) {
+	t.Parallel()
+	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
+		advance(time.Second)
+		deps.setErr(worker.S3, errDown)
+		advance(6 * time.Second)
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); got != 1 {
+			t.Errorf("%v breakers are open, want one", got)
+		}
+		deps.setErr(worker.S3, nil)
+		advance(6 * time.Second)
+		deps.wantCalls(t, "pause 2s", "resume 8s")
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); got != 0 {
+			t.Errorf("%v breakers are open, want none", got)
+		}
 	})
 }
 
-// openCircuits returns what the open circuits are of.
-func openCircuits(t *testing.T, reg *prometheus.Registry) string {
+func testBreakersFailedProbeOpensAHalfOpenOne(t *testing.T) {
+	t.Parallel()
+	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
+		deps.setErr(worker.S3, errDown)
+		advance(3 * time.Second)
+		deps.setErr(worker.S3, nil)
+		advance(2 * time.Second) // no operation has closed it since
+		deps.setErr(worker.S3, errDown)
+		advance(2 * time.Second)
+		deps.wantCalls(t, "pause 2s", "resume 4s", "pause 6s")
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
+			t.Errorf("counted %v openings, want two", got)
+		}
+	})
+}
+
+func testBreakersIntakeResumesWhenAllAreClosed(t *testing.T) {
+	t.Parallel()
+	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
+		deps.setErr(worker.S3, errDown)
+		deps.setErr(worker.Postgres, errDown)
+		advance(3 * time.Second)
+		deps.setErr(worker.S3, nil)
+		advance(2 * time.Second)
+		deps.setErr(worker.Postgres, nil)
+		advance(2 * time.Second)
+		deps.wantCalls(t, "pause 2s", "resume 6s")
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
+			t.Errorf("counted %v openings, want two", got)
+		}
+	})
+}
+
+func testBreakersHangingProbeDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, _ *prometheus.Registry) {
+		deps.mu.Lock()
+		deps.hangs[worker.Postgres] = true
+		deps.mu.Unlock()
+		advance(3 * time.Second)
+		deps.setErr(worker.S3, errDown)
+		advance(2 * time.Second)
+		deps.wantCalls(t, "pause 4s") // because of S3: the probe of Postgres has not timed out
+		deps.setErr(worker.S3, nil)
+		advance(3 * time.Second)
+		deps.wantCalls(t, "pause 4s", "resume 6s", "pause 7s") // the probe of Postgres times out after five seconds
+		deps.mu.Lock()
+		deps.hangs[worker.Postgres] = false // the next probe succeeds, an interval later
+		deps.mu.Unlock()
+		advance(2 * time.Second)
+		deps.wantCalls(t, "pause 4s", "resume 6s", "pause 7s", "resume 9s")
+		deps.mu.Lock()
+		deps.hangs[worker.Postgres] = true
+		deps.mu.Unlock()
+		advance(10 * time.Second)
+		deps.mu.Lock()
+		deps.hangs[worker.Postgres] = false
+		deps.mu.Unlock()
+		advance(10 * time.Second)
+		if deps.isPaused() {
+			t.Error("still paused with all dependencies available")
+		}
+	})
+}
+
+func testBreakersConsecutiveFaultsOpenForLongerEachTime(t *testing.T) {
+	t.Parallel()
+	runBreakers(t, func(deps *dependencies, c *worker.Breakers, _ *prometheus.Registry) {
+		advance(time.Second)
+		fail := func(n int) {
+			for range n {
+				c.Report(worker.S3, errDown)
+			}
+			synctest.Wait()
+		}
+		fail(2)
+		c.Report(worker.S3, nil) // not consecutive
+		fail(2)
+		deps.wantCalls(t)
+		fail(3)                   // the first opens it, the others are of attempts that were running
+		advance(4 * time.Second)  // at 4 s the pause of 2 s is over and a probe succeeds
+		fail(1)                   // half open: the first fault opens it
+		advance(5 * time.Second)  // the pause is 4 s now: until 9 s, and the next probe is at 10 s
+		advance(10 * time.Second) // that is at 20 s
+		fail(1)                   // 8 s: until 28 s
+		advance(10 * time.Second)
+		fail(1) // the maximum of 10 s: until 40 s
+		advance(11 * time.Second)
+		c.Report(worker.S3, nil)
+		fail(2)
+		deps.wantCalls(t, "pause 1s", "resume 4s", "pause 5s", "resume 10s", "pause 20s", "resume 28s", "pause 30s", "resume 40s")
+		fail(1) // the third consecutive fault; the pause is short, because the breaker had closed
+		advance(4 * time.Second)
+		if deps.isPaused() {
+			t.Error("a breaker that had closed opens for a long pause")
+		}
+	})
+}
+
+func testBreakersUnknownDependencyIsIgnored(t *testing.T) {
+	t.Parallel()
+	runBreakers(t, func(deps *dependencies, c *worker.Breakers, _ *prometheus.Registry) {
+		for range 10 {
+			c.Report("unknown", errDown)
+		}
+		synctest.Wait()
+		deps.wantCalls(t)
+	})
+}
+
+// openBreakers returns the dependencies of the open breakers.
+func openBreakers(t *testing.T, reg *prometheus.Registry) string {
 	t.Helper()
 	families, err := reg.Gather()
 	if err != nil {
@@ -262,55 +267,55 @@ func openCircuits(t *testing.T, reg *prometheus.Registry) string {
 	return strings.Join(found, " ")
 }
 
-// TestWatched holds real work's outcomes against what the circuits make of them.
-func TestWatched(t *testing.T) {
+// TestBreakersObserve checks which results of a worker's operations open a breaker.
+func TestBreakersObserve(t *testing.T) {
 	t.Parallel()
 	stopped := fmt.Errorf("put: %w", context.Canceled)
-	for what, row := range map[string]struct {
+	for name, row := range map[string]struct {
 		dependency string
-		set        func(w *world, err error)
+		set        func(w *fixture, err error)
 		err        error
 		opens      bool
 	}{
-		"a store that is down":     {worker.S3, (*world).failPut, errDown, true},
-		"a store that hangs":       {worker.S3, (*world).failPut, context.DeadlineExceeded, true},
-		"a stop during an upload":  {worker.S3, (*world).failPut, stopped, false},
-		"a defect of ours":         {worker.S3, (*world).failPut, errors.New("bad prefix"), false},
-		"no codec":                 {worker.Encoder, (*world).failRender, media.Fail(media.CodecUnavailable, "no", nil), true},
-		"a picture that kills it":  {worker.Encoder, (*world).failRender, media.Fail(media.CodecCrashed, "no", nil), false},
-		"a stop during a picture":  {worker.Encoder, (*world).failRender, context.Canceled, false},
-		"a database that is down":  {worker.Postgres, (*world).failSettle, errDown, true},
-		"an outcome overtaken":     {worker.Postgres, (*world).failSettle, catalog.ErrSuperseded, false},
-		"a database down at Begin": {worker.Postgres, (*world).failBegin, errDown, true},
-		"a request that is done":   {worker.Postgres, (*world).failBegin, catalog.ErrDone, false},
+		"store_is_down":             {worker.S3, (*fixture).failPut, errDown, true},
+		"store_hangs":               {worker.S3, (*fixture).failPut, context.DeadlineExceeded, true},
+		"stopped_during_an_upload":  {worker.S3, (*fixture).failPut, stopped, false},
+		"unclassified_error":        {worker.S3, (*fixture).failPut, errors.New("bad prefix"), false},
+		"codec_unavailable":         {worker.Encoder, (*fixture).failRender, media.Fail(media.CodecUnavailable, "no", nil), true},
+		"codec_crashed":             {worker.Encoder, (*fixture).failRender, media.Fail(media.CodecCrashed, "no", nil), false},
+		"stopped_during_rendering":  {worker.Encoder, (*fixture).failRender, context.Canceled, false},
+		"database_is_down":          {worker.Postgres, (*fixture).failRecord, errDown, true},
+		"superseded_outcome":        {worker.Postgres, (*fixture).failRecord, catalog.ErrSuperseded, false},
+		"database_is_down_at_begin": {worker.Postgres, (*fixture).failBegin, errDown, true},
+		"done_job":                  {worker.Postgres, (*fixture).failBegin, catalog.ErrDone, false},
 	} {
-		t.Run(what, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			reg := prometheus.NewRegistry()
-			never := func(context.Context) error { return nil }
+			healthy := func(context.Context) error { return nil }
 			cfg := breakerConfig()
 			cfg.Faults = 1
-			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.Postgres, Check: never},
-				worker.Probe{Dependency: worker.S3, Check: never}, worker.Probe{Dependency: worker.Encoder, Check: never})
-			w.watch(c)
-			if err := w.Handle(t.Context(), w.message()); err != nil || metric(t, reg, "vitrine_worker_breaker_open") != 0 {
-				t.Fatalf("a picture that was made: got %v", err)
+			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.Postgres, Check: healthy},
+				worker.Probe{Dependency: worker.S3, Check: healthy}, worker.Probe{Dependency: worker.Encoder, Check: healthy})
+			w.useBreakers(c)
+			if err := w.Handle(t.Context(), w.message()); err != nil || openBreakers(t, reg) != "" {
+				t.Fatalf("an image without a fault: got %v, open: %q", err, openBreakers(t, reg))
 			}
 			row.set(w, row.err)
 			_ = w.Handle(t.Context(), w.message())
-			if got, want := openCircuits(t, reg), row.dependency; row.opens && got != want || !row.opens && got != "" {
-				t.Errorf("the circuit of %q is open; %s opens: %v", got, want, row.opens)
+			if got, want := openBreakers(t, reg), row.dependency; row.opens && got != want || !row.opens && got != "" {
+				t.Errorf("open: %q; want %s to be open: %v", got, want, row.opens)
 			}
-			if slices.Contains(w.told, "retry") != (what == "a picture that kills it") {
-				t.Errorf("told %v: a fault of ours spends no attempt", w.told)
+			if slices.Contains(w.calls, "retry") != (name == "codec_crashed") {
+				t.Errorf("called %v: a deferrable failure counts no attempt", w.calls)
 			}
 		})
 	}
 }
 
-// TestACircuitOfARealStore stops and starts an object store.
-func TestACircuitOfARealStore(t *testing.T) {
+// TestBreakersWithObjectStore stops and starts an object store.
+func TestBreakersWithObjectStore(t *testing.T) {
 	t.Parallel()
 	start := func(addr string) *devstack.S3 {
 		server, err := devstack.StartS3(devstack.S3Config{Dir: t.TempDir(), Addr: addr})
@@ -322,7 +327,7 @@ func TestACircuitOfARealStore(t *testing.T) {
 	addr := port.Addr(t)
 	server := start(addr)
 	bucket, err := blob.New(blob.Config{
-		Endpoint: "http://" + addr, Region: "us-east-1", Bucket: "pictures", AccessKey: "a", SecretKey: "b", PathStyle: true,
+		Endpoint: "http://" + addr, Region: "us-east-1", Bucket: "images", AccessKey: "a", SecretKey: "b", PathStyle: true,
 		CreateBucket: true, AttemptTimeout: time.Second, MaxAttempts: 1,
 	}, prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {
@@ -332,14 +337,14 @@ func TestACircuitOfARealStore(t *testing.T) {
 	if err := bucket.EnsureBucket(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	m := &mains{began: time.Now()}
+	deps := &dependencies{start: time.Now()}
 	cfg := breakerConfig()
 	cfg.Interval = 20 * time.Millisecond
 	c := worker.NewBreakers(cfg, prometheus.NewRegistry(), zap.NewNop(),
 		worker.Probe{Dependency: worker.S3, Check: bucket.Ping})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
-	go func() { ended <- c.Run(ctx, m) }()
+	go func() { ended <- c.Run(ctx, deps) }()
 	defer func() {
 		stop()
 		if err := <-ended; err != nil {
@@ -350,7 +355,7 @@ func TestACircuitOfARealStore(t *testing.T) {
 		t.Helper()
 		limit, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		for m.isPaused() != paused {
+		for deps.isPaused() != paused {
 			select {
 			case <-limit.Done():
 				t.Fatalf("paused: %v, want %v", !paused, paused)
@@ -370,7 +375,7 @@ func TestACircuitOfARealStore(t *testing.T) {
 	await(false)
 }
 
-func TestBreakerConfig(t *testing.T) {
+func TestBreakerConfigValidate(t *testing.T) {
 	t.Parallel()
 	if wrong := breakerConfig().Validate(); wrong != nil {
 		t.Errorf("got %v", wrong)

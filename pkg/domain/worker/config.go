@@ -6,13 +6,13 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Config says how much a worker does at a time.
+// Config bounds the concurrency of a worker, and the time of its steps.
 type Config struct {
-	Concurrency    int           `env:"CONCURRENCY" envDefault:"0" desc:"images in work at a time; 0: two for each codec process"`
+	Concurrency    int           `env:"CONCURRENCY" envDefault:"0" desc:"images processed at a time; 0: two per codec process"`
 	StoreBudget    time.Duration `env:"STORE_BUDGET" envDefault:"30s" desc:"maximum time to store an image, retries included"`
-	OutcomeTimeout time.Duration `env:"OUTCOME_TIMEOUT" envDefault:"5s" desc:"maximum time to write an outcome to Postgres"`
-	DeferWait      time.Duration `env:"DEFER_WAIT" envDefault:"5s" desc:"pause after a failure of the platform's own; half is random"`
-	BusyWait       time.Duration `env:"BUSY_WAIT" envDefault:"1s" desc:"pause when the host has no free slot; half is random"`
+	OutcomeTimeout time.Duration `env:"OUTCOME_TIMEOUT" envDefault:"5s" desc:"maximum time to record an outcome in Postgres"`
+	DeferWait      time.Duration `env:"DEFER_WAIT" envDefault:"5s" desc:"delay after a deferrable failure; half is random"`
+	BusyWait       time.Duration `env:"BUSY_WAIT" envDefault:"1s" desc:"delay if the host has no free slot; half is random"`
 }
 
 // Validate returns every wrong field.
@@ -26,12 +26,12 @@ func (c Config) Validate() []fault.Field {
 	return check.Fields()
 }
 
-// BreakerConfig says when workers stop taking requests because a dependency is down.
+// BreakerConfig says when a worker pauses the intake of requests because a dependency is down.
 type BreakerConfig struct {
 	Interval time.Duration `env:"INTERVAL" envDefault:"2s" desc:"between two probes of a dependency"`
 	Timeout  time.Duration `env:"TIMEOUT" envDefault:"5s" desc:"maximum time of a probe"`
-	Faults   int           `env:"FAULTS" envDefault:"5" desc:"faults of a dependency in a row, met by work, that open its breaker"`
-	MaxPause time.Duration `env:"MAX_PAUSE" envDefault:"1m" desc:"maximum pause after faults that a probe does not see"`
+	Faults   int           `env:"FAULTS" envDefault:"5" desc:"consecutive faults, met by attempts, that open a breaker"`
+	MaxPause time.Duration `env:"MAX_PAUSE" envDefault:"1m" desc:"maximum pause after faults that no probe detects"`
 }
 
 // Validate returns every wrong field.

@@ -8,35 +8,35 @@ import (
 
 // metrics are the metrics of a worker.
 type metrics struct {
-	inFlight                                  prometheus.Gauge
-	outcomes, dropped                         *prometheus.CounterVec
-	stages                                    *prometheus.HistogramVec
-	bytesIn, bytesOut, before, after, lowered prometheus.Counter
+	inFlight                                              prometheus.Gauge
+	outcomes, dropped                                     *prometheus.CounterVec
+	stages                                                *prometheus.HistogramVec
+	bytesIn, bytesOut, readySource, readyDefault, lowered prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vitrine_worker_images_in_flight", Help: "Images this worker has begun and not ended.",
+			Name: "vitrine_worker_images_in_flight", Help: "Images that this worker is processing.",
 		}),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_worker_outcomes_total", Help: "Ended requests by outcome and error code (empty when ready).",
+			Name: "vitrine_worker_outcomes_total", Help: "Handled requests by outcome and error code (empty if ready).",
 		}, []string{"outcome", "code"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"stage"}),
-		bytesIn:  counter(reg, "vitrine_worker_source_bytes_total", "Bytes of downloaded sources."),
-		bytesOut: counter(reg, "vitrine_worker_rendition_bytes_total", "Bytes of stored renditions."),
-		before:   counter(reg, "vitrine_worker_ready_source_bytes_total", "Bytes of the sources of images that became ready."),
-		after: counter(reg, "vitrine_worker_ready_default_bytes_total",
+		bytesIn:     counter(reg, "vitrine_worker_source_bytes_total", "Bytes of downloaded sources."),
+		bytesOut:    counter(reg, "vitrine_worker_rendition_bytes_total", "Bytes of stored renditions."),
+		readySource: counter(reg, "vitrine_worker_ready_source_bytes_total", "Bytes of the sources of images that became ready."),
+		readyDefault: counter(reg, "vitrine_worker_ready_default_bytes_total",
 			"Bytes of the default renditions of images that became ready: clients download them instead of the sources."),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_worker_renditions_dropped_total",
-			Help: "Files that were not stored, because what is stored of their rendition is better.",
+			Help: "Files that were not stored, because another file of their rendition is better.",
 		}, []string{"reason"}),
 		lowered: counter(reg, "vitrine_worker_renditions_lowered_total",
-			"Files encoded again at a lower quality, because they were larger than the source at its size."),
+			"Files encoded at a lower quality, because they were larger than the source at its size."),
 	}
 	for _, r := range media.Reasons() {
 		m.dropped.WithLabelValues(string(r))
@@ -45,12 +45,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// saved counts the bytes of an image that became ready.
-func (m *metrics) saved(source int, out media.Rendered) {
-	m.before.Add(float64(source))
+// imageReady records an image that became ready: the bytes of its source and of its files, and the dropped files.
+func (m *metrics) imageReady(source int, out media.Rendered) {
+	m.readySource.Add(float64(source))
 	for _, file := range out.Files {
 		if file.Default {
-			m.after.Add(float64(len(file.Body)))
+			m.readyDefault.Add(float64(len(file.Body)))
 		}
 		if file.Lowered > 0 {
 			m.lowered.Inc()

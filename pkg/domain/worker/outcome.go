@@ -18,22 +18,22 @@ type outcome string
 // The outcomes.
 const (
 	ready      outcome = "ready"      // the renditions are published
-	retried    outcome = "retried"    // an attempt is spent; a new request is queued
-	deferred   outcome = "deferred"   // a new request is queued, at no cost
-	failed     outcome = "failed"     // the image is given up
-	released   outcome = "released"   // released by an orderly stop
-	superseded outcome = "superseded" // another attempt holds the image
-	done       outcome = "done"       // the request was dealt with before
+	retried    outcome = "retried"    // a new job is queued; the attempt counts
+	deferred   outcome = "deferred"   // a new job is queued; the attempt does not count
+	failed     outcome = "failed"     // the image failed
+	released   outcome = "released"   // the process stopped during the attempt
+	superseded outcome = "superseded" // another attempt took the image over
+	done       outcome = "done"       // the job was complete before
 )
 
-// outcomes says what follows from a failure's class.
+// outcomes maps the class of a failure to its outcome.
 var outcomes = map[media.Class]outcome{
 	media.Permanent:  failed,
 	media.Transient:  retried,
 	media.Deferrable: deferred,
 }
 
-// postpone queues a request that could not be admitted again, if err is a *media.Failure; any other error is returned.
+// postpone replaces the job by a later one if admit failed with a *media.Failure. It returns any other error.
 func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
 	f := media.FailureOf(err)
 	if f == nil {
@@ -44,7 +44,7 @@ func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
 	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Job, w.Pipeline().Spec().Retry, w.wait(f.Code)))
 }
 
-// report turns the result of process into an outcome. ctx ends when the process stops.
+// report records the outcome that follows from the result of process. ctx ends when the process stops.
 func (w *Worker) report(ctx context.Context, t *task, err error) error {
 	switch f := media.FailureOf(err); {
 	case err == nil:
@@ -57,12 +57,13 @@ func (w *Worker) report(ctx context.Context, t *task, err error) error {
 		return w.recordFailure(ctx, t, f)
 	case ctx.Err() != nil: // the failure may be a consequence of the stop
 		return w.release(ctx, t, fmt.Errorf("stopped: %w", ctx.Err()))
-	default: // the outcome could not be written, or the objects are being deleted: again from Begin
+	default: // the outcome could not be recorded, or the objects are being deleted: the message is delivered again
 		return err
 	}
 }
 
-// recordFailure writes what follows from the attempt's failure. nil: it is written, or there was nothing left to write.
+// recordFailure records the outcome of a failed attempt. It returns nil if the outcome is recorded or the attempt is
+// superseded.
 func (w *Worker) recordFailure(ctx context.Context, t *task, f *media.Failure) (err error) {
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
@@ -86,21 +87,22 @@ func (w *Worker) wait(code media.Code) time.Duration {
 	return w.cfg.DeferWait
 }
 
-// release gives the attempt back, at no cost, and returns cause: a released request has to come again.
+// release ends the attempt without counting it. It returns cause, so that the message is delivered again.
 func (w *Worker) release(ctx context.Context, t *task, cause error) error {
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
 	return errors.Join(cause, w.logOutcome(t, released, &media.Failure{}, w.Catalog.Release(ctx, t.attempt)))
 }
 
-// outcomeContext returns a context to write an outcome in. It does not end with ctx, which may have ended already.
+// outcomeContext returns a context for recording an outcome. It does not end with ctx, which may have ended already.
 func (w *Worker) outcomeContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), w.cfg.OutcomeTimeout)
 }
 
-// logOutcome counts and logs an outcome that was written with err, and returns an error if the request has to come again.
+// logOutcome counts and logs an outcome; err is the result of recording it. logOutcome returns an error if the message has
+// to be delivered again.
 func (w *Worker) logOutcome(t *task, then outcome, f *media.Failure, err error) error {
-	log := t.log.With(zap.Duration("duration", w.Now().Sub(t.began)))
+	log := t.log.With(zap.Duration("duration", w.Now().Sub(t.start)))
 	w.Breakers.observe(Postgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrSuperseded):

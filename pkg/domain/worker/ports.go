@@ -10,8 +10,8 @@ import (
 
 // Source downloads images.
 type Source interface {
-	// Fetch returns the body of url. The caller drops it as soon as it is no longer used: its memory counts against a budget
-	// that other downloads wait for. The errors are *media.Failure, or ctx's error.
+	// Fetch downloads at most maxBytes bytes from url. The caller drops the body as soon as it is no longer used: its memory
+	// counts against a budget that other downloads wait for. Errors are *media.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
 }
 
@@ -20,10 +20,10 @@ type Download struct {
 	Body   []byte
 	SHA256 string // hex, of Body
 
-	Release func() // called, maybe more than once, when Body is no longer used; may be nil
+	Release func() // called when Body is no longer used, possibly more than once; may be nil
 }
 
-// Drop releases the body. Dropping it again changes nothing.
+// Drop releases the body. It may be called more than once.
 func (d *Download) Drop() {
 	d.Body = nil
 	if d.Release != nil {
@@ -33,15 +33,15 @@ func (d *Download) Drop() {
 
 // Codec renders renditions, one image at a time in a process of its own.
 type Codec interface {
-	// Render waits for a free process, then for its result, at most spec.Limits.Deadline. The errors are *media.Failure, or
+	// Render waits for a free process, and then at most spec.Limits.Deadline for its result. Errors are *media.Failure, or
 	// ctx's error.
 	Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
-	// RenderSafe is Render for a source that has cost a codec: in a new process without the vector unit, which is slower.
+	// RenderSafe is Render for poison content: in a new process that does not use the vector unit, which is slower.
 	RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 }
 
 // Objects is the object store.
 type Objects interface {
-	// Put stores an object. Storing the same again changes nothing.
+	// Put stores an object of size bytes. It may be repeated with the same object.
 	Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error
 }

@@ -6,12 +6,12 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// render makes the renditions. A failure that cost the codec is blamed on the content, by its hash: the URL may serve other
-// content next time. The next try of the same content renders it safely, and if that costs a codec, too, the catalogue gives
-// the image up.
+// render renders the source. A failure that lost the codec process is attributed to the content, by its hash, because the
+// URL may serve other content next time. The next attempt with the same content uses safe mode. If that loses a codec
+// process too, the failure is codec_crashed, and the image fails.
 func (w *Worker) render(ctx context.Context, t *task, src Download) (media.Rendered, error) {
-	render, again := w.Codec.Render, t.attempt.PoisonSHA256 != "" && t.attempt.PoisonSHA256 == src.SHA256
-	if again {
+	render, poison := w.Codec.Render, t.attempt.PoisonSHA256 != "" && t.attempt.PoisonSHA256 == src.SHA256
+	if poison {
 		render = w.Codec.RenderSafe
 	}
 	out, err := render(ctx, src.Body, t.spec)
@@ -20,10 +20,10 @@ func (w *Worker) render(ctx context.Context, t *task, src Download) (media.Rende
 	if !f.CodecLost() {
 		return out, err
 	}
-	blamed := *f
-	blamed.Content = src.SHA256
-	if again {
-		blamed.Code, blamed.Detail = media.CodecCrashed, "no codec survives this picture; the second time: "+f.Detail
+	lost := *f
+	lost.Content = src.SHA256
+	if poison {
+		lost.Code, lost.Detail = media.CodecCrashed, "this image crashed two codec processes; the second: "+f.Detail
 	}
-	return out, &blamed
+	return out, &lost
 }

@@ -11,10 +11,10 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// maxSpecs is how many specifications beside the current one are kept.
+// maxSpecs is how many specifications are cached, beside the one in force.
 const maxSpecs = 64
 
-// specCache finds the exact specification that a request names.
+// specCache finds the specification with the hash that a request names.
 type specCache struct {
 	store   catalog.Pipelines
 	current func() *pipeline.Revision
@@ -22,7 +22,8 @@ type specCache struct {
 	known   map[string]pipeline.Spec
 }
 
-// get returns the specification. A hash that is not on record is a *media.Failure; any other error is the store's.
+// get returns the specification. An unknown hash is a *media.Failure with code pipeline_unknown; any other error is the
+// store's.
 func (s *specCache) get(ctx context.Context, hash string) (pipeline.Spec, error) {
 	if current := s.current(); current.Hash() == hash {
 		return current.Spec(), nil
@@ -35,13 +36,13 @@ func (s *specCache) get(ctx context.Context, hash string) (pipeline.Spec, error)
 	}
 	document, err := s.store.Pipeline(ctx, hash)
 	if fault.Is(err, fault.NotFound) {
-		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the pipeline that was asked for is not on record", err)
+		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the requested pipeline is not stored", err)
 	} else if err != nil {
 		return pipeline.Spec{}, err
 	}
 	p, err := pipeline.Parse(document)
 	if err != nil {
-		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the pipeline that was asked for cannot be read",
+		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the requested pipeline cannot be parsed",
 			fmt.Errorf("pipeline %s: %w", hash, err))
 	}
 	s.mu.Lock()

@@ -25,7 +25,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// uploads is how many renditions of one image are stored at a time.
+// uploads is how many files of one image are stored at a time.
 const uploads = 4
 
 // Worker handles requests for images. Handle may be called concurrently.
@@ -35,10 +35,10 @@ type Worker struct {
 	cfg       Config
 	metrics   *metrics
 	hosts     hosts
-	isolation *semaphore.Weighted // an attempt holds one share, an isolated one holds all
+	isolation *semaphore.Weighted // an attempt holds one share, an isolated attempt holds all
 }
 
-// Catalog is the catalogue as a worker uses it; *catalog.Service says what the methods mean.
+// Catalog is the part of *catalog.Service that a worker uses. The methods are documented there.
 type Catalog interface {
 	Begin(ctx context.Context, r catalog.Job, budget time.Duration) (catalog.Attempt, error)
 	Postpone(ctx context.Context, r catalog.Job, policy pipeline.Retry, wait time.Duration) error
@@ -56,28 +56,29 @@ type Deps struct {
 	Source    Source
 	Codec     Codec
 	Objects   Objects
-	Breakers  *Breakers                 // learn how work with each dependency ends
-	Pipeline  func() *pipeline.Revision // the one in force: how to fetch and how often to try
-	Now       func() time.Time          // only to measure stages
+	Breakers  *Breakers                 // receive the results of operations
+	Pipeline  func() *pipeline.Revision // the revision in force: its rules for downloads and retries
+	Now       func() time.Time          // for durations only
 	Log       *zap.Logger
 }
 
-// New returns a Worker.
+// New returns a Worker and registers its metrics with reg.
 func New(deps Deps, cfg Config, reg prometheus.Registerer) *Worker {
 	return &Worker{
 		Deps: deps, cfg: cfg, metrics: newMetrics(reg),
 		specs: &specCache{store: deps.Pipelines, current: deps.Pipeline, known: map[string]pipeline.Spec{}},
-		hosts: hosts{busy: map[string]int{}}, isolation: semaphore.NewWeighted(math.MaxInt32),
+		hosts: hosts{downloads: map[string]int{}}, isolation: semaphore.NewWeighted(math.MaxInt32),
 	}
 }
 
-// Check reports why a message is not a request that Handle can read, or nil.
+// Check returns nil if m is a request that Handle can decode.
 func Check(m event.Message) error {
 	_, err := event.Decode[event.ImageRequested](m)
 	return err
 }
 
-// OrderingKey is equal for messages that must not be handled at the same time in one process: those for one image.
+// OrderingKey returns the image id of a request, or "" if m cannot be decoded. Messages with equal keys must not be handled
+// at the same time in one process.
 func OrderingKey(m event.Message) string {
 	req, err := event.Decode[event.ImageRequested](m)
 	if err != nil {
@@ -86,8 +87,8 @@ func OrderingKey(m event.Message) string {
 	return fmt.Sprint(req.ImageID)
 }
 
-// Handle handles one request. nil means that the request has been dealt with, whatever the outcome; an error means that it
-// has to come again. When ctx ends, work in hand is released.
+// Handle handles one request. It returns nil when the request is complete, also when the image failed, and an error when the
+// message has to be delivered again. When ctx ends, the attempt is released.
 func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	t, err := w.newTask(m)
 	if err != nil {
@@ -106,17 +107,17 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	return w.report(ctx, t, w.process(ctx, t))
 }
 
-// task is one request in Handle, with what it holds.
+// task is a request in Handle, with the resources that it holds.
 type task struct {
 	catalog.Job
 	sourceURL, pipelineHash string
-	attempt                 catalog.Attempt // once begun
-	spec                    pipeline.Spec   // the one that the request names
-	rules                   pipeline.Fetch  // those in force when the request came
-	budget                  time.Duration   // of the attempt's work
-	hostSlot                func()          // gives it back; may be called again
+	attempt                 catalog.Attempt // after begin
+	spec                    pipeline.Spec   // the specification that the request names
+	rules                   pipeline.Fetch  // the rules in force when the request arrived
+	budget                  time.Duration   // of process
+	hostSlot                func()          // releases the host slot; may be called more than once
 	shares                  int64           // of isolation, held
-	began                   time.Time
+	start                   time.Time
 	log                     *zap.Logger
 }
 
@@ -135,51 +136,51 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 			Traceparent: m.Traceparent,
 		},
 		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.Pipeline().Spec().Fetch,
-		hostSlot: func() {}, began: w.Now(), log: log,
+		hostSlot: func() {}, start: w.Now(), log: log,
 	}, nil
 }
 
-// admit acquires what an attempt needs: a slot of the host, a share of isolation and the specification. A *media.Failure
-// means that the request has to be postponed.
+// admit acquires what an attempt needs: a host slot, a share of isolation and the specification. A *media.Failure means that
+// the job has to be postponed.
 func (w *Worker) admit(ctx context.Context, t *task) (err error) {
-	free, ok := w.hosts.take(host(t.sourceURL), t.rules.PerHost)
+	free, ok := w.hosts.acquire(host(t.sourceURL), t.rules.PerHost)
 	if !ok {
-		return media.Fail(media.HostBusy, "as many pictures are being fetched from this host as its limit allows", nil)
+		return media.Fail(media.HostBusy, "this host has as many downloads as its limit allows", nil)
 	}
 	t.hostSlot = sync.OnceFunc(free)
 	if err := w.isolation.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("wait for a share: %w", err)
+		return fmt.Errorf("wait for an isolated attempt: %w", err)
 	}
-	t.shares, t.began = 1, w.Now()
+	t.shares, t.start = 1, w.Now()
 	if t.spec, err = w.specs.get(ctx, t.pipelineHash); err != nil {
 		return fmt.Errorf("load pipeline: %w", err)
 	}
-	// Two images may be before this one at its codec process.
+	// The codec process may first render two other images.
 	t.budget = t.rules.Timeout.D() + 3*t.spec.Limits.Deadline.D() + w.cfg.StoreBudget
 	failpoint.Hit(failpoint.WorkerTaken)
 	return nil
 }
 
-// begin begins an attempt. begun is false if there is nothing to process, or if the attempt could not begin.
+// begin starts an attempt. begun is false if there is nothing to process, or if err is not nil.
 func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
-	// Once for the wait for isolation, once for the work, once for an outcome that Postgres does not accept at first.
+	// One budget each for the wait for isolation, for process, and for repeated tries to record the outcome.
 	t.attempt, err = w.Catalog.Begin(ctx, t.Job, 3*t.budget)
 	w.Breakers.observe(Postgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrDone):
 		w.metrics.outcome(done, "")
-		t.log.Debug("request already dealt with")
+		t.log.Debug("request was complete already")
 		return false, nil
 	case errors.Is(err, catalog.ErrGivenUp):
 		return false, w.logOutcome(t, failed, catalog.WorkerCrash(), nil)
 	case err != nil:
 		return false, err
 	}
-	t.log = t.log.With(zap.Int("attempt", t.attempt.Number), zap.Int64("fence", t.attempt.FencingToken))
+	t.log = t.log.With(zap.Int("attempt", t.attempt.Number), zap.Int64("fencing_token", t.attempt.FencingToken))
 	return true, nil
 }
 
-// process makes the image: isolate if need be, fetch, render, store, finish.
+// process waits for isolation if the attempt requires it, and then processes the image within the budget.
 func (w *Worker) process(ctx context.Context, t *task) error {
 	if t.attempt.Isolated {
 		if err := w.isolate(ctx, t); err != nil {
@@ -188,17 +189,17 @@ func (w *Worker) process(ctx context.Context, t *task) error {
 	}
 	work, cancel := context.WithTimeout(ctx, t.budget)
 	defer cancel()
-	err := w.makeImage(work, t)
+	err := w.processImage(work, t)
 	if err != nil && ctx.Err() == nil && media.FailureOf(err) == nil && errors.Is(err, work.Err()) {
-		return media.Fail(media.CodecUnavailable, "there was no time left for the picture", err)
+		return media.Fail(media.CodecUnavailable, "the time for this image ended before it was stored", err)
 	}
 	return err
 }
 
-// errNotIsolated says that other attempts did not end within the task's budget.
-var errNotIsolated = errors.New("wait to run alone")
+// errNotIsolated means that other attempts did not end within the task's budget.
+var errNotIsolated = errors.New("wait for isolation")
 
-// isolate waits until no other attempt runs in this process, and keeps others from starting.
+// isolate waits until no other attempt runs in this process, and prevents others from starting.
 func (w *Worker) isolate(ctx context.Context, t *task) error {
 	w.isolation.Release(t.shares)
 	t.shares = 0
@@ -211,16 +212,16 @@ func (w *Worker) isolate(ctx context.Context, t *task) error {
 	return nil
 }
 
-// makeImage fetches, renders, stores and finishes.
-func (w *Worker) makeImage(ctx context.Context, t *task) error {
-	began := w.Now()
+// processImage downloads, renders, stores and finishes.
+func (w *Worker) processImage(ctx context.Context, t *task) error {
+	start := w.Now()
 	src, err := w.Source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
 	t.hostSlot()
-	elapsed := w.stage("fetch", began)
+	elapsed := w.stage("fetch", start)
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
-	defer src.Drop() // at the latest
+	defer src.Drop()
 	failpoint.Hit(failpoint.WorkerFetched)
 	size := len(src.Body)
 	w.metrics.bytesIn.Add(float64(size))
@@ -257,13 +258,13 @@ func (w *Worker) makeImage(ctx context.Context, t *task) error {
 		return fmt.Errorf("finish: %w", err)
 	}
 	w.metrics.outcome(ready, "")
-	w.metrics.saved(size, out)
-	t.log.Info("image ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", began)))
+	w.metrics.imageReady(size, out)
+	t.log.Info("image ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", start)))
 	return nil
 }
 
-// finish writes the result. Everything is rendered and stored, so neither a stop nor a short outage of the database discards
-// it: finish tries again, with growing pauses, as long as the attempt may last. Repeating it is harmless.
+// finish records the result. While the database is unavailable it tries again, with growing pauses, until ctx ends: the
+// image is rendered and stored, and a short outage must not discard that work. ctx does not cancel a try in progress.
 func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error {
 	pause := w.cfg.OutcomeTimeout / 10
 	for {
@@ -281,16 +282,17 @@ func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result
 	}
 }
 
-// store puts the outputs below prefix, and returns how many bytes. Outputs that share a body are stored once, under one key.
-func (w *Worker) store(ctx context.Context, prefix string, outputs []media.EncodedFile) ([]catalog.Rendition, int64, error) {
-	renditions := make([]catalog.Rendition, len(outputs))
+// store stores the files below prefix, and returns their renditions and the number of bytes stored. Files that share a body
+// are stored once, under one key.
+func (w *Worker) store(ctx context.Context, prefix string, files []media.EncodedFile) ([]catalog.Rendition, int64, error) {
+	renditions := make([]catalog.Rendition, len(files))
 	keys := map[*byte]string{}
 	var stored int64
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(uploads)
-	for i, out := range outputs {
+	for i, out := range files {
 		if len(out.Body) == 0 {
-			return nil, 0, media.Fail(media.CodecCrashed, "the codec made an empty file of "+out.Name, g.Wait())
+			return nil, 0, media.Fail(media.CodecCrashed, "the codec returned an empty file for "+out.Name, g.Wait())
 		}
 		key, shared := keys[&out.Body[0]]
 		if !shared {
@@ -315,14 +317,14 @@ func (w *Worker) store(ctx context.Context, prefix string, outputs []media.Encod
 	return renditions, stored, nil
 }
 
-// stage measures a stage that began then and ends now.
-func (w *Worker) stage(name string, began time.Time) time.Duration {
-	elapsed := w.Now().Sub(began)
+// stage records the duration of a stage that started at start and ends now.
+func (w *Worker) stage(name string, start time.Time) time.Duration {
+	elapsed := w.Now().Sub(start)
 	w.metrics.stages.WithLabelValues(name).Observe(elapsed.Seconds())
 	return elapsed
 }
 
-// host returns the host that a URL's downloads count against.
+// host returns the host whose limit a download counts against: the name in lower case, without port and final dot.
 func host(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -333,24 +335,24 @@ func host(raw string) string {
 
 // hosts counts downloads by host.
 type hosts struct {
-	mu   sync.Mutex
-	busy map[string]int
+	mu        sync.Mutex
+	downloads map[string]int
 }
 
-// take takes a slot of the host and returns how to give it back, or false if the limit is reached. It never waits: a slow
-// host must not delay the images of others.
-func (h *hosts) take(host string, limit int) (free func(), ok bool) {
+// acquire reserves a slot of the host and returns the function that releases it, or false if the limit is reached. It never
+// waits: a slow host must not delay the images of other hosts.
+func (h *hosts) acquire(host string, limit int) (free func(), ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.busy[host] >= limit {
+	if h.downloads[host] >= limit {
 		return nil, false
 	}
-	h.busy[host]++
+	h.downloads[host]++
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.busy[host]--; h.busy[host] == 0 {
-			delete(h.busy, host)
+		if h.downloads[host]--; h.downloads[host] == 0 {
+			delete(h.downloads, host)
 		}
 	}, true
 }

@@ -14,11 +14,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// timed returns the result of a wait and how long it lasted, in the time of the test's bubble.
+// timed returns the result of a wait and its duration in fake time.
 func timed(wait func() bool) (alive bool, elapsed time.Duration) {
-	began := time.Now()
+	start := time.Now()
 	alive = wait()
-	return alive, time.Since(began)
+	return alive, time.Since(start)
 }
 
 func TestSleep(t *testing.T) {
@@ -108,7 +108,7 @@ func TestDouble(t *testing.T) {
 	}
 }
 
-// spread draws many durations and fails unless all are within the bounds and reach the outer tenths of the range.
+// spread draws 1000 durations. They must be between low and high, and reach the lowest and the highest tenth of that range.
 func spread(t *testing.T, low, high time.Duration, draw func() time.Duration) {
 	t.Helper()
 	shortest, longest := high, low

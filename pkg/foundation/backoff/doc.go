@@ -1,3 +1,3 @@
-// Package backoff waits: for a duration that the end of a context cuts short, and before a repetition for a pause that
-// doubles with each failure and is partly random, so that processes that failed together do not come back together.
+// Package backoff has waits that end with a context, and delays between retries that double with each failure. The delays
+// are partly random, so that processes that failed together do not retry together.
 package backoff

@@ -13,12 +13,12 @@ import (
 
 // The topics.
 const (
-	TopicRequested = "vitrine.images.requested" // work for the image workers
-	TopicChanged   = "vitrine.products.changed" // a product's visible state changed
-	TopicDead      = "vitrine.images.dead"      // pictures that were given up, and records that nobody could read
+	TopicRequested = "vitrine.images.requested" // jobs for the workers
+	TopicChanged   = "vitrine.products.changed" // the visible state of a product changed
+	TopicDead      = "vitrine.images.dead"      // images that failed, and records that could not be decoded
 )
 
-// Topics lists every topic, in the order in which they are made.
+// Topics returns every topic, in the order in which they are created.
 func Topics() []string { return []string{TopicRequested, TopicChanged, TopicDead} }
 
 // The message types.
@@ -29,10 +29,10 @@ const (
 	TypeUndecodable    = "record.undecodable"
 )
 
-// Version is the version of every body defined here.
+// Version is the version of the bodies of this package.
 const Version = 1
 
-// The names of a message's headers.
+// The names of the headers of a message.
 const (
 	HeaderID          = "event-id"
 	HeaderType        = "event-type"
@@ -40,9 +40,9 @@ const (
 	HeaderTraceparent = "traceparent"
 )
 
-// Message is one event as it stands in the outbox and travels through Kafka.
+// Message is an event as stored in the outbox and in Kafka.
 type Message struct {
-	ID          string // UUID; a repeated message has the same one
+	ID          string // UUID; a message that is published again keeps it
 	Topic       string
 	Key         string // the product's id in decimal
 	Type        string
@@ -51,13 +51,13 @@ type Message struct {
 	Body        []byte // JSON
 }
 
-// MaxHeaders is how many headers a message has at most.
+// MaxHeaders is the maximum number of headers of a message.
 const MaxHeaders = 4
 
-// Headers returns the message's headers, without the empty ones.
+// Headers returns the headers of the message, without an empty traceparent.
 func (m Message) Headers() map[string]string { return maps.Collect(m.EachHeader()) }
 
-// EachHeader goes over the names and values of Headers, always in the same order.
+// EachHeader iterates over the names and values of Headers, always in the same order.
 func (m Message) EachHeader() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		more := yield(HeaderID, m.ID) && yield(HeaderType, m.Type) && yield(HeaderVersion, strconv.Itoa(m.Version))
@@ -77,8 +77,8 @@ func TraceID(traceparent string) string {
 	return id
 }
 
-// FromRecord rebuilds a message from what Kafka delivered. It fails when a header is missing or the version is not a
-// positive number.
+// FromRecord returns the message of a Kafka record. It returns an error if a header other than traceparent is missing, or if
+// the version is not a positive number.
 func FromRecord(topic string, key, body []byte, headers map[string]string) (Message, error) {
 	m := Message{
 		ID: headers[HeaderID], Topic: topic, Key: string(key), Type: headers[HeaderType],
@@ -95,27 +95,27 @@ func FromRecord(topic string, key, body []byte, headers map[string]string) (Mess
 	return m, nil
 }
 
-// ImageRequested asks the workers to make a picture's renditions. The message's id is the picture's ticket: only the
-// holder of the ticket that stands in the picture's row may begin.
+// ImageRequested requests the renditions of an image. The id of the message is the job id: a worker may begin only the job
+// whose id is in the row of the image.
 type ImageRequested struct {
 	ProductID    int64  `json:"product_id"`
 	ImageID      int64  `json:"image_id"`
 	SourceURL    string `json:"source_url"`
-	PipelineHash string `json:"pipeline_hash"` // the exact specification to use
+	PipelineHash string `json:"pipeline_hash"` // names the specification to use
 }
 
-// ProductChanged says that a product's visible state is now at Version.
+// ProductChanged says that the visible state of a product has reached Version.
 type ProductChanged struct {
 	ProductID int64 `json:"product_id"`
 	Version   int64 `json:"product_version"`
 	Deleted   bool  `json:"deleted"`
 }
 
-// ImageDead says that a picture was given up.
+// ImageDead says that an image failed.
 type ImageDead struct {
 	ProductID    int64  `json:"product_id"`
 	ImageID      int64  `json:"image_id"`
-	FencingToken int64  `json:"fence"` // of the attempt that failed; a replay acts only if the row still has it
+	FencingToken int64  `json:"fence"` // of the attempt that failed; a replay does nothing if the row has another one
 	Code         string `json:"code"`
 	Detail       string `json:"detail"`
 	SourceURL    string `json:"source_url"`
@@ -123,7 +123,7 @@ type ImageDead struct {
 	PipelineHash string `json:"pipeline_hash"`
 }
 
-// Undecodable is a record that could not be read, kept with its coordinates.
+// Undecodable is a record that could not be decoded, with its coordinates.
 type Undecodable struct {
 	Reason    string            `json:"reason"`
 	Topic     string            `json:"topic"`
@@ -134,8 +134,8 @@ type Undecodable struct {
 	Truncated bool              `json:"truncated"`
 }
 
-// MaxPayload is how much of an undecodable record's payload is kept, in bytes: base64 makes it 700 kB, below Kafka's
-// default message limit of 1 MB.
+// MaxPayload is the maximum payload of an Undecodable, in bytes. In base64 it is 700 kB, below Kafka's default limit for a
+// message, 1 MB.
 const MaxPayload = 512 << 10
 
 // Body is one of the bodies defined in this package.
@@ -146,12 +146,13 @@ func (ProductChanged) kind() (string, string) { return TopicChanged, TypeProduct
 func (ImageDead) kind() (string, string)      { return TopicDead, TypeImageDead }
 func (Undecodable) kind() (string, string)    { return TopicDead, TypeUndecodable }
 
-// New returns the message that carries body: id is its event id, key its product id ("" for an Undecodable without one).
+// New returns a message with the body: id is its event id, key its product id ("" for an Undecodable without one). It panics
+// if body cannot be encoded, which the bodies of this package always can.
 func New(id, key string, body Body) Message {
 	topic, kind := body.kind()
 	raw, err := json.Marshal(body)
 	if err != nil {
-		panic(fmt.Sprintf("event: %T cannot be encoded: %v", body, err)) // the bodies hold only strings, numbers and bytes
+		panic(fmt.Sprintf("event: %T cannot be encoded: %v", body, err)) // not a body of this package
 	}
 	return Message{ID: id, Topic: topic, Key: key, Type: kind, Version: Version, Body: raw}
 }
@@ -159,8 +160,8 @@ func New(id, key string, body Body) Message {
 // Key returns the message key of a product.
 func Key(productID int64) string { return strconv.FormatInt(productID, 10) }
 
-// Decode reads m's body into the type that B names. It fails on another type, a newer version, anything but one JSON
-// object, and an id below one. Unknown fields are accepted: a newer writer may have added them.
+// Decode decodes the body of m. It returns an error if m has another type or a newer version, if the body is not one JSON
+// object, or if a required field is missing or below one. It ignores unknown fields: a newer producer may have added them.
 func Decode[B Body](m Message) (B, error) {
 	var body B
 	_, kind := body.kind()
@@ -173,7 +174,7 @@ func Decode[B Body](m Message) (B, error) {
 	if err := json.Unmarshal(m.Body, &body); err != nil {
 		return body, fmt.Errorf("%s body: %w", m.Type, err)
 	}
-	if bytes.HasPrefix(bytes.TrimSpace(m.Body), []byte("n")) { // null leaves body as it was, without an error
+	if bytes.HasPrefix(bytes.TrimSpace(m.Body), []byte("n")) { // Unmarshal of null changes nothing and returns no error
 		return body, fmt.Errorf("%s body: null is not an object", m.Type)
 	}
 	return body, check(body)

@@ -15,12 +15,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const requested = `{"product_id":7,"image_id":21,"source_url":"https://shop.example/a.jpg","pipeline_hash":"abc"}`
 
-// request is a sound message, for tests to spoil.
+// request returns an image.requested message with the body.
 func request(body string) event.Message {
 	return event.Message{Type: event.TypeImageRequested, Version: event.Version, Body: []byte(body)}
 }
 
-func TestEveryTopicIsListedOnce(t *testing.T) {
+func TestTopics(t *testing.T) {
 	t.Parallel()
 	got := event.Topics()
 	if want := []string{event.TopicRequested, event.TopicChanged, event.TopicDead}; !slices.Equal(got, want) {
@@ -28,12 +28,18 @@ func TestEveryTopicIsListedOnce(t *testing.T) {
 	}
 	for _, c := range contract() {
 		if !slices.Contains(got, c.message.Topic) {
-			t.Errorf("%s goes to %s, which nobody makes", c.message.Type, c.message.Topic)
+			t.Errorf("%s goes to %s, which Topics does not list", c.message.Type, c.message.Topic)
 		}
 	}
 }
 
-func TestAMessageSurvivesKafka(t *testing.T) {
+func TestFromRecord(t *testing.T) {
+	t.Parallel()
+	t.Run("round_trip", testFromRecordRoundTrip)
+	t.Run("wrong_headers", testFromRecordWrongHeaders)
+}
+
+func testFromRecordRoundTrip(t *testing.T) {
 	t.Parallel()
 	for _, trace := range []string{"", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"} {
 		want := event.New("id-1", event.Key(7), event.ProductChanged{ProductID: 7, Version: 3})
@@ -49,20 +55,20 @@ func TestAMessageSurvivesKafka(t *testing.T) {
 	}
 }
 
-func TestARecordNeedsItsHeaders(t *testing.T) {
+func testFromRecordWrongHeaders(t *testing.T) {
 	t.Parallel()
-	for name, spoil := range map[string]func(map[string]string){
-		"no id":                        func(h map[string]string) { delete(h, event.HeaderID) },
-		"no type":                      func(h map[string]string) { delete(h, event.HeaderType) },
-		"no version":                   func(h map[string]string) { delete(h, event.HeaderVersion) },
-		"version that is a word":       func(h map[string]string) { h[event.HeaderVersion] = "new" },
-		"version zero":                 func(h map[string]string) { h[event.HeaderVersion] = "0" },
-		"version that fits no integer": func(h map[string]string) { h[event.HeaderVersion] = strings.Repeat("9", 30) },
+	for name, change := range map[string]func(map[string]string){
+		"no_id":             func(h map[string]string) { delete(h, event.HeaderID) },
+		"no_type":           func(h map[string]string) { delete(h, event.HeaderType) },
+		"no_version":        func(h map[string]string) { delete(h, event.HeaderVersion) },
+		"version_is_a_word": func(h map[string]string) { h[event.HeaderVersion] = "new" },
+		"version_zero":      func(h map[string]string) { h[event.HeaderVersion] = "0" },
+		"version_overflows": func(h map[string]string) { h[event.HeaderVersion] = strings.Repeat("9", 30) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			headers := event.New("id-1", "7", event.ProductChanged{ProductID: 7, Version: 3}).Headers()
-			spoil(headers)
+			change(headers)
 			got, err := event.FromRecord(event.TopicChanged, []byte("7"), []byte("{}"), headers)
 			if err == nil || !strings.Contains(err.Error(), "event-") || !reflect.DeepEqual(got, event.Message{}) {
 				t.Errorf("got %+v and %v, want only an error that names the header", got, err)
@@ -71,19 +77,27 @@ func TestARecordNeedsItsHeaders(t *testing.T) {
 	}
 }
 
-func TestABodyThatCannotBeReadIsAnError(t *testing.T) {
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	t.Run("malformed_body", testDecodeMalformedBody)
+	t.Run("missing_ids", testDecodeMissingIds)
+	t.Run("accepted_variants", testDecodeAcceptedVariants)
+	t.Run("newer_version_or_other_type", testDecodeNewerVersionOrOtherType)
+}
+
+func testDecodeMalformedBody(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ body, want string }{
-		"nothing":               {"", "image.requested body: "},
-		"half an object":        {requested[:20], "image.requested body: "},
-		"null":                  {" null", "null is not an object"},
-		"a list":                {"[]", "image.requested body: "},
-		"text":                  {`"x"`, "image.requested body: "},
-		"two objects":           {requested + requested, "after top-level value"},
-		"a brace too many":      {requested + " }", "after top-level value"},
-		"a number with a point": {strings.Replace(requested, ":7,", ":7.5,", 1), "product_id"},
-		"a number as text":      {strings.Replace(requested, ":7,", `:"7",`, 1), "product_id"},
-		"a number beyond int64": {strings.Replace(requested, ":7,", ":9223372036854775808,", 1), "product_id"},
+		"empty":            {"", "image.requested body: "},
+		"half_an_object":   {requested[:20], "image.requested body: "},
+		"null":             {" null", "null is not an object"},
+		"list":             {"[]", "image.requested body: "},
+		"string":           {`"x"`, "image.requested body: "},
+		"two_objects":      {requested + requested, "after top-level value"},
+		"trailing_brace":   {requested + " }", "after top-level value"},
+		"fraction":         {strings.Replace(requested, ":7,", ":7.5,", 1), "product_id"},
+		"number_as_string": {strings.Replace(requested, ":7,", `:"7",`, 1), "product_id"},
+		"number_overflows": {strings.Replace(requested, ":7,", ":9223372036854775808,", 1), "product_id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -99,17 +113,17 @@ func TestABodyThatCannotBeReadIsAnError(t *testing.T) {
 	}
 }
 
-func TestABodyWithoutItsIdsIsAnError(t *testing.T) {
+func testDecodeMissingIds(t *testing.T) {
 	t.Parallel()
 	for name, decode := range map[string]func() error{
-		"request without product":  decoding(event.ImageRequested{ImageID: 1, PipelineHash: "x"}),
-		"request without picture":  decoding(event.ImageRequested{ProductID: 1, PipelineHash: "x"}),
-		"request without pipeline": decoding(event.ImageRequested{ProductID: 1, ImageID: 1}),
-		"request below one":        decoding(event.ImageRequested{ProductID: -1, ImageID: 1, PipelineHash: "x"}),
-		"change without product":   decoding(event.ProductChanged{Version: 1}),
-		"change without version":   decoding(event.ProductChanged{ProductID: 1}),
-		"death without product":    decoding(event.ImageDead{ImageID: 1}),
-		"death without picture":    decoding(event.ImageDead{ProductID: 1}),
+		"request_without_product":  decoding(event.ImageRequested{ImageID: 1, PipelineHash: "x"}),
+		"request_without_image":    decoding(event.ImageRequested{ProductID: 1, PipelineHash: "x"}),
+		"request_without_pipeline": decoding(event.ImageRequested{ProductID: 1, ImageID: 1}),
+		"request_with_negative_id": decoding(event.ImageRequested{ProductID: -1, ImageID: 1, PipelineHash: "x"}),
+		"change_without_product":   decoding(event.ProductChanged{Version: 1}),
+		"change_without_version":   decoding(event.ProductChanged{ProductID: 1}),
+		"dead_without_product":     decoding(event.ImageDead{ImageID: 1}),
+		"dead_without_image":       decoding(event.ImageDead{ProductID: 1}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -130,13 +144,13 @@ func decoding[B event.Body](body B) func() error {
 	}
 }
 
-func TestAReaderAcceptsWhatOlderAndKinderWritersSend(t *testing.T) {
+func testDecodeAcceptedVariants(t *testing.T) {
 	t.Parallel()
 	want := event.ImageRequested{ProductID: 7, ImageID: 21, SourceURL: "https://shop.example/a.jpg", PipelineHash: "abc"}
 	for name, body := range map[string]string{
-		"as it is":                 requested,
-		"with a field added later": strings.Replace(requested, "{", `{"priority":{"level":[1,2]},`, 1),
-		"spread over lines":        strings.ReplaceAll(requested, ",", "\n , ") + "\n",
+		"unchanged":     requested,
+		"unknown_field": strings.Replace(requested, "{", `{"priority":{"level":[1,2]},`, 1),
+		"whitespace":    strings.ReplaceAll(requested, ",", "\n , ") + "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -147,7 +161,7 @@ func TestAReaderAcceptsWhatOlderAndKinderWritersSend(t *testing.T) {
 	}
 }
 
-func TestAReaderRefusesANewerVersionAndAnotherType(t *testing.T) {
+func testDecodeNewerVersionOrOtherType(t *testing.T) {
 	t.Parallel()
 	newer := request(requested)
 	newer.Version++
@@ -161,7 +175,13 @@ func TestAReaderRefusesANewerVersionAndAnotherType(t *testing.T) {
 	}
 }
 
-func TestTheLargestUndecodableRecordFitsIntoAMessage(t *testing.T) {
+func TestNew(t *testing.T) {
+	t.Parallel()
+	t.Run("largest_undecodable_fits", testNewLargestUndecodableFits)
+	t.Run("unencodable_body_panics", testNewUnencodableBodyPanics)
+}
+
+func testNewLargestUndecodableFits(t *testing.T) {
 	t.Parallel()
 	const limit = 1_000_000 // a little below Kafka's default of 1,048,588 bytes with headers and key
 	m := event.New("id-1", "", event.Undecodable{
@@ -173,20 +193,20 @@ func TestTheLargestUndecodableRecordFitsIntoAMessage(t *testing.T) {
 	}
 }
 
-// unspeakable is a body only by what it embeds, and cannot be encoded.
-type unspeakable struct {
+// unencodable is a Body by embedding one, and cannot be encoded.
+type unencodable struct {
 	event.ImageRequested
 	Never chan int
 }
 
-func TestABodyThatCannotBeEncodedIsADefect(t *testing.T) {
+func testNewUnencodableBodyPanics(t *testing.T) {
 	t.Parallel()
 	defer func() {
-		if got, _ := recover().(string); !strings.Contains(got, "unspeakable cannot be encoded") {
+		if got, _ := recover().(string); !strings.Contains(got, "unencodable cannot be encoded") {
 			t.Errorf("got %q, want a panic that names the body's type", got)
 		}
 	}()
-	event.New("id-1", "", unspeakable{})
+	event.New("id-1", "", unencodable{})
 }
 
 func TestTraceID(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// A message goes through the outbox and Kafka, and comes out as the body that went in.
+// A message goes through the outbox and Kafka, and is decoded into the same body.
 func Example() {
 	sent := event.New("0199c3a2-7d1e-7c44-9a51-2f0c4b6d8e10", event.Key(7), event.ProductChanged{ProductID: 7, Version: 4})
 	fmt.Println(sent.Topic, sent.Key)
@@ -25,7 +25,7 @@ func Example() {
 	// 7 4 <nil>
 }
 
-// A reader says why it cannot read a record, so that the record can be kept with its reason.
+// The error of Decode is stored with the record that could not be decoded.
 func ExampleDecode_newerVersion() {
 	m := event.New("0199c3a2-7d1e-7c44-9a51-2f0c4b6d8e10", event.Key(7), event.ProductChanged{ProductID: 7, Version: 4})
 	m.Version = 2

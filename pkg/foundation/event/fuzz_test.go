@@ -8,8 +8,8 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// What a broker delivers may be anything. It is refused, or it is a message that means the same when it is sent again.
-func FuzzWhateverIsReadIsReadAgainTheSame(f *testing.F) {
+// FuzzFromRecord decodes arbitrary records. Each returns an error, or a message that is equal after it is sent again.
+func FuzzFromRecord(f *testing.F) {
 	for _, c := range contract() {
 		h := c.message.Headers()
 		f.Add(h[event.HeaderID], h[event.HeaderType], h[event.HeaderVersion], h[event.HeaderTraceparent], c.message.Body)
@@ -24,18 +24,18 @@ func FuzzWhateverIsReadIsReadAgainTheSame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := event.FromRecord(m.Topic, []byte(m.Key), m.Body, m.Headers())
-		if err != nil || !maps.Equal(again.Headers(), m.Headers()) || m.Version < 1 {
-			t.Errorf("got %+v, %v, want %+v", again, err, m)
+		resent, err := event.FromRecord(m.Topic, []byte(m.Key), m.Body, m.Headers())
+		if err != nil || !maps.Equal(resent.Headers(), m.Headers()) || m.Version < 1 {
+			t.Errorf("got %+v, %v, want %+v", resent, err, m)
 		}
-		same[event.ImageRequested](t, m)
-		same[event.ProductChanged](t, m)
-		same[event.ImageDead](t, m)
-		same[event.Undecodable](t, m)
+		roundTrip[event.ImageRequested](t, m)
+		roundTrip[event.ProductChanged](t, m)
+		roundTrip[event.ImageDead](t, m)
+		roundTrip[event.Undecodable](t, m)
 	})
 }
 
-func same[B event.Body](t *testing.T, m event.Message) {
+func roundTrip[B event.Body](t *testing.T, m event.Message) {
 	t.Helper()
 	want, err := event.Decode[B](m)
 	if err != nil {
@@ -43,7 +43,7 @@ func same[B event.Body](t *testing.T, m event.Message) {
 	}
 	sent := event.New(m.ID, m.Key, want)
 	if sent.Type != m.Type {
-		t.Errorf("a %s was read as %T", m.Type, want)
+		t.Errorf("a %s was decoded as %T", m.Type, want)
 	}
 	if got, err := event.Decode[B](sent); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)

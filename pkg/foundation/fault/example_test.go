@@ -7,22 +7,22 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// An error is classified where it is understood, wrapped on its way, and decided on once, at the top.
+// The function that understands an error classifies it, its callers wrap it, and the outermost caller handles it.
 func Example() {
 	refused := errors.New("dial 10.0.0.7:5432: connection refused")
 	err := error(fault.Wrap(refused, fault.Unavailable, "database_unavailable", "The database does not answer."))
 	err = fmt.Errorf("load product: %w", err)
 
-	fmt.Println("decide:", fault.KindOf(err))
-	fmt.Println("show:  ", fault.From(err).Detail)
+	fmt.Println("kind:  ", fault.KindOf(err))
+	fmt.Println("detail:", fault.From(err).Detail)
 	fmt.Println("log:   ", err)
 	// Output:
-	// decide: unavailable
-	// show:   The database does not answer.
+	// kind:   unavailable
+	// detail: The database does not answer.
 	// log:    load product: database_unavailable: The database does not answer.: dial 10.0.0.7:5432: connection refused
 }
 
-// All wrong fields of a request come back together.
+// One error lists all wrong fields of a request.
 func ExampleInvalidFields() {
 	err := fault.InvalidFields([]fault.Field{
 		{Path: "product_name", Code: "required", Detail: "must not be empty"},

@@ -6,19 +6,19 @@ import (
 	"fmt"
 )
 
-// Kind says what the caller can do about an error.
+// Kind is the class of an error: it says what the caller can do.
 type Kind int
 
 // The kinds. The zero value is Internal, so an unclassified error is a defect.
 const (
-	Internal     Kind = iota // a defect on our side: report it, do not retry
+	Internal     Kind = iota // a defect of the program: report it, do not retry
 	Invalid                  // the request is wrong: change it
-	NotFound                 // the thing is not there
-	Conflict                 // the thing is in another state than the request assumes
+	NotFound                 // the object does not exist
+	Conflict                 // the object is in another state than the request assumes
 	Unauthorized             // the caller has not identified itself
 	Forbidden                // the caller may not do this
-	TooMany                  // slow down, then repeat
-	Unavailable              // a dependency is down or slow: repeat later
+	TooMany                  // too many requests: slow down, then retry
+	Unavailable              // a dependency is down or slow: retry later
 )
 
 // Kinds lists every kind, for tables that must cover them all.
@@ -52,16 +52,16 @@ func (k Kind) String() string {
 
 // Field is one wrong value in a request, a document or a configuration.
 type Field struct {
-	Path   string // what is wrong: a setting or parameter ("MAX_CONNS"), or a part of a document ("product_images[0]")
+	Path   string // a setting or parameter ("MAX_CONNS"), or a part of a document ("product_images[0]")
 	Code   string // stable and machine-readable ("too_long")
-	Detail string // one sentence for a person
+	Detail string // one sentence for people
 }
 
-// Error is a classified error. Code and Detail may be shown to anyone; the cause may not.
+// Error is a classified error. Code and Detail are public; the cause is not.
 type Error struct {
 	Kind   Kind
 	Code   string  // stable and machine-readable ("email_taken")
-	Detail string  // one sentence for a person
+	Detail string  // one sentence for people
 	Fields []Field // for Invalid: every wrong field
 	cause  error
 }
@@ -71,7 +71,7 @@ func New(kind Kind, code, detail string) *Error {
 	return &Error{Kind: kind, Code: code, Detail: detail}
 }
 
-// Wrap classifies cause. The cause is logged and never shown.
+// Wrap classifies cause, which is only logged.
 func Wrap(cause error, kind Kind, code, detail string) *Error {
 	return &Error{Kind: kind, Code: code, Detail: detail, cause: cause}
 }
@@ -84,7 +84,7 @@ func InvalidFields(fields []Field) error {
 	return &Error{Kind: Invalid, Code: "invalid_fields", Detail: "one or more fields are not valid", Fields: fields}
 }
 
-// Error returns the code, the detail and the cause: for logs.
+// Error returns the code, the detail, the fields and the cause, for logs.
 func (e *Error) Error() string {
 	text := e.Code + ": " + e.Detail
 	for _, f := range e.Fields {
@@ -99,7 +99,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// From returns the classified error inside err, or nil.
+// From returns the outermost classified error in the chain of err, or nil.
 func From(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -108,8 +108,8 @@ func From(err error) *Error {
 	return nil
 }
 
-// KindOf returns the kind of the classified error inside err. An unclassified deadline is Unavailable, because some
-// dependency was slow; anything else unclassified is Internal.
+// KindOf returns the kind of the outermost classified error in the chain of err. An unclassified context.DeadlineExceeded is
+// Unavailable, because a dependency was slow; any other unclassified error is Internal.
 func KindOf(err error) Kind {
 	if e := From(err); e != nil {
 		return e.Kind
@@ -120,10 +120,10 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// Is reports whether err is of kind k. A nil error is of no kind.
+// Is reports whether err is of kind k. A nil error has no kind.
 func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k }
 
-// CodeOf returns the public code of the classified error inside err, or "".
+// CodeOf returns the public code of the outermost classified error in the chain of err, or "".
 func CodeOf(err error) string {
 	if e := From(err); e != nil {
 		return e.Code

@@ -16,12 +16,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestEveryKindIsListedAndHasANameOfItsOwn(t *testing.T) {
+func TestKinds(t *testing.T) {
 	t.Parallel()
 	var names []string
 	for i, k := range fault.Kinds() {
 		if int(k) != i {
-			t.Errorf("kind %d stands at place %d: one is missing or twice there", int(k), i)
+			t.Errorf("kind %d is at index %d: a kind is missing or repeated", int(k), i)
 		}
 		names = append(names, k.String())
 	}
@@ -35,7 +35,15 @@ func TestEveryKindIsListedAndHasANameOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestAnErrorKeepsItsKindHoweverOftenItIsWrapped(t *testing.T) {
+func TestKindOf(t *testing.T) {
+	t.Parallel()
+	t.Run("wrapped_error", testKindOfWrappedError)
+	t.Run("unclassified_error", testKindOfUnclassifiedError)
+	t.Run("nil_error", testKindOfNilError)
+	t.Run("classified_twice", testKindOfClassifiedTwice)
+}
+
+func testKindOfWrappedError(t *testing.T) {
 	t.Parallel()
 	for _, want := range fault.Kinds() {
 		err := error(fault.New(want, "some_code", "some detail"))
@@ -56,16 +64,16 @@ func TestAnErrorKeepsItsKindHoweverOftenItIsWrapped(t *testing.T) {
 	}
 }
 
-func TestWhatNobodyClassifiedIsADefectUnlessItIsADeadline(t *testing.T) {
+func testKindOfUnclassifiedError(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		err  error
 		want fault.Kind
 	}{
-		"some error":               {io.ErrUnexpectedEOF, fault.Internal},
-		"a deadline":               {fmt.Errorf("read row: %w", context.DeadlineExceeded), fault.Unavailable},
-		"the caller has gone":      {fmt.Errorf("read row: %w", context.Canceled), fault.Internal},
-		"a deadline that is known": {fault.Wrap(context.DeadlineExceeded, fault.TooMany, "slow", "slow down"), fault.TooMany},
+		"other_error":         {io.ErrUnexpectedEOF, fault.Internal},
+		"deadline":            {fmt.Errorf("read row: %w", context.DeadlineExceeded), fault.Unavailable},
+		"cancelled":           {fmt.Errorf("read row: %w", context.Canceled), fault.Internal},
+		"classified_deadline": {fault.Wrap(context.DeadlineExceeded, fault.TooMany, "slow", "slow down"), fault.TooMany},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,11 +83,11 @@ func TestWhatNobodyClassifiedIsADefectUnlessItIsADeadline(t *testing.T) {
 		})
 	}
 	if fault.From(io.EOF) != nil || fault.CodeOf(io.EOF) != "" {
-		t.Error("an error that nobody classified has a code")
+		t.Error("an unclassified error has a code")
 	}
 }
 
-func TestNoErrorIsOfNoKind(t *testing.T) {
+func testKindOfNilError(t *testing.T) {
 	t.Parallel()
 	for _, k := range fault.Kinds() {
 		if fault.Is(nil, k) {
@@ -91,7 +99,7 @@ func TestNoErrorIsOfNoKind(t *testing.T) {
 	}
 }
 
-func TestTheOutermostClassificationDecides(t *testing.T) {
+func testKindOfClassifiedTwice(t *testing.T) {
 	t.Parallel()
 	inner := fault.New(fault.Conflict, "email_taken", "another user has this address")
 	outer := fault.Wrap(inner, fault.Unavailable, "store_down", "try later")
@@ -103,7 +111,7 @@ func TestTheOutermostClassificationDecides(t *testing.T) {
 	}
 }
 
-func TestTheTextHasTheCauseAndThePublicPartsHaveNot(t *testing.T) {
+func TestError(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("dial 10.0.0.7: refused")
 	err := fault.Wrap(cause, fault.Unavailable, "database_down", "try again later")
@@ -119,7 +127,7 @@ func TestTheTextHasTheCauseAndThePublicPartsHaveNot(t *testing.T) {
 	}
 }
 
-func TestWrongFieldsAreOneErrorThatNamesThemAll(t *testing.T) {
+func TestInvalidFields(t *testing.T) {
 	t.Parallel()
 	if err := fault.InvalidFields(nil); err != nil { // an interface that holds a nil pointer would not be nil
 		t.Errorf("no wrong field gives %v", err)

@@ -6,10 +6,10 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Config says how a program ends.
+// Config sets the times of a program's shutdown.
 type Config struct {
-	Delay time.Duration `env:"DELAY" envDefault:"3s" desc:"between saying not ready and stopping: nobody is sent here any more"`
-	Grace time.Duration `env:"GRACE" envDefault:"60s" desc:"time for everything to stop; then what is left is cut off"`
+	Delay time.Duration `env:"DELAY" envDefault:"3s" desc:"from not ready to the stop, for load balancers to notice"`
+	Grace time.Duration `env:"GRACE" envDefault:"60s" desc:"maximum time of the shutdown, after which the process exits"`
 }
 
 // Validate returns every wrong field.

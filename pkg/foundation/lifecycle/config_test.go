@@ -8,7 +8,7 @@ import (
 	"vitrine.io/pkg/foundation/lifecycle"
 )
 
-func TestTheGracePeriodIsLongerThanTheDelay(t *testing.T) {
+func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		cfg  lifecycle.Config

@@ -10,25 +10,27 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// The ways in which a part can end wrongly, beside an error of its own.
+// The errors of a part, beside those that it returns.
 var (
-	ErrEnded = errors.New("ended without being told to")
-	ErrLate  = errors.New("was still running when the grace period was over")
+	// ErrEnded is the error of a part that returned nil before it was stopped.
+	ErrEnded = errors.New("returned before it was stopped")
+	// ErrTimeout is the error of a part that did not return within the grace period.
+	ErrTimeout = errors.New("was still running at the end of the grace period")
 )
 
-// Part is one long-running piece of a program.
+// Part is a long-running part of a program.
 type Part struct {
 	Name string // for errors
 
-	// Run works until ctx ends, then finishes what it holds and returns. Returning earlier, even nil, ends the program.
-	// context.Canceled is no error once ctx has ended.
+	// Run runs until ctx ends, completes its current work and returns. If it returns earlier, the program ends. After the end
+	// of ctx, context.Canceled counts as nil.
 	Run func(ctx context.Context) error
 
-	// Ready waits until Run is up: the part after this one starts then. It must return when ctx ends. Nil: ready at once.
+	// Ready waits until the next part may start, or until ctx ends. If Ready is nil the part is ready at once.
 	Ready func(ctx context.Context) error
 }
 
-// Closer returns a part that does nothing but hold something, which is closed when its turn to stop comes.
+// Closer returns a part that only calls closeFn when it is stopped.
 func Closer(name string, closeFn func() error) Part {
 	return Part{Name: name, Run: func(ctx context.Context) error {
 		<-ctx.Done()
@@ -36,25 +38,25 @@ func Closer(name string, closeFn func() error) Part {
 	}}
 }
 
-// Run starts parts in order, waits until ctx ends or a part does, and stops them in reverse order. grace is the time that
-// all of them have together to stop. Contexts of parts carry ctx's values but not its end. The error joins what went
-// wrong, each with the name of its part; a clean stop after ctx ended is nil.
+// Run starts the parts in order, waits until ctx or a part ends, and stops the parts in reverse order, all of them within
+// grace. The contexts of the parts have the values of ctx and do not end with it. Run returns nil if all parts stopped
+// without an error after the end of ctx, and else their joined errors, each with the name of its part.
 func Run(ctx context.Context, grace time.Duration, parts ...Part) error {
-	alive, end := context.WithCancel(ctx)
+	run, end := context.WithCancel(ctx)
 	defer end()
 
 	started := make([]*running, 0, len(parts))
 	var startErr error
 	for _, p := range parts {
-		if alive.Err() != nil {
+		if run.Err() != nil {
 			break
 		}
 		started = append(started, launch(context.WithoutCancel(ctx), p, end))
-		if startErr = awaitReady(alive, p); startErr != nil {
+		if startErr = awaitReady(run, p); startErr != nil {
 			end()
 		}
 	}
-	<-alive.Done()
+	<-run.Done()
 	return errors.Join(startErr, stop(context.WithoutCancel(ctx), started, grace))
 }
 
@@ -73,11 +75,11 @@ func launch(ctx context.Context, p Part, end func()) *running {
 		defer end()
 		defer close(r.done)
 		err := fault.Guard(func() error { return p.Run(ctx) })
-		told := ctx.Err() != nil
+		stopped := ctx.Err() != nil
 		switch {
-		case err == nil && !told:
+		case err == nil && !stopped:
 			err = ErrEnded
-		case told && errors.Is(err, context.Canceled):
+		case stopped && errors.Is(err, context.Canceled):
 			err = nil
 		}
 		if err != nil {
@@ -87,13 +89,13 @@ func launch(ctx context.Context, p Part, end func()) *running {
 	return r
 }
 
-// awaitReady returns nil when the part is ready, and also when the program ended first: then that is the news.
-func awaitReady(alive context.Context, p Part) error {
+// awaitReady returns nil when the part is ready. If run ends first it returns nil too: the error that ended run is reported.
+func awaitReady(run context.Context, p Part) error {
 	if p.Ready == nil {
 		return nil
 	}
-	err := fault.Guard(func() error { return p.Ready(alive) })
-	if err == nil || (alive.Err() != nil && errors.Is(err, alive.Err())) {
+	err := fault.Guard(func() error { return p.Ready(run) })
+	if err == nil || (run.Err() != nil && errors.Is(err, run.Err())) {
 		return nil
 	}
 	return fmt.Errorf("%s: not ready: %w", p.Name, err)
@@ -110,7 +112,7 @@ func stop(ctx context.Context, started []*running, grace time.Duration) error {
 	return errors.Join(errs...)
 }
 
-// wait returns the part's error, or ErrLate. A part that has ended is never late, even when limit has passed too.
+// wait returns the part's error, or ErrTimeout. It prefers the error of a part that has ended, even if limit has ended too.
 func (r *running) wait(limit context.Context) error {
 	select {
 	case <-r.done:
@@ -121,6 +123,6 @@ func (r *running) wait(limit context.Context) error {
 	case <-r.done:
 		return r.err
 	default:
-		return fmt.Errorf("%s: %w", r.name, ErrLate)
+		return fmt.Errorf("%s: %w", r.name, ErrTimeout)
 	}
 }

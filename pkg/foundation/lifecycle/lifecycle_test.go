@@ -19,36 +19,36 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errBroken = errors.New("broken")
 
-// diary notes what happens, in order.
-type diary struct {
+// recorder records the starts and stops of parts, in order.
+type recorder struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-func (d *diary) note(line string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.lines = append(d.lines, line)
+func (r *recorder) add(line string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, line)
 }
 
-func (d *diary) read() []string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.lines)
+func (r *recorder) events() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
 }
 
-// part takes up to become ready and down to stop, and notes both.
-func (d *diary) part(name string, up, down time.Duration) lifecycle.Part {
+// part returns a part that needs up to become ready and down to stop, and records both.
+func (r *recorder) part(name string, up, down time.Duration) lifecycle.Part {
 	ready := make(chan struct{})
 	return lifecycle.Part{
 		Name: name,
 		Run: func(ctx context.Context) error {
 			<-time.After(up)
-			d.note(name + " up")
+			r.add(name + " up")
 			close(ready)
 			<-ctx.Done()
 			<-time.After(down)
-			d.note(name + " down")
+			r.add(name + " down")
 			return ctx.Err()
 		},
 		Ready: func(ctx context.Context) error {
@@ -62,7 +62,7 @@ func (d *diary) part(name string, up, down time.Duration) lifecycle.Part {
 	}
 }
 
-// failing ends with err after a while, without being told to.
+// failing returns a part that returns err after a while, without being stopped.
 func failing(name string, after time.Duration, err error) lifecycle.Part {
 	return lifecycle.Part{Name: name, Run: func(context.Context) error {
 		<-time.After(after)
@@ -77,54 +77,69 @@ func equal(t *testing.T, got, want []string) {
 	}
 }
 
-func TestPartsStartInOrderAndStopInReverse(t *testing.T) {
+func TestRun(t *testing.T) {
+	t.Parallel()
+	t.Run("parts_stop_in_reverse_order", testRunPartsStopInReverseOrder)
+	t.Run("failed_part_stops_the_others", testRunFailedPartStopsTheOthers)
+	t.Run("early_return_is_an_error", testRunEarlyReturnIsAnError)
+	t.Run("panic_is_the_error_of_the_part", testRunPanicIsTheErrorOfThePart)
+	t.Run("part_not_ready_stops_the_start", testRunPartNotReadyStopsTheStart)
+	t.Run("failure_before_ready_is_reported_once", testRunFailureBeforeReadyIsReportedOnce)
+	t.Run("context_ends_during_the_start", testRunContextEndsDuringTheStart)
+	t.Run("ended_context_starts_no_part", testRunEndedContextStartsNoPart)
+	t.Run("parts_share_one_deadline", testRunPartsShareOneDeadline)
+	t.Run("errors_of_stopping_are_joined", testRunErrorsOfStoppingAreJoined)
+	t.Run("parts_have_the_values_of_the_context", testRunPartsHaveTheValuesOfTheContext)
+}
+
+func testRunPartsStopInReverseOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		var d diary
+		var rec recorder
 		time.AfterFunc(time.Minute, cancel)
 		err := lifecycle.Run(ctx, 10*time.Second,
-			d.part("a", 3*time.Second, time.Second),
-			d.part("b", 2*time.Second, 4*time.Second),
-			d.part("c", time.Second, 2*time.Second),
+			rec.part("a", 3*time.Second, time.Second),
+			rec.part("b", 2*time.Second, 4*time.Second),
+			rec.part("c", time.Second, 2*time.Second),
 		)
 		if err != nil {
 			t.Fatalf("a clean stop gave %v", err)
 		}
-		equal(t, d.read(), []string{"a up", "b up", "c up", "c down", "b down", "a down"})
+		equal(t, rec.events(), []string{"a up", "b up", "c up", "c down", "b down", "a down"})
 	})
 }
 
-func TestAPartThatFailsStopsTheOthers(t *testing.T) {
+func testRunFailedPartStopsTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var d diary
+		var rec recorder
 		err := lifecycle.Run(t.Context(), time.Minute,
-			d.part("store", 0, 0), failing("relay", time.Hour, errBroken), d.part("http", 0, 0))
+			rec.part("store", 0, 0), failing("relay", time.Hour, errBroken), rec.part("http", 0, 0))
 		if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "relay: broken") {
 			t.Errorf("got %v, want the relay's error by name", err)
 		}
-		equal(t, d.read(), []string{"store up", "http up", "http down", "store down"})
+		equal(t, rec.events(), []string{"store up", "http up", "http down", "store down"})
 	})
 }
 
-func TestAPartThatReturnsNilEarlyIsAnError(t *testing.T) {
+func testRunEarlyReturnIsAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var d diary
-		err := lifecycle.Run(t.Context(), time.Minute, d.part("http", 0, 0), failing("relay", time.Second, nil))
+		var rec recorder
+		err := lifecycle.Run(t.Context(), time.Minute, rec.part("http", 0, 0), failing("relay", time.Second, nil))
 		if !errors.Is(err, lifecycle.ErrEnded) || !strings.Contains(err.Error(), "relay: ") {
 			t.Errorf("got %v, want ErrEnded of relay", err)
 		}
-		equal(t, d.read(), []string{"http up", "http down"})
+		equal(t, rec.events(), []string{"http up", "http down"})
 	})
 }
 
-func TestAPanicIsThePartsError(t *testing.T) {
+func testRunPanicIsTheErrorOfThePart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var d diary
-		err := lifecycle.Run(t.Context(), time.Minute, d.part("http", 0, 0),
+		var rec recorder
+		err := lifecycle.Run(t.Context(), time.Minute, rec.part("http", 0, 0),
 			lifecycle.Part{Name: "relay", Run: func(context.Context) error { panic("nil map") }})
 		if err == nil || !strings.Contains(err.Error(), "relay: panic: nil map") ||
 			!strings.Contains(err.Error(), "lifecycle_test.go") {
@@ -133,94 +148,94 @@ func TestAPanicIsThePartsError(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotReadyStopsTheStart(t *testing.T) {
+func testRunPartNotReadyStopsTheStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var d diary
-		broken := d.part("cache", 0, 0)
+		var rec recorder
+		broken := rec.part("cache", 0, 0)
 		broken.Ready = func(context.Context) error { return errBroken }
-		err := lifecycle.Run(t.Context(), time.Minute, d.part("store", 0, 0), broken, d.part("http", 0, 0))
+		err := lifecycle.Run(t.Context(), time.Minute, rec.part("store", 0, 0), broken, rec.part("http", 0, 0))
 		if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "cache: not ready: broken") {
 			t.Errorf("got %v, want the readiness error by name", err)
 		}
-		if slices.Contains(d.read(), "http up") {
-			t.Errorf("http was started after cache had failed: %q", d.read())
+		if slices.Contains(rec.events(), "http up") {
+			t.Errorf("http was started after cache had failed: %q", rec.events())
 		}
-		if got := d.read(); got[len(got)-1] != "store down" {
+		if got := rec.events(); got[len(got)-1] != "store down" {
 			t.Errorf("store was not stopped last: %q", got)
 		}
 	})
 }
 
-func TestAPartThatDiesBeforeItIsReadyIsToldOnce(t *testing.T) {
+func testRunFailureBeforeReadyIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		dying := failing("cache", time.Second, errBroken)
-		dying.Ready = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-		err := lifecycle.Run(t.Context(), time.Minute, dying)
+		failed := failing("cache", time.Second, errBroken)
+		failed.Ready = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		err := lifecycle.Run(t.Context(), time.Minute, failed)
 		if err == nil || err.Error() != "cache: broken" {
 			t.Errorf("got %v, want only the part's own error", err)
 		}
 	})
 }
 
-func TestTheEndDuringTheStartIsACleanStop(t *testing.T) {
+func testRunContextEndsDuringTheStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		var d diary
-		slow := d.part("store", 0, 0)
+		var rec recorder
+		slow := rec.part("store", 0, 0)
 		slow.Ready = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-		if err := lifecycle.Run(ctx, time.Minute, slow, d.part("http", 0, 0)); err != nil {
+		if err := lifecycle.Run(ctx, time.Minute, slow, rec.part("http", 0, 0)); err != nil {
 			t.Errorf("got %v, want nil", err)
 		}
-		equal(t, d.read(), []string{"store up", "store down"})
+		equal(t, rec.events(), []string{"store up", "store down"})
 	})
 }
 
-func TestNothingStartsUnderAnEndedContext(t *testing.T) {
+func testRunEndedContextStartsNoPart(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var d diary
-	if err := lifecycle.Run(ctx, time.Minute, d.part("store", 0, 0)); err != nil {
+	var rec recorder
+	if err := lifecycle.Run(ctx, time.Minute, rec.part("store", 0, 0)); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
-	equal(t, d.read(), nil)
+	equal(t, rec.events(), nil)
 }
 
-func TestOneDeadlineForAllAndTheLateAreNamed(t *testing.T) {
+func testRunPartsShareOneDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Minute, cancel)
-		began := time.Now()
-		var d diary
+		start := time.Now()
+		var rec recorder
 		hanging := make(chan struct{})
 		err := lifecycle.Run(ctx, 10*time.Second,
-			d.part("store", 0, 0),
+			rec.part("store", 0, 0),
 			lifecycle.Part{Name: "worker", Run: func(context.Context) error { <-hanging; return nil }},
-			d.part("http", 0, 6*time.Second),
+			rec.part("http", 0, 6*time.Second),
 		)
-		if got, want := time.Since(began), time.Minute+10*time.Second; got != want {
+		if got, want := time.Since(start), time.Minute+10*time.Second; got != want {
 			t.Errorf("stopping ended after %s, want %s", got, want)
 		}
-		if !errors.Is(err, lifecycle.ErrLate) || !strings.Contains(err.Error(), "worker: was still running") {
+		if !errors.Is(err, lifecycle.ErrTimeout) || !strings.Contains(err.Error(), "worker: was still running") {
 			t.Errorf("got %v, want the worker to be named", err)
 		}
 		if strings.Contains(err.Error(), "http") {
-			t.Errorf("http stopped in time and is blamed: %v", err)
+			t.Errorf("http stopped in time and is named: %v", err)
 		}
 		synctest.Wait()
-		if !slices.Contains(d.read(), "store down") {
-			t.Errorf("store was not even told to stop: %q", d.read())
+		if !slices.Contains(rec.events(), "store down") {
+			t.Errorf("store was not stopped: %q", rec.events())
 		}
 		close(hanging)
 	})
 }
 
-func TestErrorsWhileStoppingAreJoined(t *testing.T) {
+func testRunErrorsOfStoppingAreJoined(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -238,23 +253,23 @@ func TestErrorsWhileStoppingAreJoined(t *testing.T) {
 
 type key struct{}
 
-func TestPartsKeepTheValuesButNotTheEndOfTheContext(t *testing.T) {
+func testRunPartsHaveTheValuesOfTheContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "id"))
-		var d diary
+		var rec recorder
 		first := lifecycle.Part{Name: "first", Run: func(own context.Context) error {
 			if own.Value(key{}) != "id" {
 				t.Error("the context's values are lost")
 			}
 			<-own.Done()
-			d.note("first told")
+			rec.add("first stopped")
 			return nil
 		}}
 		time.AfterFunc(time.Second, cancel)
-		if err := lifecycle.Run(ctx, time.Minute, first, d.part("second", 0, time.Second)); err != nil {
+		if err := lifecycle.Run(ctx, time.Minute, first, rec.part("second", 0, time.Second)); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, d.read(), []string{"second up", "second down", "first told"})
+		equal(t, rec.events(), []string{"second up", "second down", "first stopped"})
 	})
 }

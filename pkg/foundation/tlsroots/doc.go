@@ -1,4 +1,4 @@
-// Package tlsroots reads who may vouch for a server: the authorities whose certificates a TLS client accepts.
+// Package tlsroots reads the certificate authorities that a TLS client trusts.
 //
-// It holds nothing. A file is read when it is asked for and at no other time; who wants to see a renewed one asks again.
+// It keeps no state: each call of [Pool] reads its file. A caller that needs renewed authorities calls Pool again.
 package tlsroots

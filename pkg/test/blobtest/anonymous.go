@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// anonymous reads and writes without keys: as a browser that has an object's URL, and as an attacker.
+// anonymous reads and writes without keys, as a browser with an object's URL and as an attacker.
 func (s suite) anonymous(t *testing.T) {
-	b, cfg := s.made(t)
+	b, cfg := s.create(t)
 	put(t, b, "p/1/card.webp", "image/webp", []byte("some data"))
 	base := strings.TrimSuffix(cfg.Public(), "/")
 
-	resp, body := ask(t, http.MethodGet, base+"/p/1/card.webp", "")
+	resp, body := request(t, http.MethodGet, base+"/p/1/card.webp", "")
 	if resp.StatusCode != http.StatusOK || body != "some data" {
 		t.Fatalf("get: got %s %q, want the object", resp.Status, body)
 	}
@@ -24,35 +24,35 @@ func (s suite) anonymous(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	if resp, body := ask(t, http.MethodHead, base+"/p/1/card.webp?v=2", ""); resp.StatusCode != http.StatusOK || body != "" ||
-		resp.Header.Get("Cache-Control") == "" {
+	resp, body = request(t, http.MethodHead, base+"/p/1/card.webp?v=2", "")
+	if resp.StatusCode != http.StatusOK || body != "" || resp.Header.Get("Cache-Control") == "" {
 		t.Errorf("head: got %s, %q and headers %v", resp.Status, body, resp.Header)
 	}
-	// A store need not tell a client that may not list its objects which of them are missing.
-	if resp, _ := ask(t, http.MethodGet, base+"/p/1/other.webp", ""); resp.StatusCode != http.StatusNotFound &&
+	// A store may answer 403 for a missing object to a client that has no permission to list objects.
+	if resp, _ := request(t, http.MethodGet, base+"/p/1/other.webp", ""); resp.StatusCode != http.StatusNotFound &&
 		resp.StatusCode != http.StatusForbidden {
-		t.Errorf("get of what is not there: got %s", resp.Status)
+		t.Errorf("get of a missing object: got %s", resp.Status)
 	}
 	for _, attempt := range []struct{ what, method, url string }{
 		{"list", http.MethodGet, base}, {"list v2", http.MethodGet, base + "?list-type=2"},
 		{"list buckets", http.MethodGet, strings.TrimSuffix(base, "/"+cfg.Bucket) + "/"},
 		{"overwrite", http.MethodPut, base + "/p/1/card.webp"}, {"delete", http.MethodDelete, base + "/p/1/card.webp"},
-		{"delete many", http.MethodPost, base + "?delete"}, {"set the policy", http.MethodPut, base + "?policy"},
-		{"delete the bucket", http.MethodDelete, base}, {"make a bucket", http.MethodPut, base + "2"},
+		{"delete many", http.MethodPost, base + "?delete"}, {"set policy", http.MethodPut, base + "?policy"},
+		{"delete bucket", http.MethodDelete, base}, {"create bucket", http.MethodPut, base + "2"},
 	} {
-		resp, _ := ask(t, attempt.method, attempt.url, "x")
-		// MinIO answers an anonymous request for the list of buckets with its console's address.
+		resp, _ := request(t, attempt.method, attempt.url, "x")
+		// MinIO redirects an anonymous request for the list of buckets to its console.
 		if resp.StatusCode < 300 {
-			t.Errorf("%s without keys: got %s, want a refusal", attempt.what, resp.Status)
+			t.Errorf("%s without keys: got %s, want an error", attempt.what, resp.Status)
 		}
 	}
 	if got, _ := get(t, b, "p/1/card.webp"); string(got) != "some data" {
-		t.Errorf("the object became %q", got)
+		t.Errorf("the object was changed to %q", got)
 	}
 }
 
-// ask sends a request on a connection of its own, follows no redirect, and returns the answer, read and closed.
-func ask(t testing.TB, method, url, body string) (*http.Response, string) {
+// request sends a request on a connection of its own, without following redirects, and returns the answer and its body.
+func request(t testing.TB, method, url, body string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {

@@ -18,10 +18,10 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Open returns the configuration of a bucket that is not there yet, and removes the bucket when t ends.
+// Open returns the configuration of a bucket that does not exist yet, and removes the bucket when t ends.
 type Open func(t testing.TB) blob.Config
 
-// Run runs the suite.
+// Run runs the suite, one parallel subtest per behaviour.
 func Run(t *testing.T, open Open) {
 	s := suite{open}
 	for _, test := range []struct {
@@ -29,19 +29,19 @@ func Run(t *testing.T, open Open) {
 		run  func(t *testing.T)
 	}{
 		{"put_is_read_back", s.roundTrip},
-		{"put_overwrites", s.putAgain},
-		{"concurrent_puts_do_not_mix", s.putAtOnce},
+		{"put_overwrites", s.putOverwrites},
+		{"concurrent_puts_do_not_mix", s.concurrentPuts},
 		{"keys_are_any_text", s.anyKey},
 		{"missing_object_is_not_found", s.notFound},
 		{"delete_removes_only_the_prefix", s.deleteExactly},
 		{"delete_of_nothing_succeeds", s.deleteNothing},
-		{"delete_refuses_what_is_no_directory", s.deleteDirectoryOnly},
+		{"delete_requires_directory_prefix", s.deleteDirectoryOnly},
 		{"list_and_delete_span_pages", s.manyObjects},
-		{"list_stops_at_callback_error", s.listEnds},
-		{"page_continues_after_key", s.listGoesOn},
-		{"first_claim_owns_bucket", s.owned},
-		{"concurrent_claims_have_one_winner", s.raceForOwnership},
-		{"concurrent_creates_succeed", s.raceForBucket},
+		{"list_stops_at_callback_error", s.listStops},
+		{"page_continues_after_key", s.pageContinues},
+		{"first_claim_owns_bucket", s.firstClaimOwns},
+		{"concurrent_claims_have_one_winner", s.concurrentClaims},
+		{"concurrent_creates_succeed", s.concurrentCreates},
 		{"missing_bucket_is_named", s.missingBucket},
 		{"anonymous_client_can_only_read_objects", s.anonymous},
 		{"ended_context_is_returned", s.endedContext},
@@ -55,11 +55,11 @@ func Run(t *testing.T, open Open) {
 
 type suite struct{ open Open }
 
-// new returns the bucket of cfg.
+// new returns the bucket of cfg, which is closed when t ends.
 func (s suite) new(t testing.TB, cfg blob.Config) *blob.Bucket {
 	t.Helper()
 	if wrong := cfg.Validate(); wrong != nil {
-		t.Fatalf("the test's configuration is wrong: %v", wrong)
+		t.Fatalf("invalid configuration: %v", wrong)
 	}
 	b, err := blob.New(cfg, prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {
@@ -69,8 +69,8 @@ func (s suite) new(t testing.TB, cfg blob.Config) *blob.Bucket {
 	return b
 }
 
-// made creates a bucket, and returns it with its configuration.
-func (s suite) made(t testing.TB) (*blob.Bucket, blob.Config) {
+// create creates a bucket and returns it with its configuration.
+func (s suite) create(t testing.TB) (*blob.Bucket, blob.Config) {
 	t.Helper()
 	cfg := s.open(t)
 	cfg.CreateBucket, cfg.PublicRead = true, true
@@ -88,7 +88,7 @@ func put(t testing.TB, b *blob.Bucket, key, contentType string, body []byte) {
 	}
 }
 
-// get returns an object's bytes and what is known of it.
+// get returns the bytes and the description of an object.
 func get(t testing.TB, b *blob.Bucket, key string) ([]byte, blob.ObjectInfo) {
 	t.Helper()
 	body, info, err := b.Get(t.Context(), key)
@@ -103,7 +103,7 @@ func get(t testing.TB, b *blob.Bucket, key string) ([]byte, blob.ObjectInfo) {
 	return got, info
 }
 
-// keys lists a prefix.
+// keys returns the keys below a prefix.
 func keys(t testing.TB, b *blob.Bucket, prefix string) []string {
 	t.Helper()
 	var found []string
@@ -125,14 +125,14 @@ func wantKeys(t testing.TB, b *blob.Bucket, prefix string, want ...string) {
 }
 
 func (s suite) roundTrip(t *testing.T) {
-	b, _ := s.made(t)
-	every := make([]byte, 256)
-	for i := range every {
-		every[i] = byte(i)
+	b, _ := s.create(t)
+	allBytes := make([]byte, 256)
+	for i := range allBytes {
+		allBytes[i] = byte(i)
 	}
 	for contentType, body := range map[string][]byte{
-		"image/webp": every,
-		"image/jpeg": bytes.Repeat(every, 3<<12), // 3 MiB
+		"image/webp": allBytes,
+		"image/jpeg": bytes.Repeat(allBytes, 3<<12), // 3 MiB
 		"image/avif": {},
 	} {
 		key := "products/1/2/3-abc/" + strings.ReplaceAll(contentType, "/", ".")
@@ -158,8 +158,8 @@ func (s suite) roundTrip(t *testing.T) {
 	}
 }
 
-func (s suite) putAgain(t *testing.T) {
-	b, _ := s.made(t)
+func (s suite) putOverwrites(t *testing.T) {
+	b, _ := s.create(t)
 	for _, body := range []string{"a longer first body", "a longer first body", "second"} {
 		put(t, b, "p/1/k", "image/png", []byte(body))
 		if got, _ := get(t, b, "p/1/k"); string(got) != body {
@@ -169,8 +169,8 @@ func (s suite) putAgain(t *testing.T) {
 	wantKeys(t, b, "", "p/1/k")
 }
 
-func (s suite) putAtOnce(t *testing.T) {
-	b, _ := s.made(t)
+func (s suite) concurrentPuts(t *testing.T) {
+	b, _ := s.create(t)
 	body := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, 50_000+i) }
 	var group sync.WaitGroup
 	for i := range 24 {
@@ -185,16 +185,16 @@ func (s suite) putAtOnce(t *testing.T) {
 	group.Wait()
 	for i := range 24 {
 		if got, _ := get(t, b, fmt.Sprintf("p/own/%d", i)); !bytes.Equal(got, body(i)) {
-			t.Errorf("object %d came back otherwise", i)
+			t.Errorf("object %d: got other bytes", i)
 		}
 	}
 	if got, _ := get(t, b, "p/shared/k"); !bytes.Equal(got, body(int(got[0]))) {
-		t.Error("the shared object is a mixture")
+		t.Error("the shared object mixes two bodies")
 	}
 }
 
 func (s suite) anyKey(t *testing.T) {
-	b, _ := s.made(t)
+	b, _ := s.create(t)
 	all := []string{
 		"u/ein Bild.jpg", "u/a+b%20c.jpg", "u/größe/日本/🖼.webp", "u/q?x=1&y=2", "u/#hash", "u/~tilde'(1)!*.png", "u/<&>\"",
 	}
@@ -218,7 +218,7 @@ func (s suite) anyKey(t *testing.T) {
 }
 
 func (s suite) notFound(t *testing.T) {
-	b, _ := s.made(t)
+	b, _ := s.create(t)
 	put(t, b, "p/1/k", "image/png", []byte("x"))
 	for _, key := range []string{"p/1/other", "p/1", "p", "q/1/k"} {
 		if _, _, err := b.Get(t.Context(), key); !fault.Is(err, fault.NotFound) {
@@ -231,7 +231,7 @@ func (s suite) notFound(t *testing.T) {
 }
 
 func (s suite) deleteExactly(t *testing.T) {
-	b, _ := s.made(t)
+	b, _ := s.create(t)
 	for _, key := range []string{"a/1/x", "a/1/y/z", "a/10/x", "a/1-x", "a/1x/y", "b/a/1/x"} {
 		put(t, b, key, "image/png", []byte(key))
 	}
@@ -242,7 +242,7 @@ func (s suite) deleteExactly(t *testing.T) {
 }
 
 func (s suite) deleteNothing(t *testing.T) {
-	b, _ := s.made(t)
+	b, _ := s.create(t)
 	put(t, b, "a/1/x", "image/png", []byte("x"))
 	for range 2 {
 		if err := b.DeletePrefix(t.Context(), "a/1/"); err != nil {
@@ -255,11 +255,11 @@ func (s suite) deleteNothing(t *testing.T) {
 }
 
 func (s suite) deleteDirectoryOnly(t *testing.T) {
-	b, _ := s.made(t)
+	b, _ := s.create(t)
 	put(t, b, "a/1/x", "image/png", []byte("x"))
 	for _, prefix := range []string{"", "/", "//", "a", "a/1", "a/1/x"} {
 		if err := b.DeletePrefix(t.Context(), prefix); !fault.Is(err, fault.Internal) {
-			t.Errorf("delete %q: got %v, want a refusal", prefix, err)
+			t.Errorf("delete %q: got %v, want fault.Internal", prefix, err)
 		}
 	}
 	wantKeys(t, b, "", "a/1/x")
@@ -288,10 +288,10 @@ func fillMany(t testing.TB, b *blob.Bucket, prefix string, n int) []string {
 }
 
 func (s suite) manyObjects(t *testing.T) {
-	const more = 1050 // a page is a thousand
-	b, _ := s.made(t)
+	const count = 1050 // more than a page of 1,000
+	b, _ := s.create(t)
 	put(t, b, "z/last", "text/plain", []byte("x"))
-	want := fillMany(t, b, "many/", more)
+	want := fillMany(t, b, "many/", count)
 	wantKeys(t, b, "many/", want...)
 	if err := b.DeletePrefix(t.Context(), "many/"); err != nil {
 		t.Fatal(err)
@@ -299,23 +299,23 @@ func (s suite) manyObjects(t *testing.T) {
 	wantKeys(t, b, "", "z/last")
 }
 
-func (s suite) listEnds(t *testing.T) {
-	b, _ := s.made(t)
+func (s suite) listStops(t *testing.T) {
+	b, _ := s.create(t)
 	want := fillMany(t, b, "l/", 5)
-	enough := errors.New("enough")
+	errStop := errors.New("stop")
 	var seen []string
 	err := b.List(t.Context(), "l/", func(o blob.ObjectInfo) error {
 		if seen = append(seen, o.Key); len(seen) == 3 {
-			return enough
+			return errStop
 		}
 		return nil
 	})
-	if !errors.Is(err, enough) || !slices.Equal(seen, want[:3]) {
-		t.Fatalf("got %q and %v, want the first three and the caller's own error", seen, err)
+	if !errors.Is(err, errStop) || !slices.Equal(seen, want[:3]) {
+		t.Fatalf("got %q and %v, want the first three and the callback's error", seen, err)
 	}
 }
 
-func (s suite) raceForBucket(t *testing.T) {
+func (s suite) concurrentCreates(t *testing.T) {
 	cfg := s.open(t)
 	cfg.CreateBucket, cfg.PublicRead = true, true
 	var group sync.WaitGroup
@@ -337,34 +337,34 @@ func (s suite) raceForBucket(t *testing.T) {
 
 func (s suite) missingBucket(t *testing.T) {
 	b := s.new(t, s.open(t))
-	for what, err := range map[string]error{
+	for operation, err := range map[string]error{
 		"ping":   b.Ping(t.Context()),
 		"ensure": b.EnsureBucket(t.Context()),
 		"put":    b.Put(t.Context(), "a/b", "image/png", strings.NewReader("x"), 1),
 		"list":   b.List(t.Context(), "", func(blob.ObjectInfo) error { return nil }),
 		"delete": b.DeletePrefix(t.Context(), "a/"),
-		"page":   last(b.Page(t.Context(), "a/", "", 1)),
-		"owner":  second(b.Owner(t.Context())),
-		"claim":  second(b.Claim(t.Context(), "an installation")),
+		"page":   errorOf3(b.Page(t.Context(), "a/", "", 1)),
+		"owner":  errorOf2(b.Owner(t.Context())),
+		"claim":  errorOf2(b.Claim(t.Context(), "an installation")),
 	} {
 		if fault.CodeOf(err) != "bucket_missing" || !fault.Is(err, fault.Unavailable) {
-			t.Errorf("%s: got %v, want Unavailable with code bucket_missing", what, err)
+			t.Errorf("%s: got %v, want Unavailable with code bucket_missing", operation, err)
 		}
 	}
 }
 
 func (s suite) endedContext(t *testing.T) {
-	b, _ := s.made(t)
+	b, _ := s.create(t)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, _, err := b.Get(ended, "a/b")
-	for what, err := range map[string]error{
+	for operation, err := range map[string]error{
 		"get": err,
 		"put": b.Put(ended, "a/b", "image/png", strings.NewReader("x"), 1),
 		"del": b.DeletePrefix(ended, "a/"),
 	} {
 		if !errors.Is(err, context.Canceled) || fault.From(err) != nil {
-			t.Errorf("%s: got %v, want the context's own error", what, err)
+			t.Errorf("%s: got %v, want the context's error", operation, err)
 		}
 	}
 }

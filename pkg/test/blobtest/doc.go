@@ -1,7 +1,5 @@
-// Package blobtest is the conformance suite of the object stores in which Vitrine keeps images.
+// Package blobtest is the conformance suite of the object stores that package blob supports.
 //
-// It drives the store through blob.Bucket, as the worker does, and through plain HTTP, as a browser does. Each test asks for
-// the configuration of a bucket of its own, which does not exist yet.
-//
-// A failure names what the store does otherwise than S3.
+// It calls the store through blob.Bucket, as the worker does, and through plain HTTP, as a browser does. Each test uses a
+// bucket of its own, which does not exist yet. A failure reports how the store differs from S3.
 package blobtest

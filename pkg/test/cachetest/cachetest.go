@@ -12,8 +12,8 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// Open returns a cache under a tag, and closes it when t ends. The caches that one Run opens share what they store; nothing
-// else stores there.
+// Open returns a cache under a tag, and closes it when t ends. The caches that one Run opens share one store, which nothing
+// else uses.
 type Open func(t testing.TB, tag string) catalog.Cache
 
 // Run runs the suite.
@@ -23,26 +23,26 @@ func Run(t *testing.T, open Open) {
 		name string
 		run  func(t *testing.T)
 	}{
-		{"get_unfilled_is_a_miss", s.nothingFilled},
-		{"fill_is_read_back", s.readBack},
-		{"fill_missing_product_is_read_back", s.missingReadBack},
-		{"get_document_never_changes_later", s.documentStaysWhole},
-		{"products_are_independent", s.productsApart},
-		{"fill_older_than_tombstone_is_rejected", s.slowFill},
-		{"fill_older_version_is_rejected", s.olderFill},
-		{"fill_same_version_is_accepted", s.sameFill},
-		{"fill_version_of_tombstone_is_accepted", s.tombstoneGivesWay},
-		{"forget_older_version_changes_nothing", s.olderForget},
-		{"forget_same_version_is_kept", s.forgetLeavesCurrent},
-		{"fill_new_product_replaces_missing", s.createAfterMissing},
-		{"fill_deleted_product_stays_deleted", s.deleted},
-		{"fill_slow_read_is_rejected", s.tooSlow},
-		{"versions_compare_as_integers", s.wholeNumbers},
-		{"get_other_tag_is_a_miss", s.otherTag},
-		{"forget_reaches_every_tag", s.forgetEveryTag},
-		{"ended_context_is_an_error", s.endedContext},
-		{"random_interleavings_match_model", s.model},
-		{"concurrent_reads_are_not_older_than_a_forget", s.race},
+		{"get_unfilled_is_a_miss", s.unfilledIsAMiss},
+		{"fill_is_read_back", s.filledDocumentIsReadBack},
+		{"fill_missing_product_is_read_back", s.missingProductIsReadBack},
+		{"get_document_never_changes_later", s.documentNeverChangesLater},
+		{"products_are_independent", s.productsAreIndependent},
+		{"fill_older_than_tombstone_is_rejected", s.fillOlderThanTombstoneIsRejected},
+		{"fill_older_version_is_rejected", s.fillOfOlderVersionIsRejected},
+		{"fill_same_version_is_accepted", s.fillOfSameVersionIsAccepted},
+		{"fill_version_of_tombstone_is_accepted", s.fillOfTombstoneVersionIsAccepted},
+		{"invalidate_older_version_changes_nothing", s.invalidateOlderVersionChangesNothing},
+		{"invalidate_same_version_is_kept", s.invalidateSameVersionKeepsIt},
+		{"fill_new_product_replaces_missing", s.newProductReplacesMissing},
+		{"fill_deleted_product_stays_deleted", s.deletedProductStaysDeleted},
+		{"fill_slow_read_is_rejected", s.slowReadIsRejected},
+		{"versions_compare_as_integers", s.versionsCompareAsIntegers},
+		{"get_other_tag_is_a_miss", s.otherTagIsAMiss},
+		{"invalidate_reaches_every_tag", s.invalidateReachesEveryTag},
+		{"ended_context_is_an_error", s.endedContextIsAnError},
+		{"random_interleavings_match_model", s.interleavingsMatchModel},
+		{"concurrent_reads_are_not_older_than_an_invalidation", s.concurrentReadsAreNotStale},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -65,19 +65,19 @@ const (
 	tagB = "v2-b"
 )
 
-// shelf is a cache seen by a test: errors end the test.
-type shelf struct {
+// productCache is a cache and one product. Its methods end the test if the cache returns an error or another result.
+type productCache struct {
 	t     testing.TB
 	cache catalog.Cache
 	id    catalog.ProductID
 }
 
-func (s *suite) shelf(t *testing.T) shelf {
+func (s *suite) productCache(t *testing.T) productCache {
 	t.Helper()
-	return shelf{t: t, cache: s.open(t, tagA), id: s.product()}
+	return productCache{t: t, cache: s.open(t, tagA), id: s.product()}
 }
 
-// document returns what the API would answer for a product at a version.
+// document returns the document of a product at a version.
 func document(id catalog.ProductID, version int64) catalog.Document {
 	return catalog.Document{
 		Version: version,
@@ -86,247 +86,247 @@ func document(id catalog.ProductID, version int64) catalog.Document {
 	}
 }
 
-func (s shelf) fill(version int64, want catalog.FillOutcome) {
-	s.t.Helper()
-	s.fillDoc(document(s.id, version), want)
+func (c productCache) fill(version int64, want catalog.FillOutcome) {
+	c.t.Helper()
+	c.fillDoc(document(c.id, version), want)
 }
 
-func (s shelf) fillDoc(doc catalog.Document, want catalog.FillOutcome) {
-	s.t.Helper()
-	got, err := s.cache.Fill(s.t.Context(), s.id, doc, time.Now())
+func (c productCache) fillDoc(doc catalog.Document, want catalog.FillOutcome) {
+	c.t.Helper()
+	got, err := c.cache.Fill(c.t.Context(), c.id, doc, time.Now())
 	if err != nil {
-		s.t.Fatalf("fill version %d: %v", doc.Version, err)
+		c.t.Fatalf("fill version %d: %v", doc.Version, err)
 	}
 	if got != want {
-		s.t.Fatalf("fill version %d: got outcome %d, want %d", doc.Version, got, want)
+		c.t.Fatalf("fill version %d: got outcome %d, want %d", doc.Version, got, want)
 	}
 }
 
-func (s shelf) forget(version int64) {
-	s.t.Helper()
-	if err := s.cache.Invalidate(s.t.Context(), s.id, version); err != nil {
-		s.t.Fatalf("forget version %d: %v", version, err)
+func (c productCache) invalidate(version int64) {
+	c.t.Helper()
+	if err := c.cache.Invalidate(c.t.Context(), c.id, version); err != nil {
+		c.t.Fatalf("invalidate version %d: %v", version, err)
 	}
 }
 
-// wantDoc wants a hit with exactly this document.
-func (s shelf) wantDoc(want catalog.Document) {
-	s.t.Helper()
-	got, hit, err := s.cache.Get(s.t.Context(), s.id)
+// wantDoc fails unless the lookup is a hit with this document.
+func (c productCache) wantDoc(want catalog.Document) {
+	c.t.Helper()
+	got, hit, err := c.cache.Get(c.t.Context(), c.id)
 	if err != nil {
-		s.t.Fatalf("get: %v", err)
+		c.t.Fatalf("get: %v", err)
 	}
 	if !hit {
-		s.t.Fatalf("get: got a miss, want version %d", want.Version)
+		c.t.Fatalf("get: got a miss, want version %d", want.Version)
 	}
 	if got.Version != want.Version || got.Missing != want.Missing || got.ETag != want.ETag ||
 		!bytes.Equal(got.Body, want.Body) {
-		s.t.Fatalf("get: got version %d missing %t etag %s body %.60q, want %d %t %s %.60q", got.Version, got.Missing,
+		c.t.Fatalf("get: got version %d missing %t etag %s body %.60q, want %d %t %s %.60q", got.Version, got.Missing,
 			got.ETag, got.Body, want.Version, want.Missing, want.ETag, want.Body)
 	}
 }
 
-// want wants a hit of a version.
-func (s shelf) want(version int64) {
-	s.t.Helper()
-	s.wantDoc(document(s.id, version))
+// want fails unless the lookup is a hit with document(c.id, version).
+func (c productCache) want(version int64) {
+	c.t.Helper()
+	c.wantDoc(document(c.id, version))
 }
 
-func (s shelf) wantMiss() {
-	s.t.Helper()
-	doc, hit, err := s.cache.Get(s.t.Context(), s.id)
+func (c productCache) wantMiss() {
+	c.t.Helper()
+	doc, hit, err := c.cache.Get(c.t.Context(), c.id)
 	if err != nil {
-		s.t.Fatalf("get: %v", err)
+		c.t.Fatalf("get: %v", err)
 	}
 	if hit {
-		s.t.Fatalf("get: got a hit of version %d, want a miss", doc.Version)
+		c.t.Fatalf("get: got a hit of version %d, want a miss", doc.Version)
 	}
 }
 
-func (s *suite) nothingFilled(t *testing.T) {
-	s.shelf(t).wantMiss()
+func (s *suite) unfilledIsAMiss(t *testing.T) {
+	s.productCache(t).wantMiss()
 }
 
-func (s *suite) readBack(t *testing.T) {
-	at := s.shelf(t)
-	at.fill(1, catalog.Filled)
-	at.want(1)
-	every := make([]byte, 256)
-	for i := range every {
-		every[i] = byte(i)
+func (s *suite) filledDocumentIsReadBack(t *testing.T) {
+	c := s.productCache(t)
+	c.fill(1, catalog.Filled)
+	c.want(1)
+	allBytes := make([]byte, 256)
+	for i := range allBytes {
+		allBytes[i] = byte(i)
 	}
-	for version, body := range [][]byte{{}, []byte("\x00"), every, bytes.Repeat(every, 4096)} {
+	for version, body := range [][]byte{{}, []byte("\x00"), allBytes, bytes.Repeat(allBytes, 4096)} {
 		doc := catalog.Document{Version: int64(version) + 2, ETag: `"é\"` + "\x00" + `"`, Body: body}
-		at.fillDoc(doc, catalog.Filled)
-		at.wantDoc(doc)
+		c.fillDoc(doc, catalog.Filled)
+		c.wantDoc(doc)
 	}
 	long := catalog.Document{Version: 9, ETag: strings.Repeat("e", 255), Body: []byte("x")}
-	at.fillDoc(long, catalog.Filled)
-	at.wantDoc(long)
+	c.fillDoc(long, catalog.Filled)
+	c.wantDoc(long)
 }
 
-func (s *suite) missingReadBack(t *testing.T) {
+func (s *suite) missingProductIsReadBack(t *testing.T) {
 	for _, version := range []int64{0, 7} {
-		at := s.shelf(t)
-		at.fillDoc(catalog.Document{Version: version, Missing: true}, catalog.Filled)
-		at.wantDoc(catalog.Document{Version: version, Missing: true})
+		c := s.productCache(t)
+		c.fillDoc(catalog.Document{Version: version, Missing: true}, catalog.Filled)
+		c.wantDoc(catalog.Document{Version: version, Missing: true})
 	}
 }
 
-func (s *suite) documentStaysWhole(t *testing.T) {
-	at := s.shelf(t)
-	at.fill(1, catalog.Filled)
-	first, _, err := at.cache.Get(t.Context(), at.id)
+func (s *suite) documentNeverChangesLater(t *testing.T) {
+	c := s.productCache(t)
+	c.fill(1, catalog.Filled)
+	first, _, err := c.cache.Get(t.Context(), c.id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for version := int64(2); version < 50; version++ {
-		at.fill(version, catalog.Filled)
-		at.want(version)
+		c.fill(version, catalog.Filled)
+		c.want(version)
 	}
-	if got, want := string(first.Body)+first.ETag, string(document(at.id, 1).Body)+document(at.id, 1).ETag; got != want {
+	if got, want := string(first.Body)+first.ETag, string(document(c.id, 1).Body)+document(c.id, 1).ETag; got != want {
 		t.Fatalf("the first document changed after it was read: got %q, want %q", got, want)
 	}
 }
 
-func (s *suite) productsApart(t *testing.T) {
-	one := s.shelf(t)
-	others := make([]shelf, 0, 40)
+func (s *suite) productsAreIndependent(t *testing.T) {
+	one := s.productCache(t)
+	others := make([]productCache, 0, 40)
 	for range cap(others) {
-		others = append(others, shelf{t: t, cache: one.cache, id: s.product()})
+		others = append(others, productCache{t: t, cache: one.cache, id: s.product()})
 	}
 	for i, other := range others {
 		other.fill(int64(i)+1, catalog.Filled)
 	}
-	one.forget(1000)
+	one.invalidate(1000)
 	for i, other := range others {
 		other.want(int64(i) + 1)
 	}
 	one.wantMiss()
 }
 
-func (s *suite) slowFill(t *testing.T) {
-	at := s.shelf(t)
-	began := time.Now() // the slow reader has read version 1
-	at.forget(2)
-	got, err := at.cache.Fill(t.Context(), at.id, document(at.id, 1), began)
+func (s *suite) fillOlderThanTombstoneIsRejected(t *testing.T) {
+	c := s.productCache(t)
+	readStart := time.Now() // the slow reader has read version 1
+	c.invalidate(2)
+	got, err := c.cache.Fill(t.Context(), c.id, document(c.id, 1), readStart)
 	if err != nil || got != catalog.Stale {
-		t.Fatalf("got outcome %d, %v, want Outdated: version 2 was announced before this arrived", got, err)
+		t.Fatalf("got outcome %d, %v, want Stale: version 2 was announced before", got, err)
 	}
-	at.wantMiss()
-	at.fillDoc(catalog.Document{Version: 1, Missing: true}, catalog.Stale)
-	at.fillDoc(catalog.Document{Version: 0, Missing: true}, catalog.Stale)
-	at.wantMiss()
+	c.wantMiss()
+	c.fillDoc(catalog.Document{Version: 1, Missing: true}, catalog.Stale)
+	c.fillDoc(catalog.Document{Version: 0, Missing: true}, catalog.Stale)
+	c.wantMiss()
 }
 
-func (s *suite) olderFill(t *testing.T) {
-	at := s.shelf(t)
-	at.fill(3, catalog.Filled)
-	at.fill(2, catalog.Stale)
-	at.want(3)
-	at.fill(4, catalog.Filled)
-	at.want(4)
+func (s *suite) fillOfOlderVersionIsRejected(t *testing.T) {
+	c := s.productCache(t)
+	c.fill(3, catalog.Filled)
+	c.fill(2, catalog.Stale)
+	c.want(3)
+	c.fill(4, catalog.Filled)
+	c.want(4)
 }
 
-func (s *suite) sameFill(t *testing.T) {
-	at := s.shelf(t)
-	at.fill(3, catalog.Filled)
-	at.fill(3, catalog.Filled)
-	at.want(3)
+func (s *suite) fillOfSameVersionIsAccepted(t *testing.T) {
+	c := s.productCache(t)
+	c.fill(3, catalog.Filled)
+	c.fill(3, catalog.Filled)
+	c.want(3)
 }
 
-func (s *suite) tombstoneGivesWay(t *testing.T) {
-	at := s.shelf(t)
-	at.fill(1, catalog.Filled)
-	at.forget(2)
-	at.wantMiss()
-	at.fill(2, catalog.Filled)
-	at.want(2)
-	at.forget(3)
-	at.fill(4, catalog.Filled)
-	at.want(4)
+func (s *suite) fillOfTombstoneVersionIsAccepted(t *testing.T) {
+	c := s.productCache(t)
+	c.fill(1, catalog.Filled)
+	c.invalidate(2)
+	c.wantMiss()
+	c.fill(2, catalog.Filled)
+	c.want(2)
+	c.invalidate(3)
+	c.fill(4, catalog.Filled)
+	c.want(4)
 }
 
-func (s *suite) olderForget(t *testing.T) {
-	at := s.shelf(t)
-	at.forget(5)
-	at.forget(3)
-	at.fill(4, catalog.Stale)
-	at.forget(5)
-	at.forget(6)
-	at.fill(5, catalog.Stale)
-	at.fill(6, catalog.Filled)
-	at.want(6)
+func (s *suite) invalidateOlderVersionChangesNothing(t *testing.T) {
+	c := s.productCache(t)
+	c.invalidate(5)
+	c.invalidate(3)
+	c.fill(4, catalog.Stale)
+	c.invalidate(5)
+	c.invalidate(6)
+	c.fill(5, catalog.Stale)
+	c.fill(6, catalog.Filled)
+	c.want(6)
 }
 
-func (s *suite) forgetLeavesCurrent(t *testing.T) {
-	at := s.shelf(t)
-	at.fill(5, catalog.Filled)
-	at.forget(4)
-	at.want(5)
-	at.forget(5) // the event of version 5 arrives after a reader has filled version 5
-	at.want(5)
-	at.forget(6)
-	at.wantMiss()
+func (s *suite) invalidateSameVersionKeepsIt(t *testing.T) {
+	c := s.productCache(t)
+	c.fill(5, catalog.Filled)
+	c.invalidate(4)
+	c.want(5)
+	c.invalidate(5) // the event of version 5 arrives after a reader has filled version 5
+	c.want(5)
+	c.invalidate(6)
+	c.wantMiss()
 }
 
-func (s *suite) createAfterMissing(t *testing.T) {
-	never := catalog.Document{Version: 0, Missing: true}
-	announced := s.shelf(t)
-	announced.fillDoc(never, catalog.Filled)
-	announced.forget(1)
+func (s *suite) newProductReplacesMissing(t *testing.T) {
+	missing := catalog.Document{Version: 0, Missing: true}
+	announced := s.productCache(t)
+	announced.fillDoc(missing, catalog.Filled)
+	announced.invalidate(1)
 	announced.wantMiss()
-	announced.fillDoc(never, catalog.Stale)
+	announced.fillDoc(missing, catalog.Stale)
 	announced.fill(1, catalog.Filled)
 	announced.want(1)
 
-	unannounced := s.shelf(t)
-	unannounced.fillDoc(never, catalog.Filled)
+	unannounced := s.productCache(t)
+	unannounced.fillDoc(missing, catalog.Filled)
 	unannounced.fill(1, catalog.Filled)
 	unannounced.want(1)
-	unannounced.fillDoc(never, catalog.Stale)
+	unannounced.fillDoc(missing, catalog.Stale)
 	unannounced.want(1)
 }
 
-func (s *suite) deleted(t *testing.T) {
+func (s *suite) deletedProductStaysDeleted(t *testing.T) {
 	gone := catalog.Document{Version: 4, Missing: true}
-	at := s.shelf(t)
-	at.fill(3, catalog.Filled)
-	at.forget(4)
-	at.fillDoc(gone, catalog.Filled)
-	at.fill(3, catalog.Stale)
-	at.forget(4)
-	at.wantDoc(gone)
+	c := s.productCache(t)
+	c.fill(3, catalog.Filled)
+	c.invalidate(4)
+	c.fillDoc(gone, catalog.Filled)
+	c.fill(3, catalog.Stale)
+	c.invalidate(4)
+	c.wantDoc(gone)
 }
 
-func (s *suite) tooSlow(t *testing.T) {
-	at := s.shelf(t)
-	got, err := at.cache.Fill(t.Context(), at.id, document(at.id, 1), time.Now().Add(-time.Hour))
+func (s *suite) slowReadIsRejected(t *testing.T) {
+	c := s.productCache(t)
+	got, err := c.cache.Fill(t.Context(), c.id, document(c.id, 1), time.Now().Add(-time.Hour))
 	if err != nil || got != catalog.TooSlow {
-		t.Fatalf("got outcome %d, %v, want TooSlow: a tombstone could have come and gone since", got, err)
+		t.Fatalf("got outcome %d, %v, want TooSlow: a tombstone may have expired since", got, err)
 	}
-	at.wantMiss()
+	c.wantMiss()
 }
 
-func (s *suite) wholeNumbers(t *testing.T) {
-	at := s.shelf(t)
-	const double = 1 << 53 // from here on, a double cannot tell a number from the next
+func (s *suite) versionsCompareAsIntegers(t *testing.T) {
+	c := s.productCache(t)
+	const double = 1 << 53 // above it, a double cannot represent every integer
 	for _, version := range []int64{9, 10, 99, 100, 1 << 32, double, double + 1, double + 2, 1<<63 - 2, 1<<63 - 1} {
-		at.fill(version, catalog.Filled)
-		at.fill(version-1, catalog.Stale)
-		at.forget(version - 1)
-		at.want(version)
+		c.fill(version, catalog.Filled)
+		c.fill(version-1, catalog.Stale)
+		c.invalidate(version - 1)
+		c.want(version)
 		if version < 1<<63-2 {
-			at.forget(version + 1)
-			at.fill(version, catalog.Stale)
-			at.wantMiss()
+			c.invalidate(version + 1)
+			c.fill(version, catalog.Stale)
+			c.wantMiss()
 		}
 	}
 }
 
-func (s *suite) otherTag(t *testing.T) {
-	a := s.shelf(t)
-	b := shelf{t: t, cache: s.open(t, tagB), id: a.id}
+func (s *suite) otherTagIsAMiss(t *testing.T) {
+	a := s.productCache(t)
+	b := productCache{t: t, cache: s.open(t, tagB), id: a.id}
 	a.fill(2, catalog.Filled)
 	b.wantMiss()
 	b.fill(1, catalog.Stale)
@@ -339,11 +339,11 @@ func (s *suite) otherTag(t *testing.T) {
 	a.want(3)
 }
 
-func (s *suite) forgetEveryTag(t *testing.T) {
-	a := s.shelf(t)
-	b := shelf{t: t, cache: s.open(t, tagB), id: a.id}
+func (s *suite) invalidateReachesEveryTag(t *testing.T) {
+	a := s.productCache(t)
+	b := productCache{t: t, cache: s.open(t, tagB), id: a.id}
 	a.fill(1, catalog.Filled)
-	b.forget(2)
+	b.invalidate(2)
 	a.wantMiss()
 	a.fill(1, catalog.Stale)
 	b.fill(1, catalog.Stale)
@@ -351,18 +351,18 @@ func (s *suite) forgetEveryTag(t *testing.T) {
 	a.want(2)
 }
 
-func (s *suite) endedContext(t *testing.T) {
-	at := s.shelf(t)
-	at.fill(1, catalog.Filled)
+func (s *suite) endedContextIsAnError(t *testing.T) {
+	c := s.productCache(t)
+	c.fill(1, catalog.Filled)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, hit, err := at.cache.Get(ended, at.id); err == nil || hit {
+	if _, hit, err := c.cache.Get(ended, c.id); err == nil || hit {
 		t.Errorf("get: got hit %t and error %v, want an error", hit, err)
 	}
-	if _, err := at.cache.Fill(ended, at.id, document(at.id, 2), time.Now()); err == nil {
+	if _, err := c.cache.Fill(ended, c.id, document(c.id, 2), time.Now()); err == nil {
 		t.Error("fill: got no error")
 	}
-	if err := at.cache.Invalidate(ended, at.id, 3); err == nil {
-		t.Error("forget: got no error")
+	if err := c.cache.Invalidate(ended, c.id, 3); err == nil {
+		t.Error("invalidate: got no error")
 	}
 }

@@ -11,30 +11,30 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// entry is the model: what a key holds.
+// entry is the model of a product's key.
 type entry struct {
 	tag     string // "" is a tombstone
 	version int64
-	here    bool
+	present bool
 }
 
 func (e *entry) fill(tag string, version int64) catalog.FillOutcome {
-	if e.here && e.version > version {
+	if e.present && e.version > version {
 		return catalog.Stale
 	}
-	*e = entry{tag: tag, version: version, here: true}
+	*e = entry{tag: tag, version: version, present: true}
 	return catalog.Filled
 }
 
-func (e *entry) forget(version int64) {
-	if !e.here || e.version < version {
-		*e = entry{version: version, here: true}
+func (e *entry) invalidate(version int64) {
+	if !e.present || e.version < version {
+		*e = entry{version: version, present: true}
 	}
 }
 
-// model walks random interleavings of readers and writers of one product through two releases. It checks each answer against
-// the model and, apart from the model, the one promise that matters: nothing older than the highest Forget is read.
-func (s *suite) model(t *testing.T) {
+// interleavingsMatchModel makes random calls for one product through the caches of two releases. It compares each result
+// with the model and, independently of it, checks that no lookup returns a version below the highest invalidated one.
+func (s *suite) interleavingsMatchModel(t *testing.T) {
 	caches := map[string]catalog.Cache{tagA: s.open(t, tagA), tagB: s.open(t, tagB)}
 	rapid.Check(t, func(r *rapid.T) {
 		id := s.product()
@@ -54,12 +54,12 @@ func (s *suite) model(t *testing.T) {
 					r.Fatalf("fill %d: got outcome %d, %v, want %d", version, got, err, want)
 				}
 			},
-			"forget": func(r *rapid.T) {
+			"invalidate": func(r *rapid.T) {
 				tag, version := tags.Draw(r, "tag"), versions.Draw(r, "version")
 				if err := caches[tag].Invalidate(t.Context(), id, version); err != nil {
-					r.Fatalf("forget %d: %v", version, err)
+					r.Fatalf("invalidate %d: %v", version, err)
 				}
-				held.forget(version)
+				held.invalidate(version)
 				floor = max(floor, version)
 			},
 			"get": func(r *rapid.T) {
@@ -69,9 +69,9 @@ func (s *suite) model(t *testing.T) {
 					r.Fatalf("get: %v", err)
 				}
 				if hit && doc.Version < floor {
-					r.Fatalf("get: got version %d after a forget of %d", doc.Version, floor)
+					r.Fatalf("get: got version %d after an invalidation of %d", doc.Version, floor)
 				}
-				if want := held.here && held.tag == tag; hit != want || hit && doc.Version != held.version {
+				if want := held.present && held.tag == tag; hit != want || hit && doc.Version != held.version {
 					r.Fatalf("get: got hit %t version %d, want %t %d", hit, doc.Version, want, held.version)
 				}
 			},
@@ -79,51 +79,52 @@ func (s *suite) model(t *testing.T) {
 	})
 }
 
-// race lets writers, slow readers and readers go at one product at once. database is its version; a writer raises it and
-// then calls Forget, as the service does after a commit; forgotten is the highest version passed to Forget.
-func (s *suite) race(t *testing.T) {
+// concurrentReadsAreNotStale runs writers, filling readers and checking readers of one product concurrently. database is the
+// product's version; a writer raises it and then calls Invalidate, as the service does after a commit. invalidated is the
+// highest version passed to Invalidate.
+func (s *suite) concurrentReadsAreNotStale(t *testing.T) {
 	const workers, rounds = 4, 250
-	at := s.shelf(t)
-	var database, forgotten atomic.Int64
+	c := s.productCache(t)
+	var database, invalidated atomic.Int64
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
 			for range rounds {
 				version := database.Add(1)
-				if err := at.cache.Invalidate(t.Context(), at.id, version); err != nil {
-					t.Errorf("forget %d: %v", version, err)
+				if err := c.cache.Invalidate(t.Context(), c.id, version); err != nil {
+					t.Errorf("invalidate %d: %v", version, err)
 					return
 				}
-				raise(&forgotten, version)
+				raise(&invalidated, version)
 			}
 		})
 		group.Go(func() {
 			for range rounds {
-				began, version := time.Now(), database.Load()
-				if _, err := at.cache.Fill(t.Context(), at.id, document(at.id, version), began); err != nil {
+				readStart, version := time.Now(), database.Load()
+				if _, err := c.cache.Fill(t.Context(), c.id, document(c.id, version), readStart); err != nil {
 					t.Errorf("fill %d: %v", version, err)
 					return
 				}
 			}
 		})
-		group.Go(func() { s.watch(t, at, &forgotten, rounds) })
+		group.Go(func() { s.watch(t, c, &invalidated, rounds) })
 	}
 	group.Wait()
-	at.fill(database.Load(), catalog.Filled)
-	at.want(database.Load())
+	c.fill(database.Load(), catalog.Filled)
+	c.want(database.Load())
 }
 
-// watch reads, and compares each version with the highest one passed to Forget before.
-func (s *suite) watch(t *testing.T, at shelf, forgotten *atomic.Int64, rounds int) {
+// watch looks the product up, and fails on a version below the highest one invalidated before the lookup.
+func (s *suite) watch(t *testing.T, c productCache, invalidated *atomic.Int64, rounds int) {
 	for range rounds {
-		floor := forgotten.Load()
-		doc, hit, err := at.cache.Get(t.Context(), at.id)
+		floor := invalidated.Load()
+		doc, hit, err := c.cache.Get(t.Context(), c.id)
 		if err != nil {
 			t.Errorf("get: %v", err)
 			return
 		}
 		if hit && doc.Version < floor {
-			t.Errorf("got version %d, after Forget of %d", doc.Version, floor)
+			t.Errorf("got version %d, after an invalidation of %d", doc.Version, floor)
 			return
 		}
 	}

@@ -17,27 +17,27 @@ import (
 
 // Exit codes of the command.
 const (
-	exitFine   = 0
-	exitFound  = 1 // a seed failed
-	exitUsage  = 2
-	exitFailed = 3 // the harness could not do its work
+	exitOK       = 0
+	exitFindings = 1 // a seed failed
+	exitUsage    = 2
+	exitFailed   = 3 // the harness itself failed
 )
 
-// usage is what the command says of itself.
-const usage = `chaos: kills, pauses and cuts off everything while clients are at work, and shows that nothing is lost.
+// usage is the text of -help.
+const usage = `chaos: kills, pauses and disconnects every process while clients are active, and checks that no data is lost.
 
   make chaos SEED=7       one seed
-  make chaos SEEDS=200    the seeds 1 to 200 that have no result yet for this version; it may be stopped and started again
+  make chaos SEEDS=200    the seeds 1 to 200 that have no result yet for this version; can be interrupted and resumed
 
 `
 
 // options are the command's flags.
 type options struct {
-	seed, seeds, from uint64
-	again, print      bool
-	length            time.Duration
-	bin, results      string
-	logs, version     string
+	seed, seeds, from  uint64
+	retryFailed, print bool
+	length             time.Duration
+	bin, results       string
+	logs, version      string
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -48,30 +48,31 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
 	}
-	flags.Uint64Var(&o.seed, "seed", 0, "run this seed, whether it has a result or not")
-	flags.Uint64Var(&o.seeds, "seeds", 0, "run so many seeds, those that have no result yet")
-	flags.Uint64Var(&o.from, "from", 1, "the first of them")
-	flags.BoolVar(&o.again, "again", false, "run those again that failed")
-	flags.BoolVar(&o.print, "print", false, "print what would happen, and run nothing")
-	flags.DurationVar(&o.length, "length", 25*time.Second, "how long clients are at work")
-	flags.StringVar(&o.bin, "bin", "", "directory of api, worker, codec and vitrine; empty: they are built")
-	flags.StringVar(&o.results, "results", "", "file of results; empty: one for each version, in the cache")
-	flags.StringVar(&o.logs, "logs", "", "directory for what failed runs leave; empty: beside the results")
-	flags.StringVar(&o.version, "version", "unknown", "of the programs")
+	flags.Uint64Var(&o.seed, "seed", 0, "run this seed, even if it has a result")
+	flags.Uint64Var(&o.seeds, "seeds", 0, "number of seeds; those with a result are skipped")
+	flags.Uint64Var(&o.from, "from", 1, "first of the -seeds seeds")
+	flags.BoolVar(&o.retryFailed, "retry-failed", false, "also run seeds whose last result is a failure")
+	flags.BoolVar(&o.print, "print", false, "print the schedules and exit")
+	flags.DurationVar(&o.length, "length", 25*time.Second, "how long clients are active")
+	flags.StringVar(&o.bin, "bin", "", "directory of api, worker, codec and vitrine; empty: build them")
+	flags.StringVar(&o.results, "results", "", "file of results; empty: a file for each version, in the cache directory")
+	flags.StringVar(&o.logs, "logs", "", "directory for the logs of failed runs; empty: logs/ next to the results")
+	flags.StringVar(&o.version, "version", "unknown", "version of the programs")
 	err := flags.Parse(args)
 	if err == nil && (o.seed == 0) == (o.seeds == 0) {
-		err = errors.New("give a seed or a number of seeds, which begin with 1")
+		err = errors.New("give either -seed or -seeds, not 0")
 		fmt.Fprintln(stderr, "chaos:", err)
 	}
 	return o, err
 }
 
-// Command is the program: it runs seeds and prints a line for each. It returns the exit code.
+// Command runs the program: it runs seeds and prints one line for each. It returns the exit code: 0 if all seeds passed, 1
+// if a seed failed, 2 for wrong flags, 3 if the harness itself failed.
 func Command(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		return exitFine
+		return exitOK
 	case err != nil:
 		return exitUsage
 	}
@@ -88,7 +89,7 @@ func Command(ctx context.Context, args []string, getenv func(string) string, std
 				return exitFailed
 			}
 		}
-		return exitFine
+		return exitOK
 	}
 	failed, err := o.run(ctx, seeds, getenv, stdout)
 	switch {
@@ -96,13 +97,13 @@ func Command(ctx context.Context, args []string, getenv func(string) string, std
 		fmt.Fprintln(stderr, "chaos:", err)
 		return exitFailed
 	case failed > 0:
-		return exitFound
+		return exitFindings
 	default:
-		return exitFine
+		return exitOK
 	}
 }
 
-// run runs the seeds that are to be run, and counts those that failed, now or before.
+// run runs the seeds that have no result yet, and returns the number of seeds whose last result is a failure.
 func (o options) run(
 	ctx context.Context, seeds []uint64, getenv func(string) string, stdout io.Writer,
 ) (failed int, err error) {
@@ -122,10 +123,10 @@ func (o options) run(
 	}
 	due := slices.DeleteFunc(slices.Clone(seeds), func(seed uint64) bool {
 		known, ok := results.Of(seed)
-		return o.seed == 0 && ok && (known.OK || !o.again)
+		return o.seed == 0 && ok && (known.OK || !o.retryFailed)
 	})
 	if len(due) < len(seeds) {
-		fmt.Fprintf(stdout, "%d of %d seeds have their results in %s\n", len(seeds)-len(due), len(seeds), o.results)
+		fmt.Fprintf(stdout, "%d of %d seeds already have a result in %s\n", len(seeds)-len(due), len(seeds), o.results)
 	}
 	if len(due) > 0 {
 		if o.bin == "" {
@@ -135,60 +136,61 @@ func (o options) run(
 				return 0, err
 			}
 		}
-		if err := o.each(ctx, due, results, getenv, stdout); err != nil {
+		if err := o.runSeeds(ctx, due, results, getenv, stdout); err != nil {
 			return 0, err
 		}
 	}
-	var wrong []string
+	var failures []string
 	for _, seed := range seeds {
-		if one, _ := results.Of(seed); !one.OK {
-			wrong = append(wrong, fmt.Sprint(seed))
+		if result, _ := results.Of(seed); !result.OK {
+			failures = append(failures, fmt.Sprint(seed))
 		}
 	}
-	if len(wrong) > 0 {
-		fmt.Fprintf(stdout, "%d of %d seeds FAILED: %s\n", len(wrong), len(seeds), strings.Join(wrong, " "))
+	if len(failures) > 0 {
+		fmt.Fprintf(stdout, "%d of %d seeds FAILED: %s\n", len(failures), len(seeds), strings.Join(failures, " "))
 	} else {
 		fmt.Fprintf(stdout, "%d of %d seeds ok\n", len(seeds), len(seeds))
 	}
-	return len(wrong), nil
+	return len(failures), nil
 }
 
-// each runs seeds one after the other on one site. A site that a run has left broken is replaced.
-func (o options) each(
+// runSeeds runs seeds one after the other on the same servers. After a failed run the servers are replaced, because their
+// state is unknown.
+func (o options) runSeeds(
 	ctx context.Context, seeds []uint64, results *Results, getenv func(string) string, stdout io.Writer,
 ) (err error) {
-	var site *Site
+	var backends *Backends
 	defer func() {
-		if site != nil {
-			err = errors.Join(err, site.Close())
+		if backends != nil {
+			err = errors.Join(err, backends.Close())
 		}
 	}()
 	for _, seed := range seeds {
-		if site == nil {
-			if site, err = NewSite(getenv); err != nil {
-				site = nil
+		if backends == nil {
+			if backends, err = StartBackends(getenv); err != nil {
+				backends = nil
 				return err
 			}
 		}
 		h := Harness{
-			Site: site, Bin: o.bin, Version: o.version, Logs: o.logs, Length: o.length,
+			Backends: backends, Bin: o.bin, Version: o.version, Logs: o.logs, Length: o.length,
 			Environ: []string{"PATH=" + getenv("PATH"), "GOCOVERDIR=" + getenv("GOCOVERDIR")},
 		}
-		one, err := h.Run(ctx, seed)
+		result, err := h.Run(ctx, seed)
 		if ctx.Err() != nil {
 			return fmt.Errorf("stopped at seed %d: %w", seed, ctx.Err())
 		}
 		if err != nil {
-			one.OK = false
-			one.Findings = append(one.Findings, Finding{"the harness can do its work", err.Error()})
+			result.OK = false
+			result.Findings = append(result.Findings, Finding{"the harness works", err.Error()})
 		}
-		tell(stdout, one, o.length)
-		if err := results.Add(one); err != nil {
+		printResult(stdout, result, o.length)
+		if err := results.Add(result); err != nil {
 			return err
 		}
-		if !one.OK { // it may be the servers' fault
-			err := site.Close()
-			site = nil
+		if !result.OK {
+			err := backends.Close()
+			backends = nil
 			if err != nil {
 				return fmt.Errorf("stop servers: %w", err)
 			}
@@ -197,34 +199,34 @@ func (o options) each(
 	return nil
 }
 
-// tell prints a result, and all about it if it is bad.
-func tell(w io.Writer, r Result, length time.Duration) {
+// printResult prints a result. For a failure it adds the findings, at most maxPerRule for each rule, and the schedule.
+func printResult(w io.Writer, r Result, length time.Duration) {
 	fmt.Fprintln(w, r)
 	if r.OK {
 		return
 	}
-	const most = 5 // of each rule
+	const maxPerRule = 5
 	count := map[string]int{}
 	for _, f := range r.Findings {
-		if count[f.Rule]++; count[f.Rule] <= most {
+		if count[f.Rule]++; count[f.Rule] <= maxPerRule {
 			fmt.Fprintf(w, "  - %.1000s\n", f)
 		}
 	}
 	for _, rule := range slices.Sorted(maps.Keys(count)) {
-		fmt.Fprintf(w, "  %d times: %s\n", count[rule], rule)
+		fmt.Fprintf(w, "  %d findings: %s\n", count[rule], rule)
 	}
-	_ = Plan(r.Seed, length).Print(w) // to a terminal nothing can be done
+	_ = Plan(r.Seed, length).Print(w) // an error of the terminal cannot be reported
 	fmt.Fprintf(w, "  logs: %s\n", r.Logs)
 }
 
-// cacheDir is where results and programs are kept.
+// cacheDir returns the directory of results and built programs.
 func cacheDir(getenv func(string) string) (string, error) {
 	if dir := getenv("XDG_CACHE_HOME"); dir != "" {
 		return filepath.Join(dir, "vitrine"), nil
 	}
 	home := getenv("HOME")
 	if home == "" {
-		return "", errors.New("neither XDG_CACHE_HOME nor HOME says where the cache is")
+		return "", errors.New("cannot find the cache directory: neither XDG_CACHE_HOME nor HOME is set")
 	}
 	return filepath.Join(home, ".cache", "vitrine"), nil
 }
@@ -232,7 +234,7 @@ func cacheDir(getenv func(string) string) (string, error) {
 // build builds the programs from the sources in the working directory.
 func build(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("make directory for programs: %w", err)
+		return fmt.Errorf("create directory for programs: %w", err)
 	}
 	args := []string{"build", "-o", dir + "/", "./cmd/api", "./cmd/worker", "./cmd/vitrine", "./cmd/codec"}
 	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {

@@ -11,7 +11,7 @@ import (
 	chaos "vitrine.io/pkg/test/chaos"
 )
 
-// command runs the program without a server.
+// command runs the program without servers.
 func command(t *testing.T, home string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -24,7 +24,14 @@ func command(t *testing.T, home string, args ...string) (code int, stdout, stder
 	return code, out.String(), errs.String()
 }
 
-func TestASchedulePrintedIsTheOneThatIsRun(t *testing.T) {
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	t.Run("print_schedule", testCommandPrintSchedule)
+	t.Run("invalid_arguments", testCommandInvalidArguments)
+	t.Run("seeds_with_results_are_skipped", testCommandSeedsWithResultsAreSkipped)
+}
+
+func testCommandPrintSchedule(t *testing.T) {
 	t.Parallel()
 	code, out, _ := command(t, "", "-seeds", "2", "-print")
 	var want bytes.Buffer
@@ -38,7 +45,7 @@ func TestASchedulePrintedIsTheOneThatIsRun(t *testing.T) {
 	}
 }
 
-func TestWhatMakesNoSenseIsRefused(t *testing.T) {
+func testCommandInvalidArguments(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{}, {"-seed", "1", "-seeds", "2"}, {"-seed", "x"}, {"-nonsense"}} {
 		if code, out, errs := command(t, "", args...); code != 2 || out != "" || errs == "" {
@@ -53,7 +60,7 @@ func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 	}
 }
 
-func TestSeedsThatHaveResultsAreNotRunAgain(t *testing.T) {
+func testCommandSeedsWithResultsAreSkipped(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	path := filepath.Join(home, ".cache", "vitrine", "chaos", "v1.jsonl")
@@ -70,17 +77,22 @@ func TestSeedsThatHaveResultsAreNotRunAgain(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "3 of 3 seeds ok\n") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
-	finding := []chaos.Finding{{Rule: "every picture ends", Detail: "picture 1 does not"}}
+	finding := []chaos.Finding{{Rule: "images reach a final state", Detail: "image 1 does not"}}
 	if err := results.Add(chaos.Result{Seed: 2, Findings: finding}); err != nil {
 		t.Fatal(err)
 	}
 	code, out, errs = command(t, home, "-seeds", "3", "-version", "v1")
 	if code != 1 || !strings.Contains(out, "1 of 3 seeds FAILED: 2\n") {
-		t.Errorf("a seed that failed before: exit code %d, %q, %q", code, out, errs)
+		t.Errorf("seed with a failure: exit code %d, %q, %q", code, out, errs)
 	}
 }
 
-func TestResultsSurviveAKill(t *testing.T) {
+func TestResults(t *testing.T) {
+	t.Parallel()
+	t.Run("truncated_line", testResultsTruncatedLine)
+}
+
+func testResultsTruncatedLine(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "there", "results.jsonl")
 	results, err := chaos.OpenResults(path)
@@ -98,35 +110,35 @@ func TestResultsSurviveAKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = f.Close()
-	again, err := chaos.OpenResults(path)
+	reopened, err := chaos.OpenResults(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if one, ok := again.Of(7); !ok || !one.OK || one.Ready != 3 {
-		t.Errorf("got %+v, %v", one, ok)
+	if result, ok := reopened.Of(7); !ok || !result.OK || result.Ready != 3 {
+		t.Errorf("got %+v, %v", result, ok)
 	}
-	if _, ok := again.Of(8); ok {
-		t.Error("a line that was cut short is a result")
+	if _, ok := reopened.Of(8); ok {
+		t.Error("a truncated line is a result")
 	}
-	if err := again.Add(chaos.Result{Seed: 9, OK: true}); err != nil {
+	if err := reopened.Add(chaos.Result{Seed: 9, OK: true}); err != nil {
 		t.Fatal(err)
 	}
-	if again, err = chaos.OpenResults(path); err != nil {
+	if reopened, err = chaos.OpenResults(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := again.Of(9); !ok {
-		t.Error("what was written after a line that was cut short is lost")
+	if _, ok := reopened.Of(9); !ok {
+		t.Error("a result after a truncated line is lost")
 	}
 }
 
-func TestAResultIsOneLine(t *testing.T) {
+func TestResultString(t *testing.T) {
 	t.Parallel()
-	good := chaos.Result{Seed: 7, OK: true, Faults: 11, Accepted: 80, Ready: 90, Failed: 20, Seconds: 61.23}.String()
-	bad := chaos.Result{Seed: 8}.String()
-	if !strings.HasPrefix(good, "seed 7    ok ") || !strings.Contains(good, "90 pictures ready,  20 failed") {
-		t.Errorf("got %q", good)
+	passed := chaos.Result{Seed: 7, OK: true, Faults: 11, Accepted: 80, Ready: 90, Failed: 20, Seconds: 61.23}.String()
+	failed := chaos.Result{Seed: 8}.String()
+	if !strings.HasPrefix(passed, "seed 7    ok ") || !strings.Contains(passed, "90 images ready,  20 failed") {
+		t.Errorf("got %q", passed)
 	}
-	if !strings.HasPrefix(bad, "seed 8    FAILED ") || strings.Contains(good+bad, "\n") {
-		t.Errorf("got %q", bad)
+	if !strings.HasPrefix(failed, "seed 8    FAILED ") || strings.Contains(passed+failed, "\n") {
+		t.Errorf("got %q", failed)
 	}
 }

@@ -1,13 +1,13 @@
-// Chaos shows that nothing is lost, whatever crashes: it runs api and worker as processes on real servers, lets
-// clients use them while processes are killed, paused and cut off from each other, heals everything, and has a checker look
-// at what is left.
+// Chaos checks that Vitrine loses no acknowledged data when its programs and servers crash. It runs api and worker as
+// processes on real servers and lets clients use them while it kills, pauses and disconnects processes. Then it ends all
+// faults, waits until the system is idle, and checks the state that remains.
 //
-// What happens to whom and when is a pure function of the seed ([Plan]). How the programs get along with it is not: two runs
-// of a seed are the same weather, not the same voyage.
+// The schedule of faults is a pure function of the seed ([Plan]). The interleaving of the processes is not: two runs of one
+// seed inject the same faults at the same times, but may end in different states.
 //
-// The checker gathers a [World] from Postgres, Kafka, the bucket and the API, with nothing of the programs' own code, and
-// holds it to [Rules], plain functions. It also reads what a trigger in the database has noted of every change of a row, so
-// that it sees not only how things ended but how they came there.
+// The checker reads a [Snapshot] from Postgres, Kafka, the bucket and the API, without using code of the programs, and
+// applies [Rules], which are plain functions, to it. A database trigger records every change of a row, so that the rules
+// also cover intermediate states.
 //
-// A run of a seed that fails leaves a directory with the logs of all programs, the clients' histories and the rows' one.
+// A failed run keeps a directory with the logs of all programs, the clients' histories and the history of the rows.
 package main

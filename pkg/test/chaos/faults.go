@@ -22,68 +22,68 @@ type node interface {
 	Await(ctx context.Context) error
 }
 
-// nodes are the servers that are several.
+// nodes returns the nodes of the replicated servers.
 func (s *System) nodes() []node {
 	var all []node
-	for _, n := range append(append([]*servers.Node{}, s.site.Redis...), s.site.Kafka...) {
+	for _, n := range append(append([]*servers.Node{}, s.backends.Redis...), s.backends.Kafka...) {
 		all = append(all, n)
 	}
 	return all
 }
 
-// breaker does what a schedule says.
-type breaker struct {
+// faultInjector injects the faults of a schedule.
+type faultInjector struct {
 	system *System
-	began  time.Time
+	start  time.Time
 
 	mu       sync.Mutex
 	log      io.Writer
 	findings []Finding
 }
 
-// run carries the schedule out, and returns when all its faults are over.
-func (b *breaker) run(ctx context.Context, schedule Schedule) {
-	var all sync.WaitGroup
+// run injects the faults of the schedule, and returns when all of them have ended.
+func (b *faultInjector) run(ctx context.Context, schedule Schedule) {
+	var faults sync.WaitGroup
 	for _, f := range schedule.Faults {
-		all.Go(func() {
-			if !pause(ctx, time.Until(b.began.Add(f.At))) {
+		faults.Go(func() {
+			if !sleep(ctx, time.Until(b.start.Add(f.At))) {
 				return
 			}
-			if err := b.inflict(ctx, f); err != nil {
-				b.note("%s: %v", f, err)
+			if err := b.inject(ctx, f); err != nil {
+				b.logf("%s: %v", f, err)
 				if !errors.Is(err, errNoTarget) {
-					b.find("the harness can do what it wants", fmt.Sprintf("%s: %v", f, err))
+					b.addFinding("faults can be injected", fmt.Sprintf("%s: %v", f, err))
 				}
 			}
 		})
 	}
-	all.Wait()
+	faults.Wait()
 }
 
-func (b *breaker) note(format string, args ...any) {
+func (b *faultInjector) logf(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	fmt.Fprintf(b.log, "%6.2fs  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
+	fmt.Fprintf(b.log, "%6.2fs  %s\n", time.Since(b.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
-func (b *breaker) find(rule, detail string) {
+func (b *faultInjector) addFinding(rule, detail string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.findings = append(b.findings, Finding{rule, detail})
 }
 
-// errNoTarget says that there was nothing to hit just now.
-var errNoTarget = errors.New("there is nothing to hit")
+// errNoTarget means that the target of a fault does not exist at the moment.
+var errNoTarget = errors.New("no target")
 
-// inflict does one fault and ends it.
-func (b *breaker) inflict(ctx context.Context, f Fault) error {
-	b.note("%s", f)
-	defer b.note("over: %s %s", f.Kind, f.Target)
-	if target, ok := b.system.site.proxies[f.Target]; ok {
+// inject starts one fault and ends it after its duration.
+func (b *faultInjector) inject(ctx context.Context, f Fault) error {
+	b.logf("%s", f)
+	defer b.logf("end: %s %s", f.Kind, f.Target)
+	if target, ok := b.system.backends.proxies[f.Target]; ok {
 		return b.network(ctx, f, target)
 	}
 	if f.Kind == LoseCommits {
-		return b.network(ctx, f, b.system.site.proxies["to postgres"])
+		return b.network(ctx, f, b.system.backends.proxies["to postgres"])
 	}
 	if p, ok := b.system.programs[f.Target]; ok {
 		return b.program(ctx, f, p)
@@ -94,15 +94,15 @@ func (b *breaker) inflict(ctx context.Context, f Fault) error {
 	}
 	if f.Kind == Pause || f.Kind == PauseMaster {
 		err := n.Pause()
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		return errors.Join(err, n.Resume())
 	}
 	err = n.Kill()
-	pause(ctx, f.For)
+	sleep(ctx, f.For)
 	return errors.Join(err, n.Start())
 }
 
-func (b *breaker) network(ctx context.Context, f Fault, p *Proxy) error {
+func (b *faultInjector) network(ctx context.Context, f Fault, p *Proxy) error {
 	switch f.Kind {
 	case Cut:
 		p.Cut()
@@ -114,35 +114,35 @@ func (b *breaker) network(ctx context.Context, f Fault, p *Proxy) error {
 	case Delay:
 		p.Delay(time.Duration(f.Amount) * time.Millisecond)
 	case LoseCommits:
-		before := p.Lost()
+		before := p.CommitsLost()
 		p.LoseCommits(f.Amount)
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		p.LoseCommits(0)
-		b.note("%d COMMITs were not answered", p.Lost()-before)
+		b.logf("the replies to %d COMMITs were lost", p.CommitsLost()-before)
 		return nil
 	default:
-		return fmt.Errorf("%q cannot be done to a network", f.Kind)
+		return fmt.Errorf("%q is not a fault of a network", f.Kind)
 	}
-	pause(ctx, f.For)
+	sleep(ctx, f.For)
 	p.Heal()
 	return nil
 }
 
-func (b *breaker) program(ctx context.Context, f Fault, p *Program) error {
+func (b *faultInjector) program(ctx context.Context, f Fault, p *Program) error {
 	switch f.Kind {
 	case Kill:
 		err := p.Kill()
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		return errors.Join(err, p.Start())
 	case Stop:
 		if err := p.Stop(); err != nil {
-			b.find("a program that is told to stop ends in order", err.Error())
+			b.addFinding("programs stop cleanly on SIGTERM", err.Error())
 		}
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		return p.Start()
 	case Pause:
 		err := p.Pause()
-		pause(ctx, f.For)
+		sleep(ctx, f.For)
 		return errors.Join(err, p.Resume())
 	case KillCodec:
 		if n := p.KillChildren(); n == 0 {
@@ -150,28 +150,28 @@ func (b *breaker) program(ctx context.Context, f Fault, p *Program) error {
 		}
 		return nil
 	default:
-		return fmt.Errorf("%q cannot be done to a program", f.Kind)
+		return fmt.Errorf("%q is not a fault of a program", f.Kind)
 	}
 }
 
-// node finds the server that a fault is for.
-func (b *breaker) node(ctx context.Context, f Fault) (node, error) {
-	site := b.system.site
+// node returns the server that is the target of a fault. errNoTarget: the Redis Cluster has no such master now.
+func (b *faultInjector) node(ctx context.Context, f Fault) (node, error) {
+	backends := b.system.backends
 	name, number, _ := strings.Cut(f.Target, "-")
-	i, _ := strconv.Atoi(number) // none is 0
+	i, _ := strconv.Atoi(number) // "" gives 0
 	switch name {
 	case "postgres":
-		return site.Postgres, nil
+		return backends.Postgres, nil
 	case "minio":
-		return site.MinIO, nil
+		return backends.MinIO, nil
 	case "broker":
-		return site.Kafka[i], nil
+		return backends.Kafka[i], nil
 	case "redis":
-		if masters := site.Masters(ctx); i < len(masters) {
+		if masters := backends.Masters(ctx); i < len(masters) {
 			return masters[i], nil
 		}
 		return nil, errNoTarget
 	default:
-		return nil, fmt.Errorf("there is no %s", f.Target)
+		return nil, fmt.Errorf("unknown target %s", f.Target)
 	}
 }

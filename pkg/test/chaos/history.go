@@ -10,39 +10,39 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// Story is what one client knows of one product, which is its own: nobody else writes to it.
-type Story struct {
-	Token    string // stands in the description, which never changes
+// Expectation is what a client expects of one of its products. No other client writes to the product.
+type Expectation struct {
+	Token    string // the product's description, which is never changed
 	UserID   int64
-	Key      string // Idempotency-Key of its POST, or ""
-	ID       int64  // 0: none was told
-	Accepted bool   // answered with 201
-	IDs      []int64
+	Key      string  // Idempotency-Key of its POST, or ""
+	ID       int64   // 0: unknown
+	Accepted bool    // a POST returned 201
+	IDs      []int64 // of all 201 responses
 
-	Name, Price string // of the last write that was acknowledged
+	Name, Price string // of the last acknowledged write
 	Images      []string
-	MaybeNames  []string // of writes of which nobody knows whether and when they happened
+	MaybeNames  []string // of writes whose outcome is unknown
 	MaybePrices []string
 	MaybeImages [][]string
 
 	Deleted      bool // acknowledged
 	MaybeDeleted bool
-	Version      int64 // the highest that was acknowledged or read
+	Version      int64 // highest version in a response
 
-	body   map[string]any // of its POST
+	body   map[string]any // of the POST
 	etag   string
 	images []int64 // ids
 }
 
-// created takes note of a 201.
-func (s *Story) created(p client.Product, etag string) {
+// created records a 201 response.
+func (s *Expectation) created(p client.Product, etag string) {
 	s.Accepted, s.ID = true, p.ID
 	s.IDs = append(s.IDs, p.ID)
-	s.seen(p, etag)
+	s.observe(p, etag)
 }
 
-// seen takes note of what was read or answered.
-func (s *Story) seen(p client.Product, etag string) {
+// observe records a product that a response contained.
+func (s *Expectation) observe(p client.Product, etag string) {
 	s.Version = max(s.Version, p.Version)
 	s.etag = etag
 	s.images = s.images[:0]
@@ -51,47 +51,47 @@ func (s *Story) seen(p client.Product, etag string) {
 	}
 }
 
-// History is what the clients of a run did and saw. It may be used concurrently.
+// History records the requests and responses of a run's clients. It is safe for concurrent use.
 type History struct {
-	mu       sync.Mutex
-	log      io.Writer
-	stories  []*Story
-	findings []Finding
-	counts   map[string]int
+	mu           sync.Mutex
+	log          io.Writer
+	expectations []*Expectation
+	findings     []Finding
+	counts       map[string]int
 }
 
-// NewHistory returns an empty history. Each step is written to log as a line of JSON, too.
+// NewHistory returns an empty history. Each request is also written to log as a line of JSON.
 func NewHistory(log io.Writer) *History { return &History{log: log, counts: map[string]int{}} }
 
-// tell begins a story.
-func (h *History) tell(s *Story) {
+// add adds a product to the history.
+func (h *History) add(s *Expectation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.stories = append(h.stories, s)
+	h.expectations = append(h.expectations, s)
 }
 
-// note writes one step down and counts it.
-func (h *History) note(client int, what, token string, a client.Response, err error) {
+// record logs and counts one request.
+func (h *History) record(client int, request, token string, a client.Response, err error) {
 	line := map[string]any{
-		"at": time.Now().UTC().Format("15:04:05.000"), "client": client, "did": what, "product": token, "status": a.Status,
+		"at": time.Now().UTC().Format("15:04:05.000"), "client": client, "request": request, "product": token, "status": a.Status,
 		"code": a.Code(), "etag": a.ETag(),
 	}
 	outcome := fmt.Sprint(a.Status)
 	if err != nil {
 		line["error"] = err.Error()
-		outcome = "no answer"
+		outcome = "no response"
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.counts[what+": "+outcome]++
+	h.counts[request+": "+outcome]++
 	if a.Status == 500 {
-		h.findings = append(h.findings, Finding{"no request is answered with 500", fmt.Sprintf("%s %s: %s", what, token, a.Body)})
+		h.findings = append(h.findings, Finding{"no response has status 500", fmt.Sprintf("%s %s: %s", request, token, a.Body)})
 	}
-	_ = json.NewEncoder(h.log).Encode(line) // a full disk shows elsewhere
+	_ = json.NewEncoder(h.log).Encode(line) // the log is only for diagnosis
 }
 
-// find takes note of something that a client saw and that must not be.
-func (h *History) find(rule, detail string) {
+// addFinding adds a violation that a client has seen.
+func (h *History) addFinding(rule, detail string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.findings = append(h.findings, Finding{rule, detail})

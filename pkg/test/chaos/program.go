@@ -18,91 +18,92 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// stopPatience is how long a program may take to end in order.
-const stopPatience = 60 * time.Second
+// stopTimeout is the time that a program has to exit after SIGTERM.
+const stopTimeout = 60 * time.Second
 
-// Program is one process of the system that is tested. It may be used concurrently.
+// Program is one process of the system under test. It is safe for concurrent use.
 type Program struct {
 	Name  string
 	Admin string // URL of the admin port
 
-	mu      sync.Mutex
-	process *process.Process
-	down    bool     // because we wanted it
-	fallen  []string // how it ended when nobody wanted it to
+	mu              sync.Mutex
+	process         *process.Process
+	stopped         bool     // by the harness
+	unexpectedExits []string // states of exits that the harness did not cause
 }
 
-// look notices that the program has ended by itself. The lock is held.
-func (p *Program) look() (running bool) {
+// checkRunning reports whether the program is running, and records an unexpected exit. p.mu must be held.
+func (p *Program) checkRunning() (running bool) {
 	running = p.process.Running()
-	if state := p.process.State(); state != "" && !p.down {
-		p.fallen, p.down = append(p.fallen, state), true
+	if state := p.process.State(); state != "" && !p.stopped {
+		p.unexpectedExits, p.stopped = append(p.unexpectedExits, state), true
 	}
 	return running
 }
 
-// Start starts a program that is down.
+// Start starts the program unless it is running.
 func (p *Program) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.look() {
+	if p.checkRunning() {
 		return nil
 	}
-	p.down = false
+	p.stopped = false
 	return p.process.Start()
 }
 
-// Kill ends the program at once. Its children are left to the kernel, which is told to end them with it.
+// Kill ends the program with SIGKILL. The kernel ends its children by their parent-death signal.
 func (p *Program) Kill() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.look() {
+	if !p.checkRunning() {
 		return p.process.Stop()
 	}
-	p.down = true
-	_ = syscall.Kill(p.process.PID(), syscall.SIGKILL) // it may have ended a moment ago
+	p.stopped = true
+	_ = syscall.Kill(p.process.PID(), syscall.SIGKILL) // fails only if it has just exited
 	<-p.process.Exited()
 	return p.process.Stop()
 }
 
-// Stop ends the program in order. Not in time, or with another code than 0, is an error.
+// Stop ends the program with SIGTERM. It is an error if the program needs more than stopTimeout or exits with another code
+// than 0.
 func (p *Program) Stop() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.look() {
+	if !p.checkRunning() {
 		return nil
 	}
-	p.down = true
-	_ = syscall.Kill(p.process.PID(), syscall.SIGTERM) // it may have ended a moment ago
+	p.stopped = true
+	_ = syscall.Kill(p.process.PID(), syscall.SIGTERM) // fails only if it has just exited
 	select {
 	case <-p.process.Exited():
-	case <-time.After(stopPatience):
-		return errors.Join(fmt.Errorf("%s does not stop", p.Name), p.process.Stop())
+	case <-time.After(stopTimeout):
+		return errors.Join(fmt.Errorf("%s does not exit on SIGTERM", p.Name), p.process.Stop())
 	}
 	state := p.process.State()
 	err := p.process.Stop()
 	if state != "exit status 0" {
-		return errors.Join(fmt.Errorf("%s was told to stop and ended with: %s", p.Name, state), err)
+		return errors.Join(fmt.Errorf("%s exited on SIGTERM with: %s", p.Name, state), err)
 	}
 	return err
 }
 
-// Pause stops the program where it is.
+// Pause suspends the program with SIGSTOP.
 func (p *Program) Pause() error { return p.signal(syscall.SIGSTOP) }
 
-// Resume lets it go on.
+// Resume continues a suspended program.
 func (p *Program) Resume() error { return p.signal(syscall.SIGCONT) }
 
 func (p *Program) signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.process.Running() {
-		_ = syscall.Kill(p.process.PID(), sig) // it may have ended a moment ago
+		_ = syscall.Kill(p.process.PID(), sig) // fails only if it has just exited
 	}
 	return nil
 }
 
-// KillChildren kills the program's children and reports how many there were.
+// KillChildren sends SIGKILL to the program's children and returns how many it killed.
 func (p *Program) KillChildren() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,22 +119,22 @@ func (p *Program) KillChildren() int {
 	return killed
 }
 
-// Running reports whether the program has not ended.
+// Running reports whether the program is running.
 func (p *Program) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.look()
+	return p.checkRunning()
 }
 
-// Fallen says how the program ended, as often as it did when nobody wanted it to.
-func (p *Program) Fallen() []string {
+// UnexpectedExits returns the process states of all exits that the harness did not cause.
+func (p *Program) UnexpectedExits() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.look()
-	return p.fallen
+	p.checkRunning()
+	return p.unexpectedExits
 }
 
-// ready returns nil when the program says that it is.
+// ready returns nil if the program's /readyz returns 200.
 func (p *Program) ready(ctx context.Context, c *client.Client) error {
 	a, err := c.Do(ctx, http.MethodGet, p.Admin+"/readyz", nil)
 	if err == nil && a.Status != http.StatusOK {
@@ -142,16 +143,16 @@ func (p *Program) ready(ctx context.Context, c *client.Client) error {
 	return err
 }
 
-// childrenOf lists the processes whose parent is pid, by Linux' table of processes.
+// childrenOf returns the processes whose parent is pid. It reads /proc, so it works on Linux only.
 func childrenOf(pid int) []int {
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // only a malformed pattern fails
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is valid
 	var children []int
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it is gone
+			continue // it has exited
 		}
-		// pid (name, which may hold anything) state ppid ...
+		// Format: pid (name) state ppid ... The name may contain spaces and parentheses.
 		_, rest, _ := strings.Cut(string(text[bytes.LastIndexByte(text, ')')+1:]), " ")
 		fields := strings.Fields(rest)
 		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {

@@ -9,32 +9,32 @@ import (
 	"time"
 )
 
-// proxyChunk is how much is passed on at a time, in bytes.
+// proxyChunk is the size of the proxy's read buffers, in bytes.
 const proxyChunk = 32 << 10
 
-// Proxy stands between programs and a server, and does to their connections what networks do. It may be used concurrently.
+// Proxy forwards TCP connections of programs to a server, and injects network faults. It is safe for concurrent use.
 type Proxy struct {
-	Addr string // where it listens
+	Addr string // listen address
 
 	listener net.Listener
-	ended    context.Context //nolint:containedctx // the life of the proxy, which connections are bound to
-	end      context.CancelFunc
-	all      sync.WaitGroup
+	ctx      context.Context //nolint:containedctx // lifetime of the proxy and of all its connections
+	cancel   context.CancelFunc
+	tasks    sync.WaitGroup
 
-	mu     sync.Mutex
-	server string
-	down   bool
-	delay  time.Duration
-	open   chan struct{} // closed while what is sent arrives
-	lose   int           // so many COMMITs will not be answered
-	lost   int           // so many were not
-	links  map[*link]struct{}
+	mu            sync.Mutex
+	server        string
+	down          bool
+	delay         time.Duration
+	unblocked     chan struct{} // closed unless Hold blocks the traffic
+	commitsToLose int           // replies to so many more COMMITs are dropped
+	commitsLost   int           // dropped so far
+	links         map[*link]struct{}
 }
 
 // link is one connection through the proxy.
 type link struct{ client, server net.Conn }
 
-// NewProxy listens on a free port. It leads nowhere before To is called.
+// NewProxy listens on a free port of the loopback interface. It resets connections until SetServer is called.
 func NewProxy() (*Proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -42,39 +42,39 @@ func NewProxy() (*Proxy, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Proxy{
-		Addr: listener.Addr().String(), listener: listener, ended: ctx, end: cancel,
-		open: make(chan struct{}), links: map[*link]struct{}{},
+		Addr: listener.Addr().String(), listener: listener, ctx: ctx, cancel: cancel,
+		unblocked: make(chan struct{}), links: map[*link]struct{}{},
 	}
-	close(p.open)
-	p.all.Go(p.accept)
+	close(p.unblocked)
+	p.tasks.Go(p.accept)
 	return p, nil
 }
 
-// To says where connections lead from now on.
-func (p *Proxy) To(server string) {
+// SetServer sets the address to which new connections are forwarded.
+func (p *Proxy) SetServer(server string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.server = server
 }
 
-// Close ends the proxy and everything that goes through it.
+// Close stops the proxy and resets its connections.
 func (p *Proxy) Close() {
 	_ = p.listener.Close()
-	p.end()
+	p.cancel()
 	p.Cut()
-	p.all.Wait()
+	p.tasks.Wait()
 }
 
-// Cut breaks all connections, as a firewall that restarts does.
+// Cut resets all open connections. New ones are accepted.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
-		l.cut()
+		l.reset()
 	}
 }
 
-// Down breaks all connections and lets nobody in until Heal.
+// Down resets all connections, open ones and new ones, until Heal.
 func (p *Proxy) Down() {
 	p.mu.Lock()
 	p.down = true
@@ -82,48 +82,48 @@ func (p *Proxy) Down() {
 	p.Cut()
 }
 
-// Hold lets nothing pass until Heal, and breaks nothing: what is under way arrives late.
+// Hold blocks all traffic until Heal. Connections stay open, and data that was sent meanwhile arrives after Heal.
 func (p *Proxy) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
-	case <-p.open:
-		p.open = make(chan struct{})
+	case <-p.unblocked:
+		p.unblocked = make(chan struct{})
 	default:
 	}
 }
 
-// Delay makes everything arrive later, until Heal.
+// Delay delays each chunk by d, until Heal.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
 }
 
-// LoseCommits breaks the connection of each of the next n COMMITs between the server's having done it and the answer, until
-// Heal.
+// LoseCommits makes the proxy forward each of the next n COMMITs and reset its connection instead of forwarding the reply,
+// until Heal.
 func (p *Proxy) LoseCommits(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lose = n
+	p.commitsToLose = n
 }
 
-// Lost is how many COMMITs were not answered so far.
-func (p *Proxy) Lost() int {
+// CommitsLost returns the number of COMMITs whose reply was dropped so far.
+func (p *Proxy) CommitsLost() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lost
+	return p.commitsLost
 }
 
-// Heal lets everything pass.
+// Heal ends all faults.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.down, p.delay, p.lose = false, 0, 0
+	p.down, p.delay, p.commitsToLose = false, 0, 0
 	select {
-	case <-p.open:
+	case <-p.unblocked:
 	default:
-		close(p.open)
+		close(p.unblocked)
 	}
 }
 
@@ -140,13 +140,13 @@ func (p *Proxy) accept() {
 			reset(client)
 			continue
 		}
-		p.all.Go(func() { p.serve(client, server) })
+		p.tasks.Go(func() { p.serve(client, server) })
 	}
 }
 
 func (p *Proxy) serve(client net.Conn, addr string) {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
-	server, err := dialer.DialContext(p.ended, "tcp", addr)
+	server, err := dialer.DialContext(p.ctx, "tcp", addr)
 	if err != nil {
 		reset(client)
 		return
@@ -154,37 +154,37 @@ func (p *Proxy) serve(client net.Conn, addr string) {
 	l := &link{client, server}
 	p.mu.Lock()
 	p.links[l] = struct{}{}
-	gone := p.down || p.ended.Err() != nil
+	closed := p.down || p.ctx.Err() != nil
 	p.mu.Unlock()
-	if gone {
-		l.cut()
+	if closed {
+		l.reset()
 	}
-	broken := make(chan struct{})
-	var both sync.WaitGroup
-	both.Go(func() { p.ask(l, broken) })
-	both.Go(func() { p.answer(l, broken) })
-	both.Wait()
+	dropReply := make(chan struct{})
+	var directions sync.WaitGroup
+	directions.Go(func() { p.forwardRequests(l, dropReply) })
+	directions.Go(func() { p.forwardReplies(l, dropReply) })
+	directions.Wait()
 	p.mu.Lock()
 	delete(p.links, l)
 	p.mu.Unlock()
 }
 
-// ask passes on what the client sends. broken is closed before a COMMIT whose answer is lost.
-func (p *Proxy) ask(l *link, broken chan struct{}) {
-	defer l.end()
+// forwardRequests forwards data from the client. It closes dropReply before it forwards a COMMIT whose reply is to be lost.
+func (p *Proxy) forwardRequests(l *link, dropReply chan struct{}) {
+	defer l.close()
 	buf := make([]byte, proxyChunk)
 	for {
 		n, err := l.client.Read(buf)
 		if n > 0 {
-			if !p.pass() {
+			if !p.waitToForward() {
 				return
 			}
-			lost := p.commits(buf[:n])
+			lost := p.losesReply(buf[:n])
 			if lost {
-				close(broken)
+				close(dropReply)
 			}
 			if _, werr := l.server.Write(buf[:n]); werr != nil || lost {
-				if lost { // the other direction ends the link once the server has answered
+				if lost { // forwardReplies resets the link once the server has replied
 					_, _ = l.client.Read(buf)
 				}
 				return
@@ -196,20 +196,20 @@ func (p *Proxy) ask(l *link, broken chan struct{}) {
 	}
 }
 
-// answer passes on what the server sends, but for what comes after broken.
-func (p *Proxy) answer(l *link, broken chan struct{}) {
-	defer l.end()
+// forwardReplies forwards data from the server, until dropReply is closed.
+func (p *Proxy) forwardReplies(l *link, dropReply chan struct{}) {
+	defer l.close()
 	buf := make([]byte, proxyChunk)
 	for {
 		n, err := l.server.Read(buf)
 		select {
-		case <-broken:
-			l.cut()
+		case <-dropReply:
+			l.reset()
 			return
 		default:
 		}
 		if n > 0 {
-			if !p.pass() {
+			if !p.waitToForward() {
 				return
 			}
 			if _, werr := l.client.Write(buf[:n]); werr != nil {
@@ -222,42 +222,42 @@ func (p *Proxy) answer(l *link, broken chan struct{}) {
 	}
 }
 
-// pass waits as long as the network wants. false: the proxy has ended.
-func (p *Proxy) pass() bool {
+// waitToForward waits for the end of Hold and for the delay. It returns false if the proxy has been closed.
+func (p *Proxy) waitToForward() bool {
 	p.mu.Lock()
-	open, delay := p.open, p.delay
+	open, delay := p.unblocked, p.delay
 	p.mu.Unlock()
 	select {
 	case <-open:
-	case <-p.ended.Done():
+	case <-p.ctx.Done():
 		return false
 	}
-	return pause(p.ended, delay)
+	return sleep(p.ctx, delay)
 }
 
-// commitIn finds what a client of Postgres ends a transaction with: a simple query.
+// commitIn reports whether chunk contains a COMMIT, which Postgres clients send as a simple query.
 func commitIn(chunk []byte) bool { return bytes.Contains(bytes.ToLower(chunk), []byte("commit\x00")) }
 
-// commits reports whether the answer to this chunk is to be lost.
-func (p *Proxy) commits(chunk []byte) bool {
+// losesReply reports whether the reply to this chunk is to be dropped.
+func (p *Proxy) losesReply(chunk []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lose == 0 || !commitIn(chunk) {
+	if p.commitsToLose == 0 || !commitIn(chunk) {
 		return false
 	}
-	p.lose--
-	p.lost++
+	p.commitsToLose--
+	p.commitsLost++
 	return true
 }
 
-// cut ends the link so that both sides are told that it broke.
-func (l *link) cut() {
+// reset closes the link with RST to both sides.
+func (l *link) reset() {
 	reset(l.client)
 	reset(l.server)
 }
 
-// end ends the link as one whose other side has ended it.
-func (l *link) end() {
+// close closes the link normally, as if the other side had closed it.
+func (l *link) close() {
 	_ = l.client.Close()
 	_ = l.server.Close()
 }
@@ -269,8 +269,8 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// pause waits for d and reports whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep waits for d. It returns false if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}

@@ -14,10 +14,10 @@ import (
 	chaos "vitrine.io/pkg/test/chaos"
 )
 
-const patience = 20 * time.Second
+const timeout = 20 * time.Second
 
-// echo answers each line with "got LINE", and tells done of each that it has heard.
-func echo(t *testing.T, heard chan<- string) string {
+// echo starts a server that replies to each line with "got LINE" and sends the line to received.
+func echo(t *testing.T, received chan<- string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,7 +38,7 @@ func echo(t *testing.T, heard chan<- string) string {
 					if err != nil {
 						return
 					}
-					heard <- line
+					received <- line
 					fmt.Fprintf(conn, "got %s", line)
 				}
 			}()
@@ -47,45 +47,45 @@ func echo(t *testing.T, heard chan<- string) string {
 	return l.Addr().String()
 }
 
-// talk is a connection through a proxy.
-type talk struct {
+// lineConn is a connection through a proxy.
+type lineConn struct {
 	net.Conn
 	t     *testing.T
 	lines *bufio.Reader
 }
 
-func dial(t *testing.T, p *chaos.Proxy) *talk {
+func dial(t *testing.T, p *chaos.Proxy) *lineConn {
 	t.Helper()
 	conn, err := net.Dial("tcp", p.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		t.Fatal(err)
 	}
-	return &talk{conn, t, bufio.NewReader(conn)}
+	return &lineConn{conn, t, bufio.NewReader(conn)}
 }
 
-// say sends a line and returns the answer, "" if the connection broke.
-func (c *talk) say(line string) string {
+// request sends a line and returns the reply, or "" if the connection was closed.
+func (c *lineConn) request(line string) string {
 	c.t.Helper()
 	if _, err := fmt.Fprintf(c, "%s\n", line); err != nil {
 		return ""
 	}
-	return c.hear()
+	return c.reply()
 }
 
-func (c *talk) hear() string {
+func (c *lineConn) reply() string {
 	c.t.Helper()
-	answer, err := c.lines.ReadString('\n')
+	reply, err := c.lines.ReadString('\n')
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.t.Fatal("nothing came, and nothing broke")
+		c.t.Fatal("no reply, and the connection is open")
 	}
-	return strings.TrimSpace(answer)
+	return strings.TrimSpace(reply)
 }
 
-// refused says whether a new connection leads nowhere.
+// refused reports whether a new connection is closed without a reply.
 func refused(t *testing.T, p *chaos.Proxy) bool {
 	t.Helper()
 	conn, err := net.Dial("tcp", p.Addr)
@@ -93,114 +93,124 @@ func refused(t *testing.T, p *chaos.Proxy) bool {
 		return true
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		t.Fatal(err)
 	}
-	return (&talk{conn, t, bufio.NewReader(conn)}).say("hello") == ""
+	return (&lineConn{conn, t, bufio.NewReader(conn)}).request("hello") == ""
 }
 
-func proxied(t *testing.T) (*chaos.Proxy, chan string) {
+func startProxy(t *testing.T) (*chaos.Proxy, chan string) {
 	t.Helper()
 	p, err := chaos.NewProxy()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
-	heard := make(chan string, 100)
-	p.To(echo(t, heard))
-	return p, heard
+	received := make(chan string, 100)
+	p.SetServer(echo(t, received))
+	return p, received
 }
 
-func TestAProxyPassesOn(t *testing.T) {
+func TestProxy(t *testing.T) {
 	t.Parallel()
-	p, _ := proxied(t)
-	if got := dial(t, p).say("hello"); got != "got hello" {
+	t.Run("forwards", testProxyForwards)
+	t.Run("cut", testProxyCut)
+	t.Run("down", testProxyDown)
+	t.Run("hold", testProxyHold)
+	t.Run("lose_commits", testProxyLoseCommits)
+	t.Run("no_server", testProxyNoServer)
+}
+
+func testProxyForwards(t *testing.T) {
+	t.Parallel()
+	p, _ := startProxy(t)
+	if got := dial(t, p).request("hello"); got != "got hello" {
 		t.Errorf("got %q", got)
 	}
 	p.Delay(time.Millisecond)
-	if got := dial(t, p).say("hello"); got != "got hello" {
-		t.Errorf("got %q, later", got)
+	if got := dial(t, p).request("hello"); got != "got hello" {
+		t.Errorf("with delay: got %q", got)
 	}
 }
 
-func TestACutBreaksWhatIsThereAndNothingElse(t *testing.T) {
+func testProxyCut(t *testing.T) {
 	t.Parallel()
-	p, _ := proxied(t)
+	p, _ := startProxy(t)
 	c := dial(t, p)
-	c.say("hello")
+	c.request("hello")
 	p.Cut()
-	if got := c.say("hello"); got != "" {
-		t.Errorf("got %q through a connection that was cut", got)
+	if got := c.request("hello"); got != "" {
+		t.Errorf("after Cut: got %q on an open connection", got)
 	}
-	if got := dial(t, p).say("hello"); got != "got hello" {
-		t.Errorf("got %q through a new one", got)
+	if got := dial(t, p).request("hello"); got != "got hello" {
+		t.Errorf("after Cut: got %q on a new connection", got)
 	}
 }
 
-func TestWhatIsDownLetsNobodyIn(t *testing.T) {
+func testProxyDown(t *testing.T) {
 	t.Parallel()
-	p, _ := proxied(t)
+	p, _ := startProxy(t)
 	c := dial(t, p)
-	c.say("hello")
+	c.request("hello")
 	p.Down()
-	if got := c.say("hello"); got != "" {
-		t.Errorf("got %q through a connection from before", got)
+	if got := c.request("hello"); got != "" {
+		t.Errorf("after Down: got %q on an open connection", got)
 	}
 	if !refused(t, p) {
-		t.Error("somebody got in")
+		t.Error("a new connection was accepted")
 	}
 	p.Heal()
-	if got := dial(t, p).say("hello"); got != "got hello" {
-		t.Errorf("got %q after it was healed", got)
+	if got := dial(t, p).request("hello"); got != "got hello" {
+		t.Errorf("after Heal: got %q", got)
 	}
 }
 
-func TestWhatIsHeldArrivesLater(t *testing.T) {
+func testProxyHold(t *testing.T) {
 	t.Parallel()
-	p, heard := proxied(t)
+	p, received := startProxy(t)
 	c := dial(t, p)
-	c.say("before")
-	<-heard
+	c.request("before")
+	<-received
 	p.Hold()
-	p.Hold() // twice is once
+	p.Hold() // has no further effect
 	if _, err := io.WriteString(c, "during\n"); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case line := <-heard:
-		t.Errorf("%q passed", line)
+	case line := <-received:
+		t.Errorf("%q was forwarded", line)
 	default:
 	}
 	p.Heal()
-	if got := c.hear(); got != "got during" {
+	if got := c.reply(); got != "got during" {
 		t.Errorf("got %q", got)
 	}
 }
 
-func TestALostCommitIsDoneAndNotAnswered(t *testing.T) {
+func testProxyLoseCommits(t *testing.T) {
 	t.Parallel()
-	p, heard := proxied(t)
+	p, received := startProxy(t)
 	p.LoseCommits(1)
 	c := dial(t, p)
-	if got := c.say("select"); got != "got select" {
+	if got := c.request("select"); got != "got select" {
 		t.Errorf("got %q", got)
 	}
-	<-heard
-	if got := c.say("Q....commit\x00"); got != "" {
-		t.Errorf("the answer arrived: %q", got)
+	<-received
+	if got := c.request("Q....commit\x00"); got != "" {
+		t.Errorf("the reply arrived: %q", got)
 	}
-	if got := <-heard; got != "Q....commit\x00\n" {
+	if got := <-received; got != "Q....commit\x00\n" {
 		t.Errorf("the server got %q", got)
 	}
-	if got := dial(t, p).say("commit\x00"); got != "got commit\x00" {
-		t.Errorf("the next one was answered with %q", got)
+	if got := dial(t, p).request("commit\x00"); got != "got commit\x00" {
+		t.Errorf("the next COMMIT got %q", got)
 	}
-	if p.Lost() != 1 {
-		t.Errorf("%d were lost", p.Lost())
+	if p.CommitsLost() != 1 {
+		t.Errorf("%d COMMITs were lost, want 1", p.CommitsLost())
 	}
 }
 
-func TestAProxyWithoutAServerLetsNobodyIn(t *testing.T) {
+func testProxyNoServer(t *testing.T) {
 	t.Parallel()
 	p, err := chaos.NewProxy()
 	if err != nil {
@@ -208,10 +218,10 @@ func TestAProxyWithoutAServerLetsNobodyIn(t *testing.T) {
 	}
 	t.Cleanup(p.Close)
 	if !refused(t, p) {
-		t.Error("somebody got in")
+		t.Error("a new connection was accepted")
 	}
-	p.To("127.0.0.1:1")
+	p.SetServer("127.0.0.1:1")
 	if !refused(t, p) {
-		t.Error("somebody got in")
+		t.Error("a new connection was accepted")
 	}
 }

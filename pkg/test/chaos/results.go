@@ -9,16 +9,16 @@ import (
 	"path/filepath"
 )
 
-// Results is a file of results, one a line, that a later run goes on with.
+// Results is a file of results, one JSON object per line. A later invocation resumes from it.
 type Results struct {
-	path string
-	done map[uint64]Result // the last of each seed
-	cut  bool              // the last line has no end
+	path      string
+	latest    map[uint64]Result // by seed
+	truncated bool              // the last line is incomplete
 }
 
-// OpenResults reads the results there are. No file means none.
+// OpenResults reads the results in the file at path. A missing file has no results.
 func OpenResults(path string) (*Results, error) {
-	r := &Results{path: path, done: map[uint64]Result{}}
+	r := &Results{path: path, latest: map[uint64]Result{}}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return r, nil
@@ -26,37 +26,37 @@ func OpenResults(path string) (*Results, error) {
 		return nil, fmt.Errorf("read results: %w", err)
 	}
 	for line := range bytes.Lines(text) {
-		var one Result
-		if json.Unmarshal(line, &one) == nil { // a line that a kill has cut short is none
-			r.done[one.Seed] = one
+		var result Result
+		if json.Unmarshal(line, &result) == nil { // an interrupted write may have left an incomplete line
+			r.latest[result.Seed] = result
 		}
 	}
-	r.cut = len(text) > 0 && text[len(text)-1] != '\n'
+	r.truncated = len(text) > 0 && text[len(text)-1] != '\n'
 	return r, nil
 }
 
-// Of returns the result of a seed, if it has one.
+// Of returns the latest result of a seed, and whether there is one.
 func (r *Results) Of(seed uint64) (Result, bool) {
-	one, ok := r.done[seed]
-	return one, ok
+	result, ok := r.latest[seed]
+	return result, ok
 }
 
-// Add writes a result down.
-func (r *Results) Add(one Result) error {
-	r.done[one.Seed] = one
-	line, err := json.Marshal(one)
+// Add appends a result to the file.
+func (r *Results) Add(result Result) error {
+	r.latest[result.Seed] = result
+	line, err := json.Marshal(result)
 	if err != nil {
 		return fmt.Errorf("encode result: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(r.path), 0o750); err != nil {
-		return fmt.Errorf("make directory for results: %w", err)
+		return fmt.Errorf("create directory for results: %w", err)
 	}
 	f, err := os.OpenFile(r.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write result: %w", err)
 	}
-	if r.cut {
-		line, r.cut = append([]byte{'\n'}, line...), false
+	if r.truncated {
+		line, r.truncated = append([]byte{'\n'}, line...), false
 	}
 	_, err = f.Write(append(line, '\n'))
 	if err := errors.Join(err, f.Close()); err != nil {

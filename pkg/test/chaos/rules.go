@@ -11,65 +11,66 @@ import (
 	"vitrine.io/pkg/test/imageserver"
 )
 
-// Rule is one thing that has to be true of what is left.
+// Rule is a property that every final state must have. Check calls violation for each violation, with a format and its
+// arguments.
 type Rule struct {
 	Name  string
-	Check func(*World, func(format string, args ...any))
+	Check func(s *Snapshot, violation func(format string, args ...any))
 }
 
-// Rules are all of them.
+// Rules returns all rules.
 func Rules() []Rule {
 	return []Rule{
-		{"nothing waits any more", ruleQuiet},
-		{"every accepted product exists", ruleAccepted},
-		{"a request with a key makes one product", ruleOnce},
-		{"an acknowledged change stays", ruleChanges},
-		{"every picture ends", ruleTerminal},
-		{"a picture is what its source deserves", ruleDeserved},
-		{"the product repeats what its pictures say", ruleCompressed},
-		{"every rendition is stored and decodes", ruleRenditions},
-		{"no object without a row or an intent", ruleOrphans},
-		{"when all intents have come due, only what rows name is left", ruleLater},
-		{"versions only grow, one by one", ruleVersions},
-		{"each version is told once", ruleAnnounced},
-		{"each death is told once", ruleDead},
-		{"no ticket has two effects", ruleJobIDs},
-		{"only who holds the picture publishes", rulePublished},
-		{"both APIs answer what Postgres holds", ruleAnswers},
-		{"lists hold what there is", ruleLists},
+		{"the outbox is empty", ruleOutboxEmpty},
+		{"accepted products exist", ruleAcceptedExist},
+		{"an idempotency key creates one product", ruleIdempotency},
+		{"acknowledged changes persist", ruleChangesPersist},
+		{"images reach a final state", ruleImagesFinal},
+		{"image status matches its source", ruleStatusMatchesSource},
+		{"product row matches its image rows", ruleProductMatchesImages},
+		{"renditions are stored and decode", ruleRenditions},
+		{"objects have a row or a scheduled deletion", ruleNoOrphans},
+		{"only referenced objects remain after deletions", ruleDeletionsComplete},
+		{"versions increase by one", ruleVersions},
+		{"each version has one event", ruleChangeEvents},
+		{"each failure has one dead event", ruleDeadEvents},
+		{"a job ID has one effect", ruleJobIDs},
+		{"only the current attempt publishes", rulePublished},
+		{"API responses match Postgres", ruleResponses},
+		{"lists are complete", ruleLists},
 	}
 }
 
-// Check holds a world to all rules.
-func Check(w *World) []Finding {
+// Check applies all rules to a snapshot and returns the violations.
+func Check(snap *Snapshot) []Finding {
 	var findings []Finding
 	for _, rule := range Rules() {
-		rule.Check(w, func(format string, args ...any) {
+		rule.Check(snap, func(format string, args ...any) {
 			findings = append(findings, Finding{rule.Name, fmt.Sprintf(format, args...)})
 		})
 	}
 	return findings
 }
 
-func ruleQuiet(w *World, wrong func(string, ...any)) {
-	if w.Outbox > 0 {
-		wrong("%d rows in the outbox, %d of them parked", w.Outbox, w.Parked)
+func ruleOutboxEmpty(snap *Snapshot, violation func(string, ...any)) {
+	if snap.Outbox > 0 {
+		violation("%d rows in the outbox, %d of them parked", snap.Outbox, snap.Parked)
 	}
 }
 
-// byToken finds the products of a story. A product's description is its story's token.
-func (w *World) byToken() map[string][]ProductRow {
+// productsByToken groups the products by token, which is the product's description.
+func (snap *Snapshot) productsByToken() map[string][]ProductRow {
 	found := map[string][]ProductRow{}
-	for _, p := range w.Products {
+	for _, p := range snap.Products {
 		found[p.Description] = append(found[p.Description], p)
 	}
 	return found
 }
 
-// imagesOf are a product's pictures in their order.
-func (w *World) imagesOf(id int64) []ImageRow {
+// imagesOf returns a product's images, ordered by position.
+func (snap *Snapshot) imagesOf(id int64) []ImageRow {
 	var images []ImageRow
-	for _, img := range w.Images {
+	for _, img := range snap.Images {
 		if img.ProductID == id {
 			images = append(images, img)
 		}
@@ -78,10 +79,10 @@ func (w *World) imagesOf(id int64) []ImageRow {
 	return images
 }
 
-// alive are the products that clients see, by id.
-func (w *World) alive() map[int64]ProductRow {
+// alive returns the products that are not deleted, by id.
+func (snap *Snapshot) alive() map[int64]ProductRow {
 	alive := map[int64]ProductRow{}
-	for _, p := range w.Products {
+	for _, p := range snap.Products {
 		if !p.Deleted() {
 			alive[p.ID] = p
 		}
@@ -89,126 +90,126 @@ func (w *World) alive() map[int64]ProductRow {
 	return alive
 }
 
-func ruleAccepted(w *World, wrong func(string, ...any)) {
+func ruleAcceptedExist(snap *Snapshot, violation func(string, ...any)) {
 	rows := map[int64]ProductRow{}
-	for _, p := range w.Products {
+	for _, p := range snap.Products {
 		rows[p.ID] = p
 	}
-	for _, s := range w.Stories {
+	for _, s := range snap.Expectations {
 		if !s.Accepted {
 			continue
 		}
 		p, exists := rows[s.ID]
-		mayBeGone := s.Deleted || s.MaybeDeleted
+		mayBeDeleted := s.Deleted || s.MaybeDeleted
 		switch {
 		case !exists:
-			wrong("product %d (%s) was accepted and has no row", s.ID, s.Token)
-		case p.Deleted() && !mayBeGone:
-			wrong("product %d (%s) is deleted, and nobody asked for that", s.ID, s.Token)
+			violation("product %d (%s) was accepted and has no row", s.ID, s.Token)
+		case p.Deleted() && !mayBeDeleted:
+			violation("product %d (%s) is deleted without a DELETE request", s.ID, s.Token)
 		case !p.Deleted() && s.Deleted:
-			wrong("product %d (%s) is there, though its deletion was acknowledged", s.ID, s.Token)
+			violation("product %d (%s) exists after an acknowledged DELETE", s.ID, s.Token)
 		case p.Description != s.Token || p.UserID != s.UserID:
-			wrong("product %d is not %s of user %d but %q of user %d", s.ID, s.Token, s.UserID, p.Description, p.UserID)
+			violation("product %d is not %s of user %d but %q of user %d", s.ID, s.Token, s.UserID, p.Description, p.UserID)
 		}
 	}
 }
 
-func ruleOnce(w *World, wrong func(string, ...any)) {
-	rows := w.byToken()
-	for _, s := range w.Stories {
-		made := len(rows[s.Token])
-		if made > 1 || s.Key != "" && s.Accepted && made != 1 {
-			wrong("%s (key %q) is %d products", s.Token, s.Key, made)
+func ruleIdempotency(snap *Snapshot, violation func(string, ...any)) {
+	rows := snap.productsByToken()
+	for _, s := range snap.Expectations {
+		count := len(rows[s.Token])
+		if count > 1 || s.Key != "" && s.Accepted && count != 1 {
+			violation("%s (key %q) has %d products", s.Token, s.Key, count)
 		}
 		if ids := slices.Compact(slices.Sorted(slices.Values(s.IDs))); len(ids) > 1 {
-			wrong("%s (key %q) was answered with the ids %v", s.Token, s.Key, ids)
+			violation("responses for %s (key %q) contain the ids %v", s.Token, s.Key, ids)
 		}
 	}
 }
 
-func ruleChanges(w *World, wrong func(string, ...any)) {
-	alive := w.alive()
-	for _, s := range w.Stories {
+func ruleChangesPersist(snap *Snapshot, violation func(string, ...any)) {
+	alive := snap.alive()
+	for _, s := range snap.Expectations {
 		p, ok := alive[s.ID]
 		if !ok || !s.Accepted {
 			continue
 		}
 		if p.Name != s.Name && !slices.Contains(s.MaybeNames, p.Name) {
-			wrong("product %d is called %q, acknowledged was %q", p.ID, p.Name, s.Name)
+			violation("product %d has the name %q, acknowledged was %q", p.ID, p.Name, s.Name)
 		}
 		if !samePrice(p.Price.String(), s.Price) &&
 			!slices.ContainsFunc(s.MaybePrices, func(maybe string) bool { return samePrice(p.Price.String(), maybe) }) {
-			wrong("product %d costs %s, acknowledged was %s", p.ID, p.Price, s.Price)
+			violation("product %d costs %s, acknowledged was %s", p.ID, p.Price, s.Price)
 		}
 		if !slices.Equal(p.URLs, s.Images) &&
 			!slices.ContainsFunc(s.MaybeImages, func(maybe []string) bool { return slices.Equal(p.URLs, maybe) }) {
-			wrong("product %d has the pictures %q, acknowledged were %q", p.ID, p.URLs, s.Images)
+			violation("product %d has the images %q, acknowledged were %q", p.ID, p.URLs, s.Images)
 		}
 		if p.Version < s.Version {
-			wrong("product %d is at version %d, and a client was told of %d", p.ID, p.Version, s.Version)
+			violation("product %d has version %d, but a response had version %d", p.ID, p.Version, s.Version)
 		}
 	}
 }
 
-// samePrice compares decimals with at most two decimals.
+// samePrice reports whether two decimal numbers are equal. It ignores trailing zeros.
 func samePrice(a, b string) bool {
-	plain := func(s string) string {
+	normalize := func(s string) string {
 		if whole, part, ok := strings.Cut(s, "."); ok {
 			return strings.TrimSuffix(whole+"."+strings.TrimRight(part, "0"), ".")
 		}
 		return s
 	}
-	return plain(a) == plain(b)
+	return normalize(a) == normalize(b)
 }
 
-func ruleTerminal(w *World, wrong func(string, ...any)) {
-	alive := w.alive()
-	for _, img := range w.Images {
+func ruleImagesFinal(snap *Snapshot, violation func(string, ...any)) {
+	alive := snap.alive()
+	for _, img := range snap.Images {
 		if _, ok := alive[img.ProductID]; !ok {
 			continue
 		}
 		switch {
 		case img.JobState != "idle":
-			wrong("picture %d of product %d is %s and still %s", img.ID, img.ProductID, img.Status, img.JobState)
+			violation("image %d of product %d is %s and still %s", img.ID, img.ProductID, img.Status, img.JobState)
 		case img.Status == "failed" && img.ErrorCode == "":
-			wrong("picture %d of product %d has failed without a reason", img.ID, img.ProductID)
+			violation("image %d of product %d is failed without an error code", img.ID, img.ProductID)
 		case img.Status == "ready" && len(img.Renditions) == 0:
-			wrong("picture %d of product %d is ready and has no renditions", img.ID, img.ProductID)
+			violation("image %d of product %d is ready and has no renditions", img.ID, img.ProductID)
 		case img.Status != "ready" && img.Status != "failed":
-			wrong("picture %d of product %d is %s and in nobody's work", img.ID, img.ProductID, img.Status)
-		case img.ticket() != "":
-			wrong("picture %d of product %d is idle and has a ticket", img.ID, img.ProductID)
+			violation("image %d of product %d is %s and has no job", img.ID, img.ProductID, img.Status)
+		case img.jobID() != "":
+			violation("image %d of product %d is idle and has a job ID", img.ID, img.ProductID)
 		}
 	}
 }
 
-// crashes are the reasons for which a good source's picture may fail: what was killed or starved while it was at it.
-var crashes = []string{
+// faultCodes are the error codes with which an image of a valid source may fail because of injected faults.
+var faultCodes = []string{
 	"codec_crashed", "codec_timeout", "worker_crashed", "timeout", "connect_failed", "incomplete", "source_unavailable",
 }
 
-func ruleDeserved(w *World, wrong func(string, ...any)) {
-	alive := w.alive()
-	for _, img := range w.Images {
+func ruleStatusMatchesSource(snap *Snapshot, violation func(string, ...any)) {
+	alive := snap.alive()
+	for _, img := range snap.Images {
 		if _, ok := alive[img.ProductID]; !ok || img.JobState != "idle" {
 			continue
 		}
 		good := imageserver.IsGood(img.SourceURL)
 		switch {
 		case img.Status == "ready" && !good:
-			wrong("picture %d is ready, and its source is %s", img.ID, img.SourceURL)
-		case img.Status == "failed" && good && !slices.Contains(crashes, img.ErrorCode):
-			wrong("picture %d has failed with %s, and its source is %s", img.ID, img.ErrorCode, img.SourceURL)
+			violation("image %d is ready, but its source is %s", img.ID, img.SourceURL)
+		case img.Status == "failed" && good && !slices.Contains(faultCodes, img.ErrorCode):
+			violation("image %d failed with %s, but its source is %s", img.ID, img.ErrorCode, img.SourceURL)
 		}
 	}
 }
 
-func ruleCompressed(w *World, wrong func(string, ...any)) {
-	for id, p := range w.alive() {
+func ruleProductMatchesImages(snap *Snapshot, violation func(string, ...any)) {
+	for id, p := range snap.alive() {
 		urls, keys := []string{}, []string{}
-		for at, img := range w.imagesOf(id) {
-			if img.Position != at {
-				wrong("product %d: picture %d stands at %d, and should at %d", id, img.ID, img.Position, at)
+		for position, img := range snap.imagesOf(id) {
+			if img.Position != position {
+				violation("product %d: image %d has position %d, want %d", id, img.ID, img.Position, position)
 			}
 			urls = append(urls, img.SourceURL)
 			for _, r := range img.Renditions {
@@ -218,26 +219,26 @@ func ruleCompressed(w *World, wrong func(string, ...any)) {
 			}
 		}
 		if !slices.Equal(p.URLs, urls) {
-			wrong("product %d has the pictures %q, their rows say %q", id, p.URLs, urls)
+			violation("product %d has the images %q, the image rows have %q", id, p.URLs, urls)
 		}
 		if !slices.Equal(p.Compressed, keys) {
-			wrong("product %d shows %q, its pictures' rows say %q", id, p.Compressed, keys)
+			violation("product %d has the compressed images %q, the image rows have %q", id, p.Compressed, keys)
 		}
 	}
 }
 
-func ruleRenditions(w *World, wrong func(string, ...any)) {
-	for id := range w.alive() {
-		for _, img := range w.imagesOf(id) {
+func ruleRenditions(snap *Snapshot, violation func(string, ...any)) {
+	for id := range snap.alive() {
+		for _, img := range snap.imagesOf(id) {
 			for _, r := range img.Renditions {
-				o, ok := w.Objects[r.Key]
+				o, ok := snap.Objects[r.Key]
 				switch {
 				case !ok:
-					wrong("%s of product %d is not in the bucket", r.Key, id)
+					violation("%s of product %d is not in the bucket", r.Key, id)
 				case o.Err != "":
-					wrong("%s of product %d does not decode: %s", r.Key, id, o.Err)
+					violation("%s of product %d does not decode: %s", r.Key, id, o.Err)
 				case o.Format != r.Format || o.Width != r.Width || o.Height != r.Height || o.Bytes != r.Bytes:
-					wrong("%s is %s %dx%d of %d bytes, its row says %s %dx%d of %d bytes",
+					violation("%s is %s %dx%d of %d bytes, the row has %s %dx%d of %d bytes",
 						r.Key, o.Format, o.Width, o.Height, o.Bytes, r.Format, r.Width, r.Height, r.Bytes)
 				}
 			}
@@ -245,108 +246,108 @@ func ruleRenditions(w *World, wrong func(string, ...any)) {
 	}
 }
 
-// named are the keys that rows of living products name.
-func (w *World) named() map[string]bool {
-	named := map[string]bool{}
-	alive := w.alive()
-	for _, img := range w.Images {
+// referencedKeys returns the object keys in the image rows of products that are not deleted.
+func (snap *Snapshot) referencedKeys() map[string]bool {
+	keys := map[string]bool{}
+	alive := snap.alive()
+	for _, img := range snap.Images {
 		if _, ok := alive[img.ProductID]; ok {
 			for _, r := range img.Renditions {
-				named[r.Key] = true
+				keys[r.Key] = true
 			}
 		}
 	}
-	return named
+	return keys
 }
 
-// ownMark is where programs keep what is about the bucket itself.
-const ownMark = ".vitrine/"
+// internalPrefix holds the programs' own objects, such as the installation id.
+const internalPrefix = ".vitrine/"
 
-func ruleOrphans(w *World, wrong func(string, ...any)) {
-	named, intended := w.named(), map[string]bool{}
-	for _, intent := range w.Deletions {
-		intended[intent.Prefix] = true
+func ruleNoOrphans(snap *Snapshot, violation func(string, ...any)) {
+	referenced, scheduled := snap.referencedKeys(), map[string]bool{}
+	for _, deletion := range snap.Deletions {
+		scheduled[deletion.Prefix] = true
 	}
-	for key := range w.Objects {
+	for key := range snap.Objects {
 		prefix := key[:strings.LastIndexByte(key, '/')+1]
-		if !named[key] && !intended[prefix] && !strings.HasPrefix(key, ownMark) {
-			wrong("%s is named by no row, and nobody intends to delete it", key)
+		if !referenced[key] && !scheduled[prefix] && !strings.HasPrefix(key, internalPrefix) {
+			violation("%s has neither a row nor a scheduled deletion", key)
 		}
 	}
 }
 
-func ruleLater(w *World, wrong func(string, ...any)) {
-	named := w.named()
-	for key := range w.Later {
-		if !named[key] && !strings.HasPrefix(key, ownMark) {
-			wrong("%s is left", key)
+func ruleDeletionsComplete(snap *Snapshot, violation func(string, ...any)) {
+	referenced := snap.referencedKeys()
+	for key := range snap.AfterDeletions {
+		if !referenced[key] && !strings.HasPrefix(key, internalPrefix) {
+			violation("%s is not referenced and was not deleted", key)
 		}
 	}
-	for key := range named {
-		if _, ok := w.Later[key]; !ok {
-			wrong("%s is gone, and a row names it", key)
+	for key := range referenced {
+		if _, ok := snap.AfterDeletions[key]; !ok {
+			violation("%s is referenced and was deleted", key)
 		}
 	}
 }
 
-func ruleAnswers(w *World, wrong func(string, ...any)) {
-	alive := w.alive()
-	for _, r := range w.Answers {
+func ruleResponses(snap *Snapshot, violation func(string, ...any)) {
+	alive := snap.alive()
+	for _, r := range snap.Responses {
 		p, ok := alive[r.ID]
 		if !ok {
 			if r.Status != 404 {
-				wrong("%s answers %d for product %d, which is gone", r.API, r.Status, r.ID)
+				violation("%s responds with %d for product %d, which is deleted", r.API, r.Status, r.ID)
 			}
 			continue
 		}
 		var keys []string
 		for _, key := range p.Compressed {
-			keys = append(keys, w.PublicURL+"/"+key)
+			keys = append(keys, snap.PublicURL+"/"+key)
 		}
 		got := r.Product
 		switch {
 		case r.Status != 200:
-			wrong("%s answers %d for product %d: %.200s", r.API, r.Status, r.ID, r.Body)
+			violation("%s responds with %d for product %d: %.200s", r.API, r.Status, r.ID, r.Body)
 		case got.Version != p.Version:
-			wrong("%s answers with version %d of product %d, which is at %d", r.API, got.Version, r.ID, p.Version)
+			violation("%s responds with version %d of product %d, Postgres has %d", r.API, got.Version, r.ID, p.Version)
 		case got.ID != p.ID || got.UserID != p.UserID || got.Name != p.Name || got.Description != p.Description ||
 			!samePrice(got.Price, p.Price.String()) || !slices.Equal(got.Sources, p.URLs) || !slices.Equal(got.Compressed, keys):
-			wrong("%s answers %s, and the row of product %d is %+v", r.API, r.Body, r.ID, p)
-		case !sameImages(got.Images, w.imagesOf(p.ID)):
-			wrong("%s answers %s, and the pictures' rows are %+v", r.API, r.Body, w.imagesOf(p.ID))
+			violation("%s responds with %s, the row of product %d is %+v", r.API, r.Body, r.ID, p)
+		case !sameImages(got.Images, snap.imagesOf(p.ID)):
+			violation("%s responds with %s, the image rows are %+v", r.API, r.Body, snap.imagesOf(p.ID))
 		}
 	}
 }
 
-func sameImages(answered []client.Image, rows []ImageRow) bool {
-	return slices.EqualFunc(answered, rows, func(a client.Image, r ImageRow) bool {
+func sameImages(images []client.Image, rows []ImageRow) bool {
+	return slices.EqualFunc(images, rows, func(a client.Image, r ImageRow) bool {
 		return a.ID == r.ID && a.Status == r.Status && a.SourceURL == r.SourceURL && len(a.Renditions) == len(r.Renditions) &&
 			(r.Status != "failed" || a.ErrorCode() == r.ErrorCode)
 	})
 }
 
-func ruleLists(w *World, wrong func(string, ...any)) {
+func ruleLists(snap *Snapshot, violation func(string, ...any)) {
 	bodies := map[string][]byte{}
-	for _, r := range w.Answers {
+	for _, r := range snap.Responses {
 		bodies[fmt.Sprint(r.API, " ", r.ID)] = r.Body
 	}
-	for _, list := range w.Lists {
+	for _, list := range snap.Lists {
 		if list.Err != "" {
-			wrong("%s does not list the products of user %d: %s", list.API, list.UserID, list.Err)
+			violation("%s fails to list the products of user %d: %s", list.API, list.UserID, list.Err)
 			continue
 		}
 		var got, want []int64
 		for _, item := range list.Items {
 			var p client.Product
 			if err := json.Unmarshal(item, &p); err != nil {
-				wrong("%s lists %s", list.API, item)
+				violation("%s lists %s: %v", list.API, item, err)
 			}
 			got = append(got, p.ID)
 			if single := bodies[fmt.Sprint(list.API, " ", p.ID)]; single != nil && string(single) != string(item) {
-				wrong("%s lists product %d as %s, and answers %s", list.API, p.ID, item, single)
+				violation("%s lists product %d as %s, but GET returns %s", list.API, p.ID, item, single)
 			}
 		}
-		for _, p := range w.Products {
+		for _, p := range snap.Products {
 			if p.UserID == list.UserID && !p.Deleted() {
 				want = append(want, p.ID)
 			}
@@ -354,7 +355,7 @@ func ruleLists(w *World, wrong func(string, ...any)) {
 		slices.Sort(got)
 		slices.Sort(want)
 		if !slices.Equal(got, want) {
-			wrong("%s lists %v as products of user %d, which are %v", list.API, got, list.UserID, want)
+			violation("%s lists %v as products of user %d, Postgres has %v", list.API, got, list.UserID, want)
 		}
 	}
 }

@@ -17,19 +17,19 @@ func TestMain(m *testing.M) { servers.Main(m) }
 const (
 	base  = "http://127.0.0.1:1/1/0/"
 	api   = "http://127.0.0.1:2"
-	media = "http://pictures.example/x"
+	media = "http://images.example/x"
 )
 
-// healthy is the world after a run in which a picture was made at the second try, another could not be, and one product
-// was deleted.
-func healthy() *chaos.World {
+// validSnapshot returns the snapshot of a run in which one image succeeded at the second attempt, another failed, and one
+// product was deleted.
+func validSnapshot() *chaos.Snapshot {
 	deleted := "2026-03-01T12:30:45Z"
 	good, bad := base+"1/"+imageserver.JPEG, base+"2/"+imageserver.Missing
 	renditions := []chaos.RenditionRow{
 		{Name: "thumb", Format: "webp", Width: 120, Height: 80, Bytes: 900, Key: "products/1/1/2-b/thumb.webp"},
 		{Name: "card", Format: "jpeg", Width: 300, Height: 200, Bytes: 5000, Key: "products/1/1/2-b/card.jpg", Default: true},
 	}
-	w := &chaos.World{
+	s := &chaos.Snapshot{
 		PublicURL: media,
 		Products: []chaos.ProductRow{
 			{
@@ -50,37 +50,37 @@ func healthy() *chaos.World {
 			renditions[0].Key:             {Bytes: 900, Format: "webp", Width: 120, Height: 80},
 			renditions[1].Key:             {Bytes: 5000, Format: "jpeg", Width: 300, Height: 200},
 			"products/1/1/1-a/thumb.webp": {Bytes: 900, Format: "webp", Width: 120, Height: 80},
-			".vitrine/installation":       {Bytes: 36, Err: "not a picture"},
+			".vitrine/installation":       {Bytes: 36, Err: "not an image"},
 		},
-		Later: map[string]chaos.Object{renditions[0].Key: {}, renditions[1].Key: {}, ".vitrine/installation": {}},
-		Stories: []*chaos.Story{
+		AfterDeletions: map[string]chaos.Object{renditions[0].Key: {}, renditions[1].Key: {}, ".vitrine/installation": {}},
+		Expectations: []*chaos.Expectation{
 			{
 				Token: "token-1", UserID: 7, Key: "key-1", ID: 1, IDs: []int64{1, 1}, Accepted: true, Name: "lamp", Price: "12.5",
 				Images: []string{good, bad}, MaybeNames: []string{"lamp, changed"}, Version: 4,
 			},
 			{Token: "token-2", UserID: 7, ID: 2, IDs: []int64{2}, Accepted: true, Name: "chair", Price: "3.00", Deleted: true, Version: 1},
-			{Token: "token-3", UserID: 7, Name: "never came"},
+			{Token: "token-3", UserID: 7, Name: "not accepted"},
 		},
 		Events: []chaos.Event{
-			{ID: "d1", Type: "image.dead", ProductID: 1, ImageID: 2, Fence: 1, Code: "http_status"},
-			{ID: "d1", Type: "image.dead", ProductID: 1, ImageID: 2, Fence: 1, Code: "http_status"},
-			{ID: "e-again", Type: "product.changed", ProductID: 2, Version: 2, Deleted: true},
-			{ID: "e-again", Type: "product.changed", ProductID: 2, Version: 2, Deleted: true},
+			{ID: "d1", Type: "image.dead", ProductID: 1, ImageID: 2, FencingToken: 1, Code: "http_status"},
+			{ID: "d1", Type: "image.dead", ProductID: 1, ImageID: 2, FencingToken: 1, Code: "http_status"},
+			{ID: "e-repeated", Type: "product.changed", ProductID: 2, Version: 2, Deleted: true},
+			{ID: "e-repeated", Type: "product.changed", ProductID: 2, Version: 2, Deleted: true},
 			{ID: "e-other", Type: "product.changed", ProductID: 2, Version: 1},
 		},
 	}
 	for v := int64(1); v <= 4; v++ {
-		w.Events = append(w.Events, chaos.Event{ID: fmt.Sprint("e", v), Type: "product.changed", ProductID: 1, Version: v})
+		s.Events = append(s.Events, chaos.Event{ID: fmt.Sprint("e", v), Type: "product.changed", ProductID: 1, Version: v})
 	}
-	w.Changes = changes(w)
-	answers(w)
-	return w
+	s.Changes = rowChanges(s)
+	addResponses(s)
+	return s
 }
 
-// changes is how the rows of a healthy world became what they are.
-func changes(w *chaos.World) []chaos.Change {
-	first, second := "ticket-1", "ticket-2"
-	product := w.Products[0]
+// rowChanges returns the row history of the valid snapshot.
+func rowChanges(s *chaos.Snapshot) []chaos.Change {
+	first, second := "job-1", "job-2"
+	product := s.Products[0]
 	steps := []chaos.ProductRow{product, product, product, product}
 	for i := range steps {
 		steps[i].Version = int64(i + 1)
@@ -98,182 +98,188 @@ func changes(w *chaos.World) []chaos.Change {
 	}
 	image := func(change func(*chaos.ImageRow)) *chaos.ImageRow {
 		row := chaos.ImageRow{
-			ID: 1, ProductID: 1, SourceURL: w.Images[0].SourceURL, Status: "pending", JobState: "queued", JobID: &first,
+			ID: 1, ProductID: 1, SourceURL: s.Images[0].SourceURL, Status: "pending", JobState: "queued", JobID: &first,
 		}
 		change(&row)
 		return &row
 	}
-	lives := []*chaos.ImageRow{
+	succeeding := []*chaos.ImageRow{
 		image(func(*chaos.ImageRow) {}),
 		image(func(r *chaos.ImageRow) { r.JobState, r.FencingToken, r.Prefix = "processing", 1, "products/1/1/1-a/" }),
 		image(func(r *chaos.ImageRow) { r.FencingToken, r.Prefix, r.JobID = 1, "products/1/1/1-a/", &second }), // retried
 		image(func(r *chaos.ImageRow) {
 			r.JobState, r.FencingToken, r.Prefix, r.JobID = "processing", 2, "products/1/1/2-b/", &second
 		}),
-		&w.Images[0],
+		&s.Images[0],
 	}
-	failing := w.Images[1]
-	third := "ticket-3"
+	failing := s.Images[1]
+	third := "job-3"
 	queued, processing := failing, failing
 	queued.Status, queued.JobState, queued.FencingToken, queued.ErrorCode, queued.JobID = "pending", "queued", 0, "", &third
 	processing.Status, processing.JobState, processing.ErrorCode, processing.JobID = "pending", "processing", "", &third
-	for _, life := range [][]*chaos.ImageRow{lives, {&queued, &processing, &w.Images[1]}} {
-		all = append(all, chaos.Change{Kind: "images", Op: "INSERT", NewImage: life[0]})
-		for i := 1; i < len(life); i++ {
-			all = append(all, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: life[i-1], NewImage: life[i]})
+	for _, history := range [][]*chaos.ImageRow{succeeding, {&queued, &processing, &s.Images[1]}} {
+		all = append(all, chaos.Change{Kind: "images", Op: "INSERT", NewImage: history[0]})
+		for i := 1; i < len(history); i++ {
+			all = append(all, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: history[i-1], NewImage: history[i]})
 		}
 	}
 	return all
 }
 
-// answers is what an API says about a healthy world.
-func answers(w *chaos.World) {
-	p := w.Products[0]
-	said := client.Product{
+// addResponses adds an API's responses to the valid snapshot.
+func addResponses(s *chaos.Snapshot) {
+	p := s.Products[0]
+	response := client.Product{
 		ID: 1, UserID: 7, Name: p.Name, Description: p.Description, Price: "12.50", Sources: p.URLs, Version: 4,
 		Compressed: []string{media + "/" + p.Compressed[0]},
 	}
-	for _, img := range w.Images {
-		one := client.Image{ID: img.ID, SourceURL: img.SourceURL, Status: img.Status}
+	for _, img := range s.Images {
+		image := client.Image{ID: img.ID, SourceURL: img.SourceURL, Status: img.Status}
 		for range img.Renditions {
-			one.Renditions = append(one.Renditions, client.Rendition{})
+			image.Renditions = append(image.Renditions, client.Rendition{})
 		}
 		if img.ErrorCode != "" {
-			one.Error = &client.ImageError{Code: img.ErrorCode}
+			image.Error = &client.ImageError{Code: img.ErrorCode}
 		}
-		said.Images = append(said.Images, one)
+		response.Images = append(response.Images, image)
 	}
-	body, err := json.Marshal(said)
+	body, err := json.Marshal(response)
 	if err != nil {
 		panic(err)
 	}
-	w.Answers = []chaos.Reading{{API: api, ID: 1, Status: 200, Product: said, Body: body}, {API: api, ID: 2, Status: 404}}
-	w.Lists = []chaos.Listing{{API: api, UserID: 7, Items: []json.RawMessage{body}}}
+	s.Responses = []chaos.ProductResponse{{API: api, ID: 1, Status: 200, Product: response, Body: body}, {API: api, ID: 2, Status: 404}}
+	s.Lists = []chaos.ListResponse{{API: api, UserID: 7, Items: []json.RawMessage{body}}}
 }
 
-func TestAHealthyWorldPasses(t *testing.T) {
+func TestCheck(t *testing.T) {
 	t.Parallel()
-	for _, f := range chaos.Check(healthy()) {
+	t.Run("valid_snapshot", testCheckValidSnapshot)
+	t.Run("violations", testCheckViolations)
+}
+
+func testCheckValidSnapshot(t *testing.T) {
+	t.Parallel()
+	for _, f := range chaos.Check(validSnapshot()) {
 		t.Error(f)
 	}
 }
 
-// key is an object of a healthy world.
+// key is a published object of the valid snapshot.
 const key = "products/1/1/2-b/card.jpg"
 
-func TestEachRuleSeesWhatItIsFor(t *testing.T) {
+func testCheckViolations(t *testing.T) {
 	t.Parallel()
 	deleted := "2026-03-01T12:30:45Z"
-	ticket := "ticket-1"
-	last := func(w *chaos.World) *chaos.Change { return &w.Changes[8] } // the picture becomes ready
+	jobID := "job-1"
+	last := func(s *chaos.Snapshot) *chaos.Change { return &s.Changes[8] } // the image becomes ready
 	cases := []struct {
-		rule, what string
-		corrupt    func(*chaos.World)
+		rule, condition string
+		corrupt         func(*chaos.Snapshot)
 	}{
-		{"nothing waits any more", "a parked row", func(w *chaos.World) { w.Outbox, w.Parked = 1, 1 }},
-		{"every accepted product exists", "no row", func(w *chaos.World) { w.Products = w.Products[1:] }},
-		{"every accepted product exists", "deleted by nobody", func(w *chaos.World) { w.Products[0].DeletedAt = &deleted }},
-		{"every accepted product exists", "a deletion undone", func(w *chaos.World) { w.Products[1].DeletedAt = nil }},
-		{"every accepted product exists", "another's id", func(w *chaos.World) { w.Products[0].Description = "token-9" }},
-		{"a request with a key makes one product", "two rows", func(w *chaos.World) {
-			twin := w.Products[0]
-			twin.ID = 3
-			w.Products = append(w.Products, twin)
+		{"the outbox is empty", "parked_row", func(s *chaos.Snapshot) { s.Outbox, s.Parked = 1, 1 }},
+		{"accepted products exist", "row_missing", func(s *chaos.Snapshot) { s.Products = s.Products[1:] }},
+		{"accepted products exist", "deleted_without_request", func(s *chaos.Snapshot) { s.Products[0].DeletedAt = &deleted }},
+		{"accepted products exist", "deletion_lost", func(s *chaos.Snapshot) { s.Products[1].DeletedAt = nil }},
+		{"accepted products exist", "row_of_another_product", func(s *chaos.Snapshot) { s.Products[0].Description = "token-9" }},
+		{"an idempotency key creates one product", "two_rows", func(s *chaos.Snapshot) {
+			duplicate := s.Products[0]
+			duplicate.ID = 3
+			s.Products = append(s.Products, duplicate)
 		}},
-		{"a request with a key makes one product", "two answers", func(w *chaos.World) { w.Stories[0].IDs = []int64{1, 3} }},
-		{"a request with a key makes one product", "no row", func(w *chaos.World) { w.Products = w.Products[1:] }},
-		{"an acknowledged change stays", "a lost name", func(w *chaos.World) { w.Stories[0].MaybeNames = nil }},
-		{"an acknowledged change stays", "a lost price", func(w *chaos.World) { w.Stories[0].Price = "12.51" }},
-		{"an acknowledged change stays", "lost pictures", func(w *chaos.World) { w.Stories[0].Images = nil }},
-		{"an acknowledged change stays", "a lost version", func(w *chaos.World) { w.Stories[0].Version = 5 }},
-		{"every picture ends", "in work", func(w *chaos.World) { w.Images[0].JobState = "processing" }},
-		{"every picture ends", "pending and forgotten", func(w *chaos.World) { w.Images[1].Status = "pending" }},
-		{"every picture ends", "no reason", func(w *chaos.World) { w.Images[1].ErrorCode = "" }},
-		{"every picture ends", "ready with nothing", func(w *chaos.World) { w.Images[0].Renditions = nil }},
-		{"every picture ends", "a ticket left", func(w *chaos.World) { w.Images[0].JobID = &ticket }},
-		{"a picture is what its source deserves", "a picture of nothing", func(w *chaos.World) { w.Images[0].SourceURL = base + imageserver.Text }},
-		{"a picture is what its source deserves", "a good one failed", func(w *chaos.World) { w.Images[1].SourceURL = base + imageserver.PNG }},
-		{"the product repeats what its pictures say", "an old key", func(w *chaos.World) { w.Products[0].Compressed[0] = "products/1/1/1-a/card.jpg" }},
-		{"the product repeats what its pictures say", "another source", func(w *chaos.World) { w.Images[0].SourceURL = base + "9/" + imageserver.JPEG }},
-		{"the product repeats what its pictures say", "a gap", func(w *chaos.World) { w.Images[1].Position = 2 }},
-		{"every rendition is stored and decodes", "no object", func(w *chaos.World) { delete(w.Objects, key) }},
-		{"every rendition is stored and decodes", "half an object", func(w *chaos.World) { w.Objects[key] = chaos.Object{Err: "unexpected EOF"} }},
-		{"every rendition is stored and decodes", "another size", func(w *chaos.World) {
-			w.Objects[key] = chaos.Object{Bytes: 5000, Format: "jpeg", Width: 300, Height: 201}
+		{"an idempotency key creates one product", "two_ids", func(s *chaos.Snapshot) { s.Expectations[0].IDs = []int64{1, 3} }},
+		{"an idempotency key creates one product", "row_missing", func(s *chaos.Snapshot) { s.Products = s.Products[1:] }},
+		{"acknowledged changes persist", "name_lost", func(s *chaos.Snapshot) { s.Expectations[0].MaybeNames = nil }},
+		{"acknowledged changes persist", "price_lost", func(s *chaos.Snapshot) { s.Expectations[0].Price = "12.51" }},
+		{"acknowledged changes persist", "images_lost", func(s *chaos.Snapshot) { s.Expectations[0].Images = nil }},
+		{"acknowledged changes persist", "version_lost", func(s *chaos.Snapshot) { s.Expectations[0].Version = 5 }},
+		{"images reach a final state", "processing", func(s *chaos.Snapshot) { s.Images[0].JobState = "processing" }},
+		{"images reach a final state", "pending_without_job", func(s *chaos.Snapshot) { s.Images[1].Status = "pending" }},
+		{"images reach a final state", "failed_without_code", func(s *chaos.Snapshot) { s.Images[1].ErrorCode = "" }},
+		{"images reach a final state", "ready_without_renditions", func(s *chaos.Snapshot) { s.Images[0].Renditions = nil }},
+		{"images reach a final state", "idle_with_job_id", func(s *chaos.Snapshot) { s.Images[0].JobID = &jobID }},
+		{"image status matches its source", "invalid_source_ready", func(s *chaos.Snapshot) { s.Images[0].SourceURL = base + imageserver.Text }},
+		{"image status matches its source", "valid_source_failed", func(s *chaos.Snapshot) { s.Images[1].SourceURL = base + imageserver.PNG }},
+		{"product row matches its image rows", "stale_key", func(s *chaos.Snapshot) { s.Products[0].Compressed[0] = "products/1/1/1-a/card.jpg" }},
+		{"product row matches its image rows", "source_differs", func(s *chaos.Snapshot) { s.Images[0].SourceURL = base + "9/" + imageserver.JPEG }},
+		{"product row matches its image rows", "position_gap", func(s *chaos.Snapshot) { s.Images[1].Position = 2 }},
+		{"renditions are stored and decode", "object_missing", func(s *chaos.Snapshot) { delete(s.Objects, key) }},
+		{"renditions are stored and decode", "object_truncated", func(s *chaos.Snapshot) { s.Objects[key] = chaos.Object{Err: "unexpected EOF"} }},
+		{"renditions are stored and decode", "size_differs", func(s *chaos.Snapshot) {
+			s.Objects[key] = chaos.Object{Bytes: 5000, Format: "jpeg", Width: 300, Height: 201}
 		}},
-		{"no object without a row or an intent", "an orphan", func(w *chaos.World) { w.Deletions = nil }},
-		{"when all intents have come due, only what rows name is left", "an orphan", func(w *chaos.World) {
-			w.Later["products/1/1/1-a/thumb.webp"] = chaos.Object{}
+		{"objects have a row or a scheduled deletion", "orphan", func(s *chaos.Snapshot) { s.Deletions = nil }},
+		{"only referenced objects remain after deletions", "orphan", func(s *chaos.Snapshot) {
+			s.AfterDeletions["products/1/1/1-a/thumb.webp"] = chaos.Object{}
 		}},
-		{"when all intents have come due, only what rows name is left", "too much deleted", func(w *chaos.World) { delete(w.Later, key) }},
-		{"versions only grow, one by one", "back", func(w *chaos.World) { w.Changes[2].NewProduct.Version = 1 }},
-		{"versions only grow, one by one", "two at once", func(w *chaos.World) { w.Changes[3].NewProduct.Version = 9 }},
-		{"versions only grow, one by one", "a revision back", func(w *chaos.World) { w.Changes[2].OldProduct.Revision = 3 }},
-		{"versions only grow, one by one", "a change in silence", func(w *chaos.World) { w.Changes[3].NewProduct.Version = 3 }},
-		{"versions only grow, one by one", "a fence back", func(w *chaos.World) { last(w).OldImage.FencingToken = 3 }},
-		{"each version is told once", "never told", func(w *chaos.World) { w.Events = w.Events[:len(w.Events)-1] }},
-		{"each version is told once", "told as two events", func(w *chaos.World) {
-			w.Events = append(w.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 2})
+		{"only referenced objects remain after deletions", "referenced_object_deleted", func(s *chaos.Snapshot) { delete(s.AfterDeletions, key) }},
+		{"versions increase by one", "version_decreases", func(s *chaos.Snapshot) { s.Changes[2].NewProduct.Version = 1 }},
+		{"versions increase by one", "version_skipped", func(s *chaos.Snapshot) { s.Changes[3].NewProduct.Version = 9 }},
+		{"versions increase by one", "revision_decreases", func(s *chaos.Snapshot) { s.Changes[2].OldProduct.Revision = 3 }},
+		{"versions increase by one", "change_without_version", func(s *chaos.Snapshot) { s.Changes[3].NewProduct.Version = 3 }},
+		{"versions increase by one", "fencing_token_decreases", func(s *chaos.Snapshot) { last(s).OldImage.FencingToken = 3 }},
+		{"each version has one event", "event_missing", func(s *chaos.Snapshot) { s.Events = s.Events[:len(s.Events)-1] }},
+		{"each version has one event", "two_events", func(s *chaos.Snapshot) {
+			s.Events = append(s.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 2})
 		}},
-		{"each version is told once", "told before its time", func(w *chaos.World) {
-			w.Events = append(w.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 5})
+		{"each version has one event", "event_of_future_version", func(s *chaos.Snapshot) {
+			s.Events = append(s.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 5})
 		}},
-		{"each version is told once", "of nobody", func(w *chaos.World) {
-			w.Events = append(w.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 9, Version: 1})
+		{"each version has one event", "event_of_unknown_product", func(s *chaos.Snapshot) {
+			s.Events = append(s.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 9, Version: 1})
 		}},
-		{"each death is told once", "never told", func(w *chaos.World) { w.Events = w.Events[2:] }},
-		{"each death is told once", "two events", func(w *chaos.World) { w.Events[1].ID = "d2" }},
-		{"each death is told once", "another reason", func(w *chaos.World) { w.Events[0].Code, w.Events[1].Code = "corrupt", "corrupt" }},
-		{"each death is told once", "of the living", func(w *chaos.World) {
-			w.Events = append(w.Events, chaos.Event{ID: "d3", Type: "image.dead", ImageID: 1, Fence: 2, Code: "timeout"})
+		{"each failure has one dead event", "event_missing", func(s *chaos.Snapshot) { s.Events = s.Events[2:] }},
+		{"each failure has one dead event", "two_events", func(s *chaos.Snapshot) { s.Events[1].ID = "d2" }},
+		{"each failure has one dead event", "code_differs", func(s *chaos.Snapshot) { s.Events[0].Code, s.Events[1].Code = "corrupt", "corrupt" }},
+		{"each failure has one dead event", "image_did_not_fail", func(s *chaos.Snapshot) {
+			s.Events = append(s.Events, chaos.Event{ID: "d3", Type: "image.dead", ImageID: 1, FencingToken: 2, Code: "timeout"})
 		}},
-		{"each death is told once", "an unreadable record", func(w *chaos.World) {
-			w.Events = append(w.Events, chaos.Event{ID: "d4", Type: "record.undecodable", Reason: "no headers"})
+		{"each failure has one dead event", "undecodable_record", func(s *chaos.Snapshot) {
+			s.Events = append(s.Events, chaos.Event{ID: "d4", Type: "record.undecodable", Reason: "no headers"})
 		}},
-		{"no ticket has two effects", "spent twice", func(w *chaos.World) {
-			w.Changes = append(w.Changes, w.Changes[8])
+		{"a job ID has one effect", "used_twice", func(s *chaos.Snapshot) {
+			s.Changes = append(s.Changes, s.Changes[8])
 		}},
-		{"no ticket has two effects", "risen from the dead", func(w *chaos.World) { last(w).NewImage.JobID = &ticket }},
-		{"no ticket has two effects", "a record that came again was worked on", func(w *chaos.World) {
-			again := w.Images[0]
-			again.JobState, again.FencingToken, again.Prefix = "processing", 3, "products/1/1/3-c/"
-			w.Changes = append(w.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &w.Images[0], NewImage: &again})
+		{"a job ID has one effect", "reused", func(s *chaos.Snapshot) { last(s).NewImage.JobID = &jobID }},
+		{"a job ID has one effect", "duplicate_record_processed", func(s *chaos.Snapshot) {
+			restarted := s.Images[0]
+			restarted.JobState, restarted.FencingToken, restarted.Prefix = "processing", 3, "products/1/1/3-c/"
+			s.Changes = append(s.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &s.Images[0], NewImage: &restarted})
 		}},
-		{"no ticket has two effects", "shared", func(w *chaos.World) {
-			w.Changes[9].NewImage.JobID, w.Changes[10].OldImage.JobID = w.Changes[6].NewImage.JobID, w.Changes[6].NewImage.JobID
+		{"a job ID has one effect", "shared_by_images", func(s *chaos.Snapshot) {
+			s.Changes[9].NewImage.JobID, s.Changes[10].OldImage.JobID = s.Changes[6].NewImage.JobID, s.Changes[6].NewImage.JobID
 		}},
-		{"only who holds the picture publishes", "an attempt that was overtaken", func(w *chaos.World) { last(w).OldImage.Prefix = "products/1/1/3-c/" }},
-		{"only who holds the picture publishes", "nobody at work", func(w *chaos.World) { last(w).OldImage.JobState = "queued" }},
-		{"only who holds the picture publishes", "objects of two attempts", func(w *chaos.World) {
-			w.Images[0].Renditions[1].Key = "products/1/1/1-a/card.jpg"
+		{"only the current attempt publishes", "superseded_attempt", func(s *chaos.Snapshot) { last(s).OldImage.Prefix = "products/1/1/3-c/" }},
+		{"only the current attempt publishes", "not_processing", func(s *chaos.Snapshot) { last(s).OldImage.JobState = "queued" }},
+		{"only the current attempt publishes", "objects_of_two_attempts", func(s *chaos.Snapshot) {
+			s.Images[0].Renditions[1].Key = "products/1/1/1-a/card.jpg"
 		}},
-		{"both APIs answer what Postgres holds", "an old version", func(w *chaos.World) { w.Answers[0].Product.Version = 3 }},
-		{"both APIs answer what Postgres holds", "another name", func(w *chaos.World) { w.Answers[0].Product.Name = "lamp" }},
-		{"both APIs answer what Postgres holds", "another picture", func(w *chaos.World) { w.Answers[0].Product.Images[1].Status = "pending" }},
-		{"both APIs answer what Postgres holds", "gone", func(w *chaos.World) { w.Answers[0].Status = 404 }},
-		{"both APIs answer what Postgres holds", "not gone", func(w *chaos.World) { w.Answers[1].Status = 200 }},
-		{"lists hold what there is", "one is missing", func(w *chaos.World) { w.Lists[0].Items = nil }},
-		{"lists hold what there is", "an old one", func(w *chaos.World) { w.Lists[0].Items[0] = json.RawMessage(`{"id":1}`) }},
-		{"lists hold what there is", "no list", func(w *chaos.World) { w.Lists[0].Err = "503" }},
+		{"API responses match Postgres", "stale_version", func(s *chaos.Snapshot) { s.Responses[0].Product.Version = 3 }},
+		{"API responses match Postgres", "name_differs", func(s *chaos.Snapshot) { s.Responses[0].Product.Name = "lamp" }},
+		{"API responses match Postgres", "image_differs", func(s *chaos.Snapshot) { s.Responses[0].Product.Images[1].Status = "pending" }},
+		{"API responses match Postgres", "missing", func(s *chaos.Snapshot) { s.Responses[0].Status = 404 }},
+		{"API responses match Postgres", "deleted_product_returned", func(s *chaos.Snapshot) { s.Responses[1].Status = 200 }},
+		{"lists are complete", "product_missing", func(s *chaos.Snapshot) { s.Lists[0].Items = nil }},
+		{"lists are complete", "stale_item", func(s *chaos.Snapshot) { s.Lists[0].Items[0] = json.RawMessage(`{"id":1}`) }},
+		{"lists are complete", "request_failed", func(s *chaos.Snapshot) { s.Lists[0].Err = "503" }},
 	}
 	tested := map[string]bool{}
 	for _, c := range cases {
 		tested[c.rule] = true
-		t.Run(c.rule+": "+c.what, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(c.rule, " ", "_")+"/"+c.condition, func(t *testing.T) {
 			t.Parallel()
-			w := healthy()
-			c.corrupt(w)
-			for _, f := range chaos.Check(w) {
+			s := validSnapshot()
+			c.corrupt(s)
+			for _, f := range chaos.Check(s) {
 				if f.Rule == c.rule && strings.HasPrefix(f.String(), c.rule+": ") {
 					return
 				}
 			}
-			t.Errorf("it does not see it; all that is found is %q", chaos.Check(w))
+			t.Errorf("no such finding, only %q", chaos.Check(s))
 		})
 	}
 	for _, rule := range chaos.Rules() {
 		if !tested[rule.Name] {
-			t.Errorf("no test for %q", rule.Name)
+			t.Errorf("no test of rule %q", rule.Name)
 		}
 	}
 }

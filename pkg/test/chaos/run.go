@@ -8,16 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"vitrine.io/pkg/test/client"
 )
 
-// Result is what became of one run, a line of the results' file.
+// Result is the result of one run, a line of the results file.
 type Result struct {
 	Seed     uint64    `json:"seed"`
 	Version  string    `json:"version"` // of the programs
@@ -26,73 +23,74 @@ type Result struct {
 	Lost     int       `json:"lost_commits"`
 	Accepted int       `json:"accepted"` // products
 	Deleted  int       `json:"deleted"`
-	Ready    int       `json:"ready"` // pictures
+	Ready    int       `json:"ready"` // images
 	Failed   int       `json:"failed"`
 	Requests int       `json:"requests"`
 	Events   int       `json:"events"`
 	Settled  float64   `json:"settled_after"` // seconds since the last fault
 	Seconds  float64   `json:"seconds"`       // of the whole run
-	Began    time.Time `json:"began"`
+	Started  time.Time `json:"started"`
 	Findings []Finding `json:"findings,omitempty"`
 	Logs     string    `json:"logs,omitempty"` // directory, kept if the run failed
 }
 
-// String is the result as one line.
+// String returns the result as one line.
 func (r Result) String() string {
 	verdict := "ok"
 	if !r.OK {
 		verdict = "FAILED"
 	}
 	return fmt.Sprintf("seed %-4d %-6s %2d faults  %2d COMMITs lost  %4d requests  %3d products (%d deleted)  "+
-		"%3d pictures ready, %3d failed  %4d events  settled after %4.1fs  %5.1fs",
+		"%3d images ready, %3d failed  %4d events  settled after %4.1fs  %5.1fs",
 		r.Seed, verdict, r.Faults, r.Lost, r.Requests, r.Accepted, r.Deleted, r.Ready, r.Failed, r.Events, r.Settled, r.Seconds)
 }
 
-// Harness runs seeds on a site.
+// Harness runs seeds on the same backends.
 type Harness struct {
-	Site    *Site
-	Bin     string // directory of the programs
-	Version string // of them
-	Logs    string // directory for those of runs that fail
-	Environ []string
-	Length  time.Duration // how long clients are at work
+	Backends *Backends
+	Bin      string // directory of the programs
+	Version  string // of the programs
+	Logs     string // directory for the logs of failed runs
+	Environ  []string
+	Length   time.Duration // how long clients are active
 }
 
-// Run runs one seed. An error is that the harness itself could not do its work; what it found is in the result.
+// Run runs one seed. Violations are findings of the result; an error means that the harness itself failed. The directory of
+// logs is removed if the run passes.
 func (h *Harness) Run(ctx context.Context, seed uint64) (Result, error) {
-	began := time.Now()
+	started := time.Now()
 	schedule := Plan(seed, h.Length)
-	r := Result{Seed: seed, Version: h.Version, Faults: len(schedule.Faults), Began: began.UTC()}
-	name := fmt.Sprintf("chaos_%d_%d", seed, began.Unix())
+	r := Result{Seed: seed, Version: h.Version, Faults: len(schedule.Faults), Started: started.UTC()}
+	name := fmt.Sprintf("chaos_%d_%d", seed, started.Unix())
 	dir := filepath.Join(h.Logs, name)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return r, fmt.Errorf("make directory for logs: %w", err)
+		return r, fmt.Errorf("create directory for logs: %w", err)
 	}
 	journal, err := os.Create(filepath.Join(dir, "faults.log"))
 	if err != nil {
-		return r, fmt.Errorf("make journal: %w", err)
+		return r, fmt.Errorf("create journal: %w", err)
 	}
 	defer journal.Close()
 	if err := schedule.Print(journal); err != nil {
 		return r, fmt.Errorf("write journal: %w", err)
 	}
-	system, err := NewSystem(ctx, h.Site, name, h.Bin, dir, h.Environ)
+	system, err := NewSystem(ctx, h.Backends, name, h.Bin, dir, h.Environ)
 	if err != nil {
 		return r, fmt.Errorf("set up: %w", err)
 	}
 	run := &run{harness: h, system: system, schedule: schedule, dir: dir, journal: journal, result: &r}
 	err = run.all(ctx)
 	err = errors.Join(err, system.Remove(context.WithoutCancel(ctx)))
-	r.Seconds = time.Since(began).Seconds()
+	r.Seconds = time.Since(started).Seconds()
 	r.OK = err == nil && len(r.Findings) == 0
-	if r.OK || ctx.Err() != nil { // a run that was stopped has nothing to tell
+	if r.OK || ctx.Err() != nil { // an interrupted run has no result
 		return r, errors.Join(err, os.RemoveAll(dir))
 	}
 	r.Logs = dir
 	return r, err
 }
 
-// run is one seed under way.
+// run is the state of one run.
 type run struct {
 	harness  *Harness
 	system   *System
@@ -104,113 +102,94 @@ type run struct {
 
 func (r *run) find(findings ...Finding) { r.result.Findings = append(r.result.Findings, findings...) }
 
-// all is the story of a run: chaos, healing, settling, and the look at what is left.
+// all runs all phases: the faults, the recovery, the wait for an idle system, and the check of the final state.
 func (r *run) all(ctx context.Context) error {
 	log, err := os.Create(filepath.Join(r.dir, "clients.jsonl"))
 	if err != nil {
-		return fmt.Errorf("make history: %w", err)
+		return fmt.Errorf("create history: %w", err)
 	}
 	defer log.Close()
 	history := NewHistory(log)
 	if err := r.system.Start(ctx); err != nil {
 		return fmt.Errorf("start programs: %w", err)
 	}
-	can := abilities(ctx, r.system.apis[0])
-	clients, err := r.chaos(ctx, history, can)
+	clients, err := r.chaos(ctx, history)
 	if err != nil {
 		return err
 	}
-	healed := time.Now()
+	recovered := time.Now()
 	findings, err := r.system.heal(ctx)
 	r.find(findings...)
 	if err != nil {
-		r.find(Finding{"everything comes back", err.Error()})
+		r.find(Finding{"the system recovers after the faults", err.Error()})
 		return nil
 	}
 	for _, c := range clients {
 		c.resolve(ctx)
 	}
-	note := func(line string) { fmt.Fprintf(r.journal, "%6.2fs  %s\n", time.Since(healed).Seconds(), line) }
-	if err := r.system.settled(ctx, note); err != nil {
-		r.find(Finding{"everything settles", err.Error()})
+	note := func(line string) { fmt.Fprintf(r.journal, "%6.2fs  %s\n", time.Since(recovered).Seconds(), line) }
+	if err := r.system.awaitSettled(ctx, note); err != nil {
+		r.find(Finding{"the system becomes idle", err.Error()})
 	}
-	r.result.Settled = time.Since(healed).Seconds()
-	pause(ctx, time.Until(healed.Add(cacheTTL*11/10+time.Second))) // the cache's own spread, and a moment
-	world, err := r.system.gather(ctx, history.stories)
+	r.result.Settled = time.Since(recovered).Seconds()
+	sleep(ctx, time.Until(recovered.Add(cacheTTL*11/10+time.Second))) // the cache spreads its TTL by 10%
+	snap, err := r.system.collect(ctx, history.expectations)
 	if err != nil {
-		return fmt.Errorf("gather: %w", err)
+		return fmt.Errorf("collect: %w", err)
 	}
-	if err := r.system.comeDue(ctx); err != nil {
-		r.find(Finding{"all intents are dealt with", err.Error()})
+	if err := r.system.runDeletions(ctx); err != nil {
+		r.find(Finding{"scheduled deletions complete", err.Error()})
 	}
-	if world.Later, err = r.system.objects(ctx, false); err != nil {
-		return fmt.Errorf("gather: %w", err)
+	if snap.AfterDeletions, err = r.system.objects(ctx, false); err != nil {
+		return fmt.Errorf("collect: %w", err)
 	}
 	if err := r.system.Stop(); err != nil {
-		r.find(Finding{"a program that is told to stop ends in order", err.Error()})
+		r.find(Finding{"programs stop cleanly on SIGTERM", err.Error()})
 	}
 	r.find(history.findings...)
-	r.find(Check(world)...)
+	r.find(Check(snap)...)
 	r.find(r.readLogs()...)
-	r.count(world, history)
+	r.count(snap, history)
 	if len(r.result.Findings) > 0 {
-		return r.keep(world)
+		return r.keep(snap)
 	}
 	return nil
 }
 
-// chaos has clients at work and faults happening, until both are over.
-func (r *run) chaos(ctx context.Context, history *History, can Abilities) ([]*apiUser, error) {
+// chaos runs the clients and the fault injector, and returns when both have ended.
+func (r *run) chaos(ctx context.Context, history *History) ([]*apiUser, error) {
 	all := make([]*apiUser, clients)
 	for i := range all {
-		all[i] = newAPIUser(i, r.schedule.Seed, r.system.apis, r.harness.Site.Source.URL, can, history)
+		all[i] = newAPIUser(i, r.schedule.Seed, r.system.apis, r.harness.Backends.Source.URL, history)
 		if err := all[i].register(ctx); err != nil {
 			return nil, err
 		}
 	}
-	b := &breaker{system: r.system, began: time.Now(), log: r.journal}
+	b := &faultInjector{system: r.system, start: time.Now(), log: r.journal}
 	work, stop := context.WithTimeout(ctx, r.schedule.Length)
 	defer stop()
-	before := r.harness.Site.proxies["to postgres"].Lost()
+	before := r.harness.Backends.proxies["to postgres"].CommitsLost()
 	var both sync.WaitGroup
 	for _, c := range all {
 		both.Go(func() {
 			c.work(work)
-			c.call.Close()
+			c.client.Close()
 		})
 	}
 	both.Go(func() { b.run(ctx, r.schedule) })
 	both.Wait()
-	r.result.Lost = r.harness.Site.proxies["to postgres"].Lost() - before
+	r.result.Lost = r.harness.Backends.proxies["to postgres"].CommitsLost() - before
 	r.find(b.findings...)
 	return all, ctx.Err()
 }
 
-// abilities finds out what the API can do.
-func abilities(ctx context.Context, api string) Abilities {
-	c := client.New("", client.Options{Timeout: clientWait})
-	defer c.Close()
-	known := func(method, path string, body any) bool {
-		a, err := c.Do(ctx, method, api+path, body)
-		return err == nil && a.Code() != "no_such_route" && a.Code() != "method_not_allowed"
-	}
-	const nobody = "/products/999999999"
-	can := Abilities{
-		Patch:     known(http.MethodPatch, nobody, map[string]string{"product_price": "1.00"}),
-		Delete:    known(http.MethodDelete, nobody, nil),
-		Reprocess: known(http.MethodPost, nobody+"/images/1/reprocess", nil),
-	}
-	can.Idempotency = can.Patch
-	return can
-}
-
-// readLogs looks for what no program may say.
+// readLogs looks for panics and data races in the programs' logs.
 func (r *run) readLogs() []Finding {
 	var findings []Finding
 	for name := range r.system.programs {
 		f, err := os.Open(filepath.Join(r.dir, name+".log"))
 		if err != nil {
-			findings = append(findings, Finding{"a program has a log", err.Error()})
+			findings = append(findings, Finding{"program logs can be read", err.Error()})
 			continue
 		}
 		lines := bufio.NewScanner(f)
@@ -223,14 +202,14 @@ func (r *run) readLogs() []Finding {
 				}
 			}
 		}
-		_ = f.Close() // it was only read
+		_ = f.Close() // opened for reading
 	}
 	return findings
 }
 
-// count fills in the result's numbers.
-func (r *run) count(w *World, history *History) {
-	for _, s := range w.Stories {
+// count fills in the counters of the result.
+func (r *run) count(snap *Snapshot, history *History) {
+	for _, s := range snap.Expectations {
 		if s.Accepted {
 			r.result.Accepted++
 		}
@@ -238,8 +217,8 @@ func (r *run) count(w *World, history *History) {
 			r.result.Deleted++
 		}
 	}
-	alive := w.alive()
-	for _, img := range w.Images {
+	alive := snap.alive()
+	for _, img := range snap.Images {
 		if _, ok := alive[img.ProductID]; !ok {
 			continue
 		}
@@ -253,20 +232,20 @@ func (r *run) count(w *World, history *History) {
 	for _, n := range history.counts {
 		r.result.Requests += n
 	}
-	r.result.Events = len(w.Events)
+	r.result.Events = len(snap.Events)
 }
 
-// keep writes down what was found, and the rows' history.
-func (r *run) keep(w *World) error {
+// keep writes the findings to the journal, and the history of rows and events to changes.jsonl.
+func (r *run) keep(snap *Snapshot) error {
 	f, err := os.Create(filepath.Join(r.dir, "changes.jsonl"))
 	if err != nil {
 		return fmt.Errorf("keep changes: %w", err)
 	}
 	out := bufio.NewWriter(f)
-	for _, c := range w.Changes {
-		fmt.Fprintf(out, `{"kind":%q,"op":%q,"old":%s,"new":%s}`+"\n", c.Kind, c.Op, orNull(c.rawBefore), orNull(c.rawAfterwards))
+	for _, c := range snap.Changes {
+		fmt.Fprintf(out, `{"kind":%q,"op":%q,"old":%s,"new":%s}`+"\n", c.Kind, c.Op, orNull(c.rawOld), orNull(c.rawNew))
 	}
-	for _, e := range w.Events {
+	for _, e := range snap.Events {
 		if err := json.NewEncoder(out).Encode(e); err != nil {
 			return fmt.Errorf("keep events: %w", err)
 		}

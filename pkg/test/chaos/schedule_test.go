@@ -12,7 +12,14 @@ import (
 
 const length = 25 * time.Second
 
-func TestASeedHasOneSchedule(t *testing.T) {
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	t.Run("is_deterministic", testPlanIsDeterministic)
+	t.Run("order_and_duration", testPlanOrderAndDuration)
+	t.Run("short_run", testPlanShortRun)
+}
+
+func testPlanIsDeterministic(t *testing.T) {
 	t.Parallel()
 	text := func(seed uint64) string {
 		var b bytes.Buffer
@@ -22,21 +29,21 @@ func TestASeedHasOneSchedule(t *testing.T) {
 		return b.String()
 	}
 	for seed := uint64(1); seed <= 50; seed++ {
-		if one, other := text(seed), text(seed); one != other {
-			t.Errorf("seed %d is two schedules:\n%s\n%s", seed, one, other)
+		if first, second := text(seed), text(seed); first != second {
+			t.Errorf("seed %d has two schedules:\n%s\n%s", seed, first, second)
 		}
 	}
 	if text(1)[7:] == text(2)[7:] {
 		t.Error("two seeds have the same schedule")
 	}
-	// What was run and written down as this seed must stay this seed.
-	const want = "seed 1: 11 faults, clients at work for 25s\n  1.05s  kill -9 master of redis-1, for 6.93s\n"
+	// Results are stored by seed, so the schedule of a seed must not change.
+	const want = "seed 1: 11 faults, clients active for 25s\n  1.05s  kill -9 master of redis-1, for 6.93s\n"
 	if got := text(1); !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%s\nwant it to begin with\n%s", got, want)
 	}
 }
 
-func TestSchedulesAreInOrderAndEnd(t *testing.T) {
+func testPlanOrderAndDuration(t *testing.T) {
 	t.Parallel()
 	kinds := map[chaos.Kind]int{}
 	for seed := uint64(1); seed <= 200; seed++ {
@@ -45,7 +52,7 @@ func TestSchedulesAreInOrderAndEnd(t *testing.T) {
 			t.Errorf("seed %d has %d faults", seed, len(s.Faults))
 		}
 		if !slices.IsSortedFunc(s.Faults, func(a, b chaos.Fault) int { return int(a.At - b.At) }) {
-			t.Errorf("seed %d is not in the order of time", seed)
+			t.Errorf("seed %d is not ordered by time", seed)
 		}
 		ends := map[string]time.Duration{}
 		for _, f := range s.Faults {
@@ -54,14 +61,14 @@ func TestSchedulesAreInOrderAndEnd(t *testing.T) {
 				t.Errorf("seed %d: %s is not within %s", seed, f, length)
 			}
 			if f.At < ends[f.Target] && f.Kind != chaos.KillCodec && f.Kind != chaos.LoseCommits && f.Kind != chaos.Cut {
-				t.Errorf("seed %d: %s hits what is hit already", seed, f)
+				t.Errorf("seed %d: %s overlaps another fault of its target", seed, f)
 			}
 			if f.Kind != chaos.KillCodec && f.Kind != chaos.LoseCommits {
 				ends[f.Target] = f.At + f.For
 			}
 			brokers := strings.HasPrefix(f.Target, "broker-")
 			if brokers && f.At < ends["a broker"] {
-				t.Errorf("seed %d: %s, and another broker is away", seed, f)
+				t.Errorf("seed %d: %s, while another broker is unavailable", seed, f)
 			} else if brokers {
 				ends["a broker"] = f.At + f.For
 			}
@@ -72,12 +79,12 @@ func TestSchedulesAreInOrderAndEnd(t *testing.T) {
 		chaos.LoseCommits, chaos.KillMaster, chaos.PauseMaster,
 	} {
 		if kinds[kind] < 20 {
-			t.Errorf("%q happens %d times in 200 seeds", kind, kinds[kind])
+			t.Errorf("%q occurs %d times in 200 seeds", kind, kinds[kind])
 		}
 	}
 }
 
-func TestAShortRunHasFaultsToo(t *testing.T) {
+func testPlanShortRun(t *testing.T) {
 	t.Parallel()
 	for _, f := range chaos.Plan(3, 5*time.Second).Faults {
 		if f.At+f.For > 6*time.Second {

@@ -22,19 +22,20 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// cacheTTL is how long the programs' cache remembers a product: what is stale is so for no longer.
+// cacheTTL is the TTL of the programs' cache, which bounds the age of a stale response.
 const cacheTTL = 10 * time.Second
 
-// Site is the servers with a proxy before each that programs speak to, and the source of pictures. It outlives the runs.
-type Site struct {
+// Backends are the servers that the programs use, with a proxy in front of Postgres, MinIO and each broker, and the server
+// of source images. All runs share them.
+type Backends struct {
 	*servers.Stack
 	Source  *imageserver.Server
-	proxies map[string]*Proxy // by target: "to postgres"
+	proxies map[string]*Proxy // by fault target, such as "to postgres"
 }
 
-// NewSite starts everything.
-func NewSite(getenv func(string) string) (_ *Site, err error) {
-	s := &Site{proxies: map[string]*Proxy{}}
+// StartBackends starts the servers, the proxies and the image server.
+func StartBackends(getenv func(string) string) (_ *Backends, err error) {
+	s := &Backends{proxies: map[string]*Proxy{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -59,16 +60,16 @@ func NewSite(getenv func(string) string) (_ *Site, err error) {
 	if s.Stack, err = servers.StartStack(getenv, advertised); err != nil {
 		return s, fmt.Errorf("start servers: %w", err)
 	}
-	s.proxies["to postgres"].To(s.Postgres.Addr)
-	s.proxies["to minio"].To(s.MinIO.Addr)
+	s.proxies["to postgres"].SetServer(s.Postgres.Addr)
+	s.proxies["to minio"].SetServer(s.MinIO.Addr)
 	for i, broker := range s.Kafka {
-		s.proxies[fmt.Sprintf("to broker-%d", i)].To(broker.Addr)
+		s.proxies[fmt.Sprintf("to broker-%d", i)].SetServer(broker.Addr)
 	}
 	return s, nil
 }
 
-// Close stops everything.
-func (s *Site) Close() error {
+// Close stops the proxies and the servers. Their data is lost.
+func (s *Backends) Close() error {
 	for _, p := range s.proxies {
 		if p != nil {
 			p.Close()
@@ -79,7 +80,7 @@ func (s *Site) Close() error {
 		err = s.Source.Close()
 	}
 	if s.Stack != nil {
-		for _, broker := range s.Kafka { // nothing of theirs is of worth, and an orderly end takes them long
+		for _, broker := range s.Kafka { // a clean shutdown takes long, and the data is not needed
 			err = errors.Join(err, broker.Kill())
 		}
 		err = errors.Join(err, s.Stop())
@@ -87,13 +88,13 @@ func (s *Site) Close() error {
 	return err
 }
 
-// System is one Vitrine on a site, in a corner of its own: schema, topics, keys and bucket.
+// System is one installation of Vitrine on the backends, with its own schema, topics, key prefix and bucket.
 type System struct {
-	site       *Site
+	backends   *Backends
 	bin        string
-	dir        string // logs
-	name       string // of its corner
-	dsn        string // direct, into its schema
+	dir        string // of logs
+	name       string // of the schema; prefix of topics and keys
+	dsn        string // of the schema, not through the proxy
 	bucket     servers.Bucket
 	env        []string
 	forkThread *process.ForkThread
@@ -102,18 +103,19 @@ type System struct {
 	ports      []*port.Reservation
 }
 
-// NewSystem makes a corner for a run and sets it up. No program is running yet. bin is the directory of the programs.
-func NewSystem(ctx context.Context, site *Site, name, bin, dir string, environ []string) (*System, error) {
+// NewSystem creates the schema of a run and runs vitrine setup. It starts no program. bin is the directory of the programs,
+// dir that of their logs.
+func NewSystem(ctx context.Context, backends *Backends, name, bin, dir string, environ []string) (*System, error) {
 	s := &System{
-		site: site, bin: bin, dir: dir, name: name, forkThread: process.NewForkThread(), programs: map[string]*Program{},
-		bucket: site.S3,
+		backends: backends, bin: bin, dir: dir, name: name, forkThread: process.NewForkThread(), programs: map[string]*Program{},
+		bucket: backends.S3,
 	}
 	s.bucket.Bucket = strings.ReplaceAll(name, "_", "-")
 	var err error
-	if s.dsn, err = site.WithSchema(name); err != nil {
+	if s.dsn, err = backends.WithSchema(name); err != nil {
 		return nil, err
 	}
-	if err := s.exec(ctx, site.DSN, "CREATE SCHEMA "+name); err != nil {
+	if err := s.exec(ctx, backends.DSN, "CREATE SCHEMA "+name); err != nil {
 		return nil, err
 	}
 	if err := s.configure(environ); err != nil {
@@ -124,14 +126,14 @@ func NewSystem(ctx context.Context, site *Site, name, bin, dir string, environ [
 	if out, err := setup.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("vitrine setup: %w\n%s", err, out)
 	}
-	if err := s.exec(ctx, s.dsn, noteChanges); err != nil {
+	if err := s.exec(ctx, s.dsn, recordChanges); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// noteChanges has the database itself write down every change of a product's and a picture's row.
-const noteChanges = `
+// recordChanges creates a trigger that records every change of a row of products or images.
+const recordChanges = `
 CREATE TABLE chaos_changes (n bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
     kind text NOT NULL, op text NOT NULL, old jsonb, new jsonb);
 CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -142,8 +144,8 @@ END $$;
 CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON products FOR EACH ROW EXECUTE FUNCTION chaos_note();
 CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON images FOR EACH ROW EXECUTE FUNCTION chaos_note()`
 
-// configure writes the pipeline and makes the environment of all programs: with short times, so that in half a minute there
-// are leases that run out, intents that come due and caches that forget.
+// configure writes the pipeline file and the environment of all programs. Its timeouts are short, so that sessions,
+// scheduled deletions and cache entries expire within half a minute.
 func (s *System) configure(environ []string) error {
 	p := pipeline.Default()
 	p.Spec.Renditions = []pipeline.Rendition{
@@ -164,13 +166,13 @@ func (s *System) configure(environ []string) error {
 	if err := os.WriteFile(file, p.Document(), 0o600); err != nil {
 		return fmt.Errorf("write pipeline: %w", err)
 	}
-	through := func(target string) string { return s.site.proxies[target].Addr }
-	dsn := strings.Replace(s.dsn, s.site.Postgres.Addr, through("to postgres"), 1)
+	proxyOf := func(target string) string { return s.backends.proxies[target].Addr }
+	dsn := strings.Replace(s.dsn, s.backends.Postgres.Addr, proxyOf("to postgres"), 1)
 	var brokers, redis []string
-	for i := range s.site.Kafka {
-		brokers = append(brokers, through(fmt.Sprintf("to broker-%d", i)))
+	for i := range s.backends.Kafka {
+		brokers = append(brokers, proxyOf(fmt.Sprintf("to broker-%d", i)))
 	}
-	for _, n := range s.site.Redis {
+	for _, n := range s.backends.Redis {
 		redis = append(redis, n.Addr)
 	}
 	s.env = append(s.env, environ...)
@@ -183,7 +185,7 @@ func (s *System) configure(environ []string) error {
 		"KAFKA_REPLICATION": "3", "KAFKA_MIN_ISR": "2",
 		"REDIS_ADDRS": strings.Join(redis, ","), "REDIS_KEY_PREFIX": s.name + ":", "REDIS_TTL": cacheTTL.String(),
 		"REDIS_TOMBSTONE_TTL": "10s", "REDIS_MISSING_TTL": "1s",
-		"S3_ENDPOINT": "http://" + through("to minio"), "S3_REGION": s.bucket.Region, "S3_BUCKET": s.bucket.Bucket,
+		"S3_ENDPOINT": "http://" + proxyOf("to minio"), "S3_REGION": s.bucket.Region, "S3_BUCKET": s.bucket.Bucket,
 		"S3_ACCESS_KEY": s.bucket.AccessKey, "S3_SECRET_KEY": s.bucket.SecretKey, "S3_CREATE_BUCKET": "true",
 		"S3_PUBLIC_URL": s.publicURL(), "S3_ATTEMPT_TIMEOUT": "2s",
 		"CODEC_PATH": filepath.Join(s.bin, "codec"), "CODEC_CHILDREN": "1", "CODEC_START_BACKOFF": "200ms",
@@ -200,10 +202,10 @@ func (s *System) configure(environ []string) error {
 
 func (s *System) topicPrefix() string { return s.name + "." }
 
-// publicURL is where the API says that objects are.
-func (s *System) publicURL() string { return "http://pictures.example/" + s.name }
+// publicURL is the prefix of object URLs in the API.
+func (s *System) publicURL() string { return "http://images.example/" + s.name }
 
-// Start starts two of api and worker each, and returns when they are ready.
+// Start starts two api and two worker processes, and returns when they are ready.
 func (s *System) Start(ctx context.Context) error {
 	for _, name := range []string{"api-0", "api-1", "worker-0", "worker-1"} {
 		kind, _, _ := strings.Cut(name, "-")
@@ -223,7 +225,7 @@ func (s *System) Start(ctx context.Context) error {
 		}
 		p := &Program{Name: name, Admin: "http://" + admin, process: &process.Process{
 			Name: name, Argv: []string{filepath.Join(s.bin, kind)}, Dir: s.dir, Log: filepath.Join(s.dir, name+".log"), Env: env,
-			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: s.forkThread,
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopTimeout, ForkThread: s.forkThread,
 		}}
 		s.programs[name] = p
 		if err := p.Start(); err != nil {
@@ -233,12 +235,12 @@ func (s *System) Start(ctx context.Context) error {
 	return s.Ready(ctx)
 }
 
-// readyPatience is how long programs whose servers are up may take until they are ready, on a busy machine.
-const readyPatience = 3 * time.Minute
+// readyTimeout is the time in which programs become ready once their servers are up. It allows for a busy machine.
+const readyTimeout = 3 * time.Minute
 
-// Ready returns when all programs say that they are ready. One that ends instead is an error.
+// Ready waits until all programs are ready. It fails if a program exits or after readyTimeout.
 func (s *System) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readyPatience)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	c := client.New("", client.Options{Timeout: 2 * time.Second})
 	defer c.Close()
@@ -249,9 +251,9 @@ func (s *System) Ready(ctx context.Context) error {
 				break
 			}
 			if !p.Running() {
-				return fmt.Errorf("wait until %s is ready: it has ended: %s", p.Name, strings.Join(p.Fallen(), "; "))
+				return fmt.Errorf("wait until %s is ready: it exited: %s", p.Name, strings.Join(p.UnexpectedExits(), "; "))
 			}
-			if !pause(ctx, 50*time.Millisecond) {
+			if !sleep(ctx, 50*time.Millisecond) {
 				return fmt.Errorf("wait until %s is ready: %w", p.Name, err)
 			}
 		}
@@ -259,7 +261,7 @@ func (s *System) Ready(ctx context.Context) error {
 	return nil
 }
 
-// reserve returns an address for a program, which is reserved until Remove: also while the program is stopped.
+// reserve returns a listen address for a program. It stays reserved until Remove, even while the program is stopped.
 func (s *System) reserve() (string, error) {
 	r, err := port.Reserve()
 	if err != nil {
@@ -269,23 +271,23 @@ func (s *System) reserve() (string, error) {
 	return r.Addr(), nil
 }
 
-// Stop ends the programs in order, all at once.
+// Stop ends all programs concurrently with SIGTERM.
 func (s *System) Stop() error {
 	errs := make(chan error, len(s.programs))
-	var all sync.WaitGroup
+	var stops sync.WaitGroup
 	for _, p := range s.programs {
-		all.Go(func() { errs <- p.Stop() })
+		stops.Go(func() { errs <- p.Stop() })
 	}
-	all.Wait()
+	stops.Wait()
 	close(errs)
-	var wrong []error
+	var failed []error
 	for err := range errs {
-		wrong = append(wrong, err)
+		failed = append(failed, err)
 	}
-	return errors.Join(wrong...)
+	return errors.Join(failed...)
 }
 
-// Remove removes the corner. The programs are dead by then, or are killed.
+// Remove kills the programs that still run, and removes the schema, bucket and topics.
 func (s *System) Remove(ctx context.Context) error {
 	var errs []error
 	for _, p := range s.programs {
@@ -296,12 +298,12 @@ func (s *System) Remove(ctx context.Context) error {
 		r.Release()
 	}
 	errs = append(errs,
-		s.exec(ctx, s.site.DSN, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+s.name+" CASCADE"),
-		s.site.RemoveBucket(ctx, s.bucket), s.removeTopics())
+		s.exec(ctx, s.backends.DSN, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+s.name+" CASCADE"),
+		s.backends.RemoveBucket(ctx, s.bucket), s.removeTopics())
 	return errors.Join(errs...)
 }
 
-// exec runs statements on a connection of their own.
+// exec runs SQL statements on a new connection.
 func (s *System) exec(ctx context.Context, dsn, statements string) error {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// The topics and the groups that read them, without the run's prefix.
+// Topics and consumer groups, without the run's prefix.
 const (
 	topicRequested = "vitrine.images.requested"
 	topicChanged   = "vitrine.products.changed"
@@ -27,9 +27,9 @@ func (s *System) kafka() (sarama.Client, error) {
 	config.Version = sarama.V2_8_0_0
 	config.ClientID = "chaos"
 	config.Net.DialTimeout, config.Net.ReadTimeout = 3*time.Second, 10*time.Second
-	config.Metadata.Full = true // the admin learns who the controller is from nothing less
+	config.Metadata.Full = true // the admin client finds the controller only in full metadata
 	var addrs []string
-	for _, n := range s.site.Kafka {
+	for _, n := range s.backends.Kafka {
 		addrs = append(addrs, n.Addr)
 	}
 	client, err := sarama.NewClient(addrs, config)
@@ -48,11 +48,11 @@ func (s *System) removeTopics() error {
 	admin, err := sarama.NewClusterAdminFromClient(client)
 	if err != nil {
 		_ = client.Close()
-		return fmt.Errorf("administer kafka: %w", err)
+		return fmt.Errorf("open kafka admin client: %w", err)
 	}
-	defer admin.Close() // and the client
+	defer admin.Close() // also closes client
 	for _, group := range []string{groupWorkers, groupCache} {
-		_ = admin.DeleteConsumerGroup(s.topicPrefix() + group) // its members may still count as alive
+		_ = admin.DeleteConsumerGroup(s.topicPrefix() + group) // fails while a dead member has not timed out
 	}
 	for _, topic := range topics() {
 		if err := admin.DeleteTopic(s.topicPrefix() + topic); err != nil {
@@ -62,7 +62,7 @@ func (s *System) removeTopics() error {
 	return nil
 }
 
-// lag is how many records the groups have not yet dealt with.
+// lag returns the number of records that the consumer groups have not committed yet.
 func (s *System) lag() (int64, error) {
 	client, err := s.kafka()
 	if err != nil {
@@ -71,9 +71,9 @@ func (s *System) lag() (int64, error) {
 	admin, err := sarama.NewClusterAdminFromClient(client)
 	if err != nil {
 		_ = client.Close()
-		return 0, fmt.Errorf("administer kafka: %w", err)
+		return 0, fmt.Errorf("open kafka admin client: %w", err)
 	}
-	defer admin.Close() // and the client
+	defer admin.Close() // also closes client
 	var lag int64
 	for topic, group := range map[string]string{topicRequested: groupWorkers, topicChanged: groupCache} {
 		topic, group = s.topicPrefix()+topic, s.topicPrefix()+group
@@ -100,7 +100,7 @@ func (s *System) lag() (int64, error) {
 	return lag, nil
 }
 
-// readEvents reads all topics from their beginning to their end.
+// readEvents reads all records that are in the topics now.
 func (s *System) readEvents(ctx context.Context) ([]Event, error) {
 	client, err := s.kafka()
 	if err != nil {

@@ -13,51 +13,51 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// errNotNow is how a handler says that a message is not done.
-var errNotNow = errors.New("not now")
+// errRetry is a handler's error, after which the message is reattempted.
+var errRetry = errors.New("retry")
 
 func startsAtOldest(t *testing.T, config kafka.Config) {
 	messages := requests(30)
 	publish(t, config, messages)
 	for _, group := range []string{"first", "second"} {
-		seen := newNotes()
-		join(t, config, options(group), seen.take)
-		eventually(t, "group "+group+" sees what was there before it", func() bool { return seen.all(messages) })
+		seen := newRecorder()
+		join(t, config, options(group), seen.handle)
+		eventually(t, "group "+group+" receives the earlier messages", func() bool { return seen.all(messages) })
 	}
 }
 
 func failsThenSucceeds(t *testing.T, config kafka.Config) {
 	messages := requests(10)
 	publish(t, config, messages)
-	tried, done := newNotes(), newNotes()
+	attempted, done := newRecorder(), newRecorder()
 	one := options("fails")
-	one.InFlight = 1 // so that a message that waits for its next attempt may not keep its place
+	one.InFlight = 1 // a message that waits for its next attempt must not hold the only slot
 	join(t, config, one, func(_ context.Context, m event.Message) error {
-		tried.add(m)
+		attempted.add(m)
 		if m.ID == messages[0].ID && !done.all(messages[1:]) {
-			return errNotNow
+			return errRetry
 		}
 		done.add(m)
 		return nil
 	})
 	eventually(t, "every message is done", func() bool { return done.all(messages) })
-	if got := tried.times(messages[0]); got < 2 {
-		t.Errorf("the failing message was tried %d times, want it repeated", got)
+	if got := attempted.times(messages[0]); got < 2 {
+		t.Errorf("attempts at the failing message: got %d, want at least 2", got)
 	}
 	for _, m := range messages[1:] {
-		if got := tried.times(m); got != 1 {
-			t.Errorf("another message was tried %d times, want once", got)
+		if got := attempted.times(m); got != 1 {
+			t.Errorf("attempts at another message: got %d, want 1", got)
 		}
 	}
 	eventually(t, "all is committed", func() bool { return offsets(t, config, "fails")[0] == 10 })
 }
 
-func panics(t *testing.T, config kafka.Config) {
+func panicIsRetried(t *testing.T, config kafka.Config) {
 	messages := requests(5)
 	publish(t, config, messages)
-	tried, done := newNotes(), newNotes()
+	attempted, done := newRecorder(), newRecorder()
 	join(t, config, options("panics"), func(_ context.Context, m event.Message) error {
-		if m.ID == messages[2].ID && tried.add(m) < 3 {
+		if m.ID == messages[2].ID && attempted.add(m) < 3 {
 			panic("a defect")
 		}
 		done.add(m)
@@ -66,109 +66,109 @@ func panics(t *testing.T, config kafka.Config) {
 	eventually(t, "every message is done", func() bool { return done.all(messages) })
 }
 
-// stuckOn returns a handler that notes every message but one, on which it works until its context ends, and a channel that
-// tells when it began.
-func stuckOn(stubborn event.Message, seen *notes) (kafka.Handle, <-chan struct{}) {
-	begun := make(chan struct{})
+// stuckOn returns a handler that records every message except the stuck one, on which it blocks until its context ends, and
+// a channel that is closed when it blocks.
+func stuckOn(stuck event.Message, seen *recorder) (kafka.Handle, <-chan struct{}) {
+	blocked := make(chan struct{})
 	var once sync.Once
 	return func(ctx context.Context, m event.Message) error {
-		if m.ID != stubborn.ID {
+		if m.ID != stuck.ID {
 			seen.add(m)
 			return nil
 		}
-		once.Do(func() { close(begun) })
+		once.Do(func() { close(blocked) })
 		<-ctx.Done()
 		return ctx.Err()
-	}, begun
+	}, blocked
 }
 
 func stoppedMidMessage(t *testing.T, config kafka.Config) {
 	messages := requests(1)
 	publish(t, config, messages)
-	handle, begun := stuckOn(messages[0], newNotes())
+	handle, blocked := stuckOn(messages[0], newRecorder())
 	first := join(t, config, options("stopped"), handle)
-	await(t, "the message is begun", begun)
+	await(t, "the handler blocks", blocked)
 	first.stop(t)
-	seen := newNotes()
-	join(t, config, options("stopped"), seen.take)
-	eventually(t, "the message comes again", func() bool { return seen.all(messages) })
+	seen := newRecorder()
+	join(t, config, options("stopped"), seen.handle)
+	eventually(t, "the message is redelivered", func() bool { return seen.all(messages) })
 }
 
-// lifeline is a network that can be torn.
-type lifeline struct {
-	mu    sync.Mutex
-	torn  bool
-	conns []net.Conn
+// severableNetwork dials until it is severed, which also closes its connections.
+type severableNetwork struct {
+	mu      sync.Mutex
+	severed bool
+	conns   []net.Conn
 }
 
-func (l *lifeline) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.torn {
-		return nil, errors.New("the network is torn")
+func (n *severableNetwork) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.severed {
+		return nil, errors.New("the network is severed")
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err == nil {
-		l.conns = append(l.conns, conn)
+		n.conns = append(n.conns, conn)
 	}
 	return conn, err
 }
 
-func (l *lifeline) tear() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.torn = true
-	for _, conn := range l.conns {
+func (n *severableNetwork) sever() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.severed = true
+	for _, conn := range n.conns {
 		_ = conn.Close()
 	}
 }
 
-func diedMidMessage(t *testing.T, config kafka.Config) {
+func crashedMidMessage(t *testing.T, config kafka.Config) {
 	messages := requests(5)
 	publish(t, config, messages)
-	seen := newNotes()
-	handle, begun := stuckOn(messages[2], seen)
-	network := &lifeline{}
-	mortal := options("died")
-	mortal.Dial = network.dial
-	first := join(t, config, mortal, handle)
-	await(t, "the message is begun", begun)
+	seen := newRecorder()
+	handle, blocked := stuckOn(messages[2], seen)
+	network := &severableNetwork{}
+	severable := options("crashed")
+	severable.Dial = network.dial
+	first := join(t, config, severable, handle)
+	await(t, "the handler blocks", blocked)
 	eventually(t, "the others are done", func() bool {
 		return seen.all(messages[:2]) && seen.all(messages[3:])
 	})
-	network.tear() // it can neither commit nor say goodbye
+	network.sever() // so that it can neither commit nor leave the group
 	first.cancel()
-	heir := newNotes()
-	join(t, config, options("died"), heir.take)
-	eventually(t, "everything from the unfinished message on comes again", func() bool { return heir.all(messages[2:]) })
+	second := newRecorder()
+	join(t, config, options("crashed"), second.handle)
+	eventually(t, "every message from the unfinished one on is redelivered", func() bool { return second.all(messages[2:]) })
 }
 
 func onlyThePrefix(t *testing.T, config kafka.Config) {
 	messages := requests(10)
 	publish(t, config, messages)
-	seen := newNotes()
-	handle, begun := stuckOn(messages[3], seen)
+	seen := newRecorder()
+	handle, blocked := stuckOn(messages[3], seen)
 	first := join(t, config, options("prefix"), handle)
-	await(t, "the stubborn message is begun", begun)
+	await(t, "the handler blocks", blocked)
 	eventually(t, "the others are done", func() bool { return seen.all(messages[:3]) && seen.all(messages[4:]) })
 	first.stop(t)
 	if got := offsets(t, config, "prefix")[0]; got != 3 {
 		t.Fatalf("committed offset: got %d, want 3, the unfinished message", got)
 	}
-	again := newNotes()
-	second := join(t, config, options("prefix"), again.take)
-	eventually(t, "the rest comes again", func() bool { return again.all(messages[3:]) })
+	redelivered := newRecorder()
+	second := join(t, config, options("prefix"), redelivered.handle)
+	eventually(t, "the rest is redelivered", func() bool { return redelivered.all(messages[3:]) })
 	second.stop(t)
-	if got := again.times(messages[0]) + again.times(messages[1]) + again.times(messages[2]); got != 0 {
-		t.Errorf("what was committed came again %d times", got)
+	if got := redelivered.times(messages[0]) + redelivered.times(messages[1]) + redelivered.times(messages[2]); got != 0 {
+		t.Errorf("redeliveries of committed messages: got %d, want 0", got)
 	}
 }
 
 func committed(t *testing.T, config kafka.Config) {
 	messages := requests(60)
 	publish(t, config, messages)
-	seen := newNotes()
-	first := join(t, config, options("committed"), seen.take)
+	seen := newRecorder()
+	first := join(t, config, options("committed"), seen.handle)
 	eventually(t, "every message is done", func() bool { return seen.all(messages) })
 	eventually(t, "all is committed while running", func() bool {
 		return total(offsets(t, config, "committed")) == int64(len(messages))
@@ -176,21 +176,21 @@ func committed(t *testing.T, config kafka.Config) {
 	first.stop(t)
 	more := requests(1)
 	publish(t, config, more)
-	again := newNotes()
-	join(t, config, options("committed"), again.take)
-	eventually(t, "the new message arrives", func() bool { return again.all(more) })
+	redelivered := newRecorder()
+	join(t, config, options("committed"), redelivered.handle)
+	eventually(t, "the new message arrives", func() bool { return redelivered.all(more) })
 	for _, m := range messages {
-		if again.times(m) != 0 {
-			t.Fatal("a committed message came again")
+		if redelivered.times(m) != 0 {
+			t.Fatal("a committed message was redelivered")
 		}
 	}
 }
 
 func finishesBeforeStop(t *testing.T, config kafka.Config) {
 	publish(t, config, requests(1))
-	begun, release := make(chan struct{}), make(chan struct{})
+	started, release := make(chan struct{}), make(chan struct{})
 	m := join(t, config, options("finishes"), func(ctx context.Context, _ event.Message) error {
-		close(begun)
+		close(started)
 		select {
 		case <-release:
 			return nil
@@ -198,33 +198,33 @@ func finishesBeforeStop(t *testing.T, config kafka.Config) {
 			return ctx.Err()
 		}
 	})
-	await(t, "the message is begun", begun)
+	await(t, "the handler starts", started)
 	m.cancel()
 	select {
 	case <-m.done:
 		t.Fatal("the consumer stopped with a message in flight")
-	case <-time.After(500 * time.Millisecond): // well within the grace of two seconds
+	case <-time.After(500 * time.Millisecond): // within the grace period of two seconds
 	}
 	close(release)
 	await(t, "the consumer stops", m.done)
 	if got := offsets(t, config, "finishes")[0]; got != 1 {
-		t.Errorf("committed offset: got %d, want 1: what finished during the stop counts", got)
+		t.Errorf("committed offset: got %d, want 1: messages finished during the stop count", got)
 	}
 }
 
 func rebalance(t *testing.T, config kafka.Config) {
-	makeTopics(t, config)
+	ensureTopics(t, config)
 	publisher := newPublisher(t, config)
 	var sent []event.Message
 	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() { // load, from before the first member until after the last change
+	go func() { // load from before the first member joins until after the last change
 		defer close(stopped)
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			batch := requests(20)
 			for i, err := range publisher.Publish(context.Background(), batch) {
-				if err == nil { // what counts is what was acknowledged
+				if err == nil { // only acknowledged messages must arrive
 					sent = append(sent, batch[i])
 				}
 			}
@@ -235,7 +235,7 @@ func rebalance(t *testing.T, config kafka.Config) {
 			}
 		}
 	}()
-	seen := newNotes()
+	seen := newRecorder()
 	var interrupted atomic.Int64
 	worker := func(handled *atomic.Int64) kafka.Handle {
 		return func(ctx context.Context, m event.Message) error {
@@ -268,23 +268,23 @@ func rebalance(t *testing.T, config kafka.Config) {
 	}
 }
 
-func exclusive(t *testing.T, config kafka.Config) {
+func oneKeyAtATime(t *testing.T, config kafka.Config) {
 	messages := requests(40)
 	publish(t, config, messages)
-	var running, most atomic.Int64
-	seen := newNotes()
-	one := options("exclusive")
-	one.Exclusive = func(event.Message) string { return "all the same" }
+	var running, maxRunning atomic.Int64
+	seen := newRecorder()
+	one := options("one-key")
+	one.OrderingKey = func(event.Message) string { return "same" }
 	join(t, config, one, func(_ context.Context, m event.Message) error {
-		most.Store(max(most.Load(), running.Add(1)))
+		maxRunning.Store(max(maxRunning.Load(), running.Add(1)))
 		defer running.Add(-1)
 		<-time.After(2 * time.Millisecond)
 		seen.add(m)
 		return nil
 	})
 	eventually(t, "every message is done", func() bool { return seen.all(messages) })
-	if got := most.Load(); got != 1 {
-		t.Errorf("messages at once: got %d, want 1", got)
+	if got := maxRunning.Load(); got != 1 {
+		t.Errorf("messages at the same time: got %d, want 1", got)
 	}
 }
 
@@ -292,17 +292,17 @@ func inFlight(t *testing.T, config kafka.Config) {
 	messages := requests(40)
 	publish(t, config, messages)
 	const limit = 3
-	var running, most atomic.Int64
+	var running, maxRunning atomic.Int64
 	full := make(chan struct{})
 	var once sync.Once
-	seen := newNotes()
+	seen := newRecorder()
 	three := options("in-flight")
 	three.InFlight = limit
 	join(t, config, three, func(ctx context.Context, m event.Message) error {
 		now := running.Add(1)
 		defer running.Add(-1)
-		for old := most.Load(); now > old; old = most.Load() {
-			if most.CompareAndSwap(old, now) {
+		for old := maxRunning.Load(); now > old; old = maxRunning.Load() {
+			if maxRunning.CompareAndSwap(old, now) {
 				break
 			}
 		}
@@ -310,7 +310,7 @@ func inFlight(t *testing.T, config kafka.Config) {
 			once.Do(func() { close(full) })
 		}
 		select {
-		case <-full: // as many as allowed have met
+		case <-full: // the limit is reached
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -319,25 +319,25 @@ func inFlight(t *testing.T, config kafka.Config) {
 		return nil
 	})
 	eventually(t, "every message is done", func() bool { return seen.all(messages) })
-	if got := most.Load(); got != limit {
-		t.Errorf("messages at once: got %d, want %d", got, limit)
+	if got := maxRunning.Load(); got != limit {
+		t.Errorf("messages at the same time: got %d, want %d", got, limit)
 	}
 }
 
 func pauses(t *testing.T, config kafka.Config) {
 	messages := requests(10)
 	publish(t, config, messages)
-	seen := newNotes()
-	m := join(t, config, options("pauses"), seen.take)
+	seen := newRecorder()
+	m := join(t, config, options("pauses"), seen.handle)
 	eventually(t, "the first messages are done", func() bool { return seen.all(messages) })
 	m.Pause()
-	m.Pause() // again is the same
+	m.Pause() // idempotent
 	held := requests(10)
 	publish(t, config, held)
-	<-time.After(time.Second) // ten times the longest fetch
+	<-time.After(time.Second) // ten times the long poll of a fetch
 	for _, message := range held {
 		if seen.times(message) != 0 {
-			t.Fatal("a paused consumer began a message")
+			t.Fatal("a paused consumer started a message")
 		}
 	}
 	m.Resume()
@@ -346,11 +346,11 @@ func pauses(t *testing.T, config kafka.Config) {
 }
 
 func ready(t *testing.T, config kafka.Config) {
-	makeTopics(t, config)
-	m := join(t, config, options("ready"), newNotes().take)
+	ensureTopics(t, config)
+	m := join(t, config, options("ready"), newRecorder().handle)
 	eventually(t, "the consumer is ready", func() bool { return m.Ready() == nil })
 	m.stop(t)
 	if m.Ready() == nil {
-		t.Error("a stopped consumer says that it is ready")
+		t.Error("a stopped consumer is ready")
 	}
 }

@@ -1,6 +1,5 @@
-// Package kafkatest is the suite that every Kafka has to pass with this house's publisher, consumer and admin: a real
-// broker and the in-process stand-in alike.
+// Package kafkatest is the conformance suite of package kafka with a broker: a real one or the in-process stand-in.
 //
-// It holds the promises that nothing is lost and nothing is dropped silently: what fails comes again, what was not
-// finished comes again after a stop and after a death, a rebalance loses nothing, an unreadable record is kept.
+// It tests at-least-once delivery: a failed message is retried, an unfinished message is redelivered after a stop and after
+// a crash, a rebalance loses no message, and an undecodable record is sent to the dead-letter topic.
 package kafkatest

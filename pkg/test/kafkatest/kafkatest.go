@@ -18,11 +18,11 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Open returns where a Kafka is, with an unused topic prefix. The topics are not created yet. The suite sets how
-// many partitions it wants.
+// Open returns the configuration of a broker, with an unused topic prefix whose topics do not exist yet. The suite sets
+// the number of partitions.
 type Open func(t testing.TB) kafka.Config
 
-// Run runs the suite.
+// Run runs the suite, one parallel subtest per behaviour.
 func Run(t *testing.T, open Open) {
 	for _, test := range []struct {
 		name       string
@@ -35,20 +35,20 @@ func Run(t *testing.T, open Open) {
 		{"publish_refuses_only_the_oversized_message", 1, tooLarge},
 		{"new_group_starts_at_oldest", 3, startsAtOldest},
 		{"failed_message_is_redelivered_and_blocks_no_other", 1, failsThenSucceeds},
-		{"panic_is_a_failure", 1, panics},
+		{"panic_is_a_failure", 1, panicIsRetried},
 		{"unfinished_message_is_redelivered_after_stop", 1, stoppedMidMessage},
-		{"unfinished_message_is_redelivered_after_crash", 1, diedMidMessage},
+		{"unfinished_message_is_redelivered_after_crash", 1, crashedMidMessage},
 		{"message_finished_out_of_order_is_not_committed", 1, onlyThePrefix},
 		{"finished_message_is_committed", 3, committed},
 		{"stop_waits_for_work_in_flight", 1, finishesBeforeStop},
 		{"rebalances_lose_nothing", 6, rebalance},
 		{"undecodable_record_goes_to_dead_topic", 1, undecodable},
-		{"exclusive_messages_never_overlap", 6, exclusive},
-		{"in_flight_is_bounded", 6, inFlight},
+		{"messages_with_one_key_never_overlap", 6, oneKeyAtATime},
+		{"in_flight_is_limited", 6, inFlight},
 		{"paused_consumer_starts_nothing", 3, pauses},
 		{"consumer_is_ready_once_joined", 1, ready},
-		{"ensure_topics_is_idempotent", 2, topicsAgain},
-		{"ensure_topics_reports_differences", 2, topicsDiffer},
+		{"ensure_topics_is_idempotent", 2, ensureIsIdempotent},
+		{"ensure_topics_reports_differences", 2, differencesAreReported},
 		{"reader_sees_all_and_consumes_nothing", 3, readsToTheEnd},
 		{"reader_stops_at_end_seen_at_start", 1, readStopsAtItsEnd},
 		{"resend_keeps_record", 1, resends},
@@ -65,7 +65,7 @@ func Run(t *testing.T, open Open) {
 // timeout is how long the suite waits for an event that must happen: longer than a session timeout on a busy machine.
 const timeout = 60 * time.Second
 
-// eventually waits until ok is true.
+// eventually waits until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -80,7 +80,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// await waits for a channel.
+// await returns the next value of c, or its zero value once c is closed.
 func await[T any](t *testing.T, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
@@ -91,8 +91,8 @@ func await[T any](t *testing.T, what string, c <-chan T) (v T) {
 	return v
 }
 
-// makeTopics makes the topics.
-func makeTopics(t *testing.T, config kafka.Config) *kafka.Admin {
+// ensureTopics creates the topics and returns the admin.
+func ensureTopics(t *testing.T, config kafka.Config) *kafka.Admin {
 	t.Helper()
 	admin, err := kafka.NewAdmin(config)
 	if err != nil {
@@ -101,12 +101,12 @@ func makeTopics(t *testing.T, config kafka.Config) *kafka.Admin {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if err := admin.EnsureTopics(ctx); err != nil {
-		t.Fatalf("make topics: %v", err)
+		t.Fatalf("create topics: %v", err)
 	}
 	return admin
 }
 
-// newPublisher returns a publisher that is closed at the end.
+// newPublisher returns a publisher that is closed when the test ends.
 func newPublisher(t *testing.T, config kafka.Config) *kafka.Publisher {
 	t.Helper()
 	p, err := kafka.NewPublisher(config, prometheus.NewRegistry(), zap.NewNop())
@@ -129,18 +129,18 @@ func requests(n int) []event.Message {
 	return messages
 }
 
-// publish makes the topics and sends messages; all must be taken.
+// publish creates the topics and sends messages, which must all be acknowledged.
 func publish(t *testing.T, config kafka.Config, messages []event.Message) {
 	t.Helper()
-	makeTopics(t, config)
+	ensureTopics(t, config)
 	send(t, newPublisher(t, config), messages)
 }
 
-// send publishes messages as the relay does: what found no Kafka is sent again. A broker that has just started refuses
+// send publishes messages as the relay does: it retries the unavailable ones. A broker that has just started refuses
 // producers for a while.
 func send(t *testing.T, publisher *kafka.Publisher, messages []event.Message) {
 	t.Helper()
-	eventually(t, "the messages are taken", func() bool {
+	eventually(t, "the messages are acknowledged", func() bool {
 		var left []event.Message
 		for i, err := range publisher.Publish(context.Background(), messages) {
 			switch {
@@ -155,22 +155,22 @@ func send(t *testing.T, publisher *kafka.Publisher, messages []event.Message) {
 	})
 }
 
-// member is a consumer that runs.
+// member is a running consumer.
 type member struct {
 	*kafka.Consumer
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-// options are those of a consumer of requests, with bounds that suit a test.
+// options returns the options of a consumer of requests, with short timeouts.
 func options(group string) kafka.ConsumerConfig {
 	return kafka.ConsumerConfig{
 		Group: group, Topic: event.TopicRequested, InFlight: 8, RebalanceTimeout: 4 * time.Second,
-		SessionTimeout: 6 * time.Second, // the least that a broker accepts by default
+		SessionTimeout: 6 * time.Second, // the minimum that a broker accepts by default
 	}
 }
 
-// join starts a consumer, which is stopped at the end at the latest.
+// join starts a consumer, which is stopped when the test ends at the latest.
 func join(t *testing.T, config kafka.Config, options kafka.ConsumerConfig, handle kafka.Handle) *member {
 	t.Helper()
 	c, err := kafka.NewConsumer(config, options, handle, newPublisher(t, config), prometheus.NewRegistry(), zap.NewNop())
@@ -190,52 +190,52 @@ func join(t *testing.T, config kafka.Config, options kafka.ConsumerConfig, handl
 	return m
 }
 
-// stop ends the member and waits.
+// stop stops the member and waits until Run has returned.
 func (m *member) stop(t *testing.T) {
 	t.Helper()
 	m.cancel()
 	await(t, "the consumer stops", m.done)
 }
 
-// notes is what a handler has seen.
-type notes struct {
+// recorder counts the messages that a handler has received.
+type recorder struct {
 	mu   sync.Mutex
-	seen map[string]int // event id -> how often
+	seen map[string]int // by event id
 }
 
-func newNotes() *notes { return &notes{seen: make(map[string]int)} }
+func newRecorder() *recorder { return &recorder{seen: make(map[string]int)} }
 
-// add notes a message and returns how often it was seen, this time included.
-func (n *notes) add(m event.Message) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.seen[m.ID]++
-	return n.seen[m.ID]
+// add counts a message and returns how often it was received, this time included.
+func (r *recorder) add(m event.Message) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[m.ID]++
+	return r.seen[m.ID]
 }
 
-func (n *notes) times(m event.Message) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.seen[m.ID]
+func (r *recorder) times(m event.Message) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen[m.ID]
 }
 
-// all says whether every message was seen.
-func (n *notes) all(messages []event.Message) bool {
+// all reports whether every message was received.
+func (r *recorder) all(messages []event.Message) bool {
 	for _, m := range messages {
-		if n.times(m) == 0 {
+		if r.times(m) == 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// take is a Handle that only notes.
-func (n *notes) take(_ context.Context, m event.Message) error {
-	n.add(m)
+// handle is a kafka.Handle that only counts.
+func (r *recorder) handle(_ context.Context, m event.Message) error {
+	r.add(m)
 	return nil
 }
 
-// offsets returns a group's committed offsets of the requests' partitions; -1 where there is none.
+// offsets returns a group's committed offsets by partition of the requests; -1 where there is none.
 func offsets(t *testing.T, config kafka.Config, group string) map[int32]int64 {
 	t.Helper()
 	admin, err := sarama.NewClusterAdmin(config.Brokers, sarama.NewConfig())
@@ -259,7 +259,7 @@ func offsets(t *testing.T, config kafka.Config, group string) map[int32]int64 {
 	return committed
 }
 
-// total adds up what is committed.
+// total returns the sum of the committed offsets.
 func total(offsets map[int32]int64) (sum int64) {
 	for _, offset := range offsets {
 		sum += max(offset, 0)
@@ -267,7 +267,7 @@ func total(offsets map[int32]int64) (sum int64) {
 	return sum
 }
 
-// record is a raw record of a topic.
+// records waits for n records of a topic and returns them.
 func records(t *testing.T, config kafka.Config, topic string, n int) []*sarama.ConsumerMessage {
 	t.Helper()
 	consumer, err := sarama.NewConsumer(config.Brokers, sarama.NewConfig())

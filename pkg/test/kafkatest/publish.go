@@ -37,8 +37,8 @@ func roundTrip(t *testing.T, config kafka.Config) {
 func largeBatch(t *testing.T, config kafka.Config) {
 	messages := requests(1000)
 	publish(t, config, messages)
-	seen := newNotes()
-	m := join(t, config, options("large-batch"), seen.take)
+	seen := newRecorder()
+	m := join(t, config, options("large-batch"), seen.handle)
 	eventually(t, "every message of the batch arrives", func() bool { return seen.all(messages) })
 	m.stop(t)
 	for _, message := range messages {
@@ -54,31 +54,31 @@ func oneKeyOnePartition(t *testing.T, config kafka.Config) {
 		messages = append(messages, requests(20)...)
 	}
 	publish(t, config, messages)
-	place := make(map[string]int32)
+	partitionOf := make(map[string]int32)
 	used := make(map[int32]bool)
 	for _, r := range records(t, config, event.TopicRequested, len(messages)) {
-		if p, ok := place[string(r.Key)]; ok && p != r.Partition {
+		if p, ok := partitionOf[string(r.Key)]; ok && p != r.Partition {
 			t.Fatalf("key %s is in partitions %d and %d", r.Key, p, r.Partition)
 		}
-		place[string(r.Key)], used[r.Partition] = r.Partition, true
+		partitionOf[string(r.Key)], used[r.Partition] = r.Partition, true
 	}
 	if len(used) < 2 {
-		t.Errorf("20 keys are in %d of %d partitions, want them spread", len(used), config.Partitions)
+		t.Errorf("20 keys are in %d of %d partitions, want several partitions", len(used), config.Partitions)
 	}
 }
 
 func tooLarge(t *testing.T, config kafka.Config) {
-	publish(t, config, requests(1)) // the broker is up
+	publish(t, config, requests(1)) // waits until the broker is up
 	messages := requests(3)
 	messages[1] = event.New(uuid.NewString(), "2", event.ImageRequested{
 		ProductID: 2, ImageID: 2, SourceURL: strings.Repeat("x", 2<<20), PipelineHash: "hash",
 	})
 	results := newPublisher(t, config).Publish(t.Context(), messages)
 	if results[0] != nil || results[2] != nil {
-		t.Errorf("the others: got %v and %v, want them taken", results[0], results[2])
+		t.Errorf("the others: got %v and %v, want them acknowledged", results[0], results[2])
 	}
 	if !fault.Is(results[1], fault.Invalid) {
-		t.Errorf("the large one: got %v, want it refused as invalid", results[1])
+		t.Errorf("the large one: got %v, want invalid", results[1])
 	}
 	records(t, config, event.TopicRequested, 1+2)
 }

@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-func topicsAgain(t *testing.T, config kafka.Config) {
+func ensureIsIdempotent(t *testing.T, config kafka.Config) {
 	admin, err := kafka.NewAdmin(config)
 	if err != nil {
 		t.Fatalf("make admin: %v", err)
@@ -29,18 +29,18 @@ func topicsAgain(t *testing.T, config kafka.Config) {
 	}
 	racing.Wait()
 	if err := errors.Join(errs...); err != nil {
-		t.Errorf("four at once: %v", err)
+		t.Errorf("four concurrent calls: %v", err)
 	}
 	if err := admin.EnsureTopics(t.Context()); err != nil {
-		t.Errorf("again: %v", err)
+		t.Errorf("second call: %v", err)
 	}
 	if found, err := admin.Check(t.Context()); err != nil || len(found) != 0 {
 		t.Errorf("check after: got %v (%v), want no difference", found, err)
 	}
 }
 
-func topicsDiffer(t *testing.T, config kafka.Config) {
-	makeTopics(t, config)
+func differencesAreReported(t *testing.T, config kafka.Config) {
+	ensureTopics(t, config)
 	config.Partitions, config.Replication, config.MinISR = config.Partitions+1, 3, 2
 	admin, err := kafka.NewAdmin(config)
 	if err != nil {
@@ -61,13 +61,13 @@ func topicsDiffer(t *testing.T, config kafka.Config) {
 			t.Errorf("%s: reported %t, dangerous %t; want reported, dangerous %t (all: %v)", setting, ok, got, want, found)
 		}
 	}
-	// Making the topics never grows one: that would move keys to other partitions.
+	// EnsureTopics never adds partitions: that would move keys to other partitions.
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	if err := admin.EnsureTopics(ctx); err != nil {
-		t.Errorf("make topics that are there: %v", err)
+		t.Errorf("ensure existing topics: %v", err)
 	}
-	if again, err := admin.Check(t.Context()); err != nil || len(again) != len(found) {
-		t.Errorf("check after making the topics: got %v (%v), want the same as before", again, err)
+	if after, err := admin.Check(t.Context()); err != nil || len(after) != len(found) {
+		t.Errorf("check after EnsureTopics: got %v (%v), want the same as before", after, err)
 	}
 }

@@ -5,16 +5,16 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-func deleted(f *Fixture) {
+func deletedProductKeepsIDAndVersion(f *Fixture) {
 	p := f.Product(2)
 	want := catalog.Product{ID: p.ID, Version: 2, Deleted: true}
 	f.Same(f.Delete(p.ID), want, "what Edit returns")
 	f.Same(f.Load(p.ID), want, "the product")
-	f.nothingOf(p.UserID)
+	f.wantNothingOf(p.UserID)
 }
 
-// afterDeletion cancels through another product, since CancelDeletions raises a version.
-func afterDeletion(f *Fixture) {
+// deletedProductOnlySendsAndSchedules cancels through another product, since CancelDeletions raises a version.
+func deletedProductOnlySendsAndSchedules(f *Fixture) {
 	p := f.Product(1)
 	gone := f.Delete(p.ID)
 	_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
@@ -35,23 +35,23 @@ func afterDeletion(f *Fixture) {
 	f.Must(f.CancelDeletions(f.Product(0).ID, "products/1/1/1-a/"), "cancel the deletion that was scheduled")
 }
 
-func canceledOnce(f *Fixture) {
+func prefixIsCancelledOnce(f *Fixture) {
 	p := f.Product(1)
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
 	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/"), "cancel")
-	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel again")
+	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel a second time")
 	if got := f.Load(p.ID).Version; got != 2 {
 		f.Errorf("got version %d, want 2", got)
 	}
 }
 
-func cancelMissing(f *Fixture) {
+func cancelWithoutScheduleIsRefused(f *Fixture) {
 	p := f.Product(1)
 	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel")
 	f.Same(f.Load(p.ID), p, "the product")
 }
 
-func cancelAll(f *Fixture) {
+func cancelIsAllOrNothing(f *Fixture) {
 	p := f.Product(1)
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
 	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/", "products/1/1/2-b/"), catalog.ErrDeletionStarted, "cancel both")

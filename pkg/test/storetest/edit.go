@@ -15,14 +15,15 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-func everyField(f *Fixture) {
+func everyFieldIsWritten(f *Fixture) {
 	p := f.Product(3)
 	edited := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Name, p.Description, p.Price = "Desk", "A desk.", decimal.RequireFromString("99.99")
 		p.Images[0] = Finished(p.Images[0], "products/1/1/1-a/")
 		img := &p.Images[2]
 		img.Status, img.ErrorCode, img.ErrorDetail = catalog.Failed, media.HTTPStatus, "404 not found"
-		img.JobState, img.JobID, img.FencingToken, img.UnreportedAttempts, img.Attempts = catalog.Processing, uuid.NewString(), 7, 2, 3
+		img.JobState, img.JobID, img.FencingToken = catalog.Processing, uuid.NewString(), 7
+		img.UnreportedAttempts, img.Attempts = 2, 3
 		img.ReprocessError, img.PipelineHash, img.PoisonSHA256 = media.Corrupt, "another", "00aa"
 		img.RequestedAt = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC) // finer than microseconds
 		img.DueAt = img.RequestedAt.Add(time.Minute)
@@ -31,14 +32,14 @@ func everyField(f *Fixture) {
 		return catalog.Change{}
 	})
 	got := f.Load(p.ID)
-	f.Same(got, edited, "the product as read, beside what Edit returned")
+	f.Same(got, edited, "the product as read, compared with the result of Edit")
 	f.Same(got.Images[1], p.Images[1], "the image that was not edited")
 	if got.Name != "Desk" || got.Description != "A desk." || got.Price.String() != "99.99" || got.Version != 2 {
 		f.Errorf("got %+v, want the edit", got)
 	}
 	f.Same(got.Images[0], Finished(p.Images[0], "products/1/1/1-a/"), "the finished image")
 	if d := got.Images[0].Dropped; len(d) != 2 || d[1].Reason != media.LargerThanSibling {
-		f.Errorf("got %+v of what was dropped, want both", d)
+		f.Errorf("got %+v dropped, want both", d)
 	}
 	f.Same(got.Compressed, []string{"products/1/1/1-a/full.jpg"}, "compressed")
 	img := got.Images[2]
@@ -48,7 +49,7 @@ func everyField(f *Fixture) {
 	}
 }
 
-func oneField(f *Fixture) {
+func oneFieldIsWritten(f *Fixture) {
 	p := f.Product(0)
 	for name, fn := range map[string]func(p *catalog.Product){
 		"name":        func(p *catalog.Product) { p.Name = "Desk" },
@@ -61,7 +62,7 @@ func oneField(f *Fixture) {
 	}
 }
 
-func clearedFields(f *Fixture) {
+func everyFieldIsCleared(f *Fixture) {
 	p := f.Product(1)
 	full := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[0] = Finished(p.Images[0], "products/1/1/1-a/")
@@ -90,7 +91,7 @@ func clearedFields(f *Fixture) {
 	}
 }
 
-func editSees(f *Fixture) {
+func functionSeesImagesAndTime(f *Fixture) {
 	p := f.Product(3)
 	_, err := f.Store.Edit(f.Context(), p.ID, func(seen *catalog.Product, now time.Time) (catalog.Change, error) {
 		f.Same(*seen, p, "what the function sees")
@@ -102,14 +103,14 @@ func editSees(f *Fixture) {
 	f.Must(err, "edit")
 }
 
-func updateTime(f *Fixture) {
+func onlyNewVersionMovesUpdateTime(f *Fixture) {
 	p := f.Product(1)
-	quiet := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+	invisible := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[0].FencingToken++
 		return catalog.Change{}
 	})
-	if !quiet.UpdatedAt.Equal(p.UpdatedAt) {
-		f.Errorf("got %s, want still %s: no client can see a fence", quiet.UpdatedAt, p.UpdatedAt)
+	if !invisible.UpdatedAt.Equal(p.UpdatedAt) {
+		f.Errorf("got %s, want still %s: clients do not see a fencing token", invisible.UpdatedAt, p.UpdatedAt)
 	}
 	visible := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Version++
@@ -121,34 +122,34 @@ func updateTime(f *Fixture) {
 	f.Same(f.Load(p.ID), visible, "the product")
 }
 
-func nothingChanged(f *Fixture) {
+func unchangedProductIsNotWritten(f *Fixture) {
 	p := f.Product(2)
 	got := f.Change(p.ID, func(*catalog.Product) catalog.Change { return catalog.Change{} })
 	f.Same(got, p, "what Edit returns")
 	f.Same(f.Load(p.ID), p, "the product")
 }
 
-func functionFails(f *Fixture) {
+func functionErrorUndoesEdit(f *Fixture) {
 	p := f.Product(1)
 	for _, want := range []error{
-		errors.New("no"), catalog.ErrSuperseded, fmt.Errorf("ask: %w", context.DeadlineExceeded),
+		errors.New("no"), catalog.ErrSuperseded, fmt.Errorf("call: %w", context.DeadlineExceeded),
 	} {
 		_, err := f.Store.Edit(f.Context(), p.ID, func(p *catalog.Product, _ time.Time) (catalog.Change, error) {
 			p.Version++
 			p.Images[0].FencingToken++
 			return catalog.Change{Outbox: []catalog.Outgoing{{Message: Message(p.ID)}}}, want
 		})
-		if err != want { //nolint:errorlint // as it is means unwrapped
+		if err != want { //nolint:errorlint // the error must be unwrapped
 			f.Errorf("got %v, want %v itself", err, want)
 		}
 	}
 	f.Same(f.Load(p.ID), p, "the product")
-	if seen := f.takeDue(); len(seen) != 0 {
-		f.Errorf("got %d messages, want none", len(seen))
+	if sent := f.takeDue(); len(sent) != 0 {
+		f.Errorf("got %d messages, want none", len(sent))
 	}
 }
 
-func functionPanics(f *Fixture) {
+func functionPanicUndoesEdit(f *Fixture) {
 	p := f.Product(1)
 	func() {
 		defer func() { _ = recover() }()
@@ -164,7 +165,7 @@ func functionPanics(f *Fixture) {
 	})
 }
 
-func editUndone(f *Fixture) {
+func unstorableMessageUndoesEdit(f *Fixture) {
 	p := f.Product(1)
 	_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
 		p.Version++
@@ -183,7 +184,7 @@ func editUndone(f *Fixture) {
 	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel a deletion that was undone")
 }
 
-func versionFalls(f *Fixture) {
+func versionNeverFalls(f *Fixture) {
 	p := f.Product(0)
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Version = 7 // 6 would be a valid version too
@@ -196,7 +197,7 @@ func versionFalls(f *Fixture) {
 	f.WantKind(err, fault.Internal, "an older version")
 }
 
-func finishTogether(f *Fixture) {
+func concurrentEditsAreKept(f *Fixture) {
 	const images = 8
 	p := f.Product(images)
 	Together(images, func(i int) {
@@ -211,13 +212,13 @@ func finishTogether(f *Fixture) {
 		}
 	})
 	got := f.Load(p.ID)
-	f.Same(got.Compressed, got.CompressedKeys(), "compressed, beside the images' own keys")
+	f.Same(got.Compressed, got.CompressedKeys(), "compressed, compared with the images' keys")
 	if len(got.Compressed) != images || got.Version != 1+images {
 		f.Errorf("got %d compressed and version %d, want %d and %d", len(got.Compressed), got.Version, images, 1+images)
 	}
 }
 
-func timeAfterWait(f *Fixture) {
+func timeIsReadAfterLock(f *Fixture) {
 	p := f.Product(0)
 	var mu sync.Mutex
 	times := map[int64]time.Time{}

@@ -19,7 +19,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Parts is one store: what the suite writes to, and what becomes of the messages that it writes.
+// Parts is one store with access to its outbox.
 type Parts struct {
 	Store     catalog.Store
 	Pipelines catalog.Pipelines
@@ -28,16 +28,16 @@ type Parts struct {
 	TakeDue func(t testing.TB) []event.Message
 }
 
-// Open returns the parts on an empty store of their own, and closes them when t ends.
+// Open returns an empty store, and closes it when t ends.
 type Open func(t *testing.T) Parts
 
-// Fixture is one test with a store of its own. A method that fails ends the test, unless its comment says otherwise.
+// Fixture is one test with a store of its own. A method that fails ends the test, unless its comment says that it continues.
 type Fixture struct {
 	*testing.T
 	Parts
 }
 
-// Must ends the test if err is not nil. doing says what failed.
+// Must ends the test if err is not nil. doing names the failed call.
 func (f *Fixture) Must(err error, doing string) {
 	f.Helper()
 	if err != nil {
@@ -45,7 +45,7 @@ func (f *Fixture) Must(err error, doing string) {
 	}
 }
 
-// WantKind reports an error of another kind than want, and goes on.
+// WantKind reports an error of another kind than want, and continues.
 func (f *Fixture) WantKind(err error, want fault.Kind, doing string) {
 	f.Helper()
 	if !fault.Is(err, want) {
@@ -53,7 +53,7 @@ func (f *Fixture) WantKind(err error, want fault.Kind, doing string) {
 	}
 }
 
-// WantError reports an error that does not wrap want, and goes on.
+// WantError reports an error that does not wrap want, and continues.
 func (f *Fixture) WantError(err, want error, doing string) {
 	f.Helper()
 	if !errors.Is(err, want) {
@@ -61,7 +61,7 @@ func (f *Fixture) WantError(err, want error, doing string) {
 	}
 }
 
-// Same reports a difference between two values, compared as JSON, and goes on.
+// Same reports a difference between two values, compared as JSON, and continues.
 func (f *Fixture) Same(got, want any, what string) {
 	f.Helper()
 	if g, w := Text(got), Text(want); g != w {
@@ -69,7 +69,7 @@ func (f *Fixture) Same(got, want any, what string) {
 	}
 }
 
-// Text returns a value as JSON. Nil and empty lists look alike.
+// Text returns a value as JSON. A nil list and an empty one have the same text. An error of the encoder is the text.
 func Text(v any) string {
 	raw, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
@@ -86,7 +86,7 @@ func (f *Fixture) User() catalog.User {
 	return u
 }
 
-// Draft returns a product of a new user with that many images, each queued under a ticket of its own. It is not inserted.
+// Draft returns a product of a new user with that many images, each queued under a job id of its own. It is not inserted.
 func (f *Fixture) Draft(images int) catalog.Product {
 	f.Helper()
 	p := catalog.Product{
@@ -104,7 +104,7 @@ func (f *Fixture) Draft(images int) catalog.Product {
 	return p
 }
 
-// Silent announces nothing.
+// Silent returns no messages.
 func Silent(catalog.Product) []catalog.Outgoing { return nil }
 
 // Insert adds a product without announcing it.
@@ -137,7 +137,7 @@ func (f *Fixture) Change(id catalog.ProductID, fn func(p *catalog.Product) catal
 	return p
 }
 
-// Message returns a message about a product, with a trace.
+// Message returns a product.changed message with a traceparent.
 func Message(id catalog.ProductID) event.Message {
 	m := event.New(uuid.NewString(), id.String(), event.ProductChanged{ProductID: int64(id), Version: 1})
 	m.Traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -166,7 +166,7 @@ func Finished(img catalog.Image, prefix string) catalog.Image {
 	return img
 }
 
-// Delete deletes a product as the catalogue does: the work on its images stops, its version rises.
+// Delete deletes a product as the catalog does: it ends the jobs of the images and raises the version.
 func (f *Fixture) Delete(id catalog.ProductID) catalog.Product {
 	f.Helper()
 	return f.Change(id, func(p *catalog.Product) catalog.Change {
@@ -180,8 +180,7 @@ func (f *Fixture) Delete(id catalog.ProductID) catalog.Product {
 	})
 }
 
-// ScheduleDeletion schedules the deletion of the objects below prefix, for the first image of a product. It is due after
-// that long.
+// ScheduleDeletion schedules the deletion of the objects below prefix, for the first image of a product, after due.
 func (f *Fixture) ScheduleDeletion(id catalog.ProductID, prefix string, due time.Duration) {
 	f.Helper()
 	f.Change(id, func(p *catalog.Product) catalog.Change {
@@ -198,7 +197,7 @@ func (f *Fixture) CancelDeletions(id catalog.ProductID, prefixes ...string) erro
 	return err
 }
 
-// NewImage returns a queued image without an ID.
+// NewImage returns a queued image without an id.
 func NewImage(position int, url string) catalog.Image {
 	return catalog.Image{
 		Position: position, SourceURL: url, Status: catalog.Pending, JobState: catalog.Queued, JobID: uuid.NewString(),
@@ -215,7 +214,7 @@ func Arrange(p *catalog.Product, images ...catalog.Image) {
 	}
 }
 
-// Together runs fn n times at once and waits for all.
+// Together runs fn n times concurrently and waits for all.
 func Together(n int, fn func(i int)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})

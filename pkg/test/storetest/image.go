@@ -9,7 +9,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-func rearranged(f *Fixture) {
+func imagesAddedRemovedAndMoved(f *Fixture) {
 	p := f.Product(4)
 	first, last := Finished(p.Images[0], "products/1/1/1-a/"), p.Images[3]
 	var at time.Time
@@ -21,10 +21,10 @@ func rearranged(f *Fixture) {
 	})
 	f.Must(err, "edit")
 	got := f.Load(p.ID)
-	f.Same(got, edited, "the product as read, beside what Edit returned")
+	f.Same(got, edited, "the product as read, compared with the result of Edit")
 	first.Position, last.Position = 2, 0
-	f.Same(got.Images[0], last, "the image that came from the end")
-	f.Same(got.Images[2], first, "the image that was finished and moved")
+	f.Same(got.Images[0], last, "the image that was last")
+	f.Same(got.Images[2], first, "the finished image that moved")
 	seen := map[catalog.ImageID]bool{}
 	for _, img := range p.Images {
 		seen[img.ID] = true
@@ -32,7 +32,7 @@ func rearranged(f *Fixture) {
 	for _, i := range []int{1, 3} {
 		img := got.Images[i]
 		if img.ID == 0 || seen[img.ID] || img.ProductID != p.ID {
-			f.Errorf("a new image is %d of product %d, want an id of its own", img.ID, img.ProductID)
+			f.Errorf("a new image is %d of product %d, want a new id", img.ID, img.ProductID)
 		}
 		seen[img.ID] = true
 		if !img.RequestedAt.Equal(at.Truncate(time.Microsecond)) || !img.DueAt.Equal(img.RequestedAt) {
@@ -44,7 +44,7 @@ func rearranged(f *Fixture) {
 	}, "product_images")
 }
 
-func swapped(f *Fixture) {
+func twoImagesSwap(f *Fixture) {
 	p := f.Product(3)
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		Arrange(p, p.Images[1], p.Images[0], p.Images[2])
@@ -60,9 +60,9 @@ func swapped(f *Fixture) {
 	})
 }
 
-func movedUp(f *Fixture) {
+func allImagesMoveUp(f *Fixture) {
 	p := f.Product(catalog.MaxImages)
-	for left := catalog.MaxImages - 1; left > 0; left-- {
+	for n := catalog.MaxImages - 1; n > 0; n-- {
 		edited := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 			rest := slices.Clone(p.Images[1:])
 			slices.Reverse(rest)
@@ -71,13 +71,13 @@ func movedUp(f *Fixture) {
 		})
 		got := f.Load(p.ID)
 		f.Same(got, edited, "the product")
-		if len(got.Images) != left {
-			f.Fatalf("got %d images, want %d", len(got.Images), left)
+		if len(got.Images) != n {
+			f.Fatalf("got %d images, want %d", len(got.Images), n)
 		}
 	}
 }
 
-func allGone(f *Fixture) {
+func allImagesReplaced(f *Fixture) {
 	p := f.Product(2)
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		Arrange(p)
@@ -91,11 +91,11 @@ func allGone(f *Fixture) {
 		return catalog.Change{}
 	})
 	if got := f.Load(p.ID).Images; len(got) != 1 || got[0].ID <= p.Images[1].ID {
-		f.Errorf("got %+v, want an image that never was", got)
+		f.Errorf("got %+v, want an image with a new id", got)
 	}
 }
 
-func announcedLater(f *Fixture) {
+func editAnnounceSeesNewIDs(f *Fixture) {
 	p := f.Product(2)
 	var seen []catalog.Product
 	first, second := Message(p.ID), Message(p.ID)
@@ -119,17 +119,17 @@ func announcedLater(f *Fixture) {
 	}
 }
 
-func announcedAlone(f *Fixture) {
+func announceAloneIsAChange(f *Fixture) {
 	p := f.Product(1)
 	f.Change(p.ID, func(*catalog.Product) catalog.Change {
 		return catalog.Change{Announce: func(p catalog.Product) []catalog.Outgoing {
 			return []catalog.Outgoing{{Message: Message(p.ID)}}
 		}}
 	})
-	f.Same(len(f.takeDue()), 1, "waiting")
+	f.Same(len(f.takeDue()), 1, "due messages")
 }
 
-func rearrangingUndone(f *Fixture) {
+func unstorableMessageUndoesImageChanges(f *Fixture) {
 	p := f.Product(3)
 	_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
 		Arrange(p, p.Images[2], NewImage(0, "https://images.example.com/new.jpg"), p.Images[0])
@@ -148,22 +148,23 @@ func rearrangingUndone(f *Fixture) {
 	}
 	f.Same(f.Load(p.ID), p, "the product")
 	f.WantError(f.CancelDeletions(p.ID, "products/1/1/1-a/"), catalog.ErrDeletionStarted, "cancel a deletion that was undone")
-	f.Same(len(f.takeDue()), 0, "waiting")
+	f.Same(len(f.takeDue()), 0, "due messages")
 }
 
-func refusedImages(f *Fixture) {
+func inconsistentImagesAreRefused(f *Fixture) {
+	const url = "https://example.com/a.jpg"
 	p, foreign := f.Product(2), f.Product(1).Images[0]
 	for name, fn := range map[string]func(p *catalog.Product){
-		"added beyond the end": func(p *catalog.Product) { p.Images = append(p.Images, NewImage(5, "https://example.com/a.jpg")) },
-		"added over another":   func(p *catalog.Product) { p.Images = append(p.Images, NewImage(1, "https://example.com/a.jpg")) },
-		"moved away":           func(p *catalog.Product) { p.Images[0].Position = 5 },
-		"left a gap":           func(p *catalog.Product) { p.Images = p.Images[1:] },
-		"swapped by halves":    func(p *catalog.Product) { p.Images[0], p.Images[1] = p.Images[1], p.Images[0] },
-		"of another source":    func(p *catalog.Product) { p.Images[0].SourceURL = "https://example.com/other.jpg" },
-		"of another product":   func(p *catalog.Product) { p.Images[1].ProductID = foreign.ProductID },
-		"a stranger":           func(p *catalog.Product) { Arrange(p, p.Images[0], p.Images[1], foreign) },
-		"twice":                func(p *catalog.Product) { Arrange(p, p.Images[0], p.Images[0]) },
-		"one that never was":   func(p *catalog.Product) { p.Images[1].ID += 1000 },
+		"added beyond the end":     func(p *catalog.Product) { p.Images = append(p.Images, NewImage(5, url)) },
+		"added over another":       func(p *catalog.Product) { p.Images = append(p.Images, NewImage(1, url)) },
+		"moved away":               func(p *catalog.Product) { p.Images[0].Position = 5 },
+		"left a gap":               func(p *catalog.Product) { p.Images = p.Images[1:] },
+		"swapped without position": func(p *catalog.Product) { p.Images[0], p.Images[1] = p.Images[1], p.Images[0] },
+		"of another source":        func(p *catalog.Product) { p.Images[0].SourceURL = "https://example.com/other.jpg" },
+		"of another product":       func(p *catalog.Product) { p.Images[1].ProductID = foreign.ProductID },
+		"of an unknown id":         func(p *catalog.Product) { Arrange(p, p.Images[0], p.Images[1], foreign) },
+		"twice":                    func(p *catalog.Product) { Arrange(p, p.Images[0], p.Images[0]) },
+		"of a missing id":          func(p *catalog.Product) { p.Images[1].ID += 1000 },
 	} {
 		_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
 			fn(p)
@@ -177,7 +178,7 @@ func refusedImages(f *Fixture) {
 	}
 }
 
-func revisions(f *Fixture) {
+func revisionNeverFalls(f *Fixture) {
 	p := f.Product(0)
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Revision++
@@ -198,15 +199,16 @@ func revisions(f *Fixture) {
 	}
 }
 
-// outlived drops an image whose attempt has stored objects. The scheduled deletions of the attempt and of the edit stay.
-func outlived(f *Fixture) {
+// removedImageKeepsScheduledDeletions removes an image whose attempt has stored objects. The deletions that
+// the attempt and the edit have scheduled stay.
+func removedImageKeepsScheduledDeletions(f *Fixture) {
 	p := f.Product(1)
 	f.ScheduleDeletion(p.ID, "products/1/1/1-a/", 0)
 	prefix := fmt.Sprintf("products/%d/%d/2-b/", p.ID, p.Images[0].ID)
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
-		gone := p.Images[0]
+		removed := p.Images[0]
 		Arrange(p)
-		return catalog.Change{Deletions: []catalog.ScheduledDeletion{{Prefix: prefix, ImageID: gone.ID}}}
+		return catalog.Change{Deletions: []catalog.ScheduledDeletion{{Prefix: prefix, ImageID: removed.ID}}}
 	})
 	f.Must(f.CancelDeletions(p.ID, "products/1/1/1-a/", prefix), "cancel both deletions")
 }

@@ -14,21 +14,21 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-func userReadBack(f *Fixture) {
-	made, err := f.Store.InsertUser(f.Context(), catalog.User{Name: "Žofie O'Neil", Email: "Zofie@Example.com"})
+func userIsReadBack(f *Fixture) {
+	created, err := f.Store.InsertUser(f.Context(), catalog.User{Name: "Žofie O'Neil", Email: "Zofie@Example.com"})
 	f.Must(err, "insert user")
-	if made.ID == 0 || made.CreatedAt.IsZero() {
-		f.Errorf("got %+v, want an id and a time", made)
+	if created.ID == 0 || created.CreatedAt.IsZero() {
+		f.Errorf("got %+v, want an id and a time", created)
 	}
-	got, err := f.Store.User(f.Context(), made.ID)
+	got, err := f.Store.User(f.Context(), created.ID)
 	f.Must(err, "load user")
-	f.Same(got, made, "the user")
+	f.Same(got, created, "the user")
 	if got.Email != "Zofie@Example.com" {
-		f.Errorf("got %q, want the address as it was given", got.Email)
+		f.Errorf("got %q, want the address in its original case", got.Email)
 	}
 }
 
-func emailTaken(f *Fixture) {
+func emailConflictsInAnyCase(f *Fixture) {
 	_, err := f.Store.InsertUser(f.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"})
 	f.Must(err, "insert user")
 	_, err = f.Store.InsertUser(f.Context(), catalog.User{Name: "Ada", Email: "ADA@example.com"})
@@ -38,49 +38,49 @@ func emailTaken(f *Fixture) {
 	}
 }
 
-func emailTogether(f *Fixture) {
+func concurrentSameEmailConflicts(f *Fixture) {
 	var mu sync.Mutex
-	made := 0
+	created := 0
 	Together(4, func(int) {
 		_, err := f.Store.InsertUser(f.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"})
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {
-			made++
+			created++
 		}
 	})
-	if made != 1 {
-		f.Errorf("got %d users with one address, want 1", made)
+	if created != 1 {
+		f.Errorf("got %d users with one address, want 1", created)
 	}
 }
 
-func userNotFound(f *Fixture) {
+func unknownUserIDIsNotFound(f *Fixture) {
 	_, err := f.Store.User(f.Context(), 404)
 	f.WantKind(err, fault.NotFound, "load user")
 }
 
-func productReadBack(f *Fixture) {
+func productIsReadBack(f *Fixture) {
 	for _, images := range []int{0, 1, 20} {
 		draft := f.Draft(images)
 		draft.Name, draft.Description = `a "quoted" \ 100% ☕ {name}`, "two\nlines, 'one' @product ? $1"
 		if images > 1 { // duplicates are kept
 			draft.ImageURLs[1], draft.Images[1].SourceURL = draft.ImageURLs[0], draft.ImageURLs[0]
 		}
-		made := f.Insert(draft)
-		f.Same(f.Load(made.ID), made, "the product as read")
-		draft.ID, draft.CreatedAt, draft.UpdatedAt = made.ID, made.CreatedAt, made.CreatedAt
+		created := f.Insert(draft)
+		f.Same(f.Load(created.ID), created, "the product as read")
+		draft.ID, draft.CreatedAt, draft.UpdatedAt = created.ID, created.CreatedAt, created.CreatedAt
 		for i := range draft.Images {
-			img, given := made.Images[i], &draft.Images[i]
+			img, given := created.Images[i], &draft.Images[i]
 			if img.ID == 0 {
 				f.Errorf("image %d has no id", i)
 			}
-			given.ID, given.ProductID, given.RequestedAt, given.DueAt = img.ID, made.ID, made.CreatedAt, made.CreatedAt
+			given.ID, given.ProductID, given.RequestedAt, given.DueAt = img.ID, created.ID, created.CreatedAt, created.CreatedAt
 		}
-		f.Same(made, draft, "the product as inserted")
+		f.Same(created, draft, "the product as inserted")
 	}
 }
 
-func pricesExact(f *Fixture) {
+func pricesAreExact(f *Fixture) {
 	for _, price := range []string{"0", "0.01", "0.10", "0.29", "19.99", "1234567.80", "9999999999.99"} {
 		draft := f.Draft(0)
 		draft.Price = decimal.RequireFromString(price)
@@ -90,18 +90,18 @@ func pricesExact(f *Fixture) {
 	}
 }
 
-func wholeImages(f *Fixture) {
+func finishedImagesAreKept(f *Fixture) {
 	draft := f.Draft(2)
 	draft.Images[1] = Finished(draft.Images[1], "products/1/2/1-x/")
 	draft.Compressed = draft.CompressedKeys()
-	made := f.Insert(draft)
-	got := f.Load(made.ID)
-	f.Same(got, made, "the product")
+	created := f.Insert(draft)
+	got := f.Load(created.ID)
+	f.Same(got, created, "the product")
 	f.Same(got.Compressed, []string{"products/1/2/1-x/full.jpg"}, "compressed")
 	f.Same(got.Images[1].Renditions, draft.Images[1].Renditions, "renditions")
 }
 
-func requestsDated(f *Fixture) {
+func queuedImagesAreDated(f *Fixture) {
 	draft := f.Draft(2)
 	draft.Images[1].JobState, draft.Images[1].JobID = catalog.Idle, ""
 	before := time.Now().Add(-time.Hour)
@@ -115,23 +115,23 @@ func requestsDated(f *Fixture) {
 	}
 }
 
-func announced(f *Fixture) {
+func announceSeesIDs(f *Fixture) {
 	var seen []catalog.Product
 	var sent []event.Message
-	made, err := f.Store.Insert(f.Context(), f.Draft(2), func(p catalog.Product) []catalog.Outgoing {
+	created, err := f.Store.Insert(f.Context(), f.Draft(2), func(p catalog.Product) []catalog.Outgoing {
 		seen = append(seen, p)
-		odd := Message(p.ID)
-		odd.Body = []byte("{\"b\": 1.50,\n \"a\": \"<&>\\u0000\\u00e9\", \"b\": 2}") // encoding it again would change these bytes
-		sent = []event.Message{Message(p.ID), odd}
+		unusual := Message(p.ID)
+		unusual.Body = []byte("{\"b\": 1.50,\n \"a\": \"<&>\\u0000\\u00e9\", \"b\": 2}") // JSON would encode it otherwise
+		sent = []event.Message{Message(p.ID), unusual}
 		return []catalog.Outgoing{{Message: sent[0]}, {Message: sent[1]}}
 	})
 	f.Must(err, "insert product")
-	f.Same(seen, []catalog.Product{made}, "what announce saw")
+	f.Same(seen, []catalog.Product{created}, "what announce saw")
 	got := f.takeDue()
-	f.Same(got, sent, "what waits")
+	f.Same(got, sent, "the due messages")
 }
 
-func insertUndone(f *Fixture) {
+func unstorableMessageUndoesInsert(f *Fixture) {
 	draft := f.Draft(1)
 	_, err := f.Store.Insert(f.Context(), draft, func(p catalog.Product) []catalog.Outgoing {
 		broken := Message(p.ID)
@@ -141,21 +141,21 @@ func insertUndone(f *Fixture) {
 	if err == nil {
 		f.Error("a message without a UUID was accepted")
 	}
-	f.nothingOf(draft.UserID)
+	f.wantNothingOf(draft.UserID)
 }
 
-// nothingOf reports products of a user and due messages.
-func (f *Fixture) nothingOf(user catalog.UserID) {
+// wantNothingOf reports products of a user and due messages.
+func (f *Fixture) wantNothingOf(user catalog.UserID) {
 	f.Helper()
 	page, err := f.Store.List(f.Context(), catalog.Query{UserID: user, Sort: catalog.NewestFirst, Limit: 10})
 	f.Must(err, "list")
-	waiting := f.takeDue()
-	if len(page.Products) > 0 || len(waiting) > 0 {
-		f.Errorf("got %d products and %d messages, want none", len(page.Products), len(waiting))
+	due := f.takeDue()
+	if len(page.Products) > 0 || len(due) > 0 {
+		f.Errorf("got %d products and %d messages, want none", len(page.Products), len(due))
 	}
 }
 
-func unknownUser(f *Fixture) {
+func unknownUserIsInvalid(f *Fixture) {
 	draft := f.Draft(1)
 	draft.UserID += 1000
 	_, err := f.Store.Insert(f.Context(), draft, func(p catalog.Product) []catalog.Outgoing {
@@ -163,12 +163,12 @@ func unknownUser(f *Fixture) {
 	})
 	f.WantKind(err, fault.Invalid, "insert product")
 	if e := fault.From(err); e != nil && (len(e.Fields) != 1 || e.Fields[0].Path != "user_id") {
-		f.Errorf("got fields %+v, want /user_id", e.Fields)
+		f.Errorf("got fields %+v, want user_id", e.Fields)
 	}
-	f.nothingOf(draft.UserID)
+	f.wantNothingOf(draft.UserID)
 }
 
-func productNotFound(f *Fixture) {
+func unknownProductIsNotFound(f *Fixture) {
 	_, err := f.Store.Product(f.Context(), 404)
 	f.WantKind(err, fault.NotFound, "load product")
 	_, err = f.Store.Edit(f.Context(), 404, func(*catalog.Product, time.Time) (catalog.Change, error) {
@@ -178,7 +178,7 @@ func productNotFound(f *Fixture) {
 	f.WantKind(err, fault.NotFound, "edit product")
 }
 
-func callerGone(f *Fixture) {
+func cancelledContextIsReturned(f *Fixture) {
 	ctx, cancel := context.WithCancel(f.Context())
 	cancel()
 	_, err := f.Store.Product(ctx, 1)
@@ -186,17 +186,17 @@ func callerGone(f *Fixture) {
 	_, err = f.Store.Insert(ctx, catalog.Product{}, Silent)
 	f.WantError(err, context.Canceled, "insert product")
 	if fault.From(err) != nil {
-		f.Errorf("got a fault, %v: the caller's own end is none", err)
+		f.Errorf("got the fault %v, want the context's error", err)
 	}
 	if errors.Is(err, catalog.ErrOutcomeUnknown) {
-		f.Errorf("got %v, though nothing was sent", err)
+		f.Errorf("got %v, want another error: no statement was sent", err)
 	}
 }
 
-func pipelines(f *Fixture) {
+func firstDocumentIsKept(f *Fixture) {
 	first, second := []byte("{\"spec\":  {\"b\":1, \"a\":2}}"), []byte(`{"spec":{}}`)
 	f.Must(f.Pipelines.SavePipeline(f.Context(), "hash", first), "save")
-	f.Must(f.Pipelines.SavePipeline(f.Context(), "hash", second), "save again")
+	f.Must(f.Pipelines.SavePipeline(f.Context(), "hash", second), "save a second document")
 	got, err := f.Pipelines.Pipeline(f.Context(), "hash")
 	f.Must(err, "load pipeline")
 	if string(got) != string(first) {

@@ -2,13 +2,13 @@ package storetest
 
 import "vitrine.io/pkg/domain/catalog"
 
-func lastPage(f *Fixture) {
+func pageEndsWithItsProducts(f *Fixture) {
 	user := f.User().ID
-	var made []catalog.Product
+	var created []catalog.Product
 	for range 4 {
 		draft := f.Draft(1)
 		draft.UserID = user
-		made = append(made, f.Insert(draft))
+		created = append(created, f.Insert(draft))
 	}
 	q := catalog.Query{UserID: user, Sort: catalog.NewestFirst, Limit: 4}
 	page, err := f.Store.List(f.Context(), q)
@@ -19,7 +19,7 @@ func lastPage(f *Fixture) {
 	q.Limit = 3
 	page, err = f.Store.List(f.Context(), q)
 	f.Must(err, "list")
-	want := &catalog.Cursor{ID: made[1].ID, Price: made[1].Price}
+	want := &catalog.Cursor{ID: created[1].ID, Price: created[1].Price}
 	f.Same(page.Next, want, "where the next page begins")
 	q.UserID = user + 1000
 	page, err = f.Store.List(f.Context(), q)

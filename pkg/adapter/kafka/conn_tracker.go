@@ -1,0 +1,93 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// errConnsClosed is the error of a dial after closeAll.
+var errConnsClosed = errors.New("connections were closed: timeout")
+
+// Dial opens a network connection, as net.Dialer.DialContext does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// connTracker tracks the connections of one sarama client. sarama takes no contexts, only timeouts per request, which add
+// up. Closing all connections makes every pending request fail at once, so sarama reports a result for every message.
+type connTracker struct {
+	dial   Dial
+	ctx    context.Context //nolint:containedctx // ends in closeAll, so that dials in progress end too
+	cancel context.CancelFunc
+	closed atomic.Bool
+	mu     sync.Mutex
+	conns  map[*trackedConn]struct{}
+}
+
+// newConnTracker returns a tracker that dials with dial, or with a net.Dialer and timeout if dial is nil.
+func newConnTracker(dial Dial, timeout time.Duration) *connTracker {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: timeout}).DialContext
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &connTracker{dial: dial, ctx: ctx, cancel: cancel, conns: make(map[*trackedConn]struct{})}
+}
+
+// Dial implements sarama's proxy.Dialer.
+func (t *connTracker) Dial(network, address string) (net.Conn, error) {
+	if t.closed.Load() {
+		return nil, errConnsClosed
+	}
+	conn, err := t.dial(t.ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	c := &trackedConn{Conn: conn, tracker: t}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed.Load() {
+		_ = conn.Close()
+		return nil, errConnsClosed
+	}
+	t.conns[c] = struct{}{}
+	return c, nil
+}
+
+// closeAll closes every connection and makes all later dials fail.
+func (t *connTracker) closeAll() {
+	t.closed.Store(true)
+	t.cancel()
+	t.mu.Lock()
+	conns := t.conns
+	t.conns = make(map[*trackedConn]struct{})
+	t.mu.Unlock()
+	for c := range conns {
+		_ = c.Conn.Close()
+	}
+}
+
+// backoff returns a function for sarama's retries. It returns d, or 0 after closeAll: every retry then fails.
+func (t *connTracker) backoff(d time.Duration) func(retries, maxRetries int) time.Duration {
+	return func(int, int) time.Duration {
+		if t.closed.Load() {
+			return 0
+		}
+		return d
+	}
+}
+
+// trackedConn is a connection that its tracker knows until it is closed.
+type trackedConn struct {
+	net.Conn
+	tracker *connTracker
+}
+
+// Close implements net.Conn.
+func (c *trackedConn) Close() error {
+	c.tracker.mu.Lock()
+	delete(c.tracker.conns, c)
+	c.tracker.mu.Unlock()
+	return c.Conn.Close()
+}

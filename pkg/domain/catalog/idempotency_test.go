@@ -1,0 +1,79 @@
+package catalog_test
+
+import (
+	"errors"
+	"testing"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/fault"
+)
+
+// respondID returns the product's id as the response.
+func respondID(p catalog.Product) (catalog.SavedResponse, error) {
+	return catalog.SavedResponse(p.ID.String()), nil
+}
+
+func onceKey() catalog.IdempotencyKey {
+	return catalog.IdempotencyKey{Principal: "1", Key: "k", Fingerprint: "f"}
+}
+
+func TestCreateOnce(t *testing.T) {
+	t.Parallel()
+	t.Run("repetitions_get_the_saved_response", testCreateOnceRepetitionsGetTheSavedResponse)
+	t.Run("unknown_outcome_is_found_by_the_repetition", testCreateOnceUnknownOutcomeIsFoundByTheRepetition)
+	t.Run("failed_request_leaves_the_key_unused", testCreateOnceFailedRequestLeavesTheKeyUnused)
+}
+
+func testCreateOnceRepetitionsGetTheSavedResponse(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	for n := range 3 {
+		saved, replayed, err := h.CreateOnce(t.Context(), input(url(0)), onceKey(), respondID, "")
+		if err != nil || replayed != (n > 0) || string(saved) != "1" {
+			t.Errorf("request %d: got %q, replayed %v, %v", n, saved, replayed, err)
+		}
+	}
+	if len(h.store.products) != 1 || len(h.requestedImages(t)) != 1 || h.wakes.Load() != 1 || h.cache.tombstones[1] != 1 {
+		t.Errorf("got %d products, relay woken %d times, cache invalidated to %d",
+			len(h.store.products), h.wakes.Load(), h.cache.tombstones[1])
+	}
+	other := onceKey()
+	other.Fingerprint = "g"
+	if _, _, err := h.CreateOnce(t.Context(), input(url(1)), other, respondID, ""); !errors.Is(err, catalog.ErrKeyReused) {
+		t.Errorf("got %v, want reused", err)
+	}
+}
+
+func testCreateOnceUnknownOutcomeIsFoundByTheRepetition(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.create(t, 0) // saves the pipeline
+	h.store.afterCommit = func() error { return catalog.ErrOutcomeUnknown }
+	if _, _, err := h.CreateOnce(t.Context(), input(), onceKey(), respondID, ""); !errors.Is(err, catalog.ErrOutcomeUnknown) {
+		t.Errorf("got %v, want unknown", err)
+	}
+	h.store.afterCommit = func() error { return nil }
+	saved, replayed, err := h.CreateOnce(t.Context(), input(), onceKey(), respondID, "")
+	if err != nil || !replayed || string(saved) != "2" || len(h.store.products) != 2 {
+		t.Errorf("got %q, replayed %v, %v", saved, replayed, err)
+	}
+}
+
+func testCreateOnceFailedRequestLeavesTheKeyUnused(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	wrong := input("ftp://example.com/a.jpg")
+	if _, _, err := h.CreateOnce(t.Context(), wrong, onceKey(), respondID, ""); !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v, want invalid", err)
+	}
+	no := errors.New("cannot be encoded")
+	_, _, err := h.CreateOnce(t.Context(), input(), onceKey(), func(catalog.Product) (catalog.SavedResponse, error) {
+		return nil, no
+	}, "")
+	if !errors.Is(err, no) || len(h.store.products) != 0 || len(h.store.outbox) != 0 {
+		t.Errorf("got %v and %d products, want none", err, len(h.store.products))
+	}
+	if _, replayed, err := h.CreateOnce(t.Context(), input(), onceKey(), respondID, ""); err != nil || replayed {
+		t.Errorf("got %v, replayed %v, want a first request", err, replayed)
+	}
+}

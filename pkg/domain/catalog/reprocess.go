@@ -1,0 +1,80 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+)
+
+// Reprocess starts a new request for an image in any state, with the pipeline in force: a running attempt is superseded, and
+// the attempts count from zero. An image that is ready stays visible until it is replaced. fault.NotFound if the product or
+// the image does not exist.
+func (s *Service) Reprocess(ctx context.Context, product ProductID, image ImageID, traceparent string) (Product, error) {
+	return s.reprocess(ctx, product, image, 0, traceparent, func(*Image, time.Time) bool { return true })
+}
+
+// Replay reprocesses an image that the attempt with fencingToken gave up, as an image.dead event reports it. ErrDone if the
+// image has changed since; fault.NotFound as for Reprocess.
+func (s *Service) Replay(ctx context.Context, product ProductID, image ImageID, fencingToken int64) error {
+	_, err := s.reprocess(ctx, product, image, 0, "", func(img *Image, _ time.Time) bool {
+		return img.JobState == Idle && img.FencingToken == fencingToken && (img.Status == Failed || img.ReprocessError != "")
+	})
+	return err
+}
+
+// ReprocessIf reprocesses an image that filter has selected, after delay. ErrDone if the image has a job, or filter no
+// longer matches it; fault.NotFound as for Reprocess.
+func (s *Service) ReprocessIf(ctx context.Context, product ProductID, image ImageID, filter Filter, delay time.Duration,
+) error {
+	_, err := s.reprocess(ctx, product, image, delay, "", func(img *Image, now time.Time) bool {
+		return img.JobState == Idle && filter.Matches(*img, now)
+	})
+	return err
+}
+
+// Filter selects images. A zero field is no condition.
+type Filter struct {
+	Status       Status
+	Code         media.Code    // of the failure, or of the failed reprocessing
+	OlderThan    time.Duration // since the last request
+	PipelineHash string        // of the last request
+}
+
+// Matches reports whether the image meets every condition.
+func (f Filter) Matches(img Image, now time.Time) bool {
+	return (f.Status == "" || img.Status == f.Status) &&
+		(f.Code == "" || img.ErrorCode == f.Code || img.ReprocessError == f.Code) &&
+		(f.OlderThan == 0 || now.Sub(img.RequestedAt) > f.OlderThan) &&
+		(f.PipelineHash == "" || img.PipelineHash == f.PipelineHash)
+}
+
+// BulkResult is the result of one call that reprocesses many images.
+type BulkResult struct {
+	Requested int           // images
+	Skipped   int           // images that were selected, and then had a job or no longer matched
+	Next      ImageID       // the last image that was examined, where the next call continues; 0 if none are left
+	Spread    time.Duration // from now until the last requested image is due
+}
+
+func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageID, delay time.Duration, traceparent string,
+	eligible func(*Image, time.Time) bool,
+) (Product, error) {
+	hash, err := s.recordPipeline(ctx)
+	if err != nil {
+		return Product{}, fmt.Errorf("record pipeline: %w", err)
+	}
+	r := reprocessRequest{hash: hash, jobID: s.NewID(), changedID: s.NewID(), traceparent: traceparent, delay: delay}
+	return s.change(ctx, product, nil, "reprocess image", func(p *Product, now time.Time) (Change, error) {
+		img := p.image(image)
+		if img == nil {
+			return Change{}, fault.New(fault.NotFound, "image_not_found", "the product has no such image")
+		}
+		if !eligible(img, now) {
+			return Change{}, ErrDone
+		}
+		return p.reprocess(img, r, now), nil
+	})
+}

@@ -1,3 +1,3 @@
-// Command api is the front of Vitrine: it answers HTTP, moves committed messages to Kafka, keeps the cache honest and
-// repairs what crashes left behind. Any number of them may run; --help lists what can be configured.
+// Command api serves the HTTP API, relays committed messages to Kafka, invalidates the cache, and runs maintenance: overdue
+// jobs, cleaning, garbage collection and audits. Any number of instances may run; --help lists the settings.
 package main

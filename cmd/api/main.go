@@ -25,9 +25,9 @@ func main() {
 	os.Exit(code)
 }
 
-// serve puts the program together and runs it.
-func serve(ctx context.Context, cfg Config, kit *program.App) error {
-	a, err := assemble(cfg, kit)
+// serve assembles the program and runs it.
+func serve(ctx context.Context, cfg Config, app *program.App) error {
+	a, err := assemble(cfg, app)
 	if err != nil {
 		return err
 	}

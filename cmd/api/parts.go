@@ -27,7 +27,7 @@ import (
 	"vitrine.io/pkg/platform/telemetry"
 )
 
-// api is the program put together, as far as that needs no server to answer.
+// api has the parts of the program that need no connection to be created.
 type api struct {
 	*program.App
 	cfg       Config
@@ -37,39 +37,39 @@ type api struct {
 	bucket    *blob.Bucket
 	publisher *kafka.Publisher
 	health    *telemetry.Health
-	open      atomic.Bool // the API's port is listened on
-	reprocess later       // for operators, on the admin port
+	open      atomic.Bool // the API's port is open
+	reprocess lateHandler // POST /images/reprocess on the admin port
 }
 
-// assemble makes the parts that stand on their own. Nothing is connected to yet.
-func assemble(cfg Config, kit *program.App) (*api, error) {
-	kafka.BridgeLogger(kit.Log)
-	rediscache.BridgeLogger(kit.Log)
-	a := &api{App: kit, cfg: cfg}
+// assemble creates the parts that need no connection.
+func assemble(cfg Config, app *program.App) (*api, error) {
+	kafka.BridgeLogger(app.Log)
+	rediscache.BridgeLogger(app.Log)
+	a := &api{App: app, cfg: cfg}
 	var err error
-	if a.db, err = postgres.Open(cfg.Postgres, kit.Log.Named("postgres"), kit.Registry); err != nil {
+	if a.db, err = postgres.Open(cfg.Postgres, app.Log.Named("postgres"), app.Registry); err != nil {
 		return nil, fmt.Errorf("open postgres: %w", err)
 	}
 	a.store = postgres.NewStore(a.db)
 	if a.outbox, err = postgres.NewOutbox(a.db); err != nil {
 		return nil, fmt.Errorf("open outbox: %w", err)
 	}
-	if a.bucket, err = blob.New(cfg.S3, kit.Registry, kit.Log.Named("blob")); err != nil {
+	if a.bucket, err = blob.New(cfg.S3, app.Registry, app.Log.Named("blob")); err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
-	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, kit.Registry, kit.Log.Named("kafka")); err != nil {
-		return nil, fmt.Errorf("make publisher: %w", err)
+	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, app.Registry, app.Log.Named("kafka")); err != nil {
+		return nil, fmt.Errorf("create publisher: %w", err)
 	}
 	a.health = telemetry.NewHealth(map[string]telemetry.Check{
 		"postgres": a.db.Ping, "http": a.listening,
-	}, time.Now, kit.Log.Named("health"))
+	}, time.Now, app.Log.Named("health"))
 	return a, nil
 }
 
-// run serves until ctx ends. The admin port answers while Postgres is still awaited, so that a slow database is seen as not
-// ready, and not as dead.
+// run serves until ctx ends. The admin port answers while serve waits for Postgres, so that a slow database makes the
+// program not ready instead of dead.
 func (a *api) run(ctx context.Context) error {
-	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace+time.Second, // for the farewell, after a serve that took all of its grace
+	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace+time.Second, // for closing the rest, after serve has used its grace
 		a.Admin(a.health, telemetry.Route{Pattern: "/images/reprocess", Handler: &a.reprocess}),
 		lifecycle.Closer("connections", func() error {
 			a.bucket.Close()
@@ -80,7 +80,7 @@ func (a *api) run(ctx context.Context) error {
 	)
 }
 
-// serve does the program's work, from the moment that Postgres answers.
+// serve waits for Postgres and then runs the API, the relay and maintenance.
 func (a *api) serve(ctx context.Context) error {
 	epoch, err := a.cacheEpoch(ctx)
 	if err != nil {
@@ -100,9 +100,9 @@ func (a *api) serve(ctx context.Context) error {
 		Group: "vitrine.cache", Topic: event.TopicChanged, InFlight: 32, Check: checkChanged,
 	}, service.HandleChanged, a.publisher, a.Registry, a.Log.Named("changes"))
 	if err != nil {
-		return fmt.Errorf("make consumer: %w", err)
+		return fmt.Errorf("create consumer: %w", err)
 	}
-	server := httpapi.New(httpapi.Parts{
+	server := httpapi.New(httpapi.Deps{
 		Catalog: service, Encoder: encoder, Ready: a.health.Ready, NewID: uuid.NewString, Now: time.Now, Registry: a.Registry,
 		Log: a.Log.Named("http"),
 	}, a.cfg.HTTP)
@@ -132,13 +132,13 @@ func (a *api) serve(ctx context.Context) error {
 	)
 }
 
-// later is a handler that is known only after its port is open: Postgres is awaited meanwhile.
-type later struct{ handler atomic.Pointer[http.Handler] }
+// lateHandler is a handler that is set after its port is open. Until then it responds with 503.
+type lateHandler struct{ handler atomic.Pointer[http.Handler] }
 
-func (l *later) set(h http.Handler) { l.handler.Store(&h) }
+func (l *lateHandler) set(h http.Handler) { l.handler.Store(&h) }
 
 // ServeHTTP implements http.Handler.
-func (l *later) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *lateHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h := l.handler.Load(); h != nil {
 		(*h).ServeHTTP(w, r)
 		return
@@ -149,12 +149,12 @@ func (l *later) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // cacheEpoch waits for Postgres and reads the epoch that documents in the cache belong to.
 func (a *api) cacheEpoch(ctx context.Context) (int64, error) {
-	for told := false; ; told = true {
+	for logged := false; ; logged = true {
 		_, epoch, err := a.store.Installation(ctx)
 		if err == nil {
 			return epoch, nil
 		}
-		if !told {
+		if !logged {
 			a.Log.Warn("waiting for postgres", zap.Error(err))
 		}
 		if !backoff.Sleep(ctx, time.Second) {
@@ -163,7 +163,7 @@ func (a *api) cacheEpoch(ctx context.Context) (int64, error) {
 	}
 }
 
-// listening is the check that requests can come in at all.
+// listening is the health check of the API's port.
 func (a *api) listening(context.Context) error {
 	if !a.open.Load() {
 		return errors.New("the port is not open yet")
@@ -171,17 +171,17 @@ func (a *api) listening(context.Context) error {
 	return nil
 }
 
-// drain is stopped first: it says not ready, and gives those who send requests time to notice, and to let go of their
-// connections.
+// drain is the first part to stop: it makes the program not ready, and waits Shutdown.Delay so that load balancers notice
+// and clients close their connections.
 func (a *api) drain(ctx context.Context, server *httpapi.Server) error {
 	<-ctx.Done()
 	a.health.SetDraining()
-	server.Leave()
+	server.SetDraining()
 	<-time.After(a.cfg.Shutdown.Delay)
 	return nil
 }
 
-// checkChanged says why a message is no product.changed, or nil.
+// checkChanged returns why a message is not a valid product.changed, or nil.
 func checkChanged(m event.Message) error {
 	_, err := event.Decode[event.ProductChanged](m)
 	return err

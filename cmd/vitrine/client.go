@@ -15,26 +15,26 @@ import (
 )
 
 const (
-	pollEvery = 200 * time.Millisecond
-	maxAnswer = 8 << 20 // bytes; twenty pictures in 128 renditions each are less than one
+	pollInterval = 200 * time.Millisecond
+	maxResponse  = 8 << 20 // bytes; 20 images of 128 renditions are below 1 MiB
 )
 
-// apiClient asks the HTTP API as any client would.
+// apiClient is a client of the HTTP API.
 type apiClient struct {
 	base string // its URL, without the last slash
 	web  *http.Client
 }
 
-// product is what is read of a product.
+// product has the fields of a product that the commands read.
 type product struct {
-	ID          int64     `json:"id"`
-	ImageStatus string    `json:"image_status"`
-	Sources     []string  `json:"product_images"`
-	Compressed  []string  `json:"compressed_product_images"`
-	Images      []picture `json:"images"`
+	ID          int64          `json:"id"`
+	ImageStatus string         `json:"image_status"`
+	Sources     []string       `json:"product_images"`
+	Compressed  []string       `json:"compressed_product_images"`
+	Images      []productImage `json:"images"`
 }
 
-type picture struct {
+type productImage struct {
 	SourceURL string `json:"source_url"`
 	Status    string `json:"status"`
 	Error     *struct {
@@ -71,11 +71,11 @@ func (a apiClient) addUser(ctx context.Context, name, email string) (int64, erro
 	return user.ID, err
 }
 
-// addProduct adds a user's product with the pictures that are at these URLs.
-func (a apiClient) addProduct(ctx context.Context, user int64, name, about string, pictures []string) (product, error) {
+// addProduct adds a user's product with one image for each of the URLs.
+func (a apiClient) addProduct(ctx context.Context, user int64, name, about string, images []string) (product, error) {
 	var p product
 	err := a.call(ctx, http.MethodPost, "/products", map[string]any{
-		"user_id": user, "product_name": name, "product_description": about, "product_images": pictures, "product_price": "12.50",
+		"user_id": user, "product_name": name, "product_description": about, "product_images": images, "product_price": "12.50",
 	}, &p)
 	return p, err
 }
@@ -87,9 +87,9 @@ func (a apiClient) product(ctx context.Context, id int64) (product, error) {
 	return p, err
 }
 
-// settled reads a product until none of its pictures is pending. changed hears of each picture's first status and of every
-// other one after it; waiting hears why a reading was not to be had.
-func (a apiClient) settled(
+// awaitImages reads a product until none of its images is pending. It calls changed for the first status of each image and
+// for every later change, and waiting with the error of each failed attempt to read.
+func (a apiClient) awaitImages(
 	ctx context.Context, id int64, changed func(i int, p product), waiting func(error),
 ) (p product, err error) {
 	seen := map[int]string{}
@@ -101,7 +101,7 @@ func (a apiClient) settled(
 		return err
 	}
 	for {
-		if err := insist(ctx, read, waiting); err != nil {
+		if err := retry(ctx, read, waiting); err != nil {
 			return p, err
 		}
 		for i, img := range p.Images {
@@ -113,14 +113,14 @@ func (a apiClient) settled(
 		if p.ImageStatus != "pending" {
 			return p, nil
 		}
-		if !backoff.Sleep(ctx, pollEvery) {
-			return p, fmt.Errorf("the pictures are still pending: %w", ctx.Err())
+		if !backoff.Sleep(ctx, pollInterval) {
+			return p, fmt.Errorf("the images are still pending: %w", ctx.Err())
 		}
 	}
 }
 
-// call sends in as JSON, unless it is nil, and decodes the answer into out. An answer other than 2xx is an error that quotes
-// it; fault.Unavailable if the same may well succeed a little later.
+// call sends in as JSON, unless it is nil, and decodes the response into out. A status other than 2xx is an error that
+// quotes the response; fault.Unavailable if a repetition may succeed.
 func (a apiClient) call(ctx context.Context, method, path string, in, out any) error {
 	var body bytes.Buffer
 	if in != nil {
@@ -135,33 +135,33 @@ func (a apiClient) call(ctx context.Context, method, path string, in, out any) e
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := a.web.Do(req)
 	if err != nil {
-		return notNow(ctx, err)
+		return temporary(ctx, err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
 	if err != nil {
-		return notNow(ctx, err)
+		return temporary(ctx, err)
 	}
 	if resp.StatusCode/100 != 2 {
 		err := fmt.Errorf("%s %s: %s: %s", method, req.URL, resp.Status, bytes.TrimSpace(text[:min(len(text), 2000)]))
-		if slices.Contains(passing, resp.StatusCode) {
-			return notNow(ctx, err)
+		if slices.Contains(temporaryStatuses, resp.StatusCode) {
+			return temporary(ctx, err)
 		}
 		return err
 	}
 	if err := json.Unmarshal(text, out); err != nil {
-		return fmt.Errorf("%s %s: read the answer: %w", method, req.URL, err)
+		return fmt.Errorf("%s %s: read the response: %w", method, req.URL, err)
 	}
 	return nil
 }
 
-// passing are the answers of a server, or of what stands before it, that will soon answer otherwise.
-var passing = []int{
+// temporaryStatuses are the statuses, of the API or of a proxy, after which a repetition may succeed.
+var temporaryStatuses = []int{
 	http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
 }
 
-// notNow marks an error that may pass, unless it is the end of ctx.
-func notNow(ctx context.Context, err error) error {
+// temporary returns err as fault.Unavailable, unless ctx has ended.
+func temporary(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}

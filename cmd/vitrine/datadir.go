@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// dataDir returns where dev keeps its data: .vitrine in here, or a directory of here's own below shared if the user that
-// Postgres runs as (nil: ourselves) cannot enter here.
+// dataDir returns where dev keeps its data: .vitrine in here, or a directory below shared whose name is derived from here,
+// if the user that Postgres runs as (nil: the current user) cannot enter here.
 func dataDir(here, shared string, as *syscall.Credential) (string, error) {
 	here, err := filepath.Abs(here)
 	if err != nil {
@@ -54,11 +54,11 @@ func canEnter(dir string, as *syscall.Credential) bool {
 	}
 }
 
-// makeDirs makes the data directory and what dev keeps in it. Everybody may pass through, so that Postgres' user can.
+// makeDirs makes the data directory and what dev keeps in it. All users may enter, because Postgres' user has to.
 func makeDirs(data string, names ...string) error {
 	for _, name := range append([]string{""}, names...) {
 		dir := filepath.Join(data, name)
-		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // Postgres' user has to pass through
+		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // Postgres' user has to enter
 			return fmt.Errorf("make data directory: %w", err)
 		}
 	}

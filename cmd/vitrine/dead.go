@@ -20,12 +20,12 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// DeadConfig is everything that can be said about dead list and dead show.
+// DeadConfig is the configuration of dead list and dead show.
 type DeadConfig struct {
 	Kafka kafka.Config `envPrefix:"KAFKA_"`
 }
 
-// deadFilter says which dead letters are meant. What is zero does not matter.
+// deadFilter selects dead letters. A zero field matches all.
 type deadFilter struct {
 	code        string
 	product     int64
@@ -34,13 +34,13 @@ type deadFilter struct {
 }
 
 func (f *deadFilter) flags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.code, "code", "", "only pictures that were given up with this code")
-	cmd.Flags().Int64Var(&f.product, "product", 0, "only what is about this product")
-	cmd.Flags().DurationVar(&f.since, "since", 0, "only what is younger, such as 24h")
-	cmd.Flags().BoolVar(&f.undecodable, "undecodable", false, "only records that could not be read")
+	cmd.Flags().StringVar(&f.code, "code", "", "only images that failed with this code")
+	cmd.Flags().Int64Var(&f.product, "product", 0, "only dead letters of this product")
+	cmd.Flags().DurationVar(&f.since, "since", 0, "only dead letters of at most this age, such as 24h")
+	cmd.Flags().BoolVar(&f.undecodable, "undecodable", false, "only records that could not be decoded")
 }
 
-// check says what is wrong with the filter.
+// check returns an error if the filter is not valid.
 func (f *deadFilter) check() error {
 	if f.since < 0 {
 		return errors.New("--since: must not be below 0")
@@ -48,17 +48,17 @@ func (f *deadFilter) check() error {
 	return nil
 }
 
-func (f *deadFilter) takes(l deadLetter, now time.Time) bool {
+func (f *deadFilter) matches(l deadLetter, now time.Time) bool {
 	return (f.code == "" || l.Code == f.code) && (f.product == 0 || l.Product == strconv.FormatInt(f.product, 10)) &&
 		(f.since == 0 || now.Sub(l.Time) <= f.since) && (!f.undecodable || l.Undecodable != nil)
 }
 
 func (c console) deadCommand() *cobra.Command {
 	group := &cobra.Command{
-		Use: "dead", Short: "Look through pictures that were given up and records that nobody could read, and try them again",
-		Long: `Reads the topic vitrine.images.dead from its beginning to its end, and leaves no trace in it. It keeps what it has
-for thirty days. Configured like the other programs, by VITRINE_KAFKA_* variables; replay needs all those of the API. Where
-nothing fits the filters nothing is listed, even if that is because a code is misspelt.`,
+		Use: "dead", Short: "List images that failed and records that could not be decoded, and replay them",
+		Long: `Reads the topic vitrine.images.dead, which keeps its records for thirty days, without committing offsets.
+Configured like the other programs, by VITRINE_KAFKA_* variables; replay needs all variables of the API. The filters do not
+check that a code or a product exists.`,
 	}
 	group.AddCommand(c.deadListCommand(), c.deadShowCommand(), c.deadReplayCommand())
 	return group
@@ -72,15 +72,15 @@ func (c console) deadListCommand() *cobra.Command {
 		Use: "list", Args: cobra.NoArgs, Short: "List dead letters, the newest last",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "table" && output != "json" {
-				return fmt.Errorf("--output is table or json, not %q", output)
+				return fmt.Errorf("--output: must be table or json, not %q", output)
 			}
 			if limit < 1 {
-				return errors.New("--limit: has to be at least 1")
+				return errors.New("--limit: must be at least 1")
 			}
 			if err := filter.check(); err != nil {
 				return err
 			}
-			cfg, err := configured[DeadConfig](c, file)
+			cfg, err := loadConfig[DeadConfig](c, file)
 			if err != nil {
 				return err
 			}
@@ -101,13 +101,13 @@ func (c console) deadListCommand() *cobra.Command {
 	return cmd
 }
 
-// listDead returns the newest limit letters that the filter takes, the newest last, and how many there are altogether. One
-// that was told several times counts once, as it was told last.
+// listDead returns the newest limit letters that match the filter, the newest last, and the number of all that match. Of
+// several records with the same event id only the newest counts.
 func listDead(ctx context.Context, cfg kafka.Config, filter deadFilter, limit int) ([]deadLetter, int, error) {
 	now, latest := time.Now(), make(map[string]deadLetter)
 	err := readDead(ctx, cfg, func(l deadLetter) error {
-		if known, ok := latest[l.ID]; filter.takes(l, now) && (!ok || !l.Time.Before(known.Time)) {
-			if l.Undecodable != nil { // a list does not show it, and it may be large
+		if known, ok := latest[l.ID]; filter.matches(l, now) && (!ok || !l.Time.Before(known.Time)) {
+			if l.Undecodable != nil { // not part of a list, and possibly large
 				brief := *l.Undecodable
 				brief.Payload, brief.Headers = nil, nil
 				l.Undecodable = &brief
@@ -130,28 +130,28 @@ func listDead(ctx context.Context, cfg kafka.Config, filter deadFilter, limit in
 func tableDead(out io.Writer, found []deadLetter, total int) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if total > 0 {
-		fmt.Fprintln(table, "TIME\tEVENT\tPRODUCT\tIMAGE\tFENCE\tCODE\tDETAIL")
+		fmt.Fprintln(table, "TIME\tEVENT\tPRODUCT\tIMAGE\tTOKEN\tCODE\tDETAIL")
 	}
 	for _, l := range found {
-		image, fence, detail := "-", "-", l.Unreadable
+		image, token, detail := "-", "-", l.Unreadable
 		switch {
 		case l.Image != nil:
-			image, fence = strconv.FormatInt(l.Image.ImageID, 10), strconv.FormatInt(l.Image.FencingToken, 10)
+			image, token = strconv.FormatInt(l.Image.ImageID, 10), strconv.FormatInt(l.Image.FencingToken, 10)
 			detail = l.Image.Detail + " " + l.Image.SourceURL
 		case l.Undecodable != nil:
 			detail = l.Undecodable.Reason
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Time.UTC().Format(time.RFC3339), plain(l.ID),
-			cmp.Or(plain(l.Product), "-"), image, fence, plain(l.Code), plain(detail))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Time.UTC().Format(time.RFC3339), printable(l.ID),
+			cmp.Or(printable(l.Product), "-"), image, token, printable(l.Code), printable(detail))
 	}
 	if len(found) < total {
-		fmt.Fprintf(table, "and %d older ones: see --limit\n", total-len(found))
+		fmt.Fprintf(table, "%d older dead letters are not listed: see --limit\n", total-len(found))
 	}
 	return table.Flush()
 }
 
-// plain makes a text from elsewhere one line that does nothing to a terminal.
-func plain(text string) string {
+// printable returns at most 200 characters of text, with a space for each that a terminal might interpret.
+func printable(text string) string {
 	clean := make([]rune, 0, len(text))
 	for _, r := range text {
 		if !strconv.IsPrint(r) {
@@ -167,9 +167,9 @@ func plain(text string) string {
 func (c console) deadShowCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "show EVENT", Args: cobra.ExactArgs(1), Short: "Show all that is known of one dead letter, as JSON",
+		Use: "show EVENT", Args: cobra.ExactArgs(1), Short: "Show one dead letter as JSON",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := configured[DeadConfig](c, file)
+			cfg, err := loadConfig[DeadConfig](c, file)
 			if err != nil {
 				return err
 			}
@@ -197,9 +197,10 @@ func (c console) deadShowCommand() *cobra.Command {
 	return cmd
 }
 
-// deadLetter is one record of the dead topic. Image or Undecodable is what it says; neither if it cannot be read itself.
+// deadLetter is one record of the dead topic. Image or Undecodable is its content; both are nil if it cannot be decoded
+// itself.
 type deadLetter struct {
-	ID          string             `json:"event_id"` // its place in the topic if it has none
+	ID          string             `json:"event_id"` // partition/offset if it has none
 	Time        time.Time          `json:"time"`
 	Partition   int32              `json:"partition"` // of the dead topic
 	Offset      int64              `json:"offset"`
@@ -208,16 +209,16 @@ type deadLetter struct {
 	Image       *event.ImageDead   `json:"image,omitempty"`
 	Undecodable *event.Undecodable `json:"record,omitempty"`
 	Text        string             `json:"payload_text,omitempty"` // Undecodable's payload, if it is text
-	Unreadable  string             `json:"unreadable,omitempty"`   // why the dead letter is none
+	Unreadable  string             `json:"unreadable,omitempty"`   // why the record is not a valid dead letter
 }
 
-// The codes of dead letters that are no pictures.
+// The codes of dead letters that are not about images.
 const (
 	codeUndecodable = "undecodable" // a record of another topic
 	codeUnreadable  = "unreadable"  // a record of the dead topic itself
 )
 
-// readDead calls fn with every dead letter there is.
+// readDead calls fn with every dead letter, in the order of each partition.
 func readDead(ctx context.Context, cfg kafka.Config, fn func(deadLetter) error) error {
 	kafka.BridgeLogger(zap.NewNop())
 	reader, err := kafka.NewReader(cfg)
@@ -257,7 +258,7 @@ func toDeadLetter(r kafka.Record) deadLetter {
 		}
 		l.Unreadable = err.Error()
 	default:
-		l.Unreadable = fmt.Sprintf("event type %q has no place here", m.Type)
+		l.Unreadable = fmt.Sprintf("event type %q does not belong to this topic", m.Type)
 	}
 	return l
 }

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// demoPatience is how long the demonstration waits for its pictures.
-const demoPatience = 2 * time.Minute
+// demoTimeout is how long the demonstration waits for its images.
+const demoTimeout = 2 * time.Minute
 
-// demonstrate posts a product with the sample pictures, waits for them and shows what became of them.
+// demonstrate posts a product with the sample images, waits for them and prints their renditions.
 func (s *stack) demonstrate(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	user, err := s.demoUser(ctx)
 	if err != nil {
@@ -27,13 +27,13 @@ func (s *stack) demonstrate(ctx context.Context) error {
 	for _, p := range samples() {
 		urls = append(urls, "http://"+s.options.samples+"/"+p.file)
 	}
-	p, err := s.api().addProduct(ctx, user, "Landscapes", "Three pictures to look at", urls)
+	p, err := s.api().addProduct(ctx, user, "Landscapes", "Three sample images", urls)
 	if err != nil {
 		return fmt.Errorf("product: %w", err)
 	}
-	s.say("posted product %d with %d pictures", p.ID, len(urls))
-	p, err = s.api().settled(ctx, p.ID, func(i int, p product) {
-		s.say("  picture %d of %d is %s: %s", i+1, len(p.Images), p.Images[i].Status, p.Images[i].SourceURL)
+	s.say("posted product %d with %d images", p.ID, len(urls))
+	p, err = s.api().awaitImages(ctx, p.ID, func(i int, p product) {
+		s.say("  image %d of %d is %s: %s", i+1, len(p.Images), p.Images[i].Status, p.Images[i].SourceURL)
 	}, func(err error) { s.say("waiting: %v", err) })
 	if err != nil {
 		return fmt.Errorf("%w: see the logs", err)
@@ -41,11 +41,11 @@ func (s *stack) demonstrate(ctx context.Context) error {
 	if err := s.table(p); err != nil {
 		return err
 	}
-	s.say("the same by hand:\n\n%s", s.curls(user, p.ID, urls))
+	s.say("the same requests with curl:\n\n%s", s.curls(user, p.ID, urls))
 	return nil
 }
 
-// demoUser returns the demonstration's user, who is made at the first start.
+// demoUser returns the id of the demonstration's user, which is added at the first start.
 func (s *stack) demoUser(ctx context.Context) (int64, error) {
 	file := filepath.Join(s.options.data, "demo-user")
 	if text, err := os.ReadFile(file); err == nil {
@@ -65,7 +65,7 @@ func (s *stack) demoUser(ctx context.Context) (int64, error) {
 
 func (s *stack) api() apiClient { return apiClient{base: "http://" + s.options.http, web: s.client} }
 
-// table shows every rendition beside its source.
+// table prints every rendition beside its source.
 func (s *stack) table(p product) error {
 	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nSOURCE\tBYTES\tRENDITION\tFORMAT\tSIZE\tBYTES\tSAVED\tURL")
@@ -88,12 +88,12 @@ func (s *stack) table(p product) error {
 			fmt.Fprintf(w, "%s\t%s\t%s\t\t\t\t%s, not stored\n", head, d.Name, d.Format, d.Reason)
 		}
 	}
-	_ = w.Flush() // to the terminal: there is nobody to tell
+	_ = w.Flush() // an error of the terminal cannot be reported
 	fmt.Fprintln(s.stdout)
 	return nil
 }
 
-// curls are the demonstration's requests, to be repeated.
+// curls returns the demonstration's requests as curl commands.
 func (s *stack) curls(user, product int64, urls []string) string {
 	api := "http://" + s.options.http
 	return fmt.Sprintf(`  curl -s -H 'Content-Type: application/json' %[1]s/users -d '{"name":"Ada","email":"ada@example.com"}'

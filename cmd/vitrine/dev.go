@@ -17,7 +17,7 @@ import (
 	"vitrine.io/pkg/platform/telemetry"
 )
 
-// devOptions are what can be said about dev.
+// devOptions are the flags of dev.
 type devOptions struct {
 	data    string // directory; "" chooses one
 	http    string // addresses
@@ -34,9 +34,8 @@ func (c console) devCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run the whole system on this machine, with a demonstration, until Ctrl-C", Args: cobra.NoArgs,
 		Long: `Starts a real Postgres, and Kafka, Redis and S3 in this process, then the API, a worker and its codec processes.
-Posts a product with three pictures and shows what becomes of them; ends if that takes longer than two minutes, which
---demo=false avoids. Pictures may come from this machine here, on any port.
-Data outlives a restart; the programs' logs are in the data directory.`,
+Posts a product with three images and prints their renditions; --demo=false leaves that out. Sources of images may be on
+this machine, on any port. Data is kept between starts; the programs' logs are in the data directory.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.bin == "" {
 				self, err := os.Executable()
@@ -52,16 +51,16 @@ Data outlives a restart; the programs' logs are in the data directory.`,
 	f.StringVar(&o.data, "data", "",
 		"data directory (default .vitrine; below /var/lib/vitrine where Postgres cannot enter that)")
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address of the API")
-	f.StringVar(&o.media, "media", "127.0.0.1:8081", "address of the pictures")
-	f.StringVar(&o.samples, "samples", "127.0.0.1:8082", "address of the sample pictures")
+	f.StringVar(&o.media, "media", "127.0.0.1:8081", "address of the renditions")
+	f.StringVar(&o.samples, "samples", "127.0.0.1:8082", "address of the sample images")
 	f.StringVar(&o.api, "api-admin", "127.0.0.1:9090", "address of the API's metrics and health")
 	f.StringVar(&o.worker, "worker-admin", "127.0.0.1:9091", "address of the worker's metrics and health")
-	f.BoolVar(&o.demo, "demo", true, "post a product and show what becomes of it")
+	f.BoolVar(&o.demo, "demo", true, "post a product and print its renditions")
 	f.StringVar(&o.bin, "bin", "", "directory of the programs api, worker and codec (default: this program's)")
 	return cmd
 }
 
-// dev runs until ctx ends or something that it started does.
+// dev runs until ctx ends or a program that it started exits.
 func (c console) dev(ctx context.Context, o devOptions) error {
 	if o.data == "" {
 		as, err := devstack.PostgresUser(os.Getuid())
@@ -90,12 +89,12 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 	c.say("data and logs are in %s", o.data)
 
 	s := &stack{
-		console: c, options: o, log: log, client: &http.Client{Timeout: patience}, gallery: newGallery(0, 0),
+		console: c, options: o, log: log, client: &http.Client{Timeout: startTimeout}, gallery: newGallery(0, 0),
 	}
 	defer s.close()
 	if err := s.start(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil // told to stop while starting
+			return nil // stopped while starting
 		}
 		return err
 	}
@@ -104,8 +103,8 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 		err := s.demonstrate(ctx)
 		switch {
 		case err == nil, ctx.Err() != nil:
-		case errors.Is(err, context.DeadlineExceeded): // a busy machine: nothing is broken
-			c.say("the demonstration has taken too long: %v", err)
+		case errors.Is(err, context.DeadlineExceeded): // a busy machine is not an error
+			c.say("the demonstration did not end in time: %v", err)
 		default:
 			return fmt.Errorf("demonstration: %w", err)
 		}
@@ -118,20 +117,20 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 	return err
 }
 
-// check tells at once what would go wrong later: a port that is taken, a program that was not built.
+// check returns an error for each address that is in use and each program that was not built.
 func (o devOptions) check(ctx context.Context) error {
 	var wrong []error
 	for _, flag := range []struct{ name, addr string }{
 		{"http", o.http}, {"media", o.media}, {"samples", o.samples}, {"api-admin", o.api}, {"worker-admin", o.worker},
 	} {
-		if err := free(ctx, flag.addr); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s cannot be listened on: free it, or choose another address with --%s",
+		if err := checkFree(ctx, flag.addr); err != nil {
+			wrong = append(wrong, fmt.Errorf("%s is in use: free it, or choose another address with --%s",
 				flag.addr, flag.name))
 		}
 	}
 	for _, name := range []string{"api", "worker", "codec"} {
 		if _, err := os.Stat(filepath.Join(o.bin, name)); err != nil {
-			wrong = append(wrong, fmt.Errorf("the program %s is not in %s: make build makes it", name, o.bin))
+			wrong = append(wrong, fmt.Errorf("the program %s is not in %s: run make build", name, o.bin))
 		}
 	}
 	return errors.Join(wrong...)
@@ -141,7 +140,7 @@ func (c console) say(format string, args ...any) {
 	fmt.Fprintf(c.stdout, "vitrine: "+format+"\n", args...)
 }
 
-// environment is what the programs are told of the stack, as any deployment would tell them.
+// environment returns the environment of the programs, with the settings of the stack.
 func (s *stack) environment() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "GOCOVERDIR=" + os.Getenv("GOCOVERDIR"),
@@ -165,7 +164,7 @@ func (s *stack) environment() []string {
 	}
 }
 
-// setUp does what `vitrine setup` does.
+// setUp runs `vitrine setup` in this process.
 func (s *stack) setUp(ctx context.Context) error {
 	cfg, _, err := config.Load[SetupConfig](nil, s.environment())
 	if err != nil {
@@ -176,7 +175,7 @@ func (s *stack) setUp(ctx context.Context) error {
 	return setup(ctx, cfg, s.log.Named("setup"))
 }
 
-// fileLog is dev's own log, in the form of the programs'.
+// fileLog returns dev's own log, in the programs' format, and a function that closes it.
 func (c console) fileLog(path string) (*zap.Logger, func(), error) {
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command vitrine is for those who run Vitrine: it sets the servers up, migrates the database, checks pipelines and sees
-// them arrive, tries a running system from outside, and runs the whole system on one machine for development. One file holds
-// one command.
+// Command vitrine is the CLI for operators: it sets up the servers, migrates the database, checks pipelines and lists which
+// are in force, tests a running system from outside, and runs the whole system on one machine for development. Each command
+// has its own file.
 package main

@@ -18,16 +18,17 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 )
 
-// The photos: their size, how many landscapes they are of, and how many files are kept. 256 of them are about 16 MiB.
+// The photos: their size in pixels, the number of different landscapes, and the number of files kept, which are about 16
+// MiB.
 const (
 	photoWidth   = 960
 	photoHeight  = 640
 	photoScenes  = 4
-	photosKept   = 256
+	maxPhotos    = 256
 	photoQuality = 85
 )
 
-// sample is a picture that is drawn here, so that no other source is needed.
+// sample is an image that this program draws, so that no other source is needed.
 type sample struct {
 	file          string
 	width, height int
@@ -42,25 +43,25 @@ func samples() []sample {
 	}
 }
 
-// drawn is a file that is drawn when it is first asked for.
-type drawn = func() ([]byte, error)
+// drawFunc returns a file, which it draws at the first call.
+type drawFunc = func() ([]byte, error)
 
-// gallery serves sample pictures. It draws each when it is first asked for; of the photos it keeps those
-// drawn last.
+// gallery serves sample images. It draws each at its first request, and keeps the maxPhotos photos that were requested last
+// for the first time.
 type gallery struct {
 	http.Handler
-	count  uint64 // of the photos, 0: any number
+	count  uint64 // of photos; 0: no limit
 	delay  time.Duration
-	named  map[string]drawn
+	named  map[string]drawFunc
 	scenes [photoScenes]func() *image.RGBA
 
 	mu     sync.Mutex
-	photos map[uint64]drawn
-	oldest []uint64 // keys of photos, in the order in which they came
+	photos map[uint64]drawFunc
+	order  []uint64 // keys of photos, the oldest first
 }
 
 func newGallery(count uint64, delay time.Duration) *gallery {
-	g := &gallery{count: count, delay: delay, named: map[string]drawn{}, photos: map[uint64]drawn{}}
+	g := &gallery{count: count, delay: delay, named: map[string]drawFunc{}, photos: map[uint64]drawFunc{}}
 	for i := range g.scenes {
 		g.scenes[i] = sync.OnceValue(func() *image.RGBA { return landscape(photoWidth, photoHeight, len(samples())+i) })
 	}
@@ -71,7 +72,7 @@ func newGallery(count uint64, delay time.Duration) *gallery {
 			err := p.encode(&file, landscape(p.width, p.height, i))
 			return file.Bytes(), err
 		})
-		mux.HandleFunc("GET /"+p.file, func(w http.ResponseWriter, r *http.Request) { g.answer(w, r, p.file, g.named[p.file]) })
+		mux.HandleFunc("GET /"+p.file, func(w http.ResponseWriter, r *http.Request) { g.serveFile(w, r, p.file, g.named[p.file]) })
 	}
 	mux.HandleFunc("GET /photos/{file}", g.servePhoto)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
@@ -86,10 +87,10 @@ func (g *gallery) servePhoto(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	g.answer(w, r, file, g.photo(n))
+	g.serveFile(w, r, file, g.photo(n))
 }
 
-func (g *gallery) answer(w http.ResponseWriter, r *http.Request, name string, file drawn) {
+func (g *gallery) serveFile(w http.ResponseWriter, r *http.Request, name string, file drawFunc) {
 	if !backoff.Sleep(r.Context(), g.delay) {
 		return
 	}
@@ -101,31 +102,31 @@ func (g *gallery) answer(w http.ResponseWriter, r *http.Request, name string, fi
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(body))
 }
 
-// photo returns a photo that may still have to be drawn.
-func (g *gallery) photo(n uint64) drawn {
+// photo returns photo n, and drops the oldest one if there are too many.
+func (g *gallery) photo(n uint64) drawFunc {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if p, ok := g.photos[n]; ok {
 		return p
 	}
-	if len(g.oldest) == photosKept {
-		delete(g.photos, g.oldest[0])
-		g.oldest = g.oldest[1:]
+	if len(g.order) == maxPhotos {
+		delete(g.photos, g.order[0])
+		g.order = g.order[1:]
 	}
 	p := sync.OnceValues(func() ([]byte, error) {
 		var file bytes.Buffer
-		err := jpeg.Encode(&file, stamped(g.scenes[n%photoScenes](), n), &jpeg.Options{Quality: photoQuality})
+		err := jpeg.Encode(&file, withNumber(g.scenes[n%photoScenes](), n), &jpeg.Options{Quality: photoQuality})
 		return file.Bytes(), err
 	})
 	g.photos[n] = p
-	g.oldest = append(g.oldest, n)
+	g.order = append(g.order, n)
 	return p
 }
 
-// stamped is a scene with a number written on it, as two rows of dark and light squares: another picture for each number, at
-// the price of a copy.
-func stamped(scene *image.RGBA, n uint64) image.Image {
-	const side = 16 // two blocks of a JPEG, so that no quality makes two numbers one
+// withNumber returns a copy of scene with n on it, in binary, as two rows of dark and light squares: each number makes
+// another image.
+func withNumber(scene *image.RGBA, n uint64) image.Image {
+	const side = 16 // pixels; two blocks of a JPEG, so that the number survives any quality
 	m := image.NewRGBA(scene.Rect)
 	copy(m.Pix, scene.Pix)
 	for bit := range 64 {
@@ -139,7 +140,7 @@ func stamped(scene *image.RGBA, n uint64) image.Image {
 	return m
 }
 
-// size returns the bytes of a named sample.
+// size returns the size of a named sample in bytes.
 func (g *gallery) size(name string) (int64, error) {
 	file, ok := g.named[name]
 	if !ok {

@@ -8,7 +8,8 @@ import (
 	xdraw "golang.org/x/image/draw"
 )
 
-// landscape paints a landscape in a quarter of the size, and enlarges it with a little grain, as photographs have it.
+// landscape paints a landscape at a quarter of the size, enlarges it, and adds grain, so that it compresses like a
+// photograph.
 func landscape(width, height, seed int) *image.RGBA {
 	m := image.NewRGBA(image.Rect(0, 0, width, height))
 	small := paint(width/4, height/4, seed)
@@ -24,7 +25,7 @@ func landscape(width, height, seed int) *image.RGBA {
 	return m
 }
 
-// paint is a sky from one colour to another, a sun, and ranges of hills that darken towards the viewer.
+// paint draws a sky with a gradient, a sun, and ranges of hills that get darker towards the viewer.
 func paint(width, height, seed int) *image.RGBA {
 	m := image.NewRGBA(image.Rect(0, 0, width, height))
 	skies := [][2]color.RGBA{
@@ -58,7 +59,7 @@ func paint(width, height, seed int) *image.RGBA {
 	return m
 }
 
-// blend mixes a and b; t is held between 0 (all a) and 1 (all b).
+// blend mixes a and b; t is limited to the range from 0 (a) to 1 (b).
 func blend(a, b color.RGBA, t float64) color.RGBA {
 	t = math.Max(0, math.Min(1, t))
 	mix := func(x, y uint8) uint8 { return uint8(float64(x) + t*(float64(y)-float64(x))) }

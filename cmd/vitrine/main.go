@@ -32,10 +32,10 @@ func main() {
 	os.Exit(1)
 }
 
-// errLogged is returned when the log, which is JSON to its last line, has told what went wrong.
+// errLogged is returned when the error is in the log already.
 var errLogged = errors.New("see the log")
 
-// console is what every command can touch of the world outside.
+// console has the environment and the output of a command.
 type console struct {
 	environ        []string
 	stdout, stderr io.Writer
@@ -45,7 +45,7 @@ type console struct {
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	c := console{environ: environ, stdout: stdout, stderr: stderr, build: telemetry.NewBuild(version, debug.ReadBuildInfo)}
 	root := &cobra.Command{
-		Use: "vitrine", Short: "Set up, run and look after Vitrine, the product catalogue whose pictures take care of themselves.",
+		Use: "vitrine", Short: "Set up, run and inspect Vitrine, a product catalogue that processes its images in the background.",
 		Version: c.build.Version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(
@@ -58,8 +58,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return root.ExecuteContext(ctx)
 }
 
-// configured returns the configuration that the environment gives, over a YAML file if one is named.
-func configured[T any](c console, file string) (T, error) {
+// loadConfig returns the configuration from the environment, over a YAML file unless file is "".
+func loadConfig[T any](c console, file string) (T, error) {
 	var args []string
 	if file != "" {
 		args = []string{"--config", file}

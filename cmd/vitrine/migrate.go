@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/platform/telemetry"
 )
 
-// MigrateConfig is everything that can be said about migrate.
+// MigrateConfig is the configuration of migrate.
 type MigrateConfig struct {
 	Log      telemetry.LogConfig `envPrefix:"LOG_"`
 	Postgres postgres.Config     `envPrefix:"POSTGRES_"`
@@ -21,11 +21,11 @@ type MigrateConfig struct {
 
 func (c console) migrateCommand() *cobra.Command {
 	migrate := &cobra.Command{
-		Use: "migrate", Short: "Bring the database's schema up to date, take a step back, or tell where it stands",
+		Use: "migrate", Short: "Migrate the database's schema up or down, or list its migrations",
 	}
 	for _, step := range []struct{ use, short string }{
-		{"up", "Apply every migration that is missing; safe to repeat and to race"},
-		{"down", "Take back the newest migration, and its data with it"},
+		{"up", "Apply every missing migration; safe to repeat and to run concurrently"},
+		{"down", "Revert the newest migration, and delete its data"},
 		{"status", "List every migration and when it was applied"},
 	} {
 		migrate.AddCommand(&cobra.Command{Use: step.use, Short: step.short, DisableFlagParsing: true,
@@ -36,7 +36,7 @@ func (c console) migrateCommand() *cobra.Command {
 
 func (c console) migrate(cmd *cobra.Command, args []string) error {
 	program := config.Program{Name: "vitrine migrate " + cmd.Use, About: cmd.Short + ".", Version: c.build.Version}
-	if text, asked := config.Help[MigrateConfig](program, args); asked {
+	if text, ok := config.Help[MigrateConfig](program, args); ok {
 		_, err := io.WriteString(c.stdout, text)
 		return err
 	}

@@ -20,22 +20,22 @@ import (
 	"vitrine.io/pkg/platform/program"
 )
 
-// StatusConfig is everything that can be said about pipeline status.
+// StatusConfig is the configuration of pipeline status.
 type StatusConfig struct {
 	Postgres postgres.Config `envPrefix:"POSTGRES_"`
 }
 
 func (c console) pipelineCommand() *cobra.Command {
-	group := &cobra.Command{Use: "pipeline", Short: "Check an ImagePipeline, or see which one each instance has in force"}
+	group := &cobra.Command{Use: "pipeline", Short: "Check an ImagePipeline, or list which one each instance has in force"}
 	group.AddCommand(
 		&cobra.Command{
 			Use: "check FILE", Args: cobra.ExactArgs(1),
-			Short: "Read an ImagePipeline as the programs do, and tell its revision or everything that is wrong with it",
-			Long: `Reads FILE, or what comes in if FILE is -. Needs no server and no configuration.
+			Short: "Parse an ImagePipeline as the programs do, and print its revision or every mistake",
+			Long: `Reads FILE, or the standard input if FILE is -. Needs no server and no configuration.
 
-A revision names the whole specification: it is what "vitrine pipeline status" and the metric
-vitrine_pipeline_revision_info show once the programs have it in force. The hash names the part that changes pictures.
-Exits with 1 if anything is wrong.`,
+The revision identifies the whole specification: it is what "vitrine pipeline status" and the metric
+vitrine_pipeline_revision_info show once the programs have it in force. The hash identifies the part that affects renditions.
+Exits with 1 if there is a mistake.`,
 			RunE: func(cmd *cobra.Command, args []string) error { return c.checkPipeline(args[0], cmd.InOrStdin()) },
 		},
 		c.pipelineStatusCommand(),
@@ -43,7 +43,7 @@ Exits with 1 if anything is wrong.`,
 	return group
 }
 
-// checkPipeline prints a line for each mistake in the document, or that there is none.
+// checkPipeline prints the revision, or a line for each mistake in the document.
 func (c console) checkPipeline(file string, stdin io.Reader) error {
 	in := stdin
 	if file == "-" {
@@ -79,17 +79,17 @@ func (c console) pipelineStatusCommand() *cobra.Command {
 	var output, file string
 	cmd := &cobra.Command{
 		Use: "status", Args: cobra.NoArgs,
-		Short: "List every running instance with the revision it has in force, and why its file is not",
-		Long: `Shows what each api and worker has said within the last minute; they say it every ten seconds and at each reload.
+		Short: "List every running instance with its revision in force and the error of its file",
+		Long: `Shows the heartbeats of the last minute; each api and worker writes one every ten seconds and at each reload.
 Configured like the other programs, by VITRINE_POSTGRES_* variables.
 
-Exits with 0 if all have the same revision in force and none has refused its file, or else with 1. Right after a change the
-one that all have can still be the old one: look for the revision that "vitrine pipeline check" told.`,
+Exits with 0 if all have the same revision in force and none has refused its file, or else with 1. Right after a change all
+may still have the old revision: compare it with the output of "vitrine pipeline check".`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if output != "table" && output != "json" {
-				return fmt.Errorf("--output is table or json, not %q", output)
+				return fmt.Errorf("--output: must be table or json, not %q", output)
 			}
-			cfg, err := configured[StatusConfig](c, file)
+			cfg, err := loadConfig[StatusConfig](c, file)
 			if err != nil {
 				return err
 			}
@@ -107,7 +107,7 @@ func (c console) pipelineStatus(ctx context.Context, cfg postgres.Config, output
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	reports, err := postgres.NewStore(db).Heartbeats(ctx, program.Silence)
+	reports, err := postgres.NewStore(db).Heartbeats(ctx, program.HeartbeatTTL)
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
 	}
@@ -116,13 +116,13 @@ func (c console) pipelineStatus(ctx context.Context, cfg postgres.Config, output
 	} else {
 		err = listReports(c.stdout, reports)
 	}
-	return errors.Join(err, agreement(reports))
+	return errors.Join(err, checkAgreement(reports))
 }
 
-// agreement is nil if all instances have the same revision in force, and each its file's.
-func agreement(reports []pipeline.Report) error {
+// checkAgreement returns nil if all instances have the same revision in force and none has refused its file.
+func checkAgreement(reports []pipeline.Report) error {
 	if len(reports) == 0 {
-		return fmt.Errorf("no instance has been heard of for %s", program.Silence)
+		return fmt.Errorf("no instance has written a heartbeat for %s", program.HeartbeatTTL)
 	}
 	revisions, refused := map[string]bool{}, 0
 	for _, r := range reports {
@@ -141,7 +141,7 @@ func agreement(reports []pipeline.Report) error {
 	return errors.Join(wrong...)
 }
 
-// listReports writes the reports for people.
+// listReports writes the reports as a table.
 func listReports(out io.Writer, reports []pipeline.Report) error {
 	if len(reports) == 0 {
 		return nil
@@ -159,7 +159,7 @@ func listReports(out io.Writer, reports []pipeline.Report) error {
 	return table.Flush()
 }
 
-// reportJSON is a report as machines read it.
+// reportJSON is the JSON form of a report.
 type reportJSON struct {
 	Instance string  `json:"instance"`
 	Role     string  `json:"role"`
@@ -169,7 +169,7 @@ type reportJSON struct {
 	Error    string  `json:"error"` // empty: the file is in force
 }
 
-// writeReports writes the reports for machines.
+// writeReports writes the reports as JSON.
 func writeReports(out io.Writer, reports []pipeline.Report) error {
 	list := make([]reportJSON, len(reports))
 	for i, r := range reports {

@@ -27,7 +27,7 @@ import (
 	"vitrine.io/pkg/platform/program"
 )
 
-// ReplayConfig is everything that can be said about dead replay.
+// ReplayConfig is the configuration of dead replay.
 type ReplayConfig struct {
 	Pipeline pipeline.Config   `envPrefix:"PIPELINE_"`
 	Catalog  catalog.Config    `envPrefix:"CATALOG_"`
@@ -36,24 +36,24 @@ type ReplayConfig struct {
 	Kafka    kafka.Config      `envPrefix:"KAFKA_"`
 }
 
-// replayOptions are what can be said about one replay.
+// replayOptions are the flags of dead replay.
 type replayOptions struct {
 	filter     deadFilter
 	all        bool
 	dry, force bool
-	rate       float64 // a second
+	rate       float64 // letters a second
 }
 
 func (c console) deadReplayCommand() *cobra.Command {
 	var o replayOptions
 	var file string
 	cmd := &cobra.Command{
-		Use: "replay EVENT... | --all", Short: "Ask again for pictures that were given up, and send records once more",
-		Long: `A picture is asked for again, with the pipeline in force, if nothing has happened to it since it was given up; else
-there is nothing to do, which is no error. A record that no consumer could read is sent to its topic once more, byte for
-byte, if this version can read it, or with --force. Repeating it all is harmless.
+		Use: "replay EVENT... | --all", Short: "Request failed images again, and resend records that could not be decoded",
+		Long: `An image is requested again, with the pipeline in force, unless it has changed since it failed; then there is
+nothing to do, which is not an error. A record that could not be decoded is sent to its topic again, unchanged, if this
+version can decode it, or with --force. The command may be repeated.
 
-Prints a line for each and what it came to. Exits with 0 if all were dealt with, or else with 1.`,
+Prints a line with the outcome of each. Exits with 0 if none has failed, or else with 1.`,
 		Example: "  vitrine dead replay --all --code connect_failed --since 24h",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			if err := o.check(ids); err != nil {
@@ -64,10 +64,10 @@ Prints a line for each and what it came to. Exits with 0 if all were dealt with,
 	}
 	o.filter.flags(cmd)
 	f := cmd.Flags()
-	f.BoolVar(&o.all, "all", false, "all that the filters leave, instead of those named")
-	f.BoolVar(&o.dry, "dry-run", false, "say what would be done, and do nothing")
-	f.BoolVar(&o.force, "force", false, "send also records that this version cannot read: for newer programs than this one")
-	f.Float64Var(&o.rate, "rate", 10, "how many a second at most, so that live traffic goes first")
+	f.BoolVar(&o.all, "all", false, "all that match the filters, instead of EVENT...")
+	f.BoolVar(&o.dry, "dry-run", false, "print what would be done, and do nothing")
+	f.BoolVar(&o.force, "force", false, "send also records that this version cannot decode, for newer programs")
+	f.Float64Var(&o.rate, "rate", 10, "letters a second at most, to leave capacity for live traffic")
 	f.StringVar(&file, "config", "", "YAML file with the configuration")
 	return cmd
 }
@@ -75,7 +75,7 @@ Prints a line for each and what it came to. Exits with 0 if all were dealt with,
 func (o replayOptions) check(ids []string) error {
 	switch {
 	case o.rate <= 0:
-		return errors.New("--rate: has to be above 0")
+		return errors.New("--rate: must be above 0")
 	case o.all && len(ids) > 0:
 		return errors.New("give events or --all, not both")
 	case !o.all && len(ids) == 0:
@@ -88,22 +88,22 @@ func (o replayOptions) check(ids []string) error {
 
 func (c console) replay(ctx context.Context, o replayOptions, ids []string, file string) (err error) {
 	r := &replayer{
-		console: c, options: o, pace: time.Duration(float64(time.Second) / o.rate), now: time.Now(),
-		wanted: make(map[string]bool), seen: make(map[string]bool), sent: make(map[[sha256.Size]byte]bool),
+		console: c, options: o, interval: time.Duration(float64(time.Second) / o.rate), now: time.Now(),
+		requested: make(map[string]bool), seen: make(map[string]bool), sent: make(map[[sha256.Size]byte]bool),
 		counts: make(map[string]int),
 	}
 	for _, id := range ids {
-		r.wanted[id] = true
+		r.requested[id] = true
 	}
 	var cfg kafka.Config
-	if o.dry { // needs no other server
-		only, err := configured[DeadConfig](c, file)
+	if o.dry { // needs only Kafka
+		only, err := loadConfig[DeadConfig](c, file)
 		if err != nil {
 			return err
 		}
 		cfg = only.Kafka
 	} else {
-		all, err := configured[ReplayConfig](c, file)
+		all, err := loadConfig[ReplayConfig](c, file)
 		if err != nil {
 			return err
 		}
@@ -115,35 +115,35 @@ func (c console) replay(ctx context.Context, o replayOptions, ids []string, file
 		cfg = all.Kafka
 	}
 	r.kafka = cfg
-	err = readDead(ctx, cfg, func(l deadLetter) error { return r.take(ctx, l) })
+	err = readDead(ctx, cfg, func(l deadLetter) error { return r.replayLetter(ctx, l) })
 	return errors.Join(err, r.summary())
 }
 
-// replayer deals with one dead letter after the other.
+// replayer replays dead letters one after the other.
 type replayer struct {
 	console
 	options   replayOptions
-	pace      time.Duration // between two that were asked for or sent
+	interval  time.Duration // between two jobs or records
 	now       time.Time
-	wanted    map[string]bool // by id; none if all
+	requested map[string]bool // by id; empty with --all
 	seen      map[string]bool // by id
 	sent      map[[sha256.Size]byte]bool
-	counts    map[string]int // by what it came to
+	counts    map[string]int // by outcome
 	kafka     kafka.Config
 	service   *catalog.Service // nil for a dry run
 	publisher *kafka.Publisher
 }
 
-// What replaying a letter can come to.
+// The outcomes of a letter.
 const (
-	asked   = "asked for again"
-	resent  = "sent again"
-	nothing = "nothing to do"
-	leftout = "left"
-	failed  = "failed"
+	outcomeRequested = "requested again"
+	outcomeResent    = "sent again"
+	outcomeUnchanged = "nothing to do"
+	outcomeSkipped   = "skipped"
+	outcomeFailed    = "failed"
 )
 
-// open connects to what a replay needs beside the topic.
+// open opens what a replay needs beside the reader of the dead topic, and returns a function that closes it.
 func (r *replayer) open(ctx context.Context, cfg ReplayConfig) (func() error, error) {
 	parts, closeCatalog, err := openCatalog(cfg, zap.NewNop())
 	if err != nil {
@@ -154,93 +154,94 @@ func (r *replayer) open(ctx context.Context, cfg ReplayConfig) (func() error, er
 	}
 	r.service = parts.service
 	stop := func() error { return errors.Join(r.publisher.Close(), closeCatalog()) }
-	if err := parts.inForce(ctx); err != nil {
+	if err := parts.checkRevision(ctx); err != nil {
 		return nil, errors.Join(err, stop())
 	}
 	return stop, nil
 }
 
-// take deals with one letter if it is meant. An error ends the replay: what is down would fail all the others, too.
-func (r *replayer) take(ctx context.Context, l deadLetter) error {
-	if r.seen[l.ID] || (r.options.all && !r.options.filter.takes(l, r.now)) || (!r.options.all && !r.wanted[l.ID]) {
+// replayLetter replays one letter if it is selected. An error ends the replay: an unavailable server would fail all other
+// letters, too.
+func (r *replayer) replayLetter(ctx context.Context, l deadLetter) error {
+	if r.seen[l.ID] || (r.options.all && !r.options.filter.matches(l, r.now)) || (!r.options.all && !r.requested[l.ID]) {
 		return nil
 	}
 	r.seen[l.ID] = true
-	var came, detail string
+	var outcome, detail string
 	var err error
 	switch {
 	case l.Image != nil:
-		came, detail, err = r.askAgain(ctx, l)
+		outcome, detail, err = r.requestImage(ctx, l)
 	case l.Undecodable != nil:
-		came, detail, err = r.sendAgain(ctx, l)
+		outcome, detail, err = r.resendRecord(ctx, l)
 	default:
-		came, detail = leftout, "it cannot be read: "+l.Unreadable
+		outcome, detail = outcomeSkipped, "it cannot be decoded: "+l.Unreadable
 	}
 	if err != nil {
-		came, detail = failed, err.Error()
+		outcome, detail = outcomeFailed, err.Error()
 	}
-	r.counts[came]++
-	fmt.Fprintf(r.stdout, "%s  %s: %s\n", plain(l.ID), came, plain(detail))
+	r.counts[outcome]++
+	fmt.Fprintf(r.stdout, "%s  %s: %s\n", printable(l.ID), outcome, printable(detail))
 	switch {
 	case fault.Is(err, fault.Unavailable), ctx.Err() != nil:
-		return fmt.Errorf("stopped at %s; repeating it all is harmless: %w", l.ID, err)
-	case came == asked, came == resent:
-		return r.rest(ctx)
+		return fmt.Errorf("stopped at %s; the command may be repeated: %w", l.ID, err)
+	case outcome == outcomeRequested, outcome == outcomeResent:
+		return r.wait(ctx)
 	}
 	return nil
 }
 
-func (r *replayer) rest(ctx context.Context) error {
+func (r *replayer) wait(ctx context.Context) error {
 	if r.options.dry {
 		return nil
 	}
-	backoff.Sleep(ctx, r.pace)
+	backoff.Sleep(ctx, r.interval)
 	return ctx.Err()
 }
 
-func (r *replayer) askAgain(ctx context.Context, l deadLetter) (came, detail string, err error) {
+func (r *replayer) requestImage(ctx context.Context, l deadLetter) (outcome, detail string, err error) {
 	d := l.Image
-	what := fmt.Sprintf("picture %d of product %d, given up as %s", d.ImageID, d.ProductID, d.Code)
+	what := fmt.Sprintf("image %d of product %d, failed with %s", d.ImageID, d.ProductID, d.Code)
 	if r.options.dry {
-		return asked, what + ", unless it has changed since", nil
+		return outcomeRequested, what + ", unless it has changed since", nil
 	}
 	err = r.service.Replay(ctx, catalog.ProductID(d.ProductID), catalog.ImageID(d.ImageID), d.FencingToken)
 	switch {
 	case errors.Is(err, catalog.ErrDone):
-		return nothing, what + ": it has changed since", nil
+		return outcomeUnchanged, what + ": it has changed since", nil
 	case fault.Is(err, fault.NotFound):
-		return nothing, what + ": it is gone", nil
+		return outcomeUnchanged, what + ": it was deleted", nil
 	}
-	return asked, what, err
+	return outcomeRequested, what, err
 }
 
-// sendAgain sends a record once more. What is the same to the last byte is sent once: whatever sent it, or was replayed in
-// vain, may have left many.
-func (r *replayer) sendAgain(ctx context.Context, l deadLetter) (came, detail string, err error) {
+// resendRecord sends a record again. Of records with the same content only one is sent: a retried send, or a replay that
+// could not be decoded either, leaves several.
+func (r *replayer) resendRecord(ctx context.Context, l deadLetter) (outcome, detail string, err error) {
 	u := l.Undecodable
 	what := fmt.Sprintf("record %s/%d/%d", u.Topic, u.Partition, u.Offset)
-	topic, ours := r.ours(u.Topic)
-	switch reason := unread(topic, l); {
+	topic, consumed := r.consumedTopic(u.Topic)
+	switch reason := checkReadable(topic, l); {
 	case u.Truncated:
-		return leftout, what + ": its end is lost, it was longer than what is kept", nil
-	case !ours:
-		return leftout, what + ": its topic is none of ours", nil
-	case r.sent[printOf(l)]:
-		return nothing, what + ": the same was sent just now", nil
+		return outcomeSkipped, what + ": its end is missing, it was longer than a dead letter may be", nil
+	case !consumed:
+		return outcomeSkipped, what + ": its topic is not one of Vitrine", nil
+	case r.sent[contentHash(l)]:
+		return outcomeUnchanged, what + ": a record with the same content was sent just now", nil
 	case reason != nil && !r.options.force:
-		return leftout, what + ": this version cannot read it, either: " + reason.Error(), nil
+		return outcomeSkipped, what + ": this version cannot decode it either: " + reason.Error(), nil
 	}
-	r.sent[printOf(l)] = true
+	r.sent[contentHash(l)] = true
 	if !r.options.dry {
 		err = r.publisher.Resend(ctx, kafka.Record{
 			Topic: u.Topic, Key: []byte(l.Product), Value: u.Payload, Headers: u.Headers,
 		})
 	}
-	return resent, what + " to its topic", err
+	return outcomeResent, what + " to its topic", err
 }
 
-// ours returns the name, without the prefix, of a topic that is consumed.
-func (r *replayer) ours(name string) (topic string, ok bool) {
+// consumedTopic returns the name without prefix if Vitrine consumes the topic.
+func (r *replayer) consumedTopic(name string) (topic string, ok bool) {
 	for _, topic := range []string{event.TopicRequested, event.TopicChanged} {
 		if name == r.kafka.Name(topic) {
 			return topic, true
@@ -249,8 +250,8 @@ func (r *replayer) ours(name string) (topic string, ok bool) {
 	return "", false
 }
 
-// unread says why a consumer of this version cannot read the record, or nil.
-func unread(topic string, l deadLetter) error {
+// checkReadable returns why a consumer of this version cannot decode the record, or nil.
+func checkReadable(topic string, l deadLetter) error {
 	m, err := event.FromRecord(topic, []byte(l.Product), l.Undecodable.Payload, l.Undecodable.Headers)
 	if err != nil {
 		return err
@@ -263,8 +264,8 @@ func unread(topic string, l deadLetter) error {
 	return err
 }
 
-// printOf is the same for records that are the same in all but their place.
-func printOf(l deadLetter) [sha256.Size]byte {
+// contentHash returns a hash of everything but the position of the record.
+func contentHash(l deadLetter) [sha256.Size]byte {
 	var all bytes.Buffer
 	u := l.Undecodable
 	fmt.Fprintf(&all, "%q %q", u.Topic, l.Product)
@@ -275,22 +276,22 @@ func printOf(l deadLetter) [sha256.Size]byte {
 	return sha256.Sum256(all.Bytes())
 }
 
-// summary prints what it all came to. An error says that not all were dealt with.
+// summary prints the number of each outcome. It returns an error if a letter failed or was not found.
 func (r *replayer) summary() error {
 	text := make([]string, 0, len(r.counts))
-	for _, came := range []string{asked, resent, nothing, leftout, failed} {
-		text = append(text, fmt.Sprintf("%d %s", r.counts[came], came))
+	for _, outcome := range []string{outcomeRequested, outcomeResent, outcomeUnchanged, outcomeSkipped, outcomeFailed} {
+		text = append(text, fmt.Sprintf("%d %s", r.counts[outcome], outcome))
 	}
 	would := ""
 	if r.options.dry {
-		would = "would come to: "
+		would = "would be: "
 	}
 	r.say("%s%s", would, strings.Join(text, ", "))
 	var wrong []error
-	if n := r.counts[failed]; n > 0 {
+	if n := r.counts[outcomeFailed]; n > 0 {
 		wrong = append(wrong, fmt.Errorf("%d failed", n))
 	}
-	for _, id := range slices.Sorted(maps.Keys(r.wanted)) {
+	for _, id := range slices.Sorted(maps.Keys(r.requested)) {
 		if !r.seen[id] {
 			wrong = append(wrong, fmt.Errorf("there is no dead letter %s", id))
 		}
@@ -298,15 +299,15 @@ func (r *replayer) summary() error {
 	return errors.Join(wrong...)
 }
 
-// catalogParts are a catalogue's service outside of the API and the worker, and what it is made of.
+// catalogParts has a catalogue's service for a command, and its dependencies.
 type catalogParts struct {
 	service  *catalog.Service
 	store    *postgres.Store
 	pipeline *pipeline.Revision
 }
 
-// openCatalog connects nothing yet. The cache is only ever told to forget, so its tag does not matter; and if it is not
-// where the configuration says, the API's own consumer tells it a little later.
+// openCatalog does not connect yet. The cache is only invalidated, so its tag does not matter. If that fails, the API's
+// consumer invalidates the document a little later.
 func openCatalog(cfg ReplayConfig, log *zap.Logger) (parts catalogParts, stop func() error, err error) {
 	rediscache.BridgeLogger(log)
 	watcher, err := pipeline.NewWatcher(cfg.Pipeline, time.Now)
@@ -329,9 +330,9 @@ func openCatalog(cfg ReplayConfig, log *zap.Logger) (parts catalogParts, stop fu
 	return parts, func() error { return errors.Join(cache.Close(), db.Close()) }, nil
 }
 
-// inForce is nil if a running API has the pipeline in force that this command would ask with, or if none is running.
-func (p catalogParts) inForce(ctx context.Context) error {
-	reports, err := p.store.Heartbeats(ctx, program.Silence)
+// checkRevision returns an error if running APIs have another pipeline in force than this command would use.
+func (p catalogParts) checkRevision(ctx context.Context) error {
+	reports, err := p.store.Heartbeats(ctx, program.HeartbeatTTL)
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
 	}
@@ -348,6 +349,6 @@ func (p catalogParts) inForce(ctx context.Context) error {
 	if len(others) == 0 {
 		return nil
 	}
-	return fmt.Errorf("the API has pipeline revision %s in force, and this command would ask with %s: "+
+	return fmt.Errorf("the API has pipeline revision %s in force, and this command would use %s: "+
 		"give it the API's VITRINE_PIPELINE_FILE", strings.Join(slices.Compact(others), ", "), p.pipeline.ID())
 }

@@ -20,7 +20,7 @@ import (
 	"vitrine.io/pkg/platform/telemetry"
 )
 
-// RestoredConfig is everything that can be said about restored.
+// RestoredConfig is the configuration of restored.
 type RestoredConfig struct {
 	ReplayConfig
 	Log telemetry.LogConfig `envPrefix:"LOG_"`
@@ -28,17 +28,17 @@ type RestoredConfig struct {
 }
 
 const (
-	raiseBatch = 2000 // products whose versions are raised by one statement: some tenths of a second
-	checkBatch = 100  // pictures that may be asked for at one time
-	checkTell  = 10 * time.Second
-	jumpLeast  = 1000
+	raiseBatch    = 2000 // products whose versions are raised by one statement: some tenths of a second
+	checkBatch    = 100  // images that may be requested at once
+	progressEvery = 10 * time.Second
+	minJump       = 1000
 )
 
-// restoredOptions are what can be said about restored beside the configuration.
+// restoredOptions are the flags of restored.
 type restoredOptions struct {
 	force bool
 	jump  int64
-	rate  float64 // pictures a second
+	rate  float64 // images a second
 	file  string
 }
 
@@ -46,34 +46,34 @@ func (c console) restoredCommand() *cobra.Command {
 	var o restoredOptions
 	cmd := &cobra.Command{
 		Use: "restored", Args: cobra.NoArgs,
-		Short: "Tell the database that it came back from a backup, before the programs start again",
-		Long: `What caches, clients and messages know is newer than a database that came back from a backup. This makes it
-unable to do harm: a new epoch makes every cached document and every ETag another one; ids and versions jump beyond whatever
-was given out after the backup; and pictures whose objects are gone are asked for again.
+		Short: "Prepare a database that was restored from a backup, before the programs start",
+		Long: `Caches, clients and messages have data that is newer than a restored database. This command makes it harmless: a new
+epoch invalidates every cached document and every ETag; ids and versions jump beyond those that were used after the backup;
+and images whose objects are missing are requested again.
 
-Stop all programs before. They may start as soon as the log says so; looking for objects goes on meanwhile. Configured like
-the API, by VITRINE_* variables. Safe to repeat, also when it ended half way.`,
+Stop all programs before. They may start as soon as the log says so, while this command still checks objects. Configured like
+the API, by VITRINE_* variables. Safe to repeat, also after it was interrupted.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.jump < jumpLeast {
-				return fmt.Errorf("--jump: has to be at least %d", jumpLeast)
+			if o.jump < minJump {
+				return fmt.Errorf("--jump: must be at least %d", minJump)
 			}
 			if o.rate <= 0 {
-				return errors.New("--rate: has to be above 0")
+				return errors.New("--rate: must be above 0")
 			}
 			return c.restored(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.force, "force", false, "although programs seem to be running")
+	f.BoolVar(&o.force, "force", false, "continue although programs seem to be running")
 	f.Int64Var(&o.jump, "jump", 1_000_000,
-		"more than any table has grown, or any product has changed, since the backup; at least 1000")
-	f.Float64Var(&o.rate, "rate", 20, "pictures asked for in a second at most, so that live traffic goes first")
+		"above the rows of any table and the changes of any product since the backup; at least 1000")
+	f.Float64Var(&o.rate, "rate", 20, "images requested a second at most, to leave capacity for live traffic")
 	f.StringVar(&o.file, "config", "", "YAML file with the configuration")
 	return cmd
 }
 
 func (c console) restored(ctx context.Context, o restoredOptions) (err error) {
-	cfg, err := configured[RestoredConfig](c, o.file)
+	cfg, err := loadConfig[RestoredConfig](c, o.file)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (c console) restored(ctx context.Context, o restoredOptions) (err error) {
 	return nil
 }
 
-// restore takes the steps. Whatever could keep it from the last one is looked at before the first.
+// restore runs all steps. It checks the preconditions of all of them before the first.
 func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *zap.Logger) (err error) {
 	if err := postgres.CheckSchema(ctx, cfg.Postgres); err != nil {
 		return fmt.Errorf("check schema (an older backup needs `vitrine setup` first): %w", err)
@@ -99,7 +99,7 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	if err := idle(ctx, parts.store, o.force, log); err != nil {
+	if err := checkStopped(ctx, parts.store, o.force, log); err != nil {
 		return err
 	}
 	bucket, err := blob.New(cfg.S3, prometheus.NewRegistry(), log.Named("blob"))
@@ -110,7 +110,7 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: parts.store, References: parts.store, Bucket: bucket, Catalog: parts.service, Now: time.Now, Log: log,
 	}, maintenance.AuditorConfig{}, prometheus.NewRegistry())
-	if _, err := auditor.CheckRows(ctx, math.MaxInt64, 1, 0); err != nil { // there are none; it asks whose the bucket is
+	if _, err := auditor.CheckRows(ctx, math.MaxInt64, 1, 0); err != nil { // no rows: this checks only the bucket's owner
 		return fmt.Errorf("check bucket: %w", err)
 	}
 
@@ -122,14 +122,14 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 	if err != nil {
 		return err
 	}
-	log.Info("the database is in another epoch: programs may start", zap.Int64("epoch", epoch), zap.Int64("jump", o.jump),
+	log.Info("the database has a new epoch: programs may start", zap.Int64("epoch", epoch), zap.Int64("jump", o.jump),
 		zap.Int("products", products))
 	return checkObjects(ctx, auditor, o.rate, log)
 }
 
-// idle is nil if no program has been heard of lately.
-func idle(ctx context.Context, store *postgres.Store, force bool, log *zap.Logger) error {
-	reports, err := store.Heartbeats(ctx, program.Silence)
+// checkStopped returns an error if a program has written a heartbeat lately, unless force is set.
+func checkStopped(ctx context.Context, store *postgres.Store, force bool, log *zap.Logger) error {
+	reports, err := store.Heartbeats(ctx, program.HeartbeatTTL)
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
 	}
@@ -142,21 +142,21 @@ func idle(ctx context.Context, store *postgres.Store, force bool, log *zap.Logge
 	if force {
 		return nil
 	}
-	return fmt.Errorf("%d programs were heard of within %s: stop them all; if it was the backup that said so, wait as long "+
-		"or give --force", len(reports), program.Silence)
+	return fmt.Errorf("%d programs have written heartbeats within %s: stop them all; if the heartbeats are from the backup, "+
+		"wait as long or give --force", len(reports), program.HeartbeatTTL)
 }
 
 func raiseVersions(ctx context.Context, store *postgres.Store, jump int64, log *zap.Logger) (products int, err error) {
 	var after catalog.ProductID
 	for {
 		var n int
-		err := insist(ctx, func(ctx context.Context) (err error) {
+		err := retry(ctx, func(ctx context.Context) (err error) {
 			var last catalog.ProductID
 			if n, last, err = store.RaiseVersions(ctx, after, raiseBatch, jump); err == nil {
 				after = max(after, last)
 			}
 			return err
-		}, waitingFor(log, "database"))
+		}, logWaiting(log, "database"))
 		if err != nil {
 			return products, fmt.Errorf("raise versions after product %d: %w", after, err)
 		}
@@ -167,31 +167,31 @@ func raiseVersions(ctx context.Context, store *postgres.Store, jump int64, log *
 	}
 }
 
-// checkObjects asks anew for each picture that is ready and whose objects are missing, one after the other in time.
+// checkObjects requests each ready image whose objects are missing again, at most rate a second.
 func checkObjects(ctx context.Context, auditor *maintenance.Auditor, rate float64, log *zap.Logger) error {
 	var after catalog.ImageID
-	var pictures, missing int
-	began := time.Now()
-	told := began
+	var images, missing int
+	start := time.Now()
+	logged := start
 	for {
 		var checked maintenance.Checked
-		delay := max(0, time.Duration(float64(missing)/rate*float64(time.Second))-time.Since(began))
-		err := insist(ctx, func(ctx context.Context) (err error) {
+		delay := max(0, time.Duration(float64(missing)/rate*float64(time.Second))-time.Since(start))
+		err := retry(ctx, func(ctx context.Context) (err error) {
 			checked, err = auditor.CheckRows(ctx, after, checkBatch, delay)
 			return err
-		}, waitingFor(log, "objects"))
+		}, logWaiting(log, "objects"))
 		if err != nil {
-			return fmt.Errorf("check objects after picture %d: %w", after, err)
+			return fmt.Errorf("check objects after image %d: %w", after, err)
 		}
-		pictures, missing = pictures+checked.Images, missing+checked.Missing
-		counts := []zap.Field{zap.Int("pictures", pictures), zap.Int("asked_again", missing)}
+		images, missing = images+checked.Images, missing+checked.Missing
+		counts := []zap.Field{zap.Int("images", images), zap.Int("requested_again", missing)}
 		if checked.Next == 0 {
 			log.Info("restored", counts...)
 			return nil
 		}
 		after = checked.Next
-		if time.Since(told) >= checkTell {
-			told = time.Now()
+		if time.Since(logged) >= progressEvery {
+			logged = time.Now()
 			log.Info("objects checked", append(counts, zap.Int64("up_to_image", int64(after)))...)
 		}
 	}

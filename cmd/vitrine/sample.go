@@ -11,10 +11,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// sampleGrace is how long answers may take to end when the samples are told to stop.
+// sampleGrace limits the time for responses in progress when the server of samples stops.
 const sampleGrace = 10 * time.Second
 
-// sampleOptions are what can be said about samples.
+// sampleOptions are the flags of samples.
 type sampleOptions struct {
 	addr  string
 	count uint64
@@ -24,16 +24,16 @@ type sampleOptions struct {
 func (c console) samplesCommand() *cobra.Command {
 	var o sampleOptions
 	cmd := &cobra.Command{
-		Use: "samples", Short: "Serve sample pictures, drawn by this program, until it is told to stop", Args: cobra.NoArgs,
-		Long: `Serves /hills.jpg, /dunes.png and /coast.gif, which are those of vitrine dev, and /photos/N.jpg for any whole
-number N: no two are the same picture, and the same N is always the same. /healthz answers 200. For clusters that have no
-other source of pictures, and to have many.`,
+		Use: "samples", Short: "Serve sample images until it is stopped", Args: cobra.NoArgs,
+		Long: `Serves /hills.jpg, /dunes.png and /coast.gif, the samples of vitrine dev, and /photos/N.jpg for any whole number N:
+each N has its own image, which is always the same. /healthz answers 200. For clusters without another source of images, and
+for tests that need many.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.samples(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", "127.0.0.1:8081", "address to listen on")
-	f.Uint64Var(&o.count, "count", 0, "serve the photos 1 to COUNT alone, and 404 for others; 0: any number")
-	f.DurationVar(&o.delay, "delay", 0, "wait so long before each picture, as a slow source does")
+	f.Uint64Var(&o.count, "count", 0, "serve only the photos 1 to COUNT, and 404 for others; 0: no limit")
+	f.DurationVar(&o.delay, "delay", 0, "delay of each response, as of a slow source")
 	return cmd
 }
 
@@ -44,7 +44,7 @@ func (c console) samples(ctx context.Context, o sampleOptions) error {
 	if err != nil {
 		return err
 	}
-	c.say("serving sample pictures on http://%s", server.addr)
+	c.say("serving sample images on http://%s", server.addr)
 	select {
 	case <-ctx.Done():
 	case err := <-server.done:
@@ -54,7 +54,7 @@ func (c console) samples(ctx context.Context, o sampleOptions) error {
 	return server.stop()
 }
 
-// sampleServer is a server of samples that runs.
+// sampleServer is a running server of samples.
 type sampleServer struct {
 	addr string // where it listens
 	http *http.Server
@@ -74,7 +74,7 @@ func listen(addr string, handler http.Handler) (*sampleServer, error) {
 	return s, nil
 }
 
-// stop waits a while for the answers under way, and cuts off those that are left.
+// stop waits sampleGrace for responses in progress, and interrupts the rest.
 func (s *sampleServer) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), sampleGrace)
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// get asks a gallery for a path.
+// get requests a path of a gallery.
 func get(t *testing.T, g http.Handler, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -24,10 +24,20 @@ func get(t *testing.T, g http.Handler, path string) *httptest.ResponseRecorder {
 	return w
 }
 
-func TestNoTwoPhotosAreEqual(t *testing.T) {
+func TestGallery(t *testing.T) {
+	t.Parallel()
+	t.Run("photos_differ", testGalleryPhotosDiffer)
+	t.Run("unknown_paths", testGalleryUnknownPaths)
+	t.Run("size_of_unknown_sample", testGallerySizeOfUnknownSample)
+	t.Run("kept_photos_are_bounded", testGalleryKeptPhotosAreBounded)
+	t.Run("drawing_fails", testGalleryDrawingFails)
+	t.Run("cancelled_request", testGalleryCancelledRequest)
+}
+
+func testGalleryPhotosDiffer(t *testing.T) {
 	t.Parallel()
 	g := newGallery(0, 0)
-	files, stamps := map[[32]byte]string{}, map[string]string{}
+	files, numbers := map[[32]byte]string{}, map[string]string{}
 	for _, n := range []uint64{0, 4, 8, 1 << 20, 1 << 63, 1<<64 - 1} {
 		path := fmt.Sprintf("/photos/%d.jpg", n)
 		w := get(t, g, path)
@@ -36,29 +46,29 @@ func TestNoTwoPhotosAreEqual(t *testing.T) {
 		}
 		body := bytes.Clone(w.Body.Bytes())
 		if len(body) > 512<<10 {
-			t.Errorf("%s has %d bytes: that is a lot for a thousand of them", path, len(body))
+			t.Errorf("%s has %d bytes: want at most 512 KiB", path, len(body))
 		}
 		m, format, err := image.Decode(w.Body)
 		if err != nil || format != "jpeg" || m.Bounds().Dx() != photoWidth || m.Bounds().Dy() != photoHeight {
 			t.Fatalf("%s: %s %v, %v", path, format, m, err)
 		}
 		if other, ok := files[sha256.Sum256(body)]; ok {
-			t.Errorf("%s is %s", path, other)
+			t.Errorf("%s equals %s", path, other)
 		}
 		files[sha256.Sum256(body)] = path
-		if stamp := stampOf(m); stamps[stamp] != "" || stamp != fmt.Sprintf("%064b", n) {
-			t.Errorf("%s: %s is read from it, as from %s", path, stamp, stamps[stamp])
+		if number := numberOf(m); numbers[number] != "" || number != fmt.Sprintf("%064b", n) {
+			t.Errorf("%s has the number %s, as has %q", path, number, numbers[number])
 		} else {
-			stamps[stamp] = path
+			numbers[number] = path
 		}
 	}
-	if again := get(t, newGallery(0, 0), "/photos/8.jpg").Body.Bytes(); files[sha256.Sum256(again)] != "/photos/8.jpg" {
-		t.Error("another gallery has another photo 8")
+	if other := get(t, newGallery(0, 0), "/photos/8.jpg").Body.Bytes(); files[sha256.Sum256(other)] != "/photos/8.jpg" {
+		t.Error("photo 8 of another gallery differs")
 	}
 }
 
-// stampOf reads the number on a photo, in binary.
-func stampOf(m image.Image) string {
+// numberOf reads the number on a photo, in binary.
+func numberOf(m image.Image) string {
 	var number strings.Builder
 	for bit := 63; bit >= 0; bit-- {
 		r, _, _, _ := m.At(16+bit%32*16+8, 16+bit/32*16+8).RGBA()
@@ -67,13 +77,14 @@ func stampOf(m image.Image) string {
 	return number.String()
 }
 
-func TestWhatIsNoPhotoIsNotFound(t *testing.T) {
+func testGalleryUnknownPaths(t *testing.T) {
 	t.Parallel()
 	g := newGallery(3, 0)
 	for path, want := range map[string]int{
 		"/photos/1.jpg": 200, "/healthz": 200,
 		"/photos/0.jpg": 404, "/photos/4.jpg": 404, "/photos/01.jpg": 404, "/photos/-1.jpg": 404, "/photos/.jpg": 404,
-		"/photos/1.png": 404, "/photos/jpg": 404, "/photos/18446744073709551616.jpg": 404, "/photos/": 404, "/": 404, "/moon.jpg": 404,
+		"/photos/1.png": 404, "/photos/jpg": 404, "/photos/18446744073709551616.jpg": 404, "/photos/": 404, "/": 404,
+		"/moon.jpg": 404,
 	} {
 		if got := get(t, g, path).Code; got != want {
 			t.Errorf("%s: got %d, want %d", path, got, want)
@@ -81,81 +92,88 @@ func TestWhatIsNoPhotoIsNotFound(t *testing.T) {
 	}
 }
 
-func TestOnlyASampleHasASize(t *testing.T) { // what they are is seen by vitrine dev's own test
+func testGallerySizeOfUnknownSample(t *testing.T) {
 	t.Parallel()
 	if size, err := newGallery(0, 0).size("moon.jpg"); err == nil {
 		t.Errorf("got %d bytes", size)
 	}
 }
 
-func TestAGalleryKeepsNoMoreThanItMay(t *testing.T) {
+func testGalleryKeptPhotosAreBounded(t *testing.T) {
 	t.Parallel()
 	g := newGallery(0, 0)
-	for n := range uint64(photosKept + 10) {
-		g.photo(n) // not drawn: nobody reads it
+	for n := range uint64(maxPhotos + 10) {
+		g.photo(n) // only a read draws it
 	}
-	g.photo(photosKept)
-	if len(g.photos) != photosKept || len(g.oldest) != photosKept {
-		t.Errorf("%d photos and %d names are kept, want %d", len(g.photos), len(g.oldest), photosKept)
+	g.photo(maxPhotos)
+	if len(g.photos) != maxPhotos || len(g.order) != maxPhotos {
+		t.Errorf("%d photos and %d keys are kept, want %d", len(g.photos), len(g.order), maxPhotos)
 	}
 	if _, ok := g.photos[9]; ok {
-		t.Error("the oldest is kept")
+		t.Error("the oldest photo is kept")
 	}
 	if _, ok := g.photos[10]; !ok {
-		t.Error("one that has its place is not kept")
+		t.Error("a photo below the limit is not kept")
 	}
 }
 
-func TestAFileThatCannotBeDrawnIsAnError(t *testing.T) {
+func testGalleryDrawingFails(t *testing.T) {
 	t.Parallel()
 	g, w := newGallery(0, 0), httptest.NewRecorder()
-	g.answer(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", http.NoBody), "x",
-		func() ([]byte, error) { return nil, errors.New("no paint") })
-	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "no paint") {
+	g.serveFile(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/x", http.NoBody), "x",
+		func() ([]byte, error) { return nil, errors.New("cannot draw") })
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "cannot draw") {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 }
 
-// lines is a writer that tells each line.
+// lines is a writer that sends each write to a channel.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) { l <- string(p); return len(p), nil }
 
-func TestSamplesServeUntilTheyAreToldToStop(t *testing.T) {
+func TestSamples(t *testing.T) {
+	t.Parallel()
+	t.Run("serves_until_stopped", testSamplesServesUntilStopped)
+	t.Run("stop_finishes_responses", testSamplesStopFinishesResponses)
+	t.Run("address_in_use", testSamplesAddressInUse)
+}
+
+func testSamplesServesUntilStopped(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	said, ended := make(lines, 8), make(chan error, 1)
+	output, ended := make(lines, 8), make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"samples", "--addr", "127.0.0.1:0", "--delay", "50ms"}, nil, said, io.Discard)
+		ended <- run(ctx, []string{"samples", "--addr", "127.0.0.1:0", "--delay", "50ms"}, nil, output, io.Discard)
 	}()
-	_, url, ok := strings.Cut(strings.TrimSpace(<-said), " on ")
+	_, url, ok := strings.Cut(strings.TrimSpace(<-output), " on ")
 	if !ok {
-		t.Fatal("it does not say where it serves")
+		t.Fatal("the output has no address")
 	}
-	began := time.Now()
+	start := time.Now()
 	if status, body := fetch(t, url+"/photos/1.jpg"); status != http.StatusOK || len(body) == 0 {
 		t.Errorf("got %d, %d bytes", status, len(body))
 	}
-	if took := time.Since(began); took < 50*time.Millisecond {
-		t.Errorf("the answer took %s, want the delay", took)
+	if elapsed := time.Since(start); elapsed < 50*time.Millisecond {
+		t.Errorf("the response came after %s, want at least the delay", elapsed)
 	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if got := <-said; got != "vitrine: stopping\n" {
+	if got := <-output; got != "vitrine: stopping\n" {
 		t.Errorf("got %q", got)
 	}
 }
 
-func TestAnAnswerUnderWayIsGivenBeforeTheServerStops(t *testing.T) {
+func testSamplesStopFinishesResponses(t *testing.T) {
 	t.Parallel()
-	asked, release := make(chan struct{}), make(chan struct{})
+	entered, release := make(chan struct{}), make(chan struct{})
 	server, err := listen("127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		close(asked)
+		close(entered)
 		<-release
-		_, _ = io.WriteString(w, "all of it")
+		_, _ = io.WriteString(w, "complete")
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -163,13 +181,13 @@ func TestAnAnswerUnderWayIsGivenBeforeTheServerStops(t *testing.T) {
 	stopped, answered := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(answered)
-		if status, body := fetch(t, "http://"+server.addr); status != http.StatusOK || string(body) != "all of it" {
+		if status, body := fetch(t, "http://"+server.addr); status != http.StatusOK || string(body) != "complete" {
 			t.Errorf("got %d %s", status, body)
 		}
 	}()
-	<-asked
+	<-entered
 	go func() { stopped <- server.stop() }()
-	for { // until nobody else is let in
+	for { // until new connections are refused
 		conn, err := net.Dial("tcp", server.addr)
 		if err != nil {
 			break
@@ -200,7 +218,7 @@ func fetch(t *testing.T, url string) (status int, body []byte) {
 	return resp.StatusCode, body
 }
 
-func TestASampleThatNobodyWaitsForIsNotDrawn(t *testing.T) {
+func testGalleryCancelledRequest(t *testing.T) {
 	t.Parallel()
 	g := newGallery(0, time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -212,7 +230,7 @@ func TestASampleThatNobodyWaitsForIsNotDrawn(t *testing.T) {
 	}
 }
 
-func TestSamplesOnATakenPort(t *testing.T) {
+func testSamplesAddressInUse(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

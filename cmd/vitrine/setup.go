@@ -21,7 +21,7 @@ import (
 	"vitrine.io/pkg/platform/telemetry"
 )
 
-// SetupConfig is everything that can be said about setup.
+// SetupConfig is the configuration of setup and wait.
 type SetupConfig struct {
 	Log      telemetry.LogConfig `envPrefix:"LOG_"`
 	Setup    WaitConfig          `envPrefix:"SETUP_"`
@@ -30,7 +30,7 @@ type SetupConfig struct {
 	S3       blob.Config         `envPrefix:"S3_"`
 }
 
-// WaitConfig says how patient setup is.
+// WaitConfig says how long setup and wait try, and what wait waits for.
 type WaitConfig struct {
 	Timeout time.Duration `env:"TIMEOUT" envDefault:"5m" desc:"how long setup waits for all servers together"`
 	WaitFor []string      `env:"WAIT_FOR" envDefault:"database,topics,bucket" desc:"what vitrine wait waits for"`
@@ -42,19 +42,19 @@ func (c WaitConfig) Validate() []fault.Field {
 	check.Positive("TIMEOUT", c.Timeout)
 	for _, what := range c.WaitFor {
 		check.Check(slices.Contains([]string{waitDatabase, waitTopics, waitBucket}, what), "WAIT_FOR", "unknown",
-			"knows database, topics and bucket, not %s", what)
+			"must be database, topics or bucket, not %s", what)
 	}
 	return check.Fields()
 }
 
 func (c console) setupCommand() *cobra.Command {
-	return c.onServers("setup", "Wait for the servers, migrate the database, make the topics and the bucket",
-		"Safe to repeat, and for any number to run at the same time.", setup)
+	return c.serverCommand("setup", "Wait for the servers, migrate the database, create the topics and the bucket",
+		"Safe to repeat and to run concurrently.", setup)
 }
 
-// onServers is a command that does something with the database, the topics and the bucket, within the time of
-// VITRINE_SETUP_TIMEOUT. Its log is JSON to the last line.
-func (c console) onServers(
+// serverCommand returns a command that calls do with the configuration of database, topics and bucket, and with a deadline
+// of VITRINE_SETUP_TIMEOUT. Errors of do are logged.
+func (c console) serverCommand(
 	name, short, long string, do func(context.Context, SetupConfig, *zap.Logger) error,
 ) *cobra.Command {
 	return &cobra.Command{
@@ -62,7 +62,7 @@ func (c console) onServers(
 		DisableFlagParsing: true, // config reads the arguments, as in every other program
 		RunE: func(cmd *cobra.Command, args []string) error {
 			program := config.Program{Name: "vitrine " + name, About: short + ".", Version: c.build.Version}
-			if text, asked := config.Help[SetupConfig](program, args); asked {
+			if text, ok := config.Help[SetupConfig](program, args); ok {
 				_, err := io.WriteString(c.stdout, text)
 				return err
 			}
@@ -87,15 +87,15 @@ func (c console) onServers(
 	}
 }
 
-// setup makes everything that the programs need to find. What is there already stays as it is. A bucket that belongs to
-// another database is refused: each would delete what the other stores.
+// setup creates what the programs need, and leaves what exists unchanged. A bucket that belongs to another database is
+// refused: each installation would delete the other's objects.
 func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 	on, err := openServers(cfg, log)
 	if err != nil {
 		return err
 	}
 	defer on.bucket.Close()
-	return insistAll(ctx, log, []step{
+	return runSteps(ctx, log, []step{
 		{"database", func(ctx context.Context) error { return postgres.Migrate(ctx, cfg.Postgres, log.Named("migrate")) }},
 		{"topics", on.topics.EnsureTopics},
 		{"bucket", on.bucket.EnsureBucket},
@@ -121,13 +121,13 @@ func claim(ctx context.Context, cfg postgres.Config, bucket *blob.Bucket, log *z
 	}
 	if owner != id {
 		return fault.New(fault.Conflict, "bucket_of_another", fmt.Sprintf("the bucket belongs to installation %s and this "+
-			"database is %s: give each a bucket of its own, or remove the object %s if that installation is gone",
+			"database is %s: give each its own bucket, or remove the object %s if that installation is gone",
 			owner, id, blob.OwnerKey))
 	}
 	return nil
 }
 
-// servers are those with a client that lives longer than one step.
+// servers has the clients that several steps use.
 type servers struct {
 	topics *kafka.Admin
 	bucket *blob.Bucket
@@ -145,25 +145,25 @@ func openServers(cfg SetupConfig, log *zap.Logger) (servers, error) {
 	return servers{topics: topics, bucket: bucket}, nil
 }
 
-// step is one thing that has to be so.
+// step is one step of setup or wait.
 type step struct {
-	what string
-	do   func(context.Context) error
+	name string
+	run  func(context.Context) error
 }
 
-// insistAll takes the steps one after the other, and waits at each until it succeeds.
-func insistAll(ctx context.Context, log *zap.Logger, steps []step) error {
+// runSteps runs the steps in order, and retries each until it succeeds.
+func runSteps(ctx context.Context, log *zap.Logger, steps []step) error {
 	for _, s := range steps {
-		if err := insist(ctx, s.do, waitingFor(log, s.what)); err != nil {
-			return fmt.Errorf("%s: %w", s.what, err)
+		if err := retry(ctx, s.run, logWaiting(log, s.name)); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		log.Info("ready", zap.String("what", s.what))
+		log.Info("ready", zap.String("what", s.name))
 	}
 	return nil
 }
 
-// waitingFor tells why something has to be tried again.
-func waitingFor(log *zap.Logger, what string) func(error) {
+// logWaiting returns a function that logs why a step is retried.
+func logWaiting(log *zap.Logger, what string) func(error) {
 	return func(err error) { log.Info("waiting", zap.String("for", what), zap.Error(err)) }
 }
 
@@ -172,8 +172,8 @@ type topicChecker interface {
 	Check(ctx context.Context) ([]kafka.Difference, error)
 }
 
-// checkTopics tells how existing topics differ from what is configured, and refuses those that can lose messages. A topic
-// that was made a moment ago may not be known yet to the broker that is asked: fault.Unavailable.
+// checkTopics logs how existing topics differ from the configuration, and returns an error if one can lose messages. It
+// returns fault.Unavailable if a broker does not know a topic yet, as may happen right after the topic was created.
 func checkTopics(ctx context.Context, topics topicChecker, log *zap.Logger) error {
 	differences, err := topics.Check(ctx)
 	if err != nil {
@@ -192,8 +192,8 @@ func checkTopics(ctx context.Context, topics topicChecker, log *zap.Logger) erro
 	return danger
 }
 
-// insist calls do until it succeeds, fails for another reason than a server that is not there yet, or ctx ends.
-func insist(ctx context.Context, do func(context.Context) error, waiting func(error)) error {
+// retry calls do every second until it succeeds, fails with another error than fault.Unavailable, or ctx ends.
+func retry(ctx context.Context, do func(context.Context) error, waiting func(error)) error {
 	for {
 		err := do(ctx)
 		if err == nil || !fault.Is(err, fault.Unavailable) {

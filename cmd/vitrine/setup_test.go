@@ -10,32 +10,38 @@ import (
 	"vitrine.io/pkg/adapter/kafka"
 )
 
-// lagging answers as brokers do of which the first has not heard of a new topic yet.
-type lagging struct {
-	asked int
-	then  []kafka.Difference
+// laggingBrokers returns at the first Check that a topic does not exist yet.
+type laggingBrokers struct {
+	checks int
+	later  []kafka.Difference // of all other Checks
 }
 
-func (l *lagging) Check(context.Context) ([]kafka.Difference, error) {
-	if l.asked++; l.asked == 1 {
+func (l *laggingBrokers) Check(context.Context) ([]kafka.Difference, error) {
+	if l.checks++; l.checks == 1 {
 		return []kafka.Difference{{Topic: "images", Setting: "existence", Want: "there", Got: "missing", Danger: true}}, nil
 	}
-	return l.then, nil
+	return l.later, nil
 }
 
-func TestSetupWaitsForBrokersThatHaveNotHeardOfATopicYet(t *testing.T) {
+func TestSetup(t *testing.T) {
 	t.Parallel()
-	check := func(brokers *lagging) error {
-		return insistAll(t.Context(), zap.NewNop(), []step{
+	t.Run("unknown_topic_is_retried", testSetupUnknownTopicIsRetried)
+}
+
+func testSetupUnknownTopicIsRetried(t *testing.T) {
+	t.Parallel()
+	check := func(brokers *laggingBrokers) error {
+		return runSteps(t.Context(), zap.NewNop(), []step{
 			{"settings", func(ctx context.Context) error { return checkTopics(ctx, brokers, zap.NewNop()) }},
 		})
 	}
-	brokers := &lagging{}
-	if err := check(brokers); err != nil || brokers.asked != 2 {
-		t.Errorf("asked %d times, got %v; want that it is asked once more", brokers.asked, err)
+	brokers := &laggingBrokers{}
+	if err := check(brokers); err != nil || brokers.checks != 2 {
+		t.Errorf("%d checks, got %v; want a second check", brokers.checks, err)
 	}
 	dangerous := kafka.Difference{Topic: "images", Setting: "replication", Want: "3", Got: "1", Danger: true}
-	if err := check(&lagging{then: []kafka.Difference{dangerous}}); err == nil || !strings.Contains(err.Error(), "can lose") {
-		t.Errorf("got %v, want that a topic that can lose messages is refused", err)
+	err := check(&laggingBrokers{later: []kafka.Difference{dangerous}})
+	if err == nil || !strings.Contains(err.Error(), "can lose") {
+		t.Errorf("got %v, want an error about a topic that can lose messages", err)
 	}
 }

@@ -22,28 +22,28 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// shop is an API with one product and a bucket, which answers as a test tells it to.
-type shop struct {
+// fakeShop is an API with one product, and its bucket.
+type fakeShop struct {
 	*httptest.Server
 	mu      sync.Mutex
 	reads   int
-	refuse  int                       // requests that are answered 503 before the first that is not
-	pending int                       // readings of the product before it is settled
+	refuse  int                       // requests that get 503 before the first success
+	pending int                       // reads of the product before it is ready
 	post    int                       // status of POST /products, 201 if 0
-	edit    func(p *product)          // changes what the product is at last
-	serve   func(http.ResponseWriter) // answers for files, instead of the file
-	asked   []string                  // paths of files
+	edit    func(p *product)          // changes the final product
+	serve   func(http.ResponseWriter) // writes the response to a request of 1/thumb.jpeg
+	files   []string                  // paths that were requested
 }
 
-func newShop(t *testing.T) *shop {
+func newFakeShop(t *testing.T) *fakeShop {
 	t.Helper()
-	s := &shop{}
+	s := &fakeShop{}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
 }
 
-// picture is a file of w x h pixels.
+// file returns an image file of w x h pixels.
 func file(format string, w, h int) []byte {
 	var b bytes.Buffer
 	m := image.NewGray(image.Rect(0, 0, w, h))
@@ -58,10 +58,10 @@ func file(format string, w, h int) []byte {
 	return b.Bytes()
 }
 
-func (s *shop) settled() product {
+func (s *fakeShop) ready() product {
 	p := product{ID: 7, ImageStatus: "ready", Sources: []string{"http://src/1.jpg", "http://src/2.jpg"}}
 	for i, source := range p.Sources {
-		img := picture{SourceURL: source, Status: "ready", Width: 40, Height: 30}
+		img := productImage{SourceURL: source, Status: "ready", Width: 40, Height: 30}
 		for _, format := range []string{"jpeg", "png", "avif"} {
 			img.Renditions = append(img.Renditions, rendition{
 				Name: "thumb", Format: format, Width: 20, Height: 15, Bytes: int64(len(file(format, 20, 15))),
@@ -74,7 +74,7 @@ func (s *shop) settled() product {
 	return p
 }
 
-func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *fakeShop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refuse > 0 {
@@ -89,7 +89,7 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, isFile := strings.CutPrefix(r.URL.Path, "/media/")
 	switch {
 	case isFile:
-		s.asked = append(s.asked, path)
+		s.files = append(s.files, path)
 		if s.serve != nil && path == "1/thumb.jpeg" {
 			s.serve(w)
 			return
@@ -102,7 +102,7 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && r.URL.Path == "/products":
 		answer(max(s.post, http.StatusCreated), product{ID: 7, ImageStatus: "pending"})
 	case r.URL.Path == "/products/7":
-		p := s.settled()
+		p := s.ready()
 		if s.reads++; s.reads <= s.pending {
 			p.ImageStatus, p.Images[1].Status = "pending", "pending"
 		} else if s.edit != nil {
@@ -114,8 +114,8 @@ func (s *shop) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// smoke runs the command on the shop.
-func (s *shop) smoke(t *testing.T, args ...string) (string, error) {
+// smoke runs vitrine smoke on the fake shop.
+func (s *fakeShop) smoke(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
 	err := run(t.Context(), append([]string{"smoke", "--api", s.URL + "/", "--source", "http://src/1.jpg", "--source",
@@ -123,31 +123,42 @@ func (s *shop) smoke(t *testing.T, args ...string) (string, error) {
 	return out.String(), err
 }
 
-func TestSmokeOfAShopThatIsWell(t *testing.T) {
+func TestSmoke(t *testing.T) {
 	t.Parallel()
-	s := newShop(t)
+	t.Run("complete_product", testSmokeCompleteProduct)
+	t.Run("rewrite", testSmokeRewrite)
+	t.Run("wrong_product", testSmokeWrongProduct)
+	t.Run("wrong_file", testSmokeWrongFile)
+	t.Run("avif_header", testSmokeAvifHeader)
+	t.Run("errors", testSmokeErrors)
+	t.Run("flags", testSmokeFlags)
+}
+
+func testSmokeCompleteProduct(t *testing.T) {
+	t.Parallel()
+	s := newFakeShop(t)
 	s.pending, s.refuse = 2, 1
 	out, err := s.smoke(t)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, want := range []string{
-		"waiting: ", "503", "posted product 7 with 2 pictures", "picture 2 of 2 is pending: http://src/2.jpg",
-		"picture 2 of 2 is ready",
-		"product 7 is well: 2 pictures, 6 files, ",
+		"waiting: ", "503", "posted product 7 with 2 images", "image 2 of 2 is pending: http://src/2.jpg",
+		"image 2 of 2 is ready",
+		"product 7 is complete: 2 images, 6 files, ",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
 	}
-	if len(s.asked) != 6 {
-		t.Errorf("asked for %q, want each file once", s.asked)
+	if len(s.files) != 6 {
+		t.Errorf("files %q were requested, want each once", s.files)
 	}
 }
 
-func TestSmokeDownloadsFromElsewhere(t *testing.T) {
+func testSmokeRewrite(t *testing.T) {
 	t.Parallel()
-	s, cdn := newShop(t), "https://cdn.example/x"
+	s, cdn := newFakeShop(t), "https://cdn.example/x"
 	s.edit = func(p *product) {
 		for i := range p.Images {
 			for j := range p.Images[i].Renditions {
@@ -162,42 +173,51 @@ func TestSmokeDownloadsFromElsewhere(t *testing.T) {
 	}
 }
 
-func TestSmokeSaysWhatIsWrongWithAProduct(t *testing.T) {
+func testSmokeWrongProduct(t *testing.T) {
 	t.Parallel()
-	for want, edit := range map[string]func(p *product){
-		"picture 2 (http://src/2.jpg) is failed: http_status: the source answered 404": func(p *product) {
+	for name, row := range map[string]struct {
+		want string
+		edit func(p *product)
+	}{
+		"image_failed": {"image 2 (http://src/2.jpg) is failed: http_status: the source answered 404", func(p *product) {
 			p.ImageStatus = "partial"
 			if err := json.Unmarshal([]byte(`{"status":"failed","renditions":[],
 				"error":{"code":"http_status","detail":"the source answered 404"}}`), &p.Images[1]); err != nil {
 				t.Error(err)
 			}
-		},
-		"is ready, 40 x 30, in 0 renditions": func(p *product) { p.Images[0].Renditions = nil },
-		"(http://src/1.jpg) is odd":          func(p *product) { p.Images[0].Status = "odd" },
-		"with 1 compressed pictures of 2":    func(p *product) { p.Compressed = p.Compressed[:1] },
-		"product 7 is partial":               func(p *product) { p.ImageStatus = "partial" },
-		"x.jpg is no rendition of it":        func(p *product) { p.Compressed[0] = "http://x/x.jpg" },
-		"has the pictures":                   func(p *product) { p.Sources[0] = "http://else" },
-		"(1 of them)":                        func(p *product) { p.Images = p.Images[:1] },
-		"-5 is no size of a picture":         func(p *product) { p.Images[0].Renditions[0].Bytes = -5 },
-		"is no size":                         func(p *product) { p.Images[0].Renditions[0].Bytes = 1 << 40 },
-		"not image/webp":                     func(p *product) { p.Images[0].Renditions[0].Format = "webp" },
-		"it is jpeg of 20 x 15, not jpeg of": func(p *product) { p.Images[0].Renditions[0].Width = 21 },
-		"unsupported protocol scheme":        func(p *product) { p.Images[0].Renditions[1].URL = "file:///etc/passwd" },
-		"missing protocol scheme":            func(p *product) { p.Images[0].Renditions[1].URL = "://" },
+		}},
+		"no_renditions":            {"is ready, 40 x 30, in 0 renditions", func(p *product) { p.Images[0].Renditions = nil }},
+		"unknown_image_status":     {"(http://src/1.jpg) is odd", func(p *product) { p.Images[0].Status = "odd" }},
+		"compressed_image_missing": {"with 1 compressed images of 2", func(p *product) { p.Compressed = p.Compressed[:1] }},
+		"partial_product":          {"product 7 is partial", func(p *product) { p.ImageStatus = "partial" }},
+		"unknown_compressed_image": {"x.jpg is not one of its renditions", func(p *product) {
+			p.Compressed[0] = "http://x/x.jpg"
+		}},
+		"other_source":     {"has the images", func(p *product) { p.Sources[0] = "http://else" }},
+		"image_missing":    {"(1 of them)", func(p *product) { p.Images = p.Images[:1] }},
+		"negative_size":    {"-5 is not a valid size", func(p *product) { p.Images[0].Renditions[0].Bytes = -5 }},
+		"size_above_limit": {"is not a valid size", func(p *product) { p.Images[0].Renditions[0].Bytes = 1 << 40 }},
+		"other_format":     {"not image/webp", func(p *product) { p.Images[0].Renditions[0].Format = "webp" }},
+		"other_width": {"it is jpeg of 20 x 15, not jpeg of", func(p *product) {
+			p.Images[0].Renditions[0].Width = 21
+		}},
+		"file_url": {"unsupported protocol scheme", func(p *product) {
+			p.Images[0].Renditions[1].URL = "file:///etc/passwd"
+		}},
+		"invalid_url": {"missing protocol scheme", func(p *product) { p.Images[0].Renditions[1].URL = "://" }},
 	} {
-		t.Run(want, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newShop(t)
-			s.edit = edit
-			if out, err := s.smoke(t); err == nil || !strings.Contains(err.Error(), want) {
+			s := newFakeShop(t)
+			s.edit = row.edit
+			if out, err := s.smoke(t); err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got %v\n%s", err, out)
 			}
 		})
 	}
 }
 
-func TestSmokeSaysWhatIsWrongWithAFile(t *testing.T) {
+func testSmokeWrongFile(t *testing.T) {
 	t.Parallel()
 	good := file("jpeg", 20, 15)
 	serve := func(media string, body []byte) func(http.ResponseWriter) {
@@ -206,78 +226,84 @@ func TestSmokeSaysWhatIsWrongWithAFile(t *testing.T) {
 			_, _ = w.Write(body)
 		}
 	}
-	for want, answer := range map[string]func(http.ResponseWriter){
-		"the answer is 403 Forbidden": func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) },
-		"the answer is 302 Found": func(w http.ResponseWriter) {
+	for name, row := range map[string]struct {
+		want  string
+		serve func(http.ResponseWriter)
+	}{
+		"forbidden": {"the response is 403 Forbidden", func(w http.ResponseWriter) { w.WriteHeader(http.StatusForbidden) }},
+		"redirect": {"the response is 302 Found", func(w http.ResponseWriter) {
 			w.Header().Set("Location", "/media/0/thumb.jpeg")
 			w.WriteHeader(http.StatusFound)
-		},
-		`the type is "text/html"`: serve("text/html; charset=utf-8", good),
-		`the type is ""`:          serve("/", good),
-		"bytes: 0 were read":      serve("image/jpeg", nil),
-		"thumb.jpeg: it has not":  serve("image/jpeg", good[:len(good)-1]),
-		"were read":               serve("image/jpeg", append(bytes.Clone(good), bytes.Repeat([]byte{0}, 100)...)),
-		"read its header":         serve("image/jpeg", bytes.Repeat([]byte{'x'}, len(good))),
-		"unexpected EOF": func(w http.ResponseWriter) {
+		}},
+		"html":           {`the type is "text/html"`, serve("text/html; charset=utf-8", good)},
+		"invalid_type":   {`the type is ""`, serve("/", good)},
+		"empty_file":     {"bytes: 0 were read", serve("image/jpeg", nil)},
+		"short_file":     {"thumb.jpeg: it does not have", serve("image/jpeg", good[:len(good)-1])},
+		"long_file":      {"were read", serve("image/jpeg", append(bytes.Clone(good), bytes.Repeat([]byte{0}, 100)...))},
+		"invalid_header": {"read its header", serve("image/jpeg", bytes.Repeat([]byte{'x'}, len(good)))},
+		"incomplete_body": {"unexpected EOF", func(w http.ResponseWriter) {
 			w.Header().Set("Content-Length", "9999")
 			serve("image/jpeg", good[:9])(w)
-		},
-		"thumb as jpeg: http://127.0.0.1": func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+		}},
+		"server_error": {"thumb as jpeg: http://127.0.0.1", func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusInternalServerError)
+		}},
 	} {
-		t.Run(want, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newShop(t)
-			s.serve = answer
+			s := newFakeShop(t)
+			s.serve = row.serve
 			out, err := s.smoke(t, "--concurrency", "1")
-			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(out, "is well") {
+			if err == nil || !strings.Contains(err.Error(), row.want) || strings.Contains(out, "is complete") {
 				t.Errorf("got %v\n%s", err, out)
 			}
 		})
 	}
 }
 
-func TestSmokeKnowsAnAVIFFile(t *testing.T) {
+func testSmokeAvifHeader(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]bool{
-		"\x00\x00\x00\x1cftypavif....": true, "\x00\x00\x00\x1cftypavis....": true, "\x00\x00\x00\x1cftypheic....": false, "short": false,
+		"\x00\x00\x00\x1cftypavif....": true, "\x00\x00\x00\x1cftypavis....": true,
+		"\x00\x00\x00\x1cftypheic....": false, "short": false,
 	} {
-		if err := (rendition{Format: "avif"}).sized([]byte(body)); (err == nil) != want {
+		if err := (rendition{Format: "avif"}).checkHeader([]byte(body)); (err == nil) != want {
 			t.Errorf("%q: got %v", body, err)
 		}
 	}
 }
 
-func TestSmokeGivesUp(t *testing.T) {
+func testSmokeErrors(t *testing.T) {
 	t.Parallel()
-	s := newShop(t)
+	s := newFakeShop(t)
 	s.pending = 1 << 30
 	if out, err := s.smoke(t, "--timeout", "700ms"); err == nil || !strings.Contains(err.Error(), "still pending") &&
 		!strings.Contains(err.Error(), "deadline exceeded") {
-		t.Errorf("pictures that never come: got %v\n%s", err, out)
+		t.Errorf("images that stay pending: got %v\n%s", err, out)
 	}
-	s = newShop(t)
+	s = newFakeShop(t)
 	s.post = http.StatusUnprocessableEntity
-	began := time.Now()
-	if out, err := s.smoke(t); err == nil || !strings.Contains(err.Error(), "422") || time.Since(began) > 30*time.Second {
-		t.Errorf("a refusal: got %v after %s\n%s", err, time.Since(began), out)
+	start := time.Now()
+	if out, err := s.smoke(t); err == nil || !strings.Contains(err.Error(), "422") || time.Since(start) > 30*time.Second {
+		t.Errorf("a refused product: got %v after %s\n%s", err, time.Since(start), out)
 	}
-	s = newShop(t)
+	s = newFakeShop(t)
 	s.URL = "http://" + port.Addr(t) // where nothing listens
 	if out, err := s.smoke(t, "--timeout", "1500ms"); err == nil || !strings.Contains(out, "connection refused") {
-		t.Errorf("nobody there: got %v\n%s", err, out)
+		t.Errorf("no server: got %v\n%s", err, out)
 	}
 }
 
-func TestSmokeChecksItsFlags(t *testing.T) {
+func testSmokeFlags(t *testing.T) {
 	t.Parallel()
 	args := []string{"smoke", "--api", "localhost", "--rewrite", "x", "--timeout", "0s", "--concurrency", "0"}
 	err := run(t.Context(), args, nil, io.Discard, io.Discard)
 	if err == nil {
-		t.Fatal("all of it is taken")
+		t.Fatal("no error")
 	}
 	for _, flag := range []string{"--api", "--source", "--rewrite", "--timeout", "--concurrency"} {
 		if !strings.Contains(err.Error(), flag+": ") {
-			t.Errorf("nothing is said of %s: %v", flag, err)
+			t.Errorf("%s is not in the error: %v", flag, err)
 		}
 	}
 }

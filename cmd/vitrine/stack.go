@@ -19,10 +19,10 @@ import (
 	"vitrine.io/pkg/platform/devstack"
 )
 
-// patience is how long a program may take to answer after its start, and Postgres with a new cluster.
-const patience = time.Minute
+// startTimeout is the longest time until a program is ready after its start, or Postgres with a new cluster.
+const startTimeout = time.Minute
 
-// stack is everything that dev runs. What was started is closed in reverse order.
+// stack has everything that dev runs. It is closed in the reverse order of its start.
 type stack struct {
 	console
 	options    devOptions
@@ -39,10 +39,10 @@ type stack struct {
 }
 
 func (s *stack) start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(ctx, 2*startTimeout)
 	defer cancel()
 	s.forkThread = process.NewForkThread()
-	s.later(func() error { s.forkThread.Close(); return nil })
+	s.onClose(func() error { s.forkThread.Close(); return nil })
 	data := s.options.data
 	var err error
 	s.say("starting postgres (a new data directory takes a few seconds)")
@@ -52,25 +52,25 @@ func (s *stack) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.later(s.postgres.Close)
+	s.onClose(s.postgres.Close)
 	s.say("starting kafka, redis and s3 in this process")
 	if s.kafka, err = devstack.StartKafka(devstack.KafkaConfig{DataDir: filepath.Join(data, "kafka")}, s.log); err != nil {
 		return err
 	}
-	s.later(func() error { s.kafka.Close(); return nil })
+	s.onClose(func() error { s.kafka.Close(); return nil })
 	if s.redis, err = devstack.StartRedis(devstack.RedisConfig{}); err != nil {
 		return err
 	}
-	s.later(func() error { s.redis.Close(); return nil })
+	s.onClose(func() error { s.redis.Close(); return nil })
 	if s.media, err = devstack.StartS3(devstack.S3Config{Dir: filepath.Join(data, "s3"), Addr: s.options.media}); err != nil {
 		return err
 	}
-	s.later(s.media.Close)
+	s.onClose(s.media.Close)
 	samples, err := listen(s.options.samples, s.gallery)
 	if err != nil {
 		return err
 	}
-	s.later(samples.stop)
+	s.onClose(samples.stop)
 	if err := writePipeline(filepath.Join(data, "pipeline.yaml")); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (s *stack) start(ctx context.Context) error {
 	return s.launch(ctx)
 }
 
-// launch starts the programs and waits until each says that it is ready.
+// launch starts the programs, each when the one before is ready.
 func (s *stack) launch(ctx context.Context) error {
 	for _, p := range []struct{ name, admin string }{{"worker", s.options.worker}, {"api", s.options.api}} {
 		s.say("starting %s", p.name)
@@ -89,13 +89,13 @@ func (s *stack) launch(ctx context.Context) error {
 			Name: p.name, Argv: []string{filepath.Join(s.options.bin, p.name)}, Dir: s.options.data,
 			Env: append(s.environment(), "VITRINE_ADMIN_ADDR="+p.admin),
 			Log: filepath.Join(s.options.data, "log", p.name+".log"), Quit: syscall.SIGTERM, Orphan: syscall.SIGTERM,
-			Patience: patience + 15*time.Second, ForkThread: s.forkThread, // longer than the programs' own grace
+			Patience: startTimeout + 15*time.Second, ForkThread: s.forkThread, // above VITRINE_SHUTDOWN_GRACE
 		}
 		if err := process.Start(); err != nil {
 			return err
 		}
 		s.programs = append(s.programs, process)
-		s.later(process.Stop)
+		s.onClose(process.Stop)
 		if err := s.awaitReady(ctx, "http://"+p.admin+"/readyz", process); err != nil {
 			return err
 		}
@@ -103,14 +103,14 @@ func (s *stack) launch(ctx context.Context) error {
 	return nil
 }
 
-// wait returns when ctx ends, or with an error when a program or Postgres does.
+// wait returns nil when ctx ends, or an error when a program or Postgres exits.
 func (s *stack) wait(ctx context.Context) error {
 	ended := make(chan error, len(s.programs)+1)
-	watch := func(name string, exited <-chan struct{}, tell func() string) {
+	watch := func(name string, exited <-chan struct{}, state func() string) {
 		go func() {
 			select {
 			case <-exited:
-				ended <- fmt.Errorf("%s ended: %s", name, tell())
+				ended <- fmt.Errorf("%s ended: %s", name, state())
 			case <-ctx.Done():
 			}
 		}()
@@ -127,20 +127,20 @@ func (s *stack) wait(ctx context.Context) error {
 	}
 }
 
-func (s *stack) later(closer func() error) { s.closers = append(s.closers, closer) }
+func (s *stack) onClose(closer func() error) { s.closers = append(s.closers, closer) }
 
 func (s *stack) close() {
 	var errs []error
 	for _, closer := range slices.Backward(s.closers) {
 		errs = append(errs, closer())
 	}
-	s.closers = nil // once
+	s.closers = nil // a second close does nothing
 	if err := errors.Join(errs...); err != nil {
 		s.say("while stopping: %v", err)
 	}
 }
 
-// awaitReady asks url until it answers 200, the process has ended, or ctx ends.
+// awaitReady requests url until it responds with 200, the process has ended, or ctx ends.
 func (s *stack) awaitReady(ctx context.Context, url string, p *process.Process) error {
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
@@ -164,8 +164,8 @@ func (s *stack) awaitReady(ctx context.Context, url string, p *process.Process) 
 	}
 }
 
-// writePipeline writes the default pipeline, with pictures from this machine allowed. One that is there stays: it is the
-// developer's to edit.
+// writePipeline writes the default pipeline, with sources on this machine allowed. It keeps an existing file, which the
+// developer may have edited.
 func writePipeline(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -178,8 +178,8 @@ func writePipeline(path string) error {
 	return nil
 }
 
-// free reports why addr cannot be listened on, or nil.
-func free(ctx context.Context, addr string) error {
+// checkFree returns an error if addr cannot be listened on.
+func checkFree(ctx context.Context, addr string) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err

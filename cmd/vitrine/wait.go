@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/adapter/postgres"
 )
 
-// What can be waited for.
+// The values of VITRINE_SETUP_WAIT_FOR.
 const (
 	waitDatabase = "database"
 	waitTopics   = "topics"
@@ -18,14 +18,14 @@ const (
 )
 
 func (c console) waitCommand() *cobra.Command {
-	return c.onServers("wait", "Wait until the servers are there and set up, and change nothing",
-		"Returns when the database has every migration of this build and topics and bucket are there, or those of them that\n"+
-			"VITRINE_SETUP_WAIT_FOR names. Topics that can lose messages are warned of: what refuses them is setup.\n"+
-			"For whatever has to start after `vitrine setup`; to read is all the right that it needs.", await)
+	return c.serverCommand("wait", "Wait until the servers are set up, and change nothing",
+		"Returns when the database has every migration of this build and the topics and the bucket exist, or those of the three\n"+
+			"that VITRINE_SETUP_WAIT_FOR names. Logs a warning for topics that can lose messages; setup refuses them.\n"+
+			"For programs that start after `vitrine setup`. Needs only the right to read.", waitForServers)
 }
 
-// await returns when everything is as setup leaves it. It only looks.
-func await(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
+// waitForServers returns when the servers are set up. It changes nothing.
+func waitForServers(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 	on, err := openServers(cfg, log)
 	if err != nil {
 		return err
@@ -36,13 +36,13 @@ func await(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 		{waitTopics, on.topics.TopicsReady},
 		{waitBucket, on.bucket.Ping},
 	}
-	all = slices.DeleteFunc(all, func(s step) bool { return !slices.Contains(cfg.Setup.WaitFor, s.what) })
-	if err := insistAll(ctx, log, all); err != nil || !slices.Contains(cfg.Setup.WaitFor, waitTopics) {
+	all = slices.DeleteFunc(all, func(s step) bool { return !slices.Contains(cfg.Setup.WaitFor, s.name) })
+	if err := runSteps(ctx, log, all); err != nil || !slices.Contains(cfg.Setup.WaitFor, waitTopics) {
 		return err
 	}
-	// A setting that somebody has changed, in an emergency perhaps, must not keep new pods from starting.
+	// A changed setting of a topic must not keep new pods from starting.
 	if err := checkTopics(ctx, on.topics, log); err != nil {
-		log.Warn("topics", zap.Error(err))
+		log.Warn("topics differ from the configuration", zap.Error(err))
 	}
 	return nil
 }

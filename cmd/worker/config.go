@@ -12,7 +12,7 @@ import (
 	"vitrine.io/pkg/platform/program"
 )
 
-// Config is everything that can be said about this program.
+// Config is the configuration of the program.
 type Config struct {
 	program.Config
 	Worker   worker.Config        `envPrefix:"WORKER_"`

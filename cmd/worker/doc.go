@@ -1,5 +1,5 @@
-// Command worker makes pictures: it takes requests from Kafka, fetches sources, has codec processes render them, and stores
-// the renditions. Any number of them may run, up to the topic's partitions; --help lists what can be configured.
+// Command worker processes images: it consumes jobs from Kafka, downloads sources, has codec processes render them, and
+// stores the renditions. The topic's number of partitions limits the instances that get work; --help lists the settings.
 //
-// It links no image library: what decodes other people's pictures is cmd/codec, its child process.
+// It links no image library: its child process, cmd/codec, decodes the untrusted images.
 package main

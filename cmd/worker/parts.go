@@ -22,8 +22,8 @@ import (
 	"vitrine.io/pkg/platform/telemetry"
 )
 
-// parts is the worker put together. Nothing is connected to before it runs.
-type parts struct {
+// workerProgram has the parts of the worker. None connects before run.
+type workerProgram struct {
 	*program.App
 	cfg       Config
 	db        *postgres.DB
@@ -37,35 +37,34 @@ type parts struct {
 	health    *telemetry.Health
 }
 
-// When partitions move or the process stops, work in hand has half of the rebalance timeout to end; what has not is cut
-// short and released. The other half is for that: at worst one try to write a result is under way, whose end is awaited, and
-// then the release, each as long as VITRINE_WORKER_OUTCOME_TIMEOUT allows. So however long an attempt may take, it never
-// outlives its session, and the group never waits in vain for this member.
+// When partitions move or the process stops, jobs in progress have half of rebalanceTimeout to end; then they are
+// interrupted and released. The other half is for that: at most one write of an outcome, which is not interrupted, and
+// the release, each limited by VITRINE_WORKER_OUTCOME_TIMEOUT. So no job outlasts the consumer's session.
 const (
-	rebalance = time.Minute
-	parting   = 5 * time.Second // the last commit, and leaving the group
+	rebalanceTimeout = time.Minute
+	leaveTimeout     = 5 * time.Second // the last commit, and leaving the group
 )
 
-// timely says which settings would let work outlive its session, or nil.
-func timely(cfg Config) error {
+// checkTimeouts returns an error if the settings allow a job to outlast its session.
+func checkTimeouts(cfg Config) error {
 	release := 2 * cfg.Worker.OutcomeTimeout
-	if most := (rebalance/2 - parting) / 2; cfg.Worker.OutcomeTimeout > most {
-		return fmt.Errorf("VITRINE_WORKER_OUTCOME_TIMEOUT: must be at most %s, or work in hand outlives its session", most)
+	if maxTimeout := (rebalanceTimeout/2 - leaveTimeout) / 2; cfg.Worker.OutcomeTimeout > maxTimeout {
+		return fmt.Errorf("VITRINE_WORKER_OUTCOME_TIMEOUT: must be at most %s, or a job outlasts its session", maxTimeout)
 	}
-	if least := rebalance/2 + release + parting; cfg.Shutdown.Grace < least {
-		return fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or work in hand is cut off", least)
+	if minGrace := rebalanceTimeout/2 + release + leaveTimeout; cfg.Shutdown.Grace < minGrace {
+		return fmt.Errorf("VITRINE_SHUTDOWN_GRACE: must be at least %s, or jobs in progress are cut off", minGrace)
 	}
 	return nil
 }
 
-func assemble(cfg Config, kit *program.App) (*parts, error) {
-	if err := timely(cfg); err != nil {
+func assemble(cfg Config, app *program.App) (*workerProgram, error) {
+	if err := checkTimeouts(cfg); err != nil {
 		return nil, err
 	}
-	kafka.BridgeLogger(kit.Log)
-	rediscache.BridgeLogger(kit.Log)
-	p := &parts{App: kit, cfg: cfg}
-	reg, log := kit.Registry, kit.Log
+	kafka.BridgeLogger(app.Log)
+	rediscache.BridgeLogger(app.Log)
+	p := &workerProgram{App: app, cfg: cfg}
+	reg, log := app.Registry, app.Log
 	var err error
 	if p.pool, err = codec.New(cfg.Codec, reg, log.Named("codec")); err != nil {
 		return nil, fmt.Errorf("find codec: %w", err)
@@ -73,7 +72,7 @@ func assemble(cfg Config, kit *program.App) (*parts, error) {
 	if p.db, err = postgres.Open(cfg.Postgres, log.Named("postgres"), reg); err != nil {
 		return nil, fmt.Errorf("open postgres: %w", err)
 	}
-	// A worker only ever tells the cache to forget, so no document ever has its tag.
+	// A worker only invalidates documents, so its tag is never used.
 	if p.cache, err = rediscache.New(cfg.Redis, "worker", time.Now, rand.Float64, reg, log.Named("cache")); err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
@@ -81,11 +80,11 @@ func assemble(cfg Config, kit *program.App) (*parts, error) {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
 	if p.publisher, err = kafka.NewPublisher(cfg.Kafka, reg, log.Named("kafka")); err != nil {
-		return nil, fmt.Errorf("make publisher: %w", err)
+		return nil, fmt.Errorf("create publisher: %w", err)
 	}
 	p.store = postgres.NewStore(p.db)
 	service := catalog.New(catalog.Deps{
-		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: kit.Pipeline.Current,
+		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: app.Pipeline.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
 	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"),
@@ -93,15 +92,15 @@ func assemble(cfg Config, kit *program.App) (*parts, error) {
 		worker.Probe{Dependency: worker.Encoder, Check: p.pool.Ready})
 	w := worker.New(worker.Deps{
 		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers,
-		Pipeline: kit.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
+		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
 		Source: fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(), time.Now, reg, log.Named("fetch")),
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
-		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalance,
+		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalanceTimeout,
 		OrderingKey: worker.OrderingKey, Check: worker.Check,
 	}, w.Handle, p.publisher, reg, log.Named("requests"))
 	if err != nil {
-		return nil, fmt.Errorf("make consumer: %w", err)
+		return nil, fmt.Errorf("create consumer: %w", err)
 	}
 	p.health = telemetry.NewHealth(map[string]telemetry.Check{
 		"postgres": p.db.Ping, "s3": p.bucket.Ping, "codec": p.pool.Ready,
@@ -110,23 +109,24 @@ func assemble(cfg Config, kit *program.App) (*parts, error) {
 	return p, nil
 }
 
-// perCodec is how many pictures are in work for each codec process: one at it, one on its way from or to the network.
-const perCodec = 2
+// imagesPerCodec is how many images are in progress for each codec process: one is rendered while another is downloaded or
+// stored.
+const imagesPerCodec = 2
 
-// concurrency is how many pictures are in work at a time.
+// concurrency is how many images are processed at a time.
 func concurrency(cfg Config) int {
 	if cfg.Worker.Concurrency > 0 {
 		return cfg.Worker.Concurrency
 	}
 	if cfg.Codec.Children > 0 {
-		return perCodec * cfg.Codec.Children
+		return imagesPerCodec * cfg.Codec.Children
 	}
-	return perCodec * runtime.GOMAXPROCS(0)
+	return imagesPerCodec * runtime.GOMAXPROCS(0)
 }
 
-// run works until ctx ends. Work in hand is then finished or released before anything that it needs is closed.
-func (p *parts) run(ctx context.Context) error {
-	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace+time.Second, // for the farewell, after work that took all of its grace
+// run processes jobs until ctx ends. Jobs in progress are then finished or released before their dependencies are closed.
+func (p *workerProgram) run(ctx context.Context) error {
+	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace+time.Second, // for closing the rest, after jobs have used the grace
 		p.Admin(p.health),
 		lifecycle.Closer("connections", func() error {
 			p.bucket.Close()
@@ -134,7 +134,7 @@ func (p *parts) run(ctx context.Context) error {
 		}),
 		lifecycle.Closer("codec", func() error {
 			now, cancel := context.WithCancel(context.Background())
-			cancel() // nothing is in work any more
+			cancel() // no job is left
 			return p.pool.Close(now)
 		}),
 		p.Follow(p.store),

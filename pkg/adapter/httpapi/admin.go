@@ -33,9 +33,9 @@ const (
 
 // BulkReprocessor requests the processing of many images again, in the background.
 type BulkReprocessor interface {
-	// Reprocess visits at most limit of the images that match which and whose id is above after, in the order of their ids.
+	// Reprocess visits at most limit of the images that match filter and whose id is above after, in the order of their ids.
 	// Repeating it changes nothing: an image that is being processed is skipped.
-	Reprocess(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int) (catalog.BulkResult, error)
+	Reprocess(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int) (catalog.BulkResult, error)
 }
 
 // reprocessHandler handles POST /images/reprocess.
@@ -73,7 +73,7 @@ func (h *reprocessHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		p := h.problems.problemOf(err)
 		if p.Status >= http.StatusInternalServerError {
-			log.Error("images not requested again", zap.Error(err))
+			log.Error("reprocess request failed", zap.Error(err))
 		}
 		resp = p.response(r.URL.Path, id, true)
 	}
@@ -92,7 +92,7 @@ func (h *reprocessHandler) reprocess(ctx context.Context, w http.ResponseWriter,
 ) (response, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set(fiber.HeaderAllow, http.MethodPost)
-		return response{}, &httpError{codeMethod, "the Allow header lists what this path takes"}
+		return response{}, &httpError{codeMethod, "the Allow header lists the methods of this path"}
 	}
 	body, err := readBulk(w, r)
 	if err != nil {
@@ -102,15 +102,15 @@ func (h *reprocessHandler) reprocess(ctx context.Context, w http.ResponseWriter,
 	if err != nil {
 		return response{}, err
 	}
-	result, err := h.bulk.Reprocess(ctx, req.which, req.after, req.limit)
+	result, err := h.bulk.Reprocess(ctx, req.filter, req.after, req.limit)
 	if err != nil {
 		return response{}, fmt.Errorf("reprocess images: %w", err)
 	}
-	log.Info("images requested again", zap.Any("which", req.which), zap.Int64("after", int64(req.after)),
+	log.Info("images requested again", zap.Any("filter", req.filter), zap.Int64("after", int64(req.after)),
 		zap.Int("requested", result.Requested), zap.Int("skipped", result.Skipped), zap.Int64("next", int64(result.Next)),
 		zap.Duration("spread", result.Spread))
 	encoded, err := encodeJSON(bulkDTO{
-		Requested: result.Requested, Skipped: result.Skipped, Next: known(int64(result.Next)),
+		Requested: result.Requested, Skipped: result.Skipped, Next: nonZero(int64(result.Next)),
 		Spread: int64(math.Ceil(result.Spread.Seconds())),
 	})
 	if err != nil {
@@ -130,19 +130,19 @@ func readBulk(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBulkBody))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return nil, &httpError{codeBodyTooLarge, "the body is larger than this server takes"}
+		return nil, &httpError{codeBodyTooLarge, "the body is larger than this server accepts"}
 	}
 	if err != nil {
-		return nil, &httpError{codeBadRequest, "the body did not arrive"}
+		return nil, &httpError{codeBadRequest, "the body did not arrive completely"}
 	}
 	return body, nil
 }
 
 // bulkRequest selects images.
 type bulkRequest struct {
-	which catalog.Filter
-	after catalog.ImageID
-	limit int
+	filter catalog.Filter
+	after  catalog.ImageID
+	limit  int
 }
 
 // decodeBulk reads the body. The error lists all wrong fields. A filter that is present and empty is a mistake: a script
@@ -182,8 +182,8 @@ func decodeBulk(body []byte) (bulkRequest, error) {
 }
 
 func (b *bulkRequest) readStatus(text string) (code, detail string) {
-	b.which.Status = catalog.Status(text)
-	switch b.which.Status {
+	b.filter.Status = catalog.Status(text)
+	switch b.filter.Status {
 	case catalog.Pending, catalog.Ready, catalog.Failed:
 		return "", ""
 	default:
@@ -192,8 +192,8 @@ func (b *bulkRequest) readStatus(text string) (code, detail string) {
 }
 
 func (b *bulkRequest) readCode(text string) (code, detail string) {
-	b.which.Code = media.Code(text)
-	if _, ok := media.Codes()[b.which.Code]; !ok {
+	b.filter.Code = media.Code(text)
+	if _, ok := media.Codes()[b.filter.Code]; !ok {
 		names := slices.Sorted(maps.Keys(media.Codes()))
 		return "unknown_value", fmt.Sprintf("one of %s", names)
 	}
@@ -203,14 +203,14 @@ func (b *bulkRequest) readCode(text string) (code, detail string) {
 func (b *bulkRequest) readAge(text string) (code, detail string) {
 	age, err := time.ParseDuration(text)
 	if err != nil || age <= 0 {
-		return "invalid_duration", "must be a time such as 36h or 90m, above zero"
+		return "invalid_duration", "must be a duration such as 36h or 90m, above zero"
 	}
-	b.which.OlderThan = age
+	b.filter.OlderThan = age
 	return "", ""
 }
 
 func (b *bulkRequest) readHash(text string) (code, detail string) {
-	b.which.PipelineHash = text
+	b.filter.PipelineHash = text
 	if raw, err := hex.DecodeString(text); err != nil || len(raw) != 32 || strings.ToLower(text) != text {
 		return "invalid_hash", "must be a pipeline's hash: 64 hexadecimal digits"
 	}

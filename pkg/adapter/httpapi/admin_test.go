@@ -20,46 +20,46 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// fakeBulk answers what it is told to, and remembers what it was asked.
+// fakeBulk is a BulkReprocessor that returns result and err, and records its arguments.
 type fakeBulk struct {
-	answer catalog.BulkResult
+	result catalog.BulkResult
 	err    error
 
-	asked int
-	which catalog.Filter
-	after catalog.ImageID
-	limit int
+	calls  int
+	filter catalog.Filter
+	after  catalog.ImageID
+	limit  int
 }
 
-func (f *fakeBulk) Reprocess(ctx context.Context, which catalog.Filter, after catalog.ImageID, limit int,
+func (f *fakeBulk) Reprocess(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
 ) (catalog.BulkResult, error) {
-	f.asked++
-	f.which, f.after, f.limit = which, after, limit
+	f.calls++
+	f.filter, f.after, f.limit = filter, after, limit
 	if _, ok := ctx.Deadline(); !ok {
-		return catalog.BulkResult{}, errors.New("a call without an end")
+		return catalog.BulkResult{}, errors.New("the context has no deadline")
 	}
-	return f.answer, f.err
+	return f.result, f.err
 }
 
-// documentedBulk answers what docs/api.md says.
+// documentedBulk returns the result in docs/api.md.
 type documentedBulk struct{}
 
-func (documentedBulk) Reprocess(_ context.Context, which catalog.Filter, _ catalog.ImageID, limit int,
+func (documentedBulk) Reprocess(_ context.Context, filter catalog.Filter, _ catalog.ImageID, limit int,
 ) (catalog.BulkResult, error) {
 	want := catalog.Filter{Status: catalog.Failed, Code: media.SourceUnavailable, OlderThan: 36 * time.Hour}
-	if which != want || limit != 50 {
-		return catalog.BulkResult{}, fmt.Errorf("asked for %+v, %d", which, limit)
+	if filter != want || limit != 50 {
+		return catalog.BulkResult{}, fmt.Errorf("called with %+v, %d", filter, limit)
 	}
 	return catalog.BulkResult{Requested: 48, Skipped: 2, Next: 7301, Spread: 9600 * time.Millisecond}, nil
 }
 
-// ask sends a request to the admin port's handler.
-func ask(t testing.TB, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string) answer {
+// callBulk sends a request to the admin port's handler.
+func callBulk(t testing.TB, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string) answer {
 	t.Helper()
-	return askLogging(t, zap.NewNop(), bulk, method, path, body, headers...)
+	return callBulkLogging(t, zap.NewNop(), bulk, method, path, body, headers...)
 }
 
-func askLogging(t testing.TB, log *zap.Logger, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string,
+func callBulkLogging(t testing.TB, log *zap.Logger, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string,
 ) answer {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
@@ -74,14 +74,21 @@ func askLogging(t testing.TB, log *zap.Logger, bulk httpapi.BulkReprocessor, met
 
 const bulkPath, plainJSON = "/images/reprocess", "Content-Type: application/json"
 
-func TestManyPicturesAreAskedForAnew(t *testing.T) {
+func TestReprocessHandler(t *testing.T) {
+	t.Parallel()
+	t.Run("filters_are_decoded", testReprocessHandlerFiltersAreDecoded)
+	t.Run("wrong_fields_are_listed", testReprocessHandlerWrongFieldsAreListed)
+	t.Run("failures", testReprocessHandlerFailures)
+}
+
+func testReprocessHandlerFiltersAreDecoded(t *testing.T) {
 	t.Parallel()
 	hash := strings.Repeat("0f", 32)
 	for _, row := range []struct {
-		body  string
-		which catalog.Filter
-		after catalog.ImageID
-		limit int
+		body   string
+		filter catalog.Filter
+		after  catalog.ImageID
+		limit  int
 	}{
 		{`{"status":"failed"}`, catalog.Filter{Status: catalog.Failed}, 0, 100},
 		{`{"code":"timeout","limit":1000,"after":7}`, catalog.Filter{Code: media.Timeout}, 7, 1000},
@@ -90,23 +97,23 @@ func TestManyPicturesAreAskedForAnew(t *testing.T) {
 		{`{"status":"ready","code":"corrupt","older_than":"36h","pipeline_hash":"` + hash + `"}`,
 			catalog.Filter{Status: catalog.Ready, Code: media.Corrupt, OlderThan: 36 * time.Hour, PipelineHash: hash}, 0, 100},
 	} {
-		bulk := &fakeBulk{answer: catalog.BulkResult{Requested: 3, Skipped: 1, Next: 40, Spread: 1500 * time.Millisecond}}
-		got := ask(t, bulk, http.MethodPost, bulkPath, row.body, plainJSON)
+		bulk := &fakeBulk{result: catalog.BulkResult{Requested: 3, Skipped: 1, Next: 40, Spread: 1500 * time.Millisecond}}
+		got := callBulk(t, bulk, http.MethodPost, bulkPath, row.body, plainJSON)
 		if want := `{"requested":3,"skipped":1,"next":40,"spread_seconds":2}`; got.status != 200 || got.body != want ||
 			got.header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %v %s", row.body, got.status, got.header, got.body)
 		}
-		if bulk.which != row.which || bulk.after != row.after || bulk.limit != row.limit {
-			t.Errorf("%s was read as %+v after %d, %d at most", row.body, bulk.which, bulk.after, bulk.limit)
+		if bulk.filter != row.filter || bulk.after != row.after || bulk.limit != row.limit {
+			t.Errorf("%s was read as %+v after %d, limit %d", row.body, bulk.filter, bulk.after, bulk.limit)
 		}
 	}
-	got := ask(t, &fakeBulk{}, http.MethodPost, bulkPath, `{"status":"failed"}`, plainJSON)
+	got := callBulk(t, &fakeBulk{}, http.MethodPost, bulkPath, `{"status":"failed"}`, plainJSON)
 	if want := `{"requested":0,"skipped":0,"next":null,"spread_seconds":0}`; got.body != want {
-		t.Errorf("at the end: %s", got.body)
+		t.Errorf("last page: %s", got.body)
 	}
 }
 
-func TestAllThatIsWrongWithABulkRequestIsToldAtOnce(t *testing.T) {
+func testReprocessHandlerWrongFieldsAreListed(t *testing.T) {
 	t.Parallel()
 	bulk := &fakeBulk{}
 	for _, row := range []struct {
@@ -119,7 +126,7 @@ func TestAllThatIsWrongWithABulkRequestIsToldAtOnce(t *testing.T) {
 		{`{"status":"","code":"","older_than":"","pipeline_hash":""}`, []string{
 			"/code unknown_value", "/older_than invalid_duration", "/pipeline_hash invalid_hash", "/status unknown_value",
 		}},
-		{`{"status":"deleted","code":"bad_luck","older_than":"-1h","pipeline_hash":"` + strings.Repeat("0F", 32) + `"}`,
+		{`{"status":"deleted","code":"no_such_code","older_than":"-1h","pipeline_hash":"` + strings.Repeat("0F", 32) + `"}`,
 			[]string{"/code unknown_value", "/older_than invalid_duration", "/pipeline_hash invalid_hash", "/status unknown_value"}},
 		{`{"status":null,"code":1,"older_than":36,"pipeline_hash":[],"limit":"5","after":1.5,"all":true}`, []string{
 			"/after wrong_type", "/all unknown_field", "/code wrong_type", "/limit wrong_type", "/older_than wrong_type",
@@ -130,44 +137,44 @@ func TestAllThatIsWrongWithABulkRequestIsToldAtOnce(t *testing.T) {
 		{`{"status":"failed","status":"ready"}`, []string{"/status repeated"}},
 		{`{"older_than":"0s"}`, []string{"/older_than invalid_duration"}},
 	} {
-		p := wants(t, ask(t, bulk, http.MethodPost, bulkPath, row.body, plainJSON), 422, "invalid_fields")
+		p := wants(t, callBulk(t, bulk, http.MethodPost, bulkPath, row.body, plainJSON), 422, "invalid_fields")
 		if got := fieldsOf(p); !slices.Equal(got, row.want) {
 			t.Errorf("%s\n got %q\nwant %q", row.body, got, row.want)
 		}
 	}
-	wants(t, ask(t, bulk, http.MethodPost, bulkPath, `{`, plainJSON), 400, "bad_json")
-	wants(t, ask(t, bulk, http.MethodPost, bulkPath, `{"status":"failed"}`), 415, "unsupported_media_type")
+	wants(t, callBulk(t, bulk, http.MethodPost, bulkPath, `{`, plainJSON), 400, "bad_json")
+	wants(t, callBulk(t, bulk, http.MethodPost, bulkPath, `{"status":"failed"}`), 415, "unsupported_media_type")
 	long := `{"status":"failed"` + strings.Repeat(" ", 4<<10) + `}`
-	wants(t, ask(t, bulk, http.MethodPost, bulkPath, long, plainJSON), 413, "body_too_large")
+	wants(t, callBulk(t, bulk, http.MethodPost, bulkPath, long, plainJSON), 413, "body_too_large")
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodOptions} {
-		got := ask(t, bulk, method, bulkPath, "")
+		got := callBulk(t, bulk, method, bulkPath, "")
 		wants(t, got, 405, "method_not_allowed")
 		if got.header.Get("Allow") != "POST" {
 			t.Errorf("%s: Allow is %q", method, got.header.Get("Allow"))
 		}
 	}
-	if bulk.asked != 0 {
-		t.Errorf("%d wrong requests were carried out", bulk.asked)
+	if bulk.calls != 0 {
+		t.Errorf("%d wrong requests reached the service", bulk.calls)
 	}
 }
 
-func TestABulkRequestThatFailsSaysWhetherToRepeatIt(t *testing.T) {
+func testReprocessHandlerFailures(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zapcore.InfoLevel)
 	const body = `{"status":"failed"}`
-	got := askLogging(t, zap.New(core), &fakeBulk{err: fmt.Errorf("commit: %w", catalog.ErrOutcomeUnknown)},
+	got := callBulkLogging(t, zap.New(core), &fakeBulk{err: fmt.Errorf("commit: %w", catalog.ErrOutcomeUnknown)},
 		http.MethodPost, bulkPath, body, plainJSON, "X-Request-Id: mine")
 	wants(t, got, 503, "outcome_unknown")
 	if got.header.Get("Retry-After") != "2" || got.header.Get("X-Request-Id") != "mine" {
 		t.Errorf("headers %v", got.header)
 	}
-	got = askLogging(t, zap.New(core), &fakeBulk{err: errSecret}, http.MethodPost, bulkPath, body, plainJSON,
+	got = callBulkLogging(t, zap.New(core), &fakeBulk{err: errSecret}, http.MethodPost, bulkPath, body, plainJSON,
 		"X-Request-Id: not fit for a log")
 	wants(t, got, 500, "internal_error")
 	if strings.Contains(got.body, "swordfish") {
 		t.Errorf("the cause is shown: %s", got.body)
 	}
-	wants(t, ask(t, &fakeBulk{err: context.DeadlineExceeded}, http.MethodPost, bulkPath, body, plainJSON), 503, "timeout")
+	wants(t, callBulk(t, &fakeBulk{err: context.DeadlineExceeded}, http.MethodPost, bulkPath, body, plainJSON), 503, "timeout")
 	if got := logs.FilterField(zapString("request_id", "mine")).Len(); got != 1 {
 		t.Errorf("the first failure has %d lines", got)
 	}

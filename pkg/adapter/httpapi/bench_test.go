@@ -16,7 +16,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// hits is a catalogue that always has the product.
+// hits is a catalogue whose Get always succeeds.
 type hits struct {
 	*fakeCatalog
 	doc catalog.Document
@@ -31,7 +31,7 @@ func BenchmarkGetProduct(b *testing.B) {
 	}
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	log := zap.New(zapcore.NewCore(encoder, zapcore.AddSync(io.Discard), zap.InfoLevel))
-	p := parts(&fakeCatalog{}, log, prometheus.NewRegistry())
+	p := newDeps(&fakeCatalog{}, log, prometheus.NewRegistry())
 	p.Catalog = hits{doc: catalog.Document{Version: 1, ETag: etag, Body: body}}
 	p.NewID = uuid.NewString
 	bare := fiber.New(fiber.Config{DisableStartupMessage: true})
@@ -40,8 +40,8 @@ func BenchmarkGetProduct(b *testing.B) {
 		return c.Send(body)
 	})
 	for name, handle := range map[string]fasthttp.RequestHandler{
-		"everything": httpapi.New(p, testConfig()).Handler(),
-		"bare":       bare.Handler(),
+		"server": httpapi.New(p, testConfig()).Handler(),
+		"bare":   bare.Handler(),
 	} {
 		b.Run(name, func(b *testing.B) {
 			var ctx fasthttp.RequestCtx

@@ -21,7 +21,15 @@ func (a *api) patch(path, body string, headers ...string) answer {
 	return a.do(http.MethodPatch, path, body, append([]string{"Content-Type: application/merge-patch+json"}, headers...)...)
 }
 
-func TestAPatchChangesWhatIsThereAndAnswersLikeGet(t *testing.T) {
+func TestPatchProduct(t *testing.T) {
+	t.Parallel()
+	t.Run("response_equals_get", testPatchProductResponseEqualsGet)
+	t.Run("absent_fields_are_kept", testPatchProductAbsentFieldsAreKept)
+	t.Run("wrong_fields_are_listed", testPatchProductWrongFieldsAreListed)
+	t.Run("media_types", testPatchProductMediaTypes)
+}
+
+func testPatchProductResponseEqualsGet(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("Lamp", "19.90", "https://a.example/1", "https://a.example/2")
@@ -42,11 +50,11 @@ func TestAPatchChangesWhatIsThereAndAnswersLikeGet(t *testing.T) {
 	}
 }
 
-func TestWhatAPatchDoesNotSayStays(t *testing.T) {
+func testPatchProductAbsentFieldsAreKept(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	made := a.product("Lamp", "19.90", "https://a.example/1")
-	if got := a.patch("/products/1", `{}`); got.status != 200 || got.body != made.body {
+	created := a.product("Lamp", "19.90", "https://a.example/1")
+	if got := a.patch("/products/1", `{}`); got.status != 200 || got.body != created.body {
 		t.Errorf("an empty patch: %d %s", got.status, got.body)
 	}
 	cheap := decimal.RequireFromString("1.50")
@@ -76,7 +84,7 @@ func samePatch(a, b catalog.ProductPatch) bool {
 		(a.ImageURLs == nil) == (b.ImageURLs == nil) && (a.ImageURLs == nil || slices.Equal(*a.ImageURLs, *b.ImageURLs))
 }
 
-func TestAllWrongFieldsOfAPatchAreToldAtOnce(t *testing.T) {
+func testPatchProductWrongFieldsAreListed(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("Lamp", "19.90")
@@ -114,11 +122,11 @@ func TestAllWrongFieldsOfAPatchAreToldAtOnce(t *testing.T) {
 	}
 	wants(t, a.patch("/products/1", `{`), 400, "bad_json")
 	if len(a.catalog.patches) != 0 {
-		t.Errorf("%d patches were made of wrong bodies", len(a.catalog.patches))
+		t.Errorf("%d wrong patches reached the catalogue", len(a.catalog.patches))
 	}
 }
 
-func TestAPatchIsAMergePatchOrPlainJSON(t *testing.T) {
+func testPatchProductMediaTypes(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("Lamp", "19.90")
@@ -140,16 +148,22 @@ func TestAPatchIsAMergePatchOrPlainJSON(t *testing.T) {
 	}
 }
 
-func TestAChangeIsMadeOnlyToTheRevisionThatTheClientHasSeen(t *testing.T) {
+func TestIfMatch(t *testing.T) {
+	t.Parallel()
+	t.Run("revisions_and_syntax", testIfMatchRevisionsAndSyntax)
+	t.Run("other_errors_come_first", testIfMatchOtherErrorsComeFirst)
+}
+
+func testIfMatchRevisionsAndSyntax(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	etag := a.product("Lamp", "19.90", "https://a.example/1").header.Get("ETag")
-	tag := httpapiTag(etag)
+	tag := tagOf(etag)
 	a.catalog.products[0].Version, a.catalog.products[0].Revision = 7, 3
 	for seen, want := range map[string]int{
 		`"7.3-` + tag + `"`:                   200,
-		`"1.3-` + tag + `"`:                   200, // what workers have done since does not matter
-		`"9.3-` + tag + `"`:                   200, // whatever it was
+		`"1.3-` + tag + `"`:                   200, // workers have changed the version since
+		`"9.3-` + tag + `"`:                   200, // the version is ignored
 		`*`:                                   200,
 		` * `:                                 200,
 		`"x" , ,"1.3-` + tag + `"`:            200,
@@ -158,7 +172,7 @@ func TestAChangeIsMadeOnlyToTheRevisionThatTheClientHasSeen(t *testing.T) {
 		`"1.2-` + tag + `"`:                   412,
 		`"1.4-` + tag + `"`:                   412,
 		`W/"7.3-` + tag + `"`:                 412,
-		`"7.3-00000000"`:                      412, // of another installation, or another format
+		`"7.3-00000000"`:                      412, // another installation or format
 		`"7.3-` + tag + `x"`:                  412,
 		`"7-` + tag + `"`:                     412,
 		`"7.03-` + tag + `"`:                  412,
@@ -177,7 +191,7 @@ func TestAChangeIsMadeOnlyToTheRevisionThatTheClientHasSeen(t *testing.T) {
 		code := map[int]string{412: "revision_mismatch", 422: "invalid_fields"}[want]
 		for _, got := range []answer{
 			a.patch("/products/1", `{}`, "If-Match: "+seen),
-			a.deletedAndBack("If-Match: " + seen),
+			a.deleteAndRestore("If-Match: " + seen),
 		} {
 			switch {
 			case want != 200:
@@ -191,25 +205,25 @@ func TestAChangeIsMadeOnlyToTheRevisionThatTheClientHasSeen(t *testing.T) {
 	}
 	lines := a.patch("/products/1", `{}`, `If-Match: "1.2-`+tag+`"`, `If-Match: "1.3-`+tag+`"`)
 	if lines.status != 200 {
-		t.Errorf("a list on two lines: %d %s", lines.status, lines.body)
+		t.Errorf("a list in two headers: %d %s", lines.status, lines.body)
 	}
 	wants(t, a.patch("/products/1", `{}`, `If-Match: *`, `If-Match: "1.3-`+tag+`"`), 422, "invalid_fields")
 }
 
-// httpapiTag returns the part of an ETag that names everything beside the product.
-func httpapiTag(etag string) string {
+// tagOf returns the part of an ETag that does not depend on the product.
+func tagOf(etag string) string {
 	_, tag, _ := strings.Cut(strings.Trim(etag, `"`), "-")
 	return tag
 }
 
-// deletedAndBack deletes the first product, and undoes it.
-func (a *api) deletedAndBack(headers ...string) answer {
+// deleteAndRestore deletes the first product and restores it in the fake.
+func (a *api) deleteAndRestore(headers ...string) answer {
 	a.t.Helper()
 	defer func() { a.catalog.products[0].Deleted = false }()
 	return a.do(http.MethodDelete, "/products/1", "", headers...)
 }
 
-func TestAnIfMatchIsNotWorthAnAnswerOfItsOwnWhereTheRequestFailsAnyway(t *testing.T) {
+func testIfMatchOtherErrorsComeFirst(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("Lamp", "19.90")
@@ -218,7 +232,12 @@ func TestAnIfMatchIsNotWorthAnAnswerOfItsOwnWhereTheRequestFailsAnyway(t *testin
 	wants(t, a.patch("/products/9", `{}`, `If-Match: *`), 404, "product_not_found")
 }
 
-func TestADeletedProductIsGone(t *testing.T) {
+func TestDeleteProduct(t *testing.T) {
+	t.Parallel()
+	t.Run("product_is_gone", testDeleteProductProductIsGone)
+}
+
+func testDeleteProductProductIsGone(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("Lamp", "19.90")
@@ -226,15 +245,20 @@ func TestADeletedProductIsGone(t *testing.T) {
 	if got.status != 204 || got.body != "" || got.header.Get("Content-Type") != "" {
 		t.Errorf("delete: %d %v %q", got.status, got.header, got.body)
 	}
-	for _, again := range []answer{
+	for _, got := range []answer{
 		a.do(http.MethodDelete, "/products/1", ""), a.get("/products/1"), a.patch("/products/1", `{}`),
 		a.do(http.MethodPost, "/products/1/images/100/reprocess", ""), a.do(http.MethodDelete, "/products/1", "", "If-Match: *"),
 	} {
-		wants(t, again, 404, "product_not_found")
+		wants(t, got, 404, "product_not_found")
 	}
 }
 
-func TestAPictureIsAskedForAnew(t *testing.T) {
+func TestReprocessImage(t *testing.T) {
+	t.Parallel()
+	t.Run("image_is_pending", testReprocessImageImageIsPending)
+}
+
+func testReprocessImageImageIsPending(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("Lamp", "19.90", "https://a.example/1", "https://a.example/2")
@@ -248,7 +272,7 @@ func TestAPictureIsAskedForAnew(t *testing.T) {
 		t.Errorf("got %d %v %s", got.status, got.header, got.body)
 	}
 	if passed := a.catalog.traces[len(a.catalog.traces)-1]; passed != trace {
-		t.Errorf("passed on the trace %q", passed)
+		t.Errorf("the catalogue got the trace %q", passed)
 	}
 	for path, code := range map[string]string{
 		"/products/1/images/7/reprocess": "image_not_found", "/products/1/images/x/reprocess": "image_not_found",
@@ -259,7 +283,12 @@ func TestAPictureIsAskedForAnew(t *testing.T) {
 	}
 }
 
-func TestABodyIsRefusedWhereNoneIsTaken(t *testing.T) {
+func TestRequestBody(t *testing.T) {
+	t.Parallel()
+	t.Run("unexpected_body_is_refused", testRequestBodyUnexpectedBodyIsRefused)
+}
+
+func testRequestBodyUnexpectedBodyIsRefused(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("Lamp", "19.90", "https://a.example/1")
@@ -271,11 +300,16 @@ func TestABodyIsRefusedWhereNoneIsTaken(t *testing.T) {
 		}
 	}
 	if a.catalog.products[0].Version != 1 || a.catalog.products[0].Deleted {
-		t.Error("a refused request was carried out")
+		t.Error("a refused request has changed the product")
 	}
 }
 
-func TestWhatMayHaveHappenedIsRepeatedOnlyWhereThatDoesNoHarm(t *testing.T) {
+func TestOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	t.Run("retry_after_only_if_repeatable", testOutcomeUnknownRetryAfterOnlyIfRepeatable)
+}
+
+func testOutcomeUnknownRetryAfterOnlyIfRepeatable(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("Lamp", "19.90", "https://a.example/1")

@@ -16,14 +16,14 @@ import (
 type Config struct {
 	Addr            string        `env:"ADDR" envDefault:":8080" desc:"address the API listens on; port 0 picks a free one"`
 	ReadTimeout     time.Duration `env:"READ_TIMEOUT" envDefault:"10s" desc:"longest wait for a whole request, body included"`
-	WriteTimeout    time.Duration `env:"WRITE_TIMEOUT" envDefault:"30s" desc:"longest time a client may take to read an answer"`
+	WriteTimeout    time.Duration `env:"WRITE_TIMEOUT" envDefault:"30s" desc:"longest time for a client to read a response"`
 	IdleTimeout     time.Duration `env:"IDLE_TIMEOUT" envDefault:"90s" desc:"longest wait for a connection's next request"`
-	HandlerTimeout  time.Duration `env:"HANDLER_TIMEOUT" envDefault:"10s" desc:"longest time to work on one request; then 503"`
+	HandlerTimeout  time.Duration `env:"HANDLER_TIMEOUT" envDefault:"10s" desc:"longest time to handle one request; then 503"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20s" desc:"longest drain; above HANDLER_TIMEOUT"`
 	BodyLimit       int           `env:"BODY_LIMIT" envDefault:"1048576" desc:"largest request body, in bytes; then 413"`
 	HeaderLimit     int           `env:"HEADER_LIMIT" envDefault:"16384" desc:"largest request head, in bytes; then 431"`
 	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"16384" desc:"open connections; more are closed with 503"`
-	MaxInFlight     int           `env:"MAX_IN_FLIGHT" envDefault:"512" desc:"requests worked on at a time; more are told 503"`
+	MaxInFlight     int           `env:"MAX_IN_FLIGHT" envDefault:"512" desc:"requests handled at a time; more get 503"`
 	CORSOrigins     []string      `env:"CORS_ORIGINS" desc:"origins whose pages may call the API, or * for all; none if empty"`
 }
 

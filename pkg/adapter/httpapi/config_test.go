@@ -7,10 +7,17 @@ import (
 	"vitrine.io/pkg/adapter/httpapi"
 )
 
-func TestAConfigurationTellsAllThatIsWrongAtOnce(t *testing.T) {
+func TestConfigValidate(t *testing.T) {
+	t.Parallel()
+	t.Run("every_wrong_field", testConfigValidateEveryWrongField)
+	t.Run("shutdown_above_handler_timeout", testConfigValidateShutdownAboveHandlerTimeout)
+	t.Run("origins", testConfigValidateOrigins)
+}
+
+func testConfigValidateEveryWrongField(t *testing.T) {
 	t.Parallel()
 	if wrong := testConfig().Validate(); wrong != nil {
-		t.Errorf("a good one: %v", wrong)
+		t.Errorf("a valid configuration: %v", wrong)
 	}
 	var got []string
 	for _, f := range (httpapi.Config{Addr: "8080", CORSOrigins: []string{"*", "https://a.example"}}).Validate() {
@@ -26,7 +33,7 @@ func TestAConfigurationTellsAllThatIsWrongAtOnce(t *testing.T) {
 	}
 }
 
-func TestAShutdownIsGivenMoreTimeThanARequest(t *testing.T) {
+func testConfigValidateShutdownAboveHandlerTimeout(t *testing.T) {
 	t.Parallel()
 	c := testConfig()
 	c.ShutdownTimeout = c.HandlerTimeout
@@ -35,7 +42,7 @@ func TestAShutdownIsGivenMoreTimeThanARequest(t *testing.T) {
 	}
 }
 
-func TestOriginsAreSchemeHostAndPort(t *testing.T) {
+func testConfigValidateOrigins(t *testing.T) {
 	t.Parallel()
 	for origin, good := range map[string]bool{
 		"*": true, "https://shop.example": true, "http://localhost:3000": true, "http://[::1]:3000": true,

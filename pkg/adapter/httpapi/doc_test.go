@@ -22,7 +22,7 @@ import (
 // apiDoc returns docs/api.md.
 func apiDoc(t testing.TB) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "api.md"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "api.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,17 @@ func tableOf(t testing.TB, heading string) map[string]string {
 	return rows
 }
 
-func TestTheDocumentHasExactlyOurRoutes(t *testing.T) {
+func TestDocument(t *testing.T) {
+	t.Parallel()
+	t.Run("routes", testDocumentRoutes)
+	t.Run("problems", testDocumentProblems)
+	t.Run("field_codes", testDocumentFieldCodes)
+	t.Run("image_codes", testDocumentImageCodes)
+	t.Run("drop_reasons", testDocumentDropReasons)
+	t.Run("examples", testDocumentExamples)
+}
+
+func testDocumentRoutes(t *testing.T) {
 	t.Parallel()
 	var documented []string
 	for _, m := range regexp.MustCompile(`(?m)^## ([A-Z]+ /.*)$`).FindAllStringSubmatch(apiDoc(t), -1) {
@@ -61,7 +71,7 @@ func TestTheDocumentHasExactlyOurRoutes(t *testing.T) {
 	}
 }
 
-func TestTheDocumentHasExactlyOurProblems(t *testing.T) {
+func testDocumentProblems(t *testing.T) {
 	t.Parallel()
 	documented := tableOf(t, "## Problems")
 	for _, p := range httpapi.Problems() {
@@ -75,18 +85,18 @@ func TestTheDocumentHasExactlyOurProblems(t *testing.T) {
 	}
 }
 
-// That every code which is answered is documented is checked by problemOf, for every problem in every test.
-func TestEveryDocumentedFieldCodeIsInTheSource(t *testing.T) {
+// problemOf checks the reverse, that every code in a response is documented, for every problem in every test.
+func testDocumentFieldCodes(t *testing.T) {
 	t.Parallel()
 	source := sources(t, "../httpapi", "../../domain/catalog", "../postgres")
 	for code := range tableOf(t, "### Field codes") {
 		if !strings.Contains(source, `"`+code+`"`) {
-			t.Errorf("%s is documented, but nobody answers it", code)
+			t.Errorf("%s is documented, but not in the source", code)
 		}
 	}
 }
 
-func TestTheDocumentHasExactlyThePictureCodes(t *testing.T) {
+func testDocumentImageCodes(t *testing.T) {
 	t.Parallel()
 	documented := tableOf(t, "### Image codes")
 	for code := range media.Codes() {
@@ -96,11 +106,11 @@ func TestTheDocumentHasExactlyThePictureCodes(t *testing.T) {
 		delete(documented, string(code))
 	}
 	if len(documented) > 0 {
-		t.Errorf("documented, but not in the catalogue: %v", documented)
+		t.Errorf("documented, but not in package media: %v", documented)
 	}
 }
 
-func TestTheDocumentHasExactlyTheReasonsForDropping(t *testing.T) {
+func testDocumentDropReasons(t *testing.T) {
 	t.Parallel()
 	var documented []media.Reason
 	for reason := range tableOf(t, "### Reasons for dropping") {
@@ -110,7 +120,7 @@ func TestTheDocumentHasExactlyTheReasonsForDropping(t *testing.T) {
 	slices.Sort(documented)
 	slices.Sort(reasons)
 	if !slices.Equal(documented, reasons) {
-		t.Errorf("documented %q, given %q", documented, reasons)
+		t.Errorf("documented %q, defined %q", documented, reasons)
 	}
 }
 
@@ -136,9 +146,9 @@ func sources(t *testing.T, dirs ...string) string {
 	return all.String()
 }
 
-// example is one curl line of the document and the answer below it.
+// example is one curl line of the document and the response below it.
 type example struct {
-	curl, answer string
+	curl, response string
 }
 
 func examples(t *testing.T) []example {
@@ -149,12 +159,12 @@ func examples(t *testing.T) []example {
 		all = append(all, example{m[1], m[2]})
 	}
 	if blocks := strings.Count(apiDoc(t), "```"); blocks != 4*len(all) {
-		t.Fatalf("%d fences make %d examples: each curl needs its answer right below", blocks, len(all))
+		t.Fatalf("%d code fences for %d examples: a response must follow each curl line", blocks, len(all))
 	}
 	return all
 }
 
-// words splits a command line as a shell does, as far as this document needs it: blanks and single quotes.
+// words splits a command line at blanks, and reads single quotes as a shell does.
 func words(line string) []string {
 	var all []string
 	for _, m := range regexp.MustCompile(`(?s)'([^']*)'|(\S+)`).FindAllStringSubmatch(line, -1) {
@@ -163,7 +173,7 @@ func words(line string) []string {
 	return all
 }
 
-// run does what a curl line does.
+// run sends the request of a curl line.
 func (a *api) run(line string) answer {
 	a.t.Helper()
 	method, path, body, admin := http.MethodGet, "", "", false
@@ -185,36 +195,36 @@ func (a *api) run(line string) answer {
 				method = http.MethodPost
 			}
 		default:
-			url, ours := strings.CutPrefix(args[i], "http://localhost:8080")
-			if url, admin = strings.CutPrefix(url, "http://localhost:9090"); !ours && !admin {
-				a.t.Fatalf("%s: what is %q?", line, args[i])
+			url, api := strings.CutPrefix(args[i], "http://localhost:8080")
+			if url, admin = strings.CutPrefix(url, "http://localhost:9090"); !api && !admin {
+				a.t.Fatalf("%s: unknown argument %q", line, args[i])
 			}
 			path = url
 		}
 	}
 	if admin {
-		return ask(a.t, documentedBulk{}, method, path, body, headers...)
+		return callBulk(a.t, documentedBulk{}, method, path, body, headers...)
 	}
 	return a.do(method, path, body, headers...)
 }
 
-func TestTheDocumentsExamplesAnswerAsWritten(t *testing.T) {
+func testDocumentExamples(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	requestID := regexp.MustCompile(`"request_id": ?"[^"]*"`)
 	for _, e := range examples(t) {
 		if strings.Contains(e.curl, "/products/1") && a.catalog.products[0].Version == 1 {
-			a.finishDocumentedPicture()
+			a.finishDocumentedImage()
 		}
 		if strings.Contains(e.curl, "name=lamp") {
 			a.product("Table lamp", "9.5")
 			a.product("Floor lamp", "50.01")
 		}
 		got := a.run(e.curl)
-		head, body, _ := strings.Cut(e.answer, "\n\n")
+		head, body, _ := strings.Cut(e.response, "\n\n")
 		lines := strings.Split(head, "\n")
 		if want := fmt.Sprintf("HTTP/1.1 %d %s", got.status, http.StatusText(got.status)); lines[0] != want {
-			t.Errorf("%s\nanswers %s, documented %s", e.curl, want, lines[0])
+			t.Errorf("%s\ngot %s, documented %s", e.curl, want, lines[0])
 		}
 		for _, line := range lines[1:] {
 			name, value, _ := strings.Cut(line, ": ")
@@ -225,18 +235,18 @@ func TestTheDocumentsExamplesAnswerAsWritten(t *testing.T) {
 		var compact bytes.Buffer
 		if body != "" {
 			if err := json.Compact(&compact, []byte(body)); err != nil {
-				t.Fatalf("%s\ndocumented answer: %v", e.curl, err)
+				t.Fatalf("%s\ndocumented response: %v", e.curl, err)
 			}
 		}
 		want := requestID.ReplaceAllString(compact.String(), `"request_id":"-"`)
 		if text := requestID.ReplaceAllString(got.body, `"request_id":"-"`); text != want {
-			t.Errorf("%s\nanswers    %s\ndocumented %s", e.curl, text, want)
+			t.Errorf("%s\ngot        %s\ndocumented %s", e.curl, text, want)
 		}
 	}
 }
 
-// finishDocumentedPicture does to the first product what a worker does.
-func (a *api) finishDocumentedPicture() {
+// finishDocumentedImage changes the first product as a worker does.
+func (a *api) finishDocumentedImage() {
 	a.catalog.mu.Lock()
 	defer a.catalog.mu.Unlock()
 	p := &a.catalog.products[0]

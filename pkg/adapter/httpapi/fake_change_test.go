@@ -8,8 +8,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// What clients change in the fake catalogue. The rules of the real one are tested where they are; these are only as true as
-// the HTTP around them needs.
+// The changes of the fake catalogue. They have only those rules of the real catalogue that the tests of HTTP need.
 
 func (f *fakeCatalog) CreateOnce(ctx context.Context, in catalog.NewProductInput, key catalog.IdempotencyKey,
 	respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
@@ -77,7 +76,7 @@ func (f *fakeCatalog) Patch(ctx context.Context, id catalog.ProductID, patch cat
 	})
 }
 
-// rearrange gives the product pictures for the URLs: its own, and new ones with the next ids.
+// rearrange gives the product one image for each URL: an existing one, or a new one with the next id.
 func (f *fakeCatalog) rearrange(p *catalog.Product, urls []string) {
 	had := p.Images
 	p.ImageURLs, p.Images = urls, nil
@@ -111,7 +110,7 @@ func (f *fakeCatalog) Reprocess(ctx context.Context, id catalog.ProductID, image
 	return f.change(id, nil, traceparent, func(p *catalog.Product) error {
 		at := slices.IndexFunc(p.Images, func(img catalog.Image) bool { return img.ID == image })
 		if at < 0 {
-			return fault.New(fault.NotFound, "image_not_found", "the product has no such picture")
+			return fault.New(fault.NotFound, "image_not_found", "the product has no such image")
 		}
 		if img := &p.Images[at]; img.Status == catalog.Failed {
 			img.Status, img.ErrorCode, img.ErrorDetail = catalog.Pending, "", ""

@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Two janitors of fasthttp sleep through the end of their server: one for ten seconds, one for ever.
+	// Two goroutines of fasthttp outlive their server: one for ten seconds, one for ever.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"))
@@ -34,11 +34,11 @@ func TestMain(m *testing.M) {
 
 const publicURL = "https://img.example/vitrine"
 
-// epoch is when everything in the fake catalogue happened.
+// epoch is the time of every event in the fake catalogue.
 var epoch = time.Date(2026, 3, 1, 12, 30, 45, 123456789, time.UTC)
 
-// fakeCatalog keeps everything in memory, and keeps what it was given as it was given: strings that alias a request's buffer
-// show up as changed.
+// fakeCatalog is a catalogue in memory. It keeps its arguments without copying them, so that strings that alias a request's
+// buffer show up as changed.
 type fakeCatalog struct {
 	encoder *httpapi.Encoder
 
@@ -173,7 +173,7 @@ func (f *fakeCatalog) List(ctx context.Context, q catalog.Query) (catalog.Page, 
 	return catalog.Page{Products: found[:q.Limit], Next: &catalog.Cursor{ID: last.ID, Price: last.Price}}, nil
 }
 
-// api is a running server and everything around it.
+// api is a running server with its fakes.
 type api struct {
 	t       testing.TB
 	server  *httpapi.Server
@@ -195,14 +195,14 @@ func testConfig() httpapi.Config {
 	}
 }
 
-// parts returns a server's parts around a fake catalogue.
-func parts(fake *fakeCatalog, log *zap.Logger, reg *prometheus.Registry) httpapi.Parts {
+// newDeps returns a server's dependencies, with a fake catalogue.
+func newDeps(fake *fakeCatalog, log *zap.Logger, reg *prometheus.Registry) httpapi.Deps {
 	fake.encoder = httpapi.NewEncoder(publicURL, 0)
 	var ids atomic.Int64
-	return httpapi.Parts{
+	return httpapi.Deps{
 		Catalog: fake, Encoder: fake.encoder, Registry: reg, Log: log, Now: time.Now,
 		Ready: func(context.Context) error { return nil },
-		NewID: func() string { return fmt.Sprintf("made-%d", ids.Add(1)) },
+		NewID: func() string { return fmt.Sprintf("new-%d", ids.Add(1)) },
 	}
 }
 
@@ -222,7 +222,7 @@ func start(t testing.TB, tune ...func(*httpapi.Config)) *api {
 	if wrong := cfg.Validate(); wrong != nil {
 		t.Fatalf("configuration: %v", wrong)
 	}
-	p := parts(a.catalog, zap.New(core), a.metrics)
+	p := newDeps(a.catalog, zap.New(core), a.metrics)
 	p.Ready = func(context.Context) error {
 		r, _ := a.ready.Load().(readiness)
 		return r.err
@@ -240,12 +240,12 @@ func start(t testing.TB, tune ...func(*httpapi.Config)) *api {
 	})
 	t.Cleanup(func() {
 		a.client.CloseIdleConnections()
-		_ = a.stop() // a test that cares has asked before
+		_ = a.stop() // a test that checks the error has called it before
 	})
 	return a
 }
 
-// answer is a whole response.
+// answer is a complete response.
 type answer struct {
 	status int
 	header http.Header
@@ -273,7 +273,7 @@ func (a *api) do(method, path, body string, headers ...string) answer {
 	if err != nil {
 		a.t.Fatalf("%s %s: %v", method, path, err)
 	}
-	if resp.Close { // the client takes the header away
+	if resp.Close { // the client removes the header
 		resp.Header.Set("Connection", "close")
 	}
 	return answer{resp.StatusCode, resp.Header, string(text)}
@@ -298,7 +298,7 @@ func (a *api) user() {
 	}
 }
 
-// product posts a product of the first user, and fails the test unless it is taken.
+// product posts a product of the first user, and fails the test unless it is accepted.
 func (a *api) product(name, price string, urls ...string) answer {
 	a.t.Helper()
 	if len(a.catalog.users) == 0 {
@@ -333,7 +333,7 @@ type problem struct {
 	} `json:"errors"`
 }
 
-// problemOf reads an answer as a problem and checks everything that every problem has to have.
+// problemOf reads an answer as a problem and checks what every problem must have.
 func problemOf(t testing.TB, got answer) problem {
 	t.Helper()
 	if mime := got.header.Get("Content-Type"); mime != "application/problem+json" {
@@ -359,14 +359,14 @@ func problemOf(t testing.TB, got answer) problem {
 		t.Errorf("problem's request id is %q, the header's %q", p.RequestID, got.header.Get("X-Request-Id"))
 	case got.header.Get("Cache-Control") != "no-store":
 		t.Errorf("a problem may be stored: %q", got.header.Get("Cache-Control"))
-	case p.Code == "outcome_unknown": // whether it may be repeated depends on the request
+	case p.Code == "outcome_unknown": // Retry-After depends on the request
 	case (p.Status == 503 || p.Status == 429 || p.Code == "idempotency_in_progress") != (got.header.Get("Retry-After") != ""):
 		t.Errorf("status %d with Retry-After %q", p.Status, got.header.Get("Retry-After"))
 	}
 	return p
 }
 
-// wants checks status and code of an answer that is a problem, and returns it.
+// wants checks the status and the code of a problem, and returns it.
 func wants(t testing.TB, got answer, status int, code string) problem {
 	t.Helper()
 	p := problemOf(t, got)
@@ -386,7 +386,7 @@ func fieldsOf(p problem) []string {
 	return fields
 }
 
-// eventually waits until done.
+// eventually waits until done returns true, at most ten seconds.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)

@@ -17,11 +17,11 @@ import (
 func direct(tb testing.TB) (*fakeCatalog, fasthttp.RequestHandler) {
 	tb.Helper()
 	fake := &fakeCatalog{users: make([]catalog.User, 1)}
-	return fake, httpapi.New(parts(fake, zap.NewNop(), prometheus.NewRegistry()), testConfig()).Handler()
+	return fake, httpapi.New(newDeps(fake, zap.NewNop(), prometheus.NewRegistry()), testConfig()).Handler()
 }
 
-// Whatever the body is, the answer is a product or a problem that names the client's mistake, and what reaches the
-// catalogue is valid.
+// FuzzCreateProduct checks for any body that the response is a product or a 4xx problem, and that only valid input reaches
+// the catalogue.
 func FuzzCreateProduct(f *testing.F) {
 	for _, body := range []string{
 		`{"user_id":1,"product_name":"x","product_description":"y","product_images":["http://a.example"],"product_price":"1.10"}`,
@@ -40,16 +40,16 @@ func FuzzCreateProduct(f *testing.F) {
 		ctx.Request.SetBodyString(body)
 		handle(&ctx)
 		if !json.Valid(ctx.Response.Body()) {
-			t.Errorf("answer is not JSON: %s", ctx.Response.Body())
+			t.Errorf("response is not JSON: %s", ctx.Response.Body())
 		}
 		switch status := ctx.Response.StatusCode(); status {
 		case 201:
 			if wrong := catalog.CheckProduct(fake.inputs[0]); wrong != nil {
-				t.Errorf("the catalogue was given %v", wrong)
+				t.Errorf("invalid input reached the catalogue: %v", wrong)
 			}
 		case 400, 422:
 			if len(fake.inputs) != 0 {
-				t.Errorf("%d, but a product was made", status)
+				t.Errorf("%d, but a product was created", status)
 			}
 		default:
 			t.Errorf("%d %s", status, ctx.Response.Body())
@@ -57,12 +57,12 @@ func FuzzCreateProduct(f *testing.F) {
 	})
 }
 
-// Whatever the query string is, the answer is a page or a problem that names the client's mistake, and what reaches the
-// catalogue is valid.
+// FuzzListProducts checks for any query string that the response is a page or a 4xx problem, and that only valid queries
+// reach the catalogue.
 func FuzzListProducts(f *testing.F) {
 	for _, query := range []string{
 		"user_id=1", "name=lamp&sort=price&limit=1", "cursor=AAAA", "user_id=1&min_price=1e9&max_price=-0", "%zz=%", "name=%00%ff",
-		"cursor=" + sealed(`{"v":1,"u":1,"n":"x","a":"1","b":"2","s":"price","i":1,"p":"1.5"}`), "a&a&b=&=c&cursor=x&cursor=y",
+		"cursor=" + withChecksum(`{"v":1,"u":1,"n":"x","a":"1","b":"2","s":"price","i":1,"p":"1.5"}`), "a&a&b=&=c&cursor=x&cursor=y",
 	} {
 		f.Add(query)
 	}
@@ -74,12 +74,12 @@ func FuzzListProducts(f *testing.F) {
 		ctx.Request.URI().SetQueryString(query)
 		handle(&ctx)
 		if !json.Valid(ctx.Response.Body()) {
-			t.Errorf("answer is not JSON: %s", ctx.Response.Body())
+			t.Errorf("response is not JSON: %s", ctx.Response.Body())
 		}
 		switch status := ctx.Response.StatusCode(); status {
 		case 200:
 			if wrong := fake.queries[0].Validate(); wrong != nil {
-				t.Errorf("the catalogue was given %v", wrong)
+				t.Errorf("invalid input reached the catalogue: %v", wrong)
 			}
 		case 422:
 		default:
@@ -88,8 +88,8 @@ func FuzzListProducts(f *testing.F) {
 	})
 }
 
-// Whatever If-Match says, the patch is carried out, refused as overtaken, or refused as unreadable; and it is carried out
-// only if the product's own tag stands there.
+// FuzzIfMatch checks for any If-Match that a patch is applied or gets 412 or 422, and that it is applied only if the header
+// has the product's tag.
 func FuzzIfMatch(f *testing.F) {
 	tag := httpapi.NewEncoder(publicURL, 0).Tag()
 	for _, header := range []string{
@@ -109,16 +109,16 @@ func FuzzIfMatch(f *testing.F) {
 		ctx.Request.SetBodyString(`{}`)
 		handle(&ctx)
 		if !json.Valid(ctx.Response.Body()) {
-			t.Errorf("answer is not JSON: %s", ctx.Response.Body())
+			t.Errorf("response is not JSON: %s", ctx.Response.Body())
 		}
 		switch status := ctx.Response.StatusCode(); status {
 		case 200:
 			if text := strings.Trim(header, " \t"); text != "*" && !strings.Contains(text, `.1-`+tag+`"`) {
-				t.Errorf("carried out for %q", header)
+				t.Errorf("applied for %q", header)
 			}
 		case 412, 422:
 			if len(fake.patches) != 0 {
-				t.Errorf("%d, but carried out", status)
+				t.Errorf("%d, but applied", status)
 			}
 		default:
 			t.Errorf("%d %s", status, ctx.Response.Body())
@@ -126,7 +126,8 @@ func FuzzIfMatch(f *testing.F) {
 	})
 }
 
-// Whatever the key is, the product is made once under a key that fits a table, or the header is refused.
+// FuzzIdempotencyKey checks for any key that one product is created under a key of at most 255 visible ASCII characters, or
+// that the header is refused.
 func FuzzIdempotencyKey(f *testing.F) {
 	for _, header := range []string{`a`, `"a"`, `"a\"b"`, `"`, `\`, `"\`, ``, ` `, `é`, "\x00", strings.Repeat("k", 256)} {
 		f.Add(header)
@@ -145,7 +146,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 		case 201:
 			for key := range fake.saved {
 				if len(key.Key) < 1 || len(key.Key) > 255 || strings.Trim(key.Key, visible()) != "" {
-					t.Errorf("%q was taken as %q", header, key.Key)
+					t.Errorf("%q was read as %q", header, key.Key)
 				}
 			}
 			if len(fake.products) != 1 || len(fake.saved) != 1 {
@@ -153,7 +154,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 			}
 		case 422:
 			if len(fake.products) != 0 {
-				t.Error("refused, but a product was made")
+				t.Error("refused, but a product was created")
 			}
 		default:
 			t.Errorf("%d %s", status, ctx.Response.Body())
@@ -161,7 +162,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 	})
 }
 
-// visible returns every ASCII character that can be seen.
+// visible returns every visible ASCII character.
 func visible() string {
 	var all []byte
 	for c := byte('!'); c <= '~'; c++ {

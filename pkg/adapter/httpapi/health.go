@@ -19,7 +19,7 @@ func (s *Server) readyz(ctx context.Context, c *fiber.Ctx) error {
 		return &httpError{codeShuttingDown, "this server is shutting down"}
 	}
 	if err := s.Ready(ctx); err != nil {
-		detail := "something this server needs does not answer"
+		detail := "a service that this server needs does not answer"
 		if f := fault.From(err); f != nil {
 			detail = f.Detail
 		}

@@ -66,7 +66,16 @@ func seeded(t *testing.T) *api {
 	return a
 }
 
-func TestAListIsWalkedToItsEndInEveryOrder(t *testing.T) {
+func TestListProducts(t *testing.T) {
+	t.Parallel()
+	t.Run("every_order", testListProductsEveryOrder)
+	t.Run("empty_array", testListProductsEmptyArray)
+	t.Run("items_equal_get", testListProductsItemsEqualGet)
+	t.Run("wrong_parameters_are_listed", testListProductsWrongParametersAreListed)
+	t.Run("wrong_parameters_are_bounded", testListProductsWrongParametersAreBounded)
+}
+
+func testListProductsEveryOrder(t *testing.T) {
 	t.Parallel()
 	a := seeded(t)
 	for _, row := range []struct {
@@ -91,7 +100,7 @@ func TestAListIsWalkedToItsEndInEveryOrder(t *testing.T) {
 	}
 }
 
-func TestAnEmptyListIsAnEmptyArray(t *testing.T) {
+func testListProductsEmptyArray(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	if got := a.get("/products?user_id=1"); got.body != `{"products":[],"next_cursor":null}` {
@@ -99,18 +108,24 @@ func TestAnEmptyListIsAnEmptyArray(t *testing.T) {
 	}
 }
 
-func TestAListsItemsAreTheBytesThatGetAnswers(t *testing.T) {
+func testListProductsItemsEqualGet(t *testing.T) {
 	t.Parallel()
 	a := seeded(t)
 	p, _ := a.list("user_id=1&limit=3")
 	for i, raw := range p.Products {
 		if want := a.get(fmt.Sprintf("/products/%d", 7-i)).body; string(raw) != want {
-			t.Errorf("item %d is\n%s\nGET answers\n%s", i, raw, want)
+			t.Errorf("item %d is\n%s\nGET returns\n%s", i, raw, want)
 		}
 	}
 }
 
-func TestACursorHoldsItsFiltersAndOnlyTheLimitMayChange(t *testing.T) {
+func TestCursor(t *testing.T) {
+	t.Parallel()
+	t.Run("filters_are_kept", testCursorFiltersAreKept)
+	t.Run("damaged_or_forged", testCursorDamagedOrForged)
+}
+
+func testCursorFiltersAreKept(t *testing.T) {
 	t.Parallel()
 	a := seeded(t)
 	p, _ := a.list("user_id=1&name=lamp&min_price=1.50&max_price=10&sort=price&limit=2")
@@ -121,7 +136,7 @@ func TestACursorHoldsItsFiltersAndOnlyTheLimitMayChange(t *testing.T) {
 		q := a.catalog.queries[len(a.catalog.queries)-1]
 		if q.UserID != 1 || q.Name != "lamp" || q.MinPrice.String() != "1.5" || q.MaxPrice.String() != "10" ||
 			q.Sort != catalog.CheapestFirst || q.After == nil || q.After.ID != 5 || q.After.Price.String() != "1.5" {
-			t.Errorf("%s became %+v", query, q)
+			t.Errorf("%s was read as %+v", query, q)
 		}
 	}
 	other := "&user_id=2&name=Lamp&min_price=1&max_price=9&sort=-price&limit=0"
@@ -140,28 +155,28 @@ func TestACursorHoldsItsFiltersAndOnlyTheLimitMayChange(t *testing.T) {
 	p, _ = a.list("user_id=1&limit=2")
 	wrong = wants(t, a.get("/products?cursor="+*p.NextCursor+"&min_price=1"), 422, "invalid_fields")
 	if got := fieldsOf(wrong); !slices.Equal(got, []string{"min_price cursor_mismatch"}) {
-		t.Errorf("a filter that the cursor has not: %v", got)
+		t.Errorf("a filter that is not in the cursor: %v", got)
 	}
 }
 
-// sealed returns a cursor of that JSON with the right checksum: anybody can make one.
-func sealed(body string) string {
+// withChecksum returns a cursor of that JSON with a valid checksum.
+func withChecksum(body string) string {
 	sum := crc32.ChecksumIEEE([]byte(body))
 	return base64.RawURLEncoding.EncodeToString(append([]byte(body), byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum)))
 }
 
-func TestADamagedOrForgedCursorIsAWrongParameter(t *testing.T) {
+func testCursorDamagedOrForged(t *testing.T) {
 	t.Parallel()
 	a := seeded(t)
 	p, _ := a.list("user_id=1&limit=2")
 	good := *p.NextCursor
 	cursors := []string{
 		"x", "!!!!", "AAAA", good[1:], good[:len(good)-1], good + "A", strings.ToUpper(good),
-		sealed(``), sealed(`{}`), sealed(`[]`), sealed(`{"v":1,"u":1,"s":"-id","i":0,"p":"1"}`),
-		sealed(`{"v":2,"u":1,"s":"-id","i":1,"p":"1"}`), sealed(`{"v":1,"u":-1,"s":"-id","i":1,"p":"1"}`),
-		sealed(`{"v":1,"u":1,"s":"-id","i":1,"p":"1e999999"}`), sealed(`{"v":1,"u":1,"a":"1e-9999","s":"-id","i":1,"p":"1"}`),
-		sealed(`{"v":1,"u":1,"n":"a\u0000b","s":"-id","i":1,"p":"1"}`), sealed(`{"v":1,"u":1,"s":"-id","i":1,"p":"1","x":0}`),
-		sealed(`{"v":1,"u":1,"s":"-id","i":1,"p":"1"} {}`),
+		withChecksum(``), withChecksum(`{}`), withChecksum(`[]`), withChecksum(`{"v":1,"u":1,"s":"-id","i":0,"p":"1"}`),
+		withChecksum(`{"v":2,"u":1,"s":"-id","i":1,"p":"1"}`), withChecksum(`{"v":1,"u":-1,"s":"-id","i":1,"p":"1"}`),
+		withChecksum(`{"v":1,"u":1,"s":"-id","i":1,"p":"1e999999"}`), withChecksum(`{"v":1,"u":1,"a":"1e-9999","s":"-id","i":1,"p":"1"}`),
+		withChecksum(`{"v":1,"u":1,"n":"a\u0000b","s":"-id","i":1,"p":"1"}`), withChecksum(`{"v":1,"u":1,"s":"-id","i":1,"p":"1","x":0}`),
+		withChecksum(`{"v":1,"u":1,"s":"-id","i":1,"p":"1"} {}`),
 	}
 	for i := range good {
 		other := byte('A')
@@ -177,14 +192,14 @@ func TestADamagedOrForgedCursorIsAWrongParameter(t *testing.T) {
 			t.Errorf("%s: %v", cursor, got)
 		}
 	}
-	forged := sealed(`{"v":1,"s":"id","i":1,"p":"1"}`) // well made, but asks for what nobody may ask
+	forged := withChecksum(`{"v":1,"s":"id","i":1,"p":"1"}`) // a valid encoding of an invalid query
 	wrong := wants(t, a.get("/products?cursor="+forged), 422, "invalid_fields")
 	if got := fieldsOf(wrong); !slices.Equal(got, []string{"sort unknown_value", "user_id required"}) {
 		t.Errorf("forged: %v", got)
 	}
 }
 
-func TestAllWrongParametersAreToldAtOnce(t *testing.T) {
+func testListProductsWrongParametersAreListed(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	for _, row := range []struct {
@@ -219,7 +234,7 @@ func TestAllWrongParametersAreToldAtOnce(t *testing.T) {
 	}
 }
 
-func TestUnknownParametersAreToldToABound(t *testing.T) {
+func testListProductsWrongParametersAreBounded(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	var query strings.Builder
@@ -228,6 +243,6 @@ func TestUnknownParametersAreToldToABound(t *testing.T) {
 	}
 	p := wants(t, a.get("/products?user_id=1"+query.String()), 422, "invalid_fields")
 	if got := len(p.Errors); got != 100 {
-		t.Errorf("told %d", got)
+		t.Errorf("%d fields are listed, want 100", got)
 	}
 }

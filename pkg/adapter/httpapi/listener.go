@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// lastWord is how long a silent connection stays open once a drain has begun: its first request may be on the way or unread.
-const lastWord = 250 * time.Millisecond
+// silentTimeout is how long a silent connection stays open after a drain has started: its first request may be under way.
+const silentTimeout = 250 * time.Millisecond
 
 // listener tracks the silent connections, which have not sent a byte. Browsers open some in advance; fasthttp takes them for
 // busy, so a shutdown would wait for each until its read timeout.
 type listener struct {
 	net.Listener
-	once sync.Once
-	err  error
+	closeOnce sync.Once
+	closeErr  error
 
 	mu     sync.Mutex
 	silent map[*conn]struct{}
@@ -31,7 +31,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // fasthttp compares it
 	}
-	c := &conn{Conn: raw, from: l, silent: true}
+	c := &conn{Conn: raw, listener: l, silent: true}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.silent[c] = struct{}{}
@@ -40,8 +40,8 @@ func (l *listener) Accept() (net.Conn, error) {
 
 // Close closes the listener. Closing it again is no error, because a drain closes it before fasthttp does.
 func (l *listener) Close() error {
-	l.once.Do(func() { l.err = l.Listener.Close() })
-	return l.err
+	l.closeOnce.Do(func() { l.closeErr = l.Listener.Close() })
+	return l.closeErr
 }
 
 // closeSilent closes every connection that stays silent for lastWord.
@@ -51,11 +51,11 @@ func (l *listener) closeSilent() {
 	l.silent = map[*conn]struct{}{}
 	l.mu.Unlock()
 	for c := range all {
-		c.hurry(time.Now().Add(lastWord))
+		c.setFirstByteDeadline(time.Now().Add(silentTimeout))
 	}
 }
 
-func (l *listener) forget(c *conn) {
+func (l *listener) untrack(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.silent, c)
@@ -64,52 +64,53 @@ func (l *listener) forget(c *conn) {
 // conn is a connection that notifies its listener of its first byte and of its end.
 type conn struct {
 	net.Conn
-	from *listener
+	listener *listener
 
-	mu     sync.Mutex
-	silent bool
-	wanted time.Time // the deadline that fasthttp set
-	last   time.Time // the deadline for the first byte, after a hurry
+	mu                sync.Mutex
+	silent            bool
+	readDeadline      time.Time // the deadline that fasthttp set
+	firstByteDeadline time.Time // set by setFirstByteDeadline
 }
 
-// hurry ends the connection unless it sends a byte by then.
-func (c *conn) hurry(by time.Time) {
+// setFirstByteDeadline ends the connection unless it sends a byte before by.
+func (c *conn) setFirstByteDeadline(by time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.silent {
-		c.last = by
-		_ = c.Conn.SetReadDeadline(by) // it fails on a closed connection alone
+		c.firstByteDeadline = by
+		_ = c.Conn.SetReadDeadline(by) // it fails only on a closed connection
 	}
 }
 
-// SetReadDeadline implements net.Conn. While the connection is silent, a hurry's deadline stays in force.
+// SetReadDeadline implements net.Conn. While the connection is silent, the deadline for its first byte stays in force.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.wanted = t
-	if c.silent && !c.last.IsZero() {
-		t = c.last
+	c.readDeadline = t
+	if c.silent && !c.firstByteDeadline.IsZero() {
+		t = c.firstByteDeadline
 	}
 	return c.Conn.SetReadDeadline(t) //nolint:wrapcheck // a net.Conn's errors are its own
 }
 
-// Read reads, and records the first byte. A hurried connection that stays silent ends as if its client had closed it.
+// Read reads, and records the first byte. A connection that misses the deadline for its first byte ends as if its
+// client had closed it.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.mu.Lock()
-	first, hurried := c.silent && n > 0, !c.last.IsZero()
+	first, limited := c.silent && n > 0, !c.firstByteDeadline.IsZero()
 	silent := c.silent && n == 0
 	if first {
 		c.silent = false
-		if hurried {
-			_ = c.Conn.SetReadDeadline(c.wanted) // the rest may take its time
+		if limited {
+			_ = c.Conn.SetReadDeadline(c.readDeadline) // the rest of the request has the ordinary timeout
 		}
 	}
 	c.mu.Unlock()
 	switch {
 	case first:
-		c.from.forget(c)
-	case silent && hurried && err != nil:
+		c.listener.untrack(c)
+	case silent && limited && err != nil:
 		return 0, io.EOF
 	}
 	return n, err //nolint:wrapcheck // a net.Conn's errors are its own
@@ -117,6 +118,6 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // Close closes the connection.
 func (c *conn) Close() error {
-	c.from.forget(c)
+	c.listener.untrack(c)
 	return c.Conn.Close() //nolint:wrapcheck // a net.Conn's errors are its own
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are rate, errors and duration by route template. A path is never a label: the number of ids has no bound.
+// metrics has rate, errors and duration by route template. A path is never a label: the number of ids has no bound.
 type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -23,16 +23,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"method", "route", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "vitrine_http_request_duration_seconds",
-			Help:    "From the whole request being read to the answer being ready to be written.",
+			Help:    "Time from the end of reading a request to the start of writing its response.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "vitrine_http_requests_in_flight",
-			Help: "Requests being worked on.",
+			Help: "Requests in progress.",
 		}),
 		shed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "vitrine_http_shed_total",
-			Help: "Requests refused because as many as we take were being worked on.",
+			Help: "Requests refused because the limit of requests in progress was reached.",
 		}),
 	}
 	reg.MustRegister(m.requests, m.duration, m.inFlight, m.shed)

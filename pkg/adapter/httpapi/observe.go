@@ -18,7 +18,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// requestState is what is known of one request while it is in progress. It is pooled: do not keep one.
+// requestState is the state of one request while it is in progress. It is pooled: do not keep one.
 type requestState struct {
 	started     time.Time
 	requestID   string
@@ -39,22 +39,22 @@ func stateOf(ctx *fasthttp.RequestCtx) *requestState {
 	return state
 }
 
-// serve handles every request: it gives the request its id, makes sure that there is a response, and reports it.
+// serve handles every request: it gives the request its id, makes sure that there is a response, and logs it.
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
 	if knownMethod(ctx.Method()) == "" {
-		s.answer(ctx, state, &httpError{codeUnknownMethod, "this server does not know the method"})
+		s.sendProblem(ctx, state, &httpError{codeUnknownMethod, "this server does not know the method"})
 		return
 	}
-	s.handle(ctx)
+	s.route(ctx)
 }
 
 // refuse responds to what could not be read as a request.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
-	s.answer(ctx, state, unreadable(err))
+	s.sendProblem(ctx, state, unreadable(err))
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		drainBody(ctx.Conn())
 	}
@@ -65,9 +65,9 @@ func unreadable(err error) error {
 	var timeout net.Error
 	switch {
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
-		return &httpError{codeHeadTooLarge, "the request's line and headers are larger than this server takes"}
+		return &httpError{codeHeadTooLarge, "the request's line and headers are larger than this server accepts"}
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		return &httpError{codeBodyTooLarge, "the body is larger than this server takes"}
+		return &httpError{codeBodyTooLarge, "the body is larger than this server accepts"}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &httpError{codeSlowRequest, "the request did not arrive in time"}
 	default:
@@ -78,9 +78,9 @@ func unreadable(err error) error {
 // drainBody reads what the client is still sending, for a short while: closing a connection with unread bytes makes the
 // kernel reset it, and the client would never see the 413.
 func drainBody(conn net.Conn) {
-	const timeout, enough = 200 * time.Millisecond, 8 << 20
+	const timeout, maxBytes = 200 * time.Millisecond, 8 << 20
 	buf := make([]byte, 32<<10)
-	for read := 0; read < enough; {
+	for read := 0; read < maxBytes; {
 		if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 			return
 		}
@@ -112,24 +112,24 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *requestState {
 func (s *Server) finish(ctx *fasthttp.RequestCtx, state *requestState) {
 	if cause := recover(); cause != nil {
 		state.stack = debug.Stack()
-		s.answer(ctx, state, fault.Wrap(fmt.Errorf("panic: %v", cause), fault.Internal, codeInternal,
-			"the request id leads to the reason in our logs"))
+		s.sendProblem(ctx, state, fault.Wrap(fmt.Errorf("panic: %v", cause), fault.Internal, codeInternal,
+			"the server's log has the cause under the request id"))
 	}
 	header := &ctx.Response.Header
 	header.Set(headerRequestID, state.requestID)
 	header.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	if s.draining.Load() {
-		ctx.Response.SetConnectionClose() // the next request has to go elsewhere
+		ctx.Response.SetConnectionClose() // the client's next request goes to another server
 	}
-	s.report(ctx, state)
+	s.logRequest(ctx, state)
 	s.metrics.inFlight.Dec()
 	ctx.RemoveUserValue(stateKey{})
 	*state = requestState{fields: state.fields}
 	s.states.Put(state)
 }
 
-// report writes the access log's line and counts the request.
-func (s *Server) report(ctx *fasthttp.RequestCtx, state *requestState) {
+// logRequest writes the access log's line and counts the request.
+func (s *Server) logRequest(ctx *fasthttp.RequestCtx, state *requestState) {
 	method, path, status := knownMethod(ctx.Method()), noRoute, ctx.Response.StatusCode()
 	if method == "" {
 		method = "OTHER" // clients must not create series
@@ -167,8 +167,8 @@ func (s *Server) report(ctx *fasthttp.RequestCtx, state *requestState) {
 	line.Write(state.fields...)
 }
 
-// level returns the level of a request's log line: debug for probes, error for our own faults. A request that was shed is
-// counted; a line at error level for each would be one more load.
+// level returns the level of a request's log line: debug for probes, error for faults of the server. A request that was shed
+// is counted; a line at error level for each would add load.
 func level(state *requestState, status int) zapcore.Level {
 	switch {
 	case state.route != nil && state.route.quiet:
@@ -180,23 +180,23 @@ func level(state *requestState, status int) zapcore.Level {
 	}
 }
 
-// answer makes the problem that the table has for err the response.
-func (s *Server) answer(ctx *fasthttp.RequestCtx, state *requestState, err error) {
+// sendProblem makes the problem for err the response.
+func (s *Server) sendProblem(ctx *fasthttp.RequestCtx, state *requestState, err error) {
 	p := s.problems.problemOf(err)
 	state.err, state.code = err, p.Code
 	ctx.Response.ResetBody()
 	p.response(pathOf(ctx), state.requestID, state.repeatable).send(&ctx.Response)
 }
 
-// fail is Fiber's error handler: what a handler returned, or that there was none.
-func (s *Server) fail(c *fiber.Ctx, err error) error {
-	s.answer(c.Context(), stateOf(c.Context()), err)
+// handleError is Fiber's error handler: err is a handler's, or says that no route matched.
+func (s *Server) handleError(c *fiber.Ctx, err error) error {
+	s.sendProblem(c.Context(), stateOf(c.Context()), err)
 	return nil
 }
 
-// within gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
+// limited wraps a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
 // more at once: a queued request would hold memory and be answered after its client has given up.
-func (s *Server) within(r *route) fiber.Handler {
+func (s *Server) limited(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		state := stateOf(c.Context())
 		state.route, state.repeatable = r, r.repeatable

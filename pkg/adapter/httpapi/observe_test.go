@@ -18,7 +18,12 @@ import (
 
 func zapString(name, value string) zap.Field { return zap.String(name, value) }
 
-func TestARequestHasTheClientsIDIfItIsSane(t *testing.T) {
+func TestRequestID(t *testing.T) {
+	t.Parallel()
+	t.Run("valid_client_id_is_kept", testRequestIDValidClientIdIsKept)
+}
+
+func testRequestIDValidClientIdIsKept(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	for _, row := range []struct {
@@ -36,14 +41,19 @@ func TestARequestHasTheClientsIDIfItIsSane(t *testing.T) {
 	} {
 		for _, path := range []string{"/healthz", "/nowhere"} {
 			got := a.get(path, "X-Request-Id: "+row.sent).header.Get("X-Request-Id")
-			if row.kept && got != row.sent || !row.kept && !strings.HasPrefix(got, "made-") {
+			if row.kept && got != row.sent || !row.kept && !strings.HasPrefix(got, "new-") {
 				t.Errorf("%q became %q", row.sent, got)
 			}
 		}
 	}
 }
 
-func TestEveryRequestIsOneLogLine(t *testing.T) {
+func TestAccessLog(t *testing.T) {
+	t.Parallel()
+	t.Run("one_line_per_request", testAccessLogOneLinePerRequest)
+}
+
+func testAccessLogOneLinePerRequest(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	created := a.product("x", "1")
@@ -57,24 +67,7 @@ func TestEveryRequestIsOneLogLine(t *testing.T) {
 	a.catalog.before = func(context.Context) error { return fmt.Errorf("load: %w", errSecret) }
 	a.get("/products/1", "X-Request-Id: r6")
 
-	lines := map[string]map[string]any{}
-	levels := map[string]zapcore.Level{}
-	for _, line := range a.logs.FilterMessage("request").TakeAll() {
-		fields := line.ContextMap()
-		id := fmt.Sprint(fields["request_id"])
-		if lines[id] != nil {
-			t.Errorf("%s is logged twice", id)
-		}
-		lines[id], levels[id] = fields, line.Level
-		if fields["duration"] == nil {
-			t.Errorf("%s has no duration", id)
-		}
-		for name, value := range fields {
-			if strings.Contains(fmt.Sprint(value), "token") {
-				t.Errorf("field %s tells the query: %v", name, value)
-			}
-		}
-	}
+	lines, levels := a.accessLog()
 	for _, row := range []struct {
 		id    string
 		level zapcore.Level
@@ -107,7 +100,35 @@ func TestEveryRequestIsOneLogLine(t *testing.T) {
 	}
 }
 
-func TestRequestsAreCountedByRouteTemplate(t *testing.T) {
+// accessLog returns the fields and the levels of the log's request lines by request id. It checks what all lines must have.
+func (a *api) accessLog() (lines map[string]map[string]any, levels map[string]zapcore.Level) {
+	a.t.Helper()
+	lines, levels = map[string]map[string]any{}, map[string]zapcore.Level{}
+	for _, line := range a.logs.FilterMessage("request").TakeAll() {
+		fields := line.ContextMap()
+		id := fmt.Sprint(fields["request_id"])
+		if lines[id] != nil {
+			a.t.Errorf("%s is logged twice", id)
+		}
+		lines[id], levels[id] = fields, line.Level
+		if fields["duration"] == nil {
+			a.t.Errorf("%s has no duration", id)
+		}
+		for name, value := range fields {
+			if strings.Contains(fmt.Sprint(value), "token") {
+				a.t.Errorf("field %s has the query: %v", name, value)
+			}
+		}
+	}
+	return lines, levels
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	t.Run("counted_by_route_template", testMetricsCountedByRouteTemplate)
+}
+
+func testMetricsCountedByRouteTemplate(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("x", "1")
@@ -126,7 +147,7 @@ vitrine_http_requests_total{method="GET",route="/products/:id",status="200"} 1
 vitrine_http_requests_total{method="GET",route="/products/:id",status="404"} 2
 vitrine_http_requests_total{method="OTHER",route="(none)",status="501"} 1
 vitrine_http_requests_total{method="POST",route="/products",status="201"} 1
-# HELP vitrine_http_requests_in_flight Requests being worked on.
+# HELP vitrine_http_requests_in_flight Requests in progress.
 # TYPE vitrine_http_requests_in_flight gauge
 vitrine_http_requests_in_flight 0
 `
@@ -142,7 +163,13 @@ vitrine_http_requests_in_flight 0
 	}
 }
 
-func TestEveryAnswerForbidsSniffing(t *testing.T) {
+func TestResponseHeaders(t *testing.T) {
+	t.Parallel()
+	t.Run("nosniff", testResponseHeadersNosniff)
+	t.Run("head_equals_get", testResponseHeadersHeadEqualsGet)
+}
+
+func testResponseHeadersNosniff(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	for _, got := range []answer{a.get("/healthz"), a.get("/nowhere"), a.raw("nonsense\r\n\r\n")} {
@@ -152,7 +179,13 @@ func TestEveryAnswerForbidsSniffing(t *testing.T) {
 	}
 }
 
-func TestHealthAndReadiness(t *testing.T) {
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	t.Run("health_and_readiness", testProbesHealthAndReadiness)
+	t.Run("draining_is_not_ready", testProbesDrainingIsNotReady)
+}
+
+func testProbesHealthAndReadiness(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	healthy := a.get("/healthz")
@@ -173,11 +206,17 @@ func TestHealthAndReadiness(t *testing.T) {
 		t.Errorf("detail is %q", p.Detail)
 	}
 	if got := a.get("/healthz"); got.status != 200 {
-		t.Errorf("healthz depends on others: %d", got.status)
+		t.Errorf("healthz depends on readiness: %d", got.status)
 	}
 }
 
-func TestPagesOfAllowedOriginsMayCall(t *testing.T) {
+func TestCORS(t *testing.T) {
+	t.Parallel()
+	t.Run("allowed_origins", testCORSAllowedOrigins)
+	t.Run("no_origins", testCORSNoOrigins)
+}
+
+func testCORSAllowedOrigins(t *testing.T) {
 	t.Parallel()
 	a := start(t, func(c *httpapi.Config) { c.CORSOrigins = []string{"https://shop.example", "http://localhost:3000"} })
 	a.product("x", "1")
@@ -195,7 +234,7 @@ func TestPagesOfAllowedOriginsMayCall(t *testing.T) {
 		missing := a.get("/products/9", "Origin: "+origin)
 		wants(t, missing, 404, "product_not_found")
 		if missing.header.Get("Access-Control-Allow-Origin") != allowed {
-			t.Errorf("%s: a page cannot read its problem: %v", origin, missing.header)
+			t.Errorf("%s: a page cannot read the problem: %v", origin, missing.header)
 		}
 	}
 	got := a.get("/products/1", "Origin: https://shop.example")
@@ -214,7 +253,7 @@ func TestPagesOfAllowedOriginsMayCall(t *testing.T) {
 	}
 }
 
-func TestWithoutOriginsNoPageMayCall(t *testing.T) {
+func testCORSNoOrigins(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	got := a.get("/healthz", "Origin: https://shop.example")

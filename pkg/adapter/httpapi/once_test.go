@@ -10,7 +10,15 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-func TestARequestThatComesAgainIsAnsweredIdentically(t *testing.T) {
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	t.Run("repetition_gets_saved_response", testIdempotencyKeyRepetitionGetsSavedResponse)
+	t.Run("fingerprint_ignores_notation", testIdempotencyKeyFingerprintIgnoresNotation)
+	t.Run("syntax", testIdempotencyKeySyntax)
+	t.Run("reused_or_in_progress", testIdempotencyKeyReusedOrInProgress)
+}
+
+func testIdempotencyKeyRepetitionGetsSavedResponse(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -21,57 +29,57 @@ func TestARequestThatComesAgainIsAnsweredIdentically(t *testing.T) {
 		t.Fatalf("%d products", len(a.catalog.products))
 	}
 	if got := first.header.Get("Idempotent-Replayed"); first.status != 201 || got != "" {
-		t.Errorf("the first: %d, replayed %q", first.status, got)
+		t.Errorf("first: %d, replayed %q", first.status, got)
 	}
 	if strings.NewReplacer(`"id":2,`, `"id":1,`, `"id":200`, `"id":100`).Replace(first.body) != plain.body {
 		t.Errorf("with a key: %s\nwithout:    %s", first.body, plain.body)
 	}
 	a.patch("/products/2", `{"product_name":"Changed since"}`)
-	again := a.post("/products", body, "Idempotency-Key: abc")
-	if again.status != first.status || again.body != first.body {
-		t.Errorf("again: %d %s", again.status, again.body)
+	repeated := a.post("/products", body, "Idempotency-Key: abc")
+	if repeated.status != first.status || repeated.body != first.body {
+		t.Errorf("repeated: %d %s", repeated.status, repeated.body)
 	}
-	if got := again.header.Get("Idempotent-Replayed"); got != "true" {
-		t.Errorf("again: replayed is %q", got)
+	if got := repeated.header.Get("Idempotent-Replayed"); got != "true" {
+		t.Errorf("repeated: replayed is %q", got)
 	}
 	for name := range plain.header {
 		if name == "X-Request-Id" || name == "Date" {
 			continue
 		}
 		want := strings.Replace(plain.header.Get(name), "/products/1", "/products/2", 1)
-		if first.header.Get(name) != want || again.header.Get(name) != want {
-			t.Errorf("%s is %q, then %q, want %q", name, first.header.Get(name), again.header.Get(name), want)
+		if first.header.Get(name) != want || repeated.header.Get(name) != want {
+			t.Errorf("%s is %q, then %q, want %q", name, first.header.Get(name), repeated.header.Get(name), want)
 		}
 	}
-	if len(first.header) != len(plain.header) || len(again.header) != len(plain.header)+1 {
-		t.Errorf("headers %v, then %v, want %v", first.header, again.header, plain.header)
+	if len(first.header) != len(plain.header) || len(repeated.header) != len(plain.header)+1 {
+		t.Errorf("headers %v, then %v, want %v", first.header, repeated.header, plain.header)
 	}
 	if len(a.catalog.products) != 2 {
 		t.Errorf("%d products", len(a.catalog.products))
 	}
 }
 
-// once sends a product with a key and returns what the catalogue was told of it.
+// once posts a product with a key and returns the key that the catalogue got.
 func (a *api) once(body, key string) catalog.IdempotencyKey {
 	a.t.Helper()
 	a.catalog.saved = nil
 	if got := a.post("/products", body, "Idempotency-Key: "+key); got.status != 201 {
 		a.t.Fatalf("%s: %d %s", body, got.status, got.body)
 	}
-	for once := range a.catalog.saved {
-		return once
+	for key := range a.catalog.saved {
+		return key
 	}
-	a.t.Fatal("the catalogue was not told of the key")
+	a.t.Fatal("the catalogue got no key")
 	return catalog.IdempotencyKey{}
 }
 
-func TestTheSameRequestHasTheSameFingerprintHoweverItIsWritten(t *testing.T) {
+func testIdempotencyKeyFingerprintIgnoresNotation(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
 	a.user()
 	want := a.once(`{"user_id":1,"product_name":"Lamp","product_price":"19.90"}`, "k")
-	// Keys live for a day: a release that computes another fingerprint refuses what its predecessor took.
+	// Keys are kept for a day: with another fingerprint, a new release would refuse repetitions of older requests.
 	const fingerprint = "d03721c3e19c4957bfefe79ec7869091d8a32256bbcbc186590951e2d4854007"
 	if want != (catalog.IdempotencyKey{Principal: "1", Key: "k", Fingerprint: fingerprint}) {
 		t.Errorf("got %+v", want)
@@ -95,14 +103,14 @@ func TestTheSameRequestHasTheSameFingerprintHoweverItIsWritten(t *testing.T) {
 		`{"user_id":1,"product_name":"Lamp","product_price":"19.90","product_images":["https://b.example/","https://a.example/"]}`,
 	} {
 		got := a.once(other, "k").Fingerprint
-		if twin, taken := seen[got]; taken {
+		if twin, ok := seen[got]; ok {
 			t.Errorf("%s has the fingerprint of %s", other, twin)
 		}
 		seen[got] = other
 	}
 }
 
-func TestAKeyIsVisibleASCIIWithOrWithoutQuotes(t *testing.T) {
+func testIdempotencyKeySyntax(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -113,7 +121,7 @@ func TestAKeyIsVisibleASCIIWithOrWithoutQuotes(t *testing.T) {
 		`"` + long + `"`: long, `!~`: `!~`, `0`: "0",
 	} {
 		if got := a.once(body, sent); got.Key != want {
-			t.Errorf("Idempotency-Key: %s: took %q, want %q", sent, got.Key, want)
+			t.Errorf("Idempotency-Key: %s: read %q, want %q", sent, got.Key, want)
 		}
 	}
 	for sent, want := range map[string]string{
@@ -133,7 +141,7 @@ func TestAKeyIsVisibleASCIIWithOrWithoutQuotes(t *testing.T) {
 	}
 }
 
-func TestAKeyThatIsTakenIsToldApart(t *testing.T) {
+func testIdempotencyKeyReusedOrInProgress(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -166,7 +174,7 @@ func TestSavedResponse(t *testing.T) {
 		a.once(body, "k")
 		got := a.post("/products", strings.Replace(body, "Lamp", "Sofa", 1), "Idempotency-Key: k")
 		const want = `"errors":[{"pointer":"Idempotency-Key","code":"reused",` +
-			`"detail":"the key was used for another request; draw a new one"}]`
+			`"detail":"the key was used for another request; use a new one"}]`
 		if got.status != 422 || !strings.Contains(string(got.body), want) {
 			t.Errorf("got %d %s, want it to contain %s", got.status, got.body, want)
 		}

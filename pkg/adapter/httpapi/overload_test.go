@@ -17,14 +17,20 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-func TestMoreRequestsThanWeTakeAreRefusedAtOnceAndProbesAreNot(t *testing.T) {
+func TestMaxInFlight(t *testing.T) {
 	t.Parallel()
-	const most = 4
-	a := start(t, func(c *httpapi.Config) { c.MaxInFlight = most })
+	t.Run("excess_is_refused_except_probes", testMaxInFlightExcessIsRefusedExceptProbes)
+	t.Run("panic_releases_slot", testMaxInFlightPanicReleasesSlot)
+}
+
+func testMaxInFlightExcessIsRefusedExceptProbes(t *testing.T) {
+	t.Parallel()
+	const maxInFlight = 4
+	a := start(t, func(c *httpapi.Config) { c.MaxInFlight = maxInFlight })
 	a.product("x", "1")
-	entered, release := a.held()
-	answers := make(chan answer, most)
-	for range most {
+	entered, release := a.block()
+	answers := make(chan answer, maxInFlight)
+	for range maxInFlight {
 		go func() { answers <- a.get("/products/1") }()
 		<-entered
 	}
@@ -32,7 +38,7 @@ func TestMoreRequestsThanWeTakeAreRefusedAtOnceAndProbesAreNot(t *testing.T) {
 		a.get("/products/1"), a.get("/users/1"), a.get("/products?nonsense"),
 		a.post("/products", `{"user_id":1,"product_name":"x","product_price":"1"}`),
 		a.post("/products", "not even JSON"), a.patch("/products/1", "{}"),
-	} { // what is held is held until all of these are answered
+	} {
 		wants(t, got, 503, "overloaded")
 		if wait := got.header.Get("Retry-After"); wait != "2" {
 			t.Errorf("Retry-After is %q", wait)
@@ -45,21 +51,21 @@ func TestMoreRequestsThanWeTakeAreRefusedAtOnceAndProbesAreNot(t *testing.T) {
 	}
 	wants(t, a.get("/nowhere"), 404, "no_such_route")
 	close(release)
-	for range most {
+	for range maxInFlight {
 		if got := <-answers; got.status != 200 {
-			t.Errorf("a request that was taken: %d", got.status)
+			t.Errorf("an accepted request: %d", got.status)
 		}
 	}
 	if got := a.get("/products/1"); got.status != 200 {
-		t.Errorf("when there is room again: %d", got.status)
+		t.Errorf("after the others have ended: %d", got.status)
 	}
 	for _, line := range a.logs.FilterField(zapString("code", "overloaded")).All() {
 		if line.Level > zapcore.InfoLevel {
-			t.Errorf("what was shed is logged as %s", line.Level)
+			t.Errorf("a shed request is logged as %s", line.Level)
 		}
 	}
 	want := `
-# HELP vitrine_http_shed_total Requests refused because as many as we take were being worked on.
+# HELP vitrine_http_shed_total Requests refused because the limit of requests in progress was reached.
 # TYPE vitrine_http_shed_total counter
 vitrine_http_shed_total 6
 `
@@ -68,26 +74,26 @@ vitrine_http_shed_total 6
 	}
 }
 
-func TestAHandlerThatPanicsGivesItsPlaceBack(t *testing.T) {
+func testMaxInFlightPanicReleasesSlot(t *testing.T) {
 	t.Parallel()
 	a := start(t, func(c *httpapi.Config) { c.MaxInFlight = 1 })
 	a.product("x", "1")
-	entered, release := a.held()
+	entered, release := a.block()
 	close(release)
-	a.catalog.encoder = nil // the fake's reading panics
+	a.catalog.encoder = nil // Get of the fake panics
 	wants(t, a.get("/products/1"), 500, "internal_error")
 	<-entered
 	wants(t, a.get("/users/9"), 404, "user_not_found")
 }
 
-// The test has the process for itself: no other allocates meanwhile.
-func TestRefusedRequestsLeaveNothingBehind(t *testing.T) { //nolint:paralleltest // it measures the heap
+// TestMaxInFlightMemory is not parallel: other tests must not allocate meanwhile.
+func TestMaxInFlightMemory(t *testing.T) { //nolint:paralleltest // it measures the heap
 	fake := &fakeCatalog{users: make([]catalog.User, 1)}
 	cfg := testConfig()
-	cfg.MaxInFlight, cfg.HandlerTimeout = 1, time.Hour // what is held is held until the end
-	handle := httpapi.New(parts(fake, zap.NewNop(), prometheus.NewRegistry()), cfg).Handler()
+	cfg.MaxInFlight, cfg.HandlerTimeout = 1, time.Hour // the first request lasts until the end
+	handle := httpapi.New(newDeps(fake, zap.NewNop(), prometheus.NewRegistry()), cfg).Handler()
 	a := &api{t: t, catalog: fake}
-	entered, release := a.held()
+	entered, release := a.block()
 	var all sync.WaitGroup
 	all.Go(func() {
 		var ctx fasthttp.RequestCtx
@@ -96,7 +102,7 @@ func TestRefusedRequestsLeaveNothingBehind(t *testing.T) { //nolint:paralleltest
 	})
 	<-entered
 	body := []byte(`{"user_id":1,"product_name":"` + strings.Repeat("x", 100_000) + `","product_price":"1"}`)
-	refuse := func(times int) (kept, made uint64) {
+	refuse := func(times int) (kept, allocated uint64) {
 		var before, after runtime.MemStats
 		runtime.GC()
 		runtime.ReadMemStats(&before)
@@ -105,22 +111,22 @@ func TestRefusedRequestsLeaveNothingBehind(t *testing.T) { //nolint:paralleltest
 			ctx.Request.Header.SetMethod(fasthttp.MethodPost)
 			ctx.Request.SetRequestURI("/products")
 			ctx.Request.Header.SetContentType("application/json")
-			ctx.Request.SetBodyRaw(body) // read already, by the server underneath
+			ctx.Request.SetBodyRaw(body) // as the server has read it
 			handle(&ctx)
 			if got := ctx.Response.StatusCode(); got != 503 {
 				t.Fatalf("status %d", got)
 			}
 		}
 		runtime.ReadMemStats(&after)
-		made = after.TotalAlloc - before.TotalAlloc
+		allocated = after.TotalAlloc - before.TotalAlloc
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		return after.HeapAlloc - min(before.HeapAlloc, after.HeapAlloc), made / uint64(times)
+		return after.HeapAlloc - min(before.HeapAlloc, after.HeapAlloc), allocated / uint64(times)
 	}
-	refuse(100) // pools and tables are filled
+	refuse(100) // fills pools
 	const times = 2000
-	if kept, made := refuse(times); kept > times*10 || made > 20_000 {
-		t.Errorf("%d refused requests keep %d bytes, and each allocates %d", times, kept, made)
+	if kept, allocated := refuse(times); kept > times*10 || allocated > 20_000 {
+		t.Errorf("%d refused requests keep %d bytes, and each allocates %d", times, kept, allocated)
 	}
 	close(release)
 	all.Wait()

@@ -40,7 +40,7 @@ const (
 )
 
 // errOverloaded is the response to a request beyond MaxInFlight.
-var errOverloaded = &httpError{codeOverloaded, "this server is working on as many requests as it takes; try again later"}
+var errOverloaded = &httpError{codeOverloaded, "this server is handling as many requests as it may; try again later"}
 
 // Problem is one row of the table of problems.
 type Problem struct {
@@ -54,31 +54,31 @@ func Problems() []Problem {
 	return []Problem{
 		{codeBadRequest, http.StatusBadRequest, "The request is not HTTP that can be understood"},
 		{codeBadJSON, http.StatusBadRequest, "The body is not JSON"},
-		{"unauthorized", http.StatusUnauthorized, "It is not known who is asking"},
-		{"forbidden", http.StatusForbidden, "Who is asking may not do this"},
-		{codeNoRoute, http.StatusNotFound, "There is nothing at this path"},
-		{"not_found", http.StatusNotFound, "There is no such thing"},
+		{"unauthorized", http.StatusUnauthorized, "Authentication is required"},
+		{"forbidden", http.StatusForbidden, "The client may not do this"},
+		{codeNoRoute, http.StatusNotFound, "There is no resource at this path"},
+		{"not_found", http.StatusNotFound, "There is no such resource"},
 		{"user_not_found", http.StatusNotFound, "There is no such user"},
 		{"product_not_found", http.StatusNotFound, "There is no such product"},
-		{"image_not_found", http.StatusNotFound, "The product has no such picture"},
+		{"image_not_found", http.StatusNotFound, "The product has no such image"},
 		{codeMethod, http.StatusMethodNotAllowed, "The method does not apply to this path"},
-		{codeSlowRequest, http.StatusRequestTimeout, "The request took too long to arrive"},
-		{"conflict", http.StatusConflict, "The request conflicts with what is there"},
+		{codeSlowRequest, http.StatusRequestTimeout, "The request did not arrive in time"},
+		{"conflict", http.StatusConflict, "The request conflicts with the current state"},
 		{"email_taken", http.StatusConflict, "The e-mail address is taken"},
-		{codeInProgress, http.StatusConflict, "The same request is being worked on"},
+		{codeInProgress, http.StatusConflict, "The same request is in progress"},
 		{"revision_mismatch", http.StatusPreconditionFailed, "The product has been changed since"},
 		{codeBodyTooLarge, http.StatusRequestEntityTooLarge, "The body is too large"},
-		{codeMediaType, http.StatusUnsupportedMediaType, "The body is of a type that is not taken here"},
+		{codeMediaType, http.StatusUnsupportedMediaType, "The body's media type is not supported"},
 		{codeInvalidFields, http.StatusUnprocessableEntity, "One or more fields are not valid"},
 		{"too_many_requests", http.StatusTooManyRequests, "Too many requests"},
 		{codeHeadTooLarge, http.StatusRequestHeaderFieldsTooLarge, "The request's head is too large"},
-		{codeInternal, http.StatusInternalServerError, "Something is wrong on our side"},
+		{codeInternal, http.StatusInternalServerError, "The server has failed"},
 		{codeUnknownMethod, http.StatusNotImplemented, "The method is not known"},
-		{codeUnavailable, http.StatusServiceUnavailable, "Something we need is not available"},
+		{codeUnavailable, http.StatusServiceUnavailable, "A service that the API needs is not available"},
 		{"database_unavailable", http.StatusServiceUnavailable, "The database is not available"},
 		{codeOutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether the change was made"},
-		{codeTimeout, http.StatusServiceUnavailable, "The request took too long to answer"},
-		{codeOverloaded, http.StatusServiceUnavailable, "This server has as much to do as it takes"},
+		{codeTimeout, http.StatusServiceUnavailable, "The request was not answered in time"},
+		{codeOverloaded, http.StatusServiceUnavailable, "The server is handling as many requests as it may"},
 		{codeShuttingDown, http.StatusServiceUnavailable, "This server is shutting down"},
 		{codeNotReady, http.StatusServiceUnavailable, "This server is not ready"},
 	}
@@ -103,7 +103,7 @@ const (
 	// retryAfter is the Retry-After of a request that may succeed later, in seconds: longer than a restarted dependency
 	// usually needs to be found, short enough not to be noticed as an outage. retrySoon is for a request whose key is in use:
 	// it waits only for the other request.
-	retryAfter, retrySoon = "2", "1"
+	retryAfter, retryInProgress = "2", "1"
 
 	// maxFields bounds the wrong fields in a response: a body of a megabyte can hold a hundred thousand.
 	maxFields = 100
@@ -148,13 +148,13 @@ func (t problemTable) problemOf(err error) problemResponse {
 	case fault.From(err) != nil:
 		return t.ofFault(fault.From(err))
 	case errors.Is(err, context.DeadlineExceeded):
-		return problemResponse{Problem: t[codeTimeout], Detail: "the request was given up before it was answered; try again later"}
+		return problemResponse{Problem: t[codeTimeout], Detail: "the request was not answered in time; try again later"}
 	case errors.As(err, &routed) && routed.Code == http.StatusNotFound:
-		return problemResponse{Problem: t[codeNoRoute], Detail: "there is nothing at this path"}
+		return problemResponse{Problem: t[codeNoRoute], Detail: "there is no resource at this path"}
 	case errors.As(err, &routed) && routed.Code == http.StatusMethodNotAllowed:
-		return problemResponse{Problem: t[codeMethod], Detail: "the Allow header lists what this path takes"}
+		return problemResponse{Problem: t[codeMethod], Detail: "the Allow header lists the methods of this path"}
 	default:
-		return problemResponse{Problem: t[codeInternal], Detail: "the request id leads to the reason in our logs"}
+		return problemResponse{Problem: t[codeInternal], Detail: "the server's log has the cause under the request id"}
 	}
 }
 
@@ -265,11 +265,11 @@ func (p problemResponse) response(path, requestID string, repeatable bool) respo
 }
 
 // retryAfter returns the seconds to wait before the same request may succeed, or "" if waiting does not help. A change with
-// an unknown outcome must not be repeated unless the request is repeatable: it could be made twice.
+// an unknown outcome must not be repeated unless the request is repeatable: it could be applied twice.
 func (p problemResponse) retryAfter(repeatable bool) string {
 	switch {
 	case p.Code == codeInProgress:
-		return retrySoon
+		return retryInProgress
 	case p.Code == codeOutcomeUnknown && !repeatable:
 		return ""
 	case p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests:

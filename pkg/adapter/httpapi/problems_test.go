@@ -19,7 +19,21 @@ import (
 
 var errSecret = errors.New("password is swordfish")
 
-func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	t.Run("status_of_fault_kinds", testProblemsStatusOfFaultKinds)
+	t.Run("code_needs_its_status", testProblemsCodeNeedsItsStatus)
+	t.Run("codes_are_unique", testProblemsCodesAreUnique)
+	t.Run("unknown_path", testProblemsUnknownPath)
+	t.Run("method_not_allowed", testProblemsMethodNotAllowed)
+	t.Run("body_above_limit", testProblemsBodyAboveLimit)
+	t.Run("invalid_http", testProblemsInvalidHttp)
+	t.Run("handler_timeout", testProblemsHandlerTimeout)
+	t.Run("panic", testProblemsPanic)
+	t.Run("unclassified_error_hides_cause", testProblemsUnclassifiedErrorHidesCause)
+}
+
+func testProblemsStatusOfFaultKinds(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	want := map[fault.Kind]struct {
@@ -37,17 +51,17 @@ func TestEveryKindOfFaultHasItsStatus(t *testing.T) {
 	}
 	for _, kind := range fault.Kinds() {
 		a.catalog.before = func(context.Context) error {
-			return fmt.Errorf("store: %w", fault.Wrap(errSecret, kind, "unheard_of", "said aloud"))
+			return fmt.Errorf("store: %w", fault.Wrap(errSecret, kind, "no_such_code", "public detail"))
 		}
 		got := a.get("/products/1")
 		p := wants(t, got, want[kind].status, want[kind].code)
-		if p.Detail != "said aloud" || strings.Contains(got.body, "swordfish") {
+		if p.Detail != "public detail" || strings.Contains(got.body, "swordfish") {
 			t.Errorf("%s: %s", kind, got.body)
 		}
 	}
 }
 
-func TestAKnownCodeIsToldOnlyWithItsOwnStatus(t *testing.T) {
+func testProblemsCodeNeedsItsStatus(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.catalog.before = func(context.Context) error { return fmt.Errorf("insert: %w", catalog.ErrOutcomeUnknown) }
@@ -56,7 +70,7 @@ func TestAKnownCodeIsToldOnlyWithItsOwnStatus(t *testing.T) {
 	wants(t, a.get("/products/1"), 409, "conflict")
 }
 
-func TestTheTableOfProblemsHasEveryCodeOnce(t *testing.T) {
+func testProblemsCodesAreUnique(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, p := range httpapi.Problems() {
@@ -67,7 +81,7 @@ func TestTheTableOfProblemsHasEveryCodeOnce(t *testing.T) {
 	}
 }
 
-func TestAPathThatLeadsNowhereIsNotFound(t *testing.T) {
+func testProblemsUnknownPath(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	for _, path := range []string{"/", "/nowhere", "/products/1/", "/products/", "/Products", "/products/1/images"} {
@@ -78,7 +92,7 @@ func TestAPathThatLeadsNowhereIsNotFound(t *testing.T) {
 	}
 }
 
-func TestAMethodThatDoesNotApplyIsToldWhichDo(t *testing.T) {
+func testProblemsMethodNotAllowed(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	for _, row := range []struct{ method, path, allow string }{
@@ -100,23 +114,23 @@ func TestAMethodThatDoesNotApplyIsToldWhichDo(t *testing.T) {
 	wants(t, a.do("BREW", "/products", ""), 501, "unknown_method")
 }
 
-func TestABodyAboveTheLimitIsRefusedHoweverItComes(t *testing.T) {
+func testProblemsBodyAboveLimit(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
 	fits := `{"user_id":1,"product_name":"x","product_price":"1"}`
 	fits += strings.Repeat(" ", 1<<20-len(fits))
 	if got := a.post("/products", fits); got.status != 201 {
-		t.Errorf("a body of exactly the limit: %d", got.status)
+		t.Errorf("a body of the limit: %d", got.status)
 	}
 	wants(t, a.post("/products", fits+" "), 413, "body_too_large")
 	wants(t, a.post("/products", strings.Repeat(" ", 5<<20)), 413, "body_too_large")
-	endless := io.MultiReader(strings.NewReader(fits + " "))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+a.server.Addr()+"/products", endless)
+	unsized := io.MultiReader(strings.NewReader(fits + " "))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+a.server.Addr()+"/products", unsized)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := a.client.Do(req) // chunked: its length is not told in advance
+	resp, err := a.client.Do(req) // chunked, because the length is not known
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +165,7 @@ func (a *api) raw(bytes string) answer {
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
-func TestWhatIsNotHTTPIsAProblemToo(t *testing.T) {
+func testProblemsInvalidHttp(t *testing.T) {
 	t.Parallel()
 	a := start(t, func(c *httpapi.Config) { c.ReadTimeout = 50 * time.Millisecond })
 	wants(t, a.raw("nonsense\r\n\r\n"), 400, "bad_request")
@@ -165,7 +179,7 @@ func TestWhatIsNotHTTPIsAProblemToo(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatTakesTooLongIsATimeout(t *testing.T) {
+func testProblemsHandlerTimeout(t *testing.T) {
 	t.Parallel()
 	a := start(t, func(c *httpapi.Config) { c.HandlerTimeout = 20 * time.Millisecond })
 	a.catalog.before = func(ctx context.Context) error {
@@ -181,16 +195,16 @@ func TestAHandlerThatTakesTooLongIsATimeout(t *testing.T) {
 	}
 }
 
-func TestAPanicIsAProblemAndTheProcessLives(t *testing.T) {
+func testProblemsPanic(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.catalog.before = func(context.Context) error { panic(errSecret) }
-	got := a.get("/products/1", "X-Request-Id: it-was-me")
+	got := a.get("/products/1", "X-Request-Id: panics")
 	wants(t, got, 500, "internal_error")
 	if strings.Contains(got.body, "swordfish") {
 		t.Errorf("the cause is shown: %s", got.body)
 	}
-	lines := a.logs.FilterField(zapString("request_id", "it-was-me")).All()
+	lines := a.logs.FilterField(zapString("request_id", "panics")).All()
 	if len(lines) != 1 {
 		t.Fatalf("%d log lines", len(lines))
 	}

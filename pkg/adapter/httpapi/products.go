@@ -58,9 +58,9 @@ func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewPro
 	}, state.traceparent)
 	switch {
 	case errors.Is(err, catalog.ErrKeyReused):
-		return fieldErrors{{headerKey, "reused", "the key was used for another request; draw a new one"}}
+		return fieldErrors{{headerKey, "reused", "the key was used for another request; use a new one"}}
 	case errors.Is(err, catalog.ErrInProgress):
-		return &httpError{codeInProgress, "a request with this Idempotency-Key is being worked on; ask again for its answer"}
+		return &httpError{codeInProgress, "a request with this Idempotency-Key is in progress; repeat it for the response"}
 	case err != nil:
 		return fmt.Errorf("create product once: %w", err)
 	}
@@ -76,7 +76,8 @@ func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewPro
 }
 
 // fingerprint returns a digest of the content of a POST /products. White space, the order of fields, the notation of a price
-// and whether an empty field is left out do not matter. Keys are kept for a day: another release must compute the same.
+// and whether an empty field is left out do not matter. Keys are kept for a day, so the next release must compute the same
+// digest.
 func fingerprint(in catalog.NewProductInput) (string, error) {
 	canonical, err := encodeJSON(struct {
 		UserID      int64    `json:"user_id"`
@@ -225,7 +226,7 @@ func decodePatch(body []byte, wrongHeader *fieldError) (catalog.ProductPatch, er
 	for _, name := range []string{ // a client that sends a whole product back learns which fields to leave out
 		"id", "user_id", "compressed_product_images", "images", "image_status", "version", "revision", "created_at", "updated_at",
 	} {
-		if _, there := r.take(name); there {
+		if _, ok := r.take(name); ok {
 			r.refuse(name, "read_only", "cannot be changed; leave it out")
 		}
 	}
@@ -251,7 +252,7 @@ func (s *Server) deleteProduct(ctx context.Context, c *fiber.Ctx) error {
 	return nil
 }
 
-// reprocessImage requests an image's processing again. The response is sent before that has begun.
+// reprocessImage requests an image's processing again. The response does not wait for it.
 func (s *Server) reprocessImage(ctx context.Context, c *fiber.Ctx) error {
 	if err := checkNoBody(c); err != nil {
 		return err

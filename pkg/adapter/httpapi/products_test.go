@@ -16,7 +16,18 @@ import (
 const pending = `{"id":%d,"position":%d,"source_url":"%s","status":"pending","attempts":0,"error":null,` +
 	`"width":null,"height":null,"source_bytes":null,"bytes_saved":null,"placeholder":null,"renditions":[]}`
 
-func TestAProductIsCreatedAndReadWithTheSameBytes(t *testing.T) {
+func TestCreateProduct(t *testing.T) {
+	t.Parallel()
+	t.Run("response_equals_get", testCreateProductResponseEqualsGet)
+	t.Run("optional_fields", testCreateProductOptionalFields)
+	t.Run("price_notations", testCreateProductPriceNotations)
+	t.Run("wrong_fields_are_listed", testCreateProductWrongFieldsAreListed)
+	t.Run("wrong_fields_are_bounded", testCreateProductWrongFieldsAreBounded)
+	t.Run("invalid_json", testCreateProductInvalidJson)
+	t.Run("media_types", testCreateProductMediaTypes)
+}
+
+func testCreateProductResponseEqualsGet(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -45,7 +56,7 @@ func TestAProductIsCreatedAndReadWithTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestAProductNeedsNeitherDescriptionNorPictures(t *testing.T) {
+func testCreateProductOptionalFields(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -64,7 +75,7 @@ func TestAProductNeedsNeitherDescriptionNorPictures(t *testing.T) {
 	}
 }
 
-func TestPricesAreExactHoweverTheyAreWritten(t *testing.T) {
+func testCreateProductPriceNotations(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -80,17 +91,31 @@ func TestPricesAreExactHoweverTheyAreWritten(t *testing.T) {
 	}
 }
 
-func TestAllWrongFieldsOfAProductAreToldAtOnce(t *testing.T) {
+func testCreateProductWrongFieldsAreListed(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
+	for _, row := range slices.Concat(wrongProducts(), wrongPrices()) {
+		p := wants(t, a.post("/products", row.body), 422, "invalid_fields")
+		if got := fieldsOf(p); !slices.Equal(got, row.want) {
+			t.Errorf("%.120s\n got %q\nwant %q", row.body, got, row.want)
+		}
+	}
+	if len(a.catalog.products) != 0 {
+		t.Errorf("%d products were created from wrong bodies", len(a.catalog.products))
+	}
+}
+
+// wrongBody is a body of POST /products and its errors, as fieldsOf returns them.
+type wrongBody struct {
+	body string
+	want []string
+}
+
+func wrongProducts() []wrongBody {
 	many := `"` + strings.Repeat(`https://a.example/","`, 20) + `https://a.example/"`
 	with := func(field string) string { return `{"user_id":1,"product_name":"x","product_price":"1",` + field + `}` }
-	price := func(p string) string { return `{"user_id":1,"product_name":"x","product_price":` + p + `}` }
-	for _, row := range []struct {
-		body string
-		want []string
-	}{
+	return []wrongBody{
 		{`{}`, []string{"/product_name required", "/product_price required", "/user_id required"}},
 		{`[]`, []string{" wrong_type"}},
 		{`"text"`, []string{" wrong_type"}},
@@ -116,6 +141,12 @@ func TestAllWrongFieldsOfAProductAreToldAtOnce(t *testing.T) {
 		{with(`"product_images":["https:///x"]`), []string{"/product_images/0 invalid_url"}},
 		{with(`"product_description":"` + strings.Repeat("a", 10001) + `"`), []string{"/product_description too_long"}},
 		{with(`"user_id":1`), []string{"/user_id repeated"}},
+	}
+}
+
+func wrongPrices() []wrongBody {
+	price := func(p string) string { return `{"user_id":1,"product_name":"x","product_price":` + p + `}` }
+	return []wrongBody{
 		{price(`null`), []string{"/product_price wrong_type"}},
 		{price(`[1]`), []string{"/product_price wrong_type"}},
 		{price(`""`), []string{"/product_price not_a_number"}},
@@ -131,18 +162,10 @@ func TestAllWrongFieldsOfAProductAreToldAtOnce(t *testing.T) {
 		{price(`"1e-999999999"`), []string{"/product_price out_of_range"}},
 		{price(`"1e99999999999999999999"`), []string{"/product_price out_of_range"}},
 		{price(strings.Repeat("9", 33)), []string{"/product_price out_of_range"}},
-	} {
-		p := wants(t, a.post("/products", row.body), 422, "invalid_fields")
-		if got := fieldsOf(p); !slices.Equal(got, row.want) {
-			t.Errorf("%.120s\n got %q\nwant %q", row.body, got, row.want)
-		}
-	}
-	if len(a.catalog.products) != 0 {
-		t.Errorf("%d products were made of wrong bodies", len(a.catalog.products))
 	}
 }
 
-func TestTheListOfWrongFieldsIsBounded(t *testing.T) {
+func testCreateProductWrongFieldsAreBounded(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	body := `{"product_images":[` + strings.Repeat("1,", 200_000) + `1],"` + strings.Repeat("k", 1000) + `":1`
@@ -151,7 +174,7 @@ func TestTheListOfWrongFieldsIsBounded(t *testing.T) {
 	}
 	p := wants(t, a.post("/products", body+`}`), 422, "invalid_fields")
 	if got := len(p.Errors); got != 100 {
-		t.Errorf("told %d fields, want 100", got)
+		t.Errorf("%d fields are listed, want 100", got)
 	}
 	p = wants(t, a.post("/users", `{"`+strings.Repeat("é", 1000)+`":1}`), 422, "invalid_fields")
 	if got := len(p.Errors[0].Pointer); got > 110 {
@@ -159,7 +182,7 @@ func TestTheListOfWrongFieldsIsBounded(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotJSONIsABadRequest(t *testing.T) {
+func testCreateProductInvalidJson(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	for body, detail := range map[string]string{
@@ -178,7 +201,7 @@ func TestWhatIsNotJSONIsABadRequest(t *testing.T) {
 	}
 }
 
-func TestOnlyPlainJSONIsTaken(t *testing.T) {
+func testCreateProductMediaTypes(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -201,7 +224,13 @@ func TestOnlyPlainJSONIsTaken(t *testing.T) {
 	}
 }
 
-func TestAnUnknownProductIsNotFound(t *testing.T) {
+func TestGetProduct(t *testing.T) {
+	t.Parallel()
+	t.Run("unknown_id", testGetProductUnknownId)
+	t.Run("if_none_match", testGetProductIfNoneMatch)
+}
+
+func testGetProductUnknownId(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("x", "1")
@@ -210,7 +239,7 @@ func TestAnUnknownProductIsNotFound(t *testing.T) {
 	}
 }
 
-func TestAProductThatTheClientHasIsNotSentAgain(t *testing.T) {
+func testGetProductIfNoneMatch(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	etag := a.product("x", "1").header.Get("ETag")
@@ -226,12 +255,12 @@ func TestAProductThatTheClientHasIsNotSentAgain(t *testing.T) {
 			t.Errorf("If-None-Match: %s: headers %v", seen, got.header)
 		}
 		if want == 304 && (got.body != "" || got.header.Get("Content-Type") != "" || got.header.Get("Content-Length") != "") {
-			t.Errorf("304 has a body or speaks of one: %v %q", got.header, got.body)
+			t.Errorf("304 has a body or a body's headers: %v %q", got.header, got.body)
 		}
 	}
 }
 
-func TestHeadAnswersLikeGetWithoutTheBody(t *testing.T) {
+func testResponseHeadersHeadEqualsGet(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("x", "1")
@@ -251,7 +280,12 @@ func TestHeadAnswersLikeGetWithoutTheBody(t *testing.T) {
 	}
 }
 
-func TestTheTraceContextIsCarriedOnlyIfItIsValid(t *testing.T) {
+func TestTraceparent(t *testing.T) {
+	t.Parallel()
+	t.Run("only_valid_is_passed_on", testTraceparentOnlyValidIsPassedOn)
+}
+
+func testTraceparentOnlyValidIsPassedOn(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -271,14 +305,19 @@ func TestTheTraceContextIsCarriedOnlyIfItIsValid(t *testing.T) {
 	} {
 		a.post("/products", `{"user_id":1,"product_name":"x","product_price":"1"}`, "traceparent: "+row.sent)
 		if got := a.catalog.traces[len(a.catalog.traces)-1]; got != row.want {
-			t.Errorf("%s: passed on %q, want %q", row.sent, got, row.want)
+			t.Errorf("%s: the catalogue got %q, want %q", row.sent, got, row.want)
 		}
 	}
 }
 
-// Everything the catalogue was given must still say what it said when the buffers it came from have served other requests.
-// The requests have one length and differ in every letter, so an alias cannot go unseen.
-func TestNothingOfARequestOutlivesItsHandlerUncopied(t *testing.T) {
+func TestRequestBuffers(t *testing.T) {
+	t.Parallel()
+	t.Run("values_are_copied", testRequestBuffersValuesAreCopied)
+}
+
+// The arguments of the catalogue must not change when the buffers that they were read from serve other requests. All
+// requests have the same length and differ in every letter, so every alias shows.
+func testRequestBuffersValuesAreCopied(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()
@@ -300,48 +339,67 @@ func TestNothingOfARequestOutlivesItsHandlerUncopied(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// What was overwritten shows as a text of mixed letters, or as another sender's: then one has too many.
-	seen := map[string]int{}
-	count := func(what, text string) {
-		if text != strings.Repeat(text[:1], 100) {
-			t.Errorf("%s has become %q", what, text)
-		}
-		seen[what+" "+text[:1]]++
-	}
-	for i, in := range a.catalog.inputs {
-		count("name", in.Name)
-		count("description", in.Description)
-		if want := "https://" + in.Name[:60] + ".example/"; in.ImageURLs[0] != want {
-			t.Errorf("url has become %q, want %q", in.ImageURLs[0], want)
-		}
-		if got, want := a.catalog.traces[i], trace(in.Name[:1]); got != want {
-			t.Errorf("traceparent has become %q, want %q", got, want)
-		}
-	}
-	for _, q := range a.catalog.queries {
-		count("query", q.Name)
-		if q.Sort != catalog.CheapestFirst {
-			t.Errorf("sort has become %q", q.Sort)
-		}
-	}
-	for _, line := range a.logs.FilterMessage("request").All() {
-		fields := line.ContextMap()
-		id, _ := fields["request_id"].(string)
-		count("request id", id)
-		if path, _ := fields["path"].(string); strings.HasPrefix(path, "/nowhere/") && path != "/nowhere/"+id {
-			t.Errorf("path has become %q, want %q", path, "/nowhere/"+id)
-		}
-	}
+	seen := textCounts{t: t, times: map[string]int{}}
+	a.checkArguments(seen, trace)
+	a.checkLog(seen)
 	for what, times := range map[string]int{"name": rounds, "description": rounds, "query": rounds, "request id": 3 * rounds} {
 		for _, letter := range letters {
-			if got := seen[what+" "+string(letter)]; got != times {
+			if got := seen.times[what+" "+string(letter)]; got != times {
 				t.Errorf("%s of %c was kept %d times, want %d", what, letter, got, times)
 			}
 		}
 	}
 }
 
-func TestAnErrorThatNobodyClassifiedIsOurFaultAndShowsNoCause(t *testing.T) {
+// textCounts counts texts by their letter. An overwritten text has different letters, or the letter of another request,
+// which then has too many.
+type textCounts struct {
+	t     *testing.T
+	times map[string]int
+}
+
+func (c textCounts) add(what, text string) {
+	if text != strings.Repeat(text[:1], 100) {
+		c.t.Errorf("%s has become %q", what, text)
+	}
+	c.times[what+" "+text[:1]]++
+}
+
+// checkArguments checks and counts what the catalogue got.
+func (a *api) checkArguments(seen textCounts, trace func(letter string) string) {
+	a.t.Helper()
+	for i, in := range a.catalog.inputs {
+		seen.add("name", in.Name)
+		seen.add("description", in.Description)
+		if want := "https://" + in.Name[:60] + ".example/"; in.ImageURLs[0] != want {
+			a.t.Errorf("url has become %q, want %q", in.ImageURLs[0], want)
+		}
+		if got, want := a.catalog.traces[i], trace(in.Name[:1]); got != want {
+			a.t.Errorf("traceparent has become %q, want %q", got, want)
+		}
+	}
+	for _, q := range a.catalog.queries {
+		seen.add("query", q.Name)
+		if q.Sort != catalog.CheapestFirst {
+			a.t.Errorf("sort has become %q", q.Sort)
+		}
+	}
+}
+
+// checkLog checks and counts what was logged.
+func (a *api) checkLog(seen textCounts) {
+	a.t.Helper()
+	for _, line := range a.logs.FilterMessage("request").All() {
+		fields := line.ContextMap()
+		id, _ := fields["request_id"].(string)
+		seen.add("request id", id)
+		if path, _ := fields["path"].(string); strings.HasPrefix(path, "/nowhere/") && path != "/nowhere/"+id {
+			a.t.Errorf("path has become %q, want %q", path, "/nowhere/"+id)
+		}
+	}
+}
+
+func testProblemsUnclassifiedErrorHidesCause(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.catalog.before = func(context.Context) error { return fmt.Errorf("store: %w", errSecret) }

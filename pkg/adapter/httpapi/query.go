@@ -67,7 +67,7 @@ func readParams(args *fasthttp.Args, known []string) *params {
 		case !ok:
 			p.wrong.add(pointer(name)[1:], "unknown_parameter", "there is no such parameter")
 		case seen[name]:
-			p.wrong.add(name, "repeated", "stands here more than once")
+			p.wrong.add(name, "repeated", "is given more than once")
 		default:
 			p.values[name] = string(value)
 		}
@@ -93,7 +93,7 @@ func (p *params) positive(name, detail string) int64 {
 	return n
 }
 
-// text reads text that Postgres can compare.
+// text reads text that Postgres can compare; text that it cannot is wrong.
 func (p *params) text(name string) string {
 	text := p.values[name]
 	if !storable(text) {
@@ -103,7 +103,7 @@ func (p *params) text(name string) string {
 	return text
 }
 
-// storable reports whether Postgres takes the text: it knows neither broken UTF-8 nor the character zero.
+// storable reports whether Postgres accepts the text: it refuses invalid UTF-8 and the character zero.
 func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
 // price reads a price; one that is absent is nil.
@@ -120,12 +120,12 @@ func (p *params) price(name string) *decimal.Decimal {
 	return &price
 }
 
-// resume returns the query of the cursor, with requested's limit. A filter may be repeated beside a cursor, but it must be
-// the cursor's: another one would make a list out of two.
+// resume returns the query of the cursor, with requested's limit. A filter may be repeated beside a cursor, but with
+// the cursor's value: another value would mix two lists.
 func (p *params) resume(requested catalog.Query) catalog.Query {
 	q, ok := decodeCursor(p.values["cursor"])
 	if !ok {
-		p.wrong.add("cursor", "invalid_cursor", "not a cursor that this API gave")
+		p.wrong.add("cursor", "invalid_cursor", "not a cursor of this API")
 		return requested
 	}
 	q.Limit = requested.Limit
@@ -140,14 +140,14 @@ func (p *params) resume(requested catalog.Query) catalog.Query {
 		{"sort", requested.Sort == q.Sort},
 	} {
 		if p.values[filter.name] != "" && !filter.same && !p.wrong.has(filter.name) {
-			p.wrong.add(filter.name, "cursor_mismatch", "is not what the cursor was made for")
+			p.wrong.add(filter.name, "cursor_mismatch", "differs from the value in the cursor")
 		}
 	}
 	return q
 }
 
-// checked returns what the catalogue says is wrong with q. Where a parameter could not be read, a harmless value stands in
-// for it, so that nothing is said about others because of it.
+// checked returns what the catalogue says is wrong with q. A valid value replaces a parameter that could not be read, so
+// that it causes no further errors.
 func (p *params) checked(q catalog.Query) fieldErrors {
 	if p.wrong.has("user_id") || p.wrong.has("cursor") {
 		q.UserID = 1
@@ -165,7 +165,7 @@ func samePrice(a, b *decimal.Decimal) bool {
 	return a.Equal(*b)
 }
 
-// cursorVersion is raised when cursors change; older ones are then refused, and the client begins again.
+// cursorVersion is raised when cursors change; older ones are then refused, and the client starts from the first page.
 const cursorVersion = 1
 
 // cursorDTO is a position in a list, with the list's filters and order, so that all pages have the same. It is opaque, not
@@ -181,8 +181,8 @@ type cursorDTO struct {
 	Price    decimal.Decimal  `json:"p"`
 }
 
-// encodeCursor returns the cursor of the page that begins after next: base64url of JSON and its CRC-32, which is there to
-// notice a cursor that was cut or mangled on its way.
+// encodeCursor returns the cursor of the page that begins after next: base64url of JSON and its CRC-32, which detects
+// a cursor that was cut or changed on its way.
 func encodeCursor(q catalog.Query, next catalog.Cursor) string {
 	body, err := encodeJSON(cursorDTO{
 		Version: cursorVersion, UserID: int64(q.UserID), Name: q.Name, MinPrice: q.MinPrice, MaxPrice: q.MaxPrice,
@@ -194,7 +194,7 @@ func encodeCursor(q catalog.Query, next catalog.Cursor) string {
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(body, crc32.ChecksumIEEE(body)))
 }
 
-// decodeCursor returns the query that a cursor holds, without a limit, or false if it is not one of ours.
+// decodeCursor returns the query that a cursor holds, without a limit, or false if it is not valid.
 func decodeCursor(text string) (catalog.Query, bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(raw) < crc32.Size {
@@ -224,7 +224,7 @@ func decodeCursor(text string) (catalog.Query, bool) {
 	}, true
 }
 
-// fitsPrice reports whether a number is one that parsePrice could have read: anybody can compute a checksum.
+// fitsPrice reports whether a number is one that parsePrice could have read: a client can compute the checksum.
 func fitsPrice(d decimal.Decimal) bool {
 	const digits = maxPriceLength + maxPriceExponent
 	return d.Exponent() <= digits && d.Exponent() >= -digits && d.NumDigits() <= digits

@@ -30,7 +30,7 @@ const (
 	maxKey       = 255 // characters
 
 	maxPriceLength   = 32 // characters: numeric(12,2) needs 14, with sign and point
-	maxPriceExponent = 20 // 1e999999999 is eleven characters, and a gigabyte of digits once it is calculated with
+	maxPriceExponent = 20 // 1e999999999 is eleven characters, and a gigabyte of digits in a calculation
 
 	mimeMergePatch = "application/merge-patch+json" // RFC 7396
 )
@@ -44,8 +44,8 @@ func requestBody(c *fiber.Ctx, types ...string) ([]byte, error) {
 	return c.Request().Body(), nil
 }
 
-// checkMediaType refuses a body that is of none of the types, the first of which is the usual one. A compressed body is
-// refused, too: it would have to be inflated before its size is known.
+// checkMediaType refuses a body that is of none of the types, the first of which is the recommended one. A compressed
+// body is refused, too: its size is known only after it is decompressed.
 func checkMediaType(contentType, encoding string, types ...string) error {
 	if encoding != "" && encoding != "identity" {
 		return &httpError{codeMediaType, "send the body without a Content-Encoding"}
@@ -62,10 +62,10 @@ func checkNoBody(c *fiber.Ctx) error {
 	if len(c.Request().Body()) == 0 {
 		return nil
 	}
-	return fieldErrors{{Code: "unexpected", Detail: "this request takes no body"}}
+	return fieldErrors{{Code: "unexpected", Detail: "this request must have no body"}}
 }
 
-// productID returns the product's id in the path. What is not an id names no product.
+// productID returns the product's id in the path. fault.NotFound if the path has no valid id.
 func productID(c *fiber.Ctx) (catalog.ProductID, error) {
 	id, ok := parseID(c.Params("id"))
 	if !ok {
@@ -116,7 +116,7 @@ func newFieldReader(body []byte) (*fieldReader, error) {
 			return nil, &httpError{codeBadJSON, "the body is not JSON" + where(err)}
 		}
 		if _, twice := r.raw[name]; twice {
-			r.refuse(name, "repeated", "stands here more than once")
+			r.refuse(name, "repeated", "is given more than once")
 			continue
 		}
 		r.raw[name] = value
@@ -136,9 +136,9 @@ func where(err error) string {
 
 // pointer returns the RFC 6901 pointer of a field, cut to a length that may be shown.
 func pointer(name string) string {
-	const longest = 100 // bytes
-	if len(name) > longest {
-		name = strings.ToValidUTF8(name[:longest], "") + "…"
+	const maxLength = 100 // bytes
+	if len(name) > maxLength {
+		name = strings.ToValidUTF8(name[:maxLength], "") + "…"
 	}
 	return "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }
@@ -155,7 +155,7 @@ func (r *fieldReader) addWrong(wrong *fieldError) {
 // has reports whether the field is present and has not been read yet.
 func (r *fieldReader) has(name string) bool { return slices.Contains(r.names, name) }
 
-// null reports whether a field is there and null, and marks it as read if it is.
+// null reports whether a field is present and null, and marks it as read if it is.
 func (r *fieldReader) null(name string) bool {
 	if !r.has(name) || string(r.raw[name]) != "null" {
 		return false
@@ -224,9 +224,9 @@ func (r *fieldReader) whole(name string) int64 {
 
 // between reads a whole number in a range; one that is absent is 0.
 func (r *fieldReader) between(name string, lowest, highest int64) int64 {
-	there, wrong := r.has(name), len(r.wrong)
+	present, wrong := r.has(name), len(r.wrong)
 	n := r.whole(name)
-	if there && len(r.wrong) == wrong && (n < lowest || n > highest) {
+	if present && len(r.wrong) == wrong && (n < lowest || n > highest) {
 		r.refuse(name, "out_of_range", fmt.Sprintf("a whole number from %d to %d", lowest, highest))
 	}
 	return n
@@ -260,8 +260,8 @@ func (r *fieldReader) refuseRest() {
 	}
 }
 
-// finish refuses the fields that were not read, and returns an error with every wrong field: those that could not be read,
-// and of invalid, which the catalogue says of the values, those that could.
+// finish refuses the fields that were not read, and returns an error with every wrong field. invalid is what the catalogue
+// says of the values; it is left out for fields that could not be read.
 func (r *fieldReader) finish(invalid []fault.Field) error {
 	r.refuseRest()
 	return r.wrong.merge(inBody(invalid)).orNil()
@@ -277,7 +277,7 @@ func unquote(value json.RawMessage) (string, bool) {
 	return text, err == nil
 }
 
-// parsePrice reads a number as JSON writes one, exactly, or says what is wrong with it. Nothing of text is kept.
+// parsePrice reads a number as JSON writes one, exactly, or says what is wrong with it. The result does not alias text.
 func parsePrice(text string) (decimal.Decimal, *fieldError) {
 	notANumber := &fieldError{Code: "not_a_number", Detail: "must be a decimal number such as 19.90"}
 	if len(text) > maxPriceLength {
@@ -301,15 +301,15 @@ func parsePrice(text string) (decimal.Decimal, *fieldError) {
 	return price.Shift(int32(exponent)), nil //nolint:gosec // at most maxPriceExponent
 }
 
-// isNumber reports whether text is a JSON number: what is valid JSON and ends like a number and begins like one.
+// isNumber reports whether text is a JSON number: valid JSON that begins and ends like a number.
 func isNumber(text string) bool {
 	return text != "" && (text[0] == '-' || isDigit(text[0])) && isDigit(text[len(text)-1]) && json.Valid([]byte(text))
 }
 
 func isDigit(b byte) bool { return b >= '0' && b <= '9' }
 
-// clientRequestID returns the client's own request id, or "" if it gave none that is fit for a log: at most 128 visible
-// ASCII characters.
+// clientRequestID returns the client's own request id, or "" if it sent none, or one that is not at most 128
+// visible ASCII characters.
 func clientRequestID(h *fasthttp.RequestHeader) string {
 	id := h.Peek(headerRequestID)
 	if !fitForLog(id) {
@@ -318,7 +318,7 @@ func clientRequestID(h *fasthttp.RequestHeader) string {
 	return string(id)
 }
 
-// fitForLog reports whether a client's request id is short and can be seen.
+// fitForLog reports whether a client's request id is at most maxRequestID visible ASCII characters.
 func fitForLog[T string | []byte](id T) bool {
 	return len(id) > 0 && len(id) <= maxRequestID && visible(id)
 }
@@ -358,7 +358,7 @@ func traceparent(h *fasthttp.RequestHeader) string {
 	case version == "ff" || strings.Trim(traceID, "0") == "" || strings.Trim(parentID, "0") == "":
 		return ""
 	case len(text) > traceLength && (version == "00" || text[traceLength] != '-'):
-		return "" // only versions to come may have more parts
+		return "" // only future versions may have more parts
 	}
 	return text[:traceLength]
 }
@@ -367,11 +367,11 @@ func lowerHex(s string) bool {
 	return strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// unfit reports whether a character is none that can be seen: white space and what controls terminals.
+// unfit reports whether r is white space or a control character.
 func unfit(r rune) bool { return r <= ' ' || r == 0x7f }
 
-// idempotencyKey returns a copy of the client's key, or "" if it sent none. It may stand between quotes, as the draft of the
-// standard has it (draft-ietf-httpapi-idempotency-key-header), or without, as most have it: both are one key.
+// idempotencyKey returns a copy of the client's key, or "" if it sent none. Quotes around the key, as in
+// draft-ietf-httpapi-idempotency-key-header, are optional and not part of it.
 func idempotencyKey(h *fasthttp.RequestHeader) (string, *fieldError) {
 	wrong := func(code, detail string) *fieldError {
 		return &fieldError{Pointer: headerKey, Code: code, Detail: detail}
@@ -382,7 +382,7 @@ func idempotencyKey(h *fasthttp.RequestHeader) (string, *fieldError) {
 		return "", nil
 	case 1:
 	default:
-		return "", wrong("repeated", "stands here more than once")
+		return "", wrong("repeated", "is given more than once")
 	}
 	key := strings.Trim(string(lines[0]), " \t")
 	if strings.HasPrefix(key, `"`) {
@@ -402,7 +402,7 @@ func idempotencyKey(h *fasthttp.RequestHeader) (string, *fieldError) {
 	return key, nil
 }
 
-// structuredString returns what a string of a structured field says (RFC 9651, 3.3.3), or false if it is not one.
+// structuredString returns the value of a string of a structured field (RFC 9651, 3.3.3), or false if it is not one.
 func structuredString(quoted string) (string, bool) {
 	var text strings.Builder
 	for i := 1; i < len(quoted); i++ {

@@ -21,8 +21,8 @@ import (
 // moment, and the request costs a 304.
 const revalidate = "private, no-cache"
 
-// response is a whole response before it is sent. Its JSON is the format of a catalog.SavedResponse, which is kept for a
-// day: the next release must be able to read it.
+// response is a complete response that has not been sent yet. Its JSON is the format of a catalog.SavedResponse, which is
+// kept for a day: the next release must be able to read it.
 type response struct {
 	Status  int               `json:"status"`
 	Headers map[string]string `json:"headers"`
@@ -88,32 +88,32 @@ func encodeJSON(v any) ([]byte, error) {
 	return bytes.TrimRight(out.Bytes(), "\n"), nil
 }
 
-// formatVersion is raised whenever the same product would be encoded differently, so that no client and no cache takes old
-// bytes for new ones.
+// formatVersion is raised whenever the same product would be encoded differently, so that clients and caches do
+// not keep the old encoding.
 const formatVersion = 3
 
 // timeLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// Encoder makes the one JSON form of a product. It implements catalog.Encoder.
+// Encoder makes the JSON form of a product. It implements catalog.Encoder.
 type Encoder struct {
 	publicURL string
 	tag       string
 }
 
-// NewEncoder returns an Encoder that puts publicURL before every object key. epoch is the installation's: raising it makes
-// every document that was handed out so far another one.
+// NewEncoder returns an Encoder that puts publicURL before every object key. epoch is the installation's:
+// raising it changes every ETag and every key of the cache.
 func NewEncoder(publicURL string, epoch int64) *Encoder {
 	publicURL = strings.TrimRight(publicURL, "/")
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d\x00%s\x00%d", formatVersion, publicURL, epoch))
 	return &Encoder{publicURL: publicURL, tag: hex.EncodeToString(sum[:4])}
 }
 
-// Tag names everything beside the product that its document depends on: format, public URL and epoch.
+// Tag identifies everything beside the product that its document depends on: format, public URL and epoch.
 func (e *Encoder) Tag() string { return e.tag }
 
-// Encode returns the product's JSON and its ETag, with the quotes: "version.revision-tag". The same version has always the
-// same bytes.
+// Encode returns the product's JSON and its ETag, with the quotes: "version.revision-tag". Equal versions have
+// equal bytes.
 func (e *Encoder) Encode(p catalog.Product) (body []byte, etag string, err error) {
 	if body, err = encodeJSON(e.toProductDTO(p)); err != nil {
 		return nil, "", err
@@ -145,8 +145,8 @@ func (e *Encoder) encodePage(page catalog.Page, next string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// revisionOf returns the revision in one of our ETags, or false for one that is not ours, or no longer. The version does not
-// matter: a worker's progress must not fail a client's change.
+// revisionOf returns the revision in an ETag of this API, or false for any other tag, also one with an old Tag. The version
+// is ignored: a worker's progress must not fail a client's change.
 func (e *Encoder) revisionOf(etag string) (int64, bool) {
 	numbers, tag, _ := strings.Cut(strings.Trim(etag, `"`), "-")
 	version, revision, _ := strings.Cut(numbers, ".")
@@ -178,8 +178,8 @@ func matches(ifNoneMatch []byte, etag string) bool {
 	return false
 }
 
-// revisions returns those that an If-Match header names, nil if it does not matter: there is none, or it is "*". Only our
-// own strong tags name one (RFC 9110, 13.1.1): what a client has seen weakly, it may not have seen whole.
+// revisions returns the revisions in an If-Match header, or nil if every revision matches: there is no header, or it is "*".
+// Weak tags and unknown tags match none (RFC 9110, 13.1.1).
 func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *fieldError) {
 	lines := h.PeekAll(fiber.HeaderIfMatch)
 	if len(lines) == 0 {
@@ -198,7 +198,7 @@ func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *fiel
 			}
 		}
 		for _, tag := range tags {
-			if revision, ours := e.revisionOf(tag); ours {
+			if revision, ok := e.revisionOf(tag); ok {
 				seen = append(seen, revision)
 			}
 		}
@@ -206,7 +206,7 @@ func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *fiel
 	return seen, nil
 }
 
-// entityTags returns the tags of a list as they stand there, or false if it is none (RFC 9110, 8.8.3).
+// entityTags returns the tags of a list, with quotes and W/, or false if it is not a list of tags (RFC 9110, 8.8.3).
 func entityTags(list string) (tags []string, ok bool) {
 	for rest := list; ; {
 		rest = strings.TrimLeft(rest, ", \t")
@@ -225,7 +225,7 @@ func entityTags(list string) (tags []string, ok bool) {
 	}
 }
 
-// productDTO is a product as the API answers it. No array is ever null.
+// productDTO is the JSON form of a product. No array is ever null.
 type productDTO struct {
 	ID          int64      `json:"id"`
 	UserID      int64      `json:"user_id"`
@@ -242,7 +242,7 @@ type productDTO struct {
 	UpdatedAt   string     `json:"updated_at"`
 }
 
-// imageDTO is an image. What is not known yet is null.
+// imageDTO is the JSON form of an image. A value that is not known yet is null.
 type imageDTO struct {
 	ID          int64          `json:"id"`
 	Position    int            `json:"position"`
@@ -271,7 +271,8 @@ type renditionDTO struct {
 	Height int     `json:"height"`
 	Bytes  int64   `json:"bytes"`
 	Score  float64 `json:"ssimulacra2,omitempty"`
-	// Lowered is the quality where it had to be lowered, Larger that it is larger than the source all the same.
+	// Lowered is the quality if it was lowered to make the file smaller than the source. Larger is set if the file is still
+	// larger.
 	Lowered int    `json:"lowered_quality,omitempty"`
 	Larger  bool   `json:"larger_than_source,omitempty"`
 	URL     string `json:"url"`
@@ -315,10 +316,10 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 		SourceURL:   img.SourceURL,
 		Status:      string(img.Status),
 		Attempts:    img.Attempts,
-		Width:       known(img.Width),
-		Height:      known(img.Height),
-		SourceBytes: known(img.SourceBytes),
-		Placeholder: known(img.Placeholder),
+		Width:       nonZero(img.Width),
+		Height:      nonZero(img.Height),
+		SourceBytes: nonZero(img.SourceBytes),
+		Placeholder: nonZero(img.Placeholder),
 		Renditions:  make([]renditionDTO, len(img.Renditions)),
 	}
 	if img.ErrorCode != "" {
@@ -341,8 +342,8 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 
 func (e *Encoder) url(key string) string { return e.publicURL + "/" + key }
 
-// known returns nil for a zero value: it is not known yet.
-func known[T comparable](value T) *T {
+// nonZero returns nil for a zero value: it is not known yet.
+func nonZero[T comparable](value T) *T {
 	var zero T
 	if value == zero {
 		return nil

@@ -37,13 +37,20 @@ func ready() catalog.Product {
 			},
 			{
 				ID: 10, Position: 1, SourceURL: "https://a.example/2", Status: catalog.Failed, Attempts: 5,
-				ErrorCode: media.Corrupt, ErrorDetail: "the picture is truncated", JobState: catalog.Idle, ReprocessError: media.Timeout,
+				ErrorCode: media.Corrupt, ErrorDetail: "the image is truncated", JobState: catalog.Idle, ReprocessError: media.Timeout,
 			},
 		},
 	}
 }
 
-func TestAProductIsEncodedAsDocumented(t *testing.T) {
+func TestEncoder(t *testing.T) {
+	t.Parallel()
+	t.Run("product", testEncoderProduct)
+	t.Run("dropped_lowered_and_larger", testEncoderDroppedLoweredAndLarger)
+	t.Run("tag", testEncoderTag)
+}
+
+func testEncoderProduct(t *testing.T) {
 	t.Parallel()
 	e := httpapi.NewEncoder(publicURL+"/", 0)
 	body, etag, err := e.Encode(ready())
@@ -55,7 +62,7 @@ func TestAProductIsEncodedAsDocumented(t *testing.T) {
 		`"placeholder":"1QcSHQRnh493V4dIh4eXh1h4kJUI","renditions":[{"name":"full","format":"jpeg","width":1600,"height":1200,` +
 		`"bytes":90000,"ssimulacra2":70.25,"url":"https://img.example/vitrine/products/7/9/1-x/full.jpg"}]},` +
 		`{"id":10,"position":1,"source_url":"https://a.example/2","status":"failed","attempts":5,` +
-		`"error":{"code":"corrupt","detail":"the picture is truncated"},"width":null,"height":null,` +
+		`"error":{"code":"corrupt","detail":"the image is truncated"},"width":null,"height":null,` +
 		`"source_bytes":null,"bytes_saved":null,"placeholder":null,"renditions":[]}],` +
 		`"image_status":"partial","version":4,"revision":2,"created_at":"2026-03-01T12:30:45.123456Z",` +
 		`"updated_at":"2026-03-01T12:30:45.123456Z"}`
@@ -67,7 +74,7 @@ func TestAProductIsEncodedAsDocumented(t *testing.T) {
 	}
 }
 
-func TestWhatWasDroppedLoweredOrIsTooLargeIsSaid(t *testing.T) {
+func testEncoderDroppedLoweredAndLarger(t *testing.T) {
 	t.Parallel()
 	p := ready()
 	img := &p.Images[0]
@@ -93,11 +100,11 @@ func TestWhatWasDroppedLoweredOrIsTooLargeIsSaid(t *testing.T) {
 	}
 }
 
-func TestTheTagChangesWithWhateverChangesTheBytes(t *testing.T) {
+func testEncoderTag(t *testing.T) {
 	t.Parallel()
 	tag := func(url string, epoch int64) string { return httpapi.NewEncoder(url, epoch).Tag() }
 	if tag(publicURL, 0) != tag(publicURL+"/", 0) {
-		t.Error("a trailing slash makes another tag, but the same bytes")
+		t.Error("a trailing slash changes the tag, but not the bytes")
 	}
 	if tag(publicURL, 0) == tag(publicURL, 1) || tag(publicURL, 0) == tag("https://cdn.example", 0) {
 		t.Error("the tag does not depend on epoch and public URL")

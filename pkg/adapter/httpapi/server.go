@@ -19,7 +19,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// Catalog is what the API needs of the catalogue; *catalog.Service implements it. All methods may be called concurrently;
+// Catalog has the operations that the API calls; *catalog.Service implements it. All methods may be called concurrently;
 // every error carries a fault kind or is the end of ctx.
 type Catalog interface {
 	// CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict means that the e-mail address is taken.
@@ -33,8 +33,8 @@ type Catalog interface {
 	Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
 	// List returns one page. fault.Invalid lists every wrong parameter.
 	List(ctx context.Context, q catalog.Query) (catalog.Page, error)
-	// CreateOnce is Create for a request that a client may repeat under the same key: it returns what respond made of the
-	// product, or the response that an earlier request saved. catalog.ErrInProgress while another one is in progress,
+	// CreateOnce is Create for a request that a client may repeat under the same key: it returns what respond returned for
+	// the product, or the response that an earlier request saved. catalog.ErrInProgress while another one is in progress,
 	// catalog.ErrKeyReused if the key was used for something else.
 	CreateOnce(ctx context.Context, in catalog.NewProductInput, key catalog.IdempotencyKey,
 		respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
@@ -50,10 +50,10 @@ type Catalog interface {
 	) (catalog.Product, error)
 }
 
-// Parts are what a Server is made of.
-type Parts struct {
+// Deps are the dependencies of a Server.
+type Deps struct {
 	Catalog  Catalog
-	Encoder  *Encoder                        // the same that fills the cache
+	Encoder  *Encoder                        // the one that the cache is filled with
 	Ready    func(ctx context.Context) error // nil while everything the API needs answers; a fault's detail is shown
 	NewID    func() string                   // a new request id
 	Now      func() time.Time
@@ -63,30 +63,30 @@ type Parts struct {
 
 // Server serves the API. Create one with New; run it once.
 type Server struct {
-	Parts
+	Deps
 	cfg      Config
 	problems problemTable
 	metrics  *metrics
 	states   sync.Pool
 	http     *fasthttp.Server
-	handle   fasthttp.RequestHandler // Fiber's routing
+	route    fasthttp.RequestHandler // Fiber's routing
 	listener *listener
 	draining atomic.Bool
 	slots    chan struct{} // one is taken for each request in progress
 }
 
 // New returns a Server that does not listen yet. cfg must be valid.
-func New(parts Parts, cfg Config) *Server {
+func New(deps Deps, cfg Config) *Server {
 	s := &Server{
-		Parts:    parts,
+		Deps:     deps,
 		cfg:      cfg,
 		problems: newProblemTable(),
-		metrics:  newMetrics(parts.Registry),
+		metrics:  newMetrics(deps.Registry),
 		states:   sync.Pool{New: func() any { return new(requestState) }},
 		slots:    make(chan struct{}, cfg.MaxInFlight),
 	}
 	app := fiber.New(fiber.Config{
-		StrictRouting:                true, // one URL for one thing
+		StrictRouting:                true, // one URL for each resource
 		CaseSensitive:                true,
 		BodyLimit:                    cfg.BodyLimit,
 		Concurrency:                  cfg.MaxConnections,
@@ -94,9 +94,9 @@ func New(parts Parts, cfg Config) *Server {
 		WriteTimeout:                 cfg.WriteTimeout,
 		IdleTimeout:                  cfg.IdleTimeout,
 		ReadBufferSize:               cfg.HeaderLimit,
-		ErrorHandler:                 s.fail,
+		ErrorHandler:                 s.handleError,
 		DisableStartupMessage:        true,
-		DisablePreParseMultipartForm: true, // no route takes one, so none is parsed
+		DisablePreParseMultipartForm: true, // no route accepts one
 	})
 	if len(cfg.CORSOrigins) > 0 {
 		app.Use(cors.New(cors.Config{
@@ -104,25 +104,25 @@ func New(parts Parts, cfg Config) *Server {
 			AllowMethods:  "GET,HEAD,POST,PATCH,DELETE",
 			AllowHeaders:  "Content-Type,Idempotency-Key,If-Match,If-None-Match,Traceparent,X-Request-Id",
 			ExposeHeaders: "Accept-Patch,ETag,Idempotent-Replayed,Link,Location,Retry-After,X-Request-Id",
-			MaxAge:        int((10 * time.Minute).Seconds()), // what Chromium's two hours and Firefox' day both honour
+			MaxAge:        int((10 * time.Minute).Seconds()), // below the caps of Chromium (2 h) and Firefox (24 h)
 		}))
 	}
 	for _, r := range s.routes() {
 		if r.method == fiber.MethodGet {
-			app.Get(r.path, s.within(&r)) // Fiber adds HEAD
+			app.Get(r.path, s.limited(&r)) // Fiber adds HEAD
 		} else {
-			app.Add(r.method, r.path, s.within(&r))
+			app.Add(r.method, r.path, s.limited(&r))
 		}
 	}
-	s.handle = app.Handler()
+	s.route = app.Handler()
 	s.http = app.Server()
 	s.http.Handler = s.serve
 	s.http.ErrorHandler = s.refuse
-	s.http.Logger = printer{parts.Log}
+	s.http.Logger = printer{deps.Log}
 	return s
 }
 
-// Handler returns what answers a request, with everything around it, for benchmarks.
+// Handler returns the handler of all requests, with logging and metrics, for benchmarks.
 func (s *Server) Handler() fasthttp.RequestHandler { return s.http.Handler }
 
 // Routes lists all routes, as "GET /products/:id".
@@ -168,7 +168,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve: %w", errors.Join(err, s.listener.Close()))
 	case <-ctx.Done():
 	}
-	err := s.drain() //nolint:contextcheck // it begins because ctx has ended, and has a deadline of its own
+	err := s.drain() //nolint:contextcheck // it starts after the end of ctx, and has its own deadline
 	if served := <-served; served != nil {
 		err = errors.Join(err, fmt.Errorf("serve: %w", served))
 	}
@@ -176,15 +176,16 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// Leave announces that the server will stop soon. From now on it is not ready, and every response closes its connection, so
-// that a client with a connection sends its next request to another server, not here while Run closes idle connections.
-func (s *Server) Leave() { s.draining.Store(true) }
+// SetDraining announces that the server will stop soon. From then on it is not ready, and every response closes its
+// connection, so that a client with a connection sends its next request to another server, not here while Run closes idle
+// connections.
+func (s *Server) SetDraining() { s.draining.Store(true) }
 
 // drain stops listening and waits for the requests in flight, which last HandlerTimeout at most.
 func (s *Server) drain() error {
-	s.Leave()
+	s.SetDraining()
 	s.Log.Info("draining", zap.Duration("timeout", s.cfg.ShutdownTimeout))
-	if err := s.listener.Close(); err != nil { // first of all: Shutdown does nothing if Serve has not begun
+	if err := s.listener.Close(); err != nil { // first of all: Shutdown does nothing if Serve has not started
 		s.Log.Warn("listener not closed", zap.Error(err))
 	}
 	s.listener.closeSilent()

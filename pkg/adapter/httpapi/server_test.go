@@ -16,8 +16,8 @@ import (
 	"vitrine.io/pkg/adapter/httpapi"
 )
 
-// held makes the catalogue wait: entered has a value for every call that has begun, and all go on when release is closed.
-func (a *api) held() (entered chan struct{}, release chan struct{}) {
+// block makes the catalogue wait: entered gets a value for every call, and all calls continue when release is closed.
+func (a *api) block() (entered chan struct{}, release chan struct{}) {
 	entered, release = make(chan struct{}, 100), make(chan struct{})
 	a.catalog.before = func(ctx context.Context) error {
 		entered <- struct{}{}
@@ -31,11 +31,23 @@ func (a *api) held() (entered chan struct{}, release chan struct{}) {
 	return entered, release
 }
 
-func TestARequestInFlightIsFinishedDuringAShutdown(t *testing.T) {
+func TestServer(t *testing.T) {
+	t.Parallel()
+	t.Run("shutdown_finishes_requests", testServerShutdownFinishesRequests)
+	t.Run("draining_closes_connections", testServerDrainingClosesConnections)
+	t.Run("shutdown_waits_for_handler_timeout", testServerShutdownWaitsForHandlerTimeout)
+	t.Run("shutdown_timeout_is_an_error", testServerShutdownTimeoutIsAnError)
+	t.Run("shutdown_closes_silent_connections", testServerShutdownClosesSilentConnections)
+	t.Run("address_in_use", testServerAddressInUse)
+	t.Run("run_listens", testServerRunListens)
+	t.Run("keep_alive", testServerKeepAlive)
+}
+
+func testServerShutdownFinishesRequests(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("x", "1")
-	entered, release := a.held()
+	entered, release := a.block()
 	answered := make(chan answer, 1)
 	go func() { answered <- a.get("/products/1") }()
 	<-entered
@@ -56,21 +68,21 @@ func TestARequestInFlightIsFinishedDuringAShutdown(t *testing.T) {
 	}
 }
 
-func TestWhoLeavesStillAnswersAndKeepsNoConnection(t *testing.T) {
+func testServerDrainingClosesConnections(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("x", "1")
 	if got := a.get("/products/1"); got.header.Get("Connection") == "close" {
 		t.Errorf("before: %v", got.header)
 	}
-	a.server.Leave()
+	a.server.SetDraining()
 	if got := a.get("/products/1"); got.status != 200 || got.header.Get("Connection") != "close" {
 		t.Errorf("after: %d %v, want an answer that ends its connection", got.status, got.header)
 	}
 	wants(t, a.get("/readyz"), 503, "shutting_down")
 }
 
-// refused reports whether nobody listens at addr.
+// refused reports whether no server listens at addr.
 func refused(addr string) bool {
 	conn, err := net.Dial("tcp", addr)
 	if err == nil {
@@ -79,10 +91,10 @@ func refused(addr string) bool {
 	return err != nil
 }
 
-func TestAShutdownWaitsNoLongerThanTheSlowestHandlerMay(t *testing.T) {
+func testServerShutdownWaitsForHandlerTimeout(t *testing.T) {
 	t.Parallel()
 	a := start(t, func(c *httpapi.Config) { c.HandlerTimeout = 100 * time.Millisecond })
-	entered, _ := a.held()
+	entered, _ := a.block()
 	answered := make(chan answer, 1)
 	go func() { answered <- a.get("/products/1") }()
 	<-entered
@@ -92,11 +104,11 @@ func TestAShutdownWaitsNoLongerThanTheSlowestHandlerMay(t *testing.T) {
 	wants(t, <-answered, 503, "timeout")
 }
 
-func TestAShutdownThatRunsOutOfTimeIsAnError(t *testing.T) {
+func testServerShutdownTimeoutIsAnError(t *testing.T) {
 	t.Parallel()
 	a := start(t, func(c *httpapi.Config) { c.HandlerTimeout, c.ShutdownTimeout = time.Millisecond, 50*time.Millisecond })
 	entered, release := make(chan struct{}), make(chan struct{})
-	a.catalog.before = func(context.Context) error { // deaf to its context
+	a.catalog.before = func(context.Context) error { // ignores its context
 		close(entered)
 		<-release
 		return nil
@@ -112,7 +124,7 @@ func TestAShutdownThatRunsOutOfTimeIsAnError(t *testing.T) {
 	}
 }
 
-func TestAShutdownDoesNotWaitForConnectionsThatNeverSpoke(t *testing.T) {
+func testServerShutdownClosesSilentConnections(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	conn, err := net.Dial("tcp", a.server.Addr())
@@ -123,24 +135,24 @@ func TestAShutdownDoesNotWaitForConnectionsThatNeverSpoke(t *testing.T) {
 	if got := a.get("/healthz"); got.status != 200 { // accepted after the silent one
 		t.Fatal(got.status)
 	}
-	began := time.Now()
+	startedAt := time.Now()
 	if err := a.stop(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second { // the read timeout is ten
-		t.Errorf("the shutdown took %s", took)
+	if elapsed := time.Since(startedAt); elapsed > 5*time.Second { // the read timeout is ten
+		t.Errorf("the shutdown lasted %s", elapsed)
 	}
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("the silent connection is still open")
 	}
 }
 
-func TestAServerThatDrainsIsNotReady(t *testing.T) {
+func testProbesDrainingIsNotReady(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	entered, release := a.held()
+	entered, release := a.block()
 	answered := make(chan answer, 1)
-	conn, err := net.Dial("tcp", a.server.Addr()) // one more connection, in the middle of a request
+	conn, err := net.Dial("tcp", a.server.Addr()) // a connection in the middle of a request
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,12 +180,12 @@ func TestAServerThatDrainsIsNotReady(t *testing.T) {
 	}
 }
 
-func TestATakenPortIsAnErrorAtOnce(t *testing.T) {
+func testServerAddressInUse(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	cfg := testConfig()
 	cfg.Addr = a.server.Addr()
-	second := httpapi.New(parts(&fakeCatalog{}, zap.NewNop(), prometheus.NewRegistry()), cfg)
+	second := httpapi.New(newDeps(&fakeCatalog{}, zap.NewNop(), prometheus.NewRegistry()), cfg)
 	if err := second.Listen(); err == nil || !strings.Contains(err.Error(), cfg.Addr) {
 		t.Errorf("Listen: %v", err)
 	}
@@ -185,11 +197,11 @@ func TestATakenPortIsAnErrorAtOnce(t *testing.T) {
 	}
 }
 
-func TestRunListensByItselfAndEndsWithItsContext(t *testing.T) {
+func testServerRunListens(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	s := httpapi.New(parts(&fakeCatalog{}, zap.NewNop(), prometheus.NewRegistry()), testConfig())
+	s := httpapi.New(newDeps(&fakeCatalog{}, zap.NewNop(), prometheus.NewRegistry()), testConfig())
 	if err := s.Run(ctx); err != nil {
 		t.Errorf("Run: %v", err)
 	}
@@ -198,7 +210,7 @@ func TestRunListensByItselfAndEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestAConnectionIsKeptForTheNextRequest(t *testing.T) {
+func testServerKeepAlive(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("x", "1")

@@ -81,7 +81,7 @@ var ErrInProgress = fault.New(fault.Conflict, "idempotency_in_progress",
 
 // ErrKeyReused says that the key belongs to a request with another fingerprint.
 var ErrKeyReused = fault.New(fault.Invalid, "idempotency_key_reused",
-	"the key was used for another request; draw a new one")
+	"the key was used for another request; use a new one")
 
 // ScheduledDeletion says that objects below Prefix may exist and are deleted after Due, unless the deletion is cancelled.
 type ScheduledDeletion struct {

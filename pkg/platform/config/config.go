@@ -12,10 +12,10 @@ import (
 // fileVariable names the YAML file, unless the argument --config does.
 const fileVariable = Prefix + "CONFIG"
 
-// Load reads T from environ (as os.Environ gives it), the YAML file that --config or VITRINE_CONFIG names, and the
-// defaults, in this order of precedence. args are the program's arguments without its name; anything but --config is a
-// mistake, so help is asked for with Help before. The names returned are variables that the program does not know. The
-// error is an *Error with every mistake; T is then not to be used.
+// Load reads T from environ (as os.Environ gives it), the YAML file that --config or VITRINE_CONFIG names, and the defaults,
+// in this order of precedence. args are the program's arguments without its name; anything but --config is a mistake, so
+// call Help before. Load also returns the variables that the program does not know. The error is an *Error with every
+// mistake; T is not valid then.
 func Load[T any](args, environ []string) (T, []Unknown, error) {
 	var (
 		cfg   T
@@ -23,7 +23,7 @@ func Load[T any](args, environ []string) (T, []Unknown, error) {
 		s     = schemaOf[T]()
 		vars  = variablesOf(environ)
 	)
-	path, label := fileNamed(args, vars, &wrong)
+	path, label := configFile(args, vars, &wrong)
 	r := resolver{
 		layers: []map[string]setting{environmentLayer(s, vars), fileLayer(s, path, label, &wrong)},
 		wrong:  &wrong, bad: map[string]bool{}, labels: map[string]string{},
@@ -32,9 +32,9 @@ func Load[T any](args, environ []string) (T, []Unknown, error) {
 	return cfg, unknown(s, vars), wrong.err()
 }
 
-// Hint adds to the error of Load which variables were probably misspelled, since a missing one may be just that.
-func Hint(err error, strangers []Unknown) error {
-	for _, name := range strangers {
+// Hint adds the variables that are probably misspelled to the error of Load: a required variable may be among them.
+func Hint(err error, unknown []Unknown) error {
+	for _, name := range unknown {
 		if name.Meant != "" {
 			err = fmt.Errorf("%w\n  %s", err, name)
 		}
@@ -42,16 +42,16 @@ func Hint(err error, strangers []Unknown) error {
 	return err
 }
 
-// setting is one value as a layer gives it.
+// setting is the value of a variable in one layer.
 type setting struct {
-	label   string // the name under which the operator knows it
+	label   string // the variable's name, or the file and the key
 	text    string
 	list    []string
-	listed  bool // list counts, not text
-	refused bool // its type is wrong, which has been noted
+	listed  bool // the value is list, not text
+	refused bool // its type is wrong, which is reported already
 }
 
-// resolver finds each variable's value: the first layer that has it decides.
+// resolver finds each variable's value in the first layer that has it.
 type resolver struct {
 	layers []map[string]setting
 	wrong  *problems
@@ -59,7 +59,7 @@ type resolver struct {
 	labels map[string]string // where a variable's value came from
 }
 
-// fill sets every variable of the struct, and asks its parts what they say to that.
+// fill sets every variable of the struct and validates its sections.
 func (r *resolver) fill(root reflect.Value, s schema) {
 	for _, v := range s.variables {
 		root.FieldByIndex(v.index).Set(r.resolve(v))
@@ -79,10 +79,10 @@ func required[T any](s schema) map[string]bool {
 	return names
 }
 
-// resolve returns the variable's value, or its default after noting what is wrong.
+// resolve returns the variable's value, or its default after recording a mistake.
 func (r *resolver) resolve(v variable) reflect.Value {
-	fallback, _ := v.parse(v.fallback)
-	if v.fallback == "" {
+	fallback, _ := v.parse(v.defaultText)
+	if v.defaultText == "" {
 		fallback = reflect.Zero(v.typ)
 	}
 	for _, layer := range r.layers {
@@ -117,7 +117,8 @@ func (r *resolver) refuse(v variable, label, detail string) {
 	r.wrong.add(label, "invalid", detail)
 }
 
-// find looks a variable up in one layer. A secret may stand there itself or in a file that is named there, not both.
+// find looks a variable up in one layer. A layer may have a secret or the name of its file, not both. detail is the mistake,
+// or "".
 func find(v variable, layer map[string]setting) (given setting, ok bool, detail string) {
 	given, ok = layer[v.name]
 	named, viaFile := layer[v.name+fileSuffix]
@@ -141,7 +142,7 @@ func find(v variable, layer map[string]setting) (given setting, ok bool, detail 
 	return named, true, ""
 }
 
-// validate asks every section, and leaves out what it says of variables that are known to be bad.
+// validate calls Validate of every section, and ignores results for variables that are wrong already.
 func (r *resolver) validate(root reflect.Value, sections []section) {
 	for _, s := range sections {
 		part, ok := root.FieldByIndex(s.index).Addr().Interface().(interface{ Validate() []fault.Field })

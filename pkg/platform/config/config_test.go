@@ -43,7 +43,7 @@ type storeConfig struct {
 	Pool poolConfig `envPrefix:"POOL_"`
 }
 
-// Validate has a pointer receiver: both kinds are asked.
+// Validate has a pointer receiver; poolConfig's has a value receiver.
 func (c *storeConfig) Validate() []fault.Field {
 	if c.DSN == "" {
 		return []fault.Field{{Path: "DSN", Code: "required", Detail: "is required"}}
@@ -72,7 +72,7 @@ const (
 	dsn      = "VITRINE_STORE_DSN=" + storeDSN
 )
 
-// write puts text into a file of its own and returns its path.
+// write writes text to a new file and returns its path.
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -82,8 +82,8 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-// told returns the error's fields as "name: detail".
-func told(t *testing.T, err error) []string {
+// mistakes returns the error's fields as "name: detail".
+func mistakes(t *testing.T, err error) []string {
 	t.Helper()
 	var e *config.Error
 	if !errors.As(err, &e) {
@@ -106,7 +106,17 @@ func equal(t *testing.T, got, want []string) {
 	}
 }
 
-func TestDefaultsAreUsedWhereNothingIsSet(t *testing.T) {
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	t.Run("defaults", testLoadDefaults)
+	t.Run("environment_over_file", testLoadEnvironmentOverFile)
+	t.Run("argument_over_variable", testLoadArgumentOverVariable)
+	t.Run("every_mistake_is_listed", testLoadEveryMistakeIsListed)
+	t.Run("invalid_values", testLoadInvalidValues)
+	t.Run("unknown_variables", testLoadUnknownVariables)
+}
+
+func testLoadDefaults(t *testing.T) {
 	t.Parallel()
 	got, unknown, err := config.Load[testConfig](nil, []string{dsn, "VITRINE_HTTP_ADDR=", "PATH=/bin"})
 	if err != nil || len(unknown) > 0 {
@@ -125,7 +135,7 @@ func TestDefaultsAreUsedWhereNothingIsSet(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentIsReadOverTheFile(t *testing.T) {
+func testLoadEnvironmentOverFile(t *testing.T) {
 	t.Parallel()
 	file := write(t, "c.yaml", `
 # everything of one program
@@ -157,7 +167,7 @@ tokens: ["a,b", c]
 	}
 }
 
-func TestTheArgumentNamesTheFileBeforeTheVariable(t *testing.T) {
+func testLoadArgumentOverVariable(t *testing.T) {
 	t.Parallel()
 	file := write(t, "c.yaml", "http: {addr: ':9'}")
 	for _, args := range [][]string{{"--config", file}, {"--config=" + file}, {"-config", file}} {
@@ -168,13 +178,13 @@ func TestTheArgumentNamesTheFileBeforeTheVariable(t *testing.T) {
 	}
 }
 
-func TestEveryMistakeIsToldAtOnceByName(t *testing.T) {
+func testLoadEveryMistakeIsListed(t *testing.T) {
 	t.Parallel()
 	file := write(t, "c.yaml", "store: {pool: {open: 0}, pol: 1}\nhttp: {access_log: 'yes'}")
 	_, _, err := config.Load[testConfig]([]string{"--config", file, "serve"}, []string{
 		"VITRINE_HTTP_READ_TIMEOUT=5", "VITRINE_STORE_POOL_IDLE=many", "VITRINE_RATE=NaN", "VITRINE_MAX_BYTES=1e9",
 	})
-	equal(t, told(t, err), []string{
+	equal(t, mistakes(t, err), []string{
 		"serve: is not an argument of this program, see --help",
 		file + ": http.access_log: must be true or false, not text",
 		file + ": store.pol: there is no such key",
@@ -186,11 +196,11 @@ func TestEveryMistakeIsToldAtOnceByName(t *testing.T) {
 		file + ": store.pool.open: must be at least 1",
 	})
 	if got := err.Error(); strings.Count(got, "\n  ") != 9 || !strings.HasPrefix(got, "the configuration is not valid:") {
-		t.Errorf("the text does not list them line by line: %s", got)
+		t.Errorf("the text does not have one line for each mistake: %s", got)
 	}
 }
 
-func TestBadValuesOfEachType(t *testing.T) {
+func testLoadInvalidValues(t *testing.T) {
 	t.Parallel()
 	for variable, want := range map[string]string{
 		"VITRINE_HTTP_READ_TIMEOUT=soon":                     `"soon" is not a duration, such as 500ms, 30s or 10m`,
@@ -204,11 +214,18 @@ func TestBadValuesOfEachType(t *testing.T) {
 	} {
 		_, _, err := config.Load[testConfig](nil, []string{dsn, variable})
 		name, _, _ := strings.Cut(variable, "=")
-		equal(t, told(t, err), []string{name + ": " + want})
+		equal(t, mistakes(t, err), []string{name + ": " + want})
 	}
 }
 
-func TestFilesThatAreNotUnderstood(t *testing.T) {
+func TestFile(t *testing.T) {
+	t.Parallel()
+	t.Run("invalid", testFileInvalid)
+	t.Run("empty", testFileEmpty)
+	t.Run("unreadable", testFileUnreadable)
+}
+
+func testFileInvalid(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"http: {adr: ':1'}":       "FILE: http.adr: there is no such key: is http.addr meant?",
@@ -234,11 +251,11 @@ func TestFilesThatAreNotUnderstood(t *testing.T) {
 	} {
 		file := write(t, "c.yaml", text)
 		_, _, err := config.Load[testConfig]([]string{"--config", file}, []string{dsn})
-		equal(t, told(t, err), []string{strings.Replace(want, "FILE", file, 1)})
+		equal(t, mistakes(t, err), []string{strings.Replace(want, "FILE", file, 1)})
 	}
 }
 
-func TestFilesThatSayNothingAreFine(t *testing.T) {
+func testFileEmpty(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "# nothing\n", "---\n# nothing\nhttp:\n  # addr: a\n", "{}"} {
 		if _, _, err := config.Load[testConfig]([]string{"--config", write(t, "c.yaml", text)}, []string{dsn}); err != nil {
@@ -247,17 +264,24 @@ func TestFilesThatSayNothingAreFine(t *testing.T) {
 	}
 }
 
-func TestAFileThatCannotBeReadIsNamedByWhatNamedIt(t *testing.T) {
+func testFileUnreadable(t *testing.T) {
 	t.Parallel()
 	_, _, err := config.Load[testConfig](nil, []string{dsn, "VITRINE_CONFIG=/nowhere.yaml"})
-	equal(t, told(t, err), []string{"VITRINE_CONFIG: open /nowhere.yaml: no such file or directory"})
+	equal(t, mistakes(t, err), []string{"VITRINE_CONFIG: open /nowhere.yaml: no such file or directory"})
 	_, _, err = config.Load[testConfig]([]string{"--config", "/nowhere.yaml"}, []string{dsn})
-	equal(t, told(t, err), []string{"--config: open /nowhere.yaml: no such file or directory"})
+	equal(t, mistakes(t, err), []string{"--config: open /nowhere.yaml: no such file or directory"})
 	_, _, err = config.Load[testConfig]([]string{"--config"}, []string{dsn})
-	equal(t, told(t, err), []string{"--config: needs the path of a file"})
+	equal(t, mistakes(t, err), []string{"--config: needs the path of a file"})
 }
 
-func TestASecretMayComeFromAFile(t *testing.T) {
+func TestSecret(t *testing.T) {
+	t.Parallel()
+	t.Run("from_file", testSecretFromFile)
+	t.Run("invalid_file", testSecretInvalidFile)
+	t.Run("redacted", testSecretRedacted)
+}
+
+func testSecretFromFile(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"s3cret\n", "s3cret\r\n", "s3cret"} {
 		secret := write(t, "dsn", text)
@@ -272,12 +296,12 @@ func TestASecretMayComeFromAFile(t *testing.T) {
 		}
 		got, _, err = config.Load[testConfig]([]string{"--config", file}, []string{dsn})
 		if err != nil || got.Store.DSN != storeDSN {
-			t.Errorf("the environment does not count over the file: got %q and %v", got.Store.DSN, err)
+			t.Errorf("the environment is not preferred to the file: got %q and %v", got.Store.DSN, err)
 		}
 	}
 }
 
-func TestSecretFilesThatCannotBeUsed(t *testing.T) {
+func testSecretInvalidFile(t *testing.T) {
 	t.Parallel()
 	empty, one := write(t, "empty", "\n"), write(t, "one", "x")
 	for _, c := range []struct {
@@ -294,18 +318,18 @@ func TestSecretFilesThatCannotBeUsed(t *testing.T) {
 	} {
 		file := write(t, "c.yaml", c.file)
 		_, _, err := config.Load[testConfig]([]string{"--config", file}, c.env)
-		equal(t, told(t, err), []string{strings.Replace(c.want, "FILE: store", file+": store", 1)})
+		equal(t, mistakes(t, err), []string{strings.Replace(c.want, "FILE: store", file+": store", 1)})
 	}
 }
 
 type secretNumber struct {
-	Pin int `env:"PIN" secret:"true" desc:"a number nobody may see"`
+	Pin int `env:"PIN" secret:"true" desc:"a secret number"`
 }
 
-func TestSecretsAreNeverShown(t *testing.T) {
+func testSecretRedacted(t *testing.T) {
 	t.Parallel()
 	_, _, err := config.Load[secretNumber](nil, []string{"VITRINE_PIN=hunter2"})
-	equal(t, told(t, err), []string{"VITRINE_PIN: the value is not a whole number"})
+	equal(t, mistakes(t, err), []string{"VITRINE_PIN: the value is not a whole number"})
 
 	cfg, _, err := config.Load[testConfig](nil, []string{dsn, "VITRINE_TOKENS=hunter2,hunter3"})
 	if err != nil {
@@ -322,15 +346,15 @@ func TestSecretsAreNeverShown(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if empty := config.Effective(testConfig{}); empty["VITRINE_STORE_DSN"] != "" || empty["VITRINE_TOKENS"] != "" {
-		t.Errorf("a secret that is not set looks set: %v", empty)
+		t.Errorf("a secret that is not set is redacted: %v", empty)
 	}
 }
 
-func TestUnknownVariablesAreReportedNotRefused(t *testing.T) {
+func testLoadUnknownVariables(t *testing.T) {
 	t.Parallel()
 	_, unknown, err := config.Load[testConfig](nil, []string{
 		dsn, "VITRINE_HTTP_ADR=:1", "VITRINE_SOMETHING=1", "VITRINE_HTTP_PORT=8080", "VITRINE_EMPTY=", "VITRINE_RATE_FILE=/x",
-		// Not ours to judge: tests, and what Kubernetes sets for services called vitrine, vitrine-api and vitrine-s3.
+		// Ignored: variables of tests, and those that Kubernetes sets for services called vitrine, vitrine-api and vitrine-s3.
 		"VITRINE_TEST_POSTGRES=x", "VITRINE_SERVICE_HOST=10.0.0.1", "VITRINE_API_SERVICE_PORT=80",
 		"VITRINE_API_SERVICE_PORT_HTTP=80", "VITRINE_API_PORT=tcp://10.0.0.1:80", "VITRINE_API_PORT_8080_TCP=tcp://10.0.0.1:80",
 		"VITRINE_API_PORT_8080_TCP_PROTO=tcp", "VITRINE_API_PORT_8080_TCP_PORT=80", "VITRINE_S3_PORT_9000_TCP_ADDR=10.0.0.1",
@@ -383,7 +407,7 @@ type (
 		A string `env:"A" secret:"true" desc:"a"`
 		B string `env:"A_FILE" desc:"b"`
 	}
-	leafAndSection struct {
+	valueAndSection struct {
 		A string     `env:"POOL" desc:"a"`
 		B poolConfig `envPrefix:"POOL_"`
 	}
@@ -399,7 +423,12 @@ func panics[T any](t *testing.T, want string) {
 	_, _, _ = config.Load[T](nil, nil)
 }
 
-func TestMistakesInTagsAreDefects(t *testing.T) {
+func TestTags(t *testing.T) {
+	t.Parallel()
+	t.Run("mistakes_panic", testTagsMistakesPanic)
+}
+
+func testTagsMistakesPanic(t *testing.T) {
 	t.Parallel()
 	panics[int](t, "int is not a struct")
 	panics[missingDesc](t, "missingDesc.A has no desc")
@@ -412,5 +441,5 @@ func TestMistakesInTagsAreDefects(t *testing.T) {
 	panics[secretTwice](t, "a secret cannot have a default")
 	panics[sameName](t, "two fields are called VITRINE_A")
 	panics[sameFileName](t, "two fields are called VITRINE_A_FILE")
-	panics[leafAndSection](t, "the file's key pool is both a value and a section")
+	panics[valueAndSection](t, "the file's key pool is both a value and a section")
 }

@@ -10,10 +10,10 @@ import (
 // Unknown is a VITRINE_ variable that the program does not know.
 type Unknown struct {
 	Name  string
-	Meant string // a variable of the program that is spelled nearly so, or ""
+	Meant string // a variable of the program with a similar name, or ""
 }
 
-// String says so in a sentence.
+// String returns a sentence for the log.
 func (u Unknown) String() string {
 	if u.Meant == "" {
 		return u.Name + " is not known to this program"
@@ -21,7 +21,7 @@ func (u Unknown) String() string {
 	return u.Name + " is not known to this program: is " + u.Meant + " meant?"
 }
 
-// variablesOf returns the environment's variables that are set to something and begin with Prefix.
+// variablesOf returns the environment's variables that are not empty and begin with Prefix.
 func variablesOf(environ []string) map[string]string {
 	vars := map[string]string{}
 	for _, line := range environ {
@@ -44,12 +44,12 @@ func environmentLayer(s schema, vars map[string]string) map[string]setting {
 	return layer
 }
 
-// serviceLink matches what Kubernetes puts into every container for each service of the namespace: the names of our own
-// services begin with our prefix.
+// serviceLink matches the variables that Kubernetes sets in every container for each service of the namespace: the names of
+// Vitrine's services make variables that begin with Prefix.
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
 
-// foreign reports whether a variable is none of the program's business: tests have their own, Kubernetes has its own.
-func foreign(name, value string) bool {
+// ignored reports whether a variable is not a setting: tests and Kubernetes have variables with the same prefix.
+func ignored(name, value string) bool {
 	return name == fileVariable || strings.HasPrefix(name, Prefix+"TEST_") || serviceLink.MatchString(name) ||
 		(strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://"))
 }
@@ -65,7 +65,7 @@ func unknown(s schema, vars map[string]string) []Unknown {
 	names := slices.Sorted(maps.Keys(known))
 	var found []Unknown
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		if !known[name] && !foreign(name, vars[name]) {
+		if !known[name] && !ignored(name, vars[name]) {
 			found = append(found, Unknown{Name: name, Meant: nearest(name, names)})
 		}
 	}
@@ -74,16 +74,16 @@ func unknown(s schema, vars map[string]string) []Unknown {
 
 // nearest returns the name that is at most two edits away, or "".
 func nearest(name string, names []string) string {
-	best, least := "", 3
+	best, bestDistance := "", 3
 	for _, candidate := range names {
-		if d := distance(name, candidate); d < least {
-			best, least = candidate, d
+		if d := distance(name, candidate); d < bestDistance {
+			best, bestDistance = candidate, d
 		}
 	}
 	return best
 }
 
-// distance is Levenshtein's: the least number of letters to insert, drop or change.
+// distance returns the Levenshtein distance: the number of bytes to insert, delete or replace.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

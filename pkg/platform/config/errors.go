@@ -7,8 +7,8 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Error is a configuration that cannot be used. Each field's Path is the name of a variable, a key of the file, or an
-// argument.
+// Error is the error of a configuration that is not valid. Each field's Path is the name of a variable, a key of the file,
+// or an argument.
 type Error struct {
 	Fields []fault.Field
 }
@@ -28,7 +28,7 @@ type problems struct {
 	fields []fault.Field
 }
 
-// add notes a mistake, once: an embedded struct may repeat what its owner says.
+// add records a mistake once: an embedded struct and its owner may both report it.
 func (p *problems) add(name, code, detail string) {
 	f := fault.Field{Path: name, Code: code, Detail: detail}
 	if !slices.Contains(p.fields, f) {

@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// fileNamed returns the path of the YAML file, "" for none, and the name of what named it.
-func fileNamed(args []string, vars map[string]string, wrong *problems) (path, label string) {
+// configFile returns the path of the YAML file, "" for none, and the argument or variable that named it.
+func configFile(args []string, vars map[string]string, wrong *problems) (path, label string) {
 	path, label = vars[fileVariable], fileVariable
 	for i := 0; i < len(args); i++ {
 		name, value, joined := strings.Cut(args[i], "=")
@@ -35,7 +35,7 @@ func fileNamed(args []string, vars map[string]string, wrong *problems) (path, la
 	return path, label
 }
 
-// fileLayer reads the YAML file. Keys that no variable has and values of another type are mistakes.
+// fileLayer reads the YAML file. Unknown keys and values of another type are mistakes.
 func fileLayer(s schema, path, label string, wrong *problems) map[string]setting {
 	if path == "" {
 		return nil
@@ -57,8 +57,8 @@ func fileLayer(s schema, path, label string, wrong *problems) map[string]setting
 
 // decode reads one YAML document into maps, lists, texts, booleans and json.Numbers.
 func decode(raw []byte) (map[string]any, error) {
-	if severalDocuments(raw) {
-		return nil, errors.New("has more than one document") // the library would read the first and drop the rest
+	if multipleDocuments(raw) {
+		return nil, errors.New("has more than one document") // the library would ignore all but the first
 	}
 	asJSON, err := yaml.YAMLToJSONStrict(raw)
 	if err != nil {
@@ -73,7 +73,7 @@ func decode(raw []byte) (map[string]any, error) {
 	return root, nil
 }
 
-func severalDocuments(raw []byte) bool {
+func multipleDocuments(raw []byte) bool {
 	content := false
 	for line := range strings.Lines(string(raw)) {
 		text := strings.TrimSpace(line)
@@ -110,7 +110,7 @@ func (f fileReader) walk(section map[string]any, path string) {
 			f.wrong.add(label, "unknown", "there is no such key"+f.hint(at))
 		case isSection:
 			f.walk(inner, at+".")
-		case value != nil: // a section whose keys are all commented out is null
+		case value != nil: // a section without keys is null
 			f.wrong.add(label, "wrong_type", "must be a section, not "+typeName(value))
 		}
 	}
@@ -155,7 +155,7 @@ func (f fileReader) read(v variable, path, label string, value any) {
 		ok = ok && want == kindList
 	}
 	if !ok {
-		f.wrong.add(label, "wrong_type", "must be "+article(want)+", not "+typeName(value))
+		f.wrong.add(label, "wrong_type", "must be "+withArticle(want)+", not "+typeName(value))
 		given.refused = true
 	}
 	f.layer[name] = given
@@ -173,7 +173,7 @@ func texts(items []any) ([]string, bool) {
 	return list, true
 }
 
-func article(kind string) string {
+func withArticle(kind string) string {
 	switch kind {
 	case kindText:
 		return "text (in quotes if YAML reads it as something else)"

@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// Program is what help texts say about a program.
+// Program describes a program in help texts.
 type Program struct {
 	Name    string // vitrine-api
 	About   string // one sentence
 	Version string
 }
 
-// Help returns the text that args ask for with --help, --help-markdown, --help-env or --version, and whether they do.
-func Help[T any](p Program, args []string) (text string, asked bool) {
+// Help returns the text for --help, --help-markdown, --help-env or --version, and whether args have one of them.
+func Help[T any](p Program, args []string) (text string, ok bool) {
 	for _, arg := range args {
 		switch arg {
 		case "--help", "-help", "-h":
@@ -52,16 +52,16 @@ Variables:
 	return b.String()
 }
 
-// facts are what there is to know about a variable beside its description.
+// facts returns what the help text has about a variable beside its description.
 func (v variable) facts(required bool) []string {
 	facts := []string{v.kind()}
 	switch {
 	case required:
 		facts = append(facts, "required")
-	case v.fallback != "" && v.kind() == kindText:
-		facts = append(facts, "default "+strconv.Quote(v.fallback))
-	case v.fallback != "":
-		facts = append(facts, "default "+v.fallback)
+	case v.defaultText != "" && v.kind() == kindText:
+		facts = append(facts, "default "+strconv.Quote(v.defaultText))
+	case v.defaultText != "":
+		facts = append(facts, "default "+v.defaultText)
 	}
 	if v.secret {
 		facts = append(facts, "secret", "or "+v.name+fileSuffix)
@@ -80,8 +80,8 @@ func Markdown[T any]() string {
 		switch {
 		case needed[v.name]:
 			fallback = "required"
-		case v.fallback != "":
-			fallback = "`" + v.fallback + "`"
+		case v.defaultText != "":
+			fallback = "`" + v.defaultText + "`"
 		}
 		desc := v.desc
 		if v.secret {
@@ -96,7 +96,7 @@ func Markdown[T any]() string {
 	return b.String()
 }
 
-// EnvExample returns an .env file with every variable: defaults are commented out, what is required is left to fill in.
+// EnvExample returns an .env file with every variable: defaults are commented out, required ones are empty.
 func EnvExample[T any](p Program) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s: %s\n# Every variable with its default; what is not commented out is required.\n", p.Name, p.About)
@@ -107,7 +107,7 @@ func EnvExample[T any](p Program) string {
 		if !needed[v.name] {
 			b.WriteByte('#')
 		}
-		b.WriteString(v.name + "=" + v.fallback + "\n")
+		b.WriteString(v.name + "=" + v.defaultText + "\n")
 	}
 	return b.String()
 }

@@ -12,23 +12,33 @@ func program() config.Program {
 	return config.Program{Name: "vitrine-test", About: "shows things.", Version: "v1.2.3"}
 }
 
-func TestHelpIsGivenOnlyWhenAskedFor(t *testing.T) {
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	t.Run("arguments", testHelpArguments)
+}
+
+func testHelpArguments(t *testing.T) {
 	t.Parallel()
 	for arg, want := range map[string]string{
 		"--help": config.Usage[testConfig](program()), "-h": config.Usage[testConfig](program()),
 		"--help-markdown": config.Markdown[testConfig](), "--help-env": config.EnvExample[testConfig](program()),
 		"--version": "vitrine-test v1.2.3\n",
 	} {
-		if got, asked := config.Help[testConfig](program(), []string{"--config", "x", arg}); !asked || got != want {
-			t.Errorf("%s: got %v and %q, want %q", arg, asked, got, want)
+		if got, ok := config.Help[testConfig](program(), []string{"--config", "x", arg}); !ok || got != want {
+			t.Errorf("%s: got %v and %q, want %q", arg, ok, got, want)
 		}
 	}
-	if got, asked := config.Help[testConfig](program(), []string{"--config", "x"}); asked || got != "" {
-		t.Errorf("nobody asked, and got %q", got)
+	if got, ok := config.Help[testConfig](program(), []string{"--config", "x"}); ok || got != "" {
+		t.Errorf("without a help argument: got %q", got)
 	}
 }
 
-func TestUsageTellsEveryVariable(t *testing.T) {
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	t.Run("every_variable", testUsageEveryVariable)
+}
+
+func testUsageEveryVariable(t *testing.T) {
 	t.Parallel()
 	got := config.Usage[testConfig](program())
 	for _, want := range []string{
@@ -46,7 +56,12 @@ func TestUsageTellsEveryVariable(t *testing.T) {
 	}
 }
 
-func TestTheReferenceTableHasARowForEveryVariable(t *testing.T) {
+func TestMarkdown(t *testing.T) {
+	t.Parallel()
+	t.Run("row_per_variable", testMarkdownRowPerVariable)
+}
+
+func testMarkdownRowPerVariable(t *testing.T) {
 	t.Parallel()
 	lines := strings.Split(strings.TrimSpace(config.Markdown[testConfig]()), "\n")
 	if got, want := len(lines), 2+len(config.Effective(testConfig{})); got != want {
@@ -63,7 +78,12 @@ func TestTheReferenceTableHasARowForEveryVariable(t *testing.T) {
 	}
 }
 
-func TestTheExampleIsTheDefaultsWrittenOut(t *testing.T) {
+func TestEnvExample(t *testing.T) {
+	t.Parallel()
+	t.Run("equals_defaults", testEnvExampleEqualsDefaults)
+}
+
+func testEnvExampleEqualsDefaults(t *testing.T) {
 	t.Parallel()
 	text := config.EnvExample[testConfig](program())
 	var environ []string
@@ -74,7 +94,7 @@ func TestTheExampleIsTheDefaultsWrittenOut(t *testing.T) {
 		}
 	}
 	if !strings.Contains(text, "\nVITRINE_STORE_DSN=\n") {
-		t.Errorf("what is required is not left to fill in:\n%s", text)
+		t.Errorf("a required variable is not empty:\n%s", text)
 	}
 	written, _, err := config.Load[testConfig](nil, append(environ, dsn))
 	if err != nil {

@@ -12,28 +12,28 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// parse reads the variable's value from text. The problem is a sentence that goes on after the variable's name, "" when
-// there is none.
+// parse reads the variable's value from text. problem continues a sentence that begins with the variable's name; it is ""
+// if there is none.
 func (v variable) parse(text string) (value reflect.Value, problem string) {
 	if v.kind() == kindList {
 		return reflect.ValueOf(splitList(text)), ""
 	}
-	// One field alone, so that an error can be told with the variable's name: the library knows only the field's.
+	// A struct with one field, because the library's errors name the field, not the variable.
 	holder := reflect.New(reflect.StructOf([]reflect.StructField{{Name: "Value", Type: v.typ, Tag: `env:"V"`}}))
 	err := env.ParseWithOptions(holder.Interface(), env.Options{Environment: map[string]string{"V": text}})
 	value = holder.Elem().Field(0)
 	if err == nil && value.CanFloat() && (math.IsNaN(value.Float()) || math.IsInf(value.Float(), 0)) {
-		err = strconv.ErrSyntax // no comparison would ever refuse a NaN
+		err = strconv.ErrSyntax // no range check refuses a NaN
 	}
 	if err != nil {
-		return reflect.Zero(v.typ), v.quote(text) + " " + v.complaint(err)
+		return reflect.Zero(v.typ), v.quote(text) + " " + v.problem(err)
 	}
 	return value, ""
 }
 
-// complaint says in words what is wrong with a value.
-func (v variable) complaint(err error) string {
-	var parse env.ParseError // it does not unwrap by itself
+// problem describes an error of parse.
+func (v variable) problem(err error) string {
+	var parse env.ParseError // it does not implement Unwrap
 	if errors.As(err, &parse) && errors.Is(parse.Err, strconv.ErrRange) {
 		return "is out of range"
 	}
@@ -47,14 +47,14 @@ func (v variable) complaint(err error) string {
 	}
 }
 
-// quote returns a value as it may be shown.
+// quote returns a value for an error text: quoted, at most maxLength bytes, and no secret.
 func (v variable) quote(text string) string {
-	const most = 60
+	const maxLength = 60
 	switch {
 	case v.secret:
 		return "the value"
-	case len(text) > most:
-		return strconv.Quote(text[:most]) + "..."
+	case len(text) > maxLength:
+		return strconv.Quote(text[:maxLength]) + "..."
 	default:
 		return strconv.Quote(text)
 	}
@@ -71,13 +71,13 @@ func splitList(text string) []string {
 	return items
 }
 
-// Redacted stands for a secret that is set.
+// Redacted replaces the value of a secret.
 const Redacted = "***"
 
-// Values are a configuration's variables by name, as they may be shown.
+// Values has a configuration's values by variable, without secrets.
 type Values map[string]string
 
-// Effective returns the configuration that is in force, with secrets redacted: for the log line at the start.
+// Effective returns the values of cfg, with secrets redacted, for the log.
 func Effective[T any](cfg T) Values {
 	root := reflect.ValueOf(cfg)
 	variables := schemaOf[T]().variables

@@ -10,10 +10,10 @@ import (
 // Prefix begins the name of every variable.
 const Prefix = "VITRINE_"
 
-// fileSuffix makes, of a secret's name, the variable that names a file with the secret in it.
+// fileSuffix is appended to a secret's name for the variable that names a file with the secret.
 const fileSuffix = "_FILE"
 
-// The kinds of variables, as people call them.
+// The kinds of variables, as in help texts.
 const (
 	kindText     = "text"
 	kindList     = "list"
@@ -23,24 +23,24 @@ const (
 	kindDuration = "duration"
 )
 
-// variable is one leaf of a configuration struct, and all its tags say.
+// variable is a field of a configuration struct with the values of its tags.
 type variable struct {
-	name     string // VITRINE_POSTGRES_DSN
-	path     string // postgres.dsn
-	index    []int  // for reflect.Value.FieldByIndex
-	typ      reflect.Type
-	fallback string // envDefault
-	desc     string
-	secret   bool
+	name        string // VITRINE_POSTGRES_DSN
+	path        string // postgres.dsn
+	index       []int  // for reflect.Value.FieldByIndex
+	typ         reflect.Type
+	defaultText string // envDefault
+	desc        string
+	secret      bool
 }
 
-// section is a struct of the configuration: where it stands and how its names begin.
+// section is a nested struct of the configuration.
 type section struct {
 	prefix string // VITRINE_POSTGRES_
 	index  []int
 }
 
-// schema is all that is known about a configuration struct, in the order of its fields.
+// schema has the variables and sections of a configuration struct, in the order of its fields.
 type schema struct {
 	variables []variable
 	sections  []section // outermost first
@@ -53,7 +53,7 @@ func schemaOf[T any]() schema {
 	}
 	var s schema
 	s.walk(typ, section{prefix: Prefix}, "")
-	s.check()
+	s.checkNames()
 	return s
 }
 
@@ -80,15 +80,15 @@ func (s *schema) walk(typ reflect.Type, at section, path string) {
 		}
 		v := variable{
 			name: at.prefix + key, path: path + strings.ToLower(key), index: index, typ: f.Type,
-			fallback: f.Tag.Get("envDefault"), desc: f.Tag.Get("desc"), secret: f.Tag.Get("secret") == "true",
+			defaultText: f.Tag.Get("envDefault"), desc: f.Tag.Get("desc"), secret: f.Tag.Get("secret") == "true",
 		}
-		v.must(key, where)
+		v.checkTags(key, where)
 		s.variables = append(s.variables, v)
 	}
 }
 
-// must panics unless the tags are complete and make sense together.
-func (v variable) must(key, where string) {
+// checkTags panics unless the tags are complete and consistent.
+func (v variable) checkTags(key, where string) {
 	switch {
 	case key == "" || key != strings.ToUpper(key) || strings.Contains(key, ","):
 		panic(fmt.Sprintf(`config: %s: env %q is not a name in UPPER_CASE (env:"-" leaves a field out)`, where, key))
@@ -96,16 +96,16 @@ func (v variable) must(key, where string) {
 		panic(fmt.Sprintf("config: %s has no desc", where))
 	case v.kind() == "":
 		panic(fmt.Sprintf("config: %s: type %s is not supported", where, v.typ))
-	case v.secret && v.fallback != "":
+	case v.secret && v.defaultText != "":
 		panic(fmt.Sprintf("config: %s: a secret cannot have a default", where))
 	}
-	if _, problem := v.parse(v.fallback); v.fallback != "" && problem != "" {
+	if _, problem := v.parse(v.defaultText); v.defaultText != "" && problem != "" {
 		panic(fmt.Sprintf("config: %s: the default %s", where, problem))
 	}
 }
 
-// check panics when two fields claim one name.
-func (s schema) check() {
+// checkNames panics if two fields have the same name.
+func (s schema) checkNames() {
 	seen := map[string]bool{}
 	for _, v := range s.variables {
 		names := []string{v.name}
@@ -122,14 +122,14 @@ func (s schema) check() {
 	paths := s.paths()
 	for path := range paths {
 		for dot := strings.LastIndexByte(path, '.'); dot > 0; dot = strings.LastIndexByte(path[:dot], '.') {
-			if _, leaf := paths[path[:dot]]; leaf {
+			if _, isValue := paths[path[:dot]]; isValue {
 				panic("config: the file's key " + path[:dot] + " is both a value and a section")
 			}
 		}
 	}
 }
 
-// paths returns every key that may stand in the file, with its variable.
+// paths returns every key of the file with its variable.
 func (s schema) paths() map[string]variable {
 	paths := make(map[string]variable, len(s.variables))
 	for _, v := range s.variables {
@@ -141,7 +141,7 @@ func (s schema) paths() map[string]variable {
 	return paths
 }
 
-// kind names the variable's type for people, or is "" when the type is not supported.
+// kind returns the name of the variable's type in help texts, or "" if the type is not supported.
 func (v variable) kind() string {
 	switch {
 	case v.typ == reflect.TypeFor[time.Duration]():

@@ -6,7 +6,7 @@ import (
 	"vitrine.io/pkg/platform/telemetry"
 )
 
-// Config is what can be said about every long-running program, which embeds it in a configuration of its own.
+// Config has the settings that all long-running programs have. Each embeds it in its own configuration.
 type Config struct {
 	Log      telemetry.LogConfig   `envPrefix:"LOG_"`
 	Admin    telemetry.AdminConfig `envPrefix:"ADMIN_"`
@@ -16,5 +16,5 @@ type Config struct {
 
 func (c Config) common() Config { return c }
 
-// Configured is a configuration that embeds Config.
+// Configured is implemented by a configuration that embeds Config.
 type Configured interface{ common() Config }

@@ -1,10 +1,10 @@
-// Package program is what every long-running program is around its own parts: help, configuration, log, metrics, the
-// pipeline in force, and the way to end.
+// Package program has what every long-running program does beside its own work: help, configuration, log, metrics, the
+// pipeline in force, and shutdown.
 //
-// [Run] reads the configuration and tells all that is wrong with it, on stderr and in words; from then on everything that is
-// said is a line of the log. It hands the program a [App] and turns what comes back into an exit code.
+// [Run] reads the configuration, and prints all its mistakes to stderr if it is not valid; from then on all output is in the
+// log. Run passes an [App] to the program and turns the error that the program returns into an exit code.
 //
-// [Kit.Follow] keeps the pipeline in force equal to its file and tells of it in three ways: a line of the log for each
-// reload, the metrics vitrine_pipeline_*, and a heartbeat, which is a row in the database, for who asks all instances at
-// once. A database that is away costs the heartbeat, and nothing else.
+// [App.Follow] keeps the pipeline in force equal to its file and reports it in three ways: a log line for each reload, the
+// metrics vitrine_pipeline_*, and a heartbeat, which is a row in the database, for those who query all instances. Errors of
+// the database affect only the heartbeat.
 package program

@@ -2,5 +2,5 @@ package program
 
 import "time"
 
-// BeatEvery sets the time between heartbeats.
-func (k *App) BeatEvery(d time.Duration) { k.every = d }
+// SetHeartbeatInterval sets the time between heartbeats.
+func (k *App) SetHeartbeatInterval(d time.Duration) { k.heartbeatInterval = d }

@@ -11,125 +11,125 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Silence is how old a heartbeat may be before its instance counts as gone.
-const Silence = time.Minute
+// HeartbeatTTL is the age at which a heartbeat no longer counts: its instance has stopped.
+const HeartbeatTTL = time.Minute
 
 const (
-	beatEvery    = 10 * time.Second // several may fail before Silence
-	beatTimeout  = 5 * time.Second
-	leaveTimeout = 500 * time.Millisecond // of the second that a program has beyond its grace
-	maxReason    = 2000                   // bytes of an error's text
+	heartbeatInterval = 10 * time.Second // several may fail within HeartbeatTTL
+	heartbeatTimeout  = 5 * time.Second
+	removeTimeout     = 500 * time.Millisecond // below the second that a program has beyond its grace
+	maxReason         = 2000                   // bytes of an error's text
 )
 
-// Heartbeats keeps the instances' reports. Its errors cost the report and nothing else.
+// Heartbeats stores the instances' reports. An error is logged and has no other effect.
 type Heartbeats interface {
-	// RecordHeartbeat writes the report over the instance's last one. Its Silent is not read.
+	// RecordHeartbeat replaces the instance's report. It ignores Silent.
 	RecordHeartbeat(ctx context.Context, r pipeline.Report) error
-	// RemoveHeartbeat removes the instance's report. None there is no error.
+	// RemoveHeartbeat removes the instance's report. It is no error if there is none.
 	RemoveHeartbeat(ctx context.Context, role, instance string) error
 }
 
-// Follow is the part that keeps the pipeline up to date and tells of it.
-func (k *App) Follow(roll Heartbeats) lifecycle.Part {
-	log := k.Log.Named("pipeline")
+// Follow returns the part of the program that keeps the pipeline up to date and reports it.
+func (a *App) Follow(store Heartbeats) lifecycle.Part {
+	log := a.Log.Named("pipeline")
 	h := &heartbeat{
-		roll: roll, state: k.Pipeline.State, now: time.Now, log: log, role: k.role, instance: k.instance,
-		every: k.every, soon: make(chan struct{}, 1),
+		store: store, state: a.Pipeline.State, now: time.Now, log: log, role: a.role, instance: a.instance,
+		interval: a.heartbeatInterval, pending: make(chan struct{}, 1),
 	}
-	last := k.Pipeline.State()
-	told := func(s pipeline.State) {
+	last := a.Pipeline.State()
+	changed := func(s pipeline.State) {
 		logReload(log, last, s)
 		last = s
-		h.hurry()
+		h.request()
 	}
 	return lifecycle.Part{Name: "pipeline", Run: func(ctx context.Context) error {
-		return lifecycle.Run(ctx, leaveTimeout+beatTimeout,
-			lifecycle.Part{Name: "file", Run: func(ctx context.Context) error { return k.Pipeline.Run(ctx, told) }},
+		return lifecycle.Run(ctx, removeTimeout+heartbeatTimeout,
+			lifecycle.Part{Name: "file", Run: func(ctx context.Context) error { return a.Pipeline.Run(ctx, changed) }},
 			lifecycle.Part{Name: "heartbeat", Run: h.run},
 		)
 	}}
 }
 
-// logReload logs what has changed: whether the file's directory is watched, and what a reload has come to.
+// logReload logs what has changed between two states: whether the file's directory is watched, and the result of a reload.
 func logReload(log *zap.Logger, last, s pipeline.State) {
 	switch {
 	case s.Blind != nil && last.Blind == nil:
-		log.Warn("pipeline's directory is not watched, its file is polled", zap.Error(s.Blind))
+		log.Warn("pipeline directory is not watched, the file is polled", zap.Error(s.Blind))
 	case s.Blind == nil && last.Blind != nil:
-		log.Info("pipeline's directory is watched again")
+		log.Info("pipeline directory is watched")
 	}
 	switch {
 	case s.Tried.Equal(last.Tried):
 	case s.Err != nil:
-		log.Error("pipeline refused, the last good one stays in force", zap.Error(s.Err), zap.Inline(names{s.Revision}))
+		log.Error("pipeline refused, the last good one stays in force", zap.Error(s.Err), zap.Inline(revisionFields{s.Revision}))
 	default:
-		log.Info("pipeline in force", zap.Inline(names{s.Revision}))
+		log.Info("pipeline in force", zap.Inline(revisionFields{s.Revision}))
 	}
 }
 
-// heartbeat reports every so often, and at once when there is news.
+// heartbeat writes a report every interval, and at once when one is requested.
 type heartbeat struct {
-	roll           Heartbeats
+	store          Heartbeats
 	state          func() pipeline.State
 	now            func() time.Time
 	log            *zap.Logger
 	role, instance string
-	every          time.Duration
-	soon           chan struct{}
+	interval       time.Duration
+	pending        chan struct{}
 	failing        bool
 }
 
-// hurry asks for a beat now. It never waits.
-func (h *heartbeat) hurry() {
+// request requests a report now. It does not block.
+func (h *heartbeat) request() {
 	select {
-	case h.soon <- struct{}{}:
-	default: // one is asked for already
+	case h.pending <- struct{}{}:
+	default: // one is requested already
 	}
 }
 
 func (h *heartbeat) run(ctx context.Context) error {
-	tick := time.NewTicker(h.every)
+	tick := time.NewTicker(h.interval)
 	defer tick.Stop()
 	for {
-		h.beat(ctx)
+		h.record(ctx)
 		select {
 		case <-tick.C:
-		case <-h.soon:
+		case <-h.pending:
 		case <-ctx.Done():
-			h.leave(ctx)
+			h.remove(ctx)
 			return nil
 		}
 	}
 }
 
-// beat writes one report. What fails is told once, until it succeeds again.
-func (h *heartbeat) beat(ctx context.Context) {
+// record writes one report. It logs the first of several failures, and the next success.
+func (h *heartbeat) record(ctx context.Context) {
 	s := h.state()
-	try, cancel := context.WithTimeout(ctx, beatTimeout)
+	try, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
-	err := h.roll.RecordHeartbeat(try, pipeline.Report{
+	err := h.store.RecordHeartbeat(try, pipeline.Report{
 		Role: h.role, Instance: h.instance, Revision: s.Revision.ID(), Error: reason(s.Err), InForce: h.now().Sub(s.Since),
 	})
 	switch {
-	case ctx.Err() != nil: // told to stop meanwhile
+	case ctx.Err() != nil: // stopped meanwhile
 		return
 	case err != nil && !h.failing:
-		h.log.Warn("no heartbeat", zap.Error(err))
+		h.log.Warn("heartbeat failed", zap.Error(err))
 	case err == nil && h.failing:
-		h.log.Info("heartbeat again")
+		h.log.Info("heartbeat recovered")
 	}
 	h.failing = err != nil
 }
 
-func (h *heartbeat) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+func (h *heartbeat) remove(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
 	defer cancel()
-	if err := h.roll.RemoveHeartbeat(ctx, h.role, h.instance); err != nil {
-		h.log.Info("heartbeat left behind", zap.Error(err)) // it is ignored soon
+	if err := h.store.RemoveHeartbeat(ctx, h.role, h.instance); err != nil {
+		h.log.Info("heartbeat not removed", zap.Error(err)) // it expires after HeartbeatTTL
 	}
 }
 
-// reason is an error as a short line of text that a database takes: a document may name a field with any bytes.
+// reason returns an error as one line of valid UTF-8, at most maxReason bytes: a document may have field names of any bytes.
 func reason(err error) string {
 	if err == nil {
 		return ""

@@ -17,17 +17,27 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestInstancesAreToldApart(t *testing.T) {
+func TestInstanceName(t *testing.T) {
+	t.Parallel()
+	t.Run("differs_by_process", testInstanceNameDiffersByProcess)
+}
+
+func testInstanceNameDiffersByProcess(t *testing.T) {
 	t.Parallel()
 	if got := instanceName("vitrine-worker-6f", 1); got != "vitrine-worker-6f" {
 		t.Errorf("got %s, want the pod's name", got)
 	}
 	if a, b := instanceName("host", 7), instanceName("host", 8); a == b {
-		t.Errorf("two processes of a machine are both called %s", a)
+		t.Errorf("two processes of a host have the name %s", a)
 	}
 }
 
-func TestAReasonIsShortTextOnOneLine(t *testing.T) {
+func TestReason(t *testing.T) {
+	t.Parallel()
+	t.Run("short_text_on_one_line", testReasonShortTextOnOneLine)
+}
+
+func testReasonShortTextOnOneLine(t *testing.T) {
 	t.Parallel()
 	if got := reason(nil); got != "" {
 		t.Errorf("got %q", got)
@@ -39,16 +49,16 @@ func TestAReasonIsShortTextOnOneLine(t *testing.T) {
 	}
 }
 
-// slowRoll notes when it was told something, and may hang.
-type slowRoll struct {
-	began time.Time
-	beats []time.Duration
-	left  int
-	hangs bool
+// fakeHeartbeats records the time of each report, and may hang until the context ends.
+type fakeHeartbeats struct {
+	start    time.Time
+	reports  []time.Duration // since start
+	removals int
+	hangs    bool
 }
 
-func (r *slowRoll) RecordHeartbeat(ctx context.Context, _ pipeline.Report) error {
-	r.beats = append(r.beats, time.Since(r.began))
+func (r *fakeHeartbeats) RecordHeartbeat(ctx context.Context, _ pipeline.Report) error {
+	r.reports = append(r.reports, time.Since(r.start))
 	if r.hangs {
 		<-ctx.Done()
 		return ctx.Err()
@@ -56,71 +66,83 @@ func (r *slowRoll) RecordHeartbeat(ctx context.Context, _ pipeline.Report) error
 	return nil
 }
 
-func (r *slowRoll) RemoveHeartbeat(ctx context.Context, _, _ string) error {
-	r.left++
+func (r *fakeHeartbeats) RemoveHeartbeat(ctx context.Context, _, _ string) error {
+	r.removals++
 	if r.hangs {
 		<-ctx.Done()
 	}
 	return ctx.Err()
 }
 
-// beating runs a heart for a while.
-func beating(t *testing.T, roll *slowRoll, during func(h *heartbeat)) (logs *observer.ObservedLogs, stopping time.Duration) {
+// runHeartbeat runs a heartbeat during a call, and returns its log and the time it needed to stop.
+func runHeartbeat(t *testing.T, store *fakeHeartbeats, during func(h *heartbeat),
+) (logs *observer.ObservedLogs, stopping time.Duration) {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
-	roll.began = time.Now()
+	store.start = time.Now()
 	h := &heartbeat{
-		roll: roll, now: time.Now, log: zap.New(core), every: beatEvery, soon: make(chan struct{}, 1),
+		store: store, now: time.Now, log: zap.New(core), interval: heartbeatInterval, pending: make(chan struct{}, 1),
 		state: func() pipeline.State { return pipeline.State{Revision: pipeline.NewRevision(pipeline.Default())} },
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- h.run(ctx) }()
 	during(h)
-	told := time.Now()
+	stop := time.Now()
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	return logs, time.Since(told)
+	return logs, time.Since(stop)
 }
 
-func TestAHeartBeatsAtOnceInTimeAndWhenThereIsNews(t *testing.T) {
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	t.Run("at_start_interval_and_request", testHeartbeatAtStartIntervalAndRequest)
+	t.Run("database_hangs", testHeartbeatDatabaseHangs)
+}
+
+func testHeartbeatAtStartIntervalAndRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		roll := &slowRoll{}
-		_, stopping := beating(t, roll, func(h *heartbeat) {
-			<-time.After(beatEvery + time.Second)
-			for range 9 { // one answer will do, and another if the first was under way
-				h.hurry()
+		store := &fakeHeartbeats{}
+		_, stopping := runHeartbeat(t, store, func(h *heartbeat) {
+			<-time.After(heartbeatInterval + time.Second)
+			for range 9 { // one report is enough; there is a second if the first was in progress
+				h.request()
 			}
 			<-time.After(time.Second)
 		})
-		want := []time.Duration{0, beatEvery, beatEvery + time.Second}
-		if got := slices.Compact(slices.Clone(roll.beats)); !slices.Equal(got, want) || len(roll.beats) > len(want)+1 {
-			t.Errorf("beats at %v, want %v", roll.beats, want)
+		want := []time.Duration{0, heartbeatInterval, heartbeatInterval + time.Second}
+		if got := slices.Compact(slices.Clone(store.reports)); !slices.Equal(got, want) || len(store.reports) > len(want)+1 {
+			t.Errorf("reports at %v, want %v", store.reports, want)
 		}
-		if roll.left != 1 || stopping != 0 {
-			t.Errorf("left %d times in %v", roll.left, stopping)
+		if store.removals != 1 || stopping != 0 {
+			t.Errorf("removed %d times in %v", store.removals, stopping)
 		}
 	})
 }
 
-func TestADatabaseThatHangsHoldsNothingUp(t *testing.T) {
+func testHeartbeatDatabaseHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		roll := &slowRoll{hangs: true}
-		logs, stopping := beating(t, roll, func(*heartbeat) { <-time.After(beatEvery + time.Second) })
-		if len(roll.beats) != 2 || roll.left != 1 || stopping > leaveTimeout {
-			t.Errorf("beats at %v, left %d times in %v", roll.beats, roll.left, stopping)
+		store := &fakeHeartbeats{hangs: true}
+		logs, stopping := runHeartbeat(t, store, func(*heartbeat) { <-time.After(heartbeatInterval + time.Second) })
+		if len(store.reports) != 2 || store.removals != 1 || stopping > removeTimeout {
+			t.Errorf("reports at %v, removed %d times in %v", store.reports, store.removals, stopping)
 		}
-		if n := logs.FilterMessage("no heartbeat").Len(); n != 1 {
-			t.Errorf("told %d times, want once", n)
+		if n := logs.FilterMessage("heartbeat failed").Len(); n != 1 {
+			t.Errorf("logged %d times, want once", n)
 		}
 	})
 }
 
-func TestTheLogTellsWhatHasChanged(t *testing.T) {
+func TestLogReload(t *testing.T) {
+	t.Parallel()
+	t.Run("one_line_per_change", testLogReloadOneLinePerChange)
+}
+
+func testLogReloadOneLinePerChange(t *testing.T) {
 	t.Parallel()
 	start := pipeline.State{Revision: pipeline.NewRevision(pipeline.Default()), Tried: time.Unix(1, 0)}
 	blind := start
@@ -129,18 +151,18 @@ func TestTheLogTellsWhatHasChanged(t *testing.T) {
 	reloaded.Tried = time.Unix(2, 0)
 	refused := reloaded
 	refused.Tried, refused.Err = time.Unix(3, 0), errors.New("no renditions")
-	seeing := refused
-	seeing.Blind = nil
+	watched := refused
+	watched.Blind = nil
 	last := start
 	for _, step := range []struct {
 		state pipeline.State
 		level zapcore.Level
 		want  string
 	}{
-		{blind, zap.WarnLevel, "pipeline's directory is not watched, its file is polled"},
+		{blind, zap.WarnLevel, "pipeline directory is not watched, the file is polled"},
 		{reloaded, zap.InfoLevel, "pipeline in force"},
 		{refused, zap.ErrorLevel, "pipeline refused, the last good one stays in force"},
-		{seeing, zap.InfoLevel, "pipeline's directory is watched again"},
+		{watched, zap.InfoLevel, "pipeline directory is watched"},
 	} {
 		core, logs := observer.New(zap.DebugLevel)
 		logReload(zap.New(core), last, step.state)

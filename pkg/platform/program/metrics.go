@@ -6,8 +6,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// pipelineMetrics shows the pipeline in force at the time of a scrape. It makes its series anew each time, so that there is
-// never more than one revision.
+// pipelineMetrics reports the pipeline in force at the time of a scrape. It creates its series for each scrape, so that
+// there is only one revision.
 type pipelineMetrics struct {
 	state               func() pipeline.State
 	info, success, time *prometheus.Desc
@@ -17,12 +17,12 @@ func newPipelineMetrics(state func() pipeline.State) *pipelineMetrics {
 	return &pipelineMetrics{
 		state: state,
 		info: prometheus.NewDesc("vitrine_pipeline_revision_info",
-			"Always 1; the ImagePipeline in force is in the labels: revision names all of it, hash what changes pictures.",
+			"Always 1; the labels have the ImagePipeline in force: revision identifies all of it, hash what affects renditions.",
 			[]string{"name", "revision", "hash"}, nil),
 		success: prometheus.NewDesc("vitrine_pipeline_reload_success",
-			"Whether the ImagePipeline's file is in force as it is now; 0: the last good one still is.", nil, nil),
+			"Whether the current file of the ImagePipeline is in force; 0: it was refused, and the last valid one is.", nil, nil),
 		time: prometheus.NewDesc("vitrine_pipeline_reload_timestamp_seconds",
-			"When the ImagePipeline's file was last judged, good or bad; the start is the first time.", nil, nil),
+			"Unix time of the last load of the ImagePipeline's file, successful or not.", nil, nil),
 	}
 }
 

@@ -34,15 +34,15 @@ type ownConfig struct {
 	Word string `env:"WORD" envDefault:"none" desc:"a word"`
 }
 
-// ran is how a program ended.
-type ran struct {
+// result is the result of a program.
+type result struct {
 	code           int
 	stdout, stderr string
 	served         bool
 }
 
-// world is a world with that environment.
-func world(stdout, stderr io.Writer, args []string, environ ...string) program.Invocation {
+// invocation returns an Invocation with these arguments and environment.
+func invocation(stdout, stderr io.Writer, args []string, environ ...string) program.Invocation {
 	return program.Invocation{
 		Args: args, Environ: environ, Stdout: stdout, Stderr: stderr, PID: 1,
 		Hostname: func() (string, error) { return "vitrine-api-0", nil },
@@ -53,14 +53,14 @@ func world(stdout, stderr io.Writer, args []string, environ ...string) program.I
 var about = program.About{Name: "api", Text: "Sells chairs.", Version: "v1.2.3"}
 
 // run runs a program that ends at once with err.
-func run(t *testing.T, err error, args []string, environ ...string) ran {
+func run(t *testing.T, err error, args []string, environ ...string) result {
 	t.Helper()
 	var out, log bytes.Buffer
-	var got ran
-	got.code = program.Run(t.Context(), about, world(&out, &log, args, environ...),
-		func(_ context.Context, cfg config, kit *program.App) error {
+	var got result
+	got.code = program.Run(t.Context(), about, invocation(&out, &log, args, environ...),
+		func(_ context.Context, cfg config, app *program.App) error {
 			got.served = true
-			kit.Log.Info("serving", zap.String("word", cfg.Own.Word))
+			app.Log.Info("serving", zap.String("word", cfg.Own.Word))
 			return err
 		})
 	got.stdout, got.stderr = out.String(), log.String()
@@ -74,14 +74,22 @@ func write(t *testing.T, file, content string) {
 	}
 }
 
-// document is a pipeline with so many downloads from one host at a time.
+// document returns a pipeline with a limit of downloads from one host.
 func document(perHost int) string {
 	p := pipeline.Default()
 	p.Spec.Fetch.PerHost = perHost
 	return string(p.Document())
 }
 
-func TestAProgramIsServedWithItsConfiguration(t *testing.T) {
+func TestRun(t *testing.T) {
+	t.Parallel()
+	t.Run("configuration", testRunConfiguration)
+	t.Run("error_is_logged", testRunErrorIsLogged)
+	t.Run("help", testRunHelp)
+	t.Run("invalid_configuration", testRunInvalidConfiguration)
+}
+
+func testRunConfiguration(t *testing.T) {
 	t.Parallel()
 	got := run(t, nil, nil, "VITRINE_OWN_WORD=chair", "VITRINE_LOG_LEVELS=debug", "VITRINE_OTHER=1")
 	if got.code != 0 || got.stdout != "" || !got.served {
@@ -97,14 +105,14 @@ func TestAProgramIsServedWithItsConfiguration(t *testing.T) {
 		}
 	}
 	if strings.Contains(got.stderr, "VITRINE_OTHER") {
-		t.Error("a variable of somebody else is warned of")
+		t.Error("there is a warning about a variable of another program")
 	}
 }
 
-func TestWhatEndsAProgramIsTheLastLineOfItsLog(t *testing.T) {
+func testRunErrorIsLogged(t *testing.T) {
 	t.Parallel()
-	got := run(t, errors.New("the sky has fallen"), nil)
-	if got.code != 1 || !strings.Contains(got.stderr, `"msg":"ended"`) || !strings.Contains(got.stderr, "the sky has fallen") ||
+	got := run(t, errors.New("cannot serve"), nil)
+	if got.code != 1 || !strings.Contains(got.stderr, `"msg":"ended"`) || !strings.Contains(got.stderr, "cannot serve") ||
 		strings.Contains(got.stderr, "stopped") {
 		t.Errorf("got %+v", got)
 	}
@@ -115,7 +123,7 @@ func TestWhatEndsAProgramIsTheLastLineOfItsLog(t *testing.T) {
 	}
 }
 
-func TestHelpIsGivenAndNothingStarted(t *testing.T) {
+func testRunHelp(t *testing.T) {
 	t.Parallel()
 	for arg, want := range map[string]string{
 		"--help": "VITRINE_OWN_WORD", "--help-env": "VITRINE_PIPELINE_FILE", "--version": "vitrine-api v1.2.3",
@@ -124,19 +132,19 @@ func TestHelpIsGivenAndNothingStarted(t *testing.T) {
 			t.Errorf("%s: got %+v", arg, got)
 		}
 	}
-	code := program.Run(t.Context(), about, world(broken{}, &servers.Output{}, []string{"--help"}),
+	code := program.Run(t.Context(), about, invocation(brokenWriter{}, &servers.Output{}, []string{"--help"}),
 		func(context.Context, config, *program.App) error { return nil })
 	if code != 1 {
-		t.Errorf("got %d, want 1 for help that could not be given", code)
+		t.Errorf("got %d, want 1 if help cannot be written", code)
 	}
 }
 
-// broken takes nothing.
-type broken struct{}
+// brokenWriter returns an error for every write.
+type brokenWriter struct{}
 
-func (broken) Write([]byte) (int, error) { return 0, errors.New("no paper") }
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
-func TestMistakesAreToldInWordsAndNothingIsServed(t *testing.T) {
+func testRunInvalidConfiguration(t *testing.T) {
 	t.Parallel()
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
 	write(t, bad, "kind: Pod")
@@ -152,65 +160,68 @@ func TestMistakesAreToldInWordsAndNothingIsServed(t *testing.T) {
 			t.Errorf("%s: got %+v", environ, got)
 		}
 	}
-	w := world(&servers.Output{}, &servers.Output{}, nil)
-	w.Hostname = func() (string, error) { return "", errors.New("nameless") }
+	w := invocation(&servers.Output{}, &servers.Output{}, nil)
+	w.Hostname = func() (string, error) { return "", errors.New("no name") }
 	if code := program.Run(t.Context(), about, w, func(context.Context, config, *program.App) error { return nil }); code != 1 {
-		t.Errorf("got %d, want 1 without a host's name", code)
+		t.Errorf("got %d, want 1 without a host name", code)
 	}
 }
 
-// roll keeps reports in memory.
-type roll struct {
-	mu   sync.Mutex
-	err  error
-	said chan pipeline.Report
-	left []string
+// fakeHeartbeats keeps reports in memory.
+type fakeHeartbeats struct {
+	mu      sync.Mutex
+	err     error // returned by every method
+	reports chan pipeline.Report
+	removed []string
 }
 
-func newRoll() *roll { return &roll{said: make(chan pipeline.Report, 1000)} }
+func newFakeHeartbeats() *fakeHeartbeats {
+	return &fakeHeartbeats{reports: make(chan pipeline.Report, 1000)}
+}
 
-func (r *roll) RecordHeartbeat(_ context.Context, report pipeline.Report) error {
+func (r *fakeHeartbeats) RecordHeartbeat(_ context.Context, report pipeline.Report) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.said <- report
+	r.reports <- report
 	return r.err
 }
 
-func (r *roll) RemoveHeartbeat(_ context.Context, role, instance string) error {
+func (r *fakeHeartbeats) RemoveHeartbeat(_ context.Context, role, instance string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.left = append(r.left, role+" "+instance)
+	r.removed = append(r.removed, role+" "+instance)
 	return r.err
 }
 
-func (r *roll) fail(err error) {
+func (r *fakeHeartbeats) fail(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.err = err
 }
 
-// following is a program that follows its pipeline, and does nothing else.
-type following struct {
+// follower is a program that only follows its pipeline.
+type follower struct {
 	t    *testing.T
 	file string
 	log  *servers.Output
-	kit  *program.App
+	app  *program.App
 	stop func() int
 }
 
-func follow(t *testing.T, roll program.Heartbeats) *following {
+func follow(t *testing.T, store program.Heartbeats) *follower {
 	t.Helper()
-	f := &following{t: t, file: filepath.Join(t.TempDir(), "pipeline.yaml"), log: &servers.Output{}}
+	f := &follower{t: t, file: filepath.Join(t.TempDir(), "pipeline.yaml"), log: &servers.Output{}}
 	write(t, f.file, document(1))
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ready, code := make(chan struct{}), make(chan int, 1)
 	go func() {
-		code <- program.Run(ctx, about, world(io.Discard, f.log, nil, "VITRINE_PIPELINE_FILE="+f.file, "VITRINE_LOG_FLUSH=0s"),
-			func(ctx context.Context, _ config, kit *program.App) error {
-				f.kit = kit
-				kit.BeatEvery(time.Hour) // what is seen is seen because it was hurried
+		inv := invocation(io.Discard, f.log, nil, "VITRINE_PIPELINE_FILE="+f.file, "VITRINE_LOG_FLUSH=0s")
+		code <- program.Run(ctx, about, inv,
+			func(ctx context.Context, _ config, app *program.App) error {
+				f.app = app
+				app.SetHeartbeatInterval(time.Hour) // all reports but the first are requested
 				close(ready)
-				return kit.Follow(roll).Run(ctx)
+				return app.Follow(store).Run(ctx)
 			})
 	}()
 	<-ready
@@ -219,10 +230,10 @@ func follow(t *testing.T, roll program.Heartbeats) *following {
 	return f
 }
 
-// series returns the metrics of the pipeline: name and labels, and value.
-func (f *following) series() map[string]float64 {
+// series returns the values of the pipeline's metrics by name and labels.
+func (f *follower) series() map[string]float64 {
 	f.t.Helper()
-	families, err := f.kit.Registry.Gather()
+	families, err := f.app.Registry.Gather()
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -242,8 +253,8 @@ func (f *following) series() map[string]float64 {
 	return found
 }
 
-// shows waits for a heartbeat and looks at the metrics.
-func (f *following) shows(r *roll, perHost int, mistake string) {
+// expect waits for a heartbeat with the pipeline and the mistake, and checks the metrics.
+func (f *follower) expect(r *fakeHeartbeats, perHost int, mistake string) {
 	f.t.Helper()
 	p := pipeline.Default()
 	p.Spec.Fetch.PerHost = perHost
@@ -251,9 +262,9 @@ func (f *following) shows(r *roll, perHost int, mistake string) {
 	for {
 		var got pipeline.Report
 		select {
-		case got = <-r.said:
+		case got = <-r.reports:
 		case <-time.After(30 * time.Second):
-			f.t.Fatalf("no heartbeat tells of %d and %q", perHost, mistake)
+			f.t.Fatalf("no heartbeat with perHost %d and error %q", perHost, mistake)
 		}
 		if got.Revision == id && strings.Contains(got.Error, mistake) && (mistake == "") == (got.Error == "") {
 			if got.Role != "api" || got.Instance != "vitrine-api-0" || got.InForce < 0 || got.InForce > time.Hour {
@@ -276,22 +287,28 @@ func (f *following) shows(r *roll, perHost int, mistake string) {
 	}
 }
 
-func TestAReloadIsSeenInLogMetricsAndHeartbeat(t *testing.T) {
+func TestFollow(t *testing.T) {
 	t.Parallel()
-	r := newRoll()
+	t.Run("reload_is_reported", testFollowReloadIsReported)
+	t.Run("database_is_down", testFollowDatabaseIsDown)
+}
+
+func testFollowReloadIsReported(t *testing.T) {
+	t.Parallel()
+	r := newFakeHeartbeats()
 	f := follow(t, r)
-	f.shows(r, 1, "")
+	f.expect(r, 1, "")
 	write(t, f.file, document(2))
-	f.shows(r, 2, "")
+	f.expect(r, 2, "")
 	write(t, f.file, document(0))
-	f.shows(r, 2, "spec.fetch.perHost: must be 1 to 1000")
+	f.expect(r, 2, "spec.fetch.perHost: must be 1 to 1000")
 	write(t, f.file, document(3))
-	f.shows(r, 3, "")
+	f.expect(r, 3, "")
 	if code := f.stop(); code != 0 {
 		t.Errorf("ended with %d:\n%s", code, f.log)
 	}
-	if len(r.left) != 1 || r.left[0] != "api vitrine-api-0" {
-		t.Errorf("left %v, want to have left once", r.left)
+	if len(r.removed) != 1 || r.removed[0] != "api vitrine-api-0" {
+		t.Errorf("removed %v, want one removal", r.removed)
 	}
 	log := f.log.String()
 	if n := strings.Count(log, `"pipeline in force"`); n != 2 || strings.Count(log, "pipeline refused") != 1 {
@@ -299,29 +316,29 @@ func TestAReloadIsSeenInLogMetricsAndHeartbeat(t *testing.T) {
 	}
 }
 
-func TestADatabaseThatIsAwayCostsTheHeartbeatAlone(t *testing.T) {
+func testFollowDatabaseIsDown(t *testing.T) {
 	t.Parallel()
-	r := newRoll()
+	r := newFakeHeartbeats()
 	r.fail(errors.New("the database cannot be reached"))
 	f := follow(t, r)
-	f.shows(r, 1, "")
+	f.expect(r, 1, "")
 	write(t, f.file, document(2))
-	f.shows(r, 2, "")
+	f.expect(r, 2, "")
 	r.fail(nil)
 	write(t, f.file, document(3))
-	f.shows(r, 3, "")
-	r.fail(errors.New("gone again"))
+	f.expect(r, 3, "")
+	r.fail(errors.New("unreachable"))
 	if code := f.stop(); code != 0 {
 		t.Errorf("ended with %d:\n%s", code, f.log)
 	}
 	log := f.log.String()
-	if strings.Count(log, `"no heartbeat"`) != 1 || strings.Count(log, `"heartbeat again"`) != 1 ||
-		strings.Count(log, `"heartbeat left behind"`) != 1 {
-		t.Errorf("want each told once:\n%s", log)
+	if strings.Count(log, `"heartbeat failed"`) != 1 || strings.Count(log, `"heartbeat recovered"`) != 1 ||
+		strings.Count(log, `"heartbeat not removed"`) != 1 {
+		t.Errorf("want each logged once:\n%s", log)
 	}
 }
 
-// addr waits until the log tells where the admin port is.
+// addr waits until the log has the address of the admin port.
 func addr(t *testing.T, log *servers.Output) string {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
@@ -332,17 +349,22 @@ func addr(t *testing.T, log *servers.Output) string {
 			return addr
 		}
 	}
-	t.Fatal("the log does not tell where the admin port is")
+	t.Fatal("the log has no address of the admin port")
 	return ""
 }
 
-func TestTheAdminPortAnswers(t *testing.T) {
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	t.Run("metrics", testAdminMetrics)
+}
+
+func testAdminMetrics(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	log := &servers.Output{}
-	code := program.Run(ctx, about, world(io.Discard, log, nil, "VITRINE_ADMIN_ADDR=127.0.0.1:0", "VITRINE_LOG_FLUSH=0s"),
-		func(ctx context.Context, _ config, kit *program.App) error {
-			part := kit.Admin(telemetry.NewHealth(nil, time.Now, kit.Log))
+	code := program.Run(ctx, about, invocation(io.Discard, log, nil, "VITRINE_ADMIN_ADDR=127.0.0.1:0", "VITRINE_LOG_FLUSH=0s"),
+		func(ctx context.Context, _ config, app *program.App) error {
+			part := app.Admin(telemetry.NewHealth(nil, time.Now, app.Log))
 			done := make(chan error, 1)
 			go func() { done <- part.Run(ctx) }()
 			if err := part.Ready(ctx); err != nil {

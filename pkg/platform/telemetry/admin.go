@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/pprof" // what it registers on the default mux is served by nobody
+	"net/http/pprof" // its handlers on the default mux are not served
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Bounds of the admin server. A profile of N seconds may be written for N seconds more than writeTimeout.
+// Limits of the admin server. A profile of N seconds may be written for N seconds more than writeTimeout.
 const (
 	readTimeout     = 5 * time.Second
 	writeTimeout    = 30 * time.Second
@@ -29,16 +29,17 @@ const (
 
 // Admin is the server on the admin port.
 type Admin struct {
-	cfg    AdminConfig
-	health *Health
-	level  zap.AtomicLevel
-	log    *zap.Logger
-	server *http.Server
-	up     chan struct{} // closed once addr is known
-	addr   net.Addr
+	cfg       AdminConfig
+	health    *Health
+	level     zap.AtomicLevel
+	log       *zap.Logger
+	server    *http.Server
+	listening chan struct{} // closed once addr is known
+	addr      net.Addr
 }
 
-// Route is what a program adds to its admin port. The pattern is http.ServeMux's; an answer has 30 s to be written.
+// Route is a route that a program adds to its admin port. Pattern is one of http.ServeMux; a response must be written within
+// 30 s.
 type Route struct {
 	Pattern string
 	Handler http.Handler
@@ -47,16 +48,16 @@ type Route struct {
 // NewAdmin returns the admin server:
 //
 //	GET /metrics        Prometheus or OpenMetrics text
-//	GET /healthz        200 as long as the process answers
-//	GET /readyz         200 or 503, and what each check said
+//	GET /healthz        200 as long as the process responds
+//	GET /readyz         200 or 503, and the result of each check
 //	GET, PUT /loglevel  {"level":"debug"}
 //	GET /debug/pprof/   profiles
 //
-// and whatever the program adds, for operators: nobody is asked who they are.
+// and routes. Clients are not authenticated.
 func NewAdmin(
 	cfg AdminConfig, reg *prometheus.Registry, health *Health, level zap.AtomicLevel, log *zap.Logger, routes ...Route,
 ) *Admin {
-	a := &Admin{cfg: cfg, health: health, level: level, log: log, up: make(chan struct{})}
+	a := &Admin{cfg: cfg, health: health, level: level, log: log, listening: make(chan struct{})}
 	errorLog, err := zap.NewStdLogAt(a.log, zapcore.WarnLevel)
 	if err != nil {
 		panic("telemetry: warn is a level: " + err.Error())
@@ -67,7 +68,7 @@ func NewAdmin(
 		EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes,
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		a.answer(w, http.StatusOK, Report{Status: "ok"})
+		a.writeReport(w, http.StatusOK, Report{Status: "ok"})
 	})
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("GET /loglevel", level)
@@ -88,7 +89,8 @@ func NewAdmin(
 	return a
 }
 
-// Run serves until ctx ends; then requests in flight have a second. It runs once.
+// Run serves until ctx ends; then requests in flight have a second. It may be called once. It returns an error if the
+// address is in use.
 func (a *Admin) Run(ctx context.Context) error {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", a.cfg.Addr)
@@ -96,7 +98,7 @@ func (a *Admin) Run(ctx context.Context) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	a.addr = listener.Addr()
-	close(a.up)
+	close(a.listening)
 	a.log.Info("listening", zap.Stringer("addr", a.addr))
 
 	served := make(chan error, 1)
@@ -110,7 +112,7 @@ func (a *Admin) Run(ctx context.Context) error {
 	defer cancel()
 	var closeErr error
 	if err := a.server.Shutdown(limit); err != nil {
-		closeErr = a.server.Close() // a profile or a scrape did not end in time; nobody's work depends on it
+		closeErr = a.server.Close() // interrupts profiles and scrapes
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve: %w", err)
@@ -118,10 +120,10 @@ func (a *Admin) Run(ctx context.Context) error {
 	return closeErr
 }
 
-// Ready waits until the port is open.
+// Ready returns nil when the port is open, or the error of ctx.
 func (a *Admin) Ready(ctx context.Context) error {
 	select {
-	case <-a.up:
+	case <-a.listening:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -137,7 +139,7 @@ func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if report.Status != Ready {
 		status = http.StatusServiceUnavailable
 	}
-	a.answer(w, status, report)
+	a.writeReport(w, status, report)
 }
 
 func (a *Admin) setLevel(w http.ResponseWriter, r *http.Request) {
@@ -149,7 +151,7 @@ func (a *Admin) setLevel(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (a *Admin) answer(w http.ResponseWriter, status int, report Report) {
+func (a *Admin) writeReport(w http.ResponseWriter, status int, report Report) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

@@ -53,8 +53,8 @@ func start(t *testing.T, checks map[string]telemetry.Check) *admin {
 	return a
 }
 
-// ask sends a request on a connection of its own and returns the answer's status, head and body.
-func (a *admin) ask(method, path, body, accept string) (int, http.Header, string) {
+// do sends a request on a new connection and returns status, header and body.
+func (a *admin) do(method, path, body, accept string) (int, http.Header, string) {
 	a.t.Helper()
 	req, err := http.NewRequestWithContext(a.t.Context(), method, a.url+path, strings.NewReader(body))
 	if err != nil {
@@ -74,35 +74,47 @@ func (a *admin) ask(method, path, body, accept string) (int, http.Header, string
 	return resp.StatusCode, resp.Header, string(text)
 }
 
-func TestMetricsAreServedInBothFormats(t *testing.T) {
+func TestAdmin(t *testing.T) {
+	t.Parallel()
+	t.Run("metrics_formats", testAdminMetricsFormats)
+	t.Run("readiness_and_liveness", testAdminReadinessAndLiveness)
+	t.Run("ready", testAdminReady)
+	t.Run("log_level", testAdminLogLevel)
+	t.Run("profiles", testAdminProfiles)
+	t.Run("shutdown_cuts_profiles", testAdminShutdownCutsProfiles)
+	t.Run("address_in_use", testAdminAddressInUse)
+	t.Run("added_routes", testAdminAddedRoutes)
+}
+
+func testAdminMetricsFormats(t *testing.T) {
 	t.Parallel()
 	a := start(t, nil)
-	status, head, body := a.ask(http.MethodGet, "/metrics", "", "")
+	status, head, body := a.do(http.MethodGet, "/metrics", "", "")
 	if status != http.StatusOK || !strings.Contains(body, "vitrine_build_info{") ||
 		!strings.HasPrefix(head.Get("Content-Type"), "text/plain") {
 		t.Errorf("got %d, %v: %s", status, head, body)
 	}
-	_, head, body = a.ask(http.MethodGet, "/metrics", "", "application/openmetrics-text;version=1.0.0")
+	_, head, body = a.do(http.MethodGet, "/metrics", "", "application/openmetrics-text;version=1.0.0")
 	if !strings.HasPrefix(head.Get("Content-Type"), "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {
 		t.Errorf("got %v, want OpenMetrics", head)
 	}
 }
 
-func TestReadinessNamesEachCheckAndLivenessAsksNone(t *testing.T) {
+func testAdminReadinessAndLiveness(t *testing.T) {
 	t.Parallel()
-	var db, cache part
+	var db, cache dependency
 	db.down.Store(true)
 	a := start(t, map[string]telemetry.Check{"postgres": db.check, "redis": cache.check})
 
-	status, head, body := a.ask(http.MethodGet, "/healthz", "", "")
-	if status != http.StatusOK || body != `{"status":"ok"}`+"\n" || db.asked.Load() != 0 {
-		t.Errorf("liveness: got %d %s after %d checks", status, body, db.asked.Load())
+	status, head, body := a.do(http.MethodGet, "/healthz", "", "")
+	if status != http.StatusOK || body != `{"status":"ok"}`+"\n" || db.calls.Load() != 0 {
+		t.Errorf("liveness: got %d %s after %d checks", status, body, db.calls.Load())
 	}
 	if head.Get("Content-Type") != "application/json" || head.Get("Cache-Control") != "no-store" {
 		t.Errorf("liveness: got %v", head)
 	}
 
-	status, _, body = a.ask(http.MethodGet, "/readyz", "", "")
+	status, _, body = a.do(http.MethodGet, "/readyz", "", "")
 	var got telemetry.Report
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
@@ -113,47 +125,47 @@ func TestReadinessNamesEachCheckAndLivenessAsksNone(t *testing.T) {
 	}
 
 	a.health.SetDraining()
-	if status, _, body := a.ask(http.MethodGet, "/readyz", "", ""); status != http.StatusServiceUnavailable ||
+	if status, _, body := a.do(http.MethodGet, "/readyz", "", ""); status != http.StatusServiceUnavailable ||
 		body != `{"status":"draining"}`+"\n" {
 		t.Errorf("draining: got %d %s", status, body)
 	}
-	if status, _, _ := a.ask(http.MethodGet, "/healthz", "", ""); status != http.StatusOK {
-		t.Errorf("a draining process would be killed: got %d", status)
+	if status, _, _ := a.do(http.MethodGet, "/healthz", "", ""); status != http.StatusOK {
+		t.Errorf("healthz of a draining process: got %d", status)
 	}
 }
 
-func TestReadyIs200(t *testing.T) {
+func testAdminReady(t *testing.T) {
 	t.Parallel()
-	var db part
+	var db dependency
 	a := start(t, map[string]telemetry.Check{"postgres": db.check})
-	status, _, body := a.ask(http.MethodGet, "/readyz", "", "")
+	status, _, body := a.do(http.MethodGet, "/readyz", "", "")
 	if status != http.StatusOK || !strings.Contains(body, `"status":"ready"`) {
 		t.Errorf("got %d %s", status, body)
 	}
 }
 
-func TestTheLogLevelIsReadAndChanged(t *testing.T) {
+func testAdminLogLevel(t *testing.T) {
 	t.Parallel()
 	a := start(t, nil)
-	status, _, body := a.ask(http.MethodGet, "/loglevel", "", "")
+	status, _, body := a.do(http.MethodGet, "/loglevel", "", "")
 	if status != http.StatusOK || body != `{"level":"info"}`+"\n" {
 		t.Errorf("got %d %s", status, body)
 	}
-	if status, _, _ := a.ask(http.MethodPut, "/loglevel", `{"level":"debug"}`, ""); status != http.StatusOK {
+	if status, _, _ := a.do(http.MethodPut, "/loglevel", `{"level":"debug"}`, ""); status != http.StatusOK {
 		t.Errorf("got %d", status)
 	}
 	if got := a.level.Level(); got != zapcore.DebugLevel {
 		t.Errorf("got %s, want debug", got)
 	}
 	for _, body := range []string{`{"level":"loud"}`, `{}`, `{"level":"info"` + strings.Repeat(" ", 2000) + `}`} {
-		status, _, _ := a.ask(http.MethodPut, "/loglevel", body, "")
+		status, _, _ := a.do(http.MethodPut, "/loglevel", body, "")
 		if status != http.StatusBadRequest || a.level.Level() != zapcore.DebugLevel {
 			t.Errorf("%.20s: got %d, level %s", body, status, a.level.Level())
 		}
 	}
 }
 
-func TestProfilesAreServedAndNothingElse(t *testing.T) {
+func testAdminProfiles(t *testing.T) {
 	t.Parallel()
 	a := start(t, nil)
 	for path, want := range map[string]int{
@@ -161,16 +173,16 @@ func TestProfilesAreServedAndNothingElse(t *testing.T) {
 		"/debug/pprof/cmdline": 200, "/debug/pprof/symbol": 200,
 		"/": 404, "/debug/vars": 404,
 	} {
-		if got, _, _ := a.ask(http.MethodGet, path, "", ""); got != want {
+		if got, _, _ := a.do(http.MethodGet, path, "", ""); got != want {
 			t.Errorf("GET %s: got %d, want %d", path, got, want)
 		}
 	}
-	if got, _, _ := a.ask(http.MethodPost, "/metrics", "", ""); got != http.StatusMethodNotAllowed {
+	if got, _, _ := a.do(http.MethodPost, "/metrics", "", ""); got != http.StatusMethodNotAllowed {
 		t.Errorf("POST /metrics: got %d", got)
 	}
 }
 
-func TestAProfileInFlightDoesNotHoldUpTheEnd(t *testing.T) {
+func testAdminShutdownCutsProfiles(t *testing.T) {
 	t.Parallel()
 	a := start(t, nil)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.url+"/debug/pprof/trace?seconds=60", nil)
@@ -178,21 +190,21 @@ func TestAProfileInFlightDoesNotHoldUpTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Close = true
-	resp, err := http.DefaultClient.Do(req) // its head comes once the trace has begun
+	resp, err := http.DefaultClient.Do(req) // the header is sent when the trace has started
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	began := time.Now()
+	start := time.Now()
 	if err := a.stop(); err != nil {
 		t.Errorf("got %v", err)
 	}
-	if spent := time.Since(began); spent > 10*time.Second {
-		t.Errorf("stopping took %s", spent)
+	if elapsed := time.Since(start); elapsed > 10*time.Second {
+		t.Errorf("stopping lasted %s", elapsed)
 	}
 }
 
-func TestATakenPortIsAnError(t *testing.T) {
+func testAdminAddressInUse(t *testing.T) {
 	t.Parallel()
 	var lc net.ListenConfig
 	taken, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -209,20 +221,20 @@ func TestATakenPortIsAnError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := server.Ready(ctx); err == nil {
-		t.Error("it is ready without a port")
+		t.Error("Ready returns nil without a port")
 	}
 }
 
-func TestAProgramAddsItsOwnToTheAdminPort(t *testing.T) {
+func testAdminAddedRoutes(t *testing.T) {
 	t.Parallel()
 	a := start(t, nil)
-	if status, _, body := a.ask(http.MethodPost, "/images/reprocess", "{}", ""); status != http.StatusOK || body != "POST {}" {
-		t.Errorf("got %d %q, want what the handler says", status, body)
+	if status, _, body := a.do(http.MethodPost, "/images/reprocess", "{}", ""); status != http.StatusOK || body != "POST {}" {
+		t.Errorf("got %d %q, want the response of the handler", status, body)
 	}
-	if status, _, _ := a.ask(http.MethodPost, "/images", "{}", ""); status != http.StatusNotFound {
-		t.Errorf("got %d for what nobody added", status)
+	if status, _, _ := a.do(http.MethodPost, "/images", "{}", ""); status != http.StatusNotFound {
+		t.Errorf("got %d for an unknown route", status)
 	}
-	if status, _, _ := a.ask(http.MethodGet, "/metrics", "", ""); status != http.StatusOK {
-		t.Errorf("got %d for what is always there", status)
+	if status, _, _ := a.do(http.MethodGet, "/metrics", "", ""); status != http.StatusOK {
+		t.Errorf("got %d for a built-in route", status)
 	}
 }

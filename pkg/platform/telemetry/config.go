@@ -9,14 +9,14 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// LogConfig says what is logged and how.
+// LogConfig has the level, format and sampling of the log.
 type LogConfig struct {
-	Level              string `env:"LEVEL" envDefault:"info" desc:"least level logged: debug, info, warn or error"`
+	Level              string `env:"LEVEL" envDefault:"info" desc:"lowest level logged: debug, info, warn or error"`
 	Format             string `env:"FORMAT" envDefault:"json" desc:"json for machines, console for people"`
 	SamplingFirst      int    `env:"SAMPLING_FIRST" envDefault:"0" desc:"equal lines logged a second before sampling; 0: all"`
-	SamplingThereafter int    `env:"SAMPLING_THEREAFTER" envDefault:"100" desc:"then one of so many is logged; 0: none"`
+	SamplingThereafter int    `env:"SAMPLING_THEREAFTER" envDefault:"100" desc:"then one of this number is logged; 0: none"`
 
-	Flush time.Duration `env:"FLUSH" envDefault:"200ms" desc:"longest a line below warn waits to be written with others; 0: none"`
+	Flush time.Duration `env:"FLUSH" envDefault:"200ms" desc:"longest delay of lines below warn, written together; 0: none"`
 }
 
 // Validate returns every wrong variable.
@@ -31,7 +31,7 @@ func (c LogConfig) Validate() []fault.Field {
 	return check.Fields()
 }
 
-// AdminConfig says where the admin port is.
+// AdminConfig has the address of the admin port.
 type AdminConfig struct {
 	Addr string `env:"ADDR" envDefault:":9090" desc:"address of metrics, health and profiles; not for the internet"`
 }

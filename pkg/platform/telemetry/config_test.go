@@ -15,7 +15,13 @@ type parts struct {
 	Admin telemetry.AdminConfig `envPrefix:"ADMIN_"`
 }
 
-func TestTheDefaultsAreValid(t *testing.T) {
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	t.Run("defaults_are_valid", testConfigDefaultsAreValid)
+	t.Run("every_wrong_variable", testConfigEveryWrongVariable)
+}
+
+func testConfigDefaultsAreValid(t *testing.T) {
 	t.Parallel()
 	got, _, err := config.Load[parts](nil, nil)
 	if err != nil {
@@ -30,7 +36,7 @@ func TestTheDefaultsAreValid(t *testing.T) {
 	}
 }
 
-func TestEveryWrongVariableIsNamed(t *testing.T) {
+func testConfigEveryWrongVariable(t *testing.T) {
 	t.Parallel()
 	names := func(fields []fault.Field) []string {
 		var names []string

@@ -1,14 +1,11 @@
-// Package telemetry is how a program shows what it does: its log, its metrics, its health, and the admin port that serves
-// them.
+// Package telemetry has the log, the metrics and the health of a program, and the admin port that serves them.
 //
 // The log is JSON, one object a line, with the keys ts (RFC 3339, UTC, nanoseconds), level, logger, msg, service and
-// version; stack stands on panics only. A field called duration, or whose type is one, is a number of seconds. Nothing is
-// redacted here: what must not be seen is not logged. No line is dropped unless sampling is configured, and then a counter
-// tells how many.
+// version; only panics have stack. Durations are in seconds. Nothing is redacted: secrets must not be logged. No line is
+// dropped unless sampling is configured; a counter has the number of dropped lines.
 //
-// Liveness and readiness are different questions. /healthz says that the process answers, and nothing else: a restart
-// repairs no database. /readyz asks everything the program needs, see [Health].
+// Liveness and readiness differ. /healthz reports only that the process responds, because a restart does not repair a
+// database. /readyz runs the checks of everything that the program needs, see [Health].
 //
-// The admin port serves metrics, health, the log level and profiles to whoever reaches it, so it is never exposed outside
-// the cluster.
+// The admin port does not authenticate its clients. It must not be reachable from outside the cluster.
 package telemetry

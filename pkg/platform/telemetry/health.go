@@ -15,95 +15,95 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// How checks are run.
+// The time limits of checks.
 const (
-	checkTimeout = 2 * time.Second // below the kubelet's patience, which the charts set to 3 s
-	reportAge    = time.Second     // how long an answer is given again: probes of any number cost one round a second
+	checkTimeout = 2 * time.Second // below the probe's timeoutSeconds in the chart, 3
+	maxReportAge = time.Second     // reports are reused, so that many probes run the checks only once a second
 )
 
-// errNoAnswer is the result of a check that took too long.
+// errNoAnswer is the result of a check that did not end in time.
 var errNoAnswer = fmt.Errorf("no answer within %s", checkTimeout)
 
-// Check asks for one thing that the program needs. It should end with ctx.
+// Check returns nil if one dependency of the program is available. It should end with ctx.
 type Check func(ctx context.Context) error
 
-// Status is a health report's verdict.
+// Status is the result of a health report.
 type Status string
 
-// The verdicts.
+// The values of Status.
 const (
 	Ready    Status = "ready"
 	NotReady Status = "not_ready"
-	Draining Status = "draining" // on its way out: nothing is wrong, and nothing more should be sent here
+	Draining Status = "draining" // shutting down: healthy, but should not get requests
 )
 
-// Report is what the checks said. Errors may name addresses: it is for the admin port, not for clients.
+// Report has the results of all checks. Errors may have addresses: it is for the admin port, not for clients.
 type Report struct {
 	Status Status            `json:"status"`
 	Checks map[string]Result `json:"checks,omitempty"`
 }
 
-// Result is what one check said.
+// Result is the result of one check.
 type Result struct {
 	OK      bool    `json:"ok"`
-	Seconds float64 `json:"seconds"`         // how long it took
+	Seconds float64 `json:"seconds"`         // duration of the check
 	Error   string  `json:"error,omitempty"` // "" when OK
 }
 
-// Health tells whether the program can do its work.
+// Health reports whether the program's dependencies are available.
 //
-// All checks run at once, each has two seconds, and the answer is kept for one second, so that no number of probes can
-// wear down a database that is already slow. A check that does not end with its context is left running, counts as
-// failed, and is not started again before it has ended. A check's change from good to bad and back is logged, once.
+// All checks run concurrently for at most two seconds, and the report is kept for one second, so that probes do not overload
+// a slow database. A check that does not end with its context continues, counts as failed, and is not started again before
+// it has ended. Changes of a check's result are logged.
 type Health struct {
 	checks   map[string]Check
 	log      *zap.Logger
 	now      func() time.Time
 	draining atomic.Bool
-	turn     chan struct{} // holds one token: whoever has it may touch what follows
+	lock     chan struct{} // a mutex, with a wait that ends with a context, for the fields below
 	running  map[string]*atomic.Bool
 	report   Report
-	at       time.Time // of report; zero: there is none
+	at       time.Time // time of report; zero: there is none
 }
 
-// NewHealth returns a Health that is ready when every one of checks is, by name.
+// NewHealth returns a Health that is ready when all checks succeed. The keys of checks are their names.
 func NewHealth(checks map[string]Check, now func() time.Time, log *zap.Logger) *Health {
 	h := &Health{
 		checks: maps.Clone(checks), log: log, now: now,
-		turn: make(chan struct{}, 1), running: map[string]*atomic.Bool{},
+		lock: make(chan struct{}, 1), running: map[string]*atomic.Bool{},
 	}
 	for name := range checks {
 		h.running[name] = new(atomic.Bool)
 	}
-	h.turn <- struct{}{}
+	h.lock <- struct{}{}
 	return h
 }
 
-// SetDraining makes every answer Draining from now on, without asking anything.
+// SetDraining makes every later report Draining, without running checks.
 func (h *Health) SetDraining() { h.draining.Store(true) }
 
-// Report returns what the checks say, at most a second old. When ctx ends before, it is NotReady and empty.
+// Report returns a report that is at most a second old. If ctx ends before, the report is NotReady and has no checks.
 func (h *Health) Report(ctx context.Context) Report {
 	if h.draining.Load() {
 		return Report{Status: Draining}
 	}
 	select {
-	case <-h.turn:
-		defer func() { h.turn <- struct{}{} }()
+	case <-h.lock:
+		defer func() { h.lock <- struct{}{} }()
 	case <-ctx.Done():
 		return Report{Status: NotReady}
 	}
-	if h.at.IsZero() || h.now().Sub(h.at) >= reportAge {
-		// Everyone gets this report, so it must not fail because its first reader lost patience.
-		next := h.ask(context.WithoutCancel(ctx))
-		h.tell(h.report, next)
+	if h.at.IsZero() || h.now().Sub(h.at) >= maxReportAge {
+		// All readers share the report, so the end of the first reader's context must not fail it.
+		next := h.runChecks(context.WithoutCancel(ctx))
+		h.logChanges(h.report, next)
 		h.report, h.at = next, h.now()
 	}
 	return h.report
 }
 
-// Ready returns nil when the program can do its work, and else a fault.Unavailable whose detail names what it waits for,
-// and whose cause says why.
+// Ready returns nil if the program is ready, or a fault.Unavailable. Its detail has the names of the failed checks, and its
+// cause their errors.
 func (h *Health) Ready(ctx context.Context) error {
 	report := h.Report(ctx)
 	switch {
@@ -112,7 +112,7 @@ func (h *Health) Ready(ctx context.Context) error {
 	case report.Status == Draining:
 		return fault.New(fault.Unavailable, "not_ready", "shutting down")
 	case len(report.Checks) == 0:
-		return fault.Wrap(ctx.Err(), fault.Unavailable, "not_ready", "the checks took too long")
+		return fault.Wrap(ctx.Err(), fault.Unavailable, "not_ready", "the checks did not end in time")
 	}
 	var names []string
 	var causes []error
@@ -127,16 +127,16 @@ func (h *Health) Ready(ctx context.Context) error {
 
 // outcome is the end of one check.
 type outcome struct {
-	name  string
-	err   error
-	spent time.Duration
+	name    string
+	err     error
+	elapsed time.Duration
 }
 
-// ask runs all checks and waits for them, but not longer than checkTimeout.
-func (h *Health) ask(ctx context.Context) Report {
+// runChecks runs all checks and waits for them, but not longer than checkTimeout.
+func (h *Health) runChecks(ctx context.Context) Report {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	outcomes := make(chan outcome, len(h.checks)) // room for all: a late one blocks nobody
+	outcomes := make(chan outcome, len(h.checks)) // for all checks, so that a late one does not block
 	report := Report{Status: Ready, Checks: make(map[string]Result, len(h.checks))}
 	waiting := 0
 	for name, check := range h.checks {
@@ -165,13 +165,13 @@ func (h *Health) ask(ctx context.Context) Report {
 }
 
 func (h *Health) run(ctx context.Context, name string, check Check, outcomes chan<- outcome) {
-	began := h.now()
+	start := h.now()
 	o := outcome{name: name}
 	defer func() {
 		if p := recover(); p != nil {
 			o.err = fmt.Errorf("panic: %v", p)
 		}
-		o.spent = h.now().Sub(began)
+		o.elapsed = h.now().Sub(start)
 		h.running[name].Store(false)
 		outcomes <- o
 	}()
@@ -182,15 +182,15 @@ func (h *Health) run(ctx context.Context, name string, check Check, outcomes cha
 }
 
 func resultOf(o outcome) Result {
-	r := Result{OK: o.err == nil, Seconds: o.spent.Seconds()}
+	r := Result{OK: o.err == nil, Seconds: o.elapsed.Seconds()}
 	if o.err != nil {
 		r.Error = o.err.Error()
 	}
 	return r
 }
 
-// tell logs what changed between two reports. What is good from the start is no news.
-func (h *Health) tell(before, after Report) {
+// logChanges logs the checks whose results differ between two reports. A first success is not logged.
+func (h *Health) logChanges(before, after Report) {
 	for _, name := range slices.Sorted(maps.Keys(after.Checks)) {
 		was, known := before.Checks[name]
 		is := after.Checks[name]

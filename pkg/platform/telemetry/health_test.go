@@ -21,14 +21,14 @@ import (
 
 var errDown = errors.New("dial tcp 10.0.0.7:5432: refused")
 
-// part is something that is checked: it counts, and fails while down.
-type part struct {
-	asked atomic.Int64
+// dependency counts its checks, which fail while it is down.
+type dependency struct {
+	calls atomic.Int64
 	down  atomic.Bool
 }
 
-func (p *part) check(context.Context) error {
-	p.asked.Add(1)
+func (p *dependency) check(context.Context) error {
+	p.calls.Add(1)
 	if p.down.Load() {
 		return errDown
 	}
@@ -39,10 +39,24 @@ func newHealth(checks map[string]telemetry.Check) *telemetry.Health {
 	return telemetry.NewHealth(checks, time.Now, zap.NewNop())
 }
 
-func TestReadyMeansThatEveryCheckIs(t *testing.T) {
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	t.Run("not_ready_names_failed_checks", testHealthNotReadyNamesFailedChecks)
+	t.Run("report_is_kept_for_a_second", testHealthReportIsKeptForASecond)
+	t.Run("concurrent_readers_share_a_report", testHealthConcurrentReadersShareAReport)
+	t.Run("checks_run_concurrently_for_two_seconds", testHealthChecksRunConcurrentlyForTwoSeconds)
+	t.Run("hanging_check_is_not_restarted", testHealthHangingCheckIsNotRestarted)
+	t.Run("reader_deadline_does_not_end_checks", testHealthReaderDeadlineDoesNotEndChecks)
+	t.Run("draining_runs_no_check", testHealthDrainingRunsNoCheck)
+	t.Run("panic", testHealthPanic)
+	t.Run("no_checks", testHealthNoChecks)
+	t.Run("changes_are_logged", testHealthChangesAreLogged)
+}
+
+func testHealthNotReadyNamesFailedChecks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var db, cache part
+		var db, cache dependency
 		h := newHealth(map[string]telemetry.Check{"postgres": db.check, "redis": cache.check})
 		if err := h.Ready(t.Context()); err != nil {
 			t.Fatalf("got %v, want ready", err)
@@ -52,10 +66,10 @@ func TestReadyMeansThatEveryCheckIs(t *testing.T) {
 		err := h.Ready(t.Context())
 		f := fault.From(err)
 		if f == nil || f.Kind != fault.Unavailable || f.Detail != "not available: postgres" {
-			t.Fatalf("got %v, want Unavailable with the name of what is down", err)
+			t.Fatalf("got %v, want Unavailable with the name of the failed check", err)
 		}
 		if strings.Contains(f.Detail, "10.0.0.7") || !strings.Contains(err.Error(), "postgres: "+errDown.Error()) {
-			t.Errorf("the reason must be in the cause, and only there: %v", err)
+			t.Errorf("the reason must be only in the cause: %v", err)
 		}
 		got := h.Report(t.Context())
 		want := map[string]telemetry.Result{"postgres": {Error: errDown.Error()}, "redis": {OK: true}}
@@ -65,10 +79,10 @@ func TestReadyMeansThatEveryCheckIs(t *testing.T) {
 	})
 }
 
-func TestAnAnswerIsKeptForASecond(t *testing.T) {
+func testHealthReportIsKeptForASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var db part
+		var db dependency
 		h := newHealth(map[string]telemetry.Check{"postgres": db.check})
 		for _, c := range []struct {
 			wait time.Duration
@@ -76,17 +90,17 @@ func TestAnAnswerIsKeptForASecond(t *testing.T) {
 		}{{0, 1}, {0, 1}, {999 * time.Millisecond, 1}, {time.Millisecond, 2}, {time.Hour, 3}} {
 			<-time.After(c.wait)
 			h.Report(t.Context())
-			if got := db.asked.Load(); got != c.want {
-				t.Errorf("after %s more: asked %d times, want %d", c.wait, got, c.want)
+			if got := db.calls.Load(); got != c.want {
+				t.Errorf("after another %s: %d checks, want %d", c.wait, got, c.want)
 			}
 		}
 	})
 }
 
-func TestManyReadersCostOneRound(t *testing.T) {
+func testHealthConcurrentReadersShareAReport(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var db part
+		var db dependency
 		h := newHealth(map[string]telemetry.Check{"postgres": func(ctx context.Context) error {
 			<-time.After(time.Second)
 			return db.check(ctx)
@@ -100,13 +114,13 @@ func TestManyReadersCostOneRound(t *testing.T) {
 			})
 		}
 		readers.Wait()
-		if got := db.asked.Load(); got != 1 {
-			t.Errorf("asked %d times, want once", got)
+		if got := db.calls.Load(); got != 1 {
+			t.Errorf("%d checks, want 1", got)
 		}
 	})
 }
 
-func TestChecksRunAtOnceAndHaveTwoSeconds(t *testing.T) {
+func testHealthChecksRunConcurrentlyForTwoSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
@@ -114,10 +128,10 @@ func TestChecksRunAtOnceAndHaveTwoSeconds(t *testing.T) {
 			<-time.After(1500 * time.Millisecond)
 			return nil
 		}})
-		began := time.Now()
+		start := time.Now()
 		got := h.Report(t.Context())
-		if spent := time.Since(began); spent != 2*time.Second {
-			t.Errorf("took %s, want 2s", spent)
+		if elapsed := time.Since(start); elapsed != 2*time.Second {
+			t.Errorf("lasted %s, want 2s", elapsed)
 		}
 		want := map[string]telemetry.Result{
 			"a": {Seconds: 2, Error: "no answer within 2s"}, "b": {Seconds: 2, Error: "no answer within 2s"},
@@ -129,13 +143,13 @@ func TestChecksRunAtOnceAndHaveTwoSeconds(t *testing.T) {
 	})
 }
 
-func TestACheckThatHangsIsNotStartedAgain(t *testing.T) {
+func testHealthHangingCheckIsNotRestarted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var asked atomic.Int64
+		var calls atomic.Int64
 		release := make(chan struct{})
 		h := newHealth(map[string]telemetry.Check{"kafka": func(context.Context) error {
-			asked.Add(1)
+			calls.Add(1)
 			<-release
 			return nil
 		}})
@@ -145,18 +159,18 @@ func TestACheckThatHangsIsNotStartedAgain(t *testing.T) {
 			}
 			<-time.After(time.Minute)
 		}
-		if got := asked.Load(); got != 1 {
-			t.Errorf("%d of them hang now, want 1", got)
+		if got := calls.Load(); got != 1 {
+			t.Errorf("%d checks hang, want 1", got)
 		}
 		close(release)
 		synctest.Wait()
-		if err := h.Ready(t.Context()); err != nil || asked.Load() != 2 {
-			t.Errorf("once it has ended it is asked again: got %v after %d", err, asked.Load())
+		if err := h.Ready(t.Context()); err != nil || calls.Load() != 2 {
+			t.Errorf("after the end of the hanging check: got %v after %d checks, want 2", err, calls.Load())
 		}
 	})
 }
 
-func TestAnImpatientReaderSpoilsNothing(t *testing.T) {
+func testHealthReaderDeadlineDoesNotEndChecks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHealth(map[string]telemetry.Check{"postgres": func(ctx context.Context) error {
@@ -172,36 +186,36 @@ func TestAnImpatientReaderSpoilsNothing(t *testing.T) {
 		defer cancel()
 		first.Go(func() {
 			if got := h.Report(ctx).Status; got != telemetry.Ready {
-				t.Errorf("the round was cut short with its first reader: %s", got)
+				t.Errorf("the first reader's deadline ended the checks: %s", got)
 			}
 		})
 		synctest.Wait()
-		began := time.Now()
-		err := h.Ready(ctx) // waits for its turn, and gives up
+		start := time.Now()
+		err := h.Ready(ctx) // waits for the lock until its deadline
 		if !errors.Is(err, context.DeadlineExceeded) || !fault.Is(err, fault.Unavailable) {
 			t.Errorf("got %v, want Unavailable because of the deadline", err)
 		}
-		if spent := time.Since(began); spent != 100*time.Millisecond {
-			t.Errorf("waited %s beyond its own deadline", spent)
+		if elapsed := time.Since(start); elapsed != 100*time.Millisecond {
+			t.Errorf("waited %s beyond its deadline", elapsed)
 		}
 		first.Wait()
 	})
 }
 
-func TestDrainingAsksNobody(t *testing.T) {
+func testHealthDrainingRunsNoCheck(t *testing.T) {
 	t.Parallel()
-	var db part
+	var db dependency
 	h := newHealth(map[string]telemetry.Check{"postgres": db.check})
 	h.SetDraining()
-	if got := h.Report(t.Context()); got.Status != telemetry.Draining || db.asked.Load() != 0 {
-		t.Errorf("got %+v after %d checks", got, db.asked.Load())
+	if got := h.Report(t.Context()); got.Status != telemetry.Draining || db.calls.Load() != 0 {
+		t.Errorf("got %+v after %d checks", got, db.calls.Load())
 	}
 	if err := h.Ready(t.Context()); fault.From(err) == nil || fault.From(err).Detail != "shutting down" {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestAPanicInACheckIsItsResult(t *testing.T) {
+func testHealthPanic(t *testing.T) {
 	t.Parallel()
 	h := newHealth(map[string]telemetry.Check{"kafka": func(context.Context) error { panic("nil client") }})
 	if got := h.Report(t.Context()).Checks["kafka"].Error; got != "panic: nil client" {
@@ -209,17 +223,17 @@ func TestAPanicInACheckIsItsResult(t *testing.T) {
 	}
 }
 
-func TestNothingToCheckIsReady(t *testing.T) {
+func testHealthNoChecks(t *testing.T) {
 	t.Parallel()
 	if err := newHealth(nil).Ready(t.Context()); err != nil {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestOnlyChangesAreLogged(t *testing.T) {
+func testHealthChangesAreLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var db, cache part
+		var db, cache dependency
 		core, logs := observer.New(zap.DebugLevel)
 		h := telemetry.NewHealth(map[string]telemetry.Check{"postgres": db.check, "redis": cache.check}, time.Now, zap.New(core))
 		cache.down.Store(true)

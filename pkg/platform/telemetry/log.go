@@ -15,15 +15,15 @@ const (
 	formatConsole = "console"
 )
 
-// flushSize is how many bytes of lines wait at most.
+// flushSize is the size in bytes at which buffered lines are written.
 const flushSize = 64 << 10
 
 // NewLogger returns the program's logger and the handle that changes its level while it runs. Every line names service
 // and build's version. reg takes the counter of dropped lines; nil is for a program without metrics.
 //
-// Lines are written together, every cfg.Flush: a write for each line was a third of what a cached request costs. A line of
-// level warn or above is written at once, with all before it. stop writes what waits; no line may be logged after it. What a
-// kill -9 takes is the last moment's lines below warn.
+// Lines are buffered and written every cfg.Flush: a write for each line was a third of the CPU time of a cached request. A
+// line of level warn or above is written at once, with the buffered ones. stop writes the buffered lines; nothing may be
+// logged after it. A SIGKILL loses the buffered lines.
 func NewLogger(
 	cfg LogConfig, out zapcore.WriteSyncer, service string, build Build, reg prometheus.Registerer,
 ) (log *zap.Logger, level zap.AtomicLevel, stop func(), err error) {
@@ -34,7 +34,7 @@ func NewLogger(
 	if cfg.Flush > 0 {
 		plain := zapcore.AddSync(struct{ io.Writer }{out}) // without Sync, which would be an fsync each time
 		buffer := &zapcore.BufferedWriteSyncer{WS: plain, Size: flushSize, FlushInterval: cfg.Flush}
-		lines, stop = buffer, func() { _ = buffer.Stop() } // a log that cannot be written has nobody to tell
+		lines, stop = buffer, func() { _ = buffer.Stop() } // an error of the log cannot be logged
 	}
 	core := zapcore.NewCore(encoder(cfg.Format), lines, level)
 	if cfg.Flush > 0 {
@@ -54,7 +54,7 @@ func NewLogger(
 				}
 			}))
 	}
-	// A stack is worth its length where the program stops or should have; an error tells its way by its wraps.
+	// Only DPanic and above have a stack: other errors are wrapped on their way.
 	log = zap.New(core, zap.AddStacktrace(zapcore.DPanicLevel), zap.ErrorOutput(zapcore.Lock(out)))
 	return log.With(zap.String("service", service), zap.String("version", build.Version)), level, stop, nil
 }

@@ -51,14 +51,25 @@ func lines(t *testing.T, out *bytes.Buffer) []map[string]any {
 	return parsed
 }
 
-func TestEveryLineIsOneObjectWithTheSameKeys(t *testing.T) {
+func TestLogger(t *testing.T) {
+	t.Parallel()
+	t.Run("json_lines", testLoggerJsonLines)
+	t.Run("panic_has_stack", testLoggerPanicHasStack)
+	t.Run("level", testLoggerLevel)
+	t.Run("sampling_counts_dropped_lines", testLoggerSamplingCountsDroppedLines)
+	t.Run("no_sampling", testLoggerNoSampling)
+	t.Run("console_format", testLoggerConsoleFormat)
+	t.Run("flush", testLoggerFlush)
+}
+
+func testLoggerJsonLines(t *testing.T) {
 	t.Parallel()
 	log, out := logger(t, telemetry.LogConfig{Level: "debug", Format: "json"}, nil)
 	log = log.Named("worker")
 	log.Debug("two\nlines", zap.String("raw", "\xff\x00\u2028\"</script>"))
 	log.Info("numbers", zap.Float64("nan", math.NaN()), zap.Float64("inf", math.Inf(1)), zap.Int64("product_id", 1<<60))
 	log.Warn("values", zap.Any("channel", make(chan int)), zap.Binary("bytes", []byte{0, 255}), zap.Namespace("open"))
-	log.Error("it broke", zap.Error(errors.Join(errors.New("a"), errors.New("b"))))
+	log.Error("failed", zap.Error(errors.Join(errors.New("a"), errors.New("b"))))
 	due := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("east", 2*60*60))
 	log.Info("done", zap.Duration("fetch_seconds", 1500*time.Millisecond), zap.Time("due_at", due))
 
@@ -77,7 +88,7 @@ func TestEveryLineIsOneObjectWithTheSameKeys(t *testing.T) {
 		}
 		text, _ := line["ts"].(string)
 		if at, err := time.Parse(time.RFC3339Nano, text); err != nil || at.Location() != time.UTC {
-			t.Errorf("line %d: ts %q is no UTC time: %v", i, text, err)
+			t.Errorf("line %d: ts %q is not a UTC time: %v", i, text, err)
 		}
 		for _, key := range []string{"stack", "caller"} {
 			if line[key] != nil {
@@ -89,11 +100,11 @@ func TestEveryLineIsOneObjectWithTheSameKeys(t *testing.T) {
 		t.Errorf("got %v, want UTC with nanoseconds", got[4]["due_at"])
 	}
 	if got[4]["fetch_seconds"] != 1.5 || got[0]["msg"] != "two\nlines" {
-		t.Errorf("the values changed: %v, %v", got[4], got[0])
+		t.Errorf("values differ: %v, %v", got[4], got[0])
 	}
 }
 
-func TestAPanicIsLoggedWithItsStack(t *testing.T) {
+func testLoggerPanicHasStack(t *testing.T) {
 	t.Parallel()
 	log, out := logger(t, telemetry.LogConfig{Level: "info", Format: "json"}, nil)
 	log.DPanic("impossible")
@@ -102,7 +113,7 @@ func TestAPanicIsLoggedWithItsStack(t *testing.T) {
 	}
 }
 
-func TestTheLevelIsKeptAndCanBeChanged(t *testing.T) {
+func testLoggerLevel(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	log, level, _, err := telemetry.NewLogger(
@@ -118,17 +129,17 @@ func TestTheLevelIsKeptAndCanBeChanged(t *testing.T) {
 	}
 	cfg := telemetry.LogConfig{Level: "loud"}
 	if _, _, _, err := telemetry.NewLogger(cfg, zapcore.AddSync(&out), "s", build(), nil); err == nil {
-		t.Error("a level that is none was accepted")
+		t.Error("an unknown level was accepted")
 	}
 }
 
-func TestSamplingCountsWhatItDrops(t *testing.T) {
+func testLoggerSamplingCountsDroppedLines(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
 	log, out := logger(t, telemetry.LogConfig{Level: "info", Format: "json", SamplingFirst: 2, SamplingThereafter: 0}, reg)
 	const n = 50
 	for range n {
-		log.Info("again")
+		log.Info("same")
 	}
 	want := `
 # HELP vitrine_telemetry_log_lines_dropped_total Log lines that sampling left out.
@@ -143,18 +154,18 @@ vitrine_telemetry_log_lines_dropped_total{level="info"} `
 	}
 }
 
-func TestWithoutSamplingNothingIsDropped(t *testing.T) {
+func testLoggerNoSampling(t *testing.T) {
 	t.Parallel()
 	log, out := logger(t, telemetry.LogConfig{Level: "info", Format: "json", SamplingThereafter: 100}, nil)
 	for range 1000 {
-		log.Info("again")
+		log.Info("same")
 	}
 	if got := len(lines(t, out)); got != 1000 {
 		t.Errorf("got %d lines, want 1000", got)
 	}
 }
 
-func TestTheConsoleFormatIsForPeople(t *testing.T) {
+func testLoggerConsoleFormat(t *testing.T) {
 	t.Parallel()
 	log, out := logger(t, telemetry.LogConfig{Level: "info", Format: "console"}, nil)
 	log.Info("listening", zap.String("addr", ":8080"))
@@ -163,7 +174,7 @@ func TestTheConsoleFormatIsForPeople(t *testing.T) {
 	}
 }
 
-func TestLinesWaitToBeWrittenTogether(t *testing.T) {
+func testLoggerFlush(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	cfg := telemetry.LogConfig{Level: "info", Format: "json", Flush: time.Hour}
@@ -173,7 +184,7 @@ func TestLinesWaitToBeWrittenTogether(t *testing.T) {
 	}
 	log.Info("one")
 	if got := len(lines(t, &out)); got != 0 {
-		t.Errorf("a line that can wait: got %d written, want none", got)
+		t.Errorf("below warn: got %d written, want none", got)
 	}
 	log.Warn("two")
 	if got := len(lines(t, &out)); got != 2 {

@@ -7,15 +7,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Build says what exactly is running.
+// Build identifies the build of a program.
 type Build struct {
 	Version   string // "v1.4.0", or "devel"
 	Revision  string // of the commit, with "-dirty" if files were changed; "unknown" if it was not recorded
 	GoVersion string
 }
 
-// NewBuild returns the build of this binary: version as the linker was told it, "" if it was not; read is
-// debug.ReadBuildInfo.
+// NewBuild returns the build of this binary. version is the linker's, or ""; read is debug.ReadBuildInfo.
 func NewBuild(version string, read func() (*debug.BuildInfo, bool)) Build {
 	b := Build{Version: version, Revision: "unknown", GoVersion: "unknown"}
 	if info, ok := read(); ok {
@@ -45,7 +44,7 @@ func NewBuild(version string, read func() (*debug.BuildInfo, bool)) Build {
 func NewRegistry(component string, build Build) *prometheus.Registry {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "vitrine_build_info",
-		Help: "Always 1; what runs is in the labels.",
+		Help: "Always 1; the labels identify the build.",
 		ConstLabels: prometheus.Labels{
 			"component": component, "version": build.Version, "revision": build.Revision, "go_version": build.GoVersion,
 		},

@@ -10,11 +10,16 @@ import (
 	"vitrine.io/pkg/platform/telemetry"
 )
 
-func TestTheRegistrySaysWhatRuns(t *testing.T) {
+func TestNewRegistry(t *testing.T) {
+	t.Parallel()
+	t.Run("build_info", testNewRegistryBuildInfo)
+}
+
+func testNewRegistryBuildInfo(t *testing.T) {
 	t.Parallel()
 	reg := telemetry.NewRegistry("vitrine-api", build())
 	want := `
-# HELP vitrine_build_info Always 1; what runs is in the labels.
+# HELP vitrine_build_info Always 1; the labels identify the build.
 # TYPE vitrine_build_info gauge
 vitrine_build_info{component="vitrine-api",go_version="go1.26",revision="abc",version="v1.2.3"} 1
 `
@@ -28,11 +33,16 @@ vitrine_build_info{component="vitrine-api",go_version="go1.26",revision="abc",ve
 	}
 	problems, err := testutil.GatherAndLint(reg, "vitrine_build_info", "vitrine_telemetry_log_lines_dropped_total")
 	if err != nil || len(problems) > 0 {
-		t.Errorf("promtool would complain: %v, %v", problems, err)
+		t.Errorf("lint: %v, %v", problems, err)
 	}
 }
 
-func TestTheBuildIsReadFromTheBinary(t *testing.T) {
+func TestNewBuild(t *testing.T) {
+	t.Parallel()
+	t.Run("build_settings", testNewBuildBuildSettings)
+}
+
+func testNewBuildBuildSettings(t *testing.T) {
 	t.Parallel()
 	info := func(version string, settings ...debug.BuildSetting) func() (*debug.BuildInfo, bool) {
 		return func() (*debug.BuildInfo, bool) {
@@ -49,7 +59,7 @@ func TestTheBuildIsReadFromTheBinary(t *testing.T) {
 	}{
 		{"a release", "v1.0.0", info("(devel)", revision, clean),
 			telemetry.Build{Version: "v1.0.0", Revision: "abc", GoVersion: "go1.26.8"}},
-		{"changed files, whatever the order", "", info("(devel)", dirty, revision),
+		{"changed files, settings in another order", "", info("(devel)", dirty, revision),
 			telemetry.Build{Version: "devel", Revision: "abc-dirty", GoVersion: "go1.26.8"}},
 		{"go install", "", info("v1.1.0"),
 			telemetry.Build{Version: "v1.1.0", Revision: "unknown", GoVersion: "go1.26.8"}},

@@ -154,7 +154,7 @@ func (s *stage) assemble(tb testing.TB) {
 		Pipeline: func() *pipeline.Revision { return inForce },
 		NewID:    newID, Random: rand.Float64, Now: time.Now, Log: s.log.Named("catalog"),
 	}, s.cfg.Catalog)
-	s.server = httpapi.New(httpapi.Parts{
+	s.server = httpapi.New(httpapi.Deps{
 		Catalog: s.service, Encoder: encoder, Ready: func(context.Context) error { return nil }, NewID: uuid.NewString,
 		Now: time.Now, Registry: s.reg, Log: s.log.Named("http"),
 	}, s.cfg.HTTP)

@@ -124,7 +124,7 @@ func testDeadLettersImages(t *testing.T) {
 	if len(listed) != 1 || listed[0].Image.ImageID != first.Images[0].ID || listed[0].Image.SourceURL != late {
 		t.Fatalf("the first product's image is listed as %+v", listed)
 	}
-	if out, err := s.stdout("dead", "list", "--limit", "1"); err != nil || !strings.Contains(out, "and 2 older ones") ||
+	if out, err := s.stdout("dead", "list", "--limit", "1"); err != nil || !strings.Contains(out, "2 older dead letters") ||
 		strings.Count(out, "\n") != 3 {
 		t.Errorf("got %v\n%s", err, out)
 	}
@@ -136,17 +136,17 @@ func testDeadLettersImages(t *testing.T) {
 		t.Errorf("show: %v\n%s", err, out)
 	}
 
-	s.replay(true, []string{"--all", "--code", "http_status", "--dry-run"}, "would come to: 2 asked for again")
+	s.replay(true, []string{"--all", "--code", "http_status", "--dry-run"}, "would be: 2 requested again")
 	if p := s.awaitSettled(first.ID); p.Version != first.Version {
 		t.Errorf("a dry run changed %+v to %+v", first, p)
 	}
 	appear()
-	s.replay(true, []string{listed[0].ID}, listed[0].ID+"  asked for again", "1 asked for again, 0 sent again")
+	s.replay(true, []string{listed[0].ID}, listed[0].ID+"  requested again", "1 requested again, 0 sent again")
 	if p := s.awaitSettled(first.ID); p.Images[0].Status != "ready" || p.Images[1].Status != "failed" {
 		t.Errorf("after its replay the product is %+v", p)
 	}
-	s.replay(true, []string{listed[0].ID}, "nothing to do", "it has changed since", "0 asked for again")
-	s.replay(true, []string{"--all"}, "2 asked for again", "1 nothing to do", "0 failed")
+	s.replay(true, []string{listed[0].ID}, "nothing to do", "it has changed since", "0 requested again")
+	s.replay(true, []string{"--all"}, "2 requested again", "1 nothing to do", "0 failed")
 	if p := s.awaitSettled(second.ID); p.ImageStatus != "ready" {
 		t.Errorf("after the replay of all the second product is %+v", p)
 	}
@@ -161,8 +161,8 @@ func testDeadLettersImages(t *testing.T) {
 	}
 	awaitListed(2)
 	out, err := s.stdout("images", "reprocess", "--code", "unsupported_format", "--all", "--admin", api.admin)
-	if err != nil || !strings.Contains(out, "1 asked for again, 0 skipped") {
-		t.Errorf("reprocess by code: %v\n%s", err, out)
+	if err != nil || !strings.Contains(out, "1 requested again, 0 skipped") {
+		t.Errorf("by what they are: %v\n%s", err, out)
 	}
 	awaitListed(3)
 }
@@ -225,12 +225,12 @@ func testDeadLettersUndecodableRecords(t *testing.T) {
 	if out, err := s.stdout("dead", "show", garbage.ID); err != nil || !strings.Contains(out, `"record"`) {
 		t.Errorf("show: %v\n%s", err, out)
 	}
-	s.replay(true, []string{"--all", "--undecodable"}, "1 sent again", "4 left", "this version cannot read it, either",
+	s.replay(true, []string{"--all", "--undecodable"}, "1 sent again", "4 skipped", "this version cannot decode it either",
 		"its end is lost", "its topic is none of ours")
 	if n := s.records(event.TopicRequested, "decodable"); n != 1 {
 		t.Errorf("the topic has the record %d times, want 1", n)
 	}
-	s.replay(true, []string{"--all", "--undecodable", "--force"}, "2 sent again", "1 nothing to do", "2 left")
+	s.replay(true, []string{"--all", "--undecodable", "--force"}, "2 sent again", "1 nothing to do", "2 skipped")
 	if n := s.records(event.TopicRequested, "garbage"); n != 3 {
 		t.Errorf("the topic has the garbage %d times, want 3", n)
 	}

@@ -88,7 +88,7 @@ func testDevDemonstrationAndRestart(t *testing.T) {
 	d.serving(t)
 	text := d.out.String()
 	for _, want := range []string{
-		"SOURCE", "SAVED", "picture 3 of 3 is ready", "curl -s", "thumb", "webp", "jpg 2400x1600", "gif 1000x750",
+		"SOURCE", "SAVED", "image 3 of 3 is ready", "curl -s", "thumb", "webp", "jpg 2400x1600", "gif 1000x750",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the output does not contain %q:\n%s", want, text)

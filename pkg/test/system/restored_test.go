@@ -83,14 +83,14 @@ func (v *backupSystem) restored(args ...string) (images, republished int) {
 	for line := range strings.Lines(out) {
 		var l struct {
 			Msg        string
-			Pictures   int
-			AskedAgain int `json:"asked_again"`
+			Images     int
+			AskedAgain int `json:"requested_again"`
 		}
 		if json.Unmarshal([]byte(line), &l) != nil {
 			v.t.Errorf("not JSON: %s", line)
 		}
 		if l.Msg == "restored" {
-			return l.Pictures, l.AskedAgain
+			return l.Images, l.AskedAgain
 		}
 	}
 	v.t.Fatalf("the output has no summary:\n%s", out)

@@ -48,7 +48,7 @@ func TestSmoke(t *testing.T) {
 		return cli(t, nil, "vitrine", args...)
 	}
 	out, err := smoke("photos/1.jpg", "photos/2.jpg", "hills.jpg")
-	if err != nil || !strings.Contains(out, "is well: 3 pictures, 18 files") {
+	if err != nil || !strings.Contains(out, "is complete: 3 images, 18 files") {
 		t.Errorf("got %v\n%s", err, out)
 	}
 	out, err = smoke("photos/3.jpg", "moon.jpg")

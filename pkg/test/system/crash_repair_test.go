@@ -59,7 +59,7 @@ func TestRescuerCrash(t *testing.T) {
 		outbox int64
 	}{
 		{"before_commit", failpoint.EditWritten, 0},
-		{"after_commit", failpoint.RepeatCommitted, 1},
+		{"after_commit", failpoint.RepublishCommitted, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.forSubtest(t)

@@ -74,7 +74,7 @@ func TestWorkerCrash(t *testing.T) {
 		{"all_objects_stored", failpoint.WorkerStored, 1, afterRestart, false},
 		{"finish_before_commit", failpoint.EditWritten, 2, afterRestart, false},
 		{"finish_after_commit", failpoint.OutcomeCommitted, 1, undisturbed, true},
-		{"cache_invalidated", failpoint.OutcomeTold, 1, undisturbed, true},
+		{"cache_invalidated", failpoint.OutcomeInvalidated, 1, undisturbed, true},
 		{"record_handled", failpoint.KafkaHandled, 1, undisturbed, true},
 		{"record_marked", failpoint.KafkaMarked, 1, undisturbed, true},
 	} {

@@ -18,7 +18,7 @@ func (s *system) startSamples() string {
 	p := &process.Process{
 		Name: "samples", Argv: []string{filepath.Join(binDir(s.t), "vitrine"), "samples", "--addr", addr}, Dir: s.dir,
 		Env: []string{"GOCOVERDIR=" + coverDir(s.t)}, Log: filepath.Join(s.dir, "samples.log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: timeout, ForkThread: s.forkThread,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: timeout, ForkThread: s.forkThread,
 	}
 	if err := p.Start(); err != nil {
 		s.t.Fatal(err)

@@ -201,7 +201,7 @@ func (s *system) launch(name string, more ...string) *running {
 	r := &running{t: s.t, admin: "http://" + admin, Process: &process.Process{
 		Name: name, Argv: []string{filepath.Join(s.bin, name)}, Dir: s.dir, Log: log.Name(),
 		Env:  s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: timeout, ForkThread: s.forkThread,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: timeout, ForkThread: s.forkThread,
 	}}
 	if err := r.Start(); err != nil {
 		s.t.Fatal(err)

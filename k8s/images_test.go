@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// dockerfile is a Dockerfile's instructions: those before the first FROM, and its stages.
+// dockerfile holds the instructions of a Dockerfile: those before the first FROM, and its stages.
 type dockerfile struct {
 	name   string
 	head   []string
@@ -22,7 +22,7 @@ type stage struct {
 	lines      []string
 }
 
-// parse reads a Dockerfile. Continued lines are joined, comments left out.
+// parse parses a Dockerfile. It joins continued lines and drops comments.
 func parse(t *testing.T, path string) dockerfile {
 	t.Helper()
 	file := dockerfile{name: path}
@@ -59,7 +59,7 @@ func (d dockerfile) stage(name string) *stage {
 	return nil
 }
 
-// all returns the lines of a stage after those of the stages it is built on.
+// all returns the lines of a stage, after those of the stages on which it is based.
 func (d dockerfile) all(s stage) []string {
 	if below := d.stage(s.base); below != nil {
 		return append(slices.Clone(d.all(*below)), s.lines...)
@@ -77,7 +77,7 @@ func (d dockerfile) declares(arg string) bool {
 	return found
 }
 
-// argument is the default of an ARG before the first FROM.
+// argument returns the default of an ARG before the first FROM, or "".
 func (d dockerfile) argument(name string) string {
 	for _, line := range d.head {
 		if value, ok := strings.CutPrefix(line, "ARG "+name+"="); ok {
@@ -105,7 +105,7 @@ func testDockerfilesUserAndEntryPoint(t *testing.T) {
 			if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, "ENTRYPOINT") }) {
 				continue // a stage that only builds
 			}
-			// A name could be root's for all that Kubernetes knows; in the shell's form a shell would get the signals.
+			// Kubernetes cannot check a user name against runAsNonRoot. In the shell form a shell would receive the signals.
 			for _, want := range []string{"USER 65532:65532", "STOPSIGNAL SIGTERM"} {
 				if !slices.Contains(lines, want) {
 					t.Errorf("%s, stage %q: no %s", path, s.name, want)
@@ -135,7 +135,7 @@ func testDockerfilesBaseImagesArePinned(t *testing.T) {
 		}
 		for _, s := range file.stages {
 			if s.base != "${GO_IMAGE}" && s.base != "${RUNTIME_IMAGE}" && file.stage(s.base) == nil {
-				t.Errorf("%s: %s is no argument, so nobody can pin it", path, s.base)
+				t.Errorf("%s: %s is no argument, so a build cannot pin it", path, s.base)
 			}
 			for _, line := range s.lines {
 				switch {

@@ -128,7 +128,7 @@ func read(t *testing.T, path string) []byte {
 	return data
 }
 
-// configs returns skaffold.yaml as it is and as every profile makes it, by the profile's name.
+// configs returns skaffold.yaml without a profile and with each of its profiles, by the profile's name.
 func configs(t *testing.T) map[string]skaffold {
 	t.Helper()
 	source := read(t, "skaffold.yaml")
@@ -139,7 +139,7 @@ func configs(t *testing.T) map[string]skaffold {
 	all := map[string]skaffold{"no profile": plain}
 	for _, p := range plain.Profiles {
 		if _, twice := all[p.Name]; twice || p.Name == "" {
-			t.Errorf("profile %q is there twice or has no name", p.Name)
+			t.Errorf("profile %q exists twice or has no name", p.Name)
 		}
 		changed, err := apply(source, p)
 		if err != nil {
@@ -151,7 +151,7 @@ func configs(t *testing.T) map[string]skaffold {
 	return all
 }
 
-// apply does to skaffold.yaml what a profile says, as skaffold does: first what it overrides, then its patches.
+// apply applies a profile to skaffold.yaml, as skaffold does: first its overrides, then its patches.
 func apply(source []byte, p profile) (skaffold, error) {
 	var changed skaffold
 	var tree any
@@ -181,21 +181,21 @@ func apply(source []byte, p profile) (skaffold, error) {
 	return changed, err
 }
 
-// apply returns node with the patch done at the path below it.
+// apply returns node with the patch applied at the path below it.
 func (p patch) apply(node any, path []string) (any, error) {
 	key, last := path[0], len(path) == 1
 	switch node := node.(type) {
 	case map[string]any:
-		child, there := node[key]
+		child, exists := node[key]
 		switch {
-		case !last && there:
+		case !last && exists:
 			var err error
 			node[key], err = p.apply(child, path[1:])
 			return node, err
-		case last && p.Op == "remove" && there:
+		case last && p.Op == "remove" && exists:
 			delete(node, key)
 			return node, nil
-		case last && (p.Op == "add" && !there || p.Op == "replace" && there):
+		case last && (p.Op == "add" && !exists || p.Op == "replace" && exists):
 			node[key] = p.Value
 			return node, nil
 		}
@@ -230,7 +230,7 @@ func testSkaffoldNamedFilesExist(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if config.APIVersion != "skaffold/v4beta13" || config.Kind != "Config" {
-				t.Errorf("it is %s %s, want skaffold/v4beta13 Config", config.APIVersion, config.Kind)
+				t.Errorf("got %s %s, want skaffold/v4beta13 Config", config.APIVersion, config.Kind)
 			}
 			var images []string
 			for _, a := range config.Build.Artifacts {
@@ -301,7 +301,7 @@ func testSkaffoldPatchWithoutTarget(t *testing.T) {
 	}
 }
 
-// tree reads a YAML file of one document.
+// tree decodes a YAML file of one document.
 func tree(t *testing.T, path string) map[string]any {
 	t.Helper()
 	var node map[string]any
@@ -325,7 +325,7 @@ func lookUp(node any, path string) bool {
 	return true
 }
 
-// leaves calls f with the path of every value that is no map.
+// leaves calls f with the path of every value that is not a map.
 func leaves(node map[string]any, above string, f func(path string)) {
 	for key, value := range node {
 		if below, ok := value.(map[string]any); ok && len(below) > 0 {
@@ -341,28 +341,28 @@ func checkRelease(t *testing.T, r release, images []string) {
 	values := tree(t, filepath.Join(r.ChartPath, "values.yaml"))
 	chart := tree(t, filepath.Join(r.ChartPath, "Chart.yaml"))
 	if r.Name != chart["name"] {
-		t.Errorf("release %s of chart %v: Services would have names that skaffold.yaml does not know", r.Name, chart["name"])
+		t.Errorf("release %s of chart %v: the Services would not have the names in skaffold.yaml", r.Name, chart["name"])
 	}
 	for _, path := range r.ValuesFiles {
 		leaves(tree(t, path), "", func(value string) {
 			if !lookUp(values, value) {
-				t.Errorf("%s sets %s, which the chart has not", path, value)
+				t.Errorf("%s sets %s, which is not a value of the chart", path, value)
 			}
 		})
 	}
 	for path := range r.SetValues {
 		if !lookUp(values, path) {
-			t.Errorf("setValues sets %s, which the chart has not", path)
+			t.Errorf("setValues sets %s, which is not a value of the chart", path)
 		}
 	}
 	known := map[string]string{}
 	for _, image := range images {
-		name := regexp.MustCompile(`[^A-Za-z0-9]`).ReplaceAllString(image, "_") // as skaffold does
+		name := regexp.MustCompile(`[^A-Za-z0-9]`).ReplaceAllString(image, "_") // as skaffold names them
 		known["IMAGE_REPO_"+name], known["IMAGE_TAG_"+name], known["IMAGE_DIGEST_"+name] = image, "tag", ""
 	}
 	for path, source := range r.SetValueTemplates {
 		if !lookUp(values, path) {
-			t.Errorf("setValueTemplates sets %s, which the chart has not", path)
+			t.Errorf("setValueTemplates sets %s, which is not a value of the chart", path)
 		}
 		value, err := template.New(path).Option("missingkey=error").Parse(source)
 		if err == nil {
@@ -375,13 +375,13 @@ func checkRelease(t *testing.T, r release, images []string) {
 	for _, image := range images {
 		for _, part := range []string{"repository", "tag", "digest"} {
 			if path := strings.TrimPrefix(image, "vitrine-") + ".image." + part; r.SetValueTemplates[path] == "" {
-				t.Errorf("the release does not say %s: another image than the one just built would run", path)
+				t.Errorf("the release does not set %s: it would run another image than the one just built", path)
 			}
 		}
 	}
 }
 
-// object is what is looked at in a manifest.
+// object holds the fields of a manifest that the tests check.
 type object struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -438,14 +438,14 @@ func checkVerification(t *testing.T, v verification, images []string) {
 		t.Errorf("%s is %s %s; skaffold runs Jobs only", path, job.APIVersion, job.Kind)
 	}
 	if len(job.Spec.Template.Metadata.Labels) == 0 {
-		t.Errorf("%s: its pod has no labels, and skaffold would write into none", path)
+		t.Errorf("%s: its pod has no labels, and skaffold adds labels only to existing ones", path)
 	}
 	if c := job.Spec.Template.Spec.Containers; len(c) != 1 || c[0].Name != v.Container.Name {
-		t.Errorf("%s: it must have the container %s and no other, since skaffold replaces all", path, v.Container.Name)
+		t.Errorf("%s: it must have the container %s and no other, because skaffold replaces all", path, v.Container.Name)
 	}
 }
 
-// checkArguments holds what the verification asks for to what is served and deployed.
+// checkArguments checks that the verification requests images that are served, at the URLs of the deployment.
 func checkArguments(t *testing.T, args []string, r release) {
 	t.Helper()
 	served := string(read(t, "cmd/vitrine/sample.go"))
@@ -470,18 +470,18 @@ func checkArguments(t *testing.T, args []string, r release) {
 		switch name {
 		case "--source":
 			sources++
-			if picture := value[strings.LastIndex(value, "/"):]; !strings.Contains(served, picture) {
-				t.Errorf("vitrine samples serves no %s", picture)
+			if image := value[strings.LastIndex(value, "/"):]; !strings.Contains(served, image) {
+				t.Errorf("vitrine samples does not serve %s", image)
 			}
 		case "--rewrite":
 			from, _, _ := strings.Cut(value, "=")
 			rewritten = true
 			if from != public {
-				t.Errorf("it rewrites %s, but pictures are below %s", from, public)
+				t.Errorf("it rewrites %s, but images are below %s", from, public)
 			}
 		}
 	}
 	if sources == 0 || !rewritten {
-		t.Errorf("it has %d sources, and rewrites: %v", sources, rewritten)
+		t.Errorf("the arguments have %d sources, and a rewrite: %v", sources, rewritten)
 	}
 }

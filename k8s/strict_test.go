@@ -8,8 +8,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// decode reads YAML into the struct that out points at and refuses every field that it has not. Unlike the package it uses,
-// it refuses those in another case too, as skaffold and kind do.
+// decode decodes YAML into the struct that out points to. An unknown field is an error, also one whose name differs only in
+// case, as in skaffold and kind.
 func decode(data []byte, out any) error {
 	if err := yaml.UnmarshalStrict(data, out); err != nil {
 		return err
@@ -21,7 +21,7 @@ func decode(data []byte, out any) error {
 	return exact(tree, reflect.TypeOf(out), "")
 }
 
-// exact returns an error for a key of node that no field of the type is tagged with.
+// exact returns an error for a key of node that is not the tag of a field of the type.
 func exact(node any, of reflect.Type, path string) error {
 	for of.Kind() == reflect.Pointer {
 		of = of.Elem()
@@ -46,7 +46,7 @@ func exact(node any, of reflect.Type, path string) error {
 		for key, value := range node {
 			field, ok := fields[key]
 			if !ok {
-				return fmt.Errorf("%s: no field is called %q", path, key)
+				return fmt.Errorf("%s: there is no field %q", path, key)
 			}
 			if err := exact(value, field, path+"/"+key); err != nil {
 				return err

@@ -12,14 +12,14 @@ import (
 
 func main() {
 	if err := run(os.Args[1:], os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "reference:", err)
+		fmt.Fprintln(os.Stderr, "configdoc:", err)
 		os.Exit(1)
 	}
 }
 
 // run reads the programs' tables and writes the page and the example.
 func run(args []string, stderr io.Writer) error {
-	flags := flag.NewFlagSet("reference", flag.ContinueOnError)
+	flags := flag.NewFlagSet("configdoc", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	page := flags.String("page", "", "file for the page")
 	example := flags.String("example", "", "file for the .env example")
@@ -40,10 +40,10 @@ func run(args []string, stderr io.Writer) error {
 			return fmt.Errorf("read table of %s: %w", program, err)
 		}
 	}
-	if err := os.WriteFile(*page, []byte(all.page()), 0o644); err != nil { //nolint:gosec // to be read by everyone
+	if err := os.WriteFile(*page, []byte(all.page()), 0o644); err != nil { //nolint:gosec // public documentation
 		return fmt.Errorf("write page: %w", err)
 	}
-	if err := os.WriteFile(*example, []byte(all.example()), 0o644); err != nil { //nolint:gosec // to be read by everyone
+	if err := os.WriteFile(*example, []byte(all.example()), 0o644); err != nil { //nolint:gosec // public documentation
 		return fmt.Errorf("write example: %w", err)
 	}
 	return nil

@@ -11,16 +11,16 @@ import (
 const (
 	head     = "| variable | key in the file | type | default | meaning |\n|---|---|---|---|---|\n"
 	apiTable = head +
-		"| `VITRINE_LOG_LEVEL` | `log.level` | text | `info` | least level |\n" +
+		"| `VITRINE_LOG_LEVEL` | `log.level` | text | `info` | lowest level |\n" +
 		"| `VITRINE_HTTP_ADDR` | `http.addr` | text | `:8080` | address \\| port |\n" +
 		"| `VITRINE_STORE_DSN` | `store.dsn` | text | required | where (secret; or `VITRINE_STORE_DSN_FILE`) |\n"
 	workerTable = head +
-		"| `VITRINE_LOG_LEVEL` | `log.level` | text | `info` | least level |\n" +
-		"| `VITRINE_LOG_LATER` | `log.later` | text |  | told by the second |\n" +
+		"| `VITRINE_LOG_LEVEL` | `log.level` | text | `info` | lowest level |\n" +
+		"| `VITRINE_LOG_LATER` | `log.later` | text |  | only in the second |\n" +
 		"| `VITRINE_STORE_DSN` | `store.dsn` | text | required | where (secret; or `VITRINE_STORE_DSN_FILE`) |\n"
 )
 
-// generate runs the program on tables, by program, and returns what it wrote.
+// generate runs the program with tables, by program name, and returns its output.
 func generate(t *testing.T, order []string, tables map[string]string) (page, example string, err error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -61,8 +61,8 @@ func testReferenceEachVariableIsListedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "| variable | read by | type | default | meaning |\n|---|---|---|---|---|\n" +
-		"| `VITRINE_LOG_LEVEL` | api, worker | text | `info` | least level |\n" +
-		"| `VITRINE_LOG_LATER` | worker | text |  | told by the second |\n" +
+		"| `VITRINE_LOG_LEVEL` | api, worker | text | `info` | lowest level |\n" +
+		"| `VITRINE_LOG_LATER` | worker | text |  | only in the second |\n" +
 		"| `VITRINE_HTTP_ADDR` | api | text | `:8080` | address \\| port |\n" +
 		"| `VITRINE_STORE_DSN` | api, worker | text | required | where (secret; or `VITRINE_STORE_DSN_FILE`) |\n"
 	if !strings.HasSuffix(page, want) {
@@ -74,10 +74,10 @@ func testReferenceEachVariableIsListedOnce(t *testing.T) {
 	want = `
 # ---- log ----
 
-# least level
+# lowest level
 #VITRINE_LOG_LEVEL=info
 
-# worker: told by the second
+# worker: only in the second
 #VITRINE_LOG_LATER=
 
 # ---- http ----
@@ -98,12 +98,12 @@ VITRINE_STORE_DSN=
 func testReferenceContradictoryTables(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ api, worker, want string }{
-		"another default": {apiTable, strings.Replace(workerTable, "`info`", "`warn`", 1), "worker: VITRINE_LOG_LEVEL differs from that of api"},
-		"another meaning": {apiTable, strings.Replace(workerTable, "least", "most", 1), "VITRINE_LOG_LEVEL differs"},
-		"another type":    {apiTable, strings.Replace(workerTable, "| text | `info`", "| list | `info`", 1), "VITRINE_LOG_LEVEL differs"},
-		"another key":     {apiTable, strings.Replace(workerTable, "log.later", "late", 1), `key "late" does not follow from VITRINE_LOG_LATER`},
-		"a cell too few":  {strings.Replace(apiTable, " text |", "", 1), workerTable, "4 cells"},
-		"no rows":         {apiTable, "vitrine-worker v1\n", "worker: it has no rows"},
+		"another_default": {apiTable, strings.Replace(workerTable, "`info`", "`warn`", 1), "worker: VITRINE_LOG_LEVEL differs from that of api"},
+		"another_meaning": {apiTable, strings.Replace(workerTable, "lowest", "highest", 1), "VITRINE_LOG_LEVEL differs"},
+		"another_type":    {apiTable, strings.Replace(workerTable, "| text | `info`", "| list | `info`", 1), "VITRINE_LOG_LEVEL differs"},
+		"another_key":     {apiTable, strings.Replace(workerTable, "log.later", "late", 1), `key "late" does not follow from VITRINE_LOG_LATER`},
+		"missing_cell":    {strings.Replace(apiTable, " text |", "", 1), workerTable, "4 cells"},
+		"no_rows":         {apiTable, "vitrine-worker v1\n", "worker: there are no rows"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -122,12 +122,12 @@ func testReferenceFileErrors(t *testing.T) {
 	if err := os.WriteFile(table, []byte(apiTable), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	there := filepath.Join(dir, "there")
+	file := filepath.Join(dir, "file")
 	for want, args := range map[string][]string{
-		"read table":         {"-page", there, "-example", there, nowhere},
-		"write page":         {"-page", nowhere, "-example", there, table},
-		"write example":      {"-page", there, "-example", nowhere, table},
-		"at least one table": {"-page", there, "-example", there},
+		"read table":         {"-page", file, "-example", file, nowhere},
+		"write page":         {"-page", nowhere, "-example", file, table},
+		"write example":      {"-page", file, "-example", nowhere, table},
+		"at least one table": {"-page", file, "-example", file},
 		"-page":              {table},
 		"not defined":        {"-what"},
 	} {

@@ -8,31 +8,31 @@ import (
 	"strings"
 )
 
-// introduction is the page's text before its table.
+// introduction is the text of the page before the table.
 //
 //go:embed introduction.md
 var introduction string
 
-// prefix begins the name of every variable.
+// prefix is the prefix of all variables.
 const prefix = "VITRINE_"
 
-// required is what a table shows for the default of a variable that has to be set.
+// required is the default that a table shows for a required variable.
 const required = "required"
 
 // variable is one row of a program's table.
 type variable struct {
 	name, kind, fallback, meaning string // cells of the table, as Markdown
-	part                          string // "http" of VITRINE_HTTP_ADDR
+	part                          string // such as "http", for VITRINE_HTTP_ADDR
 	programs                      []string
 }
 
-// reference is every variable of the programs, in the order in which they were added.
+// reference holds the variables of all programs, in the order of their first table.
 type reference struct {
 	programs  []string
 	variables []*variable
 }
 
-// add merges the table that a program writes for --help-markdown.
+// add adds a program's table, the output of --help-markdown.
 func (r *reference) add(program, table string) error {
 	r.programs = append(r.programs, program)
 	rows := 0
@@ -50,29 +50,29 @@ func (r *reference) add(program, table string) error {
 		}
 	}
 	if rows == 0 {
-		return errors.New("it has no rows")
+		return errors.New("there are no rows")
 	}
 	return nil
 }
 
-// parse reads a row: name, key in the file, type, default, meaning.
+// parse parses a row: name, key in the file, type, default, meaning.
 func parse(row string) (*variable, error) {
 	cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(row, "| "), " |"), " | ")
 	if len(cells) != 5 {
-		return nil, fmt.Errorf("%q has %d cells, not 5", row, len(cells))
+		return nil, fmt.Errorf("%q has %d cells, want 5", row, len(cells))
 	}
 	name, key := strings.Trim(cells[0], "`"), strings.Trim(cells[1], "`")
 	part, rest, _ := strings.Cut(key, ".")
-	// The page gives the rule instead of every key, so the rule has to hold.
+	// The page describes the rule for keys instead of listing them, so every key has to follow it.
 	if name != prefix+strings.ToUpper(part+"_"+rest) || strings.Contains(part, "_") {
 		return nil, fmt.Errorf("key %q does not follow from %s: the page's rule for keys is wrong", key, name)
 	}
 	return &variable{name: name, part: part, kind: cells[2], fallback: cells[3], meaning: cells[4]}, nil
 }
 
-// merge adds a program's variable, next to the others of its part.
+// merge adds a program's variable, after the others of its part.
 func (r *reference) merge(program string, v *variable) error {
-	place := len(r.variables)
+	index := len(r.variables)
 	for i, known := range r.variables {
 		if known.name == v.name {
 			if known.kind != v.kind || known.fallback != v.fallback || known.meaning != v.meaning {
@@ -82,11 +82,11 @@ func (r *reference) merge(program string, v *variable) error {
 			return nil
 		}
 		if known.part == v.part {
-			place = i + 1
+			index = i + 1
 		}
 	}
 	v.programs = []string{program}
-	r.variables = slices.Insert(r.variables, place, v)
+	r.variables = slices.Insert(r.variables, index, v)
 	return nil
 }
 
@@ -102,7 +102,7 @@ func (r *reference) page() string {
 	return b.String()
 }
 
-// example returns the .env example: defaults are commented out, what is required is left to fill in.
+// example returns the .env example: defaults are commented out, required variables have an empty value.
 func (r *reference) example() string {
 	var b strings.Builder
 	b.WriteString("# Vitrine's variables with their defaults; what is not commented out is required.\n" +

@@ -17,11 +17,11 @@ func main() {
 	}
 }
 
-// run merges the named profiles. read reads a file of the repository, by a path relative to its root.
+// run merges the profiles named by args. read returns a file of the repository, by its path relative to the root.
 func run(args []string, stdout io.Writer, read func(path string) ([]byte, error)) error {
 	flags := flag.NewFlagSet("cover", flag.ContinueOnError)
 	flags.SetOutput(stdout)
-	least := flags.Float64("min", 0, "fail below this share of statements, in percent")
+	minimum := flags.Float64("min", 0, "fail below this share of statements, in percent")
 	output := flags.String("o", "", "write the merged profile to this file")
 	module := flags.String("module", "vitrine.io", "import path of the repository's root")
 	without := flags.String("without", "", "leave out files whose path from the root matches this regular expression")
@@ -29,9 +29,9 @@ func run(args []string, stdout io.Writer, read func(path string) ([]byte, error)
 		return err
 	}
 	if flags.NArg() == 0 {
-		return errors.New("no profile is named")
+		return errors.New("no profiles in the arguments")
 	}
-	left, err := regexp.Compile(*without)
+	excluded, err := regexp.Compile(*without)
 	if err != nil {
 		return fmt.Errorf("read -without: %w", err)
 	}
@@ -47,14 +47,14 @@ func run(args []string, stdout io.Writer, read func(path string) ([]byte, error)
 	}
 	err = all.drop(func(file string) (bool, error) {
 		path := strings.TrimPrefix(file, *module+"/")
-		if *without != "" && left.MatchString(path) {
+		if *without != "" && excluded.MatchString(path) {
 			return true, nil
 		}
 		source, err := read(path)
 		return generated.Match(source), err
 	})
 	if err != nil {
-		return fmt.Errorf("look for generated code: %w", err)
+		return fmt.Errorf("find generated files: %w", err)
 	}
 	if *output != "" {
 		if err := save(all, *output); err != nil {
@@ -62,13 +62,13 @@ func run(args []string, stdout io.Writer, read func(path string) ([]byte, error)
 		}
 	}
 	total := all.report(stdout)
-	if total.percent() < *least {
-		return fmt.Errorf("%.2f%% of statements ran, less than %g%%", total.percent(), *least)
+	if total.percent() < *minimum {
+		return fmt.Errorf("%.2f%% of statements ran, less than %g%%", total.percent(), *minimum)
 	}
 	return nil
 }
 
-// generated marks a file as the go command has it.
+// generated matches the comment that marks generated files for the go command.
 var generated = regexp.MustCompile(`(?m)^// Code generated .* DO NOT EDIT\.$`)
 
 func save(p profile, path string) error {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The tests' profile lacks one of four statements of a and all of b; a program ran b. The third file is generated.
+// In the tests' profile one of four statements of a and all of b were not executed; a program has executed b. The third file is generated.
 const (
 	testsOut = `mode: atomic
 vitrine.io/pkg/a/a.go:1.1,2.2 3 7
@@ -55,8 +55,8 @@ func TestCover(t *testing.T) {
 func testCoverBlockInSeveralProfilesCountsOnce(t *testing.T) {
 	t.Parallel()
 	merged := filepath.Join(t.TempDir(), "all.out")
-	var said strings.Builder
-	err := run([]string{"-min", "87.5", "-o", merged, "tests.out", "programs.out"}, &said, repository(nil))
+	var output strings.Builder
+	err := run([]string{"-min", "87.5", "-o", merged, "tests.out", "programs.out"}, &output, repository(nil))
 	if err != nil {
 		t.Error(err)
 	}
@@ -64,7 +64,7 @@ func testCoverBlockInSeveralProfilesCountsOnce(t *testing.T) {
 coverage  100.0%      4 of     4  vitrine.io/pkg/b
 coverage   87.5%      7 of     8  total
 `
-	if got := said.String(); got != want {
+	if got := output.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	text, err := os.ReadFile(merged)
@@ -83,27 +83,27 @@ vitrine.io/pkg/b/b.go:1.1,2.2 4 1
 
 func testCoverBelowFloorIsAnError(t *testing.T) {
 	t.Parallel()
-	var said strings.Builder
-	err := run([]string{"-min", "87.6", "tests.out", "programs.out"}, &said, repository(nil))
+	var output strings.Builder
+	err := run([]string{"-min", "87.6", "tests.out", "programs.out"}, &output, repository(nil))
 	if err == nil || !strings.Contains(err.Error(), "87.50% of statements ran, less than 87.6%") {
 		t.Errorf("got %v", err)
 	}
-	if !strings.Contains(said.String(), "total") {
-		t.Error("there is no report")
+	if !strings.Contains(output.String(), "total") {
+		t.Error("the report is missing")
 	}
 }
 
 func testCoverTestCodeIsLeftOut(t *testing.T) {
 	t.Parallel()
-	var said strings.Builder
-	err := run([]string{"-min", "100", "-without", "^pkg/(a|else)/", "tests.out", "programs.out"}, &said, repository(nil))
+	var output strings.Builder
+	err := run([]string{"-min", "100", "-without", "^pkg/(a|else)/", "tests.out", "programs.out"}, &output, repository(nil))
 	if want := "coverage  100.0%      4 of     4  vitrine.io/pkg/b\ncoverage  100.0%      4 of     4  total\n"; err != nil ||
-		said.String() != want {
-		t.Errorf("got %v and\n%s\nwant\n%s", err, &said, want)
+		output.String() != want {
+		t.Errorf("got %v and\n%s\nwant\n%s", err, &output, want)
 	}
-	if err := run([]string{"-without", "(", "tests.out"}, &said, repository(nil)); err == nil ||
+	if err := run([]string{"-without", "(", "tests.out"}, &output, repository(nil)); err == nil ||
 		!strings.Contains(err.Error(), "-without") {
-		t.Errorf("got %v, want that it cannot be read", err)
+		t.Errorf("got %v, want an error of the expression", err)
 	}
 }
 
@@ -111,10 +111,10 @@ func testCoverUnreadableProfile(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"mode: set\nnonsense\n":                  `line 2: "nonsense" is not`,
-		"vitrine.io/pkg/a/a.go 1 1\n":            "names no span",
+		"vitrine.io/pkg/a/a.go 1 1\n":            "has no span",
 		"vitrine.io/pkg/a/a.go:1.1,2.2 x 1\n":    "invalid syntax",
 		"vitrine.io/pkg/a/a.go:1.1,2.2 1 x\n":    "invalid syntax",
-		"vitrine.io/pkg/a/gone.go:1.1,2.2 1 1\n": "look for generated code: open pkg/a/gone.go",
+		"vitrine.io/pkg/a/gone.go:1.1,2.2 1 1\n": "find generated files: open pkg/a/gone.go",
 		strings.Repeat("x", 1<<20):               "token too long",
 	} {
 		err := run([]string{"bad.out"}, &strings.Builder{}, repository(map[string]string{"bad.out": text}))
@@ -123,17 +123,17 @@ func testCoverUnreadableProfile(t *testing.T) {
 		}
 	}
 	if err := run([]string{"none.out"}, &strings.Builder{}, repository(nil)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v, want that there is no such profile", err)
+		t.Errorf("got %v, want ErrNotExist", err)
 	}
 	if err := run(nil, &strings.Builder{}, repository(nil)); err == nil {
-		t.Error("no profile at all is no error")
+		t.Error("no error without a profile")
 	}
 	if err := run([]string{"-h"}, &strings.Builder{}, repository(nil)); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("got %v for -h", err)
 	}
 	nowhere := filepath.Join(t.TempDir(), "no", "where")
 	if err := run([]string{"-o", nowhere, "tests.out"}, &strings.Builder{}, repository(nil)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v, want that the merged profile cannot be written", err)
+		t.Errorf("got %v, want ErrNotExist for the merged profile", err)
 	}
 }
 

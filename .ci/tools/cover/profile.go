@@ -11,17 +11,17 @@ import (
 	"strings"
 )
 
-// block is a piece of a file between two branches, as a profile names it: "file.go:10.2,12.16 3" with 3 statements.
+// block is a part of a file without branches, such as "file.go:10.2,12.16 3" with 3 statements.
 type block struct {
 	file       string
 	span       string
 	statements int
 }
 
-// profile is how often each block ran.
+// profile holds the number of executions of each block.
 type profile map[block]int
 
-// merge reads a profile in Go's text form into p. Of two counts of a block, the greater one is kept: whether it ran matters.
+// merge adds a profile in Go's text format to p. It keeps the greater of two counts of a block.
 func (p profile) merge(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
@@ -45,7 +45,7 @@ func parseLine(line string) (b block, count int, err error) {
 	}
 	colon := strings.LastIndex(fields[0], ":")
 	if colon < 0 {
-		return b, 0, fmt.Errorf("%q names no span", line)
+		return b, 0, fmt.Errorf("%q has no span", line)
 	}
 	b.file, b.span = fields[0][:colon], fields[0][colon+1:]
 	if b.statements, err = strconv.Atoi(fields[1]); err != nil {
@@ -55,14 +55,14 @@ func parseLine(line string) (b block, count int, err error) {
 	return b, count, err
 }
 
-// drop removes the files that leave says to leave out.
-func (p profile) drop(leave func(file string) (bool, error)) error {
+// drop removes the files for which exclude returns true.
+func (p profile) drop(exclude func(file string) (bool, error)) error {
 	decided := map[string]bool{}
 	for b := range p {
 		out, ok := decided[b.file]
 		if !ok {
 			var err error
-			if out, err = leave(b.file); err != nil {
+			if out, err = exclude(b.file); err != nil {
 				return err
 			}
 			decided[b.file] = out
@@ -74,7 +74,7 @@ func (p profile) drop(leave func(file string) (bool, error)) error {
 	return nil
 }
 
-// write writes the profile in Go's text form, for go tool cover.
+// write writes the profile in Go's text format, for go tool cover.
 func (p profile) write(w io.Writer) error {
 	lines := make([]string, 0, len(p))
 	for b, count := range p {
@@ -85,10 +85,10 @@ func (p profile) write(w io.Writer) error {
 	return err
 }
 
-// share is how many of some statements ran.
+// share is the share of executed statements.
 type share struct{ ran, all int }
 
-// percent is 100 for nothing at all.
+// percent returns the share in percent, 100 if there are no statements.
 func (s share) percent() float64 {
 	if s.all == 0 {
 		return 100
@@ -104,7 +104,7 @@ func (s share) plus(b block, count int) share {
 	return s
 }
 
-// shares returns each package's share, and that of all of them.
+// shares returns the share of each package, and of all together.
 func (p profile) shares() (packages map[string]share, total share) {
 	packages = map[string]share{}
 	for b, count := range p {
@@ -115,7 +115,7 @@ func (p profile) shares() (packages map[string]share, total share) {
 	return packages, total
 }
 
-// report prints a line for each package, the total last.
+// report prints a line for each package and for the total, which it returns.
 func (p profile) report(w io.Writer) share {
 	packages, total := p.shares()
 	for _, name := range slices.Sorted(maps.Keys(packages)) {

@@ -6,13 +6,13 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Config says where a program's ImagePipeline is.
+// Config configures where a program reads its ImagePipeline.
 type Config struct {
 	File string        `env:"FILE" desc:"the ImagePipeline in force, YAML or JSON, followed as it changes; empty is the built-in default"`
-	Poll time.Duration `env:"POLL" envDefault:"60s" desc:"how often FILE is read even if nothing tells of a change"`
+	Poll time.Duration `env:"POLL" envDefault:"60s" desc:"interval of reads of FILE, for changes that are not signalled"`
 }
 
-// Validate returns every wrong field.
+// Validate returns all invalid fields.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Range(c.Poll >= time.Second, "POLL", "at least 1s")

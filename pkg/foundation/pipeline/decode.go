@@ -14,25 +14,25 @@ import (
 )
 
 const (
-	maxErrors = 100 // told at once; a document that has more is not an ImagePipeline
-	maxItems  = 256 // of any list: bounds what repeated YAML aliases can unfold to
+	maxErrors = 100 // reported at once; a document with more is not an ImagePipeline
+	maxItems  = 256 // of any list: bounds the expansion of repeated YAML aliases
 )
 
-// reader decodes a document into typed values and collects what is wrong with it.
+// reader decodes a document into typed values and collects all errors.
 //
-// It walks the tree itself, since encoding/json stops at the first error, matches names whatever their case, cannot tell
-// a value left out from a zero, and names no path.
+// It walks the tree itself, because encoding/json stops at the first error, ignores the case of names, does not distinguish
+// a missing value from a zero, and reports no path.
 type reader struct {
 	wrong  []fault.Field
-	seen   map[string]bool // paths that the document gives
-	broken map[string]bool // paths whose value could not be read: nothing more is said about them or below them
+	seen   map[string]bool // paths of fields in the document
+	broken map[string]bool // paths of values of the wrong type: further errors at or below them are dropped
 }
 
 func newReader() *reader {
 	return &reader{seen: map[string]bool{}, broken: map[string]bool{}}
 }
 
-// add notes an error, once for each path, and none below a value that could not be read.
+// add adds an error, at most one for each path, and none at or below a value of the wrong type.
 func (r *reader) add(path, code, detail string) {
 	if len(r.wrong) >= maxErrors || !r.readable(path) {
 		return
@@ -45,7 +45,7 @@ func (r *reader) add(path, code, detail string) {
 	r.wrong = append(r.wrong, fault.Field{Path: path, Code: code, Detail: detail})
 }
 
-// unreadable notes that the value at path has the wrong type.
+// unreadable adds the error that the value at path has the wrong type.
 func (r *reader) unreadable(path, detail string) {
 	r.add(path, "wrong_type", detail)
 	r.broken[path] = true
@@ -64,7 +64,7 @@ func (r *reader) readable(path string) bool {
 	return true
 }
 
-// document returns the one YAML or JSON document in data, mappings as yaml.MapSlice, so that repeated keys are seen.
+// document decodes the one YAML or JSON document in data. Mappings are yaml.MapSlice, which keeps repeated keys.
 func document(data []byte) (any, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	root := yaml.MapSlice{}
@@ -73,7 +73,7 @@ func document(data []byte) (any, error) {
 		return nil, errors.New("the document is empty")
 	case err != nil:
 		return nil, err
-	case len(root) == 0: // also what the decoder makes of an empty list
+	case len(root) == 0: // the decoder returns this for an empty list too
 		return nil, errors.New("there is no field")
 	}
 	var more any
@@ -83,7 +83,7 @@ func document(data []byte) (any, error) {
 	return root, nil
 }
 
-// value decodes raw into out, which already holds the default.
+// value decodes raw into out, which holds the default.
 func (r *reader) value(path string, raw any, out reflect.Value) {
 	r.seen[path] = true
 	switch target := out.Addr().Interface().(type) {
@@ -205,8 +205,8 @@ func (r *reader) bytes(path string, raw any, out *Bytes) {
 	*out = b
 }
 
-// toInt returns a whole number as YAML reads it: the smallest of int, int64 and uint64 that holds it. What only uint64
-// holds is not ok.
+// toInt converts an integer as the YAML decoder returns it, which is the first of int, int64 and uint64 that holds it. A
+// value that only uint64 holds is not accepted.
 func toInt(raw any) (int64, bool) {
 	switch n := raw.(type) {
 	case int:
@@ -226,7 +226,7 @@ func toFloat(raw any) (float64, bool) {
 	return f, ok
 }
 
-// join adds a field's name to a path: "spec" and "limits" is "spec.limits".
+// join appends a field's name to a path: "spec" and "limits" make "spec.limits".
 func join(path, name string) string {
 	if path == "" {
 		return name

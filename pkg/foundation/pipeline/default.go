@@ -2,10 +2,10 @@ package pipeline
 
 import "time"
 
-// white is what a rendition is put on where its source is transparent or too small for its frame.
+// white is the default background of a rendition, for transparent sources and for fit contain.
 const white = "#ffffff"
 
-// Default returns the pipeline that is used when none is given. k8s/imagepipeline.yaml is the same as a document.
+// Default returns the pipeline for programs without a pipeline file. k8s/imagepipeline.yaml is the same pipeline.
 func Default() Pipeline {
 	pair := func(marked bool) []Output {
 		return []Output{
@@ -31,8 +31,9 @@ func Default() Pipeline {
 	}
 }
 
-// DefaultQuality returns imgproxy's default for a format, chosen over years for pictures that people take for good: typical
-// photographs then have a SSIMULACRA2 score of 80 as JPEG and of about 75 as WebP and AVIF. PNG is lossless: 0.
+// DefaultQuality returns the default quality of a format, 1 to 100, which is imgproxy's default. Typical photographs then
+// have a SSIMULACRA2 score of 80 as JPEG and of about 75 as WebP and AVIF. It is 0 for formats without a quality, such as
+// PNG.
 func DefaultQuality(f Format) int {
 	switch f {
 	case JPEG:

@@ -1,17 +1,17 @@
-// Package pipeline is the ImagePipeline: what is made of every picture, written down as a typed resource.
+// Package pipeline defines the ImagePipeline, a typed resource that describes how every image is processed.
 //
-// It is read from a file now and from a Kubernetes custom resource later, by the same types: [Spec] has the JSON form that
-// the resource's spec will have, and is read back by encoding/json as well as by [Parse]. Reading is strict: an unknown or
-// repeated field, a wrong type or a value out of range is an error that names its path, and all errors are told at once.
-// Reading never returns half a pipeline: it is valid and complete, defaults filled in and the default rendition marked, or
-// it is an error. So a pipeline, its [Pipeline.Document] and what [Parse] makes of that are always the same.
+// A pipeline is read from a file. [Spec] has the JSON form of a Kubernetes custom resource's spec, and encoding/json decodes
+// it as well as [Parse] does. Parse is strict: an unknown or repeated field, a wrong type or a value out of range is an
+// error that names its path, and all errors are reported at once. Parse returns either an error or a valid, complete
+// pipeline with all defaults filled in and the default output marked. So a pipeline equals the result of parsing its
+// [Pipeline.Document].
 //
-// [Pipeline.Hash] covers what changes a picture (renditions, accept, limits), so it names the exact work a request asked
-// for; how a picture is fetched and how often it is tried again may change under a request without changing what it
-// yields. It is taken after the defaults are filled in: to write a default down changes nothing, to change a default of
-// this package changes every hash that relied on it.
+// [Pipeline.Hash] covers what changes the rendered images (renditions, accept, limits), so it identifies the work of a job.
+// The settings of fetching and retries are not part of it: they may change while a job waits. The hash is computed after the
+// defaults are filled in: writing a default into the document does not change it, while a changed default of this package
+// changes every hash that used it.
 //
-// A [Watcher] keeps a program's pipeline equal to its file. What it gives out is a [Revision], which never changes: whoever
-// holds one keeps it, whoever asks again gets the one in force. A file that is not valid changes nothing but the [State],
-// which says so; a watch that cannot be had, or misses something, is made good by a poll.
+// A [Watcher] keeps a program's pipeline equal to its file. It returns the pipeline as a [Revision], which is immutable. An
+// invalid file leaves the current revision in force and sets the error of the [State]. Where the directory cannot be
+// watched, or an event is lost, polling finds the change.
 package pipeline

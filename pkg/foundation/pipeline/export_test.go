@@ -2,25 +2,25 @@ package pipeline
 
 import "github.com/fsnotify/fsnotify"
 
-// SetNotifier gives w another notifier than the system's.
+// SetNotifier replaces the function that opens the system's notifier.
 func (w *Watcher) SetNotifier(notify func() (*fsnotify.Watcher, error)) { w.newNotifier = notify }
 
-// Reload is one look at the file, as Run takes it.
-func (w *Watcher) Reload(told func(State)) (again bool) { return w.reload(told) }
+// Reload is reload.
+func (w *Watcher) Reload(onChange func(State)) (unconfirmed bool) { return w.reload(onChange) }
 
-// DirWatcher watches a directory, as Run does.
+// DirWatcher is dirWatcher.
 type DirWatcher struct{ dirWatcher }
 
-// NewDirWatcher returns an eye on a directory.
+// NewDirWatcher returns a watcher of dir that is not open yet.
 func NewDirWatcher(dir string) *DirWatcher {
 	return &DirWatcher{dirWatcher{dir: dir, newNotifier: fsnotify.NewWatcher}}
 }
 
 // Open is open.
-func (e *DirWatcher) Open() error { return e.open() }
+func (d *DirWatcher) Open() error { return d.open() }
 
 // Close is close.
-func (e *DirWatcher) Close() { e.close() }
+func (d *DirWatcher) Close() { d.close() }
 
 // Events is events.
-func (e *DirWatcher) Events() <-chan fsnotify.Event { return e.events() }
+func (d *DirWatcher) Events() <-chan fsnotify.Event { return d.events() }

@@ -6,8 +6,9 @@ import (
 	"encoding/json"
 )
 
-// Hash names what the pipeline makes of a picture: 64 hexadecimal digits, the SHA-256 of the canonical JSON of renditions,
-// accept and limits. Comments, the order of keys and of accept, and defaults written out or left out do not change it.
+// Hash identifies how the pipeline renders images: the SHA-256 of the canonical JSON of renditions, accept and limits, as 64
+// hexadecimal digits. It does not depend on comments, on the order of keys and of accept, or on whether a default is written
+// in the document.
 func (p Pipeline) Hash() string {
 	s := p.Spec.canonical()
 	sum := sha256.Sum256(mustJSON(struct {
@@ -18,11 +19,11 @@ func (p Pipeline) Hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Document returns the whole pipeline as canonical JSON. Parse makes the same pipeline of it.
+// Document returns the complete pipeline as canonical JSON, which Parse parses into an equal pipeline.
 func (p Pipeline) Document() []byte { return mustJSON(p) }
 
-// DefaultOutput returns the rendition and format whose key stands in compressed_product_images: the one marked default,
-// or else the widest JPEG, the first of equals. Both are empty when there is neither, which Parse does not let through.
+// DefaultOutput returns the rendition and format that compressed_product_images lists: the output marked as default, or else
+// the first of the widest JPEG outputs. Both are empty if there is none, which Parse refuses.
 func (s Spec) DefaultOutput() (rendition string, format Format) {
 	if i, j := s.defaultOutput(); i >= 0 {
 		return s.Renditions[i].Name, s.Renditions[i].Formats[j].Format
@@ -30,7 +31,7 @@ func (s Spec) DefaultOutput() (rendition string, format Format) {
 	return "", ""
 }
 
-// defaultOutput returns the places of the default rendition and its format, or -1.
+// defaultOutput returns the indexes of the default rendition and its format, or -1.
 func (s Spec) defaultOutput() (rendition, format int) {
 	rendition, format = -1, -1
 	for i, r := range s.Renditions {
@@ -46,7 +47,7 @@ func (s Spec) defaultOutput() (rendition, format int) {
 	return rendition, format
 }
 
-// mustJSON encodes what cannot fail: plain structs, whose only float Parse holds between 1 and 100.
+// mustJSON encodes plain structs, which cannot fail: Parse bounds their only float to 1 to 100.
 func mustJSON(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {

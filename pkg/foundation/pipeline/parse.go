@@ -9,11 +9,11 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// MaxDocument is the size of the largest document Parse reads, in bytes: what Kubernetes stores of one object.
+// MaxDocument is the maximum size of a document, in bytes. It is the limit of Kubernetes for one object.
 const MaxDocument = 1 << 20
 
-// Parse reads an ImagePipeline from YAML or JSON. The error is a fault.Invalid whose Fields name everything that is wrong,
-// by path: "spec.renditions[2].formats[0].quality".
+// Parse parses an ImagePipeline in YAML or JSON. The error is a fault.Invalid whose Fields are all errors, each with a path
+// such as "spec.renditions[2].formats[0].quality".
 func Parse(data []byte) (Pipeline, error) {
 	if len(data) > MaxDocument {
 		return Pipeline{}, fault.New(fault.Invalid, "invalid_pipeline", "the document is larger than 1 MiB")
@@ -37,7 +37,7 @@ func Parse(data []byte) (Pipeline, error) {
 	return p, nil
 }
 
-// Load parses the file at path.
+// Load parses the file at path. The error names the file.
 func Load(path string) (Pipeline, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -46,7 +46,7 @@ func Load(path string) (Pipeline, error) {
 	return parseFile(path, data)
 }
 
-// readFile returns at most what Parse refuses for its size.
+// readFile reads at most MaxDocument+1 bytes, which Parse refuses.
 func readFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -68,7 +68,7 @@ func parseFile(path string, data []byte) (Pipeline, error) {
 	return p, nil
 }
 
-// complete fills in the defaults of what stands in lists, which are not there before the document is read.
+// complete fills in the defaults of list elements. Parse sets all other defaults before it decodes the document.
 func (r *reader) complete(p *Pipeline) {
 	for i := range p.Spec.Renditions {
 		rendition := &p.Spec.Renditions[i]

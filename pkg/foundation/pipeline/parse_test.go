@@ -15,7 +15,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// wrongFields returns "path: code" of everything that Parse finds wrong with text.
+// wrongFields returns "path: code" of each error of Parse.
 func wrongFields(t *testing.T, text string) []string {
 	t.Helper()
 	p, err := pipeline.Parse([]byte(text))
@@ -23,7 +23,7 @@ func wrongFields(t *testing.T, text string) []string {
 		t.Fatalf("got %v, want an Invalid with code invalid_pipeline", err)
 	}
 	if !reflect.DeepEqual(p, pipeline.Pipeline{}) {
-		t.Errorf("an error came with half a pipeline: %s", p.Document())
+		t.Errorf("the result is not empty after an error: %s", p.Document())
 	}
 	var got []string
 	for _, f := range fault.From(err).Fields {
@@ -32,7 +32,7 @@ func wrongFields(t *testing.T, text string) []string {
 	return got
 }
 
-// with returns a pipeline with one rendition, its formats, and more of the spec.
+// with returns a document with one rendition, its formats, and further fields of the spec.
 func with(rendition, formats, more string) string {
 	return fmt.Sprintf("apiVersion: vitrine.io/v1alpha1\nkind: ImagePipeline\nmetadata: {name: x}\nspec:\n"+
 		"  renditions: [{name: a, %s formats: [%s]}]\n  %s\n", rendition, formats, more)
@@ -209,20 +209,20 @@ func testParseErrorTextNamesPathAndRule(t *testing.T) {
 func testParseNotOneDocument(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{
-		"nothing":       "",
-		"a comment":     "# nothing\n",
-		"two documents": minimal + "\n---\n" + minimal,
-		"a list":        "[]",
+		"empty":         "",
+		"comment":       "# nothing\n",
+		"two_documents": minimal + "\n---\n" + minimal,
+		"list":          "[]",
 		"text":          "hello",
-		"bad yaml":      "a: [",
-		"bad json":      `{"a": `,
-		"too large":     minimal + strings.Repeat("#", pipeline.MaxDocument),
+		"bad_yaml":      "a: [",
+		"bad_json":      `{"a": `,
+		"too_large":     minimal + strings.Repeat("#", pipeline.MaxDocument),
 	}
 	for name, text := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if got := wrongFields(t, text); len(got) != 0 {
-				t.Errorf("got fields %q of a document that has none", got)
+				t.Errorf("got fields %q of an error without fields", got)
 			}
 		})
 	}
@@ -245,12 +245,12 @@ func testParseExpansionOfAliasesIsBounded(t *testing.T) {
 		strings.Repeat("*r, ", 5000) + "]}"
 	start := time.Now()
 	wrongFields(t, text)
-	if took := time.Since(start); took > 5*time.Second {
-		t.Errorf("took %v", took)
+	if elapsed := time.Since(start); elapsed > 5*time.Second {
+		t.Errorf("elapsed: %v, want less than 5s", elapsed)
 	}
 }
 
-// pipelines draws valid pipelines as Parse returns them.
+// pipelines draws valid and complete pipelines.
 func pipelines(t *rapid.T) pipeline.Pipeline {
 	p := pipeline.Default()
 	p.Metadata.Name = rapid.StringMatching(`[a-z]([a-z0-9-]{0,20}[a-z0-9])?`).Draw(t, "name")
@@ -332,12 +332,12 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		again, err := pipeline.Parse(p.Document())
+		reparsed, err := pipeline.Parse(p.Document())
 		if err != nil {
 			t.Fatalf("parse %s: %v", p.Document(), err)
 		}
-		if !reflect.DeepEqual(again, p) || again.Hash() != p.Hash() {
-			t.Fatalf("got  %s\nwant %s", again.Document(), p.Document())
+		if !reflect.DeepEqual(reparsed, p) || reparsed.Hash() != p.Hash() {
+			t.Fatalf("got  %s\nwant %s", reparsed.Document(), p.Document())
 		}
 	})
 }

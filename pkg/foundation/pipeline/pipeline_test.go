@@ -15,10 +15,10 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// document is the repository's own pipeline, which users copy.
+// document is the pipeline file of the repository, which users copy.
 const document = "../../../k8s/imagepipeline.yaml"
 
-// minimal is the shortest pipeline: everything else is a default.
+// minimal is a pipeline with only the required fields.
 const minimal = `
 apiVersion: vitrine.io/v1alpha1
 kind: ImagePipeline
@@ -76,7 +76,7 @@ func TestJSON(t *testing.T) {
 	t.Run("durations_and_bytes", testJSONDurationsAndBytes)
 }
 
-// A custom resource's client reads and writes the type with encoding/json, and not with Parse.
+// A client of a custom resource decodes the type with encoding/json, not with Parse.
 func testJSONDocumentIsDecodedByEncodingJSON(t *testing.T) {
 	t.Parallel()
 	const two = "[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]"
@@ -88,7 +88,7 @@ func testJSONDocumentIsDecodedByEncodingJSON(t *testing.T) {
 		t.Errorf("got  %s, %v\nwant %s", got.Document(), err, want.Document())
 	}
 	if got.Hash() != want.Hash() || pipeline.NewRevision(got).ID() != pipeline.NewRevision(want).ID() {
-		t.Error("the same pipeline has other names")
+		t.Error("the decoded pipeline has another hash or ID")
 	}
 }
 
@@ -140,14 +140,14 @@ func testDefaultOutputChosenOutput(t *testing.T) {
 		name       string
 		format     pipeline.Format
 	}{
-		"the widest jpeg": {
+		"widest_jpeg": {
 			"[{name: a, width: 10, formats: [{format: jpeg}]}, {name: b, width: 20, formats: [{format: webp}, {format: jpeg}]}," +
 				" {name: c, width: 30, formats: [{format: webp}]}]", "b", pipeline.JPEG,
 		},
-		"the first of equals": {
+		"first_of_equal_widths": {
 			"[{name: a, width: 10, formats: [{format: jpeg}]}, {name: b, width: 10, formats: [{format: jpeg}]}]", "a", pipeline.JPEG,
 		},
-		"the marked one": {
+		"marked_output": {
 			"[{name: a, width: 10, formats: [{format: webp, default: true}]}, {name: b, width: 20, formats: [{format: jpeg}]}]",
 			"a", pipeline.WebP,
 		},
@@ -190,8 +190,8 @@ func TestHash(t *testing.T) {
 	t.Run("does_not_modify_pipeline", testHashDoesNotModifyPipeline)
 }
 
-// The hash names rows in the pipelines table and requests on their way: a change here makes every picture's pipeline look
-// new. Change it only on purpose.
+// The hash identifies rows of the table pipelines and jobs in Kafka. If it changes, every image seems to be rendered with an
+// older pipeline.
 func testHashValueOfDefaultIsPinned(t *testing.T) {
 	t.Parallel()
 	const want = "4f5edfca41d71e8d9751039c8c971357fa789da8c4044aeae98e6026b3e436fc"
@@ -204,16 +204,16 @@ func testHashEqualForEqualMeaning(t *testing.T) {
 	t.Parallel()
 	want := parse(t, minimal).Hash()
 	same := map[string]string{
-		"json with other key order": `{"spec": {"renditions": [{"formats": [{"format": "jpeg"}], "width": 320, "name": "thumb"}]},
+		"json_with_other_key_order": `{"spec": {"renditions": [{"formats": [{"format": "jpeg"}], "width": 320, "name": "thumb"}]},
 			"metadata": {"name": "small"}, "kind": "ImagePipeline", "apiVersion": "vitrine.io/v1alpha1"}`,
-		"comments":             "# a comment\n" + minimal + "# another\n",
-		"defaults written out": strings.Replace(minimal, "{format: jpeg}", "{format: jpeg, quality: 80, default: true}", 1),
-		"colour in capitals":   strings.Replace(minimal, "width: 320", "width: 320, fit: inside, background: '#FFFFFF'", 1),
-		"order of accept":      minimal + "  accept: [heic, png, webp, gif, avif, jpeg]\n",
-		"limits in bytes":      minimal + "  limits: {maxBytes: 26214400, deadline: 30000ms}\n",
-		"another name":         strings.Replace(minimal, "small", "large", 1),
-		"another fetch":        minimal + "  fetch: {perHost: 1}\n",
-		"another retry":        minimal + "  retry: {maxAttempts: 1}\n",
+		"comments":          "# a comment\n" + minimal + "# another\n",
+		"explicit_defaults": strings.Replace(minimal, "{format: jpeg}", "{format: jpeg, quality: 80, default: true}", 1),
+		"upper_case_colour": strings.Replace(minimal, "width: 320", "width: 320, fit: inside, background: '#FFFFFF'", 1),
+		"order_of_accept":   minimal + "  accept: [heic, png, webp, gif, avif, jpeg]\n",
+		"limits_in_bytes":   minimal + "  limits: {maxBytes: 26214400, deadline: 30000ms}\n",
+		"another_name":      strings.Replace(minimal, "small", "large", 1),
+		"another_fetch":     minimal + "  fetch: {perHost: 1}\n",
+		"another_retry":     minimal + "  retry: {maxAttempts: 1}\n",
 	}
 	for name, text := range same {
 		if got := parse(t, text).Hash(); got != want {
@@ -267,7 +267,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("got %v, want an Invalid that names %s", err, path)
 	}
 	if _, err := pipeline.Load(path + ".missing"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v, want that there is no such file", err)
+		t.Errorf("got %v, want ErrNotExist", err)
 	}
 	if _, err := pipeline.Load(t.TempDir()); err == nil {
 		t.Error("a directory was read as a pipeline")

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// String writes the duration as Go does, without the zero parts at its end: "10m", not "10m0s".
+// String formats the duration as time.Duration does, without zero parts at the end: "10m", not "10m0s".
 func (d Duration) String() string {
 	text := time.Duration(d).String()
 	if strings.HasSuffix(text, "m0s") {
@@ -22,10 +22,10 @@ func (d Duration) String() string {
 	return text
 }
 
-// MarshalJSON writes the duration as a string.
+// MarshalJSON encodes the duration as a string.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
-// UnmarshalJSON reads a string such as "30s". A bare number has no unit, so it is refused.
+// UnmarshalJSON decodes a string such as "30s". A number without a unit is an error.
 func (d *Duration) UnmarshalJSON(data []byte) error {
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
@@ -58,13 +58,13 @@ type unit struct {
 	factor int64
 }
 
-// units lists the suffixes as Kubernetes has them, larger before smaller, binary before decimal.
+// units are the suffixes of Kubernetes quantities, larger before smaller, binary before decimal.
 var units = []unit{
 	{"Gi", 1 << 30}, {"Mi", 1 << 20}, {"Ki", 1 << 10},
 	{"G", 1_000_000_000}, {"M", 1_000_000}, {"k", 1_000},
 }
 
-// String writes the number with the largest binary suffix that leaves it whole: "25Mi", "1500".
+// String formats the number with the largest binary suffix of which it is a multiple: "25Mi", "1500".
 func (b Bytes) String() string {
 	for _, u := range units[:3] {
 		if b != 0 && int64(b)%u.factor == 0 {
@@ -74,10 +74,10 @@ func (b Bytes) String() string {
 	return strconv.FormatInt(int64(b), 10)
 }
 
-// MarshalJSON writes the number as a string with its suffix.
+// MarshalJSON encodes the number as a string with its suffix.
 func (b Bytes) MarshalJSON() ([]byte, error) { return json.Marshal(b.String()) }
 
-// UnmarshalJSON reads a whole number, or a string of one with a suffix: Ki, Mi, Gi, or k, M, G.
+// UnmarshalJSON decodes an integer, or a string with a suffix: Ki, Mi, Gi, or k, M, G.
 func (b *Bytes) UnmarshalJSON(data []byte) error {
 	text := string(data)
 	if len(data) > 0 && data[0] == '"' {

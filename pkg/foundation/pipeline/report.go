@@ -2,12 +2,12 @@ package pipeline
 
 import "time"
 
-// Report is what one running program says of its pipeline, for others to read.
+// Report is the heartbeat of one running program: the pipeline that it uses.
 type Report struct {
 	Role     string        // api or worker
-	Instance string        // which of them: the pod's name, or host and process
-	Revision string        // in force, a Revision's ID
-	Error    string        // why the file's present content is not in force; empty when it is
+	Instance string        // the pod's name, or host and process id
+	Revision string        // the ID of the Revision in force
+	Error    string        // why the file's current content is not in force; empty if it is
 	InForce  time.Duration // how long the revision has been in force
-	Age      time.Duration // how long ago this was said
+	Age      time.Duration // time since the heartbeat
 }

@@ -6,51 +6,51 @@ import (
 	"slices"
 )
 
-// revisionDigits is how much of a digest names a revision: enough to tell an installation's revisions apart, and short
-// enough to be read out.
+// revisionDigits is the length of a revision's ID in hexadecimal digits: enough to distinguish the revisions of one
+// installation, and short enough to compare by eye.
 const revisionDigits = 12
 
-// Revision is a pipeline that no longer changes. Its names are made once, so asking for them costs nothing, and it may be
-// used by all at the same time.
+// Revision is an immutable pipeline. Its ID and hash are computed once. It is safe for concurrent use.
 type Revision struct {
 	pipeline Pipeline
 	id, hash string
 }
 
-// NewRevision returns p as a revision. What becomes of p later does not change it.
+// NewRevision returns a revision with a copy of p.
 func NewRevision(p Pipeline) *Revision {
 	p.Spec = p.Spec.clone()
 	sum := sha256.Sum256(mustJSON(p.Spec.canonical()))
 	return &Revision{pipeline: p, id: hex.EncodeToString(sum[:])[:revisionDigits], hash: p.Hash()}
 }
 
-// ID names the whole specification, fetch and retry included, so that every change of it can be seen to arrive: 12
-// hexadecimal digits of the SHA-256 of its canonical JSON. [Pipeline.Hash] names the part that changes pictures.
+// ID identifies the whole specification, with fetch and retry, so that operators can follow the roll-out of every change. It
+// is the first 12 hexadecimal digits of the SHA-256 of the canonical JSON. [Pipeline.Hash] identifies only what changes the
+// rendered images.
 func (r *Revision) ID() string { return r.id }
 
-// Hash is the pipeline's [Pipeline.Hash].
+// Hash returns the pipeline's [Pipeline.Hash].
 func (r *Revision) Hash() string { return r.hash }
 
-// Name is the resource's name.
+// Name returns the resource's name.
 func (r *Revision) Name() string { return r.pipeline.Metadata.Name }
 
-// Spec returns the specification. Its lists are shared: they are to be read only.
+// Spec returns the specification. The caller must not modify its lists, which are shared.
 func (r *Revision) Spec() Spec { return r.pipeline.Spec }
 
-// Document is the pipeline's [Pipeline.Document].
+// Document returns the pipeline's [Pipeline.Document].
 func (r *Revision) Document() []byte { return r.pipeline.Document() }
 
-// same reports whether two revisions are the same resource.
+// same reports whether two revisions have the same specification and name.
 func (r *Revision) same(other *Revision) bool { return r.id == other.id && r.Name() == other.Name() }
 
-// canonical returns the specification with what has no order in order.
+// canonical returns the specification with the list accept, whose order has no meaning, sorted.
 func (s Spec) canonical() Spec {
 	s.Accept = slices.Clone(s.Accept)
 	slices.Sort(s.Accept)
 	return s
 }
 
-// clone returns a copy that shares nothing with the original.
+// clone returns a deep copy.
 func (s Spec) clone() Spec {
 	s.Renditions = slices.Clone(s.Renditions)
 	for i := range s.Renditions {

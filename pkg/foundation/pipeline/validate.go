@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// The bounds of a pipeline. MaxSide is WebP's (RFC 9649, 14 bits); minAVIF is where libheif's encoders begin to fail.
+// The limits of a pipeline. maxSide, in pixels, is WebP's (RFC 9649: 14 bits). libheif's encoders fail below minAVIF pixels.
 const (
 	maxRenditions = 32
 	maxSide       = 16383
@@ -19,7 +19,7 @@ const (
 	maxAge        = Duration(30 * 24 * time.Hour)
 )
 
-// validate notes everything that is out of range. It may tidy spelling (the case of a colour), never meaning.
+// validate adds an error for each value out of range. It also converts background colours to lower case.
 func (r *reader) validate(p *Pipeline) {
 	r.exactly("apiVersion", p.APIVersion, APIVersion)
 	r.exactly("kind", p.Kind, Kind)
@@ -37,7 +37,7 @@ func (r *reader) exactly(path, got, want string) {
 	}
 }
 
-// label demands a DNS label, which is safe in a file name, an object's key and a URL.
+// label requires a DNS label, which is safe in file names, object keys and URLs.
 func (r *reader) label(path, name string) {
 	inside := func(c rune) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' }
 	outside := func(c rune) bool { return !inside(c) }
@@ -49,14 +49,14 @@ func (r *reader) label(path, name string) {
 	}
 }
 
-// between demands that low <= got <= high.
+// between requires low <= got <= high.
 func (r *reader) between(path string, got, low, high int64) {
 	if got < low || got > high {
 		r.add(path, "out_of_range", fmt.Sprintf("must be %d to %d", low, high))
 	}
 }
 
-// within demands that low <= got <= high.
+// within requires low <= got <= high.
 func (r *reader) within(path string, got, low, high Duration) {
 	if got < low || got > high {
 		r.add(path, "out_of_range", fmt.Sprintf("must be %v to %v", low, high))
@@ -89,14 +89,14 @@ func (r *reader) renditions(s Spec) {
 	}
 }
 
-// anyBelow reports whether something is wrong at path or below it.
+// anyBelow reports whether there is an error at path or below it.
 func (r *reader) anyBelow(path string) bool {
 	return slices.ContainsFunc(r.wrong, func(f fault.Field) bool { return strings.HasPrefix(f.Path, path) })
 }
 
-func (r *reader) count(path string, got, most int) {
-	if got < 1 || got > most {
-		r.add(path, "out_of_range", fmt.Sprintf("must have 1 to %d entries", most))
+func (r *reader) count(path string, got, limit int) {
+	if got < 1 || got > limit {
+		r.add(path, "out_of_range", fmt.Sprintf("must have 1 to %d entries", limit))
 	}
 }
 
@@ -123,7 +123,7 @@ func (r *reader) rendition(path string, rendition *Rendition) {
 		at := fmt.Sprintf("%s.formats[%d]", path, j)
 		r.output(at, output)
 		if formats[output.Format] {
-			r.add(at+".format", "not_unique", "is there already")
+			r.add(at+".format", "not_unique", "is listed twice")
 		}
 		formats[output.Format] = true
 	}
@@ -146,10 +146,10 @@ func (r *reader) output(path string, output Output) {
 	switch output.Format {
 	case PNG:
 		if qualityGiven {
-			r.add(path+".quality", "conflict", "is not for png, which loses nothing")
+			r.add(path+".quality", "conflict", "is not allowed for png, which is lossless")
 		}
 		if output.Target != nil {
-			r.add(path+".target", "conflict", "is not for png, which loses nothing")
+			r.add(path+".target", "conflict", "is not allowed for png, which is lossless")
 		}
 		return
 	case JPEG, WebP, AVIF:
@@ -168,7 +168,7 @@ func (r *reader) output(path string, output Output) {
 }
 
 func (r *reader) target(path string, target Target) {
-	if !(target.Ssimulacra2 >= 1 && target.Ssimulacra2 <= 100) { // not the reverse: NaN is no score either
+	if !(target.Ssimulacra2 >= 1 && target.Ssimulacra2 <= 100) { // in this form NaN is an error too
 		r.add(path+".ssimulacra2", "out_of_range", "must be 1 to 100")
 	}
 	r.between(path+".min", int64(target.Min), 1, 100)
@@ -187,12 +187,12 @@ func (r *reader) accept(formats []Format) {
 		if !slices.Contains(defaultAccept(), f) {
 			r.add(path, "unknown_value", "must be jpeg, png, webp, gif, avif or heic")
 		} else if slices.Contains(formats[:i], f) {
-			r.add(path, "not_unique", "is there already")
+			r.add(path, "not_unique", "is listed twice")
 		}
 	}
 }
 
-// maxSource is what a codec takes as one source, see package codec.
+// maxSource is the maximum size of a source in the codec's protocol, in bytes; see package codecproto.
 const maxSource = 256 << 20
 
 func (r *reader) limits(l Limits) {
@@ -204,10 +204,10 @@ func (r *reader) limits(l Limits) {
 }
 
 func (r *reader) fetch(f Fetch) {
-	const least = Duration(time.Millisecond)
-	r.within("spec.fetch.connectTimeout", f.ConnectTimeout, least, maxTimeout)
-	r.within("spec.fetch.headerTimeout", f.HeaderTimeout, least, maxTimeout)
-	r.within("spec.fetch.timeout", f.Timeout, least, maxTimeout)
+	const minimum = Duration(time.Millisecond)
+	r.within("spec.fetch.connectTimeout", f.ConnectTimeout, minimum, maxTimeout)
+	r.within("spec.fetch.headerTimeout", f.HeaderTimeout, minimum, maxTimeout)
+	r.within("spec.fetch.timeout", f.Timeout, minimum, maxTimeout)
 	if f.Timeout < f.HeaderTimeout && r.readable("spec.fetch.headerTimeout") {
 		r.add("spec.fetch.timeout", "out_of_range", "must not be below headerTimeout")
 	}
@@ -230,11 +230,11 @@ func (r *reader) fetch(f Fetch) {
 }
 
 func (r *reader) retry(t Retry) {
-	const least = Duration(time.Millisecond)
+	const minimum = Duration(time.Millisecond)
 	r.between("spec.retry.maxAttempts", int64(t.MaxAttempts), 1, 100)
-	r.within("spec.retry.backoff", t.Backoff, least, maxAge)
-	r.within("spec.retry.maxBackoff", t.MaxBackoff, least, maxAge)
-	r.within("spec.retry.maxAge", t.MaxAge, least, maxAge)
+	r.within("spec.retry.backoff", t.Backoff, minimum, maxAge)
+	r.within("spec.retry.maxBackoff", t.MaxBackoff, minimum, maxAge)
+	r.within("spec.retry.maxAge", t.MaxAge, minimum, maxAge)
 	if t.MaxBackoff < t.Backoff && r.readable("spec.retry.backoff") {
 		r.add("spec.retry.maxBackoff", "out_of_range", "must not be below backoff")
 	}

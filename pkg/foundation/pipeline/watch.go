@@ -10,32 +10,32 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settleDelay is how long a file's content must stand still before it is judged: an editor writes in several steps, and half a
-// document can be a valid one.
+// settleDelay is how long a file's content must be unchanged before it is applied: editors write in several steps, and the
+// first half of a document can be valid.
 const settleDelay = 100 * time.Millisecond
 
-// State is what a Watcher knows at a moment.
+// State is the state of a Watcher at one time.
 type State struct {
 	Revision   *Revision // in force
 	Since      time.Time // when it came into force
-	Err        error     // why the file's present content is not in force; nil when it is
-	ReloadedAt time.Time // the last reload, good or bad; the start is the first
-	WatchErr   error     // why changes are found by polling alone; nil when the directory is watched
+	Err        error     // why the file's current content is not in force; nil if it is
+	ReloadedAt time.Time // time of the last reload, successful or not, or of the start
+	WatchErr   error     // why changes are found only by polling; nil while the directory is watched
 }
 
-// Watcher keeps the pipeline in force equal to its file. Its methods may be called at any time by anyone, except that Run
-// runs once.
+// Watcher keeps the pipeline in force equal to its file. Its methods are safe for concurrent use, but Run must be called at
+// most once.
 type Watcher struct {
 	cfg         Config
 	now         func() time.Time
 	newNotifier func() (*fsnotify.Watcher, error)
 	state       atomic.Pointer[State]
-	lastApplied fingerprint // the content that state tells of
-	lastRead    fingerprint // the content at the last look
+	lastApplied fingerprint // the content of the last reload
+	lastRead    fingerprint // the content at the last read
 }
 
-// NewWatcher reads the pipeline for the first time, or takes the default if no file is named. A file that cannot be read or
-// is not valid is an error: there is no last good one yet.
+// NewWatcher reads the pipeline file, or uses the default pipeline if cfg names no file. An unreadable or invalid file is an
+// error: there is no earlier revision that could stay in force.
 func NewWatcher(cfg Config, now func() time.Time) (*Watcher, error) {
 	w := &Watcher{cfg: cfg, now: now, newNotifier: fsnotify.NewWatcher}
 	p := Default()
@@ -53,32 +53,32 @@ func NewWatcher(cfg Config, now func() time.Time) (*Watcher, error) {
 	return w, nil
 }
 
-// Current returns the revision in force. It takes no lock.
+// Current returns the revision in force, without locking.
 func (w *Watcher) Current() *Revision { return w.state.Load().Revision }
 
-// State returns what is known now.
+// State returns the current state.
 func (w *Watcher) State() State { return *w.state.Load() }
 
-// Run follows the file until ctx ends, and calls told after each change of the state, one call at a time. Nothing that
-// happens to the file ends it. It watches the file's directory, since Kubernetes never writes a mounted file but swaps the
-// link ..data beside it; what the watch misses, the poll finds.
-func (w *Watcher) Run(ctx context.Context, told func(State)) error {
+// Run follows the file until ctx ends, and calls onChange after each change of the state, one call at a time. It always
+// returns nil: an error of the file is part of the state. Run watches the file's directory, because Kubernetes does not
+// write a mounted file but replaces the symbolic link ..data beside it. Polling finds changes without an event.
+func (w *Watcher) Run(ctx context.Context, onChange func(State)) error {
 	if w.cfg.File == "" {
 		<-ctx.Done()
 		return nil
 	}
-	eye := &dirWatcher{dir: filepath.Dir(w.cfg.File), newNotifier: w.newNotifier}
-	defer eye.close()
+	watcher := &dirWatcher{dir: filepath.Dir(w.cfg.File), newNotifier: w.newNotifier}
+	defer watcher.close()
 	poll := time.NewTicker(w.cfg.Poll)
 	defer poll.Stop()
-	w.open(eye, told)
-	look := time.NewTimer(0) // the file may have changed since the start
-	defer look.Stop()
-	waiting := true // for a look; what happens meanwhile does not put it off, or a busy directory would for ever
-	expect := func() {
-		if !waiting {
-			waiting = true
-			look.Reset(settleDelay)
+	w.open(watcher, onChange)
+	next := time.NewTimer(0) // the file may have changed since NewWatcher
+	defer next.Stop()
+	scheduled := true // later events do not postpone a scheduled reload, or a busy directory would do so forever
+	schedule := func() {
+		if !scheduled {
+			scheduled = true
+			next.Reset(settleDelay)
 		}
 	}
 	for {
@@ -86,45 +86,45 @@ func (w *Watcher) Run(ctx context.Context, told func(State)) error {
 		case <-ctx.Done():
 			return nil
 		case <-poll.C:
-			w.open(eye, told)
-			expect()
-		case event := <-eye.events():
+			w.open(watcher, onChange)
+			schedule()
+		case event := <-watcher.events():
 			if event.Op != fsnotify.Chmod {
-				expect()
+				schedule()
 			}
-		case err := <-eye.errors():
+		case err := <-watcher.errors():
 			if err != nil { // events were lost
-				expect()
+				schedule()
 			}
-		case <-look.C:
-			waiting = false
-			if w.reload(told) {
-				expect()
+		case <-next.C:
+			scheduled = false
+			if w.reload(onChange) {
+				schedule()
 			}
 		}
 	}
 }
 
-// reload reads the file. Content that has not been judged yet has to be the same at two looks in a row: again asks for the
-// second.
-func (w *Watcher) reload(told func(State)) (again bool) {
+// reload reads the file and applies its content, if it is new and equal to that of the previous call. It returns true if a
+// second read has to confirm the content.
+func (w *Watcher) reload(onChange func(State)) (unconfirmed bool) {
 	data, err := readFile(w.cfg.File)
-	found := fingerprintOf(data, err)
+	read := fingerprintOf(data, err)
 	before := w.lastRead
-	w.lastRead = found
+	w.lastRead = read
 	switch {
-	case found == w.lastApplied:
+	case read == w.lastApplied:
 		return false
-	case found != before:
+	case read != before:
 		return true
 	}
-	w.lastApplied = found
-	w.apply(data, err, told)
+	w.lastApplied = read
+	w.apply(data, err, onChange)
 	return false
 }
 
-// apply takes the file's content into force, or says why not.
-func (w *Watcher) apply(data []byte, err error, told func(State)) {
+// apply puts the file's content into force, or sets the state's error.
+func (w *Watcher) apply(data []byte, err error, onChange func(State)) {
 	next := w.State()
 	next.ReloadedAt, next.Err = w.now(), err
 	if err == nil {
@@ -136,27 +136,27 @@ func (w *Watcher) apply(data []byte, err error, told func(State)) {
 		}
 	}
 	w.state.Store(&next)
-	told(next)
+	onChange(next)
 }
 
-// open makes sure that the directory is watched, and tells when that has changed.
-func (w *Watcher) open(eye *dirWatcher, told func(State)) {
+// open watches the directory, and calls onChange if that starts or ceases to work.
+func (w *Watcher) open(watcher *dirWatcher, onChange func(State)) {
 	next := w.State()
 	before := next.WatchErr
-	next.WatchErr = eye.open()
+	next.WatchErr = watcher.open()
 	if (before == nil) == (next.WatchErr == nil) {
 		return
 	}
 	w.state.Store(&next)
-	told(next)
+	onChange(next)
 }
 
-// fingerprint stands for what reading a file has brought: its content, or the error. The zero mark is neither's.
+// fingerprint identifies the result of reading a file, content or error. The zero value is the result of no read.
 type fingerprint [sha256.Size]byte
 
 func fingerprintOf(data []byte, err error) fingerprint {
 	if err != nil {
-		data = append([]byte("error: "), err.Error()...) // no document begins so
+		data = append([]byte("error: "), err.Error()...) // this is not the beginning of a valid document
 	}
 	return sha256.Sum256(data)
 }

@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	never    = time.Hour        // a poll that does not come
-	patience = 30 * time.Second // how long a test waits for what should happen at once
+	noPoll  = time.Hour        // longer than any test
+	timeout = 30 * time.Second // of a wait for something that should happen at once
 )
 
 func TestMain(m *testing.M) { servers.Main(m) }
 
-// wide is a pipeline whose one rendition is so many pixels wide.
+// wide returns a document whose one rendition has a width in pixels.
 func wide(pixels int) string { return strings.Replace(minimal, "320", strconv.Itoa(pixels), 1) }
 
-// volume is a directory as kubelet mounts a ConfigMap: the file is a link into ..data, which is a link to a directory with
-// the present content, and is swapped for another.
+// volume is a directory like a ConfigMap that kubelet mounts: the file is a symbolic link into ..data, which is a symbolic
+// link to a directory with the current content. An update replaces the link ..data.
 type volume struct {
 	t     *testing.T
 	dir   string
@@ -53,7 +53,7 @@ func (v *volume) must(err error) {
 	}
 }
 
-// publish does what kubelet's AtomicWriter does.
+// publish replaces the content as kubelet's AtomicWriter does.
 func (v *volume) publish(content string) {
 	v.t.Helper()
 	data := filepath.Join(v.dir, "..data")
@@ -69,11 +69,11 @@ func (v *volume) publish(content string) {
 	}
 }
 
-// watching is a running Watcher and what it tells.
+// watching is a running Watcher with the states that it reports.
 type watching struct {
 	*pipeline.Watcher
-	t    *testing.T
-	told chan pipeline.State
+	t      *testing.T
+	states chan pipeline.State
 }
 
 func newWatcher(t *testing.T, file string, poll time.Duration) *pipeline.Watcher {
@@ -88,10 +88,10 @@ func newWatcher(t *testing.T, file string, poll time.Duration) *pipeline.Watcher
 // watch runs a Watcher until the test ends.
 func watch(t *testing.T, w *pipeline.Watcher) *watching {
 	t.Helper()
-	running := &watching{Watcher: w, t: t, told: make(chan pipeline.State, 100)}
+	running := &watching{Watcher: w, t: t, states: make(chan pipeline.State, 100)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx, func(s pipeline.State) { running.told <- s }) }()
+	go func() { done <- w.Run(ctx, func(s pipeline.State) { running.states <- s }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -101,19 +101,19 @@ func watch(t *testing.T, w *pipeline.Watcher) *watching {
 	return running
 }
 
-// next returns the next state that is told.
+// next returns the next reported state.
 func (w *watching) next() pipeline.State {
 	w.t.Helper()
 	select {
-	case s := <-w.told:
+	case s := <-w.states:
 		return s
-	case <-time.After(patience):
-		w.t.Fatal("nothing is told")
+	case <-time.After(timeout):
+		w.t.Fatal("no state is reported")
 		return pipeline.State{}
 	}
 }
 
-// takes waits for a good reload with that width.
+// takes waits for a successful reload with a width.
 func (w *watching) takes(width int) pipeline.State {
 	w.t.Helper()
 	s := w.next()
@@ -121,7 +121,7 @@ func (w *watching) takes(width int) pipeline.State {
 		w.t.Fatalf("got width %d and %v, want %d", got, s.Err, width)
 	}
 	if w.Current() != s.Revision || w.State() != s {
-		w.t.Error("what is told is not what is in force")
+		w.t.Error("the reported state is not the current one")
 	}
 	return s
 }
@@ -142,13 +142,13 @@ func TestWatcher(t *testing.T) {
 func testWatcherSwappedVolumeIsLoaded(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, wide(10))
-	w := watch(t, newWatcher(t, v.file(), never))
+	w := watch(t, newWatcher(t, v.file(), noPoll))
 	first := w.State()
 	for width := 11; width < 14; width++ {
 		v.publish(wide(width))
 		s := w.takes(width)
 		if s.Revision.ID() == first.Revision.ID() || s.Revision.Hash() == first.Revision.Hash() {
-			t.Error("another specification has the same names")
+			t.Error("another specification has the same ID or hash")
 		}
 		if !s.Since.After(first.Since) || s.ReloadedAt != s.Since {
 			t.Errorf("in force since %v, tried %v, the first %v", s.Since, s.ReloadedAt, first.Since)
@@ -159,44 +159,44 @@ func testWatcherSwappedVolumeIsLoaded(t *testing.T) {
 func testWatcherInvalidFileKeepsLastGood(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, wide(10))
-	w := watch(t, newWatcher(t, v.file(), never))
+	w := watch(t, newWatcher(t, v.file(), noPoll))
 	good := w.State()
 
 	v.publish(wide(0))
 	bad := w.next()
 	if bad.Revision != good.Revision || bad.Since != good.Since || w.Current() != good.Revision {
-		t.Error("a bad file has changed what is in force")
+		t.Error("an invalid file changed the revision in force")
 	}
 	if !fault.Is(bad.Err, fault.Invalid) || !strings.Contains(bad.Err.Error(), "spec.renditions[0].width") {
-		t.Errorf("got %v, want the path of the mistake", bad.Err)
+		t.Errorf("got %v, want the path of the error", bad.Err)
 	}
 	if !bad.ReloadedAt.After(good.ReloadedAt) {
-		t.Error("no time of the reload")
+		t.Error("ReloadedAt has not changed")
 	}
 
-	v.publish("") // another mistake is told too
+	v.publish("") // a second error is reported too
 	if s := w.next(); s.Err == nil || s.Err.Error() == bad.Err.Error() || s.Revision != good.Revision {
 		t.Errorf("got %v, want another error and the last good", s.Err)
 	}
 	v.publish(wide(10))
 	if back := w.takes(10); back.Revision != good.Revision || back.Since != good.Since {
-		t.Error("the last good was never out of force")
+		t.Error("the last good revision was replaced")
 	}
 }
 
 func testWatcherChangeOfFetchKeepsHash(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, wide(10))
-	w := watch(t, newWatcher(t, v.file(), never))
+	w := watch(t, newWatcher(t, v.file(), noPoll))
 	first := w.Current()
 	v.publish(wide(10) + "  fetch: {perHost: 9}\n")
 	s := w.takes(10)
 	if s.Revision.ID() == first.ID() || s.Revision.Hash() != first.Hash() || s.Revision.Spec().Fetch.PerHost != 9 {
-		t.Errorf("got revision %s of %s, want another one of the same pictures", s.Revision.ID(), first.ID())
+		t.Errorf("got revision %s of %s, want another ID and the same hash", s.Revision.ID(), first.ID())
 	}
 	v.publish(wide(10) + "  fetch: {perHost: 9} # as before\n")
-	if again := w.takes(10); again.Revision != s.Revision || again.Since != s.Since {
-		t.Error("a comment made another revision")
+	if next := w.takes(10); next.Revision != s.Revision || next.Since != s.Since {
+		t.Error("a comment changed the revision")
 	}
 	v.publish(strings.Replace(wide(10)+"  fetch: {perHost: 9}\n", "small", "other", 1))
 	if renamed := w.takes(10); renamed.Revision.Name() != "other" {
@@ -213,7 +213,7 @@ func testWatcherPlainFileIsFollowed(t *testing.T) {
 		}
 	}
 	write(file, wide(10))
-	w := watch(t, newWatcher(t, file, never))
+	w := watch(t, newWatcher(t, file, noPoll))
 	write(file, wide(11))
 	w.takes(11)
 	write(file+"~", wide(12)) // as editors save
@@ -255,7 +255,7 @@ func testWatcherPollFindsMissedChanges(t *testing.T) {
 			w := watch(t, watcher)
 			if blind {
 				if s := w.next(); s.WatchErr == nil || s.Err != nil {
-					t.Errorf("got %v and %v, want to be told that nobody watches", s.WatchErr, s.Err)
+					t.Errorf("got %v and %v, want an error of the watch", s.WatchErr, s.Err)
 				}
 			}
 			for i, width := range []int{11, 12} {
@@ -266,15 +266,15 @@ func testWatcherPollFindsMissedChanges(t *testing.T) {
 	}
 }
 
-// reopened opens eye until it has other events than before. A directory may get the number of the one that it replaces; then
-// only the notifier knows, and it takes a moment to.
-func reopened(t *testing.T, eye *pipeline.DirWatcher, before <-chan fsnotify.Event) {
+// reopened calls Open until the watcher has another channel of events. A new directory may have the inode number of the one
+// that it replaces; then only the notifier detects the change, with a delay.
+func reopened(t *testing.T, watcher *pipeline.DirWatcher, before <-chan fsnotify.Event) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; {
-		if err := eye.Open(); err != nil {
+	for deadline := time.Now().Add(timeout); ; {
+		if err := watcher.Open(); err != nil {
 			t.Fatal(err)
 		}
-		if eye.Events() != before {
+		if watcher.Events() != before {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -289,16 +289,16 @@ func reopened(t *testing.T, eye *pipeline.DirWatcher, before <-chan fsnotify.Eve
 
 func TestDirWatcher(t *testing.T) {
 	t.Parallel()
-	t.Run("removed and made again", func(t *testing.T) {
+	t.Run("removed_and_created", func(t *testing.T) {
 		t.Parallel()
 		dir := filepath.Join(t.TempDir(), "d")
-		testEye(t, dir, func() error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)) })
+		testDirWatcherReplacements(t, dir, func() error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o755)) })
 	})
-	t.Run("a link to another", func(t *testing.T) {
+	t.Run("symbolic_link_replaced", func(t *testing.T) {
 		t.Parallel()
 		parent, count := t.TempDir(), 0
 		dir := filepath.Join(parent, "d")
-		testEye(t, dir, func() error {
+		testDirWatcherReplacements(t, dir, func() error {
 			count++
 			next := strconv.Itoa(count)
 			return errors.Join(os.Mkdir(filepath.Join(parent, next), 0o755), os.Symlink(next, dir+"_"), os.Rename(dir+"_", dir))
@@ -306,39 +306,39 @@ func TestDirWatcher(t *testing.T) {
 	})
 }
 
-// testEye holds an eye on dir to seeing each directory that remake puts there.
-func testEye(t *testing.T, dir string, replace func() error) {
+// testDirWatcherReplacements checks that each directory that replace puts at dir is watched.
+func testDirWatcherReplacements(t *testing.T, dir string, replace func() error) {
 	t.Helper()
-	remake := func() {
+	recreate := func() {
 		if err := replace(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	remake()
-	eye := pipeline.NewDirWatcher(dir)
-	defer eye.Close()
+	recreate()
+	watcher := pipeline.NewDirWatcher(dir)
+	defer watcher.Close()
 	var before <-chan fsnotify.Event
 	for range 3 {
-		reopened(t, eye, before)
-		before = eye.Events()
-		if err := eye.Open(); err != nil || eye.Events() != before {
-			t.Errorf("what is open was opened again: %v", err)
+		reopened(t, watcher, before)
+		before = watcher.Events()
+		if err := watcher.Open(); err != nil || watcher.Events() != before {
+			t.Errorf("the directory is watched a second time: %v", err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		select {
 		case <-before:
-		case <-time.After(patience):
+		case <-time.After(timeout):
 			t.Fatal("the new directory is not watched")
 		}
-		remake()
+		recreate()
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := eye.Open(); err == nil || eye.Events() != nil {
-		t.Errorf("got %v, want an error for a directory that is gone", err)
+	if err := watcher.Open(); err == nil || watcher.Events() != nil {
+		t.Errorf("got %v, want an error for a removed directory", err)
 	}
 }
 
@@ -352,25 +352,25 @@ func testWatcherUnstableContentIsNotLoaded(t *testing.T) {
 		}
 	}
 	write(wide(10))
-	w := newWatcher(t, file, never)
-	told := 0
-	look := func() bool { return w.Reload(func(pipeline.State) { told++ }) }
-	if look() || told != 0 {
-		t.Error("what is in force is judged again")
+	w := newWatcher(t, file, noPoll)
+	reported := 0
+	reload := func() bool { return w.Reload(func(pipeline.State) { reported++ }) }
+	if reload() || reported != 0 {
+		t.Error("unchanged content is applied again")
 	}
-	write(wide(11)) // valid, and yet a half
-	if !look() || told != 0 {
-		t.Error("content that was seen once is taken")
+	write(wide(11)) // valid, but only half of the document
+	if !reload() || reported != 0 {
+		t.Error("content is applied after one read")
 	}
 	write(whole)
-	if !look() || told != 0 {
-		t.Error("content that was seen once is taken")
+	if !reload() || reported != 0 {
+		t.Error("content is applied after one read")
 	}
-	if look() || told != 1 || len(w.Current().Spec().Renditions) != 2 {
-		t.Errorf("told %d times, want the whole document once", told)
+	if reload() || reported != 1 || len(w.Current().Spec().Renditions) != 2 {
+		t.Errorf("reported %d times, want the whole document once", reported)
 	}
-	if look() || told != 1 {
-		t.Error("the same content is judged twice")
+	if reload() || reported != 1 {
+		t.Error("the same content is applied twice")
 	}
 }
 
@@ -402,7 +402,7 @@ func testWatcherNoFileIsTheDefault(t *testing.T) {
 func testWatcherConcurrentReaders(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, wide(10))
-	w := watch(t, newWatcher(t, v.file(), never))
+	w := watch(t, newWatcher(t, v.file(), noPoll))
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
 	for range 4 {
@@ -414,7 +414,7 @@ func testWatcherConcurrentReaders(t *testing.T) {
 				default:
 				}
 				if r := w.Current(); r.Hash() != parse(t, string(r.Document())).Hash() {
-					t.Error("a revision is not what its names say")
+					t.Error("the hash of a revision differs from that of its document")
 					return
 				}
 			}
@@ -442,20 +442,20 @@ func TestRevision(t *testing.T) {
 	p.Spec.Renditions[0].Formats[1].Target.Min++
 	p.Spec.Accept[0], p.Spec.Fetch.AllowPorts[0], p.Spec.Fetch.AllowCIDRs[0] = "x", 1, "x"
 	if string(r.Document()) != document || r.Hash() != before {
-		t.Error("a revision changed with the pipeline that it was made of")
+		t.Error("a revision changed with the pipeline that it was created from")
 	}
 	if p.Hash() == before {
-		t.Error("a pipeline's hash does not follow the pipeline")
+		t.Error("the hash does not change with the pipeline")
 	}
 	p = parse(t, minimal)
-	sealed := pipeline.NewRevision(p)
+	revision := pipeline.NewRevision(p)
 	p.Spec.Accept[0], p.Spec.Accept[1] = p.Spec.Accept[1], p.Spec.Accept[0]
-	if pipeline.NewRevision(p).ID() != sealed.ID() {
-		t.Error("the order of accept made another revision")
+	if pipeline.NewRevision(p).ID() != revision.ID() {
+		t.Error("the order of accept changed the ID")
 	}
 	p.Spec.Retry.MaxAttempts++
-	if pipeline.NewRevision(p).ID() == sealed.ID() {
-		t.Error("another retry is not another revision")
+	if pipeline.NewRevision(p).ID() == revision.ID() {
+		t.Error("another retry did not change the ID")
 	}
 }
 

@@ -26,8 +26,8 @@ func (f *ForkThread) Start(cmd *exec.Cmd) error {
 	return <-result
 }
 
-// loop never unlocks its thread: the Go runtime ends a thread whose goroutine returns while it is locked, and the kernel then
-// signals the thread's children.
+// loop never unlocks its thread: the Go runtime ends a thread whose goroutine returns while it is locked, and then the
+// kernel signals the thread's children.
 func (f *ForkThread) loop() {
 	runtime.LockOSThread()
 	if onMainThread() { // it does not end before the process: occupy it until Close, so that loop gets another thread

@@ -1,11 +1,10 @@
-// Package devstack stands in for the servers around Vitrine inside one process: Kafka, a Redis Cluster and S3, for
-// `vitrine dev` and for tests that need no real server. Only Postgres is the real one, as a child process: nothing stands
-// in for it.
+// Package devstack runs stand-ins for Kafka, a Redis Cluster and S3 inside one process, for `vitrine dev` and for tests that
+// need no real server. Postgres has no stand-in: the package starts the real server as a child process.
 //
-// Each stand-in passes the same suite as the real thing (test/kafkatest, test/cachetest, test/blobtest), which is the
-// only reason to trust it. Kafka's records and S3's objects are kept on disk and survive a restart; Redis' keys do not,
-// because they are a cache. None of them is hardened: they believe any credentials, and are meant for the loopback
-// interface.
+// Each stand-in passes the same test suite as the real server (test/kafkatest, test/cachetest, test/blobtest). Kafka's
+// records and S3's objects are stored on disk and survive a restart. Redis' keys do not, because they are a cache. The
+// stand-ins accept any credentials and are meant for the loopback interface only.
 //
-// Each StartX listens before it returns, and each Close waits for what it started. A taken port is an error that names it.
+// Each Start function listens before it returns, and each Close waits for what it started. An error for a port in use names
+// the address.
 package devstack

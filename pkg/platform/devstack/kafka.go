@@ -9,21 +9,21 @@ import (
 	"go.uber.org/zap"
 )
 
-// KafkaConfig says where the stand-in for Kafka listens and what it keeps.
+// KafkaConfig configures the stand-in for Kafka.
 type KafkaConfig struct {
 	Addr       string // host:port, as clients will reach it; port 0 is any free one, empty is 127.0.0.1:0
-	DataDir    string // where topics, messages, groups and offsets outlive a restart; empty keeps them in memory
-	SyncWrites bool   // fsync every write: survives a power cut, not only the process's end, and is much slower
+	DataDir    string // directory of topics, messages, groups and offsets; empty keeps them in memory
+	SyncWrites bool   // fsync every write: data survives a power failure, not only the end of the process; much slower
 }
 
-// Kafka is one broker in this process. It speaks the protocol for producers, groups and admins and makes topics for whoever
-// asks, never by itself; there is no replication.
+// Kafka is one broker in this process. It supports producers, consumer groups and admin clients. It creates topics only on an
+// explicit request, and does not replicate.
 type Kafka struct {
 	cluster *kfake.Cluster
-	addrs   []string // asked for once: the cluster answers nothing after its end
+	addrs   []string // read once, because the cluster does not return them after Close
 }
 
-// StartKafka starts it. The caller closes it. It fails when the port is taken or what is kept cannot be read.
+// StartKafka starts the broker. The caller closes it. A port in use and unreadable data are errors.
 func StartKafka(cfg KafkaConfig, log *zap.Logger) (*Kafka, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = anyPort
@@ -49,10 +49,10 @@ func StartKafka(cfg KafkaConfig, log *zap.Logger) (*Kafka, error) {
 // Addrs returns the addresses that clients connect to.
 func (k *Kafka) Addrs() []string { return slices.Clone(k.addrs) }
 
-// Close stops it, after it has written everything. It may be called again.
+// Close writes all data and stops the broker. A second call does nothing.
 func (k *Kafka) Close() { k.cluster.Close() }
 
-// kafkaLog sends the broker's lines to zap: what it calls errors and warnings as warnings, the rest for debugging.
+// kafkaLog logs the broker's messages to zap: errors and warnings as warnings, others at debug level.
 type kafkaLog struct{ log *zap.SugaredLogger }
 
 // Logf implements kfake.Logger.

@@ -37,7 +37,7 @@ func TestKafka(t *testing.T) {
 	t.Run("malformed_request_is_logged", testKafkaMalformedRequestIsLogged)
 }
 
-// Vitrine's own clients are what has to find everything again. The full suite is in test/kafkatest.
+// This test uses Vitrine's own clients. The complete suite is in test/kafkatest.
 func testKafkaRestartKeepsMessagesAndOffsets(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -54,7 +54,7 @@ func testKafkaRestartKeepsMessagesAndOffsets(t *testing.T) {
 		produce(t, config, "c")
 		first.Close()
 		cfg.Addr = first.Addrs()[0]
-		first.Close() // again is nothing
+		first.Close() // a second call does nothing
 		second := startKafka(t, cfg)
 		config.Brokers = second.Addrs()
 		if got := consume(t, config, 1); got != "c" {
@@ -142,12 +142,12 @@ func testKafkaFailedWriteIsLogged(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(dir, nil, 0o600); err != nil { // where the directory was
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file at the path of the directory
 		t.Fatal(err)
 	}
 	broker.Close()
 	if got := logs.FilterMessageSnippet("persist").FilterLoggerName("kfake").Len(); got == 0 {
-		t.Errorf("nothing was logged about what could not be written: %v", logs.All())
+		t.Errorf("the failed write is not logged: %v", logs.All())
 	}
 }
 
@@ -164,11 +164,11 @@ func testKafkaMalformedRequestIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	// A produce request, version 3, without anything in it.
+	// A produce request, version 3, without a body.
 	if _, err := conn.Write([]byte{0, 0, 0, 10, 0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.ReadAll(conn); err != nil { // it hangs up
+	if _, err := io.ReadAll(conn); err != nil { // it closes the connection
 		t.Fatal(err)
 	}
 	if got := logs.FilterLevelExact(zap.DebugLevel).Len(); got == 0 {

@@ -21,21 +21,21 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// PostgresConfig says where a Postgres server keeps its data and listens.
+// PostgresConfig configures a Postgres server.
 type PostgresConfig struct {
-	Dir  string // made, with a new cluster in it, if it is not there; its parents must be open to Postgres' user
+	Dir  string // data directory, created with a new cluster if missing; Postgres' user must be able to enter its parents
 	Addr string // host:port; port 0 is any free one, empty is 127.0.0.1:0
 	Log  string // file
 }
 
-// Postgres is a real server, in a process of its own that dies with this one.
+// Postgres is a real server, in a child process that ends with this process.
 type Postgres struct {
 	process *process.Process
 	addr    string
 }
 
-// StartPostgres starts the server on its directory and returns when it answers. It runs as an unprivileged user if this
-// process is root, since it refuses to be root itself.
+// StartPostgres starts the server and returns when it accepts connections. If this process runs as root, the server runs as
+// an unprivileged user, because it refuses to run as root. Errors of the start have the end of the log.
 func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *process.ForkThread) (*Postgres, error) {
 	bin, err := postgresBin()
 	if err != nil {
@@ -48,13 +48,13 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *process.
 	if pid := usedBy(cfg.Dir); pid != 0 {
 		return nil, fmt.Errorf("start postgres: %s is in use by the server with process id %d", cfg.Dir, pid)
 	}
-	if _, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort)); err != nil { // before the seconds that initdb needs
+	if _, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort)); err != nil { // before initdb, which needs seconds
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
 	if err := initdb(bin, cfg.Dir, cred, forkThread); err != nil {
 		return nil, err
 	}
-	// A port that the kernel chooses may go to an outgoing connection, so it is chosen as late as possible.
+	// An outgoing connection may take a port that the kernel has chosen, so it is chosen as late as possible.
 	addr, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort))
 	if err != nil {
 		return nil, fmt.Errorf("start postgres: %w", err)
@@ -69,8 +69,8 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *process.
 			filepath.Join(bin, "postgres"), "-D", cfg.Dir, "-c", "listen_addresses=" + host, "-c", "port=" + port,
 			"-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "jit=off",
 		},
-		Quit:   syscall.SIGINT,  // "fast": ends sessions, waits for nobody
-		Orphan: syscall.SIGQUIT, // "immediate": its own children go with it
+		Quit:   syscall.SIGINT,  // "fast": ends sessions, does not wait for clients
+		Orphan: syscall.SIGQUIT, // "immediate": also ends its children
 	}}
 	if err := p.process.Start(); err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *process.
 	return p, nil
 }
 
-// DSN returns the address of the database vitrine.
+// DSN returns the pgx URL of the database vitrine.
 func (p *Postgres) DSN() string { return p.dsn("vitrine") }
 
 func (p *Postgres) dsn(database string) string {
@@ -92,10 +92,10 @@ func (p *Postgres) dsn(database string) string {
 // Exited is closed when the server has ended.
 func (p *Postgres) Exited() <-chan struct{} { return p.process.Exited() }
 
-// Close stops the server in good order.
+// Close shuts the server down, and kills it after 15 s, which is an error.
 func (p *Postgres) Close() error { return p.process.Stop() }
 
-// await waits until the server answers, and makes the database if it is new.
+// await waits until the server accepts connections, and creates the database if it is missing.
 func (p *Postgres) await(ctx context.Context) error {
 	for {
 		err := p.createDatabase(ctx)
@@ -118,19 +118,19 @@ func (p *Postgres) createDatabase(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var there bool
-	err = conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = 'vitrine'").Scan(&there)
-	if err != nil || there {
+	var exists bool
+	err = conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_database WHERE datname = 'vitrine'").Scan(&exists)
+	if err != nil || exists {
 		return err
 	}
 	_, err = conn.Exec(ctx, "CREATE DATABASE vitrine")
 	return err
 }
 
-// usedBy returns the process id of a server that runs on dir, or 0. The file that names it outlives a crash, so the process
-// is looked at, too.
+// usedBy returns the process id of a server that runs on dir, or 0. postmaster.pid remains after a crash, so the process is
+// checked too.
 func usedBy(dir string) int {
-	text, _ := os.ReadFile(filepath.Join(dir, "postmaster.pid")) // none: nobody
+	text, _ := os.ReadFile(filepath.Join(dir, "postmaster.pid")) // a missing file: no server
 	first, _, _ := strings.Cut(string(text), "\n")
 	pid, err := strconv.Atoi(first)
 	if err != nil {
@@ -142,17 +142,17 @@ func usedBy(dir string) int {
 	return pid
 }
 
-// initdb makes a cluster in dir, unless there is one. It trusts whoever connects, which only this machine can.
+// initdb creates a cluster in dir, unless there is one. It trusts all connections, which are local ones.
 func initdb(bin, dir string, cred *syscall.Credential, forkThread *process.ForkThread) error {
 	if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err == nil {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make postgres' directory: %w", err)
+		return fmt.Errorf("create postgres' directory: %w", err)
 	}
 	if cred != nil {
 		if err := os.Chown(dir, int(cred.Uid), int(cred.Gid)); err != nil {
-			return fmt.Errorf("give postgres its directory: %w", err)
+			return fmt.Errorf("change owner of postgres' directory: %w", err)
 		}
 	}
 	cmd := exec.Command(filepath.Join(bin, "initdb"),
@@ -170,7 +170,7 @@ func initdb(bin, dir string, cred *syscall.Credential, forkThread *process.ForkT
 	return nil
 }
 
-// postgresBin finds the directory with initdb and postgres: in the PATH, or the newest of Debian's.
+// postgresBin returns the directory of initdb and postgres: that of the PATH, or of Debian's newest version.
 func postgresBin() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(path), nil
@@ -183,14 +183,14 @@ func postgresBin() (string, error) {
 	return filepath.Dir(newest), nil
 }
 
-// postgresVersion is the number in /usr/lib/postgresql/15/bin/initdb, or 0.
+// postgresVersion returns the version in /usr/lib/postgresql/15/bin/initdb, or 0.
 func postgresVersion(initdb string) int {
 	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(initdb))))
 	return n
 }
 
-// PostgresUser returns whom Postgres is to run as when this process runs as uid: nil for ourselves; for root, the user
-// postgres, or nobody.
+// PostgresUser returns the user for Postgres when this process runs as uid: nil, the same user, unless uid is 0; then the
+// user postgres or, if it does not exist, the user nobody. It is an error if neither exists.
 func PostgresUser(uid int) (*syscall.Credential, error) {
 	cred, err := process.Unprivileged(uid, "postgres", "nobody")
 	if err != nil {
@@ -199,7 +199,7 @@ func PostgresUser(uid int) (*syscall.Credential, error) {
 	return cred, nil
 }
 
-// freeAddr returns addr with a port that is free now; a taken one is an error that names it.
+// freeAddr returns addr with a port that is free now. The error for a port in use names it.
 func freeAddr(ctx context.Context, addr string) (string, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {

@@ -43,7 +43,7 @@ func testPostgresRestartKeepsData(t *testing.T) {
 		t.Skip("needs PostgreSQL's programs; make test runs it")
 	}
 	dir := t.TempDir()
-	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) { // Postgres' user has to pass through
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) { // Postgres' user has to enter it
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func testPostgresRestartKeepsData(t *testing.T) {
 		}
 		select {
 		case <-p.Exited():
-			t.Error("it says that it has ended")
+			t.Error("Exited is closed")
 		default:
 		}
 		if _, err := devstack.StartPostgres(ctx, cfg, thread); err == nil || !strings.Contains(err.Error(), "in use") {
@@ -90,7 +90,7 @@ func testPostgresStartErrorsNameCause(t *testing.T) {
 	defer l.Close()
 	taken := devstack.PostgresConfig{Dir: filepath.Join(t.TempDir(), "data"), Addr: l.Addr().String()}
 	if _, err := devstack.StartPostgres(t.Context(), taken, thread); err == nil || !strings.Contains(err.Error(), taken.Addr) {
-		t.Errorf("a taken port: got %v, want its address named", err)
+		t.Errorf("port in use: got %v, want an error with its address", err)
 	}
 	closed := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(closed, nil, 0o600); err != nil {
@@ -98,16 +98,16 @@ func testPostgresStartErrorsNameCause(t *testing.T) {
 	}
 	bad := devstack.PostgresConfig{Dir: filepath.Join(closed, "data"), Log: filepath.Join(t.TempDir(), "log")}
 	if _, err := devstack.StartPostgres(t.Context(), bad, thread); err == nil {
-		t.Error("a directory that cannot be made: got no error")
+		t.Error("a directory that cannot be created: got no error")
 	}
 }
 
 func TestPostgresUser(t *testing.T) {
 	t.Parallel()
 	if cred, err := devstack.PostgresUser(1000); err != nil || cred != nil {
-		t.Errorf("for an ordinary user: got %v, %v, want ourselves", cred, err)
+		t.Errorf("for an ordinary user: got %v, %v, want nil", cred, err)
 	}
 	if cred, err := devstack.PostgresUser(0); err != nil || cred == nil || cred.Uid == 0 {
-		t.Errorf("for root: got %v, %v, want somebody else", cred, err)
+		t.Errorf("for root: got %v, %v, want another user", cred, err)
 	}
 }

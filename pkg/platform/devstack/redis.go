@@ -8,12 +8,12 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// RedisConfig says where the stand-in for Redis listens.
+// RedisConfig configures the stand-in for Redis.
 type RedisConfig struct {
 	Addr string // host:port; port 0 is any free one, empty is 127.0.0.1:0
 }
 
-// Redis is a cluster of one master in this process, in memory: a cache may lose everything, so nothing is kept over a
+// Redis is a cluster of one master in this process. It is in memory only: a cache may lose its keys, so they do not survive a
 // restart.
 type Redis struct {
 	addr   string
@@ -23,11 +23,11 @@ type Redis struct {
 	clock  sync.WaitGroup
 }
 
-// redisTick is how often keys grow older: miniredis does not do it by itself, and its way of doing it on each access walks
-// all keys each time.
+// redisTick is the interval at which the time of the keys advances: miniredis does not expire keys by itself, and its option
+// to expire them on each access walks all keys each time.
 const redisTick = 100 * time.Millisecond
 
-// StartRedis starts it. The caller closes it.
+// StartRedis starts the server. The caller closes it.
 func StartRedis(cfg RedisConfig) (*Redis, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = anyPort
@@ -37,12 +37,12 @@ func StartRedis(cfg RedisConfig) (*Redis, error) {
 		return nil, fmt.Errorf("start redis on %s: %w", cfg.Addr, err)
 	}
 	r := &Redis{addr: server.Addr(), server: server, stop: make(chan struct{})}
-	r.clock.Go(r.age)
+	r.clock.Go(r.advance)
 	return r, nil
 }
 
-// age lets the keys' time pass until Close.
-func (r *Redis) age() {
+// advance advances the time of the keys until Close.
+func (r *Redis) advance() {
 	ticker := time.NewTicker(redisTick)
 	defer ticker.Stop()
 	last := time.Now()
@@ -57,10 +57,10 @@ func (r *Redis) age() {
 	}
 }
 
-// Addr returns host:port of the one node.
+// Addr returns the address of the node, host:port.
 func (r *Redis) Addr() string { return r.addr }
 
-// Close stops it and forgets everything. It may be called again.
+// Close stops the server and drops all keys. A second call does nothing.
 func (r *Redis) Close() {
 	r.once.Do(func() {
 		close(r.stop)

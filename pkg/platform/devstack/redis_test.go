@@ -64,11 +64,11 @@ func testRedisKeysExpire(t *testing.T) {
 	deadline := time.Now().Add(10 * time.Second)
 	for client.Exists(t.Context(), "short").Val() == 1 {
 		if time.Now().After(deadline) {
-			t.Fatal("a key of 50 ms is still there")
+			t.Fatal("a key of 50 ms still exists")
 		}
 	}
 	if got := client.Exists(t.Context(), "long").Val(); got != 1 {
-		t.Error("a key of an hour is gone")
+		t.Error("a key of an hour is expired")
 	}
 }
 
@@ -86,9 +86,9 @@ func testRedisSecondCloseAndReuseOfPort(t *testing.T) {
 	r := startRedis(t)
 	r.Close()
 	r.Close()
-	again, err := devstack.StartRedis(devstack.RedisConfig{Addr: r.Addr()})
+	second, err := devstack.StartRedis(devstack.RedisConfig{Addr: r.Addr()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	again.Close()
+	second.Close()
 }

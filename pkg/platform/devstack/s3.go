@@ -14,17 +14,17 @@ import (
 	"github.com/spf13/afero"
 )
 
-// anyPort lets the kernel choose.
+// anyPort is a loopback address with a port that the kernel chooses.
 const anyPort = "127.0.0.1:0"
 
-// S3Config says where the stand-in for S3 keeps its objects and where it listens.
+// S3Config configures the stand-in for S3.
 type S3Config struct {
-	Dir  string // made if it is not there; nobody else writes in it
+	Dir  string // directory of the objects, created if missing; only this process may write in it
 	Addr string // host:port; port 0 is any free one, empty is 127.0.0.1:0
 }
 
-// S3 is an object store on disk in this process. It believes every signature. Whoever brings none may read an object by its
-// key, and nothing else.
+// S3 is an object store on disk, served by this process. It accepts every signature. An unsigned request can only read an
+// object by its key.
 type S3 struct {
 	addr   net.Addr
 	server *http.Server
@@ -38,7 +38,7 @@ const (
 	s3Drain         = 5 * time.Second
 )
 
-// StartS3 starts it on what Dir already holds. The caller closes it.
+// StartS3 starts the store with the objects in Dir. The caller closes it.
 func StartS3(cfg S3Config) (*S3, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = anyPort
@@ -57,7 +57,7 @@ func StartS3(cfg S3Config) (*S3, error) {
 	s := &S3{
 		addr: listener.Addr(),
 		server: &http.Server{
-			Handler:           door{store: disk, next: gofakes3.New(disk).Server()},
+			Handler:           s3Handler{store: disk, next: gofakes3.New(disk).Server()},
 			ReadHeaderTimeout: s3HeaderTimeout,
 			IdleTimeout:       s3IdleTimeout,
 		},
@@ -65,12 +65,12 @@ func StartS3(cfg S3Config) (*S3, error) {
 	}
 	go func() {
 		defer close(s.served)
-		_ = s.server.Serve(listener) // ends when Close closes it, with an error that says so
+		_ = s.server.Serve(listener) // returns http.ErrServerClosed after Close
 	}()
 	return s, nil
 }
 
-// Endpoint returns the URL of the store, to be used with path style. A store that listens everywhere is named by the
+// Endpoint returns the URL of the store, for path-style requests. For a store that listens on all interfaces it has the
 // loopback address.
 func (s *S3) Endpoint() string {
 	addr := s.addr.String()
@@ -80,10 +80,10 @@ func (s *S3) Endpoint() string {
 	return "http://" + addr
 }
 
-// PublicURL returns what an object's key is appended to, after a slash, for a URL that opens in a browser.
+// PublicURL returns the base URL of a bucket's objects, to which a slash and the key are appended.
 func (s *S3) PublicURL(bucket string) string { return s.Endpoint() + "/" + bucket }
 
-// Close waits for the requests in flight, some seconds at most, and stops. It may be called again.
+// Close stops the store. It waits for active requests, for 5 s at most. A second call does nothing.
 func (s *S3) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s3Drain)
 	defer cancel()

@@ -21,7 +21,7 @@ import (
 	"vitrine.io/pkg/platform/devstack"
 )
 
-// What S3 has to do is in test/blobtest, which the tests of blob run on this one. Here is what is special about it.
+// The tests of package blob run test/blobtest, the suite for every store, on this stand-in. These tests are for its own features.
 
 func startS3(t *testing.T, cfg devstack.S3Config) *devstack.S3 {
 	t.Helper()
@@ -37,11 +37,11 @@ func startS3(t *testing.T, cfg devstack.S3Config) *devstack.S3 {
 	return s
 }
 
-// bucket returns the bucket "pictures" of s, which it makes.
+// bucket creates the bucket "images" of s.
 func bucket(t *testing.T, s *devstack.S3) *blob.Bucket {
 	t.Helper()
 	b, err := blob.New(blob.Config{
-		Endpoint: s.Endpoint(), Region: "us-east-1", Bucket: "pictures", AccessKey: "any", SecretKey: "key",
+		Endpoint: s.Endpoint(), Region: "us-east-1", Bucket: "images", AccessKey: "any", SecretKey: "key",
 		PathStyle: true, CreateBucket: true, AttemptTimeout: 10 * time.Second, MaxAttempts: 1,
 	}, prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {
@@ -98,7 +98,7 @@ func request(t *testing.T, method, url string, headers ...string) *http.Request 
 	return req
 }
 
-// upload announces a body of size bytes, sends only what it is given, and returns the answer.
+// upload sends a Content-Length of size bytes and only the body sent, and returns the response.
 func upload(t *testing.T, s *devstack.S3, path string, size int64, sent string) (status int, body string) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(s.Endpoint(), "http://"))
@@ -115,11 +115,11 @@ func upload(t *testing.T, s *devstack.S3, path string, size int64, sent string) 
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
+	text, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, string(answer)
+	return resp.StatusCode, string(text)
 }
 
 func TestS3(t *testing.T) {
@@ -141,19 +141,19 @@ func testS3RestartKeepsObjects(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "deep", "inside")
 	first := startS3(t, devstack.S3Config{Dir: dir})
-	put(t, bucket(t, first), "products/1/2/3-abc/card.webp", "a picture")
+	put(t, bucket(t, first), "products/1/2/3-abc/card.webp", "an image")
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again := startS3(t, devstack.S3Config{Dir: dir})
-	resp, body := send(t, request(t, http.MethodGet, again.PublicURL("pictures")+"/products/1/2/3-abc/card.webp"))
-	if body != "a picture" || resp.Header.Get("Content-Type") != "image/webp" ||
+	second := startS3(t, devstack.S3Config{Dir: dir})
+	resp, body := send(t, request(t, http.MethodGet, second.PublicURL("images")+"/products/1/2/3-abc/card.webp"))
+	if body != "an image" || resp.Header.Get("Content-Type") != "image/webp" ||
 		resp.Header.Get("Cache-Control") != blob.CacheControl {
 		t.Errorf("got %q with %v", body, resp.Header)
 	}
 	for name := range resp.Header {
 		if strings.HasPrefix(name, "X-Amz-Content") || strings.HasPrefix(name, "X-Amz-Meta") || name == "X-Amz-Date" {
-			t.Errorf("a header of the upload came back: %s", name)
+			t.Errorf("the response has a header of the upload: %s", name)
 		}
 	}
 }
@@ -162,11 +162,11 @@ func testS3ListInPages(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	b := bucket(t, s)
-	for _, key := range []string{"a/x", "a-b", "c", "a/y", "b"} { // in a directory, a/x comes before a-b
+	for _, key := range []string{"a/x", "a-b", "c", "a/y", "b"} { // in a directory tree, a/x is before a-b
 		put(t, b, key, "x")
 	}
 	var got []string
-	for url, pages := s.Endpoint()+"/pictures?list-type=2&max-keys=2", 0; url != ""; pages++ {
+	for url, pages := s.Endpoint()+"/images?list-type=2&max-keys=2", 0; url != ""; pages++ {
 		_, body := send(t, request(t, http.MethodGet, url, "Authorization", "x"))
 		var page struct {
 			Contents              []struct{ Key string }
@@ -184,7 +184,7 @@ func testS3ListInPages(t *testing.T) {
 		}
 		url = ""
 		if page.IsTruncated {
-			url = s.Endpoint() + "/pictures?list-type=2&max-keys=2&continuation-token=" + page.NextContinuationToken
+			url = s.Endpoint() + "/images?list-type=2&max-keys=2&continuation-token=" + page.NextContinuationToken
 		}
 	}
 	if want := []string{"a-b", "a/x", "a/y", "b", "c"}; !slices.Equal(got, want) {
@@ -196,7 +196,7 @@ func testS3TooLargeUpload(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	b := bucket(t, s)
-	status, body := upload(t, s, "/pictures/huge", 1<<40, "")
+	status, body := upload(t, s, "/images/huge", 1<<40, "")
 	if status < 400 || !strings.Contains(body, "EntityTooLarge") {
 		t.Errorf("got %d %s, want EntityTooLarge", status, body)
 	}
@@ -205,14 +205,14 @@ func testS3TooLargeUpload(t *testing.T) {
 	}
 }
 
-// An upload that breaks off must leave nothing: half an object would be listed, or make every listing fail.
+// Half an object would be listed, or make every listing fail.
 func testS3IncompleteUploadLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	b := bucket(t, s)
 	put(t, b, "a/whole", "x")
 	for _, sent := range []string{"", "half"} {
-		if status, _ := upload(t, s, "/pictures/a/broken", 100, sent); status < 400 {
+		if status, _ := upload(t, s, "/images/a/broken", 100, sent); status < 400 {
 			t.Errorf("%d of 100 bytes: got %d", len(sent), status)
 		}
 	}
@@ -221,7 +221,7 @@ func testS3IncompleteUploadLeavesNothing(t *testing.T) {
 	}
 }
 
-// A process that is killed between an object's file and its description must not poison the bucket.
+// A process that is killed between the writes of an object's file and its metadata must not make every listing fail.
 func testS3StartRemovesIncompleteObject(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -230,7 +230,7 @@ func testS3StartRemovesIncompleteObject(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "buckets", "pictures", "a", "half"), []byte("ha"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "buckets", "images", "a", "half"), []byte("ha"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := list(t, bucket(t, startS3(t, devstack.S3Config{Dir: dir}))), []string{"a/whole"}; !slices.Equal(got, want) {
@@ -244,8 +244,8 @@ func testS3KeyThatIsNoFilePath(t *testing.T) {
 	s := startS3(t, devstack.S3Config{Dir: dir})
 	b := bucket(t, s)
 	put(t, b, "a/b", "x")
-	for _, path := range []string{"/pictures/../metadata/x", "/pictures/a/../b", "/pictures/./b", "/../x/y", "/pictures/a//b",
-		"/pictures/a/b/", `/pictures/a\b`} {
+	for _, path := range []string{"/images/../metadata/x", "/images/a/../b", "/images/./b", "/../x/y", "/images/a//b",
+		"/images/a/b/", `/images/a\b`} {
 		for _, method := range []string{http.MethodGet, http.MethodPut} {
 			req := request(t, method, s.Endpoint(), "Authorization", "x")
 			req.URL.Path = path
@@ -270,8 +270,8 @@ func testS3BucketPolicy(t *testing.T) {
 		method, path string
 		want         int
 	}{
-		{http.MethodPut, "/pictures?policy", http.StatusNoContent}, {http.MethodPut, "/others?policy", http.StatusNotFound},
-		{http.MethodGet, "/pictures?policy", http.StatusNotImplemented},
+		{http.MethodPut, "/images?policy", http.StatusNoContent}, {http.MethodPut, "/others?policy", http.StatusNotFound},
+		{http.MethodGet, "/images?policy", http.StatusNotImplemented},
 	} {
 		resp, _ := send(t, request(t, test.method, s.Endpoint()+test.path, "Authorization", "x"))
 		if resp.StatusCode != test.want {
@@ -284,14 +284,14 @@ func testS3UnsignedRequestCannotChangeHeaders(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	put(t, bucket(t, s), "a/b", "<script>")
-	resp, _ := send(t, request(t, http.MethodGet, s.PublicURL("pictures")+"/a/b?response-content-type=text/html"))
+	resp, _ := send(t, request(t, http.MethodGet, s.PublicURL("images")+"/a/b?response-content-type=text/html"))
 	if got := resp.Header.Get("Content-Type"); got != "image/webp" {
 		t.Errorf("got Content-Type %s, want the object's own", got)
 	}
 	if got := resp.Header.Get("X-Content-Type-Options"); got != "nosniff" {
 		t.Errorf("got X-Content-Type-Options %q, want nosniff", got)
 	}
-	// Pages of other origins may draw pictures on a canvas.
+	// Pages of other origins may draw images on a canvas.
 	if got := resp.Header.Get("Access-Control-Allow-Origin"); got != "*" {
 		t.Errorf("got Access-Control-Allow-Origin %q, want *", got)
 	}
@@ -303,7 +303,7 @@ func testS3StartErrorsNameCause(t *testing.T) {
 	addr := strings.TrimPrefix(s.Endpoint(), "http://")
 	if _, err := devstack.StartS3(devstack.S3Config{Dir: t.TempDir(), Addr: addr}); err == nil ||
 		!strings.Contains(err.Error(), addr) {
-		t.Errorf("a taken port: got %v, want an error that names %s", err, addr)
+		t.Errorf("port in use: got %v, want an error that names %s", err, addr)
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -311,7 +311,7 @@ func testS3StartErrorsNameCause(t *testing.T) {
 	}
 	if _, err := devstack.StartS3(devstack.S3Config{Dir: filepath.Join(file, "x")}); err == nil ||
 		!strings.Contains(err.Error(), file) {
-		t.Errorf("a file in the way: got %v, want an error that names it", err)
+		t.Errorf("a file at the path of the directory: got %v, want an error that names it", err)
 	}
 }
 
@@ -319,7 +319,7 @@ func testS3SecondCloseAndWildcardAddress(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir(), Addr: "0.0.0.0:0"})
 	if !strings.HasPrefix(s.Endpoint(), "http://127.0.0.1:") {
-		t.Errorf("got %s, want an address that can be reached", s.Endpoint())
+		t.Errorf("got %s, want the loopback address", s.Endpoint())
 	}
 	bucket(t, s)
 	for range 2 {
@@ -329,7 +329,7 @@ func testS3SecondCloseAndWildcardAddress(t *testing.T) {
 	}
 }
 
-// A client that never ends its request does not hold Close up for good.
+// A client that does not complete its request must not block Close.
 func testS3CloseIsBounded(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
@@ -339,7 +339,7 @@ func testS3CloseIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	fmt.Fprint(conn, "PUT /pictures/slow HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nExpect: 100-continue\r\n"+
+	fmt.Fprint(conn, "PUT /images/slow HTTP/1.1\r\nHost: x\r\nAuthorization: x\r\nExpect: 100-continue\r\n"+
 		"Content-Length: 100\r\n\r\n")
 	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil { // 100 Continue: the server waits for the body
 		t.Fatal(err)
@@ -352,6 +352,6 @@ func testS3CloseIsBounded(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(30 * time.Second):
-		t.Fatal("still waiting")
+		t.Fatal("Close has not returned within 30 s")
 	}
 }

@@ -16,17 +16,17 @@ import (
 	"github.com/spf13/afero"
 )
 
-// disk is gofakes3's store of files, without the traits that a store of pictures cannot have: there, a broken upload leaves
-// half an object whose missing description then fails every listing of the bucket; a listing is not in the order of the keys
-// and has no pages; and an object answers with the headers of the request that stored it.
+// disk is gofakes3's file store with corrections. In the original an incomplete upload leaves an object without metadata,
+// which makes every listing of the bucket fail; a listing is not sorted by key and has no pages; and an object is served
+// with the headers of the request that stored it.
 type disk struct {
 	*s3afero.MultiBucketBackend
 }
 
-// maxObject bounds one upload, which is held in memory.
+// maxObject is the maximum size of an upload, which is held in memory, in bytes.
 const maxObject = 256 << 20
 
-// bucketsDir is where s3afero keeps objects, below it their buckets.
+// bucketsDir is the directory of s3afero with one directory for each bucket.
 const bucketsDir = "buckets"
 
 func openDisk(files afero.Fs) (*disk, error) {
@@ -41,7 +41,7 @@ func openDisk(files afero.Fs) (*disk, error) {
 	return d, nil
 }
 
-// repair removes objects that have no description: the process ended between the two. No upload of theirs was ever
+// repair removes objects without metadata, which a process leaves that ends between the two writes. Their uploads were not
 // acknowledged.
 func (d *disk) repair(files afero.Fs) error {
 	return afero.Walk(files, bucketsDir, func(path string, info fs.FileInfo, err error) error {
@@ -60,7 +60,7 @@ func (d *disk) repair(files afero.Fs) error {
 	})
 }
 
-// PutObject implements gofakes3.Backend. Nothing is written before the body is complete.
+// PutObject implements gofakes3.Backend. It writes nothing before the body is complete.
 func (d *disk) PutObject(bucket, key string, meta map[string]string, body io.Reader, size int64,
 	conditions *gofakes3.PutConditions,
 ) (gofakes3.PutObjectResult, error) {
@@ -68,17 +68,17 @@ func (d *disk) PutObject(bucket, key string, meta map[string]string, body io.Rea
 		return gofakes3.PutObjectResult{}, gofakes3.ErrorMessage("EntityTooLarge", "an object is too large")
 	}
 	whole, err := gofakes3.ReadAll(body, size)
-	if errors.Is(err, io.EOF) { // of io.ReadFull: no byte came
+	if errors.Is(err, io.EOF) { // from io.ReadFull, for an empty body
 		err = gofakes3.ErrIncompleteBody
 	}
 	if err != nil {
 		return gofakes3.PutObjectResult{}, err
 	}
-	return d.MultiBucketBackend.PutObject(bucket, key, describe(meta), bytes.NewReader(whole), size, conditions)
+	return d.MultiBucketBackend.PutObject(bucket, key, objectHeaders(meta), bytes.NewReader(whole), size, conditions)
 }
 
-// describe keeps of a request's headers what belongs to the object.
-func describe(meta map[string]string) map[string]string {
+// objectHeaders returns the headers of a request that belong to the object.
+func objectHeaders(meta map[string]string) map[string]string {
 	kept := map[string]string{}
 	for name, value := range meta {
 		switch {
@@ -91,7 +91,7 @@ func describe(meta map[string]string) map[string]string {
 	return kept
 }
 
-// ListBucket implements gofakes3.Backend: by the keys' bytes, and in pages.
+// ListBucket implements gofakes3.Backend. It sorts by the bytes of the keys, and returns pages.
 func (d *disk) ListBucket(bucket string, prefix *gofakes3.Prefix, page gofakes3.ListBucketPage,
 ) (*gofakes3.ObjectList, error) {
 	all, err := d.MultiBucketBackend.ListBucket(bucket, prefix, gofakes3.ListBucketPage{})

@@ -12,22 +12,22 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// Servers are all four servers, for a command that runs many packages' tests.
+// Servers are all four servers, for a command that runs the tests of many packages.
 type Servers struct {
 	env    *environment
 	values []string
 }
 
-// StartServers starts all servers at once and calls report as each is up (not from two goroutines at a time). A server that
-// getenv names is left as it is. If one does not come up, the others are stopped again.
-func StartServers(getenv func(string) string, report func(name string, took time.Duration)) (*Servers, error) {
+// StartServers starts all servers concurrently, except those that getenv names, and calls report when one is ready, with the
+// time since the beginning (one call at a time). If a server does not start, StartServers stops the others.
+func StartServers(getenv func(string) string, report func(name string, elapsed time.Duration)) (*Servers, error) {
 	return startServers(newEnvironment(getenv), report)
 }
 
-func startServers(env *environment, report func(name string, took time.Duration)) (*Servers, error) {
+func startServers(env *environment, report func(name string, elapsed time.Duration)) (*Servers, error) {
 	all := []struct {
 		name, variable string
-		start          func() (string, error)
+		launch         func() (string, error)
 	}{
 		{"postgres", envPostgres, env.postgres},
 		{"redis cluster", envRedis, env.redis},
@@ -36,17 +36,17 @@ func startServers(env *environment, report func(name string, took time.Duration)
 	}
 	s := &Servers{env: env, values: make([]string, len(all))}
 	errs := make([]error, len(all))
-	began := time.Now()
+	start := time.Now()
 	var wg sync.WaitGroup
 	var reporting sync.Mutex
-	for i, one := range all {
+	for i, server := range all {
 		wg.Go(func() {
-			value, err := one.start()
-			s.values[i], errs[i] = one.variable+"="+value, err
+			value, err := server.launch()
+			s.values[i], errs[i] = server.variable+"="+value, err
 			if err == nil {
 				reporting.Lock()
 				defer reporting.Unlock()
-				report(one.name, time.Since(began))
+				report(server.name, time.Since(start))
 			}
 		})
 	}
@@ -57,11 +57,12 @@ func startServers(env *environment, report func(name string, took time.Duration)
 	return s, nil
 }
 
-// Crashed returns the logs of servers that ended by themselves, "" if all are well.
+// Crashed returns the logs of servers that ended without Stop, "" if all are running.
 func (s *Servers) Crashed() string { return s.env.crashed() }
 
-// Run runs a command with the servers' variables and our standard streams until it ends, passes signals on to it and to
-// what it started, and leaves none of them behind. It returns the exit code, 128 + n for a command that died of signal n.
+// Run runs a command with the servers' variables and the given output files, and forwards signals to it and to its children.
+// When it ends, its remaining children are killed. Run returns the exit code, or 128 + n for a command that signal n has
+// ended.
 func (s *Servers) Run(argv []string, stdout, stderr *os.File, signals <-chan os.Signal) (int, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), s.values...)
@@ -72,17 +73,17 @@ func (s *Servers) Run(argv []string, stdout, stderr *os.File, signals <-chan os.
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // how it ended is in ProcessState
+		_ = cmd.Wait() // the result is in ProcessState
 		close(ended)
 	}()
 	for {
 		select {
 		case sig := <-signals:
 			if number, ok := sig.(syscall.Signal); ok {
-				_ = syscall.Kill(-cmd.Process.Pid, number) // it may be gone
+				_ = syscall.Kill(-cmd.Process.Pid, number) // it may have ended
 			}
 		case <-ended:
-			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left running in its group
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the remaining processes of its group
 			return exitCode(cmd.ProcessState), nil
 		}
 	}
@@ -95,5 +96,5 @@ func exitCode(state *os.ProcessState) int {
 	return state.ExitCode()
 }
 
-// Stop stops what StartServers started and returns when nothing is left.
+// Stop stops the servers that StartServers has started, and removes their files.
 func (s *Servers) Stop() error { return s.env.stop() }

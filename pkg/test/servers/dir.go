@@ -11,14 +11,14 @@ import (
 	"vitrine.io/pkg/test/port"
 )
 
-// dirPrefix names our temporary directories, so that one left by a killed process is recognised.
+// dirPrefix is the prefix of the temporary directories, by which a later process finds those of killed processes.
 const dirPrefix = "vitrine-test-"
 
-// lockName is the file in each of them that its owner holds a lock on.
+// lockName is the file in each directory on which its owner holds a lock.
 const lockName = "lock"
 
-// workDir is a temporary directory that is known to be in use as long as this process lives: it holds a lock on a file in
-// it, and the kernel releases the lock whatever the process dies of. It keeps the ports of the servers whose files it holds.
+// workDir is a temporary directory that is locked as long as this process lives: the process holds a lock on a file in it,
+// and the kernel releases the lock when the process ends for any reason. It also keeps the port reservations of its servers.
 type workDir struct {
 	path string
 	lock *os.File
@@ -27,28 +27,28 @@ type workDir struct {
 	ports []*port.Reservation
 }
 
-// newWorkDir removes what dead processes left under parent and makes a new directory there.
+// newWorkDir removes the directories of ended processes below parent, and creates a new one there.
 func newWorkDir(parent string) (*workDir, error) {
-	sweep(parent)
+	removeAbandoned(parent)
 	path, err := os.MkdirTemp(parent, dirPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("make directory for servers: %w", err)
+		return nil, fmt.Errorf("create directory for servers: %w", err)
 	}
 	lock, err := lockDir(path)
 	if err != nil {
 		return nil, fmt.Errorf("lock directory for servers: %w", err)
 	}
-	// Postgres runs as another user when we are root, and has to pass through.
-	if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // what is inside has modes of its own
+	// For a root user Postgres runs as another user, which has to enter the directory.
+	if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // the files inside have their own modes
 		return nil, fmt.Errorf("open directory for servers: %w", err)
 	}
 	return &workDir{path: path, lock: lock}, nil
 }
 
-// remove deletes the directory and ends the reservations of ports. The servers are stopped by then.
+// remove deletes the directory and releases the ports. The servers must be stopped.
 func (d *workDir) remove() error {
 	err := os.RemoveAll(d.path)
-	_ = d.lock.Close() // nothing was written to it
+	_ = d.lock.Close() // it is empty
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.ports {
@@ -58,7 +58,7 @@ func (d *workDir) remove() error {
 	return err
 }
 
-// reserve reserves a port, and the ports at the given distances from it, until remove. So a server that is stopped keeps its
+// reserve reserves a port, and the ports at the given distances from it, until remove, so that a stopped server keeps its
 // ports.
 func (d *workDir) reserve(distances ...int) (*port.Reservation, error) {
 	r, err := port.Reserve(distances...)
@@ -71,24 +71,24 @@ func (d *workDir) reserve(distances ...int) (*port.Reservation, error) {
 	return r, nil
 }
 
-// sub makes a directory inside, owned by user (nil: us).
+// sub creates a directory inside, owned by user (nil: the current user).
 func (d *workDir) sub(pattern string, user *syscall.Credential) (string, error) {
 	path, err := os.MkdirTemp(d.path, pattern)
 	if err != nil {
-		return "", fmt.Errorf("make directory: %w", err)
+		return "", fmt.Errorf("create directory: %w", err)
 	}
 	if user == nil {
 		return path, nil
 	}
 	if err := os.Chown(path, int(user.Uid), int(user.Gid)); err != nil {
-		return "", fmt.Errorf("give directory away: %w", err)
+		return "", fmt.Errorf("change owner of directory: %w", err)
 	}
 	return path, nil
 }
 
-// lockDir takes the lock that says "in use", or fails at once if another process has it.
+// lockDir locks a directory's lock file, or fails at once if another process holds the lock.
 //
-// In a new directory the lock file gets its name when it is locked already, so that no sweeper finds it unlocked.
+// In a new directory the lock file gets its name after it is locked, so that another process never finds it unlocked.
 func lockDir(path string) (*os.File, error) {
 	name := filepath.Join(path, lockName)
 	lock, err := os.OpenFile(name, os.O_RDWR, 0o600)
@@ -110,11 +110,11 @@ func lockDir(path string) (*os.File, error) {
 	return lock, nil
 }
 
-// sweep removes directories whose owner is dead. A directory without a lock file is too young to have one.
-func sweep(parent string) {
+// removeAbandoned removes directories whose owner has ended. A directory without a lock file is being created.
+func removeAbandoned(parent string) {
 	left, err := filepath.Glob(filepath.Join(parent, dirPrefix+"*", lockName))
 	if err != nil {
-		return // only a malformed pattern does this; a temporary directory with brackets in its name is just not swept
+		return // a malformed pattern: parent has brackets in its name
 	}
 	for _, file := range left {
 		path := filepath.Dir(file)
@@ -122,7 +122,7 @@ func sweep(parent string) {
 		if err != nil {
 			continue // in use, or another user's
 		}
-		_ = os.RemoveAll(path) // what cannot be removed now is tried again by the next start
+		_ = os.RemoveAll(path) // the next start retries
 		_ = lock.Close()
 	}
 }

@@ -1,15 +1,16 @@
-// Package servers gives a test real servers: Postgres, a Redis Cluster, Kafka and an S3 store, all to itself.
+// Package servers starts real servers for tests: Postgres, a Redis Cluster, Kafka and an S3 store.
 //
-// A test asks for what it needs ([Postgres], [Redis], [Kafka], [S3]) and is given a private corner of a running server: a
-// schema, a key prefix, a topic prefix, a bucket. So tests run in parallel and clean up after nobody but themselves. A test
-// that has to stop a server asks for one of its own ([PostgresServer], [RedisServer], [KafkaServer]).
+// [Postgres], [Redis], [Kafka] and [S3] return a private part of a shared server: a schema, a key prefix, a topic prefix or
+// a bucket. So tests run in parallel, and each one removes only its own data. A test that stops a server starts its own
+// with [PostgresServer], [RedisServer] or [KafkaServer].
 //
-// A server starts when it is first asked for, as a child process on a port of 127.0.0.1 with its files in a temporary
-// directory. Its ports are reserved by [vitrine.io/pkg/test/port] while it lives, also while a test has it stopped. If the environment names a running one (VITRINE_TEST_POSTGRES, _REDIS, _KAFKA, _S3), that one is used and
-// nothing is started; the program in pkg/test/withservers starts all four once and runs a command, such as go test ./...,
-// with those variables set.
+// A shared server starts on its first use, as a child process on a port of 127.0.0.1 with its files in a temporary
+// directory. Package [vitrine.io/pkg/test/port] reserves its ports as long as it exists, also while a test has stopped it.
+// If the environment names a running server (VITRINE_TEST_POSTGRES, _REDIS, _KAFKA, _S3), the tests use that one. The
+// program in pkg/test/withservers starts all four servers once, and runs a command such as go test ./... with these
+// variables set.
 //
-// Invariants: nothing outlives the process that started it, even if it dies by SIGKILL (the kernel then signals the
-// children), and the directories it left behind are removed by the next start. A server that is missing or does not
-// come up is a failure that says what to do, never a skip; only go test -short, which is a promise to need no server, skips.
+// A server never outlives the process that started it: if that process is killed, the kernel signals its children. The next
+// start removes the files that a killed process left. A server that is not installed or does not start fails the test with
+// an instruction; only go test -short, which needs no servers, skips the test.
 package servers

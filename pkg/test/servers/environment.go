@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// The variables that name running servers. What they hold is private to this package and pkg/test/withservers.
+// The environment variables that name running servers. Their values are private to this package and pkg/test/withservers.
 const (
 	envPostgres = "VITRINE_TEST_POSTGRES" // a pgx URL of a superuser
 	envRedis    = "VITRINE_TEST_REDIS"    // host:port,host:port,host:port
@@ -18,7 +18,7 @@ const (
 	envS3       = "VITRINE_TEST_S3"       // a Bucket without a name, as JSON
 )
 
-// environment is what a process has started, and what it was told is running already.
+// environment holds the servers that a process has started, and those that its environment names.
 type environment struct {
 	getenv     func(string) string
 	forkThread *process.ForkThread
@@ -28,10 +28,10 @@ type environment struct {
 	started []*server
 	stopped bool
 
-	postgres, redis, kafka, s3 func() (string, error) // the variables' values, of a server that is started if need be
+	postgres, redis, kafka, s3 func() (string, error) // start the server on the first call and return the variable's value
 }
 
-// newEnvironment starts nothing.
+// newEnvironment returns an environment that has not started any server.
 func newEnvironment(getenv func(string) string) *environment {
 	e := &environment{getenv: getenv, forkThread: process.NewForkThread()}
 	e.postgres = e.once(envPostgres, buildPostgres, func(s *server) string { return postgresDSN(s, postgresDB) })
@@ -41,10 +41,11 @@ func newEnvironment(getenv func(string) string) *environment {
 	return e
 }
 
-// builder describes a server whose files are in dir, on free ports.
+// builder describes a server with files in dir, on free ports.
 type builder func(dir *workDir, n *process.ForkThread) (*server, error)
 
-// once returns a function that answers with the variable's value, or starts the server on its first call and names it.
+// once returns a function that returns the variable's value. If that is empty, the first call starts a server, and the
+// result is describe of it.
 func (e *environment) once(variable string, build builder, describe func(*server) string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
 		if value := e.getenv(variable); value != "" {
@@ -58,7 +59,7 @@ func (e *environment) once(variable string, build builder, describe func(*server
 	})
 }
 
-// launch starts a server and remembers it for stop.
+// launch starts a server, which stop will stop.
 func (e *environment) launch(build builder) (*server, error) {
 	dir, err := e.home()
 	if err != nil {
@@ -74,12 +75,12 @@ func (e *environment) launch(build builder) (*server, error) {
 	return s, nil
 }
 
-// home makes the directory on its first call.
+// home returns the directory, which the first call creates.
 func (e *environment) home() (*workDir, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopped {
-		return nil, errors.New("asked for a server after the servers were stopped")
+		return nil, errors.New("a server is requested after the servers were stopped")
 	}
 	if e.dir == nil {
 		dir, err := newWorkDir(os.TempDir())
@@ -91,18 +92,18 @@ func (e *environment) home() (*workDir, error) {
 	return e.dir, nil
 }
 
-// crashed returns the logs of shared servers that ended though nobody asked them to, which explains many a failed test.
+// crashed returns the logs of servers that have ended without a stop, which often explains a failed test.
 func (e *environment) crashed() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var logs string
 	for _, s := range e.started {
-		logs += s.dead()
+		logs += s.ended()
 	}
 	return logs
 }
 
-// stop ends everything that was started and removes its files. It returns when nothing is left.
+// stop stops all servers and removes their files.
 func (e *environment) stop() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -1,6 +1,6 @@
 package servers
 
-// What cannot be seen from outside: what happens to servers that do not come up, do not go down, or were left by the dead.
+// Tests of servers that do not start, do not stop, or belong to ended processes.
 
 import (
 	"bufio"
@@ -28,23 +28,23 @@ func script(t *testing.T, n *process.ForkThread, text string) *process.Process {
 	t.Helper()
 	return &process.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Log: filepath.Join(t.TempDir(), "log"),
-		StopTimeout: stopPatience, Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, ForkThread: n,
+		StopTimeout: stopTimeout, Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, ForkThread: n,
 	}
 }
 
-// stubborn does not end when it is told to.
+// stubborn ignores SIGTERM.
 func stubborn(t *testing.T, n *process.ForkThread) *process.Process {
 	t.Helper()
-	p := script(t, n, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
+	p := script(t, n, "trap '' TERM; echo trapped; while :; do sleep 0.1; done")
 	p.StopTimeout = 50 * time.Millisecond
 	return p
 }
 
-// deaf says when a stubborn process has got as far as not listening.
-func deaf(p *process.Process) func(context.Context) error {
+// trapped returns nil when a stubborn process has set its signal handler.
+func trapped(p *process.Process) func(context.Context) error {
 	return func(context.Context) error {
-		if text, err := os.ReadFile(p.Log); err != nil || !strings.Contains(string(text), "deaf") {
-			return fmt.Errorf("still listening: %q, %w", text, err)
+		if text, err := os.ReadFile(p.Log); err != nil || !strings.Contains(string(text), "trapped") {
+			return fmt.Errorf("no signal handler yet: %q, %w", text, err)
 		}
 		return nil
 	}
@@ -72,11 +72,11 @@ func TestLaunch(t *testing.T) {
 
 func testLaunchEarlyExitShowsLog(t *testing.T) {
 	t.Parallel()
-	p := script(t, newTestForkThread(t), "echo out of luck; exit 1")
-	s := &server{name: "unlucky", procs: []*process.Process{p}, ready: never}
+	p := script(t, newTestForkThread(t), "echo fatal error; exit 1")
+	s := &server{name: "failing", procs: []*process.Process{p}, ready: never}
 	err := s.start()
-	if err == nil || !strings.Contains(err.Error(), "unlucky ended while it started") ||
-		!strings.Contains(err.Error(), "out of luck") {
+	if err == nil || !strings.Contains(err.Error(), "failing ended while it started") ||
+		!strings.Contains(err.Error(), "fatal error") {
 		t.Errorf("got %v, want the server's name and its log", err)
 	}
 	if err := s.stop(); err != nil {
@@ -93,33 +93,33 @@ func testLaunchNeverReadyShowsLog(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = s.stop() })
 	ctx, cancel := context.WithCancel(t.Context())
-	asked := 0
+	checks := 0
 	err := s.await(ctx, func(context.Context) error {
-		if asked++; asked == 3 {
+		if checks++; checks == 3 {
 			cancel()
 		}
 		return errors.New("not yet")
 	})
-	if err == nil || !strings.Contains(err.Error(), "slow is not up") || !strings.Contains(err.Error(), "not yet") {
-		t.Errorf("got %v, want why it is not up", err)
+	if err == nil || !strings.Contains(err.Error(), "slow is not ready") || !strings.Contains(err.Error(), "not yet") {
+		t.Errorf("got %v, want the last error", err)
 	}
 }
 
 func testLaunchFailedSetupOrStart(t *testing.T) {
 	t.Parallel()
 	n := newTestForkThread(t)
-	formless := &server{
-		name: "formless", procs: []*process.Process{script(t, n, "exec sleep 100")}, ready: always, alive: always,
-		form: func(context.Context) error { return errors.New("no shape") },
+	broken := &server{
+		name: "broken", procs: []*process.Process{script(t, n, "exec sleep 100")}, ready: always, alive: always,
+		setup: func(context.Context) error { return errors.New("no slots") },
 	}
-	t.Cleanup(func() { _ = formless.stop() })
-	if err := formless.start(); err == nil || !strings.Contains(err.Error(), "form formless: no shape") {
+	t.Cleanup(func() { _ = broken.stop() })
+	if err := broken.start(); err == nil || !strings.Contains(err.Error(), "set up broken: no slots") {
 		t.Errorf("got %v", err)
 	}
 	absent := &server{name: "absent", procs: []*process.Process{script(t, n, "")}, ready: always}
 	absent.procs[0].Argv = []string{"/does/not/exist"}
 	if err := absent.start(); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v, want that there is no such program", err)
+		t.Errorf("got %v, want ErrNotExist", err)
 	}
 }
 
@@ -134,7 +134,7 @@ func testLaunchRetryOnOtherPorts(t *testing.T) {
 		if built == 2 {
 			text, ready = "exec sleep 100", always
 		}
-		return &server{name: "second time lucky", procs: []*process.Process{script(t, n, text)}, ready: ready}, nil
+		return &server{name: "second", procs: []*process.Process{script(t, n, text)}, ready: ready}, nil
 	})
 	if err != nil || built != 2 {
 		t.Fatalf("built %d times, error %v; want success at the second", built, err)
@@ -143,21 +143,21 @@ func testLaunchRetryOnOtherPorts(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = launch(func() (*server, error) {
-		return &server{name: "hopeless", procs: []*process.Process{script(t, n, "echo port taken")}, ready: never}, nil
+		return &server{name: "never", procs: []*process.Process{script(t, n, "echo port taken")}, ready: never}, nil
 	})
 	if got := strings.Count(fmt.Sprint(err), "port taken"); got != startTries {
-		t.Errorf("got %d logs in %v, want one of each of %d tries", got, err, startTries)
+		t.Errorf("got %d logs in %v, want one for each of %d tries", got, err, startTries)
 	}
 	if _, err := launch(func() (*server, error) { return nil, missing("it") }); err == nil ||
 		!strings.Contains(err.Error(), "it is not installed: run `make deps-test`") {
-		t.Errorf("got %v, want what to do", err)
+		t.Errorf("got %v, want an instruction", err)
 	}
 }
 
 func testLaunchKilledAfterTimeout(t *testing.T) {
 	t.Parallel()
 	p := stubborn(t, newTestForkThread(t))
-	s := &server{name: "stubborn", procs: []*process.Process{p}, ready: deaf(p)}
+	s := &server{name: "stubborn", procs: []*process.Process{p}, ready: trapped(p)}
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -169,16 +169,16 @@ func testLaunchKilledAfterTimeout(t *testing.T) {
 func TestSweepDirectories(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
-	dead, err := newWorkDir(parent)
+	ended, err := newWorkDir(parent)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead.lock.Close() // as the kernel does when a process dies
-	young := filepath.Join(parent, dirPrefix+"young")
-	if err := os.Mkdir(young, 0o700); err != nil {
+	ended.lock.Close() // as the kernel does when a process ends
+	unlocked := filepath.Join(parent, dirPrefix+"unlocked")
+	if err := os.Mkdir(unlocked, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	living, err := newWorkDir(parent)
+	running, err := newWorkDir(parent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,24 +186,24 @@ func TestSweepDirectories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]bool{dead.path: false, young: true, living.path: true, later.path: true} {
+	for path, want := range map[string]bool{ended.path: false, unlocked: true, running.path: true, later.path: true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s exists: %v, want %v", path, err == nil, want)
 		}
 	}
-	if err := errors.Join(living.remove(), later.remove()); err != nil {
+	if err := errors.Join(running.remove(), later.remove()); err != nil {
 		t.Error(err)
 	}
 	if _, err := newWorkDir(filepath.Join(parent, "nowhere")); err == nil {
-		t.Error("no error for a directory that cannot be made")
+		t.Error("no error for a directory that cannot be created")
 	}
-	if _, err := living.sub("x", nil); err == nil {
-		t.Error("no error for a directory in one that is gone")
+	if _, err := running.sub("x", nil); err == nil {
+		t.Error("no error for a directory in a removed one")
 	}
 }
 
 func TestPostgresProgram(t *testing.T) {
-	t.Setenv("PATH", "") // not parallel: the PATH is everybody's
+	t.Setenv("PATH", "") // not parallel: the environment belongs to the process
 	root := t.TempDir()
 	for _, version := range []string{"9", "15", "14", "x"} {
 		dir := filepath.Join(root, "usr/lib/postgresql", version, "bin")
@@ -218,16 +218,16 @@ func TestPostgresProgram(t *testing.T) {
 		t.Errorf("got %s, error %v; want version 15's", got, err)
 	}
 	if got, err := postgresBin(t.TempDir()); err == nil || !strings.Contains(err.Error(), "make deps-test") {
-		t.Errorf("got %q, error %v; want how to get one", got, err)
+		t.Errorf("got %q, error %v; want an instruction", got, err)
 	}
 	if got, err := lookup("redis-server"); err == nil || !strings.Contains(err.Error(), "make deps-test") {
-		t.Errorf("got %q, error %v; want how to get one", got, err)
+		t.Errorf("got %q, error %v; want an instruction", got, err)
 	}
 	if got, err := postgresCredential(0); err != nil || got == nil || got.Uid == 0 {
 		t.Errorf("as root: got %v, error %v; want another user", got, err)
 	}
 	if got, err := postgresCredential(1000); err != nil || got != nil {
-		t.Errorf("as a user: got %v, error %v; want to stay that", got, err)
+		t.Errorf("as a user: got %v, error %v; want nil", got, err)
 	}
 }
 
@@ -236,15 +236,15 @@ func TestMissingProgram(t *testing.T) {
 	cache := t.TempDir()
 	getenv := func(name string) string { return map[string]string{"XDG_CACHE_HOME": cache}[name] }
 	if _, err := kafkaJars(getenv); err == nil || !strings.Contains(err.Error(), "make deps-test") {
-		t.Errorf("got %v, want how to get Kafka", err)
+		t.Errorf("got %v, want an instruction", err)
 	}
 	if _, err := minioProgram(getenv); err == nil || !strings.Contains(err.Error(), "make deps-test") {
-		t.Errorf("got %v, want how to get MinIO", err)
+		t.Errorf("got %v, want an instruction", err)
 	}
-	nowhere := func(string) string { return "" }
+	unset := func(string) string { return "" }
 	for _, find := range []func(func(string) string) (string, error){kafkaJars, minioProgram} {
-		if _, err := find(nowhere); err == nil || !strings.Contains(err.Error(), "XDG_CACHE_HOME") {
-			t.Errorf("got %v, want that nothing says where the cache is", err)
+		if _, err := find(unset); err == nil || !strings.Contains(err.Error(), "XDG_CACHE_HOME") {
+			t.Errorf("got %v, want an error that names the variable", err)
 		}
 	}
 	if got, err := cacheDir(func(name string) string { return map[string]string{"HOME": "/h"}[name] }); err != nil ||
@@ -253,101 +253,101 @@ func TestMissingProgram(t *testing.T) {
 	}
 }
 
-// tests are a package's tests, by their exit code.
+// tests is a run of tests that returns an exit code.
 type tests func() int
 
 func (f tests) Run() int { return f() }
 
-//nolint:paralleltest // it looks at all goroutines of the process, its steps too
+//nolint:paralleltest // it and its subtests check all goroutines of the process
 func TestMainReportsLeaks(t *testing.T) {
 	ignore := []goleak.Option{goleak.IgnoreCurrent()}
-	never := func(string) string { return "" }
-	t.Run("a failure with a crashed server shows its log", func(t *testing.T) {
-		env, said := newEnvironment(never), &strings.Builder{}
+	unset := func(string) string { return "" }
+	t.Run("failure_shows_log_of_crashed_server", func(t *testing.T) {
+		env, output := newEnvironment(unset), &strings.Builder{}
 		code := runMain(tests(func() int {
 			p := script(t, env.forkThread, "echo last words")
 			s, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) {
-				return &server{name: "mortal", procs: []*process.Process{p}, ready: always}, nil
+				return &server{name: "crashed", procs: []*process.Process{p}, ready: always}, nil
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			<-s.procs[0].Exited()
 			return 1
-		}), env, said, ignore)
-		if code != 1 || !strings.Contains(said.String(), "last words") {
-			t.Errorf("got code %d and %q", code, said)
+		}), env, output, ignore)
+		if code != 1 || !strings.Contains(output.String(), "last words") {
+			t.Errorf("got code %d and %q", code, output)
 		}
 		if _, err := os.Stat(env.dir.path); err == nil {
-			t.Error("the directory is still there")
+			t.Error("the directory still exists")
 		}
 	})
-	t.Run("a goroutine that stays is a failure", func(t *testing.T) {
-		env, said := newEnvironment(never), &strings.Builder{}
-		stay := make(chan struct{})
+	t.Run("remaining_goroutine_is_a_failure", func(t *testing.T) {
+		env, output := newEnvironment(unset), &strings.Builder{}
+		release := make(chan struct{})
 		var wg sync.WaitGroup
-		code := runMain(tests(func() int { wg.Go(func() { <-stay }); return 0 }), env, said, ignore)
-		close(stay)
+		code := runMain(tests(func() int { wg.Go(func() { <-release }); return 0 }), env, output, ignore)
+		close(release)
 		wg.Wait()
-		if code != 1 || !strings.Contains(said.String(), "goroutines outlive the tests") {
-			t.Errorf("got code %d and %q", code, said)
+		if code != 1 || !strings.Contains(output.String(), "goroutines outlive the tests") {
+			t.Errorf("got code %d and %q", code, output)
 		}
 	})
-	t.Run("a server that does not stop is a failure", func(t *testing.T) {
-		env, said := newEnvironment(never), &strings.Builder{}
+	t.Run("server_that_does_not_stop_is_a_failure", func(t *testing.T) {
+		env, output := newEnvironment(unset), &strings.Builder{}
 		p := stubborn(t, env.forkThread)
 		code := runMain(tests(func() int {
 			_, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) {
-				return &server{name: "stubborn", procs: []*process.Process{p}, ready: deaf(p)}, nil
+				return &server{name: "stubborn", procs: []*process.Process{p}, ready: trapped(p)}, nil
 			})
 			if err != nil {
 				t.Error(err)
 			}
 			return 0
-		}), env, said, ignore)
-		if code != 1 || !strings.Contains(said.String(), "not down after 50ms") {
-			t.Errorf("got code %d and %q", code, said)
+		}), env, output, ignore)
+		if code != 1 || !strings.Contains(output.String(), "not down after 50ms") {
+			t.Errorf("got code %d and %q", code, output)
 		}
 	})
-	t.Run("all well", func(t *testing.T) {
-		env, said := newEnvironment(never), &strings.Builder{}
-		if code := runMain(tests(func() int { return 0 }), env, said, ignore); code != 0 || said.Len() > 0 {
-			t.Errorf("got code %d and %q", code, said)
+	t.Run("no_failure", func(t *testing.T) {
+		env, output := newEnvironment(unset), &strings.Builder{}
+		if code := runMain(tests(func() int { return 0 }), env, output, ignore); code != 0 || output.Len() > 0 {
+			t.Errorf("got code %d and %q", code, output)
 		}
-		_, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) { return nil, errors.New("asked to build") })
-		if err == nil || strings.Contains(err.Error(), "asked to build") {
-			t.Errorf("got %v, want that it is over", err)
+		_, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) { return nil, errors.New("built") })
+		if err == nil || strings.Contains(err.Error(), "built") {
+			t.Errorf("got %v, want that the servers are stopped", err)
 		}
 	})
 }
 
-// failing is a testing.TB whose failures a test can look at.
-type failing struct {
+// failingTB is a testing.TB that records failures.
+type failingTB struct {
 	testing.TB
-	said     string
+	output   string
 	cleanups []func()
 }
 
-func (f *failing) Helper()                        {}
-func (f *failing) Cleanup(fn func())              { f.cleanups = append(f.cleanups, fn) }
-func (f *failing) Errorf(format string, a ...any) { f.said += fmt.Sprintf(format, a...) }
-func (f *failing) Fatalf(format string, a ...any) { f.Errorf(format, a...); runtime.Goexit() }
-func (f *failing) Skip(...any)                    { f.said += "SKIPPED"; runtime.Goexit() }
+func (f *failingTB) Helper()                        {}
+func (f *failingTB) Cleanup(fn func())              { f.cleanups = append(f.cleanups, fn) }
+func (f *failingTB) Errorf(format string, a ...any) { f.output += fmt.Sprintf(format, a...) }
+func (f *failingTB) Fatalf(format string, a ...any) { f.Errorf(format, a...); runtime.Goexit() }
+func (f *failingTB) Skip(...any)                    { f.output += "SKIPPED"; runtime.Goexit() }
 
-// try runs what may fail and returns what it said.
-func try(t *testing.T, what func(t testing.TB)) string {
+// try runs a function with a failingTB and returns its failures.
+func try(t *testing.T, fn func(t testing.TB)) string {
 	t.Helper()
-	f := &failing{TB: t}
+	f := &failingTB{TB: t}
 	var wg sync.WaitGroup
-	wg.Go(func() { what(f) })
+	wg.Go(func() { fn(f) })
 	wg.Wait()
-	for _, fn := range f.cleanups {
-		fn()
+	for _, cleanup := range f.cleanups {
+		cleanup()
 	}
-	return f.said
+	return f.output
 }
 
-// unlessShort is what a test without its server is to say: in short mode it is skipped before anything is looked for.
+// unlessShort returns the failure that a test without its server reports: in short mode it is skipped instead.
 func unlessShort(want string) string {
 	if testing.Short() {
 		return "SKIPPED"
@@ -375,7 +375,7 @@ func TestOpenTransaction(t *testing.T) {
 	t.Parallel()
 	Postgres(t) // skips in short mode
 	var left *pgx.Conn
-	said := try(t, func(fake testing.TB) {
+	got := try(t, func(fake testing.TB) {
 		fake.Helper()
 		dsn := Postgres(fake)
 		conn, err := pgx.Connect(t.Context(), dsn)
@@ -391,8 +391,8 @@ func TestOpenTransaction(t *testing.T) {
 	if left != nil {
 		left.Close(context.Background())
 	}
-	if !strings.Contains(said, "is a transaction still open?") {
-		t.Errorf("got %q, want that it is told", said)
+	if !strings.Contains(got, "is a transaction still open?") {
+		t.Errorf("got %q, want a failure", got)
 	}
 }
 
@@ -434,15 +434,15 @@ func testStartServersFailureStopsTheOthers(t *testing.T) {
 		return ""
 	}
 	env := newEnvironment(getenv)
-	boom := func() (string, error) { return "", errors.New("boom") }
-	env.postgres, env.redis, env.s3 = boom, boom, boom
+	fail := func() (string, error) { return "", errors.New("start failed") }
+	env.postgres, env.redis, env.s3 = fail, fail, fail
 	var up []string
 	_, err := startServers(env, func(name string, _ time.Duration) { up = append(up, name) })
-	if err == nil || !strings.Contains(err.Error(), "boom") || len(up) != 1 || up[0] != "kafka" {
-		t.Errorf("got %v with %v up; want the failure, and kafka to be up", err, up)
+	if err == nil || !strings.Contains(err.Error(), "start failed") || len(up) != 1 || up[0] != "kafka" {
+		t.Errorf("got %v with %v up; want the error, and kafka to be ready", err, up)
 	}
 	if !env.stopped {
-		t.Error("what was started was not stopped")
+		t.Error("the started servers are not stopped")
 	}
 }
 
@@ -458,19 +458,19 @@ func testStartServersCommandGetsEnvironment(t *testing.T) {
 	}
 	t.Cleanup(func() { out.Close() })
 	signals := make(chan os.Signal, 1)
-	signals <- syscall.SIGCONT // harmless, and passed on
+	signals <- syscall.SIGCONT // it has no effect on the command
 	code, err := servers.Run([]string{"sh", "-c", "echo $VITRINE_TEST_KAFKA; exit 4"}, out, out, signals)
 	if err != nil || code != 4 {
 		t.Errorf("got exit code %d, error %v; want 4", code, err)
 	}
 	if got, err := os.ReadFile(out.Name()); err != nil || string(got) != "<VITRINE_TEST_KAFKA>\n" {
-		t.Errorf("got %q, error %v; want what the variable holds", got, err)
+		t.Errorf("got %q, error %v; want the variable's value", got, err)
 	}
 	if code, err := servers.Run([]string{"sh", "-c", "kill -9 $$"}, out, out, nil); err != nil || code != 128+9 {
 		t.Errorf("got exit code %d, error %v; want 137", code, err)
 	}
 	if _, err := servers.Run([]string{"/does/not/exist"}, out, out, nil); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("got %v, want that there is no such command", err)
+		t.Errorf("got %v, want ErrNotExist", err)
 	}
 	if got := servers.Crashed(); got != "" {
 		t.Errorf("crashed: %q", got)
@@ -483,7 +483,7 @@ func testStartServersCommandGetsEnvironment(t *testing.T) {
 	}
 }
 
-// serve accepts connections on a port of 127.0.0.1 and answers each with the same bytes, whatever it was asked.
+// serve accepts connections on a port of 127.0.0.1 and answers each with the same bytes, for any request.
 func serve(t *testing.T, answer string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -508,23 +508,23 @@ func serve(t *testing.T, answer string) string {
 
 func testReadinessErrorResponse(t *testing.T) {
 	t.Parallel()
-	for what, err := range map[string]error{
-		"kafka that hangs up":          askKafka(t.Context(), serve(t, "")),
-		"kafka that answers error 35":  askKafka(t.Context(), serve(t, "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x23")),
-		"kafka that is not there":      askKafka(t.Context(), "127.0.0.1:1"),
-		"redis that hangs up":          everyRedis(t.Context(), []string{serve(t, "")}, "PING", "PONG"),
-		"redis that says another word": everyRedis(t.Context(), []string{serve(t, "+PING\r\n")}, "PING", "PONG"),
-		"redis whose cluster is down":  clusterReady(t.Context(), []string{serve(t, "$18\r\ncluster_state:fail\r\n")}, 1),
-		"redis that is not there":      formCluster(t.Context(), []string{"127.0.0.1:1"}),
-		"s3 that is unwell":            askS3(t.Context(), serve(t, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")),
-		"s3 that is not there":         askS3(t.Context(), "127.0.0.1:1"),
-		"postgres that is not there":   ping(t.Context(), "postgres://x@127.0.0.1:1/x"),
+	for name, err := range map[string]error{
+		"kafka that closes":           pingKafka(t.Context(), serve(t, "")),
+		"kafka that answers error 35": pingKafka(t.Context(), serve(t, "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x23")),
+		"kafka that does not run":     pingKafka(t.Context(), "127.0.0.1:1"),
+		"redis that closes":           everyRedis(t.Context(), []string{serve(t, "")}, "PING", "PONG"),
+		"redis with another reply":    everyRedis(t.Context(), []string{serve(t, "+PING\r\n")}, "PING", "PONG"),
+		"redis whose cluster is down": clusterReady(t.Context(), []string{serve(t, "$18\r\ncluster_state:fail\r\n")}, 1),
+		"redis that does not run":     setUpCluster(t.Context(), []string{"127.0.0.1:1"}),
+		"s3 that is busy":             pingS3(t.Context(), serve(t, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")),
+		"s3 that does not run":        pingS3(t.Context(), "127.0.0.1:1"),
+		"postgres that does not run":  ping(t.Context(), "postgres://x@127.0.0.1:1/x"),
 	} {
 		if err == nil {
-			t.Errorf("%s is found to be up", what)
+			t.Errorf("%s is found to be ready", name)
 		}
 	}
-	if err := askKafka(t.Context(), serve(t, "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00")); err != nil {
-		t.Errorf("a kafka that is well: %v", err)
+	if err := pingKafka(t.Context(), serve(t, "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00")); err != nil {
+		t.Errorf("a kafka that is ready: %v", err)
 	}
 }

@@ -19,12 +19,12 @@ import (
 
 const (
 	kafkaVersion   = "4.1.1"
-	kafkaClusterID = "dml0cmluZS10ZXN0ZW52MQ" // 16 bytes in base64, as Kafka wants it
-	kafkaPause     = 2 * time.Second          // bounds one exchange with the broker
+	kafkaClusterID = "dml0cmluZS10ZXN0ZW52MQ" // 16 bytes in base64, Kafka's format
+	kafkaTimeout   = 2 * time.Second          // of one request to the broker
 )
 
-// kafkaProperties describe one node that is broker and controller. A group's first join does not wait for others, so that
-// a test's consumer starts at once.
+// kafkaProperties configure one node that is broker and controller. group.initial.rebalance.delay.ms is 0, so that a test's
+// consumer starts without a delay.
 const kafkaProperties = `
 process.roles=broker,controller
 node.id=1
@@ -49,7 +49,7 @@ log.index.size.max.bytes=1048576
 log.cleaner.enable=false
 `
 
-// kafkaLogging keeps what explains a broker that does not start.
+// kafkaLogging logs warnings and errors, which explain a failed start.
 const kafkaLogging = `
 status = warn
 appenders = out
@@ -62,7 +62,7 @@ rootLogger.appenderRefs = out
 rootLogger.appenderRef.out.ref = out
 `
 
-// buildKafka formats a KRaft node's storage and describes the broker on it.
+// buildKafka formats the storage of a KRaft node and describes its broker.
 func buildKafka(dir *workDir, n *process.ForkThread) (*server, error) {
 	clients, err := dir.reserve()
 	if err != nil {
@@ -80,19 +80,19 @@ func buildKafka(dir *workDir, n *process.ForkThread) (*server, error) {
 		return nil, err
 	}
 	s := &server{name: "kafka", addrs: []string{clients.Addr()}, procs: []*process.Process{p}}
-	s.ready = func(ctx context.Context) error { return askKafka(ctx, s.addrs[0]) }
+	s.ready = func(ctx context.Context) error { return pingKafka(ctx, s.addrs[0]) }
 	return s, nil
 }
 
-// broker is one node of Kafka.
+// broker is one Kafka node.
 type broker struct {
 	name       string
 	heap       []string                 // of its JVM
-	format     string                   // who votes: "--standalone" is the node alone
-	properties func(data string) string // data is the directory of its log
+	format     string                   // option of the storage tool: "--standalone" is a quorum of this node only
+	properties func(data string) string // data is the directory for log.dirs
 }
 
-// buildBroker formats a node's storage and describes its process.
+// buildBroker formats the storage of a node and describes its process.
 func buildBroker(dir *workDir, n *process.ForkThread, b broker) (*process.Process, error) {
 	java, err := lookup("java")
 	if err != nil {
@@ -114,7 +114,7 @@ func buildBroker(dir *workDir, n *process.ForkThread, b broker) (*process.Proces
 		return nil, fmt.Errorf("configure kafka: %w", err)
 	}
 	jvm := append([]string{
-		// A start in half the time, for a broker that lives for minutes.
+		// These options halve the time of the start; the broker lives only for minutes.
 		"-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 		"-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(jars, "*"),
 	}, b.heap...)
@@ -124,11 +124,11 @@ func buildBroker(dir *workDir, n *process.ForkThread, b broker) (*process.Proces
 	return &process.Process{
 		Name: b.name, Argv: append(append([]string{java}, jvm...), "kafka.Kafka", properties),
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopPatience, ForkThread: n,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopTimeout, ForkThread: n,
 	}, nil
 }
 
-// kafkaJars is the directory that make deps-test fills.
+// kafkaJars returns the directory of Kafka's jar files, which make deps-test installs.
 func kafkaJars(getenv func(string) string) (string, error) {
 	cache, err := cacheDir(getenv)
 	if err != nil {
@@ -141,21 +141,21 @@ func kafkaJars(getenv func(string) string) (string, error) {
 	return dir, nil
 }
 
-// cacheDir is where make deps-test puts what it builds and downloads.
+// cacheDir returns the directory into which make deps-test builds and downloads.
 func cacheDir(getenv func(string) string) (string, error) {
 	if dir := getenv("XDG_CACHE_HOME"); dir != "" {
 		return filepath.Join(dir, "vitrine"), nil
 	}
 	home := getenv("HOME")
 	if home == "" {
-		return "", fmt.Errorf("neither XDG_CACHE_HOME nor HOME says where the cache is")
+		return "", fmt.Errorf("neither XDG_CACHE_HOME nor HOME is set, so there is no cache directory")
 	}
 	return filepath.Join(home, ".cache", "vitrine"), nil
 }
 
-// formatKafka makes the files of a new node.
-func formatKafka(java string, jvm []string, properties string, n *process.ForkThread, how string) error {
-	args := append(append([]string{}, jvm...), "kafka.tools.StorageTool", "format", how,
+// formatKafka creates the files of a new node.
+func formatKafka(java string, jvm []string, properties string, n *process.ForkThread, mode string) error {
+	args := append(append([]string{}, jvm...), "kafka.tools.StorageTool", "format", mode,
 		"--cluster-id", kafkaClusterID, "--config", properties)
 	cmd := exec.Command(java, args...)
 	cmd.SysProcAttr = process.Attr(nil, syscall.SIGKILL)
@@ -170,12 +170,12 @@ func formatKafka(java string, jvm []string, properties string, n *process.ForkTh
 	return nil
 }
 
-// apiVersions asks a broker what it speaks: key 18, version 0, correlation id 1, no client id, behind a length.
+// apiVersions is an ApiVersions request: length, key 18, version 0, correlation id 1, no client id.
 var apiVersions = []byte{0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff}
 
-// askKafka returns nil if the broker answers. It listens early but answers no client before it has joined its cluster.
-func askKafka(ctx context.Context, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, kafkaPause)
+// pingKafka returns nil if the broker answers a request, which it does only after it has joined its cluster.
+func pingKafka(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, kafkaTimeout)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -189,11 +189,11 @@ func askKafka(ctx context.Context, addr string) error {
 	if _, err := conn.Write(apiVersions); err != nil {
 		return err
 	}
-	var answer [10]byte // length, correlation id, error code
-	if _, err := io.ReadFull(conn, answer[:]); err != nil {
-		return fmt.Errorf("read kafka's answer: %w", err)
+	var response [10]byte // length, correlation id, error code
+	if _, err := io.ReadFull(conn, response[:]); err != nil {
+		return fmt.Errorf("read kafka's response: %w", err)
 	}
-	if code := binary.BigEndian.Uint16(answer[8:]); code != 0 {
+	if code := binary.BigEndian.Uint16(response[8:]); code != 0 {
 		return fmt.Errorf("kafka answered with error %d", code)
 	}
 	return nil

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// Output gathers what a program prints, while it prints. Its zero value is empty and ready.
+// Output collects the output of a running program. It is safe for concurrent use. The zero value is empty and ready.
 type Output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -18,7 +18,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
-// String returns what was printed so far.
+// String returns the output so far.
 func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

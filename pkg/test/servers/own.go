@@ -2,15 +2,15 @@ package servers
 
 import "testing"
 
-// Server is a server that belongs to one test, which may stop it and start it again. It ends with the test.
+// Server is a server of one test, which may stop and restart it. It ends with the test.
 type Server struct {
 	DSN   string   // of Postgres: a pgx URL of an empty database, as a superuser; else empty
-	Addrs []string // where it listens, host:port; the same after a restart
+	Addrs []string // host:port of each node; the same after a restart
 
 	server *server
 }
 
-// PostgresServer starts a Postgres for this test alone. It has the same settings as the shared one.
+// PostgresServer starts a Postgres for this test only, with the settings of the shared one.
 func PostgresServer(t testing.TB) *Server {
 	t.Helper()
 	s := own(t, buildPostgres)
@@ -18,19 +18,19 @@ func PostgresServer(t testing.TB) *Server {
 	return s
 }
 
-// RedisServer starts a cluster of three nodes for this test alone. Stop and Start act on all three.
+// RedisServer starts a cluster of three nodes for this test only. Stop and Start act on all three.
 func RedisServer(t testing.TB) *Server {
 	t.Helper()
 	return own(t, buildRedis)
 }
 
-// KafkaServer starts a broker for this test alone, which takes some seconds.
+// KafkaServer starts a broker for this test only, which needs some seconds.
 func KafkaServer(t testing.TB) *Server {
 	t.Helper()
 	return own(t, buildKafka)
 }
 
-// Stop shuts the server down and returns when it is gone. What it had stored is kept.
+// Stop shuts the server down and returns when it has ended. Its data is kept.
 func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	if err := s.server.stop(); err != nil {
@@ -38,7 +38,7 @@ func (s *Server) Stop(t testing.TB) {
 	}
 }
 
-// Start starts a stopped server, at the same address, and returns when it serves.
+// Start starts a stopped server, at the same address, and returns when it is ready.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
 	if err := s.server.start(); err != nil {

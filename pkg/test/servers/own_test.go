@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// refused fails the test if somebody listens on one of the addresses.
+// refused fails the test if one of the addresses accepts a connection.
 func refused(t *testing.T, addrs []string) {
 	t.Helper()
 	for _, addr := range addrs {
@@ -47,7 +47,7 @@ func testOwnServersRedisRestartKeepsData(t *testing.T) {
 	server := servers.RedisServer(t)
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: server.Addrs})
 	t.Cleanup(func() { client.Close() })
-	for _, key := range []string{"a", "b", "c"} { // slots of three nodes
+	for _, key := range []string{"a", "b", "c"} { // their slots are on three nodes
 		if err := client.Set(t.Context(), key, key, 0).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -81,6 +81,6 @@ func testOwnServersKafkaRestartKeepsTopics(t *testing.T) {
 	refused(t, server.Addrs)
 	server.Start(t)
 	if topics, err := admin().ListTopics(); err != nil || topics["kept"].NumPartitions != 1 {
-		t.Errorf("got topics %v, error %v; want the one made before", topics, err)
+		t.Errorf("got topics %v, error %v; want the created one", topics, err)
 	}
 }

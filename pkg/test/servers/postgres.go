@@ -21,8 +21,8 @@ const (
 	postgresDB   = "vitrine"
 )
 
-// postgresSettings make a server that forgets everything with the machine's power and is quick about it. The number of
-// connections is for many packages' tests at once, each with pools of its own.
+// postgresSettings make a fast server without durability. max_connections is for the tests of several packages at the same
+// time, each with its own pools.
 const postgresSettings = `
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -38,7 +38,7 @@ timezone = 'UTC'
 log_min_messages = warning
 `
 
-// postgresBin finds the directory with initdb and postgres: in the PATH, or the newest of Debian's.
+// postgresBin returns the directory of initdb and postgres: that of the PATH, or of Debian's newest version below root.
 func postgresBin(root string) (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(path), nil
@@ -56,7 +56,7 @@ func postgresBin(root string) (string, error) {
 	return filepath.Dir(newest), nil
 }
 
-// postgresVersion is the number in /usr/lib/postgresql/15/bin/initdb.
+// postgresVersion returns the version in /usr/lib/postgresql/15/bin/initdb, or 0.
 func postgresVersion(initdb string) int {
 	n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(initdb))))
 	if err != nil {
@@ -65,7 +65,7 @@ func postgresVersion(initdb string) int {
 	return n
 }
 
-// postgresCredential is whom Postgres runs as: it refuses root, so then the user postgres, or nobody.
+// postgresCredential returns the user for Postgres, which refuses to run as root: then postgres, or the user nobody.
 func postgresCredential(uid int) (*syscall.Credential, error) {
 	cred, err := process.Unprivileged(uid, "postgres", "nobody")
 	if err != nil {
@@ -74,7 +74,7 @@ func postgresCredential(uid int) (*syscall.Credential, error) {
 	return cred, nil
 }
 
-// buildPostgres makes a cluster of its own in dir and describes the server on it.
+// buildPostgres creates a cluster in dir and describes its server.
 func buildPostgres(dir *workDir, n *process.ForkThread) (*server, error) {
 	bin, err := postgresBin("/")
 	if err != nil {
@@ -97,25 +97,25 @@ func buildPostgres(dir *workDir, n *process.ForkThread) (*server, error) {
 		return nil, err
 	}
 	settings := fmt.Sprintf("%sport = %d\n", postgresSettings, listen.Port)
-	// initdb made the file, for its own user, and so it stays.
+	// initdb has created the file; its owner stays the same.
 	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(settings), 0o600); err != nil {
 		return nil, fmt.Errorf("configure postgres: %w", err)
 	}
 	p := &process.Process{
 		Name: "postgres", Argv: []string{filepath.Join(bin, "postgres"), "-D", data}, Dir: home,
 		Log: filepath.Join(dir.path, filepath.Base(home)+".log"), User: cred,
-		Quit:        syscall.SIGINT,  // "fast": ends sessions, no waiting for clients
-		Orphan:      syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
-		StopTimeout: stopPatience, ForkThread: n,
+		Quit:        syscall.SIGINT,  // "fast": ends sessions, does not wait for clients
+		Orphan:      syscall.SIGQUIT, // "immediate": also ends its children and removes its shared memory
+		StopTimeout: stopTimeout, ForkThread: n,
 	}
 	s := &server{name: "postgres", addrs: []string{listen.Addr()}, procs: []*process.Process{p}}
 	s.ready = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, postgresDB)) }
 	s.alive = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, "postgres")) }
-	s.form = func(ctx context.Context) error { return createDatabase(ctx, s) }
+	s.setup = func(ctx context.Context) error { return createDatabase(ctx, s) }
 	return s, nil
 }
 
-// initdb makes the files of a new cluster. Everybody on this machine may connect: nothing of worth is ever in it.
+// initdb creates the files of a cluster. Every user of this machine may connect: it holds only test data.
 func initdb(bin, data string, cred *syscall.Credential, n *process.ForkThread) error {
 	cmd := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data, "--username="+postgresUser, "--auth=trust",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
@@ -136,7 +136,8 @@ func createDatabase(ctx context.Context, s *server) error {
 	if err := execSQL(ctx, postgresDSN(s, "postgres"), "CREATE DATABASE "+postgresDB); err != nil {
 		return err
 	}
-	// Here once, since CREATE EXTENSION by several tests at a time is a race, and public is on everybody's search path.
+	// The extension is created once, in a schema of every search path, because concurrent CREATE EXTENSION statements of tests
+	// would conflict.
 	return execSQL(ctx, postgresDSN(s, postgresDB), "CREATE EXTENSION pg_trgm WITH SCHEMA public")
 }
 
@@ -144,7 +145,7 @@ func postgresDSN(s *server, database string) string {
 	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", postgresUser, s.addrs[0], database)
 }
 
-// withSearchPath returns dsn with the schema first on the search path.
+// withSearchPath returns dsn with the search path schema, public.
 func withSearchPath(dsn, schema string) (string, error) {
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -160,7 +161,7 @@ func ping(ctx context.Context, dsn string) error {
 	return execSQL(ctx, dsn, "SELECT 1")
 }
 
-// execSQL runs one statement on a connection of its own.
+// execSQL runs one statement on a new connection.
 func execSQL(ctx context.Context, dsn, statement string) error {
 	conn, err := pgx.Connect(ctx, dsn)
 	if err != nil {

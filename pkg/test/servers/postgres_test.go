@@ -38,7 +38,7 @@ func testPostgresSchemaPerTest(t *testing.T) {
 	one, other := connect(t, servers.Postgres(t)), connect(t, servers.Postgres(t))
 	exec(t, one, "CREATE TABLE thing (id int)")
 	exec(t, other, "CREATE TABLE thing (name text)")
-	exec(t, other, "INSERT INTO thing VALUES ('here')")
+	exec(t, other, "INSERT INTO thing VALUES ('x')")
 	var got int
 	if err := one.QueryRow(t.Context(), "SELECT count(*) FROM thing").Scan(&got); err != nil || got != 0 {
 		t.Errorf("got %d rows, error %v; want none: the other test's table is in another schema", got, err)

@@ -14,16 +14,16 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// busDistance is how far from its port a Redis node listens for the other nodes.
+// busDistance is the distance of a Redis node's cluster bus port from its port.
 const busDistance = 10000
 
 const (
-	redisNodes = 3
-	redisSlots = 16384
-	redisPause = 2 * time.Second // bounds one exchange with a node
+	redisNodes   = 3
+	redisSlots   = 16384
+	redisTimeout = 2 * time.Second // of one request to a node
 )
 
-// buildRedis describes a cluster of three masters without replicas, the smallest that clients treat as a cluster.
+// buildRedis describes a cluster of three masters without replicas, which is the smallest valid cluster.
 func buildRedis(dir *workDir, n *process.ForkThread) (*server, error) {
 	program, err := lookup("redis-server")
 	if err != nil {
@@ -45,29 +45,29 @@ func buildRedis(dir *workDir, n *process.ForkThread) (*server, error) {
 			Argv: []string{
 				program, "--port", fmt.Sprint(listen.Port), "--bind", "127.0.0.1", "--dir", home,
 				"--cluster-enabled", "yes", "--cluster-node-timeout", "5000",
-				// A stopped cluster keeps what it had, and what a node knows of the others.
+				// A stopped cluster keeps its data, and its nodes keep the addresses of the others.
 				"--appendonly", "yes", "--appendfsync", "no", "--save", "",
 			},
 			Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopPatience, ForkThread: n,
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopTimeout, ForkThread: n,
 		})
 	}
 	s.alive = func(ctx context.Context) error { return everyRedis(ctx, s.addrs, "PING", "PONG") }
-	s.form = func(ctx context.Context) error { return formCluster(ctx, s.addrs) }
+	s.setup = func(ctx context.Context) error { return setUpCluster(ctx, s.addrs) }
 	s.ready = func(ctx context.Context) error { return clusterReady(ctx, s.addrs, len(s.addrs)) }
 	return s, nil
 }
 
-// formCluster gives every node its share of the slots and introduces them to each other.
-func formCluster(ctx context.Context, addrs []string) error {
+// setUpCluster assigns the slots to the nodes and connects the nodes.
+func setUpCluster(ctx context.Context, addrs []string) error {
 	for i, addr := range addrs {
 		first, end := i*redisSlots/len(addrs), (i+1)*redisSlots/len(addrs)
 		slots := make([]string, 0, end-first)
 		for slot := first; slot < end; slot++ {
-			slots = append(slots, fmt.Sprint(slot)) // ADDSLOTSRANGE is newer than the oldest Redis we meet
+			slots = append(slots, fmt.Sprint(slot)) // ADDSLOTSRANGE needs Redis 7
 		}
 		steps := []string{
-			fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1), // equal ones would have to be sorted out first
+			fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1), // equal epochs are a conflict that the nodes have to resolve first
 			"CLUSTER ADDSLOTS " + strings.Join(slots, " "),
 		}
 		for _, other := range addrs[:i] {
@@ -86,8 +86,8 @@ func formCluster(ctx context.Context, addrs []string) error {
 	return nil
 }
 
-// clusterReady returns nil once every node knows all the others and which of so many masters has which slot. cluster_state
-// alone is not enough: a node may say ok and still send clients in circles.
+// clusterReady returns nil if every node knows all others, and the given number of masters has all slots. cluster_state:ok
+// is not sufficient: a node in that state may redirect clients to a wrong node.
 func clusterReady(ctx context.Context, addrs []string, masters int) error {
 	for _, want := range []string{
 		"cluster_state:ok",
@@ -102,22 +102,22 @@ func clusterReady(ctx context.Context, addrs []string, masters int) error {
 	return nil
 }
 
-// everyRedis sends a command to each node and wants to find a text in each answer.
+// everyRedis sends a command to each node and returns an error unless each response contains want.
 func everyRedis(ctx context.Context, addrs []string, command, want string) error {
 	for _, addr := range addrs {
-		got, err := askRedis(ctx, addr, command)
+		got, err := queryRedis(ctx, addr, command)
 		if err != nil {
-			return fmt.Errorf("ask %s: %w", addr, err)
+			return fmt.Errorf("query %s: %w", addr, err)
 		}
 		if !strings.Contains(got, want) {
 			name, _, _ := strings.Cut(want, ":")
-			return fmt.Errorf("redis %s: no %q in the answer to %.40q (%s)", addr, want, command, lineWith(got, name))
+			return fmt.Errorf("redis %s: no %q in the response to %.40q (%s)", addr, want, command, lineWith(got, name))
 		}
 	}
 	return nil
 }
 
-// lineWith returns the first line of text that begins with name, else the beginning of text.
+// lineWith returns the first line of text that begins with name, or else the beginning of text.
 func lineWith(text, name string) string {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, name) {
@@ -127,10 +127,10 @@ func lineWith(text, name string) string {
 	return fmt.Sprintf("%.80q", text)
 }
 
-// askRedis sends one inline command and returns the answer, undecoded: enough to set a cluster up, without a client library
-// that every test binary would have to link.
-func askRedis(ctx context.Context, addr, command string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisPause)
+// queryRedis sends one inline command and returns the response. It needs no client library, which every test binary would
+// have to link.
+func queryRedis(ctx context.Context, addr, command string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -147,7 +147,7 @@ func askRedis(ctx context.Context, addr, command string) (string, error) {
 	return readReply(bufio.NewReader(conn))
 }
 
-// readReply reads a status, an error or a bulk string.
+// readReply reads a status, an error or a bulk string of the Redis protocol.
 func readReply(r *bufio.Reader) (string, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {
@@ -162,7 +162,7 @@ func readReply(r *bufio.Reader) (string, error) {
 	case "$":
 		var size int
 		if _, err := fmt.Sscanf(line, "$%d", &size); err != nil || size < 0 {
-			return "", fmt.Errorf("answer of no size: %q", line)
+			return "", fmt.Errorf("response without a size: %q", line)
 		}
 		body := make([]byte, size)
 		for read := 0; read < size; {
@@ -174,6 +174,6 @@ func readReply(r *bufio.Reader) (string, error) {
 		}
 		return string(body), nil
 	default:
-		return "", fmt.Errorf("unexpected answer %.80q", line)
+		return "", fmt.Errorf("unexpected response %.80q", line)
 	}
 }

@@ -11,10 +11,11 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// failoverTimeout is how long a master of a Stack may be silent before its replica takes over.
+// failoverTimeout is the cluster-node-timeout of a Stack's Redis, after which a replica replaces a master that does not
+// answer.
 const failoverTimeout = 2 * time.Second
 
-// buildReplicatedRedis describes a cluster of three masters, with a replica each.
+// buildReplicatedRedis describes a cluster of three masters with one replica each.
 func buildReplicatedRedis(dir *workDir, n *process.ForkThread) (*server, error) {
 	s, err := buildRedis(dir, n)
 	if err != nil {
@@ -29,15 +30,15 @@ func buildReplicatedRedis(dir *workDir, n *process.ForkThread) (*server, error) 
 		p.Argv = append(p.Argv, "--repl-diskless-sync-delay", "0",
 			"--cluster-node-timeout", fmt.Sprint(failoverTimeout.Milliseconds()))
 	}
-	s.form = func(ctx context.Context) error { return formReplicated(ctx, s.addrs) }
+	s.setup = func(ctx context.Context) error { return setUpReplicated(ctx, s.addrs) }
 	s.ready = func(ctx context.Context) error { return replicatedReady(ctx, s.addrs) }
 	return s, nil
 }
 
-// formReplicated makes the first half of the nodes masters, and each of the others a replica of one of them.
-func formReplicated(ctx context.Context, addrs []string) error {
+// setUpReplicated makes the first half of the nodes masters, and each other node a replica of one of them.
+func setUpReplicated(ctx context.Context, addrs []string) error {
 	masters, replicas := addrs[:len(addrs)/2], addrs[len(addrs)/2:]
-	if err := formCluster(ctx, masters); err != nil {
+	if err := setUpCluster(ctx, masters); err != nil {
 		return err
 	}
 	host, port, _ := strings.Cut(masters[0], ":")
@@ -49,14 +50,14 @@ func formReplicated(ctx context.Context, addrs []string) error {
 			}
 		}
 	}
-	everybody := fmt.Sprintf("cluster_known_nodes:%d", len(addrs))
-	if err := until(ctx, func() error { return everyRedis(ctx, addrs, "CLUSTER INFO", everybody) }); err != nil {
+	allKnown := fmt.Sprintf("cluster_known_nodes:%d", len(addrs))
+	if err := until(ctx, func() error { return everyRedis(ctx, addrs, "CLUSTER INFO", allKnown) }); err != nil {
 		return err
 	}
 	for i, addr := range replicas {
-		id, err := askRedis(ctx, masters[i], "CLUSTER MYID")
+		id, err := queryRedis(ctx, masters[i], "CLUSTER MYID")
 		if err != nil {
-			return fmt.Errorf("ask %s for its id: %w", masters[i], err)
+			return fmt.Errorf("get the id of %s: %w", masters[i], err)
 		}
 		follow := func() error { return everyRedis(ctx, []string{addr}, "CLUSTER REPLICATE "+id, "OK") }
 		if err := until(ctx, follow); err != nil {
@@ -66,17 +67,17 @@ func formReplicated(ctx context.Context, addrs []string) error {
 	return nil
 }
 
-// replicatedReady returns nil once every node knows all the others, every slot has its master, and every replica follows.
+// replicatedReady returns nil if every node knows all others, every slot has a master, and every replica follows its master.
 func replicatedReady(ctx context.Context, addrs []string) error {
 	if err := clusterReady(ctx, addrs, len(addrs)/2); err != nil {
 		return err
 	}
 	masters := 0
 	for _, addr := range addrs {
-		text, err := askRedis(ctx, addr, "INFO replication")
+		text, err := queryRedis(ctx, addr, "INFO replication")
 		switch {
 		case err != nil:
-			return fmt.Errorf("ask %s: %w", addr, err)
+			return fmt.Errorf("query %s: %w", addr, err)
 		case strings.Contains(text, "role:master"):
 			masters++
 		case !strings.Contains(text, "master_link_status:up"):
@@ -106,9 +107,8 @@ func until(ctx context.Context, step func() error) error {
 	}
 }
 
-// brokerProperties describe one of three nodes that are broker and controller. Clients are sent to another address than the
-// brokers themselves use. What is acknowledged by all is on two of the three, and a broker that is silent for some seconds
-// is out.
+// brokerProperties configure one of three nodes that are broker and controller. Clients get another address than the other
+// brokers. With acks=all a record is on at least two brokers. A broker without a heartbeat for 4 s is removed.
 const brokerProperties = `
 process.roles=broker,controller
 node.id=%[1]d
@@ -142,7 +142,7 @@ log.index.size.max.bytes=1048576
 log.cleaner.enable=false
 `
 
-// buildBrokers formats the storage of three nodes and describes them.
+// buildBrokers formats the storage of three nodes and describes their processes.
 func buildBrokers(dir *workDir, n *process.ForkThread, advertised [StackBrokers]string) (*server, error) {
 	var ports [StackBrokers][3]string // for clients, for brokers, for controllers
 	var voters []string
@@ -173,7 +173,7 @@ func buildBrokers(dir *workDir, n *process.ForkThread, advertised [StackBrokers]
 	all.Wait()
 	s.ready = func(ctx context.Context) error {
 		for _, addr := range s.addrs {
-			if err := askKafka(ctx, addr); err != nil {
+			if err := pingKafka(ctx, addr); err != nil {
 				return err
 			}
 		}

@@ -18,24 +18,24 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// The keys of a store that nobody outside this machine can reach.
+// The keys are no secret: the store listens only on the loopback interface.
 const (
 	s3Region    = "us-east-1"
 	s3AccessKey = "vitrine"
 	s3SecretKey = "vitrine-secret"
-	s3Pause     = 2 * time.Second // bounds one question whether the store is up
+	s3Timeout   = 2 * time.Second // of one health check
 )
 
-// Bucket is a place in an S3 store and what opens it.
+// Bucket is a bucket of an S3 store, with the store's address and keys.
 type Bucket struct {
-	Endpoint  string // a URL; buckets are in its path
+	Endpoint  string // a URL; the bucket is the first part of the path
 	Region    string
 	AccessKey string
 	SecretKey string
 	Bucket    string
 }
 
-// buildS3 describes a MinIO on one directory.
+// buildS3 describes a MinIO with one directory.
 func buildS3(dir *workDir, n *process.ForkThread) (*server, error) {
 	program, err := minioProgram(os.Getenv)
 	if err != nil {
@@ -63,14 +63,14 @@ func buildS3(dir *workDir, n *process.ForkThread) (*server, error) {
 			"MINIO_ROOT_USER="+s3AccessKey, "MINIO_ROOT_PASSWORD="+s3SecretKey,
 			"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CALLHOME_ENABLE=off"),
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopPatience, ForkThread: n,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopTimeout, ForkThread: n,
 	}
 	s := &server{name: "minio", addrs: []string{listen.Addr()}, procs: []*process.Process{p}}
-	s.ready = func(ctx context.Context) error { return askS3(ctx, s.addrs[0]) }
+	s.ready = func(ctx context.Context) error { return pingS3(ctx, s.addrs[0]) }
 	return s, nil
 }
 
-// minioProgram is what make deps-test builds.
+// minioProgram returns the path of the program that make deps-test builds.
 func minioProgram(getenv func(string) string) (string, error) {
 	cache, err := cacheDir(getenv)
 	if err != nil {
@@ -83,9 +83,9 @@ func minioProgram(getenv func(string) string) (string, error) {
 	return program, nil
 }
 
-// s3Value is what the variable holds.
+// s3Value returns the value of the environment variable.
 func s3Value(s *server) string {
-	value, err := json.Marshal(Bucket{ //nolint:gosec // the keys are in this file for all to read
+	value, err := json.Marshal(Bucket{ //nolint:gosec // the keys are no secret, see above
 		Endpoint: "http://" + s.addrs[0], Region: s3Region, AccessKey: s3AccessKey, SecretKey: s3SecretKey,
 	})
 	if err != nil {
@@ -94,9 +94,9 @@ func s3Value(s *server) string {
 	return string(value)
 }
 
-// askS3 returns nil once the store serves.
-func askS3(ctx context.Context, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, s3Pause)
+// pingS3 returns nil if the store is ready.
+func pingS3(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, s3Timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/minio/health/ready", nil)
 	if err != nil {
@@ -105,15 +105,15 @@ func askS3(ctx context.Context, addr string) error {
 	return roundTrip(req, http.StatusOK)
 }
 
-// removeBucket deletes a bucket with everything in it, by one request of MinIO's own. That it was never made is fine.
+// removeBucket deletes a bucket with all its objects, by a request that only MinIO has. A missing bucket is not an error.
 func removeBucket(ctx context.Context, b Bucket) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, b.Endpoint+"/"+b.Bucket, nil)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("X-Minio-Force-Delete", "true")
-	nothing := sha256.Sum256(nil)
-	hash := hex.EncodeToString(nothing[:])
+	empty := sha256.Sum256(nil)
+	hash := hex.EncodeToString(empty[:])
 	req.Header.Set("X-Amz-Content-Sha256", hash)
 	keys := aws.Credentials{AccessKeyID: b.AccessKey, SecretAccessKey: b.SecretKey}
 	if err := v4.NewSigner().SignHTTP(ctx, keys, req, hash, "s3", b.Region, time.Now()); err != nil {
@@ -122,7 +122,7 @@ func removeBucket(ctx context.Context, b Bucket) error {
 	return roundTrip(req, http.StatusNoContent, http.StatusNotFound)
 }
 
-// roundTrip sends a request on a connection of its own, which leaves no goroutine behind, and wants one of the statuses.
+// roundTrip sends a request on a new connection, which leaves no goroutine, and returns an error for any status not in want.
 func roundTrip(req *http.Request, want ...int) error {
 	req.Close = true
 	transport := &http.Transport{DisableKeepAlives: true}

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	startPatience = 90 * time.Second      // a JVM beside a -race build on two cores needs it
-	readyPoll     = 50 * time.Millisecond // how often a starting server is asked whether it is up
-	stopPatience  = 15 * time.Second      // then it is killed, and that is a failure
-	startTries    = 3                     // a program that reserves no port may take one of ours
+	startTimeout = 90 * time.Second      // for a JVM beside a -race build on two cores
+	readyPoll    = 50 * time.Millisecond // interval of the checks of a starting server
+	stopTimeout  = 15 * time.Second      // then the server is killed, which is an error
+	startTries   = 3                     // a program that does not reserve ports may have taken one
 )
 
-// missing says that a program which a server needs is not on this machine.
+// missing returns the error that a program is not installed.
 func missing(what string) error {
 	return fmt.Errorf("%s is not installed: run `make deps-test`", what)
 }
@@ -33,18 +33,18 @@ func lookup(name string) (string, error) {
 	return path, nil
 }
 
-// server is one server, made of one process or several.
+// server is one server of one or more processes.
 type server struct {
 	name  string
 	addrs []string
 	procs []*process.Process
-	ready func(ctx context.Context) error // nil once it serves
+	ready func(ctx context.Context) error // nil when the server is ready
 
-	// Optional, both or none: the first time, as soon as alive says nil, form is called to make it what it shall be.
-	alive, form func(ctx context.Context) error
+	// Optional, both or none: at the first start, setup is called when alive returns nil.
+	alive, setup func(ctx context.Context) error
 }
 
-// launch builds a server and starts it, on other ports if that fails.
+// launch builds a server and starts it. If the start fails, it retries with a new server on other ports.
 func launch(build func() (*server, error)) (*server, error) {
 	var failures []error
 	for range startTries {
@@ -60,23 +60,23 @@ func launch(build func() (*server, error)) (*server, error) {
 	return nil, errors.Join(failures...)
 }
 
-// start starts every process and returns when the server serves.
+// start starts all processes and returns when the server is ready.
 func (s *server) start() error {
 	for _, p := range s.procs {
 		if err := p.Start(); err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	if s.form != nil {
+	if s.setup != nil {
 		if err := s.await(ctx, s.alive); err != nil {
 			return err
 		}
-		if err := s.form(ctx); err != nil {
-			return fmt.Errorf("form %s: %w", s.name, err)
+		if err := s.setup(ctx); err != nil {
+			return fmt.Errorf("set up %s: %w", s.name, err)
 		}
-		s.form = nil
+		s.setup = nil
 	}
 	return s.await(ctx, s.ready)
 }
@@ -90,26 +90,26 @@ func (s *server) await(ctx context.Context, check func(ctx context.Context) erro
 		if err == nil {
 			return nil
 		}
-		if dead := s.dead(); dead != "" {
-			return fmt.Errorf("%s ended while it started:\n%s", s.name, dead)
+		if logs := s.ended(); logs != "" {
+			return fmt.Errorf("%s ended while it started:\n%s", s.name, logs)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not up after %s: %w\n%s", s.name, startPatience, err, s.tails(s.procs))
+			return fmt.Errorf("%s is not ready after %s: %w\n%s", s.name, startTimeout, err, s.tails(s.procs))
 		case <-tick.C:
 		}
 	}
 }
 
-// dead returns the logs of processes that ended though nobody stopped them, "" if there are none.
-func (s *server) dead() string {
-	var dead []*process.Process
+// ended returns the logs of processes that have ended without a stop, "" if there are none.
+func (s *server) ended() string {
+	var ended []*process.Process
 	for _, p := range s.procs {
 		if p.State() != "" {
-			dead = append(dead, p)
+			ended = append(ended, p)
 		}
 	}
-	return s.tails(dead)
+	return s.tails(ended)
 }
 
 func (s *server) tails(procs []*process.Process) string {
@@ -120,7 +120,7 @@ func (s *server) tails(procs []*process.Process) string {
 	return b.String()
 }
 
-// stop ends all processes at once and returns when they are gone.
+// stop stops all processes concurrently and returns when they have ended.
 func (s *server) stop() error {
 	errs := make([]error, len(s.procs))
 	var wg sync.WaitGroup

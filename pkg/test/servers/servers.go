@@ -14,20 +14,21 @@ import (
 	"go.uber.org/goleak"
 )
 
-// cleanupPatience bounds how long a test's cleanup may wait for a server.
-const cleanupPatience = 30 * time.Second
+// cleanupTimeout bounds the requests of a test's cleanup to a server.
+const cleanupTimeout = 30 * time.Second
 
-// shared is what this test process has started. A test has nothing but its testing.TB to reach it by, so it is global.
+// shared are the servers of this test process. It is global because tests pass only a testing.TB.
 //
 //nolint:gochecknoglobals // see above
 var shared = newEnvironment(os.Getenv)
 
-// Main runs a package's tests, then stops the servers they started and fails if they left a goroutine behind. Call it from
+// Main runs a package's tests, stops the servers that they started, and fails if a goroutine is left. Call it from
 // TestMain:
 //
 //	func TestMain(m *testing.M) { servers.Main(m) }
 //
-// The options name goroutines that a library keeps for good; each should say why. Sarama's metrics clock is known.
+// The options name goroutines that a library never ends; the caller gives the reason. The clock of Sarama's metrics is always
+// ignored.
 func Main(m *testing.M, opts ...goleak.Option) {
 	os.Exit(runMain(m, shared, os.Stderr, opts))
 }
@@ -42,7 +43,7 @@ func runMain(m interface{ Run() int }, env *environment, stderr io.Writer, opts 
 		fmt.Fprintf(stderr, "servers: stop servers: %v\n", err)
 		code = max(code, 1)
 	}
-	if code == 0 { // a failed test rarely cleans up, and its own failure is the news
+	if code == 0 { // a failed test often leaves goroutines, which would hide its failure
 		if err := goleak.Find(append(opts, lasting()...)...); err != nil {
 			fmt.Fprintf(stderr, "servers: goroutines outlive the tests: %v\n", err)
 			code = 1
@@ -51,7 +52,7 @@ func runMain(m interface{ Run() int }, env *environment, stderr io.Writer, opts 
 	return code
 }
 
-// lasting names goroutines that a library starts once per process and offers no way to end.
+// lasting returns the goroutines that a library starts once per process and cannot end.
 func lasting() []goleak.Option {
 	return []goleak.Option{
 		// The clock behind sarama's metrics.
@@ -59,10 +60,10 @@ func lasting() []goleak.Option {
 	}
 }
 
-// Postgres returns the URL, for pgx, of an empty schema that is this test's alone and is dropped at its end. The schema
-// comes first on the search path and public second, where the extension pg_trgm is. The user is a superuser.
+// Postgres returns the URL, for pgx, of an empty schema that belongs to this test and is dropped at its end. The search path
+// is the schema, then public with the extension pg_trgm. The user is a superuser.
 //
-// A session that still holds locks in the schema when the test ends fails the test.
+// The test fails if a session still holds locks in the schema when it ends.
 func Postgres(t testing.TB) string {
 	t.Helper()
 	dsn := need(t, shared.postgres)
@@ -71,36 +72,37 @@ func Postgres(t testing.TB) string {
 		t.Fatalf("servers: create schema: %v", err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 		defer cancel()
 		drop := "SET lock_timeout = '5s'; SET client_min_messages = warning; DROP SCHEMA " + schema + " CASCADE"
 		if err := execSQL(ctx, dsn, drop); err != nil {
 			t.Errorf("servers: drop schema (is a transaction still open?): %v", err)
 		}
 	})
-	private, err := withSearchPath(dsn, schema)
+	url, err := withSearchPath(dsn, schema)
 	if err != nil {
 		t.Fatalf("servers: %v", err)
 	}
-	return private
+	return url
 }
 
-// Redis returns the three nodes of a cluster and a prefix that no other test uses for its keys, such as "t_0b1c:". What is
-// left under it is nobody's concern: it ends with the cluster.
+// Redis returns the three nodes of a cluster, host:port, and a key prefix that no other test uses, such as "t_0b1c:". The
+// keys need no cleanup: they end with the cluster.
 func Redis(t testing.TB) (addrs []string, prefix string) {
 	t.Helper()
 	return strings.Split(need(t, shared.redis), ","), "t_" + token() + ":"
 }
 
-// Kafka returns the one broker and a prefix that no other test uses for its topics and groups, such as "t_0b1c.". Topics are
-// not made by writing to them; the test makes them, small, since they last as long as the broker.
+// Kafka returns the one broker, host:port, and a prefix of topics and groups that no other test uses, such as "t_0b1c.". The
+// broker does not create topics on a write: the test creates them, with few partitions, because they last as long as the
+// broker.
 func Kafka(t testing.TB) (brokers []string, prefix string) {
 	t.Helper()
 	return []string{need(t, shared.kafka)}, "t_" + token() + "."
 }
 
-// S3 returns the name of a bucket that no other test uses and what opens it. The bucket does not exist yet; if the test
-// makes it, it is removed with everything in it at the test's end.
+// S3 returns a bucket name that no other test uses, with the store's address and keys. The bucket does not exist yet. At the
+// end of the test it is removed with all its objects, if the test has created it.
 func S3(t testing.TB) Bucket {
 	t.Helper()
 	var b Bucket
@@ -109,7 +111,7 @@ func S3(t testing.TB) Bucket {
 	}
 	b.Bucket = "t-" + token()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupPatience)
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 		defer cancel()
 		if err := removeBucket(ctx, b); err != nil {
 			t.Errorf("servers: remove bucket: %v", err)
@@ -118,7 +120,7 @@ func S3(t testing.TB) Bucket {
 	return b
 }
 
-// need returns what a lazily started server is known by. It fails the test if the server cannot be had.
+// need starts a shared server, if it does not run yet, and returns the value of its variable. It fails the test on an error.
 func need(t testing.TB, start func() (string, error)) string {
 	t.Helper()
 	if testing.Short() {
@@ -131,7 +133,7 @@ func need(t testing.TB, start func() (string, error)) string {
 	return value
 }
 
-// token is a random name of lower-case letters and digits that no other test has.
+// token returns a random name of 16 hexadecimal digits.
 func token() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails

@@ -24,7 +24,7 @@ func TestRedis(t *testing.T) {
 	}
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs[:1]})
 	t.Cleanup(func() { client.Close() })
-	for _, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} { // of slots on all three nodes
+	for _, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} { // their slots are on all three nodes
 		if err := client.Set(t.Context(), one+key, "x", 0).Err(); err != nil {
 			t.Errorf("set %s: %v", key, err)
 		}
@@ -65,7 +65,7 @@ func TestS3(t *testing.T) {
 	t.Parallel()
 	var client *s3.Client
 	var bucket servers.Bucket
-	t.Run("a test that fills its bucket", func(t *testing.T) { // not parallel: what it leaves is looked at below
+	t.Run("bucket_with_object", func(t *testing.T) { // not parallel: its bucket is checked below
 		bucket = servers.S3(t)
 		client = s3.New(s3.Options{
 			BaseEndpoint: aws.String(bucket.Endpoint), Region: bucket.Region, UsePathStyle: true,
@@ -80,10 +80,10 @@ func TestS3(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	if client == nil { // the test inside has told: it failed, or make test-short has left it out
+	if client == nil { // the subtest has failed, or it is skipped in short mode
 		return
 	}
 	if _, err := client.HeadBucket(t.Context(), &s3.HeadBucketInput{Bucket: &bucket.Bucket}); err == nil {
-		t.Error("the bucket is still there")
+		t.Error("the bucket still exists")
 	}
 }

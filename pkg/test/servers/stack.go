@@ -16,22 +16,23 @@ import (
 // StackBrokers is how many brokers a Stack has.
 const StackBrokers = 3
 
-// Stack is servers as they are run where they must not fail, for a program that makes them fail: a Postgres that keeps what
-// it has committed when it is killed, a Redis Cluster of three masters with a replica each, three Kafka brokers and a MinIO.
-// Each process can be killed, paused and started again by itself.
+// Stack is a set of replicated servers for fault injection: a Postgres that keeps committed data when it is killed, a Redis
+// Cluster of three masters with one replica each, three Kafka brokers and a MinIO. Each process can be killed, paused and
+// restarted separately.
 type Stack struct {
 	Postgres *Node
 	Redis    []*Node // six
 	Kafka    []*Node // StackBrokers
 	MinIO    *Node
-	DSN      string // a pgx URL of a superuser
-	S3       Bucket // without a name
+	DSN      string // a pgx URL, as a superuser
+	S3       Bucket // without a bucket name
 
 	env *environment
 }
 
-// StartStack starts everything at once, and returns when it serves. advertised are the addresses that clients of Kafka are
-// sent to, one for each broker, which is where somebody else listens and passes on what comes to the broker's own address.
+// StartStack starts all servers concurrently, and returns when they are ready. advertised are the addresses, host:port, that
+// the brokers advertise to clients, in the order of Stack.Kafka: there a proxy of the caller forwards connections to the
+// broker's own address.
 func StartStack(getenv func(string) string, advertised [StackBrokers]string) (*Stack, error) {
 	env := newEnvironment(getenv)
 	kafka := func(dir *workDir, n *process.ForkThread) (*server, error) { return buildBrokers(dir, n, advertised) }
@@ -47,11 +48,11 @@ func StartStack(getenv func(string) string, advertised [StackBrokers]string) (*S
 	}
 	postgres, s3 := servers[0], servers[3]
 	return &Stack{
-		Postgres: newNode(postgres, 0, syscall.SIGQUIT, postgres.ready), // its children are in groups of their own
+		Postgres: newNode(postgres, 0, syscall.SIGQUIT, postgres.ready), // its children are in other process groups
 		Redis: nodes(servers[1], func(ctx context.Context, addr string) error {
 			return everyRedis(ctx, []string{addr}, "CLUSTER INFO", "cluster_state:ok")
 		}),
-		Kafka: nodes(servers[2], askKafka),
+		Kafka: nodes(servers[2], pingKafka),
 		MinIO: newNode(s3, 0, syscall.SIGKILL, s3.ready),
 		DSN:   postgresDSN(postgres, postgresDB),
 		S3:    Bucket{Endpoint: "http://" + s3.addrs[0], Region: s3Region, AccessKey: s3AccessKey, SecretKey: s3SecretKey},
@@ -59,27 +60,27 @@ func StartStack(getenv func(string) string, advertised [StackBrokers]string) (*S
 	}, nil
 }
 
-// Stop stops everything and removes its files.
+// Stop stops all servers and removes their files.
 func (s *Stack) Stop() error { return s.env.stop() }
 
-// RemoveBucket deletes a bucket with everything in it. That it was never made is fine.
+// RemoveBucket deletes a bucket with all its objects. A missing bucket is not an error.
 func (s *Stack) RemoveBucket(ctx context.Context, b Bucket) error { return removeBucket(ctx, b) }
 
-// WithSchema is the stack's DSN with a schema first on the search path.
+// WithSchema returns the DSN with the search path schema, public.
 func (s *Stack) WithSchema(schema string) (string, error) { return withSearchPath(s.DSN, schema) }
 
-// Masters are the Redis nodes that say they are masters, in the order of s.Redis. A node that does not answer is none.
+// Masters returns the Redis nodes that report the role master, in the order of s.Redis, without those that do not answer.
 func (s *Stack) Masters(ctx context.Context) []*Node {
 	var masters []*Node
 	for _, n := range s.Redis {
-		if text, err := askRedis(ctx, n.Addr, "INFO replication"); err == nil && strings.Contains(text, "role:master") {
+		if text, err := queryRedis(ctx, n.Addr, "INFO replication"); err == nil && strings.Contains(text, "role:master") {
 			masters = append(masters, n)
 		}
 	}
 	return masters
 }
 
-// RedisReady returns nil when the cluster is whole: all know each other, each slot has its master, and each replica follows.
+// RedisReady returns nil if all nodes know each other, every slot has a master, and every replica follows its master.
 func (s *Stack) RedisReady(ctx context.Context) error {
 	addrs := make([]string, len(s.Redis))
 	for i, n := range s.Redis {
@@ -88,19 +89,19 @@ func (s *Stack) RedisReady(ctx context.Context) error {
 	return replicatedReady(ctx, addrs)
 }
 
-// Node is one process of a Stack. It may be used concurrently.
+// Node is one process of a Stack. It is safe for concurrent use.
 type Node struct {
 	Name string
 	Addr string
 
 	mu      sync.Mutex
 	process *process.Process
-	hard    syscall.Signal // ends it at once
+	kill    syscall.Signal // ends it without a shutdown
 	ready   func(context.Context) error
 }
 
-func newNode(s *server, i int, hard syscall.Signal, ready func(context.Context) error) *Node {
-	return &Node{Name: s.procs[i].Name, Addr: s.addrs[i], process: s.procs[i], hard: hard, ready: ready}
+func newNode(s *server, i int, kill syscall.Signal, ready func(context.Context) error) *Node {
+	return &Node{Name: s.procs[i].Name, Addr: s.addrs[i], process: s.procs[i], kill: kill, ready: ready}
 }
 
 func nodes(s *server, ready func(context.Context, string) error) []*Node {
@@ -112,22 +113,22 @@ func nodes(s *server, ready func(context.Context, string) error) []*Node {
 	return all
 }
 
-// Kill ends the process without giving it time for anything, and returns when it is gone. A dead one is left as it is.
+// Kill ends the process without a shutdown, and returns when it has ended. It does nothing if the process does not run.
 func (n *Node) Kill() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.process.Running() {
-		_ = syscall.Kill(n.process.PID(), n.hard) // it may have ended a moment ago
+		_ = syscall.Kill(n.process.PID(), n.kill) // it may have ended a moment ago
 		_ = syscall.Kill(n.process.PID(), syscall.SIGCONT)
 		<-n.process.Exited()
 	}
 	return n.process.Stop()
 }
 
-// Pause stops the process where it is, like a machine that hangs.
+// Pause stops the process with SIGSTOP, like a hanging machine. It does nothing if the process does not run.
 func (n *Node) Pause() error { return n.signal(syscall.SIGSTOP) }
 
-// Resume lets a paused process go on. One that is not paused, or dead, is left as it is.
+// Resume continues a paused process. It does nothing if the process is not paused or does not run.
 func (n *Node) Resume() error { return n.signal(syscall.SIGCONT) }
 
 func (n *Node) signal(sig syscall.Signal) error {
@@ -142,8 +143,8 @@ func (n *Node) signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Start starts a dead process again at the same address, and returns when it has begun: see Await. One that runs is left as
-// it is.
+// Start restarts the process at the same address, and does not wait until it is ready: see Await. It does nothing if the
+// process runs.
 func (n *Node) Start() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -153,15 +154,15 @@ func (n *Node) Start() error {
 	return n.process.Start()
 }
 
-// Await returns when the process serves.
+// Await waits until the process is ready. The error has the end of its log.
 func (n *Node) Await(ctx context.Context) error {
 	if err := until(ctx, func() error { return n.ready(ctx) }); err != nil {
-		return fmt.Errorf("%s is not up: %w\n%s", n.Name, err, n.process.Tail())
+		return fmt.Errorf("%s is not ready: %w\n%s", n.Name, err, n.process.Tail())
 	}
 	return nil
 }
 
-// buildDurablePostgres describes a Postgres that loses nothing when it is killed, as long as the machine stays up.
+// buildDurablePostgres describes a Postgres that loses no commit when it is killed, though it may when the machine fails.
 func buildDurablePostgres(dir *workDir, n *process.ForkThread) (*server, error) {
 	s, err := buildPostgres(dir, n)
 	if err != nil {

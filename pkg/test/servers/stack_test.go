@@ -14,13 +14,13 @@ func TestStack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs a server; `make test` runs it")
 	}
-	// Nobody speaks to the brokers here, so that where clients are sent does not matter.
-	began := time.Now()
+	// No client uses the brokers here, so the advertised addresses do not matter.
+	start := time.Now()
 	s, err := servers.StartStack(os.Getenv, [servers.StackBrokers]string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("up after %s", time.Since(began))
+	t.Logf("ready after %s", time.Since(start))
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {
 			t.Error(err)
@@ -43,7 +43,7 @@ func TestStack(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	eventually(ctx, t, "the replica has taken over", func() bool {
+	eventually(ctx, t, "the replica has replaced the master", func() bool {
 		now := s.Masters(ctx)
 		return len(now) == 3 && now[0] != masters[1] && now[1] != masters[1] && now[2] != masters[1]
 	})
@@ -55,18 +55,18 @@ func TestStack(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	eventually(ctx, t, "the cluster is whole again", func() bool { return s.RedisReady(ctx) == nil })
-	t.Logf("done after %s", time.Since(began))
+	eventually(ctx, t, "the cluster is complete", func() bool { return s.RedisReady(ctx) == nil })
+	t.Logf("done after %s", time.Since(start))
 }
 
-func eventually(ctx context.Context, t *testing.T, what string, happened func() bool) {
+func eventually(ctx context.Context, t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for !happened() {
+	for !condition() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("not within the time: %s", what)
 		case <-tick.C:
 		}
 	}

@@ -10,10 +10,10 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// Exit codes of our own, beside those of the command.
+// Exit codes of this program; all others are those of the command.
 const (
 	exitUsage  = 2
-	exitFailed = 125 // the servers did not start or the command could not be run, as env and xargs have it
+	exitFailed = 125 // the servers or the command did not start; env and xargs use this code too
 )
 
 func main() {
@@ -25,12 +25,12 @@ func run(args []string, getenv func(string) string, stdout, stderr *os.File) int
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		fmt.Fprintln(stderr, "usage: servers -- COMMAND [ARGUMENT...]")
+		fmt.Fprintln(stderr, "usage: withservers -- COMMAND [ARGUMENT...]")
 		return exitUsage
 	}
-	// Until the servers are up a signal just ends us, and the kernel ends what we started.
-	servers, err := servers.StartServers(getenv, func(name string, took time.Duration) {
-		fmt.Fprintf(stderr, "servers: %s is up after %.1fs\n", name, took.Seconds())
+	// Until the servers are ready a signal ends this program, and the kernel ends its children.
+	servers, err := servers.StartServers(getenv, func(name string, elapsed time.Duration) {
+		fmt.Fprintf(stderr, "servers: %s is ready after %.1fs\n", name, elapsed.Seconds())
 	})
 	if err != nil {
 		fmt.Fprintf(stderr, "servers: %v\n", err)

@@ -16,15 +16,15 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// asProgram makes this test binary be the program under test, which a test can then kill.
+// asProgram makes this test binary the program under test, which a test can kill.
 const asProgram = "VITRINE_SERVERS_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		nothing := func(string) string { return "" }
-		getenv := func(name string) string { // everything but running servers
+
+		getenv := func(name string) string { // all variables except those of running servers
 			if strings.HasPrefix(name, "VITRINE_TEST_") {
-				return nothing(name)
+				return ""
 			}
 			return os.Getenv(name)
 		}
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 // program is a started copy of the program under test.
 type program struct {
 	cmd *exec.Cmd
-	out *bufio.Reader // ends when the program and its command have, or in a minute with an error
+	out *bufio.Reader // ends with the program and its command, or with an error after 5 minutes
 }
 
 func start(t *testing.T, args ...string) *program {
@@ -63,7 +63,7 @@ func start(t *testing.T, args ...string) *program {
 	return &program{cmd: cmd, out: bufio.NewReader(out)}
 }
 
-// tempDir is a directory that Postgres' user can enter as well, unlike t.TempDir's.
+// tempDir returns a directory that Postgres' user can enter, unlike that of t.TempDir.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "servers-") //nolint:usetesting // see above
@@ -117,8 +117,8 @@ func listening(addr string) bool {
 	return true
 }
 
-// allGone waits until nobody listens any more.
-func allGone(t *testing.T, addrs []string) {
+// allClosed waits until no address accepts connections.
+func allClosed(t *testing.T, addrs []string) {
 	t.Helper()
 	if len(addrs) != 6 {
 		t.Fatalf("got %d addresses %v, want 6: one of Postgres, three of Redis, one of Kafka, one of MinIO", len(addrs), addrs)
@@ -131,7 +131,7 @@ func allGone(t *testing.T, addrs []string) {
 			select {
 			case <-tick.C:
 			case <-deadline:
-				t.Fatalf("somebody still listens on %s", addr)
+				t.Fatalf("%s still accepts connections", addr)
 			}
 		}
 	}
@@ -154,30 +154,30 @@ func testProgramExitCodeOfCommandIsReturned(t *testing.T) {
 	if got := p.cmd.ProcessState.ExitCode(); got != 7 {
 		t.Errorf("got exit code %d (%v), want the command's 7", got, err)
 	}
-	allGone(t, addrs)
+	allClosed(t, addrs)
 }
 
 func testProgramSignalIsForwardedAndServersEnd(t *testing.T) {
 	t.Parallel()
-	p := start(t, "--", "sh", "-c", "trap 'echo told; exit 3' TERM; env; echo end; while :; do sleep 0.1; done")
+	p := start(t, "--", "sh", "-c", "trap 'echo trapped; exit 3' TERM; env; echo end; while :; do sleep 0.1; done")
 	addrs := p.addresses(t)
 	for _, addr := range addrs {
 		if !listening(addr) {
-			t.Errorf("nobody listens on %s while the command runs", addr)
+			t.Errorf("%s does not accept connections while the command runs", addr)
 		}
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	rest, err := io.ReadAll(p.out)
-	if err != nil || !strings.Contains(string(rest), "told") {
-		t.Errorf("the command said %q, error %v; want it to have had the signal", rest, err)
+	if err != nil || !strings.Contains(string(rest), "trapped") {
+		t.Errorf("the command printed %q, error %v; want that it has received the signal", rest, err)
 	}
 	_ = p.cmd.Wait()
 	if got := p.cmd.ProcessState.ExitCode(); got != 3 {
 		t.Errorf("got exit code %d, want the command's 3", got)
 	}
-	allGone(t, addrs)
+	allClosed(t, addrs)
 }
 
 func testProgramServersEndWithKilledParent(t *testing.T) {
@@ -187,12 +187,12 @@ func testProgramServersEndWithKilledParent(t *testing.T) {
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	// The command holds the other end of the pipe, so its end means that it is gone too.
+	// The command holds the other end of the pipe, so the end of file means that it has ended.
 	if _, err := io.ReadAll(p.out); err != nil {
 		t.Error(err)
 	}
 	_ = p.cmd.Wait()
-	allGone(t, addrs)
+	allClosed(t, addrs)
 }
 
 func testProgramNoCommandPrintsUsage(t *testing.T) {
@@ -207,23 +207,23 @@ func testProgramNoCommandPrintsUsage(t *testing.T) {
 		}
 		text, err := os.ReadFile(out.Name())
 		if err != nil || !strings.Contains(string(text), "usage:") {
-			t.Errorf("%v: said %q, error %v", args, text, err)
+			t.Errorf("%v: printed %q, error %v", args, text, err)
 		}
 	}
 }
 
 func testProgramUnknownCommandOrFailedServers(t *testing.T) {
 	t.Parallel()
-	named := func(string) string { return "somewhere" } // all servers are there already: nothing is started
-	silent, err := os.Open(os.DevNull)
+	named := func(string) string { return "somewhere" } // all servers run already: none is started
+	output, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { silent.Close() })
-	if got := run([]string{"/does/not/exist"}, named, silent, silent); got != exitFailed {
+	t.Cleanup(func() { output.Close() })
+	if got := run([]string{"/does/not/exist"}, named, output, output); got != exitFailed {
 		t.Errorf("got exit code %d, want %d", got, exitFailed)
 	}
-	if got := run([]string{"sh", "-c", "kill -9 $$"}, named, silent, silent); got != 137 {
-		t.Errorf("got exit code %d for a command that died of signal 9, want 137", got)
+	if got := run([]string{"sh", "-c", "kill -9 $$"}, named, output, output); got != 137 {
+		t.Errorf("got exit code %d for a command that signal 9 has ended, want 137", got)
 	}
 }

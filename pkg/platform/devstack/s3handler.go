@@ -9,17 +9,17 @@ import (
 	"github.com/johannesboyne/gofakes3"
 )
 
-// keptCacheControl carries Cache-Control past gofakes3, which keeps no header it does not know but does keep these.
+// keptCacheControl is a header that holds Cache-Control for gofakes3, which stores only X-Amz-Meta headers of unknown names.
 const keptCacheControl = "X-Amz-Meta-Kept-Cache-Control"
 
-// door stands before gofakes3 and does what it does not: it tells strangers from callers with a signature, refuses keys that
-// a directory tree cannot hold, takes a bucket's policy, and keeps Cache-Control.
-type door struct {
+// s3Handler adds to gofakes3: it limits unsigned requests to reading objects, refuses keys that are no file paths, accepts a
+// bucket's policy, and keeps Cache-Control.
+type s3Handler struct {
 	store gofakes3.Backend
 	next  http.Handler
 }
 
-func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h s3Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if key != "" && !storable(bucket+"/"+key) {
 		refuse(w, http.StatusBadRequest, "InvalidArgument", "the key has an empty part, or one that is . or ..")
@@ -31,26 +31,26 @@ func (d door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusForbidden, "AccessDenied", "without a signature, only an object can be read")
 			return
 		}
-		r.URL.RawQuery = "" // which could ask for other things than the object
+		r.URL.RawQuery = "" // its parameters could change the response
 	}
 	if key == "" && r.URL.Query().Has("policy") {
-		d.policy(w, r, bucket)
+		h.policy(w, r, bucket)
 		return
 	}
 	if r.Method == http.MethodPut && r.Header.Get("Cache-Control") != "" {
 		r.Header.Set(keptCacheControl, r.Header.Get("Cache-Control"))
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	d.next.ServeHTTP(w, r)
+	h.next.ServeHTTP(w, r)
 }
 
-// policy takes any policy: what everyone may do here is fixed.
-func (d door) policy(w http.ResponseWriter, r *http.Request, bucket string) {
-	there, err := d.store.BucketExists(bucket)
+// policy accepts any policy and ignores it: the permissions are fixed.
+func (h s3Handler) policy(w http.ResponseWriter, r *http.Request, bucket string) {
+	exists, err := h.store.BucketExists(bucket)
 	switch {
 	case err != nil:
 		refuse(w, http.StatusInternalServerError, "InternalError", err.Error())
-	case !there:
+	case !exists:
 		refuse(w, http.StatusNotFound, "NoSuchBucket", "there is no such bucket")
 	case r.Method != http.MethodPut:
 		refuse(w, http.StatusNotImplemented, "NotImplemented", "a policy can only be set")
@@ -59,19 +59,19 @@ func (d door) policy(w http.ResponseWriter, r *http.Request, bucket string) {
 	}
 }
 
-// storable reports whether the path of an object can be a path of files.
+// storable reports whether the path of an object is a valid path of a file.
 func storable(path string) bool {
 	parts := strings.Split(path, "/")
 	return !slices.ContainsFunc(parts, func(part string) bool { return part == "" || part == "." || part == ".." }) &&
 		!strings.ContainsAny(path, "\\\x00")
 }
 
-// signed reports whether the request claims to be from somebody. Nobody checks.
+// signed reports whether the request has a signature. The signature is not checked.
 func signed(r *http.Request) bool {
 	return r.Header.Get("Authorization") != "" || r.URL.Query().Has("X-Amz-Signature")
 }
 
-// refuse answers as S3 does.
+// refuse sends an error document in S3's format.
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)

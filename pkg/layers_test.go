@@ -1,5 +1,5 @@
-// Package pkg_test holds the code base to its layers, its budgets of files and functions, and its limits on what a program
-// may link.
+// Package pkg_test checks the repository's structure: the imports of each layer, the packages that a program may link, and
+// the lengths of files and functions.
 package pkg_test
 
 import (
@@ -25,8 +25,7 @@ var mayImport = map[string][]string{
 	"test":       {"foundation", "domain", "adapter", "platform", "test"},
 }
 
-// domainModules are the modules of others that the domain may use: they do no I/O, or they are how it logs, counts and
-// limits.
+// domainModules are the modules of others that the domain may import. They do no I/O, except for logs and metrics.
 var domainModules = []string{
 	"github.com/google/uuid", "github.com/prometheus/client_golang", "github.com/shopspring/decimal", "go.uber.org/zap",
 	"golang.org/x/sync", "golang.org/x/time",
@@ -36,11 +35,11 @@ func TestLayers(t *testing.T) {
 	t.Parallel()
 	packages := goList(t, "./cmd/...", "./pkg/...", "./migrations/...")
 	if len(packages) < 30 {
-		t.Fatalf("go list returns %d packages: this test no longer looks at the right thing", len(packages))
+		t.Fatalf("go list returns %d packages: want at least 30", len(packages))
 	}
 	for _, p := range packages {
 		if len(p.GoFiles)+len(p.CgoFiles) == 0 {
-			continue // only tests
+			continue // it has only tests
 		}
 		for _, problem := range checkLayer(p.ImportPath, p.Imports) {
 			t.Error(problem)
@@ -48,7 +47,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// checkLayer returns what is wrong with a package's place or with its imports.
+// checkLayer returns the problems of a package's path and of its imports.
 func checkLayer(path string, imports []string) []string {
 	layer, ok := layerOf(path)
 	if !ok {
@@ -95,7 +94,7 @@ func checkImport(path, layer, imported string) string {
 	return ""
 }
 
-// layerOf reads a package's layer off its path. It returns false for a path that is not where a package may be.
+// layerOf returns a package's layer, which its path determines. It returns false for a path where no package is allowed.
 func layerOf(path string) (layer string, ok bool) {
 	parts := strings.Split(strings.TrimPrefix(path, module), "/")
 	switch {
@@ -139,7 +138,7 @@ func TestCheckLayer(t *testing.T) {
 		{"program imports migrations", "cmd/vitrine", module + "migrations", 1},
 		{"package without a layer", "pkg/kafka", "fmt", 1},
 		{"package nested too deep", "pkg/adapter/kafka/deep", "fmt", 1},
-		{"unknown layer", "pkg/attic/kafka", "fmt", 1},
+		{"unknown layer", "pkg/other/kafka", "fmt", 1},
 	} {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()

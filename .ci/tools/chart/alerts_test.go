@@ -28,12 +28,12 @@ type rules struct {
 
 func renderedRules(t *testing.T) rules {
 	t.Helper()
-	w, err := render(map[string]any{"monitoring": map[string]any{"prometheusRule": map[string]any{"enabled": true}}},
+	r, err := render(map[string]any{"monitoring": map[string]any{"prometheusRule": map[string]any{"enabled": true}}},
 		filepath.Join(chartDir, "values-dev.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, o := range w.objects {
+	for _, o := range r.objects {
 		if o.Kind == "PrometheusRule" {
 			var rule struct {
 				Spec rules `json:"spec"`
@@ -81,7 +81,7 @@ func testAlertsRunbookOfEveryAlert(t *testing.T) {
 			}
 			for _, placeholder := range []string{"NAMESPACE", "FULLNAME"} {
 				if strings.Contains(rule.Expr, placeholder) {
-					t.Errorf("%s: %s is left in its expression", rule.Alert, placeholder)
+					t.Errorf("%s: %s is not replaced in its expression", rule.Alert, placeholder)
 				}
 			}
 		}
@@ -92,7 +92,7 @@ func testAlertsRunbookOfEveryAlert(t *testing.T) {
 	}
 	for _, page := range pages {
 		if name := strings.TrimSuffix(filepath.Base(page), ".md"); !slices.Contains(names, name) {
-			t.Errorf("%s is about no alert", page)
+			t.Errorf("there is no alert for %s", page)
 		}
 	}
 	tested, err := os.ReadFile(filepath.Join(chartDir, "tests", "alerts.promtool.yaml"))
@@ -101,12 +101,12 @@ func testAlertsRunbookOfEveryAlert(t *testing.T) {
 	}
 	for _, name := range names {
 		if !strings.Contains(string(tested), `'ALERTS{alertname="`+name+`"`) {
-			t.Errorf("%s: no test makes it fire", name)
+			t.Errorf("%s: no promtool test of it", name)
 		}
 	}
 }
 
-// An alert on a metric that is not there never fires, and nobody notices.
+// An alert on a metric that does not exist never fires.
 func testAlertsMetricsExist(t *testing.T) {
 	t.Parallel()
 	source := map[string]bool{}
@@ -123,10 +123,10 @@ func testAlertsMetricsExist(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		room := filepath.Base(filepath.Dir(file))
+		pkg := filepath.Base(filepath.Dir(file))
 		for _, match := range word.FindAllStringSubmatch(string(text), -1) {
 			source[match[1]] = true
-			source["vitrine_"+room+"_"+match[1]] = true // names that are put together
+			source["vitrine_"+pkg+"_"+match[1]] = true // names that are built from package and name
 		}
 	}
 	metric := regexp.MustCompile(`\bvitrine_[a-z0-9_]+\b`)
@@ -147,11 +147,11 @@ func testAlertsMetricsExist(t *testing.T) {
 	}
 }
 
-// Lag that is measured on another group or topic is lag for ever, or never.
+// The lag of another group or topic would scale the workers wrongly.
 func TestKEDA(t *testing.T) {
 	t.Parallel()
 	prefix := map[string]any{"kafka": map[string]any{"topics": map[string]any{"prefix": "x."}}}
-	w, err := render(prefix, filepath.Join(chartDir, "values-dev.yaml"))
+	r, err := render(prefix, filepath.Join(chartDir, "values-dev.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,11 +164,11 @@ func TestKEDA(t *testing.T) {
 		}
 		name := regexp.MustCompile(pattern).FindSubmatch(text)
 		if name == nil {
-			t.Fatalf("%s says nothing like %s", file, pattern)
+			t.Fatalf("%s does not match %s", file, pattern)
 		}
-		for _, o := range w.objects {
+		for _, o := range r.objects {
 			if o.Kind == "ScaledObject" && !bytes.Contains(o.text, []byte(": x."+string(name[1])+"\n")) {
-				t.Errorf("KEDA does not look at x.%s:\n%s", name[1], o.text)
+				t.Errorf("KEDA does not use x.%s:\n%s", name[1], o.text)
 			}
 		}
 	}

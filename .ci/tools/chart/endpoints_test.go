@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// endpoint is an address that stands in a pod's environment or arguments.
+// endpoint is an address in a pod's environment or arguments.
 type endpoint struct {
 	variable string
 	host     string
@@ -22,7 +22,7 @@ func (e endpoint) String() string {
 	return fmt.Sprintf("%s (%s:%d)", e.variable, e.host, e.port)
 }
 
-// endpoints reads what a pod is told of, as the programs do. Only what it connects to: VITRINE_S3_PUBLIC_URL is for clients.
+// endpoints returns the addresses to which a pod connects, as the programs read them. VITRINE_S3_PUBLIC_URL is for clients.
 func endpoints(p pod) ([]endpoint, error) {
 	var all []endpoint
 	add := func(variable, hostport string) error {
@@ -89,7 +89,7 @@ func endpoints(p pod) ([]endpoint, error) {
 	return all, nil
 }
 
-// withPort returns a URL's host and port.
+// withPort returns the host and port of a URL.
 func withPort(text, prefix string) string {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -102,8 +102,8 @@ func withPort(text, prefix string) string {
 	return net.JoinHostPort(prefix+u.Hostname(), port)
 }
 
-// operated returns the pods and Services that operators make of the custom resources, as their documentation has them.
-func operated(w world) []struct {
+// operated returns the pods and Services that operators create for custom resources, according to their documentation.
+func operated(r rendered) []struct {
 	service string
 	port    int32
 	pod     pod
@@ -113,7 +113,7 @@ func operated(w world) []struct {
 		port    int32
 		pod     pod
 	}
-	for _, o := range w.objects {
+	for _, o := range r.objects {
 		switch {
 		case o.Kind == "Cluster" && strings.HasPrefix(o.APIVersion, "postgresql.cnpg.io/"):
 			labels := map[string]string{"cnpg.io/cluster": o.Name, "cnpg.io/instanceRole": "primary", "cnpg.io/podRole": "instance"}
@@ -134,18 +134,18 @@ func operated(w world) []struct {
 	return all
 }
 
-// resolve returns who answers at an endpoint: pods behind a Service of this namespace, or an address. outside gives names that are
-// not of the cluster addresses.
-func (w world) resolve(e endpoint, outside map[string]string) ([]peer, error) {
+// resolve returns the peers at an endpoint: pods behind a Service of this namespace, or an address. outside has the addresses
+// of names outside of the cluster.
+func (r rendered) resolve(e endpoint, outside map[string]string) ([]peer, error) {
 	if address, err := netip.ParseAddr(e.host); err == nil {
 		return []peer{{name: e.String(), address: address, port: e.port}}, nil
 	}
 	host := strings.TrimSuffix(e.host, "."+namespace+".svc")
 	parts := strings.Split(host, ".")
-	if service, ok := w.services[parts[len(parts)-1]]; ok && len(parts) <= 2 {
-		return w.behind(service, e)
+	if service, ok := r.services[parts[len(parts)-1]]; ok && len(parts) <= 2 {
+		return r.behind(service, e)
 	}
-	for _, o := range operated(w) {
+	for _, o := range operated(r) {
 		if o.service == host {
 			if o.port != e.port {
 				return nil, fmt.Errorf("%s: %s has the port %d", e, o.pod.owner, o.port)
@@ -156,27 +156,27 @@ func (w world) resolve(e endpoint, outside map[string]string) ([]peer, error) {
 	if address, ok := outside[e.host]; ok {
 		return []peer{{name: e.String(), address: netip.MustParseAddr(address), port: e.port}}, nil
 	}
-	return nil, fmt.Errorf("%s: nobody is called so", e)
+	return nil, fmt.Errorf("%s: the name is unknown", e)
 }
 
-func (w world) behind(service corev1.Service, e endpoint) ([]peer, error) {
+func (r rendered) behind(service corev1.Service, e endpoint) ([]peer, error) {
 	var all []peer
 	for _, port := range service.Spec.Ports {
 		if port.Port != e.port {
 			continue
 		}
-		for i := range w.pods {
-			if !contains(w.pods[i].labels, service.Spec.Selector) {
+		for i := range r.pods {
+			if !contains(r.pods[i].labels, service.Spec.Selector) {
 				continue
 			}
 			target := port.TargetPort.IntVal
 			if name := port.TargetPort.StrVal; name != "" {
-				target, _ = w.pods[i].port(name)
+				target, _ = r.pods[i].port(name)
 			}
 			if target == 0 {
 				target = port.Port
 			}
-			all = append(all, peer{name: e.String(), pod: &w.pods[i], port: target})
+			all = append(all, peer{name: e.String(), pod: &r.pods[i], port: target})
 		}
 	}
 	if len(all) == 0 {

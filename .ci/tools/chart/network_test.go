@@ -12,25 +12,25 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// outside is what is not of the cluster, for one of the values files.
+// outside describes what is outside of the cluster, for one of the values files.
 type outside struct {
-	hosts map[string]string // addresses of the names that pods are told
-	// networks of the servers, by port; a server with none may be anywhere.
+	hosts map[string]string // addresses of the host names in the pods' configuration
+	// Networks of the servers, by port. A server without one may have any address.
 	networks map[int32][]string
 	anywhere []int32
-	// public are those of anywhere that are in the world, which is all that workers may take them for.
+	// public are the ports of anywhere for public addresses, the only ones that workers may use.
 	public  []int32
 	extra   map[int32]string // networkPolicy.extraEgress
 	dns     string           // the address of name resolution
-	fromAny bool             // anybody may connect to the API
+	fromAny bool             // any pod may connect to the API
 }
 
 const nodeLocalDNS = "169.254.20.10"
 
 var outsides = map[string]outside{
 	"dev":                            {dns: nodeLocalDNS, fromAny: true},
-	"dev with values-operators.yaml": {dns: nodeLocalDNS, fromAny: true},
-	"dev with values-external.yaml": {
+	"dev_with_values-operators.yaml": {dns: nodeLocalDNS, fromAny: true},
+	"dev_with_values-external.yaml": {
 		dns: nodeLocalDNS, fromAny: true, anywhere: []int32{5432, 9093, 6379, 443},
 		hosts: map[string]string{
 			"postgres.example.com": "10.77.0.1", "kafka.example.com": "52.1.2.3", "redis.example.com": "192.168.7.7",
@@ -63,7 +63,7 @@ var outsides = map[string]outside{
 		},
 		networks: map[int32][]string{5432: {"10.20.0.0/24"}, 9093: {"10.20.1.0/24"}, 6379: {"10.20.2.0/24"}, 443: {"10.20.3.0/24"}},
 	},
-	"small": {}, // has no policies
+	"small": {}, // without policies
 }
 
 func TestNetworkPolicies(t *testing.T) {
@@ -75,19 +75,19 @@ func TestNetworkPolicies(t *testing.T) {
 }
 
 func testNetworkPoliciesConfiguredEndpointsAreAllowed(t *testing.T) {
-	everyRender(t, func(t *testing.T, name string, w world) {
+	everyRender(t, func(t *testing.T, name string, r rendered) {
 		out, ok := outsides[name]
 		if !ok {
-			t.Fatalf("outsides says nothing of %q", name)
+			t.Fatalf("outsides has no entry %q", name)
 		}
-		for i := range w.pods {
-			p := &w.pods[i]
-			told := reachable(t, w, *p, out)
-			if len(told) == 0 && slices.Contains([]string{"api", "worker", "setup", "test"}, p.component()) {
-				t.Errorf("%s: is told of no server", p.owner)
+		for i := range r.pods {
+			p := &r.pods[i]
+			configured := reachable(t, r, *p, out)
+			if len(configured) == 0 && slices.Contains([]string{"api", "worker", "setup", "test"}, p.component()) {
+				t.Errorf("%s: has no server in its configuration", p.owner)
 			}
-			for _, target := range told {
-				if !w.connects(p, target) {
+			for _, target := range configured {
+				if !r.connects(p, target) {
 					t.Errorf("%s: may not reach %s", p.owner, target.name)
 				}
 			}
@@ -96,24 +96,24 @@ func testNetworkPoliciesConfiguredEndpointsAreAllowed(t *testing.T) {
 				if out.dns != "" && out.dns != nodeLocalDNS {
 					dns = peer{address: netip.MustParseAddr(out.dns), protocol: protocol, port: 53}
 				}
-				if !w.out(p, dns) {
-					t.Errorf("%s: may not ask for names by %s", p.owner, protocol)
+				if !r.out(p, dns) {
+					t.Errorf("%s: may not resolve names over %s", p.owner, protocol)
 				}
 			}
 		}
 	})
 }
 
-// reachable returns who answers at what a pod is told.
-func reachable(t *testing.T, w world, p pod, out outside) []peer {
+// reachable returns the peers at the endpoints in a pod's configuration.
+func reachable(t *testing.T, r rendered, p pod, out outside) []peer {
 	t.Helper()
-	told, err := endpoints(p)
+	addresses, err := endpoints(p)
 	if err != nil {
 		t.Fatalf("%s: %v", p.owner, err)
 	}
 	var all []peer
-	for _, e := range told {
-		found, err := w.resolve(e, out.hosts)
+	for _, e := range addresses {
+		found, err := r.resolve(e, out.hosts)
 		if err != nil {
 			t.Errorf("%s: %v", p.owner, err)
 		}
@@ -123,21 +123,21 @@ func reachable(t *testing.T, w world, p pod, out outside) []peer {
 }
 
 func testNetworkPoliciesOtherEndpointsAreDenied(t *testing.T) {
-	everyRender(t, func(t *testing.T, name string, w world) {
+	everyRender(t, func(t *testing.T, name string, r rendered) {
 		if name == "small" {
-			if len(w.policies) != 0 {
-				t.Error("networkPolicy.enabled is false, and there are policies")
+			if len(r.policies) != 0 {
+				t.Error("there are policies although networkPolicy.enabled is false")
 			}
 			return
 		}
 		out := outsides[name]
-		spec := fetching(t, w)
-		for i := range w.pods {
-			p := &w.pods[i]
-			told := reachable(t, w, *p, out)
-			for _, target := range candidates(w, told) {
-				want := expected(*p, target, told, out, spec)
-				if got := w.connects(p, target); got && !want {
+		spec := fetching(t, r)
+		for i := range r.pods {
+			p := &r.pods[i]
+			configured := reachable(t, r, *p, out)
+			for _, target := range candidates(r, configured) {
+				want := expected(*p, target, configured, out, spec)
+				if got := r.connects(p, target); got && !want {
 					t.Errorf("%s: may reach %s", p.owner, target.name)
 				} else if !got && want {
 					t.Errorf("%s: may not reach %s", p.owner, target.name)
@@ -147,15 +147,15 @@ func testNetworkPoliciesOtherEndpointsAreDenied(t *testing.T) {
 	})
 }
 
-// fetch is the part of the ImagePipeline that says what workers may download.
+// fetch is the part of the ImagePipeline that limits the downloads of workers.
 type fetch struct {
 	AllowCIDRs []string `json:"allowCIDRs"`
 	AllowPorts []int32  `json:"allowPorts"`
 }
 
-func fetching(t *testing.T, w world) fetch {
+func fetching(t *testing.T, r rendered) fetch {
 	t.Helper()
-	for _, o := range w.objects {
+	for _, o := range r.objects {
 		if o.Kind != "ConfigMap" || !strings.HasSuffix(o.Name, "-pipeline") {
 			continue
 		}
@@ -173,12 +173,12 @@ func fetching(t *testing.T, w world) fetch {
 	return fetch{}
 }
 
-// metadata are the addresses at which clouds tell their machines secrets.
+// metadata are the addresses of the clouds' metadata services, which return secrets.
 var metadata = []string{
 	"169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",
 }
 
-// special are networks that nobody's pictures are in, as far as they are not [netip.Addr]'s IsPrivate and the like.
+// special are networks without public image servers, in addition to those of [netip.Addr.IsPrivate] and similar methods.
 var special = []string{
 	"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
 	"240.0.0.0/4", "64:ff9b::/96", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "168.63.129.16/32",
@@ -188,8 +188,8 @@ func within(address netip.Addr, networks []string) bool {
 	return slices.ContainsFunc(networks, func(n string) bool { return netip.MustParsePrefix(n).Contains(address) })
 }
 
-// expected says what this chart promises, from what pods are told and nothing that is in a policy.
-func expected(p pod, target peer, told []peer, out outside, spec fetch) bool {
+// expected reports whether a connection should be allowed. It follows from the pods' configuration only, not from policies.
+func expected(p pod, target peer, configured []peer, out outside, spec fetch) bool {
 	if target.port == 53 && target.foreign["kubernetes.io/metadata.name"] == "kube-system" {
 		return out.dns == nodeLocalDNS
 	}
@@ -199,7 +199,7 @@ func expected(p pod, target peer, told []peer, out outside, spec fetch) bool {
 	if target.protocol == "UDP" {
 		return p.component() == "worker" && target.pod == nil && within(target.address, spec.AllowCIDRs)
 	}
-	for _, t := range told {
+	for _, t := range configured {
 		if t.port == target.port && (t.pod == nil) == (target.pod == nil) &&
 			(t.pod == nil && t.address == target.address || t.pod != nil && t.pod.owner == target.pod.owner) {
 			return true
@@ -213,13 +213,13 @@ func expected(p pod, target peer, told []peer, out outside, spec fetch) bool {
 
 func expectedPod(p pod, target peer, out outside) bool {
 	if p.component() == "test" && out.hosts != nil && (target.port == 80 || target.port == 443) {
-		return true // an Ingress controller
+		return true // from an Ingress controller
 	}
 	if target.foreign != nil {
 		return false
 	}
 	switch p.component() {
-	case "postgres", "kafka", "redis", "minio": // the members of a cluster are each other's
+	case "postgres", "kafka", "redis", "minio": // the members of a cluster connect to each other
 		return target.pod.component() == p.component()
 	case "worker":
 		return target.pod.component() == "test" && target.port == 8081
@@ -235,7 +235,7 @@ func expectedAddress(p pod, target peer, out outside, spec fetch) bool {
 	case p.component() == "worker" && slices.Contains(out.public, port):
 		return public || within(address, spec.AllowCIDRs)
 	case inner && slices.Contains(out.anywhere, port) && !within(address, metadata):
-		// A server that may be anywhere. Setup has nothing to do with Redis.
+		// A server that may have any address. Setup does not use Redis.
 		return p.component() != "setup" || port != 6379 && port != 6380
 	case inner && within(address, out.networks[port]):
 		return p.component() != "setup" || port != 6379 && port != 6380
@@ -243,21 +243,21 @@ func expectedAddress(p pod, target peer, out outside, spec fetch) bool {
 		return true
 	case p.component() == "worker":
 		return public && slices.Contains(spec.AllowPorts, port) || within(address, spec.AllowCIDRs)
-	case p.component() == "test": // it downloads pictures, as clients do
+	case p.component() == "test": // it downloads images, as clients do
 
 		return out.hosts != nil && (port == 80 || port == 443) && !within(address, metadata)
 	}
 	return false
 }
 
-// candidates are all ports of all pods, and addresses and ports of which most should be out of reach.
-func candidates(w world, told []peer) []peer {
+// candidates are all ports of all pods, and addresses and ports most of which should not be reachable.
+func candidates(r rendered, configured []peer) []peer {
 	var all []peer
 	ports := []int32{22, 53, 80, 443, 3128, 5432, 5433, 6379, 6380, 8080, 8443, 9000, 9093, 9096, 9443}
-	for i := range w.pods {
-		for _, c := range w.pods[i].containers() {
+	for i := range r.pods {
+		for _, c := range r.pods[i].containers() {
 			for _, port := range c.Ports {
-				all = append(all, peer{name: w.pods[i].owner + ":" + port.Name, pod: &w.pods[i], port: port.ContainerPort})
+				all = append(all, peer{name: r.pods[i].owner + ":" + port.Name, pod: &r.pods[i], port: port.ContainerPort})
 			}
 		}
 	}
@@ -281,26 +281,26 @@ func candidates(w world, told []peer) []peer {
 		}
 		all = append(all, peer{name: "UDP " + text + ":443", address: netip.MustParseAddr(text), port: 443, protocol: "UDP"})
 	}
-	return append(all, told...)
+	return append(all, configured...)
 }
 
 func itoa(n int32) string { return strconv.Itoa(int(n)) }
 
-// Who may come in from other namespaces: clients to the API, Prometheus to the admin ports, KEDA to the brokers, and everybody to the
-// pictures.
+// Pods of other namespaces may connect only as follows: clients to the API, Prometheus to the admin ports, KEDA to the brokers,
+// and all pods to the images.
 func testNetworkPoliciesIngressIsLimited(t *testing.T) {
-	everyRender(t, func(t *testing.T, name string, w world) {
+	everyRender(t, func(t *testing.T, name string, r rendered) {
 		if name == "small" {
 			return
 		}
 		for _, from := range []string{"other", "monitoring", "keda", "ingress-nginx", "kube-system"} {
-			visitor := peer{pod: &pod{labels: map[string]string{"app": "x"}}, foreign: map[string]string{"kubernetes.io/metadata.name": from}}
-			for i := range w.pods {
-				p := &w.pods[i]
+			client := peer{pod: &pod{labels: map[string]string{"app": "x"}}, foreign: map[string]string{"kubernetes.io/metadata.name": from}}
+			for i := range r.pods {
+				p := &r.pods[i]
 				for _, c := range p.containers() {
 					for _, port := range c.Ports {
-						want := welcome(name, p.component(), port.Name, from)
-						if got := w.in(visitor, p, port.ContainerPort); got != want {
+						want := expectedIngress(name, p.component(), port.Name, from)
+						if got := r.in(client, p, port.ContainerPort); got != want {
 							t.Errorf("from %s to %s:%s: got %v, want %v", from, p.owner, port.Name, got, want)
 						}
 					}
@@ -310,7 +310,7 @@ func testNetworkPoliciesIngressIsLimited(t *testing.T) {
 	})
 }
 
-func welcome(name, component, port, from string) bool {
+func expectedIngress(name, component, port, from string) bool {
 	switch component + ":" + port {
 	case "api:http":
 		return outsides[name].fromAny || from == "ingress-nginx"
@@ -324,13 +324,13 @@ func welcome(name, component, port, from string) bool {
 	return false
 }
 
-// A pod that no policy is about may do everything.
+// A pod without a policy may connect to everything.
 func testNetworkPoliciesEveryPodHasAPolicy(t *testing.T) {
-	everyRender(t, func(t *testing.T, name string, w world) {
-		for i := range w.pods {
+	everyRender(t, func(t *testing.T, name string, r rendered) {
+		for i := range r.pods {
 			for _, kind := range []networkingv1.PolicyType{"Ingress", "Egress"} {
-				if name != "small" && len(policiesFor(w.policies, &w.pods[i], kind)) == 0 {
-					t.Errorf("%s: nothing restrains its %s", w.pods[i].owner, kind)
+				if name != "small" && len(policiesFor(r.policies, &r.pods[i], kind)) == 0 {
+					t.Errorf("%s: no policy limits its %s", r.pods[i].owner, kind)
 				}
 			}
 		}

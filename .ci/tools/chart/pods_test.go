@@ -21,17 +21,17 @@ func TestPods(t *testing.T) {
 	t.Run("every_variable_is_documented", testPodsEveryVariableIsDocumented)
 }
 
-// The evaluator is the one that runs in the API server.
+// The evaluator is the code of the API server.
 func testPodsPodSecurityRestricted(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	everyRender(t, func(t *testing.T, _ string, w world) {
-		if len(w.pods) < 3 {
-			t.Fatalf("only %d pods", len(w.pods))
+	everyRender(t, func(t *testing.T, _ string, r rendered) {
+		if len(r.pods) < 3 {
+			t.Fatalf("only %d pods", len(r.pods))
 		}
-		for _, p := range w.pods {
+		for _, p := range r.pods {
 			level := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
 			for _, result := range evaluator.EvaluatePod(level, &metav1.ObjectMeta{Labels: p.labels}, &p.spec) {
 				if !result.Allowed {
@@ -43,44 +43,44 @@ func testPodsPodSecurityRestricted(t *testing.T) {
 }
 
 func testPodsResourcesAndPrivileges(t *testing.T) {
-	everyRender(t, func(t *testing.T, _ string, w world) {
-		for _, p := range w.pods {
+	everyRender(t, func(t *testing.T, _ string, r rendered) {
+		for _, p := range r.pods {
 			if p.spec.AutomountServiceAccountToken == nil || *p.spec.AutomountServiceAccountToken {
-				t.Errorf("%s: has a token for the API server", p.owner)
+				t.Errorf("%s: mounts a token for the API server", p.owner)
 			}
 			if p.spec.EnableServiceLinks == nil || *p.spec.EnableServiceLinks {
-				t.Errorf("%s: has every Service of the namespace in its environment", p.owner)
+				t.Errorf("%s: has environment variables for every Service of the namespace", p.owner)
 			}
 			if p.spec.HostNetwork || p.spec.HostPID || p.spec.HostIPC {
-				t.Errorf("%s: shares something with its host", p.owner)
+				t.Errorf("%s: uses a namespace of its host", p.owner)
 			}
 			for _, c := range p.containers() {
-				modest(t, p, c)
+				checkContainer(t, p, c)
 			}
 		}
 	})
 }
 
-func modest(t *testing.T, p pod, c corev1.Container) {
+func checkContainer(t *testing.T, p pod, c corev1.Container) {
 	t.Helper()
 	where := p.owner + "/" + c.Name
 	if c.SecurityContext == nil || c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
 		t.Errorf("%s: may write to its root file system", where)
 	}
 	if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() {
-		t.Errorf("%s: asks for no CPU or no memory", where)
+		t.Errorf("%s: requests no CPU or no memory", where)
 	}
 	if c.Resources.Limits.Memory().IsZero() {
-		t.Errorf("%s: may take all memory of its node", where)
+		t.Errorf("%s: has no memory limit", where)
 	}
 	_, tag, tagged := strings.Cut(c.Image[strings.LastIndex(c.Image, "/")+1:], ":")
 	if !tagged || tag == "latest" {
-		t.Errorf("%s: the image %s may be another one tomorrow", where, c.Image)
+		t.Errorf("%s: the image %s has no fixed tag", where, c.Image)
 	}
 	names := map[string]bool{}
 	for _, e := range c.Env {
 		if names[e.Name] {
-			t.Errorf("%s: %s is set twice, and an upgrade would merge the two", where, e.Name)
+			t.Errorf("%s: %s is set twice, which breaks upgrades", where, e.Name)
 		}
 		names[e.Name] = true
 	}
@@ -90,16 +90,16 @@ func modest(t *testing.T, p pod, c corev1.Container) {
 	}
 	for _, m := range c.VolumeMounts {
 		if m.SubPath != "" {
-			t.Errorf("%s: %s is mounted by subPath, which never sees a change", where, m.Name)
+			t.Errorf("%s: %s is mounted by subPath, which is never updated", where, m.Name)
 		}
-		// The claims of a StatefulSet are not among the pod's volumes.
+		// The claims of a StatefulSet are not in the pod's volumes.
 		if !volumes[m.Name] && !(m.Name == "data" && strings.HasPrefix(p.owner, "StatefulSet")) {
-			t.Errorf("%s: mounts %s, which is no volume", where, m.Name)
+			t.Errorf("%s: mounts %s, which is not a volume", where, m.Name)
 		}
 	}
 }
 
-// A name of a variable that no program knows would be ignored in silence.
+// Programs ignore unknown variables, so a misspelt one would have no effect.
 func testPodsEveryVariableIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/configuration.md")
 	if err != nil {
@@ -109,8 +109,8 @@ func testPodsEveryVariableIsDocumented(t *testing.T) {
 	for _, match := range regexp.MustCompile("`(VITRINE_[A-Z0-9_]+)`").FindAllStringSubmatch(string(text), -1) {
 		known[match[1]] = true
 	}
-	everyRender(t, func(t *testing.T, _ string, w world) {
-		for _, p := range w.pods {
+	everyRender(t, func(t *testing.T, _ string, r rendered) {
+		for _, p := range r.pods {
 			for _, c := range p.containers() {
 				for _, e := range c.Env {
 					if strings.HasPrefix(e.Name, "VITRINE_") && !known[e.Name] {
@@ -129,11 +129,11 @@ func TestObjects(t *testing.T) {
 	t.Run("names_are_short_and_unique", testObjectsNamesAreShortAndUnique)
 }
 
-// What is named in one object and lies in another has to be there, with that very key.
+// A referenced object has to exist, with the referenced key.
 func testObjectsReferencesExist(t *testing.T) {
-	everyRender(t, func(t *testing.T, _ string, w world) {
+	everyRender(t, func(t *testing.T, _ string, r rendered) {
 		keys := map[string][]string{}
-		for _, o := range w.objects {
+		for _, o := range r.objects {
 			switch o.Kind {
 			case "Secret":
 				for key := range as[corev1.Secret](t, o).Data {
@@ -147,7 +147,7 @@ func testObjectsReferencesExist(t *testing.T) {
 				keys["ServiceAccount "+o.Name] = nil
 			}
 		}
-		for _, p := range w.pods {
+		for _, p := range r.pods {
 			if account := p.spec.ServiceAccountName; account != "" {
 				if _, ok := keys["ServiceAccount "+account]; !ok {
 					t.Errorf("%s: there is no ServiceAccount %s", p.owner, account)
@@ -162,7 +162,7 @@ func testObjectsReferencesExist(t *testing.T) {
 					if ref.Name == "" || ref.Key == "" {
 						t.Errorf("%s: %s comes from the key %q of the secret %q", p.owner, e.Name, ref.Key, ref.Name)
 					}
-					// Other secrets are the user's, or an operator's.
+					// Other secrets are created by the user or by an operator.
 					if have, ours := keys["Secret "+ref.Name]; ours && !slices.Contains(have, ref.Key) {
 						t.Errorf("%s: %s: the secret %s has no %s", p.owner, e.Name, ref.Name, ref.Key)
 					}
@@ -178,13 +178,13 @@ func testObjectsReferencesExist(t *testing.T) {
 }
 
 func testObjectsSelectorsMatchPods(t *testing.T) {
-	everyRender(t, func(t *testing.T, _ string, w world) {
-		for name, service := range w.services {
+	everyRender(t, func(t *testing.T, _ string, r rendered) {
+		for name, service := range r.services {
 			if service.Spec.Type == corev1.ServiceTypeExternalName {
 				continue
 			}
 			found := 0
-			for _, p := range w.pods {
+			for _, p := range r.pods {
 				if !contains(p.labels, service.Spec.Selector) {
 					continue
 				}
@@ -203,12 +203,12 @@ func testObjectsSelectorsMatchPods(t *testing.T) {
 }
 
 func testObjectsNamesAreShortAndUnique(t *testing.T) {
-	everyRender(t, func(t *testing.T, _ string, w world) {
+	everyRender(t, func(t *testing.T, _ string, r rendered) {
 		seen := map[string]bool{}
-		for _, o := range w.objects {
+		for _, o := range r.objects {
 			id := o.Kind + "/" + o.Name
 			if seen[id] {
-				t.Errorf("%s is there twice", id)
+				t.Errorf("%s exists twice", id)
 			}
 			seen[id] = true
 			for _, problem := range validation.IsDNS1123Label(o.Name) {
@@ -226,7 +226,7 @@ func testObjectsNamesAreShortAndUnique(t *testing.T) {
 	})
 }
 
-// contains tells whether a set of labels has all of a selector's.
+// contains reports whether labels has all labels of a selector.
 func contains(labels, selector map[string]string) bool {
 	for key, value := range selector {
 		if labels[key] != value {

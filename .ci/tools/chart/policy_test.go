@@ -13,23 +13,23 @@ import (
 type peer struct {
 	name     string
 	pod      *pod
-	foreign  map[string]string // labels of the pod's namespace, when it is another one
-	address  netip.Addr        // when it is no pod
+	foreign  map[string]string // labels of the pod's namespace, if that is another one
+	address  netip.Addr        // if it is not a pod
 	protocol string            // of the connection to it; TCP if empty
 	port     int32
 }
 
-// ours are the labels of the namespace that the chart is rendered for.
+// ours are the labels of the namespace of the rendered chart.
 var ours = map[string]string{"kubernetes.io/metadata.name": namespace}
 
-// selects does what the API server does with a selector; nil is nothing, an empty one everything.
+// selects evaluates a selector as the API server does: nil matches nothing, an empty one everything.
 func selects(selector *metav1.LabelSelector, set map[string]string) bool {
 	s, err := metav1.LabelSelectorAsSelector(selector)
 	return err == nil && s.Matches(labels.Set(set))
 }
 
-// matches tells whether a peer of a rule is p. Addresses of pods are not looked at: whether an ipBlock is about pods depends on the
-// network's plugin, so no rule may rely on it.
+// matches reports whether p matches a peer of a rule. An ipBlock never matches a pod here: whether it does depends on the
+// network plugin, so no rule may rely on it.
 func matches(rule networkingv1.NetworkPolicyPeer, p peer) bool {
 	if rule.IPBlock != nil {
 		if p.pod != nil || !netip.MustParsePrefix(rule.IPBlock.CIDR).Contains(p.address) {
@@ -58,7 +58,7 @@ func matches(rule networkingv1.NetworkPolicyPeer, p peer) bool {
 	return rule.PodSelector == nil || selects(rule.PodSelector, p.pod.labels)
 }
 
-// opens tells whether the ports of a rule have one of the target.
+// opens reports whether a rule's ports include one of the target.
 func opens(ports []networkingv1.NetworkPolicyPort, target *pod, protocol string, port int32) bool {
 	if protocol == "" {
 		protocol = "TCP"
@@ -85,16 +85,16 @@ func opens(ports []networkingv1.NetworkPolicyPort, target *pod, protocol string,
 	})
 }
 
-// of returns the policies of a kind that are about a pod. None means that everything goes.
+// policiesFor returns the policies of a type that select a pod. Without any, all connections are allowed.
 func policiesFor(all []networkingv1.NetworkPolicy, p *pod, kind networkingv1.PolicyType) []networkingv1.NetworkPolicy {
 	return slices.DeleteFunc(slices.Clone(all), func(policy networkingv1.NetworkPolicy) bool {
 		return !slices.Contains(policy.Spec.PolicyTypes, kind) || !selects(&policy.Spec.PodSelector, p.labels)
 	})
 }
 
-// out tells whether the policies let a pod of ours connect to a target.
-func (w world) out(from *pod, target peer) bool {
-	about := policiesFor(w.policies, from, networkingv1.PolicyTypeEgress)
+// out reports whether the policies allow a pod of the chart to connect to a target.
+func (r rendered) out(from *pod, target peer) bool {
+	about := policiesFor(r.policies, from, networkingv1.PolicyTypeEgress)
 	return len(about) == 0 || slices.ContainsFunc(about, func(policy networkingv1.NetworkPolicy) bool {
 		return slices.ContainsFunc(policy.Spec.Egress, func(rule networkingv1.NetworkPolicyEgressRule) bool {
 			return opens(rule.Ports, target.pod, target.protocol, target.port) && (len(rule.To) == 0 ||
@@ -103,9 +103,9 @@ func (w world) out(from *pod, target peer) bool {
 	})
 }
 
-// in tells whether the policies let somebody connect to a port of a pod of ours.
-func (w world) in(from peer, target *pod, port int32) bool {
-	about := policiesFor(w.policies, target, networkingv1.PolicyTypeIngress)
+// in reports whether the policies allow a peer to connect to a port of a pod of the chart.
+func (r rendered) in(from peer, target *pod, port int32) bool {
+	about := policiesFor(r.policies, target, networkingv1.PolicyTypeIngress)
 	return len(about) == 0 || slices.ContainsFunc(about, func(policy networkingv1.NetworkPolicy) bool {
 		return slices.ContainsFunc(policy.Spec.Ingress, func(rule networkingv1.NetworkPolicyIngressRule) bool {
 			return opens(rule.Ports, target, "TCP", port) && (len(rule.From) == 0 ||
@@ -114,10 +114,10 @@ func (w world) in(from peer, target *pod, port int32) bool {
 	})
 }
 
-// connects tells whether a pod of ours may reach a target: both ends have to agree.
-func (w world) connects(from *pod, target peer) bool {
-	if !w.out(from, target) {
+// connects reports whether the policies of both ends allow a pod of the chart to connect to a target.
+func (r rendered) connects(from *pod, target peer) bool {
+	if !r.out(from, target) {
 		return false
 	}
-	return target.pod == nil || target.foreign != nil || w.in(peer{pod: from}, target.pod, target.port)
+	return target.pod == nil || target.foreign != nil || r.in(peer{pod: from}, target.pod, target.port)
 }

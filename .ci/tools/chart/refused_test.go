@@ -9,9 +9,9 @@ import (
 	"helm.sh/helm/v3/pkg/strvals"
 )
 
-// refused are values that must not get as far as a cluster, over those of development, and what the message has to name.
+// refused are invalid values, set over those of development, with the part of the error that names the key.
 var refused = []struct{ set, says string }{
-	// The schema: what is misspelled, of the wrong type or out of range.
+	// Refused by the schema: misspelt, of the wrong type or out of range.
 	{"replicas=3", "replicas"},
 	{"api.replica=3", "replica"},
 	{"api.replicas=three", "replicas"},
@@ -59,7 +59,7 @@ var refused = []struct{ set, says string }{
 	{"s3.bucket=UPPER", "bucket"},
 	{"s3.external.secretKey=secret", "secretKey"},
 	{"monitoring.prometheusRule.enable=true", "enable"},
-	// What one key alone cannot say.
+	// Refused by the templates: combinations of several keys.
 	{"postgres.external.enabled=true", "postgres: enable exactly one of"},
 	{"worker.autoscaling.minReplicas=5", "worker.autoscaling.minReplicas: 5"},
 	{"worker.autoscaling.fallback.replicas=5", "worker.autoscaling.fallback.replicas: 5"},
@@ -80,7 +80,7 @@ var refused = []struct{ set, says string }{
 	{"s3.dev.enabled=false,s3.external.enabled=true,s3.external.endpoint=https://[fd00::5]:9000", "ingress.media.service.name"},
 }
 
-// rendition is one that nothing is wrong with.
+// rendition returns valid values of a rendition.
 func rendition(i int, name string) string {
 	at := fmt.Sprintf("pipeline.renditions[%d]", i)
 	return at + ".name=" + name + "," + at + ".width=9," + at + ".formats[0].format=png"
@@ -116,7 +116,7 @@ func testValuesErrorNamesTheKey(t *testing.T) {
 			}
 			_, err = render(values, filepath.Join(chartDir, "values-dev.yaml"))
 			if err == nil {
-				t.Fatal("was rendered")
+				t.Fatal("got no error")
 			}
 			if !strings.Contains(err.Error(), row.says) {
 				t.Errorf("got %q, want it to name %q", err, row.says)
@@ -125,7 +125,7 @@ func testValuesErrorNamesTheKey(t *testing.T) {
 	}
 }
 
-// Values of other charts, and of the chart that has this one as a part.
+// The values "global" belong to other charts, and to a parent chart.
 func testValuesGlobalAcceptsAnyKey(t *testing.T) {
 	t.Parallel()
 	values, err := strvals.Parse("global.storageClass=fast,global.other.deep=1,enabled=true")
@@ -137,16 +137,16 @@ func testValuesGlobalAcceptsAnyKey(t *testing.T) {
 	}
 }
 
-// The defaults alone are no release: which servers to use is for whoever installs to say, and the message says how.
+// The default values cannot be installed: the user has to choose the servers, and the error describes how.
 func testValuesDefaultsRequireServers(t *testing.T) {
 	t.Parallel()
 	_, err := render(nil)
 	if err == nil {
-		t.Fatal("was rendered")
+		t.Fatal("got no error")
 	}
 	for _, name := range []string{"postgres", "kafka", "redis", "s3"} {
 		if !strings.Contains(err.Error(), name+": enable exactly one of "+name+".dev.enabled") {
-			t.Errorf("says nothing of %s: %v", name, err)
+			t.Errorf("the error does not name %s: %v", name, err)
 		}
 	}
 }

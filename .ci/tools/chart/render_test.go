@@ -1,5 +1,5 @@
-// Package chart holds what is true of every render of the chart, whatever its values: that pods may talk to what they are told of and
-// to nothing else, that Pod Security lets them in, that wrong values are refused, that every alert has its runbook.
+// Package chart tests the Helm chart with all values files: network policies allow exactly the connections that the pods'
+// configuration needs, Pod Security admits all pods, invalid values are refused, and every alert has a runbook.
 package chart_test
 
 import (
@@ -37,7 +37,7 @@ type object struct {
 	text              []byte
 }
 
-// as decodes an object strictly: an unknown field is an error.
+// as decodes an object. An unknown field is an error.
 func as[T any](t testing.TB, o object) T {
 	t.Helper()
 	var v T
@@ -47,7 +47,7 @@ func as[T any](t testing.TB, o object) T {
 	return v
 }
 
-// pod is what runs: the template of a workload, or a pod of its own.
+// pod is the pod template of a workload, or a single Pod.
 type pod struct {
 	owner  string // "Deployment shop-vitrine-api"
 	labels map[string]string
@@ -56,12 +56,12 @@ type pod struct {
 
 func (p pod) component() string { return p.labels["app.kubernetes.io/component"] }
 
-// containers returns all of them, those of the start too.
+// containers returns all containers, with the init containers.
 func (p pod) containers() []corev1.Container {
 	return slices.Concat(p.spec.InitContainers, p.spec.Containers)
 }
 
-// port returns the number of a port of this pod.
+// port returns the number of a named port of this pod.
 func (p pod) port(name string) (int32, bool) {
 	for _, c := range p.containers() {
 		for _, port := range c.Ports {
@@ -73,8 +73,8 @@ func (p pod) port(name string) (int32, bool) {
 	return 0, false
 }
 
-// world is one render.
-type world struct {
+// rendered is the result of one render.
+type rendered struct {
 	objects  []object
 	notes    string
 	pods     []pod
@@ -82,7 +82,7 @@ type world struct {
 	policies []networkingv1.NetworkPolicy
 }
 
-// files are the values files that every render test runs with: the chart's own, and those of ci.
+// files returns the values files for all render tests, by name: the chart's own, and those of ci.
 func files(t testing.TB) map[string][]string {
 	t.Helper()
 	all := map[string][]string{}
@@ -101,87 +101,87 @@ func files(t testing.TB) map[string][]string {
 		t.Fatal(err)
 	}
 	for _, file := range over {
-		all["dev with "+filepath.Base(file)] = []string{dev, file}
+		all["dev_with_"+filepath.Base(file)] = []string{dev, file}
 	}
 	return all
 }
 
-// everyRender runs a test with each of the values files.
-func everyRender(t *testing.T, test func(t *testing.T, name string, w world)) {
+// everyRender runs a subtest for each of the values files.
+func everyRender(t *testing.T, test func(t *testing.T, name string, r rendered)) {
 	t.Parallel()
 	all := files(t)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, err := render(nil, all[name]...)
+			r, err := render(nil, all[name]...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			test(t, name, w)
+			test(t, name, r)
 		})
 	}
 }
 
-// render renders the chart with the values files, each over the one before, and values over them.
-func render(values map[string]any, files ...string) (world, error) {
+// render renders the chart with the values files, each of which overrides those before it, and with values over them.
+func render(values map[string]any, files ...string) (rendered, error) {
 	merged := map[string]any{}
 	for _, file := range files {
 		over, err := chartutil.ReadValuesFile(file)
 		if err != nil {
-			return world{}, fmt.Errorf("read values: %w", err)
+			return rendered{}, fmt.Errorf("read values: %w", err)
 		}
 		merged = chartutil.MergeTables(over, merged)
 	}
 	merged = chartutil.MergeTables(values, merged)
 	chart, err := loader.Load(chartDir)
 	if err != nil {
-		return world{}, fmt.Errorf("load chart: %w", err)
+		return rendered{}, fmt.Errorf("load chart: %w", err)
 	}
 	options := chartutil.ReleaseOptions{Name: release, Namespace: namespace, IsInstall: true, Revision: 1}
 	capabilities := chartutil.DefaultCapabilities.Copy()
 	capabilities.KubeVersion = chartutil.KubeVersion{Version: "v1.34.0", Major: "1", Minor: "34"}
 	all, err := chartutil.ToRenderValues(chart, merged, options, capabilities)
 	if err != nil {
-		return world{}, err
+		return rendered{}, err
 	}
 	texts, err := engine.Render(chart, all)
 	if err != nil {
-		return world{}, err
+		return rendered{}, err
 	}
 	return parse(texts)
 }
 
-func parse(texts map[string]string) (world, error) {
-	w := world{services: map[string]corev1.Service{}}
+func parse(texts map[string]string) (rendered, error) {
+	r := rendered{services: map[string]corev1.Service{}}
 	for _, file := range slices.Sorted(maps.Keys(texts)) {
 		if strings.HasSuffix(file, "NOTES.txt") {
-			w.notes = texts[file]
+			r.notes = texts[file]
 			continue
 		}
 		for _, text := range bytes.Split([]byte("\n"+texts[file]), []byte("\n---")) {
 			o := object{text: text}
 			if err := yaml.Unmarshal(text, &o); err != nil {
-				return w, fmt.Errorf("%s: %w", file, err)
+				return r, fmt.Errorf("%s: %w", file, err)
 			}
 			if o.Kind == "" {
 				continue
 			}
-			w.objects = append(w.objects, o)
-			if err := w.sort(o); err != nil {
-				return w, fmt.Errorf("%s: %s %s: %w", file, o.Kind, o.Name, err)
+			r.objects = append(r.objects, o)
+			if err := r.add(o); err != nil {
+				return r, fmt.Errorf("%s: %s %s: %w", file, o.Kind, o.Name, err)
 			}
 		}
 	}
-	return w, nil
+	return r, nil
 }
 
-// sort puts an object where the tests look for it.
-func (w *world) sort(o object) error {
+// add decodes an object into the field for its kind.
+func (r *rendered) add(o object) error {
 	template := func(into runtime.Object, template *corev1.PodTemplateSpec) error {
 		if err := yaml.UnmarshalStrict(o.text, into); err != nil {
 			return err
 		}
-		w.pods = append(w.pods, pod{o.Kind + " " + o.Name, template.Labels, template.Spec})
+		r.pods = append(r.pods, pod{o.Kind + " " + o.Name, template.Labels, template.Spec})
 		return nil
 	}
 	switch o.Kind {
@@ -197,30 +197,30 @@ func (w *world) sort(o object) error {
 	case "Pod":
 		var v corev1.Pod
 		err := yaml.UnmarshalStrict(o.text, &v)
-		w.pods = append(w.pods, pod{"Pod " + o.Name, v.Labels, v.Spec})
+		r.pods = append(r.pods, pod{"Pod " + o.Name, v.Labels, v.Spec})
 		return err
 	case "Service":
 		var v corev1.Service
 		err := yaml.UnmarshalStrict(o.text, &v)
-		w.services[o.Name] = v
+		r.services[o.Name] = v
 		return err
 	case "NetworkPolicy":
 		var v networkingv1.NetworkPolicy
 		err := yaml.UnmarshalStrict(o.text, &v)
-		w.policies = append(w.policies, v)
+		r.policies = append(r.policies, v)
 		return err
 	}
 	return nil
 }
 
-// of returns the pods of a component.
-func (w world) of(component string) []pod {
-	return slices.DeleteFunc(slices.Clone(w.pods), func(p pod) bool { return p.component() != component })
+// of returns all pods of a component.
+func (r rendered) of(component string) []pod {
+	return slices.DeleteFunc(slices.Clone(r.pods), func(p pod) bool { return p.component() != component })
 }
 
 func TestMain(m *testing.M) {
 	if _, err := os.Stat(chartDir); err != nil {
-		fmt.Fprintln(os.Stderr, "run this where it is:", err)
+		fmt.Fprintln(os.Stderr, "the chart is not found, run the tests in their directory:", err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())

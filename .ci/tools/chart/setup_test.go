@@ -5,16 +5,16 @@ import (
 	"testing"
 )
 
-// What the Job made may be lost, and the Job is done: only another one makes it again.
+// A completed Job does not run again, so a new revision needs a new Job, which creates lost topics and buckets again.
 func TestSetupJob(t *testing.T) {
 	t.Parallel()
 	job := func(revision string) string {
 		t.Helper()
-		w, err := render(map[string]any{"setup": map[string]any{"revision": revision}}, filepath.Join(chartDir, "ci", "operators-values.yaml"))
+		r, err := render(map[string]any{"setup": map[string]any{"revision": revision}}, filepath.Join(chartDir, "ci", "operators-values.yaml"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range w.objects {
+		for _, o := range r.objects {
 			if o.Kind == "Job" {
 				return o.Name
 			}

@@ -92,7 +92,7 @@ func (s *Service) Postpone(ctx context.Context, job Job, policy pipeline.Retry, 
 	} else if err != nil {
 		return fmt.Errorf("postpone: %w", err)
 	}
-	failpoint.Hit(failpoint.OutcomeCommitted)
+	hitOutcomeCommitted()
 	s.Wake()
 	return nil
 }
@@ -157,7 +157,7 @@ func (s *Service) recordOutcome(ctx context.Context, a Attempt, verb string,
 	case err != nil:
 		return fmt.Errorf("%s: %w", verb, err)
 	}
-	failpoint.Hit(failpoint.OutcomeCommitted)
+	hitOutcomeCommitted()
 	if p.Version != before {
 		s.invalidate(ctx, p.ID, p.Version)
 	}
@@ -189,3 +189,6 @@ func (s *Service) confirmCommit(ctx context.Context, a Attempt, unknown error) (
 func (s *Service) jitter(d time.Duration) time.Duration {
 	return time.Duration(s.Random() * float64(d))
 }
+
+// hitOutcomeCommitted crashes the program in tests after the COMMIT of an outcome, see package failpoint.
+func hitOutcomeCommitted() { failpoint.Hit(failpoint.OutcomeCommitted) }

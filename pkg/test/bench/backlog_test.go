@@ -23,28 +23,28 @@ import (
 
 const (
 	backlogRows    = 1_000_000
-	backlogReaders = 8    // clients at a time
-	backlogList    = 10   // one read in so many is a list, which always goes to Postgres; the others are hits
+	backlogReaders = 8    // concurrent clients
+	backlogList    = 10   // one of 10 reads is a list, which always queries Postgres; the others are cache hits
 	backlogParts   = 10   // the drain's rate is compared over tenths
 	backlogRounds  = 8    // pairs of windows with and without the relay
-	backlogProduct = 1000 // that are read
+	backlogProduct = 1000 // number of products that are read
 )
 
-// backlogWindow is how long reads are counted at a time.
+// backlogWindow is the duration of one count of reads.
 const backlogWindow = 2 * time.Second
 
-// backlogBound is far above what draining a million takes.
+// backlogBound is far above the time for draining a million messages.
 const backlogBound = 10 * time.Minute
 
-// backlog is a full outbox beside an api that answers.
+// backlog is an api with a full outbox, and clients that read.
 type backlog struct {
-	*stage
+	*instance
 	outbox    *meteredOutbox
 	publisher *kafka.Publisher
 	readers   load
 }
 
-// meteredOutbox counts what was published.
+// meteredOutbox counts published messages.
 type meteredOutbox struct {
 	*postgres.Outbox
 	published atomic.Int64
@@ -61,9 +61,9 @@ func (o *meteredOutbox) Drain(
 
 func newBacklog(tb testing.TB, products int) *backlog {
 	tb.Helper()
-	b := &backlog{stage: newStage(tb)}
-	b.plant(tb, crop{users: 10, products: products, pictures: 3, name: func(i int) string { return fmt.Sprint("Kettle ", i) }})
-	outbox, publisher := b.toKafka(tb, 24)
+	b := &backlog{instance: newInstance(tb)}
+	b.seed(tb, dataset{users: 10, products: products, images: 3, name: func(i int) string { return fmt.Sprint("Kettle ", i) }})
+	outbox, publisher := b.createTopics(tb, 24)
 	b.outbox, b.publisher = &meteredOutbox{Outbox: outbox}, publisher
 	b.readers = newLoad(tb, b.server.Addr(), backlogReaders)
 	_, err := b.readers.run(products, func(i int) string { return fmt.Sprint("/products/", i+1) })
@@ -71,8 +71,8 @@ func newBacklog(tb testing.TB, products int) *backlog {
 	return b
 }
 
-// manyMessages are requests as products leave them, with an hour's worth of due times.
-const manyMessages = `
+// insertMessages inserts jobs as the api writes them, with due times over one hour.
+const insertMessages = `
 INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)
 SELECT id, $1, n::text, $2, json_build_object('product_id', n, 'image_id', n, 'source_url',
         'https://origin.example/catalogue/photo-' || n || '.jpg', 'pipeline_hash', $3::text),
@@ -80,7 +80,7 @@ SELECT id, $1, n::text, $2, json_build_object('product_id', n, 'image_id', n, 's
 FROM (SELECT n, gen_random_uuid() AS id, now() - interval '1 hour' * (1 - n::float8 / $4::bigint) AS at
     FROM generate_series(1, $4::bigint) n) m`
 
-// fill makes the outbox hold n messages. It is not vacuumed and not analysed: an outage does not do that either.
+// fill replaces the outbox with n messages. It does not vacuum or analyse the table, as after a real outage.
 func (b *backlog) fill(tb testing.TB, n int) {
 	tb.Helper()
 	conn, err := pgx.Connect(tb.Context(), b.cfg.Postgres.DSN)
@@ -88,11 +88,12 @@ func (b *backlog) fill(tb testing.TB, n int) {
 	defer conn.Close(context.Background())
 	_, err = conn.Exec(tb.Context(), "TRUNCATE outbox")
 	must(tb, err)
-	_, err = conn.Exec(tb.Context(), manyMessages, event.TopicRequested, event.TypeImageRequested, pipeline.Default().Hash(), n)
+	hash := pipeline.Default().Hash()
+	_, err = conn.Exec(tb.Context(), insertMessages, event.TopicRequested, event.TypeImageRequested, hash, n)
 	must(tb, err)
 }
 
-// relay runs a relay until the returned function is called.
+// relay starts a relay. The returned function stops it.
 func (b *backlog) relay(tb testing.TB, rate int) (stop func()) {
 	tb.Helper()
 	cfg := b.cfg.Relay
@@ -100,38 +101,38 @@ func (b *backlog) relay(tb testing.TB, rate int) (stop func()) {
 	return running(tb, relay.New(b.outbox, b.publisher, cfg, prometheus.NewRegistry(), b.log.Named("relay")).Run)
 }
 
-// heap is what the process keeps.
+// heap returns the heap in use after a collection, in bytes.
 func heap() float64 {
 	runtime.GC()
-	runtime.GC() // what the first has only marked for its pools
+	runtime.GC() // a sync.Pool keeps its content over one collection
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return float64(m.HeapAlloc)
 }
 
-// drainage is how a full outbox became empty.
-type drainage struct {
-	rates []float64 // messages a second, of each part
-	heaps []float64 // bytes after a collection, after each part
+// drainResult is the course of draining a full outbox.
+type drainResult struct {
+	rates []float64 // messages per second, for each part
+	heaps []float64 // heap after each part, in bytes
 }
 
-// drain empties the outbox as fast as it goes.
-func (b *backlog) drain(tb testing.TB, n int) (drainage, error) {
+// drain empties the outbox without a rate limit.
+func (b *backlog) drain(tb testing.TB, n int) (drainResult, error) {
 	tb.Helper()
-	var d drainage
+	var d drainResult
 	defer b.relay(tb, 0)()
 	before, part := b.outbox.published.Load(), int64(n/backlogParts)
 	bound := time.Now().Add(backlogBound)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	done, began := before, time.Now()
+	done, start := before, time.Now()
 	for len(d.rates) < backlogParts {
 		<-tick.C
 		now, at := b.outbox.published.Load(), time.Now()
 		if now-done >= part || now-before >= int64(n) {
-			d.rates = append(d.rates, float64(now-done)/at.Sub(began).Seconds())
+			d.rates = append(d.rates, float64(now-done)/at.Sub(start).Seconds())
 			d.heaps = append(d.heaps, heap())
-			done, began = b.outbox.published.Load(), time.Now()
+			done, start = b.outbox.published.Load(), time.Now()
 		}
 		if at.After(bound) {
 			return d, errors.New("the outbox does not become empty")
@@ -140,7 +141,7 @@ func (b *backlog) drain(tb testing.TB, n int) (drainage, error) {
 	return d, nil
 }
 
-// during reads for d and returns how many reads a second were answered.
+// during reads for d and returns the number of reads per second.
 func (b *backlog) during(d time.Duration) (float64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
@@ -149,7 +150,7 @@ func (b *backlog) during(d time.Duration) (float64, error) {
 		reads  atomic.Int64
 		failed atomic.Pointer[error]
 	)
-	began := time.Now()
+	start := time.Now()
 	for _, reader := range b.readers {
 		wg.Go(func() {
 			for ctx.Err() == nil && failed.Load() == nil {
@@ -168,11 +169,11 @@ func (b *backlog) during(d time.Duration) (float64, error) {
 	if err := failed.Load(); err != nil {
 		return 0, *err
 	}
-	return float64(reads.Load()) / time.Since(began).Seconds(), nil
+	return float64(reads.Load()) / time.Since(start).Seconds(), nil
 }
 
-// settle waits until n more messages are out: what an idle relay has saved up goes at full speed, and is not the matter.
-func (b *backlog) settle(tb testing.TB, n int64) {
+// skipBurst waits until n messages are published: an idle relay has saved tokens, so it starts above its rate.
+func (b *backlog) skipBurst(tb testing.TB, n int64) {
 	tb.Helper()
 	bound, tick := time.After(time.Minute), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
@@ -180,26 +181,26 @@ func (b *backlog) settle(tb testing.TB, n int64) {
 		select {
 		case <-tick.C:
 		case <-bound:
-			tb.Fatal("the relay does nothing")
+			tb.Fatal("the relay does not publish")
 		}
 	}
 }
 
-// beside reads with the relay at work and without it, in turns, and returns a ratio for each round and how many messages a
-// second went out meanwhile.
+// beside reads alternately with and without a running relay. It returns the ratio of each round, and the number of published
+// messages per second.
 func (b *backlog) beside(tb testing.TB, rounds int, window time.Duration) (ratios []float64, rate float64) {
 	tb.Helper()
-	var working time.Duration
+	var relayTime time.Duration
 	var counted int64
 	with := func() float64 {
 		defer b.relay(tb, b.cfg.Relay.Rate)()
-		b.settle(tb, int64(3*b.cfg.Relay.Rate))
+		b.skipBurst(tb, int64(3*b.cfg.Relay.Rate))
 		counted -= b.outbox.published.Load()
 		defer func() { counted += b.outbox.published.Load() }()
-		began := time.Now()
+		start := time.Now()
 		reads, err := b.during(window)
 		must(tb, err)
-		working += time.Since(began)
+		relayTime += time.Since(start)
 		return reads
 	}
 	without := func() float64 {
@@ -216,10 +217,10 @@ func (b *backlog) beside(tb testing.TB, rounds int, window time.Duration) (ratio
 		}
 		ratios = append(ratios, draining/quiet)
 	}
-	return ratios, float64(counted) / working.Seconds()
+	return ratios, float64(counted) / relayTime.Seconds()
 }
 
-// BenchmarkBacklog is what an hour without Kafka leaves behind: a million messages. It is done once, whatever b.N.
+// BenchmarkBacklog drains a million messages, the backlog of about an hour without Kafka. It runs once for any b.N.
 func BenchmarkBacklog(b *testing.B) {
 	log := newBacklog(b, backlogProduct)
 	b.Run("beside_reads", func(b *testing.B) {
@@ -243,10 +244,10 @@ func BenchmarkBacklog(b *testing.B) {
 				defer log.pin(b)()
 			}
 			b.ResetTimer()
-			began := time.Now()
+			start := time.Now()
 			d, err := log.drain(b, backlogRows)
 			must(b, err)
-			b.ReportMetric(backlogRows/time.Since(began).Seconds(), unitRate)
+			b.ReportMetric(backlogRows/time.Since(start).Seconds(), unitRate)
 			b.ReportMetric(d.rates[len(d.rates)-1]/d.rates[0], unitSteady)
 			b.ReportMetric(slices.Min(d.rates)/slices.Max(d.rates), unitSlowest)
 			b.ReportMetric(slices.Max(d.heaps)/d.heaps[0], unitHeap)
@@ -255,7 +256,7 @@ func BenchmarkBacklog(b *testing.B) {
 	}
 }
 
-// pin holds a transaction open that sees what was before: nothing that dies from now on can be vacuumed.
+// pin opens a transaction with a snapshot, so that vacuum cannot remove rows that are deleted later.
 func (b *backlog) pin(tb testing.TB) (release func()) {
 	tb.Helper()
 	conn, err := pgx.Connect(tb.Context(), b.cfg.Postgres.DSN)

@@ -21,16 +21,16 @@ import (
 )
 
 const (
-	creators    = 16 // at a time, on 20 connections
+	creators    = 16 // concurrent, on 20 connections
 	createRound = 200
 )
 
-// overheard returns the statements, in their order, that our store sends when fn uses it. So the bare side's are ours.
-func (s *stage) overheard(tb testing.TB, fn func(*postgres.Store) error) []string {
+// recordStatements returns the statements that our store sends when fn uses it, in order. The bare side sends the same.
+func (s *instance) recordStatements(tb testing.TB, fn func(*postgres.Store) error) []string {
 	tb.Helper()
 	core, logs := observer.New(zap.WarnLevel)
 	cfg := s.cfg.Postgres
-	cfg.SlowQuery = 1 // a nanosecond: every statement is slow, and so logged
+	cfg.SlowQuery = 1 // a nanosecond: every statement is slow, and is logged
 	db, err := postgres.Open(cfg, zap.New(core), prometheus.NewRegistry())
 	must(tb, err)
 	defer db.Close()
@@ -44,21 +44,21 @@ func (s *stage) overheard(tb testing.TB, fn func(*postgres.Store) error) []strin
 	return texts
 }
 
-// creating is the two sides of adding a product with three pictures.
-type creating struct {
-	*stage
-	texts [3]string // that our store sends: product, images, outbox
+// createPair are the two sides of creating a product with three images.
+type createPair struct {
+	*instance
+	texts [3]string // the statements of our store: product, images, outbox
 	input catalog.NewProductInput
 	hash  string
 }
 
-func newCreating(tb testing.TB) *creating {
+func newCreatePair(tb testing.TB) *createPair {
 	tb.Helper()
-	c := &creating{stage: newStage(tb), hash: pipeline.Default().Hash()}
+	c := &createPair{instance: newInstance(tb), hash: pipeline.Default().Hash()}
 	user, err := c.service.CreateUser(tb.Context(), "Ada", "ada@example.com")
 	must(tb, err)
 	c.input = catalog.NewProductInput{
-		UserID: user.ID, Name: "Kettle", Description: "A thing of use in every house.",
+		UserID: user.ID, Name: "Kettle", Description: "A kettle for every kitchen.",
 		Price: decimal.RequireFromString("19.90"), PriceSet: true,
 	}
 	for i := range 3 {
@@ -67,7 +67,7 @@ func newCreating(tb testing.TB) *creating {
 	must(tb, c.ours())
 	p, err := catalog.NewProduct(c.input)
 	must(tb, err)
-	texts := c.overheard(tb, func(store *postgres.Store) error {
+	texts := c.recordStatements(tb, func(store *postgres.Store) error {
 		_, err := store.Insert(tb.Context(), p, func(p catalog.Product) []catalog.Outgoing {
 			changed := event.ProductChanged{ProductID: int64(p.ID), Version: 1}
 			return []catalog.Outgoing{{Message: event.New(newID(), p.ID.String(), changed)}}
@@ -80,30 +80,30 @@ func newCreating(tb testing.TB) *creating {
 	return c
 }
 
-// ours adds a product as POST /products does, from the checked input to the cache being told.
-func (c *creating) ours() error {
+// ours creates a product as POST /products does, from the validated input to the invalidation of the cache.
+func (c *createPair) ours() error {
 	_, err := c.service.Create(context.Background(), c.input, "")
 	return err
 }
 
-// bareImageRow is a new picture as the statement takes it.
-const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending", "job_state": "queued", "job_id": %q, "fencing_token": 0,` +
-	` "unreported_attempts": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "", "reprocess_error": "",` +
+// bareImageRow is a new image in the format of the statement's parameter.
+const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending", "job_state": "queued", "job_id": %q,` +
+	` "fencing_token": 0, "unreported_attempts": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "", "reprocess_error": "",` +
 	` "source_sha256": "", "source_bytes": 0, "width": 0, "height": 0, "pipeline_hash": %q, "renditions": [],` +
 	` "placeholder": "", "poison_sha256": "", "requested_at": %q, "due_at": %[5]q}`
 
-// bareOutboxRow is a message as the statement takes it.
+// bareOutboxRow is a message in the format of the statement's parameter.
 const bareOutboxRow = `{"event_id": %q, "topic": %q, "key": "%d", "type": %q, "payload": %q, "delay": 0, ` +
 	`"headers": {"event-id": %[1]q, "event-type": %[4]q, "event-version": "1"}}`
 
-// bareImageID is what the statement returns of a new picture.
+// bareImageID is a row that the statement returns for a new image.
 type bareImageID struct {
 	ID       int64
 	Position int
 }
 
-// other adds the same rows with the same statements, in one function.
-func (c *creating) other() error {
+// other inserts the same rows with the same statements, in one function.
+func (c *createPair) other() error {
 	ctx := context.Background()
 	tx, err := c.pool.Begin(ctx)
 	if err != nil {
@@ -111,34 +111,34 @@ func (c *creating) other() error {
 	}
 	defer func() { _ = tx.Rollback(ctx) }() // after Commit it does nothing
 	var (
-		id      int64
-		created time.Time
+		id        int64
+		createdAt time.Time
 	)
 	if err := tx.QueryRow(ctx, c.texts[0], int64(c.input.UserID), c.input.Name, c.input.Description, c.input.Price.String(),
-		c.input.ImageURLs, []string{}, int64(1), int64(1)).Scan(&id, &created); err != nil {
+		c.input.ImageURLs, []string{}, int64(1), int64(1)).Scan(&id, &createdAt); err != nil {
 		return err
 	}
-	tickets := make([]string, len(c.input.ImageURLs))
-	images := make([]string, len(tickets))
+	jobIDs := make([]string, len(c.input.ImageURLs))
+	images := make([]string, len(jobIDs))
 	for i, source := range c.input.ImageURLs {
-		tickets[i] = newID()
-		images[i] = fmt.Sprintf(bareImageRow, i, source, tickets[i], c.hash, created.Format(time.RFC3339Nano))
+		jobIDs[i] = newID()
+		images[i] = fmt.Sprintf(bareImageRow, i, source, jobIDs[i], c.hash, createdAt.Format(time.RFC3339Nano))
 	}
 	rows, err := tx.Query(ctx, c.texts[1], id, "["+strings.Join(images, ",")+"]")
 	if err != nil {
 		return err
 	}
-	made, err := pgx.CollectRows(rows, pgx.RowToStructByPos[bareImageID])
+	created, err := pgx.CollectRows(rows, pgx.RowToStructByPos[bareImageID])
 	if err != nil {
 		return err
 	}
 	messages := []string{fmt.Sprintf(bareOutboxRow, newID(), event.TopicChanged, id, event.TypeProductChanged,
 		fmt.Sprintf(`{"product_id":%d,"product_version":1,"deleted":false}`, id))}
-	for _, image := range made {
+	for _, image := range created {
 		at := image.Position
 		request := fmt.Sprintf(`{"product_id":%d,"image_id":%d,"source_url":%q,"pipeline_hash":%q}`,
 			id, image.ID, c.input.ImageURLs[at], c.hash)
-		messages = append(messages, fmt.Sprintf(bareOutboxRow, tickets[at], event.TopicRequested, id,
+		messages = append(messages, fmt.Sprintf(bareOutboxRow, jobIDs[at], event.TopicRequested, id,
 			event.TypeImageRequested, request))
 	}
 	if _, err := tx.Exec(ctx, c.texts[2], "["+strings.Join(messages, ",")+"]"); err != nil {
@@ -147,17 +147,17 @@ func (c *creating) other() error {
 	return tx.Commit(ctx)
 }
 
-func (c *creating) sides() (ours, other side) {
+func (c *createPair) sides() (ours, other side) {
 	times := func(do func() error) side {
-		return side{run: func(n int) (sample, error) { return abreast(creators, n, func(int, int) error { return do() }) }}
+		return side{run: func(n int) (sample, error) { return runConcurrently(creators, n, func(int, int) error { return do() }) }}
 	}
 	return times(c.ours), times(c.other)
 }
 
-// BenchmarkCreateProduct is Service.Create, beside the same SQL.
+// BenchmarkCreateProduct compares Service.Create with the same SQL.
 func BenchmarkCreateProduct(b *testing.B) {
-	c := newCreating(b)
-	b.Run("pictures=3", func(b *testing.B) {
+	c := newCreatePair(b)
+	b.Run("images=3", func(b *testing.B) {
 		ours, other := c.sides()
 		compare(b, createRound, ours, other)
 	})
@@ -165,7 +165,7 @@ func BenchmarkCreateProduct(b *testing.B) {
 
 func TestCreate(t *testing.T) {
 	t.Parallel()
-	c := newCreating(t)
+	c := newCreatePair(t)
 	_, err := c.pool.Exec(t.Context(), "TRUNCATE products, images, outbox RESTART IDENTITY")
 	must(t, err)
 	must(t, c.ours())
@@ -179,9 +179,9 @@ func TestCreate(t *testing.T) {
 			t.Errorf("%q is not in\n%s", word, ours)
 		}
 	}
-	mine, theirs := c.sides()
-	mine.round(t, 3)
-	theirs.round(t, 3)
+	oursTally, bareTally := c.sides()
+	oursTally.round(t, 3)
+	bareTally.round(t, 3)
 	var products int
 	must(t, c.pool.QueryRow(t.Context(), "SELECT count(*) FROM products").Scan(&products))
 	if products != 8 {
@@ -189,8 +189,8 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// rows returns everything that adding a product wrote, without what differs between any two products.
-func (c *creating) rows(t *testing.T, id int64) string {
+// rows returns all rows of a created product, without the values that differ between products.
+func (c *createPair) rows(t *testing.T, id int64) string {
 	t.Helper()
 	var text string
 	must(t, c.pool.QueryRow(t.Context(), `

@@ -1,14 +1,14 @@
-// Bench measures what our layers cost: each of its benchmarks does a thing with Vitrine and, in the same run, the same
-// thing with as little code as it can be done, and divides the two.
+// Bench measures the cost of Vitrine's layers: each benchmark runs an operation with Vitrine and, in the same run, the same
+// operation with as little code as possible (the bare side), and divides the two results.
 //
 //	go run ./pkg/test/withservers -- go run ./pkg/test/bench
 //
-// The benchmarks themselves are Go benchmarks in this package's tests, on real servers. This program runs them with go
-// test, writes their tables into docs/benchmarks.md between two markers, and ends with one line "ratio NAME N" for each
-// pair: our throughput divided by the bare one's, so 1 means that we cost nothing.
+// The benchmarks are Go benchmarks in the tests of this package, on real servers. This program runs them with go test,
+// writes their tables into docs/benchmarks.md between two markers, and prints one line "ratio NAME N" for each pair at the
+// end: Vitrine's throughput divided by that of the bare side, so that 1 means no cost.
 //
-// A ratio is the median over many short rounds in which the two sides take turns, so what else the machine does hits both.
-// No number is compared with a limit here: a busy machine is not a defect. A benchmark that fails, or a missing ratio, is
-// an error, and then docs/benchmarks.md stays as it was. Without -bench the tests of this package do each thing a few
-// times and compare what the two sides did.
+// A ratio is the median over many short rounds in which the two sides alternate, so that other load on the machine affects
+// both. No number is compared with a limit, because a busy machine is not a defect. A failed benchmark and a missing ratio
+// are errors, and leave docs/benchmarks.md unchanged. Without -bench the tests of this package run each operation a few
+// times and compare the results of the two sides.
 package main

@@ -18,27 +18,27 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// How large the rounds are: a tenth of a second or two for each side.
+// The sizes of the rounds: 0.1 to 0.2 s for each side.
 const (
 	hitRound  = 2000
 	missRound = 400
 )
 
-// reading is the two sides of GET /products/:id.
-type reading struct {
-	*stage
+// getPair are the two sides of GET /products/:id.
+type getPair struct {
+	*instance
 	products    int
-	selectText  string // what our store asks Postgres for a product
+	selectText  string // the store's statement for a product
 	ours, other load
 }
 
-// newReading plants products with three ready pictures and starts both servers.
-func newReading(tb testing.TB, products, clients int) *reading {
+// newGetPair seeds products with three ready images and starts both servers.
+func newGetPair(tb testing.TB, products, clients int) *getPair {
 	tb.Helper()
-	r := &reading{stage: newStage(tb), products: products}
+	r := &getPair{instance: newInstance(tb), products: products}
 	name := func(i int) string { return "Kettle " + strconv.Itoa(i) }
-	r.plant(tb, crop{users: 1, products: products, pictures: 3, name: name})
-	r.selectText = r.overheard(tb, func(store *postgres.Store) error {
+	r.seed(tb, dataset{users: 1, products: products, images: 3, name: name})
+	r.selectText = r.recordStatements(tb, func(store *postgres.Store) error {
 		_, err := store.Product(tb.Context(), 1)
 		return err
 	})[0]
@@ -47,9 +47,9 @@ func newReading(tb testing.TB, products, clients int) *reading {
 	return r
 }
 
-// serveBare serves what a program without layers would: /hit/ID is one GET of what our cache holds, /miss/ID is one GET, one
-// SELECT and one SET. It returns its address.
-func (r *reading) serveBare(tb testing.TB) string {
+// serveBare starts a server without layers, and returns its address: /hit/ID is one GET of our cache's entry, /miss/ID is
+// one GET, one SELECT and one SET.
+func (r *getPair) serveBare(tb testing.TB) string {
 	tb.Helper()
 	app := fiber.New(fiber.Config{DisableStartupMessage: true})
 	app.Get("/hit/:id", func(c *fiber.Ctx) error {
@@ -58,7 +58,7 @@ func (r *reading) serveBare(tb testing.TB) string {
 			return err
 		}
 		c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-		return c.Send(frame[bytes.IndexByte(frame, '{'):]) // what comes before the document has no brace
+		return c.Send(frame[bytes.IndexByte(frame, '{'):]) // the frame before the document has no brace
 	})
 	app.Get("/miss/:id", func(c *fiber.Ctx) error {
 		body, err := r.bareRead(c.Context(), c.Params("id"))
@@ -79,11 +79,11 @@ func (r *reading) serveBare(tb testing.TB) string {
 	return ln.Addr().String()
 }
 
-// bareKey is where the bare side keeps what it has read.
-func (r *reading) bareKey(id string) string { return r.cfg.Redis.KeyPrefix + "bare:{" + id + "}" }
+// bareKey returns the key of a product in the bare side's cache.
+func (r *getPair) bareKey(id string) string { return r.cfg.Redis.KeyPrefix + "bare:{" + id + "}" }
 
-// bareRead is a read through the cache in one function.
-func (r *reading) bareRead(ctx context.Context, id string) ([]byte, error) {
+// bareRead reads through the cache, in one function.
+func (r *getPair) bareRead(ctx context.Context, id string) ([]byte, error) {
 	body, err := r.redis.Get(ctx, r.bareKey(id)).Bytes()
 	if err == nil {
 		return body, errors.New("the cache has it: this is no miss")
@@ -101,7 +101,7 @@ func (r *reading) bareRead(ctx context.Context, id string) ([]byte, error) {
 	return body, r.redis.Set(ctx, r.bareKey(id), body, r.cfg.Redis.TTL).Err()
 }
 
-// bareProduct is a product's row and its JSON in one.
+// bareProduct is a product's row and its JSON.
 type bareProduct struct {
 	ID          int64       `json:"id"`
 	UserID      int64       `json:"user_id"`
@@ -144,8 +144,8 @@ type bareRendition struct {
 	URL    string `json:"url"`
 }
 
-// bareSelect reads a product whose pictures are all ready, with the statement of our store, and returns its JSON.
-func (r *reading) bareSelect(ctx context.Context, id int64) ([]byte, error) {
+// bareSelect reads a product with ready images, by the store's statement, and returns its JSON.
+func (r *getPair) bareSelect(ctx context.Context, id int64) ([]byte, error) {
 	var (
 		p                           bareProduct
 		price                       decimal.Decimal
@@ -181,13 +181,13 @@ func (r *reading) bareSelect(ctx context.Context, id int64) ([]byte, error) {
 	return json.Marshal(p)
 }
 
-// path returns the function that goes round the products.
-func (r *reading) path(route string) func(i int) string {
+// path returns a function that returns the paths of all products in turn.
+func (r *getPair) path(route string) func(i int) string {
 	return func(i int) string { return route + strconv.Itoa(i%r.products+1) }
 }
 
-// fill reads every product once through our cache.
-func (r *reading) fill(tb testing.TB) {
+// fill reads every product once, so that our cache has it.
+func (r *getPair) fill(tb testing.TB) {
 	tb.Helper()
 	for id := range r.products {
 		_, err := r.service.Get(tb.Context(), catalog.ProductID(id+1))
@@ -195,8 +195,8 @@ func (r *reading) fill(tb testing.TB) {
 	}
 }
 
-// empty takes the first n products out of both caches.
-func (r *reading) empty(n int) error {
+// empty removes the first n products from both caches.
+func (r *getPair) empty(n int) error {
 	ctx := context.Background()
 	pipe := r.redis.Pipeline()
 	for i := range n {
@@ -208,20 +208,20 @@ func (r *reading) empty(n int) error {
 	return err
 }
 
-// hit and miss are the pairs of sides.
-func (r *reading) hit() (ours, other side) {
+// hit and miss return the two sides.
+func (r *getPair) hit() (ours, other side) {
 	return side{run: func(n int) (sample, error) { return r.ours.run(n, r.path("/products/")) }},
 		side{run: func(n int) (sample, error) { return r.other.run(n, r.path("/hit/")) }}
 }
 
-func (r *reading) miss() (ours, other side) {
+func (r *getPair) miss() (ours, other side) {
 	return side{prepare: r.empty, run: func(n int) (sample, error) { return r.ours.run(n, r.path("/products/")) }},
 		side{prepare: r.empty, run: func(n int) (sample, error) { return r.other.run(n, r.path("/miss/")) }}
 }
 
-// BenchmarkGetProduct is GET /products/:id over HTTP, beside a bare Fiber handler.
+// BenchmarkGetProduct compares GET /products/:id over HTTP with a bare Fiber handler.
 func BenchmarkGetProduct(b *testing.B) {
-	r := newReading(b, 1000, conns)
+	r := newGetPair(b, 1000, conns)
 	b.Run("hit", func(b *testing.B) {
 		r.fill(b)
 		before := r.store.reads.Load()
@@ -244,24 +244,24 @@ func BenchmarkGetProduct(b *testing.B) {
 func TestGet(t *testing.T) {
 	t.Parallel()
 	const products = 5
-	r := newReading(t, products, 2)
+	r := newGetPair(t, products, 2)
 	if err := r.empty(products); err != nil {
 		t.Fatal(err)
 	}
 	for id := range products {
 		path := "/" + strconv.Itoa(id+1)
-		sameAnswers(t, r, "/products"+path, "/miss"+path)
-		sameAnswers(t, r, "/products"+path, "/hit"+path) // now our cache has it
+		sameResponses(t, r, "/products"+path, "/miss"+path)
+		sameResponses(t, r, "/products"+path, "/hit"+path) // fills our cache
 	}
 	for name, sides := range map[string]func() (ours, other side){"hit": r.hit, "miss": r.miss} {
 		ours, other := sides()
 		for _, s := range []side{ours, other} {
 			if got := s.round(t, products); len(got.each) != products {
-				t.Errorf("%s: %d answers, want %d", name, len(got.each), products)
+				t.Errorf("%s: %d responses, want %d", name, len(got.each), products)
 			}
 		}
 	}
 	if _, err := r.bareRead(t.Context(), "1"); err == nil {
-		t.Error("the bare side takes a hit for a miss")
+		t.Error("the bare side serves a miss from its cache")
 	}
 }

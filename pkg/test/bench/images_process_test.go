@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// loop is a program that makes renditions in a loop: testdata/ceiling.c or testdata/sharp.mjs.
+// loop is a program that renders files in a loop: testdata/ceiling.c or testdata/sharp.mjs.
 type loop struct {
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	out   *bufio.Reader
-	lists string // a directory
-	asked int
+	cmd      *exec.Cmd
+	in       io.WriteCloser
+	out      *bufio.Reader
+	lists    string // a directory
+	requests int
 }
 
 // newCeiling builds and starts the plain C loop, with the allocator and the environment of our codecs.
@@ -38,7 +38,7 @@ func newCeiling(tb testing.TB) *loop {
 	return startLoop(tb, cmd)
 }
 
-// newSharp starts the loop of sharp, which make deps-bench-images has installed.
+// newSharp starts the loop with sharp, which make deps-bench-images installs.
 func newSharp(tb testing.TB) *loop {
 	tb.Helper()
 	cache, err := os.UserCacheDir()
@@ -67,32 +67,32 @@ func startLoop(tb testing.TB, cmd *exec.Cmd) *loop {
 	return l
 }
 
-// make implements maker.
-func (l *loop) make(files []string) (made, error) {
-	l.asked++
-	list := filepath.Join(l.lists, strconv.Itoa(l.asked))
+// render implements renderer.
+func (l *loop) render(files []string) (renderTotal, error) {
+	l.requests++
+	list := filepath.Join(l.lists, strconv.Itoa(l.requests))
 	if err := os.WriteFile(list, []byte(strings.Join(files, "\n")+"\n"), 0o600); err != nil {
-		return made{}, err
+		return renderTotal{}, err
 	}
 	if _, err := fmt.Fprintln(l.in, list); err != nil {
-		return made{}, err
+		return renderTotal{}, err
 	}
 	line, err := l.out.ReadString('\n')
 	if err != nil {
-		return made{}, fmt.Errorf("read the answer of %s: %w", l.cmd.Path, err)
+		return renderTotal{}, fmt.Errorf("read the response of %s: %w", l.cmd.Path, err)
 	}
-	var m made
+	var m renderTotal
 	_, err = fmt.Sscan(line, &m.renditions, &m.bytes)
 	return m, err
 }
 
-// processes implements maker.
+// processes implements renderer.
 func (l *loop) processes() []int { return []int{l.cmd.Process.Pid} }
 
-// tick is the unit of /proc's times, USER_HZ, which is 100 on every Linux that Go runs on.
+// tick is the unit of times in /proc, USER_HZ, which is 100 on every Linux that Go supports.
 const tick = 10 * time.Millisecond
 
-// treeCPU is what processes, and their children that have ended and were waited for, have computed.
+// treeCPU returns the CPU time of processes and of their ended children.
 func treeCPU(tb testing.TB, pids []int) time.Duration {
 	tb.Helper()
 	var sum time.Duration
@@ -109,7 +109,7 @@ func treeCPU(tb testing.TB, pids []int) time.Duration {
 	return sum
 }
 
-// treeMemory is the resident memory of processes in bytes: the sum of the most that each ever had, and what all have now.
+// treeMemory returns the resident memory of processes in bytes: the sum of their peaks, and the current sum.
 func treeMemory(tb testing.TB, pids []int) (peak, now int64) {
 	tb.Helper()
 	for _, pid := range pids {
@@ -132,9 +132,9 @@ func treeMemory(tb testing.TB, pids []int) (peak, now int64) {
 	return peak, now
 }
 
-// childrenOf returns the processes that pid has started and that are still there.
+// childrenOf returns the running children of pid.
 func childrenOf(pid int) []int {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is right
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is well-formed
 	var all []int
 	for _, thread := range threads {
 		text, err := os.ReadFile(thread)

@@ -15,8 +15,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// paint draws soft hills with some grain, half transparent at its edges if that is wanted.
-func paint(width, height int, transparent bool) *image.NRGBA {
+// draw draws a smooth pattern with grain, with half transparent edges if transparent is set.
+func draw(width, height int, transparent bool) *image.NRGBA {
 	m := image.NewNRGBA(image.Rect(0, 0, width, height))
 	grain := uint32(1)
 	for y := range height {
@@ -33,8 +33,8 @@ func paint(width, height int, transparent bool) *image.NRGBA {
 	return m
 }
 
-// sources are three painted files: a large JPEG, one that is smaller than a rendition, and a PNG with transparency. None is
-// better compressed than what is made of it.
+// sources writes three files: a large JPEG, one that is smaller than a rendition, and a PNG with transparency. All are
+// larger than their renditions.
 func sources(t *testing.T) []string {
 	t.Helper()
 	asJPEG := func(w io.Writer, m image.Image) error { return jpeg.Encode(w, m, &jpeg.Options{Quality: 98}) }
@@ -45,8 +45,8 @@ func sources(t *testing.T) []string {
 		m      *image.NRGBA
 		encode func(io.Writer, image.Image) error
 	}{
-		{"large.jpg", paint(2200, 1400, false), asJPEG}, {"small.jpg", paint(700, 500, false), asJPEG},
-		{"seen-through.png", paint(1700, 1200, true), png.Encode},
+		{"large.jpg", draw(2200, 1400, false), asJPEG}, {"small.jpg", draw(700, 500, false), asJPEG},
+		{"transparent.png", draw(1700, 1200, true), png.Encode},
 	} {
 		var body bytes.Buffer
 		must(t, row.encode(&body, row.m))
@@ -67,20 +67,20 @@ func TestImages(t *testing.T) {
 func testImagesVipsLoopsWriteEqualFiles(t *testing.T) {
 	t.Parallel()
 	files := sources(t)
-	ceiling, ours := newCeiling(t), newCodecMaker(t, files, pipeline.Default().Spec)
+	ceiling, ours := newCeiling(t), newCodecRenderer(t, files, pipeline.Default().Spec)
 	for _, file := range files {
-		want, err := ceiling.make([]string{file})
+		want, err := ceiling.render([]string{file})
 		must(t, err)
-		got, err := ours.make([]string{file})
+		got, err := ours.render([]string{file})
 		must(t, err)
-		// libvips leaves an Exif block of about 200 bytes in a WebP file, which our codec takes out.
+		// libvips leaves an Exif block of about 200 bytes in a WebP file, which our codec removes.
 		if exif := want.bytes - got.bytes; exif < 0 || exif > 3*250 || got.renditions != 6 || want.renditions != 6 {
-			t.Errorf("%s: our codec has made %+v, the plain loop %+v, want the same six files", filepath.Base(file), got, want)
+			t.Errorf("%s: our codec rendered %+v, the plain loop %+v, want the same six files", filepath.Base(file), got, want)
 		}
 	}
-	for _, m := range []maker{ceiling, ours} {
+	for _, m := range []renderer{ceiling, ours} {
 		if _, now := treeMemory(t, m.processes()); now < 10<<20 || treeCPU(t, m.processes()) == 0 {
-			t.Errorf("%T: %d bytes and %s of CPU are not what such work needs", m, now, treeCPU(t, m.processes()))
+			t.Errorf("%T: %d bytes and %s of CPU are too little for this work", m, now, treeCPU(t, m.processes()))
 		}
 	}
 }
@@ -88,18 +88,18 @@ func testImagesVipsLoopsWriteEqualFiles(t *testing.T) {
 func testImagesWorkerWritesEqualFiles(t *testing.T) {
 	t.Parallel()
 	files := sources(t)
-	want, err := newCodecMaker(t, files, pipeline.Default().Spec).make(files)
+	want, err := newCodecRenderer(t, files, pipeline.Default().Spec).render(files)
 	must(t, err)
-	worker := newWorkerMaker(t)
+	worker := newWorkerRenderer(t)
 	for round := range 2 {
-		got, err := worker.make(files)
+		got, err := worker.render(files)
 		must(t, err)
 		if got != want {
-			t.Errorf("round %d: the worker has made %+v, the codec alone %+v", round, got, want)
+			t.Errorf("round %d: the worker rendered %+v, the codec %+v", round, got, want)
 		}
 	}
 	if got := worker.utilization(); got <= 0 || got > 1 {
-		t.Errorf("its codecs had a picture in hand for %g of the time", got)
+		t.Errorf("its codecs were busy for %g of the time", got)
 	}
 	if got := len(worker.processes()); got != 1+workerChildren {
 		t.Errorf("processes: got %d, want the worker and its %d codecs", got, workerChildren)
@@ -110,7 +110,7 @@ func testImagesEveryVariantIsRendered(t *testing.T) {
 	t.Parallel()
 	files := sources(t)[1:2]
 	for _, v := range variants() {
-		got, err := newCodecMaker(t, files, v.spec).make(files)
+		got, err := newCodecRenderer(t, files, v.spec).render(files)
 		must(t, err)
 		formats := len(v.spec.Renditions[0].Formats)
 		if got.renditions != formats*len(v.spec.Renditions) {

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"image"
-	_ "image/jpeg" // photographs are told by their headers
+	_ "image/jpeg" // decodes the headers of the photographs
 	_ "image/png"
 	"io/fs"
 	"maps"
@@ -22,43 +22,43 @@ import (
 )
 
 const (
-	leastPhotos = 24
-	leastPixels = 2_000_000
-	mostPixels  = 24_000_000
+	minPhotos   = 24
+	minPixels   = 2_000_000
+	maxPixels   = 24_000_000
 	imageRounds = 3
-	memoryFirst = 50  // pictures, after which memory is looked at
-	memoryLast  = 500 // and again
+	memoryFirst = 50  // images, after which memory is measured
+	memoryLast  = 500 // images, after which it is measured a second time
 )
 
-// photoDirs are those of the packages gnome-backgrounds and mate-backgrounds, which make deps-bench-images installs.
+// photoDirs are the directories of gnome-backgrounds and mate-backgrounds, which make deps-bench-images installs.
 var photoDirs = []string{"/usr/share/backgrounds/gnome", "/usr/share/backgrounds/mate"}
 
-// settling is how long a process is left alone before its resident memory is read: its allocator gives pages back a second
-// after they were last used.
+// settling is the pause before the resident memory of a process is measured: the allocator returns pages one second after
+// their last use.
 const settling = 3 * time.Second
 
-// made is what a side has made of some pictures.
-type made struct{ renditions, bytes int }
+// renderTotal is the number and the size in bytes of the renditions that a side has rendered.
+type renderTotal struct{ renditions, bytes int }
 
-// maker is a way to make the default pipeline's renditions of files.
-type maker interface {
-	// make returns when every rendition of every file is there.
-	make(files []string) (made, error)
-	// processes are those that do the work.
+// renderer is an implementation that renders files with the default pipeline.
+type renderer interface {
+	// render returns when all renditions of all files are complete.
+	render(files []string) (renderTotal, error)
+	// processes returns the ids of the rendering processes.
 	processes() []int
 }
 
-// effort is what a maker has needed so far.
-type effort struct {
-	made
+// usage is the CPU time and memory of a renderer so far.
+type usage struct {
+	renderTotal
 	cpu           time.Duration
-	byFormat      map[string]rate // of the sources
-	round         rate            // that is under way
+	byFormat      map[string]rate // by the format of the source
+	round         rate            // the current round
 	perSecond     []float64       // renditions per second of CPU, by round
-	peak, settled int64           // bytes of resident memory, the most of all rounds
+	peak, settled int64           // resident memory in bytes, the maximum of all rounds
 }
 
-// rate is how many renditions took how much CPU.
+// rate is a number of renditions and their CPU time.
 type rate struct {
 	renditions int
 	cpu        time.Duration
@@ -69,50 +69,51 @@ func (r rate) plus(renditions int, cpu time.Duration) rate {
 }
 func (r rate) perSecond() float64 { return float64(r.renditions) / r.cpu.Seconds() }
 
-// imageSides are the makers that are compared, in the order of the table.
+// imageSides are the compared renderers, in the order of the table.
 var imageSides = []string{"ceiling", "codec", "worker", "sharp"}
 
-// BenchmarkImages makes the renditions of the same photographs in four ways and measures CPU and memory of those who do the
-// work. It is run once; the rounds are in it. In a round the makers take turns every few photographs, so that what else the
-// machine does hits all of them.
+// BenchmarkImages renders the same photographs in four ways, and measures the CPU time and the memory of the rendering
+// processes. It runs once and contains the rounds. In a round the renderers alternate every few photographs, so that other
+// load on the machine affects all of them.
 func BenchmarkImages(b *testing.B) {
 	photos := photographs(b)
-	worker := newWorkerMaker(b)
-	makers := map[string]maker{
-		"ceiling": newCeiling(b), "codec": newCodecMaker(b, photos, pipeline.Default().Spec), "worker": worker, "sharp": newSharp(b),
+	worker := newWorkerRenderer(b)
+	renderers := map[string]renderer{
+		"ceiling": newCeiling(b), "codec": newCodecRenderer(b, photos, pipeline.Default().Spec),
+		"worker": worker, "sharp": newSharp(b),
 	}
-	efforts := map[string]*effort{}
+	usages := map[string]*usage{}
 	for _, name := range imageSides {
-		efforts[name] = &effort{byFormat: map[string]rate{}}
-		_, err := makers[name].make(photos[:2]) // connections, child processes, code that is compiled as it runs
+		usages[name] = &usage{byFormat: map[string]rate{}}
+		_, err := renderers[name].render(photos[:2]) // starts connections, child processes and just-in-time compilation
 		must(b, err)
 	}
 	for round := range imageRounds {
-		for turn, some := range handfuls(photos) {
+		for turn, some := range turns(photos) {
 			for i := range imageSides {
 				name := imageSides[(i+turn+round)%len(imageSides)]
-				efforts[name].work(b, makers[name], some)
+				usages[name].work(b, renderers[name], some)
 			}
 		}
 		<-time.After(settling)
 		for _, name := range imageSides {
-			efforts[name].rest(b, makers[name])
+			usages[name].rest(b, renderers[name])
 		}
 	}
 	for _, name := range imageSides {
-		b.Run(name, func(b *testing.B) { efforts[name].report(b, efforts["ceiling"], efforts["sharp"], len(photos)) })
+		b.Run(name, func(b *testing.B) { usages[name].report(b, usages["ceiling"], usages["sharp"], len(photos)) })
 	}
-	for _, format := range slices.Sorted(maps.Keys(efforts["codec"].byFormat)) {
-		ours := efforts["codec"].byFormat[format]
+	for _, format := range slices.Sorted(maps.Keys(usages["codec"].byFormat)) {
+		ours := usages["codec"].byFormat[format]
 		b.Run("of_"+format, func(b *testing.B) {
-			b.ReportMetric(ours.perSecond()/efforts["ceiling"].byFormat[format].perSecond(), unitRatio)
-			b.ReportMetric(ours.perSecond()/efforts["sharp"].byFormat[format].perSecond(), unitToSharp)
-			b.ReportMetric(float64(ours.renditions/outputs/imageRounds), unitPictures)
+			b.ReportMetric(ours.perSecond()/usages["ceiling"].byFormat[format].perSecond(), unitRatio)
+			b.ReportMetric(ours.perSecond()/usages["sharp"].byFormat[format].perSecond(), unitToSharp)
+			b.ReportMetric(float64(ours.renditions/outputs/imageRounds), unitImages)
 		})
 	}
 	b.Run("utilization", func(b *testing.B) {
 		worker.busy, worker.slots = 0, 0
-		_, err := worker.make(photos) // all at once, so that there is always work
+		_, err := worker.render(photos) // all in one call, so that the codecs always have work
 		must(b, err)
 		b.ReportMetric(worker.utilization(), unitRatio)
 	})
@@ -122,40 +123,40 @@ func BenchmarkImages(b *testing.B) {
 	}
 }
 
-// handful is for how many files the makers take turns.
-const handful = 6
+// turnSize is the number of files that a renderer renders in its turn.
+const turnSize = 6
 
-// handfuls splits files so that each part has one format.
-func handfuls(files []string) (parts [][]string) {
+// turns splits files into parts of one format each.
+func turns(files []string) (parts [][]string) {
 	of := map[string][]string{}
 	for _, file := range files {
 		of[sourceFormat(file)] = append(of[sourceFormat(file)], file)
 	}
 	for _, format := range slices.Sorted(maps.Keys(of)) {
-		parts = slices.AppendSeq(parts, slices.Chunk(of[format], handful))
+		parts = slices.AppendSeq(parts, slices.Chunk(of[format], turnSize))
 	}
 	return parts
 }
 
-// sourceFormat is told by a file's name.
+// sourceFormat returns the format of a file, from its name.
 func sourceFormat(file string) string { return strings.TrimPrefix(filepath.Ext(file), ".") }
 
-// work lets m make the renditions of some files of one format, and adds what that took.
-func (e *effort) work(tb testing.TB, m maker, files []string) {
+// work renders files of one format with m, and adds the usage.
+func (e *usage) work(tb testing.TB, m renderer, files []string) {
 	tb.Helper()
 	before := treeCPU(tb, m.processes())
-	out, err := m.make(files)
+	out, err := m.render(files)
 	must(tb, err)
 	used := treeCPU(tb, m.processes()) - before
-	e.made = made{e.renditions + out.renditions, e.bytes + out.bytes}
+	e.renderTotal = renderTotal{e.renditions + out.renditions, e.bytes + out.bytes}
 	e.cpu += used
 	e.round = e.round.plus(out.renditions, used)
 	format := sourceFormat(files[0])
 	e.byFormat[format] = e.byFormat[format].plus(out.renditions, used)
 }
 
-// rest ends a round, after which m has had time to give memory back.
-func (e *effort) rest(tb testing.TB, m maker) {
+// rest ends a round. The allocator of m has had time to return memory.
+func (e *usage) rest(tb testing.TB, m renderer) {
 	tb.Helper()
 	e.perSecond = append(e.perSecond, e.round.perSecond())
 	e.round = rate{}
@@ -163,10 +164,10 @@ func (e *effort) rest(tb testing.TB, m maker) {
 	e.peak, e.settled = max(e.peak, peak), max(e.settled, settled)
 }
 
-// report reports one side, and what it makes beside two others: the median over the rounds.
-func (e *effort) report(b *testing.B, ceiling, sharp *effort, pictures int) {
+// report reports one side, and its ratios to two others: the median over the rounds.
+func (e *usage) report(b *testing.B, ceiling, sharp *usage, images int) {
 	b.Helper()
-	over := func(other *effort) []float64 {
+	over := func(other *usage) []float64 {
 		ratios := make([]float64, len(e.perSecond))
 		for i := range ratios {
 			ratios[i] = e.perSecond[i] / other.perSecond[i]
@@ -181,45 +182,45 @@ func (e *effort) report(b *testing.B, ceiling, sharp *effort, pictures int) {
 	b.ReportMetric(quantile(over(sharp), 0.5), unitToSharp)
 	b.ReportMetric(float64(e.renditions)/e.cpu.Seconds(), unitRenditions)
 	b.ReportMetric(float64(len(e.perSecond)), unitRounds)
-	b.ReportMetric(float64(pictures), unitPictures)
+	b.ReportMetric(float64(images), unitImages)
 	b.ReportMetric(float64(e.bytes)/float64(len(e.perSecond))/1e6, unitMB)
 	b.ReportMetric(float64(e.peak)/1e6, unitPeakMB)
 	b.ReportMetric(float64(e.settled)/1e6, unitSettledMB)
 }
 
-// memory has one codec make hundreds of pictures, and compares what it keeps after some with what it keeps after all.
+// memory renders hundreds of images with one codec, and compares its memory after the first 50 with that at the end.
 func memory(b *testing.B, photos []string) {
 	b.Helper()
-	c := newCodecMaker(b, photos, pipeline.Default().Spec)
+	c := newCodecRenderer(b, photos, pipeline.Default().Spec)
 	many := func(n int) (files []string) {
 		for i := range n {
 			files = append(files, photos[i%len(photos)])
 		}
 		return files
 	}
-	keeps := func() float64 {
+	resident := func() float64 {
 		<-time.After(settling)
 		_, settled := treeMemory(b, c.processes())
 		return float64(settled) / 1e6
 	}
-	_, err := c.make(many(memoryFirst))
+	_, err := c.render(many(memoryFirst))
 	must(b, err)
-	first := keeps()
-	_, err = c.make(many(memoryLast - memoryFirst))
+	first := resident()
+	_, err = c.render(many(memoryLast - memoryFirst))
 	must(b, err)
-	last := keeps()
+	last := resident()
 	b.ReportMetric(last/first, unitRatio)
 	b.ReportMetric(first, "first-"+unitSettledMB)
 	b.ReportMetric(last, "last-"+unitSettledMB)
 }
 
-// variant is a pipeline whose price is told beside the default one's.
+// variant is a pipeline whose cost is reported beside that of the default.
 type variant struct {
 	name string
 	spec pipeline.Spec
 }
 
-// variants are the default pipeline, with AVIF too, and with targets instead of qualities.
+// variants returns the default pipeline, one that adds AVIF, and one with targets instead of qualities.
 func variants() []variant {
 	plain, avif, target := pipeline.Default().Spec, pipeline.Default().Spec, pipeline.Default().Spec
 	for i := range avif.Renditions {
@@ -234,7 +235,7 @@ func variants() []variant {
 	return []variant{{"as_it_is", plain}, {"with_avif", avif}, {"with_targets", target}}
 }
 
-// every says which photographs the variants are measured with: one in so many.
+// every selects the photographs for the variants: one of 4.
 const every = 4
 
 func (v variant) measure(b *testing.B, photos []string) {
@@ -243,16 +244,16 @@ func (v variant) measure(b *testing.B, photos []string) {
 	for i := 0; i < len(photos); i += every {
 		files = append(files, photos[i])
 	}
-	c := newCodecMaker(b, photos, v.spec)
-	e := effort{byFormat: map[string]rate{}}
-	_, err := c.make(files[:1])
+	c := newCodecRenderer(b, photos, v.spec)
+	e := usage{byFormat: map[string]rate{}}
+	_, err := c.render(files[:1])
 	must(b, err)
 	e.work(b, c, files)
 	b.ReportMetric(e.cpu.Seconds()/float64(len(files)), unitCPUEach)
 	b.ReportMetric(float64(e.bytes)/1e3/float64(len(files)), unitKBEach)
 }
 
-// photographs returns the files of the background packages that are photographs' size, in a fixed order that mixes them.
+// photographs returns the files of photoDirs with 2 to 24 megapixels, in a fixed mixed order.
 func photographs(tb testing.TB) []string {
 	tb.Helper()
 	var files []string
@@ -268,9 +269,9 @@ func photographs(tb testing.TB) []string {
 		defer file.Close()
 		head, format, err := image.DecodeConfig(file)
 		if err != nil {
-			return nil // no picture, or one that needs more than this to be read
+			return nil // no image, or one of an unknown format
 		}
-		if n := head.Width * head.Height; n >= leastPixels && n <= mostPixels {
+		if n := head.Width * head.Height; n >= minPixels && n <= maxPixels {
 			files = append(files, path)
 			formats[format]++
 		}
@@ -279,15 +280,15 @@ func photographs(tb testing.TB) []string {
 	for _, dir := range photoDirs {
 		must(tb, filepath.WalkDir(dir, find))
 	}
-	if len(files) < leastPhotos || len(formats) < 3 {
-		tb.Fatalf("%s has %d pictures of 2 to 24 megapixels, of %v; want %d of three formats: make deps-bench-images",
-			photoDirs, len(files), formats, leastPhotos)
+	if len(files) < minPhotos || len(formats) < 3 {
+		tb.Fatalf("%s has %d images of 2 to 24 megapixels, of %v; want %d of three formats: make deps-bench-images",
+			photoDirs, len(files), formats, minPhotos)
 	}
 	slices.SortFunc(files, func(a, b string) int { return cmp.Compare(shuffled(a), shuffled(b)) })
 	return files
 }
 
-// shuffled is a key by which names that are alike lie apart.
+// shuffled returns a sort key that separates similar names.
 func shuffled(name string) string {
 	sum := uint32(2166136261)
 	for _, c := range []byte(name) {
@@ -296,7 +297,7 @@ func shuffled(name string) string {
 	return strconv.FormatUint(uint64(sum)<<32|uint64(len(name)), 16) + name
 }
 
-// widths are the default pipeline's, from large to small, as the bare loops take them.
+// widths returns the widths of the default pipeline in descending order, as arguments of the bare loops.
 func widths() []string {
 	var all []int
 	for _, r := range pipeline.Default().Spec.Renditions {

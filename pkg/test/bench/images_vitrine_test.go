@@ -32,7 +32,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// programs returns the directory of our programs: of make test, or built here.
+// programs returns the directory of our programs, which make test has built or which it builds.
 var programs = sync.OnceValues(func() (string, error) {
 	if dir := os.Getenv("VITRINE_TEST_BIN_DIR"); dir != "" {
 		return dir, nil
@@ -41,7 +41,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "vitrine", "bench-bin") // always the same: nothing piles up
+	dir := filepath.Join(cache, "vitrine", "bench-bin") // always the same directory, so that old builds do not accumulate
 	out, err := exec.Command("go", "build", "-o", dir+"/", "vitrine.io/cmd/worker", "vitrine.io/cmd/codec").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
@@ -49,26 +49,26 @@ var programs = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// codecMaker is our codec child alone, fed from memory.
-type codecMaker struct {
+// codecRenderer is our codec process without a worker, with sources in memory.
+type codecRenderer struct {
 	pool   *codec.Pool
 	spec   pipeline.Spec
 	bodies map[string][]byte // by file
 	pids   []int
 }
 
-// newCodecMaker starts one child as the worker would, but one that is never replaced.
-func newCodecMaker(tb testing.TB, files []string, spec pipeline.Spec) *codecMaker {
+// newCodecRenderer starts one codec process as the worker does, but never replaces it.
+func newCodecRenderer(tb testing.TB, files []string, spec pipeline.Spec) *codecRenderer {
 	tb.Helper()
 	bin, err := programs()
 	must(tb, err)
 	spec.Limits.Deadline = pipeline.Duration(10 * time.Minute)
-	m := &codecMaker{spec: spec, bodies: map[string][]byte{}}
+	m := &codecRenderer{spec: spec, bodies: map[string][]byte{}}
 	for _, file := range files {
 		m.bodies[file], err = os.ReadFile(file)
 		must(tb, err)
 	}
-	path := filepath.Join(tb.TempDir(), "codec") // by which the child is told from others
+	path := filepath.Join(tb.TempDir(), "codec") // the path identifies the child among others
 	must(tb, os.Symlink(filepath.Join(bin, "codec"), path))
 	m.pool, err = codec.New(codec.Config{
 		Path: path, Children: 1, RecycleAfter: 1 << 30, MaxRSS: 1 << 40, AddressSpace: 1536 << 20,
@@ -83,20 +83,20 @@ func newCodecMaker(tb testing.TB, files []string, spec pipeline.Spec) *codecMake
 		}
 	}
 	if len(m.pids) != 1 {
-		tb.Fatalf("one codec was started, and %d are there", len(m.pids))
+		tb.Fatalf("%d codec processes run, want 1", len(m.pids))
 	}
 	return m
 }
 
-// make implements maker.
-func (m *codecMaker) make(files []string) (made, error) {
-	var sum made
+// render implements renderer.
+func (m *codecRenderer) render(files []string) (renderTotal, error) {
+	var sum renderTotal
 	for _, file := range files {
 		out, err := m.pool.Render(context.Background(), m.bodies[file], m.spec)
 		if err != nil {
-			return made{}, fmt.Errorf("render %s: %w", file, err)
+			return renderTotal{}, fmt.Errorf("render %s: %w", file, err)
 		}
-		sum.renditions += len(out.Files) + len(out.Dropped) // what is dropped was made as well
+		sum.renditions += len(out.Files) + len(out.Dropped) // dropped renditions were rendered as well
 		for _, o := range out.Files {
 			sum.bytes += len(o.Body)
 		}
@@ -104,34 +104,34 @@ func (m *codecMaker) make(files []string) (made, error) {
 	return sum, nil
 }
 
-// processes implements maker.
-func (m *codecMaker) processes() []int { return m.pids }
+// processes implements renderer.
+func (m *codecRenderer) processes() []int { return m.pids }
 
-// workerMaker is a whole worker with two codecs: from the request in Kafka and the source on HTTP to the objects in S3 and
-// the row in Postgres. The products are made here, and so is the origin.
-type workerMaker struct {
-	*stage
+// workerRenderer is a worker with two codecs: it consumes jobs from Kafka and writes objects to S3 and rows to Postgres.
+// This process creates the products and serves the sources.
+type workerRenderer struct {
+	*instance
 	user    catalog.UserID
 	origin  *httptest.Server
 	process *process.Process
 	admin   string
-	busy    float64 // seconds of codecs, as the worker counts them
-	slots   float64 // seconds that they could have worked
+	busy    float64 // busy time of the codecs in seconds, by the worker's metric
+	slots   float64 // available time of the codecs in seconds
 }
 
-// outputs is what the default pipeline makes of a picture.
+// outputs is the number of files that the default pipeline renders of an image.
 const outputs = 6
 
-// workerChildren is how many codecs the worker has: one a CPU of the machine that the goals were set for.
+// workerChildren is the number of the worker's codecs: one per CPU of the reference machine.
 const workerChildren = 2
 
-func newWorkerMaker(tb testing.TB) *workerMaker {
+func newWorkerRenderer(tb testing.TB) *workerRenderer {
 	tb.Helper()
-	m := &workerMaker{stage: newStage(tb)}
+	m := &workerRenderer{instance: newInstance(tb)}
 	m.cfg.Relay.Rate = 0
-	outbox, publisher := m.toKafka(tb, 24)
-	mover := relay.New(outbox, publisher, m.cfg.Relay, prometheus.NewRegistry(), m.log.Named("relay"))
-	tb.Cleanup(running(tb, mover.Run))
+	outbox, publisher := m.createTopics(tb, 24)
+	relay := relay.New(outbox, publisher, m.cfg.Relay, prometheus.NewRegistry(), m.log.Named("relay"))
+	tb.Cleanup(running(tb, relay.Run))
 	m.origin = httptest.NewServer(http.FileServer(http.Dir("/")))
 	tb.Cleanup(m.origin.Close)
 	user, err := m.service.CreateUser(tb.Context(), "Ada", "ada@example.com")
@@ -142,7 +142,7 @@ func newWorkerMaker(tb testing.TB) *workerMaker {
 }
 
 // start starts the worker and waits until it is ready.
-func (m *workerMaker) start(tb testing.TB) {
+func (m *workerRenderer) start(tb testing.TB) {
 	tb.Helper()
 	bin, err := programs()
 	must(tb, err)
@@ -186,8 +186,8 @@ func (m *workerMaker) start(tb testing.TB) {
 	m.await(tb)
 }
 
-// await returns when the worker says that it is ready.
-func (m *workerMaker) await(tb testing.TB) {
+// await waits until the worker reports that it is ready.
+func (m *workerRenderer) await(tb testing.TB) {
 	tb.Helper()
 	api := client.New("http://"+m.admin, client.Options{FreshConns: true})
 	for until := time.Now().Add(2 * time.Minute); ; <-time.After(50 * time.Millisecond) {
@@ -201,15 +201,15 @@ func (m *workerMaker) await(tb testing.TB) {
 	}
 }
 
-// make implements maker: a product with one picture for each file.
-func (m *workerMaker) make(files []string) (made, error) {
+// render implements renderer. It creates a product with one image for each file.
+func (m *workerRenderer) render(files []string) (renderTotal, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	busy, err := m.busySeconds()
 	if err != nil {
-		return made{}, err
+		return renderTotal{}, err
 	}
-	began := time.Now()
+	start := time.Now()
 	var ids []int64
 	for _, file := range files {
 		p, err := m.service.Create(ctx, catalog.NewProductInput{
@@ -217,53 +217,53 @@ func (m *workerMaker) make(files []string) (made, error) {
 			ImageURLs: []string{m.origin.URL + file},
 		}, "")
 		if err != nil {
-			return made{}, err
+			return renderTotal{}, err
 		}
 		ids = append(ids, int64(p.ID))
 	}
-	sum, err := m.settled(ctx, ids)
+	sum, err := m.awaitReady(ctx, ids)
 	if err != nil {
-		return made{}, err
+		return renderTotal{}, err
 	}
-	m.slots += workerChildren * time.Since(began).Seconds()
+	m.slots += workerChildren * time.Since(start).Seconds()
 	after, err := m.busySeconds()
 	m.busy += after - busy
 	return sum, err
 }
 
-// settled waits until every picture of these products is ready.
-func (m *workerMaker) settled(ctx context.Context, ids []int64) (made, error) {
-	const ask = `SELECT count(*) FILTER (WHERE status = 'ready'),
+// awaitReady waits until all images of these products are ready.
+func (m *workerRenderer) awaitReady(ctx context.Context, ids []int64) (renderTotal, error) {
+	const query = `SELECT count(*) FILTER (WHERE status = 'ready'),
 		coalesce(max(source_url) FILTER (WHERE status = 'failed'), ''),
 		coalesce(sum((SELECT sum((r->>'bytes')::bigint) FROM jsonb_array_elements(renditions::jsonb) r)), 0)
 		FROM images WHERE product_id = ANY($1)`
 	for {
 		var ready int
 		var failed string
-		var sum made
-		err := m.pool.QueryRow(ctx, ask, ids).Scan(&ready, &failed, &sum.bytes)
+		var sum renderTotal
+		err := m.pool.QueryRow(ctx, query, ids).Scan(&ready, &failed, &sum.bytes)
 		switch {
 		case err != nil:
-			return made{}, err
+			return renderTotal{}, err
 		case failed != "":
-			return made{}, fmt.Errorf("the picture of %s has failed", failed)
+			return renderTotal{}, fmt.Errorf("the image of %s has failed", failed)
 		case ready == len(ids):
-			sum.renditions = ready * outputs // what was dropped was made as well
+			sum.renditions = ready * outputs // dropped renditions were rendered as well
 			return sum, nil
 		case !m.process.Running():
-			return made{}, errors.New("the worker has ended: " + m.process.State())
+			return renderTotal{}, errors.New("the worker has ended: " + m.process.State())
 		}
 		<-time.After(50 * time.Millisecond)
 	}
 }
 
-// processes implements maker.
-func (m *workerMaker) processes() []int {
+// processes implements renderer.
+func (m *workerRenderer) processes() []int {
 	return append([]int{m.process.PID()}, childrenOf(m.process.PID())...)
 }
 
-// busySeconds is how long all codecs of the worker together have had pictures so far, by its metrics.
-func (m *workerMaker) busySeconds() (float64, error) {
+// busySeconds returns the busy time of all codecs so far, in seconds, by the worker's metric.
+func (m *workerRenderer) busySeconds() (float64, error) {
 	metrics, err := client.New("http://"+m.admin, client.Options{FreshConns: true}).
 		Do(context.Background(), http.MethodGet, "/metrics", nil)
 	if err != nil {
@@ -277,5 +277,5 @@ func (m *workerMaker) busySeconds() (float64, error) {
 	return 0, errors.New("the worker's metrics lack vitrine_codec_busy_seconds_total")
 }
 
-// utilization is the share of its time that a codec of the worker had a picture.
-func (m *workerMaker) utilization() float64 { return m.busy / m.slots }
+// utilization returns the share of the time in which the worker's codecs were busy.
+func (m *workerRenderer) utilization() float64 { return m.busy / m.slots }

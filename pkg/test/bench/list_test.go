@@ -10,10 +10,10 @@ import (
 const (
 	listedProducts = 1_000_000
 	productsOfUser = 100
-	listReaders    = 4 // clients at a time
+	listReaders    = 4 // concurrent clients
 )
 
-// listedName is the name of a listed product: every second one is classic, one in fifty thousand a rarissimum.
+// listedName returns the name of a listed product: every second one is "classic", one in 50,000 is "rarissimum".
 func listedName(i int) string {
 	kind, what := "Modern", "kettle"
 	if i%2 == 0 {
@@ -25,7 +25,7 @@ func listedName(i int) string {
 	return fmt.Sprintf("%s %s of %s, number %d", kind, what, []string{"steel", "copper", "glass", "oak", "clay"}[i/2%5], i)
 }
 
-// lists are the questions, each made from a number so that one rarely comes twice. The names are the table's lines.
+// lists are the queries, which depend on a user so that they rarely repeat. The names are the rows of the table.
 var lists = []struct {
 	name  string
 	query func(user int) string
@@ -42,16 +42,16 @@ var lists = []struct {
 	{"a_name_that_is_nowhere", func(user int) string { return url.Values{"name": {fmt.Sprintf("nowhere %d", user)}}.Encode() }},
 }
 
-// listPath returns the path of the i-th question of its kind. The users come in no order.
+// listPath returns the path of the i-th query of a list, with users in a mixed order.
 func listPath(query func(user int) string, users int) func(i int) string {
 	return func(i int) string { return "/products?" + query(i*7919%users+1) }
 }
 
-// BenchmarkListProducts is GET /products over HTTP, a page of twenty, at a million products with a picture each.
+// BenchmarkListProducts measures GET /products over HTTP, pages of 20, with a million products of one image each.
 func BenchmarkListProducts(b *testing.B) {
 	const users = listedProducts / productsOfUser
-	s := newStage(b)
-	s.plant(b, crop{users: users, products: listedProducts, pictures: 1, name: listedName})
+	s := newInstance(b)
+	s.seed(b, dataset{users: users, products: listedProducts, images: 1, name: listedName})
 	readers := newLoad(b, s.server.Addr(), listReaders)
 	for _, list := range lists {
 		b.Run(list.name, func(b *testing.B) {
@@ -69,8 +69,8 @@ func BenchmarkListProducts(b *testing.B) {
 func TestList(t *testing.T) {
 	t.Parallel()
 	const users, products = 5, 100 // twenty of each user's
-	s := newStage(t)
-	s.plant(t, crop{users: users, products: products, pictures: 1, name: listedName})
+	s := newInstance(t)
+	s.seed(t, dataset{users: users, products: products, images: 1, name: listedName})
 	reader := newLoad(t, s.server.Addr(), 1)
 	want := map[string]int{"a_rare_name": 1, "a_rare_name_by_price": 1, "a_name_that_is_nowhere": 0}
 	for _, list := range lists {

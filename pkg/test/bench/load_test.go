@@ -12,24 +12,24 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// conns is how many clients there are at a time, each with a connection that stays open and one request under way.
+// conns is the number of concurrent clients, each with a persistent connection and one request at a time.
 const conns = 32
 
-// patience bounds the wait for one answer.
-const patience = 10 * time.Second
+// timeout is the maximum of one request.
+const timeout = 10 * time.Second
 
-// load is a number of clients of one server. It does as little as a client can: what it costs, it costs on both sides, and
-// so brings every ratio nearer to 1. So it is not package client's.
+// load is a number of clients of one server. Their cost is part of both sides and moves every ratio towards 1, so they do as
+// little as possible. Therefore they do not use package client.
 type load []*rawClient
 
 type rawClient struct {
 	conn    net.Conn
 	in      *bufio.Reader
 	request []byte
-	answer  fasthttp.Response
+	resp    fasthttp.Response
 }
 
-// requestTail is what follows the path.
+// requestTail is the part of a request after the path.
 const requestTail = " HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: bench\r\nAccept: application/json\r\n\r\n"
 
 // newLoad connects n clients.
@@ -45,36 +45,36 @@ func newLoad(tb testing.TB, addr string, n int) load {
 	return l
 }
 
-// run asks for n paths, made by path from the request's number.
+// run requests n paths, which path returns for the index of the request.
 func (l load) run(n int, path func(i int) string) (sample, error) {
-	return abreast(len(l), n, func(worker, i int) error {
+	return runConcurrently(len(l), n, func(worker, i int) error {
 		_, err := l[worker].get(path(i))
 		return err
 	})
 }
 
-// get returns the body of a 200, until the next call.
+// get returns the body of a 200 response, which is valid until the next call. Another status is an error.
 func (c *rawClient) get(path string) ([]byte, error) {
 	c.request = append(c.request[:0], "GET "...)
 	c.request = append(c.request, path...)
 	c.request = append(c.request, requestTail...)
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
 	}
 	if _, err := c.conn.Write(c.request); err != nil {
-		return nil, fmt.Errorf("ask for %s: %w", path, err)
+		return nil, fmt.Errorf("request %s: %w", path, err)
 	}
-	if err := c.answer.Read(c.in); err != nil {
-		return nil, fmt.Errorf("read answer of %s: %w", path, err)
+	if err := c.resp.Read(c.in); err != nil {
+		return nil, fmt.Errorf("read response of %s: %w", path, err)
 	}
-	if status := c.answer.StatusCode(); status != http.StatusOK {
-		return nil, fmt.Errorf("%s: status %d: %s", path, status, c.answer.Body())
+	if status := c.resp.StatusCode(); status != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d: %s", path, status, c.resp.Body())
 	}
-	return c.answer.Body(), nil
+	return c.resp.Body(), nil
 }
 
-// sameAnswers fails unless our server's answer is the bare one's, byte for byte.
-func sameAnswers(tb testing.TB, r *reading, path, barePath string) {
+// sameResponses fails the test unless both servers send the same body.
+func sameResponses(tb testing.TB, r *getPair, path, barePath string) {
 	tb.Helper()
 	got, err := r.ours[0].get(path)
 	must(tb, err)

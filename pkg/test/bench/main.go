@@ -24,31 +24,31 @@ func main() {
 	}
 }
 
-// system is what the program needs of the machine it runs on.
+// system holds the programs and the clock that the program uses.
 type system struct {
 	goCommand, gitCommand string
 	now                   func() time.Time
 }
 
-// suite is one call of go test: benchmarks that are given the same time.
+// suite is one run of go test, for benchmarks with the same -benchtime.
 type suite struct {
 	pattern string
-	time    string // as -benchtime takes it: of a benchmark's last and longest attempt (of a pair, both sides), or 100x
+	time    string // the value of -benchtime, which for a pair covers both sides
 }
 
-// suiteBound ends a suite that hangs. All of a chapter together take a few minutes.
+// suiteBound ends a hanging suite. All suites of a section need a few minutes.
 const suiteBound = 30 * time.Minute
 
-// run runs all benchmarks of a chapter, rewrites it in the document and prints the ratios, which are its last lines.
+// run runs the benchmarks of a section, writes its tables into the document, and prints the tables and then the ratios.
 func run(ctx context.Context, args []string, stdout io.Writer, sys system) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stdout)
 	output := flags.String("o", "docs/benchmarks.md", "document to write the tables into")
-	pairTime := flags.Duration("time", 15*time.Second, "how long each pair is measured")
-	listTime := flags.Duration("listtime", 2*time.Second, "how long each list is measured")
-	writes := flags.Int("writes", 100, "after how many writes it is measured how long they are not seen")
-	backlog := flags.Bool("outbox", false, "measure how an outbox of a million messages is emptied, and nothing else")
-	images := flags.Bool("images", false, "measure how pictures are made, and nothing else")
+	pairTime := flags.Duration("time", 15*time.Second, "duration of the measurement of each pair")
+	listTime := flags.Duration("listtime", 2*time.Second, "duration of the measurement of each list")
+	writes := flags.Int("writes", 100, "number of writes after which stale reads are measured")
+	backlog := flags.Bool("outbox", false, "measure only the draining of an outbox of a million messages")
+	images := flags.Bool("images", false, "measure only the rendering of images")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -56,17 +56,17 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	if err != nil {
 		return fmt.Errorf("read document: %w", err)
 	}
-	c := chapter{begin: beginMark, ratios: mainRatios(), tables: report.tables}
+	c := section{begin: beginMark, ratios: mainRatios(), tables: report.tables}
 	suites := []suite{
 		{"^Benchmark(GetProduct|CreateProduct|Relay)$", pairTime.String()}, {"^BenchmarkListProducts$", listTime.String()},
 		{"^BenchmarkStaleness$", fmt.Sprintf("%dx", *writes)},
 	}
 	if *backlog {
-		c = chapter{begin: beginBacklogMark, ratios: backlogRatios, tables: report.backlogTables}
+		c = section{begin: beginBacklogMark, ratios: backlogRatios, tables: report.backlogTables}
 		suites = []suite{{"^BenchmarkBacklog$", "1x"}}
 	}
 	if *images {
-		c = chapter{begin: beginImagesMark, ratios: imageRatios, tables: report.imageTables}
+		c = section{begin: beginImagesMark, ratios: imageRatios, tables: report.imageTables}
 		suites = []suite{{"^BenchmarkImages$", "1x"}}
 	}
 	var printed bytes.Buffer
@@ -88,24 +88,24 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	if err != nil {
 		return fmt.Errorf("write %s: %w", *output, err)
 	}
-	if err := os.WriteFile(*output, document, 0o644); err != nil { //nolint:gosec // a document, for everyone
+	if err := os.WriteFile(*output, document, 0o644); err != nil { //nolint:gosec // public documentation
 		return fmt.Errorf("write document: %w", err)
 	}
 	_, err = fmt.Fprintf(stdout, "\n%s\n%s", tables, ratios)
 	return err
 }
 
-// bench runs go test in the working directory, the repository.
+// bench runs go test in the relayTime directory, the repository.
 func (sys system) bench(ctx context.Context, s suite, out io.Writer) error {
 	cmd := exec.CommandContext(ctx, sys.goCommand, "test", "-run", "^$", "-bench", s.pattern,
 		"-benchtime", s.time, "-timeout", suiteBound.String(), "./pkg/test/bench")
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = time.Minute // the servers' parent ends what is left
+	cmd.WaitDelay = time.Minute // then the parent of the servers ends the remaining processes
 	return cmd.Run()
 }
 
-// commit names what was measured, as well as it is known.
+// commit returns the abbreviated hash of the measured commit, or "unknown".
 func (sys system) commit(ctx context.Context) string {
 	out, err := exec.CommandContext(ctx, sys.gitCommand, "rev-parse", "--short=12", "HEAD").Output()
 	if err != nil {

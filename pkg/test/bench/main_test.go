@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// header is how go test begins.
+// header is the beginning of go test's output.
 const header = `goos: linux
 goarch: amd64
 pkg: vitrine.io/pkg/test/bench
 cpu: Some CPU @ 2.00GHz
 `
 
-// output is what go test prints.
+// output is the output of go test.
 const output = header +
 	"BenchmarkGetProduct/hit-2\t200000\t95031 ns/op\t2100 bare-p50-us\t4100 bare-p95-us\t5100 bare-p99-us\t" +
 	"11000 bare-ops/s\t10200 ops/s\t2400 p50-us\t4500 p95-us\t6500 p99-us\t0.9321 ratio\t0.9600 ratio-high\t" +
 	"0.9000 ratio-low\t100 rounds\t71.30 cpu-us\t60.10 bare-cpu-us" + `
 BenchmarkGetProduct/miss-2 	   10000	    395031 ns/op	         0.7000 ratio
-BenchmarkCreateProduct/pictures=3-2 	   10000	    395031 ns/op	         0.5049 ratio
+BenchmarkCreateProduct/images=3-2 	   10000	    395031 ns/op	         0.5049 ratio
 BenchmarkRelay/batch=500-2 	   10000	    395031 ns/op	         0.2551 ratio
 goos: linux
 goarch: amd64
@@ -44,7 +44,7 @@ ratio stale/reads 0.00
 ratio stale-by-event/reads 0.25
 `
 
-// backlogOutput is the same of the other chapter.
+// backlogOutput is the output of go test for the section about the outbox.
 const backlogOutput = header +
 	"BenchmarkBacklog/beside_reads-2 \t 1\t 9 ns/op\t 0.91 ratio\t 0.88 ratio-low\t 0.95 ratio-high\t" +
 	` 12 rounds	 5000 ops/s
@@ -52,17 +52,17 @@ BenchmarkBacklog/alone-2 	 1	 9 ns/op	 0.97 steady	 0.90 slowest	 1.02 heap	 14.
 BenchmarkBacklog/beside_an_old_transaction-2 	 1	 9 ns/op	 0.87 steady	 0.80 slowest	 1.01 heap	 14.5 heap-MB	 21000 ops/s
 `
 
-// imagesOutput is the same of the chapter about pictures.
+// imagesOutput is the output of go test for the section about images.
 const imagesOutput = header + `
-BenchmarkImages/ceiling-2 1 9 ns/op 14.10 renditions/cpu-s 1 ratio 40 pictures 3 rounds 1 to-sharp
+BenchmarkImages/ceiling-2 1 9 ns/op 14.10 renditions/cpu-s 1 ratio 40 images 3 rounds 1 to-sharp
 ` + "BenchmarkImages/codec-2 1 9 ns/op 13.80 renditions/cpu-s 0.98 ratio 0.97 ratio-low 0.99 ratio-high 2.21 to-sharp" +
 	` 8.1 MB 168.8 peak-MB 60.4 settled-MB
 BenchmarkImages/worker-2 1 9 ns/op 12.60 renditions/cpu-s 0.89 ratio
 BenchmarkImages/sharp-2 1 9 ns/op 6.20 renditions/cpu-s 0.44 ratio
-BenchmarkImages/of_webp-2 1 9 ns/op 0.99 ratio 3.10 to-sharp 14 pictures
+BenchmarkImages/of_webp-2 1 9 ns/op 0.99 ratio 3.10 to-sharp 14 images
 BenchmarkImages/utilization-2 1 9 ns/op 0.96 ratio
 BenchmarkImages/memory-2 1 9 ns/op 1.08 ratio 60.1 first-settled-MB 64.9 last-settled-MB
-BenchmarkImages/with_avif-2 1 9 ns/op 0.71 cpu-s/picture 420 kB/picture
+BenchmarkImages/with_avif-2 1 9 ns/op 0.71 cpu-s/image 420 kB/image
 `
 
 const imagesLines = `ratio codec-utilization 0.96
@@ -79,7 +79,7 @@ ratio backlog-pinned/steady 0.87
 ratio backlog-pinned/heap 1.01
 `
 
-// runOn runs the program with a go command that prints text, and returns what it printed and left in the document.
+// runOn runs the program with a shell script as the go command, and returns its output and the document.
 func runOn(t *testing.T, goCommand, document string, more ...string) (stdout, written string, err error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -125,8 +125,8 @@ func testReportImagesSection(t *testing.T) {
 	}
 	for _, want := range []string{
 		document, "40 photographs, 3 rounds.\n", "| our codec | 13.80 | **0.98** | 0.97 to 0.99 | 8.1 | 169 | 60 |\n",
-		"| webp | 14 | 0.99 | 3.10 |\n", "keeps 60 MB after 50 pictures and 65 MB after 500: **1.08**",
-		"for **0.96** of the time", "| and AVIF | 0.71 | 420 |\n",
+		"| webp | 14 | 0.99 | 3.10 |\n", "keeps 60 MB after 50 images and 65 MB after 500: **1.08**",
+		"busy for **0.96** of the time", "| and AVIF | 0.71 | 420 |\n",
 	} {
 		if !strings.Contains(written, want) {
 			t.Errorf("the document lacks %q:\n%s", want, written)
@@ -143,7 +143,7 @@ func testReportBacklogSection(t *testing.T) {
 	}
 	if !strings.HasSuffix(stdout, "\n\n"+backlogLines) || strings.Count(stdout, "args: ") != 1 ||
 		!strings.Contains(stdout, "-bench ^BenchmarkBacklog$ -benchtime 1x") {
-		t.Errorf("go was not called once as wanted, or the output does not end with the ratios:\n%s", stdout)
+		t.Errorf("wrong arguments of go, or the output does not end with the ratios:\n%s", stdout)
 	}
 	for _, want := range []string{
 		document, "| `backlog/reads` | **0.91** | 0.88 to 0.95 | 12 | 5000 |\n",
@@ -155,7 +155,7 @@ func testReportBacklogSection(t *testing.T) {
 		}
 	}
 	if strings.Contains(written, "older\n") {
-		t.Errorf("the document has too much:\n%s", written)
+		t.Errorf("the document has other text too:\n%s", written)
 	}
 }
 
@@ -171,7 +171,7 @@ func testReportOnlyTextBetweenMarkersIsReplaced(t *testing.T) {
 	}
 	want := "args: test -run ^$ -bench ^Benchmark(GetProduct|CreateProduct|Relay)$ -benchtime 3s"
 	if !strings.Contains(stdout, want) {
-		t.Errorf("go was not called as wanted: %s", stdout)
+		t.Errorf("wrong arguments of go: %s", stdout)
 	}
 	for _, want := range []string{
 		"# Title\n\n" + beginMark + "\n", endMark + "\n\nthe rest\n",
@@ -180,8 +180,8 @@ func testReportOnlyTextBetweenMarkersIsReplaced(t *testing.T) {
 		"| `hit/bare` | **0.93** | 0.90 to 0.96 | 100 | 10200 | 11000 | 71 | 60 |\n",
 		"| `GetProduct/hit` | 2.40 | 4.50 | 6.50 | 2.10 | 4.10 | 5.10 |\n",
 		"| one user's newest | 0.90 | 1.80 | 2.70 | 4000 |\n",
-		"| as it is | 0.00 | 0.00 | 0.00 | 0.00 | 100 | 9000 | 0.00 |\n",
-		"| the writer's word to the cache is lost, the event corrects it | " +
+		"| normal operation | 0.00 | 0.00 | 0.00 | 0.00 | 100 | 9000 | 0.00 |\n",
+		"| the writer's invalidation is lost, the event corrects the cache | " +
 			"106.00 | 120.00 | 130.00 | 140.00 | 100 | 8000 | 0.25 |\n",
 	} {
 		if !strings.Contains(written, want) {
@@ -189,7 +189,7 @@ func testReportOnlyTextBetweenMarkersIsReplaced(t *testing.T) {
 		}
 	}
 	if strings.Contains(written, "\nold\n") || strings.Contains(written, "| `Relay") {
-		t.Errorf("the document has too much:\n%s", written)
+		t.Errorf("the document has other text too:\n%s", written)
 	}
 }
 
@@ -197,23 +197,23 @@ func testReportMissingResultsLeaveDocument(t *testing.T) {
 	t.Parallel()
 	printing := func(text string) string { return "cat <<'END'\n" + text + "END\n" }
 	for name, row := range map[string]struct{ script, document, want string }{
-		"a failed benchmark": {"echo FAIL; exit 1", document, "run benchmarks: exit status 1"},
-		"no ratio": {
+		"failed_benchmark": {"echo FAIL; exit 1", document, "run benchmarks: exit status 1"},
+		"no_ratio": {
 			printing(strings.Replace(output, "0.5049 ratio", "0.5 other", 1)), document,
-			"benchmark CreateProduct/pictures=3 has reported no ratio",
+			"benchmark CreateProduct/images=3 has reported no ratio",
 		},
-		"no number":       {printing(strings.Replace(output, "0.5049", "half", 1)), document, `parsing "half"`},
-		"no unit":         {printing("BenchmarkX 1 2 ns/op 3\n"), document, "a number without a unit"},
-		"no begin":        {printing(output), "# Title\n" + endMark, "the document lacks the line"},
-		"no end":          {printing(output), "# Title\n" + beginMark, "the document lacks the line"},
-		"the wrong order": {printing(output), endMark + beginMark, "the document lacks the line"},
+		"no_number":   {printing(strings.Replace(output, "0.5049", "half", 1)), document, `parsing "half"`},
+		"no_unit":     {printing("BenchmarkX 1 2 ns/op 3\n"), document, "a number without a unit"},
+		"no_begin":    {printing(output), "# Title\n" + endMark, "the document lacks the line"},
+		"no_end":      {printing(output), "# Title\n" + beginMark, "the document lacks the line"},
+		"wrong_order": {printing(output), endMark + beginMark, "the document lacks the line"},
 	} {
 		_, written, err := runOn(t, row.script, row.document)
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got error %v, want one with %q", name, err, row.want)
 		}
 		if written != row.document {
-			t.Errorf("%s: the document has become\n%s", name, written)
+			t.Errorf("%s: the document is changed to\n%s", name, written)
 		}
 	}
 }
@@ -233,7 +233,7 @@ func testReportRepositoryDocumentHasMarkers(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/benchmarks.md")
 	must(t, err)
-	for _, c := range []chapter{{begin: beginMark}, {begin: beginBacklogMark}} {
+	for _, c := range []section{{begin: beginMark}, {begin: beginBacklogMark}} {
 		if _, err := c.between(text, ""); err != nil {
 			t.Error(err)
 		}

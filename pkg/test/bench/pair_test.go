@@ -11,23 +11,23 @@ import (
 	"time"
 )
 
-// sample is how it went to do something a number of times.
+// sample is the result of a number of operations.
 type sample struct {
-	took time.Duration
-	cpu  time.Duration   // of this process: our server's or the bare one's, the clients' and the garbage collector's
-	each []time.Duration // of the single operations; nil where they are not done singly
+	elapsed time.Duration
+	cpu     time.Duration   // of this process: server, clients and garbage collector
+	each    []time.Duration // latencies of the operations; nil for batches
 }
 
-// abreast does n operations on a fixed number of workers, each of which begins its next one when it has finished the last.
-// do gets the worker's number and the operation's. The first error ends it.
-func abreast(workers, n int, do func(worker, i int) error) (sample, error) {
+// runConcurrently runs n operations on a fixed number of workers. Each worker starts an operation when its last one is done.
+// do gets the index of the worker and that of the operation. The first error stops all workers.
+func runConcurrently(workers, n int, do func(worker, i int) error) (sample, error) {
 	var (
 		next   atomic.Int64
 		failed atomic.Pointer[error]
 		wg     sync.WaitGroup
 	)
 	each := make([]time.Duration, n)
-	began := time.Now()
+	start := time.Now()
 	for w := range min(workers, n) {
 		wg.Go(func() {
 			for failed.Load() == nil {
@@ -44,41 +44,41 @@ func abreast(workers, n int, do func(worker, i int) error) (sample, error) {
 		})
 	}
 	wg.Wait()
-	took := time.Since(began)
+	elapsed := time.Since(start)
 	if err := failed.Load(); err != nil {
 		return sample{}, *err
 	}
-	return sample{took: took, each: each}, nil
+	return sample{elapsed: elapsed, each: each}, nil
 }
 
-// side is one of two ways to do the same thing.
+// side is one of the two implementations that are compared.
 type side struct {
-	prepare func(n int) error // before each round, untimed; nil for nothing
+	prepare func(n int) error // called before each round, not measured; may be nil
 	run     func(n int) (sample, error)
 }
 
-// tally is what one side has done so far.
+// tally is the sum of one side's rounds.
 type tally struct {
-	done      int
-	took, cpu time.Duration
-	each      []time.Duration
+	done         int
+	elapsed, cpu time.Duration
+	each         []time.Duration
 }
 
-// round does n operations.
+// round runs n operations.
 func (s side) round(tb testing.TB, n int) sample {
 	tb.Helper()
 	if s.prepare != nil {
 		must(tb, s.prepare(n))
 	}
-	runtime.GC() // what the other side has left is not this side's to clear away
+	runtime.GC() // the garbage of the other side must not count for this one
 	before := cpuTime(tb)
-	how, err := s.run(n)
+	result, err := s.run(n)
 	must(tb, err)
-	how.cpu = cpuTime(tb) - before
-	return how
+	result.cpu = cpuTime(tb) - before
+	return result
 }
 
-// cpuTime is what this process has computed so far. Unlike the clock it does not count what others do meanwhile.
+// cpuTime returns the CPU time of this process so far. Unlike elapsed time it excludes other processes.
 func cpuTime(tb testing.TB) time.Duration {
 	tb.Helper()
 	var used syscall.Rusage
@@ -86,15 +86,15 @@ func cpuTime(tb testing.TB) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// compare does b.N operations on each side, in rounds in which the sides take turns at going first, and reports both.
-// ns/op is of our side; how many operations there are is decided by the time of both.
+// compare runs b.N operations on each side, in rounds whose first side alternates, and reports both. ns/op is that of our
+// side, while b.N follows from the time of both sides.
 func compare(b *testing.B, perRound int, ours, other side) {
 	b.Helper()
 	for _, s := range []side{ours, other} {
-		s.round(b, min(b.N, perRound)) // connections, prepared statements, pools
+		s.round(b, min(b.N, perRound)) // fills connections, prepared statements and pools
 	}
 	b.ResetTimer()
-	var mine, theirs tally
+	var oursTally, bareTally tally
 	var ratios []float64
 	for round, left := 0, b.N; left > 0; round++ {
 		n := min(left, perRound)
@@ -105,10 +105,10 @@ func compare(b *testing.B, perRound int, ours, other side) {
 		} else {
 			z, a = other.round(b, n), ours.round(b, n)
 		}
-		mine.add(n, a)
-		theirs.add(n, z)
-		if n == perRound || round == 0 { // a short last round would count as much as a full one
-			ratios = append(ratios, z.took.Seconds()/a.took.Seconds())
+		oursTally.add(n, a)
+		bareTally.add(n, z)
+		if n == perRound || round == 0 { // a short last round must not have the weight of a full one
+			ratios = append(ratios, z.elapsed.Seconds()/a.elapsed.Seconds())
 		}
 	}
 	slices.Sort(ratios)
@@ -116,22 +116,22 @@ func compare(b *testing.B, perRound int, ours, other side) {
 	b.ReportMetric(quantile(ratios, 0.25), unitRatioLow)
 	b.ReportMetric(quantile(ratios, 0.75), unitRatioHigh)
 	b.ReportMetric(float64(len(ratios)), unitRounds)
-	b.ReportMetric(float64(mine.took.Nanoseconds())/float64(mine.done), "ns/op")
-	mine.report(b, "")
-	theirs.report(b, bare)
+	b.ReportMetric(float64(oursTally.elapsed.Nanoseconds())/float64(oursTally.done), "ns/op")
+	oursTally.report(b, "")
+	bareTally.report(b, bare)
 }
 
 func (t *tally) add(n int, s sample) {
 	t.done += n
-	t.took += s.took
+	t.elapsed += s.elapsed
 	t.cpu += s.cpu
 	t.each = append(t.each, s.each...)
 }
 
-// report reports throughput and, where there is one, latency.
+// report reports throughput, CPU time and, if there are latencies, their quantiles.
 func (t *tally) report(b *testing.B, prefix string) {
 	b.Helper()
-	b.ReportMetric(float64(t.done)/t.took.Seconds(), prefix+unitRate)
+	b.ReportMetric(float64(t.done)/t.elapsed.Seconds(), prefix+unitRate)
 	b.ReportMetric(float64(t.cpu.Nanoseconds())/1e3/float64(t.done), prefix+unitCPU)
 	if len(t.each) == 0 {
 		return
@@ -142,7 +142,7 @@ func (t *tally) report(b *testing.B, prefix string) {
 	}
 }
 
-// quantile returns the least value that is not below a share q of the sorted values (the nearest rank).
+// quantile returns the q-quantile of sorted values by the nearest-rank method.
 func quantile[T any](sorted []T, q float64) T {
 	rank := int(q*float64(len(sorted)) + 0.999999)
 	return sorted[min(max(rank, 1), len(sorted))-1]
@@ -171,30 +171,30 @@ func TestQuantile(t *testing.T) {
 func TestConcurrently(t *testing.T) {
 	t.Parallel()
 	var done [100]atomic.Int32
-	took, err := abreast(8, len(done), func(worker, i int) error {
+	elapsed, err := runConcurrently(8, len(done), func(worker, i int) error {
 		if worker < 0 || worker >= 8 {
 			t.Errorf("worker %d of 8", worker)
 		}
 		done[i].Add(1)
 		return nil
 	})
-	if err != nil || len(took.each) != len(done) || took.took <= 0 {
-		t.Errorf("got %d latencies in %s, error %v", len(took.each), took.took, err)
+	if err != nil || len(elapsed.each) != len(done) || elapsed.elapsed <= 0 {
+		t.Errorf("got %d latencies in %s, error %v", len(elapsed.each), elapsed.elapsed, err)
 	}
 	for i := range done {
 		if got := done[i].Load(); got != 1 {
-			t.Errorf("operation %d was done %d times", i, got)
+			t.Errorf("operation %d ran %d times", i, got)
 		}
 	}
-	calls, errEnough := 0, errors.New("enough")
-	_, err = abreast(1, 100, func(_, i int) error {
+	calls, errStop := 0, errors.New("stop")
+	_, err = runConcurrently(1, 100, func(_, i int) error {
 		calls++
 		if i == 3 {
-			return errEnough
+			return errStop
 		}
 		return nil
 	})
-	if err != errEnough || calls != 4 { //nolint:errorlint // the very same
+	if err != errStop || calls != 4 { //nolint:errorlint // the same value
 		t.Errorf("got %v after %d calls, want the error after 4", err, calls)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// result is one line of a benchmark, such as
+// result is one line of benchmark output, such as
 //
 //	BenchmarkGetProduct/hit-2   250000   95031 ns/op   0.93 ratio   310 p50-us
 type result struct {
@@ -17,22 +17,22 @@ type result struct {
 	metrics map[string]float64 // by unit
 }
 
-// report is what the benchmarks said.
+// report is the parsed output of the benchmarks.
 type report struct {
-	machine []string // "cpu: ..." and the like, in order, each once
+	machine []string // lines such as "cpu: ...", in order, without repetitions
 	cpus    string   // GOMAXPROCS
 	results []result
 }
 
-// The form of Go's benchmark output: https://go.dev/design/14313-benchmark-format.
+// The format of Go's benchmark output: https://go.dev/design/14313-benchmark-format.
 var (
 	resultLine  = regexp.MustCompile(`^Benchmark(\S+?)(?:-(\d+))?\s+\d+\s+(.*\S)\s*$`)
 	machineLine = regexp.MustCompile(`^(?:goos|goarch|cpu): `)
 )
 
-// parse reads the output of go test -bench. What is neither a result nor about the machine is left out.
+// parse parses the output of go test -bench. It ignores lines that are neither results nor about the machine.
 func parse(r io.Reader) (report, error) {
-	rep := report{cpus: "1"} // the suffix is left out for one
+	rep := report{cpus: "1"} // go test prints no suffix for one CPU
 	seen := map[string]bool{}
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -57,7 +57,7 @@ func parse(r io.Reader) (report, error) {
 	return rep, lines.Err()
 }
 
-// parseMetrics reads pairs of a number and its unit.
+// parseMetrics parses pairs of a number and a unit.
 func parseMetrics(text string) (map[string]float64, error) {
 	words := strings.Fields(text)
 	if len(words)%2 != 0 {

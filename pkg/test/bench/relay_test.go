@@ -21,20 +21,20 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// relayRound is a number of messages: ten batches.
+// relayRound is the number of messages in a round: ten batches.
 const relayRound = 5000
 
-// relaying is the two sides of bringing messages to Kafka.
-type relaying struct {
-	*stage
+// relayPair are the two sides of publishing messages to Kafka.
+type relayPair struct {
+	*instance
 	outbox    *countingOutbox
 	publisher *kafka.Publisher
 	producer  sarama.SyncProducer
-	conn      *pgx.Conn // to fill the outbox with
+	conn      *pgx.Conn // fills the outbox
 	messages  []event.Message
 }
 
-// countingOutbox says when a number of messages has been published.
+// countingOutbox closes done when a number of messages has been published.
 type countingOutbox struct {
 	*postgres.Outbox
 	left atomic.Int64
@@ -52,12 +52,12 @@ func (o *countingOutbox) Drain(
 	return drained, err
 }
 
-// newRelaying makes topics with so many partitions each.
-func newRelaying(tb testing.TB, partitions, messages int) *relaying {
+// newRelayPair creates topics with a number of partitions each, and messages.
+func newRelayPair(tb testing.TB, partitions, messages int) *relayPair {
 	tb.Helper()
-	r := &relaying{stage: newStage(tb)}
-	r.cfg.Relay.Rate = 0 // what it can do, not what it may
-	outbox, publisher := r.toKafka(tb, partitions)
+	r := &relayPair{instance: newInstance(tb)}
+	r.cfg.Relay.Rate = 0 // no limit
+	outbox, publisher := r.createTopics(tb, partitions)
 	r.outbox, r.publisher = &countingOutbox{Outbox: outbox}, publisher
 	r.producer = newBareProducer(tb, r.cfg.Kafka)
 	var err error
@@ -73,7 +73,7 @@ func newRelaying(tb testing.TB, partitions, messages int) *relaying {
 	return r
 }
 
-// newBareProducer returns a producer with the settings of kafka.Publisher's.
+// newBareProducer returns a producer with the settings of kafka.Publisher.
 func newBareProducer(tb testing.TB, cfg kafka.Config) sarama.SyncProducer {
 	tb.Helper()
 	version, err := sarama.ParseKafkaVersion(cfg.Version)
@@ -94,8 +94,8 @@ func newBareProducer(tb testing.TB, cfg kafka.Config) sarama.SyncProducer {
 	return producer
 }
 
-// fill puts the first n messages into the outbox, which is empty.
-func (r *relaying) fill(n int) error {
+// fill inserts the first n messages into the empty outbox.
+func (r *relayPair) fill(n int) error {
 	ctx := context.Background()
 	rows := pgx.CopyFromSlice(n, func(i int) ([]any, error) {
 		m := r.messages[i]
@@ -107,34 +107,34 @@ func (r *relaying) fill(n int) error {
 	if err != nil {
 		return err
 	}
-	// A table that lives by rounds of thousands; in production autovacuum sees to it, here it would do so at any moment.
+	// In production autovacuum does this; here it would run at an arbitrary time.
 	_, err = r.conn.Exec(ctx, "VACUUM ANALYZE outbox")
 	return err
 }
 
-// ours runs a relay until it has brought n messages to Kafka.
-func (r *relaying) ours(n int) (sample, error) {
+// ours runs a relay until it has published n messages.
+func (r *relayPair) ours(n int) (sample, error) {
 	r.outbox.left.Store(int64(n))
 	r.outbox.done = make(chan struct{})
-	mover := relay.New(r.outbox, r.publisher, r.cfg.Relay, prometheus.NewRegistry(), r.log.Named("relay"))
+	relay := relay.New(r.outbox, r.publisher, r.cfg.Relay, prometheus.NewRegistry(), r.log.Named("relay"))
 	ctx, stop := context.WithCancel(context.Background())
 	stopped := make(chan error, 1)
-	began := time.Now()
-	go func() { stopped <- mover.Run(ctx) }()
+	start := time.Now()
+	go func() { stopped <- relay.Run(ctx) }()
 	var late error
 	select {
 	case <-r.outbox.done:
 	case <-time.After(time.Minute):
 		late = errors.New("the relay does not finish")
 	}
-	took := time.Since(began)
+	elapsed := time.Since(start)
 	stop()
-	return sample{took: took}, errors.Join(<-stopped, late)
+	return sample{elapsed: elapsed}, errors.Join(<-stopped, late)
 }
 
-// other sends the same messages in batches of the same size.
-func (r *relaying) other(n int) (sample, error) {
-	began := time.Now()
+// other publishes the same messages in batches of the same size.
+func (r *relayPair) other(n int) (sample, error) {
+	start := time.Now()
 	for at := 0; at < n; at += r.cfg.Relay.Batch {
 		batch := make([]*sarama.ProducerMessage, 0, r.cfg.Relay.Batch)
 		for _, m := range r.messages[at:min(at+r.cfg.Relay.Batch, n)] {
@@ -150,12 +150,12 @@ func (r *relaying) other(n int) (sample, error) {
 			return sample{}, err
 		}
 	}
-	return sample{took: time.Since(began)}, nil
+	return sample{elapsed: time.Since(start)}, nil
 }
 
-// BenchmarkRelay is the relay from a full outbox to Kafka, beside a producer that has the messages already.
+// BenchmarkRelay compares the relay, from a full outbox to Kafka, with a producer that has the messages in memory.
 func BenchmarkRelay(b *testing.B) {
-	r := newRelaying(b, 24, relayRound)
+	r := newRelayPair(b, 24, relayRound)
 	b.Run(fmt.Sprintf("batch=%d", r.cfg.Relay.Batch), func(b *testing.B) {
 		compare(b, relayRound, side{prepare: r.fill, run: r.ours}, side{run: r.other})
 	})
@@ -163,14 +163,14 @@ func BenchmarkRelay(b *testing.B) {
 
 func TestRelay(t *testing.T) {
 	t.Parallel()
-	const messages = 700 // more than a batch
-	r := newRelaying(t, 3, messages)
+	const messages = 700 // more than one batch
+	r := newRelayPair(t, 3, messages)
 	side{prepare: r.fill, run: r.ours}.round(t, messages)
 	ours := r.arrived(t)
 	side{run: r.other}.round(t, messages)
 	both := r.arrived(t)
 	if len(ours) != messages || len(both) != messages {
-		t.Errorf("our side brought %d messages to Kafka, and both together %d; want %d each", len(ours), len(both), messages)
+		t.Errorf("our side published %d messages, and both together %d; want %d each", len(ours), len(both), messages)
 	}
 	for text, n := range both {
 		if n != 2 || ours[text] != 1 {
@@ -184,8 +184,8 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// arrived returns every message in Kafka, as text, with how often it is there.
-func (r *relaying) arrived(t *testing.T) map[string]int {
+// arrived returns every message in Kafka, as text, with its number.
+func (r *relayPair) arrived(t *testing.T) map[string]int {
 	t.Helper()
 	client, err := sarama.NewClient(r.cfg.Kafka.Brokers, sarama.NewConfig())
 	must(t, err)

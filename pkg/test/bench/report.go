@@ -10,11 +10,12 @@ import (
 	"time"
 )
 
-// What the benchmarks report, beside Go's ns/op. Microseconds are of single operations as their client saw them.
+// The units of the benchmarks, in addition to Go's ns/op. Latencies, in microseconds, are those of single operations at the
+// client.
 const (
 	unitRatio     = "ratio"      // median over the rounds of our throughput / the bare one's
-	unitRatioLow  = "ratio-low"  // the rounds' first quartile
-	unitRatioHigh = "ratio-high" // the rounds' third quartile
+	unitRatioLow  = "ratio-low"  // first quartile of the rounds
+	unitRatioHigh = "ratio-high" // third quartile of the rounds
 	unitRounds    = "rounds"
 	unitRate      = "ops/s"
 	unitCPU       = "cpu-us" // of the benchmark's process for one operation, clients included
@@ -25,47 +26,47 @@ const (
 	unitWrites    = "writes"
 	unitReads     = "reads"
 	unitStale     = "stale"   // the share of the reads
-	unitSteady    = "steady"  // the rate of the last tenth / of the first
-	unitSlowest   = "slowest" // the rate of the slowest tenth / of the fastest
-	unitHeap      = "heap"    // the most after a tenth / after the first
+	unitSteady    = "steady"  // rate of the last tenth / of the first
+	unitSlowest   = "slowest" // rate of the slowest tenth / of the fastest
+	unitHeap      = "heap"    // maximum after any tenth / after the first
 	unitHeapMB    = "heap-MB"
-	bare          = "bare-" // before a unit: the other side's
+	bare          = "bare-" // prefix of a unit: that of the bare side
 
 	unitRenditions = "renditions/cpu-s"
 	unitToSharp    = "to-sharp" // median over the rounds of renditions/cpu-s, divided by sharp's
-	unitPictures   = "pictures"
+	unitImages     = "images"
 	unitMB         = "MB" // of all renditions of a round
 	unitPeakMB     = "peak-MB"
 	unitSettledMB  = "settled-MB"
-	unitCPUEach    = "cpu-s/picture"
-	unitKBEach     = "kB/picture"
+	unitCPUEach    = "cpu-s/image"
+	unitKBEach     = "kB/image"
 )
 
-// pairs are the benchmarks that have two sides, and what their ratios are called.
+// pairs are the benchmarks with two sides, and the names of their ratios.
 var pairs = []ratio{
 	{"GetProduct/hit", unitRatio, "hit/bare"},
 	{"GetProduct/miss", unitRatio, "miss/bare"},
-	{"CreateProduct/pictures=3", unitRatio, "create/sql"},
+	{"CreateProduct/images=3", unitRatio, "create/sql"},
 	{"Relay/batch=500", unitRatio, "relay/producer"},
 }
 
-// ratio is a line for scripts: what a benchmark reported in a unit, under a name.
+// ratio is an output line for scripts: the value of a benchmark in a unit, under a name.
 type ratio struct{ benchmark, unit, name string }
 
-// staleness are the benchmarks of it, and what they are about.
+// staleness are the benchmarks of stale reads, with their labels in the table.
 var staleness = []struct{ benchmark, what string }{
-	{"Staleness/as_it_is", "as it is"},
-	{"Staleness/by_event_alone", "the writer's word to the cache is lost, the event corrects it"},
+	{"Staleness/as_it_is", "normal operation"},
+	{"Staleness/by_event_alone", "the writer's invalidation is lost, the event corrects the cache"},
 }
 
-// mainRatios are the lines of the first chapter.
+// mainRatios are the ratios of the first section.
 func mainRatios() []ratio {
 	return append(slices.Clone(pairs),
 		ratio{"Staleness/as_it_is", unitStale, "stale/reads"},
 		ratio{"Staleness/by_event_alone", unitStale, "stale-by-event/reads"})
 }
 
-// backlogRatios are the lines of the second.
+// backlogRatios are the ratios of the section about the outbox.
 var backlogRatios = []ratio{
 	{"Backlog/beside_reads", unitRatio, "backlog/reads"},
 	{"Backlog/alone", unitSteady, "backlog/steady"},
@@ -74,7 +75,7 @@ var backlogRatios = []ratio{
 	{"Backlog/beside_an_old_transaction", unitHeap, "backlog-pinned/heap"},
 }
 
-// imageRatios are the lines of the chapter about pictures.
+// imageRatios are the ratios of the section about images.
 var imageRatios = []ratio{
 	{"Images/utilization", unitRatio, "codec-utilization"},
 	{"Images/codec", unitRatio, "codec/ceiling"},
@@ -83,10 +84,10 @@ var imageRatios = []ratio{
 	{"Images/memory", unitRatio, "rss500/rss50"},
 }
 
-// listsPrefix begins the names of the benchmarks that stand alone.
+// listsPrefix is the prefix of the list benchmarks, which have one side only.
 const listsPrefix = "ListProducts/"
 
-// find returns the metrics of a benchmark, nil if it did not run.
+// find returns the metrics of a benchmark, or nil if there is no result.
 func (r report) find(name string) map[string]float64 {
 	for _, res := range r.results {
 		if res.name == name {
@@ -96,7 +97,7 @@ func (r report) find(name string) map[string]float64 {
 	return nil
 }
 
-// lines returns what a script may read, in a fixed order. One that is missing is an error.
+// lines returns the output lines for scripts, in a fixed order. A missing value is an error.
 func (r report) lines(ratios []ratio) (string, error) {
 	var lines strings.Builder
 	var missing []error
@@ -110,13 +111,13 @@ func (r report) lines(ratios []ratio) (string, error) {
 	return lines.String(), errors.Join(missing...)
 }
 
-// heading says when, where and what was measured.
+// heading returns the time, the commit and the machine of the measurement.
 func (r report) heading(commit string, now time.Time) string {
 	return fmt.Sprintf("Measured %s at commit `%s` with %s, GOMAXPROCS %s; %s.\n",
 		now.UTC().Format("2006-01-02 15:04 UTC"), commit, runtime.Version(), r.cpus, strings.Join(r.machine, ", "))
 }
 
-// tables returns everything of the first chapter as Markdown.
+// tables returns the tables of the first section, in Markdown.
 func (r report) tables() string {
 	var out strings.Builder
 	out.WriteString("\n| ratio | median | middle half of the rounds | rounds | ours, per second | bare, per second | " +
@@ -131,7 +132,7 @@ func (r report) tables() string {
 	for _, p := range pairs {
 		m := r.find(p.benchmark)
 		if _, ok := m[unitP50]; !ok {
-			continue // batches have no latency of a single message
+			continue // a batch has no latency of single operations
 		}
 		fmt.Fprintf(&out, "| `%s` | %s | %s | %s | %s | %s | %s |\n", p.benchmark, ms(m[unitP50]), ms(m[unitP95]), ms(m[unitP99]),
 			ms(m[bare+unitP50]), ms(m[bare+unitP95]), ms(m[bare+unitP99]))
@@ -154,7 +155,7 @@ func (r report) tables() string {
 	return out.String()
 }
 
-// backlogTables returns the second chapter as Markdown.
+// backlogTables returns the tables of the section about the outbox, in Markdown.
 func (r report) backlogTables() string {
 	var out strings.Builder
 	m := r.find("Backlog/beside_reads")
@@ -163,7 +164,7 @@ func (r report) backlogTables() string {
 	fmt.Fprintf(&out, "| `backlog/reads` | **%.2f** | %.2f to %.2f | %.0f | %.0f |\n", m[unitRatio], m[unitRatioLow],
 		m[unitRatioHigh], m[unitRounds], m[unitRate])
 	out.WriteString("\n| a million messages, at full speed | messages per second | last tenth / first | " +
-		"slowest tenth / fastest | most memory / after the first tenth | MB after the first tenth |\n" +
+		"slowest tenth / fastest | maximum memory / after the first tenth | MB after the first tenth |\n" +
 		"|---|---:|---:|---:|---:|---:|\n")
 	for _, row := range []struct{ benchmark, what string }{
 		{"Backlog/alone", "alone"}, {"Backlog/beside_an_old_transaction", "beside an open transaction that is older"},
@@ -175,13 +176,13 @@ func (r report) backlogTables() string {
 	return out.String()
 }
 
-// imageTables returns the chapter about pictures as Markdown.
+// imageTables returns the tables of the section about images, in Markdown.
 func (r report) imageTables() string {
 	var out strings.Builder
 	m := r.find("Images/ceiling")
-	fmt.Fprintf(&out, "\n%.0f photographs, %.0f rounds.\n\n", m[unitPictures], m[unitRounds])
-	out.WriteString("| | renditions per CPU second | of the ceiling | least and most of the rounds | MB of renditions | " +
-		"most memory, MB | memory at rest, MB |\n|---|---:|---:|---:|---:|---:|---:|\n")
+	fmt.Fprintf(&out, "\n%.0f photographs, %.0f rounds.\n\n", m[unitImages], m[unitRounds])
+	out.WriteString("| | renditions per CPU second | of the ceiling | minimum and maximum of the rounds | MB of renditions | " +
+		"peak memory, MB | memory at rest, MB |\n|---|---:|---:|---:|---:|---:|---:|\n")
 	for _, row := range []struct{ side, what string }{
 		{"ceiling", "C loop over libvips"}, {"codec", "our codec"}, {"worker", "our worker with two codecs"}, {"sharp", "sharp"},
 	} {
@@ -192,15 +193,15 @@ func (r report) imageTables() string {
 	out.WriteString("\n| sources | photographs | our codec, of the ceiling | our codec, of sharp |\n|---|---:|---:|---:|\n")
 	for _, res := range r.results {
 		if format, ok := strings.CutPrefix(res.name, "Images/of_"); ok {
-			fmt.Fprintf(&out, "| %s | %.0f | %.2f | %.2f |\n", format, res.metrics[unitPictures], res.metrics[unitRatio],
+			fmt.Fprintf(&out, "| %s | %.0f | %.2f | %.2f |\n", format, res.metrics[unitImages], res.metrics[unitRatio],
 				res.metrics[unitToSharp])
 		}
 	}
 	m = r.find("Images/memory")
-	fmt.Fprintf(&out, "\nA codec keeps %.0f MB after 50 pictures and %.0f MB after 500: **%.2f**. The worker's codecs had a "+
-		"picture in hand for **%.2f** of the time.\n", m["first-"+unitSettledMB], m["last-"+unitSettledMB], m[unitRatio],
+	fmt.Fprintf(&out, "\nA codec keeps %.0f MB after 50 images and %.0f MB after 500: **%.2f**. The worker's codecs were "+
+		"busy for **%.2f** of the time.\n", m["first-"+unitSettledMB], m["last-"+unitSettledMB], m[unitRatio],
 		r.find("Images/utilization")[unitRatio])
-	out.WriteString("\n| pipeline | CPU seconds a picture | kB a picture |\n|---|---:|---:|\n")
+	out.WriteString("\n| pipeline | CPU seconds per image | kB per image |\n|---|---:|---:|\n")
 	for _, row := range []struct{ variant, what string }{
 		{"as_it_is", "default: WebP and JPEG"}, {"with_avif", "and AVIF"}, {"with_targets", "targets of 70 instead of qualities"},
 	} {
@@ -210,11 +211,11 @@ func (r report) imageTables() string {
 	return out.String()
 }
 
-// ms writes microseconds as milliseconds.
+// ms formats microseconds as milliseconds.
 func ms(us float64) string { return fmt.Sprintf("%.2f", us/1000) }
 
-// chapter is what this program writes into the document: what stands between its markers. The rest is people's.
-type chapter struct {
+// section is a part of the document that this program writes, between two markers. People write the rest.
+type section struct {
 	begin  string
 	ratios []ratio
 	tables func(report) string
@@ -227,8 +228,8 @@ const (
 	endMark          = "<!-- to here -->"
 )
 
-// between returns the document with tables between the chapter's markers.
-func (c chapter) between(document []byte, tables string) ([]byte, error) {
+// between returns the document with tables between the section's markers.
+func (c section) between(document []byte, tables string) ([]byte, error) {
 	head, rest, ok := bytes.Cut(document, []byte(c.begin))
 	_, tail, ended := bytes.Cut(rest, []byte(endMark))
 	if !ok || !ended {

@@ -21,47 +21,47 @@ import (
 	"vitrine.io/pkg/foundation/event"
 )
 
-// Readers of each pod, on connections that stay open; how long after a write they are watched.
+// Readers of each pod, on persistent connections, and the end of their observation after a write.
 const (
 	staleReaders = 4
-	staleQuiet   = 20 // reads of a reader after the last stale one, before a write counts as seen by everybody
+	staleQuiet   = 20 // current reads in a row after which a reader stops
 )
 
-// pods are two instances of the api that share Postgres, Redis and Kafka. Changes are made at the first, or by one that is
-// not asked, and whose cache is never told.
+// pods are two instances of the api that share Postgres, Redis and Kafka. The first one writes, or a third one that is not
+// read and drops the invalidations of its cache.
 type pods struct {
-	first, second *stage
-	silent        *stage
+	first, second *instance
+	lossy         *instance
 	product       catalog.ProductID
 	readers       []load // of each pod
 	writes        atomic.Int64
 }
 
-// newPods starts both with their relays and their consumers of changes, and one product with a ready picture.
+// newPods starts them with their relays and consumers of changes, and one product with a ready image.
 func newPods(tb testing.TB) *pods {
 	tb.Helper()
-	p := &pods{first: newStage(tb), product: 1}
-	p.first.plant(tb, crop{users: 1, products: 1, pictures: 1, name: func(int) string { return "Kettle" }})
-	outbox, publisher := p.first.toKafka(tb, 3)
-	p.first.carry(tb, outbox, publisher)
-	p.second = raise(tb, p.first.cfg)
-	outbox, publisher = p.second.sameKafka(tb)
-	p.second.carry(tb, outbox, publisher)
-	p.silent = raise(tb, p.first.cfg)
-	p.silent.cache.deaf.Store(true)
-	p.silent.mover = p.first.mover
-	for _, pod := range []*stage{p.first, p.second} {
+	p := &pods{first: newInstance(tb), product: 1}
+	p.first.seed(tb, dataset{users: 1, products: 1, images: 1, name: func(int) string { return "Kettle" }})
+	outbox, publisher := p.first.createTopics(tb, 3)
+	p.first.runBackground(tb, outbox, publisher)
+	p.second = startInstance(tb, p.first.cfg)
+	outbox, publisher = p.second.connectKafka(tb)
+	p.second.runBackground(tb, outbox, publisher)
+	p.lossy = startInstance(tb, p.first.cfg)
+	p.lossy.cache.drop.Store(true)
+	p.lossy.relay = p.first.relay
+	for _, pod := range []*instance{p.first, p.second} {
 		p.readers = append(p.readers, newLoad(tb, pod.server.Addr(), staleReaders))
 	}
 	p.awaitEvents(tb)
 	return p
 }
 
-// carry runs what cmd/api runs beside its server: the relay and the consumer that repairs the cache.
-func (s *stage) carry(tb testing.TB, outbox *postgres.Outbox, publisher *kafka.Publisher) {
+// runBackground starts the parts that cmd/api runs beside its server: the relay and the consumer that repairs the cache.
+func (s *instance) runBackground(tb testing.TB, outbox *postgres.Outbox, publisher *kafka.Publisher) {
 	tb.Helper()
-	s.mover = relay.New(outbox, publisher, s.cfg.Relay, s.reg, s.log.Named("relay"))
-	tb.Cleanup(running(tb, s.mover.Run))
+	s.relay = relay.New(outbox, publisher, s.cfg.Relay, s.reg, s.log.Named("relay"))
+	tb.Cleanup(running(tb, s.relay.Run))
 	changes, err := kafka.NewConsumer(s.cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.cache", Topic: event.TopicChanged, InFlight: 32,
 	}, s.service.HandleChanged, publisher, s.reg, s.log.Named("changes"))
@@ -69,43 +69,43 @@ func (s *stage) carry(tb testing.TB, outbox *postgres.Outbox, publisher *kafka.P
 	tb.Cleanup(running(tb, changes.Run))
 }
 
-// change writes a new price, which nobody has seen before, and returns the version that all reads from now on should have.
-func (p *pods) change(writer *stage, price int64) (int64, error) {
+// change writes a new price, and returns the version that all later reads should have.
+func (p *pods) change(writer *instance, price int64) (int64, error) {
 	next := decimal.New(price, -catalog.PriceDecimals)
 	changed, err := writer.service.Patch(context.Background(), p.product, catalog.ProductPatch{Price: &next}, nil, "")
 	return changed.Version, err
 }
 
-// awaitEvents waits until changes come back from Kafka: the consumers have joined their group.
+// awaitEvents waits until changes arrive from Kafka, which means that the consumers have joined their group.
 func (p *pods) awaitEvents(tb testing.TB) {
 	tb.Helper()
-	_, err := p.first.service.Get(tb.Context(), p.product) // now it is cached, and only an event can change that
+	_, err := p.first.service.Get(tb.Context(), p.product) // fills the cache, which only an event can correct
 	must(tb, err)
-	version, err := p.change(p.silent, 1)
+	version, err := p.change(p.lossy, 1)
 	must(tb, err)
 	_, err = p.watch(version, time.Now(), time.Minute)
 	must(tb, err)
 }
 
-// sighting is what the readers saw of one write.
-type sighting struct {
+// observation is the result of reading after one write.
+type observation struct {
 	reads, stale int
-	last         time.Duration // from the acknowledgement to the answer of the last stale read; 0: there was none
+	last         time.Duration // from the acknowledgement to the response of the last stale read; 0 if there was none
 }
 
-// watch reads at all pods at once until each reader has seen version for a while. Stale is a read that began after the
-// write was acknowledged and answered with less.
-func (p *pods) watch(version int64, acknowledged time.Time, bound time.Duration) (sighting, error) {
+// watch reads from all pods concurrently until each reader has read version staleQuiet times in a row. A stale read is one
+// that started after the acknowledgement of the write and returned an older version.
+func (p *pods) watch(version int64, acknowledged time.Time, bound time.Duration) (observation, error) {
 	var (
 		mu    sync.Mutex
-		all   sighting
+		all   observation
 		wrong error
 		wg    sync.WaitGroup
 	)
 	for _, pod := range p.readers {
 		for _, reader := range pod {
 			wg.Go(func() {
-				seen, err := p.look(reader, version, acknowledged, bound)
+				seen, err := p.read(reader, version, acknowledged, bound)
 				mu.Lock()
 				defer mu.Unlock()
 				all.reads += seen.reads
@@ -121,9 +121,9 @@ func (p *pods) watch(version int64, acknowledged time.Time, bound time.Duration)
 	return all, wrong
 }
 
-// look is one reader's part of watch.
-func (p *pods) look(reader *rawClient, version int64, acknowledged time.Time, bound time.Duration) (sighting, error) {
-	var seen sighting
+// read is one reader's part of watch.
+func (p *pods) read(reader *rawClient, version int64, acknowledged time.Time, bound time.Duration) (observation, error) {
+	var seen observation
 	for fresh := 0; fresh < staleQuiet; {
 		body, err := reader.get("/products/" + p.product.String())
 		if err != nil {
@@ -140,20 +140,20 @@ func (p *pods) look(reader *rawClient, version int64, acknowledged time.Time, bo
 			seen.last = time.Since(acknowledged)
 			fresh = 0
 			if seen.last > bound {
-				return seen, fmt.Errorf("version %d is still answered %s after the write of %d", doc.Version, bound, version)
+				return seen, fmt.Errorf("version %d is still returned %s after the write of %d", doc.Version, bound, version)
 			}
 		}
 	}
 	return seen, nil
 }
 
-// stalenessBound is far above what a machine in trouble needs: beyond it the cache does not work.
+// stalenessBound is far above the staleness on an overloaded machine: beyond it the cache is broken.
 const stalenessBound = 30 * time.Second
 
-// measure makes n changes and watches each.
-func (p *pods) measure(tb testing.TB, writer *stage, n int) []sighting {
+// measure writes n changes and watches each.
+func (p *pods) measure(tb testing.TB, writer *instance, n int) []observation {
 	tb.Helper()
-	seen := make([]sighting, 0, n)
+	seen := make([]observation, 0, n)
 	for range n {
 		version, err := p.change(writer, 100+p.writes.Add(1))
 		acknowledged := time.Now()
@@ -165,19 +165,19 @@ func (p *pods) measure(tb testing.TB, writer *stage, n int) []sighting {
 	return seen
 }
 
-// BenchmarkStaleness is how long after a write was acknowledged any pod still answers with what was before: as it is, and
-// with a writer whose word to the cache is always lost, so that only the event corrects it.
+// BenchmarkStaleness measures how long after the acknowledgement of a write a pod returns an older version: in normal
+// operation, and with a writer whose invalidations are lost, so that only the event corrects the cache.
 func BenchmarkStaleness(b *testing.B) {
 	p := newPods(b)
 	for _, row := range []struct {
 		name   string
-		writer *stage
-	}{{"as_it_is", p.first}, {"by_event_alone", p.silent}} {
+		writer *instance
+	}{{"as_it_is", p.first}, {"by_event_alone", p.lossy}} {
 		b.Run(row.name, func(b *testing.B) { reportStaleness(b, p.measure(b, row.writer, b.N)) })
 	}
 }
 
-func reportStaleness(b *testing.B, seen []sighting) {
+func reportStaleness(b *testing.B, seen []observation) {
 	b.Helper()
 	var reads, stale int
 	var last []time.Duration
@@ -200,15 +200,15 @@ func TestStaleness(t *testing.T) {
 	p := newPods(t)
 	for i, s := range p.measure(t, p.first, 3) {
 		if s.reads < 2*staleReaders*staleQuiet || s.stale != 0 || s.last != 0 {
-			t.Errorf("write %d: got %+v, want no stale read of all that both pods answer", i, s)
+			t.Errorf("write %d: got %+v, want no stale reads", i, s)
 		}
 	}
-	for i, s := range p.measure(t, p.silent, 3) {
+	for i, s := range p.measure(t, p.lossy, 3) {
 		if s.stale == 0 || s.last <= 0 {
-			t.Errorf("write %d, of which the cache was not told: got %+v, want stale reads until the event comes", i, s)
+			t.Errorf("write %d without an invalidation: got %+v, want stale reads until the event arrives", i, s)
 		}
 	}
 	if _, err := p.watch(math.MaxInt64, time.Now(), time.Millisecond); err == nil || !strings.Contains(err.Error(), "still") {
-		t.Errorf("a version that never comes: got %v, want an error", err)
+		t.Errorf("a version that is never written: got %v, want an error", err)
 	}
 }

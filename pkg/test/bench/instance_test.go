@@ -37,16 +37,16 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	rediscache.BridgeLogger(zap.NewNop()) // or it writes into the middle of a benchmark's line
+	rediscache.BridgeLogger(zap.NewNop()) // otherwise its log lines break benchmark lines
 	servers.Main(m,
-		// Fasthttp's clock, one per process, and the cleaner of a pool, which sees only every ten seconds that its server ended.
+		// The clock of fasthttp, one per process, and its pool cleaner, which checks only every 10 s whether its server has ended.
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
-const publicURL = "https://pictures.example/vitrine"
+const publicURL = "https://images.example/vitrine"
 
-// settings is the part of cmd/api's configuration that is measured, under the same names and with the same defaults.
+// settings is the measured part of cmd/api's configuration, with the same names and defaults.
 type settings struct {
 	Log      telemetry.LogConfig `envPrefix:"LOG_"`
 	HTTP     httpapi.Config      `envPrefix:"HTTP_"`
@@ -57,24 +57,23 @@ type settings struct {
 	Relay    relay.Config        `envPrefix:"RELAY_"`
 }
 
-// stage is the api put together as cmd/api does it, with a corner of real servers for itself, and beside it what a bare
-// program would use.
-type stage struct {
+// instance is an api, wired as in cmd/api, on a private part of real servers, with the clients of the bare side.
+type instance struct {
 	cfg     settings
 	log     *zap.Logger
 	reg     *prometheus.Registry
 	db      *postgres.DB
 	store   *countingStore
-	cache   *forgetful
-	mover   *relay.Relay // that is told of new messages; nil: none
+	cache   *lossyCache
+	relay   *relay.Relay // nil if none runs
 	service *catalog.Service
 	server  *httpapi.Server
 
-	pool  *pgxpool.Pool        // as many connections as our pool
-	redis *redis.ClusterClient // as our cache's
+	pool  *pgxpool.Pool        // with the options of the store's pool
+	redis *redis.ClusterClient // with the options of the cache's client
 }
 
-// countingStore counts the reads that the cache could not serve.
+// countingStore counts the reads that were not served from the cache.
 type countingStore struct {
 	*postgres.Store
 	reads atomic.Int64
@@ -86,42 +85,42 @@ func (s *countingStore) Product(ctx context.Context, id catalog.ProductID) (cata
 	return s.Store.Product(ctx, id)
 }
 
-// forgetful is the cache, which can be made to miss what it is told.
-type forgetful struct {
+// lossyCache is the cache, which can drop invalidations.
+type lossyCache struct {
 	*rediscache.Cache
-	deaf atomic.Bool
+	drop atomic.Bool
 }
 
 // Invalidate implements catalog.Cache.
-func (c *forgetful) Invalidate(ctx context.Context, id catalog.ProductID, version int64) error {
-	if c.deaf.Load() {
-		return errors.New("told nobody")
+func (c *lossyCache) Invalidate(ctx context.Context, id catalog.ProductID, version int64) error {
+	if c.drop.Load() {
+		return errors.New("invalidation dropped")
 	}
 	return c.Cache.Invalidate(ctx, id, version)
 }
 
-// newStage puts the api together. It listens on a port of its own until the test's end.
-func newStage(tb testing.TB) *stage {
+// newInstance starts an api with a new schema, which listens until the end of the test.
+func newInstance(tb testing.TB) *instance {
 	tb.Helper()
 	dsn := servers.Postgres(tb)
 	addrs, prefix := servers.Redis(tb)
 	environ := []string{
 		"VITRINE_HTTP_ADDR=127.0.0.1:0", "VITRINE_HTTP_CORS_ORIGINS=https://shop.example", "VITRINE_POSTGRES_DSN=" + dsn,
 		"VITRINE_REDIS_ADDRS=" + strings.Join(addrs, ","), "VITRINE_REDIS_KEY_PREFIX=" + prefix,
-		// A machine that stalls makes a hit slow here, not a miss.
+		// On a stalled machine a hit is slow, and does not become a miss.
 		"VITRINE_REDIS_TIMEOUT=5s", "VITRINE_REDIS_IO_TIMEOUT=5s", "VITRINE_REDIS_DIAL_TIMEOUT=5s",
 	}
 	cfg, _, err := config.Load[settings](nil, environ)
 	must(tb, err)
 	must(tb, postgres.Migrate(tb.Context(), postgres.Config{DSN: dsn}, zap.NewNop()))
-	return raise(tb, cfg)
+	return startInstance(tb, cfg)
 }
 
-// raise puts one instance together, on servers that are prepared.
-func raise(tb testing.TB, cfg settings) *stage {
+// startInstance starts an api on prepared servers.
+func startInstance(tb testing.TB, cfg settings) *instance {
 	tb.Helper()
 	build := telemetry.NewBuild("bench", debug.ReadBuildInfo)
-	s := &stage{cfg: cfg, reg: telemetry.NewRegistry("api", build)}
+	s := &instance{cfg: cfg, reg: telemetry.NewRegistry("api", build)}
 	lines, err := os.Create(filepath.Join(tb.TempDir(), "log"))
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, lines.Close()) })
@@ -138,8 +137,8 @@ func raise(tb testing.TB, cfg settings) *stage {
 	return s
 }
 
-// assemble makes what stands on the store, as cmd/api does, and serves.
-func (s *stage) assemble(tb testing.TB) {
+// assemble creates the parts above the store, as cmd/api does, and starts the server.
+func (s *instance) assemble(tb testing.TB) {
 	tb.Helper()
 	_, epoch, err := s.store.Installation(tb.Context())
 	must(tb, err)
@@ -147,7 +146,7 @@ func (s *stage) assemble(tb testing.TB) {
 	cache, err := rediscache.New(s.cfg.Redis, encoder.Tag(), time.Now, rand.Float64, s.reg, s.log.Named("cache"))
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, cache.Close()) })
-	s.cache = &forgetful{Cache: cache}
+	s.cache = &lossyCache{Cache: cache}
 	inForce := pipeline.NewRevision(pipeline.Default())
 	s.service = catalog.New(catalog.Deps{
 		Store: s.store, Pipelines: s.store, Cache: s.cache, Encoder: encoder,
@@ -162,8 +161,8 @@ func (s *stage) assemble(tb testing.TB) {
 	tb.Cleanup(running(tb, s.server.Run))
 }
 
-// bare makes the other side's clients. Their options are those that rediscache and postgres give theirs.
-func (s *stage) bare(tb testing.TB) {
+// bare creates the clients of the bare side, with the options of rediscache and postgres.
+func (s *instance) bare(tb testing.TB) {
 	tb.Helper()
 	pool, err := pgxpool.ParseConfig(s.cfg.Postgres.DSN)
 	must(tb, err)
@@ -180,11 +179,11 @@ func (s *stage) bare(tb testing.TB) {
 	tb.Cleanup(func() { must(tb, s.redis.Close()) })
 }
 
-// key is where our cache keeps a product.
-func (s *stage) key(id string) string { return s.cfg.Redis.KeyPrefix + "p:{" + id + "}" }
+// key returns the key of a product in our cache.
+func (s *instance) key(id string) string { return s.cfg.Redis.KeyPrefix + "p:{" + id + "}" }
 
-// toKafka gives the stage topics of its own, with so many partitions each, and what brings messages there.
-func (s *stage) toKafka(tb testing.TB, partitions int) (*postgres.Outbox, *kafka.Publisher) {
+// createTopics creates private topics with a number of partitions each, and returns an outbox and a publisher.
+func (s *instance) createTopics(tb testing.TB, partitions int) (*postgres.Outbox, *kafka.Publisher) {
 	tb.Helper()
 	brokers, prefix := servers.Kafka(tb)
 	s.cfg.Kafka.Brokers, s.cfg.Kafka.TopicPrefix = brokers, prefix
@@ -192,11 +191,11 @@ func (s *stage) toKafka(tb testing.TB, partitions int) (*postgres.Outbox, *kafka
 	admin, err := kafka.NewAdmin(s.cfg.Kafka)
 	must(tb, err)
 	must(tb, admin.EnsureTopics(tb.Context()))
-	return s.sameKafka(tb)
+	return s.connectKafka(tb)
 }
 
-// sameKafka is toKafka for another instance on topics that are there.
-func (s *stage) sameKafka(tb testing.TB) (*postgres.Outbox, *kafka.Publisher) {
+// connectKafka is createTopics for a further instance on the same topics.
+func (s *instance) connectKafka(tb testing.TB) (*postgres.Outbox, *kafka.Publisher) {
 	tb.Helper()
 	outbox, err := postgres.NewOutbox(s.db)
 	must(tb, err)
@@ -207,7 +206,7 @@ func (s *stage) sameKafka(tb testing.TB) (*postgres.Outbox, *kafka.Publisher) {
 	return outbox, publisher
 }
 
-// running runs a part of the api until the returned function is called, which waits for its end.
+// running runs a part of the api. The returned function stops it and waits until it has ended.
 func running(tb testing.TB, run func(context.Context) error) (stop func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -216,7 +215,7 @@ func running(tb testing.TB, run func(context.Context) error) (stop func()) {
 	return func() { cancel(); must(tb, <-done) }
 }
 
-// newID is cmd/api's.
+// newID returns an id as in cmd/api.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 func must(tb testing.TB, err error) {
@@ -226,47 +225,48 @@ func must(tb testing.TB, err error) {
 	}
 }
 
-// crop is a number of products to be planted.
-type crop struct {
+// dataset describes generated users and products.
+type dataset struct {
 	users, products int
-	pictures        int              // of each product, all ready
+	images          int              // per product, all ready
 	name            func(int) string // of the product with that id
 }
 
-// plant adds users and products, by COPY. Both count from 1; products go round the users.
-func (s *stage) plant(tb testing.TB, c crop) {
+// seed adds users and products, by COPY. Their ids start at 1; products are distributed evenly over the users.
+func (s *instance) seed(tb testing.TB, c dataset) {
 	tb.Helper()
 	conn, err := pgx.Connect(tb.Context(), s.cfg.Postgres.DSN)
 	must(tb, err)
 	defer conn.Close(context.Background())
-	// The references are right, so nobody needs to look; and a million rows are indexed faster at once than one by one.
+	// The foreign keys are valid and need no check, and a million rows are indexed faster at once than one by one.
 	_, err = conn.Exec(tb.Context(), "SET session_replication_role = replica; SET maintenance_work_mem = '512MB'")
 	must(tb, err)
 	restore := dropIndexes(tb, conn)
-	plant(tb, conn, "users", []string{"name", "email"}, c.users, func(i int) []any {
+	copyRows(tb, conn, "users", []string{"name", "email"}, c.users, func(i int) []any {
 		return []any{"User", fmt.Sprintf("user-%d@example.com", i+1)}
 	})
-	urls := make([]string, c.pictures)
+	urls := make([]string, c.images)
 	for i := range urls {
 		urls[i] = fmt.Sprintf("https://origin.example/catalogue/photo-%d.jpg", i)
 	}
 	columns := []string{
 		"user_id", "product_name", "product_description", "product_price", "product_images", "compressed_product_images",
 	}
-	plant(tb, conn, "products", columns, c.products, func(i int) []any {
-		keys := make([]string, c.pictures)
+	copyRows(tb, conn, "products", columns, c.products, func(i int) []any {
+		keys := make([]string, c.images)
 		for at := range keys {
 			keys[at] = objects(i, at) + "full." + pipeline.JPEG.Extension()
 		}
 		cents := pgtype.Numeric{Int: big.NewInt(int64(i) * 7919 % 100_000), Exp: -catalog.PriceDecimals, Valid: true}
-		return []any{int64(i%c.users + 1), c.name(i + 1), "A thing of use in every house.", cents, urls, keys}
+		return []any{int64(i%c.users + 1), c.name(i + 1), "A kettle for every kitchen.", cents, urls, keys}
 	})
 	shape := renditions("PREFIX/")
 	columns = []string{
-		"product_id", "position", "source_url", "source_bytes", "status", "work", "width", "height", "placeholder", "renditions",
+		"product_id", "position", "source_url", "source_bytes", "status", "job_state", "width", "height", "placeholder",
+		"renditions",
 	}
-	plant(tb, conn, "images", columns, c.products*c.pictures, func(i int) []any {
-		product, at := i/c.pictures, i%c.pictures
+	copyRows(tb, conn, "images", columns, c.products*c.images, func(i int) []any {
+		product, at := i/c.images, i%c.images
 		return []any{int64(product + 1), int32(at), urls[at], int64(2_400_000), "ready", "idle", int32(3000), int32(2000),
 			"#c0ffee", []byte(strings.ReplaceAll(shape, "PREFIX/", objects(product, at)))}
 	})
@@ -275,7 +275,7 @@ func (s *stage) plant(tb testing.TB, c crop) {
 	must(tb, err)
 }
 
-// dropIndexes drops the indexes that the migrations have made, apart from constraints, and returns what makes them again.
+// dropIndexes drops all indexes that are not unique. The returned function creates them again.
 func dropIndexes(tb testing.TB, conn *pgx.Conn) (restore func()) {
 	tb.Helper()
 	rows, err := conn.Query(tb.Context(), `SELECT c.relname::text AS name, pg_get_indexdef(i.indexrelid) AS definition
@@ -297,7 +297,7 @@ func dropIndexes(tb testing.TB, conn *pgx.Conn) (restore func()) {
 	}
 }
 
-func plant(tb testing.TB, conn *pgx.Conn, table string, columns []string, n int, row func(i int) []any) {
+func copyRows(tb testing.TB, conn *pgx.Conn, table string, columns []string, n int, row func(i int) []any) {
 	tb.Helper()
 	_, err := conn.CopyFrom(tb.Context(), pgx.Identifier{table}, columns,
 		pgx.CopyFromSlice(n, func(i int) ([]any, error) { return row(i), nil }))
@@ -308,7 +308,7 @@ func objects(product, at int) string {
 	return fmt.Sprintf("products/%d/%d/1-5f0a9c3e7b21/", product+1, at)
 }
 
-// renditions is what the worker writes for a large source with the default pipeline.
+// renditions returns the column renditions as the worker writes it for a large source with the default pipeline.
 func renditions(prefix string) string {
 	var all []string
 	for _, r := range pipeline.Default().Spec.Renditions {

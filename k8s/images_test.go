@@ -140,11 +140,11 @@ func testDockerfilesBaseImagesArePinned(t *testing.T) {
 			for _, line := range s.lines {
 				switch {
 				case strings.HasPrefix(line, "ADD "):
-					t.Errorf("%s: ADD does more than it says: %s", path, line)
+					t.Errorf("%s: ADD also unpacks and downloads, use COPY: %s", path, line)
 				case strings.Contains(line, "apt-get install") && !strings.Contains(line, "--no-install-recommends"):
-					t.Errorf("%s: it would install what nobody asked for: %s", path, line)
+					t.Errorf("%s: it would install recommended packages too: %s", path, line)
 				case strings.Contains(line, "go build") && !strings.Contains(line, "id=vitrine-go-build,target=/root/.cache/go-build"):
-					t.Errorf("%s: Go would build all of it each time: %s", path, line)
+					t.Errorf("%s: the Go build cache is not mounted: %s", path, line)
 				case strings.Contains(line, "go build") && !slices.Contains(s.lines, "COPY . ."):
 					t.Errorf("%s: skaffold watches what COPY names: %s", path, line)
 				}

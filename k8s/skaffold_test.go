@@ -1,5 +1,5 @@
-// Package k8s_test holds skaffold.yaml, the Dockerfiles and the manifests beside this file to each other and to the chart:
-// none of them is compiled, and whoever renames a stage, a value or a picture in one of them finds out here.
+// Package k8s_test checks skaffold.yaml, the Dockerfiles and the manifests of this directory against each other and the chart:
+// none of them is compiled, so only these tests find a stale name of a stage, a value or an image.
 package k8s_test
 
 import (

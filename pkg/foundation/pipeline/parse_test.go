@@ -49,16 +49,30 @@ func TestParse(t *testing.T) {
 	t.Run("round_trip_of_any_pipeline", testParseRoundTripOfAnyPipeline)
 }
 
+// parseError is an invalid document with the "path: code" of its errors, separated by spaces.
+type parseError struct{ text, want string }
+
+// firstRendition and firstFormat are paths of the documents that with returns.
+const (
+	firstRendition = "spec.renditions[0]"
+	firstFormat    = "spec.renditions[0].formats[0]"
+)
+
 func testParseErrorsNameFieldPaths(t *testing.T) {
 	t.Parallel()
-	const (
-		first  = "spec.renditions[0]"
-		output = "spec.renditions[0].formats[0]"
-	)
-	rendition := func(text string) string { return with(text, "{format: jpeg}", "") }
-	formats := func(text string) string { return with("width: 9,", text, "") }
-	spec := func(text string) string { return with("width: 9,", "{format: jpeg}", text) }
-	cases := []struct{ text, want string }{
+	for _, c := range slices.Concat(documentErrors(), renditionErrors(), formatErrors(), specErrors()) {
+		t.Run(c.want, func(t *testing.T) {
+			t.Parallel()
+			if got := wrongFields(t, c.text); strings.Join(got, " ") != c.want {
+				t.Errorf("got %q, want %q, of\n%s", got, c.want, c.text)
+			}
+		})
+	}
+}
+
+// documentErrors returns documents with errors in the document and its metadata.
+func documentErrors() []parseError {
+	return []parseError{
 		{strings.Replace(minimal, "v1alpha1", "v2", 1), "apiVersion: unknown_value"},
 		{strings.Replace(minimal, "ImagePipeline", "Pod", 1), "kind: unknown_value"},
 		{strings.Replace(minimal, "small", "Small", 1), "metadata.name: bad_form"},
@@ -78,56 +92,74 @@ func testParseErrorsNameFieldPaths(t *testing.T) {
 			strings.Replace(minimal, "renditions:", "renditions: []\n  accepts:", 1),
 			"spec.accepts: unknown_field spec.renditions: out_of_range",
 		},
+	}
+}
 
-		{rendition(""), first + ".width: out_of_range"},
-		{rendition("width: 0,"), first + ".width: out_of_range"},
-		{rendition("width: 16384,"), first + ".width: out_of_range"},
-		{rendition("width: wide,"), first + ".width: wrong_type"},
-		{rendition("width: 9.5,"), first + ".width: wrong_type"},
-		{rendition("width: 18446744073709551615,"), first + ".width: wrong_type"},
-		{rendition("width: null,"), first + ".width: wrong_type"},
-		{rendition("width: 9, width: 8,"), first + ".width: duplicate_field"},
-		{rendition("width: 9, height: -1,"), first + ".height: out_of_range"},
-		{rendition("width: 9, height: 16384,"), first + ".height: out_of_range"},
-		{rendition("width: 9, fit: cover,"), first + ".height: required"},
-		{rendition("width: 9, fit: contain,"), first + ".height: required"},
-		{rendition("width: 9, fit: fill,"), first + ".fit: unknown_value"},
-		{rendition("width: 9, fit: '',"), first + ".fit: unknown_value"},
-		{rendition("width: 9, background: white,"), first + ".background: bad_form"},
-		{rendition("width: 9, background: '#fff',"), first + ".background: bad_form"},
-		{rendition("width: 9, background: '#gggggg',"), first + ".background: bad_form"},
-		{rendition("width: 9, background: '',"), first + ".background: bad_form"},
-		{strings.Replace(rendition("width: 9,"), "name: a", "name: a/b", 1), first + ".name: bad_form"},
-		{strings.Replace(rendition("width: 9,"), "name: a", "x: a", 1), first + ".x: unknown_field " + first + ".name: required"},
+// renditionErrors returns documents with errors in a rendition.
+func renditionErrors() []parseError {
+	rendition := func(text string) string { return with(text, "{format: jpeg}", "") }
+	return []parseError{
+		{rendition(""), firstRendition + ".width: out_of_range"},
+		{rendition("width: 0,"), firstRendition + ".width: out_of_range"},
+		{rendition("width: 16384,"), firstRendition + ".width: out_of_range"},
+		{rendition("width: wide,"), firstRendition + ".width: wrong_type"},
+		{rendition("width: 9.5,"), firstRendition + ".width: wrong_type"},
+		{rendition("width: 18446744073709551615,"), firstRendition + ".width: wrong_type"},
+		{rendition("width: null,"), firstRendition + ".width: wrong_type"},
+		{rendition("width: 9, width: 8,"), firstRendition + ".width: duplicate_field"},
+		{rendition("width: 9, height: -1,"), firstRendition + ".height: out_of_range"},
+		{rendition("width: 9, height: 16384,"), firstRendition + ".height: out_of_range"},
+		{rendition("width: 9, fit: cover,"), firstRendition + ".height: required"},
+		{rendition("width: 9, fit: contain,"), firstRendition + ".height: required"},
+		{rendition("width: 9, fit: fill,"), firstRendition + ".fit: unknown_value"},
+		{rendition("width: 9, fit: '',"), firstRendition + ".fit: unknown_value"},
+		{rendition("width: 9, background: white,"), firstRendition + ".background: bad_form"},
+		{rendition("width: 9, background: '#fff',"), firstRendition + ".background: bad_form"},
+		{rendition("width: 9, background: '#gggggg',"), firstRendition + ".background: bad_form"},
+		{rendition("width: 9, background: '',"), firstRendition + ".background: bad_form"},
+		{strings.Replace(rendition("width: 9,"), "name: a", "name: a/b", 1), firstRendition + ".name: bad_form"},
+		{strings.Replace(rendition("width: 9,"), "name: a", "x: a", 1), firstRendition + ".x: unknown_field " + firstRendition + ".name: required"},
 		{minimal + "  - {name: thumb, width: 9, formats: [{format: webp}]}", "spec.renditions[1].name: not_unique"},
 		{strings.Replace(minimal, "- {name", "- 7\n  - {name", 1), "spec.renditions[0]: wrong_type"},
+	}
+}
 
-		{formats(""), first + ".formats: out_of_range"},
-		{formats("{format: gif}"), output + ".format: unknown_value"},
-		{formats("{format: heic}"), output + ".format: unknown_value"},
-		{formats("{format: JPEG}"), output + ".format: unknown_value"},
-		{formats("{}"), output + ".format: unknown_value"},
-		{formats("{format: jpeg}, {format: jpeg}"), first + ".formats[1].format: not_unique"},
-		{formats("{format: jpeg, quality: 0}"), output + ".quality: out_of_range"},
-		{formats("{format: jpeg, quality: 101}"), output + ".quality: out_of_range"},
-		{formats("{format: jpeg, quality: '80'}"), output + ".quality: wrong_type"},
-		{formats("{format: jpeg}, {format: png, quality: 80}"), first + ".formats[1].quality: conflict"},
-		{formats("{format: png, target: {ssimulacra2: 9, min: 1, max: 2}}, {format: jpeg}"), output + ".target: conflict"},
-		{formats("{format: jpeg, quality: 80, target: {ssimulacra2: 70, min: 1, max: 2}}"), output + ".target: conflict"},
-		{formats("{format: jpeg, target: null}"), output + ".target: wrong_type"},
-		{formats("{format: jpeg, target: {ssimulacra2: 0.5, min: 1, max: 2}}"), output + ".target.ssimulacra2: out_of_range"},
-		{formats("{format: jpeg, target: {ssimulacra2: 101, min: 1, max: 2}}"), output + ".target.ssimulacra2: out_of_range"},
-		{formats("{format: jpeg, target: {ssimulacra2: .nan, min: 1, max: 2}}"), output + ".target.ssimulacra2: out_of_range"},
-		{formats("{format: jpeg, target: {ssimulacra2: high, min: 1, max: 2}}"), output + ".target.ssimulacra2: wrong_type"},
-		{formats("{format: jpeg, target: {ssimulacra2: 70, min: 0, max: 2}}"), output + ".target.min: out_of_range"},
-		{formats("{format: jpeg, target: {ssimulacra2: 70, min: 1}}"), output + ".target.max: out_of_range"},
-		{formats("{format: jpeg, target: {ssimulacra2: 70, min: 3, max: 2}}"), output + ".target.max: out_of_range"},
+// formatErrors returns documents with errors in a rendition's formats.
+func formatErrors() []parseError {
+	formats := func(text string) string { return with("width: 9,", text, "") }
+	return []parseError{
+		{formats(""), firstRendition + ".formats: out_of_range"},
+		{formats("{format: gif}"), firstFormat + ".format: unknown_value"},
+		{formats("{format: heic}"), firstFormat + ".format: unknown_value"},
+		{formats("{format: JPEG}"), firstFormat + ".format: unknown_value"},
+		{formats("{}"), firstFormat + ".format: unknown_value"},
+		{formats("{format: jpeg}, {format: jpeg}"), firstRendition + ".formats[1].format: not_unique"},
+		{formats("{format: jpeg, quality: 0}"), firstFormat + ".quality: out_of_range"},
+		{formats("{format: jpeg, quality: 101}"), firstFormat + ".quality: out_of_range"},
+		{formats("{format: jpeg, quality: '80'}"), firstFormat + ".quality: wrong_type"},
+		{formats("{format: jpeg}, {format: png, quality: 80}"), firstRendition + ".formats[1].quality: conflict"},
+		{formats("{format: png, target: {ssimulacra2: 9, min: 1, max: 2}}, {format: jpeg}"), firstFormat + ".target: conflict"},
+		{formats("{format: jpeg, quality: 80, target: {ssimulacra2: 70, min: 1, max: 2}}"), firstFormat + ".target: conflict"},
+		{formats("{format: jpeg, target: null}"), firstFormat + ".target: wrong_type"},
+		{formats("{format: jpeg, target: {ssimulacra2: 0.5, min: 1, max: 2}}"), firstFormat + ".target.ssimulacra2: out_of_range"},
+		{formats("{format: jpeg, target: {ssimulacra2: 101, min: 1, max: 2}}"), firstFormat + ".target.ssimulacra2: out_of_range"},
+		{formats("{format: jpeg, target: {ssimulacra2: .nan, min: 1, max: 2}}"), firstFormat + ".target.ssimulacra2: out_of_range"},
+		{formats("{format: jpeg, target: {ssimulacra2: high, min: 1, max: 2}}"), firstFormat + ".target.ssimulacra2: wrong_type"},
+		{formats("{format: jpeg, target: {ssimulacra2: 70, min: 0, max: 2}}"), firstFormat + ".target.min: out_of_range"},
+		{formats("{format: jpeg, target: {ssimulacra2: 70, min: 1}}"), firstFormat + ".target.max: out_of_range"},
+		{formats("{format: jpeg, target: {ssimulacra2: 70, min: 3, max: 2}}"), firstFormat + ".target.max: out_of_range"},
 		{formats("{format: webp}"), "spec.renditions: required"},
-		{formats("{format: jpeg, default: true}, {format: webp, default: true}"), first + ".formats[1].default: not_unique"},
-		{formats("{format: jpeg, default: maybe}"), output + ".default: wrong_type"},
-		{with("width: 15,", "{format: jpeg}, {format: avif}", ""), first + ".width: out_of_range"},
-		{with("width: 16, height: 15,", "{format: jpeg}, {format: avif}", ""), first + ".height: out_of_range"},
+		{formats("{format: jpeg, default: true}, {format: webp, default: true}"), firstRendition + ".formats[1].default: not_unique"},
+		{formats("{format: jpeg, default: maybe}"), firstFormat + ".default: wrong_type"},
+		{with("width: 15,", "{format: jpeg}, {format: avif}", ""), firstRendition + ".width: out_of_range"},
+		{with("width: 16, height: 15,", "{format: jpeg}, {format: avif}", ""), firstRendition + ".height: out_of_range"},
+	}
+}
 
+// specErrors returns documents with errors in the other fields of the spec.
+func specErrors() []parseError {
+	spec := func(text string) string { return with("width: 9,", "{format: jpeg}", text) }
+	return []parseError{
 		{spec("accept: []"), "spec.accept: out_of_range"},
 		{spec("accept: jpeg"), "spec.accept: wrong_type"},
 		{spec("accept: [jpeg, bmp]"), "spec.accept[1]: unknown_value"},
@@ -162,14 +194,6 @@ func testParseErrorsNameFieldPaths(t *testing.T) {
 		{spec("retry: {backoff: 11m}"), "spec.retry.maxBackoff: out_of_range"},
 		{spec("retry: {maxAge: 9m}"), "spec.retry.maxAge: out_of_range"},
 		{spec("retry: {maxAge: 721h}"), "spec.retry.maxAge: out_of_range"},
-	}
-	for _, c := range cases {
-		t.Run(c.want, func(t *testing.T) {
-			t.Parallel()
-			if got := wrongFields(t, c.text); strings.Join(got, " ") != c.want {
-				t.Errorf("got %q, want %q, of\n%s", got, c.want, c.text)
-			}
-		})
 	}
 }
 

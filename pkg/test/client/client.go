@@ -1,8 +1,7 @@
-// Package client calls Vitrine's HTTP API for tests and harnesses: one request per call, and the answer as it came. It never
-// repeats a request itself; net/http may send a GET again when a kept connection turns out to be closed, and
-// [Options.FreshConns] prevents that.
+// Package client calls Vitrine's HTTP API for tests and harnesses: one request per call, and the unmodified response. It
+// does not retry. net/http may resend a GET when a kept connection is found closed; [Options.FreshConns] prevents that.
 //
-// Only test code imports it. What ships has its own client, in cmd/vitrine.
+// Only test code imports it. The shipped client is in cmd/vitrine.
 package client
 
 import (
@@ -22,8 +21,8 @@ const DefaultTimeout = 30 * time.Second
 
 // Options are the options of a [Client]. The zero value is ready to use.
 type Options struct {
-	Timeout    time.Duration // of one request, to the end of the answer's body; 0 is [DefaultTimeout]
-	FreshConns bool          // each request opens a connection of its own
+	Timeout    time.Duration // of one request, to the end of the response body; 0 is [DefaultTimeout]
+	FreshConns bool          // each request opens a new connection
 }
 
 // Client sends requests to one API. It may be used concurrently.
@@ -50,7 +49,7 @@ func New(base string, o Options) *Client {
 // Close closes the connections that are kept.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Response is an answer of the API. The zero value means that there was none.
+// Response is a response of the API. The zero value means that there was none.
 type Response struct {
 	Status int
 	Header http.Header
@@ -81,11 +80,11 @@ func (r Response) Product() (Product, error) {
 	return p, nil
 }
 
-// Do sends a request and returns the answer, whatever its status. The target is a path, which begins with a slash, or a
+// Do sends a request and returns the response with any status. The target is a path, which begins with a slash, or a
 // whole URL. The body is nil or "" for none, a string that is sent as it is, or a value that is sent as JSON. The header is
 // a list of names, each followed by its value.
 //
-// An error means that no answer arrived: the request may have been carried out.
+// An error means that no complete response has arrived. The API may have carried out the request.
 func (c *Client) Do(ctx context.Context, method, target string, body any, header ...string) (Response, error) {
 	req, err := c.request(ctx, method, target, body)
 	if err != nil {
@@ -101,7 +100,7 @@ func (c *Client) Do(ctx context.Context, method, target string, body any, header
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return Response{}, fmt.Errorf("%s %s: read answer: %w", method, req.URL, err)
+		return Response{}, fmt.Errorf("%s %s: read response: %w", method, req.URL, err)
 	}
 	return Response{Status: resp.StatusCode, Header: resp.Header, Body: text}, nil
 }
@@ -120,7 +119,7 @@ func (c *Client) request(ctx context.Context, method, target string, body any) (
 	}
 	req, err := http.NewRequestWithContext(ctx, method, target, strings.NewReader(text))
 	if err != nil {
-		return nil, fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("create request: %w", err)
 	}
 	switch {
 	case text == "":
@@ -132,8 +131,8 @@ func (c *Client) request(ctx context.Context, method, target string, body any) (
 	return req, nil
 }
 
-// Call is [Client.Do] for an answer that has to have the status want. It decodes the body into the value that into points
-// to, unless into is nil. Another status is an error that quotes the answer.
+// Call is [Client.Do] for a response that must have the status want. It decodes the body into the value that into points
+// to, unless into is nil. Another status is an error that quotes the response.
 func (c *Client) Call(ctx context.Context, method, target string, body any, want int, into any) error {
 	r, err := c.Do(ctx, method, target, body)
 	if err != nil {
@@ -146,7 +145,7 @@ func (c *Client) Call(ctx context.Context, method, target string, body any, want
 		return nil
 	}
 	if err := json.Unmarshal(r.Body, into); err != nil {
-		return fmt.Errorf("%s %s: decode answer: %w", method, target, err)
+		return fmt.Errorf("%s %s: decode response: %w", method, target, err)
 	}
 	return nil
 }

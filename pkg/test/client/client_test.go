@@ -12,7 +12,7 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// serve returns a client of a server that answers with handler.
+// serve returns a client of a server with a handler.
 func serve(t *testing.T, handler http.HandlerFunc) *client.Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -65,7 +65,7 @@ func TestDo(t *testing.T) {
 			t.Error("a body that JSON cannot represent is no error")
 		}
 	})
-	t.Run("cut_answer_is_an_error", func(t *testing.T) {
+	t.Run("incomplete_response_is_an_error", func(t *testing.T) {
 		t.Parallel()
 		c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "10")

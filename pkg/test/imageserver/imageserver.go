@@ -1,5 +1,5 @@
-// Package imageserver serves source images for tests and harnesses, good ones and faulty ones. What a URL is answered with
-// depends on its path alone:
+// Package imageserver serves source images for tests and harnesses, valid ones and faulty ones. The response depends only on
+// the path of the URL:
 //
 //	/ANY/PATH/NAME.jpg     an image, JPEG or (with .png) PNG; its size follows from the path
 //	/1200x800/NAME.jpg     an image of that size, in pixels
@@ -7,7 +7,7 @@
 //	/downloads             how often images were requested, as JSON
 //	/healthz               200
 //
-// Equal paths are always answered with the same bytes, except where a fault is a sequence of answers.
+// Equal paths have the same response, except where a fault is a sequence of responses.
 package imageserver
 
 import (
@@ -25,20 +25,20 @@ import (
 const (
 	JPEG       = "good.jpg"
 	PNG        = "good.png"
-	Slow       = "slow.jpg"    // the answer begins after a second
+	Slow       = "slow.jpg"    // the response begins after a second
 	FlakyOnce  = "flaky-1.jpg" // 503 for the first request of the path, then the image
 	FlakyTwice = "flaky-2.jpg" // 503 for the first two requests of the path, then the image
 	Moved      = "moved.jpg"   // a redirect to the image
-	Held       = "held.jpg"    // the answer begins when [Server.Release] is called
+	Held       = "held.jpg"    // the response begins when [Server.Release] is called
 )
 
 // Names of images that cannot be rendered.
 const (
 	Missing     = "missing.jpg"     // 404
 	Unavailable = "unavailable.jpg" // 503
-	Hanging     = "hanging.jpg"     // the answer's header, and never a body
+	Hanging     = "hanging.jpg"     // the response header, and never a body
 	Short       = "short.jpg"       // the connection closes before the announced length
-	Truncated   = "truncated.jpg"   // a complete answer with the first half of a file
+	Truncated   = "truncated.jpg"   // a complete response with the first half of a file
 	Text        = "text.jpg"        // no image at all
 	Huge        = "huge.png"        // a PNG header of 40000 x 40000 pixels
 	Reset       = "reset.jpg"       // the connection is reset
@@ -47,10 +47,10 @@ const (
 // maxSide is the largest width or height that is served, in pixels.
 const maxSide = 4000
 
-// heldRequests is how many requests of [Held] are counted before one of them is received from [Server.HeldRequests].
+// heldRequests is the capacity of [Server.HeldRequests].
 const heldRequests = 100
 
-// Name returns the last part of a URL's path, which says how it is answered.
+// Name returns the last part of a URL's path, which determines the response.
 func Name(url string) string {
 	path, _, _ := strings.Cut(url, "?")
 	return path[strings.LastIndexByte(path, '/')+1:]
@@ -66,13 +66,13 @@ func IsGood(url string) bool {
 	}
 }
 
-// Downloads is what /downloads answers.
+// Downloads is the response of /downloads.
 type Downloads struct {
 	Paths int `json:"paths"` // different ones
 	Total int `json:"total"` // requests
 }
 
-// Server answers requests for images. It may be used concurrently.
+// Server serves images. It is safe for concurrent use.
 type Server struct {
 	URL string // of the server that [Start] has started, without a slash at the end
 
@@ -86,7 +86,7 @@ type Server struct {
 	absent   map[string]bool
 }
 
-// New returns a server as an [http.Handler], for a listener of the caller's.
+// New returns a server that does not listen, for use as an [http.Handler].
 func New() *Server {
 	return &Server{
 		held: make(chan struct{}, heldRequests), release: make(chan struct{}),
@@ -94,7 +94,7 @@ func New() *Server {
 	}
 }
 
-// Start returns a server that listens at a free port of 127.0.0.1 until it is closed.
+// Start returns a server that listens on a free port of 127.0.0.1 until Close.
 func Start() (*Server, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -110,7 +110,7 @@ func Start() (*Server, error) {
 // Close ends a started server and all its connections.
 func (s *Server) Close() error { return s.http.Close() }
 
-// Requests returns how many requests of a path there were.
+// Requests returns the number of requests for a path.
 func (s *Server) Requests(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,24 +120,24 @@ func (s *Server) Requests(path string) int {
 // HeldRequests receives a value for each request of [Held].
 func (s *Server) HeldRequests() <-chan struct{} { return s.held }
 
-// Release lets all requests of [Held] be answered, those under way and later ones.
+// Release lets the server respond to all requests of [Held], current and later ones.
 func (s *Server) Release() { s.once.Do(func() { close(s.release) }) }
 
-// SetAbsent has a path be answered with 404, or as its name says again.
+// SetAbsent sets whether the response for a path is 404, instead of that for its name.
 func (s *Server) SetAbsent(path string, absent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.absent[path] = absent
 }
 
-// ServeHTTP answers as the path says.
+// ServeHTTP sends the response for the path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/healthz":
 		return
 	case "/downloads":
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(s.downloads()) // the client is gone
+		_ = json.NewEncoder(w).Encode(s.downloads()) // the client has closed the connection
 		return
 	}
 	c, ok := contentOf(r.URL.Path)
@@ -153,7 +153,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	s.answer(w, r, nth, c)
+	s.respond(w, r, nth, c)
 }
 
 func (s *Server) downloads() Downloads {
@@ -166,8 +166,8 @@ func (s *Server) downloads() Downloads {
 	return d
 }
 
-// answer answers the nth request of a path.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, nth int, c content) {
+// respond sends the response for the nth request of a path.
+func (s *Server) respond(w http.ResponseWriter, r *http.Request, nth int, c content) {
 	switch Name(r.URL.Path) {
 	case FlakyOnce, FlakyTwice:
 		if nth <= flakiness(r.URL.Path) {
@@ -199,7 +199,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, nth int, c conte
 	}
 }
 
-// fault answers what cannot be rendered, and with an image all other names.
+// fault sends the faulty responses, and an image for all other names.
 func (s *Server) fault(w http.ResponseWriter, r *http.Request, c content) {
 	switch Name(r.URL.Path) {
 	case Missing:
@@ -228,7 +228,7 @@ func (s *Server) fault(w http.ResponseWriter, r *http.Request, c content) {
 	}
 }
 
-// flakiness is how many requests of a path fail.
+// flakiness returns how many requests of a path fail.
 func flakiness(path string) int {
 	if Name(path) == FlakyTwice {
 		return 2

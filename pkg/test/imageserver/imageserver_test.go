@@ -29,7 +29,7 @@ func start(t *testing.T) (s *imageserver.Server, get func(ctx context.Context, p
 	}
 }
 
-func TestAnswers(t *testing.T) {
+func TestResponses(t *testing.T) {
 	t.Parallel()
 	_, get := start(t)
 	for name, row := range map[string]struct {
@@ -56,7 +56,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-func TestBrokenAnswers(t *testing.T) {
+func TestBrokenResponses(t *testing.T) {
 	t.Parallel()
 	_, get := start(t)
 	t.Run("short", func(t *testing.T) {
@@ -158,20 +158,20 @@ func TestSequences(t *testing.T) {
 func TestHeld(t *testing.T) {
 	t.Parallel()
 	s, get := start(t)
-	answered := make(chan int, 1)
+	statuses := make(chan int, 1)
 	go func() {
 		got, _ := get(t.Context(), "/"+imageserver.Held)
-		answered <- got.Status
+		statuses <- got.Status
 	}()
 	<-s.HeldRequests()
 	select {
-	case status := <-answered:
-		t.Fatalf("answered with %d before the release", status)
+	case status := <-statuses:
+		t.Fatalf("got status %d before the release", status)
 	default:
 	}
 	s.Release()
 	s.Release()
-	if status := <-answered; status != http.StatusOK {
+	if status := <-statuses; status != http.StatusOK {
 		t.Errorf("got %d", status)
 	}
 }

@@ -14,14 +14,14 @@ import (
 	"sync"
 )
 
-// content is what a file shows. Two paths with equal content have the same file.
+// content describes an image. Two paths with equal content have the same file.
 type content struct {
 	format string // jpg or png
 	size   image.Point
 	shade  int // colours
 }
 
-// shades is how many colourings there are of images whose size follows from their path.
+// shades is the number of colour variants.
 const shades = 4
 
 // contentOf returns the content of a path. It reports false if the path is not an image's.
@@ -47,12 +47,12 @@ func contentOf(p string) (content, bool) {
 	return c, true
 }
 
-// file returns the encoded content. It is drawn once.
+// file returns the encoded image. It is drawn only once.
 func (s *Server) file(c content) []byte {
 	entry, _ := s.files.LoadOrStore(c, sync.OnceValue(func() []byte {
 		var file bytes.Buffer
 		if c.format == "png" {
-			_ = png.Encode(&file, scene(c.size, c.shade)) // a buffer accepts everything
+			_ = png.Encode(&file, scene(c.size, c.shade)) // writing to a buffer does not fail
 		} else {
 			_ = jpeg.Encode(&file, scene(c.size, c.shade), &jpeg.Options{Quality: 90})
 		}
@@ -62,8 +62,8 @@ func (s *Server) file(c content) []byte {
 	return draw()
 }
 
-// Scene returns what an image shows whose path gives its size: colours that run into each other, and a grain as photographs
-// have it. Width and height are in pixels.
+// Scene returns the image that the server sends for a path with a size: colour gradients with grain as in photographs. Width
+// and height are in pixels.
 func Scene(width, height int) image.Image { return scene(image.Pt(width, height), 0) }
 
 func scene(size image.Point, shade int) image.Image {

@@ -1,6 +1,6 @@
 package port
 
-// What the tests see of the inside.
+// Internals for tests.
 var (
 	Take      = take
 	Ephemeral = func() (low, high int) { s := ephemeralRange(ephemeralFile); return s.low, s.high }

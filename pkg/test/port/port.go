@@ -32,16 +32,16 @@ const lockDir = "/tmp/vitrine-ports"
 const ephemeralFile = "/proc/sys/net/ipv4/ip_local_port_range"
 
 // Reservation is a port, with companions at fixed distances, that no other reservation on this machine has. It lasts until
-// Release or the end of the process, even if nothing refers to it any more.
+// Release or the end of the process, also without a reference to it.
 type Reservation struct {
 	Port  int
 	locks []int // file descriptors: an os.File would give up its lock when it is garbage collected
 }
 
-// Reserve reserves a port and the ports at the given distances from it. All of them are outside the ephemeral range, and
+// Reserve reserves a port and the ports at the given distances from it. They are outside the ephemeral range, and
 // nothing listens on them. The error says why the last of many attempts failed.
 func Reserve(distances ...int) (*Reservation, error) {
-	if err := makeLockDir(lockDir); err != nil {
+	if err := createLockDir(lockDir); err != nil {
 		return nil, fmt.Errorf("reserve a port: %w", err)
 	}
 	ports := candidates(ephemeralRange(ephemeralFile), distances)
@@ -95,7 +95,7 @@ func take(port int, distances ...int) (*Reservation, error) {
 	return r, nil
 }
 
-// lock takes the lock on a file, which is made if need be, or fails at once. It returns the descriptor that holds the lock.
+// lock takes the lock on a file, which it creates if missing, or fails at once. It returns the descriptor with the lock.
 // No child inherits the descriptor. The file is never removed: another process may be about to lock it.
 func lock(path string) (int, error) {
 	const mode = syscall.O_RDONLY | syscall.O_CLOEXEC
@@ -114,8 +114,8 @@ func lock(path string) (int, error) {
 	return fd, nil
 }
 
-// makeLockDir makes the directory, for all users as /tmp itself is.
-func makeLockDir(dir string) error {
+// createLockDir creates the directory, writable for all users like /tmp.
+func createLockDir(dir string) error {
 	if err := os.Mkdir(dir, 0o700); errors.Is(err, os.ErrExist) {
 		return nil
 	} else if err != nil {
@@ -136,7 +136,7 @@ func unused(port int) error {
 // span is a range of ports, both ends included.
 type span struct{ low, high int }
 
-// ephemeralRange reads the range from the kernel. Where there is no such file, it is what the usual kernels have together.
+// ephemeralRange reads the range from the kernel. Without the file it is the union of the ranges of common kernels.
 func ephemeralRange(file string) span {
 	var s span
 	text, err := os.ReadFile(file)
@@ -149,8 +149,8 @@ func ephemeralRange(file string) span {
 	return s
 }
 
-// candidates are the ports that are outside the ephemeral range with all their companions. Where the ephemeral range leaves
-// none, they are all ports, since a lock against other harnesses is better than no test.
+// candidates returns the ports that are outside the ephemeral range with all their companions. If the range leaves
+// none, it returns all ports: the locks still exclude other harnesses.
 func candidates(ephemeral span, distances []int) []int {
 	ports := portsOutside(ephemeral, distances)
 	if len(ports) == 0 {
@@ -175,5 +175,5 @@ func portsOutside(s span, distances []int) []int {
 	return ports
 }
 
-// local is the address of a port on this machine.
+// local returns the loopback address of a port.
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

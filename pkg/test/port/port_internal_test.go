@@ -63,7 +63,7 @@ func TestEphemeralRange(t *testing.T) {
 
 func TestTake(t *testing.T) {
 	t.Parallel()
-	t.Run("companion_that_is_listened_on_is_refused_and_nothing_stays_locked", func(t *testing.T) {
+	t.Run("companion_in_use_leaves_no_lock", func(t *testing.T) {
 		t.Parallel()
 		r, err := Reserve(1)
 		if err != nil {
@@ -75,38 +75,38 @@ func TestTake(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := take(r.Port, 1); err == nil {
-			t.Error("got a reservation whose companion is listened on")
+			t.Error("got a reservation although its companion is in use")
 		}
 		listener.Close()
-		again, err := take(r.Port, 1)
+		second, err := take(r.Port, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again.Release()
-		again.Release()
+		second.Release()
+		second.Release()
 	})
-	t.Run("lock_file_that_cannot_be_opened_is_an_error", func(t *testing.T) {
+	t.Run("lock_file_without_directory", func(t *testing.T) {
 		t.Parallel()
 		if _, err := lock(filepath.Join(t.TempDir(), "none", "1")); err == nil {
 			t.Error("got no error")
 		}
 	})
-	t.Run("lock_directory_that_cannot_be_made_is_an_error", func(t *testing.T) {
+	t.Run("lock_directory_without_parent", func(t *testing.T) {
 		t.Parallel()
-		if err := makeLockDir(filepath.Join(t.TempDir(), "none", "dir")); err == nil {
+		if err := createLockDir(filepath.Join(t.TempDir(), "none", "dir")); err == nil {
 			t.Error("got no error")
 		}
 	})
 	t.Run("lock_directory_is_for_all_users", func(t *testing.T) {
 		t.Parallel()
 		dir := filepath.Join(t.TempDir(), "dir")
-		for range 2 { // made, then found
-			if err := makeLockDir(dir); err != nil {
+		for range 2 { // created, then found
+			if err := createLockDir(dir); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if info, err := os.Stat(dir); err != nil || info.Mode() != os.ModeDir|os.ModeSticky|0o777 {
-			t.Errorf("got %v, error %v; want what /tmp is", info.Mode(), err)
+			t.Errorf("got %v, error %v; want the mode of /tmp", info.Mode(), err)
 		}
 	})
 }

@@ -16,7 +16,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// asHolder makes this test binary a process that reserves so many ports, prints them and holds them until its input ends.
+// asHolder makes this test binary a process that reserves a number of ports, prints them, and ends with its input.
 const asHolder = "VITRINE_TEST_HOLD_PORTS"
 
 func TestMain(m *testing.M) {
@@ -83,14 +83,14 @@ func startHolder(t *testing.T, n int) (h *holder, await func() error) {
 
 func TestReserve(t *testing.T) {
 	t.Parallel()
-	t.Run("concurrent_processes_never_share_a_port", concurrentProcessesNeverShareAPort)
-	t.Run("ports_of_a_killed_process_are_free_again", portsOfAKilledProcessAreFreeAgain)
-	t.Run("ports_are_outside_the_ephemeral_range", portsAreOutsideTheEphemeralRange)
-	t.Run("stopped_listener_gets_its_port_back_beside_outgoing_connections", stoppedListenerGetsItsPortBack)
+	t.Run("concurrent_processes_never_share_a_port", testReserveConcurrentProcesses)
+	t.Run("killed_process_releases_its_ports", testReserveKilledProcess)
+	t.Run("ports_are_outside_ephemeral_range", testReserveEphemeralRange)
+	t.Run("stopped_listener_keeps_its_port", testReserveStoppedListener)
 }
 
-// Without the locks, so many ports of so few would collide dozens of times.
-func concurrentProcessesNeverShareAPort(t *testing.T) {
+// Without the locks, this number of ports would collide dozens of times.
+func testReserveConcurrentProcesses(t *testing.T) {
 	t.Parallel()
 	const processes, each = 3, 300
 	holders, errs := make([]*holder, processes), make([]error, processes)
@@ -115,7 +115,7 @@ func concurrentProcessesNeverShareAPort(t *testing.T) {
 	}
 }
 
-func portsOfAKilledProcessAreFreeAgain(t *testing.T) {
+func testReserveKilledProcess(t *testing.T) {
 	t.Parallel()
 	h, await := startHolder(t, 1)
 	if err := await(); err != nil {
@@ -124,7 +124,7 @@ func portsOfAKilledProcessAreFreeAgain(t *testing.T) {
 	for _, n := range h.ports {
 		if r, err := port.Take(n); err == nil {
 			r.Release()
-			t.Errorf("port %d is reserved by another process, and was given away", n)
+			t.Errorf("port %d is reserved by another process, and was reserved a second time", n)
 		}
 	}
 	if err := h.cmd.Process.Kill(); err != nil {
@@ -138,7 +138,7 @@ func portsOfAKilledProcessAreFreeAgain(t *testing.T) {
 	r.Release()
 }
 
-func portsAreOutsideTheEphemeralRange(t *testing.T) {
+func testReserveEphemeralRange(t *testing.T) {
 	t.Parallel()
 	low, high := port.Ephemeral()
 	for range 200 {
@@ -187,8 +187,8 @@ func churn(t *testing.T, n int) {
 	server.Wait()
 }
 
-// Of so many ports of the ephemeral range, the connections would take some.
-func stoppedListenerGetsItsPortBack(t *testing.T) {
+// If these ports were in the ephemeral range, the connections would take some of them.
+func testReserveStoppedListener(t *testing.T) {
 	t.Parallel()
 	addrs := make([]string, 40)
 	for i := range addrs {

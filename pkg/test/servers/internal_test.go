@@ -309,16 +309,7 @@ func TestMainReportsLeaks(t *testing.T) {
 			t.Errorf("got code %d and %q", code, output)
 		}
 	})
-	t.Run("no_failure", func(t *testing.T) {
-		env, output := newEnvironment(unset), &strings.Builder{}
-		if code := runMain(tests(func() int { return 0 }), env, output, ignore); code != 0 || output.Len() > 0 {
-			t.Errorf("got code %d and %q", code, output)
-		}
-		_, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) { return nil, errors.New("built") })
-		if err == nil || strings.Contains(err.Error(), "built") {
-			t.Errorf("got %v, want that the servers are stopped", err)
-		}
-	})
+	t.Run("no_failure", testMainNoFailure)
 }
 
 // failingTB is a testing.TB that records failures.
@@ -526,5 +517,18 @@ func testReadinessErrorResponse(t *testing.T) {
 	}
 	if err := pingKafka(t.Context(), serve(t, "\x00\x00\x00\x06\x00\x00\x00\x01\x00\x00")); err != nil {
 		t.Errorf("a kafka that is ready: %v", err)
+	}
+}
+
+//nolint:paralleltest // it checks all goroutines of the process
+func testMainNoFailure(t *testing.T) {
+	env, output := newEnvironment(func(string) string { return "" }), &strings.Builder{}
+	code := runMain(tests(func() int { return 0 }), env, output, []goleak.Option{goleak.IgnoreCurrent()})
+	if code != 0 || output.Len() > 0 {
+		t.Errorf("got code %d and %q", code, output)
+	}
+	_, err := env.launch(func(*workDir, *process.ForkThread) (*server, error) { return nil, errors.New("built") })
+	if err == nil || strings.Contains(err.Error(), "built") {
+		t.Errorf("got %v, want that the servers are stopped", err)
 	}
 }

@@ -1,10 +1,10 @@
-/* ceiling: the least that the renditions of the default pipeline cost with libvips, in a plain loop. Each picture is decoded
- * once, shrunk by its loader to the largest width, kept in memory, and each smaller width is made from the one before. There
- * is no limit, no check, no header read back, no placeholder and nobody to talk to.
+/* ceiling: the minimum cost of the default pipeline's renditions with libvips, in a plain loop. Each image is decoded once,
+ * shrunk by its loader to the largest width, and kept in memory; each smaller width is scaled from the one before. There are
+ * no limits, no checks, no placeholder and no protocol.
  *
  * usage: ceiling WIDTH... < commands, widths from large to small
- * Each command is a line with the name of a list of files. The answer is a line with the numbers of renditions and of their
- * bytes. It begins with an empty line, once libvips is there.
+ * Each command is a line with the name of a list of files. The response is a line with the numbers of renditions and of their
+ * bytes. It begins with an empty line, after libvips is initialized.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +68,7 @@ static long encode(VipsImage *m, const char *file)
 	return sum + n;
 }
 
-static void picture(const char *file, int widths, char **width)
+static void render(const char *file, int widths, char **width)
 {
 	gchar *source;
 	gsize length;
@@ -123,7 +123,7 @@ int main(int argc, char **argv)
 		renditions = bytes = 0;
 		while (fgets(file, sizeof file, files)) {
 			file[strcspn(file, "\n")] = 0;
-			picture(file, argc - 1, argv + 1);
+			render(file, argc - 1, argv + 1);
 		}
 		fclose(files);
 		printf("%ld %ld\n", renditions, bytes);

@@ -1,5 +1,5 @@
 // The renditions of the default pipeline by sharp, as its documentation advises for several outputs of one input: a clone of
-// the input's pipeline for each. It is told what ceiling.c is told, and answers like it.
+// the input's pipeline for each. Its commands and responses are those of ceiling.c.
 import { createRequire } from 'node:module';
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 const [directory, ...widths] = process.argv.slice(2);
 const sharp = createRequire(`${directory}/`)('sharp');
 
-async function picture(file) {
+async function render(file) {
   const source = sharp(await readFile(file)).autoOrient();
   const outputs = widths.flatMap((width) => {
     const scaled = source.clone().resize({ width: Number(width), withoutEnlargement: true });
@@ -23,7 +23,7 @@ console.log('');
 for await (const list of createInterface({ input: process.stdin })) {
   let [renditions, bytes] = [0, 0];
   for (const file of (await readFile(list, 'utf8')).split('\n').filter(Boolean)) {
-    for (const body of await picture(file)) {
+    for (const body of await render(file)) {
       renditions += 1;
       bytes += body.length;
     }

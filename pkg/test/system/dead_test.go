@@ -219,7 +219,7 @@ func TestRecordsThatNobodyCouldReadAreSentOnceMore(t *testing.T) {
 		t.Errorf("show: %v\n%s", err, out)
 	}
 	s.replay(true, []string{"--all", "--undecodable"}, "1 sent again", "4 skipped", "this version cannot decode it either",
-		"its end is lost", "its topic is none of ours")
+		"its end is missing", "its topic is not one of Vitrine")
 	if n := s.records(event.TopicRequested, "legible"); n != 1 {
 		t.Errorf("the record is in its topic %d times, want once", n)
 	}

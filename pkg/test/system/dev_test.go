@@ -167,7 +167,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 	}
 	text := d.out.String()
 	for _, want := range []string{
-		l.Addr().String() + " cannot be listened on", "--http", "the program api is not in", "make build",
+		l.Addr().String() + " is in use", "--http", "the program api is not in", "make build",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the output:\n%s", want, text)

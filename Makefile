@@ -1,4 +1,4 @@
-# Vitrine. `make run` shows it, `make test` proves it, `make help` lists the rest.
+# Vitrine. `make run` starts a demonstration, `make test` runs all tests, `make help` lists all targets.
 
 .DEFAULT_GOAL := help
 .SUFFIXES:
@@ -10,39 +10,39 @@ CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vitrine
 TOOLS   := $(CACHE)/bin
 LDFLAGS := -X main.version=$(VERSION)
 
-# Tools, built into the cache once per version. Those of the chart that share packages are pinned by .ci/tools/go.mod.
+# Versions of tools, which are built into the cache. .ci/tools/go.mod has the versions of the chart's tools.
 GOLANGCI_LINT := v2.15.0
 GOTESTSUM     := v1.13.0
 PROMTOOL      := v0.316.0
 
-# make test: the least share of statements that must run, in percent; more flags for go test; which packages.
+# make test: minimum coverage in percent of statements; more flags for go test; packages.
 COVER_MIN  ?= 94
 TEST_FLAGS ?=
 TEST_PKGS  ?= ./...
-# make images: their tag; the registry that images-push pushes to.
+# make images: tag of the images; make images-push: registry.
 TAG      ?= dev
 REGISTRY ?=
-# make bench: a program that prints "ratio NAME N" lines at its end.
+# make bench: the program, which prints "ratio NAME N" lines at its end.
 BENCH_PKGS ?= ./pkg/test/bench
-# make chaos: one seed, or how many from 1 on; more flags (bin/chaos -help).
+# make chaos: one seed, or the number of seeds from 1 on; more flags (bin/chaos -help).
 SEED        ?=
 SEEDS       ?=
 CHAOS_FLAGS ?=
-# make fuzz-images: how many damaged pictures a format; which ones, every number being others.
+# make fuzz-images: number of damaged images per format; random seed.
 FUZZ_IMAGES      ?= 3000
 FUZZ_IMAGES_SEED ?= 1
-# make e2e: which stages, where, with images of which tag, and more values for helm's --set.
+# make e2e: stages, namespace, tag of the images, and more values for helm's --set.
 STAGES        ?= install,autoscaling,healing,reload,upgrade
 NAMESPACE     ?= vitrine-e2e
 E2E_IMAGE_TAG ?= dev
 E2E_SET       ?=
 
 .PHONY: run
-run: deps-run build ## Build everything and show it: a demo on :8080 with its own Postgres; Ctrl-C ends it
+run: deps-run build ## Build everything and start a demonstration on :8080 with its own Postgres; Ctrl-C stops it
 	@exec bin/vitrine dev
 
 .PHONY: test
-test: deps-test deps-gotestsum ## Run all tests on real servers, with -race, and hold coverage to its floor
+test: deps-test deps-gotestsum ## Run all tests on real servers with -race, and check the minimum coverage
 	@COVER_MIN='$(COVER_MIN)' TEST_FLAGS='$(TEST_FLAGS)' TEST_PKGS='$(TEST_PKGS)' GOTESTSUM='$(TOOLS)/gotestsum' .ci/test.sh
 
 .PHONY: test-short
@@ -50,12 +50,12 @@ test-short: deps-run ## Run the tests that need no server
 	@$(GO) test -short $(TEST_FLAGS) $(TEST_PKGS)
 
 .PHONY: check
-check: deps-run ## Everything that needs no test run: format, vet, lint, doors, go.mod, generated files, builds without cgo, the chart
+check: deps-run ## Static checks: format, vet, lint, layers, go.mod, generated files, builds without cgo, the chart
 	@.ci/step.sh "gofmt" .ci/fmt.sh
 	@.ci/step.sh "go mod tidy" $(GO) mod tidy -diff
 	@.ci/step.sh "builds without cgo" env CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/api ./cmd/worker ./cmd/vitrine
 	@.ci/step.sh "go vet" $(GO) vet ./...
-	@.ci/step.sh "doors and budgets" $(GO) test ./pkg
+	@.ci/step.sh "layers and budgets" $(GO) test ./pkg
 	@$(MAKE) lint verify check-chart
 
 .PHONY: lint
@@ -63,25 +63,25 @@ lint: deps-lint ## Run golangci-lint
 	@.ci/step.sh "golangci-lint" $(TOOLS)/golangci-lint run ./...
 
 .PHONY: check-chart
-check-chart: deps-chart ## Everything about the Helm chart that needs no cluster
+check-chart: deps-chart ## Check the Helm chart without a cluster
 	@.ci/step.sh "helm lint" .ci/chart.sh lint
 	@.ci/step.sh "kubeconform" .ci/chart.sh schemas
 	@.ci/step.sh "helm-unittest" .ci/chart.sh unit
 	@.ci/step.sh "network policies, pod security, refused values" .ci/chart.sh policies
 	@.ci/step.sh "alerts" .ci/chart.sh alerts
 	@.ci/step.sh "golden renders" .ci/chart.sh golden
-	@.ci/step.sh "the chart's README" .ci/chart.sh docs
+	@.ci/step.sh "chart README" .ci/chart.sh docs
 
 .PHONY: chart-golden
-chart-golden: deps-chart ## Write the golden renders of the chart again
+chart-golden: deps-chart ## Update the golden renders of the chart
 	@.ci/chart.sh golden-update
 
 .PHONY: chart-docs
-chart-docs: deps-chart ## Write the chart's README again
+chart-docs: deps-chart ## Update the chart's README
 	@.ci/chart.sh docs-update
 
 .PHONY: chart-schemas
-chart-schemas: ## Write the schemas that the chart is checked against again; downloads 100 MB
+chart-schemas: ## Update the schemas for the checks of the chart; downloads 100 MB
 	@.ci/chart-schemas.sh
 
 .PHONY: fmt
@@ -91,27 +91,27 @@ fmt: ## Format all Go files
 .PHONY: build
 build: ## Build the programs into bin/; only the codec needs a C compiler
 	@.ci/alive.sh "building" env CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/api ./cmd/worker ./cmd/vitrine
-	@test -e bin/codec || echo "building the codec (the first time it takes a minute or two: the C bindings of libvips)"
+	@test -e bin/codec || echo "building the codec (the first build takes a minute or two: the C bindings of libvips)"
 	@.ci/alive.sh "building the codec" env CGO_ENABLED=1 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/codec
 
 .PHONY: images
-images: ## Build vitrine-api and vitrine-worker with docker or buildah (TAG=dev), and hold them to their sizes
+images: ## Build vitrine-api and vitrine-worker with docker or buildah (TAG=dev), and check their sizes
 	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh build
 
 .PHONY: images-standin
-images-standin: ## Build the worker whose codec waits instead of working, vitrine-worker-standin (TAG=dev)
+images-standin: ## Build vitrine-worker-standin, a worker whose codec sleeps (TAG=dev)
 	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh standin
 
 .PHONY: images-e2e
-images-e2e: images-standin ## Build what make e2e needs beside make images: vitrine-worker-standin and vitrine-e2e (TAG=dev)
+images-e2e: images-standin ## Build the additional images of make e2e: vitrine-worker-standin and vitrine-e2e (TAG=dev)
 	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh e2e
 
 .PHONY: images-push
-images-push: ## Publish what make images built (TAG=dev REGISTRY=registry.example/team)
+images-push: ## Push the images of make images (TAG=dev REGISTRY=registry.example/team)
 	@TAG='$(TAG)' REGISTRY='$(REGISTRY)' .ci/images.sh push
 
 .PHONY: images-save
-images-save: ## Write what make images built to dist/, for clusters without a registry (TAG=dev)
+images-save: ## Save the images of make images to dist/, for clusters without a registry (TAG=dev)
 	@TAG='$(TAG)' OUT=dist .ci/images.sh save
 
 .PHONY: bench
@@ -119,55 +119,55 @@ bench: deps-test build ## Run the benchmarks on real servers
 	@$(GO) run ./pkg/test/withservers -- $(GO) run $(BENCH_PKGS)
 
 .PHONY: chaos
-chaos: deps-test ## Crash everything and show that nothing is lost: SEED=7, or SEEDS=200, which goes on where it was stopped
+chaos: deps-test ## Crash programs and servers and check that no data is lost: SEED=7, or SEEDS=200, which can be resumed
 	@.ci/alive.sh "building the harness" $(GO) build -o bin/ ./pkg/test/chaos
 	@bin/chaos -version '$(VERSION)' $(if $(SEED),-seed '$(SEED)',-seeds '$(or $(SEEDS),4)') $(CHAOS_FLAGS)
 
 .PHONY: fuzz-images
-fuzz-images: deps-run ## Give damaged pictures to real codecs: FUZZ_IMAGES=3000 a format, FUZZ_IMAGES_SEED=1 for which
+fuzz-images: deps-run ## Decode damaged images with real codecs: FUZZ_IMAGES=3000 per format, FUZZ_IMAGES_SEED=1
 	@mkdir -p bin/fuzz-images
 	@FUZZ_IMAGES='$(FUZZ_IMAGES)' FUZZ_IMAGES_SEED='$(FUZZ_IMAGES_SEED)' $(GO) test -count=1 -timeout 60m -v \
-		-run '^TestMutatedPictures' -artifacts -outputdir "$$PWD/bin/fuzz-images" ./cmd/codec
+		-run '^TestMutatedImages$$' -artifacts -outputdir "$$PWD/bin/fuzz-images" ./cmd/codec
 
 .PHONY: bench-outbox
-bench-outbox: deps-test ## Measure how an outbox of a million messages is emptied
+bench-outbox: deps-test ## Measure how fast an outbox of a million messages is drained
 	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -outbox
 
 .PHONY: bench-images
-bench-images: deps-bench-images ## Measure how pictures are made, beside a plain C loop and sharp, and what memory that takes
+bench-images: deps-bench-images ## Compare the speed and memory of image processing with a C loop and sharp
 	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -images
 
 .PHONY: e2e
-e2e: deps-promtool ## Show on the cluster of kubectl's current context what the chart promises (docs/e2e.md)
+e2e: deps-promtool ## Test the chart on the cluster of kubectl's current context (docs/e2e.md)
 	@$(GO) run ./pkg/test/e2e -promtool '$(TOOLS)/promtool' -stages '$(STAGES)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
 		-tag '$(E2E_IMAGE_TAG)' -helper 'vitrine-e2e:$(E2E_IMAGE_TAG)' -standin 'vitrine-worker-standin:$(E2E_IMAGE_TAG)'
 
 .PHONY: cover
-cover: ## Show what the last make test left uncovered, as bin/coverage.html
+cover: ## Write the coverage of the last make test to bin/coverage.html
 	@$(GO) tool cover -html=coverage/all.out -o bin/coverage.html && echo bin/coverage.html
 
 .PHONY: references
-references: ## Ask other implementations again what tests compare ours with; needs cargo and npm
+references: ## Update the reference data from other implementations; needs cargo and npm
 	@.ci/references.sh
 
 .PHONY: generate
-generate: ## Write the generated files again
+generate: ## Update the generated files
 	@.ci/generate.sh
 
 .PHONY: verify
-verify: ## Fail if a generated file is not what make generate writes
+verify: ## Fail if a generated file is out of date
 	@.ci/step.sh "generated files" .ci/verify.sh
 
 .PHONY: deps-run
-deps-run: ## Install what make run needs (Debian, Ubuntu; says nothing if all is there)
+deps-run: ## Install the dependencies of make run (Debian, Ubuntu)
 	@.ci/install.sh run
 
 .PHONY: deps-test
-deps-test: ## Install what make test needs: the servers' programs, in packages and in the cache
+deps-test: ## Install the dependencies of make test: the programs of the servers
 	@.ci/install.sh test
 
 .PHONY: deps-bench-images
-deps-bench-images: ## Install what make bench-images needs beside: photographs, Node.js and sharp
+deps-bench-images: ## Install the dependencies of make bench-images: photographs, Node.js and sharp
 	@.ci/install.sh bench-images
 
 .PHONY: deps-tools
@@ -185,14 +185,14 @@ deps-gotestsum:
 deps-chart: deps-promtool
 	@.ci/chart-tools.sh
 
-# Without service discovery, which is most of it, and which no rule needs.
+# Without service discovery, which is most of the program and not needed to check rules.
 .PHONY: deps-promtool
 deps-promtool:
 	@TOOL_FLAGS=-tags=remove_all_sd .ci/tool.sh promtool github.com/prometheus/prometheus/cmd/promtool \
 		github.com/prometheus/prometheus $(PROMTOOL)
 
 .PHONY: clean
-clean: ## Remove what was built (the demo's data in .vitrine/ stays)
+clean: ## Remove built files (keeps the demonstration's data in .vitrine/)
 	@rm -rf bin coverage
 
 .PHONY: help

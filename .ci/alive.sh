@@ -1,25 +1,27 @@
 #!/usr/bin/env bash
-# alive.sh LABEL COMMAND [ARGUMENT...]: runs a command that may be quiet for long and says every 15 seconds that it is still at it.
+# alive.sh LABEL COMMAND [ARGUMENT...]: runs a command and prints a progress line every 15 seconds, because the command may
+# print nothing for minutes.
 set -euo pipefail
 
 label=$1
 shift
 
-# Reading from a pipe that nobody writes to is a sleep without a process, which would outlive us and hold our output open.
-beat() {
-	local nobody
-	exec {nobody}<> <(:)
-	while ! read -r -t 15 -u "$nobody" && kill -0 $$ 2>/dev/null; do
+# read -t on a pipe without a writer sleeps without a child process. A sleep process would outlive this script and keep its
+# output open.
+heartbeat() {
+	local pipe
+	exec {pipe}<> <(:)
+	while ! read -r -t 15 -u "$pipe" && kill -0 $$ 2>/dev/null; do
 		echo "   ... $label (${SECONDS}s)" >&2
 	done
 }
 
-beat &
-heart=$!
-still() {
-	kill "$heart" 2>/dev/null || true
-	wait "$heart" 2>/dev/null || true
+heartbeat &
+heartbeat_pid=$!
+stop_heartbeat() {
+	kill "$heartbeat_pid" 2>/dev/null || true
+	wait "$heartbeat_pid" 2>/dev/null || true
 }
-trap still EXIT
+trap stop_heartbeat EXIT
 
 "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# chart-schemas.sh: writes .ci/schemas again, from what Kubernetes and the operators publish as Go modules and a Maven artifact. Needed only
-# for other versions or for kinds that the chart did not use before; the files are kept, so that no check depends on a download of 100 MB.
+# chart-schemas.sh: updates .ci/schemas from the Go modules and the Maven artifact of Kubernetes and the operators. It is
+# needed only for new versions or new kinds. The files are committed, so that checks need no download of 100 MB.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ dir=$(module "github.com/prometheus-operator/prometheus-operator@$prometheus_ope
 dir=$(module "github.com/cloudnative-pg/cloudnative-pg@$cloudnative_pg")
 "$schemas" -crd -out .ci/schemas/crds "$dir"/config/crd/bases/postgresql.cnpg.io_{clusters,scheduledbackups}.yaml
 
-# Strimzi's are Java classes, and what Jackson knows of them is their schema.
+# Strimzi publishes Java classes, from which Jackson derives the schemas.
 mvn -q -B -f .ci/strimzi/pom.xml dependency:copy-dependencies -DoutputDirectory="$work/lib" </dev/null
 mkdir "$work/classes" .ci/schemas/crds/kafka.strimzi.io
 javac -nowarn -cp "$work/lib/*" -d "$work/classes" $(find .ci/strimzi -name '*.java')
@@ -38,11 +38,11 @@ java -cp "$work/classes:$work/lib/*" Schemas .ci/schemas/crds/kafka.strimzi.io 2
 strimzi=$(sed -n 's/.*<version>\([0-9.]*\.[0-9]*\)<.*/\1/p' .ci/strimzi/pom.xml)
 
 cat >.ci/schemas/README.md <<EOF
-# Schemas that rendered charts are checked against
+# Schemas for checks of rendered charts
 
 Written by \`make chart-schemas\`; do not edit.
 
-| of | from |
+| schemas | source |
 |---|---|
 | Kubernetes' kinds, ${kubernetes[*]} | \`api/openapi-spec/swagger.json\` of the module k8s.io/kubernetes |
 | KEDA's, $keda | \`config/crd/bases\` of the module github.com/kedacore/keda/v2 |
@@ -50,5 +50,5 @@ Written by \`make chart-schemas\`; do not edit.
 | CloudNativePG's, $cloudnative_pg | \`config/crd/bases\` of the module github.com/cloudnative-pg/cloudnative-pg |
 | Strimzi's, v1 of $strimzi | the classes of the Maven artifact io.strimzi:api, read by \`.ci/strimzi\` |
 
-All are under the Apache License 2.0. Descriptions are left out, and unknown fields are errors.
+All are under the Apache License 2.0. Descriptions are removed, and unknown fields are errors.
 EOF

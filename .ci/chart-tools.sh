@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# chart-tools.sh: builds the chart's tools into the cache unless they are there already. They are one module, .ci/tools, whose go.mod
-# pins their versions: they share most of their packages, which are compiled once.
+# chart-tools.sh: builds the chart's tools into the cache unless they exist. .ci/tools/go.mod pins their versions. One
+# module for all compiles their shared packages once.
 set -euo pipefail
 
 cd "$(dirname "$0")/tools"
@@ -21,14 +21,14 @@ done
 
 echo "building ${missing[*]##*/} into $bin (once; minutes on a small machine)"
 mkdir -p "$bin"
-# Helm takes the Kubernetes to render for from the linker, and else believes in 1.20.
+# Helm's default Kubernetes version is set by the linker; without it, it is 1.20.
 kubernetes=$(awk '$1 == "k8s.io/client-go" { split($2, v, "."); print v[2] }' go.mod)
 helm=helm.sh/helm/v3
 flags="-s -w -X $helm/internal/version.version=$(awk -v helm=$helm '$1 == helm { print $2 }' go.mod)"
 for package in pkg/chartutil pkg/lint/rules; do
 	flags+=" -X $helm/$package.k8sVersionMajor=1 -X $helm/$package.k8sVersionMinor=$kubernetes"
 done
-# Beside it first: a build that is interrupted or runs twice at a time leaves no half a program.
+# Build into a temporary directory first, so that interrupted or concurrent builds leave no incomplete program.
 fresh=$(mktemp -d "$bin/.building.XXXXXX")
 trap 'rm -rf "$fresh"' EXIT
 ../alive.sh "building the chart's tools" go build -trimpath -ldflags "$flags" -o "$fresh/" "${missing[@]}"

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# chart.sh WHAT: one step of checking the chart, or of writing what is generated from it.
-#   lint        helm lint and helm template with each values file; renders go to bin/chart
-#   schemas     every rendered object against the published schemas of the oldest and the newest Kubernetes
+# chart.sh STEP: runs one check of the chart, or updates a generated file.
+#   lint        helm lint and helm template with each values file; writes the renders to bin/chart
+#   schemas     checks rendered objects with the schemas of the oldest and the newest supported Kubernetes
 #   unit        helm-unittest's suites, charts/vitrine/tests/*_test.yaml
-#   policies    Go tests over all renders: NetworkPolicies, Pod Security, values that must be refused, alerts and their runbooks
-#   alerts      promtool's checks and tests of the alerts
-#   golden      the renders of values-dev and values-production, and of ci's operators and external, are those of
-#               charts/vitrine/tests/golden; golden-update writes them
-#   docs        charts/vitrine/README.md is what helm-docs writes; docs-update writes it
+#   policies    Go tests of all renders: NetworkPolicies, Pod Security, rejected values, alerts and their runbooks
+#   alerts      checks and tests the alerts with promtool
+#   golden      compares the renders of values-dev, values-production and ci's operators and external with
+#               charts/vitrine/tests/golden; golden-update updates them
+#   docs        compares charts/vitrine/README.md with helm-docs' output; docs-update updates it
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 bin=${XDG_CACHE_HOME:-$HOME/.cache}/vitrine/bin
 chart=charts/vitrine
 renders=bin/chart
-# Passwords that are given are not made at random. The flags change nothing where no dev server is enabled.
+# Fixed passwords instead of random ones. The flags have no effect without dev servers.
 fixed=(--set "postgres.dev.password=not-a-secret,redis.dev.password=not-a-secret,s3.dev.password=not-a-secret")
 
 render() { # VALUES-FILE [FLAG...]
@@ -34,7 +34,7 @@ lint() {
 		render "$values" >"$renders/$(basename "$values")"
 	done
 	rm "$renders/lint"
-	# k8s/ has values that go over those of development.
+	# The values in k8s/ are applied on top of values-dev.
 	for values in k8s/values-*.yaml; do
 		render "$chart/values-dev.yaml" --values "$values" >"$renders/dev-$(basename "$values")"
 	done
@@ -63,7 +63,7 @@ golden() { # [update]
 			render "$values" | diff -u "$chart/tests/golden/$which.yaml" - || status=1
 		fi
 	done
-	[ $status = 0 ] || echo "The chart renders something else than before. If that is meant, make chart-golden writes it down." >&2
+	[ $status = 0 ] || echo "The renders of the chart differ from the golden files. make chart-golden updates the golden files." >&2
 	return $status
 }
 
@@ -73,11 +73,11 @@ docs() { # [update]
 	if [ "${1:-}" = update ]; then
 		"$bin/helm-docs" "${docs[@]}"
 	elif ! "$bin/helm-docs" "${docs[@]}" --dry-run | diff -u "$chart/README.md" -; then
-		echo "$chart/README.md is not what the values say. make chart-docs writes it again." >&2
+		echo "$chart/README.md is out of date. make chart-docs updates it." >&2
 		return 1
 	fi
 	if grep -E '^\|.*\|  \|$' "$chart/README.md"; then
-		echo "these values have no description: a comment that begins with # --" >&2
+		echo "these values lack a description, a comment that starts with # --" >&2
 		return 1
 	fi
 }

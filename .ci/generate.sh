@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# generate.sh: writes every file that is made from another one. verify.sh holds them to it.
+# generate.sh: writes all generated files. verify.sh checks that they are up to date.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 go generate ./...
 go test ./pkg/adapter/postgres -count=1 -run Schema -update >/dev/null # docs/schema.sql, from the migrations
 
-# docs/configuration.md and .env.example, from what the programs say of themselves.
+# docs/configuration.md and .env.example, from the programs' --help-markdown
 tables=$(mktemp -d)
 trap 'rm -rf "$tables"' EXIT
 CGO_ENABLED=0 go build -o "$tables/" ./cmd/api ./cmd/worker ./cmd/vitrine

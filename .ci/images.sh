@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# images.sh build|push|save: makes both images from their Dockerfiles, with docker if its daemon answers, else with buildah or
-# podman. Called by make images, images-push and images-save, which say what TAG, VERSION, REGISTRY and OUT are.
+# images.sh build|push|save|standin|e2e: builds images from their Dockerfiles with docker if its daemon is running, else with
+# buildah or podman. The targets of make set TAG, VERSION, REGISTRY and OUT.
 #
-#   SSL_CERT_FILE   a bundle of CA certificates that Go trusts while it builds, where a proxy looks into TLS
-#   PLATFORM        for which platform, such as linux/arm64, instead of this machine's
-#   ENGINE          docker, buildah or podman, instead of what is found
+#   SSL_CERT_FILE   bundle of CA certificates for the build, behind a TLS-inspecting proxy
+#   PLATFORM        target platform, such as linux/arm64; default: this machine's
+#   ENGINE          docker, buildah or podman; default: the first that works
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -13,32 +13,32 @@ TAG=${TAG:-dev}
 VERSION=${VERSION:-unknown}
 REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 
-# The stages that compile mount the sources, which no builder counts when it looks for a finished layer: a tree that differs
-# from its commit needs a version of its own, or an earlier one's programs are taken for these.
+# Builders ignore the content of mounts in their cache. So a modified tree needs its own version, or the build reuses the
+# programs of an earlier tree.
 if [[ $VERSION == *-dirty ]]; then
 	index=$(mktemp -u)
 	VERSION+=.$(GIT_INDEX_FILE=$index git add --all && GIT_INDEX_FILE=$index git write-tree | cut -c1-8)
 	rm -f "$index"
 fi
 
-# NAME MOST: the compressed size in MB above which an image is a mistake. The standin is the worker with a codec that waits.
+# NAME MAX: the maximum compressed size in MB. The standin is the worker whose codec sleeps.
 images=("vitrine-api 40" "vitrine-worker 150")
 
 find_engine() {
 	local engine
 	for engine in docker buildah podman; do
-		# A docker without its daemon is no docker.
+		# docker needs its daemon
 		if command -v "$engine" >/dev/null 2>&1 && { [ "$engine" != docker ] || docker info >/dev/null 2>&1; }; then
 			echo "$engine"
 			return
 		fi
 	done
-	echo "Images need docker (with its daemon running), buildah or podman, and none is here." >&2
+	echo "Install docker (and start its daemon), buildah or podman to build images." >&2
 	exit 1
 }
 engine=${ENGINE:-$(find_engine)}
 
-# Without a registry, docker means its hub by a name, and so does a cluster; buildah would mean localhost.
+# docker and Kubernetes resolve a name without a registry to docker.io; buildah would use localhost.
 reference() { # NAME
 	case $engine in
 	docker) echo "$1:$TAG" ;;
@@ -61,12 +61,12 @@ build() { # NAME DOCKERFILE [FLAG...]
 	"$here/alive.sh" "building $name" "${command[@]}" "${flags[@]}" . >/dev/null
 }
 
-archive() { # NAME: as a tar file that docker, kind and containerd load, on stdout
+archive() { # NAME: writes a tar file for docker, kind and containerd to stdout
 	local file
 	case $engine in
 	docker) docker save "$(reference "$1")" ;;
 	*)
-		file=$(mktemp -u) # which it wants to make itself
+		file=$(mktemp -u) # the engine creates it
 		"$engine" push --quiet "$(reference "$1")" "docker-archive:$file:$1:$TAG" >/dev/null
 		cat "$file"
 		rm -f "$file"
@@ -74,8 +74,8 @@ archive() { # NAME: as a tar file that docker, kind and containerd load, on stdo
 	esac
 }
 
-# A registry keeps layers compressed, and that is what a node has to fetch.
-measure() { # NAME MOST
+# Registries store compressed layers, so this is the size that a node downloads.
+measure() { # NAME MAX
 	local bytes
 	bytes=$(archive "$1" | gzip -6 | wc -c)
 	printf '%-24s %6.1f MB compressed (at most %d)\n' "$1:$TAG" "$(awk "BEGIN {print $bytes / 1e6}")" "$2"
@@ -83,20 +83,20 @@ measure() { # NAME MOST
 }
 
 build_all() {
-	local image name most
-	echo "building with $engine, version $VERSION (the first time takes minutes)"
+	local image name max
+	echo "building with $engine, version $VERSION (the first build takes minutes)"
 	build vitrine-api Dockerfile.api
 	build vitrine-worker Dockerfile.worker
 	for image in "${images[@]}"; do
-		read -r name most <<<"$image"
-		measure "$name" "$most" || { echo "$name is too large" >&2 && exit 1; }
+		read -r name max <<<"$image"
+		measure "$name" "$max" || { echo "$name is too large" >&2 && exit 1; }
 	done
 }
 
 push_all() {
 	local image name target digest
 	if [ -z "${REGISTRY:-}" ]; then
-		echo "Where to? make images-push REGISTRY=registry.example/team TAG=$TAG" >&2
+		echo "usage: make images-push REGISTRY=registry.example/team TAG=$TAG" >&2
 		exit 2
 	fi
 	for image in "${images[@]}"; do

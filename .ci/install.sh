@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# install.sh run|test|bench-images: installs what that target of make needs and is missing, on Debian and Ubuntu. Elsewhere it says what to
-# install. When nothing is missing it says nothing and takes milliseconds. No service is started or enabled.
+# install.sh run|test|bench-images: installs the missing dependencies of that target of make, on Debian and Ubuntu. On other
+# systems it prints what to install. If nothing is missing, it prints nothing and ends within milliseconds. It starts and
+# enables no services.
 set -euo pipefail
 
 kafka=4.1.1
@@ -14,7 +15,7 @@ have_postgres() { have initdb || any /usr/lib/postgresql/*/bin/initdb; }
 have_vips() { have pkg-config && pkg-config --exists vips; }
 have_jemalloc() { any /usr/lib/*/libjemalloc.so.2 /usr/lib/libjemalloc.so.2 /usr/lib64/libjemalloc.so.2; }
 
-# Kafka 4 needs Java 17. The release file of a JVM says which it is without starting it.
+# Kafka 4 needs Java 17. The release file of a JVM has its version, so java need not start.
 have_java() {
 	have java || return 1
 	local release
@@ -22,7 +23,7 @@ have_java() {
 	[ ! -e "$release" ] || ! grep -qE '^JAVA_VERSION="(1\.|[0-9]\.|[0-9]"|1[0-6][."])' "$release"
 }
 
-# What is missing: packages for apt, words for people.
+# Missing dependencies: package names for apt, descriptions for the user.
 packages=() words=()
 need() { # CHECK WORDS PACKAGE...
 	local check=$1 word=$2
@@ -63,7 +64,7 @@ apt() {
 }
 known() { apt-cache show "$1" >/dev/null 2>&1; }
 
-# choose turns what we wrote above into packages that this release has.
+# choose maps the names above to packages of this release.
 choose() {
 	local name java
 	for name in "$@"; do
@@ -73,7 +74,7 @@ choose() {
 				if known "$java"; then echo "$java" && break; fi
 			done
 			;;
-		'libheif-plugin-*') # newer releases have AVIF and HEIC in packages of their own, which are only recommended
+		'libheif-plugin-*') # newer releases have AVIF and HEIC in separate, recommended packages
 			for name in libheif-plugin-aomdec libheif-plugin-aomenc libheif-plugin-dav1d libheif-plugin-libde265; do
 				if known "$name"; then echo "$name"; fi
 			done
@@ -83,7 +84,7 @@ choose() {
 	done
 }
 
-# quietly runs apt-get, shows what it does line by line, and everything if it fails.
+# quietly runs apt-get and prints one line per package. If it fails, it prints the whole output.
 quietly() {
 	local log
 	log=$(mktemp)
@@ -97,17 +98,18 @@ quietly() {
 	rm -f "$log"
 }
 
-# Debian starts what it installs and makes a cluster for Postgres; we want the programs only. Both habits are put back.
+# Debian starts installed services and creates a Postgres cluster. Both are disabled during the installation and restored
+# after it.
 policy=/usr/sbin/policy-rc.d
 cluster=/etc/postgresql-common/createcluster.conf
 saved=''
-calm() {
+disable_services() {
 	saved=$(mktemp -d)
 	if [ -e $policy ]; then root cp -a $policy "$saved/policy"; fi
 	printf '#!/bin/sh\nexit 101\n' | root tee $policy >/dev/null
 	root chmod 755 $policy
 }
-restore() {
+restore_services() {
 	[ -n "$saved" ] || return 0
 	if [ -e "$saved/policy" ]; then root cp -a "$saved/policy" $policy; else root rm -f $policy; fi
 	if [ -e "$saved/cluster" ]; then root cp -a "$saved/cluster" $cluster; fi
@@ -117,18 +119,18 @@ restore() {
 
 install_packages() {
 	if ! have apt-get; then
-		printf 'Please install these and try again (only Debian and Ubuntu are known here):\n' >&2
+		printf 'Install these packages and try again (automatic installation supports only Debian and Ubuntu):\n' >&2
 		printf '  - %s\n' "${words[@]}" >&2
 		exit 1
 	fi
 	if [ "$(id -u)" != 0 ] && ! have sudo; then
-		echo "Installing packages needs root or sudo. Please install: ${packages[*]}" >&2
+		echo "Installing packages needs root or sudo. Install: ${packages[*]}" >&2
 		exit 1
 	fi
 	printf 'to install:\n'
 	printf '  - %s\n' "${words[@]}"
-	trap restore EXIT
-	calm
+	trap restore_services EXIT
+	disable_services
 	quietly update
 	mapfile -t packages < <(choose "${packages[@]}")
 	echo "installing packages: ${packages[*]}"
@@ -138,8 +140,8 @@ install_packages() {
 		echo 'create_main_cluster = false' | root tee -a $cluster >/dev/null
 	fi
 	quietly install --no-install-recommends "${packages[@]}"
-	restore
-	# Not started, but enabled: it would run after the next boot.
+	restore_services
+	# The package enables the service, which would start at the next boot.
 	if [[ " ${packages[*]} " == *" redis-server "* ]] && have systemctl; then
 		root systemctl --quiet disable redis-server 2>/dev/null || true
 	fi
@@ -151,7 +153,7 @@ install_kafka() {
 	echo "fetching Kafka $kafka into $jars (54 MB, once)"
 	mkdir -p "$cache"
 	fresh=$(mktemp -d "$cache/.kafka.XXXXXX")
-	# Elsewhere first: an interrupted download leaves no half a Kafka.
+	# Download into a temporary directory first, so that an interrupted download leaves no incomplete Kafka.
 	"$here/alive.sh" "fetching Kafka" mvn -q -B -Dstyle.color=never -f "$here/kafka/pom.xml" dependency:copy-dependencies \
 		-DoutputDirectory="$fresh" </dev/null | sed 's/\x1b\[[0-9;]*m//g'
 	rm -rf "$jars"
@@ -159,7 +161,7 @@ install_kafka() {
 	mv "$fresh" "$jars"
 }
 
-# The newest sharp that runs on the Node.js that is there.
+# The newest sharp that supports the installed Node.js.
 install_sharp() {
 	local version=0.35.5
 	if ! node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 9) ? 0 : 1)'; then version=0.34.5; fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# step.sh LABEL COMMAND [ARGUMENT...]: runs a step of a check and says how it went and how long it took.
+# step.sh LABEL COMMAND [ARGUMENT...]: runs a step of a check and prints its result and duration.
 set -euo pipefail
 
 label=$1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tool.sh NAME PACKAGE MODULE VERSION: builds a Go program into the cache unless this version is there already.
-# TOOL_FLAGS: flags of go build for it.
+# tool.sh NAME PACKAGE MODULE VERSION: builds a Go program into the cache unless it has this version.
+# TOOL_FLAGS: flags for go build.
 set -euo pipefail
 
 name=$1 package=$2 module=$3 version=$4
@@ -11,7 +11,7 @@ if [ -x "$bin/$name" ] && go version -m "$bin/$name" 2>/dev/null | grep -qF "$mo
 fi
 echo "building $name $version into $bin (once; minutes on a small machine)"
 mkdir -p "$bin"
-# Beside it first: a build that is interrupted or runs twice at a time leaves no half a program.
+# Build into a temporary directory first, so that interrupted or concurrent builds leave no incomplete program.
 fresh=$(mktemp -d "$bin/.building.XXXXXX")
 trap 'rm -rf "$fresh"' EXIT
 GOBIN=$fresh GOFLAGS=${TOOL_FLAGS:-} CGO_ENABLED=0 "$(dirname "$0")/alive.sh" "building $name" go install "$package@$version"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# verify.sh: fails if generating again changes a file.
+# verify.sh: fails if generate.sh changes a file.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ before=$(state)
 .ci/generate.sh
 after=$(state)
 if [ "$before" != "$after" ]; then
-	echo "these are not what make generate writes (it has now written them):" >&2
+	echo "these generated files were out of date (they are updated now):" >&2
 	diff <(echo "$before") <(echo "$after") | awk '/^[<>]/ { print "  " $3 }' | sort -u >&2 || true
 	exit 1
 fi

@@ -89,7 +89,14 @@ func (d dockerfile) argument(name string) string {
 
 var dockerfiles = []string{"Dockerfile.api", "Dockerfile.worker"}
 
-func TestImagesRunAsNobodyWithoutAShellBetween(t *testing.T) {
+func TestDockerfiles(t *testing.T) {
+	t.Parallel()
+	t.Run("user_and_entry_point", testDockerfilesUserAndEntryPoint)
+	t.Run("base_images_are_pinned", testDockerfilesBaseImagesArePinned)
+	t.Run("build_context_is_complete", testDockerfilesBuildContextIsComplete)
+}
+
+func testDockerfilesUserAndEntryPoint(t *testing.T) {
 	t.Parallel()
 	for _, path := range dockerfiles {
 		file := parse(t, path)
@@ -118,7 +125,7 @@ func TestImagesRunAsNobodyWithoutAShellBetween(t *testing.T) {
 	}
 }
 
-func TestImagesAreBuiltOnWhatCanBePinned(t *testing.T) {
+func testDockerfilesBaseImagesArePinned(t *testing.T) {
 	t.Parallel()
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(string(read(t, "go.mod")))[1]
 	for _, path := range dockerfiles {
@@ -156,7 +163,7 @@ func TestImagesAreBuiltOnWhatCanBePinned(t *testing.T) {
 	}
 }
 
-func TestWhatProgramsAreMadeOfIsSentToTheBuild(t *testing.T) {
+func testDockerfilesBuildContextIsComplete(t *testing.T) {
 	t.Parallel()
 	var sent []string
 	for line := range strings.Lines(string(read(t, ".dockerignore"))) {
@@ -207,7 +214,7 @@ func TestWhatProgramsAreMadeOfIsSentToTheBuild(t *testing.T) {
 	}
 }
 
-func TestTheKindClusterHasThePortsOfAnIngress(t *testing.T) {
+func TestKindCluster(t *testing.T) {
 	t.Parallel()
 	var cluster struct {
 		Kind       string `json:"kind"`

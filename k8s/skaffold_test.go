@@ -217,7 +217,14 @@ func (p patch) apply(node any, path []string) (any, error) {
 	return nil, fmt.Errorf("nothing to %s at %q", p.Op, key)
 }
 
-func TestSkaffoldFindsWhatItsConfigNames(t *testing.T) {
+func TestSkaffold(t *testing.T) {
+	t.Parallel()
+	t.Run("named_files_exist", testSkaffoldNamedFilesExist)
+	t.Run("profiles_can_be_combined", testSkaffoldProfilesCanBeCombined)
+	t.Run("patch_without_target", testSkaffoldPatchWithoutTarget)
+}
+
+func testSkaffoldNamedFilesExist(t *testing.T) {
 	t.Parallel()
 	for name, config := range configs(t) {
 		t.Run(name, func(t *testing.T) {
@@ -252,7 +259,7 @@ func TestSkaffoldFindsWhatItsConfigNames(t *testing.T) {
 	}
 }
 
-func TestProfilesCanBeCombined(t *testing.T) {
+func testSkaffoldProfilesCanBeCombined(t *testing.T) {
 	t.Parallel()
 	source := read(t, "skaffold.yaml")
 	names := []string{"no-keda", "no-ingress", "debug", "standin"}
@@ -277,7 +284,7 @@ func TestProfilesCanBeCombined(t *testing.T) {
 	}
 }
 
-func TestAPatchThatMeetsNothingIsWrong(t *testing.T) {
+func testSkaffoldPatchWithoutTarget(t *testing.T) {
 	t.Parallel()
 	source := []byte("build: {artifacts: [{image: a}]}\n")
 	for _, p := range []patch{

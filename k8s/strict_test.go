@@ -56,7 +56,7 @@ func exact(node any, of reflect.Type, path string) error {
 	return nil
 }
 
-func TestFieldsHaveOneSpelling(t *testing.T) {
+func TestDecode(t *testing.T) {
 	t.Parallel()
 	type item struct {
 		Name string `json:"name"`

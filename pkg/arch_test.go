@@ -83,7 +83,7 @@ func dependencies(t *testing.T, program string) []string {
 	return deps
 }
 
-func TestFilesAndFunctionsAreWithinTheirBudgets(t *testing.T) {
+func TestBudgets(t *testing.T) {
 	t.Parallel()
 	files := 0
 	for _, dir := range []string{"cmd", "pkg", "migrations"} {
@@ -138,7 +138,7 @@ func TestCheckDeps(t *testing.T) {
 	}
 }
 
-func TestWhatIsTooLongIsWrong(t *testing.T) {
+func TestCheckBudgets(t *testing.T) {
 	t.Parallel()
 	file := func(lines int) string { return "package x\n" + strings.Repeat("\n", lines-1) }
 	fn := func(lines int) string { return "package x\n\nfunc f() {\n" + strings.Repeat("\n", lines-2) + "}\n" }

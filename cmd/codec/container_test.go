@@ -9,7 +9,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// field is where a container writes a number.
+// field is the location of a number in a container.
 type field struct {
 	at, width int // in bytes; a width of 0 is no field
 	little    bool
@@ -37,8 +37,7 @@ func (f field) set(b []byte, v uint64) {
 	}
 }
 
-// part is a piece of a container, from its first byte to behind its last: a segment, chunk, block or box. Parts may be
-// inside parts.
+// part is a segment, chunk, block or box of a container, from its first byte to the one after its last. Parts may be nested.
 type part struct {
 	at, body, end int
 	length        field
@@ -46,7 +45,7 @@ type part struct {
 
 func (p part) size() int { return p.end - p.at }
 
-// layout is what a well-formed file is made of.
+// layout lists the parts and the sizes of a well-formed file.
 type layout struct {
 	parts []part
 	sides []field // widths, heights and offsets
@@ -79,7 +78,7 @@ func layoutJPEG(b []byte) (l layout) {
 			l.sides = append(l.sides, field{at + 5, 2, false}, field{at + 7, 2, false})
 		}
 		scan := b[at+1] == 0xda
-		if at += 2 + n; scan { // the entropy-coded data behind it
+		if at += 2 + n; scan { // the entropy-coded data after it
 			end := at
 			for b[end] != 0xff || b[end+1] == 0 || b[end+1]&0xf8 == 0xd0 {
 				end++
@@ -129,7 +128,7 @@ func layoutGIF(b []byte) (l layout) {
 	return l
 }
 
-// chunks adds those of a RIFF file.
+// chunks adds the chunks of a RIFF file.
 func (l *layout) chunks(b []byte, at, end int) {
 	for at+8 <= end {
 		n := int(binary.LittleEndian.Uint32(b[at+4:]))
@@ -152,7 +151,7 @@ func (l *layout) chunks(b []byte, at, end int) {
 	}
 }
 
-// boxes adds those of an ISO media file.
+// boxes adds the boxes of an ISO media file.
 func (l *layout) boxes(b []byte, at, end int) {
 	inside := map[string]int{"meta": 4, "iprp": 0, "ipco": 0, "iinf": 6, "iref": 4, "dinf": 0}
 	for at+8 <= end {
@@ -169,8 +168,8 @@ func (l *layout) boxes(b []byte, at, end int) {
 	}
 }
 
-// replaced returns b with other bytes between from and to. If honest, whatever said how long the part around them is says
-// how long it is now, and PNG's checksums are right.
+// replaced returns b with other bytes between from and to. If honest is true, the lengths of the enclosing parts and the
+// checksums of a PNG are corrected.
 func (l layout) replaced(format pipeline.Format, b []byte, from, to int, with []byte, honest bool) []byte {
 	b = bytes.Clone(b)
 	if honest {
@@ -187,7 +186,7 @@ func (l layout) replaced(format pipeline.Format, b []byte, from, to int, with []
 	return b
 }
 
-// summed sets the checksums of a PNG as far as its chunks can be followed.
+// summed sets the checksums of a PNG up to the first chunk that is longer than the file.
 func summed(b []byte) {
 	for at := 8; at+12 <= len(b); {
 		n := int64(binary.BigEndian.Uint32(b[at:]))

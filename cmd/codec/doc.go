@@ -1,6 +1,6 @@
-// Command codec is the child process that makes renditions: the only program that links libvips.
+// Command codec is the child process that renders images: the only program that links libvips.
 //
-// It is started by a worker's codec pool and speaks its frames on stdin and stdout; it ends when its stdin does. It is made
-// to be killed: it holds no state, no secrets, and nothing but the image it was given. Once libvips has started it enters
-// a sandbox, in which it can compute, and answer on stdout, but open no file, reach no network and start no program.
+// The codec pool of a worker starts it and exchanges frames with it over stdin and stdout; it ends when its stdin ends. It
+// may be killed at any time: it holds no state and no secrets. After the start of libvips it enters a sandbox, in which it
+// can compute and write to stdout, but cannot open files, use the network or start programs.
 package main

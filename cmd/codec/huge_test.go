@@ -9,9 +9,9 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders makes small files of every format claim more pixels than are
-// allowed, in all places where they say a size. The codec has room for 256 MiB, and the least of them would need 600.
-func TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders(t *testing.T) {
+// testLimitsPixelsClaimedInHeader renders small files of every format with headers that announce more pixels than allowed.
+// The codec may allocate 256 MiB; the smallest of these images would need 600 MiB.
+func testLimitsPixelsClaimedInHeader(t *testing.T) {
 	t.Parallel()
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 256 << 20 })
 	for format, all := range seeds(t) {
@@ -23,18 +23,18 @@ func TestHugePicturesInTinyFilesAreRefusedFromTheirHeaders(t *testing.T) {
 			if format == pipeline.PNG {
 				summed(huge)
 			}
-			_, err := p.Render(t.Context(), huge, patient())
+			_, err := p.Render(t.Context(), huge, longDeadlineSpec())
 			if failure := media.FailureOf(err); failure == nil || failure.Code != media.TooManyPixels {
 				t.Errorf("%s: %v, want too_many_pixels", s.name, err)
 			}
 		}
 	}
-	if _, err := p.Render(t.Context(), picture(t, 400, 300), patient()); err != nil {
-		t.Errorf("the next picture: %v", err)
+	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), longDeadlineSpec()); err != nil {
+		t.Errorf("the next image: %v", err)
 	}
 }
 
-// claims are the fields of a seed that say how large it is, without those that say where a frame is.
+// claims returns the fields of a seed with a size, without those with the offset of a frame.
 func claims(s seed) []field {
 	switch {
 	case s.format == pipeline.GIF:
@@ -46,7 +46,7 @@ func claims(s seed) []field {
 	}
 }
 
-// hugeSide is what a field is set to: about the most that the format knows and its reader takes.
+// hugeSide returns the value of a field: about the maximum that the format and its reader allow.
 func hugeSide(format pipeline.Format, name string, i int) uint64 {
 	switch {
 	case format == pipeline.GIF, format == pipeline.JPEG, format == pipeline.PNG:

@@ -35,9 +35,9 @@ func run(
 	flags := flag.NewFlagSet("codec", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	version := flags.Bool("version", false, "print versions and exit")
-	selftest := flags.Bool("selftest", false, "make one small picture in every format and exit")
-	box := flags.String("sandbox", "on", "on, or off: keep the calls to the kernel that pictures do not need")
-	room := flags.Int64("address-space", 0, "bytes of address space to be had beyond those at start; 0: no limit")
+	selftest := flags.Bool("selftest", false, "render a small image in every format and exit")
+	sandboxMode := flags.String("sandbox", "on", "on or off; off allows all system calls")
+	addressSpace := flags.Int64("address-space", 0, "bytes of address space that may be added after start; 0: no limit")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -48,45 +48,45 @@ func run(
 		_, err := fmt.Fprintf(stdout, "codec %s, libvips %s, %s\n", build.Main.Version, imaging.Version(), build.GoVersion)
 		return err
 	}
-	if *box != "on" && *box != "off" {
-		return fmt.Errorf("sandbox is %q, not on or off", *box)
+	if *sandboxMode != "on" && *sandboxMode != "off" {
+		return fmt.Errorf("sandbox is %q, not on or off", *sandboxMode)
 	}
 	if getenv("VIPS_BLOCK_UNTRUSTED") != "1" {
-		return errors.New("VIPS_BLOCK_UNTRUSTED is not 1: libvips would read strangers' files with loaders that are not fuzzed")
+		return errors.New("VIPS_BLOCK_UNTRUSTED is not 1: libvips would read untrusted files with loaders that are not fuzzed")
 	}
 	if err := imaging.Start(imaging.Config{Warn: func(message string) { fmt.Fprintln(stderr, message) }}); err != nil {
 		return err
 	}
 	defer imaging.Shutdown()
-	if err := limitMemory(*room); err != nil {
+	if err := limitMemory(*addressSpace); err != nil {
 		return err
 	}
-	// Last: libvips has opened what it opens, and the limit needed a file, too.
-	if *box == "on" {
+	// The sandbox comes last: libvips and the memory limit open files.
+	if *sandboxMode == "on" {
 		if err := sandbox.Enter(); err != nil {
-			return fmt.Errorf("%w; VITRINE_CODEC_SANDBOX=off does without", err)
+			return fmt.Errorf("%w; VITRINE_CODEC_SANDBOX=off disables it", err)
 		}
 	}
 	if *selftest {
-		return test(stdout)
+		return runSelftest(stdout)
 	}
 	return codecproto.Serve(ctx, stdin, stdout, imaging.Render)
 }
 
-// test makes one small picture in every format.
-func test(out io.Writer) error {
+// runSelftest renders a small image in every format.
+func runSelftest(out io.Writer) error {
 	var source bytes.Buffer
-	_ = png.Encode(&source, image.NewNRGBA(image.Rect(0, 0, 64, 48))) // memory takes everything
+	_ = png.Encode(&source, image.NewNRGBA(image.Rect(0, 0, 64, 48))) // a bytes.Buffer does not fail
 	spec := pipeline.Default().Spec
 	spec.Renditions = []pipeline.Rendition{{Name: "test", Width: 32, Formats: []pipeline.Output{
 		{Format: pipeline.JPEG, Quality: 80}, {Format: pipeline.WebP, Quality: 79},
 		{Format: pipeline.AVIF, Quality: 63}, {Format: pipeline.PNG},
 	}}}
-	made, err := imaging.Render(source.Bytes(), spec)
+	rendered, err := imaging.Render(source.Bytes(), spec)
 	if err != nil {
-		return fmt.Errorf("test codec: %w", err)
+		return fmt.Errorf("selftest: %w", err)
 	}
-	// What was dropped beside a smaller one has been written and read back like the others.
-	_, err = fmt.Fprintf(out, "ok: %d formats, libvips %s\n", len(made.Files)+len(made.Dropped), imaging.Version())
+	// Dropped outputs have been encoded and read back like the others.
+	_, err = fmt.Fprintf(out, "ok: %d formats, libvips %s\n", len(rendered.Files)+len(rendered.Dropped), imaging.Version())
 	return err
 }

@@ -28,10 +28,10 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// program is the path of the built codec, coverage where it leaves its coverage data.
+// program is the path of the built codec, coverage the directory of its coverage data.
 var program, coverage string
 
-// TestMain builds the codec, or takes the one that VITRINE_TEST_BIN_DIR holds.
+// TestMain builds the codec, or uses the one in VITRINE_TEST_BIN_DIR.
 func TestMain(m *testing.M) {
 	if os.Getenv(bare) != "" {
 		fmt.Fprintln(os.Stderr, withoutSeccomp())
@@ -66,8 +66,8 @@ func testMain(m *testing.M) int {
 	return code
 }
 
-// picture returns a JPEG whose left half is red and whose right half is blue.
-func picture(t *testing.T, width, height int) []byte {
+// twoColourJPEG returns a JPEG whose left half is red and whose right half is blue.
+func twoColourJPEG(t *testing.T, width, height int) []byte {
 	t.Helper()
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
@@ -111,20 +111,26 @@ func pool(
 	return p, logs
 }
 
-// patient is the default pipeline with a deadline that a busy machine keeps.
-func patient() pipeline.Spec {
+// longDeadlineSpec is the default pipeline with a deadline that is not exceeded on a busy machine.
+func longDeadlineSpec() pipeline.Spec {
 	spec := pipeline.Default().Spec
 	spec.Limits.Deadline = pipeline.Duration(5 * time.Minute)
 	return spec
 }
 
-func TestARealPictureGoesThroughARealCodec(t *testing.T) {
+func TestRender(t *testing.T) {
+	t.Parallel()
+	t.Run("default_pipeline", testRenderDefaultPipeline)
+	t.Run("untrusted_formats_are_refused", testRenderUntrustedFormatsAreRefused)
+}
+
+func testRenderDefaultPipeline(t *testing.T) {
 	t.Parallel()
 	p, logs := pool(t, nil)
 	if err := p.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := p.Render(t.Context(), picture(t, 1200, 900), patient())
+	got, err := p.Render(t.Context(), twoColourJPEG(t, 1200, 900), longDeadlineSpec())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,16 +155,23 @@ func TestARealPictureGoesThroughARealCodec(t *testing.T) {
 			t.Errorf("%s as %s: default is %v", o.Name, o.Format, o.Default)
 		}
 	}
-	if _, err := p.Render(t.Context(), got.Files[0].Body[:200], patient()); media.FailureOf(err) == nil ||
+	if _, err := p.Render(t.Context(), got.Files[0].Body[:200], longDeadlineSpec()); media.FailureOf(err) == nil ||
 		media.FailureOf(err).Code != media.Corrupt {
-		t.Errorf("half a picture: %v, want corrupt", err)
+		t.Errorf("a truncated image: %v, want corrupt", err)
 	}
-	if n := logs.FilterMessage("codec says").Len(); n != 0 {
-		t.Errorf("the codec had to say %v", logs.All())
+	if n := logs.FilterMessage("codec stderr").Len(); n != 0 {
+		t.Errorf("the codec wrote to stderr: %v", logs.All())
 	}
 }
 
-func TestALargePictureStaysWithinItsMemory(t *testing.T) {
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	t.Run("large_image_fits_in_memory", testLimitsLargeImageFitsInMemory)
+	t.Run("memory_exceeded_costs_one_attempt", testLimitsMemoryExceededCostsOneAttempt)
+	t.Run("pixels_claimed_in_header", testLimitsPixelsClaimedInHeader)
+}
+
+func testLimitsLargeImageFitsInMemory(t *testing.T) {
 	t.Parallel()
 	// 36 million pixels that cannot be shrunk while they are decoded.
 	var source bytes.Buffer
@@ -167,27 +180,27 @@ func TestALargePictureStaysWithinItsMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 512 << 20 })
-	if _, err := p.Render(t.Context(), source.Bytes(), patient()); err != nil {
+	if _, err := p.Render(t.Context(), source.Bytes(), longDeadlineSpec()); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAPictureThatNeedsTooMuchMemoryCostsOneAttempt(t *testing.T) {
+func testLimitsMemoryExceededCostsOneAttempt(t *testing.T) {
 	t.Parallel()
-	// A GIF's frame is held whole: 196 megabytes of pixels in a room of 128.
+	// A frame of a GIF is decoded whole: 196 MB of pixels with a limit of 128 MiB.
 	var source bytes.Buffer
 	if err := gif.Encode(&source, image.NewPaletted(image.Rect(0, 0, 7000, 7000), palette.WebSafe), nil); err != nil {
 		t.Fatal(err)
 	}
 	p, _ := pool(t, func(c *codec.Config) { c.AddressSpace = 128 << 20 })
-	_, err := p.Render(t.Context(), source.Bytes(), patient())
+	_, err := p.Render(t.Context(), source.Bytes(), longDeadlineSpec())
 	if failure := media.FailureOf(err); failure == nil || failure.Code != media.CodecCrashed {
 		t.Fatalf("got %v, want codec_crashed", err)
 	}
-	spec := patient()
+	spec := longDeadlineSpec()
 	spec.Renditions = spec.Renditions[:1]
-	if _, err := p.Render(t.Context(), picture(t, 400, 300), spec); err != nil {
-		t.Errorf("the next picture: %v", err)
+	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), spec); err != nil {
+		t.Errorf("the next image: %v", err)
 	}
 }
 
@@ -199,7 +212,7 @@ func command(t *testing.T, env []string, args ...string) (string, error) {
 	return string(out), err
 }
 
-func TestTheCommandLine(t *testing.T) {
+func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	guarded := []string{"VIPS_BLOCK_UNTRUSTED=1", "VIPS_WARNING=0"}
 	for name, tc := range map[string]struct {
@@ -208,16 +221,16 @@ func TestTheCommandLine(t *testing.T) {
 		want string
 		ok   bool
 	}{
-		"version":                  {nil, []string{"--version"}, "libvips 8.", true},
-		"help":                     {nil, []string{"--help"}, "-selftest", true},
-		"selftest":                 {guarded, []string{"--selftest", "--address-space=536870912"}, "ok: 4 formats", true},
-		"end of input":             {guarded, nil, "H{\"protocol\":2}", true},
-		"selftest outside":         {guarded, []string{"--selftest", "--sandbox=off"}, "ok: 4 formats", true},
-		"outside":                  {guarded, []string{"--sandbox=off"}, "H{\"protocol\":2}", true},
-		"half a sandbox":           {guarded, []string{"--sandbox=half"}, "sandbox is \"half\", not on or off", false},
-		"an unknown flag":          {guarded, []string{"--colour"}, "flag provided but not defined", false},
-		"unguarded":                {nil, []string{"--selftest"}, "VIPS_BLOCK_UNTRUSTED is not 1", false},
-		"a limit that is no limit": {guarded, []string{"--address-space=-99999999999999"}, "limit memory", false},
+		"version":          {nil, []string{"--version"}, "libvips 8.", true},
+		"help":             {nil, []string{"--help"}, "-selftest", true},
+		"selftest":         {guarded, []string{"--selftest", "--address-space=536870912"}, "ok: 4 formats", true},
+		"end of input":     {guarded, nil, "H{\"protocol\":2}", true},
+		"selftest outside": {guarded, []string{"--selftest", "--sandbox=off"}, "ok: 4 formats", true},
+		"outside":          {guarded, []string{"--sandbox=off"}, "H{\"protocol\":2}", true},
+		"half a sandbox":   {guarded, []string{"--sandbox=half"}, "sandbox is \"half\", not on or off", false},
+		"an unknown flag":  {guarded, []string{"--colour"}, "flag provided but not defined", false},
+		"unguarded":        {nil, []string{"--selftest"}, "VIPS_BLOCK_UNTRUSTED is not 1", false},
+		"a negative limit": {guarded, []string{"--address-space=-99999999999999"}, "limit memory", false},
 	} {
 		out, err := command(t, tc.env, tc.args...)
 		if !strings.Contains(out, tc.want) || (err == nil) != tc.ok {
@@ -226,14 +239,14 @@ func TestTheCommandLine(t *testing.T) {
 	}
 }
 
-func TestUntrustedLoadersAreBlocked(t *testing.T) {
+func testRenderUntrustedFormatsAreRefused(t *testing.T) {
 	t.Parallel()
 	p, _ := pool(t, nil)
 	for name, source := range map[string]string{
 		"SVG": `<svg xmlns="http://www.w3.org/2000/svg" width="99" height="99"><image href="/etc/hostname"/></svg>`,
 		"PPM": "P6 1 1 255 abc", "PDF": "%PDF-1.4\n",
 	} {
-		_, err := p.Render(t.Context(), []byte(source), patient())
+		_, err := p.Render(t.Context(), []byte(source), longDeadlineSpec())
 		if failure := media.FailureOf(err); failure == nil || failure.Code != media.UnsupportedFormat {
 			t.Errorf("%s: %v, want unsupported_format", name, err)
 		}

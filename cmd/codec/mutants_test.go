@@ -24,12 +24,12 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// number returns a variable of the environment, or what it is without.
-func number(t *testing.T, name string, usual uint64) uint64 {
+// number returns a variable of the environment, or a default.
+func number(t *testing.T, name string, byDefault uint64) uint64 {
 	t.Helper()
 	text := os.Getenv(name)
 	if text == "" {
-		return usual
+		return byDefault
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
@@ -38,7 +38,7 @@ func number(t *testing.T, name string, usual uint64) uint64 {
 	return n
 }
 
-// seeds returns the good files, in the order of their names.
+// seeds returns the valid files, in the order of their names.
 func seeds(t *testing.T) map[pipeline.Format][]seed {
 	t.Helper()
 	paths, err := filepath.Glob("../../pkg/adapter/imaging/testdata/varieties/*")
@@ -61,30 +61,30 @@ func seeds(t *testing.T) map[pipeline.Format][]seed {
 	return all
 }
 
-// tally is what became of a format's mutants.
+// tally counts the outcomes of the mutants of a format.
 type tally struct {
 	outcomes map[string]int
 	slowest  time.Duration
 	slow     string
 }
 
-// TestMutatedPicturesAreMadeOrFailAsTheyShould gives mutants of real files to real codecs, with the limits and the allocator
-// that they have in production. The same FUZZ_IMAGES_SEED makes the same mutants everywhere; FUZZ_IMAGES is their number a
-// format, FUZZ_IMAGES_ONE the only one to try.
+// TestMutatedImages renders mutants of real files with real codecs, with the limits and the allocator of production. The
+// same FUZZ_IMAGES_SEED gives the same mutants on every machine. FUZZ_IMAGES is the number of mutants per format, and
+// FUZZ_IMAGES_ONE the number of the only mutant to try.
 //
-// Each must end in time, in a picture or in one of five failures. A codec that dies costs its mutant and no other; how many
-// died is told. A picture is a wrong success when
-//   - an output does not decode, or has not the size that is told or that follows from the source's;
-//   - the mutant is a file whose end was taken away, and nothing else: our files have nothing behind their end;
-//   - Go's decoder, which is strict and shares no code with ours, runs out of data in the same bytes: something is missing;
-//   - Go's decoder makes a picture of the same bytes, of another size or one that does not look like ours;
-//   - no byte of the mutant was changed, only their order, and the picture does not look like what it was made of (where Go
-//     does not know the format), or has a flat bottom, as decoders leave it that go on without data (where Go's decoder
-//     fails in another way).
+// Each render must end in time, with an image or with one of five failures. A codec that dies may cost only its own mutant;
+// the number of deaths is logged. An image is a wrong success if
+//   - an output does not decode, or its size is not the reported one or does not follow from the source's;
+//   - the mutant is a truncated file without other changes: the seeds have no bytes after their end;
+//   - Go's decoder, which is strict and shares no code with libvips, runs out of data in the same bytes;
+//   - Go's decoder returns an image of another size or with another look for the same bytes;
+//   - no byte of the mutant was changed, only their order, and the image does not look like its seed (if Go does not support
+//     the format), or has a flat bottom, as decoders leave it after the end of the data (if Go's decoder fails with another
+//     error).
 //
-// Changed bytes in entropy-coded data decode to anything, in any decoder, and that is nobody's mistake: libjpeg-turbo, for
-// one, takes a code that no table has for the end of a block.
-func TestMutatedPicturesAreMadeOrFailAsTheyShould(t *testing.T) {
+// Changed bytes in entropy-coded data may decode to anything in any decoder. For example, libjpeg-turbo decodes a code that
+// no table has as the end of a block.
+func TestMutatedImages(t *testing.T) {
 	t.Parallel()
 	first, count := number(t, "FUZZ_IMAGES_SEED", 1), number(t, "FUZZ_IMAGES", 200)
 	only := number(t, "FUZZ_IMAGES_ONE", 0)
@@ -93,13 +93,13 @@ func TestMutatedPicturesAreMadeOrFailAsTheyShould(t *testing.T) {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
 			for i, s := range all {
-				made, err := p.Render(t.Context(), s.body, mutantSpec(0))
+				rendered, err := p.Render(t.Context(), s.body, mutantSpec(0))
 				if err != nil {
-					t.Fatalf("%s is no good seed: %v", s.name, err)
+					t.Fatalf("seed %s fails: %v", s.name, err)
 				}
-				shown, wrong := soundOutputs(mutantSpec(0), made)
+				shown, wrong := soundOutputs(mutantSpec(0), rendered)
 				if wrong != "" {
-					t.Fatalf("%s is no good seed: %s", s.name, wrong)
+					t.Fatalf("seed %s is rendered wrongly: %s", s.name, wrong)
 				}
 				all[i].looks = gridOf(shown)
 			}
@@ -109,18 +109,17 @@ func TestMutatedPicturesAreMadeOrFailAsTheyShould(t *testing.T) {
 					try(t, p, &sum, first, n+1, all)
 				}
 			}
-			told := ""
+			counts := ""
 			for _, outcome := range slices.Sorted(maps.Keys(sum.outcomes)) {
-				told += fmt.Sprintf(" %s %d", outcome, sum.outcomes[outcome])
+				counts += fmt.Sprintf(" %s %d", outcome, sum.outcomes[outcome])
 			}
-			t.Logf("%s: seed %d, %d mutants:%s; slowest %s (%s)", format, first, count, told, sum.slowest.Round(time.Millisecond),
+			t.Logf("%s: seed %d, %d mutants:%s; slowest %s (%s)", format, first, count, counts, sum.slowest.Round(time.Millisecond),
 				sum.slow)
 		})
 	}
 }
 
-// mutantSpec is the default pipeline with one rendition: every second time a small one, for which a loader shrinks while it
-// decodes.
+// mutantSpec is the default pipeline with one rendition. For odd n it is small, so that a loader shrinks while it decodes.
 func mutantSpec(n uint64) pipeline.Spec {
 	spec := pipeline.Default().Spec
 	spec.Renditions = spec.Renditions[2:]
@@ -130,54 +129,54 @@ func mutantSpec(n uint64) pipeline.Spec {
 	return spec
 }
 
-// mutantOf returns mutant n, and what it was made of.
+// mutantOf returns mutant n and its seed.
 func mutantOf(first, n uint64, all []seed) (mutant, seed) {
 	random := rand.New(rand.NewPCG(first, n))
 	m := mutator{random, all[random.IntN(len(all))], all[random.IntN(len(all))]}
 	return m.mutate(), m.seed
 }
 
-// try makes mutant n of a format and looks at what the codec says to it.
+// try renders mutant n of a format and records the outcome.
 func try(t *testing.T, p *codec.Pool, sum *tally, first, n uint64, all []seed) {
 	t.Helper()
 	m, s := mutantOf(first, n, all)
 	spec := mutantSpec(n)
-	told := fmt.Sprintf("mutant %d of %s (%s)", n, s.name, m.how)
+	label := fmt.Sprintf("mutant %d of %s (%s)", n, s.name, m.how)
 
-	// The pool ends it at the deadline; a minute more, and the pool has not.
+	// The pool ends the render at the deadline; if it does not, this context ends it a minute later.
 	ctx, cancel := context.WithTimeout(t.Context(), spec.Limits.Deadline.D()+time.Minute)
 	defer cancel()
-	began := time.Now()
+	start := time.Now()
 	got, err := p.Render(ctx, m.body, spec)
-	if took := time.Since(began); took > sum.slowest {
-		sum.slowest, sum.slow = took, told
+	if elapsed := time.Since(start); elapsed > sum.slowest {
+		sum.slowest, sum.slow = elapsed, label
 	}
 	outcome, wrong := judged(m, s, spec, got, err)
 	sum.outcomes[outcome]++
 	if outcome == died || strings.HasPrefix(outcome, "codec_") {
-		t.Logf("%s: %v", told, err)
+		t.Logf("%s: %v", label, err)
 	}
 	if wrong != "" {
 		path := filepath.Join(t.ArtifactDir(), fmt.Sprintf("%d-%d-%s", first, n, s.name))
 		if err := os.WriteFile(path, m.body, 0o600); err != nil {
 			t.Error(err)
 		}
-		t.Errorf("%s: %s; it is in %s", told, wrong, path)
+		t.Errorf("%s: %s; it is saved in %s", label, wrong, path)
 	}
 }
 
-// died is the outcome of a mutant whose codec did not live to fail.
+// died is the outcome of a mutant whose codec process died.
 const died = "codec_crashed (died)"
 
-// judged returns what a mutant came to, and what is wrong with that.
-func judged(m mutant, s seed, spec pipeline.Spec, made media.Rendered, err error) (outcome, wrong string) {
+// judged returns the outcome of a mutant, and what is wrong with it or "".
+func judged(m mutant, s seed, spec pipeline.Spec, rendered media.Rendered, err error) (outcome, wrong string) {
 	if err == nil {
-		return "ok", wrongSuccess(m, s.looks, s.format, spec, made)
+		return "ok", wrongSuccess(m, s.looks, s.format, spec, rendered)
 	}
 	failure := media.FailureOf(err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return "hang", "it was not ended at its deadline"
+		return "hang", "it did not end at its deadline"
 	case failure == nil:
 		return "untyped", fmt.Sprintf("its error is a %T: %v", err, err)
 	case failure.Code == media.CodecCrashed && strings.Contains(failure.Detail, "died"):
@@ -192,8 +191,8 @@ func judged(m mutant, s seed, spec pipeline.Spec, made media.Rendered, err error
 	return string(failure.Code), wrong
 }
 
-// TestTheJudgeKnowsAWrongSuccess gives the judge pictures of which it is known what is wrong with them.
-func TestTheJudgeKnowsAWrongSuccess(t *testing.T) {
+// TestMutantVerdict checks wrongSuccess with images of which it is known what is wrong.
+func TestMutantVerdict(t *testing.T) {
 	t.Parallel()
 	all := seeds(t)
 	find := func(format pipeline.Format, name string) seed {
@@ -221,23 +220,23 @@ func TestTheJudgeKnowsAWrongSuccess(t *testing.T) {
 	small.Height = 40
 	half := append(bytes.Clone(whole.body[:len(whole.body)/2]), 0xff, 0xd9)
 	for name, tc := range map[string]struct {
-		mutant mutant
-		made   media.Rendered
-		want   string // "": a right success
+		mutant   mutant
+		rendered media.Rendered
+		want     string // "": a right success
 	}{
 		"nothing is wrong":         {mutant{body: whole.body}, shows(pipeline.JPEG, img), ""},
 		"an output is broken":      {mutant{body: whole.body}, broken, "decodes to"},
-		"an output has no size":    {mutant{body: whole.body}, small, "is made of"},
+		"an output has no size":    {mutant{body: whole.body}, small, "is rendered from"},
 		"the source is cut":        {mutant{body: whole.body[:900], cut: true}, shows(pipeline.JPEG, img), "is cut"},
-		"the source is a half":     {mutant{body: half, order: true}, shows(pipeline.JPEG, grey), "ran out of data"},
+		"the source is halved":     {mutant{body: half, order: true}, shows(pipeline.JPEG, grey), "ran out of data"},
 		"the bottom is grey":       {mutant{body: whole.body}, shows(pipeline.JPEG, grey), "is flat, and not"},
-		"a HEIC is what it was":    {mutant{body: heic.body, order: true}, shows(pipeline.HEIC, img), ""},
+		"a HEIC is unchanged":      {mutant{body: heic.body, order: true}, shows(pipeline.HEIC, img), ""},
 		"a HEIC's bottom is grey":  {mutant{body: heic.body, order: true}, shows(pipeline.HEIC, grey), "is flat"},
-		"a HEIC shows another":     {mutant{body: heic.body, order: true}, shows(pipeline.HEIC, mirrored(img)), "does not show"},
+		"a HEIC shows another":     {mutant{body: heic.body, order: true}, shows(pipeline.HEIC, mirrored(img)), "shows another image"},
 		"a HEIC's bytes are noise": {mutant{body: heic.body}, shows(pipeline.HEIC, mirrored(img)), ""},
 	} {
-		format := tc.made.Format
-		got := wrongSuccess(tc.mutant, good, format, mutantSpec(0), tc.made)
+		format := tc.rendered.Format
+		got := wrongSuccess(tc.mutant, good, format, mutantSpec(0), tc.rendered)
 		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
 			t.Errorf("%s: %q, want %q", name, got, tc.want)
 		}

@@ -9,7 +9,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// seed is a good file.
+// seed is a valid file.
 type seed struct {
 	name   string
 	format pipeline.Format
@@ -18,24 +18,24 @@ type seed struct {
 	looks  grid
 }
 
-// mutant is what became of a seed.
+// mutant is a changed seed.
 type mutant struct {
 	body []byte
 	how  string
-	cut  bool // all that was done was to take the end away
-	// order: bytes were taken away, doubled or moved, and none was changed. Entropy-coded data in which bytes were changed
-	// may decode to anything, a flat area too.
+	cut  bool // truncated, without other changes
+	// order: bytes were removed, repeated or moved, and none was changed. Entropy-coded data with changed bytes may decode to
+	// anything, including a flat area.
 	order bool
 }
 
-// mutator makes mutants of one seed. The same randomness and the same files make the same ones.
+// mutator changes one seed. The same random numbers and files give the same mutants.
 type mutator struct {
 	*rand.Rand
 	seed
 	other seed // of the same format
 }
 
-// mutate makes one mutant. One of four has its bytes changed after its order was.
+// mutate returns one mutant. For one in four, both the order and the values of bytes are changed.
 func (m mutator) mutate() mutant {
 	noises := []func([]byte) ([]byte, string){m.flipBits, m.setBytes, m.zeros, m.sides}
 	orders := []func() ([]byte, string){m.shrink, m.shrink, m.shrink, m.duplicate, m.remove, m.swap, m.garbage}
@@ -67,21 +67,21 @@ func (m mutator) mutate() mutant {
 	}
 }
 
-// somewhere is a place in n bytes: anywhere, or in the first hundred, which say the most.
-func (m mutator) somewhere(n int) int {
+// offset returns a random offset in n bytes, in one case of three among the first hundred, where the headers are.
+func (m mutator) offset(n int) int {
 	if m.IntN(3) == 0 {
 		n = min(n, 100)
 	}
 	return m.IntN(n)
 }
 
-// some returns a part of the seed.
-func (m mutator) some() part { return m.layout.parts[m.IntN(len(m.layout.parts))] }
+// anyPart returns a random part of the seed.
+func (m mutator) anyPart() part { return m.layout.parts[m.IntN(len(m.layout.parts))] }
 
 func (m mutator) flipBits(b []byte) ([]byte, string) {
 	n := 1 + m.IntN(8)
 	for range n {
-		b[m.somewhere(len(b))] ^= 1 << m.IntN(8)
+		b[m.offset(len(b))] ^= 1 << m.IntN(8)
 	}
 	return m.maybeSummed(b), fmt.Sprintf("%d bits flipped", n)
 }
@@ -89,19 +89,19 @@ func (m mutator) flipBits(b []byte) ([]byte, string) {
 func (m mutator) setBytes(b []byte) ([]byte, string) {
 	n := 1 + m.IntN(16)
 	for range n {
-		b[m.somewhere(len(b))] = []byte{0, 1, 0x7f, 0x80, 0xfe, 0xff, byte(m.IntN(256))}[m.IntN(7)]
+		b[m.offset(len(b))] = []byte{0, 1, 0x7f, 0x80, 0xfe, 0xff, byte(m.IntN(256))}[m.IntN(7)]
 	}
 	return m.maybeSummed(b), fmt.Sprintf("%d bytes set", n)
 }
 
 func (m mutator) zeros(b []byte) ([]byte, string) {
-	at := m.somewhere(len(b))
+	at := m.offset(len(b))
 	n := min(1+m.IntN(1<<m.IntN(12)), len(b)-at)
 	clear(b[at : at+n])
 	return m.maybeSummed(b), fmt.Sprintf("%d zeros at %d", n, at)
 }
 
-// maybeSummed makes a PNG's checksums right two times out of three, or nothing behind them would ever be reached.
+// maybeSummed corrects the checksums of a PNG two times out of three, so that decoders read the data.
 func (m mutator) maybeSummed(b []byte) []byte {
 	if m.format == pipeline.PNG && m.IntN(3) > 0 {
 		summed(b)
@@ -115,12 +115,12 @@ func (m mutator) sides(b []byte) ([]byte, string) {
 	if f.at+f.width > len(b) {
 		return b, "nothing"
 	}
-	most := uint64(1)<<(8*f.width) - 1
+	maxValue := uint64(1)<<(8*f.width) - 1
 	was := f.get(b)
 	values := []uint64{
-		0, 1, most, most - 1, most/2 + 1, was + 1, was - 1, 2 * was, was / 2, 16383, 16384, 30000, 65535, 1 << 20,
+		0, 1, maxValue, maxValue - 1, maxValue/2 + 1, was + 1, was - 1, 2 * was, was / 2, 16383, 16384, 30000, 65535, 1 << 20,
 	}
-	v := values[m.IntN(len(values))] & most
+	v := values[m.IntN(len(values))] & maxValue
 	f.set(b, v)
 	if m.format == pipeline.PNG {
 		summed(b)
@@ -128,10 +128,10 @@ func (m mutator) sides(b []byte) ([]byte, string) {
 	return b, fmt.Sprintf("the side at %d set to %d", f.at, v)
 }
 
-// truncate takes the end away: anywhere, around the edges of a part, or no more than a few bytes.
+// truncate removes the end: at any offset, or near the start, the body or the end of a part.
 func (m mutator) truncate() ([]byte, string) {
 	n := m.IntN(len(m.body))
-	switch p := m.some(); m.IntN(4) {
+	switch p := m.anyPart(); m.IntN(4) {
 	case 0:
 		n = p.at + m.IntN(4)
 	case 1:
@@ -143,11 +143,11 @@ func (m mutator) truncate() ([]byte, string) {
 	return m.body[:n:n], fmt.Sprintf("cut to %d of %d bytes", n, len(m.body))
 }
 
-// shrink takes bytes out of a part and says so everywhere: the container stays whole, and what it holds is not.
+// shrink removes bytes of a part and corrects all lengths: the container stays valid, its content does not.
 func (m mutator) shrink() ([]byte, string) {
-	p := m.some()
-	for range 4 { // rather one with something in it
-		if q := m.some(); q.size() > p.size() {
+	p := m.anyPart()
+	for range 4 { // prefers a large part
+		if q := m.anyPart(); q.size() > p.size() {
 			p = q
 		}
 	}
@@ -167,9 +167,9 @@ func (m mutator) shrink() ([]byte, string) {
 	return m.layout.replaced(m.format, m.body, from, to, nil, true), fmt.Sprintf("%d bytes taken out at %d", to-from, from)
 }
 
-// grow puts bytes into a part, and says so or not.
+// grow inserts bytes into a part, with or without corrected lengths.
 func (m mutator) grow() ([]byte, string) {
-	p, more := m.some(), make([]byte, 1+m.IntN(64))
+	p, more := m.anyPart(), make([]byte, 1+m.IntN(64))
 	for i := range more {
 		more[i] = byte(m.Uint32())
 	}
@@ -178,34 +178,34 @@ func (m mutator) grow() ([]byte, string) {
 		fmt.Sprintf("%d bytes put in at %d, honest %v", len(more), p.body, honest)
 }
 
-// lengths makes a part lie about its length.
+// lengths sets the length of a part to a wrong value.
 func (m mutator) lengths() ([]byte, string) {
 	b := bytes.Clone(m.body)
 	for range 20 {
-		f := m.some().length
+		f := m.anyPart().length
 		if f.width == 0 {
 			continue
 		}
-		most := uint64(1)<<(8*f.width) - 1
+		maxValue := uint64(1)<<(8*f.width) - 1
 		was := f.get(b)
 		values := []uint64{
-			0, 1, 2, was - 1, was + 1, was - 2, was + 2, was / 2, was * 2, most, most/2 + 1, uint64(len(b) - f.at),
+			0, 1, 2, was - 1, was + 1, was - 2, was + 2, was / 2, was * 2, maxValue, maxValue/2 + 1, uint64(len(b) - f.at),
 		}
 		v := values[m.IntN(len(values))]
-		f.set(b, v&most)
-		return b, fmt.Sprintf("the length at %d set to %d", f.at, v&most)
+		f.set(b, v&maxValue)
+		return b, fmt.Sprintf("the length at %d set to %d", f.at, v&maxValue)
 	}
 	return b, "nothing"
 }
 
 func (m mutator) duplicate() ([]byte, string) {
-	p, honest := m.some(), m.IntN(2) == 0
+	p, honest := m.anyPart(), m.IntN(2) == 0
 	return m.layout.replaced(m.format, m.body, p.end, p.end, m.body[p.at:p.end], honest),
 		fmt.Sprintf("the part at %d doubled, honest %v", p.at, honest)
 }
 
 func (m mutator) remove() ([]byte, string) {
-	p, honest := m.some(), m.IntN(2) == 0
+	p, honest := m.anyPart(), m.IntN(2) == 0
 	outer := m.layout
 	outer.parts = slices.DeleteFunc(slices.Clone(outer.parts), func(q part) bool { return q == p })
 	return outer.replaced(m.format, m.body, p.at, p.end, nil, honest),
@@ -215,7 +215,7 @@ func (m mutator) remove() ([]byte, string) {
 // swap exchanges two parts that do not overlap.
 func (m mutator) swap() ([]byte, string) {
 	for range 20 {
-		p, q := m.some(), m.some()
+		p, q := m.anyPart(), m.anyPart()
 		if p.end <= q.at {
 			b := m.body
 			return slices.Concat(b[:p.at], b[q.at:q.end], b[p.end:q.at], b[p.at:p.end], b[q.end:]),
@@ -225,9 +225,9 @@ func (m mutator) swap() ([]byte, string) {
 	return bytes.Clone(m.body), "nothing"
 }
 
-// splice goes on with another file of the format, at a part's edge or anywhere.
+// splice continues with another file of the format, at the start of a part or at any offset.
 func (m mutator) splice() ([]byte, string) {
-	p, q := m.some(), m.other.layout.parts[m.IntN(len(m.other.layout.parts))]
+	p, q := m.anyPart(), m.other.layout.parts[m.IntN(len(m.other.layout.parts))]
 	from, to := p.at, q.at
 	if m.IntN(2) == 0 {
 		from, to = m.IntN(len(m.body)), m.IntN(len(m.other.body))
@@ -241,5 +241,5 @@ func (m mutator) garbage() ([]byte, string) {
 	for range n {
 		b = append(b, byte(m.Uint32()))
 	}
-	return b, fmt.Sprintf("%d bytes of garbage behind it", n)
+	return b, fmt.Sprintf("%d random bytes appended", n)
 }

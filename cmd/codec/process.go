@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// claimStdout takes the frames' way out for ourselves and sends what the C libraries print to stdout to stderr instead: one
-// debug line between two frames would cost a picture.
+// claimStdout returns a copy of stdout for frames and redirects stdout to stderr: a line that a C library prints between two
+// frames would break the protocol.
 func claimStdout() (*os.File, error) {
 	fd, err := syscall.Dup(syscall.Stdout)
 	if err = errors.Join(err, syscall.Dup3(syscall.Stderr, syscall.Stdout, 0)); err != nil {
@@ -20,21 +20,21 @@ func claimStdout() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "stdout"), nil
 }
 
-// limitMemory lets the process take room bytes of address space more than it has now; 0 sets no limit. The base is measured
-// and not assumed: Go reserves a gigabyte that it never touches, and a preloaded allocator its own.
-func limitMemory(room int64) error {
-	if room == 0 {
+// limitMemory limits the address space of the process to extra bytes above its present size; 0 sets no limit. The present
+// size is measured, because Go and a preloaded allocator reserve address space that they do not use.
+func limitMemory(extra int64) error {
+	if extra == 0 {
 		return nil
 	}
-	if room < 0 {
-		return errors.New("limit memory: less than nothing")
+	if extra < 0 {
+		return errors.New("limit memory: negative size")
 	}
 	statm, err := os.ReadFile("/proc/self/statm")
 	pages, _, _ := strings.Cut(string(statm), " ")
 	now, notANumber := strconv.ParseInt(pages, 10, 64)
 	if err = errors.Join(err, notANumber); err == nil {
-		most := uint64(now*int64(os.Getpagesize()) + room)
-		err = syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most})
+		limit := uint64(now*int64(os.Getpagesize()) + extra)
+		err = syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: limit, Max: limit})
 	}
 	if err != nil {
 		return fmt.Errorf("limit memory: %w", err)

@@ -24,15 +24,16 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// halves is the picture that picture paints, of 400 x 300, as libvips saves it with HEVC. Only some libvips can.
+// halves is the image that twoColourJPEG returns, of 400 x 300, encoded by libvips with HEVC, which not every build of
+// libvips supports.
 //
 //go:embed testdata/halves.heic
 var halves []byte
 
-// hello is what a codec says when it is there.
+// hello is the first frame of a codec.
 const hello = "\x00\x00\x00\x0eH{\"protocol\":2}"
 
-// threads starts a codec, waits for its hello, and returns what the kernel says of each of its threads.
+// threads starts a codec, waits for its hello, and returns the status of each of its threads from /proc.
 func threads(t *testing.T, env []string, args ...string) []string {
 	t.Helper()
 	cmd := exec.Command(program, args...)
@@ -49,9 +50,9 @@ func threads(t *testing.T, env []string, args ...string) []string {
 		t.Fatal(err)
 	}
 	defer func() { _, _ = in.Close(), cmd.Wait() }()
-	said, err := bufio.NewReader(out).Peek(len(hello))
-	if err != nil || string(said) != hello {
-		t.Fatalf("it says %q (%v), want its hello", said, err)
+	got, err := bufio.NewReader(out).Peek(len(hello))
+	if err != nil || string(got) != hello {
+		t.Fatalf("first bytes are %q (%v), want hello", got, err)
 	}
 	found, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", cmd.Process.Pid))
 	if err != nil || len(found) < 3 {
@@ -68,7 +69,7 @@ func threads(t *testing.T, env []string, args ...string) []string {
 	return all
 }
 
-// allocator is the environment of a codec on jemalloc, which has a thread of its own, where there is one.
+// allocator returns the environment of a codec with jemalloc, which has a thread of its own; nil if it is not installed.
 func allocator() []string {
 	found, _ := filepath.Glob("/usr/lib/*/libjemalloc.so.2")
 	if len(found) == 0 {
@@ -77,7 +78,16 @@ func allocator() []string {
 	return []string{"LD_PRELOAD=" + found[0], "MALLOC_CONF=background_thread:true"}
 }
 
-func TestEveryThreadOfACodecIsInTheSandbox(t *testing.T) {
+func TestSandbox(t *testing.T) {
+	t.Parallel()
+	t.Run("covers_every_thread", testSandboxCoversEveryThread)
+	t.Run("every_format", testSandboxEveryFormat)
+	t.Run("large_image_in_every_format", testSandboxLargeImageInEveryFormat)
+	t.Run("off", testSandboxOff)
+	t.Run("kernel_without_seccomp", testSandboxKernelWithoutSeccomp)
+}
+
+func testSandboxCoversEveryThread(t *testing.T) {
 	t.Parallel()
 	for _, status := range threads(t, allocator()) {
 		if !strings.Contains(status, "\nSeccomp:\t2\n") || !strings.Contains(status, "\nNoNewPrivs:\t1\n") {
@@ -101,11 +111,11 @@ func filtered(t *testing.T) bool {
 	return strings.Contains(string(status), "\nSeccomp:\t2\n")
 }
 
-// everyFormat asks for one picture in every format that can be written.
+// everyFormat requests one image in every output format.
 func everyFormat(width int) pipeline.Spec {
-	spec := patient()
+	spec := longDeadlineSpec()
 	spec.Renditions = nil
-	// Each in a rendition of its own, so that none makes another needless.
+	// Each is in a rendition of its own, so that none is dropped because of another.
 	for _, f := range []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG} {
 		spec.Renditions = append(spec.Renditions, pipeline.Rendition{Name: string(f), Width: width, Formats: []pipeline.Output{
 			{Format: f, Quality: pipeline.DefaultQuality(f)},
@@ -117,10 +127,10 @@ func everyFormat(width int) pipeline.Spec {
 	return spec
 }
 
-// sources returns the painted picture in each format that can be read and that Go writes, and HEIC.
+// sources returns the image of twoColourJPEG in each source format that Go encodes, and in HEIC.
 func sources(t *testing.T) map[pipeline.Format][]byte {
 	t.Helper()
-	photo := picture(t, 400, 300)
+	photo := twoColourJPEG(t, 400, 300)
 	img, err := jpeg.Decode(bytes.NewReader(photo))
 	if err != nil {
 		t.Fatal(err)
@@ -137,20 +147,20 @@ func sources(t *testing.T) map[pipeline.Format][]byte {
 	}
 }
 
-func TestEveryFormatGoesInAndOutOfTheSandbox(t *testing.T) {
+func testSandboxEveryFormat(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]codec.Option{
-		"with the vector unit": nil, "without it": {codec.WithEnv("VIPS_NOVECTOR=1")},
+		"vector_unit": nil, "no_vector_unit": {codec.WithEnv("VIPS_NOVECTOR=1")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, logs := pool(t, nil, options...)
 			all := sources(t)
-			made, err := p.Render(t.Context(), all[pipeline.JPEG], everyFormat(300))
+			rendered, err := p.Render(t.Context(), all[pipeline.JPEG], everyFormat(300))
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, out := range made.Files { // what Go does not write, the codec does
+			for _, out := range rendered.Files { // formats that Go does not encode
 				if all[out.Format] == nil {
 					all[out.Format] = out.Body
 				}
@@ -173,17 +183,17 @@ func TestEveryFormatGoesInAndOutOfTheSandbox(t *testing.T) {
 					}
 				}
 			}
-			for _, line := range logs.FilterMessage("codec says").All() {
-				t.Errorf("the codec had to say %v", line.ContextMap()["line"])
+			for _, line := range logs.FilterMessage("codec stderr").All() {
+				t.Errorf("the codec wrote to stderr: %v", line.ContextMap()["line"])
 			}
 		})
 	}
 }
 
-func TestALargePictureGoesThroughTheSandboxInEveryFormat(t *testing.T) {
+func testSandboxLargeImageInEveryFormat(t *testing.T) {
 	t.Parallel()
 	p, _ := pool(t, nil)
-	got, err := p.Render(t.Context(), picture(t, 3000, 2000), everyFormat(1600))
+	got, err := p.Render(t.Context(), twoColourJPEG(t, 3000, 2000), everyFormat(1600))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,21 +202,21 @@ func TestALargePictureGoesThroughTheSandboxInEveryFormat(t *testing.T) {
 	}
 }
 
-func TestWithoutTheSandboxPicturesAreMadeAsWell(t *testing.T) {
+func testSandboxOff(t *testing.T) {
 	t.Parallel()
 	p, logs := pool(t, func(c *codec.Config) { c.Sandbox = "off" })
-	if _, err := p.Render(t.Context(), picture(t, 400, 300), everyFormat(200)); err != nil {
+	if _, err := p.Render(t.Context(), twoColourJPEG(t, 400, 300), everyFormat(200)); err != nil {
 		t.Fatal(err)
 	}
-	if logs.FilterMessage("codecs run without their sandbox").Len() != 1 {
-		t.Error("nobody is told")
+	if logs.FilterMessage("codecs run without a sandbox").Len() != 1 {
+		t.Error("there is no warning in the log")
 	}
 }
 
-// bare is the environment that makes this test binary a codec on a kernel without seccomp.
+// bare is the variable that makes this test binary run as a codec without seccomp.
 const bare = "TEST_WITHOUT_SECCOMP"
 
-// withoutSeccomp becomes a codec for which the kernel has no seccomp. It returns only if that cannot be done.
+// withoutSeccomp replaces this process by a codec for which seccomp(2) fails. It returns only on an error.
 func withoutSeccomp() error {
 	runtime.LockOSThread()
 	program, err := bpf.Assemble([]bpf.Instruction{
@@ -232,14 +242,14 @@ func withoutSeccomp() error {
 	return unix.Exec(os.Getenv(bare), os.Args, append(os.Environ(), "VIPS_BLOCK_UNTRUSTED=1"))
 }
 
-func TestWithoutSeccompACodecStartsOnlyIfItIsTold(t *testing.T) {
+func testSandboxKernelWithoutSeccomp(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for arg, want := range map[string]string{
-		"--sandbox=on":  "enter sandbox: set filter: function not implemented; VITRINE_CODEC_SANDBOX=off does without",
+		"--sandbox=on":  "enter sandbox: set filter: function not implemented; VITRINE_CODEC_SANDBOX=off disables it",
 		"--sandbox=off": "ok: 4 formats",
 	} {
 		cmd := exec.Command(self, "--selftest", arg)

@@ -154,7 +154,7 @@ func listReports(out io.Writer, reports []pipeline.Report) error {
 			mistake = "-"
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\tfor %s\t%s ago\t%s\n", r.Instance, r.Role, r.Revision,
-			r.InForce.Truncate(time.Second), r.Silent.Truncate(time.Second), mistake)
+			r.InForce.Truncate(time.Second), r.Age.Truncate(time.Second), mistake)
 	}
 	return table.Flush()
 }
@@ -175,7 +175,7 @@ func writeReports(out io.Writer, reports []pipeline.Report) error {
 	for i, r := range reports {
 		list[i] = reportJSON{
 			Instance: r.Instance, Role: r.Role, Revision: r.Revision,
-			InForce: r.InForce.Seconds(), Silent: r.Silent.Seconds(), Error: r.Error,
+			InForce: r.InForce.Seconds(), Silent: r.Age.Seconds(), Error: r.Error,
 		}
 	}
 	encoder := json.NewEncoder(out)

@@ -138,7 +138,7 @@ func checkStopped(ctx context.Context, store *postgres.Store, force bool, log *z
 	}
 	r := reports[0]
 	log.Warn("programs seem to be running", zap.Int("instances", len(reports)), zap.String("first", r.Role+" "+r.Instance),
-		zap.Duration("seen_ago", r.Silent))
+		zap.Duration("seen_ago", r.Age))
 	if force {
 		return nil
 	}

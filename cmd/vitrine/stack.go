@@ -89,7 +89,7 @@ func (s *stack) launch(ctx context.Context) error {
 			Name: p.name, Argv: []string{filepath.Join(s.options.bin, p.name)}, Dir: s.options.data,
 			Env: append(s.environment(), "VITRINE_ADMIN_ADDR="+p.admin),
 			Log: filepath.Join(s.options.data, "log", p.name+".log"), Quit: syscall.SIGTERM, Orphan: syscall.SIGTERM,
-			Patience: startTimeout + 15*time.Second, ForkThread: s.forkThread, // above VITRINE_SHUTDOWN_GRACE
+			StopTimeout: startTimeout + 15*time.Second, ForkThread: s.forkThread, // above VITRINE_SHUTDOWN_GRACE
 		}
 		if err := process.Start(); err != nil {
 			return err

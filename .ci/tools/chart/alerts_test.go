@@ -48,7 +48,13 @@ func renderedRules(t *testing.T) rules {
 	return rules{}
 }
 
-func TestEveryAlertSaysWhatToDo(t *testing.T) {
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	t.Run("runbook_of_every_alert", testAlertsRunbookOfEveryAlert)
+	t.Run("metrics_exist", testAlertsMetricsExist)
+}
+
+func testAlertsRunbookOfEveryAlert(t *testing.T) {
 	t.Parallel()
 	var names []string
 	for _, group := range renderedRules(t).Groups {
@@ -101,7 +107,7 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 }
 
 // An alert on a metric that is not there never fires, and nobody notices.
-func TestAlertsAreOnMetricsThatProgramsHave(t *testing.T) {
+func testAlertsMetricsExist(t *testing.T) {
 	t.Parallel()
 	source := map[string]bool{}
 	files, err := filepath.Glob("../../../pkg/*/*/*.go")
@@ -142,7 +148,7 @@ func TestAlertsAreOnMetricsThatProgramsHave(t *testing.T) {
 }
 
 // Lag that is measured on another group or topic is lag for ever, or never.
-func TestKEDALooksAtTheGroupAndTopicOfTheProgram(t *testing.T) {
+func TestKEDA(t *testing.T) {
 	t.Parallel()
 	prefix := map[string]any{"kafka": map[string]any{"topics": map[string]any{"prefix": "x."}}}
 	w, err := render(prefix, filepath.Join(chartDir, "values-dev.yaml"))

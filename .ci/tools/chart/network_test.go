@@ -66,7 +66,15 @@ var outsides = map[string]outside{
 	"small": {}, // has no policies
 }
 
-func TestPoliciesLetPodsReachWhatTheyAreToldOf(t *testing.T) {
+func TestNetworkPolicies(t *testing.T) {
+	t.Parallel()
+	t.Run("configured_endpoints_are_allowed", testNetworkPoliciesConfiguredEndpointsAreAllowed)
+	t.Run("other_endpoints_are_denied", testNetworkPoliciesOtherEndpointsAreDenied)
+	t.Run("ingress_is_limited", testNetworkPoliciesIngressIsLimited)
+	t.Run("every_pod_has_a_policy", testNetworkPoliciesEveryPodHasAPolicy)
+}
+
+func testNetworkPoliciesConfiguredEndpointsAreAllowed(t *testing.T) {
 	everyRender(t, func(t *testing.T, name string, w world) {
 		out, ok := outsides[name]
 		if !ok {
@@ -114,7 +122,7 @@ func reachable(t *testing.T, w world, p pod, out outside) []peer {
 	return all
 }
 
-func TestPoliciesLetPodsReachNothingElse(t *testing.T) {
+func testNetworkPoliciesOtherEndpointsAreDenied(t *testing.T) {
 	everyRender(t, func(t *testing.T, name string, w world) {
 		if name == "small" {
 			if len(w.policies) != 0 {
@@ -280,7 +288,7 @@ func itoa(n int32) string { return strconv.Itoa(int(n)) }
 
 // Who may come in from other namespaces: clients to the API, Prometheus to the admin ports, KEDA to the brokers, and everybody to the
 // pictures.
-func TestPoliciesLetOthersInWhereTheyBelong(t *testing.T) {
+func testNetworkPoliciesIngressIsLimited(t *testing.T) {
 	everyRender(t, func(t *testing.T, name string, w world) {
 		if name == "small" {
 			return
@@ -317,7 +325,7 @@ func welcome(name, component, port, from string) bool {
 }
 
 // A pod that no policy is about may do everything.
-func TestEveryPodHasAPolicy(t *testing.T) {
+func testNetworkPoliciesEveryPodHasAPolicy(t *testing.T) {
 	everyRender(t, func(t *testing.T, name string, w world) {
 		for i := range w.pods {
 			for _, kind := range []networkingv1.PolicyType{"Ingress", "Egress"} {

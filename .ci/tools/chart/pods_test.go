@@ -14,8 +14,15 @@ import (
 	"k8s.io/pod-security-admission/policy"
 )
 
+func TestPods(t *testing.T) {
+	t.Parallel()
+	t.Run("pod_security_restricted", testPodsPodSecurityRestricted)
+	t.Run("resources_and_privileges", testPodsResourcesAndPrivileges)
+	t.Run("every_variable_is_documented", testPodsEveryVariableIsDocumented)
+}
+
 // The evaluator is the one that runs in the API server.
-func TestPodSecurityRestrictedLetsEveryPodIn(t *testing.T) {
+func testPodsPodSecurityRestricted(t *testing.T) {
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +42,7 @@ func TestPodSecurityRestrictedLetsEveryPodIn(t *testing.T) {
 	})
 }
 
-func TestEveryPodIsModest(t *testing.T) {
+func testPodsResourcesAndPrivileges(t *testing.T) {
 	everyRender(t, func(t *testing.T, _ string, w world) {
 		for _, p := range w.pods {
 			if p.spec.AutomountServiceAccountToken == nil || *p.spec.AutomountServiceAccountToken {
@@ -93,7 +100,7 @@ func modest(t *testing.T, p pod, c corev1.Container) {
 }
 
 // A name of a variable that no program knows would be ignored in silence.
-func TestEveryVariableIsDocumented(t *testing.T) {
+func testPodsEveryVariableIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
@@ -115,8 +122,15 @@ func TestEveryVariableIsDocumented(t *testing.T) {
 	})
 }
 
+func TestObjects(t *testing.T) {
+	t.Parallel()
+	t.Run("references_exist", testObjectsReferencesExist)
+	t.Run("selectors_match_pods", testObjectsSelectorsMatchPods)
+	t.Run("names_are_short_and_unique", testObjectsNamesAreShortAndUnique)
+}
+
 // What is named in one object and lies in another has to be there, with that very key.
-func TestReferencesLeadSomewhere(t *testing.T) {
+func testObjectsReferencesExist(t *testing.T) {
 	everyRender(t, func(t *testing.T, _ string, w world) {
 		keys := map[string][]string{}
 		for _, o := range w.objects {
@@ -163,7 +177,7 @@ func TestReferencesLeadSomewhere(t *testing.T) {
 	})
 }
 
-func TestServicesAndBudgetsFindTheirPods(t *testing.T) {
+func testObjectsSelectorsMatchPods(t *testing.T) {
 	everyRender(t, func(t *testing.T, _ string, w world) {
 		for name, service := range w.services {
 			if service.Spec.Type == corev1.ServiceTypeExternalName {
@@ -188,7 +202,7 @@ func TestServicesAndBudgetsFindTheirPods(t *testing.T) {
 	})
 }
 
-func TestNamesAreShortEnoughAndUnique(t *testing.T) {
+func testObjectsNamesAreShortAndUnique(t *testing.T) {
 	everyRender(t, func(t *testing.T, _ string, w world) {
 		seen := map[string]bool{}
 		for _, o := range w.objects {

@@ -86,7 +86,15 @@ func rendition(i int, name string) string {
 	return at + ".name=" + name + "," + at + ".width=9," + at + ".formats[0].format=png"
 }
 
-func TestOfRefusedRenditionsTheRestIsRight(t *testing.T) {
+func TestValues(t *testing.T) {
+	t.Parallel()
+	t.Run("refused_renders_differ_only_in_the_wrong_value", testValuesRefusedRendersDifferOnlyInTheWrongValue)
+	t.Run("error_names_the_key", testValuesErrorNamesTheKey)
+	t.Run("global_accepts_any_key", testValuesGlobalAcceptsAnyKey)
+	t.Run("defaults_require_servers", testValuesDefaultsRequireServers)
+}
+
+func testValuesRefusedRendersDifferOnlyInTheWrongValue(t *testing.T) {
 	t.Parallel()
 	values, err := strvals.Parse(rendition(0, "a") + "," + rendition(1, "b"))
 	if err != nil {
@@ -97,7 +105,7 @@ func TestOfRefusedRenditionsTheRestIsRight(t *testing.T) {
 	}
 }
 
-func TestWrongValuesAreRefusedWithAMessageThatNamesTheKey(t *testing.T) {
+func testValuesErrorNamesTheKey(t *testing.T) {
 	t.Parallel()
 	for _, row := range refused {
 		t.Run(row.set, func(t *testing.T) {
@@ -118,7 +126,7 @@ func TestWrongValuesAreRefusedWithAMessageThatNamesTheKey(t *testing.T) {
 }
 
 // Values of other charts, and of the chart that has this one as a part.
-func TestGlobalIsOpen(t *testing.T) {
+func testValuesGlobalAcceptsAnyKey(t *testing.T) {
 	t.Parallel()
 	values, err := strvals.Parse("global.storageClass=fast,global.other.deep=1,enabled=true")
 	if err != nil {
@@ -130,7 +138,7 @@ func TestGlobalIsOpen(t *testing.T) {
 }
 
 // The defaults alone are no release: which servers to use is for whoever installs to say, and the message says how.
-func TestTheDefaultsAskForServers(t *testing.T) {
+func testValuesDefaultsRequireServers(t *testing.T) {
 	t.Parallel()
 	_, err := render(nil)
 	if err == nil {

@@ -6,7 +6,7 @@ import (
 )
 
 // What the Job made may be lost, and the Job is done: only another one makes it again.
-func TestAnotherRevisionIsAnotherJob(t *testing.T) {
+func TestSetupJob(t *testing.T) {
 	t.Parallel()
 	job := func(revision string) string {
 		t.Helper()

@@ -47,7 +47,14 @@ func read(t *testing.T, file string) string {
 	return string(text)
 }
 
-func TestEveryVariableStandsOnceBesideItsPartAndNamesItsReaders(t *testing.T) {
+func TestReference(t *testing.T) {
+	t.Parallel()
+	t.Run("each_variable_is_listed_once", testReferenceEachVariableIsListedOnce)
+	t.Run("contradictory_tables", testReferenceContradictoryTables)
+	t.Run("file_errors", testReferenceFileErrors)
+}
+
+func testReferenceEachVariableIsListedOnce(t *testing.T) {
 	t.Parallel()
 	page, example, err := generate(t, []string{"api", "worker"}, map[string]string{"api": apiTable, "worker": workerTable})
 	if err != nil {
@@ -88,7 +95,7 @@ VITRINE_STORE_DSN=
 	}
 }
 
-func TestTablesThatContradictEachOtherOrTheRuleAreErrors(t *testing.T) {
+func testReferenceContradictoryTables(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ api, worker, want string }{
 		"another default": {apiTable, strings.Replace(workerTable, "`info`", "`warn`", 1), "worker: VITRINE_LOG_LEVEL differs from that of api"},
@@ -108,7 +115,7 @@ func TestTablesThatContradictEachOtherOrTheRuleAreErrors(t *testing.T) {
 	}
 }
 
-func TestFilesThatCannotBeReadOrWrittenAreErrors(t *testing.T) {
+func testReferenceFileErrors(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	table, nowhere := filepath.Join(dir, "api.md"), filepath.Join(dir, "none", "file")

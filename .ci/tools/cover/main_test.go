@@ -43,7 +43,16 @@ func repository(extra map[string]string) func(string) ([]byte, error) {
 	}
 }
 
-func TestABlockThatAnyProfileSawCountsOnce(t *testing.T) {
+func TestCover(t *testing.T) {
+	t.Parallel()
+	t.Run("block_in_several_profiles_counts_once", testCoverBlockInSeveralProfilesCountsOnce)
+	t.Run("below_floor_is_an_error", testCoverBelowFloorIsAnError)
+	t.Run("test_code_is_left_out", testCoverTestCodeIsLeftOut)
+	t.Run("unreadable_profile", testCoverUnreadableProfile)
+	t.Run("empty_profile", testCoverEmptyProfile)
+}
+
+func testCoverBlockInSeveralProfilesCountsOnce(t *testing.T) {
 	t.Parallel()
 	merged := filepath.Join(t.TempDir(), "all.out")
 	var said strings.Builder
@@ -72,7 +81,7 @@ vitrine.io/pkg/b/b.go:1.1,2.2 4 1
 	}
 }
 
-func TestTooLittleIsAnErrorAfterTheReport(t *testing.T) {
+func testCoverBelowFloorIsAnError(t *testing.T) {
 	t.Parallel()
 	var said strings.Builder
 	err := run([]string{"-min", "87.6", "tests.out", "programs.out"}, &said, repository(nil))
@@ -84,7 +93,7 @@ func TestTooLittleIsAnErrorAfterTheReport(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotShipIsLeftOut(t *testing.T) {
+func testCoverTestCodeIsLeftOut(t *testing.T) {
 	t.Parallel()
 	var said strings.Builder
 	err := run([]string{"-min", "100", "-without", "^pkg/(a|else)/", "tests.out", "programs.out"}, &said, repository(nil))
@@ -98,7 +107,7 @@ func TestWhatDoesNotShipIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReadIsAnError(t *testing.T) {
+func testCoverUnreadableProfile(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"mode: set\nnonsense\n":                  `line 2: "nonsense" is not`,
@@ -128,7 +137,7 @@ func TestWhatCannotBeReadIsAnError(t *testing.T) {
 	}
 }
 
-func TestNothingAtAllIsCovered(t *testing.T) {
+func testCoverEmptyProfile(t *testing.T) {
 	t.Parallel()
 	if err := run([]string{"-min", "100", "empty.out"}, &strings.Builder{},
 		repository(map[string]string{"empty.out": "mode: set\n"})); err != nil {

@@ -5,33 +5,33 @@ import (
 	"time"
 )
 
-// leastSpan is over how long the utilization is an average at least, once the pool is as old.
-const leastSpan = 15 * time.Second
+// minSpan is the minimum time over which the utilization is an average, once the pool is that old.
+const minSpan = 15 * time.Second
 
-// busyTime adds up how long slots were taken. It may be used concurrently.
+// busyTime adds up the time for which slots are in use. It may be used concurrently.
 type busyTime struct {
 	slots float64
 	now   func() time.Time
 
 	mu       sync.Mutex
 	busy     int
-	at       time.Time // until when seconds is added up
-	seconds  float64   // of slots, so that two slots taken for one second are two
-	old, new mark      // readings: the utilization is the average since old
+	at       time.Time // the time up to which seconds is added up
+	seconds  float64   // summed over slots: two slots in use for one second count as two
+	old, new reading   // readings: the utilization is the average since old
 }
 
-// mark is what had added up at some time.
-type mark struct {
+// reading is the sum at a point in time.
+type reading struct {
 	at      time.Time
 	seconds float64
 }
 
 func newBusyTime(slots int, now func() time.Time) *busyTime {
-	began := mark{at: now()}
-	return &busyTime{slots: float64(slots), now: now, at: began.at, old: began, new: began}
+	start := reading{at: now()}
+	return &busyTime{slots: float64(slots), now: now, at: start.at, old: start, new: start}
 }
 
-// add says that n slots more are taken, or fewer.
+// add records that n more slots are in use; n may be negative.
 func (b *busyTime) add(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -39,7 +39,7 @@ func (b *busyTime) add(n int) {
 	b.busy += n
 }
 
-// total returns how many seconds slots were taken, until now.
+// total returns the slot-seconds in use until now.
 func (b *busyTime) total() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -47,14 +47,14 @@ func (b *busyTime) total() float64 {
 	return b.seconds
 }
 
-// utilization returns which share of the slots' time was taken, 0 to 1, since a reading that is at least leastSpan old: with
-// readings that are further apart than that, since the last one. Who else reads, and how often, hardly matters.
+// utilization returns the share of the slots' time in use, 0 to 1, since a reading that is at least minSpan old. If readings
+// are further apart, that is the last reading. The result depends little on how often others read it.
 func (b *busyTime) utilization() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.advance()
-	if b.at.Sub(b.new.at) >= leastSpan {
-		b.old, b.new = b.new, mark{b.at, b.seconds}
+	if b.at.Sub(b.new.at) >= minSpan {
+		b.old, b.new = b.new, reading{b.at, b.seconds}
 	}
 	span := b.at.Sub(b.old.at).Seconds()
 	if span <= 0 {
@@ -63,11 +63,11 @@ func (b *busyTime) utilization() float64 {
 	return (b.seconds - b.old.seconds) / span / b.slots
 }
 
-// advance adds up to now. A clock that goes back adds nothing.
+// advance adds the time up to now. A clock that goes back adds nothing.
 func (b *busyTime) advance() {
 	now := b.now()
-	if gone := now.Sub(b.at); gone > 0 {
-		b.seconds += gone.Seconds() * float64(b.busy)
+	if elapsed := now.Sub(b.at); elapsed > 0 {
+		b.seconds += elapsed.Seconds() * float64(b.busy)
 		b.at = now
 	}
 }

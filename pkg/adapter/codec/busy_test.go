@@ -9,7 +9,14 @@ import (
 	"vitrine.io/pkg/adapter/codec"
 )
 
-func TestUtilizationIsTheShareOfTheSlotsTime(t *testing.T) {
+func TestBusyTime(t *testing.T) {
+	t.Parallel()
+	t.Run("share_of_slot_time", testBusyTimeShareOfSlotTime)
+	t.Run("frequent_reader", testBusyTimeFrequentReader)
+	t.Run("pool_metrics", testBusyTimePoolMetrics)
+}
+
+func testBusyTimeShareOfSlotTime(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	b := codec.NewBusyTime(4, c.Now)
@@ -22,7 +29,7 @@ func TestUtilizationIsTheShareOfTheSlotsTime(t *testing.T) {
 	}
 	want("at the start", 0, 0)
 	b.Add(2)
-	want("at the same moment", 0, 0.5)
+	want("at the same time", 0, 0.5)
 	c.move(10 * time.Second)
 	want("two of four", 20, 0.5)
 	b.Add(-1)
@@ -30,15 +37,15 @@ func TestUtilizationIsTheShareOfTheSlotsTime(t *testing.T) {
 	want("then one of four", 30, 0.375)
 	b.Add(-1)
 	c.move(5 * time.Second)
-	want("since the first reading, which is the last that is old enough", 30, 0.3)
+	want("since the first reading, the last one older than minSpan", 30, 0.3)
 	c.move(25 * time.Second)
-	want("since the reading before, with nothing to do", 30, 0)
+	want("since the previous reading, idle", 30, 0)
 	b.Add(1)
 	c.move(-time.Hour)
-	want("by a clock that went back", 30, 0)
+	want("after the clock went back", 30, 0)
 }
 
-func TestAnotherReaderHardlyChangesTheUtilization(t *testing.T) {
+func testBusyTimeFrequentReader(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	b := codec.NewBusyTime(1, c.Now)
@@ -54,22 +61,22 @@ func TestAnotherReaderHardlyChangesTheUtilization(t *testing.T) {
 	}
 }
 
-func TestAPoolTellsHowBusyItIs(t *testing.T) {
+func testBusyTimePoolMetrics(t *testing.T) {
 	t.Parallel()
 	c := newClock()
-	r := newRig(t, func(c *codec.Config) { c.Children = 2 }, codec.WithClock(c.Now))
+	r := newFixture(t, func(c *codec.Config) { c.Children = 2 }, codec.WithClock(c.Now))
 	dir := t.TempDir()
 	started, release := filepath.Join(dir, "started"), filepath.Join(dir, "release")
 	done := make(chan error, 1)
 	go func() {
-		_, err := r.Render(t.Context(), []byte("wait "+started+" "+release), fakeSpec(long))
+		_, err := r.Render(t.Context(), []byte("wait "+started+" "+release), fakeSpec(longDeadline))
 		done <- err
 	}()
-	eventually(t, "the child has the picture", func() bool { return exists(started) })
+	eventually(t, "the child has received the image", func() bool { return exists(started) })
 	c.move(20 * time.Second)
 	busy, share := r.metric(t, "vitrine_codec_busy_seconds_total", ""), r.metric(t, "vitrine_codec_utilization_ratio", "")
 	if busy != 20 || share != 0.5 {
-		t.Errorf("one of two is at work for 20 s: %v seconds, a utilization of %v; want 20 and 0.5", busy, share)
+		t.Errorf("one of two is busy for 20 s: %v seconds, a utilization of %v; want 20 and 0.5", busy, share)
 	}
 	touch(release)
 	if err := <-done; err != nil {
@@ -77,6 +84,6 @@ func TestAPoolTellsHowBusyItIs(t *testing.T) {
 	}
 	c.move(time.Minute)
 	if busy := r.metric(t, "vitrine_codec_busy_seconds_total", ""); busy != 20 {
-		t.Errorf("%v busy seconds after a minute of rest, want 20", busy)
+		t.Errorf("%v busy seconds after an idle minute, want 20", busy)
 	}
 }

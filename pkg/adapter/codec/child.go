@@ -21,21 +21,21 @@ import (
 	process "vitrine.io/pkg/foundation/process"
 )
 
-// child is one codec process. Its owner is the holder of the slot it sits in; only kill may be called by others.
+// child is one codec process. It is owned by the holder of its slot; only kill may be called by other goroutines.
 type child struct {
 	pid    int
 	proc   *os.Process
 	in     *os.File // its stdin
 	out    *os.File // its stdout
 	read   *bufio.Reader
-	exited chan struct{} // closed when it is reaped; then state is set
+	exited chan struct{} // closed when the process is reaped; state is set before
 	state  *os.ProcessState
-	seq    int // images it was given
+	seq    int // images sent to it
 
-	safeMode bool // it does without the vector unit
+	safeMode bool // the vector unit is off
 }
 
-// spawn starts a codec and waits for its hello. Everything it leaves running ends with the child; watched by p.running.
+// spawn starts a codec and waits for its hello. The goroutines that it starts end with the child; p.goroutines counts them.
 func (p *Pool) spawn(ctx context.Context, safeMode bool) (*child, error) {
 	c, err := p.start(safeMode)
 	if err != nil {
@@ -48,7 +48,7 @@ func (p *Pool) spawn(ctx context.Context, safeMode bool) (*child, error) {
 	if inTime := stop(); err == nil && inTime {
 		return c, nil
 	}
-	c.lose()
+	c.destroy()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -73,34 +73,34 @@ func (p *Pool) start(safeMode bool) (*child, error) {
 		safeMode: safeMode,
 	}
 	err = p.launch(cmd, c)
-	pipes.closeTheirs()
+	pipes.closeChildEnds()
 	if err != nil {
-		pipes.closeOurs()
+		pipes.closeParentEnds()
 		return nil, err
 	}
-	p.running.Go(func() {
-		_ = cmd.Wait() // its error is in the state
+	p.goroutines.Go(func() {
+		_ = cmd.Wait() // the error is also in the state
 		c.state = cmd.ProcessState
-		p.forget(c)
+		p.remove(c)
 		close(c.exited)
 	})
-	p.running.Go(func() { p.follow(pipes.stderr[0], c.pid) })
+	p.goroutines.Go(func() { p.logStderr(pipes.stderr[0], c.pid) })
 	p.log.Debug("codec started", zap.Int("pid", c.pid))
 	return c, nil
 }
 
-// kill ends the process at once. It may be called at any time, also again: os.Process knows when its id may be another's.
+// kill sends SIGKILL. It may be called at any time and repeatedly: os.Process does not signal a reaped process.
 func (c *child) kill() { _ = c.proc.Kill() }
 
-// lose kills the child, waits for its end and closes its pipes.
-func (c *child) lose() {
+// destroy kills the child, waits until it is reaped and closes its pipes.
+func (c *child) destroy() {
 	c.kill()
 	<-c.exited
 	_ = c.in.Close()
 	_ = c.out.Close()
 }
 
-// retire lets the child go: it exits when its stdin ends, or is killed after grace.
+// retire closes the child's stdin, on which it exits, and kills it after grace.
 func (c *child) retire(grace time.Duration) {
 	_ = c.in.Close()
 	timer := time.NewTimer(grace)
@@ -109,7 +109,7 @@ func (c *child) retire(grace time.Duration) {
 	case <-c.exited:
 	case <-timer.C:
 	}
-	c.lose()
+	c.destroy()
 }
 
 // alive reports whether the child has not been reaped yet.
@@ -122,16 +122,16 @@ func (c *child) alive() bool {
 	}
 }
 
-// render sends an image to the child and waits for its answer. Unless fit is true, the child must not be used again: it was
-// killed, died, or broke the protocol.
+// render sends an image to the child and waits for its answer. If reusable is false, the child must not be used for another
+// image: it was killed, died, or broke the protocol.
 func (c *child) render(
 	ctx context.Context, source []byte, spec pipeline.Spec,
-) (rendered media.Rendered, fit bool, err error) {
+) (rendered media.Rendered, reusable bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.Limits.Deadline.D(), errDeadline)
 	defer cancel()
-	stop := context.AfterFunc(ctx, c.kill) // ends both the write and the read below
+	stop := context.AfterFunc(ctx, c.kill) // this ends both the write and the read below
 	c.seq++
-	// If the child died while it was written to, its exit status tells the cause.
+	// If the child dies during the write, its exit status is the cause, not the error of the write.
 	if err = codecproto.WriteRequest(c.in, c.seq, source, spec); err == nil {
 		rendered, err = codecproto.ReadAnswer(c.read, c.seq, spec)
 	}
@@ -139,10 +139,10 @@ func (c *child) render(
 	if err == nil || media.FailureOf(err) != nil {
 		return rendered, inTime, err
 	}
-	c.lose()
+	c.destroy()
 	switch {
 	case inTime:
-		return rendered, false, media.Fail(media.CodecCrashed, fmt.Sprintf("the codec died on this picture (%s)", c.state),
+		return rendered, false, media.Fail(media.CodecCrashed, fmt.Sprintf("the codec died on this image (%s)", c.state),
 			fmt.Errorf("codec %d: %w", c.pid, err))
 	case errors.Is(context.Cause(ctx), errDeadline):
 		return rendered, false, media.Fail(media.CodecTimeout,
@@ -152,7 +152,7 @@ func (c *child) render(
 	}
 }
 
-// rss returns the child's resident memory in bytes, 0 when it cannot be known.
+// rss returns the child's resident memory in bytes, 0 if it cannot be read.
 func (c *child) rss() int64 {
 	statm, err := os.ReadFile("/proc/" + strconv.Itoa(c.pid) + "/statm")
 	if err != nil {
@@ -169,7 +169,7 @@ func (c *child) rss() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// pipes are a child's three streams, each as its reading and its writing end.
+// pipes are the standard streams of a child, each with its read end and its write end.
 type pipes struct{ stdin, stdout, stderr [2]*os.File }
 
 func newPipes() (pipes, error) {
@@ -177,8 +177,8 @@ func newPipes() (pipes, error) {
 	for _, pair := range []*[2]*os.File{&s.stdin, &s.stdout, &s.stderr} {
 		r, w, err := os.Pipe()
 		if err != nil {
-			s.closeTheirs()
-			s.closeOurs()
+			s.closeChildEnds()
+			s.closeParentEnds()
 			return pipes{}, err
 		}
 		*pair = [2]*os.File{r, w}
@@ -186,14 +186,14 @@ func newPipes() (pipes, error) {
 	return s, nil
 }
 
-// closeTheirs closes the child's ends, which the child has copies of. Closing a nil file is harmless.
-func (s pipes) closeTheirs() {
+// closeChildEnds closes the parent's copies of the child's ends. Closing a nil file is harmless.
+func (s pipes) closeChildEnds() {
 	for _, f := range []*os.File{s.stdin[0], s.stdout[1], s.stderr[1]} {
 		_ = f.Close()
 	}
 }
 
-func (s pipes) closeOurs() {
+func (s pipes) closeParentEnds() {
 	for _, f := range []*os.File{s.stdin[1], s.stdout[0], s.stderr[0]} {
 		_ = f.Close()
 	}

@@ -6,7 +6,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// The cache of poison content and the clock of the slots, for tests without processes.
+// Types that are tested without processes.
 type (
 	PoisonCache = poisonCache
 	BusyTime    = busyTime
@@ -15,7 +15,7 @@ type (
 // MaxPoison is how many entries a PoisonCache has at most.
 const MaxPoison = maxPoison
 
-// NewBusyTime returns the clock of so many slots.
+// NewBusyTime is newBusyTime.
 var NewBusyTime = newBusyTime
 
 // NewPoisonCache returns an empty cache.

@@ -22,11 +22,11 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// TestMain lets this test binary play its own child: with FAKE_CODEC set it is a codec that behaves as its pictures say.
+// TestMain makes this test binary its own child: with FAKE_CODEC set it is a codec whose behaviour the images select.
 func TestMain(m *testing.M) {
 	switch mode := os.Getenv("FAKE_CODEC"); mode {
 	case "":
-		_ = os.Setenv("VITRINE_S3_SECRET_KEY", "never to be seen by a child")
+		_ = os.Setenv("VITRINE_S3_SECRET_KEY", "not for children")
 		goleak.VerifyTestMain(m)
 	case "parent":
 		os.Exit(fakeParent())
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// fakeCodec is a codec. mode says how it starts; what it does with a picture is the picture's first word.
+// fakeCodec is a codec. mode selects how it starts; the first word of an image selects how it renders.
 func fakeCodec(mode string) int {
 	switch mode {
 	case "exit":
@@ -59,33 +59,33 @@ func fakeCodec(mode string) int {
 	return 0
 }
 
-var hoard []byte // what "hog" keeps
+var hoard []byte // memory that "hog" keeps
 
 func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	word, rest, _ := strings.Cut(string(source), " ")
-	made := fakeAnswer(spec)
+	rendered := fakeAnswer(spec)
 	switch word {
 	case "exit":
 		os.Exit(3)
-	case "once": // dies unless its file is there, and makes it
+	case "once": // exits unless its file exists, and creates it
 		if !exists(rest) {
 			touch(rest)
 			os.Exit(3)
 		}
-		made.Placeholder = strings.Join(os.Environ(), "\n")
-	case "vector": // only the vector unit is its death
+		rendered.Placeholder = strings.Join(os.Environ(), "\n")
+	case "vector": // exits unless the vector unit is off
 		if os.Getenv("VIPS_NOVECTOR") == "" {
 			os.Exit(3)
 		}
 	case "segv":
 		signal.Reset(syscall.SIGSEGV)
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // what the kernel does to who takes too much memory
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // as the kernel does when memory runs out
 	case "panic":
 		panic("at the disco")
 	case "hang":
 		touch(rest)
 		pause()
-	case "wait": // for its second file, when it has made its first
+	case "wait": // creates its first file, then waits for its second one
 		started, release, _ := strings.Cut(rest, " ")
 		touch(started)
 		for range time.Tick(time.Millisecond) {
@@ -104,9 +104,9 @@ func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	case "half":
 		_, _ = os.Stdout.Write(append(binary.BigEndian.AppendUint32(nil, 100), 'A', '{'))
 		os.Exit(0)
-	case "gorge": // allocates without end, within the limit that cmd/codec sets
+	case "gorge": // allocates memory up to a limit like that of cmd/codec
 		if err := gorge(); err != nil {
-			return made, media.Fail(media.Corrupt, err.Error(), nil)
+			return rendered, media.Fail(media.Corrupt, err.Error(), nil)
 		}
 	case "hog":
 		hoard = make([]byte, 200<<20)
@@ -119,28 +119,28 @@ func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 			fmt.Fprintln(os.Stderr, "line", i, strings.Repeat("x", 100))
 		}
 	case "corrupt":
-		return made, media.Fail(media.Corrupt, "the picture is truncated or damaged", fmt.Errorf("premature end"))
+		return rendered, media.Fail(media.Corrupt, "the image is truncated or damaged", fmt.Errorf("premature end"))
 	case "confused":
-		return made, fmt.Errorf("no failure of a known kind")
+		return rendered, fmt.Errorf("no failure of a known kind")
 	case "extra":
-		made.Files = append(made.Files, made.Files[0])
+		rendered.Files = append(rendered.Files, rendered.Files[0])
 	case "missing":
-		made.Files = made.Files[1:]
+		rendered.Files = rendered.Files[1:]
 	case "swapped":
-		made.Files[0], made.Files[1] = made.Files[1], made.Files[0]
+		rendered.Files[0], rendered.Files[1] = rendered.Files[1], rendered.Files[0]
 	case "sizeless":
-		made.Files[0].Width = 0
+		rendered.Files[0].Width = 0
 	case "empty":
-		made.Files[0].Body = nil
+		rendered.Files[0].Body = nil
 	case "none":
-		made.Files = nil
+		rendered.Files = nil
 	case "env":
-		made.Placeholder = strings.Join(os.Environ(), "\n")
+		rendered.Placeholder = strings.Join(os.Environ(), "\n")
 	}
-	return made, nil
+	return rendered, nil
 }
 
-// gorge never returns, unless it cannot set its limit.
+// gorge allocates until the process crashes. It returns only if it cannot set its limit.
 func gorge() error {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
@@ -151,8 +151,8 @@ func gorge() error {
 	if err != nil {
 		return err
 	}
-	most := now*uint64(os.Getpagesize()) + 256<<20
-	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most}); err != nil {
+	limit := now*uint64(os.Getpagesize()) + 256<<20
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
 		return err
 	}
 	for n := 16 << 20; ; n *= 2 {
@@ -160,32 +160,32 @@ func gorge() error {
 	}
 }
 
-// fakeAnswer is a right answer; its placeholder is the process' id.
+// fakeAnswer returns a valid answer; its placeholder is the id of the process.
 func fakeAnswer(spec pipeline.Spec) media.Rendered {
-	made := media.Rendered{Format: pipeline.JPEG, Width: 40, Height: 30, Placeholder: strconv.Itoa(os.Getpid())}
+	rendered := media.Rendered{Format: pipeline.JPEG, Width: 40, Height: 30, Placeholder: strconv.Itoa(os.Getpid())}
 	name, format := spec.DefaultOutput()
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
-			made.Files = append(made.Files, media.EncodedFile{
+			rendered.Files = append(rendered.Files, media.EncodedFile{
 				Name: r.Name, Format: o.Format, Width: 20, Height: 15, Score: 70.25,
 				Body: []byte(r.Name + "." + string(o.Format)), Default: r.Name == name && o.Format == format,
 			})
 		}
 	}
-	return made
+	return rendered
 }
 
-// fakeParent is a worker with one child; it tells the child's id, gives it a picture that never ends, and waits.
+// fakeParent is a worker with one child: it prints the child's id, renders an image that hangs, and waits.
 func fakeParent() int {
 	p, err := codec.New(fakeConfig(), prometheus.NewRegistry(), zap.NewNop(), codec.WithEnv("FAKE_CODEC=codec"))
 	if err != nil {
 		return 1
 	}
-	made, err := p.Render(context.Background(), []byte("ok"), fakeSpec(time.Minute))
+	rendered, err := p.Render(context.Background(), []byte("ok"), fakeSpec(time.Minute))
 	if err != nil {
 		return 2
 	}
-	fmt.Println(made.Placeholder)
+	fmt.Println(rendered.Placeholder)
 	_, _ = p.Render(context.Background(), []byte("hang "+os.Getenv("FAKE_CODEC_HANG")), fakeSpec(time.Hour))
 	return 3
 }
@@ -219,7 +219,7 @@ func fakeConfig() codec.Config {
 	}
 }
 
-// fakeSpec asks for two renditions in two formats each.
+// fakeSpec requests two renditions in two formats each.
 func fakeSpec(deadline time.Duration) pipeline.Spec {
 	spec := pipeline.Default().Spec
 	spec.Renditions = spec.Renditions[:2]

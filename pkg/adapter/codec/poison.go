@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	poisonTTL = 10 * time.Minute // an entry expires so long after the last codec that it cost
+	poisonTTL = 10 * time.Minute // an entry expires this long after the last codec was lost on it
 	maxPoison = 256              // entries; the oldest one is evicted
 )
 
-// poisonCache holds the content that has cost a codec lately: many products may share an image. It may be used concurrently.
+// poisonCache holds content on which a codec was lost lately: many products may share an image. It may be used concurrently.
 type poisonCache struct {
 	now     func() time.Time
 	mu      sync.Mutex
-	entries map[poisonKey]time.Time // when it last cost a codec
+	entries map[poisonKey]time.Time // when a codec was last lost on it
 }
 
-// poisonKey is the hash of a source and a specification: with another specification the same source may do no harm.
+// poisonKey is the hash of a source and a specification: with another specification the same source may be harmless.
 type poisonKey [sha256.Size]byte
 
 func newPoisonKey(source []byte, spec pipeline.Spec) (k poisonKey) {
@@ -33,7 +33,7 @@ func newPoisonKey(source []byte, spec pipeline.Spec) (k poisonKey) {
 	return k
 }
 
-// contains reports whether the source has cost a codec lately. While the cache is empty, nothing is hashed.
+// contains reports whether a codec was lost on the source within poisonTTL. While the cache is empty, nothing is hashed.
 func (c *poisonCache) contains(source []byte, spec pipeline.Spec) bool {
 	c.mu.Lock()
 	empty := len(c.entries) == 0
@@ -49,7 +49,7 @@ func (c *poisonCache) contains(source []byte, spec pipeline.Spec) bool {
 	return found
 }
 
-// add records that the source has cost a codec now.
+// add records that a codec was lost on the source now.
 func (c *poisonCache) add(source []byte, spec pipeline.Spec) {
 	key := newPoisonKey(source, spec)
 	c.mu.Lock()

@@ -14,7 +14,7 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// clock is a clock that stands until it is moved.
+// clock is a clock that advances only when move is called.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -36,61 +36,73 @@ func (c *clock) move(d time.Duration) {
 
 const safeMode = "VIPS_NOVECTOR=1"
 
-func (r rig) suspects(t *testing.T) float64 {
+func (r fixture) safeModeRenders(t *testing.T) float64 {
 	t.Helper()
 	return r.metric(t, "vitrine_codec_safe_mode_renders_total", "")
 }
 
-func TestRenderSafeHasAChildOfItsOwnInSafeMode(t *testing.T) {
+func TestSafeMode(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	t.Run("new_child", testSafeModeNewChild)
+	t.Run("same_content_of_another_product", testSafeModeSameContentOfAnotherProduct)
+	t.Run("entry_expires", testSafeModeEntryExpires)
+	t.Run("concurrent_calls_with_same_content", testSafeModeConcurrentCallsWithSameContent)
+	t.Run("child_cannot_start", testSafeModeChildCannotStart)
+	t.Run("corrupt_image_is_not_recorded", testSafeModeCorruptImageIsNotRecorded)
+}
+
+func testSafeModeNewChild(t *testing.T) {
+	t.Parallel()
+	r := newFixture(t, nil)
 	poison := "once " + filepath.Join(t.TempDir(), "seen")
-	touch(strings.TrimPrefix(poison, "once ")) // it has cost a codec of another pool
-	before := r.made(t, "ok")
-	got, err := r.RenderSafe(t.Context(), []byte(poison), fakeSpec(long))
+	touch(strings.TrimPrefix(poison, "once ")) // as if a codec of another pool had been lost on it
+	before := r.mustRender(t, "ok")
+	got, err := r.RenderSafe(t.Context(), []byte(poison), fakeSpec(longDeadline))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(got.Placeholder, safeMode) {
-		t.Errorf("the second try is made with %q, want %s", got.Placeholder, safeMode)
+		t.Errorf("the retry ran with %q, want %s", got.Placeholder, safeMode)
 	}
-	after := r.made(t, "env")
+	after := r.mustRender(t, "env")
 	if strings.Contains(after, safeMode) {
-		t.Error("the next picture gets the child in safe mode, too")
+		t.Error("the next image was also rendered in safe mode")
 	}
-	eventually(t, "the child that made way is gone", func() bool { return gone(before) })
-	if suspect, crashed := r.restarts(t, "safe_mode"), r.restarts(t, "crashed"); suspect != 2 || crashed != 0 {
-		t.Errorf("%v restarts for a suspect and %v for crashes, want 2 and none", suspect, crashed)
+	eventually(t, "the replaced child is gone", func() bool { return exited(before) })
+	if replaced, crashed := r.restarts(t, "safe_mode"), r.restarts(t, "crashed"); replaced != 2 || crashed != 0 {
+		t.Errorf("%v restarts for safe mode and %v for crashes, want 2 and none", replaced, crashed)
 	}
-	if n := r.suspects(t); n != 1 {
-		t.Errorf("%v pictures are counted as suspects, want 1", n)
+	if n := r.safeModeRenders(t); n != 1 {
+		t.Errorf("%v renders in safe mode are counted, want 1", n)
 	}
 }
 
-func TestWhatHasKilledACodecHereIsKnownWhoeverBringsIt(t *testing.T) {
+func testSafeModeSameContentOfAnotherProduct(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newFixture(t, nil)
 	poison := "once " + filepath.Join(t.TempDir(), "seen")
-	r.fails(t, poison, long, media.CodecCrashed)
-	if got := r.made(t, "env"); strings.Contains(got, safeMode) {
-		t.Error("another picture is a suspect, too")
+	r.wantFailure(t, poison, longDeadline, media.CodecCrashed)
+	if got := r.mustRender(t, "env"); strings.Contains(got, safeMode) {
+		t.Error("another image was also rendered in safe mode")
 	}
-	if got := r.made(t, poison); !strings.Contains(got, safeMode) {
-		t.Errorf("the same content is tried with %q, want %s", got, safeMode)
+	if got := r.mustRender(t, poison); !strings.Contains(got, safeMode) {
+		t.Errorf("the same content was rendered with %q, want %s", got, safeMode)
 	}
 }
 
-func TestEveryKillIsRememberedForAWhile(t *testing.T) {
+func testSafeModeEntryExpires(t *testing.T) {
 	t.Parallel()
-	for source, deadline := range map[string]time.Duration{"exit": long, "hang": 50 * time.Millisecond, "confused": long} {
+	for source, deadline := range map[string]time.Duration{
+		"exit": longDeadline, "hang": 50 * time.Millisecond, "confused": longDeadline,
+	} {
 		t.Run(source, func(t *testing.T) {
 			t.Parallel()
 			c := newClock()
-			r := newRig(t, nil, codec.WithClock(c.Now))
+			r := newFixture(t, nil, codec.WithClock(c.Now))
 			try := func(what string, deadline time.Duration, want float64) {
-				_ = r.failed(t, source, deadline)
-				if n := r.suspects(t); n != want {
-					t.Errorf("%s: %v pictures were suspects so far, want %v", what, n, want)
+				_ = r.failure(t, source, deadline)
+				if n := r.safeModeRenders(t); n != want {
+					t.Errorf("%s: %v renders in safe mode, want %v", what, n, want)
 				}
 			}
 			try("the first try", deadline, 0)
@@ -103,51 +115,51 @@ func TestEveryKillIsRememberedForAWhile(t *testing.T) {
 	}
 }
 
-func TestWhoWaitedWhileTheSameContentKilledIsTriedWithCare(t *testing.T) {
+func testSafeModeConcurrentCallsWithSameContent(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, func(c *codec.Config) { c.Children = 1 })
+	r := newFixture(t, func(c *codec.Config) { c.Children = 1 })
 	var all sync.WaitGroup
 	var lost atomic.Int32
 	for range 4 { // of as many products, at the same time
 		all.Go(func() {
-			if _, err := r.Render(t.Context(), []byte("vector"), fakeSpec(long)); err != nil {
+			if _, err := r.Render(t.Context(), []byte("vector"), fakeSpec(longDeadline)); err != nil {
 				lost.Add(1)
 			}
 		})
 	}
 	all.Wait()
 	if got := lost.Load(); got != 1 {
-		t.Errorf("%d of four pictures with one content were lost, want the first", got)
+		t.Errorf("%d of four images with one content were lost, want the first", got)
 	}
 }
 
-func TestASuspectTakesNobodysCodecWhileNoneCanBeStarted(t *testing.T) {
+func testSafeModeChildCannotStart(t *testing.T) {
 	t.Parallel()
 	flag := filepath.Join(t.TempDir(), "flag")
 	touch(flag)
-	r := newRig(t, nil, codec.WithEnv("FAKE_CODEC_FLAG="+flag))
-	pid := r.made(t, "ok")
+	r := newFixture(t, nil, codec.WithEnv("FAKE_CODEC_FLAG="+flag))
+	pid := r.mustRender(t, "ok")
 	if err := os.Remove(flag); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if _, err := r.RenderSafe(t.Context(), []byte("ok"), fakeSpec(long)); err == nil {
+		if _, err := r.RenderSafe(t.Context(), []byte("ok"), fakeSpec(longDeadline)); err == nil {
 			t.Fatal("a codec in safe mode was started")
 		}
 	}
-	if got := r.made(t, "ok"); got != pid || r.suspects(t) != 0 {
-		t.Errorf("an ordinary picture is made by %s, and %v suspects are counted, want %s and none", got, r.suspects(t), pid)
+	if got := r.mustRender(t, "ok"); got != pid || r.safeModeRenders(t) != 0 {
+		t.Errorf("another image is rendered by %s, with %v renders in safe mode, want %s and 0", got, r.safeModeRenders(t), pid)
 	}
 }
 
-func TestAPictureThatIsOnlyDamagedIsNoSuspect(t *testing.T) {
+func testSafeModeCorruptImageIsNotRecorded(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, nil)
+	r := newFixture(t, nil)
 	for range 3 {
-		r.fails(t, "corrupt", long, media.Corrupt)
+		r.wantFailure(t, "corrupt", longDeadline, media.Corrupt)
 	}
-	if n := r.suspects(t); n != 0 {
-		t.Errorf("%v suspects, want none", n)
+	if n := r.safeModeRenders(t); n != 0 {
+		t.Errorf("%v renders in safe mode, want none", n)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 	process "vitrine.io/pkg/foundation/process"
 )
 
-// Pool is the codec processes of one worker. It implements worker.Codec, and may be used concurrently.
+// Pool runs the codec processes of one worker. It implements worker.Codec and may be used concurrently.
 type Pool struct {
 	cfg     Config
 	path    string
@@ -32,25 +32,25 @@ type Pool struct {
 	poison  *poisonCache
 	thread  *process.ForkThread // starts every child
 
-	slots   chan *slot     // those without a picture
-	quit    chan struct{}  // closed by Close
-	running sync.WaitGroup // every goroutine of every child
+	slots      chan *slot     // idle slots
+	quit       chan struct{}  // closed by Close
+	goroutines sync.WaitGroup // all goroutines of all children
 
-	mu       sync.Mutex
-	alive    map[*child]struct{}
-	killed   bool // no child may start any more
-	closed   bool
-	failures int       // starts that failed in a row
-	notYet   time.Time // the next start is not before this
+	mu        sync.Mutex
+	alive     map[*child]struct{}
+	killed    bool // no further child may start
+	closed    bool
+	failures  int       // starts that failed in a row
+	nextStart time.Time // the earliest time of the next start
 }
 
-// slot is a place for one child. Whoever took it out of Pool.slots owns it and its child.
+// slot holds one child. The goroutine that received it from Pool.slots owns it and its child.
 type slot struct {
 	name  string
-	child *child // nil: none was started yet, or the last one was lost
+	child *child // nil: not started yet, or lost
 }
 
-// Option changes what a pool takes from its surroundings.
+// Option configures a pool.
 type Option func(*Pool)
 
 // WithEnv adds variables ("NAME=value") to the children's environment, which otherwise holds only what libvips needs.
@@ -61,8 +61,8 @@ func WithEnv(variables ...string) Option {
 // WithClock replaces time.Now.
 func WithClock(now func() time.Time) Option { return func(p *Pool) { p.now = now } }
 
-// New returns a pool of codecs. It starts none: each is started for its first picture, or by Ready. It fails when the
-// codec program or the configured allocator is not there.
+// New returns a pool of codecs. Each codec is started for its first image or by Ready. It is an error if the codec program
+// or the configured allocator is not found.
 func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Option) (*Pool, error) {
 	path, err := locate(cfg.Path)
 	if err != nil {
@@ -73,16 +73,16 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Opti
 		return nil, err
 	}
 	if cfg.Children == 0 {
-		cfg.Children = runtime.GOMAXPROCS(0) // Go counts a container's CPU limit
+		cfg.Children = runtime.GOMAXPROCS(0) // Go considers the CPU limit of a container
 	}
 	p := &Pool{
 		cfg: cfg, path: path, env: environment(preload), log: log, now: time.Now,
 		slots: make(chan *slot, cfg.Children), quit: make(chan struct{}), alive: map[*child]struct{}{},
 		thread: process.NewForkThread(),
 	}
-	if cfg.Sandbox == "off" { // on is what a codec does of itself
+	if cfg.Sandbox == "off" { // on is the codec's default
 		p.args = append(p.args, "--sandbox=off")
-		log.Warn("codecs run without their sandbox")
+		log.Warn("codecs run without a sandbox")
 	}
 	if cfg.AddressSpace > 0 {
 		p.args = append(p.args, "--address-space="+strconv.FormatInt(cfg.AddressSpace, 10))
@@ -106,37 +106,38 @@ func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (m
 	return p.render(ctx, source, spec, false)
 }
 
-// RenderSafe is Render for a source that has cost a codec before. It gets a child of its own in safe mode, without the
-// vector unit: that is slower, but liborc, which compiles for it at run time, is known for rare crashes.
+// RenderSafe is Render for a source on which a codec was lost before. It starts a new child in safe mode, without the vector
+// unit: that is slower, but liborc, which compiles for the vector unit at run time, has rare crashes.
 func (p *Pool) RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return p.render(ctx, source, spec, true)
 }
 
-// render sends one image to a child: to one in safe mode if the caller says so, or if the same content has cost this pool a
-// codec lately.
+// render sends one image to a child: to one in safe mode if the caller requests it, or if this pool lost a codec on the same
+// content lately.
 func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, safeMode bool) (media.Rendered, error) {
-	began := p.now()
+	start := p.now()
 	s, err := p.acquire(ctx)
 	if err != nil {
 		return media.Rendered{}, err
 	}
 	defer p.release(s)
-	p.metrics.wait.Observe(p.now().Sub(began).Seconds())
-	// The cache is read only now: the same content may have cost a codec while this call waited.
+	p.metrics.wait.Observe(p.now().Sub(start).Seconds())
+	// The cache is read only now: a codec may have been lost on the same content while this call waited.
 	if err := p.ensureChild(ctx, s, safeMode || p.poison.contains(source, spec)); err != nil {
 		return media.Rendered{}, err
 	}
-	began = p.now()
-	rendered, fit, err := s.child.render(ctx, source, spec)
-	p.metrics.render.WithLabelValues(outcome(err)).Observe(p.now().Sub(began).Seconds())
-	p.recycle(s, fit, err)
+	start = p.now()
+	rendered, reusable, err := s.child.render(ctx, source, spec)
+	p.metrics.render.WithLabelValues(outcome(err)).Observe(p.now().Sub(start).Seconds())
+	p.recycle(s, reusable, err)
 	if media.FailureOf(err).CodecLost() {
 		p.poison.add(source, spec)
 	}
 	return rendered, err
 }
 
-// Ready returns nil if a picture could be worked on now: every child has one, or one is idle, or one could be started.
+// Ready returns nil if the pool can render: all slots are busy, an idle child is alive, or a child could be started. Its
+// error is a *media.Failure or ctx's error.
 func (p *Pool) Ready(ctx context.Context) error {
 	select {
 	case s := <-p.slots:
@@ -156,7 +157,7 @@ func (p *Pool) Ready(ctx context.Context) error {
 func (p *Pool) acquire(ctx context.Context) (*slot, error) {
 	select {
 	case s := <-p.slots:
-		if p.closing() { // a slot that Close has given back is for nobody
+		if p.closing() { // a slot that Close has returned must not be used
 			p.slots <- s
 			return nil, unavailable(errClosed, 0)
 		}
@@ -185,90 +186,90 @@ func (p *Pool) release(s *slot) {
 	p.slots <- s
 }
 
-// ensureChild makes sure that a slot has a living child; in safe mode, a new one. The slot's own child ends only when the
-// new one has started: if none can be started, it still serves other calls.
+// ensureChild starts a child if the slot has none that is alive; in safe mode it always starts a new one. The slot's own
+// child ends only when the new one has started: if none can be started, it still serves other calls.
 func (p *Pool) ensureChild(ctx context.Context, s *slot, safeMode bool) error {
 	if s.child != nil && !s.child.alive() {
-		p.log.Warn("codec ended while it was idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))
+		p.log.Warn("codec ended while idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))
 		p.drop(s, reasonIdle)
 	}
 	if s.child != nil && !safeMode {
 		return nil
 	}
-	if wait := p.pause(); wait > 0 {
-		return unavailable(errors.New("the last one could not be started either"), wait)
+	if wait := p.untilNextStart(); wait > 0 {
+		return unavailable(errors.New("the previous start failed"), wait)
 	}
 	c, err := p.spawn(ctx, safeMode)
 	if ctx.Err() != nil && err != nil {
 		return ctx.Err()
 	}
-	wait := p.started(err)
+	wait := p.recordStart(err)
 	if err != nil {
 		return unavailable(err, wait)
 	}
 	if safeMode {
-		p.metrics.suspects.Inc()
+		p.metrics.safeModeRenders.Inc()
 	}
 	if s.child != nil {
-		p.drop(s, reasonSuspect)
+		p.drop(s, reasonSafeMode)
 	}
 	s.child = c
 	return nil
 }
 
-// pause returns how long starting is to be left alone.
-func (p *Pool) pause() time.Duration {
+// untilNextStart returns the time until the next start is allowed; 0 or less means now.
+func (p *Pool) untilNextStart() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.notYet.Sub(p.now())
+	return p.nextStart.Sub(p.now())
 }
 
-// started notes how a start went, and returns how long starting is to be left alone after it.
-func (p *Pool) started(err error) time.Duration {
+// recordStart records the result of a start and returns the pause before the next one.
+func (p *Pool) recordStart(err error) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
-		p.failures, p.notYet = 0, time.Time{}
+		p.failures, p.nextStart = 0, time.Time{}
 		return 0
 	}
-	p.metrics.refused.Inc()
+	p.metrics.startFailures.Inc()
 	wait := backoff.Double(p.failures, p.cfg.StartBackoff, maxStartBackoff)
 	p.failures++
-	p.notYet = p.now().Add(wait)
+	p.nextStart = p.now().Add(wait)
 	return wait
 }
 
-// recycle drops the slot's child after an image if it must not, or need not, be used again.
-func (p *Pool) recycle(s *slot, fit bool, err error) {
+// recycle drops the slot's child after an image if it must not, or should not, render another one.
+func (p *Pool) recycle(s *slot, reusable bool, err error) {
 	rss := s.child.rss()
 	p.metrics.rss.WithLabelValues(s.name).Set(float64(rss))
 	failure := media.FailureOf(err)
 	switch {
-	case !fit && failure == nil:
+	case !reusable && failure == nil:
 		p.drop(s, reasonCancelled)
-	case !fit && failure.Code == media.CodecTimeout:
+	case !reusable && failure.Code == media.CodecTimeout:
 		p.drop(s, reasonTimeout)
-	case !fit, failure != nil && failure.Code == media.CodecCrashed: // a C library short of memory has no state to trust
+	case !reusable, failure != nil && failure.Code == media.CodecCrashed: // after a failed allocation the state of C is unknown
 		p.drop(s, reasonCrashed)
-	case s.child.safeMode: // it is slow
-		p.drop(s, reasonSuspect)
+	case s.child.safeMode: // safe mode is slow
+		p.drop(s, reasonSafeMode)
 	case s.child.seq >= p.cfg.RecycleAfter:
-		p.drop(s, reasonPictures)
+		p.drop(s, reasonImages)
 	case rss > p.cfg.MaxRSS:
-		p.log.Info("codec replaced for its memory", zap.Int("pid", s.child.pid), zap.Int64("rss_bytes", rss))
+		p.log.Info("codec replaced: resident memory too large", zap.Int("pid", s.child.pid), zap.Int64("rss_bytes", rss))
 		p.drop(s, reasonRSS)
 	}
 }
 
-// drop empties a slot. The child ends in the background: the next one need not wait for it.
+// drop removes the child of a slot. The child ends in the background, so that the next one need not wait for it.
 func (p *Pool) drop(s *slot, reason string) {
 	p.metrics.restarts.WithLabelValues(reason).Inc()
 	c := s.child
 	s.child = nil
-	p.running.Go(func() { c.retire(p.cfg.ShutdownGrace) })
+	p.goroutines.Go(func() { c.retire(p.cfg.ShutdownGrace) })
 }
 
-// launch starts the process and counts it, unless the pool has been killed meanwhile.
+// launch starts the process and registers it, unless the pool has been killed.
 func (p *Pool) launch(cmd *exec.Cmd, c *child) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -284,15 +285,16 @@ func (p *Pool) launch(cmd *exec.Cmd, c *child) error {
 	return nil
 }
 
-func (p *Pool) forget(c *child) {
+func (p *Pool) remove(c *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.alive, c)
 	p.metrics.children.Set(float64(len(p.alive)))
 }
 
-// Close ends the pool: no new picture is taken, those in hand are waited for until ctx ends, then their children are
-// killed. It returns when every child is reaped, with ctx's error if one was killed at work. Closing again waits too.
+// Close ends the pool: it accepts no further image and waits for those that are being rendered until ctx ends, then kills
+// their children. It returns when every child is reaped, with ctx's error if one was killed during a render. Later calls
+// also wait.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	first := !p.closed
@@ -313,7 +315,7 @@ func (p *Pool) Close(ctx context.Context) error {
 		case s := <-p.slots:
 			idle = append(idle, s)
 		case <-done:
-			err = fmt.Errorf("close codecs: %d killed at work: %w", p.cfg.Children-len(idle), ctx.Err())
+			err = fmt.Errorf("close codecs: %d killed during a render: %w", p.cfg.Children-len(idle), ctx.Err())
 			p.killAll()
 		}
 	}
@@ -321,11 +323,11 @@ func (p *Pool) Close(ctx context.Context) error {
 		if s.child != nil {
 			c := s.child
 			s.child = nil
-			p.running.Go(func() { c.retire(p.cfg.ShutdownGrace) })
+			p.goroutines.Go(func() { c.retire(p.cfg.ShutdownGrace) })
 		}
 		p.slots <- s
 	}
-	p.running.Wait()
+	p.goroutines.Wait()
 	if first {
 		p.thread.Close()
 	}
@@ -341,7 +343,7 @@ func (p *Pool) killAll() {
 	}
 }
 
-// outcome is a metric's label: "ok", a failure's code, or "cancelled".
+// outcome returns the value of a metric's label: "ok", a failure's code, or "cancelled".
 func outcome(err error) string {
 	if err == nil {
 		return "ok"

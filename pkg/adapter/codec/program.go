@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// environment is all that a child gets to know.
+// environment returns the whole environment of a child.
 func environment(preload string) []string {
 	env := []string{
-		"VIPS_BLOCK_UNTRUSTED=1",   // no loader that is not fuzzed
-		"VIPS_WARNING=0",           // libvips warns of every odd tag in strangers' files
+		"VIPS_BLOCK_UNTRUSTED=1",   // no loader of libvips that is not fuzzed
+		"VIPS_WARNING=0",           // libvips warns of every unusual tag in a source
 		"VIPS_DISC_THRESHOLD=512g", // never spill pixels to /tmp, which may be read-only; memory is bounded otherwise
 		"GOMAXPROCS=1",             // the work is in C, on one thread
 	}
@@ -22,10 +22,10 @@ func environment(preload string) []string {
 	return env
 }
 
-// withoutVectors keeps libvips from having liborc compile its inner loops. Resizing takes about twice the time.
+// withoutVectors stops libvips from compiling inner loops with liborc. Resizing takes about twice the time (measured).
 const withoutVectors = "VIPS_NOVECTOR=1"
 
-// locate finds a bare name beside this program, then in PATH; a path is taken as it is.
+// locate looks a bare name up beside this program, then in PATH; a path is used unchanged.
 func locate(name string) (string, error) {
 	if !strings.Contains(name, "/") {
 		if self, err := os.Executable(); err == nil {
@@ -41,7 +41,8 @@ func locate(name string) (string, error) {
 	return filepath.Abs(path) // children run in another directory
 }
 
-// jemalloc is where the distributions put it. With glibc's own allocator a codec keeps seven times the memory.
+// jemalloc lists the paths of jemalloc in distributions. With glibc's allocator a codec keeps seven times the memory
+// (measured).
 var jemalloc = []string{
 	"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2",
 	"/usr/lib64/libjemalloc.so.2", "/usr/lib/libjemalloc.so.2",

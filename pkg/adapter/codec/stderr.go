@@ -11,13 +11,13 @@ import (
 
 const (
 	lineLength = 2 << 10                // bytes of a line that are logged
-	lineBurst  = 200                    // lines at once: a Go panic with its stack passes whole
+	lineBurst  = 200                    // lines at once: enough for a Go panic with its stack
 	linePeriod = 100 * time.Millisecond // between lines after a burst
 )
 
-// follow logs what a child writes to stderr, line by line, until the child and all it started have closed it. A child that
-// writes without end is read without end, or it would block, but not logged.
-func (p *Pool) follow(stderr io.ReadCloser, pid int) {
+// logStderr logs what a child writes to stderr, line by line, until every process that has it open has closed it. Lines
+// above the rate are read, or the child would block, but not logged.
+func (p *Pool) logStderr(stderr io.ReadCloser, pid int) {
 	defer func() { _ = stderr.Close() }()
 	lines := bufio.NewReaderSize(stderr, lineLength)
 	log := p.log.With(zap.Int("pid", pid))
@@ -33,13 +33,13 @@ func (p *Pool) follow(stderr io.ReadCloser, pid int) {
 			dropped++
 			p.metrics.dropped.Inc()
 		case text != "":
-			log.Warn("codec says", zap.String("line", text))
+			log.Warn("codec stderr", zap.String("line", text))
 		}
 		for more && err == nil { // the rest of a long line
 			_, more, err = lines.ReadLine()
 		}
 	}
 	if dropped > 0 {
-		log.Warn("codec said more than is logged", zap.Int("lines", dropped))
+		log.Warn("codec stderr lines dropped", zap.Int("lines", dropped))
 	}
 }

@@ -15,15 +15,15 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// The colour tests send charts of known colours through the codec and measure how far each arrives from where standards and
-// the arithmetic of profile_test.go say it belongs, in CIEDE2000.
+// The colour tests render charts of known colours and measure in CIEDE2000 how far each output colour is from the one that
+// standards and the arithmetic of profile_test.go define.
 
 const (
 	across    = 6
 	patchSide = 32
 )
 
-// patches are colours, 0 to 1 each, drawn as squares in rows of six.
+// patches are RGB colours, 0 to 1 each, drawn as squares in rows of six.
 type patches []vec
 
 // chart returns colours of all kinds: the corners of the cube, pastels, darks, skins, greys.
@@ -75,7 +75,7 @@ func (p patches) image() *image.NRGBA {
 func level(v float64) uint8 { return uint8(math.Round(v * 255)) }
 
 // png returns the patches as a PNG of 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha) samples of that depth, with a
-// profile if there is one. What has an alpha is opaque.
+// profile if there is one. Alpha samples are opaque.
 func (p patches) png(samples, depth int, profile []byte) []byte {
 	w, h := p.size()
 	kind := [5]byte{1: 0, 2: 4, 3: 2, 4: 6}[samples]
@@ -119,8 +119,7 @@ func deflated(b []byte) []byte {
 	return out.Bytes()
 }
 
-// worst returns the largest distance of the patches of a picture, which may be smaller, from those that are wanted, and
-// which it is.
+// worst returns the largest distance between the patches of img, which may be a smaller chart, and p, and the patch's index.
 func (p patches) worst(img *image.NRGBA) (distance float64, which int) {
 	width, _ := p.size()
 	side := patchSide * img.Rect.Dx() / width
@@ -146,18 +145,18 @@ func iccWebP(t *testing.T, img image.Image, profile []byte) []byte {
 	return extendedWebP(bareWebP(t, img, true), img.Bounds(), 0x20, riff("ICCP", profile), nil)
 }
 
-// extendedWebP adds to a bare WebP what is before and behind its pixels, with the flags that say so.
+// extendedWebP adds chunks before and after the pixels of a bare WebP, with the flags of its header.
 func extendedWebP(bare []byte, of image.Rectangle, flags byte, before, behind []byte) []byte {
 	w, h := of.Dx()-1, of.Dy()-1
 	head := riff("VP8X", []byte{flags, 0, 0, 0, byte(w), byte(w >> 8), 0, byte(h), byte(h >> 8), 0})
 	return riff("RIFF", []byte("WEBP"), head, before, bare[12:], behind)
 }
 
-// asMedia returns the picture that a PNG holds as AVIF or HEIC, with its profile.
+// asMedia converts a PNG to AVIF or HEIC and keeps its profile.
 func asMedia(t *testing.T, png []byte, format pipeline.Format) []byte {
 	t.Helper()
-	one.Lock()
-	defer one.Unlock()
+	vipsLock.Lock()
+	defer vipsLock.Unlock()
 	ref, err := vips.NewImageFromBuffer(png)
 	if err != nil {
 		t.Fatal(err)
@@ -175,8 +174,25 @@ func asMedia(t *testing.T, png []byte, format pipeline.Format) []byte {
 	return body
 }
 
-func TestColoursArriveWhereTheyBelong(t *testing.T) {
+func TestColours(t *testing.T) {
 	t.Parallel()
+	t.Run("sources", testColoursSources)
+	t.Run("cmyk_with_profile", testColoursCmykWithProfile)
+	t.Run("rgb_profile_in_cmyk_is_ignored", testColoursRgbProfileInCmykIsIgnored)
+	t.Run("cmyk_without_profile", testColoursCmykWithoutProfile)
+}
+
+// colourSource is a source and the colours of its outputs.
+type colourSource struct {
+	source      []byte
+	want        patches
+	minCopied   float64 // the minimum distance if the profile is ignored, so that the test detects it; 0: not checked
+	maxDistance float64 // of a lossless output
+}
+
+// colourSources returns sources in all colour spaces with the colours that their outputs must have.
+func colourSources(t *testing.T) map[string]colourSource {
+	t.Helper()
 	p3, adobe, colours := displayP3(), adobeRGB(), chart()
 	fromP3 := colours.through(func(c vec) vec { return p3.in(srgb(), c) })
 	fromAdobe := colours.through(func(c vec) vec { return adobe.in(srgb(), c) })
@@ -193,64 +209,64 @@ func TestColoursArriveWhereTheyBelong(t *testing.T) {
 			}
 		}
 	}
-	for name, tc := range map[string]struct {
-		source []byte
-		want   patches
-		copied float64 // the least distance that copied numbers would have: the test can tell
-		most   float64 // the largest distance of a lossless output
-	}{
-		"PNG, RGB":                        {colours.png(3, 8, nil), colours, 0, 0.5},
-		"PNG, RGB, 16 bits":               {colours.png(3, 16, nil), colours, 0, 0.8},
-		"PNG, RGB and alpha, 16 bits":     {colours.png(4, 16, nil), colours, 0, 0.8},
-		"PNG, palette":                    {asPNG(t, palette), colours, 0, 0.5},
-		"PNG, Display P3":                 {colours.png(3, 8, p3.profile()), fromP3, 3, 1.5},
-		"PNG, Display P3, alpha":          {colours.png(4, 8, p3.profile()), fromP3, 3, 1.5},
-		"PNG, Display P3, 16 bits":        {colours.png(3, 16, p3.profile()), fromP3, 3, 1.5},
-		"PNG, Adobe RGB":                  {colours.png(3, 8, adobe.profile()), fromAdobe, 4, 1.5},
-		"PNG, Adobe RGB, 16 bits":         {colours.png(3, 16, adobe.profile()), fromAdobe, 4, 1.5},
-		"PNG, sRGB by profile":            {colours.png(3, 8, srgb().profile()), colours, 0, 1},
-		"PNG, grey":                       {greys().png(1, 8, nil), greys(), 0, 0.5},
-		"PNG, grey, 16 bits":              {greys().png(1, 16, nil), greys(), 0, 0.8},
-		"PNG, grey and alpha":             {greys().png(2, 8, nil), greys(), 0, 0.5},
-		"PNG, grey and alpha, 16 bits":    {greys().png(2, 16, nil), greys(), 0, 0.8},
-		"PNG, grey of a gamma of 1.8":     {greys().png(1, 8, greyProfile(power(1.8))), fromDim, 4, 2},
-		"PNG, grey of 1.8, 16 bits":       {greys().png(1, 16, greyProfile(power(1.8))), fromDim, 4, 2},
-		"PNG, grey of 1.8, alpha":         {greys().png(2, 8, greyProfile(power(1.8))), fromDim, 4, 2},
-		"PNG, RGB with a grey profile":    {colours.png(3, 8, greyProfile(power(1.8))), colours, 0, 0.5},
-		"JPEG, RGB":                       {asJPEG(t, colours.image()), colours, 0, 2},
-		"JPEG, grey":                      {asJPEG(t, greyed(greys().image())), greys(), 0, 1},
-		"JPEG, grey of a gamma of 1.8":    {withICC(asJPEG(t, greyed(greys().image())), greyProfile(power(1.8))), fromDim, 4, 2.5},
-		"JPEG, Display P3":                {withICC(asJPEG(t, colours.image()), p3.profile()), fromP3, 3, 2.5},
-		"JPEG, Adobe RGB":                 {withICC(asJPEG(t, colours.image()), adobe.profile()), fromAdobe, 4, 2.5},
-		"WebP, Display P3":                {iccWebP(t, colours.image(), p3.profile()), fromP3, 3, 1.5},
-		"AVIF, Display P3":                {asMedia(t, colours.png(3, 8, p3.profile()), pipeline.AVIF), fromP3, 3, 3},
-		"HEIC, Display P3, as telephones": {asMedia(t, colours.png(3, 8, p3.profile()), pipeline.HEIC), fromP3, 3, 3},
-	} {
+	return map[string]colourSource{
+		"png_rgb":                     {colours.png(3, 8, nil), colours, 0, 0.5},
+		"png_rgb_16_bit":              {colours.png(3, 16, nil), colours, 0, 0.8},
+		"png_rgb_and_alpha_16_bit":    {colours.png(4, 16, nil), colours, 0, 0.8},
+		"png_palette":                 {asPNG(t, palette), colours, 0, 0.5},
+		"png_display_p3":              {colours.png(3, 8, p3.profile()), fromP3, 3, 1.5},
+		"png_display_p3_alpha":        {colours.png(4, 8, p3.profile()), fromP3, 3, 1.5},
+		"png_display_p3_16_bit":       {colours.png(3, 16, p3.profile()), fromP3, 3, 1.5},
+		"png_adobe_rgb":               {colours.png(3, 8, adobe.profile()), fromAdobe, 4, 1.5},
+		"png_adobe_rgb_16_bit":        {colours.png(3, 16, adobe.profile()), fromAdobe, 4, 1.5},
+		"png_srgb_by_profile":         {colours.png(3, 8, srgb().profile()), colours, 0, 1},
+		"png_grey":                    {greys().png(1, 8, nil), greys(), 0, 0.5},
+		"png_grey_16_bit":             {greys().png(1, 16, nil), greys(), 0, 0.8},
+		"png_grey_and_alpha":          {greys().png(2, 8, nil), greys(), 0, 0.5},
+		"png_grey_and_alpha_16_bit":   {greys().png(2, 16, nil), greys(), 0, 0.8},
+		"png_grey_gamma_1_8":          {greys().png(1, 8, greyProfile(power(1.8))), fromDim, 4, 2},
+		"png_grey_gamma_1_8_16_bit":   {greys().png(1, 16, greyProfile(power(1.8))), fromDim, 4, 2},
+		"png_grey_gamma_1_8_alpha":    {greys().png(2, 8, greyProfile(power(1.8))), fromDim, 4, 2},
+		"png_rgb_with_a_grey_profile": {colours.png(3, 8, greyProfile(power(1.8))), colours, 0, 0.5},
+		"jpeg_rgb":                    {asJPEG(t, colours.image()), colours, 0, 2},
+		"jpeg_grey":                   {asJPEG(t, greyed(greys().image())), greys(), 0, 1},
+		"jpeg_grey_gamma_1_8":         {withICC(asJPEG(t, greyed(greys().image())), greyProfile(power(1.8))), fromDim, 4, 2.5},
+		"jpeg_display_p3":             {withICC(asJPEG(t, colours.image()), p3.profile()), fromP3, 3, 2.5},
+		"jpeg_adobe_rgb":              {withICC(asJPEG(t, colours.image()), adobe.profile()), fromAdobe, 4, 2.5},
+		"webp_display_p3":             {iccWebP(t, colours.image(), p3.profile()), fromP3, 3, 1.5},
+		"avif_display_p3":             {asMedia(t, colours.png(3, 8, p3.profile()), pipeline.AVIF), fromP3, 3, 3},
+		"heic_display_p3":             {asMedia(t, colours.png(3, 8, p3.profile()), pipeline.HEIC), fromP3, 3, 3},
+	}
+}
+
+func testColoursSources(t *testing.T) {
+	t.Parallel()
+	for name, tc := range colourSources(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if tc.copied > 0 {
-				sent := colours
-				if len(tc.want) < len(colours) {
+			if tc.minCopied > 0 {
+				sent := chart()
+				if len(tc.want) < len(sent) {
 					sent = greys()
 				}
-				if d, _ := tc.want.worst(sent.image()); d < tc.copied {
-					t.Fatalf("copied numbers would be off by %.1f: this test cannot tell", d)
+				if d, _ := tc.want.worst(sent.image()); d < tc.minCopied {
+					t.Fatalf("without the profile the distance is only %.1f: this test would not detect that", d)
 				}
 			}
-			wantColours(t, tc.source, tc.want, tc.most)
+			wantColours(t, tc.source, tc.want, tc.maxDistance)
 		})
 	}
 }
 
-// wantColours renders the source at its size and at half of it, and measures.
-func wantColours(t *testing.T, source []byte, want patches, most float64) {
+// wantColours renders the source at its size and at half of it, and checks the colours of the outputs.
+func wantColours(t *testing.T, source []byte, want patches, maxDistance float64) {
 	t.Helper()
-	const lossy = 4 // what JPEG, WebP and AVIF add, at most, at their usual qualities
+	const lossy = 4 // the maximum that JPEG, WebP and AVIF add at their default qualities
 	width, _ := want.size()
 	formats := []pipeline.Format{pipeline.PNG, pipeline.JPEG, pipeline.WebP, pipeline.AVIF}
 	got := render(t, source, spec(inside("full", width, formats...), inside("half", width/2, formats...)))
 	for _, o := range got.Files {
-		limit := most
+		limit := maxDistance
 		if o.Format != pipeline.PNG {
 			limit += lossy
 		}
@@ -274,8 +290,8 @@ func inkChart() [4]*image.Gray {
 	return inks
 }
 
-// TestInksArriveWhereTheirProfileSays gives the inks colours that no ink has, so that only the profile can know.
-func TestInksArriveWhereTheirProfileSays(t *testing.T) {
+// testColoursCmykWithProfile uses a profile with colours that differ from those of real inks.
+func testColoursCmykWithProfile(t *testing.T) {
 	t.Parallel()
 	var want patches
 	var table [16]vec
@@ -283,40 +299,40 @@ func TestInksArriveWhereTheirProfileSays(t *testing.T) {
 		c := chart()[(i*5+6)%24]
 		want = append(want, vec{0.1 + 0.8*c[0], 0.1 + 0.8*c[1], 0.1 + 0.8*c[2]})
 		if i == 0 {
-			want[0] = vec{1, 1, 1} // colour management sees to it that paper is white
+			want[0] = vec{1, 1, 1} // colour management maps the paper to white
 		}
 		table[i] = lab(want[i])
 	}
 	source := withICC(cmykJPEG(t, inkChart()), inkProfile(table))
 	wantColours(t, source, want, 3)
 
-	// A small picture, for which the loader shrinks, of a source that lies on its side.
+	// A small output, for which the loader shrinks, of a source that is rotated by Exif.
 	width, height := want.size()
 	turn := func(source []byte) []byte { return oriented(source, 6) }
 	got := render(t, turn(source), spec(inside("small", height/8, pipeline.PNG))).Files[0]
 	if got.Width != height/8 || got.Height != width/8 {
-		t.Fatalf("a source of %d x %d on its side is %d x %d", width, height, got.Width, got.Height)
+		t.Fatalf("a rotated source of %d x %d is rendered as %d x %d", width, height, got.Width, got.Height)
 	}
 	if d, which := want.worst(turned(decoded(t, got.Body), 6)); d > 3 {
-		t.Errorf("small, and on its side: patch %d is off by %.2f", which, d)
+		t.Errorf("small and rotated: patch %d is off by %.2f", which, d)
 	}
 }
 
-func TestAnRGBProfileInCMYKIsIgnored(t *testing.T) {
+func testColoursRgbProfileInCmykIsIgnored(t *testing.T) {
 	t.Parallel()
 	plain := cmykJPEG(t, inkChart())
 	s := spec(inside("full", across*patchSide, pipeline.PNG))
 	want := render(t, plain, s).Files[0].Body
 	got := render(t, withICC(plain, adobeRGB().profile()), s).Files[0].Body
 	if db := psnr(t, decoded(t, got), decoded(t, want)); db < 35 {
-		t.Errorf("with a profile of another kind it is %.0f dB from what it is without", db)
+		t.Errorf("with an RGB profile the output is %.0f dB from the one without", db)
 	}
 }
 
-// TestInksWithoutAProfileLookLikePrint compares solid inks and their mixtures with those of offset print on coated paper
-// (ISO 12647-2, in Lab, white and black stretched to ours). Upside down, as Adobe's programs write them, they would be 40
-// and more away; by the rule of thumb, as Go converts, up to 35.
-func TestInksWithoutAProfileLookLikePrint(t *testing.T) {
+// testColoursCmykWithoutProfile compares solid inks and their mixtures with those of offset print on coated paper (ISO
+// 12647-2, in Lab, with white and black stretched to those of sRGB). Inverted inks, as Adobe's programs store them, would
+// be off by 40 and more; the simple conversion of Go is off by up to 35.
+func testColoursCmykWithoutProfile(t *testing.T) {
 	t.Parallel()
 	source := cmykJPEG(t, inkChart())
 	got := render(t, source, spec(inside("full", across*patchSide, pipeline.PNG)))
@@ -333,8 +349,8 @@ func TestInksWithoutAProfileLookLikePrint(t *testing.T) {
 	}
 }
 
-// TestTheRulerIsStraight holds ciede2000 to rows of its authors' test data.
-func TestTheRulerIsStraight(t *testing.T) {
+// TestCIEDE2000 compares ciede2000 with rows of its authors' test data.
+func TestCIEDE2000(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		a, b vec

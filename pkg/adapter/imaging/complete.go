@@ -7,9 +7,9 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// complete reports whether source reaches the end that its own container announces. libvips 8.14 is not to be trusted
-// with this: it accepts a GIF that ends in a later frame and a PNG without its last chunks, and a JPEG cut in its last
-// rows decodes to grey with no more than a warning. Walking the container costs microseconds and no decoding.
+// complete reports whether source reaches the end that its container announces. libvips 8.14 does not check this: it accepts
+// a GIF that ends in a later frame and a PNG without its last chunks, and it decodes a JPEG that is cut in its last rows to
+// grey with a warning only. Walking the container takes microseconds and decodes nothing.
 func complete(format pipeline.Format, source []byte) bool {
 	switch format {
 	case pipeline.JPEG:
@@ -27,11 +27,11 @@ func complete(format pipeline.Format, source []byte) bool {
 	}
 }
 
-// completeJPEG looks for the end-of-image marker of the first picture. Segments are skipped by their length, so that a
-// thumbnail's own end inside Exif does not count.
+// completeJPEG looks for the end-of-image marker of the first image. Segments are skipped by their length, so that the
+// end of a thumbnail inside Exif does not count.
 func completeJPEG(b []byte) bool {
 	for b = b[2:]; ; {
-		i := bytes.IndexByte(b, 0xff) // between segments, libjpeg skips what is no marker; so do we
+		i := bytes.IndexByte(b, 0xff) // libjpeg also skips bytes between segments that are no marker
 		if i < 0 || i+2 > len(b) {
 			return false
 		}
@@ -42,7 +42,7 @@ func completeJPEG(b []byte) bool {
 		case marker == 0xff:
 			b = b[i+1:] // fill byte
 		case marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8):
-			b = b[i+2:] // stuffed byte of entropy-coded data, restart marker: no length follows
+			b = b[i+2:] // stuffed byte in entropy-coded data or restart marker: no length follows
 		default:
 			if b = b[i+2:]; len(b) < 2 {
 				return false
@@ -71,11 +71,11 @@ func completePNG(b []byte) bool {
 	return false
 }
 
-// completeGIF looks for the trailer behind the last block.
+// completeGIF looks for the trailer after the last block.
 func completeGIF(b []byte) bool { return walkGIF(b, func([]byte) bool { return true }) }
 
-// walkGIF shows visit each frame of a GIF, from its descriptor to the end of the file, as long as visit returns true, and
-// reports whether it has come to the trailer.
+// walkGIF calls visit with the bytes from each frame's descriptor to the end of the file until visit returns false. It
+// reports whether it has reached the trailer.
 func walkGIF(b []byte, visit func(frame []byte) bool) bool {
 	if len(b) < 13 {
 		return false
@@ -85,7 +85,7 @@ func walkGIF(b []byte, visit func(frame []byte) bool) bool {
 		switch b[0] {
 		case 0x3b:
 			return true
-		case 0x00: // padding that some writers leave, and every reader skips
+		case 0x00: // padding that some encoders write and every decoder skips
 			b = b[1:]
 		case 0x21: // extension: introducer, label, sub-blocks
 			if b, ok = skip(b, 2); ok {
@@ -105,7 +105,7 @@ func walkGIF(b []byte, visit func(frame []byte) bool) bool {
 	return false
 }
 
-// colourTable returns the size in bytes of the colour table that a GIF's packed field announces.
+// colourTable returns the size in bytes of the colour table that a packed field of a GIF announces.
 func colourTable(packed byte) int {
 	if packed&0x80 == 0 {
 		return 0
@@ -139,7 +139,7 @@ func completeBoxes(b []byte) bool {
 	for len(b) >= 8 {
 		n, header := uint64(binary.BigEndian.Uint32(b)), uint64(8)
 		switch n {
-		case 0: // the last box: to the end of the file, wherever that is
+		case 0: // the last box extends to the end of the file
 			return true
 		case 1:
 			if len(b) < 16 {

@@ -1,10 +1,10 @@
 package imaging
 
-// Config is what libvips is started with. It has no environment: a codec is configured by its parent.
+// Config configures libvips. It is not read from the environment: the parent of a codec configures it.
 type Config struct {
-	// Threads that libvips uses for one picture; below 1 means 1. Parallelism comes from several processes: one thread a
-	// process avoids races in liborc 0.4.33, and govips' own zero would mean a thread for each CPU.
+	// Threads is the number of threads that libvips uses for one image; below 1 means 1. Parallelism comes from several
+	// processes: one thread per process avoids races in liborc 0.4.33, and zero in govips means a thread for each CPU.
 	Threads int
-	// Warn receives libvips' warnings, one line each; nil drops them.
+	// Warn receives the warnings of libvips, one line each; nil discards them.
 	Warn func(message string)
 }

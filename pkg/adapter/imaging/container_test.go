@@ -11,7 +11,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestContainersThatLookOddAreWhole(t *testing.T) {
+func TestComplete(t *testing.T) {
 	t.Parallel()
 	whole := sources(t)
 	jpeg, gif, avif := whole[pipeline.JPEG], whole[pipeline.GIF], whole[pipeline.AVIF]
@@ -27,7 +27,7 @@ func TestContainersThatLookOddAreWhole(t *testing.T) {
 		body   []byte
 		want   bool
 	}{
-		"a JPEG with something behind it":            {pipeline.JPEG, append(bytes.Clone(jpeg), "a second picture"...), true},
+		"a JPEG with bytes after its end":            {pipeline.JPEG, append(bytes.Clone(jpeg), "a second image"...), true},
 		"a JPEG with fill bytes before a marker":     {pipeline.JPEG, slices.Concat(jpeg[:2], []byte{0xff, 0xff}, jpeg[2:]), true},
 		"a JPEG whose end is only in its thumbnail":  {pipeline.JPEG, []byte(onlyThumbnail), false},
 		"a JPEG whose segment has no length":         {pipeline.JPEG, []byte("\xff\xd8\xff\xe0\x00"), false},
@@ -39,7 +39,7 @@ func TestContainersThatLookOddAreWhole(t *testing.T) {
 		"an AVIF with a long length cut":             {pipeline.AVIF, wide(avif)[:len(avif)], false},
 		"an AVIF cut in a long length":               {pipeline.AVIF, []byte("\x00\x00\x00\x01mdat\x00\x00"), false},
 		"an AVIF whose box is shorter than its head": {pipeline.AVIF, []byte("\x00\x00\x00\x07mdat"), false},
-		"a format nobody knows":                      {pipeline.Format("tiff"), []byte("II*\x00"), false},
+		"an unknown format":                          {pipeline.Format("tiff"), []byte("II*\x00"), false},
 	} {
 		if got := imaging.Complete(tc.format, tc.body); got != tc.want {
 			t.Errorf("%s: complete is %v, want %v", name, got, tc.want)
@@ -57,12 +57,12 @@ func FuzzContainers(f *testing.F) {
 		if format == "" {
 			return
 		}
-		least := 12
+		minLength := 12
 		if format == pipeline.JPEG {
-			least = 4 // a beginning and an end; that nothing is between them is the decoder's to say
+			minLength = 4 // start and end markers; the decoder reports missing data
 		}
-		if imaging.Complete(format, body) && len(body) < least {
-			t.Errorf("%d bytes are a whole %s", len(body), format)
+		if imaging.Complete(format, body) && len(body) < minLength {
+			t.Errorf("%d bytes are accepted as a complete %s", len(body), format)
 		}
 		if format == pipeline.WebP {
 			if bare, err := imaging.BareWebP(body); err == nil && imaging.Sniff(bare) != pipeline.WebP {
@@ -72,7 +72,7 @@ func FuzzContainers(f *testing.F) {
 	})
 }
 
-func TestABareWebPHasThePixelsOfTheWhole(t *testing.T) {
+func TestBareWebP(t *testing.T) {
 	t.Parallel()
 	for name, img := range map[string]struct {
 		lossless bool
@@ -80,9 +80,9 @@ func TestABareWebPHasThePixelsOfTheWhole(t *testing.T) {
 	}{
 		"lossy": {false, false}, "lossy with alpha": {false, true}, "lossless": {true, false}, "lossless with alpha": {true, true},
 	} {
-		pixels := picture(64, 48)
+		pixels := gradient(64, 48)
 		if img.alpha {
-			pixels = ghost(64)
+			pixels = discOnTransparent(64)
 		}
 		whole := through(t, pixels, func(ref *vips.ImageRef) ([]byte, error) {
 			body, _, err := ref.ExportWebp(&vips.WebpExportParams{Quality: 80, Lossless: img.lossless})
@@ -93,7 +93,7 @@ func TestABareWebPHasThePixelsOfTheWhole(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if len(bare) >= len(whole) || bytes.Contains(bare, []byte("EXIF")) {
-			t.Errorf("%s: %d bytes of %d, Exif is still there", name, len(bare), len(whole))
+			t.Errorf("%s: %d bytes of %d, want fewer and no Exif", name, len(bare), len(whole))
 		}
 		if !bytes.Equal(decoded(t, bare).Pix, decoded(t, whole).Pix) {
 			t.Errorf("%s: the pixels changed", name)
@@ -104,7 +104,7 @@ func TestABareWebPHasThePixelsOfTheWhole(t *testing.T) {
 		"RIFF\x14\x00\x00\x00WEBPALPH\x00\x00\x00\x00VP8 \x00\x00\x00\x00",
 	} {
 		if _, err := imaging.BareWebP([]byte(broken)); err == nil {
-			t.Errorf("%q passes for a WebP", broken)
+			t.Errorf("%q is accepted as WebP", broken)
 		}
 	}
 }

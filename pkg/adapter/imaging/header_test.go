@@ -3,7 +3,7 @@ package imaging_test
 import (
 	"bytes"
 	"image"
-	_ "image/gif"  // claims for comparison
+	_ "image/gif"  // decoders for comparison
 	_ "image/jpeg" // the same
 	_ "image/png"  // the same
 	"testing"
@@ -16,10 +16,9 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// FuzzHeader holds all that is decided before a picture is decoded to its rules, over any bytes: what passes is whole, of an
-// accepted format and within its pixels; what does not, fails with one of three codes; nothing stays open. And where Go's
-// own decoders read a size in the same bytes, it is the size that was checked: a file must not show the check another
-// header than the decoder's.
+// FuzzHeader checks the steps before decoding with any bytes. An accepted source is complete, of an accepted format and
+// within its limit of pixels. Other sources fail with one of three codes, and no image stays open. If Go's decoders read a
+// size in the same bytes, it is the size that was checked: the check and the decoder must not read different headers.
 func FuzzHeader(f *testing.F) {
 	const maxPixels = 1 << 20
 	for _, body := range varieties(f) {
@@ -29,8 +28,8 @@ func FuzzHeader(f *testing.F) {
 	f.Add(bomb(1<<31-1, 1<<31-1))
 	accept := pipeline.Default().Spec.Accept
 	f.Fuzz(func(t *testing.T, body []byte) {
-		one.Lock()
-		defer one.Unlock()
+		vipsLock.Lock()
+		defer vipsLock.Unlock()
 		got, err := imaging.Header(body, accept, maxPixels)
 		if n := vips.OpenImageRefs(); n != 0 {
 			t.Errorf("%d images are open", n)
@@ -44,33 +43,33 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		if got.Width < 1 || got.Height < 1 || int64(got.Width)*int64(got.Height) > maxPixels {
-			t.Errorf("a header of %d x %d passes", got.Width, got.Height)
+			t.Errorf("a header of %d x %d is accepted", got.Width, got.Height)
 		}
 		if !imaging.Complete(got.Format, body) {
-			t.Error("a header passes whose body is not whole")
+			t.Error("a source is accepted that is not complete")
 		}
 		theirs, format, err := image.DecodeConfig(bytes.NewReader(body))
 		if err != nil {
 			return
 		}
-		lying := got.Width == theirs.Height && got.Height == theirs.Width
-		if format != string(got.Format) || !lying && (got.Width != theirs.Width || got.Height != theirs.Height) {
-			t.Errorf("%s of %d x %d was checked, a %s of %d x %d is there",
+		rotated := got.Width == theirs.Height && got.Height == theirs.Width
+		if format != string(got.Format) || !rotated && (got.Width != theirs.Width || got.Height != theirs.Height) {
+			t.Errorf("%s of %d x %d was checked, Go reads a %s of %d x %d",
 				got.Format, got.Width, got.Height, format, theirs.Width, theirs.Height)
 		}
 	})
 }
 
-func TestThePixelsOfEveryVarietyAreCounted(t *testing.T) {
+func TestHeader(t *testing.T) {
 	t.Parallel()
 	accept := pipeline.Default().Spec.Accept
 	frames := map[string]int64{"animated.webp": 2, "animated.gif": 3}
 	for name, body := range varieties(t) {
 		pixels := max(1, frames[name]) * 128 * 96
-		one.Lock()
+		vipsLock.Lock()
 		_, exact := imaging.Header(body, accept, pixels)
 		_, over := imaging.Header(body, accept, pixels-1)
-		one.Unlock()
+		vipsLock.Unlock()
 		if exact != nil {
 			t.Errorf("%s: %d pixels of %d: %v", name, pixels, pixels, exact)
 		}

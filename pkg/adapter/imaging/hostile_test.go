@@ -17,7 +17,16 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestWhatIsNotAnAcceptedPictureIsRefused(t *testing.T) {
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	t.Run("unsupported_formats", testRefusedUnsupportedFormats)
+	t.Run("blocked_by_libvips", testRefusedBlockedByLibvips)
+	t.Run("too_many_pixels", testRefusedTooManyPixels)
+	t.Run("detail_hides_libvips_text", testRefusedDetailHidesLibvipsText)
+	t.Run("impossible_sizes", testRefusedImpossibleSizes)
+}
+
+func testRefusedUnsupportedFormats(t *testing.T) {
 	t.Parallel()
 	all := spec(inside("full", 100, pipeline.JPEG))
 	noGIF := all
@@ -44,7 +53,7 @@ func TestWhatIsNotAnAcceptedPictureIsRefused(t *testing.T) {
 		"a raw photograph":                  {"II*\x00\x10\x00\x00\x00CR\x02\x00", all},
 		"a zip":                             {"PK\x03\x04\x14\x00\x00\x00\x08\x00", all},
 		"gzip":                              {"\x1f\x8b\x08\x00\x00\x00\x00\x00", all},
-		"XML with a picture in it":          {"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"/>", all},
+		"XML with an SVG in it":             {"<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\"/>", all},
 		"a PostScript":                      {"%!PS-Adobe-3.0 EPSF-3.0\n", all},
 		"ImageMagick's own":                 {"id=ImageMagick version=1.0\n", all},
 		"libvips' own":                      {"\x08\xf2\xa6\xb6\x00\x00\x00\x01", all},
@@ -60,17 +69,18 @@ func TestWhatIsNotAnAcceptedPictureIsRefused(t *testing.T) {
 	}
 }
 
-// TestLibvipsIsOnGuardToo shows that what our table of formats lets through by mistake would still not be read. PDF is not
-// among them: libvips 8.14 opens a document before it asks whether it may, so our table is all that keeps it out.
-func TestLibvipsIsOnGuardToo(t *testing.T) {
+// testRefusedBlockedByLibvips checks that libvips does not read formats that the table of formats would let through by
+// mistake. PDF is not included: libvips 8.14 opens a document before it checks whether it may, so only the table excludes
+// it.
+func testRefusedBlockedByLibvips(t *testing.T) {
 	t.Parallel()
 	for name, source := range map[string]string{
 		"an SVG": `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>`, "a PPM": "P6 1 1 255 abc",
 		"a JPEG XL": "\xff\x0a\xfa\x1f\x00\x00\x00\x00\x00\x00\x00\x00",
 	} {
-		one.Lock()
+		vipsLock.Lock()
 		img, err := vips.LoadThumbnailFromBuffer([]byte(source), 9, 9, vips.InterestingNone, vips.SizeForce, nil)
-		one.Unlock()
+		vipsLock.Unlock()
 		if err == nil {
 			img.Close()
 			t.Errorf("%s was read", name)
@@ -80,17 +90,25 @@ func TestLibvipsIsOnGuardToo(t *testing.T) {
 	}
 }
 
-// sources returns a small picture in every accepted format.
+// sources returns a small image in every accepted format.
 func sources(t testing.TB) map[pipeline.Format][]byte {
 	t.Helper()
-	img := picture(96, 64)
+	img := gradient(96, 64)
 	return map[pipeline.Format][]byte{
 		pipeline.JPEG: asJPEG(t, img), pipeline.PNG: asPNG(t, img), pipeline.GIF: asGIF(t, img, image.NewNRGBA(img.Rect)),
 		pipeline.WebP: asWebP(t, img), pipeline.AVIF: asAVIF(t, img), pipeline.HEIC: asHEIC(t, img),
 	}
 }
 
-func TestATruncatedBodyNeverBecomesAPicture(t *testing.T) {
+func TestCorrupt(t *testing.T) {
+	t.Parallel()
+	t.Run("truncated", testCorruptTruncated)
+	t.Run("missing_pixels", testCorruptMissingPixels)
+	t.Run("gif_with_all_pixels_is_accepted", testCorruptGifWithAllPixelsIsAccepted)
+	t.Run("random_bytes", testCorruptRandomBytes)
+}
+
+func testCorruptTruncated(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	for name, source := range varieties(t) {
@@ -112,8 +130,8 @@ func TestATruncatedBodyNeverBecomesAPicture(t *testing.T) {
 	}
 }
 
-// TestAHollowBodyNeverBecomesAPicture shows that decoding itself is strict: these bodies end where their container says.
-func TestAHollowBodyNeverBecomesAPicture(t *testing.T) {
+// testCorruptMissingPixels checks that decoding is strict: the containers of these sources are complete.
+func testCorruptMissingPixels(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	whole := sources(t)
@@ -150,7 +168,7 @@ func TestAHollowBodyNeverBecomesAPicture(t *testing.T) {
 	}
 }
 
-// shortGIF returns a GIF of 96 x 64 whose codes, well-formed to their end, are for so many pixels.
+// shortGIF returns a GIF of 96 x 64 whose codes, which are well-formed, are for the given number of pixels.
 func shortGIF(t *testing.T, pixels int) []byte {
 	t.Helper()
 	var codes bytes.Buffer
@@ -170,7 +188,7 @@ func shortGIF(t *testing.T, pixels int) []byte {
 	return append(out, 0, 0x3b)
 }
 
-func TestAGIFIsWholeWithAllItsPixels(t *testing.T) {
+func testCorruptGifWithAllPixelsIsAccepted(t *testing.T) {
 	t.Parallel()
 	render(t, shortGIF(t, 96*64), spec(inside("small", 48, pipeline.JPEG)))
 }
@@ -188,7 +206,7 @@ func zeroedTail(b []byte, from float64) []byte {
 	return b
 }
 
-// halfMedia returns an AVIF or HEIC whose last box, the pixels, is half as long as it was, and says so.
+// halfMedia returns an AVIF or HEIC whose last box, the pixels, is cut in half, with a correct length.
 func halfMedia(b []byte) []byte {
 	at := bytes.Index(b, []byte("mdat")) - 4
 	n := (len(b) - at) / 2
@@ -197,7 +215,7 @@ func halfMedia(b []byte) []byte {
 	return out
 }
 
-// halfPNG returns a PNG whose only data chunk holds the first half of the data, with a right checksum.
+// halfPNG returns a PNG whose only data chunk holds the first half of the data, with a correct checksum.
 func halfPNG(png []byte) []byte {
 	at := bytes.Index(png, []byte("IDAT"))
 	n := int(binary.BigEndian.Uint32(png[at-4:])) / 2
@@ -209,19 +227,19 @@ func halfPNG(png []byte) []byte {
 	return append(out, png[len(png)-12:]...)
 }
 
-func TestDamagedPicturesNeverBreakTheCodec(t *testing.T) {
+func testCorruptRandomBytes(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG, pipeline.WebP))
 	random := rand.New(rand.NewPCG(1, 2))
 	for format, source := range sources(t) {
 		for range 40 {
-			hurt := bytes.Clone(source)
+			damaged := bytes.Clone(source)
 			for range 1 + random.IntN(4) {
-				hurt[16+random.IntN(len(hurt)-16)] ^= byte(1 + random.IntN(255))
+				damaged[16+random.IntN(len(damaged)-16)] ^= byte(1 + random.IntN(255))
 			}
-			one.Lock()
-			got, err := imaging.Render(hurt, s)
-			one.Unlock()
+			vipsLock.Lock()
+			got, err := imaging.Render(damaged, s)
+			vipsLock.Unlock()
 			if err != nil && media.FailureOf(err) == nil {
 				t.Errorf("%s: error is %T", format, err)
 			}
@@ -232,7 +250,7 @@ func TestDamagedPicturesNeverBreakTheCodec(t *testing.T) {
 	}
 }
 
-// bomb is a PNG header that claims a size, followed by next to nothing.
+// bomb returns a PNG whose header announces a size, without pixels.
 func bomb(width, height uint32) []byte {
 	header := append([]byte("IHDR"), 0, 0, 0, 0, 0, 0, 0, 0, 8, 2, 0, 0, 0)
 	binary.BigEndian.PutUint32(header[4:], width)
@@ -244,19 +262,19 @@ func bomb(width, height uint32) []byte {
 	return append(out, "\x00\x00\x00\x00IEND\xae\x42\x60\x82"...)
 }
 
-func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
+func testRefusedTooManyPixels(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	if got := renderFails(t, bomb(60000, 60000), s); got.Code != media.TooManyPixels {
 		t.Errorf("60000 x 60000: %v, want too_many_pixels", got)
 	} else if !strings.Contains(got.Detail, "60000 x 60000") {
-		t.Errorf("detail %q does not say the size", got.Detail)
+		t.Errorf("detail %q does not contain the size", got.Detail)
 	}
 	if got := renderFails(t, bomb(5000, 5000), s); got.Code != media.Corrupt {
-		t.Errorf("an empty picture of allowed size: %v, want corrupt", got)
+		t.Errorf("an image of allowed size without pixels: %v, want corrupt", got)
 	}
 
-	exact := asPNG(t, picture(50, 40))
+	exact := asPNG(t, gradient(50, 40))
 	s.Limits.MaxPixels = 2000
 	render(t, exact, s)
 	s.Limits.MaxPixels = 1999
@@ -264,7 +282,7 @@ func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
 		t.Errorf("one pixel too many: %v", got)
 	}
 
-	frame := picture(50, 40)
+	frame := gradient(50, 40)
 	s.Limits.MaxPixels = 3 * 2000
 	render(t, asGIF(t, frame, frame, frame), s)
 	if got := renderFails(t, asGIF(t, frame, frame, frame, frame), s); got.Code != media.TooManyPixels {
@@ -279,7 +297,7 @@ func TestTooManyPixelsAreRefusedFromTheHeader(t *testing.T) {
 	}
 }
 
-func TestFailuresTellClientsNothingOfOurInside(t *testing.T) {
+func testRefusedDetailHidesLibvipsText(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	got := renderFails(t, bomb(50, 50), s)
@@ -288,7 +306,7 @@ func TestFailuresTellClientsNothingOfOurInside(t *testing.T) {
 	}
 }
 
-func TestNothingIsLeftOpenOrAllocated(t *testing.T) { //nolint:paralleltest // the counters are the process's
+func TestLeaks(t *testing.T) { //nolint:paralleltest // the counters are global
 	s := spec(inside("a", 60, pipeline.JPEG, pipeline.WebP), inside("b", 30, pipeline.PNG))
 	cover, contain := inside("c", 20, pipeline.JPEG), inside("d", 20, pipeline.JPEG)
 	cover.Height, cover.Fit = 20, pipeline.Cover
@@ -317,9 +335,9 @@ func TestNothingIsLeftOpenOrAllocated(t *testing.T) { //nolint:paralleltest // t
 	}
 }
 
-// TestImpossibleSizesAreTheSourcesFault is about sizes that its readers refuse in words of memory. Taken for a codec's
-// trouble, they would be tried again, each time in a new codec.
-func TestImpossibleSizesAreTheSourcesFault(t *testing.T) {
+// testRefusedImpossibleSizes renders sizes that readers refuse with errors about memory. They must not be reported as
+// failures of the codec, which are retried in a new codec.
+func testRefusedImpossibleSizes(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))
 	all := varieties(t)
@@ -331,8 +349,8 @@ func TestImpossibleSizesAreTheSourcesFault(t *testing.T) {
 		}
 	}
 	far := bytes.Clone(all["one.gif"])
-	far[22], far[23] = 0xff, 0xff // where the frame begins
+	far[22], far[23] = 0xff, 0xff // the offset of the frame
 	if got := renderFails(t, far, s); got.Code != media.Corrupt {
-		t.Errorf("a GIF's frame beyond everything: %v, want corrupt", got)
+		t.Errorf("a GIF whose frame is out of bounds: %v, want corrupt", got)
 	}
 }

@@ -12,8 +12,9 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Start starts libvips, once in a process: it cannot be started again after [Shutdown]. Its operation cache is off, since
-// no picture is worked on twice.
+// Start starts libvips, once per process: libvips cannot be started again after [Shutdown]. Its operation cache is off,
+// since no image is processed twice. It is an error if libvips does not start, or if govips keeps its image in an unknown
+// field.
 func Start(cfg Config) error {
 	warn := cfg.Warn
 	if warn == nil {
@@ -23,38 +24,39 @@ func Start(cfg Config) error {
 		warn(domain + ": " + message)
 	}, vips.LogLevelWarning)
 	if err := vips.Startup(&vips.Config{ConcurrencyLevel: max(1, cfg.Threads)}); err != nil {
-		return fmt.Errorf("start libvips: %w", plain(err))
+		return fmt.Errorf("start libvips: %w", withoutStack(err))
 	}
-	findPlugins()
-	if !pointer(new(vips.ImageRef)).IsValid() {
-		return fmt.Errorf("govips %s keeps its image in another field than materialise knows", vips.Version)
+	loadPlugins()
+	if !vipsImage(new(vips.ImageRef)).IsValid() {
+		return fmt.Errorf("govips %s keeps its image in a field that materialise does not know", vips.Version)
 	}
 	return nil
 }
 
-// findPlugins has libheif look for its codecs, which are files of their own in some distributions. It would do so with the
-// first picture; but then its process may open no file any more. There is no call for it, so it is given half a picture.
-func findPlugins() {
+// loadPlugins makes libheif load its codecs, which are separate files in some distributions. libheif would load them with
+// the first image, but by then the process is in a sandbox and cannot open files. There is no call for this, so libheif is
+// given an incomplete image.
+func loadPlugins() {
 	img, err := vips.LoadImageFromBuffer([]byte("\x00\x00\x00\x14ftypavif\x00\x00\x00\x00avif"), vips.NewImportParams())
-	if err == nil { // not with a picture that has no pixels
+	if err == nil { // not expected: the image has no pixels
 		img.Close()
 	}
 }
 
-// Shutdown stops libvips for good.
+// Shutdown stops libvips; it cannot be started again.
 func Shutdown() { vips.Shutdown() }
 
-// Version is libvips' version.
+// Version returns the version of libvips.
 func Version() string { return vips.Version }
 
-// Render makes the outputs that spec asks for, in its order, and tells those that it has dropped. Its errors are
-// *media.Failure. It must not run twice at a time in a process: libvips' error texts are the process's, not the picture's.
+// Render returns the outputs that spec requests, in its order, and lists those that were dropped. Its errors are
+// *media.Failure. It must not run concurrently in one process: libvips keeps one buffer of error texts per process.
 func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	defer runtime.KeepAlive(source) // libvips reads it until the last image is closed
-	if err := possible(spec); err != nil {
+	if err := checkSpec(spec); err != nil {
 		return media.Rendered{}, err
 	}
-	format, err := recognise(source, spec.Accept)
+	format, err := detectFormat(source, spec.Accept)
 	if err != nil {
 		return media.Rendered{}, err
 	}
@@ -62,25 +64,26 @@ func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	if err != nil {
 		return media.Rendered{}, err
 	}
-	stages := plan(spec.Renditions, head.upright)
+	stages := planStages(spec.Renditions, head.upright)
 	base, err := decode(source, head, stages[0].size)
 	if err != nil {
 		return media.Rendered{}, err
 	}
 	enc := newEncoder(newOriginal(source, format, head.upright), spec, base.HasAlpha())
-	hash, err := renderStages(base, stages, enc)
+	placeholder, err := encodeStages(base, stages, enc)
 	if err != nil {
 		return media.Rendered{}, err
 	}
-	made := media.Rendered{
-		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated, Placeholder: hash,
+	rendered := media.Rendered{
+		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated,
+		Placeholder: placeholder,
 	}
-	made.Files, made.Dropped = enc.outputs()
-	return made, nil
+	rendered.Files, rendered.Dropped = enc.selectOutputs()
+	return rendered, nil
 }
 
-// possible refuses what this codec cannot make. Reading a pipeline checks the rest.
-func possible(spec pipeline.Spec) error {
+// checkSpec refuses a specification that this codec cannot render. Parsing a pipeline checks the rest.
+func checkSpec(spec pipeline.Spec) error {
 	if len(spec.Renditions) == 0 {
 		return media.Fail(media.PipelineImpossible, "the pipeline has no renditions", nil)
 	}
@@ -98,32 +101,32 @@ func possible(spec pipeline.Spec) error {
 	return nil
 }
 
-// recognise returns the source's format if it is accepted and the source is all there.
-func recognise(source []byte, accept []pipeline.Format) (pipeline.Format, error) {
+// detectFormat returns the source's format if it is accepted and the source is complete.
+func detectFormat(source []byte, accept []pipeline.Format) (pipeline.Format, error) {
 	format := sniff(source)
 	if format == "" {
-		return "", media.Fail(media.UnsupportedFormat, "this is not a picture of a known format", nil)
+		return "", media.Fail(media.UnsupportedFormat, "the source is not an image of a known format", nil)
 	}
 	if !slices.Contains(accept, format) {
 		return "", media.Fail(media.UnsupportedFormat, fmt.Sprintf("%s is not accepted here", format), nil)
 	}
 	if !complete(format, source) {
-		return "", media.Fail(media.Corrupt, "the picture ends before its own end", nil)
+		return "", media.Fail(media.Corrupt, "the image is truncated", nil)
 	}
 	return format, nil
 }
 
-// header is what a source says of itself.
+// header holds what is read from the header of a source.
 type header struct {
-	upright  size // after the rotation that Exif asks for
-	animated bool
-	inks     bool // CMYK with a profile
+	upright      size // after the rotation that Exif requests
+	animated     bool
+	profiledCMYK bool // CMYK with a profile
 }
 
 // readHeader reads the source's header and refuses more than maxPixels before anything is decoded.
 func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header, error) {
 	if format == pipeline.WebP {
-		if err := tooMany(webpClaims(source), maxPixels); err != nil {
+		if err := checkPixels(webpClaim(source), maxPixels); err != nil {
 			return header{}, err
 		}
 	}
@@ -133,28 +136,28 @@ func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header,
 	}
 	defer img.Close()
 	frames, width, height := max(1, img.Pages()), img.Width(), img.Height()
-	if err := tooMany(claim{frames, size{width, height}}, maxPixels); err != nil {
+	if err := checkPixels(claim{frames, size{width, height}}, maxPixels); err != nil {
 		return header{}, err
 	}
-	if format == pipeline.GIF && !fullGIF(source, maxPixels) {
-		return header{}, media.Fail(media.Corrupt, "the picture ends before its own end", nil)
+	if format == pipeline.GIF && !hasAllPixels(source, maxPixels) {
+		return header{}, media.Fail(media.Corrupt, "the image is truncated", nil)
 	}
 	head := header{upright: size{width, height}, animated: frames > 1 && format != pipeline.HEIC || isSequence(source)}
-	head.inks = img.Interpretation() == vips.InterpretationCMYK && img.HasICCProfile()
-	if img.Orientation() >= 5 { // 5 to 8 lie on their side
+	head.profiledCMYK = img.Interpretation() == vips.InterpretationCMYK && img.HasICCProfile()
+	if img.Orientation() >= 5 { // 5 to 8 are rotated by a quarter turn
 		head.upright = size{height, width}
 	}
 	return head, nil
 }
 
-// claim is how many frames of which size there are said to be.
+// claim is the number and the size of frames that a header announces.
 type claim struct {
 	frames int
 	size
 }
 
-// tooMany refuses a claim of more than maxPixels in all.
-func tooMany(c claim, maxPixels int64) error {
+// checkPixels refuses a claim of more than maxPixels over all frames.
+func checkPixels(c claim, maxPixels int64) error {
 	if int64(c.width)*int64(c.height) <= maxPixels/int64(c.frames) {
 		return nil
 	}
@@ -162,26 +165,26 @@ func tooMany(c claim, maxPixels int64) error {
 		fmt.Sprintf("%d frame(s) of %d x %d pixels are more than %d pixels", c.frames, c.width, c.height, maxPixels), nil)
 }
 
-// decode returns the source's first frame at that size, upright, in 8-bit sRGB, in memory.
+// decode returns the first frame of the source at the size to, upright, in 8-bit sRGB, in memory.
 func decode(source []byte, head header, to size) (*vips.ImageRef, error) {
 	load := decodeAny
-	if head.inks {
-		load = decodeInks
+	if head.profiledCMYK {
+		load = decodeCMYK
 	}
-	_ = complaints() // of whatever was before
+	_ = takeErrors() // of earlier calls
 	img, err := load(source, head, to)
 	if err != nil {
 		return nil, decodeFailure(err)
 	}
-	if said := complaints(); missesData(said) {
+	if warnings := takeErrors(); reportsMissingData(warnings) {
 		img.Close()
-		return nil, decodeFailure(errors.New(said))
+		return nil, decodeFailure(errors.New(warnings))
 	}
 	return img, nil
 }
 
-// decodeAny shrinks while it decodes where the format can. NewImportParams says fail=TRUE, and this is the one loading
-// function of govips' that passes it on for every format.
+// decodeAny shrinks while it decodes if the format supports that. NewImportParams sets fail=TRUE, and this is the only
+// loading function of govips that passes it on for every format.
 func decodeAny(source []byte, _ header, to size) (*vips.ImageRef, error) {
 	img, err := vips.LoadThumbnailFromBuffer(source, to.width, to.height, vips.InterestingNone, vips.SizeForce,
 		vips.NewImportParams())
@@ -195,9 +198,9 @@ func decodeAny(source []byte, _ header, to size) (*vips.ImageRef, error) {
 	return img, nil
 }
 
-// decodeInks is decodeAny for CMYK with a profile, which only a JPEG can have. libvips' thumbnails turn all CMYK into RGB
-// by a profile of libvips' own, so the picture has to be RGB by its own profile before it is scaled.
-func decodeInks(source []byte, head header, to size) (*vips.ImageRef, error) {
+// decodeCMYK is decodeAny for CMYK with a profile, which only a JPEG can have. The thumbnail functions of libvips convert
+// all CMYK with a built-in profile, so the image is converted to RGB by its own profile before it is scaled.
+func decodeCMYK(source []byte, head header, to size) (*vips.ImageRef, error) {
 	params := vips.NewImportParams()
 	params.JpegShrinkFactor.Set(shrinkOnLoad(head.upright, to))
 	img, err := vips.LoadImageFromBuffer(source, params)
@@ -208,11 +211,11 @@ func decodeInks(source []byte, head header, to size) (*vips.ImageRef, error) {
 	if err := toSRGB(img); err != nil {
 		return nil, err
 	}
-	return scale(img, to) // and upright: thumbnails are
+	return scale(img, to) // this also applies the orientation
 }
 
-// shrinkOnLoad returns by how much a JPEG may shrink while it is decoded: 1, 2, 4 or 8, and, as libvips has it, to no less
-// than twice the size that it is then scaled to.
+// shrinkOnLoad returns the factor by which a JPEG may shrink while it is decoded: 1, 2, 4 or 8. As in libvips, the result is
+// at least twice the size that it is then scaled to.
 func shrinkOnLoad(from, to size) int {
 	by := 1
 	for by < 8 && from.width >= 4*by*to.width && from.height >= 4*by*to.height {
@@ -221,7 +224,7 @@ func shrinkOnLoad(from, to size) int {
 	return by
 }
 
-// normalise makes a picture 8-bit sRGB, in memory. The last step is the one that decodes.
+// normalise converts an image to 8-bit sRGB, in memory. Decoding happens in its last step.
 func normalise(img *vips.ImageRef) error {
 	if err := toSRGB(img); err != nil {
 		return err
@@ -229,42 +232,42 @@ func normalise(img *vips.ImageRef) error {
 	return materialise(img)
 }
 
-// toSRGB makes any colour space 8-bit sRGB. An embedded profile is obeyed; one that cannot be used is ignored, as
-// browsers do. CMYK without a profile gets libvips' own.
+// toSRGB converts any colour space to 8-bit sRGB. An embedded profile is applied; one that cannot be used is ignored, as
+// browsers do. CMYK without a profile is converted by the built-in profile of libvips.
 func toSRGB(img *vips.ImageRef) error {
 	if img.HasICCProfile() {
-		_ = img.TransformICCProfileWithFallback("srgb", "srgb") // on an error img is as it was
+		_ = img.TransformICCProfileWithFallback("srgb", "srgb") // on an error img is unchanged
 	}
 	return img.ToColorSpace(vips.InterpretationSRGB)
 }
 
-// renderStages has the encoder make its outputs, stage by stage, each scaled from the one before it, and returns the
-// placeholder that the smallest one gives. It closes base.
-func renderStages(base *vips.ImageRef, stages []stage, enc *encoder) (hash string, err error) {
-	picture := base
-	defer func() { picture.Close() }()
+// encodeStages encodes the outputs of each stage, each scaled from the one before it, and returns the placeholder of the
+// smallest one. It closes base.
+func encodeStages(base *vips.ImageRef, stages []stage, enc *encoder) (hash string, err error) {
+	src := base
+	defer func() { src.Close() }()
 	for i, s := range stages {
 		if i > 0 {
-			smaller, err := scale(picture, s.size)
+			smaller, err := scale(src, s.size)
 			if err != nil {
 				return "", encodeFailure(err)
 			}
-			picture.Close()
-			picture = smaller
+			src.Close()
+			src = smaller
 		}
-		for _, c := range s.cuts {
-			if err := enc.cut(picture, s.size, c); err != nil {
+		for _, c := range s.framings {
+			if err := enc.encodeRendition(src, s.size, c); err != nil {
 				return "", encodeFailure(err)
 			}
 		}
 	}
-	if hash, err = placeholder(picture, stages[len(stages)-1].size); err != nil {
+	if hash, err = placeholder(src, stages[len(stages)-1].size); err != nil {
 		return "", encodeFailure(err)
 	}
 	return hash, nil
 }
 
-// scale returns a copy of that size, in memory.
+// scale returns a copy of img at the size to, in memory.
 func scale(img *vips.ImageRef, to size) (*vips.ImageRef, error) {
 	smaller, err := img.Copy()
 	if err != nil {

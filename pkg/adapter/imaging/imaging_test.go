@@ -16,9 +16,23 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {
+func TestRender(t *testing.T) {
 	t.Parallel()
-	img := picture(400, 300)
+	t.Run("every_format", testRenderEveryFormat)
+	t.Run("colour_spaces_become_srgb", testRenderColourSpacesBecomeSrgb)
+	t.Run("invalid_profile_is_ignored", testRenderInvalidProfileIsIgnored)
+	t.Run("metadata_is_removed", testRenderMetadataIsRemoved)
+	t.Run("transparency", testRenderTransparency)
+	t.Run("first_frame_of_animation", testRenderFirstFrameOfAnimation)
+	t.Run("equal_outputs_share_body", testRenderEqualOutputsShareBody)
+	t.Run("jpeg_is_progressive_and_subsampled", testRenderJpegIsProgressiveAndSubsampled)
+	t.Run("small_and_long_images", testRenderSmallAndLongImages)
+	t.Run("impossible_specification", testRenderImpossibleSpecification)
+}
+
+func testRenderEveryFormat(t *testing.T) {
+	t.Parallel()
+	img := gradient(400, 300)
 	sources := map[pipeline.Format][]byte{
 		pipeline.JPEG: asJPEG(t, img), pipeline.PNG: asPNG(t, img), pipeline.GIF: asGIF(t, img),
 		pipeline.WebP: asWebP(t, img), pipeline.AVIF: asAVIF(t, img), pipeline.HEIC: asHEIC(t, img),
@@ -27,7 +41,7 @@ func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {
 	for format, source := range sources {
 		t.Run(string(format), func(t *testing.T) {
 			t.Parallel()
-			var apart []pipeline.Rendition // a format without siblings is not compared with them
+			var apart []pipeline.Rendition // one format per rendition, so that none is dropped
 			for _, f := range written {
 				apart = append(apart, inside("small", 160, f))
 			}
@@ -36,7 +50,7 @@ func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {
 			}
 			got := render(t, source, spec(apart...))
 			if got.Format != format || got.Width != 400 || got.Height != 300 || got.Animated {
-				t.Errorf("source is told as %s %d x %d, animated %v", got.Format, got.Width, got.Height, got.Animated)
+				t.Errorf("source is reported as %s %d x %d, animated %v", got.Format, got.Width, got.Height, got.Animated)
 			}
 			if len(got.Files) != 8 {
 				t.Fatalf("got %d outputs, want 8", len(got.Files))
@@ -58,16 +72,16 @@ func TestEveryAcceptedFormatBecomesEveryWrittenFormat(t *testing.T) {
 	}
 }
 
-func TestPicturesStandUprightWhateverTheCameraHeld(t *testing.T) {
+func testOrientationJpegExif(t *testing.T) {
 	t.Parallel()
-	img := picture(300, 200)
+	img := gradient(300, 200)
 	for orientation := uint16(1); orientation <= 8; orientation++ {
 		t.Run(fmt.Sprint(orientation), func(t *testing.T) {
 			t.Parallel()
 			source := oriented(asJPEG(t, turned(img, orientation)), orientation)
 			got := render(t, source, spec(inside("full", 300, pipeline.JPEG), inside("half", 150, pipeline.WebP)))
 			if got.Width != 300 || got.Height != 200 {
-				t.Errorf("source is told as %d x %d, want 300 x 200", got.Width, got.Height)
+				t.Errorf("source is reported as %d x %d, want 300 x 200", got.Width, got.Height)
 			}
 			full, half := output(t, got, "full", pipeline.JPEG), output(t, got, "half", pipeline.WebP)
 			if half.Width != 150 || half.Height != 100 {
@@ -76,13 +90,13 @@ func TestPicturesStandUprightWhateverTheCameraHeld(t *testing.T) {
 			wantClose(t, "full", full.Body, img, 30)
 			wantClose(t, "half", half.Body, img, 27)
 			if bytes.Contains(full.Body, []byte("Exif")) {
-				t.Error("the orientation tag is still there: a viewer would turn the picture again")
+				t.Error("the orientation tag is still there: viewers would rotate the image a second time")
 			}
 		})
 	}
 }
 
-// recoloured returns the picture in another colour space, with or without its profile.
+// recoloured returns the image after change, which converts it to another colour space.
 func recoloured(t *testing.T, img image.Image, change func(*vips.ImageRef) error) []byte {
 	t.Helper()
 	return through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
@@ -98,9 +112,9 @@ func recoloured(t *testing.T, img image.Image, change func(*vips.ImageRef) error
 	})
 }
 
-func TestEveryColourSpaceBecomesSRGB(t *testing.T) {
+func testRenderColourSpacesBecomeSrgb(t *testing.T) {
 	t.Parallel()
-	img := picture(200, 150)
+	img := gradient(200, 150)
 	grey := image.NewGray(img.Rect)
 	draw.Draw(grey, grey.Rect, img, image.Point{}, draw.Src)
 	toSpace := func(space vips.Interpretation) func(*vips.ImageRef) error {
@@ -112,29 +126,29 @@ func TestEveryColourSpaceBecomesSRGB(t *testing.T) {
 	sources := map[string]struct {
 		body  []byte
 		want  image.Image
-		least float64 // dB: what leaves a gamut does not come back
+		minDB float64 // PSNR in dB; colours outside of a gamut are lost
 	}{
-		"grey":                   {asJPEG(t, grey), grey, 35},
-		"grey with 16 bits":      {recoloured(t, grey, toSpace(vips.InterpretationGrey16)), grey, 35},
-		"16 bits":                {recoloured(t, img, toSpace(vips.InterpretationRGB16)), img, 30},
-		"Display P3":             {recoloured(t, img, toProfile("p3")), img, 30},
-		"CMYK without a profile": {recoloured(t, img, toSpace(vips.InterpretationCMYK)), img, 24},
-		"CMYK with a profile":    {recoloured(t, img, toProfile("cmyk")), img, 24},
+		"grey":                 {asJPEG(t, grey), grey, 35},
+		"grey_16_bit":          {recoloured(t, grey, toSpace(vips.InterpretationGrey16)), grey, 35},
+		"rgb_16_bit":           {recoloured(t, img, toSpace(vips.InterpretationRGB16)), img, 30},
+		"display_p3":           {recoloured(t, img, toProfile("p3")), img, 30},
+		"cmyk_without_profile": {recoloured(t, img, toSpace(vips.InterpretationCMYK)), img, 24},
+		"cmyk_with_profile":    {recoloured(t, img, toProfile("cmyk")), img, 24},
 	}
 	for name, source := range sources {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got := render(t, source.body, spec(inside("full", 200, pipeline.JPEG, pipeline.WebP, pipeline.PNG)))
 			for _, o := range got.Files {
-				wantClose(t, string(o.Format), o.Body, source.want, source.least)
+				wantClose(t, string(o.Format), o.Body, source.want, source.minDB)
 			}
 		})
 	}
 }
 
-func TestAnUnusableProfileIsIgnored(t *testing.T) {
+func testRenderInvalidProfileIsIgnored(t *testing.T) {
 	t.Parallel()
-	img := picture(120, 90)
+	img := gradient(120, 90)
 	segment := append([]byte("ICC_PROFILE\x00\x01\x01"), bytes.Repeat([]byte("nonsense"), 32)...)
 	plain := asJPEG(t, img)
 	source := slices.Concat(plain[:2], []byte{0xff, 0xe2, byte((len(segment) + 2) >> 8), byte(len(segment) + 2)}, segment,
@@ -143,19 +157,19 @@ func TestAnUnusableProfileIsIgnored(t *testing.T) {
 	wantClose(t, "full", got.Files[0].Body, img, 30)
 }
 
-func TestNoMetadataIsLeft(t *testing.T) {
+func testRenderMetadataIsRemoved(t *testing.T) {
 	t.Parallel()
-	img := picture(100, 100)
+	img := gradient(100, 100)
 	source := recoloured(t, img, func(ref *vips.ImageRef) error {
-		ref.SetString("exif-ifd0-Copyright", "somebody at home, 52.5N 13.4E")
+		ref.SetString("exif-ifd0-Copyright", "Jane Doe, 52.5N 13.4E")
 		return ref.TransformICCProfileWithFallback("p3", "srgb")
 	})
-	if !bytes.Contains(source, []byte("ICC_PROFILE")) || !bytes.Contains(source, []byte("somebody at home")) {
-		t.Fatal("the source has no metadata to lose")
+	if !bytes.Contains(source, []byte("ICC_PROFILE")) || !bytes.Contains(source, []byte("Jane Doe")) {
+		t.Fatal("the source has no metadata")
 	}
 	got := render(t, source, spec(inside("full", 80, pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG)))
 	for _, o := range got.Files {
-		for _, trace := range []string{"ICC_PROFILE", "ICCP", "iCCP", "Exif", "eXIf", "EXIF", "VP8X", "somebody", "prof"} {
+		for _, trace := range []string{"ICC_PROFILE", "ICCP", "iCCP", "Exif", "eXIf", "EXIF", "VP8X", "Jane", "prof"} {
 			if bytes.Contains(o.Body, []byte(trace)) {
 				t.Errorf("%s contains %q", o.Format, trace)
 			}
@@ -163,8 +177,8 @@ func TestNoMetadataIsLeft(t *testing.T) {
 	}
 }
 
-// ghost is a red disc on nothing.
-func ghost(side int) *image.NRGBA {
+// discOnTransparent returns a red disc on a transparent background.
+func discOnTransparent(side int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, side, side))
 	for y := range side {
 		for x := range side {
@@ -181,9 +195,9 @@ func near(a, b color.NRGBA) bool {
 	return alike(a.R, b.R) && alike(a.G, b.G) && alike(a.B, b.B) && alike(a.A, b.A)
 }
 
-func TestTransparencyIsKeptOrPutOnTheBackground(t *testing.T) {
+func testRenderTransparency(t *testing.T) {
 	t.Parallel()
-	source := asPNG(t, ghost(200))
+	source := asPNG(t, discOnTransparent(200))
 	blue := inside("blue", 100, pipeline.JPEG, pipeline.WebP, pipeline.PNG, pipeline.AVIF)
 	blue.Background = "#1020c0"
 	got := render(t, source, spec(blue, inside("white", 100, pipeline.JPEG)))
@@ -194,7 +208,7 @@ func TestTransparencyIsKeptOrPutOnTheBackground(t *testing.T) {
 		pixels := decoded(t, output(t, got, "blue", format).Body)
 		at := pixels.NRGBAAt(3, 3)
 		if at.A == 0 {
-			at = color.NRGBA{} // colour without opacity is nobody's business
+			at = color.NRGBA{} // the colour of a transparent pixel does not matter
 		}
 		if !near(at, want) {
 			t.Errorf("%s: the empty corner is %v, want %v", format, at, want)
@@ -205,18 +219,18 @@ func TestTransparencyIsKeptOrPutOnTheBackground(t *testing.T) {
 	}
 	white := decoded(t, output(t, got, "white", pipeline.JPEG).Body)
 	if at := white.NRGBAAt(3, 3); !near(at, color.NRGBA{R: 255, G: 255, B: 255, A: 255}) {
-		t.Errorf("white: the empty corner is %v, so two backgrounds share one body", at)
+		t.Errorf("white: the empty corner is %v, want white: two backgrounds must not share a body", at)
 	}
 }
 
-func TestOnlyTheFirstFrameOfAnAnimationIsShown(t *testing.T) {
+func testRenderFirstFrameOfAnimation(t *testing.T) {
 	t.Parallel()
-	first, second := picture(120, 80), image.NewNRGBA(image.Rect(0, 0, 120, 80))
+	first, second := gradient(120, 80), image.NewNRGBA(image.Rect(0, 0, 120, 80))
 	got := render(t, asGIF(t, first, second, second), spec(inside("full", 120, pipeline.JPEG)))
 	if !got.Animated || got.Height != 80 || got.Files[0].Height != 80 {
 		t.Errorf("animated %v, %d high, output %d high; want one frame of 80", got.Animated, got.Height, got.Files[0].Height)
 	}
-	wantClose(t, "full", got.Files[0].Body, first, 22) // the dots of its 216 colours
+	wantClose(t, "full", got.Files[0].Body, first, 22) // dithered to 216 colours
 
 	still := varieties(t)["lossy.webp"]
 	upsideDown := bareWebP(t, turned(scene(), 3), false)
@@ -227,9 +241,9 @@ func TestOnlyTheFirstFrameOfAnAnimationIsShown(t *testing.T) {
 	wantClose(t, "full", got.Files[0].Body, scene(), 25)
 }
 
-func TestEqualResultsAreMadeOnceAndShared(t *testing.T) {
+func testRenderEqualOutputsShareBody(t *testing.T) {
 	t.Parallel()
-	source := asJPEG(t, picture(200, 100))
+	source := asJPEG(t, gradient(200, 100))
 	finer := inside("finer", 900, pipeline.JPEG)
 	finer.Formats[0].Quality = 95
 	got := render(t, source, spec(inside("full", 1600, pipeline.JPEG), inside("card", 800, pipeline.JPEG), finer))
@@ -238,21 +252,21 @@ func TestEqualResultsAreMadeOnceAndShared(t *testing.T) {
 		t.Fatalf("widths %d, %d, %d: want the source's 200", full.Width, card.Width, fine.Width)
 	}
 	if &full.Body[0] != &card.Body[0] {
-		t.Error("two equal results were made twice")
+		t.Error("equal outputs do not share a body")
 	}
 	if &full.Body[0] == &fine.Body[0] {
 		t.Error("another quality shares the body")
 	}
 	if !full.Default || card.Default || fine.Default {
-		t.Error("the widest JPEG asked for is the default, and only that")
+		t.Error("want only the widest JPEG as the default")
 	}
 }
 
-func TestJPEGsAreProgressiveAndSubsampled(t *testing.T) {
+func testRenderJpegIsProgressiveAndSubsampled(t *testing.T) {
 	t.Parallel()
 	best := inside("best", 64, pipeline.JPEG)
-	best.Formats[0].Quality = 95 // where libvips would stop subsampling by itself
-	body := render(t, asPNG(t, picture(64, 64)), spec(best)).Files[0].Body
+	best.Formats[0].Quality = 95 // above 90 libvips does not subsample by default
+	body := render(t, asPNG(t, gradient(64, 64)), spec(best)).Files[0].Body
 	at := bytes.Index(body, []byte{0xff, 0xc2}) // SOF2: progressive
 	if at < 0 {
 		t.Fatal("no progressive frame")
@@ -263,11 +277,11 @@ func TestJPEGsAreProgressiveAndSubsampled(t *testing.T) {
 	}
 }
 
-func TestSmallAndLongPicturesAreMade(t *testing.T) {
+func testRenderSmallAndLongImages(t *testing.T) {
 	t.Parallel()
 	formats := []pipeline.Format{pipeline.JPEG, pipeline.WebP, pipeline.AVIF, pipeline.PNG}
 	for _, side := range []image.Point{{1, 1}, {2, 3}, {15, 9}, {1, 400}, {400, 1}} {
-		got := render(t, asPNG(t, picture(side.X, side.Y)), spec(inside("full", 1600, formats...)))
+		got := render(t, asPNG(t, gradient(side.X, side.Y)), spec(inside("full", 1600, formats...)))
 		for _, o := range got.Files {
 			if o.Width != side.X || o.Height != side.Y {
 				t.Errorf("%v as %s is %d x %d", side, o.Format, o.Width, o.Height)
@@ -277,17 +291,17 @@ func TestSmallAndLongPicturesAreMade(t *testing.T) {
 	strip := image.NewGray(image.Rect(0, 0, 20, 20000))
 	got := render(t, asPNG(t, strip), spec(inside("full", 1600, pipeline.WebP)))
 	if o := got.Files[0]; o.Width != 16 || o.Height != imaging.MaxSide {
-		t.Errorf("a strip of 20 x 20000 is %d x %d, want 16 x %d", o.Width, o.Height, imaging.MaxSide)
+		t.Errorf("an image of 20 x 20000 is rendered as %d x %d, want 16 x %d", o.Width, o.Height, imaging.MaxSide)
 	}
 }
 
-func TestAnImpossibleSpecificationIsRefused(t *testing.T) {
+func testRenderImpossibleSpecification(t *testing.T) {
 	t.Parallel()
-	source := asJPEG(t, picture(30, 30))
+	source := asJPEG(t, gradient(30, 30))
 	red := inside("full", 30, pipeline.JPEG)
 	red.Background = "red"
 	for name, s := range map[string]pipeline.Spec{
-		"no renditions": spec(), "a format that is only read": spec(inside("full", 30, pipeline.GIF)),
+		"no renditions": spec(), "an input format": spec(inside("full", 30, pipeline.GIF)),
 		"a colour by name": spec(red),
 	} {
 		if got := renderFails(t, source, s); got.Code != media.PipelineImpossible || got.Detail == "" {

@@ -12,29 +12,29 @@ import (
 	"github.com/davidbyttow/govips/v2/vips"
 )
 
-// materialise computes img's pixels into memory, in place. Without it an image is a recipe that reads its source from top
-// to bottom: it can be used once, and a second use fails with "out of order read".
+// materialise computes the pixels of img into memory, in place. Before, an image is a lazy pipeline that reads its source
+// from top to bottom: it can be used once, and a second use fails with "out of order read".
 //
-// govips has no call for this, and its way round (ToGoImage, NewImageFromGoImage) copies every pixel three times, which
-// costs a seventh of the throughput. vips_image_wio_input is how libvips itself turns a recipe into memory. The pointer it
-// needs is a private field of govips', read by name: Start checks that it is there, and the version is pinned.
+// govips has no call for this, and its alternative (ToGoImage, NewImageFromGoImage) copies every pixel three times, which
+// costs a seventh of the throughput (measured). vips_image_wio_input is what libvips uses itself. It needs a pointer that is
+// a private field of govips, read here by name: Start checks that the field exists, and the version of govips is pinned.
 func materialise(img *vips.ImageRef) error {
 	defer runtime.KeepAlive(img)
-	if C.vips_image_wio_input((*C.VipsImage)(pointer(img).UnsafePointer())) != 0 {
-		return errors.New(complaints())
+	if C.vips_image_wio_input((*C.VipsImage)(vipsImage(img).UnsafePointer())) != 0 {
+		return errors.New(takeErrors())
 	}
 	return nil
 }
 
-// complaints empties libvips' buffer of error texts and returns what was in it. Libraries' warnings go there, too, and stay
-// when the call that they were said in succeeds.
-func complaints() string {
+// takeErrors clears the buffer of error texts of libvips and returns what was in it. Warnings of libraries go there, too,
+// and remain when the call that caused them succeeds.
+func takeErrors() string {
 	defer C.vips_error_clear()
 	return C.GoString(C.vips_error_buffer())
 }
 
-// pointer returns the field of an ImageRef that holds its *C.VipsImage, or the zero Value.
-func pointer(img *vips.ImageRef) reflect.Value {
+// vipsImage returns the field of an ImageRef that holds its *C.VipsImage, or the zero Value.
+func vipsImage(img *vips.ImageRef) reflect.Value {
 	field := reflect.ValueOf(img).Elem().FieldByName("image")
 	if field.Kind() != reflect.Pointer {
 		return reflect.Value{}

@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// exifOf returns an Exif block that says no more than an orientation.
+// exifOf returns an Exif block with only an orientation.
 func exifOf(orientation uint16) []byte {
 	tiff := []byte("II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x00")
 	tiff[len(tiff)-1] = 0
@@ -21,8 +21,8 @@ func exifOf(orientation uint16) []byte {
 	return append(tiff, 0, 0, 0, 0, 0, 0)
 }
 
-// propertied adds a transformation to the first item of an AVIF or HEIC of libheif's, as cameras do it: to the list of
-// properties, and to those of the item. What lies behind moves.
+// propertied adds a transformation to the first item of an AVIF or HEIC of libheif, as cameras do: to the list of properties
+// and to those of the item. Offsets of later boxes are corrected.
 func propertied(t *testing.T, source, property []byte) []byte {
 	t.Helper()
 	find := func(name string) int {
@@ -54,9 +54,16 @@ func propertied(t *testing.T, source, property []byte) []byte {
 	return slices.Concat(out[:ipma], property, out[ipma:last], []byte{0x80 | byte(count+1)}, out[last:])
 }
 
-func TestEveryFormatStandsUprightInItsOwnWay(t *testing.T) {
+func TestOrientation(t *testing.T) {
 	t.Parallel()
-	img := picture(180, 120)
+	t.Run("every_format", testOrientationEveryFormat)
+	t.Run("heic_container_overrides_exif", testOrientationHeicContainerOverridesExif)
+	t.Run("jpeg_exif", testOrientationJpegExif)
+}
+
+func testOrientationEveryFormat(t *testing.T) {
+	t.Parallel()
+	img := gradient(180, 120)
 	webp := func(orientation uint16) []byte {
 		stored := turned(img, orientation)
 		return extendedWebP(bareWebP(t, stored, true), stored.Rect, 0x08, nil, riff("EXIF", exifOf(orientation)))
@@ -87,11 +94,11 @@ func TestEveryFormatStandsUprightInItsOwnWay(t *testing.T) {
 	}
 }
 
-// TestExifDoesNotTurnWhatItsContainerTurns is about telephones: they write Exif's orientation into a HEIC, too, and the
-// container's counts.
-func TestExifDoesNotTurnWhatItsContainerTurns(t *testing.T) {
+// testOrientationHeicContainerOverridesExif renders a HEIC as telephones write it, with an orientation in Exif and in the
+// container: only the container's is applied.
+func testOrientationHeicContainerOverridesExif(t *testing.T) {
 	t.Parallel()
-	img := picture(180, 120)
+	img := gradient(180, 120)
 	source := through(t, turned(img, 6), func(ref *vips.ImageRef) ([]byte, error) {
 		if err := ref.SetOrientation(6); err != nil {
 			return nil, err
@@ -111,7 +118,7 @@ func wantUpright(t *testing.T, name string, source []byte, want image.Image) {
 	size := want.Bounds().Size()
 	got := render(t, source, spec(inside("full", 180, pipeline.JPEG), inside("small", 40, pipeline.PNG)))
 	if got.Width != size.X || got.Height != size.Y {
-		t.Errorf("%s: told as %d x %d, want %v", name, got.Width, got.Height, size)
+		t.Errorf("%s: reported as %d x %d, want %v", name, got.Width, got.Height, size)
 		return
 	}
 	for _, o := range got.Files {

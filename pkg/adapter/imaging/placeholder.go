@@ -9,11 +9,11 @@ import (
 	"vitrine.io/pkg/foundation/thumbhash"
 )
 
-// placeholder returns the ThumbHash of a picture of that size, in base64.
-func placeholder(picture *vips.ImageRef, of size) (string, error) {
+// placeholder returns the ThumbHash of src, whose size is given, in base64.
+func placeholder(src *vips.ImageRef, of size) (string, error) {
 	longer := float64(max(of.width, of.height))
 	small := of.times(min(1, thumbhash.MaxSide/longer))
-	img, err := scale(picture, small)
+	img, err := scale(src, small)
 	if err != nil {
 		return "", fmt.Errorf("scale placeholder: %w", err)
 	}
@@ -25,7 +25,7 @@ func placeholder(picture *vips.ImageRef, of size) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read pixels: %w", err)
 	}
-	hash, err := thumbhash.Hash(thumbhash.Picture{Width: small.width, Height: small.height, RGBA: rgba})
+	hash, err := thumbhash.Hash(thumbhash.Image{Width: small.width, Height: small.height, RGBA: rgba})
 	if err != nil {
 		return "", fmt.Errorf("hash: %w", err)
 	}

@@ -11,24 +11,24 @@ import (
 	"vitrine.io/pkg/foundation/thumbhash"
 )
 
-func TestAPlaceholderShowsColoursShapeAndTransparency(t *testing.T) {
+func TestPlaceholder(t *testing.T) {
 	t.Parallel()
 	hash := func(img image.Image, source []byte) []byte {
 		t.Helper()
-		made := render(t, source, spec(inside("a", 320, pipeline.JPEG), inside("b", 40, pipeline.JPEG)))
-		got, err := base64.StdEncoding.DecodeString(made.Placeholder)
+		rendered := render(t, source, spec(inside("a", 320, pipeline.JPEG), inside("b", 40, pipeline.JPEG)))
+		got, err := base64.StdEncoding.DecodeString(rendered.Placeholder)
 		if err != nil || len(got) < 5 {
 			t.Fatalf("%v: got %x and %v, want a hash", img.Bounds(), got, err)
 		}
 		return got
 	}
 	const landscape, alpha = 0x80, 0x80 // of the fifth and the third byte
-	wide, tall := picture(300, 200), picture(20, 90)
+	wide, tall := gradient(300, 200), gradient(20, 90)
 	got := hash(wide, asJPEG(t, wide))
 	if got[4]&landscape == 0 || got[2]&alpha != 0 {
-		t.Errorf("a wide opaque picture: got %x", got)
+		t.Errorf("a wide opaque image: hash is %x", got)
 	}
-	small := thumbhash.Picture{Width: 40, Height: 27}
+	small := thumbhash.Image{Width: 40, Height: 27}
 	shrunk := image.NewNRGBA(image.Rect(0, 0, small.Width, small.Height))
 	draw.CatmullRom.Scale(shrunk, shrunk.Bounds(), wide, wide.Bounds(), draw.Src, nil)
 	small.RGBA = shrunk.Pix
@@ -46,13 +46,13 @@ func TestAPlaceholderShowsColoursShapeAndTransparency(t *testing.T) {
 		}
 	}
 	if got := hash(tall, asPNG(t, tall)); got[4]&landscape != 0 {
-		t.Errorf("a tall picture: got %x", got)
+		t.Errorf("a tall image: hash is %x", got)
 	}
-	glass := picture(64, 64)
+	glass := gradient(64, 64)
 	for i := 3; i < len(glass.Pix); i += 8 {
 		glass.Pix[i] = 90
 	}
 	if got := hash(glass, asPNG(t, glass)); got[2]&alpha == 0 {
-		t.Errorf("a transparent picture: got %x", got)
+		t.Errorf("a transparent image: hash is %x", got)
 	}
 }

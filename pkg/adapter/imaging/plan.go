@@ -8,28 +8,28 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// MaxSide is the longest side of a result in pixels: WebP's limit, the lowest of all formats. It binds a rendition without
-// a height when the source is a very tall strip.
+// MaxSide is the longest side of an output in pixels: the limit of WebP, the lowest of all formats. It applies to a
+// rendition without a height when the source is very tall.
 const MaxSide = 16383
 
 // size is a width and a height in pixels.
 type size struct{ width, height int }
 
-// stage is one scaling of the whole picture, and what is cut from it.
+// stage is one size of the whole image, and the renditions that are framed from it.
 type stage struct {
 	size
-	cuts []cut
+	framings []framing
 }
 
-// cut is one rendition's frame around a stage's picture: as large (inside), smaller (cover) or larger (contain).
-type cut struct {
+// framing is the frame of one rendition around the image of a stage: as large (inside), smaller (cover) or larger (contain).
+type framing struct {
 	frame     size
 	rendition pipeline.Rendition
 }
 
-// plan returns the scalings that the renditions need of a source, largest first, so that each can be made from the one
-// before it. Renditions that need the same scaling share a stage.
-func plan(renditions []pipeline.Rendition, source size) []stage {
+// planStages returns the sizes that the renditions need of a source, largest first, so that each can be scaled from the one
+// before it. Renditions that need the same size share a stage.
+func planStages(renditions []pipeline.Rendition, source size) []stage {
 	var stages []stage
 	for _, r := range renditions {
 		scaled, frame := fit(r, source)
@@ -38,7 +38,7 @@ func plan(renditions []pipeline.Rendition, source size) []stage {
 			stages = append(stages, stage{size: scaled})
 			i = len(stages) - 1
 		}
-		stages[i].cuts = append(stages[i].cuts, cut{frame: frame, rendition: r})
+		stages[i].framings = append(stages[i].framings, framing{frame: frame, rendition: r})
 	}
 	slices.SortStableFunc(stages, func(a, b stage) int {
 		return cmp.Or(cmp.Compare(b.width, a.width), cmp.Compare(b.height, a.height))
@@ -46,13 +46,13 @@ func plan(renditions []pipeline.Rendition, source size) []stage {
 	return stages
 }
 
-// fit returns to what size the whole source is scaled for a rendition, and the frame that is laid around it.
+// fit returns the size to which the whole source is scaled for a rendition, and the size of the frame around it.
 func fit(r pipeline.Rendition, source size) (scaled, frame size) {
 	box := size{min(r.Width, MaxSide), min(r.Height, MaxSide)}
 	if box.height == 0 {
 		box.height = MaxSide
 	}
-	across := float64(box.width) / float64(source.width) // what the source would have to grow by to fill the box
+	across := float64(box.width) / float64(source.width) // the factors by which the source would have to grow to fill the box
 	down := float64(box.height) / float64(source.height)
 	switch r.Fit {
 	case pipeline.Cover:
@@ -71,7 +71,7 @@ func fit(r pipeline.Rendition, source size) (scaled, frame size) {
 	}
 }
 
-// times returns s scaled by k, rounded, and at least one pixel each way.
+// times returns s scaled by k and rounded; both sides have at least one pixel.
 func (s size) times(k float64) size {
 	round := func(n int) int { return max(1, int(math.Round(float64(n)*k))) }
 	return size{round(s.width), round(s.height)}

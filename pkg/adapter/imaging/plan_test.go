@@ -14,7 +14,13 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestFits(t *testing.T) {
+func TestFit(t *testing.T) {
+	t.Parallel()
+	t.Run("sizes", testFitSizes)
+	t.Run("cover_and_contain_pixels", testFitCoverAndContainPixels)
+}
+
+func testFitSizes(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		fit                   pipeline.Fit
@@ -45,7 +51,7 @@ func TestFits(t *testing.T) {
 	}
 }
 
-func TestPlansNeverEnlargeAndAlwaysGoDown(t *testing.T) {
+func TestPlan(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		side := rapid.IntRange(1, 70000)
@@ -68,7 +74,7 @@ func TestPlansNeverEnlargeAndAlwaysGoDown(t *testing.T) {
 		before := [2]int{width, height}
 		for _, s := range imaging.Plan(renditions, width, height) {
 			if s[0] > before[0] || s[1] > before[1] {
-				t.Fatalf("%v is made from %v", s, before)
+				t.Fatalf("%v is scaled from %v", s, before)
 			}
 			before = s
 		}
@@ -97,7 +103,7 @@ func checkFit(t *rapid.T, r pipeline.Rendition, width, height int) {
 	}
 }
 
-// bands is a picture of three upright stripes: red, green, blue.
+// bands returns an image of three vertical stripes: red, green, blue.
 func bands(width, height int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
@@ -117,7 +123,7 @@ func bands(width, height int) *image.NRGBA {
 	return img
 }
 
-func TestCoverShowsTheMiddleAndContainShowsAll(t *testing.T) {
+func testFitCoverAndContainPixels(t *testing.T) {
 	t.Parallel()
 	formats := []pipeline.Output{{Format: pipeline.PNG}, {Format: pipeline.JPEG, Quality: 90}}
 	got := render(t, asPNG(t, bands(300, 100)), spec(

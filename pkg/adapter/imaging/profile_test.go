@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// vec is a colour of three numbers; matrix turns one into another.
+// vec is a colour of three numbers; a matrix converts one into another.
 type (
 	vec    [3]float64
 	matrix [3]vec // rows
@@ -117,8 +117,8 @@ func (s space) toXYZ() matrix {
 	return columns
 }
 
-// in returns the colour, 0 to 1 each, in another space; what that space cannot hold is cut off, as a colour management does
-// that knows no better.
+// in returns the colour, 0 to 1 each, in another space; values outside of that space are clipped, as simple colour
+// management does.
 func (s space) in(other space, rgb vec) vec {
 	linear := vec{s.decode(rgb[0]), s.decode(rgb[1]), s.decode(rgb[2])}
 	out := other.toXYZ().inverse().after(s.toXYZ()).times(linear)
@@ -135,7 +135,7 @@ func adapted() matrix {
 	return cone.inverse().after(matrix{{to[0] / from[0], 0, 0}, {0, to[1] / from[1], 0}, {0, 0, to[2] / from[2]}}).after(cone)
 }
 
-// profile returns an ICC profile of the space: a matrix and a curve, a display's.
+// profile returns a display ICC profile of the space, with a matrix and a curve.
 func (s space) profile() []byte {
 	m := adapted().after(s.toXYZ())
 	column := func(j int) []byte { return xyzTag(vec{m[0][j], m[1][j], m[2][j]}) }
@@ -181,7 +181,7 @@ type iccTag struct {
 	body []byte
 }
 
-// iccProfile puts a profile of version 4 together.
+// iccProfile returns a profile of version 4 with the given tags.
 func iccProfile(class, device, connection string, tags []iccTag) []byte {
 	text := func(s string) []byte {
 		b := []byte("mluc\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x0cenUS\x00\x00\x00\x00\x00\x00\x00\x1c")
@@ -247,8 +247,8 @@ func lab(rgb vec) vec {
 	return vec{116*f(1) - 16, 500 * (f(0) - f(1)), 200 * (f(1) - f(2))}
 }
 
-// ciede2000 returns the distance of two Lab colours: 1 is what the best eye sees side by side, 2.3 what most do, 10 another
-// colour. (G. Sharma, W. Wu, E. Dalal: The CIEDE2000 Color-Difference Formula, 2005.)
+// ciede2000 returns the distance of two Lab colours: 1 is just visible side by side for a trained eye, 2.3 for most people,
+// 10 is another colour. (G. Sharma, W. Wu, E. Dalal: The CIEDE2000 Color-Difference Formula, 2005.)
 func ciede2000(a, b vec) float64 {
 	rad, deg := math.Pi/180, 180/math.Pi
 	mean := (math.Hypot(a[1], a[2]) + math.Hypot(b[1], b[2])) / 2

@@ -8,8 +8,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// sniff returns the format whose magic bytes source begins with, or "". It is our own table because libvips' and govips'
-// know too much: SVG, PDF and everything ImageMagick reads.
+// sniff returns the format whose magic bytes source begins with, or "". The tables of libvips and govips are not used
+// because they include formats that must not be read: SVG, PDF and all formats of ImageMagick.
 func sniff(source []byte) pipeline.Format {
 	switch {
 	case bytes.HasPrefix(source, []byte("\xff\xd8\xff")):
@@ -25,8 +25,8 @@ func sniff(source []byte) pipeline.Format {
 	}
 }
 
-// sniffBrands tells AVIF from HEIC by the brands of a ftyp box. A file may call itself both (mif1 means only "a picture
-// in HEIF"); AVIF goes first because every AVIF file has to say so.
+// sniffBrands distinguishes AVIF from HEIC by the brands of a ftyp box. A file may have brands of both (mif1 means only "an
+// image in HEIF"). AVIF is checked first because every AVIF file must have its brand.
 func sniffBrands(names []string) pipeline.Format {
 	is := func(brand ...string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(brand, n) })
@@ -41,10 +41,10 @@ func sniffBrands(names []string) pipeline.Format {
 	}
 }
 
-// maxBrands bounds what is read of a ftyp box; real ones list fewer than ten.
+// maxBrands bounds the number of brands that are read of a ftyp box; real ones list fewer than ten.
 const maxBrands = 64
 
-// brands returns the major and the compatible brands of a file that begins with a ftyp box, else nil.
+// brands returns the major and the compatible brands of a file that begins with a ftyp box, or nil.
 func brands(source []byte) []string {
 	if len(source) < 16 || string(source[4:8]) != "ftyp" {
 		return nil
@@ -57,7 +57,8 @@ func brands(source []byte) []string {
 	return names
 }
 
-// isSequence reports whether an AVIF or HEIC file says that it holds an animation. libheif 1.15 shows only its still.
+// isSequence reports whether the brands of an AVIF or HEIC file announce an animation. libheif 1.15 decodes only its still
+// image.
 func isSequence(source []byte) bool {
 	return slices.ContainsFunc(brands(source), func(n string) bool { return n == "avis" || n == "hevc" || n == "hevx" })
 }

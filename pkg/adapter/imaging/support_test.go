@@ -23,7 +23,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// TestMain starts libvips as cmd/codec does, and ends with every image closed.
+// TestMain starts libvips as cmd/codec does, and checks at the end that every image is closed.
 func TestMain(m *testing.M) {
 	_ = os.Setenv("VIPS_BLOCK_UNTRUSTED", "1")
 	if err := imaging.Start(imaging.Config{}); err != nil {
@@ -43,13 +43,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// one keeps libvips to one picture at a time, as a codec process does: its error texts belong to the process.
-var one sync.Mutex
+// vipsLock serialises calls of libvips, as a codec process does: libvips keeps one buffer of error texts per process.
+var vipsLock sync.Mutex
 
 func render(t *testing.T, source []byte, spec pipeline.Spec) media.Rendered {
 	t.Helper()
-	one.Lock()
-	defer one.Unlock()
+	vipsLock.Lock()
+	defer vipsLock.Unlock()
 	got, err := imaging.Render(source, spec)
 	if err != nil {
 		t.Fatalf("render: %v", err)
@@ -59,8 +59,8 @@ func render(t *testing.T, source []byte, spec pipeline.Spec) media.Rendered {
 
 func renderFails(t *testing.T, source []byte, spec pipeline.Spec) *media.Failure {
 	t.Helper()
-	one.Lock()
-	defer one.Unlock()
+	vipsLock.Lock()
+	defer vipsLock.Unlock()
 	got, err := imaging.Render(source, spec)
 	if err == nil {
 		t.Fatalf("render gave %d outputs of a %s, want an error", len(got.Files), got.Format)
@@ -79,7 +79,7 @@ func spec(renditions ...pipeline.Rendition) pipeline.Spec {
 	return s
 }
 
-// inside returns a rendition of that width in these formats, at the usual qualities.
+// inside returns a rendition of that width in these formats, at the default qualities.
 func inside(name string, width int, formats ...pipeline.Format) pipeline.Rendition {
 	r := pipeline.Rendition{Name: name, Width: width, Fit: pipeline.Inside, Background: "#ffffff"}
 	quality := map[pipeline.Format]int{pipeline.JPEG: 80, pipeline.WebP: 79, pipeline.AVIF: 63}
@@ -100,11 +100,11 @@ func output(t *testing.T, r media.Rendered, name string, format pipeline.Format)
 	return media.EncodedFile{}
 }
 
-// corner is the colour of the upper left ninth of every test picture: it shows which way is up.
+// corner is the colour of the upper left ninth of every test image; it shows the orientation.
 var corner = color.NRGBA{R: 220, G: 30, B: 40, A: 255}
 
-// picture returns a smooth, colourful picture with a red upper left corner.
-func picture(width, height int) *image.NRGBA {
+// gradient returns a smooth, colourful image with a red upper left corner.
+func gradient(width, height int) *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
 		for x := range width {
@@ -159,11 +159,11 @@ func asGIF(t testing.TB, frames ...image.Image) []byte {
 	return b.Bytes()
 }
 
-// through encodes a picture with libvips, for the formats that Go does not write.
+// through encodes an image with libvips, for formats that Go does not encode.
 func through(t testing.TB, img image.Image, encode func(*vips.ImageRef) ([]byte, error)) []byte {
 	t.Helper()
-	one.Lock()
-	defer one.Unlock()
+	vipsLock.Lock()
+	defer vipsLock.Unlock()
 	ref, err := vips.NewImageFromGoImage(img)
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func oriented(source []byte, orientation uint16) []byte {
 	return append(append(out, segment...), source[2:]...)
 }
 
-// turned returns the picture as a camera stores it whose orientation tag says how to turn it back.
+// turned returns the image as a camera with this orientation stores it.
 func turned(img *image.NRGBA, orientation uint16) *image.NRGBA {
 	w, h := img.Rect.Dx(), img.Rect.Dy()
 	stored := image.Rect(0, 0, w, h)
@@ -240,8 +240,8 @@ func turned(img *image.NRGBA, orientation uint16) *image.NRGBA {
 // decoded returns an output's pixels.
 func decoded(t *testing.T, body []byte) *image.NRGBA {
 	t.Helper()
-	one.Lock()
-	defer one.Unlock()
+	vipsLock.Lock()
+	defer vipsLock.Unlock()
 	ref, err := vips.NewImageFromBuffer(body)
 	if err != nil {
 		t.Fatalf("decode output: %v", err)
@@ -256,15 +256,15 @@ func decoded(t *testing.T, body []byte) *image.NRGBA {
 	return out
 }
 
-// scaledTo returns the picture at that size, by other code than ours.
+// scaledTo returns the image at that size, scaled without libvips.
 func scaledTo(img image.Image, width, height int) *image.NRGBA {
 	out := image.NewNRGBA(image.Rect(0, 0, width, height))
 	draw.CatmullRom.Scale(out, out.Rect, img, img.Bounds(), draw.Src, nil)
 	return out
 }
 
-// psnr returns the peak signal-to-noise ratio of two pictures over red, green and blue in dB: 30 is a fair copy, 40 one that
-// the eye does not tell apart, 15 another picture.
+// psnr returns the peak signal-to-noise ratio of two images over red, green and blue in dB: 30 is a fair copy, 40 is
+// visually identical, 15 is another image.
 func psnr(t *testing.T, a, b *image.NRGBA) float64 {
 	t.Helper()
 	if a.Rect != b.Rect {
@@ -283,11 +283,11 @@ func psnr(t *testing.T, a, b *image.NRGBA) float64 {
 	return 10 * math.Log10(255*255*float64(len(a.Pix)/4*3)/sum)
 }
 
-func wantClose(t *testing.T, what string, got []byte, want image.Image, least float64) {
+func wantClose(t *testing.T, what string, got []byte, want image.Image, minDB float64) {
 	t.Helper()
 	pixels := decoded(t, got)
 	db := psnr(t, pixels, scaledTo(want, pixels.Rect.Dx(), pixels.Rect.Dy()))
-	if db < least {
-		t.Errorf("%s: %.1f dB from the source, want %.0f or more", what, db, least)
+	if db < minDB {
+		t.Errorf("%s: %.1f dB from the source, want %.0f or more", what, db, minDB)
 	}
 }

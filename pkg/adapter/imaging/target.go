@@ -10,22 +10,23 @@ import (
 	"vitrine.io/pkg/foundation/ssimulacra2"
 )
 
-// encoding is a picture as a file, and how well that stands in for it.
+// encoding is an encoded file, with its quality and its score.
 type encoding struct {
 	body    []byte
 	quality int
-	score   float64 // SSIMULACRA2; 0: not measured
-	lowered int     // quality, if it was lowered for the sake of bytes
+	score   float64 // SSIMULACRA2, 0 to 100; 0: not measured
+	lowered int     // quality, if it was lowered to save bytes; 0: it was not
 }
 
 const (
-	mostTries = 5   // encodings that a search looks at before it takes the best of them; two or three are usual
-	near      = 1.0 // above the target by no more than this is near enough: two hundredths of a file's size
+	maxTries  = 5   // encodings per search; two or three are usual
+	tolerance = 1.0 // score above the target that ends a search; it is about 2 % of a file's size
 )
 
-// typical are the scores of photographs at qualities from typicalFrom on, in steps of typicalStep: medians of ten at 320
-// and 800 pixels. A picture's own curve lies above or below, and has about the same shape.
-var typical = map[pipeline.Format]curve{
+// typicalScores are the scores of photographs at qualities from typicalFrom on, in steps of typicalStep: medians of ten
+// photographs at widths of 320 and 800 pixels (measured). The curve of one image lies above or below and has a similar
+// shape.
+var typicalScores = map[pipeline.Format]curve{
 	pipeline.JPEG: {53.2, 61.1, 66.8, 70.4, 74.9, 80.0, 85.0},
 	pipeline.WebP: {54.2, 60.1, 64.8, 67.6, 70.5, 76.2, 83.2},
 	pipeline.AVIF: {39.1, 53.0, 64.0, 73.8, 78.8, 82.8, 91.0},
@@ -36,16 +37,16 @@ const (
 	typicalStep = 10
 )
 
-// curve is a score that grows with the quality. Between its points, and beyond them, it is straight.
+// curve is a score that grows with the quality, linear between its points and beyond them.
 type curve []float64
 
-// score returns the curve's score at a quality.
+// score returns the score of the curve at a quality.
 func (c curve) score(quality int) float64 {
 	i := min(max((quality-typicalFrom)/typicalStep, 0), len(c)-2)
 	return c[i] + (c[i+1]-c[i])*float64(quality-typicalFrom-i*typicalStep)/typicalStep
 }
 
-// quality returns where the curve has a score.
+// quality returns the quality at which the curve has a score.
 func (c curve) quality(score float64) float64 {
 	i := 0
 	for i < len(c)-2 && score > c[i+1] {
@@ -54,15 +55,16 @@ func (c curve) quality(score float64) float64 {
 	return float64(typicalFrom+i*typicalStep) + typicalStep*(score-c[i])/(c[i+1]-c[i])
 }
 
-// search looks for the lowest quality that reaches a score. It begins where the format's typical curve does, moved up by
-// lead, and goes on along the curve moved through what it has found; once it knows a quality that is too low and one that is
-// not, along the line between them. A score that no quality up to the highest reaches gives the highest.
-func search(target pipeline.Target, c curve, lead float64, try func(quality int) (encoding, error)) (encoding, error) {
-	low, high := encoding{quality: target.Min - 1}, encoding{quality: target.Max + 1} // too low for sure, and high enough
-	aim := target.Ssimulacra2 + near/2
-	next := c.quality(aim - lead)
+// search returns the encoding with the lowest quality that reaches the target score. The first try is the quality that the
+// typical curve, raised by offset, has for the score. Later tries follow the curve moved through the last result, or, once a
+// quality below and one above the target are known, the line between them. If no quality reaches the score, the result has
+// the highest quality of the target.
+func search(target pipeline.Target, c curve, offset float64, try func(quality int) (encoding, error)) (encoding, error) {
+	low, high := encoding{quality: target.Min - 1}, encoding{quality: target.Max + 1} // the bounds of the search, not encoded
+	aim := target.Ssimulacra2 + tolerance/2
+	next := c.quality(aim - offset)
 	var last encoding
-	for n := 0; n < mostTries && low.quality+1 < high.quality; n++ {
+	for n := 0; n < maxTries && low.quality+1 < high.quality; n++ {
 		quality := int(math.Round(min(max(next, float64(low.quality+1)), float64(high.quality-1))))
 		this, err := try(quality)
 		if err != nil {
@@ -73,7 +75,7 @@ func search(target pipeline.Target, c curve, lead float64, try func(quality int)
 			low = this
 		} else {
 			high = this
-			if this.score-target.Ssimulacra2 <= near {
+			if this.score-target.Ssimulacra2 <= tolerance {
 				break
 			}
 		}
@@ -93,52 +95,53 @@ func search(target pipeline.Target, c curve, lead float64, try func(quality int)
 	}
 }
 
-// judge tells how well files stand in for a picture.
-type judge struct{ reference *ssimulacra2.Reference }
+// scorer scores files against the image that they were encoded from.
+type scorer struct{ reference *ssimulacra2.Reference }
 
-// newJudge returns the judge of a picture in memory. What is transparent is seen on white. nil if it is too small to judge.
-func newJudge(img *vips.ImageRef) (*judge, error) {
-	seen, err := opaque(img)
-	if err != nil || seen.Width < ssimulacra2.MinSide || seen.Height < ssimulacra2.MinSide {
+// newScorer returns the scorer of an image in memory, nil if the image is too small for the metric. Transparent pixels are
+// compared on white.
+func newScorer(img *vips.ImageRef) (*scorer, error) {
+	pixels, err := opaquePixels(img)
+	if err != nil || pixels.Width < ssimulacra2.MinSide || pixels.Height < ssimulacra2.MinSide {
 		return nil, err
 	}
-	reference, err := ssimulacra2.NewReference(seen)
+	reference, err := ssimulacra2.NewReference(pixels)
 	if err != nil {
 		return nil, err
 	}
-	return &judge{reference}, nil
+	return &scorer{reference}, nil
 }
 
-// score decodes a file and compares it.
-func (j *judge) score(body []byte) (float64, error) {
+// score decodes a file and returns its SSIMULACRA2 score, rounded to hundredths.
+func (s *scorer) score(body []byte) (float64, error) {
 	img, err := vips.LoadImageFromBuffer(body, vips.NewImportParams())
 	if err != nil {
 		return 0, fmt.Errorf("read back: %w", err)
 	}
 	defer img.Close()
-	seen, err := opaque(img)
+	pixels, err := opaquePixels(img)
 	if err != nil {
 		return 0, fmt.Errorf("read back: %w", err)
 	}
-	score, err := j.reference.Score(seen)
+	score, err := s.reference.Score(pixels)
 	return math.Round(100*score) / 100, err
 }
 
-// opaque returns a picture's pixels as they are seen on white.
-func opaque(img *vips.ImageRef) (ssimulacra2.Picture, error) {
+// opaquePixels returns the pixels of an image on a white background.
+func opaquePixels(img *vips.ImageRef) (ssimulacra2.Image, error) {
 	flat, err := img.Copy()
 	if err != nil {
-		return ssimulacra2.Picture{}, err
+		return ssimulacra2.Image{}, err
 	}
 	defer flat.Close()
 	if flat.HasAlpha() {
 		if err := flat.Flatten(&vips.Color{R: 255, G: 255, B: 255}); err != nil {
-			return ssimulacra2.Picture{}, err
+			return ssimulacra2.Image{}, err
 		}
 	}
-	if err := flat.ToColorSpace(vips.InterpretationSRGB); err != nil { // a file may have come out grey
-		return ssimulacra2.Picture{}, err
+	if err := flat.ToColorSpace(vips.InterpretationSRGB); err != nil { // a decoded file may be grey
+		return ssimulacra2.Image{}, err
 	}
 	pixels, err := flat.ToBytes()
-	return ssimulacra2.Picture{Width: flat.Width(), Height: flat.Height(), RGB: pixels}, err
+	return ssimulacra2.Image{Width: flat.Width(), Height: flat.Height(), RGB: pixels}, err
 }

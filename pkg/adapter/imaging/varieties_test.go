@@ -21,10 +21,10 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-var update = flag.Bool("update", false, "write testdata/varieties again, with the libvips that is here")
+var update = flag.Bool("update", false, "write testdata/varieties with the installed libvips")
 
-// varietiesDir holds one small file of each kind that the accepted formats come in. They are committed, so that what is
-// made of them by mutation is the same bytes everywhere; cmd/codec's tests use them too.
+// varietiesDir holds one small file of each variety of the accepted formats. The files are committed, so that mutations of
+// them are the same bytes on every machine. The tests of cmd/codec use them, too.
 const varietiesDir = "testdata/varieties"
 
 // varieties returns the files by their names.
@@ -43,7 +43,7 @@ func varieties(t testing.TB) map[string][]byte {
 	return all
 }
 
-// scene is what all varieties show: waves of several lengths, so that no part of it is flat.
+// scene returns the image of all varieties: waves of several lengths, so that no part is flat.
 func scene() *image.NRGBA {
 	img := image.NewNRGBA(image.Rect(0, 0, 128, 96))
 	for y := range 96 {
@@ -59,7 +59,7 @@ func scene() *image.NRGBA {
 	return img
 }
 
-// veiled is the scene with an opacity that falls from left to right.
+// veiled returns the scene with an opacity that decreases from left to right.
 func veiled() *image.NRGBA {
 	img := scene()
 	for i := 3; i < len(img.Pix); i += 4 {
@@ -74,7 +74,7 @@ func greyed(img image.Image) *image.Gray {
 	return grey
 }
 
-// makeVarieties makes the files, by Go and by hand where they can, else by libvips.
+// makeVarieties returns the files, encoded by Go if it supports the variety, or else by libvips.
 func makeVarieties(t *testing.T) map[string][]byte {
 	t.Helper()
 	img, alpha, grey := scene(), veiled(), greyed(scene())
@@ -115,7 +115,7 @@ func makeVarieties(t *testing.T) map[string][]byte {
 	}
 }
 
-// bareWebP returns the picture as a WebP with nothing but its pixels.
+// bareWebP returns the image as a WebP without metadata.
 func bareWebP(t *testing.T, img image.Image, lossless bool) []byte {
 	t.Helper()
 	whole := through(t, img, func(ref *vips.ImageRef) ([]byte, error) {
@@ -129,8 +129,8 @@ func bareWebP(t *testing.T, img image.Image, lossless bool) []byte {
 	return bare
 }
 
-// TestEveryVarietyIsRead shows that the files are good before other tests make bad ones of them.
-func TestEveryVarietyIsRead(t *testing.T) {
+// TestVarieties checks that the files are valid. Other tests damage them.
+func TestVarieties(t *testing.T) {
 	t.Parallel()
 	if *update {
 		if err := os.MkdirAll(varietiesDir, 0o755); err != nil {
@@ -156,17 +156,17 @@ func TestEveryVarietyIsRead(t *testing.T) {
 		}
 		got := render(t, all[name], spec(inside("full", 128, pipeline.PNG)))
 		if animated := strings.HasPrefix(name, "animated"); got.Animated != animated || got.Width != 128 || got.Height != 96 {
-			t.Errorf("%s is told as %d x %d, animated %v", name, got.Width, got.Height, got.Animated)
+			t.Errorf("%s is reported as %d x %d, animated %v", name, got.Width, got.Height, got.Animated)
 		}
-		least := 30.0
+		minDB := 30.0
 		if strings.HasSuffix(name, ".gif") || name == "palette.png" || name == "cmyk.jpg" || name == "inks.jpg" {
-			least = 15 // few colours, or inks that cannot mix all of them
+			minDB = 15 // few colours, or inks with a small gamut
 		}
-		wantClose(t, name, got.Files[0].Body, want, least)
+		wantClose(t, name, got.Files[0].Body, want, minDB)
 	}
 }
 
-// inked returns the picture as amounts of cyan, magenta, yellow and black ink, by the rule of thumb.
+// inked returns the image as amounts of cyan, magenta, yellow and black ink, by the simple conversion.
 func inked(img *image.NRGBA) [4]*image.Gray {
 	var inks [4]*image.Gray
 	for i := range inks {
@@ -183,7 +183,7 @@ func inked(img *image.NRGBA) [4]*image.Gray {
 	return inks
 }
 
-// thumbProfile is the profile of the same rule of thumb.
+// thumbProfile returns the profile of the same conversion.
 func thumbProfile() []byte {
 	var table [16]vec
 	for i := range table {
@@ -193,8 +193,8 @@ func thumbProfile() []byte {
 	return inkProfile(table)
 }
 
-// cmykJPEG returns a JPEG of four inks as Adobe's programs write it, amounts upside down. Go writes no such file, but its
-// scans are those of four grey pictures.
+// cmykJPEG returns a JPEG of four inks as Adobe's programs write it, with inverted amounts. Go does not encode CMYK, but the
+// scans are those of four grey images.
 func cmykJPEG(t testing.TB, inks [4]*image.Gray) []byte {
 	t.Helper()
 	w, h := inks[0].Rect.Dx(), inks[0].Rect.Dy()

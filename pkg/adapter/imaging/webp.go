@@ -6,9 +6,9 @@ import (
 	"iter"
 )
 
-// bareWebP returns a WebP file with its pixels and nothing else. govips always names a colour profile when it writes WebP
-// ("none"), and libvips 8.14 takes a named profile for a wish to keep metadata: it then ignores strip, and adds an Exif
-// block of its own to every file, 180 bytes of resolution and size.
+// bareWebP returns a WebP file with only the chunks of its pixels. govips always sets a colour profile when it writes WebP
+// ("none"), and libvips 8.14 keeps metadata when a profile is set: it then ignores strip and adds an Exif block to every
+// file, 180 bytes of resolution and size.
 func bareWebP(file []byte) ([]byte, error) {
 	const headerSize = 12
 	if len(file) < headerSize {
@@ -19,7 +19,7 @@ func bareWebP(file []byte) ([]byte, error) {
 		n := 8 + int64(binary.LittleEndian.Uint32(rest[4:]))
 		n += n & 1 // chunks are padded to an even length
 		if n > int64(len(rest)) {
-			return nil, errors.New("webp: a chunk is longer than the file")
+			return nil, errors.New("webp: chunk is longer than the file")
 		}
 		switch chunk := rest[:n]; string(chunk[:4]) {
 		case "VP8X":
@@ -35,7 +35,7 @@ func bareWebP(file []byte) ([]byte, error) {
 		return nil, errors.New("webp: no pixels")
 	}
 	bare := make([]byte, headerSize, len(file))
-	if alpha != nil { // only then is the extended header needed
+	if alpha != nil { // the extended header is needed for alpha only
 		const onlyAlpha = 0x10
 		bare = append(bare, extended...)
 		bare[headerSize+8] = onlyAlpha
@@ -47,9 +47,9 @@ func bareWebP(file []byte) ([]byte, error) {
 	return bare, nil
 }
 
-// webpClaims returns how many frames a WebP says it has, and the largest size that it says anywhere. libvips 8.14 takes
-// memory for a whole frame before it tells the size, so it is asked second.
-func webpClaims(file []byte) claim {
+// webpClaim returns the number of frames of a WebP and the largest size in any of its headers. It is checked before libvips
+// reads the header, because libvips 8.14 allocates memory for a whole frame before it returns the size.
+func webpClaim(file []byte) claim {
 	var c claim
 	largest := func(width, height uint32) {
 		if uint64(width)*uint64(height) > uint64(c.width)*uint64(c.height) {
@@ -74,7 +74,7 @@ func webpClaims(file []byte) claim {
 	return c
 }
 
-// losslessWebP reports whether a WebP's picture, not an animation, is stored without loss.
+// losslessWebP reports whether a WebP that is no animation is stored without loss.
 func losslessWebP(file []byte) bool {
 	for name := range webpChunks(file) {
 		if name == "VP8L" {
@@ -84,7 +84,7 @@ func losslessWebP(file []byte) bool {
 	return false
 }
 
-// webpChunks goes over the chunks of a WebP: their names, and their bodies as far as they are there.
+// webpChunks iterates over the chunks of a WebP: the name and the body, which is shorter than announced if the file is cut.
 func webpChunks(file []byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for rest := file[12:]; len(rest) >= 8; {

@@ -54,7 +54,7 @@ func (s *Store) Heartbeats(ctx context.Context, maxAge time.Duration) ([]pipelin
 	for i, r := range rows {
 		reports[i] = pipeline.Report{
 			Role: r.Role, Instance: r.Instance, Revision: r.Revision, Error: r.Error,
-			InForce: time.Duration(r.InForce) * time.Microsecond, Silent: time.Duration(r.Silent) * time.Microsecond,
+			InForce: time.Duration(r.InForce) * time.Microsecond, Age: time.Duration(r.Silent) * time.Microsecond,
 		}
 	}
 	return reports, nil

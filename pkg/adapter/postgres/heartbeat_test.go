@@ -45,10 +45,10 @@ func heartbeats(t *testing.T, store *postgres.Store, maxAge time.Duration) []pip
 		t.Fatalf("heartbeats: %v", err)
 	}
 	for i, r := range all {
-		if r.Silent < 0 || r.Silent > time.Minute {
-			t.Errorf("%s: silent for %v", r.Instance, r.Silent)
+		if r.Age < 0 || r.Age > time.Minute {
+			t.Errorf("%s: silent for %v", r.Instance, r.Age)
 		}
-		all[i].Silent = 0
+		all[i].Age = 0
 	}
 	return all
 }

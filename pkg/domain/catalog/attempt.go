@@ -133,7 +133,7 @@ func (s *Service) Republish(ctx context.Context, product ProductID, image ImageI
 	if err != nil {
 		return fmt.Errorf("republish: %w", err)
 	}
-	failpoint.Hit(failpoint.RepeatCommitted)
+	failpoint.Hit(failpoint.RepublishCommitted)
 	s.Wake()
 	return nil
 }
@@ -161,7 +161,7 @@ func (s *Service) recordOutcome(ctx context.Context, a Attempt, verb string,
 	if p.Version != before {
 		s.invalidate(ctx, p.ID, p.Version)
 	}
-	failpoint.Hit(failpoint.OutcomeTold)
+	failpoint.Hit(failpoint.OutcomeInvalidated)
 	s.Wake()
 	return nil
 }

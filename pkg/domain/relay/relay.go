@@ -90,8 +90,8 @@ func (r *Relay) drainBacklog(ctx context.Context) error {
 		if err != nil || !full {
 			return err
 		}
-		if r.limiter.WaitN(ctx, r.config.Batch) != nil { // ctx has ended
-			return nil
+		if err := r.limiter.WaitN(ctx, r.config.Batch); err != nil {
+			return nil //nolint:nilerr // the burst is at least a batch, so only the end of ctx ends the wait
 		}
 	}
 }

@@ -6,7 +6,7 @@
 //
 // Invariants:
 //   - Neither side trusts a length: each type has its limit, and memory grows with what has arrived.
-//   - An answer must be complete, and must be what the specification asks for: each output is there, or dropped for a known
+//   - An answer must be complete, and must be what the specification requests: each output is there, or dropped for a known
 //     reason, but never the default one or a whole rendition.
-//   - The codec process links this package, so it imports no logger and no metrics.
+//   - The codec process links this package, so the package imports no logger and no metrics.
 package codecproto

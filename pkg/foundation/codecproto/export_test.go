@@ -1,6 +1,6 @@
 package codecproto
 
-// The frames, and the child's side, for tests and fuzzing.
+// Functions for frames and the child's side, for tests and fuzzing.
 var (
 	ReadFrame    = readFrame
 	WriteFrame   = writeFrame
@@ -8,5 +8,5 @@ var (
 	WriteFailure = writeFailure
 )
 
-// FirstRead is what is allocated before any of a payload has arrived, in bytes.
+// FirstRead is the number of bytes that is allocated before any byte of a payload has arrived.
 const FirstRead = firstRead

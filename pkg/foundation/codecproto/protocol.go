@@ -25,8 +25,8 @@ const (
 	frameFailure byte = 'F' // child: why nothing was rendered
 )
 
-// limits says how long a frame of each type may be, in bytes. A pipeline's maxBytes is at most
-// what a source may be here.
+// limits has the maximum length of a payload by type, in bytes. The limit of a source is the maximum of a pipeline's
+// maxBytes.
 var limits = map[byte]uint32{
 	frameHello: 4 << 10, frameRequest: 1 << 20, frameSource: 256 << 20,
 	frameAnswer: 1 << 20, frameBody: 256 << 20, frameFailure: 64 << 10,
@@ -35,7 +35,7 @@ var limits = map[byte]uint32{
 const (
 	maxBodies = 32 * 4    // renditions x formats of a pipeline
 	maxAnswer = 512 << 20 // bytes of all bodies of one answer
-	firstRead = 1 << 20   // bytes allocated before any of the payload has arrived
+	firstRead = 1 << 20   // bytes allocated before any byte of the payload has arrived
 	frameHead = 5         // length and type
 )
 
@@ -44,13 +44,13 @@ type hello struct {
 	Protocol int `json:"protocol"`
 }
 
-// request asks for the renditions of one image.
+// request is a request for the renditions of one image.
 type request struct {
 	Seq  int           `json:"seq"` // repeated in the answer: an answer to another request is detected
 	Spec pipeline.Spec `json:"spec"`
 }
 
-// answer is what was rendered. Outputs that are equal share a body.
+// answer is what was rendered. Equal outputs share a body.
 type answer struct {
 	Seq         int             `json:"seq"`
 	Format      pipeline.Format `json:"format"`
@@ -71,7 +71,7 @@ type answerOutput struct {
 	Score   float64         `json:"score,omitempty"`
 	Lowered int             `json:"lowered,omitempty"`
 	Default bool            `json:"default"`
-	Body    int             `json:"body"` // which of the bodies, from 0
+	Body    int             `json:"body"` // index of the body, from 0
 }
 
 // answerDropped is an output that was requested and dropped for its size.
@@ -110,8 +110,8 @@ func writeJSON(w io.Writer, kind byte, v any) error {
 	return writeFrame(w, kind, payload)
 }
 
-// readFrame reads one frame of one of these types. io.EOF means that the other side ended between two frames; an end
-// within one is io.ErrUnexpectedEOF.
+// readFrame reads one frame of one of the given types. It returns io.EOF if the stream ended between two frames, and
+// io.ErrUnexpectedEOF if it ended within one.
 func readFrame(r io.Reader, kinds ...byte) (byte, []byte, error) {
 	var head [frameHead]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -119,7 +119,7 @@ func readFrame(r io.Reader, kinds ...byte) (byte, []byte, error) {
 	}
 	n, kind := binary.BigEndian.Uint32(head[:]), head[4]
 	if !slices.Contains(kinds, kind) {
-		return 0, nil, fmt.Errorf("frame of type %q where one of %q belongs", kind, kinds)
+		return 0, nil, fmt.Errorf("frame of type %q, want one of %q", kind, kinds)
 	}
 	if n > limits[kind] {
 		return 0, nil, fmt.Errorf("frame %q of %d bytes is over its limit of %d", kind, n, limits[kind])
@@ -128,7 +128,8 @@ func readFrame(r io.Reader, kinds ...byte) (byte, []byte, error) {
 	return kind, payload, err
 }
 
-// readPayload reads n bytes. Above firstRead the buffer doubles as the bytes come: a length alone allocates little.
+// readPayload reads n bytes. Above firstRead the buffer doubles as bytes arrive, so that a wrong length alone allocates
+// little.
 func readPayload(r io.Reader, n int) ([]byte, error) {
 	payload := make([]byte, min(n, firstRead))
 	for read := 0; ; {
@@ -157,19 +158,20 @@ func readJSON(r io.Reader, kind byte, v any) error {
 	return json.Unmarshal(payload, v)
 }
 
-// ReadHello waits for the first frame of a child. It fails if the child speaks another version of the protocol.
+// ReadHello waits for the first frame of a child. It is an error if the child speaks another version of the protocol.
 func ReadHello(r io.Reader) error {
 	var h hello
 	if err := readJSON(r, frameHello, &h); err != nil {
 		return err
 	}
 	if h.Protocol != version {
-		return fmt.Errorf("it speaks protocol %d, not %d", h.Protocol, version)
+		return fmt.Errorf("codec speaks protocol %d, not %d", h.Protocol, version)
 	}
 	return nil
 }
 
-// WriteRequest sends an image to a child.
+// WriteRequest sends an image to a child. It is an error if the source or the specification is over its limit, or if writing
+// fails.
 func WriteRequest(w io.Writer, seq int, source []byte, spec pipeline.Spec) error {
 	if err := writeJSON(w, frameRequest, request{Seq: seq, Spec: spec}); err != nil {
 		return err
@@ -286,8 +288,8 @@ func readFailure(payload []byte, seq int) error {
 	return why
 }
 
-// withBodies returns the answer with its bodies if it is what spec asks for: each output once, in order, with a body, or
-// dropped for a known reason. The default one is not dropped, and neither is a whole rendition.
+// withBodies returns the answer with its bodies. It is an error if the answer is not what spec requests: each output once,
+// in order, with a body or dropped for a known reason. Neither the default output nor a whole rendition may be dropped.
 func (a answer) withBodies(bodies [][]byte, spec pipeline.Spec) (media.Rendered, error) {
 	rendered := media.Rendered{
 		Format: a.Format, Width: a.Width, Height: a.Height, Animated: a.Animated, Placeholder: a.Placeholder,
@@ -327,14 +329,14 @@ func (a answer) withBodies(bodies [][]byte, spec pipeline.Spec) (media.Rendered,
 	return rendered, nil
 }
 
-// withBody returns an output if it is the one that belongs here.
+// withBody returns an output with its body. It is an error if it is not the output o of the rendition name.
 func (got answerOutput) withBody(bodies [][]byte, name string, o pipeline.Output, marked bool) (media.EncodedFile, error) {
 	if got.Name != name || got.Format != o.Format {
-		return media.EncodedFile{}, fmt.Errorf("answer with %s as %s where %s as %s belongs", got.Name, got.Format, name, o.Format)
+		return media.EncodedFile{}, fmt.Errorf("answer with %s as %s, want %s as %s", got.Name, got.Format, name, o.Format)
 	}
 	if got.Body < 0 || got.Body >= len(bodies) || len(bodies[got.Body]) == 0 || got.Width < 1 || got.Height < 1 ||
 		got.Lowered < 0 || got.Lowered > 100 || got.Default != marked {
-		return media.EncodedFile{}, fmt.Errorf("answer in which %s as %s is %+v", name, o.Format, got)
+		return media.EncodedFile{}, fmt.Errorf("answer with invalid output %s as %s: %+v", name, o.Format, got)
 	}
 	return media.EncodedFile{
 		Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Score: got.Score, Lowered: got.Lowered,

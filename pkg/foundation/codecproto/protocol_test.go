@@ -14,11 +14,17 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestFramesComeBackAsTheyWent(t *testing.T) {
+func TestFrame(t *testing.T) {
+	t.Parallel()
+	t.Run("round_trip", testFrameRoundTrip)
+	t.Run("over_limit", testFrameOverLimit)
+}
+
+func testFrameRoundTrip(t *testing.T) {
 	t.Parallel()
 	const first = codecproto.FirstRead
 	for _, n := range []int{0, 1, first - 1, first, first + 1, 5*first + 3} {
-		payload := bytes.Repeat([]byte("picture"), n/7+1)[:n]
+		payload := bytes.Repeat([]byte("payload"), n/7+1)[:n]
 		var wire bytes.Buffer
 		if err := codecproto.WriteFrame(&wire, 'S', payload); err != nil {
 			t.Fatal(err)
@@ -42,7 +48,7 @@ func TestFramesComeBackAsTheyWent(t *testing.T) {
 	}
 }
 
-func TestFramesOverTheirLimitAreRefusedOnBothSides(t *testing.T) {
+func testFrameOverLimit(t *testing.T) {
 	t.Parallel()
 	if err := codecproto.WriteFrame(io.Discard, 'H', make([]byte, 5<<10)); err == nil {
 		t.Error("a long hello was written")
@@ -53,7 +59,7 @@ func TestFramesOverTheirLimitAreRefusedOnBothSides(t *testing.T) {
 	}
 }
 
-// FuzzReadFrame shows that no bytes make the reader panic, allocate on a length's word alone, or return what was not sent.
+// FuzzReadFrame checks that no input makes the reader panic, allocate for a length alone, or return what was not sent.
 func FuzzReadFrame(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x02A{}"))
 	f.Add([]byte("\xff\xff\xff\xffA"))
@@ -65,17 +71,17 @@ func FuzzReadFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var again bytes.Buffer
-		if err := codecproto.WriteFrame(&again, kind, payload); err != nil {
+		var written bytes.Buffer
+		if err := codecproto.WriteFrame(&written, kind, payload); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.HasPrefix(wire, again.Bytes()) || again.Len() != len(wire)-r.Len() {
-			t.Errorf("read %q of %q", again.Bytes(), wire)
+		if !bytes.HasPrefix(wire, written.Bytes()) || written.Len() != len(wire)-r.Len() {
+			t.Errorf("read %q of %q", written.Bytes(), wire)
 		}
 	})
 }
 
-// FuzzReadAnswer shows that no answer is accepted but one that has, or drops, every output that was asked for.
+// FuzzReadAnswer checks that an answer is accepted only if it contains or drops every requested output.
 func FuzzReadAnswer(f *testing.F) {
 	spec := testSpec()
 	var good bytes.Buffer
@@ -92,41 +98,41 @@ func FuzzReadAnswer(f *testing.F) {
 	f.Add(dropped.Bytes())
 	f.Add([]byte("\x00\x00\x00\x1cF{\"seq\":1,\"code\":\"corrupt\"}"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		made, err := codecproto.ReadAnswer(bytes.NewReader(wire), 1, spec)
+		rendered, err := codecproto.ReadAnswer(bytes.NewReader(wire), 1, spec)
 		if err != nil {
 			return
 		}
-		last := made.Files[len(made.Files)-1]
-		if len(made.Files)+len(made.Dropped) != 4 || made.Width < 1 || last.Name != "card" || !last.Default {
-			t.Errorf("accepted %+v", made)
+		last := rendered.Files[len(rendered.Files)-1]
+		if len(rendered.Files)+len(rendered.Dropped) != 4 || rendered.Width < 1 || last.Name != "card" || !last.Default {
+			t.Errorf("accepted %+v", rendered)
 		}
 	})
 }
 
-func TestAnAnswerArrivesAsItWasSent(t *testing.T) {
+func testAnswerRoundTrip(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
-	made := testRendered(spec)
-	made.Animated = true
+	rendered := testRendered(spec)
+	rendered.Animated = true
 	var wire bytes.Buffer
-	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
+	if err := codecproto.WriteAnswer(&wire, 5, rendered); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := codecproto.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, made) {
-		t.Errorf("got %+v and %v, want %+v", got, err, made)
+	if got, err := codecproto.ReadAnswer(&wire, 5, spec); err != nil || !reflect.DeepEqual(got, rendered) {
+		t.Errorf("got %+v and %v, want %+v", got, err, rendered)
 	}
 }
 
-func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
+func testAnswerSharedBodyIsSentOnce(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
-	made := testRendered(spec)
+	rendered := testRendered(spec)
 	shared := bytes.Repeat([]byte("x"), 10000)
-	for i := range made.Files {
-		made.Files[i].Body = shared
+	for i := range rendered.Files {
+		rendered.Files[i].Body = shared
 	}
 	var wire bytes.Buffer
-	if err := codecproto.WriteAnswer(&wire, 5, made); err != nil {
+	if err := codecproto.WriteAnswer(&wire, 5, rendered); err != nil {
 		t.Fatal(err)
 	}
 	if wire.Len() > 12000 {
@@ -138,9 +144,16 @@ func TestAnAnswerSendsASharedBodyOnce(t *testing.T) {
 	}
 }
 
-func TestServeEndsWithItsInput(t *testing.T) {
+func TestServe(t *testing.T) {
 	t.Parallel()
-	never := func([]byte, pipeline.Spec) (media.Rendered, error) { panic("no picture was sent") }
+	t.Run("input_ends", testServeInputEnds)
+	t.Run("context_ends", testServeContextEnds)
+	t.Run("several_requests", testServeSeveralRequests)
+}
+
+func testServeInputEnds(t *testing.T) {
+	t.Parallel()
+	never := func([]byte, pipeline.Spec) (media.Rendered, error) { panic("no image was sent") }
 	if err := codecproto.Serve(t.Context(), strings.NewReader(""), io.Discard, never); err != nil {
 		t.Errorf("no input: %v", err)
 	}
@@ -157,11 +170,11 @@ func TestServeEndsWithItsInput(t *testing.T) {
 	r, w := io.Pipe()
 	_ = r.Close()
 	if err := codecproto.Serve(t.Context(), strings.NewReader(""), w, never); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("nobody listens: %v, want io.ErrClosedPipe", err)
+		t.Errorf("the reader is closed: %v, want io.ErrClosedPipe", err)
 	}
 }
 
-func TestServeEndsWithItsContext(t *testing.T) {
+func testServeContextEnds(t *testing.T) {
 	t.Parallel()
 	in, held := io.Pipe()
 	defer held.Close()
@@ -174,7 +187,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestLongTextsOfAFailureAreCut(t *testing.T) {
+func testAnswerLongFailureTextsAreCut(t *testing.T) {
 	t.Parallel()
 	var wire bytes.Buffer
 	long := strings.Repeat("x", 1<<20)
@@ -187,7 +200,7 @@ func TestLongTextsOfAFailureAreCut(t *testing.T) {
 	}
 }
 
-func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
+func testServeSeveralRequests(t *testing.T) {
 	t.Parallel()
 	spec := testSpec()
 	var in, out bytes.Buffer
@@ -200,17 +213,17 @@ func TestServeAnswersOnePictureAfterTheOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	if kind, hello, err := codecproto.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":2}` {
-		t.Errorf("the first word is %q %q, %v", kind, hello, err)
+		t.Errorf("the first frame is %q %q, %v", kind, hello, err)
 	}
 	for i, want := range []media.Code{"", media.Corrupt, media.CodecCrashed, ""} {
 		got, err := codecproto.ReadAnswer(&out, i, spec)
 		if failure := media.FailureOf(err); want != "" && (failure == nil || failure.Code != want) {
-			t.Errorf("picture %d: %v, want %s", i, err, want)
+			t.Errorf("image %d: %v, want %s", i, err, want)
 		} else if want == "" && (err != nil || len(got.Files) != 4) {
-			t.Errorf("picture %d: %d outputs, %v", i, len(got.Files), err)
+			t.Errorf("image %d: %d outputs, %v", i, len(got.Files), err)
 		}
 	}
 	if out.Len() != 0 {
-		t.Errorf("%d bytes nobody asked for", out.Len())
+		t.Errorf("%d unexpected bytes", out.Len())
 	}
 }

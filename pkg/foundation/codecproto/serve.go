@@ -11,19 +11,19 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Renderer makes the renditions of one image. Its errors are *media.Failure; any other error is sent as codec_crashed.
+// Renderer renders one image. Its errors are *media.Failure; any other error is sent as codec_crashed.
 type Renderer func(source []byte, spec pipeline.Spec) (media.Rendered, error)
 
 // Serve is the main loop of a child: it writes the hello to out, then renders one image after the other from in. It returns
 // nil when in ends, which is how a parent stops a child, and ctx's error when ctx ends, which closes in if in is an
-// io.Closer. A panic in render ends the process: its state cannot be trusted any more.
+// io.Closer. A panic in render ends the process: its state is no longer reliable.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, render Renderer) error {
 	if closer, ok := in.(io.Closer); ok {
-		defer context.AfterFunc(ctx, func() { _ = closer.Close() })() // ends a read that waits for the next image
+		defer context.AfterFunc(ctx, func() { _ = closer.Close() })() // this ends a read that waits for the next image
 	}
 	w := bufio.NewWriter(out)
 	if err := writeJSON(w, frameHello, hello{Protocol: version}); err != nil {
-		return fmt.Errorf("say hello: %w", err)
+		return fmt.Errorf("write hello: %w", err)
 	}
 	for ctx.Err() == nil {
 		if err := w.Flush(); err != nil {
@@ -53,7 +53,7 @@ func reply(w io.Writer, q request, source []byte, render Renderer) error {
 	}
 	why := media.FailureOf(err)
 	if why == nil {
-		why = media.Fail(media.CodecCrashed, "the codec failed on this picture", err)
+		why = media.Fail(media.CodecCrashed, "the codec failed on this image", err)
 	}
 	return writeFailure(w, q.Seq, why)
 }

@@ -29,7 +29,7 @@ func testRendered(spec pipeline.Spec) media.Rendered {
 	return rendered
 }
 
-// testRender fails if the source says so.
+// testRender fails if the source is the name of a failure.
 func testRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	switch string(source) {
 	case "corrupt":

@@ -1,14 +1,14 @@
-// Package failpoint crashes a program at a named step, so that a test can show what is left and what mends it.
+// Package failpoint crashes a program at a named step, so that a test can check the recovery from a crash at that step.
 //
-// [Hit] does nothing and costs nothing, unless a program is built with -tags failpoint: then VITRINE_FAILPOINT says at
-// which steps it kills itself, as a power cut would. No deferred call runs, no connection is closed, no log is flushed.
-// Programs that are shipped are never built like that, so no setting can make them do it.
+// [Hit] does nothing and costs nothing, unless the program is built with -tags failpoint. Then the environment variable
+// VITRINE_FAILPOINT names the steps at which the program kills itself, as a power failure would: no deferred call runs, no
+// connection is closed and no log is flushed. Released programs are built without the tag, so no setting can crash them.
 //
-//	VITRINE_FAILPOINT=worker.fetched           dies the first time that a picture has been fetched
+//	VITRINE_FAILPOINT=worker.fetched           is killed when an image has been downloaded for the first time
 //	VITRINE_FAILPOINT=worker.fetched:3         the third time
-//	VITRINE_FAILPOINT=worker.fetched=stop      stops (SIGSTOP), and goes on from there after SIGCONT: a zombie
-//	VITRINE_FAILPOINT=kafka.handled,kafka.marked:2   whichever comes first
+//	VITRINE_FAILPOINT=worker.fetched=stop      stops (SIGSTOP), and continues after SIGCONT
+//	VITRINE_FAILPOINT=kafka.handled,kafka.marked:2   at the step that is reached first
 //
-// The names are the constants below and nothing else: a test holds each to one place in the code and to a crash test in
-// cmd.
+// The steps are the constants of type [Name]. A test checks that the code has exactly one call of Hit for each of them, and
+// that a crash test in pkg/test/system uses it.
 package failpoint

@@ -18,7 +18,7 @@ import (
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// root is the repository, seen from this package.
+// root is the repository's directory, relative to this package.
 const root = "../../.."
 
 // declared returns the constants of name.go and their values.
@@ -44,11 +44,11 @@ func declared(t *testing.T) map[string]string {
 	return names
 }
 
-// mentions are the places where the code says failpoint.Name, and which of them are calls of Hit.
+// mentions are the files that use a step, by the step's constant: in a call of Hit, and in a crash test.
 type mentions struct{ hits, crashes map[string][]string }
 
-// look reads all our code but this package.
-func look(t *testing.T) mentions {
+// findMentions parses all Go files of cmd and pkg except this package.
+func findMentions(t *testing.T) mentions {
 	t.Helper()
 	found := mentions{hits: map[string][]string{}, crashes: map[string][]string{}}
 	for _, dir := range []string{"cmd", "pkg"} {
@@ -77,39 +77,39 @@ func (m mentions) add(t *testing.T, path string, file *ast.File) {
 	t.Helper()
 	crashTest := regexp.MustCompile(`/pkg/test/system/crash_([a-z]+_)?test\.go$`).MatchString(filepath.ToSlash(path))
 	ast.Inspect(file, func(n ast.Node) bool {
-		if call, ok := n.(*ast.CallExpr); ok && ours(call.Fun) == "Hit" {
-			name := ours(call.Args[0])
+		if call, ok := n.(*ast.CallExpr); ok && stepName(call.Fun) == "Hit" {
+			name := stepName(call.Args[0])
 			if name == "" {
-				t.Errorf("%s: a step is named by its constant, or a misspelt one compiles", path)
+				t.Errorf("%s: Hit takes a constant of package failpoint, so that a misspelt step does not compile", path)
 			}
 			m.hits[name] = append(m.hits[name], path)
 		}
-		if name := ours(n); crashTest && name != "" {
+		if name := stepName(n); crashTest && name != "" {
 			m.crashes[name] = append(m.crashes[name], path)
 		}
 		return true
 	})
 }
 
-// ours returns X of failpoint.X, or "".
-func ours(n ast.Node) string {
+// stepName returns X of the expression failpoint.X, or "".
+func stepName(n ast.Node) string {
 	selector, ok := n.(*ast.SelectorExpr)
 	if !ok {
 		return ""
 	}
-	if room, ok := selector.X.(*ast.Ident); !ok || room.Name != "failpoint" {
+	if pkg, ok := selector.X.(*ast.Ident); !ok || pkg.Name != "failpoint" {
 		return ""
 	}
 	return selector.Sel.Name
 }
 
-func TestEveryStepIsAtOnePlaceAndHasACrashTest(t *testing.T) {
+func TestNames(t *testing.T) {
 	t.Parallel()
-	found := look(t)
+	found := findMentions(t)
 	values := map[string]string{}
 	names := declared(t)
 	if len(names) < 15 {
-		t.Errorf("saw %d names: this test no longer looks at the right thing", len(names))
+		t.Errorf("found %d names: the test reads the wrong file", len(names))
 	}
 	page, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
 	if err != nil {
@@ -117,22 +117,22 @@ func TestEveryStepIsAtOnePlaceAndHasACrashTest(t *testing.T) {
 	}
 	for name, value := range names {
 		if !strings.Contains(string(page), "`"+value+"`") {
-			t.Errorf("docs/architecture.md says nothing of %s", value)
+			t.Errorf("docs/architecture.md does not list %s", value)
 		}
 		if places := found.hits[name]; len(places) != 1 {
-			t.Errorf("%s is hit at %d places, not at one: %v", name, len(places), places)
+			t.Errorf("%s has %d calls of Hit, want 1: %v", name, len(places), places)
 		}
 		if len(found.crashes[name]) == 0 {
-			t.Errorf("nothing in pkg/test/system/crash_*_test.go crashes at %s", name)
+			t.Errorf("no test in pkg/test/system/crash_*_test.go uses %s", name)
 		}
 		if other := values[value]; other != "" || !regexp.MustCompile(`^[a-z]+(\.[a-z]+)+$`).MatchString(value) {
-			t.Errorf("%s is %q, which is no name or also %s's", name, value, other)
+			t.Errorf("%s is %q, which is malformed or the same as %s", name, value, other)
 		}
 		values[value] = name
 	}
 }
 
-func TestNothingHappensInOrdinaryPrograms(t *testing.T) {
+func TestHit(t *testing.T) {
 	t.Setenv("VITRINE_FAILPOINT", string(failpoint.WorkerFetched))
 	failpoint.Hit(failpoint.WorkerFetched)
 	if n := testing.AllocsPerRun(100, func() { failpoint.Hit(failpoint.WorkerFetched) }); n != 0 {
@@ -140,13 +140,14 @@ func TestNothingHappensInOrdinaryPrograms(t *testing.T) {
 	}
 }
 
-// TestWithTheTag runs the tests of the build that crashes, which the ordinary build does not contain.
-func TestWithTheTag(t *testing.T) {
+// TestTaggedBuild runs the tests of on_internal_test.go, which the ordinary build does not contain.
+func TestTaggedBuild(t *testing.T) {
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-tags", "failpoint", "-run", "Step|Plan", "-v", ".")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-tags", "failpoint", "-run", "TestTaggedHit|TestParse",
+		"-v", ".")
 	cmd.Env = append(os.Environ(), "GOCOVERDIR="+t.TempDir())
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestAStepKills") {
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestTaggedHit") {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

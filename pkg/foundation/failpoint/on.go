@@ -12,26 +12,26 @@ import (
 	"syscall"
 )
 
-// variable is where the steps to fail at come from.
+// variable is the environment variable that names the steps.
 const variable = "VITRINE_FAILPOINT"
 
-// armed is what the environment asks for, read at the first step.
+// armed is the plan of the environment, read at the first step.
 var armed = sync.OnceValue(func() *plan {
 	p, err := parse(os.Getenv(variable))
 	if err != nil {
-		panic(fmt.Sprintf("%s: %v", variable, err)) // a test that does not crash where it says would show nothing
+		panic(fmt.Sprintf("%s: %v", variable, err)) // otherwise a crash test without a crash would pass
 	}
 	return p
 })
 
-// Hit ends the process, or stops it, if that was asked for at this step.
+// Hit kills or stops the process if the plan says so for this step.
 func Hit(name Name) {
 	switch armed().count(name) {
 	case kill:
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {} // not one step further
+		select {} // no further step runs
 	case stop:
-		// Another thread may take the signal, and this one would run on for a moment: so it waits to be told.
+		// Another thread may receive SIGSTOP while this one still runs, so this one waits for SIGCONT.
 		resumed := make(chan os.Signal, 1)
 		signal.Notify(resumed, syscall.SIGCONT)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
@@ -40,7 +40,7 @@ func Hit(name Name) {
 	}
 }
 
-// action is what a step does.
+// action is the effect of a step.
 type action int
 
 const (
@@ -49,18 +49,18 @@ const (
 	stop
 )
 
-// plan is which hit of which step does what.
+// plan holds the armed steps.
 type plan struct {
 	mu    sync.Mutex
 	steps map[Name]*step
 }
 
 type step struct {
-	left   int // hits until it acts
+	left   int // hits until the action
 	action action
 }
 
-// count notes a hit and says what follows.
+// count counts a hit and returns the action to take.
 func (p *plan) count(name Name) action {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,14 +74,14 @@ func (p *plan) count(name Name) action {
 	return s.action
 }
 
-// parse reads "name[:n][=stop]", several separated by commas.
+// parse reads steps of the form name[:n][=stop], separated by commas.
 func parse(text string) (*plan, error) {
 	p := &plan{steps: map[Name]*step{}}
 	if text == "" {
 		return p, nil
 	}
-	for _, one := range strings.Split(text, ",") {
-		rest, word, has := strings.Cut(one, "=")
+	for _, item := range strings.Split(text, ",") {
+		rest, word, has := strings.Cut(item, "=")
 		s := &step{left: 1, action: kill}
 		if has && word != "stop" {
 			return nil, fmt.Errorf("%q is not stop", word)
@@ -97,7 +97,7 @@ func parse(text string) (*plan, error) {
 			s.left = n
 		}
 		if name == "" {
-			return nil, fmt.Errorf("%q names no step", one)
+			return nil, fmt.Errorf("%q names no step", item)
 		}
 		p.steps[Name(name)] = s
 	}

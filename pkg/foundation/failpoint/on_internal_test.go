@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestMain lets this program be the one that crashes: it then passes three steps, and notes what it came to.
+// TestMain also runs the program under test, which hits one step three times and appends its progress to a file.
 func TestMain(m *testing.M) {
 	if notes := os.Getenv("TEST_NOTES"); notes != "" {
 		note := func(text string) {
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// crash starts this program with the steps to fail at.
+// crash starts the program under test with VITRINE_FAILPOINT set to steps.
 func crash(t *testing.T, steps string) (cmd *exec.Cmd, notes func() string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "notes")
@@ -52,7 +52,13 @@ func crash(t *testing.T, steps string) (cmd *exec.Cmd, notes func() string) {
 
 func status(cmd *exec.Cmd) syscall.WaitStatus { return cmd.ProcessState.Sys().(syscall.WaitStatus) }
 
-func TestAStepKills(t *testing.T) {
+func TestTaggedHit(t *testing.T) {
+	t.Run("kills_at_requested_hit", testTaggedHitKillsAtRequestedHit)
+	t.Run("other_steps_do_nothing", testTaggedHitOtherStepsDoNothing)
+	t.Run("stops_until_sigcont", testTaggedHitStopsUntilSigcont)
+}
+
+func testTaggedHitKillsAtRequestedHit(t *testing.T) {
 	for steps, want := range map[string]string{
 		"worker.fetched":                  "before ",
 		"worker.fetched:3":                "before after before after before ",
@@ -61,7 +67,7 @@ func TestAStepKills(t *testing.T) {
 	} {
 		cmd, notes := crash(t, steps)
 		if err := cmd.Wait(); err == nil || status(cmd).Signal() != syscall.SIGKILL {
-			t.Errorf("%s: it ended with %v, want killed", steps, err)
+			t.Errorf("%s: it exited with %v, want killed", steps, err)
 		}
 		if got := notes(); got != want {
 			t.Errorf("%s: got %q, want %q", steps, got, want)
@@ -69,7 +75,7 @@ func TestAStepKills(t *testing.T) {
 	}
 }
 
-func TestNoStepIsAskedFor(t *testing.T) {
+func testTaggedHitOtherStepsDoNothing(t *testing.T) {
 	for _, steps := range []string{"", "worker.begun", "worker.fetched:4"} {
 		cmd, notes := crash(t, steps)
 		if err := cmd.Wait(); err != nil {
@@ -81,11 +87,11 @@ func TestNoStepIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestAStepStops(t *testing.T) {
+func testTaggedHitStopsUntilSigcont(t *testing.T) {
 	cmd, notes := crash(t, "worker.fetched:2=stop")
 	var state syscall.WaitStatus
 	if _, err := syscall.Wait4(cmd.Process.Pid, &state, syscall.WUNTRACED, nil); err != nil || !state.Stopped() {
-		t.Fatalf("%v, %v: it has not stopped", state, err)
+		t.Fatalf("%v, %v: the process has not stopped", state, err)
 	}
 	if got, want := notes(), "before after before "; got != want {
 		t.Errorf("stopped: got %q, want %q", got, want)
@@ -94,14 +100,14 @@ func TestAStepStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("gone on: %v", err)
+		t.Errorf("after SIGCONT: %v", err)
 	}
 	if got, want := notes(), "before after before after before after deferred "; got != want {
-		t.Errorf("gone on: got %q, want %q", got, want)
+		t.Errorf("after SIGCONT: got %q, want %q", got, want)
 	}
 }
 
-func TestAPlanThatIsNoneIsRefused(t *testing.T) {
+func TestParse(t *testing.T) {
 	for _, text := range []string{"a:", "a:0", "a:-1", "a:x", "a=go", ":1", "a,,b", "=stop"} {
 		if p, err := parse(text); err == nil {
 			t.Errorf("%q: got %v", text, p.steps)

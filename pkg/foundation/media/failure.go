@@ -6,45 +6,45 @@ import (
 	"time"
 )
 
-// Code says why a picture could not be made. Codes are public and stable.
+// Code is the reason why an image could not be processed. Codes are public and stable.
 type Code string
 
 // The codes.
 const (
-	URLForbidden       Code = "url_forbidden"       // the address, port or scheme may not be reached
+	URLForbidden       Code = "url_forbidden"       // the address, port or scheme is not allowed
 	DNSFailed          Code = "dns_failed"          // the host's name does not resolve
 	ConnectFailed      Code = "connect_failed"      // no connection, or it broke
 	TLSFailed          Code = "tls_failed"          // no trusted TLS connection
 	Timeout            Code = "timeout"             // the source was too slow
-	HTTPStatus         Code = "http_status"         // the source answered that it will not serve the picture
-	SourceUnavailable  Code = "source_unavailable"  // the source answered that it cannot serve it now (408, 425, 429, 5xx)
-	TooManyRedirects   Code = "too_many_redirects"  //
+	HTTPStatus         Code = "http_status"         // the source refused the request with a permanent status
+	SourceUnavailable  Code = "source_unavailable"  // the source refused it with a temporary status (408, 425, 429, 5xx)
+	TooManyRedirects   Code = "too_many_redirects"  // more redirects than the fetcher follows
 	Incomplete         Code = "incomplete"          // the body ended before its announced length
 	TooLarge           Code = "too_large"           // more bytes than limits.maxBytes
-	UnsupportedFormat  Code = "unsupported_format"  // not a picture, or not of an accepted format
+	UnsupportedFormat  Code = "unsupported_format"  // not an image, or not of an accepted format
 	Corrupt            Code = "corrupt"             // truncated or damaged
 	TooManyPixels      Code = "too_many_pixels"     // more than limits.maxPixels
-	CodecCrashed       Code = "codec_crashed"       // the codec died on it
+	CodecCrashed       Code = "codec_crashed"       // the codec process died, or failed in an unknown way
 	CodecTimeout       Code = "codec_timeout"       // the codec was killed at limits.deadline
-	WorkerCrashed      Code = "worker_crashed"      // workers kept dying on it
-	StorageFailed      Code = "storage_failed"      // the object store did not take the renditions
+	WorkerCrashed      Code = "worker_crashed"      // several workers died while they processed it
+	StorageFailed      Code = "storage_failed"      // the object store did not store the renditions
 	CodecUnavailable   Code = "codec_unavailable"   // no codec could be started
-	PipelineUnknown    Code = "pipeline_unknown"    // the requested specification is not on record
-	PipelineImpossible Code = "pipeline_impossible" // the specification asks for what this codec cannot make
+	PipelineUnknown    Code = "pipeline_unknown"    // the requested specification is not stored
+	PipelineImpossible Code = "pipeline_impossible" // the specification requests what this codec cannot render
 	HostBusy           Code = "host_busy"           // as many downloads from the host as fetch.perHost allows
 )
 
-// Class says what follows from a code.
+// Class is what the worker does about a code.
 type Class int
 
 // The classes.
 const (
-	Permanent  Class = iota + 1 // trying again cannot help: the picture fails
-	Transient                   // the source or the picture may do better later: an attempt is spent
-	Deferrable                  // not the picture's fault: later, no attempt spent
+	Permanent  Class = iota + 1 // a retry cannot help: the image fails
+	Transient                   // a retry may help: an attempt is counted
+	Deferrable                  // not the image's fault: retried later without counting an attempt
 )
 
-// classes is the one table of what follows from which code.
+// classes has the class of each code.
 var classes = map[Code]Class{
 	URLForbidden:       Permanent,
 	DNSFailed:          Transient,
@@ -69,7 +69,7 @@ var classes = map[Code]Class{
 	HostBusy:           Deferrable,
 }
 
-// Class returns what follows from the code. A code that is not in the table is nobody's but ours.
+// Class returns the class of the code, Deferrable for a code that is not in the table: it can only be a bug of this program.
 func (c Code) Class() Class {
 	if class, ok := classes[c]; ok {
 		return class
@@ -77,17 +77,16 @@ func (c Code) Class() Class {
 	return Deferrable
 }
 
-// Failure is the error of everything that works on a picture: a code, and a sentence that a client may read. The cause is
-// for logs.
+// Failure is the error of all packages that process an image. Code and Detail are shown to clients; Cause is for logs.
 type Failure struct {
 	Code       Code
 	Detail     string
-	RetryAfter time.Duration // what the source asked for; 0: nothing
-	Content    string        // SHA-256 in hex of the source that a codec did not survive; "": it did
+	RetryAfter time.Duration // from the source's Retry-After; 0: none
+	Content    string        // SHA-256 in hex of the source on which a codec was lost; "": none was lost
 	Cause      error
 }
 
-// Fail returns a Failure.
+// Fail returns a Failure; cause may be nil.
 func Fail(code Code, detail string, cause error) *Failure {
 	return &Failure{Code: code, Detail: detail, Cause: cause}
 }
@@ -104,7 +103,7 @@ func (f *Failure) Error() string {
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Cause }
 
-// FailureOf returns the Failure inside err, or nil.
+// FailureOf returns the Failure that err wraps, or nil.
 func FailureOf(err error) *Failure {
 	var f *Failure
 	if errors.As(err, &f) {
@@ -113,11 +112,11 @@ func FailureOf(err error) *Failure {
 	return nil
 }
 
-// CodecLost reports whether a codec was lost by the failure: it died, said that it has no memory left or fails in an unknown
-// way, or had to be killed at its deadline. No failure has lost none.
+// CodecLost reports whether a codec process was lost: it died, reported that it has no memory left or an unknown error, or
+// was killed at the deadline. It is false for a nil Failure.
 func (f *Failure) CodecLost() bool {
 	return f != nil && (f.Code == CodecCrashed || f.Code == CodecTimeout)
 }
 
-// Codes returns every code with its class, for tables that must cover them all.
+// Codes returns every code with its class.
 func Codes() map[Code]Class { return maps.Clone(classes) }

@@ -2,13 +2,13 @@ package media
 
 import "vitrine.io/pkg/foundation/pipeline"
 
-// Rendered is what the codec makes of one source.
+// Rendered is the result of the codec for one source.
 type Rendered struct {
 	Format      pipeline.Format // of the source
-	Width       int             // of the source, upright
-	Height      int
-	Animated    bool   // the source has several frames; the first was taken
-	Placeholder string // ThumbHash in base64
+	Width       int             // of the source, upright, in pixels
+	Height      int             // the same
+	Animated    bool            // the source has several frames; the first was rendered
+	Placeholder string          // ThumbHash in base64
 	Files       []EncodedFile
 	Dropped     []Dropped
 }
@@ -17,15 +17,15 @@ type Rendered struct {
 type EncodedFile struct {
 	Name    string
 	Format  pipeline.Format
-	Width   int
-	Height  int
-	Score   float64 // SSIMULACRA2, where a target asked for it; 0: not measured
-	Lowered int     // the quality that it was lowered to, since it was larger than the source; 0: it was not
+	Width   int     // in pixels
+	Height  int     // in pixels
+	Score   float64 // SSIMULACRA2, if the output has a target; 0: not measured
+	Lowered int     // the quality, 1 to 100, if it was lowered because the file was larger than the source; 0: it was not
 	Default bool
 	Body    []byte
 }
 
-// Dropped is an output that the specification asks for and nobody needs: those of its rendition that stay are better.
+// Dropped is an output that the specification requests and that was dropped because another one of its rendition is better.
 type Dropped struct {
 	Name   string
 	Format pipeline.Format
@@ -37,16 +37,18 @@ type Reason string
 
 // The reasons.
 const (
-	// LargerThanSource: it has as many pixels as the source and more bytes, and what stays of its rendition has no more.
+	// LargerThanSource: the output has as many pixels as the source and more bytes, and another output of its rendition has no
+	// more bytes than it.
 	LargerThanSource Reason = "larger_than_source"
-	// LargerThanSibling: an output of its rendition that is at least as good, and read at least as widely, has no more bytes.
+	// LargerThanSibling: another output of its rendition looks at least as good, is supported at least as widely, and has no
+	// more bytes.
 	LargerThanSibling Reason = "larger_than_sibling"
 )
 
-// Reasons returns all of them.
+// Reasons returns all reasons.
 func Reasons() []Reason { return []Reason{LargerThanSource, LargerThanSibling} }
 
-// Size returns the bytes of all outputs together.
+// Size returns the total number of bytes of all files.
 func (r Rendered) Size() int {
 	var n int
 	for _, out := range r.Files {

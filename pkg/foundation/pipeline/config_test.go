@@ -7,7 +7,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-func TestAPollThatNeverRestsIsRefused(t *testing.T) {
+func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	if wrong := (pipeline.Config{Poll: time.Second}).Validate(); wrong != nil {
 		t.Errorf("got %v, want none", wrong)

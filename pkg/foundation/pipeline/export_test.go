@@ -2,23 +2,25 @@ package pipeline
 
 import "github.com/fsnotify/fsnotify"
 
-// SetNotify gives w another notifier than the system's.
-func (w *Watcher) SetNotify(notify func() (*fsnotify.Watcher, error)) { w.notify = notify }
+// SetNotifier gives w another notifier than the system's.
+func (w *Watcher) SetNotifier(notify func() (*fsnotify.Watcher, error)) { w.newNotifier = notify }
 
-// Look is one look at the file, as Run takes it.
-func (w *Watcher) Look(told func(State)) (again bool) { return w.reload(told) }
+// Reload is one look at the file, as Run takes it.
+func (w *Watcher) Reload(told func(State)) (again bool) { return w.reload(told) }
 
-// Eye watches a directory, as Run does.
-type Eye struct{ dirWatcher }
+// DirWatcher watches a directory, as Run does.
+type DirWatcher struct{ dirWatcher }
 
-// NewEye returns an eye on a directory.
-func NewEye(dir string) *Eye { return &Eye{dirWatcher{dir: dir, notify: fsnotify.NewWatcher}} }
+// NewDirWatcher returns an eye on a directory.
+func NewDirWatcher(dir string) *DirWatcher {
+	return &DirWatcher{dirWatcher{dir: dir, newNotifier: fsnotify.NewWatcher}}
+}
 
 // Open is open.
-func (e *Eye) Open() error { return e.open() }
+func (e *DirWatcher) Open() error { return e.open() }
 
 // Close is close.
-func (e *Eye) Close() { e.close() }
+func (e *DirWatcher) Close() { e.close() }
 
 // Events is events.
-func (e *Eye) Events() <-chan fsnotify.Event { return e.events() }
+func (e *DirWatcher) Events() <-chan fsnotify.Event { return e.events() }

@@ -9,10 +9,10 @@ import (
 
 // dirWatcher watches a directory, which may be replaced by another of the same name.
 type dirWatcher struct {
-	dir     string
-	notify  func() (*fsnotify.Watcher, error)
-	watcher *fsnotify.Watcher // nil: not open
-	looksAt os.FileInfo       // the directory that is watched
+	dir         string
+	newNotifier func() (*fsnotify.Watcher, error)
+	watcher     *fsnotify.Watcher // nil: not open
+	watched     os.FileInfo       // the directory that is watched
 }
 
 // open makes sure that the directory which has the name now is watched. The error says why it is not; then there are no
@@ -24,11 +24,11 @@ func (e *dirWatcher) open() error {
 		return fmt.Errorf("watch pipeline: %w", err)
 	}
 	// fsnotify drops a directory that is removed, and one of the same inode may have come since.
-	if e.watcher != nil && os.SameFile(present, e.looksAt) && len(e.watcher.WatchList()) > 0 {
+	if e.watcher != nil && os.SameFile(present, e.watched) && len(e.watcher.WatchList()) > 0 {
 		return nil
 	}
 	e.close()
-	if e.watcher, err = e.notify(); err != nil { // too many open files or inotify instances: the poll is left
+	if e.watcher, err = e.newNotifier(); err != nil { // too many open files or inotify instances: the poll is left
 		e.watcher = nil
 		return fmt.Errorf("watch pipeline: %w", err)
 	}
@@ -36,7 +36,7 @@ func (e *dirWatcher) open() error {
 		e.close()
 		return fmt.Errorf("watch pipeline: %w", err)
 	}
-	e.looksAt = present
+	e.watched = present
 	return nil
 }
 

@@ -38,7 +38,18 @@ func with(rendition, formats, more string) string {
 		"  renditions: [{name: a, %s formats: [%s]}]\n  %s\n", rendition, formats, more)
 }
 
-func TestWhatIsWrongIsNamedByItsPath(t *testing.T) {
+func TestParse(t *testing.T) {
+	t.Parallel()
+	t.Run("errors_name_field_paths", testParseErrorsNameFieldPaths)
+	t.Run("all_errors_are_reported_at_once", testParseAllErrorsAreReportedAtOnce)
+	t.Run("error_text_names_path_and_rule", testParseErrorTextNamesPathAndRule)
+	t.Run("not_one_document", testParseNotOneDocument)
+	t.Run("number_of_errors_is_bounded", testParseNumberOfErrorsIsBounded)
+	t.Run("expansion_of_aliases_is_bounded", testParseExpansionOfAliasesIsBounded)
+	t.Run("round_trip_of_any_pipeline", testParseRoundTripOfAnyPipeline)
+}
+
+func testParseErrorsNameFieldPaths(t *testing.T) {
 	t.Parallel()
 	const (
 		first  = "spec.renditions[0]"
@@ -162,7 +173,7 @@ func TestWhatIsWrongIsNamedByItsPath(t *testing.T) {
 	}
 }
 
-func TestAllErrorsAreToldAtOnce(t *testing.T) {
+func testParseAllErrorsAreReportedAtOnce(t *testing.T) {
 	t.Parallel()
 	text := `
 apiVersion: v1
@@ -187,7 +198,7 @@ spec:
 	}
 }
 
-func TestTheErrorReadsAsASentence(t *testing.T) {
+func testParseErrorTextNamesPathAndRule(t *testing.T) {
 	t.Parallel()
 	_, err := pipeline.Parse([]byte(with("width: 9,", "{format: jpeg, quality: 0}", "")))
 	if want := "spec.renditions[0].formats[0].quality: must be 1 to 100"; !strings.Contains(err.Error(), want) {
@@ -195,7 +206,7 @@ func TestTheErrorReadsAsASentence(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotOneDocumentIsRefused(t *testing.T) {
+func testParseNotOneDocument(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{
 		"nothing":       "",
@@ -217,7 +228,7 @@ func TestWhatIsNotOneDocumentIsRefused(t *testing.T) {
 	}
 }
 
-func TestThereIsAnEndToErrors(t *testing.T) {
+func testParseNumberOfErrorsIsBounded(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
 	for i := range 5000 {
@@ -228,7 +239,7 @@ func TestThereIsAnEndToErrors(t *testing.T) {
 	}
 }
 
-func TestAliasesDoNotUnfoldWithoutBound(t *testing.T) {
+func testParseExpansionOfAliasesIsBounded(t *testing.T) {
 	t.Parallel()
 	text := "f: &f [" + strings.Repeat("{format: jpeg}, ", 200) + "]\nr: &r {formats: *f}\nspec: {renditions: [" +
 		strings.Repeat("*r, ", 5000) + "]}"
@@ -285,7 +296,7 @@ func renditions(t *rapid.T, name string) pipeline.Rendition {
 	return r
 }
 
-func TestEveryPipelineSurvivesItsDocument(t *testing.T) {
+func testParseRoundTripOfAnyPipeline(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		want := pipelines(t)

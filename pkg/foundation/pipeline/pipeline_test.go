@@ -37,7 +37,16 @@ func parse(t *testing.T, text string) pipeline.Pipeline {
 	return p
 }
 
-func TestTheDocumentIsTheDefault(t *testing.T) {
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	t.Run("repository_document_equals_default", testDefaultsRepositoryDocumentEqualsDefault)
+	t.Run("missing_fields_are_filled_in", testDefaultsMissingFieldsAreFilledIn)
+	t.Run("quality_per_format", testDefaultsQualityPerFormat)
+	t.Run("explicit_zero_is_kept", testDefaultsExplicitZeroIsKept)
+	t.Run("target_replaces_quality", testDefaultsTargetReplacesQuality)
+}
+
+func testDefaultsRepositoryDocumentEqualsDefault(t *testing.T) {
 	t.Parallel()
 	got, err := pipeline.Load(document)
 	if err != nil {
@@ -48,7 +57,7 @@ func TestTheDocumentIsTheDefault(t *testing.T) {
 	}
 }
 
-func TestDefaultsAreFilledIn(t *testing.T) {
+func testDefaultsMissingFieldsAreFilledIn(t *testing.T) {
 	t.Parallel()
 	got, want := parse(t, minimal), pipeline.Default()
 	want.Metadata.Name = "small"
@@ -61,8 +70,14 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	}
 }
 
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	t.Run("document_is_decoded_by_encoding_json", testJSONDocumentIsDecodedByEncodingJSON)
+	t.Run("durations_and_bytes", testJSONDurationsAndBytes)
+}
+
 // A custom resource's client reads and writes the type with encoding/json, and not with Parse.
-func TestTheTypeIsItsOwnJSON(t *testing.T) {
+func testJSONDocumentIsDecodedByEncodingJSON(t *testing.T) {
 	t.Parallel()
 	const two = "[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]"
 	want := parse(t, strings.Replace(minimal, "[{format: jpeg}]", two, 1)+"  fetch: {allowCIDRs: [10.0.0.0/8]}\n")
@@ -77,7 +92,7 @@ func TestTheTypeIsItsOwnJSON(t *testing.T) {
 	}
 }
 
-func TestQualityDefaultsPerFormat(t *testing.T) {
+func testDefaultsQualityPerFormat(t *testing.T) {
 	t.Parallel()
 	four := "{format: jpeg}, {format: webp}, {format: avif}, {format: png}"
 	p := parse(t, strings.Replace(minimal, "{format: jpeg}", four, 1))
@@ -91,7 +106,7 @@ func TestQualityDefaultsPerFormat(t *testing.T) {
 	}
 }
 
-func TestAnExplicitValueIsKeptEvenIfItIsZero(t *testing.T) {
+func testDefaultsExplicitZeroIsKept(t *testing.T) {
 	t.Parallel()
 	p := parse(t, minimal+"  fetch: {maxRedirects: 0, allowCIDRs: [127.0.0.0/8, '::1/128'], allowPorts: []}\n")
 	want := pipeline.Default().Spec.Fetch
@@ -101,7 +116,7 @@ func TestAnExplicitValueIsKeptEvenIfItIsZero(t *testing.T) {
 	}
 }
 
-func TestATargetTakesTheQualitysPlace(t *testing.T) {
+func testDefaultsTargetReplacesQuality(t *testing.T) {
 	t.Parallel()
 	p := parse(t, strings.Replace(minimal, "[{format: jpeg}]",
 		"[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]", 1))
@@ -112,7 +127,13 @@ func TestATargetTakesTheQualitysPlace(t *testing.T) {
 	}
 }
 
-func TestTheDefaultOutput(t *testing.T) {
+func TestDefaultOutput(t *testing.T) {
+	t.Parallel()
+	t.Run("chosen_output", testDefaultOutputChosenOutput)
+	t.Run("no_jpeg_and_no_mark", testDefaultOutputNoJPEGAndNoMark)
+}
+
+func testDefaultOutputChosenOutput(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		renditions string
@@ -154,16 +175,24 @@ func TestTheDefaultOutput(t *testing.T) {
 	}
 }
 
-func TestASpecWithoutJPEGOrMarkHasNoDefaultOutput(t *testing.T) {
+func testDefaultOutputNoJPEGAndNoMark(t *testing.T) {
 	t.Parallel()
 	if rendition, format := (pipeline.Spec{}).DefaultOutput(); rendition != "" || format != "" {
 		t.Errorf("got %q %q, want neither", rendition, format)
 	}
 }
 
+func TestHash(t *testing.T) {
+	t.Parallel()
+	t.Run("value_of_default_is_pinned", testHashValueOfDefaultIsPinned)
+	t.Run("equal_for_equal_meaning", testHashEqualForEqualMeaning)
+	t.Run("changes_with_each_image_setting", testHashChangesWithEachImageSetting)
+	t.Run("does_not_modify_pipeline", testHashDoesNotModifyPipeline)
+}
+
 // The hash names rows in the pipelines table and requests on their way: a change here makes every picture's pipeline look
 // new. Change it only on purpose.
-func TestTheHashOfTheDefaultIsPinned(t *testing.T) {
+func testHashValueOfDefaultIsPinned(t *testing.T) {
 	t.Parallel()
 	const want = "4f5edfca41d71e8d9751039c8c971357fa789da8c4044aeae98e6026b3e436fc"
 	if got := pipeline.Default().Hash(); got != want {
@@ -171,7 +200,7 @@ func TestTheHashOfTheDefaultIsPinned(t *testing.T) {
 	}
 }
 
-func TestTheHashIgnoresHowThePipelineIsWritten(t *testing.T) {
+func testHashEqualForEqualMeaning(t *testing.T) {
 	t.Parallel()
 	want := parse(t, minimal).Hash()
 	same := map[string]string{
@@ -193,7 +222,7 @@ func TestTheHashIgnoresHowThePipelineIsWritten(t *testing.T) {
 	}
 }
 
-func TestTheHashChangesWithWhatChangesAPicture(t *testing.T) {
+func testHashChangesWithEachImageSetting(t *testing.T) {
 	t.Parallel()
 	seen := map[string]string{parse(t, minimal).Hash(): "minimal"}
 	other := map[string]string{
@@ -218,7 +247,7 @@ func TestTheHashChangesWithWhatChangesAPicture(t *testing.T) {
 	}
 }
 
-func TestHashLeavesThePipelineAlone(t *testing.T) {
+func testHashDoesNotModifyPipeline(t *testing.T) {
 	t.Parallel()
 	p := parse(t, minimal+"  accept: [webp, jpeg]\n")
 	p.Hash()
@@ -227,7 +256,7 @@ func TestHashLeavesThePipelineAlone(t *testing.T) {
 	}
 }
 
-func TestLoadSaysWhichFileIsWrong(t *testing.T) {
+func TestLoad(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pipeline.yaml")
 	if err := os.WriteFile(path, []byte("kind: Pod"), 0o600); err != nil {
@@ -245,7 +274,7 @@ func TestLoadSaysWhichFileIsWrong(t *testing.T) {
 	}
 }
 
-func TestDurationsAndBytesAsJSON(t *testing.T) {
+func testJSONDurationsAndBytes(t *testing.T) {
 	t.Parallel()
 	type both struct {
 		D pipeline.Duration
@@ -289,14 +318,14 @@ func TestDurationsAndBytesAsJSON(t *testing.T) {
 	}
 }
 
-func TestADurationIsAlsoTheStandardLibrarys(t *testing.T) {
+func TestDuration(t *testing.T) {
 	t.Parallel()
 	if got, want := pipeline.Duration(time.Second).D(), time.Second; got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
-func TestFormatsKnowTheirNames(t *testing.T) {
+func TestFormat(t *testing.T) {
 	t.Parallel()
 	for format, want := range map[pipeline.Format][2]string{
 		pipeline.JPEG: {"image/jpeg", "jpg"}, pipeline.WebP: {"image/webp", "webp"}, pipeline.AVIF: {"image/avif", "avif"},

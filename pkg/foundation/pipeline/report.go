@@ -9,5 +9,5 @@ type Report struct {
 	Revision string        // in force, a Revision's ID
 	Error    string        // why the file's present content is not in force; empty when it is
 	InForce  time.Duration // how long the revision has been in force
-	Silent   time.Duration // how long ago this was said
+	Age      time.Duration // how long ago this was said
 }

@@ -128,11 +128,11 @@ func (r *reader) rendition(path string, rendition *Rendition) {
 		formats[output.Format] = true
 	}
 	if formats[AVIF] {
-		r.smallestAVIF(path, *rendition)
+		r.minAVIFSide(path, *rendition)
 	}
 }
 
-func (r *reader) smallestAVIF(path string, rendition Rendition) {
+func (r *reader) minAVIFSide(path string, rendition Rendition) {
 	if rendition.Width < minAVIF {
 		r.add(path+".width", "out_of_range", fmt.Sprintf("must be at least %d for avif", minAVIF))
 	}

@@ -10,34 +10,34 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settle is how long a file's content must stand still before it is judged: an editor writes in several steps, and half a
+// settleDelay is how long a file's content must stand still before it is judged: an editor writes in several steps, and half a
 // document can be a valid one.
-const settle = 100 * time.Millisecond
+const settleDelay = 100 * time.Millisecond
 
 // State is what a Watcher knows at a moment.
 type State struct {
-	Revision *Revision // in force
-	Since    time.Time // when it came into force
-	Err      error     // why the file's present content is not in force; nil when it is
-	Tried    time.Time // the last reload, good or bad; the start is the first
-	Blind    error     // why changes are found by polling alone; nil when the directory is watched
+	Revision   *Revision // in force
+	Since      time.Time // when it came into force
+	Err        error     // why the file's present content is not in force; nil when it is
+	ReloadedAt time.Time // the last reload, good or bad; the start is the first
+	WatchErr   error     // why changes are found by polling alone; nil when the directory is watched
 }
 
 // Watcher keeps the pipeline in force equal to its file. Its methods may be called at any time by anyone, except that Run
 // runs once.
 type Watcher struct {
-	cfg    Config
-	now    func() time.Time
-	notify func() (*fsnotify.Watcher, error)
-	state  atomic.Pointer[State]
-	judged fingerprint // the content that state tells of
-	seen   fingerprint // the content at the last look
+	cfg         Config
+	now         func() time.Time
+	newNotifier func() (*fsnotify.Watcher, error)
+	state       atomic.Pointer[State]
+	lastApplied fingerprint // the content that state tells of
+	lastRead    fingerprint // the content at the last look
 }
 
 // NewWatcher reads the pipeline for the first time, or takes the default if no file is named. A file that cannot be read or
 // is not valid is an error: there is no last good one yet.
 func NewWatcher(cfg Config, now func() time.Time) (*Watcher, error) {
-	w := &Watcher{cfg: cfg, now: now, notify: fsnotify.NewWatcher}
+	w := &Watcher{cfg: cfg, now: now, newNotifier: fsnotify.NewWatcher}
 	p := Default()
 	if cfg.File != "" {
 		data, err := readFile(cfg.File)
@@ -47,9 +47,9 @@ func NewWatcher(cfg Config, now func() time.Time) (*Watcher, error) {
 		if p, err = parseFile(cfg.File, data); err != nil {
 			return nil, err
 		}
-		w.judged = fingerprintOf(data, nil)
+		w.lastApplied = fingerprintOf(data, nil)
 	}
-	w.state.Store(&State{Revision: NewRevision(p), Since: now(), Tried: now()})
+	w.state.Store(&State{Revision: NewRevision(p), Since: now(), ReloadedAt: now()})
 	return w, nil
 }
 
@@ -67,7 +67,7 @@ func (w *Watcher) Run(ctx context.Context, told func(State)) error {
 		<-ctx.Done()
 		return nil
 	}
-	eye := &dirWatcher{dir: filepath.Dir(w.cfg.File), notify: w.notify}
+	eye := &dirWatcher{dir: filepath.Dir(w.cfg.File), newNotifier: w.newNotifier}
 	defer eye.close()
 	poll := time.NewTicker(w.cfg.Poll)
 	defer poll.Stop()
@@ -78,7 +78,7 @@ func (w *Watcher) Run(ctx context.Context, told func(State)) error {
 	expect := func() {
 		if !waiting {
 			waiting = true
-			look.Reset(settle)
+			look.Reset(settleDelay)
 		}
 	}
 	for {
@@ -110,15 +110,15 @@ func (w *Watcher) Run(ctx context.Context, told func(State)) error {
 func (w *Watcher) reload(told func(State)) (again bool) {
 	data, err := readFile(w.cfg.File)
 	found := fingerprintOf(data, err)
-	before := w.seen
-	w.seen = found
+	before := w.lastRead
+	w.lastRead = found
 	switch {
-	case found == w.judged:
+	case found == w.lastApplied:
 		return false
 	case found != before:
 		return true
 	}
-	w.judged = found
+	w.lastApplied = found
 	w.apply(data, err, told)
 	return false
 }
@@ -126,12 +126,12 @@ func (w *Watcher) reload(told func(State)) (again bool) {
 // apply takes the file's content into force, or says why not.
 func (w *Watcher) apply(data []byte, err error, told func(State)) {
 	next := w.State()
-	next.Tried, next.Err = w.now(), err
+	next.ReloadedAt, next.Err = w.now(), err
 	if err == nil {
 		var p Pipeline
 		if p, next.Err = parseFile(w.cfg.File, data); next.Err == nil {
 			if r := NewRevision(p); !r.same(next.Revision) {
-				next.Revision, next.Since = r, next.Tried
+				next.Revision, next.Since = r, next.ReloadedAt
 			}
 		}
 	}
@@ -142,9 +142,9 @@ func (w *Watcher) apply(data []byte, err error, told func(State)) {
 // open makes sure that the directory is watched, and tells when that has changed.
 func (w *Watcher) open(eye *dirWatcher, told func(State)) {
 	next := w.State()
-	before := next.Blind
-	next.Blind = eye.open()
-	if (before == nil) == (next.Blind == nil) {
+	before := next.WatchErr
+	next.WatchErr = eye.open()
+	if (before == nil) == (next.WatchErr == nil) {
 		return
 	}
 	w.state.Store(&next)

@@ -126,7 +126,20 @@ func (w *watching) takes(width int) pipeline.State {
 	return s
 }
 
-func TestASwappedVolumeIsTakenIntoForce(t *testing.T) {
+func TestWatcher(t *testing.T) {
+	t.Parallel()
+	t.Run("swapped_volume_is_loaded", testWatcherSwappedVolumeIsLoaded)
+	t.Run("invalid_file_keeps_last_good", testWatcherInvalidFileKeepsLastGood)
+	t.Run("change_of_fetch_keeps_hash", testWatcherChangeOfFetchKeepsHash)
+	t.Run("plain_file_is_followed", testWatcherPlainFileIsFollowed)
+	t.Run("poll_finds_missed_changes", testWatcherPollFindsMissedChanges)
+	t.Run("unstable_content_is_not_loaded", testWatcherUnstableContentIsNotLoaded)
+	t.Run("start_without_valid_file", testWatcherStartWithoutValidFile)
+	t.Run("no_file_is_the_default", testWatcherNoFileIsTheDefault)
+	t.Run("concurrent_readers", testWatcherConcurrentReaders)
+}
+
+func testWatcherSwappedVolumeIsLoaded(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, wide(10))
 	w := watch(t, newWatcher(t, v.file(), never))
@@ -137,13 +150,13 @@ func TestASwappedVolumeIsTakenIntoForce(t *testing.T) {
 		if s.Revision.ID() == first.Revision.ID() || s.Revision.Hash() == first.Revision.Hash() {
 			t.Error("another specification has the same names")
 		}
-		if !s.Since.After(first.Since) || s.Tried != s.Since {
-			t.Errorf("in force since %v, tried %v, the first %v", s.Since, s.Tried, first.Since)
+		if !s.Since.After(first.Since) || s.ReloadedAt != s.Since {
+			t.Errorf("in force since %v, tried %v, the first %v", s.Since, s.ReloadedAt, first.Since)
 		}
 	}
 }
 
-func TestABadFileLeavesTheLastGoodInForce(t *testing.T) {
+func testWatcherInvalidFileKeepsLastGood(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, wide(10))
 	w := watch(t, newWatcher(t, v.file(), never))
@@ -157,7 +170,7 @@ func TestABadFileLeavesTheLastGoodInForce(t *testing.T) {
 	if !fault.Is(bad.Err, fault.Invalid) || !strings.Contains(bad.Err.Error(), "spec.renditions[0].width") {
 		t.Errorf("got %v, want the path of the mistake", bad.Err)
 	}
-	if !bad.Tried.After(good.Tried) {
+	if !bad.ReloadedAt.After(good.ReloadedAt) {
 		t.Error("no time of the reload")
 	}
 
@@ -171,7 +184,7 @@ func TestABadFileLeavesTheLastGoodInForce(t *testing.T) {
 	}
 }
 
-func TestAChangeOfFetchIsARevisionWithTheSamePictures(t *testing.T) {
+func testWatcherChangeOfFetchKeepsHash(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, wide(10))
 	w := watch(t, newWatcher(t, v.file(), never))
@@ -191,7 +204,7 @@ func TestAChangeOfFetchIsARevisionWithTheSamePictures(t *testing.T) {
 	}
 }
 
-func TestAPlainFileIsFollowedToo(t *testing.T) {
+func testWatcherPlainFileIsFollowed(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "pipeline.yaml")
 	write := func(name, content string) {
@@ -218,7 +231,7 @@ func TestAPlainFileIsFollowedToo(t *testing.T) {
 	w.takes(13)
 }
 
-func TestWhatTheWatchMissesThePollFinds(t *testing.T) {
+func testWatcherPollFindsMissedChanges(t *testing.T) {
 	t.Parallel()
 	for name, blind := range map[string]bool{"the directory is swapped": false, "there is no notifier": true} {
 		t.Run(name, func(t *testing.T) {
@@ -237,12 +250,12 @@ func TestWhatTheWatchMissesThePollFinds(t *testing.T) {
 			publish("a", wide(10))
 			watcher := newWatcher(t, filepath.Join(link, "p.yaml"), 5*time.Millisecond)
 			if blind {
-				watcher.SetNotify(func() (*fsnotify.Watcher, error) { return nil, errors.New("too many open files") })
+				watcher.SetNotifier(func() (*fsnotify.Watcher, error) { return nil, errors.New("too many open files") })
 			}
 			w := watch(t, watcher)
 			if blind {
-				if s := w.next(); s.Blind == nil || s.Err != nil {
-					t.Errorf("got %v and %v, want to be told that nobody watches", s.Blind, s.Err)
+				if s := w.next(); s.WatchErr == nil || s.Err != nil {
+					t.Errorf("got %v and %v, want to be told that nobody watches", s.WatchErr, s.Err)
 				}
 			}
 			for i, width := range []int{11, 12} {
@@ -255,7 +268,7 @@ func TestWhatTheWatchMissesThePollFinds(t *testing.T) {
 
 // reopened opens eye until it has other events than before. A directory may get the number of the one that it replaces; then
 // only the notifier knows, and it takes a moment to.
-func reopened(t *testing.T, eye *pipeline.Eye, before <-chan fsnotify.Event) {
+func reopened(t *testing.T, eye *pipeline.DirWatcher, before <-chan fsnotify.Event) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
 		if err := eye.Open(); err != nil {
@@ -274,7 +287,7 @@ func reopened(t *testing.T, eye *pipeline.Eye, before <-chan fsnotify.Event) {
 	}
 }
 
-func TestADirectoryThatIsReplacedIsWatchedAgain(t *testing.T) {
+func TestDirWatcher(t *testing.T) {
 	t.Parallel()
 	t.Run("removed and made again", func(t *testing.T) {
 		t.Parallel()
@@ -302,7 +315,7 @@ func testEye(t *testing.T, dir string, replace func() error) {
 		}
 	}
 	remake()
-	eye := pipeline.NewEye(dir)
+	eye := pipeline.NewDirWatcher(dir)
 	defer eye.Close()
 	var before <-chan fsnotify.Event
 	for range 3 {
@@ -329,7 +342,7 @@ func testEye(t *testing.T, dir string, replace func() error) {
 	}
 }
 
-func TestHalfADocumentIsNeverInForce(t *testing.T) {
+func testWatcherUnstableContentIsNotLoaded(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "p.yaml")
 	whole := wide(11) + "  - {name: large, width: 1600, formats: [{format: jpeg}]}\n"
@@ -341,7 +354,7 @@ func TestHalfADocumentIsNeverInForce(t *testing.T) {
 	write(wide(10))
 	w := newWatcher(t, file, never)
 	told := 0
-	look := func() bool { return w.Look(func(pipeline.State) { told++ }) }
+	look := func() bool { return w.Reload(func(pipeline.State) { told++ }) }
 	if look() || told != 0 {
 		t.Error("what is in force is judged again")
 	}
@@ -361,7 +374,7 @@ func TestHalfADocumentIsNeverInForce(t *testing.T) {
 	}
 }
 
-func TestAStartWithoutAGoodFileFails(t *testing.T) {
+func testWatcherStartWithoutValidFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	bad := filepath.Join(dir, "bad.yaml")
@@ -378,7 +391,7 @@ func TestAStartWithoutAGoodFileFails(t *testing.T) {
 	}
 }
 
-func TestWithoutAFileTheDefaultStays(t *testing.T) {
+func testWatcherNoFileIsTheDefault(t *testing.T) {
 	t.Parallel()
 	w := watch(t, newWatcher(t, "", 0))
 	if got, want := w.Current().Hash(), pipeline.Default().Hash(); got != want {
@@ -386,7 +399,7 @@ func TestWithoutAFileTheDefaultStays(t *testing.T) {
 	}
 }
 
-func TestTheRevisionMayBeAskedForWhileItChanges(t *testing.T) {
+func testWatcherConcurrentReaders(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, wide(10))
 	w := watch(t, newWatcher(t, v.file(), never))
@@ -413,7 +426,7 @@ func TestTheRevisionMayBeAskedForWhileItChanges(t *testing.T) {
 	readers.Wait()
 }
 
-func TestASealedPipelineNeitherChangesNorIsChanged(t *testing.T) {
+func TestRevision(t *testing.T) {
 	t.Parallel()
 	p := parse(t, strings.Replace(minimal, "[{format: jpeg}]",
 		"[{format: jpeg}, {format: avif, target: {ssimulacra2: 70, min: 40, max: 80}}]", 1))

@@ -2,10 +2,11 @@ package process
 
 import "syscall"
 
-// Attr puts a child into a process group of its own, under user (nil: ours), and has the kernel send it orphan if we die.
+// Attr puts a child into a process group of its own, running as user (nil: the current user). The kernel sends it the signal
+// orphan when the forking thread ends, see [ForkThread].
 func Attr(user *syscall.Credential, orphan syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: user, Pdeathsig: orphan}
 }
 
-// onMainThread says whether this goroutine runs on the thread that the process began with.
+// onMainThread reports whether this goroutine runs on the main thread of the process.
 func onMainThread() bool { return syscall.Gettid() == syscall.Getpid() }

@@ -4,10 +4,11 @@ package process
 
 import "syscall"
 
-// Attr puts a child into a process group of its own, under user (nil: ours). Only Linux can tell a child that we died.
+// Attr puts a child into a process group of its own, running as user (nil: the current user). Only Linux can signal a child
+// when its parent dies.
 func Attr(user *syscall.Credential, _ syscall.Signal) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Credential: user}
 }
 
-// onMainThread matters only where a thread's end reaches its children.
+// onMainThread matters only on Linux, where children get a signal when the forking thread ends.
 func onMainThread() bool { return false }

@@ -13,7 +13,7 @@ type ForkThread struct {
 	ended chan struct{}
 }
 
-// NewForkThread returns a ForkThread. Its thread begins with the first child.
+// NewForkThread returns a ForkThread. Its thread starts with the first child.
 func NewForkThread() *ForkThread {
 	return &ForkThread{start: make(chan func()), ended: make(chan struct{})}
 }
@@ -21,15 +21,16 @@ func NewForkThread() *ForkThread {
 // Start calls cmd.Start on the thread and returns its error. Set cmd.SysProcAttr with [Attr] before.
 func (f *ForkThread) Start(cmd *exec.Cmd) error {
 	f.once.Do(func() { go f.loop() })
-	answer := make(chan error, 1)
-	f.start <- func() { answer <- cmd.Start() }
-	return <-answer
+	result := make(chan error, 1)
+	f.start <- func() { result <- cmd.Start() }
+	return <-result
 }
 
-// loop never unlocks its thread: the Go runtime ends a thread whose goroutine ends locked, and its children go with it.
+// loop never unlocks its thread: the Go runtime ends a thread whose goroutine returns while it is locked, and the kernel then
+// signals the thread's children.
 func (f *ForkThread) loop() {
 	runtime.LockOSThread()
-	if onMainThread() { // which cannot end: hold it until Close, so that another thread takes over
+	if onMainThread() { // it does not end before the process: occupy it until Close, so that loop gets another thread
 		go f.loop()
 		<-f.ended
 		runtime.UnlockOSThread()
@@ -41,8 +42,8 @@ func (f *ForkThread) loop() {
 	}
 }
 
-// Close ends the thread, and with it every running child that asked for a signal (Linux). It must be called once, and
-// nothing may be started after it.
+// Close ends the thread. On Linux every running child whose Attr has an orphan signal receives it. Close must be called
+// exactly once, and Start must not be called after it.
 func (f *ForkThread) Close() {
 	f.once.Do(func() { close(f.ended) })
 	close(f.start)

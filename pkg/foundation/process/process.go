@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// logTail is how much of a log Tail shows, in bytes.
+// logTail is the maximum of what Tail returns of a log, in bytes.
 const logTail = 6 << 10
 
-// Process is a program with its log in a file. It may be started again after it was stopped. It is not safe for concurrent
-// use, but for Exited and Running.
+// Process is a program with its log in a file. It can be started again after Stop. Only Exited and Running are safe for
+// concurrent use.
 type Process struct {
-	Name       string   // for messages
-	Argv       []string // the program and its arguments
-	Env        []string // the whole environment
-	Dir        string   // working directory
-	Log        string   // file for standard output and error, appended to
-	User       *syscall.Credential
-	Quit       syscall.Signal // asks for a clean shutdown
-	Orphan     syscall.Signal // sent by the kernel if this process dies first
-	Patience   time.Duration  // how long a clean shutdown may take; then it is killed
-	ForkThread *ForkThread
+	Name        string   // for errors and Tail
+	Argv        []string // the program and its arguments
+	Env         []string // the complete environment; nil is that of this process
+	Dir         string   // working directory
+	Log         string   // file for standard output and error, appended to
+	User        *syscall.Credential
+	Quit        syscall.Signal // requests a clean shutdown
+	Orphan      syscall.Signal // sent by the kernel when this program ends first (Linux)
+	StopTimeout time.Duration  // the maximum of a clean shutdown; then the process is killed
+	ForkThread  *ForkThread
 
-	from   int64 // size of the log at the start
+	from   int64 // size of the log at the last start, in bytes
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process has been waited for
 }
 
-// Start forks the process. It is running, not ready, when Start returns.
+// Start forks the process. When Start returns the process runs, but may not be ready. The error names the process.
 func (p *Process) Start() error {
 	out, err := os.OpenFile(p.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -49,7 +49,7 @@ func (p *Process) Start() error {
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // how it ended is in ProcessState
+		_ = cmd.Wait() // the result is in ProcessState
 		close(exited)
 	}()
 	p.cmd, p.exited = cmd, exited
@@ -59,7 +59,7 @@ func (p *Process) Start() error {
 // Exited is closed when the process has ended. It is nil before Start.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// Running says whether the process was started and has not ended.
+// Running reports whether the process has been started and has not ended.
 func (p *Process) Running() bool {
 	if p.cmd == nil {
 		return false
@@ -72,7 +72,7 @@ func (p *Process) Running() bool {
 	}
 }
 
-// State says how the process ended: "exit status 1". "" while it runs, or if it never started.
+// State describes how the process ended, such as "exit status 1". It is "" while the process runs and before Start.
 func (p *Process) State() string {
 	if p.cmd == nil || p.Running() {
 		return ""
@@ -80,7 +80,7 @@ func (p *Process) State() string {
 	return p.cmd.ProcessState.String()
 }
 
-// PID is the process' id, also after it ended; 0 if it was not started or has been stopped.
+// PID returns the process id, also after the process has ended; 0 before Start and after Stop.
 func (p *Process) PID() int {
 	if p.cmd == nil {
 		return 0
@@ -88,8 +88,8 @@ func (p *Process) PID() int {
 	return p.cmd.Process.Pid
 }
 
-// Stop asks the process to shut down, kills it if it does not within Patience, and returns when it and its process group are
-// gone; the error says that it had to be killed. It is safe on a process that never started or has ended.
+// Stop sends Quit, kills the process if it has not ended after StopTimeout, and returns when the process and its process
+// group have ended. The error says that the process had to be killed. Stop does nothing before Start.
 func (p *Process) Stop() error {
 	if p.cmd == nil {
 		return nil
@@ -99,18 +99,18 @@ func (p *Process) Stop() error {
 		_ = p.cmd.Process.Signal(p.Quit) // it may have ended a moment ago
 		select {
 		case <-p.exited:
-		case <-time.After(p.Patience):
-			late = fmt.Errorf("stop %s: not down after %s, killed", p.Name, p.Patience)
+		case <-time.After(p.StopTimeout):
+			late = fmt.Errorf("stop %s: not down after %s, killed", p.Name, p.StopTimeout)
 		}
 	}
-	// Children of the process share its group and may be left even if it is gone.
+	// Children of the process share its group and may outlive it.
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.exited
 	p.cmd = nil
 	return late
 }
 
-// Tail returns the end of what was logged since the start, headed by the process' name.
+// Tail returns the end of the log since the last start, at most 6 KiB, below a line with the name of the process.
 func (p *Process) Tail() string {
 	text, err := readTail(p.Log, p.from, logTail)
 	if err != nil {
@@ -119,7 +119,7 @@ func (p *Process) Tail() string {
 	return fmt.Sprintf("--- log of %s (%s)\n%s\n", p.Name, p.Log, text)
 }
 
-// readTail reads at most limit bytes from the end of a file, and nothing before from.
+// readTail returns the last bytes of a file, at most limit of them, and none before the offset from.
 func readTail(path string, from, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

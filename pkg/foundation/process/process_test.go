@@ -15,7 +15,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// asParent makes this test binary a parent that a test can kill. It holds the script of its child.
+// asParent makes this test binary a parent process that a test can kill. Its value is the script of the child.
 const asParent = "VITRINE_CHILD_TEST_PARENT"
 
 func TestMain(m *testing.M) {
@@ -32,23 +32,23 @@ func TestMain(m *testing.M) {
 func newProcess(dir string, forkThread *process.ForkThread, text string) *process.Process {
 	return &process.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Log: filepath.Join(dir, "log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: 10 * time.Second, ForkThread: forkThread,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: 10 * time.Second, ForkThread: forkThread,
 	}
 }
 
-// script is a process that a test starts and that is gone at its end.
+// script returns a process that is stopped at the end of the test.
 func script(t *testing.T, text string) *process.Process {
 	t.Helper()
 	forkThread := process.NewForkThread()
 	p := newProcess(t.TempDir(), forkThread, text)
 	t.Cleanup(func() {
-		_ = p.Stop() // it may have been stopped, or have been slow on purpose
+		_ = p.Stop() // it may have been stopped, or not stop within the timeout on purpose
 		forkThread.Close()
 	})
 	return p
 }
 
-// pipe is a named pipe: whoever a script gives its other end to is gone when it ends.
+// pipe is a named pipe. It reads an end of file when every process that a script gave the other end to has ended.
 type pipe struct {
 	name string
 	file *os.File
@@ -63,7 +63,7 @@ func newPipe(t *testing.T) *pipe {
 	return &pipe{name: name}
 }
 
-// opened waits until somebody has the other end.
+// opened waits until a process has opened the other end.
 func (p *pipe) opened(t *testing.T) {
 	t.Helper()
 	file, err := os.Open(p.name)
@@ -77,15 +77,22 @@ func (p *pipe) opened(t *testing.T) {
 	p.file = file
 }
 
-// ended waits until nobody has the other end any more.
+// ended waits until no process has the other end open.
 func (p *pipe) ended(t *testing.T) {
 	t.Helper()
 	if n, err := p.file.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("the child is still there (read %d bytes, %v)", n, err)
+		t.Errorf("the child still runs (read %d bytes, %v)", n, err)
 	}
 }
 
-func TestAChildDiesWithAParentThatIsKilled(t *testing.T) {
+func TestProcess(t *testing.T) {
+	t.Parallel()
+	t.Run("child_of_killed_parent_is_killed", testProcessChildOfKilledParentIsKilled)
+	t.Run("tail_of_long_log", testProcessTailOfLongLog)
+	t.Run("failed_start", testProcessFailedStart)
+}
+
+func testProcessChildOfKilledParentIsKilled(t *testing.T) {
 	t.Parallel()
 	held := newPipe(t)
 	parent := exec.Command(os.Args[0])
@@ -102,7 +109,14 @@ func TestAChildDiesWithAParentThatIsKilled(t *testing.T) {
 	held.ended(t)
 }
 
-func TestStopEndsTheWholeProcessGroup(t *testing.T) {
+func TestStop(t *testing.T) {
+	t.Parallel()
+	t.Run("whole_process_group_ends", testStopWholeProcessGroupEnds)
+	t.Run("killed_after_timeout", testStopKilledAfterTimeout)
+	t.Run("restart_appends_to_log", testStopRestartAppendsToLog)
+}
+
+func testStopWholeProcessGroupEnds(t *testing.T) {
 	t.Parallel()
 	held := newPipe(t)
 	p := script(t, fmt.Sprintf("(trap '' TERM; exec sleep 100 >%s) & trap 'exit 0' TERM; wait", held.name))
@@ -111,25 +125,25 @@ func TestStopEndsTheWholeProcessGroup(t *testing.T) {
 	}
 	held.opened(t)
 	if !p.Running() || p.PID() == 0 || p.State() != "" {
-		t.Errorf("running %v, id %d, state %q of a process that runs", p.Running(), p.PID(), p.State())
+		t.Errorf("running %v, id %d, state %q of a running process", p.Running(), p.PID(), p.State())
 	}
 	if err := p.Stop(); err != nil {
 		t.Error(err)
 	}
 	held.ended(t)
 	if p.Running() || p.PID() != 0 || p.State() != "" {
-		t.Errorf("running %v, id %d, state %q of a process that was stopped", p.Running(), p.PID(), p.State())
+		t.Errorf("running %v, id %d, state %q of a stopped process", p.Running(), p.PID(), p.State())
 	}
 	if err := p.Stop(); err != nil {
 		t.Errorf("stopping twice: %v", err)
 	}
 }
 
-func TestAProcessThatDoesNotStopIsKilledAndNamed(t *testing.T) {
+func testStopKilledAfterTimeout(t *testing.T) {
 	t.Parallel()
 	held := newPipe(t)
 	p := script(t, fmt.Sprintf("trap '' TERM; exec >%s; while :; do sleep 0.1; done", held.name))
-	p.Patience = 50 * time.Millisecond
+	p.StopTimeout = 50 * time.Millisecond
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -140,9 +154,9 @@ func TestAProcessThatDoesNotStopIsKilledAndNamed(t *testing.T) {
 	held.ended(t)
 }
 
-func TestAStoppedProcessStartsAgainAndItsLogGoesOn(t *testing.T) {
+func testStopRestartAppendsToLog(t *testing.T) {
 	t.Parallel()
-	p := script(t, "echo one more; exit 3")
+	p := script(t, "echo hello; exit 3")
 	for range 2 {
 		if err := p.Start(); err != nil {
 			t.Fatal(err)
@@ -155,34 +169,34 @@ func TestAStoppedProcessStartsAgainAndItsLogGoesOn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := p.Tail(); !strings.HasPrefix(got, "--- log of script (") || strings.Count(got, "one more\n") != 1 {
-		t.Errorf("the tail is %q, want what was logged since the last start", got)
+	if got := p.Tail(); !strings.HasPrefix(got, "--- log of script (") || strings.Count(got, "hello\n") != 1 {
+		t.Errorf("the tail is %q, want the output since the last start", got)
 	}
-	if got, err := os.ReadFile(p.Log); err != nil || string(got) != "one more\none more\n" {
+	if got, err := os.ReadFile(p.Log); err != nil || string(got) != "hello\nhello\n" {
 		t.Errorf("the log is %q, %v", got, err)
 	}
 }
 
-func TestTheTailOfALongLogIsItsEnd(t *testing.T) {
+func testProcessTailOfLongLog(t *testing.T) {
 	t.Parallel()
 	p := script(t, "")
 	if err := os.WriteFile(p.Log, []byte("beginning"+strings.Repeat(".", 10<<10)+"end"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := p.Tail(); strings.Contains(got, "beginning") || !strings.HasSuffix(got, "...end\n") {
-		t.Errorf("got %.60q and so on", got)
+		t.Errorf("got %.60q...", got)
 	}
 }
 
-func TestWhatCannotStartIsAnError(t *testing.T) {
+func testProcessFailedStart(t *testing.T) {
 	t.Parallel()
 	p := script(t, "")
 	if err := p.Stop(); err != nil {
-		t.Errorf("stopping what never started: %v", err)
+		t.Errorf("stop before start: %v", err)
 	}
 	p.Argv = []string{"/does/not/exist"}
 	if err := p.Start(); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "start script") {
-		t.Errorf("got %v, want that there is no such program", err)
+		t.Errorf("got %v, want ErrNotExist", err)
 	}
 	p.Log = "/does/not/exist/log"
 	if err := p.Start(); err == nil || !strings.Contains(err.Error(), "open log of script") {

@@ -8,11 +8,11 @@ import (
 	"syscall"
 )
 
-// Unprivileged returns whom a program that refuses to be root is to run as, when this process runs as uid: nil for
-// ourselves; for root, the first of names that is a user here. It fails if none is.
+// Unprivileged returns the user for a child that refuses to run as root, for a parent with the user id uid. It is nil, the
+// same user, unless uid is 0; then it is the first of names that exists on this machine. It is an error if none exists.
 func Unprivileged(uid int, names ...string) (*syscall.Credential, error) {
 	if uid != 0 {
-		return nil, nil //nolint:nilnil // no other user is an answer
+		return nil, nil //nolint:nilnil // no other user is a valid result
 	}
 	for _, name := range names {
 		u, err := user.Lookup(name)
@@ -25,5 +25,5 @@ func Unprivileged(uid int, names ...string) (*syscall.Credential, error) {
 			return &syscall.Credential{Uid: uint32(id), Gid: uint32(group)}, nil
 		}
 	}
-	return nil, fmt.Errorf("it refuses to run as root, and none of these users is here: %s", strings.Join(names, ", "))
+	return nil, fmt.Errorf("the program refuses to run as root, and none of these users exists: %s", strings.Join(names, ", "))
 }

@@ -4,14 +4,14 @@ package sandbox
 
 import "slices"
 
-// What the tests look into.
+// Internals for tests.
 var (
 	Filter = filter
 	Probe  = probe
 	Calls  = slices.Concat(calls, callsHere)
 )
 
-// The answers, and the number from which calls do not exist.
+// Results of the filter, and the first number that fails with ENOSYS.
 const (
 	Arch        = arch
 	Allow       = uint32(allow)
@@ -21,5 +21,5 @@ const (
 	FirstShared = firstShared
 )
 
-// EnterThread is Enter for the calling thread alone. Whoever calls it must have locked the thread, and never unlock it.
+// EnterThread is Enter for the calling thread only. The caller must have locked the thread and must never unlock it.
 func EnterThread() error { return enter(0) }

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the kernel puts what a filter sees, struct seccomp_data: little-endian on both architectures.
+// Offsets in struct seccomp_data, the input of a filter: little-endian on both architectures.
 const (
 	offsetCall = 0
 	offsetArch = 4
-	offsetArg0 = 16 // its low 32 bits; each further one 8 bytes on
+	offsetArg0 = 16 // its low 32 bits; further arguments follow at 8 bytes each
 )
 
-// What a filter answers.
+// Results of the filter.
 const (
 	allow   = unix.SECCOMP_RET_ALLOW
 	refuse  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)
@@ -24,7 +24,7 @@ const (
 	kill    = unix.SECCOMP_RET_KILL_PROCESS
 )
 
-// filter is the program that the kernel asks about each call of the process self.
+// filter returns the BPF program that the kernel runs for each call of the process self.
 func filter(self uint32) []bpf.Instruction {
 	program := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: offsetArch, Size: 4},

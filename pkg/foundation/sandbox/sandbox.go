@@ -13,16 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Enter refuses every thread of this process, those to come included, what the package says. There is no way back. Libraries
-// that open files when they are started must have been started before.
+// Enter applies the filter to all present and future threads of this process. It cannot be undone. Libraries that open files
+// during their start must be started before.
 //
-// It is an error if the kernel has no filters, if it or a filter around this one does not let us set one, or if what was to
+// It is an error if the kernel has no filters, if the kernel or an outer filter does not permit one, or if a call that must
 // be refused is not.
 func Enter() error {
-	// Kernels before 5.16 slow down whoever has a filter, to keep others from guessing at its memory. Who has nothing to hide
-	// need not pay for that.
+	// Kernels before 5.16 slow down a process with a filter to protect its memory from speculation attacks. A codec holds no
+	// secrets and does not need that.
 	err := enter(unix.SECCOMP_FILTER_FLAG_TSYNC | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
-	if errors.Is(err, unix.EINVAL) { // not known to every kernel
+	if errors.Is(err, unix.EINVAL) { // the flag is unknown to older kernels
 		err = enter(unix.SECCOMP_FILTER_FLAG_TSYNC)
 	}
 	return err
@@ -32,7 +32,7 @@ func Enter() error {
 func enter(flags uintptr) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	// Without this, filters are root's. It also means that running a set-user-id program gives nothing any more.
+	// Without this, only root may set filters. It also disables set-user-id programs.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("enter sandbox: give up privileges: %w", err)
 	}
@@ -46,7 +46,7 @@ func enter(flags uintptr) error {
 	}
 	of := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	thread, _, errno := unix.Syscall(
-		unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&of))) //nolint:gosec // as seccomp(2) has it
+		unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&of))) //nolint:gosec // seccomp(2)
 	runtime.KeepAlive(program)
 	switch {
 	case errno != 0:
@@ -60,8 +60,8 @@ func enter(flags uintptr) error {
 	return nil
 }
 
-// probe tries calls that must be refused, each with arguments that make it fail with another error, and do nothing, where it
-// is not.
+// probe tries calls that must be refused. Their arguments are invalid, so that a call that is not refused has no effect and
+// fails with another error.
 func probe() error {
 	const nowhere = ^uintptr(0)
 	var open []error
@@ -79,7 +79,7 @@ func probe() error {
 		{"trace a process", unix.SYS_PTRACE, nowhere, nowhere, 0},
 	} {
 		if _, _, errno := unix.RawSyscall(c.call, c.a, c.b, c.d); errno != unix.EPERM {
-			open = append(open, fmt.Errorf("the kernel lets us %s (%w)", c.name, errno))
+			open = append(open, fmt.Errorf("the kernel does not refuse to %s (%w)", c.name, errno))
 		}
 	}
 	return errors.Join(open...)

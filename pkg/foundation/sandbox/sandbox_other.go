@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// Enter is an error here.
+// Enter returns an error: there is no sandbox for this system.
 func Enter() error {
-	return fmt.Errorf("enter sandbox: there is none for %s on %s", runtime.GOOS, runtime.GOARCH)
+	return fmt.Errorf("enter sandbox: not supported for %s on %s", runtime.GOOS, runtime.GOARCH)
 }

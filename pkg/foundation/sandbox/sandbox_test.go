@@ -24,35 +24,35 @@ import (
 	"vitrine.io/pkg/foundation/sandbox"
 )
 
-// TestMain lets this test binary be a process in a sandbox.
+// TestMain makes this test binary run as a process in a sandbox if SANDBOX_CHILD is set.
 func TestMain(m *testing.M) {
 	if os.Getenv("SANDBOX_CHILD") != "" {
-		os.Exit(prisoner())
+		os.Exit(sandboxedChild())
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// prisoner tries what it may not, on a thread that was there before the sandbox, says how that went, and waits for its
-// stdin's end.
-func prisoner() int {
+// sandboxedChild tries refused calls on a thread that was started before the sandbox, prints the results, and waits until
+// its stdin ends.
+func sandboxedChild() int {
 	tries := make(chan func() string)
-	says := make(chan string)
+	results := make(chan string)
 	go func() {
 		runtime.LockOSThread()
 		for try := range tries {
-			says <- try()
+			results <- try()
 		}
 	}()
-	ask := func(try func() string) string {
+	onThread := func(try func() string) string {
 		tries <- try
-		return <-says
+		return <-results
 	}
-	ask(func() string { return "" }) // the thread is there
+	onThread(func() string { return "" }) // waits until the thread exists
 	if err := sandbox.Enter(); err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	again := sandbox.Enter()
+	secondErr := sandbox.Enter()
 	for _, try := range []func() error{
 		func() error { _, err := os.ReadFile("/proc/self/status"); return err },
 		func() error { return os.WriteFile("/tmp/never", nil, 0o600) },
@@ -61,16 +61,22 @@ func prisoner() int {
 		func() error { return unix.Kill(os.Getppid(), 0) },
 		func() error { return unix.Unlink("/tmp/never") },
 		func() error { _, err := unix.FcntlInt(0, unix.F_SETOWN, os.Getppid()); return err },
-		func() error { return again },
+		func() error { return secondErr },
 	} {
-		fmt.Println(ask(func() string { return fmt.Sprint(errors.Is(try(), unix.EPERM)) }))
+		fmt.Println(onThread(func() string { return fmt.Sprint(errors.Is(try(), unix.EPERM)) }))
 	}
-	fmt.Println(ask(func() string { return "still here" }))
+	fmt.Println(onThread(func() string { return "still here" }))
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	return 0
 }
 
-func TestAProcessInTheSandboxCanOnlyComputeOnEveryThread(t *testing.T) {
+func TestEnter(t *testing.T) {
+	t.Parallel()
+	t.Run("covers_every_thread", testEnterCoversEveryThread)
+	t.Run("single_thread_and_second_call", testEnterSingleThreadAndSecondCall)
+}
+
+func testEnterCoversEveryThread(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
@@ -98,7 +104,7 @@ func TestAProcessInTheSandboxCanOnlyComputeOnEveryThread(t *testing.T) {
 	}
 	want := append(slices.Repeat([]string{"true"}, 8), "still here")
 	if !slices.Equal(got, want) {
-		t.Errorf("the process says %q, want %q", got, want)
+		t.Errorf("the process printed %q, want %q", got, want)
 	}
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", cmd.Process.Pid))
 	if err != nil || len(threads) < 2 {
@@ -116,12 +122,12 @@ func TestAProcessInTheSandboxCanOnlyComputeOnEveryThread(t *testing.T) {
 	}
 }
 
-func TestAThreadCannotEnterTwiceAndOthersAreFree(t *testing.T) {
+func testEnterSingleThreadAndSecondCall(t *testing.T) {
 	t.Parallel()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
 		if err := sandbox.EnterThread(); err != nil {
 			t.Error(err)
 			return
@@ -130,7 +136,7 @@ func TestAThreadCannotEnterTwiceAndOthersAreFree(t *testing.T) {
 			t.Errorf("in the sandbox: %v", err)
 		}
 		if err := sandbox.Enter(); !errors.Is(err, unix.EPERM) {
-			t.Errorf("again: %v, want EPERM", err)
+			t.Errorf("second call: %v, want EPERM", err)
 		}
 		others := make(chan error)
 		go func() {
@@ -138,13 +144,13 @@ func TestAThreadCannotEnterTwiceAndOthersAreFree(t *testing.T) {
 			others <- sandbox.Enter()
 		}()
 		if err := <-others; err == nil || !strings.Contains(err.Error(), "has another one") {
-			t.Errorf("all threads, while this one has a filter of its own: %v, want an error", err)
+			t.Errorf("all threads, while one has another filter: %v, want an error", err)
 		}
 	}()
 	<-done
 	err := sandbox.Probe()
 	if err == nil {
-		t.Fatal("outside of the sandbox everything is refused, too")
+		t.Fatal("all calls are refused outside of the sandbox")
 	}
 	for _, want := range []string{"open a file", "make a socket", "run a program", "make a process", "signal a", "trace a",
 		"have a pipe"} {
@@ -154,8 +160,8 @@ func TestAThreadCannotEnterTwiceAndOthersAreFree(t *testing.T) {
 	}
 }
 
-// ask runs the filter on one call. The machine of x/net/bpf reads packets, big-endian; the kernel's reads words.
-func ask(t *testing.T, vm *bpf.VM, arch, call uint32, args ...uint32) uint32 {
+// runFilter runs the filter on one call. The VM of x/net/bpf reads big-endian packets, the kernel reads native words.
+func runFilter(t *testing.T, vm *bpf.VM, arch, call uint32, args ...uint32) uint32 {
 	t.Helper()
 	data := make([]byte, 64)
 	binary.BigEndian.PutUint32(data, call)
@@ -170,7 +176,14 @@ func ask(t *testing.T, vm *bpf.VM, arch, call uint32, args ...uint32) uint32 {
 	return uint32(got)
 }
 
-func TestTheFilterAnswersEachCall(t *testing.T) {
+func TestFilter(t *testing.T) {
+	t.Parallel()
+	t.Run("calls", testFilterCalls)
+	t.Run("other_architecture", testFilterOtherArchitecture)
+	t.Run("list_of_calls", testFilterListOfCalls)
+}
+
+func testFilterCalls(t *testing.T) {
 	t.Parallel()
 	const self = 4711
 	vm, err := bpf.NewVM(sandbox.Filter(self))
@@ -183,32 +196,32 @@ func TestTheFilterAnswersEachCall(t *testing.T) {
 		call uint32
 		args []uint32
 	}{
-		"read":                                {sandbox.Allow, unix.SYS_READ, nil},
-		"wait for a thread":                   {sandbox.Allow, unix.SYS_FUTEX, nil},
-		"make a thread":                       {sandbox.Allow, unix.SYS_CLONE, []uint32{thread}},
-		"fork":                                {sandbox.Refuse, unix.SYS_CLONE, []uint32{uint32(unix.SIGCHLD)}},
-		"vfork":                               {sandbox.Refuse, unix.SYS_CLONE, []uint32{unix.CLONE_VM | unix.CLONE_VFORK}},
-		"fork and share all":                  {sandbox.Refuse, unix.SYS_CLONE, []uint32{thread &^ unix.CLONE_THREAD}},
-		"make a thread or a process":          {sandbox.Unknown, unix.SYS_CLONE3, nil},
-		"interrupt a thread of ours":          {sandbox.Allow, unix.SYS_TGKILL, []uint32{self, 1, 23}},
-		"interrupt another's thread":          {sandbox.Refuse, unix.SYS_TGKILL, []uint32{self + 1, 1, 23}},
-		"make a thread in a world of its own": {sandbox.Refuse, unix.SYS_CLONE, []uint32{thread | unix.CLONE_NEWNS}},
-		"look at what is open":                {sandbox.Allow, unix.SYS_FCNTL, []uint32{3, unix.F_GETFL}},
-		"copy what is open":                   {sandbox.Allow, unix.SYS_FCNTL, []uint32{3, unix.F_DUPFD_CLOEXEC}},
-		"aim a pipe's signals":                {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETOWN}},
-		"choose a pipe's signal":              {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETSIG}},
-		"have a pipe send signals":            {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETFL, unix.O_ASYNC}},
-		"name a thread":                       {sandbox.Allow, unix.SYS_PRCTL, []uint32{unix.PR_SET_NAME}},
-		"become traceable by anyone":          {sandbox.Refuse, unix.SYS_PRCTL, []uint32{unix.PR_SET_PTRACER}},
-		"outlive the parent":                  {sandbox.Refuse, unix.SYS_PRCTL, []uint32{unix.PR_SET_PDEATHSIG}},
-		"the last before Linux 5.1":           {sandbox.Refuse, sandbox.FirstShared - 1, nil},
-		"io_uring":                            {sandbox.Unknown, unix.SYS_IO_URING_SETUP, nil},
-		"openat2":                             {sandbox.Unknown, unix.SYS_OPENAT2, nil},
-		"what Linux may have some day":        {sandbox.Unknown, 9999, nil},
-		"read, numbered as amd64's x32":       {sandbox.Unknown, 0x40000000 | unix.SYS_READ, nil},
-		"write, numbered as minus itself":     {sandbox.Unknown, 0xffffffff, nil},
+		"read":                             {sandbox.Allow, unix.SYS_READ, nil},
+		"wait for a thread":                {sandbox.Allow, unix.SYS_FUTEX, nil},
+		"make a thread":                    {sandbox.Allow, unix.SYS_CLONE, []uint32{thread}},
+		"fork":                             {sandbox.Refuse, unix.SYS_CLONE, []uint32{uint32(unix.SIGCHLD)}},
+		"vfork":                            {sandbox.Refuse, unix.SYS_CLONE, []uint32{unix.CLONE_VM | unix.CLONE_VFORK}},
+		"fork and share all":               {sandbox.Refuse, unix.SYS_CLONE, []uint32{thread &^ unix.CLONE_THREAD}},
+		"make a thread or a process":       {sandbox.Unknown, unix.SYS_CLONE3, nil},
+		"signal an own thread":             {sandbox.Allow, unix.SYS_TGKILL, []uint32{self, 1, 23}},
+		"signal another process's thread":  {sandbox.Refuse, unix.SYS_TGKILL, []uint32{self + 1, 1, 23}},
+		"make a thread in a new namespace": {sandbox.Refuse, unix.SYS_CLONE, []uint32{thread | unix.CLONE_NEWNS}},
+		"get a descriptor's flags":         {sandbox.Allow, unix.SYS_FCNTL, []uint32{3, unix.F_GETFL}},
+		"duplicate a descriptor":           {sandbox.Allow, unix.SYS_FCNTL, []uint32{3, unix.F_DUPFD_CLOEXEC}},
+		"set the owner of a pipe":          {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETOWN}},
+		"set the signal of a pipe":         {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETSIG}},
+		"have a pipe send signals":         {sandbox.Refuse, unix.SYS_FCNTL, []uint32{0, unix.F_SETFL, unix.O_ASYNC}},
+		"name a thread":                    {sandbox.Allow, unix.SYS_PRCTL, []uint32{unix.PR_SET_NAME}},
+		"become traceable":                 {sandbox.Refuse, unix.SYS_PRCTL, []uint32{unix.PR_SET_PTRACER}},
+		"outlive the parent":               {sandbox.Refuse, unix.SYS_PRCTL, []uint32{unix.PR_SET_PDEATHSIG}},
+		"last number before Linux 5.1":     {sandbox.Refuse, sandbox.FirstShared - 1, nil},
+		"io_uring":                         {sandbox.Unknown, unix.SYS_IO_URING_SETUP, nil},
+		"openat2":                          {sandbox.Unknown, unix.SYS_OPENAT2, nil},
+		"unknown number":                   {sandbox.Unknown, 9999, nil},
+		"read by its x32 number":           {sandbox.Unknown, 0x40000000 | unix.SYS_READ, nil},
+		"number -1":                        {sandbox.Unknown, 0xffffffff, nil},
 	} {
-		if got := ask(t, vm, sandbox.Arch, tc.call, tc.args...); got != tc.want {
+		if got := runFilter(t, vm, sandbox.Arch, tc.call, tc.args...); got != tc.want {
 			t.Errorf("%s: %#x, want %#x", name, got, tc.want)
 		}
 	}
@@ -224,32 +237,32 @@ func TestTheFilterAnswersEachCall(t *testing.T) {
 		unix.SYS_MEMFD_CREATE, unix.SYS_NAME_TO_HANDLE_AT, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_SETUID, unix.SYS_CAPSET,
 		unix.SYS_PERSONALITY, unix.SYS_SETPGID, unix.SYS_SETSID, unix.SYS_DUP3, unix.SYS_PIPE2,
 	} {
-		if got := ask(t, vm, sandbox.Arch, call); got != sandbox.Refuse {
+		if got := runFilter(t, vm, sandbox.Arch, call); got != sandbox.Refuse {
 			t.Errorf("call %d: %#x, want it refused", call, got)
 		}
 	}
 }
 
-func TestTheFilterEndsWhoSpeaksAnotherArchitecture(t *testing.T) {
+func testFilterOtherArchitecture(t *testing.T) {
 	t.Parallel()
 	vm, err := bpf.NewVM(sandbox.Filter(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, arch := range []uint32{unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_ARM, unix.AUDIT_ARCH_RISCV64, 0} {
-		if got := ask(t, vm, arch, unix.SYS_READ); got != sandbox.Kill {
-			t.Errorf("architecture %#x: %#x, want the end", arch, got)
+		if got := runFilter(t, vm, arch, unix.SYS_READ); got != sandbox.Kill {
+			t.Errorf("architecture %#x: %#x, want the process killed", arch, got)
 		}
 	}
 }
 
-func TestNoCallIsListedTwiceOrWhereNoneExists(t *testing.T) {
+func testFilterListOfCalls(t *testing.T) {
 	t.Parallel()
 	sorted := slices.Sorted(slices.Values(sandbox.Calls))
 	if n := len(slices.Compact(slices.Clone(sorted))); n != len(sorted) {
 		t.Errorf("%d calls are listed, %d of them different", len(sorted), n)
 	}
 	if last := sorted[len(sorted)-1]; last >= sandbox.FirstShared {
-		t.Errorf("call %d is listed among those that do not exist", last)
+		t.Errorf("call %d is listed, but it is in the range that fails with ENOSYS", last)
 	}
 }

@@ -3,46 +3,47 @@ package ssimulacra2
 import "math"
 
 const (
-	sigma = 1.5 // pixels
-	reach = 5   // pixels to each side: round(3.2795 sigma + 0.2546)
-	waves = 3   // cosines that make the Gaussian
+	sigma   = 1.5 // pixels
+	radius  = 5   // pixels to each side: round(3.2795 sigma + 0.2546)
+	cosines = 3   // cosines that approximate the Gaussian
 )
 
-// filter blurs planes with a Gaussian, in a time that does not depend on its width: "Recursive implementation of the
-// Gaussian filter using truncated cosine functions" (D. Charalampidis, 2016), as the metric's author has it. Outside of a
-// plane is nothing.
+// filter blurs planes with a Gaussian in a time that does not depend on its width: "Recursive implementation of the Gaussian
+// filter using truncated cosine functions" (D. Charalampidis, 2016), as the author of the metric does. Values outside of a
+// plane are zero.
 type filter struct {
-	in, last    [waves]float32 // what the new value and the last result count; the one before counts -1
-	between     []float32      // after the rows, before the columns
-	now, l1, l2 [waves][]float32
+	in, last    [cosines]float32 // weights of the new value and of the last result; the result before has -1
+	between     []float32        // after the rows, before the columns
+	now, l1, l2 [cosines][]float32
 }
 
 func newFilter(width, height int) *filter {
 	f := &filter{between: make([]float32, width*height)}
-	for k := range waves {
+	for k := range cosines {
 		f.now[k], f.l1[k], f.l2[k] = make([]float32, width), make([]float32, width), make([]float32, width)
 	}
 	f.in, f.last = coefficients()
 	return f
 }
 
-// coefficients solves for the cosines that come nearest to the Gaussian. Numbers in brackets are the paper's.
-func coefficients() (in, last [waves]float32) {
-	var omega, p, r, rho [waves]float64
-	for k := range waves {
-		omega[k] = float64(2*k+1) * math.Pi / (2 * reach)
+// coefficients returns the weights of the cosines that are closest to the Gaussian. Numbers in brackets are equations of the
+// paper.
+func coefficients() (in, last [cosines]float32) {
+	var omega, p, r, rho [cosines]float64
+	for k := range cosines {
+		omega[k] = float64(2*k+1) * math.Pi / (2 * radius)
 		sign := float64(1 - 2*(k%2))
-		p[k] = sign / math.Tan(omega[k]/2)                                     // (37)
-		r[k] = sign * p[k] * p[k] / math.Sin(omega[k])                         // (44)
-		rho[k] = math.Exp(-0.5*sigma*sigma*omega[k]*omega[k]) / float64(reach) // (50)
+		p[k] = sign / math.Tan(omega[k]/2)                                      // (37)
+		r[k] = sign * p[k] * p[k] / math.Sin(omega[k])                          // (44)
+		rho[k] = math.Exp(-0.5*sigma*sigma*omega[k]*omega[k]) / float64(radius) // (50)
 	}
 	minor := func(i, j int) float64 { return p[i]*r[j] - r[i]*p[j] }
 	z1, z3 := minor(1, 2)/minor(0, 1), minor(2, 0)/minor(0, 1) // (52)
 	beta := solve(                                             // (53), (55), (56)
 		[3][3]float64{{p[0], p[1], p[2]}, {r[0], r[1], r[2]}, {z1, z3, 1}},
-		[3]float64{1, reach*reach - sigma*sigma, z1*rho[0] + z3*rho[1] + rho[2]})
-	for k := range waves {
-		in[k] = float32(-beta[k] * math.Cos(omega[k]*(reach+1))) // (33)
+		[3]float64{1, radius*radius - sigma*sigma, z1*rho[0] + z3*rho[1] + rho[2]})
+	for k := range cosines {
+		in[k] = float32(-beta[k] * math.Cos(omega[k]*(radius+1))) // (33)
 		last[k] = float32(2 * math.Cos(omega[k]))
 	}
 	return in, last
@@ -76,12 +77,12 @@ func (f *filter) blur(dst, src []float32, width, height int) {
 func (f *filter) row(dst, src []float32) {
 	in, last := f.in, f.last
 	var a1, a2, b1, b2, c1, c2 float32
-	for n := 1 - reach; n < len(src); n++ {
+	for n := 1 - radius; n < len(src); n++ {
 		var sum float32
-		if left := n - reach - 1; left >= 0 {
+		if left := n - radius - 1; left >= 0 {
 			sum = src[left]
 		}
-		if right := n + reach - 1; right < len(src) {
+		if right := n + radius - 1; right < len(src) {
 			sum += src[right]
 		}
 		a := in[0]*sum + last[0]*a1 - a2
@@ -94,24 +95,24 @@ func (f *filter) row(dst, src []float32) {
 	}
 }
 
-// columns goes down all columns at a time: rows lie together in memory.
+// columns filters all columns at the same time, row by row: the values of a row are adjacent in memory.
 func (f *filter) columns(dst, src []float32, width, height int) {
 	now, l1, l2 := f.now, f.l1, f.l2
-	for k := range waves {
+	for k := range cosines {
 		now[k], l1[k], l2[k] = now[k][:width], l1[k][:width], l2[k][:width]
 		clear(l1[k])
 		clear(l2[k])
 	}
 	nothing := make([]float32, width)
-	for n := 1 - reach; n < height; n++ {
+	for n := 1 - radius; n < height; n++ {
 		upper, lower := nothing, nothing
-		if top := n - reach - 1; top >= 0 {
+		if top := n - radius - 1; top >= 0 {
 			upper = src[top*width:][:width]
 		}
-		if bottom := n + reach - 1; bottom < height {
+		if bottom := n + radius - 1; bottom < height {
 			lower = src[bottom*width:][:width]
 		}
-		for k := range waves {
+		for k := range cosines {
 			f.step(k, now[k], l1[k], l2[k], upper, lower)
 		}
 		if n >= 0 {
@@ -124,7 +125,7 @@ func (f *filter) columns(dst, src []float32, width, height int) {
 	}
 }
 
-// step is one cosine's part in one row.
+// step computes one row of one cosine.
 func (f *filter) step(k int, now, l1, l2, upper, lower []float32) {
 	in, last := f.in[k], f.last[k]
 	l1, l2, upper, lower = l1[:len(now)], l2[:len(now)], upper[:len(now)], lower[:len(now)]

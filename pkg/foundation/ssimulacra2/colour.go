@@ -2,14 +2,14 @@ package ssimulacra2
 
 import "math"
 
-// planes are three values of each pixel.
+// planes holds three values of each pixel.
 type planes [3][]float32
 
 func newPlanes(n int) planes {
 	return planes{make([]float32, n), make([]float32, n), make([]float32, n)}
 }
 
-// colours translates sRGB bytes into linear light.
+// colours maps an sRGB byte to linear light, 0 to 1.
 type colours [256]float32
 
 func newColours() colours {
@@ -51,8 +51,8 @@ func halve(p planes, width, height int) (half planes, w, h int) {
 	return half, w, h
 }
 
-// The absorbance of the eye's long, middle and short receptors, as JPEG XL has it: how much of red, green and blue light
-// each takes in, and what it sees in the dark (libjxl, lib/jxl/opsin_params.h).
+// The absorbance of the eye's long, middle and short receptors for red, green and blue light, and their bias, as defined by
+// JPEG XL (libjxl, lib/jxl/opsin_params.h).
 const (
 	longR, longB     = 0.30, 0.078
 	middleR, middleB = 0.23, 0.078
@@ -60,8 +60,8 @@ const (
 	dark             = 0.0037930732552754493
 )
 
-// toXYB returns the planes that the metric compares: how much more of long than of middle waves, how bright, and how much
-// more of short waves than bright, each moved and stretched into about 0 to 1.
+// toXYB returns the planes that the metric compares: X, long minus middle receptors; Y, the brightness; B, short receptors
+// minus Y; each shifted and scaled to about 0 to 1.
 func toXYB(linear planes) planes {
 	noise := float32(math.Cbrt(dark))
 	xyb := newPlanes(len(linear[0]))
@@ -77,8 +77,8 @@ func toXYB(linear planes) planes {
 	return xyb
 }
 
-// cubeRoot is good to float32's last bits for what light can be, some 0.003 to 1, at a third of math.Cbrt's cost: a first
-// guess by dividing the exponent by three, and two steps of Halley's method.
+// cubeRoot is exact to the last bits of float32 for values from 0.003 to 1, at a third of the cost of math.Cbrt (measured):
+// an estimate by dividing the exponent by three, then two steps of Halley's method.
 func cubeRoot(v float32) float32 {
 	t := math.Float32frombits(math.Float32bits(v)/3 + 709958130) // FreeBSD's s_cbrtf.c
 	for range 2 {

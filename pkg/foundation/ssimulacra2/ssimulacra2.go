@@ -7,22 +7,22 @@ import (
 )
 
 const (
-	scales = 6
+	scales = 6 // at most: the original size and five halvings
 
-	// MinSide is the least width and height in pixels of pictures that can be compared.
+	// MinSide is the minimum width and height in pixels of images that can be compared.
 	MinSide = 8
 )
 
-// ErrSize says that a picture is too small, of another size than the reference, or has not the bytes that its size needs.
+// ErrSize is returned if an image is too small, has another size than the reference, or has a wrong number of bytes.
 var ErrSize = errors.New("ssimulacra2: wrong size")
 
-// Picture is an opaque picture: 8-bit sRGB, three bytes a pixel, row by row without padding.
-type Picture struct {
+// Image is an opaque image: 8-bit sRGB, three bytes per pixel, row by row without padding.
+type Image struct {
 	Width, Height int // pixels
 	RGB           []byte
 }
 
-func (p Picture) check() error {
+func (p Image) check() error {
 	switch {
 	case p.Width < MinSide || p.Height < MinSide:
 		return fmt.Errorf("%w: %d x %d pixels, at least %d each way are needed", ErrSize, p.Width, p.Height, MinSide)
@@ -33,7 +33,7 @@ func (p Picture) check() error {
 	}
 }
 
-// Reference is an original, ready to be compared with.
+// Reference holds what is computed from an original, for comparisons with it.
 type Reference struct {
 	width, height int
 	colours       colours
@@ -41,16 +41,17 @@ type Reference struct {
 	levels        []level
 }
 
-// level is what follows from the original on one scale.
+// level holds what is computed from the original on one scale.
 type level struct {
 	width, height int
 	xyb           planes // positive
-	mean          planes // of xyb around each pixel
-	square        planes // mean of xyb squared
+	mean          planes // weighted mean of xyb around each pixel
+	square        planes // weighted mean of xyb squared
 }
 
-// NewReference returns a reference. It keeps nothing of the picture's bytes. ErrSize if the picture cannot be compared.
-func NewReference(original Picture) (*Reference, error) {
+// NewReference returns a reference. It does not retain the image's bytes. The error wraps ErrSize if the image cannot be
+// compared.
+func NewReference(original Image) (*Reference, error) {
 	if err := original.check(); err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func NewReference(original Picture) (*Reference, error) {
 		width: original.Width, height: original.Height, colours: newColours(), filter: newFilter(original.Width, original.Height),
 	}
 	product := make([]float32, original.Width*original.Height)
-	r.descend(original, func(_, width, height int, xyb planes) {
+	r.eachScale(original, func(_, width, height int, xyb planes) {
 		l := level{width: width, height: height, xyb: xyb, mean: newPlanes(len(xyb[0])), square: newPlanes(len(xyb[0]))}
 		for c := range xyb {
 			r.filter.blur(l.mean[c], xyb[c], width, height)
@@ -70,9 +71,10 @@ func NewReference(original Picture) (*Reference, error) {
 	return r, nil
 }
 
-// Score returns how well the picture stands in for the original: 100 if it is the same, 90 if nobody sees a difference, 70
-// for high, 50 for medium, 30 for low quality; there is no least one. ErrSize if it is not as large as the original.
-func (r *Reference) Score(distorted Picture) (float64, error) {
+// Score returns how similar the image looks to the original: 100 if it is identical, 90 if the difference is not visible, 70
+// for high, 50 for medium, 30 for low quality. It has no lower bound. The error wraps ErrSize if the image has another size
+// than the original.
+func (r *Reference) Score(distorted Image) (float64, error) {
 	if err := distorted.check(); err != nil {
 		return 0, err
 	}
@@ -83,7 +85,7 @@ func (r *Reference) Score(distorted Picture) (float64, error) {
 	size := r.width * r.height
 	product, mean, square, both := make([]float32, size), make([]float32, size), make([]float32, size), make([]float32, size)
 	errs := make([][3]errorMap, len(r.levels))
-	r.descend(distorted, func(scale, width, height int, xyb planes) {
+	r.eachScale(distorted, func(scale, width, height int, xyb planes) {
 		l, n := r.levels[scale], width*height
 		for c := range xyb {
 			r.filter.blur(mean[:n], xyb[c], width, height)
@@ -92,14 +94,14 @@ func (r *Reference) Score(distorted Picture) (float64, error) {
 			multiply(product, l.xyb[c], xyb[c])
 			r.filter.blur(both[:n], product, width, height)
 			errs[scale][c] = compare(
-				side{l.xyb[c], l.mean[c], l.square[c]}, side{xyb[c], mean[:n], square[:n]}, both[:n])
+				planeStats{l.xyb[c], l.mean[c], l.square[c]}, planeStats{xyb[c], mean[:n], square[:n]}, both[:n])
 		}
 	})
 	return weigh(errs), nil
 }
 
-// descend calls visit with the picture's planes on each scale, from the largest on.
-func (r *Reference) descend(p Picture, visit func(scale, width, height int, xyb planes)) {
+// eachScale calls visit with the image's planes on each scale, the largest first.
+func (r *Reference) eachScale(p Image, visit func(scale, width, height int, xyb planes)) {
 	width, height := p.Width, p.Height
 	linear := r.colours.linear(p.RGB)
 	for scale := range scales {
@@ -113,7 +115,7 @@ func (r *Reference) descend(p Picture, visit func(scale, width, height int, xyb 
 	}
 }
 
-// multiply writes the product of two planes.
+// multiply writes the product of the planes a and b to product.
 func multiply(product, a, b []float32) {
 	b, product = b[:len(a)], product[:len(a)]
 	for i, v := range a {
@@ -121,15 +123,15 @@ func multiply(product, a, b []float32) {
 	}
 }
 
-// side is one of two pictures on one scale, in one plane.
-type side struct{ plane, mean, square []float32 }
+// planeStats holds one plane of an image on one scale, with its weighted mean and the weighted mean of its square.
+type planeStats struct{ plane, mean, square []float32 }
 
-// errorMap is the averages of the three kinds of error, as their mean and as their 4-norm.
+// errorMap holds the three kinds of error of a plane, each as its mean and as its 4-norm.
 type errorMap struct{ structure, ringing, blurring [2]float64 }
 
-// compare returns the errors of one plane on one scale. both is the mean of the product of the two planes.
-func compare(original, distorted side, both []float32) errorMap {
-	const steady = 0.0009 // keeps flat areas from mattering
+// compare returns the errors of one plane on one scale. both is the weighted mean of the product of the two planes.
+func compare(original, distorted planeStats, both []float32) errorMap {
+	const stabilizer = 0.0009 // reduces the influence of flat areas
 	var e errorMap
 	n := len(original.plane)
 	o, om, os := original.plane[:n], original.mean[:n], original.square[:n]
@@ -137,8 +139,8 @@ func compare(original, distorted side, both []float32) errorMap {
 	both = both[:n]
 	for i := range n {
 		apart := om[i] - dm[i]
-		varied := (os[i] - om[i]*om[i]) + (ds[i] - dm[i]*dm[i]) // the brackets make equal pictures exactly equal
-		similar := (1 - apart*apart) * (2*(both[i]-om[i]*dm[i]) + steady) / (varied + steady)
+		varied := (os[i] - om[i]*om[i]) + (ds[i] - dm[i]*dm[i]) // without the brackets equal images would not score exactly 100
+		similar := (1 - apart*apart) * (2*(both[i]-om[i]*dm[i]) + stabilizer) / (varied + stabilizer)
 		add(&e.structure, 1-float64(similar))
 		edge := (1+math.Abs(float64(d[i]-dm[i])))/(1+math.Abs(float64(o[i]-om[i]))) - 1
 		add(&e.ringing, edge)   // an edge where the original is smooth
@@ -151,7 +153,7 @@ func compare(original, distorted side, both []float32) errorMap {
 	return e
 }
 
-// add adds an error, if it is one, to its sums.
+// add adds err, if it is positive, to the sum of errors and its fourth power to the sum of fourth powers.
 func add(sum *[2]float64, err float64) {
 	if err > 0 {
 		sum[0] += err

@@ -13,10 +13,10 @@ import (
 	"vitrine.io/pkg/foundation/ssimulacra2"
 )
 
-var write = flag.String("write", "", "directory for the pictures that the reference scores, instead of testing")
+var write = flag.String("write", "", "directory for the images that the reference scores, instead of testing")
 
 // pairs calls fn with each original and each distortion of it.
-func pairs(fn func(name string, original, distorted ssimulacra2.Picture)) {
+func pairs(fn func(name string, original, distorted ssimulacra2.Image)) {
 	for what, original := range originals() {
 		for how, distort := range distortions() {
 			fn(what+"-"+how, original, distort(original))
@@ -24,7 +24,7 @@ func pairs(fn func(name string, original, distorted ssimulacra2.Picture)) {
 	}
 }
 
-func score(t testing.TB, original, distorted ssimulacra2.Picture) float64 {
+func score(t testing.TB, original, distorted ssimulacra2.Image) float64 {
 	t.Helper()
 	r, err := ssimulacra2.NewReference(original)
 	if err != nil {
@@ -57,27 +57,35 @@ func expected(t *testing.T) map[string]float64 {
 	return scores
 }
 
-func TestScoresAreThoseOfAnotherImplementation(t *testing.T) {
+func TestScore(t *testing.T) {
+	t.Parallel()
+	t.Run("reference_implementation", testScoreReferenceImplementation)
+	t.Run("identical_images", testScoreIdenticalImages)
+	t.Run("reference_is_reusable", testScoreReferenceIsReusable)
+	t.Run("invalid_sizes", testScoreInvalidSizes)
+}
+
+func testScoreReferenceImplementation(t *testing.T) {
 	t.Parallel()
 	if *write != "" {
-		pairs(func(name string, original, distorted ssimulacra2.Picture) {
-			for file, p := range map[string]ssimulacra2.Picture{"original.ppm": original, "distorted.ppm": distorted} {
+		pairs(func(name string, original, distorted ssimulacra2.Image) {
+			for file, p := range map[string]ssimulacra2.Image{"original.ppm": original, "distorted.ppm": distorted} {
 				save(t, filepath.Join(*write, name, file), p)
 			}
 		})
 		return
 	}
 	want, compared, worst := expected(t), 0, 0.0
-	pairs(func(name string, original, distorted ssimulacra2.Picture) {
+	pairs(func(name string, original, distorted ssimulacra2.Image) {
 		got := score(t, original, distorted)
 		compared++
 		apart := math.Abs(got - want[name])
 		worst = max(worst, apart)
-		most := 0.1
-		if want[name] > 90 { // where single bits of what is nearly nothing show: a sum below 0.003 is raised to the power 0.63
-			most = 0.5
+		tolerance := 0.1
+		if want[name] > 90 { // rounding errors have more weight: a sum below 0.003 is raised to the power 0.63
+			tolerance = 0.5
 		}
-		if apart > most {
+		if apart > tolerance {
 			t.Errorf("%s: got %.4f, want %.4f", name, got, want[name])
 		}
 	})
@@ -87,7 +95,7 @@ func TestScoresAreThoseOfAnotherImplementation(t *testing.T) {
 	t.Logf("furthest apart: %.4f", worst)
 }
 
-func save(t *testing.T, path string, p ssimulacra2.Picture) {
+func save(t *testing.T, path string, p ssimulacra2.Image) {
 	t.Helper()
 	text := fmt.Appendf(nil, "P6\n%d %d\n255\n", p.Width, p.Height)
 	err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, append(text, p.RGB...), 0o600))
@@ -96,7 +104,7 @@ func save(t *testing.T, path string, p ssimulacra2.Picture) {
 	}
 }
 
-func TestAPictureIsItself(t *testing.T) {
+func testScoreIdenticalImages(t *testing.T) {
 	t.Parallel()
 	for what, p := range originals() {
 		if got := score(t, p, p); got != 100 {
@@ -105,7 +113,7 @@ func TestAPictureIsItself(t *testing.T) {
 	}
 }
 
-func TestAReferenceIsUsedAgain(t *testing.T) {
+func testScoreReferenceIsReusable(t *testing.T) {
 	t.Parallel()
 	original := originals()["cloth"]
 	r, err := ssimulacra2.NewReference(original)
@@ -115,7 +123,7 @@ func TestAReferenceIsUsedAgain(t *testing.T) {
 	spoilt := blurred(2)(original)
 	want := score(t, original, spoilt)
 	for i := range original.RGB {
-		original.RGB[i] = 0 // it keeps nothing of the bytes
+		original.RGB[i] = 0 // the reference does not retain the bytes
 	}
 	for range 2 {
 		if got, err := r.Score(spoilt); err != nil || got != want {
@@ -124,13 +132,13 @@ func TestAReferenceIsUsedAgain(t *testing.T) {
 	}
 }
 
-func TestPicturesThatCannotBeCompared(t *testing.T) {
+func testScoreInvalidSizes(t *testing.T) {
 	t.Parallel()
 	r, err := ssimulacra2.NewReference(originals()["stamp"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, p := range map[string]ssimulacra2.Picture{
+	for what, p := range map[string]ssimulacra2.Image{
 		"too narrow":     {Width: 7, Height: 9, RGB: make([]byte, 189)},
 		"too low":        {Width: 9, Height: 7, RGB: make([]byte, 189)},
 		"too few bytes":  {Width: 8, Height: 9, RGB: make([]byte, 215)},
@@ -144,13 +152,13 @@ func TestPicturesThatCannotBeCompared(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrSize", what, err)
 		}
 	}
-	turned := ssimulacra2.Picture{Width: 9, Height: 8, RGB: make([]byte, 216)}
+	turned := ssimulacra2.Image{Width: 9, Height: 8, RGB: make([]byte, 216)}
 	if _, err := r.Score(turned); !errors.Is(err, ssimulacra2.ErrSize) {
 		t.Errorf("another shape: got %v, want ErrSize", err)
 	}
 }
 
-// BenchmarkScore compares pictures of half a megapixel, as a search for a quality does.
+// BenchmarkScore compares images of half a megapixel, as a search for a quality does.
 func BenchmarkScore(b *testing.B) {
 	original := paint(800, 600, func(x, y float64) (r, g, bl float64) {
 		return 0.5 + 0.5*math.Sin(x/9), 0.5 + 0.5*math.Sin(y/7), 0.5 + 0.5*math.Sin((x+y)/30)

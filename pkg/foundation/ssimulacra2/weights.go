@@ -2,9 +2,9 @@ package ssimulacra2
 
 import "math"
 
-// weights says how much each average matters: for X, Y and B, for six scales from the largest on, for mean and 4-norm, those
-// of structure, ringing and blurring. They are the metric's own, as published (cloudinary/ssimulacra2, v2.1): fitted to
-// people's opinions on the CID22, TID2013, KADID-10k and KonFiG-IQA pictures.
+// weights returns the weight of each average: for X, Y and B, for six scales from the largest on, for mean and 4-norm, those
+// of structure, ringing and blurring. They are the published ones (cloudinary/ssimulacra2, v2.1), fitted to people's
+// opinions on the images of CID22, TID2013, KADID-10k and KonFiG-IQA.
 func weights() [3 * scales * 2 * 3]float64 {
 	return [...]float64{
 		0.0, 0.0007376606707406586, 0.0, 0.0, 0.0007793481682867309, 0.0,
@@ -28,8 +28,8 @@ func weights() [3 * scales * 2 * 3]float64 {
 	}
 }
 
-// weigh makes one number of all averages. Where a picture is too small for all scales, those it has take the first weights,
-// as the metric's author has it.
+// weigh returns the score for all averages. If an image is too small for all scales, its scales use the first weights, as in
+// the implementation of the metric's author.
 func weigh(levels [][3]errorMap) float64 {
 	w := weights()
 	var sum float64

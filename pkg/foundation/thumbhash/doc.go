@@ -1,6 +1,6 @@
-// Package thumbhash makes some twenty bytes that a page shows as a blurred picture until the picture itself has come.
+// Package thumbhash computes about twenty bytes that a page shows as a blurred image until the image itself is loaded.
 //
-// It is ThumbHash as Evan Wallace has published it (https://evanw.github.io/thumbhash/): the mean colour, and the first
-// terms of a cosine transform of brightness, of two differences of colour and, if the picture has any, of transparency.
-// Whoever shows it needs the JavaScript, Swift or other decoder of that page.
+// The format is ThumbHash by Evan Wallace (https://evanw.github.io/thumbhash/): the mean colour, and the first terms of a
+// cosine transform of the brightness, of two colour differences and, if the image has any, of the transparency. Clients
+// decode it with the JavaScript, Swift or other decoder of that page.
 package thumbhash

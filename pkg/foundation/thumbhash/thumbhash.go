@@ -6,35 +6,36 @@ import (
 	"math"
 )
 
-// MaxSide is the greatest width and height in pixels of a picture that is hashed: more of it would not be seen.
+// MaxSide is the maximum width and height in pixels of an image that can be hashed: more would not change the hash visibly.
 const MaxSide = 100
 
-// ErrSize says that a picture is empty or too large, or has not the bytes that its size needs.
+// ErrSize is returned if an image is empty or too large, or has a wrong number of bytes.
 var ErrSize = errors.New("thumbhash: wrong size")
 
-// Picture is a small picture: 8-bit sRGB and not premultiplied alpha, four bytes a pixel, row by row without padding.
-type Picture struct {
+// Image is a small image: 8-bit sRGB with straight (not premultiplied) alpha, four bytes per pixel, row by row without
+// padding.
+type Image struct {
 	Width, Height int // pixels, 1 to MaxSide
 	RGBA          []byte
 }
 
-// Hash returns the picture's hash, of at most 25 bytes. ErrSize if it cannot have one.
-func Hash(p Picture) ([]byte, error) {
+// Hash returns the hash of the image, at most 25 bytes. The error wraps ErrSize if the size is invalid.
+func Hash(p Image) ([]byte, error) {
 	if p.Width < 1 || p.Height < 1 || p.Width > MaxSide || p.Height > MaxSide || len(p.RGBA) != 4*p.Width*p.Height {
 		return nil, fmt.Errorf("%w: %d bytes for %d x %d pixels", ErrSize, len(p.RGBA), p.Width, p.Height)
 	}
 	planes, transparent := split(p)
-	most := 7.0 // terms of brightness along the longer side
+	maxTerms := 7.0 // of brightness along the longer side
 	if transparent {
-		most = 5
+		maxTerms = 5
 	}
 	longer := float64(max(p.Width, p.Height))
-	across := max(1, round(most*float64(p.Width)/longer))
-	down := max(1, round(most*float64(p.Height)/longer))
+	across := max(1, round(maxTerms*float64(p.Width)/longer))
+	down := max(1, round(maxTerms*float64(p.Height)/longer))
 	l := transform(p, planes.l, max(3, across), max(3, down))
 	yb, rg := transform(p, planes.yb, 3, 3), transform(p, planes.rg, 3, 3)
 
-	shorter, landscape := across, p.Width > p.Height // the decoder is told one and knows the other
+	shorter, landscape := across, p.Width > p.Height // the hash contains the shorter one; the decoder derives the longer one
 	if landscape {
 		shorter = down
 	}
@@ -51,16 +52,16 @@ func Hash(p Picture) ([]byte, error) {
 	return appendTerms(hash, channels), nil
 }
 
-// appendTerms adds every term in four bits.
+// appendTerms appends every term as four bits.
 func appendTerms(hash []byte, channels []channel) []byte {
 	n := 0
 	for _, c := range channels {
 		for _, term := range c.terms {
-			four := byte(round(15 * term))
+			nibble := byte(round(15 * term))
 			if n%2 == 0 {
-				hash = append(hash, four)
+				hash = append(hash, nibble)
 			} else {
-				hash[len(hash)-1] |= four << 4
+				hash[len(hash)-1] |= nibble << 4
 			}
 			n++
 		}
@@ -68,12 +69,12 @@ func appendTerms(hash []byte, channels []channel) []byte {
 	return hash
 }
 
-// planes are a picture's brightness, how much more of yellow than of blue, of red than of green, and alpha: 0 to 1, or -1
-// to 1.
+// planes holds the brightness (0 to 1), yellow minus blue (-1 to 1), red minus green (-1 to 1) and alpha (0 to 1) of an
+// image.
 type planes struct{ l, yb, rg, a []float64 }
 
-// split lays the picture over its own mean colour, so that what is transparent does not count.
-func split(p Picture) (all planes, transparent bool) {
+// split composes the image over its mean colour, so that transparent pixels have no influence, and returns its planes.
+func split(p Image) (all planes, transparent bool) {
 	var r, g, b, a float64
 	at := func(i int) (r, g, b, a float64) {
 		px := p.RGBA[4*i:]
@@ -98,18 +99,18 @@ func split(p Picture) (all planes, transparent bool) {
 	return all, a < float64(n)
 }
 
-// channel is a plane's cosine transform.
+// channel is the cosine transform of a plane.
 type channel struct {
 	mean  float64
-	scale float64   // the greatest term; the others are told as parts of it
-	terms []float64 // 0 to 1, a half being nothing
+	scale float64   // the largest absolute term; the terms are relative to it
+	terms []float64 // 0 to 1; 0.5 is zero
 }
 
-// flat is below what any picture's terms can be; what is left of a plain one's is rounding.
+// flat is below the terms of any image that is not a single colour; smaller terms are rounding errors.
 const flat = 1e-9
 
-// transform returns the first terms, so many across and down, that lie above the diagonal.
-func transform(p Picture, plane []float64, across, down int) channel {
+// transform returns the terms above the diagonal of a block of that many terms across and down.
+func transform(p Image, plane []float64, across, down int) channel {
 	var c channel
 	along := make([]float64, p.Width)
 	for v := range down {
@@ -142,7 +143,7 @@ func transform(p Picture, plane []float64, across, down int) channel {
 	return c
 }
 
-// round is JavaScript's: a half goes up.
+// round rounds halves up, as JavaScript does.
 func round(v float64) int { return int(math.Floor(v + 0.5)) }
 
 func bit(set bool) int {

@@ -15,11 +15,11 @@ import (
 	"vitrine.io/pkg/foundation/thumbhash"
 )
 
-var write = flag.String("write", "", "directory for the pictures that the reference hashes, instead of testing")
+var write = flag.String("write", "", "directory for the images that the reference hashes, instead of testing")
 
-// paint makes a picture from a function that gives red, green, blue and alpha, 0 to 255, for a place.
-func paint(width, height int, at func(x, y int) (r, g, b, a int)) thumbhash.Picture {
-	p := thumbhash.Picture{Width: width, Height: height}
+// paint returns an image from a function that returns red, green, blue and alpha, 0 to 255, for a pixel.
+func paint(width, height int, at func(x, y int) (r, g, b, a int)) thumbhash.Image {
+	p := thumbhash.Image{Width: width, Height: height}
 	for y := range height {
 		for x := range width {
 			r, g, b, a := at(x, y)
@@ -29,9 +29,9 @@ func paint(width, height int, at func(x, y int) (r, g, b, a int)) thumbhash.Pict
 	return p
 }
 
-func pictures() map[string]thumbhash.Picture {
+func samples() map[string]thumbhash.Image {
 	mixed := func(x, y int) (r, g, b, a int) { return (x*7 + y*3) % 256, (x * y) % 256, (200 + x - y) & 255, 255 }
-	return map[string]thumbhash.Picture{
+	return map[string]thumbhash.Image{
 		"landscape": paint(100, 66, mixed),
 		"portrait":  paint(40, 90, mixed),
 		"square":    paint(64, 64, func(x, y int) (r, g, b, a int) { return 4 * x, 255 - 4*y, 2 * (x + y), 255 }),
@@ -68,9 +68,16 @@ func expected(t *testing.T) map[string]string {
 	return hashes
 }
 
-func TestHashesAreThoseOfTheAuthorsImplementation(t *testing.T) {
+func TestHash(t *testing.T) {
 	t.Parallel()
-	all := pictures()
+	t.Run("reference_implementation", testHashReferenceImplementation)
+	t.Run("single_colour", testHashSingleColour)
+	t.Run("invalid_sizes", testHashInvalidSizes)
+}
+
+func testHashReferenceImplementation(t *testing.T) {
+	t.Parallel()
+	all := samples()
 	if *write != "" {
 		for name, p := range all {
 			body := append([]byte{byte(p.Width), byte(p.Height)}, p.RGBA...)
@@ -82,7 +89,7 @@ func TestHashesAreThoseOfTheAuthorsImplementation(t *testing.T) {
 	}
 	want := expected(t)
 	if len(want) != len(all) {
-		t.Errorf("the reference has %d pictures, want %d", len(want), len(all))
+		t.Errorf("the reference has %d images, want %d", len(want), len(all))
 	}
 	for name, p := range all {
 		hash, err := thumbhash.Hash(p)
@@ -92,8 +99,8 @@ func TestHashesAreThoseOfTheAuthorsImplementation(t *testing.T) {
 	}
 }
 
-// alike reports whether two hashes are the same, but for terms that rounding may have put a step further: a term that is
-// nothing lies exactly between two steps.
+// alike reports whether two hashes are equal except for terms that differ by one step: a term of zero lies exactly between
+// two steps.
 func alike(got, want string) bool {
 	const head = 2 * 5
 	if len(got) != len(want) || len(got) < head || got[:head] != want[:head] {
@@ -108,7 +115,7 @@ func alike(got, want string) bool {
 	return true
 }
 
-func TestAPlainPictureIsItsColour(t *testing.T) {
+func testHashSingleColour(t *testing.T) {
 	t.Parallel()
 	white, err := thumbhash.Hash(paint(20, 10, func(int, int) (r, g, b, a int) { return 255, 255, 255, 255 }))
 	if err != nil {
@@ -119,13 +126,13 @@ func TestAPlainPictureIsItsColour(t *testing.T) {
 	}
 	nothing, err := thumbhash.Hash(paint(9, 9, func(int, int) (r, g, b, a int) { return 12, 34, 56, 0 }))
 	if err != nil || nothing[5] != 0 {
-		t.Errorf("got %x and %v, want a transparent picture", nothing, err)
+		t.Errorf("got %x and %v, want a transparent image", nothing, err)
 	}
 }
 
-func TestAPictureThatCannotBeHashed(t *testing.T) {
+func testHashInvalidSizes(t *testing.T) {
 	t.Parallel()
-	for _, p := range []thumbhash.Picture{
+	for _, p := range []thumbhash.Image{
 		{}, {Width: 1, Height: 0}, {Width: 0, Height: 1}, {Width: 101, Height: 1, RGBA: make([]byte, 404)},
 		{Width: 1, Height: 101, RGBA: make([]byte, 404)}, {Width: 2, Height: 2, RGBA: make([]byte, 15)},
 		{Width: -2, Height: -2, RGBA: make([]byte, 16)},

@@ -29,8 +29,16 @@ func startKafka(t *testing.T, cfg devstack.KafkaConfig) *devstack.Kafka {
 	return broker
 }
 
+func TestKafka(t *testing.T) {
+	t.Parallel()
+	t.Run("restart_keeps_messages_and_offsets", testKafkaRestartKeepsMessagesAndOffsets)
+	t.Run("port_in_use", testKafkaPortInUse)
+	t.Run("failed_write_is_logged", testKafkaFailedWriteIsLogged)
+	t.Run("malformed_request_is_logged", testKafkaMalformedRequestIsLogged)
+}
+
 // Vitrine's own clients are what has to find everything again. The full suite is in test/kafkatest.
-func TestKafkaKeepsMessagesAndOffsetsOverARestart(t *testing.T) {
+func testKafkaRestartKeepsMessagesAndOffsets(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, sync := range []bool{false, true} {
@@ -108,7 +116,7 @@ func consume(t *testing.T, config kafka.Config, n int) string {
 	return strings.Join(got, " ")
 }
 
-func TestATakenPortOfKafkaIsNamed(t *testing.T) {
+func testKafkaPortInUse(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -122,7 +130,7 @@ func TestATakenPortOfKafkaIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatKafkaCannotKeepIsLogged(t *testing.T) {
+func testKafkaFailedWriteIsLogged(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.WarnLevel)
 	dir := filepath.Join(t.TempDir(), "kafka")
@@ -143,7 +151,7 @@ func TestWhatKafkaCannotKeepIsLogged(t *testing.T) {
 	}
 }
 
-func TestARequestThatKafkaCannotReadIsLoggedForDebugging(t *testing.T) {
+func testKafkaMalformedRequestIsLogged(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zap.DebugLevel)
 	broker, err := devstack.StartKafka(devstack.KafkaConfig{}, zap.New(core))

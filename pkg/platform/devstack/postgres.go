@@ -64,7 +64,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *process.
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
 	p := &Postgres{addr: addr, process: &process.Process{
-		Name: "postgres", Dir: cfg.Dir, Log: cfg.Log, User: cred, ForkThread: forkThread, Patience: 15 * time.Second,
+		Name: "postgres", Dir: cfg.Dir, Log: cfg.Log, User: cred, ForkThread: forkThread, StopTimeout: 15 * time.Second,
 		Argv: []string{
 			filepath.Join(bin, "postgres"), "-D", cfg.Dir, "-c", "listen_addresses=" + host, "-c", "port=" + port,
 			"-c", "unix_socket_directories=", "-c", "timezone=UTC", "-c", "jit=off",

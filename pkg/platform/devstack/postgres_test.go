@@ -31,7 +31,13 @@ func query(t *testing.T, p *devstack.Postgres, statement string) int {
 	return n
 }
 
-func TestPostgresKeepsItsDataOverARestart(t *testing.T) {
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	t.Run("restart_keeps_data", testPostgresRestartKeepsData)
+	t.Run("start_errors_name_cause", testPostgresStartErrorsNameCause)
+}
+
+func testPostgresRestartKeepsData(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("needs PostgreSQL's programs; make test runs it")
@@ -70,7 +76,7 @@ func TestPostgresKeepsItsDataOverARestart(t *testing.T) {
 	}
 }
 
-func TestPostgresSaysWhatIsWrong(t *testing.T) {
+func testPostgresStartErrorsNameCause(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("needs PostgreSQL's programs; make test runs it")

@@ -21,7 +21,15 @@ func startRedis(t *testing.T) *devstack.Redis {
 	return r
 }
 
-func TestRedisAnswersAClusterClient(t *testing.T) {
+func TestRedis(t *testing.T) {
+	t.Parallel()
+	t.Run("serves_cluster_client", testRedisServesClusterClient)
+	t.Run("keys_expire", testRedisKeysExpire)
+	t.Run("port_in_use", testRedisPortInUse)
+	t.Run("second_close_and_reuse_of_port", testRedisSecondCloseAndReuseOfPort)
+}
+
+func testRedisServesClusterClient(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{r.Addr()}})
@@ -42,7 +50,7 @@ func TestRedisAnswersAClusterClient(t *testing.T) {
 	}
 }
 
-func TestRedisKeysEnd(t *testing.T) {
+func testRedisKeysExpire(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
 	client := redis.NewClient(&redis.Options{Addr: r.Addr()})
@@ -64,7 +72,7 @@ func TestRedisKeysEnd(t *testing.T) {
 	}
 }
 
-func TestRedisNamesAPortThatIsTaken(t *testing.T) {
+func testRedisPortInUse(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
 	_, err := devstack.StartRedis(devstack.RedisConfig{Addr: r.Addr()})
@@ -73,7 +81,7 @@ func TestRedisNamesAPortThatIsTaken(t *testing.T) {
 	}
 }
 
-func TestRedisMayBeClosedTwiceAndItsPortUsedAgain(t *testing.T) {
+func testRedisSecondCloseAndReuseOfPort(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
 	r.Close()

@@ -122,7 +122,22 @@ func upload(t *testing.T, s *devstack.S3, path string, size int64, sent string) 
 	return resp.StatusCode, string(answer)
 }
 
-func TestS3OutlivesARestart(t *testing.T) {
+func TestS3(t *testing.T) {
+	t.Parallel()
+	t.Run("restart_keeps_objects", testS3RestartKeepsObjects)
+	t.Run("list_in_pages", testS3ListInPages)
+	t.Run("too_large_upload", testS3TooLargeUpload)
+	t.Run("incomplete_upload_leaves_nothing", testS3IncompleteUploadLeavesNothing)
+	t.Run("start_removes_incomplete_object", testS3StartRemovesIncompleteObject)
+	t.Run("key_that_is_no_file_path", testS3KeyThatIsNoFilePath)
+	t.Run("bucket_policy", testS3BucketPolicy)
+	t.Run("unsigned_request_cannot_change_headers", testS3UnsignedRequestCannotChangeHeaders)
+	t.Run("start_errors_name_cause", testS3StartErrorsNameCause)
+	t.Run("second_close_and_wildcard_address", testS3SecondCloseAndWildcardAddress)
+	t.Run("close_is_bounded", testS3CloseIsBounded)
+}
+
+func testS3RestartKeepsObjects(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "deep", "inside")
 	first := startS3(t, devstack.S3Config{Dir: dir})
@@ -143,7 +158,7 @@ func TestS3OutlivesARestart(t *testing.T) {
 	}
 }
 
-func TestS3ListsInPages(t *testing.T) {
+func testS3ListInPages(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	b := bucket(t, s)
@@ -177,7 +192,7 @@ func TestS3ListsInPages(t *testing.T) {
 	}
 }
 
-func TestS3RefusesAnUploadThatDoesNotFitInMemory(t *testing.T) {
+func testS3TooLargeUpload(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	b := bucket(t, s)
@@ -191,7 +206,7 @@ func TestS3RefusesAnUploadThatDoesNotFitInMemory(t *testing.T) {
 }
 
 // An upload that breaks off must leave nothing: half an object would be listed, or make every listing fail.
-func TestABrokenUploadLeavesNothing(t *testing.T) {
+func testS3IncompleteUploadLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	b := bucket(t, s)
@@ -207,7 +222,7 @@ func TestABrokenUploadLeavesNothing(t *testing.T) {
 }
 
 // A process that is killed between an object's file and its description must not poison the bucket.
-func TestS3MendsWhatAKilledProcessLeft(t *testing.T) {
+func testS3StartRemovesIncompleteObject(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first := startS3(t, devstack.S3Config{Dir: dir})
@@ -223,7 +238,7 @@ func TestS3MendsWhatAKilledProcessLeft(t *testing.T) {
 	}
 }
 
-func TestS3RefusesWhatADirectoryTreeCannotHold(t *testing.T) {
+func testS3KeyThatIsNoFilePath(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := startS3(t, devstack.S3Config{Dir: dir})
@@ -247,7 +262,7 @@ func TestS3RefusesWhatADirectoryTreeCannotHold(t *testing.T) {
 	}
 }
 
-func TestS3TakesAPolicyForABucketThatIsThere(t *testing.T) {
+func testS3BucketPolicy(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	bucket(t, s)
@@ -265,7 +280,7 @@ func TestS3TakesAPolicyForABucketThatIsThere(t *testing.T) {
 	}
 }
 
-func TestAStrangerCannotBendAnAnswer(t *testing.T) {
+func testS3UnsignedRequestCannotChangeHeaders(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	put(t, bucket(t, s), "a/b", "<script>")
@@ -282,7 +297,7 @@ func TestAStrangerCannotBendAnAnswer(t *testing.T) {
 	}
 }
 
-func TestS3NamesWhatIsInItsWay(t *testing.T) {
+func testS3StartErrorsNameCause(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	addr := strings.TrimPrefix(s.Endpoint(), "http://")
@@ -300,7 +315,7 @@ func TestS3NamesWhatIsInItsWay(t *testing.T) {
 	}
 }
 
-func TestS3IsClosedOnceAndListensEverywhere(t *testing.T) {
+func testS3SecondCloseAndWildcardAddress(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir(), Addr: "0.0.0.0:0"})
 	if !strings.HasPrefix(s.Endpoint(), "http://127.0.0.1:") {
@@ -315,7 +330,7 @@ func TestS3IsClosedOnceAndListensEverywhere(t *testing.T) {
 }
 
 // A client that never ends its request does not hold Close up for good.
-func TestS3CloseDoesNotWaitForever(t *testing.T) {
+func testS3CloseIsBounded(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	bucket(t, s)

@@ -53,13 +53,13 @@ func (a *App) Follow(store Heartbeats) lifecycle.Part {
 // logReload logs what has changed between two states: whether the file's directory is watched, and the result of a reload.
 func logReload(log *zap.Logger, last, s pipeline.State) {
 	switch {
-	case s.Blind != nil && last.Blind == nil:
-		log.Warn("pipeline directory is not watched, the file is polled", zap.Error(s.Blind))
-	case s.Blind == nil && last.Blind != nil:
+	case s.WatchErr != nil && last.WatchErr == nil:
+		log.Warn("pipeline directory is not watched, the file is polled", zap.Error(s.WatchErr))
+	case s.WatchErr == nil && last.WatchErr != nil:
 		log.Info("pipeline directory is watched")
 	}
 	switch {
-	case s.Tried.Equal(last.Tried):
+	case s.ReloadedAt.Equal(last.ReloadedAt):
 	case s.Err != nil:
 		log.Error("pipeline refused, the last good one stays in force", zap.Error(s.Err), zap.Inline(revisionFields{s.Revision}))
 	default:

@@ -144,15 +144,15 @@ func TestLogReload(t *testing.T) {
 
 func testLogReloadOneLinePerChange(t *testing.T) {
 	t.Parallel()
-	start := pipeline.State{Revision: pipeline.NewRevision(pipeline.Default()), Tried: time.Unix(1, 0)}
+	start := pipeline.State{Revision: pipeline.NewRevision(pipeline.Default()), ReloadedAt: time.Unix(1, 0)}
 	blind := start
-	blind.Blind = errors.New("too many open files")
+	blind.WatchErr = errors.New("too many open files")
 	reloaded := blind
-	reloaded.Tried = time.Unix(2, 0)
+	reloaded.ReloadedAt = time.Unix(2, 0)
 	refused := reloaded
-	refused.Tried, refused.Err = time.Unix(3, 0), errors.New("no renditions")
+	refused.ReloadedAt, refused.Err = time.Unix(3, 0), errors.New("no renditions")
 	watched := refused
-	watched.Blind = nil
+	watched.WatchErr = nil
 	last := start
 	for _, step := range []struct {
 		state pipeline.State

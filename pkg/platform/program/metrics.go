@@ -41,5 +41,5 @@ func (m *pipelineMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(m.info, 1, s.Revision.Name(), s.Revision.ID(), s.Revision.Hash())
 	gauge(m.success, success)
-	gauge(m.time, float64(s.Tried.UnixMilli())/1000)
+	gauge(m.time, float64(s.ReloadedAt.UnixMilli())/1000)
 }

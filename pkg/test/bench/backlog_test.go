@@ -265,7 +265,7 @@ func (b *backlog) pin(tb testing.TB) (release func()) {
 	return func() { must(tb, conn.Close(context.Background())) }
 }
 
-func TestABacklogIsDrainedWholeBesideReads(t *testing.T) {
+func TestBacklog(t *testing.T) {
 	t.Parallel()
 	const rows = 20_000
 	b := newBacklog(t, backlogProduct)

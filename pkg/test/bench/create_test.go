@@ -163,7 +163,7 @@ func BenchmarkCreateProduct(b *testing.B) {
 	})
 }
 
-func TestBothSidesOfACreateWriteTheSameRows(t *testing.T) {
+func TestCreate(t *testing.T) {
 	t.Parallel()
 	c := newCreating(t)
 	_, err := c.pool.Exec(t.Context(), "TRUNCATE products, images, outbox RESTART IDENTITY")

@@ -241,7 +241,7 @@ func BenchmarkGetProduct(b *testing.B) {
 	})
 }
 
-func TestBothSidesOfAReadAnswerTheSameBytes(t *testing.T) {
+func TestGet(t *testing.T) {
 	t.Parallel()
 	const products = 5
 	r := newReading(t, products, 2)

@@ -57,7 +57,14 @@ func sources(t *testing.T) []string {
 	return files
 }
 
-func TestBothLoopsOverLibvipsMakeTheSameFiles(t *testing.T) {
+func TestImages(t *testing.T) {
+	t.Parallel()
+	t.Run("vips_loops_write_equal_files", testImagesVipsLoopsWriteEqualFiles)
+	t.Run("worker_writes_equal_files", testImagesWorkerWritesEqualFiles)
+	t.Run("every_variant_is_rendered", testImagesEveryVariantIsRendered)
+}
+
+func testImagesVipsLoopsWriteEqualFiles(t *testing.T) {
 	t.Parallel()
 	files := sources(t)
 	ceiling, ours := newCeiling(t), newCodecMaker(t, files, pipeline.Default().Spec)
@@ -78,7 +85,7 @@ func TestBothLoopsOverLibvipsMakeTheSameFiles(t *testing.T) {
 	}
 }
 
-func TestTheWholeWorkerMakesTheSameFiles(t *testing.T) {
+func testImagesWorkerWritesEqualFiles(t *testing.T) {
 	t.Parallel()
 	files := sources(t)
 	want, err := newCodecMaker(t, files, pipeline.Default().Spec).make(files)
@@ -99,7 +106,7 @@ func TestTheWholeWorkerMakesTheSameFiles(t *testing.T) {
 	}
 }
 
-func TestEveryVariantIsMade(t *testing.T) {
+func testImagesEveryVariantIsRendered(t *testing.T) {
 	t.Parallel()
 	files := sources(t)[1:2]
 	for _, v := range variants() {

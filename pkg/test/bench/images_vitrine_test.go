@@ -179,7 +179,7 @@ func (m *workerMaker) start(tb testing.TB) {
 	tb.Cleanup(forkThread.Close)
 	m.process = &process.Process{
 		Name: "worker", Argv: []string{filepath.Join(bin, "worker")}, Dir: dir, Log: filepath.Join(dir, "worker.log"), Env: env,
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: time.Minute, ForkThread: forkThread,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: time.Minute, ForkThread: forkThread,
 	}
 	must(tb, m.process.Start())
 	tb.Cleanup(func() { must(tb, m.process.Stop()) })

@@ -66,7 +66,7 @@ func BenchmarkListProducts(b *testing.B) {
 	}
 }
 
-func TestEveryListFindsWhatItIsAbout(t *testing.T) {
+func TestList(t *testing.T) {
 	t.Parallel()
 	const users, products = 5, 100 // twenty of each user's
 	s := newStage(t)

@@ -103,7 +103,17 @@ func runOn(t *testing.T, goCommand, document string, more ...string) (stdout, wr
 
 const document = "# Title\n\n" + beginMark + "\nold\n" + endMark + "\n\nthe rest\n"
 
-func TestPicturesHaveAChapterOfTheirOwn(t *testing.T) {
+func TestReport(t *testing.T) {
+	t.Parallel()
+	t.Run("images_section", testReportImagesSection)
+	t.Run("backlog_section", testReportBacklogSection)
+	t.Run("only_text_between_markers_is_replaced", testReportOnlyTextBetweenMarkersIsReplaced)
+	t.Run("missing_results_leave_document", testReportMissingResultsLeaveDocument)
+	t.Run("bad_arguments_and_missing_document", testReportBadArgumentsAndMissingDocument)
+	t.Run("repository_document_has_markers", testReportRepositoryDocumentHasMarkers)
+}
+
+func testReportImagesSection(t *testing.T) {
 	t.Parallel()
 	const other = document + "\n" + beginImagesMark + "\nolder\n" + endMark + "\n"
 	stdout, written, err := runOn(t, "echo \"args: $*\"\ncat <<'END'\n"+imagesOutput+"END\n", other, "-images")
@@ -124,7 +134,7 @@ func TestPicturesHaveAChapterOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestTheBacklogHasAChapterOfItsOwn(t *testing.T) {
+func testReportBacklogSection(t *testing.T) {
 	t.Parallel()
 	const other = document + "\n" + beginBacklogMark + "\nolder\n" + endMark + "\n"
 	stdout, written, err := runOn(t, "echo \"args: $*\"\ncat <<'END'\n"+backlogOutput+"END\n", other, "-outbox")
@@ -149,7 +159,7 @@ func TestTheBacklogHasAChapterOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestTheDocumentIsRewrittenBetweenItsMarksAndTheRatiosComeLast(t *testing.T) {
+func testReportOnlyTextBetweenMarkersIsReplaced(t *testing.T) {
 	t.Parallel()
 	script := "case \"$*\" in *ListProducts* | *Staleness*) exit 0;; esac\necho \"args: $*\"\ncat <<'END'\n" + output + "END\n"
 	stdout, written, err := runOn(t, script, document)
@@ -183,7 +193,7 @@ func TestTheDocumentIsRewrittenBetweenItsMarksAndTheRatiosComeLast(t *testing.T)
 	}
 }
 
-func TestWhatIsMissingIsAnErrorAndLeavesTheDocument(t *testing.T) {
+func testReportMissingResultsLeaveDocument(t *testing.T) {
 	t.Parallel()
 	printing := func(text string) string { return "cat <<'END'\n" + text + "END\n" }
 	for name, row := range map[string]struct{ script, document, want string }{
@@ -208,7 +218,7 @@ func TestWhatIsMissingIsAnErrorAndLeavesTheDocument(t *testing.T) {
 	}
 }
 
-func TestBadArgumentsAndAMissingDocumentAreErrors(t *testing.T) {
+func testReportBadArgumentsAndMissingDocument(t *testing.T) {
 	t.Parallel()
 	sys := system{goCommand: "/does/not/exist", gitCommand: "/does/not/exist", now: time.Now}
 	for _, args := range [][]string{{"-nonsense"}, {"-o", filepath.Join(t.TempDir(), "none.md")}} {
@@ -219,7 +229,7 @@ func TestBadArgumentsAndAMissingDocumentAreErrors(t *testing.T) {
 	}
 }
 
-func TestTheRealDocumentHasItsMarks(t *testing.T) {
+func testReportRepositoryDocumentHasMarkers(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/benchmarks.md")
 	must(t, err)

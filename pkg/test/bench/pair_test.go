@@ -148,7 +148,7 @@ func quantile[T any](sorted []T, q float64) T {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-func TestAQuantileIsTheNearestRank(t *testing.T) {
+func TestQuantile(t *testing.T) {
 	t.Parallel()
 	hundred := make([]int, 100)
 	for i := range hundred {
@@ -168,7 +168,7 @@ func TestAQuantileIsTheNearestRank(t *testing.T) {
 	}
 }
 
-func TestAbreastDoesEachOperationOnceAndStopsAtAnError(t *testing.T) {
+func TestConcurrently(t *testing.T) {
 	t.Parallel()
 	var done [100]atomic.Int32
 	took, err := abreast(8, len(done), func(worker, i int) error {

@@ -161,7 +161,7 @@ func BenchmarkRelay(b *testing.B) {
 	})
 }
 
-func TestBothSidesOfTheRelaySendTheSameMessages(t *testing.T) {
+func TestRelay(t *testing.T) {
 	t.Parallel()
 	const messages = 700 // more than a batch
 	r := newRelaying(t, 3, messages)

@@ -195,7 +195,7 @@ func reportStaleness(b *testing.B, seen []sighting) {
 	b.ReportMetric(float64(stale)/math.Max(1, float64(reads)), unitStale)
 }
 
-func TestAStaleReadIsSeenAndTheEventEndsIt(t *testing.T) {
+func TestStaleness(t *testing.T) {
 	t.Parallel()
 	p := newPods(t)
 	for i, s := range p.measure(t, p.first, 3) {

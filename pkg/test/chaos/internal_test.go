@@ -29,7 +29,7 @@ func script(t *testing.T, text string) *Program {
 	forkThread := process.NewForkThread()
 	p := &Program{Name: "script", process: &process.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Dir: dir, Log: filepath.Join(dir, "log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopTimeout, ForkThread: forkThread,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopTimeout, ForkThread: forkThread,
 	}}
 	t.Cleanup(func() {
 		_ = p.Resume()

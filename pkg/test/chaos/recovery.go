@@ -14,7 +14,7 @@ import (
 const (
 	healTimeout     = 240 * time.Second
 	stallTimeout    = 120 * time.Second // without progress
-	settleTimeout   = 10 * time.Minute  // in total
+	outcomeTimeout  = 10 * time.Minute  // in total
 	deletionTimeout = 120 * time.Second
 	pollInterval    = 250 * time.Millisecond
 )
@@ -61,10 +61,10 @@ func (s *System) heal(ctx context.Context) ([]Finding, error) {
 }
 
 // awaitSettled waits until no work is pending. It returns an error that names the pending work after stallTimeout without
-// progress, or after settleTimeout. note is called with each new state.
+// progress, or after outcomeTimeout. note is called with each new state.
 func (s *System) awaitSettled(ctx context.Context, note func(string)) error {
 	idlePolls, before, moved := 0, "", time.Now()
-	deadline := moved.Add(settleTimeout)
+	deadline := moved.Add(outcomeTimeout)
 	for {
 		err := s.pendingWork(ctx)
 		if err == nil {

@@ -3,6 +3,7 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -147,7 +148,10 @@ func addResponses(s *chaos.Snapshot) {
 	if err != nil {
 		panic(err)
 	}
-	s.Responses = []chaos.ProductResponse{{API: api, ID: 1, Status: 200, Product: response, Body: body}, {API: api, ID: 2, Status: 404}}
+	s.Responses = []chaos.ProductResponse{
+		{API: api, ID: 1, Status: 200, Product: response, Body: body},
+		{API: api, ID: 2, Status: 404},
+	}
 	s.Lists = []chaos.ListResponse{{API: api, UserID: 7, Items: []json.RawMessage{body}}}
 }
 
@@ -167,15 +171,22 @@ func testCheckValidSnapshot(t *testing.T) {
 // key is a published object of the valid snapshot.
 const key = "products/1/1/2-b/card.jpg"
 
-func testCheckViolations(t *testing.T) {
-	t.Parallel()
-	deleted := "2026-03-01T12:30:45Z"
+// violation is a change of the valid snapshot that a rule must detect.
+type violation struct {
+	rule, condition string
+	corrupt         func(*chaos.Snapshot)
+}
+
+const deletedAt = "2026-03-01T12:30:45Z"
+
+// becomesReady returns the change with which the first image becomes ready.
+func becomesReady(s *chaos.Snapshot) *chaos.Change { return &s.Changes[8] }
+
+// productViolations returns violations of the rules about accepted products and final states.
+func productViolations() []violation {
+	deleted := deletedAt
 	jobID := "job-1"
-	last := func(s *chaos.Snapshot) *chaos.Change { return &s.Changes[8] } // the image becomes ready
-	cases := []struct {
-		rule, condition string
-		corrupt         func(*chaos.Snapshot)
-	}{
+	return []violation{
 		{"the outbox is empty", "parked_row", func(s *chaos.Snapshot) { s.Outbox, s.Parked = 1, 1 }},
 		{"accepted products exist", "row_missing", func(s *chaos.Snapshot) { s.Products = s.Products[1:] }},
 		{"accepted products exist", "deleted_without_request", func(s *chaos.Snapshot) { s.Products[0].DeletedAt = &deleted }},
@@ -199,6 +210,12 @@ func testCheckViolations(t *testing.T) {
 		{"images reach a final state", "idle_with_job_id", func(s *chaos.Snapshot) { s.Images[0].JobID = &jobID }},
 		{"image status matches its source", "invalid_source_ready", func(s *chaos.Snapshot) { s.Images[0].SourceURL = base + imageserver.Text }},
 		{"image status matches its source", "valid_source_failed", func(s *chaos.Snapshot) { s.Images[1].SourceURL = base + imageserver.PNG }},
+	}
+}
+
+// objectViolations returns violations of the rules about product rows and objects.
+func objectViolations() []violation {
+	return []violation{
 		{"product row matches its image rows", "stale_key", func(s *chaos.Snapshot) { s.Products[0].Compressed[0] = "products/1/1/1-a/card.jpg" }},
 		{"product row matches its image rows", "source_differs", func(s *chaos.Snapshot) { s.Images[0].SourceURL = base + "9/" + imageserver.JPEG }},
 		{"product row matches its image rows", "position_gap", func(s *chaos.Snapshot) { s.Images[1].Position = 2 }},
@@ -212,11 +229,18 @@ func testCheckViolations(t *testing.T) {
 			s.AfterDeletions["products/1/1/1-a/thumb.webp"] = chaos.Object{}
 		}},
 		{"only referenced objects remain after deletions", "referenced_object_deleted", func(s *chaos.Snapshot) { delete(s.AfterDeletions, key) }},
+	}
+}
+
+// historyViolations returns violations of the rules about versions, events and jobs.
+func historyViolations() []violation {
+	jobID := "job-1"
+	return []violation{
 		{"versions increase by one", "version_decreases", func(s *chaos.Snapshot) { s.Changes[2].NewProduct.Version = 1 }},
 		{"versions increase by one", "version_skipped", func(s *chaos.Snapshot) { s.Changes[3].NewProduct.Version = 9 }},
 		{"versions increase by one", "revision_decreases", func(s *chaos.Snapshot) { s.Changes[2].OldProduct.Revision = 3 }},
 		{"versions increase by one", "change_without_version", func(s *chaos.Snapshot) { s.Changes[3].NewProduct.Version = 3 }},
-		{"versions increase by one", "fencing_token_decreases", func(s *chaos.Snapshot) { last(s).OldImage.FencingToken = 3 }},
+		{"versions increase by one", "fencing_token_decreases", func(s *chaos.Snapshot) { becomesReady(s).OldImage.FencingToken = 3 }},
 		{"each version has one event", "event_missing", func(s *chaos.Snapshot) { s.Events = s.Events[:len(s.Events)-1] }},
 		{"each version has one event", "two_events", func(s *chaos.Snapshot) {
 			s.Events = append(s.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 2})
@@ -239,7 +263,7 @@ func testCheckViolations(t *testing.T) {
 		{"a job ID has one effect", "used_twice", func(s *chaos.Snapshot) {
 			s.Changes = append(s.Changes, s.Changes[8])
 		}},
-		{"a job ID has one effect", "reused", func(s *chaos.Snapshot) { last(s).NewImage.JobID = &jobID }},
+		{"a job ID has one effect", "reused", func(s *chaos.Snapshot) { becomesReady(s).NewImage.JobID = &jobID }},
 		{"a job ID has one effect", "duplicate_record_processed", func(s *chaos.Snapshot) {
 			restarted := s.Images[0]
 			restarted.JobState, restarted.FencingToken, restarted.Prefix = "processing", 3, "products/1/1/3-c/"
@@ -248,11 +272,17 @@ func testCheckViolations(t *testing.T) {
 		{"a job ID has one effect", "shared_by_images", func(s *chaos.Snapshot) {
 			s.Changes[9].NewImage.JobID, s.Changes[10].OldImage.JobID = s.Changes[6].NewImage.JobID, s.Changes[6].NewImage.JobID
 		}},
-		{"only the current attempt publishes", "superseded_attempt", func(s *chaos.Snapshot) { last(s).OldImage.Prefix = "products/1/1/3-c/" }},
-		{"only the current attempt publishes", "not_processing", func(s *chaos.Snapshot) { last(s).OldImage.JobState = "queued" }},
+		{"only the current attempt publishes", "superseded_attempt", func(s *chaos.Snapshot) { becomesReady(s).OldImage.Prefix = "products/1/1/3-c/" }},
+		{"only the current attempt publishes", "not_processing", func(s *chaos.Snapshot) { becomesReady(s).OldImage.JobState = "queued" }},
 		{"only the current attempt publishes", "objects_of_two_attempts", func(s *chaos.Snapshot) {
 			s.Images[0].Renditions[1].Key = "products/1/1/1-a/card.jpg"
 		}},
+	}
+}
+
+// responseViolations returns violations of the rules about API responses.
+func responseViolations() []violation {
+	return []violation{
 		{"API responses match Postgres", "stale_version", func(s *chaos.Snapshot) { s.Responses[0].Product.Version = 3 }},
 		{"API responses match Postgres", "name_differs", func(s *chaos.Snapshot) { s.Responses[0].Product.Name = "lamp" }},
 		{"API responses match Postgres", "image_differs", func(s *chaos.Snapshot) { s.Responses[0].Product.Images[1].Status = "pending" }},
@@ -262,6 +292,11 @@ func testCheckViolations(t *testing.T) {
 		{"lists are complete", "stale_item", func(s *chaos.Snapshot) { s.Lists[0].Items[0] = json.RawMessage(`{"id":1}`) }},
 		{"lists are complete", "request_failed", func(s *chaos.Snapshot) { s.Lists[0].Err = "503" }},
 	}
+}
+
+func testCheckViolations(t *testing.T) {
+	t.Parallel()
+	cases := slices.Concat(productViolations(), objectViolations(), historyViolations(), responseViolations())
 	tested := map[string]bool{}
 	for _, c := range cases {
 		tested[c.rule] = true

@@ -225,7 +225,7 @@ func (s *System) Start(ctx context.Context) error {
 		}
 		p := &Program{Name: name, Admin: "http://" + admin, process: &process.Process{
 			Name: name, Argv: []string{filepath.Join(s.bin, kind)}, Dir: s.dir, Log: filepath.Join(s.dir, name+".log"), Env: env,
-			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopTimeout, ForkThread: s.forkThread,
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopTimeout, ForkThread: s.forkThread,
 		}}
 		s.programs[name] = p
 		if err := p.Start(); err != nil {

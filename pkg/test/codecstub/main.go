@@ -16,8 +16,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// usual is the pause of a program whose name ends with none.
-const usual = 500 * time.Millisecond
+// defaultPause is the pause if the program's name has no suffix.
+const defaultPause = 500 * time.Millisecond
 
 func main() {
 	if err := run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr, time.After); err != nil {
@@ -31,8 +31,8 @@ func run(
 ) error {
 	flags := flag.NewFlagSet("codecstub", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Int64("address-space", 0, "taken for the codec's sake: this program needs none")
-	flags.String("sandbox", "on", "taken for the codec's sake: this program runs no strangers' code")
+	flags.Int64("address-space", 0, "ignored; accepted for compatibility with codec")
+	flags.String("sandbox", "on", "ignored; accepted for compatibility with codec")
 	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -51,16 +51,16 @@ func run(
 	})
 }
 
-// pauseOf reads the duration that a program's name ends with: 250ms of codecstub-250ms.
+// pauseOf returns the duration in the suffix of a program's name: 250ms for codecstub-250ms.
 func pauseOf(program string) (time.Duration, error) {
 	name := filepath.Base(program)
 	text := name[strings.LastIndex(name, "-")+1:]
 	if text == "" || text[0] < '0' || text[0] > '9' {
-		return usual, nil
+		return defaultPause, nil
 	}
 	pause, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, fmt.Errorf("read the pause in the name %s: %w", name, err)
+		return 0, fmt.Errorf("parse the pause in the name %s: %w", name, err)
 	}
 	return pause, nil
 }

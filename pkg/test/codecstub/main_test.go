@@ -23,16 +23,16 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// TestMain lets this test binary be the program itself, when it is called by the program's name.
+// TestMain makes this test binary run as the program if it is called by the program's name.
 func TestMain(m *testing.M) {
-	if strings.HasPrefix(filepath.Base(os.Args[0]), "standin-") {
+	if strings.HasPrefix(filepath.Base(os.Args[0]), "codecstub-") {
 		main()
 		return
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// pool is a worker's codecs, with the program called name as each of them.
+// pool returns a codec pool whose program is this test binary under the given name.
 func pool(t *testing.T, name string, children int) *codec.Pool {
 	t.Helper()
 	self, err := os.Executable()
@@ -79,24 +79,31 @@ func everyFormat() pipeline.Spec {
 	return spec
 }
 
-func TestAWorkerTakesItForItsCodec(t *testing.T) {
+func TestRender(t *testing.T) {
 	t.Parallel()
-	p := pool(t, "standin-30ms", 1)
+	t.Run("every_format", testRenderEveryFormat)
+	t.Run("children_wait_concurrently", testRenderChildrenWaitConcurrently)
+	t.Run("unsupported_format", testRenderUnsupportedFormat)
+}
+
+func testRenderEveryFormat(t *testing.T) {
+	t.Parallel()
+	p := pool(t, "codecstub-30ms", 1)
 	if err := p.Ready(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	made, err := p.Render(t.Context(), photo(t), everyFormat())
+	start := time.Now()
+	rendered, err := p.Render(t.Context(), photo(t), everyFormat())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took < 30*time.Millisecond {
-		t.Errorf("a picture took %s, want at least 30ms", took)
+	if elapsed := time.Since(start); elapsed < 30*time.Millisecond {
+		t.Errorf("an image was rendered in %s, want at least 30ms", elapsed)
 	}
-	if made.Format != pipeline.PNG || made.Width != 8 || made.Height != 6 || len(made.Files) != 3*4 {
-		t.Errorf("got %s, %d x %d, %d outputs", made.Format, made.Width, made.Height, len(made.Files))
+	if rendered.Format != pipeline.PNG || rendered.Width != 8 || rendered.Height != 6 || len(rendered.Files) != 3*4 {
+		t.Errorf("got %s, %d x %d, %d outputs", rendered.Format, rendered.Width, rendered.Height, len(rendered.Files))
 	}
-	for _, o := range made.Files {
+	for _, o := range rendered.Files {
 		head, format, err := image.DecodeConfig(bytes.NewReader(o.Body))
 		if o.Format == pipeline.AVIF { // the standard library does not read it: a box of type ftyp with brand avif
 			format, head.Width, head.Height, err = "avif", 1, 1, nil
@@ -110,12 +117,12 @@ func TestAWorkerTakesItForItsCodec(t *testing.T) {
 	}
 }
 
-func TestChildrenWaitAtTheSameTime(t *testing.T) {
+func testRenderChildrenWaitConcurrently(t *testing.T) {
 	t.Parallel()
 	const children = 16
-	p := pool(t, "standin-500ms", children)
+	p := pool(t, "codecstub-500ms", children)
 	var all sync.WaitGroup
-	began := time.Now()
+	start := time.Now()
 	for range children {
 		all.Go(func() {
 			if _, err := p.Render(t.Context(), photo(t), everyFormat()); err != nil {
@@ -124,48 +131,56 @@ func TestChildrenWaitAtTheSameTime(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if took := time.Since(began); took > children*500*time.Millisecond/2 {
-		t.Errorf("%d pictures of 500ms in %d children took %s", children, children, took)
+	if elapsed := time.Since(start); elapsed > children*500*time.Millisecond/2 {
+		t.Errorf("%d images of 500ms in %d children were rendered in %s", children, children, elapsed)
 	}
 }
 
-func TestWhatIsNoPictureIsRefused(t *testing.T) {
+func testRenderUnsupportedFormat(t *testing.T) {
 	t.Parallel()
-	p := pool(t, "standin-0s", 1)
+	p := pool(t, "codecstub-0s", 1)
 	_, err := p.Render(t.Context(), []byte("<html>not found</html>"), everyFormat())
 	if why := media.FailureOf(err); why == nil || why.Code != media.UnsupportedFormat {
 		t.Errorf("got %v, want %s", err, media.UnsupportedFormat)
 	}
 	if _, err := p.Render(t.Context(), photo(t), everyFormat()); err != nil {
-		t.Errorf("the next picture: %v", err)
+		t.Errorf("the next image: %v", err)
 	}
 }
 
-func TestThePauseIsInTheName(t *testing.T) {
+func TestPauseOf(t *testing.T) {
 	t.Parallel()
 	for program, want := range map[string]time.Duration{
-		"/usr/local/bin/standin-250ms": 250 * time.Millisecond, "codec-standin-1.5s": 1500 * time.Millisecond,
-		"/opt/a-2s/standin": usual, "codec-standin": usual, "standin-": usual, "standin-0s": 0,
+		"/usr/local/bin/codecstub-250ms": 250 * time.Millisecond, "my-codecstub-1.5s": 1500 * time.Millisecond,
+		"/opt/a-2s/codecstub": defaultPause, "my-codecstub": defaultPause, "codecstub-": defaultPause, "codecstub-0s": 0,
 	} {
 		if got, err := pauseOf(program); err != nil || got != want {
 			t.Errorf("%s: got %s, %v; want %s", program, got, err, want)
 		}
 	}
-	if got, err := pauseOf("standin-250"); err == nil || !strings.Contains(err.Error(), "standin-250") {
+	if got, err := pauseOf("codecstub-250"); err == nil || !strings.Contains(err.Error(), "codecstub-250") {
 		t.Errorf("a number without a unit: got %s, %v", got, err)
 	}
 }
 
-func TestItWaitsOnceForEachPictureAndEndsWithItsInput(t *testing.T) {
+func TestRun(t *testing.T) {
+	t.Parallel()
+	t.Run("waits_once_for_each_image", testRunWaitsOnceForEachImage)
+	t.Run("context_ends", testRunContextEnds)
+	t.Run("arguments", testRunArguments)
+}
+
+func testRunWaitsOnceForEachImage(t *testing.T) {
 	t.Parallel()
 	// Two requests as the parent writes them: length, type, payload.
 	frame := func(kind byte, payload string) string {
 		return string([]byte{0, 0, byte(len(payload) >> 8), byte(len(payload)), kind}) + payload
 	}
-	request := frame('Q', `{"seq":1,"spec":{"renditions":[]}}`) + frame('S', "no picture")
+	request := frame('Q', `{"seq":1,"spec":{"renditions":[]}}`) + frame('S', "no image")
 	var paused []time.Duration
 	var out bytes.Buffer
-	err := run(t.Context(), []string{"standin-7ms", "--address-space=1"}, strings.NewReader(request+request), &out, io.Discard,
+	args := []string{"codecstub-7ms", "--address-space=1"}
+	err := run(t.Context(), args, strings.NewReader(request+request), &out, io.Discard,
 		func(d time.Duration) <-chan time.Time {
 			paused = append(paused, d)
 			return time.After(0)
@@ -178,11 +193,11 @@ func TestItWaitsOnceForEachPictureAndEndsWithItsInput(t *testing.T) {
 	}
 }
 
-func TestItDoesNotWaitOnWhenItIsToldToStop(t *testing.T) {
+func testRunContextEnds(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	request := "\x00\x00\x00\x02Q{}" + "\x00\x00\x00\x01S?"
-	err := run(ctx, []string{"standin-1h"}, strings.NewReader(request), io.Discard, io.Discard,
+	err := run(ctx, []string{"codecstub-1h"}, strings.NewReader(request), io.Discard, io.Discard,
 		func(time.Duration) <-chan time.Time {
 			cancel()
 			return nil
@@ -192,28 +207,28 @@ func TestItDoesNotWaitOnWhenItIsToldToStop(t *testing.T) {
 	}
 }
 
-func TestArgumentsThatItDoesNotKnow(t *testing.T) {
+func testRunArguments(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"standin", "--fast"}, {"standin-5"}} {
+	for _, args := range [][]string{{"codecstub", "--fast"}, {"codecstub-5"}} {
 		if err := run(t.Context(), args, strings.NewReader(""), io.Discard, io.Discard, nil); err == nil {
-			t.Errorf("%q is taken", args)
+			t.Errorf("%q is accepted", args)
 		}
 	}
 	var help bytes.Buffer
-	err := run(t.Context(), []string{"standin", "--help"}, strings.NewReader(""), io.Discard, &help, nil)
+	err := run(t.Context(), []string{"codecstub", "--help"}, strings.NewReader(""), io.Discard, &help, nil)
 	if err != nil || !strings.Contains(help.String(), "address-space") {
 		t.Errorf("got %v and %q", err, help.String())
 	}
 }
 
-func TestThePixelsAreSmallAndWhole(t *testing.T) {
+func TestAnswer(t *testing.T) {
 	t.Parallel()
-	made, err := answer(photo(t), everyFormat())
+	rendered, err := answer(photo(t), everyFormat())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defaults := 0
-	for _, o := range made.Files {
+	for _, o := range rendered.Files {
 		if len(o.Body) == 0 || len(o.Body) > 1024 {
 			t.Errorf("%s: %d bytes", o.Format, len(o.Body))
 		}

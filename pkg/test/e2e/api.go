@@ -10,15 +10,15 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// callLimit bounds one request, its body included: longer than the API works on one.
+// callLimit is the timeout of a request including its body. It is longer than the API's own timeout.
 const callLimit = 15 * time.Second
 
-// newAPI returns a client of the API at base. fresh: every request has a connection of its own.
+// newAPI returns a client of the API at base. If fresh is set, every request uses a new connection.
 func newAPI(base string, fresh bool) *client.Client {
 	return client.New(base, client.Options{Timeout: callLimit, FreshConns: fresh})
 }
 
-// downloadAll downloads every URL in the product's JSON, as it is written there, and returns how many there are.
+// downloadAll downloads every URL in the product's JSON and returns their number. Each must be an image.
 func downloadAll(ctx context.Context, api *client.Client, id int64) (int, error) {
 	var whole any
 	if err := api.Call(ctx, http.MethodGet, fmt.Sprintf("/products/%d", id), nil, http.StatusOK, &whole); err != nil {
@@ -34,13 +34,13 @@ func downloadAll(ctx context.Context, api *client.Client, id int64) (int, error)
 			return 0, fmt.Errorf("GET %s: %d %s: %.200s", url, got.Status, http.StatusText(got.Status), got.Body)
 		}
 		if kind := http.DetectContentType(got.Body); !strings.HasPrefix(kind, "image/") {
-			return 0, fmt.Errorf("GET %s: it is %s, no image", url, kind)
+			return 0, fmt.Errorf("GET %s: got %s, not an image", url, kind)
 		}
 	}
 	return len(urls), nil
 }
 
-// urlsIn returns every text in decoded JSON that is an HTTP URL.
+// urlsIn returns every string in decoded JSON that is an HTTP URL.
 func urlsIn(value any) []string {
 	var urls []string
 	switch v := value.(type) {

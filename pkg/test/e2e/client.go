@@ -16,36 +16,36 @@ import (
 	"vitrine.io/pkg/test/imageserver"
 )
 
-// wishes are the flags that burst and load share.
-type wishes struct {
+// clientOptions are the common flags of burst and load.
+type clientOptions struct {
 	api, source string
-	pictures    int
+	images      int
 	size        string
 	wait        time.Duration
 }
 
-func wishFlags(flags *flag.FlagSet) *wishes {
-	w := &wishes{}
+func clientFlags(flags *flag.FlagSet) *clientOptions {
+	w := &clientOptions{}
 	flags.StringVar(&w.api, "api", "", "URL of the API")
-	flags.StringVar(&w.source, "source", "", "URL of the source of pictures")
-	flags.IntVar(&w.pictures, "pictures", 1, "pictures of each product")
-	flags.StringVar(&w.size, "size", "640x480", "their size")
-	flags.DurationVar(&w.wait, "wait", 10*time.Minute, "how long the last picture may take after the last post")
+	flags.StringVar(&w.source, "source", "", "URL of the image server")
+	flags.IntVar(&w.images, "images", 1, "images of each product")
+	flags.StringVar(&w.size, "size", "640x480", "size of the images in pixels")
+	flags.DurationVar(&w.wait, "wait", 10*time.Minute, "how long to wait for the last image after the last POST")
 	return w
 }
 
-// crowd is the products that a client has posted, and what it knows of them.
-type crowd struct {
-	wishes
-	client   *client.Client // for what may wait
+// loadClient posts and reads products and counts the results.
+type loadClient struct {
+	clientOptions
+	client   *client.Client // with shared connections
 	user     int64
 	mu       sync.Mutex
 	tally    tally
 	accepted []int64
 }
 
-func newCrowd(ctx context.Context, w wishes) (*crowd, error) {
-	c := &crowd{wishes: w, client: newAPI(w.api, false)}
+func newLoadClient(ctx context.Context, w clientOptions) (*loadClient, error) {
+	c := &loadClient{clientOptions: w, client: newAPI(w.api, false)}
 	err := until(ctx, "a user", time.Minute, time.Second, func(ctx context.Context) (err error) {
 		c.user, err = c.client.CreateUser(ctx, "E2E", fmt.Sprintf("e2e-%d@example.com", time.Now().UnixNano()))
 		return err
@@ -53,9 +53,9 @@ func newCrowd(ctx context.Context, w wishes) (*crowd, error) {
 	return c, err
 }
 
-// post adds the nth product with one of the clients.
-func (c *crowd) post(ctx context.Context, with *client.Client, n int) {
-	sources := make([]string, c.pictures)
+// post creates the nth product with a client.
+func (c *loadClient) post(ctx context.Context, with *client.Client, n int) {
+	sources := make([]string, c.images)
 	for i := range sources {
 		sources[i] = fmt.Sprintf("%s/%s/%d-%d-%d.jpg", strings.TrimRight(c.source, "/"), c.size, c.user, n, i)
 	}
@@ -67,13 +67,13 @@ func (c *crowd) post(ctx context.Context, with *client.Client, n int) {
 		c.mu.Lock()
 		c.accepted = append(c.accepted, p.ID)
 		c.tally.Accepted++
-		c.tally.Pictures += len(sources)
+		c.tally.Images += len(sources)
 		c.mu.Unlock()
 	}
 }
 
-// read reads the last accepted product with one of the clients, or as many as there are.
-func (c *crowd) read(ctx context.Context, with *client.Client) {
+// read reads the last accepted product with a client. It does nothing if there is none.
+func (c *loadClient) read(ctx context.Context, with *client.Client) {
 	c.mu.Lock()
 	var id int64
 	if n := len(c.accepted); n > 0 {
@@ -87,22 +87,22 @@ func (c *crowd) read(ctx context.Context, with *client.Client) {
 	c.count(err)
 }
 
-// count counts a request.
-func (c *crowd) count(err error) {
+// count counts a request that had the error err, or nil.
+func (c *loadClient) count(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tally.Requests++
 	if err != nil {
-		c.tally.refuse(err)
+		c.tally.addFailure(err)
 	}
 }
 
-// settle waits until every accepted product is settled, and counts how.
-func (c *crowd) settle(ctx context.Context) {
+// settle waits until every accepted product is settled and adds them to the tally.
+func (c *loadClient) settle(ctx context.Context) {
 	waiting := c.accepted
 	last := map[int64]error{}
-	err := until(ctx, "the pictures", c.wait, time.Second, func(ctx context.Context) error {
-		waiting = c.round(ctx, waiting, last)
+	err := until(ctx, "the images", c.wait, time.Second, func(ctx context.Context) error {
+		waiting = c.poll(ctx, waiting, last)
 		if len(waiting) > 0 {
 			return fmt.Errorf("%d products are not settled", len(waiting))
 		}
@@ -112,52 +112,52 @@ func (c *crowd) settle(ctx context.Context) {
 		return
 	}
 	for _, id := range waiting {
-		why := last[id]
-		if why == nil {
-			why = err
+		cause := last[id]
+		if cause == nil {
+			cause = err
 		}
-		c.tally.gone(id, why)
+		c.tally.addMissing(id, cause)
 	}
 }
 
-// round asks for the products that were not settled yet, in their order, and returns those that still are not. The
-// twentieth of them ends it: later ones are hardly further, and asking is work for the API.
-func (c *crowd) round(ctx context.Context, waiting []int64, last map[int64]error) []int64 {
-	var still []int64
+// poll reads the products in waiting and returns those that are not settled. It stops at the twentieth of them, to limit the
+// load on the API.
+func (c *loadClient) poll(ctx context.Context, waiting []int64, last map[int64]error) []int64 {
+	var pending []int64
 	for i, id := range waiting {
-		if len(still) == 20 {
-			return append(still, waiting[i:]...)
+		if len(pending) == 20 {
+			return append(pending, waiting[i:]...)
 		}
 		p, err := c.client.Product(ctx, id)
 		if err != nil || !p.Settled() {
 			last[id] = err
-			still = append(still, id)
+			pending = append(pending, id)
 			continue
 		}
 		c.tally.add(p)
 	}
-	return still
+	return pending
 }
 
-// tell prints the tally.
-func (c *crowd) tell(out io.Writer) error {
+// print writes the tally as JSON.
+func (c *loadClient) print(out io.Writer) error {
 	return json.NewEncoder(out).Encode(c.tally)
 }
 
-// runBurst posts many products as fast as the API takes them, and waits for their pictures.
+// runBurst posts products as fast as the API accepts them, and waits for their images.
 func runBurst(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-	w := wishFlags(flags)
+	w := clientFlags(flags)
 	products := flags.Int("products", 1, "products to post")
-	clients := flags.Int("clients", 8, "that post at the same time")
+	clients := flags.Int("clients", 8, "clients that post concurrently")
 	download := flags.Bool("download", false, "download every URL in the products' JSON")
-	counted := flags.Bool("counted", false, "the source tells how often it was asked, under /downloads")
+	counted := flags.Bool("counted", false, "compare with the downloads that the image server reports under /downloads")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if *clients < 1 {
-		return fmt.Errorf("-clients %d: at least one has to post", *clients)
+		return fmt.Errorf("-clients %d: must be at least 1", *clients)
 	}
-	c, err := newCrowd(ctx, *w)
+	c, err := newLoadClient(ctx, *w)
 	if err != nil {
 		return err
 	}
@@ -192,12 +192,12 @@ func runBurst(ctx context.Context, flags *flag.FlagSet, args []string, out io.Wr
 			c.count(err)
 		}
 	}
-	return c.tell(out)
+	return c.print(out)
 }
 
-// fetched asks the source how many downloads it has served, if it tells.
-func (c *crowd) fetched(ctx context.Context, tells bool) (int, error) {
-	if !tells {
+// fetched returns the number of downloads that the image server has served, or 0 unless counted is set.
+func (c *loadClient) fetched(ctx context.Context, counted bool) (int, error) {
+	if !counted {
 		return 0, nil
 	}
 	var d imageserver.Downloads
@@ -205,31 +205,31 @@ func (c *crowd) fetched(ctx context.Context, tells bool) (int, error) {
 	return d.Total, err
 }
 
-// runLoad sends requests at a steady rate, whatever becomes of them, until its input ends; then it waits for the pictures.
-// Every second request has a connection of its own, the others share some: a stopping server must lose neither.
+// runLoad sends requests at a constant rate until its input ends, and then waits for the images. Every second request uses
+// a new connection, the others reuse connections: a server that stops must lose neither.
 func runLoad(ctx context.Context, flags *flag.FlagSet, args []string, in io.Reader, out io.Writer) error {
-	w := wishFlags(flags)
-	every := flags.Duration("every", 100*time.Millisecond, "between two requests")
-	posts := flags.Int("posts", 10, "one in so many is a post, the others read")
+	w := clientFlags(flags)
+	every := flags.Duration("every", 100*time.Millisecond, "time between two requests")
+	posts := flags.Int("posts", 10, "every Nth request is a POST, the others are GETs")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	c, err := newCrowd(ctx, *w)
+	c, err := newLoadClient(ctx, *w)
 	if err != nil {
 		return err
 	}
 	ended := make(chan struct{})
-	go func() { // ends with the input, which whoever started the program ends
+	go func() { // the caller closes the input
 		defer close(ended)
 		_, _ = io.Copy(io.Discard, in)
 	}()
-	c.steady(ctx, ended, *every, *posts)
+	c.sendSteadily(ctx, ended, *every, *posts)
 	c.settle(ctx)
-	return c.tell(out)
+	return c.print(out)
 }
 
-// steady sends the requests.
-func (c *crowd) steady(ctx context.Context, ended <-chan struct{}, every time.Duration, posts int) {
+// sendSteadily sends the requests of runLoad.
+func (c *loadClient) sendSteadily(ctx context.Context, ended <-chan struct{}, every time.Duration, posts int) {
 	clients := []*client.Client{newAPI(c.api, true), newAPI(c.api, false)}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -254,9 +254,9 @@ func (c *crowd) steady(ctx context.Context, ended <-chan struct{}, every time.Du
 	}
 }
 
-// runGet prints what one URL answers, if it answers as wanted.
+// runGet prints the body of a response if its status is one of -want.
 func runGet(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer) error {
-	want := flags.String("want", strconv.Itoa(http.StatusOK), "the statuses that are wanted, with commas")
+	want := flags.String("want", strconv.Itoa(http.StatusOK), "expected statuses, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -19,18 +19,18 @@ import (
 	"vitrine.io/pkg/test/imageserver"
 )
 
-// shop is an API whose pictures are ready at the second look, unless a fault is wanted.
-type shop struct {
-	fault string
-	mu    sync.Mutex
-	url   string
-	asked map[string]int
-	posts []string
+// fakeAPI is an API whose images are ready at the second GET, unless it has a fault.
+type fakeAPI struct {
+	fault    string
+	mu       sync.Mutex
+	url      string
+	requests map[string]int
+	posts    []string
 }
 
-func newShop(t *testing.T, fault string) *shop {
+func newFakeAPI(t *testing.T, fault string) *fakeAPI {
 	t.Helper()
-	s := &shop{fault: fault, asked: map[string]int{}}
+	s := &fakeAPI{fault: fault, requests: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /users", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusCreated)
@@ -40,7 +40,7 @@ func newShop(t *testing.T, fault string) *shop {
 	mux.HandleFunc("GET /products/{id}", s.get)
 	images := imageserver.New()
 	mux.HandleFunc("GET /media/{name}", func(w http.ResponseWriter, r *http.Request) {
-		if s.fault == "text for a picture" {
+		if s.fault == "text instead of an image" {
 			fmt.Fprint(w, "hello")
 			return
 		}
@@ -53,12 +53,12 @@ func newShop(t *testing.T, fault string) *shop {
 	return s
 }
 
-func (s *shop) post(w http.ResponseWriter, r *http.Request) {
+func (s *fakeAPI) post(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text, err := io.ReadAll(r.Body)
 	if err != nil || s.fault == "no posts" {
-		http.Error(w, "sold out", http.StatusServiceUnavailable)
+		http.Error(w, "unavailable", http.StatusServiceUnavailable)
 		return
 	}
 	s.posts = append(s.posts, string(text))
@@ -66,15 +66,15 @@ func (s *shop) post(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"id": %d, "image_status": "pending"}`, len(s.posts))
 }
 
-func (s *shop) get(w http.ResponseWriter, r *http.Request) {
+func (s *fakeAPI) get(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked[r.PathValue("id")]++
+	s.requests[r.PathValue("id")]++
 	if s.fault == "no products" {
 		http.NotFound(w, r)
 		return
 	}
-	if s.fault == "never ready" || s.asked[r.PathValue("id")] < 2 {
+	if s.fault == "never ready" || s.requests[r.PathValue("id")] < 2 {
 		fmt.Fprintf(w, `{"id": %s, "image_status": "pending"}`, r.PathValue("id"))
 		return
 	}
@@ -83,8 +83,8 @@ func (s *shop) get(w http.ResponseWriter, r *http.Request) {
 		"renditions": [{"name": "thumb", "url": "%[2]s/media/%[1]s.jpg"}]}]}`, r.PathValue("id"), s.url)
 }
 
-// called runs one of the helper's commands.
-func called(t *testing.T, in io.Reader, args ...string) (tally, error) {
+// runHelper runs a command of the helper and decodes its tally.
+func runHelper(t *testing.T, in io.Reader, args ...string) (tally, error) {
 	t.Helper()
 	var out bytes.Buffer
 	if err := dispatch(t.Context(), args, streams{in, &out, &out}, system{}); err != nil {
@@ -95,10 +95,18 @@ func called(t *testing.T, in io.Reader, args ...string) (tally, error) {
 	return got, nil
 }
 
-func TestABurstPostsWaitsAndDownloads(t *testing.T) {
+func TestBurst(t *testing.T) {
 	t.Parallel()
-	s := newShop(t, "")
-	got, err := called(t, nil,
+	t.Run("posts_waits_and_downloads", testBurstPostsWaitsAndDownloads)
+	t.Run("counts_downloads", testBurstCountsDownloads)
+	t.Run("failures", testBurstFailures)
+	t.Run("poll_stops_at_limit", testBurstPollStopsAtLimit)
+}
+
+func testBurstPostsWaitsAndDownloads(t *testing.T) {
+	t.Parallel()
+	s := newFakeAPI(t, "")
+	got, err := runHelper(t, nil,
 		"burst", "-api", s.url, "-source", "http://source/", "-products", "3", "-size", "9x8", "-download")
 	must(t, err)
 	must(t, got.checkAll())
@@ -106,40 +114,40 @@ func TestABurstPostsWaitsAndDownloads(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	if want := `"product_images":["http://source/9x8/9-0-0.jpg"]`; !strings.Contains(strings.Join(s.posts, ""), want) {
-		t.Errorf("posted was %v, want %s", s.posts, want)
+		t.Errorf("posted %v, want %s", s.posts, want)
 	}
 }
 
-func TestABurstAsksItsSourceHowOftenItWasAsked(t *testing.T) {
+func testBurstCountsDownloads(t *testing.T) {
 	t.Parallel()
-	s := newShop(t, "")
-	asked := 0
+	s := newFakeAPI(t, "")
+	requests := 0
 	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		asked += 7
-		fmt.Fprintf(w, `{"paths": 1, "total": %d}`, asked)
+		requests += 7
+		fmt.Fprintf(w, `{"paths": 1, "total": %d}`, requests)
 	}))
 	t.Cleanup(source.Close)
-	got, err := called(t, nil, "burst", "-api", s.url, "-source", source.URL, "-counted")
+	got, err := runHelper(t, nil, "burst", "-api", s.url, "-source", source.URL, "-counted")
 	must(t, err)
 	if got.Fetched != 7 {
 		t.Errorf("got %d downloads, want 7", got.Fetched)
 	}
 }
 
-func TestABurstTellsWhatWentWrong(t *testing.T) {
+func testBurstFailures(t *testing.T) {
 	t.Parallel()
 	for fault, want := range map[string]string{
-		"no posts":           "1 of 1 requests failed: POST",
-		"never ready":        "0 of 1 accepted pictures are ready: product 1: wait 1.5s for the pictures: 1 products are not settled",
-		"no products":        "accepted pictures are ready: product 1: GET",
-		"text for a picture": "it is text/plain; charset=utf-8, no image",
+		"no posts":                 "1 of 1 requests failed: POST",
+		"never ready":              "0 of 1 accepted images are ready: product 1: wait 1.5s for the images: 1 products are not settled",
+		"no products":              "accepted images are ready: product 1: GET",
+		"text instead of an image": "got text/plain; charset=utf-8, not an image",
 	} {
-		s := newShop(t, fault)
+		s := newFakeAPI(t, fault)
 		args := []string{"burst", "-api", s.url, "-wait", "1500ms"}
-		if fault == "text for a picture" {
+		if fault == "text instead of an image" {
 			args = append(args, "-download")
 		}
-		got, err := called(t, nil, args...)
+		got, err := runHelper(t, nil, args...)
 		must(t, err)
 		if err := got.checkAll(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", fault, err, want)
@@ -147,14 +155,20 @@ func TestABurstTellsWhatWentWrong(t *testing.T) {
 	}
 }
 
-func TestALoadGoesOnUntilItsInputEnds(t *testing.T) {
+func TestLoad(t *testing.T) {
 	t.Parallel()
-	s := newShop(t, "")
+	t.Run("until_input_ends", testLoadUntilInputEnds)
+	t.Run("context_canceled", testLoadContextCanceled)
+}
+
+func testLoadUntilInputEnds(t *testing.T) {
+	t.Parallel()
+	s := newFakeAPI(t, "")
 	in, to := io.Pipe()
 	go func() {
-		for { // until it has posted twice and read between
+		for { // until it has posted twice and read at least once
 			s.mu.Lock()
-			enough := len(s.posts) >= 2 && len(s.asked) > 0
+			enough := len(s.posts) >= 2 && len(s.requests) > 0
 			s.mu.Unlock()
 			if enough {
 				break
@@ -163,40 +177,40 @@ func TestALoadGoesOnUntilItsInputEnds(t *testing.T) {
 		}
 		to.Close()
 	}()
-	got, err := called(t, in, "load", "-api", s.url, "-every", "2ms", "-posts", "4")
+	got, err := runHelper(t, in, "load", "-api", s.url, "-every", "2ms", "-posts", "4")
 	must(t, err)
-	if got.Accepted < 2 || got.Ready != got.Pictures || got.Refused != 0 || got.Requests <= got.Accepted {
+	if got.Accepted < 2 || got.Ready != got.Images || got.Failed != 0 || got.Requests <= got.Accepted {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestALoadEndsWithItsContext(t *testing.T) {
+func testLoadContextCanceled(t *testing.T) {
 	t.Parallel()
-	s := newShop(t, "")
-	c, err := newCrowd(t.Context(), wishes{api: s.url})
+	s := newFakeAPI(t, "")
+	c, err := newLoadClient(t.Context(), clientOptions{api: s.url})
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c.steady(ctx, nil, time.Hour, 1)
+	c.sendSteadily(ctx, nil, time.Hour, 1)
 }
 
-func TestManyUnsettledProductsEndARound(t *testing.T) {
+func testBurstPollStopsAtLimit(t *testing.T) {
 	t.Parallel()
-	s := newShop(t, "never ready")
-	c := &crowd{client: newAPI(s.url, false)}
+	s := newFakeAPI(t, "never ready")
+	c := &loadClient{client: newAPI(s.url, false)}
 	var waiting []int64
 	for id := range int64(50) {
 		waiting = append(waiting, id+1)
 	}
-	still := c.round(t.Context(), waiting, map[int64]error{})
-	if len(still) != 50 || len(s.asked) != 20 {
-		t.Errorf("%d of 50 are left after asking for %d, want 50 after 20", len(still), len(s.asked))
+	pending := c.poll(t.Context(), waiting, map[int64]error{})
+	if len(pending) != 50 || len(s.requests) != 20 {
+		t.Errorf("%d of 50 are pending after %d requests, want 50 after 20", len(pending), len(s.requests))
 	}
 }
 
-func TestGetPrintsWhatAnswersAsWanted(t *testing.T) {
+func TestGet(t *testing.T) {
 	t.Parallel()
-	s := newShop(t, "")
+	s := newFakeAPI(t, "")
 	get := func(args ...string) (string, error) {
 		var out bytes.Buffer
 		err := dispatch(t.Context(), append([]string{"get"}, args...), streams{nil, &out, &out}, system{})
@@ -215,7 +229,7 @@ func TestGetPrintsWhatAnswersAsWanted(t *testing.T) {
 	}
 }
 
-func TestTheProxyFollowsTheRoutesAndKeepsHostAndPath(t *testing.T) {
+func TestProxy(t *testing.T) {
 	t.Parallel()
 	backend := func(name string) string {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -240,7 +254,7 @@ func TestTheProxyFollowsTheRoutesAndKeepsHostAndPath(t *testing.T) {
 	}
 }
 
-func TestServersEndWithTheirContext(t *testing.T) {
+func TestServersStop(t *testing.T) {
 	t.Parallel()
 	for _, command := range [][]string{
 		{"source", "-addr", "127.0.0.1:0"}, {"proxy", "-addr", "127.0.0.1:0", "-routes", `[{"path": "/", "to": "http://x"}]`}, {"idle"},
@@ -254,34 +268,34 @@ func TestServersEndWithTheirContext(t *testing.T) {
 	}
 }
 
-func TestAWaitEndsWithItsLimitOrItsCaller(t *testing.T) {
+func TestUntil(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		err := until(t.Context(), "rain", 10*time.Second, 4*time.Second, func(context.Context) error {
-			asked++
-			return fmt.Errorf("answer %d", asked)
+		requests := 0
+		err := until(t.Context(), "condition", 10*time.Second, 4*time.Second, func(context.Context) error {
+			requests++
+			return fmt.Errorf("attempt %d", requests)
 		})
-		if err == nil || err.Error() != "wait 10s for rain: answer 3" {
+		if err == nil || err.Error() != "wait 10s for condition: attempt 3" {
 			t.Errorf("got %v", err)
 		}
-		err = until(t.Context(), "rain", time.Second, time.Second, func(ctx context.Context) error {
+		err = until(t.Context(), "condition", time.Second, time.Second, func(ctx context.Context) error {
 			<-ctx.Done()
 			return ctx.Err()
 		})
-		if err == nil || err.Error() != "wait 1s for rain: it has not answered" {
+		if err == nil || err.Error() != "wait 1s for condition: no result" {
 			t.Errorf("got %v", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		err = until(ctx, "rain", time.Hour, time.Second, func(ctx context.Context) error { return ctx.Err() })
+		err = until(ctx, "condition", time.Hour, time.Second, func(ctx context.Context) error { return ctx.Err() })
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})
 }
 
-func TestCommandsOfThisMachine(t *testing.T) {
+func TestProgramsRun(t *testing.T) {
 	t.Parallel()
 	got, err := programs{}.run(t.Context(), command{name: "cat", stdin: strings.NewReader("hello")})
 	if err != nil || got != "hello" {
@@ -295,6 +309,6 @@ func TestCommandsOfThisMachine(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := (programs{}).run(ctx, command{name: "sleep", args: []string{"60"}}); err == nil {
-		t.Error("a command outlives its context")
+		t.Error("a command continues after its context has ended")
 	}
 }

@@ -19,13 +19,13 @@ type command struct {
 	stdin io.Reader // nil is empty
 }
 
-// runner runs a command and returns what it wrote to standard output, also with an error. The error holds the end of what it
-// wrote to standard error. Commands may run at the same time.
+// runner runs a command and returns its standard output, also with an error. The error contains the end of its standard
+// error. Commands may run concurrently.
 type runner interface {
 	run(ctx context.Context, c command) (stdout string, err error)
 }
 
-// programs runs commands on this machine. A context that ends interrupts them.
+// programs runs commands on this machine. When ctx ends, it interrupts them.
 type programs struct{}
 
 func (programs) run(ctx context.Context, c command) (string, error) {
@@ -40,37 +40,37 @@ func (programs) run(ctx context.Context, c command) (string, error) {
 	return stdout.String(), nil
 }
 
-// String is the command as it may be typed, shortened.
+// String returns the command line, shortened to 200 bytes.
 func (c command) String() string {
-	const most = 200
+	const limit = 200
 	text := strings.Join(append([]string{c.name}, c.args...), " ")
-	if len(text) > most {
-		text = text[:most] + "..."
+	if len(text) > limit {
+		text = text[:limit] + "..."
 	}
 	return text
 }
 
-// lastLines returns the last n lines of text, without the white space around them.
+// lastLines returns the last n lines of text, without surrounding white space.
 func lastLines(text string, n int) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// until asks again and again, until ask returns nil: what is wanted is there. After limit its last answer is the error.
-func until(ctx context.Context, what string, limit, pause time.Duration, ask func(context.Context) error) error {
+// until calls check every interval until it returns nil. After limit it returns check's last error.
+func until(ctx context.Context, what string, limit, interval time.Duration, check func(context.Context) error) error {
 	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	ticker := time.NewTicker(pause)
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	last := errors.New("it has not answered")
+	last := errors.New("no result")
 	for {
-		err := ask(ctx)
+		err := check(ctx)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() == nil {
-			last = err // not that of a call that was cut short
+			last = err // not the error of a canceled call
 		}
 		select {
 		case <-ctx.Done():

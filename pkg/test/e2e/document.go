@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// What stands between the marks is this program's; the rest of the document is people's.
+// The program writes only between the marks; the rest of the document is edited by hand.
 const (
 	beginMark = "<!-- make e2e writes from here -->"
 	endMark   = "<!-- to here -->"
 )
 
-// summary is the document's tables: what each stage has seen when it passed last.
+// summary is the document's tables: the result of each stage when it last passed.
 type summary struct {
-	rows   map[string]string // by the stage's name, without it
+	rows   map[string]string // by stage name
 	ratios map[string]string
 }
 
@@ -28,7 +28,7 @@ var (
 	ratioLine = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([0-9.]+) \\|$")
 )
 
-// readSummary reads what earlier runs have written.
+// readSummary reads the results of earlier runs.
 func readSummary(document []byte) (summary, error) {
 	_, own, _, err := cut(document)
 	if err != nil {
@@ -44,16 +44,16 @@ func readSummary(document []byte) (summary, error) {
 	return s, nil
 }
 
-// put takes what a stage has seen.
-func (s summary) put(done stage, what seen, versions, commit string, now time.Time) {
-	s.rows[done.name] = fmt.Sprintf(" %s | %s | %s, `%s`, %s ", done.title, strings.ReplaceAll(what.line, "|", "\\|"),
+// put sets the result of a stage.
+func (s summary) put(done stage, result stageResult, versions, commit string, now time.Time) {
+	s.rows[done.name] = fmt.Sprintf(" %s | %s | %s, `%s`, %s ", done.title, strings.ReplaceAll(result.line, "|", "\\|"),
 		now.UTC().Format("2006-01-02 15:04 UTC"), commit, versions)
-	for _, r := range what.ratios {
+	for _, r := range result.ratios {
 		s.ratios[r.name] = strconv.FormatFloat(r.value, 'f', 2, 64)
 	}
 }
 
-// ratioLines are the lines that a script may read.
+// ratioLines returns the ratios as lines for scripts.
 func (s summary) ratioLines() string {
 	var out strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(s.ratios)) {
@@ -69,7 +69,7 @@ func (s summary) write(document []byte) ([]byte, error) {
 		return nil, err
 	}
 	var out strings.Builder
-	out.WriteString("| stage | | seen | when, at which commit, with what |\n|---|---|---|---|\n")
+	out.WriteString("| stage | | result | date, commit, versions |\n|---|---|---|---|\n")
 	for _, one := range stages {
 		if row, ok := s.rows[one.name]; ok {
 			fmt.Fprintf(&out, "| `%s` |%s|\n", one.name, row)
@@ -84,12 +84,12 @@ func (s summary) write(document []byte) ([]byte, error) {
 	return fmt.Appendf(nil, "%s%s\n\n%s\n%s%s", head, beginMark, out.String(), endMark, tail), nil
 }
 
-// cut takes the document apart at its marks.
+// cut splits the document at its marks.
 func cut(document []byte) (head, own, tail []byte, err error) {
 	head, rest, ok := bytes.Cut(document, []byte(beginMark))
 	own, tail, ended := bytes.Cut(rest, []byte(endMark))
 	if !ok || !ended {
-		return nil, nil, nil, fmt.Errorf("it lacks the line %s or, after it, %s", beginMark, endMark)
+		return nil, nil, nil, fmt.Errorf("missing the line %s or, after it, %s", beginMark, endMark)
 	}
 	return head, own, tail, nil
 }

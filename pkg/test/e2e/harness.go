@@ -28,18 +28,18 @@ type options struct {
 }
 
 func (o *options) parse(flags *flag.FlagSet, args []string) error {
-	flags.StringVar(&o.skaffold, "skaffold", "skaffold.yaml", "what is built and deployed")
+	flags.StringVar(&o.skaffold, "skaffold", "skaffold.yaml", "skaffold configuration")
 	flags.StringVar(&o.document, "o", "docs/e2e.md", "document to write the summary into")
-	flags.StringVar(&o.namespace, "namespace", "vitrine-e2e", "namespace to install into; it is made, and removed in the end")
+	flags.StringVar(&o.namespace, "namespace", "vitrine-e2e", "namespace to install into, created and removed by the run")
 	flags.StringVar(&o.tag, "tag", "dev", "tag of the images of skaffold.yaml's artifacts")
-	flags.StringVar(&o.helper, "helper", "vitrine-e2e:dev", "image of this program")
-	flags.StringVar(&o.standin, "standin", "vitrine-worker-standin:dev", "image of the worker whose codec sleeps")
+	flags.StringVar(&o.helper, "helper", "vitrine-e2e:dev", "container image of this program")
+	flags.StringVar(&o.standin, "standin", "vitrine-worker-standin:dev", "container image of the worker whose codec sleeps")
 	set := flags.String("set", "", "more values for helm's --set, separated by white space")
 	names := flags.String("stages", stageNames(), "the stages to run")
 	flags.StringVar(&o.kubectl, "kubectl", "kubectl", "program")
 	flags.StringVar(&o.helm, "helm", "helm", "program")
 	flags.StringVar(&o.promtool, "promtool", "promtool", "program")
-	flags.BoolVar(&o.keep, "keep", false, "leave the namespace, also after success")
+	flags.BoolVar(&o.keep, "keep", false, "keep the namespace after success")
 	err := flags.Parse(args)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (o *options) parse(flags *flag.FlagSet, args []string) error {
 	return err
 }
 
-// stageNames is the names of all stages in their order, with commas.
+// stageNames returns the names of all stages in their order, separated by commas.
 func stageNames() string {
 	var names []string
 	for _, s := range stages {
@@ -58,7 +58,7 @@ func stageNames() string {
 	return strings.Join(names, ",")
 }
 
-// stagesNamed returns the stages whose names are in list, which has commas, each once and in the order of stages.
+// stagesNamed returns the stages of a comma-separated list, without duplicates and in the order of stages.
 func stagesNamed(list string) ([]stage, error) {
 	wanted := map[string]bool{}
 	for name := range strings.SplitSeq(list, ",") {
@@ -72,37 +72,37 @@ func stagesNamed(list string) ([]stage, error) {
 		}
 	}
 	for name := range wanted {
-		return nil, fmt.Errorf("there is no stage %q; the stages are %s", name, stageNames())
+		return nil, fmt.Errorf("unknown stage %q; the stages are %s", name, stageNames())
 	}
 	return found, nil
 }
 
-// harness is the release that the stages check, and what they reach it with.
+// harness holds the release under test and the access to it.
 type harness struct {
 	options
 	sys      system
 	out      io.Writer
 	kube     kube
 	helm     helm
-	images   []string // of ours, without tags
+	images   []string // of api and worker, without tags
 	versions string   // of the cluster, for the document
-	before   []string // objects that stood in the namespace before the release
+	before   []string // objects in the namespace before the release
 }
 
-// stage checks one of the chart's promises.
+// stage is one part of the test.
 type stage struct {
 	name  string // in flags and in the document
 	title string
-	check func(s *harness, ctx context.Context) (seen, error)
+	check func(s *harness, ctx context.Context) (stageResult, error)
 }
 
-// seen is what a stage has seen, in one line.
-type seen struct {
+// stageResult describes the result of a passed stage in one line.
+type stageResult struct {
 	line   string
 	ratios []ratio
 }
 
-// ratio is a number that a script may read: ours divided by what it should be.
+// ratio is a measurement divided by its goal, for scripts.
 type ratio struct {
 	name  string
 	value float64
@@ -114,16 +114,16 @@ const install = "install"
 // autoscaling is the name of the stage that needs KEDA and the worker whose codec sleeps.
 const autoscaling = "autoscaling"
 
-// stages are all stages, in their order.
+// stages are all stages in their order.
 var stages = []stage{
 	{install, "install, test, post, download", (*harness).checkInstall},
 	{autoscaling, "KEDA scales the workers", (*harness).checkAutoscaling},
-	{"healing", "upgrades and dead pods under load", (*harness).checkHealing},
+	{"healing", "upgrades and killed pods under load", (*harness).checkHealing},
 	{"reload", "the pipeline changes without a restart", (*harness).checkReload},
 	{"upgrade", "upgrade, rollback, uninstall", (*harness).checkUpgrade},
 }
 
-// runAll runs the stages that are asked for.
+// runAll runs the selected stages and writes their results to the document.
 func runAll(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writer, sys system) error {
 	s := &harness{sys: sys, out: out}
 	if err := s.options.parse(flags, args); err != nil {
@@ -141,11 +141,11 @@ func runAll(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writ
 		return err
 	}
 	commit := s.commit(ctx)
-	err = s.check(ctx, func(done stage, what seen) {
-		summary.put(done, what, s.versions, commit, s.sys.now())
+	err = s.check(ctx, func(done stage, result stageResult) {
+		summary.put(done, result, s.versions, commit, s.sys.now())
 	})
 	if err != nil {
-		s.say("the release stays for inspection: kubectl -n %s get pods; helm -n %[1]s status %s", s.namespace, s.helm.release)
+		s.logf("the release stays for inspection: kubectl -n %s get pods; helm -n %[1]s status %s", s.namespace, s.helm.release)
 		return err
 	}
 	document, err = summary.write(document)
@@ -164,38 +164,37 @@ func runAll(ctx context.Context, flags *flag.FlagSet, args []string, out io.Writ
 	return nil
 }
 
-// check runs the stages in their order, up to the first that fails. The stage install installs the release; without it,
-// the release is installed before.
-func (s *harness) check(ctx context.Context, passed func(done stage, what seen)) error {
+// check runs the stages up to the first that fails. If the stage install is not selected, it installs the release first.
+func (s *harness) check(ctx context.Context, passed func(done stage, result stageResult)) error {
 	if !s.runs(install) {
 		if err := s.deploy(ctx); err != nil {
 			return fmt.Errorf("install: %w", err)
 		}
 	}
 	for _, one := range s.stages {
-		s.say("stage %s: %s", one.name, one.title)
-		began := s.sys.now()
-		what, err := one.check(s, ctx)
+		s.logf("stage %s: %s", one.name, one.title)
+		start := s.sys.now()
+		result, err := one.check(s, ctx)
 		if err != nil {
 			return fmt.Errorf("stage %s, %s: %w", one.name, one.title, err)
 		}
-		fmt.Fprintf(s.out, "stage %s passed in %s: %s\n", one.name, s.sys.now().Sub(began).Round(time.Second), what.line)
-		passed(one, what)
+		fmt.Fprintf(s.out, "stage %s passed in %s: %s\n", one.name, s.sys.now().Sub(start).Round(time.Second), result.line)
+		passed(one, result)
 	}
 	return nil
 }
 
-// runs reports whether the stage with this name is asked for.
+// runs reports whether the stage is selected.
 func (o *options) runs(name string) bool {
 	return slices.ContainsFunc(o.stages, func(s stage) bool { return s.name == name })
 }
 
-// say tells how far it has come.
-func (s *harness) say(format string, args ...any) {
+// logf prints a line with the time.
+func (s *harness) logf(format string, args ...any) {
 	fmt.Fprintf(s.out, "%s  %s\n", s.sys.now().UTC().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
 
-// commit names the commit that is checked, or is "unknown".
+// commit returns the abbreviated commit under test, or "unknown".
 func (s *harness) commit(ctx context.Context) string {
 	text, err := s.sys.run(ctx, command{
 		name: "git", args: []string{"describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"},
@@ -206,7 +205,7 @@ func (s *harness) commit(ctx context.Context) string {
 	return strings.TrimSpace(text)
 }
 
-// prepare looks for everything that the stages need, makes the namespace and starts the helper's pods.
+// prepare checks the cluster, creates the namespace and starts the helper's pods.
 func (s *harness) prepare(ctx context.Context) error {
 	source, err := os.ReadFile(s.skaffold)
 	if err != nil {
@@ -226,11 +225,11 @@ func (s *harness) prepare(ctx context.Context) error {
 		runner: s.sys, program: s.options.helm, namespace: s.namespace, release: plan.release, chart: plan.chart,
 		files: plan.valuesFiles, settings: append(settings, s.set...), overlay: overlay(s.host(proxyPod)),
 	}
-	if err := s.lookAround(ctx, plan); err != nil {
+	if err := s.checkCluster(ctx, plan); err != nil {
 		return err
 	}
-	if err := s.makeNamespace(ctx); err != nil {
-		return fmt.Errorf("make namespace %s: %w", s.namespace, err)
+	if err := s.createNamespace(ctx); err != nil {
+		return fmt.Errorf("create namespace %s: %w", s.namespace, err)
 	}
 	for _, h := range []helper{
 		{Name: clientPod, Args: args{"idle"}},
@@ -244,8 +243,8 @@ func (s *harness) prepare(ctx context.Context) error {
 	return err
 }
 
-// lookAround is an error if the cluster lacks an image, or KEDA, and reads the versions.
-func (s *harness) lookAround(ctx context.Context, p plan) error {
+// checkCluster returns an error if the cluster lacks a container image or KEDA. It sets s.versions.
+func (s *harness) checkCluster(ctx context.Context, p plan) error {
 	wanted := []string{s.options.helper}
 	for _, image := range p.images {
 		wanted = append(wanted, image+":"+s.tag)
@@ -260,9 +259,9 @@ func (s *harness) lookAround(ctx context.Context, p plan) error {
 	if err := s.kube.get(ctx, &nodes, "nodes"); err != nil {
 		return fmt.Errorf("look for a cluster: %w", err)
 	}
-	if lack := lacking(nodes.Items, wanted); len(lack) > 0 {
+	if missing := missingImages(nodes.Items, wanted); len(missing) > 0 {
 		return fmt.Errorf("no node has %s: build them with make images and images-e2e, and load them into the cluster",
-			strings.Join(lack, ", "))
+			strings.Join(missing, ", "))
 	}
 	text, err := s.kube.do(ctx, "version", "-o", "json")
 	if err != nil {
@@ -280,7 +279,7 @@ func (s *harness) lookAround(ctx context.Context, p plan) error {
 	return nil
 }
 
-// versions is one line on what the stages ran with.
+// versions returns the versions and the size of the cluster in one line.
 func versions(kubectlJSON, helmVersion string, kedas []pod, nodes []node) string {
 	var version struct {
 		Server struct {
@@ -309,22 +308,22 @@ func versions(kubectlJSON, helmVersion string, kedas []pod, nodes []node) string
 		version.Server.GitVersion, len(nodes), cpus, helmVersion, keda)
 }
 
-// makeNamespace makes the namespace, which forbids whatever is not "restricted". One that an earlier run has left is removed
-// first; one that is somebody else's is an error.
-func (s *harness) makeNamespace(ctx context.Context) error {
+// createNamespace creates the namespace, which enforces the Pod Security level "restricted". It first removes the namespace
+// of an earlier run. A namespace without the helper's label is an error.
+func (s *harness) createNamespace(ctx context.Context) error {
 	text, err := s.kube.do(ctx, "get", "namespace", s.namespace, "--ignore-not-found", "-o", "json")
 	if err != nil {
 		return err
 	}
 	if strings.TrimSpace(text) != "" {
-		var there namespace
-		if err := json.Unmarshal([]byte(text), &there); err != nil {
+		var existing namespace
+		if err := json.Unmarshal([]byte(text), &existing); err != nil {
 			return err
 		}
-		if there.Metadata.Labels[helperLabel] == "" {
-			return errors.New("it is there, and not by this program")
+		if existing.Metadata.Labels[helperLabel] == "" {
+			return errors.New("it exists and was not created by this program")
 		}
-		s.say("removing what an earlier run has left")
+		s.logf("removing the namespace of an earlier run")
 		if _, err := s.kube.do(ctx, "delete", "namespace", s.namespace, "--wait", "--timeout=5m"); err != nil {
 			return err
 		}
@@ -340,8 +339,8 @@ metadata:
 `, s.namespace, helperLabel))
 }
 
-// overlay is the one value that the stages need beside those of skaffold.yaml: the Ingress' host is the proxy's Service, so
-// that URLs lead there.
+// overlay returns values in addition to those of skaffold.yaml: the Ingress' host is the proxy's Service, so that URLs in
+// responses lead to it.
 func overlay(host string) string {
 	return fmt.Sprintf("ingress: {host: %s}\n", host)
 }

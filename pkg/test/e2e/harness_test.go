@@ -37,7 +37,7 @@ deploy:
 const documentText = "# Title\n\n" + beginMark + "\n\n| `reload` | other | x | y |\n\n| `old/ratio` | 0.50 |\n\n" +
 	endMark + "\n\nthe rest\n"
 
-// runStages runs the program on a world, in a time of its own, and returns what it printed and left in the document.
+// runStages runs the program on a fake cluster with a fake clock, and returns its output and the resulting document.
 func runStages(t *testing.T, w runner, args ...string) (stdout, document string, err error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -54,26 +54,34 @@ func runStages(t *testing.T, w runner, args ...string) (stdout, document string,
 	return out.String(), string(left), err
 }
 
-func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
+func TestStages(t *testing.T) {
 	t.Parallel()
-	w := newWorld("none, after an earlier run")
+	t.Run("all_pass", testStagesAllPass)
+	t.Run("selection", testStagesSelection)
+	t.Run("faults", testStagesFaults)
+	t.Run("failing_commands", testStagesFailingCommands)
+}
+
+func testStagesAllPass(t *testing.T) {
+	t.Parallel()
+	w := newFakeCluster("none, namespace left by an earlier run")
 	stdout, document, err := runStages(t, w, "-set", "a=b c=d")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
 	}
 	for _, want := range []string{
-		"removing what an earlier run has left",
+		"removing the namespace of an earlier run",
 		"stage install passed in ", "helm test passes; a product posted through the ingress's rules is ready and all its 14 URLs",
 		"promtool takes the metrics of 3 pods; 8 log lines are JSON",
-		"500 pictures: 1 -> 4 -> 1 workers, all ready, none twice, first new pod ready 10 s after the first was accepted",
-		"busy; 10 s with a codec that sleeps; 10 pictures: 0 -> 1 -> 0, first pod ready after 10 s; ",
-		"1, 2 and 4 workers make 2.00, 4.00 and 8.00 pictures a second",
-		"rolling upgrade of api and worker: 100 requests, none failed", "all of Redis killed: whole after ",
-		"a changed pipeline is in force in 4 pods", "nothing but the 2 volumes that the notes name",
+		"500 images: 1 -> 4 -> 1 workers, all ready, none processed twice, first new pod ready 10 s after the first was accepted",
+		"busy; 10 s with a codec that sleeps; 10 images: 0 -> 1 -> 0, first pod ready after 10 s; ",
+		"1, 2 and 4 workers make 2.00, 4.00 and 8.00 images a second",
+		"rolling upgrade of api and worker: 100 requests, none failed", "all of Redis killed: complete after ",
+		"a changed pipeline is in force in 4 pods", "only the 2 volumes that the notes name",
 		"\nratio old/ratio 0.50\nratio workers-2/linear 1.00\nratio workers-4/linear 1.00\n",
 	} {
 		if !strings.Contains(stdout, want) {
-			t.Errorf("the output lacks %q", want)
+			t.Errorf("the output does not contain %q", want)
 		}
 	}
 	for _, want := range []string{
@@ -82,11 +90,11 @@ func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
 		endMark + "\n\nthe rest\n",
 	} {
 		if !strings.Contains(document, want) {
-			t.Errorf("the document lacks %q", want)
+			t.Errorf("the document does not contain %q", want)
 		}
 	}
 	if strings.Contains(document, "| other |") {
-		t.Error("the document still has what the stage reload has seen before")
+		t.Error("the document still has the old result of the stage reload")
 	}
 	if t.Failed() {
 		t.Logf("%s\n%s", stdout, document)
@@ -103,9 +111,9 @@ func TestEverythingIsShownOnAClusterThatKeepsItsPromises(t *testing.T) {
 	}
 }
 
-func TestAStageThatIsNotAskedForKeepsItsLine(t *testing.T) {
+func testStagesSelection(t *testing.T) {
 	t.Parallel()
-	w := newWorld("no git")
+	w := newFakeCluster("no git")
 	stdout, document, err := runStages(t, w, "-stages", "upgrade,upgrade", "-keep")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stdout)
@@ -118,77 +126,80 @@ func TestAStageThatIsNotAskedForKeepsItsLine(t *testing.T) {
 	}
 }
 
-func TestEachStageFailsIfItsThingIsBroken(t *testing.T) {
+func testStagesFaults(t *testing.T) {
 	t.Parallel()
 	for fault, row := range map[string]struct{ stage, want string }{
-		"an image is missing":                   {"install", "no node has vitrine-e2e:dev"},
+		"container image missing":               {"install", "no node has vitrine-e2e:dev"},
 		"no KEDA":                               {"autoscaling", "look for KEDA"},
-		"somebody else's namespace":             {"install", "not by this program"},
-		"a helper does not start":               {"install", "pod e2e-client: it is Running, not ready"},
-		"it does not install":                   {"install", "install: timed out"},
-		"helm test fails":                       {"install", "helm test: exit status 1\nno picture"},
-		"no ingress for pictures":               {"install", "the ingresses have 1 paths"},
-		"an ingress to nowhere":                 {"install", `no port "other"`},
-		"a URL that does not download":          {"install", "403"},
-		"a bucket that is listed":               {"install", "must not be listed"},
-		"bad metrics":                           {"install", "exit status 3 no help text"},
-		"a log line in plain text":              {"install", "this line is no JSON: panic: oh"},
+		"foreign namespace":                     {"install", "not created by this program"},
+		"helper does not start":                 {"install", "pod e2e-client: it is Running, not ready"},
+		"install fails":                         {"install", "install: timed out"},
+		"helm test fails":                       {"install", "helm test: exit status 1\nno image"},
+		"no ingress for images":                 {"install", "the ingresses have 1 paths"},
+		"ingress with unknown port":             {"install", `no port "other"`},
+		"URL cannot be downloaded":              {"install", "403"},
+		"bucket can be listed":                  {"install", "must not be listed"},
+		"invalid metrics":                       {"install", "exit status 3 no help text"},
+		"log line is not JSON":                  {"install", "line is not JSON: panic: oh"},
 		"no ScaledObject":                       {"autoscaling", "none of 0 ScaledObjects"},
-		"workers that do not scale":             {"autoscaling", "there were at most 1 ready workers"},
-		"a picture that is done twice":          {"autoscaling", "1 of 500 pictures were done twice"},
-		"a helper of another time":              {"autoscaling", "from 1 workers: the first product is of 0001-01-01"},
-		"workers that all work at once":         {"autoscaling", "at the same time"},
-		"a request fails in an upgrade":         {"healing", "rolling upgrade: 1 of 100 requests failed: 503"},
-		"a dead process stays away":             {"healing", "kill an api process: wait 6m0s for the pods: pod api-"},
-		"a dead pod stays away":                 {"healing", "kill an api pod: wait 6m0s for the pods: pod api-"},
-		"a dead pod's work load stays broken":   {"healing", "Deployment api has 1 of 2 pods ready"},
-		"an accepted picture is lost":           {"healing", "19 of 20 accepted pictures are ready: product 7"},
-		"no cache after an outage":              {"healing", "the cache has answered"},
-		"a load that cannot be read":            {"healing", `read tally "Killed"`},
-		"a pipeline that reaches nobody":        {"reload", "a good pipeline: wait 4m0s for a revision: r0 is in force"},
-		"a pipeline that needs a restart":       {"reload", "pods have restarted"},
-		"old renditions":                        {"reload", "new pictures have the renditions [thumb], want e2e"},
-		"a bad pipeline is taken":               {"reload", "vitrine_pipeline_reload_success is 1"},
-		"a value that has no effect":            {"upgrade", ` logs from {"level":"info"} on, want debug`},
-		"no way back":                           {"upgrade", ` logs from {"level":"debug"} on, want info`},
-		"a secret is left":                      {"upgrade", "left is secret/vitrine"},
-		"a cluster role is left":                {"upgrade", "left is clusterrole/vitrine"},
+		"workers do not scale":                  {"autoscaling", "at most 1 workers were ready"},
+		"image processed twice":                 {"autoscaling", "1 of 500 images were processed twice"},
+		"clocks differ":                         {"autoscaling", "from 1 workers: the first product was created at 0001-01-01"},
+		"all products end at once":              {"autoscaling", "at the same time"},
+		"request fails during upgrade":          {"healing", "rolling upgrade: 1 of 100 requests failed: 503"},
+		"process does not restart":              {"healing", "kill an api process: wait 6m0s for the pods: pod api-"},
+		"pod is not replaced":                   {"healing", "kill an api pod: wait 6m0s for the pods: pod api-"},
+		"workload stays incomplete":             {"healing", "Deployment api has 1 of 2 pods ready"},
+		"accepted image is lost":                {"healing", "19 of 20 accepted images are ready: product 7"},
+		"no cache after outage":                 {"healing", "the cache has answered"},
+		"tally is not JSON":                     {"healing", `read tally "Killed"`},
+		"pipeline is not applied":               {"reload", "valid pipeline: wait 4m0s for a revision: r0 is in force"},
+		"pipeline change restarts pods":         {"reload", "pods have restarted"},
+		"old renditions":                        {"reload", "new images have the renditions [thumb], want e2e"},
+		"invalid pipeline is accepted":          {"reload", "vitrine_pipeline_reload_success is 1"},
+		"value has no effect":                   {"upgrade", ` has the log level {"level":"info"}, want debug`},
+		"rollback has no effect":                {"upgrade", ` has the log level {"level":"debug"}, want info`},
+		"secret is left":                        {"upgrade", "objects are left: secret/vitrine"},
+		"cluster role is left":                  {"upgrade", "objects are left: clusterrole/vitrine"},
 		"notes without volumes":                 {"upgrade", "the notes name []"},
-		"products are gone with the release":    {"upgrade", "install on volumes that were left: 404"},
-		"a replica that follows a dead address": {"upgrade", "has no connection to its master"},
-		"notes that name too few volumes":       {"upgrade", "the notes name [data-kafka-0]"},
+		"products are deleted with the release": {"upgrade", "install on existing volumes: 404"},
+		"replica has a stale master address":    {"upgrade", "has no connection to its master"},
+		"notes with too few volumes":            {"upgrade", "the notes name [data-kafka-0]"},
 	} {
-		stdout, document, err := runStages(t, newWorld(fault), "-stages", row.stage)
-		if err == nil || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: got error %v, want one with %q\n%s", fault, err, row.want, stdout)
-		}
-		if document != documentText {
-			t.Errorf("%s: the document has become\n%s", fault, document)
-		}
-		const how = "the release stays for inspection: kubectl -n vitrine-e2e"
-		if strings.Contains(stdout, "stage ") && !strings.Contains(stdout, how) {
-			t.Errorf("%s: it does not say how to look:\n%s", fault, stdout)
-		}
+		t.Run(strings.ReplaceAll(fault, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			stdout, document, err := runStages(t, newFakeCluster(fault), "-stages", row.stage)
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got error %v, want one with %q\n%s", err, row.want, stdout)
+			}
+			if document != documentText {
+				t.Errorf("the document has changed:\n%s", document)
+			}
+			const how = "the release stays for inspection: kubectl -n vitrine-e2e"
+			if strings.Contains(stdout, "stage ") && !strings.Contains(stdout, how) {
+				t.Errorf("the output does not say how to inspect the release:\n%s", stdout)
+			}
+		})
 	}
 }
 
-// broken is a world in which no command works after the first few.
-type broken struct {
-	*world
+// failingRunner is a cluster on which all commands fail after the first few.
+type failingRunner struct {
+	*fakeCluster
 	left atomic.Int64
 }
 
-func (b *broken) run(ctx context.Context, c command) (string, error) {
+func (b *failingRunner) run(ctx context.Context, c command) (string, error) {
 	if b.left.Add(-1) < 0 {
-		return "", errors.New("broken")
+		return "", errors.New("command failed")
 	}
-	return b.world.run(ctx, c)
+	return b.fakeCluster.run(ctx, c)
 }
 
-func TestWheneverCommandsBeginToFailNothingIsShownThatWasNotSeen(t *testing.T) {
+func testStagesFailingCommands(t *testing.T) {
 	t.Parallel()
-	for commands := int64(0); ; commands += 1 + commands/40 { // every one of the first, and then some
-		b := &broken{world: newWorld("")}
+	for commands := int64(0); ; commands += 1 + commands/40 { // each of the first 40, then in growing steps
+		b := &failingRunner{fakeCluster: newFakeCluster("")}
 		b.left.Store(commands)
 		stdout, document, err := runStages(t, b)
 		if b.left.Load() >= 0 {
@@ -203,18 +214,18 @@ func TestWheneverCommandsBeginToFailNothingIsShownThatWasNotSeen(t *testing.T) {
 	}
 }
 
-func TestAGoalThatWasMissedIsSaid(t *testing.T) {
+func TestFormatReady(t *testing.T) {
 	t.Parallel()
-	for took, want := range map[time.Duration]string{
+	for elapsed, want := range map[time.Duration]string{
 		15 * time.Second: "15 s", 16 * time.Second: "16 s (goal 15 s, missed)", 100 * time.Millisecond: "0 s",
 	} {
-		if got := compared(took); got != want {
+		if got := formatReady(elapsed); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
 
-func TestBadArgumentsAreErrors(t *testing.T) {
+func TestInvalidArguments(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"-nonsense"}, {"-stages", "none"}, {"-stages", ""}, {"-o", "/does/not/exist"}, {"-skaffold", "/does/not/exist"}, {"nonsense"},
@@ -222,7 +233,7 @@ func TestBadArgumentsAreErrors(t *testing.T) {
 		{"proxy", "-nonsense"}, {"source", "-nonsense"}, {"source", "-addr", "nowhere:x"}, {"burst", "-nonsense"}, {"load", "-nonsense"},
 	} {
 		var out bytes.Buffer
-		if _, _, err := runStages(t, newWorld(""), args...); len(args) > 0 && args[0][0] == '-' && err == nil {
+		if _, _, err := runStages(t, newFakeCluster(""), args...); len(args) > 0 && args[0][0] == '-' && err == nil {
 			t.Errorf("%v: no error", args)
 		}
 		if args[0][0] == '-' {
@@ -234,7 +245,7 @@ func TestBadArgumentsAreErrors(t *testing.T) {
 	}
 }
 
-func TestTheRealDocumentHasItsMarks(t *testing.T) {
+func TestDocumentMarks(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/e2e.md")
 	must(t, err)
@@ -245,7 +256,7 @@ func TestTheRealDocumentHasItsMarks(t *testing.T) {
 	must(t, o.parse(flag.NewFlagSet("", flag.ContinueOnError), nil))
 }
 
-func TestTheRealSkaffoldConfigIsUnderstood(t *testing.T) {
+func TestReadPlanOfRepository(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../skaffold.yaml")
 	must(t, err)
@@ -256,7 +267,7 @@ func TestTheRealSkaffoldConfigIsUnderstood(t *testing.T) {
 	all := strings.Join(settings, "\n")
 	for _, want := range []string{"api.image.repository=vitrine-api", "api.image.tag=dev", "worker.image.tag=dev"} {
 		if !strings.Contains(all, want) {
-			t.Errorf("the settings lack %s:\n%s", want, all)
+			t.Errorf("the settings do not contain %s:\n%s", want, all)
 		}
 	}
 	for _, file := range append(p.valuesFiles, p.chart) {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// input is the standard input of a load: closing it ends the load.
+// input is the standard input of a load. Closing it ends the load.
 type input struct {
 	from *io.PipeReader
 	to   *io.PipeWriter
@@ -20,7 +20,7 @@ func newInput() *input {
 	return &input{from, to}
 }
 
-// reader is what a command reads; nil has none.
+// reader returns the standard input of a command. A nil input is empty.
 func (i *input) reader() io.Reader {
 	if i == nil {
 		return nil
@@ -28,13 +28,13 @@ func (i *input) reader() io.Reader {
 	return i.from
 }
 
-// How long a load goes on before and after what is done to it.
+// Duration of the load before and after a disruption.
 const (
 	loadBefore = 5 * time.Second
 	loadAfter  = 10 * time.Second
 )
 
-// underLoad does something while a client sends requests all the time, and returns what the client tells.
+// underLoad calls do while a client sends requests, and returns the client's tally.
 func (s *harness) underLoad(ctx context.Context, do func(context.Context) error) (tally, error) {
 	type result struct {
 		tally tally
@@ -43,23 +43,23 @@ func (s *harness) underLoad(ctx context.Context, do func(context.Context) error)
 	in := newInput()
 	ended := make(chan result, 1)
 	go func() {
-		t, err := s.client(ctx, in, "load", "-api", s.api(), "-pictures", "2", "-wait", "12m")
-		in.from.Close() //nolint:errcheck // nobody writes
+		t, err := s.client(ctx, in, "load", "-api", s.api(), "-images", "2", "-wait", "12m")
+		in.from.Close() //nolint:errcheck // it always returns nil
 		ended <- result{t, err}
 	}()
-	err := pause(ctx, loadBefore)
+	err := sleep(ctx, loadBefore)
 	if err == nil {
 		err = do(ctx)
 	}
 	if err == nil {
-		err = pause(ctx, loadAfter)
+		err = sleep(ctx, loadAfter)
 	}
-	in.to.Close() //nolint:errcheck // it returns none
+	in.to.Close() //nolint:errcheck // it always returns nil
 	r := <-ended
 	return r.tally, errors.Join(err, r.err)
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -68,16 +68,16 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// blow is pods that are killed at once.
-type blow struct {
+// disruption describes pods that are killed at the same time.
+type disruption struct {
 	name      string
 	component string
-	all       bool   // of its pods, not only the first
-	container string // whose process crashes, instead of its pod being killed
+	all       bool   // all pods, not only the first
+	container string // if set, its process is killed instead of the pod
 }
 
-// checkHealing upgrades the programs under load, and then kills pods of each kind.
-func (s *harness) checkHealing(ctx context.Context) (seen, error) {
+// checkHealing upgrades the programs under load, and then kills pods of each component.
+func (s *harness) checkHealing(ctx context.Context) (stageResult, error) {
 	t, err := s.underLoad(ctx, func(ctx context.Context) error {
 		stamp := fmt.Sprintf("at-%d", s.sys.now().Unix())
 		return s.deploy(ctx, "--set", "api.podAnnotations.e2e="+stamp, "--set", "worker.podAnnotations.e2e="+stamp)
@@ -86,12 +86,12 @@ func (s *harness) checkHealing(ctx context.Context) (seen, error) {
 		err = t.checkAll()
 	}
 	if err != nil {
-		return seen{}, fmt.Errorf("rolling upgrade: %w", err)
+		return stageResult{}, fmt.Errorf("rolling upgrade: %w", err)
 	}
-	s.say("rolling upgrade: %d requests, none failed", t.Requests)
-	lines := []string{fmt.Sprintf("rolling upgrade of api and worker: %d requests, none failed, %d pictures ready",
+	s.logf("rolling upgrade: %d requests, none failed", t.Requests)
+	lines := []string{fmt.Sprintf("rolling upgrade of api and worker: %d requests, none failed, %d images ready",
 		t.Requests, t.Ready)}
-	for _, b := range []blow{
+	for _, b := range []disruption{
 		{name: "an api process", component: "api", container: "api"},
 		{name: "all worker processes", component: "worker", container: "worker", all: true},
 		{name: "an api pod", component: "api"},
@@ -101,48 +101,48 @@ func (s *harness) checkHealing(ctx context.Context) (seen, error) {
 		{name: "Postgres", component: "postgres", all: true},
 		{name: "all of Redis", component: "redis", all: true},
 	} {
-		line, err := s.strike(ctx, b)
+		line, err := s.disrupt(ctx, b)
 		if err != nil {
-			return seen{}, fmt.Errorf("kill %s: %w", b.name, err)
+			return stageResult{}, fmt.Errorf("kill %s: %w", b.name, err)
 		}
-		s.say("%s", line)
+		s.logf("%s", line)
 		lines = append(lines, line)
 	}
-	return seen{line: strings.Join(lines, "; ")}, nil
+	return stageResult{line: strings.Join(lines, "; ")}, nil
 }
 
-// strike kills pods under load and waits until the release is whole and serves again.
-func (s *harness) strike(ctx context.Context, b blow) (string, error) {
-	var took time.Duration
+// disrupt kills pods under load and waits until the release is complete and accepts products again.
+func (s *harness) disrupt(ctx context.Context, b disruption) (string, error) {
+	var elapsed time.Duration
 	t, err := s.underLoad(ctx, func(ctx context.Context) error {
 		before, err := s.pods(ctx, b.component)
 		if err != nil {
 			return err
 		}
 		if len(before) == 0 {
-			return errors.New("there is none")
+			return errors.New("no such pod")
 		}
-		victims, wanted := before, len(before)
+		targets, wanted := before, len(before)
 		if !b.all {
-			victims = before[:1]
+			targets = before[:1]
 		}
 		if b.component == "worker" {
-			wanted = 1 // KEDA says how many
+			wanted = 1 // KEDA sets the number
 		}
-		began := s.sys.now()
-		if err := s.hit(ctx, b, victims); err != nil {
+		start := s.sys.now()
+		if err := s.kill(ctx, b, targets); err != nil {
 			return err
 		}
 		err = until(ctx, "the pods", 6*time.Minute, time.Second, func(ctx context.Context) error {
-			return s.replaced(ctx, b, victims, wanted)
+			return s.checkReplaced(ctx, b, targets, wanted)
 		})
 		if err != nil {
 			return err
 		}
-		if err := s.serves(ctx); err != nil {
+		if err := s.awaitService(ctx); err != nil {
 			return err
 		}
-		took = s.sys.now().Sub(began)
+		elapsed = s.sys.now().Sub(start)
 		return nil
 	})
 	if err == nil {
@@ -151,16 +151,16 @@ func (s *harness) strike(ctx context.Context, b blow) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s killed: whole after %.0f s, %d of %d requests refused, all %d accepted pictures ready",
-		b.name, took.Seconds(), t.Refused, t.Requests, t.Ready), nil
+	return fmt.Sprintf("%s killed: complete after %.0f s, %d of %d requests failed, all %d accepted images ready",
+		b.name, elapsed.Seconds(), t.Failed, t.Requests, t.Ready), nil
 }
 
-// hit kills the victims, or crashes a process in each.
-func (s *harness) hit(ctx context.Context, b blow, victims []pod) error {
+// kill kills the targets, or a process in each.
+func (s *harness) kill(ctx context.Context, b disruption, targets []pod) error {
 	if b.container == "" {
-		return s.kube.kill(ctx, victims)
+		return s.kube.kill(ctx, targets)
 	}
-	for _, v := range victims {
+	for _, v := range targets {
 		if err := s.kube.crash(ctx, v, b.container, s.options.helper); err != nil {
 			return err
 		}
@@ -168,27 +168,27 @@ func (s *harness) hit(ctx context.Context, b blow, victims []pod) error {
 	return nil
 }
 
-// replaced is nil when the release is whole without the victims, or with the victims started again.
-func (s *harness) replaced(ctx context.Context, b blow, victims []pod, wanted int) error {
+// checkReplaced returns nil if the release is complete and every target was replaced or restarted.
+func (s *harness) checkReplaced(ctx context.Context, b disruption, targets []pod, wanted int) error {
 	now, err := s.pods(ctx, b.component)
 	if err != nil {
 		return err
 	}
 	for _, p := range now {
-		for _, v := range victims {
+		for _, v := range targets {
 			if p.Metadata.UID == v.Metadata.UID && p.restarts() == v.restarts() {
-				return fmt.Errorf("pod %s is still there", v.Metadata.Name)
+				return fmt.Errorf("pod %s still exists", v.Metadata.Name)
 			}
 		}
 	}
 	if n := countReady(now); n < wanted {
 		return fmt.Errorf("%d of %d pods of %s are ready", n, wanted, b.component)
 	}
-	return s.whole(ctx)
+	return s.checkReady(ctx)
 }
 
-// serves waits until a product is accepted and its picture made, and the cache answers.
-func (s *harness) serves(ctx context.Context) error {
+// awaitService waits until a product is accepted, its image is ready, and the cache serves reads.
+func (s *harness) awaitService(ctx context.Context) error {
 	hits := -1.0
 	return until(ctx, "a product", 5*time.Minute, 2*time.Second, func(ctx context.Context) error {
 		if _, err := s.burst(ctx, "-wait", "1m"); err != nil {
@@ -199,15 +199,15 @@ func (s *harness) serves(ctx context.Context) error {
 			return err
 		}
 		if hits < 0 || now <= hits {
-			was := hits
+			previous := hits
 			hits = now
-			return fmt.Errorf("the cache has answered %.0f reads, then %.0f", was, now)
+			return fmt.Errorf("the cache has answered %.0f reads, then %.0f", previous, now)
 		}
 		return nil
 	})
 }
 
-// cacheHits is how many reads the cache has answered.
+// cacheHits returns the number of reads that the cache has answered.
 func (s *harness) cacheHits(ctx context.Context) (float64, error) {
 	pods, err := s.pods(ctx, "api")
 	if err != nil {

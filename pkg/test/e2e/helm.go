@@ -15,10 +15,10 @@ type helm struct {
 	chart     string
 	files     []string // of values
 	settings  []string // --set
-	overlay   string   // values that only the stages need, YAML
+	overlay   string   // additional values, YAML
 }
 
-// helmLimit is how long an install, an upgrade or a rollback may wait for its pods.
+// helmLimit is helm's timeout for an install, an upgrade or a rollback.
 const helmLimit = 10 * time.Minute
 
 func (h helm) do(ctx context.Context, stdin string, args ...string) (string, error) {
@@ -28,8 +28,8 @@ func (h helm) do(ctx context.Context, stdin string, args ...string) (string, err
 	return h.run(ctx, command{name: h.program, args: args, stdin: strings.NewReader(stdin)})
 }
 
-// deploy installs the release, or makes it be exactly its files, its settings and changes, which are more flags of helm's.
-// It returns when all its pods are ready.
+// deploy installs or upgrades the release with its files, its settings and changes, which are additional flags of helm. It
+// waits until all pods are ready.
 func (h helm) deploy(ctx context.Context, changes ...string) error {
 	args := []string{"upgrade", "--install", "--wait", "--timeout", helmLimit.String(), h.release, h.chart}
 	for _, file := range h.files {
@@ -43,18 +43,18 @@ func (h helm) deploy(ctx context.Context, changes ...string) error {
 	return err
 }
 
-// test runs the chart's own tests. They tell what they saw by themselves: --logs would look for pods that are gone again.
+// test runs the chart's tests. It does not use --logs, which looks for pods that have been deleted.
 func (h helm) test(ctx context.Context) (string, error) {
 	return h.do(ctx, "", "test", h.release, "--timeout", (helmLimit / 2).String())
 }
 
-// rollback goes back to the revision before.
+// rollback rolls the release back to the previous revision.
 func (h helm) rollback(ctx context.Context) error {
 	_, err := h.do(ctx, "", "rollback", h.release, "--wait", "--timeout", helmLimit.String())
 	return err
 }
 
-// notes returns what the chart tells who installed it.
+// notes returns the chart's notes.
 func (h helm) notes(ctx context.Context) (string, error) {
 	return h.do(ctx, "", "get", "notes", h.release)
 }

@@ -12,22 +12,22 @@ import (
 
 // The helper's pods, and their Services.
 const (
-	clientPod = "e2e-client" // waits to be called
+	clientPod = "e2e-client" // idle; commands are executed in it
 	sourcePod = "e2e-source"
 	proxyPod  = "e2e-proxy"
 
 	helperProgram = "/usr/local/bin/e2e"
-	helperLabel   = "vitrine.io/e2e" // of the namespace and of everything in it that is not the chart's
+	helperLabel   = "vitrine.io/e2e" // of the namespace and of the helper's objects
 )
 
 //go:embed helper.yaml
 var helperText string
 
-// helper is one of the helper's pods.
+// helper describes a pod of the helper.
 type helper struct {
 	Name, Image string
 	Args        args
-	Port        int // 0: it serves nothing
+	Port        int // 0: no server
 	Health      string
 }
 
@@ -37,7 +37,7 @@ type args []string
 func (a args) String() string {
 	text, err := json.Marshal([]string(a))
 	if err != nil {
-		panic("encode arguments: " + err.Error()) // texts can be encoded
+		panic("encode arguments: " + err.Error()) // strings can always be encoded
 	}
 	return string(text)
 }
@@ -53,7 +53,7 @@ func (h helper) manifests() (string, error) {
 	return out.String(), err
 }
 
-// startHelper runs a pod, in place of one of the same name, and waits until it is ready.
+// startHelper runs a pod and waits until it is ready. It replaces a pod of the same name.
 func (s *harness) startHelper(ctx context.Context, h helper) error {
 	h.Image = s.options.helper
 	text, err := h.manifests()
@@ -78,7 +78,7 @@ func (s *harness) startHelper(ctx context.Context, h helper) error {
 	})
 }
 
-// url is where other pods reach a helper's Service. A name that is written so resolves in every namespace.
+// url returns the URL of a helper's Service. It resolves in every namespace.
 func (s *harness) url(pod string) string { return "http://" + s.host(pod) }
 
 func (s *harness) host(pod string) string { return pod + "." + s.kube.namespace + ".svc" }
@@ -97,7 +97,7 @@ func (s *harness) client(ctx context.Context, stdin *input, args ...string) (tal
 	return t, nil
 }
 
-// burst posts products through the API's Service and is an error unless all goes well.
+// burst posts products through the API's Service. It returns an error if a request or an image failed.
 func (s *harness) burst(ctx context.Context, args ...string) (tally, error) {
 	t, err := s.client(ctx, nil, append([]string{"burst", "-api", s.api()}, args...)...)
 	if err != nil {

@@ -8,39 +8,39 @@ import (
 	"strings"
 )
 
-// checkInstall installs the release, runs the chart's tests, and sees a product through the Ingress's rules.
-func (s *harness) checkInstall(ctx context.Context) (seen, error) {
-	began := s.sys.now()
+// checkInstall installs the release, runs the chart's tests, and creates a product through the Ingress's rules.
+func (s *harness) checkInstall(ctx context.Context) (stageResult, error) {
+	start := s.sys.now()
 	if err := s.deploy(ctx); err != nil {
-		return seen{}, fmt.Errorf("install: %w", err)
+		return stageResult{}, fmt.Errorf("install: %w", err)
 	}
-	took := s.sys.now().Sub(began)
-	s.say("installed in %.0f s", took.Seconds())
+	elapsed := s.sys.now().Sub(start)
+	s.logf("installed in %.0f s", elapsed.Seconds())
 	if text, err := s.helm.test(ctx); err != nil {
 		logs, _ := s.kube.do(ctx, "logs", "-l", s.component("test"), "--all-containers", "--prefix")
-		return seen{}, fmt.Errorf("helm test: %w\n%s\n%s", err, lastLines(text, 30), lastLines(logs, 30))
+		return stageResult{}, fmt.Errorf("helm test: %w\n%s\n%s", err, lastLines(text, 30), lastLines(logs, 30))
 	}
-	s.say("helm test passes")
+	s.logf("helm test passes")
 	urls, err := s.throughIngress(ctx)
 	if err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
-	s.say("a product's %d URLs download through the ingress's rules", urls)
+	s.logf("a product's %d URLs download through the ingress's rules", urls)
 	scraped, err := s.lintMetrics(ctx)
 	if err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
 	lines, err := s.readLogs(ctx)
 	if err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
-	return seen{line: fmt.Sprintf("installed into a restricted namespace in %.0f s; helm test passes; a product posted "+
+	return stageResult{line: fmt.Sprintf("installed into a restricted namespace in %.0f s; helm test passes; a product posted "+
 		"through the ingress's rules is ready and all its %d URLs download as given; promtool takes the metrics of %d pods; "+
-		"%d log lines are JSON", took.Seconds(), urls, scraped, lines)}, nil
+		"%d log lines are JSON", elapsed.Seconds(), urls, scraped, lines)}, nil
 }
 
 // throughIngress starts a proxy with the rules of the release's ingresses, posts a product through it, and downloads every
-// URL of its JSON. The bucket must not be listed there.
+// URL of its JSON. The bucket's listing must not be accessible there.
 func (s *harness) throughIngress(ctx context.Context) (int, error) {
 	var ingresses list[ingress]
 	if err := s.kube.get(ctx, &ingresses, "ingresses", "-l", "app.kubernetes.io/instance="+s.helm.release); err != nil {
@@ -55,7 +55,7 @@ func (s *harness) throughIngress(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	if len(routes) < 2 {
-		return 0, fmt.Errorf("the ingresses have %d paths, want the API's and the pictures'", len(routes))
+		return 0, fmt.Errorf("the ingresses have %d paths, want those of the API and the images", len(routes))
 	}
 	text, err := json.Marshal(routes)
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *harness) throughIngress(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("start proxy: %w", err)
 	}
-	t, err := s.client(ctx, nil, "burst", "-api", s.url(proxyPod), "-pictures", "2", "-wait", "3m", "-download")
+	t, err := s.client(ctx, nil, "burst", "-api", s.url(proxyPod), "-images", "2", "-wait", "3m", "-download")
 	if err != nil {
 		return 0, err
 	}
@@ -82,7 +82,7 @@ func (s *harness) throughIngress(ctx context.Context) (int, error) {
 	return t.Downloaded, nil
 }
 
-// lintMetrics has promtool check what each of our pods says of itself.
+// lintMetrics checks the metrics of every api and worker pod with promtool.
 func (s *harness) lintMetrics(ctx context.Context) (int, error) {
 	n := 0
 	for _, component := range []string{"api", "worker"} {
@@ -96,8 +96,8 @@ func (s *harness) lintMetrics(ctx context.Context) (int, error) {
 				return 0, err
 			}
 			lint := command{name: s.promtool, args: []string{"check", "metrics"}, stdin: strings.NewReader(text)}
-			if said, err := s.sys.run(ctx, lint); err != nil {
-				return 0, fmt.Errorf("metrics of %s: %w %s", p.Metadata.Name, err, said)
+			if output, err := s.sys.run(ctx, lint); err != nil {
+				return 0, fmt.Errorf("metrics of %s: %w %s", p.Metadata.Name, err, output)
 			}
 			n++
 		}
@@ -108,7 +108,7 @@ func (s *harness) lintMetrics(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// readLogs reads what all our containers have written so far, those of the set-up and of init containers too.
+// readLogs checks the logs of all containers of api, worker and setup, and returns the number of lines.
 func (s *harness) readLogs(ctx context.Context) (int, error) {
 	total := 0
 	for _, component := range []string{"api", "worker", "setup"} {
@@ -117,7 +117,7 @@ func (s *harness) readLogs(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		if len(pods.Items) == 0 {
-			return 0, fmt.Errorf("there is no pod of %s", component)
+			return 0, fmt.Errorf("no pod of %s", component)
 		}
 		for _, p := range pods.Items {
 			for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {

@@ -32,7 +32,7 @@ func (k kube) get(ctx context.Context, into any, args ...string) error {
 	return nil
 }
 
-// apply makes the manifests' objects be.
+// apply applies the manifests.
 func (k kube) apply(ctx context.Context, manifests string) error {
 	_, err := k.run(ctx, command{
 		name: k.program, args: []string{"--namespace", k.namespace, "apply", "-f", "-"}, stdin: strings.NewReader(manifests),
@@ -40,7 +40,7 @@ func (k kube) apply(ctx context.Context, manifests string) error {
 	return err
 }
 
-// exec runs this program's command in the helper's client pod, and returns what it printed.
+// exec runs a command of this program in the helper's client pod and returns its output.
 func (k kube) exec(ctx context.Context, stdin io.Reader, args ...string) (string, error) {
 	full := []string{"--namespace", k.namespace, "exec"}
 	if stdin != nil {
@@ -56,25 +56,25 @@ func (k kube) pods(ctx context.Context, selector string) ([]pod, error) {
 	if err := k.get(ctx, &pods, "pods", "-l", selector); err != nil {
 		return nil, err
 	}
-	var living []pod
+	var active []pod
 	for _, p := range pods.Items {
 		if p.Status.Phase != "Succeeded" && p.Status.Phase != "Failed" {
-			living = append(living, p)
+			active = append(active, p)
 		}
 	}
-	return living, nil
+	return active, nil
 }
 
-// crash ends the first process of a pod's container between two instructions: a process beside it, in the pod, sends it the
-// signal at which Go stops without any clean-up. SIGKILL is not for the first process to be sent from inside.
+// crash ends the first process of a container without clean-up: an ephemeral container sends it SIGQUIT, on which Go exits
+// at once. The kernel ignores SIGKILL to the first process from inside its namespace.
 func (k kube) crash(ctx context.Context, p pod, container, image string) error {
 	_, err := k.do(ctx, "debug", p.Metadata.Name, "--image="+image, "--target="+container, "--profile=restricted", "--quiet",
 		"--image-pull-policy=IfNotPresent", "--", helperProgram, "crash")
 	return err
 }
 
-// kill ends pods at once: SIGKILL a second or two after SIGTERM, whatever they are at. (A grace period of zero would only
-// remove the object at once; the kubelet then grants what the pod's own specification says.)
+// kill ends pods with SIGTERM and, a second or two later, SIGKILL. (With a grace period of zero the kubelet would use the
+// one in the pod's specification.)
 func (k kube) kill(ctx context.Context, pods []pod) error {
 	args := []string{"delete", "pod", "--grace-period=1", "--wait=false"}
 	for _, p := range pods {

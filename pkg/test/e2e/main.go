@@ -28,13 +28,13 @@ type streams struct {
 	out, err io.Writer
 }
 
-// system is what the stages need of the machine they run on.
+// system is what the stages use of the machine they run on.
 type system struct {
 	runner
 	now func() time.Time
 }
 
-// dispatch runs the stages, or what the first argument names: what the helper's pods do.
+// dispatch runs the stages, or the helper's command that the first argument names.
 func dispatch(ctx context.Context, args []string, std streams, sys system) error {
 	name := ""
 	if len(args) > 0 && args[0] != "" && args[0][0] != '-' {
@@ -61,6 +61,6 @@ func dispatch(ctx context.Context, args []string, std streams, sys system) error
 		<-ctx.Done()
 		return nil
 	default:
-		return fmt.Errorf("there is no command %q", name)
+		return fmt.Errorf("unknown command %q", name)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The parts of Kubernetes' objects that stages look at.
+// The types contain the fields of Kubernetes' objects that the stages use.
 
 type list[T any] struct {
 	Items []T `json:"items"`
@@ -65,13 +65,13 @@ type pod struct {
 	} `json:"status"`
 }
 
-// ready says whether the pod serves, and will go on to.
+// ready reports whether the pod is ready and is not being deleted.
 func (p pod) ready() bool {
 	_, ready := p.readySince()
 	return ready && p.Metadata.DeletedAt == nil
 }
 
-// readySince returns when the pod has become ready, in whole seconds, if it is.
+// readySince returns when the pod became ready, in whole seconds, and whether it is ready.
 func (p pod) readySince() (since time.Time, ready bool) {
 	for _, c := range p.Status.Conditions {
 		if c.Type == "Ready" {
@@ -81,7 +81,7 @@ func (p pod) readySince() (since time.Time, ready bool) {
 	return time.Time{}, false
 }
 
-// restarts is how often the kubelet has started a container of the pod again.
+// restarts returns the number of restarts of the pod's containers.
 func (p pod) restarts() int {
 	n := 0
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
@@ -114,8 +114,8 @@ type workload struct {
 	} `json:"status"`
 }
 
-// whole says whether as many of its pods are ready as it wants.
-func (w workload) whole() bool {
+// complete reports whether all replicas are ready.
+func (w workload) complete() bool {
 	return w.Spec.Replicas == nil || w.Status.ReadyReplicas == *w.Spec.Replicas
 }
 

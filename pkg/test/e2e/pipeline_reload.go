@@ -13,69 +13,69 @@ import (
 const (
 	pipelineKey = "imagepipeline.yaml" // of the ConfigMap
 
-	// newRenditions is a pipeline that nobody else has.
+	// newRenditions differs from every default pipeline.
 	newRenditions = `[{"name":"e2e","width":64,"formats":[{"format":"jpeg","quality":70}]}]`
 
-	// brokenPipeline says what no codec can do.
+	// brokenPipeline is invalid: its width is negative.
 	brokenPipeline = "apiVersion: vitrine.io/v1alpha1\nkind: ImagePipeline\nmetadata: {name: default}\n" +
 		"spec: {renditions: [{name: x, width: -1}]}\n"
 
-	// syncLimit is how long a change may take to reach a pod: the kubelet looks once a minute, and keeps what it has read for
-	// as long.
+	// syncLimit is the time in which a change must reach a pod. The kubelet syncs once a minute and caches for as long.
 	syncLimit = 4 * time.Minute
 )
 
-// checkReload changes the pipeline, well and badly, and sees running pods follow, or not.
-func (s *harness) checkReload(ctx context.Context) (seen, error) {
-	two := []string{"--set", "worker.autoscaling.minReplicas=2", "--set", "worker.replicas=2"} // with KEDA, or without
+// checkReload checks that running pods adopt a valid pipeline and reject an invalid one.
+func (s *harness) checkReload(ctx context.Context) (stageResult, error) {
+	two := []string{"--set", "worker.autoscaling.minReplicas=2", "--set", "worker.replicas=2"} // with KEDA and without
 	if err := s.deploy(ctx, two...); err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
 	if _, err := s.workers(ctx, 2, 3*time.Minute); err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
-	before, err := s.running(ctx)
+	before, err := s.restartCounts(ctx)
 	if err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
 	old, err := s.revision(ctx, 1)
 	if err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
 
-	began := s.sys.now()
+	start := s.sys.now()
 	if err := s.deploy(ctx, append(two, "--set-json", "pipeline.renditions="+newRenditions)...); err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
 	changed, err := s.awaitRevision(ctx, func(revision string) bool { return revision != old }, 1)
 	if err != nil {
-		return seen{}, fmt.Errorf("a good pipeline: %w", err)
+		return stageResult{}, fmt.Errorf("valid pipeline: %w", err)
 	}
-	took := s.sys.now().Sub(began)
-	s.say("a new pipeline is in force everywhere after %.0f s", took.Seconds())
-	if err := s.makes(ctx, "e2e"); err != nil {
-		return seen{}, fmt.Errorf("a good pipeline: %w", err)
+	elapsed := s.sys.now().Sub(start)
+	s.logf("all pods have the new pipeline after %.0f s", elapsed.Seconds())
+	if err := s.checkRenditions(ctx, "e2e"); err != nil {
+		return stageResult{}, fmt.Errorf("valid pipeline: %w", err)
 	}
 
 	if err := s.breakPipeline(ctx, changed); err != nil {
-		return seen{}, fmt.Errorf("a bad pipeline: %w", err)
+		return stageResult{}, fmt.Errorf("invalid pipeline: %w", err)
 	}
-	after, err := s.running(ctx)
+	after, err := s.restartCounts(ctx)
 	if err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
 	if !slices.Equal(before, after) {
-		return seen{}, fmt.Errorf("pods have restarted: %v has become %v", before, after)
+		return stageResult{}, fmt.Errorf("pods have restarted: before %v, after %v", before, after)
 	}
 	if err := s.deploy(ctx); err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
-	return seen{line: fmt.Sprintf("a changed pipeline is in force in %d pods after %.0f s; a bad one leaves the last good "+
-		"in force and shows in the metrics; no pod restarted", len(after), took.Seconds())}, nil
+	return stageResult{line: fmt.Sprintf("a changed pipeline is in force in %d pods after %.0f s; "+
+		"with an invalid one the last valid one stays in force and the metrics report it; no pod restarted",
+		len(after), elapsed.Seconds())}, nil
 }
 
-// breakPipeline puts a bad pipeline into the ConfigMap and sees that good stays in force, and then that a good one is taken
-// again.
+// breakPipeline writes an invalid pipeline into the ConfigMap, checks that the revision good stays in force, and restores
+// the valid pipeline.
 func (s *harness) breakPipeline(ctx context.Context, good string) error {
 	name, text, err := s.pipelineMap(ctx)
 	if err != nil {
@@ -88,20 +88,20 @@ func (s *harness) breakPipeline(ctx context.Context, good string) error {
 	if _, err := s.awaitRevision(ctx, same, 0); err != nil {
 		return err
 	}
-	s.say("a bad pipeline is refused everywhere")
-	if err := s.makes(ctx, "e2e"); err != nil {
+	s.logf("all pods reject an invalid pipeline")
+	if err := s.checkRenditions(ctx, "e2e"); err != nil {
 		return err
 	}
 	if err := s.patchPipeline(ctx, name, text); err != nil {
 		return err
 	}
 	if _, err := s.awaitRevision(ctx, same, 1); err != nil {
-		return fmt.Errorf("mended: %w", err)
+		return fmt.Errorf("after the correction: %w", err)
 	}
 	return nil
 }
 
-// pipelineMap returns the release's ConfigMap with the pipeline, and the pipeline.
+// pipelineMap returns the name and the content of the release's ConfigMap with the pipeline.
 func (s *harness) pipelineMap(ctx context.Context) (name, text string, err error) {
 	var maps list[configMap]
 	if err := s.kube.get(ctx, &maps, "configmaps", "-l", "app.kubernetes.io/instance="+s.helm.release); err != nil {
@@ -124,8 +124,8 @@ func (s *harness) patchPipeline(ctx context.Context, name, text string) error {
 	return err
 }
 
-// ours returns the pods of api and worker.
-func (s *harness) ours(ctx context.Context) ([]pod, error) {
+// programPods returns the pods of api and worker.
+func (s *harness) programPods(ctx context.Context) ([]pod, error) {
 	workers, err := s.pods(ctx, "worker")
 	if err != nil {
 		return nil, err
@@ -134,9 +134,9 @@ func (s *harness) ours(ctx context.Context) ([]pod, error) {
 	return append(workers, apis...), err
 }
 
-// running names our pods and how often each has restarted.
-func (s *harness) running(ctx context.Context) ([]string, error) {
-	pods, err := s.ours(ctx)
+// restartCounts returns the names of the api and worker pods, each with its number of restarts.
+func (s *harness) restartCounts(ctx context.Context) ([]string, error) {
+	pods, err := s.programPods(ctx)
 	var names []string
 	for _, p := range pods {
 		names = append(names, fmt.Sprintf("%s (%d)", p.Metadata.Name, p.restarts()))
@@ -145,10 +145,10 @@ func (s *harness) running(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// revision returns the revision of the pipeline that is in force in all our pods, the last reload of each having had success
-// or not: 1 or 0.
+// revision returns the pipeline revision that all api and worker pods have. success is the required result of their last
+// reload: 1 or 0.
 func (s *harness) revision(ctx context.Context, success float64) (string, error) {
-	pods, err := s.ours(ctx)
+	pods, err := s.programPods(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -161,7 +161,7 @@ func (s *harness) revision(ctx context.Context, success float64) (string, error)
 		revision, reload := pipelineMetrics(text)
 		switch {
 		case revision == "":
-			return "", fmt.Errorf("%s tells no revision", p.Metadata.Name)
+			return "", fmt.Errorf("%s has no revision", p.Metadata.Name)
 		case reload != success:
 			return "", fmt.Errorf("%s: vitrine_pipeline_reload_success is %v", p.Metadata.Name, reload)
 		case found != "" && found != revision:
@@ -170,12 +170,12 @@ func (s *harness) revision(ctx context.Context, success float64) (string, error)
 		found = revision
 	}
 	if found == "" {
-		return "", errors.New("there is no pod")
+		return "", errors.New("no pods")
 	}
 	return found, nil
 }
 
-// awaitRevision waits until a wanted revision is in force everywhere.
+// awaitRevision waits until all pods have the same revision and wanted accepts it.
 func (s *harness) awaitRevision(ctx context.Context, wanted func(string) bool, success float64) (string, error) {
 	var found string
 	err := until(ctx, "a revision", syncLimit, 3*time.Second, func(ctx context.Context) (err error) {
@@ -190,7 +190,7 @@ func (s *harness) awaitRevision(ctx context.Context, wanted func(string) bool, s
 	return found, err
 }
 
-// pipelineMetrics reads the revision in force, and whether the last reload had success, out of metrics.
+// pipelineMetrics returns the pipeline revision and the result of the last reload, 1 or 0, from metrics.
 func pipelineMetrics(text string) (revision string, success float64) {
 	for _, line := range samples(text, "vitrine_pipeline_revision_info") {
 		if line.value == 1 {
@@ -204,14 +204,14 @@ func pipelineMetrics(text string) (revision string, success float64) {
 	return revision, success
 }
 
-// makes is nil if a new product gets exactly one rendition of each picture, called name.
-func (s *harness) makes(ctx context.Context, name string) error {
+// checkRenditions returns nil if the images of new products have exactly one rendition, with this name.
+func (s *harness) checkRenditions(ctx context.Context, name string) error {
 	t, err := s.burst(ctx, "-products", "4", "-wait", "2m")
 	if err != nil {
 		return err
 	}
 	if !slices.Equal(t.Renditions, []string{name}) {
-		return fmt.Errorf("new pictures have the renditions %v, want %s", t.Renditions, name)
+		return fmt.Errorf("new images have the renditions %v, want %s", t.Renditions, name)
 	}
 	return nil
 }

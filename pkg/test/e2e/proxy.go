@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// route is one path of an Ingress, as the proxy takes it.
+// route is one path of an Ingress, in the form of the proxy's flag.
 type route struct {
 	Host  string `json:"host"` // empty: any
 	Path  string `json:"path"`
@@ -22,7 +22,7 @@ type route struct {
 	To    string `json:"to"` // URL of the Service
 }
 
-// routesOf returns what ingresses say, in the order in which it is tried: exact paths, then longer before shorter ones.
+// routesOf returns the paths of ingresses in the order of matching: exact paths first, then longer before shorter ones.
 func routesOf(ingresses []ingress, services []service) ([]route, error) {
 	var routes []route
 	for _, i := range ingresses {
@@ -62,8 +62,8 @@ func portOf(services []service, name, port string) int {
 	return 0
 }
 
-// takes says whether the route is for a request. A prefix matches whole elements of a path.
-func (r route) takes(host, path string) bool {
+// matches reports whether the route matches a request. A prefix matches whole path elements.
+func (r route) matches(host, path string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
@@ -74,8 +74,8 @@ func (r route) takes(host, path string) bool {
 	return path == r.Path || path == prefix && !r.Exact || !r.Exact && strings.HasPrefix(path, prefix+"/")
 }
 
-// newProxy does what an ingress controller does with the routes; what none of them takes is 404. Paths stay as they are, and
-// so does Host.
+// newProxy forwards requests by the routes, as an ingress controller does. A request without a route gets 404. It does not
+// change the path and the Host header.
 func newProxy(routes []route) (http.Handler, error) {
 	proxies := make([]*httputil.ReverseProxy, len(routes))
 	for i, r := range routes {
@@ -93,7 +93,7 @@ func newProxy(routes []route) (http.Handler, error) {
 	mux.HandleFunc("GET /e2e/healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		for i, route := range routes {
-			if route.takes(r.Host, r.URL.Path) {
+			if route.matches(r.Host, r.URL.Path) {
 				proxies[i].ServeHTTP(w, r)
 				return
 			}

@@ -17,15 +17,15 @@ func (s *harness) component(name string) string {
 	return fmt.Sprintf("app.kubernetes.io/instance=%s,app.kubernetes.io/component=%s", s.helm.release, name)
 }
 
-// pods returns the living pods of a component.
+// pods returns the pods of a component that have not terminated.
 func (s *harness) pods(ctx context.Context, component string) ([]pod, error) {
 	return s.kube.pods(ctx, s.component(component))
 }
 
-// api is the URL of the API's Service.
+// api returns the URL of the API's Service.
 func (s *harness) api() string { return fmt.Sprintf("http://%s", s.host(s.fullname()+"-api")) }
 
-// fullname is what the chart begins the names of its objects with.
+// fullname returns the prefix of the names of the chart's objects.
 func (s *harness) fullname() string {
 	if strings.Contains(s.helm.release, chartName) {
 		return s.helm.release
@@ -35,27 +35,27 @@ func (s *harness) fullname() string {
 
 const chartName = "vitrine"
 
-// deploy makes the release be its files, its settings and changes, and waits until the pods it replaces are gone, too.
+// deploy is helm.deploy, and also waits until replaced pods have terminated.
 func (s *harness) deploy(ctx context.Context, changes ...string) error {
 	if err := s.helm.deploy(ctx, changes...); err != nil {
 		return err
 	}
-	return s.awaitWhole(ctx)
+	return s.awaitReady(ctx)
 }
 
-func (s *harness) awaitWhole(ctx context.Context) error {
-	return until(ctx, "the release to be whole", 5*time.Minute, time.Second, s.whole)
+func (s *harness) awaitReady(ctx context.Context) error {
+	return until(ctx, "the release to be complete", 5*time.Minute, time.Second, s.checkReady)
 }
 
-// whole is nil when every Deployment and StatefulSet of the release has all its pods ready, and no pod is on its way out.
-func (s *harness) whole(ctx context.Context) error {
+// checkReady returns nil if all replicas of the release's Deployments and StatefulSets are ready and no pod is terminating.
+func (s *harness) checkReady(ctx context.Context) error {
 	selector := "app.kubernetes.io/instance=" + s.helm.release
 	var workloads list[workload]
 	if err := s.kube.get(ctx, &workloads, "deployments,statefulsets", "-l", selector); err != nil {
 		return err
 	}
 	for _, w := range workloads.Items {
-		if !w.whole() {
+		if !w.complete() {
 			return fmt.Errorf("%s %s has %d of %d pods ready", w.Kind, w.Metadata.Name, w.Status.ReadyReplicas, *w.Spec.Replicas)
 		}
 	}
@@ -71,7 +71,7 @@ func (s *harness) whole(ctx context.Context) error {
 	return nil
 }
 
-// workers waits for exactly n workers, all ready, none on its way out.
+// workers waits for exactly n workers, all ready and none terminating.
 func (s *harness) workers(ctx context.Context, n int, limit time.Duration) ([]pod, error) {
 	var pods []pod
 	err := until(ctx, fmt.Sprintf("%d workers", n), limit, time.Second, func(ctx context.Context) (err error) {
@@ -102,7 +102,7 @@ func (s *harness) metrics(ctx context.Context, p pod) (string, error) {
 	return s.admin(ctx, p, "/metrics")
 }
 
-// admin asks a pod's admin port.
+// admin sends a GET to a pod's admin port.
 func (s *harness) admin(ctx context.Context, p pod, path string) (string, error) {
 	port := p.port("admin")
 	if port == 0 {
@@ -113,7 +113,7 @@ func (s *harness) admin(ctx context.Context, p pod, path string) (string, error)
 
 // sample is one line of metrics.
 type sample struct {
-	labels string // as they stand there
+	labels string // unparsed
 	value  float64
 }
 
@@ -140,7 +140,7 @@ func samples(metrics, name string) []sample {
 	return found
 }
 
-// checkLogs returns how many lines a log has. One that is no JSON object is an error.
+// checkLogs returns the number of lines of a log. A line that is not a JSON object is an error.
 func checkLogs(text string) (int, error) {
 	lines := 0
 	for line := range strings.SplitSeq(text, "\n") {
@@ -149,14 +149,14 @@ func checkLogs(text string) (int, error) {
 		}
 		var object map[string]any
 		if err := json.Unmarshal([]byte(line), &object); err != nil {
-			return lines, fmt.Errorf("this line is no JSON: %.300s", line)
+			return lines, fmt.Errorf("line is not JSON: %.300s", line)
 		}
 		lines++
 	}
 	return lines, nil
 }
 
-// objects lists everything in the namespace that is not the helper's, as kind/name. Events come and go.
+// objects lists all objects in the namespace except the helper's and events, as kind/name.
 func (s *harness) objects(ctx context.Context) ([]string, error) {
 	kinds, err := s.kinds(ctx, "--namespaced=true")
 	if err != nil {
@@ -166,7 +166,7 @@ func (s *harness) objects(ctx context.Context) ([]string, error) {
 	return strings.Fields(text), err
 }
 
-// clusterObjects lists what the release has outside of its namespace.
+// clusterObjects lists the release's objects that are not in a namespace.
 func (s *harness) clusterObjects(ctx context.Context) ([]string, error) {
 	kinds, err := s.kinds(ctx, "--namespaced=false")
 	if err != nil {
@@ -176,7 +176,7 @@ func (s *harness) clusterObjects(ctx context.Context) ([]string, error) {
 	return strings.Fields(text), err
 }
 
-// kinds are the kinds of objects that can be listed and deleted, as kubectl get takes them.
+// kinds returns the kinds that can be listed and deleted, separated by commas for kubectl get.
 func (s *harness) kinds(ctx context.Context, flag string) (string, error) {
 	text, err := s.kube.do(ctx, "api-resources", "--verbs=list,delete", flag, "-o", "name")
 	kinds := slices.DeleteFunc(strings.Fields(text), func(kind string) bool {

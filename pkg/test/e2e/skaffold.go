@@ -12,16 +12,16 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// plan is what skaffold.yaml says about building and deploying, as far as it matters here.
+// plan is the part of skaffold.yaml that the stages use.
 type plan struct {
 	images      []string // artifacts
 	release     string
 	chart       string
 	valuesFiles []string
-	values      map[string]string // --set values, by path; templates are what they all may be
+	values      map[string]string // templates of --set values, by path
 }
 
-// skaffoldConfig is the form of skaffold.yaml.
+// skaffoldConfig is the schema of skaffold.yaml.
 type skaffoldConfig struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
@@ -43,23 +43,23 @@ type skaffoldConfig struct {
 	} `json:"deploy"`
 }
 
-// readPlan reads skaffold.yaml: exactly one release, and at least one artifact.
+// readPlan parses skaffold.yaml. It must have exactly one release and at least one artifact.
 func readPlan(source []byte) (plan, error) {
 	var config skaffoldConfig
 	if err := yaml.Unmarshal(source, &config); err != nil {
 		return plan{}, err
 	}
 	if !strings.HasPrefix(config.APIVersion, "skaffold/") || config.Kind != "Config" {
-		return plan{}, fmt.Errorf("it is %s %s, not a skaffold Config", config.APIVersion, config.Kind)
+		return plan{}, fmt.Errorf("got %s %s, want a skaffold Config", config.APIVersion, config.Kind)
 	}
 	releases := config.Deploy.Helm.Releases
 	if len(releases) != 1 || len(config.Build.Artifacts) == 0 {
-		return plan{}, fmt.Errorf("it has %d releases and %d artifacts, not one and some",
+		return plan{}, fmt.Errorf("got %d releases and %d artifacts, want one release and at least one artifact",
 			len(releases), len(config.Build.Artifacts))
 	}
 	r := releases[0]
 	if r.Name == "" || r.ChartPath == "" || len(r.SetValueTemplates) == 0 {
-		return plan{}, errors.New("its release lacks a name, a chartPath or setValueTemplates")
+		return plan{}, errors.New("the release lacks a name, a chartPath or setValueTemplates")
 	}
 	p := plan{release: r.Name, chart: r.ChartPath, valuesFiles: r.ValuesFiles, values: map[string]string{}}
 	maps.Copy(p.values, r.SetValues)
@@ -70,11 +70,11 @@ func readPlan(source []byte) (plan, error) {
 	return p, nil
 }
 
-// unnamed is all that skaffold turns into _ in the names of template variables.
+// unnamed matches the characters that skaffold replaces by _ in names of template variables.
 var unnamed = regexp.MustCompile(`[^A-Za-z0-9]`)
 
-// settings renders the release's values as skaffold does after a build that tagged every image with tag and knows no digest,
-// as builds into a local cluster do: one "path=value" for each, sorted.
+// settings renders the release's values as skaffold does after a build with this tag and without digests, as for a local
+// cluster. It returns sorted "path=value" strings.
 func (p plan) settings(tag string) ([]string, error) {
 	data := map[string]string{}
 	for _, image := range p.images {
@@ -99,15 +99,15 @@ func (p plan) settings(tag string) ([]string, error) {
 	return settings, nil
 }
 
-// lacking returns which of the wanted images are in none of the nodes' lists. A node tells at most fifty images, so a full
-// list proves nothing, and then none is said to be lacking.
-func lacking(nodes []node, wanted []string) []string {
-	const told = 50
-	var lacking []string
+// missingImages returns the wanted images that no node lists. A node lists at most fifty images; if a list is full, no
+// image is reported as missing.
+func missingImages(nodes []node, wanted []string) []string {
+	const maxListed = 50
+	var missing []string
 	for _, image := range wanted {
 		found := false
 		for _, n := range nodes {
-			found = found || len(n.Status.Images) >= told
+			found = found || len(n.Status.Images) >= maxListed
 			for _, i := range n.Status.Images {
 				found = found || slices.ContainsFunc(i.Names, func(name string) bool {
 					return name == image || strings.HasSuffix(name, "/"+image)
@@ -115,8 +115,8 @@ func lacking(nodes []node, wanted []string) []string {
 			}
 		}
 		if !found {
-			lacking = append(lacking, image)
+			missing = append(missing, image)
 		}
 	}
-	return lacking
+	return missing
 }

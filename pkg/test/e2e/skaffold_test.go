@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestWhatIsNoSkaffoldConfigForOneReleaseIsAnError(t *testing.T) {
+func TestReadPlanErrors(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
 		"no YAML":      ":\n\t-",
@@ -22,7 +22,7 @@ func TestWhatIsNoSkaffoldConfigForOneReleaseIsAnError(t *testing.T) {
 	}
 }
 
-func TestTemplatesAreRenderedAsSkaffoldDoes(t *testing.T) {
+func TestPlanSettings(t *testing.T) {
 	t.Parallel()
 	p := plan{images: []string{"registry.example/a-b"}, values: map[string]string{
 		"z": "{{.IMAGE_TAG_registry_example_a_b}}@{{.IMAGE_DIGEST_registry_example_a_b}}",
@@ -41,7 +41,7 @@ func TestTemplatesAreRenderedAsSkaffoldDoes(t *testing.T) {
 	}
 }
 
-func TestAnImageIsFoundUnderItsNameWithOrWithoutRegistry(t *testing.T) {
+func TestMissingImages(t *testing.T) {
 	t.Parallel()
 	nodes := func(names ...string) []node {
 		var n node
@@ -63,13 +63,13 @@ func TestAnImageIsFoundUnderItsNameWithOrWithoutRegistry(t *testing.T) {
 		{nodes(make([]string, 50)...), nil},
 		{nil, wanted},
 	} {
-		if got := lacking(c.nodes, wanted); !slices.Equal(got, c.want) {
+		if got := missingImages(c.nodes, wanted); !slices.Equal(got, c.want) {
 			t.Errorf("%+v: got %v, want %v", c.nodes, got, c.want)
 		}
 	}
 }
 
-func TestRoutesAreTriedExactAndLongFirst(t *testing.T) {
+func TestRoutesOf(t *testing.T) {
 	t.Parallel()
 	const text = `[{"metadata": {"name": "i"}, "spec": {"rules": [{"host": "h", "http": {"paths": [
 		{"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "api", "port": {"name": "http"}}}},
@@ -92,7 +92,7 @@ func TestRoutesAreTriedExactAndLongFirst(t *testing.T) {
 	}
 }
 
-func TestAPrefixTakesWholeElementsOfAPath(t *testing.T) {
+func TestRouteMatches(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		route      route
@@ -110,7 +110,7 @@ func TestAPrefixTakesWholeElementsOfAPath(t *testing.T) {
 		{route{Host: "H.example", Path: "/"}, "h.example:8080", "/", true},
 		{route{Host: "h.example", Path: "/"}, "other", "/", false},
 	} {
-		if got := c.route.takes(c.host, c.path); got != c.want {
+		if got := c.route.matches(c.host, c.path); got != c.want {
 			t.Errorf("%+v, %s%s: got %v, want %v", c.route, c.host, c.path, got, c.want)
 		}
 	}

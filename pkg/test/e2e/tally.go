@@ -10,39 +10,39 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// tally is what a client tells of the products it has posted. It is what burst and load print, as JSON.
+// tally is the result of burst and load, which print it as JSON.
 type tally struct {
 	Requests int      `json:"requests"`
-	Refused  int      `json:"refused"` // requests without the answer they should have had
-	Why      []string `json:"why"`     // the first refusals
+	Failed   int      `json:"failed"`   // requests without the expected response
+	Failures []string `json:"failures"` // the first failed requests
 
-	Accepted   int      `json:"accepted"` // products answered with 201
-	Pictures   int      `json:"pictures"` // of the accepted products
+	Accepted   int      `json:"accepted"` // products created with 201
+	Images     int      `json:"images"`   // of the accepted products
 	Ready      int      `json:"ready"`
-	Unready    []string `json:"unready"`    // the first pictures that are not ready in the end
-	Repeated   int      `json:"repeated"`   // outcomes beyond one for each attempt: pictures done twice
-	Retried    int      `json:"retried"`    // attempts beyond the first of each picture
-	TakenOver  int      `json:"taken_over"` // attempts that a later one took over, of pictures that are ready
-	Fetched    int      `json:"fetched"`    // downloads that the source has served, where it was asked
-	Renditions []string `json:"renditions"` // their names, each once
+	Unready    []string `json:"unready"`    // the first images that did not become ready
+	Repeated   int      `json:"repeated"`   // results beyond one per attempt: images processed twice
+	Retried    int      `json:"retried"`    // attempts beyond the first of each image
+	Superseded int      `json:"superseded"` // superseded attempts of images that are ready
+	Fetched    int      `json:"fetched"`    // downloads that the image server has served, with -counted
+	Renditions []string `json:"renditions"` // distinct names
 	Downloaded int      `json:"downloaded"` // URLs
 
-	Began time.Time   `json:"began"` // when the first product was added
-	Ends  []time.Time `json:"ends"`  // when each product has changed last
+	Started time.Time   `json:"started"` // when the first product was created
+	Ends    []time.Time `json:"ends"`    // time of the last change of each product
 }
 
-// most is how many examples a tally holds.
-const most = 10
+// maxExamples limits Failures and Unready.
+const maxExamples = 10
 
-// refuse counts a request that had not the answer it should have had.
-func (t *tally) refuse(err error) {
-	t.Refused++
-	if len(t.Why) < most {
-		t.Why = append(t.Why, err.Error())
+// addFailure counts a request without the expected response.
+func (t *tally) addFailure(err error) {
+	t.Failed++
+	if len(t.Failures) < maxExamples {
+		t.Failures = append(t.Failures, err.Error())
 	}
 }
 
-// add counts an accepted product as it is now. Every ended attempt raises a product's version by one, and nothing else does.
+// add adds an accepted product. Every finished attempt increases the product's version by one, and nothing else does.
 func (t *tally) add(p client.Product) {
 	attempts := 0
 	for i, img := range p.Images {
@@ -51,11 +51,11 @@ func (t *tally) add(p client.Product) {
 		if img.Status == "ready" {
 			t.Ready++
 		} else {
-			why := img.Status
+			state := img.Status
 			if img.Error != nil {
-				why += " " + img.Error.Code
+				state += " " + img.Error.Code
 			}
-			t.unready(fmt.Sprintf("product %d picture %d: %s", p.ID, i, why))
+			t.unready(fmt.Sprintf("product %d image %d: %s", p.ID, i, state))
 		}
 		for _, r := range img.Renditions {
 			if !slices.Contains(t.Renditions, r.Name) {
@@ -63,29 +63,30 @@ func (t *tally) add(p client.Product) {
 			}
 		}
 		if len(img.Renditions) > 0 {
-			t.TakenOver += max(0, fence(img.Renditions[0].URL)-img.Attempts)
+			t.Superseded += max(0, attemptNumber(img.Renditions[0].URL)-img.Attempts)
 		}
 	}
 	t.Repeated += max(0, int(p.Version)-1-attempts)
-	if t.Began.IsZero() || p.CreatedAt.Before(t.Began) {
-		t.Began = p.CreatedAt
+	if t.Started.IsZero() || p.CreatedAt.Before(t.Started) {
+		t.Started = p.CreatedAt
 	}
 	t.Ends = append(t.Ends, p.UpdatedAt)
 }
 
-// gone counts an accepted product that is not found, or is never settled.
-func (t *tally) gone(id int64, err error) {
+// addMissing adds an accepted product that is not found or does not settle.
+func (t *tally) addMissing(id int64, err error) {
 	t.unready(fmt.Sprintf("product %d: %v", id, err))
 }
 
 func (t *tally) unready(text string) {
-	if len(t.Unready) < most {
+	if len(t.Unready) < maxExamples {
 		t.Unready = append(t.Unready, text)
 	}
 }
 
-// fence reads the number of the attempt out of a rendition's URL: 2 of .../products/1/100/2-5f3a9c/thumb.jpg. 0: it is none.
-func fence(url string) int {
+// attemptNumber returns the attempt in a rendition's URL: 2 for .../products/1/100/2-5f3a9c/thumb.jpg. It returns 0 if
+// there is none.
+func attemptNumber(url string) int {
 	parts := strings.Split(url, "/")
 	if len(parts) < 2 {
 		return 0
@@ -98,32 +99,32 @@ func fence(url string) int {
 	return n
 }
 
-// check is an error unless every accepted picture is ready, and was done once.
+// check returns an error unless every accepted image is ready and was processed once.
 func (t tally) check() error {
 	switch {
 	case t.Accepted == 0:
-		return fmt.Errorf("no product was accepted; %d of %d requests refused: %s",
-			t.Refused, t.Requests, strings.Join(t.Why, "; "))
-	case t.Ready != t.Pictures || len(t.Unready) > 0:
-		return fmt.Errorf("%d of %d accepted pictures are ready: %s", t.Ready, t.Pictures, strings.Join(t.Unready, "; "))
+		return fmt.Errorf("no product was accepted; %d of %d requests failed: %s",
+			t.Failed, t.Requests, strings.Join(t.Failures, "; "))
+	case t.Ready != t.Images || len(t.Unready) > 0:
+		return fmt.Errorf("%d of %d accepted images are ready: %s", t.Ready, t.Images, strings.Join(t.Unready, "; "))
 	case t.Repeated > 0:
-		return fmt.Errorf("%d of %d pictures were done twice", t.Repeated, t.Pictures)
-	case t.Fetched > t.Pictures+t.Retried+t.TakenOver:
-		return fmt.Errorf("%d downloads for %d pictures, %d retries and %d takeovers: some were done twice",
-			t.Fetched, t.Pictures, t.Retried, t.TakenOver)
+		return fmt.Errorf("%d of %d images were processed twice", t.Repeated, t.Images)
+	case t.Fetched > t.Images+t.Retried+t.Superseded:
+		return fmt.Errorf("%d downloads for %d images, %d retries and %d superseded attempts: some were processed twice",
+			t.Fetched, t.Images, t.Retried, t.Superseded)
 	}
 	return nil
 }
 
-// checkAll is check, and an error if a request had not the answer it should have had.
+// checkAll is check, and also returns an error if a request failed.
 func (t tally) checkAll() error {
-	if t.Refused > 0 {
-		return fmt.Errorf("%d of %d requests failed: %s", t.Refused, t.Requests, strings.Join(t.Why, "; "))
+	if t.Failed > 0 {
+		return fmt.Errorf("%d of %d requests failed: %s", t.Failed, t.Requests, strings.Join(t.Failures, "; "))
 	}
 	return t.check()
 }
 
-// rate returns how many of ends came in a second, between the quantiles from and to: where all workers were busy.
+// rate returns the number of ends per second between the quantiles from and to, where all workers are busy.
 func rate(ends []time.Time, from, to float64) (float64, error) {
 	sorted := slices.SortedFunc(slices.Values(ends), time.Time.Compare)
 	first, last := int(from*float64(len(sorted))), int(to*float64(len(sorted)))

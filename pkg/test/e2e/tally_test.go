@@ -9,16 +9,24 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// done is a product whose picture was ready after some attempts.
-func done(version int64, attempts int, url string) client.Product {
+// readyProduct returns a product whose image is ready after some attempts.
+func readyProduct(version int64, attempts int, url string) client.Product {
 	return client.Product{ID: 3, ImageStatus: "ready", Version: version, Images: []client.Image{
 		{Status: "ready", Attempts: attempts, Renditions: []client.Rendition{{Name: "thumb", URL: url}}},
 	}}
 }
 
-func TestATallyTellsWhatWasDoneTwiceOrNotAtAll(t *testing.T) {
+func TestTally(t *testing.T) {
 	t.Parallel()
-	failed := done(2, 1, "")
+	t.Run("repeated_and_unready_images", testTallyRepeatedAndUnreadyImages)
+	t.Run("downloads", testTallyDownloads)
+	t.Run("start_time", testTallyStartTime)
+	t.Run("failed_requests", testTallyFailedRequests)
+}
+
+func testTallyRepeatedAndUnreadyImages(t *testing.T) {
+	t.Parallel()
+	failed := readyProduct(2, 1, "")
 	failed.Images[0].Status = "failed"
 	failed.Images[0].Error = &client.ImageError{Code: "timeout"}
 	for name, row := range map[string]struct {
@@ -26,16 +34,16 @@ func TestATallyTellsWhatWasDoneTwiceOrNotAtAll(t *testing.T) {
 		repeated, retried, taken, bad int
 		want                          string
 	}{
-		"once":        {done(2, 1, "http://h/m/products/3/9/1-ab/thumb.jpg"), 0, 0, 0, 0, ""},
-		"retried":     {done(4, 3, "http://h/m/products/3/9/3-ab/thumb.jpg"), 0, 2, 0, 0, ""},
-		"taken over":  {done(2, 1, "http://h/m/products/3/9/2-ab/thumb.jpg"), 0, 0, 1, 0, ""},
-		"done twice":  {done(3, 1, "x"), 1, 0, 0, 0, "1 of 1 pictures were done twice"},
-		"not ready":   {failed, 0, 0, 0, 1, "0 of 1 accepted pictures are ready: product 3 picture 0: failed timeout"},
-		"odd address": {done(2, 1, "a/b-c/d"), 0, 0, 0, 0, ""},
+		"once":            {readyProduct(2, 1, "http://h/m/products/3/9/1-ab/thumb.jpg"), 0, 0, 0, 0, ""},
+		"retried":         {readyProduct(4, 3, "http://h/m/products/3/9/3-ab/thumb.jpg"), 0, 2, 0, 0, ""},
+		"taken over":      {readyProduct(2, 1, "http://h/m/products/3/9/2-ab/thumb.jpg"), 0, 0, 1, 0, ""},
+		"processed twice": {readyProduct(3, 1, "x"), 1, 0, 0, 0, "1 of 1 images were processed twice"},
+		"not ready":       {failed, 0, 0, 0, 1, "0 of 1 accepted images are ready: product 3 image 0: failed timeout"},
+		"unexpected URL":  {readyProduct(2, 1, "a/b-c/d"), 0, 0, 0, 0, ""},
 	} {
-		c := tally{Accepted: 1, Pictures: 1}
+		c := tally{Accepted: 1, Images: 1}
 		c.add(row.product)
-		if c.Repeated != row.repeated || c.Retried != row.retried || c.TakenOver != row.taken || len(c.Unready) != row.bad {
+		if c.Repeated != row.repeated || c.Retried != row.retried || c.Superseded != row.taken || len(c.Unready) != row.bad {
 			t.Errorf("%s: got %+v", name, c)
 		}
 		err := c.check()
@@ -45,12 +53,12 @@ func TestATallyTellsWhatWasDoneTwiceOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestATallyComparesDownloadsWithAttempts(t *testing.T) {
+func testTallyDownloads(t *testing.T) {
 	t.Parallel()
-	c := tally{Accepted: 1, Pictures: 1}
-	c.add(done(4, 3, "http://h/m/products/3/9/5-ab/thumb.jpg")) // three ended attempts, two more were taken over
+	c := tally{Accepted: 1, Images: 1}
+	c.add(readyProduct(4, 3, "http://h/m/products/3/9/5-ab/thumb.jpg")) // three finished attempts, two more were superseded
 	for fetched, want := range map[int]string{
-		5: "", 6: "6 downloads for 1 pictures, 2 retries and 2 takeovers: some were done twice",
+		5: "", 6: "6 downloads for 1 images, 2 retries and 2 superseded attempts: some were processed twice",
 	} {
 		c.Fetched = fetched
 		if err := c.check(); (err == nil) != (want == "") || err != nil && err.Error() != want {
@@ -59,44 +67,44 @@ func TestATallyComparesDownloadsWithAttempts(t *testing.T) {
 	}
 }
 
-func TestATallyKnowsWhenTheFirstProductWasAdded(t *testing.T) {
+func testTallyStartTime(t *testing.T) {
 	t.Parallel()
 	var c tally
 	for _, second := range []int64{5, 3, 4} {
 		c.add(client.Product{ImageStatus: "ready", Version: 1, CreatedAt: time.Unix(second, 0)})
 	}
-	if c.Began != time.Unix(3, 0) {
-		t.Errorf("got %v", c.Began)
+	if c.Started != time.Unix(3, 0) {
+		t.Errorf("got %v", c.Started)
 	}
 }
 
-func TestATallyWithoutProductsOrWithRefusalsIsAnError(t *testing.T) {
+func testTallyFailedRequests(t *testing.T) {
 	t.Parallel()
 	var none tally
 	for range 30 {
-		none.refuse(errors.New("503"))
+		none.addFailure(errors.New("503"))
 	}
 	err := none.check()
-	if err == nil || !strings.Contains(err.Error(), "30 of 0 requests refused: 503; 503") || len(none.Why) != most {
-		t.Errorf("got %v with %d examples", err, len(none.Why))
+	if err == nil || !strings.Contains(err.Error(), "30 of 0 requests failed: 503; 503") || len(none.Failures) != maxExamples {
+		t.Errorf("got %v with %d examples", err, len(none.Failures))
 	}
-	some := tally{Requests: 2, Accepted: 1, Pictures: 1, Ready: 1}
+	some := tally{Requests: 2, Accepted: 1, Images: 1, Ready: 1}
 	if err := some.checkAll(); err != nil {
 		t.Error(err)
 	}
-	some.refuse(errors.New("503"))
+	some.addFailure(errors.New("503"))
 	if some.check() != nil || some.checkAll() == nil {
-		t.Error("a refused request is not told")
+		t.Error("checkAll accepts a failed request")
 	}
 	for range 30 {
-		some.gone(1, errors.New("404"))
+		some.addMissing(1, errors.New("404"))
 	}
-	if len(some.Unready) != most || some.check() == nil {
+	if len(some.Unready) != maxExamples || some.check() == nil {
 		t.Errorf("got %v", some.Unready)
 	}
 }
 
-func TestARateIsThatOfTheMiddle(t *testing.T) {
+func TestRate(t *testing.T) {
 	t.Parallel()
 	var ends []time.Time
 	for i := range 100 {
@@ -114,7 +122,7 @@ func TestARateIsThatOfTheMiddle(t *testing.T) {
 	}
 }
 
-func TestMetricsAndLogsAreRead(t *testing.T) {
+func TestSamplesAndLogs(t *testing.T) {
 	t.Parallel()
 	text := "# HELP a is\na 1\na{x=\"}\"} 2 1700000000\nab 3\na nothing\na{}\n"
 	got := samples(text, "a")

@@ -9,45 +9,46 @@ import (
 	"time"
 )
 
-// checkUpgrade changes values, goes back, removes the release, and installs it again on the volumes that it has left.
-func (s *harness) checkUpgrade(ctx context.Context) (seen, error) {
+// checkUpgrade upgrades and rolls back the release, uninstalls it, and installs it again on the remaining volumes.
+func (s *harness) checkUpgrade(ctx context.Context) (stageResult, error) {
 	if err := s.deploy(ctx, "--set", "log.level=debug"); err != nil {
-		return seen{}, fmt.Errorf("upgrade: %w", err)
+		return stageResult{}, fmt.Errorf("upgrade: %w", err)
 	}
 	if err := s.logLevel(ctx, "debug"); err != nil {
-		return seen{}, fmt.Errorf("upgrade: %w", err)
+		return stageResult{}, fmt.Errorf("upgrade: %w", err)
 	}
 	if _, err := s.burst(ctx, "-wait", "3m"); err != nil {
-		return seen{}, fmt.Errorf("upgrade: %w", err)
+		return stageResult{}, fmt.Errorf("upgrade: %w", err)
 	}
 	if err := s.helm.rollback(ctx); err != nil {
-		return seen{}, fmt.Errorf("rollback: %w", err)
+		return stageResult{}, fmt.Errorf("rollback: %w", err)
 	}
-	if err := s.awaitWhole(ctx); err != nil {
-		return seen{}, fmt.Errorf("rollback: %w", err)
+	if err := s.awaitReady(ctx); err != nil {
+		return stageResult{}, fmt.Errorf("rollback: %w", err)
 	}
 	if err := s.logLevel(ctx, "info"); err != nil {
-		return seen{}, fmt.Errorf("rollback: %w", err)
+		return stageResult{}, fmt.Errorf("rollback: %w", err)
 	}
 	if _, err := s.burst(ctx, "-wait", "3m"); err != nil {
-		return seen{}, fmt.Errorf("rollback: %w", err)
+		return stageResult{}, fmt.Errorf("rollback: %w", err)
 	}
-	s.say("upgraded and rolled back")
+	s.logf("upgraded and rolled back")
 	claims, err := s.uninstall(ctx)
 	if err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
 	if err := s.reinstall(ctx); err != nil {
-		return seen{}, fmt.Errorf("install on volumes that were left: %w", err)
+		return stageResult{}, fmt.Errorf("install on existing volumes: %w", err)
 	}
 	if _, err := s.uninstall(ctx); err != nil {
-		return seen{}, err
+		return stageResult{}, err
 	}
-	return seen{line: fmt.Sprintf("helm upgrade with a changed value and helm rollback work; helm uninstall leaves nothing "+
-		"but the %d volumes that the notes name, and an install under the same name takes them up again", len(claims))}, nil
+	return stageResult{line: fmt.Sprintf("helm upgrade with a changed value and helm rollback work; "+
+		"helm uninstall leaves only the %d volumes that the notes name, and an install with the same name uses them",
+		len(claims))}, nil
 }
 
-// uninstall removes the release and returns the volume claims that it has left.
+// uninstall removes the release and returns the remaining volume claims.
 func (s *harness) uninstall(ctx context.Context) (claims []string, err error) {
 	notes, err := s.helm.notes(ctx)
 	if err != nil {
@@ -56,8 +57,8 @@ func (s *harness) uninstall(ctx context.Context) (claims []string, err error) {
 	if err := s.helm.uninstall(ctx); err != nil {
 		return nil, fmt.Errorf("uninstall: %w", err)
 	}
-	err = until(ctx, "nothing to be left", 3*time.Minute, 2*time.Second, func(ctx context.Context) (err error) {
-		claims, err = s.left(ctx, notes)
+	err = until(ctx, "the removal of all objects", 3*time.Minute, 2*time.Second, func(ctx context.Context) (err error) {
+		claims, err = s.remainingClaims(ctx, notes)
 		return err
 	})
 	if err != nil {
@@ -66,8 +67,8 @@ func (s *harness) uninstall(ctx context.Context) (claims []string, err error) {
 	return claims, nil
 }
 
-// reinstall installs the release on its old volumes. All its pods have other addresses now: the first product has to be
-// there, every Redis replica has to find its master, and new pictures have to be made.
+// reinstall installs the release on its old volumes. Its pods have new addresses, so it checks that the first product
+// exists, that every Redis replica finds its master, and that new images become ready.
 func (s *harness) reinstall(ctx context.Context) error {
 	if err := s.deploy(ctx); err != nil {
 		return err
@@ -75,15 +76,15 @@ func (s *harness) reinstall(ctx context.Context) error {
 	if _, err := s.kube.exec(ctx, nil, "get", s.api()+"/products/1"); err != nil {
 		return err
 	}
-	if err := until(ctx, "all replicas of Redis", 3*time.Minute, 2*time.Second, s.copied); err != nil {
+	if err := until(ctx, "all replicas of Redis", 3*time.Minute, 2*time.Second, s.checkReplicas); err != nil {
 		return err
 	}
 	_, err := s.burst(ctx, "-wait", "3m")
 	return err
 }
 
-// copied is nil when every node of the release's own Redis Cluster is a master, or connected to its master.
-func (s *harness) copied(ctx context.Context) error {
+// checkReplicas returns nil if every node of the release's Redis Cluster is a master or connected to its master.
+func (s *harness) checkReplicas(ctx context.Context) error {
 	nodes, err := s.pods(ctx, "redis")
 	if err != nil {
 		return err
@@ -100,9 +101,9 @@ func (s *harness) copied(ctx context.Context) error {
 	return nil
 }
 
-// logLevel is an error unless all our pods log from level on.
+// logLevel returns an error unless all api and worker pods have this log level.
 func (s *harness) logLevel(ctx context.Context, level string) error {
-	pods, err := s.ours(ctx)
+	pods, err := s.programPods(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,14 +113,15 @@ func (s *harness) logLevel(ctx context.Context, level string) error {
 			return err
 		}
 		if !strings.Contains(text, level) {
-			return fmt.Errorf("%s logs from %s on, want %s", p.Metadata.Name, text, level)
+			return fmt.Errorf("%s has the log level %s, want %s", p.Metadata.Name, text, level)
 		}
 	}
 	return nil
 }
 
-// left returns the volume claims that the release has left. Anything else, or one that its notes do not name, is an error.
-func (s *harness) left(ctx context.Context, notes string) ([]string, error) {
+// remainingClaims returns the volume claims that remain after the uninstall. Other objects, and claims that the notes do not
+// name, are an error.
+func (s *harness) remainingClaims(ctx context.Context, notes string) ([]string, error) {
 	now, err := s.objects(ctx)
 	if err != nil {
 		return nil, err
@@ -140,20 +142,20 @@ func (s *harness) left(ctx context.Context, notes string) ([]string, error) {
 		}
 	}
 	if len(others) > 0 {
-		return nil, fmt.Errorf("left is %s", strings.Join(others, ", "))
+		return nil, fmt.Errorf("objects are left: %s", strings.Join(others, ", "))
 	}
 	named := namedVolumes(notes)
 	slices.Sort(claims)
 	if !slices.Equal(named, claims) {
-		return nil, fmt.Errorf("the volumes %v are left, and the notes name %v", claims, named)
+		return nil, fmt.Errorf("the volumes %v are left, the notes name %v", claims, named)
 	}
 	return claims, nil
 }
 
-// removal is how the notes say that volumes are removed, in one line.
+// removal matches the command in the notes that removes volumes, after joining its lines.
 var removal = regexp.MustCompile(`delete pvc (.*)`)
 
-// namedVolumes returns the names of the volumes that the notes say how to remove, sorted.
+// namedVolumes returns the sorted names of the volumes in that command.
 func namedVolumes(notes string) []string {
 	var names []string
 	for _, found := range removal.FindAllStringSubmatch(strings.ReplaceAll(notes, "\\\n", " "), -1) {

@@ -28,7 +28,7 @@ func script(t *testing.T, n *process.ForkThread, text string) *process.Process {
 	t.Helper()
 	return &process.Process{
 		Name: "script", Argv: []string{"sh", "-c", text}, Log: filepath.Join(t.TempDir(), "log"),
-		Patience: stopPatience, Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, ForkThread: n,
+		StopTimeout: stopPatience, Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, ForkThread: n,
 	}
 }
 
@@ -36,7 +36,7 @@ func script(t *testing.T, n *process.ForkThread, text string) *process.Process {
 func stubborn(t *testing.T, n *process.ForkThread) *process.Process {
 	t.Helper()
 	p := script(t, n, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
-	p.Patience = 50 * time.Millisecond
+	p.StopTimeout = 50 * time.Millisecond
 	return p
 }
 
@@ -61,7 +61,16 @@ func never(context.Context) error { return errors.New("not yet") }
 
 func always(context.Context) error { return nil }
 
-func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
+func TestLaunch(t *testing.T) {
+	t.Parallel()
+	t.Run("early_exit_shows_log", testLaunchEarlyExitShowsLog)
+	t.Run("never_ready_shows_log", testLaunchNeverReadyShowsLog)
+	t.Run("failed_setup_or_start", testLaunchFailedSetupOrStart)
+	t.Run("retry_on_other_ports", testLaunchRetryOnOtherPorts)
+	t.Run("killed_after_timeout", testLaunchKilledAfterTimeout)
+}
+
+func testLaunchEarlyExitShowsLog(t *testing.T) {
 	t.Parallel()
 	p := script(t, newTestForkThread(t), "echo out of luck; exit 1")
 	s := &server{name: "unlucky", procs: []*process.Process{p}, ready: never}
@@ -75,7 +84,7 @@ func TestAServerThatEndsWhileItStartsShowsItsLog(t *testing.T) {
 	}
 }
 
-func TestAServerThatIsNeverReadyShowsItsLog(t *testing.T) {
+func testLaunchNeverReadyShowsLog(t *testing.T) {
 	t.Parallel()
 	p := script(t, newTestForkThread(t), "echo thinking; exec sleep 100")
 	s := &server{name: "slow", procs: []*process.Process{p}}
@@ -96,7 +105,7 @@ func TestAServerThatIsNeverReadyShowsItsLog(t *testing.T) {
 	}
 }
 
-func TestAServerThatCannotBeFormedOrStartedIsAnError(t *testing.T) {
+func testLaunchFailedSetupOrStart(t *testing.T) {
 	t.Parallel()
 	n := newTestForkThread(t)
 	formless := &server{
@@ -114,7 +123,7 @@ func TestAServerThatCannotBeFormedOrStartedIsAnError(t *testing.T) {
 	}
 }
 
-func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
+func testLaunchRetryOnOtherPorts(t *testing.T) {
 	t.Parallel()
 	n := newTestForkThread(t)
 	built := 0
@@ -145,7 +154,7 @@ func TestLaunchTriesAgainOnOtherPorts(t *testing.T) {
 	}
 }
 
-func TestAServerThatDoesNotStopIsKilledAndNamed(t *testing.T) {
+func testLaunchKilledAfterTimeout(t *testing.T) {
 	t.Parallel()
 	p := stubborn(t, newTestForkThread(t))
 	s := &server{name: "stubborn", procs: []*process.Process{p}, ready: deaf(p)}
@@ -157,7 +166,7 @@ func TestAServerThatDoesNotStopIsKilledAndNamed(t *testing.T) {
 	}
 }
 
-func TestDirectoriesOfTheDeadAreSweptAndThoseOfTheLivingAreNot(t *testing.T) {
+func TestSweepDirectories(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
 	dead, err := newWorkDir(parent)
@@ -193,7 +202,7 @@ func TestDirectoriesOfTheDeadAreSweptAndThoseOfTheLivingAreNot(t *testing.T) {
 	}
 }
 
-func TestPostgresIsTheNewestAndNeverRunsAsRoot(t *testing.T) {
+func TestPostgresProgram(t *testing.T) {
 	t.Setenv("PATH", "") // not parallel: the PATH is everybody's
 	root := t.TempDir()
 	for _, version := range []string{"9", "15", "14", "x"} {
@@ -222,7 +231,7 @@ func TestPostgresIsTheNewestAndNeverRunsAsRoot(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotInTheCacheIsNamed(t *testing.T) {
+func TestMissingProgram(t *testing.T) {
 	t.Parallel()
 	cache := t.TempDir()
 	getenv := func(name string) string { return map[string]string{"XDG_CACHE_HOME": cache}[name] }
@@ -250,7 +259,7 @@ type tests func() int
 func (f tests) Run() int { return f() }
 
 //nolint:paralleltest // it looks at all goroutines of the process, its steps too
-func TestMainStopsServersAndTellsOfLeaks(t *testing.T) {
+func TestMainReportsLeaks(t *testing.T) {
 	ignore := []goleak.Option{goleak.IgnoreCurrent()}
 	never := func(string) string { return "" }
 	t.Run("a failure with a crashed server shows its log", func(t *testing.T) {
@@ -346,7 +355,7 @@ func unlessShort(want string) string {
 	return want
 }
 
-func TestAMissingServerFailsTheTestAndSaysWhatToDo(t *testing.T) {
+func TestMissingServer(t *testing.T) {
 	t.Parallel()
 	none := func() (string, error) { return "", missing("Kafka") }
 	got := try(t, func(fake testing.TB) { fake.Helper(); need(fake, none) })
@@ -362,7 +371,7 @@ func TestAMissingServerFailsTheTestAndSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestAnOpenTransactionFailsTheTestThatLeftIt(t *testing.T) {
+func TestOpenTransaction(t *testing.T) {
 	t.Parallel()
 	Postgres(t) // skips in short mode
 	var left *pgx.Conn
@@ -387,7 +396,13 @@ func TestAnOpenTransactionFailsTheTestThatLeftIt(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	t.Run("invalid_response", testReadinessInvalidResponse)
+	t.Run("error_response", testReadinessErrorResponse)
+}
+
+func testReadinessInvalidResponse(t *testing.T) {
 	t.Parallel()
 	for _, reply := range []string{"", "+", "-ERR no\r\n", "$-1\r\n", "$x\r\n", "$5\r\nab", "*1\r\n", "\r\n"} {
 		if got, err := readReply(bufio.NewReader(strings.NewReader(reply))); err == nil {
@@ -404,7 +419,13 @@ func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
 	}
 }
 
-func TestStartServersStopsTheRestIfOneFails(t *testing.T) {
+func TestStartServers(t *testing.T) {
+	t.Parallel()
+	t.Run("failure_stops_the_others", testStartServersFailureStopsTheOthers)
+	t.Run("command_gets_environment", testStartServersCommandGetsEnvironment)
+}
+
+func testStartServersFailureStopsTheOthers(t *testing.T) {
 	t.Parallel()
 	getenv := func(name string) string {
 		if name == envKafka {
@@ -425,7 +446,7 @@ func TestStartServersStopsTheRestIfOneFails(t *testing.T) {
 	}
 }
 
-func TestACommandIsGivenTheServersAndItsExitCodeReturned(t *testing.T) {
+func testStartServersCommandGetsEnvironment(t *testing.T) {
 	t.Parallel()
 	servers, err := StartServers(func(name string) string { return "<" + name + ">" }, func(string, time.Duration) {})
 	if err != nil {
@@ -485,7 +506,7 @@ func serve(t *testing.T, answer string) string {
 	return l.Addr().String()
 }
 
-func TestAServerThatAnswersBadlyIsNotUp(t *testing.T) {
+func testReadinessErrorResponse(t *testing.T) {
 	t.Parallel()
 	for what, err := range map[string]error{
 		"kafka that hangs up":          askKafka(t.Context(), serve(t, "")),

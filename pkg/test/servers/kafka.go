@@ -124,7 +124,7 @@ func buildBroker(dir *workDir, n *process.ForkThread, b broker) (*process.Proces
 	return &process.Process{
 		Name: b.name, Argv: append(append([]string{java}, jvm...), "kafka.Kafka", properties),
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: n,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopPatience, ForkThread: n,
 	}, nil
 }
 

@@ -22,7 +22,14 @@ func refused(t *testing.T, addrs []string) {
 	}
 }
 
-func TestAPostgresOfOnesOwnKeepsItsDataOverAStop(t *testing.T) {
+func TestOwnServers(t *testing.T) {
+	t.Parallel()
+	t.Run("postgres_restart_keeps_data", testOwnServersPostgresRestartKeepsData)
+	t.Run("redis_restart_keeps_data", testOwnServersRedisRestartKeepsData)
+	t.Run("kafka_restart_keeps_topics", testOwnServersKafkaRestartKeepsTopics)
+}
+
+func testOwnServersPostgresRestartKeepsData(t *testing.T) {
 	t.Parallel()
 	server := servers.PostgresServer(t)
 	exec(t, connect(t, server.DSN), "CREATE TABLE kept AS SELECT 42 AS n")
@@ -35,7 +42,7 @@ func TestAPostgresOfOnesOwnKeepsItsDataOverAStop(t *testing.T) {
 	}
 }
 
-func TestARedisClusterOfOnesOwnKeepsItsDataOverAStop(t *testing.T) {
+func testOwnServersRedisRestartKeepsData(t *testing.T) {
 	t.Parallel()
 	server := servers.RedisServer(t)
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: server.Addrs})
@@ -55,7 +62,7 @@ func TestARedisClusterOfOnesOwnKeepsItsDataOverAStop(t *testing.T) {
 	}
 }
 
-func TestAKafkaOfOnesOwnKeepsItsTopicsOverAStop(t *testing.T) {
+func testOwnServersKafkaRestartKeepsTopics(t *testing.T) {
 	t.Parallel()
 	server := servers.KafkaServer(t)
 	admin := func() sarama.ClusterAdmin {

@@ -104,9 +104,9 @@ func buildPostgres(dir *workDir, n *process.ForkThread) (*server, error) {
 	p := &process.Process{
 		Name: "postgres", Argv: []string{filepath.Join(bin, "postgres"), "-D", data}, Dir: home,
 		Log: filepath.Join(dir.path, filepath.Base(home)+".log"), User: cred,
-		Quit:     syscall.SIGINT,  // "fast": ends sessions, no waiting for clients
-		Orphan:   syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
-		Patience: stopPatience, ForkThread: n,
+		Quit:        syscall.SIGINT,  // "fast": ends sessions, no waiting for clients
+		Orphan:      syscall.SIGQUIT, // "immediate": its own children go with it, and its shared memory
+		StopTimeout: stopPatience, ForkThread: n,
 	}
 	s := &server{name: "postgres", addrs: []string{listen.Addr()}, procs: []*process.Process{p}}
 	s.ready = func(ctx context.Context) error { return ping(ctx, postgresDSN(s, postgresDB)) }

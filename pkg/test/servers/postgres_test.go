@@ -27,7 +27,13 @@ func exec(t *testing.T, conn *pgx.Conn, sql string) {
 	}
 }
 
-func TestEachTestHasItsOwnSchema(t *testing.T) {
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	t.Run("schema_per_test", testPostgresSchemaPerTest)
+	t.Run("trigrams_are_on_search_path", testPostgresTrigramsAreOnSearchPath)
+}
+
+func testPostgresSchemaPerTest(t *testing.T) {
 	t.Parallel()
 	one, other := connect(t, servers.Postgres(t)), connect(t, servers.Postgres(t))
 	exec(t, one, "CREATE TABLE thing (id int)")
@@ -39,7 +45,7 @@ func TestEachTestHasItsOwnSchema(t *testing.T) {
 	}
 }
 
-func TestTrigramsAreOnTheSearchPath(t *testing.T) {
+func testPostgresTrigramsAreOnSearchPath(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, servers.Postgres(t))
 	exec(t, conn, "CREATE TABLE thing (name text)")

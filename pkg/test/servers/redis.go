@@ -49,7 +49,7 @@ func buildRedis(dir *workDir, n *process.ForkThread) (*server, error) {
 				"--appendonly", "yes", "--appendfsync", "no", "--save", "",
 			},
 			Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: n,
+			Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopPatience, ForkThread: n,
 		})
 	}
 	s.alive = func(ctx context.Context) error { return everyRedis(ctx, s.addrs, "PING", "PONG") }

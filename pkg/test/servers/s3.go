@@ -63,7 +63,7 @@ func buildS3(dir *workDir, n *process.ForkThread) (*server, error) {
 			"MINIO_ROOT_USER="+s3AccessKey, "MINIO_ROOT_PASSWORD="+s3SecretKey,
 			"MINIO_UPDATE=off", "MINIO_BROWSER=off", "MINIO_CALLHOME_ENABLE=off"),
 		Dir: home, Log: filepath.Join(dir.path, filepath.Base(home)+".log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: stopPatience, ForkThread: n,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: stopPatience, ForkThread: n,
 	}
 	s := &server{name: "minio", addrs: []string{listen.Addr()}, procs: []*process.Process{p}}
 	s.ready = func(ctx context.Context) error { return askS3(ctx, s.addrs[0]) }

@@ -15,7 +15,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-func TestRedisIsAClusterWithAPrefixForEachTest(t *testing.T) {
+func TestRedis(t *testing.T) {
 	t.Parallel()
 	addrs, one := servers.Redis(t)
 	_, other := servers.Redis(t)
@@ -36,7 +36,7 @@ func TestRedisIsAClusterWithAPrefixForEachTest(t *testing.T) {
 	}
 }
 
-func TestKafkaTakesATopicAndAMessage(t *testing.T) {
+func TestKafka(t *testing.T) {
 	t.Parallel()
 	brokers, prefix := servers.Kafka(t)
 	config := sarama.NewConfig()
@@ -61,7 +61,7 @@ func TestKafkaTakesATopicAndAMessage(t *testing.T) {
 	}
 }
 
-func TestS3BucketIsRemovedWithWhatIsInIt(t *testing.T) {
+func TestS3(t *testing.T) {
 	t.Parallel()
 	var client *s3.Client
 	var bucket servers.Bucket

@@ -9,7 +9,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-func TestAStackSurvivesTheLossOfEachServer(t *testing.T) {
+func TestStack(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("needs a server; `make test` runs it")

@@ -9,7 +9,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// cli runs a program to its end with an environment of its own.
+// cli runs a program with the given environment until it exits, and returns its output.
 func cli(t *testing.T, env []string, name string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(binDir(t), name), args...)
@@ -18,7 +18,15 @@ func cli(t *testing.T, env []string, name string, args ...string) (string, error
 	return string(out), err
 }
 
-func TestBadConfigurationIsToldAtOnce(t *testing.T) {
+func TestConfiguration(t *testing.T) {
+	t.Parallel()
+	t.Run("invalid_values", testConfigurationInvalidValues)
+	t.Run("misspelled_variable", testConfigurationMisspelledVariable)
+	t.Run("shutdown_grace_too_short", testConfigurationShutdownGraceTooShort)
+	t.Run("missing_pipeline_file", testConfigurationMissingPipelineFile)
+}
+
+func testConfigurationInvalidValues(t *testing.T) {
 	t.Parallel()
 	env := []string{"VITRINE_LOG_LEVEL=loud", "VITRINE_KAFKA_PARTITIONS=many", "VITRINE_S3_BUCKET=a b"}
 	for name, args := range map[string][]string{"api": nil, "worker": nil, "vitrine": {"setup"}} {
@@ -30,13 +38,13 @@ func TestBadConfigurationIsToldAtOnce(t *testing.T) {
 			"VITRINE_LOG_LEVEL", "VITRINE_KAFKA_PARTITIONS", "VITRINE_S3_BUCKET", "VITRINE_POSTGRES_DSN",
 		} {
 			if !strings.Contains(out, want) {
-				t.Errorf("%s says nothing of %s:\n%s", name, want, out)
+				t.Errorf("the output of %s does not mention %s:\n%s", name, want, out)
 			}
 		}
 	}
 }
 
-func TestAMisspelledVariableIsHintedAt(t *testing.T) {
+func testConfigurationMisspelledVariable(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{"api": nil, "worker": nil, "vitrine": {"migrate", "status"}} {
 		out, err := cli(t, []string{"VITRINE_POSTGRES_DNS=postgres://localhost/x"}, name, args...)
@@ -46,12 +54,12 @@ func TestAMisspelledVariableIsHintedAt(t *testing.T) {
 	}
 }
 
-func TestTimesThatLetWorkOutliveItsSessionAreRefused(t *testing.T) {
+func testConfigurationShutdownGraceTooShort(t *testing.T) {
 	t.Parallel()
 	for _, wrong := range [][]string{
 		{"VITRINE_SHUTDOWN_GRACE=44s"},
 		{"VITRINE_WORKER_OUTCOME_TIMEOUT=13s", "VITRINE_SHUTDOWN_GRACE=1h"},
-		{"VITRINE_SHUTDOWN_GRACE=50s", "VITRINE_WORKER_OUTCOME_TIMEOUT=8s"}, // half a minute, twice 8 s, and 5 s
+		{"VITRINE_SHUTDOWN_GRACE=50s", "VITRINE_WORKER_OUTCOME_TIMEOUT=8s"}, // at least 30 s, twice 8 s, and 5 s
 	} {
 		out, err := cli(t, append([]string{
 			"VITRINE_POSTGRES_DSN=postgres://localhost/x", "VITRINE_S3_ENDPOINT=http://localhost:1",
@@ -63,7 +71,7 @@ func TestTimesThatLetWorkOutliveItsSessionAreRefused(t *testing.T) {
 	}
 }
 
-func TestBadPipeline(t *testing.T) {
+func testConfigurationMissingPipelineFile(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"api", "worker"} {
 		out, err := cli(t, []string{
@@ -98,7 +106,7 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	if out, err := cli(t, nil, "vitrine", "nonsense"); err == nil {
-		t.Errorf("an unknown command is taken:\n%s", out)
+		t.Errorf("an unknown command is accepted:\n%s", out)
 	}
 }
 
@@ -134,10 +142,10 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
-func TestSetupGivesUp(t *testing.T) {
+func TestSetupTimeout(t *testing.T) {
 	t.Parallel()
 	out, err := cli(t, []string{
-		"VITRINE_POSTGRES_DSN=postgres://nobody@127.0.0.1:1/x", "VITRINE_SETUP_TIMEOUT=2s",
+		"VITRINE_POSTGRES_DSN=postgres://absent@127.0.0.1:1/x", "VITRINE_SETUP_TIMEOUT=2s",
 		"VITRINE_S3_ENDPOINT=http://127.0.0.1:1",
 	}, "vitrine", "setup")
 	if err == nil || !strings.Contains(out, "waiting") || !strings.Contains(out, "database") {

@@ -11,9 +11,9 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// change is one request of a client about a product, which it repeats until it is answered.
+// change is a client's request that changes a product.
 type change struct {
-	method, path string // %d is the product, %d the picture
+	method, path string // with %d for the product's id and the image's id
 	body         string
 	status       int
 }
@@ -24,12 +24,12 @@ var (
 	reprocess = change{http.MethodPost, "/products/%d/images/%d/reprocess", "", http.StatusAccepted}
 )
 
-// replacing puts another picture in the place of the product's.
+// replacing returns a PATCH that replaces the product's image.
 func replacing(url string) change {
 	return change{http.MethodPatch, "/products/%d", `{"product_images":["` + url + `"]}`, http.StatusOK}
 }
 
-func (c change) send(s *stage, p client.Product) (client.Response, error) {
+func (c change) send(s *crashEnv, p client.Product) (client.Response, error) {
 	s.t.Helper()
 	args := []any{p.ID, p.Images[0].ID}
 	if c != reprocess {
@@ -38,90 +38,96 @@ func (c change) send(s *stage, p client.Product) (client.Response, error) {
 	return s.try(c.method, fmt.Sprintf(c.path, args...), c.body)
 }
 
-// TestCrashOfTheAPIWhileAClientChangesAProduct crashes the api before and after the COMMIT of each kind of change, when
-// the cache holds what was before. A worker lives through it.
-func TestCrashOfTheAPIWhileAClientChangesAProduct(t *testing.T) {
+// TestAPICrashDuringChange crashes the api before and after the COMMIT of each kind of change, while the cache holds the
+// version before the change. The worker keeps running.
+func TestAPICrashDuringChange(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 4)
+	s := newCrashEnv(t, 4)
 	s.start("worker")
-	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
-		between string
-		change  change
-		at      failpoint.Name
-		want    ending // when the client has asked again if it was not carried out
+	for _, row := range []struct { //nolint:paralleltest // subtests share one system
+		name   string
+		change change
+		at     failpoint.Name
+		want   outcome // after the client repeated the request if it had no effect
 	}{
-		{"PATCH's rows and their COMMIT", rename, failpoint.EditWritten, ending{version: 3, attempts: 1, fence: 1}},
-		{"PATCH's COMMIT and the cache", rename, failpoint.RevisionCommitted, ending{version: 3, attempts: 1, fence: 1}},
-		{"a new picture's rows and their COMMIT", replacing(s.sources.URL + drawingPath + "?new"), failpoint.EditWritten,
-			ending{version: 4, attempts: 1, fence: 1}},
-		{"a new picture's COMMIT and the cache", replacing(s.sources.URL + drawingPath + "?new"), failpoint.RevisionCommitted,
-			ending{version: 4, attempts: 1, fence: 1}},
-		{"reprocess' rows and their COMMIT", reprocess, failpoint.EditWritten, ending{version: 4, attempts: 1, fence: 3}},
-		{"reprocess' COMMIT and the cache", reprocess, failpoint.RevisionCommitted, ending{version: 4, attempts: 1, fence: 3}},
-		{"DELETE's rows and their COMMIT", remove, failpoint.EditWritten, ending{}},
-		{"DELETE's COMMIT and the cache", remove, failpoint.RevisionCommitted, ending{}},
+		{"patch_before_commit", rename, failpoint.EditWritten, outcome{version: 3, attempts: 1, fencingToken: 1}},
+		{"patch_after_commit", rename, failpoint.RevisionCommitted, outcome{version: 3, attempts: 1, fencingToken: 1}},
+		{"new_image_before_commit", replacing(s.sources.URL + drawingPath + "?new"), failpoint.EditWritten,
+			outcome{version: 4, attempts: 1, fencingToken: 1}},
+		{"new_image_after_commit", replacing(s.sources.URL + drawingPath + "?new"), failpoint.RevisionCommitted,
+			outcome{version: 4, attempts: 1, fencingToken: 1}},
+		{"reprocess_before_commit", reprocess, failpoint.EditWritten, outcome{version: 4, attempts: 1, fencingToken: 3}},
+		{"reprocess_after_commit", reprocess, failpoint.RevisionCommitted, outcome{version: 4, attempts: 1, fencingToken: 3}},
+		{"delete_before_commit", remove, failpoint.EditWritten, outcome{}},
+		{"delete_after_commit", remove, failpoint.RevisionCommitted, outcome{}},
 	} {
-		t.Run(row.between, func(t *testing.T) {
-			s := s.in(t)
+		t.Run(row.name, func(t *testing.T) {
+			s := s.forSubtest(t)
 			api := s.start("api")
-			p, err := s.offer(row.between, s.sources.URL+drawingPath)
+			p, err := s.tryPost(row.name, s.sources.URL+drawingPath)
 			s.must(err)
-			s.ends(p.ID, untroubled) // and the cache holds it
-			s.stops(api)
+			s.checkOutcome(p.ID, undisturbed) // fills the cache
+			s.stop(api)
 
-			api = s.doomed("api", row.at, 1)
+			api = s.startWithFailpoint("api", row.at, 1)
 			api.await()
 			_, err = row.change.send(s, p)
-			s.dies(api, caches)
+			s.awaitCrash(api, cacheGroup)
 			if err == nil {
-				t.Error("the client was answered, by an api that had crashed before")
+				t.Error("the crashed api sent a response")
 			}
 			s.start("api")
-			if row.at == failpoint.EditWritten { // it was not carried out
-				s.ends(p.ID, untroubled)
+			if row.at == failpoint.EditWritten { // the request had no effect
+				s.checkOutcome(p.ID, undisturbed)
 				a, err := row.change.send(s, p)
 				s.must(err)
 				if a.Status != row.change.status {
-					t.Fatalf("asked again, the answer is %d: %s", a.Status, a.Body)
+					t.Fatalf("the repeated request got %d: %s", a.Status, a.Body)
 				}
 			}
-			if row.change != remove {
-				s.ends(p.ID, row.want)
+			if row.change == remove {
+				s.checkDeleted(p.ID)
 				return
 			}
-			eventually(t, "the product is gone for readers", func() error {
-				if a := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), ""); a.Status != http.StatusNotFound {
-					return fmt.Errorf("got %d", a.Status)
-				}
-				return nil
-			})
-			below := fmt.Sprintf("products/%d/", p.ID)
-			s.comes(below)
-			if keys := s.objects(below); len(keys) != 0 {
-				t.Errorf("of a deleted product there are still %v", keys)
-			}
+			s.checkOutcome(p.ID, row.want)
 		})
 	}
 }
 
-// TestCrashOfTheAPIBetweenAKeyAndItsAnswer sends the same POST with the same Idempotency-Key again after a crash: one
-// product, whether or not the first had been carried out.
-func TestCrashOfTheAPIBetweenAKeyAndItsAnswer(t *testing.T) {
+// checkDeleted waits until a product is not found, and checks that its scheduled deletions remove all its objects.
+func (s *crashEnv) checkDeleted(id int64) {
+	s.t.Helper()
+	eventually(s.t, "the product is not found", func() error {
+		if a := s.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""); a.Status != http.StatusNotFound {
+			return fmt.Errorf("got %d", a.Status)
+		}
+		return nil
+	})
+	prefix := fmt.Sprintf("products/%d/", id)
+	s.runDeletions(prefix)
+	if keys := s.objects(prefix); len(keys) != 0 {
+		s.t.Errorf("a deleted product still has the objects %v", keys)
+	}
+}
+
+// TestAPICrashWithIdempotencyKey repeats a POST with the same Idempotency-Key after a crash. There must be one product,
+// whether the first request had an effect or not.
+func TestAPICrashWithIdempotencyKey(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 4)
+	s := newCrashEnv(t, 4)
 	s.start("worker")
-	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
-		between  string
+	for _, row := range []struct { //nolint:paralleltest // subtests share one system
+		name     string
 		at       failpoint.Name
 		replayed string
 	}{
-		{"the product, its key and their COMMIT", failpoint.KeyWritten, ""},
-		{"the COMMIT and the answer", failpoint.CreateCommitted, "true"},
+		{"before_commit", failpoint.KeyWritten, ""},
+		{"after_commit", failpoint.CreateCommitted, "true"},
 	} {
-		t.Run(row.between, func(t *testing.T) {
-			s := s.in(t)
+		t.Run(row.name, func(t *testing.T) {
+			s := s.forSubtest(t)
 			body, err := json.Marshal(map[string]any{
-				"user_id": s.userID, "product_name": row.between, "product_price": "1",
+				"user_id": s.userID, "product_name": row.name, "product_price": "1",
 				"product_images": []string{s.sources.URL + drawingPath},
 			})
 			s.must(err)
@@ -129,16 +135,16 @@ func TestCrashOfTheAPIBetweenAKeyAndItsAnswer(t *testing.T) {
 			post := func() (client.Response, error) {
 				return s.try(http.MethodPost, "/products", string(body), "Idempotency-Key", key)
 			}
-			api := s.doomed("api", row.at, 1)
+			api := s.startWithFailpoint("api", row.at, 1)
 			api.await()
 			if _, err := post(); err == nil {
-				t.Error("the client was answered, by an api that had crashed before")
+				t.Error("the crashed api sent a response")
 			}
-			s.dies(api, caches)
+			s.awaitCrash(api, cacheGroup)
 			s.start("api")
 			var p client.Product
 			var last client.Response
-			eventually(t, "the key is free", func() error { // Postgres may not have noticed yet that the first is dead
+			eventually(t, "the key is released", func() error { // Postgres may not have noticed yet that the connection is closed
 				last, err = post()
 				s.must(err)
 				if last.Status == http.StatusConflict {
@@ -150,10 +156,10 @@ func TestCrashOfTheAPIBetweenAKeyAndItsAnswer(t *testing.T) {
 			if got := last.Header.Get("Idempotent-Replayed"); got != row.replayed {
 				t.Errorf("Idempotent-Replayed is %q, want %q", got, row.replayed)
 			}
-			if ids := s.named(row.between); len(ids) != 1 || ids[0] != p.ID {
-				t.Errorf("there are %v, want product %d alone", ids, p.ID)
+			if ids := s.productIDs(row.name); len(ids) != 1 || ids[0] != p.ID {
+				t.Errorf("got products %v, want only %d", ids, p.ID)
 			}
-			s.ends(p.ID, untroubled)
+			s.checkOutcome(p.ID, undisturbed)
 		})
 	}
 }

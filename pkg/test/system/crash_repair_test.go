@@ -14,87 +14,87 @@ import (
 	"vitrine.io/pkg/test/port"
 )
 
-// TestCrashOfWhatTellsTheCache lets a worker die before it has told the cache, and then the api, whose consumer would
-// have.
-func TestCrashOfWhatTellsTheCache(t *testing.T) {
+// TestCacheInvalidationCrash crashes a worker before it invalidates the cache, and then the api whose consumer would
+// invalidate it.
+func TestCacheInvalidationCrash(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 4)
-	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
-		between string
-		at      failpoint.Name
+	s := newCrashEnv(t, 4)
+	for _, row := range []struct { //nolint:paralleltest // subtests share one system
+		name string
+		at   failpoint.Name
 	}{
-		{"the event and Forget", failpoint.ChangeReceived},
-		{"Forget and the mark", failpoint.KafkaHandled},
+		{"before_invalidation", failpoint.ChangeReceived},
+		{"after_invalidation", failpoint.KafkaHandled},
 	} {
-		t.Run(row.between, func(t *testing.T) {
-			s := s.in(t)
-			api := s.doomed("api", row.at, 2) // the first event is the product's creation
+		t.Run(row.name, func(t *testing.T) {
+			s := s.forSubtest(t)
+			api := s.startWithFailpoint("api", row.at, 2) // the first event is the product's creation
 			api.await()
-			p, err := s.offer(row.between, s.sources.URL+drawingPath)
+			p, err := s.tryPost(row.name, s.sources.URL+drawingPath)
 			s.must(err)
-			for range 2 { // the cache holds the pending picture
+			for range 2 { // fills the cache with the pending image
 				s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), "")
 			}
-			s.dies(s.doomed("worker", failpoint.OutcomeCommitted, 1), workers)
-			s.dies(api, caches)
+			s.awaitCrash(s.startWithFailpoint("worker", failpoint.OutcomeCommitted, 1), workerGroup)
+			s.awaitCrash(api, cacheGroup)
 
 			api = s.start("api")
-			heir := s.start("worker")
-			s.ends(p.ID, untroubled)
-			s.stops(heir)
-			s.stops(api)
-			s.caughtUp(caches, event.TopicChanged)
+			successor := s.start("worker")
+			s.checkOutcome(p.ID, undisturbed)
+			s.stop(successor)
+			s.stop(api)
+			s.awaitNoLag(cacheGroup, event.TopicChanged)
 		})
 	}
 }
 
-// TestCrashOfTheSweeper loses a request, and then the sweeper that says it once more.
-func TestCrashOfTheSweeper(t *testing.T) {
+// TestRescuerCrash loses a job's message and crashes the rescuer while it republishes the job.
+func TestRescuerCrash(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 4)
+	s := newCrashEnv(t, 4)
 	s.start("worker")
-	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
-		between string
-		at      failpoint.Name
-		waiting int64
+	for _, row := range []struct { //nolint:paralleltest // subtests share one system
+		name   string
+		at     failpoint.Name
+		outbox int64
 	}{
-		{"the repetition's row and its COMMIT", failpoint.EditWritten, 0},
-		{"the repetition's COMMIT and the next", failpoint.RepeatCommitted, 1},
+		{"before_commit", failpoint.EditWritten, 0},
+		{"after_commit", failpoint.RepublishCommitted, 1},
 	} {
-		t.Run(row.between, func(t *testing.T) {
-			s := s.in(t)
-			api := s.doomed("api", failpoint.DrainClaimed, 1)
+		t.Run(row.name, func(t *testing.T) {
+			s := s.forSubtest(t)
+			api := s.startWithFailpoint("api", failpoint.DrainClaimed, 1)
 			api.await()
-			_, _ = s.offer(row.between, s.sources.URL+drawingPath) // the relay may be faster than the answer
-			s.dies(api, caches)
-			s.exec("DELETE FROM outbox") // Kafka had it, and has lost it
+			_, _ = s.tryPost(row.name, s.sources.URL+drawingPath) // the relay may crash the api before the response
+			s.awaitCrash(api, cacheGroup)
+			s.exec("DELETE FROM outbox") // as if Kafka had lost the message
 
-			s.dies(s.doomed("api", row.at, 1, "VITRINE_RESCUER_OVERDUE_AFTER=1ms", "VITRINE_RELAY_POLL=1m"), caches)
-			if got := s.waiting(); got != row.waiting {
-				t.Errorf("%d messages wait, want %d", got, row.waiting)
+			s.awaitCrash(s.startWithFailpoint("api", row.at, 1, "VITRINE_RESCUER_OVERDUE_AFTER=1ms", "VITRINE_RELAY_POLL=1m"), cacheGroup)
+			if got := s.outboxSize(); got != row.outbox {
+				t.Errorf("%d messages are in the outbox, want %d", got, row.outbox)
 			}
 			s.start("api", "VITRINE_RESCUER_OVERDUE_AFTER=1s")
-			s.ends(s.named(row.between)[0], untroubled)
+			s.checkOutcome(s.productIDs(row.name)[0], undisturbed)
 		})
 	}
 }
 
-// TestCrashOfTheCompensator crashes it on its way with the objects of an attempt that died.
-func TestCrashOfTheCompensator(t *testing.T) {
+// TestGarbageCollectorCrash crashes the garbage collector while it deletes the objects of a crashed attempt.
+func TestGarbageCollectorCrash(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 4)
-	for i, row := range []struct { //nolint:paralleltest // one after the other, on one stage
-		between string
-		at      failpoint.Name
-		nth     int
-		left    int // objects after the crash
+	s := newCrashEnv(t, 4)
+	for i, row := range []struct { //nolint:paralleltest // subtests share one system
+		name string
+		at   failpoint.Name
+		nth  int
+		left int // objects after the crash
 	}{
-		{"doom and the first deletion", failpoint.DeletionStarted, 1, 2},
-		{"the first deletion and the second", failpoint.PrefixDeleted, 1, 0},
-		{"the second deletion and the intent's end", failpoint.PrefixDeleted, 2, 0},
+		{"deletion_started", failpoint.DeletionStarted, 1, 2},
+		{"first_pass_done", failpoint.PrefixDeleted, 1, 0},
+		{"second_pass_done", failpoint.PrefixDeleted, 2, 0},
 	} {
-		t.Run(row.between, func(t *testing.T) {
-			s := s.in(t)
+		t.Run(row.name, func(t *testing.T) {
+			s := s.forSubtest(t)
 			prefix := fmt.Sprintf("products/1/1/%d-dead/", i)
 			put := func(name string) {
 				s.must(s.bucket.Put(t.Context(), prefix+name, "image/webp", strings.NewReader("x"), 1))
@@ -103,26 +103,26 @@ func TestCrashOfTheCompensator(t *testing.T) {
 			put("full.jpg")
 			s.exec("INSERT INTO scheduled_deletions (prefix, image_id, due_at) VALUES ($1, 1, now())", prefix)
 
-			s.dies(s.doomed("api", row.at, row.nth), caches)
+			s.awaitCrash(s.startWithFailpoint("api", row.at, row.nth), cacheGroup)
 			if left := s.objects(prefix); len(left) != row.left {
-				t.Errorf("after the crash there are %v, want %d", left, row.left)
+				t.Errorf("objects after the crash: %v, want %d", left, row.left)
 			}
-			if doomed := list[bool](s, "SELECT started_at IS NOT NULL FROM scheduled_deletions WHERE prefix = $1", prefix); len(doomed) != 1 ||
-				!doomed[0] {
-				t.Errorf("after the crash the intent is doomed: %v", doomed)
+			const query = "SELECT started_at IS NOT NULL FROM scheduled_deletions WHERE prefix = $1"
+			if started := queryColumn[bool](s, query, prefix); len(started) != 1 || !started[0] {
+				t.Errorf("after the crash the deletion is started: %v, want one that is", started)
 			}
-			put("late.webp") // an upload that was on its way all the time
+			put("late.webp") // an upload that arrives late
 			s.start("api")
-			s.comes(prefix)
+			s.runDeletions(prefix)
 			if left := s.objects(prefix); len(left) != 0 {
-				t.Errorf("in the end there are %v", left)
+				t.Errorf("objects left: %v", left)
 			}
 		})
 	}
 }
 
-// sleeps waits until a program has stopped itself, and lets its group believe that it is dead.
-func (s *stage) sleeps(r *running, group string) {
+// awaitSuspended waits until a program has suspended itself, and removes it from its group.
+func (s *crashEnv) awaitSuspended(r *running, group string) {
 	s.t.Helper()
 	eventually(s.t, r.Name+" stops", func() error {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.PID()))
@@ -135,111 +135,111 @@ func (s *stage) sleeps(r *running, group string) {
 		}
 		return nil
 	})
-	s.expel(group)
+	s.removeFromGroup(group)
 }
 
-// wakes lets a program that has stopped go on.
-func (s *stage) wakes(r *running) {
+// resume continues a suspended program.
+func (s *crashEnv) resume(r *running) {
 	s.t.Helper()
 	s.must(syscall.Kill(r.PID(), syscall.SIGCONT))
 }
 
-// zombie starts a program that will stop at a step.
-func (s *stage) zombie(program string, at failpoint.Name) *running {
+// startSuspending starts a program that suspends itself at a failpoint.
+func (s *crashEnv) startSuspending(program string, at failpoint.Name) *running {
 	s.t.Helper()
-	r := s.launch(program, "VITRINE_FAILPOINT="+string(at)+"=stop", "VITRINE_KAFKA_CLIENT_ID="+victim)
-	s.t.Cleanup(func() { _ = syscall.Kill(r.PID(), syscall.SIGCONT) }) // so that it can be stopped in the orderly way
+	r := s.launch(program, "VITRINE_FAILPOINT="+string(at)+"=stop", "VITRINE_KAFKA_CLIENT_ID="+crashClientID)
+	s.t.Cleanup(func() { _ = syscall.Kill(r.PID(), syscall.SIGCONT) }) // so that SIGTERM takes effect
 	return r
 }
 
-// TestZombieWorker lets a worker sleep at a step until another has finished its picture, and wake up: it finds that it is
-// superseded, changes nothing, and what it stores late is deleted.
+// TestZombieWorker suspends a worker at a failpoint, lets another worker finish its image, and resumes it. The first worker
+// must detect that it is superseded and change nothing, and objects that it stores late must be deleted.
 func TestZombieWorker(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 4)
+	s := newCrashEnv(t, 4)
 	s.start("api")
-	for _, row := range []struct { //nolint:paralleltest // one after the other, on one stage
-		after string
-		at    failpoint.Name
+	for _, row := range []struct { //nolint:paralleltest // subtests share one system
+		name string
+		at   failpoint.Name
 	}{
-		{"Begin", failpoint.WorkerBegun},
-		{"the download", failpoint.WorkerFetched},
-		{"rendering", failpoint.WorkerRendered},
-		{"storing", failpoint.WorkerStored},
+		{"begun", failpoint.WorkerBegun},
+		{"downloaded", failpoint.WorkerFetched},
+		{"rendered", failpoint.WorkerRendered},
+		{"stored", failpoint.WorkerStored},
 	} {
-		t.Run(row.after, func(t *testing.T) {
-			s := s.in(t)
-			p, err := s.offer("asleep after "+row.after, s.sources.URL+drawingPath)
+		t.Run(row.name, func(t *testing.T) {
+			s := s.forSubtest(t)
+			p, err := s.tryPost("zombie "+row.name, s.sources.URL+drawingPath)
 			s.must(err)
-			sleeper := s.zombie("worker", row.at)
-			s.sleeps(sleeper, workers)
-			heir := s.start("worker")
-			eventually(t, "the heir finishes", func() error {
-				if p := s.settled(p.ID); p.ImageStatus != "ready" {
-					return fmt.Errorf("it is %s", p.ImageStatus)
+			zombie := s.startSuspending("worker", row.at)
+			s.awaitSuspended(zombie, workerGroup)
+			successor := s.start("worker")
+			eventually(t, "the other worker finishes", func() error {
+				if p := s.awaitSettled(p.ID); p.ImageStatus != "ready" {
+					return fmt.Errorf("the image is %s", p.ImageStatus)
 				}
 				return nil
 			})
 			before := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), "")
 
-			s.wakes(sleeper)
-			s.logged(sleeper, "attempt superseded")
-			s.ends(p.ID, begunAgain)
+			s.resume(zombie)
+			s.awaitLog(zombie, "attempt superseded")
+			s.checkOutcome(p.ID, afterRestart)
 			after := s.call(http.MethodGet, fmt.Sprintf("/products/%d", p.ID), "")
 			if string(before.Body) != string(after.Body) {
-				t.Errorf("the sleeper has changed\n%s\ninto\n%s", before.Body, after.Body)
+				t.Errorf("the zombie changed\n%s\ninto\n%s", before.Body, after.Body)
 			}
-			s.stops(sleeper)
-			s.stops(heir)
+			s.stop(zombie)
+			s.stop(successor)
 		})
 	}
 }
 
-// TestZombieRelay lets an api sleep with messages that Kafka has and whose rows are locked. Postgres ends its transaction;
-// another sends them again; what the sleeper deletes when it wakes up is nobody's loss.
+// TestZombieRelay suspends an api after Kafka has acknowledged messages and before their rows are deleted. Postgres aborts
+// its transaction, and the relay of another api sends the messages again. After it resumes, the first must do no harm.
 func TestZombieRelay(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 4)
-	sleeper := s.zombie("api", failpoint.RelayPublished)
-	sleeper.await()
-	_, _ = s.offer("Lamp", s.sources.URL+drawingPath) // it may fall asleep before it has answered
-	s.sleeps(sleeper, caches)
+	s := newCrashEnv(t, 4)
+	zombie := s.startSuspending("api", failpoint.RelayPublished)
+	zombie.await()
+	_, _ = s.tryPost("Lamp", s.sources.URL+drawingPath) // the api may be suspended before it responds
+	s.awaitSuspended(zombie, cacheGroup)
 
-	s.env["VITRINE_HTTP_ADDR"] = port.Addr(t) // the sleeper holds the other
+	s.env["VITRINE_HTTP_ADDR"] = port.Addr(t) // the zombie still listens on the first address
 	s.url = "http://" + s.env["VITRINE_HTTP_ADDR"]
 	s.start("api")
 	s.start("worker")
-	s.ends(s.named("Lamp")[0], untroubled)
-	s.wakes(sleeper)
-	s.logged(sleeper, "relaying failed")
-	again, err := s.offer("Shade", s.sources.URL+drawingPath)
+	s.checkOutcome(s.productIDs("Lamp")[0], undisturbed)
+	s.resume(zombie)
+	s.awaitLog(zombie, "relaying failed")
+	second, err := s.tryPost("Shade", s.sources.URL+drawingPath)
 	s.must(err)
-	s.ends(again.ID, untroubled)
-	s.ends(s.named("Lamp")[0], untroubled)
+	s.checkOutcome(second.ID, undisturbed)
+	s.checkOutcome(s.productIDs("Lamp")[0], undisturbed)
 }
 
-// TestZombieCompensator lets one sleep between doom and deletion, while another deletes twice and forgets the intent. No
-// prefix is ever used twice, so what the sleeper deletes when it wakes up is nobody's.
-func TestZombieCompensator(t *testing.T) {
+// TestZombieGarbageCollector suspends a garbage collector before it deletes objects, while another completes both passes.
+// Every attempt has its own prefix, so the late deletion of the first must not remove published objects.
+func TestZombieGarbageCollector(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, 4)
+	s := newCrashEnv(t, 4)
 	s.start("worker")
 	const prefix = "products/1/1/1-dead/"
 	s.must(s.bucket.Put(t.Context(), prefix+"full.webp", "image/webp", strings.NewReader("x"), 1))
 	s.exec("INSERT INTO scheduled_deletions (prefix, image_id, due_at) VALUES ($1, 1, now())", prefix)
-	sleeper := s.zombie("api", failpoint.DeletionStarted)
-	s.sleeps(sleeper, caches)
+	zombie := s.startSuspending("api", failpoint.DeletionStarted)
+	s.awaitSuspended(zombie, cacheGroup)
 
 	s.env["VITRINE_HTTP_ADDR"] = port.Addr(t)
 	s.url = "http://" + s.env["VITRINE_HTTP_ADDR"]
 	s.start("api")
-	p, err := s.offer("Lamp", s.sources.URL+drawingPath)
+	p, err := s.tryPost("Lamp", s.sources.URL+drawingPath)
 	s.must(err)
 	if p.ID != 1 || p.Images[0].ID != 1 {
-		t.Fatalf("the product is %+v, and was meant to be the one that the objects stand beside", p)
+		t.Fatalf("got product %+v, want product 1 with image 1, as in the prefix", p)
 	}
-	s.ends(p.ID, untroubled)
-	s.wakes(sleeper)
-	s.logged(sleeper, "objects deleted")
-	s.ends(p.ID, untroubled)
+	s.checkOutcome(p.ID, undisturbed)
+	s.resume(zombie)
+	s.awaitLog(zombie, "objects deleted")
+	s.checkOutcome(p.ID, undisturbed)
 }

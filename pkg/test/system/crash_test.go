@@ -27,9 +27,9 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// crashable returns the directory of an api and a worker that can be crashed at a step. They are built without -race and
-// without coverage: what is killed leaves no counters.
-var crashable = sync.OnceValues(func() (string, error) {
+// failpointPrograms returns the directory of an api and a worker that crash at a failpoint. They are built without -race and
+// without coverage, because a killed process writes no counters.
+var failpointPrograms = sync.OnceValues(func() (string, error) {
 	dir := builtBin() + "-failpoint"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -43,17 +43,17 @@ var crashable = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// The groups of the consumers.
+// Consumer groups, without the prefix.
 const (
-	workers = "vitrine.workers"
-	caches  = "vitrine.cache"
+	workerGroup = "vitrine.workers"
+	cacheGroup  = "vitrine.cache"
 )
 
-// victim is the Kafka client id of a program that is going to be crashed.
-const victim = "victim"
+// crashClientID is the Kafka client id of a program with a failpoint.
+const crashClientID = "crash-test"
 
-// stage is a system whose programs are crashed, with a look behind its scenes.
-type stage struct {
+// crashEnv is a system whose programs crash at failpoints, with direct access to Postgres, Kafka and the bucket.
+type crashEnv struct {
 	*system
 	db      *sql.DB
 	bucket  *blob.Bucket
@@ -62,14 +62,14 @@ type stage struct {
 	userID  int64
 }
 
-// newStage sets one up. perHost is how many pictures may be fetched from one host at a time.
-func newStage(t *testing.T, perHost int) *stage {
+// newCrashEnv creates a system without running programs. perHost limits concurrent downloads from one host.
+func newCrashEnv(t *testing.T, perHost int) *crashEnv {
 	t.Helper()
-	bin, err := crashable()
+	bin, err := failpointPrograms()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stage{system: newSystem(t, map[string]string{
+	s := &crashEnv{system: newSystem(t, map[string]string{
 		"VITRINE_RESCUER_INTERVAL": "100ms", "VITRINE_CLEANER_INTERVAL": "100ms", "VITRINE_GC_INTERVAL": "100ms",
 		"VITRINE_GC_SECOND_PASS_AFTER": "100ms",
 		"VITRINE_SHUTDOWN_GRACE":       "60s", "VITRINE_WORKER_BUSY_WAIT": "300ms",
@@ -85,7 +85,7 @@ func newStage(t *testing.T, perHost int) *stage {
 	s.bucket, err = blob.New(blob.Config{
 		Endpoint: s.env["VITRINE_S3_ENDPOINT"], Region: s.env["VITRINE_S3_REGION"], Bucket: s.env["VITRINE_S3_BUCKET"],
 		AccessKey: s.env["VITRINE_S3_ACCESS_KEY"], SecretKey: s.env["VITRINE_S3_SECRET_KEY"], PathStyle: true,
-		MaxAttempts: 3, AttemptTimeout: patience,
+		MaxAttempts: 3, AttemptTimeout: timeout,
 	}, prometheus.NewRegistry(), zap.NewNop())
 	s.must(err)
 	s.client, err = sarama.NewClient(strings.Split(s.env["VITRINE_KAFKA_BROKERS"], ","), sarama.NewConfig())
@@ -103,46 +103,47 @@ func newStage(t *testing.T, perHost int) *stage {
 	return s
 }
 
-// in is the same stage for one scene: a subtest, with sources and programs of its own.
-func (s *stage) in(t *testing.T) *stage {
+// forSubtest returns a copy for a subtest, with its own image server and programs.
+func (s *crashEnv) forSubtest(t *testing.T) *crashEnv {
 	t.Helper()
-	scene, system := *s, *s.system
+	env, system := *s, *s.system
 	system.t, system.sources = t, newSources(t)
-	scene.system = &system
-	return &scene
+	env.system = &system
+	return &env
 }
 
-func (s *stage) must(err error) {
+func (s *crashEnv) must(err error) {
 	s.t.Helper()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-// doomed starts a program that will crash at a step, at its nth time.
-func (s *stage) doomed(program string, at failpoint.Name, nth int, more ...string) *running {
+// startWithFailpoint starts a program that crashes when it reaches the failpoint for the nth time.
+func (s *crashEnv) startWithFailpoint(program string, at failpoint.Name, nth int, more ...string) *running {
 	s.t.Helper()
 	return s.launch(program, append(more,
-		fmt.Sprintf("VITRINE_FAILPOINT=%s:%d", at, nth), "VITRINE_KAFKA_CLIENT_ID="+victim)...)
+		fmt.Sprintf("VITRINE_FAILPOINT=%s:%d", at, nth), "VITRINE_KAFKA_CLIENT_ID="+crashClientID)...)
 }
 
-// dies waits until the program has crashed, and lets the group know: what it finds out by itself after ten seconds.
-func (s *stage) dies(r *running, group string) {
+// awaitCrash waits until the program has crashed and removes it from its group, which otherwise happens after the session
+// timeout.
+func (s *crashEnv) awaitCrash(r *running, group string) {
 	s.t.Helper()
 	eventually(s.t, r.Name+" crashes", func() error {
 		if r.Running() {
-			return errors.New("it lives")
+			return errors.New("it is running")
 		}
 		return nil
 	})
 	if state := r.State(); state != "signal: killed" {
 		s.t.Fatalf("%s ended with %s\n%s", r.Name, state, r.Tail())
 	}
-	s.expel(group)
+	s.removeFromGroup(group)
 }
 
-// expel removes the victim from a group, as the group does when it has heard nothing for the session timeout.
-func (s *stage) expel(group string) {
+// removeFromGroup removes the crashed program from its consumer group, as the broker does after the session timeout.
+func (s *crashEnv) removeFromGroup(group string) {
 	s.t.Helper()
 	name := s.env["VITRINE_KAFKA_TOPIC_PREFIX"] + group
 	groups, err := s.cluster.DescribeConsumerGroups([]string{name})
@@ -150,41 +151,41 @@ func (s *stage) expel(group string) {
 	coordinator, err := s.client.Coordinator(name)
 	s.must(err)
 	for id, member := range groups[0].Members {
-		if member.ClientId == victim {
+		if member.ClientId == crashClientID {
 			_, err := coordinator.LeaveGroup(&sarama.LeaveGroupRequest{GroupId: name, MemberId: id})
 			s.must(err)
 		}
 	}
 }
 
-// stops stops a program in the orderly way.
-func (s *stage) stops(r *running) {
+// stop stops a program with SIGTERM.
+func (s *crashEnv) stop(r *running) {
 	s.t.Helper()
 	s.must(r.Stop())
 }
 
-// caughtUp waits until a group has committed everything there is in its topic.
-func (s *stage) caughtUp(group, topic string) {
+// awaitNoLag waits until a group has committed the end of every partition of a topic.
+func (s *crashEnv) awaitNoLag(group, topic string) {
 	s.t.Helper()
 	prefix := s.env["VITRINE_KAFKA_TOPIC_PREFIX"]
 	eventually(s.t, group+" has no lag", func() error {
 		partitions, err := s.client.Partitions(prefix + topic)
 		s.must(err)
-		marks, err := s.cluster.ListConsumerGroupOffsets(prefix+group, map[string][]int32{prefix + topic: partitions})
+		offsets, err := s.cluster.ListConsumerGroupOffsets(prefix+group, map[string][]int32{prefix + topic: partitions})
 		s.must(err)
 		for _, partition := range partitions {
 			end, err := s.client.GetOffset(prefix+topic, partition, sarama.OffsetNewest)
 			s.must(err)
-			if at := max(0, marks.GetBlock(prefix+topic, partition).Offset); at != end {
-				return fmt.Errorf("partition %d: it is at %d of %d", partition, at, end)
+			if at := max(0, offsets.GetBlock(prefix+topic, partition).Offset); at != end {
+				return fmt.Errorf("partition %d: offset %d of %d is committed", partition, at, end)
 			}
 		}
 		return nil
 	})
 }
 
-// offer posts a product under a name and does not mind if nobody answers.
-func (s *stage) offer(name string, urls ...string) (client.Product, error) {
+// tryPost posts a product with a name. It returns an error if there is no response.
+func (s *crashEnv) tryPost(name string, urls ...string) (client.Product, error) {
 	s.t.Helper()
 	body, err := json.Marshal(map[string]any{
 		"user_id": s.userID, "product_name": name, "product_price": "12.50", "product_images": urls,
@@ -199,42 +200,42 @@ func (s *stage) offer(name string, urls ...string) (client.Product, error) {
 	return p, nil
 }
 
-// named returns the ids of the products with that name.
-func (s *stage) named(name string) []int64 {
+// productIDs returns the ids of the products with a name.
+func (s *crashEnv) productIDs(name string) []int64 {
 	s.t.Helper()
-	return list[int64](s, "SELECT id FROM products WHERE product_name = $1 AND deleted_at IS NULL ORDER BY id", name)
+	return queryColumn[int64](s, "SELECT id FROM products WHERE product_name = $1 AND deleted_at IS NULL ORDER BY id", name)
 }
 
-// waiting is how many messages the outbox holds.
-func (s *stage) waiting() int64 {
+// outboxSize returns the number of rows in the outbox.
+func (s *crashEnv) outboxSize() int64 {
 	s.t.Helper()
-	return list[int64](s, "SELECT count(*) FROM outbox")[0]
+	return queryColumn[int64](s, "SELECT count(*) FROM outbox")[0]
 }
 
-// list returns the rows of a statement with one column.
-func list[T any](s *stage, statement string, args ...any) []T {
+// queryColumn returns the rows of a query with one column.
+func queryColumn[T any](s *crashEnv, statement string, args ...any) []T {
 	s.t.Helper()
 	rows, err := s.db.QueryContext(s.t.Context(), statement, args...)
 	s.must(err)
 	defer rows.Close()
-	var all []T
+	var values []T
 	for rows.Next() {
-		var one T
-		s.must(rows.Scan(&one))
-		all = append(all, one)
+		var value T
+		s.must(rows.Scan(&value))
+		values = append(values, value)
 	}
 	s.must(rows.Err())
-	return all
+	return values
 }
 
-func (s *stage) exec(statement string, args ...any) {
+func (s *crashEnv) exec(statement string, args ...any) {
 	s.t.Helper()
 	_, err := s.db.ExecContext(s.t.Context(), statement, args...)
 	s.must(err)
 }
 
-// objects returns the keys below a prefix.
-func (s *stage) objects(prefix string) []string {
+// objects returns the object keys with a prefix.
+func (s *crashEnv) objects(prefix string) []string {
 	s.t.Helper()
 	var keys []string
 	s.must(s.bucket.List(s.t.Context(), prefix, func(o blob.ObjectInfo) error {
@@ -244,121 +245,123 @@ func (s *stage) objects(prefix string) []string {
 	return keys
 }
 
-// ending is what has to have become of a product with one picture.
-type ending struct {
-	version  int64
-	attempts int
-	fence    int64
-	code     string // why it failed; "": it is ready
+// outcome is the final state of a product with one image.
+type outcome struct {
+	version      int64
+	attempts     int
+	fencingToken int64
+	code         string // error code; "": the image is ready
 }
 
-// untroubled is the ending as if nothing had happened.
-var untroubled = ending{version: 2, attempts: 1, fence: 1}
+// undisturbed is the outcome without a crash.
+var undisturbed = outcome{version: 2, attempts: 1, fencingToken: 1}
 
-// begunAgain is the same after one attempt that died.
-var begunAgain = ending{version: 2, attempts: 1, fence: 2}
+// afterRestart is the outcome after one attempt that crashed without reporting a result.
+var afterRestart = outcome{version: 2, attempts: 1, fencingToken: 2}
 
-// ends waits until everything about a product has settled and holds it to its ending: in the API's answer, in the rows, in
-// the outbox, in the bucket and on the dead topic. An api and a worker have to be running.
-func (s *stage) ends(id int64, want ending) {
+// checkOutcome waits until no work for a product is pending and compares it with the outcome: the API's response, the rows,
+// the bucket and the dead topic. An api and a worker must be running.
+func (s *crashEnv) checkOutcome(id int64, want outcome) {
 	s.t.Helper()
-	p := s.rests(id)
+	p := s.awaitIdle(id)
 	img := p.Images[0]
-	got := ending{version: p.Version, attempts: img.Attempts}
+	got := outcome{version: p.Version, attempts: img.Attempts}
 	if img.Error != nil {
 		got.code = img.Error.Code
 	}
-	var work, prefix string
-	var ticket sql.NullString
-	var begins int
+	var jobState, prefix string
+	var jobID sql.NullString
+	var unreported int
 	s.must(s.db.QueryRowContext(s.t.Context(),
 		"SELECT fencing_token, job_state, job_id::text, unreported_attempts, prefix FROM images WHERE product_id = $1", id,
-	).Scan(&got.fence, &work, &ticket, &begins, &prefix))
+	).Scan(&got.fencingToken, &jobState, &jobID, &unreported, &prefix))
 	if got != want || len(p.Images) != 1 {
 		s.t.Errorf("got %+v, want %+v", got, want)
 	}
-	if work != "idle" || ticket.Valid || begins != 0 {
-		s.t.Errorf("the picture is %s with ticket %q and %d begins: it is not at rest", work, ticket.String, begins)
+	if jobState != "idle" || jobID.Valid || unreported != 0 {
+		s.t.Errorf("the image is %s with job ID %q and %d unreported attempts, want it idle", jobState, jobID.String, unreported)
 	}
-	s.shows(p, prefix)
-	s.onlyLiving(id)
-	if deaths := s.deaths(id); want.code == "" && len(deaths) != 0 || want.code != "" && len(deaths) != 1 {
-		s.t.Errorf("%d deaths are told of: %v", len(deaths), deaths)
+	s.checkRenditions(p, prefix)
+	s.checkObjects(id)
+	if events := s.deadEvents(id); want.code == "" && len(events) != 0 || want.code != "" && len(events) != 1 {
+		s.t.Errorf("got %d dead events: %v", len(events), events)
 	}
 }
 
-// rests waits until nothing is going on about a product, and returns it as clients read it then: through the cache, and
-// as new as its row.
-func (s *stage) rests(id int64) client.Product {
+// awaitIdle waits until no job of a product is active, the outbox is empty, and the API returns the product's current
+// version. It returns the product.
+func (s *crashEnv) awaitIdle(id int64) client.Product {
 	s.t.Helper()
-	eventually(s.t, "nothing is in work", func() error {
-		if n := list[int64](s, "SELECT count(*) FROM images WHERE product_id = $1 AND job_state <> 'idle'", id)[0]; n != 0 {
-			return fmt.Errorf("%d pictures are", n)
+	eventually(s.t, "no image is in progress", func() error {
+		if n := queryColumn[int64](s, "SELECT count(*) FROM images WHERE product_id = $1 AND job_state <> 'idle'", id)[0]; n != 0 {
+			return fmt.Errorf("%d images are in progress", n)
 		}
-		if n := s.waiting(); n != 0 {
-			return fmt.Errorf("%d messages wait", n)
+		if n := s.outboxSize(); n != 0 {
+			return fmt.Errorf("%d messages are in the outbox", n)
 		}
 		return nil
 	})
-	version := list[int64](s, "SELECT version FROM products WHERE id = $1", id)[0]
+	version := queryColumn[int64](s, "SELECT version FROM products WHERE id = $1", id)[0]
 	var p client.Product
-	eventually(s.t, fmt.Sprintf("product %d is read as it is", id), func() error {
+	eventually(s.t, fmt.Sprintf("the API returns the current version of product %d", id), func() error {
 		p = client.Product{}
 		s.decode(s.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""), http.StatusOK, &p)
 		if p.Version != version {
-			return fmt.Errorf("version %d is read, not %d", p.Version, version)
+			return fmt.Errorf("got version %d, want %d", p.Version, version)
 		}
 		return nil
 	})
 	return p
 }
 
-// shows checks that what the product shows is there, all of it of its last attempt.
-func (s *stage) shows(p client.Product, prefix string) {
+// checkRenditions checks that the renditions of a ready image can be downloaded and are of its last attempt.
+func (s *crashEnv) checkRenditions(p client.Product, prefix string) {
 	s.t.Helper()
 	if p.Images[0].Status != "ready" {
 		return
 	}
 	if n := len(p.Images[0].Renditions); n != 6 || len(p.Compressed) != 1 {
-		s.t.Errorf("it has %d renditions and %d pictures in compressed_product_images, want 6 and 1", n, len(p.Compressed))
+		s.t.Errorf("it has %d renditions and %d URLs in compressed_product_images, want 6 and 1", n, len(p.Compressed))
 	}
 	for _, r := range p.Images[0].Renditions {
 		if a := s.call(http.MethodGet, r.URL, ""); a.Status != http.StatusOK || len(a.Body) != r.Bytes ||
 			!strings.Contains(r.URL, "/"+prefix) {
-			s.t.Errorf("%s: %d with %d bytes, want %d below %s", r.URL, a.Status, len(a.Body), r.Bytes, prefix)
+			s.t.Errorf("%s: %d with %d bytes, want %d with prefix %s", r.URL, a.Status, len(a.Body), r.Bytes, prefix)
 		}
 	}
 }
 
-// onlyLiving lets the time of dead attempts' objects come, and checks that exactly what is shown is left in the bucket.
-func (s *stage) onlyLiving(id int64) {
+// checkObjects runs the scheduled deletions of a product and checks that the bucket then holds exactly the published
+// objects.
+func (s *crashEnv) checkObjects(id int64) {
 	s.t.Helper()
-	below := fmt.Sprintf("products/%d/", id)
-	s.comes(below)
-	shown := list[string](s,
+	prefix := fmt.Sprintf("products/%d/", id)
+	s.runDeletions(prefix)
+	published := queryColumn[string](s,
 		"SELECT DISTINCT r->>'key' FROM images, jsonb_array_elements(renditions) r WHERE product_id = $1", id)
-	slices.Sort(shown)
-	if stored := s.objects(below); !slices.Equal(stored, shown) {
-		s.t.Errorf("the bucket holds\n%s\nand shown are\n%s", strings.Join(stored, "\n"), strings.Join(shown, "\n"))
+	slices.Sort(published)
+	if stored := s.objects(prefix); !slices.Equal(stored, published) {
+		s.t.Errorf("the bucket holds\n%s\npublished are\n%s", strings.Join(stored, "\n"), strings.Join(published, "\n"))
 	}
 }
 
-// comes lets the time of all intents below a prefix come, and waits until the compensator is through with them. Nothing
-// there may be in work: what is deleted then is deleted a moment later for the second and last time.
-func (s *stage) comes(prefix string) {
+// runDeletions makes the scheduled deletions of a prefix due and waits until the garbage collector has finished both passes.
+// No job for the prefix may be active.
+func (s *crashEnv) runDeletions(prefix string) {
 	s.t.Helper()
 	s.exec(`UPDATE scheduled_deletions SET due_at = now() - interval '1 second'
 		WHERE started_at IS NULL AND starts_with(prefix, $1)`, prefix)
-	eventually(s.t, "no intent is left below "+prefix, func() error {
-		if left := list[string](s, "SELECT prefix FROM scheduled_deletions WHERE starts_with(prefix, $1)", prefix); len(left) > 0 {
-			return fmt.Errorf("these are: %v", left)
+	eventually(s.t, "no scheduled deletion is left for "+prefix, func() error {
+		const query = "SELECT prefix FROM scheduled_deletions WHERE starts_with(prefix, $1)"
+		if left := queryColumn[string](s, query, prefix); len(left) > 0 {
+			return fmt.Errorf("left: %v", left)
 		}
 		return nil
 	})
 }
 
-// deaths returns the distinct ids of the dead events about a product.
-func (s *stage) deaths(id int64) []string {
+// deadEvents returns the distinct ids of the dead events of a product.
+func (s *crashEnv) deadEvents(id int64) []string {
 	s.t.Helper()
 	topic := s.env["VITRINE_KAFKA_TOPIC_PREFIX"] + event.TopicDead
 	consumer, err := sarama.NewConsumerFromClient(s.client)
@@ -390,13 +393,13 @@ func (s *stage) deaths(id int64) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// logged waits until a program has logged a message.
-func (s *stage) logged(r *running, message string) {
+// awaitLog waits until a program has logged a message.
+func (s *crashEnv) awaitLog(r *running, message string) {
 	s.t.Helper()
 	eventually(s.t, r.Name+" logs "+message, func() error {
 		text, err := os.ReadFile(filepath.Clean(r.Log))
 		if err == nil && !strings.Contains(string(text), message) {
-			err = errors.New("it has not")
+			err = errors.New("not logged yet")
 		}
 		return err
 	})

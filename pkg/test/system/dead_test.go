@@ -18,7 +18,7 @@ import (
 	"vitrine.io/pkg/test/imageserver"
 )
 
-// kafkaConfig is what the system's programs are told of Kafka.
+// kafkaConfig returns the Kafka configuration of the system's programs.
 func (s *system) kafkaConfig() kafka.Config {
 	return kafka.Config{
 		Brokers: strings.Split(s.env["VITRINE_KAFKA_BROKERS"], ","), TopicPrefix: s.env["VITRINE_KAFKA_TOPIC_PREFIX"],
@@ -26,7 +26,7 @@ func (s *system) kafkaConfig() kafka.Config {
 	}
 }
 
-// publisher sends what a test wants to be in Kafka.
+// publisher returns a publisher for records of a test.
 func (s *system) publisher() *kafka.Publisher {
 	s.t.Helper()
 	p, err := kafka.NewPublisher(s.kafkaConfig(), prometheus.NewRegistry(), zap.NewNop())
@@ -37,7 +37,7 @@ func (s *system) publisher() *kafka.Publisher {
 	return p
 }
 
-// records counts the records of a topic that hold a text.
+// records returns how often a text occurs in the records of a topic.
 func (s *system) records(topic, text string) int {
 	s.t.Helper()
 	r, err := kafka.NewReader(s.kafkaConfig())
@@ -54,20 +54,20 @@ func (s *system) records(topic, text string) int {
 	return n
 }
 
-// letter is what dead list says of one.
-type letter struct {
+// deadLetter is an entry of vitrine dead list.
+type deadLetter struct {
 	ID     string          `json:"event_id"`
 	Code   string          `json:"code"`
 	Image  event.ImageDead `json:"image"`
 	Record struct{ Topic string }
 }
 
-// dead runs dead list.
-func (s *system) dead(args ...string) (found []letter) {
+// listDead runs vitrine dead list.
+func (s *system) listDead(args ...string) (found []deadLetter) {
 	s.t.Helper()
 	out, err := s.stdout(append([]string{"dead", "list", "-o", "json"}, args...)...)
 	var list struct {
-		Dead  []letter
+		Dead  []deadLetter
 		Total int
 	}
 	if err != nil || json.Unmarshal([]byte(out), &list) != nil || list.Total < len(list.Dead) {
@@ -76,101 +76,109 @@ func (s *system) dead(args ...string) (found []letter) {
 	return list.Dead
 }
 
-// replay runs dead replay, which has to end as wanted and to say all of these.
-func (s *system) replay(ok bool, args []string, says ...string) {
+// replay runs vitrine dead replay and checks its exit code and that its output contains all of texts.
+func (s *system) replay(ok bool, args []string, texts ...string) {
 	s.t.Helper()
 	out, err := cli(s.t, s.environ(), "vitrine", append([]string{"dead", "replay"}, args...)...)
 	if (err == nil) != ok {
 		s.t.Errorf("replay %v: %v\n%s", args, err, out)
 	}
-	for _, want := range says {
+	for _, want := range texts {
 		if !strings.Contains(out, want) {
-			s.t.Errorf("replay %v does not say %q:\n%s", args, want, out)
+			s.t.Errorf("the output of replay %v does not contain %q:\n%s", args, want, out)
 		}
 	}
 }
 
-// lateSource returns the URL of an image that is absent until appear is called.
+// lateSource returns the URL of an image that does not exist until appear is called.
 func (s *system) lateSource() (url string, appear func()) {
 	const path = "/500x400/late.png"
 	s.sources.SetAbsent(path, true)
 	return s.sources.URL + path, func() { s.sources.SetAbsent(path, false) }
 }
 
-func TestDeadPicturesAreListedShownAndReplayed(t *testing.T) {
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	t.Run("images", testDeadLettersImages)
+	t.Run("replay_with_other_pipeline", testDeadLettersReplayWithOtherPipeline)
+	t.Run("undecodable_records", testDeadLettersUndecodableRecords)
+	t.Run("errors", testDeadLettersErrors)
+}
+
+func testDeadLettersImages(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
 	s.start("worker")
 	api := s.start("api")
 	late, appear := s.lateSource()
 	user := s.user()
-	first := s.settled(s.post(user, late, s.sources.URL+"/"+imageserver.Text).ID)
-	second := s.settled(s.post(user, late).ID)
-	eventually(t, "the dead are listed", func() error {
-		if n := len(s.dead()); n != 3 {
-			return fmt.Errorf("there are %d, want 3", n)
+	first := s.awaitSettled(s.post(user, late, s.sources.URL+"/"+imageserver.Text).ID)
+	second := s.awaitSettled(s.post(user, late).ID)
+	eventually(t, "all dead letters are listed", func() error {
+		if n := len(s.listDead()); n != 3 {
+			return fmt.Errorf("got %d, want 3", n)
 		}
 		return nil
 	})
-	ours := s.dead("--product", fmt.Sprint(first.ID), "--code", "http_status", "--since", "1h")
-	if len(ours) != 1 || ours[0].Image.ImageID != first.Images[0].ID || ours[0].Image.SourceURL != late {
-		t.Fatalf("the first product's picture is listed as %+v", ours)
+	listed := s.listDead("--product", fmt.Sprint(first.ID), "--code", "http_status", "--since", "1h")
+	if len(listed) != 1 || listed[0].Image.ImageID != first.Images[0].ID || listed[0].Image.SourceURL != late {
+		t.Fatalf("the first product's image is listed as %+v", listed)
 	}
 	if out, err := s.stdout("dead", "list", "--limit", "1"); err != nil || !strings.Contains(out, "2 older dead letters") ||
 		strings.Count(out, "\n") != 3 {
 		t.Errorf("got %v\n%s", err, out)
 	}
-	if none := append(s.dead("--since", "1ns"), s.dead("--undecodable")...); len(none) != 0 {
-		t.Errorf("the filters leave %+v", none)
+	if others := append(s.listDead("--since", "1ns"), s.listDead("--undecodable")...); len(others) != 0 {
+		t.Errorf("the filters return %+v", others)
 	}
-	if out, err := s.stdout("dead", "show", ours[0].ID); err != nil || !json.Valid([]byte(out)) ||
+	if out, err := s.stdout("dead", "show", listed[0].ID); err != nil || !json.Valid([]byte(out)) ||
 		!strings.Contains(out, late) || !strings.Contains(out, `"fence": 1`) {
 		t.Errorf("show: %v\n%s", err, out)
 	}
 
 	s.replay(true, []string{"--all", "--code", "http_status", "--dry-run"}, "would be: 2 requested again")
-	if p := s.settled(first.ID); p.Version != first.Version {
+	if p := s.awaitSettled(first.ID); p.Version != first.Version {
 		t.Errorf("a dry run changed %+v to %+v", first, p)
 	}
 	appear()
-	s.replay(true, []string{ours[0].ID}, ours[0].ID+"  requested again", "1 requested again, 0 sent again")
-	if p := s.settled(first.ID); p.Images[0].Status != "ready" || p.Images[1].Status != "failed" {
+	s.replay(true, []string{listed[0].ID}, listed[0].ID+"  requested again", "1 requested again, 0 sent again")
+	if p := s.awaitSettled(first.ID); p.Images[0].Status != "ready" || p.Images[1].Status != "failed" {
 		t.Errorf("after its replay the product is %+v", p)
 	}
-	s.replay(true, []string{ours[0].ID}, "nothing to do", "it has changed since", "0 requested again")
+	s.replay(true, []string{listed[0].ID}, "nothing to do", "it has changed since", "0 requested again")
 	s.replay(true, []string{"--all"}, "2 requested again", "1 nothing to do", "0 failed")
-	if p := s.settled(second.ID); p.ImageStatus != "ready" {
+	if p := s.awaitSettled(second.ID); p.ImageStatus != "ready" {
 		t.Errorf("after the replay of all the second product is %+v", p)
 	}
-	again := func(times int) {
+	awaitListed := func(times int) {
 		t.Helper()
-		eventually(t, "the one that failed again is listed again", func() error {
-			if n := len(s.dead("--code", "unsupported_format")); n != times {
+		eventually(t, "the new failure is listed", func() error {
+			if n := len(s.listDead("--code", "unsupported_format")); n != times {
 				return fmt.Errorf("%d times, want %d", n, times)
 			}
 			return nil
 		})
 	}
-	again(2)
+	awaitListed(2)
 	out, err := s.stdout("images", "reprocess", "--code", "unsupported_format", "--all", "--admin", api.admin)
 	if err != nil || !strings.Contains(out, "1 requested again, 0 skipped") {
 		t.Errorf("by what they are: %v\n%s", err, out)
 	}
-	again(3)
+	awaitListed(3)
 }
 
-func TestAReplayNamesThePipelineThatTheAPIHasInForce(t *testing.T) {
+func testDeadLettersReplayWithOtherPipeline(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
 	s.start("worker")
 	s.start("api")
-	s.settled(s.post(s.user(), s.sources.URL+"/"+imageserver.Missing).ID)
+	s.awaitSettled(s.post(s.user(), s.sources.URL+"/"+imageserver.Missing).ID)
 	other := filepath.Join(s.dir, "other.yaml")
 	if err := os.WriteFile(other, pipeline.Default().Document(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	own := s.env["VITRINE_PIPELINE_FILE"]
-	eventually(t, "the API is heard of", func() error {
+	eventually(t, "the API reports its pipeline", func() error {
 		_, err := s.stdout("pipeline", "status")
 		return err
 	})
@@ -180,7 +188,7 @@ func TestAReplayNamesThePipelineThatTheAPIHasInForce(t *testing.T) {
 	s.replay(true, []string{"--all"})
 }
 
-// fileRevision is what vitrine pipeline check says of a file.
+// fileRevision returns the pipeline revision of a file.
 func (s *system) fileRevision(file string) string {
 	s.t.Helper()
 	text, err := os.ReadFile(file)
@@ -190,7 +198,7 @@ func (s *system) fileRevision(file string) string {
 	return s.revision(string(text))
 }
 
-func TestRecordsThatNobodyCouldReadAreSentOnceMore(t *testing.T) {
+func testDeadLettersUndecodableRecords(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
 	s.start("worker")
@@ -201,42 +209,41 @@ func TestRecordsThatNobodyCouldReadAreSentOnceMore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What an older version could not read, and this one can; the same with its end cut off; and one of a topic that is none of
-	// ours.
-	legible := event.New(uuid.NewString(), "7", event.ImageRequested{ProductID: 7, ImageID: 9, PipelineHash: "legible"})
-	lost := event.Undecodable{Reason: "too new", Topic: topic, Headers: legible.Headers(), Payload: legible.Body}
-	cut, foreign := lost, lost
-	cut.Truncated, foreign.Topic = true, s.kafkaConfig().Name("billing")
-	bury(t, publisher, lost, cut, foreign)
-	eventually(t, "all are listed", func() error {
-		if n := len(s.dead("--undecodable")); n != 5 {
+	// A record that an older version could not decode, the same record truncated, and a record of a foreign topic.
+	decodable := event.New(uuid.NewString(), "7", event.ImageRequested{ProductID: 7, ImageID: 9, PipelineHash: "decodable"})
+	undecodable := event.Undecodable{Reason: "too new", Topic: topic, Headers: decodable.Headers(), Payload: decodable.Body}
+	truncated, foreign := undecodable, undecodable
+	truncated.Truncated, foreign.Topic = true, s.kafkaConfig().Name("billing")
+	publishDead(t, publisher, undecodable, truncated, foreign)
+	eventually(t, "all dead letters are listed", func() error {
+		if n := len(s.listDead("--undecodable")); n != 5 {
 			return fmt.Errorf("%d", n)
 		}
 		return nil
 	})
-	garbage := s.dead("--undecodable", "--product", "7")[0]
+	garbage := s.listDead("--undecodable", "--product", "7")[0]
 	if out, err := s.stdout("dead", "show", garbage.ID); err != nil || !strings.Contains(out, `"record"`) {
 		t.Errorf("show: %v\n%s", err, out)
 	}
 	s.replay(true, []string{"--all", "--undecodable"}, "1 sent again", "4 skipped", "this version cannot decode it either",
 		"its end is missing", "its topic is not one of Vitrine")
-	if n := s.records(event.TopicRequested, "legible"); n != 1 {
-		t.Errorf("the record is in its topic %d times, want once", n)
+	if n := s.records(event.TopicRequested, "decodable"); n != 1 {
+		t.Errorf("the topic has the record %d times, want 1", n)
 	}
 	s.replay(true, []string{"--all", "--undecodable", "--force"}, "2 sent again", "1 nothing to do", "2 skipped")
 	if n := s.records(event.TopicRequested, "garbage"); n != 3 {
-		t.Errorf("the garbage is in its topic %d times, want twice and once more", n)
+		t.Errorf("the topic has the garbage %d times, want 3", n)
 	}
-	eventually(t, "the garbage is buried again", func() error {
-		if n := len(s.dead("--undecodable")); n != 6 {
+	eventually(t, "the garbage is a dead letter again", func() error {
+		if n := len(s.listDead("--undecodable")); n != 6 {
 			return fmt.Errorf("%d", n)
 		}
 		return nil
 	})
 }
 
-// bury puts records that could not be read, and one thing that is no dead letter, on the dead topic.
-func bury(t *testing.T, publisher *kafka.Publisher, all ...event.Undecodable) {
+// publishDead publishes undecodable records, and one event of another type, to the dead topic.
+func publishDead(t *testing.T, publisher *kafka.Publisher, all ...event.Undecodable) {
 	t.Helper()
 	var messages []event.Message
 	for _, body := range all {
@@ -251,10 +258,10 @@ func bury(t *testing.T, publisher *kafka.Publisher, all ...event.Undecodable) {
 	}
 }
 
-func TestDeadLettersThatCannotBeHad(t *testing.T) {
+func testDeadLettersErrors(t *testing.T) {
 	t.Parallel()
-	away := []string{
-		"VITRINE_KAFKA_BROKERS=127.0.0.1:1", "VITRINE_POSTGRES_DSN=postgres://nobody@127.0.0.1:1/x",
+	unreachable := []string{
+		"VITRINE_KAFKA_BROKERS=127.0.0.1:1", "VITRINE_POSTGRES_DSN=postgres://absent@127.0.0.1:1/x",
 		"VITRINE_REDIS_ADDRS=127.0.0.1:1",
 	}
 	for _, c := range []struct {
@@ -262,9 +269,9 @@ func TestDeadLettersThatCannotBeHad(t *testing.T) {
 		env  []string
 		args []string
 	}{
-		{"cannot be reached", away, []string{"list"}},
-		{"cannot be reached", away, []string{"replay", "--all", "--dry-run"}},
-		{"the database cannot be reached", away, []string{"replay", "--all"}},
+		{"cannot be reached", unreachable, []string{"list"}},
+		{"cannot be reached", unreachable, []string{"replay", "--all", "--dry-run"}},
+		{"the database cannot be reached", unreachable, []string{"replay", "--all"}},
 		{"VITRINE_POSTGRES_DSN", nil, []string{"replay", "--all"}},
 		{"table or json", nil, []string{"list", "-o", "xml"}},
 		{"--limit", nil, []string{"list", "--limit", "0"}},
@@ -282,7 +289,7 @@ func TestDeadLettersThatCannotBeHad(t *testing.T) {
 	}
 	s := newSystem(t, nil)
 	if out, err := s.stdout("dead", "show", "nowhere"); err == nil {
-		t.Errorf("what is not there is shown:\n%s", out)
+		t.Errorf("show of an unknown event succeeds:\n%s", out)
 	}
 	s.replay(false, []string{"nowhere"}, "there is no dead letter nowhere")
 	if out, err := s.stdout("dead", "list"); err != nil || out != "" {

@@ -44,13 +44,13 @@ func startDev(t *testing.T, dir string, flags ...string) *dev {
 	return d
 }
 
-// serving waits until the demonstration is over.
+// serving waits until the demonstration has ended.
 func (d *dev) serving(t *testing.T) {
 	t.Helper()
 	eventually(t, "vitrine dev serves", func() error {
 		select {
 		case err := <-d.done:
-			t.Fatalf("it ended: %v\n%s", err, d.out)
+			t.Fatalf("it exited: %v\n%s", err, d.out)
 		default:
 		}
 		if !strings.Contains(d.out.String(), "Ctrl-C stops") {
@@ -60,7 +60,7 @@ func (d *dev) serving(t *testing.T) {
 	})
 }
 
-// interrupt is Ctrl-C.
+// interrupt sends SIGINT, as Ctrl-C does, and checks that the command exits with code 0.
 func (d *dev) interrupt(t *testing.T) {
 	t.Helper()
 	if err := d.cmd.Process.Signal(os.Interrupt); err != nil {
@@ -73,6 +73,14 @@ func (d *dev) interrupt(t *testing.T) {
 
 func TestDev(t *testing.T) {
 	t.Parallel()
+	t.Run("demonstration_and_restart", testDevDemonstrationAndRestart)
+	t.Run("private_directory", testDevPrivateDirectory)
+	t.Run("invalid_options", testDevInvalidOptions)
+	t.Run("worker_exit", testDevWorkerExit)
+}
+
+func testDevDemonstrationAndRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
 	openParents(t, dir)
@@ -83,7 +91,7 @@ func TestDev(t *testing.T) {
 		"SOURCE", "SAVED", "image 3 of 3 is ready", "curl -s", "thumb", "webp", "jpg 2400x1600", "gif 1000x750",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("%q is not in the output:\n%s", want, text)
+			t.Errorf("the output does not contain %q:\n%s", want, text)
 		}
 	}
 	media := regexp.MustCompile(`http://\S+/full\.jpg`).FindString(text)
@@ -96,19 +104,19 @@ func TestDev(t *testing.T) {
 	}
 	d.interrupt(t)
 
-	again := startDev(t, dir, "--data", data)
-	again.serving(t)
-	if !strings.Contains(again.out.String(), "posted product 2 ") {
-		t.Errorf("the second start does not go on where the first ended:\n%s", again.out)
+	second := startDev(t, dir, "--data", data)
+	second.serving(t)
+	if !strings.Contains(second.out.String(), "posted product 2 ") {
+		t.Errorf("the second start does not keep the data of the first:\n%s", second.out)
 	}
-	old := regexp.MustCompile(`http://[0-9.:]+`).ReplaceAllString(media, "http://"+flagOf(again, "media"))
-	if err := answers(old, http.StatusOK); err != nil {
-		t.Errorf("a picture of the first start is gone: %v", err)
+	old := regexp.MustCompile(`http://[0-9.:]+`).ReplaceAllString(media, "http://"+flagOf(second, "media"))
+	if err := checkStatus(old, http.StatusOK); err != nil {
+		t.Errorf("an image of the first start is missing: %v", err)
 	}
-	if err := answers("http://"+flagOf(again, "http")+"/products/1", http.StatusOK); err != nil {
-		t.Errorf("the product of the first start is gone: %v", err)
+	if err := checkStatus("http://"+flagOf(second, "http")+"/products/1", http.StatusOK); err != nil {
+		t.Errorf("the product of the first start is missing: %v", err)
 	}
-	again.interrupt(t)
+	second.interrupt(t)
 }
 
 func flagOf(d *dev, name string) string {
@@ -120,7 +128,7 @@ func flagOf(d *dev, name string) string {
 	return ""
 }
 
-// openParents lets every user pass through the directories that t.TempDir made.
+// openParents gives all users access to the directories that t.TempDir has created.
 func openParents(t *testing.T, dir string) {
 	t.Helper()
 	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
@@ -130,9 +138,9 @@ func openParents(t *testing.T, dir string) {
 	}
 }
 
-func TestDevInClosedDirectory(t *testing.T) {
+func testDevPrivateDirectory(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 { // then Postgres runs as us, and can enter wherever we can
+	if os.Getuid() != 0 { // Postgres runs as the same user and can read the directory
 		return
 	}
 	dir := filepath.Join(t.TempDir(), "closed")
@@ -143,18 +151,18 @@ func TestDevInClosedDirectory(t *testing.T) {
 	d.serving(t)
 	d.interrupt(t)
 	if _, err := os.Stat(filepath.Join(dir, ".vitrine")); err == nil {
-		t.Error("the data is in a directory that Postgres cannot enter")
+		t.Error("the data is in a directory that Postgres cannot read")
 	}
 	data := regexp.MustCompile(`data and logs are in (/var/lib/vitrine/[0-9a-f]+)`).FindStringSubmatch(d.out.String())
 	if data == nil {
-		t.Fatalf("no word of where the data is:\n%s", d.out)
+		t.Fatalf("the output does not name the data directory:\n%s", d.out)
 	}
 	if err := os.RemoveAll(data[1]); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestDevSaysWhatIsWrong(t *testing.T) {
+func testDevInvalidOptions(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,19 +171,19 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 	defer l.Close()
 	d := startDev(t, t.TempDir(), "--http", l.Addr().String(), "--bin", t.TempDir(), "--data", "x")
 	if err := <-d.done; err == nil {
-		t.Error("it went on")
+		t.Error("it did not fail")
 	}
 	text := d.out.String()
 	for _, want := range []string{
 		l.Addr().String() + " is in use", "--http", "the program api is not in", "make build",
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("%q is not in the output:\n%s", want, text)
+			t.Errorf("the output does not contain %q:\n%s", want, text)
 		}
 	}
 }
 
-func TestDevEndsWithItsPrograms(t *testing.T) {
+func testDevWorkerExit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	openParents(t, dir)

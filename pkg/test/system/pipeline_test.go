@@ -17,7 +17,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// volume is a directory as kubelet mounts a ConfigMap: what is read is behind the link ..data, which is swapped.
+// volume is a directory in the layout of a ConfigMap volume: the file is a link through ..data, which the kubelet replaces.
 type volume struct {
 	t     *testing.T
 	dir   string
@@ -36,7 +36,7 @@ func newVolume(t *testing.T) *volume {
 
 func (v *volume) file() string { return filepath.Join(v.dir, "imagepipeline.yaml") }
 
-// publish swaps the content. Old ones stay, to keep it short.
+// publish replaces the content. Unlike the kubelet, it keeps old versions.
 func (v *volume) publish(content string) {
 	v.t.Helper()
 	v.count++
@@ -50,7 +50,7 @@ func (v *volume) publish(content string) {
 	}
 }
 
-// stdout runs vitrine to its end and returns what it prints, without its errors.
+// stdout runs vitrine until it exits and returns its standard output.
 func (s *system) stdout(args ...string) (string, error) {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), filepath.Join(binDir(s.t), "vitrine"), args...)
@@ -59,7 +59,7 @@ func (s *system) stdout(args ...string) (string, error) {
 	return string(out), err
 }
 
-// revision is what vitrine pipeline check says of a document.
+// revision returns the pipeline revision of a document, as vitrine pipeline check prints it.
 func (s *system) revision(document string) string {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "p.yaml")
@@ -74,8 +74,8 @@ func (s *system) revision(document string) string {
 	return found[1]
 }
 
-// shows is nil if the program's metrics say that the revision alone is in force, and whether its file is.
-func (s *system) shows(r *running, revision string, success float64) error {
+// checkPipelineMetrics checks that a program's metrics have exactly this revision, and this success of the last reload.
+func (s *system) checkPipelineMetrics(r *running, revision string, success float64) error {
 	var infos []string
 	for line := range strings.Lines(string(s.call(http.MethodGet, r.admin+"/metrics", "").Body)) {
 		if strings.HasPrefix(line, "vitrine_pipeline_revision_info{") {
@@ -89,25 +89,25 @@ func (s *system) shows(r *running, revision string, success float64) error {
 		return fmt.Errorf("%s: success is %v, want %v", r.Name, got, success)
 	}
 	if s.metric(r, "vitrine_pipeline_reload_timestamp_seconds") < 1e9 {
-		return fmt.Errorf("%s tells no time of its last reload", r.Name)
+		return fmt.Errorf("%s has no time of its last reload", r.Name)
 	}
 	return nil
 }
 
-// status is nil if vitrine pipeline status ends as wanted and says of exactly those roles that the revision is in force,
-// with that mistake.
-func (s *system) status(agreed bool, revision, mistake string, roles ...string) error {
+// status checks that vitrine pipeline status lists exactly these roles with this revision and error, and that it exits with
+// code 0 if and only if agreed is true.
+func (s *system) status(agreed bool, revision, fileError string, roles ...string) error {
 	table, err := s.stdout("pipeline", "status")
 	if (err == nil) != agreed {
-		return fmt.Errorf("status ended well: %t\n%s", err == nil, table)
+		return fmt.Errorf("status succeeded: %t\n%s", err == nil, table)
 	}
 	if lines := strings.Split(strings.TrimSpace(table), "\n"); len(lines) != len(roles)+1 ||
-		strings.Count(table, revision) != len(roles) || strings.Count(table, mistake) < len(roles) {
-		return fmt.Errorf("want %v with %s and %q in\n%s", roles, revision, mistake, table)
+		strings.Count(table, revision) != len(roles) || strings.Count(table, fileError) < len(roles) {
+		return fmt.Errorf("want %v with %s and %q in\n%s", roles, revision, fileError, table)
 	}
 	out, err := s.stdout("pipeline", "status", "-o", "json")
 	if (err == nil) != agreed {
-		return fmt.Errorf("status -o json ended well: %t\n%s", err == nil, out)
+		return fmt.Errorf("status -o json succeeded: %t\n%s", err == nil, out)
 	}
 	var all struct {
 		Instances []struct {
@@ -121,9 +121,9 @@ func (s *system) status(agreed bool, revision, mistake string, roles ...string) 
 	var found []string
 	for _, i := range all.Instances {
 		found = append(found, i.Role)
-		if i.Revision != revision || !strings.Contains(i.Error, mistake) || (mistake == "") != (i.Error == "") ||
+		if i.Revision != revision || !strings.Contains(i.Error, fileError) || (fileError == "") != (i.Error == "") ||
 			i.Instance == "" || i.Seen < 0 || i.Seen > 60 {
-			return fmt.Errorf("want %s with %q of\n%s", revision, mistake, out)
+			return fmt.Errorf("want %s with %q of\n%s", revision, fileError, out)
 		}
 	}
 	if !slices.Equal(found, roles) {
@@ -132,30 +132,30 @@ func (s *system) status(agreed bool, revision, mistake string, roles ...string) 
 	return nil
 }
 
-// everywhere waits until all programs show it in their metrics, and status says it of them.
-func (s *system) everywhere(revision, mistake string, all ...*running) {
+// awaitPipeline waits until the metrics of all programs and vitrine pipeline status have the revision and the error.
+func (s *system) awaitPipeline(revision, fileError string, all ...*running) {
 	s.t.Helper()
 	success, roles := 1.0, []string{}
-	if mistake != "" {
+	if fileError != "" {
 		success = 0
 	}
 	for _, r := range all {
 		roles = append(roles, r.Name)
 	}
-	eventually(s.t, "the pipeline is seen everywhere", func() error {
+	eventually(s.t, "all programs report the pipeline", func() error {
 		for _, r := range all {
-			if err := s.shows(r, revision, success); err != nil {
+			if err := s.checkPipelineMetrics(r, revision, success); err != nil {
 				return err
 			}
 		}
-		return s.status(mistake == "", revision, mistake, roles...)
+		return s.status(fileError == "", revision, fileError, roles...)
 	})
 }
 
-// rendered makes a product with one picture and returns the names of its renditions.
-func (s *system) rendered(user int64) []string {
+// renditionNames creates a product with one image and returns the names of its renditions.
+func (s *system) renditionNames(user int64) []string {
 	s.t.Helper()
-	p := s.settled(s.post(user, s.sources.URL+photoPath).ID)
+	p := s.awaitSettled(s.post(user, s.sources.URL+photoPath).ID)
 	var names []string
 	for _, r := range p.Images[0].Renditions {
 		names = append(names, r.Name+"."+r.Format)
@@ -164,7 +164,7 @@ func (s *system) rendered(user int64) []string {
 	return names
 }
 
-func TestAChangedPipelineIsInForceWithoutARestart(t *testing.T) {
+func TestPipelineReload(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t)
 	s := newSystem(t, map[string]string{"VITRINE_PIPELINE_FILE": v.file()})
@@ -174,9 +174,9 @@ func TestAChangedPipelineIsInForceWithoutARestart(t *testing.T) {
 	}
 	work, api := s.start("worker"), s.start("api")
 	before := s.revision(string(first))
-	s.everywhere(before, "", api, work)
+	s.awaitPipeline(before, "", api, work)
 	user := s.user()
-	old := s.settled(s.post(user, s.sources.URL+photoPath).ID)
+	old := s.awaitSettled(s.post(user, s.sources.URL+photoPath).ID)
 
 	changed, err := pipeline.Parse(first)
 	if err != nil {
@@ -188,30 +188,30 @@ func TestAChangedPipelineIsInForceWithoutARestart(t *testing.T) {
 	}}
 	after := s.revision(string(changed.Document()))
 	v.publish(string(changed.Document()))
-	s.everywhere(after, "", api, work)
-	if got := s.rendered(user); !slices.Equal(got, []string{"tiny.jpeg"}) || before == after {
-		t.Errorf("a new picture has %v, want the new pipeline's", got)
+	s.awaitPipeline(after, "", api, work)
+	if got := s.renditionNames(user); !slices.Equal(got, []string{"tiny.jpeg"}) || before == after {
+		t.Errorf("a new image has %v, want the renditions of the new pipeline", got)
 	}
-	if again := s.settled(old.ID); len(again.Images[0].Renditions) != 6 || again.Version != old.Version {
-		t.Errorf("an old picture has changed: %+v", again)
+	if unchanged := s.awaitSettled(old.ID); len(unchanged.Images[0].Renditions) != 6 || unchanged.Version != old.Version {
+		t.Errorf("an old image has changed: %+v", unchanged)
 	}
 
 	v.publish(strings.Replace(string(changed.Document()), `"width":64`, `"width":-1`, 1))
-	s.everywhere(after, "spec.renditions[0].width", api, work)
-	if got := s.rendered(user); !slices.Equal(got, []string{"tiny.jpeg"}) {
-		t.Errorf("under a bad file a new picture has %v, want the last good pipeline's", got)
+	s.awaitPipeline(after, "spec.renditions[0].width", api, work)
+	if got := s.renditionNames(user); !slices.Equal(got, []string{"tiny.jpeg"}) {
+		t.Errorf("with an invalid file a new image has %v, want the renditions of the last valid pipeline", got)
 	}
 	if _, err := s.stdout("pipeline", "check", v.file()); err == nil {
-		t.Error("check finds nothing wrong with what is refused")
+		t.Error("check accepts an invalid file")
 	}
 
 	v.publish(string(first))
-	s.everywhere(before, "", api, work)
+	s.awaitPipeline(before, "", api, work)
 	if err := work.Stop(); err != nil {
 		t.Error(err)
 	}
 	if err := s.status(true, before, "", "api"); err != nil {
-		t.Errorf("after the worker's orderly stop: %v", err)
+		t.Errorf("after the worker's shutdown: %v", err)
 	}
 }
 
@@ -240,7 +240,7 @@ func TestPipelineCheck(t *testing.T) {
 	}
 	for _, args := range [][]string{{"/nowhere"}, {}, {"../../../k8s/imagepipeline.yaml", bad}, {"/dev/null"}} {
 		if out, err := cli(t, nil, "vitrine", append([]string{"pipeline", "check"}, args...)...); err == nil {
-			t.Errorf("%v is found right:\n%s", args, out)
+			t.Errorf("check %v succeeds:\n%s", args, out)
 		}
 	}
 	cmd := exec.Command(filepath.Join(binDir(t), "vitrine"), "pipeline", "check", "-")
@@ -250,12 +250,12 @@ func TestPipelineCheck(t *testing.T) {
 	}
 }
 
-func TestPipelineStatusSaysWhatItCannotTell(t *testing.T) {
+func TestPipelineStatusErrors(t *testing.T) {
 	t.Parallel()
 	for want, env := range map[string][]string{
 		"VITRINE_POSTGRES_DSN":         nil,
 		"no instance has written":      {"VITRINE_POSTGRES_DSN=" + migrated(t)},
-		"the database cannot be reach": {"VITRINE_POSTGRES_DSN=postgres://nobody@127.0.0.1:1/x"},
+		"the database cannot be reach": {"VITRINE_POSTGRES_DSN=postgres://absent@127.0.0.1:1/x"},
 	} {
 		if out, err := cli(t, env, "vitrine", "pipeline", "status"); err == nil || !strings.Contains(out, want) {
 			t.Errorf("got %v, want %q in\n%s", err, want, out)
@@ -271,7 +271,7 @@ func TestPipelineStatusSaysWhatItCannotTell(t *testing.T) {
 	}
 }
 
-// migrated returns the DSN of a database that nobody uses yet.
+// migrated returns the DSN of an empty database with all migrations.
 func migrated(t *testing.T) string {
 	t.Helper()
 	dsn := servers.Postgres(t)

@@ -23,14 +23,14 @@ import (
 	"vitrine.io/pkg/test/client"
 )
 
-// vault is a system with a backup of its database.
-type vault struct {
+// backupSystem is a system with a backup of its database.
+type backupSystem struct {
 	*system
 	file string
 }
 
-// tool runs one of Postgres' programs on the system's schema.
-func (v *vault) tool(name string, args ...string) {
+// tool runs a client program of Postgres.
+func (v *backupSystem) tool(name string, args ...string) {
 	v.t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -46,8 +46,8 @@ func (v *vault) tool(name string, args ...string) {
 	}
 }
 
-// place returns the server's URL as libpq understands it, and the schema.
-func (v *vault) place() (server, schema string) {
+// schema returns the server's URL for libpq, and the schema.
+func (v *backupSystem) schema() (server, schema string) {
 	v.t.Helper()
 	u, err := url.Parse(v.env["VITRINE_POSTGRES_DSN"])
 	if err != nil {
@@ -60,21 +60,21 @@ func (v *vault) place() (server, schema string) {
 	return u.String(), schema
 }
 
-func (v *vault) backUp() {
+func (v *backupSystem) backUp() {
 	v.t.Helper()
-	server, schema := v.place()
+	server, schema := v.schema()
 	v.tool("pg_dump", "--schema="+schema, "--file="+v.file, server)
 }
 
-func (v *vault) restore() {
+func (v *backupSystem) restore() {
 	v.t.Helper()
-	server, schema := v.place()
+	server, schema := v.schema()
 	v.tool("psql", "--quiet", "--set=ON_ERROR_STOP=1", "--command=DROP SCHEMA "+schema+" CASCADE", server)
 	v.tool("psql", "--quiet", "--set=ON_ERROR_STOP=1", "--file="+v.file, server)
 }
 
-// restored runs vitrine restored, and returns how many pictures it looked at and asked for again.
-func (v *vault) restored(args ...string) (pictures, again int) {
+// restored runs vitrine restored and returns how many images it checked and how many it republished.
+func (v *backupSystem) restored(args ...string) (images, republished int) {
 	v.t.Helper()
 	out, err := cli(v.t, v.environ(), "vitrine", append([]string{"restored"}, args...)...)
 	if err != nil {
@@ -93,17 +93,17 @@ func (v *vault) restored(args ...string) (pictures, again int) {
 			return l.Images, l.AskedAgain
 		}
 	}
-	v.t.Fatalf("no line says what has come of it:\n%s", out)
+	v.t.Fatalf("the output has no summary:\n%s", out)
 	return 0, 0
 }
 
-// row is what Postgres says of a product.
+// row is a product in Postgres.
 type row struct {
 	name    string
 	version int64
 }
 
-func (v *vault) rows() map[int64]row {
+func (v *backupSystem) rows() map[int64]row {
 	v.t.Helper()
 	conn, err := pgx.Connect(v.t.Context(), v.env["VITRINE_POSTGRES_DSN"])
 	if err != nil {
@@ -123,8 +123,8 @@ func (v *vault) rows() map[int64]row {
 	return all
 }
 
-// get reads a product, with an ETag that the client has kept, or "".
-func (v *vault) get(id int64, etag string) client.Response {
+// get reads a product, with If-None-Match unless etag is "".
+func (v *backupSystem) get(id int64, etag string) client.Response {
 	v.t.Helper()
 	if etag == "" {
 		return v.call(http.MethodGet, fmt.Sprintf("/products/%d", id), "")
@@ -132,19 +132,19 @@ func (v *vault) get(id int64, etag string) client.Response {
 	return v.call(http.MethodGet, fmt.Sprintf("/products/%d", id), "", "If-None-Match", etag)
 }
 
-func (v *vault) patch(id int64, body string, header ...string) client.Response {
+func (v *backupSystem) patch(id int64, body string, header ...string) client.Response {
 	v.t.Helper()
 	return v.call(http.MethodPatch, fmt.Sprintf("/products/%d", id), body,
 		append(header, "Content-Type", "application/merge-patch+json")...)
 }
 
-// loses takes a picture's objects out of the bucket.
-func (v *vault) loses(p client.Product, i int) {
+// deleteObjects deletes an image's objects from the bucket.
+func (v *backupSystem) deleteObjects(p client.Product, i int) {
 	v.t.Helper()
 	bucket, err := blob.New(blob.Config{
 		Endpoint: v.env["VITRINE_S3_ENDPOINT"], Region: v.env["VITRINE_S3_REGION"], Bucket: v.env["VITRINE_S3_BUCKET"],
 		AccessKey: v.env["VITRINE_S3_ACCESS_KEY"], SecretKey: v.env["VITRINE_S3_SECRET_KEY"], PathStyle: true,
-		MaxAttempts: 3, AttemptTimeout: patience,
+		MaxAttempts: 3, AttemptTimeout: timeout,
 	}, prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {
 		v.t.Fatal(err)
@@ -156,10 +156,10 @@ func (v *vault) loses(p client.Product, i int) {
 	}
 }
 
-// past is what clients have seen: ETags by product.
-type past map[int64][]string
+// etagsByProduct holds the ETags that clients have received, by product id.
+type etagsByProduct map[int64][]string
 
-func (v *vault) sees(seen past, id int64) {
+func (v *backupSystem) recordETag(seen etagsByProduct, id int64) {
 	v.t.Helper()
 	a := v.get(id, "")
 	if a.Status != http.StatusOK {
@@ -168,17 +168,17 @@ func (v *vault) sees(seen past, id int64) {
 	seen[id] = append(seen[id], a.Header.Get("ETag"))
 }
 
-// holds compares every answer, to clients who know nothing and to those who know everything, with what Postgres says.
-func (v *vault) holds(seen past) {
+// checkResponses compares the responses to clients without and with each known ETag with the rows in Postgres.
+func (v *backupSystem) checkResponses(seen etagsByProduct) {
 	v.t.Helper()
 	rows := v.rows()
 	for id, etags := range seen {
 		for _, etag := range append([]string{""}, etags...) {
 			a := v.get(id, etag)
-			want, there := rows[id]
-			if !there {
+			want, exists := rows[id]
+			if !exists {
 				if a.Status != http.StatusNotFound {
-					v.t.Errorf("product %d did not come back, and is answered with %d %s", id, a.Status, a.Body)
+					v.t.Errorf("product %d is not in the backup, got %d %s", id, a.Status, a.Body)
 				}
 				continue
 			}
@@ -187,83 +187,91 @@ func (v *vault) holds(seen past) {
 				Version int64  `json:"version"`
 			}
 			if a.Status != http.StatusOK || json.Unmarshal(a.Body, &got) != nil || got.Name != want.name ||
-				got.Version < want.version { // its pictures may be in work
-				v.t.Errorf("product %d to a client who has %s: %d %s, want %+v", id, etag, a.Status, a.Body, want)
+				got.Version < want.version { // its images may be in progress
+				v.t.Errorf("product %d with If-None-Match %q: %d %s, want %+v", id, etag, a.Status, a.Body, want)
 			}
 		}
 	}
 }
 
-// lostTime is what happens after the backup, and did not happen.
-func (v *vault) lostTime(seen past, user int64, changed, deleted, hurt, waiting client.Product) (ids []int64) {
+// changeAfterBackup makes changes that the restore will undo. It returns the ids that were assigned.
+func (v *backupSystem) changeAfterBackup(
+	seen etagsByProduct, user int64, changed, deleted, damaged, waiting client.Product,
+) (ids []int64) {
 	v.t.Helper()
 	for _, name := range []string{"Stool", "Throne", "Sofa"} {
 		if a := v.patch(changed.ID, `{"product_name":"`+name+`"}`); a.Status != http.StatusOK {
 			v.t.Fatalf("patch: %d %s", a.Status, a.Body)
 		}
-		v.sees(seen, changed.ID)
+		v.recordETag(seen, changed.ID)
 	}
 	if a := v.call(http.MethodDelete, fmt.Sprintf("/products/%d", deleted.ID), ""); a.Status != http.StatusNoContent {
 		v.t.Fatalf("delete: %d %s", a.Status, a.Body)
 	}
-	if a := v.get(deleted.ID, ""); a.Status != http.StatusNotFound { // which is cached now
+	if a := v.get(deleted.ID, ""); a.Status != http.StatusNotFound { // fills the cache with its absence
 		v.t.Fatalf("the deleted product: %d", a.Status)
 	}
-	again := fmt.Sprintf("/products/%d/images/%d/reprocess", hurt.ID, hurt.Images[0].ID)
-	if a := v.call(http.MethodPost, again, ""); a.Status != http.StatusAccepted {
+	reprocess := fmt.Sprintf("/products/%d/images/%d/reprocess", damaged.ID, damaged.Images[0].ID)
+	if a := v.call(http.MethodPost, reprocess, ""); a.Status != http.StatusAccepted {
 		v.t.Fatalf("reprocess: %d %s", a.Status, a.Body)
 	}
-	eventually(v.t, "the picture is remade", func() error {
-		if p := v.settled(hurt.ID); p.Images[0].Renditions[0].URL == hurt.Images[0].Renditions[0].URL {
-			return errors.New("it is the old one")
+	eventually(v.t, "the image is reprocessed", func() error {
+		if p := v.awaitSettled(damaged.ID); p.Images[0].Renditions[0].URL == damaged.Images[0].Renditions[0].URL {
+			return errors.New("not yet")
 		}
 		return nil
 	})
-	v.loses(hurt, 0) // as the compensator does after the grace
+	v.deleteObjects(damaged, 0) // as the garbage collector does after the grace period
 	for range 2 {
-		ids = append(ids, v.settled(v.post(user, v.sources.URL+drawingPath).ID).ID)
+		ids = append(ids, v.awaitSettled(v.post(user, v.sources.URL+drawingPath).ID).ID)
 	}
-	ids = append(ids, v.settled(waiting.ID).ID)
-	for _, id := range []int64{hurt.ID, ids[0], ids[1], waiting.ID} {
-		v.sees(seen, id)
+	ids = append(ids, v.awaitSettled(waiting.ID).ID)
+	for _, id := range []int64{damaged.ID, ids[0], ids[1], waiting.ID} {
+		v.recordETag(seen, id)
 	}
 	return ids
 }
 
-func TestRestoredFromABackup(t *testing.T) {
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	t.Run("from_backup", testRestoredFromBackup)
+	t.Run("failed_preconditions", testRestoredFailedPreconditions)
+}
+
+func testRestoredFromBackup(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, map[string]string{
 		"VITRINE_RESCUER_OVERDUE_AFTER": "2s",
-		"VITRINE_REDIS_TOMBSTONE_TTL":   "10m", // or what the lost time has left behind is gone before it is missed
+		"VITRINE_REDIS_TOMBSTONE_TTL":   "10m", // long enough for tombstones to outlive the restore
 	})
-	v := &vault{system: s, file: filepath.Join(s.dir, "backup.sql")}
+	v := &backupSystem{system: s, file: filepath.Join(s.dir, "backup.sql")}
 	work, api := s.start("worker"), s.start("api")
-	user, seen := s.user(), past{}
+	user, seen := s.user(), etagsByProduct{}
 	var made []client.Product
 	for range 3 {
-		made = append(made, s.settled(s.post(user, s.sources.URL+photoPath, s.sources.URL+drawingPath).ID))
+		made = append(made, s.awaitSettled(s.post(user, s.sources.URL+photoPath, s.sources.URL+drawingPath).ID))
 	}
-	changed, deleted, hurt := made[0], made[1], made[2]
+	changed, deleted, damaged := made[0], made[1], made[2]
 	if err := work.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	waiting := s.post(user, s.sources.URL+photoPath)
 	for _, p := range append(made, waiting) {
-		v.sees(seen, p.ID)
+		v.recordETag(seen, p.ID)
 	}
 	if out, err := cli(t, s.environ(), "vitrine", "restored"); err == nil || !strings.Contains(out, "stop them all") {
-		t.Errorf("beside a running program: %v\n%s", err, out)
+		t.Errorf("while a program is running: %v\n%s", err, out)
 	}
 	v.backUp()
 	before := v.rows()
 
 	work = s.start("worker")
-	later := v.lostTime(seen, user, changed, deleted, hurt, waiting)
+	later := v.changeAfterBackup(seen, user, changed, deleted, damaged, waiting)
 	lostUser := s.user()
 	if err := errors.Join(api.Stop(), work.Stop()); err != nil {
 		t.Fatal(err)
 	}
-	// News of the lost time that nobody has read yet.
+	// An event from after the backup that no consumer has read yet.
 	for _, err := range s.publisher().Publish(t.Context(), []event.Message{event.New(uuid.NewString(), event.Key(changed.ID),
 		event.ProductChanged{ProductID: changed.ID, Version: 50})}) {
 		if err != nil {
@@ -273,49 +281,58 @@ func TestRestoredFromABackup(t *testing.T) {
 
 	v.restore()
 	if got := v.rows(); len(got) != len(before) || got[changed.ID] != before[changed.ID] {
-		t.Fatalf("the backup has %+v, not %+v", got, before)
+		t.Fatalf("the restored rows are %+v, want %+v", got, before)
 	}
 	for _, want := range []int{1, 0} { // safe to repeat
-		if pictures, again := v.restored("--force", "--jump", "5000"); pictures < 5 || again != want {
-			t.Errorf("%d pictures were looked at and %d asked for again, want at least 5 and %d", pictures, again, want)
+		if images, republished := v.restored("--force", "--jump", "5000"); images < 5 || republished != want {
+			t.Errorf("%d images checked and %d republished, want at least 5 and %d", images, republished, want)
 		}
 	}
 	s.start("worker")
 	api = s.start("api")
-	v.holds(seen)
-	remade, ready := s.settled(hurt.ID), s.settled(waiting.ID)
-	eventually(t, "the picture whose objects are gone is made again", func() error {
-		if remade = s.settled(hurt.ID); remade.Images[0].Renditions[0].URL == hurt.Images[0].Renditions[0].URL {
+	v.checkResponses(seen)
+	v.checkImages(damaged, waiting, changed, deleted)
+	v.checkAfterRestore(api, seen, user, changed, append(later, lostUser))
+	v.checkResponses(seen)
+}
+
+// checkImages waits until the image without objects is reprocessed, and downloads the first image of each product.
+func (v *backupSystem) checkImages(damaged, waiting, changed, deleted client.Product) {
+	v.t.Helper()
+	reprocessed, ready := v.awaitSettled(damaged.ID), v.awaitSettled(waiting.ID)
+	eventually(v.t, "the image without objects is reprocessed", func() error {
+		reprocessed = v.awaitSettled(damaged.ID)
+		if reprocessed.Images[0].Renditions[0].URL == damaged.Images[0].Renditions[0].URL {
 			return errors.New("not yet")
 		}
 		return nil
 	})
-	for _, p := range []client.Product{remade, ready, s.settled(changed.ID), s.settled(deleted.ID)} {
+	for _, p := range []client.Product{reprocessed, ready, v.awaitSettled(changed.ID), v.awaitSettled(deleted.ID)} {
 		for _, r := range p.Images[0].Renditions {
-			s.checkRendition(r.URL, r.Format, image.Pt(r.Width, r.Height), r.Bytes, image.Pt(1200, 800))
+			v.checkRendition(r.URL, r.Format, image.Pt(r.Width, r.Height), r.Bytes, image.Pt(1200, 800))
 		}
 	}
-	v.goesOn(api, seen, user, changed, append(later, lostUser))
-	v.holds(seen)
 }
 
-// goesOn shows that the new time is told from the lost one: in the cache, in what clients send, and in ids.
-func (v *vault) goesOn(api *running, seen past, user int64, changed client.Product, ids []int64) {
+// checkAfterRestore checks that versions, ETags and ids from after the backup do not collide with new ones.
+func (v *backupSystem) checkAfterRestore(
+	api *running, seen etagsByProduct, user int64, changed client.Product, ids []int64,
+) {
 	v.t.Helper()
-	eventually(v.t, "the product that has changed in the lost time is cached", func() error {
+	eventually(v.t, "the product that changed after the backup is cached", func() error {
 		hits := v.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}")
 		for range 2 {
 			v.get(changed.ID, "")
 		}
 		if got := v.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}"); got < hits+1 {
-			return errors.New("it is read from Postgres each time")
+			return errors.New("no cache hit")
 		}
 		return nil
 	})
 	for _, etag := range seen[changed.ID] {
 		a := v.patch(changed.ID, `{"product_name":"Overwritten"}`, "If-Match", etag)
 		if a.Status != http.StatusPreconditionFailed {
-			v.t.Errorf("a client who has %s may change what it has not seen: %d %s", etag, a.Status, a.Body)
+			v.t.Errorf("If-Match %s from after the backup: %d %s, want 412", etag, a.Status, a.Body)
 		}
 	}
 	if a := v.patch(changed.ID, `{"product_name":"Bench"}`); a.Status != http.StatusOK {
@@ -326,14 +343,14 @@ func (v *vault) goesOn(api *running, seen past, user int64, changed client.Produ
 	}
 	p := v.post(user, v.sources.URL+photoPath)
 	if top := slices.Max(ids); p.ID <= top || v.user() <= top || p.Images[0].ID <= top {
-		v.t.Errorf("product %d, picture %d: ids up to %d were given out before", p.ID, p.Images[0].ID, top)
+		v.t.Errorf("got product %d and image %d, but ids up to %d were used before the restore", p.ID, p.Images[0].ID, top)
 	}
 }
 
-func TestRestoredLooksBeforeItLeaps(t *testing.T) {
+func testRestoredFailedPreconditions(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
-	v := &vault{system: s}
+	v := &backupSystem{system: s}
 	epoch := func() string {
 		t.Helper()
 		conn, err := pgx.Connect(t.Context(), s.env["VITRINE_POSTGRES_DSN"])
@@ -365,10 +382,10 @@ func TestRestoredLooksBeforeItLeaps(t *testing.T) {
 		}
 	}
 	if got := epoch(); got != "0" {
-		t.Errorf("what was refused has raised the epoch to %s", got)
+		t.Errorf("failed commands have raised the epoch to %s", got)
 	}
-	if pictures, again := v.restored(); pictures+again != 0 || epoch() != "1" {
-		t.Errorf("an empty database: %d pictures, %d asked for again, epoch %s", pictures, again, epoch())
+	if images, republished := v.restored(); images+republished != 0 || epoch() != "1" {
+		t.Errorf("an empty database: %d images, %d republished, epoch %s", images, republished, epoch())
 	}
 }
 

@@ -26,8 +26,8 @@ import (
 	"vitrine.io/pkg/test/port"
 )
 
-// balancer sends connections to the endpoints that are ready, in turns, as a Service does: it looks at nothing but
-// readiness, knows nothing of requests, and a connection stays where it is.
+// balancer distributes connections over the ready endpoints in turn, as a Kubernetes Service does. It balances connections,
+// not requests.
 type balancer struct {
 	net.Listener
 	mu        sync.Mutex
@@ -35,11 +35,11 @@ type balancer struct {
 	next      int
 }
 
-// endpoint is an api behind the balancer. It is out before it has been asked for the first time.
+// endpoint is an api process behind the balancer.
 type endpoint struct {
 	addr, admin string
 	ready       atomic.Bool
-	asked       chan struct{} // closed to end the asking
+	stop        chan struct{} // closed to end the polling
 	done        chan struct{}
 }
 
@@ -57,25 +57,25 @@ func newBalancer(t *testing.T) *balancer {
 			if err != nil {
 				return
 			}
-			conns.Go(func() { b.carry(conn) })
+			conns.Go(func() { b.forward(conn) })
 		}
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
 		for _, e := range b.endpoints {
-			e.forget()
+			e.remove()
 		}
 		conns.Wait()
 	})
 	return b
 }
 
-// carry brings bytes to and fro until one side has closed.
-func (b *balancer) carry(client net.Conn) {
+// forward copies bytes in both directions until one side closes.
+func (b *balancer) forward(client net.Conn) {
 	defer client.Close()
 	addr := b.pick()
 	if addr == "" {
-		return // the client sees a connection that ends, as with a Service without endpoints
+		return // the connection is closed, as by a Service without endpoints
 	}
 	server, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -104,10 +104,10 @@ func (b *balancer) pick() string {
 	return ""
 }
 
-// add puts an api behind the balancer and asks it for its readiness from now on.
+// add registers an api process and polls its readiness every 20 ms.
 func (b *balancer) add(addr, admin string) *endpoint {
-	e := &endpoint{addr: addr, admin: admin, asked: make(chan struct{}), done: make(chan struct{})}
-	e.ready.Store(answers(admin+"/readyz", http.StatusOK) == nil)
+	e := &endpoint{addr: addr, admin: admin, stop: make(chan struct{}), done: make(chan struct{})}
+	e.ready.Store(checkStatus(admin+"/readyz", http.StatusOK) == nil)
 	b.mu.Lock()
 	b.endpoints = append(b.endpoints, e)
 	b.mu.Unlock()
@@ -117,35 +117,35 @@ func (b *balancer) add(addr, admin string) *endpoint {
 		defer tick.Stop()
 		for {
 			select {
-			case <-e.asked:
+			case <-e.stop:
 				return
 			case <-tick.C:
-				e.ready.Store(answers(admin+"/readyz", http.StatusOK) == nil)
+				e.ready.Store(checkStatus(admin+"/readyz", http.StatusOK) == nil)
 			}
 		}
 	}()
 	return e
 }
 
-func (e *endpoint) forget() {
+func (e *endpoint) remove() {
 	select {
-	case <-e.asked:
+	case <-e.stop:
 	default:
-		close(e.asked)
+		close(e.stop)
 	}
 	<-e.done
 }
 
-// caller is a client that tries nothing twice. It keeps its connection for as long as it may. It is not package client's,
-// because net/http sends a GET again when a kept connection has ended, and so hides the loss that is looked for here.
-type caller struct {
+// plainClient is an HTTP client that never retries. It reuses its connection. The test cannot use package client, because
+// net/http repeats a GET when a reused connection has been closed, which hides lost requests.
+type plainClient struct {
 	addr string
 	conn net.Conn
 	in   *bufio.Reader
 }
 
-// call sends one request and returns the answer's body. Whatever is not the wanted status is an error.
-func (c *caller) call(method, path, body string, status int) ([]byte, error) {
+// call sends one request and returns the response's body. A status other than the given one is an error.
+func (c *plainClient) call(method, path, body string, status int) ([]byte, error) {
 	if c.conn == nil {
 		conn, err := net.Dial("tcp", c.addr)
 		if err != nil {
@@ -153,7 +153,7 @@ func (c *caller) call(method, path, body string, status int) ([]byte, error) {
 		}
 		c.conn, c.in = conn, bufio.NewReader(conn)
 	}
-	text, err := c.exchange(method, path, body, status)
+	text, err := c.roundTrip(method, path, body, status)
 	if err != nil {
 		c.close()
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
@@ -161,8 +161,8 @@ func (c *caller) call(method, path, body string, status int) ([]byte, error) {
 	return text, nil
 }
 
-func (c *caller) exchange(method, path, body string, status int) ([]byte, error) {
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+func (c *plainClient) roundTrip(method, path, body string, status int) ([]byte, error) {
+	if err := c.conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
 	}
 	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: shop.example\r\nContent-Length: %d\r\n", method, path, len(body))
@@ -184,41 +184,41 @@ func (c *caller) exchange(method, path, body string, status int) ([]byte, error)
 	if resp.StatusCode != status {
 		return nil, fmt.Errorf("%s: %s", resp.Status, text)
 	}
-	if resp.Close { // as the server asks
+	if resp.Close { // the server sent Connection: close
 		c.close()
 	}
 	return text, nil
 }
 
-func (c *caller) close() {
+func (c *plainClient) close() {
 	if c.conn != nil {
 		_ = c.conn.Close()
 		c.conn = nil
 	}
 }
 
-// load is clients at work until they are stopped.
+// load is a set of clients that send requests until stop is closed.
 type load struct {
 	stop    chan struct{}
 	wg      sync.WaitGroup
 	mu      sync.Mutex
-	wrong   []error
+	errs    []error
 	reads   int
-	created []int64 // ids of products, one picture each
+	created []int64 // ids of products with one image each
 }
 
 func (l *load) note(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.wrong = append(l.wrong, err)
+		l.errs = append(l.errs, err)
 	}
 }
 
-// run starts a client that does again and again what it is told.
-func (l *load) run(addr string, do func(*caller) error) {
+// run starts a client that calls do in a loop.
+func (l *load) run(addr string, do func(*plainClient) error) {
 	l.wg.Go(func() {
-		c := &caller{addr: addr}
+		c := &plainClient{addr: addr}
 		defer c.close()
 		for {
 			select {
@@ -231,14 +231,14 @@ func (l *load) run(addr string, do func(*caller) error) {
 	})
 }
 
-// rollingSystem is two of each behind a balancer.
+// rollingSystem is a system with two api processes behind a balancer, and two workers.
 type rollingSystem struct {
 	*system
-	balancer *balancer
-	apis     []*running
-	behind   []*endpoint
-	workers  []*running
-	load     *load
+	balancer  *balancer
+	apis      []*running
+	endpoints []*endpoint
+	workers   []*running
+	load      *load
 }
 
 func (s *rollingSystem) startAPI() (*running, *endpoint) {
@@ -248,28 +248,28 @@ func (s *rollingSystem) startAPI() (*running, *endpoint) {
 	return r, s.balancer.add(addr, r.admin)
 }
 
-// replace starts another program, then stops one as Kubernetes does, and wants it to end well.
-func (s *rollingSystem) replace(old *running) {
+// terminate stops a program with SIGTERM, as Kubernetes does, and checks that it exits with code 0.
+func (s *rollingSystem) terminate(old *running) {
 	s.t.Helper()
 	if err := syscall.Kill(old.PID(), syscall.SIGTERM); err != nil {
 		s.t.Fatal(err)
 	}
 	select {
 	case <-old.Exited():
-	case <-time.After(patience):
-		s.t.Fatalf("%s does not end", old.Name)
+	case <-time.After(timeout):
+		s.t.Fatalf("%s does not exit", old.Name)
 	}
 	if state := old.State(); state != "exit status 0" {
 		s.t.Errorf("%s ended with %s", old.Name, state)
 	}
 }
 
-// begin starts clients that read, and one that adds a product with a picture now and then.
-func (s *rollingSystem) begin(user int64, first int64) {
+// startClients starts four clients that read a product, and two that together create a product with an image every 100 ms.
+func (s *rollingSystem) startClients(user int64, first int64) {
 	s.load = &load{stop: make(chan struct{})}
 	addr := s.balancer.Addr().String()
 	for range 4 {
-		s.load.run(addr, func(c *caller) error {
+		s.load.run(addr, func(c *plainClient) error {
 			_, err := c.call(http.MethodGet, fmt.Sprintf("/products/%d", first), "", http.StatusOK)
 			s.load.mu.Lock()
 			s.load.reads++
@@ -281,7 +281,7 @@ func (s *rollingSystem) begin(user int64, first int64) {
 	pause := time.NewTicker(100 * time.Millisecond)
 	s.t.Cleanup(pause.Stop)
 	for range 2 {
-		s.load.run(addr, func(c *caller) error {
+		s.load.run(addr, func(c *plainClient) error {
 			<-pause.C
 			body := fmt.Sprintf(`{"user_id":%d,"product_name":"Chair","product_images":["%s/120x80/%d.jpg"],"product_price":"1.00"}`,
 				user, s.sources.URL, number.Add(1))
@@ -301,16 +301,16 @@ func (s *rollingSystem) begin(user int64, first int64) {
 	}
 }
 
-// hammer has wrk read a product, with a request under way on each of its connections nearly all the time, until the returned
-// function stops it and returns what it has to say.
-func (s *rollingSystem) hammer(id int64) (stop func() string) {
+// startWrk starts wrk, which reads a product on four connections with a delay of 5 ms between requests. The returned
+// function stops it and returns its output.
+func (s *rollingSystem) startWrk(id int64) (stop func() string) {
 	s.t.Helper()
-	breath := filepath.Join(s.t.TempDir(), "breath.lua")
-	if err := os.WriteFile(breath, []byte("function delay() return 5 end"), 0o600); err != nil { // milliseconds
+	script := filepath.Join(s.t.TempDir(), "delay.lua")
+	if err := os.WriteFile(script, []byte("function delay() return 5 end"), 0o600); err != nil { // milliseconds
 		s.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(s.t.Context(), "wrk", "--threads", "1", "--connections", "4", "--duration", "10m",
-		"--timeout", "1m", "--script", breath, fmt.Sprintf("%s/products/%d", s.url, id))
+		"--timeout", "1m", "--script", script, fmt.Sprintf("%s/products/%d", s.url, id))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
@@ -324,8 +324,8 @@ func (s *rollingSystem) hammer(id int64) (stop func() string) {
 	}
 }
 
-// progress waits until the clients have been answered more often: each state of the system has its share of the load.
-func (s *rollingSystem) progress() {
+// awaitProgress waits for 50 more reads and 5 more creations, so that every state of the system gets some load.
+func (s *rollingSystem) awaitProgress() {
 	s.t.Helper()
 	counts := func() (reads, created int) {
 		s.load.mu.Lock()
@@ -333,7 +333,7 @@ func (s *rollingSystem) progress() {
 		return s.load.reads, len(s.load.created)
 	}
 	reads, created := counts()
-	eventually(s.t, "the clients are answered", func() error {
+	eventually(s.t, "the clients make progress", func() error {
 		if r, c := counts(); r < reads+50 || c < created+5 {
 			return errors.New("not yet")
 		}
@@ -341,91 +341,91 @@ func (s *rollingSystem) progress() {
 	})
 }
 
-// workedTwice returns how many pictures were begun and downloaded more than once.
-func (s *rollingSystem) workedTwice() int {
+// countRepeated returns the number of images that were processed or downloaded more than once.
+func (s *rollingSystem) countRepeated() int {
 	s.t.Helper()
 	conn, err := pgx.Connect(s.t.Context(), s.env["VITRINE_POSTGRES_DSN"])
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer conn.Close(s.t.Context())
-	rows, err := conn.Query(s.t.Context(), "SELECT source_url, status, job_state, fencing_token FROM images WHERE source_url LIKE $1 || '%'",
-		s.sources.URL)
+	const query = "SELECT source_url, status, job_state, fencing_token FROM images WHERE source_url LIKE $1 || '%'"
+	rows, err := conn.Query(s.t.Context(), query, s.sources.URL)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	type row struct {
-		Source, Status, Work string
-		Fence                int
+		Source, Status, JobState string
+		FencingToken             int
 	}
 	images, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	if len(images) != len(s.load.created) {
-		s.t.Errorf("%d pictures are in the database, %d were answered with 201", len(images), len(s.load.created))
+		s.t.Errorf("%d images are in the database, %d were created", len(images), len(s.load.created))
 	}
-	twice := 0
+	repeated := 0
 	for _, img := range images {
-		asked := s.sources.Requests(strings.TrimPrefix(img.Source, s.sources.URL))
-		if img.Status != "ready" || img.Work != "idle" || asked < 1 || asked > img.Fence {
-			s.t.Errorf("%+v was downloaded %d times, want it ready, and begun before each download", img, asked)
+		downloads := s.sources.Requests(strings.TrimPrefix(img.Source, s.sources.URL))
+		if img.Status != "ready" || img.JobState != "idle" || downloads < 1 || downloads > img.FencingToken {
+			s.t.Errorf("%+v was downloaded %d times, want it ready, with at most one download per attempt", img, downloads)
 		}
-		if img.Fence > 1 || asked > 1 {
-			twice++
+		if img.FencingToken > 1 || downloads > 1 {
+			repeated++
 		}
 	}
-	return twice
+	return repeated
 }
 
-func TestARollingRestartLosesNoRequestAndDoesNoWorkTwice(t *testing.T) {
+func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	s := &rollingSystem{system: newSystem(t, nil), balancer: newBalancer(t)}
 	for range 2 {
-		api, behind := s.startAPI()
-		s.apis, s.behind = append(s.apis, api), append(s.behind, behind)
+		api, endpoint := s.startAPI()
+		s.apis, s.endpoints = append(s.apis, api), append(s.endpoints, endpoint)
 		s.workers = append(s.workers, s.start("worker"))
 	}
 	s.url = "http://" + s.balancer.Addr().String()
 	user := s.user()
 	first := s.post(user)
-	s.begin(user, first.ID)
-	stop := s.hammer(first.ID)
-	s.progress()
+	s.startClients(user, first.ID)
+	stop := s.startWrk(first.ID)
+	s.awaitProgress()
 	transitions := 0
 	for i := range 2 {
 		s.startAPI()
-		s.progress()
-		s.replace(s.apis[i])
-		s.behind[i].forget()
-		s.progress()
+		s.awaitProgress()
+		s.terminate(s.apis[i])
+		s.endpoints[i].remove()
+		s.awaitProgress()
 		s.start("worker")
-		s.progress()
-		s.replace(s.workers[i])
-		s.progress()
-		transitions += 2 // partitions move when a worker comes and when one goes
+		s.awaitProgress()
+		s.terminate(s.workers[i])
+		s.awaitProgress()
+		transitions += 2 // partitions are reassigned when a worker joins and when one leaves
 	}
-	said := stop()
+	output := stop()
 	close(s.load.stop)
 	s.load.wg.Wait()
-	// It says nothing of errors where there are none.
-	if !regexp.MustCompile(`\b[1-9]\d* requests in`).MatchString(said) || strings.Contains(said, "Socket errors") ||
-		strings.Contains(said, "Non-2xx") {
-		t.Errorf("wrk has lost requests, or made none:\n%s", said)
+	// wrk prints these lines only if there were errors.
+	if !regexp.MustCompile(`\b[1-9]\d* requests in`).MatchString(output) || strings.Contains(output, "Socket errors") ||
+		strings.Contains(output, "Non-2xx") {
+		t.Errorf("wrk lost requests or sent none:\n%s", output)
 	}
-	for _, err := range s.load.wrong {
-		t.Errorf("a request was lost: %v", err)
+	for _, err := range s.load.errs {
+		t.Errorf("lost request: %v", err)
 	}
 	for _, id := range s.load.created {
-		if got := s.settled(id); got.ImageStatus != "ready" {
+		if got := s.awaitSettled(id); got.ImageStatus != "ready" {
 			t.Errorf("product %d: %+v", id, got)
 		}
 	}
-	// Whatever moves a partition interrupts at most what every worker has in hand: two pictures for each codec process.
+	// A rebalance interrupts at most the images in progress: two per worker, because each has one codec process.
 	const workers, inHand = 3, 2
-	twice := s.workedTwice()
-	t.Logf("%d reads, %d pictures, %d worked twice", s.load.reads, len(s.load.created), twice)
-	if most := transitions * workers * inHand; twice > most {
-		t.Errorf("%d of %d pictures were worked twice, want at most the %d that were in flight", twice, len(s.load.created), most)
+	repeated := s.countRepeated()
+	t.Logf("%d reads, %d images, %d processed more than once", s.load.reads, len(s.load.created), repeated)
+	if limit := transitions * workers * inHand; repeated > limit {
+		t.Errorf("%d of %d images were processed more than once, want at most %d", repeated, len(s.load.created), limit)
 	}
 }

@@ -18,7 +18,7 @@ func (s *system) startSamples() string {
 	p := &process.Process{
 		Name: "samples", Argv: []string{filepath.Join(binDir(s.t), "vitrine"), "samples", "--addr", addr}, Dir: s.dir,
 		Env: []string{"GOCOVERDIR=" + coverDir(s.t)}, Log: filepath.Join(s.dir, "samples.log"),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: patience, ForkThread: s.forkThread,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: timeout, ForkThread: s.forkThread,
 	}
 	if err := p.Start(); err != nil {
 		s.t.Fatal(err)
@@ -29,11 +29,11 @@ func (s *system) startSamples() string {
 		}
 	})
 	url := "http://" + addr
-	eventually(s.t, "samples are served", func() error { return answers(url+"/healthz", http.StatusOK) })
+	eventually(s.t, "samples are served", func() error { return checkStatus(url+"/healthz", http.StatusOK) })
 	return url
 }
 
-func TestSmokeOfARunningSystem(t *testing.T) {
+func TestSmoke(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
 	samples := s.startSamples()
@@ -41,7 +41,7 @@ func TestSmokeOfARunningSystem(t *testing.T) {
 	s.start("api")
 	smoke := func(files ...string) (string, error) {
 		t.Helper()
-		args := []string{"smoke", "--api", s.url, "--timeout", patience.String()}
+		args := []string{"smoke", "--api", s.url, "--timeout", timeout.String()}
 		for _, file := range files {
 			args = append(args, "--source", samples+"/"+file)
 		}
@@ -53,6 +53,6 @@ func TestSmokeOfARunningSystem(t *testing.T) {
 	}
 	out, err = smoke("photos/3.jpg", "moon.jpg")
 	if err == nil || !strings.Contains(out, "moon.jpg) is failed: http_status: ") || strings.Contains(out, "photos/3.jpg) is") {
-		t.Errorf("a source that is not there: got %v\n%s", err, out)
+		t.Errorf("with a missing source: got %v\n%s", err, out)
 	}
 }

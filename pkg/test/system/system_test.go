@@ -24,10 +24,10 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// patience is how long a test waits for what should happen at once: long, because machines are slow and nothing is timed.
-const patience = 90 * time.Second
+// timeout bounds every wait for a condition. It is generous, because test machines are slow.
+const timeout = 90 * time.Second
 
-// Paths of source images, which begin with the size in pixels.
+// Paths of source images. They start with the size in pixels.
 const (
 	photoPath   = "/1200x800/photo.jpg"
 	drawingPath = "/500x400/drawing.png"
@@ -38,13 +38,13 @@ func TestMain(m *testing.M) { servers.Main(m) }
 // repository is the root of the repository, seen from this package.
 const repository = "../../.."
 
-// builtBin is where the programs are built if make test has not built them.
+// builtBin returns the directory for programs that make test has not built. It is always the same directory.
 func builtBin() string {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
-	return filepath.Join(cache, "vitrine", "test-bin") // always the same: nothing piles up
+	return filepath.Join(cache, "vitrine", "test-bin")
 }
 
 // programs returns the directory of the built programs, building them if make test has not.
@@ -73,7 +73,7 @@ func binDir(t *testing.T) string {
 	return dir
 }
 
-// system is one Vitrine on real servers: programs as processes, and a source of pictures.
+// system is one installation of Vitrine on real servers: programs as processes, and a server of source images.
 type system struct {
 	t          *testing.T
 	env        map[string]string
@@ -84,7 +84,7 @@ type system struct {
 	sources    *imageserver.Server
 }
 
-// newSystem sets a system up on the shared servers, without a program running. change alters its environment.
+// newSystem runs vitrine setup on the shared servers and starts no program. change overrides environment variables.
 func newSystem(t *testing.T, change map[string]string) *system {
 	t.Helper()
 	s := &system{t: t, dir: t.TempDir(), bin: binDir(t), forkThread: process.NewForkThread(), sources: newSources(t)}
@@ -94,34 +94,34 @@ func newSystem(t *testing.T, change map[string]string) *system {
 	p.Spec.Retry.Backoff = pipeline.Duration(200 * time.Millisecond)
 	s.env = map[string]string{
 		"PATH": os.Getenv("PATH"), "GOCOVERDIR": coverDir(t),
-		"VITRINE_LOG_LEVEL":                     "info",
-		"VITRINE_KAFKA_REPLICATION":             "1",
-		"VITRINE_KAFKA_MIN_ISR":                 "1",
-		"VITRINE_KAFKA_PARTITIONS":              "3",
-		"VITRINE_S3_CREATE_BUCKET":              "true",
-		"VITRINE_S3_PUBLIC_READ":                "true",
-		"VITRINE_CODEC_PATH":                    filepath.Join(binDir(t), "codec"),
-		"VITRINE_CODEC_CHILDREN":                "1",
-		"VITRINE_PIPELINE_FILE":                 filepath.Join(s.dir, "pipeline.yaml"),
-		"VITRINE_SHUTDOWN_DELAY":                "0s",
-		"VITRINE_HTTP_SHUTDOWN_TIMEOUT":         "15s",
-		"VITRINE_WORKER_DEFER_WAIT":             "500ms",
-		"VITRINE_RESCUER_INTERVAL":              "500ms",
-		"VITRINE_CLEANER_INTERVAL":              "500ms",
-		"VITRINE_GC_INTERVAL":                   "500ms",
-		"VITRINE_POSTGRES_APPLICATION_NAME":     "test",
-		"VITRINE_POSTGRES_MAX_OPEN_CONNS":       "5",
-		"VITRINE_CATALOG_DELETION_GRACE":        "1h",
-		"VITRINE_SETUP_TIMEOUT":                 "60s",
-		"VITRINE_LOG_SAMPLING_FIRST":            "0",
-		"VITRINE_HTTP_ADDR":                     port.Addr(t),
-		"VITRINE_KAFKA_CLIENT_ID":               "test",
-		"VITRINE_REDIS_TOMBSTONE_TTL":           "30s",
-		"VITRINE_REDIS_TTL":                     "5m",
-		"VITRINE_HTTP_CORS_ORIGINS":             "https://shop.example",
-		"VITRINE_POSTGRES_CONNECT_TIMEOUT":      "2s",
-		"VITRINE_POSTGRES_STATEMENT_TIMEOUT":    "5s",
-		"VITRINE_UNKNOWN_TO_EVERYBODY_ON_EARTH": "harmless",
+		"VITRINE_LOG_LEVEL":                   "info",
+		"VITRINE_KAFKA_REPLICATION":           "1",
+		"VITRINE_KAFKA_MIN_ISR":               "1",
+		"VITRINE_KAFKA_PARTITIONS":            "3",
+		"VITRINE_S3_CREATE_BUCKET":            "true",
+		"VITRINE_S3_PUBLIC_READ":              "true",
+		"VITRINE_CODEC_PATH":                  filepath.Join(binDir(t), "codec"),
+		"VITRINE_CODEC_CHILDREN":              "1",
+		"VITRINE_PIPELINE_FILE":               filepath.Join(s.dir, "pipeline.yaml"),
+		"VITRINE_SHUTDOWN_DELAY":              "0s",
+		"VITRINE_HTTP_SHUTDOWN_TIMEOUT":       "15s",
+		"VITRINE_WORKER_DEFER_WAIT":           "500ms",
+		"VITRINE_RESCUER_INTERVAL":            "500ms",
+		"VITRINE_CLEANER_INTERVAL":            "500ms",
+		"VITRINE_GC_INTERVAL":                 "500ms",
+		"VITRINE_POSTGRES_APPLICATION_NAME":   "test",
+		"VITRINE_POSTGRES_MAX_OPEN_CONNS":     "5",
+		"VITRINE_CATALOG_DELETION_GRACE":      "1h",
+		"VITRINE_SETUP_TIMEOUT":               "60s",
+		"VITRINE_LOG_SAMPLING_FIRST":          "0",
+		"VITRINE_HTTP_ADDR":                   port.Addr(t),
+		"VITRINE_KAFKA_CLIENT_ID":             "test",
+		"VITRINE_REDIS_TOMBSTONE_TTL":         "30s",
+		"VITRINE_REDIS_TTL":                   "5m",
+		"VITRINE_HTTP_CORS_ORIGINS":           "https://shop.example",
+		"VITRINE_POSTGRES_CONNECT_TIMEOUT":    "2s",
+		"VITRINE_POSTGRES_STATEMENT_TIMEOUT":  "5s",
+		"VITRINE_UNKNOWN_VARIABLE_IS_IGNORED": "harmless",
 	}
 	if _, own := change["VITRINE_POSTGRES_DSN"]; !own {
 		s.env["VITRINE_POSTGRES_DSN"] = servers.Postgres(t)
@@ -146,7 +146,7 @@ func newSystem(t *testing.T, change map[string]string) *system {
 	return s
 }
 
-// environ is the environment of a program, with more variables over the system's.
+// environ returns the environment of a program. more overrides the system's variables.
 func (s *system) environ(more ...string) []string {
 	var env []string
 	for name, value := range s.env {
@@ -155,7 +155,7 @@ func (s *system) environ(more ...string) []string {
 	return append(env, more...)
 }
 
-// setup runs vitrine setup, three times at once: it is safe to race.
+// setup runs vitrine setup three times concurrently, which has to be safe.
 func (s *system) setup() {
 	s.t.Helper()
 	var all sync.WaitGroup
@@ -174,14 +174,14 @@ func (s *system) setup() {
 	}
 }
 
-// running is a program of the system.
+// running is a started program of the system.
 type running struct {
 	*process.Process
 	t     *testing.T
 	admin string // URL of the admin port
 }
 
-// start runs a program and waits until it is ready. At the test's end it is stopped, and its whole log has to be JSON.
+// start runs a program and waits until it is ready. At the end of the test the program is stopped and its log is checked.
 func (s *system) start(name string, more ...string) *running {
 	s.t.Helper()
 	r := s.launch(name, more...)
@@ -189,7 +189,7 @@ func (s *system) start(name string, more ...string) *running {
 	return r
 }
 
-// launch runs a program and does not wait.
+// launch is start without the wait.
 func (s *system) launch(name string, more ...string) *running {
 	s.t.Helper()
 	admin := port.Addr(s.t)
@@ -201,7 +201,7 @@ func (s *system) launch(name string, more ...string) *running {
 	r := &running{t: s.t, admin: "http://" + admin, Process: &process.Process{
 		Name: name, Argv: []string{filepath.Join(s.bin, name)}, Dir: s.dir, Log: log.Name(),
 		Env:  s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...),
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, Patience: patience, ForkThread: s.forkThread,
+		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: timeout, ForkThread: s.forkThread,
 	}}
 	if err := r.Start(); err != nil {
 		s.t.Fatal(err)
@@ -218,18 +218,18 @@ func (s *system) launch(name string, more ...string) *running {
 	return r
 }
 
-// await waits until the program says that it is ready.
+// await waits until the program is ready.
 func (r *running) await() {
 	r.t.Helper()
 	eventually(r.t, r.Name+" is ready", func() error {
 		if !r.Running() {
 			r.t.Fatalf("%s ended: %s\n%s", r.Name, r.State(), r.Tail())
 		}
-		return answers(r.admin+"/readyz", http.StatusOK)
+		return checkStatus(r.admin+"/readyz", http.StatusOK)
 	})
 }
 
-// checkLog holds a log to its promises: every line is JSON, and no secret is in it.
+// checkLog checks that every line of a log is JSON and that the log contains no secret.
 func (s *system) checkLog(path string) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -237,18 +237,18 @@ func (s *system) checkLog(path string) {
 		return
 	}
 	for line := range bytes.Lines(text) {
-		if !json.Valid(line) && bytes.HasSuffix(line, []byte("\n")) { // a kill -9 may cut the last line
+		if !json.Valid(line) && bytes.HasSuffix(line, []byte("\n")) { // SIGKILL may truncate the last line
 			s.t.Errorf("%s: not JSON: %s", filepath.Base(path), line)
 		}
 	}
 	for _, secret := range []string{s.env["VITRINE_S3_SECRET_KEY"], s.env["VITRINE_POSTGRES_DSN"]} {
 		if bytes.Contains(text, []byte(`"`+secret+`"`)) {
-			s.t.Errorf("%s holds a secret", filepath.Base(path))
+			s.t.Errorf("%s contains a secret", filepath.Base(path))
 		}
 	}
 }
 
-// call sends a request to the API, or to a whole URL, and fails the test unless it is answered.
+// call sends a request to a path of the API or to a full URL, and fails the test if there is no response.
 func (s *system) call(method, path, body string, header ...string) client.Response {
 	s.t.Helper()
 	a, err := s.try(method, path, body, header...)
@@ -258,17 +258,17 @@ func (s *system) call(method, path, body string, header ...string) client.Respon
 	return a
 }
 
-// try sends a request that may stay without an answer.
+// try sends a request that may fail.
 func (s *system) try(method, path, body string, header ...string) (client.Response, error) {
 	return s.api().Do(s.t.Context(), method, path, body, header...)
 }
 
-// api returns a client of the API. Programs end and start again, so it keeps no connection.
+// api returns a client of the API. It reuses no connection, because programs restart during tests.
 func (s *system) api() *client.Client {
-	return client.New(s.url, client.Options{Timeout: patience, FreshConns: true})
+	return client.New(s.url, client.Options{Timeout: timeout, FreshConns: true})
 }
 
-// user makes a user and returns its id.
+// user creates a user and returns its id.
 func (s *system) user() int64 {
 	s.t.Helper()
 	id, err := s.api().CreateUser(s.t.Context(), "Ada", "ada-"+rand()+"@example.com")
@@ -278,7 +278,7 @@ func (s *system) user() int64 {
 	return id
 }
 
-// post makes a product with images.
+// post creates a product with images.
 func (s *system) post(user int64, urls ...string) client.Product {
 	s.t.Helper()
 	p, err := s.api().CreateProduct(s.t.Context(), client.NewProduct{
@@ -300,15 +300,15 @@ func (s *system) decode(a client.Response, status int, into any) {
 	}
 }
 
-// settled waits until no picture of the product is pending.
-func (s *system) settled(id int64) client.Product {
+// awaitSettled waits until no image of the product is pending.
+func (s *system) awaitSettled(id int64) client.Product {
 	s.t.Helper()
 	var p client.Product
-	eventually(s.t, fmt.Sprintf("product %d has no pending picture", id), func() error {
+	eventually(s.t, fmt.Sprintf("product %d has no pending image", id), func() error {
 		p = client.Product{}
 		s.decode(s.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""), http.StatusOK, &p)
 		if !p.Settled() {
-			return fmt.Errorf("it is pending: %+v", p)
+			return fmt.Errorf("pending: %+v", p)
 		}
 		return nil
 	})
@@ -335,7 +335,7 @@ func (s *system) metric(r *running, name string) float64 {
 // eventually calls try until it returns nil.
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(timeout)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -344,14 +344,14 @@ func eventually(t *testing.T, what string, try func() error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s: %v", what, err)
+			t.Fatalf("timeout waiting until %s: %v", what, err)
 		}
 		<-tick.C
 	}
 }
 
-// answers is an error unless a GET of url has this status.
-func answers(url string, status int) error {
+// checkStatus returns an error unless a GET of url has this status.
+func checkStatus(url string, status int) error {
 	c := client.New("", client.Options{Timeout: 10 * time.Second, FreshConns: true})
 	return c.Call(context.Background(), http.MethodGet, url, nil, status, nil)
 }
@@ -363,11 +363,11 @@ func newSources(t *testing.T) *imageserver.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() }) // held requests are cut
+	t.Cleanup(func() { _ = s.Close() }) // also closes held requests
 	return s
 }
 
-// coverDir is where programs built for coverage leave their counters; others do not care.
+// coverDir returns the directory for counters of programs built for coverage.
 func coverDir(t *testing.T) string {
 	t.Helper()
 	if dir := os.Getenv("GOCOVERDIR"); dir != "" {

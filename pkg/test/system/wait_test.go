@@ -14,8 +14,8 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// bare is the environment of a system in which nobody has set anything up.
-func bare(t *testing.T) map[string]string {
+// emptyEnv returns the environment of a system without tables, topics or bucket.
+func emptyEnv(t *testing.T) map[string]string {
 	t.Helper()
 	brokers, prefix := servers.Kafka(t)
 	b := servers.S3(t)
@@ -30,7 +30,7 @@ func bare(t *testing.T) map[string]string {
 	}
 }
 
-// command is a command of vitrine's in an environment with changes ("" takes a variable out).
+// command returns a command of vitrine and its output. change overrides variables of env; "" removes one.
 func command(t *testing.T, env, change map[string]string, args ...string) (*exec.Cmd, *servers.Output) {
 	t.Helper()
 	all := maps.Clone(env)
@@ -45,28 +45,28 @@ func command(t *testing.T, env, change map[string]string, args ...string) (*exec
 	return cmd, out
 }
 
-// jsonLines is what a command has logged so far. Every line has to be JSON.
+// jsonLines returns the log lines of a command so far, and checks that each is JSON.
 func jsonLines(t *testing.T, out *servers.Output) []string {
 	t.Helper()
 	lines := slices.Collect(strings.Lines(out.String()))
 	for _, line := range lines {
-		if !json.Valid([]byte(line)) && strings.HasSuffix(line, "\n") { // the last one may still be on its way
+		if !json.Valid([]byte(line)) && strings.HasSuffix(line, "\n") { // the last line may be incomplete
 			t.Errorf("not JSON: %s", line)
 		}
 	}
 	return lines
 }
 
-// told runs a command to its end and returns its log.
-func told(t *testing.T, env, change map[string]string, args ...string) ([]string, error) {
+// runCommand runs a command until it exits and returns its log.
+func runCommand(t *testing.T, env, change map[string]string, args ...string) ([]string, error) {
 	t.Helper()
 	cmd, out := command(t, env, change, args...)
 	err := cmd.Run()
 	return jsonLines(t, out), err
 }
 
-// waits runs a command until it says that it waits, in a line with all words, and then tells it to stop.
-func waits(t *testing.T, env, change map[string]string, arg string, words ...string) {
+// awaitWaiting runs a command until it logs that it is waiting, in a line with all words, and then stops it with SIGTERM.
+func awaitWaiting(t *testing.T, env, change map[string]string, arg string, words ...string) {
 	t.Helper()
 	cmd, out := command(t, env, change, arg)
 	if err := cmd.Start(); err != nil {
@@ -77,88 +77,96 @@ func waits(t *testing.T, env, change map[string]string, arg string, words ...str
 	eventually(t, "vitrine "+arg+" waits", func() error {
 		select {
 		case err := <-ended:
-			t.Fatalf("it ended: %v\n%s", err, out)
+			t.Fatalf("it exited: %v\n%s", err, out)
 		default:
 		}
-		if !has(jsonLines(t, out), append(words, `"waiting"`)...) {
-			return fmt.Errorf("no word of %q in\n%s", words, out)
+		if !hasLine(jsonLines(t, out), append(words, `"waiting"`)...) {
+			return fmt.Errorf("no line with %q in\n%s", words, out)
 		}
 		return nil
 	})
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err == nil || !has(jsonLines(t, out), `"ended"`) {
-		t.Errorf("told to stop: got %v\n%s", err, out)
+	if err := <-ended; err == nil || !hasLine(jsonLines(t, out), `"ended"`) {
+		t.Errorf("after SIGTERM: got %v\n%s", err, out)
 	}
 }
 
-// has reports whether a line of a log holds all words.
-func has(lines []string, words ...string) bool {
+// hasLine reports whether one of the lines contains all words.
+func hasLine(lines []string, words ...string) bool {
 	return slices.ContainsFunc(lines, func(line string) bool {
 		return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
 	})
 }
 
-func TestWaitReturnsWhenSetupIsDone(t *testing.T) {
+func TestWait(t *testing.T) {
 	t.Parallel()
-	env := bare(t)
+	t.Run("until_setup_is_done", testWaitUntilSetupIsDone)
+	t.Run("unsafe_topics", testWaitUnsafeTopics)
+	t.Run("database_only", testWaitDatabaseOnly)
+	t.Run("timeout", testWaitTimeout)
+}
+
+func testWaitUntilSetupIsDone(t *testing.T) {
+	t.Parallel()
+	env := emptyEnv(t)
 	waited := make(chan []string, 1)
 	go func() {
-		lines, err := told(t, env, nil, "wait")
+		lines, err := runCommand(t, env, nil, "wait")
 		if err != nil {
 			t.Errorf("wait: %v\n%s", err, lines)
 		}
 		waited <- lines
 	}()
-	// Meanwhile others are seen to wait at each step, which shows that nobody who waits makes what is missing.
-	waits(t, env, nil, "wait", `"database"`, "00001_")
-	if lines, err := told(t, env, nil, "migrate", "up"); err != nil {
+	// Other commands wait at each step in the meantime. This checks that wait creates nothing itself.
+	awaitWaiting(t, env, nil, "wait", `"database"`, "00001_")
+	if lines, err := runCommand(t, env, nil, "migrate", "up"); err != nil {
 		t.Fatalf("migrate: %v\n%s", err, lines)
 	}
-	waits(t, env, nil, "wait", `"topics"`, "is missing or has no leader")
-	waits(t, env, map[string]string{"VITRINE_S3_CREATE_BUCKET": ""}, "setup", `"bucket"`, "does not exist")
-	waits(t, env, nil, "wait", `"bucket"`, "does not exist")
-	if lines, err := told(t, env, nil, "setup"); err != nil {
+	awaitWaiting(t, env, nil, "wait", `"topics"`, "is missing or has no leader")
+	awaitWaiting(t, env, map[string]string{"VITRINE_S3_CREATE_BUCKET": ""}, "setup", `"bucket"`, "does not exist")
+	awaitWaiting(t, env, nil, "wait", `"bucket"`, "does not exist")
+	if lines, err := runCommand(t, env, nil, "setup"); err != nil {
 		t.Fatalf("setup: %v\n%s", err, lines)
 	}
 	lines := <-waited
 	for _, what := range []string{`"database"`, `"topics"`, `"bucket"`} {
-		if !has(lines, `"ready"`, what) {
-			t.Errorf("no word of %s:\n%s", what, lines)
+		if !hasLine(lines, `"ready"`, what) {
+			t.Errorf("no line for %s:\n%s", what, lines)
 		}
 	}
-	if has(lines, "migration applied") || has(lines, "bucket created") {
-		t.Errorf("it has made something:\n%s", lines)
+	if hasLine(lines, "migration applied") || hasLine(lines, "bucket created") {
+		t.Errorf("wait has changed something:\n%s", lines)
 	}
-	if lines, err := told(t, env, nil, "migrate", "down"); err != nil {
+	if lines, err := runCommand(t, env, nil, "migrate", "down"); err != nil {
 		t.Fatalf("migrate down: %v\n%s", err, lines)
 	}
-	waits(t, env, nil, "wait", `"database"`, ".sql")
+	awaitWaiting(t, env, nil, "wait", `"database"`, ".sql")
 }
 
-func TestWaitWarnsOfTopicsThatCanLoseMessages(t *testing.T) {
+func testWaitUnsafeTopics(t *testing.T) {
 	t.Parallel()
-	env := bare(t)
-	if lines, err := told(t, env, nil, "setup"); err != nil {
+	env := emptyEnv(t)
+	if lines, err := runCommand(t, env, nil, "setup"); err != nil {
 		t.Fatalf("setup: %v\n%s", err, lines)
 	}
-	lines, err := told(t, env, map[string]string{"VITRINE_KAFKA_REPLICATION": "3", "VITRINE_KAFKA_MIN_ISR": "2"}, "wait")
-	if err != nil || !has(lines, `"warn"`, "topic can lose messages") {
+	lines, err := runCommand(t, env, map[string]string{"VITRINE_KAFKA_REPLICATION": "3", "VITRINE_KAFKA_MIN_ISR": "2"}, "wait")
+	if err != nil || !hasLine(lines, `"warn"`, "topic can lose messages") {
 		t.Errorf("got %v\n%s", err, lines)
 	}
 }
 
-func TestWaitForTheDatabaseNeedsNoOtherServer(t *testing.T) {
+func testWaitDatabaseOnly(t *testing.T) {
 	t.Parallel()
-	env := bare(t)
-	if lines, err := told(t, env, nil, "setup"); err != nil {
+	env := emptyEnv(t)
+	if lines, err := runCommand(t, env, nil, "setup"); err != nil {
 		t.Fatalf("setup: %v\n%s", err, lines)
 	}
 	away := map[string]string{
 		"VITRINE_KAFKA_BROKERS": "127.0.0.1:1", "VITRINE_S3_ENDPOINT": "http://127.0.0.1:1", "VITRINE_SETUP_WAIT_FOR": "database",
 	}
-	if lines, err := told(t, env, away, "wait"); err != nil || has(lines, `"waiting"`) {
+	if lines, err := runCommand(t, env, away, "wait"); err != nil || hasLine(lines, `"waiting"`) {
 		t.Errorf("got %v\n%s", err, lines)
 	}
 	away["VITRINE_SETUP_WAIT_FOR"] = "databases"
@@ -169,12 +177,12 @@ func TestWaitForTheDatabaseNeedsNoOtherServer(t *testing.T) {
 	}
 }
 
-func TestWaitGivesUp(t *testing.T) {
+func testWaitTimeout(t *testing.T) {
 	t.Parallel()
-	lines, err := told(t, bare(t), map[string]string{
-		"VITRINE_POSTGRES_DSN": "postgres://nobody@127.0.0.1:1/x", "VITRINE_SETUP_TIMEOUT": "1500ms",
+	lines, err := runCommand(t, emptyEnv(t), map[string]string{
+		"VITRINE_POSTGRES_DSN": "postgres://absent@127.0.0.1:1/x", "VITRINE_SETUP_TIMEOUT": "1500ms",
 	}, "wait")
-	if err == nil || !has(lines, `"waiting"`, `"database"`) || !has(lines, `"ended"`, "database") {
+	if err == nil || !hasLine(lines, `"waiting"`, `"database"`) || !hasLine(lines, `"ended"`, "database") {
 		t.Errorf("got %v\n%s", err, lines)
 	}
 }

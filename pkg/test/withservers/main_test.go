@@ -137,7 +137,16 @@ func allGone(t *testing.T, addrs []string) {
 	}
 }
 
-func TestTheCommandRunsBesideServersAndGivesItsExitCode(t *testing.T) {
+func TestProgram(t *testing.T) {
+	t.Parallel()
+	t.Run("exit_code_of_command_is_returned", testProgramExitCodeOfCommandIsReturned)
+	t.Run("signal_is_forwarded_and_servers_end", testProgramSignalIsForwardedAndServersEnd)
+	t.Run("servers_end_with_killed_parent", testProgramServersEndWithKilledParent)
+	t.Run("no_command_prints_usage", testProgramNoCommandPrintsUsage)
+	t.Run("unknown_command_or_failed_servers", testProgramUnknownCommandOrFailedServers)
+}
+
+func testProgramExitCodeOfCommandIsReturned(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--", "sh", "-c", "env; echo end; exit 7")
 	addrs := p.addresses(t)
@@ -148,7 +157,7 @@ func TestTheCommandRunsBesideServersAndGivesItsExitCode(t *testing.T) {
 	allGone(t, addrs)
 }
 
-func TestASignalGoesToTheCommandAndTheServersEnd(t *testing.T) {
+func testProgramSignalIsForwardedAndServersEnd(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--", "sh", "-c", "trap 'echo told; exit 3' TERM; env; echo end; while :; do sleep 0.1; done")
 	addrs := p.addresses(t)
@@ -171,7 +180,7 @@ func TestASignalGoesToTheCommandAndTheServersEnd(t *testing.T) {
 	allGone(t, addrs)
 }
 
-func TestNothingOutlivesAKilledParent(t *testing.T) {
+func testProgramServersEndWithKilledParent(t *testing.T) {
 	t.Parallel()
 	p := start(t, "--", "sh", "-c", "env; echo end; exec sleep 1000")
 	addrs := p.addresses(t)
@@ -186,7 +195,7 @@ func TestNothingOutlivesAKilledParent(t *testing.T) {
 	allGone(t, addrs)
 }
 
-func TestWithoutACommandItSaysHowToUseIt(t *testing.T) {
+func testProgramNoCommandPrintsUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{nil, {"--"}} {
 		out, err := os.CreateTemp(t.TempDir(), "")
@@ -203,7 +212,7 @@ func TestWithoutACommandItSaysHowToUseIt(t *testing.T) {
 	}
 }
 
-func TestACommandOfBadNameOrServersThatDoNotStartAreItsOwnFailure(t *testing.T) {
+func testProgramUnknownCommandOrFailedServers(t *testing.T) {
 	t.Parallel()
 	named := func(string) string { return "somewhere" } // all servers are there already: nothing is started
 	silent, err := os.Open(os.DevNull)

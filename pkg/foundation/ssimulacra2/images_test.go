@@ -6,9 +6,9 @@ import (
 	"vitrine.io/pkg/foundation/ssimulacra2"
 )
 
-// paint makes a picture from a function that gives red, green and blue, 0 to 1, for a place.
-func paint(width, height int, at func(x, y float64) (r, g, b float64)) ssimulacra2.Picture {
-	p := ssimulacra2.Picture{Width: width, Height: height, RGB: make([]byte, 0, 3*width*height)}
+// paint returns an image from a function that returns red, green and blue, 0 to 1, for a pixel.
+func paint(width, height int, at func(x, y float64) (r, g, b float64)) ssimulacra2.Image {
+	p := ssimulacra2.Image{Width: width, Height: height, RGB: make([]byte, 0, 3*width*height)}
 	for y := range height {
 		for x := range width {
 			r, g, b := at(float64(x), float64(y))
@@ -20,13 +20,13 @@ func paint(width, height int, at func(x, y float64) (r, g, b float64)) ssimulacr
 	return p
 }
 
-// originals are pictures of several kinds and sizes: odd sides, and sides at which scales end.
-func originals() map[string]ssimulacra2.Picture {
+// originals returns images of several kinds and sizes: odd sides, and sides at which scales end.
+func originals() map[string]ssimulacra2.Image {
 	zone := func(x, y float64) (r, g, b float64) { // rings that become finer outwards
 		d := (x-80)*(x-80) + (y-60)*(y-60)
 		return 0.5 + 0.5*math.Sin(d/150), 0.5 + 0.5*math.Sin(d/170), 0.5 + 0.5*math.Cos(d/190)
 	}
-	return map[string]ssimulacra2.Picture{
+	return map[string]ssimulacra2.Image{
 		"sky":   paint(200, 120, func(x, y float64) (r, g, b float64) { return y / 240, 0.3 + y/300, 0.6 + x/900 }),
 		"rings": paint(160, 120, zone),
 		"cloth": paint(133, 97, func(x, y float64) (r, g, b float64) {
@@ -52,34 +52,34 @@ func originals() map[string]ssimulacra2.Picture {
 	}
 }
 
-// distortions are ways to spoil a picture: what codecs do, and what they do not.
-func distortions() map[string]func(p ssimulacra2.Picture) ssimulacra2.Picture {
-	return map[string]func(p ssimulacra2.Picture) ssimulacra2.Picture{
-		"same":     func(p ssimulacra2.Picture) ssimulacra2.Picture { return p },
+// distortions returns ways to degrade an image, both typical and untypical of codecs.
+func distortions() map[string]func(p ssimulacra2.Image) ssimulacra2.Image {
+	return map[string]func(p ssimulacra2.Image) ssimulacra2.Image{
+		"same":     func(p ssimulacra2.Image) ssimulacra2.Image { return p },
 		"levels":   each(func(_, v int) int { return v / 24 * 24 }),
 		"brighter": each(func(_, v int) int { return v + 6 }),
 		"noise":    each(func(i, v int) int { return v + (i*7919+i*i%104729)%17 - 8 }),
 		"speck":    each(func(i, v int) int { return v + 3*(i%5/4) }),
-		"blocks":   around(8, 3), // half-way to the mean of each block
+		"blocks":   around(8, 3), // nearer to the mean of each block
 		"mosaic":   around(8, 0),
 		"blur":     blurred(1),
 		"smear":    blurred(4),
 	}
 }
 
-// each changes every byte.
-func each(fn func(i, v int) int) func(ssimulacra2.Picture) ssimulacra2.Picture {
-	return func(p ssimulacra2.Picture) ssimulacra2.Picture {
+// each returns a distortion that changes every byte.
+func each(fn func(i, v int) int) func(ssimulacra2.Image) ssimulacra2.Image {
+	return func(p ssimulacra2.Image) ssimulacra2.Image {
 		out := make([]byte, len(p.RGB))
 		for i, v := range p.RGB {
 			out[i] = byte(min(255, max(0, fn(i, int(v)))))
 		}
-		return ssimulacra2.Picture{Width: p.Width, Height: p.Height, RGB: out}
+		return ssimulacra2.Image{Width: p.Width, Height: p.Height, RGB: out}
 	}
 }
 
-// mean is the mean of a channel in a rectangle, as far as it lies in the picture.
-func mean(p ssimulacra2.Picture, c, left, top, right, bottom int) int {
+// mean returns the mean of a channel in the part of a rectangle that lies in the image.
+func mean(p ssimulacra2.Image, c, left, top, right, bottom int) int {
 	sum, n := 0, 0
 	for y := max(0, top); y < min(p.Height, bottom); y++ {
 		for x := max(0, left); x < min(p.Width, right); x++ {
@@ -89,9 +89,9 @@ func mean(p ssimulacra2.Picture, c, left, top, right, bottom int) int {
 	return sum / n
 }
 
-// around brings each value nearer to the mean of its block; of seven parts keep stay.
-func around(side, keep int) func(ssimulacra2.Picture) ssimulacra2.Picture {
-	return func(p ssimulacra2.Picture) ssimulacra2.Picture {
+// around returns a distortion that mixes each value with the mean of its block: keep sevenths of the value remain.
+func around(side, keep int) func(ssimulacra2.Image) ssimulacra2.Image {
+	return func(p ssimulacra2.Image) ssimulacra2.Image {
 		return each(func(i, v int) int {
 			x, y := i/3%p.Width/side*side, i/3/p.Width/side*side
 			return (keep*v + (7-keep)*mean(p, i%3, x, y, x+side, y+side)) / 7
@@ -99,8 +99,8 @@ func around(side, keep int) func(ssimulacra2.Picture) ssimulacra2.Picture {
 	}
 }
 
-func blurred(by int) func(ssimulacra2.Picture) ssimulacra2.Picture {
-	return func(p ssimulacra2.Picture) ssimulacra2.Picture {
+func blurred(by int) func(ssimulacra2.Image) ssimulacra2.Image {
+	return func(p ssimulacra2.Image) ssimulacra2.Image {
 		return each(func(i, _ int) int {
 			x, y := i/3%p.Width, i/3/p.Width
 			return mean(p, i%3, x-by, y-by, x+by+1, y+by+1)

@@ -14,35 +14,35 @@ import (
 	"time"
 )
 
-// world is a cluster as kubectl and helm show it, on which the chart keeps every promise but one: the fault.
-type world struct {
+// fakeCluster imitates kubectl, helm, promtool and git for a cluster on which everything works except for one fault.
+type fakeCluster struct {
 	fault string
 
-	mu        sync.Mutex
-	applied   []string
-	deployed  []string // the flags of each upgrade
-	uninstall bool
-	born      int // pods so far
-	pods      map[string][]pod
-	least     int
-	fixed     bool // KEDA is off
-	revision  int
-	reload    int
-	pipeline  string
-	level     string
-	hits      int
-	struck    bool
+	mu         sync.Mutex
+	applied    []string
+	deployed   []string // the flags of each upgrade
+	uninstall  bool
+	podCount   int // pods created so far
+	pods       map[string][]pod
+	minWorkers int
+	noKEDA     bool
+	revision   int
+	reload     int
+	pipeline   string
+	level      string
+	hits       int
+	disrupted  bool
 }
 
-func newWorld(fault string) *world {
-	return &world{fault: fault, pods: map[string][]pod{}, reload: 1, pipeline: "good", level: "info", least: 1}
+func newFakeCluster(fault string) *fakeCluster {
+	return &fakeCluster{fault: fault, pods: map[string][]pod{}, reload: 1, pipeline: "good", level: "info", minWorkers: 1}
 }
 
-// has says whether this is the fault.
-func (w *world) has(fault string) bool { return w.fault == fault }
+// hasFault reports whether fault is the fault of this cluster.
+func (w *fakeCluster) hasFault(fault string) bool { return w.fault == fault }
 
 // run implements runner.
-func (w *world) run(_ context.Context, c command) (string, error) {
+func (w *fakeCluster) run(_ context.Context, c command) (string, error) {
 	var stdin string
 	args := c.args
 	if len(args) > 2 && args[0] == "--namespace" {
@@ -59,7 +59,7 @@ func (w *world) run(_ context.Context, c command) (string, error) {
 	switch c.name {
 	case "kubectl":
 		if args[0] == "exec" && slices.Contains(args, "redis-cli") {
-			if w.has("a replica that follows a dead address") {
+			if w.hasFault("replica has a stale master address") {
 				return "role:slave\r\nmaster_link_status:down\r\n", nil
 			}
 			return "role:slave\r\nmaster_link_status:up\r\n", nil
@@ -75,20 +75,20 @@ func (w *world) run(_ context.Context, c command) (string, error) {
 		defer w.mu.Unlock()
 		return w.helm(args)
 	case "promtool":
-		if w.has("bad metrics") {
+		if w.hasFault("invalid metrics") {
 			return "no help text", errors.New("exit status 3")
 		}
 		return "", nil
 	case "git":
-		if w.has("no git") {
+		if w.hasFault("no git") {
 			return "", errors.New("no git")
 		}
 		return "0123456789ab\n", nil
 	}
-	return "", fmt.Errorf("there is no %s", c.name)
+	return "", fmt.Errorf("unknown program %s", c.name)
 }
 
-func (w *world) kubectl(args []string, stdin string) (string, error) {
+func (w *fakeCluster) kubectl(args []string, stdin string) (string, error) {
 	switch args[0] {
 	case "get":
 		return w.get(args[1:])
@@ -106,7 +106,7 @@ func (w *world) kubectl(args []string, stdin string) (string, error) {
 		w.crash(args[1])
 		return "", nil
 	case "logs":
-		if w.has("a log line in plain text") {
+		if w.hasFault("log line is not JSON") {
 			return "{\"msg\": \"hello\"}\npanic: oh\n", nil
 		}
 		return "{\"msg\": \"hello\"}\n{\"msg\": \"again\"}\n", nil
@@ -122,9 +122,9 @@ func (w *world) kubectl(args []string, stdin string) (string, error) {
 	return "", fmt.Errorf("kubectl cannot %v", args)
 }
 
-func (w *world) kill(args []string) {
-	w.struck = true
-	if w.has("a dead pod stays away") {
+func (w *fakeCluster) kill(args []string) {
+	w.disrupted = true
+	if w.hasFault("pod is not replaced") {
 		return
 	}
 	for component, pods := range w.pods {
@@ -136,9 +136,9 @@ func (w *world) kill(args []string) {
 	}
 }
 
-func (w *world) crash(name string) {
-	w.struck = true
-	if w.has("a dead process stays away") {
+func (w *fakeCluster) crash(name string) {
+	w.disrupted = true
+	if w.hasFault("process does not restart") {
 		return
 	}
 	for _, pods := range w.pods {
@@ -150,7 +150,7 @@ func (w *world) crash(name string) {
 	}
 }
 
-func (w *world) patch(args []string) {
+func (w *fakeCluster) patch(args []string) {
 	var patch struct {
 		Data map[string]string `json:"data"`
 	}
@@ -158,16 +158,16 @@ func (w *world) patch(args []string) {
 		panic(err)
 	}
 	w.pipeline, w.reload = patch.Data[pipelineKey], 1
-	if strings.Contains(w.pipeline, "-1") && !w.has("a bad pipeline is taken") {
+	if strings.Contains(w.pipeline, "-1") && !w.hasFault("invalid pipeline is accepted") {
 		w.reload = 0
 	}
 }
 
-func (w *world) newPod(component string) pod {
-	w.born++
+func (w *fakeCluster) newPod(component string) pod {
+	w.podCount++
 	var p pod
-	p.Metadata.Name, p.Metadata.UID = fmt.Sprintf("%s-%d", component, w.born), strconv.Itoa(w.born)
-	p.Status.Phase, p.Status.PodIP = "Running", fmt.Sprintf("10.0.0.%d", w.born)
+	p.Metadata.Name, p.Metadata.UID = fmt.Sprintf("%s-%d", component, w.podCount), strconv.Itoa(w.podCount)
+	p.Status.Phase, p.Status.PodIP = "Running", fmt.Sprintf("10.0.0.%d", w.podCount)
 	if component == "setup" {
 		p.Status.Phase = "Succeeded"
 	}
@@ -181,21 +181,21 @@ func (w *world) newPod(component string) pod {
 	return p
 }
 
-// scale makes there be n pods of a component.
-func (w *world) scale(component string, n int) {
+// scale sets the number of pods of a component.
+func (w *fakeCluster) scale(component string, n int) {
 	for len(w.pods[component]) < n {
 		w.pods[component] = append(w.pods[component], w.newPod(component))
 	}
 	w.pods[component] = w.pods[component][:n]
 }
 
-// items is what kubectl prints of a list.
+// items returns a list as kubectl prints it.
 func items(list any) (string, error) {
 	text, err := json.Marshal(map[string]any{"items": list})
 	return string(text), err
 }
 
-func (w *world) get(args []string) (string, error) {
+func (w *fakeCluster) get(args []string) (string, error) {
 	selector := ""
 	if i := slices.Index(args, "-l"); i >= 0 {
 		selector = args[i+1]
@@ -203,27 +203,27 @@ func (w *world) get(args []string) (string, error) {
 	switch kinds := args[0]; kinds {
 	case "nodes":
 		images := []string{"docker.io/library/vitrine-api:dev", "vitrine-worker:dev", "x/vitrine-worker-standin:dev"}
-		if !w.has("an image is missing") {
+		if !w.hasFault("container image missing") {
 			images = append(images, "localhost/vitrine-e2e:dev")
 		}
 		return fmt.Sprintf(`{"items": [{"status": {"capacity": {"cpu": "2"}, "images": [{"names": ["%s"]}]}}]}`,
 			strings.Join(images, `","`)), nil
 	case "crd":
-		if w.has("no KEDA") {
+		if w.hasFault("no KEDA") {
 			return "", errors.New("not found")
 		}
 		return "", nil
 	case "namespace":
 		switch {
-		case w.has("somebody else's namespace"):
+		case w.hasFault("foreign namespace"):
 			return `{"metadata": {"name": "vitrine-e2e"}}`, nil
-		case w.has("none, after an earlier run"):
+		case w.hasFault("none, namespace left by an earlier run"):
 			return `{"metadata": {"name": "vitrine-e2e", "labels": {"vitrine.io/e2e": "true"}}}`, nil
 		}
 		return "", nil
 	case "pod":
 		p := w.newPod("helper")
-		if w.has("a helper does not start") {
+		if w.hasFault("helper does not start") {
 			p.Status.Conditions = nil
 		}
 		text, err := json.Marshal(p)
@@ -235,7 +235,7 @@ func (w *world) get(args []string) (string, error) {
 		return items(w.selected(selector))
 	case "deployments,statefulsets":
 		ready := 2
-		if w.has("a dead pod's work load stays broken") && w.struck {
+		if w.hasFault("workload stays incomplete") && w.disrupted {
 			ready = 1
 		}
 		return fmt.Sprintf(`{"items": [{"kind": "Deployment", "metadata": {"name": "api"}, "spec": {"replicas": 2},
@@ -245,7 +245,7 @@ func (w *world) get(args []string) (string, error) {
 	case "services":
 		return `{"items": [{"metadata": {"name": "vitrine-api"}, "spec": {"ports": [{"name": "http", "port": 80}]}}]}`, nil
 	case "scaledobjects":
-		if w.has("no ScaledObject") {
+		if w.hasFault("no ScaledObject") {
 			return `{"items": []}`, nil
 		}
 		return `{"items": [{"spec": {"minReplicaCount": 1, "maxReplicaCount": 4}}]}`, nil
@@ -256,8 +256,8 @@ func (w *world) get(args []string) (string, error) {
 	}
 }
 
-// selected are the pods that a selector names: all of the release, or those of a component.
-func (w *world) selected(selector string) []pod {
+// selected returns the pods of a selector: all pods of the release, or those of a component.
+func (w *fakeCluster) selected(selector string) []pod {
 	_, component, ok := strings.Cut(selector, "component=")
 	if ok {
 		return w.pods[component]
@@ -269,30 +269,30 @@ func (w *world) selected(selector string) []pod {
 	return all
 }
 
-func (w *world) ingresses() (string, error) {
+func (w *fakeCluster) ingresses() (string, error) {
 	path := func(path, service, port string) string {
 		return fmt.Sprintf(`{"spec": {"rules": [{"host": "h", "http": {"paths": [{"path": %q, "pathType": "Prefix",
 			"backend": {"service": {"name": %q, "port": {%s}}}}]}}]}}`, path, service, port)
 	}
 	all := []string{path("/", "vitrine-api", `"name": "http"`), path("/media", "vitrine-minio", `"number": 9000`)}
 	switch w.fault {
-	case "no ingress for pictures":
+	case "no ingress for images":
 		all = all[:1]
-	case "an ingress to nowhere":
+	case "ingress with unknown port":
 		all[0] = path("/", "vitrine-api", `"name": "other"`)
 	}
 	return `{"items": [` + strings.Join(all, ",") + `]}`, nil
 }
 
-func (w *world) names(kinds string) (string, error) {
+func (w *fakeCluster) names(kinds string) (string, error) {
 	const claims = "persistentvolumeclaim/data-kafka-0\npersistentvolumeclaim/data-postgres-0\n"
 	switch {
 	case strings.Contains(kinds, "clusterroles"):
-		if w.has("a cluster role is left") {
+		if w.hasFault("cluster role is left") {
 			return "clusterrole/vitrine\n", nil
 		}
 		return "", nil
-	case w.uninstall && w.has("a secret is left"):
+	case w.uninstall && w.hasFault("secret is left"):
 		return "configmap/kube-root-ca.crt\nsecret/vitrine\n" + claims, nil
 	case w.uninstall:
 		return "configmap/kube-root-ca.crt\n" + claims, nil
@@ -300,21 +300,21 @@ func (w *world) names(kinds string) (string, error) {
 	return "configmap/kube-root-ca.crt\n", nil
 }
 
-func (w *world) helm(args []string) (string, error) {
+func (w *fakeCluster) helm(args []string) (string, error) {
 	switch args[0] {
 	case "version":
 		return "v3.19.2+g8766e71\n", nil
 	case "upgrade":
-		if w.has("it does not install") {
+		if w.hasFault("install fails") {
 			return "", errors.New("timed out")
 		}
 		w.deploy(strings.Join(args, " "))
 	case "test":
-		if w.has("helm test fails") {
-			return "no picture", errors.New("exit status 1")
+		if w.hasFault("helm test fails") {
+			return "no image", errors.New("exit status 1")
 		}
 	case "rollback":
-		if w.has("no way back") {
+		if w.hasFault("rollback has no effect") {
 			return "", nil
 		}
 		w.level = "info"
@@ -322,10 +322,10 @@ func (w *world) helm(args []string) (string, error) {
 		w.uninstall = true
 		w.pods = map[string][]pod{}
 	case "get":
-		if w.has("notes without volumes") {
+		if w.hasFault("notes without volumes") {
 			return "Enjoy.", nil
 		}
-		if w.has("notes that name too few volumes") {
+		if w.hasFault("notes with too few volumes") {
 			return "To remove them:\n  kubectl -n x delete pvc data-kafka-0\n\nAnd more.\n", nil
 		}
 		return "To remove them:\n\n  kubectl -n x delete pvc data-postgres-0 \\\n  data-kafka-0\n\nAnd more.\n", nil
@@ -333,7 +333,7 @@ func (w *world) helm(args []string) (string, error) {
 	return "", nil
 }
 
-func (w *world) deploy(flags string) {
+func (w *fakeCluster) deploy(flags string) {
 	w.uninstall = false
 	w.deployed = append(w.deployed, flags)
 	w.scale("api", 2)
@@ -341,63 +341,63 @@ func (w *world) deploy(flags string) {
 		w.scale(component, 1)
 	}
 	w.scale("redis", 6)
-	w.least = 1
-	w.fixed = strings.Contains(flags, "keda.enabled=false")
+	w.minWorkers = 1
+	w.noKEDA = strings.Contains(flags, "keda.enabled=false")
 	if strings.Contains(flags, "scaleToZero=true") {
-		w.least = 0
+		w.minWorkers = 0
 	}
 	if _, rest, ok := strings.Cut(flags, "worker.replicas="); ok {
-		w.least = int(rest[0] - '0')
+		w.minWorkers = int(rest[0] - '0')
 	}
 	if strings.Contains(flags, "minReplicas=2") {
-		w.least = 2
+		w.minWorkers = 2
 	}
-	w.scale("worker", w.least)
+	w.scale("worker", w.minWorkers)
 	w.level = "info"
-	if strings.Contains(flags, "log.level=debug") && !w.has("a value that has no effect") {
+	if strings.Contains(flags, "log.level=debug") && !w.hasFault("value has no effect") {
 		w.level = "debug"
 	}
-	if strings.Contains(flags, "pipeline.renditions=") && !w.has("a pipeline that reaches nobody") {
+	if strings.Contains(flags, "pipeline.renditions=") && !w.hasFault("pipeline is not applied") {
 		w.revision++
-		if w.has("a pipeline that needs a restart") {
+		if w.hasFault("pipeline change restarts pods") {
 			w.scale("worker", 0)
-			w.scale("worker", w.least)
+			w.scale("worker", w.minWorkers)
 		}
 	}
 }
 
-// exec runs the helper's commands. What takes time takes it, in the test's own time.
-func (w *world) exec(args []string, stdin io.Reader) (string, error) {
+// exec imitates the helper's commands. Delays use the fake clock of synctest.
+func (w *fakeCluster) exec(args []string, stdin io.Reader) (string, error) {
 	args = args[slices.Index(args, helperProgram)+1:]
-	flag := func(name string, otherwise int) int {
+	flag := func(name string, fallback int) int {
 		if i := slices.Index(args, name); i >= 0 {
 			if n, err := strconv.Atoi(args[i+1]); err == nil {
 				return n
 			}
 		}
-		return otherwise
+		return fallback
 	}
 	switch args[0] {
 	case "get":
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return w.answer(args)
+		return w.httpGet(args)
 	case "burst":
-		return w.burst(flag("-products", 1), flag("-pictures", 1))
+		return w.burst(flag("-products", 1), flag("-images", 1))
 	case "load":
 		if _, err := io.ReadAll(stdin); err != nil {
 			return "", err
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		t := tally{Requests: 100, Accepted: 10, Pictures: 20, Ready: 20}
+		t := tally{Requests: 100, Accepted: 10, Images: 20, Ready: 20}
 		switch {
-		case w.has("a request fails in an upgrade"):
-			t.refuse(errors.New("503"))
-		case w.has("an accepted picture is lost") && w.struck:
+		case w.hasFault("request fails during upgrade"):
+			t.addFailure(errors.New("503"))
+		case w.hasFault("accepted image is lost") && w.disrupted:
 			t.Ready--
-			t.gone(7, errors.New("it is not settled"))
-		case w.has("a load that cannot be read"):
+			t.addMissing(7, errors.New("it is not settled"))
+		case w.hasFault("tally is not JSON"):
 			return "Killed", nil
 		}
 		text, err := json.Marshal(t)
@@ -406,19 +406,19 @@ func (w *world) exec(args []string, stdin io.Reader) (string, error) {
 	return "", fmt.Errorf("no command %v", args)
 }
 
-func (w *world) answer(args []string) (string, error) {
+func (w *fakeCluster) httpGet(args []string) (string, error) {
 	switch url := args[len(args)-1]; {
 	case strings.Contains(url, "/media"):
-		if w.has("a bucket that is listed") {
+		if w.hasFault("bucket can be listed") {
 			return "", errors.New("200 OK, want 404")
 		}
 		return "", nil
-	case strings.HasSuffix(url, "/products/1") && w.has("products are gone with the release"):
+	case strings.HasSuffix(url, "/products/1") && w.hasFault("products are deleted with the release"):
 		return "", errors.New("404 Not Found")
 	case strings.HasSuffix(url, "/loglevel"):
 		return fmt.Sprintf(`{"level":%q}`, w.level), nil
 	default:
-		if !w.has("no cache after an outage") || !w.struck {
+		if !w.hasFault("no cache after outage") || !w.disrupted {
 			w.hits++
 		}
 		return fmt.Sprintf("vitrine_pipeline_revision_info{revision=\"r%d\"} 1\nvitrine_pipeline_reload_success %d\n"+
@@ -427,23 +427,23 @@ func (w *world) answer(args []string) (string, error) {
 	}
 }
 
-// burst takes a minute with many workers, if there are many pictures or was no worker.
-func (w *world) burst(products, pictures int) (string, error) {
+// burst imitates a burst. The workers scale up if there are many images or no workers.
+func (w *fakeCluster) burst(products, images int) (string, error) {
 	w.mu.Lock()
-	workers, scales, began := w.least, !w.fixed && (products*pictures >= 200 || w.least == 0), time.Now()
+	workers, scales, start := w.minWorkers, !w.noKEDA && (products*images >= 200 || w.minWorkers == 0), time.Now()
 	w.mu.Unlock()
-	if scales && !w.has("workers that do not scale") {
+	if scales && !w.hasFault("workers do not scale") {
 		<-time.After(10 * time.Second)
 		w.mu.Lock()
-		w.scale("worker", max(1, w.least*4))
+		w.scale("worker", max(1, w.minWorkers*4))
 		w.mu.Unlock()
 	}
 	<-time.After(20 * time.Second)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.scale("worker", w.least)
-	all := products * pictures
-	t := tally{Requests: products, Accepted: products, Pictures: all, Ready: all, Downloaded: 14, Began: began}
+	w.scale("worker", w.minWorkers)
+	all := products * images
+	t := tally{Requests: products, Accepted: products, Images: all, Ready: all, Downloaded: 14, Started: start}
 	t.Renditions = []string{"thumb"}
 	if w.revision > 0 {
 		t.Renditions = []string{"e2e"}
@@ -452,15 +452,15 @@ func (w *world) burst(products, pictures int) (string, error) {
 		t.Ends = append(t.Ends, time.Unix(0, int64(i)*int64(time.Second)/int64(2*max(1, workers))))
 	}
 	switch {
-	case w.has("a helper of another time"):
-		t.Began = time.Time{}
-	case w.has("a picture that is done twice") && scales:
+	case w.hasFault("clocks differ"):
+		t.Started = time.Time{}
+	case w.hasFault("image processed twice") && scales:
 		t.Repeated = 1
-	case w.has("a URL that does not download") && pictures == 2:
-		t.refuse(errors.New("GET http://h/media/1: 403"))
-	case w.has("old renditions") && w.revision > 0:
+	case w.hasFault("URL cannot be downloaded") && images == 2:
+		t.addFailure(errors.New("GET http://h/media/1: 403"))
+	case w.hasFault("old renditions") && w.revision > 0:
 		t.Renditions = []string{"thumb"}
-	case w.has("workers that all work at once"):
+	case w.hasFault("all products end at once"):
 		t.Ends = make([]time.Time, products)
 	}
 	text, err := json.Marshal(t)

@@ -22,8 +22,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// independent decodes a source with Go's own decoders, which share no line of code with libvips and its libraries, and which
-// are strict. known is false for what they do not know.
+// independent decodes a source with the decoders of Go, which share no code with libvips and its libraries and are strict.
+// known is false if they do not support the format.
 func independent(format pipeline.Format, source []byte) (img image.Image, known bool, err error) {
 	r := bytes.NewReader(source)
 	switch format {
@@ -47,8 +47,8 @@ func independent(format pipeline.Format, source []byte) (img image.Image, known 
 	return img, true, err
 }
 
-// firstFrame returns the first frame of an animated WebP as a WebP of its own, as Go's decoder
-// knows it, nil if there is none.
+// firstFrame returns the first frame of an animated WebP as a WebP of its own, as Go's decoder knows it, nil if there is
+// none.
 func firstFrame(source []byte) []byte {
 	const animation = 0x02 // in the flags of the extended header
 	at := bytes.Index(source, []byte("ANMF"))
@@ -61,7 +61,7 @@ func firstFrame(source []byte) []byte {
 	return slices.Concat(head, []byte("WEBP"), frame)
 }
 
-// endsEarly reports whether a decoder of Go's ran out of data before it had all pixels.
+// endsEarly reports whether a decoder of Go ran out of data before it had all pixels.
 func endsEarly(err error) bool {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return true
@@ -76,9 +76,10 @@ func endsEarly(err error) bool {
 	return false
 }
 
-// grid is the brightness of a picture in so many fields each way, as it looks on white.
+// gridSide is the number of cells of a grid in each direction.
 const gridSide = 16
 
+// grid is the brightness of an image on white, averaged over cells.
 type grid [gridSide][gridSide]float64
 
 func gridOf(img image.Image) (g grid) {
@@ -102,7 +103,7 @@ func gridOf(img image.Image) (g grid) {
 	return g
 }
 
-// turned returns the grid after one of the eight turns that Exif knows.
+// turned returns the grid in one of the eight orientations of Exif.
 func (g grid) turned(how int) (out grid) {
 	const last = gridSide - 1
 	for j := range gridSide {
@@ -123,7 +124,7 @@ func (g grid) turned(how int) (out grid) {
 	return out
 }
 
-// likeness is the correlation of two grids: 1 is the same picture in whatever colours, 0 another one. Flat grids are alike.
+// likeness is the correlation of two grids: 1 for the same image in any colours, 0 for another image. Flat grids are alike.
 func likeness(a, b grid) float64 {
 	var n, sa, sb, saa, sbb, sab float64
 	for j := range gridSide {
@@ -140,8 +141,8 @@ func likeness(a, b grid) float64 {
 	return (sab - sa*sb/n) / math.Sqrt(max(va, 1)*max(vb, 1))
 }
 
-// flatShare is how much of a picture, 0 to 1, is rows at its bottom that all have one colour: what a decoder leaves that
-// went on without data.
+// flatShare returns the share, 0 to 1, of rows at the bottom that have one colour: what a decoder leaves after the end of
+// the data.
 func flatShare(img image.Image) float64 {
 	b := img.Bounds()
 	at := func(x, y int) color.RGBA { return color.RGBAModel.Convert(img.At(x, y)).(color.RGBA) }
@@ -160,53 +161,57 @@ func flatShare(img image.Image) float64 {
 	return 1
 }
 
-// wrongSuccess says what is wrong with a picture that the codec made of a mutant, or "". good is how its seed looks.
-func wrongSuccess(m mutant, good grid, format pipeline.Format, spec pipeline.Spec, made media.Rendered) string {
-	shown, why := soundOutputs(spec, made)
+// wrongSuccess returns what is wrong with an image that the codec rendered from a mutant, or "". good is the grid of the
+// seed.
+func wrongSuccess(m mutant, good grid, format pipeline.Format, spec pipeline.Spec, rendered media.Rendered) string {
+	shown, why := soundOutputs(spec, rendered)
 	if why != "" {
 		return why
 	}
 	if m.cut {
 		return "the source is cut"
 	}
-	if made.Format != format {
-		return fmt.Sprintf("the source is told as %s", made.Format)
+	if rendered.Format != format {
+		return fmt.Sprintf("the source is reported as %s", rendered.Format)
 	}
 	theirs, known, err := independent(format, m.body)
 	flat, alike := flatShare(shown), likeness(gridOf(shown), good)
 	switch {
 	case known && err == nil:
-		return differs(m, made, shown, theirs)
-	// libwebp takes the last pixels' bits for zeros where a few are missing, which damage before them can bring about.
+		return differs(m, rendered, shown, theirs)
+	// libwebp decodes a few missing bits at the end as zeros, which damage before them can cause.
 	case known && endsEarly(err) && (format != pipeline.WebP || m.order || flat > someFlat):
 		return fmt.Sprintf("Go's decoder ran out of data: %v", err)
 	case !known && m.order && alike < 0.8:
-		return fmt.Sprintf("it does not show what it showed (likeness %.2f)", alike)
+		return fmt.Sprintf("it shows another image than its seed (likeness %.2f)", alike)
 	case m.order && flat > someFlat:
-		return fmt.Sprintf("%.0f %% of it is flat, Go says %v", 100*flat, err)
+		return fmt.Sprintf("%.0f %% of it is flat, Go reports %v", 100*flat, err)
 	}
 	return ""
 }
 
-// someFlat is how much of a picture's bottom may be flat: the files that we start from have nothing that is.
+// someFlat is the tolerated share of flat rows at the bottom: the seeds have none.
 const someFlat = 1.0 / 12
 
-// soundOutputs decodes the outputs, which must be what is told of them and follow from the source's size, and returns one.
-func soundOutputs(spec pipeline.Spec, made media.Rendered) (shown image.Image, why string) {
-	for _, o := range made.Files {
+// soundOutputs decodes the outputs and returns one. why is not empty if a format or size is not as reported or does not
+// follow from the source's size.
+func soundOutputs(spec pipeline.Spec, rendered media.Rendered) (shown image.Image, why string) {
+	for _, o := range rendered.Files {
 		img, format, err := image.Decode(bytes.NewReader(o.Body))
 		if err != nil || format != string(o.Format) || img.Bounds().Size() != image.Pt(o.Width, o.Height) {
 			return nil, fmt.Sprintf("%s as %s of %d x %d decodes to a %s, %v", o.Name, o.Format, o.Width, o.Height, format, err)
 		}
-		k := min(1, float64(spec.Renditions[0].Width)/float64(made.Width))
-		w, h := float64(made.Width)*k, float64(made.Height)*k
+		k := min(1, float64(spec.Renditions[0].Width)/float64(rendered.Width))
+		w, h := float64(rendered.Width)*k, float64(rendered.Height)*k
 		if o.Height < 16383 && (math.Abs(w-float64(o.Width)) > 1 || math.Abs(h-float64(o.Height)) > 1) {
-			return nil, fmt.Sprintf("%s of %d x %d is made of %d x %d", o.Name, o.Width, o.Height, made.Width, made.Height)
+			return nil, fmt.Sprintf("%s of %d x %d is rendered from %d x %d",
+				o.Name, o.Width, o.Height, rendered.Width, rendered.Height)
 		}
 		shown = img
 	}
-	if pixels := int64(made.Width) * int64(made.Height); pixels > spec.Limits.MaxPixels || made.Width < 1 || made.Height < 1 {
-		return nil, fmt.Sprintf("a source of %d x %d was accepted", made.Width, made.Height)
+	pixels := int64(rendered.Width) * int64(rendered.Height)
+	if pixels > spec.Limits.MaxPixels || rendered.Width < 1 || rendered.Height < 1 {
+		return nil, fmt.Sprintf("a source of %d x %d was accepted", rendered.Width, rendered.Height)
 	}
 	if shown == nil {
 		return nil, "there is no output"
@@ -214,29 +219,29 @@ func soundOutputs(spec pipeline.Spec, made media.Rendered) (shown image.Image, w
 	return shown, ""
 }
 
-// differs compares the picture with what Go's decoder makes of the same bytes. Colours are not compared, since Go knows no
-// profiles; nor how the picture is turned, since Go knows no Exif.
-func differs(m mutant, made media.Rendered, shown, theirs image.Image) string {
+// differs compares the image with what Go decodes from the same bytes. Colours and orientation are not compared, because
+// Go applies neither profiles nor Exif.
+func differs(m mutant, rendered media.Rendered, shown, theirs image.Image) string {
 	size := theirs.Bounds().Size()
 	canvas, _, err := image.DecodeConfig(bytes.NewReader(m.body))
-	if err != nil || (made.Animated || made.Format == pipeline.GIF) && size != image.Pt(canvas.Width, canvas.Height) {
-		return "" // the first frame is a part of the picture, and Go shows the part
+	if err != nil || (rendered.Animated || rendered.Format == pipeline.GIF) && size != image.Pt(canvas.Width, canvas.Height) {
+		return "" // the first frame is a part of the image, and Go shows the part
 	}
-	if size != image.Pt(made.Width, made.Height) && size != image.Pt(made.Height, made.Width) {
-		return fmt.Sprintf("it is told as %d x %d, Go says %v", made.Width, made.Height, size)
+	if size != image.Pt(rendered.Width, rendered.Height) && size != image.Pt(rendered.Height, rendered.Width) {
+		return fmt.Sprintf("it is reported as %d x %d, Go decodes %v", rendered.Width, rendered.Height, size)
 	}
-	ours, other, best := gridOf(shown), gridOf(theirs), -1.0
+	actual, other, best := gridOf(shown), gridOf(theirs), -1.0
 	for how := range 8 {
-		best = max(best, likeness(ours, other.turned(how)))
+		best = max(best, likeness(actual, other.turned(how)))
 	}
-	if made.Format == pipeline.JPEG { // what is out of bounds after damage, each decoder cuts off as it likes
+	if rendered.Format == pipeline.JPEG { // values out of range after damage are clipped differently by each decoder
 		if share := flatShare(shown); share > someFlat && flatShare(theirs) < share/2 {
 			return fmt.Sprintf("%.0f %% of it is flat, and not of what Go decodes", 100*share)
 		}
 		return ""
 	}
 	if best < 0.8 {
-		return fmt.Sprintf("Go decodes another picture (likeness %.2f)", best)
+		return fmt.Sprintf("Go decodes another image (likeness %.2f)", best)
 	}
 	return ""
 }

@@ -5,7 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"image"
-	_ "image/gif" // the formats that a source may have
+	_ "image/gif" // formats of sources
 	"image/jpeg"
 	"image/png"
 
@@ -23,30 +23,30 @@ var (
 	pixelAVIF []byte
 )
 
-// answer is what spec asks for, of one pixel. Only the source's header is read.
+// answer returns the outputs that spec requests, of one pixel each. Only the source's header is read.
 func answer(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	head, format, err := image.DecodeConfig(bytes.NewReader(source))
 	if err != nil {
-		return media.Rendered{}, media.Fail(media.UnsupportedFormat, "the stand-in does not know this format", err)
+		return media.Rendered{}, media.Fail(media.UnsupportedFormat, "codecstub does not know this format", err)
 	}
 	pixels, err := onePixel()
 	if err != nil {
 		return media.Rendered{}, err
 	}
-	made := media.Rendered{Format: pipeline.Format(format), Width: head.Width, Height: head.Height}
+	rendered := media.Rendered{Format: pipeline.Format(format), Width: head.Width, Height: head.Height}
 	name, defaultFormat := spec.DefaultOutput()
 	for _, r := range spec.Renditions {
 		for _, o := range r.Formats {
-			made.Files = append(made.Files, media.EncodedFile{
+			rendered.Files = append(rendered.Files, media.EncodedFile{
 				Name: r.Name, Format: o.Format, Width: 1, Height: 1, Body: pixels[o.Format],
 				Default: r.Name == name && o.Format == defaultFormat,
 			})
 		}
 	}
-	return made, nil
+	return rendered, nil
 }
 
-// onePixel is a grey pixel in every format of a pipeline.
+// onePixel returns a grey pixel in every format of a pipeline.
 func onePixel() (map[pipeline.Format][]byte, error) {
 	grey := image.NewGray(image.Rect(0, 0, 1, 1))
 	grey.Pix[0] = 128

@@ -1,4 +1,4 @@
-// Package system_test runs the programs, as processes, on real servers: what a user of Vitrine would see.
+// Package system_test tests the programs as processes on real servers, through their public interfaces.
 package system_test
 
 import (
@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	_ "image/jpeg" // the formats that renditions come in
+	_ "image/jpeg" // format of renditions
 	"math"
 	"net/http"
 	"os"
@@ -27,7 +27,7 @@ import (
 
 func rand() string { return uuid.NewString()[:8] }
 
-func TestLine(t *testing.T) {
+func TestEndToEnd(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
 	work := s.start("worker")
@@ -39,7 +39,7 @@ func TestLine(t *testing.T) {
 	if posted.ImageStatus != "pending" || len(posted.Images) != 8 {
 		t.Fatalf("posted %+v", posted)
 	}
-	p := s.settled(posted.ID)
+	p := s.awaitSettled(posted.ID)
 
 	want := []string{"ready", "ready", "ready", "http_status", "unsupported_format", "corrupt", "ready", "url_forbidden"}
 	var got []string
@@ -57,19 +57,19 @@ func TestLine(t *testing.T) {
 		t.Errorf("got %s with %d compressed, want partial with 4", p.ImageStatus, len(p.Compressed))
 	}
 	if flaky := p.Images[6]; flaky.Attempts != 3 {
-		t.Errorf("the source that failed twice took %d attempts, want 3", flaky.Attempts)
+		t.Errorf("the source that fails twice needed %d attempts, want 3", flaky.Attempts)
 	}
 
 	for i, size := range map[int]image.Point{0: image.Pt(1200, 800), 1: image.Pt(500, 400), 2: image.Pt(1200, 800)} {
 		img := p.Images[i]
 		if image.Pt(img.Width, img.Height) != size || len(img.Renditions) != 6 {
-			t.Errorf("picture %d: %dx%d with %d renditions, want %v with 6", i, img.Width, img.Height, len(img.Renditions), size)
+			t.Errorf("image %d: %dx%d with %d renditions, want %v with 6", i, img.Width, img.Height, len(img.Renditions), size)
 		}
 		for _, r := range img.Renditions {
 			s.checkRendition(r.URL, r.Format, image.Pt(r.Width, r.Height), r.Bytes, size)
 		}
 		if own := fmt.Sprintf("/%d/", img.ID); !strings.Contains(strings.Join(p.Compressed, " "), own) {
-			t.Errorf("picture %d is not in compressed_product_images: %v", i, p.Compressed)
+			t.Errorf("image %d is not in compressed_product_images: %v", i, p.Compressed)
 		}
 	}
 	s.checkReads(api, p)
@@ -78,7 +78,7 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// checkRendition downloads a rendition and compares it with the scene that its source shows.
+// checkRendition downloads a rendition, checks its headers, format and size, and compares its pixels with the source.
 func (s *system) checkRendition(url, format string, size image.Point, length int, source image.Point) {
 	s.t.Helper()
 	a := s.call(http.MethodGet, url, "")
@@ -96,12 +96,12 @@ func (s *system) checkRendition(url, format string, size image.Point, length int
 		studioRange(m)
 	}
 	if d := distance(m, imageserver.Scene(source.X, source.Y)); d > 4 {
-		s.t.Errorf("%s is %.1f of 255 away from its source on average", url, d)
+		s.t.Errorf("%s differs from its source by %.1f of 255 on average", url, d)
 	}
 }
 
-// studioRange corrects what golang.org/x/image/webp leaves undone: WebP's luma and chroma have the narrow range of
-// television, and image.YCbCr means the full one.
+// studioRange expands the studio range of WebP's luma and chroma (16 to 235 and 16 to 240) to the full range that
+// image.YCbCr has. golang.org/x/image/webp does not do it.
 func studioRange(m image.Image) {
 	planes, ok := m.(*image.YCbCr)
 	if !ok {
@@ -117,7 +117,7 @@ func studioRange(m image.Image) {
 	stretch(planes.Cr, 128, 224, 128)
 }
 
-// distance is the mean difference of two pictures' channels, of 255, both scaled to 64x64.
+// distance returns the mean difference of two images' channels, from 0 to 255, after scaling both to 64x64.
 func distance(a, b image.Image) float64 {
 	small := func(m image.Image) *image.RGBA {
 		to := image.NewRGBA(image.Rect(0, 0, 64, 64))
@@ -129,18 +129,18 @@ func distance(a, b image.Image) float64 {
 	for i := range x.Pix {
 		sum += math.Abs(float64(x.Pix[i]) - float64(y.Pix[i]))
 	}
-	return sum / float64(len(x.Pix)) * 4 / 3 // alpha never differs
+	return sum / float64(len(x.Pix)) * 4 / 3 // alpha is the same in both
 }
 
-// checkReads reads the product in every way there is.
+// checkReads checks GET, the cache, If-None-Match, the list and 404.
 func (s *system) checkReads(api *running, p client.Product) {
 	s.t.Helper()
 	path := fmt.Sprintf("/products/%d", p.ID)
 	first := s.call(http.MethodGet, path, "")
 	hits := s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}")
-	again := s.call(http.MethodGet, path, "")
-	if !bytes.Equal(first.Body, again.Body) || s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}") <= hits {
-		s.t.Error("the second read is not a hit with the same bytes")
+	second := s.call(http.MethodGet, path, "")
+	if !bytes.Equal(first.Body, second.Body) || s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}") <= hits {
+		s.t.Error("the second read is not a cache hit with the same bytes")
 	}
 	if a := s.call(http.MethodGet, path, "", "If-None-Match", first.Header.Get("ETag")); a.Status != http.StatusNotModified {
 		s.t.Errorf("If-None-Match: got %d, want 304", a.Status)
@@ -150,36 +150,42 @@ func (s *system) checkReads(api *running, p client.Product) {
 	}
 	s.decode(s.call(http.MethodGet, "/products?name=hAi", ""), http.StatusOK, &list)
 	if len(list.Products) != 1 || !bytes.Equal(list.Products[0], first.Body) {
-		s.t.Errorf("the list's item is not what GET answers:\n%s\n%s", list.Products, first.Body)
+		s.t.Errorf("the list's item differs from the response to GET:\n%s\n%s", list.Products, first.Body)
 	}
 	if a := s.call(http.MethodGet, "/products/999999", ""); a.Status != http.StatusNotFound {
 		s.t.Errorf("got %d, want 404", a.Status)
 	}
 }
 
-func TestWorkerKilled(t *testing.T) {
+func TestWorker(t *testing.T) {
+	t.Parallel()
+	t.Run("killed", testWorkerKilled)
+	t.Run("stopped", testWorkerStopped)
+}
+
+func testWorkerKilled(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
 	s.start("api")
-	victim := s.start("worker")
+	killed := s.start("worker")
 	p := s.post(s.user(), s.sources.URL+"/"+imageserver.Held)
 	<-s.sources.HeldRequests()
-	if err := syscall.Kill(victim.PID(), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(killed.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-victim.Exited()
+	<-killed.Exited()
 	s.sources.Release()
 	s.start("worker")
-	got := s.settled(p.ID)
+	got := s.awaitSettled(p.ID)
 	if got.ImageStatus != "ready" || got.Images[0].Attempts != 1 {
 		t.Fatalf("got %+v", got)
 	}
 	if !strings.Contains(got.Compressed[0], "/2-") {
-		t.Errorf("%s is not of the second attempt: a dead one's objects must not be shown", got.Compressed[0])
+		t.Errorf("%s is not of the second attempt", got.Compressed[0])
 	}
 }
 
-func TestWorkerStopped(t *testing.T) {
+func testWorkerStopped(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, nil)
 	s.start("api")
@@ -189,17 +195,24 @@ func TestWorkerStopped(t *testing.T) {
 	if err := syscall.Kill(first.PID(), syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	s.sources.Release() // what is in hand is finished before it goes
+	s.sources.Release() // the worker finishes the image before it exits
 	<-first.Exited()
 	if state := first.State(); state != "exit status 0" {
 		t.Errorf("the worker ended with %s", state)
 	}
-	if got := s.settled(p.ID); got.ImageStatus != "ready" {
+	if got := s.awaitSettled(p.ID); got.ImageStatus != "ready" {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestPostgresDown(t *testing.T) {
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	t.Run("postgres", testOutagePostgres)
+	t.Run("kafka", testOutageKafka)
+	t.Run("redis", testOutageRedis)
+}
+
+func testOutagePostgres(t *testing.T) {
 	t.Parallel()
 	db := servers.PostgresServer(t)
 	s := newSystem(t, map[string]string{"VITRINE_POSTGRES_DSN": db.DSN})
@@ -212,30 +225,32 @@ func TestPostgresDown(t *testing.T) {
 
 	db.Stop(t)
 	if got := s.call(http.MethodGet, path, ""); got.Status != http.StatusOK || !bytes.Equal(got.Body, want.Body) {
-		t.Errorf("a hit got %d without Postgres, want the same answer", got.Status)
+		t.Errorf("without Postgres a cache hit got %d, want the same response", got.Status)
 	}
 	got := s.call(http.MethodGet, "/products?user_id=1", "")
 	if got.Status != http.StatusServiceUnavailable || got.Header.Get("Retry-After") == "" {
-		t.Errorf("a list got %d, want 503 with Retry-After: %s", got.Status, got.Body)
+		t.Errorf("without Postgres a list got %d, want 503 with Retry-After: %s", got.Status, got.Body)
 	}
-	eventually(t, "the worker takes no new requests", func() error {
+	eventually(t, "the worker pauses consumption", func() error {
 		if s.metric(work, "vitrine_kafka_paused") != 1 {
 			return errors.New("it is not paused")
 		}
 		return nil
 	})
-	eventually(t, "the api is not ready", func() error { return answers(api.admin+"/readyz", http.StatusServiceUnavailable) })
-	if err := answers(api.admin+"/healthz", http.StatusOK); err != nil {
-		t.Errorf("not ready is not dead: %v", err)
+	eventually(t, "the api is not ready", func() error {
+		return checkStatus(api.admin+"/readyz", http.StatusServiceUnavailable)
+	})
+	if err := checkStatus(api.admin+"/healthz", http.StatusOK); err != nil {
+		t.Errorf("/healthz fails without Postgres: %v", err)
 	}
 	db.Start(t)
-	eventually(t, "the api is ready again", func() error { return answers(api.admin+"/readyz", http.StatusOK) })
-	if got := s.settled(s.post(user, s.sources.URL+photoPath).ID); got.ImageStatus != "ready" {
+	eventually(t, "the api is ready again", func() error { return checkStatus(api.admin+"/readyz", http.StatusOK) })
+	if got := s.awaitSettled(s.post(user, s.sources.URL+photoPath).ID); got.ImageStatus != "ready" {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestKafkaDown(t *testing.T) {
+func testOutageKafka(t *testing.T) {
 	t.Parallel()
 	broker := servers.KafkaServer(t)
 	s := newSystem(t, map[string]string{"VITRINE_KAFKA_BROKERS": strings.Join(broker.Addrs, ",")})
@@ -244,19 +259,19 @@ func TestKafkaDown(t *testing.T) {
 	user := s.user()
 	broker.Stop(t)
 	p := s.post(user, s.sources.URL+photoPath)
-	eventually(t, "the outbox is seen to be waiting", func() error {
+	eventually(t, "the metrics show due outbox rows", func() error {
 		if due := s.metric(api, "vitrine_relay_outbox_due"); due < 2 {
 			return fmt.Errorf("%v rows are due", due)
 		}
 		return nil
 	})
 	broker.Start(t)
-	if got := s.settled(p.ID); got.ImageStatus != "ready" {
+	if got := s.awaitSettled(p.ID); got.ImageStatus != "ready" {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestRedisDown(t *testing.T) {
+func testOutageRedis(t *testing.T) {
 	t.Parallel()
 	cluster := servers.RedisServer(t)
 	s := newSystem(t, map[string]string{"VITRINE_REDIS_ADDRS": strings.Join(cluster.Addrs, ",")})
@@ -270,13 +285,13 @@ func TestRedisDown(t *testing.T) {
 	}
 	cluster.Stop(t)
 	s.sources.Release()
-	if got := s.settled(p.ID); got.ImageStatus != "ready" { // read past the cache
+	if got := s.awaitSettled(p.ID); got.ImageStatus != "ready" { // read etagsByProduct the cache
 		t.Errorf("got %+v", got)
 	}
 	cluster.Start(t)
 	hits := s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}")
 	eventually(t, "the cache is used again", func() error {
-		if got := s.settled(p.ID); got.ImageStatus != "ready" { // and never stale
+		if got := s.awaitSettled(p.ID); got.ImageStatus != "ready" { // never stale
 			t.Fatalf("got %+v", got)
 		}
 		if s.metric(api, "vitrine_rediscache_gets_total{outcome=\"hit\"}") == hits {

@@ -226,7 +226,7 @@ func testDeadLettersUndecodableRecords(t *testing.T) {
 		t.Errorf("show: %v\n%s", err, out)
 	}
 	s.replay(true, []string{"--all", "--undecodable"}, "1 sent again", "4 skipped", "this version cannot decode it either",
-		"its end is lost", "its topic is none of ours")
+		"its end is missing", "its topic is not one of Vitrine")
 	if n := s.records(event.TopicRequested, "decodable"); n != 1 {
 		t.Errorf("the topic has the record %d times, want 1", n)
 	}

@@ -175,7 +175,7 @@ func testDevInvalidOptions(t *testing.T) {
 	}
 	text := d.out.String()
 	for _, want := range []string{
-		l.Addr().String() + " cannot be listened on", "--http", "the program api is not in", "make build",
+		l.Addr().String() + " is in use", "--http", "the program api is not in", "make build",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the output does not contain %q:\n%s", want, text)

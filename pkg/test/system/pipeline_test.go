@@ -254,7 +254,7 @@ func TestPipelineStatusErrors(t *testing.T) {
 	t.Parallel()
 	for want, env := range map[string][]string{
 		"VITRINE_POSTGRES_DSN":         nil,
-		"no instance has been heard":   {"VITRINE_POSTGRES_DSN=" + migrated(t)},
+		"no instance has written":      {"VITRINE_POSTGRES_DSN=" + migrated(t)},
 		"the database cannot be reach": {"VITRINE_POSTGRES_DSN=postgres://absent@127.0.0.1:1/x"},
 	} {
 		if out, err := cli(t, env, "vitrine", "pipeline", "status"); err == nil || !strings.Contains(out, want) {

@@ -367,8 +367,8 @@ func testRestoredFailedPreconditions(t *testing.T) {
 	for want, change := range map[string][]string{
 		"check bucket":           {"VITRINE_S3_BUCKET=another"},
 		"an older backup needs":  {"VITRINE_POSTGRES_DSN=" + migratedDown(t)},
-		"--jump: has to be":      {"--jump", "1"},
-		"--rate: has to be":      {"--rate", "0"},
+		"--jump: must be":        {"--jump", "1"},
+		"--rate: must be":        {"--rate", "0"},
 		"VITRINE_PIPELINE_FILE:": {"VITRINE_PIPELINE_FILE=/nowhere"},
 	} {
 		env, args := s.environ(), []string{"restored"}

@@ -171,7 +171,7 @@ func testWaitDatabaseOnly(t *testing.T) {
 	}
 	away["VITRINE_SETUP_WAIT_FOR"] = "databases"
 	cmd, out := command(t, env, away, "wait")
-	const detail = "VITRINE_SETUP_WAIT_FOR: knows database, topics and bucket"
+	const detail = "VITRINE_SETUP_WAIT_FOR: must be database, topics or bucket"
 	if err := cmd.Run(); err == nil || !strings.Contains(out.String(), detail) {
 		t.Errorf("got %v\n%s", err, out.String())
 	}

@@ -19,7 +19,7 @@ VALUES ($1, $2, $3, $4, now() - $5 * interval '1 microsecond', now())
 ON CONFLICT (role, instance) DO UPDATE SET
     revision = excluded.revision, error = excluded.error, loaded_at = excluded.loaded_at, seen_at = excluded.seen_at`
 
-// RecordHeartbeat replaces the heartbeat of an instance. It does not use r.Silent.
+// RecordHeartbeat replaces the heartbeat of an instance. It does not use r.Age.
 func (s *Store) RecordHeartbeat(ctx context.Context, r pipeline.Report) error {
 	_, err := s.db.exec(ctx, "record_heartbeat", upsertHeartbeat,
 		r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds())

@@ -1,5 +1,5 @@
-// Package k8s_test checks skaffold.yaml, the Dockerfiles and the manifests of this directory against each other and the chart:
-// none of them is compiled, so only these tests find a stale name of a stage, a value or an image.
+// Package k8s_test checks skaffold.yaml, the Dockerfiles and the manifests of this directory against each other and the
+// chart: none of them is compiled, so only these tests find a stale name of a stage, a value or an image.
 package k8s_test
 
 import (

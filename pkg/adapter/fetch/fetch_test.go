@@ -48,10 +48,10 @@ func TestFetch(t *testing.T) {
 	t.Run("broken_connection_is_classified", testFetchBrokenConnectionIsClassified)
 	t.Run("body_ends_at_announced_length", testFetchBodyEndsAtAnnouncedLength)
 	t.Run("body_without_length_ends_with_connection", testFetchBodyWithoutLengthEndsWithConnection)
-	t.Run("unresolved_name_is_dns_failed", testFetchUnresolvedNameIsDnsFailed)
-	t.Run("tls_is_verified_with_roots", testFetchTlsIsVerifiedWithRoots)
+	t.Run("unresolved_name_is_dns_failed", testFetchUnresolvedNameIsDNSFailed)
+	t.Run("tls_is_verified_with_roots", testFetchTLSIsVerifiedWithRoots)
 	t.Run("cancellation_returns_context_error", testFetchCancellationReturnsContextError)
-	t.Run("failure_does_not_contain_url", testFetchFailureDoesNotContainUrl)
+	t.Run("failure_does_not_contain_url", testFetchFailureDoesNotContainURL)
 }
 
 func testFetchBodyHasDigest(t *testing.T) {
@@ -107,7 +107,7 @@ func TestRedirect(t *testing.T) {
 	t.Parallel()
 	t.Run("number_is_limited", testRedirectNumberIsLimited)
 	t.Run("loop_ends", testRedirectLoopEnds)
-	t.Run("https_to_http_is_followed", testRedirectHttpsToHttpIsFollowed)
+	t.Run("https_to_http_is_followed", testRedirectHTTPSToHTTPIsFollowed)
 	t.Run("other_host_is_followed", testRedirectOtherHostIsFollowed)
 }
 
@@ -150,7 +150,7 @@ func testRedirectLoopEnds(t *testing.T) {
 	}
 }
 
-func testRedirectHttpsToHttpIsFollowed(t *testing.T) {
+func testRedirectHTTPSToHTTPIsFollowed(t *testing.T) {
 	t.Parallel()
 	for target, want := range map[string]media.Code{"http://plain.test/": "", "http://10.0.0.1/": media.URLForbidden} {
 		server := httptest.NewTLSServer(http.RedirectHandler(target, http.StatusMovedPermanently))
@@ -425,7 +425,7 @@ func testFetchBodyWithoutLengthEndsWithConnection(t *testing.T) {
 	}
 }
 
-func testFetchUnresolvedNameIsDnsFailed(t *testing.T) {
+func testFetchUnresolvedNameIsDNSFailed(t *testing.T) {
 	t.Parallel()
 	fake := newFakeNet()
 	fake.names["empty.test"] = nil
@@ -433,7 +433,7 @@ func testFetchUnresolvedNameIsDnsFailed(t *testing.T) {
 	fake.fails(t, "http://empty.test/", media.DNSFailed)
 }
 
-func testFetchTlsIsVerifiedWithRoots(t *testing.T) {
+func testFetchTLSIsVerifiedWithRoots(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(answer(http.StatusOK, "content"))
 	server.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
@@ -493,7 +493,7 @@ func testFetchCancellationReturnsContextError(t *testing.T) {
 	}
 }
 
-func testFetchFailureDoesNotContainUrl(t *testing.T) {
+func testFetchFailureDoesNotContainURL(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{
 		"http://nowhere.test/?sig=s3cret", "http://10.0.0.1/?sig=s3cret", "http://s3cret:s3cret@x.test/",

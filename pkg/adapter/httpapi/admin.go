@@ -83,7 +83,7 @@ func (h *reprocessHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(name, value)
 	}
 	w.WriteHeader(resp.Status)
-	if _, err := w.Write(resp.Body); err != nil { //nolint:gosec // JSON, and nosniff keeps it from being read as HTML
+	if _, err := w.Write(resp.Body); err != nil {
 		log.Debug("client gone", zap.Error(err))
 	}
 }

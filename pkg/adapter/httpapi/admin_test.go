@@ -59,7 +59,8 @@ func callBulk(t testing.TB, bulk httpapi.BulkReprocessor, method, path, body str
 	return callBulkLogging(t, zap.NewNop(), bulk, method, path, body, headers...)
 }
 
-func callBulkLogging(t testing.TB, log *zap.Logger, bulk httpapi.BulkReprocessor, method, path, body string, headers ...string,
+func callBulkLogging(t testing.TB, log *zap.Logger, bulk httpapi.BulkReprocessor, method, path, body string,
+	headers ...string,
 ) answer {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))

@@ -174,8 +174,10 @@ func testCursorDamagedOrForged(t *testing.T) {
 		"x", "!!!!", "AAAA", good[1:], good[:len(good)-1], good + "A", strings.ToUpper(good),
 		withChecksum(``), withChecksum(`{}`), withChecksum(`[]`), withChecksum(`{"v":1,"u":1,"s":"-id","i":0,"p":"1"}`),
 		withChecksum(`{"v":2,"u":1,"s":"-id","i":1,"p":"1"}`), withChecksum(`{"v":1,"u":-1,"s":"-id","i":1,"p":"1"}`),
-		withChecksum(`{"v":1,"u":1,"s":"-id","i":1,"p":"1e999999"}`), withChecksum(`{"v":1,"u":1,"a":"1e-9999","s":"-id","i":1,"p":"1"}`),
-		withChecksum(`{"v":1,"u":1,"n":"a\u0000b","s":"-id","i":1,"p":"1"}`), withChecksum(`{"v":1,"u":1,"s":"-id","i":1,"p":"1","x":0}`),
+		withChecksum(`{"v":1,"u":1,"s":"-id","i":1,"p":"1e999999"}`),
+		withChecksum(`{"v":1,"u":1,"a":"1e-9999","s":"-id","i":1,"p":"1"}`),
+		withChecksum(`{"v":1,"u":1,"n":"a\u0000b","s":"-id","i":1,"p":"1"}`),
+		withChecksum(`{"v":1,"u":1,"s":"-id","i":1,"p":"1","x":0}`),
 		withChecksum(`{"v":1,"u":1,"s":"-id","i":1,"p":"1"} {}`),
 	}
 	for i := range good {

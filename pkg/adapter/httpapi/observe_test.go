@@ -20,10 +20,10 @@ func zapString(name, value string) zap.Field { return zap.String(name, value) }
 
 func TestRequestID(t *testing.T) {
 	t.Parallel()
-	t.Run("valid_client_id_is_kept", testRequestIDValidClientIdIsKept)
+	t.Run("valid_client_id_is_kept", testRequestIDValidClientIDIsKept)
 }
 
-func testRequestIDValidClientIdIsKept(t *testing.T) {
+func testRequestIDValidClientIDIsKept(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	for _, row := range []struct {

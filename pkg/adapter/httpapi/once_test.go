@@ -175,7 +175,7 @@ func TestSavedResponse(t *testing.T) {
 		got := a.post("/products", strings.Replace(body, "Lamp", "Sofa", 1), "Idempotency-Key: k")
 		const want = `"errors":[{"pointer":"Idempotency-Key","code":"reused",` +
 			`"detail":"the key was used for another request; use a new one"}]`
-		if got.status != 422 || !strings.Contains(string(got.body), want) {
+		if got.status != 422 || !strings.Contains(got.body, want) {
 			t.Errorf("got %d %s, want it to contain %s", got.status, got.body, want)
 		}
 	})

@@ -27,7 +27,7 @@ func TestProblems(t *testing.T) {
 	t.Run("unknown_path", testProblemsUnknownPath)
 	t.Run("method_not_allowed", testProblemsMethodNotAllowed)
 	t.Run("body_above_limit", testProblemsBodyAboveLimit)
-	t.Run("invalid_http", testProblemsInvalidHttp)
+	t.Run("invalid_http", testProblemsInvalidHTTP)
 	t.Run("handler_timeout", testProblemsHandlerTimeout)
 	t.Run("panic", testProblemsPanic)
 	t.Run("unclassified_error_hides_cause", testProblemsUnclassifiedErrorHidesCause)
@@ -165,7 +165,7 @@ func (a *api) raw(bytes string) answer {
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
-func testProblemsInvalidHttp(t *testing.T) {
+func testProblemsInvalidHTTP(t *testing.T) {
 	t.Parallel()
 	a := start(t, func(c *httpapi.Config) { c.ReadTimeout = 50 * time.Millisecond })
 	wants(t, a.raw("nonsense\r\n\r\n"), 400, "bad_request")

@@ -23,7 +23,7 @@ func TestCreateProduct(t *testing.T) {
 	t.Run("price_notations", testCreateProductPriceNotations)
 	t.Run("wrong_fields_are_listed", testCreateProductWrongFieldsAreListed)
 	t.Run("wrong_fields_are_bounded", testCreateProductWrongFieldsAreBounded)
-	t.Run("invalid_json", testCreateProductInvalidJson)
+	t.Run("invalid_json", testCreateProductInvalidJSON)
 	t.Run("media_types", testCreateProductMediaTypes)
 }
 
@@ -182,7 +182,7 @@ func testCreateProductWrongFieldsAreBounded(t *testing.T) {
 	}
 }
 
-func testCreateProductInvalidJson(t *testing.T) {
+func testCreateProductInvalidJSON(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	for body, detail := range map[string]string{
@@ -226,11 +226,11 @@ func testCreateProductMediaTypes(t *testing.T) {
 
 func TestGetProduct(t *testing.T) {
 	t.Parallel()
-	t.Run("unknown_id", testGetProductUnknownId)
+	t.Run("unknown_id", testGetProductUnknownID)
 	t.Run("if_none_match", testGetProductIfNoneMatch)
 }
 
-func testGetProductUnknownId(t *testing.T) {
+func testGetProductUnknownID(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.product("x", "1")

@@ -10,7 +10,7 @@ func TestUsers(t *testing.T) {
 	t.Parallel()
 	t.Run("create_and_get", testUsersCreateAndGet)
 	t.Run("email_taken", testUsersEmailTaken)
-	t.Run("unknown_id", testUsersUnknownId)
+	t.Run("unknown_id", testUsersUnknownID)
 	t.Run("wrong_fields_are_listed", testUsersWrongFieldsAreListed)
 }
 
@@ -39,7 +39,7 @@ func testUsersEmailTaken(t *testing.T) {
 	wants(t, got, 409, "email_taken")
 }
 
-func testUsersUnknownId(t *testing.T) {
+func testUsersUnknownID(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	a.user()

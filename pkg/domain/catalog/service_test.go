@@ -18,15 +18,15 @@ import (
 func TestCreate(t *testing.T) {
 	t.Parallel()
 
-	t.Run("every_image_is_queued_under_its_job_id", testCreateEveryImageIsQueuedUnderItsJobId)
+	t.Run("every_image_is_queued_under_its_job_id", testCreateEveryImageIsQueuedUnderItsJobID)
 	t.Run("pipeline_is_saved", testCreatePipelineIsSaved)
 	t.Run("pipeline_in_force_is_requested", testCreatePipelineInForceIsRequested)
-	t.Run("cached_404_of_new_id_is_invalidated", testCreateCached404OfNewIdIsInvalidated)
+	t.Run("cached_404_of_new_id_is_invalidated", testCreateCached404OfNewIDIsInvalidated)
 	t.Run("unknown_outcome_is_returned", testCreateUnknownOutcomeIsReturned)
 	t.Run("invalid_input_writes_nothing", testCreateInvalidInputWritesNothing)
 }
 
-func testCreateEveryImageIsQueuedUnderItsJobId(t *testing.T) {
+func testCreateEveryImageIsQueuedUnderItsJobID(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 2)
@@ -89,7 +89,7 @@ func testCreatePipelineInForceIsRequested(t *testing.T) {
 	}
 }
 
-func testCreateCached404OfNewIdIsInvalidated(t *testing.T) {
+func testCreateCached404OfNewIDIsInvalidated(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	if _, err := h.Get(t.Context(), 1); !fault.Is(err, fault.NotFound) {

@@ -9,8 +9,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// Cleaner removes the rows of products that were deleted longer than [CleanerConfig].PurgeAfter ago, and idempotency keys older
-// than [CleanerConfig].KeysAfter.
+// Cleaner removes the rows of products that were deleted longer than [CleanerConfig].ProductsAfter ago, and idempotency
+// keys older than [CleanerConfig].KeysAfter.
 type Cleaner struct {
 	every
 	rows           Retention

@@ -80,7 +80,7 @@ func testFromRecordWrongHeaders(t *testing.T) {
 func TestDecode(t *testing.T) {
 	t.Parallel()
 	t.Run("malformed_body", testDecodeMalformedBody)
-	t.Run("missing_ids", testDecodeMissingIds)
+	t.Run("missing_ids", testDecodeMissingIDs)
 	t.Run("accepted_variants", testDecodeAcceptedVariants)
 	t.Run("newer_version_or_other_type", testDecodeNewerVersionOrOtherType)
 }
@@ -113,7 +113,7 @@ func testDecodeMalformedBody(t *testing.T) {
 	}
 }
 
-func testDecodeMissingIds(t *testing.T) {
+func testDecodeMissingIDs(t *testing.T) {
 	t.Parallel()
 	for name, decode := range map[string]func() error{
 		"request_without_product":  decoding(event.ImageRequested{ImageID: 1, PipelineHash: "x"}),

@@ -16,8 +16,8 @@ type KafkaConfig struct {
 	SyncWrites bool   // fsync every write: data survives a power failure, not only the end of the process; much slower
 }
 
-// Kafka is one broker in this process. It supports producers, consumer groups and admin clients. It creates topics only on an
-// explicit request, and does not replicate.
+// Kafka is one broker in this process. It supports producers, consumer groups and admin clients. It creates topics only
+// on an explicit request, and does not replicate.
 type Kafka struct {
 	cluster *kfake.Cluster
 	addrs   []string // read once, because the cluster does not return them after Close

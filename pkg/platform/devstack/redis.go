@@ -13,8 +13,8 @@ type RedisConfig struct {
 	Addr string // host:port; port 0 is any free one, empty is 127.0.0.1:0
 }
 
-// Redis is a cluster of one master in this process. It is in memory only: a cache may lose its keys, so they do not survive a
-// restart.
+// Redis is a cluster of one master in this process. It is in memory only: a cache may lose its keys, so they do not
+// survive a restart.
 type Redis struct {
 	addr   string
 	server *miniredis.Miniredis

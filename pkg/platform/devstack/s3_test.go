@@ -21,7 +21,8 @@ import (
 	"vitrine.io/pkg/platform/devstack"
 )
 
-// The tests of package blob run test/blobtest, the suite for every store, on this stand-in. These tests are for its own features.
+// The tests of package blob run test/blobtest, the suite for every store, on this stand-in. These tests are for its own
+// features.
 
 func startS3(t *testing.T, cfg devstack.S3Config) *devstack.S3 {
 	t.Helper()

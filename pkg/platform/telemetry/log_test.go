@@ -53,7 +53,7 @@ func lines(t *testing.T, out *bytes.Buffer) []map[string]any {
 
 func TestLogger(t *testing.T) {
 	t.Parallel()
-	t.Run("json_lines", testLoggerJsonLines)
+	t.Run("json_lines", testLoggerJSONLines)
 	t.Run("panic_has_stack", testLoggerPanicHasStack)
 	t.Run("level", testLoggerLevel)
 	t.Run("sampling_counts_dropped_lines", testLoggerSamplingCountsDroppedLines)
@@ -62,7 +62,7 @@ func TestLogger(t *testing.T) {
 	t.Run("flush", testLoggerFlush)
 }
 
-func testLoggerJsonLines(t *testing.T) {
+func testLoggerJSONLines(t *testing.T) {
 	t.Parallel()
 	log, out := logger(t, telemetry.LogConfig{Level: "debug", Format: "json"}, nil)
 	log = log.Named("worker")

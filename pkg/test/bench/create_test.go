@@ -88,7 +88,8 @@ func (c *createPair) ours() error {
 
 // bareImageRow is a new image in the format of the statement's parameter.
 const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending", "job_state": "queued", "job_id": %q,` +
-	` "fencing_token": 0, "unreported_attempts": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "", "reprocess_error": "",` +
+	` "fencing_token": 0, "unreported_attempts": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "",` +
+	` "reprocess_error": "",` +
 	` "source_sha256": "", "source_bytes": 0, "width": 0, "height": 0, "pipeline_hash": %q, "renditions": [],` +
 	` "placeholder": "", "poison_sha256": "", "requested_at": %q, "due_at": %[5]q}`
 

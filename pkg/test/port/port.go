@@ -121,7 +121,7 @@ func createLockDir(dir string) error {
 	} else if err != nil {
 		return err
 	}
-	return os.Chmod(dir, 0o777|os.ModeSticky) //nolint:gosec // every user locks ports here
+	return os.Chmod(dir, 0o777|os.ModeSticky)
 }
 
 // unused returns an error if something listens on the port.

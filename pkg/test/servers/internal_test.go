@@ -520,7 +520,6 @@ func testReadinessErrorResponse(t *testing.T) {
 	}
 }
 
-//nolint:paralleltest // it checks all goroutines of the process
 func testMainNoFailure(t *testing.T) {
 	env, output := newEnvironment(func(string) string { return "" }), &strings.Builder{}
 	code := runMain(tests(func() int { return 0 }), env, output, []goleak.Option{goleak.IgnoreCurrent()})

@@ -27,8 +27,8 @@ var shared = newEnvironment(os.Getenv)
 //
 //	func TestMain(m *testing.M) { servers.Main(m) }
 //
-// The options name goroutines that a library never ends; the caller gives the reason. The clock of Sarama's metrics is always
-// ignored.
+// The options name goroutines that a library never ends; the caller gives the reason. The clock of Sarama's metrics is
+// always ignored.
 func Main(m *testing.M, opts ...goleak.Option) {
 	os.Exit(runMain(m, shared, os.Stderr, opts))
 }

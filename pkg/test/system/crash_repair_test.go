@@ -69,7 +69,8 @@ func TestRescuerCrash(t *testing.T) {
 			s.awaitCrash(api, cacheGroup)
 			s.exec("DELETE FROM outbox") // as if Kafka had lost the message
 
-			s.awaitCrash(s.startWithFailpoint("api", row.at, 1, "VITRINE_RESCUER_OVERDUE_AFTER=1ms", "VITRINE_RELAY_POLL=1m"), cacheGroup)
+			api = s.startWithFailpoint("api", row.at, 1, "VITRINE_RESCUER_OVERDUE_AFTER=1ms", "VITRINE_RELAY_POLL=1m")
+			s.awaitCrash(api, cacheGroup)
 			if got := s.outboxSize(); got != row.outbox {
 				t.Errorf("%d messages are in the outbox, want %d", got, row.outbox)
 			}

@@ -73,7 +73,7 @@ var refused = []struct{ set, says string }{
 	{"api.autoscaling.enabled=true,api.autoscaling.minReplicas=11", "api.autoscaling.minReplicas"},
 	{"api.autoscaling.enabled=true,api.resources.requests=null", "api.resources.requests.cpu"},
 	{"ingress.host=", "ingress.host"},
-	{"ingress.media.path=/pictures", "ingress.media.path"},
+	{"ingress.media.path=/photos", "ingress.media.path"},
 	{rendition(0, "a") + "," + rendition(1, "a"), `pipeline.renditions: "a" is there twice`},
 	{"kafka.topics.minInsyncReplicas=2", "kafka.topics.minInsyncReplicas"},
 	{"s3.dev.enabled=false,s3.external.enabled=true,s3.external.endpoint=https://10.0.0.5:9000", "ingress.media.service.name"},

@@ -95,7 +95,7 @@ var ErrOutcomeUnknown = fault.New(fault.Unavailable, "outcome_unknown",
 	"the connection to the database broke while the change was being committed: it may or may not have happened")
 
 // ErrDeletionStarted says that an attempt's objects are being deleted, so that the job needs a new attempt.
-var ErrDeletionStarted = fault.New(fault.Conflict, "prefix_doomed", "the attempt's objects are being deleted")
+var ErrDeletionStarted = fault.New(fault.Conflict, "deletion_started", "the attempt's objects are being deleted")
 
 // Pipelines keeps every pipeline that was ever requested, by its hash.
 type Pipelines interface {

@@ -44,7 +44,7 @@ func (l *listener) Close() error {
 	return l.closeErr
 }
 
-// closeSilent closes every connection that stays silent for lastWord.
+// closeSilent gives every connection that has sent nothing yet silentTimeout to send its first byte.
 func (l *listener) closeSilent() {
 	l.mu.Lock()
 	all := l.silent

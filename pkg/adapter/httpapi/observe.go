@@ -194,7 +194,7 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	return nil
 }
 
-// limited wraps a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
+// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
 // more at once: a queued request would hold memory and be answered after its client has given up.
 func (s *Server) limited(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {

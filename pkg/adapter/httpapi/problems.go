@@ -101,8 +101,8 @@ const (
 	problemMIME = "application/problem+json"
 
 	// retryAfter is the Retry-After of a request that may succeed later, in seconds: longer than a restarted dependency
-	// usually needs to be found, short enough not to be noticed as an outage. retrySoon is for a request whose key is in use:
-	// it waits only for the other request.
+	// usually needs to be found, short enough not to be noticed as an outage. retryInProgress is for a request whose key is
+	// in use: it waits only for the other request.
 	retryAfter, retryInProgress = "2", "1"
 
 	// maxFields bounds the wrong fields in a response: a body of a megabyte can hold a hundred thousand.

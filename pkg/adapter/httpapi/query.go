@@ -210,7 +210,7 @@ func decodeCursor(text string) (catalog.Query, bool) {
 	if err := dec.Decode(&c); err != nil || dec.More() {
 		return catalog.Query{}, false
 	}
-	if c.Version != cursorVersion || c.ID < 1 || c.UserID < 0 || !storable(c.Name) {
+	if c.Version != cursorVersion || c.ID < 1 || c.UserID < 0 || c.Sort == "" || !storable(c.Name) {
 		return catalog.Query{}, false
 	}
 	for _, price := range []*decimal.Decimal{c.MinPrice, c.MaxPrice, &c.Price} {

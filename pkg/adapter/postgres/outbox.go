@@ -151,8 +151,8 @@ func (o *Outbox) claimed(rows []claimedRow, limit int, random bool, elapsed time
 	o.resume = queueCursor{last.AvailableAt, last.ID}
 }
 
-// resetCursor makes the next claim start at the start of the queue or, if stuck, at a random place. A concurrent round may
-// have set o.stuck already, and it stays set.
+// resetCursor makes the next claim start at the start of the queue or, if stuck, at a random place. A concurrent
+// Drain of this outbox may have set o.stuck already; it stays set.
 func (o *Outbox) resetCursor(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -12,7 +12,8 @@
 // deletion of the objects below its prefix, so that the objects of a crashed attempt are deleted. Finish cancels that
 // deletion in the transaction that publishes the objects.
 //
-// Every transition is idempotent: a redelivered record finds its job id replaced, a late attempt finds the fencing token
+// Every transition is idempotent: a record that is redelivered after the outcome finds its job id cleared or
+// replaced, a late attempt finds the fencing token
 // raised, a repeated Finish finds the image no longer processing.
 //
 // # Errors

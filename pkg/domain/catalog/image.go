@@ -55,10 +55,10 @@ type Image struct {
 	ReprocessError     media.Code // why an image that stayed ready could not be reprocessed
 	SourceSHA256       string     // in hex
 	SourceBytes        int64
-	PoisonSHA256       string    // in hex, of the source that cost a codec in the current request; "": none
+	PoisonSHA256       string    // in hex, of the source that crashed a codec in the current request; "": none
 	PipelineHash       string    // of the pipeline that is requested, or was used once ready
 	RequestedAt        time.Time // of the current request; if the request is delayed, when it is due
-	DueAt              time.Time // when the current job should have ended; later the rescuer republishes it
+	DueAt              time.Time // queued: when the job may begin; processing: when it should have ended
 }
 
 // Rendition is one stored file of an image.

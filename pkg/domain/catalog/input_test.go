@@ -168,7 +168,7 @@ func TestImageStatus(t *testing.T) {
 	}{
 		{nil, catalog.AllReady},
 		{[]catalog.Status{catalog.Ready, catalog.Ready}, catalog.AllReady},
-		{[]catalog.Status{catalog.Ready, catalog.Failed, catalog.Pending}, catalog.AllPending},
+		{[]catalog.Status{catalog.Ready, catalog.Failed, catalog.Pending}, catalog.AnyPending},
 		{[]catalog.Status{catalog.Failed, catalog.Failed}, catalog.AllFailed},
 		{[]catalog.Status{catalog.Failed, catalog.Ready}, catalog.Partial},
 	} {

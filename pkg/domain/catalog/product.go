@@ -36,7 +36,7 @@ type ImageStatus string
 
 // The values of ImageStatus.
 const (
-	AllPending ImageStatus = "pending" // at least one is pending
+	AnyPending ImageStatus = "pending" // at least one is pending
 	AllReady   ImageStatus = "ready"   // every one is ready, or there is none
 	AllFailed  ImageStatus = "failed"  // every one has failed
 	Partial    ImageStatus = "partial" // some are ready, some have failed
@@ -48,7 +48,7 @@ func (p Product) ImageStatus() ImageStatus {
 	for _, img := range p.Images {
 		switch img.Status {
 		case Pending:
-			return AllPending
+			return AnyPending
 		case Ready:
 			ready++
 		case Failed:

@@ -9,7 +9,7 @@ import (
 // Config sets the size and the rate of the relay's rounds.
 type Config struct {
 	Batch  int           `env:"BATCH" envDefault:"500" desc:"maximum messages of one round"`
-	Rate   int           `env:"RATE" envDefault:"2000" desc:"maximum messages a second; bursts of two seconds; 0: no limit"`
+	Rate   int           `env:"RATE" envDefault:"2000" desc:"maximum messages a second; bursts of two seconds, at least a batch; 0: no limit"`
 	Poll   time.Duration `env:"POLL" envDefault:"150ms" desc:"pause between rounds without new messages, plus or minus a third"`
 	Sample time.Duration `env:"SAMPLE" envDefault:"5s" desc:"interval of the measurement of the outbox's depth"`
 }

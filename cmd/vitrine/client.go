@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"vitrine.io/pkg/foundation/backoff"
@@ -80,11 +81,9 @@ func (a apiClient) addProduct(ctx context.Context, user int64, name, about strin
 	return p, err
 }
 
-// product reads a product.
-func (a apiClient) product(ctx context.Context, id int64) (product, error) {
-	var p product
-	err := a.call(ctx, http.MethodGet, fmt.Sprintf("/products/%d", id), nil, &p)
-	return p, err
+// isWebURL reports whether url begins as one of HTTP.
+func isWebURL(url string) bool {
+	return strings.HasPrefix(url, "http://") || strings.HasPrefix(url, "https://")
 }
 
 // awaitImages reads a product until none of its images is pending. It calls changed for the first status of each image and
@@ -94,7 +93,8 @@ func (a apiClient) awaitImages(
 ) (p product, err error) {
 	seen := map[int]string{}
 	read := func(ctx context.Context) error {
-		next, err := a.product(ctx, id)
+		var next product
+		err := a.call(ctx, http.MethodGet, fmt.Sprintf("/products/%d", id), nil, &next)
 		if err == nil {
 			p = next
 		}

@@ -25,33 +25,19 @@ func dataDir(here, shared string, as *syscall.Credential) (string, error) {
 
 // canEnter reports whether the user may pass through dir and everything above it.
 func canEnter(dir string, as *syscall.Credential) bool {
-	for {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return false
-		}
-		owner, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return false
-		}
-		var pass os.FileMode
-		switch {
-		case owner.Uid == as.Uid:
-			pass = 0o100
-		case owner.Gid == as.Gid:
-			pass = 0o010
-		default:
-			pass = 0o001
-		}
-		if info.Mode()&pass == 0 {
-			return false
-		}
-		parent := filepath.Dir(dir)
-		if parent == dir {
-			return true
-		}
-		dir = parent
+	var info syscall.Stat_t
+	if syscall.Stat(dir, &info) != nil {
+		return false
 	}
+	pass := uint32(0o001)
+	switch {
+	case info.Uid == as.Uid:
+		pass = 0o100
+	case info.Gid == as.Gid:
+		pass = 0o010
+	}
+	parent := filepath.Dir(dir)
+	return info.Mode&pass != 0 && (parent == dir || canEnter(parent, as))
 }
 
 // makeDirs makes the data directory and what dev keeps in it. All users may enter, because Postgres' user has to.

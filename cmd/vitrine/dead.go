@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"text/tabwriter"
@@ -119,10 +120,7 @@ func listDead(ctx context.Context, cfg kafka.Config, filter deadFilter, limit in
 	if err != nil {
 		return nil, 0, err
 	}
-	found := make([]deadLetter, 0, len(latest))
-	for _, l := range latest {
-		found = append(found, l)
-	}
+	found := slices.AppendSeq(make([]deadLetter, 0, len(latest)), maps.Values(latest)) // not nil, for JSON
 	slices.SortFunc(found, func(a, b deadLetter) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.ID, b.ID)) })
 	return found[max(0, len(found)-limit):], len(found), nil
 }
@@ -244,21 +242,20 @@ func toDeadLetter(r kafka.Record) deadLetter {
 	l.ID = m.ID
 	switch m.Type {
 	case event.TypeImageDead:
-		body, err := event.Decode[event.ImageDead](m)
-		if err == nil {
+		var body event.ImageDead
+		if body, err = event.Decode[event.ImageDead](m); err == nil {
 			l.Image, l.Code, l.Product = &body, body.Code, event.Key(body.ProductID)
-			return l
 		}
-		l.Unreadable = err.Error()
 	case event.TypeUndecodable:
-		body, err := event.Decode[event.Undecodable](m)
-		if err == nil {
+		var body event.Undecodable
+		if body, err = event.Decode[event.Undecodable](m); err == nil {
 			l.Undecodable, l.Code = &body, codeUndecodable
-			return l
 		}
-		l.Unreadable = err.Error()
 	default:
-		l.Unreadable = fmt.Sprintf("event type %q does not belong to this topic", m.Type)
+		err = fmt.Errorf("event type %q does not belong to this topic", m.Type)
+	}
+	if err != nil {
+		l.Unreadable = err.Error()
 	}
 	return l
 }

@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -19,7 +16,7 @@ const demoTimeout = 2 * time.Minute
 func (s *stack) demonstrate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
-	user, err := s.demoUser(ctx)
+	user, err := s.api().addUser(ctx, "Demo", fmt.Sprintf("demo-%d@example.com", time.Now().UnixNano()))
 	if err != nil {
 		return fmt.Errorf("user: %w", err)
 	}
@@ -43,24 +40,6 @@ func (s *stack) demonstrate(ctx context.Context) error {
 	}
 	s.say("the same requests with curl:\n\n%s", s.curls(user, p.ID, urls))
 	return nil
-}
-
-// demoUser returns the id of the demonstration's user, which is added at the first start.
-func (s *stack) demoUser(ctx context.Context) (int64, error) {
-	file := filepath.Join(s.options.data, "demo-user")
-	if text, err := os.ReadFile(file); err == nil {
-		if id, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
-			var user struct{}
-			if err := s.api().call(ctx, http.MethodGet, fmt.Sprintf("/users/%d", id), nil, &user); err == nil {
-				return id, nil
-			}
-		}
-	}
-	id, err := s.api().addUser(ctx, "Demo", fmt.Sprintf("demo-%d@example.com", time.Now().UnixNano()))
-	if err != nil {
-		return 0, err
-	}
-	return id, os.WriteFile(file, []byte(strconv.FormatInt(id, 10)+"\n"), 0o600)
 }
 
 func (s *stack) api() apiClient { return apiClient{base: "http://" + s.options.http, web: s.client} }

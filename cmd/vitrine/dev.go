@@ -119,21 +119,18 @@ func (c console) dev(ctx context.Context, o devOptions) error {
 
 // check returns an error for each address that is in use and each program that was not built.
 func (o devOptions) check(ctx context.Context) error {
-	var wrong []error
+	var wrong mistakes
 	for _, flag := range []struct{ name, addr string }{
 		{"http", o.http}, {"media", o.media}, {"samples", o.samples}, {"api-admin", o.api}, {"worker-admin", o.worker},
 	} {
-		if err := checkFree(ctx, flag.addr); err != nil {
-			wrong = append(wrong, fmt.Errorf("%s is in use: free it, or choose another address with --%s",
-				flag.addr, flag.name))
-		}
+		wrong.check(checkFree(ctx, flag.addr) == nil, "%s is in use: free it, or choose another address with --%s",
+			flag.addr, flag.name)
 	}
 	for _, name := range []string{"api", "worker", "codec"} {
-		if _, err := os.Stat(filepath.Join(o.bin, name)); err != nil {
-			wrong = append(wrong, fmt.Errorf("the program %s is not in %s: run make build", name, o.bin))
-		}
+		_, err := os.Stat(filepath.Join(o.bin, name))
+		wrong.check(err == nil, "the program %s is not in %s: run make build", name, o.bin)
 	}
-	return errors.Join(wrong...)
+	return wrong.err()
 }
 
 func (c console) say(format string, args ...any) {

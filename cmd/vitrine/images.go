@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -79,25 +79,17 @@ requested again, unless --older-than excludes them.`,
 }
 
 func (o *reprocessOptions) check() error {
-	var wrong []error
-	if o.request.Status == "" && o.request.Code == "" && o.olderThan == 0 && o.request.PipelineHash == "" {
-		wrong = append(wrong, errors.New("give at least one of --status, --code, --older-than and --pipeline-hash"))
-	}
-	if o.olderThan < 0 {
-		wrong = append(wrong, errors.New("--older-than: must be above 0"))
-	} else if o.olderThan > 0 {
+	if o.olderThan != 0 {
 		o.request.OlderThan = o.olderThan.String()
 	}
-	if o.request.Limit < 1 {
-		wrong = append(wrong, errors.New("--limit: must be at least 1"))
-	}
-	if !strings.HasPrefix(o.admin, "http://") && !strings.HasPrefix(o.admin, "https://") {
-		wrong = append(wrong, errors.New("--admin: give the URL of the API's admin port, with http:// or https://"))
-	}
-	if o.timeout <= 0 {
-		wrong = append(wrong, errors.New("--timeout: must be above 0"))
-	}
-	return errors.Join(wrong...)
+	var wrong mistakes
+	wrong.check(cmp.Or(o.request.Status, o.request.Code, o.request.OlderThan, o.request.PipelineHash) != "",
+		"give at least one of --status, --code, --older-than and --pipeline-hash")
+	wrong.check(o.olderThan >= 0, "--older-than: must be above 0")
+	wrong.check(o.request.Limit > 0, "--limit: must be at least 1")
+	wrong.check(isWebURL(o.admin), "--admin: give the URL of the API's admin port, with http:// or https://")
+	wrong.check(o.timeout > 0, "--timeout: must be above 0")
+	return wrong.err()
 }
 
 func (c console) reprocess(ctx context.Context, o reprocessOptions) error {

@@ -58,6 +58,19 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	return root.ExecuteContext(ctx)
 }
 
+// mistakes collects errors.
+type mistakes []error
+
+// check adds an error unless ok.
+func (m *mistakes) check(ok bool, format string, args ...any) {
+	if !ok {
+		*m = append(*m, fmt.Errorf(format, args...))
+	}
+}
+
+// err returns the errors joined, or nil.
+func (m mistakes) err() error { return errors.Join(m...) }
+
 // loadConfig returns the configuration from the environment, over a YAML file unless file is "".
 func loadConfig[T any](c console, file string) (T, error) {
 	var args []string

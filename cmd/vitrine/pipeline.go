@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,7 +46,6 @@ Exits with 1 if there is a mistake.`,
 
 // checkPipeline prints the revision, or a line for each mistake in the document.
 func (c console) checkPipeline(file string, stdin io.Reader) error {
-	in := stdin
 	if file == "-" {
 		file = "stdin"
 	} else {
@@ -54,9 +54,9 @@ func (c console) checkPipeline(file string, stdin io.Reader) error {
 			return err
 		}
 		defer f.Close()
-		in = f
+		stdin = f
 	}
-	data, err := io.ReadAll(io.LimitReader(in, pipeline.MaxDocument+1))
+	data, err := io.ReadAll(io.LimitReader(stdin, pipeline.MaxDocument+1))
 	if err != nil {
 		return fmt.Errorf("read pipeline: %w", err)
 	}
@@ -131,14 +131,10 @@ func checkAgreement(reports []pipeline.Report) error {
 			refused++
 		}
 	}
-	var wrong []error
-	if len(revisions) > 1 {
-		wrong = append(wrong, fmt.Errorf("%d revisions are in force", len(revisions)))
-	}
-	if refused > 0 {
-		wrong = append(wrong, fmt.Errorf("%d of %d instances have refused their file", refused, len(reports)))
-	}
-	return errors.Join(wrong...)
+	var wrong mistakes
+	wrong.check(len(revisions) == 1, "%d revisions are in force", len(revisions))
+	wrong.check(refused == 0, "%d of %d instances have refused their file", refused, len(reports))
+	return wrong.err()
 }
 
 // listReports writes the reports as a table.
@@ -149,12 +145,8 @@ func listReports(out io.Writer, reports []pipeline.Report) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "INSTANCE\tROLE\tREVISION\tIN FORCE\tSEEN\tERROR")
 	for _, r := range reports {
-		mistake := r.Error
-		if mistake == "" {
-			mistake = "-"
-		}
 		fmt.Fprintf(table, "%s\t%s\t%s\tfor %s\t%s ago\t%s\n", r.Instance, r.Role, r.Revision,
-			r.InForce.Truncate(time.Second), r.Age.Truncate(time.Second), mistake)
+			r.InForce.Truncate(time.Second), r.Age.Truncate(time.Second), cmp.Or(r.Error, "-"))
 	}
 	return table.Flush()
 }

@@ -185,18 +185,11 @@ func (r *replayer) replayLetter(ctx context.Context, l deadLetter) error {
 	switch {
 	case fault.Is(err, fault.Unavailable), ctx.Err() != nil:
 		return fmt.Errorf("stopped at %s; the command may be repeated: %w", l.ID, err)
-	case outcome == outcomeRequested, outcome == outcomeResent:
-		return r.wait(ctx)
+	case !r.options.dry && (outcome == outcomeRequested || outcome == outcomeResent):
+		backoff.Sleep(ctx, r.interval)
+		return ctx.Err()
 	}
 	return nil
-}
-
-func (r *replayer) wait(ctx context.Context) error {
-	if r.options.dry {
-		return nil
-	}
-	backoff.Sleep(ctx, r.interval)
-	return ctx.Err()
 }
 
 func (r *replayer) requestImage(ctx context.Context, l deadLetter) (outcome, detail string, err error) {
@@ -287,16 +280,12 @@ func (r *replayer) summary() error {
 		would = "would be: "
 	}
 	r.say("%s%s", would, strings.Join(text, ", "))
-	var wrong []error
-	if n := r.counts[outcomeFailed]; n > 0 {
-		wrong = append(wrong, fmt.Errorf("%d failed", n))
-	}
+	var wrong mistakes
+	wrong.check(r.counts[outcomeFailed] == 0, "%d failed", r.counts[outcomeFailed])
 	for _, id := range slices.Sorted(maps.Keys(r.requested)) {
-		if !r.seen[id] {
-			wrong = append(wrong, fmt.Errorf("there is no dead letter %s", id))
-		}
+		wrong.check(r.seen[id], "there is no dead letter %s", id)
 	}
-	return errors.Join(wrong...)
+	return wrong.err()
 }
 
 // catalogParts has a catalogue's service for a command, and its dependencies.

@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
-)
 
-// sampleGrace limits the time for responses in progress when the server of samples stops.
-const sampleGrace = 10 * time.Second
+	"vitrine.io/pkg/platform/devstack"
+)
 
 // sampleOptions are the flags of samples.
 type sampleOptions struct {
@@ -40,50 +36,16 @@ for tests that need many.`,
 // samples serves until ctx ends.
 func (c console) samples(ctx context.Context, o sampleOptions) error {
 	g := newGallery(o.count, o.delay)
-	server, err := listen(o.addr, g)
+	server, err := devstack.Serve("samples", o.addr, g)
 	if err != nil {
 		return err
 	}
-	c.say("serving sample images on http://%s", server.addr)
+	c.say("serving sample images on http://%s", server.Addr)
 	select {
 	case <-ctx.Done():
-	case err := <-server.done:
+	case err := <-server.Ended():
 		return fmt.Errorf("serve samples: %w", err)
 	}
 	c.say("stopping")
-	return server.stop()
-}
-
-// sampleServer is a running server of samples.
-type sampleServer struct {
-	addr string // where it listens
-	http *http.Server
-	done chan error // why it ended
-}
-
-func listen(addr string, handler http.Handler) (*sampleServer, error) {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("serve samples: %w", err)
-	}
-	s := &sampleServer{
-		addr: listener.Addr().String(), done: make(chan error, 1),
-		http: &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
-	}
-	go func() { s.done <- s.http.Serve(listener) }()
-	return s, nil
-}
-
-// stop waits sampleGrace for responses in progress, and interrupts the rest.
-func (s *sampleServer) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), sampleGrace)
-	defer cancel()
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("stop samples: %w", err), s.http.Close())
-	}
-	if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
+	return server.Close()
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vitrine.io/pkg/platform/devstack"
 )
 
 // get requests a path of a gallery.
@@ -170,7 +172,7 @@ func testSamplesServesUntilStopped(t *testing.T) {
 func testSamplesStopFinishesResponses(t *testing.T) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
-	server, err := listen("127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server, err := devstack.Serve("samples", "127.0.0.1:0", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		close(entered)
 		<-release
 		_, _ = io.WriteString(w, "complete")
@@ -181,14 +183,14 @@ func testSamplesStopFinishesResponses(t *testing.T) {
 	stopped, answered := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(answered)
-		if status, body := fetch(t, "http://"+server.addr); status != http.StatusOK || string(body) != "complete" {
+		if status, body := fetch(t, "http://"+server.Addr.String()); status != http.StatusOK || string(body) != "complete" {
 			t.Errorf("got %d %s", status, body)
 		}
 	}()
 	<-entered
-	go func() { stopped <- server.stop() }()
+	go func() { stopped <- server.Close() }()
 	for { // until new connections are refused
-		conn, err := net.Dial("tcp", server.addr)
+		conn, err := net.Dial("tcp", server.Addr.String())
 		if err != nil {
 			break
 		}

@@ -58,25 +58,15 @@ files are not checked). The user and the product are not deleted. Exits with 1 i
 }
 
 func (o smokeOptions) check() error {
-	var wrong []error
-	if !strings.HasPrefix(o.api, "http://") && !strings.HasPrefix(o.api, "https://") {
-		wrong = append(wrong, errors.New("--api: give the URL of the API, with http:// or https://"))
-	}
-	if len(o.sources) == 0 {
-		wrong = append(wrong, errors.New("--source: give the URL of an image"))
-	}
+	var wrong mistakes
+	wrong.check(isWebURL(o.api), "--api: give the URL of the API, with http:// or https://")
+	wrong.check(len(o.sources) > 0, "--source: give the URL of an image")
 	for _, text := range o.rewrites {
-		if from, _, ok := strings.Cut(text, "="); !ok || from == "" {
-			wrong = append(wrong, fmt.Errorf("--rewrite: %q is not FROM=TO", text))
-		}
+		wrong.check(strings.Index(text, "=") > 0, "--rewrite: %q is not FROM=TO", text)
 	}
-	if o.timeout <= 0 {
-		wrong = append(wrong, errors.New("--timeout: must be above 0"))
-	}
-	if o.concurrency < 1 {
-		wrong = append(wrong, errors.New("--concurrency: must be at least 1"))
-	}
-	return errors.Join(wrong...)
+	wrong.check(o.timeout > 0, "--timeout: must be above 0")
+	wrong.check(o.concurrency > 0, "--concurrency: must be at least 1")
+	return wrong.err()
 }
 
 func (c console) smoke(ctx context.Context, o smokeOptions) error {
@@ -131,33 +121,28 @@ func (c console) smokeProduct(ctx context.Context, api apiClient, o smokeOptions
 
 // checkComplete returns an error for each difference between a product and a ready product with these sources.
 func (p product) checkComplete(sources []string) error {
-	var wrong []error
-	add := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
-	if !slices.Equal(p.Sources, sources) || len(p.Images) != len(sources) {
-		add("product %d has the images %q (%d of them), not %q", p.ID, p.Sources, len(p.Images), sources)
-	}
+	var wrong mistakes
+	wrong.check(slices.Equal(p.Sources, sources) && len(p.Images) == len(sources),
+		"product %d has the images %q (%d of them), not %q", p.ID, p.Sources, len(p.Images), sources)
 	var urls []string
 	for i, img := range p.Images {
-		switch {
-		case img.Error != nil:
-			add("image %d (%s) is %s: %s: %s", i+1, img.SourceURL, img.Status, img.Error.Code, img.Error.Detail)
-		case img.Status != "ready" || len(img.Renditions) == 0 || img.Width < 1 || img.Height < 1:
-			add("image %d (%s) is %s, %d x %d, in %d renditions",
+		if e := img.Error; e != nil {
+			wrong.check(false, "image %d (%s) is %s: %s: %s", i+1, img.SourceURL, img.Status, e.Code, e.Detail)
+		} else {
+			wrong.check(img.Status == "ready" && len(img.Renditions) > 0 && img.Width > 0 && img.Height > 0,
+				"image %d (%s) is %s, %d x %d, in %d renditions",
 				i+1, img.SourceURL, img.Status, img.Width, img.Height, len(img.Renditions))
 		}
 		for _, r := range img.Renditions {
 			urls = append(urls, r.URL)
 		}
 	}
-	if len(wrong) == 0 && (p.ImageStatus != "ready" || len(p.Compressed) != len(sources)) {
-		add("product %d is %s with %d compressed images of %d", p.ID, p.ImageStatus, len(p.Compressed), len(sources))
-	}
+	wrong.check(len(wrong) > 0 || p.ImageStatus == "ready" && len(p.Compressed) == len(sources),
+		"product %d is %s with %d compressed images of %d", p.ID, p.ImageStatus, len(p.Compressed), len(sources))
 	for _, url := range p.Compressed {
-		if !slices.Contains(urls, url) {
-			add("product %d: the compressed image %s is not one of its renditions", p.ID, url)
-		}
+		wrong.check(slices.Contains(urls, url), "product %d: the compressed image %s is not one of its renditions", p.ID, url)
 	}
-	return errors.Join(wrong...)
+	return wrong.err()
 }
 
 // downloadAll downloads every rendition, and returns how many there were and their bytes.

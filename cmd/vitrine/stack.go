@@ -58,7 +58,7 @@ func (s *stack) start(ctx context.Context) error {
 		return err
 	}
 	s.onClose(func() error { s.kafka.Close(); return nil })
-	if s.redis, err = devstack.StartRedis(devstack.RedisConfig{}); err != nil {
+	if s.redis, err = devstack.StartRedis(""); err != nil {
 		return err
 	}
 	s.onClose(func() error { s.redis.Close(); return nil })
@@ -66,11 +66,11 @@ func (s *stack) start(ctx context.Context) error {
 		return err
 	}
 	s.onClose(s.media.Close)
-	samples, err := listen(s.options.samples, s.gallery)
+	samples, err := devstack.Serve("samples", s.options.samples, s.gallery)
 	if err != nil {
 		return err
 	}
-	s.onClose(samples.stop)
+	s.onClose(samples.Close)
 	if err := writePipeline(filepath.Join(data, "pipeline.yaml")); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func testInProcess(t *testing.T) {
 // devRedis starts the in-process Redis of devstack and returns its address.
 func devRedis(t testing.TB) string {
 	t.Helper()
-	server, err := devstack.StartRedis(devstack.RedisConfig{})
+	server, err := devstack.StartRedis("")
 	if err != nil {
 		t.Fatal(err)
 	}

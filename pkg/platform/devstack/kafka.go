@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -11,9 +12,8 @@ import (
 
 // KafkaConfig configures the stand-in for Kafka.
 type KafkaConfig struct {
-	Addr       string // host:port, as clients will reach it; port 0 is any free one, empty is 127.0.0.1:0
-	DataDir    string // directory of topics, messages, groups and offsets; empty keeps them in memory
-	SyncWrites bool   // fsync every write: data survives a power failure, not only the end of the process; much slower
+	Addr    string // host:port, as clients will reach it; port 0 is any free one, empty is 127.0.0.1:0
+	DataDir string // directory of topics, messages, groups and offsets; empty keeps them in memory
 }
 
 // Kafka is one broker in this process. It supports producers, consumer groups and admin clients. It creates topics only
@@ -25,23 +25,18 @@ type Kafka struct {
 
 // StartKafka starts the broker. The caller closes it. A port in use and unreadable data are errors.
 func StartKafka(cfg KafkaConfig, log *zap.Logger) (*Kafka, error) {
-	if cfg.Addr == "" {
-		cfg.Addr = anyPort
-	}
+	addr := cmp.Or(cfg.Addr, anyPort)
 	options := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.WithLogger(kafkaLog{log.Named("kfake").Sugar()}),
-		kfake.ListenFn(func(network, _ string) (net.Listener, error) { return net.Listen(network, cfg.Addr) }),
+		kfake.ListenFn(func(network, _ string) (net.Listener, error) { return net.Listen(network, addr) }),
 	}
 	if cfg.DataDir != "" {
 		options = append(options, kfake.DataDir(cfg.DataDir))
 	}
-	if cfg.SyncWrites {
-		options = append(options, kfake.SyncWrites())
-	}
 	cluster, err := kfake.NewCluster(options...)
 	if err != nil {
-		return nil, fmt.Errorf("start kafka on %s: %w", cfg.Addr, err)
+		return nil, fmt.Errorf("start kafka on %s: %w", addr, err)
 	}
 	return &Kafka{cluster: cluster, addrs: cluster.ListenAddrs()}, nil
 }

@@ -40,26 +40,23 @@ func TestKafka(t *testing.T) {
 // This test uses Vitrine's own clients. The complete suite is in test/kafkatest.
 func testKafkaRestartKeepsMessagesAndOffsets(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	for _, sync := range []bool{false, true} {
-		cfg := devstack.KafkaConfig{DataDir: dir + "/" + map[bool]string{false: "lazy", true: "sync"}[sync], SyncWrites: sync}
-		first := startKafka(t, cfg)
-		config := kafka.Config{
-			Brokers: first.Addrs(), Version: "2.8.0", ClientID: "test", Partitions: 1, Replication: 1, MinISR: 1,
-		}
-		produce(t, config, "a", "b")
-		if got := consume(t, config, 2); got != "a b" {
-			t.Errorf("before the restart: got %q, want %q", got, "a b")
-		}
-		produce(t, config, "c")
-		first.Close()
-		cfg.Addr = first.Addrs()[0]
-		first.Close() // a second call does nothing
-		second := startKafka(t, cfg)
-		config.Brokers = second.Addrs()
-		if got := consume(t, config, 1); got != "c" {
-			t.Errorf("after the restart: got %q, want only what was not consumed before", got)
-		}
+	cfg := devstack.KafkaConfig{DataDir: t.TempDir()}
+	first := startKafka(t, cfg)
+	config := kafka.Config{
+		Brokers: first.Addrs(), Version: "2.8.0", ClientID: "test", Partitions: 1, Replication: 1, MinISR: 1,
+	}
+	produce(t, config, "a", "b")
+	if got := consume(t, config, 2); got != "a b" {
+		t.Errorf("before the restart: got %q, want %q", got, "a b")
+	}
+	produce(t, config, "c")
+	first.Close()
+	cfg.Addr = first.Addrs()[0]
+	first.Close() // a second call does nothing
+	second := startKafka(t, cfg)
+	config.Brokers = second.Addrs()
+	if got := consume(t, config, 1); got != "c" {
+		t.Errorf("after the restart: got %q, want only what was not consumed before", got)
 	}
 }
 

@@ -179,14 +179,7 @@ func postgresBin() (string, error) {
 	if len(found) == 0 {
 		return "", errors.New("PostgreSQL is missing (initdb, postgres): on Debian or Ubuntu, apt-get install postgresql")
 	}
-	newest := slices.MaxFunc(found, func(a, b string) int { return cmp.Compare(postgresVersion(a), postgresVersion(b)) })
-	return filepath.Dir(newest), nil
-}
-
-// postgresVersion returns the version in /usr/lib/postgresql/15/bin/initdb, or 0.
-func postgresVersion(initdb string) int {
-	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(initdb))))
-	return n
+	return filepath.Dir(slices.Max(found)), nil // all supported versions have two digits
 }
 
 // PostgresUser returns the user for Postgres when this process runs as uid: nil, the same user, unless uid is 0; then the

@@ -1,25 +1,23 @@
 package devstack
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-)
 
-// RedisConfig configures the stand-in for Redis.
-type RedisConfig struct {
-	Addr string // host:port; port 0 is any free one, empty is 127.0.0.1:0
-}
+	"vitrine.io/pkg/foundation/backoff"
+)
 
 // Redis is a cluster of one master in this process. It is in memory only: a cache may lose its keys, so they do not
 // survive a restart.
 type Redis struct {
 	addr   string
 	server *miniredis.Miniredis
-	stop   chan struct{}
-	once   sync.Once
+	stop   context.CancelFunc
 	clock  sync.WaitGroup
 }
 
@@ -27,34 +25,23 @@ type Redis struct {
 // to expire them on each access walks all keys each time.
 const redisTick = 100 * time.Millisecond
 
-// StartRedis starts the server. The caller closes it.
-func StartRedis(cfg RedisConfig) (*Redis, error) {
-	if cfg.Addr == "" {
-		cfg.Addr = anyPort
-	}
+// StartRedis starts the server on addr, host:port; port 0 is any free one, empty is 127.0.0.1:0. The caller closes it.
+func StartRedis(addr string) (*Redis, error) {
+	addr = cmp.Or(addr, anyPort)
 	server := miniredis.NewMiniRedis()
-	if err := server.StartAddr(cfg.Addr); err != nil {
-		return nil, fmt.Errorf("start redis on %s: %w", cfg.Addr, err)
+	if err := server.StartAddr(addr); err != nil {
+		return nil, fmt.Errorf("start redis on %s: %w", addr, err)
 	}
-	r := &Redis{addr: server.Addr(), server: server, stop: make(chan struct{})}
-	r.clock.Go(r.advance)
-	return r, nil
-}
-
-// advance advances the time of the keys until Close.
-func (r *Redis) advance() {
-	ticker := time.NewTicker(redisTick)
-	defer ticker.Stop()
-	last := time.Now()
-	for {
-		select {
-		case <-r.stop:
-			return
-		case now := <-ticker.C:
-			r.server.FastForward(now.Sub(last))
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &Redis{addr: server.Addr(), server: server, stop: cancel}
+	r.clock.Go(func() {
+		for last := time.Now(); backoff.Sleep(ctx, redisTick); {
+			now := time.Now()
+			server.FastForward(now.Sub(last))
 			last = now
 		}
-	}
+	})
+	return r, nil
 }
 
 // Addr returns the address of the node, host:port.
@@ -62,9 +49,7 @@ func (r *Redis) Addr() string { return r.addr }
 
 // Close stops the server and drops all keys. A second call does nothing.
 func (r *Redis) Close() {
-	r.once.Do(func() {
-		close(r.stop)
-		r.clock.Wait()
-		r.server.Close()
-	})
+	r.stop()
+	r.clock.Wait()
+	r.server.Close()
 }

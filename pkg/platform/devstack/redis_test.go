@@ -13,7 +13,7 @@ import (
 
 func startRedis(t *testing.T) *devstack.Redis {
 	t.Helper()
-	r, err := devstack.StartRedis(devstack.RedisConfig{Addr: port.Addr(t)})
+	r, err := devstack.StartRedis(port.Addr(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func testRedisKeysExpire(t *testing.T) {
 func testRedisPortInUse(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	_, err := devstack.StartRedis(devstack.RedisConfig{Addr: r.Addr()})
+	_, err := devstack.StartRedis(r.Addr())
 	if err == nil || !strings.Contains(err.Error(), r.Addr()) {
 		t.Errorf("got %v, want an error that names %s", err, r.Addr())
 	}
@@ -86,7 +86,7 @@ func testRedisSecondCloseAndReuseOfPort(t *testing.T) {
 	r := startRedis(t)
 	r.Close()
 	r.Close()
-	second, err := devstack.StartRedis(devstack.RedisConfig{Addr: r.Addr()})
+	second, err := devstack.StartRedis(r.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,11 @@
 package devstack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"time"
@@ -25,24 +25,10 @@ type S3Config struct {
 
 // S3 is an object store on disk, served by this process. It accepts every signature. An unsigned request can only read an
 // object by its key.
-type S3 struct {
-	addr   net.Addr
-	server *http.Server
-	served chan struct{}
-}
+type S3 struct{ *Server }
 
-// Bounds of the HTTP server.
-const (
-	s3HeaderTimeout = 10 * time.Second
-	s3IdleTimeout   = 2 * time.Minute
-	s3Drain         = 5 * time.Second
-)
-
-// StartS3 starts the store with the objects in Dir. The caller closes it.
+// StartS3 starts the store with the objects in Dir. The caller closes it; active requests have 5 s to end.
 func StartS3(cfg S3Config) (*S3, error) {
-	if cfg.Addr == "" {
-		cfg.Addr = anyPort
-	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start s3 in %s: %w", cfg.Dir, err)
 	}
@@ -50,50 +36,28 @@ func StartS3(cfg S3Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start s3 in %s: %w", cfg.Dir, err)
 	}
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.Addr)
+	server, err := Serve("s3", cmp.Or(cfg.Addr, anyPort), s3Handler{store: disk, next: gofakes3.New(disk).Server()})
 	if err != nil {
-		return nil, fmt.Errorf("start s3 on %s: %w", cfg.Addr, err)
+		return nil, err
 	}
-	s := &S3{
-		addr: listener.Addr(),
-		server: &http.Server{
-			Handler:           s3Handler{store: disk, next: gofakes3.New(disk).Server()},
-			ReadHeaderTimeout: s3HeaderTimeout,
-			IdleTimeout:       s3IdleTimeout,
-		},
-		served: make(chan struct{}),
+	server.Grace = 5 * time.Second
+	return &S3{server}, nil
+}
+
+// Close stops the store. Unlike a [Server], it may interrupt requests without an error: clients repeat them. A second call does nothing.
+func (s *S3) Close() error {
+	if err := s.Server.Close(); !errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	go func() {
-		defer close(s.served)
-		_ = s.server.Serve(listener) // returns http.ErrServerClosed after Close
-	}()
-	return s, nil
+	return nil
 }
 
 // Endpoint returns the URL of the store, for path-style requests. For a store that listens on all interfaces it has the
 // loopback address.
 func (s *S3) Endpoint() string {
-	addr := s.addr.String()
-	if tcp, ok := s.addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+	addr := s.Addr.String()
+	if tcp, ok := s.Addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
 	}
 	return "http://" + addr
-}
-
-// PublicURL returns the base URL of a bucket's objects, to which a slash and the key are appended.
-func (s *S3) PublicURL(bucket string) string { return s.Endpoint() + "/" + bucket }
-
-// Close stops the store. It waits for active requests, for 5 s at most. A second call does nothing.
-func (s *S3) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), s3Drain)
-	defer cancel()
-	err := s.server.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = s.server.Close()
-	}
-	<-s.served
-	if err != nil {
-		return fmt.Errorf("close s3: %w", err)
-	}
-	return nil
 }

@@ -147,7 +147,7 @@ func testS3RestartKeepsObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := startS3(t, devstack.S3Config{Dir: dir})
-	resp, body := send(t, request(t, http.MethodGet, second.PublicURL("images")+"/products/1/2/3-abc/card.webp"))
+	resp, body := send(t, request(t, http.MethodGet, second.Endpoint()+"/images/products/1/2/3-abc/card.webp"))
 	if body != "an image" || resp.Header.Get("Content-Type") != "image/webp" ||
 		resp.Header.Get("Cache-Control") != blob.CacheControl {
 		t.Errorf("got %q with %v", body, resp.Header)
@@ -285,7 +285,7 @@ func testS3UnsignedRequestCannotChangeHeaders(t *testing.T) {
 	t.Parallel()
 	s := startS3(t, devstack.S3Config{Dir: t.TempDir()})
 	put(t, bucket(t, s), "a/b", "<script>")
-	resp, _ := send(t, request(t, http.MethodGet, s.PublicURL("images")+"/a/b?response-content-type=text/html"))
+	resp, _ := send(t, request(t, http.MethodGet, s.Endpoint()+"/images/a/b?response-content-type=text/html"))
 	if got := resp.Header.Get("Content-Type"); got != "image/webp" {
 		t.Errorf("got Content-Type %s, want the object's own", got)
 	}

@@ -128,7 +128,7 @@ func (a *api) serve(ctx context.Context) error {
 		lifecycle.Part{Name: "gc", Run: collector.Run},
 		lifecycle.Part{Name: "auditor", Run: auditor.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
-		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error { return a.drain(ctx, server) }},
+		lifecycle.Closer("drain", func() error { return a.drain(server) }),
 	)
 }
 
@@ -173,8 +173,7 @@ func (a *api) listening(context.Context) error {
 
 // drain is the first part to stop: it makes the program not ready, and waits Shutdown.Delay so that load balancers notice
 // and clients close their connections.
-func (a *api) drain(ctx context.Context, server *httpapi.Server) error {
-	<-ctx.Done()
+func (a *api) drain(server *httpapi.Server) error {
 	a.health.SetDraining()
 	server.SetDraining()
 	<-time.After(a.cfg.Shutdown.Delay)

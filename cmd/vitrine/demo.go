@@ -31,7 +31,7 @@ func (s *stack) demonstrate(ctx context.Context) error {
 	s.say("posted product %d with %d images", p.ID, len(urls))
 	p, err = s.api().awaitImages(ctx, p.ID, func(i int, p product) {
 		s.say("  image %d of %d is %s: %s", i+1, len(p.Images), p.Images[i].Status, p.Images[i].SourceURL)
-	}, func(err error) { s.say("waiting: %v", err) })
+	}, s.sayWaiting)
 	if err != nil {
 		return fmt.Errorf("%w: see the logs", err)
 	}
@@ -50,10 +50,11 @@ func (s *stack) table(p product) error {
 	fmt.Fprintln(w, "\nSOURCE\tBYTES\tRENDITION\tFORMAT\tSIZE\tBYTES\tSAVED\tURL")
 	for i, img := range p.Images {
 		source := samples()[i]
-		size, err := s.gallery.size(source.file)
+		file, err := s.gallery.named[source.file]()
 		if err != nil {
 			return err
 		}
+		size := int64(len(file))
 		head := fmt.Sprintf("%s %dx%d\t%d", strings.TrimPrefix(filepath.Ext(source.file), "."), img.Width, img.Height, size)
 		if img.Error != nil {
 			fmt.Fprintf(w, "%s\t%s: %s\t\t\t\t\t\n", head, img.Error.Code, img.Error.Detail)

@@ -137,6 +137,9 @@ func (c console) say(format string, args ...any) {
 	fmt.Fprintf(c.stdout, "vitrine: "+format+"\n", args...)
 }
 
+// sayWaiting says why a request is repeated.
+func (c console) sayWaiting(err error) { c.say("waiting: %v", err) }
+
 // environment returns the environment of the programs, with the settings of the stack.
 func (s *stack) environment() []string {
 	return []string{

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"image"
 	"image/color"
 	"image/draw"
@@ -138,14 +137,4 @@ func withNumber(scene *image.RGBA, n uint64) image.Image {
 		draw.Draw(m, image.Rectangle{Min: at, Max: at.Add(image.Pt(side, side))}, image.NewUniform(shade), image.Point{}, draw.Src)
 	}
 	return m
-}
-
-// size returns the size of a named sample in bytes.
-func (g *gallery) size(name string) (int64, error) {
-	file, ok := g.named[name]
-	if !ok {
-		return 0, fmt.Errorf("there is no sample %s", name)
-	}
-	body, err := file()
-	return int64(len(body)), err
 }

@@ -129,6 +129,6 @@ func (c console) reprocessPage(ctx context.Context, api apiClient, o reprocessOp
 	err = retry(ctx, func(ctx context.Context) error {
 		done = reprocessedJSON{}
 		return api.call(ctx, http.MethodPost, "/images/reprocess", o.request, &done)
-	}, func(err error) { c.say("waiting: %v", err) })
+	}, c.sayWaiting)
 	return done, err
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vitrine.io/pkg/platform/config"
 	"vitrine.io/pkg/platform/telemetry"
 )
 
@@ -56,30 +55,4 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	return root.ExecuteContext(ctx)
-}
-
-// mistakes collects errors.
-type mistakes []error
-
-// check adds an error unless ok.
-func (m *mistakes) check(ok bool, format string, args ...any) {
-	if !ok {
-		*m = append(*m, fmt.Errorf(format, args...))
-	}
-}
-
-// err returns the errors joined, or nil.
-func (m mistakes) err() error { return errors.Join(m...) }
-
-// loadConfig returns the configuration from the environment, over a YAML file unless file is "".
-func loadConfig[T any](c console, file string) (T, error) {
-	var args []string
-	if file != "" {
-		args = []string{"--config", file}
-	}
-	cfg, unknown, err := config.Load[T](args, c.environ)
-	if err != nil {
-		return cfg, config.Hint(err, unknown)
-	}
-	return cfg, nil
 }

@@ -2,14 +2,12 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap/zapcore"
 
 	"vitrine.io/pkg/adapter/postgres"
-	"vitrine.io/pkg/platform/config"
 	"vitrine.io/pkg/platform/telemetry"
 )
 
@@ -29,21 +27,14 @@ func (c console) migrateCommand() *cobra.Command {
 		{"status", "List every migration and when it was applied"},
 	} {
 		migrate.AddCommand(&cobra.Command{Use: step.use, Short: step.short, DisableFlagParsing: true,
-			RunE: func(cmd *cobra.Command, args []string) error { return c.migrate(cmd, args) }})
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return withConfig(c, "migrate "+cmd.Use, cmd.Short, args, func(cfg MigrateConfig) error { return c.migrate(cmd, cfg) })
+			}})
 	}
 	return migrate
 }
 
-func (c console) migrate(cmd *cobra.Command, args []string) error {
-	program := config.Program{Name: "vitrine migrate " + cmd.Use, About: cmd.Short + ".", Version: c.build.Version}
-	if text, ok := config.Help[MigrateConfig](program, args); ok {
-		_, err := io.WriteString(c.stdout, text)
-		return err
-	}
-	cfg, unknown, err := config.Load[MigrateConfig](args, c.environ)
-	if err != nil {
-		return config.Hint(err, unknown)
-	}
+func (c console) migrate(cmd *cobra.Command, cfg MigrateConfig) error {
 	log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "migrate", c.build, nil)
 	if err != nil {
 		return err

@@ -89,33 +89,28 @@ func (o replayOptions) check(ids []string) error {
 func (c console) replay(ctx context.Context, o replayOptions, ids []string, file string) (err error) {
 	r := &replayer{
 		console: c, options: o, interval: time.Duration(float64(time.Second) / o.rate), now: time.Now(),
-		requested: make(map[string]bool), seen: make(map[string]bool), sent: make(map[[sha256.Size]byte]bool),
-		counts: make(map[string]int),
+		requested: slices.Compact(slices.Sorted(slices.Values(ids))), seen: make(map[string]bool),
+		sent: make(map[[sha256.Size]byte]bool), counts: make(map[string]int),
 	}
-	for _, id := range ids {
-		r.requested[id] = true
-	}
-	var cfg kafka.Config
 	if o.dry { // needs only Kafka
-		only, err := loadConfig[DeadConfig](c, file)
+		cfg, err := loadConfig[DeadConfig](c, file)
 		if err != nil {
 			return err
 		}
-		cfg = only.Kafka
+		r.kafka = cfg.Kafka
 	} else {
-		all, err := loadConfig[ReplayConfig](c, file)
+		cfg, err := loadConfig[ReplayConfig](c, file)
 		if err != nil {
 			return err
 		}
-		stop, err := r.open(ctx, all)
+		stop, err := r.open(ctx, cfg)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, stop()) }()
-		cfg = all.Kafka
+		r.kafka = cfg.Kafka
 	}
-	r.kafka = cfg
-	err = readDead(ctx, cfg, func(l deadLetter) error { return r.replayLetter(ctx, l) })
+	err = readDead(ctx, r.kafka, func(l deadLetter) error { return r.replayLetter(ctx, l) })
 	return errors.Join(err, r.summary())
 }
 
@@ -125,7 +120,7 @@ type replayer struct {
 	options   replayOptions
 	interval  time.Duration // between two jobs or records
 	now       time.Time
-	requested map[string]bool // by id; empty with --all
+	requested []string        // ids, sorted; empty with --all
 	seen      map[string]bool // by id
 	sent      map[[sha256.Size]byte]bool
 	counts    map[string]int // by outcome
@@ -163,7 +158,8 @@ func (r *replayer) open(ctx context.Context, cfg ReplayConfig) (func() error, er
 // replayLetter replays one letter if it is selected. An error ends the replay: an unavailable server would fail all other
 // letters, too.
 func (r *replayer) replayLetter(ctx context.Context, l deadLetter) error {
-	if r.seen[l.ID] || (r.options.all && !r.options.filter.matches(l, r.now)) || (!r.options.all && !r.requested[l.ID]) {
+	selected := slices.Contains(r.requested, l.ID) || r.options.all && r.options.filter.matches(l, r.now)
+	if r.seen[l.ID] || !selected {
 		return nil
 	}
 	r.seen[l.ID] = true
@@ -282,7 +278,7 @@ func (r *replayer) summary() error {
 	r.say("%s%s", would, strings.Join(text, ", "))
 	var wrong mistakes
 	wrong.check(r.counts[outcomeFailed] == 0, "%d failed", r.counts[outcomeFailed])
-	for _, id := range slices.Sorted(maps.Keys(r.requested)) {
+	for _, id := range r.requested {
 		wrong.check(r.seen[id], "there is no dead letter %s", id)
 	}
 	return wrong.err()
@@ -325,19 +321,15 @@ func (p catalogParts) checkRevision(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read heartbeats: %w", err)
 	}
-	var others []string
+	var inForce []string
 	for _, r := range reports {
-		if r.Role != "api" {
-			continue
+		if r.Role == "api" {
+			inForce = append(inForce, r.Revision)
 		}
-		if r.Revision == p.pipeline.ID() {
-			return nil
-		}
-		others = append(others, r.Revision)
 	}
-	if len(others) == 0 {
+	if len(inForce) == 0 || slices.Contains(inForce, p.pipeline.ID()) {
 		return nil
 	}
 	return fmt.Errorf("the API has pipeline revision %s in force, and this command would use %s: "+
-		"give it the API's VITRINE_PIPELINE_FILE", strings.Join(slices.Compact(others), ", "), p.pipeline.ID())
+		"give it the API's VITRINE_PIPELINE_FILE", strings.Join(slices.Compact(inForce), ", "), p.pipeline.ID())
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"vitrine.io/pkg/adapter/blob"
 	"vitrine.io/pkg/adapter/postgres"
@@ -72,21 +71,12 @@ the API, by VITRINE_* variables. Safe to repeat, also after it was interrupted.`
 	return cmd
 }
 
-func (c console) restored(ctx context.Context, o restoredOptions) (err error) {
+func (c console) restored(ctx context.Context, o restoredOptions) error {
 	cfg, err := loadConfig[RestoredConfig](c, o.file)
 	if err != nil {
 		return err
 	}
-	log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), "restored", c.build, nil)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	if err := restore(ctx, cfg, o, log); err != nil {
-		log.Error("ended", zap.Error(err))
-		return errLogged
-	}
-	return nil
+	return c.logged(cfg.Log, "restored", func(log *zap.Logger) error { return restore(ctx, cfg, o, log) })
 }
 
 // restore runs all steps. It checks the preconditions of all of them before the first.

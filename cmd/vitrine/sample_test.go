@@ -30,7 +30,6 @@ func TestGallery(t *testing.T) {
 	t.Parallel()
 	t.Run("photos_differ", testGalleryPhotosDiffer)
 	t.Run("unknown_paths", testGalleryUnknownPaths)
-	t.Run("size_of_unknown_sample", testGallerySizeOfUnknownSample)
 	t.Run("kept_photos_are_bounded", testGalleryKeptPhotosAreBounded)
 	t.Run("drawing_fails", testGalleryDrawingFails)
 	t.Run("cancelled_request", testGalleryCancelledRequest)
@@ -91,13 +90,6 @@ func testGalleryUnknownPaths(t *testing.T) {
 		if got := get(t, g, path).Code; got != want {
 			t.Errorf("%s: got %d, want %d", path, got, want)
 		}
-	}
-}
-
-func testGallerySizeOfUnknownSample(t *testing.T) {
-	t.Parallel()
-	if size, err := newGallery(0, 0).size("moon.jpg"); err == nil {
-		t.Errorf("got %d bytes", size)
 	}
 }
 

@@ -3,21 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"vitrine.io/pkg/adapter/blob"
 	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/platform/config"
 	"vitrine.io/pkg/platform/telemetry"
 )
 
@@ -61,28 +58,14 @@ func (c console) serverCommand(
 		Use: name, Short: short, Long: long + "\nConfigured like the other programs, by VITRINE_* variables.",
 		DisableFlagParsing: true, // config reads the arguments, as in every other program
 		RunE: func(cmd *cobra.Command, args []string) error {
-			program := config.Program{Name: "vitrine " + name, About: short + ".", Version: c.build.Version}
-			if text, ok := config.Help[SetupConfig](program, args); ok {
-				_, err := io.WriteString(c.stdout, text)
-				return err
-			}
-			cfg, unknown, err := config.Load[SetupConfig](args, c.environ)
-			if err != nil {
-				return config.Hint(err, unknown)
-			}
-			log, _, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(c.stderr), name, c.build, nil)
-			if err != nil {
-				return err
-			}
-			defer stop()
-			kafka.BridgeLogger(log)
-			ctx, cancel := context.WithTimeout(cmd.Context(), cfg.Setup.Timeout)
-			defer cancel()
-			if err := do(ctx, cfg, log); err != nil {
-				log.Error("ended", zap.Error(err))
-				return errLogged
-			}
-			return nil
+			return withConfig(c, name, short, args, func(cfg SetupConfig) error {
+				return c.logged(cfg.Log, name, func(log *zap.Logger) error {
+					kafka.BridgeLogger(log)
+					ctx, cancel := context.WithTimeout(cmd.Context(), cfg.Setup.Timeout)
+					defer cancel()
+					return do(ctx, cfg, log)
+				})
+			})
 		},
 	}
 }

@@ -97,7 +97,6 @@ func (c console) smoke(ctx context.Context, o smokeOptions) error {
 
 // smokeProduct adds a user and a product and waits for its images. It retries while the API is not available.
 func (c console) smokeProduct(ctx context.Context, api apiClient, o smokeOptions) (product, error) {
-	waiting := func(err error) { c.say("waiting: %v", err) }
 	var p product
 	err := retry(ctx, func(ctx context.Context) error {
 		user, err := api.addUser(ctx, "Smoke test", "smoke-"+uuid.NewString()+"@example.com")
@@ -105,14 +104,14 @@ func (c console) smokeProduct(ctx context.Context, api apiClient, o smokeOptions
 			p, err = api.addProduct(ctx, user, "Smoke test", "Added by vitrine smoke", o.sources)
 		}
 		return err
-	}, waiting)
+	}, c.sayWaiting)
 	if err != nil {
 		return p, fmt.Errorf("add a product: %w", err)
 	}
 	c.say("posted product %d with %d images", p.ID, len(o.sources))
 	p, err = api.awaitImages(ctx, p.ID, func(i int, p product) {
 		c.say("image %d of %d is %s: %s", i+1, len(p.Images), p.Images[i].Status, p.Images[i].SourceURL)
-	}, waiting)
+	}, c.sayWaiting)
 	if err != nil {
 		return p, fmt.Errorf("wait for product %d: %w", p.ID, err)
 	}

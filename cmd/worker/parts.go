@@ -140,10 +140,9 @@ func (p *workerProgram) run(ctx context.Context) error {
 		p.Follow(p.store),
 		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
 		lifecycle.Part{Name: "breakers", Run: func(ctx context.Context) error { return p.breakers.Run(ctx, p.consumer) }},
-		lifecycle.Part{Name: "drain", Run: func(ctx context.Context) error {
-			<-ctx.Done()
+		lifecycle.Closer("drain", func() error {
 			p.health.SetDraining()
 			return nil
-		}},
+		}),
 	)
 }

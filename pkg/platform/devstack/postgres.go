@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -44,9 +43,6 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *process.
 	cred, err := PostgresUser(os.Getuid())
 	if err != nil {
 		return nil, err
-	}
-	if pid := usedBy(cfg.Dir); pid != 0 {
-		return nil, fmt.Errorf("start postgres: %s is in use by the server with process id %d", cfg.Dir, pid)
 	}
 	if _, err := freeAddr(ctx, cmp.Or(cfg.Addr, anyPort)); err != nil { // before initdb, which needs seconds
 		return nil, fmt.Errorf("start postgres: %w", err)
@@ -125,21 +121,6 @@ func (p *Postgres) createDatabase(ctx context.Context) error {
 	}
 	_, err = conn.Exec(ctx, "CREATE DATABASE vitrine")
 	return err
-}
-
-// usedBy returns the process id of a server that runs on dir, or 0. postmaster.pid remains after a crash, so the process is
-// checked too.
-func usedBy(dir string) int {
-	text, _ := os.ReadFile(filepath.Join(dir, "postmaster.pid")) // a missing file: no server
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(first)
-	if err != nil {
-		return 0
-	}
-	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err != nil || string(name) != "postgres\n" {
-		return 0
-	}
-	return pid
 }
 
 // initdb creates a cluster in dir, unless there is one. It trusts all connections, which are local ones.

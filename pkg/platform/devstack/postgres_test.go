@@ -66,7 +66,8 @@ func testPostgresRestartKeepsData(t *testing.T) {
 			t.Error("Exited is closed")
 		default:
 		}
-		if _, err := devstack.StartPostgres(ctx, cfg, thread); err == nil || !strings.Contains(err.Error(), "in use") {
+		_, err = devstack.StartPostgres(ctx, cfg, thread)
+		if err == nil || !strings.Contains(err.Error(), "running in data directory") {
 			t.Errorf("a second server on the same data: got %v", err)
 		}
 		if err := p.Close(); err != nil {

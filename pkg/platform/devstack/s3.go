@@ -44,7 +44,8 @@ func StartS3(cfg S3Config) (*S3, error) {
 	return &S3{server}, nil
 }
 
-// Close stops the store. Unlike a [Server], it may interrupt requests without an error: clients repeat them. A second call does nothing.
+// Close stops the store. Unlike a Server's, it may interrupt requests without an error: clients repeat them. A second call
+// does nothing.
 func (s *S3) Close() error {
 	if err := s.Server.Close(); !errors.Is(err, context.DeadlineExceeded) {
 		return err

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
@@ -42,7 +41,7 @@ func StartKafka(cfg KafkaConfig, log *zap.Logger) (*Kafka, error) {
 }
 
 // Addrs returns the addresses that clients connect to.
-func (k *Kafka) Addrs() []string { return slices.Clone(k.addrs) }
+func (k *Kafka) Addrs() []string { return k.addrs }
 
 // Close writes all data and stops the broker. A second call does nothing.
 func (k *Kafka) Close() { k.cluster.Close() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v2"
@@ -28,21 +29,14 @@ type reader struct {
 	broken map[string]bool // paths of values of the wrong type: further errors at or below them are dropped
 }
 
-func newReader() *reader {
-	return &reader{seen: map[string]bool{}, broken: map[string]bool{}}
-}
-
 // add adds an error, at most one for each path, and none at or below a value of the wrong type.
 func (r *reader) add(path, code, detail string) {
 	if len(r.wrong) >= maxErrors || !r.readable(path) {
 		return
 	}
-	for _, f := range r.wrong {
-		if f.Path == path {
-			return
-		}
+	if !slices.ContainsFunc(r.wrong, func(f fault.Field) bool { return f.Path == path }) {
+		r.wrong = append(r.wrong, fault.Field{Path: path, Code: code, Detail: detail})
 	}
-	r.wrong = append(r.wrong, fault.Field{Path: path, Code: code, Detail: detail})
 }
 
 // unreadable adds the error that the value at path has the wrong type.
@@ -86,14 +80,6 @@ func document(data []byte) (any, error) {
 // value decodes raw into out, which holds the default.
 func (r *reader) value(path string, raw any, out reflect.Value) {
 	r.seen[path] = true
-	switch target := out.Addr().Interface().(type) {
-	case *Duration:
-		r.duration(path, raw, target)
-		return
-	case *Bytes:
-		r.bytes(path, raw, target)
-		return
-	}
 	switch out.Kind() {
 	case reflect.Struct:
 		r.object(path, raw, out)
@@ -103,7 +89,9 @@ func (r *reader) value(path string, raw any, out reflect.Value) {
 		out.Set(reflect.New(out.Type().Elem()))
 		r.value(path, raw, out.Elem())
 	default:
-		r.scalar(path, raw, out)
+		if err := decodeScalar(reflect.ValueOf(raw), out); err != nil {
+			r.unreadable(path, err.Error())
+		}
 	}
 }
 
@@ -113,19 +101,17 @@ func (r *reader) object(path string, raw any, out reflect.Value) {
 		r.unreadable(path, "must be a mapping")
 		return
 	}
-	names := map[string]int{}
 	var known []string
-	for i := range out.NumField() {
-		name, _, _ := strings.Cut(out.Type().Field(i).Tag.Get("json"), ",")
-		names[name] = i
+	for field := range out.Type().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		known = append(known, name)
 	}
 	for _, item := range items {
 		name := fmt.Sprint(item.Key)
 		at := join(path, name)
-		index, found := names[name]
+		index := slices.Index(known, name)
 		switch {
-		case !found:
+		case index < 0:
 			r.add(at, "unknown_field", "is not a field here: there are "+strings.Join(known, ", "))
 		case r.seen[at]:
 			r.add(at, "duplicate_field", "is given twice")
@@ -151,79 +137,40 @@ func (r *reader) list(path string, raw any, out reflect.Value) {
 	}
 }
 
-func (r *reader) scalar(path string, raw any, out reflect.Value) {
-	switch out.Kind() {
-	case reflect.String:
-		if text, ok := raw.(string); ok {
-			out.SetString(text)
-			return
+// decodeScalar decodes raw into out, which stays unchanged after an error. The YAML decoder returns an integer as the first
+// of int, int64 and uint64 that holds it; a value that only uint64 holds is not accepted.
+func decodeScalar(raw, out reflect.Value) error {
+	text := ""
+	if raw.Kind() == reflect.String {
+		text = raw.String()
+	}
+	switch target := out.Addr().Interface().(type) {
+	case *Duration:
+		return target.parse(text)
+	case *Bytes:
+		if !raw.CanInt() {
+			return target.parse(text)
 		}
-		r.unreadable(path, "must be text (in quotes, if it looks like something else)")
-	case reflect.Bool:
-		if flag, ok := raw.(bool); ok {
-			out.SetBool(flag)
-			return
-		}
-		r.unreadable(path, "must be true or false")
-	case reflect.Float64:
-		number, ok := toFloat(raw)
-		if ok {
-			out.SetFloat(number)
-			return
-		}
-		r.unreadable(path, "must be a number")
+	}
+	switch kind := out.Kind(); {
+	case kind == reflect.String && raw.Kind() == kind:
+		out.SetString(text)
+	case kind == reflect.String:
+		return errors.New("must be text (in quotes, if it looks like something else)")
+	case kind == reflect.Bool && raw.Kind() == kind:
+		out.SetBool(raw.Bool())
+	case kind == reflect.Bool:
+		return errors.New("must be true or false")
+	case kind == reflect.Float64 && (raw.CanInt() || raw.CanFloat()):
+		out.Set(raw.Convert(out.Type()))
+	case kind == reflect.Float64:
+		return errors.New("must be a number")
+	case raw.CanInt() && !out.OverflowInt(raw.Int()):
+		out.SetInt(raw.Int())
 	default:
-		if number, ok := toInt(raw); ok && !out.OverflowInt(number) {
-			out.SetInt(number)
-			return
-		}
-		r.unreadable(path, "must be a whole number")
+		return errors.New("must be a whole number")
 	}
-}
-
-func (r *reader) duration(path string, raw any, out *Duration) {
-	text, _ := raw.(string)
-	d, err := parseDuration(text)
-	if err != nil {
-		r.unreadable(path, err.Error())
-		return
-	}
-	*out = d
-}
-
-func (r *reader) bytes(path string, raw any, out *Bytes) {
-	if number, ok := toInt(raw); ok {
-		*out = Bytes(number)
-		return
-	}
-	text, _ := raw.(string)
-	b, err := parseBytes(text)
-	if err != nil {
-		r.unreadable(path, err.Error())
-		return
-	}
-	*out = b
-}
-
-// toInt converts an integer as the YAML decoder returns it, which is the first of int, int64 and uint64 that holds it. A
-// value that only uint64 holds is not accepted.
-func toInt(raw any) (int64, bool) {
-	switch n := raw.(type) {
-	case int:
-		return int64(n), true
-	case int64:
-		return n, true
-	default:
-		return 0, false
-	}
-}
-
-func toFloat(raw any) (float64, bool) {
-	if n, ok := toInt(raw); ok {
-		return float64(n), true
-	}
-	f, ok := raw.(float64)
-	return f, ok
+	return nil
 }
 
 // join appends a field's name to a path: "spec" and "limits" make "spec.limits".

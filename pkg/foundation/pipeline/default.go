@@ -13,22 +13,13 @@ func Default() Pipeline {
 			{Format: JPEG, Quality: DefaultQuality(JPEG), Default: marked},
 		}
 	}
-	return Pipeline{
-		APIVersion: APIVersion,
-		Kind:       Kind,
-		Metadata:   Metadata{Name: "default"},
-		Spec: Spec{
-			Renditions: []Rendition{
-				{Name: "thumb", Width: 320, Fit: Inside, Background: white, Formats: pair(false)},
-				{Name: "card", Width: 800, Fit: Inside, Background: white, Formats: pair(false)},
-				{Name: "full", Width: 1600, Fit: Inside, Background: white, Formats: pair(true)},
-			},
-			Accept: defaultAccept(),
-			Limits: defaultLimits(),
-			Fetch:  defaultFetch(),
-			Retry:  defaultRetry(),
-		},
+	spec := defaultSpec()
+	spec.Renditions = []Rendition{
+		{Name: "thumb", Width: 320, Fit: Inside, Background: white, Formats: pair(false)},
+		{Name: "card", Width: 800, Fit: Inside, Background: white, Formats: pair(false)},
+		{Name: "full", Width: 1600, Fit: Inside, Background: white, Formats: pair(true)},
 	}
+	return Pipeline{APIVersion: APIVersion, Kind: Kind, Metadata: Metadata{Name: "default"}, Spec: spec}
 }
 
 // DefaultQuality returns the default quality of a format, 1 to 100, which is imgproxy's default. Typical photographs then
@@ -49,27 +40,25 @@ func DefaultQuality(f Format) int {
 
 func defaultAccept() []Format { return []Format{JPEG, PNG, WebP, GIF, AVIF, HEIC} }
 
-func defaultLimits() Limits {
-	return Limits{MaxBytes: 25 << 20, MaxPixels: 50_000_000, Deadline: Duration(30 * time.Second)}
-}
-
-func defaultFetch() Fetch {
-	return Fetch{
-		ConnectTimeout: Duration(5 * time.Second),
-		HeaderTimeout:  Duration(10 * time.Second),
-		Timeout:        Duration(30 * time.Second),
-		MaxRedirects:   5,
-		PerHost:        4,
-		AllowCIDRs:     []string{},
-		AllowPorts:     []int{80, 443},
-	}
-}
-
-func defaultRetry() Retry {
-	return Retry{
-		MaxAttempts: 5,
-		Backoff:     Duration(5 * time.Second),
-		MaxBackoff:  Duration(10 * time.Minute),
-		MaxAge:      Duration(24 * time.Hour),
+// defaultSpec has the defaults of everything but the renditions.
+func defaultSpec() Spec {
+	return Spec{
+		Accept: defaultAccept(),
+		Limits: Limits{MaxBytes: 25 << 20, MaxPixels: 50_000_000, Deadline: Duration(30 * time.Second)},
+		Fetch: Fetch{
+			ConnectTimeout: Duration(5 * time.Second),
+			HeaderTimeout:  Duration(10 * time.Second),
+			Timeout:        Duration(30 * time.Second),
+			MaxRedirects:   5,
+			PerHost:        4,
+			AllowCIDRs:     []string{},
+			AllowPorts:     []int{80, 443},
+		},
+		Retry: Retry{
+			MaxAttempts: 5,
+			Backoff:     Duration(5 * time.Second),
+			MaxBackoff:  Duration(10 * time.Minute),
+			MaxAge:      Duration(24 * time.Hour),
+		},
 	}
 }

@@ -22,10 +22,8 @@ func Parse(data []byte) (Pipeline, error) {
 	if err != nil {
 		return Pipeline{}, fault.Wrap(err, fault.Invalid, "invalid_pipeline", "the document is not one YAML or JSON mapping")
 	}
-	p := Pipeline{Spec: Spec{
-		Accept: defaultAccept(), Limits: defaultLimits(), Fetch: defaultFetch(), Retry: defaultRetry(),
-	}}
-	r := newReader()
+	p := Pipeline{Spec: defaultSpec()}
+	r := &reader{seen: map[string]bool{}, broken: map[string]bool{}}
 	r.object("", tree, reflect.ValueOf(&p).Elem())
 	r.complete(&p)
 	r.validate(&p)
@@ -35,15 +33,6 @@ func Parse(data []byte) (Pipeline, error) {
 		return Pipeline{}, invalid
 	}
 	return p, nil
-}
-
-// Load parses the file at path. The error names the file.
-func Load(path string) (Pipeline, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return Pipeline{}, err
-	}
-	return parseFile(path, data)
 }
 
 // readFile reads at most MaxDocument+1 bytes, which Parse refuses.

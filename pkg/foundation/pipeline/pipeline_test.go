@@ -2,16 +2,12 @@ package pipeline_test
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
-	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
@@ -48,10 +44,11 @@ func TestDefaults(t *testing.T) {
 
 func testDefaultsRepositoryDocumentEqualsDefault(t *testing.T) {
 	t.Parallel()
-	got, err := pipeline.Load(document)
+	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := parse(t, string(text))
 	if want := pipeline.Default(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %s\nwant %s", got.Document(), want.Document())
 	}
@@ -253,24 +250,6 @@ func testHashDoesNotModifyPipeline(t *testing.T) {
 	p.Hash()
 	if got, want := p.Spec.Accept, []pipeline.Format{pipeline.WebP, pipeline.JPEG}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
-	}
-}
-
-func TestLoad(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "pipeline.yaml")
-	if err := os.WriteFile(path, []byte("kind: Pod"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err := pipeline.Load(path)
-	if err == nil || !strings.Contains(err.Error(), path) || !fault.Is(err, fault.Invalid) {
-		t.Errorf("got %v, want an Invalid that names %s", err, path)
-	}
-	if _, err := pipeline.Load(path + ".missing"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v, want ErrNotExist", err)
-	}
-	if _, err := pipeline.Load(t.TempDir()); err == nil {
-		t.Error("a directory was read as a pipeline")
 	}
 }
 

@@ -31,12 +31,7 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &text); err != nil {
 		return errDuration
 	}
-	parsed, err := parseDuration(text)
-	if err != nil {
-		return err
-	}
-	*d = parsed
-	return nil
+	return d.parse(text)
 }
 
 var (
@@ -44,12 +39,14 @@ var (
 	errBytes    = errors.New(`must be a number of bytes such as 1048576 or "25Mi"`)
 )
 
-func parseDuration(text string) (Duration, error) {
-	d, err := time.ParseDuration(text)
+// parse leaves d unchanged after an error.
+func (d *Duration) parse(text string) error {
+	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, errDuration
+		return errDuration
 	}
-	return Duration(d), nil
+	*d = Duration(parsed)
+	return nil
 }
 
 // unit is a suffix of Bytes.
@@ -85,15 +82,11 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 			return errBytes
 		}
 	}
-	parsed, err := parseBytes(text)
-	if err != nil {
-		return err
-	}
-	*b = parsed
-	return nil
+	return b.parse(text)
 }
 
-func parseBytes(text string) (Bytes, error) {
+// parse leaves b unchanged after an error.
+func (b *Bytes) parse(text string) error {
 	factor := int64(1)
 	for _, u := range units {
 		if digits, found := strings.CutSuffix(text, u.suffix); found {
@@ -103,7 +96,8 @@ func parseBytes(text string) (Bytes, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n > math.MaxInt64/factor || n < math.MinInt64/factor {
-		return 0, errBytes
+		return errBytes
 	}
-	return Bytes(n * factor), nil
+	*b = Bytes(n * factor)
+	return nil
 }

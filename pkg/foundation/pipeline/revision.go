@@ -3,6 +3,7 @@ package pipeline
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"slices"
 )
 
@@ -16,11 +17,14 @@ type Revision struct {
 	id, hash string
 }
 
-// NewRevision returns a revision with a copy of p.
+// NewRevision returns a revision with a copy of p, which it takes through JSON because that copies lists and targets too.
 func NewRevision(p Pipeline) *Revision {
-	p.Spec = p.Spec.clone()
+	var own Pipeline
+	if err := json.Unmarshal(p.Document(), &own); err != nil {
+		panic("copy pipeline: " + err.Error())
+	}
 	sum := sha256.Sum256(mustJSON(p.Spec.canonical()))
-	return &Revision{pipeline: p, id: hex.EncodeToString(sum[:])[:revisionDigits], hash: p.Hash()}
+	return &Revision{pipeline: own, id: hex.EncodeToString(sum[:])[:revisionDigits], hash: p.Hash()}
 }
 
 // ID identifies the whole specification, with fetch and retry, so that operators can follow the roll-out of every change. It
@@ -47,24 +51,5 @@ func (r *Revision) same(other *Revision) bool { return r.id == other.id && r.Nam
 func (s Spec) canonical() Spec {
 	s.Accept = slices.Clone(s.Accept)
 	slices.Sort(s.Accept)
-	return s
-}
-
-// clone returns a deep copy.
-func (s Spec) clone() Spec {
-	s.Renditions = slices.Clone(s.Renditions)
-	for i := range s.Renditions {
-		outputs := slices.Clone(s.Renditions[i].Formats)
-		for j, o := range outputs {
-			if o.Target != nil {
-				target := *o.Target
-				outputs[j].Target = &target
-			}
-		}
-		s.Renditions[i].Formats = outputs
-	}
-	s.Accept = slices.Clone(s.Accept)
-	s.Fetch.AllowCIDRs = slices.Clone(s.Fetch.AllowCIDRs)
-	s.Fetch.AllowPorts = slices.Clone(s.Fetch.AllowPorts)
 	return s
 }

@@ -21,8 +21,8 @@ const (
 
 // validate adds an error for each value out of range. It also converts background colours to lower case.
 func (r *reader) validate(p *Pipeline) {
-	r.exactly("apiVersion", p.APIVersion, APIVersion)
-	r.exactly("kind", p.Kind, Kind)
+	r.check(p.APIVersion == APIVersion, "apiVersion", "unknown_value", "must be "+APIVersion)
+	r.check(p.Kind == Kind, "kind", "unknown_value", "must be "+Kind)
 	r.label("metadata.name", p.Metadata.Name)
 	r.renditions(p.Spec)
 	r.accept(p.Spec.Accept)
@@ -31,9 +31,10 @@ func (r *reader) validate(p *Pipeline) {
 	r.retry(p.Spec.Retry)
 }
 
-func (r *reader) exactly(path, got, want string) {
-	if got != want {
-		r.add(path, "unknown_value", "must be "+want)
+// check adds an error unless ok.
+func (r *reader) check(ok bool, path, code, detail string) {
+	if !ok {
+		r.add(path, code, detail)
 	}
 }
 
@@ -49,18 +50,15 @@ func (r *reader) label(path, name string) {
 	}
 }
 
-// between requires low <= got <= high.
-func (r *reader) between(path string, got, low, high int64) {
-	if got < low || got > high {
-		r.add(path, "out_of_range", fmt.Sprintf("must be %d to %d", low, high))
-	}
+// between requires low <= got <= high, which NaN is not.
+func between[T int | int64 | float64 | Bytes | Duration](r *reader, path string, got, low, high T) {
+	r.check(low <= got && got <= high, path, "out_of_range", fmt.Sprintf("must be %v to %v", low, high))
 }
 
-// within requires low <= got <= high.
-func (r *reader) within(path string, got, low, high Duration) {
-	if got < low || got > high {
-		r.add(path, "out_of_range", fmt.Sprintf("must be %v to %v", low, high))
-	}
+// notBelow requires that the field name of the section path is at least the field of the same section called other, unless
+// that one is unreadable.
+func notBelow[T int | Duration](r *reader, path, name string, got T, other string, low T) {
+	r.check(got >= low || !r.readable(path+"."+other), path+"."+name, "out_of_range", "must not be below "+other)
 }
 
 func (r *reader) renditions(s Spec) {
@@ -71,9 +69,7 @@ func (r *reader) renditions(s Spec) {
 		rendition := &s.Renditions[i]
 		path := fmt.Sprintf("spec.renditions[%d]", i)
 		r.rendition(path, rendition)
-		if names[rendition.Name] {
-			r.add(path+".name", "not_unique", "is the name of another rendition")
-		}
+		r.check(!names[rendition.Name], path+".name", "not_unique", "is the name of another rendition")
 		names[rendition.Name] = true
 		for j, output := range rendition.Formats {
 			at := fmt.Sprintf("%s.formats[%d]", path, j)
@@ -84,60 +80,40 @@ func (r *reader) renditions(s Spec) {
 			}
 		}
 	}
-	if marked == "" && !r.anyBelow("spec.renditions") {
-		r.add("spec.renditions", "required", "mark one format with default: true, since none of them is jpeg")
-	}
-}
-
-// anyBelow reports whether there is an error at path or below it.
-func (r *reader) anyBelow(path string) bool {
-	return slices.ContainsFunc(r.wrong, func(f fault.Field) bool { return strings.HasPrefix(f.Path, path) })
+	wrong := slices.ContainsFunc(r.wrong, func(f fault.Field) bool { return strings.HasPrefix(f.Path, "spec.renditions") })
+	r.check(marked != "" || wrong, "spec.renditions", "required",
+		"mark one format with default: true, since none of them is jpeg")
 }
 
 func (r *reader) count(path string, got, limit int) {
-	if got < 1 || got > limit {
-		r.add(path, "out_of_range", fmt.Sprintf("must have 1 to %d entries", limit))
-	}
+	r.check(1 <= got && got <= limit, path, "out_of_range", fmt.Sprintf("must have 1 to %d entries", limit))
 }
 
 func (r *reader) rendition(path string, rendition *Rendition) {
 	r.label(path+".name", rendition.Name)
-	r.between(path+".width", int64(rendition.Width), 1, maxSide)
-	r.between(path+".height", int64(rendition.Height), 0, maxSide)
+	between(r, path+".width", rendition.Width, 1, maxSide)
+	between(r, path+".height", rendition.Height, 0, maxSide)
 	switch rendition.Fit {
 	case Inside:
 	case Cover, Contain:
-		if rendition.Height == 0 {
-			r.add(path+".height", "required", "is needed for fit "+string(rendition.Fit))
-		}
+		r.check(rendition.Height != 0, path+".height", "required", "is needed for fit "+string(rendition.Fit))
 	default:
 		r.add(path+".fit", "unknown_value", "must be inside, cover or contain")
 	}
 	rendition.Background = strings.ToLower(rendition.Background)
-	if !isColour(rendition.Background) {
-		r.add(path+".background", "bad_form", "must be a colour such as #ffffff")
-	}
+	r.check(isColour(rendition.Background), path+".background", "bad_form", "must be a colour such as #ffffff")
 	r.count(path+".formats", len(rendition.Formats), 4)
 	formats := map[Format]bool{}
 	for j, output := range rendition.Formats {
 		at := fmt.Sprintf("%s.formats[%d]", path, j)
 		r.output(at, output)
-		if formats[output.Format] {
-			r.add(at+".format", "not_unique", "is listed twice")
-		}
+		r.check(!formats[output.Format], at+".format", "not_unique", "is listed twice")
 		formats[output.Format] = true
 	}
 	if formats[AVIF] {
-		r.minAVIFSide(path, *rendition)
-	}
-}
-
-func (r *reader) minAVIFSide(path string, rendition Rendition) {
-	if rendition.Width < minAVIF {
-		r.add(path+".width", "out_of_range", fmt.Sprintf("must be at least %d for avif", minAVIF))
-	}
-	if rendition.Height != 0 && rendition.Height < minAVIF {
-		r.add(path+".height", "out_of_range", fmt.Sprintf("must be at least %d for avif", minAVIF))
+		low := fmt.Sprintf("must be at least %d for avif", minAVIF)
+		r.check(rendition.Width >= minAVIF, path+".width", "out_of_range", low)
+		r.check(rendition.Height == 0 || rendition.Height >= minAVIF, path+".height", "out_of_range", low)
 	}
 }
 
@@ -145,12 +121,8 @@ func (r *reader) output(path string, output Output) {
 	qualityGiven := r.seen[path+".quality"]
 	switch output.Format {
 	case PNG:
-		if qualityGiven {
-			r.add(path+".quality", "conflict", "is not allowed for png, which is lossless")
-		}
-		if output.Target != nil {
-			r.add(path+".target", "conflict", "is not allowed for png, which is lossless")
-		}
+		r.check(!qualityGiven, path+".quality", "conflict", "is not allowed for png, which is lossless")
+		r.check(output.Target == nil, path+".target", "conflict", "is not allowed for png, which is lossless")
 		return
 	case JPEG, WebP, AVIF:
 	default:
@@ -158,37 +130,26 @@ func (r *reader) output(path string, output Output) {
 		return
 	}
 	if output.Target == nil {
-		r.between(path+".quality", int64(output.Quality), 1, 100)
+		between(r, path+".quality", output.Quality, 1, 100)
 		return
 	}
-	if qualityGiven {
-		r.add(path+".target", "conflict", "and quality exclude each other")
-	}
+	r.check(!qualityGiven, path+".target", "conflict", "and quality exclude each other")
 	r.target(path+".target", *output.Target)
 }
 
 func (r *reader) target(path string, target Target) {
-	if !(target.Ssimulacra2 >= 1 && target.Ssimulacra2 <= 100) { // in this form NaN is an error too
-		r.add(path+".ssimulacra2", "out_of_range", "must be 1 to 100")
-	}
-	r.between(path+".min", int64(target.Min), 1, 100)
-	r.between(path+".max", int64(target.Max), 1, 100)
-	if target.Min > target.Max && r.readable(path+".min") {
-		r.add(path+".max", "out_of_range", "must not be below min")
-	}
+	between(r, path+".ssimulacra2", target.Ssimulacra2, 1, 100)
+	between(r, path+".min", target.Min, 1, 100)
+	between(r, path+".max", target.Max, 1, 100)
+	notBelow(r, path, "max", target.Max, "min", target.Min)
 }
 
 func (r *reader) accept(formats []Format) {
-	if len(formats) == 0 {
-		r.add("spec.accept", "out_of_range", "must have at least one entry")
-	}
+	r.check(len(formats) > 0, "spec.accept", "out_of_range", "must have at least one entry")
 	for i, f := range formats {
 		path := fmt.Sprintf("spec.accept[%d]", i)
-		if !slices.Contains(defaultAccept(), f) {
-			r.add(path, "unknown_value", "must be jpeg, png, webp, gif, avif or heic")
-		} else if slices.Contains(formats[:i], f) {
-			r.add(path, "not_unique", "is listed twice")
-		}
+		r.check(slices.Contains(defaultAccept(), f), path, "unknown_value", "must be jpeg, png, webp, gif, avif or heic")
+		r.check(!slices.Contains(formats[:i], f), path, "not_unique", "is listed twice")
 	}
 }
 
@@ -196,23 +157,19 @@ func (r *reader) accept(formats []Format) {
 const maxSource = 256 << 20
 
 func (r *reader) limits(l Limits) {
-	if l.MaxBytes < 1<<10 || l.MaxBytes > maxSource {
-		r.add("spec.limits.maxBytes", "out_of_range", "must be 1Ki to 256Mi")
-	}
-	r.between("spec.limits.maxPixels", l.MaxPixels, 1, 1_000_000_000)
-	r.within("spec.limits.deadline", l.Deadline, Duration(time.Second), Duration(10*time.Minute))
+	between(r, "spec.limits.maxBytes", l.MaxBytes, 1<<10, maxSource)
+	between(r, "spec.limits.maxPixels", l.MaxPixels, 1, 1_000_000_000)
+	between(r, "spec.limits.deadline", l.Deadline, Duration(time.Second), Duration(10*time.Minute))
 }
 
 func (r *reader) fetch(f Fetch) {
 	const minimum = Duration(time.Millisecond)
-	r.within("spec.fetch.connectTimeout", f.ConnectTimeout, minimum, maxTimeout)
-	r.within("spec.fetch.headerTimeout", f.HeaderTimeout, minimum, maxTimeout)
-	r.within("spec.fetch.timeout", f.Timeout, minimum, maxTimeout)
-	if f.Timeout < f.HeaderTimeout && r.readable("spec.fetch.headerTimeout") {
-		r.add("spec.fetch.timeout", "out_of_range", "must not be below headerTimeout")
-	}
-	r.between("spec.fetch.maxRedirects", int64(f.MaxRedirects), 0, 20)
-	r.between("spec.fetch.perHost", int64(f.PerHost), 1, 1000)
+	between(r, "spec.fetch.connectTimeout", f.ConnectTimeout, minimum, maxTimeout)
+	between(r, "spec.fetch.headerTimeout", f.HeaderTimeout, minimum, maxTimeout)
+	between(r, "spec.fetch.timeout", f.Timeout, minimum, maxTimeout)
+	notBelow(r, "spec.fetch", "timeout", f.Timeout, "headerTimeout", f.HeaderTimeout)
+	between(r, "spec.fetch.maxRedirects", f.MaxRedirects, 0, 20)
+	between(r, "spec.fetch.perHost", f.PerHost, 1, 1000)
 	for i, text := range f.AllowCIDRs {
 		prefix, err := netip.ParsePrefix(text)
 		switch path := fmt.Sprintf("spec.fetch.allowCIDRs[%d]", i); {
@@ -225,22 +182,18 @@ func (r *reader) fetch(f Fetch) {
 		}
 	}
 	for i, port := range f.AllowPorts {
-		r.between(fmt.Sprintf("spec.fetch.allowPorts[%d]", i), int64(port), 1, 65535)
+		between(r, fmt.Sprintf("spec.fetch.allowPorts[%d]", i), port, 1, 65535)
 	}
 }
 
 func (r *reader) retry(t Retry) {
 	const minimum = Duration(time.Millisecond)
-	r.between("spec.retry.maxAttempts", int64(t.MaxAttempts), 1, 100)
-	r.within("spec.retry.backoff", t.Backoff, minimum, maxAge)
-	r.within("spec.retry.maxBackoff", t.MaxBackoff, minimum, maxAge)
-	r.within("spec.retry.maxAge", t.MaxAge, minimum, maxAge)
-	if t.MaxBackoff < t.Backoff && r.readable("spec.retry.backoff") {
-		r.add("spec.retry.maxBackoff", "out_of_range", "must not be below backoff")
-	}
-	if t.MaxAge < t.MaxBackoff && r.readable("spec.retry.maxBackoff") {
-		r.add("spec.retry.maxAge", "out_of_range", "must not be below maxBackoff")
-	}
+	between(r, "spec.retry.maxAttempts", t.MaxAttempts, 1, 100)
+	between(r, "spec.retry.backoff", t.Backoff, minimum, maxAge)
+	between(r, "spec.retry.maxBackoff", t.MaxBackoff, minimum, maxAge)
+	between(r, "spec.retry.maxAge", t.MaxAge, minimum, maxAge)
+	notBelow(r, "spec.retry", "maxBackoff", t.MaxBackoff, "backoff", t.Backoff)
+	notBelow(r, "spec.retry", "maxAge", t.MaxAge, "maxBackoff", t.MaxBackoff)
 }
 
 func isColour(text string) bool {

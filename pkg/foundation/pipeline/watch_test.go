@@ -384,9 +384,12 @@ func testWatcherStartWithoutValidFile(t *testing.T) {
 	for file, want := range map[string]string{
 		bad: "spec.renditions[0].width", filepath.Join(dir, "none"): "open", dir: "read",
 	} {
-		if _, err := pipeline.NewWatcher(pipeline.Config{File: file}, time.Now); err == nil ||
-			!strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want an error with %s", file, err, want)
+		_, err := pipeline.NewWatcher(pipeline.Config{File: file}, time.Now)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: got %v, want an error with %s and the file", file, err, want)
+		}
+		if fault.Is(err, fault.Invalid) != (file == bad) || errors.Is(err, os.ErrNotExist) != (want == "open") {
+			t.Errorf("%s: got %v, which is of another kind", file, err)
 		}
 	}
 }

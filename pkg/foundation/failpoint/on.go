@@ -27,10 +27,10 @@ var armed = sync.OnceValue(func() *plan {
 // Hit kills or stops the process if the plan says so for this step.
 func Hit(name Name) {
 	switch armed().count(name) {
-	case kill:
+	case syscall.SIGKILL:
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // no further step runs
-	case stop:
+	case syscall.SIGSTOP:
 		// Another thread may receive SIGSTOP while this one still runs, so this one waits for SIGCONT.
 		resumed := make(chan os.Signal, 1)
 		signal.Notify(resumed, syscall.SIGCONT)
@@ -40,15 +40,6 @@ func Hit(name Name) {
 	}
 }
 
-// action is the effect of a step.
-type action int
-
-const (
-	nothing action = iota
-	kill
-	stop
-)
-
 // plan holds the armed steps.
 type plan struct {
 	mu    sync.Mutex
@@ -56,22 +47,22 @@ type plan struct {
 }
 
 type step struct {
-	left   int // hits until the action
-	action action
+	left   int // hits until the signal
+	signal syscall.Signal
 }
 
-// count counts a hit and returns the action to take.
-func (p *plan) count(name Name) action {
+// count counts a hit and returns the signal to send, or 0.
+func (p *plan) count(name Name) syscall.Signal {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.steps[name]
 	if s == nil {
-		return nothing
+		return 0
 	}
 	if s.left--; s.left != 0 {
-		return nothing
+		return 0
 	}
-	return s.action
+	return s.signal
 }
 
 // parse reads steps of the form name[:n][=stop], separated by commas.
@@ -82,11 +73,11 @@ func parse(text string) (*plan, error) {
 	}
 	for _, item := range strings.Split(text, ",") {
 		rest, word, has := strings.Cut(item, "=")
-		s := &step{left: 1, action: kill}
+		s := &step{left: 1, signal: syscall.SIGKILL}
 		if has && word != "stop" {
 			return nil, fmt.Errorf("%q is not stop", word)
 		} else if has {
-			s.action = stop
+			s.signal = syscall.SIGSTOP
 		}
 		name, times, has := strings.Cut(rest, ":")
 		if has {

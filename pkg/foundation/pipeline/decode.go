@@ -153,22 +153,18 @@ func decodeScalar(raw, out reflect.Value) error {
 		}
 	}
 	switch kind := out.Kind(); {
-	case kind == reflect.String && raw.Kind() == kind:
-		out.SetString(text)
-	case kind == reflect.String:
-		return errors.New("must be text (in quotes, if it looks like something else)")
-	case kind == reflect.Bool && raw.Kind() == kind:
-		out.SetBool(raw.Bool())
-	case kind == reflect.Bool:
-		return errors.New("must be true or false")
-	case kind == reflect.Float64 && (raw.CanInt() || raw.CanFloat()):
+	case kind == raw.Kind() && !out.CanInt(), kind == reflect.Float64 && raw.CanInt():
 		out.Set(raw.Convert(out.Type()))
-	case kind == reflect.Float64:
-		return errors.New("must be a number")
-	case raw.CanInt() && !out.OverflowInt(raw.Int()):
+	case out.CanInt() && raw.CanInt() && !out.OverflowInt(raw.Int()):
 		out.SetInt(raw.Int())
-	default:
+	case out.CanInt():
 		return errors.New("must be a whole number")
+	default:
+		return errors.New(map[reflect.Kind]string{
+			reflect.String:  "must be text (in quotes, if it looks like something else)",
+			reflect.Bool:    "must be true or false",
+			reflect.Float64: "must be a number",
+		}[kind])
 	}
 	return nil
 }

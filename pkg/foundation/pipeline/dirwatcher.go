@@ -16,27 +16,28 @@ type dirWatcher struct {
 }
 
 // open watches the directory that has the name now, unless it is watched already. After an error there are no events.
-func (d *dirWatcher) open() error {
+func (d *dirWatcher) open() (err error) {
+	defer func() {
+		if err != nil {
+			d.close()
+			err = fmt.Errorf("watch pipeline: %w", err)
+		}
+	}()
 	present, err := os.Stat(d.dir)
 	if err != nil {
-		d.close()
-		return fmt.Errorf("watch pipeline: %w", err)
+		return err
 	}
 	// fsnotify drops a removed directory, and a new one may have the same inode number.
 	if d.watcher != nil && os.SameFile(present, d.watched) && len(d.watcher.WatchList()) > 0 {
 		return nil
 	}
 	d.close()
-	if d.watcher, err = d.newNotifier(); err != nil { // such as too many open files or inotify instances
-		d.watcher = nil
-		return fmt.Errorf("watch pipeline: %w", err)
+	watcher, err := d.newNotifier()
+	if err != nil { // such as too many open files or inotify instances
+		return err
 	}
-	if err := d.watcher.Add(d.dir); err != nil {
-		d.close()
-		return fmt.Errorf("watch pipeline: %w", err)
-	}
-	d.watched = present
-	return nil
+	d.watcher, d.watched = watcher, present
+	return watcher.Add(d.dir)
 }
 
 func (d *dirWatcher) close() {

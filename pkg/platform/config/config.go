@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"vitrine.io/pkg/foundation/fault"
@@ -25,7 +26,7 @@ func Load[T any](args, environ []string) (T, []Unknown, error) {
 	)
 	path, label := configFile(args, vars, &wrong)
 	r := resolver{
-		layers: []map[string]setting{environmentLayer(s, vars), fileLayer(s, path, label, &wrong)},
+		layers: []map[string]setting{environmentLayer(vars), fileLayer(s, path, label, &wrong)},
 		wrong:  &wrong, bad: map[string]bool{}, labels: map[string]string{},
 	}
 	r.fill(reflect.ValueOf(&cfg).Elem(), s)
@@ -47,8 +48,9 @@ type setting struct {
 	label   string // the variable's name, or the file and the key
 	text    string
 	list    []string
-	listed  bool // the value is list, not text
-	refused bool // its type is wrong, which is reported already
+	listed  bool   // the value is list, not text
+	detail  string // the mistake, or ""
+	refused bool   // its type is wrong, which is reported already
 }
 
 // resolver finds each variable's value in the first layer that has it.
@@ -67,79 +69,69 @@ func (r *resolver) fill(root reflect.Value, s schema) {
 	r.validate(root, s.sections)
 }
 
-// required returns the names of the variables whose defaults are refused.
-func required[T any](s schema) map[string]bool {
+// documented returns the variables of T. Those whose defaults are refused are required.
+func documented[T any]() []variable {
 	var wrong problems
+	s := schemaOf[T]()
 	r := resolver{wrong: &wrong}
 	r.fill(reflect.ValueOf(new(T)).Elem(), s)
-	names := map[string]bool{}
-	for _, f := range wrong.fields {
-		names[f.Path] = true
+	for i, v := range s.variables {
+		s.variables[i].required = slices.ContainsFunc(wrong.fields, func(f fault.Field) bool { return f.Path == v.name })
 	}
-	return names
+	return s.variables
 }
 
 // resolve returns the variable's value, or its default after recording a mistake.
 func (r *resolver) resolve(v variable) reflect.Value {
-	fallback, _ := v.parse(v.defaultText)
-	if v.defaultText == "" {
-		fallback = reflect.Zero(v.typ)
+	fallback := reflect.Zero(v.typ)
+	if v.defaultText != "" {
+		fallback, _ = v.parse(v.defaultText)
 	}
 	for _, layer := range r.layers {
-		given, ok, detail := find(v, layer)
+		given, ok := find(v, layer)
 		if !ok {
 			continue
 		}
 		r.labels[v.name] = given.label
-		if given.refused {
-			r.bad[v.name] = true
-			return fallback
+		value := reflect.ValueOf(given.list)
+		if !given.listed && !given.refused && given.detail == "" {
+			value, given.detail = v.parse(given.text)
 		}
-		if detail != "" {
-			r.refuse(v, given.label, detail)
-			return fallback
+		switch {
+		case given.refused:
+		case given.detail != "":
+			r.wrong.add(given.label, "invalid", given.detail)
+		default:
+			return value
 		}
-		if given.listed {
-			return reflect.ValueOf(given.list)
-		}
-		value, detail := v.parse(given.text)
-		if detail != "" {
-			r.refuse(v, given.label, detail)
-			return fallback
-		}
-		return value
+		r.bad[v.name] = true
+		return fallback
 	}
 	return fallback
 }
 
-func (r *resolver) refuse(v variable, label, detail string) {
-	r.bad[v.name] = true
-	r.wrong.add(label, "invalid", detail)
-}
-
-// find looks a variable up in one layer. A layer may have a secret or the name of its file, not both. detail is the mistake,
-// or "".
-func find(v variable, layer map[string]setting) (given setting, ok bool, detail string) {
+// find looks a variable up in one layer. A layer may have a secret or the name of its file, not both.
+func find(v variable, layer map[string]setting) (given setting, ok bool) {
 	given, ok = layer[v.name]
 	named, viaFile := layer[v.name+fileSuffix]
 	switch {
 	case !v.secret || !viaFile:
-		return given, ok, ""
+		return given, ok
 	case ok:
-		return given, true, "is set, and so is " + named.label
-	}
-	if named.refused {
-		return named, true, ""
+		given.detail = "is set, and so is " + named.label
+		return given, true
+	case named.refused:
+		return named, true
 	}
 	secret, err := os.ReadFile(named.text) //nolint:gosec // the operator names the file
-	if err != nil {
-		return named, true, err.Error()
-	}
 	named.text = strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r")
-	if named.text == "" {
-		return named, true, "the file is empty"
+	switch {
+	case err != nil:
+		named.detail = err.Error()
+	case named.text == "":
+		named.detail = "the file is empty"
 	}
-	return named, true, ""
+	return named, true
 }
 
 // validate calls Validate of every section, and ignores results for variables that are wrong already.

@@ -32,14 +32,10 @@ func variablesOf(environ []string) map[string]string {
 	return vars
 }
 
-func environmentLayer(s schema, vars map[string]string) map[string]setting {
+func environmentLayer(vars map[string]string) map[string]setting {
 	layer := make(map[string]setting, len(vars))
-	for _, v := range s.variables {
-		for _, name := range []string{v.name, v.name + fileSuffix} {
-			if text, ok := vars[name]; ok {
-				layer[name] = setting{label: name, text: text}
-			}
-		}
+	for name, text := range vars {
+		layer[name] = setting{label: name, text: text}
 	}
 	return layer
 }
@@ -55,18 +51,15 @@ func ignored(name, value string) bool {
 }
 
 func unknown(s schema, vars map[string]string) []Unknown {
-	known := map[string]bool{}
+	var known []string
 	for _, v := range s.variables {
-		known[v.name] = true
-		if v.secret {
-			known[v.name+fileSuffix] = true
-		}
+		known = append(known, v.names()...)
 	}
-	names := slices.Sorted(maps.Keys(known))
+	slices.Sort(known)
 	var found []Unknown
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		if !known[name] && !ignored(name, vars[name]) {
-			found = append(found, Unknown{Name: name, Meant: nearest(name, names)})
+		if !slices.Contains(known, name) && !ignored(name, vars[name]) {
+			found = append(found, Unknown{Name: name, Meant: nearest(name, known)})
 		}
 	}
 	return found

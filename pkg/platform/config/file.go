@@ -51,6 +51,7 @@ func fileLayer(s schema, path, label string, wrong *problems) map[string]setting
 		return nil
 	}
 	f := fileReader{file: path, known: s.paths(), layer: map[string]setting{}, wrong: wrong}
+	f.paths = slices.Sorted(maps.Keys(f.known))
 	f.walk(root, "")
 	return f.layer
 }
@@ -90,6 +91,7 @@ func multipleDocuments(raw []byte) bool {
 type fileReader struct {
 	file  string
 	known map[string]variable
+	paths []string // the keys of known, sorted
 	layer map[string]setting
 	wrong *problems
 }
@@ -106,30 +108,18 @@ func (f fileReader) walk(section map[string]any, path string) {
 		switch {
 		case strings.Contains(key, "."):
 			f.wrong.add(label, "unknown", "keys are nested, not joined with dots")
-		case !f.isSection(at):
-			f.wrong.add(label, "unknown", "there is no such key"+f.hint(at))
+		case !slices.ContainsFunc(f.paths, func(known string) bool { return strings.HasPrefix(known, at+".") }):
+			detail := "there is no such key"
+			if near := nearest(at, f.paths); near != "" {
+				detail += ": is " + near + " meant?"
+			}
+			f.wrong.add(label, "unknown", detail)
 		case isSection:
 			f.walk(inner, at+".")
 		case value != nil: // a section without keys is null
 			f.wrong.add(label, "wrong_type", "must be a section, not "+typeName(value))
 		}
 	}
-}
-
-func (f fileReader) isSection(path string) bool {
-	for known := range f.known {
-		if strings.HasPrefix(known, path+".") {
-			return true
-		}
-	}
-	return false
-}
-
-func (f fileReader) hint(path string) string {
-	if near := nearest(path, slices.Sorted(maps.Keys(f.known))); near != "" {
-		return ": is " + near + " meant?"
-	}
-	return ""
 }
 
 func (f fileReader) read(v variable, path, label string, value any) {
@@ -141,14 +131,11 @@ func (f fileReader) read(v variable, path, label string, value any) {
 	ok := false
 	switch x := value.(type) {
 	case string:
-		ok = want == kindText || want == kindDuration
-		given.text = x
+		given.text, ok = x, want == kindText || want == kindDuration
 	case bool:
-		ok = want == kindBool
-		given.text = fmt.Sprint(x)
+		given.text, ok = fmt.Sprint(x), want == kindBool
 	case json.Number:
-		ok = want == kindWhole || want == kindNumber
-		given.text = x.String()
+		given.text, ok = x.String(), want == kindWhole || want == kindNumber
 	case []any:
 		given.listed = true
 		given.list, ok = texts(x)

@@ -44,19 +44,17 @@ Configuration is read from the variables below, over the YAML file that --config
 
 Variables:
 `, p.Name, p.About, fileVariable, Prefix)
-	s := schemaOf[T]()
-	needed := required[T](s)
-	for _, v := range s.variables {
-		fmt.Fprintf(&b, "  %s (%s)\n      %s\n", v.name, strings.Join(v.facts(needed[v.name]), ", "), v.desc)
+	for _, v := range documented[T]() {
+		fmt.Fprintf(&b, "  %s (%s)\n      %s\n", v.name, strings.Join(v.facts(), ", "), v.desc)
 	}
 	return b.String()
 }
 
 // facts returns what the help text has about a variable beside its description.
-func (v variable) facts(required bool) []string {
+func (v variable) facts() []string {
 	facts := []string{v.kind()}
 	switch {
-	case required:
+	case v.required:
 		facts = append(facts, "required")
 	case v.defaultText != "" && v.kind() == kindText:
 		facts = append(facts, "default "+strconv.Quote(v.defaultText))
@@ -73,12 +71,10 @@ func (v variable) facts(required bool) []string {
 func Markdown[T any]() string {
 	var b strings.Builder
 	b.WriteString("| variable | key in the file | type | default | meaning |\n|---|---|---|---|---|\n")
-	s := schemaOf[T]()
-	needed := required[T](s)
-	for _, v := range s.variables {
+	for _, v := range documented[T]() {
 		fallback := ""
 		switch {
-		case needed[v.name]:
+		case v.required:
 			fallback = "required"
 		case v.defaultText != "":
 			fallback = "`" + v.defaultText + "`"
@@ -100,11 +96,9 @@ func Markdown[T any]() string {
 func EnvExample[T any](p Program) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s: %s\n# Every variable with its default; what is not commented out is required.\n", p.Name, p.About)
-	s := schemaOf[T]()
-	needed := required[T](s)
-	for _, v := range s.variables {
+	for _, v := range documented[T]() {
 		fmt.Fprintf(&b, "\n# %s\n", v.desc)
-		if !needed[v.name] {
+		if !v.required {
 			b.WriteByte('#')
 		}
 		b.WriteString(v.name + "=" + v.defaultText + "\n")

@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/caarlos0/env/v11"
 )
@@ -89,18 +88,12 @@ func Effective[T any](cfg T) Values {
 }
 
 func (v variable) show(value reflect.Value) string {
-	switch x := value.Interface().(type) {
-	case []string:
-		if v.secret && len(x) > 0 {
-			return Redacted
-		}
-		return strings.Join(x, ",")
-	case time.Duration:
-		return x.String()
-	default:
-		if v.secret && !value.IsZero() {
-			return Redacted
-		}
-		return fmt.Sprint(x)
+	text := fmt.Sprint(value.Interface())
+	if list, ok := value.Interface().([]string); ok {
+		text = strings.Join(list, ",")
 	}
+	if v.secret && !value.IsZero() && text != "" {
+		return Redacted
+	}
+	return text
 }

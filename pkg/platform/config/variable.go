@@ -32,6 +32,7 @@ type variable struct {
 	defaultText string // envDefault
 	desc        string
 	secret      bool
+	required    bool // only [documented] sets it
 }
 
 // section is a nested struct of the configuration.
@@ -108,11 +109,7 @@ func (v variable) checkTags(key, where string) {
 func (s schema) checkNames() {
 	seen := map[string]bool{}
 	for _, v := range s.variables {
-		names := []string{v.name}
-		if v.secret {
-			names = append(names, v.name+fileSuffix)
-		}
-		for _, name := range names {
+		for _, name := range v.names() {
 			if seen[name] {
 				panic("config: two fields are called " + name)
 			}
@@ -129,6 +126,14 @@ func (s schema) checkNames() {
 	}
 }
 
+// names returns the variable's name, and for a secret also that of its file.
+func (v variable) names() []string {
+	if v.secret {
+		return []string{v.name, v.name + fileSuffix}
+	}
+	return []string{v.name}
+}
+
 // paths returns every key of the file with its variable.
 func (s schema) paths() map[string]variable {
 	paths := make(map[string]variable, len(s.variables))
@@ -143,21 +148,18 @@ func (s schema) paths() map[string]variable {
 
 // kind returns the name of the variable's type in help texts, or "" if the type is not supported.
 func (v variable) kind() string {
-	switch {
+	switch zero := reflect.Zero(v.typ); {
 	case v.typ == reflect.TypeFor[time.Duration]():
 		return kindDuration
 	case v.typ == reflect.TypeFor[[]string]():
 		return kindList
-	}
-	switch v.typ.Kind() {
-	case reflect.String:
+	case zero.Kind() == reflect.String:
 		return kindText
-	case reflect.Bool:
+	case zero.Kind() == reflect.Bool:
 		return kindBool
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+	case zero.CanInt() || zero.CanUint():
 		return kindWhole
-	case reflect.Float32, reflect.Float64:
+	case zero.CanFloat():
 		return kindNumber
 	default:
 		return ""

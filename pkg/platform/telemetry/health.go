@@ -127,9 +127,8 @@ func (h *Health) Ready(ctx context.Context) error {
 
 // outcome is the end of one check.
 type outcome struct {
-	name    string
-	err     error
-	elapsed time.Duration
+	name string
+	Result
 }
 
 // runChecks runs all checks and waits for them, but not longer than checkTimeout.
@@ -151,7 +150,7 @@ func (h *Health) runChecks(ctx context.Context) Report {
 		select {
 		case o := <-outcomes:
 			waiting--
-			report.Checks[o.name] = resultOf(o)
+			report.Checks[o.name] = o.Result
 		case <-ctx.Done():
 			done = true
 		}
@@ -166,27 +165,22 @@ func (h *Health) runChecks(ctx context.Context) Report {
 
 func (h *Health) run(ctx context.Context, name string, check Check, outcomes chan<- outcome) {
 	start := h.now()
-	o := outcome{name: name}
+	var err error
 	defer func() {
 		if p := recover(); p != nil {
-			o.err = fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("panic: %v", p)
 		}
-		o.elapsed = h.now().Sub(start)
+		r := Result{OK: err == nil, Seconds: h.now().Sub(start).Seconds()}
+		if err != nil {
+			r.Error = err.Error()
+		}
 		h.running[name].Store(false)
-		outcomes <- o
+		outcomes <- outcome{name, r}
 	}()
-	o.err = check(ctx)
-	if errors.Is(o.err, context.DeadlineExceeded) && ctx.Err() != nil {
-		o.err = errNoAnswer
+	err = check(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		err = errNoAnswer
 	}
-}
-
-func resultOf(o outcome) Result {
-	r := Result{OK: o.err == nil, Seconds: o.elapsed.Seconds()}
-	if o.err != nil {
-		r.Error = o.err.Error()
-	}
-	return r
 }
 
 // logChanges logs the checks whose results differ between two reports. A first success is not logged.

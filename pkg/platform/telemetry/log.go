@@ -60,14 +60,10 @@ func NewLogger(
 }
 
 func encoder(format string) zapcore.Encoder {
-	cfg := zapcore.EncoderConfig{
-		TimeKey: "ts", LevelKey: "level", NameKey: "logger", MessageKey: "msg", StacktraceKey: "stack",
-		LineEnding:     zapcore.DefaultLineEnding,
-		EncodeLevel:    zapcore.LowercaseLevelEncoder,
-		EncodeDuration: zapcore.SecondsDurationEncoder,
-		EncodeTime: func(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
-			zapcore.RFC3339NanoTimeEncoder(t.UTC(), enc)
-		},
+	cfg := zap.NewProductionEncoderConfig()
+	cfg.StacktraceKey = "stack"
+	cfg.EncodeTime = func(t time.Time, enc zapcore.PrimitiveArrayEncoder) {
+		zapcore.RFC3339NanoTimeEncoder(t.UTC(), enc)
 	}
 	if format == formatConsole {
 		return zapcore.NewConsoleEncoder(cfg)

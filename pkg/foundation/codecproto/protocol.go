@@ -13,7 +13,7 @@ import (
 )
 
 // version is in the first frame of a child. Parent and child come from one build; a mix-up of builds fails at the start.
-const version = 2
+const version = 3
 
 // The types of frames.
 const (
@@ -52,33 +52,10 @@ type request struct {
 
 // answer is what was rendered. Equal outputs share a body.
 type answer struct {
-	Seq         int             `json:"seq"`
-	Format      pipeline.Format `json:"format"`
-	Width       int             `json:"width"`
-	Height      int             `json:"height"`
-	Animated    bool            `json:"animated"`
-	Placeholder string          `json:"placeholder"`
-	Outputs     []answerOutput  `json:"outputs"`
-	Dropped     []answerDropped `json:"dropped,omitempty"`
-	Bodies      int             `json:"bodies"`
-}
-
-type answerOutput struct {
-	Name    string          `json:"name"`
-	Format  pipeline.Format `json:"format"`
-	Width   int             `json:"width"`
-	Height  int             `json:"height"`
-	Score   float64         `json:"score,omitempty"`
-	Lowered int             `json:"lowered,omitempty"`
-	Default bool            `json:"default"`
-	Body    int             `json:"body"` // index of the body, from 0
-}
-
-// answerDropped is an output that was requested and dropped for its size.
-type answerDropped struct {
-	Name   string          `json:"name"`
-	Format pipeline.Format `json:"format"`
-	Reason media.Reason    `json:"reason"`
+	Seq int `json:"seq"`
+	media.Rendered
+	BodyOf []int `json:"body_of"` // for each of Files the index of its body, from 0
+	Bodies int   `json:"bodies"`
 }
 
 // failure is why nothing was rendered.
@@ -194,10 +171,7 @@ func readRequest(r io.Reader) (request, []byte, error) {
 
 // writeAnswer sends what was rendered to the parent. A body that several outputs share is sent once.
 func writeAnswer(w io.Writer, seq int, rendered media.Rendered) error {
-	a := answer{
-		Seq: seq, Format: rendered.Format, Width: rendered.Width, Height: rendered.Height,
-		Animated: rendered.Animated, Placeholder: rendered.Placeholder,
-	}
+	a := answer{Seq: seq, Rendered: rendered}
 	var bodies [][]byte
 	sent := map[*byte]int{}
 	for _, o := range rendered.Files {
@@ -209,13 +183,7 @@ func writeAnswer(w io.Writer, seq int, rendered media.Rendered) error {
 			at = len(bodies)
 			bodies, sent[&o.Body[0]] = append(bodies, o.Body), at
 		}
-		a.Outputs = append(a.Outputs, answerOutput{
-			Name: o.Name, Format: o.Format, Width: o.Width, Height: o.Height, Score: o.Score, Lowered: o.Lowered,
-			Default: o.Default, Body: at,
-		})
-	}
-	for _, d := range rendered.Dropped {
-		a.Dropped = append(a.Dropped, answerDropped(d))
+		a.BodyOf = append(a.BodyOf, at)
 	}
 	a.Bodies = len(bodies)
 	if err := writeJSON(w, frameAnswer, a); err != nil {
@@ -257,8 +225,8 @@ func ReadAnswer(r io.Reader, seq int, spec pipeline.Spec) (media.Rendered, error
 	if a.Seq != seq {
 		return media.Rendered{}, fmt.Errorf("answer to request %d, not %d", a.Seq, seq)
 	}
-	if a.Bodies < 0 || a.Bodies > maxBodies {
-		return media.Rendered{}, fmt.Errorf("answer with %d bodies", a.Bodies)
+	if a.Bodies < 0 || a.Bodies > maxBodies || len(a.BodyOf) != len(a.Files) {
+		return media.Rendered{}, fmt.Errorf("answer with %d bodies, %d of %d files", a.Bodies, len(a.BodyOf), len(a.Files))
 	}
 	bodies := make([][]byte, a.Bodies)
 	total := 0
@@ -270,7 +238,13 @@ func ReadAnswer(r io.Reader, seq int, spec pipeline.Spec) (media.Rendered, error
 			return media.Rendered{}, fmt.Errorf("answer is over its limit of %d bytes", maxAnswer)
 		}
 	}
-	return a.withBodies(bodies, spec)
+	for i, at := range a.BodyOf {
+		if at < 0 || at >= len(bodies) {
+			return media.Rendered{}, fmt.Errorf("answer with body %d of %d", at, len(bodies))
+		}
+		a.Files[i].Body = bodies[at]
+	}
+	return a.Rendered, checkRendered(a.Rendered, spec)
 }
 
 func readFailure(payload []byte, seq int) error {
@@ -288,58 +262,50 @@ func readFailure(payload []byte, seq int) error {
 	return why
 }
 
-// withBodies returns the answer with its bodies. It is an error if the answer is not what spec requests: each output once,
-// in order, with a body or dropped for a known reason. Neither the default output nor a whole rendition may be dropped.
-func (a answer) withBodies(bodies [][]byte, spec pipeline.Spec) (media.Rendered, error) {
-	rendered := media.Rendered{
-		Format: a.Format, Width: a.Width, Height: a.Height, Animated: a.Animated, Placeholder: a.Placeholder,
-	}
+// checkRendered returns an error if rendered is not what spec requests: each output once, in order, with a body or dropped
+// for a known reason. Neither the default output nor a whole rendition may be dropped.
+func checkRendered(rendered media.Rendered, spec pipeline.Spec) error {
 	name, format := spec.DefaultOutput()
-	outputs, dropped := a.Outputs, a.Dropped
+	files, dropped := rendered.Files, rendered.Dropped
 	for _, r := range spec.Renditions {
-		stayed := len(rendered.Files)
+		before := len(files)
 		for _, o := range r.Formats {
 			marked := r.Name == name && o.Format == format
 			if len(dropped) > 0 && dropped[0].Name == r.Name && dropped[0].Format == o.Format {
 				if marked || !slices.Contains(media.Reasons(), dropped[0].Reason) {
-					return rendered, fmt.Errorf("answer that drops %s as %s for the reason %q", r.Name, o.Format, dropped[0].Reason)
+					return fmt.Errorf("answer that drops %s as %s for the reason %q", r.Name, o.Format, dropped[0].Reason)
 				}
-				rendered.Dropped = append(rendered.Dropped, media.Dropped(dropped[0]))
 				dropped = dropped[1:]
 				continue
 			}
-			if len(outputs) == 0 {
-				return rendered, fmt.Errorf("answer without %s as %s", r.Name, o.Format)
+			if len(files) == 0 {
+				return fmt.Errorf("answer without %s as %s", r.Name, o.Format)
 			}
-			got, err := outputs[0].withBody(bodies, r.Name, o, marked)
-			if err != nil {
-				return rendered, err
+			if err := checkFile(files[0], r.Name, o.Format, marked); err != nil {
+				return err
 			}
-			rendered.Files = append(rendered.Files, got)
-			outputs = outputs[1:]
+			files = files[1:]
 		}
-		if len(rendered.Files) == stayed {
-			return rendered, fmt.Errorf("answer without %s", r.Name)
+		if len(files) == before {
+			return fmt.Errorf("answer without %s", r.Name)
 		}
 	}
-	if len(outputs) > 0 || len(dropped) > 0 || rendered.Width < 1 || rendered.Height < 1 {
-		return rendered, fmt.Errorf("answer with %d outputs and %d dropped of a source of %d x %d",
-			len(a.Outputs), len(a.Dropped), rendered.Width, rendered.Height)
+	if len(files) > 0 || len(dropped) > 0 || rendered.Width < 1 || rendered.Height < 1 {
+		return fmt.Errorf("answer with %d outputs and %d dropped of a source of %d x %d",
+			len(rendered.Files), len(rendered.Dropped), rendered.Width, rendered.Height)
 	}
-	return rendered, nil
+	return nil
 }
 
-// withBody returns an output with its body. It is an error if it is not the output o of the rendition name.
-func (got answerOutput) withBody(bodies [][]byte, name string, o pipeline.Output, marked bool) (media.EncodedFile, error) {
-	if got.Name != name || got.Format != o.Format {
-		return media.EncodedFile{}, fmt.Errorf("answer with %s as %s, want %s as %s", got.Name, got.Format, name, o.Format)
+// checkFile returns an error if got is not the output of a rendition in a format.
+func checkFile(got media.EncodedFile, name string, format pipeline.Format, marked bool) error {
+	if got.Name != name || got.Format != format {
+		return fmt.Errorf("answer with %s as %s, want %s as %s", got.Name, got.Format, name, format)
 	}
-	if got.Body < 0 || got.Body >= len(bodies) || len(bodies[got.Body]) == 0 || got.Width < 1 || got.Height < 1 ||
-		got.Lowered < 0 || got.Lowered > 100 || got.Default != marked {
-		return media.EncodedFile{}, fmt.Errorf("answer with invalid output %s as %s: %+v", name, o.Format, got)
+	size := len(got.Body)
+	got.Body = nil // for the text
+	if size == 0 || got.Width < 1 || got.Height < 1 || got.Lowered < 0 || got.Lowered > 100 || got.Default != marked {
+		return fmt.Errorf("answer with invalid output %s as %s: %+v, %d bytes", name, format, got, size)
 	}
-	return media.EncodedFile{
-		Name: got.Name, Format: got.Format, Width: got.Width, Height: got.Height, Score: got.Score, Lowered: got.Lowered,
-		Default: got.Default, Body: bodies[got.Body],
-	}, nil
+	return nil
 }

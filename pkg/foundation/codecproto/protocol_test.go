@@ -212,7 +212,7 @@ func testServeSeveralRequests(t *testing.T) {
 	if err := codecproto.Serve(t.Context(), &in, &out, testRender); err != nil {
 		t.Fatal(err)
 	}
-	if kind, hello, err := codecproto.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":2}` {
+	if kind, hello, err := codecproto.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":3}` {
 		t.Errorf("the first frame is %q %q, %v", kind, hello, err)
 	}
 	for i, want := range []media.Code{"", media.Corrupt, media.CodecCrashed, ""} {

@@ -22,7 +22,7 @@ type EncodedFile struct {
 	Score   float64 // SSIMULACRA2, if the output has a target; 0: not measured
 	Lowered int     // the quality, 1 to 100, if it was lowered because the file was larger than the source; 0: it was not
 	Default bool
-	Body    []byte
+	Body    []byte `json:"-"` // not part of the description that a codec sends; see codecproto
 }
 
 // Dropped is an output that the specification requests and that was dropped because another one of its rendition is better.

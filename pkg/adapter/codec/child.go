@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -25,8 +25,8 @@ import (
 type child struct {
 	pid    int
 	proc   *os.Process
-	in     *os.File // its stdin
-	out    *os.File // its stdout
+	in     io.WriteCloser // its stdin
+	out    io.ReadCloser  // its stdout
 	read   *bufio.Reader
 	exited chan struct{} // closed when the process is reaped; state is set before
 	state  *os.ProcessState
@@ -55,36 +55,29 @@ func (p *Pool) spawn(ctx context.Context, safeMode bool) (*child, error) {
 	return nil, fmt.Errorf("start %s: no hello: %w (%s)", p.path, err, c.state)
 }
 
-// start runs the program, with three pipes as its standard streams.
+// start runs the program, with three pipes as its standard streams. exec.Cmd.Wait is not called, because it closes the
+// parent's ends before their last bytes are read.
 func (p *Pool) start(safeMode bool) (*child, error) {
-	pipes, err := newPipes()
-	if err != nil {
-		return nil, err
-	}
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env, cmd.Dir = p.env, "/"
 	if safeMode {
 		cmd.Env = append(slices.Clip(p.env), withoutVectors)
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = pipes.stdin[0], pipes.stdout[1], pipes.stderr[1]
 	cmd.SysProcAttr = process.Attr(nil, syscall.SIGKILL)
-	c := &child{
-		in: pipes.stdin[1], out: pipes.stdout[0], read: bufio.NewReader(pipes.stdout[0]), exited: make(chan struct{}),
-		safeMode: safeMode,
-	}
-	err = p.launch(cmd, c)
-	pipes.closeChildEnds()
-	if err != nil {
-		pipes.closeParentEnds()
+	in, inErr := cmd.StdinPipe()
+	out, outErr := cmd.StdoutPipe()
+	stderr, stderrErr := cmd.StderrPipe()
+	cmd.Err = errors.Join(cmd.Err, inErr, outErr, stderrErr) // cmd.Start returns it, and closes the pipes
+	c := &child{in: in, out: out, read: bufio.NewReader(out), exited: make(chan struct{}), safeMode: safeMode}
+	if err := p.launch(cmd, c); err != nil {
 		return nil, err
 	}
 	p.goroutines.Go(func() {
-		_ = cmd.Wait() // the error is also in the state
-		c.state = cmd.ProcessState
+		c.state, _ = c.proc.Wait()
 		p.remove(c)
 		close(c.exited)
 	})
-	p.goroutines.Go(func() { p.logStderr(pipes.stderr[0], c.pid) })
+	p.goroutines.Go(func() { p.logStderr(stderr, c.pid) })
 	p.log.Debug("codec started", zap.Int("pid", c.pid))
 	return c, nil
 }
@@ -103,11 +96,9 @@ func (c *child) destroy() {
 // retire closes the child's stdin, on which it exits, and kills it after grace.
 func (c *child) retire(grace time.Duration) {
 	_ = c.in.Close()
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
 	select {
 	case <-c.exited:
-	case <-timer.C:
+	case <-time.After(grace):
 	}
 	c.destroy()
 }
@@ -154,47 +145,8 @@ func (c *child) render(
 
 // rss returns the child's resident memory in bytes, 0 if it cannot be read.
 func (c *child) rss() int64 {
-	statm, err := os.ReadFile("/proc/" + strconv.Itoa(c.pid) + "/statm")
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(statm)) // size, resident, ... in pages
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * int64(os.Getpagesize())
-}
-
-// pipes are the standard streams of a child, each with its read end and its write end.
-type pipes struct{ stdin, stdout, stderr [2]*os.File }
-
-func newPipes() (pipes, error) {
-	var s pipes
-	for _, pair := range []*[2]*os.File{&s.stdin, &s.stdout, &s.stderr} {
-		r, w, err := os.Pipe()
-		if err != nil {
-			s.closeChildEnds()
-			s.closeParentEnds()
-			return pipes{}, err
-		}
-		*pair = [2]*os.File{r, w}
-	}
-	return s, nil
-}
-
-// closeChildEnds closes the parent's copies of the child's ends. Closing a nil file is harmless.
-func (s pipes) closeChildEnds() {
-	for _, f := range []*os.File{s.stdin[0], s.stdout[1], s.stderr[1]} {
-		_ = f.Close()
-	}
-}
-
-func (s pipes) closeParentEnds() {
-	for _, f := range []*os.File{s.stdin[1], s.stdout[0], s.stderr[0]} {
-		_ = f.Close()
-	}
+	statm, _ := os.ReadFile("/proc/" + strconv.Itoa(c.pid) + "/statm")
+	var size, resident int64 // in pages; they stay 0 without a number
+	_, _ = fmt.Sscan(string(statm), &size, &resident)
+	return resident * int64(os.Getpagesize())
 }

@@ -264,6 +264,11 @@ func (p *Pool) recycle(s *slot, reusable bool, err error) {
 // drop removes the child of a slot. The child ends in the background, so that the next one need not wait for it.
 func (p *Pool) drop(s *slot, reason string) {
 	p.metrics.restarts.WithLabelValues(reason).Inc()
+	p.retire(s)
+}
+
+// retire removes the child of a slot, without a wait for its end.
+func (p *Pool) retire(s *slot) {
 	c := s.child
 	s.child = nil
 	p.goroutines.Go(func() { c.retire(p.cfg.ShutdownGrace) })
@@ -274,7 +279,7 @@ func (p *Pool) launch(cmd *exec.Cmd, c *child) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.killed {
-		return errClosed
+		cmd.Err = errClosed // cmd.Start then only closes the pipes
 	}
 	if err := p.thread.Start(cmd); err != nil {
 		return err
@@ -306,24 +311,19 @@ func (p *Pool) Close(ctx context.Context) error {
 
 	var err error
 	idle := make([]*slot, 0, p.cfg.Children)
-	for len(idle) < p.cfg.Children {
-		done := ctx.Done()
-		if err != nil {
-			done = nil
-		}
+	for done := ctx.Done(); len(idle) < p.cfg.Children; {
 		select {
 		case s := <-p.slots:
 			idle = append(idle, s)
 		case <-done:
 			err = fmt.Errorf("close codecs: %d killed during a render: %w", p.cfg.Children-len(idle), ctx.Err())
 			p.killAll()
+			done = nil
 		}
 	}
 	for _, s := range idle {
 		if s.child != nil {
-			c := s.child
-			s.child = nil
-			p.goroutines.Go(func() { c.retire(p.cfg.ShutdownGrace) })
+			p.retire(s)
 		}
 		p.slots <- s
 	}

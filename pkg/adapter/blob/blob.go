@@ -33,7 +33,7 @@ type Bucket struct {
 	log     *zap.Logger
 }
 
-// ObjectInfo describes an object. A listing sets only Key, Size, ETag and Modified.
+// ObjectInfo describes an object.
 type ObjectInfo struct {
 	Key          string
 	Size         int64 // bytes
@@ -83,43 +83,10 @@ func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, ObjectInfo
 	if err != nil {
 		return nil, ObjectInfo{}, err
 	}
-	return &countingBody{body: out.Body, bytes: b.metrics.received}, ObjectInfo{
+	return &countingBody{out.Body, b.metrics.received}, ObjectInfo{
 		Key: key, Size: aws.ToInt64(out.ContentLength), ContentType: aws.ToString(out.ContentType),
 		CacheControl: aws.ToString(out.CacheControl), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified),
 	}, nil
-}
-
-// Head describes an object. Its errors are those of Get.
-func (b *Bucket) Head(ctx context.Context, key string) (ObjectInfo, error) {
-	var out *s3.HeadObjectOutput
-	err := b.do(ctx, "head", "head object", func() (err error) {
-		out, err = b.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &b.cfg.Bucket, Key: &key})
-		return err
-	})
-	if err != nil {
-		return ObjectInfo{}, err
-	}
-	return ObjectInfo{
-		Key: key, Size: aws.ToInt64(out.ContentLength), ContentType: aws.ToString(out.ContentType),
-		CacheControl: aws.ToString(out.CacheControl), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified),
-	}, nil
-}
-
-// List calls fn with each object below prefix, in the byte order of the keys; "" means all. It lists 1,000 objects at a
-// time, so fn may be slow and may delete objects. An error of fn ends List, which returns it unchanged.
-func (b *Bucket) List(ctx context.Context, prefix string, fn func(ObjectInfo) error) error {
-	return b.pages(ctx, prefix, func(page []types.Object) error {
-		for _, o := range page {
-			info := ObjectInfo{
-				Key: aws.ToString(o.Key), Size: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag),
-				Modified: aws.ToTime(o.LastModified),
-			}
-			if err := fn(info); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // Page returns up to limit objects below prefix whose keys follow after, in the byte order of the keys. more reports whether
@@ -157,36 +124,25 @@ func (b *Bucket) DeletePrefix(ctx context.Context, prefix string) error {
 	if strings.Trim(prefix, "/") == "" || !strings.HasSuffix(prefix, "/") {
 		return fault.New(fault.Internal, "bad_prefix", fmt.Sprintf("%q does not name a directory of objects", prefix))
 	}
-	return b.pages(ctx, prefix, func(page []types.Object) error { return b.deleteAll(ctx, page) })
-}
-
-// pages calls fn with each page of objects below prefix that is not empty.
-func (b *Bucket) pages(ctx context.Context, prefix string, fn func([]types.Object) error) error {
-	pager := s3.NewListObjectsV2Paginator(b.client, &s3.ListObjectsV2Input{Bucket: &b.cfg.Bucket, Prefix: &prefix})
-	for pager.HasMorePages() {
-		var page *s3.ListObjectsV2Output
-		err := b.do(ctx, "list", "list objects", func() (err error) {
-			page, err = pager.NextPage(ctx)
-			return err
-		})
-		if err != nil {
+	for after, more := "", true; more; {
+		var page []maintenance.Object
+		var err error
+		if page, more, err = b.Page(ctx, prefix, after, pageSize); err != nil || len(page) == 0 {
 			return err
 		}
-		if len(page.Contents) == 0 {
-			continue
-		}
-		if err := fn(page.Contents); err != nil {
+		if err := b.deleteAll(ctx, page); err != nil {
 			return err
 		}
+		after = page[len(page)-1].Key
 	}
 	return nil
 }
 
 // deleteAll deletes one page of objects in one request. Its error is the first one that the store reports for an object.
-func (b *Bucket) deleteAll(ctx context.Context, page []types.Object) error {
+func (b *Bucket) deleteAll(ctx context.Context, page []maintenance.Object) error {
 	ids := make([]types.ObjectIdentifier, len(page))
 	for i, o := range page {
-		ids[i] = types.ObjectIdentifier{Key: o.Key}
+		ids[i] = types.ObjectIdentifier{Key: &o.Key}
 	}
 	return b.do(ctx, "delete", "delete objects", func() error {
 		out, err := b.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{
@@ -226,19 +182,16 @@ func (b *Bucket) do(ctx context.Context, operation, verb string, run func() erro
 
 // countingBody is the body of an object. It counts the bytes that are read.
 type countingBody struct {
-	body  io.ReadCloser
+	io.ReadCloser
 	bytes prometheus.Counter
 }
 
 // Read implements io.Reader. Its error is fault.Unavailable if the body ends early or Config.AttemptTimeout has passed.
 func (c *countingBody) Read(p []byte) (int, error) {
-	n, err := c.body.Read(p)
+	n, err := c.ReadCloser.Read(p)
 	c.bytes.Add(float64(n))
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
 		err = fault.Wrap(err, fault.Unavailable, "storage_unavailable", "the object store ended the body early")
 	}
 	return n, err
 }
-
-// Close implements io.Closer.
-func (c *countingBody) Close() error { return c.body.Close() }

@@ -64,9 +64,13 @@ func put(t *testing.T, b *blob.Bucket, key, body string) {
 
 func list(t *testing.T, b *blob.Bucket) []string {
 	t.Helper()
+	objects, more, err := b.Page(t.Context(), "", "", 10_000)
+	if err != nil || more {
+		t.Fatalf("list: %v, more: %t", err, more)
+	}
 	var keys []string
-	if err := b.List(t.Context(), "", func(o blob.ObjectInfo) error { keys = append(keys, o.Key); return nil }); err != nil {
-		t.Fatalf("list: %v", err)
+	for _, o := range objects {
+		keys = append(keys, o.Key)
 	}
 	return keys
 }

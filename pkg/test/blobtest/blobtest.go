@@ -37,7 +37,6 @@ func Run(t *testing.T, open Open) {
 		{"delete_of_nothing_succeeds", s.deleteNothing},
 		{"delete_requires_directory_prefix", s.deleteDirectoryOnly},
 		{"list_and_delete_span_pages", s.manyObjects},
-		{"list_stops_at_callback_error", s.listStops},
 		{"page_continues_after_key", s.pageContinues},
 		{"first_claim_owns_bucket", s.firstClaimOwns},
 		{"concurrent_claims_have_one_winner", s.concurrentClaims},
@@ -106,13 +105,13 @@ func get(t testing.TB, b *blob.Bucket, key string) ([]byte, blob.ObjectInfo) {
 // keys returns the keys below a prefix.
 func keys(t testing.TB, b *blob.Bucket, prefix string) []string {
 	t.Helper()
+	objects, more, err := b.Page(t.Context(), prefix, "", 10_000)
+	if err != nil || more {
+		t.Fatalf("list %q: %v, more: %t", prefix, err, more)
+	}
 	var found []string
-	err := b.List(t.Context(), prefix, func(o blob.ObjectInfo) error {
+	for _, o := range objects {
 		found = append(found, o.Key)
-		return nil
-	})
-	if err != nil {
-		t.Fatalf("list %q: %v", prefix, err)
 	}
 	return found
 }
@@ -140,13 +139,6 @@ func (s suite) roundTrip(t *testing.T) {
 		got, info := get(t, b, key)
 		if !bytes.Equal(got, body) {
 			t.Errorf("%s: got %d bytes that differ from the %d put", key, len(got), len(body))
-		}
-		head, err := b.Head(t.Context(), key)
-		if err != nil {
-			t.Fatalf("head: %v", err)
-		}
-		if head != info {
-			t.Errorf("head and get differ: %+v, %+v", head, info)
 		}
 		want := blob.ObjectInfo{
 			Key: key, Size: int64(len(body)), ContentType: contentType, CacheControl: blob.CacheControl,
@@ -224,9 +216,6 @@ func (s suite) notFound(t *testing.T) {
 		if _, _, err := b.Get(t.Context(), key); !fault.Is(err, fault.NotFound) {
 			t.Errorf("get %s: got %v, want not found", key, err)
 		}
-		if _, err := b.Head(t.Context(), key); !fault.Is(err, fault.NotFound) {
-			t.Errorf("head %s: got %v, want not found", key, err)
-		}
 	}
 }
 
@@ -299,22 +288,6 @@ func (s suite) manyObjects(t *testing.T) {
 	wantKeys(t, b, "", "z/last")
 }
 
-func (s suite) listStops(t *testing.T) {
-	b, _ := s.create(t)
-	want := fillMany(t, b, "l/", 5)
-	errStop := errors.New("stop")
-	var seen []string
-	err := b.List(t.Context(), "l/", func(o blob.ObjectInfo) error {
-		if seen = append(seen, o.Key); len(seen) == 3 {
-			return errStop
-		}
-		return nil
-	})
-	if !errors.Is(err, errStop) || !slices.Equal(seen, want[:3]) {
-		t.Fatalf("got %q and %v, want the first three and the callback's error", seen, err)
-	}
-}
-
 func (s suite) concurrentCreates(t *testing.T) {
 	cfg := s.open(t)
 	cfg.CreateBucket, cfg.PublicRead = true, true
@@ -341,7 +314,6 @@ func (s suite) missingBucket(t *testing.T) {
 		"ping":   b.Ping(t.Context()),
 		"ensure": b.EnsureBucket(t.Context()),
 		"put":    b.Put(t.Context(), "a/b", "image/png", strings.NewReader("x"), 1),
-		"list":   b.List(t.Context(), "", func(blob.ObjectInfo) error { return nil }),
 		"delete": b.DeletePrefix(t.Context(), "a/"),
 		"page":   errorOf3(b.Page(t.Context(), "a/", "", 1)),
 		"owner":  errorOf2(b.Owner(t.Context())),

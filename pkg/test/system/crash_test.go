@@ -237,11 +237,12 @@ func (s *crashEnv) exec(statement string, args ...any) {
 // objects returns the object keys with a prefix.
 func (s *crashEnv) objects(prefix string) []string {
 	s.t.Helper()
+	found, _, err := s.bucket.Page(s.t.Context(), prefix, "", 10_000)
+	s.must(err)
 	var keys []string
-	s.must(s.bucket.List(s.t.Context(), prefix, func(o blob.ObjectInfo) error {
+	for _, o := range found {
 		keys = append(keys, o.Key)
-		return nil
-	}))
+	}
 	return keys
 }
 

@@ -35,29 +35,23 @@ type Admin struct {
 
 // NewAdmin returns an Admin. It reads the TLS files and does not connect. Its error is an invalid setting.
 func NewAdmin(config Config) (*Admin, error) {
-	base, err := config.adminConfig()
+	base, err := config.saramaConfig("admin", func(s *sarama.Config) {
+		shortTimeouts(s)
+		s.Admin.Timeout = adminTimeout
+		s.Metadata.Full = true // sarama's admin finds the controller only with it
+	})
 	if err != nil {
 		return nil, err
-	}
-	base.Admin.Timeout = adminTimeout
-	base.Metadata.Full = true // sarama's admin finds the controller only with it
-	if err := base.Validate(); err != nil {
-		return nil, fmt.Errorf("check admin settings: %w", err)
 	}
 	return &Admin{config: config, base: base}, nil
 }
 
-// adminConfig returns saramaConfig with short timeouts and one retry.
-func (c Config) adminConfig() (*sarama.Config, error) {
-	base, err := c.saramaConfig()
-	if err != nil {
-		return nil, err
-	}
-	base.Net.DialTimeout = dialTimeout
-	base.Net.ReadTimeout = adminTimeout
-	base.Net.WriteTimeout = adminTimeout
-	base.Metadata.Retry.Max = 1
-	return base, nil
+// shortTimeouts sets short timeouts and one retry.
+func shortTimeouts(s *sarama.Config) {
+	s.Net.DialTimeout = dialTimeout
+	s.Net.ReadTimeout = adminTimeout
+	s.Net.WriteTimeout = adminTimeout
+	s.Metadata.Retry.Max = 1
 }
 
 // Difference is one setting in which a topic differs from the configuration.

@@ -44,7 +44,7 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim
 			break
 		}
 		tracked := progress.add(record.Offset)
-		if !h.acquireSlot(accepting.Done()) {
+		if !send(h.slots, accepting.Done()) {
 			break
 		}
 		inFlight.Go(func() {
@@ -89,14 +89,12 @@ func (h *sessionHandler) drain(inFlight *sync.WaitGroup, stopHandling context.Ca
 	inFlight.Wait()
 }
 
-// acquireSlot waits for one of the InFlight slots of the process, and returns false once stop is closed.
-func (c *Consumer) acquireSlot(stop <-chan struct{}) bool {
+// send waits until it can send to tokens and returns true, or false once stop is closed.
+func send(tokens chan<- struct{}, stop <-chan struct{}) bool {
 	select {
-	case c.slots <- struct{}{}:
+	case tokens <- struct{}{}:
 		return true
 	case <-stop:
 		return false
 	}
 }
-
-func (c *Consumer) releaseSlot() { <-c.slots }

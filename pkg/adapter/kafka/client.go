@@ -25,8 +25,9 @@ func (b bridge) Print(v ...any)                 { b.log.Debug(v...) }
 func (b bridge) Printf(format string, v ...any) { b.log.Debugf(format, v...) }
 func (b bridge) Println(v ...any)               { b.log.Debug(v...) }
 
-// saramaConfig returns the settings that all clients share. It reads the TLS files.
-func (c Config) saramaConfig() (*sarama.Config, error) {
+// saramaConfig returns the settings that all clients share, with those that set adds for the named kind of client. It reads
+// the TLS files.
+func (c Config) saramaConfig(kind string, set func(*sarama.Config)) (*sarama.Config, error) {
 	s := sarama.NewConfig()
 	version, err := sarama.ParseKafkaVersion(c.Version)
 	if err != nil {
@@ -45,6 +46,10 @@ func (c Config) saramaConfig() (*sarama.Config, error) {
 		}
 	}
 	c.login(s)
+	set(s)
+	if err := s.Validate(); err != nil {
+		return nil, fmt.Errorf("check %s settings: %w", kind, err)
+	}
 	return s, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +20,6 @@ type connTracker struct {
 	dial   Dial
 	ctx    context.Context //nolint:containedctx // ends in closeAll, so that dials in progress end too
 	cancel context.CancelFunc
-	closed atomic.Bool
 	mu     sync.Mutex
 	conns  map[*trackedConn]struct{}
 }
@@ -37,7 +35,7 @@ func newConnTracker(dial Dial, timeout time.Duration) *connTracker {
 
 // Dial implements sarama's proxy.Dialer.
 func (t *connTracker) Dial(network, address string) (net.Conn, error) {
-	if t.closed.Load() {
+	if t.ctx.Err() != nil {
 		return nil, errConnsClosed
 	}
 	conn, err := t.dial(t.ctx, network, address)
@@ -47,7 +45,7 @@ func (t *connTracker) Dial(network, address string) (net.Conn, error) {
 	c := &trackedConn{Conn: conn, tracker: t}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed.Load() {
+	if t.ctx.Err() != nil {
 		_ = conn.Close()
 		return nil, errConnsClosed
 	}
@@ -57,21 +55,19 @@ func (t *connTracker) Dial(network, address string) (net.Conn, error) {
 
 // closeAll closes every connection and makes all later dials fail.
 func (t *connTracker) closeAll() {
-	t.closed.Store(true)
 	t.cancel()
 	t.mu.Lock()
-	conns := t.conns
-	t.conns = make(map[*trackedConn]struct{})
-	t.mu.Unlock()
-	for c := range conns {
+	defer t.mu.Unlock()
+	for c := range t.conns {
 		_ = c.Conn.Close()
 	}
+	clear(t.conns)
 }
 
 // backoff returns a function for sarama's retries. It returns d, or 0 after closeAll: every retry then fails.
 func (t *connTracker) backoff(d time.Duration) func(retries, maxRetries int) time.Duration {
 	return func(int, int) time.Duration {
-		if t.closed.Load() {
+		if t.ctx.Err() != nil {
 			return 0
 		}
 		return d

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,13 +102,9 @@ func NewConsumer(
 		return nil, errors.New("a consumer needs a group, a topic and at least one message in flight")
 	}
 	options = options.withDefaults()
-	base, err := config.saramaConfig()
+	base, err := config.saramaConfig("consumer", options.apply)
 	if err != nil {
 		return nil, err
-	}
-	options.apply(base)
-	if err := base.Validate(); err != nil {
-		return nil, fmt.Errorf("check consumer settings: %w", err)
 	}
 	group := config.Name(options.Group)
 	return &Consumer{
@@ -125,12 +122,8 @@ func (o ConsumerConfig) withDefaults() ConsumerConfig {
 	if o.Check == nil {
 		o.Check = func(event.Message) error { return nil }
 	}
-	if o.RebalanceTimeout == 0 {
-		o.RebalanceTimeout = defaultRebalance
-	}
-	if o.SessionTimeout == 0 {
-		o.SessionTimeout = defaultSession
-	}
+	o.RebalanceTimeout = cmp.Or(o.RebalanceTimeout, defaultRebalance)
+	o.SessionTimeout = cmp.Or(o.SessionTimeout, defaultSession)
 	return o
 }
 

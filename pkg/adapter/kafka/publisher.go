@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -63,33 +62,33 @@ type session struct {
 
 // NewPublisher returns a Publisher. It reads the TLS files and does not connect. Its error is an invalid setting.
 func NewPublisher(config Config, reg prometheus.Registerer, log *zap.Logger) (*Publisher, error) {
-	base, err := config.saramaConfig()
+	base, err := config.saramaConfig("producer", produceSettings)
 	if err != nil {
 		return nil, err
-	}
-	base.Net.MaxOpenRequests = 1 // required by idempotence; a consumer could not share this client
-	base.Net.DialTimeout = dialTimeout
-	base.Net.ReadTimeout = replyTimeout
-	base.Net.WriteTimeout = dialTimeout
-	base.Metadata.Retry.Max = 1
-	base.Metadata.Timeout = metadataTimeout
-	base.Producer.Idempotent = true
-	base.Producer.RequiredAcks = sarama.WaitForAll
-	base.Producer.Timeout = ackTimeout
-	base.Producer.Retry.Max = produceRetries
-	base.Producer.Transaction.Retry.Max = produceRetries // for the producer id, while its coordinator loads
-	base.Producer.MaxMessageBytes = maxMessage
-	base.Producer.Partitioner = sarama.NewMurmur2Partitioner // as the Java client: other tools find the same partition
-	base.Producer.Return.Successes = true
-	base.Producer.Return.Errors = true
-	if err := base.Validate(); err != nil {
-		return nil, fmt.Errorf("check producer settings: %w", err)
 	}
 	p := &Publisher{
 		config: config, base: base, metrics: newPublisherMetrics(reg), log: log, connecting: make(chan struct{}, 1),
 	}
 	p.connecting <- struct{}{}
 	return p, nil
+}
+
+func produceSettings(s *sarama.Config) {
+	s.Net.MaxOpenRequests = 1 // required by idempotence; a consumer could not share this client
+	s.Net.DialTimeout = dialTimeout
+	s.Net.ReadTimeout = replyTimeout
+	s.Net.WriteTimeout = dialTimeout
+	s.Metadata.Retry.Max = 1
+	s.Metadata.Timeout = metadataTimeout
+	s.Producer.Idempotent = true
+	s.Producer.RequiredAcks = sarama.WaitForAll
+	s.Producer.Timeout = ackTimeout
+	s.Producer.Retry.Max = produceRetries
+	s.Producer.Transaction.Retry.Max = produceRetries // for the producer id, while its coordinator loads
+	s.Producer.MaxMessageBytes = maxMessage
+	s.Producer.Partitioner = sarama.NewMurmur2Partitioner // as the Java client: other tools find the same partition
+	s.Producer.Return.Successes = true
+	s.Producer.Return.Errors = true
 }
 
 // Publish implements relay.Publisher. It returns one result per message, within about four seconds, or earlier if ctx
@@ -161,11 +160,11 @@ func (p *Publisher) begin() bool {
 // resendRefused sends the refused messages one by one, over a session of its own. A broker refuses a partition's whole
 // batch because of one message, and sarama may put the messages of several Publish calls into one batch.
 func (p *Publisher) resendRefused(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
-	refused := slices.DeleteFunc(slices.Clone(batch), func(record *sarama.ProducerMessage) bool {
-		return !isRefused(results[resultIndex(record)])
-	})
 	var s *session
-	for _, record := range refused {
+	for _, record := range batch {
+		if !isRefused(results[resultIndex(record)]) {
+			continue
+		}
 		single := []*sarama.ProducerMessage{record}
 		if s == nil {
 			var err error

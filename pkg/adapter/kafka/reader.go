@@ -32,14 +32,13 @@ const readTimeout = 30 * time.Second
 
 // NewReader returns a Reader. It reads the TLS files and does not connect. Its error is an invalid setting.
 func NewReader(config Config) (*Reader, error) {
-	base, err := config.adminConfig()
+	base, err := config.saramaConfig("reader", func(s *sarama.Config) {
+		shortTimeouts(s)
+		s.Consumer.Return.Errors = true
+		s.Consumer.MaxWaitTime = longPoll
+	})
 	if err != nil {
 		return nil, err
-	}
-	base.Consumer.Return.Errors = true
-	base.Consumer.MaxWaitTime = longPoll
-	if err := base.Validate(); err != nil {
-		return nil, fmt.Errorf("check reader settings: %w", err)
 	}
 	return &Reader{config: config, base: base, timeout: readTimeout}, nil
 }

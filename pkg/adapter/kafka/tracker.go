@@ -24,14 +24,7 @@ func newTracker(window int) *tracker {
 }
 
 // reserve waits for capacity for one more message and returns true, or false once stop is closed.
-func (t *tracker) reserve(stop <-chan struct{}) bool {
-	select {
-	case t.capacity <- struct{}{}:
-		return true
-	case <-stop:
-		return false
-	}
-}
+func (t *tracker) reserve(stop <-chan struct{}) bool { return send(t.capacity, stop) }
 
 // add records a message after reserve. Offsets must grow; they may have gaps.
 func (t *tracker) add(offset int64) *trackedRecord {

@@ -24,10 +24,6 @@ const (
 	maxReason  = 1 << 10
 	maxHeaders = 16 << 10
 	maxDeadKey = 64 // longer than any product id
-
-	resultOK    = "ok"
-	resultError = "error"
-	resultPanic = "panic"
 )
 
 // step is what has to succeed before a record is done: the handler, or the send to the dead-letter topic.
@@ -41,11 +37,11 @@ type step struct {
 // the partition has to be released first.
 func (c *Consumer) process(accepting, handling context.Context, record *sarama.ConsumerMessage) (done bool) {
 	holding := true
-	release := func() { c.releaseSlot(); holding = false }
-	acquire := func() bool { holding = c.acquireSlot(accepting.Done()); return holding }
+	release := func() { <-c.slots; holding = false }
+	acquire := func() bool { holding = send(c.slots, accepting.Done()); return holding }
 	defer func() {
 		if holding {
-			c.releaseSlot()
+			release()
 		}
 	}()
 	s := c.toStep(record)
@@ -76,19 +72,15 @@ func (c *Consumer) attempt(ctx context.Context, s step, record *sarama.ConsumerM
 	defer c.metrics.inFlight.Dec()
 	err := fault.Guard(func() error { return s.run(ctx) })
 	c.metrics.seconds.Observe(time.Since(started).Seconds())
-	switch {
-	case err == nil:
-		c.metrics.handled.WithLabelValues(resultOK).Inc()
+	if err == nil {
+		c.metrics.handled.WithLabelValues("ok").Inc()
 		return nil
-	case errors.Is(err, fault.ErrPanic):
-		c.metrics.handled.WithLabelValues(resultPanic).Inc()
-	default:
-		c.metrics.handled.WithLabelValues(resultError).Inc()
 	}
-	log := c.log.Warn
+	result, log := "error", c.log.Warn
 	if errors.Is(err, fault.ErrPanic) {
-		log = c.log.Error
+		result, log = "panic", c.log.Error
 	}
+	c.metrics.handled.WithLabelValues(result).Inc()
 	log("message failed and will be retried", zap.Error(err), zap.Int("attempt", attempt),
 		zap.String("event_id", s.message.ID), zap.String("product_id", s.message.Key), zap.String("type", s.message.Type),
 		zap.String("trace_id", event.TraceID(s.message.Traceparent)),
@@ -100,17 +92,17 @@ func (c *Consumer) attempt(ctx context.Context, s step, record *sarama.ConsumerM
 func (c *Consumer) toStep(record *sarama.ConsumerMessage) step {
 	headers := headersOf(record)
 	var m event.Message
+	var key string
 	err := fault.Guard(func() (err error) {
 		if m, err = event.FromRecord(c.options.Topic, record.Key, record.Value, headers); err != nil {
 			return err
 		}
-		return c.options.Check(m)
+		if err = c.options.Check(m); err == nil {
+			key = c.options.OrderingKey(m)
+		}
+		return err
 	})
 	if err != nil {
-		return c.deadLetter(record, headers, err)
-	}
-	var key string
-	if err := fault.Guard(func() error { key = c.options.OrderingKey(m); return nil }); err != nil {
 		return c.deadLetter(record, headers, err)
 	}
 	return step{message: m, key: key, run: func(ctx context.Context) error { return c.handle(ctx, m) }}

@@ -27,43 +27,38 @@ type connector struct {
 }
 
 // dial opens a connection to address, "host:port" in the form of net/http: the host in ASCII, with a port.
-func (c connector) dial(ctx context.Context, address string) (net.Conn, error) {
+func (c connector) dial(ctx context.Context, address string, secure bool) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	return c.connect(ctx, address)
-}
-
-// dialTLS is dial with a TLS handshake. It offers only HTTP/1.1, since HTTP/2 is no faster for a single request.
-func (c connector) dialTLS(ctx context.Context, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	host, _, err := net.SplitHostPort(address)
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, forbidden("the host is not valid", err)
 	}
-	conn, err := c.connect(ctx, address)
-	if err != nil {
-		return nil, err
+	conn, err := c.connect(ctx, host, port)
+	if err != nil || !secure {
+		return conn, err
 	}
-	secure := tls.Client(conn, &tls.Config{
+	// Only HTTP/1.1 is offered, since HTTP/2 is no faster for a single request.
+	encrypted := tls.Client(conn, &tls.Config{
 		ServerName: host, RootCAs: c.network.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
 	})
-	if err := secure.HandshakeContext(ctx); err != nil {
+	if err := encrypted.HandshakeContext(ctx); err != nil {
 		conn.Close() //nolint:errcheck // it was never used
-		if isTimeout(err) {
-			return nil, media.Fail(media.Timeout, "the source took too long to connect", err)
-		}
-		return nil, media.Fail(media.TLSFailed, "there is no trusted TLS connection to the source", err)
+		return nil, connectFailure(media.TLSFailed, "there is no trusted TLS connection to the source", err)
 	}
-	return secure, nil
+	return encrypted, nil
+}
+
+// connectFailure returns the Failure for an error of a connection, which is Timeout or the given one.
+func connectFailure(code media.Code, detail string, err error) error {
+	if isTimeout(err) {
+		return media.Fail(media.Timeout, "the source took too long to connect", err)
+	}
+	return media.Fail(code, detail, err)
 }
 
 // connect resolves the host and returns a connection to the first permitted address that accepts one.
-func (c connector) connect(ctx context.Context, address string) (net.Conn, error) {
-	host, portText, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, forbidden("the host is not valid", err)
-	}
+func (c connector) connect(ctx context.Context, host, portText string) (net.Conn, error) {
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil || port == 0 {
 		return nil, forbidden("the port is not valid", err)
@@ -79,7 +74,7 @@ func (c connector) connect(ctx context.Context, address string) (net.Conn, error
 		}
 	}
 	if len(permitted) == 0 {
-		return nil, forbidden("the address or the port is not allowed", fmt.Errorf("%s is %v", address, addrs))
+		return nil, forbidden("the address or the port is not allowed", fmt.Errorf("%s is %v", net.JoinHostPort(host, portText), addrs))
 	}
 	return c.dialFirst(ctx, host, permitted[:min(len(permitted), maxAddresses)])
 }
@@ -116,10 +111,7 @@ func (c connector) dialFirst(ctx context.Context, host string, addrs []netip.Add
 		}
 		last = err
 	}
-	if isTimeout(last) {
-		return nil, media.Fail(media.Timeout, "the source took too long to connect", last)
-	}
-	return nil, media.Fail(media.ConnectFailed, "there is no connection to the source", last)
+	return nil, connectFailure(media.ConnectFailed, "there is no connection to the source", last)
 }
 
 // share returns the context for the next of attempts. The last one has no deadline of its own: its timer could expire just

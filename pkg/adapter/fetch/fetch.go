@@ -122,10 +122,10 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 		Transport: redirects{&http.Transport{
 			Proxy: nil, // not the environment's: a proxy could reach what the guard forbids
 			DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
-				return c.dial(ctx, address)
+				return c.dial(ctx, address, false)
 			},
 			DialTLSContext: func(_ context.Context, _, address string) (net.Conn, error) {
-				return c.dialTLS(ctx, address)
+				return c.dial(ctx, address, true)
 			},
 			DisableKeepAlives:      true,
 			ResponseHeaderTimeout:  rules.HeaderTimeout.D(),

@@ -142,11 +142,11 @@ func (e *encoder) write(img *vips.ImageRef, key encodeKey) (encoding, error) {
 	if key.target == (pipeline.Target{}) {
 		return at(key.quality)
 	}
-	s, err := newScorer(img)
+	reference, err := newReference(img)
 	if err != nil {
 		return encoding{}, err
 	}
-	if s == nil { // too small to be scored: the highest quality costs few bytes
+	if reference == nil { // too small to be scored: the highest quality costs few bytes
 		return at(key.target.Max)
 	}
 	c, ok := typicalScores[key.format]
@@ -156,7 +156,7 @@ func (e *encoder) write(img *vips.ImageRef, key encodeKey) (encoding, error) {
 	file, err := search(key.target, c, e.scoreOffsets[key.format], func(quality int) (encoding, error) {
 		file, err := at(quality)
 		if err == nil {
-			file.score, err = s.score(file.body)
+			file.score, err = score(reference, file.body)
 		}
 		return file, err
 	})

@@ -16,12 +16,10 @@ import (
 // since no image is processed twice. It is an error if libvips does not start, or if govips keeps its image in an unknown
 // field.
 func Start(cfg Config) error {
-	warn := cfg.Warn
-	if warn == nil {
-		warn = func(string) {}
-	}
 	vips.LoggingSettings(func(domain string, _ vips.LogLevel, message string) {
-		warn(domain + ": " + message)
+		if cfg.Warn != nil {
+			cfg.Warn(domain + ": " + message)
+		}
 	}, vips.LogLevelWarning)
 	if err := vips.Startup(&vips.Config{ConcurrencyLevel: max(1, cfg.Threads)}); err != nil {
 		return fmt.Errorf("start libvips: %w", withoutStack(err))
@@ -72,7 +70,7 @@ func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	enc := newEncoder(newOriginal(source, format, head.upright), spec, base.HasAlpha())
 	placeholder, err := encodeStages(base, stages, enc)
 	if err != nil {
-		return media.Rendered{}, err
+		return media.Rendered{}, encodeFailure(err)
 	}
 	rendered := media.Rendered{
 		Format: format, Width: head.upright.width, Height: head.upright.height, Animated: head.animated,
@@ -191,7 +189,10 @@ func decodeAny(source []byte, _ header, to size) (*vips.ImageRef, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := normalise(img); err != nil {
+	if err = toSRGB(img); err == nil {
+		err = materialise(img) // this decodes
+	}
+	if err != nil {
 		img.Close()
 		return nil, err
 	}
@@ -224,14 +225,6 @@ func shrinkOnLoad(from, to size) int {
 	return by
 }
 
-// normalise converts an image to 8-bit sRGB, in memory. Decoding happens in its last step.
-func normalise(img *vips.ImageRef) error {
-	if err := toSRGB(img); err != nil {
-		return err
-	}
-	return materialise(img)
-}
-
 // toSRGB converts any colour space to 8-bit sRGB. An embedded profile is applied; one that cannot be used is ignored, as
 // browsers do. CMYK without a profile is converted by the built-in profile of libvips.
 func toSRGB(img *vips.ImageRef) error {
@@ -243,28 +236,25 @@ func toSRGB(img *vips.ImageRef) error {
 
 // encodeStages encodes the outputs of each stage, each scaled from the one before it, and returns the placeholder of the
 // smallest one. It closes base.
-func encodeStages(base *vips.ImageRef, stages []stage, enc *encoder) (hash string, err error) {
+func encodeStages(base *vips.ImageRef, stages []stage, enc *encoder) (string, error) {
 	src := base
 	defer func() { src.Close() }()
 	for i, s := range stages {
 		if i > 0 {
 			smaller, err := scale(src, s.size)
 			if err != nil {
-				return "", encodeFailure(err)
+				return "", err
 			}
 			src.Close()
 			src = smaller
 		}
 		for _, c := range s.framings {
 			if err := enc.encodeRendition(src, s.size, c); err != nil {
-				return "", encodeFailure(err)
+				return "", err
 			}
 		}
 	}
-	if hash, err = placeholder(src, stages[len(stages)-1].size); err != nil {
-		return "", encodeFailure(err)
-	}
-	return hash, nil
+	return placeholder(src, stages[len(stages)-1].size)
 }
 
 // scale returns a copy of img at the size to, in memory.

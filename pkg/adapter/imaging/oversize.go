@@ -128,11 +128,10 @@ func (e *encoder) lowerQuality(framed *vips.ImageRef, key encodeKey, requested e
 			if err != nil || key.target == (pipeline.Target{}) {
 				return file, err
 			}
-			s, err := newScorer(img)
-			if err != nil || s == nil {
-				return file, err
+			reference, err := newReference(img)
+			if reference != nil {
+				file.score, err = score(reference, file.body)
 			}
-			file.score, err = s.score(file.body)
 			return file, err
 		})
 	})

@@ -95,25 +95,18 @@ func search(target pipeline.Target, c curve, offset float64, try func(quality in
 	}
 }
 
-// scorer scores files against the image that they were encoded from.
-type scorer struct{ reference *ssimulacra2.Reference }
-
-// newScorer returns the scorer of an image in memory, nil if the image is too small for the metric. Transparent pixels are
-// compared on white.
-func newScorer(img *vips.ImageRef) (*scorer, error) {
+// newReference returns the reference to score files that are encoded from an image in memory, nil if the image is too small
+// for the metric. Transparent pixels are compared on white.
+func newReference(img *vips.ImageRef) (*ssimulacra2.Reference, error) {
 	pixels, err := opaquePixels(img)
 	if err != nil || pixels.Width < ssimulacra2.MinSide || pixels.Height < ssimulacra2.MinSide {
 		return nil, err
 	}
-	reference, err := ssimulacra2.NewReference(pixels)
-	if err != nil {
-		return nil, err
-	}
-	return &scorer{reference}, nil
+	return ssimulacra2.NewReference(pixels)
 }
 
 // score decodes a file and returns its SSIMULACRA2 score, rounded to hundredths.
-func (s *scorer) score(body []byte) (float64, error) {
+func score(reference *ssimulacra2.Reference, body []byte) (float64, error) {
 	img, err := vips.LoadImageFromBuffer(body, vips.NewImportParams())
 	if err != nil {
 		return 0, fmt.Errorf("read back: %w", err)
@@ -123,7 +116,7 @@ func (s *scorer) score(body []byte) (float64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("read back: %w", err)
 	}
-	score, err := s.reference.Score(pixels)
+	score, err := reference.Score(pixels)
 	return math.Round(100*score) / 100, err
 }
 

@@ -74,7 +74,8 @@ func (c connector) connect(ctx context.Context, host, portText string) (net.Conn
 		}
 	}
 	if len(permitted) == 0 {
-		return nil, forbidden("the address or the port is not allowed", fmt.Errorf("%s is %v", net.JoinHostPort(host, portText), addrs))
+		return nil, forbidden("the address or the port is not allowed",
+			fmt.Errorf("%s is %v", net.JoinHostPort(host, portText), addrs))
 	}
 	return c.dialFirst(ctx, host, permitted[:min(len(permitted), maxAddresses)])
 }

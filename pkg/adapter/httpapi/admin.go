@@ -153,25 +153,32 @@ func decodeBulk(body []byte) (bulkRequest, error) {
 		return bulkRequest{}, err
 	}
 	var req bulkRequest
-	filters := 0
-	for _, filter := range []struct {
-		name string
-		read func(text string) (code, detail string)
-	}{
-		{"status", req.readStatus}, {"code", req.readCode}, {"older_than", req.readAge}, {"pipeline_hash", req.readHash},
-	} {
-		if !r.has(filter.name) {
-			continue
-		}
-		filters++
-		wrong := len(r.wrong)
-		text := r.text(filter.name)
-		if code, detail := filter.read(text); code != "" && len(r.wrong) == wrong {
-			r.refuse(filter.name, code, detail)
+	filter := &req.filter
+	if !slices.ContainsFunc([]string{"status", "code", "older_than", "pipeline_hash"}, r.has) {
+		r.wrong.add("", "required", "give at least one of status, code, older_than and pipeline_hash")
+	}
+	if text, ok := r.given("status"); ok {
+		filter.Status = catalog.Status(text)
+		if !slices.Contains([]catalog.Status{catalog.Pending, catalog.Ready, catalog.Failed}, filter.Status) {
+			r.refuse("status", "unknown_value", "one of pending, ready, failed")
 		}
 	}
-	if filters == 0 {
-		r.wrong.add("", "required", "give at least one of status, code, older_than and pipeline_hash")
+	if text, ok := r.given("code"); ok {
+		filter.Code = media.Code(text)
+		if _, known := media.Codes()[filter.Code]; !known {
+			r.refuse("code", "unknown_value", fmt.Sprintf("one of %s", slices.Sorted(maps.Keys(media.Codes()))))
+		}
+	}
+	if text, ok := r.given("older_than"); ok {
+		if filter.OlderThan, err = time.ParseDuration(text); err != nil || filter.OlderThan <= 0 {
+			r.refuse("older_than", "invalid_duration", "must be a duration such as 36h or 90m, above zero")
+		}
+	}
+	if text, ok := r.given("pipeline_hash"); ok {
+		filter.PipelineHash = text
+		if raw, err := hex.DecodeString(text); err != nil || len(raw) != 32 || strings.ToLower(text) != text {
+			r.refuse("pipeline_hash", "invalid_hash", "must be a pipeline's hash: 64 hexadecimal digits")
+		}
 	}
 	req.limit = defaultBulkLimit
 	if r.has("limit") {
@@ -179,40 +186,4 @@ func decodeBulk(body []byte) (bulkRequest, error) {
 	}
 	req.after = catalog.ImageID(r.between("after", 0, math.MaxInt64))
 	return req, r.finish(nil)
-}
-
-func (b *bulkRequest) readStatus(text string) (code, detail string) {
-	b.filter.Status = catalog.Status(text)
-	switch b.filter.Status {
-	case catalog.Pending, catalog.Ready, catalog.Failed:
-		return "", ""
-	default:
-		return "unknown_value", "one of pending, ready, failed"
-	}
-}
-
-func (b *bulkRequest) readCode(text string) (code, detail string) {
-	b.filter.Code = media.Code(text)
-	if _, ok := media.Codes()[b.filter.Code]; !ok {
-		names := slices.Sorted(maps.Keys(media.Codes()))
-		return "unknown_value", fmt.Sprintf("one of %s", names)
-	}
-	return "", ""
-}
-
-func (b *bulkRequest) readAge(text string) (code, detail string) {
-	age, err := time.ParseDuration(text)
-	if err != nil || age <= 0 {
-		return "invalid_duration", "must be a duration such as 36h or 90m, above zero"
-	}
-	b.filter.OlderThan = age
-	return "", ""
-}
-
-func (b *bulkRequest) readHash(text string) (code, detail string) {
-	b.filter.PipelineHash = text
-	if raw, err := hex.DecodeString(text); err != nil || len(raw) != 32 || strings.ToLower(text) != text {
-		return "invalid_hash", "must be a pipeline's hash: 64 hexadecimal digits"
-	}
-	return "", ""
 }

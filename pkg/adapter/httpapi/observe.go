@@ -96,11 +96,12 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *requestState {
 	state, _ := s.states.Get().(*requestState)
 	*state = requestState{
 		started:     s.Now(),
-		requestID:   clientRequestID(&ctx.Request.Header),
 		traceparent: traceparent(&ctx.Request.Header),
 		fields:      state.fields[:0],
 	}
-	if state.requestID == "" {
+	if id := ctx.Request.Header.Peek(headerRequestID); fitForLog(id) {
+		state.requestID = string(id)
+	} else {
 		state.requestID = s.NewID()
 	}
 	ctx.SetUserValue(stateKey{}, state)

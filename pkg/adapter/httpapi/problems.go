@@ -161,15 +161,11 @@ func (t problemTable) problemOf(err error) problemResponse {
 func (t problemTable) ofFault(f *fault.Error) problemResponse {
 	generic := t[kindCodes[f.Kind]]
 	p, known := t[f.Code]
-	if !known || p.Status != generic.Status && !failedPrecondition(f.Kind, p.Status) {
+	failedIfMatch := f.Kind == fault.Conflict && p.Status == http.StatusPreconditionFailed
+	if !known || p.Status != generic.Status && !failedIfMatch {
 		p = generic
 	}
 	return problemResponse{Problem: p, Detail: f.Detail, Fields: inBody(f.Fields)}
-}
-
-// failedPrecondition reports whether a status is the one of conflicts with a condition of the client (If-Match).
-func failedPrecondition(k fault.Kind, status int) bool {
-	return k == fault.Conflict && status == http.StatusPreconditionFailed
 }
 
 // problemDTO is an RFC 9457 problem as it is sent.

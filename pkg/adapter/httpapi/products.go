@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -54,7 +55,7 @@ func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewPro
 		if err != nil {
 			return nil, err
 		}
-		return r.save()
+		return json.Marshal(r) //nolint:wrapcheck // it holds only strings, numbers and bytes
 	}, state.traceparent)
 	switch {
 	case errors.Is(err, catalog.ErrKeyReused):

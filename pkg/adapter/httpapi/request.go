@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -186,6 +187,13 @@ func (r *fieldReader) text(name string) string {
 	return text
 }
 
+// given reads a string, and reports whether there is one.
+func (r *fieldReader) given(name string) (string, bool) {
+	present, wrong := r.has(name), len(r.wrong)
+	text := r.text(name)
+	return text, present && len(r.wrong) == wrong
+}
+
 // texts reads an array of strings; one that is absent is nil. A wrong element leaves "" in its place.
 func (r *fieldReader) texts(name string) []string {
 	value, ok := r.take(name)
@@ -253,17 +261,12 @@ func (r *fieldReader) price(name string) (decimal.Decimal, bool) {
 	return price, wrong == nil
 }
 
-// refuseRest records every field that is unknown.
-func (r *fieldReader) refuseRest() {
-	for _, name := range r.names[:min(len(r.names), maxFields)] {
-		r.refuse(name, "unknown_field", "there is no such field")
-	}
-}
-
 // finish refuses the fields that were not read, and returns an error with every wrong field. invalid is what the catalogue
 // says of the values; it is left out for fields that could not be read.
 func (r *fieldReader) finish(invalid []fault.Field) error {
-	r.refuseRest()
+	for _, name := range r.names[:min(len(r.names), maxFields)] {
+		r.refuse(name, "unknown_field", "there is no such field")
+	}
 	return r.wrong.merge(inBody(invalid)).orNil()
 }
 
@@ -308,16 +311,6 @@ func isNumber(text string) bool {
 
 func isDigit(b byte) bool { return b >= '0' && b <= '9' }
 
-// clientRequestID returns the client's own request id, or "" if it sent none, or one that is not at most 128
-// visible ASCII characters.
-func clientRequestID(h *fasthttp.RequestHeader) string {
-	id := h.Peek(headerRequestID)
-	if !fitForLog(id) {
-		return ""
-	}
-	return string(id)
-}
-
 // fitForLog reports whether a client's request id is at most maxRequestID visible ASCII characters.
 func fitForLog[T string | []byte](id T) bool {
 	return len(id) > 0 && len(id) <= maxRequestID && visible(id)
@@ -333,38 +326,20 @@ func visible[T string | []byte](text T) bool {
 	return true
 }
 
-// The layout of a W3C traceparent: version-traceid-parentid-flags (https://www.w3.org/TR/trace-context/#traceparent-header).
-const (
-	traceVersionEnd = 2
-	traceIDEnd      = traceVersionEnd + 1 + 32
-	traceParentEnd  = traceIDEnd + 1 + 16
-	traceLength     = traceParentEnd + 1 + 2
-)
+// traceparentForm is version-traceid-parentid-flags (https://www.w3.org/TR/trace-context/#traceparent-header).
+var traceparentForm = regexp.MustCompile(`^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}`)
 
 // traceparent returns the client's trace context, or "" if there is none that is valid.
 func traceparent(h *fasthttp.RequestHeader) string {
-	raw := h.Peek(headerTraceparent)
-	if len(raw) < traceLength {
+	text := string(h.Peek(headerTraceparent))
+	parts := traceparentForm.FindStringSubmatch(text)
+	if parts == nil || parts[1] == "ff" || strings.Trim(parts[2], "0") == "" || strings.Trim(parts[3], "0") == "" {
 		return ""
 	}
-	text := string(raw)
-	version, traceID := text[:traceVersionEnd], text[traceVersionEnd+1:traceIDEnd]
-	parentID, flags := text[traceIDEnd+1:traceParentEnd], text[traceParentEnd+1:traceLength]
-	switch {
-	case text[traceVersionEnd] != '-' || text[traceIDEnd] != '-' || text[traceParentEnd] != '-':
-		return ""
-	case !lowerHex(version) || !lowerHex(traceID) || !lowerHex(parentID) || !lowerHex(flags):
-		return ""
-	case version == "ff" || strings.Trim(traceID, "0") == "" || strings.Trim(parentID, "0") == "":
-		return ""
-	case len(text) > traceLength && (version == "00" || text[traceLength] != '-'):
+	if rest := text[len(parts[0]):]; rest != "" && (parts[1] == "00" || rest[0] != '-') {
 		return "" // only future versions may have more parts
 	}
-	return text[:traceLength]
-}
-
-func lowerHex(s string) bool {
-	return strings.Trim(s, "0123456789abcdef") == ""
+	return parts[0]
 }
 
 // unfit reports whether r is white space or a control character.
@@ -402,19 +377,14 @@ func idempotencyKey(h *fasthttp.RequestHeader) (string, *fieldError) {
 	return key, nil
 }
 
-// structuredString returns the value of a string of a structured field (RFC 9651, 3.3.3), or false if it is not one.
+// quotedString is a string of a structured field (RFC 9651, 3.3.3), in which a backslash escapes a quote or a backslash.
+var quotedString = regexp.MustCompile(`^"((?:[^"\\]|\\["\\])*)"$`)
+
+// structuredString returns the value of a string of a structured field, or false if it is not one.
 func structuredString(quoted string) (string, bool) {
-	var text strings.Builder
-	for i := 1; i < len(quoted); i++ {
-		switch quoted[i] {
-		case '"':
-			return text.String(), i == len(quoted)-1
-		case '\\':
-			if i++; i == len(quoted) || quoted[i] != '"' && quoted[i] != '\\' {
-				return "", false
-			}
-		}
-		text.WriteByte(quoted[i])
+	found := quotedString.FindStringSubmatch(quoted)
+	if found == nil {
+		return "", false
 	}
-	return "", false
+	return strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(found[1]), true
 }

@@ -38,16 +38,7 @@ func (r response) send(resp *fasthttp.Response) {
 	resp.SetBodyRaw(r.Body)
 }
 
-// save returns r as the catalogue keeps it.
-func (r response) save() (catalog.SavedResponse, error) {
-	saved, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode response: %w", err)
-	}
-	return saved, nil
-}
-
-// restore returns the response that save encoded.
+// restore returns the response of which saved is the JSON.
 func restore(saved catalog.SavedResponse) (response, error) {
 	var r response
 	if err := json.Unmarshal(saved, &r); err != nil {

@@ -3,6 +3,7 @@ package rediscache
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,13 +89,11 @@ func (b *batcher) start(own *pendingGet) bool {
 func (b *batcher) withdraw(own *pendingGet) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i, get := range b.waiting {
-		if get == own {
-			b.waiting = append(b.waiting[:i:i], b.waiting[i+1:]...)
-			return true
-		}
+	i := slices.Index(b.waiting, own)
+	if i >= 0 {
+		b.waiting = slices.Concat(b.waiting[:i], b.waiting[i+1:])
 	}
-	return false
+	return i >= 0
 }
 
 // run sends a batch, whose first member is the caller's own GET. It then makes the first of those that wait send the next

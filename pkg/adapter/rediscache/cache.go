@@ -194,7 +194,7 @@ func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Docu
 		return 0, fault.New(fault.Internal, "bad_document", "the document's ETag or version does not fit a frame")
 	}
 	if c.now().Sub(readStart) > c.cfg.TombstoneTTL/tooSlowFraction {
-		c.metrics.fills[outcomeTooSlow].Inc()
+		c.metrics.fills.WithLabelValues(outcomeTooSlow).Inc()
 		return catalog.TooSlow, nil
 	}
 	frame, identity := encode(doc, c.tag)
@@ -261,11 +261,7 @@ func (c *Cache) ttl(doc catalog.Document) time.Duration {
 
 // key returns the key of a product. The braces make the hash slot depend on the id alone and not on the prefix.
 func (c *Cache) key(id catalog.ProductID) string {
-	var buf [96]byte
-	key := append(buf[:0], c.cfg.KeyPrefix...)
-	key = append(key, "p:{"...)
-	key = strconv.AppendInt(key, int64(id), 10)
-	return string(append(key, '}'))
+	return c.cfg.KeyPrefix + "p:{" + id.String() + "}"
 }
 
 // Ping returns fault.Unavailable unless every master answers. A program without its cache is slower, but correct.

@@ -1,6 +1,7 @@
 package rediscache
 
 import (
+	"fmt"
 	"strconv"
 
 	"vitrine.io/pkg/domain/catalog"
@@ -38,13 +39,7 @@ const (
 
 // appendHead appends the 22 bytes that the scripts read.
 func appendHead(to []byte, kind byte, version int64) []byte {
-	to = append(to, frameMagic, kind)
-	var digits [versionDigits]byte
-	text := strconv.AppendInt(digits[:0], version, 10)
-	for range versionDigits - len(text) {
-		to = append(to, '0')
-	}
-	return append(to, text...)
+	return fmt.Appendf(to, "%c%c%0*d", frameMagic, kind, versionDigits, version)
 }
 
 // tombstone returns the frame that makes every older version unreadable.
@@ -75,10 +70,11 @@ func decode(text string, raw []byte, tag string) (catalog.Document, lookup) {
 	if len(text) < frameHeadBytes || text[0] != frameMagic {
 		return catalog.Document{}, damaged
 	}
-	version, ok := parseVersion(text[2:frameHeadBytes])
-	if !ok {
+	number, err := strconv.ParseUint(text[2:frameHeadBytes], 10, 63)
+	if err != nil {
 		return catalog.Document{}, damaged
 	}
+	version := int64(number) //nolint:gosec // it has 63 bits
 	if text[1] == kindTombstone {
 		return catalog.Document{}, tombstoned
 	}
@@ -115,17 +111,4 @@ func field(text string, at int) (value string, next int) {
 		return "", noField
 	}
 	return text[at+1 : next], next
-}
-
-// parseVersion reads the twenty digits. It fails above the range of int64, which is never written.
-func parseVersion(digits string) (int64, bool) {
-	var version int64
-	for i := range len(digits) {
-		digit := digits[i] - '0'
-		if digit > 9 || version > (1<<63-1-int64(digit))/10 {
-			return 0, false
-		}
-		version = version*10 + int64(digit)
-	}
-	return version, true
 }

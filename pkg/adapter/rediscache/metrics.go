@@ -10,8 +10,8 @@ import (
 type metrics struct {
 	gets          [lookups]prometheus.Counter // by lookup
 	getErrors     prometheus.Counter
-	fills         map[string]prometheus.Counter
-	invalidations map[string]prometheus.Counter
+	fills         *prometheus.CounterVec
+	invalidations *prometheus.CounterVec
 	getSeconds    prometheus.Observer
 	getKeys       prometheus.Observer
 	seconds       *prometheus.HistogramVec
@@ -53,8 +53,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 	m := &metrics{
 		getErrors:     gets.WithLabelValues(outcomeError),
-		fills:         map[string]prometheus.Counter{},
-		invalidations: map[string]prometheus.Counter{},
+		fills:         fills,
+		invalidations: invalidations,
 		getSeconds:    seconds.WithLabelValues("get"),
 		getKeys:       keys,
 		seconds:       seconds,
@@ -62,11 +62,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for i, name := range [lookups]string{"hit", "miss", "tombstone", "other_tag", "damaged"} {
 		m.gets[i] = gets.WithLabelValues(name)
 	}
-	for _, name := range []string{outcomeStored, outcomeNewer, outcomeTooSlow, outcomeNoMemory, outcomeError} {
-		m.fills[name] = fills.WithLabelValues(name)
-	}
+	fills.WithLabelValues(outcomeTooSlow)
 	for _, name := range []string{outcomeStored, outcomeNewer, outcomeNoMemory, outcomeError} {
-		m.invalidations[name] = invalidations.WithLabelValues(name)
+		fills.WithLabelValues(name)
+		invalidations.WithLabelValues(name)
 	}
 	return m
 }
@@ -75,8 +74,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func (m *metrics) observeWrite(operation string, elapsed time.Duration, outcome string) {
 	m.seconds.WithLabelValues(operation).Observe(elapsed.Seconds())
 	if operation == "fill" {
-		m.fills[outcome].Inc()
+		m.fills.WithLabelValues(outcome).Inc()
 		return
 	}
-	m.invalidations[outcome].Inc()
+	m.invalidations.WithLabelValues(outcome).Inc()
 }

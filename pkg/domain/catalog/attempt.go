@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -148,7 +149,7 @@ func (s *Service) recordOutcome(ctx context.Context, a Attempt, verb string,
 		before = p.Version
 		return fn(p, now)
 	})
-	if isUnknown(err) {
+	if errors.Is(err, ErrOutcomeUnknown) {
 		p, err = s.confirmCommit(ctx, a, err)
 	}
 	switch {

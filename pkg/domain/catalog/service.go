@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -208,17 +207,15 @@ func (s *Service) loadShared(ctx context.Context, id ProductID) (Document, error
 func (s *Service) joinLoad(ctx context.Context, id ProductID,
 	read func(context.Context, ProductID) (Document, error),
 ) (loadResult, error) {
-	load := s.loads.DoChan(id.String(), func() (result any, err error) {
-		defer func() {
-			if p := recover(); p != nil { // singleflight would panic in a goroutine of its own, which ends the process
-				err = fmt.Errorf("load product: panic: %v", p)
-			}
-		}()
-		started := s.loadSeq.Add(1)
+	load := s.loads.DoChan(id.String(), func() (any, error) {
+		result := loadResult{started: s.loadSeq.Add(1)}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.LoadTimeout)
 		defer cancel()
-		doc, err := read(ctx, id)
-		return loadResult{doc, started}, err
+		err := fault.Guard(func() (err error) { // singleflight would panic in a goroutine of its own, which ends the process
+			result.doc, err = read(ctx, id)
+			return err
+		})
+		return result, err
 	})
 	select {
 	case <-ctx.Done():
@@ -242,20 +239,16 @@ func (s *Service) readThrough(ctx context.Context, id ProductID) (Document, erro
 
 // load reads the product from the store and fills the cache. If the cache knows a newer version, load reads a second time:
 // that result is at least as new as the version that the cache knows.
-func (s *Service) load(ctx context.Context, id ProductID) (Document, error) {
-	readStart := s.Now()
-	doc, err := s.read(ctx, id)
-	if err != nil {
-		return Document{}, err
+func (s *Service) load(ctx context.Context, id ProductID) (doc Document, err error) {
+	for range 2 {
+		readStart := s.Now()
+		if doc, err = s.read(ctx, id); err != nil {
+			return Document{}, err
+		}
+		if outcome, _ := s.Cache.Fill(ctx, id, doc, readStart); outcome != Stale { // the cache counts its errors itself
+			break
+		}
 	}
-	if outcome, _ := s.Cache.Fill(ctx, id, doc, readStart); outcome != Stale { // with any other outcome doc may be returned
-		return doc, nil
-	}
-	readStart = s.Now()
-	if doc, err = s.read(ctx, id); err != nil {
-		return Document{}, err
-	}
-	_, _ = s.Cache.Fill(ctx, id, doc, readStart) // the cache counts its errors; the result does not depend on it
 	return doc, nil
 }
 
@@ -309,6 +302,3 @@ func (s *Service) HandleChanged(ctx context.Context, m event.Message) error {
 	}
 	return nil
 }
-
-// isUnknown reports whether err leaves open if the transaction was committed.
-func isUnknown(err error) bool { return errors.Is(err, ErrOutcomeUnknown) }

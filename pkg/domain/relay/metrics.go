@@ -37,16 +37,3 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	reg.MustRegister(m.due, m.delayed, m.parked, m.oldest, m.rounds, m.published, m.refused, m.parkedByRefusal, m.seconds)
 	return m
 }
-
-func (m *metrics) depth(d Depth) {
-	m.due.Set(float64(d.Due))
-	m.delayed.Set(float64(d.Delayed))
-	m.parked.Set(float64(d.Parked))
-	m.oldest.Set(d.Oldest.Seconds())
-}
-
-func (m *metrics) drained(d Drained) {
-	m.published.Add(float64(d.Published))
-	m.refused.Add(float64(d.Refused))
-	m.parkedByRefusal.Add(float64(d.Parked))
-}

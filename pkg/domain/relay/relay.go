@@ -127,15 +127,6 @@ func (r *Relay) logPartial(err error) {
 	r.log.Warn("some messages cannot be sent and will be retried", zap.Error(err))
 }
 
-// ignoreRefusal returns nil for the refusal of a message, and else err: the outbox delays a refused message, and the relay
-// does not pause for it.
-func ignoreRefusal(err error) error {
-	if fault.Is(err, fault.Invalid) {
-		return nil
-	}
-	return err
-}
-
 // sample measures the depth of the outbox about every Config.Sample until ctx ends.
 func (r *Relay) sample(ctx context.Context) {
 	state := stateLog{log: r.log, what: "measuring the outbox"}
@@ -153,7 +144,10 @@ func (r *Relay) measure(ctx context.Context) error {
 	defer cancel()
 	depth, err := r.outbox.Depth(ctx)
 	if err == nil {
-		r.metrics.depth(depth)
+		r.metrics.due.Set(float64(depth.Due))
+		r.metrics.delayed.Set(float64(depth.Delayed))
+		r.metrics.parked.Set(float64(depth.Parked))
+		r.metrics.oldest.Set(depth.Oldest.Seconds())
 	}
 	return err
 }

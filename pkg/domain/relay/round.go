@@ -9,6 +9,7 @@ import (
 
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // drain runs one round and reports whether it claimed a full batch. An error means that a server is down and that the relay
@@ -27,14 +28,19 @@ func (r *Relay) drain(ctx context.Context) (full bool, err error) {
 	if drained.Published > 0 {
 		failpoint.Hit(failpoint.RelayDrained)
 	}
-	err = errors.Join(outage, ignoreRefusal(err))
+	if fault.Is(err, fault.Invalid) { // the outbox delays a refused message, and the relay does not pause for it
+		err = nil
+	}
+	err = errors.Join(outage, err)
 	r.record(drained, time.Since(start), err)
 	return drained.Claimed >= r.config.Batch, err
 }
 
 // record records the result of a round in the metrics, and logs parked messages.
 func (r *Relay) record(drained Drained, elapsed time.Duration, err error) {
-	r.metrics.drained(drained)
+	r.metrics.published.Add(float64(drained.Published))
+	r.metrics.refused.Add(float64(drained.Refused))
+	r.metrics.parkedByRefusal.Add(float64(drained.Parked))
 	if drained.Parked > 0 {
 		r.log.Error("messages parked: Kafka refused them too often", zap.Int("parked", drained.Parked))
 	}

@@ -104,7 +104,9 @@ func (b *Breakers) probeLoop(ctx context.Context, br *breaker) {
 		if ctx.Err() != nil {
 			return
 		}
-		b.onChange(br, br.recordProbe(err, time.Now()), err)
+		if to, changed := br.recordProbe(err, time.Now()); changed {
+			b.onChange(br, to, err)
+		}
 		if !backoff.Sleep(ctx, b.cfg.Interval) {
 			return
 		}
@@ -115,7 +117,9 @@ func (b *Breakers) probeLoop(ctx context.Context, br *breaker) {
 // nothing.
 func (b *Breakers) Report(dependency string, err error) {
 	if br := b.all[dependency]; br != nil {
-		b.onChange(br, br.recordWork(err, time.Now()), err)
+		if to, changed := br.recordWork(err, time.Now()); changed {
+			b.onChange(br, to, err)
+		}
 	}
 }
 
@@ -144,19 +148,17 @@ func (b *Breakers) observeCodec(err error) {
 }
 
 // onChange counts and logs a transition, and wakes Run.
-func (b *Breakers) onChange(br *breaker, to change, err error) {
+func (b *Breakers) onChange(br *breaker, to breakerState, err error) {
 	name := zap.String("dependency", br.probe.Dependency)
 	switch to {
-	case unchanged:
-		return
-	case becameOpen:
+	case open:
 		b.open.WithLabelValues(br.probe.Dependency).Set(1)
 		b.opened.WithLabelValues(br.probe.Dependency).Inc()
 		b.log.Warn("circuit breaker open: intake of requests paused", name, zap.Error(err))
-	case becameHalfOpen:
+	case halfOpen:
 		b.open.WithLabelValues(br.probe.Dependency).Set(0)
 		b.log.Info("circuit breaker half open: intake of requests resumes", name)
-	case becameClosed:
+	case closed:
 		b.log.Info("circuit breaker closed", name)
 	}
 	select {
@@ -173,16 +175,6 @@ func (b *Breakers) anyOpen() bool {
 	}
 	return false
 }
-
-// change is a transition of a breaker.
-type change int
-
-const (
-	unchanged change = iota
-	becameOpen
-	becameHalfOpen
-	becameClosed
-)
 
 type breakerState int
 
@@ -210,42 +202,38 @@ func (b *breaker) isOpen() bool {
 	return b.state == open
 }
 
-// recordProbe records the result of a probe.
-func (b *breaker) recordProbe(err error, now time.Time) change {
+// recordProbe records the result of a probe, and returns the state and whether it has changed.
+func (b *breaker) recordProbe(err error, now time.Time) (to breakerState, changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	before := b.state
 	switch {
 	case err != nil && b.state != open:
 		b.state, b.until = open, now
-		return becameOpen
 	case err == nil && b.state == open && !now.Before(b.until):
 		b.state = halfOpen
-		return becameHalfOpen
-	default:
-		return unchanged
 	}
+	return b.state, b.state != before
 }
 
-// recordWork records the result of an operation. It ignores operations that end while the breaker is open, because they
-// started before it opened.
-func (b *breaker) recordWork(err error, now time.Time) change {
+// recordWork records the result of an operation, and returns as recordProbe does. It ignores operations that end while the
+// breaker is open, because they started before it opened.
+func (b *breaker) recordWork(err error, now time.Time) (to breakerState, changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	before := b.state
 	switch {
 	case b.state == open:
-		return unchanged
-	case err == nil:
-		b.faults = 0
-		if b.state == closed {
-			return unchanged
+	case err != nil:
+		if b.faults++; b.state == halfOpen || b.faults >= b.cfg.Faults {
+			b.state, b.until = open, now.Add(b.pause)
+			b.pause = min(2*b.pause, b.cfg.MaxPause)
 		}
-		b.state, b.pause = closed, b.cfg.Interval
-		return becameClosed
+	default:
+		b.faults = 0
+		if b.state == halfOpen {
+			b.state, b.pause = closed, b.cfg.Interval
+		}
 	}
-	if b.faults++; b.state == closed && b.faults < b.cfg.Faults {
-		return unchanged
-	}
-	b.state, b.until = open, now.Add(b.pause)
-	b.pause = min(2*b.pause, b.cfg.MaxPause)
-	return becameOpen
+	return b.state, b.state != before
 }

@@ -53,22 +53,12 @@ WHERE NOT EXISTS (SELECT FROM scheduled_deletions x WHERE x.prefix = n.prefix)
             AND (i.job_state <> 'idle' AND i.prefix = n.prefix
                 OR EXISTS (SELECT FROM jsonb_array_elements(i.renditions) r WHERE starts_with(r ->> 'key', n.prefix))))`
 
-const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due ` + unreferenced + ` ORDER BY n.prefix`
+const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due * 1000 AS due ` + unreferenced + ` ORDER BY n.prefix`
 
 // Unreferenced implements maintenance.References.
 func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion,
 ) ([]catalog.ScheduledDeletion, error) {
-	rows, err := query[deletionRow](ctx, s.db, "unreferenced", selectUnreferenced, toDeletionRows(prefixes))
-	if err != nil {
-		return nil, err
-	}
-	found := make([]catalog.ScheduledDeletion, len(rows))
-	for i, r := range rows {
-		found[i] = catalog.ScheduledDeletion{
-			Prefix: r.Prefix, ImageID: catalog.ImageID(r.ImageID), Due: time.Duration(r.Due) * time.Microsecond,
-		}
-	}
-	return found, nil
+	return query[catalog.ScheduledDeletion](ctx, s.db, "unreferenced", selectUnreferenced, toDeletionRows(prefixes))
 }
 
 const scheduleOrphans = `

@@ -158,12 +158,7 @@ func (db *DB) transact(ctx context.Context, method string, fn func(tx *gorm.DB) 
 	if tx.Error != nil {
 		return translate(tx.Error)
 	}
-	done := false
-	defer func() {
-		if !done {
-			tx.Rollback() // its error is ignored: the server rolls back when the connection closes
-		}
-	}()
+	defer tx.Rollback() // no effect after Commit; if it fails, the server rolls back when the connection closes
 	if err := fn(tx); err != nil {
 		if errors.Is(err, errNothing) {
 			return nil
@@ -176,6 +171,5 @@ func (db *DB) transact(ctx context.Context, method string, fn func(tx *gorm.DB) 
 	if err := ctx.Err(); err != nil { // fail before COMMIT, while the outcome is certain
 		return translate(err)
 	}
-	done = true
 	return translateCommit(ctx, tx.Commit().Error)
 }

@@ -125,10 +125,12 @@ func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Chan
 	if err := h.writeImages(tx, &p, images); err != nil {
 		return catalog.Product{}, err
 	}
-	if err := cancelDeletions(tx, change.CancelDeletions); err != nil {
+	if err := execRows(tx, "cancel deletions", len(change.CancelDeletions), catalog.ErrDeletionStarted,
+		deleteUnstarted, change.CancelDeletions); err != nil {
 		return catalog.Product{}, err
 	}
-	if err := insertDeletions(tx, change.Deletions); err != nil {
+	if err := execRows(tx, "schedule deletions", len(change.Deletions), nil,
+		insertScheduledDeletions, toDeletionRows(change.Deletions)); err != nil {
 		return catalog.Product{}, err
 	}
 	outgoing := change.Outbox
@@ -219,20 +221,15 @@ func (h lockedProduct) compare(p catalog.Product) (difference, error) {
 
 // writeImages writes the difference and sets the ids of the new images of p.
 func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference) error {
-	if len(d.dropped) > 0 {
-		if err := expect(len(d.dropped), tx.Exec(deleteImages, h.product.ID, d.dropped)); err != nil {
-			return fmt.Errorf("delete images: %w", err)
-		}
+	if err := execRows(tx, "delete images", len(d.dropped), errRowsGone, deleteImages, h.product.ID, d.dropped); err != nil {
+		return err
 	}
-	if len(d.moved) > 0 {
-		if err := tx.Exec(clearPositions, h.product.ID, d.moved).Error; err != nil {
-			return fmt.Errorf("move images: %w", err)
-		}
+	if err := execRows(tx, "move images", len(d.moved), errRowsGone, clearPositions, h.product.ID, d.moved); err != nil {
+		return err
 	}
-	if len(d.changed) > 0 {
-		if err := expect(len(d.changed), tx.Exec(updateImages, h.product.ID, asJSON[[]imageRow]{d.changed}, h.now)); err != nil {
-			return fmt.Errorf("update images: %w", err)
-		}
+	if err := execRows(tx, "update images", len(d.changed), errRowsGone,
+		updateImages, h.product.ID, asJSON[[]imageRow]{d.changed}, h.now); err != nil {
+		return err
 	}
 	if len(d.added) == 0 {
 		return nil
@@ -252,37 +249,22 @@ func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference
 	return nil
 }
 
-// expect returns an error unless the statement affected that many rows. The lock on the product protects its images, so
-// fewer rows mean that another program writes images without that lock.
-func expect(rows int, done *gorm.DB) error {
-	if done.Error == nil && done.RowsAffected != int64(rows) {
-		return fmt.Errorf("%d of %d rows still exist", done.RowsAffected, rows)
-	}
-	return done.Error
-}
+// errRowsGone means that another program writes images without the lock on their product, which protects them.
+var errRowsGone = errors.New("some of the rows no longer exist")
 
-// cancelDeletions removes the scheduled deletions of prefixes that now belong to an image. If one of them has started, it
-// returns catalog.ErrDeletionStarted, which rolls the edit back.
-func cancelDeletions(tx *gorm.DB, prefixes []string) error {
-	if len(prefixes) == 0 {
+// execRows runs a statement for a number of rows, or nothing if that is 0. fewer is the error if the statement affects another
+// number of rows; nil if that does not matter. An error of a statement rolls the transaction back.
+func execRows(tx *gorm.DB, verb string, rows int, fewer error, statement string, args ...any) error {
+	if rows == 0 {
 		return nil
 	}
-	deleted := tx.Exec(deleteUnstarted, prefixes)
-	if deleted.Error != nil {
-		return fmt.Errorf("cancel deletions: %w", deleted.Error)
+	done := tx.Exec(statement, args...)
+	err := done.Error
+	if err == nil && done.RowsAffected != int64(rows) {
+		err = fewer
 	}
-	if deleted.RowsAffected != int64(len(prefixes)) {
-		return fmt.Errorf("cancel deletions: %w", catalog.ErrDeletionStarted)
-	}
-	return nil
-}
-
-func insertDeletions(tx *gorm.DB, deletions []catalog.ScheduledDeletion) error {
-	if len(deletions) == 0 {
-		return nil
-	}
-	if err := tx.Exec(insertScheduledDeletions, toDeletionRows(deletions)).Error; err != nil {
-		return fmt.Errorf("schedule deletions: %w", err)
+	if err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
 	}
 	return nil
 }

@@ -36,26 +36,11 @@ func (s *Store) RemoveHeartbeat(ctx context.Context, role, instance string) erro
 
 const selectHeartbeats = `
 SELECT role, instance, revision, error,
-    (extract(epoch FROM now() - loaded_at) * 1000000)::bigint AS in_force,
-    (extract(epoch FROM now() - seen_at) * 1000000)::bigint AS silent
+    (extract(epoch FROM now() - loaded_at) * 1000000000)::bigint AS in_force,
+    (extract(epoch FROM now() - seen_at) * 1000000000)::bigint AS age
 FROM heartbeats WHERE seen_at > now() - $1 * interval '1 microsecond' ORDER BY role, instance`
 
 // Heartbeats returns the heartbeats that are younger than maxAge, ordered by role and instance.
 func (s *Store) Heartbeats(ctx context.Context, maxAge time.Duration) ([]pipeline.Report, error) {
-	type row struct {
-		Role, Instance, Revision, Error string
-		InForce, Silent                 int64 // microseconds
-	}
-	rows, err := query[row](ctx, s.db, "heartbeats", selectHeartbeats, maxAge.Microseconds())
-	if err != nil {
-		return nil, err
-	}
-	reports := make([]pipeline.Report, len(rows))
-	for i, r := range rows {
-		reports[i] = pipeline.Report{
-			Role: r.Role, Instance: r.Instance, Revision: r.Revision, Error: r.Error,
-			InForce: time.Duration(r.InForce) * time.Microsecond, Age: time.Duration(r.Silent) * time.Microsecond,
-		}
-	}
-	return reports, nil
+	return query[pipeline.Report](ctx, s.db, "heartbeats", selectHeartbeats, maxAge.Microseconds())
 }

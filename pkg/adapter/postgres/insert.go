@@ -128,13 +128,7 @@ func insertImageRows(tx *gorm.DB, id catalog.ProductID, images []catalog.Image, 
 
 // send inserts messages into the outbox, in one statement.
 func send(tx *gorm.DB, outgoing []catalog.Outgoing) error {
-	if len(outgoing) == 0 {
-		return nil
-	}
-	if err := tx.Exec(insertOutbox, toOutboxRows(outgoing)).Error; err != nil {
-		return fmt.Errorf("insert outbox: %w", err)
-	}
-	return nil
+	return execRows(tx, "insert outbox", len(outgoing), nil, insertOutbox, toOutboxRows(outgoing))
 }
 
 // nonNil returns a copy of list that is never nil: the driver writes a nil slice as NULL.

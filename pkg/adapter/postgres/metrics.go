@@ -25,7 +25,8 @@ func newMetrics(reg prometheus.Registerer, pool string, stats func() sql.DBStats
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	}, []string{"method", "outcome"})}
 	reg = prometheus.WrapRegistererWith(prometheus.Labels{"pool": pool}, reg)
-	reg.MustRegister(m.calls, newPoolCollector(stats))
+	reg.MustRegister(m.calls)
+	registerPool(reg, stats)
 	return m
 }
 
@@ -48,43 +49,24 @@ func outcome(err error) string {
 	}
 }
 
-// poolCollector reports the state of a connection pool at each scrape.
-type poolCollector struct {
-	stats                            func() sql.DBStats
-	limit, open, used, waits, waited *prometheus.Desc
-}
-
-func newPoolCollector(stats func() sql.DBStats) *poolCollector {
-	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("vitrine_postgres_"+name, help, nil, nil)
+// registerPool registers the metrics of a connection pool, which are read at each scrape.
+func registerPool(reg prometheus.Registerer, stats func() sql.DBStats) {
+	gauge := func(name, help string, value func(sql.DBStats) float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vitrine_postgres_" + name, Help: help},
+			func() float64 { return value(stats()) }))
 	}
-	return &poolCollector{
-		stats:  stats,
-		limit:  desc("connections_limit", "Maximum connections of the pool."),
-		open:   desc("connections_open", "Open connections of the pool."),
-		used:   desc("connections_in_use", "Connections of the pool that are in use."),
-		waits:  desc("connection_waits_total", "Calls that waited for a connection."),
-		waited: desc("connection_wait_seconds_total", "Time that calls waited for a connection."),
+	counter := func(name, help string, value func(sql.DBStats) float64) {
+		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "vitrine_postgres_" + name, Help: help},
+			func() float64 { return value(stats()) }))
 	}
-}
-
-// Describe implements prometheus.Collector.
-func (c *poolCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
-
-// Collect implements prometheus.Collector.
-func (c *poolCollector) Collect(ch chan<- prometheus.Metric) {
-	s := c.stats()
-	for _, m := range []struct {
-		desc  *prometheus.Desc
-		kind  prometheus.ValueType
-		value float64
-	}{
-		{c.limit, prometheus.GaugeValue, float64(s.MaxOpenConnections)},
-		{c.open, prometheus.GaugeValue, float64(s.OpenConnections)},
-		{c.used, prometheus.GaugeValue, float64(s.InUse)},
-		{c.waits, prometheus.CounterValue, float64(s.WaitCount)},
-		{c.waited, prometheus.CounterValue, s.WaitDuration.Seconds()},
-	} {
-		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value)
-	}
+	gauge("connections_limit", "Maximum connections of the pool.",
+		func(s sql.DBStats) float64 { return float64(s.MaxOpenConnections) })
+	gauge("connections_open", "Open connections of the pool.",
+		func(s sql.DBStats) float64 { return float64(s.OpenConnections) })
+	gauge("connections_in_use", "Connections of the pool that are in use.",
+		func(s sql.DBStats) float64 { return float64(s.InUse) })
+	counter("connection_waits_total", "Calls that waited for a connection.",
+		func(s sql.DBStats) float64 { return float64(s.WaitCount) })
+	counter("connection_wait_seconds_total", "Time that calls waited for a connection.",
+		func(s sql.DBStats) float64 { return s.WaitDuration.Seconds() })
 }

@@ -162,21 +162,9 @@ func (o *Outbox) resetCursor(stuck bool) {
 // claim locks and reads rows, and returns the duration.
 func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) ([]claimedRow, time.Duration, error) {
 	start := time.Now()
-	rows, err := tx.Query(ctx, text, args...)
+	rows, _ := tx.Query(ctx, text, args...) // CollectRows returns its error
+	claimed, err := pgx.CollectRows(rows, pgx.RowToStructByPos[claimedRow])
 	if err != nil {
-		return nil, 0, fmt.Errorf("claim messages: %w", err)
-	}
-	defer rows.Close()
-	var claimed []claimedRow
-	for rows.Next() {
-		claimed = append(claimed, claimedRow{})
-		r := &claimed[len(claimed)-1]
-		if err := rows.Scan(&r.Location, &r.ID, &r.AvailableAt, &r.Tries, &r.Topic, &r.Key, &r.Payload, &r.EventID, &r.Type,
-			&r.Version, &r.Traceparent); err != nil {
-			return nil, 0, fmt.Errorf("read message: %w", err)
-		}
-	}
-	if err := rows.Err(); err != nil {
 		return nil, 0, fmt.Errorf("claim messages: %w", err)
 	}
 	elapsed := time.Since(start)

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
 	"fmt"
@@ -20,18 +21,11 @@ type asJSON[T any] struct{ V T }
 func (c *asJSON[T]) Scan(src any) error {
 	var zero T
 	c.V = zero
-	var text []byte
-	switch src := src.(type) {
-	case nil:
-		return nil
-	case string:
-		text = []byte(src)
-	case []byte:
-		text = src
-	default:
-		return fmt.Errorf("column is %T, not JSON", src)
+	var text sql.Null[[]byte]
+	if err := text.Scan(src); err != nil || !text.Valid {
+		return err //nolint:wrapcheck // gorm names the column
 	}
-	if err := json.Unmarshal(text, &c.V); err != nil {
+	if err := json.Unmarshal(text.V, &c.V); err != nil {
 		return fmt.Errorf("read JSON column: %w", err)
 	}
 	return nil
@@ -44,17 +38,6 @@ func (c asJSON[T]) Value() (driver.Value, error) {
 		return nil, fmt.Errorf("write JSON column: %w", err)
 	}
 	return string(text), nil
-}
-
-type userRow struct {
-	ID        int64
-	Name      string
-	Email     string
-	CreatedAt time.Time
-}
-
-func (r userRow) fromRow() catalog.User {
-	return catalog.User{ID: catalog.UserID(r.ID), Name: r.Name, Email: r.Email, CreatedAt: r.CreatedAt.UTC()}
 }
 
 // productRow is a product as productColumns selects it.

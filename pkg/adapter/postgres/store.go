@@ -32,9 +32,8 @@ RETURNING id, name, email, created_at`
 
 // InsertUser implements catalog.Store.
 func (s *Store) InsertUser(ctx context.Context, u catalog.User) (catalog.User, error) {
-	var row userRow
 	err := s.db.transact(ctx, "insert_user", func(tx *gorm.DB) error {
-		err := tx.Raw(insertUser, u.Name, u.Email).Find(&row).Error
+		err := tx.Raw(insertUser, u.Name, u.Email).Find(&u).Error
 		if violates(err, uniqueViolation, "users_email_key") {
 			return fault.Wrap(err, fault.Conflict, "email_taken", "another user has this e-mail address")
 		}
@@ -43,7 +42,8 @@ func (s *Store) InsertUser(ctx context.Context, u catalog.User) (catalog.User, e
 	if err != nil {
 		return catalog.User{}, err
 	}
-	return row.fromRow(), nil
+	u.CreatedAt = u.CreatedAt.UTC()
+	return u, nil
 }
 
 const selectUser = `SELECT id, name, email, created_at FROM users WHERE id = $1`
@@ -51,11 +51,12 @@ const selectUser = `SELECT id, name, email, created_at FROM users WHERE id = $1`
 // User implements catalog.Store.
 func (s *Store) User(ctx context.Context, id catalog.UserID) (catalog.User, error) {
 	missing := fault.New(fault.NotFound, "user_not_found", "there is no user "+strconv.FormatInt(int64(id), 10))
-	row, err := find[userRow](ctx, s.db, "user", missing, selectUser, int64(id))
+	u, err := find[catalog.User](ctx, s.db, "user", missing, selectUser, int64(id))
 	if err != nil {
 		return catalog.User{}, err
 	}
-	return row.fromRow(), nil
+	u.CreatedAt = u.CreatedAt.UTC()
+	return u, nil
 }
 
 // imagesOf is the images of a product as one JSON value, so that a product and its images are one row of one snapshot.

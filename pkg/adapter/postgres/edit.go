@@ -252,8 +252,8 @@ func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference
 // errRowsGone means that another program writes images without the lock on their product, which protects them.
 var errRowsGone = errors.New("some of the rows no longer exist")
 
-// execRows runs a statement for a number of rows, or nothing if that is 0. fewer is the error if the statement affects another
-// number of rows; nil if that does not matter. An error of a statement rolls the transaction back.
+// execRows runs a statement for a number of rows, or nothing if that is 0. fewer is the error if the statement affects
+// another number of rows; nil if that does not matter.
 func execRows(tx *gorm.DB, verb string, rows int, fewer error, statement string, args ...any) error {
 	if rows == 0 {
 		return nil

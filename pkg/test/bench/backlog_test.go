@@ -272,7 +272,7 @@ func TestBacklog(t *testing.T) {
 	b := newBacklog(t, backlogProduct)
 	b.cfg.Relay.Rate = 2000
 	b.fill(t, rows)
-	ratios, rate := b.beside(t, 1, 300*time.Millisecond)
+	ratios, rate := b.beside(t, 1, 3*time.Second) // several rounds of the relay at its rate
 	if len(ratios) != 1 || ratios[0] <= 0 || rate <= 0 {
 		t.Errorf("beside reads: got %v at %g a second", ratios, rate)
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
@@ -23,7 +24,7 @@ func start(t *testing.T) (s *imageserver.Server, get func(ctx context.Context, p
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	c := client.New(s.URL, client.Options{FreshConns: true})
+	c := client.New(s.URL, client.Options{FreshConns: true, Timeout: 5 * time.Minute}) // encoding is slow with -race
 	return s, func(ctx context.Context, path string) (client.Response, error) {
 		return c.Do(ctx, http.MethodGet, path, nil)
 	}

@@ -79,7 +79,7 @@ func (r *countingReader) Read(p []byte) (int, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		r.err = err
 	}
-	return n, err //nolint:wrapcheck // a Reader returns io.EOF unchanged
+	return n, err
 }
 
 // failure returns the Failure for an error of the decoded body. It leaves a broken connection for classify.
@@ -108,7 +108,7 @@ func (r *limitedReader) Read(p []byte) (int, error) {
 	if r.left -= int64(n); r.left < 0 {
 		return 0, tooLarge(r.limit)
 	}
-	return n, err //nolint:wrapcheck // a Reader returns io.EOF unchanged
+	return n, err
 }
 
 // readAll returns all bytes of from, at most maxLen, and their SHA-256; from fails if it has more. announced is the
@@ -131,7 +131,7 @@ func readAll(from io.Reader, announced, maxLen int64) (data []byte, digest strin
 		case errors.Is(err, io.EOF):
 			return data, hex.EncodeToString(sum.Sum(nil)), nil
 		case err != nil:
-			return nil, "", err //nolint:wrapcheck // classified by the caller
+			return nil, "", err
 		}
 	}
 }

@@ -29,7 +29,7 @@ func (b *budget) reserve(ctx context.Context, size int64) (*reservation, error) 
 	err := b.left.Acquire(ctx, size)
 	b.metrics.wait.Observe(b.now().Sub(start).Seconds())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller's error, unchanged
+		return nil, err
 	}
 	b.metrics.reserved.Add(float64(size))
 	r := &reservation{budget: b}

@@ -148,7 +148,7 @@ type redirects struct{ http.RoundTripper }
 func (r redirects) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := r.RoundTripper.RoundTrip(req)
 	if err != nil || resp.Header.Get("Location") == "" || resp.StatusCode/100 != 3 {
-		return resp, err //nolint:wrapcheck // classified by the caller
+		return resp, err
 	}
 	if _, err := req.URL.Parse(resp.Header.Get("Location")); err != nil {
 		resp.Body.Close()                                                    //nolint:errcheck // the body is not read

@@ -29,7 +29,7 @@ func newListener(ln net.Listener) *listener {
 func (l *listener) Accept() (net.Conn, error) {
 	raw, err := l.Listener.Accept()
 	if err != nil {
-		return nil, err //nolint:wrapcheck // fasthttp compares it
+		return nil, err
 	}
 	c := &conn{Conn: raw, listener: l, silent: true}
 	l.mu.Lock()
@@ -90,7 +90,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	if c.silent && !c.firstByteDeadline.IsZero() {
 		t = c.firstByteDeadline
 	}
-	return c.Conn.SetReadDeadline(t) //nolint:wrapcheck // a net.Conn's errors are its own
+	return c.Conn.SetReadDeadline(t)
 }
 
 // Read reads, and records the first byte. A connection that misses the deadline for its first byte ends as if its
@@ -113,11 +113,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	case silent && limited && err != nil:
 		return 0, io.EOF
 	}
-	return n, err //nolint:wrapcheck // a net.Conn's errors are its own
+	return n, err
 }
 
 // Close closes the connection.
 func (c *conn) Close() error {
 	c.listener.untrack(c)
-	return c.Conn.Close() //nolint:wrapcheck // a net.Conn's errors are its own
+	return c.Conn.Close()
 }

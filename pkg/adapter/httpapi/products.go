@@ -55,7 +55,7 @@ func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewPro
 		if err != nil {
 			return nil, err
 		}
-		return json.Marshal(r) //nolint:wrapcheck // it holds only strings, numbers and bytes
+		return json.Marshal(r)
 	}, state.traceparent)
 	switch {
 	case errors.Is(err, catalog.ErrKeyReused):

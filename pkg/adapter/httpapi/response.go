@@ -74,7 +74,7 @@ func encodeJSON(v any) ([]byte, error) {
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		return nil, err //nolint:wrapcheck // the caller knows what it was
+		return nil, err
 	}
 	return bytes.TrimRight(out.Bytes(), "\n"), nil
 }

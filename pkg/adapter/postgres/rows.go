@@ -23,7 +23,7 @@ func (c *asJSON[T]) Scan(src any) error {
 	c.V = zero
 	var text sql.Null[[]byte]
 	if err := text.Scan(src); err != nil || !text.Valid {
-		return err //nolint:wrapcheck // gorm names the column
+		return err
 	}
 	if err := json.Unmarshal(text.V, &c.V); err != nil {
 		return fmt.Errorf("read JSON column: %w", err)

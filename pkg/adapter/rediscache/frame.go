@@ -74,7 +74,7 @@ func decode(text string, raw []byte, tag string) (catalog.Document, lookup) {
 	if err != nil {
 		return catalog.Document{}, damaged
 	}
-	version := int64(number) //nolint:gosec // it has 63 bits
+	version := int64(number)
 	if text[1] == kindTombstone {
 		return catalog.Document{}, tombstoned
 	}

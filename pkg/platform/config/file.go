@@ -63,7 +63,7 @@ func decode(raw []byte) (map[string]any, error) {
 	}
 	asJSON, err := yaml.YAMLToJSONStrict(raw)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // it begins with "yaml:"
+		return nil, err
 	}
 	dec := json.NewDecoder(bytes.NewReader(asJSON))
 	dec.UseNumber()

@@ -386,11 +386,8 @@ func testConsumerPausedConsumerRetriesNothing(t *testing.T) {
 	}
 	r.Resume()
 	eventually(t, "the message is done after the pause", func() bool { return calls.Load() == 6 })
-	want := map[string]float64{"vitrine_kafka_paused": 0, "vitrine_kafka_in_flight": 0}
-	for name, value := range want {
-		if got := gauge(t, r.reg, name); got != value {
-			t.Errorf("%s: got %v, want %v", name, got, value)
-		}
+	for _, name := range []string{"vitrine_kafka_paused", "vitrine_kafka_in_flight"} {
+		eventually(t, name+" is 0", func() bool { return gauge(t, r.reg, name) == 0 }) // the handler may not have returned yet
 	}
 }
 

@@ -37,8 +37,8 @@ type api struct {
 	bucket    *blob.Bucket
 	publisher *kafka.Publisher
 	health    *telemetry.Health
-	open      atomic.Bool // the API's port is open
-	reprocess lateHandler // POST /images/reprocess on the admin port
+	open      atomic.Bool  // the API's port is open
+	reprocess readyHandler // POST /images/reprocess on the admin port
 }
 
 // assemble creates the parts that need no connection.
@@ -75,7 +75,7 @@ func (a *api) run(ctx context.Context) error {
 			a.bucket.Close()
 			return errors.Join(a.publisher.Close(), a.outbox.Close(), a.db.Close())
 		}),
-		a.Follow(a.store),
+		a.WatchPipeline(a.store),
 		lifecycle.Part{Name: "api", Run: a.serve},
 	)
 }
@@ -91,10 +91,10 @@ func (a *api) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open cache: %w", err)
 	}
-	mover := relay.New(a.outbox, a.publisher, a.cfg.Relay, a.Registry, a.Log.Named("relay"))
+	outboxRelay := relay.New(a.outbox, a.publisher, a.cfg.Relay, a.Registry, a.Log.Named("relay"))
 	service := catalog.New(catalog.Deps{
 		Store: a.store, Pipelines: a.store, Cache: cache, Encoder: encoder, Pipeline: a.Pipeline.Current,
-		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Wake: mover.Wake, Log: a.Log.Named("catalog"),
+		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Wake: outboxRelay.Wake, Log: a.Log.Named("catalog"),
 	}, a.cfg.Catalog)
 	changes, err := kafka.NewConsumer(a.cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.cache", Topic: event.TopicChanged, InFlight: 32, Check: checkChanged,
@@ -121,7 +121,7 @@ func (a *api) serve(ctx context.Context) error {
 	a.reprocess.set(httpapi.NewReprocessHandler(bulk, a.Log.Named("bulk")))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
 		lifecycle.Closer("cache", cache.Close),
-		lifecycle.Part{Name: "relay", Run: mover.Run},
+		lifecycle.Part{Name: "relay", Run: outboxRelay.Run},
 		lifecycle.Part{Name: "changes", Run: changes.Run},
 		lifecycle.Part{Name: "rescuer", Run: rescuer.Run},
 		lifecycle.Part{Name: "cleaner", Run: cleaner.Run},
@@ -132,13 +132,13 @@ func (a *api) serve(ctx context.Context) error {
 	)
 }
 
-// lateHandler is a handler that is set after its port is open. Until then it responds with 503.
-type lateHandler struct{ handler atomic.Pointer[http.Handler] }
+// readyHandler is a handler that is set after its port is open. Until then it responds with 503.
+type readyHandler struct{ handler atomic.Pointer[http.Handler] }
 
-func (l *lateHandler) set(h http.Handler) { l.handler.Store(&h) }
+func (l *readyHandler) set(h http.Handler) { l.handler.Store(&h) }
 
 // ServeHTTP implements http.Handler.
-func (l *lateHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (l *readyHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h := l.handler.Load(); h != nil {
 		(*h).ServeHTTP(w, r)
 		return

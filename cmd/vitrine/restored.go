@@ -108,7 +108,7 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 	if err != nil {
 		return fmt.Errorf("raise epoch: %w", err)
 	}
-	products, err := raiseVersions(ctx, parts.store, o.jump, log)
+	products, err := incrementVersions(ctx, parts.store, o.jump, log)
 	if err != nil {
 		return err
 	}
@@ -136,13 +136,13 @@ func checkStopped(ctx context.Context, store *postgres.Store, force bool, log *z
 		"wait as long or give --force", len(reports), program.HeartbeatTTL)
 }
 
-func raiseVersions(ctx context.Context, store *postgres.Store, jump int64, log *zap.Logger) (products int, err error) {
+func incrementVersions(ctx context.Context, store *postgres.Store, jump int64, log *zap.Logger) (products int, err error) {
 	var after catalog.ProductID
 	for {
 		var n int
 		err := retry(ctx, func(ctx context.Context) (err error) {
 			var last catalog.ProductID
-			if n, last, err = store.RaiseVersions(ctx, after, raiseBatch, jump); err == nil {
+			if n, last, err = store.IncrementVersions(ctx, after, raiseBatch, jump); err == nil {
 				after = max(after, last)
 			}
 			return err

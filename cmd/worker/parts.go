@@ -88,8 +88,8 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
 	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"),
-		worker.Probe{Dependency: worker.Postgres, Check: p.db.Ping}, worker.Probe{Dependency: worker.S3, Check: p.bucket.Ping},
-		worker.Probe{Dependency: worker.Encoder, Check: p.pool.Ready})
+		worker.Probe{Dependency: worker.DependencyPostgres, Check: p.db.Ping}, worker.Probe{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
+		worker.Probe{Dependency: worker.DependencyCodec, Check: p.pool.Ready})
 	w := worker.New(worker.Deps{
 		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers,
 		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
@@ -137,7 +137,7 @@ func (p *workerProgram) run(ctx context.Context) error {
 			cancel() // no job is left
 			return p.pool.Close(now)
 		}),
-		p.Follow(p.store),
+		p.WatchPipeline(p.store),
 		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
 		lifecycle.Part{Name: "breakers", Run: func(ctx context.Context) error { return p.breakers.Run(ctx, p.consumer) }},
 		lifecycle.Closer("drain", func() error {

@@ -8,15 +8,15 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// guard is the address rules of one download.
-type guard struct {
+// addressRules are the address rules of one download.
+type addressRules struct {
 	allowed []netip.Prefix // reachable on every port, public or not
 	ports   []int          // allowed ports of all other addresses
 }
 
-// newGuard returns the guard for rules. It ignores invalid networks, which pipeline.Parse rejects.
-func newGuard(rules pipeline.Fetch) guard {
-	g := guard{ports: rules.AllowPorts}
+// newAddressRules returns the address rules of a pipeline. It ignores invalid networks, which pipeline.Parse rejects.
+func newAddressRules(rules pipeline.Fetch) addressRules {
+	g := addressRules{ports: rules.AllowPorts}
 	for _, text := range rules.AllowCIDRs {
 		if prefix, err := netip.ParsePrefix(text); err == nil {
 			g.allowed = append(g.allowed, prefix.Masked())
@@ -27,7 +27,7 @@ func newGuard(rules pipeline.Fetch) guard {
 
 // permits reports whether addr, which must be unmapped, may be dialled at port. It never permits an address with a zone,
 // since no prefix contains it: a zone names an interface of this machine.
-func (g guard) permits(addr netip.Addr, port uint16) bool {
+func (g addressRules) permits(addr netip.Addr, port uint16) bool {
 	if slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return true
 	}

@@ -155,12 +155,12 @@ func testBudgetBodyHoldsMemoryUntilDrop(t *testing.T) {
 		<-time.After(time.Hour)          // the time limits have not started
 		fake.pending(t, second, firstAt)
 		for range 3 {
-			first.Drop()
+			first.Discard()
 		}
 		if got := completed(t, second); string(got.Body) != "content" {
 			t.Errorf("got %q", got.Body)
 		} else {
-			got.Drop()
+			got.Discard()
 		}
 		if got := f.reserved(t); got != 0 {
 			t.Errorf("%d bytes are still reserved", got)
@@ -226,13 +226,13 @@ func testBudgetReservationsAreFirstInFirstOut(t *testing.T) {
 		synctest.Wait()
 		small := f.get(t.Context(), "http://first.test/", 1000) // there would be enough memory
 		fake.pending(t, small, firstAt)
-		first.Drop()
+		first.Discard()
 		got := completed(t, large)
 		completed(t, small)
 		if got, want := fake.dials(), []string{firstAt, otherAt, firstAt}; !slices.Equal(got, want) {
 			t.Errorf("dialled %v, want %v", got, want)
 		}
-		got.Drop()
+		got.Discard()
 	})
 }
 
@@ -249,7 +249,7 @@ func testBudgetOversizedDownloadRunsAlone(t *testing.T) {
 	if got := f.reserved(t); got != mebi {
 		t.Errorf("%d bytes are reserved, want all %d", got, mebi)
 	}
-	got.Drop()
+	got.Discard()
 	if got := f.reserved(t); got != 0 {
 		t.Errorf("%d bytes are still reserved", got)
 	}
@@ -330,7 +330,7 @@ func testBudgetCancelledWaitDialsNothing(t *testing.T) {
 		if got, want := fake.dials(), []string{firstAt}; !slices.Equal(got, want) {
 			t.Errorf("dialled %v, want %v", got, want)
 		}
-		first.Drop()
+		first.Discard()
 		completed(t, f.get(t.Context(), "http://other.test/", mebi)) // the cancelled one blocks no other
 	})
 }
@@ -371,7 +371,7 @@ func testBudgetConcurrentDownloadsStayWithinBudget(t *testing.T) {
 			}
 			hold(cap(got.Body))
 			hold(-cap(got.Body))
-			got.Drop()
+			got.Discard()
 		})
 	}
 	all.Wait()

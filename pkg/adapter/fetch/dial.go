@@ -20,7 +20,7 @@ const maxAddresses = 4
 
 // connector opens the connections of one download.
 type connector struct {
-	guard   guard
+	guard   addressRules
 	network Network
 	timeout time.Duration // for name, connection and TLS together
 	log     *zap.Logger

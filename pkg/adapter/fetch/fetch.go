@@ -116,7 +116,7 @@ func (f *Fetcher) request(ctx context.Context, rawURL string) (*http.Request, er
 // dials use ctx instead of the request's context, because net/http detaches a dial from its request, for use by a later one.
 func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client {
 	c := connector{
-		guard: newGuard(rules), network: f.network, timeout: rules.ConnectTimeout.D(), log: f.log,
+		guard: newAddressRules(rules), network: f.network, timeout: rules.ConnectTimeout.D(), log: f.log,
 	}
 	return &http.Client{
 		Transport: redirects{&http.Transport{

@@ -86,7 +86,7 @@ const formatVersion = 3
 // timeLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// Encoder makes the JSON form of a product. It implements catalog.Encoder.
+// Encoder makes the JSON form of a product. It implements catalog.DocumentEncoder.
 type Encoder struct {
 	publicURL string
 	tag       string
@@ -319,7 +319,7 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 	for i, r := range img.Renditions {
 		dto.Renditions[i] = renditionDTO{
 			Name: r.Name, Format: string(r.Format), Width: r.Width, Height: r.Height, Bytes: r.Bytes, Score: r.Score,
-			Lowered: r.Lowered, Larger: img.Exceeds(r), URL: e.url(r.Key),
+			Lowered: r.Lowered, Larger: img.LargerThanSource(r), URL: e.url(r.Key),
 		}
 	}
 	if saved, ok := img.BytesSaved(); ok {

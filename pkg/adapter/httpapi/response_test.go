@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	_ catalog.Encoder = (*httpapi.Encoder)(nil)
-	_ httpapi.Catalog = (*catalog.Service)(nil)
+	_ catalog.DocumentEncoder = (*httpapi.Encoder)(nil)
+	_ httpapi.Catalog         = (*catalog.Service)(nil)
 )
 
 func ready() catalog.Product {

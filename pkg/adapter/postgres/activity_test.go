@@ -114,7 +114,7 @@ func TestOpenTransaction(t *testing.T) {
 			end := holdOpen(t, dsn)
 			first := waitForAge(t, outbox, reg, "more than zero", func(age float64) bool { return age > 0 })
 			second := waitForAge(t, outbox, reg, "a higher age", func(age float64) bool { return age > first })
-			drained, err := outbox.Drain(t.Context(), 10, func(_ context.Context, messages []event.Message) []error {
+			drained, err := outbox.PublishBatch(t.Context(), 10, func(_ context.Context, messages []event.Message) []error {
 				return make([]error, len(messages))
 			})
 			if err != nil || drained.Published != 1 {

@@ -102,13 +102,13 @@ func (f *fixture) unreferenced(p catalog.Product, n int, attempts ...string) []s
 	f.Helper()
 	requested := make([]catalog.ScheduledDeletion, len(attempts))
 	for i, attempt := range attempts {
-		requested[i] = catalog.ScheduledDeletion{Prefix: prefixOf(p, n, attempt), ImageID: p.Images[n].ID, Due: time.Minute}
+		requested[i] = catalog.ScheduledDeletion{Prefix: prefixOf(p, n, attempt), ImageID: p.Images[n].ID, Delay: time.Minute}
 	}
 	found, err := f.store.Unreferenced(f.Context(), requested)
 	f.Must(err, "find unreferenced")
 	names := make([]string, 0, len(found))
 	for _, deletion := range found {
-		if deletion.ImageID != p.Images[n].ID || deletion.Due != time.Minute {
+		if deletion.ImageID != p.Images[n].ID || deletion.Delay != time.Minute {
 			f.Errorf("got %+v, want what was requested", deletion)
 		}
 		for i, attempt := range attempts {
@@ -172,7 +172,7 @@ func orphansScheduled(f *fixture) {
 		var requested []catalog.ScheduledDeletion
 		for _, attempt := range []string{"1-gone", "2-live", "3-scheduled"} {
 			requested = append(requested, catalog.ScheduledDeletion{
-				Prefix: prefixOf(p, 0, attempt), ImageID: p.Images[0].ID, Due: -time.Second,
+				Prefix: prefixOf(p, 0, attempt), ImageID: p.Images[0].ID, Delay: -time.Second,
 			})
 		}
 		n, err := f.store.ScheduleOrphans(f.Context(), requested)
@@ -188,7 +188,7 @@ func orphansScheduled(f *fixture) {
 	if got := schedule(); got != 0 {
 		f.Errorf("got %d scheduled that has started already", got)
 	}
-	later := catalog.ScheduledDeletion{Prefix: prefixOf(p, 0, "4-gone"), ImageID: p.Images[0].ID, Due: time.Hour}
+	later := catalog.ScheduledDeletion{Prefix: prefixOf(p, 0, "4-gone"), ImageID: p.Images[0].ID, Delay: time.Hour}
 	if n, err := f.store.ScheduleOrphans(f.Context(), []catalog.ScheduledDeletion{later}); err != nil || n != 1 {
 		f.Errorf("got %d scheduled and %v, want one", n, err)
 	}

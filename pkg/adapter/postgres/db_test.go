@@ -102,11 +102,11 @@ func TestUnavailable(t *testing.T) {
 			_, _, _, err := store.InsertOnce(ctx, catalog.IdempotencyKey{}, catalog.Product{}, nil, nil)
 			return err
 		},
-		"drain":   func() error { _, err := outbox.Drain(ctx, 1, nil); return err },
-		"depth":   func() error { _, err := outbox.Depth(ctx); return err },
-		"migrate": func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
-		"check":   func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
-		"status":  func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
+		"publish_batch": func() error { _, err := outbox.PublishBatch(ctx, 1, nil); return err },
+		"depth":         func() error { _, err := outbox.Depth(ctx); return err },
+		"migrate":       func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
+		"check":         func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
+		"status":        func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

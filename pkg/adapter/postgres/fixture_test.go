@@ -36,7 +36,7 @@ func newFixture(t *testing.T, maxTries int) *fixture {
 	return f
 }
 
-// takeDue drains one round of at most a hundred messages, all published, and returns the messages.
+// takeDue drains one batch of at most a hundred messages, all published, and returns the messages.
 func (f *fixture) takeDue(t testing.TB) []event.Message {
 	t.Helper()
 	seen, _ := f.drain(100, nil)
@@ -67,11 +67,11 @@ func (f *fixture) send(id catalog.ProductID, outgoing ...catalog.Outgoing) {
 	f.Change(id, func(*catalog.Product) catalog.Change { return catalog.Change{Outbox: outgoing} })
 }
 
-// drain drains one round with the same publish result for every message, and returns the messages.
-func (f *fixture) drain(limit int, result error) ([]event.Message, relay.Drained) {
+// drain drains one batch with the same publish result for every message, and returns the messages.
+func (f *fixture) drain(limit int, result error) ([]event.Message, relay.BatchResult) {
 	f.Helper()
 	var seen []event.Message
-	drained, err := f.outbox.Drain(f.Context(), limit, func(_ context.Context, messages []event.Message) []error {
+	drained, err := f.outbox.PublishBatch(f.Context(), limit, func(_ context.Context, messages []event.Message) []error {
 		seen = append(seen, messages...)
 		results := make([]error, len(messages))
 		for i := range results {
@@ -79,7 +79,7 @@ func (f *fixture) drain(limit int, result error) ([]event.Message, relay.Drained
 		}
 		return results
 	})
-	f.Must(err, "drain")
+	f.Must(err, "publish_batch")
 	return seen, drained
 }
 

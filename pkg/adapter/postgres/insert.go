@@ -34,7 +34,7 @@ RETURNING id, position`
 // insertOutbox counts the delay from the statement and not from the transaction, which may have waited for a lock. An event
 // id that is in the outbox already is the same message: the rescuer sends a job again under the same id. A parked message
 // then becomes due with all its tries; a waiting one stays unchanged. ON CONFLICT DO UPDATE could do the same, but it locks
-// the row first, and so waits for a round of the relay that sends it.
+// the row first, and so waits for a batch of the relay that sends it.
 const insertOutbox = `
 WITH n AS (
     SELECT event_id, topic, key, type, payload::json, headers,

@@ -96,7 +96,7 @@ func TestLogin(t *testing.T) {
 		outbox := outboxOf(t, db)
 		for call, do := range map[string]func(context.Context) error{
 			"store":  db.Ping,
-			"outbox": func(ctx context.Context) error { _, err := outbox.Drain(ctx, 1, nil); return err },
+			"outbox": func(ctx context.Context) error { _, err := outbox.PublishBatch(ctx, 1, nil); return err },
 			"up":     func(ctx context.Context) error { return postgres.Migrate(ctx, cfg, zap.NewNop()) },
 			"down":   func(ctx context.Context) error { return postgres.MigrateDown(ctx, cfg, zap.NewNop()) },
 			"status": func(ctx context.Context) error { _, err := postgres.MigrationStatus(ctx, cfg); return err },

@@ -14,19 +14,19 @@ import (
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// A round is one transaction that lasts at most drainTimeout. Publishing ends earlier, so that the messages that Kafka has
+// A batch is one transaction that lasts at most batchTimeout. Publishing ends earlier, so that the messages that Kafka has
 // acknowledged can still be deleted; those that remain are published a second time.
 const (
-	drainTimeout   = 5 * time.Second
+	batchTimeout   = 5 * time.Second
 	publishTimeout = 4 * time.Second
 )
 
-// outboxConns is the size of the outbox's pool: one connection for a round and one for Depth.
+// outboxConns is the size of the outbox's pool: one connection for a batch and one for Depth.
 const outboxConns = 2
 
 // Claims start at the resume point for restartAfter, or for restartShare times the duration of the last claim from the
 // start, if that is longer: a claim from the start walks over all dead rows, and must not use up the time of the relay. A
-// message that commits late, in front of the resume point, waits at most that long while every round is full.
+// message that commits late, in front of the resume point, waits at most that long while every batch is full.
 const (
 	restartAfter = time.Second
 	restartShare = 20
@@ -40,7 +40,7 @@ type Outbox struct {
 	activity *activity
 
 	mu      sync.Mutex
-	stuck   bool        // the last round was full and nothing could be sent: the next claim starts at a random place
+	blocked bool        // the last batch was full and nothing could be sent: the next claim starts at a random place
 	resume  queueCursor // the last row of the last claim; zero: the start of the queue
 	restart time.Time   // when a claim has to start at the start of the queue
 }
@@ -57,8 +57,8 @@ var _ relay.Outbox = (*Outbox)(nil)
 func NewOutbox(db *DB) (*Outbox, error) {
 	cfg := db.cfg
 	cfg.MaxOpenConns = outboxConns
-	cfg.Timeout = drainTimeout
-	cfg.StatementTimeout = min(cfg.StatementTimeout, drainTimeout)
+	cfg.Timeout = batchTimeout
+	cfg.StatementTimeout = min(cfg.StatementTimeout, batchTimeout)
 	cfg.ApplicationName += "-outbox"
 	own, err := open("outbox", cfg, db.log, db.reg)
 	if err != nil {
@@ -78,25 +78,25 @@ SELECT ctid, id, available_at, tries, topic, key, payload, coalesce(headers->>'e
 FROM outbox
 WHERE available_at <= now() AND parked_at IS NULL `
 
-// claimDue starts behind the resume point, so that it does not walk over the rows that the last rounds deleted. Dead rows
+// claimDue starts behind the resume point, so that it does not walk over the rows that the last batches deleted. Dead rows
 // cost as much as live ones until they are vacuumed, and while an older transaction is open they cannot be.
 const claimDue = claimColumns + `AND (available_at, id) > ($2, $3)
 ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
 
 // claimRandom starts at a random time between the oldest due row and now. Messages for a partition without a leader may fill
-// the head of the queue for more than one round, while messages behind them could be sent.
+// the head of the queue for more than one batch, while messages behind them could be sent.
 const claimRandom = claimColumns + `AND available_at >= (
     SELECT min(available_at) + random() * greatest(now() - min(available_at), interval '0')
     FROM outbox WHERE parked_at IS NULL)
 ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
 
-// Drain implements relay.Outbox.
-func (o *Outbox) Drain(
+// PublishBatch implements relay.Outbox.
+func (o *Outbox) PublishBatch(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
-) (relay.Drained, error) {
-	var r round
+) (relay.BatchResult, error) {
+	var r batch
 	text, args, random := o.nextClaim(limit)
-	err := o.db.transactPgx(ctx, "drain", func(ctx context.Context, tx pgx.Tx) error {
+	err := o.db.transactPgx(ctx, "publish_batch", func(ctx context.Context, tx pgx.Tx) error {
 		rows, elapsed, err := o.claim(ctx, tx, text, args)
 		if err != nil {
 			return err
@@ -105,28 +105,28 @@ func (o *Outbox) Drain(
 		if len(rows) == 0 {
 			return errNothing
 		}
-		failpoint.Hit(failpoint.DrainClaimed)
+		failpoint.Hit(failpoint.BatchClaimed)
 		r = publishRows(ctx, rows, publish)
 		err = r.apply(ctx, tx, o.maxTries)
-		failpoint.Hit(failpoint.DrainDeleted)
+		failpoint.Hit(failpoint.BatchDeleted)
 		return err
 	})
 	if err != nil || len(r.unsent)+len(r.refused) > 0 {
 		o.resetCursor(err == nil && !random && len(r.unsent) == limit)
 	}
 	if err != nil { // messages that were published are published a second time
-		return relay.Drained{Claimed: r.claimed}, err
+		return relay.BatchResult{Claimed: r.claimed}, err
 	}
 	o.logParked(r)
-	return r.drained(o.maxTries), nil
+	return r.result(o.maxTries), nil
 }
 
 // nextClaim returns the statement of the next claim, and whether it starts at a random place.
 func (o *Outbox) nextClaim(limit int) (text string, args []any, random bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.stuck {
-		o.stuck = false
+	if o.blocked {
+		o.blocked = false
 		return claimRandom, []any{limit}, true
 	}
 	if time.Now().After(o.restart) {
@@ -152,11 +152,11 @@ func (o *Outbox) claimed(rows []claimedRow, limit int, random bool, elapsed time
 }
 
 // resetCursor makes the next claim start at the start of the queue or, if stuck, at a random place. A concurrent
-// Drain of this outbox may have set o.stuck already; it stays set.
+// PublishBatch of this outbox may have set o.stuck already; it stays set.
 func (o *Outbox) resetCursor(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.restart, o.stuck = time.Time{}, o.stuck || stuck
+	o.restart, o.blocked = time.Time{}, o.blocked || stuck
 }
 
 // claim locks and reads rows, and returns the duration.

@@ -28,9 +28,9 @@ func TestOutbox(t *testing.T) {
 	t.Run("last_refusal_parks_and_logs", testLastRefusal)
 	t.Run("invalid_row_is_refused_alone", testInvalidRow)
 	t.Run("lost_connection_keeps_messages", testLostConnection)
-	t.Run("failed_statement_ends_round", testFailedStatement)
-	t.Run("deadline_ends_round", testRoundDeadline)
-	t.Run("deleted_rows_are_not_read_by_later_rounds", testDeletedRows)
+	t.Run("failed_statement_ends_batch", testFailedStatement)
+	t.Run("deadline_ends_batch", testBatchDeadline)
+	t.Run("deleted_rows_are_not_read_by_later_batches", testDeletedRows)
 	t.Run("late_commit_before_resume_point_is_found", testLateCommit)
 }
 
@@ -61,8 +61,8 @@ func testRefusedPause(t *testing.T) {
 	for _, tries := range []int{0, 1, 5, 8, 9, 18} {
 		run(t, conn, "DELETE FROM outbox")
 		run(t, conn, insertMessage, tries)
-		drained, err := outbox.Drain(t.Context(), 10, refuseAll)
-		if want := (relay.Drained{Claimed: 1, Refused: 1}); err != nil || drained != want {
+		drained, err := outbox.PublishBatch(t.Context(), 10, refuseAll)
+		if want := (relay.BatchResult{Claimed: 1, Refused: 1}); err != nil || drained != want {
 			t.Fatalf("got %+v and %v, want %+v", drained, err, want)
 		}
 		pause := scalar[float64](t, conn, "SELECT extract(epoch FROM available_at - clock_timestamp())::float8 FROM outbox")
@@ -81,8 +81,8 @@ func testLastRefusal(t *testing.T) {
 	outbox, conn, logs := observedOutbox(t)
 	run(t, conn, insertMessage, 19)
 	run(t, conn, insertMessage, 0)
-	drained, err := outbox.Drain(t.Context(), 10, refuseAll)
-	if want := (relay.Drained{Claimed: 2, Refused: 2, Parked: 1}); err != nil || drained != want {
+	drained, err := outbox.PublishBatch(t.Context(), 10, refuseAll)
+	if want := (relay.BatchResult{Claimed: 2, Refused: 2, Parked: 1}); err != nil || drained != want {
 		t.Errorf("got %+v and %v, want %+v", drained, err, want)
 	}
 	entries := logs.FilterMessage("message parked").All()
@@ -103,15 +103,15 @@ func testInvalidRow(t *testing.T) {
 		t.Error("publish was called with nothing")
 		return nil
 	}
-	if drained, err := outbox.Drain(t.Context(), 10, none); err != nil || drained.Refused != 1 {
+	if drained, err := outbox.PublishBatch(t.Context(), 10, none); err != nil || drained.Refused != 1 {
 		t.Errorf("got %+v and %v, want one refused", drained, err)
 	}
 	run(t, conn, "UPDATE outbox SET available_at = now()")
 	run(t, conn, insertMessage, 0)
-	drained, err := outbox.Drain(t.Context(), 10, func(_ context.Context, messages []event.Message) []error {
+	drained, err := outbox.PublishBatch(t.Context(), 10, func(_ context.Context, messages []event.Message) []error {
 		return make([]error, len(messages))
 	})
-	if want := (relay.Drained{Claimed: 2, Published: 1, Refused: 1}); err != nil || drained != want {
+	if want := (relay.BatchResult{Claimed: 2, Published: 1, Refused: 1}); err != nil || drained != want {
 		t.Errorf("got %+v and %v, want %+v", drained, err, want)
 	}
 }
@@ -120,8 +120,8 @@ func testLostConnection(t *testing.T) {
 	t.Parallel()
 	outbox, conn, _ := observedOutbox(t)
 	run(t, conn, insertMessage, 0)
-	drained, err := outbox.Drain(t.Context(), 10, func(_ context.Context, messages []event.Message) []error {
-		// The session of the round is the only one that has locked rows of this outbox.
+	drained, err := outbox.PublishBatch(t.Context(), 10, func(_ context.Context, messages []event.Message) []error {
+		// The session of the batch is the only one that has locked rows of this outbox.
 		run(t, conn, `SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE l.relation = 'outbox'::regclass
 			AND l.mode = 'RowShareLock' AND l.pid <> pg_backend_pid()`)
 		return make([]error, len(messages))
@@ -148,20 +148,20 @@ func testFailedStatement(t *testing.T) {
 		if name == "delete" {
 			result = nil
 		}
-		_, err := outbox.Drain(t.Context(), 10, func(context.Context, []event.Message) []error { return []error{result} })
+		_, err := outbox.PublishBatch(t.Context(), 10, func(context.Context, []event.Message) []error { return []error{result} })
 		if !fault.Is(err, fault.Internal) {
 			t.Errorf("%s: got %v, want an internal error", name, err)
 		}
 	}
 }
 
-func testRoundDeadline(t *testing.T) {
+func testBatchDeadline(t *testing.T) {
 	t.Parallel()
 	outbox, conn, _ := observedOutbox(t)
 	run(t, conn, insertMessage, 0)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := outbox.Drain(ctx, 10, func(ctx context.Context, messages []event.Message) []error {
+	_, err := outbox.PublishBatch(ctx, 10, func(ctx context.Context, messages []event.Message) []error {
 		<-ctx.Done()
 		return make([]error, len(messages))
 	})
@@ -182,7 +182,7 @@ INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)
 SELECT gen_random_uuid(), 't', n::text, 'x', '{}', '{"event-id": "e1", "event-type": "x", "event-version": "1"}',
     now() - interval '1 minute' + n * interval '1 microsecond' FROM generate_series(1, $1::int) n`
 
-// Deleted rows stay in the index while an older transaction is open. Rounds that start at the head of the queue would read
+// Deleted rows stay in the index while an older transaction is open. Batches that start at the head of the queue would read
 // all of them.
 func testDeletedRows(t *testing.T) {
 	t.Parallel()
@@ -193,7 +193,7 @@ func testDeletedRows(t *testing.T) {
 	end := holdOpen(t, conn.Config().ConnString())
 	defer end()
 	for left := messages; left > 0; left -= batch {
-		drained, err := outbox.Drain(t.Context(), batch, publishAll)
+		drained, err := outbox.PublishBatch(t.Context(), batch, publishAll)
 		if err != nil || drained.Published != batch {
 			t.Fatalf("got %+v and %v with %d left, want %d published", drained, err, left, batch)
 		}
@@ -225,13 +225,13 @@ func testLateCommit(t *testing.T) {
 	t.Parallel()
 	outbox, conn, _ := observedOutbox(t)
 	run(t, conn, insertMessages, 5)
-	if drained, err := outbox.Drain(t.Context(), 2, publishAll); err != nil || drained.Published != 2 {
+	if drained, err := outbox.PublishBatch(t.Context(), 2, publishAll); err != nil || drained.Published != 2 {
 		t.Fatalf("got %+v and %v", drained, err)
 	}
 	run(t, conn, "UPDATE outbox SET available_at = now() - interval '1 hour' WHERE key = '5'")
 	published := 2
-	for range 2 { // the first round, which is not full, may start behind it
-		drained, err := outbox.Drain(t.Context(), 10, publishAll)
+	for range 2 { // the first batch, which is not full, may start behind it
+		drained, err := outbox.PublishBatch(t.Context(), 10, publishAll)
 		if err != nil {
 			t.Fatal(err)
 		}

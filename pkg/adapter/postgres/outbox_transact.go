@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// transactPgx is transact on a bare pgx connection. The rounds of the outbox read hundreds of rows, and gorm and
+// transactPgx is transact on a bare pgx connection. The batches of the outbox read hundreds of rows, and gorm and
 // database/sql need more time to read a row than the Kafka client to send it. A deadline that passes closes the connection,
 // which rolls the transaction back.
 func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx context.Context, tx pgx.Tx) error) (err error) {

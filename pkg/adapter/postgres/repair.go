@@ -44,7 +44,7 @@ SELECT i.product_id, i.id AS image_id FROM images i JOIN products p ON p.id = i.
 WHERE i.job_state <> 'idle' AND i.due_at < now() - $2 * interval '1 microsecond' AND p.deleted_at IS NULL
 ORDER BY i.due_at LIMIT $1`
 
-// OverdueImages implements maintenance.StaleJobs.
+// OverdueImages implements maintenance.OverdueJobs.
 func (s *Store) OverdueImages(ctx context.Context, limit int, overdue time.Duration) ([]maintenance.ImageRef, error) {
 	return query[maintenance.ImageRef](ctx, s.db, "overdue_images", selectOverdue, limit, overdue.Microseconds())
 }
@@ -56,7 +56,7 @@ WITH old AS MATERIALIZED (
     ORDER BY deleted_at LIMIT $1 FOR UPDATE SKIP LOCKED)
 DELETE FROM products p USING old WHERE p.id = old.id`
 
-// PurgeDeleted implements maintenance.Retention.
+// PurgeDeleted implements maintenance.Purger.
 func (s *Store) PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error) {
 	return s.purge(ctx, "purge_deleted", purgeDeleted, limit, after)
 }
@@ -67,7 +67,7 @@ WITH old AS MATERIALIZED (
     ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)
 DELETE FROM idempotency_keys k USING old WHERE k.principal = old.principal AND k.key = old.key`
 
-// PurgeKeys implements maintenance.Retention.
+// PurgeKeys implements maintenance.Purger.
 func (s *Store) PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error) {
 	return s.purge(ctx, "purge_keys", purgeKeys, limit, after)
 }

@@ -66,7 +66,7 @@ func TestRaiseVersions(t *testing.T) {
 	var after catalog.ProductID
 	var batches []int
 	for {
-		n, last, err := store.RaiseVersions(t.Context(), after, 2, 100)
+		n, last, err := store.IncrementVersions(t.Context(), after, 2, 100)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -224,13 +224,13 @@ func toOutboxRows(outgoing []catalog.Outgoing) asJSON[[]outboxRow] {
 type deletionRow struct {
 	Prefix  string `json:"prefix"`
 	ImageID int64  `json:"image_id"`
-	Due     int64  `json:"due"` // microseconds from now
+	Delay   int64  `json:"due"` // microseconds from now
 }
 
 func toDeletionRows(deletions []catalog.ScheduledDeletion) asJSON[[]deletionRow] {
 	rows := make([]deletionRow, len(deletions))
 	for i, d := range deletions {
-		rows[i] = deletionRow{Prefix: d.Prefix, ImageID: int64(d.ImageID), Due: d.Due.Microseconds()}
+		rows[i] = deletionRow{Prefix: d.Prefix, ImageID: int64(d.ImageID), Delay: d.Delay.Microseconds()}
 	}
 	return asJSON[[]deletionRow]{rows}
 }

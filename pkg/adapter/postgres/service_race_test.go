@@ -37,7 +37,7 @@ func (emptyCache) Get(context.Context, catalog.ProductID) (catalog.Document, boo
 	return catalog.Document{}, false, nil
 }
 
-func (emptyCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.Time) (catalog.FillOutcome, error) {
+func (emptyCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.Time) (catalog.FillResult, error) {
 	return catalog.TooSlow, nil
 }
 

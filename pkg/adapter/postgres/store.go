@@ -18,8 +18,8 @@ var (
 	_ catalog.Store           = (*Store)(nil)
 	_ catalog.Pipelines       = (*Store)(nil)
 	_ maintenance.Deletions   = (*Store)(nil)
-	_ maintenance.StaleJobs   = (*Store)(nil)
-	_ maintenance.Retention   = (*Store)(nil)
+	_ maintenance.OverdueJobs = (*Store)(nil)
+	_ maintenance.Purger      = (*Store)(nil)
 	_ maintenance.ImageFinder = (*Store)(nil)
 )
 

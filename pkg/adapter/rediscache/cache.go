@@ -189,7 +189,7 @@ func pipelineGets(ctx context.Context, pipe redis.Pipeliner, members []*pendingG
 
 // Fill implements catalog.Cache.
 func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Document, readStart time.Time,
-) (catalog.FillOutcome, error) {
+) (catalog.FillResult, error) {
 	if len(doc.ETag) > maxTextBytes || doc.Version < 0 {
 		return 0, fault.New(fault.Internal, "bad_document", "the document's ETag or version does not fit a frame")
 	}

@@ -138,7 +138,7 @@ func testFillTooSlow(t *testing.T) {
 	now := time.Now()
 	cache, reg := openWith(t, cfg, "v1", func() time.Time { return now }, half)
 	limit := cfg.TombstoneTTL / 2
-	for age, want := range map[time.Duration]catalog.FillOutcome{
+	for age, want := range map[time.Duration]catalog.FillResult{
 		limit + time.Nanosecond: catalog.TooSlow, limit: catalog.Filled, 0: catalog.Filled, -time.Second: catalog.Filled,
 	} {
 		got, err := cache.Fill(t.Context(), catalog.ProductID(1000+age), doc(1), now.Add(-age))

@@ -33,8 +33,8 @@ const (
 	absent
 	tombstoned
 	otherTag
-	damaged // not a frame
-	lookups // the number of results above
+	malformed // not a frame
+	lookups   // the number of results above
 )
 
 // appendHead appends the 22 bytes that the scripts read.
@@ -68,29 +68,29 @@ func encode(doc catalog.Document, tag string) (frame []byte, identity int) {
 // is copied.
 func decode(text string, raw []byte, tag string) (catalog.Document, lookup) {
 	if len(text) < frameHeadBytes || text[0] != frameMagic {
-		return catalog.Document{}, damaged
+		return catalog.Document{}, malformed
 	}
 	number, err := strconv.ParseUint(text[2:frameHeadBytes], 10, 63)
 	if err != nil {
-		return catalog.Document{}, damaged
+		return catalog.Document{}, malformed
 	}
 	version := int64(number)
 	if text[1] == kindTombstone {
 		return catalog.Document{}, tombstoned
 	}
 	if text[1] != kindDocument && text[1] != kindMissing {
-		return catalog.Document{}, damaged
+		return catalog.Document{}, malformed
 	}
 	frameTag, at := field(text, frameHeadBytes)
 	if at == noField {
-		return catalog.Document{}, damaged
+		return catalog.Document{}, malformed
 	}
 	if frameTag != tag {
 		return catalog.Document{}, otherTag
 	}
 	etag, at := field(text, at)
 	if at == noField {
-		return catalog.Document{}, damaged
+		return catalog.Document{}, malformed
 	}
 	if text[1] == kindMissing {
 		return catalog.Document{Version: version, Missing: true}, found

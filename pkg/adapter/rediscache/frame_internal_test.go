@@ -53,7 +53,7 @@ func testDecodeRoundTrip(t *testing.T) {
 			r.Fatalf("under another tag: got %v, want otherTag", result)
 		}
 		cut := rapid.IntRange(0, frameHeadBytes+1+len(tag)+len(doc.ETag)).Draw(r, "cut")
-		if _, result := decode(string(frame[:cut]), frame[:cut], tag); result != damaged {
+		if _, result := decode(string(frame[:cut]), frame[:cut], tag); result != malformed {
 			r.Fatalf("cut to %d bytes: got %v, want damaged", cut, result)
 		}
 	})
@@ -66,7 +66,7 @@ func testDecodeDamaged(t *testing.T) {
 		"Vd0000000000000000000x\x01a\x00", "Vt0000000000000000000:", "Vd09223372036854775808\x01a\x00",
 		"Vd99999999999999999999\x01a\x00", "Vd-0000000000000000001\x01a\x00", "Vd00000000000000000001\x09a",
 	} {
-		if doc, result := decode(text, []byte(text), "a"); result != damaged || doc.Version != 0 || doc.Body != nil {
+		if doc, result := decode(text, []byte(text), "a"); result != malformed || doc.Version != 0 || doc.Body != nil {
 			t.Errorf("%q: got %v %+v, want damaged", text, result, doc)
 		}
 	}

@@ -143,7 +143,7 @@ func (p *Product) patch(r patchRequest, now time.Time) Change {
 		return Change{}
 	}
 	p.Revision++
-	c.Outbox = append(c.Outbox, p.bumpVersion(r.traceparent, r.changedID))
+	c.Outbox = append(c.Outbox, p.incrementVersion(r.traceparent, r.changedID))
 	return c
 }
 
@@ -190,6 +190,6 @@ func (p *Product) markDeleted(grace time.Duration, traceparent, changedID string
 	}
 	p.Deleted = true
 	p.Revision++
-	c.Outbox = append(c.Outbox, p.bumpVersion(traceparent, changedID))
+	c.Outbox = append(c.Outbox, p.incrementVersion(traceparent, changedID))
 	return c
 }

@@ -56,7 +56,7 @@ func (c *cache) Get(_ context.Context, id catalog.ProductID) (catalog.Document, 
 
 func (c *cache) Fill(
 	_ context.Context, id catalog.ProductID, doc catalog.Document, _ time.Time,
-) (catalog.FillOutcome, error) {
+) (catalog.FillResult, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.fills++

@@ -85,7 +85,7 @@ func (img Image) BytesSaved() (bytes int64, ok bool) {
 	return 0, false
 }
 
-// Exceeds reports whether r has the dimensions of the source and more bytes.
-func (img Image) Exceeds(r Rendition) bool {
+// LargerThanSource reports whether r has the dimensions of the source and more bytes.
+func (img Image) LargerThanSource(r Rendition) bool {
 	return img.SourceBytes > 0 && r.Bytes > img.SourceBytes && r.Width == img.Width && r.Height == img.Height
 }

@@ -42,13 +42,13 @@ func TestExceeds(t *testing.T) {
 		false: {{Width: 40, Height: 30, Bytes: 1000}, {Width: 40, Height: 29, Bytes: 1001}, {Width: 39, Height: 30, Bytes: 1001}},
 	} {
 		for _, r := range renditions {
-			if got := img.Exceeds(r); got != want {
+			if got := img.LargerThanSource(r); got != want {
 				t.Errorf("%+v: got %v, want %v", r, got, want)
 			}
 		}
 	}
 	img.SourceBytes = 0
-	if img.Exceeds(catalog.Rendition{Width: 40, Height: 30, Bytes: 1}) {
+	if img.LargerThanSource(catalog.Rendition{Width: 40, Height: 30, Bytes: 1}) {
 		t.Error("a rendition exceeds a source of unknown size")
 	}
 }

@@ -291,7 +291,7 @@ func (m *memory) apply(c catalog.Change) (map[string]*memoryDeletion, error) {
 		if deletions[in.Prefix] != nil {
 			return nil, fmt.Errorf("prefix %s written twice", in.Prefix)
 		}
-		deletions[in.Prefix] = &memoryDeletion{due: m.now.Add(in.Due)}
+		deletions[in.Prefix] = &memoryDeletion{due: m.now.Add(in.Delay)}
 	}
 	return deletions, nil
 }

@@ -16,8 +16,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Encoder makes the JSON that the API sends of a product, and its ETag.
-type Encoder interface {
+// DocumentEncoder makes the JSON that the API sends of a product, and its ETag.
+type DocumentEncoder interface {
 	Encode(p Product) (body []byte, etag string, err error)
 }
 
@@ -26,7 +26,7 @@ type Deps struct {
 	Store     Store
 	Pipelines Pipelines
 	Cache     Cache
-	Encoder   Encoder                   // nil if the process never calls Get (the worker)
+	Encoder   DocumentEncoder           // nil if the process never calls Get (the worker)
 	Pipeline  func() *pipeline.Revision // the one in force, for new requests
 	NewID     func() string             // returns a new UUID
 	Random    func() float64            // in [0, 1), for the jitter of delays

@@ -87,7 +87,7 @@ var ErrKeyReused = fault.New(fault.Invalid, "idempotency_key_reused",
 type ScheduledDeletion struct {
 	Prefix  string // ends in a slash
 	ImageID ImageID
-	Due     time.Duration // from the database's now
+	Delay   time.Duration // from the database's now
 }
 
 // ErrOutcomeUnknown says that a transaction may or may not have been committed.
@@ -113,14 +113,14 @@ type Document struct {
 	Body    []byte // JSON; shared, must not be changed
 }
 
-// FillOutcome is the result of a Fill.
-type FillOutcome int
+// FillResult is the result of a Fill.
+type FillResult int
 
-// The values of FillOutcome.
+// The values of FillResult.
 const (
-	Filled  FillOutcome = iota + 1 // stored, or the same version was stored before
-	Stale                          // not stored: the cache knows a newer version, so that the caller has to read again
-	TooSlow                        // not stored: since the read started, a tombstone may have expired
+	Filled  FillResult = iota + 1 // stored, or the same version was stored before
+	Stale                         // not stored: the cache knows a newer version, so that the caller has to read again
+	TooSlow                       // not stored: since the read started, a tombstone may have expired
 )
 
 // Cache keeps documents by product id and version. It may lose entries at any time, and never returns a version that
@@ -131,7 +131,7 @@ type Cache interface {
 
 	// Fill stores doc unless the cache has a newer version or tombstone. readStart is a time before doc was read from the
 	// store.
-	Fill(ctx context.Context, id ProductID, doc Document, readStart time.Time) (FillOutcome, error)
+	Fill(ctx context.Context, id ProductID, doc Document, readStart time.Time) (FillResult, error)
 
 	// Invalidate makes versions below version unreadable, also those that a later Fill brings.
 	Invalidate(ctx context.Context, id ProductID, version int64) error

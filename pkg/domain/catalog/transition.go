@@ -84,8 +84,8 @@ func (img *Image) publishedPrefix() string {
 	return key[:strings.LastIndexByte(key, '/')+1]
 }
 
-// bumpVersion raises the version after a visible change, and returns the event of it.
-func (p *Product) bumpVersion(traceparent, id string) Outgoing {
+// incrementVersion raises the version after a visible change, and returns the event of it.
+func (p *Product) incrementVersion(traceparent, id string) Outgoing {
 	p.Version++
 	p.Compressed = p.CompressedKeys()
 	return p.changedMessage(traceparent, id)
@@ -118,7 +118,7 @@ func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget 
 	return Attempt{
 		Job: job, FencingToken: img.FencingToken, Prefix: img.Prefix, SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
 		Number: img.Attempts + 1, PoisonSHA256: img.PoisonSHA256, Isolated: img.UnreportedAttempts >= IsolateFrom,
-	}, Change{Deletions: []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Due: budget}}}, false, nil
+	}, Change{Deletions: []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Delay: budget}}}, false, nil
 }
 
 // postpone replaces a job that has not begun by one with another id. The image is never given up here, because nothing was
@@ -134,8 +134,8 @@ func (p *Product) postpone(job Job, id string, now time.Time, delayAt func(age t
 	return Change{Outbox: []Outgoing{img.jobMessage(job.Traceparent, delay)}}, nil
 }
 
-// heldImage returns the attempt's image, or ErrSuperseded.
-func (p *Product) heldImage(a Attempt) (*Image, error) {
+// currentImage returns the attempt's image, or ErrSuperseded.
+func (p *Product) currentImage(a Attempt) (*Image, error) {
 	img := p.image(a.ImageID)
 	if p.Deleted || img == nil || img.JobState != Processing || img.FencingToken != a.FencingToken {
 		return nil, ErrSuperseded
@@ -145,7 +145,7 @@ func (p *Product) heldImage(a Attempt) (*Image, error) {
 
 // finish publishes the attempt's objects and schedules the deletion of those they replace.
 func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID string) (Change, error) {
-	img, err := p.heldImage(a)
+	img, err := p.currentImage(a)
 	if err != nil {
 		return Change{}, err
 	}
@@ -158,7 +158,7 @@ func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID str
 	img.SourceSHA256, img.SourceBytes = r.SourceSHA256, r.SourceBytes
 	img.Renditions, img.Dropped = r.Renditions, r.Dropped
 	img.finalize()
-	c.Outbox = append(c.Outbox, p.bumpVersion(a.Traceparent, changedID))
+	c.Outbox = append(c.Outbox, p.incrementVersion(a.Traceparent, changedID))
 	return c, nil
 }
 
@@ -171,7 +171,7 @@ func (img *Image) finalize() {
 
 // failAttempt fails the image that the attempt holds.
 func (p *Product) failAttempt(a Attempt, f *media.Failure, changedID string) (Change, error) {
-	img, err := p.heldImage(a)
+	img, err := p.currentImage(a)
 	if err != nil {
 		return Change{}, err
 	}
@@ -191,7 +191,7 @@ func (p *Product) fail(img *Image, traceparent string, f *media.Failure, changed
 		SourceURL: img.SourceURL, Attempts: img.Attempts, PipelineHash: img.PipelineHash,
 	})
 	dead.Traceparent = traceparent
-	return Change{Outbox: []Outgoing{p.bumpVersion(traceparent, changedID), {Message: dead}}}
+	return Change{Outbox: []Outgoing{p.incrementVersion(traceparent, changedID), {Message: dead}}}
 }
 
 // deadEventID returns the same id for the same image and fencing token, so that consumers recognise a repeated event.
@@ -211,7 +211,7 @@ type requeueOptions struct {
 // requeue gives the held image a new job. The image fails instead if its attempts are used up, if the same content has cost
 // a second codec, or if the request is too old for another deferral.
 func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now time.Time) (c Change, givenUp bool, err error) {
-	img, err := p.heldImage(a)
+	img, err := p.currentImage(a)
 	if err != nil {
 		return Change{}, false, err
 	}
@@ -233,7 +233,7 @@ func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now tim
 	img.queue(q.ids[1], now, delay)
 	c = Change{Outbox: []Outgoing{img.jobMessage(a.Traceparent, delay)}}
 	if q.countsAttempt { // clients see the number of attempts
-		c.Outbox = append(c.Outbox, p.bumpVersion(a.Traceparent, q.ids[0]))
+		c.Outbox = append(c.Outbox, p.incrementVersion(a.Traceparent, q.ids[0]))
 	}
 	return c, false, nil
 }
@@ -248,7 +248,7 @@ func (p *Product) reprocess(img *Image, r reprocessRequest, now time.Time) Chang
 	img.Attempts, img.UnreportedAttempts, img.ReprocessError, img.PoisonSHA256 = 0, 0, "", ""
 	img.PipelineHash, img.RequestedAt = r.hash, now.Add(r.delay) // the request's age must not include the delay
 	img.queue(r.jobID, now, r.delay)
-	return Change{Outbox: []Outgoing{p.bumpVersion(r.traceparent, r.changedID), img.jobMessage(r.traceparent, r.delay)}}
+	return Change{Outbox: []Outgoing{p.incrementVersion(r.traceparent, r.changedID), img.jobMessage(r.traceparent, r.delay)}}
 }
 
 // reprocessRequest is one request to reprocess an image: the pipeline, the ids of its messages, and its delay.
@@ -262,14 +262,14 @@ type reprocessRequest struct {
 // objects of a running attempt.
 func (img *Image) scheduleDeletion(grace time.Duration) []ScheduledDeletion {
 	if prefix := img.publishedPrefix(); prefix != "" {
-		return []ScheduledDeletion{{Prefix: prefix, ImageID: img.ID, Due: grace}}
+		return []ScheduledDeletion{{Prefix: prefix, ImageID: img.ID, Delay: grace}}
 	}
 	return nil
 }
 
 // release queues the held image under the same job id, as if the attempt had not begun.
 func (p *Product) release(a Attempt, now time.Time) (Change, error) {
-	img, err := p.heldImage(a)
+	img, err := p.currentImage(a)
 	if err != nil {
 		return Change{}, err
 	}

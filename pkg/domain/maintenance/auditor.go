@@ -54,7 +54,7 @@ func (a *Auditor) Run(ctx context.Context) error {
 	var both sync.WaitGroup
 	for _, s := range []scan{{"objects", a.scanObjects}, {"rows", a.scanRows}} {
 		both.Go(func() {
-			_ = every{a.cfg.Interval, a.Log.With(zap.String("round", s.name)), a.metrics.errors,
+			_ = periodicTask{a.cfg.Interval, a.Log.With(zap.String("scan", s.name)), a.metrics.errors,
 				func(ctx context.Context) (bool, error) { return false, a.next(ctx, s) }}.Run(ctx)
 		})
 	}
@@ -87,7 +87,7 @@ func (a *Auditor) next(ctx context.Context, s scan) error {
 	if err != nil {
 		return fmt.Errorf("acquire scan: %w", err)
 	}
-	a.metrics.stopped.DeletePartialMatch(prometheus.Labels{"round": s.name}) // the process that scans sets its own
+	a.metrics.stopped.DeletePartialMatch(prometheus.Labels{"scan": s.name}) // the process that scans sets its own
 	if !acquired {
 		return nil
 	}
@@ -95,14 +95,14 @@ func (a *Auditor) next(ctx context.Context, s scan) error {
 	var halt *haltError
 	if errors.As(err, &halt) {
 		a.metrics.stopped.WithLabelValues(s.name, halt.reason).Set(1)
-		a.Log.Error("audit stopped", zap.String("round", s.name), zap.String("reason", halt.reason), zap.Error(err))
+		a.Log.Error("audit stopped", zap.String("scan", s.name), zap.String("reason", halt.reason), zap.Error(err))
 		return nil
 	} else if err != nil {
 		return err
 	}
 	wait := a.cfg.Interval
 	if next == "" {
-		wait = a.cfg.Rest
+		wait = a.cfg.Pause
 	}
 	if err := a.Checkpoints.SaveCursor(ctx, s.name, next, wait); err != nil {
 		return fmt.Errorf("save cursor: %w", err)
@@ -146,15 +146,15 @@ func (a *Auditor) scanObjects(ctx context.Context, after string) (next string, e
 		objects = dropPartialAttempt(objects)
 		next = objects[len(objects)-1].Key
 	}
-	attempts, foreign := byAttempt(objects)
+	attempts, unrecognized := byAttempt(objects)
 	a.metrics.listed.Add(float64(len(objects)))
 	if err := a.scheduleOrphans(ctx, attempts); err != nil {
 		return "", err
 	}
-	if len(foreign) > 0 {
-		a.metrics.foreign.Add(float64(len(foreign)))
-		a.Log.Warn("the bucket has objects that no attempt wrote", zap.Int("objects", len(foreign)),
-			zap.String("first", foreign[0]))
+	if len(unrecognized) > 0 {
+		a.metrics.unrecognized.Add(float64(len(unrecognized)))
+		a.Log.Warn("the bucket has objects that no attempt wrote", zap.Int("objects", len(unrecognized)),
+			zap.String("first", unrecognized[0]))
 	}
 	return next, nil
 }
@@ -164,7 +164,7 @@ func (a *Auditor) scheduleOrphans(ctx context.Context, attempts []attempt) error
 	var old []catalog.ScheduledDeletion
 	for _, at := range attempts {
 		if a.Now().Sub(at.newest) >= a.cfg.MinAge {
-			old = append(old, catalog.ScheduledDeletion{Prefix: at.prefix, ImageID: at.image, Due: a.cfg.Grace})
+			old = append(old, catalog.ScheduledDeletion{Prefix: at.prefix, ImageID: at.image, Delay: a.cfg.Grace})
 		}
 	}
 	if len(old) == 0 {
@@ -201,11 +201,11 @@ type attempt struct {
 }
 
 // byAttempt groups objects, which are in the order of their keys, and returns the keys that no attempt wrote.
-func byAttempt(objects []Object) (attempts []attempt, foreign []string) {
+func byAttempt(objects []Object) (attempts []attempt, unrecognized []string) {
 	for _, o := range objects {
 		prefix, image, ok := catalog.PrefixOf(o.Key)
 		if !ok {
-			foreign = append(foreign, o.Key)
+			unrecognized = append(unrecognized, o.Key)
 			continue
 		}
 		if last := len(attempts) - 1; last < 0 || attempts[last].prefix != prefix {
@@ -215,7 +215,7 @@ func byAttempt(objects []Object) (attempts []attempt, foreign []string) {
 			at.newest = o.Modified
 		}
 	}
-	return attempts, foreign
+	return attempts, unrecognized
 }
 
 // dropPartialAttempt removes the objects of the last attempt from a batch that others follow: the next batch may have the

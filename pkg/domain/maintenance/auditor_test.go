@@ -113,7 +113,7 @@ func (f *fakeInstallation) ScheduleOrphans(_ context.Context, prefixes []catalog
 	defer f.mu.Unlock()
 	scheduled := f.unreferenced(prefixes)
 	for _, d := range scheduled {
-		f.deletions[d.Prefix] = d.Due
+		f.deletions[d.Prefix] = d.Delay
 	}
 	return len(scheduled), f.rowsErr
 }
@@ -176,7 +176,7 @@ func (f *fakeInstallation) publish(image catalog.ImageID) {
 
 func auditorConfig() maintenance.AuditorConfig {
 	return maintenance.AuditorConfig{
-		Enabled: true, Interval: time.Minute, Rest: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour, Grace: 10 * time.Minute,
+		Enabled: true, Interval: time.Minute, Pause: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour, Grace: 10 * time.Minute,
 		ToleratedShare: 0.01, ToleratedCount: 2,
 	}
 }
@@ -237,7 +237,7 @@ func testAuditorObjectsOldOrphansAreScheduled(t *testing.T) {
 		if len(f.objects) != 8 {
 			t.Errorf("%d objects exist, want all 8", len(f.objects))
 		}
-		a.want(t, map[string]float64{"objects_listed_total": 7, "orphans_total": 1, "foreign_keys_total": 1, "stopped": 0})
+		a.want(t, map[string]float64{"objects_listed_total": 7, "orphans_total": 1, "unrecognized_keys_total": 1, "stopped": 0})
 		if n := a.logs.FilterMessage("the bucket has objects that no attempt wrote").Len(); n != 1 {
 			t.Errorf("warned %d times of foreign objects", n)
 		}

@@ -12,20 +12,20 @@ import (
 // Cleaner removes the rows of products that were deleted longer than [CleanerConfig].ProductsAfter ago, and idempotency
 // keys older than [CleanerConfig].KeysAfter.
 type Cleaner struct {
-	every
-	rows           Retention
+	periodicTask
+	rows           Purger
 	cfg            CleanerConfig
 	products, keys prometheus.Counter
 }
 
 // NewCleaner returns a Cleaner and registers its metrics with reg.
-func NewCleaner(rows Retention, cfg CleanerConfig, reg prometheus.Registerer, log *zap.Logger) *Cleaner {
+func NewCleaner(rows Purger, cfg CleanerConfig, reg prometheus.Registerer, log *zap.Logger) *Cleaner {
 	c := &Cleaner{
 		rows: rows, cfg: cfg,
 		products: counter(reg, "vitrine_maintenance_cleaner_products_purged_total", "Deleted products whose rows were removed."),
 		keys:     counter(reg, "vitrine_maintenance_cleaner_keys_purged_total", "Idempotency keys that were removed."),
 	}
-	c.every = every{cfg.Interval, log, counter(reg, "vitrine_maintenance_cleaner_errors_total", "Scans that failed."), c.scan}
+	c.periodicTask = periodicTask{cfg.Interval, log, counter(reg, "vitrine_maintenance_cleaner_errors_total", "Scans that failed."), c.scan}
 	return c
 }
 

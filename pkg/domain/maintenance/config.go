@@ -62,7 +62,7 @@ func checkScan(check *fault.Checker, interval time.Duration, batch int) {
 type AuditorConfig struct {
 	Enabled        bool          `env:"ENABLED" envDefault:"true" desc:"compare the bucket with the rows, one batch at a time"`
 	Interval       time.Duration `env:"INTERVAL" envDefault:"1m" desc:"between two scans, over all instances"`
-	Rest           time.Duration `env:"REST" envDefault:"6h" desc:"pause after the whole bucket, or all rows, are scanned"`
+	Pause          time.Duration `env:"PAUSE" envDefault:"6h" desc:"pause after the whole bucket, or all rows, are scanned"`
 	Batch          int           `env:"BATCH" envDefault:"5000" desc:"objects that a scan of the bucket lists"`
 	Rows           int           `env:"ROWS" envDefault:"100" desc:"images whose objects a scan of the rows checks"`
 	MinAge         time.Duration `env:"MIN_AGE" envDefault:"24h" desc:"younger objects are never orphans"`
@@ -79,7 +79,7 @@ func (c AuditorConfig) Validate() []fault.Field {
 	check.Range(c.ToleratedShare >= 0 && c.ToleratedShare <= 1, "TOLERATED_SHARE", "a number from 0 to 1") // NaN is wrong
 	check.Range(c.ToleratedCount >= 0, "TOLERATED_COUNT", "must not be below zero")
 	check.Positive("INTERVAL", c.Interval)
-	check.Positive("REST", c.Rest)
+	check.Positive("PAUSE", c.Pause)
 	check.Positive("MIN_AGE", c.MinAge)
 	check.Positive("GRACE", c.Grace)
 	return check.Fields()

@@ -15,7 +15,7 @@ import (
 // objects that were replaced. It marks a deletion as started before it deletes an object, so that no attempt can cancel it
 // any more. It deletes a second time after [GCConfig].SecondPassAfter, for a late upload.
 type GarbageCollector struct {
-	every
+	periodicTask
 	deletions Deletions
 	objects   Objects
 	cfg       GCConfig
@@ -29,7 +29,7 @@ func NewGarbageCollector(deletions Deletions, objects Objects, cfg GCConfig, reg
 		deletions: deletions, objects: objects, cfg: cfg,
 		deleted: counter(reg, "vitrine_maintenance_gc_prefixes_deleted_total", "Deleted prefixes, each counted twice."),
 	}
-	g.every = every{cfg.Interval, log, counter(reg, "vitrine_maintenance_gc_errors_total", "Scans that failed."), g.scan}
+	g.periodicTask = periodicTask{cfg.Interval, log, counter(reg, "vitrine_maintenance_gc_errors_total", "Scans that failed."), g.scan}
 	return g
 }
 

@@ -25,8 +25,8 @@ type Deletions interface {
 	Remove(ctx context.Context, prefix string) error
 }
 
-// StaleJobs finds images whose jobs are overdue.
-type StaleJobs interface {
+// OverdueJobs finds images whose jobs are overdue.
+type OverdueJobs interface {
 	// OverdueImages returns up to limit images that are queued or in work and were due more than overdue ago, oldest first.
 	OverdueImages(ctx context.Context, limit int, overdue time.Duration) ([]ImageRef, error)
 }
@@ -36,8 +36,8 @@ type Republisher interface {
 	Republish(ctx context.Context, product catalog.ProductID, image catalog.ImageID, overdue time.Duration) error
 }
 
-// Retention removes rows that are no longer needed.
-type Retention interface {
+// Purger removes rows that are no longer needed.
+type Purger interface {
 	// PurgeDeleted removes up to limit products that were deleted more than after ago, with the rows of their images, and
 	// returns how many products.
 	PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error)

@@ -14,21 +14,21 @@ import (
 // Rescuer publishes overdue jobs again. The new message has the same job id, so the outbox has at most one copy of it, and
 // only one worker can begin the job, even when several rescuers run.
 type Rescuer struct {
-	every
-	jobs        StaleJobs
+	periodicTask
+	jobs        OverdueJobs
 	catalog     Republisher
 	cfg         RescuerConfig
 	republished prometheus.Counter
 }
 
 // NewRescuer returns a Rescuer and registers its metrics with reg.
-func NewRescuer(jobs StaleJobs, republisher Republisher, cfg RescuerConfig, reg prometheus.Registerer, log *zap.Logger,
+func NewRescuer(jobs OverdueJobs, republisher Republisher, cfg RescuerConfig, reg prometheus.Registerer, log *zap.Logger,
 ) *Rescuer {
 	r := &Rescuer{
 		jobs: jobs, catalog: republisher, cfg: cfg,
 		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Overdue jobs that were published again."),
 	}
-	r.every = every{cfg.Interval, log, counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed."), r.scan}
+	r.periodicTask = periodicTask{cfg.Interval, log, counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed."), r.scan}
 	return r
 }
 

@@ -88,7 +88,7 @@ func (s *system) startMaintenance() {
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: s.Store, References: s.Store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
 	}, maintenance.AuditorConfig{
-		Enabled: true, Interval: interval, Rest: interval, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
+		Enabled: true, Interval: interval, Pause: interval, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
 		ToleratedShare: 1,
 	}, prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(s.Context())

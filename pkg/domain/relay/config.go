@@ -6,15 +6,15 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Config sets the size and the rate of the relay's rounds.
+// Config sets the size and the rate of the relay's batches.
 type Config struct {
-	Batch  int           `env:"BATCH" envDefault:"500" desc:"maximum messages of one round"`
+	Batch  int           `env:"BATCH" envDefault:"500" desc:"maximum messages of one batch"`
 	Rate   int           `env:"RATE" envDefault:"2000" desc:"maximum messages a second; bursts of two seconds, at least a batch; 0: no limit"`
-	Poll   time.Duration `env:"POLL" envDefault:"150ms" desc:"pause between rounds without new messages, plus or minus a third"`
+	Poll   time.Duration `env:"POLL" envDefault:"150ms" desc:"pause between batches without new messages, plus or minus a third"`
 	Sample time.Duration `env:"SAMPLE" envDefault:"5s" desc:"interval of the measurement of the outbox's depth"`
 }
 
-// The bounds of Config: a batch must fit into the five seconds of a round.
+// The bounds of Config: a batch must end within five seconds.
 const (
 	maxBatch  = 10_000
 	minPoll   = 10 * time.Millisecond

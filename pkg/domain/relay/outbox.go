@@ -14,17 +14,17 @@ type Outbox interface {
 	// seconds. Drain returns after publish.
 	//
 	// A row with an error is due again after a backoff; after maxTries tries it is parked. An error of kind fault.Unavailable
-	// counts no try, because it is about Kafka and not about the row: else an outage would park the whole outbox. If the round
+	// counts no try, because it is about Kafka and not about the row: else an outage would park the whole outbox. If the batch
 	// published no message, such a row does not change. If it published one, only the partition of the row is unavailable, and
 	// the row is due again about five seconds later, so that rows that cannot be sent do not block others.
-	Drain(ctx context.Context, limit int, publish func(context.Context, []event.Message) []error) (Drained, error)
+	PublishBatch(ctx context.Context, limit int, publish func(context.Context, []event.Message) []error) (BatchResult, error)
 
 	// Depth counts the rows of the outbox.
 	Depth(ctx context.Context) (Depth, error)
 }
 
-// Drained is the result of one round.
-type Drained struct {
+// BatchResult is the result of one batch.
+type BatchResult struct {
 	Claimed   int
 	Published int
 	Refused   int // each counts one try; rows not sent because Kafka is unavailable are not included

@@ -19,7 +19,7 @@ const (
 	maxBackoff   = 5 * time.Second
 
 	// roundTimeout is above the outbox's own limit of five seconds, and applies only if the database does not enforce that.
-	roundTimeout  = 8 * time.Second
+	batchTimeout  = 8 * time.Second
 	sampleTimeout = 3 * time.Second
 
 	burstSeconds = 2 // the burst of the rate limit, in seconds of the rate
@@ -45,7 +45,7 @@ func New(outbox Outbox, publisher Publisher, config Config, reg prometheus.Regis
 	}
 }
 
-// newLimiter returns the limit of messages a second. The burst is at least a batch, because a full round waits for a whole
+// newLimiter returns the limit of messages a second. The burst is at least a batch, because a full batch waits for a whole
 // batch, and rate.Limiter returns an error for more than its burst.
 func newLimiter(c Config) *rate.Limiter {
 	if c.Rate == 0 {
@@ -54,8 +54,8 @@ func newLimiter(c Config) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(c.Rate), max(burstSeconds*c.Rate, c.Batch))
 }
 
-// Wake starts a round without waiting for the next poll. It never blocks. Several calls before a round start one round; a
-// call during a round starts another. It does not shorten the pause after a failed round.
+// Wake starts a batch without waiting for the next poll. It never blocks. Several calls before a batch start one batch; a
+// call during a batch starts another. It does not shorten the pause after a failed batch.
 func (r *Relay) Wake() {
 	select {
 	case r.wake <- struct{}{}:
@@ -63,14 +63,14 @@ func (r *Relay) Wake() {
 	}
 }
 
-// Run publishes until ctx ends. It then finishes the current round and returns nil.
+// Run publishes until ctx ends. It then finishes the current batch and returns nil.
 func (r *Relay) Run(ctx context.Context) error {
 	var sampling sync.WaitGroup
 	sampling.Go(func() { r.sample(ctx) })
 	defer sampling.Wait()
 	state := stateLog{log: r.log, what: "relaying"}
 	for failures := 0; ctx.Err() == nil; {
-		err := r.drainBacklog(ctx)
+		err := r.publishBacklog(ctx)
 		state.report(err)
 		if err != nil {
 			failures++
@@ -83,10 +83,10 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// drainBacklog runs rounds until one claims less than a batch or fails, or ctx ends.
-func (r *Relay) drainBacklog(ctx context.Context) error {
+// publishBacklog runs batches until one claims less than a batch or fails, or ctx ends.
+func (r *Relay) publishBacklog(ctx context.Context) error {
 	for {
-		full, err := r.drain(ctx)
+		full, err := r.publishBatch(ctx)
 		if err != nil || !full {
 			return err
 		}
@@ -118,7 +118,7 @@ func (r *Relay) logResults(messages []event.Message, results []error) (outage er
 	return nil
 }
 
-// logPartial logs, at most once a minute, that some messages of a round could not be sent.
+// logPartial logs, at most once a minute, that some messages of a batch could not be sent.
 func (r *Relay) logPartial(err error) {
 	if err == nil || time.Since(r.partialLogged) < time.Minute {
 		return

@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// outbox is an Outbox in memory, for one round at a time. It follows the rules of the real one: acknowledged messages go,
+// outbox is an Outbox in memory, for one batch at a time. It follows the rules of the real one: acknowledged messages go,
 // refused messages are parked, and messages that meet an outage stay.
 type outbox struct {
 	mu       sync.Mutex
@@ -37,9 +37,9 @@ type outbox struct {
 	depth    func() relay.Depth // nil: from due
 	depthErr error
 
-	rate   int // of the relay
-	rounds []time.Time
-	inside func() // called in each round after the claim
+	rate    int // of the relay
+	batches []time.Time
+	inside  func() // called in each batch after the claim
 }
 
 func (o *outbox) add(n int) {
@@ -54,34 +54,34 @@ func (o *outbox) add(n int) {
 func (o *outbox) claim(limit int) []event.Message {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.rounds = append(o.rounds, time.Now())
+	o.batches = append(o.batches, time.Now())
 	return slices.Clone(o.due[:min(limit, len(o.due))])
 }
 
-func (o *outbox) Drain(
+func (o *outbox) PublishBatch(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
-) (relay.Drained, error) {
+) (relay.BatchResult, error) {
 	claimed := o.claim(limit)
 	o.mu.Lock()
 	failure, inside := o.fail, o.inside
 	o.mu.Unlock()
 	if failure != nil {
-		return relay.Drained{}, failure
+		return relay.BatchResult{}, failure
 	}
 	if inside != nil {
 		inside()
 	}
 	if len(claimed) == 0 {
-		return relay.Drained{}, nil
+		return relay.BatchResult{}, nil
 	}
 	results := publish(ctx, claimed)
 	return o.apply(claimed, results)
 }
 
-func (o *outbox) apply(claimed []event.Message, results []error) (relay.Drained, error) {
+func (o *outbox) apply(claimed []event.Message, results []error) (relay.BatchResult, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	drained := relay.Drained{Claimed: len(claimed)}
+	drained := relay.BatchResult{Claimed: len(claimed)}
 	removed := map[string]bool{}
 	var first error
 	for i, err := range results {
@@ -123,17 +123,17 @@ func (o *outbox) waiting() int {
 	return len(o.due)
 }
 
-// starts returns the start time of each round.
+// starts returns the start time of each batch.
 func (o *outbox) starts() []time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.Clone(o.rounds)
+	return slices.Clone(o.batches)
 }
 
 func (o *outbox) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.rounds)
+	return len(o.batches)
 }
 
 // publisher is a Publisher with a latency and configured results.
@@ -207,7 +207,7 @@ func TestRun(t *testing.T) {
 	t.Run("outbox_is_polled", testRunOutboxIsPolled)
 	t.Run("unavailable_partition_delays_no_other", testRunUnavailablePartitionDelaysNoOther)
 	t.Run("refused_message_delays_no_other", testRunRefusedMessageDelaysNoOther)
-	t.Run("panic_of_a_round_reaches_the_caller", testRunPanicOfARoundReachesTheCaller)
+	t.Run("panic_of_a_batch_reaches_the_caller", testRunPanicOfABatchReachesTheCaller)
 }
 
 func testRunFullBatchesFollowWithoutAPause(t *testing.T) {
@@ -231,7 +231,7 @@ func testRunOutboxIsPolled(t *testing.T) {
 		r := start(t, box, &publisher{})
 		advance(10 * time.Second)
 		if got := box.count(); got < 50 || got > 101 {
-			t.Errorf("rounds in 10 s: got %d, want 50 to 101 (every 100 to 200 ms)", got)
+			t.Errorf("batches in 10 s: got %d, want 50 to 101 (every 100 to 200 ms)", got)
 		}
 		starts := box.starts()
 		for i, at := range starts[1:] {
@@ -245,11 +245,11 @@ func testRunOutboxIsPolled(t *testing.T) {
 
 func TestWake(t *testing.T) {
 	t.Parallel()
-	t.Run("starts_a_round", testWakeStartsARound)
+	t.Run("starts_a_batch", testWakeStartsABatch)
 	t.Run("during_a_round_starts_another", testWakeDuringARoundStartsAnother)
 }
 
-func testWakeStartsARound(t *testing.T) {
+func testWakeStartsABatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
@@ -261,10 +261,10 @@ func testWakeStartsARound(t *testing.T) {
 		}
 		synctest.Wait()
 		if got := box.count(); got != before+1 && got != before+2 {
-			t.Errorf("rounds after five wakes: got %d more, want 1 or 2", got-before)
+			t.Errorf("batches after five wakes: got %d more, want 1 or 2", got-before)
 		}
 		if at := box.starts()[before]; !at.Equal(time.Now()) {
-			t.Errorf("the round started %s after the wake", time.Until(at))
+			t.Errorf("the batch started %s after the wake", time.Until(at))
 		}
 		r.end()
 	})
@@ -277,13 +277,13 @@ func testWakeDuringARoundStartsAnother(t *testing.T) {
 		pub := &publisher{latency: 50 * time.Millisecond}
 		box.add(1)
 		r := start(t, box, pub)
-		advance(10 * time.Millisecond) // the first round is publishing
+		advance(10 * time.Millisecond) // the first batch is publishing
 		box.add(1)
 		r.Wake()
 		advance(41 * time.Millisecond) // it is over
 		synctest.Wait()
 		if got := box.count(); got != 2 {
-			t.Errorf("rounds right after the first one: got %d, want 2", got)
+			t.Errorf("batches right after the first one: got %d, want 2", got)
 		}
 		r.end()
 	})
@@ -311,7 +311,7 @@ func testRateBacklogIsLimitedAfterTheBurst(t *testing.T) {
 		synctest.Wait()
 		for second := range 10 {
 			if got, want := box.waiting(), 1000-100*second; got > want || got < want-20 {
-				t.Errorf("waiting of a backlog after %d s: got %d, want %d or up to two rounds less", second, got, want)
+				t.Errorf("waiting of a backlog after %d s: got %d, want %d or up to two batches less", second, got, want)
 			}
 			advance(time.Second)
 		}
@@ -342,7 +342,7 @@ func testRateBatchLargerThanTheBurst(t *testing.T) {
 func TestStop(t *testing.T) {
 	t.Parallel()
 	t.Run("does_not_wait_for_the_rate", testStopDoesNotWaitForTheRate)
-	t.Run("finishes_the_round", testStopFinishesTheRound)
+	t.Run("finishes_the_batch", testStopFinishesTheBatch)
 	t.Run("hanging_round_times_out", testStopHangingRoundTimesOut)
 }
 
@@ -361,7 +361,7 @@ func testStopDoesNotWaitForTheRate(t *testing.T) {
 	})
 }
 
-func testRunPanicOfARoundReachesTheCaller(t *testing.T) {
+func testRunPanicOfABatchReachesTheCaller(t *testing.T) {
 	t.Parallel()
 	box := &outbox{inside: func() { panic("test panic") }}
 	r := relay.New(box, &publisher{}, relay.Config{Batch: 1, Poll: time.Second, Sample: time.Second}, prometheus.NewRegistry(),
@@ -370,7 +370,7 @@ func testRunPanicOfARoundReachesTheCaller(t *testing.T) {
 	defer stop()
 	defer func() {
 		p, stack := fmt.Sprint(recover()), string(debug.Stack())
-		if p != "test panic" || !strings.Contains(stack, "relay.(*Relay).drain") {
+		if p != "test panic" || !strings.Contains(stack, "relay.(*Relay).publishBatch") {
 			t.Errorf("got %s, want the panic with its stack:\n%s", p, stack)
 		}
 	}()
@@ -396,7 +396,7 @@ func testOutageKafkaIsDown(t *testing.T) {
 			r.Wake()
 		}
 		if got := box.count(); got < 12 || got > 32 {
-			t.Errorf("rounds in a minute without Kafka: got %d, want 12 to 32", got)
+			t.Errorf("batches in a minute without Kafka: got %d, want 12 to 32", got)
 		}
 		starts := box.starts()
 		last := starts[len(starts)-1].Sub(starts[len(starts)-2])
@@ -458,7 +458,7 @@ func testOutageDatabaseIsDown(t *testing.T) {
 		r := start(t, box, &publisher{})
 		advance(time.Minute)
 		if got := box.count(); got > 32 {
-			t.Errorf("rounds in a minute without the database: got %d, want at most 32", got)
+			t.Errorf("batches in a minute without the database: got %d, want at most 32", got)
 		}
 		box.set(func() { box.fail = nil })
 		advance(6 * time.Second)
@@ -501,7 +501,7 @@ vitrine_relay_refused_total 1
 # HELP vitrine_relay_parked_total Messages that were parked after their last try.
 # TYPE vitrine_relay_parked_total counter
 vitrine_relay_parked_total 1
-# HELP vitrine_relay_batches_total Rounds that claimed messages or failed, by result: ok, failed.
+# HELP vitrine_relay_batches_total Batches that claimed messages or failed, by result: ok, failed.
 # TYPE vitrine_relay_batches_total counter
 vitrine_relay_batches_total{result="ok"} 3
 `, "vitrine_relay_published_total", "vitrine_relay_refused_total", "vitrine_relay_parked_total",
@@ -510,7 +510,7 @@ vitrine_relay_batches_total{result="ok"} 3
 	})
 }
 
-func testStopFinishesTheRound(t *testing.T) {
+func testStopFinishesTheBatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		box := &outbox{}
@@ -521,7 +521,7 @@ func testStopFinishesTheRound(t *testing.T) {
 		r.stop()
 		<-r.done
 		if got, want := fmt.Sprint(pub.sent, pub.ended), "[10] [<nil>]"; got != want {
-			t.Errorf("batches and their contexts: got %s, want %s: the round completes and no other starts", got, want)
+			t.Errorf("batches and their contexts: got %s, want %s: the batch completes and no other starts", got, want)
 		}
 	})
 }
@@ -548,11 +548,11 @@ func testStopHangingRoundTimesOut(t *testing.T) {
 // hangingOutbox is an Outbox that returns only when its context ends.
 type hangingOutbox struct{}
 
-func (*hangingOutbox) Drain(
+func (*hangingOutbox) PublishBatch(
 	ctx context.Context, _ int, _ func(context.Context, []event.Message) []error,
-) (relay.Drained, error) {
+) (relay.BatchResult, error) {
 	<-ctx.Done()
-	return relay.Drained{}, ctx.Err()
+	return relay.BatchResult{}, ctx.Err()
 }
 
 func (*hangingOutbox) Depth(ctx context.Context) (relay.Depth, error) {

@@ -16,17 +16,17 @@ import (
 
 // The dependencies that every image needs.
 const (
-	Postgres = "postgres"
-	S3       = "s3"
-	Encoder  = "codec"
+	DependencyPostgres = "postgres"
+	DependencyS3       = "s3"
+	DependencyCodec    = "codec"
 )
 
-// Breakers are circuit breakers, one for each dependency. They stop the intake of requests while a dependency is down, so
+// Breakers are circuit breakers, one for each dependency. They stop the intake of jobs while a dependency is down, so
 // that sources are not downloaded for attempts that must fail. A breaker opens when one probe fails, or after
 // [BreakerConfig].Faults consecutive faults of the dependency in attempts: a store may answer probes and refuse writes.
 //
-// While a breaker is open the worker accepts no request. Running attempts continue; the fault costs them no attempt. A
-// successful probe makes the breaker half open, and the worker accepts requests. The next fault opens it again, each time
+// While a breaker is open the worker accepts no job. Running attempts continue; the fault costs them no attempt. A
+// successful probe makes the breaker half open, and the worker accepts jobs. The next fault opens it again, each time
 // for twice as long; the next success closes it.
 type Breakers struct {
 	cfg     BreakerConfig
@@ -140,10 +140,10 @@ func (b *Breakers) observeCodec(err error) {
 	switch f := media.FailureOf(err); {
 	case f != nil && f.Code == media.CodecUnavailable:
 		if !errors.Is(err, context.Canceled) {
-			b.Report(Encoder, err)
+			b.Report(DependencyCodec, err)
 		}
 	case err == nil, f != nil:
-		b.Report(Encoder, nil)
+		b.Report(DependencyCodec, nil)
 	}
 }
 

@@ -82,8 +82,8 @@ func runBreakers(t *testing.T, do func(deps *dependencies, c *worker.Breakers, r
 		deps := &dependencies{errs: map[string]error{}, hangs: map[string]bool{}, start: time.Now()}
 		reg := prometheus.NewRegistry()
 		c := worker.NewBreakers(breakerConfig(), reg, zap.NewNop(),
-			worker.Probe{Dependency: worker.Postgres, Check: deps.probe(worker.Postgres)},
-			worker.Probe{Dependency: worker.S3, Check: deps.probe(worker.S3)})
+			worker.Probe{Dependency: worker.DependencyPostgres, Check: deps.probe(worker.DependencyPostgres)},
+			worker.Probe{Dependency: worker.DependencyS3, Check: deps.probe(worker.DependencyS3)})
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- c.Run(ctx, deps) }()
@@ -125,12 +125,12 @@ func testBreakersFailedProbeOpens(t *testing.T) {
 	t.Parallel()
 	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
 		advance(time.Second)
-		deps.setErr(worker.S3, errDown)
+		deps.setErr(worker.DependencyS3, errDown)
 		advance(6 * time.Second)
 		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); got != 1 {
 			t.Errorf("%v breakers are open, want one", got)
 		}
-		deps.setErr(worker.S3, nil)
+		deps.setErr(worker.DependencyS3, nil)
 		advance(6 * time.Second)
 		deps.wantCalls(t, "pause 2s", "resume 8s")
 		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); got != 0 {
@@ -142,11 +142,11 @@ func testBreakersFailedProbeOpens(t *testing.T) {
 func testBreakersFailedProbeOpensAHalfOpenOne(t *testing.T) {
 	t.Parallel()
 	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
-		deps.setErr(worker.S3, errDown)
+		deps.setErr(worker.DependencyS3, errDown)
 		advance(3 * time.Second)
-		deps.setErr(worker.S3, nil)
+		deps.setErr(worker.DependencyS3, nil)
 		advance(2 * time.Second) // no operation has closed it since
-		deps.setErr(worker.S3, errDown)
+		deps.setErr(worker.DependencyS3, errDown)
 		advance(2 * time.Second)
 		deps.wantCalls(t, "pause 2s", "resume 4s", "pause 6s")
 		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
@@ -158,12 +158,12 @@ func testBreakersFailedProbeOpensAHalfOpenOne(t *testing.T) {
 func testBreakersIntakeResumesWhenAllAreClosed(t *testing.T) {
 	t.Parallel()
 	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, reg *prometheus.Registry) {
-		deps.setErr(worker.S3, errDown)
-		deps.setErr(worker.Postgres, errDown)
+		deps.setErr(worker.DependencyS3, errDown)
+		deps.setErr(worker.DependencyPostgres, errDown)
 		advance(3 * time.Second)
-		deps.setErr(worker.S3, nil)
+		deps.setErr(worker.DependencyS3, nil)
 		advance(2 * time.Second)
-		deps.setErr(worker.Postgres, nil)
+		deps.setErr(worker.DependencyPostgres, nil)
 		advance(2 * time.Second)
 		deps.wantCalls(t, "pause 2s", "resume 6s")
 		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_opened_total"); got != 2 {
@@ -176,26 +176,26 @@ func testBreakersHangingProbeDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	runBreakers(t, func(deps *dependencies, _ *worker.Breakers, _ *prometheus.Registry) {
 		deps.mu.Lock()
-		deps.hangs[worker.Postgres] = true
+		deps.hangs[worker.DependencyPostgres] = true
 		deps.mu.Unlock()
 		advance(3 * time.Second)
-		deps.setErr(worker.S3, errDown)
+		deps.setErr(worker.DependencyS3, errDown)
 		advance(2 * time.Second)
 		deps.wantCalls(t, "pause 4s") // because of S3: the probe of Postgres has not timed out
-		deps.setErr(worker.S3, nil)
+		deps.setErr(worker.DependencyS3, nil)
 		advance(3 * time.Second)
 		deps.wantCalls(t, "pause 4s", "resume 6s", "pause 7s") // the probe of Postgres times out after five seconds
 		deps.mu.Lock()
-		deps.hangs[worker.Postgres] = false // the next probe succeeds, an interval later
+		deps.hangs[worker.DependencyPostgres] = false // the next probe succeeds, an interval later
 		deps.mu.Unlock()
 		advance(2 * time.Second)
 		deps.wantCalls(t, "pause 4s", "resume 6s", "pause 7s", "resume 9s")
 		deps.mu.Lock()
-		deps.hangs[worker.Postgres] = true
+		deps.hangs[worker.DependencyPostgres] = true
 		deps.mu.Unlock()
 		advance(10 * time.Second)
 		deps.mu.Lock()
-		deps.hangs[worker.Postgres] = false
+		deps.hangs[worker.DependencyPostgres] = false
 		deps.mu.Unlock()
 		advance(10 * time.Second)
 		if deps.isPaused() {
@@ -210,12 +210,12 @@ func testBreakersConsecutiveFaultsOpenForLongerEachTime(t *testing.T) {
 		advance(time.Second)
 		fail := func(n int) {
 			for range n {
-				c.Report(worker.S3, errDown)
+				c.Report(worker.DependencyS3, errDown)
 			}
 			synctest.Wait()
 		}
 		fail(2)
-		c.Report(worker.S3, nil) // not consecutive
+		c.Report(worker.DependencyS3, nil) // not consecutive
 		fail(2)
 		deps.wantCalls(t)
 		fail(3)                   // the first opens it, the others are of attempts that were running
@@ -227,7 +227,7 @@ func testBreakersConsecutiveFaultsOpenForLongerEachTime(t *testing.T) {
 		advance(10 * time.Second)
 		fail(1) // the maximum of 10 s: until 40 s
 		advance(11 * time.Second)
-		c.Report(worker.S3, nil)
+		c.Report(worker.DependencyS3, nil)
 		fail(2)
 		deps.wantCalls(t, "pause 1s", "resume 4s", "pause 5s", "resume 10s", "pause 20s", "resume 28s", "pause 30s", "resume 40s")
 		fail(1) // the third consecutive fault; the pause is short, because the breaker had closed
@@ -277,17 +277,17 @@ func TestBreakersObserve(t *testing.T) {
 		err        error
 		opens      bool
 	}{
-		"store_is_down":             {worker.S3, (*fixture).failPut, errDown, true},
-		"store_hangs":               {worker.S3, (*fixture).failPut, context.DeadlineExceeded, true},
-		"stopped_during_an_upload":  {worker.S3, (*fixture).failPut, stopped, false},
-		"unclassified_error":        {worker.S3, (*fixture).failPut, errors.New("bad prefix"), false},
-		"codec_unavailable":         {worker.Encoder, (*fixture).failRender, media.Fail(media.CodecUnavailable, "no", nil), true},
-		"codec_crashed":             {worker.Encoder, (*fixture).failRender, media.Fail(media.CodecCrashed, "no", nil), false},
-		"stopped_during_rendering":  {worker.Encoder, (*fixture).failRender, context.Canceled, false},
-		"database_is_down":          {worker.Postgres, (*fixture).failRecord, errDown, true},
-		"superseded_outcome":        {worker.Postgres, (*fixture).failRecord, catalog.ErrSuperseded, false},
-		"database_is_down_at_begin": {worker.Postgres, (*fixture).failBegin, errDown, true},
-		"done_job":                  {worker.Postgres, (*fixture).failBegin, catalog.ErrDone, false},
+		"store_is_down":             {worker.DependencyS3, (*fixture).failPut, errDown, true},
+		"store_hangs":               {worker.DependencyS3, (*fixture).failPut, context.DeadlineExceeded, true},
+		"stopped_during_an_upload":  {worker.DependencyS3, (*fixture).failPut, stopped, false},
+		"unclassified_error":        {worker.DependencyS3, (*fixture).failPut, errors.New("bad prefix"), false},
+		"codec_unavailable":         {worker.DependencyCodec, (*fixture).failRender, media.Fail(media.CodecUnavailable, "no", nil), true},
+		"codec_crashed":             {worker.DependencyCodec, (*fixture).failRender, media.Fail(media.CodecCrashed, "no", nil), false},
+		"stopped_during_rendering":  {worker.DependencyCodec, (*fixture).failRender, context.Canceled, false},
+		"database_is_down":          {worker.DependencyPostgres, (*fixture).failRecord, errDown, true},
+		"superseded_outcome":        {worker.DependencyPostgres, (*fixture).failRecord, catalog.ErrSuperseded, false},
+		"database_is_down_at_begin": {worker.DependencyPostgres, (*fixture).failBegin, errDown, true},
+		"done_job":                  {worker.DependencyPostgres, (*fixture).failBegin, catalog.ErrDone, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -296,8 +296,8 @@ func TestBreakersObserve(t *testing.T) {
 			healthy := func(context.Context) error { return nil }
 			cfg := breakerConfig()
 			cfg.Faults = 1
-			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.Postgres, Check: healthy},
-				worker.Probe{Dependency: worker.S3, Check: healthy}, worker.Probe{Dependency: worker.Encoder, Check: healthy})
+			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.DependencyPostgres, Check: healthy},
+				worker.Probe{Dependency: worker.DependencyS3, Check: healthy}, worker.Probe{Dependency: worker.DependencyCodec, Check: healthy})
 			w.useBreakers(c)
 			if err := w.Handle(t.Context(), w.message()); err != nil || openBreakers(t, reg) != "" {
 				t.Fatalf("an image without a fault: got %v, open: %q", err, openBreakers(t, reg))
@@ -341,7 +341,7 @@ func TestBreakersWithObjectStore(t *testing.T) {
 	cfg := breakerConfig()
 	cfg.Interval = 20 * time.Millisecond
 	c := worker.NewBreakers(cfg, prometheus.NewRegistry(), zap.NewNop(),
-		worker.Probe{Dependency: worker.S3, Check: bucket.Ping})
+		worker.Probe{Dependency: worker.DependencyS3, Check: bucket.Ping})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- c.Run(ctx, deps) }()

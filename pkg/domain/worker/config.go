@@ -9,20 +9,20 @@ import (
 // Config bounds the concurrency of a worker, and the time of its steps.
 type Config struct {
 	Concurrency    int           `env:"CONCURRENCY" envDefault:"0" desc:"images processed at a time; 0: two per codec process"`
-	StoreBudget    time.Duration `env:"STORE_BUDGET" envDefault:"30s" desc:"maximum time to store an image, retries included"`
+	StoreTimeout   time.Duration `env:"STORE_TIMEOUT" envDefault:"30s" desc:"maximum time to store an image, retries included"`
 	OutcomeTimeout time.Duration `env:"OUTCOME_TIMEOUT" envDefault:"5s" desc:"maximum time to record an outcome in Postgres"`
-	DeferWait      time.Duration `env:"DEFER_WAIT" envDefault:"5s" desc:"delay after a deferrable failure; half is random"`
-	BusyWait       time.Duration `env:"BUSY_WAIT" envDefault:"1s" desc:"delay if the host has no free slot; half is random"`
+	DeferDelay     time.Duration `env:"DEFER_DELAY" envDefault:"5s" desc:"delay after a deferrable failure; half is random"`
+	BusyDelay      time.Duration `env:"BUSY_DELAY" envDefault:"1s" desc:"delay if the host has no free slot; half is random"`
 }
 
 // Validate returns every wrong field.
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Range(c.Concurrency >= 0 && c.Concurrency <= 1024, "CONCURRENCY", "a number from 0 to 1024")
-	check.Positive("STORE_BUDGET", c.StoreBudget)
+	check.Positive("STORE_TIMEOUT", c.StoreTimeout)
 	check.Positive("OUTCOME_TIMEOUT", c.OutcomeTimeout)
-	check.Positive("DEFER_WAIT", c.DeferWait)
-	check.Positive("BUSY_WAIT", c.BusyWait)
+	check.Positive("DEFER_DELAY", c.DeferDelay)
+	check.Positive("BUSY_DELAY", c.BusyDelay)
 	return check.Fields()
 }
 

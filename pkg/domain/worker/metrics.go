@@ -20,7 +20,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_worker_images_in_flight", Help: "Images that this worker is processing.",
 		}),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_worker_outcomes_total", Help: "Handled requests by outcome and error code (empty if ready).",
+			Name: "vitrine_worker_outcomes_total", Help: "Handled jobs by outcome and error code (empty if ready).",
 		}, []string{"outcome", "code"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",

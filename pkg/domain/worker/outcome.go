@@ -12,7 +12,7 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// outcome is how a request ended.
+// outcome is how the handling of a job ended.
 type outcome string
 
 // The outcomes.
@@ -41,7 +41,7 @@ func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
 	}
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
-	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Job, w.Pipeline().Spec().Retry, w.wait(f.Code)))
+	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Job, w.Pipeline().Spec().Retry, w.delay(f.Code)))
 }
 
 // report records the outcome that follows from the result of process. ctx ends when the process stops.
@@ -75,16 +75,16 @@ func (w *Worker) recordFailure(ctx context.Context, t *task, f *media.Failure) (
 	case retried:
 		err = w.Catalog.Retry(ctx, t.attempt, f, policy)
 	default:
-		err = w.Catalog.Defer(ctx, t.attempt, f, policy, w.wait(f.Code))
+		err = w.Catalog.Defer(ctx, t.attempt, f, policy, w.delay(f.Code))
 	}
 	return w.logOutcome(t, then, f, err)
 }
 
-func (w *Worker) wait(code media.Code) time.Duration {
+func (w *Worker) delay(code media.Code) time.Duration {
 	if code == media.HostBusy {
-		return w.cfg.BusyWait
+		return w.cfg.BusyDelay
 	}
-	return w.cfg.DeferWait
+	return w.cfg.DeferDelay
 }
 
 // release ends the attempt without counting it. It returns cause, so that the message is delivered again.
@@ -103,7 +103,7 @@ func (w *Worker) outcomeContext(ctx context.Context) (context.Context, context.C
 // to be delivered again.
 func (w *Worker) logOutcome(t *task, then outcome, f *media.Failure, err error) error {
 	log := t.log.With(zap.Duration("duration", w.Now().Sub(t.start)))
-	w.Breakers.observe(Postgres, err)
+	w.Breakers.observe(DependencyPostgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrSuperseded):
 		w.metrics.outcome(superseded, "")

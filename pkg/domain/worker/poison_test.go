@@ -140,7 +140,7 @@ func TestBreakersObserveSafeMode(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	cfg := breakerConfig()
 	cfg.Faults = 1
-	c := worker.NewBreakers(cfg, reg, newFixture(t).deps.Log, worker.Probe{Dependency: worker.Encoder})
+	c := worker.NewBreakers(cfg, reg, newFixture(t).deps.Log, worker.Probe{Dependency: worker.DependencyCodec})
 	w := newFixture(t)
 	w.withPoison("ab")
 	w.renderSafe = func(context.Context, []byte, pipeline.Spec) (media.Rendered, error) {
@@ -150,7 +150,7 @@ func TestBreakersObserveSafeMode(t *testing.T) {
 	if err := w.Handle(t.Context(), w.message()); err != nil {
 		t.Error(err)
 	}
-	if got := openBreakers(t, reg); got != worker.Encoder {
+	if got := openBreakers(t, reg); got != worker.DependencyCodec {
 		t.Errorf("open: %q, want the codec", got)
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // Source downloads images.
 type Source interface {
-	// Fetch downloads at most maxBytes bytes from url. The caller drops the body as soon as it is no longer used: its memory
+	// Fetch downloads at most maxBytes bytes from url. The caller discards the body as soon as it is no longer used: its memory
 	// counts against a budget that other downloads wait for. Errors are *media.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
 }
@@ -23,8 +23,8 @@ type Download struct {
 	Release func() // called when Body is no longer used, possibly more than once; may be nil
 }
 
-// Drop releases the body. It may be called more than once.
-func (d *Download) Drop() {
+// Discard releases the body. It may be called more than once.
+func (d *Download) Discard() {
 	d.Body = nil
 	if d.Release != nil {
 		d.Release()

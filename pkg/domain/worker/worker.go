@@ -77,7 +77,7 @@ func Check(m event.Message) error {
 	return err
 }
 
-// OrderingKey returns the image id of a request, or "" if m cannot be decoded. Messages with equal keys must not be handled
+// OrderingKey returns the image id of a job, or "" if m cannot be decoded. Messages with equal keys must not be handled
 // at the same time in one process.
 func OrderingKey(m event.Message) string {
 	req, err := event.Decode[event.ImageRequested](m)
@@ -87,14 +87,14 @@ func OrderingKey(m event.Message) string {
 	return fmt.Sprint(req.ImageID)
 }
 
-// Handle handles one request. It returns nil when the request is complete, also when the image failed, and an error when the
+// Handle handles one job. It returns nil when the job is complete, also when the image failed, and an error when the
 // message has to be delivered again. When ctx ends, the attempt is released.
 func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	t, err := w.newTask(m)
 	if err != nil {
 		return err
 	}
-	defer func() { w.isolation.Release(t.shares); t.hostSlot() }()
+	defer func() { w.isolation.Release(t.shares); t.releaseHost() }()
 	if err := w.admit(ctx, t); err != nil {
 		return w.postpone(ctx, t, err)
 	}
@@ -107,15 +107,15 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	return w.report(ctx, t, w.process(ctx, t))
 }
 
-// task is a request in Handle, with the resources that it holds.
+// task is a job in Handle, with the resources that it holds.
 type task struct {
 	catalog.Job
 	sourceURL, pipelineHash string
 	attempt                 catalog.Attempt // after begin
-	spec                    pipeline.Spec   // the specification that the request names
-	rules                   pipeline.Fetch  // the rules in force when the request arrived
-	budget                  time.Duration   // of process
-	hostSlot                func()          // releases the host slot; may be called more than once
+	spec                    pipeline.Spec   // the specification that the job names
+	rules                   pipeline.Fetch  // the rules in force when the job arrived
+	timeout                 time.Duration   // of process
+	releaseHost             func()          // releases the host slot; may be called more than once
 	shares                  int64           // of isolation, held
 	start                   time.Time
 	log                     *zap.Logger
@@ -136,18 +136,18 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 			Traceparent: m.Traceparent,
 		},
 		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.Pipeline().Spec().Fetch,
-		hostSlot: func() {}, start: w.Now(), log: log,
+		releaseHost: func() {}, start: w.Now(), log: log,
 	}, nil
 }
 
 // admit acquires what an attempt needs: a host slot, a share of isolation and the specification. A *media.Failure means that
 // the job has to be postponed.
 func (w *Worker) admit(ctx context.Context, t *task) (err error) {
-	free, ok := w.hosts.acquire(host(t.sourceURL), t.rules.PerHost)
+	release, ok := w.hosts.acquire(host(t.sourceURL), t.rules.PerHost)
 	if !ok {
 		return media.Fail(media.HostBusy, "this host has as many downloads as its limit allows", nil)
 	}
-	t.hostSlot = sync.OnceFunc(free)
+	t.releaseHost = sync.OnceFunc(release)
 	if err := w.isolation.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for an isolated attempt: %w", err)
 	}
@@ -156,16 +156,16 @@ func (w *Worker) admit(ctx context.Context, t *task) (err error) {
 		return fmt.Errorf("load pipeline: %w", err)
 	}
 	// The codec process may first render two other images.
-	t.budget = t.rules.Timeout.D() + 3*t.spec.Limits.Deadline.D() + w.cfg.StoreBudget
+	t.timeout = t.rules.Timeout.D() + 3*t.spec.Limits.Deadline.D() + w.cfg.StoreTimeout
 	failpoint.Hit(failpoint.WorkerTaken)
 	return nil
 }
 
 // begin starts an attempt. begun is false if there is nothing to process, or if err is not nil.
 func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
-	// One budget each for the wait for isolation, for process, and for repeated tries to record the outcome.
-	t.attempt, err = w.Catalog.Begin(ctx, t.Job, 3*t.budget)
-	w.Breakers.observe(Postgres, err)
+	// One timeout each for the wait for isolation, for process, and for repeated tries to record the outcome.
+	t.attempt, err = w.Catalog.Begin(ctx, t.Job, 3*t.timeout)
+	w.Breakers.observe(DependencyPostgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrDone):
 		w.metrics.outcome(done, "")
@@ -187,7 +187,7 @@ func (w *Worker) process(ctx context.Context, t *task) error {
 			return err
 		}
 	}
-	work, cancel := context.WithTimeout(ctx, t.budget)
+	work, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	err := w.processImage(work, t)
 	if err != nil && ctx.Err() == nil && media.FailureOf(err) == nil && errors.Is(err, work.Err()) {
@@ -203,7 +203,7 @@ var errNotIsolated = errors.New("wait for isolation")
 func (w *Worker) isolate(ctx context.Context, t *task) error {
 	w.isolation.Release(t.shares)
 	t.shares = 0
-	ctx, cancel := context.WithTimeout(ctx, t.budget)
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	if err := w.isolation.Acquire(ctx, math.MaxInt32); err != nil {
 		return fmt.Errorf("%w: %w", errNotIsolated, err)
@@ -216,12 +216,12 @@ func (w *Worker) isolate(ctx context.Context, t *task) error {
 func (w *Worker) processImage(ctx context.Context, t *task) error {
 	start := w.Now()
 	src, err := w.Source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
-	t.hostSlot()
+	t.releaseHost()
 	elapsed := w.stage("fetch", start)
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
-	defer src.Drop()
+	defer src.Discard()
 	failpoint.Hit(failpoint.WorkerFetched)
 	size := len(src.Body)
 	w.metrics.bytesIn.Add(float64(size))
@@ -229,7 +229,7 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 
 	rendering := w.Now()
 	out, err := w.render(ctx, t, src)
-	src.Drop() // storing the renditions does not need it
+	src.Discard() // storing the renditions does not need it
 	elapsed = w.stage("render", rendering)
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
@@ -271,7 +271,7 @@ func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result
 		try, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.OutcomeTimeout)
 		err := w.Catalog.Finish(try, a, r)
 		cancel()
-		w.Breakers.observe(Postgres, err)
+		w.Breakers.observe(DependencyPostgres, err)
 		if !fault.Is(err, fault.Unavailable) {
 			return err
 		}
@@ -301,7 +301,7 @@ func (w *Worker) store(ctx context.Context, prefix string, files []media.Encoded
 			stored += int64(len(out.Body))
 			g.Go(func() error {
 				err := w.Objects.Put(ctx, key, out.Format.ContentType(), bytes.NewReader(out.Body), int64(len(out.Body)))
-				w.Breakers.observe(S3, err)
+				w.Breakers.observe(DependencyS3, err)
 				return err
 			})
 		}

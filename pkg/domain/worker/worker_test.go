@@ -166,7 +166,7 @@ func testHandleErrorsGivenUpImageIsLoggedAndCounted(t *testing.T) {
 		if len(logged) != 1 || logged[0].ContextMap()["code"] != code || logged[0].ContextMap()["duration"] == nil {
 			t.Errorf("%s: logged %v, want failed with %s", at, logged, code)
 		}
-		want := fmt.Sprintf("# HELP vitrine_worker_outcomes_total Handled requests by outcome and error code (empty if ready).\n"+
+		want := fmt.Sprintf("# HELP vitrine_worker_outcomes_total Handled jobs by outcome and error code (empty if ready).\n"+
 			"# TYPE vitrine_worker_outcomes_total counter\n"+
 			"vitrine_worker_outcomes_total{code=%q,outcome=\"failed\"} 1\n", code)
 		if err := testutil.GatherAndCompare(w.reg, strings.NewReader(want), "vitrine_worker_outcomes_total"); err != nil {
@@ -387,7 +387,7 @@ func testHostSlotDownloadAboveTheLimitIsPostponed(t *testing.T) {
 		t.Errorf("called %v with %v, want the second postponed before it begins", w.calls, w.deferredFor())
 	}
 	if w.wait != time.Second {
-		t.Errorf("postponed by %s, want BusyWait", w.wait)
+		t.Errorf("postponed by %s, want BusyDelay", w.wait)
 	}
 	rendering, finish := make(chan struct{}), make(chan struct{})
 	render := w.render
@@ -723,7 +723,7 @@ func TestConfigValidate(t *testing.T) {
 	if got := len(worker.Config{Concurrency: -1}.Validate()); got != 5 {
 		t.Errorf("got %d wrong fields, want 5", got)
 	}
-	cfg := worker.Config{Concurrency: 1, StoreBudget: 1, OutcomeTimeout: 1, DeferWait: 1, BusyWait: 1}
+	cfg := worker.Config{Concurrency: 1, StoreTimeout: 1, OutcomeTimeout: 1, DeferDelay: 1, BusyDelay: 1}
 	if got := cfg.Validate(); got != nil {
 		t.Errorf("got %v, want none", got)
 	}

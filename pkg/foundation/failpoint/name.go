@@ -12,10 +12,10 @@ const (
 	RevisionCommitted Name = "catalog.revision.committed" // a PATCH, a DELETE or a reprocess
 
 	// The relay.
-	DrainClaimed   Name = "postgres.drain.claimed" // messages are locked, none is sent
-	RelayPublished Name = "relay.published"        // Kafka has acknowledged them, no row is deleted
-	DrainDeleted   Name = "postgres.drain.deleted" // the rows of sent messages are deleted, not committed
-	RelayDrained   Name = "relay.drained"          // committed
+	BatchClaimed        Name = "postgres.batch.claimed" // messages are locked, none is sent
+	RelayPublished      Name = "relay.published"        // Kafka has acknowledged them, no row is deleted
+	BatchDeleted        Name = "postgres.batch.deleted" // the rows of sent messages are deleted, not committed
+	RelayBatchCommitted Name = "relay.committed"        // committed
 
 	// The worker. It writes rows with Edit.
 	WorkerTaken        Name = "worker.taken" // a job has been received, nothing is done yet

@@ -29,8 +29,8 @@ type Heartbeats interface {
 	RemoveHeartbeat(ctx context.Context, role, instance string) error
 }
 
-// Follow returns the part of the program that keeps the pipeline up to date and reports it.
-func (a *App) Follow(store Heartbeats) lifecycle.Part {
+// WatchPipeline returns the part of the program that keeps the pipeline up to date and reports it.
+func (a *App) WatchPipeline(store Heartbeats) lifecycle.Part {
 	log := a.Log.Named("pipeline")
 	h := &heartbeat{
 		store: store, state: a.Pipeline.State, now: time.Now, log: log, role: a.role, instance: a.instance,

@@ -221,7 +221,7 @@ func follow(t *testing.T, store program.Heartbeats) *follower {
 				f.app = app
 				app.SetHeartbeatInterval(time.Hour) // all reports but the first are requested
 				close(ready)
-				return app.Follow(store).Run(ctx)
+				return app.WatchPipeline(store).Run(ctx)
 			})
 	}()
 	<-ready
@@ -287,13 +287,13 @@ func (f *follower) expect(r *fakeHeartbeats, perHost int, mistake string) {
 	}
 }
 
-func TestFollow(t *testing.T) {
+func TestWatchPipeline(t *testing.T) {
 	t.Parallel()
-	t.Run("reload_is_reported", testFollowReloadIsReported)
-	t.Run("database_is_down", testFollowDatabaseIsDown)
+	t.Run("reload_is_reported", testWatchReloadIsReported)
+	t.Run("database_is_down", testWatchDatabaseIsDown)
 }
 
-func testFollowReloadIsReported(t *testing.T) {
+func testWatchReloadIsReported(t *testing.T) {
 	t.Parallel()
 	r := newFakeHeartbeats()
 	f := follow(t, r)
@@ -316,7 +316,7 @@ func testFollowReloadIsReported(t *testing.T) {
 	}
 }
 
-func testFollowDatabaseIsDown(t *testing.T) {
+func testWatchDatabaseIsDown(t *testing.T) {
 	t.Parallel()
 	r := newFakeHeartbeats()
 	r.fail(errors.New("the database cannot be reached"))

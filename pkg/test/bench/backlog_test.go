@@ -51,10 +51,10 @@ type meteredOutbox struct {
 }
 
 // Drain implements relay.Outbox.
-func (o *meteredOutbox) Drain(
+func (o *meteredOutbox) PublishBatch(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
-) (relay.Drained, error) {
-	drained, err := o.Outbox.Drain(ctx, limit, publish)
+) (relay.BatchResult, error) {
+	drained, err := o.Outbox.PublishBatch(ctx, limit, publish)
 	o.published.Add(int64(drained.Published))
 	return drained, err
 }

@@ -42,10 +42,10 @@ type countingOutbox struct {
 }
 
 // Drain implements relay.Outbox.
-func (o *countingOutbox) Drain(
+func (o *countingOutbox) PublishBatch(
 	ctx context.Context, limit int, publish func(context.Context, []event.Message) []error,
-) (relay.Drained, error) {
-	drained, err := o.Outbox.Drain(ctx, limit, publish)
+) (relay.BatchResult, error) {
+	drained, err := o.Outbox.PublishBatch(ctx, limit, publish)
 	if n := int64(drained.Published); n > 0 && o.left.Add(-n) == 0 {
 		close(o.done)
 	}

@@ -86,12 +86,12 @@ func document(id catalog.ProductID, version int64) catalog.Document {
 	}
 }
 
-func (c productCache) fill(version int64, want catalog.FillOutcome) {
+func (c productCache) fill(version int64, want catalog.FillResult) {
 	c.t.Helper()
 	c.fillDoc(document(c.id, version), want)
 }
 
-func (c productCache) fillDoc(doc catalog.Document, want catalog.FillOutcome) {
+func (c productCache) fillDoc(doc catalog.Document, want catalog.FillResult) {
 	c.t.Helper()
 	got, err := c.cache.Fill(c.t.Context(), c.id, doc, time.Now())
 	if err != nil {

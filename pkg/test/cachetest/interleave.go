@@ -18,7 +18,7 @@ type entry struct {
 	present bool
 }
 
-func (e *entry) fill(tag string, version int64) catalog.FillOutcome {
+func (e *entry) fill(tag string, version int64) catalog.FillResult {
 	if e.present && e.version > version {
 		return catalog.Stale
 	}

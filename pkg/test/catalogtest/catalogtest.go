@@ -80,7 +80,7 @@ func (noCache) Get(context.Context, catalog.ProductID) (catalog.Document, bool, 
 	return catalog.Document{}, false, nil
 }
 
-func (noCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.Time) (catalog.FillOutcome, error) {
+func (noCache) Fill(context.Context, catalog.ProductID, catalog.Document, time.Time) (catalog.FillResult, error) {
 	return catalog.Filled, nil
 }
 

@@ -184,7 +184,7 @@ func (f *Fixture) Delete(id catalog.ProductID) catalog.Product {
 func (f *Fixture) ScheduleDeletion(id catalog.ProductID, prefix string, due time.Duration) {
 	f.Helper()
 	f.Change(id, func(p *catalog.Product) catalog.Change {
-		return catalog.Change{Deletions: []catalog.ScheduledDeletion{{Prefix: prefix, ImageID: p.Images[0].ID, Due: due}}}
+		return catalog.Change{Deletions: []catalog.ScheduledDeletion{{Prefix: prefix, ImageID: p.Images[0].ID, Delay: due}}}
 	})
 }
 

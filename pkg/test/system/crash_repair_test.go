@@ -63,7 +63,7 @@ func TestRescuerCrash(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.forSubtest(t)
-			api := s.startWithFailpoint("api", failpoint.DrainClaimed, 1)
+			api := s.startWithFailpoint("api", failpoint.BatchClaimed, 1)
 			api.await()
 			_, _ = s.tryPost(row.name, s.sources.URL+drawingPath) // the relay may crash the api before the response
 			s.awaitCrash(api, cacheGroup)

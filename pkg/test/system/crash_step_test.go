@@ -26,10 +26,10 @@ func TestAPICrashDuringCreate(t *testing.T) {
 	}{
 		{"product_before_commit", failpoint.InsertWritten, false, 0},
 		{"product_after_commit", failpoint.CreateCommitted, true, unknown},
-		{"relay_claimed", failpoint.DrainClaimed, true, 2},
+		{"relay_claimed", failpoint.BatchClaimed, true, 2},
 		{"relay_published", failpoint.RelayPublished, true, 2},
-		{"relay_deleted", failpoint.DrainDeleted, true, 2},
-		{"relay_committed", failpoint.RelayDrained, true, 0},
+		{"relay_deleted", failpoint.BatchDeleted, true, 2},
+		{"relay_committed", failpoint.RelayBatchCommitted, true, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := s.forSubtest(t)

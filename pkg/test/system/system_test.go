@@ -105,7 +105,7 @@ func newSystem(t *testing.T, change map[string]string) *system {
 		"VITRINE_PIPELINE_FILE":               filepath.Join(s.dir, "pipeline.yaml"),
 		"VITRINE_SHUTDOWN_DELAY":              "0s",
 		"VITRINE_HTTP_SHUTDOWN_TIMEOUT":       "15s",
-		"VITRINE_WORKER_DEFER_WAIT":           "500ms",
+		"VITRINE_WORKER_DEFER_DELAY":          "500ms",
 		"VITRINE_RESCUER_INTERVAL":            "500ms",
 		"VITRINE_CLEANER_INTERVAL":            "500ms",
 		"VITRINE_GC_INTERVAL":                 "500ms",

@@ -30,7 +30,7 @@ WHERE id = ANY($1::bigint[])`
 const delayUnsent = `
 UPDATE outbox SET available_at = clock_timestamp() + (4 + 2 * random()) * interval '1 second' WHERE id = ANY($1::bigint[])`
 
-// claimedRow is a message that a round has locked. Headers that the row lacks are empty.
+// claimedRow is a message that a batch has locked. Headers that the row lacks are empty.
 type claimedRow struct {
 	Location                            pgtype.TID
 	ID                                  int64
@@ -61,8 +61,8 @@ type refusedRow struct {
 	reason error
 }
 
-// round is the outcome of the claimed messages.
-type round struct {
+// batch is the outcome of the claimed messages.
+type batch struct {
 	claimed   int
 	published []pgtype.TID
 	refused   []refusedRow
@@ -73,8 +73,8 @@ type round struct {
 // an unreachable Kafka did not accept is unsent, neither published nor refused.
 func publishRows(
 	ctx context.Context, rows []claimedRow, publish func(context.Context, []event.Message) []error,
-) round {
-	r := round{claimed: len(rows)}
+) batch {
+	r := batch{claimed: len(rows)}
 	messages, sent := make([]event.Message, 0, len(rows)), make([]claimedRow, 0, len(rows))
 	for _, row := range rows {
 		m, err := row.fromRow()
@@ -106,7 +106,7 @@ func publishRows(
 // apply writes the outcome of the messages. If none was sent, Kafka is down, and the rows keep their place in the queue. If
 // some were sent, the unsent ones belong to a partition or topic that does not work, and must not stay at the head of the
 // queue.
-func (r round) apply(ctx context.Context, tx pgx.Tx, maxTries int) error {
+func (r batch) apply(ctx context.Context, tx pgx.Tx, maxTries int) error {
 	if len(r.published)+len(r.refused) == 0 {
 		return errNothing
 	}
@@ -130,7 +130,7 @@ func (r round) apply(ctx context.Context, tx pgx.Tx, maxTries int) error {
 	return nil
 }
 
-func (r round) delayUnsent(ctx context.Context, tx pgx.Tx) error {
+func (r batch) delayUnsent(ctx context.Context, tx pgx.Tx) error {
 	if len(r.unsent) == 0 {
 		return nil
 	}
@@ -140,8 +140,8 @@ func (r round) delayUnsent(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-func (r round) drained(maxTries int) relay.Drained {
-	d := relay.Drained{
+func (r batch) result(maxTries int) relay.BatchResult {
+	d := relay.BatchResult{
 		Claimed: r.claimed, Published: len(r.published), Refused: len(r.refused),
 	}
 	for _, row := range r.refused {
@@ -155,7 +155,7 @@ func (r round) drained(maxTries int) relay.Drained {
 func (r refusedRow) parked(maxTries int) bool { return r.Tries+1 >= maxTries }
 
 // logParked logs each parked message: the counters of the relay do not identify it.
-func (o *Outbox) logParked(r round) {
+func (o *Outbox) logParked(r batch) {
 	for _, row := range r.refused {
 		if row.parked(o.maxTries) {
 			o.log.Error("message parked", zap.String("event_id", row.EventID),

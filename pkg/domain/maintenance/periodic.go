@@ -10,8 +10,8 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 )
 
-// every runs a scan in each interval.
-type every struct {
+// periodicTask runs a scan in each interval.
+type periodicTask struct {
 	interval time.Duration
 	log      *zap.Logger
 	errors   prometheus.Counter
@@ -20,14 +20,14 @@ type every struct {
 
 // Run scans every interval, the first time after one interval, until ctx ends. It counts and logs the errors of scans, and
 // returns nil.
-func (e every) Run(ctx context.Context) error {
-	for pause := e.interval; backoff.Sleep(ctx, pause); {
-		more, err := e.scan(ctx)
+func (t periodicTask) Run(ctx context.Context) error {
+	for pause := t.interval; backoff.Sleep(ctx, pause); {
+		more, err := t.scan(ctx)
 		if err != nil && ctx.Err() == nil {
-			e.errors.Inc()
-			e.log.Warn("scan failed", zap.Error(err))
+			t.errors.Inc()
+			t.log.Warn("scan failed", zap.Error(err))
 		}
-		if pause = e.interval; more && err == nil {
+		if pause = t.interval; more && err == nil {
 			pause = 0
 		}
 	}

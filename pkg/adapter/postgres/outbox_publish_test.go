@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/test/storetest"
 )
 
-func TestDrain(t *testing.T) {
+func TestPublishBatch(t *testing.T) {
 	t.Parallel()
 	runStoreTests(t, []storeTest{
 		{name: "empty_outbox_publishes_nothing", run: emptyOutbox},
@@ -26,11 +26,11 @@ func TestDrain(t *testing.T) {
 		{name: "repeat_during_send_does_not_block", run: repeatedDuringRound},
 		{name: "unreachable_kafka_spends_no_tries", run: unreachable, maxTries: 1},
 		{name: "unsent_messages_are_delayed", run: unsentDelayed, maxTries: 1},
-		{name: "full_round_of_unsent_messages_blocks_no_other", run: fullRoundUnsent, maxTries: 1},
+		{name: "full_batch_of_unsent_messages_blocks_no_other", run: fullBatchUnsent, maxTries: 1},
 		{name: "concurrent_rounds_keep_stuck_state", run: concurrentUnsent},
 		{name: "round_has_a_deadline", run: bounded},
 		{name: "age_of_oldest_message_is_measured", run: oldest},
-		{name: "concurrent_rounds_share_no_message", run: concurrentRounds},
+		{name: "concurrent_rounds_share_no_message", run: concurrentBatches},
 	})
 }
 
@@ -40,12 +40,12 @@ func unavailable() error {
 }
 
 func emptyOutbox(f *fixture) {
-	drained, err := f.outbox.Drain(f.Context(), 10, func(context.Context, []event.Message) []error {
+	drained, err := f.outbox.PublishBatch(f.Context(), 10, func(context.Context, []event.Message) []error {
 		f.Error("publish was called with nothing")
 		return nil
 	})
-	f.Must(err, "drain")
-	f.Same(drained, relay.Drained{}, "drained")
+	f.Must(err, "publish_batch")
+	f.Same(drained, relay.BatchResult{}, "drained")
 	f.Same(f.depth(), relay.Depth{}, "depth")
 }
 
@@ -58,10 +58,10 @@ func drainOrder(f *fixture) {
 		want = append(want, m)
 	}
 	first, drained := f.drain(3, nil)
-	f.Same(first, want[:3], "the first round")
-	f.Same(drained, relay.Drained{Claimed: 3, Published: 3}, "drained")
+	f.Same(first, want[:3], "the first batch")
+	f.Same(drained, relay.BatchResult{Claimed: 3, Published: 3}, "drained")
 	second, _ := f.drain(3, nil)
-	f.Same(second, want[3:], "the second round")
+	f.Same(second, want[3:], "the second batch")
 	if third, _ := f.drain(3, nil); len(third) != 0 {
 		f.Errorf("got %d messages a second time", len(third))
 	}
@@ -92,12 +92,12 @@ func refused(f *fixture) {
 	bad, good := storetest.Message(p.ID), storetest.Message(p.ID)
 	f.send(p.ID, catalog.Outgoing{Message: bad})
 	f.send(p.ID, catalog.Outgoing{Message: good})
-	drained, err := f.outbox.Drain(f.Context(), 10, func(_ context.Context, messages []event.Message) []error {
+	drained, err := f.outbox.PublishBatch(f.Context(), 10, func(_ context.Context, messages []event.Message) []error {
 		f.Same(messages, []event.Message{bad, good}, "messages")
 		return []error{errors.New("no"), nil}
 	})
-	f.Must(err, "drain")
-	f.Same(drained, relay.Drained{Claimed: 2, Published: 1, Refused: 1}, "drained")
+	f.Must(err, "publish_batch")
+	f.Same(drained, relay.BatchResult{Claimed: 2, Published: 1, Refused: 1}, "drained")
 	if seen, _ := f.drain(10, nil); len(seen) != 0 {
 		f.Errorf("got %d messages without a pause", len(seen))
 	}
@@ -110,7 +110,7 @@ func parked(f *fixture) {
 	p := f.Product(0)
 	f.send(p.ID, catalog.Outgoing{Message: storetest.Message(p.ID)})
 	_, drained := f.drain(10, fault.New(fault.Invalid, "too_large", "too large"))
-	f.Same(drained, relay.Drained{Claimed: 1, Refused: 1, Parked: 1}, "drained")
+	f.Same(drained, relay.BatchResult{Claimed: 1, Refused: 1, Parked: 1}, "drained")
 	if d := f.depth(); d != (relay.Depth{Parked: 1}) {
 		f.Errorf("got %+v, want one parked", d)
 	}
@@ -120,7 +120,7 @@ func unparked(f *fixture) {
 	p := f.Product(0)
 	m := storetest.Message(p.ID)
 	no := fault.New(fault.Invalid, "message_refused", "no")
-	first := relay.Drained{Claimed: 1, Refused: 1}
+	first := relay.BatchResult{Claimed: 1, Refused: 1}
 	f.send(p.ID, catalog.Outgoing{Message: m})
 	_, drained := f.drain(10, no)
 	f.Same(drained, first, "the first of two tries")
@@ -148,14 +148,14 @@ func repeatedDuringRound(f *fixture) {
 	p := f.Product(0)
 	m := storetest.Message(p.ID)
 	f.send(p.ID, catalog.Outgoing{Message: m})
-	_, err := f.outbox.Drain(f.Context(), 10, func(ctx context.Context, _ []event.Message) []error {
+	_, err := f.outbox.PublishBatch(f.Context(), 10, func(ctx context.Context, _ []event.Message) []error {
 		f.send(p.ID, catalog.Outgoing{Message: m})
 		if ctx.Err() != nil {
-			f.Error("the round was over before the message was repeated")
+			f.Error("the batch was over before the message was repeated")
 		}
 		return []error{unavailable()}
 	})
-	f.Must(err, "drain")
+	f.Must(err, "publish_batch")
 	f.Same(f.depth().Due, int64(1), "waiting")
 }
 
@@ -166,23 +166,23 @@ func unreachable(f *fixture) {
 	}
 	for range 3 {
 		seen, drained := f.drain(10, unavailable())
-		if len(seen) != 3 || drained != (relay.Drained{Claimed: 3}) {
+		if len(seen) != 3 || drained != (relay.BatchResult{Claimed: 3}) {
 			f.Errorf("got %d messages and %+v, want 3 claimed and unchanged", len(seen), drained)
 		}
 	}
-	_, err := f.outbox.Drain(f.Context(), 10, func(context.Context, []event.Message) []error {
+	_, err := f.outbox.PublishBatch(f.Context(), 10, func(context.Context, []event.Message) []error {
 		return []error{unavailable(), errors.New("no"), nil}
 	})
-	f.Must(err, "drain")
+	f.Must(err, "publish_batch")
 	if d := f.depth(); d.Due != 0 || d.Parked != 1 || d.Delayed != 1 {
 		f.Errorf("got %+v, want one delayed and one parked", d)
 	}
 }
 
-// drainExcept drains one round in which Kafka accepts all messages but those with one key.
-func (f *fixture) drainExcept(limit int, bad string) relay.Drained {
+// publishExcept drains one batch in which Kafka accepts all messages but those with one key.
+func (f *fixture) publishExcept(limit int, bad string) relay.BatchResult {
 	f.Helper()
-	drained, err := f.outbox.Drain(f.Context(), limit, func(_ context.Context, messages []event.Message) []error {
+	drained, err := f.outbox.PublishBatch(f.Context(), limit, func(_ context.Context, messages []event.Message) []error {
 		results := make([]error, len(messages))
 		for i, m := range messages {
 			if m.Key == bad {
@@ -191,7 +191,7 @@ func (f *fixture) drainExcept(limit int, bad string) relay.Drained {
 		}
 		return results
 	})
-	f.Must(err, "drain")
+	f.Must(err, "publish_batch")
 	return drained
 }
 
@@ -201,15 +201,15 @@ func unsentDelayed(f *fixture) {
 	for range 5 {
 		f.send(good.ID, catalog.Outgoing{Message: storetest.Message(good.ID)})
 	}
-	f.Same(f.drainExcept(3, bad.ID.String()), relay.Drained{Claimed: 3, Published: 1}, "the first round")
+	f.Same(f.publishExcept(3, bad.ID.String()), relay.BatchResult{Claimed: 3, Published: 1}, "the first batch")
 	if d := f.depth(); d.Due != 4 || d.Delayed != 2 || d.Parked != 0 {
 		f.Errorf("got %+v, want two delayed and none parked", d)
 	}
-	f.Same(f.drainExcept(9, bad.ID.String()), relay.Drained{Claimed: 4, Published: 4}, "the second round")
+	f.Same(f.publishExcept(9, bad.ID.String()), relay.BatchResult{Claimed: 4, Published: 4}, "the second batch")
 }
 
-// concurrentUnsent runs one round inside another. The inner one cannot send the head of the queue, and the outer one ends
-// last. Later rounds must not start at the head.
+// concurrentUnsent runs one batch inside another. The inner one cannot send the head of the queue, and the outer one ends
+// last. Later batches must not start at the head.
 func concurrentUnsent(f *fixture) {
 	p := f.Product(0)
 	for i := range 40 {
@@ -219,34 +219,34 @@ func concurrentUnsent(f *fixture) {
 	var head string
 	notHead := 0
 	for range 10 {
-		_, err := f.outbox.Drain(f.Context(), 2, func(context.Context, []event.Message) []error {
+		_, err := f.outbox.PublishBatch(f.Context(), 2, func(context.Context, []event.Message) []error {
 			unsent, _ := f.drain(2, down)
 			head = unsent[0].ID
 			return []error{nil, down}
 		})
-		f.Must(err, "drain")
+		f.Must(err, "publish_batch")
 		if next, _ := f.drain(1, nil); len(next) != 1 || next[0].ID != head {
 			notHead++
 		}
 	}
 	if notHead == 0 {
-		f.Error("every round started at the head, which the previous round could not send")
+		f.Error("every batch started at the head, which the previous batch could not send")
 	}
 }
 
-func fullRoundUnsent(f *fixture) {
+func fullBatchUnsent(f *fixture) {
 	bad, good := f.Product(0), f.Product(0)
 	for range 3 {
 		f.send(bad.ID, catalog.Outgoing{Message: storetest.Message(bad.ID), Delay: -time.Hour})
 	}
 	f.send(good.ID, catalog.Outgoing{Message: storetest.Message(good.ID)})
-	f.Same(f.drainExcept(2, bad.ID.String()), relay.Drained{Claimed: 2}, "the head of the queue")
+	f.Same(f.publishExcept(2, bad.ID.String()), relay.BatchResult{Claimed: 2}, "the head of the queue")
 	if d := f.depth(); d.Due != 4 || d.Oldest < time.Hour {
 		f.Errorf("got %+v, want all in their places: it may be an outage", d)
 	}
 	published := 0
-	for range 4 { // from the second on, rounds start at a random place
-		published += f.drainExcept(2, bad.ID.String()).Published
+	for range 4 { // from the second on, batches start at a random place
+		published += f.publishExcept(2, bad.ID.String()).Published
 	}
 	if published != 1 {
 		f.Errorf("got %d published, want the one that can be", published)
@@ -256,14 +256,14 @@ func fullRoundUnsent(f *fixture) {
 func bounded(f *fixture) {
 	p := f.Product(0)
 	f.send(p.ID, catalog.Outgoing{Message: storetest.Message(p.ID)})
-	_, err := f.outbox.Drain(f.Context(), 10, func(ctx context.Context, messages []event.Message) []error {
+	_, err := f.outbox.PublishBatch(f.Context(), 10, func(ctx context.Context, messages []event.Message) []error {
 		deadline, ok := ctx.Deadline()
 		if left := time.Until(deadline); !ok || left > 5*time.Second {
 			f.Errorf("got %s to publish, want at most 5s", left)
 		}
 		return make([]error, len(messages))
 	})
-	f.Must(err, "drain")
+	f.Must(err, "publish_batch")
 }
 
 func oldest(f *fixture) {
@@ -276,14 +276,14 @@ func oldest(f *fixture) {
 	}
 }
 
-// concurrentRounds drains two rounds while a first one is inside publish.
-func concurrentRounds(f *fixture) {
+// concurrentBatches drains two batches while a first one is inside publish.
+func concurrentBatches(f *fixture) {
 	p := f.Product(0)
 	for range 4 {
 		f.send(p.ID, catalog.Outgoing{Message: storetest.Message(p.ID)})
 	}
 	seen := map[string]int{}
-	_, err := f.outbox.Drain(f.Context(), 2, func(_ context.Context, first []event.Message) []error {
+	_, err := f.outbox.PublishBatch(f.Context(), 2, func(_ context.Context, first []event.Message) []error {
 		second, _ := f.drain(10, nil)
 		third, drained := f.drain(10, nil)
 		if len(first) != 2 || len(second) != 2 || len(third) != 0 || drained.Claimed != 0 {
@@ -294,7 +294,7 @@ func concurrentRounds(f *fixture) {
 		}
 		return make([]error, len(first))
 	})
-	f.Must(err, "drain")
+	f.Must(err, "publish_batch")
 	if len(seen) != 4 {
 		f.Errorf("got %d different messages, want 4", len(seen))
 	}

@@ -138,7 +138,8 @@ CREATE TABLE users (
     id bigint NOT NULL,
     name text NOT NULL,
     email text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    email_key text NOT NULL
 );
 
 ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -211,7 +212,7 @@ CREATE INDEX scheduled_deletions_due ON scheduled_deletions USING btree (due_at)
 
 CREATE INDEX scheduled_deletions_second_pass ON scheduled_deletions USING btree (due_at) WHERE (started_at IS NOT NULL);
 
-CREATE UNIQUE INDEX users_email_key ON users USING btree (lower(email));
+CREATE UNIQUE INDEX users_email_key ON users USING btree (email_key);
 
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_product_id_fkey FOREIGN KEY (product_id) REFERENCES products(id) ON DELETE CASCADE;

@@ -72,7 +72,7 @@ func (f *fakeCatalog) CreateUser(ctx context.Context, name, email string) (catal
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, other := range f.users {
-		if strings.EqualFold(other.Email, email) {
+		if catalog.EmailKey(other.Email) == catalog.EmailKey(email) {
 			return catalog.User{}, fault.New(fault.Conflict, "email_taken", "another user has this e-mail address")
 		}
 	}

@@ -27,13 +27,13 @@ var (
 func NewStore(db *DB) *Store { return &Store{db: db} }
 
 const insertUser = `
-INSERT INTO users (name, email) VALUES ($1, $2)
+INSERT INTO users (name, email, email_key) VALUES ($1, $2, $3)
 RETURNING id, name, email, created_at`
 
 // InsertUser implements catalog.Store.
 func (s *Store) InsertUser(ctx context.Context, u catalog.User) (catalog.User, error) {
 	err := s.db.transact(ctx, "insert_user", func(tx *gorm.DB) error {
-		err := tx.Raw(insertUser, u.Name, u.Email).Find(&u).Error
+		err := tx.Raw(insertUser, u.Name, u.Email, catalog.EmailKey(u.Email)).Find(&u).Error
 		if violates(err, uniqueViolation, "users_email_key") {
 			return fault.Wrap(err, fault.Conflict, "email_taken", "another user has this e-mail address")
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -353,7 +352,8 @@ func (m *memory) change(id catalog.ProductID, fn func(*catalog.Product)) {
 func (m *memory) InsertUser(_ context.Context, u catalog.User) (catalog.User, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.ContainsFunc(m.users, func(old catalog.User) bool { return strings.EqualFold(old.Email, u.Email) }) {
+	key := catalog.EmailKey(u.Email)
+	if slices.ContainsFunc(m.users, func(old catalog.User) bool { return catalog.EmailKey(old.Email) == key }) {
 		return catalog.User{}, fault.New(fault.Conflict, "email_taken", "the e-mail address is taken")
 	}
 	u.ID, u.CreatedAt = catalog.UserID(len(m.users)+1), m.now

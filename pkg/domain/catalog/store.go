@@ -12,7 +12,8 @@ import (
 // at all. All methods may be called concurrently. Besides the errors below they return fault.Unavailable if the database is
 // down or too slow, and ErrOutcomeUnknown if the connection broke after COMMIT was sent.
 type Store interface {
-	// InsertUser adds a user. fault.Conflict with code "email_taken" if the e-mail address exists, without regard to case.
+	// InsertUser adds a user. fault.Conflict with code "email_taken" if a user has this e-mail address, by
+	// EmailKey.
 	InsertUser(ctx context.Context, u User) (User, error)
 
 	// User returns a user. fault.NotFound if there is none.

@@ -138,8 +138,10 @@ func createDatabase(ctx context.Context, s *server) error {
 	}
 	// The extension is created once, in a schema of every search path, because concurrent CREATE EXTENSION statements of tests
 	// would conflict.
-	return execSQL(ctx, postgresDSN(s, postgresDB), "CREATE EXTENSION pg_trgm WITH SCHEMA public")
+	return execSQL(ctx, postgresDSN(s, postgresDB), createTrigrams)
 }
+
+const createTrigrams = "CREATE EXTENSION pg_trgm WITH SCHEMA public"
 
 func postgresDSN(s *server, database string) string {
 	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", postgresUser, s.addrs[0], database)
@@ -154,6 +156,16 @@ func withSearchPath(dsn, schema string) (string, error) {
 	q := u.Query()
 	q.Set("search_path", schema+",public")
 	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+// withDatabase returns dsn with another database.
+func withDatabase(dsn, name string) (string, error) {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return "", fmt.Errorf("parse postgres url: %w", err)
+	}
+	u.Path = "/" + name
 	return u.String(), nil
 }
 

@@ -38,7 +38,7 @@ type test struct {
 func users() []test {
 	return []test{
 		{"is_read_back", userIsReadBack},
-		{"email_conflicts_in_any_case", emailConflictsInAnyCase},
+		{"email_conflicts_in_any_spelling", emailConflictsInAnySpelling},
 		{"concurrent_same_email_conflicts", concurrentSameEmailConflicts},
 		{"unknown_id_is_not_found", unknownUserIDIsNotFound},
 	}

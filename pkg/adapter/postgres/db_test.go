@@ -106,6 +106,7 @@ func TestUnavailable(t *testing.T) {
 		"depth":         func() error { _, err := outbox.Depth(ctx); return err },
 		"migrate":       func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
 		"check":         func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
+		"locale":        func() error { return postgres.CheckLocale(ctx, postgres.Config{DSN: dsn}) },
 		"status":        func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
 	} {
 		t.Run(name, func(t *testing.T) {

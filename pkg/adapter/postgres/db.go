@@ -16,7 +16,8 @@ import (
 	"gorm.io/gorm"
 )
 
-// DB is a pool of connections to the database. It is safe for concurrent use.
+// DB is a pool of connections to the database, with a pool for lists and one connection for [DB.Ping] beside it. It is safe
+// for concurrent use.
 type DB struct {
 	cfg     Config
 	log     *zap.Logger
@@ -25,12 +26,27 @@ type DB struct {
 	gorm    *gorm.DB
 	slow    gormLogger // used for statements outside gorm, too
 	metrics *metrics
+
+	health *DB    // nil in a pool that is not [Open]'s
+	lists  *lists // the same
 }
 
-// Open returns a pool. It does not connect: connections are made when they are used, and [DB.Ping] tests one. It fails only
-// for a configuration that [Config.Validate] reports.
+// Open returns the pools. It does not connect: connections are made when they are used, and [DB.Ping] tests one. It fails
+// only for a configuration that [Config.Validate] reports.
 func Open(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*DB, error) {
-	return open("main", cfg, log, reg)
+	db, err := open("main", cfg, log, reg)
+	if err != nil {
+		return nil, err
+	}
+	if db.lists, err = newLists(cfg, db); err != nil {
+		return nil, err
+	}
+	cfg.MaxOpenConns = 1
+	cfg.ApplicationName += "-health"
+	if db.health, err = open("health", cfg, log, reg); err != nil {
+		return nil, err
+	}
+	return db, nil
 }
 
 func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*DB, error) {
@@ -94,14 +110,20 @@ func reloadRoots(cfg Config) func(context.Context, *pgx.ConnConfig) error {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// Ping returns fault.Unavailable if the database does not answer.
+// Ping returns fault.Unavailable if the database does not answer. It has a connection of its own, because a full pool does
+// not mean that the database is down.
 func (db *DB) Ping(ctx context.Context) error {
-	_, err := db.exec(ctx, "ping", "SELECT 1")
+	_, err := db.health.exec(ctx, "ping", "SELECT 1")
 	return err
 }
 
 // Close waits for the calls in progress and closes all connections.
-func (db *DB) Close() error { return db.pool.Close() }
+func (db *DB) Close() error {
+	if db.lists == nil {
+		return db.pool.Close()
+	}
+	return errors.Join(db.lists.db.Close(), db.health.Close(), db.pool.Close())
+}
 
 // call runs fn, which sends one statement. The statement must be safe to repeat: database/sql sends it again if it takes it
 // for unsent after a connection broke. fn reads rows with gorm's Find and not with Scan, which formats every statement for

@@ -41,7 +41,7 @@ func testConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatalf("parse: %v", err)
 	}
-	if wrong := cfg.Validate(); wrong != nil {
+	if wrong := append(cfg.Validate(), cfg.List.Validate()...); wrong != nil {
 		t.Errorf("got %v, want none", wrong)
 	}
 }
@@ -57,6 +57,13 @@ func testConfigWrong(t *testing.T) {
 		"STATEMENT_TIMEOUT LOCK_TIMEOUT SLOW_QUERY"
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	names = nil
+	for _, f := range (postgres.ListConfig{MaxWaiting: -1, MaxCost: -1}).Validate() {
+		names = append(names, f.Path)
+	}
+	if got, want := strings.Join(names, " "), "MAX_OPEN_CONNS MAX_WAITING WAIT STATEMENT_TIMEOUT MAX_COST"; got != want {
+		t.Errorf("lists: got %s, want %s", got, want)
 	}
 	wrong := postgres.Config{DSN: "postgres://u:secret@host:notaport/db"}.Validate()
 	if text := fmt.Sprint(wrong); wrong[0].Code != "malformed" || strings.Contains(text, "secret") {
@@ -151,10 +158,17 @@ func TestApplicationName(t *testing.T) {
 	if _, err := outboxOf(t, db).Depth(t.Context()); err != nil {
 		t.Fatalf("depth: %v", err)
 	}
+	store := postgres.NewStore(db)
+	if _, _, err := store.Installation(t.Context()); err != nil {
+		t.Fatalf("installation: %v", err)
+	}
+	if _, err := store.List(t.Context(), catalog.Query{UserID: 1, Limit: 1}); err != nil {
+		t.Fatalf("list: %v", err)
+	}
 	conn := connect(t, dsn)
-	got := scalar[int64](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ($1, $1 || '-outbox')",
-		cfg.ApplicationName)
-	if got != 2 {
+	got := scalar[int64](t, conn, `SELECT count(*) FROM pg_stat_activity
+		WHERE application_name IN ($1, $1 || '-outbox', $1 || '-lists', $1 || '-health')`, cfg.ApplicationName)
+	if got != 4 {
 		t.Errorf("got %d connections, want one of each pool under its name", got)
 	}
 }

@@ -14,7 +14,7 @@ import (
 // List implements catalog.Store. It reads one row more than the page needs, to know whether there is a next page.
 func (s *Store) List(ctx context.Context, q catalog.Query) (catalog.Page, error) {
 	var rows []productRow
-	err := s.db.call(ctx, "list", func(conn *gorm.DB) error {
+	err := s.db.lists.run(ctx, q, func(conn *gorm.DB) error {
 		text, args := listQuery(q)
 		return conn.Raw(text, args...).Find(&rows).Error
 	})
@@ -55,11 +55,21 @@ func orderOf(sort catalog.Sort) order {
 }
 
 // listQuery returns the statement of a page and its arguments. The limit applies before images are read.
+func listQuery(q catalog.Query) (string, []any) {
+	limit := q.Limit + 1
+	text, args := productsQuery(q, &limit)
+	return `SELECT` + productColumns + `,` + imagesOf + `
+FROM (` + text + `) p
+ORDER BY ` + orderOf(q.Sort).by, args
+}
+
+// productsQuery returns the statement of the first products of a list, without their images, and its arguments. A nil limit
+// is none.
 //
 // The first argument makes pgx let the server plan each call with its values. A prepared statement may be planned once for
 // all values, but a frequent name needs another plan (walk the order, stop at the limit) than a rare one (use the trigram
 // index), and the wrong plan reads the whole table.
-func listQuery(q catalog.Query) (string, []any) {
+func productsQuery(q catalog.Query, limit *int) (string, []any) {
 	args := []any{pgx.QueryExecModeCacheDescribe}
 	arg := func(value any, kind string) string {
 		args = append(args, value)
@@ -85,11 +95,9 @@ func listQuery(q catalog.Query) (string, []any) {
 	case q.After != nil:
 		where = append(where, sort.after+arg(int64(q.After.ID), "bigint"))
 	}
-	text := `SELECT` + productColumns + `,` + imagesOf + `
-FROM (SELECT * FROM products p
+	text := `SELECT * FROM products p
     WHERE ` + strings.Join(where, " AND ") + `
-    ORDER BY ` + sort.by + ` LIMIT ` + arg(q.Limit+1, "bigint") + `) p
-ORDER BY ` + sort.by
+    ORDER BY ` + sort.by + ` LIMIT ` + arg(limit, "bigint")
 	return text, args
 }
 

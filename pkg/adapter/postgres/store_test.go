@@ -22,6 +22,9 @@ func config(dsn string) postgres.Config {
 		DSN: dsn, ApplicationName: "test", MaxOpenConns: 6, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
 		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
 		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
+		List: postgres.ListConfig{
+			MaxOpenConns: 2, MaxWaiting: 100, Wait: 30 * time.Second, StatementTimeout: 30 * time.Second, MaxCost: 20_000,
+		},
 	}
 }
 

@@ -24,6 +24,7 @@ func openService(t *testing.T, dsn string, addrs []string, prefix string) *catal
 	db, err := postgres.Open(postgres.Config{
 		DSN: dsn, MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour, ConnectTimeout: time.Minute,
 		Timeout: time.Minute, StatementTimeout: time.Minute, LockTimeout: time.Minute, OutboxMaxTries: 1,
+		List: postgres.ListConfig{MaxOpenConns: 1, Wait: time.Minute, StatementTimeout: time.Minute},
 	}, zap.NewNop(), reg)
 	if err != nil {
 		t.Fatal(err)

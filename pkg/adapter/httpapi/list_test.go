@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,7 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // page is a list as a client reads it.
@@ -73,6 +77,37 @@ func TestListProducts(t *testing.T) {
 	t.Run("items_equal_get", testListProductsItemsEqualGet)
 	t.Run("wrong_parameters_are_listed", testListProductsWrongParametersAreListed)
 	t.Run("wrong_parameters_are_bounded", testListProductsWrongParametersAreBounded)
+	t.Run("broad_search_names_its_parameter", testListProductsBroadSearchNamesItsParameter)
+	t.Run("refused_lists_are_503_and_no_error_in_the_log", testListProductsRefusedLists)
+}
+
+func testListProductsBroadSearchNamesItsParameter(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.catalog.before = func(context.Context) error {
+		return fmt.Errorf("list: %w", fault.InvalidFields([]fault.Field{{Path: "name", Code: "too_broad", Detail: "longer"}}))
+	}
+	wrong := wants(t, a.get("/products?user_id=1&name=ab"), 422, "invalid_fields")
+	if got := fieldsOf(wrong); !slices.Equal(got, []string{"name too_broad"}) {
+		t.Errorf("got %v, want the parameter without a slash", got)
+	}
+}
+
+func testListProductsRefusedLists(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	for _, code := range []string{"lists_busy", "list_timeout"} {
+		a.catalog.before = func(context.Context) error { return fault.New(fault.Unavailable, code, "later") }
+		got := a.get("/products?user_id=1")
+		wants(t, got, 503, code)
+		if got.header.Get("Retry-After") == "" {
+			t.Errorf("%s has no Retry-After", code)
+		}
+		lines := a.logs.FilterField(zapString("code", code)).All()
+		if len(lines) != 1 || lines[0].Level != zap.InfoLevel {
+			t.Errorf("%s: got the lines %v, want one at info level", code, lines)
+		}
+	}
 }
 
 func testListProductsEveryOrder(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -168,13 +169,14 @@ func (s *Server) logRequest(ctx *fasthttp.RequestCtx, state *requestState) {
 	line.Write(state.fields...)
 }
 
-// level returns the level of a request's log line: debug for probes, error for faults of the server. A request that was shed
-// is counted; a line at error level for each would add load.
+// level returns the level of a request's log line: debug for probes, error for faults of the server. A request that was shed,
+// or a list that took too long, is counted; a line at error level for each would add load.
 func level(state *requestState, status int) zapcore.Level {
+	expectedCodes := [...]string{codeUnknownMethod, codeOverloaded, codeListsBusy, codeListTimeout}
 	switch {
 	case state.route != nil && state.route.quiet:
 		return zapcore.DebugLevel
-	case status >= http.StatusInternalServerError && state.code != codeUnknownMethod && state.code != codeOverloaded:
+	case status >= http.StatusInternalServerError && !slices.Contains(expectedCodes[:], state.code):
 		return zapcore.ErrorLevel
 	default:
 		return zapcore.InfoLevel

@@ -32,6 +32,8 @@ const (
 	codeShuttingDown  = "shutting_down"
 	codeNotReady      = "not_ready"
 	codeOverloaded    = "overloaded"
+	codeListsBusy     = "lists_busy"
+	codeListTimeout   = "list_timeout"
 
 	// codeOutcomeUnknown is the code of catalog.ErrOutcomeUnknown.
 	codeOutcomeUnknown = "outcome_unknown"
@@ -79,6 +81,8 @@ func Problems() []Problem {
 		{codeOutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether the change was made"},
 		{codeTimeout, http.StatusServiceUnavailable, "The request was not answered in time"},
 		{codeOverloaded, http.StatusServiceUnavailable, "The server is handling as many requests as it may"},
+		{codeListsBusy, http.StatusServiceUnavailable, "The server is handling as many lists as it may"},
+		{codeListTimeout, http.StatusServiceUnavailable, "The list took too long"},
 		{codeShuttingDown, http.StatusServiceUnavailable, "This server is shutting down"},
 		{codeNotReady, http.StatusServiceUnavailable, "This server is not ready"},
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
@@ -151,6 +152,9 @@ func (s *Server) listProducts(ctx context.Context, c *fiber.Ctx) error {
 		return err
 	}
 	page, err := s.Catalog.List(ctx, q)
+	if f := fault.From(err); f != nil && f.Kind == fault.Invalid && len(f.Fields) > 0 {
+		return inQuery(f.Fields)
+	}
 	if err != nil {
 		return fmt.Errorf("list products: %w", err)
 	}

@@ -18,7 +18,7 @@ var (
 
 // ListQuery returns the SQL of a list and its arguments, without the one for pgx.
 func ListQuery(q catalog.Query) (string, []any) {
-	text, args := listQuery(q)
+	text, args := listQuery(q, catalog.Searchable(q.Name))
 	return text, args[1:]
 }
 

@@ -14,8 +14,8 @@ import (
 // List implements catalog.Store. It reads one row more than the page needs, to know whether there is a next page.
 func (s *Store) List(ctx context.Context, q catalog.Query) (catalog.Page, error) {
 	var rows []productRow
-	err := s.db.lists.run(ctx, q, func(conn *gorm.DB) error {
-		text, args := listQuery(q)
+	err := s.db.lists.run(ctx, q, func(conn *gorm.DB, byTrigrams bool) error {
+		text, args := listQuery(q, byTrigrams)
 		return conn.Raw(text, args...).Find(&rows).Error
 	})
 	if err != nil {
@@ -55,9 +55,8 @@ func orderOf(sort catalog.Sort) order {
 }
 
 // listQuery returns the statement of a page and its arguments. The limit applies before images are read.
-func listQuery(q catalog.Query) (string, []any) {
-	limit := q.Limit + 1
-	text, args := productsQuery(q, &limit)
+func listQuery(q catalog.Query, byTrigrams bool) (string, []any) {
+	text, args := productsQuery(q, byTrigrams, new(q.Limit+1))
 	return `SELECT` + productColumns + `,` + imagesOf + `
 FROM (` + text + `) p
 ORDER BY ` + orderOf(q.Sort).by, args
@@ -66,10 +65,13 @@ ORDER BY ` + orderOf(q.Sort).by, args
 // productsQuery returns the statement of the first products of a list, without their images, and its arguments. A nil limit
 // is none.
 //
+// Without byTrigrams the name has no trigram, and its condition is written so that the trigram index cannot be used: that
+// index would return every product, which the planner takes for few.
+//
 // The first argument makes pgx let the server plan each call with its values. A prepared statement may be planned once for
 // all values, but a frequent name needs another plan (walk the order, stop at the limit) than a rare one (use the trigram
 // index), and the wrong plan reads the whole table.
-func productsQuery(q catalog.Query, limit *int) (string, []any) {
+func productsQuery(q catalog.Query, byTrigrams bool, limit *int) (string, []any) {
 	args := []any{pgx.QueryExecModeCacheDescribe}
 	arg := func(value any, kind string) string {
 		args = append(args, value)
@@ -81,7 +83,11 @@ func productsQuery(q catalog.Query, limit *int) (string, []any) {
 		where = append(where, "p.user_id = "+arg(int64(q.UserID), "bigint"))
 	}
 	if q.Name != "" {
-		where = append(where, "p.product_name ILIKE "+arg("%"+escapeLike(q.Name)+"%", "text"))
+		name := "p.product_name"
+		if !byTrigrams {
+			name += " || ''"
+		}
+		where = append(where, name+" ILIKE "+arg("%"+escapeLike(q.Name)+"%", "text"))
 	}
 	if q.MinPrice != nil {
 		where = append(where, "p.product_price >= "+arg(*q.MinPrice, "numeric"))

@@ -62,16 +62,18 @@ func newLists(cfg Config, db *DB) (*lists, error) {
 	return l, nil
 }
 
-// run calls fn, which sends the statement of q, when a connection is free. fault.Unavailable with the code lists_busy if
-// none gets free in time, or list_timeout if the statement takes too long; fault.Invalid if q would read too much.
-func (l *lists) run(ctx context.Context, q catalog.Query, fn func(conn *gorm.DB) error) error {
+// run calls fn, which sends the statement of q, when a connection is free. byTrigrams tells fn whether the trigram index can
+// find the name. fault.Unavailable with the code lists_busy if no connection gets free in time, or list_timeout if the
+// statement takes too long; fault.Invalid if q would read too much.
+func (l *lists) run(ctx context.Context, q catalog.Query, fn func(conn *gorm.DB, byTrigrams bool) error) error {
 	leave, err := l.enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if err = l.check(ctx, q); err == nil {
-		err = l.db.call(ctx, "list", fn)
+	byTrigrams, err := l.check(ctx, q)
+	if err == nil {
+		err = l.db.call(ctx, "list", func(conn *gorm.DB) error { return fn(conn, byTrigrams) })
 	}
 	if stateOf(err) == queryCanceled {
 		l.refused.WithLabelValues(refusedTimeout).Inc()
@@ -106,35 +108,28 @@ func (l *lists) enter(ctx context.Context) (leave func(), err error) {
 	return nil, err
 }
 
-// check returns fault.Invalid for a search that would read too much. Lists without a name always use an index and stop
-// early, so they are not checked. A name that the trigram index cannot find is only searched among the products of one user,
-// and may have to read all of them: the estimate is then that of a list without a limit.
-func (l *lists) check(ctx context.Context, q catalog.Query) error {
+// check returns fault.Invalid for a search that would read too much, or else whether the trigram index can find the name.
+// Lists without a name always use an index and mostly stop early, so they are not checked. A name that the trigram index
+// cannot find is only searched among the products of one user, and may have to read all of them: the estimate is then that of
+// a list without a limit.
+func (l *lists) check(ctx context.Context, q catalog.Query) (byTrigrams bool, err error) {
 	if q.Name == "" {
-		return nil
+		return false, nil
 	}
-	searchable, err := l.searchable(ctx, q.Name)
-	if err != nil {
-		return err
+	if byTrigrams, err = l.searchable(ctx, q.Name); err != nil {
+		return false, err
 	}
-	if !searchable && q.UserID == 0 {
-		return l.tooBroad("without user_id, name needs at least three letters or digits in a row that the database knows")
+	if !byTrigrams && q.UserID == 0 {
+		return false, l.tooBroad("without user_id, name needs at least three letters or digits in a row that the database knows")
 	}
 	if l.cfg.MaxCost == 0 {
-		return nil
+		return byTrigrams, nil
 	}
-	limit := new(q.Limit + 1)
-	if !searchable {
-		limit = nil
+	cost, err := l.estimate(ctx, q, byTrigrams)
+	if err == nil && cost > float64(l.cfg.MaxCost) {
+		err = l.tooBroad("the search would read too many products: give a longer name, a user_id or closer prices")
 	}
-	cost, err := l.estimate(ctx, q, limit)
-	if err != nil {
-		return err
-	}
-	if cost > float64(l.cfg.MaxCost) {
-		return l.tooBroad("the search would read too many products: give a longer name, a user_id or closer prices")
-	}
-	return nil
+	return byTrigrams, err
 }
 
 func (l *lists) tooBroad(detail string) error {
@@ -166,8 +161,12 @@ func asciiOf(name string) string {
 }
 
 // estimate returns the planner's cost of reading the products of a list. The images are not part of it: there are few.
-func (l *lists) estimate(ctx context.Context, q catalog.Query, limit *int) (float64, error) {
-	text, args := productsQuery(q, limit)
+func (l *lists) estimate(ctx context.Context, q catalog.Query, byTrigrams bool) (float64, error) {
+	var limit *int
+	if byTrigrams {
+		limit = new(q.Limit + 1)
+	}
+	text, args := productsQuery(q, byTrigrams, limit)
 	plan, err := find[string](ctx, l.db, "list_estimate", nil, "EXPLAIN (FORMAT JSON) "+text, args...)
 	if err != nil {
 		return 0, err

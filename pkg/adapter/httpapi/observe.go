@@ -169,8 +169,8 @@ func (s *Server) logRequest(ctx *fasthttp.RequestCtx, state *requestState) {
 	line.Write(state.fields...)
 }
 
-// level returns the level of a request's log line: debug for probes, error for faults of the server. A request that was shed,
-// or a list that took too long, is counted; a line at error level for each would add load.
+// level returns the level of a request's log line: debug for probes, error for faults of the server. A request that was
+// shed, or a list that took too long, is counted; a line at error level for each would add load.
 func level(state *requestState, status int) zapcore.Level {
 	expectedCodes := [...]string{codeUnknownMethod, codeOverloaded, codeListsBusy, codeListTimeout}
 	switch {

@@ -18,7 +18,7 @@ type Config struct {
 	Username        string        `env:"USERNAME" desc:"user, instead of the DSN's"`
 	Password        string        `env:"PASSWORD" secret:"true" desc:"password, instead of the DSN's; not escaped"`
 	ApplicationName string        `env:"APPLICATION_NAME" envDefault:"vitrine" desc:"name in pg_stat_activity"`
-	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"maximum connections per process, without those for lists; the outbox has two more, health checks one"`
+	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"maximum connections per process; lists, outbox and health checks have more"`
 	ConnMaxLifetime time.Duration `env:"CONN_MAX_LIFETIME" envDefault:"30m" desc:"age at which a connection is replaced"`
 	ConnMaxIdleTime time.Duration `env:"CONN_MAX_IDLE_TIME" envDefault:"5m" desc:"how long an idle connection is kept"`
 	ConnectTimeout  time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" desc:"time limit of one connection attempt"`
@@ -30,20 +30,21 @@ type Config struct {
 
 	OutboxMaxTries int `env:"OUTBOX_MAX_TRIES" envDefault:"20" desc:"refusals by Kafka after which a message is parked"`
 
-	List ListConfig `envPrefix:"LIST_"`
+	List ListConfig
 }
 
 // ListConfig has the limits of lists, whose statements may read much. Lists cannot use up the connections of other calls.
 //
-// MaxCost is in the planner's units: with the defaults of Postgres, a page read in sequence costs 1 and a page read at random
-// 4, and 20000 are about 150 ms if all pages are in memory. A search among ten million products costs at most about 17000 by
-// the better one of two plans: read all matches by the index of names, or read products in order until a page of 100 is full.
+// MaxCost is in the planner's units: with the defaults of Postgres, a page read in sequence costs 1 and a page read at
+// random 4, and 20000 are about 150 ms if all pages are in memory. A search among ten million products costs at most about
+// 17000 by the better one of two plans: read all matches by the index of names, or read products in order until a page of
+// 100 is full.
 type ListConfig struct {
-	MaxOpenConns     int           `env:"MAX_OPEN_CONNS" envDefault:"4" desc:"maximum connections per process for lists"`
-	MaxWaiting       int           `env:"MAX_WAITING" envDefault:"32" desc:"lists that may wait for a connection; more get 503"`
-	Wait             time.Duration `env:"WAIT" envDefault:"500ms" desc:"longest wait of a list for a connection; then 503"`
-	StatementTimeout time.Duration `env:"STATEMENT_TIMEOUT" envDefault:"1s" desc:"time limit of a list's statement; then 503"`
-	MaxCost          int           `env:"MAX_COST" envDefault:"20000" desc:"largest planner estimate of a search for a name; 0: any"`
+	MaxOpenConns     int           `env:"LIST_MAX_OPEN_CONNS" envDefault:"4" desc:"maximum connections per process for lists"`
+	MaxWaiting       int           `env:"LIST_MAX_WAITING" envDefault:"32" desc:"lists that may wait for a connection; more get 503"`
+	Wait             time.Duration `env:"LIST_WAIT" envDefault:"500ms" desc:"longest wait of a list for a connection; then 503"`
+	StatementTimeout time.Duration `env:"LIST_STATEMENT_TIMEOUT" envDefault:"1s" desc:"time limit of a list's statement; then 503"`
+	MaxCost          int           `env:"LIST_MAX_COST" envDefault:"20000" desc:"largest planner estimate of a search for a name; 0: any"`
 }
 
 // login parses the DSN and replaces its user and password by Username and Password, if these are set. They are not inserted
@@ -94,10 +95,10 @@ func (c Config) Validate() []fault.Field {
 // Validate returns every wrong value, by the name of its variable, or nil.
 func (c ListConfig) Validate() []fault.Field {
 	var check fault.Checker
-	check.Range(c.MaxOpenConns >= 1, "MAX_OPEN_CONNS", "at least 1")
-	check.Range(c.MaxWaiting >= 0, "MAX_WAITING", "0 or more")
-	check.Range(c.Wait >= time.Millisecond, "WAIT", "at least 1ms")
-	check.Range(c.StatementTimeout >= time.Millisecond, "STATEMENT_TIMEOUT", "at least 1ms")
-	check.Range(c.MaxCost >= 0, "MAX_COST", "0 or more")
+	check.Range(c.MaxOpenConns >= 1, "LIST_MAX_OPEN_CONNS", "at least 1")
+	check.Range(c.MaxWaiting >= 0, "LIST_MAX_WAITING", "0 or more")
+	check.Range(c.Wait >= time.Millisecond, "LIST_WAIT", "at least 1ms")
+	check.Range(c.StatementTimeout >= time.Millisecond, "LIST_STATEMENT_TIMEOUT", "at least 1ms")
+	check.Range(c.MaxCost >= 0, "LIST_MAX_COST", "0 or more")
 	return check.Fields()
 }

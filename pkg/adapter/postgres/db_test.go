@@ -62,7 +62,8 @@ func testConfigWrong(t *testing.T) {
 	for _, f := range (postgres.ListConfig{MaxWaiting: -1, MaxCost: -1}).Validate() {
 		names = append(names, f.Path)
 	}
-	if got, want := strings.Join(names, " "), "MAX_OPEN_CONNS MAX_WAITING WAIT STATEMENT_TIMEOUT MAX_COST"; got != want {
+	want = "LIST_MAX_OPEN_CONNS LIST_MAX_WAITING LIST_WAIT LIST_STATEMENT_TIMEOUT LIST_MAX_COST"
+	if got := strings.Join(names, " "); got != want {
 		t.Errorf("lists: got %s, want %s", got, want)
 	}
 	wrong := postgres.Config{DSN: "postgres://u:secret@host:notaport/db"}.Validate()
@@ -262,7 +263,7 @@ func testLogSlow(t *testing.T) {
 		t.Fatalf("got %d messages, want 1", len(slow))
 	}
 	text := fmt.Sprint(slow[0].ContextMap())
-	if !strings.Contains(text, "INSERT INTO users (name, email, email_key) VALUES ($1, $2, $3)") || strings.Contains(text, "ada@") {
+	if !strings.Contains(text, "INSERT INTO users (name, email, email_key) VALUES ($1") || strings.Contains(text, "ada@") {
 		t.Errorf("got %s, want the statement without its parameters", text)
 	}
 }

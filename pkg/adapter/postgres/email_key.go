@@ -25,8 +25,9 @@ const (
 const (
 	selectUsersWithoutKey = `SELECT id, email FROM users WHERE email_key IS NULL ORDER BY id`
 	selectUsersWithKey    = `SELECT id, email_key FROM users WHERE email_key = ANY($1) ORDER BY id`
-	updateEmailKeys       = `UPDATE users SET email_key = n.key FROM unnest($1::bigint[], $2::text[]) AS n (id, key) WHERE users.id = n.id`
-	requireEmailKeys      = `ALTER TABLE users ALTER COLUMN email_key SET NOT NULL`
+	updateEmailKeys       = `
+UPDATE users SET email_key = n.key FROM unnest($1::bigint[], $2::text[]) AS n (id, key) WHERE users.id = n.id`
+	requireEmailKeys = `ALTER TABLE users ALTER COLUMN email_key SET NOT NULL`
 )
 
 // fillEmailKeys completes the migration 00008_email_key: it computes the keys of addresses outside ASCII by
@@ -71,7 +72,8 @@ func updateKeys(ctx context.Context, tx *sql.Tx) error {
 	}
 	if same := sameKeys(append(otherIDs, ids...), append(otherKeys, keys...)); len(same) > 0 {
 		return fault.New(fault.Conflict, "email_conflict", "these users have one e-mail address in different spellings: "+
-			strings.Join(same, "; ")+". In the table users, change email and set email_key to NULL for all but one of each, then repeat")
+			strings.Join(same, "; ")+". In the table users, change email and set email_key to NULL for all but one of each, "+
+			"then repeat")
 	}
 	_, err = tx.ExecContext(ctx, updateEmailKeys, ids, keys)
 	return err

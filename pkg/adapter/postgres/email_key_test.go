@@ -46,6 +46,7 @@ func withOldUsers(t *testing.T, dsn string, emails ...string) *pgx.Conn {
 }
 
 func testEmailKeysOldUsers(t *testing.T, dsn string) {
+	t.Helper()
 	emails := []string{"Ada@Example.com", "ÄB@x.de", "e\u0301va@example.com", "ДОМ@пример.рф"}
 	conn := withOldUsers(t, dsn, emails...)
 	for range 2 {

@@ -52,7 +52,7 @@ func newLists(cfg Config, db *DB) (*lists, error) {
 		running:  make(chan struct{}, cfg.List.MaxOpenConns),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_postgres_lists_refused_total",
-			Help: "Lists without a page: busy (no free connection), timeout (of the statement), too_broad (by the planner's estimate).",
+			Help: "Lists without a page: busy (no connection), timeout (of the statement), too_broad (by the planner's estimate).",
 		}, []string{"reason"}),
 	}
 	for _, reason := range []string{refusedBusy, refusedTimeout, refusedTooBroad} {
@@ -110,8 +110,8 @@ func (l *lists) enter(ctx context.Context) (leave func(), err error) {
 
 // check returns fault.Invalid for a search that would read too much, or else whether the trigram index can find the name.
 // Lists without a name always use an index and mostly stop early, so they are not checked. A name that the trigram index
-// cannot find is only searched among the products of one user, and may have to read all of them: the estimate is then that of
-// a list without a limit.
+// cannot find is only searched among the products of one user, and may have to read all of them: the estimate is then that
+// of a list without a limit.
 func (l *lists) check(ctx context.Context, q catalog.Query) (byTrigrams bool, err error) {
 	if q.Name == "" {
 		return false, nil

@@ -49,7 +49,7 @@ func checkLocale(ctx context.Context, pool *sql.DB) error {
 	if suitable {
 		return nil
 	}
-	return fault.New(fault.Conflict, "database_locale", fmt.Sprintf("the database %s has the encoding %s and the character type "+
-		"(LC_CTYPE) %s, with which names outside ASCII cannot be searched. Create another database, with C.UTF-8 or another UTF-8 "+
-		"locale of the server, and name it in the DSN: %s;", name, encoding, ctype, command))
+	return fault.New(fault.Conflict, "database_locale", fmt.Sprintf("the database %s has the encoding %s and the character "+
+		"type (LC_CTYPE) %s, with which names outside ASCII cannot be searched. Create another database, with C.UTF-8 or another "+
+		"UTF-8 locale of the server, and name it in the DSN: %s;", name, encoding, ctype, command))
 }

@@ -87,8 +87,8 @@ func Postgres(t testing.TB) string {
 }
 
 // PostgresLocale returns the URL, for pgx, of a database of this test whose collation and character type are locale, such as
-// "C". The encoding is UTF-8, and the schema public has the extension pg_trgm and nothing else. The database is dropped at the
-// end of the test, with the sessions that are left.
+// "C". The encoding is UTF-8, and the schema public has the extension pg_trgm and nothing else. The database is dropped at
+// the end of the test, with the sessions that are left.
 func PostgresLocale(t testing.TB, locale string) string {
 	t.Helper()
 	dsn, name := need(t, shared.postgres), "d_"+token()
@@ -103,7 +103,8 @@ func PostgresLocale(t testing.TB, locale string) string {
 	if err != nil {
 		t.Fatalf("servers: %v", err)
 	}
-	create := fmt.Sprintf("CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE '%s' LC_CTYPE '%[2]s'", name, locale)
+	create := fmt.Sprintf("CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE '%s' LC_CTYPE '%[2]s'",
+		name, locale)
 	if err := execSQL(t.Context(), dsn, create); err != nil {
 		t.Fatalf("servers: create database: %v", err)
 	}

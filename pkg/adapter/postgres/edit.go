@@ -45,8 +45,8 @@ const deleteUnstarted = `DELETE FROM scheduled_deletions WHERE prefix = ANY($1) 
 // deletion that has started stays started.
 const insertScheduledDeletions = `
 INSERT INTO scheduled_deletions (prefix, image_id, due_at)
-SELECT prefix, image_id, statement_timestamp() + due * interval '1 microsecond'
-FROM json_to_recordset($1) AS n (prefix text, image_id bigint, due bigint)
+SELECT prefix, image_id, statement_timestamp() + delay * interval '1 microsecond'
+FROM json_to_recordset($1) AS n (prefix text, image_id bigint, delay bigint)
 ON CONFLICT (prefix) DO UPDATE SET due_at = greatest(scheduled_deletions.due_at, excluded.due_at)
 WHERE scheduled_deletions.started_at IS NULL`
 

@@ -224,7 +224,7 @@ func toOutboxRows(outgoing []catalog.Outgoing) asJSON[[]outboxRow] {
 type deletionRow struct {
 	Prefix  string `json:"prefix"`
 	ImageID int64  `json:"image_id"`
-	Delay   int64  `json:"due"` // microseconds from now
+	Delay   int64  `json:"delay"` // microseconds from now
 }
 
 func toDeletionRows(deletions []catalog.ScheduledDeletion) asJSON[[]deletionRow] {

@@ -29,6 +29,7 @@ type Config struct {
 	Timeout     time.Duration `env:"TIMEOUT" envDefault:"200ms" desc:"time limit of one operation, with its retries"`
 	DialTimeout time.Duration `env:"DIAL_TIMEOUT" envDefault:"100ms" desc:"time limit of one connection attempt"`
 	IOTimeout   time.Duration `env:"IO_TIMEOUT" envDefault:"100ms" desc:"time limit of one read, write or wait for a connection"`
+	DownPause   time.Duration `env:"DOWN_PAUSE" envDefault:"1s" desc:"how long a node that does not answer is not read"`
 	PoolSize    int           `env:"POOL_SIZE" envDefault:"0" desc:"maximum connections per node; 0: ten per CPU"`
 }
 
@@ -77,6 +78,7 @@ func (c Config) Validate() []fault.Field {
 	}{{"TIMEOUT", c.Timeout}, {"DIAL_TIMEOUT", c.DialTimeout}, {"IO_TIMEOUT", c.IOTimeout}} {
 		check.Range(t.value >= time.Millisecond && t.value <= maxTimeout, t.name, "from 1ms to 5s")
 	}
+	check.Positive("DOWN_PAUSE", c.DownPause)
 	check.Range(c.PoolSize >= 0, "POOL_SIZE", "0 or more")
 	return check.Fields()
 }

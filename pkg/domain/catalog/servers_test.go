@@ -30,7 +30,7 @@ func openService(t *testing.T, dsn string, addrs []string, prefix string) *catal
 	}
 	cache, err := rediscache.New(rediscache.Config{
 		Addrs: addrs, KeyPrefix: prefix, TTL: time.Hour, MissingTTL: time.Hour, TombstoneTTL: time.Hour,
-		Timeout: 30 * time.Second, DialTimeout: 10 * time.Second, IOTimeout: 10 * time.Second,
+		Timeout: 30 * time.Second, DialTimeout: 10 * time.Second, IOTimeout: 10 * time.Second, DownPause: time.Second,
 	}, "test", time.Now, rand.Float64, reg, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)

@@ -76,6 +76,7 @@ func Problems() []Problem {
 		{codeUnknownMethod, http.StatusNotImplemented, "The method is not known"},
 		{codeUnavailable, http.StatusServiceUnavailable, "A service that the API needs is not available"},
 		{"database_unavailable", http.StatusServiceUnavailable, "The database is not available"},
+		{"product_busy", http.StatusServiceUnavailable, "Too many changes of this product are in progress"},
 		{codeOutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether the change was made"},
 		{codeTimeout, http.StatusServiceUnavailable, "The request was not answered in time"},
 		{codeOverloaded, http.StatusServiceUnavailable, "The server is handling as many requests as it may"},

@@ -28,6 +28,7 @@ type Config struct {
 	LockTimeout      time.Duration `env:"LOCK_TIMEOUT" envDefault:"3s" desc:"time limit of a wait for a lock"`
 	SlowQuery        time.Duration `env:"SLOW_QUERY" envDefault:"200ms" desc:"statements slower than this are logged; 0: none"`
 
+	EditQueue      int `env:"EDIT_QUEUE" envDefault:"32" desc:"changes of one product, running or waiting, in one process; more get 503"`
 	OutboxMaxTries int `env:"OUTBOX_MAX_TRIES" envDefault:"20" desc:"refusals by Kafka after which a message is parked"`
 }
 
@@ -61,6 +62,7 @@ func (c Config) Validate() []fault.Field {
 		}
 	}
 	check.Range(c.MaxOpenConns >= 1, "MAX_OPEN_CONNS", "at least 1")
+	check.Range(c.EditQueue >= 1, "EDIT_QUEUE", "at least 1")
 	check.Range(c.OutboxMaxTries >= 1, "OUTBOX_MAX_TRIES", "at least 1")
 	for _, d := range []struct {
 		name  string

@@ -53,7 +53,7 @@ func testConfigWrong(t *testing.T) {
 		names = append(names, f.Path)
 	}
 	got := strings.Join(names, " ")
-	want := "DSN MAX_OPEN_CONNS OUTBOX_MAX_TRIES CONN_MAX_LIFETIME CONN_MAX_IDLE_TIME CONNECT_TIMEOUT TIMEOUT " +
+	want := "DSN MAX_OPEN_CONNS EDIT_QUEUE OUTBOX_MAX_TRIES CONN_MAX_LIFETIME CONN_MAX_IDLE_TIME CONNECT_TIMEOUT TIMEOUT " +
 		"STATEMENT_TIMEOUT LOCK_TIMEOUT SLOW_QUERY"
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)

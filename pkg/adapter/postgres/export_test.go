@@ -32,3 +32,6 @@ type AnyJSONColumn = asJSON[any]
 func GormLogger(log *zap.Logger, slow time.Duration) gormlog.Interface {
 	return gormLogger{log: log, slow: slow}
 }
+
+// Edits returns how many edits of a product run or wait.
+func (s *Store) Edits(id catalog.ProductID) int { return s.edits.Users(id) }

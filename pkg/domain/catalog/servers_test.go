@@ -23,7 +23,7 @@ func openService(t *testing.T, dsn string, addrs []string, prefix string) *catal
 	reg := prometheus.NewRegistry()
 	db, err := postgres.Open(postgres.Config{
 		DSN: dsn, MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour, ConnectTimeout: time.Minute,
-		Timeout: time.Minute, StatementTimeout: time.Minute, LockTimeout: time.Minute, OutboxMaxTries: 1,
+		Timeout: time.Minute, StatementTimeout: time.Minute, LockTimeout: time.Minute, EditQueue: 1000, OutboxMaxTries: 1,
 	}, zap.NewNop(), reg)
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,13 @@ import (
 // the whole database, so the schema is part of the name.
 const lockKey = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' ' || $1 || ' ' || $2, 1))`
 
-const selectKey = `SELECT fingerprint, response FROM idempotency_keys WHERE principal = $1 AND key = $2`
+// selectKey looks a key up in the partitions that may have keys of the last 24 hours, which is how long a key is kept. Older
+// keys stay until their partition is dropped, but have no effect.
+const selectKey = `
+SELECT fingerprint, response FROM idempotency_keys
+WHERE principal = $1 AND key = $2 AND created_at > now() - interval '24 hours'
+    AND day >= ((now() - interval '24 hours') AT TIME ZONE 'UTC')::date
+ORDER BY created_at DESC LIMIT 1`
 
 const insertKey = `
 INSERT INTO idempotency_keys (principal, key, fingerprint, response) VALUES ($1, $2, $3, $4)`

@@ -19,12 +19,13 @@ type Store struct {
 }
 
 var (
-	_ catalog.Store           = (*Store)(nil)
-	_ catalog.Pipelines       = (*Store)(nil)
-	_ maintenance.Deletions   = (*Store)(nil)
-	_ maintenance.OverdueJobs = (*Store)(nil)
-	_ maintenance.Purger      = (*Store)(nil)
-	_ maintenance.ImageFinder = (*Store)(nil)
+	_ catalog.Store             = (*Store)(nil)
+	_ catalog.Pipelines         = (*Store)(nil)
+	_ maintenance.Deletions     = (*Store)(nil)
+	_ maintenance.OverdueJobs   = (*Store)(nil)
+	_ maintenance.Purger        = (*Store)(nil)
+	_ maintenance.KeyPartitions = (*Store)(nil)
+	_ maintenance.ImageFinder   = (*Store)(nil)
 )
 
 // NewStore returns a store on db.

@@ -41,8 +41,19 @@ type Purger interface {
 	// PurgeDeleted removes up to limit products that were deleted more than after ago, with the rows of their images, and
 	// returns how many products.
 	PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error)
-	// PurgeKeys removes up to limit idempotency keys that were used more than after ago, and returns how many.
-	PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error)
+}
+
+// KeyPartitions are the partitions of the idempotency keys, one for each day.
+type KeyPartitions interface {
+	// RotateKeys creates the partitions of the next days, and drops those whose keys are all older than 24 hours. It does
+	// nothing while another process does it.
+	RotateKeys(ctx context.Context) (KeyRotation, error)
+}
+
+// KeyRotation is the result of a rotation. It is set as far as possible if the rotation fails.
+type KeyRotation struct {
+	DaysAhead int // days after today that have a partition, without a gap; -1: today has none, so keys cannot be stored
+	Dropped   int // partitions
 }
 
 // ImageFinder finds images by their state.

@@ -19,7 +19,7 @@ type Outbox interface {
 	// the row is due again about five seconds later, so that rows that cannot be sent do not block others.
 	PublishBatch(ctx context.Context, limit int, publish func(context.Context, []event.Message) []error) (BatchResult, error)
 
-	// Depth counts the rows of the outbox.
+	// Depth counts the rows of the outbox, each kind up to a bound that the implementation sets.
 	Depth(ctx context.Context) (Depth, error)
 }
 
@@ -31,7 +31,7 @@ type BatchResult struct {
 	Parked    int // of Refused: rows that are not tried again until an operator decides
 }
 
-// Depth counts the rows of the outbox.
+// Depth counts the rows of the outbox. Each count may be a lower bound.
 type Depth struct {
 	Due     int64         // rows that could be published now
 	Delayed int64         // rows that are not due yet

@@ -224,7 +224,7 @@ func decodePatch(body []byte, wrongHeader *fieldError) (catalog.ProductPatch, er
 	case r.has(name):
 		patch.ImageURLs = new(r.texts(name))
 	}
-	for _, name := range []string{ // a client that sends back a whole product gets the names of the fields that it must leave out
+	for _, name := range []string{ // a client that sends back a whole product gets the names of fields to leave out
 		"id", "user_id", "compressed_product_images", "images", "image_status", "version", "revision", "created_at", "updated_at",
 	} {
 		if _, ok := r.take(name); ok {

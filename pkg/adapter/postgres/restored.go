@@ -38,8 +38,8 @@ WITH batch AS MATERIALIZED (SELECT id FROM products WHERE id > $1 ORDER BY id LI
 updated AS (UPDATE products p SET version = p.version + $3 FROM batch WHERE p.id = batch.id)
 SELECT count(*) AS products, coalesce(max(id), 0) AS last FROM batch`
 
-// IncrementVersions adds increment to the versions of up to limit products with ids above after, in the order of their ids, and
-// returns their number and the last id.
+// IncrementVersions adds increment to the versions of up to limit products with ids above after, in the order of their
+// ids. It returns their number and the last id.
 //
 // After a restore, caches and messages contain versions that the database has lost. New changes would get the same
 // versions, and readers would take them for the old ones. Therefore the versions must grow beyond all lost ones.

@@ -66,7 +66,7 @@ func (a *Auditor) Run(ctx context.Context) error {
 // scan reads the bucket or the rows from the beginning to the end, in batches.
 type scan struct {
 	name  string
-	batch func(ctx context.Context, cursor string) (next string, err error) // checks the batch after cursor; next is "" at the end
+	batch func(ctx context.Context, cursor string) (next string, err error) // next is "" after the last batch
 }
 
 // haltError is the error of a batch that must stop its scan, with the reason.

@@ -9,7 +9,7 @@ type keyedMutex struct {
 }
 
 type keyedEntry struct {
-	users int           // holders and waiters, by the keyedMutex's mu
+	users int           // number of holders and waiters; protected by the keyedMutex's mu
 	token chan struct{} // holds one token while the entry is unlocked
 }
 
@@ -38,8 +38,8 @@ func (k *keyedMutex) release(key string, e *keyedEntry) {
 	}
 }
 
-// lock locks key and returns the function that unlocks it. If key is held, it calls beforeWait once and waits; stop ends
-// the wait, and then unlock is nil.
+// lock locks key and returns the function that unlocks it. If key is locked already, it calls beforeWait once and waits.
+// If stop is closed before the wait ends, unlock is nil.
 func (k *keyedMutex) lock(key string, stop <-chan struct{}, beforeWait func()) (unlock func()) {
 	e := k.retain(key)
 	unlock = func() {

@@ -26,15 +26,16 @@ const (
 	maxDeadKey = 64 // longer than any product id
 )
 
-// step is what has to succeed before a record is done: the handler, or the send to the dead-letter topic.
+// step is the work that has to succeed before a record is done: a call of the handler, or a send to the dead-letter
+// topic.
 type step struct {
 	message event.Message // for the log
 	key     string        // steps with the same key run one at a time
 	run     func(context.Context) error
 }
 
-// process runs a record's step until it succeeds. The caller holds a slot, which is released in any case. done is false if
-// the partition has to be released first.
+// process runs a record's step until it succeeds. The caller has acquired a slot, which process always releases. done is
+// false if the partition has to be released before the step has succeeded.
 func (c *Consumer) process(accepting, handling context.Context, record *sarama.ConsumerMessage) (done bool) {
 	holding := true
 	release := func() { <-c.slots; holding = false }
@@ -45,7 +46,7 @@ func (c *Consumer) process(accepting, handling context.Context, record *sarama.C
 		}
 	}()
 	s := c.toStep(record)
-	unlock := c.keys.lock(s.key, accepting.Done(), release) // no slot is held while waiting for the key
+	unlock := c.keys.lock(s.key, accepting.Done(), release) // the slot is released before the wait for the key
 	if unlock == nil {
 		return false
 	}

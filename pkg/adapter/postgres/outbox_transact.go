@@ -11,8 +11,8 @@ import (
 )
 
 // transactPgx is transact on a bare pgx connection. The batches of the outbox read hundreds of rows, and gorm and
-// database/sql need more time to read a row than the Kafka client to send it. A deadline that passes closes the connection,
-// which rolls the transaction back.
+// database/sql need more time to read a row than the Kafka client needs to send it. A deadline that passes closes the
+// connection, which rolls the transaction back.
 func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx context.Context, tx pgx.Tx) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)

@@ -20,8 +20,8 @@ var errBatcherBusy = errors.New("earlier reads from this node are not answered y
 // once. GETs that arrive during a batch wait for its end and are then sent together. So an idle node answers without delay,
 // and a busy node is read with few system calls.
 //
-// A GET never joins a batch that was sent before the GET began, so it sees every write that was acknowledged before it, as a
-// GET on a connection of its own does.
+// A GET never joins a batch that was sent before the GET began. Like a GET on a connection of its own, it therefore sees
+// every write that was acknowledged before it.
 //
 // A batcher has no goroutine of its own: one member of each batch sends it.
 type batcher struct {
@@ -31,7 +31,7 @@ type batcher struct {
 
 	mu      sync.Mutex
 	running bool          // a batch is in progress
-	waiting []*pendingGet // for the end of that batch, in order of arrival
+	waiting []*pendingGet // GETs that wait for the end of that batch, in order of arrival
 }
 
 // pendingGet is a GET of one key from the node that should hold it. reply is nil until its batch has ended, and stays nil if
@@ -85,7 +85,7 @@ func (b *batcher) start(own *pendingGet) bool {
 	return false
 }
 
-// withdraw removes own from those that wait. It returns false if own is a member of a batch already.
+// withdraw removes own from the waiting GETs. It returns false if own is a member of a batch already.
 func (b *batcher) withdraw(own *pendingGet) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -96,8 +96,8 @@ func (b *batcher) withdraw(own *pendingGet) bool {
 	return i >= 0
 }
 
-// run sends a batch, whose first member is the caller's own GET. It then makes the first of those that wait send the next
-// batch, even if send panics.
+// run sends a batch, whose first member is the caller's own GET. It then makes the first of the waiting GETs send the
+// next batch, even if send panics.
 func (b *batcher) run(members []*pendingGet) {
 	defer func() {
 		next, expired := b.nextBatch()
@@ -115,7 +115,8 @@ func (b *batcher) run(members []*pendingGet) {
 	b.send(members)
 }
 
-// nextBatch removes the members of the next batch from those that wait, and those that have waited longer than timeout.
+// nextBatch removes the members of the next batch from the waiting GETs. It also removes the GETs that have waited longer
+// than timeout.
 func (b *batcher) nextBatch() (next, expired []*pendingGet) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

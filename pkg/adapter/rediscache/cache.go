@@ -34,7 +34,7 @@ type Cache struct {
 var _ catalog.Cache = (*Cache)(nil)
 
 // Settings of the client. One redirect follows a slot that has moved, the second one a slot that is being moved. After a
-// failover, the old master is read until the map of the cluster is reloaded.
+// failover, reads go to the old master until the map of the cluster is reloaded.
 const (
 	redirects       = 2
 	retryPause      = 5 * time.Millisecond
@@ -81,7 +81,7 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 		MinRetryBackoff:            retryPause,
 		MaxRetryBackoff:            retryPause,
 		DialTimeout:                cfg.DialTimeout,
-		DialerRetries:              1, // not the default of five with pauses: callers go on without the cache
+		DialerRetries:              1, // the default is five with pauses; callers continue without the cache instead
 		ReadTimeout:                cfg.IOTimeout,
 		WriteTimeout:               cfg.IOTimeout,
 		PoolTimeout:                cfg.IOTimeout,
@@ -98,11 +98,11 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 	return opts, nil
 }
 
-// deadlineContext is a context with an earlier deadline but no timer: Done is not closed at the deadline. Every GET looks up
-// its node, nearly always in the map that the client holds, and a timer for each would be wasted. If the map has to be
-// loaded, go-redis applies the deadline to the socket.
+// deadlineContext is a context with an earlier deadline but no timer: Done is not closed at the deadline. Every GET looks
+// up its node, nearly always in a map in memory, for which a timer would be wasted. If the map has to be loaded, go-redis
+// applies the deadline to the socket.
 type deadlineContext struct {
-	context.Context //nolint:containedctx // it is a context
+	context.Context //nolint:containedctx // this type is itself a context
 	deadline        time.Time
 }
 
@@ -155,8 +155,8 @@ func (c *Cache) get(ctx context.Context, key string, start time.Time) (*redis.St
 	return node.get(ctx, key, master, start)
 }
 
-// fetchBatch reads one key, or several keys of one node. GETs that the node refuses, because a slot has moved or the node is
-// no longer a master, are sent a second time, through the cluster client, which follows redirects.
+// fetchBatch reads one key, or several keys of one node. If the node refuses GETs, because a slot has moved or the node
+// is no longer a master, they are sent a second time through the cluster client, which follows redirects.
 func (c *Cache) fetchBatch(members []*pendingGet) {
 	// The context is independent of the members', so that none of them can end it for the others. It needs a timer: while
 	// go-redis makes a connection, it waits for Done alone.
@@ -220,7 +220,7 @@ func (c *Cache) Invalidate(ctx context.Context, id catalog.ProductID, version in
 	return err
 }
 
-// run runs a script on the key's node and records its outcome. extra are the arguments that only fillScript has.
+// run runs a script on the key's node and records its outcome. extra has the arguments that only fillScript has.
 func (c *Cache) run(ctx context.Context, operation string, script *redis.Script, id catalog.ProductID,
 	version int64, frame []byte, ttl time.Duration, extra ...any,
 ) (reply int, err error) {
@@ -264,7 +264,8 @@ func (c *Cache) key(id catalog.ProductID) string {
 	return c.cfg.KeyPrefix + "p:{" + id.String() + "}"
 }
 
-// Ping returns fault.Unavailable unless every master answers. A program without its cache is slower, but correct.
+// Ping returns nil if every master answers, else fault.Unavailable or the error of ctx. A program without its cache is
+// slower, but correct.
 func (c *Cache) Ping(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()

@@ -29,7 +29,7 @@ func NewCleaner(rows Purger, cfg CleanerConfig, reg prometheus.Registerer, log *
 	return c
 }
 
-// scan removes one batch of each. more reports that a batch was full.
+// scan removes one batch of products and one of keys. more reports whether either was full.
 func (c *Cleaner) scan(ctx context.Context) (more bool, err error) {
 	products, productsErr := c.rows.PurgeDeleted(ctx, c.cfg.Batch, c.cfg.ProductsAfter)
 	if productsErr != nil {

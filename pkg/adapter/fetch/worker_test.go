@@ -104,8 +104,8 @@ func (b *fakeBackend) stage(name string) {
 	b.busy[name]--
 }
 
-// The budget is one and a half maximum sources. All images finish, isolated ones included, and the stages of different
-// images overlap.
+// The budget is one and a half times the maximum size of a source. All images finish, including isolated ones, and the
+// stages of different images overlap.
 func TestWorkerWithSmallBudget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -43,7 +43,7 @@ func testTrackerOffsetGapsAreAllowed(t *testing.T) {
 }
 
 // The model is the list of all offsets and the set of finished ones. For every order of add and finish, the marked offset
-// never passes an unfinished message, never decreases, and covers the whole finished prefix.
+// never passes an unfinished message, never decreases, and covers all finished messages before the first unfinished one.
 func testTrackerMarkedOffsetEqualsFinishedPrefix(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -37,7 +37,7 @@ type Config struct {
 func (c Config) login() (*pgx.ConnConfig, error) {
 	conn, err := pgx.ParseConfig(c.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("parse DSN: %w", err) // without the password: pgx removes it
+		return nil, fmt.Errorf("parse DSN: %w", err) // the text has no password, because pgx removes it
 	}
 	if c.Username != "" {
 		conn.User = c.Username
@@ -57,7 +57,7 @@ func (c Config) Validate() []fault.Field {
 		var file *fs.PathError
 		if errors.As(err, &file) { // sslrootcert, sslcert, sslkey
 			check.Add("DSN", "unreadable_file", "%v", file)
-		} else { // without the cause, which may quote the password
+		} else { // the cause is left out, because it may quote the password
 			check.Add("DSN", "malformed", "not a PostgreSQL URL or keyword=value string, or it names a file without a certificate")
 		}
 	}

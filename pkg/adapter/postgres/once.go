@@ -10,8 +10,8 @@ import (
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// lockKey does not wait: a request whose key is locked fails at once and releases its connection. Advisory locks belong to
-// the whole database, so the schema is part of the name.
+// lockKey does not wait, so that a request whose key is locked fails at once and releases its connection. Advisory locks
+// belong to the whole database, so the schema is part of the name.
 const lockKey = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' ' || $1 || ' ' || $2, 1))`
 
 // selectKey looks a key up in the partitions that may have keys of the last 24 hours, which is how long a key is kept. Older

@@ -182,8 +182,8 @@ INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)
 SELECT gen_random_uuid(), 't', n::text, 'x', '{}', '{"event-id": "e1", "event-type": "x", "event-version": "1"}',
     now() - interval '1 minute' + n * interval '1 microsecond' FROM generate_series(1, $1::int) n`
 
-// Deleted rows stay in the index while an older transaction is open. Batches that start at the head of the queue would read
-// all of them.
+// Deleted rows stay in the index while an older transaction is open. Batches that start at the start of the queue would
+// read all of them.
 func testDeletedRows(t *testing.T) {
 	t.Parallel()
 	const messages, batch = 2000, 20

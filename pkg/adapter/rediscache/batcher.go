@@ -27,8 +27,8 @@ var (
 // once. GETs that arrive during a batch wait for its end and are then sent together. So an idle node answers without delay,
 // and a busy node is read with few system calls.
 //
-// A GET never joins a batch that was sent before the GET began, so it sees every write that was acknowledged before it, as a
-// GET on a connection of its own does.
+// A GET never joins a batch that was sent before the GET began. Like a GET on a connection of its own, it therefore sees
+// every write that was acknowledged before it.
 //
 // A batcher is also the circuit breaker of its node: after maxUnanswered batches without an answer, GETs fail at once for
 // the time of pause, so that a silent node does not delay every request. The first GET after the pause is sent alone and
@@ -118,7 +118,7 @@ func (b *batcher) down() bool {
 	return b.isDown()
 }
 
-// withdraw removes own from those that wait. It returns false if own is a member of a batch already.
+// withdraw removes own from the waiting GETs. It returns false if own is a member of a batch already.
 func (b *batcher) withdraw(own *pendingGet) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -129,8 +129,8 @@ func (b *batcher) withdraw(own *pendingGet) bool {
 	return i >= 0
 }
 
-// run sends a batch, whose first member is the caller's own GET. It then makes the first of those that wait send the next
-// batch, even if send panics.
+// run sends a batch, whose first member is the caller's own GET. It then makes the first of the waiting GETs send the
+// next batch, even if send panics.
 func (b *batcher) run(members []*pendingGet) {
 	answered := false
 	defer func() {

@@ -35,7 +35,7 @@ type Cache struct {
 var _ catalog.Cache = (*Cache)(nil)
 
 // Settings of the client. One redirect follows a slot that has moved, the second one a slot that is being moved. After a
-// failover, the old master is read until the map of the cluster is reloaded.
+// failover, reads go to the old master until the map of the cluster is reloaded.
 const (
 	redirects       = 2
 	retryPause      = 5 * time.Millisecond
@@ -82,7 +82,7 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 		MinRetryBackoff:            retryPause,
 		MaxRetryBackoff:            retryPause,
 		DialTimeout:                cfg.DialTimeout,
-		DialerRetries:              1, // not the default of five with pauses: callers go on without the cache
+		DialerRetries:              1, // the default is five with pauses; callers continue without the cache instead
 		ReadTimeout:                cfg.IOTimeout,
 		WriteTimeout:               cfg.IOTimeout,
 		PoolTimeout:                cfg.IOTimeout,
@@ -99,11 +99,11 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 	return opts, nil
 }
 
-// deadlineContext is a context with an earlier deadline but no timer: Done is not closed at the deadline. Every GET looks up
-// its node, nearly always in the map that the client holds, and a timer for each would be wasted. If the map has to be
-// loaded, go-redis applies the deadline to the socket.
+// deadlineContext is a context with an earlier deadline but no timer: Done is not closed at the deadline. Every GET looks
+// up its node, nearly always in a map in memory, for which a timer would be wasted. If the map has to be loaded, go-redis
+// applies the deadline to the socket.
 type deadlineContext struct {
-	context.Context //nolint:containedctx // it is a context
+	context.Context //nolint:containedctx // this type is itself a context
 	deadline        time.Time
 }
 
@@ -257,7 +257,7 @@ func (c *Cache) Invalidate(ctx context.Context, id catalog.ProductID, version in
 	return err
 }
 
-// run runs a script on the key's node and records its outcome. extra are the arguments that only fillScript has.
+// run runs a script on the key's node and records its outcome. extra has the arguments that only fillScript has.
 func (c *Cache) run(ctx context.Context, operation string, script *redis.Script, id catalog.ProductID,
 	version int64, frame []byte, ttl time.Duration, extra ...any,
 ) (reply int, err error) {
@@ -301,7 +301,8 @@ func (c *Cache) key(id catalog.ProductID) string {
 	return c.cfg.KeyPrefix + "p:{" + id.String() + "}"
 }
 
-// Ping returns fault.Unavailable unless every master answers. A program without its cache is slower, but correct.
+// Ping returns nil if every master answers, else fault.Unavailable or the error of ctx. A program without its cache is
+// slower, but correct.
 func (c *Cache) Ping(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()

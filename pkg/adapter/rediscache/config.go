@@ -33,8 +33,8 @@ type Config struct {
 	PoolSize    int           `env:"POOL_SIZE" envDefault:"0" desc:"maximum connections per node; 0: ten per CPU"`
 }
 
-// Limits of the durations. A tombstone has to outlive the slowest reader: a read may be stored until half of TombstoneTTL
-// has passed, and the other half allows for clocks that differ and messages that are late.
+// Limits of the durations. A tombstone must not expire before the slowest reader has stored its result. A read may be
+// stored until half of TombstoneTTL has passed; the other half allows for differences of clocks and for late messages.
 const (
 	minTombstoneTTL = 10 * time.Second
 	maxTimeout      = 5 * time.Second

@@ -12,8 +12,9 @@ import (
 )
 
 // GarbageCollector deletes the objects of scheduled deletions that are due: objects of attempts that did not finish, and
-// objects that were replaced. It marks a deletion as started before it deletes an object, so that no attempt can cancel it
-// any more. It deletes a second time after [GCConfig].SecondPassAfter, for a late upload.
+// objects that were replaced. It marks a deletion as started before it deletes an object, so that no attempt can cancel
+// it any more. It deletes a second time after [GCConfig].SecondPassAfter, because an upload may have been in progress
+// during the first pass.
 type GarbageCollector struct {
 	periodicTask
 	deletions Deletions

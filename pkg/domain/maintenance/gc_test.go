@@ -27,8 +27,8 @@ type fakeRows struct {
 	keysAfter   time.Duration // the minimum age in the last PurgeKeys
 	deletions   map[string]*deletion
 	objects     map[string]bool
-	err         error // of every method but DeletePrefix and Republish
-	deleteErr   error // of DeletePrefix, except for b/
+	err         error // the error of every method but DeletePrefix and Republish
+	deleteErr   error // the error of DeletePrefix, except for b/
 	scans       int
 }
 

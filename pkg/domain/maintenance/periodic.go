@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 )
 
-// periodicTask runs a scan in each interval.
+// periodicTask runs a scan regularly.
 type periodicTask struct {
 	interval time.Duration
 	log      *zap.Logger

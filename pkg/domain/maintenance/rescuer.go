@@ -32,7 +32,7 @@ func NewRescuer(jobs OverdueJobs, republisher Republisher, cfg RescuerConfig, re
 	return r
 }
 
-// scan publishes one batch of overdue jobs. more reports that the batch was full.
+// scan publishes one batch of overdue jobs. more reports whether the batch was full.
 func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
 	overdue, err := r.jobs.OverdueImages(ctx, r.cfg.Batch, r.cfg.OverdueAfter)
 	if err != nil {

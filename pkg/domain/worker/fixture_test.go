@@ -113,7 +113,7 @@ func (w *fixture) failBegin(err error) {
 	w.begin = func(context.Context, catalog.Job) (catalog.Attempt, error) { return catalog.Attempt{}, err }
 }
 
-// message returns a request for image 2 of product 1.
+// message returns a job for image 2 of product 1.
 func (w *fixture) message() event.Message {
 	return w.messageFor(w.pipe.Hash())
 }

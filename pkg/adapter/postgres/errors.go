@@ -20,6 +20,7 @@ import (
 const (
 	foreignKeyViolation  = "23503"
 	uniqueViolation      = "23505"
+	checkViolation       = "23514" // also: no partition takes the row
 	notInRepertoire      = "22021" // a NUL or an invalid sequence in a text
 	untranslatable       = "22P05" // the same, inside JSON
 	undefinedTable       = "42P01"

@@ -14,6 +14,7 @@ var (
 	Translate       = translate
 	TranslateCommit = translateCommit
 	Outcome         = outcome
+	SelectDepth     = selectDepth
 )
 
 // ListQuery returns the SQL of a list and its arguments, without the one for pgx.

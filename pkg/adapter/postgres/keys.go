@@ -72,8 +72,8 @@ SELECT d::date AS day
 FROM generate_series((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + $1::int, '1 day') d
 WHERE to_regclass(current_schema() || '.idempotency_keys_' || to_char(d, 'YYYYMMDD')) IS NULL ORDER BY d`
 
-// createKeyDays creates the partitions of today and of the next days. To attach a table takes a lock that other statements on
-// idempotency_keys do not wait for; to create it as a partition would take an exclusive one.
+// createKeyDays creates the partitions of today and of the next days. To attach a table takes a lock that other statements
+// on idempotency_keys do not wait for; to create it as a partition would take an exclusive one.
 func (s *Store) createKeyDays(ctx context.Context) error {
 	return s.db.transact(ctx, "create_key_days", func(tx *gorm.DB) error {
 		var locked bool
@@ -106,8 +106,8 @@ func createKeyDay(tx *gorm.DB, d keyDay) error {
 	return nil
 }
 
-// dropKeyDays drops the tables of days whose keys are all older than 24 hours. A partition is detached concurrently before it
-// is dropped, because a DROP of a partition locks the whole table. A detachment does not run inside a transaction. It waits
+// dropKeyDays drops the tables of days whose keys are all older than 24 hours. A partition is detached concurrently before
+// it is dropped, because a DROP of a partition locks the whole table. A detachment cannot run inside a transaction. It waits
 // for the transactions that use the table, and if it fails meanwhile, the next call finalizes it.
 func (s *Store) dropKeyDays(ctx context.Context, days []keyDay) (dropped int, err error) {
 	err = s.db.onConn(ctx, "drop_key_days", func(ctx context.Context, conn *sql.Conn) error {

@@ -2,8 +2,10 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/domain/catalog"
@@ -44,8 +46,8 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 		if saved, err = respond(p); err != nil {
 			return callerError{err}
 		}
-		if err := tx.Exec(insertKey, key.Principal, key.Key, key.Fingerprint, []byte(saved)).Error; err != nil {
-			return fmt.Errorf("insert idempotency key: %w", err)
+		if err := insertIdempotencyKey(tx, key, saved); err != nil {
+			return err
 		}
 		failpoint.Hit(failpoint.KeyWritten)
 		return nil
@@ -57,6 +59,20 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 		return catalog.Product{}, saved, true, nil
 	default:
 		return p, saved, false, nil
+	}
+}
+
+// insertIdempotencyKey stores the response to a request. It returns fault.Unavailable if today has no partition.
+func insertIdempotencyKey(tx *gorm.DB, key catalog.IdempotencyKey, saved catalog.SavedResponse) error {
+	err := tx.Exec(insertKey, key.Principal, key.Key, key.Fingerprint, []byte(saved)).Error
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg) && pg.Code == checkViolation && pg.ConstraintName == "": // a constraint would have a name
+		return unavailable(err, "idempotency keys cannot be stored at the moment")
+	default:
+		return fmt.Errorf("insert idempotency key: %w", err)
 	}
 }
 

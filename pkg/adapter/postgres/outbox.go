@@ -177,7 +177,7 @@ func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) 
 // maxCountedRows bounds each count of Depth, so that it does not scan an outbox of millions of rows.
 const maxCountedRows = 10_000
 
-// selectDepth orders the rows by the indexes, so that no plan scans the table, whatever its statistics are.
+// selectDepth orders the rows as the indexes do, so that the planner reads them up to the bound and does not scan the table.
 const selectDepth = `
 SELECT
     (SELECT count(*) FROM (SELECT FROM outbox WHERE parked_at IS NULL AND available_at <= now()

@@ -176,7 +176,8 @@ func (f *fakeInstallation) publish(image catalog.ImageID) {
 
 func auditorConfig() maintenance.AuditorConfig {
 	return maintenance.AuditorConfig{
-		Enabled: true, Interval: time.Minute, Pause: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour, Grace: 10 * time.Minute,
+		Enabled: true, Interval: time.Minute, Pause: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour,
+		Grace:          10 * time.Minute,
 		ToleratedShare: 0.01, ToleratedCount: 2,
 	}
 }

@@ -22,8 +22,8 @@ func NewCleaner(rows Purger, cfg CleanerConfig, reg prometheus.Registerer, log *
 		rows: rows, cfg: cfg,
 		products: counter(reg, "vitrine_maintenance_cleaner_products_purged_total", "Deleted products whose rows were removed."),
 	}
-	errors := counter(reg, "vitrine_maintenance_cleaner_errors_total", "Scans that failed.")
-	c.periodicTask = periodicTask{cfg.Interval, log, errors, c.scan}
+	failed := counter(reg, "vitrine_maintenance_cleaner_errors_total", "Scans that failed.")
+	c.periodicTask = periodicTask{cfg.Interval, log, failed, c.scan}
 	return c
 }
 
@@ -53,11 +53,11 @@ func NewKeyRotator(keys KeyPartitions, cfg CleanerConfig, reg prometheus.Registe
 			Name: "vitrine_maintenance_key_partitions_ahead_days",
 			Help: "Days after today that have a partition for idempotency keys; -1: today has none, and keys cannot be stored.",
 		}),
-		dropped: counter(reg, "vitrine_maintenance_key_partitions_dropped_total", "Partitions of idempotency keys that were dropped."),
+		dropped: counter(reg, "vitrine_maintenance_key_partitions_dropped_total", "Dropped partitions of idempotency keys."),
 	}
 	reg.MustRegister(r.daysAhead)
-	errors := counter(reg, "vitrine_maintenance_key_rotation_errors_total", "Rotations of idempotency keys that failed.")
-	r.task = periodicTask{cfg.KeysInterval, log, errors, r.scan}
+	failed := counter(reg, "vitrine_maintenance_key_rotation_errors_total", "Rotations of idempotency keys that failed.")
+	r.task = periodicTask{cfg.KeysInterval, log, failed, r.scan}
 	return r
 }
 

@@ -30,7 +30,8 @@ func NewGarbageCollector(deletions Deletions, objects Objects, cfg GCConfig, reg
 		deletions: deletions, objects: objects, cfg: cfg,
 		deleted: counter(reg, "vitrine_maintenance_gc_prefixes_deleted_total", "Deleted prefixes, each counted twice."),
 	}
-	g.periodicTask = periodicTask{cfg.Interval, log, counter(reg, "vitrine_maintenance_gc_errors_total", "Scans that failed."), g.scan}
+	failed := counter(reg, "vitrine_maintenance_gc_errors_total", "Scans that failed.")
+	g.periodicTask = periodicTask{cfg.Interval, log, failed, g.scan}
 	return g
 }
 

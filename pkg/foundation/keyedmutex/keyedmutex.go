@@ -50,8 +50,8 @@ type Wait struct {
 	MaxUsers int             // holders and waiters of a key, beyond which Lock does not wait; 0: no limit
 }
 
-// Lock locks key and returns the function that unlocks it. If key is held, it waits. unlock is nil if Stop ended the wait, or
-// if the key has MaxUsers holders and waiters already; full is true in the second case.
+// Lock locks key and returns the function that unlocks it. If key is held, it waits. unlock is nil if Stop ended the wait,
+// or if the key has MaxUsers holders and waiters already; full is true in the second case.
 func (m *Mutex[K]) Lock(key K, wait Wait) (unlock func(), full bool) {
 	e := m.retain(key, wait.MaxUsers)
 	if e == nil {

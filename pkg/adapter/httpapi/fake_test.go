@@ -191,7 +191,7 @@ func testConfig() httpapi.Config {
 	return httpapi.Config{
 		Addr: "127.0.0.1:0", ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second,
 		HandlerTimeout: 10 * time.Second, ShutdownTimeout: 20 * time.Second, BodyLimit: 1 << 20, HeaderLimit: 16 << 10,
-		MaxConnections: 1000, MaxInFlight: 100,
+		MaxConnections: 1000, MaxInFlight: 100, ClientShare: 1,
 	}
 }
 

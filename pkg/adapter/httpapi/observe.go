@@ -55,9 +55,7 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
 	s.sendProblem(ctx, state, unreadable(err))
-	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		drainBody(ctx.Conn())
-	}
+	closeUnread(ctx)
 }
 
 // unreadable returns the problem with a request that could not be read.
@@ -66,8 +64,6 @@ func unreadable(err error) error {
 	switch {
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
 		return &httpError{codeHeadTooLarge, "the request's line and headers are larger than this server accepts"}
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		return &httpError{codeBodyTooLarge, "the body is larger than this server accepts"}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &httpError{codeSlowRequest, "the request did not arrive in time"}
 	default:
@@ -75,20 +71,23 @@ func unreadable(err error) error {
 	}
 }
 
-// drainBody reads the rest of a body for a short time before the connection is closed. If a connection is closed with
-// unread bytes, the kernel resets it, and the client does not receive the 413.
-func drainBody(conn net.Conn) {
-	const timeout, maxBytes = 200 * time.Millisecond, 8 << 20
-	buf := make([]byte, 32<<10)
-	for read := 0; read < maxBytes; {
-		if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
-			return
-		}
-		n, err := conn.Read(buf)
-		if err != nil {
-			return
-		}
-		read += n
+// reserveResponse reserves memory for a large response, or replaces it by a problem. The response to a change is not
+// replaced, because the change is made.
+func (s *Server) reserveResponse(ctx *fasthttp.RequestCtx, state *requestState) {
+	n := len(ctx.Response.Body())
+	if n <= smallBytes || ctx.IsHead() {
+		return
+	}
+	if err := s.reserve(ctx, int64(n), !ctx.IsGet()); err != nil {
+		s.sendProblem(ctx, state, err)
+	}
+}
+
+// closeUnread closes the connection after the response, because the client may still send bytes of this request.
+func closeUnread(ctx *fasthttp.RequestCtx) {
+	ctx.Response.SetConnectionClose()
+	if c, ok := ctx.Conn().(*conn); ok {
+		c.lingering.Store(true)
 	}
 }
 
@@ -117,6 +116,10 @@ func (s *Server) finish(ctx *fasthttp.RequestCtx, state *requestState) {
 		s.sendProblem(ctx, state, fault.Wrap(fmt.Errorf("panic: %v", cause), fault.Internal, codeInternal,
 			"the server's log has the cause under the request id"))
 	}
+	if hasUnread(ctx) {
+		closeUnread(ctx)
+	}
+	s.reserveResponse(ctx, state)
 	header := &ctx.Response.Header
 	header.Set(headerRequestID, state.requestID)
 	header.Set(fiber.HeaderXContentTypeOptions, "nosniff")
@@ -204,12 +207,15 @@ func (s *Server) limited(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		state := stateOf(c.Context())
 		state.route, state.repeatable = r, r.repeatable
+		if err := s.readBody(c.Context()); err != nil {
+			return err
+		}
 		if !r.quiet {
 			select {
 			case s.slots <- struct{}{}:
 				defer func() { <-s.slots }()
 			default:
-				s.metrics.shed.Inc()
+				s.metrics.shed.WithLabelValues(shedRequests).Inc()
 				return errOverloaded
 			}
 		}

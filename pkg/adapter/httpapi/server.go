@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -74,6 +75,10 @@ type Server struct {
 	listener *listener
 	draining atomic.Bool
 	slots    chan struct{} // one token for each request in progress
+	memory   *memory
+	proxies  proxies
+
+	connections int // the largest number of open connections
 }
 
 // New returns a Server that does not listen yet. cfg must be valid.
@@ -85,12 +90,17 @@ func New(deps Deps, cfg Config) *Server {
 		metrics:  newMetrics(deps.Registry),
 		states:   sync.Pool{New: func() any { return new(requestState) }},
 		slots:    make(chan struct{}, cfg.MaxInFlight),
+		proxies:  cfg.trustedProxies(),
+
+		connections: cfg.connections(memoryLimit()),
 	}
+	s.memory = newMemory(cfg.bytesInFlight(memoryLimit()), cfg.ClientShare, s.metrics)
 	app := fiber.New(fiber.Config{
 		StrictRouting:                true, // one URL for each resource
 		CaseSensitive:                true,
-		BodyLimit:                    cfg.BodyLimit,
-		Concurrency:                  cfg.MaxConnections,
+		StreamRequestBody:            true, // readBody reads bodies
+		BodyLimit:                    math.MaxInt,
+		Concurrency:                  s.connections,
 		ReadTimeout:                  cfg.ReadTimeout,
 		WriteTimeout:                 cfg.WriteTimeout,
 		IdleTimeout:                  cfg.IdleTimeout,
@@ -119,6 +129,11 @@ func New(deps Deps, cfg Config) *Server {
 	s.http = app.Server()
 	s.http.Handler = s.serve
 	s.http.ErrorHandler = s.refuse
+	s.http.ConnState = func(c net.Conn, state fasthttp.ConnState) {
+		if c, ok := c.(*conn); ok && state == fasthttp.StateIdle { // the response is written
+			c.releaseMemory()
+		}
+	}
 	s.http.Logger = printer{deps.Log}
 	return s
 }
@@ -142,7 +157,7 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	s.listener = newListener(ln)
+	s.listener = newListener(ln, s.proxies, max(s.connections/s.cfg.ClientShare, 1), s.metrics.refusedConnections)
 	return nil
 }
 

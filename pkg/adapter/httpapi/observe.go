@@ -23,8 +23,8 @@ import (
 type requestState struct {
 	started     time.Time
 	requestID   string
-	traceparent string // "" if the client sent none that is valid
-	route       *route // nil until one is reached
+	traceparent string // W3C trace context; "" if the client sent no valid one
+	route       *route // nil if no route has matched
 	repeatable  bool   // a repetition has no further effect
 	err         error
 	code        string // of the problem that was sent
@@ -51,14 +51,12 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	s.route(ctx)
 }
 
-// refuse responds to what could not be read as a request.
+// refuse responds with a problem when the server could not read a request.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
 	s.sendProblem(ctx, state, unreadable(err))
-	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		drainBody(ctx.Conn())
-	}
+	closeUnread(ctx)
 }
 
 // unreadable returns the problem with a request that could not be read.
@@ -67,8 +65,6 @@ func unreadable(err error) error {
 	switch {
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
 		return &httpError{codeHeadTooLarge, "the request's line and headers are larger than this server accepts"}
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		return &httpError{codeBodyTooLarge, "the body is larger than this server accepts"}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &httpError{codeSlowRequest, "the request did not arrive in time"}
 	default:
@@ -76,20 +72,23 @@ func unreadable(err error) error {
 	}
 }
 
-// drainBody reads what the client is still sending, for a short while: closing a connection with unread bytes makes the
-// kernel reset it, and the client would never see the 413.
-func drainBody(conn net.Conn) {
-	const timeout, maxBytes = 200 * time.Millisecond, 8 << 20
-	buf := make([]byte, 32<<10)
-	for read := 0; read < maxBytes; {
-		if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
-			return
-		}
-		n, err := conn.Read(buf)
-		if err != nil {
-			return
-		}
-		read += n
+// reserveResponse reserves memory for a large response, or replaces it by a problem. The response to a change is not
+// replaced, because the change is made.
+func (s *Server) reserveResponse(ctx *fasthttp.RequestCtx, state *requestState) {
+	n := len(ctx.Response.Body())
+	if n <= smallBytes || ctx.IsHead() {
+		return
+	}
+	if err := s.reserve(ctx, int64(n), !ctx.IsGet()); err != nil {
+		s.sendProblem(ctx, state, err)
+	}
+}
+
+// closeUnread closes the connection after the response, because the client may still send bytes of this request.
+func closeUnread(ctx *fasthttp.RequestCtx) {
+	ctx.Response.SetConnectionClose()
+	if c, ok := ctx.Conn().(*conn); ok {
+		c.lingering.Store(true)
 	}
 }
 
@@ -110,13 +109,18 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *requestState {
 	return state
 }
 
-// finish turns a panic into a response, and reports the request. It must be deferred itself: that is where recover works.
+// finish turns a panic into a response, and reports the request. It must be deferred directly, because recover works only
+// in a deferred function.
 func (s *Server) finish(ctx *fasthttp.RequestCtx, state *requestState) {
 	if cause := recover(); cause != nil {
 		state.stack = debug.Stack()
 		s.sendProblem(ctx, state, fault.Wrap(fmt.Errorf("panic: %v", cause), fault.Internal, codeInternal,
 			"the server's log has the cause under the request id"))
 	}
+	if hasUnread(ctx) {
+		closeUnread(ctx)
+	}
+	s.reserveResponse(ctx, state)
 	header := &ctx.Response.Header
 	header.Set(headerRequestID, state.requestID)
 	header.Set(fiber.HeaderXContentTypeOptions, "nosniff")
@@ -169,8 +173,9 @@ func (s *Server) logRequest(ctx *fasthttp.RequestCtx, state *requestState) {
 	line.Write(state.fields...)
 }
 
-// level returns the level of a request's log line: debug for probes, error for faults of the server. A request that was
-// shed, or a list that took too long, is counted; a line at error level for each would add load.
+// level returns the level of a request's log line: debug for probes, error for responses with a status from 500. A
+// rejection because of overload, or of a list that took too long, is logged at info level: the metrics count it, and more
+// lines at error level would add load.
 func level(state *requestState, status int) zapcore.Level {
 	expectedCodes := [...]string{codeUnknownMethod, codeOverloaded, codeListsBusy, codeListTimeout}
 	switch {
@@ -191,24 +196,28 @@ func (s *Server) sendProblem(ctx *fasthttp.RequestCtx, state *requestState, err 
 	p.response(pathOf(ctx), state.requestID, state.repeatable).send(&ctx.Response)
 }
 
-// handleError is Fiber's error handler: err is a handler's, or says that no route matched.
+// handleError is Fiber's error handler. err comes from a handler, or says that no route matched.
 func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	s.sendProblem(c.Context(), stateOf(c.Context()), err)
 	return nil
 }
 
-// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
-// more at once: a queued request would hold memory and be answered after its client has given up.
+// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it
+// rejects further ones at once. If it queued them, they would need memory, and their clients would time out before the
+// answer.
 func (s *Server) limited(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		state := stateOf(c.Context())
 		state.route, state.repeatable = r, r.repeatable
+		if err := s.readBody(c.Context()); err != nil {
+			return err
+		}
 		if !r.quiet {
 			select {
 			case s.slots <- struct{}{}:
 				defer func() { <-s.slots }()
 			default:
-				s.metrics.shed.Inc()
+				s.metrics.shed.WithLabelValues(shedRequests).Inc()
 				return errOverloaded
 			}
 		}

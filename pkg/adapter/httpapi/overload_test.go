@@ -65,9 +65,10 @@ func testMaxInFlightExcessIsRefusedExceptProbes(t *testing.T) {
 		}
 	}
 	want := `
-# HELP vitrine_http_shed_total Requests refused because the limit of requests in progress was reached.
+# HELP vitrine_http_shed_total Requests rejected because of a limit: of requests in progress, or of bytes in flight.
 # TYPE vitrine_http_shed_total counter
-vitrine_http_shed_total 6
+vitrine_http_shed_total{limit="bytes"} 0
+vitrine_http_shed_total{limit="requests"} 6
 `
 	if err := testutil.GatherAndCompare(a.metrics, strings.NewReader(want), "vitrine_http_shed_total"); err != nil {
 		t.Error(err)

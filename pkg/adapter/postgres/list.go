@@ -68,9 +68,9 @@ ORDER BY ` + orderOf(q.Sort).by, args
 // Without byTrigrams the name has no trigram, and its condition is written so that the trigram index cannot be used: that
 // index would return every product, which the planner takes for few.
 //
-// The first argument makes pgx let the server plan each call with its values. A prepared statement may be planned once for
-// all values, but a frequent name needs another plan (walk the order, stop at the limit) than a rare one (use the trigram
-// index), and the wrong plan reads the whole table.
+// Because of the first argument, the server plans each call with its values. A prepared statement may be planned once for
+// all values. But a frequent name needs a plan that reads rows in the order of the list until the limit is reached, and a
+// rare name needs a plan that uses the trigram index. The wrong plan reads the whole table.
 func productsQuery(q catalog.Query, byTrigrams bool, limit *int) (string, []any) {
 	args := []any{pgx.QueryExecModeCacheDescribe}
 	arg := func(value any, kind string) string {

@@ -23,12 +23,12 @@ import (
 type Migration struct {
 	Version   int64
 	Name      string    // of its file
-	AppliedAt time.Time // zero: not applied
+	AppliedAt time.Time // zero if it is not applied
 }
 
 // Migrate applies the migrations that are missing. It is idempotent and safe to run concurrently: a lock in the database
-// lets one run at a time, and the others find nothing left to do. If a migration fails, the earlier ones stay applied.
-// fault.Conflict if users from before migration 8 have one e-mail address in two spellings.
+// lets one run at a time, and the others then have nothing to do. If a migration fails, the earlier ones stay applied.
+// fault.Conflict if users from before migration 9 have one e-mail address in two spellings.
 func Migrate(ctx context.Context, cfg Config, log *zap.Logger) error {
 	return withProvider(ctx, cfg, func(p *goose.Provider, pool *sql.DB) error {
 		results, err := p.Up(ctx)

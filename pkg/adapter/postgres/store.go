@@ -9,22 +9,27 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 // Store implements the stores of catalog and maintenance on one database.
-type Store struct{ db *DB }
+type Store struct {
+	db    *DB
+	edits *keyedmutex.Mutex[catalog.ProductID] // held during an Edit, so that waits for a product take no connection
+}
 
 var (
-	_ catalog.Store           = (*Store)(nil)
-	_ catalog.Pipelines       = (*Store)(nil)
-	_ maintenance.Deletions   = (*Store)(nil)
-	_ maintenance.OverdueJobs = (*Store)(nil)
-	_ maintenance.Purger      = (*Store)(nil)
-	_ maintenance.ImageFinder = (*Store)(nil)
+	_ catalog.Store             = (*Store)(nil)
+	_ catalog.Pipelines         = (*Store)(nil)
+	_ maintenance.Deletions     = (*Store)(nil)
+	_ maintenance.OverdueJobs   = (*Store)(nil)
+	_ maintenance.Purger        = (*Store)(nil)
+	_ maintenance.KeyPartitions = (*Store)(nil)
+	_ maintenance.ImageFinder   = (*Store)(nil)
 )
 
 // NewStore returns a store on db.
-func NewStore(db *DB) *Store { return &Store{db: db} }
+func NewStore(db *DB) *Store { return &Store{db: db, edits: keyedmutex.New[catalog.ProductID]()} }
 
 const insertUser = `
 INSERT INTO users (name, email, email_key) VALUES ($1, $2, $3)

@@ -21,7 +21,7 @@ func config(dsn string) postgres.Config {
 	return postgres.Config{
 		DSN: dsn, ApplicationName: "test", MaxOpenConns: 6, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
 		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
-		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
+		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, EditQueue: 1000, OutboxMaxTries: 20,
 		List: postgres.ListConfig{
 			MaxOpenConns: 2, MaxWaiting: 100, Wait: 30 * time.Second, StatementTimeout: 30 * time.Second, MaxCost: 20_000,
 		},

@@ -30,15 +30,16 @@ const (
 	Processing JobState = "processing" // the attempt with the row's fencing token has begun
 )
 
-// Image is one image of a product: the fields that clients see, and the fields that order the work on it.
+// Image is one image of a product. The first fields are those that clients see; from JobState on they belong to the
+// protocol by which workers process the image.
 type Image struct {
 	ID        ImageID
 	ProductID ProductID
-	Position  int // from 0
+	Position  int // index in the product's Images
 	SourceURL string
 
 	Status      Status
-	Attempts    int // ended attempts of the current request, the successful one included
+	Attempts    int // ended attempts of the current request that count, the successful one included
 	ErrorCode   media.Code
 	ErrorDetail string
 	Width       int    // of the upright source, in pixels; 0 until known
@@ -49,16 +50,16 @@ type Image struct {
 
 	JobState           JobState
 	JobID              string     // UUID of the one job that may begin; "" when idle
-	FencingToken       int64      // grows with each Begin and with each change that takes the image from its attempt
+	FencingToken       int64      // incremented by each Begin, and by each change that supersedes a running attempt
 	UnreportedAttempts int        // attempts begun since the last outcome
-	Prefix             string     // of the keys of the last attempt's objects
+	Prefix             string     // common beginning of the keys of the last attempt's objects
 	ReprocessError     media.Code // why an image that stayed ready could not be reprocessed
 	SourceSHA256       string     // in hex
 	SourceBytes        int64
-	PoisonSHA256       string    // in hex, of the source that crashed a codec in the current request; "": none
-	PipelineHash       string    // of the pipeline that is requested, or was used once ready
-	RequestedAt        time.Time // of the current request; if the request is delayed, when it is due
-	DueAt              time.Time // queued: when the job may begin; processing: when it should have ended
+	PoisonSHA256       string    // in hex: the source that crashed a codec during the current request, or ""
+	PipelineHash       string    // the pipeline of the last request; after Finish also that of the renditions
+	RequestedAt        time.Time // when the current request was made or, if it was delayed, when it was due
+	DueAt              time.Time // of a queued image: when its job may begin; of a processing one: when it should have ended
 }
 
 // Rendition is one stored file of an image.
@@ -68,14 +69,14 @@ type Rendition struct {
 	Width   int // in pixels
 	Height  int // in pixels
 	Bytes   int64
-	Score   float64 // SSIMULACRA2, as media.EncodedFile has it
-	Lowered int     // as media.EncodedFile has it
-	Key     string  // of the object
-	Default bool    // its URL is in compressed_product_images
+	Score   float64 // SSIMULACRA2 score, 0 to 100; 0 if it was not measured
+	Lowered int     // the quality, if it was lowered to make the file smaller than the source; else 0
+	Key     string  // key of the object in the bucket
+	Default bool    // set if this is the default rendition, whose key is in Product.Compressed
 }
 
-// BytesSaved returns the bytes of the source minus those of the default rendition; negative if the rendition is larger. ok
-// is false if there is no default rendition or the source's size is unknown.
+// BytesSaved returns the bytes of the source minus those of the default rendition. The result is negative if the
+// rendition is larger. ok is false if there is no default rendition or the source's size is unknown.
 func (img Image) BytesSaved() (bytes int64, ok bool) {
 	for _, r := range img.Renditions {
 		if r.Default {

@@ -23,12 +23,11 @@ type fakeRows struct {
 	overdue     []maintenance.ImageRef
 	republished []maintenance.ImageRef
 	products    int
-	keys        int
-	keysAfter   time.Duration // the minimum age in the last PurgeKeys
+	rotation    maintenance.KeyRotation // the result of RotateKeys
 	deletions   map[string]*deletion
 	objects     map[string]bool
-	err         error // of every method but DeletePrefix and Republish
-	deleteErr   error // of DeletePrefix, except for b/
+	err         error // the error of every method but DeletePrefix and Republish
+	deleteErr   error // the error of DeletePrefix, except for b/
 	scans       int
 }
 
@@ -53,12 +52,11 @@ func (f *fakeRows) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (
 	return n, f.err
 }
 
-func (f *fakeRows) PurgeKeys(_ context.Context, limit int, after time.Duration) (int, error) {
+func (f *fakeRows) RotateKeys(context.Context) (maintenance.KeyRotation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := min(limit, f.keys)
-	f.keys, f.keysAfter = f.keys-n, after
-	return n, f.err
+	f.scans++
+	return f.rotation, f.err
 }
 
 func (f *fakeRows) Republish(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
@@ -125,7 +123,7 @@ func rescuerConfig() maintenance.RescuerConfig {
 
 func cleanerConfig() maintenance.CleanerConfig {
 	return maintenance.CleanerConfig{
-		Interval: time.Minute, Batch: 3, ProductsAfter: time.Hour, KeysAfter: 24 * time.Hour,
+		Interval: time.Minute, Batch: 3, ProductsAfter: time.Hour, KeysInterval: 10 * time.Minute,
 	}
 }
 

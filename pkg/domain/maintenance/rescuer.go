@@ -28,11 +28,12 @@ func NewRescuer(jobs OverdueJobs, republisher Republisher, cfg RescuerConfig, re
 		jobs: jobs, catalog: republisher, cfg: cfg,
 		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Overdue jobs that were published again."),
 	}
-	r.periodicTask = periodicTask{cfg.Interval, log, counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed."), r.scan}
+	failed := counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed.")
+	r.periodicTask = periodicTask{cfg.Interval, log, failed, r.scan}
 	return r
 }
 
-// scan publishes one batch of overdue jobs. more reports that the batch was full.
+// scan publishes one batch of overdue jobs. more reports whether the batch was full.
 func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
 	overdue, err := r.jobs.OverdueImages(ctx, r.cfg.Batch, r.cfg.OverdueAfter)
 	if err != nil {

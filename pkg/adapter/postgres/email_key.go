@@ -30,7 +30,7 @@ UPDATE users SET email_key = n.key FROM unnest($1::bigint[], $2::text[]) AS n (i
 	requireEmailKeys = `ALTER TABLE users ALTER COLUMN email_key SET NOT NULL`
 )
 
-// fillEmailKeys completes the migration 00009_email_key: it computes the keys of addresses outside ASCII by
+// fillEmailKeys completes the migration 00008_email_key: it computes the keys of addresses outside ASCII by
 // [catalog.EmailKey], which SQL cannot compute, and makes the column NOT NULL. fault.Conflict with the users' ids if two
 // users have one address; then nothing is changed. It is idempotent and safe to run concurrently.
 func fillEmailKeys(ctx context.Context, pool *sql.DB) error {

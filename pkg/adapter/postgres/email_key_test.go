@@ -34,7 +34,7 @@ func withOldUsers(t *testing.T, dsn string, emails ...string) *pgx.Conn {
 		t.Fatal(err)
 	}
 	conn := connect(t, dsn)
-	for scalar[bool](t, conn, "SELECT max(version_id) >= 9 FROM goose_db_version WHERE is_applied") {
+	for scalar[bool](t, conn, "SELECT max(version_id) >= 8 FROM goose_db_version WHERE is_applied") {
 		if err := postgres.MigrateDown(t.Context(), cfg, zap.NewNop()); err != nil {
 			t.Fatal(err)
 		}

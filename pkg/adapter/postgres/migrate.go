@@ -28,7 +28,7 @@ type Migration struct {
 
 // Migrate applies the migrations that are missing. It is idempotent and safe to run concurrently: a lock in the database
 // lets one run at a time, and the others then have nothing to do. If a migration fails, the earlier ones stay applied.
-// fault.Conflict if users from before migration 9 have one e-mail address in two spellings.
+// fault.Conflict if users from before migration 8 have one e-mail address in two spellings.
 func Migrate(ctx context.Context, cfg Config, log *zap.Logger) error {
 	return withProvider(ctx, cfg, func(p *goose.Provider, pool *sql.DB) error {
 		results, err := p.Up(ctx)

@@ -1,6 +1,9 @@
 package postgres_test
 
 import (
+	"net/url"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,6 +106,26 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Parts {
 		t.Helper()
 		return newFixture(t, manyTries).Parts
+	})
+}
+
+// TestStoreUnderC is TestStore on a database with the character type C. Each test has a schema of its own.
+func TestStoreUnderC(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse(servers.PostgresLocale(t, "C"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var count atomic.Int64
+	storetest.Run(t, func(t *testing.T) storetest.Parts {
+		t.Helper()
+		schema := "s" + strconv.FormatInt(count.Add(1), 10)
+		run(t, connect(t, u.String()), "CREATE SCHEMA "+schema)
+		dsn := inSchema(u, schema+",public")
+		if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zaptest.NewLogger(t)); err != nil {
+			t.Fatalf("migrate: %v", err)
+		}
+		return fixtureOn(t, dsn, manyTries).Parts
 	})
 }
 

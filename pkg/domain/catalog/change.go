@@ -110,10 +110,15 @@ func (s *Service) change(ctx context.Context, id ProductID, seen Revisions, verb
 	}
 	failpoint.Hit(failpoint.RevisionCommitted)
 	if p.Version != before {
-		s.invalidate(ctx, p.ID, p.Version)
-		s.Wake()
+		s.afterChange(ctx, p)
 	}
 	return p, nil
+}
+
+// afterChange invalidates the cache and wakes the relay after a visible change.
+func (s *Service) afterChange(ctx context.Context, p Product) {
+	s.invalidate(ctx, p.ID, p.Version)
+	s.Wake()
 }
 
 // checkRevision returns an error if the product is deleted or its revision is not in seen.

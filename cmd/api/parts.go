@@ -118,7 +118,8 @@ func (a *api) serve(ctx context.Context) error {
 		Checkpoints: a.store, References: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now,
 		Log: a.Log.Named("auditor"),
 	}, a.cfg.Auditor, a.Registry)
-	bulk := maintenance.NewReprocessor(a.store, service, a.cfg.Reprocessor, time.Now, a.Registry, a.Log.Named("reprocessor"))
+	bulk := maintenance.NewReprocessor(a.store, service, a.store, a.cfg.Reprocessor, time.Now, a.Registry,
+		a.Log.Named("reprocessor"))
 	a.reprocess.set(httpapi.NewReprocessHandler(bulk, a.Log.Named("bulk")))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
 		lifecycle.Closer("cache", cache.Close),

@@ -327,6 +327,7 @@ type problem struct {
 	Code      string `json:"code"`
 	RequestID string `json:"request_id"`
 	Errors    []struct {
+		In      string `json:"in"`
 		Pointer string `json:"pointer"`
 		Code    string `json:"code"`
 		Detail  string `json:"detail"`
@@ -347,6 +348,10 @@ func problemOf(t testing.TB, got answer) problem {
 		for _, f := range p.Errors {
 			if documented[f.Code] == "" || f.Detail == "" {
 				t.Errorf("field code %q is not documented, or has no detail", f.Code)
+			}
+			inBody := f.In == "body" && (f.Pointer == "" || f.Pointer[0] == '/')
+			if !inBody && (f.In != "query" && f.In != "header" || strings.HasPrefix(f.Pointer, "/")) {
+				t.Errorf("field %q is in %q", f.Pointer, f.In)
 			}
 		}
 	}

@@ -44,6 +44,10 @@ func stateOf(ctx *fasthttp.RequestCtx) *requestState {
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
+	defer s.cors.allow(&ctx.Request.Header, &ctx.Response.Header) // also after a panic
+	if s.cors.preflight(ctx) {
+		return
+	}
 	if knownMethod(ctx.Method()) == "" {
 		s.sendProblem(ctx, state, &httpError{codeUnknownMethod, "this server does not know the method"})
 		return
@@ -56,6 +60,7 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
 	s.sendProblem(ctx, state, unreadable(err))
+	s.cors.allowUnread(&ctx.Request.Header, &ctx.Response.Header)
 	closeUnread(ctx)
 }
 
@@ -220,6 +225,9 @@ func (s *Server) limited(r *route) fiber.Handler {
 				s.metrics.shed.WithLabelValues(shedRequests).Inc()
 				return errOverloaded
 			}
+		}
+		if wrong := wrongParams(c); !r.decodes && len(wrong) > 0 {
+			return wrong
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.HandlerTimeout)
 		defer cancel()

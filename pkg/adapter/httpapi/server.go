@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/middleware/cors"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
@@ -26,6 +24,10 @@ type Catalog interface {
 	// CreateUser adds a user. It returns a fault.Invalid that lists every wrong field, or fault.Conflict if the e-mail
 	// address is taken.
 	CreateUser(ctx context.Context, name, email string) (catalog.User, error)
+	// CreateUserOnce is CreateUser for a request that a client may repeat under the same key, as CreateOnce is Create.
+	CreateUserOnce(ctx context.Context, name, email string, key catalog.IdempotencyKey,
+		respond func(catalog.User) (catalog.SavedResponse, error),
+	) (saved catalog.SavedResponse, replayed bool, err error)
 	// User returns a user, or fault.NotFound.
 	User(ctx context.Context, id catalog.UserID) (catalog.User, error)
 	// Create adds a product and requests its images. It returns a fault.Invalid that lists every wrong field, or an error
@@ -50,6 +52,10 @@ type Catalog interface {
 	// Reprocess requests an image again. It returns fault.NotFound if there is no such product or image.
 	Reprocess(ctx context.Context, product catalog.ProductID, image catalog.ImageID, traceparent string,
 	) (catalog.Product, error)
+	// ReprocessOnce is Reprocess for a request that a client may repeat under the same key, as CreateOnce is Create.
+	ReprocessOnce(ctx context.Context, product catalog.ProductID, image catalog.ImageID, key catalog.IdempotencyKey,
+		respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
+	) (saved catalog.SavedResponse, replayed bool, err error)
 }
 
 // Deps are the dependencies of a Server.
@@ -68,6 +74,7 @@ type Server struct {
 	Deps
 	cfg      Config
 	problems problemTable
+	cors     cors
 	metrics  *metrics
 	states   sync.Pool
 	http     *fasthttp.Server
@@ -87,6 +94,7 @@ func New(deps Deps, cfg Config) *Server {
 		Deps:     deps,
 		cfg:      cfg,
 		problems: newProblemTable(),
+		cors:     newCORS(cfg.CORSOrigins),
 		metrics:  newMetrics(deps.Registry),
 		states:   sync.Pool{New: func() any { return new(requestState) }},
 		slots:    make(chan struct{}, cfg.MaxInFlight),
@@ -109,15 +117,6 @@ func New(deps Deps, cfg Config) *Server {
 		DisableStartupMessage:        true,
 		DisablePreParseMultipartForm: true, // no route accepts one
 	})
-	if len(cfg.CORSOrigins) > 0 {
-		app.Use(cors.New(cors.Config{
-			AllowOrigins:  strings.Join(cfg.CORSOrigins, ","),
-			AllowMethods:  "GET,HEAD,POST,PATCH,DELETE",
-			AllowHeaders:  "Content-Type,Idempotency-Key,If-Match,If-None-Match,Traceparent,X-Request-Id",
-			ExposeHeaders: "Accept-Patch,ETag,Idempotent-Replayed,Link,Location,Retry-After,X-Request-Id",
-			MaxAge:        int((10 * time.Minute).Seconds()), // below the caps of Chromium (2 h) and Firefox (24 h)
-		}))
-	}
 	for _, r := range s.routes() {
 		if r.method == fiber.MethodGet {
 			app.Get(r.path, s.limited(&r)) // Fiber adds HEAD

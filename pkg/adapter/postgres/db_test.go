@@ -110,12 +110,22 @@ func TestUnavailable(t *testing.T) {
 			_, _, _, err := store.InsertOnce(ctx, catalog.IdempotencyKey{}, catalog.Product{}, nil, nil)
 			return err
 		},
-		"publish_batch": func() error { _, err := outbox.PublishBatch(ctx, 1, nil); return err },
-		"depth":         func() error { _, err := outbox.Depth(ctx); return err },
-		"migrate":       func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
-		"check":         func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
-		"locale":        func() error { return postgres.CheckLocale(ctx, postgres.Config{DSN: dsn}) },
-		"status":        func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
+		"insert_user_once": func() error {
+			_, _, err := store.InsertUserOnce(ctx, catalog.IdempotencyKey{}, catalog.User{}, nil)
+			return err
+		},
+		"edit_once": func() error {
+			_, _, _, err := store.EditOnce(ctx, catalog.IdempotencyKey{}, 1, nil, nil)
+			return err
+		},
+		"saved_response": func() error { _, _, err := store.SavedResponse(ctx, catalog.IdempotencyKey{}); return err },
+		"save_response":  func() error { _, err := store.SaveResponse(ctx, catalog.IdempotencyKey{}, nil); return err },
+		"publish_batch":  func() error { _, err := outbox.PublishBatch(ctx, 1, nil); return err },
+		"depth":          func() error { _, err := outbox.Depth(ctx); return err },
+		"migrate":        func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
+		"check":          func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
+		"status":         func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
+		"locale":         func() error { return postgres.CheckLocale(ctx, postgres.Config{DSN: dsn}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

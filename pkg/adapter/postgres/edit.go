@@ -62,24 +62,30 @@ func (s *Store) Edit(
 	}
 	defer unlock()
 	var result catalog.Product
-	err = s.db.transact(ctx, "edit", func(tx *gorm.DB) error {
-		locked, err := lockForEdit(tx, id)
-		if err != nil {
-			return err
-		}
-		p := locked.product.fromRow()
-		change, err := fn(&p, locked.now)
-		if err != nil {
-			return callerError{err}
-		}
-		defer failpoint.Hit(failpoint.EditWritten)
-		result, err = locked.write(tx, p, change)
+	err = s.db.transact(ctx, "edit", func(tx *gorm.DB) (err error) {
+		result, err = edit(tx, id, fn)
 		return err
 	})
 	if err != nil {
 		return catalog.Product{}, err
 	}
 	return result, nil
+}
+
+// edit is Edit in a transaction. It returns errNothing, with the product, if fn changes nothing.
+func edit(tx *gorm.DB, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
+) (catalog.Product, error) {
+	locked, err := lockForEdit(tx, id)
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	p := locked.product.fromRow()
+	change, err := fn(&p, locked.now)
+	if err != nil {
+		return catalog.Product{}, callerError{err}
+	}
+	defer failpoint.Hit(failpoint.EditWritten)
+	return locked.write(tx, p, change)
 }
 
 // lockEdits waits until this process has no other Edit of the product, for at most the time of one call. Otherwise the edits

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/google/uuid"
@@ -14,6 +15,7 @@ import (
 func TestIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	t.Run("schemas_of_one_database_have_separate_keys", testKeysOfSchemas)
+	t.Run("first_saved_response_is_kept", testFirstSavedResponseIsKept)
 }
 
 // insertOnce inserts a product of the only user with a key, and calls respond inside the transaction.
@@ -41,4 +43,29 @@ func testKeysOfSchemas(t *testing.T) {
 	}
 	key := uuid.NewString()
 	insertOnce(t, stores[0], key, func() { insertOnce(t, stores[1], key, func() {}) })
+}
+
+func testFirstSavedResponseIsKept(t *testing.T) {
+	t.Parallel()
+	store := postgres.NewStore(open(t, config(migrated(t)), prometheus.NewRegistry()))
+	key := catalog.IdempotencyKey{Principal: "images", Key: uuid.NewString(), Fingerprint: "print"}
+	if saved, found, err := store.SavedResponse(t.Context(), key); err != nil || found {
+		t.Errorf("an unused key: got %s, found %v and %v", saved, found, err)
+	}
+	for _, response := range []string{"first", "second"} {
+		saved, err := store.SaveResponse(t.Context(), key, catalog.SavedResponse(response))
+		if err != nil || string(saved) != "first" {
+			t.Errorf("save %s: got %s and %v, want the first one", response, saved, err)
+		}
+	}
+	if saved, found, err := store.SavedResponse(t.Context(), key); err != nil || !found || string(saved) != "first" {
+		t.Errorf("got %s, found %v and %v", saved, found, err)
+	}
+	key.Fingerprint = "another"
+	if _, _, err := store.SavedResponse(t.Context(), key); !errors.Is(err, catalog.ErrKeyReused) {
+		t.Errorf("another request: got %v, want reused", err)
+	}
+	if _, err := store.SaveResponse(t.Context(), key, catalog.SavedResponse("third")); !errors.Is(err, catalog.ErrKeyReused) {
+		t.Errorf("save for another request: got %v, want reused", err)
+	}
 }

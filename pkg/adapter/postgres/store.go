@@ -19,13 +19,14 @@ type Store struct {
 }
 
 var (
-	_ catalog.Store             = (*Store)(nil)
-	_ catalog.Pipelines         = (*Store)(nil)
-	_ maintenance.Deletions     = (*Store)(nil)
-	_ maintenance.OverdueJobs   = (*Store)(nil)
-	_ maintenance.Purger        = (*Store)(nil)
-	_ maintenance.KeyPartitions = (*Store)(nil)
-	_ maintenance.ImageFinder   = (*Store)(nil)
+	_ catalog.Store              = (*Store)(nil)
+	_ catalog.Pipelines          = (*Store)(nil)
+	_ maintenance.Deletions      = (*Store)(nil)
+	_ maintenance.OverdueJobs    = (*Store)(nil)
+	_ maintenance.Purger         = (*Store)(nil)
+	_ maintenance.KeyPartitions  = (*Store)(nil)
+	_ maintenance.ImageFinder    = (*Store)(nil)
+	_ maintenance.SavedResponses = (*Store)(nil)
 )
 
 // NewStore returns a store on db.
@@ -37,18 +38,21 @@ RETURNING id, name, email, created_at`
 
 // InsertUser implements catalog.Store.
 func (s *Store) InsertUser(ctx context.Context, u catalog.User) (catalog.User, error) {
-	err := s.db.transact(ctx, "insert_user", func(tx *gorm.DB) error {
-		err := tx.Raw(insertUser, u.Name, u.Email, catalog.EmailKey(u.Email)).Find(&u).Error
-		if violates(err, uniqueViolation, "users_email_key") {
-			return fault.Wrap(err, fault.Conflict, "email_taken", "another user has this e-mail address")
-		}
-		return err
-	})
+	err := s.db.transact(ctx, "insert_user", func(tx *gorm.DB) error { return insertUserRow(tx, &u) })
 	if err != nil {
 		return catalog.User{}, err
 	}
-	u.CreatedAt = u.CreatedAt.UTC()
 	return u, nil
+}
+
+// insertUserRow adds u, and sets what the database gives it.
+func insertUserRow(tx *gorm.DB, u *catalog.User) error {
+	err := tx.Raw(insertUser, u.Name, u.Email, catalog.EmailKey(u.Email)).Find(u).Error
+	if violates(err, uniqueViolation, "users_email_key") {
+		return fault.Wrap(err, fault.Conflict, "email_taken", "another user has this e-mail address")
+	}
+	u.CreatedAt = u.CreatedAt.UTC()
+	return err
 }
 
 const selectUser = `SELECT id, name, email, created_at FROM users WHERE id = $1`

@@ -23,6 +23,7 @@ func TestCheckProduct(t *testing.T) {
 		"valid":         {func(*in) {}, nil},
 		"no_images":     {func(p *in) { p.ImageURLs = nil }, nil},
 		"no_user":       {func(p *in) { p.UserID = 0 }, []string{"user_id required"}},
+		"negative_user": {func(p *in) { p.UserID = -5 }, []string{"user_id out_of_range"}},
 		"empty_name":    {func(p *in) { p.Name = " " }, []string{"product_name required"}},
 		"longest_name":  {func(p *in) { p.Name = strings.Repeat("ä", 200) }, nil},
 		"name_too_long": {func(p *in) { p.Name = strings.Repeat("ä", 201) }, []string{"product_name too_long"}},

@@ -65,6 +65,20 @@ func (s *Service) CreateUser(ctx context.Context, name, email string) (User, err
 	return u, nil
 }
 
+// CreateUserOnce is CreateUser for a request that a client may repeat under one key, as CreateOnce is Create.
+func (s *Service) CreateUserOnce(ctx context.Context, name, email string, key IdempotencyKey,
+	respond func(User) (SavedResponse, error),
+) (saved SavedResponse, replayed bool, err error) {
+	u, err := NewUser(name, email)
+	if err != nil {
+		return nil, false, err
+	}
+	if saved, replayed, err = s.Store.InsertUserOnce(ctx, key, u, respond); err != nil {
+		return nil, false, fmt.Errorf("insert user once: %w", err)
+	}
+	return saved, replayed, nil
+}
+
 // User returns a user, or fault.NotFound.
 func (s *Service) User(ctx context.Context, id UserID) (User, error) {
 	u, err := s.Store.User(ctx, id)

@@ -71,6 +71,16 @@ type ImageReprocessor interface {
 		delay time.Duration) error
 }
 
+// SavedResponses keep the responses to bulk requests with an idempotency key.
+type SavedResponses interface {
+	// SavedResponse returns the response to an earlier request with the key. found is false if there was none;
+	// catalog.ErrKeyReused if the earlier request had another fingerprint.
+	SavedResponse(ctx context.Context, key catalog.IdempotencyKey) (saved catalog.SavedResponse, found bool, err error)
+	// SaveResponse saves the response, unless one is saved under the key, and returns the one that is saved.
+	// catalog.ErrKeyReused as for SavedResponse; catalog.ErrInProgress while another process saves one.
+	SaveResponse(ctx context.Context, key catalog.IdempotencyKey, response catalog.SavedResponse) (catalog.SavedResponse, error)
+}
+
 // BucketReader is the object store as the auditor uses it.
 type BucketReader interface {
 	// Page returns up to limit objects below prefix whose keys are greater than after, in the byte order of keys. more

@@ -9,9 +9,11 @@ func Run(t *testing.T, open Open) {
 		tests []test
 	}{
 		{"user", users()},
+		{"user_once", usersOnce()},
 		{"insert", inserts()},
 		{"insert_once", insertsOnce()},
 		{"edit", edits()},
+		{"edit_once", editsOnce()},
 		{"edit_images", imageEdits()},
 		{"delete", deletions()},
 		{"list", []test{{"page_ends_with_its_products", pageEndsWithItsProducts}}},

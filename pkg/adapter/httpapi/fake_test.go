@@ -166,11 +166,15 @@ func (f *fakeCatalog) List(ctx context.Context, q catalog.Query) (catalog.Page, 
 		}
 	}
 	slices.SortFunc(found, order)
-	if len(found) <= q.Limit {
+	end, size := 0, 0
+	for ; end < min(len(found), q.Limit) && (q.MaxBytes == 0 || size < q.MaxBytes); end++ {
+		size += found[end].Size()
+	}
+	if end == len(found) {
 		return catalog.Page{Products: found}, nil
 	}
-	last := found[q.Limit-1]
-	return catalog.Page{Products: found[:q.Limit], Next: &catalog.Cursor{ID: last.ID, Price: last.Price}}, nil
+	last := found[end-1]
+	return catalog.Page{Products: found[:end], Next: &catalog.Cursor{ID: last.ID, Price: last.Price}}, nil
 }
 
 // api is a running server with its fakes.

@@ -190,6 +190,16 @@ func (c *conn) addReservation(m *memory, r reservation) {
 	c.memory, c.reserved = m, append(c.reserved, r)
 }
 
+// reservedBytes returns how many bytes are reserved for the request that is being handled.
+func (c *conn) reservedBytes() (n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range c.reserved {
+		n += r.bytes
+	}
+	return n
+}
+
 // releaseMemory releases the memory of a request, whose response is written.
 func (c *conn) releaseMemory() {
 	c.mu.Lock()

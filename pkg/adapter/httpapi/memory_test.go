@@ -137,3 +137,39 @@ func TestConnectionsOfOneClient(t *testing.T) {
 	_ = open[0].Close()
 	eventually(t, "a closed connection makes room", func() bool { return answers(dial("127.0.0.2")) })
 }
+
+// A page of large products is shorter than its limit, and its memory is reserved before it is read.
+func TestLargePage(t *testing.T) {
+	t.Parallel()
+	a := start(t, func(c *httpapi.Config) { c.MaxBytesInFlight = 5 << 19 }) // for two pages
+	for range 20 {
+		a.product("x", "1")
+	}
+	for id := range catalog.ProductID(20) {
+		_, err := a.catalog.change(id+1, nil, "", func(p *catalog.Product) error {
+			p.Description = strings.Repeat("x", 100_000)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids, pages := a.walk("user_id=1&limit=20")
+	if len(ids) != 20 || pages != 2 {
+		t.Errorf("got %d products on %d pages, want 20 on 2", len(ids), pages)
+	}
+	entered, release := a.block()
+	answers := make(chan answer, 2)
+	for range 2 {
+		go func() { answers <- a.get("/products?user_id=1") }()
+		<-entered
+	}
+	wants(t, a.get("/products?user_id=1"), 503, "overloaded")
+	close(release)
+	for range 2 {
+		if got := <-answers; got.status != http.StatusOK {
+			t.Errorf("a list with reserved memory: got %d", got.status)
+		}
+	}
+	eventually(t, "the memory is released", func() bool { return a.inFlight() == 0 })
+}

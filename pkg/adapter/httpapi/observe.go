@@ -80,11 +80,14 @@ func unreadable(err error) error {
 // reserveResponse reserves memory for a large response, or replaces it by a problem. The response to a change is not
 // replaced, because the change is made.
 func (s *Server) reserveResponse(ctx *fasthttp.RequestCtx, state *requestState) {
-	n := len(ctx.Response.Body())
+	n := int64(len(ctx.Response.Body()))
+	if c, ok := ctx.Conn().(*conn); ok && ctx.IsGet() {
+		n -= c.reservedBytes() // for a list, before it was read
+	}
 	if n <= smallBytes || ctx.IsHead() {
 		return
 	}
-	if err := s.reserve(ctx, int64(n), !ctx.IsGet()); err != nil {
+	if err := s.reserve(ctx, n, !ctx.IsGet()); err != nil {
 		s.sendProblem(ctx, state, err)
 	}
 }

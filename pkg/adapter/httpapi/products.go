@@ -108,9 +108,20 @@ func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
 	return sendJSON(c, doc.Body)
 }
 
+// maxPageBytes is the size of the products of a page beyond which it ends early, in bytes. pageMemory is reserved for a page:
+// the last product may exceed that size, and the size of products is an estimate.
+const (
+	maxPageBytes = 1 << 20
+	pageMemory   = maxPageBytes + maxPageBytes/4
+)
+
 func (s *Server) listProducts(ctx context.Context, c *fiber.Ctx) error {
 	q, err := parseQuery(c.Context().QueryArgs())
 	if err != nil {
+		return err
+	}
+	q.MaxBytes = maxPageBytes
+	if err := s.reserve(c.Context(), pageMemory, false); err != nil { // before the page is in memory
 		return err
 	}
 	page, err := s.Catalog.List(ctx, q)

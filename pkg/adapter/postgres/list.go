@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -11,29 +13,43 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// List implements catalog.Store. It reads one row more than the page needs, to know whether there is a next page.
+// List implements catalog.Store. It reads one row more than the page needs, to know whether there is a next page. Rows are
+// read one at a time, because a page of the largest products would be many megabytes.
 func (s *Store) List(ctx context.Context, q catalog.Query) (catalog.Page, error) {
-	var rows []productRow
-	err := s.db.lists.run(ctx, q, func(conn *gorm.DB, byTrigrams bool) error {
+	var page catalog.Page
+	err := s.db.lists.run(ctx, q, func(conn *gorm.DB, byTrigrams bool) (err error) {
 		text, args := listQuery(q, byTrigrams)
-		return conn.Raw(text, args...).Find(&rows).Error
+		page, err = readPage(conn, q, text, args)
+		return err
 	})
 	if err != nil {
 		return catalog.Page{}, err
 	}
-	page := catalog.Page{Products: make([]catalog.Product, 0, len(rows))}
-	more := len(rows) > q.Limit
-	if more {
-		rows = rows[:q.Limit]
-	}
-	for _, r := range rows {
-		page.Products = append(page.Products, r.fromRow())
-	}
-	if more {
-		last := page.Products[len(page.Products)-1]
-		page.Next = &catalog.Cursor{ID: last.ID, Price: last.Price}
-	}
 	return page, nil
+}
+
+// readPage reads the rows of a statement until the page is full.
+func readPage(conn *gorm.DB, q catalog.Query, text string, args []any) (page catalog.Page, err error) {
+	rows, err := conn.Raw(text, args...).Rows()
+	if err != nil {
+		return catalog.Page{}, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	page.Products = make([]catalog.Product, 0, q.Limit)
+	size := 0
+	for rows.Next() {
+		if n := len(page.Products); n == q.Limit || q.MaxBytes > 0 && size >= q.MaxBytes {
+			page.Next = &catalog.Cursor{ID: page.Products[n-1].ID, Price: page.Products[n-1].Price}
+			return page, nil
+		}
+		var row productRow
+		if err := conn.ScanRows(rows, &row); err != nil {
+			return catalog.Page{}, fmt.Errorf("read product: %w", err)
+		}
+		p := row.fromRow()
+		page.Products, size = append(page.Products, p), size+p.Size()
+	}
+	return page, rows.Err()
 }
 
 // order is a sort in SQL. Ascending and descending order read one index in both directions.

@@ -30,6 +30,7 @@ type Query struct {
 	MaxPrice *decimal.Decimal // inclusive; nil: none
 	Sort     Sort
 	Limit    int     // products on the page, from 1 to MaxLimit
+	MaxBytes int     // the page ends after the product with which it reaches this size, by Product.Size; 0: no bound
 	After    *Cursor // of the page before; nil: the first page
 }
 

@@ -16,7 +16,10 @@ func Run(t *testing.T, open Open) {
 		{"edit_once", editsOnce()},
 		{"edit_images", imageEdits()},
 		{"delete", deletions()},
-		{"list", []test{{"page_ends_with_its_products", pageEndsWithItsProducts}}},
+		{"list", []test{
+			{"page_ends_with_its_products", pageEndsWithItsProducts},
+			{"page_ends_with_its_bytes", pageEndsWithItsBytes},
+		}},
 		{"pipeline", []test{{"first_document_is_kept", firstDocumentIsKept}}},
 	} {
 		t.Run(subject.name, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/platform/program"
 	"vitrine.io/pkg/platform/telemetry"
 )
@@ -87,13 +88,17 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: app.Pipeline.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
+	source := fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(cfg.Fetch.Resolver), time.Now, reg, log.Named("fetch"))
+	egress := worker.NewEgress(cfg.Egress, source, p.store, func() pipeline.Fetch { return app.Pipeline.Current().Spec().Fetch },
+		time.Now, reg, log.Named("egress"))
 	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"),
 		worker.Probe{Dependency: worker.DependencyPostgres, Check: p.db.Ping}, worker.Probe{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
-		worker.Probe{Dependency: worker.DependencyCodec, Check: p.pool.Ready})
+		worker.Probe{Dependency: worker.DependencyCodec, Check: p.pool.Ready},
+		worker.Probe{Dependency: worker.DependencyResolver, Check: source.CheckResolver, WhileOpen: true},
+		worker.Probe{Dependency: worker.DependencyEgress, Check: egress.Check, WhileOpen: true})
 	w := worker.New(worker.Deps{
-		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers,
-		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
-		Source: fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(), time.Now, reg, log.Named("fetch")),
+		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers, Egress: egress,
+		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source,
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalanceTimeout,

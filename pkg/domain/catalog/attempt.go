@@ -73,7 +73,7 @@ const deferAgeDivisor = 8
 
 // Defer queues a new job and counts no attempt: the fault was the platform's own. The delay is minDelay at first, grows with
 // the request's age up to policy.MaxBackoff, and half of it is random. ErrGivenUp if the request is older than
-// policy.MaxAge, so that the image has failed; ErrSuperseded as for Finish.
+// policy.MaxAge, so that the image has failed, unless f is an outage of the network; ErrSuperseded as for Finish.
 func (s *Service) Defer(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry, minDelay time.Duration,
 ) error {
 	return s.requeue(ctx, a, f, requeueOptions{policy: policy, delay: func(_ int, age time.Duration) time.Duration {

@@ -19,6 +19,8 @@ const (
 	DependencyPostgres = "postgres"
 	DependencyS3       = "s3"
 	DependencyCodec    = "codec"
+	DependencyResolver = "resolver" // DNS for the names of sources
+	DependencyEgress   = "egress"   // the way to the sources' hosts
 )
 
 // Breakers are circuit breakers, one for each dependency. They stop the intake of jobs while a dependency is down, so
@@ -28,6 +30,10 @@ const (
 // While a breaker is open the worker accepts no job. Running attempts continue; the fault costs them no attempt. A
 // successful probe makes the breaker half open, and the worker accepts jobs. The next fault opens it again, each time
 // for twice as long; the next success closes it.
+//
+// A dependency whose probe has WhileOpen is one that only [Breakers.Trip] opens, with evidence of its own. It becomes half
+// open with the first successful probe, and at the latest after MaxPause: the evidence may have been an error, and sources
+// that the probe does not know may be available.
 type Breakers struct {
 	cfg     BreakerConfig
 	all     map[string]*breaker
@@ -41,6 +47,7 @@ type Breakers struct {
 type Probe struct {
 	Dependency string
 	Check      func(ctx context.Context) error
+	WhileOpen  bool // Check is called only while the breaker is open, and opens none
 }
 
 // Pauser stops and starts the intake of requests; kafka.Consumer implements it.
@@ -98,19 +105,39 @@ func (b *Breakers) Run(ctx context.Context, intake Pauser) error {
 // a probe that hangs delays only the probes of its dependency.
 func (b *Breakers) probeLoop(ctx context.Context, br *breaker) {
 	for {
-		probe, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-		err := br.probe.Check(probe)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		if to, changed := br.recordProbe(err, time.Now()); changed {
-			b.onChange(br, to, err)
+		if !br.probe.WhileOpen || br.isOpen() {
+			b.check(ctx, br)
 		}
 		if !backoff.Sleep(ctx, b.cfg.Interval) {
 			return
 		}
 	}
+}
+
+// check probes one dependency once.
+func (b *Breakers) check(ctx context.Context, br *breaker) {
+	probe, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	err := br.probe.Check(probe)
+	if ctx.Err() != nil {
+		return
+	}
+	if to, changed := br.recordProbe(err, time.Now()); changed {
+		b.onChange(br, to, err)
+	}
+}
+
+// Trip opens the breaker of a dependency whose outage has been verified. Without a breaker for it, it does nothing.
+func (b *Breakers) Trip(dependency string, err error) {
+	if br := b.all[dependency]; br != nil && br.trip(time.Now()) {
+		b.onChange(br, open, err)
+	}
+}
+
+// isOpen reports whether the dependency has a breaker and it is open.
+func (b *Breakers) isOpen(dependency string) bool {
+	br := b.all[dependency]
+	return br != nil && br.isOpen()
 }
 
 // Report records the result of an operation on a dependency: nil, or its fault. Without a breaker for the dependency it does
@@ -193,6 +220,7 @@ type breaker struct {
 	state  breakerState
 	faults int           // consecutive faults of operations
 	until  time.Time     // an open breaker stays open until this time, even if probes succeed
+	opened time.Time     // by trip
 	pause  time.Duration // how long the next operation that opens the breaker keeps it open
 }
 
@@ -207,13 +235,25 @@ func (b *breaker) recordProbe(err error, now time.Time) (to breakerState, change
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before := b.state
+	expired := b.probe.WhileOpen && now.Sub(b.opened) >= b.cfg.MaxPause
 	switch {
-	case err != nil && b.state != open:
+	case err != nil && b.state != open && !b.probe.WhileOpen:
 		b.state, b.until = open, now
-	case err == nil && b.state == open && !now.Before(b.until):
+	case b.state == open && (expired || err == nil && !now.Before(b.until)):
 		b.state = halfOpen
 	}
 	return b.state, b.state != before
+}
+
+// trip opens the breaker until a probe succeeds, and reports whether it was not open before.
+func (b *breaker) trip(now time.Time) (changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	changed = b.state != open
+	if changed {
+		b.state, b.until, b.opened = open, now, now
+	}
+	return changed
 }
 
 // recordWork records the result of an operation, and returns as recordProbe does. It ignores operations that end while the

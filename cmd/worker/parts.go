@@ -89,13 +89,9 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
 	source := fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(cfg.Fetch.Resolver), time.Now, reg, log.Named("fetch"))
-	egress := worker.NewEgress(cfg.Egress, source, p.store, func() pipeline.Fetch { return app.Pipeline.Current().Spec().Fetch },
-		time.Now, reg, log.Named("egress"))
-	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"),
-		worker.Probe{Dependency: worker.DependencyPostgres, Check: p.db.Ping}, worker.Probe{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
-		worker.Probe{Dependency: worker.DependencyCodec, Check: p.pool.Ready},
-		worker.Probe{Dependency: worker.DependencyResolver, Check: source.CheckResolver, WhileOpen: true},
-		worker.Probe{Dependency: worker.DependencyEgress, Check: egress.Check, WhileOpen: true})
+	rules := func() pipeline.Fetch { return app.Pipeline.Current().Spec().Fetch }
+	egress := worker.NewEgress(cfg.Egress, source, p.store, rules, time.Now, reg, log.Named("egress"))
+	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"), p.probes(source, egress)...)
 	w := worker.New(worker.Deps{
 		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers, Egress: egress,
 		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source,
@@ -112,6 +108,17 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		"kafka": func(context.Context) error { return p.consumer.Ready() },
 	}, time.Now, log.Named("health"))
 	return p, nil
+}
+
+// probes returns the probes of all dependencies that have a circuit breaker.
+func (p *workerProgram) probes(source *fetch.Fetcher, egress *worker.Egress) []worker.Probe {
+	return []worker.Probe{
+		{Dependency: worker.DependencyPostgres, Check: p.db.Ping},
+		{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
+		{Dependency: worker.DependencyCodec, Check: p.pool.Ready},
+		{Dependency: worker.DependencyResolver, Check: source.CheckResolver, WhileOpen: true},
+		{Dependency: worker.DependencyEgress, Check: egress.Check, WhileOpen: true},
+	}
 }
 
 // imagesPerCodec is how many images are in progress for each codec process: one is rendered while another is downloaded or

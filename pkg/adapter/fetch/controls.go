@@ -80,7 +80,7 @@ func (c *controls) check(ctx context.Context, since time.Time) error {
 	for {
 		round, started := c.join(since)
 		if started {
-			c.ask(round)
+			c.ask(context.WithoutCancel(ctx), round)
 		}
 		select {
 		case <-round.done:
@@ -113,10 +113,10 @@ func (c *controls) join(since time.Time) (_ *controlRound, started bool) {
 	return c.last, true
 }
 
-// ask looks all names up. The result counts for other lookups, too, so the end of one caller's context does not end it.
-func (c *controls) ask(round *controlRound) {
+// ask looks all names up. ctx must not end with one caller, because other lookups wait for the result.
+func (c *controls) ask(ctx context.Context, round *controlRound) {
 	defer close(round.done)
-	ctx, cancel := context.WithTimeout(context.Background(), controlTimeout)
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
 	errs := make([]error, len(c.names))
 	var lookups sync.WaitGroup

@@ -169,7 +169,7 @@ func testControlsFaultIsUsedAgain(t *testing.T) {
 		if got := s.lookups("control.test"); got != 1 {
 			t.Errorf("%d lookups of the control name, want 1", got)
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		s.set("control.test", nil)
 		if got := code(t, f); got != media.DNSFailed {
 			t.Errorf("got %s after the result has expired", got)
@@ -185,7 +185,7 @@ func testControlsAnswerIsNotUsedForLaterLookups(t *testing.T) {
 		if got := code(t, f); got != media.DNSFailed {
 			t.Errorf("got %s", got)
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		s.set("control.test", errServer) // the outage begins
 		if got := code(t, f); got != media.ResolverUnavailable {
 			t.Errorf("got %s: the answer was from before the outage", got)
@@ -222,12 +222,12 @@ func testControlsCheckResolver(t *testing.T) {
 		if err := f.CheckResolver(t.Context()); err != nil {
 			t.Errorf("got %v", err)
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		s.set("control.test", errAbsent)
 		if err := f.CheckResolver(t.Context()); err != nil {
 			t.Errorf("no such name: got %v", err)
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		s.set("control.test", nil)
 		s.waits = time.Hour
 		start := time.Now()

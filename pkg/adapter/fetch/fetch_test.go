@@ -577,7 +577,8 @@ func TestConfigValidate(t *testing.T) {
 	}
 	for _, agent := range []string{"", "a\r\nb", "ü"} {
 		c := fetch.Config{
-			UserAgent: agent, MinRate: -1, RateWindow: 0, MaxInFlight: 1<<20 - 1, Resolver: "10.0.0.10", ControlNames: []string{"a b"},
+			UserAgent: agent, MinRate: -1, RateWindow: 0, MaxInFlight: 1<<20 - 1,
+			Resolver: "10.0.0.10", ControlNames: []string{"a b"},
 		}
 		var got []string
 		for _, f := range c.Validate() {

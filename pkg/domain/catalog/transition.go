@@ -118,7 +118,8 @@ func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget 
 	img.JobState, img.DueAt = Processing, now.Add(budget)
 	return Attempt{
 		Job: job, UserID: p.UserID, FencingToken: img.FencingToken, Prefix: img.Prefix,
-		SourceURL: img.SourceURL, PipelineHash: img.PipelineHash, Number: img.Attempts + 1, PoisonSHA256: img.PoisonSHA256, Isolated: img.UnreportedAttempts >= IsolateFrom,
+		SourceURL: img.SourceURL, PipelineHash: img.PipelineHash, Number: img.Attempts + 1,
+		PoisonSHA256: img.PoisonSHA256, Isolated: img.UnreportedAttempts >= IsolateFrom,
 	}, Change{Deletions: []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Delay: budget}}}, false, nil
 }
 

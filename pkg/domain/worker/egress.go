@@ -210,8 +210,8 @@ func (e *Egress) judge(ctx context.Context, silent []error, reached bool, began 
 		e.responded()
 		return nil
 	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("probe: %w", context.Canceled) // a round of which nothing is known, whatever ended it
+	if ctx.Err() != nil {
+		return fmt.Errorf("probe: %w", context.Canceled) // also after a deadline: the round has no result
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

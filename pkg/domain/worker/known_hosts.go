@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"math/rand/v2"
 	"net/url"
 	"strings"
 	"time"
@@ -92,7 +91,7 @@ func (k *knownHosts) thaw(now time.Time) {
 	k.frozen = time.Time{}
 }
 
-// recent forgets the old hosts, and returns the others in random order and the number of their users.
+// recent forgets the old hosts, and returns the others, in the random order of a map, and the number of their users.
 func (k *knownHosts) recent(now time.Time) (origins []string, users int) {
 	if !k.frozen.IsZero() {
 		now = k.frozen
@@ -106,7 +105,6 @@ func (k *knownHosts) recent(now time.Time) (origins []string, users int) {
 		distinct[host.user] = true
 		origins = append(origins, at)
 	}
-	rand.Shuffle(len(origins), func(i, j int) { origins[i], origins[j] = origins[j], origins[i] })
 	return origins, len(distinct)
 }
 

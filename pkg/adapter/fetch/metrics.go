@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		controls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_fetch_control_lookups_total",
-			Help: "Lookups of control names, after the lookup of a source without an answer, by name and by whether the resolver answered.",
+			Help: "Lookups of control names, after a source's name had no answer, by name and by whether the resolver answered.",
 		}, []string{"name", "answered"}),
 	}
 	reg.MustRegister(m.requests, m.bytes, m.seconds, m.inFlight, m.reserved, m.wait, m.controls)

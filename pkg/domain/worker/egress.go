@@ -272,19 +272,18 @@ func (e *Egress) Check(ctx context.Context) error {
 		return nil
 	}
 	silent, reached := e.probe(ctx, origins[:min(maxChecked, len(origins))])
-	switch {
-	case reached:
+	if reached {
 		e.responded()
 		return nil
-	case len(silent) > 0:
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.known.freeze(e.now()) // a download that ended after the outage was found has thawed them
-		return silent[0]
-	default:
-		return errors.New("no recently good host responds")
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known.freeze(e.now()) // a download that ended after the outage was found has thawed them
+	return errors.Join(append(silent, errNoResponse)...)
 }
+
+// errNoResponse means that no recently good host has responded.
+var errNoResponse = errors.New("no recently good host responds")
 
 // maxChecked is how many hosts the breaker's probe connects to.
 const maxChecked = 8

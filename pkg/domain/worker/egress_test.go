@@ -187,8 +187,11 @@ func TestEgress(t *testing.T) {
 		"outage_spends_no_attempt_and_stops_intake":      testEgressOutage,
 		"one_users_dead_hosts_never_open":                testEgressDeadHosts,
 		"one_users_recently_good_hosts_never_open":       testEgressOneUsersGoodHosts,
+		"one_users_hosts_displace_no_others":             testEgressManyHosts,
 		"one_reachable_host_keeps_it_closed":             testEgressOneReachableHost,
 		"users_of_one_host_count_as_one":                 testEgressSharedHost,
+		"user_at_the_hosts_of_others_takes_none_over":    testEgressTakeover,
+		"hosts_that_no_longer_exist_do_not_count":        testEgressAbsentHosts,
 		"two_users_are_too_few":                          testEgressTwoUsers,
 		"old_hosts_do_not_count":                         testEgressOldHosts,
 		"hosts_are_not_forgotten_during_an_outage":       testEgressLongOutage,
@@ -219,12 +222,13 @@ func testEgressOutage(w *world) {
 			w.t.Errorf("%s: open: %q", code, got)
 		}
 		before := w.probes()
+		advance(500 * time.Millisecond)
 		w.want(4, "other.test", deferral) // while it is open
 		if got := w.probes(); got != before {
 			w.t.Errorf("%d probes for a failure while the breaker is open", got-before)
 		}
 		w.setAll("")
-		advance(2 * time.Second)
+		advance(1500 * time.Millisecond)
 		if got := w.open(); got != "" {
 			w.t.Errorf("%s: open after a successful probe: %q", code, got)
 		}
@@ -262,6 +266,16 @@ func testEgressOneUsersGoodHosts(w *world) {
 	w.intake.wantCalls(w.t)
 }
 
+func testEgressManyHosts(w *world) {
+	w.good(2)
+	for i := range 100 {
+		advance(time.Second)
+		w.want(3, fmt.Sprintf("many%d.test", i), "finish")
+	}
+	w.setAll(media.ConnectFailed)
+	w.want(3, "many99.test", deferral)
+}
+
 func testEgressOneReachableHost(w *world) {
 	w.good(60)
 	for user := 2; user <= 60; user++ {
@@ -283,6 +297,28 @@ func testEgressSharedHost(w *world) {
 	w.setAll(media.ConnectFailed)
 	w.want(3, "cdn.test", blamed)
 	w.intake.wantCalls(w.t)
+}
+
+func testEgressTakeover(w *world) {
+	w.good(3)
+	for user := 1; user <= 3; user++ {
+		w.want(4, fmt.Sprintf("good%d.test", user), "finish")
+	}
+	advance(time.Second)
+	w.setAll(media.ConnectFailed)
+	w.want(1, "good1.test", deferral)
+}
+
+func testEgressAbsentHosts(w *world) {
+	w.good(3)
+	w.want(1, "second1.test", "finish")
+	w.want(2, "second2.test", "finish")
+	advance(time.Second)
+	for _, host := range []string{"good1.test", "second1.test", "good2.test", "second2.test"} {
+		w.down[host] = media.ConnectFailed
+	}
+	w.down["good3.test"] = media.DNSFailed
+	w.want(1, "good1.test", blamed)
 }
 
 func testEgressTwoUsers(w *world) {

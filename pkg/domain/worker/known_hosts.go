@@ -36,7 +36,8 @@ func origin(raw string) string {
 	return strings.ToLower(u.Scheme + "://" + u.Host)
 }
 
-// add remembers the host of a source. A host keeps its first user, so that users who share a host count as one.
+// add remembers the host of a source. A host keeps its first user. Otherwise a user whose images are at the hosts of others
+// would take these over, and too few users would be left to judge by.
 func (k *knownHosts) add(source string, user catalog.UserID, now time.Time) {
 	at := origin(source)
 	if at == "" {

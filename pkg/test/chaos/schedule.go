@@ -118,8 +118,8 @@ var faultOptions = []faultOption{
 		exclusion: "network", minMillis: 500, maxMillis: 7000},
 	{weight: 5, kind: Delay, targets: []string{"to postgres", "to minio", "to broker-0", "to broker-1", "to broker-2"},
 		exclusion: "network", minMillis: 2000, maxMillis: 8000, amount: [2]int{5, 120}},
-	{weight: 9, kind: ResolverAway, targets: []string{servfail, noAnswers}, exclusion: "resolver", minMillis: 3000, maxMillis: 9000},
-	{weight: 9, kind: EgressAway, targets: []string{resets, noPackets}, exclusion: "egress", minMillis: 3000, maxMillis: 9000,
+	{weight: 9, kind: ResolverAway, targets: []string{servfail, noAnswers}, exclusion: "sources", minMillis: 3000, maxMillis: 9000},
+	{weight: 9, kind: EgressAway, targets: []string{resets, noPackets}, exclusion: "sources", minMillis: 6000, maxMillis: 12000,
 		notBefore: 6 * time.Second},
 }
 

@@ -243,6 +243,7 @@ func testBreakersUnknownDependencyIsIgnored(t *testing.T) {
 	runBreakers(t, func(deps *dependencies, c *worker.Breakers, _ *prometheus.Registry) {
 		for range 10 {
 			c.Report("unknown", errDown)
+			c.Trip("unknown", errDown)
 		}
 		synctest.Wait()
 		deps.wantCalls(t)

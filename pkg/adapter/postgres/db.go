@@ -24,6 +24,7 @@ type DB struct {
 	pool    *sql.DB
 	gorm    *gorm.DB
 	slow    gormLogger // used for statements outside gorm, too
+	conns   *writableConns
 	metrics *metrics
 }
 
@@ -38,7 +39,8 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	if err != nil {
 		return nil, err
 	}
-	pool := stdlib.OpenDB(*conn, stdlib.OptionBeforeConnect(reloadRoots(cfg)))
+	conns := new(writableConns)
+	pool := stdlib.OpenDB(*conn, append(conns.options(), stdlib.OptionBeforeConnect(reloadRoots(cfg)))...)
 	pool.SetMaxOpenConns(cfg.MaxOpenConns)
 	pool.SetMaxIdleConns(cfg.MaxOpenConns)
 	pool.SetConnMaxLifetime(cfg.ConnMaxLifetime)
@@ -56,7 +58,7 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 		return nil, fmt.Errorf("open gorm: %w", err)
 	}
 	return &DB{
-		cfg: cfg, log: log, reg: reg, pool: pool, gorm: g, slow: logger,
+		cfg: cfg, log: log, reg: reg, pool: pool, gorm: g, slow: logger, conns: conns,
 		metrics: newMetrics(reg, name, pool.Stats),
 	}, nil
 }
@@ -68,7 +70,6 @@ func connConfig(cfg Config) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.ConnectTimeout = cfg.ConnectTimeout
 	for name, value := range map[string]string{
 		"application_name":                    cfg.ApplicationName,
 		"timezone":                            "UTC",
@@ -107,10 +108,16 @@ func (db *DB) Close() error { return db.pool.Close() }
 // for unsent after a connection broke. fn reads rows with gorm's Find and not with Scan, which formats every statement for
 // the log even if it is not slow.
 func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) error) (err error) {
-	defer db.metrics.observe(method, time.Now(), &err)
+	defer db.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
 	return translate(fn(db.gorm.WithContext(ctx)))
+}
+
+// observe records the end of a call that began at start. It is deferred, so err points to the error of the call.
+func (db *DB) observe(method string, start time.Time, err *error) {
+	db.conns.inspect(*err)
+	db.metrics.observe(method, start, *err)
 }
 
 // exec sends one statement by [DB.call] and returns how many rows it affected.
@@ -151,7 +158,7 @@ var errNothing = errors.New("nothing to write")
 
 // transact runs fn once between BEGIN and COMMIT. An error or a panic of fn rolls the transaction back.
 func (db *DB) transact(ctx context.Context, method string, fn func(tx *gorm.DB) error) (err error) {
-	defer db.metrics.observe(method, time.Now(), &err)
+	defer db.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
 	tx := db.gorm.WithContext(ctx).Begin()

@@ -30,9 +30,9 @@ func newMetrics(reg prometheus.Registerer, pool string, stats func() sql.DBStats
 	return m
 }
 
-// observe records one call that started at start. It is deferred, so err points to the error of the call.
-func (m *metrics) observe(method string, start time.Time, err *error) {
-	m.calls.WithLabelValues(method, outcome(*err)).Observe(time.Since(start).Seconds())
+// observe records one call that started at start.
+func (m *metrics) observe(method string, start time.Time, err error) {
+	m.calls.WithLabelValues(method, outcome(err)).Observe(time.Since(start).Seconds())
 }
 
 // outcome returns the label of a call's end: ok, canceled, unknown, or the kind of the fault.

@@ -14,7 +14,7 @@ import (
 // database/sql need more time to read a row than the Kafka client to send it. A deadline that passes closes the connection,
 // which rolls the transaction back.
 func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx context.Context, tx pgx.Tx) error) (err error) {
-	defer db.metrics.observe(method, time.Now(), &err)
+	defer db.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
 	conn, err := db.pool.Conn(ctx)

@@ -10,8 +10,8 @@ import (
 
 // Config has the addresses, timeouts and limits of the API.
 //
-// MaxInFlight: 20 connections to Postgres that each take 5 ms for a request answer 4000 a second, so that the last of 512
-// waits 130 ms, and 1.3 s when the database is ten times slower: far below HandlerTimeout. Held at once, 512 requests of
+// MaxInFlight: 20 connections to Postgres that each take 5 ms for a request answer 4000 a second, so that the last of 256,
+// the half that may wait for it, waits 65 ms, and 0.7 s when the database is ten times slower: far below HandlerTimeout. Held at once, 512 requests of
 // ordinary size are some tens of megabytes.
 type Config struct {
 	Addr            string        `env:"ADDR" envDefault:":8080" desc:"address the API listens on; port 0 picks a free one"`
@@ -23,7 +23,7 @@ type Config struct {
 	BodyLimit       int           `env:"BODY_LIMIT" envDefault:"1048576" desc:"largest request body, in bytes; then 413"`
 	HeaderLimit     int           `env:"HEADER_LIMIT" envDefault:"16384" desc:"largest request head, in bytes; then 431"`
 	MaxConnections  int           `env:"MAX_CONNECTIONS" envDefault:"16384" desc:"open connections; more are closed with 503"`
-	MaxInFlight     int           `env:"MAX_IN_FLIGHT" envDefault:"512" desc:"requests handled at a time; more get 503"`
+	MaxInFlight     int           `env:"MAX_IN_FLIGHT" envDefault:"512" desc:"requests handled at a time, half of which may wait for Postgres; more get 503"`
 	CORSOrigins     []string      `env:"CORS_ORIGINS" desc:"origins whose pages may call the API, or * for all; none if empty"`
 }
 

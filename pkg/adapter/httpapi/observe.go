@@ -196,23 +196,38 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 }
 
 // limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
-// more at once: a queued request would hold memory and be answered after its client has given up.
+// more at once: a queued request would hold memory and be answered after its client has given up. Half of the requests may
+// wait for the database. The other half is for cached reads, which go on while the database does not answer.
 func (s *Server) limited(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		state := stateOf(c.Context())
 		state.route, state.repeatable = r, r.repeatable
 		if !r.quiet {
-			select {
-			case s.slots <- struct{}{}:
-				defer func() { <-s.slots }()
-			default:
-				s.metrics.shed.Inc()
+			if !s.take(s.slots) {
 				return errOverloaded
 			}
+			defer func() { <-s.slots }()
+		}
+		if !r.quiet && !r.cached {
+			if !s.take(s.stored) {
+				return errOverloaded
+			}
+			defer func() { <-s.stored }()
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.HandlerTimeout)
 		defer cancel()
 		return r.handle(ctx, c)
+	}
+}
+
+// take takes a slot, or counts a refused request if none is free.
+func (s *Server) take(slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+		s.metrics.shed.Inc()
+		return false
 	}
 }
 

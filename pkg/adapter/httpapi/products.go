@@ -132,7 +132,10 @@ func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	doc, err := s.Catalog.Get(ctx, id)
+	doc, hit, err := s.Catalog.Cached(ctx, id)
+	if err == nil && !hit {
+		doc, err = s.loadProduct(ctx, id)
+	}
 	if err != nil {
 		return fmt.Errorf("get product: %w", err)
 	}
@@ -143,6 +146,15 @@ func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
 		return nil
 	}
 	return sendJSON(c, doc.Body)
+}
+
+// loadProduct loads a product that is not cached.
+func (s *Server) loadProduct(ctx context.Context, id catalog.ProductID) (catalog.Document, error) {
+	if !s.take(s.stored) {
+		return catalog.Document{}, errOverloaded
+	}
+	defer func() { <-s.stored }()
+	return s.Catalog.Load(ctx, id)
 }
 
 func (s *Server) listProducts(ctx context.Context, c *fiber.Ctx) error {

@@ -17,6 +17,7 @@ type route struct {
 	quiet  bool // a probe: logged at debug level, and never refused because of MaxInFlight
 
 	repeatable bool // a repetition has no further effect
+	cached     bool // it asks the database only if the cache does not have the response
 }
 
 // routes lists all routes. HEAD works wherever GET does. docs/api.md has a section for each.
@@ -25,7 +26,7 @@ func (s *Server) routes() []route {
 		{method: fiber.MethodPost, path: "/users", handle: s.createUser},
 		{method: fiber.MethodGet, path: "/users/:id", handle: s.getUser},
 		{method: fiber.MethodPost, path: "/products", handle: s.createProduct},
-		{method: fiber.MethodGet, path: "/products/:id", handle: s.getProduct},
+		{method: fiber.MethodGet, path: "/products/:id", handle: s.getProduct, cached: true},
 		{method: fiber.MethodGet, path: "/products", handle: s.listProducts},
 		{method: fiber.MethodPatch, path: "/products/:id", handle: s.patchProduct, repeatable: true},
 		{method: fiber.MethodDelete, path: "/products/:id", handle: s.deleteProduct, repeatable: true},

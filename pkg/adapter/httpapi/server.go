@@ -29,8 +29,11 @@ type Catalog interface {
 	// Create adds a product and requests its images. fault.Invalid lists every wrong field; code outcome_unknown means that
 	// it may have been added. traceparent is a valid W3C one, or "".
 	Create(ctx context.Context, in catalog.NewProductInput, traceparent string) (catalog.Product, error)
-	// Get returns a product's finished JSON, or fault.NotFound.
-	Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
+	// Cached returns a product's finished JSON, or fault.NotFound, without the database. hit is false, and err nil, if only the
+	// database knows.
+	Cached(ctx context.Context, id catalog.ProductID) (doc catalog.Document, hit bool, err error)
+	// Load is Cached with the database, for a product that is not cached.
+	Load(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
 	// List returns one page. fault.Invalid lists every wrong parameter.
 	List(ctx context.Context, q catalog.Query) (catalog.Page, error)
 	// CreateOnce is Create for a request that a client may repeat under the same key: it returns what respond returned for
@@ -73,6 +76,7 @@ type Server struct {
 	listener *listener
 	draining atomic.Bool
 	slots    chan struct{} // one is taken for each request in progress
+	stored   chan struct{} // and one of these by a request that may wait for the database
 }
 
 // New returns a Server that does not listen yet. cfg must be valid.
@@ -84,6 +88,7 @@ func New(deps Deps, cfg Config) *Server {
 		metrics:  newMetrics(deps.Registry),
 		states:   sync.Pool{New: func() any { return new(requestState) }},
 		slots:    make(chan struct{}, cfg.MaxInFlight),
+		stored:   make(chan struct{}, (cfg.MaxInFlight+1)/2),
 	}
 	app := fiber.New(fiber.Config{
 		StrictRouting:                true, // one URL for each resource

@@ -31,6 +31,7 @@ func NewHealthCheck(db *DB) (*HealthCheck, error) {
 	cfg.Timeout = healthTimeout
 	cfg.StatementTimeout = min(cfg.StatementTimeout, healthTimeout)
 	cfg.ConnectTimeout = min(cfg.ConnectTimeout, healthConnect)
+	cfg.SlowQuery = 0 // a slow check fails, which is logged
 	cfg.ApplicationName += "-health"
 	own, err := open("health", cfg, db.log, db.reg)
 	if err != nil {

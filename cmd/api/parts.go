@@ -81,7 +81,7 @@ func (a *api) dependencies() []telemetry.Dependency {
 		return telemetry.Dependency{Name: name, Optional: true, Check: func(ctx context.Context) error {
 			s := a.serving.Load()
 			if s == nil {
-				return errors.New("not asked before the port is open")
+				return telemetry.ErrNotStarted
 			}
 			return check(ctx, s)
 		}}

@@ -43,7 +43,7 @@ func testMaxInFlightHalfIsForCachedReads(t *testing.T) {
 	a.catalog.uncached.Store(false)
 	a.catalog.hit.Store(&catalog.Document{Version: 1, ETag: `"1.1"`, Body: []byte(`{"id":1}`)})
 	for range 2 * maxInFlight {
-		if got := a.get("/products/1"); got.status != 200 || string(got.body) != `{"id":1}` {
+		if got := a.get("/products/1"); got.status != 200 || got.body != `{"id":1}` {
 			t.Errorf("a cached read: %d %s", got.status, got.body)
 		}
 	}

@@ -103,8 +103,8 @@ func testFailoverPromotedStandby(t *testing.T) {
 	}
 }
 
-// poisonTrigger makes the session that inserts a user with the name poison read-only, as if the server behind it had become a
-// standby. It waits for a lock, so that several sessions are poisoned at once.
+// poisonTrigger makes the session that inserts a user with the name poison read-only, as if the server behind it had become
+// a standby. It waits for a lock, so that several sessions are poisoned at once.
 const poisonTrigger = `
 CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -15,8 +15,8 @@ const (
 	healthConnect = 1500 * time.Millisecond
 )
 
-// HealthCheck checks the database on one connection of its own. It never waits for the connections of requests, so calls that
-// use up the pool do not make the database look down.
+// HealthCheck checks the database on one connection of its own. It never waits for the connections of requests, so calls
+// that use up the pool do not make the database look down.
 type HealthCheck struct {
 	db           *DB                    // with one connection
 	main         *DB                    // of requests

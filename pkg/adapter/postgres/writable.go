@@ -11,10 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// writableConns closes the connections of a pool that lead to a server which accepts no writes. New connections go to a
-// writable server, because [Config.login] sets target_session_attrs=read-write. But a connection may become read-only later:
-// a proxy or a pooler keeps it while the server behind it becomes a standby. Then a write fails with SQLSTATE 25006. One such
-// error closes all connections that were made before it, before their next use, so each of them does not fail a call first.
+// writableConns closes the connections of a pool that lead to a server which accepts no writes.
+//
+// New connections go to a writable server, because [Config.login] sets target_session_attrs=read-write. But a connection may
+// become read-only later: a pooler keeps it while the server behind it becomes a standby. Then a write fails with SQLSTATE
+// 25006. After one such error, every connection that was made before it is closed instead of used again, so that not each of
+// them fails a call first.
 type writableConns struct{ generation atomic.Int64 }
 
 // generationKey is the key of a connection's generation among its custom data.

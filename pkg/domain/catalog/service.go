@@ -176,8 +176,8 @@ func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
 
 // Cached is Get without the store. hit is false if the cache does not know the product.
 func (s *Service) Cached(ctx context.Context, id ProductID) (doc Document, hit bool, err error) {
-	doc, hit, err = s.Cache.Get(ctx, id)
-	if err != nil || !hit { // a cache that fails is a miss; it counts its errors itself
+	doc, hit, failure := s.Cache.Get(ctx, id)
+	if failure != nil || !hit { // a cache that fails is a miss; it counts its errors itself
 		return Document{}, false, nil
 	}
 	doc, err = existing(doc)

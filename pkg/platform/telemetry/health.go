@@ -18,6 +18,9 @@ import (
 // Check returns nil if one dependency of the program is available. It should end with ctx.
 type Check func(ctx context.Context) error
 
+// ErrNotStarted is the error of a check of a part that the program has not started yet. It is not recorded.
+var ErrNotStarted = errors.New("not started yet")
+
 // Dependency is what a program needs, with its check.
 type Dependency struct {
 	Name     string
@@ -57,7 +60,7 @@ type Result struct {
 	OK            bool    `json:"ok"`
 	Optional      bool    `json:"optional,omitempty"`
 	Seconds       float64 `json:"seconds"`                  // duration of the check
-	FailedSeconds float64 `json:"failed_seconds,omitempty"` // since the first of the failures that have followed the last success
+	FailedSeconds float64 `json:"failed_seconds,omitempty"` // since the first failure after the last success
 	Error         string  `json:"error,omitempty"`          // "" when OK
 }
 

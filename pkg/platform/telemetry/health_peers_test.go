@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -84,63 +85,75 @@ func (p *pair) want(t *testing.T, when string, want ...telemetry.Status) {
 
 func TestHealthPeers(t *testing.T) {
 	t.Parallel()
-	t.Run("one_instance_is_cut_off", inBubble(testHealthPeersCutOff))
-	t.Run("all_instances_lose_the_database", inBubble(testHealthPeersAllLose))
-	t.Run("announcements_cannot_be_read", inBubble(testHealthPeersNoBoard))
-	t.Run("cut_off_before_the_first_success", inBubble(testHealthPeersNeverReady))
+	t.Run("one_instance_is_cut_off", testHealthPeersCutOff)
+	t.Run("all_instances_lose_the_database", testHealthPeersAllLose)
+	t.Run("announcements_cannot_be_read", testHealthPeersNoBoard)
+	t.Run("cut_off_before_the_first_success", testHealthPeersNeverReady)
 }
 
 func testHealthPeersCutOff(t *testing.T) {
-	p := newPair(t)
-	p.db[0].down.Store(true)
-	pass(25 * time.Second)
-	p.want(t, "before the threshold", telemetry.Ready, telemetry.Ready)
-	pass(10 * time.Second)
-	p.want(t, "after it", telemetry.NotReady, telemetry.Ready)
-	pass(time.Hour)
-	p.want(t, "an hour later", telemetry.NotReady, telemetry.Ready)
-	p.db[0].down.Store(false)
-	pass(2 * time.Second)
-	p.want(t, "once it answers again", telemetry.Ready, telemetry.Ready)
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		p.db[0].down.Store(true)
+		pass(25 * time.Second)
+		p.want(t, "before the threshold", telemetry.Ready, telemetry.Ready)
+		pass(10 * time.Second)
+		p.want(t, "after it", telemetry.NotReady, telemetry.Ready)
+		pass(time.Hour)
+		p.want(t, "an hour later", telemetry.NotReady, telemetry.Ready)
+		p.db[0].down.Store(false)
+		pass(2 * time.Second)
+		p.want(t, "once it answers again", telemetry.Ready, telemetry.Ready)
+	})
 }
 
 func testHealthPeersAllLose(t *testing.T) {
-	p := newPair(t)
-	p.db[0].down.Store(true)
-	pass(35 * time.Second)
-	p.want(t, "one", telemetry.NotReady, telemetry.Ready)
-	p.db[1].down.Store(true)
-	pass(15 * time.Second)
-	p.want(t, "both: none is better off", telemetry.Ready, telemetry.Ready)
-	pass(time.Hour)
-	p.want(t, "both, an hour later", telemetry.Ready, telemetry.Ready)
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		p.db[0].down.Store(true)
+		pass(35 * time.Second)
+		p.want(t, "one", telemetry.NotReady, telemetry.Ready)
+		p.db[1].down.Store(true)
+		pass(15 * time.Second)
+		p.want(t, "both: none is better off", telemetry.Ready, telemetry.Ready)
+		pass(time.Hour)
+		p.want(t, "both, an hour later", telemetry.Ready, telemetry.Ready)
+	})
 }
 
 func testHealthPeersNoBoard(t *testing.T) {
-	p := newPair(t)
-	p.db[0].down.Store(true)
-	pass(35 * time.Second)
-	p.want(t, "with announcements", telemetry.NotReady, telemetry.Ready)
-	p.board.down.Store(true)
-	pass(5 * time.Second)
-	p.want(t, "without", telemetry.Ready, telemetry.Ready)
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		p.db[0].down.Store(true)
+		pass(35 * time.Second)
+		p.want(t, "with announcements", telemetry.NotReady, telemetry.Ready)
+		p.board.down.Store(true)
+		pass(5 * time.Second)
+		p.want(t, "without", telemetry.Ready, telemetry.Ready)
+	})
 }
 
-// An instance that has never reached the database is not ready, whatever others announce or do not announce.
+// An instance that has never reached the database is not ready, even if no other announces.
 func testHealthPeersNeverReady(t *testing.T) {
-	p := newPair(t)
-	db := &dependency{}
-	db.down.Store(true)
-	shared := db.as("postgres")
-	shared.Shared = true
-	h := telemetry.NewHealth(healthConfig(), []telemetry.Dependency{shared}, time.Now, nil, zap.NewNop())
-	h.SetPeers(seat{p.board, "c"})
-	runHealth(t, h)
-	for _, silent := range []bool{false, true} {
-		p.board.down.Store(silent)
-		pass(time.Minute)
-		if got := h.Report(); got.Status != telemetry.NotReady || got.Reason != "not available: postgres" {
-			t.Errorf("got %+v", got)
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		db := &dependency{}
+		db.down.Store(true)
+		shared := db.as("postgres")
+		shared.Shared = true
+		h := telemetry.NewHealth(healthConfig(), []telemetry.Dependency{shared}, time.Now, nil, zap.NewNop())
+		h.SetPeers(seat{p.board, "c"})
+		runHealth(t, h)
+		for _, silent := range []bool{false, true} {
+			p.board.down.Store(silent)
+			pass(time.Minute)
+			if got := h.Report(); got.Status != telemetry.NotReady || got.Reason != "not available: postgres" {
+				t.Errorf("got %+v", got)
+			}
 		}
-	}
+	})
 }

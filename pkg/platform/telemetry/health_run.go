@@ -23,12 +23,13 @@ const (
 // errNoAnswer is the result of a check that did not end in time.
 var errNoAnswer = fmt.Errorf("no answer within %s", checkTimeout)
 
-// Run checks the dependencies until ctx ends. It returns nil. It does not wait for a check that does not end with its context.
+// Run checks the dependencies until ctx ends. It returns nil. A check that ignores the end of its context may still run then.
 func (h *Health) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, d := range h.states {
 		all.Go(func() {
-			for h.check(ctx, d) && backoff.Sleep(ctx, h.interval()) {
+			for alive := true; alive; alive = backoff.Sleep(ctx, h.interval()) {
+				h.check(ctx, d)
 			}
 		})
 	}
@@ -45,8 +46,8 @@ func (h *Health) interval() time.Duration {
 	return h.cfg.Interval
 }
 
-// check runs one check, records its result, and returns when the check has ended. It returns false when ctx ends.
-func (h *Health) check(ctx context.Context, d *dependencyState) bool {
+// check runs one check, records its result, and returns when the check has ended or ctx has.
+func (h *Health) check(ctx context.Context, d *dependencyState) {
 	start := h.now()
 	limited, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -60,20 +61,19 @@ func (h *Health) check(ctx context.Context, d *dependencyState) bool {
 		err, ended = errNoAnswer, false
 	}
 	if ctx.Err() != nil {
-		return false
+		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil {
 		err = errNoAnswer
 	}
 	h.record(d, start, err, h.askPeers(ctx, d, err))
 	if ended {
-		return true
+		return
 	}
 	select {
-	case <-done: // too late to count
-		return true
+	case late := <-done:
+		h.log.Debug("late end of a check", zap.String("check", d.Name), zap.Error(late))
 	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -103,7 +103,7 @@ func (h *Health) askPeers(ctx context.Context, d *dependencyState, result error)
 func (h *Health) record(d *dependencyState, start time.Time, err error, peerOK bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.draining { // dependencies are being closed
+	if h.draining || errors.Is(err, ErrNotStarted) { // while it drains, dependencies are closed
 		return
 	}
 	now, before, known := h.now(), d.last, d.checked

@@ -132,7 +132,7 @@ func newPostgres(dir *workDir, n *process.ForkThread, create func(postgresRun) e
 
 // appendSettings adds settings to the file that overrides all others. A setting given twice has its last value.
 func appendSettings(data, settings string) error {
-	file, err := os.OpenFile(filepath.Join(data, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0) // its owner stays the same
+	file, err := os.OpenFile(filepath.Join(data, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0) // it keeps its owner
 	if err == nil {
 		_, err = file.WriteString(settings)
 		err = errors.Join(err, file.Close())
@@ -145,8 +145,8 @@ func appendSettings(data, settings string) error {
 
 // initdb creates the files of a cluster. Every user of this machine may connect: it holds only test data.
 func initdb(r postgresRun) error {
-	return r.run("initdb", "--pgdata="+r.data, "--username="+postgresUser, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8",
-		"--no-sync")
+	return r.run("initdb", "--pgdata="+r.data, "--username="+postgresUser, "--auth=trust",
+		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
 }
 
 // run runs a program until it ends.

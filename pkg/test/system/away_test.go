@@ -60,7 +60,7 @@ func (r *running) awaitFailure(d time.Duration) {
 // writes.
 type awayLoad struct {
 	t        *testing.T
-	ctx      context.Context //nolint:containedctx // it outlives the test's, until end
+	ctx      context.Context // not the test's: it lasts until end
 	wg       sync.WaitGroup
 	stop     chan struct{}
 	ended    sync.Once
@@ -166,66 +166,87 @@ func (l *awayLoad) progress(what string, refused bool) {
 	})
 }
 
+// awaySystem is a system with two instances of the API and a Postgres of its own.
+type awaySystem struct {
+	*system
+	db     *servers.Server
+	second string     // URL of the second API
+	pods   []*running // both APIs and the worker
+	user   int64
+	kept   client.Product // ready
+	gone   client.Product // deleted
+}
+
+func newAwaySystem(t *testing.T) *awaySystem {
+	t.Helper()
+	db := servers.PostgresServer(t)
+	t.Cleanup(func() { db.Thaw(t) })
+	s, addr := newSystem(t, healthEnv(db.DSN)), port.Addr(t)
+	a := &awaySystem{system: s, db: db, second: "http://" + addr}
+	a.pods = []*running{s.start("worker"), s.start("api"), s.start("api", "VITRINE_HTTP_ADDR="+addr)}
+	a.user = s.user()
+	a.kept, a.gone = s.post(a.user, s.sources.URL+photoPath), s.post(a.user)
+	if p := s.awaitSettled(a.kept.ID); p.ImageStatus != "ready" {
+		t.Fatalf("got %+v", p)
+	}
+	if r := s.call(http.MethodDelete, fmt.Sprintf("/products/%d", a.gone.ID), ""); r.Status != http.StatusNoContent {
+		t.Fatalf("delete: %d", r.Status)
+	}
+	return a
+}
+
+// startLoad reads and writes through both APIs until the test ends.
+func (a *awaySystem) startLoad() *awayLoad {
+	load := &awayLoad{t: a.t, ctx: context.WithoutCancel(a.t.Context()), stop: make(chan struct{})}
+	a.t.Cleanup(load.end)
+	for pod, url := range []string{a.url, a.second} {
+		api := client.New(url, client.Options{Timeout: timeout})
+		a.t.Cleanup(api.Close)
+		load.read(api, fmt.Sprintf("/products/%d", a.kept.ID))
+		load.read(api, fmt.Sprintf("/products/%d", a.gone.ID))
+		for writer := range 24 { // more than MAX_IN_FLIGHT: they take every slot that they may
+			load.write(api, a.user, 100*pod+writer)
+		}
+	}
+	return load
+}
+
 // TestPostgresAway stops Postgres, or freezes it, while two instances of the API are in use.
 func TestPostgresAway(t *testing.T) {
 	t.Parallel()
 	t.Run("stopped", func(t *testing.T) {
 		t.Parallel()
-		testPostgresAway(t, (*servers.Server).Stop, (*servers.Server).Start)
+		newAwaySystem(t).goAway((*servers.Server).Stop, (*servers.Server).Start)
 	})
 	t.Run("frozen", func(t *testing.T) {
 		t.Parallel()
-		testPostgresAway(t, (*servers.Server).Freeze, (*servers.Server).Thaw)
+		newAwaySystem(t).goAway((*servers.Server).Freeze, (*servers.Server).Thaw)
 	})
 }
 
-func testPostgresAway(t *testing.T, away, back func(*servers.Server, testing.TB)) {
-	db := servers.PostgresServer(t)
-	t.Cleanup(func() { db.Thaw(t) })
-	s := newSystem(t, healthEnv(db.DSN))
-	worker := s.start("worker")
-	second := port.Addr(t)
-	pods := []*running{s.start("api"), s.start("api", "VITRINE_HTTP_ADDR="+second)}
-	user := s.user()
-	kept, deleted := s.post(user, s.sources.URL+photoPath), s.post(user)
-	if p := s.awaitSettled(kept.ID); p.ImageStatus != "ready" {
-		t.Fatalf("got %+v", p)
-	}
-	if a := s.call(http.MethodDelete, fmt.Sprintf("/products/%d", deleted.ID), ""); a.Status != http.StatusNoContent {
-		t.Fatalf("delete: %d", a.Status)
-	}
-
-	load := &awayLoad{t: t, ctx: context.WithoutCancel(t.Context()), stop: make(chan struct{})}
-	t.Cleanup(load.end)
-	for pod, url := range []string{s.url, "http://" + second} {
-		api := client.New(url, client.Options{Timeout: timeout})
-		t.Cleanup(api.Close)
-		load.read(api, fmt.Sprintf("/products/%d", kept.ID))
-		load.read(api, fmt.Sprintf("/products/%d", deleted.ID))
-		for writer := range 24 { // more than MAX_IN_FLIGHT: they take every slot that they may
-			load.write(api, user, 100*pod+writer)
-		}
-	}
+// goAway makes Postgres go away and come back, under load.
+func (a *awaySystem) goAway(away, back func(*servers.Server, testing.TB)) {
+	t, load := a.t, a.startLoad()
 	load.progress("reads and writes succeed", false)
-	away(db, t)
+	away(a.db, t)
 	load.progress("reads succeed and writes are refused", true)
-	for _, r := range append(pods, worker) {
+	for _, r := range a.pods {
 		r.awaitFailure(2 * unreadyAfter)
 		if status, report := r.health(); status != http.StatusOK {
 			t.Errorf("%s: %d %+v, want it ready: no instance reaches Postgres", r.Name, status, report)
 		}
 	}
 	load.progress("reads still succeed", true)
-	back(db, t)
+	back(a.db, t)
 	load.progress("writes succeed again", false)
 	load.end()
 	t.Logf("%d reads, %d writes accepted, %d refused", load.reads.Load(), len(load.accepted), load.refusals.Load())
 	for _, id := range load.accepted {
-		if a := s.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""); a.Status != http.StatusOK {
-			t.Errorf("accepted product %d: %d %s", id, a.Status, a.Body)
+		if r := a.call(http.MethodGet, fmt.Sprintf("/products/%d", id), ""); r.Status != http.StatusOK {
+			t.Errorf("accepted product %d: %d %s", id, r.Status, r.Body)
 		}
 	}
-	if p := s.awaitSettled(s.post(user, s.sources.URL+drawingPath).ID); p.ImageStatus != "ready" {
+	if p := a.awaitSettled(a.post(a.user, a.sources.URL+drawingPath).ID); p.ImageStatus != "ready" {
 		t.Errorf("after the outage: %+v", p)
 	}
 }

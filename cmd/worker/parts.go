@@ -35,6 +35,7 @@ type workerProgram struct {
 	pool      *codec.Pool
 	consumer  *kafka.Consumer
 	breakers  *worker.Breakers
+	postgres  *postgres.HealthCheck
 	health    *telemetry.Health
 }
 
@@ -103,11 +104,25 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create consumer: %w", err)
 	}
-	p.health = telemetry.NewHealth(map[string]telemetry.Check{
-		"postgres": p.db.Ping, "s3": p.bucket.Ping, "codec": p.pool.Ready,
-		"kafka": func(context.Context) error { return p.consumer.Ready() },
-	}, time.Now, log.Named("health"))
-	return p, nil
+	return p, p.assembleHealth()
+}
+
+// assembleHealth creates the health checks. A worker gets no requests, so its readiness matters to a rollout: it is first
+// ready when everything that it needs answers and it has joined its group.
+func (p *workerProgram) assembleHealth() error {
+	var err error
+	if p.postgres, err = postgres.NewHealthCheck(p.db); err != nil {
+		return fmt.Errorf("open health check: %w", err)
+	}
+	p.health = telemetry.NewHealth(p.cfg.Health, []telemetry.Dependency{
+		{Name: "postgres", Check: p.postgres.Check, Shared: true},
+		{Name: "redis", Check: p.cache.Ping},
+		{Name: "s3", Check: p.bucket.Ping},
+		{Name: "codec", Check: p.pool.Ready},
+		{Name: "kafka", Check: func(context.Context) error { return p.consumer.Ready() }},
+	}, time.Now, p.Registry, p.Log.Named("health"))
+	p.health.SetPeers(p.cache.Peers("worker", p.Instance(), p.postgres.Installation, p.cfg.Health.MarkTTL()))
+	return nil
 }
 
 // probes returns the probes of all dependencies that have a circuit breaker.
@@ -142,8 +157,9 @@ func (p *workerProgram) run(ctx context.Context) error {
 		p.Admin(p.health),
 		lifecycle.Closer("connections", func() error {
 			p.bucket.Close()
-			return errors.Join(p.publisher.Close(), p.cache.Close(), p.db.Close())
+			return errors.Join(p.publisher.Close(), p.cache.Close(), p.postgres.Close(), p.db.Close())
 		}),
+		lifecycle.Part{Name: "health", Run: p.health.Run},
 		lifecycle.Closer("codec", func() error {
 			now, cancel := context.WithCancel(context.Background())
 			cancel() // no job is left

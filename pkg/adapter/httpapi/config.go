@@ -11,10 +11,9 @@ import (
 
 // Config has the addresses, timeouts and limits of the API.
 //
-// The default of MaxInFlight follows from the connections to Postgres. If each of 20 connections is busy for 5 ms with
-// one request, the server answers 4000 requests a second, and the last of 512 requests waits 130 ms. With a database that
-// is ten times slower it waits 1.3 s, which is still far below HandlerTimeout. The memory of 512 requests of ordinary
-// size is some tens of megabytes.
+// MaxInFlight: 20 connections to Postgres that each take 5 ms for a request answer 4000 a second, so that the last of 256,
+// the half that may wait for it, waits 65 ms, and 0.7 s when the database is ten times slower: far below HandlerTimeout. Held at
+// once, 512 requests of ordinary size are some tens of megabytes.
 type Config struct {
 	Addr             string        `env:"ADDR" envDefault:":8080" desc:"address the API listens on; port 0 picks a free one"`
 	ReadTimeout      time.Duration `env:"READ_TIMEOUT" envDefault:"10s" desc:"longest wait for a whole request, body included"`
@@ -25,7 +24,7 @@ type Config struct {
 	BodyLimit        int           `env:"BODY_LIMIT" envDefault:"1048576" desc:"largest request body, in bytes; then 413"`
 	HeaderLimit      int           `env:"HEADER_LIMIT" envDefault:"16384" desc:"largest request head, in bytes; then 431"`
 	MaxConnections   int           `env:"MAX_CONNECTIONS" envDefault:"0" desc:"open connections; more get 503; 0: by the memory limit"`
-	MaxInFlight      int           `env:"MAX_IN_FLIGHT" envDefault:"512" desc:"requests handled at a time; more get 503"`
+	MaxInFlight      int           `env:"MAX_IN_FLIGHT" envDefault:"512" desc:"requests handled at a time, half of which may wait for Postgres"`
 	MaxBytesInFlight int64         `env:"MAX_BYTES_IN_FLIGHT" envDefault:"0" desc:"bytes of large bodies and responses; 0: by memory limit"`
 	ClientShare      int           `env:"CLIENT_SHARE" envDefault:"8" desc:"one client address may have one part in so many"`
 	TrustedProxies   []string      `env:"TRUSTED_PROXIES" desc:"networks of proxies whose X-Forwarded-For names the client"`

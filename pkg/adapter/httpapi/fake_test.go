@@ -52,6 +52,9 @@ type fakeCatalog struct {
 	saved    map[catalog.IdempotencyKey]catalog.SavedResponse
 
 	before func(ctx context.Context) error // called first by every method, if set
+
+	uncached atomic.Bool                      // Cached never has the product
+	hit      atomic.Pointer[catalog.Document] // what Cached returns at once, if set
 }
 
 func (f *fakeCatalog) enter(ctx context.Context) error {
@@ -118,7 +121,18 @@ func (f *fakeCatalog) Create(ctx context.Context, in catalog.NewProductInput, tr
 	return p, nil
 }
 
-func (f *fakeCatalog) Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error) {
+func (f *fakeCatalog) Cached(ctx context.Context, id catalog.ProductID) (catalog.Document, bool, error) {
+	switch doc := f.hit.Load(); {
+	case f.uncached.Load():
+		return catalog.Document{}, false, nil
+	case doc != nil:
+		return *doc, true, nil
+	}
+	doc, err := f.Load(ctx, id)
+	return doc, true, err
+}
+
+func (f *fakeCatalog) Load(ctx context.Context, id catalog.ProductID) (catalog.Document, error) {
 	if err := f.enter(ctx); err != nil {
 		return catalog.Document{}, err
 	}

@@ -210,9 +210,9 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	return nil
 }
 
-// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it
-// rejects further ones at once. If it queued them, they would need memory, and their clients would time out before the
-// answer.
+// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
+// more at once: a queued request would hold memory and be answered after its client has given up. Half of the requests may
+// wait for the database. The other half is for cached reads, which go on while the database does not answer.
 func (s *Server) limited(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		state := stateOf(c.Context())
@@ -221,13 +221,16 @@ func (s *Server) limited(r *route) fiber.Handler {
 			return err
 		}
 		if !r.quiet {
-			select {
-			case s.slots <- struct{}{}:
-				defer func() { <-s.slots }()
-			default:
-				s.metrics.shed.WithLabelValues(shedRequests).Inc()
+			if !s.take(s.slots) {
 				return errOverloaded
 			}
+			defer func() { <-s.slots }()
+		}
+		if !r.quiet && !r.cached {
+			if !s.take(s.stored) {
+				return errOverloaded
+			}
+			defer func() { <-s.stored }()
 		}
 		if wrong := wrongParams(c); !r.decodes && len(wrong) > 0 {
 			return wrong
@@ -235,6 +238,17 @@ func (s *Server) limited(r *route) fiber.Handler {
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.HandlerTimeout)
 		defer cancel()
 		return r.handle(ctx, c)
+	}
+}
+
+// take takes a slot, or counts a refused request if none is free.
+func (s *Server) take(slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+		s.metrics.shed.WithLabelValues(shedRequests).Inc()
+		return false
 	}
 }
 

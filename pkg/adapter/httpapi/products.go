@@ -95,7 +95,10 @@ func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	doc, err := s.Catalog.Get(ctx, id)
+	doc, hit, err := s.Catalog.Cached(ctx, id)
+	if err == nil && !hit {
+		doc, err = s.loadProduct(ctx, id)
+	}
 	if err != nil {
 		return fmt.Errorf("get product: %w", err)
 	}
@@ -106,6 +109,15 @@ func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
 		return nil
 	}
 	return sendJSON(c, doc.Body)
+}
+
+// loadProduct loads a product that is not cached.
+func (s *Server) loadProduct(ctx context.Context, id catalog.ProductID) (catalog.Document, error) {
+	if !s.take(s.stored) {
+		return catalog.Document{}, errOverloaded
+	}
+	defer func() { <-s.stored }()
+	return s.Catalog.Load(ctx, id)
 }
 
 // maxPageBytes is the size of the products of a page beyond which it ends early, in bytes. pageMemory is reserved for a page:

@@ -33,9 +33,12 @@ type Catalog interface {
 	// Create adds a product and requests its images. It returns a fault.Invalid that lists every wrong field, or an error
 	// with the code outcome_unknown if the product may have been added. traceparent is a valid W3C trace context, or "".
 	Create(ctx context.Context, in catalog.NewProductInput, traceparent string) (catalog.Product, error)
-	// Get returns a product's finished JSON, or fault.NotFound.
-	Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
-	// List returns one page. It returns a fault.Invalid that lists every wrong parameter.
+	// Cached returns a product's finished JSON, or fault.NotFound, without the database. hit is false, and err nil, if only the
+	// database knows.
+	Cached(ctx context.Context, id catalog.ProductID) (doc catalog.Document, hit bool, err error)
+	// Load is Cached with the database, for a product that is not cached.
+	Load(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
+	// List returns one page. fault.Invalid lists every wrong parameter.
 	List(ctx context.Context, q catalog.Query) (catalog.Page, error)
 	// CreateOnce is Create for a request that a client may repeat under the same key: it returns what respond returned
 	// for the product, or the response that an earlier request saved. It returns catalog.ErrInProgress while another
@@ -82,6 +85,7 @@ type Server struct {
 	listener *listener
 	draining atomic.Bool
 	slots    chan struct{} // one token for each request in progress
+	stored   chan struct{} // and one token of these for each that may wait for the database
 	memory   *memory
 	proxies  proxies
 
@@ -98,6 +102,7 @@ func New(deps Deps, cfg Config) *Server {
 		metrics:  newMetrics(deps.Registry),
 		states:   sync.Pool{New: func() any { return new(requestState) }},
 		slots:    make(chan struct{}, cfg.MaxInFlight),
+		stored:   make(chan struct{}, (cfg.MaxInFlight+1)/2),
 		proxies:  cfg.trustedProxies(),
 
 		connections: cfg.connections(memoryLimit()),

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"vitrine.io/pkg/foundation/fault"
 )
@@ -14,14 +17,14 @@ import (
 // Config is the address of the database and the limits of one process. The names of the variables are relative to
 // VITRINE_POSTGRES_.
 type Config struct {
-	DSN             string        `env:"DSN" secret:"true" desc:"postgres://user:password@host:5432/database"`
+	DSN             string        `env:"DSN" secret:"true" desc:"postgres://user:password@host:5432/database; or host:port,host:port"`
 	Username        string        `env:"USERNAME" desc:"user, instead of the DSN's"`
 	Password        string        `env:"PASSWORD" secret:"true" desc:"password, instead of the DSN's; not escaped"`
 	ApplicationName string        `env:"APPLICATION_NAME" envDefault:"vitrine" desc:"name in pg_stat_activity"`
 	MaxOpenConns    int           `env:"MAX_OPEN_CONNS" envDefault:"20" desc:"maximum connections per process; lists, outbox and health checks have more"`
 	ConnMaxLifetime time.Duration `env:"CONN_MAX_LIFETIME" envDefault:"30m" desc:"age at which a connection is replaced"`
 	ConnMaxIdleTime time.Duration `env:"CONN_MAX_IDLE_TIME" envDefault:"5m" desc:"how long an idle connection is kept"`
-	ConnectTimeout  time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" desc:"time limit of one connection attempt"`
+	ConnectTimeout  time.Duration `env:"CONNECT_TIMEOUT" envDefault:"5s" desc:"time limit of making a connection, shared by the hosts of the DSN"`
 
 	Timeout          time.Duration `env:"TIMEOUT" envDefault:"10s" desc:"time limit of one call, including all waits"`
 	StatementTimeout time.Duration `env:"STATEMENT_TIMEOUT" envDefault:"5s" desc:"time limit of one statement on the server"`
@@ -50,6 +53,9 @@ type ListConfig struct {
 
 // login parses the DSN and replaces its user and password by Username and Password, if these are set. They are not inserted
 // into the text of the DSN, so a password needs no escapes. login reads the certificate files that the DSN names.
+//
+// Each host of the DSN is tried in turn for its share of ConnectTimeout, and one that accepts no writes, such as a standby,
+// is not used: target_session_attrs is read-write, even if the DSN has another value.
 func (c Config) login() (*pgx.ConnConfig, error) {
 	conn, err := pgx.ParseConfig(c.DSN)
 	if err != nil {
@@ -61,7 +67,18 @@ func (c Config) login() (*pgx.ConnConfig, error) {
 	if c.Password != "" {
 		conn.Password = c.Password
 	}
+	conn.ConnectTimeout = c.ConnectTimeout / time.Duration(hostCount(conn))
+	conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	return conn, nil
+}
+
+// hostCount returns the number of servers that the DSN names. pgx lists a server twice if it may be asked without TLS, too.
+func hostCount(conn *pgx.ConnConfig) int {
+	hosts := map[string]bool{net.JoinHostPort(conn.Host, strconv.Itoa(int(conn.Port))): true}
+	for _, other := range conn.Fallbacks {
+		hosts[net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port)))] = true
+	}
+	return len(hosts)
 }
 
 // Validate returns every wrong value, by the name of its variable, or nil.

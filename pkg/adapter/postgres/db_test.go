@@ -176,6 +176,9 @@ func TestApplicationName(t *testing.T) {
 	if _, err := store.List(t.Context(), catalog.Query{UserID: 1, Limit: 1}); err != nil {
 		t.Fatalf("list: %v", err)
 	}
+	if err := healthOf(t, db).Check(t.Context()); err != nil {
+		t.Fatalf("check health: %v", err)
+	}
 	conn := connect(t, dsn)
 	got := scalar[int64](t, conn, `SELECT count(*) FROM pg_stat_activity
 		WHERE application_name IN ($1, $1 || '-outbox', $1 || '-lists', $1 || '-health')`, cfg.ApplicationName)

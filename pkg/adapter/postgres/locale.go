@@ -24,7 +24,7 @@ const selectFolding = `SELECT chr(1050) ILIKE chr(1082) AND chr(1050) ~ '^[[:alp
 // compare letters such as "Ä" and "ä" as different. The encoding and the character type of a database cannot be changed, so
 // the detail has the command that creates another database. fault.Unavailable if the database cannot be asked.
 func CheckLocale(ctx context.Context, cfg Config) error {
-	pool, err := migrationPool(cfg)
+	pool, err := migrationPool(cfg, nil)
 	if err != nil {
 		return fmt.Errorf("check locale: %w", err)
 	}

@@ -72,7 +72,7 @@ func MigrationStatus(ctx context.Context, cfg Config) ([]Migration, error) {
 
 // withProvider runs fn with a goose provider and the pool of its own that the provider uses.
 func withProvider(ctx context.Context, cfg Config, fn func(*goose.Provider, *sql.DB) error) error {
-	pool, err := migrationPool(cfg)
+	pool, err := migrationPool(cfg, pgconn.ValidateConnectTargetSessionAttrsReadWrite)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
@@ -92,26 +92,32 @@ func withProvider(ctx context.Context, cfg Config, fn func(*goose.Provider, *sql
 	return nil
 }
 
-// migrationPool opens a pool without the time limits of calls: a migration may last long.
-func migrationPool(cfg Config) (*sql.DB, error) {
+// migrationPool opens a pool without the time limits of calls: a migration may last long. validate checks each new
+// connection; nil accepts every server.
+func migrationPool(cfg Config, validate pgconn.ValidateConnectFunc) (*sql.DB, error) {
 	conn, err := cfg.login()
 	if err != nil {
 		return nil, err
 	}
-	conn.ConnectTimeout = cfg.ConnectTimeout
+	conn.ValidateConnect = validate
 	conn.RuntimeParams["application_name"] = "vitrine-migrate"
 	return stdlib.OpenDB(*conn), nil
 }
 
 // CheckSchema returns nil if every migration that this program knows has been applied. It ignores migrations of a newer
 // program. If one is missing, it returns fault.Unavailable, because the migration may still be running. It only reads the
-// table goose_db_version, so its user needs no other privilege.
+// table goose_db_version, so its user needs no other privilege, and a standby suffices.
 func CheckSchema(ctx context.Context, cfg Config) error {
-	pool, err := migrationPool(cfg)
+	pool, err := migrationPool(cfg, nil)
 	if err != nil {
 		return fmt.Errorf("check schema: %w", err)
 	}
 	defer func() { _ = pool.Close() }()
+	return checkSchema(ctx, pool)
+}
+
+// checkSchema is CheckSchema on an open pool.
+func checkSchema(ctx context.Context, pool *sql.DB) error {
 	applied, err := appliedVersions(ctx, pool)
 	if err != nil {
 		return fmt.Errorf("check schema: %w", translate(err))

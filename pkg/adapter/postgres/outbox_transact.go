@@ -28,7 +28,7 @@ func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx contex
 
 // onConn runs fn with one connection of the pool.
 func (db *DB) onConn(ctx context.Context, method string, fn func(ctx context.Context, conn *sql.Conn) error) (err error) {
-	defer db.metrics.observe(method, time.Now(), &err)
+	defer db.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
 	conn, err := db.pool.Conn(ctx)

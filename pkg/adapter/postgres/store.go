@@ -113,6 +113,9 @@ func (s *Store) Pipeline(ctx context.Context, hash string) ([]byte, error) {
 	return []byte(document), nil
 }
 
+// errNoInstallation means that the row that the migrations insert is gone.
+var errNoInstallation = fault.New(fault.Internal, "no_installation", "the database has no installation id")
+
 const selectInstallation = `SELECT id::text AS id, epoch FROM installation`
 
 // Installation returns the id of this installation, a UUID that the migrations created, and its epoch, the number of
@@ -122,7 +125,6 @@ func (s *Store) Installation(ctx context.Context) (id string, epoch int64, err e
 		ID    string
 		Epoch int64
 	}
-	missing := fault.New(fault.Internal, "no_installation", "the database has no installation id")
-	found, err := find[row](ctx, s.db, "installation", missing, selectInstallation)
+	found, err := find[row](ctx, s.db, "installation", errNoInstallation, selectInstallation)
 	return found.ID, found.Epoch, err
 }

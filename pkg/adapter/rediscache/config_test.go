@@ -2,6 +2,7 @@ package rediscache_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,8 @@ func testConfigWrongValue(t *testing.T) {
 		{"ADDRS", func(c *rediscache.Config) { c.Addrs = []string{"here:"} }},
 		{"TLS", func(c *rediscache.Config) { c.TLSCAFile = "/etc/ca.crt" }},
 		{"KEY_PREFIX", func(c *rediscache.Config) { c.KeyPrefix = "a{b}" }},
+		{"NAME", func(c *rediscache.Config) { c.Name = "eu west" }},
+		{"NAME", func(c *rediscache.Config) { c.Name = strings.Repeat("x", 41) }},
 		{"TTL", func(c *rediscache.Config) { c.TTL = time.Millisecond }},
 		{"MISSING_TTL", func(c *rediscache.Config) { c.MissingTTL = 0 }},
 		{"TOMBSTONE_TTL", func(c *rediscache.Config) { c.TombstoneTTL = 9 * time.Second }},

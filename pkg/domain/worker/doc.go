@@ -8,6 +8,6 @@
 // outcome.go maps a failure to its outcome: a permanent failure fails the image, a transient one costs an attempt and is
 // retried later, a deferrable one is retried later at no cost. An image whose earlier attempts ended without an outcome is
 // processed in isolation, so that a crash ends no other attempt. The [Breakers] pause the intake of requests while a
-// dependency that every image needs is down. [Egress] tells an outage of the network, which costs no attempt, from the failure
-// of one source.
+// dependency that every image needs is down. [Egress] tells an outage of the network, which costs no attempt, from the
+// failure of one source.
 package worker

@@ -20,6 +20,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/relay"
+	"vitrine.io/pkg/domain/scheduler"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
@@ -36,6 +37,7 @@ type api struct {
 	outbox    *postgres.Outbox
 	bucket    *blob.Bucket
 	publisher *kafka.Publisher
+	progress  *kafka.Progress
 	health    *telemetry.Health
 	open      atomic.Bool  // the API's port is open
 	reprocess readyHandler // POST /images/reprocess on the admin port
@@ -50,7 +52,7 @@ func assemble(cfg Config, app *program.App) (*api, error) {
 	if a.db, err = postgres.Open(cfg.Postgres, app.Log.Named("postgres"), app.Registry); err != nil {
 		return nil, fmt.Errorf("open postgres: %w", err)
 	}
-	a.store = postgres.NewStore(a.db)
+	a.store = postgres.NewStore(a.db).Releasing(cfg.Scheduler.Windows())
 	if a.outbox, err = postgres.NewOutbox(a.db); err != nil {
 		return nil, fmt.Errorf("open outbox: %w", err)
 	}
@@ -59,6 +61,9 @@ func assemble(cfg Config, app *program.App) (*api, error) {
 	}
 	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, app.Registry, app.Log.Named("kafka")); err != nil {
 		return nil, fmt.Errorf("create publisher: %w", err)
+	}
+	if a.progress, err = kafka.NewProgress(cfg.Kafka); err != nil {
+		return nil, fmt.Errorf("read progress: %w", err)
 	}
 	a.health = telemetry.NewHealth(map[string]telemetry.Check{
 		"postgres": a.db.Ping, "http": a.listening,
@@ -110,7 +115,10 @@ func (a *api) serve(ctx context.Context) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	a.open.Store(true)
-	rescuer := maintenance.NewRescuer(a.store, service, a.cfg.Rescuer, a.Registry, a.Log.Named("rescuer"))
+	jobs := scheduler.New(scheduler.Deps{
+		Jobs: a.store, Wake: outboxRelay.Wake, Now: time.Now, Log: a.Log.Named("scheduler"),
+	}, a.cfg.Scheduler, a.Registry)
+	rescuer := maintenance.NewRescuer(a.store, a.progress, service, a.cfg.Rescuer, a.Registry, a.Log.Named("rescuer"))
 	cleaner := maintenance.NewCleaner(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("cleaner"))
 	collector := maintenance.NewGarbageCollector(a.store, a.bucket, a.cfg.GC, a.Registry, a.Log.Named("gc"))
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
@@ -123,6 +131,7 @@ func (a *api) serve(ctx context.Context) error {
 		lifecycle.Closer("cache", cache.Close),
 		lifecycle.Part{Name: "relay", Run: outboxRelay.Run},
 		lifecycle.Part{Name: "changes", Run: changes.Run},
+		lifecycle.Part{Name: "scheduler", Run: jobs.Run},
 		lifecycle.Part{Name: "rescuer", Run: rescuer.Run},
 		lifecycle.Part{Name: "cleaner", Run: cleaner.Run},
 		lifecycle.Part{Name: "gc", Run: collector.Run},

@@ -60,7 +60,7 @@ func (b *fakeBackend) Retry(context.Context, catalog.Attempt, *media.Failure, pi
 func (b *fakeBackend) Defer(context.Context, catalog.Attempt, *media.Failure, pipeline.Retry, time.Duration) error {
 	return b.endOtherwise()
 }
-func (b *fakeBackend) Postpone(context.Context, catalog.Job, pipeline.Retry, time.Duration) error {
+func (b *fakeBackend) Postpone(context.Context, catalog.Job, *media.Failure, pipeline.Retry, time.Duration) error {
 	return b.endOtherwise()
 }
 func (b *fakeBackend) Fail(context.Context, catalog.Attempt, *media.Failure) error {

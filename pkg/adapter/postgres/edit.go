@@ -20,8 +20,9 @@ const lockProduct = `SELECT` + productColumns + ` FROM products p WHERE p.id = $
 // selectImages runs when the lock is held, with a snapshot of its own. Its clock is the time of the edit: now() and a clock
 // in lockProduct would both be from before the wait for the lock.
 const selectImages = `
-SELECT clock_timestamp() AS now, coalesce(json_agg(i ORDER BY i.position), '[]') AS images
-FROM images i WHERE i.product_id = $1`
+SELECT clock_timestamp() AS now,
+    coalesce(json_agg(json_build_object('image', i, 'job', j) ORDER BY i.position), '[]') AS images
+FROM images i LEFT JOIN image_jobs j ON j.image_id = i.id WHERE i.product_id = $1`
 
 const updateProduct = `
 UPDATE products SET (` + writtenProduct + `, updated_at, deleted_at) =
@@ -54,6 +55,17 @@ WHERE scheduled_deletions.started_at IS NULL`
 func (s *Store) Edit(
 	ctx context.Context, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
 ) (catalog.Product, error) {
+	for n := 1; ; n++ {
+		p, err := s.edit(ctx, id, fn)
+		if !errors.Is(err, errJobReleased) || n == maxEdits {
+			return p, err
+		}
+	}
+}
+
+func (s *Store) edit(
+	ctx context.Context, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
+) (catalog.Product, error) {
 	var result catalog.Product
 	err := s.db.transact(ctx, "edit", func(tx *gorm.DB) error {
 		locked, err := lockForEdit(tx, id)
@@ -66,7 +78,7 @@ func (s *Store) Edit(
 			return callerError{err}
 		}
 		defer failpoint.Hit(failpoint.EditWritten)
-		result, err = locked.write(tx, p, change)
+		result, err = s.write(tx, locked, p, change)
 		return err
 	})
 	if err != nil {
@@ -92,7 +104,7 @@ func lockForEdit(tx *gorm.DB, id catalog.ProductID) (lockedProduct, error) {
 	}
 	var images struct {
 		Now    time.Time
-		Images asJSON[[]imageRow]
+		Images asJSON[[]imageAndJob]
 	}
 	if err := tx.Raw(selectImages, int64(id)).Find(&images).Error; err != nil {
 		return locked, fmt.Errorf("load images: %w", err)
@@ -102,8 +114,8 @@ func lockForEdit(tx *gorm.DB, id catalog.ProductID) (lockedProduct, error) {
 }
 
 // write writes the difference between the product as it was read and p, then the change, in the order of locks: product,
-// image, scheduled deletion.
-func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change) (catalog.Product, error) {
+// image, job, scheduled deletion.
+func (s *Store) write(tx *gorm.DB, h lockedProduct, p catalog.Product, change catalog.Change) (catalog.Product, error) {
 	old := h.product.fromRow()
 	images, err := h.compare(p)
 	if err != nil {
@@ -113,7 +125,7 @@ func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Chan
 		p.UpdatedAt = h.now
 	}
 	same := sameProduct(old, p)
-	hasChange := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions) > 0 || change.Announce != nil
+	hasChange := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions) > 0
 	if same && images.none() && !hasChange {
 		return normalized(p), errNothing
 	}
@@ -125,6 +137,10 @@ func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Chan
 	if err := h.writeImages(tx, &p, images); err != nil {
 		return catalog.Product{}, err
 	}
+	released, err := s.writeJobs(tx, &p, images.jobs)
+	if err != nil {
+		return catalog.Product{}, err
+	}
 	if err := execRows(tx, "cancel deletions", len(change.CancelDeletions), catalog.ErrDeletionStarted,
 		deleteUnstarted, change.CancelDeletions); err != nil {
 		return catalog.Product{}, err
@@ -133,11 +149,7 @@ func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Chan
 		insertScheduledDeletions, toDeletionRows(change.Deletions)); err != nil {
 		return catalog.Product{}, err
 	}
-	outgoing := change.Outbox
-	if change.Announce != nil {
-		outgoing = append(slices.Clip(outgoing), change.Announce(p)...)
-	}
-	return normalized(p), send(tx, outgoing)
+	return normalized(p), send(tx, append(slices.Clip(change.Outbox), released...))
 }
 
 // normalized returns p as the database would return it: the slices of the caller copied, times cut to microseconds.
@@ -146,7 +158,7 @@ func normalized(p catalog.Product) catalog.Product {
 		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
 	}
 	p.ImageURLs, p.Compressed = nonNil(p.ImageURLs), nonNil(p.Compressed)
-	p.Images = imagesFromRows(toImageRows(p.Images))
+	p.Images = imagesOfRows(toImagesAndJobs(p))
 	return p
 }
 
@@ -180,20 +192,24 @@ type difference struct {
 	changed []imageRow        // rows to write
 	moved   []catalog.ImageID // of changed: those with another position
 	added   []int             // indexes of new images in the edited product
+	jobs    jobDifference
 }
 
-func (d difference) none() bool { return len(d.dropped)+len(d.changed)+len(d.added) == 0 }
+func (d difference) none() bool {
+	return len(d.dropped)+len(d.changed)+len(d.added) == 0 && d.jobs.none()
+}
 
 // compare returns the difference between the images that were read and those of p. An edit cannot change the source of an
-// image.
+// image. The rows of removed images take their jobs with them.
 func (h lockedProduct) compare(p catalog.Product) (difference, error) {
 	var d difference
 	if h.product.Deleted {
 		return d, nil
 	}
-	rows := make(map[catalog.ImageID]imageRow, len(p.Images))
-	for _, r := range toImageRows(imagesFromRows(h.product.Images.V)) {
-		rows[r.ID] = r
+	rows := make(map[catalog.ImageID]imageAndJob, len(p.Images))
+	for _, r := range h.product.Images.V { // normalized, so that it is comparable
+		img := r.fromRow()
+		rows[img.ID] = imageAndJob{Image: toImageRow(r.Image.fromRow()), Job: toJobRow(h.product.fromRow(), img)}
 	}
 	for i, img := range p.Images {
 		if img.Position != i {
@@ -201,22 +217,34 @@ func (h lockedProduct) compare(p catalog.Product) (difference, error) {
 		}
 		if img.ID == 0 {
 			d.added = append(d.added, i)
+			d.jobs.compare(i, 0, nil, toJobRow(p, img))
 			continue
 		}
 		old, known := rows[img.ID]
 		delete(rows, img.ID) // a second image with this id is an error
-		if !known || old.SourceURL != img.SourceURL || old.ProductID != img.ProductID {
+		if !known || old.Image.SourceURL != img.SourceURL || old.Image.ProductID != img.ProductID {
 			return d, fmt.Errorf("edit product: image %d is of another product or has another source", img.ID)
 		}
-		if r := toImageRow(img); !reflect.DeepEqual(old, r) {
-			d.changed = append(d.changed, r)
-			if old.Position != r.Position {
-				d.moved = append(d.moved, r.ID)
-			}
-		}
+		d.compareImage(old.Image, img)
+		d.jobs.compare(i, img.ID, old.Job, toJobRow(p, img))
 	}
 	d.dropped = slices.Collect(maps.Keys(rows))
 	return d, nil
+}
+
+// compareImage adds the difference between an image's row and img.
+func (d *difference) compareImage(old imageRow, img catalog.Image) {
+	r := toImageRow(img)
+	if img.JobState != catalog.Idle {
+		r.keepOutcome(old)
+	}
+	if reflect.DeepEqual(old, r) {
+		return
+	}
+	d.changed = append(d.changed, r)
+	if old.Position != r.Position {
+		d.moved = append(d.moved, r.ID)
+	}
 }
 
 // writeImages writes the difference and sets the ids of the new images of p.

@@ -32,7 +32,7 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 		if replayed {
 			return errNothing
 		}
-		if err := insert(tx, &p, announce); err != nil {
+		if err := s.insert(tx, &p, announce); err != nil {
 			return err
 		}
 		if saved, err = respond(p); err != nil {

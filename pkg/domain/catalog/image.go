@@ -26,8 +26,17 @@ type JobState string
 // The values of JobState.
 const (
 	Idle       JobState = "idle"       // there is no job
-	Queued     JobState = "queued"     // the job is in the outbox or in Kafka
+	Queued     JobState = "queued"     // the job waits for the scheduler, or is in the outbox or in Kafka
 	Processing JobState = "processing" // the attempt with the row's fencing token has begun
+)
+
+// Class is the precedence of a job.
+type Class string
+
+// The values of Class. The scheduler releases live jobs first.
+const (
+	Live Class = "live" // a client waits for the image
+	Bulk Class = "bulk" // one of many images that an operator requested again
 )
 
 // Image is one image of a product: the fields that clients see, and the fields that order the work on it.
@@ -47,18 +56,28 @@ type Image struct {
 	Renditions  []Rendition
 	Dropped     []media.Dropped // files that the pipeline requests and the codec left out
 
+	ReprocessError media.Code // why an image that stayed ready could not be reprocessed
+	SourceSHA256   string     // in hex
+	SourceBytes    int64
+
+	// While the image has a job, the job's row has these fields; the image's row gets them with the outcome.
+	FencingToken int64     // grows with each Begin and with each change that takes the image from its attempt
+	Prefix       string    // of the keys of the last attempt's objects
+	PipelineHash string    // of the pipeline that is requested, or was used once ready
+	RequestedAt  time.Time // of the current request; if the request is delayed, when it is due
+
+	// The fields of the job. All are zero when the image is idle.
 	JobState           JobState
-	JobID              string     // UUID of the one job that may begin; "" when idle
-	FencingToken       int64      // grows with each Begin and with each change that takes the image from its attempt
-	UnreportedAttempts int        // attempts begun since the last outcome
-	Prefix             string     // of the keys of the last attempt's objects
-	ReprocessError     media.Code // why an image that stayed ready could not be reprocessed
-	SourceSHA256       string     // in hex
-	SourceBytes        int64
+	JobID              string // UUID of the one job that may begin; "" when idle
+	Class              Class
+	Host               string    // against whose window the job counts, as HostKey returns it, or the target of a redirect
+	Traceparent        string    // of the request; may be empty
+	UnreportedAttempts int       // attempts begun since the last outcome
 	PoisonSHA256       string    // in hex, of the source that crashed a codec in the current request; "": none
-	PipelineHash       string    // of the pipeline that is requested, or was used once ready
-	RequestedAt        time.Time // of the current request; if the request is delayed, when it is due
-	DueAt              time.Time // queued: when the job may begin; processing: when it should have ended
+	NotBefore          time.Time // queued: when the job may be released; processing: when the attempt began
+	ReleasedAt         time.Time // when the job was given to the workers; zero while it waits for the scheduler
+	DueAt              time.Time // queued: NotBefore; processing: when the attempt should have ended
+	DeferredSince      time.Time // the first deferral by a fault of our own, plus the time that the job waited in queues since
 }
 
 // Rendition is one stored file of an image.

@@ -13,23 +13,25 @@ import (
 // the attempts count from zero. An image that is ready stays visible until it is replaced. fault.NotFound if the product or
 // the image does not exist.
 func (s *Service) Reprocess(ctx context.Context, product ProductID, image ImageID, traceparent string) (Product, error) {
-	return s.reprocess(ctx, product, image, 0, traceparent, func(*Image, time.Time) bool { return true })
+	live := newJob{class: Live, traceparent: traceparent}
+	return s.reprocess(ctx, product, image, live, func(*Image, time.Time) bool { return true })
 }
 
 // Replay reprocesses an image that the attempt with fencingToken gave up, as an image.dead event reports it. ErrDone if the
 // image has changed since; fault.NotFound as for Reprocess.
 func (s *Service) Replay(ctx context.Context, product ProductID, image ImageID, fencingToken int64) error {
-	_, err := s.reprocess(ctx, product, image, 0, "", func(img *Image, _ time.Time) bool {
+	_, err := s.reprocess(ctx, product, image, newJob{class: Bulk}, func(img *Image, _ time.Time) bool {
 		return img.JobState == Idle && img.FencingToken == fencingToken && (img.Status == Failed || img.ReprocessError != "")
 	})
 	return err
 }
 
-// ReprocessIf reprocesses an image that filter has selected, after delay. ErrDone if the image has a job, or filter no
+// ReprocessIf reprocesses an image that filter has selected, after delay and after the jobs for which clients wait. ErrDone if the image has a job, or filter no
 // longer matches it; fault.NotFound as for Reprocess.
 func (s *Service) ReprocessIf(ctx context.Context, product ProductID, image ImageID, filter Filter, delay time.Duration,
 ) error {
-	_, err := s.reprocess(ctx, product, image, delay, "", func(img *Image, now time.Time) bool {
+	bulk := newJob{class: Bulk, delay: delay}
+	_, err := s.reprocess(ctx, product, image, bulk, func(img *Image, now time.Time) bool {
 		return img.JobState == Idle && filter.Matches(*img, now)
 	})
 	return err
@@ -59,14 +61,16 @@ type BulkResult struct {
 	Spread    time.Duration // from now until the last requested image is due
 }
 
-func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageID, delay time.Duration, traceparent string,
+// reprocess gives an eligible image the job, after setting its id and the hash of the pipeline in force.
+func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageID, job newJob,
 	eligible func(*Image, time.Time) bool,
 ) (Product, error) {
 	hash, err := s.recordPipeline(ctx)
 	if err != nil {
 		return Product{}, fmt.Errorf("record pipeline: %w", err)
 	}
-	r := reprocessRequest{hash: hash, jobID: s.NewID(), changedID: s.NewID(), traceparent: traceparent, delay: delay}
+	job.hash, job.id = hash, s.NewID()
+	r := reprocessRequest{job: job, changedID: s.NewID()}
 	return s.change(ctx, product, nil, "reprocess image", func(p *Product, now time.Time) (Change, error) {
 		img := p.image(image)
 		if img == nil {

@@ -135,7 +135,7 @@ func (w *fixture) Begin(ctx context.Context, r catalog.Job, _ time.Duration) (ca
 	return w.begin(ctx, r)
 }
 
-func (w *fixture) Postpone(_ context.Context, r catalog.Job, _ pipeline.Retry, wait time.Duration) error {
+func (w *fixture) Postpone(_ context.Context, r catalog.Job, _ *media.Failure, _ pipeline.Retry, wait time.Duration) error {
 	w.called("postpone")
 	w.mu.Lock()
 	w.postponed, w.wait = r, wait

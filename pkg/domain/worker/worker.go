@@ -41,7 +41,7 @@ type Worker struct {
 // Catalog is the part of *catalog.Service that a worker uses. The methods are documented there.
 type Catalog interface {
 	Begin(ctx context.Context, r catalog.Job, budget time.Duration) (catalog.Attempt, error)
-	Postpone(ctx context.Context, r catalog.Job, policy pipeline.Retry, wait time.Duration) error
+	Postpone(ctx context.Context, r catalog.Job, f *media.Failure, policy pipeline.Retry, wait time.Duration) error
 	Finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error
 	Retry(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry) error
 	Defer(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error

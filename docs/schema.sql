@@ -18,10 +18,12 @@ CREATE TABLE heartbeats (
 CREATE TABLE idempotency_keys (
     principal text NOT NULL,
     key text NOT NULL,
+    day date DEFAULT ((now() AT TIME ZONE 'UTC'::text))::date NOT NULL,
     fingerprint text NOT NULL,
     response bytea NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL
-);
+)
+PARTITION BY RANGE (day);
 
 CREATE TABLE images (
     id bigint NOT NULL,
@@ -157,7 +159,7 @@ ALTER TABLE ONLY heartbeats
     ADD CONSTRAINT heartbeats_pkey PRIMARY KEY (role, instance);
 
 ALTER TABLE ONLY idempotency_keys
-    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key);
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key, day);
 
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_pkey PRIMARY KEY (id);
@@ -189,13 +191,13 @@ ALTER TABLE ONLY scheduled_deletions
 ALTER TABLE ONLY users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
-CREATE INDEX idempotency_keys_created ON idempotency_keys USING btree (created_at);
-
 CREATE INDEX images_active ON images USING btree (due_at) WHERE (job_state <> 'idle'::text);
 
 CREATE UNIQUE INDEX installation_one_row ON installation USING btree ((true));
 
 CREATE INDEX outbox_due ON outbox USING btree (available_at, id) WHERE (parked_at IS NULL);
+
+CREATE INDEX outbox_parked ON outbox USING btree (parked_at) WHERE (parked_at IS NOT NULL);
 
 CREATE INDEX products_deleted ON products USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
 

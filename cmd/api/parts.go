@@ -120,6 +120,7 @@ func (a *api) serve(ctx context.Context) error {
 	}, a.cfg.Scheduler, a.Registry)
 	rescuer := maintenance.NewRescuer(a.store, a.progress, service, a.cfg.Rescuer, a.Registry, a.Log.Named("rescuer"))
 	cleaner := maintenance.NewCleaner(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("cleaner"))
+	keys := maintenance.NewKeyRotator(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("keys"))
 	collector := maintenance.NewGarbageCollector(a.store, a.bucket, a.cfg.GC, a.Registry, a.Log.Named("gc"))
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: a.store, References: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now,
@@ -134,6 +135,7 @@ func (a *api) serve(ctx context.Context) error {
 		lifecycle.Part{Name: "scheduler", Run: jobs.Run},
 		lifecycle.Part{Name: "rescuer", Run: rescuer.Run},
 		lifecycle.Part{Name: "cleaner", Run: cleaner.Run},
+		lifecycle.Part{Name: "keys", Run: keys.Run},
 		lifecycle.Part{Name: "gc", Run: collector.Run},
 		lifecycle.Part{Name: "auditor", Run: auditor.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},

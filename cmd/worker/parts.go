@@ -88,7 +88,8 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
 	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"),
-		worker.Probe{Dependency: worker.DependencyPostgres, Check: p.db.Ping}, worker.Probe{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
+		worker.Probe{Dependency: worker.DependencyPostgres, Check: p.db.Ping},
+		worker.Probe{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
 		worker.Probe{Dependency: worker.DependencyCodec, Check: p.pool.Ready})
 	w := worker.New(worker.Deps{
 		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers,

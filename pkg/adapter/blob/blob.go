@@ -21,7 +21,8 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// CacheControl is the Cache-Control header of every object: one year, because a key never names other bytes.
+// CacheControl is the Cache-Control header of every object. It allows one year, because the bytes under a key never
+// change.
 const CacheControl = "public, max-age=31536000, immutable"
 
 // Bucket is one bucket of an object store. All methods may be called concurrently.
@@ -43,7 +44,7 @@ type ObjectInfo struct {
 	Modified     time.Time
 }
 
-// New returns the bucket that cfg names. It reads the CA file and does not connect. Its error is an unreadable setting.
+// New returns the bucket that cfg names. It reads the CA file and does not connect. It fails if a setting is not valid.
 func New(cfg Config, reg prometheus.Registerer, log *zap.Logger) (*Bucket, error) {
 	client, httpClient, err := newClient(cfg, log)
 	if err != nil {
@@ -55,8 +56,8 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger) (*Bucket, error
 // Close closes idle connections. Later operations open new ones.
 func (b *Bucket) Close() { b.http.CloseIdleConnections() }
 
-// Put stores an object of size bytes with CacheControl. It reads body from its start, for each attempt. Storing the same
-// object again changes nothing. Its error is fault.Unavailable or that of ctx.
+// Put stores an object of size bytes with CacheControl. For each attempt it reads body from its start. It may be repeated
+// with the same object. Its error is fault.Unavailable or that of ctx.
 func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error {
 	err := b.do(ctx, "put", "put object", func() error {
 		_, err := b.client.PutObject(ctx, &s3.PutObjectInput{
@@ -73,7 +74,7 @@ func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadS
 }
 
 // Get opens an object. The caller closes it, and has to read it within Config.AttemptTimeout. Its error is fault.NotFound
-// for a missing object, else fault.Unavailable or that of ctx.
+// if the object is missing, else fault.Unavailable or that of ctx.
 func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, ObjectInfo, error) {
 	var out *s3.GetObjectOutput
 	err := b.do(ctx, "get", "get object", func() (err error) {
@@ -115,11 +116,12 @@ func (b *Bucket) Page(
 	return found, more, nil
 }
 
-// pageSize is the maximum of objects in one answer of a store.
+// pageSize is the maximum number of objects in one answer of a store.
 const pageSize = 1000
 
-// DeletePrefix deletes every object below prefix, which must end in a slash. It is no error if there is none. After an error
-// some objects may be deleted; call it again. fault.Internal means an invalid prefix.
+// DeletePrefix deletes every object below prefix, which must end in a slash. It is no error if there is none. After an
+// error some objects may be deleted, and the caller has to call it again. Its error is fault.Internal if prefix is not
+// valid, else fault.Unavailable or that of ctx.
 func (b *Bucket) DeletePrefix(ctx context.Context, prefix string) error {
 	if strings.Trim(prefix, "/") == "" || !strings.HasSuffix(prefix, "/") {
 		return fault.New(fault.Internal, "bad_prefix", fmt.Sprintf("%q does not name a directory of objects", prefix))
@@ -160,7 +162,7 @@ func withContentMD5(o *s3.Options) {
 	o.APIOptions = append(o.APIOptions, smithyhttp.AddContentChecksumMiddleware)
 }
 
-// firstError returns the first of the errors, except for objects that did not exist.
+// firstError returns the first error that is not about a missing object.
 func firstError(errs []types.Error) error {
 	for _, e := range errs {
 		if code := aws.ToString(e.Code); code != "NoSuchKey" {

@@ -18,10 +18,10 @@ import (
 const (
 	createAttempts = 5
 	createPause    = 300 * time.Millisecond
-	defaultRegion  = "us-east-1" // the one region of AWS that must not be named when a bucket is created
+	defaultRegion  = "us-east-1" // AWS rejects this region, its default, when a bucket is created
 )
 
-// Ping returns nil if the bucket exists and may be used, else fault.Unavailable or the error of ctx.
+// Ping returns nil if the bucket exists and this process may use it, else fault.Unavailable or the error of ctx.
 func (b *Bucket) Ping(ctx context.Context) error {
 	return b.metrics.observe("ping", func() error {
 		_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.cfg.Bucket})

@@ -69,7 +69,7 @@ func (s *fakeStore) open(t *testing.T, edit ...func(*blob.Config)) (*blob.Bucket
 	return b, reg
 }
 
-// refuse answers with an error of S3.
+// refuse answers with an error in S3's format.
 func refuse(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
@@ -419,7 +419,8 @@ func testRetryLogContainsNoSecret(t *testing.T) {
 	}
 }
 
-// Without keys in the configuration, the SDK finds some in the environment. The test is not parallel because of it.
+// Without keys in the configuration, the SDK reads them from the environment. The test sets the environment and is
+// therefore not parallel.
 func TestDefaultCredentialChain(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "from-the-environment")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	idleConns  = 64 // to the one store: the image of each codec child is several objects
+	idleConns  = 64 // idle connections to the store; a worker stores several objects of each image at a time
 	maxBackoff = 900 * time.Millisecond
 
 	maxRedirects = 10 // the default of net/http
@@ -28,8 +28,8 @@ const (
 // newClient returns the SDK's client and its HTTP client. With keys in cfg it reads neither the environment nor files of the
 // SDK. Without, it uses the SDK's default credential chain, which sends no request before the first operation.
 func newClient(cfg Config, log *zap.Logger) (*s3.Client, *http.Client, error) {
-	// The SDK's transport in an http.Client of our own: the SDK's client returns only copies of its transport, so its
-	// connections could not be closed.
+	// The SDK's transport is used in another http.Client, because the SDK's client returns only copies of its transport,
+	// so that its connections could not be closed.
 	transport := awshttp.NewBuildableClient().GetTransport()
 	transport.MaxIdleConnsPerHost = idleConns
 	pool, err := cfg.authorities()
@@ -72,7 +72,7 @@ func newClient(cfg Config, log *zap.Logger) (*s3.Client, *http.Client, error) {
 	return client, httpClient, nil
 }
 
-// bridge sends the log lines of the SDK, which are about retries, to log.
+// bridge passes the log lines of the SDK to log. They are about retries.
 func bridge(log *zap.Logger) logging.Logger {
 	return logging.LoggerFunc(func(class logging.Classification, format string, args ...any) {
 		if class == logging.Warn {

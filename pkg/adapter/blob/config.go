@@ -31,7 +31,7 @@ type Config struct {
 	MaxAttempts    int           `env:"MAX_ATTEMPTS" envDefault:"3" desc:"attempts of one operation, 1 to 10"`
 }
 
-// maxAttempts is the limit of MaxAttempts: the callers retry failed operations with longer pauses.
+// maxAttempts is the maximum of MaxAttempts. It is low, because the callers retry failed operations with longer pauses.
 const maxAttempts = 10
 
 // bucketName matches the names that S3 allows, except those with dots, which break TLS.
@@ -64,7 +64,7 @@ func (c Config) validateURLs(check *fault.Checker) {
 	check.Check(c.PublicURL == "" || webURL(c.PublicURL), "PUBLIC_URL", "bad_url", "needs an http or https URL")
 }
 
-// authorities returns the CA certificates for the store, nil for the system's roots. It reads the file.
+// authorities reads the CA file and returns the CA certificates for the store. nil means the system's roots.
 func (c Config) authorities() (*x509.CertPool, error) {
 	pool, err := tlsroots.Pool(c.CAFile)
 	if err != nil {
@@ -79,7 +79,8 @@ func webURL(text string) bool {
 		u.RawQuery == "" && u.Fragment == ""
 }
 
-// Public returns the base URL of the objects for clients, with a slash at the end: a key is appended to it.
+// Public returns the base URL of the objects for clients. It ends in a slash; an object's URL is this URL followed by the
+// key.
 func (c Config) Public() string {
 	switch {
 	case c.PublicURL != "":

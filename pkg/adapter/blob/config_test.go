@@ -34,7 +34,7 @@ func testConfigValidateInvalidValueIsNamed(t *testing.T) {
 		{"ENDPOINT", func(c *blob.Config) { c.Endpoint = "minio:9000" }},
 		{"ENDPOINT", func(c *blob.Config) { c.Endpoint = "http://user:secret@minio" }},
 		{"ENDPOINT", func(c *blob.Config) { c.Endpoint = "http://" }},
-		{"CA_FILE", func(c *blob.Config) { c.CAFile = "/etc/ca.crt" }}, // of an http endpoint
+		{"CA_FILE", func(c *blob.Config) { c.CAFile = "/etc/ca.crt" }}, // a CA file is not valid with an http endpoint
 		{"PUBLIC_URL", func(c *blob.Config) { c.PublicURL = "/media" }},
 		{"PUBLIC_URL", func(c *blob.Config) { c.PublicURL = "https://cdn/x?y=1" }},
 		{"REGION", func(c *blob.Config) { c.Region = "" }},

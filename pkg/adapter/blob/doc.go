@@ -7,13 +7,13 @@
 // Objects are deleted only by a prefix that ends in a slash, so "a/1/" never includes "a/10/x". In a bucket with versioning
 // a deletion leaves versions behind; a lifecycle rule has to remove them.
 //
-// One object is not an image: [OwnerKey] holds the id of the installation that owns the bucket. It is written once and
-// never changed. The auditor compares it before it lists the bucket.
+// One object is not an image: the owner mark under [OwnerKey] contains the id of the installation that owns the bucket.
+// It is written once and never changed. The auditor compares it before it lists the bucket.
 //
 // The SDK retries a failed operation, up to Config.MaxAttempts attempts with pauses under a second, each attempt limited by
 // Config.AttemptTimeout. After that the error is fault.Unavailable for every reason except a missing object, which is
 // fault.NotFound. New does not connect.
 //
-// HTTP uses the proxy of HTTPS_PROXY, HTTP_PROXY and NO_PROXY if they are set, because some networks reach the store only
-// through one. Downloads of sources never use it; see package fetch.
+// Requests use the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY configure, because some networks can reach the store
+// only through a proxy. Downloads of sources never use it; see package fetch.
 package blob

@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// classify returns the fault for an error of the SDK, or the error of ctx if ctx has ended.
+// classify adds an error kind to an error of the SDK. If ctx has ended, it returns the error of ctx.
 func classify(ctx context.Context, verb string, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return fmt.Errorf("%s: %w", verb, ended)

@@ -36,8 +36,8 @@ func (b *Bucket) Owner(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-// Claim writes installation into the owner mark if the bucket has none, and returns the owner. The mark is never changed: of
-// several concurrent claims, one succeeds. Its error is fault.Unavailable or that of ctx.
+// Claim writes installation into the owner mark if the bucket has none, and returns the owner. The mark never changes, so
+// of several concurrent claims one succeeds. Its error is fault.Unavailable or that of ctx.
 func (b *Bucket) Claim(ctx context.Context, installation string) (owner string, err error) {
 	if owner, err = b.Owner(ctx); owner != "" || err != nil {
 		return owner, err

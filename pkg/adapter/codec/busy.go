@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// minSpan is the minimum time over which the utilization is an average, once the pool is that old.
+// minSpan is the minimum time over which the utilization is averaged, once the pool is that old.
 const minSpan = 15 * time.Second
 
 // busyTime adds up the time for which slots are in use. It may be used concurrently.
@@ -47,8 +47,8 @@ func (b *busyTime) total() float64 {
 	return b.seconds
 }
 
-// utilization returns the share of the slots' time in use, 0 to 1, since a reading that is at least minSpan old. If readings
-// are further apart, that is the last reading. The result depends little on how often others read it.
+// utilization returns the share of the slots' time in use, 0 to 1. The average starts at an earlier reading that is at
+// least minSpan old, so the result depends little on how often it is called.
 func (b *busyTime) utilization() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -32,10 +32,11 @@ type child struct {
 	state  *os.ProcessState
 	seq    int // images sent to it
 
-	safeMode bool // the vector unit is off
+	safeMode bool // the process does not use SIMD instructions
 }
 
-// spawn starts a codec and waits for its hello. The goroutines that it starts end with the child; p.goroutines counts them.
+// spawn starts a codec and waits for its hello. p.goroutines counts the goroutines that it starts; they end with the
+// child.
 func (p *Pool) spawn(ctx context.Context, safeMode bool) (*child, error) {
 	c, err := p.start(safeMode)
 	if err != nil {
@@ -56,7 +57,7 @@ func (p *Pool) spawn(ctx context.Context, safeMode bool) (*child, error) {
 }
 
 // start runs the program, with three pipes as its standard streams. exec.Cmd.Wait is not called, because it closes the
-// parent's ends before their last bytes are read.
+// parent's ends of the pipes before their last bytes are read.
 func (p *Pool) start(safeMode bool) (*child, error) {
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env, cmd.Dir = p.env, "/"
@@ -146,7 +147,7 @@ func (c *child) render(
 // rss returns the child's resident memory in bytes, 0 if it cannot be read.
 func (c *child) rss() int64 {
 	statm, _ := os.ReadFile("/proc/" + strconv.Itoa(c.pid) + "/statm")
-	var size, resident int64 // in pages; they stay 0 without a number
+	var size, resident int64 // in pages; 0 if the file has no numbers
 	_, _ = fmt.Sscan(string(statm), &size, &resident)
 	return resident * int64(os.Getpagesize())
 }

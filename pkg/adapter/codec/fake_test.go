@@ -46,7 +46,7 @@ func fakeCodec(mode string) int {
 	case "other":
 		fmt.Println("\x00\x00\x00\x0eH{\"protocol\":9}")
 		pause()
-	case "deaf": // does not end when its stdin does
+	case "deaf": // does not exit at the end of its stdin
 		defer pause()
 	}
 	if flag := os.Getenv("FAKE_CODEC_FLAG"); flag != "" && !exists(flag) {
@@ -73,7 +73,7 @@ func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 			os.Exit(3)
 		}
 		rendered.Placeholder = strings.Join(os.Environ(), "\n")
-	case "vector": // exits unless the vector unit is off
+	case "vector": // exits unless it runs without SIMD instructions
 		if os.Getenv("VIPS_NOVECTOR") == "" {
 			os.Exit(3)
 		}

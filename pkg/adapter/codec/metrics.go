@@ -10,7 +10,7 @@ const (
 	reasonIdle      = "idle"      // found dead while it was idle
 	reasonImages    = "images"    // has rendered RecycleAfter images
 	reasonRSS       = "rss"       // resident memory above MaxRSS
-	reasonSafeMode  = "safe_mode" // replaced by a child in safe mode, or was one
+	reasonSafeMode  = "safe_mode" // replaced by a child in safe mode, or was in safe mode itself
 )
 
 type metrics struct {

@@ -15,19 +15,21 @@ const (
 	maxPoison = 256              // entries; the oldest one is evicted
 )
 
-// poisonCache holds content on which a codec was lost lately: many products may share an image. It may be used concurrently.
+// poisonCache records content on which a codec was lost recently, because many products may share an image. It may be
+// used concurrently.
 type poisonCache struct {
 	now     func() time.Time
 	mu      sync.Mutex
 	entries map[poisonKey]time.Time // when a codec was last lost on it
 }
 
-// poisonKey is the hash of a source and a specification: with another specification the same source may be harmless.
+// poisonKey is the hash of a source and a specification, because the same source may be harmless with another
+// specification.
 type poisonKey [sha256.Size]byte
 
 func newPoisonKey(source []byte, spec pipeline.Spec) (k poisonKey) {
 	h := sha256.New()
-	_ = json.NewEncoder(h).Encode(spec) // neither can fail
+	_ = json.NewEncoder(h).Encode(spec) // neither write can fail
 	_, _ = h.Write(source)
 	h.Sum(k[:0])
 	return k

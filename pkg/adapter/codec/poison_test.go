@@ -55,7 +55,7 @@ func testSafeModeNewChild(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t, nil)
 	poison := "once " + filepath.Join(t.TempDir(), "seen")
-	touch(strings.TrimPrefix(poison, "once ")) // as if a codec of another pool had been lost on it
+	touch(strings.TrimPrefix(poison, "once ")) // as if another pool had lost a codec on it
 	before := r.mustRender(t, "ok")
 	got, err := r.RenderSafe(t.Context(), []byte(poison), fakeSpec(longDeadline))
 	if err != nil {
@@ -120,7 +120,7 @@ func testSafeModeConcurrentCallsWithSameContent(t *testing.T) {
 	r := newFixture(t, func(c *codec.Config) { c.Children = 1 })
 	var all sync.WaitGroup
 	var lost atomic.Int32
-	for range 4 { // of as many products, at the same time
+	for range 4 { // concurrent renders, each of another product
 		all.Go(func() {
 			if _, err := r.Render(t.Context(), []byte("vector"), fakeSpec(longDeadline)); err != nil {
 				lost.Add(1)

@@ -40,7 +40,7 @@ type Pool struct {
 	alive     map[*child]struct{}
 	killed    bool // no further child may start
 	closed    bool
-	failures  int       // starts that failed in a row
+	failures  int       // consecutive starts that failed
 	nextStart time.Time // the earliest time of the next start
 }
 
@@ -61,8 +61,8 @@ func WithEnv(variables ...string) Option {
 // WithClock replaces time.Now.
 func WithClock(now func() time.Time) Option { return func(p *Pool) { p.now = now } }
 
-// New returns a pool of codecs. Each codec is started for its first image or by Ready. It is an error if the codec program
-// or the configured allocator is not found.
+// New returns a pool of codecs. Each codec is started for its first image or by Ready. It returns an error if the codec
+// program or the configured allocator is not found.
 func New(cfg Config, reg prometheus.Registerer, log *zap.Logger, options ...Option) (*Pool, error) {
 	path, err := locate(cfg.Path)
 	if err != nil {
@@ -106,14 +106,14 @@ func (p *Pool) Render(ctx context.Context, source []byte, spec pipeline.Spec) (m
 	return p.render(ctx, source, spec, false)
 }
 
-// RenderSafe is Render for a source on which a codec was lost before. It starts a new child in safe mode, without the vector
-// unit: that is slower, but liborc, which compiles for the vector unit at run time, has rare crashes.
+// RenderSafe is Render for a source on which a codec was lost before. It starts a new child in safe mode, without SIMD
+// instructions. That is slower, but liborc, which compiles SIMD code at run time, has rare crashes.
 func (p *Pool) RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return p.render(ctx, source, spec, true)
 }
 
-// render sends one image to a child: to one in safe mode if the caller requests it, or if this pool lost a codec on the same
-// content lately.
+// render sends one image to a child. The child is in safe mode if the caller requests it, or if this pool recently lost a
+// codec on the same content.
 func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, safeMode bool) (media.Rendered, error) {
 	start := p.now()
 	s, err := p.acquire(ctx)
@@ -122,7 +122,7 @@ func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, sa
 	}
 	defer p.release(s)
 	p.metrics.wait.Observe(p.now().Sub(start).Seconds())
-	// The cache is read only now: a codec may have been lost on the same content while this call waited.
+	// The cache is read after the wait, because a codec may have been lost on the same content during it.
 	if err := p.ensureChild(ctx, s, safeMode || p.poison.contains(source, spec)); err != nil {
 		return media.Rendered{}, err
 	}
@@ -136,8 +136,8 @@ func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, sa
 	return rendered, err
 }
 
-// Ready returns nil if the pool can render: all slots are busy, an idle child is alive, or a child could be started. Its
-// error is a *media.Failure or ctx's error.
+// Ready returns nil if the pool can render. That is the case if all slots are busy, an idle child is alive, or Ready can
+// start a child. Its error is a *media.Failure or ctx's error.
 func (p *Pool) Ready(ctx context.Context) error {
 	select {
 	case s := <-p.slots:
@@ -186,8 +186,8 @@ func (p *Pool) release(s *slot) {
 	p.slots <- s
 }
 
-// ensureChild starts a child if the slot has none that is alive; in safe mode it always starts a new one. The slot's own
-// child ends only when the new one has started: if none can be started, it still serves other calls.
+// ensureChild starts a child if the slot has none that is alive; in safe mode it always starts a new one. The slot's old
+// child ends only when the new one has started, so that it still serves other calls if no child can be started.
 func (p *Pool) ensureChild(ctx context.Context, s *slot, safeMode bool) error {
 	if s.child != nil && !s.child.alive() {
 		p.log.Warn("codec ended while idle", zap.Int("pid", s.child.pid), zap.Stringer("state", s.child.state))
@@ -261,13 +261,13 @@ func (p *Pool) recycle(s *slot, reusable bool, err error) {
 	}
 }
 
-// drop removes the child of a slot. The child ends in the background, so that the next one need not wait for it.
+// drop removes the child of a slot. The child ends in the background, so that the next child can start at once.
 func (p *Pool) drop(s *slot, reason string) {
 	p.metrics.restarts.WithLabelValues(reason).Inc()
 	p.retire(s)
 }
 
-// retire removes the child of a slot, without a wait for its end.
+// retire removes the child of a slot and does not wait for its end.
 func (p *Pool) retire(s *slot) {
 	c := s.child
 	s.child = nil

@@ -11,7 +11,7 @@ import (
 // environment returns the whole environment of a child.
 func environment(preload string) []string {
 	env := []string{
-		"VIPS_BLOCK_UNTRUSTED=1",   // no loader of libvips that is not fuzzed
+		"VIPS_BLOCK_UNTRUSTED=1",   // disables the loaders of libvips that are not fuzzed
 		"VIPS_WARNING=0",           // libvips warns of every unusual tag in a source
 		"VIPS_DISC_THRESHOLD=512g", // never spill pixels to /tmp, which may be read-only; memory is bounded otherwise
 		"GOMAXPROCS=1",             // the work is in C, on one thread
@@ -22,10 +22,12 @@ func environment(preload string) []string {
 	return env
 }
 
-// withoutVectors stops libvips from compiling inner loops with liborc. Resizing takes about twice the time (measured).
+// withoutVectors prevents libvips from compiling inner loops with liborc, which uses SIMD instructions. Resizing then
+// takes about twice the time (measured).
 const withoutVectors = "VIPS_NOVECTOR=1"
 
-// locate looks a bare name up beside this program, then in PATH; a path is used unchanged.
+// locate finds a program. It looks for a bare name in the directory of this program and then in PATH. A path is used
+// unchanged.
 func locate(name string) (string, error) {
 	if !strings.Contains(name, "/") {
 		if self, err := os.Executable(); err == nil {
@@ -41,14 +43,14 @@ func locate(name string) (string, error) {
 	return filepath.Abs(path) // children run in another directory
 }
 
-// jemalloc lists the paths of jemalloc in distributions. With glibc's allocator a codec keeps seven times the memory
+// jemalloc lists the paths of jemalloc in distributions. With glibc's allocator a codec needs seven times the memory
 // (measured).
 var jemalloc = []string{
 	"/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "/usr/lib/aarch64-linux-gnu/libjemalloc.so.2",
 	"/usr/lib64/libjemalloc.so.2", "/usr/lib/libjemalloc.so.2",
 }
 
-// allocator returns the library to preload, "" for none.
+// allocator returns the library to preload, or "" for none.
 func allocator(preload string) (string, error) {
 	switch preload {
 	case "none":

@@ -16,7 +16,7 @@ const (
 )
 
 // logStderr logs what a child writes to stderr, line by line, until every process that has it open has closed it. Lines
-// above the rate are read, or the child would block, but not logged.
+// above the rate are not logged, but are still read, because otherwise the child would block.
 func (p *Pool) logStderr(stderr io.ReadCloser, pid int) {
 	defer func() { _ = stderr.Close() }()
 	lines := bufio.NewReaderSize(stderr, lineLength)

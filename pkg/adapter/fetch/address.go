@@ -26,7 +26,7 @@ func newAddressRules(rules pipeline.Fetch) addressRules {
 }
 
 // permits reports whether addr, which must be unmapped, may be dialled at port. It never permits an address with a zone,
-// since no prefix contains it: a zone names an interface of this machine.
+// which names an interface of this machine, because no prefix contains such an address.
 func (g addressRules) permits(addr netip.Addr, port uint16) bool {
 	if slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return true
@@ -112,8 +112,8 @@ const (
 	maxLabel = 63
 )
 
-// invalidLabel reports whether text is no label of a host's name. It accepts underscores: the RFC does not, but many names
-// in use have them.
+// invalidLabel reports whether text is not a label of a host's name. Underscores are valid here, although not in the RFC,
+// because many names in use have them.
 func invalidLabel(text string) bool {
 	return text == "" || len(text) > maxLabel || strings.ContainsFunc(text, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_'

@@ -16,7 +16,7 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// The size of the first buffer for a body, in bytes: the maximum for an announced length, and the size without one.
+// The size of the first buffer for a body, in bytes: its maximum if the length is announced, and its size if it is not.
 const (
 	maxFirstBuffer     = 1 << 20
 	defaultFirstBuffer = 64 << 10
@@ -53,7 +53,7 @@ func isIdentity(encoding string) bool {
 	return encoding == "" || strings.EqualFold(encoding, "identity")
 }
 
-// decoder decodes a content encoding. The request accepts none, but some servers send gzip nevertheless.
+// decoder decodes a content encoding. The request accepts no encoding, but some servers send gzip nevertheless.
 func decoder(encoding string, from io.Reader, limit int64) (io.Reader, error) {
 	switch name := strings.ToLower(strings.TrimSpace(encoding)); {
 	case isIdentity(name):
@@ -82,7 +82,8 @@ func (r *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// failure returns the Failure for an error of the decoded body. It leaves a broken connection for classify.
+// failure returns the *media.Failure for an error of the decoded body. It returns the error of a broken connection
+// unchanged, for classify.
 func (r *countingReader) failure(err error) error {
 	switch {
 	case media.FailureOf(err) != nil:
@@ -111,8 +112,9 @@ func (r *limitedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readAll returns all bytes of from, at most maxLen, and their SHA-256; from fails if it has more. announced is the
-// announced length, or -1; it determines only the size of the first buffer. The buffer doubles, up to maxLen and one byte.
+// readAll returns all bytes of from, at most maxLen, and their SHA-256. from returns an error if it has more. announced
+// is the announced length, or -1; it determines only the size of the first buffer. The buffer doubles, up to maxLen and
+// one byte.
 func readAll(from io.Reader, announced, maxLen int64) (data []byte, digest string, err error) {
 	first := int64(defaultFirstBuffer)
 	if announced >= 0 {

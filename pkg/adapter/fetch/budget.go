@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// budget is the memory that the bodies of all downloads may use together. Reservations are granted first in, first out: a
-// large one is not overtaken by small ones.
+// budget is the memory that the bodies of all downloads may use together. Reservations are granted first in, first out,
+// so that small ones do not overtake a large one.
 type budget struct {
 	total   int64 // bytes
 	left    *semaphore.Weighted
@@ -43,8 +43,8 @@ type reservation struct {
 	size   atomic.Int64 // bytes
 }
 
-// shrink releases all but size bytes. A reservation never grows: two downloads that each hold a part of what they need could
-// wait for each other.
+// shrink releases all but size bytes. A reservation never grows, because two downloads that have each reserved a part of
+// their memory could wait for each other.
 func (r *reservation) shrink(size int64) {
 	for {
 		held := r.size.Load()

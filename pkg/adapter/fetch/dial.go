@@ -22,7 +22,7 @@ const maxAddresses = 4
 type connector struct {
 	guard   addressRules
 	network Network
-	timeout time.Duration // for name, connection and TLS together
+	timeout time.Duration // total time for the name, the connection and TLS
 	log     *zap.Logger
 }
 
@@ -49,7 +49,7 @@ func (c connector) dial(ctx context.Context, address string, secure bool) (net.C
 	return encrypted, nil
 }
 
-// connectFailure returns the Failure for an error of a connection, which is Timeout or the given one.
+// connectFailure returns the *media.Failure for an error of a connection. Its code is Timeout or the given one.
 func connectFailure(code media.Code, detail string, err error) error {
 	if isTimeout(err) {
 		return media.Fail(media.Timeout, "the source took too long to connect", err)
@@ -115,8 +115,9 @@ func (c connector) dialFirst(ctx context.Context, host string, addrs []netip.Add
 	return nil, connectFailure(media.ConnectFailed, "there is no connection to the source", last)
 }
 
-// share returns the context for the next of attempts. The last one has no deadline of its own: its timer could expire just
-// before the caller's for the same moment, and report a slow source instead of the caller's end.
+// share returns the context for the next of attempts. The last one has no deadline of its own. Its deadline would be the
+// caller's, and its timer could expire just before the caller's; the result would then be a slow source instead of the
+// end of the caller's context.
 func share(ctx context.Context, attempts int) (context.Context, context.CancelFunc) {
 	deadline, limited := ctx.Deadline()
 	if !limited || attempts == 1 {
@@ -128,13 +129,13 @@ func share(ctx context.Context, attempts int) (context.Context, context.CancelFu
 // Network is the access to the network.
 type Network struct {
 	Resolver Resolver
-	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // gets addresses, never names
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // is called with addresses, never with names
 	Roots    *x509.CertPool                                                       // the trusted CAs; nil: the system's
 }
 
 // Resolver finds the addresses of a name.
 type Resolver interface {
-	// LookupNetIP returns the addresses of host; network is "ip". *net.Resolver is one.
+	// LookupNetIP returns the addresses of host; network is "ip". *net.Resolver implements it.
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 

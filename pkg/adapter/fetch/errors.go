@@ -13,7 +13,7 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// maxRetryAfter is the maximum for Retry-After: a source must not be able to delay an image indefinitely.
+// maxRetryAfter is the maximum for Retry-After, so that a source cannot delay an image indefinitely.
 const maxRetryAfter = time.Hour
 
 func forbidden(detail string, cause error) *media.Failure {
@@ -28,8 +28,8 @@ func tooLarge(limit int64) *media.Failure {
 	return media.Fail(media.TooLarge, fmt.Sprintf("the source has more than %d bytes", limit), nil)
 }
 
-// classify returns the Failure for err. parent is the caller's context, whose error is returned unchanged; download is
-// derived from it, and the cause of its end is a Failure.
+// classify returns the *media.Failure for err. parent is the caller's context; if it has ended, its error is returned
+// unchanged. download is derived from parent, and the cause of its end is a *media.Failure.
 func classify(parent, download context.Context, err error) error {
 	if parent.Err() != nil {
 		return parent.Err()
@@ -55,7 +55,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 }
 
-// statusFailure returns the Failure for a status other than 200.
+// statusFailure returns the *media.Failure for a status other than 200.
 func statusFailure(resp *http.Response, now time.Time) *media.Failure {
 	detail := "the source answered " + strconv.Itoa(resp.StatusCode)
 	switch code := resp.StatusCode; {
@@ -73,7 +73,7 @@ func statusFailure(resp *http.Response, now time.Time) *media.Failure {
 func retryAfter(header string, now time.Time) time.Duration {
 	var wait time.Duration
 	seconds, err := strconv.ParseUint(header, 10, 64)
-	if err == nil || errors.Is(err, strconv.ErrRange) { // out of range, seconds is the maximum
+	if err == nil || errors.Is(err, strconv.ErrRange) { // for a number out of range, seconds has the maximum
 		wait = time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	} else if date, err := http.ParseTime(header); err == nil {
 		wait = date.Sub(now)

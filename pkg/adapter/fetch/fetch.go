@@ -40,8 +40,8 @@ func New(config Config, network Network, now func() time.Time, reg prometheus.Re
 	}
 }
 
-// Fetch downloads rawURL under rules. A body of more than maxBytes is a failure. Its errors are *media.Failure, or that of
-// ctx. It waits for memory before it dials and before the time limits start.
+// Fetch downloads rawURL under rules. A body of more than maxBytes bytes is a failure. Errors are *media.Failure, or that
+// of ctx. It waits for memory before it dials and before the time limits start.
 func (f *Fetcher) Fetch(
 	ctx context.Context, rawURL string, rules pipeline.Fetch, maxBytes int64,
 ) (worker.Download, error) {
@@ -120,7 +120,7 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 	}
 	return &http.Client{
 		Transport: redirects{&http.Transport{
-			Proxy: nil, // not the environment's: a proxy could reach what the guard forbids
+			Proxy: nil, // not that of the environment, because a proxy could reach forbidden addresses
 			DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
 				return c.dial(ctx, address, false)
 			},

@@ -403,7 +403,7 @@ func testFetchBrokenConnectionIsClassified(t *testing.T) {
 	}
 }
 
-// Bytes after the announced length would be the answer to a second request, which was not sent.
+// Bytes after the announced length must be ignored: they would be the answer to a second request, which was not sent.
 func testFetchBodyEndsAtAnnouncedLength(t *testing.T) {
 	t.Parallel()
 	fake := newFakeNet()

@@ -12,7 +12,7 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// minHostile is the minimum number of URLs in hostile, so that none is removed by mistake.
+// minHostile is the minimum number of URLs in hostile, so that none is removed accidentally.
 const minHostile = 400
 
 // hostile holds known URLs that try to reach forbidden addresses, by kind. Their names resolve by hostileNames, like names

@@ -31,10 +31,10 @@ const (
 	maxBulkBody      = 4 << 10 // bytes
 )
 
-// BulkReprocessor requests the processing of many images again, in the background.
+// BulkReprocessor requests many images again; they are processed in the background.
 type BulkReprocessor interface {
-	// Reprocess visits at most limit of the images that match filter and whose id is above after, in the order of their ids.
-	// Repeating it changes nothing: an image that is being processed is skipped.
+	// Reprocess requests at most limit of the images that match filter and have ids above after, in the order of their
+	// ids. It may be repeated: images that are queued or processing are skipped.
 	Reprocess(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int) (catalog.BulkResult, error)
 }
 
@@ -56,7 +56,7 @@ func NewReprocessHandler(bulk BulkReprocessor, log *zap.Logger) http.Handler {
 type bulkDTO struct {
 	Requested int    `json:"requested"`
 	Skipped   int    `json:"skipped"`
-	Next      *int64 `json:"next"` // the value of after that continues; null at the end
+	Next      *int64 `json:"next"` // the value of after for the next request; null at the end
 	Spread    int64  `json:"spread_seconds"`
 }
 
@@ -145,7 +145,7 @@ type bulkRequest struct {
 	limit  int
 }
 
-// decodeBulk reads the body. The error lists all wrong fields. A filter that is present and empty is a mistake: a script
+// decodeBulk reads the body. The error lists all wrong fields. An empty value of a filter is an error, because a script
 // whose variable is not set must not select every image.
 func decodeBulk(body []byte) (bulkRequest, error) {
 	r, err := newFieldReader(body)

@@ -10,9 +10,10 @@ import (
 
 // Config has the addresses, timeouts and limits of the API.
 //
-// MaxInFlight: 20 connections to Postgres that each take 5 ms for a request answer 4000 a second, so that the last of 512
-// waits 130 ms, and 1.3 s when the database is ten times slower: far below HandlerTimeout. Held at once, 512 requests of
-// ordinary size are some tens of megabytes.
+// The default of MaxInFlight follows from the connections to Postgres. If each of 20 connections is busy for 5 ms with
+// one request, the server answers 4000 requests a second, and the last of 512 requests waits 130 ms. With a database that
+// is ten times slower it waits 1.3 s, which is still far below HandlerTimeout. The memory of 512 requests of ordinary
+// size is some tens of megabytes.
 type Config struct {
 	Addr            string        `env:"ADDR" envDefault:":8080" desc:"address the API listens on; port 0 picks a free one"`
 	ReadTimeout     time.Duration `env:"READ_TIMEOUT" envDefault:"10s" desc:"longest wait for a whole request, body included"`
@@ -27,7 +28,7 @@ type Config struct {
 	CORSOrigins     []string      `env:"CORS_ORIGINS" desc:"origins whose pages may call the API, or * for all; none if empty"`
 }
 
-// minHeaderLimit is a head that every browser's request fits in, in bytes.
+// minHeaderLimit is the minimum of the limit of a request's headers, in bytes. The headers of every browser fit in.
 const minHeaderLimit = 4096
 
 // Validate returns every wrong field, named by its variable.

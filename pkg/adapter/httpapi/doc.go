@@ -11,18 +11,18 @@
 //
 // # Invariants
 //
-// Every response, also to what is not HTTP, has a request id, one access log line and one count in the metrics: all requests
-// pass through serve in observe.go. Every error is an RFC 9457 problem whose code is in the table of problems.go; a code
-// that is not in the table never leaves the process. There is one exception: fasthttp closes a connection above
-// MaxConnections with a plain-text 503, before there is a request.
+// Every response has a request id, one access log line and one count in the metrics, because all requests pass through
+// serve or refuse in observe.go. This includes responses to bytes that are not HTTP. Every error is an RFC 9457 problem
+// whose code is in the table of problems.go; a code that is not in the table never leaves the process. There is one
+// exception: fasthttp closes a connection above MaxConnections with a plain-text 503, before there is a request.
 //
 // Fiber's strings alias buffers that the next request overwrites. Everything that is passed to the catalogue, the log or
 // another goroutine is a copy; numbers are parsed in place.
 //
 // # Failure
 //
-// Requests beyond MaxInFlight are refused before anything is decoded; probes are not. A handler has HandlerTimeout; then its
-// context ends and the client gets 503 timeout. A panic is a 500, logged with its stack, and the process continues. When
-// Run's context ends, the listener closes, connections without a request are closed, and requests in flight are finished:
-// HandlerTimeout is below ShutdownTimeout.
+// Requests beyond MaxInFlight are rejected before anything is decoded; probes never are. After HandlerTimeout the context
+// of a handler ends, and the client gets 503 timeout. A panic is a 500, logged with its stack, and the process continues.
+// When Run's context ends, the listener closes, connections without a request are closed, and requests in flight are
+// finished: HandlerTimeout is below ShutdownTimeout.
 package httpapi

@@ -37,8 +37,8 @@ const publicURL = "https://img.example/vitrine"
 // epoch is the time of every event in the fake catalogue.
 var epoch = time.Date(2026, 3, 1, 12, 30, 45, 123456789, time.UTC)
 
-// fakeCatalog is a catalogue in memory. It keeps its arguments without copying them, so that strings that alias a request's
-// buffer show up as changed.
+// fakeCatalog is a catalogue in memory. It keeps its arguments without copying them, so that a test can detect strings
+// that alias a request's buffer.
 type fakeCatalog struct {
 	encoder *httpapi.Encoder
 

@@ -127,8 +127,8 @@ func FuzzIfMatch(f *testing.F) {
 	})
 }
 
-// FuzzIdempotencyKey checks for any key that one product is created under a key of at most 255 visible ASCII characters, or
-// that the header is refused.
+// FuzzIdempotencyKey checks for any key that one product is created under a key of at most 255 visible ASCII characters,
+// or that the header is rejected.
 func FuzzIdempotencyKey(f *testing.F) {
 	for _, header := range []string{`a`, `"a"`, `"a\"b"`, `"`, `\`, `"\`, ``, ` `, `é`, "\x00", strings.Repeat("k", 256)} {
 		f.Add(header)

@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// silentTimeout is how long a silent connection stays open after a drain has started: its first request may be under way.
+// silentTimeout is how long a silent connection stays open after a drain has started, because its first request may
+// already be on the network.
 const silentTimeout = 250 * time.Millisecond
 
-// listener tracks the silent connections, which have not sent a byte. Browsers open some in advance; fasthttp takes them for
-// busy, so a shutdown would wait for each until its read timeout.
+// listener tracks silent connections: those on which the client has not sent a byte. Browsers open such connections in
+// advance. fasthttp counts them as busy, so without the listener a shutdown would wait for the read timeout of each.
 type listener struct {
 	net.Listener
 	closeOnce sync.Once
@@ -38,13 +39,14 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close closes the listener. Closing it again is no error, because a drain closes it before fasthttp does.
+// Close closes the listener. A second call returns the result of the first, because a drain closes the listener before
+// fasthttp does.
 func (l *listener) Close() error {
 	l.closeOnce.Do(func() { l.closeErr = l.Listener.Close() })
 	return l.closeErr
 }
 
-// closeSilent gives every connection that has sent nothing yet silentTimeout to send its first byte.
+// closeSilent limits the time until the first byte of every silent connection to silentTimeout.
 func (l *listener) closeSilent() {
 	l.mu.Lock()
 	all := l.silent
@@ -72,7 +74,7 @@ type conn struct {
 	firstByteDeadline time.Time // set by setFirstByteDeadline
 }
 
-// setFirstByteDeadline ends the connection unless it sends a byte before by.
+// setFirstByteDeadline makes a silent connection end at the time by, unless the client sends a byte before.
 func (c *conn) setFirstByteDeadline(by time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,8 +95,8 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Read reads, and records the first byte. A connection that misses the deadline for its first byte ends as if its
-// client had closed it.
+// Read implements net.Conn. It also records the first byte. If that byte misses its deadline, Read returns io.EOF, as if
+// the client had closed the connection.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.mu.Lock()

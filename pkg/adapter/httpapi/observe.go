@@ -22,8 +22,8 @@ import (
 type requestState struct {
 	started     time.Time
 	requestID   string
-	traceparent string // "" if the client sent none that is valid
-	route       *route // nil until one is reached
+	traceparent string // W3C trace context; "" if the client sent no valid one
+	route       *route // nil if no route has matched
 	repeatable  bool   // a repetition has no further effect
 	err         error
 	code        string // of the problem that was sent
@@ -50,7 +50,7 @@ func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	s.route(ctx)
 }
 
-// refuse responds to what could not be read as a request.
+// refuse responds with a problem when the server could not read a request.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
@@ -75,8 +75,8 @@ func unreadable(err error) error {
 	}
 }
 
-// drainBody reads what the client is still sending, for a short while: closing a connection with unread bytes makes the
-// kernel reset it, and the client would never see the 413.
+// drainBody reads the rest of a body for a short time before the connection is closed. If a connection is closed with
+// unread bytes, the kernel resets it, and the client does not receive the 413.
 func drainBody(conn net.Conn) {
 	const timeout, maxBytes = 200 * time.Millisecond, 8 << 20
 	buf := make([]byte, 32<<10)
@@ -109,7 +109,8 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *requestState {
 	return state
 }
 
-// finish turns a panic into a response, and reports the request. It must be deferred itself: that is where recover works.
+// finish turns a panic into a response, and reports the request. It must be deferred directly, because recover works only
+// in a deferred function.
 func (s *Server) finish(ctx *fasthttp.RequestCtx, state *requestState) {
 	if cause := recover(); cause != nil {
 		state.stack = debug.Stack()
@@ -168,8 +169,9 @@ func (s *Server) logRequest(ctx *fasthttp.RequestCtx, state *requestState) {
 	line.Write(state.fields...)
 }
 
-// level returns the level of a request's log line: debug for probes, error for faults of the server. A request that was shed
-// is counted; a line at error level for each would add load.
+// level returns the level of a request's log line: debug for probes, error for responses with a status from 500. A
+// rejection because of overload is logged at info level: the metrics count it, and more lines at error level would add
+// load.
 func level(state *requestState, status int) zapcore.Level {
 	switch {
 	case state.route != nil && state.route.quiet:
@@ -189,14 +191,15 @@ func (s *Server) sendProblem(ctx *fasthttp.RequestCtx, state *requestState, err 
 	p.response(pathOf(ctx), state.requestID, state.repeatable).send(&ctx.Response)
 }
 
-// handleError is Fiber's error handler: err is a handler's, or says that no route matched.
+// handleError is Fiber's error handler. err comes from a handler, or says that no route matched.
 func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	s.sendProblem(c.Context(), stateOf(c.Context()), err)
 	return nil
 }
 
-// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
-// more at once: a queued request would hold memory and be answered after its client has given up.
+// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it
+// rejects further ones at once. If it queued them, they would need memory, and their clients would time out before the
+// answer.
 func (s *Server) limited(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		state := stateOf(c.Context())

@@ -79,7 +79,8 @@ func testIdempotencyKeyFingerprintIgnoresNotation(t *testing.T) {
 	a.user()
 	a.user()
 	want := a.once(`{"user_id":1,"product_name":"Lamp","product_price":"19.90"}`, "k")
-	// Keys are kept for a day: with another fingerprint, a new release would refuse repetitions of older requests.
+	// Keys are kept for a day. If a new release computed another fingerprint, it would reject repetitions of older
+	// requests.
 	const fingerprint = "d03721c3e19c4957bfefe79ec7869091d8a32256bbcbc186590951e2d4854007"
 	if want != (catalog.IdempotencyKey{Principal: "1", Key: "k", Fingerprint: fingerprint}) {
 		t.Errorf("got %+v", want)

@@ -14,7 +14,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// The codes of problems that are about HTTP itself, or that every kind of fault falls back on.
+// The codes of problems about HTTP itself, and the generic codes of the error kinds.
 const (
 	codeBadRequest    = "bad_request"
 	codeBadJSON       = "bad_json"
@@ -76,6 +76,7 @@ func Problems() []Problem {
 		{codeUnknownMethod, http.StatusNotImplemented, "The method is not known"},
 		{codeUnavailable, http.StatusServiceUnavailable, "A service that the API needs is not available"},
 		{"database_unavailable", http.StatusServiceUnavailable, "The database is not available"},
+		{"product_busy", http.StatusServiceUnavailable, "Too many changes of this product are in progress"},
 		{codeOutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether the change was made"},
 		{codeTimeout, http.StatusServiceUnavailable, "The request was not answered in time"},
 		{codeOverloaded, http.StatusServiceUnavailable, "The server is handling as many requests as it may"},
@@ -84,7 +85,8 @@ func Problems() []Problem {
 	}
 }
 
-// kindCodes says which problem a kind of fault is when its own code is not in the table under the kind's status.
+// kindCodes has the generic problem code of each error kind. It is used for an error whose own code is not in the table
+// with the status of that kind.
 var kindCodes = map[fault.Kind]string{
 	fault.Internal:     codeInternal,
 	fault.Invalid:      codeInvalidFields,
@@ -100,16 +102,16 @@ const (
 	problemType = "https://vitrine.io/problems/"
 	problemMIME = "application/problem+json"
 
-	// retryAfter is the Retry-After of a request that may succeed later, in seconds: longer than a restarted dependency
-	// usually needs to be found, short enough not to be noticed as an outage. retryInProgress is for a request whose key is
-	// in use: it waits only for the other request.
+	// retryAfter is the Retry-After header, in seconds, of a response to a request that may succeed later. A dependency
+	// that restarts is usually available again within that time. retryInProgress is the header for a request whose
+	// idempotency key is in use, which only waits for the other request.
 	retryAfter, retryInProgress = "2", "1"
 
-	// maxFields bounds the wrong fields in a response: a body of a megabyte can hold a hundred thousand.
+	// maxFields is the maximum of wrong fields in a response. A body of a megabyte can contain a hundred thousand.
 	maxFields = 100
 )
 
-// httpError is an error of HTTP itself. The table of problems has the status for its code.
+// httpError is an error about HTTP itself. The table of problems contains the status for its code.
 type httpError struct {
 	code   string
 	detail string
@@ -117,7 +119,7 @@ type httpError struct {
 
 func (e *httpError) Error() string { return e.code + ": " + e.detail }
 
-// problemTable finds the problem for an error, by code.
+// problemTable is the table of problems by code.
 type problemTable map[string]Problem
 
 func newProblemTable() problemTable {
@@ -128,14 +130,14 @@ func newProblemTable() problemTable {
 	return t
 }
 
-// problemResponse is what a client learns about an error.
+// problemResponse is the part of an error that a client receives.
 type problemResponse struct {
 	Problem
 	Detail string
 	Fields fieldErrors
 }
 
-// problemOf decides what err looks like to a client.
+// problemOf returns the problem that a client receives for err.
 func (t problemTable) problemOf(err error) problemResponse {
 	var refused *httpError
 	var wrong fieldErrors
@@ -215,7 +217,7 @@ func (f fieldErrors) has(pointer string) bool {
 	return slices.ContainsFunc(f, func(wrong fieldError) bool { return wrong.Pointer == pointer })
 }
 
-// merge returns f, and of more what is about fields that f does not have.
+// merge returns f, followed by the elements of more whose field is not in f.
 func (f fieldErrors) merge(more fieldErrors) fieldErrors {
 	all := f
 	for _, wrong := range more {
@@ -226,7 +228,7 @@ func (f fieldErrors) merge(more fieldErrors) fieldErrors {
 	return all
 }
 
-// inBody names the fields by JSON pointers: the catalogue's "product_images[0]" is "/product_images/0".
+// inBody converts the catalogue's field paths to JSON pointers: "product_images[0]" becomes "/product_images/0".
 func inBody(fields []fault.Field) fieldErrors {
 	pointers := inQuery(fields)
 	for i, f := range fields {
@@ -235,7 +237,7 @@ func inBody(fields []fault.Field) fieldErrors {
 	return pointers
 }
 
-// inQuery names the fields as they are: the catalogue's filters are parameters of the same name.
+// inQuery keeps the catalogue's field paths, because filters and query parameters have the same names.
 func inQuery(fields []fault.Field) fieldErrors {
 	names := make(fieldErrors, len(fields))
 	for i, f := range fields {
@@ -244,7 +246,7 @@ func inQuery(fields []fault.Field) fieldErrors {
 	return names
 }
 
-// response returns the whole response to the request with the given path and id.
+// response returns the complete response to the request with the given path and id.
 func (p problemResponse) response(path, requestID string, repeatable bool) response {
 	body, err := json.Marshal(problemDTO{
 		Type: problemType + p.Code, Title: p.Title, Status: p.Status, Detail: p.Detail,
@@ -260,8 +262,9 @@ func (p problemResponse) response(path, requestID string, repeatable bool) respo
 	return response{Status: p.Status, Headers: headers, Body: body}
 }
 
-// retryAfter returns the seconds to wait before the same request may succeed, or "" if waiting does not help. A change with
-// an unknown outcome must not be repeated unless the request is repeatable: it could be applied twice.
+// retryAfter returns the seconds to wait before the same request may succeed, or "" if waiting does not help. If the
+// outcome of a change is unknown and the request is not repeatable, there is no Retry-After, because a repetition could
+// apply the change twice.
 func (p problemResponse) retryAfter(repeatable bool) string {
 	switch {
 	case p.Code == codeInProgress:

@@ -76,9 +76,9 @@ func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewPro
 	return nil
 }
 
-// fingerprint returns a digest of the content of a POST /products. White space, the order of fields, the notation of a price
-// and whether an empty field is left out do not matter. Keys are kept for a day, so the next release must compute the same
-// digest.
+// fingerprint returns a digest of the content of a POST /products. The digest does not depend on white space, the order
+// of fields, the notation of a price, or whether an empty field is present. Keys are kept for a day, so the next release
+// must compute the same digest.
 func fingerprint(in catalog.NewProductInput) (string, error) {
 	canonical, err := encodeJSON(struct {
 		UserID      int64    `json:"user_id"`
@@ -224,7 +224,7 @@ func decodePatch(body []byte, wrongHeader *fieldError) (catalog.ProductPatch, er
 	case r.has(name):
 		patch.ImageURLs = new(r.texts(name))
 	}
-	for _, name := range []string{ // a client that sends a whole product back learns which fields to leave out
+	for _, name := range []string{ // a client that sends back a whole product gets the names of fields to leave out
 		"id", "user_id", "compressed_product_images", "images", "image_status", "version", "revision", "created_at", "updated_at",
 	} {
 		if _, ok := r.take(name); ok {
@@ -262,7 +262,7 @@ func (s *Server) reprocessImage(ctx context.Context, c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	image, _ := parseID(c.Params("image_id")) // 0 is no image's id, but a missing product is reported before a missing image
+	image, _ := parseID(c.Params("image_id")) // 0, if it is invalid, is no image's id; a missing product is reported first
 	p, err := s.Catalog.Reprocess(ctx, id, catalog.ImageID(image), stateOf(c.Context()).traceparent)
 	if err != nil {
 		return fmt.Errorf("reprocess image: %w", err)

@@ -315,8 +315,8 @@ func TestRequestBuffers(t *testing.T) {
 	t.Run("values_are_copied", testRequestBuffersValuesAreCopied)
 }
 
-// The arguments of the catalogue must not change when the buffers that they were read from serve other requests. All
-// requests have the same length and differ in every letter, so every alias shows.
+// The arguments of the catalogue must not change when the buffers that they were read from are used for other requests.
+// All requests have the same length and differ in every letter, so the test detects every alias.
 func testRequestBuffersValuesAreCopied(t *testing.T) {
 	t.Parallel()
 	a := start(t)

@@ -17,7 +17,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// params reads a query string: like fieldReader, it records what is wrong and continues. Its values are copies.
+// params reads a query string. Like fieldReader, it records a wrong parameter and continues. Its values are copies.
 type params struct {
 	values map[string]string
 	wrong  fieldErrors
@@ -28,7 +28,7 @@ func listParams() []string {
 	return []string{"user_id", "min_price", "max_price", "name", "sort", "limit", "cursor"}
 }
 
-// parseQuery reads the parameters of GET /products. An empty parameter is an absent one. The error lists all wrong
+// parseQuery reads the parameters of GET /products. An empty parameter counts as absent. The error lists all wrong
 // parameters.
 func parseQuery(args *fasthttp.Args) (catalog.Query, error) {
 	p := readParams(args, listParams())
@@ -76,10 +76,11 @@ func readParams(args *fasthttp.Args, known []string) *params {
 	return p
 }
 
-// limitDetail is what the catalogue says of a limit that is out of range. One that cannot be read gets the same detail.
+// limitDetail is the catalogue's text for a limit that is out of range. A limit that cannot be read gets the same text.
 const limitDetail = "a whole number from 1 to 100"
 
-// positive reads a whole number above zero; one that is absent is 0. detail says what it has to be.
+// positive reads a whole number above zero, and returns 0 if the parameter is absent. detail is the text for an invalid
+// one.
 func (p *params) positive(name, detail string) int64 {
 	text := p.values[name]
 	if text == "" {
@@ -93,7 +94,7 @@ func (p *params) positive(name, detail string) int64 {
 	return n
 }
 
-// text reads text that Postgres can compare; text that it cannot is wrong.
+// text reads a text. A text that Postgres cannot store is a wrong parameter.
 func (p *params) text(name string) string {
 	text := p.values[name]
 	if !storable(text) {
@@ -103,10 +104,10 @@ func (p *params) text(name string) string {
 	return text
 }
 
-// storable reports whether Postgres accepts the text: it refuses invalid UTF-8 and the character zero.
+// storable reports whether Postgres accepts the text. It rejects invalid UTF-8 and the character zero.
 func storable(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
 
-// price reads a price; one that is absent is nil.
+// price reads a price, and returns nil if the parameter is absent.
 func (p *params) price(name string) *decimal.Decimal {
 	text := p.values[name]
 	if text == "" {
@@ -120,8 +121,8 @@ func (p *params) price(name string) *decimal.Decimal {
 	return &price
 }
 
-// resume returns the query of the cursor, with requested's limit. A filter may be repeated beside a cursor, but with
-// the cursor's value: another value would mix two lists.
+// resume returns the query of the cursor, with requested's limit. A filter may be sent together with a cursor, but must
+// have the cursor's value; another value would mix two lists.
 func (p *params) resume(requested catalog.Query) catalog.Query {
 	q, ok := decodeCursor(p.values["cursor"])
 	if !ok {
@@ -146,8 +147,8 @@ func (p *params) resume(requested catalog.Query) catalog.Query {
 	return q
 }
 
-// checked returns what the catalogue says is wrong with q. A valid value replaces a parameter that could not be read, so
-// that it causes no further errors.
+// checked returns the fields of q that the catalogue rejects. A parameter that could not be read is replaced by a valid
+// value before, so that it causes no second error.
 func (p *params) checked(q catalog.Query) fieldErrors {
 	if p.wrong.has("user_id") || p.wrong.has("cursor") {
 		q.UserID = 1
@@ -165,11 +166,13 @@ func samePrice(a, b *decimal.Decimal) bool {
 	return a.Equal(*b)
 }
 
-// cursorVersion is raised when cursors change; older ones are then refused, and the client starts from the first page.
+// cursorVersion is incremented when the format of cursors changes. Older cursors are then rejected, and the client starts
+// from the first page.
 const cursorVersion = 1
 
-// cursorDTO is a position in a list, with the list's filters and order, so that all pages have the same. It is opaque, not
-// secret: it holds only what the client has sent or received, and a forged one is only another query.
+// cursorDTO is a position in a list, with the list's filters and order, so that all pages have the same. It is opaque,
+// but not secret: it contains only values that the client has sent or received, and a forged cursor is only another
+// query.
 type cursorDTO struct {
 	Version  int              `json:"v"`
 	UserID   int64            `json:"u,omitempty"`
@@ -181,8 +184,8 @@ type cursorDTO struct {
 	Price    decimal.Decimal  `json:"p"`
 }
 
-// encodeCursor returns the cursor of the page that begins after next: base64url of JSON and its CRC-32, which detects
-// a cursor that was cut or changed on its way.
+// encodeCursor returns the cursor of the page that begins after next: base64url of JSON and its CRC-32. The CRC-32
+// detects a cursor that was truncated or changed in transit.
 func encodeCursor(q catalog.Query, next catalog.Cursor) string {
 	body, err := encodeJSON(cursorDTO{
 		Version: cursorVersion, UserID: int64(q.UserID), Name: q.Name, MinPrice: q.MinPrice, MaxPrice: q.MaxPrice,
@@ -194,7 +197,7 @@ func encodeCursor(q catalog.Query, next catalog.Cursor) string {
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(body, crc32.ChecksumIEEE(body)))
 }
 
-// decodeCursor returns the query that a cursor holds, without a limit, or false if it is not valid.
+// decodeCursor returns the query in a cursor, without a limit, or false if the cursor is not valid.
 func decodeCursor(text string) (catalog.Query, bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || len(raw) < crc32.Size {
@@ -224,7 +227,8 @@ func decodeCursor(text string) (catalog.Query, bool) {
 	}, true
 }
 
-// fitsPrice reports whether a number is one that parsePrice could have read: a client can compute the checksum.
+// fitsPrice reports whether parsePrice could have read the number. It is checked because a client can compute the
+// checksum of a forged cursor.
 func fitsPrice(d decimal.Decimal) bool {
 	const digits = maxPriceLength + maxPriceExponent
 	return d.Exponent() <= digits && d.Exponent() >= -digits && d.NumDigits() <= digits

@@ -31,7 +31,7 @@ const (
 	maxKey       = 255 // characters
 
 	maxPriceLength   = 32 // characters: numeric(12,2) needs 14, with sign and point
-	maxPriceExponent = 20 // 1e999999999 is eleven characters, and a gigabyte of digits in a calculation
+	maxPriceExponent = 20 // 1e999999999 has eleven characters, but a calculation with it needs a gigabyte of digits
 
 	mimeMergePatch = "application/merge-patch+json" // RFC 7396
 )
@@ -45,8 +45,8 @@ func requestBody(c *fiber.Ctx, types ...string) ([]byte, error) {
 	return c.Request().Body(), nil
 }
 
-// checkMediaType refuses a body that is of none of the types, the first of which is the recommended one. A compressed
-// body is refused, too: its size is known only after it is decompressed.
+// checkMediaType rejects a body whose type is not in types; the error recommends the first of them. It also rejects a
+// compressed body, because its size is known only after it is decompressed.
 func checkMediaType(contentType, encoding string, types ...string) error {
 	if encoding != "" && encoding != "identity" {
 		return &httpError{codeMediaType, "send the body without a Content-Encoding"}
@@ -58,7 +58,7 @@ func checkMediaType(contentType, encoding string, types ...string) error {
 	return nil
 }
 
-// checkNoBody refuses a body where none is expected: a client that sends one expects it to have an effect.
+// checkNoBody rejects a body where none is expected, because a client that sends one expects it to have an effect.
 func checkNoBody(c *fiber.Ctx) error {
 	if len(c.Request().Body()) == 0 {
 		return nil
@@ -66,7 +66,7 @@ func checkNoBody(c *fiber.Ctx) error {
 	return fieldErrors{{Code: "unexpected", Detail: "this request must have no body"}}
 }
 
-// productID returns the product's id in the path. fault.NotFound if the path has no valid id.
+// productID returns the product's id in the path, or fault.NotFound if the path has no valid id.
 func productID(c *fiber.Ctx) (catalog.ProductID, error) {
 	id, ok := parseID(c.Params("id"))
 	if !ok {
@@ -75,7 +75,7 @@ func productID(c *fiber.Ctx) (catalog.ProductID, error) {
 	return catalog.ProductID(id), nil
 }
 
-// parseID reads an id of a path: a positive whole number in its only spelling, so that "+1" and "01" are none.
+// parseID reads an id of a path: a positive whole number in its shortest spelling. "+1" and "01" are not valid.
 func parseID(text string) (int64, bool) {
 	if text == "" || text[0] < '1' || text[0] > '9' {
 		return 0, false
@@ -84,15 +84,15 @@ func parseID(text string) (int64, bool) {
 	return id, err == nil
 }
 
-// fieldReader reads a JSON object field by field: it records a wrong field and continues. Nothing that it returns aliases
-// the request's body.
+// fieldReader reads a JSON object field by field. It records a wrong field and continues. Its results do not alias the
+// request's body.
 type fieldReader struct {
 	raw   map[string]json.RawMessage
-	names []string // as the client ordered them, without those already read
+	names []string // names of the fields that are not read yet, in the client's order
 	wrong fieldErrors
 }
 
-// newFieldReader parses body. A body that is not JSON is an httpError; one that is not an object is a fieldErrors.
+// newFieldReader parses body. It returns an *httpError if body is not JSON, and a fieldErrors if it is not an object.
 func newFieldReader(body []byte) (*fieldReader, error) {
 	if !utf8.Valid(body) {
 		return nil, &httpError{codeBadJSON, "the body is not UTF-8"}
@@ -126,7 +126,7 @@ func newFieldReader(body []byte) (*fieldReader, error) {
 	return r, nil
 }
 
-// where says at which byte the JSON breaks, counted from 1.
+// where returns the position of the first invalid byte of the JSON, counted from 1.
 func where(err error) string {
 	var syntax *json.SyntaxError
 	if !errors.As(err, &syntax) {
@@ -135,7 +135,7 @@ func where(err error) string {
 	return fmt.Sprintf(", at byte %d: %s", syntax.Offset, syntax.Error())
 }
 
-// pointer returns the RFC 6901 pointer of a field, cut to a length that may be shown.
+// pointer returns the RFC 6901 pointer of a field, truncated to a length that fits into an error.
 func pointer(name string) string {
 	const maxLength = 100 // bytes
 	if len(name) > maxLength {
@@ -174,7 +174,7 @@ func (r *fieldReader) take(name string) (json.RawMessage, bool) {
 	return value, ok
 }
 
-// text reads a string; one that is absent is "".
+// text reads a string, and returns "" if the field is absent.
 func (r *fieldReader) text(name string) string {
 	value, ok := r.take(name)
 	if !ok {
@@ -187,14 +187,14 @@ func (r *fieldReader) text(name string) string {
 	return text
 }
 
-// given reads a string, and reports whether there is one.
+// given reads a string, and reports whether the field is present.
 func (r *fieldReader) given(name string) (string, bool) {
 	present, wrong := r.has(name), len(r.wrong)
 	text := r.text(name)
 	return text, present && len(r.wrong) == wrong
 }
 
-// texts reads an array of strings; one that is absent is nil. A wrong element leaves "" in its place.
+// texts reads an array of strings, and returns nil if the field is absent. A wrong element becomes "".
 func (r *fieldReader) texts(name string) []string {
 	value, ok := r.take(name)
 	if !ok {
@@ -214,7 +214,7 @@ func (r *fieldReader) texts(name string) []string {
 	return texts
 }
 
-// whole reads a whole number; one that is absent is 0.
+// whole reads a whole number, and returns 0 if the field is absent.
 func (r *fieldReader) whole(name string) int64 {
 	value, ok := r.take(name)
 	if !ok {
@@ -230,7 +230,7 @@ func (r *fieldReader) whole(name string) int64 {
 	return n
 }
 
-// between reads a whole number in a range; one that is absent is 0.
+// between reads a whole number in a range, and returns 0 if the field is absent.
 func (r *fieldReader) between(name string, lowest, highest int64) int64 {
 	present, wrong := r.has(name), len(r.wrong)
 	n := r.whole(name)
@@ -240,7 +240,7 @@ func (r *fieldReader) between(name string, lowest, highest int64) int64 {
 	return n
 }
 
-// price reads a price: a JSON number, or a string that is written like one. It reports whether there is one.
+// price reads a price: a JSON number, or a string that contains one. It reports whether the field is present.
 func (r *fieldReader) price(name string) (decimal.Decimal, bool) {
 	value, ok := r.take(name)
 	if !ok {
@@ -261,8 +261,8 @@ func (r *fieldReader) price(name string) (decimal.Decimal, bool) {
 	return price, wrong == nil
 }
 
-// finish refuses the fields that were not read, and returns an error with every wrong field. invalid is what the catalogue
-// says of the values; it is left out for fields that could not be read.
+// finish returns an error with every wrong field, or nil. A field that was not read is unknown and therefore wrong.
+// invalid has the fields that the catalogue rejects; those that could not be read are left out.
 func (r *fieldReader) finish(invalid []fault.Field) error {
 	for _, name := range r.names[:min(len(r.names), maxFields)] {
 		r.refuse(name, "unknown_field", "there is no such field")
@@ -280,7 +280,8 @@ func unquote(value json.RawMessage) (string, bool) {
 	return text, err == nil
 }
 
-// parsePrice reads a number as JSON writes one, exactly, or says what is wrong with it. The result does not alias text.
+// parsePrice reads a number in JSON's notation without rounding, or returns the reason why it cannot. The result does not
+// alias text.
 func parsePrice(text string) (decimal.Decimal, *fieldError) {
 	notANumber := &fieldError{Code: "not_a_number", Detail: "must be a decimal number such as 19.90"}
 	if len(text) > maxPriceLength {
@@ -329,7 +330,7 @@ func visible[T string | []byte](text T) bool {
 // traceparentForm is version-traceid-parentid-flags (https://www.w3.org/TR/trace-context/#traceparent-header).
 var traceparentForm = regexp.MustCompile(`^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}`)
 
-// traceparent returns the client's trace context, or "" if there is none that is valid.
+// traceparent returns the client's trace context, or "" if there is no valid one.
 func traceparent(h *fasthttp.RequestHeader) string {
 	text := string(h.Peek(headerTraceparent))
 	parts := traceparentForm.FindStringSubmatch(text)
@@ -337,7 +338,7 @@ func traceparent(h *fasthttp.RequestHeader) string {
 		return ""
 	}
 	if rest := text[len(parts[0]):]; rest != "" && (parts[1] == "00" || rest[0] != '-') {
-		return "" // only future versions may have more parts
+		return "" // version 00 has exactly four parts; later versions may have more
 	}
 	return parts[0]
 }
@@ -380,7 +381,7 @@ func idempotencyKey(h *fasthttp.RequestHeader) (string, *fieldError) {
 // quotedString is a string of a structured field (RFC 9651, 3.3.3), in which a backslash escapes a quote or a backslash.
 var quotedString = regexp.MustCompile(`^"((?:[^"\\]|\\["\\])*)"$`)
 
-// structuredString returns the value of a string of a structured field, or false if it is not one.
+// structuredString returns the value of a string of a structured field, or false if the text is not such a string.
 func structuredString(quoted string) (string, bool) {
 	found := quotedString.FindStringSubmatch(quoted)
 	if found == nil {

@@ -17,12 +17,12 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// revalidate lets a client keep a response, but not use it without a conditional request: an image may become ready at any
-// moment, and the request costs a 304.
+// revalidate allows a client to keep a response, but requires a conditional request before each use, because an image may
+// become ready at any moment. If nothing changed, the response is a 304 without a body.
 const revalidate = "private, no-cache"
 
-// response is a complete response that has not been sent yet. Its JSON is the format of a catalog.SavedResponse, which is
-// kept for a day: the next release must be able to read it.
+// response is a complete response that has not been sent yet. Its JSON is the format of a catalog.SavedResponse. Saved
+// responses are kept for a day, so the next release must be able to read them.
 type response struct {
 	Status  int               `json:"status"`
 	Headers map[string]string `json:"headers"`
@@ -38,7 +38,7 @@ func (r response) send(resp *fasthttp.Response) {
 	resp.SetBodyRaw(r.Body)
 }
 
-// restore returns the response of which saved is the JSON.
+// restore returns the response whose JSON is saved.
 func restore(saved catalog.SavedResponse) (response, error) {
 	var r response
 	if err := json.Unmarshal(saved, &r); err != nil {
@@ -68,7 +68,7 @@ func sendJSON(c *fiber.Ctx, body []byte) error {
 	return nil
 }
 
-// encodeJSON is json.Marshal without the escapes that only JSON inside HTML needs: a URL's & stays readable.
+// encodeJSON is json.Marshal without the escapes that only JSON inside HTML needs, so that an & in a URL stays readable.
 func encodeJSON(v any) ([]byte, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -79,8 +79,8 @@ func encodeJSON(v any) ([]byte, error) {
 	return bytes.TrimRight(out.Bytes(), "\n"), nil
 }
 
-// formatVersion is raised whenever the same product would be encoded differently, so that clients and caches do
-// not keep the old encoding.
+// formatVersion is incremented whenever a change of the code changes the encoding of a product, so that clients and
+// caches do not keep the old encoding.
 const formatVersion = 3
 
 // timeLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
@@ -92,15 +92,15 @@ type Encoder struct {
 	tag       string
 }
 
-// NewEncoder returns an Encoder that puts publicURL before every object key. epoch is the installation's:
-// raising it changes every ETag and every key of the cache.
+// NewEncoder returns an Encoder that puts publicURL before every object key. epoch is that of the installation. When it
+// is incremented, every ETag changes, and every cached document is a miss.
 func NewEncoder(publicURL string, epoch int64) *Encoder {
 	publicURL = strings.TrimRight(publicURL, "/")
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d\x00%s\x00%d", formatVersion, publicURL, epoch))
 	return &Encoder{publicURL: publicURL, tag: hex.EncodeToString(sum[:4])}
 }
 
-// Tag identifies everything beside the product that its document depends on: format, public URL and epoch.
+// Tag identifies the inputs of a document other than the product: format, public URL and epoch.
 func (e *Encoder) Tag() string { return e.tag }
 
 // Encode returns the product's JSON and its ETag, with the quotes: "version.revision-tag". Equal versions have
@@ -113,7 +113,7 @@ func (e *Encoder) Encode(p catalog.Product) (body []byte, etag string, err error
 	return body, etag, nil
 }
 
-// encodePage joins the same bytes that GET returns for each product.
+// encodePage encodes a page from the documents that GET returns for its products.
 func (e *Encoder) encodePage(page catalog.Page, next string) ([]byte, error) {
 	var out bytes.Buffer
 	out.WriteString(`{"products":[`)
@@ -136,8 +136,8 @@ func (e *Encoder) encodePage(page catalog.Page, next string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// revisionOf returns the revision in an ETag of this API, or false for any other tag, also one with an old Tag. The version
-// is ignored: a worker's progress must not fail a client's change.
+// revisionOf returns the revision in an ETag of this API, or false for any other tag, including an ETag with an old Tag.
+// It ignores the version, because the progress of a worker must not make a client's change fail.
 func (e *Encoder) revisionOf(etag string) (int64, bool) {
 	numbers, tag, _ := strings.Cut(strings.Trim(etag, `"`), "-")
 	version, revision, _ := strings.Cut(numbers, ".")
@@ -169,8 +169,8 @@ func matches(ifNoneMatch []byte, etag string) bool {
 	return false
 }
 
-// revisions returns the revisions in an If-Match header, or nil if every revision matches: there is no header, or it is "*".
-// Weak tags and unknown tags match none (RFC 9110, 13.1.1).
+// revisions returns the revisions in an If-Match header. It returns nil, which matches every revision, if there is no
+// header or it is "*". Weak tags and unknown tags match none (RFC 9110, 13.1.1).
 func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *fieldError) {
 	lines := h.PeekAll(fiber.HeaderIfMatch)
 	if len(lines) == 0 {
@@ -333,7 +333,7 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 
 func (e *Encoder) url(key string) string { return e.publicURL + "/" + key }
 
-// nonZero returns nil for a zero value: it is not known yet.
+// nonZero returns nil for a zero value, which is not known yet.
 func nonZero[T comparable](value T) *T {
 	var zero T
 	if value == zero {

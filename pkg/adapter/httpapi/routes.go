@@ -6,7 +6,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// noRoute is the route template of a request that reached none.
+// noRoute is the route template of a request that matches no route.
 const noRoute = "(none)"
 
 // route is one method of one path.
@@ -14,7 +14,7 @@ type route struct {
 	method string
 	path   string
 	handle func(ctx context.Context, c *fiber.Ctx) error
-	quiet  bool // a probe: logged at debug level, and never refused because of MaxInFlight
+	quiet  bool // a probe: logged at debug level, and never rejected because of MaxInFlight
 
 	repeatable bool // a repetition has no further effect
 }

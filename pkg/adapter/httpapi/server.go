@@ -19,33 +19,34 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// Catalog has the operations that the API calls; *catalog.Service implements it. All methods may be called concurrently;
-// every error carries a fault kind or is the end of ctx.
+// Catalog has the operations that the API calls; *catalog.Service implements it. All methods may be called concurrently.
+// Every error has a kind (package fault) or is that of ctx.
 type Catalog interface {
-	// CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict means that the e-mail address is taken.
+	// CreateUser adds a user. It returns a fault.Invalid that lists every wrong field, or fault.Conflict if the e-mail
+	// address is taken.
 	CreateUser(ctx context.Context, name, email string) (catalog.User, error)
 	// User returns a user, or fault.NotFound.
 	User(ctx context.Context, id catalog.UserID) (catalog.User, error)
-	// Create adds a product and requests its images. fault.Invalid lists every wrong field; code outcome_unknown means that
-	// it may have been added. traceparent is a valid W3C one, or "".
+	// Create adds a product and requests its images. It returns a fault.Invalid that lists every wrong field, or an error
+	// with the code outcome_unknown if the product may have been added. traceparent is a valid W3C trace context, or "".
 	Create(ctx context.Context, in catalog.NewProductInput, traceparent string) (catalog.Product, error)
 	// Get returns a product's finished JSON, or fault.NotFound.
 	Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
-	// List returns one page. fault.Invalid lists every wrong parameter.
+	// List returns one page. It returns a fault.Invalid that lists every wrong parameter.
 	List(ctx context.Context, q catalog.Query) (catalog.Page, error)
-	// CreateOnce is Create for a request that a client may repeat under the same key: it returns what respond returned for
-	// the product, or the response that an earlier request saved. catalog.ErrInProgress while another one is in progress,
-	// catalog.ErrKeyReused if the key was used for something else.
+	// CreateOnce is Create for a request that a client may repeat under the same key: it returns what respond returned
+	// for the product, or the response that an earlier request saved. It returns catalog.ErrInProgress while another
+	// request with the key is in progress, and catalog.ErrKeyReused if the key was used for another content.
 	CreateOnce(ctx context.Context, in catalog.NewProductInput, key catalog.IdempotencyKey,
 		respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
 	) (saved catalog.SavedResponse, replayed bool, err error)
-	// Patch changes a product. fault.Invalid lists every wrong field; fault.NotFound if there is none; catalog.ErrRevision if
-	// its revision is not one of seen, which is nil if it does not matter.
+	// Patch changes a product. If seen is nil, it changes any revision. It returns a fault.Invalid that lists every wrong
+	// field, fault.NotFound if there is no such product, or catalog.ErrRevision if the product's revision is not in seen.
 	Patch(ctx context.Context, id catalog.ProductID, patch catalog.ProductPatch, seen catalog.Revisions, traceparent string,
 	) (catalog.Product, error)
-	// Delete removes a product. Errors as for Patch.
+	// Delete removes a product. It returns the same errors as Patch.
 	Delete(ctx context.Context, id catalog.ProductID, seen catalog.Revisions, traceparent string) error
-	// Reprocess requests an image again. fault.NotFound if there is no such product or image.
+	// Reprocess requests an image again. It returns fault.NotFound if there is no such product or image.
 	Reprocess(ctx context.Context, product catalog.ProductID, image catalog.ImageID, traceparent string,
 	) (catalog.Product, error)
 }
@@ -53,9 +54,9 @@ type Catalog interface {
 // Deps are the dependencies of a Server.
 type Deps struct {
 	Catalog  Catalog
-	Encoder  *Encoder                        // the one that the cache is filled with
-	Ready    func(ctx context.Context) error // nil while everything the API needs answers; a fault's detail is shown
-	NewID    func() string                   // a new request id
+	Encoder  *Encoder                        // the encoder of the documents in the cache
+	Ready    func(ctx context.Context) error // returns nil if the API can serve; clients see the error's detail
+	NewID    func() string                   // returns a new request id
 	Now      func() time.Time
 	Registry prometheus.Registerer
 	Log      *zap.Logger
@@ -72,7 +73,7 @@ type Server struct {
 	route    fasthttp.RequestHandler // Fiber's routing
 	listener *listener
 	draining atomic.Bool
-	slots    chan struct{} // one is taken for each request in progress
+	slots    chan struct{} // one token for each request in progress
 }
 
 // New returns a Server that does not listen yet. cfg must be valid.
@@ -177,15 +178,15 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // SetDraining announces that the server will stop soon. From then on it is not ready, and every response closes its
-// connection, so that a client with a connection sends its next request to another server, not here while Run closes idle
-// connections.
+// connection. A client then sends its next request to another server; otherwise the request could arrive while Run closes
+// idle connections.
 func (s *Server) SetDraining() { s.draining.Store(true) }
 
-// drain stops listening and waits for the requests in flight, which last HandlerTimeout at most.
+// drain stops listening and waits for the requests in flight, each of which lasts at most HandlerTimeout.
 func (s *Server) drain() error {
 	s.SetDraining()
 	s.Log.Info("draining", zap.Duration("timeout", s.cfg.ShutdownTimeout))
-	if err := s.listener.Close(); err != nil { // first of all: Shutdown does nothing if Serve has not started
+	if err := s.listener.Close(); err != nil { // closed here, because Shutdown does nothing if Serve has not started
 		s.Log.Warn("listener not closed", zap.Error(err))
 	}
 	s.listener.closeSilent()

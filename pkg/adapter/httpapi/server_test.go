@@ -82,7 +82,7 @@ func testServerDrainingClosesConnections(t *testing.T) {
 	wants(t, a.get("/readyz"), 503, "shutting_down")
 }
 
-// refused reports whether no server listens at addr.
+// refused reports whether a connection to addr is refused, because no server listens there.
 func refused(addr string) bool {
 	conn, err := net.Dial("tcp", addr)
 	if err == nil {

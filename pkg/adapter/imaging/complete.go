@@ -7,9 +7,9 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// complete reports whether source reaches the end that its container announces. libvips 8.14 does not check this: it accepts
-// a GIF that ends in a later frame and a PNG without its last chunks, and it decodes a JPEG that is cut in its last rows to
-// grey with a warning only. Walking the container takes microseconds and decodes nothing.
+// complete reports whether source reaches the end that its container announces. libvips 8.14 does not check this: it
+// accepts a GIF that ends in a later frame and a PNG without its last chunks. If a JPEG is cut in its last rows, it
+// returns grey rows and only a warning. Walking the container takes microseconds and decodes nothing.
 func complete(format pipeline.Format, source []byte) bool {
 	switch format {
 	case pipeline.JPEG:
@@ -31,7 +31,7 @@ func complete(format pipeline.Format, source []byte) bool {
 // end of a thumbnail inside Exif does not count.
 func completeJPEG(b []byte) bool {
 	for b = b[2:]; ; {
-		i := bytes.IndexByte(b, 0xff) // libjpeg also skips bytes between segments that are no marker
+		i := bytes.IndexByte(b, 0xff) // like libjpeg, skip bytes between segments that do not begin a marker
 		if i < 0 || i+2 > len(b) {
 			return false
 		}

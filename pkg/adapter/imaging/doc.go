@@ -8,13 +8,14 @@
 // each size scale, frame and encode, and at the end select the outputs that stay. Invariants:
 //   - The format is detected by a table of magic bytes in this package and must be in spec.Accept, before libvips reads any
 //     byte.
-//   - A body that ends before the end that its container announces is corrupt, in every format. So is one that libvips
-//     cannot decode without an error, and a GIF with fewer codes than pixels. A partly grey image is never returned.
+//   - In every format, a body is corrupt if it ends before the end that its container announces, or if libvips cannot
+//     decode it without an error. A GIF with fewer codes than pixels is corrupt, too. A partly grey image is never
+//     returned.
 //   - The number of pixels (frames x width x height) is checked from the header, before anything is decoded and before
 //     memory is allocated for it.
 //   - The source is decoded once, at the largest size that is needed. Each smaller size is scaled from the one above it.
-//   - Nothing is enlarged. A box wider than the source shrinks to the source. A cover or contain frame shrinks and keeps its
-//     shape, so that the image in it need not grow. No side exceeds [MaxSide] pixels.
+//   - Nothing is enlarged. A box that is wider than the source is reduced to the source. A cover or contain frame is
+//     reduced and keeps its proportions, so that the image in it is not enlarged. No side exceeds [MaxSide] pixels.
 //   - Outputs are upright, in 8-bit sRGB, converted by the source's own profile if it has one, and carry no metadata. JPEG
 //     has no transparency: transparent pixels are put on the background.
 //   - Outputs that would be equal are encoded once and share one body.

@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// encoders has the function that writes each format. Parameters without a reason here are the defaults of imgproxy.
+// encoders has the function that writes each format. Parameters without an explanation are the defaults of imgproxy.
 var encoders = map[pipeline.Format]func(img *vips.ImageRef, quality int) ([]byte, *vips.ImageMetadata, error){
 	pipeline.JPEG: func(img *vips.ImageRef, quality int) ([]byte, *vips.ImageMetadata, error) {
 		return img.ExportJpeg(&vips.JpegExportParams{
@@ -44,10 +44,11 @@ type encoder struct {
 	lowered      map[encodeKey]encoding // encoded at a lower quality, because the requested one exceeds the source
 	files        map[outputKey]encoding
 	frames       map[string]size             // by rendition
-	scoreOffsets map[pipeline.Format]float64 // the last score found by search minus the typical one
+	scoreOffsets map[pipeline.Format]float64 // the score that the last search found, minus the typical score
 }
 
-// encodeKey holds all that an encoded body depends on, besides the source. Outputs with one key share a body.
+// encodeKey contains everything besides the source that an encoded body depends on. Outputs with the same key share a
+// body.
 type encodeKey struct {
 	scaled, frame size
 	background    string // "" if it is not visible
@@ -146,7 +147,7 @@ func (e *encoder) write(img *vips.ImageRef, key encodeKey) (encoding, error) {
 	if err != nil {
 		return encoding{}, err
 	}
-	if reference == nil { // too small to be scored: the highest quality costs few bytes
+	if reference == nil { // the image is too small for the metric; at the highest quality it still has few bytes
 		return at(key.target.Max)
 	}
 	c, ok := typicalScores[key.format]
@@ -221,7 +222,7 @@ func applyFrame(src *vips.ImageRef, scaled size, c framing) (*vips.ImageRef, err
 	return img, nil
 }
 
-// verify reads the header of an output back: format and size must be those that are recorded.
+// verify reads the header of an output back. It returns an error if format or size differ from the recorded ones.
 func verify(body []byte, format pipeline.Format, want size) error {
 	if got := sniff(body); got != format {
 		return fmt.Errorf("read back: format is %q, not %q", got, format)

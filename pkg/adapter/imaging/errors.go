@@ -46,8 +46,8 @@ func reportsMissingData(warnings string) bool {
 	return strings.Contains(text, "premature end of") || strings.Contains(text, "bad huffman code")
 }
 
-// encodeFailure returns the Failure for an error while an output is rendered. The source was decoded, so the codec is at
-// fault, and a retry in a new process may succeed.
+// encodeFailure returns the Failure for an error while an output is rendered. Its code blames the codec and not the
+// source, because the source was decoded; a retry in a new process may succeed.
 func encodeFailure(err error) *media.Failure {
 	return media.Fail(media.CodecCrashed, "the codec could not render the image", withoutStack(err))
 }

@@ -69,9 +69,9 @@ func testRefusedUnsupportedFormats(t *testing.T) {
 	}
 }
 
-// testRefusedBlockedByLibvips checks that libvips does not read formats that the table of formats would let through by
-// mistake. PDF is not included: libvips 8.14 opens a document before it checks whether it may, so only the table excludes
-// it.
+// testRefusedBlockedByLibvips checks that libvips does not read other formats, even if the table of formats did not
+// exclude them. PDF is not included, because libvips 8.14 opens a document before it checks whether that is allowed; only
+// the table excludes it.
 func testRefusedBlockedByLibvips(t *testing.T) {
 	t.Parallel()
 	for name, source := range map[string]string{
@@ -335,8 +335,8 @@ func TestLeaks(t *testing.T) { //nolint:paralleltest // the counters are global
 	}
 }
 
-// testRefusedImpossibleSizes renders sizes that readers refuse with errors about memory. They must not be reported as
-// failures of the codec, which are retried in a new codec.
+// testRefusedImpossibleSizes renders sources with sizes for which readers return errors about memory. These must not be
+// reported as failures of the codec, which are retried in a new codec.
 func testRefusedImpossibleSizes(t *testing.T) {
 	t.Parallel()
 	s := spec(inside("small", 48, pipeline.JPEG))

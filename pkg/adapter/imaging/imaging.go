@@ -13,8 +13,8 @@ import (
 )
 
 // Start starts libvips, once per process: libvips cannot be started again after [Shutdown]. Its operation cache is off,
-// since no image is processed twice. It is an error if libvips does not start, or if govips keeps its image in an unknown
-// field.
+// since no image is processed twice. It returns an error if libvips does not start, or if govips has no field with the
+// known name for its image.
 func Start(cfg Config) error {
 	vips.LoggingSettings(func(domain string, _ vips.LogLevel, message string) {
 		if cfg.Warn != nil {
@@ -32,8 +32,8 @@ func Start(cfg Config) error {
 }
 
 // loadPlugins makes libheif load its codecs, which are separate files in some distributions. libheif would load them with
-// the first image, but by then the process is in a sandbox and cannot open files. There is no call for this, so libheif is
-// given an incomplete image.
+// the first image, but by then the process is in a sandbox and cannot open files. libheif has no function for this, so
+// loadPlugins passes an incomplete image to it.
 func loadPlugins() {
 	img, err := vips.LoadImageFromBuffer([]byte("\x00\x00\x00\x14ftypavif\x00\x00\x00\x00avif"), vips.NewImportParams())
 	if err == nil { // not expected: the image has no pixels
@@ -80,7 +80,7 @@ func Render(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 	return rendered, nil
 }
 
-// checkSpec refuses a specification that this codec cannot render. Parsing a pipeline checks the rest.
+// checkSpec rejects a specification that this codec cannot render. The rest was checked when the pipeline was parsed.
 func checkSpec(spec pipeline.Spec) error {
 	if len(spec.Renditions) == 0 {
 		return media.Fail(media.PipelineImpossible, "the pipeline has no renditions", nil)
@@ -121,7 +121,7 @@ type header struct {
 	profiledCMYK bool // CMYK with a profile
 }
 
-// readHeader reads the source's header and refuses more than maxPixels before anything is decoded.
+// readHeader reads the source's header and rejects more than maxPixels before anything is decoded.
 func readHeader(source []byte, format pipeline.Format, maxPixels int64) (header, error) {
 	if format == pipeline.WebP {
 		if err := checkPixels(webpClaim(source), maxPixels); err != nil {
@@ -154,7 +154,7 @@ type claim struct {
 	size
 }
 
-// checkPixels refuses a claim of more than maxPixels over all frames.
+// checkPixels rejects a claim of more than maxPixels over all frames.
 func checkPixels(c claim, maxPixels int64) error {
 	if int64(c.width)*int64(c.height) <= maxPixels/int64(c.frames) {
 		return nil
@@ -169,7 +169,7 @@ func decode(source []byte, head header, to size) (*vips.ImageRef, error) {
 	if head.profiledCMYK {
 		load = decodeCMYK
 	}
-	_ = takeErrors() // of earlier calls
+	_ = takeErrors() // discards the errors of earlier calls
 	img, err := load(source, head, to)
 	if err != nil {
 		return nil, decodeFailure(err)
@@ -181,8 +181,8 @@ func decode(source []byte, head header, to size) (*vips.ImageRef, error) {
 	return img, nil
 }
 
-// decodeAny shrinks while it decodes if the format supports that. NewImportParams sets fail=TRUE, and this is the only
-// loading function of govips that passes it on for every format.
+// decodeAny reduces the image while it decodes if the format supports that. NewImportParams sets fail=TRUE, and the
+// loading function that decodeAny uses is the only one of govips that passes it on for every format.
 func decodeAny(source []byte, _ header, to size) (*vips.ImageRef, error) {
 	img, err := vips.LoadThumbnailFromBuffer(source, to.width, to.height, vips.InterestingNone, vips.SizeForce,
 		vips.NewImportParams())

@@ -12,12 +12,13 @@ import (
 	"github.com/davidbyttow/govips/v2/vips"
 )
 
-// materialise computes the pixels of img into memory, in place. Before, an image is a lazy pipeline that reads its source
-// from top to bottom: it can be used once, and a second use fails with "out of order read".
+// materialise computes the pixels of img into memory, in place. Before that, an image is a lazy pipeline that reads its
+// source from top to bottom. It can be used only once; a second use fails with "out of order read".
 //
-// govips has no call for this, and its alternative (ToGoImage, NewImageFromGoImage) copies every pixel three times, which
-// costs a seventh of the throughput (measured). vips_image_wio_input is what libvips uses itself. It needs a pointer that is
-// a private field of govips, read here by name: Start checks that the field exists, and the version of govips is pinned.
+// govips has no function for this. Its alternative (ToGoImage, NewImageFromGoImage) copies every pixel three times, which
+// reduces the throughput by a seventh (measured). vips_image_wio_input is what libvips uses itself. It needs a pointer
+// that is a private field of govips, read here by name: Start checks that the field exists, and the version of govips is
+// pinned.
 func materialise(img *vips.ImageRef) error {
 	defer runtime.KeepAlive(img)
 	if C.vips_image_wio_input((*C.VipsImage)(vipsImage(img).UnsafePointer())) != 0 {

@@ -34,14 +34,15 @@ type sibling struct {
 	oversize  bool // it has as many pixels as the source, and more bytes
 }
 
-// dropReasons returns for each output of a rendition why it is dropped, or "" if it stays. The default output stays, and so
-// does the smallest output of the most widely supported formats: a rendition always keeps a file.
+// dropReasons returns for each output of a rendition why it is dropped, or "" if it stays. The default output stays. The
+// smallest output of the most widely supported formats also stays, so that a rendition always keeps a file.
 func dropReasons(siblings []sibling) []media.Reason {
 	order := make([]int, len(siblings))
 	for i := range order {
 		order[i] = i
 	}
-	// The most widely supported first: the decision on them is final when later ones are compared with them.
+	// The most widely supported formats come first, so that the decision on them is final when others are compared with
+	// them.
 	slices.SortStableFunc(order, func(i, j int) int {
 		return supportRank(siblings[i].format) - supportRank(siblings[j].format)
 	})
@@ -103,9 +104,9 @@ func (e *encoder) isOversize(frame size, file encoding) bool {
 	return frame == e.source.upright && len(file.body) > e.source.bytes
 }
 
-// mustLower reports whether an oversize output is encoded again at a lower quality: the default output, one of the
-// rendition's most widely supported formats, and one of the source's own format, which can be at least as small. Others are
-// dropped.
+// mustLower reports whether an oversize output is encoded again at a lower quality instead of being dropped. This applies
+// to the default output, to outputs of the rendition's most widely supported formats, and to outputs of the source's
+// format, which can be at least as small as the source.
 func (e *encoder) mustLower(r pipeline.Rendition, format pipeline.Format) bool {
 	widest := slices.MinFunc(r.Formats, func(a, b pipeline.Output) int { return supportRank(a.Format) - supportRank(b.Format) })
 	name, marked := e.spec.DefaultOutput()
@@ -119,8 +120,8 @@ func (e *encoder) lowerQuality(framed *vips.ImageRef, key encodeKey, requested e
 		return file, nil
 	}
 	floor := max(pipeline.DefaultQuality(key.format)/2, key.target.Min)
-	// A lower quality costs little detail only if the source was lossy in the same format. For any other source it costs detail
-	// at every quality, so the requested quality is kept if even the floor is not small enough.
+	// A lower quality loses little detail only if the source is lossy and of the same format. Otherwise every lower
+	// quality loses detail, so the requested quality is kept if even the floor is not small enough.
 	keep := e.source.lossless || e.source.format != key.format
 	file, err := highestQualityWithin(requested, floor, e.source.bytes, keep, func(quality int) (encoding, error) {
 		return e.encode(framed, key, func(img *vips.ImageRef, key encodeKey) (encoding, error) {

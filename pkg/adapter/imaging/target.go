@@ -55,10 +55,10 @@ func (c curve) quality(score float64) float64 {
 	return float64(typicalFrom+i*typicalStep) + typicalStep*(score-c[i])/(c[i+1]-c[i])
 }
 
-// search returns the encoding with the lowest quality that reaches the target score. The first try is the quality that the
-// typical curve, raised by offset, has for the score. Later tries follow the curve moved through the last result, or, once a
-// quality below and one above the target are known, the line between them. If no quality reaches the score, the result has
-// the highest quality of the target.
+// search returns the encoding with the lowest quality that reaches the target score. The first try is the quality that
+// the typical curve, raised by offset, has for the score. Later tries use the curve, moved so that it contains the last
+// result. As soon as a quality below and one above the target are known, they use the line between these two. If no
+// quality reaches the score, the result has the highest quality of the target.
 func search(target pipeline.Target, c curve, offset float64, try func(quality int) (encoding, error)) (encoding, error) {
 	low, high := encoding{quality: target.Min - 1}, encoding{quality: target.Max + 1} // the bounds of the search, not encoded
 	aim := target.Ssimulacra2 + tolerance/2

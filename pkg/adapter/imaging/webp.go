@@ -47,8 +47,8 @@ func bareWebP(file []byte) ([]byte, error) {
 	return bare, nil
 }
 
-// webpClaim returns the number of frames of a WebP and the largest size in any of its headers. It is checked before libvips
-// reads the header, because libvips 8.14 allocates memory for a whole frame before it returns the size.
+// webpClaim returns the number of frames of a WebP and the largest size in any of its headers. The caller checks them
+// before libvips reads the header, because libvips 8.14 allocates memory for a whole frame before it returns the size.
 func webpClaim(file []byte) claim {
 	var c claim
 	largest := func(width, height uint32) {

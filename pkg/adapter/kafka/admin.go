@@ -23,7 +23,7 @@ const (
 	retention     = 7 * 24 * time.Hour
 	deadRetention = 30 * 24 * time.Hour
 
-	adminTimeout  = 10 * time.Second // per request
+	adminTimeout  = 10 * time.Second // of each request to a broker
 	metadataRetry = 100 * time.Millisecond
 )
 
@@ -33,7 +33,7 @@ type Admin struct {
 	base   *sarama.Config
 }
 
-// NewAdmin returns an Admin. It reads the TLS files and does not connect. Its error is an invalid setting.
+// NewAdmin returns an Admin. It reads the TLS files and does not connect. It fails if a setting is not valid.
 func NewAdmin(config Config) (*Admin, error) {
 	base, err := config.saramaConfig("admin", func(s *sarama.Config) {
 		shortTimeouts(s)
@@ -60,14 +60,14 @@ type Difference struct {
 	Setting string
 	Want    string
 	Got     string
-	Danger  bool // messages can be lost, or cannot be sent; otherwise a warning is enough
+	Danger  bool // messages can be lost, or cannot be sent
 }
 
-// Missing reports whether the broker that answered does not know the topic. Right after another broker created it, the
-// topic may only not be known yet.
+// Missing reports whether the broker that answered does not know the topic. Shortly after a topic was created, not every
+// broker knows it.
 func (d Difference) Missing() bool { return d.Setting == existence }
 
-// existence is the Setting of a missing topic.
+// existence is the value of Difference.Setting for a missing topic.
 const existence = "existence"
 
 // String returns the difference in one line.
@@ -223,7 +223,7 @@ func describe(admin sarama.ClusterAdmin, topic string) ([]sarama.ConfigEntry, er
 // compare returns the differences of one topic.
 func (a *Admin) compare(t *sarama.TopicMetadata, settings []sarama.ConfigEntry) []Difference {
 	replicas := a.config.Replication
-	if len(t.Partitions) > 0 { // of the partition with the fewest
+	if len(t.Partitions) > 0 { // the replicas of the partition with the fewest
 		replicas = len(slices.MinFunc(t.Partitions, func(p, q *sarama.PartitionMetadata) int {
 			return len(p.Replicas) - len(q.Replicas)
 		}).Replicas)

@@ -11,10 +11,10 @@ import (
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// sessionHandler is what sarama calls during one session: the time between two rebalances.
+// sessionHandler has the callbacks for one session. A session is the time between two rebalances.
 type sessionHandler struct {
 	*Consumer
-	run context.Context //nolint:containedctx // of Run, for sarama's callbacks: handlers get its values, not its end
+	run context.Context //nolint:containedctx // the context of Run; handlers get its values, but do not end with it
 }
 
 // Setup implements sarama.ConsumerGroupHandler.
@@ -29,8 +29,8 @@ func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
 // Cleanup implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
-// ConsumeClaim implements sarama.ConsumerGroupHandler. It handles one partition until the session ends, and returns when
-// all handlers have returned and what they finished is marked.
+// ConsumeClaim implements sarama.ConsumerGroupHandler. It handles the records of one partition until the session ends. It
+// returns when all handlers have returned and the records that they finished are marked.
 func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	accepting, stopAccepting := context.WithCancel(session.Context())
 	defer stopAccepting()
@@ -63,7 +63,7 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim
 	return nil
 }
 
-// next waits for the next record that may be started. ok is false when the partition has to be released.
+// next waits until a record may be started, and returns the next one. ok is false if the partition has to be released.
 func (h *sessionHandler) next(
 	stop <-chan struct{}, claim sarama.ConsumerGroupClaim, progress *tracker,
 ) (record *sarama.ConsumerMessage, ok bool) {
@@ -78,7 +78,7 @@ func (h *sessionHandler) next(
 	}
 }
 
-// drain waits for the running handlers, and ends their context after the grace period.
+// drain waits for the running handlers. After the grace period it ends their context.
 func (h *sessionHandler) drain(inFlight *sync.WaitGroup, stopHandling context.CancelFunc, partition int32) {
 	timer := time.AfterFunc(h.grace, func() {
 		h.log.Warn("handlers did not finish within the grace period",
@@ -89,7 +89,7 @@ func (h *sessionHandler) drain(inFlight *sync.WaitGroup, stopHandling context.Ca
 	inFlight.Wait()
 }
 
-// send waits until it can send to tokens and returns true, or false once stop is closed.
+// send waits until it can send to tokens and returns true. If stop is closed before, it returns false.
 func send(tokens chan<- struct{}, stop <-chan struct{}) bool {
 	select {
 	case tokens <- struct{}{}:

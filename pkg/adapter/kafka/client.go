@@ -13,8 +13,9 @@ import (
 	"vitrine.io/pkg/foundation/tlsroots"
 )
 
-// BridgeLogger sends sarama's log lines to log at debug level. sarama has one logger per process: call BridgeLogger once,
-// in main, before any other function of this package. This package logs the errors that sarama returns itself.
+// BridgeLogger passes sarama's log lines to log, at debug level: this package itself logs the errors that sarama returns.
+// sarama has one logger per process, so a program calls BridgeLogger once, in main, before any other function of this
+// package.
 func BridgeLogger(log *zap.Logger) {
 	sarama.Logger = bridge{log.Named("sarama").WithOptions(zap.AddCallerSkip(1)).Sugar()}
 }
@@ -25,8 +26,8 @@ func (b bridge) Print(v ...any)                 { b.log.Debug(v...) }
 func (b bridge) Printf(format string, v ...any) { b.log.Debugf(format, v...) }
 func (b bridge) Println(v ...any)               { b.log.Debug(v...) }
 
-// saramaConfig returns the settings that all clients share, with those that set adds for the named kind of client. It reads
-// the TLS files.
+// saramaConfig returns the settings of a client: those that all clients share, and those that set adds. It reads the TLS
+// files.
 func (c Config) saramaConfig(kind string, set func(*sarama.Config)) (*sarama.Config, error) {
 	s := sarama.NewConfig()
 	version, err := sarama.ParseKafkaVersion(c.Version)
@@ -35,7 +36,8 @@ func (c Config) saramaConfig(kind string, set func(*sarama.Config)) (*sarama.Con
 	}
 	s.Version = version
 	s.ClientID = c.ClientID
-	// Only our own topics: on a shared cluster the full list is large, and with it sarama.NewClient waits for a broker.
+	// The client requests the metadata of our own topics only. On a shared cluster the full list is large, and with it
+	// sarama.NewClient waits for a broker.
 	s.Metadata.Full = false
 	// A misspelt topic must fail instead of being created with one partition and one replica.
 	s.Metadata.AllowAutoTopicCreation = false
@@ -67,7 +69,7 @@ func (c Config) tlsConfig() (*tls.Config, error) {
 	}, nil
 }
 
-// authorities returns the CA certificates for the brokers, nil for the system's roots. It reads the file.
+// authorities reads the CA file and returns the CA certificates for the brokers. nil means the system's roots.
 func (c Config) authorities() (*x509.CertPool, error) {
 	pool, err := tlsroots.Pool(c.TLSCAFile)
 	if err != nil {

@@ -106,5 +106,5 @@ func (c Config) validateLogin(check *fault.Checker) {
 	}
 }
 
-// Name returns the name of a topic or group on the cluster, which is the given one with the prefix.
+// Name returns the name of a topic or group on the cluster: the prefix, followed by name.
 func (c Config) Name(topicOrGroup string) string { return c.TopicPrefix + topicOrGroup }

@@ -14,11 +14,12 @@ var errConnsClosed = errors.New("connections were closed: timeout")
 // Dial opens a network connection, as net.Dialer.DialContext does.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// connTracker tracks the connections of one sarama client. sarama takes no contexts, only timeouts per request, which add
-// up. Closing all connections makes every pending request fail at once, so sarama reports a result for every message.
+// connTracker tracks the connections of one sarama client. sarama accepts no contexts, only timeouts for each request to
+// a broker, and several of these may follow one another. When all connections are closed, every pending request to a
+// broker fails at once, so that sarama reports a result for every message.
 type connTracker struct {
 	dial   Dial
-	ctx    context.Context //nolint:containedctx // ends in closeAll, so that dials in progress end too
+	ctx    context.Context //nolint:containedctx // closeAll ends it, and with it the dials in progress
 	cancel context.CancelFunc
 	mu     sync.Mutex
 	conns  map[*trackedConn]struct{}
@@ -64,7 +65,7 @@ func (t *connTracker) closeAll() {
 	clear(t.conns)
 }
 
-// backoff returns a function for sarama's retries. It returns d, or 0 after closeAll: every retry then fails.
+// backoff returns a function for sarama's retries. The function returns d, or 0 after closeAll, when every retry fails.
 func (t *connTracker) backoff(d time.Duration) func(retries, maxRetries int) time.Duration {
 	return func(int, int) time.Duration {
 		if t.ctx.Err() != nil {

@@ -17,27 +17,29 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
-// Handle handles one message. Nil means that the message is done: the group does not receive it again, unless the process
-// crashes before the next commit. An error means a retry after a backoff. Handle must return soon after ctx ends, which
-// happens when the partition has to be released or the process stops; its result still counts then.
+// Handle handles one message. If it returns nil, the message is done, and the group does not receive it again unless the
+// process crashes before the next commit. If it returns an error, it is called again after a backoff. ctx ends when the
+// partition has to be released or the process stops. Handle must return soon after that; its result is still used.
 type Handle func(ctx context.Context, m event.Message) error
 
-// ConsumerConfig is what a Consumer consumes and how.
+// ConsumerConfig configures a Consumer.
 type ConsumerConfig struct {
 	Group    string // without the prefix
 	Topic    string // without the prefix
 	InFlight int    // messages handled at the same time in this process, over all partitions
 
-	// OrderingKey returns a key; two messages with the same key are never handled at the same time in this process. Nil
-	// means the event id.
+	// OrderingKey returns the key of a message. Two messages with the same key are never handled at the same time in this
+	// process. If OrderingKey is nil, the key is the event id.
 	OrderingKey func(event.Message) string
-	// Check returns why a message cannot be decoded; it is then sent to the dead-letter topic. Nil checks the headers only.
+	// Check returns an error if a message cannot be decoded, and the message is then sent to the dead-letter topic. If
+	// Check is nil, only the headers are checked.
 	Check func(event.Message) error
 
-	// RebalanceTimeout is how long the group waits for this member when partitions move. Half of it is the grace period in
-	// which running handlers may finish, also when the process stops. 0 means one minute.
+	// RebalanceTimeout is how long the group waits for this member when partitions move. Half of it is the grace period
+	// of running handlers, during a rebalance and when the process stops. 0 means one minute.
 	RebalanceTimeout time.Duration
 	// SessionTimeout is how long a crashed process keeps its partitions. 0 means ten seconds. Brokers accept six seconds or
 	// more by default.
@@ -51,16 +53,18 @@ const (
 	defaultSession   = 10 * time.Second
 	heartbeats       = 3 // per session timeout, as Kafka recommends
 
-	// window is the maximum of messages of a partition from the oldest unfinished one on. A message that keeps failing
-	// blocks its partition after that many, and that many may be delivered again after a crash.
+	// window is the maximum number of messages of a partition from the oldest unfinished one on. If a message fails again
+	// and again, its partition stops after that many messages. After a crash, up to that many messages are delivered
+	// again.
 	window = 256
-	// prefetch is the number of fetched messages per partition. It is small, because messages hold only ids, and another
-	// member fetches unstarted messages again after a rebalance.
+	// prefetch is the number of fetched messages per partition. It is small, because after a rebalance another member
+	// fetches the messages that were not started a second time. A fetch is cheap, because messages contain little more
+	// than ids.
 	prefetch = 16
 	// longPoll is how long an empty fetch waits at the broker. Commits and heartbeats wait behind it on the same connection.
 	longPoll = 100 * time.Millisecond
-	// maxProcessing is how long a busy partition may delay fetches for the other partitions of its broker. With sarama's
-	// default of 100 ms it unsubscribes and subscribes again all the time when handlers need seconds.
+	// maxProcessing is how long a busy partition may delay fetches for the other partitions of its broker. With the
+	// default of 100 ms and handlers that need seconds, sarama would unsubscribe and subscribe again all the time.
 	maxProcessing = time.Second
 	// commitInterval is the time between commits. See the package comment for why there is none per message.
 	commitInterval = time.Second
@@ -68,7 +72,7 @@ const (
 	rejoinBackoff    = 200 * time.Millisecond // doubling
 	rejoinMax        = 10 * time.Second
 	stableSession    = 5 * time.Second // a session of this length resets the rejoin backoff
-	leaveTimeout     = 5 * time.Second // to commit and leave the group; after it the session timeout applies
+	leaveTimeout     = 5 * time.Second // to commit and leave the group; else the partitions move after the session timeout
 	errorLogInterval = 10 * time.Second
 )
 
@@ -83,9 +87,9 @@ type Consumer struct {
 	log     *zap.Logger
 
 	topic  string
-	grace  time.Duration // for running handlers when a session ends
-	slots  chan struct{} // one token for each running handler
-	keys   *keyedMutex   // by ordering key
+	grace  time.Duration             // for running handlers when a session ends
+	slots  chan struct{}             // one token for each running handler
+	keys   *keyedmutex.Mutex[string] // by ordering key
 	pauser *pauser
 	joined atomic.Bool
 
@@ -93,8 +97,8 @@ type Consumer struct {
 	group sarama.ConsumerGroup // nil unless running
 }
 
-// NewConsumer returns a Consumer. It reads the TLS files and does not connect. Undecodable records are sent with dead,
-// which must not be nil. Its error is an invalid setting.
+// NewConsumer returns a Consumer. It reads the TLS files and does not connect. dead sends undecodable records to the
+// dead-letter topic; it must not be nil. NewConsumer fails if a setting is not valid.
 func NewConsumer(
 	config Config, options ConsumerConfig, handle Handle, dead relay.Publisher, reg prometheus.Registerer, log *zap.Logger,
 ) (*Consumer, error) {
@@ -111,7 +115,7 @@ func NewConsumer(
 		config: config, options: options, base: base, handle: handle, dead: dead,
 		metrics: newConsumerMetrics(reg, options.Group), log: log.With(zap.String("group", group)),
 		topic: config.Name(options.Topic), grace: options.RebalanceTimeout / 2,
-		slots: make(chan struct{}, options.InFlight), keys: newKeyedMutex(), pauser: newPauser(),
+		slots: make(chan struct{}, options.InFlight), keys: keyedmutex.New[string](), pauser: newPauser(),
 	}, nil
 }
 
@@ -141,17 +145,17 @@ func (o ConsumerConfig) apply(s *sarama.Config) {
 	s.Consumer.Group.Session.Timeout = o.SessionTimeout
 	s.Consumer.Group.Heartbeat.Interval = o.SessionTimeout / heartbeats
 	s.Consumer.Group.Rebalance.Timeout = o.RebalanceTimeout
-	// Range is eager: a rebalance ends the session, and the end of the session's context stops the handlers of partitions
-	// that move. Under the cooperative strategy that context does not end.
+	// The range strategy is eager: a rebalance ends the session, and the end of the session's context ends the handlers
+	// of partitions that move. With the cooperative strategy that context would not end.
 	s.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyRange()}
 }
 
 // Run consumes until ctx ends, through rebalances and outages. It returns nil after all handlers have returned, finished
-// messages are committed, and this member has left the group. Its error is an invalid setting.
+// messages are committed, and this member has left the group. It fails only if a setting is not valid.
 func (c *Consumer) Run(ctx context.Context) error {
 	conns := newConnTracker(c.options.Dial, c.base.Net.DialTimeout)
-	// An orderly stop needs the grace period for handlers, and leaveTimeout to commit and leave. Only a broker that does not
-	// answer exceeds it; closing the connections then ends the stop.
+	// An orderly stop needs the grace period for handlers, and leaveTimeout to commit and leave. It takes longer only if
+	// a broker does not answer. The connections are then closed, which ends the stop.
 	defer context.AfterFunc(ctx, func() {
 		time.AfterFunc(c.grace+leaveTimeout, conns.closeAll)
 	})()
@@ -247,8 +251,8 @@ func (c *Consumer) Resume() {
 	}
 }
 
-// Ready returns nil while this consumer is a member of its group, else fault.Unavailable. A rebalance does not make it
-// unready, an outage does.
+// Ready returns nil while this consumer is a member of its group, else fault.Unavailable. A consumer stays ready during a
+// rebalance, but not during an outage.
 func (c *Consumer) Ready() error {
 	if !c.joined.Load() {
 		return fault.New(fault.Unavailable, codeNotJoined, "the consumer has not joined its group")

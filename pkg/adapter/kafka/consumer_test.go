@@ -32,7 +32,7 @@ func send(t *testing.T, config kafka.Config, batch []event.Message) {
 	}
 }
 
-// committedOffset returns a group's committed offset of the only partition of the requests, or 0.
+// committedOffset returns a group's committed offset in the only partition of images.requested, or 0.
 func committedOffset(c *kfake.Cluster, group string) int64 {
 	info := c.GroupInfo(group)
 	if info == nil {
@@ -299,7 +299,7 @@ func testConsumerHandlerIsCancelledAfterGracePeriod(t *testing.T) {
 	r := run(t, config, options, func(ctx context.Context, _ event.Message) error {
 		close(running)
 		<-ctx.Done()
-		return nil // done in the last moment
+		return nil // succeeds although its context has ended
 	}, nil)
 	<-running
 	started := time.Now()
@@ -348,7 +348,7 @@ func testConsumerFailedCommitIsRetried(t *testing.T) {
 	}
 }
 
-// Each commit waits behind the long-poll fetch: with a commit per message, a consumer handled 12 messages a second.
+// Each commit waits behind the long-poll fetch. With a commit per message, a consumer handled only 12 messages a second.
 func testConsumerCommitsOnceASecond(t *testing.T) {
 	t.Parallel()
 	c, config := seeded(t)

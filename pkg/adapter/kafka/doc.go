@@ -9,12 +9,13 @@
 //
 // # Consumer
 //
-// [Consumer] handles several messages of a partition concurrently and marks only the contiguous finished prefix, so the
-// committed offset never passes a message that is not done. An error or a panic of the handler is retried with backoff;
-// a message is never skipped. A record that cannot be decoded is sent to the dead-letter topic and marked after that send
-// was acknowledged. Messages with the same ordering key never run at the same time in one process. When the session ends
-// (a rebalance, a shutdown), no message is started any more; handlers that run have half of the rebalance timeout before
-// their context ends, and what they finish is marked before the partition is released.
+// [Consumer] handles several messages of a partition concurrently and marks only the longest run of finished messages
+// without a gap, from the start. So the committed offset is never beyond a message that is not done. An error or a panic
+// of the handler is retried with backoff; a message is never skipped. A record that cannot be decoded is sent to the
+// dead-letter topic, and marked after Kafka has acknowledged it there. Messages with the same ordering key never run at
+// the same time in one process. When the session ends (a rebalance, a shutdown), no further message is started. Running
+// handlers have half of the rebalance timeout before their context ends, and the messages that they finish are marked
+// before the partition is released.
 //
 // Offsets are committed once a second and when the session ends, not per message: a commit waits behind the long-poll
 // fetch on the same connection. With a commit per message, 300 messages needed 24 s.
@@ -22,7 +23,7 @@
 // # Reader
 //
 // [Reader] reads a topic from its beginning to the end that it has when the read starts. It joins no group and commits
-// nothing. [Publisher.Resend] sends a record that it returned with the same bytes and headers.
+// nothing. [Publisher.Resend] sends such a record again, with the same bytes and headers.
 //
 // # Admin
 //

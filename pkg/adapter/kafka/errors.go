@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// The codes of this package's faults.
+// The codes of this package's errors.
 const (
 	codeUnavailable = "kafka_unavailable"
 	codeTooLarge    = "message_too_large"
@@ -19,7 +19,7 @@ const (
 	codeNoTopic     = "topic_missing"
 )
 
-// classify returns the fault for the error of a send: Invalid if Kafka will never accept the message, else Unavailable. A
+// classify adds an error kind to the error of a send: Invalid if Kafka will never accept the message, else Unavailable. A
 // missing topic, a missing permission or a wrong clock is Unavailable too, because the message is not the cause.
 func classify(err error) error {
 	switch {
@@ -40,7 +40,7 @@ func unavailable(err error) error {
 	return fault.Wrap(err, fault.Unavailable, codeUnavailable, "Kafka cannot be reached or does not answer")
 }
 
-// withCause returns err, with the cause of the end of ctx if ctx has ended.
+// withCause returns err. If ctx has ended, it adds the cause of that end.
 func withCause(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)

@@ -24,7 +24,7 @@ import (
 // waitLimit is how long a test waits for an event that must happen.
 const waitLimit = 60 * time.Second
 
-// cluster starts an in-process broker that can simulate faults.
+// cluster starts an in-process broker that can simulate errors.
 func cluster(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, kafka.Config) {
 	t.Helper()
 	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, options...)...)
@@ -41,10 +41,10 @@ func seeded(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, kafka.Config) {
 	return cluster(t, append(options, kfake.SeedTopics(1, event.Topics()...))...)
 }
 
-// count returns the number of records in the only partition of the requests.
+// count returns the number of records in the only partition of images.requested.
 func count(c *kfake.Cluster) int64 { return c.PartitionInfo(event.TopicRequested, 0).HighWatermark }
 
-// messages returns n requests.
+// messages returns n jobs.
 func messages(n int) []event.Message {
 	requests := make([]event.Message, n)
 	for i := range requests {
@@ -67,7 +67,7 @@ func newPublisher(t *testing.T, config kafka.Config) (*kafka.Publisher, *prometh
 	return p, reg
 }
 
-// requested returns the options of a consumer of requests, with short timeouts.
+// requested returns the options of a consumer of images.requested, with short timeouts.
 func requested(group string) kafka.ConsumerConfig {
 	return kafka.ConsumerConfig{
 		Group: group, Topic: event.TopicRequested, InFlight: 4,

@@ -37,7 +37,7 @@ func newPublisherMetrics(reg prometheus.Registerer) *publisherMetrics {
 	return m
 }
 
-// batch counts one batch, from the results of its messages.
+// batch counts one batch. Its result follows from the results of its messages.
 func (m *publisherMetrics) batch(results []error, elapsed time.Duration) {
 	var ok, refused, unavailable int
 	for _, err := range results {

@@ -2,7 +2,7 @@ package kafka
 
 import "sync"
 
-// pauser holds its callers between pause and resume.
+// pauser makes its callers wait between pause and resume.
 type pauser struct {
 	mu      sync.Mutex
 	resumed chan struct{} // closed unless paused
@@ -32,13 +32,13 @@ func (p *pauser) resume() {
 	}
 }
 
-// wait waits until p is not paused and returns true, or false once stop is closed.
+// wait waits until p is not paused and returns true. If stop is closed before, it returns false.
 func (p *pauser) wait(stop <-chan struct{}) bool {
 	p.mu.Lock()
 	resumed := p.resumed
 	p.mu.Unlock()
 	select {
-	case <-stop: // checked first: an ended session starts nothing, paused or not
+	case <-stop: // checked first, because nothing is started after the end of a session
 		return false
 	default:
 	}

@@ -16,13 +16,13 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// The time limits of Publish. The outbox publishes inside a transaction of at most five seconds, which also selects the
-// rows before and deletes them after.
+// The time limits of Publish. The outbox calls Publish inside a transaction of at most five seconds, which also has to
+// select the rows and delete them.
 const (
-	publishTimeout  = 3500 * time.Millisecond // then the connections are closed and sarama reports at once
+	publishTimeout  = 3500 * time.Millisecond // then the connections are closed, and sarama reports all results
 	ackTimeout      = 1500 * time.Millisecond // for the brokers to replicate
-	replyTimeout    = 2 * time.Second         // above ackTimeout: a slow acknowledgement is no broken connection
-	produceRetries  = 5                       // covers a change of leader; batches behind a failed one use them up too
+	replyTimeout    = 2 * time.Second         // above ackTimeout, so that a slow acknowledgement does not break the connection
+	produceRetries  = 5                       // enough for a change of leader; batches behind a failed one are retried, too
 	metadataTimeout = 1500 * time.Millisecond
 	connectBackoff  = 100 * time.Millisecond // doubling; each new client opens connections to the brokers
 	connectMax      = 2 * time.Second
@@ -57,10 +57,10 @@ type session struct {
 
 	// By the publisher's mu:
 	users     int
-	discarded bool // the last user closes it
+	discarded bool // it gets no new users; its last user closes it
 }
 
-// NewPublisher returns a Publisher. It reads the TLS files and does not connect. Its error is an invalid setting.
+// NewPublisher returns a Publisher. It reads the TLS files and does not connect. It fails if a setting is not valid.
 func NewPublisher(config Config, reg prometheus.Registerer, log *zap.Logger) (*Publisher, error) {
 	base, err := config.saramaConfig("producer", produceSettings)
 	if err != nil {
@@ -147,7 +147,7 @@ func (p *Publisher) send(ctx context.Context, batch []*sarama.ProducerMessage, r
 	p.resendRefused(ctx, batch, results)
 }
 
-// begin adds a user to sending, who calls Done on it. It returns false if the publisher is closed.
+// begin adds one to sending, and the caller has to call sending.Done. It returns false if the publisher is closed.
 func (p *Publisher) begin() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,8 +157,9 @@ func (p *Publisher) begin() bool {
 	return !p.closed
 }
 
-// resendRefused sends the refused messages one by one, over a session of its own. A broker refuses a partition's whole
-// batch because of one message, and sarama may put the messages of several Publish calls into one batch.
+// resendRefused sends the refused messages one by one, over a session of its own. It is necessary because a broker
+// refuses all messages that it receives together for a partition if one of them is not valid, and sarama may send
+// messages of several Publish calls together.
 func (p *Publisher) resendRefused(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
 	var s *session
 	for _, record := range batch {
@@ -183,8 +184,9 @@ func (p *Publisher) resendRefused(ctx context.Context, batch []*sarama.ProducerM
 	}
 }
 
-// attempt sends a batch over the current session. It discards the session if a message failed: the failure leaves a gap in
-// the sequence numbers, and sarama's circuit breakers stay open for ten seconds. Concurrent batches may fail with it.
+// attempt sends a batch over the current session. If a message fails, it discards the session, because the failure leaves
+// a gap in the sequence numbers, and sarama's circuit breakers would stay open for ten seconds. Concurrent batches in the
+// same session may then fail, too.
 func (p *Publisher) attempt(ctx context.Context, batch []*sarama.ProducerMessage, results []error) {
 	s, err := p.acquireSession(ctx)
 	if err != nil {
@@ -203,8 +205,8 @@ func (s *session) send(ctx context.Context, batch []*sarama.ProducerMessage, res
 	return err == nil && intact
 }
 
-// acquireSession returns the session, for releaseSession. It connects if there is none, but not during the backoff after
-// a failure.
+// acquireSession returns the session and adds the caller to its users; the caller passes it to releaseSession later. If
+// there is no session, acquireSession connects, but not during the backoff after a failure.
 func (p *Publisher) acquireSession(ctx context.Context) (*session, error) {
 	if s := p.currentSession(); s != nil {
 		return s, nil
@@ -215,7 +217,7 @@ func (p *Publisher) acquireSession(ctx context.Context) (*session, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if s := p.currentSession(); s != nil { // connected meanwhile by another call
+	if s := p.currentSession(); s != nil { // another call has connected during the wait
 		return s, nil
 	}
 	if time.Now().Before(p.retryAt) {
@@ -248,7 +250,8 @@ func (p *Publisher) currentSession() *session {
 	return p.session
 }
 
-// releaseSession removes a user of s. A session that is not intact gets no new users; its last user closes it.
+// releaseSession removes the caller from the users of s. If s is not intact, it is discarded: it gets no new users, and
+// its last user closes it.
 func (p *Publisher) releaseSession(s *session, intact bool) {
 	p.mu.Lock()
 	s.users--
@@ -287,7 +290,8 @@ func (p *Publisher) connect(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// close ends the session. It has no users, so closing the connections first loses nothing and avoids waits.
+// close ends the session, which has no users. It closes the connections first: no message is in progress, and sarama then
+// does not wait for the brokers.
 func (s *session) close() {
 	s.conns.closeAll()
 	_ = s.producer.Close()
@@ -309,7 +313,7 @@ func (p *Publisher) Close() error {
 	return nil
 }
 
-// resultIndex returns the index of a record's result, which toRecords has set.
+// resultIndex returns the index of a record's result. toRecords has set it.
 func resultIndex(record *sarama.ProducerMessage) int {
 	i, _ := record.Metadata.(int)
 	return i
@@ -329,7 +333,7 @@ func assignResults(ctx context.Context, batch []*sarama.ProducerMessage, results
 	}
 }
 
-// fail sets the results of a whole batch.
+// fail sets the result of every record of a batch to err.
 func fail(batch []*sarama.ProducerMessage, results []error, err error) {
 	for _, record := range batch {
 		results[resultIndex(record)] = err

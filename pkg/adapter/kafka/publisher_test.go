@@ -212,7 +212,8 @@ vitrine_kafka_publish_messages_total{result="unavailable"} 2
 	}
 }
 
-// The relay publishes inside a transaction of five seconds, so Publish has to return earlier, for every fault of a broker.
+// The relay publishes inside a transaction of five seconds, so Publish has to return earlier, after every kind of error
+// of a broker.
 func testPublisherPublishReturnsInTime(t *testing.T) {
 	t.Parallel()
 	_, topicless := cluster(t)

@@ -9,12 +9,12 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Record is a message as it is stored in a topic, decodable or not.
+// Record is a message as it is stored in a topic. It may be undecodable.
 type Record struct {
 	Topic     string // with the prefix
 	Partition int32
 	Offset    int64
-	Time      time.Time // of the write
+	Time      time.Time // when it was written
 	Key       []byte
 	Value     []byte
 	Headers   map[string]string
@@ -24,13 +24,13 @@ type Record struct {
 type Reader struct {
 	config  Config
 	base    *sarama.Config
-	timeout time.Duration // for the next record
+	timeout time.Duration // maximum wait for the next record
 }
 
 // readTimeout is how long a Reader waits for the next existing record.
 const readTimeout = 30 * time.Second
 
-// NewReader returns a Reader. It reads the TLS files and does not connect. Its error is an invalid setting.
+// NewReader returns a Reader. It reads the TLS files and does not connect. It fails if a setting is not valid.
 func NewReader(config Config) (*Reader, error) {
 	base, err := config.saramaConfig("reader", func(s *sarama.Config) {
 		shortTimeouts(s)
@@ -43,9 +43,10 @@ func NewReader(config Config) (*Reader, error) {
 	return &Reader{config: config, base: base, timeout: readTimeout}, nil
 }
 
-// Read calls fn with each record that the topic, named without the prefix, has when Read starts: one partition after the
-// other, each in the order of offsets. Later records are not read. An error of fn ends Read, which returns it unchanged.
-// Read returns fault.Unavailable if Kafka cannot be reached, ctx ends, or no record arrives for 30 seconds.
+// Read calls fn with each record that the topic has when Read starts. It reads one partition after the other, each in the
+// order of offsets. Later records are not read. topic is the name without the prefix. If fn returns an error, Read ends
+// and returns it unchanged. Read returns fault.Unavailable if Kafka cannot be reached, ctx ends, or no record arrives for
+// 30 seconds.
 func (r *Reader) Read(ctx context.Context, topic string, fn func(Record) error) error {
 	return r.connected(ctx, func(client sarama.Client, consumer sarama.Consumer) error {
 		spans, err := findSpans(client, r.config.Name(topic))
@@ -79,7 +80,7 @@ func (r *Reader) connected(ctx context.Context, fn func(sarama.Client, sarama.Co
 	return fn(client, consumer)
 }
 
-// span is the range of records of a partition: from first to the one before end.
+// span is the range of a partition's offsets from first, inclusive, to end, exclusive.
 type span struct {
 	topic      string
 	partition  int32
@@ -131,7 +132,7 @@ func (r *Reader) readSpan(ctx context.Context, consumer sarama.Consumer, s span,
 		return unavailable(errors.Join(fmt.Errorf("read %s/%d up to %d: %w", s.topic, s.partition, s.end, reason), last))
 	}
 	for {
-		if ctx.Err() != nil { // select picks at random among ready cases, so with records at hand it may ignore the end of ctx
+		if ctx.Err() != nil { // select picks at random among ready cases, so it may prefer a record to the end of ctx
 			return failed(context.Cause(ctx))
 		}
 		select {
@@ -177,8 +178,8 @@ func headersOf(m *sarama.ConsumerMessage) map[string]string {
 	return headers
 }
 
-// Resend sends a record to its topic with the same bytes and headers, without decoding it. Its duration and errors are
-// those of Publish.
+// Resend sends a record to its topic with the same bytes and headers, without decoding it. It has the same duration and
+// errors as Publish.
 func (p *Publisher) Resend(ctx context.Context, r Record) error {
 	record := &sarama.ProducerMessage{Topic: r.Topic, Value: sarama.ByteEncoder(r.Value), Metadata: 0}
 	if len(r.Key) > 0 {

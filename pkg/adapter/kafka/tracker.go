@@ -2,16 +2,16 @@ package kafka
 
 import "sync"
 
-// tracker records which messages of one partition are in progress, and how long the contiguous finished prefix is. It
-// allows several messages of a partition at once without committing an offset beyond an unfinished one.
+// tracker records which messages of one partition are finished, and the offset up to which all are. Several messages of a
+// partition may therefore be in progress at once, and no offset beyond an unfinished message is committed.
 type tracker struct {
-	capacity chan struct{} // one token for each message that is not part of the finished prefix
+	capacity chan struct{} // one token for each message from the oldest unfinished one on
 
 	mu      sync.Mutex
 	records []*trackedRecord // in the order of their offsets; the first one is not finished
 }
 
-// trackedRecord is one message from add until it is part of the finished prefix.
+// trackedRecord is one message, from add until it and all messages before it are finished.
 type trackedRecord struct {
 	offset   int64
 	finished bool
@@ -23,7 +23,7 @@ func newTracker(window int) *tracker {
 	return &tracker{capacity: make(chan struct{}, window)}
 }
 
-// reserve waits for capacity for one more message and returns true, or false once stop is closed.
+// reserve waits for capacity for one more message and returns true. If stop is closed before, it returns false.
 func (t *tracker) reserve(stop <-chan struct{}) bool { return send(t.capacity, stop) }
 
 // add records a message after reserve. Offsets must grow; they may have gaps.
@@ -35,7 +35,8 @@ func (t *tracker) add(offset int64) *trackedRecord {
 	return r
 }
 
-// finish records that r is done. If the finished prefix grew, next is the offset that follows it, to be marked.
+// finish records that r is done. If r was the oldest unfinished message, grew is true, and next is the offset that the
+// caller has to mark: all messages before it are finished.
 func (t *tracker) finish(r *trackedRecord) (next int64, grew bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 const (
@@ -26,15 +27,16 @@ const (
 	maxDeadKey = 64 // longer than any product id
 )
 
-// step is what has to succeed before a record is done: the handler, or the send to the dead-letter topic.
+// step is the work that has to succeed before a record is done: a call of the handler, or a send to the dead-letter
+// topic.
 type step struct {
 	message event.Message // for the log
 	key     string        // steps with the same key run one at a time
 	run     func(context.Context) error
 }
 
-// process runs a record's step until it succeeds. The caller holds a slot, which is released in any case. done is false if
-// the partition has to be released first.
+// process runs a record's step until it succeeds. The caller has acquired a slot, which process always releases. done is
+// false if the partition has to be released before the step has succeeded.
 func (c *Consumer) process(accepting, handling context.Context, record *sarama.ConsumerMessage) (done bool) {
 	holding := true
 	release := func() { <-c.slots; holding = false }
@@ -45,7 +47,8 @@ func (c *Consumer) process(accepting, handling context.Context, record *sarama.C
 		}
 	}()
 	s := c.toStep(record)
-	unlock := c.keys.lock(s.key, accepting.Done(), release) // no slot is held while waiting for the key
+	// No slot is held while waiting for the key.
+	unlock, _ := c.keys.Lock(s.key, keyedmutex.Wait{Stop: accepting.Done(), Before: release})
 	if unlock == nil {
 		return false
 	}

@@ -7,8 +7,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// activity measures the age of the oldest open transaction in the database, of any user. While it is open, rows that died
-// since it began cannot be vacuumed: every table grows, and the outbox, whose rows live for milliseconds, grows fastest.
+// activity measures the age of the oldest open transaction in the database, of any user. While it is open, VACUUM cannot
+// remove the tuples that became dead since it began. Every table then grows, and the outbox grows fastest, because its
+// rows exist only for milliseconds.
 type activity struct {
 	db     *DB
 	oldest prometheus.Gauge
@@ -18,7 +19,7 @@ type activity struct {
 // transaction identifies an open transaction whose start time the server hides.
 type transaction struct {
 	Process int
-	Held    string // its transaction id or, while it has none, the oldest id that its snapshot needs
+	Held    string // its transaction id or, if it has none, the oldest id that its snapshot needs
 }
 
 func newActivity(db *DB, reg prometheus.Registerer) *activity {
@@ -31,10 +32,10 @@ func newActivity(db *DB, reg prometheus.Registerer) *activity {
 }
 
 // selectTransactions needs no privileges. Without them, the server shows the process and transaction ids of other users'
-// sessions but not their times; members of pg_read_all_stats (pg_monitor) see all. A session that is idle in a transaction
-// and holds neither an id nor a snapshot prevents no vacuum, but counts if its age is visible. Standbys and replication
-// slots are not sessions of a database; they have metrics of their own.
-// https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-VIEWS
+// sessions, but not their times; members of pg_read_all_stats (pg_monitor) see everything. A session that is idle in a
+// transaction and has neither an id nor a snapshot does not prevent a vacuum, but is counted if its age is visible.
+// Standbys and replication slots are not included, because they are not sessions of a database; they have metrics of
+// their own. https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-STATS-VIEWS
 const selectTransactions = `
 SELECT pid AS process, coalesce(backend_xid, backend_xmin)::text AS held,
     (extract(epoch FROM clock_timestamp() - xact_start) * 1000000)::bigint AS age
@@ -49,7 +50,7 @@ FROM pg_prepared_xacts WHERE database = current_database()`
 // transactionRow is an open transaction. Age is in microseconds, nil if it is hidden.
 type transactionRow struct {
 	Process int
-	Held    *string // rows that died after this transaction id cannot be vacuumed
+	Held    *string // VACUUM cannot remove tuples that became dead after this transaction id
 	Age     *int64
 }
 

@@ -53,7 +53,8 @@ func waitForAge(
 	}
 }
 
-// holdOpen begins a transaction whose snapshot prevents the vacuum of later dead rows, and returns a function that ends it.
+// holdOpen begins a transaction whose snapshot prevents the vacuum of later dead tuples, and returns a function that ends
+// it.
 func holdOpen(t *testing.T, dsn string) (end func()) {
 	t.Helper()
 	conn := connect(t, dsn)

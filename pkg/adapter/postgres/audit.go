@@ -17,7 +17,7 @@ var (
 )
 
 // acquireScan reads the cursor and sets the next time in one statement: of two concurrent calls, the second waits for the
-// first and then finds that nothing is due.
+// first, and then the scan is not due any more.
 const acquireScan = `
 INSERT INTO checkpoints (name, due_at) VALUES ($1, now() + $2 * interval '1 microsecond')
 ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE checkpoints.due_at <= now()
@@ -42,10 +42,10 @@ func (s *Store) SaveCursor(ctx context.Context, name, cursor string, wait time.D
 	return err
 }
 
-// unreferenced is part of one statement, so it sees one snapshot: an attempt that finishes at the same time is seen either
-// with its scheduled deletion or as published.
+// unreferenced is used within one statement, so it reads one snapshot. An attempt that finishes at the same time is
+// therefore in the snapshot either with its scheduled deletion or as published.
 const unreferenced = `
-FROM json_to_recordset($1) AS n (prefix text, image_id bigint, due bigint)
+FROM json_to_recordset($1) AS n (prefix text, image_id bigint, delay bigint)
 WHERE NOT EXISTS (SELECT FROM scheduled_deletions x WHERE x.prefix = n.prefix)
     AND NOT EXISTS (
         SELECT FROM images i JOIN products p ON p.id = i.product_id
@@ -53,7 +53,7 @@ WHERE NOT EXISTS (SELECT FROM scheduled_deletions x WHERE x.prefix = n.prefix)
             AND (EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id AND j.prefix = n.prefix)
                 OR EXISTS (SELECT FROM jsonb_array_elements(i.renditions) r WHERE starts_with(r ->> 'key', n.prefix))))`
 
-const selectUnreferenced = `SELECT n.prefix, n.image_id, n.due * 1000 AS delay ` + unreferenced + ` ORDER BY n.prefix`
+const selectUnreferenced = `SELECT n.prefix, n.image_id, n.delay * 1000 AS delay ` + unreferenced + ` ORDER BY n.prefix`
 
 // Unreferenced implements maintenance.References.
 func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion,
@@ -63,7 +63,7 @@ func (s *Store) Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDe
 
 const scheduleOrphans = `
 INSERT INTO scheduled_deletions (prefix, image_id, due_at)
-SELECT n.prefix, n.image_id, now() + n.due * interval '1 microsecond' ` + unreferenced + `
+SELECT n.prefix, n.image_id, now() + n.delay * interval '1 microsecond' ` + unreferenced + `
 ON CONFLICT (prefix) DO NOTHING`
 
 // ScheduleOrphans implements maintenance.References.

@@ -28,6 +28,7 @@ type Config struct {
 	LockTimeout      time.Duration `env:"LOCK_TIMEOUT" envDefault:"3s" desc:"time limit of a wait for a lock"`
 	SlowQuery        time.Duration `env:"SLOW_QUERY" envDefault:"200ms" desc:"statements slower than this are logged; 0: none"`
 
+	EditQueue      int `env:"EDIT_QUEUE" envDefault:"32" desc:"changes of one product, running or waiting, in one process; more get 503"`
 	OutboxMaxTries int `env:"OUTBOX_MAX_TRIES" envDefault:"20" desc:"refusals by Kafka after which a message is parked"`
 }
 
@@ -36,7 +37,7 @@ type Config struct {
 func (c Config) login() (*pgx.ConnConfig, error) {
 	conn, err := pgx.ParseConfig(c.DSN)
 	if err != nil {
-		return nil, fmt.Errorf("parse DSN: %w", err) // without the password: pgx removes it
+		return nil, fmt.Errorf("parse DSN: %w", err) // the text has no password, because pgx removes it
 	}
 	if c.Username != "" {
 		conn.User = c.Username
@@ -56,11 +57,12 @@ func (c Config) Validate() []fault.Field {
 		var file *fs.PathError
 		if errors.As(err, &file) { // sslrootcert, sslcert, sslkey
 			check.Add("DSN", "unreadable_file", "%v", file)
-		} else { // without the cause, which may quote the password
+		} else { // the cause is left out, because it may quote the password
 			check.Add("DSN", "malformed", "not a PostgreSQL URL or keyword=value string, or it names a file without a certificate")
 		}
 	}
 	check.Range(c.MaxOpenConns >= 1, "MAX_OPEN_CONNS", "at least 1")
+	check.Range(c.EditQueue >= 1, "EDIT_QUEUE", "at least 1")
 	check.Range(c.OutboxMaxTries >= 1, "OUTBOX_MAX_TRIES", "at least 1")
 	for _, d := range []struct {
 		name  string

@@ -27,8 +27,8 @@ type DB struct {
 	metrics *metrics
 }
 
-// Open returns a pool. It does not connect: connections are made when they are used, and [DB.Ping] tests one. It fails only
-// for a configuration that [Config.Validate] reports.
+// Open returns a pool. It does not connect: connections are made when they are used, and [DB.Ping] tests one. It returns
+// an error only if [Config.Validate] does.
 func Open(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*DB, error) {
 	return open("main", cfg, log, reg)
 }
@@ -61,8 +61,9 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	}, nil
 }
 
-// connConfig returns the configuration of each connection. It sets the time limits on the server, too, where they hold even
-// if this process hangs, and the time zone UTC, so that times inside JSON do not depend on the server's.
+// connConfig returns the configuration of each connection. It sets the time limits on the server, too, where they apply
+// even if this process hangs. It sets the time zone UTC, so that times inside JSON do not depend on the time zone of the
+// server.
 func connConfig(cfg Config) (*pgx.ConnConfig, error) {
 	conn, err := cfg.login()
 	if err != nil {
@@ -81,8 +82,9 @@ func connConfig(cfg Config) (*pgx.ConnConfig, error) {
 	return conn, nil
 }
 
-// reloadRoots reads the file of authorities for each new connection: an authority may be replaced within weeks, and a
-// process may run longer. If the file cannot be read, for example while it is replaced, the previous authorities stay.
+// reloadRoots reads the file of authorities for each new connection, because an authority may be replaced within weeks,
+// and a process may run longer. If the file cannot be read, for example while it is replaced, the previous authorities
+// stay.
 func reloadRoots(cfg Config) func(context.Context, *pgx.ConnConfig) error {
 	return func(_ context.Context, conn *pgx.ConnConfig) error {
 		if current, err := cfg.login(); err == nil {
@@ -103,9 +105,9 @@ func (db *DB) Ping(ctx context.Context) error {
 // Close waits for the calls in progress and closes all connections.
 func (db *DB) Close() error { return db.pool.Close() }
 
-// call runs fn, which sends one statement. The statement must be safe to repeat: database/sql sends it again if it takes it
-// for unsent after a connection broke. fn reads rows with gorm's Find and not with Scan, which formats every statement for
-// the log even if it is not slow.
+// call runs fn, which sends one statement. The statement must be safe to repeat, because database/sql sends it again if a
+// connection broke and it assumes that the statement was not sent. fn reads rows with gorm's Find, because Scan formats
+// every statement for the log, even if it is not slow.
 func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) error) (err error) {
 	defer db.metrics.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)

@@ -54,7 +54,7 @@ func testConfigWrong(t *testing.T) {
 		names = append(names, f.Path)
 	}
 	got := strings.Join(names, " ")
-	want := "DSN MAX_OPEN_CONNS OUTBOX_MAX_TRIES CONN_MAX_LIFETIME CONN_MAX_IDLE_TIME CONNECT_TIMEOUT TIMEOUT " +
+	want := "DSN MAX_OPEN_CONNS EDIT_QUEUE OUTBOX_MAX_TRIES CONN_MAX_LIFETIME CONN_MAX_IDLE_TIME CONNECT_TIMEOUT TIMEOUT " +
 		"STATEMENT_TIMEOUT LOCK_TIMEOUT SLOW_QUERY"
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -82,23 +82,23 @@ func TestUnavailable(t *testing.T) {
 	store, outbox := postgres.NewStore(db), outboxOf(t, db)
 	ctx := t.Context()
 	for name, call := range map[string]func() error{
-		"ping":         func() error { return db.Ping(ctx) },
-		"insert_user":  func() error { _, err := store.InsertUser(ctx, catalog.User{}); return err },
-		"user":         func() error { _, err := store.User(ctx, 1); return err },
-		"product":      func() error { _, err := store.Product(ctx, 1); return err },
-		"list":         func() error { _, err := store.List(ctx, catalog.Query{}); return err },
-		"insert":       func() error { _, err := store.Insert(ctx, catalog.Product{}, nil); return err },
-		"edit":         func() error { _, err := store.Edit(ctx, 1, nil); return err },
-		"save":         func() error { return store.SavePipeline(ctx, "hash", nil) },
-		"pipeline":     func() error { _, err := store.Pipeline(ctx, "hash"); return err },
-		"installation": func() error { _, _, err := store.Installation(ctx); return err },
-		"start_due":    func() error { _, err := store.StartDue(ctx, 1, 0); return err },
-		"second_pass":  func() error { _, err := store.SecondPassDue(ctx, 1); return err },
-		"remove":       func() error { return store.Remove(ctx, "a/") },
-		"overdue":      func() error { _, _, err := store.OverdueJobs(ctx, maintenance.ReleasedJob{}, 1, 0); return err },
-		"purge":        func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
-		"purge_keys":   func() error { _, err := store.PurgeKeys(ctx, 1, 0); return err },
-		"select":       func() error { _, _, err := store.SelectImages(ctx, catalog.Filter{}, 0, 1); return err },
+		"ping":            func() error { return db.Ping(ctx) },
+		"insert_user":     func() error { _, err := store.InsertUser(ctx, catalog.User{}); return err },
+		"user":            func() error { _, err := store.User(ctx, 1); return err },
+		"product":         func() error { _, err := store.Product(ctx, 1); return err },
+		"list":            func() error { _, err := store.List(ctx, catalog.Query{}); return err },
+		"insert":          func() error { _, err := store.Insert(ctx, catalog.Product{}, nil); return err },
+		"edit":            func() error { _, err := store.Edit(ctx, 1, nil); return err },
+		"save":            func() error { return store.SavePipeline(ctx, "hash", nil) },
+		"pipeline":        func() error { _, err := store.Pipeline(ctx, "hash"); return err },
+		"installation":    func() error { _, _, err := store.Installation(ctx); return err },
+		"start_due":       func() error { _, err := store.StartDue(ctx, 1, 0); return err },
+		"second_pass":     func() error { _, err := store.SecondPassDue(ctx, 1); return err },
+		"remove":          func() error { return store.Remove(ctx, "a/") },
+		"overdue":         func() error { _, _, err := store.OverdueJobs(ctx, maintenance.ReleasedJob{}, 1, 0); return err },
+		"purge":           func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
+		"create_key_days": func() error { _, err := store.RotateKeys(ctx); return err },
+		"select":          func() error { _, _, err := store.SelectImages(ctx, catalog.Filter{}, 0, 1); return err },
 		"insert_once": func() error {
 			_, _, _, err := store.InsertOnce(ctx, catalog.IdempotencyKey{}, catalog.Product{}, nil, nil)
 			return err

@@ -13,12 +13,14 @@ import (
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 const lockProduct = `SELECT` + productColumns + ` FROM products p WHERE p.id = $1 FOR UPDATE OF p`
 
-// selectImages runs when the lock is held, with a snapshot of its own. Its clock is the time of the edit: now() and a clock
-// in lockProduct would both be from before the wait for the lock.
+// selectImages runs after the lock is acquired, with a snapshot of its own. It returns the time of the edit. now(), or a
+// clock in lockProduct, would return a time before the wait for the lock.
 const selectImages = `
 SELECT clock_timestamp() AS now,
     coalesce(json_agg(json_build_object('image', i, 'job', j) ORDER BY i.position), '[]') AS images
@@ -34,7 +36,7 @@ const deleteImages = `DELETE FROM images WHERE product_id = $1 AND id = ANY($2)`
 // clearPositions moves images to unused positions before they change places, because positions are unique at any moment.
 const clearPositions = `UPDATE images SET position = position + 1000000 WHERE product_id = $1 AND id = ANY($2)`
 
-// updateImages writes all changed images. The inner SELECT resolves imageColumns to the values of the new row.
+// updateImages writes all changed images. Within the inner SELECT, imageColumns are the columns of the new row.
 const updateImages = `
 UPDATE images i SET updated_at = $3, (` + imageColumns + `) = (SELECT` + imageColumns + `FROM (SELECT n.*) changed)
 FROM json_populate_recordset(NULL::images, $2) n WHERE i.product_id = $1 AND i.id = n.id`
@@ -46,8 +48,8 @@ const deleteUnstarted = `DELETE FROM scheduled_deletions WHERE prefix = ANY($1) 
 // deletion that has started stays started.
 const insertScheduledDeletions = `
 INSERT INTO scheduled_deletions (prefix, image_id, due_at)
-SELECT prefix, image_id, statement_timestamp() + due * interval '1 microsecond'
-FROM json_to_recordset($1) AS n (prefix text, image_id bigint, due bigint)
+SELECT prefix, image_id, statement_timestamp() + delay * interval '1 microsecond'
+FROM json_to_recordset($1) AS n (prefix text, image_id bigint, delay bigint)
 ON CONFLICT (prefix) DO UPDATE SET due_at = greatest(scheduled_deletions.due_at, excluded.due_at)
 WHERE scheduled_deletions.started_at IS NULL`
 
@@ -55,6 +57,11 @@ WHERE scheduled_deletions.started_at IS NULL`
 func (s *Store) Edit(
 	ctx context.Context, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
 ) (catalog.Product, error) {
+	unlock, err := s.lockEdits(ctx, id)
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	defer unlock()
 	for n := 1; ; n++ {
 		p, err := s.edit(ctx, id, fn)
 		if !errors.Is(err, errJobReleased) || n == maxEdits {
@@ -85,6 +92,22 @@ func (s *Store) edit(
 		return catalog.Product{}, err
 	}
 	return result, nil
+}
+
+// lockEdits waits until this process has no other Edit of the product, for at most the time of one call. Otherwise the edits
+// of one product could take all connections, and wait on them for the lock of its row.
+func (s *Store) lockEdits(ctx context.Context, id catalog.ProductID) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.db.cfg.Timeout)
+	defer cancel()
+	unlock, full := s.edits.Lock(id, keyedmutex.Wait{Stop: ctx.Done(), MaxUsers: s.db.cfg.EditQueue})
+	switch {
+	case full:
+		return nil, fault.New(fault.Unavailable, "product_busy", "too many changes of this product are in progress")
+	case unlock == nil:
+		return nil, translate(ctx.Err())
+	default:
+		return unlock, nil
+	}
 }
 
 // lockedProduct is a product as it was read under its lock.
@@ -270,7 +293,7 @@ func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference
 	if err != nil {
 		return err
 	}
-	p.Images = slices.Clone(p.Images) // the slice of the caller does not change
+	p.Images = slices.Clone(p.Images) // the caller's slice must not change
 	for i, at := range d.added {
 		p.Images[at] = inserted[i]
 	}
@@ -280,8 +303,8 @@ func (h lockedProduct) writeImages(tx *gorm.DB, p *catalog.Product, d difference
 // errRowsGone means that another program writes images without the lock on their product, which protects them.
 var errRowsGone = errors.New("some of the rows no longer exist")
 
-// execRows runs a statement for a number of rows, or nothing if that is 0. fewer is the error if the statement affects
-// another number of rows; nil if that does not matter.
+// execRows runs a statement for a number of rows, or nothing if that number is 0. If the statement affects another number
+// of rows, it returns fewer; a nil fewer allows any number.
 func execRows(tx *gorm.DB, verb string, rows int, fewer error, statement string, args ...any) error {
 	if rows == 0 {
 		return nil

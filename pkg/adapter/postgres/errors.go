@@ -20,11 +20,12 @@ import (
 const (
 	foreignKeyViolation  = "23503"
 	uniqueViolation      = "23505"
+	checkViolation       = "23514" // also: no partition takes the row
 	notInRepertoire      = "22021" // a NUL or an invalid sequence in a text
 	untranslatable       = "22P05" // the same, inside JSON
 	undefinedTable       = "42P01"
 	invalidJSON          = "22P02" // a parameter that is not of its type
-	readOnlyTransaction  = "25006" // connected to a server that has become a standby
+	readOnlyTransaction  = "25006" // the server has become a standby
 	idleInTransaction    = "25P03"
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
@@ -32,10 +33,10 @@ const (
 	queryCanceled        = "57014" // statement_timeout
 )
 
-// Classes of SQLSTATE codes for faults of the server and not of the statement.
+// Classes of SQLSTATE codes that the server causes, and not the statement.
 const (
 	classConnection = "08"
-	classLogin      = "28" // credentials are wrong or being rotated, which only an operator can fix
+	classLogin      = "28" // credentials are wrong or being rotated; only an operator can correct them
 	classResources  = "53"
 	classOperator   = "57" // shutdown, starting up, statement_timeout
 	classSystem     = "58" // the server's disk
@@ -44,8 +45,9 @@ const (
 // callerError passes an error of the caller's own function through translate unchanged.
 type callerError struct{ error }
 
-// translate classifies an error of database/sql, gorm or pgx. It is called once, where a call leaves the package. Classified
-// errors and context.Canceled are returned unchanged; errors that it does not know stay fault.Internal.
+// translate classifies an error of database/sql, gorm or pgx. It is called once, where a call leaves the package. It
+// returns context.Canceled and errors that have a kind unchanged. An error that it does not know gets no kind, and so
+// counts as fault.Internal.
 func translate(err error) error {
 	var caller callerError
 	var pg *pgconn.PgError
@@ -85,7 +87,7 @@ func unavailable(cause error, detail string) error {
 	return fault.Wrap(cause, fault.Unavailable, "database_unavailable", detail)
 }
 
-// broken reports whether err means that a connection could not be made or broke.
+// broken reports whether err means that a connection could not be opened, or broke.
 func broken(err error) bool {
 	var connect *pgconn.ConnectError
 	var network net.Error
@@ -101,7 +103,7 @@ func translateCommit(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, sql.ErrTxDone): // ctx ended and rolled it back before COMMIT was sent
+	case errors.Is(err, sql.ErrTxDone): // the end of ctx rolled it back before COMMIT was sent
 		if cause := ctx.Err(); cause != nil {
 			return translate(cause)
 		}
@@ -110,7 +112,7 @@ func translateCommit(ctx context.Context, err error) error {
 		return err
 	case errors.As(err, &pg) && pg.Severity == "ERROR": // rolled back; FATAL may come after the commit
 		return translate(err)
-	default: // not by pgconn.SafeToRetry: if no reply arrives, pgx 5.12 reports that nothing was sent
+	default: // pgconn.SafeToRetry does not help: if no reply arrives, pgx 5.12 reports that nothing was sent
 		return fmt.Errorf("commit: %w: %w", catalog.ErrOutcomeUnknown, err)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// upsertHeartbeat also removes the heartbeats of other instances that are older than an hour: those instances were killed.
-// It skips rows that another instance writes or removes at the same time.
+// upsertHeartbeat also removes heartbeats that are older than an hour, because their instances were killed. It skips rows
+// that another instance writes or removes at the same time.
 const upsertHeartbeat = `
 WITH old AS MATERIALIZED (
     SELECT role, instance FROM heartbeats

@@ -17,7 +17,7 @@ import (
 const writtenProduct = ` product_name, product_description, product_price, product_images, compressed_product_images,
     version, revision`
 
-// productValues returns the values of a product that Insert and Edit write. Its images, user and times are written apart.
+// productValues returns the values of a product that Insert and Edit write. Its images, user and times are not included.
 func productValues(p catalog.Product) []any {
 	return []any{p.Name, p.Description, p.Price, nonNil(p.ImageURLs), nonNil(p.Compressed), p.Version, p.Revision}
 }
@@ -32,10 +32,11 @@ INSERT INTO images (product_id,` + imageColumns + `)
 SELECT $1,` + imageColumns + `FROM json_populate_recordset(NULL::images, $2)
 RETURNING id, position`
 
-// insertOutbox counts the delay from the statement and not from the transaction, which may have waited for a lock. An event
-// id that is in the outbox already is the same message: the rescuer sends a job again under the same id. A parked message
-// then becomes due with all its tries; a waiting one stays unchanged. ON CONFLICT DO UPDATE could do the same, but it locks
-// the row first, and so waits for a batch of the relay that sends it.
+// insertOutbox counts the delay from the start of the statement, because the transaction may have waited for a lock
+// before. The rescuer sends a job again under the same event id. If the outbox has a parked message with this id, the
+// message becomes due again, and its tries start at zero. If it has a message that is not parked, nothing changes. ON
+// CONFLICT DO UPDATE could do both, but it would lock the row first, and so wait for a batch of the relay that publishes
+// the message.
 const insertOutbox = `
 WITH n AS (
     SELECT event_id, topic, key, type, payload::json, headers,
@@ -142,5 +143,5 @@ func send(tx *gorm.DB, outgoing []catalog.Outgoing) error {
 	return execRows(tx, "insert outbox", len(outgoing), nil, insertOutbox, toOutboxRows(outgoing))
 }
 
-// nonNil returns a copy of list that is never nil: the driver writes a nil slice as NULL.
+// nonNil returns a copy of list that is never nil, because the driver writes a nil slice as NULL.
 func nonNil(list []string) []string { return append([]string{}, list...) }

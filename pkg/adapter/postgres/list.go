@@ -56,9 +56,9 @@ func orderOf(sort catalog.Sort) order {
 
 // listQuery returns the statement of a page and its arguments. The limit applies before images are read.
 //
-// The first argument makes pgx let the server plan each call with its values. A prepared statement may be planned once for
-// all values, but a frequent name needs another plan (walk the order, stop at the limit) than a rare one (use the trigram
-// index), and the wrong plan reads the whole table.
+// Because of the first argument, the server plans each call with its values. A prepared statement may be planned once for
+// all values. But a frequent name needs a plan that reads rows in the order of the list until the limit is reached, and a
+// rare name needs a plan that uses the trigram index. The wrong plan reads the whole table.
 func listQuery(q catalog.Query) (string, []any) {
 	args := []any{pgx.QueryExecModeCacheDescribe}
 	arg := func(value any, kind string) string {

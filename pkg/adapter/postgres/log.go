@@ -12,7 +12,7 @@ import (
 )
 
 // gormLogger passes gorm's messages to zap. Slow statements are warnings, without their parameters, which are data of
-// clients. Errors are not logged here: the caller that handles an error logs it once.
+// clients. Errors are not logged here, because the caller that handles an error logs it.
 type gormLogger struct {
 	log  *zap.Logger
 	slow time.Duration

@@ -30,12 +30,13 @@ func newMetrics(reg prometheus.Registerer, pool string, stats func() sql.DBStats
 	return m
 }
 
-// observe records one call that started at start. It is deferred, so err points to the error of the call.
+// observe records one call that started at start. err is a pointer, because observe is deferred before the call has its
+// error.
 func (m *metrics) observe(method string, start time.Time, err *error) {
 	m.calls.WithLabelValues(method, outcome(*err)).Observe(time.Since(start).Seconds())
 }
 
-// outcome returns the label of a call's end: ok, canceled, unknown, or the kind of the fault.
+// outcome returns the label of a call's end: ok, canceled, unknown, or the error kind.
 func outcome(err error) string {
 	switch {
 	case err == nil:

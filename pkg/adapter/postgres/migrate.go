@@ -23,11 +23,11 @@ import (
 type Migration struct {
 	Version   int64
 	Name      string    // of its file
-	AppliedAt time.Time // zero: not applied
+	AppliedAt time.Time // zero if it is not applied
 }
 
 // Migrate applies the migrations that are missing. It is idempotent and safe to run concurrently: a lock in the database
-// lets one run at a time, and the others find nothing left to do. If a migration fails, the earlier ones stay applied.
+// lets one run at a time, and the others then have nothing to do. If a migration fails, the earlier ones stay applied.
 func Migrate(ctx context.Context, cfg Config, log *zap.Logger) error {
 	return withProvider(ctx, cfg, func(p *goose.Provider) error {
 		results, err := p.Up(ctx)

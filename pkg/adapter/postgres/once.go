@@ -2,19 +2,27 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"gorm.io/gorm"
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/failpoint"
 )
 
-// lockKey does not wait: a request whose key is locked fails at once and releases its connection. Advisory locks belong to
-// the whole database, so the schema is part of the name.
+// lockKey does not wait, so that a request whose key is locked fails at once and releases its connection. Advisory locks
+// belong to the whole database, so the schema is part of the name.
 const lockKey = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' ' || $1 || ' ' || $2, 1))`
 
-const selectKey = `SELECT fingerprint, response FROM idempotency_keys WHERE principal = $1 AND key = $2`
+// selectKey looks a key up in the partitions that may have keys of the last 24 hours, which is how long a key is kept. Older
+// keys stay until their partition is dropped, but have no effect.
+const selectKey = `
+SELECT fingerprint, response FROM idempotency_keys
+WHERE principal = $1 AND key = $2 AND created_at > now() - interval '24 hours'
+    AND day >= ((now() - interval '24 hours') AT TIME ZONE 'UTC')::date
+ORDER BY created_at DESC LIMIT 1`
 
 const insertKey = `
 INSERT INTO idempotency_keys (principal, key, fingerprint, response) VALUES ($1, $2, $3, $4)`
@@ -38,8 +46,8 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 		if saved, err = respond(p); err != nil {
 			return callerError{err}
 		}
-		if err := tx.Exec(insertKey, key.Principal, key.Key, key.Fingerprint, []byte(saved)).Error; err != nil {
-			return fmt.Errorf("insert idempotency key: %w", err)
+		if err := insertIdempotencyKey(tx, key, saved); err != nil {
+			return err
 		}
 		failpoint.Hit(failpoint.KeyWritten)
 		return nil
@@ -51,6 +59,20 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 		return catalog.Product{}, saved, true, nil
 	default:
 		return p, saved, false, nil
+	}
+}
+
+// insertIdempotencyKey stores the response to a request. It returns fault.Unavailable if today has no partition.
+func insertIdempotencyKey(tx *gorm.DB, key catalog.IdempotencyKey, saved catalog.SavedResponse) error {
+	err := tx.Exec(insertKey, key.Principal, key.Key, key.Fingerprint, []byte(saved)).Error
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &pg) && pg.Code == checkViolation && pg.ConstraintName == "": // a constraint would have a name
+		return unavailable(err, "idempotency keys cannot be stored at the moment")
+	default:
+		return fmt.Errorf("insert idempotency key: %w", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +14,6 @@ import (
 func TestIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	t.Run("schemas_of_one_database_have_separate_keys", testKeysOfSchemas)
-	t.Run("locked_key_is_not_purged", testLockedKeyPurge)
 }
 
 // insertOnce inserts a product of the only user with a key, and calls respond inside the transaction.
@@ -43,23 +41,4 @@ func testKeysOfSchemas(t *testing.T) {
 	}
 	key := uuid.NewString()
 	insertOnce(t, stores[0], key, func() { insertOnce(t, stores[1], key, func() {}) })
-}
-
-func testLockedKeyPurge(t *testing.T) {
-	t.Parallel()
-	dsn := migrated(t)
-	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
-	seed(t, conn)
-	for _, key := range []string{"a", "b"} {
-		insertOnce(t, store, key, func() {})
-	}
-	run(t, conn, `BEGIN`)
-	run(t, conn, `SELECT FROM idempotency_keys WHERE key = 'a' FOR UPDATE`)
-	if n, err := store.PurgeKeys(t.Context(), 1, -time.Second); n != 1 || err != nil {
-		t.Errorf("got %d purged and %v, want the other one", n, err)
-	}
-	run(t, conn, `COMMIT`)
-	if left := scalar[string](t, conn, `SELECT string_agg(key, ' ') FROM idempotency_keys`); left != "a" {
-		t.Errorf("got %q left, want a", left)
-	}
 }

@@ -24,9 +24,10 @@ const (
 // outboxConns is the size of the outbox's pool: one connection for a batch and one for Depth.
 const outboxConns = 2
 
-// Claims start at the resume point for restartAfter, or for restartShare times the duration of the last claim from the
-// start, if that is longer: a claim from the start walks over all dead rows, and must not use up the time of the relay. A
-// message that commits late, in front of the resume point, waits at most that long while every batch is full.
+// After a claim from the start of the queue, the next claims start at the resume point. This lasts for restartAfter, or
+// for restartShare times the duration of that first claim if that is longer, because a claim from the start reads all
+// dead tuples and must not take a large part of the relay's time. A message that is committed late has a place before the
+// resume point. While every batch is full, it waits until the next claim from the start.
 const (
 	restartAfter = time.Second
 	restartShare = 20
@@ -40,7 +41,7 @@ type Outbox struct {
 	activity *activity
 
 	mu      sync.Mutex
-	blocked bool        // the last batch was full and nothing could be sent: the next claim starts at a random place
+	blocked bool        // the last batch was full and Kafka accepted none of it; the next claim starts at a random place
 	resume  queueCursor // the last row of the last claim; zero: the start of the queue
 	restart time.Time   // when a claim has to start at the start of the queue
 }
@@ -70,7 +71,7 @@ func NewOutbox(db *DB) (*Outbox, error) {
 // Close closes the outbox's pool.
 func (o *Outbox) Close() error { return o.db.Close() }
 
-// claimColumns are the fields of claimedRow. The server extracts the headers of a message, which costs less than to parse
+// claimColumns are the fields of claimedRow. The server extracts the headers of a message, which is faster than to parse
 // JSON in this process.
 const claimColumns = `
 SELECT ctid, id, available_at, tries, topic, key, payload, coalesce(headers->>'event-id', ''),
@@ -78,13 +79,14 @@ SELECT ctid, id, available_at, tries, topic, key, payload, coalesce(headers->>'e
 FROM outbox
 WHERE available_at <= now() AND parked_at IS NULL `
 
-// claimDue starts behind the resume point, so that it does not walk over the rows that the last batches deleted. Dead rows
-// cost as much as live ones until they are vacuumed, and while an older transaction is open they cannot be.
+// claimDue starts behind the resume point, so that it does not read the rows that the last batches deleted. A dead tuple
+// takes as much time to read as a live one until VACUUM removes it, which is not possible while an older transaction is
+// open.
 const claimDue = claimColumns + `AND (available_at, id) > ($2, $3)
 ORDER BY available_at, id LIMIT $1 FOR UPDATE SKIP LOCKED`
 
-// claimRandom starts at a random time between the oldest due row and now. Messages for a partition without a leader may fill
-// the head of the queue for more than one batch, while messages behind them could be sent.
+// claimRandom starts at a random time between the oldest due row and now. Messages for a partition without a leader may
+// fill more than one batch at the start of the queue, while messages behind them could be sent.
 const claimRandom = claimColumns + `AND available_at >= (
     SELECT min(available_at) + random() * greatest(now() - min(available_at), interval '0')
     FROM outbox WHERE parked_at IS NULL)
@@ -151,15 +153,15 @@ func (o *Outbox) claimed(rows []claimedRow, limit int, random bool, elapsed time
 	o.resume = queueCursor{last.AvailableAt, last.ID}
 }
 
-// resetCursor makes the next claim start at the start of the queue or, if stuck, at a random place. A concurrent
-// PublishBatch of this outbox may have set o.stuck already; it stays set.
+// resetCursor makes the next claim start at the start of the queue or, if stuck, at a random place. If a concurrent
+// PublishBatch of this outbox has set o.blocked, it stays set.
 func (o *Outbox) resetCursor(stuck bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.restart, o.blocked = time.Time{}, o.blocked || stuck
 }
 
-// claim locks and reads rows, and returns the duration.
+// claim locks and reads rows. It also returns its duration.
 func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) ([]claimedRow, time.Duration, error) {
 	start := time.Now()
 	rows, _ := tx.Query(ctx, text, args...) // CollectRows returns its error
@@ -172,13 +174,19 @@ func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) 
 	return claimed, elapsed, nil
 }
 
+// maxCountedRows bounds each count of Depth, so that it does not scan an outbox of millions of rows.
+const maxCountedRows = 10_000
+
+// selectDepth orders the rows as the indexes do, so that the planner reads them up to the bound and does not scan the table.
 const selectDepth = `
-SELECT count(*) FILTER (WHERE parked_at IS NULL AND available_at <= now()) AS due,
-    count(*) FILTER (WHERE parked_at IS NULL AND available_at > now()) AS delayed,
-    count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked,
-    coalesce(extract(epoch FROM now() - min(available_at) FILTER (WHERE parked_at IS NULL AND available_at <= now()))
-        * 1000000000, 0)::bigint AS oldest
-FROM outbox`
+SELECT
+    (SELECT count(*) FROM (SELECT FROM outbox WHERE parked_at IS NULL AND available_at <= now()
+        ORDER BY available_at, id LIMIT $1) d) AS due,
+    (SELECT count(*) FROM (SELECT FROM outbox WHERE parked_at IS NULL AND available_at > now()
+        ORDER BY available_at, id LIMIT $1) d) AS delayed,
+    (SELECT count(*) FROM (SELECT FROM outbox WHERE parked_at IS NOT NULL ORDER BY parked_at LIMIT $1) d) AS parked,
+    coalesce((SELECT extract(epoch FROM now() - available_at) * 1000000000 FROM outbox
+        WHERE parked_at IS NULL AND available_at <= now() ORDER BY available_at, id LIMIT 1), 0)::bigint AS oldest`
 
 // Depth implements relay.Outbox. It also measures the age of the oldest open transaction, because the relay calls it
 // regularly. It is not safe for concurrent use.
@@ -186,6 +194,6 @@ func (o *Outbox) Depth(ctx context.Context) (relay.Depth, error) {
 	if err := o.activity.measure(ctx); err != nil {
 		return relay.Depth{}, fmt.Errorf("measure open transactions: %w", err)
 	}
-	depth, err := find[relay.Depth](ctx, o.db, "depth", nil, selectDepth)
+	depth, err := find[relay.Depth](ctx, o.db, "depth", nil, selectDepth, maxCountedRows)
 	return depth, err
 }

@@ -14,11 +14,12 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// deletePublished finds the rows by their physical location, without an index. They are locked, so they have not moved.
+// deletePublished finds the rows by their physical location, without an index. The location is still valid, because the
+// rows are locked.
 const deletePublished = `DELETE FROM outbox WHERE ctid = ANY($1::tid[])`
 
 // backOffRefused doubles the pause after each try, from one second to five minutes. Half of the pause is random, so that
-// rows refused together are not sent together again. The exponent is limited first, because a large power overflows.
+// rows refused together are not sent together again. The exponent is limited, because a large power would overflow.
 const backOffRefused = `
 UPDATE outbox SET tries = tries + 1,
     available_at = clock_timestamp()
@@ -66,11 +67,11 @@ type batch struct {
 	claimed   int
 	published []pgtype.TID
 	refused   []refusedRow
-	unsent    []int64 // ids; Kafka could not be reached
+	unsent    []int64 // ids of messages that were not sent, because Kafka could not be reached
 }
 
-// publishRows publishes the messages and sorts them by outcome. A row that is not a valid message is refused. A message that
-// an unreachable Kafka did not accept is unsent, neither published nor refused.
+// publishRows publishes the messages and sorts them by outcome. A row that is not a valid message counts as refused. If
+// Kafka could not be reached, a message is unsent: it is neither published nor refused.
 func publishRows(
 	ctx context.Context, rows []claimedRow, publish func(context.Context, []event.Message) []error,
 ) batch {
@@ -103,9 +104,9 @@ func publishRows(
 	return r
 }
 
-// apply writes the outcome of the messages. If none was sent, Kafka is down, and the rows keep their place in the queue. If
-// some were sent, the unsent ones belong to a partition or topic that does not work, and must not stay at the head of the
-// queue.
+// apply writes the outcome of the messages. If none was sent, Kafka is down, and the rows keep their place in the queue.
+// If some were sent, the unsent ones belong to a partition or topic that is unavailable, and must not stay at the start
+// of the queue.
 func (r batch) apply(ctx context.Context, tx pgx.Tx, maxTries int) error {
 	if len(r.published)+len(r.refused) == 0 {
 		return errNothing
@@ -154,7 +155,7 @@ func (r batch) result(maxTries int) relay.BatchResult {
 
 func (r refusedRow) parked(maxTries int) bool { return r.Tries+1 >= maxTries }
 
-// logParked logs each parked message: the counters of the relay do not identify it.
+// logParked logs each parked message, because the counters of the relay do not identify it.
 func (o *Outbox) logParked(r batch) {
 	for _, row := range r.refused {
 		if row.parked(o.maxTries) {

@@ -208,8 +208,8 @@ func unsentDelayed(f *fixture) {
 	f.Same(f.publishExcept(9, bad.ID.String()), relay.BatchResult{Claimed: 4, Published: 4}, "the second batch")
 }
 
-// concurrentUnsent runs one batch inside another. The inner one cannot send the head of the queue, and the outer one ends
-// last. Later batches must not start at the head.
+// concurrentUnsent runs one batch inside another. The inner one cannot send the messages at the start of the queue, and
+// the outer one ends last. Later batches must not start there.
 func concurrentUnsent(f *fixture) {
 	p := f.Product(0)
 	for i := range 40 {

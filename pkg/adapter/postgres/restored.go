@@ -20,8 +20,8 @@ SELECT setval(pg_get_serial_sequence('users', 'id'), $1::bigint + greatest(
        setval(pg_get_serial_sequence('images', 'id'), $1::bigint + greatest(
            pg_sequence_last_value(pg_get_serial_sequence('images', 'id')::regclass), (SELECT max(id) FROM images), 0))`
 
-// Restored records that the database was restored from a backup and returns its new epoch. It advances the sequences of ids
-// by increment, so that no id that was assigned after the backup is assigned a second time. It is harmless to repeat.
+// Restored records that the database was restored from a backup and returns its new epoch. It advances the sequences of
+// ids by increment, so that no id that was assigned after the backup is assigned a second time. It may be repeated.
 func (s *Store) Restored(ctx context.Context, increment int64) (epoch int64, err error) {
 	err = s.db.transact(ctx, "restored", func(tx *gorm.DB) error {
 		if err := tx.Exec(advanceSequences, increment).Error; err != nil {
@@ -38,11 +38,11 @@ WITH batch AS MATERIALIZED (SELECT id FROM products WHERE id > $1 ORDER BY id LI
 updated AS (UPDATE products p SET version = p.version + $3 FROM batch WHERE p.id = batch.id)
 SELECT count(*) AS products, coalesce(max(id), 0) AS last FROM batch`
 
-// IncrementVersions adds increment to the versions of up to limit products with ids above after, in the order of their ids, and
-// returns their number and the last id.
+// IncrementVersions adds increment to the versions of up to limit products with ids above after, in the order of their
+// ids. It returns their number and the last id.
 //
-// After a restore, caches and messages contain versions that the database has lost, and new changes would get the same
-// versions and be taken for old ones. Versions above all of the lost ones prevent that, because the higher version wins.
+// After a restore, caches and messages contain versions that the database has lost. New changes would get the same
+// versions, and readers would take them for the old ones. Therefore the versions must grow beyond all lost ones.
 func (s *Store) IncrementVersions(ctx context.Context, after catalog.ProductID, limit int, increment int64,
 ) (products int, last catalog.ProductID, err error) {
 	type row struct {

@@ -107,8 +107,9 @@ type imageRow struct {
 	Renditions []renditionRow `json:"renditions"`
 }
 
-// imageFields is [catalog.Image] with the names of the columns. Each is converted to the other, which does not compile if
-// their fields differ. A new column also needs an entry in imageColumns, or no statement writes it.
+// imageFields is [catalog.Image] with the names of the columns. The two types are converted to each other, which does not
+// compile if their fields differ. A new column also needs an entry in imageColumns; without it no statement writes the
+// column.
 type imageFields struct {
 	ID        catalog.ImageID   `json:"id"`
 	ProductID catalog.ProductID `json:"product_id"`
@@ -152,12 +153,14 @@ type imageFields struct {
 const imageColumns = ` position, source_url, status, attempts, error_code, error_detail, width, height, placeholder,
     renditions, fencing_token, prefix, reprocess_error, source_sha256, source_bytes, pipeline_hash, requested_at `
 
-// renditionRow is one element of the column renditions. Its names are stored: they may be added, but not changed.
+// renditionRow is one element of the column renditions. The names of its fields are stored, so fields may be added, but
+// not renamed.
 type renditionRow struct {
 	renditionFields
 
-	// The dropped files of the whole image, in its first element only. They are part of this column, because a program of an
-	// older release, which knows no column for them, must remove them when it replaces the renditions.
+	// Dropped has the dropped files of the whole image. Only the first element has it. The files are not in a column of
+	// their own, because a program of an older release would not know that column, and would leave it unchanged when it
+	// replaces the renditions.
 	Dropped []droppedRow `json:"dropped,omitempty"`
 }
 
@@ -220,7 +223,7 @@ func toImagesAndJobs(p catalog.Product) []imageAndJob {
 	return rows
 }
 
-// outboxRow is a message as insertOutbox reads it.
+// outboxRow is a message, in the form that insertOutbox reads.
 type outboxRow struct {
 	EventID string            `json:"event_id"`
 	Topic   string            `json:"topic"`
@@ -243,11 +246,11 @@ func toOutboxRows(outgoing []catalog.Outgoing) asJSON[[]outboxRow] {
 	return asJSON[[]outboxRow]{rows}
 }
 
-// deletionRow is a scheduled deletion as the statements read it.
+// deletionRow is a scheduled deletion, in the form that the statements read.
 type deletionRow struct {
 	Prefix  string `json:"prefix"`
 	ImageID int64  `json:"image_id"`
-	Delay   int64  `json:"due"` // microseconds from now
+	Delay   int64  `json:"delay"` // microseconds from now
 }
 
 func toDeletionRows(deletions []catalog.ScheduledDeletion) asJSON[[]deletionRow] {

@@ -30,7 +30,7 @@ func TestServiceRaces(t *testing.T) {
 	})
 }
 
-// emptyCache is a cache that holds nothing.
+// emptyCache is a cache that contains nothing.
 type emptyCache struct{}
 
 func (emptyCache) Get(context.Context, catalog.ProductID) (catalog.Document, bool, error) {

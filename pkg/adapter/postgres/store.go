@@ -10,28 +10,33 @@ import (
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/scheduler"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 // Store implements the stores of catalog, scheduler and maintenance on one database.
 type Store struct {
 	db      *DB
+	edits   *keyedmutex.Mutex[catalog.ProductID] // held during an Edit, so that waits for a product take no connection
 	windows scheduler.Windows
 }
 
 var (
-	_ catalog.Store           = (*Store)(nil)
-	_ catalog.Pipelines       = (*Store)(nil)
-	_ maintenance.Deletions   = (*Store)(nil)
-	_ maintenance.OverdueJobs = (*Store)(nil)
-	_ maintenance.Purger      = (*Store)(nil)
-	_ maintenance.ImageFinder = (*Store)(nil)
+	_ catalog.Store             = (*Store)(nil)
+	_ catalog.Pipelines         = (*Store)(nil)
+	_ maintenance.Deletions     = (*Store)(nil)
+	_ maintenance.OverdueJobs   = (*Store)(nil)
+	_ maintenance.Purger        = (*Store)(nil)
+	_ maintenance.KeyPartitions = (*Store)(nil)
+	_ maintenance.ImageFinder   = (*Store)(nil)
 )
 
 // NewStore returns a store on db. All jobs that it writes wait for the scheduler.
-func NewStore(db *DB) *Store { return &Store{db: db} }
+func NewStore(db *DB) *Store { return &Store{db: db, edits: keyedmutex.New[catalog.ProductID]()} }
 
 // Releasing returns a store that releases new live jobs at once while the windows are less than half full.
-func (s *Store) Releasing(w scheduler.Windows) *Store { return &Store{db: s.db, windows: w} }
+func (s *Store) Releasing(w scheduler.Windows) *Store {
+	return &Store{db: s.db, edits: s.edits, windows: w}
+}
 
 const insertUser = `
 INSERT INTO users (name, email) VALUES ($1, $2)

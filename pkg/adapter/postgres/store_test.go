@@ -21,7 +21,7 @@ func config(dsn string) postgres.Config {
 	return postgres.Config{
 		DSN: dsn, ApplicationName: "test", MaxOpenConns: 6, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
 		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
-		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
+		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, EditQueue: 1000, OutboxMaxTries: 20,
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// BenchmarkGet compares a hit with a bare GET of the same bytes by the same library, the least that a hit can cost.
+// BenchmarkGet compares a hit with a bare GET of the same bytes by the same library, which is the lower bound for the
+// time of a hit.
 func BenchmarkGet(b *testing.B) {
 	addrs, prefix := servers.Redis(b)
 	cache, _ := openWith(b, settings(addrs, prefix), "v1", time.Now, half)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -34,7 +35,7 @@ type Cache struct {
 var _ catalog.Cache = (*Cache)(nil)
 
 // Settings of the client. One redirect follows a slot that has moved, the second one a slot that is being moved. After a
-// failover, the old master is read until the map of the cluster is reloaded.
+// failover, reads go to the old master until the map of the cluster is reloaded.
 const (
 	redirects       = 2
 	retryPause      = 5 * time.Millisecond
@@ -81,7 +82,7 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 		MinRetryBackoff:            retryPause,
 		MaxRetryBackoff:            retryPause,
 		DialTimeout:                cfg.DialTimeout,
-		DialerRetries:              1, // not the default of five with pauses: callers go on without the cache
+		DialerRetries:              1, // the default is five with pauses; callers continue without the cache instead
 		ReadTimeout:                cfg.IOTimeout,
 		WriteTimeout:               cfg.IOTimeout,
 		PoolTimeout:                cfg.IOTimeout,
@@ -98,11 +99,11 @@ func options(cfg Config) (*redis.ClusterOptions, error) {
 	return opts, nil
 }
 
-// deadlineContext is a context with an earlier deadline but no timer: Done is not closed at the deadline. Every GET looks up
-// its node, nearly always in the map that the client holds, and a timer for each would be wasted. If the map has to be
-// loaded, go-redis applies the deadline to the socket.
+// deadlineContext is a context with an earlier deadline but no timer: Done is not closed at the deadline. Every GET looks
+// up its node, nearly always in a map in memory, for which a timer would be wasted. If the map has to be loaded, go-redis
+// applies the deadline to the socket.
 type deadlineContext struct {
-	context.Context //nolint:containedctx // it is a context
+	context.Context //nolint:containedctx // this type is itself a context
 	deadline        time.Time
 }
 
@@ -149,15 +150,33 @@ func (c *Cache) get(ctx context.Context, key string, start time.Time) (*redis.St
 	addr := master.Options().Addr
 	entry, known := c.batchers.Load(addr)
 	if !known {
-		entry, _ = c.batchers.LoadOrStore(addr, &batcher{send: c.fetchBatch, now: c.now, timeout: c.cfg.Timeout})
+		entry, _ = c.batchers.LoadOrStore(addr, &batcher{
+			send: c.fetchBatch, opened: c.metrics.nodesDown.Inc, now: c.now, timeout: c.cfg.Timeout, pause: c.cfg.DownPause,
+		})
 	}
 	node, _ := entry.(*batcher) // nothing else is stored
-	return node.get(ctx, key, master, start)
+	reply, err := node.get(ctx, key, master, start)
+	if errors.Is(err, errNodeDown) {
+		c.metrics.skippedGets.Inc()
+	}
+	return reply, err
+}
+
+// isDown reports whether the node of a key counts as down, because it did not answer the last reads.
+func (c *Cache) isDown(ctx context.Context, key string) bool {
+	master, err := c.client.MasterForKey(deadlineContext{ctx, c.now().Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
+	if err != nil {
+		return false
+	}
+	entry, known := c.batchers.Load(master.Options().Addr)
+	node, _ := entry.(*batcher) // nothing else is stored
+	return known && node.down()
 }
 
 // fetchBatch reads one key, or several keys of one node. GETs that the node refuses, because a slot has moved or the node is
-// no longer a master, are sent a second time, through the cluster client, which follows redirects.
-func (c *Cache) fetchBatch(members []*pendingGet) {
+// no longer a master, are sent a second time, through the cluster client, which follows redirects. answered reports whether
+// the node answered any of them, with a value or an error.
+func (c *Cache) fetchBatch(members []*pendingGet) (answered bool) {
 	// The context is independent of the members', so that none of them can end it for the others. It needs a timer: while
 	// go-redis makes a connection, it waits for Done alone.
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
@@ -165,9 +184,10 @@ func (c *Cache) fetchBatch(members []*pendingGet) {
 	c.metrics.getKeys.Observe(float64(len(members)))
 	if len(members) == 1 {
 		members[0].reply = c.client.Get(ctx, members[0].key)
-		return
+		return isAnswer(members[0].reply.Err())
 	}
 	pipelineGets(ctx, members[0].node.Pipeline(), members)
+	answered = slices.ContainsFunc(members, func(get *pendingGet) bool { return isAnswer(get.reply.Err()) })
 	refused := make([]*pendingGet, 0, len(members))
 	for _, get := range members {
 		if err := get.reply.Err(); err != nil && !errors.Is(err, redis.Nil) {
@@ -177,12 +197,24 @@ func (c *Cache) fetchBatch(members []*pendingGet) {
 	if len(refused) > 0 {
 		pipelineGets(ctx, c.client.Pipeline(), refused)
 	}
+	return answered
 }
 
-// pipelineGets sends GETs in one pipeline and sets their replies.
+// isAnswer reports whether a GET with this error was answered by its node.
+func isAnswer(err error) bool {
+	return err == nil || errors.As(err, new(redis.Error))
+}
+
+// pipelineGets sends one GET for each different key in one pipeline, and sets the replies of all members.
 func pipelineGets(ctx context.Context, pipe redis.Pipeliner, members []*pendingGet) {
+	replies := make(map[string]*redis.StringCmd, len(members))
 	for _, get := range members {
-		get.reply = pipe.Get(ctx, get.key)
+		reply, sent := replies[get.key]
+		if !sent {
+			reply = pipe.Get(ctx, get.key)
+			replies[get.key] = reply
+		}
+		get.reply = reply
 	}
 	_, _ = pipe.Exec(ctx) // every reply has its own error
 }
@@ -196,6 +228,10 @@ func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Docu
 	if c.now().Sub(readStart) > c.cfg.TombstoneTTL/tooSlowFraction {
 		c.metrics.fills.WithLabelValues(outcomeTooSlow).Inc()
 		return catalog.TooSlow, nil
+	}
+	if c.isDown(ctx, c.key(id)) {
+		c.metrics.fills.WithLabelValues(outcomeNodeDown).Inc()
+		return 0, unavailable(ctx, "fill in cache", errNodeDown)
 	}
 	frame, identity := encode(doc, c.tag)
 	reply, err := c.run(ctx, "fill", c.fill, id, doc.Version, frame, c.ttl(doc), identity)
@@ -211,7 +247,8 @@ func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Docu
 	}
 }
 
-// Invalidate implements catalog.Cache. It is idempotent.
+// Invalidate implements catalog.Cache. It is idempotent. It is sent even if the node counts as down, because other processes
+// may still read from the node.
 func (c *Cache) Invalidate(ctx context.Context, id catalog.ProductID, version int64) error {
 	if version < 0 {
 		return fault.New(fault.Internal, "bad_version", "the version is negative")
@@ -220,7 +257,7 @@ func (c *Cache) Invalidate(ctx context.Context, id catalog.ProductID, version in
 	return err
 }
 
-// run runs a script on the key's node and records its outcome. extra are the arguments that only fillScript has.
+// run runs a script on the key's node and records its outcome. extra has the arguments that only fillScript has.
 func (c *Cache) run(ctx context.Context, operation string, script *redis.Script, id catalog.ProductID,
 	version int64, frame []byte, ttl time.Duration, extra ...any,
 ) (reply int, err error) {
@@ -264,7 +301,8 @@ func (c *Cache) key(id catalog.ProductID) string {
 	return c.cfg.KeyPrefix + "p:{" + id.String() + "}"
 }
 
-// Ping returns fault.Unavailable unless every master answers. A program without its cache is slower, but correct.
+// Ping returns nil if every master answers, else fault.Unavailable or the error of ctx. A program without its cache is
+// slower, but correct.
 func (c *Cache) Ping(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()

@@ -29,11 +29,12 @@ type Config struct {
 	Timeout     time.Duration `env:"TIMEOUT" envDefault:"200ms" desc:"time limit of one operation, with its retries"`
 	DialTimeout time.Duration `env:"DIAL_TIMEOUT" envDefault:"100ms" desc:"time limit of one connection attempt"`
 	IOTimeout   time.Duration `env:"IO_TIMEOUT" envDefault:"100ms" desc:"time limit of one read, write or wait for a connection"`
+	DownPause   time.Duration `env:"DOWN_PAUSE" envDefault:"1s" desc:"how long a node that does not answer is not read"`
 	PoolSize    int           `env:"POOL_SIZE" envDefault:"0" desc:"maximum connections per node; 0: ten per CPU"`
 }
 
-// Limits of the durations. A tombstone has to outlive the slowest reader: a read may be stored until half of TombstoneTTL
-// has passed, and the other half allows for clocks that differ and messages that are late.
+// Limits of the durations. A tombstone must not expire before the slowest reader has stored its result. A read may be
+// stored until half of TombstoneTTL has passed; the other half allows for differences of clocks and for late messages.
 const (
 	minTombstoneTTL = 10 * time.Second
 	maxTimeout      = 5 * time.Second
@@ -77,6 +78,7 @@ func (c Config) Validate() []fault.Field {
 	}{{"TIMEOUT", c.Timeout}, {"DIAL_TIMEOUT", c.DialTimeout}, {"IO_TIMEOUT", c.IOTimeout}} {
 		check.Range(t.value >= time.Millisecond && t.value <= maxTimeout, t.name, "from 1ms to 5s")
 	}
+	check.Positive("DOWN_PAUSE", c.DownPause)
 	check.Range(c.PoolSize >= 0, "POOL_SIZE", "0 or more")
 	return check.Fields()
 }

@@ -40,6 +40,7 @@ func testConfigWrongValue(t *testing.T) {
 		{"TIMEOUT", func(c *rediscache.Config) { c.Timeout = 0 }},
 		{"DIAL_TIMEOUT", func(c *rediscache.Config) { c.DialTimeout = 6 * time.Second }},
 		{"IO_TIMEOUT", func(c *rediscache.Config) { c.IOTimeout = -time.Second }},
+		{"DOWN_PAUSE", func(c *rediscache.Config) { c.DownPause = 0 }},
 		{"POOL_SIZE", func(c *rediscache.Config) { c.PoolSize = -1 }},
 	} {
 		cfg := settings([]string{"here:1"}, "")
@@ -59,7 +60,7 @@ func testConfigAllWrong(t *testing.T) {
 		names = append(names, field.Path)
 	}
 	want := []string{"ADDRS", "KEY_PREFIX", "TTL", "MISSING_TTL", "TOMBSTONE_TTL", "TIMEOUT", "DIAL_TIMEOUT", "IO_TIMEOUT",
-		"POOL_SIZE"}
+		"DOWN_PAUSE", "POOL_SIZE"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
 	}

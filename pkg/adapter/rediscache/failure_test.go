@@ -277,7 +277,7 @@ func testMissingRedis(t *testing.T) {
 	wantUnavailable(t, cache)
 }
 
-// A Redis that accepts connections and never answers costs the most time: every read waits for its timeout.
+// A Redis that accepts connections and never answers delays calls most, because every read waits for its timeout.
 func testSilentRedis(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")

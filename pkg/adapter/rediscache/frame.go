@@ -11,10 +11,11 @@ import (
 //
 //	'V' kind version[20] len(tag)[1] tag len(etag)[1] etag body
 //
-// kind is 'd' (a document), 'm' (the product does not exist) or 't' (a tombstone, which ends after its version). The version
-// is twenty decimal digits, because the scripts compare it as a string: a Lua number is a double and exact only up to 2^53,
-// and Lua compares strings by the locale of the server, in which only the order of digits is certain. All releases that run
-// at the same time read the first 22 bytes, so these never change. The tag names the format of what follows them.
+// kind is 'd' (a document), 'm' (the product does not exist) or 't' (a tombstone, which ends after its version). The
+// version has twenty decimal digits, because the scripts compare it as a string. They cannot compare it as a number,
+// because a Lua number is a double, which is exact only up to 2^53. Lua compares strings by the locale of the server, but
+// digits have the same order in every locale. All releases that run at the same time read the first 22 bytes, so these
+// never change. The tag names the format of what follows them.
 const (
 	frameMagic     = 'V'
 	kindDocument   = 'd'

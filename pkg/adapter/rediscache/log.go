@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// BridgeLogger sends the messages of go-redis (failed dials, nodes that it gives up) to log, as warnings. go-redis has one
-// logger per process, so a main calls BridgeLogger once, before New.
+// BridgeLogger sends the messages of go-redis (failed dials, nodes that it gives up) to log, as warnings. go-redis has
+// one logger per process, so a program calls BridgeLogger once, in main, before New.
 func BridgeLogger(log *zap.Logger) { redis.SetLogger(bridge{log.Named("go-redis")}) }
 
 type bridge struct{ log *zap.Logger }

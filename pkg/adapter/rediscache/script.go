@@ -4,7 +4,7 @@ package rediscache
 const (
 	scriptStored  = 1 // stored, or the same document is there already
 	scriptNewer   = 2 // unchanged: the stored version is newer (for Invalidate: newer or equal)
-	scriptRefused = 3 // Redis refused to store, so the old value was deleted instead (for Fill: unless it is a tombstone)
+	scriptRefused = 3 // Redis refused to store, so the script deleted the old value (a Fill keeps a tombstone)
 )
 
 // scriptHead begins both scripts. stored_version returns the version under the key, or nil if the key is absent or its value

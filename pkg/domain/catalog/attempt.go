@@ -15,9 +15,9 @@ import (
 )
 
 // Begin starts an attempt for the holder of a job id. budget is how long the attempt may last; after it, the attempt's
-// objects are deleted unless Finish has cancelled the deletion. A second Begin of the same job supersedes the first attempt.
-// ErrDone if the job is no longer the image's; ErrGivenUp if too many attempts ended without an outcome, so that the image
-// has failed as worker_crashed.
+// objects are deleted unless Finish has cancelled the deletion. A second Begin of the same job supersedes the first
+// attempt. It returns ErrDone if the job is no longer the image's, and ErrGivenUp if too many attempts ended without an
+// outcome, so that the image has failed as worker_crashed.
 func (s *Service) Begin(ctx context.Context, job Job, budget time.Duration) (Attempt, error) {
 	nonce := strings.ReplaceAll(s.NewID(), "-", "")
 	changedID := s.NewID()
@@ -40,8 +40,8 @@ func (s *Service) Begin(ctx context.Context, job Job, budget time.Duration) (Att
 	return attempt, nil
 }
 
-// Finish publishes the objects that the attempt has stored. ErrSuperseded if the attempt no longer holds the image;
-// ErrDeletionStarted if its objects are being deleted, so that a new attempt has to Begin.
+// Finish publishes the objects that the attempt has stored. It returns ErrSuperseded if the attempt is no longer the
+// image's current one, and ErrDeletionStarted if its objects are being deleted, so that a new attempt has to Begin.
 func (s *Service) Finish(ctx context.Context, a Attempt, r Result) error {
 	id := s.NewID()
 	return s.recordOutcome(ctx, a, "finish", func(p *Product, _ time.Time) (Change, error) {
@@ -49,7 +49,8 @@ func (s *Service) Finish(ctx context.Context, a Attempt, r Result) error {
 	})
 }
 
-// Fail ends the request: the image has failed. An image that was ready stays ready. ErrSuperseded as for Finish.
+// Fail ends the request: the image has failed. An image that was ready stays ready. It returns ErrSuperseded under the
+// same condition as Finish.
 func (s *Service) Fail(ctx context.Context, a Attempt, f *media.Failure) error {
 	id := s.NewID()
 	return s.recordOutcome(ctx, a, "fail", func(p *Product, _ time.Time) (Change, error) {
@@ -57,9 +58,9 @@ func (s *Service) Fail(ctx context.Context, a Attempt, f *media.Failure) error {
 	})
 }
 
-// Retry counts the attempt and queues a new job after a backoff with full jitter, and not before f.RetryAfter, at most
-// policy.MaxBackoff. ErrGivenUp if it was the last attempt that the policy allows, or the second codec that was lost to
-// f.Content, so that the image has failed; ErrSuperseded as for Finish.
+// Retry counts the attempt and queues a new job after a backoff with full jitter. The delay is at least f.RetryAfter, but
+// never more than policy.MaxBackoff. It returns ErrGivenUp if the image has failed, because the policy allows no further
+// attempt or because f.Content has lost a second codec, and ErrSuperseded under the same condition as Finish.
 func (s *Service) Retry(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry) error {
 	delay := func(attempts int, _ time.Duration) time.Duration {
 		ceiling := backoff.Double(attempts-1, policy.Backoff.D(), policy.MaxBackoff.D())
@@ -120,8 +121,8 @@ func (s *Service) requeue(ctx context.Context, a Attempt, f *media.Failure, q re
 	return err
 }
 
-// Release queues the image again under the same job id, as if the attempt had not begun: an orderly stop interrupted it.
-// ErrSuperseded as for Finish.
+// Release queues the image again under the same job id, as if the attempt had not begun. It is for an attempt that an
+// orderly stop interrupts. It returns ErrSuperseded under the same condition as Finish.
 func (s *Service) Release(ctx context.Context, a Attempt) error {
 	return s.recordOutcome(ctx, a, "release", func(p *Product, now time.Time) (Change, error) {
 		return p.release(a, now)

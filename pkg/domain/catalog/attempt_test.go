@@ -92,7 +92,7 @@ func testFinishFirstAttemptIsSupersededBySecondBegin(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	first := h.begin(t, p, 0)
-	second := h.begin(t, p, 0) // of the same job
+	second := h.begin(t, p, 0) // a second attempt of the same job
 	if first.Prefix == second.Prefix {
 		t.Fatal("two attempts share a prefix")
 	}

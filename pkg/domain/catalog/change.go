@@ -20,7 +20,7 @@ type ProductPatch struct {
 	ImageURLs   *[]string
 }
 
-// Revisions are the revisions of a product that a client's change applies to. nil applies to every revision.
+// Revisions are the revisions of a product to which a client's change applies. With nil it applies to every revision.
 type Revisions []int64
 
 // ErrRevision says that the product has been changed since the client read it.
@@ -44,10 +44,11 @@ func CheckPatch(patch ProductPatch) []fault.Field {
 	return c.Fields()
 }
 
-// Patch changes a product and queues its new images, in one transaction. An image whose URL stays keeps its row, its state
-// and its renditions, at any position; the objects of removed images are deleted after Config.DeletionGrace. A patch without
-// effect writes nothing. fault.Invalid lists every wrong field; fault.NotFound if the product does not exist; ErrRevision if
-// its revision is not in seen; ErrOutcomeUnknown as for Create.
+// Patch changes a product and queues its new images, in one transaction. An image whose URL stays keeps its row, its
+// state and its renditions, at any position; the objects of removed images are deleted after Config.DeletionGrace. A
+// patch without effect writes nothing. It returns a fault.Invalid that lists every wrong field, fault.NotFound if the
+// product does not exist, ErrRevision if its revision is not in seen, or ErrOutcomeUnknown if the change may have been
+// committed.
 func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, seen Revisions, traceparent string,
 ) (Product, error) {
 	if err := fault.InvalidFields(CheckPatch(patch)); err != nil {
@@ -68,8 +69,8 @@ func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, s
 	})
 }
 
-// Delete removes a product and its images; their objects are deleted after Config.DeletionGrace. fault.NotFound if the
-// product does not exist or is deleted; ErrRevision and ErrOutcomeUnknown as for Patch.
+// Delete removes a product and its images; their objects are deleted after Config.DeletionGrace. It returns
+// fault.NotFound if the product does not exist or is deleted, and otherwise the same errors as Patch.
 func (s *Service) Delete(ctx context.Context, id ProductID, seen Revisions, traceparent string) error {
 	changedID := s.NewID()
 	_, err := s.change(ctx, id, seen, "delete product", func(p *Product, _ time.Time) (Change, error) {
@@ -114,7 +115,7 @@ func (p *Product) checkRevision(seen Revisions) error {
 	}
 }
 
-// patchRequest is a patch with the values that Product.patch cannot make itself.
+// patchRequest is a patch, with the random and external values that the pure function Product.patch needs.
 type patchRequest struct {
 	ProductPatch
 	hash                   string   // of the pipeline for new images

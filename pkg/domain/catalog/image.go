@@ -39,15 +39,16 @@ const (
 	Bulk Class = "bulk" // one of many images that an operator requested again
 )
 
-// Image is one image of a product: the fields that clients see, and the fields that order the work on it.
+// Image is one image of a product. The first fields are those that clients see; from FencingToken on they belong to the
+// protocol by which workers process the image.
 type Image struct {
 	ID        ImageID
 	ProductID ProductID
-	Position  int // from 0
+	Position  int // index in the product's Images
 	SourceURL string
 
 	Status      Status
-	Attempts    int // ended attempts of the current request, the successful one included
+	Attempts    int // ended attempts of the current request that count, the successful one included
 	ErrorCode   media.Code
 	ErrorDetail string
 	Width       int    // of the upright source, in pixels; 0 until known
@@ -60,11 +61,11 @@ type Image struct {
 	SourceSHA256   string     // in hex
 	SourceBytes    int64
 
-	// While the image has a job, the job's row has these fields; the image's row gets them with the outcome.
-	FencingToken int64     // grows with each Begin and with each change that takes the image from its attempt
-	Prefix       string    // of the keys of the last attempt's objects
-	PipelineHash string    // of the pipeline that is requested, or was used once ready
-	RequestedAt  time.Time // of the current request; if the request is delayed, when it is due
+	// While the image has a job, the job's row has these fields, and Attempts. The image's row gets them with the outcome.
+	FencingToken int64     // incremented by each Begin, and by each change that supersedes a running attempt
+	Prefix       string    // common beginning of the keys of the last attempt's objects
+	PipelineHash string    // the pipeline of the last request; after Finish also that of the renditions
+	RequestedAt  time.Time // when the current request was made or, if it was delayed, when it was due
 
 	// The fields of the job. All are zero when the image is idle.
 	JobState           JobState
@@ -73,7 +74,7 @@ type Image struct {
 	Host               string    // against whose window the job counts, as HostKey returns it, or the target of a redirect
 	Traceparent        string    // of the request; may be empty
 	UnreportedAttempts int       // attempts begun since the last outcome
-	PoisonSHA256       string    // in hex, of the source that crashed a codec in the current request; "": none
+	PoisonSHA256       string    // in hex: the source that crashed a codec during the current request, or ""
 	NotBefore          time.Time // queued: when the job may be released; processing: when the attempt began
 	ReleasedAt         time.Time // when the job was given to the workers; zero while it waits for the scheduler
 	DueAt              time.Time // queued: NotBefore; processing: when the attempt should have ended
@@ -87,14 +88,14 @@ type Rendition struct {
 	Width   int // in pixels
 	Height  int // in pixels
 	Bytes   int64
-	Score   float64 // SSIMULACRA2, as media.EncodedFile has it
-	Lowered int     // as media.EncodedFile has it
-	Key     string  // of the object
-	Default bool    // its URL is in compressed_product_images
+	Score   float64 // SSIMULACRA2 score, 0 to 100; 0 if it was not measured
+	Lowered int     // the quality, if it was lowered to make the file smaller than the source; else 0
+	Key     string  // key of the object in the bucket
+	Default bool    // set if this is the default rendition, whose key is in Product.Compressed
 }
 
-// BytesSaved returns the bytes of the source minus those of the default rendition; negative if the rendition is larger. ok
-// is false if there is no default rendition or the source's size is unknown.
+// BytesSaved returns the bytes of the source minus those of the default rendition. The result is negative if the
+// rendition is larger. ok is false if there is no default rendition or the source's size is unknown.
 func (img Image) BytesSaved() (bytes int64, ok bool) {
 	for _, r := range img.Renditions {
 		if r.Default {

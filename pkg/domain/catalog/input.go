@@ -32,7 +32,7 @@ type NewProductInput struct {
 	Name        string
 	Description string
 	Price       decimal.Decimal
-	PriceSet    bool // tells a price of zero from a missing one
+	PriceSet    bool // distinguishes a price of zero from a missing one
 	ImageURLs   []string
 }
 
@@ -57,7 +57,8 @@ func CheckUser(name, email string) []fault.Field {
 	return c.Fields()
 }
 
-// NewProduct returns the product that in describes; its images are pending and idle. fault.Invalid lists every wrong field.
+// NewProduct returns the product that in describes; its images are pending and idle. It returns a fault.Invalid that
+// lists every wrong field.
 func NewProduct(in NewProductInput) (Product, error) {
 	if err := fault.InvalidFields(CheckProduct(in)); err != nil {
 		return Product{}, err
@@ -72,7 +73,7 @@ func NewProduct(in NewProductInput) (Product, error) {
 	return p, nil
 }
 
-// NewUser returns the user that name and email describe. fault.Invalid lists every wrong field.
+// NewUser returns the user that name and email describe. It returns a fault.Invalid that lists every wrong field.
 func NewUser(name, email string) (User, error) {
 	if err := fault.InvalidFields(CheckUser(name, email)); err != nil {
 		return User{}, err
@@ -132,7 +133,7 @@ func (c *checker) imageURLs(path string, urls []string) {
 	}
 }
 
-// imageURL checks a URL's form only. The worker refuses forbidden addresses when it connects, after the host's name is
+// imageURL checks a URL's form only. The worker rejects forbidden addresses when it connects, after the host's name is
 // resolved.
 func (c *checker) imageURL(path, raw string) {
 	switch {

@@ -75,7 +75,7 @@ func TestCheckImageURL(t *testing.T) {
 	for raw, want := range map[string]string{
 		"http://example.com":                      "",
 		"HTTPS://example.com:8443/a%20b?c=d#e":    "",
-		"http://127.0.0.1/":                       "", // the worker refuses forbidden addresses
+		"http://127.0.0.1/":                       "", // the worker rejects forbidden addresses
 		"http://[::1]:80/":                        "",
 		"":                                        "required",
 		"ftp://example.com/a":                     "invalid_scheme",

@@ -263,7 +263,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 		return catalog.Product{}, err
 	}
 	if was.Deleted {
-		p = was // fn saw only a part of it
+		p = was // fn received only a part of it
 	}
 	deletions, err := m.apply(c)
 	if err != nil {
@@ -283,7 +283,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 	return snapshot(p), m.afterCommit()
 }
 
-// checkEdit refuses what Edit does not allow to change.
+// checkEdit returns an error if fn has changed what Edit does not allow to change.
 func checkEdit(was, p catalog.Product) error {
 	switch {
 	case was.Deleted && (!p.Deleted || p.Version != was.Version):

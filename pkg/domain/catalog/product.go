@@ -28,7 +28,7 @@ type Product struct {
 	Revision    int64    // grows by one with every change that a client makes to its own fields
 	Deleted     bool     // if set, only ID and Version are valid
 	CreatedAt   time.Time
-	UpdatedAt   time.Time // of Version
+	UpdatedAt   time.Time // when Version was assigned
 }
 
 // ImageStatus summarises the states of a product's images.

@@ -38,7 +38,7 @@ type Cursor struct {
 	Price decimal.Decimal
 }
 
-// Page is one page of a list.
+// Page is one page of a list of products.
 type Page struct {
 	Products []Product
 	Next     *Cursor // nil on the last page

@@ -9,16 +9,16 @@ import (
 	"vitrine.io/pkg/foundation/media"
 )
 
-// Reprocess starts a new request for an image in any state, with the pipeline in force: a running attempt is superseded, and
-// the attempts count from zero. An image that is ready stays visible until it is replaced. fault.NotFound if the product or
-// the image does not exist.
+// Reprocess starts a new request for an image in any state, with the pipeline in force: a running attempt is superseded,
+// and the attempts count from zero. An image that is ready stays visible until it is replaced. It returns fault.NotFound
+// if the product or the image does not exist.
 func (s *Service) Reprocess(ctx context.Context, product ProductID, image ImageID, traceparent string) (Product, error) {
 	live := newJob{class: Live, traceparent: traceparent}
 	return s.reprocess(ctx, product, image, live, func(*Image, time.Time) bool { return true })
 }
 
-// Replay reprocesses an image that the attempt with fencingToken gave up, as an image.dead event reports it. ErrDone if the
-// image has changed since; fault.NotFound as for Reprocess.
+// Replay reprocesses an image that an image.dead event reports. fencingToken is that of the event. It returns ErrDone if
+// the image has changed since then, and fault.NotFound if the product or the image does not exist.
 func (s *Service) Replay(ctx context.Context, product ProductID, image ImageID, fencingToken int64) error {
 	_, err := s.reprocess(ctx, product, image, newJob{class: Bulk}, func(img *Image, _ time.Time) bool {
 		return img.JobState == Idle && img.FencingToken == fencingToken && (img.Status == Failed || img.ReprocessError != "")
@@ -40,9 +40,9 @@ func (s *Service) ReprocessIf(ctx context.Context, product ProductID, image Imag
 // Filter selects images. A zero field is no condition.
 type Filter struct {
 	Status       Status
-	Code         media.Code    // of the failure, or of the failed reprocessing
-	OlderThan    time.Duration // since the last request
-	PipelineHash string        // of the last request
+	Code         media.Code    // the failure code of the image, or its reprocess error
+	OlderThan    time.Duration // minimum time since the last request
+	PipelineHash string        // pipeline of the last request
 }
 
 // Matches reports whether the image meets every condition.
@@ -55,10 +55,10 @@ func (f Filter) Matches(img Image, now time.Time) bool {
 
 // BulkResult is the result of one call that reprocesses many images.
 type BulkResult struct {
-	Requested int           // images
-	Skipped   int           // images that were selected, and then had a job or no longer matched
+	Requested int           // images that were requested again
+	Skipped   int           // images that were selected but then had a job or no longer matched the filter
 	Next      ImageID       // the last image that was examined, where the next call continues; 0 if none are left
-	Spread    time.Duration // from now until the last requested image is due
+	Spread    time.Duration // time from now until the last requested image is due
 }
 
 // reprocess gives an eligible image the job, after setting its id and the hash of the pipeline in force.

@@ -27,11 +27,11 @@ type Deps struct {
 	Pipelines Pipelines
 	Cache     Cache
 	Encoder   DocumentEncoder           // nil if the process never calls Get (the worker)
-	Pipeline  func() *pipeline.Revision // the one in force, for new requests
+	Pipeline  func() *pipeline.Revision // returns the pipeline in force, which new requests use
 	NewID     func() string             // returns a new UUID
 	Random    func() float64            // in [0, 1), for the jitter of delays
-	Now       func() time.Time          // dates the reads that fill the cache
-	Wake      func()                    // tells this process's relay that the outbox has rows; nil if it has no relay
+	Now       func() time.Time          // clock for the start of the reads that fill the cache
+	Wake      func()                    // notifies this process's relay that the outbox has rows; nil if it has no relay
 	Log       *zap.Logger
 }
 
@@ -52,7 +52,8 @@ func New(deps Deps, cfg Config) *Service {
 	return &Service{Deps: deps, cfg: cfg}
 }
 
-// CreateUser adds a user. fault.Invalid lists every wrong field; fault.Conflict if the e-mail address is taken.
+// CreateUser adds a user. It returns a fault.Invalid that lists every wrong field, or fault.Conflict if the e-mail
+// address is taken.
 func (s *Service) CreateUser(ctx context.Context, name, email string) (User, error) {
 	u, err := NewUser(name, email)
 	if err != nil {
@@ -74,8 +75,8 @@ func (s *Service) User(ctx context.Context, id UserID) (User, error) {
 }
 
 // Create adds a product and queues its images, in one transaction. After it returns without an error, every image becomes
-// ready or failed, even if processes crash. fault.Invalid lists every wrong field; ErrOutcomeUnknown if the product may have
-// been created.
+// ready or failed, even if processes crash. It returns a fault.Invalid that lists every wrong field, or ErrOutcomeUnknown
+// if the product may have been created.
 func (s *Service) Create(ctx context.Context, in NewProductInput, traceparent string) (Product, error) {
 	p, announce, err := s.draft(ctx, in, traceparent)
 	if err != nil {
@@ -88,9 +89,10 @@ func (s *Service) Create(ctx context.Context, in NewProductInput, traceparent st
 	return p, nil
 }
 
-// CreateOnce is Create for a request that a client may repeat under one key. The first request creates the product and saves
-// the response that respond makes of it; later requests get the saved response, and replayed is true. respond must be pure.
-// ErrInProgress and ErrKeyReused as for [Store]; a request that fails leaves the key unused.
+// CreateOnce is Create for a request that a client may repeat under one key. The first request creates the product and
+// saves the response that respond makes of it; later requests get the saved response, and replayed is true. respond must
+// be pure. It returns ErrInProgress and ErrKeyReused under the same conditions as [Store].InsertOnce. A request that
+// fails leaves the key unused.
 func (s *Service) CreateOnce(ctx context.Context, in NewProductInput, key IdempotencyKey,
 	respond func(Product) (SavedResponse, error), traceparent string,
 ) (saved SavedResponse, replayed bool, err error) {
@@ -126,7 +128,7 @@ func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent str
 	return p, func(p Product) []Outgoing { return []Outgoing{p.changedMessage(traceparent, changedID)} }, nil
 }
 
-// afterCreate wakes the relay and invalidates the cache, which may have a 404 for the new id.
+// afterCreate wakes the relay and invalidates the cache, which may contain a "does not exist" for the new id.
 func (s *Service) afterCreate(ctx context.Context, p Product) {
 	failpoint.Hit(failpoint.CreateCommitted)
 	s.Wake()
@@ -147,7 +149,7 @@ func (s *Service) recordPipeline(ctx context.Context) (string, error) {
 	return hash, nil
 }
 
-// List returns one page of products. fault.Invalid lists every wrong field by the parameter's name.
+// List returns one page of products. It returns a fault.Invalid that lists every wrong field by the parameter's name.
 func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 	if err := fault.InvalidFields(q.Validate()); err != nil {
 		return Page{}, err
@@ -159,11 +161,12 @@ func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 	return page, nil
 }
 
-// Get returns a product as the API sends it, from the cache or else from the store, which fills the cache. fault.NotFound if
-// the product does not exist. Concurrent lookups of one product that miss the cache share a load from the store.
+// Get returns a product as the API sends it, from the cache or else from the store; in the second case it fills the
+// cache. It returns fault.NotFound if the product does not exist. Concurrent lookups of one product that miss the cache
+// share a load from the store.
 func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
 	doc, hit, err := s.Cache.Get(ctx, id)
-	if err != nil || !hit { // a cache that fails is a miss; it counts its errors itself
+	if err != nil || !hit { // an error of the cache counts as a miss; the cache counts its errors itself
 		if doc, err = s.loadShared(ctx, id); err != nil {
 			return Document{}, err
 		}
@@ -180,9 +183,9 @@ type loadResult struct {
 	started int64
 }
 
-// loadShared loads a product, shared with concurrent lookups of it. A lookup that joins a load which started before it
-// cannot use that load's result: another process may have announced a change after the load had read the store. Such a
-// lookup waits for the load to end, then joins the next one, which tries the cache first.
+// loadShared loads a product. Concurrent lookups of the product share the load. A lookup cannot use the result of a load
+// that started before the lookup, because another process may have announced a change after the load had read the store.
+// Such a lookup waits until the load ends and then joins the next one, which tries the cache first.
 func (s *Service) loadShared(ctx context.Context, id ProductID) (Document, error) {
 	lookup := s.loadSeq.Add(1)
 	first, err := s.joinLoad(ctx, id, s.load)

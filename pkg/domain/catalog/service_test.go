@@ -361,7 +361,7 @@ func testGetSharedPanicInLoadIsAnError(t *testing.T) {
 }
 
 // testOvertakenLoad starts a lookup while a load has filled the cache and not returned yet, and another process has
-// committed and announced a change since. refilled says that the cache has the new version before the load returns.
+// committed and announced a change since. If refilled is set, the cache has the new version before the load returns.
 func testOvertakenLoad(t *testing.T, refilled bool) {
 	t.Helper()
 	h := newHarness(t)

@@ -17,8 +17,8 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// TestNeverStale lets two API processes read a product while a worker changes it, a thousand times: a read that begins after
-// a change was acknowledged never returns an older version.
+// TestNeverStale lets two API processes read a product while a worker changes it a thousand times. A read that begins
+// after a change was acknowledged must not return an older version.
 func TestNeverStale(t *testing.T) {
 	t.Parallel()
 	const products, rounds = 20, 50
@@ -45,7 +45,7 @@ func TestNeverStale(t *testing.T) {
 	}
 }
 
-// changeAndRead retries the product's image in each round, which raises the version, while readers run without a pause.
+// changeAndRead retries the product's image repeatedly, which increments the version, while readers run without a pause.
 func changeAndRead(t *testing.T, apis []*catalog.Service, worker *catalog.Service, p catalog.Product, rounds int) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())

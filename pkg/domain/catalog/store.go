@@ -16,36 +16,37 @@ import (
 // An idle image that gets a live job, due at once, is released in the same transaction while few jobs are in flight:
 // ReleasedAt is set, and [Image.JobMessage] is sent. All other jobs wait for the scheduler.
 type Store interface {
-	// InsertUser adds a user. fault.Conflict with code "email_taken" if the e-mail address exists, without regard to case.
+	// InsertUser adds a user. It returns fault.Conflict with the code "email_taken" if the e-mail address exists; the
+	// comparison ignores case.
 	InsertUser(ctx context.Context, u User) (User, error)
 
-	// User returns a user. fault.NotFound if there is none.
+	// User returns a user, or fault.NotFound if there is none with this id.
 	User(ctx context.Context, id UserID) (User, error)
 
 	// Insert adds p, its images, and the messages that announce returns. announce is called once, inside the transaction,
-	// with all ids and times set; it must be pure. fault.Invalid with the path user_id if the user is unknown.
+	// with all ids and times set; it must be pure. It returns fault.Invalid with the path user_id if the user is unknown.
 	Insert(ctx context.Context, p Product, announce func(Product) []Outgoing) (Product, error)
 
-	// Product returns a product as one snapshot, from the primary. Of a deleted product it returns Deleted, the id and the
-	// version. fault.NotFound if the id never existed.
+	// Product returns a product as one snapshot, from the primary. For a deleted product only Deleted, the id and the
+	// version are set. It returns fault.NotFound if the id never existed.
 	Product(ctx context.Context, id ProductID) (Product, error)
 
 	// List returns one page of products that are not deleted, each as Product returns it, in a fixed number of queries.
 	List(ctx context.Context, q Query) (Page, error)
 
 	// InsertOnce is Insert for a request that a client may repeat. The first request with a principal and key adds p and
-	// saves the response that respond makes of it, in one transaction. Later requests get the saved response, and replayed
-	// is true. ErrInProgress, without waiting, while another request with the key is in progress; ErrKeyReused if the
-	// earlier request had another fingerprint. respond is called as announce is; its error rolls back and is returned
-	// unwrapped.
+	// saves the response that respond makes of it, in one transaction. Later requests get the saved response, and
+	// replayed is true. While another request with the key is in progress, it returns ErrInProgress without waiting. If
+	// the earlier request had another fingerprint, it returns ErrKeyReused. respond is called once, inside the
+	// transaction, and must be pure; its error rolls the transaction back and is returned unwrapped.
 	InsertOnce(ctx context.Context, key IdempotencyKey, p Product, announce func(Product) []Outgoing,
 		respond func(Product) (SavedResponse, error)) (inserted Product, saved SavedResponse, replayed bool, err error)
 
-	// Edit locks the product, then reads its images, calls fn, and writes what fn changed together with the Change that fn
-	// returned. fn must change only its argument, because it may be called several times. now is the database's time. An
-	// error of fn rolls back and is returned unwrapped. fault.NotFound if the id never existed; fn gets a deleted product
-	// with Deleted set. ErrDeletionStarted if a prefix of CancelDeletions has no scheduled deletion, or one that has
-	// started.
+	// Edit locks the product, then reads its images, calls fn, and writes what fn changed together with the Change that
+	// fn returned. fn must change only its argument, because it may be called several times. now is the database's time.
+	// An error of fn rolls the transaction back and is returned unwrapped. Edit returns fault.NotFound if the id never
+	// existed; a deleted product is passed to fn with Deleted set. It returns ErrDeletionStarted if a prefix in
+	// CancelDeletions has no scheduled deletion, or one that has started.
 	//
 	// fn may add images (without an ID), remove images and reorder them; Position must be the index in Images. An image's
 	// source never changes. The row of a removed image is deleted; fn has to schedule the deletion of its objects.
@@ -61,7 +62,7 @@ type Outgoing struct {
 // Change is what an edit writes beside the changed rows.
 type Change struct {
 	Outbox          []Outgoing
-	Deletions       []ScheduledDeletion // of objects that an attempt may store, or that are no longer visible
+	Deletions       []ScheduledDeletion // of objects that an attempt may store, and of objects that are no longer visible
 	CancelDeletions []string            // prefixes whose objects become visible; their deletions must not have started
 }
 
@@ -69,7 +70,7 @@ type Change struct {
 type IdempotencyKey struct {
 	Principal   string // the owner of the key
 	Key         string // chosen by the client
-	Fingerprint string // of the request's content; a second fingerprint under one key is a mistake of the client
+	Fingerprint string // digest of the request's content; a request with the same key and another fingerprint is rejected
 }
 
 // SavedResponse is the response to the first request with a key, kept for its repetitions. Only the caller of InsertOnce
@@ -102,7 +103,7 @@ var ErrDeletionStarted = fault.New(fault.Conflict, "deletion_started", "the atte
 type Pipelines interface {
 	// SavePipeline saves a pipeline's document (JSON). A hash that is saved already keeps its document.
 	SavePipeline(ctx context.Context, hash string, document []byte) error
-	// Pipeline returns the document. fault.NotFound if the hash was never saved.
+	// Pipeline returns the document, or fault.NotFound if the hash was never saved.
 	Pipeline(ctx context.Context, hash string) ([]byte, error)
 }
 
@@ -121,7 +122,7 @@ type FillResult int
 const (
 	Filled  FillResult = iota + 1 // stored, or the same version was stored before
 	Stale                         // not stored: the cache knows a newer version, so that the caller has to read again
-	TooSlow                       // not stored: since the read started, a tombstone may have expired
+	TooSlow                       // not stored: a tombstone that would reject it may have expired since the read started
 )
 
 // Cache keeps documents by product id and version. It may lose entries at any time, and never returns a version that
@@ -134,6 +135,6 @@ type Cache interface {
 	// store.
 	Fill(ctx context.Context, id ProductID, doc Document, readStart time.Time) (FillResult, error)
 
-	// Invalidate makes versions below version unreadable, also those that a later Fill brings.
+	// Invalidate makes versions below version unreadable, and rejects later Fills with such a version.
 	Invalidate(ctx context.Context, id ProductID, version int64) error
 }

@@ -15,8 +15,8 @@ import (
 
 // The limits of attempts that begin and report no outcome.
 const (
-	IsolateFrom           = 2 // unreported attempts from which an image is processed alone in its worker
-	MaxUnreportedAttempts = 5 // unreported attempts at which the image fails as worker_crashed
+	IsolateFrom           = 2 // number of unreported attempts from which an image is processed in isolation
+	MaxUnreportedAttempts = 5 // number of unreported attempts at which the image fails as worker_crashed
 )
 
 // ErrDone says that nothing is left to do: the job is no longer the image's, or the product is deleted.
@@ -25,7 +25,8 @@ var ErrDone = fault.New(fault.Conflict, "request_done", "the request has ended")
 // ErrGivenUp says that the image has failed, because its attempts or its time are used up. The failure is committed.
 var ErrGivenUp = fault.New(fault.Conflict, "given_up", "the image has been given up")
 
-// ErrSuperseded says that an attempt no longer holds its image: another attempt has begun, or an outcome is committed.
+// ErrSuperseded says that an attempt is no longer its image's current one: another attempt has begun, an outcome is
+// committed, or the image was reprocessed or removed.
 var ErrSuperseded = fault.New(fault.Conflict, "attempt_superseded", "the attempt no longer holds the image")
 
 // Job is the order to process one image.
@@ -33,19 +34,19 @@ type Job struct {
 	ProductID   ProductID
 	ImageID     ImageID
 	JobID       string
-	Traceparent string // of the request; copied to the messages that follow from the job; may be empty
+	Traceparent string // W3C trace context of the request, or ""; the messages that follow from the job have it, too
 }
 
 // Attempt is one execution of a job, identified by its fencing token.
 type Attempt struct {
 	Job
 	FencingToken int64
-	Prefix       string // of the keys of its objects
+	Prefix       string // common beginning of the keys of its objects
 	SourceURL    string
 	PipelineHash string
-	Number       int    // among the attempts of the current request, from 1
-	PoisonSHA256 string // in hex, of the source that cost a codec in an earlier attempt; "": none
-	Isolated     bool   // earlier attempts reported no outcome: nothing else may run in the process
+	Number       int    // number of this attempt within the current request, from 1
+	PoisonSHA256 string // in hex: the source that crashed a codec in an earlier attempt, or ""
+	Isolated     bool   // nothing else may run in the process, because earlier attempts reported no outcome
 }
 
 // Result is what a successful attempt has stored.
@@ -67,7 +68,7 @@ func (img *Image) publishedPrefix() string {
 	return key[:strings.LastIndexByte(key, '/')+1]
 }
 
-// incrementVersion raises the version after a visible change, and returns the event of it.
+// incrementVersion increments the version after a visible change, and returns the product.changed event.
 func (p *Product) incrementVersion(traceparent, id string) Outgoing {
 	p.Version++
 	p.Compressed = p.CompressedKeys()
@@ -82,9 +83,10 @@ func (p *Product) changedMessage(traceparent, id string) Outgoing {
 	return Outgoing{Message: m}
 }
 
-// begin starts an attempt for the holder of the job id: it raises the fencing token and creates a prefix. nonce makes the
-// prefix unguessable and, after a restore from backup, unique. budget is how long the attempt may last. At
-// MaxUnreportedAttempts the image fails instead: givenUp is true, and there is no attempt.
+// begin starts an attempt for the holder of the job id: it increments the fencing token and creates a prefix. nonce makes
+// the prefix impossible to guess. After a restore from a backup, fencing tokens repeat, and nonce keeps the prefix
+// unique. budget is how long the attempt may last. At MaxUnreportedAttempts the image fails instead: givenUp is true, and
+// there is no attempt.
 func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget time.Duration,
 ) (a Attempt, c Change, givenUp bool, err error) {
 	img := p.image(job.ImageID)
@@ -104,7 +106,7 @@ func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget 
 	}, Change{Deletions: []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Delay: budget}}}, false, nil
 }
 
-// postpone replaces a job that has not begun by one with another id. The image is never given up here, because nothing was
+// postpone replaces a job that has not begun by one with another id. It never fails the image, because nothing was
 // attempted. UnreportedAttempts stays, because the attempts that it counts are still unreported.
 func (p *Product) postpone(job Job, f *media.Failure, id string, now time.Time,
 	delayAt func(age time.Duration) time.Duration,
@@ -126,7 +128,7 @@ func (p *Product) currentImage(a Attempt) (*Image, error) {
 	return img, nil
 }
 
-// finish publishes the attempt's objects and schedules the deletion of those they replace.
+// finish publishes the attempt's objects, and schedules the deletion of the objects that they replace.
 func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID string) (Change, error) {
 	img, err := p.currentImage(a)
 	if err != nil {
@@ -151,7 +153,7 @@ func (img *Image) finalize() {
 	img.endJob()
 }
 
-// failAttempt fails the image that the attempt holds.
+// failAttempt fails the attempt's image.
 func (p *Product) failAttempt(a Attempt, f *media.Failure, changedID string) (Change, error) {
 	img, err := p.currentImage(a)
 	if err != nil {
@@ -185,13 +187,13 @@ func deadEventID(img *Image) string {
 // requeueOptions says how an image is queued after an attempt that did not succeed.
 type requeueOptions struct {
 	policy        pipeline.Retry
-	countsAttempt bool                                                // of policy.MaxAttempts
-	delay         func(attempts int, age time.Duration) time.Duration // of the new job; age as Image.deferFor returns it
-	ids           [2]string                                           // of the product.changed event and of the new job
+	countsAttempt bool                                                // whether the attempt counts against policy.MaxAttempts
+	delay         func(attempts int, age time.Duration) time.Duration // for the new job; age is as Image.deferFor returns it
+	ids           [2]string                                           // ids of the product.changed event and the new job
 }
 
-// requeue gives the held image a new job. The image fails instead if its attempts are used up, if the same content has cost
-// a second codec, or if faults of our own have deferred it for too long. A busy host never fails it.
+// requeue gives the attempt's image a new job. The image fails instead if its attempts are used up, if the same content
+// has crashed a second codec, or if faults of our own have deferred it for too long. A busy host never fails it.
 func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now time.Time) (c Change, givenUp bool, err error) {
 	img, err := p.currentImage(a)
 	if err != nil {
@@ -226,7 +228,7 @@ func (p *Product) reprocess(img *Image, r reprocessRequest, now time.Time) Chang
 	if img.Status == Failed {
 		img.Status, img.ErrorCode, img.ErrorDetail = Pending, "", ""
 	}
-	img.FencingToken++ // confirmCommit of the attempt before must not take the new state for its own outcome
+	img.FencingToken++ // else confirmCommit of a superseded attempt would take this change for its own outcome
 	img.Attempts, img.ReprocessError = 0, ""
 	img.request(r.job, now)
 	return Change{Outbox: []Outgoing{p.incrementVersion(r.job.traceparent, r.changedID)}}
@@ -247,7 +249,7 @@ func (img *Image) scheduleDeletion(grace time.Duration) []ScheduledDeletion {
 	return nil
 }
 
-// release queues the held image under the same job id, as if the attempt had not begun. The job stays released, because
+// release queues the attempt's image under the same job id, as if the attempt had not begun. The job stays released, because
 // its record is delivered again.
 func (p *Product) release(a Attempt, now time.Time) (Change, error) {
 	img, err := p.currentImage(a)

@@ -16,12 +16,13 @@ import (
 )
 
 // Auditor compares the bucket with the rows continuously, in batches, in two independent scans. One lists the bucket and
-// schedules the deletion of objects that no row refers to. The other reads the ready images and requests those with missing
-// objects again.
+// schedules the deletion of objects that no row refers to. The other reads the ready images, and reprocesses those with
+// missing objects.
 //
-// It deletes nothing itself. A scan stops, and reports why, when the bucket has the owner mark of another installation or
-// none, or when more objects are orphaned or missing than [AuditorConfig] tolerates: then the database or the bucket is
-// probably the wrong one. Each later scan checks again, and continues when the reason no longer applies.
+// It deletes nothing itself. A scan stops, and reports why, if the bucket has no owner mark or that of another
+// installation, or if more objects are orphaned or missing than [AuditorConfig] tolerates: the process is then probably
+// connected to the wrong database or bucket. Each later batch repeats the check, and the scan continues when the reason
+// no longer applies.
 //
 // Several may run: each scan belongs to one process at a time, and its position is stored in the database.
 type Auditor struct {
@@ -36,7 +37,7 @@ type AuditorDeps struct {
 	References  References
 	Bucket      BucketReader
 	Catalog     ImageReprocessor
-	Now         func() time.Time // for the age of objects only
+	Now         func() time.Time // used only for the age of objects
 	Log         *zap.Logger
 }
 
@@ -45,7 +46,7 @@ func NewAuditor(deps AuditorDeps, cfg AuditorConfig, reg prometheus.Registerer) 
 	return &Auditor{AuditorDeps: deps, cfg: cfg, metrics: newAuditMetrics(reg)}
 }
 
-// Run runs both scans until ctx ends, or only waits for that if the auditor is disabled. It returns nil.
+// Run runs both scans until ctx ends. If the auditor is disabled, it only waits for the end of ctx. It returns nil.
 func (a *Auditor) Run(ctx context.Context) error {
 	if !a.cfg.Enabled {
 		<-ctx.Done()
@@ -65,10 +66,10 @@ func (a *Auditor) Run(ctx context.Context) error {
 // scan reads the bucket or the rows from the beginning to the end, in batches.
 type scan struct {
 	name  string
-	batch func(ctx context.Context, cursor string) (next string, err error) // next is "" at the end
+	batch func(ctx context.Context, cursor string) (next string, err error) // next is "" after the last batch
 }
 
-// haltError is the reason why a scan stops.
+// haltError is the error of a batch that must stop its scan, with the reason.
 type haltError struct{ reason, detail string }
 
 func (e *haltError) Error() string { return e.reason + ": " + e.detail }
@@ -81,13 +82,13 @@ const (
 	tooManyMissing = "too_many_missing"
 )
 
-// next reads the scan's next batch, if one is due and no other process has it.
+// next checks the scan's next batch, if it is due and no other process has acquired the scan.
 func (a *Auditor) next(ctx context.Context, s scan) error {
 	cursor, acquired, err := a.Checkpoints.Acquire(ctx, s.name, a.cfg.Interval)
 	if err != nil {
 		return fmt.Errorf("acquire scan: %w", err)
 	}
-	a.metrics.stopped.DeletePartialMatch(prometheus.Labels{"scan": s.name}) // the process that scans sets its own
+	a.metrics.stopped.DeletePartialMatch(prometheus.Labels{"scan": s.name}) // only the process that has the scan sets it
 	if !acquired {
 		return nil
 	}
@@ -110,7 +111,8 @@ func (a *Auditor) next(ctx context.Context, s scan) error {
 	return nil
 }
 
-// checkOwner returns nil if the owner mark of the bucket names this installation, and else a *haltError.
+// checkOwner returns nil if the owner mark of the bucket names this installation, a *haltError if it does not, or the
+// error of a read.
 func (a *Auditor) checkOwner(ctx context.Context) error {
 	id, _, err := a.Checkpoints.Installation(ctx)
 	if err != nil {
@@ -132,8 +134,8 @@ func (a *Auditor) checkOwner(ctx context.Context) error {
 // imagesPrefix is the prefix of the objects of all images.
 const imagesPrefix = "products/"
 
-// scanObjects checks one batch of objects. It lists the bucket before it reads the rows: a row refers to the objects of an
-// attempt before they are stored, so a stored object without a reference never gets one.
+// scanObjects checks one batch of objects. It lists the bucket before it reads the rows. A row refers to the objects of
+// an attempt before the first of them is stored, so an object that is listed and then has no reference never gets one.
 func (a *Auditor) scanObjects(ctx context.Context, after string) (next string, err error) {
 	if err := a.checkOwner(ctx); err != nil {
 		return "", err
@@ -193,11 +195,11 @@ func (a *Auditor) scheduleOrphans(ctx context.Context, attempts []attempt) error
 	return nil
 }
 
-// attempt is one attempt at an image, as a listing shows it.
+// attempt is the part of a listing that one attempt has stored.
 type attempt struct {
 	prefix string
 	image  catalog.ImageID
-	newest time.Time // of its objects
+	newest time.Time // when the newest of its objects was stored
 }
 
 // byAttempt groups objects, which are in the order of their keys, and returns the keys that no attempt wrote.
@@ -218,8 +220,8 @@ func byAttempt(objects []Object) (attempts []attempt, unrecognized []string) {
 	return attempts, unrecognized
 }
 
-// dropPartialAttempt removes the objects of the last attempt from a batch that others follow: the next batch may have the
-// rest of it. An attempt that fills the whole batch is kept.
+// dropPartialAttempt removes the objects of the last attempt from a batch that is not the last one, because the next
+// batch may contain the rest of that attempt. An attempt that fills the whole batch is kept.
 func dropPartialAttempt(objects []Object) []Object {
 	prefix, _, ok := catalog.PrefixOf(objects[len(objects)-1].Key)
 	if !ok {

@@ -18,14 +18,14 @@ import (
 
 const (
 	checkConcurrency = 8    // images checked at a time
-	maxObjects       = 1000 // objects of one attempt that are compared: far above what a pipeline can render
+	maxObjects       = 1000 // maximum of objects of one attempt that are compared; a pipeline renders far fewer
 )
 
-// Checked is the result of one check of rows.
+// Checked is the result of one batch of checked images.
 type Checked struct {
-	Images  int             // checked
-	Missing int             // requested again, because objects are missing
-	Next    catalog.ImageID // the last image checked: the next check continues after it; 0 if no image is left
+	Images  int             // images that were checked
+	Missing int             // images that were requested again, because objects are missing
+	Next    catalog.ImageID // the last image that was checked, where the next call continues; 0 if no image is left
 }
 
 // scanRows checks one batch of images.
@@ -50,9 +50,10 @@ func (a *Auditor) scanRows(ctx context.Context, cursor string) (next string, err
 	return strconv.FormatInt(int64(checked.Next), 10), nil
 }
 
-// CheckRows checks up to limit ready and idle images with ids above after. It requests those again, due after delay, that
-// have a missing object or one of another size; it does not stop at [AuditorConfig].ToleratedShare. It returns an error if
-// the database or the bucket is unavailable, or if the owner mark does not name this installation. It may be repeated.
+// CheckRows checks up to limit ready and idle images with ids above after. If an object of an image is missing or has
+// another size, it requests the image again, due after delay. It does not stop at [AuditorConfig].ToleratedShare. It
+// returns an error if the database or the bucket is unavailable, or if the owner mark does not name this installation. It
+// may be repeated.
 func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit int, delay time.Duration) (Checked, error) {
 	found, checked, err := a.find(ctx, after, limit)
 	if err != nil {
@@ -88,7 +89,8 @@ type incomplete struct {
 	key string
 }
 
-// newlyMissing returns the images whose last request did not fail. The others are known, and may stay incomplete.
+// newlyMissing returns the images whose last request did not fail. The others are known already, and stay incomplete if
+// their source no longer exists.
 func newlyMissing(images []incomplete) []incomplete {
 	return slices.DeleteFunc(slices.Clone(images), func(p incomplete) bool { return p.ReprocessError != "" })
 }
@@ -116,8 +118,9 @@ func (a *Auditor) check(ctx context.Context, images []Published) ([]incomplete, 
 	return found, nil
 }
 
-// checkImage returns the key of a missing object, or "". If one is missing, it reads the row again and repeats the check: an
-// image that was reprocessed after the first read has other objects, and the old ones are deleted.
+// checkImage returns the key of a missing object, or "". If one is missing, it reads the row again and repeats the check,
+// because the image may have been reprocessed after the first read: it then has other objects, and the old ones are
+// deleted.
 func (a *Auditor) checkImage(ctx context.Context, p Published) (string, error) {
 	key, err := a.missing(ctx, p)
 	if err != nil {
@@ -132,7 +135,7 @@ func (a *Auditor) checkImage(ctx context.Context, p Published) (string, error) {
 		return "", fmt.Errorf("read image %d again: %w", p.ImageID, err)
 	}
 	if len(current) == 0 || current[0].ImageRef != p.ImageRef || current[0].FencingToken != p.FencingToken {
-		return "", nil // deleted or in work: a later scan checks it
+		return "", nil // deleted, queued or processing: a later scan checks it
 	}
 	return a.missing(ctx, current[0])
 }

@@ -30,8 +30,8 @@ type fakeInstallation struct {
 	mu           sync.Mutex
 	objects      map[string]maintenance.Object
 	owner        string
-	bucketErr    error // of every bucket method
-	rowsErr      error // of every method on rows
+	bucketErr    error // the error of every bucket method
+	rowsErr      error // the error of every method on rows
 	due          map[string]time.Time
 	cursors      map[string]string
 	deletions    map[string]time.Duration
@@ -40,7 +40,7 @@ type fakeInstallation struct {
 	requested    []catalog.ImageID
 	ifOld        []catalog.ImageID // requested only if their last request is older than MinAge
 	delays       []time.Duration
-	reprocessErr error // of ReprocessIf
+	reprocessErr error // the error of ReprocessIf
 	onPage       func(prefix string)
 	log          []string
 }
@@ -176,7 +176,8 @@ func (f *fakeInstallation) publish(image catalog.ImageID) {
 
 func auditorConfig() maintenance.AuditorConfig {
 	return maintenance.AuditorConfig{
-		Enabled: true, Interval: time.Minute, Pause: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour, Grace: 10 * time.Minute,
+		Enabled: true, Interval: time.Minute, Pause: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour,
+		Grace:          10 * time.Minute,
 		ToleratedShare: 0.01, ToleratedCount: 2,
 	}
 }
@@ -305,7 +306,7 @@ func testAuditorObjectsOneOfSeveralAuditorsScansAtATime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeInstallation()
-		f.owner = "" // so that no cursor is saved, and every scan is the first
+		f.owner = "" // then no cursor is saved, and every batch is the first
 		var all sync.WaitGroup
 		regs := make([]auditor, 3)
 		for i := range regs {
@@ -399,7 +400,7 @@ func testAuditorStopsTooManyMissingObjectsStopIt(t *testing.T) {
 		}
 		object := f.objects["products/1/1/1-a/full.jpg"]
 		clear(f.objects)
-		for i := range catalog.ImageID(3) { // their last request failed: they do not count
+		for i := range catalog.ImageID(3) { // they do not count, because their last request failed
 			f.publish(i + 5)
 			f.published[i+4].ReprocessError = media.HTTPStatus
 			delete(f.objects, fmt.Sprintf("products/1/%d/1-a/full.jpg", i+5))

@@ -12,8 +12,9 @@ import (
 )
 
 // GarbageCollector deletes the objects of scheduled deletions that are due: objects of attempts that did not finish, and
-// objects that were replaced. It marks a deletion as started before it deletes an object, so that no attempt can cancel it
-// any more. It deletes a second time after [GCConfig].SecondPassAfter, for a late upload.
+// objects that were replaced. It marks a deletion as started before it deletes an object, so that no attempt can cancel
+// it any more. It deletes a second time after [GCConfig].SecondPassAfter, because an upload may have been in progress
+// during the first pass.
 type GarbageCollector struct {
 	periodicTask
 	deletions Deletions
@@ -29,7 +30,8 @@ func NewGarbageCollector(deletions Deletions, objects Objects, cfg GCConfig, reg
 		deletions: deletions, objects: objects, cfg: cfg,
 		deleted: counter(reg, "vitrine_maintenance_gc_prefixes_deleted_total", "Deleted prefixes, each counted twice."),
 	}
-	g.periodicTask = periodicTask{cfg.Interval, log, counter(reg, "vitrine_maintenance_gc_errors_total", "Scans that failed."), g.scan}
+	failed := counter(reg, "vitrine_maintenance_gc_errors_total", "Scans that failed.")
+	g.periodicTask = periodicTask{cfg.Interval, log, failed, g.scan}
 	return g
 }
 

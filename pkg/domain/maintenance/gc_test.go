@@ -20,15 +20,16 @@ import (
 // fakeRows are the rows and objects of the rescuer, the cleaner and the garbage collector.
 type fakeRows struct {
 	mu          sync.Mutex
-	overdue     []maintenance.ImageRef
+	overdue     []maintenance.ReleasedJob
 	republished []maintenance.ImageRef
+	passed      func(catalog.ProductID) time.Time // nil: everything
+	asked       int                               // calls of Passed
 	products    int
-	keys        int
-	keysAfter   time.Duration // the minimum age in the last PurgeKeys
+	rotation    maintenance.KeyRotation // the result of RotateKeys
 	deletions   map[string]*deletion
 	objects     map[string]bool
-	err         error // of every method but DeletePrefix and Republish
-	deleteErr   error // of DeletePrefix, except for b/
+	err         error // the error of every method but DeletePrefix and Republish
+	deleteErr   error // the error of DeletePrefix, except for b/
 	scans       int
 }
 
@@ -38,11 +39,28 @@ type deletion struct {
 	started bool
 }
 
-func (f *fakeRows) OverdueImages(_ context.Context, limit int, _ time.Duration) ([]maintenance.ImageRef, error) {
+func (f *fakeRows) OverdueJobs(_ context.Context, after maintenance.ReleasedJob, limit int, _ time.Duration,
+) ([]maintenance.ReleasedJob, time.Time, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.scans++
-	return slices.Clone(f.overdue[:min(limit, len(f.overdue))]), f.err
+	var found []maintenance.ReleasedJob
+	for _, job := range f.overdue {
+		if job.ImageID > after.ImageID && len(found) < limit {
+			found = append(found, job)
+		}
+	}
+	return found, time.Now(), f.err
+}
+
+func (f *fakeRows) Passed(_ context.Context, now time.Time) (func(catalog.ProductID) time.Time, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	if f.passed != nil {
+		return f.passed, nil
+	}
+	return func(catalog.ProductID) time.Time { return now }, nil
 }
 
 func (f *fakeRows) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (int, error) {
@@ -53,18 +71,18 @@ func (f *fakeRows) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (
 	return n, f.err
 }
 
-func (f *fakeRows) PurgeKeys(_ context.Context, limit int, after time.Duration) (int, error) {
+func (f *fakeRows) RotateKeys(context.Context) (maintenance.KeyRotation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := min(limit, f.keys)
-	f.keys, f.keysAfter = f.keys-n, after
-	return n, f.err
+	f.scans++
+	return f.rotation, f.err
 }
 
-func (f *fakeRows) Republish(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
+func (f *fakeRows) Republish(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Time, _ time.Duration,
+) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.overdue = slices.DeleteFunc(f.overdue, func(o maintenance.ImageRef) bool { return o.ImageID == image })
+	f.overdue = slices.DeleteFunc(f.overdue, func(o maintenance.ReleasedJob) bool { return o.ImageID == image })
 	switch image {
 	case 404:
 		return catalog.ErrDone
@@ -125,7 +143,7 @@ func rescuerConfig() maintenance.RescuerConfig {
 
 func cleanerConfig() maintenance.CleanerConfig {
 	return maintenance.CleanerConfig{
-		Interval: time.Minute, Batch: 3, ProductsAfter: time.Hour, KeysAfter: 24 * time.Hour,
+		Interval: time.Minute, Batch: 3, ProductsAfter: time.Hour, KeysInterval: 10 * time.Minute,
 	}
 }
 

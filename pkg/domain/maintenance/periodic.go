@@ -10,7 +10,7 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 )
 
-// periodicTask runs a scan in each interval.
+// periodicTask runs a scan regularly.
 type periodicTask struct {
 	interval time.Duration
 	log      *zap.Logger
@@ -22,14 +22,19 @@ type periodicTask struct {
 // returns nil.
 func (t periodicTask) Run(ctx context.Context) error {
 	for pause := t.interval; backoff.Sleep(ctx, pause); {
-		more, err := t.scan(ctx)
-		if err != nil && ctx.Err() == nil {
-			t.errors.Inc()
-			t.log.Warn("scan failed", zap.Error(err))
-		}
-		if pause = t.interval; more && err == nil {
+		if pause = t.interval; t.once(ctx) {
 			pause = 0
 		}
 	}
 	return nil
+}
+
+// once runs one scan, and counts and logs its error. more reports that the next scan starts without a pause.
+func (t periodicTask) once(ctx context.Context) (more bool) {
+	more, err := t.scan(ctx)
+	if err != nil && ctx.Err() == nil {
+		t.errors.Inc()
+		t.log.Warn("scan failed", zap.Error(err))
+	}
+	return more && err == nil
 }

@@ -55,11 +55,22 @@ type Republisher interface {
 
 // Purger removes rows that are no longer needed.
 type Purger interface {
-	// PurgeDeleted removes up to limit products that were deleted more than after ago, with the rows of their images, and
-	// returns how many products.
+	// PurgeDeleted removes up to limit products that were deleted more than after ago, with the rows of their images. It
+	// returns the number of products.
 	PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error)
-	// PurgeKeys removes up to limit idempotency keys that were used more than after ago, and returns how many.
-	PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error)
+}
+
+// KeyPartitions are the partitions of the idempotency keys, one for each day.
+type KeyPartitions interface {
+	// RotateKeys creates the partitions of the next days, and drops those whose keys are all older than 24 hours. It does
+	// nothing while another process does it.
+	RotateKeys(ctx context.Context) (KeyRotation, error)
+}
+
+// KeyRotation is the result of a rotation. It is set as far as possible if the rotation fails.
+type KeyRotation struct {
+	DaysAhead int // days after today that have a partition, without a gap; -1: today has none, so keys cannot be stored
+	Dropped   int // partitions
 }
 
 // ImageFinder finds images by their state.
@@ -79,8 +90,8 @@ type ImageReprocessor interface {
 
 // BucketReader is the object store as the auditor uses it.
 type BucketReader interface {
-	// Page returns up to limit objects below prefix whose keys are greater than after, in the byte order of keys. more reports
-	// that there are others.
+	// Page returns up to limit objects below prefix whose keys are greater than after, in the byte order of keys. more
+	// reports whether there are others.
 	Page(ctx context.Context, prefix, after string, limit int) (found []Object, more bool, err error)
 	// Owner returns the installation id in the owner mark of the bucket, or "" if it has no mark.
 	Owner(ctx context.Context) (string, error)
@@ -96,9 +107,10 @@ type Object struct {
 // Checkpoints assign each scan to one process at a time, and store its position.
 type Checkpoints interface {
 	// Acquire acquires the scan of that name if it is due, and makes it due again after interval. A scan that was never
-	// acquired is due. acquired is false if the scan is not due or another process has it; else cursor is the last one saved.
+	// acquired is due. acquired is false if the scan is not due or another process has it. If acquired is true, cursor is
+	// the last one saved.
 	Acquire(ctx context.Context, name string, interval time.Duration) (cursor string, acquired bool, err error)
-	// SaveCursor saves the position of the scan, which is due again after wait.
+	// SaveCursor saves the position of the scan and makes the scan due again after wait.
 	SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error
 	// Installation returns the id of this installation, and its epoch: how often its database was restored.
 	Installation(ctx context.Context) (id string, epoch int64, err error)
@@ -106,10 +118,12 @@ type Checkpoints interface {
 
 // References are the rows that refer to objects.
 type References interface {
-	// Unreferenced returns the prefixes that no row refers to: no image of a product that is not deleted publishes them or is
-	// in work with them, and they are not scheduled for deletion. It reads one snapshot.
+	// Unreferenced returns those of the prefixes that no row refers to. An image refers to the prefix of its published
+	// objects and to that of its running attempt, unless its product is deleted; a scheduled deletion refers to its
+	// prefix. It reads one snapshot.
 	Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error)
-	// ScheduleOrphans schedules the deletion of the prefixes that are still unreferenced, and returns how many.
+	// ScheduleOrphans schedules the deletion of those of the prefixes that are still unreferenced. It returns their
+	// number.
 	ScheduleOrphans(ctx context.Context, prefixes []catalog.ScheduledDeletion) (int, error)
 	// Published returns up to limit ready and idle images, of products that are not deleted, with ids above after, in the
 	// order of their ids.

@@ -23,15 +23,15 @@ const (
 )
 
 // Reprocessor requests many images again, at a limited rate, so that live traffic goes first: the requests become due one
-// after the other, and those of a call after those of earlier calls. It has no other state. A caller that needs more images
-// than one call allows calls it again with the last Next. Images in work are skipped.
+// after the other, and those of a call after those of earlier calls. It has no other state. A caller that needs more
+// images than one call allows calls it again with the last Next. Queued and processing images are skipped.
 type Reprocessor struct {
 	images    ImageFinder
 	catalog   ImageReprocessor
-	spacing   time.Duration // between two requests
+	spacing   time.Duration // time between two requests
 	now       func() time.Time
-	calls     *semaphore.Weighted // one call at a time
-	nextDue   time.Time           // when the next request may be due; owned by the running call
+	calls     *semaphore.Weighted // lets one call run at a time
+	nextDue   time.Time           // earliest time at which the next request may be due; owned by the running call
 	requested prometheus.Counter
 	log       *zap.Logger
 }
@@ -48,11 +48,11 @@ func NewReprocessor(images ImageFinder, requester ImageReprocessor, cfg Reproces
 	return r
 }
 
-// Reprocess requests up to limit images that match the filter again, with ids above after, in the order of their ids. A
-// limit of 0 means 1000; the maximum is 10000, above which the error is fault.Invalid. It may stop before limit: only a Next
-// of 0 means that no match is left. If ctx ends or the database fails after the first request, it returns the result so far
-// without an error, and the caller continues at Next. The error is fault.TooMany while the requests of earlier calls become
-// due over more than an hour.
+// Reprocess requests images again: up to limit images that match the filter and have ids above after, in the order of
+// their ids. A limit of 0 means 1000; a limit above 10000 is fault.Invalid. It may stop before limit: only a Next of 0
+// means that no match is left. If ctx ends or the database fails after the first request, it returns the result so far
+// without an error, and the caller continues at Next. It returns fault.TooMany if the last request of earlier calls is
+// due more than an hour from now.
 func (r *Reprocessor) Reprocess(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
 ) (catalog.BulkResult, error) {
 	if limit == 0 {

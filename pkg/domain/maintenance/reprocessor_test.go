@@ -22,7 +22,7 @@ import (
 // fakeImages are images that can be requested again.
 type fakeImages struct {
 	images    []catalog.ImageID
-	scanEnd   catalog.ImageID // where a scan ends that finds less than the limit; 0: at the end
+	scanEnd   catalog.ImageID // the next that SelectImages returns if it finds fewer images than limit
 	filter    catalog.Filter
 	requested []catalog.ImageID
 	due       []time.Duration // since start

@@ -33,7 +33,8 @@ func NewRescuer(jobs OverdueJobs, progress Progress, republisher Republisher, cf
 		jobs: jobs, progress: progress, catalog: republisher, cfg: cfg,
 		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Overdue jobs that were published again."),
 	}
-	r.periodicTask = periodicTask{cfg.Interval, log, counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed."), r.scan}
+	failed := counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed.")
+	r.periodicTask = periodicTask{cfg.Interval, log, failed, r.scan}
 	return r
 }
 

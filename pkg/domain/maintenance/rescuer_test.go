@@ -14,6 +14,13 @@ import (
 	"vitrine.io/pkg/test/catalogtest"
 )
 
+// released returns a job that was released at the start of Unix time.
+func released(product catalog.ProductID, image catalog.ImageID) maintenance.ReleasedJob {
+	return maintenance.ReleasedJob{
+		ImageRef: maintenance.ImageRef{ProductID: product, ImageID: image}, ReleasedAt: time.Unix(0, 0),
+	}
+}
+
 func TestRescuer(t *testing.T) {
 	t.Parallel()
 
@@ -22,13 +29,36 @@ func TestRescuer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fakeRows{}
 			for i := range 10 {
-				f.overdue = append(f.overdue, maintenance.ImageRef{ProductID: 1, ImageID: catalog.ImageID(i + 1)})
+				f.overdue = append(f.overdue, released(1, catalog.ImageID(i+1)))
 			}
-			f.overdue[4].ImageID = 404
-			r := maintenance.NewRescuer(f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
+			f.overdue[9].ImageID = 404
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, time.Minute+time.Second, r.Run) // one interval
 			if len(f.republished) != 9 {
 				t.Errorf("published %d jobs, want 9", len(f.republished))
+			}
+		})
+	})
+
+	t.Run("jobs_that_wait_in_kafka_are_left_alone", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeRows{passed: func(id catalog.ProductID) time.Time { // the partition of product 2 is read
+				return time.Unix(0, 0).Add(time.Duration(id-1) * time.Second)
+			}}
+			for i := range catalog.ImageID(10) { // more than two batches
+				f.overdue = append(f.overdue, released(1, i+1))
+			}
+			f.overdue = append(f.overdue, released(2, 11))
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
+			during(t, time.Minute+time.Second, r.Run)
+			if len(f.republished) != 1 || f.republished[0].ImageID != 11 {
+				t.Errorf("published %v, want image 11 only", f.republished)
+			}
+			f.overdue, f.asked = nil, 0
+			during(t, time.Minute+time.Second, r.Run)
+			if f.asked != 0 {
+				t.Error("the progress was read, and no job is overdue")
 			}
 		})
 	})
@@ -37,11 +67,11 @@ func TestRescuer(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
-			f := &fakeRows{overdue: []maintenance.ImageRef{{ProductID: 1, ImageID: 500}, {ProductID: 1, ImageID: 2}}}
-			r := maintenance.NewRescuer(f, f, rescuerConfig(), reg, zap.NewNop())
+			f := &fakeRows{overdue: []maintenance.ReleasedJob{released(1, 500), released(1, 502)}}
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, r.Run) // one scan
 			if len(f.republished) != 1 {
-				t.Errorf("published %v, want image 2", f.republished)
+				t.Errorf("published %v, want image 502", f.republished)
 			}
 			f.err = errors.New("down")
 			during(t, 150*time.Second, r.Run)
@@ -58,13 +88,13 @@ func TestCleaner(t *testing.T) {
 	t.Run("removes_full_batches_without_a_pause_and_counts_them", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			f, reg := &fakeRows{products: 7, keys: 8}, prometheus.NewRegistry()
+			f, reg := &fakeRows{products: 7}, prometheus.NewRegistry()
 			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, c.Run)
-			if f.products != 0 || f.keys != 0 || f.keysAfter != 24*time.Hour {
-				t.Errorf("left %d products and %d keys older than %s, want none older than a day", f.products, f.keys, f.keysAfter)
+			if f.products != 0 {
+				t.Errorf("left %d products, want none", f.products)
 			}
-			for name, want := range map[string]float64{"products_purged_total": 7, "keys_purged_total": 8, "errors_total": 0} {
+			for name, want := range map[string]float64{"products_purged_total": 7, "errors_total": 0} {
 				if got := catalogtest.Metric(t, reg, "vitrine_maintenance_cleaner_"+name); got != want {
 					t.Errorf("%s: got %v, want %v", name, got, want)
 				}
@@ -76,7 +106,7 @@ func TestCleaner(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			f, reg := &fakeRows{err: errors.New("down")}, prometheus.NewRegistry()
-			r := maintenance.NewRescuer(f, f, rescuerConfig(), reg, zap.NewNop())
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), reg, zap.NewNop())
 			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, 2*time.Minute+time.Second, r.Run)
 			during(t, time.Minute+time.Second, c.Run)
@@ -85,5 +115,28 @@ func TestCleaner(t *testing.T) {
 				t.Errorf("counted %v errors of the cleaner and %v of the rescuer, want one and two", n, rescuer)
 			}
 		})
+	})
+}
+
+func TestKeyRotator(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, reg := &fakeRows{rotation: maintenance.KeyRotation{DaysAhead: 7, Dropped: 2}}, prometheus.NewRegistry()
+		r := maintenance.NewKeyRotator(f, cleanerConfig(), reg, zap.NewNop())
+		want := func(ahead, dropped, errors float64) {
+			t.Helper()
+			for name, want := range map[string]float64{
+				"partitions_ahead_days": ahead, "partitions_dropped_total": dropped, "rotation_errors_total": errors,
+			} {
+				if got := catalogtest.Metric(t, reg, "vitrine_maintenance_key_"+name); got != want {
+					t.Errorf("%s: got %v, want %v", name, got, want)
+				}
+			}
+		}
+		during(t, time.Second, r.Run) // the first rotation is at once
+		want(7, 2, 0)
+		f.rotation, f.err = maintenance.KeyRotation{Dropped: 1}, errors.New("down")
+		during(t, 10*time.Minute+time.Second, r.Run) // a failed rotation says nothing about the days ahead
+		want(7, 4, 2)
 	})
 }

@@ -12,8 +12,9 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// publishBatch reports whether it claimed a full batch. An error means that a server is down and that the relay
-// has to wait. The batch does not end with ctx, because messages that are published but not deleted are published again.
+// publishBatch runs one batch and reports whether it was full. An error means that a server is down and that the relay
+// has to wait. The end of ctx does not interrupt a batch, because messages that are published but not deleted are
+// published a second time.
 func (r *Relay) publishBatch(ctx context.Context) (full bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
 	defer cancel()

@@ -9,17 +9,18 @@ import (
 
 // Outbox holds committed messages that Kafka has not acknowledged yet.
 type Outbox interface {
-	// Drain claims up to limit due rows, oldest first, that no other process has claimed. It passes them to publish, which
-	// returns one error for each message, and deletes the rows whose error is nil, all in one transaction of at most five
-	// seconds. Drain returns after publish.
+	// PublishBatch claims up to limit due rows that no other process has claimed, oldest first. It passes their messages
+	// to publish, which returns one error for each message, and deletes the rows whose error is nil. All of this is one
+	// transaction of at most five seconds. PublishBatch does not return before publish has returned.
 	//
-	// A row with an error is due again after a backoff; after maxTries tries it is parked. An error of kind fault.Unavailable
-	// counts no try, because it is about Kafka and not about the row: else an outage would park the whole outbox. If the batch
-	// published no message, such a row does not change. If it published one, only the partition of the row is unavailable, and
-	// the row is due again about five seconds later, so that rows that cannot be sent do not block others.
+	// A row whose error is not fault.Unavailable was refused by Kafka. It is due again after a backoff, and is parked
+	// after a configured number of tries. fault.Unavailable counts no try, because otherwise an outage of Kafka would
+	// park the whole outbox. If every row of the batch is unavailable, the rows do not change. If Kafka accepted at least
+	// one row, only some partitions are unavailable; the unavailable rows are due again about five seconds later, so that
+	// they do not block the others.
 	PublishBatch(ctx context.Context, limit int, publish func(context.Context, []event.Message) []error) (BatchResult, error)
 
-	// Depth counts the rows of the outbox.
+	// Depth counts the rows of the outbox, each kind up to a bound that the implementation sets.
 	Depth(ctx context.Context) (Depth, error)
 }
 
@@ -27,11 +28,11 @@ type Outbox interface {
 type BatchResult struct {
 	Claimed   int
 	Published int
-	Refused   int // each counts one try; rows not sent because Kafka is unavailable are not included
-	Parked    int // of Refused: rows that are not tried again until an operator decides
+	Refused   int // rows with any other error than fault.Unavailable; each counts one try
+	Parked    int // rows of Refused that reached the maximum of tries; an operator decides about them
 }
 
-// Depth counts the rows of the outbox.
+// Depth counts the rows of the outbox. Each count may be a lower bound.
 type Depth struct {
 	Due     int64         // rows that could be published now
 	Delayed int64         // rows that are not due yet

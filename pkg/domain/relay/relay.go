@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	firstBackoff = 100 * time.Millisecond // doubles
+	firstBackoff = 100 * time.Millisecond // doubles with each failed batch
 	maxBackoff   = 5 * time.Second
 
 	// roundTimeout is above the outbox's own limit of five seconds, and applies only if the database does not enforce that.
@@ -45,8 +45,8 @@ func New(outbox Outbox, publisher Publisher, config Config, reg prometheus.Regis
 	}
 }
 
-// newLimiter returns the limit of messages a second. The burst is at least a batch, because a full batch waits for a whole
-// batch, and rate.Limiter returns an error for more than its burst.
+// newLimiter returns the limit of messages a second. The burst is at least the size of a batch, because the relay waits
+// for a whole batch at once, and rate.Limiter returns an error for a number above its burst.
 func newLimiter(c Config) *rate.Limiter {
 	if c.Rate == 0 {
 		return rate.NewLimiter(rate.Inf, 0)

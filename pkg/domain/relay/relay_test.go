@@ -26,18 +26,18 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// outbox is an Outbox in memory, for one batch at a time. It follows the rules of the real one: acknowledged messages go,
-// refused messages are parked, and messages that meet an outage stay.
+// outbox is an Outbox in memory, for one batch at a time. It follows the rules of the real one: acknowledged messages are
+// removed, refused messages are parked, and messages that fail because of an outage stay.
 type outbox struct {
 	mu       sync.Mutex
 	due      []event.Message
 	added    int
 	refused  int
-	fail     error              // of Drain
-	depth    func() relay.Depth // nil: from due
+	fail     error              // the error of PublishBatch
+	depth    func() relay.Depth // nil: depth is computed from due
 	depthErr error
 
-	rate    int // of the relay
+	rate    int // rate of the relay
 	batches []time.Time
 	inside  func() // called in each batch after the claim
 }
@@ -569,10 +569,10 @@ func TestDepth(t *testing.T) {
 		r := start(t, box, &publisher{})
 		synctest.Wait()
 		want := `
-# HELP vitrine_relay_outbox_due Messages that could be published now.
+# HELP vitrine_relay_outbox_due Messages that could be published now; counted up to 10000.
 # TYPE vitrine_relay_outbox_due gauge
 vitrine_relay_outbox_due 4
-# HELP vitrine_relay_outbox_delayed Messages that are not due yet.
+# HELP vitrine_relay_outbox_delayed Messages that are not due yet; counted up to 10000.
 # TYPE vitrine_relay_outbox_delayed gauge
 vitrine_relay_outbox_delayed 3
 # HELP vitrine_relay_outbox_parked Messages that Kafka refused too often; an operator has to decide.

@@ -23,11 +23,12 @@ const (
 
 // Breakers are circuit breakers, one for each dependency. They stop the intake of jobs while a dependency is down, so
 // that sources are not downloaded for attempts that must fail. A breaker opens when one probe fails, or after
-// [BreakerConfig].Faults consecutive faults of the dependency in attempts: a store may answer probes and refuse writes.
+// [BreakerConfig].Faults consecutive faults of the dependency in attempts, because a store may answer probes and refuse
+// writes. A fault is an operation that fails because the dependency is unavailable.
 //
-// While a breaker is open the worker accepts no job. Running attempts continue; the fault costs them no attempt. A
-// successful probe makes the breaker half open, and the worker accepts jobs. The next fault opens it again, each time
-// for twice as long; the next success closes it.
+// While a breaker is open the worker accepts no job. Running attempts continue; if they fail because of the dependency,
+// they are deferred and do not count. A successful probe makes the breaker half open, and the worker accepts jobs. The
+// next fault opens it again, each time for twice as long; the next success closes it.
 type Breakers struct {
 	cfg     BreakerConfig
 	all     map[string]*breaker
@@ -43,7 +44,7 @@ type Probe struct {
 	Check      func(ctx context.Context) error
 }
 
-// Pauser stops and starts the intake of requests; kafka.Consumer implements it.
+// Pauser stops and starts the intake of jobs; kafka.Consumer implements it.
 type Pauser interface {
 	Pause()
 	Resume()
@@ -113,8 +114,8 @@ func (b *Breakers) probeLoop(ctx context.Context, br *breaker) {
 	}
 }
 
-// Report records the result of an operation on a dependency: nil, or its fault. Without a breaker for the dependency it does
-// nothing.
+// Report records the result of an operation on a dependency: nil for a success, or the error of a fault. If the
+// dependency has no breaker, Report does nothing.
 func (b *Breakers) Report(dependency string, err error) {
 	if br := b.all[dependency]; br != nil {
 		if to, changed := br.recordWork(err, time.Now()); changed {
@@ -123,8 +124,9 @@ func (b *Breakers) Report(dependency string, err error) {
 	}
 }
 
-// observe reports the result of an operation. A classified error other than Unavailable is an answer of the dependency, and
-// so a success. A cancelled context and an unclassified error, a defect, say nothing about the dependency.
+// observe reports the result of an operation. An error with another kind than Unavailable is an answer of the dependency,
+// so it counts as a success. The end of a cancelled context and an error without a kind are not reported, because they
+// say nothing about the dependency.
 func (b *Breakers) observe(dependency string, err error) {
 	switch {
 	case err == nil, fault.From(err) != nil && !fault.Is(err, fault.Unavailable):
@@ -163,7 +165,7 @@ func (b *Breakers) onChange(br *breaker, to breakerState, err error) {
 	}
 	select {
 	case b.changed <- struct{}{}:
-	default: // a token is there already
+	default: // Run has not taken the previous token yet
 	}
 }
 
@@ -191,7 +193,7 @@ type breaker struct {
 
 	mu     sync.Mutex
 	state  breakerState
-	faults int           // consecutive faults of operations
+	faults int           // consecutive operations that were faults
 	until  time.Time     // an open breaker stays open until this time, even if probes succeed
 	pause  time.Duration // how long the next operation that opens the breaker keeps it open
 }
@@ -216,8 +218,8 @@ func (b *breaker) recordProbe(err error, now time.Time) (to breakerState, change
 	return b.state, b.state != before
 }
 
-// recordWork records the result of an operation, and returns as recordProbe does. It ignores operations that end while the
-// breaker is open, because they started before it opened.
+// recordWork records the result of an operation, and returns the state and whether it has changed. It ignores operations
+// that end while the breaker is open, because they started before it opened.
 func (b *breaker) recordWork(err error, now time.Time) (to breakerState, changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -218,7 +218,7 @@ func testBreakersConsecutiveFaultsOpenForLongerEachTime(t *testing.T) {
 		c.Report(worker.DependencyS3, nil) // not consecutive
 		fail(2)
 		deps.wantCalls(t)
-		fail(3)                   // the first opens it, the others are of attempts that were running
+		fail(3)                   // the first opens it; the others come from attempts that were running
 		advance(4 * time.Second)  // at 4 s the pause of 2 s is over and a probe succeeds
 		fail(1)                   // half open: the first fault opens it
 		advance(5 * time.Second)  // the pause is 4 s now: until 9 s, and the next probe is at 10 s
@@ -297,7 +297,8 @@ func TestBreakersObserve(t *testing.T) {
 			cfg := breakerConfig()
 			cfg.Faults = 1
 			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.DependencyPostgres, Check: healthy},
-				worker.Probe{Dependency: worker.DependencyS3, Check: healthy}, worker.Probe{Dependency: worker.DependencyCodec, Check: healthy})
+				worker.Probe{Dependency: worker.DependencyS3, Check: healthy},
+				worker.Probe{Dependency: worker.DependencyCodec, Check: healthy})
 			w.useBreakers(c)
 			if err := w.Handle(t.Context(), w.message()); err != nil || openBreakers(t, reg) != "" {
 				t.Fatalf("an image without a fault: got %v, open: %q", err, openBreakers(t, reg))

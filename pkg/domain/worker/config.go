@@ -26,7 +26,7 @@ func (c Config) Validate() []fault.Field {
 	return check.Fields()
 }
 
-// BreakerConfig says when a worker pauses the intake of requests because a dependency is down.
+// BreakerConfig says when a worker pauses the intake of jobs because a dependency is down.
 type BreakerConfig struct {
 	Interval time.Duration `env:"INTERVAL" envDefault:"2s" desc:"between two probes of a dependency"`
 	Timeout  time.Duration `env:"TIMEOUT" envDefault:"5s" desc:"maximum time of a probe"`

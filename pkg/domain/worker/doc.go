@@ -1,12 +1,12 @@
-// Package worker processes image requests: it downloads the source, renders it, stores the files and records the outcome.
+// Package worker handles jobs: it downloads the source of an image, renders it, stores the files and records the outcome.
 //
-// [Worker.Handle] handles one request in four steps: admit, begin, process, report. It may be repeated at any point: Begin
-// takes the image over from an earlier attempt, a superseded attempt stops, and the objects of attempts that crashed are
-// deleted on schedule. It returns nil when the request is complete, also when the image failed. It returns an error when the
-// message must be delivered again: the outcome could not be recorded, or the process stops.
+// [Worker.Handle] handles one job in four steps: admit, begin, process, report. It may be repeated at any point: Begin
+// supersedes an earlier attempt, a superseded attempt stops, and the objects of crashed attempts are deleted on schedule.
+// It returns nil when the job is complete; a job is also complete when the image has failed. It returns an error when the
+// message must be delivered again, because the outcome could not be recorded or the process stops.
 //
-// outcome.go maps a failure to its outcome: a permanent failure fails the image, a transient one costs an attempt and is
-// retried later, a deferrable one is retried later at no cost. An image whose earlier attempts ended without an outcome is
-// processed in isolation, so that a crash ends no other attempt. The [Breakers] pause the intake of requests while a
-// dependency that every image needs is down.
+// outcome.go maps a failure to its outcome: a permanent failure fails the image, a transient one counts an attempt and is
+// retried later, a deferrable one is retried later and counts no attempt. An image whose earlier attempts ended without
+// an outcome is processed in isolation, so that a crash ends no other attempt. The [Breakers] pause the intake of jobs
+// while a dependency that every image needs is down.
 package worker

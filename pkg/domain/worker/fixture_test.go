@@ -85,7 +85,8 @@ func newFixture(t *testing.T) *fixture {
 
 func workerConfig() worker.Config {
 	return worker.Config{
-		Concurrency: 4, StoreTimeout: time.Minute, OutcomeTimeout: time.Minute, DeferDelay: 5 * time.Second, BusyDelay: time.Second,
+		Concurrency: 4, StoreTimeout: time.Minute, OutcomeTimeout: time.Minute, DeferDelay: 5 * time.Second,
+		BusyDelay: time.Second,
 	}
 }
 
@@ -113,7 +114,7 @@ func (w *fixture) failBegin(err error) {
 	w.begin = func(context.Context, catalog.Job) (catalog.Attempt, error) { return catalog.Attempt{}, err }
 }
 
-// message returns a request for image 2 of product 1.
+// message returns a job for image 2 of product 1.
 func (w *fixture) message() event.Message {
 	return w.messageFor(w.pipe.Hash())
 }

@@ -22,7 +22,7 @@ const (
 	deferred   outcome = "deferred"   // a new job is queued; the attempt does not count
 	failed     outcome = "failed"     // the image failed
 	released   outcome = "released"   // the process stopped during the attempt
-	superseded outcome = "superseded" // another attempt took the image over
+	superseded outcome = "superseded" // another attempt has begun, or the image was changed
 	done       outcome = "done"       // the job was complete before
 )
 
@@ -33,7 +33,8 @@ var outcomes = map[media.Class]outcome{
 	media.Deferrable: deferred,
 }
 
-// postpone replaces the job by a later one if admit failed with a *media.Failure. It returns any other error.
+// postpone handles the error of admit. If it is a *media.Failure, postpone replaces the job by a later one; else it
+// returns the error.
 func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
 	f := media.FailureOf(err)
 	if f == nil {
@@ -44,7 +45,7 @@ func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
 	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Job, f, w.Pipeline().Spec().Retry, w.delay(f.Code)))
 }
 
-// report records the outcome that follows from the result of process. ctx ends when the process stops.
+// report records the outcome that follows from err, the result of process. ctx ends when the process stops.
 func (w *Worker) report(ctx context.Context, t *task, err error) error {
 	switch f := media.FailureOf(err); {
 	case err == nil:

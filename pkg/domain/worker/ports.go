@@ -10,17 +10,17 @@ import (
 
 // Source downloads images.
 type Source interface {
-	// Fetch downloads at most maxBytes bytes from url. The caller discards the body as soon as it is no longer used: its memory
-	// counts against a budget that other downloads wait for. Errors are *media.Failure, or ctx's error.
+	// Fetch downloads at most maxBytes bytes from url. The caller discards the body as soon as it is no longer used,
+	// because other downloads wait for its memory. Errors are *media.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
 }
 
 // Download is a source in memory.
 type Download struct {
 	Body   []byte
-	SHA256 string // hex, of Body
+	SHA256 string // of Body, in hex
 
-	Release func() // called when Body is no longer used, possibly more than once; may be nil
+	Release func() // releases the memory of Body; may be called more than once; may be nil
 }
 
 // Discard releases the body. It may be called more than once.
@@ -36,7 +36,7 @@ type Codec interface {
 	// Render waits for a free process, and then at most spec.Limits.Deadline for its result. Errors are *media.Failure, or
 	// ctx's error.
 	Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
-	// RenderSafe is Render for poison content: in a new process that does not use the vector unit, which is slower.
+	// RenderSafe is Render for poison content: in a new process that does not use SIMD instructions, which is slower.
 	RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 }
 

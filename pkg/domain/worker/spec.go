@@ -14,7 +14,7 @@ import (
 // maxSpecs is how many specifications are cached, beside the one in force.
 const maxSpecs = 64
 
-// specCache finds the specification with the hash that a request names.
+// specCache finds the specification with the hash that a job names.
 type specCache struct {
 	store   catalog.Pipelines
 	current func() *pipeline.Revision
@@ -22,8 +22,8 @@ type specCache struct {
 	known   map[string]pipeline.Spec
 }
 
-// get returns the specification. An unknown hash is a *media.Failure with code pipeline_unknown; any other error is the
-// store's.
+// get returns the specification. If the hash is unknown, it returns a *media.Failure with the code pipeline_unknown. Any
+// other error is that of the store.
 func (s *specCache) get(ctx context.Context, hash string) (pipeline.Spec, error) {
 	if current := s.current(); current.Hash() == hash {
 		return current.Spec(), nil

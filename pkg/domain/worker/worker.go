@@ -28,14 +28,14 @@ import (
 // uploads is how many files of one image are stored at a time.
 const uploads = 4
 
-// Worker handles requests for images. Handle may be called concurrently.
+// Worker handles jobs. Handle may be called concurrently.
 type Worker struct {
 	Deps
 	specs     *specCache
 	cfg       Config
 	metrics   *metrics
 	hosts     hosts
-	isolation *semaphore.Weighted // an attempt holds one share, an isolated attempt holds all
+	isolation *semaphore.Weighted // each attempt acquires one share; an isolated attempt acquires all
 }
 
 // Catalog is the part of *catalog.Service that a worker uses. The methods are documented there.
@@ -56,9 +56,9 @@ type Deps struct {
 	Source    Source
 	Codec     Codec
 	Objects   Objects
-	Breakers  *Breakers                 // receive the results of operations
-	Pipeline  func() *pipeline.Revision // the revision in force: its rules for downloads and retries
-	Now       func() time.Time          // for durations only
+	Breakers  *Breakers                 // the results of operations are reported to them
+	Pipeline  func() *pipeline.Revision // returns the revision in force, which has the rules for downloads and retries
+	Now       func() time.Time          // used only for durations
 	Log       *zap.Logger
 }
 
@@ -87,8 +87,8 @@ func OrderingKey(m event.Message) string {
 	return fmt.Sprint(req.ImageID)
 }
 
-// Handle handles one job. It returns nil when the job is complete, also when the image failed, and an error when the
-// message has to be delivered again. When ctx ends, the attempt is released.
+// Handle handles one job. It returns nil when the job is complete; a job is also complete when the image has failed. It
+// returns an error when the message has to be delivered again. When ctx ends, the attempt is released.
 func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	t, err := w.newTask(m)
 	if err != nil {
@@ -107,16 +107,16 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 	return w.report(ctx, t, w.process(ctx, t))
 }
 
-// task is a job in Handle, with the resources that it holds.
+// task is a job that Handle works on, and the resources that are acquired for it.
 type task struct {
 	catalog.Job
 	sourceURL, pipelineHash string
-	attempt                 catalog.Attempt // after begin
+	attempt                 catalog.Attempt // set by begin
 	spec                    pipeline.Spec   // the specification that the job names
 	rules                   pipeline.Fetch  // the rules in force when the job arrived
-	timeout                 time.Duration   // of process
+	timeout                 time.Duration   // maximum time of process, and of isolate before it
 	releaseHost             func()          // releases the host slot; may be called more than once
-	shares                  int64           // of isolation, held
+	shares                  int64           // acquired shares of Worker.isolation
 	start                   time.Time
 	log                     *zap.Logger
 }
@@ -155,15 +155,16 @@ func (w *Worker) admit(ctx context.Context, t *task) (err error) {
 	if t.spec, err = w.specs.get(ctx, t.pipelineHash); err != nil {
 		return fmt.Errorf("load pipeline: %w", err)
 	}
-	// The codec process may first render two other images.
+	// The image may wait until the codec process has rendered two other images.
 	t.timeout = t.rules.Timeout.D() + 3*t.spec.Limits.Deadline.D() + w.cfg.StoreTimeout
 	failpoint.Hit(failpoint.WorkerTaken)
 	return nil
 }
 
-// begin starts an attempt. begun is false if there is nothing to process, or if err is not nil.
+// begin starts an attempt. begun is false if there is nothing to process or err is not nil.
 func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
-	// One timeout each for the wait for isolation, for process, and for repeated tries to record the outcome.
+	// The budget has one timeout for the wait for isolation, one for process, and one for repeated tries to record the
+	// outcome.
 	t.attempt, err = w.Catalog.Begin(ctx, t.Job, 3*t.timeout)
 	w.Breakers.observe(DependencyPostgres, err)
 	switch {
@@ -180,7 +181,8 @@ func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
 	return true, nil
 }
 
-// process waits for isolation if the attempt requires it, and then processes the image within the budget.
+// process waits for isolation if the attempt requires it, and then processes the image. Each of the two may take the
+// task's timeout.
 func (w *Worker) process(ctx context.Context, t *task) error {
 	if t.attempt.Isolated {
 		if err := w.isolate(ctx, t); err != nil {
@@ -196,7 +198,7 @@ func (w *Worker) process(ctx context.Context, t *task) error {
 	return err
 }
 
-// errNotIsolated means that other attempts did not end within the task's budget.
+// errNotIsolated means that other attempts did not end within the task's timeout.
 var errNotIsolated = errors.New("wait for isolation")
 
 // isolate waits until no other attempt runs in this process, and prevents others from starting.
@@ -263,8 +265,9 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 	return nil
 }
 
-// finish records the result. While the database is unavailable it tries again, with growing pauses, until ctx ends: the
-// image is rendered and stored, and a short outage must not discard that work. ctx does not cancel a try in progress.
+// finish records the result. While the database is unavailable it tries again, with growing pauses, until ctx ends,
+// because a short outage must not discard an image that is rendered and stored. The end of ctx does not cancel a try in
+// progress.
 func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error {
 	pause := w.cfg.OutcomeTimeout / 10
 	for {

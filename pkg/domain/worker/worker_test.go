@@ -457,7 +457,7 @@ func TestSourceIsDropped(t *testing.T) {
 	}
 	cases := map[string]struct {
 		render func(context.Context, []byte, pipeline.Spec) (media.Rendered, error)
-		last   string // call of the catalogue
+		last   string // expected last call of the catalogue
 	}{
 		"rendered": {nil, "finish"},
 		"failed":   {broken, "fail"},

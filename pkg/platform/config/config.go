@@ -13,10 +13,10 @@ import (
 // fileVariable names the YAML file, unless the argument --config does.
 const fileVariable = Prefix + "CONFIG"
 
-// Load reads T from environ (as os.Environ gives it), the YAML file that --config or VITRINE_CONFIG names, and the defaults,
-// in this order of precedence. args are the program's arguments without its name; anything but --config is a mistake, so
-// call Help before. Load also returns the variables that the program does not know. The error is an *Error with every
-// mistake; T is not valid then.
+// Load reads T from environ (as os.Environ gives it), the YAML file that --config or VITRINE_CONFIG names, and the
+// defaults, in this order of precedence. args are the program's arguments without its name. An argument other than
+// --config is an error, so a program calls Help before Load. Load also returns the variables that the program does not
+// know. The error is an *Error that lists every invalid setting; T is then not valid.
 func Load[T any](args, environ []string) (T, []Unknown, error) {
 	var (
 		cfg   T
@@ -33,7 +33,8 @@ func Load[T any](args, environ []string) (T, []Unknown, error) {
 	return cfg, unknown(s, vars), wrong.err()
 }
 
-// Hint adds the variables that are probably misspelled to the error of Load: a required variable may be among them.
+// Hint adds the variables that are probably misspelled to the error of Load, because a variable that Load reports as
+// missing may be among them.
 func Hint(err error, unknown []Unknown) error {
 	for _, name := range unknown {
 		if name.Meant != "" {
@@ -49,8 +50,8 @@ type setting struct {
 	text    string
 	list    []string
 	listed  bool   // the value is list, not text
-	detail  string // the mistake, or ""
-	refused bool   // its type is wrong, which is reported already
+	detail  string // why the value is invalid, or ""
+	refused bool   // its type is wrong, and the error is recorded already
 }
 
 // resolver finds each variable's value in the first layer that has it.
@@ -69,7 +70,7 @@ func (r *resolver) fill(root reflect.Value, s schema) {
 	r.validate(root, s.sections)
 }
 
-// documented returns the variables of T. Those whose defaults are refused are required.
+// documented returns the variables of T. A variable is required if Validate rejects its default.
 func documented[T any]() []variable {
 	var wrong problems
 	s := schemaOf[T]()
@@ -81,7 +82,7 @@ func documented[T any]() []variable {
 	return s.variables
 }
 
-// resolve returns the variable's value, or its default after recording a mistake.
+// resolve returns the variable's value. If the value is invalid, resolve records the error and returns the default.
 func (r *resolver) resolve(v variable) reflect.Value {
 	fallback := reflect.Zero(v.typ)
 	if v.defaultText != "" {
@@ -110,7 +111,7 @@ func (r *resolver) resolve(v variable) reflect.Value {
 	return fallback
 }
 
-// find looks a variable up in one layer. A layer may have a secret or the name of its file, not both.
+// find looks a variable up in one layer. A layer may have a secret or the name of its file, but not both.
 func find(v variable, layer map[string]setting) (given setting, ok bool) {
 	given, ok = layer[v.name]
 	named, viaFile := layer[v.name+fileSuffix]
@@ -134,7 +135,7 @@ func find(v variable, layer map[string]setting) (given setting, ok bool) {
 	return named, true
 }
 
-// validate calls Validate of every section, and ignores results for variables that are wrong already.
+// validate calls Validate of every section, and ignores results for variables that are known to be invalid.
 func (r *resolver) validate(root reflect.Value, sections []section) {
 	for _, s := range sections {
 		part, ok := root.FieldByIndex(s.index).Addr().Interface().(interface{ Validate() []fault.Field })

@@ -82,7 +82,7 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-// mistakes returns the error's fields as "name: detail".
+// mistakes returns the invalid settings in the error as "name: detail".
 func mistakes(t *testing.T, err error) []string {
 	t.Helper()
 	var e *config.Error

@@ -14,12 +14,12 @@
 //
 // These are VITRINE_HTTP_READ_TIMEOUT and VITRINE_POSTGRES_DSN, and http.read_timeout and postgres.dsn in the file. Help
 // text, reference table and .env.example are generated from the same tags. A secret can also be in a file that
-// VITRINE_POSTGRES_DSN_FILE or postgres.dsn_file names; one line break at its end is dropped.
+// VITRINE_POSTGRES_DSN_FILE or postgres.dsn_file names; one line break at the end of the file is ignored.
 //
-// [Load] returns all mistakes, each with the variable, key or argument to change: values that cannot be parsed, unknown keys
-// of the file, and the results of the structs' methods Validate() []fault.Field, where a Path is the variable's name
-// relative to the struct ("READ_TIMEOUT"). A variable is required if Validate refuses the default. No error, log line or
-// help text has the value of a secret.
+// [Load] returns all invalid settings in one error, each with the variable, key or argument to change. Invalid settings
+// are values that cannot be parsed, unknown keys of the file, and the results of the structs' methods Validate()
+// []fault.Field, where a Path is the variable's name relative to the struct ("READ_TIMEOUT"). A variable is required if
+// Validate rejects the default. No error, log line or help text has the value of a secret.
 //
 // An empty variable counts as not set, because Compose files and charts leave values out in this way; an empty list or text
 // must be in the file. A VITRINE_ variable that the program does not know is reported, but is not an error: the programs may

@@ -40,8 +40,8 @@ func environmentLayer(vars map[string]string) map[string]setting {
 	return layer
 }
 
-// serviceLink matches the variables that Kubernetes sets in every container for each service of the namespace: the names of
-// Vitrine's services make variables that begin with Prefix.
+// serviceLink matches the variables that Kubernetes sets in every container for each service of the namespace. Those of
+// Vitrine's services begin with Prefix.
 var serviceLink = regexp.MustCompile(`_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$`)
 
 // ignored reports whether a variable is not a setting: tests and Kubernetes have variables with the same prefix.

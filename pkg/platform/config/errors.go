@@ -13,7 +13,7 @@ type Error struct {
 	Fields []fault.Field
 }
 
-// Error lists every mistake on a line of its own.
+// Error lists every invalid setting on a line of its own.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("the configuration is not valid:")
@@ -23,12 +23,12 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// problems collects mistakes.
+// problems collects invalid settings.
 type problems struct {
 	fields []fault.Field
 }
 
-// add records a mistake once: an embedded struct and its owner may both report it.
+// add records an invalid setting once, because an embedded struct and the struct around it may both report it.
 func (p *problems) add(name, code, detail string) {
 	f := fault.Field{Path: name, Code: code, Detail: detail}
 	if !slices.Contains(p.fields, f) {

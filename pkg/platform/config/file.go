@@ -35,7 +35,7 @@ func configFile(args []string, vars map[string]string, wrong *problems) (path, l
 	return path, label
 }
 
-// fileLayer reads the YAML file. Unknown keys and values of another type are mistakes.
+// fileLayer reads the YAML file. It records unknown keys and values of a wrong type as invalid settings.
 func fileLayer(s schema, path, label string, wrong *problems) map[string]setting {
 	if path == "" {
 		return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// parse reads the variable's value from text. problem continues a sentence that begins with the variable's name; it is ""
-// if there is none.
+// parse reads the variable's value from text. problem is "", or the rest of a sentence that begins with the variable's
+// name.
 func (v variable) parse(text string) (value reflect.Value, problem string) {
 	if v.kind() == kindList {
 		return reflect.ValueOf(splitList(text)), ""
@@ -22,7 +22,7 @@ func (v variable) parse(text string) (value reflect.Value, problem string) {
 	err := env.ParseWithOptions(holder.Interface(), env.Options{Environment: map[string]string{"V": text}})
 	value = holder.Elem().Field(0)
 	if err == nil && value.CanFloat() && (math.IsNaN(value.Float()) || math.IsInf(value.Float(), 0)) {
-		err = strconv.ErrSyntax // no range check refuses a NaN
+		err = strconv.ErrSyntax // a range check does not reject a NaN
 	}
 	if err != nil {
 		return reflect.Zero(v.typ), v.quote(text) + " " + v.problem(err)

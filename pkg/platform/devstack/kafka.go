@@ -22,7 +22,8 @@ type Kafka struct {
 	addrs   []string // read once, because the cluster does not return them after Close
 }
 
-// StartKafka starts the broker. The caller closes it. A port in use and unreadable data are errors.
+// StartKafka starts the broker. The caller closes it. It returns an error if the port is in use or the data cannot be
+// read.
 func StartKafka(cfg KafkaConfig, log *zap.Logger) (*Kafka, error) {
 	addr := cmp.Or(cfg.Addr, anyPort)
 	options := []kfake.Opt{

@@ -33,8 +33,9 @@ type Postgres struct {
 	addr    string
 }
 
-// StartPostgres starts the server and returns when it accepts connections. If this process runs as root, the server runs as
-// an unprivileged user, because it refuses to run as root. Errors of the start have the end of the log.
+// StartPostgres starts the server and returns when it accepts connections. If this process runs as root, the server runs
+// as an unprivileged user, because Postgres does not run as root. If the server does not start, the error contains the
+// end of its log.
 func StartPostgres(ctx context.Context, cfg PostgresConfig, forkThread *process.ForkThread) (*Postgres, error) {
 	bin, err := postgresBin()
 	if err != nil {
@@ -123,7 +124,8 @@ func (p *Postgres) createDatabase(ctx context.Context) error {
 	return err
 }
 
-// initdb creates a cluster in dir, unless there is one. It trusts all connections, which are local ones.
+// initdb creates a cluster in dir, unless there is one. The cluster trusts all connections, which come from this machine
+// only.
 func initdb(bin, dir string, cred *syscall.Credential, forkThread *process.ForkThread) error {
 	if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err == nil {
 		return nil
@@ -151,7 +153,8 @@ func initdb(bin, dir string, cred *syscall.Credential, forkThread *process.ForkT
 	return nil
 }
 
-// postgresBin returns the directory of initdb and postgres: that of the PATH, or of Debian's newest version.
+// postgresBin returns the directory of initdb and postgres. It looks in PATH, and then for the newest version of Debian's
+// packages.
 func postgresBin() (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		return filepath.Dir(path), nil
@@ -164,7 +167,7 @@ func postgresBin() (string, error) {
 }
 
 // PostgresUser returns the user for Postgres when this process runs as uid: nil, the same user, unless uid is 0; then the
-// user postgres or, if it does not exist, the user nobody. It is an error if neither exists.
+// user postgres or, if it does not exist, the user nobody. It returns an error if neither exists.
 func PostgresUser(uid int) (*syscall.Credential, error) {
 	cred, err := process.Unprivileged(uid, "postgres", "nobody")
 	if err != nil {

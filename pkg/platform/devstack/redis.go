@@ -21,8 +21,8 @@ type Redis struct {
 	clock  sync.WaitGroup
 }
 
-// redisTick is the interval at which the time of the keys advances: miniredis does not expire keys by itself, and its option
-// to expire them on each access walks all keys each time.
+// redisTick is the interval at which the time of the keys advances: miniredis does not expire keys by itself, and its
+// option to expire them on each access reads all keys each time.
 const redisTick = 100 * time.Millisecond
 
 // StartRedis starts the server on addr, host:port; port 0 is any free one, empty is 127.0.0.1:0. The caller closes it.

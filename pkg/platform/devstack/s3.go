@@ -44,8 +44,8 @@ func StartS3(cfg S3Config) (*S3, error) {
 	return &S3{server}, nil
 }
 
-// Close stops the store. Unlike a Server's, it may interrupt requests without an error: clients repeat them. A second call
-// does nothing.
+// Close stops the store. Unlike Close of a Server, it may interrupt requests without an error, because clients repeat
+// them. A second call does nothing.
 func (s *S3) Close() error {
 	if err := s.Server.Close(); !errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -53,7 +53,7 @@ func (s *S3) Close() error {
 	return nil
 }
 
-// Endpoint returns the URL of the store, for path-style requests. For a store that listens on all interfaces it has the
+// Endpoint returns the URL of the store, for path-style requests. If the store listens on all interfaces, the URL has the
 // loopback address.
 func (s *S3) Endpoint() string {
 	addr := s.Addr.String()

@@ -41,8 +41,8 @@ func openDisk(files afero.Fs) (*disk, error) {
 	return d, nil
 }
 
-// repair removes objects without metadata, which a process leaves that ends between the two writes. Their uploads were not
-// acknowledged.
+// repair removes objects without metadata. A process that ends between the two writes of an upload leaves such an object;
+// the upload was not acknowledged.
 func (d *disk) repair(files afero.Fs) error {
 	return afero.Walk(files, bucketsDir, func(path string, info fs.FileInfo, err error) error {
 		if err != nil || info.IsDir() {

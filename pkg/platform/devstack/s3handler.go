@@ -9,11 +9,12 @@ import (
 	"github.com/johannesboyne/gofakes3"
 )
 
-// keptCacheControl is a header that holds Cache-Control for gofakes3, which stores only X-Amz-Meta headers of unknown names.
+// keptCacheControl is the header under which gofakes3 stores Cache-Control. Of the headers that it does not know, it
+// stores only X-Amz-Meta ones.
 const keptCacheControl = "X-Amz-Meta-Kept-Cache-Control"
 
-// s3Handler adds to gofakes3: it limits unsigned requests to reading objects, refuses keys that are no file paths, accepts a
-// bucket's policy, and keeps Cache-Control.
+// s3Handler adds rules to gofakes3: it limits unsigned requests to reading objects, rejects keys that are not valid file
+// paths, accepts a bucket's policy, and stores Cache-Control.
 type s3Handler struct {
 	store gofakes3.Backend
 	next  http.Handler

@@ -35,10 +35,11 @@ func Serve(name, addr string, handler http.Handler) (*Server, error) {
 	return s, nil
 }
 
-// Ended has the error with which the server has ended, and is then closed.
+// Ended receives the error with which the server ends, and is then closed.
 func (s *Server) Ended() <-chan error { return s.ended }
 
-// Close waits for responses in progress, and interrupts the rest, which is an error. A second call does nothing.
+// Close waits up to Grace for responses in progress. If it then has to interrupt others, it returns an error. A second
+// call does nothing.
 func (s *Server) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.Grace)
 	defer cancel()

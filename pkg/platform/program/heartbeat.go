@@ -15,7 +15,7 @@ import (
 const HeartbeatTTL = time.Minute
 
 const (
-	heartbeatInterval = 10 * time.Second // several may fail within HeartbeatTTL
+	heartbeatInterval = 10 * time.Second // several writes may fail within HeartbeatTTL
 	heartbeatTimeout  = 5 * time.Second
 	removeTimeout     = 500 * time.Millisecond // below the second that a program has beyond its grace
 	maxReason         = 2000                   // bytes of an error's text
@@ -83,7 +83,7 @@ type heartbeat struct {
 func (h *heartbeat) request() {
 	select {
 	case h.pending <- struct{}{}:
-	default: // one is requested already
+	default: // a report is requested already
 	}
 }
 

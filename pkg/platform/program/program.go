@@ -68,13 +68,13 @@ func Run[C Configured](
 	defer stop()
 	app.Log.Info("starting", zap.Any("config", config.Effective(cfg)), zap.String("instance", app.instance),
 		zap.Inline(revisionFields{app.Pipeline.Current()}))
-	for _, name := range unknown { // programs may share an environment; a similar name is a mistake
+	for _, name := range unknown { // programs may share an environment, so only misspelled names are logged
 		if name.Meant != "" {
 			app.Log.Warn("unknown variable", zap.String("detail", name.String()))
 		}
 	}
 	if err := serve(ctx, cfg, app); err != nil {
-		app.Log.Error("ended", zap.Error(err)) // not to stderr: the whole log is JSON
+		app.Log.Error("ended", zap.Error(err)) // not printed to stderr, because all output is JSON
 		return 1
 	}
 	app.Log.Info("stopped")

@@ -253,7 +253,7 @@ func (f *follower) series() map[string]float64 {
 	return found
 }
 
-// expect waits for a heartbeat with the pipeline and the mistake, and checks the metrics.
+// expect waits for a heartbeat with the pipeline and the error of its file, and checks the metrics.
 func (f *follower) expect(r *fakeHeartbeats, perHost int, mistake string) {
 	f.t.Helper()
 	p := pipeline.Default()

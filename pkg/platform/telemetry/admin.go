@@ -38,8 +38,8 @@ type Admin struct {
 	addr      net.Addr
 }
 
-// Route is a route that a program adds to its admin port. Pattern is one of http.ServeMux; a response must be written within
-// 30 s.
+// Route is a route that a program adds to its admin port. Pattern is a pattern of http.ServeMux; a response must be
+// written within 30 s.
 type Route struct {
 	Pattern string
 	Handler http.Handler
@@ -89,8 +89,8 @@ func NewAdmin(
 	return a
 }
 
-// Run serves until ctx ends; then requests in flight have a second. It may be called once. It returns an error if the
-// address is in use.
+// Run serves until ctx ends. Requests in flight then have one more second. It may be called once. It returns an error if
+// the address is in use.
 func (a *Admin) Run(ctx context.Context) error {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", a.cfg.Addr)

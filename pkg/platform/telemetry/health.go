@@ -18,7 +18,7 @@ import (
 // The time limits of checks.
 const (
 	checkTimeout = 2 * time.Second // below the probe's timeoutSeconds in the chart, 3
-	maxReportAge = time.Second     // reports are reused, so that many probes run the checks only once a second
+	maxReportAge = time.Second     // reports are reused, so that the checks run at most once a second
 )
 
 // errNoAnswer is the result of a check that did not end in time.
@@ -94,7 +94,7 @@ func (h *Health) Report(ctx context.Context) Report {
 		return Report{Status: NotReady}
 	}
 	if h.at.IsZero() || h.now().Sub(h.at) >= maxReportAge {
-		// All readers share the report, so the end of the first reader's context must not fail it.
+		// All readers share the report, so the end of the first reader's context must not make its checks fail.
 		next := h.runChecks(context.WithoutCancel(ctx))
 		h.logChanges(h.report, next)
 		h.report, h.at = next, h.now()
@@ -102,8 +102,8 @@ func (h *Health) Report(ctx context.Context) Report {
 	return h.report
 }
 
-// Ready returns nil if the program is ready, or a fault.Unavailable. Its detail has the names of the failed checks, and its
-// cause their errors.
+// Ready returns nil if the program is ready, or a fault.Unavailable with the names of the failed checks as detail and
+// their errors as cause.
 func (h *Health) Ready(ctx context.Context) error {
 	report := h.Report(ctx)
 	switch {
@@ -125,7 +125,7 @@ func (h *Health) Ready(ctx context.Context) error {
 	return fault.Wrap(errors.Join(causes...), fault.Unavailable, "not_ready", "not available: "+strings.Join(names, ", "))
 }
 
-// outcome is the end of one check.
+// outcome is the result of one check.
 type outcome struct {
 	name string
 	Result

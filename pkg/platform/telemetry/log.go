@@ -18,12 +18,12 @@ const (
 // flushSize is the size in bytes at which buffered lines are written.
 const flushSize = 64 << 10
 
-// NewLogger returns the program's logger and the handle that changes its level while it runs. Every line names service
-// and build's version. reg takes the counter of dropped lines; nil is for a program without metrics.
+// NewLogger returns the program's logger and the handle that changes its level while it runs. Every line contains service
+// and the version of build. NewLogger registers the counter of dropped lines with reg, unless reg is nil.
 //
-// Lines are buffered and written every cfg.Flush: a write for each line was a third of the CPU time of a cached request. A
-// line of level warn or above is written at once, with the buffered ones. stop writes the buffered lines; nothing may be
-// logged after it. A SIGKILL loses the buffered lines.
+// Lines are buffered and written every cfg.Flush, because a write for each line needed a third of the CPU time of a
+// cached request. A line of level warn or above is written at once, together with the buffered lines. stop writes the
+// buffered lines; nothing may be logged after it. A SIGKILL loses the buffered lines.
 func NewLogger(
 	cfg LogConfig, out zapcore.WriteSyncer, service string, build Build, reg prometheus.Registerer,
 ) (log *zap.Logger, level zap.AtomicLevel, stop func(), err error) {
@@ -32,7 +32,7 @@ func NewLogger(
 	}
 	lines, stop := zapcore.Lock(out), func() {}
 	if cfg.Flush > 0 {
-		plain := zapcore.AddSync(struct{ io.Writer }{out}) // without Sync, which would be an fsync each time
+		plain := zapcore.AddSync(struct{ io.Writer }{out}) // hides Sync, which would be an fsync each time
 		buffer := &zapcore.BufferedWriteSyncer{WS: plain, Size: flushSize, FlushInterval: cfg.Flush}
 		lines, stop = buffer, func() { _ = buffer.Stop() } // an error of the log cannot be logged
 	}

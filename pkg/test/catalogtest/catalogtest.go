@@ -34,7 +34,7 @@ func New(t *testing.T, images int) *Catalog {
 	cfg := postgres.Config{
 		DSN: servers.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
 		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
-		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
+		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, EditQueue: 1000, OutboxMaxTries: 20,
 	}
 	c := &Catalog{T: t}
 	c.Must(postgres.Migrate(t.Context(), cfg, zap.NewNop()))

@@ -34,7 +34,7 @@ CREATE TABLE image_jobs (
 INSERT INTO image_jobs (image_id, product_id, user_id, host, class, job_state, job_id, traceparent, fencing_token,
     unreported_attempts, attempts, prefix, poison_sha256, pipeline_hash, requested_at, not_before, released_at, due_at)
 SELECT i.id, i.product_id, p.user_id,
-    lower(coalesce(substring(i.source_url FROM '^[A-Za-z]+://(?:[^/?#@]*@)?(\[[^]]*\]|[^/?#:]*)'), '')),
+    translate(lower(coalesce(substring(i.source_url FROM '^[A-Za-z]+://(?:[^/?#@]*@)?(\[[^]]*\]|[^/?#:]*)'), '')), '[]', ''),
     'live', i.job_state, i.job_id, '', i.fencing_token, i.unreported_attempts, i.attempts, i.prefix, i.poison_sha256,
     i.pipeline_hash, coalesce(i.requested_at, now()), coalesce(i.due_at, now()), now(), coalesce(i.due_at, now())
 FROM images i JOIN products p ON p.id = i.product_id

@@ -11,7 +11,7 @@ type Config struct {
 	Interval   time.Duration `env:"INTERVAL" envDefault:"500ms" desc:"between two rounds; a full round is followed at once"`
 	Batch      int           `env:"BATCH" envDefault:"500" desc:"maximum jobs that a round releases"`
 	HostWindow int           `env:"HOST_WINDOW" envDefault:"64" desc:"maximum jobs of one host in Kafka and in the workers"`
-	Window     int           `env:"WINDOW" envDefault:"1000" desc:"maximum jobs of all hosts in Kafka and in the workers"`
+	Window     int           `env:"WINDOW" envDefault:"480" desc:"maximum jobs of all hosts in Kafka and in the workers"`
 }
 
 // Windows returns the windows.

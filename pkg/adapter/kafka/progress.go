@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,25 +90,44 @@ func (p *Progress) remaining(client sarama.Client) (first []span, partitions int
 	if err != nil {
 		return nil, 0, fmt.Errorf("find partitions of %s: %w", p.topic, err)
 	}
-	admin, err := sarama.NewClusterAdminFromClient(client)
-	if err != nil {
-		return nil, 0, fmt.Errorf("make admin: %w", err)
-	}
-	offsets, err := admin.ListConsumerGroupOffsets(p.group, map[string][]int32{p.topic: ids})
+	committed, err := p.committed(client, ids)
 	if err != nil {
 		return nil, 0, fmt.Errorf("find the offsets of %s: %w", p.group, err)
 	}
 	for _, s := range all {
-		block := offsets.GetBlock(p.topic, s.partition)
-		if block == nil {
-			return nil, 0, fmt.Errorf("find the offset of %s in %s/%d: no answer", p.group, p.topic, s.partition)
-		}
-		if block.Err != sarama.ErrNoError {
-			return nil, 0, fmt.Errorf("find the offset of %s in %s/%d: %w", p.group, p.topic, s.partition, block.Err)
-		}
-		if next := max(s.first, block.Offset); next < s.end {
+		if next := max(s.first, committed[s.partition]); next < s.end {
 			first = append(first, span{topic: s.topic, partition: s.partition, first: next, end: next + 1})
 		}
 	}
 	return first, int32(len(ids)), nil //nolint:gosec // the number of partitions is small
+}
+
+// committed returns the offset that the group has committed in each partition; -1 or nothing if there is none.
+func (p *Progress) committed(client sarama.Client, partitions []int32) (map[int32]int64, error) {
+	admin, err := sarama.NewClusterAdminFromClient(client)
+	if err != nil {
+		return nil, fmt.Errorf("make admin: %w", err)
+	}
+	answer, err := admin.ListConsumerGroupOffsets(p.group, map[string][]int32{p.topic: partitions})
+	if errors.Is(err, sarama.ErrGroupIDNotFound) || err == nil && answer.Err == sarama.ErrGroupIDNotFound {
+		return map[int32]int64{}, nil
+	}
+	if err == nil && answer.Err != sarama.ErrNoError {
+		err = answer.Err
+	}
+	if err != nil {
+		return nil, err
+	}
+	offsets := map[int32]int64{}
+	for _, partition := range partitions {
+		block := answer.GetBlock(p.topic, partition)
+		switch {
+		case block == nil:
+			return nil, fmt.Errorf("partition %d: no answer", partition)
+		case block.Err != sarama.ErrNoError:
+			return nil, fmt.Errorf("partition %d: %w", partition, block.Err)
+		}
+		offsets[partition] = block.Offset
+	}
+	return offsets, nil
 }

@@ -18,6 +18,7 @@ import (
 	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
+	"vitrine.io/pkg/foundation/slots"
 	"vitrine.io/pkg/platform/program"
 	"vitrine.io/pkg/platform/telemetry"
 )
@@ -91,10 +92,12 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		worker.Probe{Dependency: worker.DependencyPostgres, Check: p.db.Ping},
 		worker.Probe{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
 		worker.Probe{Dependency: worker.DependencyCodec, Check: p.pool.Ready})
+	hosts := slots.New[string]()
 	w := worker.New(worker.Deps{
 		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers,
 		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
-		Source: fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(), time.Now, reg, log.Named("fetch")),
+		Source: fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(), time.Now, reg, log.Named("fetch")).ShareHosts(hosts),
+		Hosts:  hosts,
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
 		Group: kafka.GroupWorkers, Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalanceTimeout,

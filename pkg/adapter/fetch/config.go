@@ -20,6 +20,8 @@ type Config struct {
 	MinRate    int64         `env:"MIN_RATE" envDefault:"1024" desc:"minimum rate of a download in bytes per second; 0 means none"`
 	RateWindow time.Duration `env:"RATE_WINDOW" envDefault:"10s" desc:"how long a download may stay below MIN_RATE"`
 
+	SlotWait time.Duration `env:"SLOT_WAIT" envDefault:"5s" desc:"maximum wait for a slot of a network, or of a host after a redirect"`
+
 	MaxInFlight int64 `env:"MAX_BYTES_IN_FLIGHT" envDefault:"0" desc:"maximum bytes of all sources together, beyond which downloads wait; 0: 25 MiB per image, up to 512 MiB"`
 }
 
@@ -40,6 +42,7 @@ func (c Config) Validate() []fault.Field {
 	}
 	check.Range(c.MinRate >= 0, "MIN_RATE", "0 or more")
 	check.Range(c.RateWindow >= time.Second && c.RateWindow <= time.Hour, "RATE_WINDOW", "from 1s to 1h")
+	check.Range(c.SlotWait > 0, "SLOT_WAIT", "must be positive")
 	check.Range(c.MaxInFlight == 0 || c.MaxInFlight >= 1<<20, "MAX_BYTES_IN_FLIGHT", "0, or at least 1048576")
 	return check.Fields()
 }

@@ -75,7 +75,7 @@ type Image struct {
 	Traceparent        string    // of the request; may be empty
 	UnreportedAttempts int       // attempts begun since the last outcome
 	PoisonSHA256       string    // in hex: the source that crashed a codec during the current request, or ""
-	NotBefore          time.Time // queued: when the job may be released; processing: when the attempt began
+	NotBefore          time.Time // when the job may be released; of a deferred request that has begun: when it began
 	ReleasedAt         time.Time // when the job was given to the workers; zero while it waits for the scheduler
 	DueAt              time.Time // queued: NotBefore; processing: when the attempt should have ended
 	DeferredSince      time.Time // the first deferral by a fault of our own, plus the time that the job waited in queues since

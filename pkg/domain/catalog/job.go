@@ -54,12 +54,13 @@ func (img *Image) queue(jobID string, now time.Time, delay time.Duration) {
 }
 
 // beginJob marks the job as processing. The time from NotBefore until now was spent in queues: it must not count as a
-// deferral, or a long backlog would fail images.
+// deferral, or a long backlog would fail images. NotBefore is indexed, so it changes only if it is used again.
 func (img *Image) beginJob(now time.Time, budget time.Duration) {
 	if !img.DeferredSince.IsZero() && now.After(img.NotBefore) {
 		img.DeferredSince = img.DeferredSince.Add(now.Sub(img.NotBefore))
+		img.NotBefore = now
 	}
-	img.JobState, img.NotBefore, img.DueAt = Processing, now, now.Add(budget)
+	img.JobState, img.DueAt = Processing, now.Add(budget)
 }
 
 // endJob leaves the image without a job.

@@ -54,7 +54,8 @@ func (l limits) network(ctx context.Context, host string, addr netip.Addr) (rele
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	default:
-		return nil, busy(catalog.HostKey("//"+net.JoinHostPort(host, "0")), "the network of this host has as many connections as its limit allows")
+		return nil, busy(catalog.HostKey("//"+net.JoinHostPort(host, "0")),
+			"the network of this host has as many connections as its limit allows")
 	}
 }
 

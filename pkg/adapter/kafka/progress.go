@@ -99,7 +99,7 @@ func (p *Progress) remaining(client sarama.Client) (first []span, partitions int
 			first = append(first, span{topic: s.topic, partition: s.partition, first: next, end: next + 1})
 		}
 	}
-	return first, int32(len(ids)), nil //nolint:gosec // the number of partitions is small
+	return first, int32(len(ids)), nil
 }
 
 // committed returns the offset that the group has committed in each partition; -1 or nothing if there is none.

@@ -6,8 +6,8 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// jobRow is a row of image_jobs. It is read and written as JSON, as imageRow is. While it exists, its attempts, fencing token,
-// prefix, pipeline hash and time of request replace those of the image's row.
+// jobRow is a row of image_jobs. It is read and written as JSON, as imageRow is. While it exists, its attempts, fencing
+// token, prefix, pipeline hash and time of request replace those of the image's row.
 type jobRow struct {
 	ImageID            catalog.ImageID   `json:"image_id"`
 	ProductID          catalog.ProductID `json:"product_id"`

@@ -71,7 +71,8 @@ func (s *Store) User(ctx context.Context, id catalog.UserID) (catalog.User, erro
 	return u, nil
 }
 
-// imagesOf is the images of a product, with their jobs, as one JSON value, so that a product and its images are one row of one snapshot.
+// imagesOf is the images of a product, with their jobs, as one JSON value, so that a product and its images are one
+// row of one snapshot.
 const imagesOf = `
     (SELECT coalesce(json_agg(json_build_object('image', i, 'job', j) ORDER BY i.position), '[]')
     FROM images i LEFT JOIN image_jobs j ON j.image_id = i.id WHERE i.product_id = p.id) AS images`

@@ -26,8 +26,9 @@ func (s *Service) Replay(ctx context.Context, product ProductID, image ImageID, 
 	return err
 }
 
-// ReprocessIf reprocesses an image that filter has selected, after delay and after the jobs for which clients wait. ErrDone if the image has a job, or filter no
-// longer matches it; fault.NotFound as for Reprocess.
+// ReprocessIf reprocesses an image that filter has selected, after delay and after the jobs for which clients wait. It
+// returns ErrDone if the image has a job or filter no longer matches it, and fault.NotFound if the product or the image does
+// not exist.
 func (s *Service) ReprocessIf(ctx context.Context, product ProductID, image ImageID, filter Filter, delay time.Duration,
 ) error {
 	bulk := newJob{class: Bulk, delay: delay}

@@ -78,7 +78,8 @@ func (f *fakeRows) RotateKeys(context.Context) (maintenance.KeyRotation, error) 
 	return f.rotation, f.err
 }
 
-func (f *fakeRows) Republish(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Time, _ time.Duration,
+func (f *fakeRows) Republish(
+	_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Time, _ time.Duration,
 ) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -71,7 +71,7 @@ func (p *Planner) shareHosts(waiting []Waiting, inFlight map[Flow]int, hosts map
 			p.turn++
 			next.jobs, next.inFlight, next.last = next.jobs+1, next.inFlight+1, p.turn
 			if next.jobs == due[next.Flow] {
-				divided = append(divided, heap.Pop(queue).(share)) //nolint:forcetypeassert // the heap has only shares
+				divided = append(divided, heap.Pop(queue).(share)) //nolint:forcetypeassert,errcheck // the heap has only shares
 			} else {
 				heap.Fix(queue, 0)
 			}
@@ -93,7 +93,8 @@ type turns struct {
 	last     int64
 }
 
-// shareTotal grants at most room jobs of the shares: each goes to the user with the fewest in flight, whose flows take turns.
+// shareTotal grants at most room jobs of the shares: each goes to the user with the fewest in flight. The user's
+// flows take turns.
 func (p *Planner) shareTotal(shares []share, users map[catalog.UserID]int, room int) []Grant {
 	byUser := map[catalog.UserID]*turns{}
 	var queue userQueue
@@ -156,7 +157,7 @@ func (q shares) Less(i, j int) bool {
 func (q shares) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
 
 // Push implements heap.Interface; nothing is pushed.
-func (q *shares) Push(x any) { *q = append(*q, x.(share)) } //nolint:forcetypeassert // the heap has only shares
+func (q *shares) Push(x any) { *q = append(*q, x.(share)) } //nolint:forcetypeassert,errcheck // the heap has only shares
 
 // Pop implements heap.Interface.
 func (q *shares) Pop() any {
@@ -176,7 +177,7 @@ func (q userQueue) Less(i, j int) bool {
 func (q userQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
 
 // Push implements heap.Interface; nothing is pushed.
-func (q *userQueue) Push(x any) { *q = append(*q, x.(*turns)) } //nolint:forcetypeassert // the heap has only users
+func (q *userQueue) Push(x any) { *q = append(*q, x.(*turns)) } //nolint:forcetypeassert,errcheck // the heap has only users
 
 // Pop implements heap.Interface.
 func (q *userQueue) Pop() any {

@@ -54,7 +54,7 @@ type Deps struct {
 	Codec     Codec
 	Objects   Objects
 	Breakers  *Breakers                 // the results of operations are reported to them
-	Hosts     *slots.Slots[string]      // downloads by catalog.HostKey, shared with Source, which counts redirects; nil: its own
+	Hosts     *slots.Slots[string]      // downloads by catalog.HostKey, shared with Source for redirects; nil: its own
 	Pipeline  func() *pipeline.Revision // returns the revision in force, which has the rules for downloads and retries
 	Now       func() time.Time          // used only for durations
 	Log       *zap.Logger
@@ -141,9 +141,9 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 	}, nil
 }
 
-// admit acquires what an attempt needs: a host slot, a share of isolation and the specification. It waits for the slot for at
-// most SlotWait, so that a slow host does not delay the images of other hosts for longer. A *media.Failure means that the job
-// has to be postponed.
+// admit acquires what an attempt needs: a host slot, a share of isolation and the specification. It waits for the slot at
+// most SlotWait, so that a slow host does not delay the images of others for longer. A *media.Failure means that the job has
+// to be postponed.
 func (w *Worker) admit(ctx context.Context, t *task) (err error) {
 	if err := w.acquireHost(ctx, t); err != nil {
 		return err

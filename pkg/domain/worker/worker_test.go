@@ -460,7 +460,7 @@ func testHostSlotJobWaitsForASlot(t *testing.T) {
 		cfg.SlotWait = time.Minute
 		w.Worker = worker.New(w.deps, cfg, prometheus.NewRegistry())
 		w.fetch = func(context.Context, string) (worker.Download, error) {
-			time.Sleep(10 * time.Second)
+			<-time.After(10 * time.Second)
 			return worker.Download{Body: []byte("source")}, nil
 		}
 		var all sync.WaitGroup

@@ -170,7 +170,7 @@ func ruleJobIDs(snap *Snapshot, violation func(string, ...any)) {
 	}
 }
 
-// ruleReleases checks that each job is released at most once, and stays released. A lost job may get a later time of release.
+// ruleReleases checks that each job is released at most once, and stays released. A lost job may get a later time.
 func ruleReleases(snap *Snapshot, violation func(string, ...any)) {
 	released := map[string]bool{}
 	for _, c := range snap.Jobs {

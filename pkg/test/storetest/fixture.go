@@ -89,8 +89,8 @@ func (f *Fixture) User() catalog.User {
 	return u
 }
 
-// Draft returns a product of a new user with that many images, each queued under a job id of its own. It is not inserted. The
-// jobs are of the class that always waits for the scheduler.
+// Draft returns a product of a new user with that many images, each queued under a job id of its own. It is not inserted.
+// The jobs are of the class that always waits for the scheduler.
 func (f *Fixture) Draft(images int) catalog.Product {
 	f.Helper()
 	p := catalog.Product{

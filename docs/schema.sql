@@ -25,16 +25,40 @@ CREATE TABLE idempotency_keys (
 )
 PARTITION BY RANGE (day);
 
+CREATE TABLE image_jobs (
+    image_id bigint NOT NULL,
+    product_id bigint NOT NULL,
+    user_id bigint NOT NULL,
+    host text NOT NULL COLLATE pg_catalog."C",
+    class text NOT NULL,
+    job_state text NOT NULL,
+    job_id uuid NOT NULL,
+    traceparent text NOT NULL,
+    fencing_token bigint NOT NULL,
+    unreported_attempts integer NOT NULL,
+    attempts integer NOT NULL,
+    prefix text NOT NULL,
+    poison_sha256 text NOT NULL,
+    pipeline_hash text NOT NULL,
+    requested_at timestamp with time zone NOT NULL,
+    not_before timestamp with time zone NOT NULL,
+    released_at timestamp with time zone,
+    due_at timestamp with time zone NOT NULL,
+    deferred_since timestamp with time zone,
+    CONSTRAINT image_jobs_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT image_jobs_class_check CHECK ((class = ANY (ARRAY['live'::text, 'bulk'::text]))),
+    CONSTRAINT image_jobs_job_state_check CHECK ((job_state = ANY (ARRAY['queued'::text, 'processing'::text]))),
+    CONSTRAINT image_jobs_unreported_attempts_check CHECK ((unreported_attempts >= 0))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000', autovacuum_analyze_scale_factor='0', autovacuum_analyze_threshold='10000');
+
 CREATE TABLE images (
     id bigint NOT NULL,
     product_id bigint NOT NULL,
     "position" integer NOT NULL,
     source_url text NOT NULL,
     status text NOT NULL,
-    job_state text NOT NULL,
-    job_id uuid,
     fencing_token bigint DEFAULT 0 NOT NULL,
-    unreported_attempts integer DEFAULT 0 NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
     prefix text DEFAULT ''::text NOT NULL,
     error_code text DEFAULT ''::text NOT NULL,
@@ -48,14 +72,10 @@ CREATE TABLE images (
     renditions jsonb DEFAULT '[]'::jsonb NOT NULL,
     placeholder text DEFAULT ''::text NOT NULL,
     requested_at timestamp with time zone,
-    due_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    poison_sha256 text DEFAULT ''::text NOT NULL,
     CONSTRAINT images_attempts_check CHECK ((attempts >= 0)),
-    CONSTRAINT images_job_state_check CHECK ((job_state = ANY (ARRAY['idle'::text, 'queued'::text, 'processing'::text]))),
     CONSTRAINT images_position_check CHECK (("position" >= 0)),
-    CONSTRAINT images_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text, 'failed'::text]))),
-    CONSTRAINT images_unreported_attempts_check CHECK ((unreported_attempts >= 0))
+    CONSTRAINT images_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text, 'failed'::text])))
 );
 
 ALTER TABLE images ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -162,6 +182,9 @@ ALTER TABLE ONLY heartbeats
 ALTER TABLE ONLY idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key, day);
 
+ALTER TABLE ONLY image_jobs
+    ADD CONSTRAINT image_jobs_pkey PRIMARY KEY (image_id);
+
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_pkey PRIMARY KEY (id);
 
@@ -192,7 +215,9 @@ ALTER TABLE ONLY scheduled_deletions
 ALTER TABLE ONLY users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
-CREATE INDEX images_active ON images USING btree (due_at) WHERE (job_state <> 'idle'::text);
+CREATE INDEX image_jobs_released ON image_jobs USING btree (host, user_id) WHERE (released_at IS NOT NULL);
+
+CREATE INDEX image_jobs_waiting ON image_jobs USING btree (class, user_id, host, not_before, image_id) WHERE (released_at IS NULL);
 
 CREATE UNIQUE INDEX installation_one_row ON installation USING btree ((true));
 
@@ -215,6 +240,9 @@ CREATE INDEX scheduled_deletions_due ON scheduled_deletions USING btree (due_at)
 CREATE INDEX scheduled_deletions_second_pass ON scheduled_deletions USING btree (due_at) WHERE (started_at IS NOT NULL);
 
 CREATE UNIQUE INDEX users_email_key ON users USING btree (email_key);
+
+ALTER TABLE ONLY image_jobs
+    ADD CONSTRAINT image_jobs_image_id_fkey FOREIGN KEY (image_id) REFERENCES images(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_product_id_fkey FOREIGN KEY (product_id) REFERENCES products(id) ON DELETE CASCADE;

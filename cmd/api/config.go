@@ -9,6 +9,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/relay"
+	"vitrine.io/pkg/domain/scheduler"
 	"vitrine.io/pkg/platform/program"
 )
 
@@ -22,6 +23,7 @@ type Config struct {
 	Kafka       kafka.Config                  `envPrefix:"KAFKA_"`
 	S3          blob.Config                   `envPrefix:"S3_"`
 	Relay       relay.Config                  `envPrefix:"RELAY_"`
+	Scheduler   scheduler.Config              `envPrefix:"SCHEDULER_"`
 	Rescuer     maintenance.RescuerConfig     `envPrefix:"RESCUER_"`
 	Cleaner     maintenance.CleanerConfig     `envPrefix:"CLEANER_"`
 	GC          maintenance.GCConfig          `envPrefix:"GC_"`

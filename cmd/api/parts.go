@@ -20,6 +20,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/relay"
+	"vitrine.io/pkg/domain/scheduler"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
@@ -37,6 +38,7 @@ type api struct {
 	bucket    *blob.Bucket
 	publisher *kafka.Publisher
 	postgres  *postgres.HealthCheck
+	progress  *kafka.Progress
 	health    *telemetry.Health
 	serving   atomic.Pointer[serving] // nil until the API's port is open
 	reprocess readyHandler            // POST /images/reprocess on the admin port
@@ -57,7 +59,7 @@ func assemble(cfg Config, app *program.App) (*api, error) {
 	if a.db, err = postgres.Open(cfg.Postgres, app.Log.Named("postgres"), app.Registry); err != nil {
 		return nil, fmt.Errorf("open postgres: %w", err)
 	}
-	a.store = postgres.NewStore(a.db)
+	a.store = postgres.NewStore(a.db).Releasing(cfg.Scheduler.Windows())
 	if a.outbox, err = postgres.NewOutbox(a.db); err != nil {
 		return nil, fmt.Errorf("open outbox: %w", err)
 	}
@@ -66,6 +68,9 @@ func assemble(cfg Config, app *program.App) (*api, error) {
 	}
 	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, app.Registry, app.Log.Named("kafka")); err != nil {
 		return nil, fmt.Errorf("create publisher: %w", err)
+	}
+	if a.progress, err = kafka.NewProgress(cfg.Kafka); err != nil {
+		return nil, fmt.Errorf("read progress: %w", err)
 	}
 	if a.postgres, err = postgres.NewHealthCheck(a.db); err != nil {
 		return nil, fmt.Errorf("open health check: %w", err)
@@ -152,7 +157,10 @@ func (a *api) serve(ctx context.Context) error {
 	}
 	a.serving.Store(&serving{cache: cache, changes: changes})
 	a.health.SetPeers(cache.Peers("api", a.Instance(), a.postgres.Installation, a.cfg.Health.MarkTTL()))
-	rescuer := maintenance.NewRescuer(a.store, service, a.cfg.Rescuer, a.Registry, a.Log.Named("rescuer"))
+	jobs := scheduler.New(scheduler.Deps{
+		Jobs: a.store, Wake: outboxRelay.Wake, Now: time.Now, Log: a.Log.Named("scheduler"),
+	}, a.cfg.Scheduler, a.Registry)
+	rescuer := maintenance.NewRescuer(a.store, a.progress, service, a.cfg.Rescuer, a.Registry, a.Log.Named("rescuer"))
 	cleaner := maintenance.NewCleaner(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("cleaner"))
 	keys := maintenance.NewKeyRotator(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("keys"))
 	collector := maintenance.NewGarbageCollector(a.store, a.bucket, a.cfg.GC, a.Registry, a.Log.Named("gc"))
@@ -167,6 +175,7 @@ func (a *api) serve(ctx context.Context) error {
 		lifecycle.Closer("cache", cache.Close),
 		lifecycle.Part{Name: "relay", Run: outboxRelay.Run},
 		lifecycle.Part{Name: "changes", Run: changes.Run},
+		lifecycle.Part{Name: "scheduler", Run: jobs.Run},
 		lifecycle.Part{Name: "rescuer", Run: rescuer.Run},
 		lifecycle.Part{Name: "cleaner", Run: cleaner.Run},
 		lifecycle.Part{Name: "keys", Run: keys.Run},

@@ -19,6 +19,7 @@ import (
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
 	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/slots"
 	"vitrine.io/pkg/platform/program"
 	"vitrine.io/pkg/platform/telemetry"
 )
@@ -93,12 +94,14 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	rules := func() pipeline.Fetch { return app.Pipeline.Current().Spec().Fetch }
 	egress := worker.NewEgress(cfg.Egress, source, p.store, rules, time.Now, reg, log.Named("egress"))
 	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"), p.probes(source, egress)...)
+	hosts := slots.New[string]()
 	w := worker.New(worker.Deps{
 		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers, Egress: egress,
-		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source,
+		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source.ShareHosts(hosts),
+		Hosts: hosts,
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
-		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalanceTimeout,
+		Group: kafka.GroupWorkers, Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalanceTimeout,
 		OrderingKey: worker.OrderingKey, Check: worker.Check,
 	}, w.Handle, p.publisher, reg, log.Named("requests"))
 	if err != nil {

@@ -24,18 +24,42 @@ type connector struct {
 	network Network
 	timeout time.Duration // for name, connection and TLS together
 	now     func() time.Time
+	limits  limits
 	log     *zap.Logger
 }
 
-// dial opens a connection to address, "host:port" in the form of net/http: the host in ASCII, with a port.
+// dial opens a connection to address, "host:port" in the form of net/http: the host in ASCII, with a port. The connection
+// holds a slot of its network. The wait for the slot is not part of the timeout.
 func (c connector) dial(ctx context.Context, address string, secure bool) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, forbidden("the host is not valid", err)
 	}
-	conn, err := c.connect(ctx, host, port)
+	start := time.Now()
+	lookup, cancel := context.WithTimeout(ctx, c.timeout)
+	addrs, err := c.permitted(lookup, host, port)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
+	left := c.timeout - time.Since(start)
+	release, err := c.limits.network(ctx, host, addrs[0].Addr())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel = context.WithTimeout(ctx, left)
+	defer cancel()
+	conn, err := c.open(ctx, host, addrs, secure)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return slotConn{conn, release}, nil
+}
+
+// open opens a connection to the first address that accepts one.
+func (c connector) open(ctx context.Context, host string, addrs []netip.AddrPort, secure bool) (net.Conn, error) {
+	conn, err := c.dialFirst(ctx, host, addrs)
 	if err != nil || !secure {
 		return conn, err
 	}
@@ -58,8 +82,8 @@ func connectFailure(code media.Code, detail string, err error) error {
 	return media.Fail(code, detail, err)
 }
 
-// connect resolves the host and returns a connection to the first permitted address that accepts one.
-func (c connector) connect(ctx context.Context, host, portText string) (net.Conn, error) {
+// permitted resolves the host and returns the first of its permitted addresses, at least one and at most maxAddresses.
+func (c connector) permitted(ctx context.Context, host, portText string) ([]netip.AddrPort, error) {
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil || port == 0 {
 		return nil, forbidden("the port is not valid", err)
@@ -78,7 +102,7 @@ func (c connector) connect(ctx context.Context, host, portText string) (net.Conn
 		return nil, forbidden("the address or the port is not allowed",
 			fmt.Errorf("%s is %v", net.JoinHostPort(host, portText), addrs))
 	}
-	return c.dialFirst(ctx, host, permitted[:min(len(permitted), maxAddresses)])
+	return permitted[:min(len(permitted), maxAddresses)], nil
 }
 
 // resolve returns the addresses of host, with one lookup.

@@ -96,7 +96,7 @@ func (fake *fakeNet) dials() []string {
 
 // config returns a valid configuration.
 func config() fetch.Config {
-	return fetch.Config{UserAgent: "Vitrine", MinRate: 1024, RateWindow: 10 * time.Second}
+	return fetch.Config{UserAgent: "Vitrine", MinRate: 1024, RateWindow: 10 * time.Second, SlotWait: time.Minute}
 }
 
 func (fake *fakeNet) network() fetch.Network { return fetch.Network{Resolver: fake, Dial: fake.Dial} }

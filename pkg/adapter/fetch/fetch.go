@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/slots"
 )
 
 // maxHeader is the maximum size of the headers of one answer, in bytes. Images come with one or two KiB; browsers allow 256.
@@ -24,6 +26,7 @@ type Fetcher struct {
 	config   Config
 	network  Network
 	controls *controls
+	limits   limits
 	now      func() time.Time
 	budget   *budget
 	metrics  *metrics
@@ -37,9 +40,16 @@ func New(config Config, network Network, now func() time.Time, reg prometheus.Re
 	m := newMetrics(reg)
 	return &Fetcher{
 		config: config, network: network, now: now, metrics: m, log: log,
+		limits:   limits{hosts: slots.New[string](), networks: slots.New[netip.Prefix](), wait: config.SlotWait},
 		controls: &controls{resolver: network.Resolver, names: config.ControlNames, now: now, metrics: m, log: log},
 		budget:   newBudget(config.For(1).MaxInFlight, now, m),
 	}
+}
+
+// ShareHosts makes redirects use the host slots of hosts, by catalog.HostKey. It must be called before the first Fetch.
+func (f *Fetcher) ShareHosts(hosts *slots.Slots[string]) *Fetcher {
+	f.limits.hosts = hosts
+	return f
 }
 
 // Fetch downloads rawURL under rules. A body of more than maxBytes bytes is a failure. Errors are *media.Failure, or that
@@ -89,7 +99,10 @@ func (f *Fetcher) download(
 	if err != nil {
 		return worker.Download{}, err
 	}
-	resp, err := f.client(ctx, rules).Do(req)
+	h := &hops{limits: f.limits, held: map[string]bool{}}
+	h.perHost = rules.PerHost
+	defer h.leave()
+	resp, err := f.client(ctx, rules, h).Do(req)
 	if err != nil {
 		return worker.Download{}, err
 	}
@@ -122,8 +135,9 @@ func (f *Fetcher) connector(rules pipeline.Fetch) connector {
 
 // client returns the client of one download, so that every connection is opened under its rules and none outlives ctx. The
 // dials use ctx instead of the request's context, because net/http detaches a dial from its request, for use by a later one.
-func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client {
+func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch, h *hops) *http.Client {
 	c := f.connector(rules)
+	c.limits = h.limits
 	return &http.Client{
 		Transport: redirects{&http.Transport{
 			Proxy: nil, // not that of the environment, because a proxy could reach forbidden addresses
@@ -143,7 +157,10 @@ func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client
 					strconv.Itoa(rules.MaxRedirects)+" times", nil)
 			}
 			req.Header.Del("Referer") // the next host must not learn a signed URL
-			return checkForm(req.URL)
+			if err := checkForm(req.URL); err != nil {
+				return err
+			}
+			return h.enter(ctx, req, via)
 		},
 	}
 }

@@ -60,7 +60,7 @@ func (b *fakeBackend) Retry(context.Context, catalog.Attempt, *media.Failure, pi
 func (b *fakeBackend) Defer(context.Context, catalog.Attempt, *media.Failure, pipeline.Retry, time.Duration) error {
 	return b.endOtherwise()
 }
-func (b *fakeBackend) Postpone(context.Context, catalog.Job, pipeline.Retry, time.Duration) error {
+func (b *fakeBackend) Postpone(context.Context, catalog.Job, *media.Failure, pipeline.Retry, time.Duration) error {
 	return b.endOtherwise()
 }
 func (b *fakeBackend) Fail(context.Context, catalog.Attempt, *media.Failure) error {
@@ -124,7 +124,7 @@ func TestWorkerWithSmallBudget(t *testing.T) {
 			Catalog: b, Pipelines: b, Source: f, Codec: b, Objects: b, Now: time.Now, Log: zap.NewNop(),
 			Breakers: worker.NewBreakers(worker.BreakerConfig{}, prometheus.NewRegistry(), zap.NewNop()),
 			Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipe) },
-		}, worker.Config{StoreTimeout: time.Hour, OutcomeTimeout: time.Minute, DeferDelay: 1, BusyDelay: 1},
+		}, worker.Config{StoreTimeout: time.Hour, OutcomeTimeout: time.Minute, DeferDelay: 1, SlotWait: time.Minute, BusyDelay: 1},
 			prometheus.NewRegistry())
 
 		var all sync.WaitGroup

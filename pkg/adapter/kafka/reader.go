@@ -48,6 +48,22 @@ func NewReader(config Config) (*Reader, error) {
 // and returns it unchanged. Read returns fault.Unavailable if Kafka cannot be reached, ctx ends, or no record arrives for
 // 30 seconds.
 func (r *Reader) Read(ctx context.Context, topic string, fn func(Record) error) error {
+	return r.connected(ctx, func(client sarama.Client, consumer sarama.Consumer) error {
+		spans, err := findSpans(client, r.config.Name(topic))
+		if err != nil {
+			return unavailable(withCause(ctx, err))
+		}
+		for _, s := range spans {
+			if err := r.readSpan(ctx, consumer, s, fn); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// connected calls fn with a client, which it closes afterwards.
+func (r *Reader) connected(ctx context.Context, fn func(sarama.Client, sarama.Consumer) error) error {
 	conns := newConnTracker(nil, dialTimeout)
 	defer conns.closeAll()
 	defer context.AfterFunc(ctx, conns.closeAll)()
@@ -61,16 +77,7 @@ func (r *Reader) Read(ctx context.Context, topic string, fn func(Record) error) 
 		return unavailable(withCause(ctx, fmt.Errorf("make reader: %w", err)))
 	}
 	defer func() { _ = consumer.Close() }()
-	spans, err := findSpans(client, r.config.Name(topic))
-	if err != nil {
-		return unavailable(withCause(ctx, err))
-	}
-	for _, s := range spans {
-		if err := r.readSpan(ctx, consumer, s, fn); err != nil {
-			return err
-		}
-	}
-	return nil
+	return fn(client, consumer)
 }
 
 // span is the range of a partition's offsets from first, inclusive, to end, exclusive.

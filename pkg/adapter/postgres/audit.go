@@ -50,7 +50,7 @@ WHERE NOT EXISTS (SELECT FROM scheduled_deletions x WHERE x.prefix = n.prefix)
     AND NOT EXISTS (
         SELECT FROM images i JOIN products p ON p.id = i.product_id
         WHERE i.id = n.image_id AND p.deleted_at IS NULL
-            AND (i.job_state <> 'idle' AND i.prefix = n.prefix
+            AND (EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id AND j.prefix = n.prefix)
                 OR EXISTS (SELECT FROM jsonb_array_elements(i.renditions) r WHERE starts_with(r ->> 'key', n.prefix))))`
 
 const selectUnreferenced = `SELECT n.prefix, n.image_id, n.delay * 1000 AS delay ` + unreferenced + ` ORDER BY n.prefix`
@@ -75,7 +75,8 @@ func (s *Store) ScheduleOrphans(ctx context.Context, prefixes []catalog.Schedule
 const selectPublished = `
 SELECT i.product_id, i.id AS image_id, i.fencing_token, i.reprocess_error, i.renditions
 FROM images i JOIN products p ON p.id = i.product_id
-WHERE i.id > $1 AND i.status = 'ready' AND i.job_state = 'idle' AND p.deleted_at IS NULL
+WHERE i.id > $1 AND i.status = 'ready' AND p.deleted_at IS NULL
+    AND NOT EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id)
 ORDER BY i.id LIMIT $2`
 
 // Published implements maintenance.References.

@@ -7,9 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/test/storetest"
 )
 
 func TestAudit(t *testing.T) {
@@ -125,8 +128,8 @@ func (f *fixture) publish(p catalog.Product, n int, attempt string) catalog.Prod
 	f.Helper()
 	return f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		prefix := prefixOf(*p, n, attempt)
-		p.Images[n].Status, p.Images[n].JobState, p.Images[n].Prefix = catalog.Ready, catalog.Idle, prefix
-		p.Images[n].JobID, p.Images[n].FencingToken = "", p.Images[n].FencingToken+1
+		p.Images[n] = storetest.Idle(p.Images[n])
+		p.Images[n].Status, p.Images[n].Prefix, p.Images[n].FencingToken = catalog.Ready, prefix, p.Images[n].FencingToken+1
 		p.Images[n].Renditions = []catalog.Rendition{
 			{Name: "full", Format: "jpeg", Width: 10, Height: 10, Bytes: 7, Key: prefix + "full.jpg", Default: true},
 			{Name: "card", Format: "jpeg", Width: 10, Height: 10, Bytes: 7, Key: prefix + "full.jpg"},
@@ -137,10 +140,17 @@ func (f *fixture) publish(p catalog.Product, n int, attempt string) catalog.Prod
 	})
 }
 
+// inWork returns img with a job.
+func inWork(img catalog.Image, state catalog.JobState) catalog.Image {
+	img.JobState, img.JobID, img.Class = state, uuid.NewString(), catalog.Bulk
+	return img
+}
+
 func referenced(f *fixture) {
 	p := f.publish(f.Product(2), 0, "4-live")
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // processed a second time: the old objects are still visible
-		p.Images[0].JobState, p.Images[0].Prefix = catalog.Processing, prefixOf(*p, 0, "6-work")
+		p.Images[0] = inWork(p.Images[0], catalog.Processing)
+		p.Images[0].Prefix = prefixOf(*p, 0, "6-work")
 		return catalog.Change{}
 	})
 	f.ScheduleDeletion(p.ID, prefixOf(p, 0, "5-scheduled"), time.Hour)
@@ -157,7 +167,7 @@ func referenced(f *fixture) {
 	f.Same(f.unreferenced(p, 1), []string{}, "nothing requested")
 
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change { // idle again: only what is visible counts
-		p.Images[0].JobState = catalog.Idle
+		p.Images[0] = storetest.Idle(p.Images[0])
 		return catalog.Change{}
 	})
 	f.Same(f.unreferenced(p, 0, "4-live", "6-work"), []string{"6-work"}, "unreferenced once idle")
@@ -201,9 +211,10 @@ func published(f *fixture) {
 		p = f.publish(p, n, fmt.Sprint(n+1, "-a"))
 	}
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
-		p.Images[1].JobState = catalog.Queued
+		p.Images[1] = inWork(p.Images[1], catalog.Queued)
 		p.Images[2].ReprocessError = media.HTTPStatus
-		p.Images[3].Status, p.Images[3].JobState, p.Images[3].JobID = catalog.Failed, catalog.Idle, ""
+		p.Images[3] = storetest.Idle(p.Images[3])
+		p.Images[3].Status = catalog.Failed
 		return catalog.Change{}
 	})
 	p.Images[2].ReprocessError = media.HTTPStatus

@@ -15,6 +15,7 @@ import (
 
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/test/port"
 )
@@ -102,7 +103,7 @@ func TestUnavailable(t *testing.T) {
 		"start_due":       func() error { _, err := store.StartDue(ctx, 1, 0); return err },
 		"second_pass":     func() error { _, err := store.SecondPassDue(ctx, 1); return err },
 		"remove":          func() error { return store.Remove(ctx, "a/") },
-		"overdue":         func() error { _, err := store.OverdueImages(ctx, 1, 0); return err },
+		"overdue":         func() error { _, _, err := store.OverdueJobs(ctx, maintenance.ReleasedJob{}, 1, 0); return err },
 		"purge":           func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
 		"create_key_days": func() error { _, err := store.RotateKeys(ctx); return err },
 		"select":          func() error { _, _, err := store.SelectImages(ctx, catalog.Filter{}, 0, 1); return err },

@@ -22,8 +22,9 @@ const lockProduct = `SELECT` + productColumns + ` FROM products p WHERE p.id = $
 // selectImages runs after the lock is acquired, with a snapshot of its own. It returns the time of the edit. now(), or a
 // clock in lockProduct, would return a time before the wait for the lock.
 const selectImages = `
-SELECT clock_timestamp() AS now, coalesce(json_agg(i ORDER BY i.position), '[]') AS images
-FROM images i WHERE i.product_id = $1`
+SELECT clock_timestamp() AS now,
+    coalesce(json_agg(json_build_object('image', i, 'job', j) ORDER BY i.position), '[]') AS images
+FROM images i LEFT JOIN image_jobs j ON j.image_id = i.id WHERE i.product_id = $1`
 
 const updateProduct = `
 UPDATE products SET (` + writtenProduct + `, updated_at, deleted_at) =
@@ -61,9 +62,29 @@ func (s *Store) Edit(
 		return catalog.Product{}, err
 	}
 	defer unlock()
+	var p catalog.Product
+	err = retryReleased(func() (err error) {
+		p, err = s.edit(ctx, id, fn)
+		return err
+	})
+	return p, err
+}
+
+// retryReleased repeats an edit that the scheduler has overtaken.
+func retryReleased(edit func() error) error {
+	for n := 1; ; n++ {
+		if err := edit(); !errors.Is(err, errJobReleased) || n == maxEdits {
+			return err
+		}
+	}
+}
+
+func (s *Store) edit(
+	ctx context.Context, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
+) (catalog.Product, error) {
 	var result catalog.Product
-	err = s.db.transact(ctx, "edit", func(tx *gorm.DB) (err error) {
-		result, err = edit(tx, id, fn)
+	err := s.db.transact(ctx, "edit", func(tx *gorm.DB) (err error) {
+		result, err = s.editTx(tx, id, fn)
 		return err
 	})
 	if err != nil {
@@ -72,8 +93,8 @@ func (s *Store) Edit(
 	return result, nil
 }
 
-// edit is Edit in a transaction. It returns errNothing, with the product, if fn changes nothing.
-func edit(tx *gorm.DB, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
+// editTx is Edit in a transaction. It returns errNothing, with the product, if fn changes nothing.
+func (s *Store) editTx(tx *gorm.DB, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
 ) (catalog.Product, error) {
 	locked, err := lockForEdit(tx, id)
 	if err != nil {
@@ -85,7 +106,7 @@ func edit(tx *gorm.DB, id catalog.ProductID, fn func(*catalog.Product, time.Time
 		return catalog.Product{}, callerError{err}
 	}
 	defer failpoint.Hit(failpoint.EditWritten)
-	return locked.write(tx, p, change)
+	return s.write(tx, locked, p, change)
 }
 
 // lockEdits waits until this process has no other Edit of the product, for at most the time of one call. Otherwise the edits
@@ -121,7 +142,7 @@ func lockForEdit(tx *gorm.DB, id catalog.ProductID) (lockedProduct, error) {
 	}
 	var images struct {
 		Now    time.Time
-		Images asJSON[[]imageRow]
+		Images asJSON[[]imageAndJob]
 	}
 	if err := tx.Raw(selectImages, int64(id)).Find(&images).Error; err != nil {
 		return locked, fmt.Errorf("load images: %w", err)
@@ -130,9 +151,9 @@ func lockForEdit(tx *gorm.DB, id catalog.ProductID) (lockedProduct, error) {
 	return locked, nil
 }
 
-// write writes the difference between the product as it was read and p, and then the change. Its order is that of the
-// locks: product, image, scheduled deletion.
-func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Change) (catalog.Product, error) {
+// write writes the difference between the product as it was read and p, then the change, in the order of locks: product,
+// image, job, scheduled deletion.
+func (s *Store) write(tx *gorm.DB, h lockedProduct, p catalog.Product, change catalog.Change) (catalog.Product, error) {
 	old := h.product.fromRow()
 	images, err := h.compare(p)
 	if err != nil {
@@ -142,7 +163,7 @@ func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Chan
 		p.UpdatedAt = h.now
 	}
 	same := sameProduct(old, p)
-	hasChange := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions) > 0 || change.Announce != nil
+	hasChange := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions) > 0
 	if same && images.none() && !hasChange {
 		return normalized(p), errNothing
 	}
@@ -154,6 +175,10 @@ func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Chan
 	if err := h.writeImages(tx, &p, images); err != nil {
 		return catalog.Product{}, err
 	}
+	released, err := s.writeJobs(tx, &p, images.jobs)
+	if err != nil {
+		return catalog.Product{}, err
+	}
 	if err := execRows(tx, "cancel deletions", len(change.CancelDeletions), catalog.ErrDeletionStarted,
 		deleteUnstarted, change.CancelDeletions); err != nil {
 		return catalog.Product{}, err
@@ -162,11 +187,7 @@ func (h lockedProduct) write(tx *gorm.DB, p catalog.Product, change catalog.Chan
 		insertScheduledDeletions, toDeletionRows(change.Deletions)); err != nil {
 		return catalog.Product{}, err
 	}
-	outgoing := change.Outbox
-	if change.Announce != nil {
-		outgoing = append(slices.Clip(outgoing), change.Announce(p)...)
-	}
-	return normalized(p), send(tx, outgoing)
+	return normalized(p), send(tx, append(slices.Clip(change.Outbox), released...))
 }
 
 // normalized returns p as the database would return it: the slices of the caller copied, times cut to microseconds.
@@ -175,7 +196,7 @@ func normalized(p catalog.Product) catalog.Product {
 		return catalog.Product{ID: p.ID, Version: p.Version, Deleted: true}
 	}
 	p.ImageURLs, p.Compressed = nonNil(p.ImageURLs), nonNil(p.Compressed)
-	p.Images = imagesFromRows(toImageRows(p.Images))
+	p.Images = imagesOfRows(toImagesAndJobs(p))
 	return p
 }
 
@@ -209,20 +230,24 @@ type difference struct {
 	changed []imageRow        // rows to write
 	moved   []catalog.ImageID // of changed: those with another position
 	added   []int             // indexes of new images in the edited product
+	jobs    jobDifference
 }
 
-func (d difference) none() bool { return len(d.dropped)+len(d.changed)+len(d.added) == 0 }
+func (d difference) none() bool {
+	return len(d.dropped)+len(d.changed)+len(d.added) == 0 && d.jobs.none()
+}
 
 // compare returns the difference between the images that were read and those of p. An edit cannot change the source of an
-// image.
+// image. The rows of removed images take their jobs with them.
 func (h lockedProduct) compare(p catalog.Product) (difference, error) {
 	var d difference
 	if h.product.Deleted {
 		return d, nil
 	}
-	rows := make(map[catalog.ImageID]imageRow, len(p.Images))
-	for _, r := range toImageRows(imagesFromRows(h.product.Images.V)) {
-		rows[r.ID] = r
+	rows := make(map[catalog.ImageID]imageAndJob, len(p.Images))
+	for _, r := range h.product.Images.V { // normalized, so that it is comparable
+		img := r.fromRow()
+		rows[img.ID] = imageAndJob{Image: toImageRow(r.Image.fromRow()), Job: toJobRow(h.product.fromRow(), img)}
 	}
 	for i, img := range p.Images {
 		if img.Position != i {
@@ -230,22 +255,34 @@ func (h lockedProduct) compare(p catalog.Product) (difference, error) {
 		}
 		if img.ID == 0 {
 			d.added = append(d.added, i)
+			d.jobs.compare(i, 0, nil, toJobRow(p, img))
 			continue
 		}
 		old, known := rows[img.ID]
 		delete(rows, img.ID) // a second image with this id is an error
-		if !known || old.SourceURL != img.SourceURL || old.ProductID != img.ProductID {
+		if !known || old.Image.SourceURL != img.SourceURL || old.Image.ProductID != img.ProductID {
 			return d, fmt.Errorf("edit product: image %d is of another product or has another source", img.ID)
 		}
-		if r := toImageRow(img); !reflect.DeepEqual(old, r) {
-			d.changed = append(d.changed, r)
-			if old.Position != r.Position {
-				d.moved = append(d.moved, r.ID)
-			}
-		}
+		d.compareImage(old.Image, img)
+		d.jobs.compare(i, img.ID, old.Job, toJobRow(p, img))
 	}
 	d.dropped = slices.Collect(maps.Keys(rows))
 	return d, nil
+}
+
+// compareImage adds the difference between an image's row and img.
+func (d *difference) compareImage(old imageRow, img catalog.Image) {
+	r := toImageRow(img)
+	if img.JobState != catalog.Idle {
+		r.keepOutcome(old)
+	}
+	if reflect.DeepEqual(old, r) {
+		return
+	}
+	d.changed = append(d.changed, r)
+	if old.Position != r.Position {
+		d.moved = append(d.moved, r.ID)
+	}
 }
 
 // writeImages writes the difference and sets the ids of the new images of p.

@@ -314,7 +314,7 @@ func TestEditOfDeletedImage(t *testing.T) {
 	t.Parallel()
 	s := newProxied(t)
 	for name, fn := range map[string]func(p *catalog.Product){
-		"changed": func(p *catalog.Product) { p.Images[0].UnreportedAttempts++ },
+		"changed": func(p *catalog.Product) { p.Images[0].FencingToken++ },
 		"dropped": func(p *catalog.Product) { p.Images, p.ImageURLs = nil, nil },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/relay"
+	"vitrine.io/pkg/domain/scheduler"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/test/storetest"
 )
@@ -18,6 +19,7 @@ import (
 // fixture is a test with a store and an outbox on a database of its own.
 type fixture struct {
 	*storetest.Fixture
+	dsn    string
 	store  *postgres.Store
 	outbox *postgres.Outbox
 }
@@ -37,9 +39,32 @@ func fixtureOn(t *testing.T, dsn string, maxTries int) *fixture {
 	cfg := config(dsn)
 	cfg.OutboxMaxTries = maxTries
 	db := open(t, cfg, prometheus.NewRegistry())
-	f := &fixture{store: postgres.NewStore(db), outbox: outboxOf(t, db)}
-	f.Fixture = &storetest.Fixture{T: t, Parts: storetest.Parts{Store: f.store, Pipelines: f.store, TakeDue: f.takeDue}}
+	f := &fixture{dsn: cfg.DSN, store: postgres.NewStore(db).Releasing(windows), outbox: outboxOf(t, db)}
+	f.Fixture = &storetest.Fixture{T: t, Parts: storetest.Parts{
+		Store: f.store, Pipelines: f.store, TakeDue: f.takeDue, ReleaseDue: f.releaseDue,
+	}}
 	return f
+}
+
+// windows are those of a fixture's scheduler.
+var windows = scheduler.Windows{Host: 64, Total: 200}
+
+// releaseDue runs one round of a scheduler.
+func (f *fixture) releaseDue(t testing.TB) {
+	t.Helper()
+	f.round(windows)
+}
+
+// round runs one round of a scheduler without memory, and returns its result.
+func (f *fixture) round(w scheduler.Windows) scheduler.Round {
+	f.Helper()
+	search := scheduler.Search{Windows: w, MaxFlows: 1000, MaxHosts: 100, MaxDue: 100}
+	plan := func(_ catalog.Class, waiting []scheduler.Waiting, inFlight map[scheduler.Flow]int) []scheduler.Grant {
+		return scheduler.NewPlanner(w).Plan(waiting, inFlight, 100)
+	}
+	r, err := f.store.Release(f.Context(), search, plan)
+	f.Must(err, "release jobs")
+	return r
 }
 
 // takeDue drains one batch of at most a hundred messages, all published, and returns the messages.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -55,7 +56,7 @@ func (s *Store) Insert(
 	ctx context.Context, p catalog.Product, announce func(catalog.Product) []catalog.Outgoing,
 ) (catalog.Product, error) {
 	err := s.db.transact(ctx, "insert", func(tx *gorm.DB) error {
-		return insert(tx, &p, announce)
+		return s.insert(tx, &p, announce)
 	})
 	if err != nil {
 		return catalog.Product{}, err
@@ -63,7 +64,7 @@ func (s *Store) Insert(
 	return p, nil
 }
 
-func insert(tx *gorm.DB, p *catalog.Product, announce func(catalog.Product) []catalog.Outgoing) error {
+func (s *Store) insert(tx *gorm.DB, p *catalog.Product, announce func(catalog.Product) []catalog.Outgoing) error {
 	if err := insertProductRow(tx, p); err != nil {
 		return err
 	}
@@ -72,8 +73,16 @@ func insert(tx *gorm.DB, p *catalog.Product, announce func(catalog.Product) []ca
 		return err
 	}
 	p.Images = images
+	var d jobDifference
+	for i, img := range p.Images {
+		d.compare(i, img.ID, nil, toJobRow(*p, img))
+	}
+	released, err := s.writeJobs(tx, p, d)
+	if err != nil {
+		return err
+	}
 	defer failpoint.Hit(failpoint.InsertWritten)
-	return send(tx, announce(*p))
+	return send(tx, append(slices.Clip(announce(*p)), released...))
 }
 
 func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
@@ -96,19 +105,21 @@ func insertProductRow(tx *gorm.DB, p *catalog.Product) error {
 	return nil
 }
 
-// insertImageRows adds images to a product and returns them as the database would return them. at is the time of their
-// requests.
+// insertImageRows adds images to a product and returns them as the database would return them, with the jobs that are not
+// written yet. at is the time of their requests.
 func insertImageRows(tx *gorm.DB, id catalog.ProductID, images []catalog.Image, at time.Time) ([]catalog.Image, error) {
-	rows := toImageRows(images)
-	if len(rows) == 0 {
-		return imagesFromRows(rows), nil
-	}
-	for i := range rows {
-		r := &rows[i]
-		r.ProductID, r.RequestedAt, r.DueAt = id, time.Time{}, time.Time{}
-		if r.JobState == catalog.Queued {
-			r.RequestedAt, r.DueAt = at, at
+	images = slices.Clone(images)
+	rows := make([]imageRow, len(images))
+	for i := range images {
+		img := &images[i]
+		img.ProductID, img.RequestedAt = id, time.Time{}
+		if img.JobState == catalog.Queued {
+			img.RequestedAt, img.NotBefore, img.DueAt = at, at, at
 		}
+		rows[i] = toImageRow(*img)
+	}
+	if len(rows) == 0 {
+		return images, nil
 	}
 	var inserted []struct {
 		ID       catalog.ImageID
@@ -121,10 +132,10 @@ func insertImageRows(tx *gorm.DB, id catalog.ProductID, images []catalog.Image, 
 	for _, row := range inserted {
 		ids[row.Position] = row.ID
 	}
-	for i := range rows {
-		rows[i].ID = ids[rows[i].Position]
+	for i := range images {
+		images[i].ID = ids[images[i].Position]
 	}
-	return imagesFromRows(rows), nil
+	return images, nil
 }
 
 // send inserts messages into the outbox, in one statement.

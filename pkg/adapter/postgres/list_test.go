@@ -90,8 +90,8 @@ func testListStatements(t *testing.T) {
 	run(t, conn, "INSERT INTO users (name, email, email_key) VALUES ('u', 'u@example.com', 'u')")
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price)
 		SELECT 1, 'p', 'd', 1 FROM generate_series(1, 100) g`)
-	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state)
-		SELECT id, g, 'u', 'ready', 'idle' FROM products, generate_series(0, 3) g`)
+	run(t, conn, `INSERT INTO images (product_id, position, source_url, status)
+		SELECT id, g, 'u', 'ready' FROM products, generate_series(0, 3) g`)
 	page, err := postgres.NewStore(db).List(t.Context(), catalog.Query{UserID: 1, Sort: catalog.NewestFirst, Limit: 100})
 	if err != nil || len(page.Products) != 100 {
 		t.Fatalf("got %d products and %v, want 100", len(page.Products), err)

@@ -33,7 +33,7 @@ func (s *Store) InsertOnce(ctx context.Context, key catalog.IdempotencyKey, p ca
 	announce func(catalog.Product) []catalog.Outgoing, respond func(catalog.Product) (catalog.SavedResponse, error),
 ) (inserted catalog.Product, saved catalog.SavedResponse, replayed bool, err error) {
 	saved, replayed, err = s.once(ctx, "insert_once", key, func(tx *gorm.DB) (catalog.SavedResponse, error) {
-		if err := insert(tx, &p, announce); err != nil {
+		if err := s.insert(tx, &p, announce); err != nil {
 			return nil, err
 		}
 		return responseTo(p, respond)
@@ -66,12 +66,15 @@ func (s *Store) EditOnce(ctx context.Context, key catalog.IdempotencyKey, id cat
 		return catalog.Product{}, nil, false, err
 	}
 	defer unlock()
-	saved, replayed, err = s.once(ctx, "edit_once", key, func(tx *gorm.DB) (catalog.SavedResponse, error) {
-		var err error
-		if edited, err = edit(tx, id, fn); err != nil && !errors.Is(err, errNothing) {
-			return nil, err
-		}
-		return responseTo(edited, respond)
+	err = retryReleased(func() (err error) {
+		saved, replayed, err = s.once(ctx, "edit_once", key, func(tx *gorm.DB) (catalog.SavedResponse, error) {
+			var err error
+			if edited, err = s.editTx(tx, id, fn); err != nil && !errors.Is(err, errNothing) {
+				return nil, err
+			}
+			return responseTo(edited, respond)
+		})
+		return err
 	})
 	if err != nil || replayed {
 		return catalog.Product{}, saved, replayed, err

@@ -39,14 +39,41 @@ func (s *Store) Remove(ctx context.Context, prefix string) error {
 	return err
 }
 
+// selectOverdue reads the clock in a CTE, so that it is one time for all rows. The jobs in flight are few.
 const selectOverdue = `
-SELECT i.product_id, i.id AS image_id FROM images i JOIN products p ON p.id = i.product_id
-WHERE i.job_state <> 'idle' AND i.due_at < now() - $2 * interval '1 microsecond' AND p.deleted_at IS NULL
-ORDER BY i.due_at LIMIT $1`
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
+SELECT clock.now, j.product_id, j.image_id, j.released_at
+FROM clock LEFT JOIN (
+    SELECT product_id, image_id, released_at FROM image_jobs, clock
+    WHERE released_at < clock.now - $4 * interval '1 microsecond' AND due_at < clock.now - $4 * interval '1 microsecond'
+        AND (released_at, image_id) > ($1, $2)
+        AND NOT EXISTS (SELECT FROM outbox o WHERE o.event_id = job_id AND o.parked_at IS NULL)
+    ORDER BY released_at, image_id LIMIT $3) j ON true
+ORDER BY j.released_at, j.image_id`
 
-// OverdueImages implements maintenance.OverdueJobs.
-func (s *Store) OverdueImages(ctx context.Context, limit int, overdue time.Duration) ([]maintenance.ImageRef, error) {
-	return query[maintenance.ImageRef](ctx, s.db, "overdue_images", selectOverdue, limit, overdue.Microseconds())
+// OverdueJobs implements maintenance.OverdueJobs.
+func (s *Store) OverdueJobs(ctx context.Context, after maintenance.ReleasedJob, limit int, overdue time.Duration,
+) (jobs []maintenance.ReleasedJob, now time.Time, err error) {
+	type row struct {
+		Now        time.Time
+		ProductID  *catalog.ProductID
+		ImageID    *catalog.ImageID
+		ReleasedAt *time.Time
+	}
+	rows, err := query[row](ctx, s.db, "overdue_jobs", selectOverdue, after.ReleasedAt, int64(after.ImageID), limit,
+		overdue.Microseconds())
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	for _, r := range rows {
+		if r.ImageID != nil {
+			jobs = append(jobs, maintenance.ReleasedJob{
+				ImageRef:   maintenance.ImageRef{ProductID: *r.ProductID, ImageID: *r.ImageID},
+				ReleasedAt: r.ReleasedAt.UTC(),
+			})
+		}
+	}
+	return jobs, rows[0].Now.UTC(), nil
 }
 
 // purgeDeleted deletes the images, too, by ON DELETE CASCADE.
@@ -73,12 +100,12 @@ const maxScannedRows = 20_000
 // it returns one row without an image, for rows and last.
 const selectMatching = `
 WITH scanned AS MATERIALIZED (
-    SELECT id, product_id, job_state, status, error_code, reprocess_error, requested_at, pipeline_hash FROM images
+    SELECT id, product_id, status, error_code, reprocess_error, requested_at, pipeline_hash FROM images
     WHERE id > $1 ORDER BY id LIMIT $7)
 SELECT s.rows, s.last, coalesce(f.product_id, 0) AS product_id, coalesce(f.id, 0) AS image_id
 FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM scanned) s LEFT JOIN (
     SELECT i.product_id, i.id FROM scanned i JOIN products p ON p.id = i.product_id
-    WHERE i.job_state = 'idle' AND p.deleted_at IS NULL
+    WHERE p.deleted_at IS NULL AND NOT EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id)
         AND ($3::text = '' OR i.status = $3) AND ($4::text = '' OR i.error_code = $4 OR i.reprocess_error = $4)
         AND ($5::bigint = 0 OR i.requested_at < now() - $5 * interval '1 microsecond')
         AND ($6::text = '' OR i.pipeline_hash = $6)

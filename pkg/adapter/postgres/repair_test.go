@@ -11,46 +11,63 @@ import (
 func TestRepair(t *testing.T) {
 	t.Parallel()
 	runStoreTests(t, []storeTest{
-		{name: "overdue_images_come_longest_overdue_first", run: overdue},
-		{name: "deleted_product_has_no_overdue_images", run: overdueDeleted},
+		{name: "overdue_jobs_come_in_order_of_release", run: overdue},
 		{name: "deleted_products_are_purged_with_their_images", run: purged},
 	})
 }
 
-// overdueNow returns the images that are overdue by more than timeout.
-func (f *fixture) overdueNow(limit int, timeout time.Duration) []maintenance.ImageRef {
+// overdueNow returns the jobs that are overdue by more than timeout, from after on.
+func (f *fixture) overdueNow(after maintenance.ReleasedJob, limit int, timeout time.Duration) []maintenance.ImageRef {
 	f.Helper()
-	found, err := f.store.OverdueImages(f.Context(), limit, timeout)
-	f.Must(err, "find overdue images")
-	return found
+	found, now, err := f.store.OverdueJobs(f.Context(), after, limit, timeout)
+	f.Must(err, "find overdue jobs")
+	images := []maintenance.ImageRef{}
+	for _, job := range found {
+		images = append(images, job.ImageRef)
+		if !job.ReleasedAt.Before(now) {
+			f.Errorf("released at %s, and now is %s", job.ReleasedAt, now)
+		}
+	}
+	return images
+}
+
+// overdueProduct returns a product whose images were released 1, 3, 5 and 7 hours ago. The last is being processed until
+// the next minute.
+func (f *fixture) overdueProduct() (p catalog.Product, releasedAt []time.Time) {
+	f.Helper()
+	p = f.Product(4)
+	p, err := f.store.Edit(f.Context(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
+		for i := range p.Images {
+			img := &p.Images[i]
+			img.ReleasedAt = now.Add(-time.Duration(2*i+1) * time.Hour)
+			img.DueAt = img.ReleasedAt
+			releasedAt = append(releasedAt, img.ReleasedAt)
+		}
+		p.Images[3].JobState, p.Images[3].DueAt = catalog.Processing, now.Add(time.Minute)
+		return catalog.Change{}, nil
+	})
+	f.Must(err, "edit")
+	return p, releasedAt
 }
 
 func overdue(f *fixture) {
-	p := f.Product(4)
-	_, err := f.store.Edit(f.Context(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
-		p.Images[0].DueAt = now.Add(-time.Hour)
-		p.Images[1].DueAt, p.Images[1].JobState = now.Add(-3*time.Hour), catalog.Processing
-		p.Images[2].DueAt, p.Images[2].JobState = now.Add(-5*time.Hour), catalog.Idle
-		p.Images[3].DueAt = now.Add(time.Minute)
-		return catalog.Change{}, nil
-	})
-	f.Must(err, "edit")
-	first := maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[1].ID}
-	second := maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[0].ID}
-	f.Same(f.overdueNow(10, time.Minute), []maintenance.ImageRef{first, second}, "overdue")
-	f.Same(f.overdueNow(10, 2*time.Hour), []maintenance.ImageRef{first}, "overdue with a longer timeout")
-	f.Same(f.overdueNow(1, time.Minute), []maintenance.ImageRef{first}, "the first")
-}
+	p, releasedAt := f.overdueProduct()
+	ref := func(i int) maintenance.ImageRef {
+		return maintenance.ImageRef{ProductID: p.ID, ImageID: p.Images[i].ID}
+	}
+	first := maintenance.ReleasedJob{ImageRef: ref(2), ReleasedAt: releasedAt[2]}
+	none := maintenance.ReleasedJob{}
+	f.Same(f.overdueNow(none, 10, time.Minute), []maintenance.ImageRef{ref(2), ref(1), ref(0)}, "overdue")
+	f.Same(f.overdueNow(none, 10, 4*time.Hour), []maintenance.ImageRef{ref(2)}, "overdue with a longer timeout")
+	f.Same(f.overdueNow(none, 1, time.Minute), []maintenance.ImageRef{ref(2)}, "the first")
+	f.Same(f.overdueNow(first, 10, time.Minute), []maintenance.ImageRef{ref(1), ref(0)}, "those behind the first")
 
-func overdueDeleted(f *fixture) {
-	p := f.Product(1)
-	_, err := f.store.Edit(f.Context(), p.ID, func(p *catalog.Product, now time.Time) (catalog.Change, error) {
-		p.Images[0].DueAt = now.Add(-time.Hour)
-		p.Deleted = true
-		return catalog.Change{}, nil
-	})
-	f.Must(err, "edit")
-	f.Same(f.overdueNow(10, time.Minute), []maintenance.ImageRef{}, "overdue")
+	f.send(p.ID, catalog.Outgoing{Message: p.Images[2].JobMessage(), Delay: time.Hour})
+	f.Same(f.overdueNow(none, 10, time.Minute), []maintenance.ImageRef{ref(1), ref(0)}, "while its message is in the outbox")
+	f.Delete(p.ID)
+	f.Same(f.overdueNow(none, 10, time.Minute), []maintenance.ImageRef{}, "of a deleted product")
+	f.Insert(f.Draft(2))
+	f.Same(f.overdueNow(none, 10, -time.Hour), []maintenance.ImageRef{}, "while they wait for the scheduler")
 }
 
 func purged(f *fixture) {

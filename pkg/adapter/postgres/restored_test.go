@@ -16,7 +16,7 @@ func seed(t *testing.T, conn *pgx.Conn) int {
 	run(t, conn, `INSERT INTO users (name, email, email_key) VALUES ('Ada', 'ada@example.com', 'ada')`)
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price, version, deleted_at)
 		SELECT 1, 'Chair', '', 1, n, CASE WHEN n = 3 THEN now() END FROM generate_series(1, 5) n`)
-	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state) VALUES (1, 0, 'x', 'ready', 'idle')`)
+	run(t, conn, `INSERT INTO images (product_id, position, source_url, status) VALUES (1, 0, 'x', 'ready')`)
 	return 5
 }
 

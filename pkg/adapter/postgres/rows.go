@@ -54,7 +54,7 @@ type productRow struct {
 	CreatedAt               time.Time
 	UpdatedAt               time.Time
 	Deleted                 bool
-	Images                  asJSON[[]imageRow]
+	Images                  asJSON[[]imageAndJob]
 }
 
 // fromRow returns the product. A deleted one has only its id and version.
@@ -70,12 +70,34 @@ func (r productRow) fromRow() catalog.Product {
 		Price:       r.ProductPrice,
 		ImageURLs:   r.ProductImages.V,
 		Compressed:  r.CompressedProductImages.V,
-		Images:      imagesFromRows(r.Images.V),
+		Images:      imagesOfRows(r.Images.V),
 		Version:     r.Version,
 		Revision:    r.Revision,
 		CreatedAt:   r.CreatedAt.UTC(),
 		UpdatedAt:   r.UpdatedAt.UTC(),
 	}
+}
+
+// imageAndJob is an image as imagesOf selects it.
+type imageAndJob struct {
+	Image imageRow `json:"image"`
+	Job   *jobRow  `json:"job"` // nil if the image is idle
+}
+
+func (r imageAndJob) fromRow() catalog.Image {
+	img := r.Image.fromRow()
+	if r.Job != nil {
+		r.Job.addTo(&img)
+	}
+	return img
+}
+
+func imagesOfRows(rows []imageAndJob) []catalog.Image {
+	images := make([]catalog.Image, len(rows))
+	for i, r := range rows {
+		images[i] = r.fromRow()
+	}
+	return images
 }
 
 // imageRow is a row of images. It is read and written as JSON, so that any number of images needs one statement with one
@@ -104,25 +126,32 @@ type imageFields struct {
 	Renditions  []catalog.Rendition `json:"-"` // in imageRow.Renditions
 	Dropped     []media.Dropped     `json:"-"` // in imageRow.Renditions
 
-	JobState           catalog.JobState `json:"job_state"`
-	JobID              string           `json:"job_id,omitempty"` // NULL, because "" is no UUID
-	FencingToken       int64            `json:"fencing_token"`
-	UnreportedAttempts int              `json:"unreported_attempts"`
-	Prefix             string           `json:"prefix"`
-	ReprocessError     media.Code       `json:"reprocess_error"`
-	SourceSHA256       string           `json:"source_sha256"`
-	SourceBytes        int64            `json:"source_bytes"`
-	PoisonSHA256       string           `json:"poison_sha256"`
-	PipelineHash       string           `json:"pipeline_hash"`
-	RequestedAt        time.Time        `json:"requested_at,omitzero"`
-	DueAt              time.Time        `json:"due_at,omitzero"`
+	ReprocessError media.Code `json:"reprocess_error"`
+	SourceSHA256   string     `json:"source_sha256"`
+	SourceBytes    int64      `json:"source_bytes"`
+
+	FencingToken int64     `json:"fencing_token"`
+	Prefix       string    `json:"prefix"`
+	PipelineHash string    `json:"pipeline_hash"`
+	RequestedAt  time.Time `json:"requested_at,omitzero"`
+
+	JobState           catalog.JobState `json:"-"` // in jobRow, as the rest
+	JobID              string           `json:"-"`
+	Class              catalog.Class    `json:"-"`
+	Host               string           `json:"-"`
+	Traceparent        string           `json:"-"`
+	UnreportedAttempts int              `json:"-"`
+	PoisonSHA256       string           `json:"-"`
+	NotBefore          time.Time        `json:"-"`
+	ReleasedAt         time.Time        `json:"-"`
+	DueAt              time.Time        `json:"-"`
+	DeferredSince      time.Time        `json:"-"`
 }
 
 // imageColumns are the columns that statements write. The list is explicit, so that a program does not erase a column that a
 // newer release has added.
 const imageColumns = ` position, source_url, status, attempts, error_code, error_detail, width, height, placeholder,
-    renditions, job_state, job_id, fencing_token, unreported_attempts, prefix, reprocess_error, source_sha256, source_bytes,
-    poison_sha256, pipeline_hash, requested_at, due_at `
+    renditions, fencing_token, prefix, reprocess_error, source_sha256, source_bytes, pipeline_hash, requested_at `
 
 // renditionRow is one element of the column renditions. The names of its fields are stored, so fields may be added, but
 // not renamed.
@@ -153,9 +182,10 @@ type droppedRow struct {
 	Reason media.Reason    `json:"reason"`
 }
 
+// fromRow returns the image without a job.
 func (r imageRow) fromRow() catalog.Image {
 	img := catalog.Image(r.imageFields)
-	img.RequestedAt, img.DueAt = img.RequestedAt.UTC(), img.DueAt.UTC()
+	img.RequestedAt, img.JobState = img.RequestedAt.UTC(), catalog.Idle
 	for _, x := range r.Renditions {
 		img.Renditions = append(img.Renditions, catalog.Rendition(x.renditionFields))
 		for _, d := range x.Dropped {
@@ -165,11 +195,11 @@ func (r imageRow) fromRow() catalog.Image {
 	return img
 }
 
-// toImageRow copies everything, so that later changes of img do not change the row. Times are cut to microseconds, the
-// precision of the database.
+// toImageRow copies everything but the job, so that later changes of img do not change the row. Times are cut to
+// microseconds, the precision of the database.
 func toImageRow(img catalog.Image) imageRow {
-	r := imageRow{imageFields: imageFields(img), Renditions: make([]renditionRow, len(img.Renditions))}
-	r.RequestedAt, r.DueAt = toTime(img.RequestedAt), toTime(img.DueAt)
+	img.RequestedAt = toTime(img.RequestedAt)
+	r := imageRow{imageFields: imageFields(withoutJob(img)), Renditions: make([]renditionRow, len(img.Renditions))}
 	r.imageFields.Renditions, r.Dropped = nil, nil
 	for i, x := range img.Renditions {
 		r.Renditions[i].renditionFields = renditionFields(x)
@@ -184,20 +214,13 @@ func toImageRow(img catalog.Image) imageRow {
 
 func toTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-func toImageRows(images []catalog.Image) []imageRow {
-	rows := make([]imageRow, len(images))
-	for i, img := range images {
-		rows[i] = toImageRow(img)
+// toImagesAndJobs returns the images as the database would return them.
+func toImagesAndJobs(p catalog.Product) []imageAndJob {
+	rows := make([]imageAndJob, len(p.Images))
+	for i, img := range p.Images {
+		rows[i] = imageAndJob{Image: toImageRow(img), Job: toJobRow(p, img)}
 	}
 	return rows
-}
-
-func imagesFromRows(rows []imageRow) []catalog.Image {
-	images := make([]catalog.Image, len(rows))
-	for i, r := range rows {
-		images[i] = r.fromRow()
-	}
-	return images
 }
 
 // outboxRow is a message, in the form that insertOutbox reads.

@@ -95,7 +95,7 @@ func selected(f *fixture) {
 func notSelected(f *fixture) {
 	working, gone, kept := f.idle(f.Product(2)), f.idle(f.Product(1)), f.idle(f.Product(1))
 	f.Change(working.ID, func(p *catalog.Product) catalog.Change {
-		p.Images[0].JobState, p.Images[1].JobState = catalog.Queued, catalog.Processing
+		p.Images[0], p.Images[1] = inWork(p.Images[0], catalog.Queued), inWork(p.Images[1], catalog.Processing)
 		return catalog.Change{}
 	})
 	f.Delete(gone.ID)
@@ -130,8 +130,8 @@ func TestSelectImagesScanLimit(t *testing.T) {
 	dsn := migrated(t)
 	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
 	seed(t, conn)
-	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state)
-		SELECT 1, n, 'x', CASE WHEN n IN (25000, 25001) THEN 'failed' ELSE 'ready' END, 'idle' FROM generate_series(1, 25001) n`)
+	run(t, conn, `INSERT INTO images (product_id, position, source_url, status)
+		SELECT 1, n, 'x', CASE WHEN n IN (25000, 25001) THEN 'failed' ELSE 'ready' END FROM generate_series(1, 25001) n`)
 	failed := catalog.Filter{Status: catalog.Failed}
 	find := func(after catalog.ImageID, limit int) ([]maintenance.ImageRef, catalog.ImageID) {
 		found, next, err := store.SelectImages(t.Context(), failed, after, limit)

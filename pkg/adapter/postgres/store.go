@@ -8,14 +8,16 @@ import (
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
+	"vitrine.io/pkg/domain/scheduler"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
-// Store implements the stores of catalog and maintenance on one database.
+// Store implements the stores of catalog, scheduler and maintenance on one database.
 type Store struct {
-	db    *DB
-	edits *keyedmutex.Mutex[catalog.ProductID] // held during an Edit, so that waits for a product take no connection
+	db      *DB
+	edits   *keyedmutex.Mutex[catalog.ProductID] // held during an Edit, so that waits for a product take no connection
+	windows scheduler.Windows
 }
 
 var (
@@ -29,8 +31,13 @@ var (
 	_ maintenance.SavedResponses = (*Store)(nil)
 )
 
-// NewStore returns a store on db.
+// NewStore returns a store on db. All jobs that it writes wait for the scheduler.
 func NewStore(db *DB) *Store { return &Store{db: db, edits: keyedmutex.New[catalog.ProductID]()} }
+
+// Releasing returns a store that releases new live jobs at once while the windows are less than half full.
+func (s *Store) Releasing(w scheduler.Windows) *Store {
+	return &Store{db: s.db, edits: s.edits, windows: w}
+}
 
 const insertUser = `
 INSERT INTO users (name, email, email_key) VALUES ($1, $2, $3)
@@ -68,9 +75,11 @@ func (s *Store) User(ctx context.Context, id catalog.UserID) (catalog.User, erro
 	return u, nil
 }
 
-// imagesOf is the images of a product as one JSON value, so that a product and its images are one row of one snapshot.
+// imagesOf is the images of a product, with their jobs, as one JSON value, so that a product and its images are one
+// row of one snapshot.
 const imagesOf = `
-    (SELECT coalesce(json_agg(i ORDER BY i.position), '[]') FROM images i WHERE i.product_id = p.id) AS images`
+    (SELECT coalesce(json_agg(json_build_object('image', i, 'job', j) ORDER BY i.position), '[]')
+    FROM images i LEFT JOIN image_jobs j ON j.image_id = i.id WHERE i.product_id = p.id) AS images`
 
 // productColumns are the columns of productRow, of the table products as p, without the images.
 const productColumns = `

@@ -72,9 +72,10 @@ func (s *Service) Retry(ctx context.Context, a Attempt, f *media.Failure, policy
 // deferAgeDivisor sets the delay of a deferred job: the request's age divided by it.
 const deferAgeDivisor = 8
 
-// Defer queues a new job and counts no attempt: the fault was the platform's own. The delay is minDelay at first, grows with
-// the request's age up to policy.MaxBackoff, and half of it is random. ErrGivenUp if the request is older than
-// policy.MaxAge, so that the image has failed, unless f is an outage of the network; ErrSuperseded as for Finish.
+// Defer queues a new job and counts no attempt: the fault was the platform's own, or the host is busy. The delay is minDelay
+// at first, grows with the time since the first deferral up to policy.MaxBackoff, and half of it is random. That time does
+// not include waits in queues. ErrGivenUp if it is longer than policy.MaxAge, so that the image has failed; ErrSuperseded as
+// for Finish. A busy host never fails an image; if f.Host names it, the job counts as that host's from now on.
 func (s *Service) Defer(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry, minDelay time.Duration,
 ) error {
 	return s.requeue(ctx, a, f, requeueOptions{policy: policy, delay: func(_ int, age time.Duration) time.Duration {
@@ -82,12 +83,15 @@ func (s *Service) Defer(ctx context.Context, a Attempt, f *media.Failure, policy
 	}})
 }
 
-// Postpone replaces a job that has not begun by a new one, which is due after the same delay as with Defer. It counts no
-// attempt and never fails the image. It returns ErrSuperseded if the job is no longer the image's.
-func (s *Service) Postpone(ctx context.Context, job Job, policy pipeline.Retry, minDelay time.Duration) error {
+// Postpone replaces a job that has not begun by a new one, because of f, after a delay as Defer's. It counts no attempt and
+// never fails the image. ErrSuperseded if the job is no longer the image's.
+func (s *Service) Postpone(ctx context.Context, job Job, f *media.Failure, policy pipeline.Retry, minDelay time.Duration,
+) error {
 	id := s.NewID()
 	_, err := s.Store.Edit(ctx, job.ProductID, func(p *Product, now time.Time) (Change, error) {
-		return p.postpone(job, id, now, func(age time.Duration) time.Duration { return s.deferDelay(policy, minDelay, age) })
+		return p.postpone(job, f, id, now, func(age time.Duration) time.Duration {
+			return s.deferDelay(policy, minDelay, age)
+		})
 	})
 	if fault.Is(err, fault.NotFound) {
 		return ErrSuperseded
@@ -95,11 +99,10 @@ func (s *Service) Postpone(ctx context.Context, job Job, policy pipeline.Retry, 
 		return fmt.Errorf("postpone: %w", err)
 	}
 	hitOutcomeCommitted()
-	s.Wake()
 	return nil
 }
 
-// deferDelay returns the delay of a deferred job. age is that of its request.
+// deferDelay returns the delay of a job whose request has been deferred for that age.
 func (s *Service) deferDelay(policy pipeline.Retry, minDelay, age time.Duration) time.Duration {
 	delay := max(minDelay, min(age/deferAgeDivisor, policy.MaxBackoff.D()))
 	return delay/2 + s.jitter(delay/2)
@@ -126,11 +129,13 @@ func (s *Service) Release(ctx context.Context, a Attempt) error {
 	})
 }
 
-// Republish sends the image's job again, under the same job id, if it is overdue by more than timeout. It returns ErrDone
-// if the image has no job or the job is not overdue, and fault.NotFound if the product never existed.
-func (s *Service) Republish(ctx context.Context, product ProductID, image ImageID, timeout time.Duration) error {
+// Republish sends the image's job again, under the same job id, if it was released before releasedBefore and is overdue by
+// more than timeout. ErrDone if the image has no such job; fault.NotFound if the product never existed.
+func (s *Service) Republish(ctx context.Context, product ProductID, image ImageID, releasedBefore time.Time,
+	timeout time.Duration,
+) error {
 	_, err := s.Store.Edit(ctx, product, func(p *Product, now time.Time) (Change, error) {
-		return p.republish(image, now, timeout)
+		return p.republish(image, now, releasedBefore, timeout)
 	})
 	if err != nil {
 		return fmt.Errorf("republish: %w", err)

@@ -301,9 +301,8 @@ func testRetryAttemptIsCountedAndNewJobIsDelayed(t *testing.T) {
 		if img.Attempts != n+1 || img.JobID == a.JobID || img.JobState != catalog.Queued || img.Status != catalog.Pending {
 			t.Errorf("after %d: %+v", n+1, img)
 		}
-		requests := h.store.sent(event.TypeImageRequested)
-		if got := requests[len(requests)-1].due.Sub(h.store.now); got != want/2 { // the jitter of the harness is 0.5
-			t.Errorf("after %d: due in %s, want %s", n+1, got, want/2)
+		if got := img.NotBefore.Sub(h.store.now); got != want/2 || !img.ReleasedAt.IsZero() { // the jitter of the harness is 0.5
+			t.Errorf("after %d: due in %s, released at %s, want %s and not released", n+1, got, img.ReleasedAt, want/2)
 		}
 	}
 	a := h.begin(t, p, 0)
@@ -332,8 +331,10 @@ func testRetryRetryAfterOfSourceIsBounded(t *testing.T) {
 func TestDefer(t *testing.T) {
 	t.Parallel()
 	t.Run("no_attempt_is_counted_and_no_version_changes", testDeferNoAttemptIsCountedAndNoVersionChanges)
-	t.Run("old_request_is_given_up", testDeferOldRequestIsGivenUp)
 	t.Run("outage_of_the_network_ages_no_request", testDeferOutageAgesNoRequest)
+	t.Run("long_deferral_is_given_up", testDeferLongDeferralIsGivenUp)
+	t.Run("backlog_fails_nothing", testDeferBacklogFailsNothing)
+	t.Run("busy_host_fails_nothing_and_takes_the_job", testDeferBusyHostFailsNothingAndTakesTheJob)
 	t.Run("delay_grows_with_the_age", testDeferDelayGrowsWithTheAge)
 }
 
@@ -351,13 +352,17 @@ func testDeferNoAttemptIsCountedAndNoVersionChanges(t *testing.T) {
 	}
 }
 
-func testDeferOldRequestIsGivenUp(t *testing.T) {
+func testDeferLongDeferralIsGivenUp(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 1)
-	h.store.now = h.store.now.Add(25 * time.Hour)
-	err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second)
-	if !errors.Is(err, catalog.ErrGivenUp) {
+	if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	h.store.now = h.product(t, p.ID).Images[0].NotBefore
+	a := h.begin(t, p, 0)
+	h.store.now = h.store.now.Add(25 * time.Hour) // the attempt itself lasted so long
+	if err := h.Defer(t.Context(), a, storageFailed(), policy(), time.Second); !errors.Is(err, catalog.ErrGivenUp) {
 		t.Errorf("got %v, want given up", err)
 	}
 	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.ErrorCode != media.StorageFailed {
@@ -384,20 +389,57 @@ func testDeferOutageAgesNoRequest(t *testing.T) {
 	}
 }
 
+// testDeferBacklogFailsNothing lets a job wait for a day before each of three attempts that a fault of our own ends.
+func testDeferBacklogFailsNothing(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	for range 3 {
+		h.store.now = h.store.now.Add(25 * time.Hour)
+		if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.product(t, p.ID).Images[0].NotBefore.Sub(h.store.now); got > time.Second {
+			t.Errorf("due in %s, want at most the shortest delay: only queues made the request old", got)
+		}
+	}
+}
+
+func testDeferBusyHostFailsNothingAndTakesTheJob(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	busy := hostBusy()
+	busy.Host = "cdn.example"
+	for range 3 {
+		a := h.begin(t, p, 0)
+		h.store.now = h.store.now.Add(25 * time.Hour)
+		if err := h.Defer(t.Context(), a, busy, policy(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img := h.product(t, p.ID).Images[0]
+	if img.Host != "cdn.example" || !img.DeferredSince.IsZero() || img.NotBefore.Sub(h.store.now) > time.Second {
+		t.Errorf("got %+v, want a job of cdn.example that is due in a second", img)
+	}
+}
+
 func testDeferDelayGrowsWithTheAge(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 1)
-	for _, row := range []struct{ age, want time.Duration }{
+	for _, row := range []struct{ attempt, want time.Duration }{
 		{0, 750 * time.Millisecond}, {4 * time.Second, 750 * time.Millisecond}, // minDelay, with jitter 0.5
-		{8 * time.Minute, 45 * time.Second}, {20 * time.Hour, 450 * time.Second}, // an eighth of the age, then maxBackoff
+		{8 * time.Minute, 45 * time.Second}, {20 * time.Hour, 450 * time.Second}, // about an eighth of the age, then maxBackoff
 	} {
-		h.store.now = p.Images[0].RequestedAt.Add(row.age)
-		if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second); err != nil {
+		a := h.begin(t, p, 0)
+		h.store.now = h.store.now.Add(row.attempt)
+		if err := h.Defer(t.Context(), a, storageFailed(), policy(), time.Second); err != nil {
 			t.Fatal(err)
 		}
-		if got := h.product(t, p.ID).Images[0].DueAt.Sub(h.store.now); got != row.want {
-			t.Errorf("at %s: due in %s, want %s", row.age, got, row.want)
+		got := h.product(t, p.ID).Images[0].NotBefore.Sub(h.store.now)
+		if got < row.want || got > row.want+time.Second {
+			t.Errorf("after an attempt of %s: due in %s, want %s", row.attempt, got, row.want)
 		}
 	}
 }
@@ -407,7 +449,8 @@ func TestPostpone(t *testing.T) {
 
 	t.Run("old_request_is_never_given_up", testPostponeOldRequestIsNeverGivenUp)
 	t.Run("job_is_replaced_once", testPostponeJobIsReplacedOnce)
-	t.Run("delay_grows_with_the_age_and_no_attempt_is_counted", testPostponeDelayGrowsWithTheAgeAndNoAttemptIsCounted)
+	t.Run("busy_host_waits_for_the_scheduler", testPostponeBusyHostWaitsForTheScheduler)
+	t.Run("delay_of_fault_grows_with_the_age", testPostponeDelayOfFaultGrowsWithTheAge)
 	t.Run("unknown_product_is_superseded", testPostponeUnknownProductIsSuperseded)
 	t.Run("crashed_attempt_is_superseded_and_its_begin_is_kept", testPostponeCrashedAttemptIsSupersededAndItsBeginIsKept)
 }
@@ -418,7 +461,7 @@ func testPostponeOldRequestIsNeverGivenUp(t *testing.T) {
 	p := h.create(t, 1)
 	h.store.now = h.store.now.Add(1000 * time.Hour) // as after an outage of Kafka
 	waiting := h.job(t, p.ID, 0)
-	if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
+	if err := h.Postpone(t.Context(), waiting, hostBusy(), policy(), time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Retry(t.Context(), h.begin(t, p, 0), sourceTimeout(), policy()); err != nil {
@@ -434,35 +477,62 @@ func testPostponeJobIsReplacedOnce(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	waiting := h.job(t, p.ID, 0)
-	if err := h.Postpone(t.Context(), waiting, policy(), time.Second); err != nil {
+	if err := h.Postpone(t.Context(), waiting, hostBusy(), policy(), time.Second); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Postpone(t.Context(), waiting, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
+	if err := h.Postpone(t.Context(), waiting, hostBusy(), policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
 		t.Errorf("got %v, want superseded", err)
 	}
+	h.store.now = h.store.now.Add(time.Second)
+	h.store.releaseDue(t)
 	if n := len(h.store.sent(event.TypeImageRequested)); n != 2 {
 		t.Errorf("got %d requests, want 2", n)
 	}
 }
 
-func testPostponeDelayGrowsWithTheAgeAndNoAttemptIsCounted(t *testing.T) {
+func testPostponeBusyHostWaitsForTheScheduler(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p, err := h.Create(t.Context(), input(url(0)), "trace")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := h.job(t, p.ID, 0)
+	h.store.now = h.store.now.Add(40 * time.Second)
+	if err := h.Postpone(t.Context(), r, hostBusy(), policy(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(h.store.sent(event.TypeImageRequested)); n != 1 {
+		t.Errorf("got %d requests, want 1: a postponed job sends nothing", n)
+	}
+	got := h.product(t, p.ID)
+	if img := got.Images[0]; img.NotBefore.Sub(h.store.now) != 750*time.Millisecond || !img.ReleasedAt.IsZero() {
+		t.Errorf("got %+v, want due after the shortest delay", img)
+	}
+	if got.Version != p.Version || got.Images[0].Attempts != 0 {
+		t.Errorf("got version %d and %d attempts, want no visible change", got.Version, got.Images[0].Attempts)
+	}
+	h.store.now = h.store.now.Add(time.Second)
+	h.store.releaseDue(t)
+	sent := h.store.sent(event.TypeImageRequested)
+	if last := sent[len(sent)-1]; len(sent) != 2 || last.ID != got.Images[0].JobID || last.Traceparent != "trace" {
+		t.Errorf("got %d requests, the last %s with trace %q", len(sent), last.ID, last.Traceparent)
+	}
+}
+
+func testPostponeDelayOfFaultGrowsWithTheAge(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	p := h.create(t, 1)
-	r := h.job(t, p.ID, 0)
-	r.Traceparent = "trace"
-	h.store.now = h.store.now.Add(40 * time.Second)
-	if err := h.Postpone(t.Context(), r, policy(), time.Second); err != nil {
-		t.Fatal(err)
-	}
-	sent := h.store.sent(event.TypeImageRequested)
-	last := sent[len(sent)-1]
-	delay := last.due.Sub(h.store.now)
-	if delay < 2500*time.Millisecond || delay > 5*time.Second || last.Traceparent != "trace" {
-		t.Errorf("got a delay of %s and trace %q, want half of 5 s to 5 s", delay, last.Traceparent)
-	}
-	if got := h.product(t, p.ID); got.Version != p.Version || got.Images[0].Attempts != 0 {
-		t.Errorf("got version %d and %d attempts, want no visible change", got.Version, got.Images[0].Attempts)
+	unknown := media.Fail(media.PipelineUnknown, "the pipeline cannot be loaded", nil)
+	for _, want := range []time.Duration{750 * time.Millisecond, 3750 * time.Millisecond} {
+		if err := h.Postpone(t.Context(), h.job(t, p.ID, 0), unknown, policy(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.product(t, p.ID).Images[0].NotBefore.Sub(h.store.now); got != want {
+			t.Errorf("due in %s, want %s", got, want)
+		}
+		h.store.now = h.store.now.Add(40 * time.Second)
 	}
 }
 
@@ -470,7 +540,7 @@ func testPostponeUnknownProductIsSuperseded(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	r := catalog.Job{ProductID: 404, ImageID: 1, JobID: "x"}
-	if err := h.Postpone(t.Context(), r, policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
+	if err := h.Postpone(t.Context(), r, hostBusy(), policy(), time.Second); !errors.Is(err, catalog.ErrSuperseded) {
 		t.Errorf("got %v, want superseded", err)
 	}
 }
@@ -480,7 +550,7 @@ func testPostponeCrashedAttemptIsSupersededAndItsBeginIsKept(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	crashed := h.begin(t, p, 0)
-	if err := h.Postpone(t.Context(), crashed.Job, policy(), time.Second); err != nil {
+	if err := h.Postpone(t.Context(), crashed.Job, hostBusy(), policy(), time.Second); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.Finish(t.Context(), crashed, result(crashed)); !errors.Is(err, catalog.ErrSuperseded) {
@@ -548,29 +618,36 @@ func TestRepublish(t *testing.T) {
 	h := newHarness(t)
 	p := h.create(t, 1)
 	id, start := p.Images[0].ID, h.store.now
+	republish := func(before time.Time) error { return h.Republish(t.Context(), p.ID, id, before, 5*time.Minute) }
 
-	if err := h.Republish(t.Context(), p.ID, id, 5*time.Minute); !errors.Is(err, catalog.ErrDone) {
+	if err := republish(start.Add(time.Hour)); !errors.Is(err, catalog.ErrDone) {
 		t.Errorf("before its time: got %v, want done", err)
 	}
-	var at []time.Duration
-	for range 400 { // more than six hours without a worker
-		h.store.now = h.store.now.Add(time.Minute)
-		if err := h.Republish(t.Context(), p.ID, id, 5*time.Minute); err == nil {
-			at = append(at, h.store.now.Sub(start))
-		} else if !errors.Is(err, catalog.ErrDone) {
-			t.Fatal(err)
-		}
+	h.store.now = start.Add(6 * time.Hour)
+	if err := republish(start); !errors.Is(err, catalog.ErrDone) {
+		t.Errorf("while it waits in Kafka: got %v, want done", err)
 	}
-	m := time.Minute
-	want := []time.Duration{5 * m, 10 * m, 20 * m, 40 * m, 80 * m, 140 * m, 200 * m, 260 * m, 320 * m, 380 * m}
-	if !slices.Equal(at, want) {
-		t.Errorf("republished at %v, want %v: doubling, then hourly", at, want)
+	if err := republish(start.Add(1)); err != nil {
+		t.Errorf("passed over: %v", err)
+	}
+	if got := h.product(t, p.ID).Images[0].ReleasedAt; !got.Equal(h.store.now) {
+		t.Errorf("released at %s, want %s", got, h.store.now)
+	}
+	if err := republish(h.store.now.Add(time.Hour)); !errors.Is(err, catalog.ErrDone) {
+		t.Errorf("again at once: got %v, want done", err)
 	}
 	requests := h.store.sent(event.TypeImageRequested)
 	if len(requests) != 1 || requests[0].ID != p.Images[0].JobID {
 		t.Errorf("got %d requests, want one: a republished job keeps its id", len(requests))
 	}
-	if err := h.Republish(t.Context(), 99, id, time.Minute); !fault.Is(err, fault.NotFound) {
+	if err := h.Retry(t.Context(), h.begin(t, p, 0), sourceTimeout(), policy()); err != nil {
+		t.Fatal(err)
+	}
+	h.store.now = h.store.now.Add(time.Hour)
+	if err := republish(h.store.now); !errors.Is(err, catalog.ErrDone) {
+		t.Errorf("while it waits for the scheduler: got %v, want done", err)
+	}
+	if err := h.Republish(t.Context(), 99, id, start, time.Minute); !fault.Is(err, fault.NotFound) {
 		t.Errorf("got %v, want not found", err)
 	}
 }

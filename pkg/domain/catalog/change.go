@@ -177,21 +177,13 @@ func (p *Product) replaceImages(r patchRequest, now time.Time) Change {
 			img = removed[kept]
 			removed = slices.Delete(removed, kept, kept+1)
 		} else {
-			img = Image{ProductID: p.ID, SourceURL: source, Status: Pending, PipelineHash: r.hash, RequestedAt: now}
-			img.queue(r.jobIDs[i], now, 0)
+			img = Image{ProductID: p.ID, SourceURL: source, Status: Pending}
+			img.request(newJob{hash: r.hash, id: r.jobIDs[i], traceparent: r.traceparent, class: Live}, now)
 		}
 		img.Position = i
 		p.Images = append(p.Images, img)
 	}
-	c := Change{Announce: func(p Product) []Outgoing {
-		var out []Outgoing
-		for _, img := range p.Images {
-			if slices.Contains(r.jobIDs, img.JobID) {
-				out = append(out, img.jobMessage(r.traceparent, 0))
-			}
-		}
-		return out
-	}}
+	var c Change
 	for _, img := range removed {
 		c.Deletions = append(c.Deletions, img.scheduleDeletion(r.grace)...)
 	}
@@ -204,7 +196,7 @@ func (p *Product) markDeleted(grace time.Duration, traceparent, changedID string
 	for i := range p.Images {
 		img := &p.Images[i]
 		img.FencingToken++
-		img.JobState, img.JobID, img.DueAt = Idle, "", time.Time{}
+		img.endJob()
 		c.Deletions = append(c.Deletions, img.scheduleDeletion(grace)...)
 	}
 	p.Deleted = true

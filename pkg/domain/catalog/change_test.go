@@ -228,7 +228,7 @@ func testPatchImagesAttemptOnRemovedImageIsSuperseded(t *testing.T) {
 		"fail":     h.Fail(t.Context(), a, sourceTimeout()),
 		"retry":    h.Retry(t.Context(), a, sourceTimeout(), policy()),
 		"defer":    h.Defer(t.Context(), a, sourceTimeout(), policy(), 0),
-		"postpone": h.Postpone(t.Context(), a.Job, policy(), 0),
+		"postpone": h.Postpone(t.Context(), a.Job, hostBusy(), policy(), 0),
 		"release":  h.Release(t.Context(), a),
 	} {
 		if !errors.Is(err, catalog.ErrSuperseded) {
@@ -238,7 +238,7 @@ func testPatchImagesAttemptOnRemovedImageIsSuperseded(t *testing.T) {
 	if _, err := h.Begin(t.Context(), a.Job, budget); !errors.Is(err, catalog.ErrDone) {
 		t.Errorf("got %v, want done", err)
 	}
-	if err := h.Republish(t.Context(), p.ID, a.ImageID, 0); !errors.Is(err, catalog.ErrDone) {
+	if err := h.Republish(t.Context(), p.ID, a.ImageID, h.store.now.Add(1), 0); !errors.Is(err, catalog.ErrDone) {
 		t.Errorf("got %v, want done", err)
 	}
 	if h.store.deletions[a.Prefix] == nil {

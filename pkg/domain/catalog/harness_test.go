@@ -148,6 +148,9 @@ func storageFailed() *media.Failure {
 	return media.Fail(media.StorageFailed, "the renditions could not be stored", nil)
 }
 
+// hostBusy returns the failure of a job whose host has no free slot.
+func hostBusy() *media.Failure { return media.Fail(media.HostBusy, "the host is busy", nil) }
+
 // httpNotFound returns a permanent failure.
 func httpNotFound() *media.Failure {
 	return media.Fail(media.HTTPStatus, "the source answered 404", nil)
@@ -186,7 +189,7 @@ func (h *harness) requeue(t *testing.T, id catalog.ProductID, i int) {
 	t.Helper()
 	h.store.change(id, func(p *catalog.Product) {
 		p.Images[i].JobState, p.Images[i].JobID, p.Images[i].Attempts = catalog.Queued, "next", 0
-		p.Images[i].RequestedAt = h.store.now
+		p.Images[i].RequestedAt, p.Images[i].NotBefore, p.Images[i].DueAt = h.store.now, h.store.now, h.store.now
 	})
 }
 

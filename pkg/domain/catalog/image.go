@@ -26,11 +26,20 @@ type JobState string
 // The values of JobState.
 const (
 	Idle       JobState = "idle"       // there is no job
-	Queued     JobState = "queued"     // the job is in the outbox or in Kafka
+	Queued     JobState = "queued"     // the job waits for the scheduler, or is in the outbox or in Kafka
 	Processing JobState = "processing" // the attempt with the row's fencing token has begun
 )
 
-// Image is one image of a product. The first fields are those that clients see; from JobState on they belong to the
+// Class is the precedence of a job.
+type Class string
+
+// The values of Class. The scheduler releases live jobs first.
+const (
+	Live Class = "live" // a client waits for the image
+	Bulk Class = "bulk" // one of many images that an operator requested again
+)
+
+// Image is one image of a product. The first fields are those that clients see; from FencingToken on they belong to the
 // protocol by which workers process the image.
 type Image struct {
 	ID        ImageID
@@ -48,18 +57,28 @@ type Image struct {
 	Renditions  []Rendition
 	Dropped     []media.Dropped // files that the pipeline requests and the codec left out
 
+	ReprocessError media.Code // why an image that stayed ready could not be reprocessed
+	SourceSHA256   string     // in hex
+	SourceBytes    int64
+
+	// While the image has a job, the job's row has these fields, and Attempts. The image's row gets them with the outcome.
+	FencingToken int64     // incremented by each Begin, and by each change that supersedes a running attempt
+	Prefix       string    // common beginning of the keys of the last attempt's objects
+	PipelineHash string    // the pipeline of the last request; after Finish also that of the renditions
+	RequestedAt  time.Time // when the current request was made or, if it was delayed, when it was due
+
+	// The fields of the job. All are zero when the image is idle.
 	JobState           JobState
-	JobID              string     // UUID of the one job that may begin; "" when idle
-	FencingToken       int64      // incremented by each Begin, and by each change that supersedes a running attempt
-	UnreportedAttempts int        // attempts begun since the last outcome
-	Prefix             string     // common beginning of the keys of the last attempt's objects
-	ReprocessError     media.Code // why an image that stayed ready could not be reprocessed
-	SourceSHA256       string     // in hex
-	SourceBytes        int64
+	JobID              string // UUID of the one job that may begin; "" when idle
+	Class              Class
+	Host               string    // against whose window the job counts, as HostKey returns it, or the target of a redirect
+	Traceparent        string    // of the request; may be empty
+	UnreportedAttempts int       // attempts begun since the last outcome
 	PoisonSHA256       string    // in hex: the source that crashed a codec during the current request, or ""
-	PipelineHash       string    // the pipeline of the last request; after Finish also that of the renditions
-	RequestedAt        time.Time // when the current request was made or, if it was delayed, when it was due
-	DueAt              time.Time // of a queued image: when its job may begin; of a processing one: when it should have ended
+	NotBefore          time.Time // when the job may be released; of a deferred request that has begun: when it began
+	ReleasedAt         time.Time // when the job was given to the workers; zero while it waits for the scheduler
+	DueAt              time.Time // queued: NotBefore; processing: when the attempt should have ended
+	DeferredSince      time.Time // the first deferral by a fault of our own, plus the time that the job waited in queues since
 }
 
 // ReprocessStatus returns Pending while a ready image is reprocessed, Failed if its last reprocessing has failed, and ""

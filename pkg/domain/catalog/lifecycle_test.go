@@ -71,7 +71,7 @@ func TestLife(t *testing.T) {
 			"begin": l.beginCurrent, "second begin": l.beginCurrent, "old record": l.beginOld, "finish": l.finish,
 			"finish the last": l.finishLast, "retry": l.retry, "defer": l.deferAttempt, "postpone": l.postpone,
 			"fail": l.fail, "release": l.release, "republish": l.republish, "wait": l.wait, "collect": l.collect,
-			"patch": l.patchAny, "reprocess": l.reprocessAny, "replay": l.replay, "reprocess if": l.reprocessIf, "delete": l.remove,
+			"patch": l.patchAny, "reprocess": l.reprocessAny, "replay": l.replay, "schedule": l.schedule, "reprocess if": l.reprocessIf, "delete": l.remove,
 		}
 		names := slices.Sorted(maps.Keys(l.steps))
 		l.check("create", catalog.Product{}, l.store.row(l.id))
@@ -183,7 +183,7 @@ func (l *lifecycle) deferAttempt(catalog.Product) error {
 
 func (l *lifecycle) postpone(catalog.Product) error {
 	return l.act("defer", func(a catalog.Attempt) error {
-		return l.Postpone(l.t.Context(), a.Job, policy(), time.Second)
+		return l.Postpone(l.t.Context(), a.Job, hostBusy(), policy(), time.Second)
 	})
 }
 
@@ -201,7 +201,12 @@ func (l *lifecycle) release(catalog.Product) error {
 
 func (l *lifecycle) republish(catalog.Product) error {
 	id, _ := pick(l, l.images, "image")
-	return l.Republish(l.t.Context(), l.id, id, 5*time.Minute)
+	return l.Republish(l.t.Context(), l.id, id, l.store.now, 5*time.Minute)
+}
+
+func (l *lifecycle) schedule(catalog.Product) error {
+	l.store.releaseDue(l.t)
+	return nil
 }
 
 func (l *lifecycle) wait(catalog.Product) error {
@@ -372,8 +377,8 @@ func (l *lifecycle) checkImage(p catalog.Product, img catalog.Image) {
 		m, err := event.Decode[event.ImageRequested](r.Message)
 		return r.ID == img.JobID && err == nil && m.ImageID == int64(img.ID) && m.PipelineHash == img.PipelineHash
 	})
-	if img.JobID != "" && !sent {
-		l.rt.Fatalf("image %d waits for job %s, which was never sent", img.ID, img.JobID)
+	if sent == img.ReleasedAt.IsZero() {
+		l.rt.Fatalf("job %s of image %d was released at %s; sent: %v", img.JobID, img.ID, img.ReleasedAt, sent)
 	}
 }
 

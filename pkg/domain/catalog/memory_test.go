@@ -70,7 +70,7 @@ func TestMemoryStore(t *testing.T) {
 	storetest.Run(t, func(*testing.T) storetest.Parts {
 		m := newMemory()
 		m.now, m.step = time.Now().UTC().Truncate(time.Microsecond), time.Microsecond
-		return storetest.Parts{Store: m, Pipelines: m, TakeDue: m.takeDue}
+		return storetest.Parts{Store: m, Pipelines: m, TakeDue: m.takeDue, ReleaseDue: m.releaseDue}
 	})
 }
 
@@ -94,9 +94,40 @@ func (m *memory) Insert(ctx context.Context, p catalog.Product,
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	out = append(out, m.release(&p, catalog.Product{})...)
 	m.products[p.ID] = p
 	m.send(out)
 	return clone(p), m.afterCommit()
+}
+
+// release releases the jobs of images that had none in was, if they are live and due, and returns their messages.
+func (m *memory) release(p *catalog.Product, was catalog.Product) []catalog.Outgoing {
+	var out []catalog.Outgoing
+	for i := range p.Images {
+		img := &p.Images[i]
+		worked := func(old catalog.Image) bool { return old.ID == img.ID && old.JobState != catalog.Idle }
+		if img.Class == catalog.Live && !img.NotBefore.After(m.now) && !slices.ContainsFunc(was.Images, worked) {
+			img.ReleasedAt = m.now
+			out = append(out, catalog.Outgoing{Message: img.JobMessage()})
+		}
+	}
+	return out
+}
+
+// releaseDue does what the scheduler does while few jobs are in flight: it releases every job that is due.
+func (m *memory) releaseDue(testing.TB) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(m.products)) {
+		p := clone(m.products[id])
+		for i := range p.Images {
+			if img := &p.Images[i]; img.JobState == catalog.Queued && img.ReleasedAt.IsZero() && !img.NotBefore.After(m.now) {
+				img.ReleasedAt = m.now
+				m.send([]catalog.Outgoing{{Message: img.JobMessage()}})
+			}
+		}
+		m.products[id] = p
+	}
 }
 
 // draft gives p its ids and times, and announces it. Nothing is stored yet.
@@ -144,7 +175,7 @@ func (m *memory) assignIDs(p *catalog.Product) {
 		m.images++
 		img.ID, img.ProductID = m.images, p.ID
 		if img.JobState == catalog.Queued {
-			img.RequestedAt, img.DueAt = m.now, m.now
+			img.RequestedAt, img.NotBefore, img.DueAt = m.now, m.now, m.now
 		}
 	}
 }
@@ -170,6 +201,7 @@ func (m *memory) InsertOnce(ctx context.Context, once catalog.IdempotencyKey, p 
 		delete(m.responses, key)
 		return catalog.Product{}, nil, false, err
 	}
+	out = append(out, m.release(&p, catalog.Product{})...)
 	m.products[p.ID], m.responses[key] = p, &memoryResponse{once.Fingerprint, saved}
 	m.send(out)
 	return clone(p), saved, false, m.afterCommit()
@@ -241,10 +273,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 	}
 	p = clone(p)
 	m.assignIDs(&p)
-	out := c.Outbox
-	if c.Announce != nil {
-		out = append(slices.Clip(out), c.Announce(clone(p))...)
-	}
+	out := append(slices.Clip(c.Outbox), m.release(&p, was)...)
 	if err := checkMessages(out); err != nil {
 		return catalog.Product{}, err
 	}

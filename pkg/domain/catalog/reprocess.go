@@ -14,14 +14,16 @@ import (
 // and the attempts count from zero. An image that is ready stays visible until it is replaced. It returns fault.NotFound
 // if the product or the image does not exist.
 func (s *Service) Reprocess(ctx context.Context, product ProductID, image ImageID, traceparent string) (Product, error) {
-	return s.reprocess(ctx, product, image, 0, traceparent, func(*Image, time.Time) bool { return true })
+	live := newJob{class: Live, traceparent: traceparent}
+	return s.reprocess(ctx, product, image, live, func(*Image, time.Time) bool { return true })
 }
 
 // ReprocessOnce is Reprocess for a request that a client may repeat under one key, as CreateOnce is Create.
 func (s *Service) ReprocessOnce(ctx context.Context, product ProductID, image ImageID, key IdempotencyKey,
 	respond func(Product) (SavedResponse, error), traceparent string,
 ) (saved SavedResponse, replayed bool, err error) {
-	edit, err := s.reprocessing(ctx, image, 0, traceparent, func(*Image, time.Time) bool { return true })
+	live := newJob{class: Live, traceparent: traceparent}
+	edit, err := s.reprocessing(ctx, image, live, func(*Image, time.Time) bool { return true })
 	if err != nil {
 		return nil, false, err
 	}
@@ -44,17 +46,19 @@ func (s *Service) ReprocessOnce(ctx context.Context, product ProductID, image Im
 // Replay reprocesses an image that an image.dead event reports. fencingToken is that of the event. It returns ErrDone if
 // the image has changed since then, and fault.NotFound if the product or the image does not exist.
 func (s *Service) Replay(ctx context.Context, product ProductID, image ImageID, fencingToken int64) error {
-	_, err := s.reprocess(ctx, product, image, 0, "", func(img *Image, _ time.Time) bool {
+	_, err := s.reprocess(ctx, product, image, newJob{class: Bulk}, func(img *Image, _ time.Time) bool {
 		return img.JobState == Idle && img.FencingToken == fencingToken && (img.Status == Failed || img.ReprocessError != "")
 	})
 	return err
 }
 
-// ReprocessIf reprocesses an image that filter has selected, after delay. It returns ErrDone if the image has a job or
-// filter no longer matches it, and fault.NotFound if the product or the image does not exist.
+// ReprocessIf reprocesses an image that filter has selected, after delay and after the jobs for which clients wait. It
+// returns ErrDone if the image has a job or filter no longer matches it, and fault.NotFound if the product or the image does
+// not exist.
 func (s *Service) ReprocessIf(ctx context.Context, product ProductID, image ImageID, filter Filter, delay time.Duration,
 ) error {
-	_, err := s.reprocess(ctx, product, image, delay, "", func(img *Image, now time.Time) bool {
+	bulk := newJob{class: Bulk, delay: delay}
+	_, err := s.reprocess(ctx, product, image, bulk, func(img *Image, now time.Time) bool {
 		return img.JobState == Idle && filter.Matches(*img, now)
 	})
 	return err
@@ -84,10 +88,11 @@ type BulkResult struct {
 	Spread    time.Duration // time from now until the last requested image is due
 }
 
-func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageID, delay time.Duration, traceparent string,
+// reprocess gives an eligible image the job, after setting its id and the hash of the pipeline in force.
+func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageID, job newJob,
 	eligible func(*Image, time.Time) bool,
 ) (Product, error) {
-	edit, err := s.reprocessing(ctx, image, delay, traceparent, eligible)
+	edit, err := s.reprocessing(ctx, image, job, eligible)
 	if err != nil {
 		return Product{}, err
 	}
@@ -96,14 +101,15 @@ func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageI
 
 // reprocessing returns the edit of a product that requests one of its images again, with the pipeline in force. The edit
 // returns ErrDone if the image is not eligible.
-func (s *Service) reprocessing(ctx context.Context, image ImageID, delay time.Duration, traceparent string,
+func (s *Service) reprocessing(ctx context.Context, image ImageID, job newJob,
 	eligible func(*Image, time.Time) bool,
 ) (func(*Product, time.Time) (Change, error), error) {
 	hash, err := s.recordPipeline(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("record pipeline: %w", err)
 	}
-	r := reprocessRequest{hash: hash, jobID: s.NewID(), changedID: s.NewID(), traceparent: traceparent, delay: delay}
+	job.hash, job.id = hash, s.NewID()
+	r := reprocessRequest{job: job, changedID: s.NewID()}
 	return func(p *Product, now time.Time) (Change, error) {
 		img := p.image(image)
 		if img == nil {

@@ -89,7 +89,7 @@ func testReprocessRunningAttemptIsSuperseded(t *testing.T) {
 	for name, err := range map[string]error{
 		"finish":   h.Finish(t.Context(), a, result(a)),
 		"retry":    h.Retry(t.Context(), a, sourceTimeout(), policy()),
-		"postpone": h.Postpone(t.Context(), a.Job, policy(), 0),
+		"postpone": h.Postpone(t.Context(), a.Job, hostBusy(), policy(), 0),
 		"release":  h.Release(t.Context(), a),
 	} {
 		if !errors.Is(err, catalog.ErrSuperseded) {
@@ -236,12 +236,11 @@ func testReprocessIfDelayPostponesJobAndAge(t *testing.T) {
 	if err := h.ReprocessIf(t.Context(), p.ID, p.Images[0].ID, failed, 20*time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	requests, img := h.store.sent(event.TypeImageRequested), h.product(t, p.ID).Images[0]
-	due := h.store.now.Add(20 * time.Hour)
-	if last := requests[len(requests)-1]; !last.due.Equal(due) || last.ID != img.JobID || !img.DueAt.Equal(due) {
-		t.Errorf("the request is due at %s, the image at %s, want %s", last.due, img.DueAt, due)
+	img, due := h.product(t, p.ID).Images[0], h.store.now.Add(20*time.Hour)
+	if !img.NotBefore.Equal(due) || !img.DueAt.Equal(due) || !img.ReleasedAt.IsZero() || img.Class != catalog.Bulk {
+		t.Errorf("got %+v, want a bulk job that is due at %s", img, due)
 	}
-	if err := h.Republish(t.Context(), p.ID, img.ID, time.Minute); !errors.Is(err, catalog.ErrDone) {
+	if err := h.Republish(t.Context(), p.ID, img.ID, h.store.now.Add(1), time.Minute); !errors.Is(err, catalog.ErrDone) {
 		t.Errorf("got %v: a delayed job must not be republished before it is due", err)
 	}
 	h.store.now = due.Add(5 * time.Hour)
@@ -266,6 +265,10 @@ func testReprocessIfQueuedOrUnmatchedImageIsDone(t *testing.T) {
 	if err := h.ReprocessIf(t.Context(), p.ID, p.Images[1].ID, catalog.Filter{}, 0); !errors.Is(err, catalog.ErrDone) {
 		t.Errorf("queued: got %v, want done", err)
 	}
+	if n := len(h.requestedImages(t)); n != 2 {
+		t.Errorf("got %d requests, want 2: a bulk job waits for the scheduler", n)
+	}
+	h.store.releaseDue(t)
 	if n := len(h.requestedImages(t)); n != 3 {
 		t.Errorf("got %d requests, want 3", n)
 	}

@@ -135,17 +135,11 @@ func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent str
 	if err != nil {
 		return Product{}, nil, fmt.Errorf("record pipeline: %w", err)
 	}
-	for i := range p.Images {
-		p.Images[i].JobState, p.Images[i].JobID, p.Images[i].PipelineHash = Queued, s.NewID(), hash
+	for i := range p.Images { // the store dates the requests
+		p.Images[i].request(newJob{hash: hash, id: s.NewID(), traceparent: traceparent, class: Live}, time.Time{})
 	}
 	changedID := s.NewID()
-	return p, func(p Product) []Outgoing {
-		out := []Outgoing{p.changedMessage(traceparent, changedID)}
-		for i := range p.Images {
-			out = append(out, p.Images[i].jobMessage(traceparent, 0))
-		}
-		return out
-	}, nil
+	return p, func(p Product) []Outgoing { return []Outgoing{p.changedMessage(traceparent, changedID)} }, nil
 }
 
 // afterCreate wakes the relay and invalidates the cache, which may contain a "does not exist" for the new id.

@@ -8,9 +8,13 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Store keeps users and products. Every method is one transaction: a change and its messages are committed together or
-// not at all. All methods may be called concurrently. Every method also returns fault.Unavailable if the database is down
-// or too slow, and ErrOutcomeUnknown if the connection broke after COMMIT was sent.
+// Store keeps users and products. Every method is one transaction: a change and its messages are committed together or not
+// at all. All methods may be called concurrently. Besides the errors below they return fault.Unavailable if the database is
+// down or too slow, and ErrOutcomeUnknown if the connection broke after COMMIT was sent.
+//
+// A store keeps the fields of an image's job apart from the image, so that Begin, Retry, Defer and Release write no image.
+// An idle image that gets a live job, due at once, is released in the same transaction while few jobs are in flight:
+// ReleasedAt is set, and [Image.JobMessage] is sent. All other jobs wait for the scheduler.
 type Store interface {
 	// InsertUser adds a user. It returns fault.Conflict with the code "email_taken" if a user has this e-mail address; the
 	// comparison is that of EmailKey.
@@ -69,9 +73,6 @@ type Change struct {
 	Outbox          []Outgoing
 	Deletions       []ScheduledDeletion // of objects that an attempt may store, and of objects that are no longer visible
 	CancelDeletions []string            // prefixes whose objects become visible; their deletions must not have started
-
-	// Announce, if not nil, is called after new images have their ids, and returns more messages. It must be pure.
-	Announce func(Product) []Outgoing
 }
 
 // IdempotencyKey identifies a request that a client may repeat and that must take effect only once.

@@ -19,9 +19,6 @@ const (
 	MaxUnreportedAttempts = 5 // number of unreported attempts at which the image fails as worker_crashed
 )
 
-// maxRepublishInterval is the longest time between two republications of one job.
-const maxRepublishInterval = time.Hour
-
 // ErrDone says that nothing is left to do: the job is no longer the image's, or the product is deleted.
 var ErrDone = fault.New(fault.Conflict, "request_done", "the request has ended")
 
@@ -61,20 +58,6 @@ type Result struct {
 	SourceBytes   int64
 	Renditions    []Rendition
 	Dropped       []media.Dropped
-}
-
-// queue gives the image a new job that is due after delay.
-func (img *Image) queue(jobID string, now time.Time, delay time.Duration) {
-	img.JobState, img.JobID, img.DueAt = Queued, jobID, now.Add(delay)
-}
-
-// jobMessage returns the message that carries the image's job.
-func (img *Image) jobMessage(traceparent string, delay time.Duration) Outgoing {
-	m := event.New(img.JobID, event.Key(int64(img.ProductID)), event.ImageRequested{
-		ProductID: int64(img.ProductID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
-	})
-	m.Traceparent = traceparent
-	return Outgoing{Message: m, Delay: delay}
 }
 
 // publishedPrefix returns the prefix of the image's visible objects, or "".
@@ -117,7 +100,7 @@ func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget 
 		return Attempt{}, p.fail(img, job.Traceparent, WorkerCrash(), changedID), true, nil
 	}
 	img.Prefix = fmt.Sprintf("products/%d/%d/%d-%s/", p.ID, img.ID, img.FencingToken, nonce)
-	img.JobState, img.DueAt = Processing, now.Add(budget)
+	img.beginJob(now, budget)
 	return Attempt{
 		Job: job, UserID: p.UserID, FencingToken: img.FencingToken, Prefix: img.Prefix,
 		SourceURL: img.SourceURL, PipelineHash: img.PipelineHash, Number: img.Attempts + 1,
@@ -127,15 +110,15 @@ func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget 
 
 // postpone replaces a job that has not begun by one with another id. It never fails the image, because nothing was
 // attempted. UnreportedAttempts stays, because the attempts that it counts are still unreported.
-func (p *Product) postpone(job Job, id string, now time.Time, delayAt func(age time.Duration) time.Duration,
+func (p *Product) postpone(job Job, f *media.Failure, id string, now time.Time,
+	delayAt func(age time.Duration) time.Duration,
 ) (Change, error) {
 	img := p.image(job.ImageID)
 	if p.Deleted || img == nil || img.JobState == Idle || img.JobID != job.JobID || job.JobID == "" {
 		return Change{}, ErrSuperseded
 	}
-	delay := delayAt(now.Sub(img.RequestedAt))
-	img.queue(id, now, delay)
-	return Change{Outbox: []Outgoing{img.jobMessage(job.Traceparent, delay)}}, nil
+	img.queue(id, now, delayAt(img.deferFor(f, now)))
+	return Change{}, nil
 }
 
 // currentImage returns the attempt's image, or ErrSuperseded.
@@ -169,8 +152,7 @@ func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID str
 // finalize ends the image's job with an outcome.
 func (img *Image) finalize() {
 	img.Attempts++
-	img.UnreportedAttempts, img.PoisonSHA256 = 0, ""
-	img.JobState, img.JobID, img.DueAt = Idle, "", time.Time{}
+	img.endJob()
 }
 
 // failAttempt fails the attempt's image.
@@ -208,22 +190,23 @@ func deadEventID(img *Image) string {
 type requeueOptions struct {
 	policy        pipeline.Retry
 	countsAttempt bool                                                // whether the attempt counts against policy.MaxAttempts
-	delay         func(attempts int, age time.Duration) time.Duration // for the new job; age is the request's
+	delay         func(attempts int, age time.Duration) time.Duration // for the new job; age is as Image.deferFor returns it
 	ids           [2]string                                           // ids of the product.changed event and the new job
 }
 
-// requeue gives the held image a new job. The image fails instead if its attempts are used up, if the same content has cost
-// a second codec, or if the request is too old for another deferral. An outage of the network ages no request.
+// requeue gives the attempt's image a new job. The image fails instead if its attempts are used up, if the same content
+// has crashed a second codec, or if faults of our own have deferred it for too long. A busy host never fails it.
 func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now time.Time) (c Change, givenUp bool, err error) {
 	img, err := p.currentImage(a)
 	if err != nil {
 		return Change{}, false, err
 	}
-	attempts, age := img.Attempts, now.Sub(img.RequestedAt)
+	attempts, age := img.Attempts, time.Duration(0)
 	if q.countsAttempt {
 		attempts++
 		givenUp = attempts >= q.policy.MaxAttempts || f.Content != "" && f.Content == img.PoisonSHA256
 	} else {
+		age = img.deferFor(f, now)
 		givenUp = age > q.policy.MaxAge.D() && !f.Code.IsOutage()
 	}
 	if givenUp {
@@ -235,7 +218,6 @@ func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now tim
 		img.PoisonSHA256 = f.Content
 	}
 	img.queue(q.ids[1], now, delay)
-	c = Change{Outbox: []Outgoing{img.jobMessage(a.Traceparent, delay)}}
 	if q.countsAttempt { // clients see the number of attempts
 		c.Outbox = append(c.Outbox, p.incrementVersion(a.Traceparent, q.ids[0]))
 	}
@@ -249,17 +231,15 @@ func (p *Product) reprocess(img *Image, r reprocessRequest, now time.Time) Chang
 		img.Status, img.ErrorCode, img.ErrorDetail = Pending, "", ""
 	}
 	img.FencingToken++ // else confirmCommit of a superseded attempt would take this change for its own outcome
-	img.Attempts, img.UnreportedAttempts, img.ReprocessError, img.PoisonSHA256 = 0, 0, "", ""
-	img.PipelineHash, img.RequestedAt = r.hash, now.Add(r.delay) // the request's age must not include the delay
-	img.queue(r.jobID, now, r.delay)
-	return Change{Outbox: []Outgoing{p.incrementVersion(r.traceparent, r.changedID), img.jobMessage(r.traceparent, r.delay)}}
+	img.Attempts, img.ReprocessError = 0, ""
+	img.request(r.job, now)
+	return Change{Outbox: []Outgoing{p.incrementVersion(r.job.traceparent, r.changedID)}}
 }
 
-// reprocessRequest is one request to reprocess an image: the pipeline, the ids of its messages, and its delay.
+// reprocessRequest is one request to reprocess an image, with the id of its product.changed event.
 type reprocessRequest struct {
-	hash, jobID, changedID string
-	traceparent            string
-	delay                  time.Duration
+	job       newJob
+	changedID string
 }
 
 // scheduleDeletion returns the deletion of the image's visible objects. Begin has already scheduled the deletion of the
@@ -271,7 +251,8 @@ func (img *Image) scheduleDeletion(grace time.Duration) []ScheduledDeletion {
 	return nil
 }
 
-// release queues the attempt's image under the same job id, as if the attempt had not begun.
+// release queues the attempt's image under the same job id, as if the attempt had not begun. The job stays released, because
+// its record is delivered again.
 func (p *Product) release(a Attempt, now time.Time) (Change, error) {
 	img, err := p.currentImage(a)
 	if err != nil {
@@ -282,16 +263,16 @@ func (p *Product) release(a Attempt, now time.Time) (Change, error) {
 	return Change{}, nil
 }
 
-// republish sends the image's job again, under the same id. The pause until the next republication is the current age of
-// the request, and at most maxRepublishInterval; so the pauses double.
-func (p *Product) republish(id ImageID, now time.Time, timeout time.Duration) (Change, error) {
+// republish sends the image's job again, under the same id, if it was released before releasedBefore and is overdue by
+// timeout.
+func (p *Product) republish(id ImageID, now, releasedBefore time.Time, timeout time.Duration) (Change, error) {
 	img := p.image(id)
-	if p.Deleted || img == nil || img.JobState == Idle || now.Before(img.DueAt.Add(timeout)) {
+	if p.Deleted || img == nil || img.ReleasedAt.IsZero() || !img.ReleasedAt.Before(releasedBefore) ||
+		now.Before(img.ReleasedAt.Add(timeout)) || now.Before(img.DueAt.Add(timeout)) {
 		return Change{}, ErrDone
 	}
-	next := min(max(now.Sub(img.RequestedAt), timeout), maxRepublishInterval)
-	img.DueAt = now.Add(next - timeout)
-	return Change{Outbox: []Outgoing{img.jobMessage("", 0)}}, nil
+	img.ReleasedAt = now
+	return Change{Outbox: []Outgoing{{Message: img.JobMessage()}}}, nil
 }
 
 // WorkerCrash returns the failure of an image after MaxUnreportedAttempts.

@@ -10,7 +10,7 @@ import (
 type RescuerConfig struct {
 	Interval     time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two scans; a full batch is followed at once"`
 	Batch        int           `env:"BATCH" envDefault:"100" desc:"maximum rows of a scan"`
-	OverdueAfter time.Duration `env:"OVERDUE_AFTER" envDefault:"5m" desc:"an overdue job is published again after this; doubles"`
+	OverdueAfter time.Duration `env:"OVERDUE_AFTER" envDefault:"5m" desc:"a lost job is published again after this"`
 }
 
 // Validate returns every wrong field.

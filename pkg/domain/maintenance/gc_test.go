@@ -20,8 +20,10 @@ import (
 // fakeRows are the rows and objects of the rescuer, the cleaner and the garbage collector.
 type fakeRows struct {
 	mu          sync.Mutex
-	overdue     []maintenance.ImageRef
+	overdue     []maintenance.ReleasedJob
 	republished []maintenance.ImageRef
+	passed      func(catalog.ProductID) time.Time // nil: everything
+	asked       int                               // calls of Passed
 	products    int
 	rotation    maintenance.KeyRotation // the result of RotateKeys
 	deletions   map[string]*deletion
@@ -37,11 +39,28 @@ type deletion struct {
 	started bool
 }
 
-func (f *fakeRows) OverdueImages(_ context.Context, limit int, _ time.Duration) ([]maintenance.ImageRef, error) {
+func (f *fakeRows) OverdueJobs(_ context.Context, after maintenance.ReleasedJob, limit int, _ time.Duration,
+) ([]maintenance.ReleasedJob, time.Time, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.scans++
-	return slices.Clone(f.overdue[:min(limit, len(f.overdue))]), f.err
+	var found []maintenance.ReleasedJob
+	for _, job := range f.overdue {
+		if job.ImageID > after.ImageID && len(found) < limit {
+			found = append(found, job)
+		}
+	}
+	return found, time.Now(), f.err
+}
+
+func (f *fakeRows) Passed(_ context.Context, now time.Time) (func(catalog.ProductID) time.Time, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	if f.passed != nil {
+		return f.passed, nil
+	}
+	return func(catalog.ProductID) time.Time { return now }, nil
 }
 
 func (f *fakeRows) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (int, error) {
@@ -59,10 +78,12 @@ func (f *fakeRows) RotateKeys(context.Context) (maintenance.KeyRotation, error) 
 	return f.rotation, f.err
 }
 
-func (f *fakeRows) Republish(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
+func (f *fakeRows) Republish(
+	_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Time, _ time.Duration,
+) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.overdue = slices.DeleteFunc(f.overdue, func(o maintenance.ImageRef) bool { return o.ImageID == image })
+	f.overdue = slices.DeleteFunc(f.overdue, func(o maintenance.ReleasedJob) bool { return o.ImageID == image })
 	switch image {
 	case 404:
 		return catalog.ErrDone

@@ -25,15 +25,32 @@ type Deletions interface {
 	Remove(ctx context.Context, prefix string) error
 }
 
-// OverdueJobs finds images whose jobs are overdue.
+// OverdueJobs finds released jobs that have not ended in time.
 type OverdueJobs interface {
-	// OverdueImages returns up to limit queued or processing images that were due more than overdue ago, oldest first.
-	OverdueImages(ctx context.Context, limit int, overdue time.Duration) ([]ImageRef, error)
+	// OverdueJobs returns up to limit jobs that were released and due more than overdue ago and whose messages are not in the
+	// outbox, behind after in the order of release. now is the database's time, read before the jobs.
+	OverdueJobs(ctx context.Context, after ReleasedJob, limit int, overdue time.Duration,
+	) (jobs []ReleasedJob, now time.Time, err error)
+}
+
+// ReleasedJob is a job that was given to the workers.
+type ReleasedJob struct {
+	ImageRef
+	ReleasedAt time.Time
+}
+
+// Progress tells how far the workers have come with the jobs in Kafka.
+type Progress interface {
+	// Passed returns a function that gives, for a product, a time of which this holds: the workers have passed over the
+	// record of each of the product's jobs that was published before it. It is now for a product whose partition has no
+	// record left, also after the partition's records or the workers' offsets were lost. now is a time before the call.
+	Passed(ctx context.Context, now time.Time) (func(catalog.ProductID) time.Time, error)
 }
 
 // Republisher publishes the job of an image again. *catalog.Service implements and documents it.
 type Republisher interface {
-	Republish(ctx context.Context, product catalog.ProductID, image catalog.ImageID, overdue time.Duration) error
+	Republish(ctx context.Context, product catalog.ProductID, image catalog.ImageID, releasedBefore time.Time,
+		overdue time.Duration) error
 }
 
 // Purger removes rows that are no longer needed.

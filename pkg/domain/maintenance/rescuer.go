@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -11,21 +12,25 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// Rescuer publishes overdue jobs again. The new message has the same job id, so the outbox has at most one copy of it, and
-// only one worker can begin the job, even when several rescuers run.
+// Rescuer publishes overdue jobs again that the workers have passed over: their records are lost, or were handled without an
+// outcome. Jobs that merely wait in Kafka are left alone. The new message has the same job id, so the outbox has at most one
+// copy of it, and only one worker can begin the job, even when several rescuers run.
 type Rescuer struct {
 	periodicTask
 	jobs        OverdueJobs
+	progress    Progress
 	catalog     Republisher
 	cfg         RescuerConfig
 	republished prometheus.Counter
+	after       ReleasedJob // where the next scan starts; zero: at the first overdue job
 }
 
 // NewRescuer returns a Rescuer and registers its metrics with reg.
-func NewRescuer(jobs OverdueJobs, republisher Republisher, cfg RescuerConfig, reg prometheus.Registerer, log *zap.Logger,
+func NewRescuer(jobs OverdueJobs, progress Progress, republisher Republisher, cfg RescuerConfig, reg prometheus.Registerer,
+	log *zap.Logger,
 ) *Rescuer {
 	r := &Rescuer{
-		jobs: jobs, catalog: republisher, cfg: cfg,
+		jobs: jobs, progress: progress, catalog: republisher, cfg: cfg,
 		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Overdue jobs that were published again."),
 	}
 	failed := counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed.")
@@ -33,23 +38,41 @@ func NewRescuer(jobs OverdueJobs, republisher Republisher, cfg RescuerConfig, re
 	return r
 }
 
-// scan publishes one batch of overdue jobs. more reports whether the batch was full.
+// scan examines one batch of overdue jobs. more reports that the batch was full.
 func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
-	overdue, err := r.jobs.OverdueImages(ctx, r.cfg.Batch, r.cfg.OverdueAfter)
+	overdue, now, err := r.jobs.OverdueJobs(ctx, r.after, r.cfg.Batch, r.cfg.OverdueAfter)
 	if err != nil {
-		return false, fmt.Errorf("find overdue images: %w", err)
+		return false, fmt.Errorf("find overdue jobs: %w", err)
+	}
+	r.after = ReleasedJob{}
+	if len(overdue) == 0 {
+		return false, nil
+	}
+	passed, err := r.progress.Passed(ctx, now)
+	if err != nil {
+		return false, fmt.Errorf("read the workers' progress: %w", err)
 	}
 	var failed []error // one failure does not stop the rest
-	for _, img := range overdue {
-		switch err := r.catalog.Republish(ctx, img.ProductID, img.ImageID, r.cfg.OverdueAfter); {
-		case errors.Is(err, catalog.ErrDone):
-		case err != nil:
-			failed = append(failed, err)
-		default:
-			r.republished.Inc()
-			r.log.Warn("overdue job published again",
-				zap.Int64("product_id", int64(img.ProductID)), zap.Int64("image_id", int64(img.ImageID)))
+	for _, job := range overdue {
+		if before := passed(job.ProductID); job.ReleasedAt.Before(before) {
+			failed = append(failed, r.republish(ctx, job, before))
 		}
 	}
-	return len(overdue) == r.cfg.Batch, errors.Join(failed...)
+	if more = len(overdue) == r.cfg.Batch; more {
+		r.after = overdue[len(overdue)-1]
+	}
+	return more, errors.Join(failed...)
+}
+
+func (r *Rescuer) republish(ctx context.Context, job ReleasedJob, before time.Time) error {
+	err := r.catalog.Republish(ctx, job.ProductID, job.ImageID, before, r.cfg.OverdueAfter)
+	if errors.Is(err, catalog.ErrDone) {
+		return nil
+	}
+	if err == nil {
+		r.republished.Inc()
+		r.log.Warn("overdue job published again",
+			zap.Int64("product_id", int64(job.ProductID)), zap.Int64("image_id", int64(job.ImageID)))
+	}
+	return err
 }

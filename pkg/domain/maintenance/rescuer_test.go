@@ -14,6 +14,13 @@ import (
 	"vitrine.io/pkg/test/catalogtest"
 )
 
+// released returns a job that was released at the start of Unix time.
+func released(product catalog.ProductID, image catalog.ImageID) maintenance.ReleasedJob {
+	return maintenance.ReleasedJob{
+		ImageRef: maintenance.ImageRef{ProductID: product, ImageID: image}, ReleasedAt: time.Unix(0, 0),
+	}
+}
+
 func TestRescuer(t *testing.T) {
 	t.Parallel()
 
@@ -22,13 +29,36 @@ func TestRescuer(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fakeRows{}
 			for i := range 10 {
-				f.overdue = append(f.overdue, maintenance.ImageRef{ProductID: 1, ImageID: catalog.ImageID(i + 1)})
+				f.overdue = append(f.overdue, released(1, catalog.ImageID(i+1)))
 			}
-			f.overdue[4].ImageID = 404
-			r := maintenance.NewRescuer(f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
+			f.overdue[9].ImageID = 404
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
 			during(t, time.Minute+time.Second, r.Run) // one interval
 			if len(f.republished) != 9 {
 				t.Errorf("published %d jobs, want 9", len(f.republished))
+			}
+		})
+	})
+
+	t.Run("jobs_that_wait_in_kafka_are_left_alone", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeRows{passed: func(id catalog.ProductID) time.Time { // the partition of product 2 is read
+				return time.Unix(0, 0).Add(time.Duration(id-1) * time.Second)
+			}}
+			for i := range catalog.ImageID(10) { // more than two batches
+				f.overdue = append(f.overdue, released(1, i+1))
+			}
+			f.overdue = append(f.overdue, released(2, 11))
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
+			during(t, time.Minute+time.Second, r.Run)
+			if len(f.republished) != 1 || f.republished[0].ImageID != 11 {
+				t.Errorf("published %v, want image 11 only", f.republished)
+			}
+			f.overdue, f.asked = nil, 0
+			during(t, time.Minute+time.Second, r.Run)
+			if f.asked != 0 {
+				t.Error("the progress was read, and no job is overdue")
 			}
 		})
 	})
@@ -37,11 +67,11 @@ func TestRescuer(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
-			f := &fakeRows{overdue: []maintenance.ImageRef{{ProductID: 1, ImageID: 500}, {ProductID: 1, ImageID: 2}}}
-			r := maintenance.NewRescuer(f, f, rescuerConfig(), reg, zap.NewNop())
+			f := &fakeRows{overdue: []maintenance.ReleasedJob{released(1, 500), released(1, 502)}}
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, r.Run) // one scan
 			if len(f.republished) != 1 {
-				t.Errorf("published %v, want image 2", f.republished)
+				t.Errorf("published %v, want image 502", f.republished)
 			}
 			f.err = errors.New("down")
 			during(t, 150*time.Second, r.Run)
@@ -76,7 +106,7 @@ func TestCleaner(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			f, reg := &fakeRows{err: errors.New("down")}, prometheus.NewRegistry()
-			r := maintenance.NewRescuer(f, f, rescuerConfig(), reg, zap.NewNop())
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), reg, zap.NewNop())
 			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, 2*time.Minute+time.Second, r.Run)
 			during(t, time.Minute+time.Second, c.Run)

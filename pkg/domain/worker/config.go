@@ -12,6 +12,7 @@ type Config struct {
 	StoreTimeout   time.Duration `env:"STORE_TIMEOUT" envDefault:"30s" desc:"maximum time to store an image, retries included"`
 	OutcomeTimeout time.Duration `env:"OUTCOME_TIMEOUT" envDefault:"5s" desc:"maximum time to record an outcome in Postgres"`
 	DeferDelay     time.Duration `env:"DEFER_DELAY" envDefault:"5s" desc:"delay after a deferrable failure; half is random"`
+	SlotWait       time.Duration `env:"SLOT_WAIT" envDefault:"5s" desc:"maximum wait for a host slot, before the job is postponed"`
 	BusyDelay      time.Duration `env:"BUSY_DELAY" envDefault:"1s" desc:"delay if the host has no free slot; half is random"`
 }
 
@@ -22,6 +23,7 @@ func (c Config) Validate() []fault.Field {
 	check.Positive("STORE_TIMEOUT", c.StoreTimeout)
 	check.Positive("OUTCOME_TIMEOUT", c.OutcomeTimeout)
 	check.Positive("DEFER_DELAY", c.DeferDelay)
+	check.Positive("SLOT_WAIT", c.SlotWait)
 	check.Positive("BUSY_DELAY", c.BusyDelay)
 	return check.Fields()
 }

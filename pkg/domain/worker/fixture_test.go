@@ -86,7 +86,7 @@ func newFixture(t *testing.T) *fixture {
 func workerConfig() worker.Config {
 	return worker.Config{
 		Concurrency: 4, StoreTimeout: time.Minute, OutcomeTimeout: time.Minute, DeferDelay: 5 * time.Second,
-		BusyDelay: time.Second,
+		SlotWait: time.Millisecond, BusyDelay: time.Second,
 	}
 }
 
@@ -136,7 +136,7 @@ func (w *fixture) Begin(ctx context.Context, r catalog.Job, _ time.Duration) (ca
 	return w.begin(ctx, r)
 }
 
-func (w *fixture) Postpone(_ context.Context, r catalog.Job, _ pipeline.Retry, wait time.Duration) error {
+func (w *fixture) Postpone(_ context.Context, r catalog.Job, _ *media.Failure, _ pipeline.Retry, wait time.Duration) error {
 	w.called("postpone")
 	w.mu.Lock()
 	w.postponed, w.wait = r, wait

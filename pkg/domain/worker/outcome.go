@@ -42,7 +42,7 @@ func (w *Worker) postpone(ctx context.Context, t *task, err error) error {
 	}
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
-	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Job, w.Pipeline().Spec().Retry, w.delay(f.Code)))
+	return w.logOutcome(t, deferred, f, w.Catalog.Postpone(ctx, t.Job, f, w.Pipeline().Spec().Retry, w.delay(f.Code)))
 }
 
 // report records the outcome that follows from err, the result of process. ctx ends when the process stops.

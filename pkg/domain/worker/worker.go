@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/url"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +20,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/slots"
 )
 
 // uploads is how many files of one image are stored at a time.
@@ -34,14 +32,13 @@ type Worker struct {
 	specs     *specCache
 	cfg       Config
 	metrics   *metrics
-	hosts     hosts
 	isolation *semaphore.Weighted // each attempt acquires one share; an isolated attempt acquires all
 }
 
 // Catalog is the part of *catalog.Service that a worker uses. The methods are documented there.
 type Catalog interface {
 	Begin(ctx context.Context, r catalog.Job, budget time.Duration) (catalog.Attempt, error)
-	Postpone(ctx context.Context, r catalog.Job, policy pipeline.Retry, wait time.Duration) error
+	Postpone(ctx context.Context, r catalog.Job, f *media.Failure, policy pipeline.Retry, wait time.Duration) error
 	Finish(ctx context.Context, a catalog.Attempt, r catalog.Result) error
 	Retry(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry) error
 	Defer(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error
@@ -58,6 +55,7 @@ type Deps struct {
 	Objects   Objects
 	Breakers  *Breakers                 // receive the results of operations
 	Egress    *Egress                   // nil: every failed connection is the source's fault
+	Hosts     *slots.Slots[string]      // downloads by catalog.HostKey, shared with Source for redirects; nil: its own
 	Pipeline  func() *pipeline.Revision // the revision in force: its rules for downloads and retries
 	Now       func() time.Time          // for durations only
 	Log       *zap.Logger
@@ -65,10 +63,13 @@ type Deps struct {
 
 // New returns a Worker and registers its metrics with reg.
 func New(deps Deps, cfg Config, reg prometheus.Registerer) *Worker {
+	if deps.Hosts == nil {
+		deps.Hosts = slots.New[string]()
+	}
 	return &Worker{
 		Deps: deps, cfg: cfg, metrics: newMetrics(reg),
-		specs: &specCache{store: deps.Pipelines, current: deps.Pipeline, known: map[string]pipeline.Spec{}},
-		hosts: hosts{downloads: map[string]int{}}, isolation: semaphore.NewWeighted(math.MaxInt32),
+		specs:     &specCache{store: deps.Pipelines, current: deps.Pipeline, known: map[string]pipeline.Spec{}},
+		isolation: semaphore.NewWeighted(math.MaxInt32),
 	}
 }
 
@@ -141,14 +142,13 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 	}, nil
 }
 
-// admit acquires what an attempt needs: a host slot, a share of isolation and the specification. A *media.Failure means that
-// the job has to be postponed.
+// admit acquires what an attempt needs: a host slot, a share of isolation and the specification. It waits for the slot at
+// most SlotWait, so that a slow host does not delay the images of others for longer. A *media.Failure means that the job has
+// to be postponed.
 func (w *Worker) admit(ctx context.Context, t *task) (err error) {
-	release, ok := w.hosts.acquire(host(t.sourceURL), t.rules.PerHost)
-	if !ok {
-		return media.Fail(media.HostBusy, "this host has as many downloads as its limit allows", nil)
+	if err := w.acquireHost(ctx, t); err != nil {
+		return err
 	}
-	t.releaseHost = sync.OnceFunc(release)
 	if err := w.isolation.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for an isolated attempt: %w", err)
 	}
@@ -160,6 +160,21 @@ func (w *Worker) admit(ctx context.Context, t *task) (err error) {
 	t.timeout = t.rules.Timeout.D() + 3*t.spec.Limits.Deadline.D() + w.cfg.StoreTimeout
 	failpoint.Hit(failpoint.WorkerTaken)
 	return nil
+}
+
+func (w *Worker) acquireHost(ctx context.Context, t *task) error {
+	wait, cancel := context.WithTimeout(ctx, w.cfg.SlotWait)
+	defer cancel()
+	release, ok := w.Hosts.Acquire(wait, catalog.HostKey(t.sourceURL), t.rules.PerHost)
+	switch {
+	case ok:
+		t.releaseHost = release
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("wait for a host slot: %w", ctx.Err())
+	default:
+		return media.Fail(media.HostBusy, "this host has as many downloads as its limit allows", nil)
+	}
 }
 
 // begin starts an attempt. begun is false if there is nothing to process or err is not nil.
@@ -326,37 +341,4 @@ func (w *Worker) stage(name string, start time.Time) time.Duration {
 	elapsed := w.Now().Sub(start)
 	w.metrics.stages.WithLabelValues(name).Observe(elapsed.Seconds())
 	return elapsed
-}
-
-// host returns the host whose limit a download counts against: the name in lower case, without port and final dot.
-func host(raw string) string {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-}
-
-// hosts counts downloads by host.
-type hosts struct {
-	mu        sync.Mutex
-	downloads map[string]int
-}
-
-// acquire reserves a slot of the host and returns the function that releases it, or false if the limit is reached. It never
-// waits: a slow host must not delay the images of other hosts.
-func (h *hosts) acquire(host string, limit int) (free func(), ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.downloads[host] >= limit {
-		return nil, false
-	}
-	h.downloads[host]++
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if h.downloads[host]--; h.downloads[host] == 0 {
-			delete(h.downloads, host)
-		}
-	}, true
 }

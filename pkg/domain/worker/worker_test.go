@@ -363,7 +363,8 @@ func testHandlePipelineCacheIsBounded(t *testing.T) {
 func TestHostSlot(t *testing.T) {
 	t.Parallel()
 	t.Run("download_above_the_limit_is_postponed", testHostSlotDownloadAboveTheLimitIsPostponed)
-	t.Run("spellings_of_a_host_share_the_limit", testHostSlotSpellingsOfAHostShareTheLimit)
+	t.Run("names_of_a_domain_share_the_limit", testHostSlotNamesOfADomainShareTheLimit)
+	t.Run("job_waits_for_a_slot", testHostSlotJobWaitsForASlot)
 }
 
 func testHostSlotDownloadAboveTheLimitIsPostponed(t *testing.T) {
@@ -410,7 +411,7 @@ func testHostSlotDownloadAboveTheLimitIsPostponed(t *testing.T) {
 	}
 }
 
-func testHostSlotSpellingsOfAHostShareTheLimit(t *testing.T) {
+func testHostSlotNamesOfADomainShareTheLimit(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	w.pipe.Spec.Fetch.PerHost = 2
@@ -438,15 +439,44 @@ func testHostSlotSpellingsOfAHostShareTheLimit(t *testing.T) {
 	begin("http://example.com/2.jpg")
 	for i, url := range []string{
 		"https://example.com/3.jpg", "https://EXAMPLE.com/", "https://example.com./", "https://example.com:443/",
-		"http://x@example.com/",
+		"http://x@example.com/", "https://www.example.com/",
 	} {
 		if err := handle(url); err != nil || len(w.calls) != 3+i || w.calls[2+i] != "postpone" {
 			t.Errorf("%s: called %v (%v), want it postponed", url, w.calls, err)
 		}
 	}
-	begin("https://www.example.com/")
+	begin("https://www.example.org/")
 	close(proceed)
 	all.Wait()
+}
+
+// The second job finds the only slot of its host in use, waits, and is processed without being postponed.
+func testHostSlotJobWaitsForASlot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newFixture(t)
+		w.pipe.Spec.Fetch.PerHost = 1
+		cfg := workerConfig()
+		cfg.SlotWait = time.Minute
+		w.Worker = worker.New(w.deps, cfg, prometheus.NewRegistry())
+		w.fetch = func(context.Context, string) (worker.Download, error) {
+			<-time.After(10 * time.Second)
+			return worker.Download{Body: []byte("source")}, nil
+		}
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				if err := w.Handle(t.Context(), w.message()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		slices.Sort(w.calls)
+		if want := []string{"begin", "begin", "begin", "finish", "finish", "finish"}; !slices.Equal(w.calls, want) {
+			t.Errorf("called %v, want %v", w.calls, want)
+		}
+	})
 }
 
 // TestSourceIsDropped checks that the memory of a source is released after rendering and not before.
@@ -720,10 +750,10 @@ func TestMetrics(t *testing.T) {
 
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
-	if got := len(worker.Config{Concurrency: -1}.Validate()); got != 5 {
-		t.Errorf("got %d wrong fields, want 5", got)
+	if got := len(worker.Config{Concurrency: -1}.Validate()); got != 6 {
+		t.Errorf("got %d wrong fields, want 6", got)
 	}
-	cfg := worker.Config{Concurrency: 1, StoreTimeout: 1, OutcomeTimeout: 1, DeferDelay: 1, BusyDelay: 1}
+	cfg := worker.Config{Concurrency: 1, StoreTimeout: 1, OutcomeTimeout: 1, DeferDelay: 1, SlotWait: 1, BusyDelay: 1}
 	if got := cfg.Validate(); got != nil {
 		t.Errorf("got %v, want none", got)
 	}

@@ -31,7 +31,7 @@ const (
 	CodecUnavailable   Code = "codec_unavailable"   // no codec could be started
 	PipelineUnknown    Code = "pipeline_unknown"    // the requested specification is not stored
 	PipelineImpossible Code = "pipeline_impossible" // the specification requests what this codec cannot render
-	HostBusy           Code = "host_busy"           // as many downloads from the host as fetch.perHost allows
+	HostBusy           Code = "host_busy"           // as many downloads from the host or network as fetch.perHost allows
 
 	ResolverUnavailable Code = "resolver_unavailable" // the DNS of this installation does not answer
 	EgressUnavailable   Code = "egress_unavailable"   // this installation reaches no source
@@ -92,6 +92,7 @@ type Failure struct {
 	Code       Code
 	Detail     string
 	RetryAfter time.Duration // from the source's Retry-After; 0: none
+	Host       string        // of HostBusy: the busy host, if it is not the one that the job counts as; "": that one
 	Content    string        // SHA-256 in hex of the source on which a codec was lost; "": none was lost
 	Cause      error
 }

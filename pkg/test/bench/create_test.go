@@ -16,6 +16,7 @@ import (
 
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/scheduler"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/pipeline"
 )
@@ -34,7 +35,7 @@ func (s *instance) recordStatements(tb testing.TB, fn func(*postgres.Store) erro
 	db, err := postgres.Open(cfg, zap.New(core), prometheus.NewRegistry())
 	must(tb, err)
 	defer db.Close()
-	must(tb, fn(postgres.NewStore(db)))
+	must(tb, fn(postgres.NewStore(db).Releasing(windows)))
 	var texts []string
 	for _, line := range logs.All() {
 		if text, ok := line.ContextMap()["sql"].(string); ok {
@@ -44,10 +45,13 @@ func (s *instance) recordStatements(tb testing.TB, fn func(*postgres.Store) erro
 	return texts
 }
 
+// windows are the defaults of the scheduler.
+var windows = scheduler.Windows{Host: 64, Total: 480}
+
 // createPair are the two sides of creating a product with three images.
 type createPair struct {
 	*instance
-	texts [3]string // the statements of our store: product, images, outbox
+	texts [4]string // the statements of our store: product, images, jobs, outbox
 	input catalog.NewProductInput
 	hash  string
 }
@@ -67,6 +71,9 @@ func newCreatePair(tb testing.TB) *createPair {
 	must(tb, c.ours())
 	p, err := catalog.NewProduct(c.input)
 	must(tb, err)
+	for i := range p.Images {
+		p.Images[i].JobState, p.Images[i].JobID, p.Images[i].Class = catalog.Queued, newID(), catalog.Live
+	}
 	texts := c.recordStatements(tb, func(store *postgres.Store) error {
 		_, err := store.Insert(tb.Context(), p, func(p catalog.Product) []catalog.Outgoing {
 			changed := event.ProductChanged{ProductID: int64(p.ID), Version: 1}
@@ -87,11 +94,16 @@ func (c *createPair) ours() error {
 }
 
 // bareImageRow is a new image in the format of the statement's parameter.
-const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending", "job_state": "queued", "job_id": %q,` +
-	` "fencing_token": 0, "unreported_attempts": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "",` +
+const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending",` +
+	` "fencing_token": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "",` +
 	` "reprocess_error": "",` +
 	` "source_sha256": "", "source_bytes": 0, "width": 0, "height": 0, "pipeline_hash": %q, "renditions": [],` +
-	` "placeholder": "", "poison_sha256": "", "requested_at": %q, "due_at": %[5]q}`
+	` "placeholder": "", "requested_at": %q}`
+
+// bareJobRow is a new job in the format of the statement's parameter.
+const bareJobRow = `{"image_id": %d, "product_id": %d, "user_id": %d, "host": "origin.example", "class": "live",` +
+	` "job_state": "queued", "job_id": %q, "traceparent": "", "fencing_token": 0, "unreported_attempts": 0, "attempts": 0,` +
+	` "prefix": "", "poison_sha256": "", "pipeline_hash": %q, "requested_at": %q, "not_before": %[6]q, "due_at": %[6]q}`
 
 // bareOutboxRow is a message in the format of the statement's parameter.
 const bareOutboxRow = `{"event_id": %q, "topic": %q, "key": "%d", "type": %q, "payload": %q, "delay": 0, ` +
@@ -101,6 +113,12 @@ const bareOutboxRow = `{"event_id": %q, "topic": %q, "key": "%d", "type": %q, "p
 type bareImageID struct {
 	ID       int64
 	Position int
+}
+
+// bareRelease is a row that the statement returns for a new job.
+type bareRelease struct {
+	ImageID    int64
+	ReleasedAt *time.Time
 }
 
 // other inserts the same rows with the same statements, in one function.
@@ -123,7 +141,7 @@ func (c *createPair) other() error {
 	images := make([]string, len(jobIDs))
 	for i, source := range c.input.ImageURLs {
 		jobIDs[i] = newID()
-		images[i] = fmt.Sprintf(bareImageRow, i, source, jobIDs[i], c.hash, createdAt.Format(time.RFC3339Nano))
+		images[i] = fmt.Sprintf(bareImageRow, i, source, c.hash, createdAt.Format(time.RFC3339Nano))
 	}
 	rows, err := tx.Query(ctx, c.texts[1], id, "["+strings.Join(images, ",")+"]")
 	if err != nil {
@@ -133,16 +151,33 @@ func (c *createPair) other() error {
 	if err != nil {
 		return err
 	}
+	jobs := make([]string, len(created))
+	positions := map[int64]int{}
+	for i, image := range created {
+		positions[image.ID] = image.Position
+		jobs[i] = fmt.Sprintf(bareJobRow, image.ID, id, c.input.UserID, jobIDs[image.Position], c.hash,
+			createdAt.Format(time.RFC3339Nano))
+	}
+	if rows, err = tx.Query(ctx, c.texts[2], "["+strings.Join(jobs, ",")+"]", windows.Host/2, windows.Total/2); err != nil {
+		return err
+	}
+	released, err := pgx.CollectRows(rows, pgx.RowToStructByPos[bareRelease])
+	if err != nil {
+		return err
+	}
 	messages := []string{fmt.Sprintf(bareOutboxRow, newID(), event.TopicChanged, id, event.TypeProductChanged,
 		fmt.Sprintf(`{"product_id":%d,"product_version":1,"deleted":false}`, id))}
-	for _, image := range created {
-		at := image.Position
+	for _, job := range released {
+		if job.ReleasedAt == nil {
+			continue
+		}
+		at := positions[job.ImageID]
 		request := fmt.Sprintf(`{"product_id":%d,"image_id":%d,"source_url":%q,"pipeline_hash":%q}`,
-			id, image.ID, c.input.ImageURLs[at], c.hash)
+			id, job.ImageID, c.input.ImageURLs[at], c.hash)
 		messages = append(messages, fmt.Sprintf(bareOutboxRow, jobIDs[at], event.TopicRequested, id,
 			event.TypeImageRequested, request))
 	}
-	if _, err := tx.Exec(ctx, c.texts[2], "["+strings.Join(messages, ",")+"]"); err != nil {
+	if _, err := tx.Exec(ctx, c.texts[3], "["+strings.Join(messages, ",")+"]"); err != nil {
 		return err
 	}
 	return tx.Commit(ctx)
@@ -167,7 +202,7 @@ func BenchmarkCreateProduct(b *testing.B) {
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	c := newCreatePair(t)
-	_, err := c.pool.Exec(t.Context(), "TRUNCATE products, images, outbox RESTART IDENTITY")
+	_, err := c.pool.Exec(t.Context(), "TRUNCATE products, images, image_jobs, outbox RESTART IDENTITY")
 	must(t, err)
 	must(t, c.ours())
 	must(t, c.other())
@@ -197,11 +232,16 @@ func (c *createPair) rows(t *testing.T, id int64) string {
 	must(t, c.pool.QueryRow(t.Context(), `
 		SELECT jsonb_pretty(jsonb_build_object(
 			'product', (SELECT to_jsonb(p) - '{id,created_at,updated_at}'::text[] FROM products p WHERE id = $1),
-			'images', (SELECT jsonb_agg(to_jsonb(i) - '{id,product_id,job_id,requested_at,due_at,updated_at}'::text[]
-				|| jsonb_build_object('job_id', EXISTS (SELECT FROM outbox o WHERE o.event_id = i.job_id
-					AND o.payload->>'image_id' = i.id::text AND o.payload->>'product_id' = i.product_id::text),
-					'due', i.due_at = p.created_at, 'requested', i.requested_at = p.created_at) ORDER BY position)
+			'images', (SELECT jsonb_agg(to_jsonb(i) - '{id,product_id,requested_at,updated_at}'::text[]
+				|| jsonb_build_object('requested', i.requested_at = p.created_at) ORDER BY position)
 				FROM images i JOIN products p ON p.id = i.product_id WHERE product_id = $1),
+			'jobs', (SELECT jsonb_agg(
+				to_jsonb(j) - '{image_id,product_id,job_id,requested_at,not_before,due_at,released_at}'::text[]
+				|| jsonb_build_object('job_id', EXISTS (SELECT FROM outbox o WHERE o.event_id = j.job_id
+					AND o.payload->>'image_id' = j.image_id::text AND o.payload->>'product_id' = j.product_id::text),
+					'due', (j.due_at, j.not_before, j.requested_at) = (p.created_at, p.created_at, p.created_at),
+					'released', j.released_at >= p.created_at) ORDER BY j.image_id)
+				FROM image_jobs j JOIN products p ON p.id = j.product_id WHERE product_id = $1),
 			'outbox', (SELECT jsonb_agg(to_jsonb(o) - '{id,event_id,key,payload,headers,available_at,created_at}'::text[]
 				|| jsonb_build_object('headers', o.headers - 'event-id', 'named', o.headers->>'event-id' = o.event_id::text,
 					'payload', o.payload::jsonb - '{product_id,image_id}'::text[]) ORDER BY o.id)

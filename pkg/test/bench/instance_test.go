@@ -131,7 +131,7 @@ func startInstance(tb testing.TB, cfg settings) *instance {
 	s.db, err = postgres.Open(cfg.Postgres, s.log.Named("postgres"), s.reg)
 	must(tb, err)
 	tb.Cleanup(func() { must(tb, s.db.Close()) })
-	s.store = &countingStore{Store: postgres.NewStore(s.db)}
+	s.store = &countingStore{Store: postgres.NewStore(s.db).Releasing(windows)}
 	s.assemble(tb)
 	s.bare(tb)
 	return s
@@ -263,12 +263,12 @@ func (s *instance) seed(tb testing.TB, c dataset) {
 	})
 	shape := renditions("PREFIX/")
 	columns = []string{
-		"product_id", "position", "source_url", "source_bytes", "status", "job_state", "width", "height", "placeholder",
+		"product_id", "position", "source_url", "source_bytes", "status", "width", "height", "placeholder",
 		"renditions",
 	}
 	copyRows(tb, conn, "images", columns, c.products*c.images, func(i int) []any {
 		product, at := i/c.images, i%c.images
-		return []any{int64(product + 1), int32(at), urls[at], int64(2_400_000), "ready", "idle", int32(3000), int32(2000),
+		return []any{int64(product + 1), int32(at), urls[at], int64(2_400_000), "ready", int32(3000), int32(2000),
 			"#c0ffee", []byte(strings.ReplaceAll(shape, "PREFIX/", objects(product, at)))}
 	})
 	restore()

@@ -51,7 +51,9 @@ func (s *System) collectRows(ctx context.Context, snap *Snapshot) error {
 	if snap.Products, err = rows[ProductRow](ctx, conn, `SELECT to_jsonb(p) FROM products p ORDER BY id`); err != nil {
 		return err
 	}
-	if snap.Images, err = rows[ImageRow](ctx, conn, `SELECT to_jsonb(i) FROM images i ORDER BY id`); err != nil {
+	if snap.Images, err = rows[ImageRow](ctx, conn, `
+		SELECT to_jsonb(i) || coalesce(to_jsonb(j), '{"job_state": "idle"}')
+		FROM images i LEFT JOIN image_jobs j ON j.image_id = i.id ORDER BY i.id`); err != nil {
 		return err
 	}
 	deletions := `SELECT to_jsonb(d) FROM scheduled_deletions d ORDER BY prefix`
@@ -62,21 +64,16 @@ func (s *System) collectRows(ctx context.Context, snap *Snapshot) error {
 	if err := conn.QueryRow(ctx, counts).Scan(&snap.Outbox, &snap.Parked); err != nil {
 		return fmt.Errorf("count the outbox: %w", err)
 	}
-	found, err := conn.Query(ctx, `SELECT at, kind, op, old, new FROM chaos_changes ORDER BY n`)
+	found, err := conn.Query(ctx, `SELECT at, tx, kind, op, old, new FROM chaos_changes ORDER BY n`)
 	if err != nil {
 		return fmt.Errorf("read changes: %w", err)
 	}
-	snap.Changes, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Change, error) {
-		var c Change
-		if err := row.Scan(&c.At, &c.Kind, &c.Op, &c.rawOld, &c.rawNew); err != nil {
-			return c, err
-		}
-		return c, c.decode()
-	})
+	snap.recorded, err = pgx.CollectRows(found, pgx.RowToStructByPos[recordedChange])
 	if err != nil {
 		return fmt.Errorf("read changes: %w", err)
 	}
-	return nil
+	snap.Changes, snap.Jobs, err = mergeChanges(snap.recorded)
+	return err
 }
 
 // rows runs a query whose only column is JSON, and decodes its rows.
@@ -97,29 +94,6 @@ func rows[T any](ctx context.Context, conn *pgx.Conn, query string) ([]T, error)
 		return nil, fmt.Errorf("read rows: %w", err)
 	}
 	return all, nil
-}
-
-// decode decodes the old and new row of a change by the table of the change.
-func (c *Change) decode() error {
-	product, image := c.Kind == "products", c.Kind == "images"
-	for _, side := range []struct {
-		raw     []byte
-		product **ProductRow
-		image   **ImageRow
-	}{{c.rawOld, &c.OldProduct, &c.OldImage}, {c.rawNew, &c.NewProduct, &c.NewImage}} {
-		var err error
-		switch {
-		case len(side.raw) == 0 || bytes.Equal(side.raw, []byte("null")):
-		case product:
-			err = json.Unmarshal(side.raw, side.product)
-		case image:
-			err = json.Unmarshal(side.raw, side.image)
-		}
-		if err != nil {
-			return fmt.Errorf("decode a change of %s: %w", c.Kind, err)
-		}
-	}
-	return nil
 }
 
 // collectResponses requests every product and every user's list from both APIs.

@@ -93,7 +93,7 @@ func (s *System) pendingWork(ctx context.Context) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var outbox, working int
-	const query = `SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM images WHERE job_state <> 'idle')`
+	const query = `SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM image_jobs)`
 	if err := conn.QueryRow(ctx, query).Scan(&outbox, &working); err != nil {
 		return fmt.Errorf("count pending work: %w", err)
 	}

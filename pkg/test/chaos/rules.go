@@ -36,6 +36,7 @@ func Rules() []Rule {
 		{"each version has one event", ruleChangeEvents},
 		{"each failure has one dead event", ruleDeadEvents},
 		{"a job ID has one effect", ruleJobIDs},
+		{"a job is released once", ruleReleases},
 		{"only the current attempt publishes", rulePublished},
 		{"API responses match Postgres", ruleResponses},
 		{"lists are complete", ruleLists},

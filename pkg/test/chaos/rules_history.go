@@ -201,6 +201,25 @@ func ruleJobIDs(snap *Snapshot, violation func(string, ...any)) {
 	}
 }
 
+// ruleReleases checks that each job is released at most once, and stays released. A lost job may get a later time.
+func ruleReleases(snap *Snapshot, violation func(string, ...any)) {
+	released := map[string]bool{}
+	for _, c := range snap.Jobs {
+		if c.New == nil {
+			continue
+		}
+		id, was := c.New.JobID, c.Old != nil && c.Old.JobID == c.New.JobID && c.Old.ReleasedAt != nil
+		switch is := c.New.ReleasedAt != nil; {
+		case was && !is:
+			violation("job ID %s of image %d was released, and waits again", id, c.New.ImageID)
+		case is && !was && released[id]:
+			violation("job ID %s of image %d was released twice", id, c.New.ImageID)
+		case is:
+			released[id] = true
+		}
+	}
+}
+
 // effect describes the image row after a change.
 func effect(c Change) string {
 	if c.NewImage == nil {

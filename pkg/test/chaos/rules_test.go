@@ -75,6 +75,15 @@ func validSnapshot() *chaos.Snapshot {
 		s.Events = append(s.Events, chaos.Event{ID: fmt.Sprint("e", v), Type: "product.changed", ProductID: 1, Version: v})
 	}
 	s.Changes = rowChanges(s)
+	at, again := "2026-03-01T12:30:45Z", "2026-03-01T12:40:45Z"
+	waits, released := &chaos.JobRow{ImageID: 1, JobID: "job-2"}, &chaos.JobRow{ImageID: 1, JobID: "job-2", ReleasedAt: &at}
+	s.Jobs = []chaos.JobChange{
+		{New: &chaos.JobRow{ImageID: 1, JobID: "job-1", ReleasedAt: &at}},
+		{Old: &chaos.JobRow{ImageID: 1, JobID: "job-1", ReleasedAt: &at}, New: waits},
+		{Old: waits, New: released},
+		{Old: released, New: &chaos.JobRow{ImageID: 1, JobID: "job-2", ReleasedAt: &again}},
+		{Old: released},
+	}
 	addResponses(s)
 	return s
 }
@@ -277,6 +286,10 @@ func historyViolations() []violation {
 		}},
 		{"a job ID has one effect", "used_twice", func(s *chaos.Snapshot) {
 			s.Changes = append(s.Changes, s.Changes[8])
+		}},
+		{"a job is released once", "twice", func(s *chaos.Snapshot) { s.Jobs = append(s.Jobs, s.Jobs[2]) }},
+		{"a job is released once", "taken_back", func(s *chaos.Snapshot) {
+			s.Jobs = append(s.Jobs, chaos.JobChange{Old: s.Jobs[2].New, New: s.Jobs[2].Old})
 		}},
 		{"a job ID has one effect", "reused", func(s *chaos.Snapshot) { becomesReady(s).NewImage.JobID = &jobID }},
 		{"a job ID has one effect", "duplicate_record_processed", func(s *chaos.Snapshot) {

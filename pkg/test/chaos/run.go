@@ -245,8 +245,8 @@ func (r *run) keep(snap *Snapshot) error {
 		return fmt.Errorf("keep changes: %w", err)
 	}
 	out := bufio.NewWriter(f)
-	for _, c := range snap.Changes {
-		fmt.Fprintf(out, `{"kind":%q,"op":%q,"old":%s,"new":%s}`+"\n", c.Kind, c.Op, orNull(c.rawOld), orNull(c.rawNew))
+	for _, c := range snap.recorded {
+		fmt.Fprintf(out, `{"tx":%s,"kind":%q,"op":%q,"old":%s,"new":%s}`+"\n", c.Tx, c.Kind, c.Op, orNull(c.Old), orNull(c.New))
 	}
 	for _, e := range snap.Events {
 		if err := json.NewEncoder(out).Encode(e); err != nil {

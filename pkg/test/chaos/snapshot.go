@@ -13,9 +13,10 @@ type Snapshot struct {
 	Products     []ProductRow
 	Images       []ImageRow
 	Deletions    []DeletionRow
-	Changes      []Change // of rows of products and images, in commit order
-	Outbox       int      // number of rows
-	Parked       int      // number of parked rows
+	Changes      []Change    // of products and images, in commit order
+	Jobs         []JobChange // of rows of image_jobs, in commit order
+	Outbox       int         // number of rows
+	Parked       int         // number of parked rows
 	Events       []Event
 	Objects      map[string]Object // by key
 	Responses    []ProductResponse // of both APIs, for each product
@@ -27,6 +28,8 @@ type Snapshot struct {
 	AfterDeletions map[string]Object
 
 	PublicURL string // what precedes an object's key in the API's URLs
+
+	recorded []recordedChange // from which Changes and Jobs are made
 }
 
 // Outage is the time for which the resolver or egress was away.
@@ -52,7 +55,7 @@ type ProductRow struct {
 // Deleted reports whether the product is deleted.
 func (p ProductRow) Deleted() bool { return p.DeletedAt != nil }
 
-// ImageRow is a row of images.
+// ImageRow is a row of images with the row of its job, whose columns replace those of the same name.
 type ImageRow struct {
 	ID             int64          `json:"id"`
 	ProductID      int64          `json:"product_id"`
@@ -106,14 +109,25 @@ type DeletionRow struct {
 	Started *string `json:"started_at"`
 }
 
-// Change is one change of a row, as the trigger recorded it. The old row is nil for INSERT, the new one for DELETE.
+// Change is the change of a row of products, or that of an image with its job by one transaction. The old row is nil for
+// INSERT, the new one for DELETE.
 type Change struct {
 	At                     time.Time
 	Kind, Op               string // products or images; INSERT, UPDATE or DELETE
 	OldProduct, NewProduct *ProductRow
 	OldImage, NewImage     *ImageRow
-	rawOld, rawNew         []byte
 }
+
+// JobRow is a row of image_jobs.
+type JobRow struct {
+	ImageID    int64   `json:"image_id"`
+	JobID      string  `json:"job_id"`
+	Host       string  `json:"host"`
+	ReleasedAt *string `json:"released_at"`
+}
+
+// JobChange is one change of a row of image_jobs. Old is nil for INSERT, New for DELETE.
+type JobChange struct{ Old, New *JobRow }
 
 // Event is a record of a topic.
 type Event struct {

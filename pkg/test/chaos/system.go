@@ -174,17 +174,18 @@ func NewSystem(ctx context.Context, backends *Backends, name, bin, dir string, e
 	return s, nil
 }
 
-// recordChanges creates a trigger that records every change of a row of products or images.
+// recordChanges creates a trigger that records every change of a row of products, images or image_jobs.
 const recordChanges = `
 CREATE TABLE chaos_changes (n bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    kind text NOT NULL, op text NOT NULL, old jsonb, new jsonb);
+    tx text NOT NULL DEFAULT pg_current_xact_id()::text, kind text NOT NULL, op text NOT NULL, old jsonb, new jsonb);
 CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     INSERT INTO chaos_changes (kind, op, old, new) VALUES (TG_TABLE_NAME, TG_OP, to_jsonb(OLD), to_jsonb(NEW));
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON products FOR EACH ROW EXECUTE FUNCTION chaos_note();
-CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON images FOR EACH ROW EXECUTE FUNCTION chaos_note()`
+CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON images FOR EACH ROW EXECUTE FUNCTION chaos_note();
+CREATE TRIGGER chaos_note AFTER INSERT OR UPDATE OR DELETE ON image_jobs FOR EACH ROW EXECUTE FUNCTION chaos_note()`
 
 // configure writes the pipeline file and the environment of all programs. Its timeouts are short, so that sessions,
 // scheduled deletions and cache entries expire within half a minute.

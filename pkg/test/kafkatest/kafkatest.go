@@ -52,6 +52,7 @@ func Run(t *testing.T, open Open) {
 		{"reader_sees_all_and_consumes_nothing", 3, readsToTheEnd},
 		{"reader_stops_at_end_seen_at_start", 1, readStopsAtItsEnd},
 		{"resend_keeps_record", 1, resends},
+		{"progress_is_the_record_at_the_committed_offset", 3, progressOfWorkers},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -26,7 +26,9 @@ func everyFieldIsWritten(f *Fixture) {
 		img.UnreportedAttempts, img.Attempts = 2, 3
 		img.ReprocessError, img.PipelineHash, img.PoisonSHA256 = media.Corrupt, "another", "00aa"
 		img.RequestedAt = time.Date(2026, 1, 2, 3, 4, 5, 678901234, time.UTC) // finer than microseconds
-		img.DueAt = img.RequestedAt.Add(time.Minute)
+		img.DueAt, img.NotBefore = img.RequestedAt.Add(time.Minute), img.RequestedAt.Add(time.Second)
+		img.Class, img.Host, img.Traceparent = catalog.Live, "example.org", "trace"
+		img.DeferredSince = img.RequestedAt.Add(time.Hour)
 		p.Compressed = p.CompressedKeys()
 		p.Version++
 		return catalog.Change{}
@@ -66,7 +68,6 @@ func everyFieldIsCleared(f *Fixture) {
 	p := f.Product(1)
 	full := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[0] = Finished(p.Images[0], "products/1/1/1-a/")
-		p.Images[0].PoisonSHA256 = "00aa"
 		p.Compressed = p.CompressedKeys()
 		return catalog.Change{}
 	})

@@ -26,6 +26,9 @@ type Parts struct {
 
 	// TakeDue removes the messages that are due from the outbox, and returns them in order.
 	TakeDue func(t testing.TB) []event.Message
+
+	// ReleaseDue releases all jobs that are due, as the scheduler does.
+	ReleaseDue func(t testing.TB)
 }
 
 // Open returns an empty store, and closes it when t ends.
@@ -87,6 +90,7 @@ func (f *Fixture) User() catalog.User {
 }
 
 // Draft returns a product of a new user with that many images, each queued under a job id of its own. It is not inserted.
+// The jobs are of the class that always waits for the scheduler.
 func (f *Fixture) Draft(images int) catalog.Product {
 	f.Helper()
 	p := catalog.Product{
@@ -98,7 +102,7 @@ func (f *Fixture) Draft(images int) catalog.Product {
 		p.ImageURLs = append(p.ImageURLs, url)
 		p.Images = append(p.Images, catalog.Image{
 			Position: i, SourceURL: url, Status: catalog.Pending,
-			JobState: catalog.Queued, JobID: uuid.NewString(), PipelineHash: "hash",
+			JobState: catalog.Queued, JobID: uuid.NewString(), PipelineHash: "hash", Class: catalog.Bulk, Host: "example.com",
 		})
 	}
 	return p
@@ -151,7 +155,8 @@ func Unfailing(fn func(*catalog.Product) catalog.Change) func(*catalog.Product, 
 
 // Finished returns img as a successful attempt with that prefix leaves it.
 func Finished(img catalog.Image, prefix string) catalog.Image {
-	img.Status, img.JobState, img.JobID, img.Prefix = catalog.Ready, catalog.Idle, "", prefix
+	img = Idle(img)
+	img.Status, img.Prefix = catalog.Ready, prefix
 	img.Width, img.Height, img.Placeholder, img.Attempts = 4000, 3000, "1QcSHQRnh493V4dIh4eXh1h4kJUI", 1
 	img.SourceSHA256, img.SourceBytes = "00ff", 123456
 	img.Renditions = []catalog.Rendition{
@@ -166,6 +171,14 @@ func Finished(img catalog.Image, prefix string) catalog.Image {
 	return img
 }
 
+// Idle returns img without a job.
+func Idle(img catalog.Image) catalog.Image {
+	img.JobState, img.JobID, img.Class, img.Host, img.Traceparent = catalog.Idle, "", "", "", ""
+	img.UnreportedAttempts, img.PoisonSHA256 = 0, ""
+	img.NotBefore, img.ReleasedAt, img.DueAt, img.DeferredSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	return img
+}
+
 // Delete deletes a product as the catalog does: it ends the jobs of the images and raises the version.
 func (f *Fixture) Delete(id catalog.ProductID) catalog.Product {
 	f.Helper()
@@ -173,8 +186,8 @@ func (f *Fixture) Delete(id catalog.ProductID) catalog.Product {
 		p.Deleted = true
 		p.Version++
 		for i := range p.Images {
+			p.Images[i] = Idle(p.Images[i])
 			p.Images[i].FencingToken++
-			p.Images[i].JobState, p.Images[i].JobID = catalog.Idle, ""
 		}
 		return catalog.Change{}
 	})
@@ -201,7 +214,7 @@ func (f *Fixture) CancelDeletions(id catalog.ProductID, prefixes ...string) erro
 func NewImage(position int, url string) catalog.Image {
 	return catalog.Image{
 		Position: position, SourceURL: url, Status: catalog.Pending, JobState: catalog.Queued, JobID: uuid.NewString(),
-		PipelineHash: "hash",
+		PipelineHash: "hash", Class: catalog.Bulk, Host: "example.com",
 	}
 }
 

@@ -35,7 +35,8 @@ func imagesAddedRemovedAndMoved(f *Fixture) {
 			f.Errorf("a new image is %d of product %d, want a new id", img.ID, img.ProductID)
 		}
 		seen[img.ID] = true
-		if !img.RequestedAt.Equal(at.Truncate(time.Microsecond)) || !img.DueAt.Equal(img.RequestedAt) {
+		if !img.RequestedAt.Equal(at.Truncate(time.Microsecond)) || !img.DueAt.Equal(img.RequestedAt) ||
+			!img.NotBefore.Equal(img.RequestedAt) {
 			f.Errorf("a new image was requested at %s and is due at %s, want %s", img.RequestedAt, img.DueAt, at)
 		}
 	}
@@ -95,52 +96,16 @@ func allImagesReplaced(f *Fixture) {
 	}
 }
 
-func editAnnounceSeesNewIDs(f *Fixture) {
-	p := f.Product(2)
-	var seen []catalog.Product
-	first, second := Message(p.ID), Message(p.ID)
-	edited := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
-		Arrange(p, NewImage(0, "https://images.example.com/new.jpg"), p.Images[1], p.Images[0])
-		return catalog.Change{
-			Outbox: []catalog.Outgoing{{Message: first}},
-			Announce: func(p catalog.Product) []catalog.Outgoing {
-				seen = append(seen, p)
-				return []catalog.Outgoing{{Message: second}}
-			},
-		}
-	})
-	f.Same(seen, []catalog.Product{edited}, "what announce saw")
-	if edited.Images[0].ID == 0 {
-		f.Error("the new image was announced without an id")
-	}
-	sent := f.takeDue()
-	if len(sent) != 2 || sent[0].ID != first.ID || sent[1].ID != second.ID {
-		f.Errorf("got %v, want both messages", sent)
-	}
-}
-
-func announceAloneIsAChange(f *Fixture) {
-	p := f.Product(1)
-	f.Change(p.ID, func(*catalog.Product) catalog.Change {
-		return catalog.Change{Announce: func(p catalog.Product) []catalog.Outgoing {
-			return []catalog.Outgoing{{Message: Message(p.ID)}}
-		}}
-	})
-	f.Same(len(f.takeDue()), 1, "due messages")
-}
-
 func unstorableMessageUndoesImageChanges(f *Fixture) {
 	p := f.Product(3)
 	_, err := f.Store.Edit(f.Context(), p.ID, Unfailing(func(p *catalog.Product) catalog.Change {
 		Arrange(p, p.Images[2], NewImage(0, "https://images.example.com/new.jpg"), p.Images[0])
 		p.Version++
+		broken := Message(p.ID)
+		broken.ID = "not a UUID"
 		return catalog.Change{
 			Deletions: []catalog.ScheduledDeletion{{Prefix: "products/1/1/1-a/", ImageID: p.Images[0].ID}},
-			Announce: func(p catalog.Product) []catalog.Outgoing {
-				broken := Message(p.ID)
-				broken.ID = "not a UUID"
-				return []catalog.Outgoing{{Message: Message(p.ID)}, {Message: broken}}
-			},
+			Outbox:    []catalog.Outgoing{{Message: Message(p.ID)}, {Message: broken}},
 		}
 	}))
 	if err == nil {

@@ -85,7 +85,8 @@ func productIsReadBack(f *Fixture) {
 			if img.ID == 0 {
 				f.Errorf("image %d has no id", i)
 			}
-			given.ID, given.ProductID, given.RequestedAt, given.DueAt = img.ID, created.ID, created.CreatedAt, created.CreatedAt
+			given.ID, given.ProductID = img.ID, created.ID
+			given.RequestedAt, given.NotBefore, given.DueAt = created.CreatedAt, created.CreatedAt, created.CreatedAt
 		}
 		f.Same(created, draft, "the product as inserted")
 	}
@@ -114,7 +115,7 @@ func finishedImagesAreKept(f *Fixture) {
 
 func queuedImagesAreDated(f *Fixture) {
 	draft := f.Draft(2)
-	draft.Images[1].JobState, draft.Images[1].JobID = catalog.Idle, ""
+	draft.Images[1] = Idle(draft.Images[1])
 	before := time.Now().Add(-time.Hour)
 	p := f.Insert(draft)
 	queued, idle := p.Images[0], p.Images[1]

@@ -16,6 +16,7 @@ func Run(t *testing.T, open Open) {
 		{"edit_once", editsOnce()},
 		{"edit_images", imageEdits()},
 		{"delete", deletions()},
+		{"job", jobs()},
 		{"list", []test{
 			{"page_ends_with_its_products", pageEndsWithItsProducts},
 			{"page_ends_with_its_bytes", pageEndsWithItsBytes},
@@ -102,11 +103,20 @@ func imageEdits() []test {
 		{"two_images_swap", twoImagesSwap},
 		{"all_images_move_up", allImagesMoveUp},
 		{"all_images_removed_and_new_ones_added", allImagesReplaced},
-		{"announce_sees_new_ids", editAnnounceSeesNewIDs},
-		{"announce_alone_is_a_change", announceAloneIsAChange},
 		{"unstorable_message_undoes_image_changes", unstorableMessageUndoesImageChanges},
 		{"inconsistent_images_are_refused", inconsistentImagesAreRefused},
 		{"removed_image_keeps_its_scheduled_deletions", removedImageKeepsScheduledDeletions},
+	}
+}
+
+func jobs() []test {
+	return []test{
+		{"live_job_is_released_with_its_image", liveJobIsReleased},
+		{"bulk_job_waits_for_the_scheduler", bulkJobWaits},
+		{"replaced_job_waits_until_it_is_due", replacedJobWaits},
+		{"reprocessed_image_has_a_new_job", reprocessedImageHasNewJob},
+		{"job_ends_with_outcome_image_and_product", jobEnds},
+		{"image_with_job_keeps_its_last_outcome", imageKeepsLastOutcome},
 	}
 }
 

@@ -270,17 +270,11 @@ func (s *crashEnv) checkOutcome(id int64, want outcome) {
 	if img.Error != nil {
 		got.code = img.Error.Code
 	}
-	var jobState, prefix string
-	var jobID sql.NullString
-	var unreported int
+	var prefix string
 	s.must(s.db.QueryRowContext(s.t.Context(),
-		"SELECT fencing_token, job_state, job_id::text, unreported_attempts, prefix FROM images WHERE product_id = $1", id,
-	).Scan(&got.fencingToken, &jobState, &jobID, &unreported, &prefix))
+		"SELECT fencing_token, prefix FROM images WHERE product_id = $1", id).Scan(&got.fencingToken, &prefix))
 	if got != want || len(p.Images) != 1 {
 		s.t.Errorf("got %+v, want %+v", got, want)
-	}
-	if jobState != "idle" || jobID.Valid || unreported != 0 {
-		s.t.Errorf("the image is %s with job ID %q and %d unreported attempts, want it idle", jobState, jobID.String, unreported)
 	}
 	s.checkRenditions(p, prefix)
 	s.checkObjects(id)
@@ -294,7 +288,7 @@ func (s *crashEnv) checkOutcome(id int64, want outcome) {
 func (s *crashEnv) awaitIdle(id int64) client.Product {
 	s.t.Helper()
 	eventually(s.t, "no image is in progress", func() error {
-		if n := queryColumn[int64](s, "SELECT count(*) FROM images WHERE product_id = $1 AND job_state <> 'idle'", id)[0]; n != 0 {
+		if n := queryColumn[int64](s, "SELECT count(*) FROM image_jobs WHERE product_id = $1", id)[0]; n != 0 {
 			return fmt.Errorf("%d images are in progress", n)
 		}
 		if n := s.outboxSize(); n != 0 {

@@ -11,7 +11,7 @@ import (
 
 // beforeJobs is a product of the eighth migration, with an idle, a queued and a processing image.
 const beforeJobs = `
-INSERT INTO users (name, email) VALUES ('Ada', 'ada@example.com');
+INSERT INTO users (name, email, email_key) VALUES ('Ada', 'ada@example.com', 'ada@example.com');
 INSERT INTO products (user_id, product_name, product_description, product_price) VALUES (1, 'Chair', '', 1);
 INSERT INTO images (product_id, position, source_url, status, job_state, job_id, fencing_token, unreported_attempts,
     attempts, prefix, poison_sha256, pipeline_hash, requested_at, due_at)

@@ -384,7 +384,7 @@ func testDeferOutageAgesNoRequest(t *testing.T) {
 			t.Errorf("%s: %v", code, err)
 		}
 	}
-	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.Attempts != 0 {
+	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.Attempts != 0 || !img.DeferredSince.IsZero() {
 		t.Errorf("got %+v, want pending", img)
 	}
 }

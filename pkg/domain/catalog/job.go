@@ -71,12 +71,15 @@ func (img *Image) endJob() {
 }
 
 // deferFor records a deferral and returns for how long faults of our own have deferred the request. A busy host is no such
-// fault: it only moves the job to the window of the host that was busy.
+// fault: it only moves the job to the window of the host that was busy. An outage of the network ages no request.
 func (img *Image) deferFor(f *media.Failure, now time.Time) time.Duration {
 	if f.Code == media.HostBusy {
 		if f.Host != "" {
 			img.Host = f.Host
 		}
+		return 0
+	}
+	if f.Code.IsOutage() {
 		return 0
 	}
 	if img.DeferredSince.IsZero() {

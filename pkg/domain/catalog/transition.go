@@ -207,7 +207,7 @@ func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now tim
 		givenUp = attempts >= q.policy.MaxAttempts || f.Content != "" && f.Content == img.PoisonSHA256
 	} else {
 		age = img.deferFor(f, now)
-		givenUp = age > q.policy.MaxAge.D() && !f.Code.IsOutage()
+		givenUp = age > q.policy.MaxAge.D()
 	}
 	if givenUp {
 		return p.fail(img, a.Traceparent, f, q.ids[0]), true, nil

@@ -15,7 +15,7 @@ func TestRecentSources(t *testing.T) {
 	t.Parallel()
 	dsn := migrated(t)
 	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
-	run(t, conn, `INSERT INTO users (name, email) SELECT 'user', 'u' || n || '@example.com' FROM generate_series(1, 6) n`)
+	run(t, conn, `INSERT INTO users (name, email, email_key) SELECT 'user', m, m FROM (SELECT 'u' || n || '@example.com' AS m FROM generate_series(1, 6) n) n`)
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price, deleted_at)
 		SELECT n, 'product', '', 1, CASE WHEN n = 4 THEN now() END FROM generate_series(1, 6) n`)
 	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state, updated_at) VALUES

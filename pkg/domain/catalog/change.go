@@ -108,7 +108,6 @@ func (s *Service) change(ctx context.Context, id ProductID, seen Revisions, verb
 	if err != nil {
 		return Product{}, fmt.Errorf("%s: %w", verb, err)
 	}
-	failpoint.Hit(failpoint.RevisionCommitted)
 	if p.Version != before {
 		s.afterChange(ctx, p)
 	}
@@ -117,6 +116,7 @@ func (s *Service) change(ctx context.Context, id ProductID, seen Revisions, verb
 
 // afterChange invalidates the cache and wakes the relay after a visible change.
 func (s *Service) afterChange(ctx context.Context, p Product) {
+	failpoint.Hit(failpoint.RevisionCommitted)
 	s.invalidate(ctx, p.ID, p.Version)
 	s.Wake()
 }

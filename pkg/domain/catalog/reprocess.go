@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 )
@@ -34,7 +33,6 @@ func (s *Service) ReprocessOnce(ctx context.Context, product ProductID, image Im
 	if err != nil {
 		return nil, false, fmt.Errorf("reprocess image once: %w", err)
 	}
-	failpoint.Hit(failpoint.RevisionCommitted)
 	if !replayed {
 		s.afterChange(ctx, p)
 	}

@@ -43,6 +43,7 @@ type GCConfig struct {
 	Interval        time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two scans; a full batch is followed at once"`
 	Batch           int           `env:"BATCH" envDefault:"100" desc:"maximum rows of a scan"`
 	SecondPassAfter time.Duration `env:"SECOND_PASS_AFTER" envDefault:"1h" desc:"when objects are deleted again, for a late upload"`
+	Lease           time.Duration `env:"LEASE" envDefault:"5m" desc:"time limit of a pass over a batch; what is left comes back"`
 }
 
 // Validate returns every wrong field.
@@ -50,6 +51,7 @@ func (c GCConfig) Validate() []fault.Field {
 	var check fault.Checker
 	checkScan(&check, c.Interval, c.Batch)
 	check.Positive("SECOND_PASS_AFTER", c.SecondPassAfter)
+	check.Positive("LEASE", c.Lease)
 	return check.Fields()
 }
 

@@ -10,19 +10,21 @@ import (
 
 // Objects is the object store as the garbage collector uses it.
 type Objects interface {
-	// DeletePrefix deletes every object below prefix, which ends in a slash. It is no error if there is none.
-	DeletePrefix(ctx context.Context, prefix string) error
+	// DeletePrefixes deletes every object below each of the prefixes, which end in slashes. It returns one error for each
+	// prefix, in their order. The error of one does not affect the others. It is no error if there is no object.
+	DeletePrefixes(ctx context.Context, prefixes []string) []error
 }
 
 // Deletions are the scheduled deletions of objects.
 type Deletions interface {
 	// StartDue marks up to limit due deletions as started, makes each due again after secondPass, and returns their prefixes.
-	// An attempt can no longer cancel a started deletion.
+	// An attempt can no longer cancel a started deletion. No other call returns the same deletion.
 	StartDue(ctx context.Context, limit int, secondPass time.Duration) ([]string, error)
-	// SecondPassDue returns the prefixes of up to limit started deletions that are due again.
-	SecondPassDue(ctx context.Context, limit int) ([]string, error)
-	// Remove removes a started deletion.
-	Remove(ctx context.Context, prefix string) error
+	// ClaimSecondPass returns the prefixes of up to limit started deletions that are due again. It makes each due after
+	// lease: no other call returns it before, and one does afterwards unless the deletion was removed.
+	ClaimSecondPass(ctx context.Context, limit int, lease time.Duration) ([]string, error)
+	// Remove removes started deletions. It may leave some that another transaction has locked.
+	Remove(ctx context.Context, prefixes []string) error
 }
 
 // OverdueJobs finds images whose jobs are overdue.

@@ -232,7 +232,7 @@ func TestConfigValidate(t *testing.T) {
 		"cleaner":              {cleanerConfig(), 0},
 		"cleaner_zero":         {maintenance.CleanerConfig{}, 4},
 		"gc":                   {gcConfig(), 0},
-		"gc_zero":              {maintenance.GCConfig{}, 3},
+		"gc_zero":              {maintenance.GCConfig{}, 4},
 		"auditor":              {auditorConfig(), 0},
 		"auditor_all_wrong":    {maintenance.AuditorConfig{ToleratedShare: 2, ToleratedCount: -1}, 8},
 		"reprocessor":          {maintenance.ReprocessorConfig{Rate: 20}, 0},

@@ -78,18 +78,6 @@ type Object struct {
 	Modified time.Time // by the store's clock; zero if not requested
 }
 
-// Checkpoints assign each scan to one process at a time, and store its position.
-type Checkpoints interface {
-	// Acquire acquires the scan of that name if it is due, and makes it due again after interval. A scan that was never
-	// acquired is due. acquired is false if the scan is not due or another process has it. If acquired is true, cursor is
-	// the last one saved.
-	Acquire(ctx context.Context, name string, interval time.Duration) (cursor string, acquired bool, err error)
-	// SaveCursor saves the position of the scan and makes the scan due again after wait.
-	SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error
-	// Installation returns the id of this installation, and its epoch: how often its database was restored.
-	Installation(ctx context.Context) (id string, epoch int64, err error)
-}
-
 // References are the rows that refer to objects.
 type References interface {
 	// Unreferenced returns those of the prefixes that no row refers to. An image refers to the prefix of its published
@@ -99,9 +87,13 @@ type References interface {
 	// ScheduleOrphans schedules the deletion of those of the prefixes that are still unreferenced. It returns their
 	// number.
 	ScheduleOrphans(ctx context.Context, prefixes []catalog.ScheduledDeletion) (int, error)
-	// Published returns up to limit ready and idle images, of products that are not deleted, with ids above after, in the
-	// order of their ids.
-	Published(ctx context.Context, after catalog.ImageID, limit int) ([]Published, error)
+	// Published reads up to limit images with ids above after, up to until, in the order of their ids, and returns the ready
+	// and idle ones of products that are not deleted. It may return none although others follow: only a next of 0 means that
+	// no image is left.
+	Published(ctx context.Context, after, until catalog.ImageID, limit int,
+	) (found []Published, next catalog.ImageID, err error)
+	// Extent returns the highest ids of products and images, or 0 if there are none.
+	Extent(ctx context.Context) (products catalog.ProductID, images catalog.ImageID, err error)
 }
 
 // Published is an image with the objects that the API shows.

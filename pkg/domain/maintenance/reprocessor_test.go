@@ -234,7 +234,7 @@ func TestConfigValidate(t *testing.T) {
 		"gc":                   {gcConfig(), 0},
 		"gc_zero":              {maintenance.GCConfig{}, 4},
 		"auditor":              {auditorConfig(), 0},
-		"auditor_all_wrong":    {maintenance.AuditorConfig{ToleratedShare: 2, ToleratedCount: -1}, 8},
+		"auditor_all_wrong":    {maintenance.AuditorConfig{MaxRowRate: nan, ToleratedShare: 2, ToleratedCount: -1}, 11},
 		"reprocessor":          {maintenance.ReprocessorConfig{Rate: 20}, 0},
 		"reprocessor_slow":     {maintenance.ReprocessorConfig{Rate: 0.01}, 0},
 		"reprocessor_zero":     {maintenance.ReprocessorConfig{Rate: 0}, 1},

@@ -88,8 +88,8 @@ func (s *system) startMaintenance() {
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: s.Store, References: s.Store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
 	}, maintenance.AuditorConfig{
-		Enabled: true, Interval: interval, Pause: interval, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
-		ToleratedShare: 1,
+		Enabled: true, Interval: interval, Pass: interval, Lease: time.Minute, Batch: 10, Rows: 10, MaxObjectRate: 1e9,
+		MaxRowRate: 1e9, MinAge: time.Nanosecond, Grace: time.Nanosecond, ToleratedShare: 1,
 	}, prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(s.Context())
 	var both sync.WaitGroup

@@ -192,7 +192,7 @@ func (s *System) configure(environ []string) error {
 		"WORKER_CONCURRENCY": "4", "WORKER_STORE_TIMEOUT": "4s", "WORKER_OUTCOME_TIMEOUT": "3s",
 		"WORKER_DEFER_DELAY": "400ms", "WORKER_BUSY_DELAY": "200ms",
 		"RESCUER_INTERVAL": "500ms", "CLEANER_INTERVAL": "500ms", "GC_INTERVAL": "500ms",
-		"RESCUER_OVERDUE_AFTER": "3s", "GC_SECOND_PASS_AFTER": "1s", "CATALOG_DELETION_GRACE": "12s",
+		"RESCUER_OVERDUE_AFTER": "3s", "GC_SECOND_PASS_AFTER": "1s", "GC_LEASE": "5s", "CATALOG_DELETION_GRACE": "12s",
 		"SETUP_TIMEOUT": "60s",
 	} {
 		s.env = append(s.env, "VITRINE_"+name+"="+value)

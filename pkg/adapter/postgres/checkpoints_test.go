@@ -106,7 +106,7 @@ func shardsShared(f *fixture) {
 	var mu sync.Mutex
 	held, done := map[int]bool{}, map[int]int{}
 	storetest.Together(4, func(int) {
-		for {
+		for range shards*steps + 1 {
 			shard, acquired, err := f.store.Acquire(f.Context(), "rows", time.Hour)
 			if err != nil {
 				f.Error(err)

@@ -116,7 +116,7 @@ func secondPassTogether(f *fixture) {
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	storetest.Together(4, func(int) {
-		for {
+		for range total + 1 {
 			prefixes, err := f.store.ClaimSecondPass(f.Context(), 7, time.Hour)
 			if err != nil || len(prefixes) > 7 {
 				f.Errorf("got %d prefixes and %v, want at most 7", len(prefixes), err)

@@ -117,17 +117,18 @@ func (a *Auditor) find(ctx context.Context, after, last catalog.ImageID, limit i
 	var checks errgroup.Group
 	checks.SetLimit(checkConcurrency)
 	for i, group := range groups {
-		if i > 0 && !a.Now().Before(until) {
-			b.next = groups[i-1][len(groups[i-1])-1].ImageID
-			break
-		}
 		checks.Go(func() error {
-			results[i] = a.checkGroup(ctx, group)
+			if i == 0 || a.Now().Before(until) { // when it begins: it may have waited
+				results[i] = a.checkGroup(ctx, group)
+			}
 			return nil
 		})
 	}
 	_ = checks.Wait() // no function returns an error
 	var errs []error
+	if begun := slices.IndexFunc(results, func(r []checkResult) bool { return r == nil }); begun >= 0 {
+		results, b.next = results[:begun], groups[begun-1][len(groups[begun-1])-1].ImageID
+	}
 	for _, r := range slices.Concat(results...) {
 		b.images++
 		if r.err != nil {

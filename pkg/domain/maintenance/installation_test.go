@@ -51,8 +51,11 @@ func newFakeInstallation() *fakeInstallation {
 	}
 }
 
-func (f *fakeInstallation) Page(_ context.Context, prefix, after string, limit int) ([]maintenance.Object, bool, error) {
+func (f *fakeInstallation) Page(ctx context.Context, prefix, after string, limit int) ([]maintenance.Object, bool, error) {
 	f.onPage(prefix)
+	if ctx.Err() != nil {
+		return nil, false, ctx.Err()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.log = append(f.log, "page "+prefix+" after "+after)

@@ -125,11 +125,17 @@ func (a *Auditor) find(ctx context.Context, after, last catalog.ImageID, limit i
 		})
 	}
 	_ = checks.Wait() // no function returns an error
-	var errs []error
 	if begun := slices.IndexFunc(results, func(r []checkResult) bool { return r == nil }); begun >= 0 {
 		results, b.next = results[:begun], groups[begun-1][len(groups[begun-1])-1].ImageID
 	}
-	for _, r := range slices.Concat(results...) {
+	errs := b.add(slices.Concat(results...))
+	a.metrics.rows.Add(float64(b.images - b.failed))
+	return b, a.tolerate(ctx, errs, b.images)
+}
+
+// add adds the results of images and returns the errors among them.
+func (b *batch) add(results []checkResult) (errs []error) {
+	for _, r := range results {
 		b.images++
 		if r.err != nil {
 			errs = append(errs, r.err)
@@ -138,8 +144,7 @@ func (a *Auditor) find(ctx context.Context, after, last catalog.ImageID, limit i
 		}
 	}
 	b.failed = len(errs)
-	a.metrics.rows.Add(float64(b.images - b.failed))
-	return b, a.tolerate(ctx, errs, b.images)
+	return errs
 }
 
 // tolerate counts and logs the errors of single images among total. It returns an error if their cause is not in the images:

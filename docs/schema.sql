@@ -26,10 +26,12 @@ CREATE TABLE heartbeats (
 CREATE TABLE idempotency_keys (
     principal text NOT NULL,
     key text NOT NULL,
+    day date DEFAULT ((now() AT TIME ZONE 'UTC'::text))::date NOT NULL,
     fingerprint text NOT NULL,
     response bytea NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL
-);
+)
+PARTITION BY RANGE (day);
 
 CREATE TABLE images (
     id bigint NOT NULL,
@@ -146,7 +148,8 @@ CREATE TABLE users (
     id bigint NOT NULL,
     name text NOT NULL,
     email text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    email_key text NOT NULL
 );
 
 ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -165,7 +168,7 @@ ALTER TABLE ONLY heartbeats
     ADD CONSTRAINT heartbeats_pkey PRIMARY KEY (role, instance);
 
 ALTER TABLE ONLY idempotency_keys
-    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key);
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (principal, key, day);
 
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_pkey PRIMARY KEY (id);
@@ -197,13 +200,13 @@ ALTER TABLE ONLY scheduled_deletions
 ALTER TABLE ONLY users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
-CREATE INDEX idempotency_keys_created ON idempotency_keys USING btree (created_at);
-
 CREATE INDEX images_active ON images USING btree (due_at) WHERE (job_state <> 'idle'::text);
 
 CREATE UNIQUE INDEX installation_one_row ON installation USING btree ((true));
 
 CREATE INDEX outbox_due ON outbox USING btree (available_at, id) WHERE (parked_at IS NULL);
+
+CREATE INDEX outbox_parked ON outbox USING btree (parked_at) WHERE (parked_at IS NOT NULL);
 
 CREATE INDEX products_deleted ON products USING btree (deleted_at) WHERE (deleted_at IS NOT NULL);
 
@@ -219,7 +222,7 @@ CREATE INDEX scheduled_deletions_due ON scheduled_deletions USING btree (due_at)
 
 CREATE INDEX scheduled_deletions_second_pass ON scheduled_deletions USING btree (due_at) WHERE (started_at IS NOT NULL);
 
-CREATE UNIQUE INDEX users_email_key ON users USING btree (lower(email));
+CREATE UNIQUE INDEX users_email_key ON users USING btree (email_key);
 
 ALTER TABLE ONLY images
     ADD CONSTRAINT images_product_id_fkey FOREIGN KEY (product_id) REFERENCES products(id) ON DELETE CASCADE;

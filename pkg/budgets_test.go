@@ -19,7 +19,7 @@ const (
 	maxFile     = 500
 	maxTestFile = 800
 	maxFunc     = 80
-	maxTestFunc = 160 // most lines of a test are table rows and subtests
+	maxTestFunc = 80
 	maxMain     = 120 // cmd/*/main.go
 )
 

@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 // domainModules are the modules of others that the domain may import. They do no I/O, except for logs and metrics.
 var domainModules = []string{
 	"github.com/google/uuid", "github.com/prometheus/client_golang", "github.com/shopspring/decimal", "go.uber.org/zap",
-	"golang.org/x/sync", "golang.org/x/time",
+	"golang.org/x/sync", "golang.org/x/text", "golang.org/x/time",
 }
 
 func TestLayers(t *testing.T) {

@@ -36,9 +36,16 @@ type api struct {
 	outbox    *postgres.Outbox
 	bucket    *blob.Bucket
 	publisher *kafka.Publisher
+	postgres  *postgres.HealthCheck
 	health    *telemetry.Health
-	open      atomic.Bool  // the API's port is open
-	reprocess readyHandler // POST /images/reprocess on the admin port
+	serving   atomic.Pointer[serving] // nil until the API's port is open
+	reprocess readyHandler            // POST /images/reprocess on the admin port
+}
+
+// serving has the parts that exist once Postgres has answered.
+type serving struct {
+	cache   *rediscache.Cache
+	changes *kafka.Consumer
 }
 
 // assemble creates the parts that need no connection.
@@ -60,10 +67,32 @@ func assemble(cfg Config, app *program.App) (*api, error) {
 	if a.publisher, err = kafka.NewPublisher(cfg.Kafka, app.Registry, app.Log.Named("kafka")); err != nil {
 		return nil, fmt.Errorf("create publisher: %w", err)
 	}
-	a.health = telemetry.NewHealth(map[string]telemetry.Check{
-		"postgres": a.db.Ping, "http": a.listening,
-	}, time.Now, app.Log.Named("health"))
+	if a.postgres, err = postgres.NewHealthCheck(a.db); err != nil {
+		return nil, fmt.Errorf("open health check: %w", err)
+	}
+	a.health = telemetry.NewHealth(cfg.Health, a.dependencies(), time.Now, app.Registry, app.Log.Named("health"))
 	return a, nil
+}
+
+// dependencies returns what the program needs. Only Postgres and its own port decide about its readiness; without the others
+// it serves reads and accepts writes.
+func (a *api) dependencies() []telemetry.Dependency {
+	optional := func(name string, check func(context.Context, *serving) error) telemetry.Dependency {
+		return telemetry.Dependency{Name: name, Optional: true, Check: func(ctx context.Context) error {
+			s := a.serving.Load()
+			if s == nil {
+				return telemetry.ErrNotStarted
+			}
+			return check(ctx, s)
+		}}
+	}
+	return []telemetry.Dependency{
+		{Name: "postgres", Check: a.postgres.Check, Shared: true},
+		{Name: "http", Check: a.listening},
+		{Name: "s3", Check: a.bucket.Ping, Optional: true},
+		optional("redis", func(ctx context.Context, s *serving) error { return s.cache.Ping(ctx) }),
+		optional("kafka", func(_ context.Context, s *serving) error { return s.changes.Ready() }),
+	}
 }
 
 // run serves until ctx ends. The admin port answers while serve waits for Postgres, so that a slow database makes the
@@ -73,11 +102,23 @@ func (a *api) run(ctx context.Context) error {
 		a.Admin(a.health, telemetry.Route{Pattern: "/images/reprocess", Handler: &a.reprocess}),
 		lifecycle.Closer("connections", func() error {
 			a.bucket.Close()
-			return errors.Join(a.publisher.Close(), a.outbox.Close(), a.db.Close())
+			return errors.Join(a.publisher.Close(), a.outbox.Close(), a.postgres.Close(), a.db.Close())
 		}),
+		lifecycle.Part{Name: "health", Run: a.health.Run},
 		a.WatchPipeline(a.store),
 		lifecycle.Part{Name: "api", Run: a.serve},
 	)
+}
+
+// groupCache is the Kafka group that repairs the cache. Each cache has a group of its own, because each needs every event.
+const groupCache = "vitrine.cache"
+
+// cacheGroup returns the group of a cache by its name.
+func cacheGroup(name string) string {
+	if name == "" {
+		return groupCache
+	}
+	return groupCache + "." + name
 }
 
 // serve waits for Postgres and then runs the API, the relay and maintenance.
@@ -97,7 +138,7 @@ func (a *api) serve(ctx context.Context) error {
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Wake: outboxRelay.Wake, Log: a.Log.Named("catalog"),
 	}, a.cfg.Catalog)
 	changes, err := kafka.NewConsumer(a.cfg.Kafka, kafka.ConsumerConfig{
-		Group: "vitrine.cache", Topic: event.TopicChanged, InFlight: 32, Check: checkChanged,
+		Group: cacheGroup(a.cfg.Redis.Name), Topic: event.TopicChanged, InFlight: 32, Check: checkChanged,
 	}, service.HandleChanged, a.publisher, a.Registry, a.Log.Named("changes"))
 	if err != nil {
 		return fmt.Errorf("create consumer: %w", err)
@@ -109,15 +150,18 @@ func (a *api) serve(ctx context.Context) error {
 	if err := server.Listen(); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	a.open.Store(true)
+	a.serving.Store(&serving{cache: cache, changes: changes})
+	a.health.SetPeers(cache.Peers("api", a.Instance(), a.postgres.Installation, a.cfg.Health.MarkTTL()))
 	rescuer := maintenance.NewRescuer(a.store, service, a.cfg.Rescuer, a.Registry, a.Log.Named("rescuer"))
 	cleaner := maintenance.NewCleaner(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("cleaner"))
+	keys := maintenance.NewKeyRotator(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("keys"))
 	collector := maintenance.NewGarbageCollector(a.store, a.bucket, a.cfg.GC, a.Registry, a.Log.Named("gc"))
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: a.store, References: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now,
 		Log: a.Log.Named("auditor"),
 	}, a.cfg.Auditor, a.Registry)
-	bulk := maintenance.NewReprocessor(a.store, service, a.cfg.Reprocessor, time.Now, a.Registry, a.Log.Named("reprocessor"))
+	bulk := maintenance.NewReprocessor(a.store, service, a.store, a.cfg.Reprocessor, time.Now, a.Registry,
+		a.Log.Named("reprocessor"))
 	a.reprocess.set(httpapi.NewReprocessHandler(bulk, a.Log.Named("bulk")))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
 		lifecycle.Closer("cache", cache.Close),
@@ -125,6 +169,7 @@ func (a *api) serve(ctx context.Context) error {
 		lifecycle.Part{Name: "changes", Run: changes.Run},
 		lifecycle.Part{Name: "rescuer", Run: rescuer.Run},
 		lifecycle.Part{Name: "cleaner", Run: cleaner.Run},
+		lifecycle.Part{Name: "keys", Run: keys.Run},
 		lifecycle.Part{Name: "gc", Run: collector.Run},
 		lifecycle.Part{Name: "auditor", Run: auditor.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
@@ -165,7 +210,7 @@ func (a *api) cacheEpoch(ctx context.Context) (int64, error) {
 
 // listening is the health check of the API's port.
 func (a *api) listening(context.Context) error {
-	if !a.open.Load() {
+	if a.serving.Load() == nil {
 		return errors.New("the port is not open yet")
 	}
 	return nil

@@ -34,6 +34,7 @@ type reprocessJSON struct {
 	Code         string `json:"code,omitempty"`
 	OlderThan    string `json:"older_than,omitempty"`
 	PipelineHash string `json:"pipeline_hash,omitempty"`
+	All          bool   `json:"all,omitempty"` // every image, without conditions
 	Limit        int    `json:"limit"`
 	After        int64  `json:"after,omitempty"`
 }
@@ -53,9 +54,10 @@ func (c console) reprocessCommand() *cobra.Command {
 		Short: "Request images again by status, error, age or pipeline, behind live traffic",
 		Long: `Requests, through the API's admin port, all idle images that match every filter, with the pipeline in force. An
 image that is ready stays visible until it is replaced. The API spreads the jobs over time, so that images of new products do
-not wait; with --all, the next page is requested when the jobs of the page before are due. At least one filter is required.
-The command may be repeated: images in progress are skipped. Images that were processed meanwhile and still match are
-requested again, unless --older-than excludes them.`,
+not wait; with --all, the next page is requested when the jobs of the page before are due. At least one filter is required,
+or --every-image, so that a script whose variables are not set does not request every image. The command may be repeated:
+images in progress are skipped. Images that were processed meanwhile and still match are requested again, unless --older-than
+excludes them.`,
 		Example: "  vitrine images reprocess --status failed --code connect_failed --all\n" +
 			"  vitrine images reprocess --pipeline-hash 5f70bf18... --all --admin http://localhost:9090",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -70,6 +72,7 @@ requested again, unless --older-than excludes them.`,
 	f.StringVar(&o.request.Code, "code", "", "images whose processing or reprocessing failed with this code")
 	f.DurationVar(&o.olderThan, "older-than", 0, "images whose last request is older than this, such as 36h")
 	f.StringVar(&o.request.PipelineHash, "pipeline-hash", "", "images that were last requested with the pipeline of this hash")
+	f.BoolVar(&o.request.All, "every-image", false, "every image, instead of filters")
 	f.IntVar(&o.request.Limit, "limit", 100, "images of one page, at most 1000")
 	f.Int64Var(&o.request.After, "after", 0, "continue after the image with this id")
 	f.BoolVar(&o.all, "all", false, "all pages")
@@ -83,8 +86,11 @@ func (o *reprocessOptions) check() error {
 		o.request.OlderThan = o.olderThan.String()
 	}
 	var wrong mistakes
-	wrong.check(cmp.Or(o.request.Status, o.request.Code, o.request.OlderThan, o.request.PipelineHash) != "",
-		"give at least one of --status, --code, --older-than and --pipeline-hash")
+	filtered := cmp.Or(o.request.Status, o.request.Code, o.request.OlderThan, o.request.PipelineHash) != ""
+	wrong.check(filtered || o.request.All,
+		"give at least one of --status, --code, --older-than and --pipeline-hash, or --every-image")
+	wrong.check(!filtered || !o.request.All,
+		"--every-image: cannot be given with --status, --code, --older-than or --pipeline-hash")
 	wrong.check(o.olderThan >= 0, "--older-than: must be above 0")
 	wrong.check(o.request.Limit > 0, "--limit: must be at least 1")
 	wrong.check(isWebURL(o.admin), "--admin: give the URL of the API's admin port, with http:// or https://")

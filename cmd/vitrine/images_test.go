@@ -101,6 +101,10 @@ func testImagesReprocessOnePage(t *testing.T) {
 	if err != nil || len(o.requests) != 1 || !strings.Contains(out, "--after 10") || o.requests[0].Limit != 10 {
 		t.Errorf("got %v and %+v\n%s", err, o.requests, out)
 	}
+	out, err = o.reprocess(t.Context(), "--every-image", "--limit", "10")
+	if want := (reprocessJSON{All: true, Limit: 10}); err != nil || o.requests[1] != want {
+		t.Errorf("every image: got %v and %+v, want %+v\n%s", err, o.requests, want, out)
+	}
 	out, err = o.reprocess(t.Context(), "--code", "timeout", "--after", "20")
 	if err != nil || strings.Contains(out, "--after") {
 		t.Errorf("last page: got %v\n%s", err, out)
@@ -133,6 +137,8 @@ func testImagesReprocessErrors(t *testing.T) {
 	o := newFakeAdmin(t)
 	for want, args := range map[string][]string{
 		"give at least one of --status": {},
+		"--every-image: ":               {"--every-image", "--status", "failed"},
+		"or --every-image":              {"--all"},
 		"--older-than: ":                {"--older-than", "-1h"},
 		"--limit: ":                     {"--code", "timeout", "--limit", "0"},
 		"--admin: ":                     {"--code", "timeout", "--admin", "localhost:9090"},

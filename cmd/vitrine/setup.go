@@ -70,8 +70,9 @@ func (c console) serverCommand(
 	}
 }
 
-// setup creates what the programs need, and leaves what exists unchanged. A bucket that belongs to another database is
-// refused: each installation would delete the other's objects.
+// setup creates what the programs need, and leaves what exists unchanged. A database whose locale does not know letters
+// outside ASCII is refused before anything is created. A bucket that belongs to another database is refused: each
+// installation would delete the other's objects.
 func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 	on, err := openServers(cfg, log)
 	if err != nil {
@@ -79,6 +80,7 @@ func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 	}
 	defer on.bucket.Close()
 	return runSteps(ctx, log, []step{
+		{"locale", func(ctx context.Context) error { return postgres.CheckLocale(ctx, cfg.Postgres) }},
 		{"database", func(ctx context.Context) error { return postgres.Migrate(ctx, cfg.Postgres, log.Named("migrate")) }},
 		{"topics", on.topics.EnsureTopics},
 		{"bucket", on.bucket.EnsureBucket},

@@ -17,6 +17,7 @@ type Config struct {
 	program.Config
 	Worker   worker.Config        `envPrefix:"WORKER_"`
 	Breaker  worker.BreakerConfig `envPrefix:"BREAKER_"`
+	Egress   worker.EgressConfig  `envPrefix:"EGRESS_"`
 	Fetch    fetch.Config         `envPrefix:"FETCH_"`
 	Codec    codec.Config         `envPrefix:"CODEC_"`
 	Catalog  catalog.Config       `envPrefix:"CATALOG_"`

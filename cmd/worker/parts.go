@@ -18,6 +18,7 @@ import (
 	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/lifecycle"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/platform/program"
 	"vitrine.io/pkg/platform/telemetry"
 )
@@ -34,6 +35,7 @@ type workerProgram struct {
 	pool      *codec.Pool
 	consumer  *kafka.Consumer
 	breakers  *worker.Breakers
+	postgres  *postgres.HealthCheck
 	health    *telemetry.Health
 }
 
@@ -87,13 +89,13 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: app.Pipeline.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
-	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"),
-		worker.Probe{Dependency: worker.DependencyPostgres, Check: p.db.Ping}, worker.Probe{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
-		worker.Probe{Dependency: worker.DependencyCodec, Check: p.pool.Ready})
+	source := fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(cfg.Fetch.Resolver), time.Now, reg, log.Named("fetch"))
+	rules := func() pipeline.Fetch { return app.Pipeline.Current().Spec().Fetch }
+	egress := worker.NewEgress(cfg.Egress, source, p.store, rules, time.Now, reg, log.Named("egress"))
+	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"), p.probes(source, egress)...)
 	w := worker.New(worker.Deps{
-		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers,
-		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"),
-		Source: fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(), time.Now, reg, log.Named("fetch")),
+		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers, Egress: egress,
+		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source,
 	}, cfg.Worker, reg)
 	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
 		Group: "vitrine.workers", Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalanceTimeout,
@@ -102,11 +104,36 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create consumer: %w", err)
 	}
-	p.health = telemetry.NewHealth(map[string]telemetry.Check{
-		"postgres": p.db.Ping, "s3": p.bucket.Ping, "codec": p.pool.Ready,
-		"kafka": func(context.Context) error { return p.consumer.Ready() },
-	}, time.Now, log.Named("health"))
-	return p, nil
+	return p, p.assembleHealth()
+}
+
+// assembleHealth creates the health checks. A worker gets no requests, so its readiness matters to a rollout: it is first
+// ready when everything that it needs answers and it has joined its group.
+func (p *workerProgram) assembleHealth() error {
+	var err error
+	if p.postgres, err = postgres.NewHealthCheck(p.db); err != nil {
+		return fmt.Errorf("open health check: %w", err)
+	}
+	p.health = telemetry.NewHealth(p.cfg.Health, []telemetry.Dependency{
+		{Name: "postgres", Check: p.postgres.Check, Shared: true},
+		{Name: "redis", Check: p.cache.Ping},
+		{Name: "s3", Check: p.bucket.Ping},
+		{Name: "codec", Check: p.pool.Ready},
+		{Name: "kafka", Check: func(context.Context) error { return p.consumer.Ready() }},
+	}, time.Now, p.Registry, p.Log.Named("health"))
+	p.health.SetPeers(p.cache.Peers("worker", p.Instance(), p.postgres.Installation, p.cfg.Health.MarkTTL()))
+	return nil
+}
+
+// probes returns the probes of all dependencies that have a circuit breaker.
+func (p *workerProgram) probes(source *fetch.Fetcher, egress *worker.Egress) []worker.Probe {
+	return []worker.Probe{
+		{Dependency: worker.DependencyPostgres, Check: p.db.Ping},
+		{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
+		{Dependency: worker.DependencyCodec, Check: p.pool.Ready},
+		{Dependency: worker.DependencyResolver, Check: source.CheckResolver, WhileOpen: true},
+		{Dependency: worker.DependencyEgress, Check: egress.Check, WhileOpen: true},
+	}
 }
 
 // imagesPerCodec is how many images are in progress for each codec process: one is rendered while another is downloaded or
@@ -130,8 +157,9 @@ func (p *workerProgram) run(ctx context.Context) error {
 		p.Admin(p.health),
 		lifecycle.Closer("connections", func() error {
 			p.bucket.Close()
-			return errors.Join(p.publisher.Close(), p.cache.Close(), p.db.Close())
+			return errors.Join(p.publisher.Close(), p.cache.Close(), p.postgres.Close(), p.db.Close())
 		}),
+		lifecycle.Part{Name: "health", Run: p.health.Run},
 		lifecycle.Closer("codec", func() error {
 			now, cancel := context.WithCancel(context.Background())
 			cancel() // no job is left

@@ -188,6 +188,10 @@ The environment of the pods, as lists for `env:`.
 {{- $d := include "vitrine.redis" . | fromJson -}}
 - name: VITRINE_REDIS_ADDRS
   value: {{ join "," $d.addresses | quote }}
+{{- with .Values.redis.name }}
+- name: VITRINE_REDIS_NAME
+  value: {{ . | quote }}
+{{- end }}
 {{- if $d.tls }}
 - name: VITRINE_REDIS_TLS
   value: "true"

@@ -307,8 +307,9 @@ nothing, and has the same environment as the program.
 {{- end -}}
 
 {{/*
-The probes of a program with an admin port. The startup probe allows for the first connection to Postgres. A program that waits for a
-dependency is alive but not ready, and is not killed.
+The probes of a program with an admin port. Liveness depends on no other server. A program is ready once Postgres (a worker: everything
+that it needs) has answered; after that only if Postgres answers other pods and not this one does it become unready. The program checks by
+itself, so a probe never waits.
 */}}
 {{- define "vitrine.probes" -}}
 startupProbe:
@@ -324,7 +325,7 @@ livenessProbe:
 readinessProbe:
   httpGet: {path: /readyz, port: admin}
   periodSeconds: 3
-  timeoutSeconds: 5
+  timeoutSeconds: 3
   failureThreshold: 2
 {{- end -}}
 

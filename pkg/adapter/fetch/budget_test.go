@@ -270,7 +270,7 @@ func testBudgetFailureReleasesMemory(t *testing.T) {
 		"headers_off": func(fake *fakeNet) (string, func() time.Time) { fake.dial = script(""); return imageURL, now },
 		"panic": func(fake *fakeNet) (string, func() time.Time) {
 			fake.dial = status("503 No")
-			return imageURL, panics(2)
+			return imageURL, panics(3)
 		},
 	}
 	for name, prepare := range cases {

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -19,6 +20,9 @@ type Config struct {
 	UserAgent  string        `env:"USER_AGENT" envDefault:"Vitrine" desc:"User-Agent header of downloads"`
 	MinRate    int64         `env:"MIN_RATE" envDefault:"1024" desc:"minimum rate of a download in bytes per second; 0 means none"`
 	RateWindow time.Duration `env:"RATE_WINDOW" envDefault:"10s" desc:"how long a download may stay below MIN_RATE"`
+
+	Resolver     string   `env:"RESOLVER" desc:"DNS server for the names of sources, as address:port; empty: those of /etc/resolv.conf"`
+	ControlNames []string `env:"CONTROL_NAMES" envDefault:"kubernetes.default.svc,example.com.,a.root-servers.net." desc:"names that are looked up after a failed lookup: without an answer for most of them the resolver is at fault, not the source; a comma alone: none, the source is always at fault"`
 
 	MaxInFlight int64 `env:"MAX_BYTES_IN_FLIGHT" envDefault:"0" desc:"maximum bytes of all sources together, beyond which downloads wait; 0: 25 MiB per image, up to 512 MiB"`
 }
@@ -41,5 +45,14 @@ func (c Config) Validate() []fault.Field {
 	check.Range(c.MinRate >= 0, "MIN_RATE", "0 or more")
 	check.Range(c.RateWindow >= time.Second && c.RateWindow <= time.Hour, "RATE_WINDOW", "from 1s to 1h")
 	check.Range(c.MaxInFlight == 0 || c.MaxInFlight >= 1<<20, "MAX_BYTES_IN_FLIGHT", "0, or at least 1048576")
+	if _, err := netip.ParseAddrPort(c.Resolver); c.Resolver != "" && err != nil {
+		check.Add("RESOLVER", "bad_form", "must be an address and a port, such as 10.0.0.10:53")
+	}
+	check.Range(len(c.ControlNames) <= maxControlNames, "CONTROL_NAMES", "at most 8 names")
+	for _, name := range c.ControlNames {
+		if _, isAddress, ok := literal(name); isAddress || !ok {
+			check.Add("CONTROL_NAMES", "bad_form", "%q is not the name of a host", name)
+		}
+	}
 	return check.Fields()
 }

@@ -22,7 +22,8 @@ const maxAddresses = 4
 type connector struct {
 	guard   addressRules
 	network Network
-	timeout time.Duration // total time for the name, the connection and TLS
+	timeout time.Duration // for name, connection and TLS together
+	now     func() time.Time
 	log     *zap.Logger
 }
 
@@ -89,8 +90,12 @@ func (c connector) resolve(ctx context.Context, host string) ([]netip.Addr, erro
 	case !ok:
 		return nil, forbidden("the host is neither a name nor a plainly written address", nil)
 	}
+	began := c.now()
 	addrs, err := c.network.Resolver.LookupNetIP(ctx, "ip", host)
-	if err == nil && len(addrs) == 0 {
+	switch {
+	case err != nil && !isNotFound(err):
+		err = &noAnswer{began, err}
+	case err == nil && len(addrs) == 0:
 		err = fmt.Errorf("%s has no address", host)
 	}
 	if err != nil {
@@ -139,7 +144,16 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Internet returns the network of this machine.
-func Internet() Network {
-	return Network{Resolver: &net.Resolver{}, Dial: (&net.Dialer{}).DialContext}
+// Internet returns the network of this machine. nameServer, an address with a port, resolves the names; "" means those of
+// /etc/resolv.conf.
+func Internet(nameServer string) Network {
+	dialer := &net.Dialer{}
+	resolver := &net.Resolver{}
+	if nameServer != "" {
+		resolver.PreferGo = true // only this resolver uses Dial
+		resolver.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, nameServer)
+		}
+	}
+	return Network{Resolver: resolver, Dial: dialer.DialContext}
 }

@@ -144,7 +144,7 @@ func (s *nameServer) next(q dnsmessage.Question) reply {
 // throughDNS returns the real network, except that its resolver uses s, and its dialler is that of fake.
 func (fake *fakeNet) throughDNS(t *testing.T, s *nameServer) fetch.Network {
 	t.Helper()
-	network := fetch.Internet()
+	network := fetch.Internet("")
 	resolver, ok := network.Resolver.(*net.Resolver)
 	if !ok {
 		t.Fatalf("the resolver is a %T", network.Resolver)

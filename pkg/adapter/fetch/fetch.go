@@ -21,12 +21,13 @@ const maxHeader = 64 << 10
 
 // Fetcher downloads sources. It is safe for concurrent use.
 type Fetcher struct {
-	config  Config
-	network Network
-	now     func() time.Time
-	budget  *budget
-	metrics *metrics
-	log     *zap.Logger
+	config   Config
+	network  Network
+	controls *controls
+	now      func() time.Time
+	budget   *budget
+	metrics  *metrics
+	log      *zap.Logger
 }
 
 var _ worker.Source = (*Fetcher)(nil)
@@ -36,7 +37,8 @@ func New(config Config, network Network, now func() time.Time, reg prometheus.Re
 	m := newMetrics(reg)
 	return &Fetcher{
 		config: config, network: network, now: now, metrics: m, log: log,
-		budget: newBudget(config.For(1).MaxInFlight, now, m),
+		controls: &controls{resolver: network.Resolver, names: config.ControlNames, now: now, metrics: m, log: log},
+		budget:   newBudget(config.For(1).MaxInFlight, now, m),
 	}
 }
 
@@ -66,7 +68,7 @@ func (f *Fetcher) Fetch(
 	defer abort(nil)
 	got, err := f.download(downloadCtx, abort, rawURL, rules, bodyLimit{maxBytes, memory})
 	if err != nil {
-		got, err = worker.Download{}, classify(ctx, downloadCtx, err)
+		got, err = worker.Download{}, f.controls.blame(ctx, classify(ctx, downloadCtx, err))
 	} else {
 		got.Release, handedOver = memory.release, true
 	}
@@ -112,12 +114,16 @@ func (f *Fetcher) request(ctx context.Context, rawURL string) (*http.Request, er
 	return req, nil
 }
 
+func (f *Fetcher) connector(rules pipeline.Fetch) connector {
+	return connector{
+		guard: newAddressRules(rules), network: f.network, timeout: rules.ConnectTimeout.D(), now: f.now, log: f.log,
+	}
+}
+
 // client returns the client of one download, so that every connection is opened under its rules and none outlives ctx. The
 // dials use ctx instead of the request's context, because net/http detaches a dial from its request, for use by a later one.
 func (f *Fetcher) client(ctx context.Context, rules pipeline.Fetch) *http.Client {
-	c := connector{
-		guard: newAddressRules(rules), network: f.network, timeout: rules.ConnectTimeout.D(), log: f.log,
-	}
+	c := f.connector(rules)
 	return &http.Client{
 		Transport: redirects{&http.Transport{
 			Proxy: nil, // not that of the environment, because a proxy could reach forbidden addresses

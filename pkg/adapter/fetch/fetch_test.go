@@ -549,7 +549,7 @@ vitrine_fetch_requests_total{code="url_forbidden"} 1
 
 func TestInternet(t *testing.T) {
 	t.Parallel()
-	network := fetch.Internet()
+	network := fetch.Internet("")
 	server := httptest.NewServer(answer(http.StatusOK, ""))
 	defer server.Close()
 	conn, err := network.Dial(t.Context(), "tcp", server.Listener.Addr().String())
@@ -570,18 +570,21 @@ func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	for _, maxInFlight := range []int64{0, 1 << 20, 1 << 40} {
 		c := config()
-		c.MaxInFlight = maxInFlight
+		c.MaxInFlight, c.Resolver, c.ControlNames = maxInFlight, "[::1]:53", []string{"kubernetes.default.svc", "example.com."}
 		if wrong := c.Validate(); wrong != nil {
 			t.Errorf("got %v for a valid configuration", wrong)
 		}
 	}
 	for _, agent := range []string{"", "a\r\nb", "ü"} {
-		c := fetch.Config{UserAgent: agent, MinRate: -1, RateWindow: 0, MaxInFlight: 1<<20 - 1}
+		c := fetch.Config{
+			UserAgent: agent, MinRate: -1, RateWindow: 0, MaxInFlight: 1<<20 - 1,
+			Resolver: "10.0.0.10", ControlNames: []string{"a b"},
+		}
 		var got []string
 		for _, f := range c.Validate() {
 			got = append(got, f.Path)
 		}
-		if want := "USER_AGENT MIN_RATE RATE_WINDOW MAX_BYTES_IN_FLIGHT"; strings.Join(got, " ") != want {
+		if want := "USER_AGENT MIN_RATE RATE_WINDOW MAX_BYTES_IN_FLIGHT RESOLVER CONTROL_NAMES"; strings.Join(got, " ") != want {
 			t.Errorf("got %v, want %s", got, want)
 		}
 	}

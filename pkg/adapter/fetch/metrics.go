@@ -15,6 +15,7 @@ type metrics struct {
 	inFlight prometheus.Gauge
 	reserved prometheus.Gauge
 	wait     prometheus.Histogram
+	controls *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -45,8 +46,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Time for which a download waited for memory before it started, in seconds.",
 			Buckets: []float64{.001, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}),
+		controls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_fetch_control_lookups_total",
+			Help: "Lookups of control names, after a source's name had no answer, by name and by whether the resolver answered.",
+		}, []string{"name", "answered"}),
 	}
-	reg.MustRegister(m.requests, m.bytes, m.seconds, m.inFlight, m.reserved, m.wait)
+	reg.MustRegister(m.requests, m.bytes, m.seconds, m.inFlight, m.reserved, m.wait, m.controls)
 	return m
 }
 

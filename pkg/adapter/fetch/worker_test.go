@@ -124,7 +124,8 @@ func TestWorkerWithSmallBudget(t *testing.T) {
 			Catalog: b, Pipelines: b, Source: f, Codec: b, Objects: b, Now: time.Now, Log: zap.NewNop(),
 			Breakers: worker.NewBreakers(worker.BreakerConfig{}, prometheus.NewRegistry(), zap.NewNop()),
 			Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipe) },
-		}, worker.Config{StoreTimeout: time.Hour, OutcomeTimeout: time.Minute, DeferDelay: 1, BusyDelay: 1}, prometheus.NewRegistry())
+		}, worker.Config{StoreTimeout: time.Hour, OutcomeTimeout: time.Minute, DeferDelay: 1, BusyDelay: 1},
+			prometheus.NewRegistry())
 
 		var all sync.WaitGroup
 		images, running := 40, make(chan struct{}, 6)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/domain/catalog"
@@ -29,6 +30,8 @@ const (
 	maxBulkLimit     = 1000
 	bulkTimeout      = 25 * time.Second
 	maxBulkBody      = 4 << 10 // bytes
+
+	bulkPath = "/images/reprocess"
 )
 
 // BulkReprocessor requests many images again; they are processed in the background.
@@ -36,6 +39,12 @@ type BulkReprocessor interface {
 	// Reprocess requests at most limit of the images that match filter and have ids above after, in the order of their
 	// ids. It may be repeated: images that are queued or processing are skipped.
 	Reprocess(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int) (catalog.BulkResult, error)
+	// ReprocessOnce is Reprocess for a request that a client may repeat under the same key: it returns what respond returned
+	// for the result, or the response that an earlier request saved. It does not return catalog.ErrInProgress: a request waits
+	// for an earlier one. catalog.ErrKeyReused if the key was used for something else.
+	ReprocessOnce(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int, key catalog.IdempotencyKey,
+		respond func(catalog.BulkResult) (catalog.SavedResponse, error),
+	) (saved catalog.SavedResponse, replayed bool, err error)
 }
 
 // reprocessHandler handles POST /images/reprocess.
@@ -98,17 +107,42 @@ func (h *reprocessHandler) reprocess(ctx context.Context, w http.ResponseWriter,
 	if err != nil {
 		return response{}, err
 	}
-	req, err := decodeBulk(body)
+	key, outside := bulkKey(r)
+	req, err := decodeBulk(body, outside)
 	if err != nil {
 		return response{}, err
+	}
+	respond := func(result catalog.BulkResult) (response, error) {
+		log.Info("images requested again", zap.Any("filter", req.filter), zap.Int64("after", int64(req.after)),
+			zap.Int("requested", result.Requested), zap.Int("skipped", result.Skipped), zap.Int64("next", int64(result.Next)),
+			zap.Duration("spread", result.Spread))
+		return bulkResponse(result)
+	}
+	if key != "" {
+		return h.reprocessOnce(ctx, req, key, respond)
 	}
 	result, err := h.bulk.Reprocess(ctx, req.filter, req.after, req.limit)
 	if err != nil {
 		return response{}, fmt.Errorf("reprocess images: %w", err)
 	}
-	log.Info("images requested again", zap.Any("filter", req.filter), zap.Int64("after", int64(req.after)),
-		zap.Int("requested", result.Requested), zap.Int("skipped", result.Skipped), zap.Int64("next", int64(result.Next)),
-		zap.Duration("spread", result.Spread))
+	return respond(result)
+}
+
+// reprocessOnce is reprocess for a request with an Idempotency-Key.
+func (h *reprocessHandler) reprocessOnce(ctx context.Context, req bulkRequest, key string,
+	respond func(catalog.BulkResult) (response, error),
+) (response, error) {
+	f := req.filter
+	digest, err := fingerprint("POST "+bulkPath, []any{f.Status, f.Code, f.OlderThan, f.PipelineHash, req.after, req.limit})
+	if err != nil {
+		return response{}, err
+	}
+	owned := catalog.IdempotencyKey{Principal: principalImages, Key: key, Fingerprint: digest}
+	saved, replayed, err := h.bulk.ReprocessOnce(ctx, req.filter, req.after, req.limit, owned, saving(respond))
+	return firstResponse("reprocess images once", saved, replayed, err)
+}
+
+func bulkResponse(result catalog.BulkResult) (response, error) {
 	encoded, err := encodeJSON(bulkDTO{
 		Requested: result.Requested, Skipped: result.Skipped, Next: nonZero(int64(result.Next)),
 		Spread: int64(math.Ceil(result.Spread.Seconds())),
@@ -121,9 +155,21 @@ func (h *reprocessHandler) reprocess(ctx context.Context, w http.ResponseWriter,
 	}}, nil
 }
 
+// bulkKey returns the request's Idempotency-Key, "" if there is none, and the errors of header and query string.
+func bulkKey(r *http.Request) (key string, outside fieldErrors) {
+	var args fasthttp.Args
+	args.Parse(r.URL.RawQuery)
+	outside = readParams(&args, nil).wrong
+	key, wrong := idempotencyKey(r.Header.Values(headerKey))
+	if wrong != nil {
+		outside = append(outside, *wrong)
+	}
+	return key, outside
+}
+
 // readBulk returns the request's body.
 func readBulk(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	err := checkMediaType(r.Header.Get(fiber.HeaderContentType), r.Header.Get(fiber.HeaderContentEncoding),
+	err := checkMediaType(r.Header.Get(fiber.HeaderContentType), r.Header.Values(fiber.HeaderContentEncoding),
 		fiber.MIMEApplicationJSON)
 	if err != nil {
 		return nil, err
@@ -145,18 +191,36 @@ type bulkRequest struct {
 	limit  int
 }
 
-// decodeBulk reads the body. The error lists all wrong fields. An empty value of a filter is an error, because a script
-// whose variable is not set must not select every image.
-func decodeBulk(body []byte) (bulkRequest, error) {
-	r, err := newFieldReader(body)
+// decodeBulk reads the body. The error lists all wrong fields, and those outside the body.
+func decodeBulk(body []byte, outside fieldErrors) (bulkRequest, error) {
+	r, err := newFieldReader(body, outside)
 	if err != nil {
 		return bulkRequest{}, err
 	}
-	var req bulkRequest
-	filter := &req.filter
-	if !slices.ContainsFunc([]string{"status", "code", "older_than", "pipeline_hash"}, r.has) {
-		r.wrong.add("", "required", "give at least one of status, code, older_than and pipeline_hash")
+	req := bulkRequest{filter: r.filter(), limit: defaultBulkLimit}
+	if r.has("limit") {
+		req.limit = int(r.between("limit", 1, maxBulkLimit))
 	}
+	req.after = catalog.ImageID(r.between("after", 0, math.MaxInt64))
+	return req, r.finish(nil)
+}
+
+// checkSelection refuses a request that has neither a condition nor all: true, or both.
+func (r *fieldReader) checkSelection() {
+	conditions := slices.ContainsFunc([]string{"status", "code", "older_than", "pipeline_hash"}, r.has)
+	wrong := len(r.wrong)
+	switch all := r.boolean("all"); {
+	case all && conditions:
+		r.refuse("all", "unexpected", "selects every image, and cannot be given with status, code, older_than or pipeline_hash")
+	case !all && !conditions && len(r.wrong) == wrong:
+		r.wrong.add(inBody, "", "required", "give at least one of status, code, older_than and pipeline_hash, or all: true")
+	}
+}
+
+// filter reads the fields that select images: conditions, or all: true. An empty value of a condition is an error, because a
+// script whose variable is not set must not select every image.
+func (r *fieldReader) filter() (filter catalog.Filter) {
+	r.checkSelection()
 	if text, ok := r.given("status"); ok {
 		filter.Status = catalog.Status(text)
 		if !slices.Contains([]catalog.Status{catalog.Pending, catalog.Ready, catalog.Failed}, filter.Status) {
@@ -170,6 +234,7 @@ func decodeBulk(body []byte) (bulkRequest, error) {
 		}
 	}
 	if text, ok := r.given("older_than"); ok {
+		var err error
 		if filter.OlderThan, err = time.ParseDuration(text); err != nil || filter.OlderThan <= 0 {
 			r.refuse("older_than", "invalid_duration", "must be a duration such as 36h or 90m, above zero")
 		}
@@ -180,10 +245,5 @@ func decodeBulk(body []byte) (bulkRequest, error) {
 			r.refuse("pipeline_hash", "invalid_hash", "must be a pipeline's hash: 64 hexadecimal digits")
 		}
 	}
-	req.limit = defaultBulkLimit
-	if r.has("limit") {
-		req.limit = int(r.between("limit", 1, maxBulkLimit))
-	}
-	req.after = catalog.ImageID(r.between("after", 0, math.MaxInt64))
-	return req, r.finish(nil)
+	return filter
 }

@@ -26,6 +26,7 @@ type fakeBulk struct {
 	err    error
 
 	calls  int
+	saved  map[catalog.IdempotencyKey]catalog.SavedResponse
 	filter catalog.Filter
 	after  catalog.ImageID
 	limit  int
@@ -41,8 +42,27 @@ func (f *fakeBulk) Reprocess(ctx context.Context, filter catalog.Filter, after c
 	return f.result, f.err
 }
 
+func (f *fakeBulk) ReprocessOnce(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
+	key catalog.IdempotencyKey, respond func(catalog.BulkResult) (catalog.SavedResponse, error),
+) (catalog.SavedResponse, bool, error) {
+	for earlier, saved := range f.saved {
+		if earlier == key {
+			return saved, true, nil
+		} else if earlier.Key == key.Key {
+			return nil, false, catalog.ErrKeyReused
+		}
+	}
+	result, err := f.Reprocess(ctx, filter, after, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	saved, err := respond(result)
+	f.saved = map[catalog.IdempotencyKey]catalog.SavedResponse{key: saved}
+	return saved, false, err
+}
+
 // documentedBulk returns the result in docs/api.md.
-type documentedBulk struct{}
+type documentedBulk struct{ httpapi.BulkReprocessor }
 
 func (documentedBulk) Reprocess(_ context.Context, filter catalog.Filter, _ catalog.ImageID, limit int,
 ) (catalog.BulkResult, error) {
@@ -80,6 +100,39 @@ func TestReprocessHandler(t *testing.T) {
 	t.Run("filters_are_decoded", testReprocessHandlerFiltersAreDecoded)
 	t.Run("wrong_fields_are_listed", testReprocessHandlerWrongFieldsAreListed)
 	t.Run("failures", testReprocessHandlerFailures)
+	t.Run("key_acts_once", testReprocessHandlerKeyActsOnce)
+}
+
+func testReprocessHandlerKeyActsOnce(t *testing.T) {
+	t.Parallel()
+	bulk := &fakeBulk{result: catalog.BulkResult{Requested: 3}}
+	send := func(body string) answer {
+		return callBulk(t, bulk, http.MethodPost, bulkPath, body, plainJSON, "Idempotency-Key: k")
+	}
+	first := send(`{"status":"failed","limit":100}`)
+	bulk.result.Requested = 7
+	again := send(` {"after":0, "status":"failed"}`)
+	if first.status != 200 || again.status != 200 || again.body != first.body || bulk.calls != 1 {
+		t.Errorf("got %d %s, then %d %s, in %d calls", first.status, first.body, again.status, again.body, bulk.calls)
+	}
+	if first.header.Get("Idempotent-Replayed") != "" || again.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("headers %v, then %v", first.header, again.header)
+	}
+	for _, other := range []string{
+		`{"status":"ready"}`, `{"all":true}`, `{"status":"failed","code":"timeout"}`, `{"status":"failed","older_than":"1h"}`,
+		`{"status":"failed","pipeline_hash":"` + strings.Repeat("0f", 32) + `"}`, `{"status":"failed","after":1}`,
+		`{"status":"failed","limit":99}`,
+	} {
+		if got := fieldsOf(wants(t, send(other), 422, "invalid_fields")); !slices.Equal(got, []string{"Idempotency-Key reused"}) {
+			t.Errorf("%s: %q", other, got)
+		}
+	}
+	for key := range bulk.saved {
+		const fingerprint = "b0c6df9cd0bd746a60ac00c8169e44dd7c986e9df66c24ec3acc28224d9f2724"
+		if key != (catalog.IdempotencyKey{Principal: "images", Key: "k", Fingerprint: fingerprint}) {
+			t.Errorf("the service got the key %+v", key)
+		}
+	}
 }
 
 func testReprocessHandlerFiltersAreDecoded(t *testing.T) {
@@ -93,6 +146,9 @@ func testReprocessHandlerFiltersAreDecoded(t *testing.T) {
 	}{
 		{`{"status":"failed"}`, catalog.Filter{Status: catalog.Failed}, 0, 100},
 		{`{"code":"timeout","limit":1000,"after":7}`, catalog.Filter{Code: media.Timeout}, 7, 1000},
+		{`{"all":true}`, catalog.Filter{}, 0, 100},
+		{`{"all":true,"limit":5.0,"after":1e1}`, catalog.Filter{}, 10, 5},
+		{`{"all":false,"status":"ready"}`, catalog.Filter{Status: catalog.Ready}, 0, 100},
 		{`{"older_than":"1h30m","limit":1,"after":0}`, catalog.Filter{OlderThan: 90 * time.Minute}, 0, 1},
 		{`{"pipeline_hash":"` + hash + `"}`, catalog.Filter{PipelineHash: hash}, 0, 100},
 		{`{"status":"ready","code":"corrupt","older_than":"36h","pipeline_hash":"` + hash + `"}`,
@@ -123,14 +179,18 @@ func testReprocessHandlerWrongFieldsAreListed(t *testing.T) {
 	}{
 		{`{}`, []string{" required"}},
 		{`{"limit":5,"after":7}`, []string{" required"}},
+		{`{"all":false}`, []string{" required"}},
+		{`{"all":null}`, []string{"/all wrong_type"}},
+		{`{"all":true,"status":"ready"}`, []string{"/all unexpected"}},
+		{`{"status":"\ud83d"}`, []string{"/status invalid_text"}},
 		{`[]`, []string{" wrong_type"}},
 		{`{"status":"","code":"","older_than":"","pipeline_hash":""}`, []string{
 			"/code unknown_value", "/older_than invalid_duration", "/pipeline_hash invalid_hash", "/status unknown_value",
 		}},
 		{`{"status":"deleted","code":"no_such_code","older_than":"-1h","pipeline_hash":"` + strings.Repeat("0F", 32) + `"}`,
 			[]string{"/code unknown_value", "/older_than invalid_duration", "/pipeline_hash invalid_hash", "/status unknown_value"}},
-		{`{"status":null,"code":1,"older_than":36,"pipeline_hash":[],"limit":"5","after":1.5,"all":true}`, []string{
-			"/after wrong_type", "/all unknown_field", "/code wrong_type", "/limit wrong_type", "/older_than wrong_type",
+		{`{"status":null,"code":1,"older_than":36,"pipeline_hash":[],"limit":"5","after":1.5,"all":1}`, []string{
+			"/after wrong_type", "/all wrong_type", "/code wrong_type", "/limit wrong_type", "/older_than wrong_type",
 			"/pipeline_hash wrong_type", "/status wrong_type",
 		}},
 		{`{"status":"failed","limit":0,"after":-1}`, []string{"/after out_of_range", "/limit out_of_range"}},
@@ -143,6 +203,13 @@ func testReprocessHandlerWrongFieldsAreListed(t *testing.T) {
 			t.Errorf("%s\n got %q\nwant %q", row.body, got, row.want)
 		}
 	}
+	got := callBulk(t, bulk, http.MethodPost, bulkPath+"?dry_run=1", `{}`, plainJSON, "Idempotency-Key: ")
+	p := wants(t, got, 422, "invalid_fields")
+	if got := fieldsOf(p); !slices.Equal(got, []string{" required", "Idempotency-Key required", "dry_run unknown_parameter"}) {
+		t.Errorf("outside the body: %q", got)
+	}
+	got = callBulk(t, bulk, http.MethodPost, bulkPath, `{"all":true}`, "Content-Type: application/json; charset=utf-16")
+	wants(t, got, 415, "unsupported_media_type")
 	wants(t, callBulk(t, bulk, http.MethodPost, bulkPath, `{`, plainJSON), 400, "bad_json")
 	wants(t, callBulk(t, bulk, http.MethodPost, bulkPath, `{"status":"failed"}`), 415, "unsupported_media_type")
 	long := `{"status":"failed"` + strings.Repeat(" ", 4<<10) + `}`

@@ -22,7 +22,9 @@ type hits struct {
 	doc catalog.Document
 }
 
-func (h hits) Get(context.Context, catalog.ProductID) (catalog.Document, error) { return h.doc, nil }
+func (h hits) Cached(context.Context, catalog.ProductID) (catalog.Document, bool, error) {
+	return h.doc, true, nil
+}
 
 func BenchmarkGetProduct(b *testing.B) {
 	body, etag, err := httpapi.NewEncoder(publicURL, 0).Encode(ready())

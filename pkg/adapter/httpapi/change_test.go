@@ -293,14 +293,27 @@ func testRequestBodyUnexpectedBodyIsRefused(t *testing.T) {
 	a := start(t)
 	a.product("Lamp", "19.90", "https://a.example/1")
 	for _, got := range []answer{
-		a.post("/products/1/images/100/reprocess", `{}`), a.do(http.MethodDelete, "/products/1", "why"),
+		a.do(http.MethodDelete, "/products/1", "{}"), a.do(http.MethodDelete, "/products/1", "why"),
 	} {
 		if p := wants(t, got, 422, "invalid_fields"); !slices.Equal(fieldsOf(p), []string{" unexpected"}) {
 			t.Errorf("fields %q", fieldsOf(p))
 		}
 	}
+	const path = "/products/1/images/100/reprocess"
+	for body, want := range map[string]string{
+		`{"now":true}`: "/now unknown_field", `[]`: " wrong_type", `null`: " wrong_type",
+	} {
+		if got := fieldsOf(wants(t, a.post(path, body), 422, "invalid_fields")); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: fields %q", body, got)
+		}
+	}
+	wants(t, a.do(http.MethodPost, path, `{}`), 415, "unsupported_media_type")
+	wants(t, a.post(path, ` `), 400, "bad_json")
 	if a.catalog.products[0].Version != 1 || a.catalog.products[0].Deleted {
 		t.Error("a refused request has changed the product")
+	}
+	if got := a.post(path, ` {} `); got.status != 202 { // some clients send it with every POST
+		t.Errorf("an empty object: %d %s", got.status, got.body)
 	}
 }
 
@@ -323,6 +336,7 @@ func testOutcomeUnknownRetryAfterOnlyIfRepeatable(t *testing.T) {
 		{"a create", a.post("/products", product), ""},
 		{"a create with a key", a.post("/products", product, "Idempotency-Key: k"), "2"},
 		{"a user", a.post("/users", `{"name":"a","email":"a@example.com"}`), ""},
+		{"a user with a key", a.post("/users", `{"name":"a","email":"a@example.com"}`, "Idempotency-Key: k"), "2"},
 		{"a patch", a.patch("/products/1", `{"product_name":"x"}`), "2"},
 		{"a delete", a.do(http.MethodDelete, "/products/1", ""), "2"},
 		{"a reprocess", a.do(http.MethodPost, "/products/1/images/100/reprocess", ""), "2"},

@@ -6,8 +6,9 @@
 // the bytes from the cache, and lists and the response to POST contain the same bytes.
 //
 // An ETag holds the product's revision beside its version, and If-Match compares only the revision, which clients change and
-// workers do not. For a POST with an Idempotency-Key, [Catalog]'s CreateOnce stores the response in the product's
-// transaction and returns the stored one to every repetition.
+// workers do not. For a POST with an Idempotency-Key, the methods of [Catalog] that end in Once store the response in the
+// transaction of the change and return the stored one to every repetition (once.go). A route refuses parameters that it does
+// not list, and CORS headers are added where every request ends (cors.go).
 //
 // # Invariants
 //

@@ -13,6 +13,42 @@ import (
 func (f *fakeCatalog) CreateOnce(ctx context.Context, in catalog.NewProductInput, key catalog.IdempotencyKey,
 	respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
 ) (catalog.SavedResponse, bool, error) {
+	return f.once(ctx, key, func() (catalog.SavedResponse, error) {
+		p, err := f.Create(ctx, in, traceparent)
+		if err != nil {
+			return nil, err
+		}
+		return respond(p)
+	})
+}
+
+func (f *fakeCatalog) CreateUserOnce(ctx context.Context, name, email string, key catalog.IdempotencyKey,
+	respond func(catalog.User) (catalog.SavedResponse, error),
+) (catalog.SavedResponse, bool, error) {
+	return f.once(ctx, key, func() (catalog.SavedResponse, error) {
+		u, err := f.CreateUser(ctx, name, email)
+		if err != nil {
+			return nil, err
+		}
+		return respond(u)
+	})
+}
+
+func (f *fakeCatalog) ReprocessOnce(ctx context.Context, id catalog.ProductID, image catalog.ImageID,
+	key catalog.IdempotencyKey, respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
+) (catalog.SavedResponse, bool, error) {
+	return f.once(ctx, key, func() (catalog.SavedResponse, error) {
+		p, err := f.Reprocess(ctx, id, image, traceparent)
+		if err != nil {
+			return nil, err
+		}
+		return respond(p)
+	})
+}
+
+// once calls act, and saves the response that it returns, unless one is saved.
+func (f *fakeCatalog) once(ctx context.Context, key catalog.IdempotencyKey, act func() (catalog.SavedResponse, error),
+) (catalog.SavedResponse, bool, error) {
 	if err := f.enter(ctx); err != nil {
 		return nil, false, err
 	}
@@ -27,11 +63,7 @@ func (f *fakeCatalog) CreateOnce(ctx context.Context, in catalog.NewProductInput
 		}
 	}
 	f.mu.Unlock()
-	p, err := f.Create(ctx, in, traceparent)
-	if err != nil {
-		return nil, false, err
-	}
-	saved, err := respond(p)
+	saved, err := act()
 	if err != nil {
 		return nil, false, err
 	}
@@ -115,7 +147,7 @@ func (f *fakeCatalog) Reprocess(ctx context.Context, id catalog.ProductID, image
 		if img := &p.Images[at]; img.Status == catalog.Failed {
 			img.Status, img.ErrorCode, img.ErrorDetail = catalog.Pending, "", ""
 		}
-		p.Images[at].Attempts = 0
+		p.Images[at].Attempts, p.Images[at].JobState = 0, catalog.Queued
 		p.Version++
 		return nil
 	})

@@ -52,6 +52,9 @@ type fakeCatalog struct {
 	saved    map[catalog.IdempotencyKey]catalog.SavedResponse
 
 	before func(ctx context.Context) error // called first by every method, if set
+
+	uncached atomic.Bool                      // Cached never has the product
+	hit      atomic.Pointer[catalog.Document] // what Cached returns at once, if set
 }
 
 func (f *fakeCatalog) enter(ctx context.Context) error {
@@ -72,7 +75,7 @@ func (f *fakeCatalog) CreateUser(ctx context.Context, name, email string) (catal
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, other := range f.users {
-		if strings.EqualFold(other.Email, email) {
+		if catalog.EmailKey(other.Email) == catalog.EmailKey(email) {
 			return catalog.User{}, fault.New(fault.Conflict, "email_taken", "another user has this e-mail address")
 		}
 	}
@@ -118,7 +121,18 @@ func (f *fakeCatalog) Create(ctx context.Context, in catalog.NewProductInput, tr
 	return p, nil
 }
 
-func (f *fakeCatalog) Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error) {
+func (f *fakeCatalog) Cached(ctx context.Context, id catalog.ProductID) (catalog.Document, bool, error) {
+	switch doc := f.hit.Load(); {
+	case f.uncached.Load():
+		return catalog.Document{}, false, nil
+	case doc != nil:
+		return *doc, true, nil
+	}
+	doc, err := f.Load(ctx, id)
+	return doc, true, err
+}
+
+func (f *fakeCatalog) Load(ctx context.Context, id catalog.ProductID) (catalog.Document, error) {
 	if err := f.enter(ctx); err != nil {
 		return catalog.Document{}, err
 	}
@@ -166,11 +180,15 @@ func (f *fakeCatalog) List(ctx context.Context, q catalog.Query) (catalog.Page, 
 		}
 	}
 	slices.SortFunc(found, order)
-	if len(found) <= q.Limit {
+	end, size := 0, 0
+	for ; end < min(len(found), q.Limit) && (q.MaxBytes == 0 || size < q.MaxBytes); end++ {
+		size += found[end].Size()
+	}
+	if end == len(found) {
 		return catalog.Page{Products: found}, nil
 	}
-	last := found[q.Limit-1]
-	return catalog.Page{Products: found[:q.Limit], Next: &catalog.Cursor{ID: last.ID, Price: last.Price}}, nil
+	last := found[end-1]
+	return catalog.Page{Products: found[:end], Next: &catalog.Cursor{ID: last.ID, Price: last.Price}}, nil
 }
 
 // api is a running server with its fakes.
@@ -191,7 +209,7 @@ func testConfig() httpapi.Config {
 	return httpapi.Config{
 		Addr: "127.0.0.1:0", ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second,
 		HandlerTimeout: 10 * time.Second, ShutdownTimeout: 20 * time.Second, BodyLimit: 1 << 20, HeaderLimit: 16 << 10,
-		MaxConnections: 1000, MaxInFlight: 100,
+		MaxConnections: 1000, MaxInFlight: 100, ClientShare: 1,
 	}
 }
 
@@ -327,6 +345,7 @@ type problem struct {
 	Code      string `json:"code"`
 	RequestID string `json:"request_id"`
 	Errors    []struct {
+		In      string `json:"in"`
 		Pointer string `json:"pointer"`
 		Code    string `json:"code"`
 		Detail  string `json:"detail"`
@@ -347,6 +366,10 @@ func problemOf(t testing.TB, got answer) problem {
 		for _, f := range p.Errors {
 			if documented[f.Code] == "" || f.Detail == "" {
 				t.Errorf("field code %q is not documented, or has no detail", f.Code)
+			}
+			inBody := f.In == "body" && (f.Pointer == "" || f.Pointer[0] == '/')
+			if !inBody && (f.In != "query" && f.In != "header" || strings.HasPrefix(f.Pointer, "/")) {
+				t.Errorf("field %q is in %q", f.Pointer, f.In)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,7 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 // page is a list as a client reads it.
@@ -73,6 +77,37 @@ func TestListProducts(t *testing.T) {
 	t.Run("items_equal_get", testListProductsItemsEqualGet)
 	t.Run("wrong_parameters_are_listed", testListProductsWrongParametersAreListed)
 	t.Run("wrong_parameters_are_bounded", testListProductsWrongParametersAreBounded)
+	t.Run("broad_search_names_its_parameter", testListProductsBroadSearchNamesItsParameter)
+	t.Run("refused_lists_are_503_and_no_error_in_the_log", testListProductsRefusedLists)
+}
+
+func testListProductsBroadSearchNamesItsParameter(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.catalog.before = func(context.Context) error {
+		return fmt.Errorf("list: %w", fault.InvalidFields([]fault.Field{{Path: "name", Code: "too_broad", Detail: "longer"}}))
+	}
+	wrong := wants(t, a.get("/products?user_id=1&name=ab"), 422, "invalid_fields")
+	if got := fieldsOf(wrong); !slices.Equal(got, []string{"name too_broad"}) {
+		t.Errorf("got %v, want the parameter without a slash", got)
+	}
+}
+
+func testListProductsRefusedLists(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	for _, code := range []string{"lists_busy", "list_timeout"} {
+		a.catalog.before = func(context.Context) error { return fault.New(fault.Unavailable, code, "later") }
+		got := a.get("/products?user_id=1")
+		wants(t, got, 503, code)
+		if got.header.Get("Retry-After") == "" {
+			t.Errorf("%s has no Retry-After", code)
+		}
+		lines := a.logs.FilterField(zapString("code", code)).All()
+		if len(lines) != 1 || lines[0].Level != zap.InfoLevel {
+			t.Errorf("%s: got the lines %v, want one at info level", code, lines)
+		}
+	}
 }
 
 func testListProductsEveryOrder(t *testing.T) {
@@ -210,13 +245,18 @@ func testListProductsWrongParametersAreListed(t *testing.T) {
 	}{
 		{"", []string{"user_id required"}},
 		{"name=ab", []string{"name too_short"}},
-		{"user_id=abc&name=ab", []string{"user_id out_of_range"}},
+		{"user_id=abc&name=ab", []string{"user_id not_a_number"}},
 		{"user_id=0&min_price=a&max_price=1e999999999&name=%00abc&sort=id&limit=101&page=2", []string{
 			"limit out_of_range", "max_price out_of_range", "min_price not_a_number", "name invalid_text", "page unknown_parameter",
 			"sort unknown_value", "user_id out_of_range",
 		}},
 		{"user_id=1&name=%ff%fe", []string{"name invalid_text"}},
-		{"user_id=1&limit=x", []string{"limit out_of_range"}},
+		{"user_id=1&limit=x", []string{"limit not_a_number"}},
+		{"user_id=%2B1&limit=007", []string{"limit not_a_number", "user_id not_a_number"}},
+		{"user_id=+1&limit=1.0", []string{"limit not_a_number", "user_id not_a_number"}},
+		{"user_id=01&limit=1e1", []string{"limit not_a_number", "user_id not_a_number"}},
+		{"user_id=-5&limit=-0", []string{"limit not_a_number", "user_id out_of_range"}},
+		{"user_id=1&min_price=%2B1&max_price=007", []string{"max_price not_a_number", "min_price not_a_number"}},
 		{"user_id=1&limit=0", []string{"limit out_of_range"}},
 		{"user_id=1&limit=-5&sort=PRICE", []string{"limit out_of_range", "sort unknown_value"}},
 		{"user_id=1&user_id=1", []string{"user_id repeated"}},

@@ -12,8 +12,17 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
-	shed     prometheus.Counter
+	shed     *prometheus.CounterVec // by limit
+
+	bytesInFlight      prometheus.Gauge
+	refusedConnections prometheus.Counter
 }
+
+// The limits for which requests are shed.
+const (
+	shedRequests = "requests"
+	shedBytes    = "bytes"
+)
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
@@ -30,12 +39,22 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_http_requests_in_flight",
 			Help: "Requests in progress.",
 		}),
-		shed: prometheus.NewCounter(prometheus.CounterOpts{
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_http_shed_total",
-			Help: "Requests refused because the limit of requests in progress was reached.",
+			Help: "Requests rejected because of a limit: of requests in progress, or of bytes in flight.",
+		}, []string{"limit"}),
+		bytesInFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vitrine_http_bytes_in_flight",
+			Help: "Bytes of large request bodies and responses, until the response is written.",
+		}),
+		refusedConnections: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vitrine_http_refused_connections_total",
+			Help: "Connections that were closed at once, because their client address had too many.",
 		}),
 	}
-	reg.MustRegister(m.requests, m.duration, m.inFlight, m.shed)
+	reg.MustRegister(m.requests, m.duration, m.inFlight, m.shed, m.bytesInFlight, m.refusedConnections)
+	m.shed.WithLabelValues(shedRequests)
+	m.shed.WithLabelValues(shedBytes)
 	return m
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -43,6 +44,10 @@ func stateOf(ctx *fasthttp.RequestCtx) *requestState {
 func (s *Server) serve(ctx *fasthttp.RequestCtx) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
+	defer s.cors.allow(&ctx.Request.Header, &ctx.Response.Header) // also after a panic
+	if s.cors.preflight(ctx) {
+		return
+	}
 	if knownMethod(ctx.Method()) == "" {
 		s.sendProblem(ctx, state, &httpError{codeUnknownMethod, "this server does not know the method"})
 		return
@@ -55,9 +60,8 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, err error) {
 	state := s.begin(ctx)
 	defer s.finish(ctx, state)
 	s.sendProblem(ctx, state, unreadable(err))
-	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		drainBody(ctx.Conn())
-	}
+	s.cors.allowUnread(&ctx.Request.Header, &ctx.Response.Header)
+	closeUnread(ctx)
 }
 
 // unreadable returns the problem with a request that could not be read.
@@ -66,8 +70,6 @@ func unreadable(err error) error {
 	switch {
 	case errors.As(err, new(*fasthttp.ErrSmallBuffer)):
 		return &httpError{codeHeadTooLarge, "the request's line and headers are larger than this server accepts"}
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		return &httpError{codeBodyTooLarge, "the body is larger than this server accepts"}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &httpError{codeSlowRequest, "the request did not arrive in time"}
 	default:
@@ -75,20 +77,26 @@ func unreadable(err error) error {
 	}
 }
 
-// drainBody reads the rest of a body for a short time before the connection is closed. If a connection is closed with
-// unread bytes, the kernel resets it, and the client does not receive the 413.
-func drainBody(conn net.Conn) {
-	const timeout, maxBytes = 200 * time.Millisecond, 8 << 20
-	buf := make([]byte, 32<<10)
-	for read := 0; read < maxBytes; {
-		if err := conn.SetReadDeadline(time.Now().Add(timeout)); err != nil {
-			return
-		}
-		n, err := conn.Read(buf)
-		if err != nil {
-			return
-		}
-		read += n
+// reserveResponse reserves memory for a large response, or replaces it by a problem. The response to a change is not
+// replaced, because the change is made.
+func (s *Server) reserveResponse(ctx *fasthttp.RequestCtx, state *requestState) {
+	n := int64(len(ctx.Response.Body()))
+	if c, ok := ctx.Conn().(*conn); ok && ctx.IsGet() {
+		n -= c.reservedBytes() // for a list, before it was read
+	}
+	if n <= smallBytes || ctx.IsHead() {
+		return
+	}
+	if err := s.reserve(ctx, n, !ctx.IsGet()); err != nil {
+		s.sendProblem(ctx, state, err)
+	}
+}
+
+// closeUnread closes the connection after the response, because the client may still send bytes of this request.
+func closeUnread(ctx *fasthttp.RequestCtx) {
+	ctx.Response.SetConnectionClose()
+	if c, ok := ctx.Conn().(*conn); ok {
+		c.lingering.Store(true)
 	}
 }
 
@@ -117,6 +125,10 @@ func (s *Server) finish(ctx *fasthttp.RequestCtx, state *requestState) {
 		s.sendProblem(ctx, state, fault.Wrap(fmt.Errorf("panic: %v", cause), fault.Internal, codeInternal,
 			"the server's log has the cause under the request id"))
 	}
+	if hasUnread(ctx) {
+		closeUnread(ctx)
+	}
+	s.reserveResponse(ctx, state)
 	header := &ctx.Response.Header
 	header.Set(headerRequestID, state.requestID)
 	header.Set(fiber.HeaderXContentTypeOptions, "nosniff")
@@ -170,13 +182,14 @@ func (s *Server) logRequest(ctx *fasthttp.RequestCtx, state *requestState) {
 }
 
 // level returns the level of a request's log line: debug for probes, error for responses with a status from 500. A
-// rejection because of overload is logged at info level: the metrics count it, and more lines at error level would add
-// load.
+// rejection because of overload, or of a list that took too long, is logged at info level: the metrics count it, and more
+// lines at error level would add load.
 func level(state *requestState, status int) zapcore.Level {
+	expectedCodes := [...]string{codeUnknownMethod, codeOverloaded, codeListsBusy, codeListTimeout}
 	switch {
 	case state.route != nil && state.route.quiet:
 		return zapcore.DebugLevel
-	case status >= http.StatusInternalServerError && state.code != codeUnknownMethod && state.code != codeOverloaded:
+	case status >= http.StatusInternalServerError && !slices.Contains(expectedCodes[:], state.code):
 		return zapcore.ErrorLevel
 	default:
 		return zapcore.InfoLevel
@@ -197,25 +210,45 @@ func (s *Server) handleError(c *fiber.Ctx, err error) error {
 	return nil
 }
 
-// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it
-// rejects further ones at once. If it queued them, they would need memory, and their clients would time out before the
-// answer.
+// limited gives a route's handler its deadline and records the route. When MaxInFlight requests are in progress, it refuses
+// more at once: a queued request would hold memory and be answered after its client has given up. Half of the requests may
+// wait for the database. The other half is for cached reads, which go on while the database does not answer.
 func (s *Server) limited(r *route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		state := stateOf(c.Context())
 		state.route, state.repeatable = r, r.repeatable
+		if err := s.readBody(c.Context()); err != nil {
+			return err
+		}
 		if !r.quiet {
-			select {
-			case s.slots <- struct{}{}:
-				defer func() { <-s.slots }()
-			default:
-				s.metrics.shed.Inc()
+			if !s.take(s.slots) {
 				return errOverloaded
 			}
+			defer func() { <-s.slots }()
+		}
+		if !r.quiet && !r.cached {
+			if !s.take(s.stored) {
+				return errOverloaded
+			}
+			defer func() { <-s.stored }()
+		}
+		if wrong := wrongParams(c); !r.decodes && len(wrong) > 0 {
+			return wrong
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.HandlerTimeout)
 		defer cancel()
 		return r.handle(ctx, c)
+	}
+}
+
+// take takes a slot, or counts a refused request if none is free.
+func (s *Server) take(slots chan struct{}) bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+		s.metrics.shed.WithLabelValues(shedRequests).Inc()
+		return false
 	}
 }
 

@@ -59,7 +59,8 @@ func testAccessLogOneLinePerRequest(t *testing.T) {
 	created := a.product("x", "1")
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	a.logs.TakeAll()
-	a.get("/products/1?token=secret", "X-Request-Id: r1", "traceparent: "+trace)
+	a.get("/products/1", "X-Request-Id: r1", "traceparent: "+trace)
+	a.get("/products/1?token=secret", "X-Request-Id: r7")
 	a.get("/products/2", "X-Request-Id: r2")
 	a.do(http.MethodHead, "/products/1", "", "X-Request-Id: r3")
 	a.do("BREW", "/nowhere", "", "X-Request-Id: r4")
@@ -85,6 +86,7 @@ func testAccessLogOneLinePerRequest(t *testing.T) {
 			"method": "OTHER", "route": "(none)", "status": int64(501), "code": "unknown_method",
 		}},
 		{"r5", zapcore.DebugLevel, map[string]any{"route": "/healthz", "status": int64(200)}},
+		{"r7", zapcore.InfoLevel, map[string]any{"path": "/products/1", "status": int64(422), "code": "invalid_fields"}},
 		{"r6", zapcore.ErrorLevel, map[string]any{
 			"status": int64(500), "code": "internal_error", "error": "get product: load: " + errSecret.Error(),
 		}},

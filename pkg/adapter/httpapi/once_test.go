@@ -3,6 +3,8 @@ package httpapi_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +18,81 @@ func TestIdempotencyKey(t *testing.T) {
 	t.Run("fingerprint_ignores_notation", testIdempotencyKeyFingerprintIgnoresNotation)
 	t.Run("syntax", testIdempotencyKeySyntax)
 	t.Run("reused_or_in_progress", testIdempotencyKeyReusedOrInProgress)
+	t.Run("every_post_acts_once", testIdempotencyKeyEveryPostActsOnce)
+	t.Run("belongs_to_its_route", testIdempotencyKeyBelongsToItsRoute)
+}
+
+// testIdempotencyKeyEveryPostActsOnce repeats a request to each POST route of the server.
+func testIdempotencyKeyEveryPostActsOnce(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.product("Lamp", "1", "https://a.example/1")
+	requests := map[string]string{
+		"POST /users":    `{"name":"Eve","email":"eve@example.com"}`,
+		"POST /products": `{"user_id":1,"product_name":"Sofa","product_price":"1"}`,
+		"POST /products/:id/images/:image_id/reprocess": "",
+	}
+	for _, route := range a.server.Routes() {
+		path, post := strings.CutPrefix(route, "POST ")
+		if !post {
+			continue
+		}
+		body, known := requests[route]
+		if !known {
+			t.Fatalf("no request for %s", route)
+		}
+		path = strings.NewReplacer(":image_id", "100", ":id", "1").Replace(path)
+		first := a.post(path, body, "Idempotency-Key: "+"k")
+		again := a.post(path, " "+body, "Idempotency-Key: k")
+		if body == "" {
+			again = a.post(path, "{}", "Idempotency-Key: k")
+		}
+		if first.status >= 300 || first.status != again.status || first.body != again.body {
+			t.Errorf("%s: got %d %s, then %d %s", route, first.status, first.body, again.status, again.body)
+		}
+		if first.header.Get("Idempotent-Replayed") != "" || again.header.Get("Idempotent-Replayed") != "true" {
+			t.Errorf("%s: headers %v, then %v", route, first.header, again.header)
+		}
+		for _, name := range []string{"ETag", "Location", "Content-Type", "Cache-Control"} {
+			if first.header.Get(name) != again.header.Get(name) {
+				t.Errorf("%s: %s is %q, then %q", route, name, first.header.Get(name), again.header.Get(name))
+			}
+		}
+		wants(t, a.post(path, body, "Idempotency-Key: a b"), 422, "invalid_fields")
+	}
+	if p := a.catalog.products[0]; p.Version != 2 || len(a.catalog.products) != 2 || len(a.catalog.users) != 2 {
+		t.Errorf("version %d, %d products, %d users", p.Version, len(a.catalog.products), len(a.catalog.users))
+	}
+}
+
+func testIdempotencyKeyBelongsToItsRoute(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.product("Lamp", "1", "https://a.example/1", "https://a.example/2")
+	a.product("Sofa", "1", "https://a.example/1")
+	a.post("/users", `{"name":"Eve","email":"eve@example.com"}`, "Idempotency-Key: k")
+	a.do(http.MethodPost, "/products/1/images/100/reprocess", "", "Idempotency-Key: k")
+	a.do(http.MethodPost, "/products/2/images/200/reprocess", "", "Idempotency-Key: k")
+	// Keys are kept for a day: with another principal or fingerprint, a new release would repeat or refuse older requests.
+	want := []catalog.IdempotencyKey{
+		{Principal: "product 1", Key: "k", Fingerprint: "50a029b33e05f87b98a9d411f498eac4c3c2cef04880caa60b98be7a4ae15c59"},
+		{Principal: "product 2", Key: "k", Fingerprint: "93a35212c8b46792c7181576cdf4a2b5bba11f81191ff0bb3386e7e9e264047a"},
+		{Principal: "users", Key: "k", Fingerprint: "262c33015597437f7307158c2e89d8586f0e1e730e31b348c53fa7a2e2576434"},
+	}
+	got := slices.SortedFunc(maps.Keys(a.catalog.saved), func(a, b catalog.IdempotencyKey) int {
+		return strings.Compare(a.Principal, b.Principal)
+	})
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for path, body := range map[string]string{
+		"/users": `{"name":"Eve","email":"adam@example.com"}`, "/products/1/images/101/reprocess": "",
+	} {
+		p := wants(t, a.post(path, body, "Idempotency-Key: k"), 422, "invalid_fields")
+		if got := fieldsOf(p); !slices.Equal(got, []string{"Idempotency-Key reused"}) {
+			t.Errorf("%s: another request under the key: %q", path, got)
+		}
+	}
 }
 
 func testIdempotencyKeyRepetitionGetsSavedResponse(t *testing.T) {
@@ -174,7 +251,7 @@ func TestSavedResponse(t *testing.T) {
 		a.user()
 		a.once(body, "k")
 		got := a.post("/products", strings.Replace(body, "Lamp", "Sofa", 1), "Idempotency-Key: k")
-		const want = `"errors":[{"pointer":"Idempotency-Key","code":"reused",` +
+		const want = `"errors":[{"in":"header","pointer":"Idempotency-Key","code":"reused",` +
 			`"detail":"the key was used for another request; use a new one"}]`
 		if got.status != 422 || !strings.Contains(got.body, want) {
 			t.Errorf("got %d %s, want it to contain %s", got.status, got.body, want)

@@ -20,7 +20,45 @@ import (
 func TestMaxInFlight(t *testing.T) {
 	t.Parallel()
 	t.Run("excess_is_refused_except_probes", testMaxInFlightExcessIsRefusedExceptProbes)
+	t.Run("half_is_for_cached_reads", testMaxInFlightHalfIsForCachedReads)
 	t.Run("panic_releases_slot", testMaxInFlightPanicReleasesSlot)
+}
+
+// While the database does not answer, what waits for it never refuses a cached read.
+func testMaxInFlightHalfIsForCachedReads(t *testing.T) {
+	t.Parallel()
+	const maxInFlight = 4
+	a := start(t, func(c *httpapi.Config) { c.MaxInFlight = maxInFlight })
+	a.product("x", "1")
+	entered, release := a.block()
+	a.catalog.uncached.Store(true)
+	answers := make(chan answer, maxInFlight/2)
+	for _, path := range []string{"/products/1", "/users/1"} {
+		go func() { answers <- a.get(path) }()
+		<-entered
+	}
+	for _, path := range []string{"/products/1", "/users/1", "/products"} {
+		wants(t, a.get(path), 503, "overloaded")
+	}
+	a.catalog.uncached.Store(false)
+	a.catalog.hit.Store(&catalog.Document{Version: 1, ETag: `"1.1"`, Body: []byte(`{"id":1}`)})
+	for range 2 * maxInFlight {
+		if got := a.get("/products/1"); got.status != 200 || got.body != `{"id":1}` {
+			t.Errorf("a cached read: %d %s", got.status, got.body)
+		}
+	}
+	close(release)
+	for range maxInFlight / 2 {
+		if got := <-answers; got.status != 200 {
+			t.Errorf("an accepted request: %d", got.status)
+		}
+	}
+	a.catalog.uncached.Store(true)
+	for range maxInFlight {
+		if got := a.get("/products/1"); got.status != 200 {
+			t.Errorf("after the others have ended: %d", got.status)
+		}
+	}
 }
 
 func testMaxInFlightExcessIsRefusedExceptProbes(t *testing.T) {
@@ -65,9 +103,10 @@ func testMaxInFlightExcessIsRefusedExceptProbes(t *testing.T) {
 		}
 	}
 	want := `
-# HELP vitrine_http_shed_total Requests refused because the limit of requests in progress was reached.
+# HELP vitrine_http_shed_total Requests rejected because of a limit: of requests in progress, or of bytes in flight.
 # TYPE vitrine_http_shed_total counter
-vitrine_http_shed_total 6
+vitrine_http_shed_total{limit="bytes"} 0
+vitrine_http_shed_total{limit="requests"} 6
 `
 	if err := testutil.GatherAndCompare(a.metrics, strings.NewReader(want), "vitrine_http_shed_total"); err != nil {
 		t.Error(err)

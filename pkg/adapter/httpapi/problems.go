@@ -32,6 +32,8 @@ const (
 	codeShuttingDown  = "shutting_down"
 	codeNotReady      = "not_ready"
 	codeOverloaded    = "overloaded"
+	codeListsBusy     = "lists_busy"
+	codeListTimeout   = "list_timeout"
 
 	// codeOutcomeUnknown is the code of catalog.ErrOutcomeUnknown.
 	codeOutcomeUnknown = "outcome_unknown"
@@ -76,9 +78,12 @@ func Problems() []Problem {
 		{codeUnknownMethod, http.StatusNotImplemented, "The method is not known"},
 		{codeUnavailable, http.StatusServiceUnavailable, "A service that the API needs is not available"},
 		{"database_unavailable", http.StatusServiceUnavailable, "The database is not available"},
+		{"product_busy", http.StatusServiceUnavailable, "Too many changes of this product are in progress"},
 		{codeOutcomeUnknown, http.StatusServiceUnavailable, "It is not known whether the change was made"},
 		{codeTimeout, http.StatusServiceUnavailable, "The request was not answered in time"},
 		{codeOverloaded, http.StatusServiceUnavailable, "The server is handling as many requests as it may"},
+		{codeListsBusy, http.StatusServiceUnavailable, "The server is handling as many lists as it may"},
+		{codeListTimeout, http.StatusServiceUnavailable, "The list took too long"},
 		{codeShuttingDown, http.StatusServiceUnavailable, "This server is shutting down"},
 		{codeNotReady, http.StatusServiceUnavailable, "This server is not ready"},
 	}
@@ -166,7 +171,7 @@ func (t problemTable) ofFault(f *fault.Error) problemResponse {
 	if !known || p.Status != generic.Status && !failedIfMatch {
 		p = generic
 	}
-	return problemResponse{Problem: p, Detail: f.Detail, Fields: inBody(f.Fields)}
+	return problemResponse{Problem: p, Detail: f.Detail, Fields: bodyFields(f.Fields)}
 }
 
 // problemDTO is an RFC 9457 problem as it is sent.
@@ -181,8 +186,16 @@ type problemDTO struct {
 	Errors    fieldErrors `json:"errors,omitempty"`
 }
 
+// The parts of a request. The path is one, too: an id in it that is not valid is a 404.
+const (
+	inBody   = "body"
+	inQuery  = "query"
+	inHeader = "header"
+)
+
 // fieldError is one wrong field of a request.
 type fieldError struct {
+	In      string `json:"in"`      // the part of the request
 	Pointer string `json:"pointer"` // an RFC 6901 JSON pointer into the body, or the name of a parameter or a header
 	Code    string `json:"code"`
 	Detail  string `json:"detail"`
@@ -207,42 +220,42 @@ func (f fieldErrors) orNil() error {
 	return f
 }
 
-func (f *fieldErrors) add(pointer, code, detail string) {
-	*f = append(*f, fieldError{Pointer: pointer, Code: code, Detail: detail})
+func (f *fieldErrors) add(in, pointer, code, detail string) {
+	*f = append(*f, fieldError{In: in, Pointer: pointer, Code: code, Detail: detail})
 }
 
-// has reports whether the field that pointer names is wrong.
-func (f fieldErrors) has(pointer string) bool {
-	return slices.ContainsFunc(f, func(wrong fieldError) bool { return wrong.Pointer == pointer })
+// has reports whether the field that pointer names in that part of the request is wrong.
+func (f fieldErrors) has(in, pointer string) bool {
+	return slices.ContainsFunc(f, func(wrong fieldError) bool { return wrong.In == in && wrong.Pointer == pointer })
 }
 
 // merge returns f, followed by the elements of more whose field is not in f.
 func (f fieldErrors) merge(more fieldErrors) fieldErrors {
 	all := f
 	for _, wrong := range more {
-		if !f.has(wrong.Pointer) {
+		if !f.has(wrong.In, wrong.Pointer) {
 			all = append(all, wrong)
 		}
 	}
 	return all
 }
 
-// inBody converts the catalogue's field paths to JSON pointers: "product_images[0]" becomes "/product_images/0".
-func inBody(fields []fault.Field) fieldErrors {
-	pointers := inQuery(fields)
+// bodyFields converts the catalogue's field paths to JSON pointers: "product_images[0]" becomes "/product_images/0".
+func bodyFields(fields []fault.Field) fieldErrors {
+	wrong := make(fieldErrors, len(fields))
 	for i, f := range fields {
-		pointers[i].Pointer = "/" + strings.NewReplacer("[", "/", "]", "").Replace(f.Path)
+		wrong[i] = fieldError{inBody, "/" + strings.NewReplacer("[", "/", "]", "").Replace(f.Path), f.Code, f.Detail}
 	}
-	return pointers
+	return wrong
 }
 
-// inQuery keeps the catalogue's field paths, because filters and query parameters have the same names.
-func inQuery(fields []fault.Field) fieldErrors {
-	names := make(fieldErrors, len(fields))
+// queryFields keeps the catalogue's field paths, because filters and query parameters have the same names.
+func queryFields(fields []fault.Field) fieldErrors {
+	wrong := make(fieldErrors, len(fields))
 	for i, f := range fields {
-		names[i] = fieldError{Pointer: f.Path, Code: f.Code, Detail: f.Detail}
+		wrong[i] = fieldError{inQuery, f.Path, f.Code, f.Detail}
 	}
-	return names
+	return wrong
 }
 
 // response returns the complete response to the request with the given path and id.

@@ -2,16 +2,14 @@ package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
 
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
@@ -19,8 +17,8 @@ func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	key, wrongKey := idempotencyKey(&c.Request().Header)
-	in, err := decodeProduct(body, wrongKey)
+	key, outside := requestKey(c)
+	in, err := decodeProduct(body, outside)
 	if err != nil {
 		return err
 	}
@@ -39,48 +37,21 @@ func (s *Server) createProduct(ctx context.Context, c *fiber.Ctx) error {
 	return nil
 }
 
-// createOnce is createProduct for a request with an Idempotency-Key: all requests with the same key create one product and
-// get the response to the first of them.
+// createOnce is createProduct for a request with an Idempotency-Key.
 func (s *Server) createOnce(ctx context.Context, c *fiber.Ctx, in catalog.NewProductInput, key string) error {
-	state := stateOf(c.Context())
-	state.repeatable = true
-	digest, err := fingerprint(in)
+	digest, err := productFingerprint(in)
 	if err != nil {
 		return err
 	}
-	// There is no authentication yet, so a key belongs to the user who owns the product.
 	id := catalog.IdempotencyKey{Principal: strconv.FormatInt(int64(in.UserID), 10), Key: key, Fingerprint: digest}
-	saved, replayed, err := s.Catalog.CreateOnce(ctx, in, id, func(p catalog.Product) (catalog.SavedResponse, error) {
-		r, err := s.created(p)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(r)
-	}, state.traceparent)
-	switch {
-	case errors.Is(err, catalog.ErrKeyReused):
-		return fieldErrors{{headerKey, "reused", "the key was used for another request; use a new one"}}
-	case errors.Is(err, catalog.ErrInProgress):
-		return &httpError{codeInProgress, "a request with this Idempotency-Key is in progress; repeat it for the response"}
-	case err != nil:
-		return fmt.Errorf("create product once: %w", err)
-	}
-	r, err := restore(saved)
-	if err != nil {
-		return err
-	}
-	if replayed {
-		c.Set(headerReplayed, "true")
-	}
-	r.send(c.Response())
-	return nil
+	saved, replayed, err := s.Catalog.CreateOnce(ctx, in, id, saving(s.created), stateOf(c.Context()).traceparent)
+	return sendOnce(c, "create product once", saved, replayed, err)
 }
 
-// fingerprint returns a digest of the content of a POST /products. The digest does not depend on white space, the order
-// of fields, the notation of a price, or whether an empty field is present. Keys are kept for a day, so the next release
-// must compute the same digest.
-func fingerprint(in catalog.NewProductInput) (string, error) {
-	canonical, err := encodeJSON(struct {
+// productFingerprint returns the fingerprint of a POST /products. It does not depend on white space, the order of fields,
+// the notation of a price, or whether an empty field is present.
+func productFingerprint(in catalog.NewProductInput) (string, error) {
+	return fingerprint("POST /products", struct {
 		UserID      int64    `json:"user_id"`
 		Name        string   `json:"product_name"`
 		Description string   `json:"product_description"`
@@ -90,40 +61,32 @@ func fingerprint(in catalog.NewProductInput) (string, error) {
 		int64(in.UserID), in.Name, in.Description, in.Price.StringFixed(catalog.PriceDecimals),
 		append([]string{}, in.ImageURLs...),
 	})
-	if err != nil {
-		return "", fmt.Errorf("encode input: %w", err)
-	}
-	sum := sha256.Sum256(append([]byte("POST /products\n"), canonical...))
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // created returns the response to a POST that created p, with a key or without.
 func (s *Server) created(p catalog.Product) (response, error) {
-	body, etag, err := s.Encoder.Encode(p)
-	if err != nil {
-		return response{}, fmt.Errorf("encode product: %w", err)
+	r, err := s.productResponse(fiber.StatusCreated, p)
+	if err == nil {
+		r.Headers[fiber.HeaderLocation] = "/products/" + p.ID.String()
 	}
-	return response{Status: fiber.StatusCreated, Body: body, Headers: map[string]string{
-		fiber.HeaderLocation:     "/products/" + p.ID.String(),
-		fiber.HeaderETag:         etag,
-		fiber.HeaderContentType:  fiber.MIMEApplicationJSON,
-		fiber.HeaderCacheControl: revalidate,
-	}}, nil
+	return r, err
 }
 
-// decodeProduct reads the body of POST /products. The error lists all wrong fields, and wrongHeader if there is one.
-func decodeProduct(body []byte, wrongHeader *fieldError) (catalog.NewProductInput, error) {
-	r, err := newFieldReader(body)
+// decodeProduct reads the body of POST /products, and normalizes its texts. The error lists all wrong fields, and those
+// outside the body.
+func decodeProduct(body []byte, outside fieldErrors) (catalog.NewProductInput, error) {
+	r, err := newFieldReader(body, outside)
 	if err != nil {
 		return catalog.NewProductInput{}, err
 	}
-	r.addWrong(wrongHeader)
+	r.ignoreNull("user_id", "product_name", "product_description", "product_images", "product_price")
 	var in catalog.NewProductInput
-	in.UserID = catalog.UserID(r.whole("user_id"))
+	in.UserID = catalog.UserID(r.between("user_id", 1, math.MaxInt64))
 	in.Name = r.text("product_name")
 	in.Description = r.text("product_description")
 	in.ImageURLs = r.texts("product_images")
 	in.Price, in.PriceSet = r.price("product_price")
+	in = in.Normalized()
 	return in, r.finish(catalog.CheckProduct(in))
 }
 
@@ -132,12 +95,15 @@ func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	doc, err := s.Catalog.Get(ctx, id)
+	doc, hit, err := s.Catalog.Cached(ctx, id)
+	if err == nil && !hit {
+		doc, err = s.loadProduct(ctx, id)
+	}
 	if err != nil {
 		return fmt.Errorf("get product: %w", err)
 	}
 	c.Set(fiber.HeaderETag, doc.ETag)
-	if seen := c.Request().Header.Peek(fiber.HeaderIfNoneMatch); len(seen) > 0 && matches(seen, doc.ETag) {
+	if matches(headerLines(&c.Request().Header, fiber.HeaderIfNoneMatch), doc.ETag) {
 		c.Set(fiber.HeaderCacheControl, revalidate)
 		c.Status(fiber.StatusNotModified)
 		return nil
@@ -145,12 +111,35 @@ func (s *Server) getProduct(ctx context.Context, c *fiber.Ctx) error {
 	return sendJSON(c, doc.Body)
 }
 
+// loadProduct loads a product that is not cached.
+func (s *Server) loadProduct(ctx context.Context, id catalog.ProductID) (catalog.Document, error) {
+	if !s.take(s.stored) {
+		return catalog.Document{}, errOverloaded
+	}
+	defer func() { <-s.stored }()
+	return s.Catalog.Load(ctx, id)
+}
+
+// maxPageBytes is the size of the products of a page beyond which it ends early, in bytes. pageMemory is reserved for a page:
+// the last product may exceed that size, and the size of products is an estimate.
+const (
+	maxPageBytes = 1 << 20
+	pageMemory   = maxPageBytes + maxPageBytes/4
+)
+
 func (s *Server) listProducts(ctx context.Context, c *fiber.Ctx) error {
 	q, err := parseQuery(c.Context().QueryArgs())
 	if err != nil {
 		return err
 	}
+	q.MaxBytes = maxPageBytes
+	if err := s.reserve(c.Context(), pageMemory, false); err != nil { // before the page is in memory
+		return err
+	}
 	page, err := s.Catalog.List(ctx, q)
+	if f := fault.From(err); f != nil && f.Kind == fault.Invalid && len(f.Fields) > 0 {
+		return queryFields(f.Fields)
+	}
 	if err != nil {
 		return fmt.Errorf("list products: %w", err)
 	}
@@ -174,8 +163,8 @@ func (s *Server) patchProduct(ctx context.Context, c *fiber.Ctx) error {
 		c.Set(headerAcceptPatch, mimeMergePatch+", "+fiber.MIMEApplicationJSON)
 		return err
 	}
-	seen, wrongHeader := s.Encoder.revisions(&c.Request().Header)
-	patch, err := decodePatch(body, wrongHeader)
+	seen, outside := s.precondition(c)
+	patch, err := decodePatch(body, outside)
 	if err != nil {
 		return err
 	}
@@ -187,16 +176,25 @@ func (s *Server) patchProduct(ctx context.Context, c *fiber.Ctx) error {
 	if err != nil {
 		return fmt.Errorf("patch product: %w", err)
 	}
-	return s.sendProduct(c, p)
+	return s.sendProduct(c, fiber.StatusOK, p)
 }
 
-// decodePatch reads the body of PATCH /products/:id. The error lists all wrong fields, and wrongHeader if there is one.
-func decodePatch(body []byte, wrongHeader *fieldError) (catalog.ProductPatch, error) {
-	r, err := newFieldReader(body)
+// precondition returns the revisions in the request's If-Match, and the errors of header and query string.
+func (s *Server) precondition(c *fiber.Ctx) (seen catalog.Revisions, outside fieldErrors) {
+	outside = wrongParams(c)
+	seen, wrong := s.Encoder.revisions(&c.Request().Header)
+	if wrong != nil {
+		outside = append(outside, *wrong)
+	}
+	return seen, outside
+}
+
+// decodePatch reads the body of PATCH /products/:id. The error lists all wrong fields, and those outside the body.
+func decodePatch(body []byte, outside fieldErrors) (catalog.ProductPatch, error) {
+	r, err := newFieldReader(body, outside)
 	if err != nil {
 		return catalog.ProductPatch{}, err
 	}
-	r.addWrong(wrongHeader)
 	var patch catalog.ProductPatch
 	switch name := "product_name"; {
 	case r.null(name):
@@ -235,12 +233,9 @@ func decodePatch(body []byte, wrongHeader *fieldError) (catalog.ProductPatch, er
 }
 
 func (s *Server) deleteProduct(ctx context.Context, c *fiber.Ctx) error {
-	if err := checkNoBody(c); err != nil {
+	seen, outside := s.precondition(c)
+	if err := append(wrongBody(c), outside...).orNil(); err != nil {
 		return err
-	}
-	seen, wrongHeader := s.Encoder.revisions(&c.Request().Header)
-	if wrongHeader != nil {
-		return fieldErrors{*wrongHeader}
 	}
 	id, err := productID(c)
 	if err != nil {
@@ -255,17 +250,39 @@ func (s *Server) deleteProduct(ctx context.Context, c *fiber.Ctx) error {
 
 // reprocessImage requests an image's processing again. The response does not wait for it.
 func (s *Server) reprocessImage(ctx context.Context, c *fiber.Ctx) error {
-	if err := checkNoBody(c); err != nil {
+	key, outside := requestKey(c)
+	if err := checkEmpty(c, outside); err != nil {
 		return err
 	}
 	id, err := productID(c)
 	if err != nil {
 		return err
 	}
-	image, _ := parseID(c.Params("image_id")) // 0, if it is invalid, is no image's id; a missing product is reported first
-	p, err := s.Catalog.Reprocess(ctx, id, catalog.ImageID(image), stateOf(c.Context()).traceparent)
+	number, _ := parseID(c.Params("image_id")) // 0, if it is invalid, is no image's id; a missing product is reported first
+	image := catalog.ImageID(number)
+	if key != "" {
+		return s.reprocessOnce(ctx, c, id, image, key)
+	}
+	p, err := s.Catalog.Reprocess(ctx, id, image, stateOf(c.Context()).traceparent)
 	if err != nil {
 		return fmt.Errorf("reprocess image: %w", err)
 	}
-	return s.sendProduct(c.Status(fiber.StatusAccepted), p)
+	return s.sendProduct(c, fiber.StatusAccepted, p)
+}
+
+// reprocessOnce is reprocessImage for a request with an Idempotency-Key.
+func (s *Server) reprocessOnce(ctx context.Context, c *fiber.Ctx, id catalog.ProductID, image catalog.ImageID, key string,
+) error {
+	digest, err := fingerprint("POST /products/:id/images/:image_id/reprocess", []int64{int64(id), int64(image)})
+	if err != nil {
+		return err
+	}
+	owned := catalog.IdempotencyKey{Principal: principalProduct + id.String(), Key: key, Fingerprint: digest}
+	saved, replayed, err := s.Catalog.ReprocessOnce(ctx, id, image, owned, saving(s.accepted), stateOf(c.Context()).traceparent)
+	return sendOnce(c, "reprocess image once", saved, replayed, err)
+}
+
+// accepted returns the response to a request whose effect is still to come.
+func (s *Server) accepted(p catalog.Product) (response, error) {
+	return s.productResponse(fiber.StatusAccepted, p)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 const pending = `{"id":%d,"position":%d,"source_url":"%s","status":"pending","attempts":0,"error":null,` +
-	`"width":null,"height":null,"source_bytes":null,"bytes_saved":null,"placeholder":null,"renditions":[]}`
+	`"width":null,"height":null,"source_bytes":null,"bytes_saved":null,"placeholder":null,"reprocess":null,"renditions":[]}`
 
 func TestCreateProduct(t *testing.T) {
 	t.Parallel()
@@ -122,20 +122,25 @@ func wrongProducts() []wrongBody {
 		{`null`, []string{" wrong_type"}},
 		{`{"user_id":"1","product_name":2,"product_description":null,"product_images":{},"product_price":true,"a/b~c":0}`,
 			[]string{
-				"/a~1b~0c unknown_field", "/product_description wrong_type", "/product_images wrong_type",
+				"/a~1b~0c unknown_field", "/product_images wrong_type",
 				"/product_name wrong_type", "/product_price wrong_type", "/user_id wrong_type",
 			}},
 		{`{"user_id":0,"product_name":"","product_price":-0.01,"product_images":[1,"ftp://a.example/","",null,"http://u:p@b/"]}`,
 			[]string{
 				"/product_images/0 wrong_type", "/product_images/1 invalid_scheme", "/product_images/2 required",
 				"/product_images/3 wrong_type", "/product_images/4 userinfo", "/product_name required",
-				"/product_price out_of_range", "/user_id required",
+				"/product_price out_of_range", "/user_id out_of_range",
 			}},
 		{`{"user_id":7,"product_name":"x","product_price":"1"}`, []string{"/user_id unknown"}},
 		{`{"user_id":1.5,"product_name":"x","product_price":"1"}`, []string{"/user_id wrong_type"}},
-		{`{"user_id":1e3,"product_name":"x","product_price":"1"}`, []string{"/user_id wrong_type"}},
+		{`{"user_id":1e3,"product_name":"x","product_price":"1"}`, []string{"/user_id unknown"}},
+		{`{"user_id":-5,"product_name":"x","product_price":"1"}`, []string{"/user_id out_of_range"}},
+		{`{"user_id":-1e19,"product_name":"x","product_price":"1"}`, []string{"/user_id out_of_range"}},
+		{`{"user_id":1e999999999,"product_name":"x","product_price":"1"}`, []string{"/user_id out_of_range"}},
+		{`{"user_id":null,"product_name":null,"product_price":null,"product_images":[null],"product_description":null}`, []string{
+			"/product_images/0 wrong_type", "/product_name required", "/product_price required", "/user_id required",
+		}},
 		{`{"user_id":9223372036854775808,"product_name":"x","product_price":"1"}`, []string{"/user_id out_of_range"}},
-		{with(`"product_images":null`), []string{"/product_images wrong_type"}},
 		{with(`"product_images":[` + many + `]`), []string{"/product_images too_many"}},
 		{with(`"product_images":["https://a.example/` + strings.Repeat("a", 2048) + `"]`), []string{"/product_images/0 too_long"}},
 		{with(`"product_images":["https:///x"]`), []string{"/product_images/0 invalid_url"}},
@@ -147,7 +152,8 @@ func wrongProducts() []wrongBody {
 func wrongPrices() []wrongBody {
 	price := func(p string) string { return `{"user_id":1,"product_name":"x","product_price":` + p + `}` }
 	return []wrongBody{
-		{price(`null`), []string{"/product_price wrong_type"}},
+		{price(`null`), []string{"/product_price required"}},
+		{price(`"` + strings.Repeat("a", 40) + `"`), []string{"/product_price not_a_number"}},
 		{price(`[1]`), []string{"/product_price wrong_type"}},
 		{price(`""`), []string{"/product_price not_a_number"}},
 		{price(`"a"`), []string{"/product_price not_a_number"}},
@@ -210,11 +216,17 @@ func testCreateProductMediaTypes(t *testing.T) {
 		{}, {"Content-Type: text/plain"}, {"Content-Type: application/problem+json"},
 		{"Content-Type: multipart/form-data; boundary=x"}, {"Content-Type: application/x-www-form-urlencoded"},
 		{"Content-Type: application/json;;"},
+		{"Content-Type: application/json; charset=utf-16"}, {"Content-Type: application/json; charset=ISO-8859-1"},
+		{`Content-Type: application/json; charset=""`},
+		{"Content-Type: application/json", "Content-Encoding: identity", "Content-Encoding: gzip"},
 		{"Content-Type: application/json", "Content-Encoding: gzip"},
 	} {
 		wants(t, a.do(http.MethodPost, "/products", body, headers...), 415, "unsupported_media_type")
 	}
 	for _, headers := range [][]string{
+		{"Content-Type: application/json; charset=utf-8"}, {`Content-Type: application/json; charset="UTF-8"`},
+		{"Content-Type: application/json; charset=utf8"}, {"Content-Type: application/json; profile=x"},
+		{"Content-Type: application/json", "Content-Encoding: Identity"},
 		{"Content-Type: application/json; charset=utf-8"}, {"Content-Type: APPLICATION/JSON"},
 		{"Content-Type: application/json", "Content-Encoding: identity"},
 	} {
@@ -228,6 +240,7 @@ func TestGetProduct(t *testing.T) {
 	t.Parallel()
 	t.Run("unknown_id", testGetProductUnknownID)
 	t.Run("if_none_match", testGetProductIfNoneMatch)
+	t.Run("if_none_match_lines_are_one_list", testGetProductIfNoneMatchLinesAreOneList)
 }
 
 func testGetProductUnknownID(t *testing.T) {
@@ -256,6 +269,31 @@ func testGetProductIfNoneMatch(t *testing.T) {
 		}
 		if want == 304 && (got.body != "" || got.header.Get("Content-Type") != "" || got.header.Get("Content-Length") != "") {
 			t.Errorf("304 has a body or a body's headers: %v %q", got.header, got.body)
+		}
+	}
+}
+
+func testGetProductIfNoneMatchLinesAreOneList(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	etag := a.product("x", "1").header.Get("ETag")
+	for _, row := range []struct {
+		lines []string
+		want  int
+	}{
+		{[]string{`"a"`, etag}, 304},
+		{[]string{etag, `"a"`}, 304},
+		{[]string{`"a", "b"`, `"c"`, "W/" + etag}, 304},
+		{[]string{``, etag}, 304},
+		{[]string{`"a"`, `"b"`}, 200},
+		{[]string{`"a"`, `*`}, 200},
+	} {
+		var headers []string
+		for _, line := range row.lines {
+			headers = append(headers, "If-None-Match: "+line)
+		}
+		if got := a.get("/products/1", headers...); got.status != row.want {
+			t.Errorf("%q: got %d, want %d", row.lines, got.status, row.want)
 		}
 	}
 }

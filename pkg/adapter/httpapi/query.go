@@ -7,12 +7,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
-	"strconv"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/shopspring/decimal"
 	"github.com/valyala/fasthttp"
+	"golang.org/x/text/unicode/norm"
 
 	"vitrine.io/pkg/domain/catalog"
 )
@@ -33,7 +34,7 @@ func listParams() []string {
 func parseQuery(args *fasthttp.Args) (catalog.Query, error) {
 	p := readParams(args, listParams())
 	q := catalog.Query{
-		UserID:   catalog.UserID(p.positive("user_id", "must be a whole number above zero")),
+		UserID:   catalog.UserID(p.positive("user_id", "a whole number from 1 to 9223372036854775807")),
 		Name:     p.text("name"),
 		MinPrice: p.price("min_price"),
 		MaxPrice: p.price("max_price"),
@@ -52,6 +53,8 @@ func parseQuery(args *fasthttp.Args) (catalog.Query, error) {
 	return q, p.wrong.merge(p.checked(q)).orNil()
 }
 
+func (p *params) refuse(name, code, detail string) { p.wrong.add(inQuery, name, code, detail) }
+
 // readParams reads the query string: every parameter once, and only those that are known.
 func readParams(args *fasthttp.Args, known []string) *params {
 	p := &params{values: map[string]string{}}
@@ -65,9 +68,9 @@ func readParams(args *fasthttp.Args, known []string) *params {
 		switch {
 		case len(p.wrong) >= maxFields:
 		case !ok:
-			p.wrong.add(pointer(name)[1:], "unknown_parameter", "there is no such parameter")
+			p.refuse(pointer(name)[1:], "unknown_parameter", "there is no such parameter")
 		case seen[name]:
-			p.wrong.add(name, "repeated", "is given more than once")
+			p.refuse(name, "repeated", "is given more than once")
 		default:
 			p.values[name] = string(value)
 		}
@@ -76,32 +79,41 @@ func readParams(args *fasthttp.Args, known []string) *params {
 	return p
 }
 
-// limitDetail is the catalogue's text for a limit that is out of range. A limit that cannot be read gets the same text.
+// limitDetail is what the catalogue says of a limit that is out of range. One that is too large for the catalogue gets the
+// same detail.
 const limitDetail = "a whole number from 1 to 100"
 
-// positive reads a whole number above zero, and returns 0 if the parameter is absent. detail is the text for an invalid
-// one.
+// plainWhole is a whole number in its only spelling: without a plus, leading zeros, a fraction or an exponent.
+var plainWhole = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
+
+// positive reads a whole number above zero, and returns 0 if the parameter is absent. detail is the text for one that is out
+// of range.
 func (p *params) positive(name, detail string) int64 {
 	text := p.values[name]
 	if text == "" {
 		return 0
 	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 1 {
-		p.wrong.add(name, "out_of_range", detail)
+	if !plainWhole.MatchString(text) {
+		p.refuse(name, "not_a_number", "must be a whole number, in digits without a plus or leading zeros")
+		return 0
+	}
+	n, ok := parseID(text)
+	if !ok {
+		p.refuse(name, "out_of_range", detail)
 		return 0
 	}
 	return n
 }
 
-// text reads a text. A text that Postgres cannot store is a wrong parameter.
+// text reads a text, in the normal form in which the catalogue stores texts. A text that Postgres cannot store is a wrong
+// parameter.
 func (p *params) text(name string) string {
 	text := p.values[name]
 	if !storable(text) {
-		p.wrong.add(name, "invalid_text", "not valid text")
+		p.refuse(name, "invalid_text", "not valid text")
 		return ""
 	}
-	return text
+	return norm.NFC.String(text)
 }
 
 // storable reports whether Postgres accepts the text. It rejects invalid UTF-8 and the character zero.
@@ -113,9 +125,9 @@ func (p *params) price(name string) *decimal.Decimal {
 	if text == "" {
 		return nil
 	}
-	price, wrong := parsePrice(text)
+	price, wrong := parseNumber(text)
 	if wrong != nil {
-		p.wrong.add(name, wrong.Code, wrong.Detail)
+		p.refuse(name, wrong.Code, wrong.Detail)
 		return nil
 	}
 	return &price
@@ -126,7 +138,7 @@ func (p *params) price(name string) *decimal.Decimal {
 func (p *params) resume(requested catalog.Query) catalog.Query {
 	q, ok := decodeCursor(p.values["cursor"])
 	if !ok {
-		p.wrong.add("cursor", "invalid_cursor", "not a cursor of this API")
+		p.refuse("cursor", "invalid_cursor", "not a cursor of this API")
 		return requested
 	}
 	q.Limit = requested.Limit
@@ -140,8 +152,8 @@ func (p *params) resume(requested catalog.Query) catalog.Query {
 		{"name", requested.Name == q.Name},
 		{"sort", requested.Sort == q.Sort},
 	} {
-		if p.values[filter.name] != "" && !filter.same && !p.wrong.has(filter.name) {
-			p.wrong.add(filter.name, "cursor_mismatch", "differs from the value in the cursor")
+		if p.values[filter.name] != "" && !filter.same && !p.wrong.has(inQuery, filter.name) {
+			p.refuse(filter.name, "cursor_mismatch", "differs from the value in the cursor")
 		}
 	}
 	return q
@@ -150,13 +162,13 @@ func (p *params) resume(requested catalog.Query) catalog.Query {
 // checked returns the fields of q that the catalogue rejects. A parameter that could not be read is replaced by a valid
 // value before, so that it causes no second error.
 func (p *params) checked(q catalog.Query) fieldErrors {
-	if p.wrong.has("user_id") || p.wrong.has("cursor") {
+	if p.wrong.has(inQuery, "user_id") || p.wrong.has(inQuery, "cursor") {
 		q.UserID = 1
 	}
 	if q.Sort == "" {
 		q.Sort = catalog.NewestFirst
 	}
-	return inQuery(q.Validate())
+	return queryFields(q.Validate())
 }
 
 func samePrice(a, b *decimal.Decimal) bool {
@@ -227,9 +239,9 @@ func decodeCursor(text string) (catalog.Query, bool) {
 	}, true
 }
 
-// fitsPrice reports whether parsePrice could have read the number. It is checked because a client can compute the
+// fitsPrice reports whether parseNumber could have read the number. It is checked because a client can compute the
 // checksum of a forged cursor.
 func fitsPrice(d decimal.Decimal) bool {
-	const digits = maxPriceLength + maxPriceExponent
+	const digits = maxNumberLength + maxNumberExponent
 	return d.Exponent() <= digits && d.Exponent() >= -digits && d.NumDigits() <= digits
 }

@@ -44,20 +44,33 @@ func restore(saved catalog.SavedResponse) (response, error) {
 	if err := json.Unmarshal(saved, &r); err != nil {
 		return response{}, fmt.Errorf("decode saved response: %w", err)
 	}
-	if r.Status == 0 {
-		return response{}, errors.New("decode saved response: it has no status")
+	if r.Status == 0 || r.Headers == nil {
+		return response{}, errors.New("decode saved response: it has no status or no headers")
 	}
 	return r, nil
 }
 
-// sendProduct sends a product as GET does.
-func (s *Server) sendProduct(c *fiber.Ctx, p catalog.Product) error {
+// productResponse returns the response with a product, as GET sends it, and another status.
+func (s *Server) productResponse(status int, p catalog.Product) (response, error) {
 	body, etag, err := s.Encoder.Encode(p)
 	if err != nil {
-		return fmt.Errorf("encode product: %w", err)
+		return response{}, fmt.Errorf("encode product: %w", err)
 	}
-	c.Set(fiber.HeaderETag, etag)
-	return sendJSON(c, body)
+	return response{Status: status, Body: body, Headers: map[string]string{
+		fiber.HeaderETag:         etag,
+		fiber.HeaderContentType:  fiber.MIMEApplicationJSON,
+		fiber.HeaderCacheControl: revalidate,
+	}}, nil
+}
+
+// sendProduct sends a product as GET does, with another status.
+func (s *Server) sendProduct(c *fiber.Ctx, status int, p catalog.Product) error {
+	r, err := s.productResponse(status, p)
+	if err != nil {
+		return err
+	}
+	r.send(c.Response())
+	return nil
 }
 
 // sendJSON sends body, which must not change any more.
@@ -79,9 +92,9 @@ func encodeJSON(v any) ([]byte, error) {
 	return bytes.TrimRight(out.Bytes(), "\n"), nil
 }
 
-// formatVersion is incremented whenever a change of the code changes the encoding of a product, so that clients and
-// caches do not keep the old encoding.
-const formatVersion = 3
+// formatVersion is raised whenever the same product would be encoded differently, so that clients and caches do
+// not keep the old encoding.
+const formatVersion = 4
 
 // timeLayout is RFC 3339 in UTC with microseconds, which is what Postgres keeps.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
@@ -146,9 +159,10 @@ func (e *Encoder) revisionOf(etag string) (int64, bool) {
 	return n, ok && numbered && tag == e.tag
 }
 
-// matches reports whether etag is in an If-None-Match header, by weak comparison (RFC 9110, 13.1.2).
-func matches(ifNoneMatch []byte, etag string) bool {
-	rest := strings.TrimSpace(string(ifNoneMatch))
+// matches reports whether etag is in an If-None-Match header, by weak comparison (RFC 9110, 13.1.2). The lines of the header
+// are one list.
+func matches(ifNoneMatch []string, etag string) bool {
+	rest := strings.TrimSpace(strings.Join(ifNoneMatch, ", "))
 	if rest == "*" {
 		return true
 	}
@@ -185,7 +199,7 @@ func (e *Encoder) revisions(h *fasthttp.RequestHeader) (catalog.Revisions, *fiel
 		tags, ok := entityTags(text)
 		if !ok {
 			return nil, &fieldError{
-				Pointer: fiber.HeaderIfMatch, Code: "invalid_etag", Detail: "must be * or a list of entity tags, with their quotes",
+				inHeader, fiber.HeaderIfMatch, "invalid_etag", "must be * or a list of entity tags, with their quotes",
 			}
 		}
 		for _, tag := range tags {
@@ -246,6 +260,7 @@ type imageDTO struct {
 	SourceBytes *int64         `json:"source_bytes"`
 	BytesSaved  *int64         `json:"bytes_saved"` // by the default rendition
 	Placeholder *string        `json:"placeholder"`
+	Reprocess   *reprocessDTO  `json:"reprocess"`
 	Renditions  []renditionDTO `json:"renditions"`
 	Dropped     []droppedDTO   `json:"dropped,omitempty"`
 }
@@ -253,6 +268,12 @@ type imageDTO struct {
 type errorDTO struct {
 	Code   string `json:"code"`
 	Detail string `json:"detail"`
+}
+
+// reprocessDTO is the last reprocessing of a ready image, unless it has succeeded.
+type reprocessDTO struct {
+	Status string    `json:"status"` // pending or failed
+	Error  *errorDTO `json:"error"`
 }
 
 type renditionDTO struct {
@@ -316,6 +337,12 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 	if img.ErrorCode != "" {
 		dto.Error = &errorDTO{Code: string(img.ErrorCode), Detail: img.ErrorDetail}
 	}
+	switch status := img.ReprocessStatus(); status {
+	case catalog.Failed:
+		dto.Reprocess = &reprocessDTO{string(status), &errorDTO{string(img.ReprocessError), reprocessDetail}}
+	case catalog.Pending:
+		dto.Reprocess = &reprocessDTO{Status: string(status)}
+	}
 	for i, r := range img.Renditions {
 		dto.Renditions[i] = renditionDTO{
 			Name: r.Name, Format: string(r.Format), Width: r.Width, Height: r.Height, Bytes: r.Bytes, Score: r.Score,
@@ -330,6 +357,9 @@ func (e *Encoder) toImageDTO(img catalog.Image) imageDTO {
 	}
 	return dto
 }
+
+// reprocessDetail is the detail of every failed reprocessing: the row has only its code.
+const reprocessDetail = "the image could not be processed again; its files are those of an earlier request"
 
 func (e *Encoder) url(key string) string { return e.publicURL + "/" + key }
 

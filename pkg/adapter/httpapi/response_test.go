@@ -1,6 +1,8 @@
 package httpapi_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"testing"
 
@@ -47,7 +49,61 @@ func TestEncoder(t *testing.T) {
 	t.Parallel()
 	t.Run("product", testEncoderProduct)
 	t.Run("dropped_lowered_and_larger", testEncoderDroppedLoweredAndLarger)
+	t.Run("reprocess", testEncoderReprocess)
 	t.Run("tag", testEncoderTag)
+	t.Run("tag_belongs_to_the_format", testEncoderTagBelongsToTheFormat)
+}
+
+func testEncoderReprocess(t *testing.T) {
+	t.Parallel()
+	for want, img := range map[string]catalog.Image{
+		`null`: {Status: catalog.Ready, JobState: catalog.Idle},
+		`{"status":"pending","error":null}`: {
+			Status: catalog.Ready, JobState: catalog.Queued, // a new request ends the error of the one before
+		},
+		`{"status":"failed","error":{"code":"timeout","detail":"the image could not be processed again; its files are those of ` +
+			`an earlier request"}}`: {Status: catalog.Ready, JobState: catalog.Idle, ReprocessError: media.Timeout},
+	} {
+		body, _, err := httpapi.NewEncoder(publicURL, 0).Encode(catalog.Product{Images: []catalog.Image{img}})
+		if err != nil || !strings.Contains(string(body), `"reprocess":`+want+`,`) {
+			t.Errorf("%+v: got %s and %v, want %s", img, body, err, want)
+		}
+	}
+	for _, same := range [][]catalog.Image{ // a job that begins raises no version, so the document must stay the same
+		{{Status: catalog.Ready, JobState: catalog.Queued}, {Status: catalog.Ready, JobState: catalog.Processing}},
+		{{Status: catalog.Pending, JobState: catalog.Queued}, {Status: catalog.Pending, JobState: catalog.Processing}},
+	} {
+		var bodies []string
+		for _, img := range same {
+			body, _, err := httpapi.NewEncoder(publicURL, 0).Encode(catalog.Product{Images: []catalog.Image{img}})
+			if err != nil {
+				t.Error(err)
+			}
+			bodies = append(bodies, string(body))
+		}
+		if bodies[0] != bodies[1] {
+			t.Errorf("got %s, then %s, for the same version", bodies[0], bodies[1])
+		}
+	}
+}
+
+// formats are the digests of the encoded product of ready() by tag. Another encoding needs another formatVersion, and so a
+// new tag: add a row, and change none.
+var formats = map[string]string{
+	"d862f099": "e976d4da738563dbcd8fb1309084fec9f46f15e2d84eab91b9a9aed82982fe70",
+}
+
+func testEncoderTagBelongsToTheFormat(t *testing.T) {
+	t.Parallel()
+	e := httpapi.NewEncoder(publicURL, 0)
+	body, _, err := e.Encode(ready())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum := sha256.Sum256(body); formats[e.Tag()] != hex.EncodeToString(sum[:]) {
+		t.Errorf("the tag %s has the digest %x, want %q: raise formatVersion if the encoding has changed",
+			e.Tag(), sum, formats[e.Tag()])
+	}
 }
 
 func testEncoderProduct(t *testing.T) {
@@ -59,11 +115,12 @@ func testEncoderProduct(t *testing.T) {
 		`"compressed_product_images":["https://img.example/vitrine/products/7/9/1-x/full.jpg"],"images":[` +
 		`{"id":9,"position":0,"source_url":"https://a.example/1","status":"ready","attempts":1,` +
 		`"error":null,"width":4000,"height":3000,"source_bytes":123456,"bytes_saved":33456,` +
-		`"placeholder":"1QcSHQRnh493V4dIh4eXh1h4kJUI","renditions":[{"name":"full","format":"jpeg","width":1600,"height":1200,` +
+		`"placeholder":"1QcSHQRnh493V4dIh4eXh1h4kJUI","reprocess":null,"renditions":[` +
+		`{"name":"full","format":"jpeg","width":1600,"height":1200,` +
 		`"bytes":90000,"ssimulacra2":70.25,"url":"https://img.example/vitrine/products/7/9/1-x/full.jpg"}]},` +
 		`{"id":10,"position":1,"source_url":"https://a.example/2","status":"failed","attempts":5,` +
 		`"error":{"code":"corrupt","detail":"the image is truncated"},"width":null,"height":null,` +
-		`"source_bytes":null,"bytes_saved":null,"placeholder":null,"renditions":[]}],` +
+		`"source_bytes":null,"bytes_saved":null,"placeholder":null,"reprocess":null,"renditions":[]}],` +
 		`"image_status":"partial","version":4,"revision":2,"created_at":"2026-03-01T12:30:45.123456Z",` +
 		`"updated_at":"2026-03-01T12:30:45.123456Z"}`
 	if err != nil || string(body) != want {

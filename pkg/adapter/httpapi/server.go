@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/middleware/cors"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 	"go.uber.org/zap"
@@ -25,14 +24,21 @@ type Catalog interface {
 	// CreateUser adds a user. It returns a fault.Invalid that lists every wrong field, or fault.Conflict if the e-mail
 	// address is taken.
 	CreateUser(ctx context.Context, name, email string) (catalog.User, error)
+	// CreateUserOnce is CreateUser for a request that a client may repeat under the same key, as CreateOnce is Create.
+	CreateUserOnce(ctx context.Context, name, email string, key catalog.IdempotencyKey,
+		respond func(catalog.User) (catalog.SavedResponse, error),
+	) (saved catalog.SavedResponse, replayed bool, err error)
 	// User returns a user, or fault.NotFound.
 	User(ctx context.Context, id catalog.UserID) (catalog.User, error)
 	// Create adds a product and requests its images. It returns a fault.Invalid that lists every wrong field, or an error
 	// with the code outcome_unknown if the product may have been added. traceparent is a valid W3C trace context, or "".
 	Create(ctx context.Context, in catalog.NewProductInput, traceparent string) (catalog.Product, error)
-	// Get returns a product's finished JSON, or fault.NotFound.
-	Get(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
-	// List returns one page. It returns a fault.Invalid that lists every wrong parameter.
+	// Cached returns a product's finished JSON, or fault.NotFound, without the database. hit is false, and err nil, if only the
+	// database knows.
+	Cached(ctx context.Context, id catalog.ProductID) (doc catalog.Document, hit bool, err error)
+	// Load is Cached with the database, for a product that is not cached.
+	Load(ctx context.Context, id catalog.ProductID) (catalog.Document, error)
+	// List returns one page. fault.Invalid lists every wrong parameter.
 	List(ctx context.Context, q catalog.Query) (catalog.Page, error)
 	// CreateOnce is Create for a request that a client may repeat under the same key: it returns what respond returned
 	// for the product, or the response that an earlier request saved. It returns catalog.ErrInProgress while another
@@ -49,6 +55,10 @@ type Catalog interface {
 	// Reprocess requests an image again. It returns fault.NotFound if there is no such product or image.
 	Reprocess(ctx context.Context, product catalog.ProductID, image catalog.ImageID, traceparent string,
 	) (catalog.Product, error)
+	// ReprocessOnce is Reprocess for a request that a client may repeat under the same key, as CreateOnce is Create.
+	ReprocessOnce(ctx context.Context, product catalog.ProductID, image catalog.ImageID, key catalog.IdempotencyKey,
+		respond func(catalog.Product) (catalog.SavedResponse, error), traceparent string,
+	) (saved catalog.SavedResponse, replayed bool, err error)
 }
 
 // Deps are the dependencies of a Server.
@@ -67,6 +77,7 @@ type Server struct {
 	Deps
 	cfg      Config
 	problems problemTable
+	cors     cors
 	metrics  *metrics
 	states   sync.Pool
 	http     *fasthttp.Server
@@ -74,6 +85,11 @@ type Server struct {
 	listener *listener
 	draining atomic.Bool
 	slots    chan struct{} // one token for each request in progress
+	stored   chan struct{} // and one token of these for each that may wait for the database
+	memory   *memory
+	proxies  proxies
+
+	connections int // the largest number of open connections
 }
 
 // New returns a Server that does not listen yet. cfg must be valid.
@@ -82,15 +98,22 @@ func New(deps Deps, cfg Config) *Server {
 		Deps:     deps,
 		cfg:      cfg,
 		problems: newProblemTable(),
+		cors:     newCORS(cfg.CORSOrigins),
 		metrics:  newMetrics(deps.Registry),
 		states:   sync.Pool{New: func() any { return new(requestState) }},
 		slots:    make(chan struct{}, cfg.MaxInFlight),
+		stored:   make(chan struct{}, (cfg.MaxInFlight+1)/2),
+		proxies:  cfg.trustedProxies(),
+
+		connections: cfg.connections(memoryLimit()),
 	}
+	s.memory = newMemory(cfg.bytesInFlight(memoryLimit()), cfg.ClientShare, s.metrics)
 	app := fiber.New(fiber.Config{
 		StrictRouting:                true, // one URL for each resource
 		CaseSensitive:                true,
-		BodyLimit:                    cfg.BodyLimit,
-		Concurrency:                  cfg.MaxConnections,
+		StreamRequestBody:            true, // readBody reads bodies
+		BodyLimit:                    math.MaxInt,
+		Concurrency:                  s.connections,
 		ReadTimeout:                  cfg.ReadTimeout,
 		WriteTimeout:                 cfg.WriteTimeout,
 		IdleTimeout:                  cfg.IdleTimeout,
@@ -99,15 +122,6 @@ func New(deps Deps, cfg Config) *Server {
 		DisableStartupMessage:        true,
 		DisablePreParseMultipartForm: true, // no route accepts one
 	})
-	if len(cfg.CORSOrigins) > 0 {
-		app.Use(cors.New(cors.Config{
-			AllowOrigins:  strings.Join(cfg.CORSOrigins, ","),
-			AllowMethods:  "GET,HEAD,POST,PATCH,DELETE",
-			AllowHeaders:  "Content-Type,Idempotency-Key,If-Match,If-None-Match,Traceparent,X-Request-Id",
-			ExposeHeaders: "Accept-Patch,ETag,Idempotent-Replayed,Link,Location,Retry-After,X-Request-Id",
-			MaxAge:        int((10 * time.Minute).Seconds()), // below the caps of Chromium (2 h) and Firefox (24 h)
-		}))
-	}
 	for _, r := range s.routes() {
 		if r.method == fiber.MethodGet {
 			app.Get(r.path, s.limited(&r)) // Fiber adds HEAD
@@ -119,6 +133,11 @@ func New(deps Deps, cfg Config) *Server {
 	s.http = app.Server()
 	s.http.Handler = s.serve
 	s.http.ErrorHandler = s.refuse
+	s.http.ConnState = func(c net.Conn, state fasthttp.ConnState) {
+		if c, ok := c.(*conn); ok && state == fasthttp.StateIdle { // the response is written
+			c.releaseMemory()
+		}
+	}
 	s.http.Logger = printer{deps.Log}
 	return s
 }
@@ -142,7 +161,7 @@ func (s *Server) Listen() error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	s.listener = newListener(ln)
+	s.listener = newListener(ln, s.proxies, max(s.connections/s.cfg.ClientShare, 1), s.metrics.refusedConnections)
 	return nil
 }
 

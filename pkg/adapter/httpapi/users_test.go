@@ -53,7 +53,7 @@ func testUsersWrongFieldsAreListed(t *testing.T) {
 	a := start(t)
 	for body, want := range map[string][]string{
 		`{}`:                                   {"/email required", "/name required"},
-		`{"name":1,"email":null}`:              {"/email wrong_type", "/name wrong_type"},
+		`{"name":1,"email":null}`:              {"/email required", "/name wrong_type"},
 		`{"name":" ","email":"invalid","x":1}`: {"/email invalid_email", "/name required", "/x unknown_field"},
 		`{"Name":"A","email":"a@example.com"}`: {"/Name unknown_field", "/name required"},
 		`{"name":"A","name":"B","email":"a@example.com"}`:                   {"/name repeated"},

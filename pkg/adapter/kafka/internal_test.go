@@ -6,8 +6,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,35 +103,6 @@ func prefix(all []*trackedRecord, finished map[int64]bool) int {
 		n++
 	}
 	return n
-}
-
-func TestKeyedMutex(t *testing.T) {
-	t.Parallel()
-	k := newKeyedMutex()
-	var holders, maxHolders, waits atomic.Int64
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			unlock := k.lock("a", nil, func() { waits.Add(1) })
-			maxHolders.Store(max(maxHolders.Load(), holders.Add(1)))
-			holders.Add(-1)
-			unlock()
-		})
-	}
-	wg.Wait()
-	if maxHolders.Load() != 1 || len(k.entries) != 0 {
-		t.Errorf("holders at the same time: got %d, want 1; entries left: %d, want 0", maxHolders.Load(), len(k.entries))
-	}
-	stop := make(chan struct{})
-	close(stop)
-	unlock := k.lock("b", nil, nil)
-	if k.lock("b", stop, func() {}) != nil {
-		t.Error("a held key was locked")
-	}
-	unlock()
-	if len(k.entries) != 0 {
-		t.Errorf("entries left after an ended wait: got %d, want 0", len(k.entries))
-	}
 }
 
 func TestPauser(t *testing.T) {

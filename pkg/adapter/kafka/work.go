@@ -14,6 +14,7 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 const (
@@ -46,7 +47,8 @@ func (c *Consumer) process(accepting, handling context.Context, record *sarama.C
 		}
 	}()
 	s := c.toStep(record)
-	unlock := c.keys.lock(s.key, accepting.Done(), release) // the slot is released before the wait for the key
+	// No slot is held while waiting for the key.
+	unlock, _ := c.keys.Lock(s.key, keyedmutex.Wait{Stop: accepting.Done(), Before: release})
 	if unlock == nil {
 		return false
 	}

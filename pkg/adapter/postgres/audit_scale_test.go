@@ -58,7 +58,7 @@ func TestAuditorScale(t *testing.T) {
 	const images = 100_000
 	dsn := migrated(t)
 	conn := connect(t, dsn)
-	run(t, conn, `INSERT INTO users (name, email) VALUES ('Ada', 'ada@example.com')`)
+	run(t, conn, `INSERT INTO users (name, email, email_key) VALUES ('Ada', 'ada@example.com', 'ada@example.com')`)
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price)
 		SELECT 1, 'Chair', '', 1 FROM generate_series(1, $1::int)`, images/imagesOfProduct)
 	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state, renditions)

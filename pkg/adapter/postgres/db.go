@@ -16,7 +16,8 @@ import (
 	"gorm.io/gorm"
 )
 
-// DB is a pool of connections to the database. It is safe for concurrent use.
+// DB is a pool of connections to the database, with a pool for lists and one connection for [DB.Ping] beside it. It is safe
+// for concurrent use.
 type DB struct {
 	cfg     Config
 	log     *zap.Logger
@@ -24,13 +25,23 @@ type DB struct {
 	pool    *sql.DB
 	gorm    *gorm.DB
 	slow    gormLogger // used for statements outside gorm, too
+	conns   *writableConns
 	metrics *metrics
+
+	lists *lists // nil in a pool that is not [Open]'s
 }
 
-// Open returns a pool. It does not connect: connections are made when they are used, and [DB.Ping] tests one. It returns
+// Open returns the pools. It does not connect: connections are made when they are used, and [DB.Ping] tests one. It returns
 // an error only if [Config.Validate] does.
 func Open(cfg Config, log *zap.Logger, reg prometheus.Registerer) (*DB, error) {
-	return open("main", cfg, log, reg)
+	db, err := open("main", cfg, log, reg)
+	if err != nil {
+		return nil, err
+	}
+	if db.lists, err = newLists(cfg, db); err != nil {
+		return nil, err
+	}
+	return db, nil
 }
 
 func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (*DB, error) {
@@ -38,7 +49,8 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	if err != nil {
 		return nil, err
 	}
-	pool := stdlib.OpenDB(*conn, stdlib.OptionBeforeConnect(reloadRoots(cfg)))
+	conns := new(writableConns)
+	pool := stdlib.OpenDB(*conn, append(conns.options(), stdlib.OptionBeforeConnect(reloadRoots(cfg)))...)
 	pool.SetMaxOpenConns(cfg.MaxOpenConns)
 	pool.SetMaxIdleConns(cfg.MaxOpenConns)
 	pool.SetConnMaxLifetime(cfg.ConnMaxLifetime)
@@ -56,7 +68,7 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 		return nil, fmt.Errorf("open gorm: %w", err)
 	}
 	return &DB{
-		cfg: cfg, log: log, reg: reg, pool: pool, gorm: g, slow: logger,
+		cfg: cfg, log: log, reg: reg, pool: pool, gorm: g, slow: logger, conns: conns,
 		metrics: newMetrics(reg, name, pool.Stats),
 	}, nil
 }
@@ -69,7 +81,6 @@ func connConfig(cfg Config) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.ConnectTimeout = cfg.ConnectTimeout
 	for name, value := range map[string]string{
 		"application_name":                    cfg.ApplicationName,
 		"timezone":                            "UTC",
@@ -96,23 +107,35 @@ func reloadRoots(cfg Config) func(context.Context, *pgx.ConnConfig) error {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
-// Ping returns fault.Unavailable if the database does not answer.
+// Ping returns fault.Unavailable if the database does not answer. It uses the pool: [HealthCheck] has a connection of its
+// own.
 func (db *DB) Ping(ctx context.Context) error {
 	_, err := db.exec(ctx, "ping", "SELECT 1")
 	return err
 }
 
 // Close waits for the calls in progress and closes all connections.
-func (db *DB) Close() error { return db.pool.Close() }
+func (db *DB) Close() error {
+	if db.lists == nil {
+		return db.pool.Close()
+	}
+	return errors.Join(db.lists.db.Close(), db.pool.Close())
+}
 
 // call runs fn, which sends one statement. The statement must be safe to repeat, because database/sql sends it again if a
 // connection broke and it assumes that the statement was not sent. fn reads rows with gorm's Find, because Scan formats
 // every statement for the log, even if it is not slow.
 func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) error) (err error) {
-	defer db.metrics.observe(method, time.Now(), &err)
+	defer db.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
 	return translate(fn(db.gorm.WithContext(ctx)))
+}
+
+// observe records the end of a call that began at start. It is deferred, so err points to the error of the call.
+func (db *DB) observe(method string, start time.Time, err *error) {
+	db.conns.inspect(*err)
+	db.metrics.observe(method, start, *err)
 }
 
 // exec sends one statement by [DB.call] and returns how many rows it affected.
@@ -153,7 +176,7 @@ var errNothing = errors.New("nothing to write")
 
 // transact runs fn once between BEGIN and COMMIT. An error or a panic of fn rolls the transaction back.
 func (db *DB) transact(ctx context.Context, method string, fn func(tx *gorm.DB) error) (err error) {
-	defer db.metrics.observe(method, time.Now(), &err)
+	defer db.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
 	tx := db.gorm.WithContext(ctx).Begin()

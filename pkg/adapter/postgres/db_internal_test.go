@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 )
 
 // secondAuthority is a certificate that no server uses.
@@ -55,5 +56,21 @@ func TestReloadRoots(t *testing.T) {
 	}
 	if got := conn.TLSConfig.ServerName; got != "db" {
 		t.Errorf("got server name %q, want db", got)
+	}
+}
+
+// The hosts of a DSN share the time limit, so that the last one is reached if the others do not answer.
+func TestConnectTimeout(t *testing.T) {
+	t.Parallel()
+	for dsn, want := range map[string]time.Duration{
+		"postgres://one/db":                                    6 * time.Second,
+		"postgres://one/db?sslmode=prefer":                     6 * time.Second,
+		"postgres://one,two:5433,three/db?sslmode=require":     2 * time.Second,
+		"host=one,two port=5432,5433 target_session_attrs=any": 3 * time.Second,
+	} {
+		conn, err := Config{DSN: dsn, ConnectTimeout: 6 * time.Second}.login()
+		if err != nil || conn.ConnectTimeout != want || conn.ValidateConnect == nil {
+			t.Errorf("%s: got %v and %v, want %s and a check for writes", dsn, conn, err, want)
+		}
 	}
 }

@@ -41,7 +41,7 @@ func testConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatalf("parse: %v", err)
 	}
-	if wrong := cfg.Validate(); wrong != nil {
+	if wrong := append(cfg.Validate(), cfg.List.Validate()...); wrong != nil {
 		t.Errorf("got %v, want none", wrong)
 	}
 }
@@ -53,10 +53,18 @@ func testConfigWrong(t *testing.T) {
 		names = append(names, f.Path)
 	}
 	got := strings.Join(names, " ")
-	want := "DSN MAX_OPEN_CONNS OUTBOX_MAX_TRIES CONN_MAX_LIFETIME CONN_MAX_IDLE_TIME CONNECT_TIMEOUT TIMEOUT " +
+	want := "DSN MAX_OPEN_CONNS EDIT_QUEUE OUTBOX_MAX_TRIES CONN_MAX_LIFETIME CONN_MAX_IDLE_TIME CONNECT_TIMEOUT TIMEOUT " +
 		"STATEMENT_TIMEOUT LOCK_TIMEOUT SLOW_QUERY"
 	if got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	names = nil
+	for _, f := range (postgres.ListConfig{MaxWaiting: -1, MaxCost: -1}).Validate() {
+		names = append(names, f.Path)
+	}
+	want = "LIST_MAX_OPEN_CONNS LIST_MAX_WAITING LIST_WAIT LIST_STATEMENT_TIMEOUT LIST_MAX_COST"
+	if got := strings.Join(names, " "); got != want {
+		t.Errorf("lists: got %s, want %s", got, want)
 	}
 	wrong := postgres.Config{DSN: "postgres://u:secret@host:notaport/db"}.Validate()
 	if text := fmt.Sprint(wrong); wrong[0].Code != "malformed" || strings.Contains(text, "secret") {
@@ -81,32 +89,43 @@ func TestUnavailable(t *testing.T) {
 	store, outbox := postgres.NewStore(db), outboxOf(t, db)
 	ctx := t.Context()
 	for name, call := range map[string]func() error{
-		"ping":         func() error { return db.Ping(ctx) },
-		"insert_user":  func() error { _, err := store.InsertUser(ctx, catalog.User{}); return err },
-		"user":         func() error { _, err := store.User(ctx, 1); return err },
-		"product":      func() error { _, err := store.Product(ctx, 1); return err },
-		"list":         func() error { _, err := store.List(ctx, catalog.Query{}); return err },
-		"insert":       func() error { _, err := store.Insert(ctx, catalog.Product{}, nil); return err },
-		"edit":         func() error { _, err := store.Edit(ctx, 1, nil); return err },
-		"save":         func() error { return store.SavePipeline(ctx, "hash", nil) },
-		"pipeline":     func() error { _, err := store.Pipeline(ctx, "hash"); return err },
-		"installation": func() error { _, _, err := store.Installation(ctx); return err },
-		"start_due":    func() error { _, err := store.StartDue(ctx, 1, 0); return err },
-		"second_pass":  func() error { _, err := store.ClaimSecondPass(ctx, 1, 0); return err },
-		"remove":       func() error { return store.Remove(ctx, []string{"a/"}) },
-		"overdue":      func() error { _, err := store.OverdueImages(ctx, 1, 0); return err },
-		"purge":        func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
-		"purge_keys":   func() error { _, err := store.PurgeKeys(ctx, 1, 0); return err },
-		"select":       func() error { _, _, err := store.SelectImages(ctx, catalog.Filter{}, 0, 1); return err },
+		"ping":            func() error { return db.Ping(ctx) },
+		"insert_user":     func() error { _, err := store.InsertUser(ctx, catalog.User{}); return err },
+		"user":            func() error { _, err := store.User(ctx, 1); return err },
+		"product":         func() error { _, err := store.Product(ctx, 1); return err },
+		"list":            func() error { _, err := store.List(ctx, catalog.Query{}); return err },
+		"insert":          func() error { _, err := store.Insert(ctx, catalog.Product{}, nil); return err },
+		"edit":            func() error { _, err := store.Edit(ctx, 1, nil); return err },
+		"save":            func() error { return store.SavePipeline(ctx, "hash", nil) },
+		"pipeline":        func() error { _, err := store.Pipeline(ctx, "hash"); return err },
+		"installation":    func() error { _, _, err := store.Installation(ctx); return err },
+		"start_due":       func() error { _, err := store.StartDue(ctx, 1, 0); return err },
+		"second_pass":     func() error { _, err := store.ClaimSecondPass(ctx, 1, 0); return err },
+		"remove":          func() error { return store.Remove(ctx, []string{"a/"}) },
+		"overdue":         func() error { _, err := store.OverdueImages(ctx, 1, 0); return err },
+		"purge":           func() error { _, err := store.PurgeDeleted(ctx, 1, 0); return err },
+		"create_key_days": func() error { _, err := store.RotateKeys(ctx); return err },
+		"select":          func() error { _, _, err := store.SelectImages(ctx, catalog.Filter{}, 0, 1); return err },
 		"insert_once": func() error {
 			_, _, _, err := store.InsertOnce(ctx, catalog.IdempotencyKey{}, catalog.Product{}, nil, nil)
 			return err
 		},
-		"publish_batch": func() error { _, err := outbox.PublishBatch(ctx, 1, nil); return err },
-		"depth":         func() error { _, err := outbox.Depth(ctx); return err },
-		"migrate":       func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
-		"check":         func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
-		"status":        func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
+		"insert_user_once": func() error {
+			_, _, err := store.InsertUserOnce(ctx, catalog.IdempotencyKey{}, catalog.User{}, nil)
+			return err
+		},
+		"edit_once": func() error {
+			_, _, _, err := store.EditOnce(ctx, catalog.IdempotencyKey{}, 1, nil, nil)
+			return err
+		},
+		"saved_response": func() error { _, _, err := store.SavedResponse(ctx, catalog.IdempotencyKey{}); return err },
+		"save_response":  func() error { _, err := store.SaveResponse(ctx, catalog.IdempotencyKey{}, nil); return err },
+		"publish_batch":  func() error { _, err := outbox.PublishBatch(ctx, 1, nil); return err },
+		"depth":          func() error { _, err := outbox.Depth(ctx); return err },
+		"migrate":        func() error { return postgres.Migrate(ctx, postgres.Config{DSN: dsn}, zap.NewNop()) },
+		"check":          func() error { return postgres.CheckSchema(ctx, postgres.Config{DSN: dsn}) },
+		"status":         func() error { _, err := postgres.MigrationStatus(ctx, postgres.Config{DSN: dsn}); return err },
+		"locale":         func() error { return postgres.CheckLocale(ctx, postgres.Config{DSN: dsn}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -150,10 +169,20 @@ func TestApplicationName(t *testing.T) {
 	if _, err := outboxOf(t, db).Depth(t.Context()); err != nil {
 		t.Fatalf("depth: %v", err)
 	}
+	store := postgres.NewStore(db)
+	if _, _, err := store.Installation(t.Context()); err != nil {
+		t.Fatalf("installation: %v", err)
+	}
+	if _, err := store.List(t.Context(), catalog.Query{UserID: 1, Limit: 1}); err != nil {
+		t.Fatalf("list: %v", err)
+	}
+	if err := healthOf(t, db).Check(t.Context()); err != nil {
+		t.Fatalf("check health: %v", err)
+	}
 	conn := connect(t, dsn)
-	got := scalar[int64](t, conn, "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ($1, $1 || '-outbox')",
-		cfg.ApplicationName)
-	if got != 2 {
+	got := scalar[int64](t, conn, `SELECT count(*) FROM pg_stat_activity
+		WHERE application_name IN ($1, $1 || '-outbox', $1 || '-lists', $1 || '-health')`, cfg.ApplicationName)
+	if got != 4 {
 		t.Errorf("got %d connections, want one of each pool under its name", got)
 	}
 }
@@ -247,7 +276,7 @@ func testLogSlow(t *testing.T) {
 		t.Fatalf("got %d messages, want 1", len(slow))
 	}
 	text := fmt.Sprint(slow[0].ContextMap())
-	if !strings.Contains(text, "INSERT INTO users (name, email) VALUES ($1, $2)") || strings.Contains(text, "ada@") {
+	if !strings.Contains(text, "INSERT INTO users (name, email, email_key) VALUES ($1") || strings.Contains(text, "ada@") {
 		t.Errorf("got %s, want the statement without its parameters", text)
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 const lockProduct = `SELECT` + productColumns + ` FROM products p WHERE p.id = $1 FOR UPDATE OF p`
@@ -54,25 +56,52 @@ WHERE scheduled_deletions.started_at IS NULL`
 func (s *Store) Edit(
 	ctx context.Context, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
 ) (catalog.Product, error) {
+	unlock, err := s.lockEdits(ctx, id)
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	defer unlock()
 	var result catalog.Product
-	err := s.db.transact(ctx, "edit", func(tx *gorm.DB) error {
-		locked, err := lockForEdit(tx, id)
-		if err != nil {
-			return err
-		}
-		p := locked.product.fromRow()
-		change, err := fn(&p, locked.now)
-		if err != nil {
-			return callerError{err}
-		}
-		defer failpoint.Hit(failpoint.EditWritten)
-		result, err = locked.write(tx, p, change)
+	err = s.db.transact(ctx, "edit", func(tx *gorm.DB) (err error) {
+		result, err = edit(tx, id, fn)
 		return err
 	})
 	if err != nil {
 		return catalog.Product{}, err
 	}
 	return result, nil
+}
+
+// edit is Edit in a transaction. It returns errNothing, with the product, if fn changes nothing.
+func edit(tx *gorm.DB, id catalog.ProductID, fn func(*catalog.Product, time.Time) (catalog.Change, error),
+) (catalog.Product, error) {
+	locked, err := lockForEdit(tx, id)
+	if err != nil {
+		return catalog.Product{}, err
+	}
+	p := locked.product.fromRow()
+	change, err := fn(&p, locked.now)
+	if err != nil {
+		return catalog.Product{}, callerError{err}
+	}
+	defer failpoint.Hit(failpoint.EditWritten)
+	return locked.write(tx, p, change)
+}
+
+// lockEdits waits until this process has no other Edit of the product, for at most the time of one call. Otherwise the edits
+// of one product could take all connections, and wait on them for the lock of its row.
+func (s *Store) lockEdits(ctx context.Context, id catalog.ProductID) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.db.cfg.Timeout)
+	defer cancel()
+	unlock, full := s.edits.Lock(id, keyedmutex.Wait{Stop: ctx.Done(), MaxUsers: s.db.cfg.EditQueue})
+	switch {
+	case full:
+		return nil, fault.New(fault.Unavailable, "product_busy", "too many changes of this product are in progress")
+	case unlock == nil:
+		return nil, translate(ctx.Err())
+	default:
+		return unlock, nil
+	}
 }
 
 // lockedProduct is a product as it was read under its lock.

@@ -20,6 +20,7 @@ import (
 const (
 	foreignKeyViolation  = "23503"
 	uniqueViolation      = "23505"
+	checkViolation       = "23514" // also: no partition takes the row
 	notInRepertoire      = "22021" // a NUL or an invalid sequence in a text
 	untranslatable       = "22P05" // the same, inside JSON
 	undefinedTable       = "42P01"
@@ -72,8 +73,10 @@ func translateState(pg *pgconn.PgError, err error) error {
 	switch pg.Code {
 	case notInRepertoire, untranslatable:
 		return fault.Wrap(err, fault.Invalid, "invalid_text", "a text contains a character that cannot be stored")
-	case serializationFailure, deadlockDetected, lockNotAvailable, readOnlyTransaction, idleInTransaction:
+	case serializationFailure, deadlockDetected, lockNotAvailable, idleInTransaction:
 		return unavailable(err, "the database is busy")
+	case readOnlyTransaction:
+		return unavailable(err, "the database accepts no writes")
 	}
 	switch pg.Code[:min(2, len(pg.Code))] {
 	case classConnection, classLogin, classResources, classOperator, classSystem:

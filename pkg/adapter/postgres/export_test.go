@@ -14,11 +14,12 @@ var (
 	Translate       = translate
 	TranslateCommit = translateCommit
 	Outcome         = outcome
+	SelectDepth     = selectDepth
 )
 
 // ListQuery returns the SQL of a list and its arguments, without the one for pgx.
 func ListQuery(q catalog.Query) (string, []any) {
-	text, args := listQuery(q)
+	text, args := listQuery(q, catalog.Searchable(q.Name))
 	return text, args[1:]
 }
 
@@ -32,3 +33,6 @@ type AnyJSONColumn = asJSON[any]
 func GormLogger(log *zap.Logger, slow time.Duration) gormlog.Interface {
 	return gormLogger{log: log, slow: slow}
 }
+
+// Edits returns how many edits of a product run or wait.
+func (s *Store) Edits(id catalog.ProductID) int { return s.edits.Users(id) }

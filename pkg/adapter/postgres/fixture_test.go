@@ -28,7 +28,13 @@ const manyTries = 100
 // newFixture opens a fixture. The outbox parks a message that was refused maxTries times.
 func newFixture(t *testing.T, maxTries int) *fixture {
 	t.Helper()
-	cfg := config(migrated(t))
+	return fixtureOn(t, migrated(t), maxTries)
+}
+
+// fixtureOn is newFixture on a migrated database.
+func fixtureOn(t *testing.T, dsn string, maxTries int) *fixture {
+	t.Helper()
+	cfg := config(dsn)
 	cfg.OutboxMaxTries = maxTries
 	db := open(t, cfg, prometheus.NewRegistry())
 	f := &fixture{store: postgres.NewStore(db), outbox: outboxOf(t, db)}

@@ -39,7 +39,7 @@ func TestListStatement(t *testing.T) {
 func testListPlans(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, migrated(t))
-	run(t, conn, "INSERT INTO users (name, email) SELECT 'u', g || '@example.com' FROM generate_series(1, 500) g")
+	run(t, conn, "INSERT INTO users (name, email, email_key) SELECT 'u', g || '@example.com', g FROM generate_series(1, 500) g")
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price)
 		SELECT 1 + g % 500, 'Common thing ' || md5(g::text), 'd', (g * 7919 % 100000) / 100.0 FROM generate_series(1, 50000) g`)
 	run(t, conn, "UPDATE products SET product_name = 'Rarissimum' WHERE id % 20000 = 7")
@@ -87,7 +87,7 @@ func testListStatements(t *testing.T) {
 	}
 	defer func() { _ = db.Close() }()
 	conn := connect(t, dsn)
-	run(t, conn, "INSERT INTO users (name, email) VALUES ('u', 'u@example.com')")
+	run(t, conn, "INSERT INTO users (name, email, email_key) VALUES ('u', 'u@example.com', 'u')")
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price)
 		SELECT 1, 'p', 'd', 1 FROM generate_series(1, 100) g`)
 	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state)

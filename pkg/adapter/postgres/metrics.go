@@ -30,10 +30,9 @@ func newMetrics(reg prometheus.Registerer, pool string, stats func() sql.DBStats
 	return m
 }
 
-// observe records one call that started at start. err is a pointer, because observe is deferred before the call has its
-// error.
-func (m *metrics) observe(method string, start time.Time, err *error) {
-	m.calls.WithLabelValues(method, outcome(*err)).Observe(time.Since(start).Seconds())
+// observe records one call that started at start.
+func (m *metrics) observe(method string, start time.Time, err error) {
+	m.calls.WithLabelValues(method, outcome(err)).Observe(time.Since(start).Seconds())
 }
 
 // outcome returns the label of a call's end: ok, canceled, unknown, or the error kind.

@@ -28,17 +28,21 @@ type Migration struct {
 
 // Migrate applies the migrations that are missing. It is idempotent and safe to run concurrently: a lock in the database
 // lets one run at a time, and the others then have nothing to do. If a migration fails, the earlier ones stay applied.
+// fault.Conflict if users from before migration 8 have one e-mail address in two spellings.
 func Migrate(ctx context.Context, cfg Config, log *zap.Logger) error {
-	return withProvider(ctx, cfg, func(p *goose.Provider) error {
+	return withProvider(ctx, cfg, func(p *goose.Provider, pool *sql.DB) error {
 		results, err := p.Up(ctx)
 		logResults(log, results)
-		return err
+		if err != nil {
+			return err
+		}
+		return fillEmailKeys(ctx, pool)
 	})
 }
 
 // MigrateDown reverts the newest applied migration and deletes its data. It is no error if none is applied.
 func MigrateDown(ctx context.Context, cfg Config, log *zap.Logger) error {
-	return withProvider(ctx, cfg, func(p *goose.Provider) error {
+	return withProvider(ctx, cfg, func(p *goose.Provider, _ *sql.DB) error {
 		version, err := p.GetDBVersion(ctx)
 		if err != nil || version == 0 {
 			return err
@@ -54,7 +58,7 @@ func MigrateDown(ctx context.Context, cfg Config, log *zap.Logger) error {
 // MigrationStatus returns every migration that this program knows, oldest first.
 func MigrationStatus(ctx context.Context, cfg Config) ([]Migration, error) {
 	var known []Migration
-	err := withProvider(ctx, cfg, func(p *goose.Provider) error {
+	err := withProvider(ctx, cfg, func(p *goose.Provider, _ *sql.DB) error {
 		status, err := p.Status(ctx)
 		for _, s := range status {
 			known = append(known, Migration{
@@ -66,9 +70,9 @@ func MigrationStatus(ctx context.Context, cfg Config) ([]Migration, error) {
 	return known, err
 }
 
-// withProvider runs fn with a goose provider on a pool of its own.
-func withProvider(ctx context.Context, cfg Config, fn func(*goose.Provider) error) error {
-	pool, err := migrationPool(cfg)
+// withProvider runs fn with a goose provider and the pool of its own that the provider uses.
+func withProvider(ctx context.Context, cfg Config, fn func(*goose.Provider, *sql.DB) error) error {
+	pool, err := migrationPool(cfg, pgconn.ValidateConnectTargetSessionAttrsReadWrite)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
@@ -82,32 +86,38 @@ func withProvider(ctx context.Context, cfg Config, fn func(*goose.Provider) erro
 	if err != nil {
 		return fmt.Errorf("migrate: read migrations: %w", translate(err))
 	}
-	if err := fn(provider); err != nil {
+	if err := fn(provider, pool); err != nil {
 		return fmt.Errorf("migrate: %w", translate(err))
 	}
 	return nil
 }
 
-// migrationPool opens a pool without the time limits of calls: a migration may last long.
-func migrationPool(cfg Config) (*sql.DB, error) {
+// migrationPool opens a pool without the time limits of calls: a migration may last long. validate checks each new
+// connection; nil accepts every server.
+func migrationPool(cfg Config, validate pgconn.ValidateConnectFunc) (*sql.DB, error) {
 	conn, err := cfg.login()
 	if err != nil {
 		return nil, err
 	}
-	conn.ConnectTimeout = cfg.ConnectTimeout
+	conn.ValidateConnect = validate
 	conn.RuntimeParams["application_name"] = "vitrine-migrate"
 	return stdlib.OpenDB(*conn), nil
 }
 
 // CheckSchema returns nil if every migration that this program knows has been applied. It ignores migrations of a newer
 // program. If one is missing, it returns fault.Unavailable, because the migration may still be running. It only reads the
-// table goose_db_version, so its user needs no other privilege.
+// table goose_db_version, so its user needs no other privilege, and a standby suffices.
 func CheckSchema(ctx context.Context, cfg Config) error {
-	pool, err := migrationPool(cfg)
+	pool, err := migrationPool(cfg, nil)
 	if err != nil {
 		return fmt.Errorf("check schema: %w", err)
 	}
 	defer func() { _ = pool.Close() }()
+	return checkSchema(ctx, pool)
+}
+
+// checkSchema is CheckSchema on an open pool.
+func checkSchema(ctx context.Context, pool *sql.DB) error {
 	applied, err := appliedVersions(ctx, pool)
 	if err != nil {
 		return fmt.Errorf("check schema: %w", translate(err))
@@ -124,6 +134,18 @@ func CheckSchema(ctx context.Context, cfg Config) error {
 		if !applied[version] {
 			return fault.New(fault.Unavailable, "schema_behind", "the database lacks the migration "+file)
 		}
+	}
+	return checkEmailKeys(ctx, pool)
+}
+
+// checkEmailKeys returns fault.Unavailable until [fillEmailKeys] has completed its migration.
+func checkEmailKeys(ctx context.Context, pool *sql.DB) error {
+	var complete bool
+	if err := pool.QueryRowContext(ctx, emailKeysComplete).Scan(&complete); err != nil {
+		return fmt.Errorf("check schema: %w", translate(err))
+	}
+	if !complete {
+		return fault.New(fault.Unavailable, "schema_behind", "the e-mail keys of the users are not complete: run vitrine setup")
 	}
 	return nil
 }

@@ -1,8 +1,8 @@
 package postgres_test
 
 import (
+	"errors"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +15,7 @@ import (
 func TestIdempotencyKeys(t *testing.T) {
 	t.Parallel()
 	t.Run("schemas_of_one_database_have_separate_keys", testKeysOfSchemas)
-	t.Run("locked_key_is_not_purged", testLockedKeyPurge)
+	t.Run("first_saved_response_is_kept", testFirstSavedResponseIsKept)
 }
 
 // insertOnce inserts a product of the only user with a key, and calls respond inside the transaction.
@@ -45,21 +45,27 @@ func testKeysOfSchemas(t *testing.T) {
 	insertOnce(t, stores[0], key, func() { insertOnce(t, stores[1], key, func() {}) })
 }
 
-func testLockedKeyPurge(t *testing.T) {
+func testFirstSavedResponseIsKept(t *testing.T) {
 	t.Parallel()
-	dsn := migrated(t)
-	conn, store := connect(t, dsn), postgres.NewStore(open(t, config(dsn), prometheus.NewRegistry()))
-	seed(t, conn)
-	for _, key := range []string{"a", "b"} {
-		insertOnce(t, store, key, func() {})
+	store := postgres.NewStore(open(t, config(migrated(t)), prometheus.NewRegistry()))
+	key := catalog.IdempotencyKey{Principal: "images", Key: uuid.NewString(), Fingerprint: "print"}
+	if saved, found, err := store.SavedResponse(t.Context(), key); err != nil || found {
+		t.Errorf("an unused key: got %s, found %v and %v", saved, found, err)
 	}
-	run(t, conn, `BEGIN`)
-	run(t, conn, `SELECT FROM idempotency_keys WHERE key = 'a' FOR UPDATE`)
-	if n, err := store.PurgeKeys(t.Context(), 1, -time.Second); n != 1 || err != nil {
-		t.Errorf("got %d purged and %v, want the other one", n, err)
+	for _, response := range []string{"first", "second"} {
+		saved, err := store.SaveResponse(t.Context(), key, catalog.SavedResponse(response))
+		if err != nil || string(saved) != "first" {
+			t.Errorf("save %s: got %s and %v, want the first one", response, saved, err)
+		}
 	}
-	run(t, conn, `COMMIT`)
-	if left := scalar[string](t, conn, `SELECT string_agg(key, ' ') FROM idempotency_keys`); left != "a" {
-		t.Errorf("got %q left, want a", left)
+	if saved, found, err := store.SavedResponse(t.Context(), key); err != nil || !found || string(saved) != "first" {
+		t.Errorf("got %s, found %v and %v", saved, found, err)
+	}
+	key.Fingerprint = "another"
+	if _, _, err := store.SavedResponse(t.Context(), key); !errors.Is(err, catalog.ErrKeyReused) {
+		t.Errorf("another request: got %v, want reused", err)
+	}
+	if _, err := store.SaveResponse(t.Context(), key, catalog.SavedResponse("third")); !errors.Is(err, catalog.ErrKeyReused) {
+		t.Errorf("save for another request: got %v, want reused", err)
 	}
 }

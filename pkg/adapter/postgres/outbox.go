@@ -174,13 +174,19 @@ func (o *Outbox) claim(ctx context.Context, tx pgx.Tx, text string, args []any) 
 	return claimed, elapsed, nil
 }
 
+// maxCountedRows bounds each count of Depth, so that it does not scan an outbox of millions of rows.
+const maxCountedRows = 10_000
+
+// selectDepth orders the rows as the indexes do, so that the planner reads them up to the bound and does not scan the table.
 const selectDepth = `
-SELECT count(*) FILTER (WHERE parked_at IS NULL AND available_at <= now()) AS due,
-    count(*) FILTER (WHERE parked_at IS NULL AND available_at > now()) AS delayed,
-    count(*) FILTER (WHERE parked_at IS NOT NULL) AS parked,
-    coalesce(extract(epoch FROM now() - min(available_at) FILTER (WHERE parked_at IS NULL AND available_at <= now()))
-        * 1000000000, 0)::bigint AS oldest
-FROM outbox`
+SELECT
+    (SELECT count(*) FROM (SELECT FROM outbox WHERE parked_at IS NULL AND available_at <= now()
+        ORDER BY available_at, id LIMIT $1) d) AS due,
+    (SELECT count(*) FROM (SELECT FROM outbox WHERE parked_at IS NULL AND available_at > now()
+        ORDER BY available_at, id LIMIT $1) d) AS delayed,
+    (SELECT count(*) FROM (SELECT FROM outbox WHERE parked_at IS NOT NULL ORDER BY parked_at LIMIT $1) d) AS parked,
+    coalesce((SELECT extract(epoch FROM now() - available_at) * 1000000000 FROM outbox
+        WHERE parked_at IS NULL AND available_at <= now() ORDER BY available_at, id LIMIT 1), 0)::bigint AS oldest`
 
 // Depth implements relay.Outbox. It also measures the age of the oldest open transaction, because the relay calls it
 // regularly. It is not safe for concurrent use.
@@ -188,6 +194,6 @@ func (o *Outbox) Depth(ctx context.Context) (relay.Depth, error) {
 	if err := o.activity.measure(ctx); err != nil {
 		return relay.Depth{}, fmt.Errorf("measure open transactions: %w", err)
 	}
-	depth, err := find[relay.Depth](ctx, o.db, "depth", nil, selectDepth)
+	depth, err := find[relay.Depth](ctx, o.db, "depth", nil, selectDepth, maxCountedRows)
 	return depth, err
 }

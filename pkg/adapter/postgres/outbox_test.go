@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ func TestOutbox(t *testing.T) {
 	t.Run("failed_statement_ends_batch", testFailedStatement)
 	t.Run("deadline_ends_batch", testBatchDeadline)
 	t.Run("deleted_rows_are_not_read_by_later_batches", testDeletedRows)
+	t.Run("depth_scans_no_table", testDepthIsBounded)
 	t.Run("late_commit_before_resume_point_is_found", testLateCommit)
 }
 
@@ -181,6 +183,31 @@ const insertMessages = `
 INSERT INTO outbox (event_id, topic, key, type, payload, headers, available_at)
 SELECT gen_random_uuid(), 't', n::text, 'x', '{}', '{"event-id": "e1", "event-type": "x", "event-version": "1"}',
     now() - interval '1 minute' + n * interval '1 microsecond' FROM generate_series(1, $1::int) n`
+
+// Depth reads at most 10,000 entries of each index, and never the table.
+func testDepthIsBounded(t *testing.T) {
+	t.Parallel()
+	const messages = 10_500
+	outbox, conn, _ := observedOutbox(t)
+	run(t, conn, insertMessages, messages)
+	run(t, conn, "UPDATE outbox SET parked_at = now() WHERE id % 1000 = 0")
+	run(t, conn, "ANALYZE outbox")
+	depth, err := outbox.Depth(t.Context())
+	if err != nil || depth.Due != 10_000 || depth.Parked != 10 || depth.Delayed != 0 {
+		t.Errorf("got %+v and %v, want the bound of 10000 due and 10 parked", depth, err)
+	}
+	rows, err := conn.Query(t.Context(), "EXPLAIN "+postgres.SelectDepth, pgx.QueryExecModeSimpleProtocol, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(plan, "\n"); strings.Contains(text, "Seq Scan") {
+		t.Errorf("the plan scans the table:\n%s", text)
+	}
+}
 
 // Deleted rows stay in the index while an older transaction is open. Batches that start at the start of the queue would
 // read all of them.

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -11,10 +12,23 @@ import (
 )
 
 // transactPgx is transact on a bare pgx connection. The batches of the outbox read hundreds of rows, and gorm and
-// database/sql need more time to read a row than the Kafka client needs to send it. A deadline that passes closes the
-// connection, which rolls the transaction back.
-func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx context.Context, tx pgx.Tx) error) (err error) {
-	defer db.metrics.observe(method, time.Now(), &err)
+// database/sql need more time to read a row than the Kafka client to send it. A deadline that passes closes the connection,
+// which rolls the transaction back.
+func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return db.onConn(ctx, method, func(ctx context.Context, conn *sql.Conn) error {
+		return conn.Raw(func(driver any) error {
+			bare, ok := driver.(*stdlib.Conn)
+			if !ok {
+				return fmt.Errorf("the connections of the pool are of type %T", driver)
+			}
+			return transactPgx(ctx, bare.Conn(), fn)
+		})
+	})
+}
+
+// onConn runs fn with one connection of the pool.
+func (db *DB) onConn(ctx context.Context, method string, fn func(ctx context.Context, conn *sql.Conn) error) (err error) {
+	defer db.observe(method, time.Now(), &err)
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.Timeout)
 	defer cancel()
 	conn, err := db.pool.Conn(ctx)
@@ -22,13 +36,7 @@ func (db *DB) transactPgx(ctx context.Context, method string, fn func(ctx contex
 		return translate(err)
 	}
 	defer conn.Close()
-	return conn.Raw(func(driver any) error {
-		bare, ok := driver.(*stdlib.Conn)
-		if !ok {
-			return fmt.Errorf("the connections of the pool are of type %T", driver)
-		}
-		return transactPgx(ctx, bare.Conn(), fn)
-	})
+	return translate(fn(ctx, conn))
 }
 
 func transactPgx(ctx context.Context, conn *pgx.Conn, fn func(ctx context.Context, tx pgx.Tx) error) error {

@@ -71,17 +71,6 @@ func (s *Store) PurgeDeleted(ctx context.Context, limit int, after time.Duration
 	return s.purge(ctx, "purge_deleted", purgeDeleted, limit, after)
 }
 
-const purgeKeys = `
-WITH old AS MATERIALIZED (
-    SELECT principal, key FROM idempotency_keys WHERE created_at < now() - $2 * interval '1 microsecond'
-    ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-DELETE FROM idempotency_keys k USING old WHERE k.principal = old.principal AND k.key = old.key`
-
-// PurgeKeys implements maintenance.Purger.
-func (s *Store) PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error) {
-	return s.purge(ctx, "purge_keys", purgeKeys, limit, after)
-}
-
 func (s *Store) purge(ctx context.Context, method, statement string, limit int, after time.Duration) (int, error) {
 	purged, err := s.db.exec(ctx, method, statement, limit, after.Microseconds())
 	return int(purged), err

@@ -6,7 +6,6 @@ import (
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
-	"vitrine.io/pkg/test/storetest"
 )
 
 func TestRepair(t *testing.T) {
@@ -15,7 +14,6 @@ func TestRepair(t *testing.T) {
 		{name: "overdue_images_come_longest_overdue_first", run: overdue},
 		{name: "deleted_product_has_no_overdue_images", run: overdueDeleted},
 		{name: "deleted_products_are_purged_with_their_images", run: purged},
-		{name: "old_keys_are_purged_oldest_first", run: keysPurged},
 	})
 }
 
@@ -91,44 +89,4 @@ func purged(f *fixture) {
 		}
 	}
 	f.Same(f.Load(kept.ID), kept, "the product that was not deleted")
-}
-
-func keysPurged(f *fixture) {
-	draft := f.Draft(0)
-	var keys []catalog.IdempotencyKey
-	for _, key := range []string{"a", "b", "c", "a"} {
-		keys = append(keys, catalog.IdempotencyKey{Principal: "7", Key: key, Fingerprint: "print"})
-	}
-	keys[3].Principal = "8"
-	respond := func(catalog.Product) (catalog.SavedResponse, error) { return catalog.SavedResponse("saved"), nil }
-	wantReplay := func(key catalog.IdempotencyKey, want bool) {
-		f.Helper()
-		_, _, replayed, err := f.store.InsertOnce(f.Context(), key, draft, storetest.Silent, respond)
-		if err != nil || replayed != want {
-			f.Errorf("%+v: got replayed %v and %v, want %v", key, replayed, err, want)
-		}
-	}
-	for _, key := range keys {
-		wantReplay(key, false)
-	}
-	purge := func(limit int, after time.Duration) int {
-		n, err := f.store.PurgeKeys(f.Context(), limit, after)
-		f.Must(err, "purge keys")
-		return n
-	}
-	if got := purge(10, time.Hour); got != 0 {
-		f.Errorf("got %d purged within the hour, want none", got)
-	}
-	if got := purge(2, -time.Second); got != 2 {
-		f.Errorf("got %d purged, want 2", got)
-	}
-	for _, key := range keys[2:] {
-		wantReplay(key, true)
-	}
-	wantReplay(keys[0], false)
-	for _, want := range []int{3, 0} {
-		if got := purge(10, -time.Second); got != want {
-			f.Errorf("got %d purged, want %d", got, want)
-		}
-	}
 }

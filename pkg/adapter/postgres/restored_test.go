@@ -13,7 +13,7 @@ import (
 // seed adds a user, products and an image by SQL, and returns the number of products.
 func seed(t *testing.T, conn *pgx.Conn) int {
 	t.Helper()
-	run(t, conn, `INSERT INTO users (name, email) VALUES ('Ada', 'ada@example.com')`)
+	run(t, conn, `INSERT INTO users (name, email, email_key) VALUES ('Ada', 'ada@example.com', 'ada')`)
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price, version, deleted_at)
 		SELECT 1, 'Chair', '', 1, n, CASE WHEN n = 3 THEN now() END FROM generate_series(1, 5) n`)
 	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state) VALUES (1, 0, 'x', 'ready', 'idle')`)

@@ -9,41 +9,50 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 // Store implements the stores of catalog and maintenance on one database.
-type Store struct{ db *DB }
+type Store struct {
+	db    *DB
+	edits *keyedmutex.Mutex[catalog.ProductID] // held during an Edit, so that waits for a product take no connection
+}
 
 var (
-	_ catalog.Store           = (*Store)(nil)
-	_ catalog.Pipelines       = (*Store)(nil)
-	_ maintenance.Deletions   = (*Store)(nil)
-	_ maintenance.OverdueJobs = (*Store)(nil)
-	_ maintenance.Purger      = (*Store)(nil)
-	_ maintenance.ImageFinder = (*Store)(nil)
+	_ catalog.Store              = (*Store)(nil)
+	_ catalog.Pipelines          = (*Store)(nil)
+	_ maintenance.Deletions      = (*Store)(nil)
+	_ maintenance.OverdueJobs    = (*Store)(nil)
+	_ maintenance.Purger         = (*Store)(nil)
+	_ maintenance.KeyPartitions  = (*Store)(nil)
+	_ maintenance.ImageFinder    = (*Store)(nil)
+	_ maintenance.SavedResponses = (*Store)(nil)
 )
 
 // NewStore returns a store on db.
-func NewStore(db *DB) *Store { return &Store{db: db} }
+func NewStore(db *DB) *Store { return &Store{db: db, edits: keyedmutex.New[catalog.ProductID]()} }
 
 const insertUser = `
-INSERT INTO users (name, email) VALUES ($1, $2)
+INSERT INTO users (name, email, email_key) VALUES ($1, $2, $3)
 RETURNING id, name, email, created_at`
 
 // InsertUser implements catalog.Store.
 func (s *Store) InsertUser(ctx context.Context, u catalog.User) (catalog.User, error) {
-	err := s.db.transact(ctx, "insert_user", func(tx *gorm.DB) error {
-		err := tx.Raw(insertUser, u.Name, u.Email).Find(&u).Error
-		if violates(err, uniqueViolation, "users_email_key") {
-			return fault.Wrap(err, fault.Conflict, "email_taken", "another user has this e-mail address")
-		}
-		return err
-	})
+	err := s.db.transact(ctx, "insert_user", func(tx *gorm.DB) error { return insertUserRow(tx, &u) })
 	if err != nil {
 		return catalog.User{}, err
 	}
-	u.CreatedAt = u.CreatedAt.UTC()
 	return u, nil
+}
+
+// insertUserRow adds u, and sets what the database gives it.
+func insertUserRow(tx *gorm.DB, u *catalog.User) error {
+	err := tx.Raw(insertUser, u.Name, u.Email, catalog.EmailKey(u.Email)).Find(u).Error
+	if violates(err, uniqueViolation, "users_email_key") {
+		return fault.Wrap(err, fault.Conflict, "email_taken", "another user has this e-mail address")
+	}
+	u.CreatedAt = u.CreatedAt.UTC()
+	return err
 }
 
 const selectUser = `SELECT id, name, email, created_at FROM users WHERE id = $1`
@@ -104,6 +113,9 @@ func (s *Store) Pipeline(ctx context.Context, hash string) ([]byte, error) {
 	return []byte(document), nil
 }
 
+// errNoInstallation means that the row that the migrations insert is gone.
+var errNoInstallation = fault.New(fault.Internal, "no_installation", "the database has no installation id")
+
 const selectInstallation = `SELECT id::text AS id, epoch FROM installation`
 
 // Installation returns the id of this installation, a UUID that the migrations created, and its epoch, the number of
@@ -113,7 +125,6 @@ func (s *Store) Installation(ctx context.Context) (id string, epoch int64, err e
 		ID    string
 		Epoch int64
 	}
-	missing := fault.New(fault.Internal, "no_installation", "the database has no installation id")
-	found, err := find[row](ctx, s.db, "installation", missing, selectInstallation)
+	found, err := find[row](ctx, s.db, "installation", errNoInstallation, selectInstallation)
 	return found.ID, found.Epoch, err
 }

@@ -1,6 +1,9 @@
 package postgres_test
 
 import (
+	"net/url"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +24,10 @@ func config(dsn string) postgres.Config {
 	return postgres.Config{
 		DSN: dsn, ApplicationName: "test", MaxOpenConns: 6, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
 		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
-		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
+		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, EditQueue: 1000, OutboxMaxTries: 20,
+		List: postgres.ListConfig{
+			MaxOpenConns: 2, MaxWaiting: 100, Wait: 30 * time.Second, StatementTimeout: 30 * time.Second, MaxCost: 20_000,
+		},
 	}
 }
 
@@ -100,6 +106,26 @@ func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Parts {
 		t.Helper()
 		return newFixture(t, manyTries).Parts
+	})
+}
+
+// TestStoreUnderC is TestStore on a database with the character type C. Each test has a schema of its own.
+func TestStoreUnderC(t *testing.T) {
+	t.Parallel()
+	u, err := url.Parse(servers.PostgresLocale(t, "C"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var count atomic.Int64
+	storetest.Run(t, func(t *testing.T) storetest.Parts {
+		t.Helper()
+		schema := "s" + strconv.FormatInt(count.Add(1), 10)
+		run(t, connect(t, u.String()), "CREATE SCHEMA "+schema)
+		dsn := inSchema(u, schema+",public")
+		if err := postgres.Migrate(t.Context(), postgres.Config{DSN: dsn}, zaptest.NewLogger(t)); err != nil {
+			t.Fatalf("migrate: %v", err)
+		}
+		return fixtureOn(t, dsn, manyTries).Parts
 	})
 }
 

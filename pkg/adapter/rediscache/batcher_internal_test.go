@@ -3,8 +3,10 @@ package rediscache
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +19,10 @@ import (
 	"vitrine.io/pkg/test/port"
 )
 
-const batchTimeout = 200 * time.Millisecond
+const (
+	batchTimeout = 200 * time.Millisecond
+	downPause    = time.Second
+)
 
 func TestBatcher(t *testing.T) {
 	t.Parallel()
@@ -26,6 +31,9 @@ func TestBatcher(t *testing.T) {
 	t.Run("get_that_waits_too_long_fails", testWaitLimit)
 	t.Run("canceled_get_leaves_only_before_its_batch", testCanceledGet)
 	t.Run("panic_in_send_starts_next_batch", testPanicInSend)
+	t.Run("same_key_counts_once_in_a_batch", testSameKey)
+	t.Run("silent_node_is_skipped_until_one_get_is_answered", testSilentNode)
+	t.Run("one_unanswered_batch_does_not_stop_reads", testOneUnanswered)
 }
 
 // fixture is a batcher whose batches end when the test releases them. The reply for a key is "value of " and the key.
@@ -33,6 +41,8 @@ type fixture struct {
 	*batcher
 	sent    chan []string // the keys of each batch
 	release chan struct{}
+	silent  atomic.Bool  // the node answers no batch
+	opened  atomic.Int64 // how often the node started to count as down
 }
 
 // result is what a get returned.
@@ -43,7 +53,9 @@ type result struct {
 
 func newFixture() *fixture {
 	f := &fixture{sent: make(chan []string, 100), release: make(chan struct{})}
-	f.batcher = &batcher{now: time.Now, timeout: batchTimeout, send: func(members []*pendingGet) {
+	f.batcher = &batcher{now: time.Now, timeout: batchTimeout, pause: downPause}
+	f.batcher.opened = func() { f.opened.Add(1) }
+	f.send = func(members []*pendingGet) bool {
 		var keys []string
 		for _, get := range members {
 			keys = append(keys, get.key)
@@ -51,9 +63,12 @@ func newFixture() *fixture {
 		f.sent <- keys
 		<-f.release
 		for _, get := range members {
-			get.reply = redis.NewStringResult("value of "+get.key, nil)
+			if get.reply = redis.NewStringResult("value of "+get.key, nil); f.silent.Load() {
+				get.reply = redis.NewStringResult("", os.ErrDeadlineExceeded)
+			}
 		}
-	}}
+		return !f.silent.Load()
+	}
 	return f
 }
 
@@ -66,7 +81,7 @@ func (f *fixture) goGet(ctx context.Context, key string) <-chan result {
 			results <- result{err: err}
 			return
 		}
-		results <- result{value: reply.Val()}
+		results <- result{value: reply.Val(), err: reply.Err()}
 	}()
 	synctest.Wait()
 	return results
@@ -205,7 +220,7 @@ func testPanicInSend(t *testing.T) {
 		f := newFixture()
 		send := f.send
 		proceed := make(chan struct{})
-		f.send = func([]*pendingGet) {
+		f.send = func([]*pendingGet) bool {
 			<-proceed
 			panic("in send")
 		}
@@ -227,6 +242,121 @@ func testPanicInSend(t *testing.T) {
 	})
 }
 
+func testSameKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		all := []<-chan result{f.goGet(t.Context(), "first")}
+		<-f.sent
+		for i := range 3 * maxBatchKeys { // three GETs for each of maxBatchKeys keys
+			all = append(all, f.goGet(t.Context(), strconv.Itoa(i%maxBatchKeys)))
+		}
+		other := f.goGet(t.Context(), "other")
+		f.release <- struct{}{}
+		if got := len(<-f.sent); got != 3*maxBatchKeys {
+			t.Errorf("got a batch of %d GETs, want %d", got, 3*maxBatchKeys)
+		}
+		f.release <- struct{}{}
+		for i, results := range all[1:] {
+			wantValue(t, results, "value of "+strconv.Itoa(i%maxBatchKeys))
+		}
+		wantBatch(t, f, "other")
+		f.release <- struct{}{}
+		wantValue(t, other, "value of other")
+	})
+}
+
+func testSilentNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		f.silent.Store(true)
+		first, second := f.goGet(t.Context(), "first"), f.goGet(t.Context(), "second")
+		wantBatch(t, f, "first")
+		f.release <- struct{}{}
+		wantError(t, first, os.ErrDeadlineExceeded)
+		wantBatch(t, f, "second")
+		waiting := f.goGet(t.Context(), "waiting")
+		f.release <- struct{}{}
+		wantError(t, second, os.ErrDeadlineExceeded)
+		wantError(t, waiting, errBatcherBusy) // not sent, although it has not waited long
+		wantError(t, f.goGet(t.Context(), "during the pause"), errNodeDown)
+
+		<-time.After(downPause)
+		test := f.goGet(t.Context(), "test")
+		wantBatch(t, f, "test")
+		wantError(t, f.goGet(t.Context(), "during the test"), errNodeDown)
+		f.release <- struct{}{}
+		wantError(t, test, os.ErrDeadlineExceeded)
+		wantError(t, f.goGet(t.Context(), "after a failed test"), errNodeDown)
+		if !f.down() || f.opened.Load() != 1 {
+			t.Errorf("got down %t, %d times, want true, once", f.down(), f.opened.Load())
+		}
+
+		<-time.After(downPause)
+		f.silent.Store(false)
+		test = f.goGet(t.Context(), "test")
+		wantBatch(t, f, "test")
+		f.release <- struct{}{}
+		wantValue(t, test, "value of test")
+		last := f.goGet(t.Context(), "last")
+		wantBatch(t, f, "last")
+		f.release <- struct{}{}
+		wantValue(t, last, "value of last")
+	})
+}
+
+func testOneUnanswered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture()
+		for _, silent := range []bool{true, false, true, false} {
+			f.silent.Store(silent)
+			got := f.goGet(t.Context(), "a")
+			wantBatch(t, f, "a")
+			f.release <- struct{}{}
+			<-got
+		}
+		if f.down() {
+			t.Error("the node counts as down, although it answered every second batch")
+		}
+	})
+}
+
+// countingPipeline counts its GETs.
+type countingPipeline struct {
+	redis.Pipeliner
+	gets int
+}
+
+func (p *countingPipeline) Get(ctx context.Context, key string) *redis.StringCmd {
+	p.gets++
+	return p.Pipeliner.Get(ctx, key)
+}
+
+// Members of a batch that read the same key share one GET.
+func TestPipelineGets(t *testing.T) {
+	t.Parallel()
+	mini := miniredis.RunT(t)
+	client := redis.NewClient(&redis.Options{Addr: mini.Addr()})
+	t.Cleanup(func() { _ = client.Close() })
+	if err := mini.Set("hot", "a value"); err != nil {
+		t.Fatal(err)
+	}
+	members := []*pendingGet{{key: "hot"}, {key: "absent"}, {key: "hot"}, {key: "hot"}}
+	pipe := &countingPipeline{Pipeliner: client.Pipeline()}
+	pipelineGets(t.Context(), pipe, members)
+	if pipe.gets != 2 {
+		t.Errorf("got %d GETs, want one for each key", pipe.gets)
+	}
+	if members[0].reply != members[2].reply || members[0].reply != members[3].reply || members[3].reply.Val() != "a value" {
+		t.Errorf("got %v, want one reply for the same key", members)
+	}
+	if !errors.Is(members[1].reply.Err(), redis.Nil) {
+		t.Errorf("got %v, want redis.Nil", members[1].reply.Err())
+	}
+}
+
 // A GET that its node refuses is sent through the cluster.
 func TestFetchBatch(t *testing.T) {
 	t.Parallel()
@@ -236,6 +366,7 @@ func TestFetchBatch(t *testing.T) {
 	cfg := Config{
 		Addrs: []string{running.Addr()}, TTL: time.Minute, MissingTTL: time.Second, TombstoneTTL: time.Minute,
 		Timeout: 10 * time.Second, DialTimeout: 5 * time.Second, IOTimeout: 5 * time.Second,
+		DownPause: time.Second,
 	}
 	cache, err := New(cfg, "v1", time.Now, func() float64 { return 0.5 }, prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {

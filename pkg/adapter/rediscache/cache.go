@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -149,15 +150,33 @@ func (c *Cache) get(ctx context.Context, key string, start time.Time) (*redis.St
 	addr := master.Options().Addr
 	entry, known := c.batchers.Load(addr)
 	if !known {
-		entry, _ = c.batchers.LoadOrStore(addr, &batcher{send: c.fetchBatch, now: c.now, timeout: c.cfg.Timeout})
+		entry, _ = c.batchers.LoadOrStore(addr, &batcher{
+			send: c.fetchBatch, opened: c.metrics.nodesDown.Inc, now: c.now, timeout: c.cfg.Timeout, pause: c.cfg.DownPause,
+		})
 	}
 	node, _ := entry.(*batcher) // nothing else is stored
-	return node.get(ctx, key, master, start)
+	reply, err := node.get(ctx, key, master, start)
+	if errors.Is(err, errNodeDown) {
+		c.metrics.skippedGets.Inc()
+	}
+	return reply, err
 }
 
-// fetchBatch reads one key, or several keys of one node. If the node refuses GETs, because a slot has moved or the node
-// is no longer a master, they are sent a second time through the cluster client, which follows redirects.
-func (c *Cache) fetchBatch(members []*pendingGet) {
+// isDown reports whether the node of a key counts as down, because it did not answer the last reads.
+func (c *Cache) isDown(ctx context.Context, key string) bool {
+	master, err := c.client.MasterForKey(deadlineContext{ctx, c.now().Add(c.cfg.Timeout)}, key) //nolint:contextcheck // it inherits
+	if err != nil {
+		return false
+	}
+	entry, known := c.batchers.Load(master.Options().Addr)
+	node, _ := entry.(*batcher) // nothing else is stored
+	return known && node.down()
+}
+
+// fetchBatch reads one key, or several keys of one node. GETs that the node refuses, because a slot has moved or the node is
+// no longer a master, are sent a second time, through the cluster client, which follows redirects. answered reports whether
+// the node answered any of them, with a value or an error.
+func (c *Cache) fetchBatch(members []*pendingGet) (answered bool) {
 	// The context is independent of the members', so that none of them can end it for the others. It needs a timer: while
 	// go-redis makes a connection, it waits for Done alone.
 	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.Timeout)
@@ -165,9 +184,10 @@ func (c *Cache) fetchBatch(members []*pendingGet) {
 	c.metrics.getKeys.Observe(float64(len(members)))
 	if len(members) == 1 {
 		members[0].reply = c.client.Get(ctx, members[0].key)
-		return
+		return isAnswer(members[0].reply.Err())
 	}
 	pipelineGets(ctx, members[0].node.Pipeline(), members)
+	answered = slices.ContainsFunc(members, func(get *pendingGet) bool { return isAnswer(get.reply.Err()) })
 	refused := make([]*pendingGet, 0, len(members))
 	for _, get := range members {
 		if err := get.reply.Err(); err != nil && !errors.Is(err, redis.Nil) {
@@ -177,12 +197,24 @@ func (c *Cache) fetchBatch(members []*pendingGet) {
 	if len(refused) > 0 {
 		pipelineGets(ctx, c.client.Pipeline(), refused)
 	}
+	return answered
 }
 
-// pipelineGets sends GETs in one pipeline and sets their replies.
+// isAnswer reports whether a GET with this error was answered by its node.
+func isAnswer(err error) bool {
+	return err == nil || errors.As(err, new(redis.Error))
+}
+
+// pipelineGets sends one GET for each different key in one pipeline, and sets the replies of all members.
 func pipelineGets(ctx context.Context, pipe redis.Pipeliner, members []*pendingGet) {
+	replies := make(map[string]*redis.StringCmd, len(members))
 	for _, get := range members {
-		get.reply = pipe.Get(ctx, get.key)
+		reply, sent := replies[get.key]
+		if !sent {
+			reply = pipe.Get(ctx, get.key)
+			replies[get.key] = reply
+		}
+		get.reply = reply
 	}
 	_, _ = pipe.Exec(ctx) // every reply has its own error
 }
@@ -196,6 +228,10 @@ func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Docu
 	if c.now().Sub(readStart) > c.cfg.TombstoneTTL/tooSlowFraction {
 		c.metrics.fills.WithLabelValues(outcomeTooSlow).Inc()
 		return catalog.TooSlow, nil
+	}
+	if c.isDown(ctx, c.key(id)) {
+		c.metrics.fills.WithLabelValues(outcomeNodeDown).Inc()
+		return 0, unavailable(ctx, "fill in cache", errNodeDown)
 	}
 	frame, identity := encode(doc, c.tag)
 	reply, err := c.run(ctx, "fill", c.fill, id, doc.Version, frame, c.ttl(doc), identity)
@@ -211,7 +247,8 @@ func (c *Cache) Fill(ctx context.Context, id catalog.ProductID, doc catalog.Docu
 	}
 }
 
-// Invalidate implements catalog.Cache. It is idempotent.
+// Invalidate implements catalog.Cache. It is idempotent. It is sent even if the node counts as down, because other processes
+// may still read from the node.
 func (c *Cache) Invalidate(ctx context.Context, id catalog.ProductID, version int64) error {
 	if version < 0 {
 		return fault.New(fault.Internal, "bad_version", "the version is negative")

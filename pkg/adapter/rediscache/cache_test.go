@@ -22,7 +22,7 @@ func settings(addrs []string, prefix string) rediscache.Config {
 	return rediscache.Config{
 		Addrs: addrs, KeyPrefix: prefix,
 		TTL: 10 * time.Minute, MissingTTL: 5 * time.Second, TombstoneTTL: time.Minute,
-		Timeout: 5 * time.Second, DialTimeout: time.Second, IOTimeout: 2 * time.Second,
+		Timeout: 5 * time.Second, DialTimeout: time.Second, IOTimeout: 2 * time.Second, DownPause: time.Second,
 	}
 }
 

@@ -21,6 +21,7 @@ type Config struct {
 	TLS       bool   `env:"TLS" envDefault:"false" desc:"connect with TLS"`
 	TLSCAFile string `env:"TLS_CA_FILE" desc:"PEM file with certificate authorities, read at start; empty: those of the system"`
 
+	Name         string        `env:"NAME" desc:"name of this cache; differs for each cache of one Kafka"`
 	KeyPrefix    string        `env:"KEY_PREFIX" envDefault:"vitrine:" desc:"prefix of every key, to share a cluster with other programs"`
 	TTL          time.Duration `env:"TTL" envDefault:"10m" desc:"how long a product is cached, plus or minus a tenth"`
 	MissingTTL   time.Duration `env:"MISSING_TTL" envDefault:"5s" desc:"how long an unknown id is cached as not found"`
@@ -29,6 +30,7 @@ type Config struct {
 	Timeout     time.Duration `env:"TIMEOUT" envDefault:"200ms" desc:"time limit of one operation, with its retries"`
 	DialTimeout time.Duration `env:"DIAL_TIMEOUT" envDefault:"100ms" desc:"time limit of one connection attempt"`
 	IOTimeout   time.Duration `env:"IO_TIMEOUT" envDefault:"100ms" desc:"time limit of one read, write or wait for a connection"`
+	DownPause   time.Duration `env:"DOWN_PAUSE" envDefault:"1s" desc:"how long a node that does not answer is not read"`
 	PoolSize    int           `env:"POOL_SIZE" envDefault:"0" desc:"maximum connections per node; 0: ten per CPU"`
 }
 
@@ -37,6 +39,12 @@ type Config struct {
 const (
 	minTombstoneTTL = 10 * time.Second
 	maxTimeout      = 5 * time.Second
+)
+
+// The characters and the length of a Name: those of a Kafka group.
+const (
+	nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	maxName        = 40
 )
 
 // tlsConfig returns nil without TLS. It reads TLSCAFile. The certificate of a node must be valid for the host of its
@@ -66,6 +74,8 @@ func (c Config) Validate() []fault.Field {
 	} else if _, err := c.tlsConfig(); err != nil {
 		check.Add("TLS_CA_FILE", "bad_file", "%v", err)
 	}
+	check.Check(strings.Trim(c.Name, nameCharacters) == "" && len(c.Name) <= maxName, "NAME", "bad_name",
+		"at most 40 of a-z A-Z 0-9 . _ -, because the name of a Kafka group has it")
 	check.Check(!strings.ContainsAny(c.KeyPrefix, "{}"), "KEY_PREFIX", "bad_prefix",
 		"must not contain braces: they would change the hash slot of a key")
 	check.Range(c.TTL >= time.Second, "TTL", "at least 1s")
@@ -77,6 +87,7 @@ func (c Config) Validate() []fault.Field {
 	}{{"TIMEOUT", c.Timeout}, {"DIAL_TIMEOUT", c.DialTimeout}, {"IO_TIMEOUT", c.IOTimeout}} {
 		check.Range(t.value >= time.Millisecond && t.value <= maxTimeout, t.name, "from 1ms to 5s")
 	}
+	check.Positive("DOWN_PAUSE", c.DownPause)
 	check.Range(c.PoolSize >= 0, "POOL_SIZE", "0 or more")
 	return check.Fields()
 }

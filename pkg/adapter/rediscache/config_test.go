@@ -2,6 +2,7 @@ package rediscache_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,12 +35,15 @@ func testConfigWrongValue(t *testing.T) {
 		{"ADDRS", func(c *rediscache.Config) { c.Addrs = []string{"here:"} }},
 		{"TLS", func(c *rediscache.Config) { c.TLSCAFile = "/etc/ca.crt" }},
 		{"KEY_PREFIX", func(c *rediscache.Config) { c.KeyPrefix = "a{b}" }},
+		{"NAME", func(c *rediscache.Config) { c.Name = "eu west" }},
+		{"NAME", func(c *rediscache.Config) { c.Name = strings.Repeat("x", 41) }},
 		{"TTL", func(c *rediscache.Config) { c.TTL = time.Millisecond }},
 		{"MISSING_TTL", func(c *rediscache.Config) { c.MissingTTL = 0 }},
 		{"TOMBSTONE_TTL", func(c *rediscache.Config) { c.TombstoneTTL = 9 * time.Second }},
 		{"TIMEOUT", func(c *rediscache.Config) { c.Timeout = 0 }},
 		{"DIAL_TIMEOUT", func(c *rediscache.Config) { c.DialTimeout = 6 * time.Second }},
 		{"IO_TIMEOUT", func(c *rediscache.Config) { c.IOTimeout = -time.Second }},
+		{"DOWN_PAUSE", func(c *rediscache.Config) { c.DownPause = 0 }},
 		{"POOL_SIZE", func(c *rediscache.Config) { c.PoolSize = -1 }},
 	} {
 		cfg := settings([]string{"here:1"}, "")
@@ -59,7 +63,7 @@ func testConfigAllWrong(t *testing.T) {
 		names = append(names, field.Path)
 	}
 	want := []string{"ADDRS", "KEY_PREFIX", "TTL", "MISSING_TTL", "TOMBSTONE_TTL", "TIMEOUT", "DIAL_TIMEOUT", "IO_TIMEOUT",
-		"POOL_SIZE"}
+		"DOWN_PAUSE", "POOL_SIZE"}
 	if !slices.Equal(names, want) {
 		t.Errorf("got %v, want %v", names, want)
 	}

@@ -10,6 +10,8 @@ import (
 type metrics struct {
 	gets          [lookups]prometheus.Counter // by lookup
 	getErrors     prometheus.Counter
+	skippedGets   prometheus.Counter
+	nodesDown     prometheus.Counter
 	fills         *prometheus.CounterVec
 	invalidations *prometheus.CounterVec
 	getSeconds    prometheus.Observer
@@ -24,6 +26,7 @@ const (
 	outcomeTooSlow  = "too_slow"
 	outcomeNoMemory = "no_memory"
 	outcomeError    = "error"
+	outcomeNodeDown = "node_down"
 )
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -49,10 +52,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help:    "Keys of one batch of GETs to one node.",
 		Buckets: []float64{1, 2, 4, 8, 16, 32, maxBatchKeys},
 	})
-	reg.MustRegister(gets, fills, invalidations, seconds, keys)
+	skipped := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "vitrine_rediscache_skipped_gets_total",
+		Help: "Reads that were not sent, because the node counts as down. They also count as reads with the outcome error.",
+	})
+	down := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "vitrine_rediscache_nodes_down_total",
+		Help: "How often a node started to count as down, after two consecutive batches of reads without an answer.",
+	})
+	reg.MustRegister(gets, fills, invalidations, seconds, keys, skipped, down)
 
 	m := &metrics{
 		getErrors:     gets.WithLabelValues(outcomeError),
+		skippedGets:   skipped,
+		nodesDown:     down,
 		fills:         fills,
 		invalidations: invalidations,
 		getSeconds:    seconds.WithLabelValues("get"),
@@ -63,6 +76,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.gets[i] = gets.WithLabelValues(name)
 	}
 	fills.WithLabelValues(outcomeTooSlow)
+	fills.WithLabelValues(outcomeNodeDown)
 	for _, name := range []string{outcomeStored, outcomeNewer, outcomeNoMemory, outcomeError} {
 		fills.WithLabelValues(name)
 		invalidations.WithLabelValues(name)

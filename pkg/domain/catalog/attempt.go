@@ -72,10 +72,9 @@ func (s *Service) Retry(ctx context.Context, a Attempt, f *media.Failure, policy
 // deferAgeDivisor sets the delay of a deferred job: the request's age divided by it.
 const deferAgeDivisor = 8
 
-// Defer queues a new job and counts no attempt, because the failure was caused by our own system. The delay is minDelay
-// at first and grows with the request's age up to policy.MaxBackoff; half of it is random. It returns ErrGivenUp if the
-// image has failed, because the request is older than policy.MaxAge, and ErrSuperseded under the same condition as
-// Finish.
+// Defer queues a new job and counts no attempt: the fault was the platform's own. The delay is minDelay at first, grows with
+// the request's age up to policy.MaxBackoff, and half of it is random. ErrGivenUp if the request is older than
+// policy.MaxAge, so that the image has failed, unless f is an outage of the network; ErrSuperseded as for Finish.
 func (s *Service) Defer(ctx context.Context, a Attempt, f *media.Failure, policy pipeline.Retry, minDelay time.Duration,
 ) error {
 	return s.requeue(ctx, a, f, requeueOptions{policy: policy, delay: func(_ int, age time.Duration) time.Duration {

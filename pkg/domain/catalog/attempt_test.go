@@ -333,6 +333,7 @@ func TestDefer(t *testing.T) {
 	t.Parallel()
 	t.Run("no_attempt_is_counted_and_no_version_changes", testDeferNoAttemptIsCountedAndNoVersionChanges)
 	t.Run("old_request_is_given_up", testDeferOldRequestIsGivenUp)
+	t.Run("outage_of_the_network_ages_no_request", testDeferOutageAgesNoRequest)
 	t.Run("delay_grows_with_the_age", testDeferDelayGrowsWithTheAge)
 }
 
@@ -361,6 +362,25 @@ func testDeferOldRequestIsGivenUp(t *testing.T) {
 	}
 	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Failed || img.ErrorCode != media.StorageFailed {
 		t.Errorf("got %+v, want failed", img)
+	}
+}
+
+func testDeferOutageAgesNoRequest(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	h.store.now = h.store.now.Add(1000 * time.Hour)
+	for _, code := range []media.Code{media.ResolverUnavailable, media.EgressUnavailable} {
+		a := h.begin(t, p, 0)
+		if a.UserID != p.UserID {
+			t.Errorf("the attempt's user is %d, want %d", a.UserID, p.UserID)
+		}
+		if err := h.Defer(t.Context(), a, media.Fail(code, "down", nil), policy(), time.Second); err != nil {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+	if img := h.product(t, p.ID).Images[0]; img.Status != catalog.Pending || img.Attempts != 0 {
+		t.Errorf("got %+v, want pending", img)
 	}
 }
 

@@ -26,14 +26,26 @@ type Revisions []int64
 // ErrRevision says that the product has been changed since the client read it.
 var ErrRevision = fault.New(fault.Conflict, "revision_mismatch", "the product has been changed since; read it again")
 
-// CheckPatch returns every wrong field of the patch.
-func CheckPatch(patch ProductPatch) []fault.Field {
-	var c checker
+// Normalized returns patch with its texts as they are stored, see [NewProductInput.Normalized].
+func (patch ProductPatch) Normalized() ProductPatch {
 	if patch.Name != nil {
-		c.text("product_name", *patch.Name, 1, MaxNameChars)
+		patch.Name = new(normalize(*patch.Name))
 	}
 	if patch.Description != nil {
-		c.text("product_description", *patch.Description, 0, MaxDescriptionChars)
+		patch.Description = new(normalizeLines(*patch.Description))
+	}
+	return patch
+}
+
+// CheckPatch returns every wrong field of the normalized patch.
+func CheckPatch(patch ProductPatch) []fault.Field {
+	var c checker
+	patch = patch.Normalized()
+	if patch.Name != nil {
+		c.name("product_name", *patch.Name)
+	}
+	if patch.Description != nil {
+		c.text("product_description", *patch.Description, MaxDescriptionChars, invalidLines)
 	}
 	if patch.Price != nil {
 		c.price("product_price", *patch.Price, true)
@@ -51,6 +63,7 @@ func CheckPatch(patch ProductPatch) []fault.Field {
 // committed.
 func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, seen Revisions, traceparent string,
 ) (Product, error) {
+	patch = patch.Normalized()
 	if err := fault.InvalidFields(CheckPatch(patch)); err != nil {
 		return Product{}, err
 	}
@@ -97,10 +110,15 @@ func (s *Service) change(ctx context.Context, id ProductID, seen Revisions, verb
 	}
 	failpoint.Hit(failpoint.RevisionCommitted)
 	if p.Version != before {
-		s.invalidate(ctx, p.ID, p.Version)
-		s.Wake()
+		s.afterChange(ctx, p)
 	}
 	return p, nil
+}
+
+// afterChange invalidates the cache and wakes the relay after a visible change.
+func (s *Service) afterChange(ctx context.Context, p Product) {
+	s.invalidate(ctx, p.ID, p.Version)
+	s.Wake()
 }
 
 // checkRevision returns an error if the product is deleted or its revision is not in seen.

@@ -24,6 +24,59 @@ func TestCreateOnce(t *testing.T) {
 	t.Run("failed_request_leaves_the_key_unused", testCreateOnceFailedRequestLeavesTheKeyUnused)
 }
 
+func TestCreateUserOnce(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	respond := func(u catalog.User) (catalog.SavedResponse, error) { return catalog.SavedResponse(u.Email), nil }
+	for n := range 2 {
+		saved, replayed, err := h.CreateUserOnce(t.Context(), " Eve ", " eve@example.com", onceKey(), respond)
+		if err != nil || replayed != (n > 0) || string(saved) != "eve@example.com" {
+			t.Errorf("request %d: got %q, replayed %v, %v", n, saved, replayed, err)
+		}
+	}
+	if len(h.store.users) != 2 || h.store.users[1].Name != "Eve" {
+		t.Errorf("got users %+v", h.store.users)
+	}
+	key := onceKey()
+	key.Key = "unused"
+	if _, _, err := h.CreateUserOnce(t.Context(), "", "x", key, respond); !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v, want invalid", err)
+	}
+}
+
+func TestReprocessOnce(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	image := p.Images[0].ID
+	wakes := h.wakes.Load()
+	for n := range 3 {
+		saved, replayed, err := h.ReprocessOnce(t.Context(), p.ID, image, onceKey(), respondID, "")
+		if err != nil || replayed != (n > 0) || string(saved) != p.ID.String() {
+			t.Errorf("request %d: got %q, replayed %v, %v", n, saved, replayed, err)
+		}
+	}
+	got := h.store.row(p.ID)
+	if got.Version != 2 || len(h.requestedImages(t)) != 2 || h.wakes.Load() != wakes+1 || h.cache.tombstones[p.ID] != 2 {
+		t.Errorf("got version %d, %d jobs, relay woken %d times, cache invalidated to %d",
+			got.Version, len(h.requestedImages(t)), h.wakes.Load()-wakes, h.cache.tombstones[p.ID])
+	}
+	key := onceKey()
+	key.Key = "unused"
+	if _, _, err := h.ReprocessOnce(t.Context(), p.ID, image+7, key, respondID, ""); !fault.Is(err, fault.NotFound) {
+		t.Errorf("got %v, want not found", err)
+	}
+	if err := h.Delete(t.Context(), p.ID, nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.ReprocessOnce(t.Context(), p.ID, image, key, respondID, ""); !fault.Is(err, fault.NotFound) {
+		t.Errorf("of a deleted product: got %v, want not found", err)
+	}
+	if _, replayed, err := h.ReprocessOnce(t.Context(), p.ID, image, onceKey(), respondID, ""); err != nil || !replayed {
+		t.Errorf("a repetition after the deletion: got replayed %v, %v, want the saved response", replayed, err)
+	}
+}
+
 func testCreateOnceRepetitionsGetTheSavedResponse(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

@@ -62,6 +62,21 @@ type Image struct {
 	DueAt              time.Time // of a queued image: when its job may begin; of a processing one: when it should have ended
 }
 
+// ReprocessStatus returns Pending while a ready image is reprocessed, Failed if its last reprocessing has failed, and ""
+// otherwise. The status of an image that is not ready says the same of its first processing.
+func (img Image) ReprocessStatus() Status {
+	switch {
+	case img.Status != Ready:
+		return ""
+	case img.JobState == Queued || img.JobState == Processing:
+		return Pending
+	case img.ReprocessError != "":
+		return Failed
+	default:
+		return ""
+	}
+}
+
 // Rendition is one stored file of an image.
 type Rendition struct {
 	Name    string

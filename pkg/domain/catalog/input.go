@@ -36,30 +36,49 @@ type NewProductInput struct {
 	ImageURLs   []string
 }
 
-// CheckProduct returns every wrong field. It does not check that the user exists: the store does.
+// Normalized returns in with its texts as they are stored: in Unicode normalization form C, without white space at the ends.
+// Lines of the description end in "\n".
+func (in NewProductInput) Normalized() NewProductInput {
+	in.Name, in.Description = normalize(in.Name), normalizeLines(in.Description)
+	return in
+}
+
+// CheckProduct returns every wrong field of the normalized input. It does not check that the user exists: the store does.
 func CheckProduct(in NewProductInput) []fault.Field {
 	var c checker
-	if in.UserID < 1 {
+	in = in.Normalized()
+	switch {
+	case in.UserID == 0:
 		c.Add("user_id", "required", "the number of an existing user")
+	case in.UserID < 0:
+		c.Add("user_id", "out_of_range", "must be above zero")
 	}
-	c.text("product_name", in.Name, 1, MaxNameChars)
-	c.text("product_description", in.Description, 0, MaxDescriptionChars)
+	c.name("product_name", in.Name)
+	c.text("product_description", in.Description, MaxDescriptionChars, invalidLines)
 	c.price("product_price", in.Price, in.PriceSet)
 	c.imageURLs("product_images", in.ImageURLs)
 	return c.Fields()
 }
 
-// CheckUser returns every wrong field.
+// CheckUser returns every wrong field of a user whose texts are normalized.
 func CheckUser(name, email string) []fault.Field {
 	var c checker
-	c.text("name", name, 1, MaxNameChars)
+	name, email = NormalizedUser(name, email)
+	c.name("name", name)
 	c.email("email", email)
 	return c.Fields()
 }
 
-// NewProduct returns the product that in describes; its images are pending and idle. It returns a fault.Invalid that
-// lists every wrong field.
+// NormalizedUser returns the texts of a user as they are stored: in Unicode normalization form C, without white space at the
+// ends.
+func NormalizedUser(name, email string) (storedName, storedEmail string) {
+	return normalize(name), normalize(email)
+}
+
+// NewProduct returns the product that in describes, normalized; its images are pending and idle. It returns a
+// fault.Invalid that lists every wrong field.
 func NewProduct(in NewProductInput) (Product, error) {
+	in = in.Normalized()
 	if err := fault.InvalidFields(CheckProduct(in)); err != nil {
 		return Product{}, err
 	}
@@ -73,8 +92,10 @@ func NewProduct(in NewProductInput) (Product, error) {
 	return p, nil
 }
 
-// NewUser returns the user that name and email describe. It returns a fault.Invalid that lists every wrong field.
+// NewUser returns the user that name and email describe, normalized. It returns a fault.Invalid that lists every wrong
+// field.
 func NewUser(name, email string) (User, error) {
+	name, email = NormalizedUser(name, email)
 	if err := fault.InvalidFields(CheckUser(name, email)); err != nil {
 		return User{}, err
 	}
@@ -84,15 +105,22 @@ func NewUser(name, email string) (User, error) {
 // checker collects the wrong fields of a client's input.
 type checker struct{ fault.Checker }
 
-func (c *checker) text(path, value string, minChars, maxChars int) {
-	switch {
-	case !utf8.ValidString(value) || strings.ContainsRune(value, 0):
-		c.Add(path, "invalid_text", "not valid text") // Postgres stores neither
-	case minChars > 0 && strings.TrimSpace(value) == "":
-		c.Add(path, "required", "must not be empty")
-	case utf8.RuneCountInString(value) > maxChars:
-		c.Add(path, "too_long", "at most %d characters", maxChars)
+func (c *checker) name(path, value string) {
+	if !c.text(path, value, MaxNameChars, invalidName) {
+		return
 	}
+	c.Check(legible(value), path, "required", "must not be empty")
+}
+
+// text adds a text that is too long, or for which invalid returns a reason, and reports whether there is nothing wrong.
+func (c *checker) text(path, value string, maxChars int, invalid func(string) string) bool {
+	if utf8.RuneCountInString(value) > maxChars {
+		c.Add(path, "too_long", "at most %d characters", maxChars)
+		return false
+	}
+	reason := invalid(value)
+	c.Check(reason == "", path, "invalid_text", "%s", reason)
+	return reason == ""
 }
 
 func (c *checker) email(path, value string) {
@@ -105,7 +133,7 @@ func (c *checker) email(path, value string) {
 		return
 	}
 	a, err := mail.ParseAddress(value)
-	if err != nil || a.Name != "" || a.Address != value || hasInvalidRune(value, unicode.IsControl) {
+	if err != nil || a.Name != "" || a.Address != value || hasInvalidRune(value, hidden) {
 		c.Add(path, "invalid_email", "not an e-mail address")
 	}
 }
@@ -143,8 +171,8 @@ func (c *checker) imageURL(path, raw string) {
 	case len(raw) > MaxURLBytes:
 		c.Add(path, "too_long", "at most %d bytes", MaxURLBytes)
 		return
-	case hasInvalidRune(raw, unicode.IsControl) || hasInvalidRune(raw, unicode.IsSpace):
-		c.Add(path, "invalid_url", "must not contain spaces or control characters")
+	case hasInvalidRune(raw, hidden) || hasInvalidRune(raw, unicode.IsSpace):
+		c.Add(path, "invalid_url", "must not contain spaces, control characters or invisible characters")
 		return
 	}
 	u, err := url.Parse(raw)

@@ -23,6 +23,7 @@ func TestCheckProduct(t *testing.T) {
 		"valid":         {func(*in) {}, nil},
 		"no_images":     {func(p *in) { p.ImageURLs = nil }, nil},
 		"no_user":       {func(p *in) { p.UserID = 0 }, []string{"user_id required"}},
+		"negative_user": {func(p *in) { p.UserID = -5 }, []string{"user_id out_of_range"}},
 		"empty_name":    {func(p *in) { p.Name = " " }, []string{"product_name required"}},
 		"longest_name":  {func(p *in) { p.Name = strings.Repeat("ä", 200) }, nil},
 		"name_too_long": {func(p *in) { p.Name = strings.Repeat("ä", 201) }, []string{"product_name too_long"}},
@@ -140,8 +141,14 @@ func TestQueryValidate(t *testing.T) {
 	}{
 		"user":                  {func(*catalog.Query) {}, nil},
 		"user and a short name": {func(q *catalog.Query) { q.Name = "a" }, nil},
-		"three characters":      {func(q *catalog.Query) { q.UserID, q.Name = 0, "äöü" }, nil},
-		"two characters":        {func(q *catalog.Query) { q.UserID, q.Name = 0, "äö" }, []string{"name too_short"}},
+		"three letters":         {func(q *catalog.Query) { q.UserID, q.Name = 0, "äöü" }, nil},
+		"two letters":           {func(q *catalog.Query) { q.UserID, q.Name = 0, "äö" }, []string{"name too_short"}},
+		"three other characters": {
+			func(q *catalog.Query) { q.UserID, q.Name = 0, "!!!" }, []string{"name too_short"},
+		},
+		"two words of two letters": {
+			func(q *catalog.Query) { q.UserID, q.Name = 0, "ab cd" }, []string{"name too_short"},
+		},
 		"neither user nor name": {func(q *catalog.Query) { q.UserID = 0 }, []string{"user_id required"}},
 		"name too long":         {func(q *catalog.Query) { q.Name = strings.Repeat("x", 201) }, []string{"name too_long"}},
 		"equal prices":          {func(q *catalog.Query) { q.MinPrice, q.MaxPrice = &low, &low }, nil},
@@ -156,6 +163,19 @@ func TestQueryValidate(t *testing.T) {
 		row.change(&q)
 		if got := fieldCodes(q.Validate()); !slices.Equal(got, row.want) {
 			t.Errorf("%s: got %q, want %q", name, got, row.want)
+		}
+	}
+}
+
+func TestSearchable(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"": false, "ab": false, "abc": true, "a1b": true, "123": true, "a!b": false, "a!bcd": true, "12 34": false, "!!!": false,
+		"%%%": false, "a_b": false, "кофе": true, "чай": true, "до": false, "珈琲": false, "コーヒー": true, "커피잔": true,
+		"เก้าอี้": true, "ตู้เย็น": false, "कुर्सी": true, "\xff\xfe\xfd": false, "½½½": false, "Ⅷ世紀": true,
+	} {
+		if got := catalog.Searchable(name); got != want {
+			t.Errorf("%q: got %t, want %t", name, got, want)
 		}
 	}
 }

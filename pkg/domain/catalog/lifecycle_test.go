@@ -20,8 +20,13 @@ import (
 // visible returns the fields of a product that clients see, as text.
 func visible(p catalog.Product) string {
 	p = clone(p)
+	var reprocessed []string
 	for i := range p.Images {
 		img := &p.Images[i]
+		status := img.ReprocessStatus()
+		if reprocessed = append(reprocessed, string(status)); status == catalog.Failed {
+			reprocessed = append(reprocessed, string(img.ReprocessError))
+		}
 		*img = catalog.Image{
 			ID: img.ID, Status: img.Status, Attempts: img.Attempts, ErrorCode: img.ErrorCode, ErrorDetail: img.ErrorDetail,
 			Width: img.Width, Height: img.Height, Renditions: img.Renditions,
@@ -29,7 +34,7 @@ func visible(p catalog.Product) string {
 	}
 	p.Version, p.Revision = 0, 0
 	text, _ := json.Marshal(p)
-	return string(text)
+	return fmt.Sprint(string(text), reprocessed)
 }
 
 // clientFields returns the fields of a product that only clients change, as text.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -353,7 +352,8 @@ func (m *memory) change(id catalog.ProductID, fn func(*catalog.Product)) {
 func (m *memory) InsertUser(_ context.Context, u catalog.User) (catalog.User, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.ContainsFunc(m.users, func(old catalog.User) bool { return strings.EqualFold(old.Email, u.Email) }) {
+	key := catalog.EmailKey(u.Email)
+	if slices.ContainsFunc(m.users, func(old catalog.User) bool { return catalog.EmailKey(old.Email) == key }) {
 		return catalog.User{}, fault.New(fault.Conflict, "email_taken", "the e-mail address is taken")
 	}
 	u.ID, u.CreatedAt = catalog.UserID(len(m.users)+1), m.now
@@ -376,18 +376,18 @@ func (m *memory) List(_ context.Context, q catalog.Query) (catalog.Page, error) 
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	page := catalog.Page{Products: []catalog.Product{}}
+	page, size := catalog.Page{Products: []catalog.Product{}}, 0
 	for id := m.last; id > 0; id-- {
 		p, ok := m.products[id]
 		if !ok || p.Deleted || p.UserID != q.UserID || q.After != nil && id >= q.After.ID {
 			continue
 		}
-		if len(page.Products) == q.Limit {
-			end := page.Products[q.Limit-1]
+		if n := len(page.Products); n == q.Limit || q.MaxBytes > 0 && size >= q.MaxBytes {
+			end := page.Products[n-1]
 			page.Next = &catalog.Cursor{ID: end.ID, Price: end.Price}
 			break
 		}
-		page.Products = append(page.Products, clone(p))
+		page.Products, size = append(page.Products, clone(p)), size+p.Size()
 	}
 	return page, m.afterCommit()
 }

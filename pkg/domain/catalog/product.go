@@ -31,6 +31,30 @@ type Product struct {
 	UpdatedAt   time.Time // when Version was assigned
 }
 
+// Sizes of a product in JSON, without its texts, in bytes. They are estimates of what the API sends.
+const (
+	productSize   = 400
+	imageSize     = 350
+	renditionSize = 200
+)
+
+// Size returns about how many bytes the product has in JSON.
+func (p Product) Size() int {
+	size := productSize + len(p.Name) + len(p.Description)
+	for _, texts := range [][]string{p.ImageURLs, p.Compressed} {
+		for _, text := range texts {
+			size += len(text)
+		}
+	}
+	for _, img := range p.Images {
+		size += imageSize + len(img.SourceURL) + len(img.ErrorDetail) + len(img.Placeholder)
+		for _, r := range img.Renditions {
+			size += renditionSize + len(r.Key)
+		}
+	}
+	return size
+}
+
 // ImageStatus summarises the states of a product's images.
 type ImageStatus string
 

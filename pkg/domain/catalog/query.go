@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/shopspring/decimal"
@@ -18,7 +19,7 @@ const (
 	MostExpensiveFirst Sort = "-price"
 	DefaultLimit            = 20
 	MaxLimit                = 100
-	MinNameChars            = 3 // a shorter string has no trigram, so the search would scan the whole table
+	MinNameRun              = 3 // letters or digits in a row; see Searchable
 )
 
 // Query selects one page of products.
@@ -29,6 +30,7 @@ type Query struct {
 	MaxPrice *decimal.Decimal // inclusive; nil: none
 	Sort     Sort
 	Limit    int     // products on the page, from 1 to MaxLimit
+	MaxBytes int     // the page ends after the product with which it reaches this size, by Product.Size; 0: no bound
 	After    *Cursor // of the page before; nil: the first page
 }
 
@@ -47,14 +49,13 @@ type Page struct {
 // Validate returns every wrong field of the query, or nil. Paths are the filters' names, such as min_price.
 func (q Query) Validate() []fault.Field {
 	var check fault.Checker
-	chars := utf8.RuneCountInString(q.Name)
 	switch {
-	case q.UserID == 0 && chars == 0:
-		check.Add("user_id", "required", "give user_id, or at least three characters of name")
-	case q.UserID == 0 && chars < MinNameChars:
-		check.Add("name", "too_short", "without user_id, name needs at least three characters")
-	case chars > MaxNameChars:
+	case q.UserID == 0 && q.Name == "":
+		check.Add("user_id", "required", "give user_id, or at least three letters or digits of name")
+	case utf8.RuneCountInString(q.Name) > MaxNameChars:
 		check.Add("name", "too_long", "at most 200 characters")
+	case q.UserID == 0 && !Searchable(q.Name):
+		check.Add("name", "too_short", "without user_id, name needs at least three letters or digits in a row")
 	}
 	check.Range(q.MinPrice == nil || q.MaxPrice == nil || !q.MinPrice.GreaterThan(*q.MaxPrice), "min_price",
 		"min_price is above max_price")
@@ -65,4 +66,21 @@ func (q Query) Validate() []fault.Field {
 	}
 	check.Range(q.Limit >= 1 && q.Limit <= MaxLimit, "limit", "a whole number from 1 to 100")
 	return check.Fields()
+}
+
+// Searchable reports whether name has at least MinNameRun letters or digits in a row. An index on parts of names, such as
+// trigrams, ignores all other characters: without such a run it cannot find name, and every product would have to be read.
+// Marks that spell a word, such as the vowels of Thai and Hindi, count as letters.
+func Searchable(name string) bool {
+	run := 0
+	for _, r := range name {
+		if !unicode.In(r, unicode.L, unicode.Nl, unicode.Nd, unicode.Other_Alphabetic) {
+			run = 0
+			continue
+		}
+		if run++; run == MinNameRun {
+			return true
+		}
+	}
+	return false
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 )
@@ -14,6 +15,30 @@ import (
 // if the product or the image does not exist.
 func (s *Service) Reprocess(ctx context.Context, product ProductID, image ImageID, traceparent string) (Product, error) {
 	return s.reprocess(ctx, product, image, 0, traceparent, func(*Image, time.Time) bool { return true })
+}
+
+// ReprocessOnce is Reprocess for a request that a client may repeat under one key, as CreateOnce is Create.
+func (s *Service) ReprocessOnce(ctx context.Context, product ProductID, image ImageID, key IdempotencyKey,
+	respond func(Product) (SavedResponse, error), traceparent string,
+) (saved SavedResponse, replayed bool, err error) {
+	edit, err := s.reprocessing(ctx, image, 0, traceparent, func(*Image, time.Time) bool { return true })
+	if err != nil {
+		return nil, false, err
+	}
+	p, saved, replayed, err := s.Store.EditOnce(ctx, key, product, func(p *Product, now time.Time) (Change, error) {
+		if err := p.checkRevision(nil); err != nil {
+			return Change{}, err
+		}
+		return edit(p, now)
+	}, respond)
+	if err != nil {
+		return nil, false, fmt.Errorf("reprocess image once: %w", err)
+	}
+	failpoint.Hit(failpoint.RevisionCommitted)
+	if !replayed {
+		s.afterChange(ctx, p)
+	}
+	return saved, replayed, nil
 }
 
 // Replay reprocesses an image that an image.dead event reports. fencingToken is that of the event. It returns ErrDone if
@@ -62,12 +87,24 @@ type BulkResult struct {
 func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageID, delay time.Duration, traceparent string,
 	eligible func(*Image, time.Time) bool,
 ) (Product, error) {
+	edit, err := s.reprocessing(ctx, image, delay, traceparent, eligible)
+	if err != nil {
+		return Product{}, err
+	}
+	return s.change(ctx, product, nil, "reprocess image", edit)
+}
+
+// reprocessing returns the edit of a product that requests one of its images again, with the pipeline in force. The edit
+// returns ErrDone if the image is not eligible.
+func (s *Service) reprocessing(ctx context.Context, image ImageID, delay time.Duration, traceparent string,
+	eligible func(*Image, time.Time) bool,
+) (func(*Product, time.Time) (Change, error), error) {
 	hash, err := s.recordPipeline(ctx)
 	if err != nil {
-		return Product{}, fmt.Errorf("record pipeline: %w", err)
+		return nil, fmt.Errorf("record pipeline: %w", err)
 	}
 	r := reprocessRequest{hash: hash, jobID: s.NewID(), changedID: s.NewID(), traceparent: traceparent, delay: delay}
-	return s.change(ctx, product, nil, "reprocess image", func(p *Product, now time.Time) (Change, error) {
+	return func(p *Product, now time.Time) (Change, error) {
 		img := p.image(image)
 		if img == nil {
 			return Change{}, fault.New(fault.NotFound, "image_not_found", "the product has no such image")
@@ -76,5 +113,5 @@ func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageI
 			return Change{}, ErrDone
 		}
 		return p.reprocess(img, r, now), nil
-	})
+	}, nil
 }

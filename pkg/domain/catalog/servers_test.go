@@ -23,14 +23,15 @@ func openService(t *testing.T, dsn string, addrs []string, prefix string) *catal
 	reg := prometheus.NewRegistry()
 	db, err := postgres.Open(postgres.Config{
 		DSN: dsn, MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour, ConnectTimeout: time.Minute,
-		Timeout: time.Minute, StatementTimeout: time.Minute, LockTimeout: time.Minute, OutboxMaxTries: 1,
+		Timeout: time.Minute, StatementTimeout: time.Minute, LockTimeout: time.Minute, EditQueue: 1000, OutboxMaxTries: 1,
+		List: postgres.ListConfig{MaxOpenConns: 1, Wait: time.Minute, StatementTimeout: time.Minute},
 	}, zap.NewNop(), reg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cache, err := rediscache.New(rediscache.Config{
 		Addrs: addrs, KeyPrefix: prefix, TTL: time.Hour, MissingTTL: time.Hour, TombstoneTTL: time.Hour,
-		Timeout: 30 * time.Second, DialTimeout: 10 * time.Second, IOTimeout: 10 * time.Second,
+		Timeout: 30 * time.Second, DialTimeout: 10 * time.Second, IOTimeout: 10 * time.Second, DownPause: time.Second,
 	}, "test", time.Now, rand.Float64, reg, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)

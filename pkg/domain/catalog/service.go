@@ -65,6 +65,20 @@ func (s *Service) CreateUser(ctx context.Context, name, email string) (User, err
 	return u, nil
 }
 
+// CreateUserOnce is CreateUser for a request that a client may repeat under one key, as CreateOnce is Create.
+func (s *Service) CreateUserOnce(ctx context.Context, name, email string, key IdempotencyKey,
+	respond func(User) (SavedResponse, error),
+) (saved SavedResponse, replayed bool, err error) {
+	u, err := NewUser(name, email)
+	if err != nil {
+		return nil, false, err
+	}
+	if saved, replayed, err = s.Store.InsertUserOnce(ctx, key, u, respond); err != nil {
+		return nil, false, fmt.Errorf("insert user once: %w", err)
+	}
+	return saved, replayed, nil
+}
+
 // User returns a user, or fault.NotFound.
 func (s *Service) User(ctx context.Context, id UserID) (User, error) {
 	u, err := s.Store.User(ctx, id)
@@ -171,12 +185,33 @@ func (s *Service) List(ctx context.Context, q Query) (Page, error) {
 // cache. It returns fault.NotFound if the product does not exist. Concurrent lookups of one product that miss the cache
 // share a load from the store.
 func (s *Service) Get(ctx context.Context, id ProductID) (Document, error) {
-	doc, hit, err := s.Cache.Get(ctx, id)
-	if err != nil || !hit { // an error of the cache counts as a miss; the cache counts its errors itself
-		if doc, err = s.loadShared(ctx, id); err != nil {
-			return Document{}, err
-		}
+	if doc, hit, err := s.Cached(ctx, id); hit {
+		return doc, err
 	}
+	return s.Load(ctx, id)
+}
+
+// Cached is Get without the store. hit is false if the cache does not know the product.
+func (s *Service) Cached(ctx context.Context, id ProductID) (doc Document, hit bool, err error) {
+	doc, hit, failure := s.Cache.Get(ctx, id)
+	if failure != nil || !hit { // a cache that fails is a miss; it counts its errors itself
+		return Document{}, false, nil
+	}
+	doc, err = existing(doc)
+	return doc, true, err
+}
+
+// Load is Get of a product that the cache does not know.
+func (s *Service) Load(ctx context.Context, id ProductID) (Document, error) {
+	doc, err := s.loadShared(ctx, id)
+	if err != nil {
+		return Document{}, err
+	}
+	return existing(doc)
+}
+
+// existing returns doc, or fault.NotFound if it says that there is no product.
+func existing(doc Document) (Document, error) {
 	if doc.Missing {
 		return Document{}, fault.New(fault.NotFound, "product_not_found", "there is no such product")
 	}

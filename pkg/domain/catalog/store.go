@@ -12,9 +12,13 @@ import (
 // not at all. All methods may be called concurrently. Every method also returns fault.Unavailable if the database is down
 // or too slow, and ErrOutcomeUnknown if the connection broke after COMMIT was sent.
 type Store interface {
-	// InsertUser adds a user. It returns fault.Conflict with the code "email_taken" if the e-mail address exists; the
-	// comparison ignores case.
+	// InsertUser adds a user. It returns fault.Conflict with the code "email_taken" if a user has this e-mail address; the
+	// comparison is that of EmailKey.
 	InsertUser(ctx context.Context, u User) (User, error)
+
+	// InsertUserOnce is InsertUser for a request that a client may repeat, as InsertOnce is Insert.
+	InsertUserOnce(ctx context.Context, key IdempotencyKey, u User, respond func(User) (SavedResponse, error),
+	) (saved SavedResponse, replayed bool, err error)
 
 	// User returns a user, or fault.NotFound if there is none with this id.
 	User(ctx context.Context, id UserID) (User, error)
@@ -47,6 +51,11 @@ type Store interface {
 	// fn may add images (without an ID), remove images and reorder them; Position must be the index in Images. An image's
 	// source never changes. The row of a removed image is deleted; fn has to schedule the deletion of its objects.
 	Edit(ctx context.Context, id ProductID, fn func(p *Product, now time.Time) (Change, error)) (Product, error)
+
+	// EditOnce is Edit for a request that a client may repeat, as InsertOnce is Insert. respond gets the product as Edit
+	// returns it.
+	EditOnce(ctx context.Context, key IdempotencyKey, id ProductID, fn func(p *Product, now time.Time) (Change, error),
+		respond func(Product) (SavedResponse, error)) (edited Product, saved SavedResponse, replayed bool, err error)
 }
 
 // Outgoing is a message to be published after the transaction is committed and Delay has passed.
@@ -72,8 +81,8 @@ type IdempotencyKey struct {
 	Fingerprint string // digest of the request's content; a request with the same key and another fingerprint is rejected
 }
 
-// SavedResponse is the response to the first request with a key, kept for its repetitions. Only the caller of InsertOnce
-// knows its format.
+// SavedResponse is the response to the first request with a key, kept for its repetitions. Only the caller of InsertOnce and
+// its like knows its format.
 type SavedResponse []byte
 
 // ErrInProgress says that another request with the same key is in progress.

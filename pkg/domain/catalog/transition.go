@@ -43,6 +43,7 @@ type Job struct {
 // Attempt is one execution of a job, identified by its fencing token.
 type Attempt struct {
 	Job
+	UserID       UserID // of the product
 	FencingToken int64
 	Prefix       string // common beginning of the keys of its objects
 	SourceURL    string
@@ -118,8 +119,9 @@ func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget 
 	img.Prefix = fmt.Sprintf("products/%d/%d/%d-%s/", p.ID, img.ID, img.FencingToken, nonce)
 	img.JobState, img.DueAt = Processing, now.Add(budget)
 	return Attempt{
-		Job: job, FencingToken: img.FencingToken, Prefix: img.Prefix, SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
-		Number: img.Attempts + 1, PoisonSHA256: img.PoisonSHA256, Isolated: img.UnreportedAttempts >= IsolateFrom,
+		Job: job, UserID: p.UserID, FencingToken: img.FencingToken, Prefix: img.Prefix,
+		SourceURL: img.SourceURL, PipelineHash: img.PipelineHash, Number: img.Attempts + 1,
+		PoisonSHA256: img.PoisonSHA256, Isolated: img.UnreportedAttempts >= IsolateFrom,
 	}, Change{Deletions: []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Delay: budget}}}, false, nil
 }
 
@@ -210,8 +212,8 @@ type requeueOptions struct {
 	ids           [2]string                                           // ids of the product.changed event and the new job
 }
 
-// requeue gives the attempt's image a new job. The image fails instead if its attempts are used up, if the same content
-// has crashed a second codec, or if the request is too old to be deferred again.
+// requeue gives the held image a new job. The image fails instead if its attempts are used up, if the same content has cost
+// a second codec, or if the request is too old for another deferral. An outage of the network ages no request.
 func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now time.Time) (c Change, givenUp bool, err error) {
 	img, err := p.currentImage(a)
 	if err != nil {
@@ -222,7 +224,7 @@ func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now tim
 		attempts++
 		givenUp = attempts >= q.policy.MaxAttempts || f.Content != "" && f.Content == img.PoisonSHA256
 	} else {
-		givenUp = age > q.policy.MaxAge.D()
+		givenUp = age > q.policy.MaxAge.D() && !f.Code.IsOutage()
 	}
 	if givenUp {
 		return p.fail(img, a.Traceparent, f, q.ids[0]), true, nil

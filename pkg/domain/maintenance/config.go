@@ -21,12 +21,12 @@ func (c RescuerConfig) Validate() []fault.Field {
 	return check.Fields()
 }
 
-// CleanerConfig says how often the cleaner scans, and how long it keeps rows.
+// CleanerConfig says how often the cleaner scans, and how long it keeps rows. Idempotency keys are kept for 24 hours.
 type CleanerConfig struct {
 	Interval      time.Duration `env:"INTERVAL" envDefault:"10s" desc:"between two scans; a full batch is followed at once"`
 	Batch         int           `env:"BATCH" envDefault:"100" desc:"maximum rows of a scan"`
 	ProductsAfter time.Duration `env:"PRODUCTS_AFTER" envDefault:"720h" desc:"how long a deleted product's rows are kept"`
-	KeysAfter     time.Duration `env:"KEYS_AFTER" envDefault:"24h" desc:"how long an Idempotency-Key is kept"`
+	KeysInterval  time.Duration `env:"KEYS_INTERVAL" envDefault:"10m" desc:"between two rotations of the idempotency keys' partitions"`
 }
 
 // Validate returns every wrong field.
@@ -34,7 +34,7 @@ func (c CleanerConfig) Validate() []fault.Field {
 	var check fault.Checker
 	checkScan(&check, c.Interval, c.Batch)
 	check.Positive("PRODUCTS_AFTER", c.ProductsAfter)
-	check.Positive("KEYS_AFTER", c.KeysAfter)
+	check.Positive("KEYS_INTERVAL", c.KeysInterval)
 	return check.Fields()
 }
 

@@ -24,8 +24,7 @@ type fakeRows struct {
 	overdue     []maintenance.ImageRef
 	republished []maintenance.ImageRef
 	products    int
-	keys        int
-	keysAfter   time.Duration // the minimum age in the last PurgeKeys
+	rotation    maintenance.KeyRotation // the result of RotateKeys
 	deletions   map[string]*deletion
 	objects     map[string]bool
 	err         error  // the error of every method but DeletePrefixes and Republish
@@ -55,12 +54,11 @@ func (f *fakeRows) PurgeDeleted(_ context.Context, limit int, _ time.Duration) (
 	return n, f.err
 }
 
-func (f *fakeRows) PurgeKeys(_ context.Context, limit int, after time.Duration) (int, error) {
+func (f *fakeRows) RotateKeys(context.Context) (maintenance.KeyRotation, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := min(limit, f.keys)
-	f.keys, f.keysAfter = f.keys-n, after
-	return n, f.err
+	f.scans++
+	return f.rotation, f.err
 }
 
 func (f *fakeRows) Republish(_ context.Context, product catalog.ProductID, image catalog.ImageID, _ time.Duration) error {
@@ -136,7 +134,7 @@ func rescuerConfig() maintenance.RescuerConfig {
 
 func cleanerConfig() maintenance.CleanerConfig {
 	return maintenance.CleanerConfig{
-		Interval: time.Minute, Batch: 3, ProductsAfter: time.Hour, KeysAfter: 24 * time.Hour,
+		Interval: time.Minute, Batch: 3, ProductsAfter: time.Hour, KeysInterval: 10 * time.Minute,
 	}
 }
 
@@ -156,96 +154,101 @@ func during(t *testing.T, d time.Duration, run func(context.Context) error) {
 
 func TestGarbageCollector(t *testing.T) {
 	t.Parallel()
+	t.Run("deletes_twice_and_removes_the_deletion", testGCDeletesTwiceAndRemovesTheDeletion)
+	t.Run("failed_first_pass_is_repeated_by_the_second", testGCFailedFirstPassIsRepeatedByTheSecond)
+	t.Run("failed_prefix_does_not_stop_the_others", testGCFailedPrefixDoesNotStopTheOthers)
+	t.Run("outage_does_not_start_all_deletions_at_once", testGCOutageDoesNotStartAllDeletionsAtOnce)
+	t.Run("database_error_is_retried_every_interval", testGCDatabaseErrorIsRetriedEveryInterval)
+}
 
-	t.Run("deletes_twice_and_removes_the_deletion", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			now := time.Now()
-			f := &fakeRows{
-				deletions: map[string]*deletion{
-					"a/": {due: now}, "b/": {due: now}, "c/": {due: now}, "d/": {due: now}, "later/": {due: now.Add(24 * time.Hour)},
-				},
-				objects: map[string]bool{"a/": true, "b/": true, "c/": true, "d/": true, "later/": true},
-			}
-			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
-			during(t, time.Minute+time.Second, g.Run)
-			if len(f.objects) != 1 || len(f.deletions) != 5 {
-				t.Errorf("after a scan: objects %v, %d deletions, want one and five", f.objects, len(f.deletions))
-			}
-			f.objects["a/"] = true // a late upload
-			during(t, 2*time.Hour, g.Run)
-			if len(f.objects) != 1 || len(f.deletions) != 1 || !f.objects["later/"] {
-				t.Errorf("at the end: objects %v, deletions %v, want only those that are not due", f.objects, f.deletions)
-			}
-		})
+func testGCDeletesTwiceAndRemovesTheDeletion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		f := &fakeRows{
+			deletions: map[string]*deletion{
+				"a/": {due: now}, "b/": {due: now}, "c/": {due: now}, "d/": {due: now}, "later/": {due: now.Add(24 * time.Hour)},
+			},
+			objects: map[string]bool{"a/": true, "b/": true, "c/": true, "d/": true, "later/": true},
+		}
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
+		during(t, time.Minute+time.Second, g.Run)
+		if len(f.objects) != 1 || len(f.deletions) != 5 {
+			t.Errorf("after a scan: objects %v, %d deletions, want one and five", f.objects, len(f.deletions))
+		}
+		f.objects["a/"] = true // a late upload
+		during(t, 2*time.Hour, g.Run)
+		if len(f.objects) != 1 || len(f.deletions) != 1 || !f.objects["later/"] {
+			t.Errorf("at the end: objects %v, deletions %v, want only those that are not due", f.objects, f.deletions)
+		}
 	})
+}
 
-	t.Run("failed_first_pass_is_repeated_by_the_second", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			f := &fakeRows{
-				deletions: map[string]*deletion{"a/": {due: time.Now()}, "b/": {due: time.Now()}},
-				objects:   map[string]bool{"a/": true, "b/": true},
-				deleteErr: errors.New("down"),
-			}
-			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
-			during(t, 3*time.Hour, g.Run)
-			if len(f.deletions) != 1 || len(f.objects) != 1 || !f.objects["a/"] {
-				t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ deleted", f.deletions, f.objects)
-			}
-			f.deleteErr = nil
-			during(t, 7*time.Minute, g.Run) // the lease and an interval
-			if len(f.objects) != 0 || len(f.deletions) != 0 {
-				t.Errorf("objects %v, deletions %v", f.objects, f.deletions)
-			}
-		})
+func testGCFailedFirstPassIsRepeatedByTheSecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRows{
+			deletions: map[string]*deletion{"a/": {due: time.Now()}, "b/": {due: time.Now()}},
+			objects:   map[string]bool{"a/": true, "b/": true},
+			deleteErr: errors.New("down"),
+		}
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
+		during(t, 3*time.Hour, g.Run)
+		if len(f.deletions) != 1 || len(f.objects) != 1 || !f.objects["a/"] {
+			t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ deleted", f.deletions, f.objects)
+		}
+		f.deleteErr = nil
+		during(t, 7*time.Minute, g.Run) // the lease and an interval
+		if len(f.objects) != 0 || len(f.deletions) != 0 {
+			t.Errorf("objects %v, deletions %v", f.objects, f.deletions)
+		}
 	})
+}
 
-	t.Run("failed_prefix_does_not_stop_the_others", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			f := &fakeRows{deletions: map[string]*deletion{}, objects: map[string]bool{}, failing: "bad/"}
-			reg := prometheus.NewRegistry()
-			for i := range 20 { // seven batches
-				prefix := fmt.Sprint(i, "/")
-				f.deletions[prefix], f.objects[prefix] = &deletion{due: time.Now()}, true
-			}
-			f.deletions["bad/"], f.objects["bad/"] = &deletion{due: time.Now().Add(-time.Hour), started: true}, true
-			g := maintenance.NewGarbageCollector(f, f, gcConfig(), reg, zap.NewNop())
-			during(t, time.Minute+time.Second, g.Run) // one interval
-			if len(f.objects) != 1 || !f.objects["bad/"] {
-				t.Errorf("objects %v, want only those of the prefix that fails", f.objects)
-			}
-			if n := catalogtest.Metric(t, reg, "vitrine_maintenance_gc_errors_total"); n != 1 {
-				t.Errorf("counted %v errors, want one", n)
-			}
-		})
+func testGCFailedPrefixDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRows{deletions: map[string]*deletion{}, objects: map[string]bool{}, failing: "bad/"}
+		reg := prometheus.NewRegistry()
+		for i := range 20 { // seven batches
+			prefix := fmt.Sprint(i, "/")
+			f.deletions[prefix], f.objects[prefix] = &deletion{due: time.Now()}, true
+		}
+		f.deletions["bad/"], f.objects["bad/"] = &deletion{due: time.Now().Add(-time.Hour), started: true}, true
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), reg, zap.NewNop())
+		during(t, time.Minute+time.Second, g.Run) // one interval
+		if len(f.objects) != 1 || !f.objects["bad/"] {
+			t.Errorf("objects %v, want only those of the prefix that fails", f.objects)
+		}
+		if n := catalogtest.Metric(t, reg, "vitrine_maintenance_gc_errors_total"); n != 1 {
+			t.Errorf("counted %v errors, want one", n)
+		}
 	})
+}
 
-	t.Run("outage_does_not_start_all_deletions_at_once", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			f := &fakeRows{deletions: map[string]*deletion{}, deleteErr: errors.New("down")}
-			for i := range 20 {
-				f.deletions[fmt.Sprint(i, "/")] = &deletion{due: time.Now()}
-			}
-			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
-			during(t, 2*time.Minute+time.Second, g.Run) // two intervals
-			if f.scans != 2 {
-				t.Errorf("scanned %d times in two intervals, want twice", f.scans)
-			}
-		})
+func testGCOutageDoesNotStartAllDeletionsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRows{deletions: map[string]*deletion{}, deleteErr: errors.New("down")}
+		for i := range 20 {
+			f.deletions[fmt.Sprint(i, "/")] = &deletion{due: time.Now()}
+		}
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
+		during(t, 2*time.Minute+time.Second, g.Run) // two intervals
+		if f.scans != 2 {
+			t.Errorf("scanned %d times in two intervals, want twice", f.scans)
+		}
 	})
+}
 
-	t.Run("database_error_is_retried_every_interval", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			f := &fakeRows{err: errors.New("down")}
-			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
-			during(t, 10*time.Minute+time.Second, g.Run)
-			if f.scans != 10 {
-				t.Errorf("scanned %d times in ten minutes, want 10", f.scans)
-			}
-		})
+func testGCDatabaseErrorIsRetriedEveryInterval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRows{err: errors.New("down")}
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
+		during(t, 10*time.Minute+time.Second, g.Run)
+		if f.scans != 10 {
+			t.Errorf("scanned %d times in ten minutes, want 10", f.scans)
+		}
 	})
 }

@@ -22,12 +22,7 @@ type periodicTask struct {
 // returns nil.
 func (t periodicTask) Run(ctx context.Context) error {
 	for pause := t.interval; backoff.Sleep(ctx, pause); {
-		more, err := t.scan(ctx)
-		if err != nil && ctx.Err() == nil {
-			t.errors.Inc()
-			t.log.Warn("scan failed", zap.Error(err))
-		}
-		if pause = t.interval; more && err == nil {
+		if pause = t.interval; t.once(ctx) {
 			pause = 0
 		}
 	}
@@ -40,4 +35,14 @@ func (t periodicTask) failed(ctx context.Context, err error) {
 		t.errors.Inc()
 		t.log.Warn("item failed", zap.Error(err))
 	}
+}
+
+// once runs one scan, and counts and logs its error. more reports that the next scan starts without a pause.
+func (t periodicTask) once(ctx context.Context) (more bool) {
+	more, err := t.scan(ctx)
+	if err != nil && ctx.Err() == nil {
+		t.errors.Inc()
+		t.log.Warn("scan failed", zap.Error(err))
+	}
+	return more && err == nil
 }

@@ -43,8 +43,19 @@ type Purger interface {
 	// PurgeDeleted removes up to limit products that were deleted more than after ago, with the rows of their images. It
 	// returns the number of products.
 	PurgeDeleted(ctx context.Context, limit int, after time.Duration) (int, error)
-	// PurgeKeys removes up to limit idempotency keys that were used more than after ago. It returns their number.
-	PurgeKeys(ctx context.Context, limit int, after time.Duration) (int, error)
+}
+
+// KeyPartitions are the partitions of the idempotency keys, one for each day.
+type KeyPartitions interface {
+	// RotateKeys creates the partitions of the next days, and drops those whose keys are all older than 24 hours. It does
+	// nothing while another process does it.
+	RotateKeys(ctx context.Context) (KeyRotation, error)
+}
+
+// KeyRotation is the result of a rotation. It is set as far as possible if the rotation fails.
+type KeyRotation struct {
+	DaysAhead int // days after today that have a partition, without a gap; -1: today has none, so keys cannot be stored
+	Dropped   int // partitions
 }
 
 // ImageFinder finds images by their state.
@@ -60,6 +71,16 @@ type ImageFinder interface {
 type ImageReprocessor interface {
 	ReprocessIf(ctx context.Context, product catalog.ProductID, image catalog.ImageID, filter catalog.Filter,
 		delay time.Duration) error
+}
+
+// SavedResponses keep the responses to bulk requests with an idempotency key.
+type SavedResponses interface {
+	// SavedResponse returns the response to an earlier request with the key. found is false if there was none;
+	// catalog.ErrKeyReused if the earlier request had another fingerprint.
+	SavedResponse(ctx context.Context, key catalog.IdempotencyKey) (saved catalog.SavedResponse, found bool, err error)
+	// SaveResponse saves the response, unless one is saved under the key, and returns the one that is saved.
+	// catalog.ErrKeyReused as for SavedResponse; catalog.ErrInProgress while another process saves one.
+	SaveResponse(ctx context.Context, key catalog.IdempotencyKey, response catalog.SavedResponse) (catalog.SavedResponse, error)
 }
 
 // BucketReader is the object store as the auditor uses it.

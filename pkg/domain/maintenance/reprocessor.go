@@ -20,6 +20,9 @@ const (
 
 	// maxQueue bounds the delay of a scheduled request. It is far below the age at which the catalog fails a request.
 	maxQueue = time.Hour
+
+	// saveTimeout bounds the saving of a response after the context of its request has ended.
+	saveTimeout = 2 * time.Second
 )
 
 // Reprocessor requests many images again, at a limited rate, so that live traffic goes first: the requests become due one
@@ -28,6 +31,7 @@ const (
 type Reprocessor struct {
 	images    ImageFinder
 	catalog   ImageReprocessor
+	responses SavedResponses
 	spacing   time.Duration // time between two requests
 	now       func() time.Time
 	calls     *semaphore.Weighted // lets one call run at a time
@@ -37,11 +41,12 @@ type Reprocessor struct {
 }
 
 // NewReprocessor returns a Reprocessor and registers its metrics with reg. cfg.Rate is in images a second.
-func NewReprocessor(images ImageFinder, requester ImageReprocessor, cfg ReprocessorConfig, now func() time.Time,
-	reg prometheus.Registerer, log *zap.Logger,
+func NewReprocessor(images ImageFinder, requester ImageReprocessor, responses SavedResponses, cfg ReprocessorConfig,
+	now func() time.Time, reg prometheus.Registerer, log *zap.Logger,
 ) *Reprocessor {
 	r := &Reprocessor{
-		images: images, catalog: requester, spacing: time.Duration(float64(time.Second) / cfg.Rate), now: now, log: log,
+		images: images, catalog: requester, responses: responses,
+		spacing: time.Duration(float64(time.Second) / cfg.Rate), now: now, log: log,
 		calls:     semaphore.NewWeighted(1),
 		requested: counter(reg, "vitrine_maintenance_reprocessor_requested_total", "Images requested again in bulk."),
 	}
@@ -55,6 +60,46 @@ func NewReprocessor(images ImageFinder, requester ImageReprocessor, cfg Reproces
 // due more than an hour from now.
 func (r *Reprocessor) Reprocess(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
 ) (catalog.BulkResult, error) {
+	if err := r.calls.Acquire(ctx, 1); err != nil {
+		return catalog.BulkResult{}, fmt.Errorf("wait for another call: %w", err)
+	}
+	defer r.calls.Release(1)
+	return r.reprocess(ctx, filter, after, limit)
+}
+
+// ReprocessOnce is Reprocess for a request that a client may repeat under one key. The first request saves the response that
+// respond makes of its result; later requests get the saved response, and replayed is true. A request waits for the one in
+// progress. catalog.ErrKeyReused if the key has another fingerprint. After a crash, and in another process at the same time,
+// the request may be carried out again: images that are in work by then are skipped, and one response is saved.
+func (r *Reprocessor) ReprocessOnce(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
+	key catalog.IdempotencyKey, respond func(catalog.BulkResult) (catalog.SavedResponse, error),
+) (saved catalog.SavedResponse, replayed bool, err error) {
+	if err := r.calls.Acquire(ctx, 1); err != nil {
+		return nil, false, fmt.Errorf("wait for another call: %w", err)
+	}
+	defer r.calls.Release(1)
+	if saved, replayed, err = r.responses.SavedResponse(ctx, key); err != nil || replayed {
+		return saved, replayed, err
+	}
+	result, err := r.reprocess(ctx, filter, after, limit)
+	if err != nil {
+		return nil, false, err
+	}
+	response, err := respond(result)
+	if err != nil {
+		return nil, false, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	if saved, err = r.responses.SaveResponse(ctx, key, response); err != nil {
+		return nil, false, fmt.Errorf("save response: %w", err)
+	}
+	return saved, false, nil
+}
+
+// reprocess is Reprocess for the running call.
+func (r *Reprocessor) reprocess(ctx context.Context, filter catalog.Filter, after catalog.ImageID, limit int,
+) (catalog.BulkResult, error) {
 	if limit == 0 {
 		limit = defaultLimit
 	}
@@ -63,10 +108,6 @@ func (r *Reprocessor) Reprocess(ctx context.Context, filter catalog.Filter, afte
 			{Path: "limit", Code: "out_of_range", Detail: fmt.Sprintf("a number from 1 to %d", maxLimit)},
 		})
 	}
-	if err := r.calls.Acquire(ctx, 1); err != nil {
-		return catalog.BulkResult{}, fmt.Errorf("wait for another call: %w", err)
-	}
-	defer r.calls.Release(1)
 	if r.nextDue.Sub(r.now()) > maxQueue {
 		return catalog.BulkResult{}, fault.New(fault.TooMany, "reprocess_queue_full",
 			"the images of earlier bulk requests become due over more than an hour; repeat the request later")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +30,14 @@ type fakeImages struct {
 	start     time.Time
 	reprocess func(catalog.ImageID) error // the result of ReprocessIf
 	selectErr error
+	responses map[string]catalog.SavedResponse // by key and fingerprint
+	saveErr   error
 }
 
 func newFakeImages(n int) *fakeImages {
-	f := &fakeImages{start: time.Now(), reprocess: func(catalog.ImageID) error { return nil }}
+	f := &fakeImages{
+		start: time.Now(), responses: map[string]catalog.SavedResponse{}, reprocess: func(catalog.ImageID) error { return nil },
+	}
 	for i := range n {
 		f.images = append(f.images, catalog.ImageID(i+1))
 	}
@@ -66,9 +71,33 @@ func (f *fakeImages) ReprocessIf(_ context.Context, _ catalog.ProductID, image c
 	return nil
 }
 
+func (f *fakeImages) SavedResponse(_ context.Context, key catalog.IdempotencyKey) (catalog.SavedResponse, bool, error) {
+	if saved, ok := f.responses[key.Key+key.Fingerprint]; ok {
+		return saved, true, nil
+	}
+	for other := range f.responses {
+		if strings.HasPrefix(other, key.Key) {
+			return nil, false, catalog.ErrKeyReused
+		}
+	}
+	return nil, false, nil
+}
+
+func (f *fakeImages) SaveResponse(ctx context.Context, key catalog.IdempotencyKey, response catalog.SavedResponse,
+) (catalog.SavedResponse, error) {
+	if f.saveErr != nil || ctx.Err() != nil {
+		return nil, errors.Join(f.saveErr, ctx.Err())
+	}
+	if saved, found, err := f.SavedResponse(ctx, key); found || err != nil {
+		return saved, err
+	}
+	f.responses[key.Key+key.Fingerprint] = response
+	return response, nil
+}
+
 func (f *fakeImages) reprocessor(rate float64) (*maintenance.Reprocessor, *prometheus.Registry) {
 	reg := prometheus.NewRegistry()
-	return maintenance.NewReprocessor(f, f, maintenance.ReprocessorConfig{Rate: rate}, time.Now, reg, zap.NewNop()), reg
+	return maintenance.NewReprocessor(f, f, f, maintenance.ReprocessorConfig{Rate: rate}, time.Now, reg, zap.NewNop()), reg
 }
 
 // failedFilter returns a filter for failed images.

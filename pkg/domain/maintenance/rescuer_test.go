@@ -74,13 +74,13 @@ func TestCleaner(t *testing.T) {
 	t.Run("removes_full_batches_without_a_pause_and_counts_them", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
-			f, reg := &fakeRows{products: 7, keys: 8}, prometheus.NewRegistry()
+			f, reg := &fakeRows{products: 7}, prometheus.NewRegistry()
 			c := maintenance.NewCleaner(f, cleanerConfig(), reg, zap.NewNop())
 			during(t, time.Minute+time.Second, c.Run)
-			if f.products != 0 || f.keys != 0 || f.keysAfter != 24*time.Hour {
-				t.Errorf("left %d products and %d keys older than %s, want none older than a day", f.products, f.keys, f.keysAfter)
+			if f.products != 0 {
+				t.Errorf("left %d products, want none", f.products)
 			}
-			for name, want := range map[string]float64{"products_purged_total": 7, "keys_purged_total": 8, "errors_total": 0} {
+			for name, want := range map[string]float64{"products_purged_total": 7, "errors_total": 0} {
 				if got := catalogtest.Metric(t, reg, "vitrine_maintenance_cleaner_"+name); got != want {
 					t.Errorf("%s: got %v, want %v", name, got, want)
 				}
@@ -101,5 +101,28 @@ func TestCleaner(t *testing.T) {
 				t.Errorf("counted %v errors of the cleaner and %v of the rescuer, want one and two", n, rescuer)
 			}
 		})
+	})
+}
+
+func TestKeyRotator(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, reg := &fakeRows{rotation: maintenance.KeyRotation{DaysAhead: 7, Dropped: 2}}, prometheus.NewRegistry()
+		r := maintenance.NewKeyRotator(f, cleanerConfig(), reg, zap.NewNop())
+		want := func(ahead, dropped, errors float64) {
+			t.Helper()
+			for name, want := range map[string]float64{
+				"partitions_ahead_days": ahead, "partitions_dropped_total": dropped, "rotation_errors_total": errors,
+			} {
+				if got := catalogtest.Metric(t, reg, "vitrine_maintenance_key_"+name); got != want {
+					t.Errorf("%s: got %v, want %v", name, got, want)
+				}
+			}
+		}
+		during(t, time.Second, r.Run) // the first rotation is at once
+		want(7, 2, 0)
+		f.rotation, f.err = maintenance.KeyRotation{Dropped: 1}, errors.New("down")
+		during(t, 10*time.Minute+time.Second, r.Run) // a failed rotation says nothing about the days ahead
+		want(7, 4, 2)
 	})
 }

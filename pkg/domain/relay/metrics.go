@@ -17,8 +17,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: "vitrine_relay_" + name, Help: help})
 	}
 	m := &metrics{
-		due:     gauge("outbox_due", "Messages that could be published now."),
-		delayed: gauge("outbox_delayed", "Messages that are not due yet."),
+		due:     gauge("outbox_due", "Messages that could be published now; counted up to 10000."),
+		delayed: gauge("outbox_delayed", "Messages that are not due yet; counted up to 10000."),
 		parked:  gauge("outbox_parked", "Messages that Kafka refused too often; an operator has to decide."),
 		oldest:  gauge("outbox_oldest_age_seconds", "Time since the oldest due message became due."),
 		batches: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -20,7 +20,7 @@ type Outbox interface {
 	// they do not block the others.
 	PublishBatch(ctx context.Context, limit int, publish func(context.Context, []event.Message) []error) (BatchResult, error)
 
-	// Depth counts the rows of the outbox.
+	// Depth counts the rows of the outbox, each kind up to a bound that the implementation sets.
 	Depth(ctx context.Context) (Depth, error)
 }
 
@@ -32,7 +32,7 @@ type BatchResult struct {
 	Parked    int // rows of Refused that reached the maximum of tries; an operator decides about them
 }
 
-// Depth counts the rows of the outbox.
+// Depth counts the rows of the outbox. Each count may be a lower bound.
 type Depth struct {
 	Due     int64         // rows that could be published now
 	Delayed int64         // rows that are not due yet

@@ -569,10 +569,10 @@ func TestDepth(t *testing.T) {
 		r := start(t, box, &publisher{})
 		synctest.Wait()
 		want := `
-# HELP vitrine_relay_outbox_due Messages that could be published now.
+# HELP vitrine_relay_outbox_due Messages that could be published now; counted up to 10000.
 # TYPE vitrine_relay_outbox_due gauge
 vitrine_relay_outbox_due 4
-# HELP vitrine_relay_outbox_delayed Messages that are not due yet.
+# HELP vitrine_relay_outbox_delayed Messages that are not due yet; counted up to 10000.
 # TYPE vitrine_relay_outbox_delayed gauge
 vitrine_relay_outbox_delayed 3
 # HELP vitrine_relay_outbox_parked Messages that Kafka refused too often; an operator has to decide.

@@ -19,6 +19,8 @@ const (
 	DependencyPostgres = "postgres"
 	DependencyS3       = "s3"
 	DependencyCodec    = "codec"
+	DependencyResolver = "resolver" // DNS for the names of sources
+	DependencyEgress   = "egress"   // the way to the sources' hosts
 )
 
 // Breakers are circuit breakers, one for each dependency. They stop the intake of jobs while a dependency is down, so
@@ -26,9 +28,13 @@ const (
 // [BreakerConfig].Faults consecutive faults of the dependency in attempts, because a store may answer probes and refuse
 // writes. A fault is an operation that fails because the dependency is unavailable.
 //
-// While a breaker is open the worker accepts no job. Running attempts continue; if they fail because of the dependency,
-// they are deferred and do not count. A successful probe makes the breaker half open, and the worker accepts jobs. The
-// next fault opens it again, each time for twice as long; the next success closes it.
+// While a breaker is open the worker accepts no job. Running attempts continue; the fault costs them no attempt. A
+// successful probe makes the breaker half open, and the worker accepts jobs. The next fault opens it again, each time
+// for twice as long; the next success closes it.
+//
+// A dependency whose probe has WhileOpen is one that only [Breakers.Trip] opens, with evidence of its own. It becomes half
+// open with the first successful probe, and at the latest after MaxPause: the evidence may have been an error, and sources
+// that the probe does not know may be available.
 type Breakers struct {
 	cfg     BreakerConfig
 	all     map[string]*breaker
@@ -42,6 +48,7 @@ type Breakers struct {
 type Probe struct {
 	Dependency string
 	Check      func(ctx context.Context) error
+	WhileOpen  bool // Check is called only while the breaker is open, and opens none
 }
 
 // Pauser stops and starts the intake of jobs; kafka.Consumer implements it.
@@ -99,14 +106,8 @@ func (b *Breakers) Run(ctx context.Context, intake Pauser) error {
 // a probe that hangs delays only the probes of its dependency.
 func (b *Breakers) probeLoop(ctx context.Context, br *breaker) {
 	for {
-		probe, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-		err := br.probe.Check(probe)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		if to, changed := br.recordProbe(err, time.Now()); changed {
-			b.onChange(br, to, err)
+		if !br.probe.WhileOpen || br.isOpen() {
+			b.check(ctx, br)
 		}
 		if !backoff.Sleep(ctx, b.cfg.Interval) {
 			return
@@ -114,8 +115,34 @@ func (b *Breakers) probeLoop(ctx context.Context, br *breaker) {
 	}
 }
 
-// Report records the result of an operation on a dependency: nil for a success, or the error of a fault. If the
-// dependency has no breaker, Report does nothing.
+// check probes one dependency once.
+func (b *Breakers) check(ctx context.Context, br *breaker) {
+	probe, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	err := br.probe.Check(probe)
+	if ctx.Err() != nil {
+		return
+	}
+	if to, changed := br.recordProbe(err, time.Now()); changed {
+		b.onChange(br, to, err)
+	}
+}
+
+// Trip opens the breaker of a dependency whose outage has been verified. Without a breaker for it, it does nothing.
+func (b *Breakers) Trip(dependency string, err error) {
+	if br := b.all[dependency]; br != nil && br.trip(time.Now()) {
+		b.onChange(br, open, err)
+	}
+}
+
+// isOpen reports whether the dependency has a breaker and it is open.
+func (b *Breakers) isOpen(dependency string) bool {
+	br := b.all[dependency]
+	return br != nil && br.isOpen()
+}
+
+// Report records the result of an operation on a dependency: nil, or its fault. Without a breaker for the dependency it does
+// nothing.
 func (b *Breakers) Report(dependency string, err error) {
 	if br := b.all[dependency]; br != nil {
 		if to, changed := br.recordWork(err, time.Now()); changed {
@@ -195,6 +222,7 @@ type breaker struct {
 	state  breakerState
 	faults int           // consecutive operations that were faults
 	until  time.Time     // an open breaker stays open until this time, even if probes succeed
+	opened time.Time     // by trip
 	pause  time.Duration // how long the next operation that opens the breaker keeps it open
 }
 
@@ -209,17 +237,29 @@ func (b *breaker) recordProbe(err error, now time.Time) (to breakerState, change
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before := b.state
+	expired := b.probe.WhileOpen && now.Sub(b.opened) >= b.cfg.MaxPause
 	switch {
-	case err != nil && b.state != open:
+	case err != nil && b.state != open && !b.probe.WhileOpen:
 		b.state, b.until = open, now
-	case err == nil && b.state == open && !now.Before(b.until):
+	case b.state == open && (expired || err == nil && !now.Before(b.until)):
 		b.state = halfOpen
 	}
 	return b.state, b.state != before
 }
 
-// recordWork records the result of an operation, and returns the state and whether it has changed. It ignores operations
-// that end while the breaker is open, because they started before it opened.
+// trip opens the breaker until a probe succeeds, and reports whether it was not open before.
+func (b *breaker) trip(now time.Time) (changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	changed = b.state != open
+	if changed {
+		b.state, b.until, b.opened = open, now, now
+	}
+	return changed
+}
+
+// recordWork records the result of an operation, and returns as recordProbe does. It ignores operations that end while the
+// breaker is open, because they started before it opened.
 func (b *breaker) recordWork(err error, now time.Time) (to breakerState, changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

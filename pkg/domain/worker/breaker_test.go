@@ -243,6 +243,7 @@ func testBreakersUnknownDependencyIsIgnored(t *testing.T) {
 	runBreakers(t, func(deps *dependencies, c *worker.Breakers, _ *prometheus.Registry) {
 		for range 10 {
 			c.Report("unknown", errDown)
+			c.Trip("unknown", errDown)
 		}
 		synctest.Wait()
 		deps.wantCalls(t)
@@ -297,7 +298,8 @@ func TestBreakersObserve(t *testing.T) {
 			cfg := breakerConfig()
 			cfg.Faults = 1
 			c := worker.NewBreakers(cfg, reg, zap.NewNop(), worker.Probe{Dependency: worker.DependencyPostgres, Check: healthy},
-				worker.Probe{Dependency: worker.DependencyS3, Check: healthy}, worker.Probe{Dependency: worker.DependencyCodec, Check: healthy})
+				worker.Probe{Dependency: worker.DependencyS3, Check: healthy},
+				worker.Probe{Dependency: worker.DependencyCodec, Check: healthy})
 			w.useBreakers(c)
 			if err := w.Handle(t.Context(), w.message()); err != nil || openBreakers(t, reg) != "" {
 				t.Fatalf("an image without a fault: got %v, open: %q", err, openBreakers(t, reg))

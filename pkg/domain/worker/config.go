@@ -43,3 +43,19 @@ func (c BreakerConfig) Validate() []fault.Field {
 	check.Positive("TIMEOUT", c.Timeout)
 	return check.Fields()
 }
+
+// EgressConfig says when a worker concludes that this installation reaches no source.
+type EgressConfig struct {
+	MinUsers     int           `env:"MIN_USERS" envDefault:"3" desc:"users whose recently good hosts all have to be out of reach before the worker stops taking jobs; 0: it never stops for that"`
+	Memory       time.Duration `env:"MEMORY" envDefault:"1h" desc:"how long a host counts as recently good after a download from it"`
+	ProbeTimeout time.Duration `env:"PROBE_TIMEOUT" envDefault:"3s" desc:"maximum time to connect to a recently good host, and again to get a response"`
+}
+
+// Validate returns every wrong field.
+func (c EgressConfig) Validate() []fault.Field {
+	var check fault.Checker
+	check.Range(c.MinUsers >= 0 && c.MinUsers <= maxKnownHosts, "MIN_USERS", "a number from 0 to 64")
+	check.Range(c.Memory >= time.Minute && c.Memory <= 7*24*time.Hour, "MEMORY", "from 1m to 168h")
+	check.Range(c.ProbeTimeout > 0 && c.ProbeTimeout <= 10*time.Second, "PROBE_TIMEOUT", "above 0 and at most 10s")
+	return check.Fields()
+}

@@ -85,7 +85,8 @@ func newFixture(t *testing.T) *fixture {
 
 func workerConfig() worker.Config {
 	return worker.Config{
-		Concurrency: 4, StoreTimeout: time.Minute, OutcomeTimeout: time.Minute, DeferDelay: 5 * time.Second, BusyDelay: time.Second,
+		Concurrency: 4, StoreTimeout: time.Minute, OutcomeTimeout: time.Minute, DeferDelay: 5 * time.Second,
+		BusyDelay: time.Second,
 	}
 }
 

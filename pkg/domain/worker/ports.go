@@ -3,7 +3,9 @@ package worker
 import (
 	"context"
 	"io"
+	"time"
 
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 )
@@ -13,6 +15,20 @@ type Source interface {
 	// Fetch downloads at most maxBytes bytes from url. The caller discards the body as soon as it is no longer used,
 	// because other downloads wait for its memory. Errors are *media.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
+}
+
+// Prober connects to the hosts of sources.
+type Prober interface {
+	// Reach returns nil if the host of url responds, within rules.ConnectTimeout and at most as long again. Errors are
+	// *media.Failure, or ctx's error.
+	Reach(ctx context.Context, url string, rules pipeline.Fetch) error
+}
+
+// RecentSources finds sources of which images were made lately.
+type RecentSources interface {
+	// RecentSources returns at most limit sources of images that became ready within the duration, of as many users as it
+	// finds.
+	RecentSources(ctx context.Context, within time.Duration, limit int) ([]catalog.RecentSource, error)
 }
 
 // Download is a source in memory.

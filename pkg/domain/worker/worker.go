@@ -56,9 +56,10 @@ type Deps struct {
 	Source    Source
 	Codec     Codec
 	Objects   Objects
-	Breakers  *Breakers                 // the results of operations are reported to them
-	Pipeline  func() *pipeline.Revision // returns the revision in force, which has the rules for downloads and retries
-	Now       func() time.Time          // used only for durations
+	Breakers  *Breakers                 // receive the results of operations
+	Egress    *Egress                   // nil: every failed connection is the source's fault
+	Pipeline  func() *pipeline.Revision // the revision in force: its rules for downloads and retries
+	Now       func() time.Time          // for durations only
 	Log       *zap.Logger
 }
 
@@ -220,7 +221,7 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 	src, err := w.Source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
 	t.releaseHost()
 	elapsed := w.stage("fetch", start)
-	if err != nil {
+	if err = w.observeFetch(ctx, t, err); err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
 	defer src.Discard()

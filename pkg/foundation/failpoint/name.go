@@ -7,7 +7,7 @@ type Name string
 const (
 	// A client's change.
 	InsertWritten     Name = "postgres.insert.written" // a product, its images and jobs are written, not committed
-	KeyWritten        Name = "postgres.key.written"    // the same with an Idempotency-Key and its saved response
+	KeyWritten        Name = "postgres.key.written"    // the same, a user or a reprocess, with a saved response
 	CreateCommitted   Name = "catalog.create.committed"
 	RevisionCommitted Name = "catalog.revision.committed" // a PATCH, a DELETE or a reprocess
 

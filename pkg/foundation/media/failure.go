@@ -32,6 +32,9 @@ const (
 	PipelineUnknown    Code = "pipeline_unknown"    // the requested specification is not stored
 	PipelineImpossible Code = "pipeline_impossible" // the specification requests what this codec cannot render
 	HostBusy           Code = "host_busy"           // as many downloads from the host as fetch.perHost allows
+
+	ResolverUnavailable Code = "resolver_unavailable" // the DNS of this installation does not answer
+	EgressUnavailable   Code = "egress_unavailable"   // this installation reaches no source
 )
 
 // Class is what the worker does about a code.
@@ -67,6 +70,9 @@ var classes = map[Code]Class{
 	PipelineUnknown:    Deferrable,
 	PipelineImpossible: Permanent,
 	HostBusy:           Deferrable,
+
+	ResolverUnavailable: Deferrable,
+	EgressUnavailable:   Deferrable,
 }
 
 // Class returns the class of the code, Deferrable for a code that is not in the table: it can only be a bug of this program.
@@ -76,6 +82,10 @@ func (c Code) Class() Class {
 	}
 	return Deferrable
 }
+
+// IsOutage reports whether the code says that the network of this installation is down. The age of a request does not count
+// against it then, because no source can be blamed.
+func (c Code) IsOutage() bool { return c == ResolverUnavailable || c == EgressUnavailable }
 
 // Failure is the error of all packages that process an image. Code and Detail are shown to clients; Cause is for logs.
 type Failure struct {

@@ -8,10 +8,11 @@ import (
 
 // Config has the settings that all long-running programs have. Each embeds it in its own configuration.
 type Config struct {
-	Log      telemetry.LogConfig   `envPrefix:"LOG_"`
-	Admin    telemetry.AdminConfig `envPrefix:"ADMIN_"`
-	Pipeline pipeline.Config       `envPrefix:"PIPELINE_"`
-	Shutdown lifecycle.Config      `envPrefix:"SHUTDOWN_"`
+	Log      telemetry.LogConfig    `envPrefix:"LOG_"`
+	Admin    telemetry.AdminConfig  `envPrefix:"ADMIN_"`
+	Health   telemetry.HealthConfig `envPrefix:"HEALTH_"`
+	Pipeline pipeline.Config        `envPrefix:"PIPELINE_"`
+	Shutdown lifecycle.Config       `envPrefix:"SHUTDOWN_"`
 }
 
 func (c Config) common() Config { return c }

@@ -121,6 +121,9 @@ func instanceName(host string, pid int) string {
 	return host + "-" + strconv.Itoa(pid)
 }
 
+// Instance returns the name of this process among those of its program.
+func (a *App) Instance() string { return a.instance }
+
 // Admin returns the part of the program that serves the admin port, with the routes of the program.
 func (a *App) Admin(health *telemetry.Health, routes ...telemetry.Route) lifecycle.Part {
 	admin := telemetry.NewAdmin(a.cfg.Admin, a.Registry, health, a.level, a.Log.Named("admin"), routes...)

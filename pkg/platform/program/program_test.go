@@ -364,7 +364,7 @@ func testAdminMetrics(t *testing.T) {
 	log := &servers.Output{}
 	code := program.Run(ctx, about, invocation(io.Discard, log, nil, "VITRINE_ADMIN_ADDR=127.0.0.1:0", "VITRINE_LOG_FLUSH=0s"),
 		func(ctx context.Context, _ config, app *program.App) error {
-			part := app.Admin(telemetry.NewHealth(nil, time.Now, app.Log))
+			part := app.Admin(telemetry.NewHealth(telemetry.HealthConfig{}, nil, time.Now, app.Registry, app.Log))
 			done := make(chan error, 1)
 			go func() { done <- part.Run(ctx) }()
 			if err := part.Ready(ctx); err != nil {

@@ -49,7 +49,7 @@ type Route struct {
 //
 //	GET /metrics        Prometheus or OpenMetrics text
 //	GET /healthz        200 as long as the process responds
-//	GET /readyz         200 or 503, and the result of each check
+//	GET /readyz         200 or 503; with ?verbose the result of each check, too
 //	GET, PUT /loglevel  {"level":"debug"}
 //	GET /debug/pprof/   profiles
 //
@@ -134,10 +134,13 @@ func (a *Admin) Ready(ctx context.Context) error {
 func (a *Admin) Addr() string { return a.addr.String() }
 
 func (a *Admin) readyz(w http.ResponseWriter, r *http.Request) {
-	report := a.health.Report(r.Context())
+	report := a.health.Report()
 	status := http.StatusOK
 	if report.Status != Ready {
 		status = http.StatusServiceUnavailable
+	}
+	if !r.URL.Query().Has("verbose") {
+		report.Checks = nil
 	}
 	a.writeReport(w, status, report)
 }

@@ -25,9 +25,9 @@ type admin struct {
 	stop   func() error
 }
 
-func start(t *testing.T, checks map[string]telemetry.Check) *admin {
+func start(t *testing.T, dependencies ...telemetry.Dependency) *admin {
 	t.Helper()
-	a := &admin{t: t, level: zap.NewAtomicLevel(), health: newHealth(checks)}
+	a := &admin{t: t, level: zap.NewAtomicLevel(), health: newHealth(dependencies...)}
 	reg := telemetry.NewRegistry("test", build())
 	server := telemetry.NewAdmin(telemetry.AdminConfig{Addr: "127.0.0.1:0"}, reg, a.health, a.level, zap.NewNop(),
 		telemetry.Route{Pattern: "/images/reprocess", Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,7 +88,7 @@ func TestAdmin(t *testing.T) {
 
 func testAdminMetricsFormats(t *testing.T) {
 	t.Parallel()
-	a := start(t, nil)
+	a := start(t)
 	status, head, body := a.do(http.MethodGet, "/metrics", "", "")
 	if status != http.StatusOK || !strings.Contains(body, "vitrine_build_info{") ||
 		!strings.HasPrefix(head.Get("Content-Type"), "text/plain") {
@@ -104,7 +104,7 @@ func testAdminReadinessAndLiveness(t *testing.T) {
 	t.Parallel()
 	var db, cache dependency
 	db.down.Store(true)
-	a := start(t, map[string]telemetry.Check{"postgres": db.check, "redis": cache.check})
+	a := start(t, db.as("postgres"), cache.as("redis"))
 
 	status, head, body := a.do(http.MethodGet, "/healthz", "", "")
 	if status != http.StatusOK || body != `{"status":"ok"}`+"\n" || db.calls.Load() != 0 {
@@ -114,19 +114,25 @@ func testAdminReadinessAndLiveness(t *testing.T) {
 		t.Errorf("liveness: got %v", head)
 	}
 
-	status, _, body = a.do(http.MethodGet, "/readyz", "", "")
+	runHealth(t, a.health)
+	awaitChecked(t, a.health, "postgres", "redis")
+	const reason = `{"status":"not_ready","reason":"not available: postgres"}` + "\n"
+	if status, _, body = a.do(http.MethodGet, "/readyz", "", ""); status != http.StatusServiceUnavailable || body != reason {
+		t.Errorf("readiness: got %d %s", status, body)
+	}
+	status, _, body = a.do(http.MethodGet, "/readyz?verbose", "", "")
 	var got telemetry.Report
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		t.Fatal(err)
 	}
 	if status != http.StatusServiceUnavailable || got.Status != telemetry.NotReady ||
 		got.Checks["postgres"].Error != errDown.Error() || !got.Checks["redis"].OK {
-		t.Errorf("readiness: got %d %s", status, body)
+		t.Errorf("verbose readiness: got %d %s", status, body)
 	}
 
 	a.health.SetDraining()
 	if status, _, body := a.do(http.MethodGet, "/readyz", "", ""); status != http.StatusServiceUnavailable ||
-		body != `{"status":"draining"}`+"\n" {
+		body != `{"status":"draining","reason":"shutting down"}`+"\n" {
 		t.Errorf("draining: got %d %s", status, body)
 	}
 	if status, _, _ := a.do(http.MethodGet, "/healthz", "", ""); status != http.StatusOK {
@@ -137,7 +143,9 @@ func testAdminReadinessAndLiveness(t *testing.T) {
 func testAdminReady(t *testing.T) {
 	t.Parallel()
 	var db dependency
-	a := start(t, map[string]telemetry.Check{"postgres": db.check})
+	a := start(t, db.as("postgres"))
+	runHealth(t, a.health)
+	awaitChecked(t, a.health, "postgres")
 	status, _, body := a.do(http.MethodGet, "/readyz", "", "")
 	if status != http.StatusOK || !strings.Contains(body, `"status":"ready"`) {
 		t.Errorf("got %d %s", status, body)
@@ -146,7 +154,7 @@ func testAdminReady(t *testing.T) {
 
 func testAdminLogLevel(t *testing.T) {
 	t.Parallel()
-	a := start(t, nil)
+	a := start(t)
 	status, _, body := a.do(http.MethodGet, "/loglevel", "", "")
 	if status != http.StatusOK || body != `{"level":"info"}`+"\n" {
 		t.Errorf("got %d %s", status, body)
@@ -167,7 +175,7 @@ func testAdminLogLevel(t *testing.T) {
 
 func testAdminProfiles(t *testing.T) {
 	t.Parallel()
-	a := start(t, nil)
+	a := start(t)
 	for path, want := range map[string]int{
 		"/debug/pprof/": 200, "/debug/pprof/heap?debug=1": 200, "/debug/pprof/goroutine?debug=1": 200,
 		"/debug/pprof/cmdline": 200, "/debug/pprof/symbol": 200,
@@ -184,7 +192,7 @@ func testAdminProfiles(t *testing.T) {
 
 func testAdminShutdownCutsProfiles(t *testing.T) {
 	t.Parallel()
-	a := start(t, nil)
+	a := start(t)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.url+"/debug/pprof/trace?seconds=60", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +222,7 @@ func testAdminAddressInUse(t *testing.T) {
 	defer func() { _ = taken.Close() }()
 	cfg := telemetry.AdminConfig{Addr: taken.Addr().String()}
 	server := telemetry.NewAdmin(cfg, telemetry.NewRegistry("test", build()),
-		newHealth(nil), zap.NewAtomicLevel(), zap.NewNop())
+		newHealth(), zap.NewAtomicLevel(), zap.NewNop())
 	if err := server.Run(t.Context()); err == nil || !strings.Contains(err.Error(), taken.Addr().String()) {
 		t.Errorf("got %v, want an error with the address", err)
 	}
@@ -227,7 +235,7 @@ func testAdminAddressInUse(t *testing.T) {
 
 func testAdminAddedRoutes(t *testing.T) {
 	t.Parallel()
-	a := start(t, nil)
+	a := start(t)
 	if status, _, body := a.do(http.MethodPost, "/images/reprocess", "{}", ""); status != http.StatusOK || body != "POST {}" {
 		t.Errorf("got %d %q, want the response of the handler", status, body)
 	}

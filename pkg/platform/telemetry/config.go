@@ -43,3 +43,25 @@ func (c AdminConfig) Validate() []fault.Field {
 	check.Check(err == nil && port != "", "ADDR", "malformed", "must be host:port or :port")
 	return check.Fields()
 }
+
+// HealthConfig has the times of health checks.
+type HealthConfig struct {
+	Interval     time.Duration `env:"INTERVAL" envDefault:"2s" desc:"time between two checks of a dependency"`
+	UnreadyAfter time.Duration `env:"UNREADY_AFTER" envDefault:"30s" desc:"not ready after Postgres failed so long here alone"`
+}
+
+// markShare makes an announcement expire well before another instance's failure counts: when all instances lose the
+// dependency at once, none may be misled by the last announcement of another.
+const markShare = 3
+
+// MarkTTL returns how long an announcement to other instances is valid.
+func (c HealthConfig) MarkTTL() time.Duration { return c.UnreadyAfter / markShare }
+
+// Validate returns every wrong variable.
+func (c HealthConfig) Validate() []fault.Field {
+	var check fault.Checker
+	check.Range(c.Interval >= 10*time.Millisecond && c.Interval <= time.Minute, "INTERVAL", "must be from 10ms to 1m")
+	check.Range(c.UnreadyAfter >= 2*markShare*c.Interval, "UNREADY_AFTER",
+		"must be at least six times INTERVAL, or announcements expire between two checks")
+	return check.Fields()
+}

@@ -11,8 +11,9 @@ import (
 )
 
 type parts struct {
-	Log   telemetry.LogConfig   `envPrefix:"LOG_"`
-	Admin telemetry.AdminConfig `envPrefix:"ADMIN_"`
+	Log    telemetry.LogConfig    `envPrefix:"LOG_"`
+	Admin  telemetry.AdminConfig  `envPrefix:"ADMIN_"`
+	Health telemetry.HealthConfig `envPrefix:"HEALTH_"`
 }
 
 func TestConfig(t *testing.T) {
@@ -28,8 +29,9 @@ func testConfigDefaultsAreValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := parts{
-		Log:   telemetry.LogConfig{Level: "info", Format: "json", SamplingThereafter: 100, Flush: 200 * time.Millisecond},
-		Admin: telemetry.AdminConfig{Addr: ":9090"},
+		Log:    telemetry.LogConfig{Level: "info", Format: "json", SamplingThereafter: 100, Flush: 200 * time.Millisecond},
+		Admin:  telemetry.AdminConfig{Addr: ":9090"},
+		Health: telemetry.HealthConfig{Interval: 2 * time.Second, UnreadyAfter: 30 * time.Second},
 	}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -53,6 +55,18 @@ func testConfigEveryWrongVariable(t *testing.T) {
 	for _, addr := range []string{"", "9090", "host", "host:"} {
 		if got := names(telemetry.AdminConfig{Addr: addr}.Validate()); !slices.Equal(got, []string{"ADDR"}) {
 			t.Errorf("%q: got %v, want ADDR", addr, got)
+		}
+	}
+	for _, c := range []struct {
+		interval, after time.Duration
+		want            []string
+	}{
+		{0, 0, []string{"INTERVAL"}}, {2 * time.Minute, time.Hour, []string{"INTERVAL"}},
+		{time.Second, 6*time.Second - 1, []string{"UNREADY_AFTER"}}, {time.Second, 6 * time.Second, nil},
+	} {
+		cfg := telemetry.HealthConfig{Interval: c.interval, UnreadyAfter: c.after}
+		if got := names(cfg.Validate()); !slices.Equal(got, c.want) {
+			t.Errorf("%+v: got %v, want %v", cfg, got, c.want)
 		}
 	}
 }

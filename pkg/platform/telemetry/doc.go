@@ -5,7 +5,7 @@
 // dropped unless sampling is configured; a counter has the number of dropped lines.
 //
 // Liveness and readiness differ. /healthz reports only that the process responds, because a restart does not repair a
-// database. /readyz runs the checks of everything that the program needs, see [Health].
+// database. /readyz reports whether the program should get requests, see [Health].
 //
 // The admin port does not authenticate its clients. It must not be reachable from outside the cluster.
 package telemetry

@@ -3,31 +3,42 @@ package telemetry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// The time limits of checks.
-const (
-	checkTimeout = 2 * time.Second // below the probe's timeoutSeconds in the chart, 3
-	maxReportAge = time.Second     // reports are reused, so that the checks run at most once a second
-)
-
-// errNoAnswer is the result of a check that did not end in time.
-var errNoAnswer = fmt.Errorf("no answer within %s", checkTimeout)
-
 // Check returns nil if one dependency of the program is available. It should end with ctx.
 type Check func(ctx context.Context) error
 
-// Status is the result of a health report.
+// ErrNotStarted is the error of a check of a part that the program has not started yet. It is not recorded.
+var ErrNotStarted = errors.New("not started yet")
+
+// Dependency is what a program needs, with its check.
+type Dependency struct {
+	Name     string
+	Check    Check
+	Optional bool // it is only reported: the program becomes ready without it
+	Shared   bool // all instances use the same one, see Health; at most one dependency is shared
+}
+
+// Peers is how the instances of a program tell each other that the shared dependency answers them. Its errors have no effect
+// but a log line. Calls do not overlap.
+type Peers interface {
+	// Announce tells the other instances that the dependency answers this one. They believe it for HealthConfig.MarkTTL.
+	Announce(ctx context.Context) error
+	// Announced reports whether another instance has announced.
+	Announced(ctx context.Context) (bool, error)
+}
+
+// Status is whether a program should get requests.
 type Status string
 
 // The values of Status.
@@ -37,162 +48,140 @@ const (
 	Draining Status = "draining" // shutting down: healthy, but should not get requests
 )
 
-// Report has the results of all checks. Errors may have addresses: it is for the admin port, not for clients.
+// Report has the results of the last checks. Errors may have addresses: it is for the admin port, not for clients.
 type Report struct {
 	Status Status            `json:"status"`
+	Reason string            `json:"reason,omitempty"` // why the program is not ready; without addresses
 	Checks map[string]Result `json:"checks,omitempty"`
 }
 
 // Result is the result of one check.
 type Result struct {
-	OK      bool    `json:"ok"`
-	Seconds float64 `json:"seconds"`         // duration of the check
-	Error   string  `json:"error,omitempty"` // "" when OK
+	OK            bool    `json:"ok"`
+	Optional      bool    `json:"optional,omitempty"`
+	Seconds       float64 `json:"seconds"`                  // duration of the check
+	FailedSeconds float64 `json:"failed_seconds,omitempty"` // since the first failure after the last success
+	Error         string  `json:"error,omitempty"`          // "" when OK
 }
 
-// Health reports whether the program's dependencies are available.
+// Health decides whether a program is ready.
 //
-// All checks run concurrently for at most two seconds, and the report is kept for one second, so that probes do not overload
-// a slow database. A check that does not end with its context continues, counts as failed, and is not started again before
-// it has ended. Changes of a check's result are logged.
+// A program becomes ready when no dependency fails, optional ones aside. From then on a failure does not make it unready: if
+// all instances lose a database, a load balancer without endpoints would also end the requests that need none, and answer
+// the others worse than the program does. There is one exception: the shared dependency has failed for UnreadyAfter, and
+// another instance announces that it answers there. Then this instance is cut off, and others can do its work. If the
+// announcements cannot be read, it stays ready.
+//
+// Run checks each dependency every Interval, for two seconds at most. Reports do not wait for checks. A check that does not
+// end with its context counts as failed, and is not started again before it has ended.
 type Health struct {
-	checks   map[string]Check
-	log      *zap.Logger
-	now      func() time.Time
-	draining atomic.Bool
-	lock     chan struct{} // a mutex, with a wait that ends with a context, for the fields below
-	running  map[string]*atomic.Bool
-	report   Report
-	at       time.Time // time of report; zero: there is none
+	cfg     HealthConfig
+	log     *zap.Logger
+	now     func() time.Time
+	metrics *healthMetrics
+
+	mu       sync.Mutex // for the fields below
+	states   []*dependencyState
+	peers    Peers // nil: not known yet
+	started  bool  // the program has been ready
+	cutOff   bool
+	draining bool
 }
 
-// NewHealth returns a Health that is ready when all checks succeed. The keys of checks are their names.
-func NewHealth(checks map[string]Check, now func() time.Time, log *zap.Logger) *Health {
-	h := &Health{
-		checks: maps.Clone(checks), log: log, now: now,
-		lock: make(chan struct{}, 1), running: map[string]*atomic.Bool{},
+// dependencyState is a dependency and the result of its last check.
+type dependencyState struct {
+	Dependency
+	checked bool
+	last    Result
+	since   time.Time // of the first failure since the last success
+	peerOK  bool      // another instance has announced, when this one failed
+}
+
+// NewHealth returns a Health that is not ready, unless it has no dependencies. reg takes its metrics; nil is for none.
+func NewHealth(cfg HealthConfig, dependencies []Dependency, now func() time.Time, reg prometheus.Registerer, log *zap.Logger,
+) *Health {
+	h := &Health{cfg: cfg, log: log, now: now, metrics: newHealthMetrics(reg)}
+	for _, d := range dependencies {
+		h.states = append(h.states, &dependencyState{Dependency: d})
 	}
-	for name := range checks {
-		h.running[name] = new(atomic.Bool)
-	}
-	h.lock <- struct{}{}
+	h.decide(now()) // without dependencies it is ready
 	return h
 }
 
-// SetDraining makes every later report Draining, without running checks.
-func (h *Health) SetDraining() { h.draining.Store(true) }
-
-// Report returns a report that is at most a second old. If ctx ends before, the report is NotReady and has no checks.
-func (h *Health) Report(ctx context.Context) Report {
-	if h.draining.Load() {
-		return Report{Status: Draining}
-	}
-	select {
-	case <-h.lock:
-		defer func() { h.lock <- struct{}{} }()
-	case <-ctx.Done():
-		return Report{Status: NotReady}
-	}
-	if h.at.IsZero() || h.now().Sub(h.at) >= maxReportAge {
-		// All readers share the report, so the end of the first reader's context must not make its checks fail.
-		next := h.runChecks(context.WithoutCancel(ctx))
-		h.logChanges(h.report, next)
-		h.report, h.at = next, h.now()
-	}
-	return h.report
+// SetPeers sets how this instance talks to others about the shared dependency. Until then a failure does not make it
+// unready.
+func (h *Health) SetPeers(p Peers) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.peers = p
 }
 
-// Ready returns nil if the program is ready, or a fault.Unavailable with the names of the failed checks as detail and
-// their errors as cause.
-func (h *Health) Ready(ctx context.Context) error {
-	report := h.Report(ctx)
-	switch {
-	case report.Status == Ready:
-		return nil
-	case report.Status == Draining:
-		return fault.New(fault.Unavailable, "not_ready", "shutting down")
-	case len(report.Checks) == 0:
-		return fault.Wrap(ctx.Err(), fault.Unavailable, "not_ready", "the checks did not end in time")
-	}
-	var names []string
-	var causes []error
-	for _, name := range slices.Sorted(maps.Keys(report.Checks)) {
-		if r := report.Checks[name]; !r.OK {
-			names = append(names, name)
-			causes = append(causes, fmt.Errorf("%s: %s", name, r.Error))
-		}
-	}
-	return fault.Wrap(errors.Join(causes...), fault.Unavailable, "not_ready", "not available: "+strings.Join(names, ", "))
+// SetDraining makes every later report Draining.
+func (h *Health) SetDraining() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.draining = true
+	h.metrics.ready.Set(0)
 }
 
-// outcome is the result of one check.
-type outcome struct {
-	name string
-	Result
-}
-
-// runChecks runs all checks and waits for them, but not longer than checkTimeout.
-func (h *Health) runChecks(ctx context.Context) Report {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	outcomes := make(chan outcome, len(h.checks)) // for all checks, so that a late one does not block
-	report := Report{Status: Ready, Checks: make(map[string]Result, len(h.checks))}
-	waiting := 0
-	for name, check := range h.checks {
-		report.Checks[name] = Result{Seconds: checkTimeout.Seconds(), Error: errNoAnswer.Error()}
-		if !h.running[name].CompareAndSwap(false, true) {
-			continue
-		}
-		waiting++
-		go h.run(ctx, name, check, outcomes)
-	}
-	for done := false; waiting > 0 && !done; {
-		select {
-		case o := <-outcomes:
-			waiting--
-			report.Checks[o.name] = o.Result
-		case <-ctx.Done():
-			done = true
-		}
-	}
-	for _, r := range report.Checks {
-		if !r.OK {
-			report.Status = NotReady
-		}
-	}
-	return report
-}
-
-func (h *Health) run(ctx context.Context, name string, check Check, outcomes chan<- outcome) {
-	start := h.now()
-	var err error
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-		r := Result{OK: err == nil, Seconds: h.now().Sub(start).Seconds()}
-		if err != nil {
-			r.Error = err.Error()
-		}
-		h.running[name].Store(false)
-		outcomes <- outcome{name, r}
-	}()
-	err = check(ctx)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
-		err = errNoAnswer
-	}
-}
-
-// logChanges logs the checks whose results differ between two reports. A first success is not logged.
-func (h *Health) logChanges(before, after Report) {
-	for _, name := range slices.Sorted(maps.Keys(after.Checks)) {
-		was, known := before.Checks[name]
-		is := after.Checks[name]
+// Report returns the results of the last checks.
+func (h *Health) Report() Report {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.summary()
+	r.Checks = make(map[string]Result, len(h.states))
+	for _, d := range h.states {
+		result := d.last
 		switch {
-		case !is.OK && (was.OK || !known):
-			h.log.Warn("check failed", zap.String("check", name), zap.String("error", is.Error))
-		case is.OK && known && !was.OK:
-			h.log.Info("check recovered", zap.String("check", name))
+		case !d.checked:
+			result.Error = "not checked yet"
+		case !result.OK:
+			result.FailedSeconds = h.now().Sub(d.since).Seconds()
+		}
+		result.Optional = d.Optional
+		r.Checks[d.Name] = result
+	}
+	return r
+}
+
+// Ready returns nil if the program is ready, or a fault.Unavailable whose detail is the reason. Its cause has the errors of
+// the failed checks.
+func (h *Health) Ready(context.Context) error {
+	r := h.Report()
+	if r.Status == Ready {
+		return nil
+	}
+	var causes []error
+	for _, name := range slices.Sorted(maps.Keys(r.Checks)) {
+		if c := r.Checks[name]; !c.OK && !c.Optional {
+			causes = append(causes, errors.New(name+": "+c.Error))
 		}
 	}
+	return fault.Wrap(errors.Join(causes...), fault.Unavailable, "not_ready", r.Reason)
+}
+
+// summary returns a report without checks. The caller holds mu.
+func (h *Health) summary() Report {
+	switch {
+	case h.draining:
+		return Report{Status: Draining, Reason: "shutting down"}
+	case !h.started:
+		return Report{Status: NotReady, Reason: "not available: " + strings.Join(h.missing(), ", ")}
+	case h.cutOff:
+		return Report{Status: NotReady, Reason: "cut off: another instance reaches what this one does not"}
+	default:
+		return Report{Status: Ready}
+	}
+}
+
+// missing returns the names of the dependencies that the program needs to become ready and that do not answer, sorted.
+func (h *Health) missing() []string {
+	var names []string
+	for _, d := range h.states {
+		if !d.Optional && !d.last.OK {
+			names = append(names, d.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

@@ -66,3 +66,26 @@ func newLogMetrics(reg prometheus.Registerer) *prometheus.CounterVec {
 	}
 	return dropped
 }
+
+// healthMetrics has the results of a Health.
+type healthMetrics struct {
+	up    *prometheus.GaugeVec
+	ready prometheus.Gauge
+}
+
+func newHealthMetrics(reg prometheus.Registerer) *healthMetrics {
+	m := &healthMetrics{
+		up: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vitrine_dependency_up",
+			Help: "Whether the last check of a dependency succeeded; there is no series before the first check.",
+		}, []string{"dependency"}),
+		ready: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "vitrine_ready",
+			Help: "Whether /readyz returns 200.",
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.up, m.ready)
+	}
+	return m
+}

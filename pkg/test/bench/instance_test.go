@@ -242,8 +242,9 @@ func (s *instance) seed(tb testing.TB, c dataset) {
 	_, err = conn.Exec(tb.Context(), "SET session_replication_role = replica; SET maintenance_work_mem = '512MB'")
 	must(tb, err)
 	restore := dropIndexes(tb, conn)
-	copyRows(tb, conn, "users", []string{"name", "email"}, c.users, func(i int) []any {
-		return []any{"User", fmt.Sprintf("user-%d@example.com", i+1)}
+	copyRows(tb, conn, "users", []string{"name", "email", "email_key"}, c.users, func(i int) []any {
+		email := fmt.Sprintf("user-%d@example.com", i+1)
+		return []any{"User", email, catalog.EmailKey(email)}
 	})
 	urls := make([]string, c.images)
 	for i := range urls {

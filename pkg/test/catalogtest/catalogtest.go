@@ -34,7 +34,8 @@ func New(t *testing.T, images int) *Catalog {
 	cfg := postgres.Config{
 		DSN: servers.Postgres(t), ApplicationName: "test", MaxOpenConns: 8, ConnMaxLifetime: time.Hour, ConnMaxIdleTime: time.Hour,
 		ConnectTimeout: 5 * time.Second, Timeout: 30 * time.Second, StatementTimeout: 30 * time.Second,
-		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, OutboxMaxTries: 20,
+		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, EditQueue: 1000, OutboxMaxTries: 20,
+		List: postgres.ListConfig{MaxOpenConns: 2, MaxWaiting: 100, Wait: time.Minute, StatementTimeout: time.Minute},
 	}
 	c := &Catalog{T: t}
 	c.Must(postgres.Migrate(t.Context(), cfg, zap.NewNop()))

@@ -62,13 +62,13 @@ func (s *System) collectRows(ctx context.Context, snap *Snapshot) error {
 	if err := conn.QueryRow(ctx, counts).Scan(&snap.Outbox, &snap.Parked); err != nil {
 		return fmt.Errorf("count the outbox: %w", err)
 	}
-	found, err := conn.Query(ctx, `SELECT kind, op, old, new FROM chaos_changes ORDER BY n`)
+	found, err := conn.Query(ctx, `SELECT at, kind, op, old, new FROM chaos_changes ORDER BY n`)
 	if err != nil {
 		return fmt.Errorf("read changes: %w", err)
 	}
 	snap.Changes, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (Change, error) {
 		var c Change
-		if err := row.Scan(&c.Kind, &c.Op, &c.rawOld, &c.rawNew); err != nil {
+		if err := row.Scan(&c.At, &c.Kind, &c.Op, &c.rawOld, &c.rawNew); err != nil {
 			return c, err
 		}
 		return c, c.decode()

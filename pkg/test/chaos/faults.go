@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"vitrine.io/pkg/test/nameserver"
 	"vitrine.io/pkg/test/servers"
 )
 
@@ -39,6 +40,7 @@ type faultInjector struct {
 	mu       sync.Mutex
 	log      io.Writer
 	findings []Finding
+	outages  []Outage
 }
 
 // run injects the faults of the schedule, and returns when all of them have ended.
@@ -81,6 +83,9 @@ func (b *faultInjector) inject(ctx context.Context, f Fault) error {
 	defer b.logf("end: %s %s", f.Kind, f.Target)
 	if target, ok := b.system.backends.proxies[f.Target]; ok {
 		return b.network(ctx, f, target)
+	}
+	if f.Kind == ResolverAway || f.Kind == EgressAway {
+		return b.outage(ctx, f)
 	}
 	if f.Kind == LoseCommits {
 		return b.network(ctx, f, b.system.backends.proxies["to postgres"])
@@ -125,6 +130,43 @@ func (b *faultInjector) network(ctx context.Context, f Fault, p *Proxy) error {
 	}
 	sleep(ctx, f.For)
 	p.Heal()
+	return nil
+}
+
+// outage takes the resolver or egress away. A worker tells an outage of egress from dead sources only if it knows good hosts
+// of three users, so there is no outage before.
+func (b *faultInjector) outage(ctx context.Context, f Fault) error {
+	if f.Kind == EgressAway {
+		if users, err := b.system.readyUsers(ctx); err != nil || users < 3 {
+			return fmt.Errorf("%w: %d users have an image", errNoTarget, users)
+		}
+	}
+	began := time.Now()
+	switch {
+	case f.Kind == EgressAway:
+		for _, p := range b.system.backends.egress {
+			if f.Target == noPackets {
+				p.Hold()
+			} else {
+				p.Down()
+			}
+		}
+	case f.Target == noAnswers:
+		b.system.backends.Names.SetMode(nameserver.Silent)
+	default:
+		b.system.backends.Names.SetMode(nameserver.Fails)
+	}
+	sleep(ctx, f.For)
+	b.mu.Lock()
+	b.outages = append(b.outages, Outage{f.Kind, began, time.Now()})
+	b.mu.Unlock()
+	if f.Kind == EgressAway {
+		for _, p := range b.system.backends.egress {
+			p.Heal()
+		}
+	} else {
+		b.system.backends.Names.SetMode(nameserver.Answers)
+	}
 	return nil
 }
 

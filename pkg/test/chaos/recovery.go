@@ -25,9 +25,7 @@ func (s *System) heal(ctx context.Context) ([]Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
 	var findings []Finding
-	for _, p := range s.backends.proxies {
-		p.Heal()
-	}
+	s.backends.heal()
 	nodes := append(append([]node{}, s.nodes()...), s.backends.Postgres, s.backends.MinIO)
 	for _, n := range nodes {
 		if err := errors.Join(n.Resume(), n.Start()); err != nil {
@@ -107,6 +105,21 @@ func (s *System) pendingWork(ctx context.Context) error {
 		err = fmt.Errorf("%d records not consumed", lag)
 	}
 	return err
+}
+
+// readyUsers returns the number of users with a ready image.
+func (s *System) readyUsers(ctx context.Context) (users int, err error) {
+	conn, err := pgx.Connect(ctx, s.dsn)
+	if err != nil {
+		return 0, fmt.Errorf("connect to postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	const query = `SELECT count(DISTINCT p.user_id) FROM images i JOIN products p ON p.id = i.product_id
+		WHERE i.status = 'ready' AND p.deleted_at IS NULL`
+	if err := conn.QueryRow(ctx, query).Scan(&users); err != nil {
+		return 0, fmt.Errorf("count users: %w", err)
+	}
+	return users, nil
 }
 
 // runDeletions makes all scheduled deletions due, as if a day had passed, and waits until all are done.

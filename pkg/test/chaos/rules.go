@@ -27,6 +27,7 @@ func Rules() []Rule {
 		{"acknowledged changes persist", ruleChangesPersist},
 		{"images reach a final state", ruleImagesFinal},
 		{"image status matches its source", ruleStatusMatchesSource},
+		{"an outage of the network fails no image", ruleOutages},
 		{"product row matches its image rows", ruleProductMatchesImages},
 		{"renditions are stored and decode", ruleRenditions},
 		{"objects have a row or a scheduled deletion", ruleNoOrphans},
@@ -185,7 +186,7 @@ func ruleImagesFinal(snap *Snapshot, violation func(string, ...any)) {
 
 // faultCodes are the error codes with which an image of a valid source may fail because of injected faults.
 var faultCodes = []string{
-	"codec_crashed", "codec_timeout", "worker_crashed", "timeout", "connect_failed", "incomplete", "source_unavailable",
+	"codec_crashed", "codec_timeout", "worker_crashed", "timeout", "incomplete", "source_unavailable",
 }
 
 func ruleStatusMatchesSource(snap *Snapshot, violation func(string, ...any)) {

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"vitrine.io/pkg/test/imageserver"
 )
 
 // These rules check the history of rows and events, not only the final state.
@@ -35,6 +38,34 @@ func ruleVersions(snap *Snapshot, violation func(string, ...any)) {
 func sameToClients(a, b *ProductRow) bool {
 	return a.Name == b.Name && a.Price == b.Price && slices.Equal(a.URLs, b.URLs) &&
 		slices.Equal(a.Compressed, b.Compressed) && a.Deleted() == b.Deleted()
+}
+
+// outageCodes are the error codes of an attempt to download a good source while the resolver or egress is away.
+var outageCodes = []string{"connect_failed", "timeout", "tls_failed", "incomplete", "dns_failed"}
+
+// ruleOutages checks that no request for a good image ends with the code of an outage, neither during one nor with a code
+// that only an outage has.
+func ruleOutages(snap *Snapshot, violation func(string, ...any)) {
+	for _, c := range snap.Changes {
+		if c.OldImage == nil || c.NewImage == nil || !imageserver.IsGood(c.NewImage.SourceURL) {
+			continue
+		}
+		code := c.NewImage.ErrorCode
+		if code == c.OldImage.ErrorCode {
+			code = c.NewImage.ReprocessError
+		}
+		if code == "" || code == c.OldImage.ErrorCode || code == c.OldImage.ReprocessError {
+			continue
+		}
+		if code == "resolver_unavailable" || code == "egress_unavailable" || code == "dns_failed" {
+			violation("image %d ended with %s", c.NewImage.ID, code)
+		}
+		for _, o := range snap.Outages {
+			if slices.Contains(outageCodes, code) && c.At.After(o.From) && c.At.Before(o.To) {
+				violation("image %d ended with %s at %s, during %s", c.NewImage.ID, code, c.At.Format(time.TimeOnly), o.Kind)
+			}
+		}
+	}
 }
 
 func ruleChangeEvents(snap *Snapshot, violation func(string, ...any)) {

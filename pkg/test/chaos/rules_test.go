@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	chaos "vitrine.io/pkg/test/chaos"
 	"vitrine.io/pkg/test/client"
@@ -232,6 +233,15 @@ func objectViolations() []violation {
 	}
 }
 
+// failsDuringOutage adds an outage and an image of a good source that fails within it.
+func failsDuringOutage(s *chaos.Snapshot, code string) {
+	now := time.Now()
+	before, after := s.Images[0], s.Images[0]
+	before.ErrorCode, after.ErrorCode, after.Status = "", code, "failed"
+	s.Changes = append(s.Changes, chaos.Change{At: now, Kind: "images", Op: "UPDATE", OldImage: &before, NewImage: &after})
+	s.Outages = []chaos.Outage{{Kind: chaos.EgressAway, From: now.Add(-time.Second), To: now.Add(time.Second)}}
+}
+
 // historyViolations returns violations of the rules about versions, events and jobs.
 func historyViolations() []violation {
 	jobID := "job-1"
@@ -241,6 +251,11 @@ func historyViolations() []violation {
 		{"versions increase by one", "revision_decreases", func(s *chaos.Snapshot) { s.Changes[2].OldProduct.Revision = 3 }},
 		{"versions increase by one", "change_without_version", func(s *chaos.Snapshot) { s.Changes[3].NewProduct.Version = 3 }},
 		{"versions increase by one", "fencing_token_decreases", func(s *chaos.Snapshot) { becomesReady(s).OldImage.FencingToken = 3 }},
+		{"an outage of the network fails no image", "during_it", func(s *chaos.Snapshot) { failsDuringOutage(s, "timeout") }},
+		{"an outage of the network fails no image", "at_any_time", func(s *chaos.Snapshot) {
+			failsDuringOutage(s, "dns_failed")
+			s.Outages = nil
+		}},
 		{"each version has one event", "event_missing", func(s *chaos.Snapshot) { s.Events = s.Events[:len(s.Events)-1] }},
 		{"each version has one event", "two_events", func(s *chaos.Snapshot) {
 			s.Events = append(s.Events, chaos.Event{ID: "e9", Type: "product.changed", ProductID: 1, Version: 2})

@@ -98,6 +98,7 @@ type run struct {
 	dir      string
 	journal  io.Writer
 	result   *Result
+	outages  []Outage
 }
 
 func (r *run) find(findings ...Finding) { r.result.Findings = append(r.result.Findings, findings...) }
@@ -137,6 +138,7 @@ func (r *run) all(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("collect: %w", err)
 	}
+	snap.Outages = r.outages
 	if err := r.system.runDeletions(ctx); err != nil {
 		r.find(Finding{"scheduled deletions complete", err.Error()})
 	}
@@ -160,7 +162,7 @@ func (r *run) all(ctx context.Context) error {
 func (r *run) chaos(ctx context.Context, history *History) ([]*apiUser, error) {
 	all := make([]*apiUser, clients)
 	for i := range all {
-		all[i] = newAPIUser(i, r.schedule.Seed, r.system.apis, r.harness.Backends.Source.URL, history)
+		all[i] = newAPIUser(i, r.schedule.Seed, r.system.apis, r.harness.Backends.sources(i), history)
 		if err := all[i].register(ctx); err != nil {
 			return nil, err
 		}
@@ -180,6 +182,7 @@ func (r *run) chaos(ctx context.Context, history *History) ([]*apiUser, error) {
 	both.Wait()
 	r.result.Lost = r.harness.Backends.proxies["to postgres"].CommitsLost() - before
 	r.find(b.findings...)
+	r.outages = b.outages
 	return all, ctx.Err()
 }
 

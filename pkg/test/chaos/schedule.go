@@ -25,6 +25,9 @@ const (
 	LoseCommits Kind = "lose COMMITs of"   // Postgres commits, and the reply is lost
 	KillMaster  Kind = "kill -9 master of" // SIGKILL to a Redis master; its replica takes over
 	PauseMaster Kind = "pause master of"   // SIGSTOP to a Redis master; it may resume after a failover
+
+	ResolverAway Kind = "resolver away:" // no name of a source resolves
+	EgressAway   Kind = "egress away:"   // no source can be reached
 )
 
 // Fault is one fault of a schedule.
@@ -79,7 +82,16 @@ type faultOption struct {
 	exclusion            string // faults with the same exclusion never overlap; empty: the target
 	minMillis, maxMillis int    // duration
 	amount               [2]int // minimum and maximum of Fault.Amount
+	notBefore            time.Duration
 }
+
+// How the resolver or egress is away.
+const (
+	servfail  = "SERVFAIL"
+	noAnswers = "no answers"
+	resets    = "connections are reset"
+	noPackets = "no packets"
+)
 
 // faultOptions lists all possible faults. A pause of a worker or an api may exceed the session timeout of its consumer
 // group, so that it resumes as a zombie. At most one broker and one Redis master are unavailable at a time, because with
@@ -106,6 +118,9 @@ var faultOptions = []faultOption{
 		exclusion: "network", minMillis: 500, maxMillis: 7000},
 	{weight: 5, kind: Delay, targets: []string{"to postgres", "to minio", "to broker-0", "to broker-1", "to broker-2"},
 		exclusion: "network", minMillis: 2000, maxMillis: 8000, amount: [2]int{5, 120}},
+	{weight: 9, kind: ResolverAway, targets: []string{servfail, noAnswers}, exclusion: "sources", minMillis: 3000, maxMillis: 9000},
+	{weight: 9, kind: EgressAway, targets: []string{resets, noPackets}, exclusion: "sources", minMillis: 6000, maxMillis: 12000,
+		notBefore: 6 * time.Second},
 }
 
 // The shape of a schedule.
@@ -157,8 +172,9 @@ func draw(random *rand.Rand, length time.Duration) (f Fault, exclusion string) {
 	f = Fault{Kind: c.kind, Target: c.targets[random.IntN(len(c.targets))]}
 	f.For = time.Duration(c.minMillis+random.IntN(c.maxMillis-c.minMillis+1)) * time.Millisecond
 	f.For = min(f.For, length/2)
-	span := length - f.For - quietStart
-	f.At = quietStart + max(0, time.Duration(random.Int64N(max(1, int64(span)))).Truncate(time.Millisecond))
+	start := min(max(quietStart, c.notBefore), max(quietStart, length-f.For))
+	span := length - f.For - start
+	f.At = start + max(0, time.Duration(random.Int64N(max(1, int64(span)))).Truncate(time.Millisecond))
 	f.Amount = c.amount[0] + random.IntN(c.amount[1]-c.amount[0]+1)
 	exclusion = c.exclusion
 	if exclusion == "" {

@@ -37,7 +37,7 @@ func testPlanIsDeterministic(t *testing.T) {
 		t.Error("two seeds have the same schedule")
 	}
 	// Results are stored by seed, so the schedule of a seed must not change.
-	const want = "seed 1: 11 faults, clients active for 25s\n  1.05s  kill -9 master of redis-1, for 6.93s\n"
+	const want = "seed 1: 11 faults, clients active for 25s\n  1.13s  kill -9 postgres, for 1.48s\n"
 	if got := text(1); !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%s\nwant it to begin with\n%s", got, want)
 	}
@@ -76,7 +76,7 @@ func testPlanOrderAndDuration(t *testing.T) {
 	}
 	for _, kind := range []chaos.Kind{
 		chaos.Kill, chaos.Stop, chaos.Pause, chaos.KillCodec, chaos.Cut, chaos.Down, chaos.Hold, chaos.Delay,
-		chaos.LoseCommits, chaos.KillMaster, chaos.PauseMaster,
+		chaos.LoseCommits, chaos.KillMaster, chaos.PauseMaster, chaos.ResolverAway, chaos.EgressAway,
 	} {
 		if kinds[kind] < 20 {
 			t.Errorf("%q occurs %d times in 200 seeds", kind, kinds[kind])

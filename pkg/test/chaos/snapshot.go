@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"strings"
+	"time"
 
 	"vitrine.io/pkg/test/client"
 )
@@ -20,11 +21,18 @@ type Snapshot struct {
 	Responses    []ProductResponse // of both APIs, for each product
 	Lists        []ListResponse
 	Expectations []*Expectation
+	Outages      []Outage
 
 	// AfterDeletions is the content of the bucket after all scheduled deletions, by key.
 	AfterDeletions map[string]Object
 
 	PublicURL string // what precedes an object's key in the API's URLs
+}
+
+// Outage is the time for which the resolver or egress was away.
+type Outage struct {
+	Kind     Kind
+	From, To time.Time
 }
 
 // ProductRow is a row of products.
@@ -100,6 +108,7 @@ type DeletionRow struct {
 
 // Change is one change of a row, as the trigger recorded it. The old row is nil for INSERT, the new one for DELETE.
 type Change struct {
+	At                     time.Time
 	Kind, Op               string // products or images; INSERT, UPDATE or DELETE
 	OldProduct, NewProduct *ProductRow
 	OldImage, NewImage     *ImageRow

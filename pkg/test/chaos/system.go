@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
+	"vitrine.io/pkg/test/nameserver"
 	"vitrine.io/pkg/test/port"
 	"vitrine.io/pkg/test/servers"
 )
@@ -30,7 +33,43 @@ const cacheTTL = 10 * time.Second
 type Backends struct {
 	*servers.Stack
 	Source  *imageserver.Server
-	proxies map[string]*Proxy // by fault target, such as "to postgres"
+	Names   *nameserver.Server // resolves the names of sources
+	proxies map[string]*Proxy  // by fault target, such as "to postgres"
+	egress  [clients]*Proxy    // in front of Source: each client has a host of its own
+}
+
+// sources returns the URL of a client's sources.
+func (s *Backends) sources(client int) string {
+	_, port, _ := strings.Cut(s.egress[client].Addr, ":")
+	return fmt.Sprintf("http://sources-%d.chaos.test:%s", client, port)
+}
+
+// startSources starts the image server, its name server and its proxies.
+func (s *Backends) startSources() (err error) {
+	if s.Source, err = imageserver.Start(); err != nil {
+		return err
+	}
+	if s.Names, err = nameserver.Start(); err != nil {
+		return err
+	}
+	for i := range s.egress {
+		if s.egress[i], err = NewProxy(); err != nil {
+			return err
+		}
+		s.egress[i].SetServer(strings.TrimPrefix(s.Source.URL, "http://"))
+	}
+	return nil
+}
+
+// heal ends the faults of all networks.
+func (s *Backends) heal() {
+	for _, p := range s.proxies {
+		p.Heal()
+	}
+	for _, p := range s.egress {
+		p.Heal()
+	}
+	s.Names.SetMode(nameserver.Answers)
 }
 
 // StartBackends starts the servers, the proxies and the image server.
@@ -50,7 +89,7 @@ func StartBackends(getenv func(string) string) (_ *Backends, err error) {
 			return s, err
 		}
 	}
-	if s.Source, err = imageserver.Start(); err != nil {
+	if err := s.startSources(); err != nil {
 		return s, err
 	}
 	var advertised [servers.StackBrokers]string
@@ -70,7 +109,7 @@ func StartBackends(getenv func(string) string) (_ *Backends, err error) {
 
 // Close stops the proxies and the servers. Their data is lost.
 func (s *Backends) Close() error {
-	for _, p := range s.proxies {
+	for _, p := range append(slices.Collect(maps.Values(s.proxies)), s.egress[:]...) {
 		if p != nil {
 			p.Close()
 		}
@@ -78,6 +117,9 @@ func (s *Backends) Close() error {
 	var err error
 	if s.Source != nil {
 		err = s.Source.Close()
+	}
+	if s.Names != nil {
+		err = errors.Join(err, s.Names.Close())
 	}
 	if s.Stack != nil {
 		for _, broker := range s.Kafka { // a clean shutdown takes long, and the data is not needed
@@ -191,6 +233,8 @@ func (s *System) configure(environ []string) error {
 		"CODEC_PATH": filepath.Join(s.bin, "codec"), "CODEC_CHILDREN": "1", "CODEC_START_BACKOFF": "200ms",
 		"WORKER_CONCURRENCY": "4", "WORKER_STORE_TIMEOUT": "4s", "WORKER_OUTCOME_TIMEOUT": "3s",
 		"WORKER_DEFER_DELAY": "400ms", "WORKER_BUSY_DELAY": "200ms",
+		"FETCH_RESOLVER": s.backends.Names.Addr, "FETCH_CONTROL_NAMES": "control.chaos.test.",
+		"EGRESS_PROBE_TIMEOUT": "1s", "BREAKER_MAX_PAUSE": "3s",
 		"RESCUER_INTERVAL": "500ms", "CLEANER_INTERVAL": "500ms", "GC_INTERVAL": "500ms",
 		"RESCUER_OVERDUE_AFTER": "3s", "GC_SECOND_PASS_AFTER": "1s", "GC_LEASE": "5s", "CATALOG_DELETION_GRACE": "12s",
 		"SETUP_TIMEOUT": "60s",

@@ -95,8 +95,11 @@ func New() *Server {
 }
 
 // Start returns a server that listens on a free port of 127.0.0.1 until Close.
-func Start() (*Server, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+func Start() (*Server, error) { return StartAt("127.0.0.1:0") }
+
+// StartAt returns a server that listens on addr until Close.
+func StartAt(addr string) (*Server, error) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("serve images: %w", err)
 	}

@@ -2,6 +2,7 @@ package servers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -41,6 +42,9 @@ log_min_messages = warning
 // postgresBin returns the directory of initdb and postgres: that of the PATH, or of Debian's newest version below root.
 func postgresBin(root string) (string, error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err != nil { // a directory of links may lack pg_basebackup
+			return "", fmt.Errorf("find postgres: %w", err)
+		}
 		return filepath.Dir(path), nil
 	}
 	found, err := filepath.Glob(filepath.Join(root, "usr/lib/postgresql/*/bin/initdb"))
@@ -76,6 +80,19 @@ func postgresCredential(uid int) (*syscall.Credential, error) {
 
 // buildPostgres creates a cluster in dir and describes its server.
 func buildPostgres(dir *workDir, n *process.ForkThread) (*server, error) {
+	return newPostgres(dir, n, initdb, postgresSettings)
+}
+
+// postgresRun is how a program of Postgres is run.
+type postgresRun struct {
+	bin        string // directory of the programs
+	data       string // directory of the cluster
+	user       *syscall.Credential
+	forkThread *process.ForkThread
+}
+
+// newPostgres creates a cluster in dir with create, adds settings to its configuration and describes its server.
+func newPostgres(dir *workDir, n *process.ForkThread, create func(postgresRun) error, settings string) (*server, error) {
 	bin, err := postgresBin("/")
 	if err != nil {
 		return nil, err
@@ -93,13 +110,11 @@ func buildPostgres(dir *workDir, n *process.ForkThread) (*server, error) {
 		return nil, err
 	}
 	data := filepath.Join(home, "data")
-	if err := initdb(bin, data, cred, n); err != nil {
+	if err := create(postgresRun{bin, data, cred, n}); err != nil {
 		return nil, err
 	}
-	settings := fmt.Sprintf("%sport = %d\n", postgresSettings, listen.Port)
-	// initdb has created the file; its owner stays the same.
-	if err := os.WriteFile(filepath.Join(data, "postgresql.auto.conf"), []byte(settings), 0o600); err != nil {
-		return nil, fmt.Errorf("configure postgres: %w", err)
+	if err := appendSettings(data, fmt.Sprintf("%sport = %d\n", settings, listen.Port)); err != nil {
+		return nil, err
 	}
 	p := &process.Process{
 		Name: "postgres", Argv: []string{filepath.Join(bin, "postgres"), "-D", data}, Dir: home,
@@ -115,19 +130,37 @@ func buildPostgres(dir *workDir, n *process.ForkThread) (*server, error) {
 	return s, nil
 }
 
+// appendSettings adds settings to the file that overrides all others. A setting given twice has its last value.
+func appendSettings(data, settings string) error {
+	file, err := os.OpenFile(filepath.Join(data, "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0) // it keeps its owner
+	if err == nil {
+		_, err = file.WriteString(settings)
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("configure postgres: %w", err)
+	}
+	return nil
+}
+
 // initdb creates the files of a cluster. Every user of this machine may connect: it holds only test data.
-func initdb(bin, data string, cred *syscall.Credential, n *process.ForkThread) error {
-	cmd := exec.Command(filepath.Join(bin, "initdb"), "--pgdata="+data, "--username="+postgresUser, "--auth=trust",
+func initdb(r postgresRun) error {
+	return r.run("initdb", "--pgdata="+r.data, "--username="+postgresUser, "--auth=trust",
 		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
-	cmd.Dir = filepath.Dir(data)
-	cmd.SysProcAttr = process.Attr(cred, syscall.SIGKILL)
+}
+
+// run runs a program until it ends.
+func (r postgresRun) run(program string, args ...string) error {
+	cmd := exec.Command(filepath.Join(r.bin, program), args...)
+	cmd.Dir = filepath.Dir(r.data)
+	cmd.SysProcAttr = process.Attr(r.user, syscall.SIGKILL)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := n.Start(cmd); err != nil {
-		return fmt.Errorf("start initdb: %w", err)
+	if err := r.forkThread.Start(cmd); err != nil {
+		return fmt.Errorf("start %s: %w", program, err)
 	}
 	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("run initdb: %w\n%s", err, out.String())
+		return fmt.Errorf("run %s: %w\n%s", program, err, out.String())
 	}
 	return nil
 }
@@ -138,8 +171,10 @@ func createDatabase(ctx context.Context, s *server) error {
 	}
 	// The extension is created once, in a schema of every search path, because concurrent CREATE EXTENSION statements of tests
 	// would conflict.
-	return execSQL(ctx, postgresDSN(s, postgresDB), "CREATE EXTENSION pg_trgm WITH SCHEMA public")
+	return execSQL(ctx, postgresDSN(s, postgresDB), createTrigrams)
 }
+
+const createTrigrams = "CREATE EXTENSION pg_trgm WITH SCHEMA public"
 
 func postgresDSN(s *server, database string) string {
 	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", postgresUser, s.addrs[0], database)
@@ -154,6 +189,16 @@ func withSearchPath(dsn, schema string) (string, error) {
 	q := u.Query()
 	q.Set("search_path", schema+",public")
 	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+// withDatabase returns dsn with another database.
+func withDatabase(dsn, name string) (string, error) {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return "", fmt.Errorf("parse postgres url: %w", err)
+	}
+	u.Path = "/" + name
 	return u.String(), nil
 }
 

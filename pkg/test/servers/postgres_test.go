@@ -31,6 +31,7 @@ func TestPostgres(t *testing.T) {
 	t.Parallel()
 	t.Run("schema_per_test", testPostgresSchemaPerTest)
 	t.Run("trigrams_are_on_search_path", testPostgresTrigramsAreOnSearchPath)
+	t.Run("database_of_another_locale", testPostgresDatabaseOfAnotherLocale)
 }
 
 func testPostgresSchemaPerTest(t *testing.T) {
@@ -50,4 +51,19 @@ func testPostgresTrigramsAreOnSearchPath(t *testing.T) {
 	conn := connect(t, servers.Postgres(t))
 	exec(t, conn, "CREATE TABLE thing (name text)")
 	exec(t, conn, "CREATE INDEX ON thing USING gin (name gin_trgm_ops)")
+}
+
+func testPostgresDatabaseOfAnotherLocale(t *testing.T) {
+	t.Parallel()
+	for _, locale := range []string{"C", "C.UTF-8"} {
+		conn := connect(t, servers.PostgresLocale(t, locale))
+		exec(t, conn, "CREATE TABLE thing (name text)")
+		exec(t, conn, "CREATE INDEX ON thing USING gin (name gin_trgm_ops)")
+		var ctype, encoding string
+		err := conn.QueryRow(t.Context(), `SELECT datctype, pg_encoding_to_char(encoding) FROM pg_database
+			WHERE datname = current_database()`).Scan(&ctype, &encoding)
+		if err != nil || ctype != locale || encoding != "UTF8" {
+			t.Errorf("got the character type %s and the encoding %s, error %v; want %s and UTF8", ctype, encoding, err, locale)
+		}
+	}
 }

@@ -86,6 +86,34 @@ func Postgres(t testing.TB) string {
 	return url
 }
 
+// PostgresLocale returns the URL, for pgx, of a database of this test whose collation and character type are locale, such as
+// "C". The encoding is UTF-8, and the schema public has the extension pg_trgm and nothing else. The database is dropped at
+// the end of the test, with the sessions that are left.
+func PostgresLocale(t testing.TB, locale string) string {
+	t.Helper()
+	dsn, name := need(t, shared.postgres), "d_"+token()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+		defer cancel()
+		if err := execSQL(ctx, dsn, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
+			t.Errorf("servers: drop database: %v", err)
+		}
+	})
+	url, err := withDatabase(dsn, name)
+	if err != nil {
+		t.Fatalf("servers: %v", err)
+	}
+	create := fmt.Sprintf("CREATE DATABASE %s TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE '%s' LC_CTYPE '%[2]s'",
+		name, locale)
+	if err := execSQL(t.Context(), dsn, create); err != nil {
+		t.Fatalf("servers: create database: %v", err)
+	}
+	if err := execSQL(t.Context(), url, createTrigrams); err != nil {
+		t.Fatalf("servers: create extension: %v", err)
+	}
+	return url
+}
+
 // Redis returns the three nodes of a cluster, host:port, and a key prefix that no other test uses, such as "t_0b1c:". The
 // keys need no cleanup: they end with the cluster.
 func Redis(t testing.TB) (addrs []string, prefix string) {

@@ -28,14 +28,25 @@ func userIsReadBack(f *Fixture) {
 	}
 }
 
-func emailConflictsInAnyCase(f *Fixture) {
-	_, err := f.Store.InsertUser(f.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"})
-	f.Must(err, "insert user")
-	_, err = f.Store.InsertUser(f.Context(), catalog.User{Name: "Ada", Email: "ADA@example.com"})
-	f.WantKind(err, fault.Conflict, "a second user")
-	if got, want := fault.CodeOf(err), "email_taken"; got != want {
-		f.Errorf("got code %q, want %q", got, want)
+func emailConflictsInAnySpelling(f *Fixture) {
+	for _, spelling := range [][2]string{
+		{"ada@example.com", "ADA@example.com"},
+		{"äb@x.de", "ÄB@x.de"},
+		{"\u00e9va@example.com", "e\u0301va@example.com"}, // composed, and decomposed
+		{"дом@пример.рф", "ДОМ@ПРИМЕР.РФ"},
+		{"weiß@example.com", "WEISS@example.com"},
+		{"σίσυφος@example.com", "ΣΊΣΥΦΟΣ@example.com"},
+	} {
+		_, err := f.Store.InsertUser(f.Context(), catalog.User{Name: "Ada", Email: spelling[0]})
+		f.Must(err, "insert user")
+		_, err = f.Store.InsertUser(f.Context(), catalog.User{Name: "Ada", Email: spelling[1]})
+		f.WantKind(err, fault.Conflict, "a second user, "+spelling[1])
+		if got, want := fault.CodeOf(err), "email_taken"; got != want {
+			f.Errorf("%s: got code %q, want %q", spelling[1], got, want)
+		}
 	}
+	_, err := f.Store.InsertUser(f.Context(), catalog.User{Name: "Ada", Email: "ab@x.de"})
+	f.Must(err, "insert user with another letter")
 }
 
 func concurrentSameEmailConflicts(f *Fixture) {

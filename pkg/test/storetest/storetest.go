@@ -9,12 +9,17 @@ func Run(t *testing.T, open Open) {
 		tests []test
 	}{
 		{"user", users()},
+		{"user_once", usersOnce()},
 		{"insert", inserts()},
 		{"insert_once", insertsOnce()},
 		{"edit", edits()},
+		{"edit_once", editsOnce()},
 		{"edit_images", imageEdits()},
 		{"delete", deletions()},
-		{"list", []test{{"page_ends_with_its_products", pageEndsWithItsProducts}}},
+		{"list", []test{
+			{"page_ends_with_its_products", pageEndsWithItsProducts},
+			{"page_ends_with_its_bytes", pageEndsWithItsBytes},
+		}},
 		{"pipeline", []test{{"first_document_is_kept", firstDocumentIsKept}}},
 	} {
 		t.Run(subject.name, func(t *testing.T) {
@@ -38,7 +43,7 @@ type test struct {
 func users() []test {
 	return []test{
 		{"is_read_back", userIsReadBack},
-		{"email_conflicts_in_any_case", emailConflictsInAnyCase},
+		{"email_conflicts_in_any_spelling", emailConflictsInAnySpelling},
 		{"concurrent_same_email_conflicts", concurrentSameEmailConflicts},
 		{"unknown_id_is_not_found", unknownUserIDIsNotFound},
 	}

@@ -99,7 +99,7 @@ func newCrashEnv(t *testing.T, perHost int) *crashEnv {
 		}
 	})
 	s.must(s.db.QueryRowContext(t.Context(),
-		"INSERT INTO users (name, email) VALUES ('Ada', 'ada@example.com') RETURNING id").Scan(&s.userID))
+		"INSERT INTO users (name, email, email_key) VALUES ('Ada', 'ada@example.com', 'ada') RETURNING id").Scan(&s.userID))
 	return s
 }
 

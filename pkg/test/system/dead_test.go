@@ -150,21 +150,23 @@ func testDeadLettersImages(t *testing.T) {
 	if p := s.awaitSettled(second.ID); p.ImageStatus != "ready" {
 		t.Errorf("after the replay of all the second product is %+v", p)
 	}
-	awaitListed := func(times int) {
-		t.Helper()
-		eventually(t, "the new failure is listed", func() error {
-			if n := len(s.listDead("--code", "unsupported_format")); n != times {
-				return fmt.Errorf("%d times, want %d", n, times)
-			}
-			return nil
-		})
-	}
-	awaitListed(2)
+	s.awaitUnsupported(2)
 	out, err := s.stdout("images", "reprocess", "--code", "unsupported_format", "--all", "--admin", api.admin)
 	if err != nil || !strings.Contains(out, "1 requested again, 0 skipped") {
 		t.Errorf("by what they are: %v\n%s", err, out)
 	}
-	awaitListed(3)
+	s.awaitUnsupported(3)
+}
+
+// awaitUnsupported waits until so many dead letters have the code unsupported_format.
+func (s *system) awaitUnsupported(times int) {
+	s.t.Helper()
+	eventually(s.t, "the new failure is listed", func() error {
+		if n := len(s.listDead("--code", "unsupported_format")); n != times {
+			return fmt.Errorf("%d times, want %d", n, times)
+		}
+		return nil
+	})
 }
 
 func testDeadLettersReplayWithOtherPipeline(t *testing.T) {

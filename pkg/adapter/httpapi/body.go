@@ -1,0 +1,84 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"net"
+
+	"github.com/valyala/fasthttp"
+)
+
+// prefetchedBytes is how much of a body fasthttp reads before it calls the handler.
+const prefetchedBytes = 8 << 10
+
+// readBody reads the request's body, of at most BodyLimit bytes, after it has reserved memory for it. Handlers find it in
+// the request as if fasthttp had read it. Errors are *httpError or errOverloaded.
+//
+// fasthttp could read bodies itself, but it allocates the declared length at once, for as many requests as there are
+// connections. It also continues with the next request on a connection whose body was not read to its end, and takes the
+// rest of the body for that request: see hasUnread.
+func (s *Server) readBody(ctx *fasthttp.RequestCtx) error {
+	stream := ctx.RequestBodyStream()
+	if stream == nil {
+		return nil
+	}
+	declared, limit := ctx.Request.Header.ContentLength(), s.cfg.BodyLimit
+	if declared > limit {
+		return errBodyTooLarge
+	}
+	var body []byte
+	for len(body) != declared {
+		if len(body) > limit {
+			return errBodyTooLarge
+		}
+		if len(body) == cap(body) {
+			larger, err := s.growBody(ctx, body, declared)
+			if err != nil {
+				return err
+			}
+			body = larger
+		}
+		n, err := stream.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if err == io.EOF && (declared < 0 || len(body) == declared) {
+			break
+		}
+		if err != nil {
+			return unreadableBody(err)
+		}
+	}
+	ctx.Request.SetBodyRaw(body)
+	return nil
+}
+
+// growBody returns body with a larger capacity, for which it has reserved memory: the declared length or, for a chunked
+// body, twice the capacity, up to one byte more than BodyLimit.
+func (s *Server) growBody(ctx *fasthttp.RequestCtx, body []byte, declared int) ([]byte, error) {
+	size := declared
+	if declared < 0 {
+		size = min(max(2*cap(body), prefetchedBytes), s.cfg.BodyLimit+1)
+	}
+	if size > smallBytes {
+		if err := s.reserve(ctx, int64(size), false); err != nil {
+			return nil, err
+		}
+	}
+	return append(make([]byte, 0, size), body...), nil
+}
+
+var errBodyTooLarge = &httpError{codeBodyTooLarge, "the body is larger than this server accepts"}
+
+func unreadableBody(err error) error {
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return &httpError{codeSlowRequest, "the request did not arrive in time"}
+	}
+	return &httpError{codeBadRequest, "the request is not valid HTTP"}
+}
+
+// hasUnread reports whether the client may still send bytes of the request's body. The connection must then be closed:
+// fasthttp would take these bytes for the next request.
+func hasUnread(ctx *fasthttp.RequestCtx) bool {
+	declared := ctx.Request.Header.ContentLength()
+	return ctx.Request.IsBodyStream() && (declared < 0 || declared > prefetchedBytes)
+}

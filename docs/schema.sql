@@ -1,9 +1,17 @@
 -- The schema that the migrations create. Written by: go test ./pkg/adapter/postgres -run Schema -update
 
 CREATE TABLE checkpoints (
-    name text NOT NULL,
-    cursor text DEFAULT ''::text NOT NULL,
-    due_at timestamp with time zone DEFAULT now() NOT NULL
+    scan text NOT NULL,
+    shard integer NOT NULL,
+    after_cursor text NOT NULL,
+    until_cursor text NOT NULL,
+    cursor text NOT NULL,
+    progress double precision DEFAULT 0 NOT NULL,
+    stopped text DEFAULT ''::text NOT NULL,
+    lease uuid,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone
 );
 
 CREATE TABLE heartbeats (
@@ -174,7 +182,7 @@ ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 );
 
 ALTER TABLE ONLY checkpoints
-    ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (name);
+    ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (scan, shard);
 
 ALTER TABLE ONLY heartbeats
     ADD CONSTRAINT heartbeats_pkey PRIMARY KEY (role, instance);

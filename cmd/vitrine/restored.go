@@ -15,6 +15,7 @@ import (
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
+	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/platform/program"
 	"vitrine.io/pkg/platform/telemetry"
 )
@@ -28,8 +29,11 @@ type RestoredConfig struct {
 
 const (
 	raiseBatch    = 2000 // products whose versions are raised by one statement: some tenths of a second
-	checkBatch    = 100  // images that may be requested at once
+	checkBatch    = 1000 // images that are read at once
+	checkLease    = time.Minute
+	maxAhead      = time.Hour // how far ahead images are requested; far below the age at which a request fails
 	progressEvery = 10 * time.Second
+	maxFailed     = 1000 // images that cannot be checked, after which the command gives up
 	minJump       = 1000
 )
 
@@ -99,8 +103,8 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 	defer bucket.Close()
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: parts.store, References: parts.store, Bucket: bucket, Catalog: parts.service, Now: time.Now, Log: log,
-	}, maintenance.AuditorConfig{}, prometheus.NewRegistry())
-	if _, err := auditor.CheckRows(ctx, math.MaxInt64, 1, 0); err != nil { // no rows: this checks only the bucket's owner
+	}, maintenance.AuditorConfig{Lease: checkLease, ToleratedShare: 1}, prometheus.NewRegistry())
+	if _, err := auditor.CheckRows(ctx, math.MaxInt64, 1, nil); err != nil { // no rows: this checks only the bucket's owner
 		return fmt.Errorf("check bucket: %w", err)
 	}
 
@@ -157,15 +161,26 @@ func incrementVersions(ctx context.Context, store *postgres.Store, jump int64, l
 	}
 }
 
-// checkObjects requests each ready image whose objects are missing again, at most rate a second.
-func checkObjects(ctx context.Context, auditor *maintenance.Auditor, rate float64, log *zap.Logger) error {
+// rowChecker checks a batch of images. *maintenance.Auditor implements and documents it.
+type rowChecker interface {
+	CheckRows(ctx context.Context, after catalog.ImageID, limit int, delay func(n int) time.Duration,
+	) (maintenance.Checked, error)
+}
+
+// checkObjects requests each ready image whose objects are missing again, at most rate a second. It goes on when single
+// images cannot be checked, and returns an error at the end.
+func checkObjects(ctx context.Context, auditor rowChecker, rate float64, log *zap.Logger) error {
 	var after catalog.ImageID
-	var images, missing int
-	start := time.Now()
-	logged := start
+	var images, missing, failed int
+	spacing := time.Duration(float64(time.Second) / rate)
+	logged, due := time.Now(), time.Now() // due: when the next request is due
 	for {
+		if ahead := time.Until(due); ahead > maxAhead && !backoff.Sleep(ctx, ahead-maxAhead) {
+			return ctx.Err()
+		}
 		var checked maintenance.Checked
-		delay := max(0, time.Duration(float64(missing)/rate*float64(time.Second))-time.Since(start))
+		first := max(0, time.Until(due))
+		delay := func(n int) time.Duration { return first + time.Duration(n)*spacing }
 		err := retry(ctx, func(ctx context.Context) (err error) {
 			checked, err = auditor.CheckRows(ctx, after, checkBatch, delay)
 			return err
@@ -173,11 +188,15 @@ func checkObjects(ctx context.Context, auditor *maintenance.Auditor, rate float6
 		if err != nil {
 			return fmt.Errorf("check objects after image %d: %w", after, err)
 		}
-		images, missing = images+checked.Images, missing+checked.Missing
-		counts := []zap.Field{zap.Int("images", images), zap.Int("requested_again", missing)}
+		due = time.Now().Add(delay(checked.Missing))
+		images, missing, failed = images+checked.Images, missing+checked.Missing, failed+checked.Failed
+		counts := []zap.Field{zap.Int("images", images), zap.Int("requested_again", missing), zap.Int("failed", failed)}
+		if failed > maxFailed {
+			return fmt.Errorf("check objects: %d of the first %d images could not be checked: the log says why", failed, images)
+		}
 		if checked.Next == 0 {
 			log.Info("restored", counts...)
-			return nil
+			break
 		}
 		after = checked.Next
 		if time.Since(logged) >= progressEvery {
@@ -185,4 +204,9 @@ func checkObjects(ctx context.Context, auditor *maintenance.Auditor, rate float6
 			log.Info("objects checked", append(counts, zap.Int64("up_to_image", int64(after)))...)
 		}
 	}
+	if failed > 0 {
+		return fmt.Errorf("%d images could not be checked: the log says why; the auditor checks them again within its next passes",
+			failed)
+	}
+	return nil
 }

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -118,59 +115,6 @@ func (b *Bucket) Page(
 
 // pageSize is the maximum number of objects in one answer of a store.
 const pageSize = 1000
-
-// DeletePrefix deletes every object below prefix, which must end in a slash. It is no error if there is none. After an
-// error some objects may be deleted, and the caller has to call it again. Its error is fault.Internal if prefix is not
-// valid, else fault.Unavailable or that of ctx.
-func (b *Bucket) DeletePrefix(ctx context.Context, prefix string) error {
-	if strings.Trim(prefix, "/") == "" || !strings.HasSuffix(prefix, "/") {
-		return fault.New(fault.Internal, "bad_prefix", fmt.Sprintf("%q does not name a directory of objects", prefix))
-	}
-	for after, more := "", true; more; {
-		var page []maintenance.Object
-		var err error
-		if page, more, err = b.Page(ctx, prefix, after, pageSize); err != nil || len(page) == 0 {
-			return err
-		}
-		if err := b.deleteAll(ctx, page); err != nil {
-			return err
-		}
-		after = page[len(page)-1].Key
-	}
-	return nil
-}
-
-// deleteAll deletes one page of objects in one request. Its error is the first one that the store reports for an object.
-func (b *Bucket) deleteAll(ctx context.Context, page []maintenance.Object) error {
-	ids := make([]types.ObjectIdentifier, len(page))
-	for i, o := range page {
-		ids[i] = types.ObjectIdentifier{Key: &o.Key}
-	}
-	return b.do(ctx, "delete", "delete objects", func() error {
-		out, err := b.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{
-			Bucket: &b.cfg.Bucket, Delete: &types.Delete{Objects: ids, Quiet: aws.Bool(true)},
-		}, withContentMD5)
-		if err != nil {
-			return err
-		}
-		return firstError(out.Errors)
-	})
-}
-
-// withContentMD5 adds a checksum that every store accepts; the SDK sends CRC32, which some stores reject.
-func withContentMD5(o *s3.Options) {
-	o.APIOptions = append(o.APIOptions, smithyhttp.AddContentChecksumMiddleware)
-}
-
-// firstError returns the first error that is not about a missing object.
-func firstError(errs []types.Error) error {
-	for _, e := range errs {
-		if code := aws.ToString(e.Code); code != "NoSuchKey" {
-			return fmt.Errorf("object %s: %s: %s", aws.ToString(e.Key), code, aws.ToString(e.Message))
-		}
-	}
-	return nil
-}
 
 // do runs one operation, classifies its error and records its metrics.
 func (b *Bucket) do(ctx context.Context, operation, verb string, run func() error) error {

@@ -211,6 +211,7 @@ func TestDeletePrefix(t *testing.T) {
 	t.Parallel()
 	t.Run("refused_object_is_error", testDeletePrefixRefusedObjectIsError)
 	t.Run("request_has_content_md5", testDeletePrefixRequestHasContentMd5)
+	t.Run("prefixes_share_a_request_and_not_its_errors", testDeletePrefixesShareARequest)
 }
 
 func testDeletePrefixRefusedObjectIsError(t *testing.T) {
@@ -254,6 +255,40 @@ func testDeletePrefixRequestHasContentMd5(t *testing.T) {
 	}
 	if got := len(s.requests()); got != 2 {
 		t.Errorf("got requests %v, want one listing and one deletion", s.requests())
+	}
+}
+
+// testDeletePrefixesShareARequest deletes five prefixes. The store refuses to list one and an object of another.
+func testDeletePrefixesShareARequest(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		prefix := r.URL.Query().Get("prefix")
+		switch {
+		case r.Method != http.MethodGet:
+			fmt.Fprint(w, `<DeleteResult><Error><Key>c/1</Key><Code>AccessDenied</Code></Error></DeleteResult>`)
+		case prefix == "b/":
+			refuse(w, http.StatusForbidden, "AccessDenied")
+		default:
+			fmt.Fprintf(w, `<ListBucketResult><Contents><Key>%[1]s1</Key></Contents><Contents><Key>%[1]s2</Key></Contents>`+
+				`</ListBucketResult>`, prefix)
+		}
+	})
+	b, _ := s.open(t)
+	errs := b.DeletePrefixes(t.Context(), []string{"a/", "b/", "c/", "bad", "d/"})
+	for i, want := range []string{"", "storage_denied", "storage_unavailable", "bad_prefix", ""} {
+		if want == "" && errs[i] != nil || want != "" && fault.CodeOf(errs[i]) != want {
+			t.Errorf("prefix %d: got %v, want %q", i, errs[i], want)
+		}
+	}
+	deletions := 0
+	for _, r := range s.requests() {
+		if strings.HasPrefix(r, http.MethodPost) {
+			deletions++
+		}
+	}
+	if deletions != 1 {
+		t.Errorf("got %d deletions in %v, want one for all prefixes", deletions, s.requests())
 	}
 }
 

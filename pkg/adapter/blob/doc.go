@@ -1,8 +1,8 @@
 // Package blob stores images in one bucket of an S3-compatible store, such as AWS S3 or MinIO.
 //
 // An object's key is never used for other bytes, so every object is stored with its Content-Type and with
-// "Cache-Control: public, max-age=31536000, immutable": browsers and CDNs may keep it for a year. Put, DeletePrefix and
-// EnsureBucket are idempotent.
+// "Cache-Control: public, max-age=31536000, immutable": browsers and CDNs may keep it for a year. Put, DeletePrefixes
+// and EnsureBucket are idempotent.
 //
 // Objects are deleted only by a prefix that ends in a slash, so "a/1/" never includes "a/10/x". In a bucket with versioning
 // a deletion leaves versions behind; a lifecycle rule has to remove them.

@@ -4,43 +4,13 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/media"
 )
 
-var (
-	_ maintenance.Checkpoints = (*Store)(nil)
-	_ maintenance.References  = (*Store)(nil)
-)
-
-// acquireScan reads the cursor and sets the next time in one statement: of two concurrent calls, the second waits for the
-// first, and then the scan is not due any more.
-const acquireScan = `
-INSERT INTO checkpoints (name, due_at) VALUES ($1, now() + $2 * interval '1 microsecond')
-ON CONFLICT (name) DO UPDATE SET due_at = excluded.due_at WHERE checkpoints.due_at <= now()
-RETURNING cursor`
-
-// Acquire implements maintenance.Checkpoints.
-func (s *Store) Acquire(ctx context.Context, name string, interval time.Duration) (cursor string, acquired bool, err error) {
-	cursors, err := query[string](ctx, s.db, "acquire_checkpoint", acquireScan, name, interval.Microseconds())
-	if err != nil || len(cursors) == 0 {
-		return "", false, err
-	}
-	return cursors[0], true, nil
-}
-
-const saveCursor = `
-INSERT INTO checkpoints (name, cursor, due_at) VALUES ($1, $2, now() + $3 * interval '1 microsecond')
-ON CONFLICT (name) DO UPDATE SET cursor = excluded.cursor, due_at = excluded.due_at`
-
-// SaveCursor implements maintenance.Checkpoints.
-func (s *Store) SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error {
-	_, err := s.db.exec(ctx, "save_cursor", saveCursor, name, cursor, wait.Microseconds())
-	return err
-}
+var _ maintenance.References = (*Store)(nil)
 
 // unreferenced is used within one statement, so it reads one snapshot. An attempt that finishes at the same time is
 // therefore in the snapshot either with its scheduled deletion or as published.
@@ -72,34 +42,45 @@ func (s *Store) ScheduleOrphans(ctx context.Context, prefixes []catalog.Schedule
 	return int(written), err
 }
 
+// selectPublished reads a limited number of rows, published or not, so that it ends in time within long runs of rows that
+// are not published.
 const selectPublished = `
-SELECT i.product_id, i.id AS image_id, i.fencing_token, i.reprocess_error, i.renditions
-FROM images i JOIN products p ON p.id = i.product_id
-WHERE i.id > $1 AND i.status = 'ready' AND p.deleted_at IS NULL
-    AND NOT EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id)
-ORDER BY i.id LIMIT $2`
+WITH scanned AS MATERIALIZED (
+    SELECT id, product_id, status, fencing_token, reprocess_error, renditions FROM images
+    WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3)
+SELECT i.product_id, i.id AS image_id, i.fencing_token, i.reprocess_error,
+    CASE WHEN i.status = 'ready' AND p.deleted_at IS NULL
+        AND NOT EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id) THEN i.renditions END AS renditions
+FROM scanned i JOIN products p ON p.id = i.product_id
+ORDER BY i.id`
 
 // Published implements maintenance.References.
-func (s *Store) Published(ctx context.Context, after catalog.ImageID, limit int) ([]maintenance.Published, error) {
+func (s *Store) Published(ctx context.Context, after, until catalog.ImageID, limit int,
+) (found []maintenance.Published, next catalog.ImageID, err error) {
 	type row struct {
 		ProductID      catalog.ProductID
 		ImageID        catalog.ImageID
 		FencingToken   int64
 		ReprocessError media.Code
-		Renditions     asJSON[[]renditionRow]
+		Renditions     asJSON[*[]renditionRow] // nil: the image is not published
 	}
-	rows, err := query[row](ctx, s.db, "published", selectPublished, int64(after), limit)
+	rows, err := query[row](ctx, s.db, "published", selectPublished, int64(after), int64(until), limit)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	found := make([]maintenance.Published, len(rows))
-	for i, r := range rows {
-		found[i] = maintenance.Published{
-			ImageRef:     maintenance.ImageRef{ProductID: r.ProductID, ImageID: r.ImageID},
-			FencingToken: r.FencingToken, ReprocessError: r.ReprocessError, Objects: objectsOf(r.Renditions.V),
+	for _, r := range rows {
+		if r.Renditions.V == nil {
+			continue
 		}
+		found = append(found, maintenance.Published{
+			ImageRef:     maintenance.ImageRef{ProductID: r.ProductID, ImageID: r.ImageID},
+			FencingToken: r.FencingToken, ReprocessError: r.ReprocessError, Objects: objectsOf(*r.Renditions.V),
+		})
 	}
-	return found, nil
+	if len(rows) == limit && limit > 0 {
+		next = rows[limit-1].ImageID
+	}
+	return found, next, nil
 }
 
 // objectsOf returns the objects of renditions, sorted by key. Equal renditions share one object.

@@ -2,13 +2,14 @@ package postgres_test
 
 import (
 	"fmt"
-	"sync"
-	"sync/atomic"
+	"math"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/media"
@@ -18,81 +19,10 @@ import (
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	runStoreTests(t, []storeTest{
-		{name: "checkpoint_belongs_to_one_caller_until_due", run: acquired},
-		{name: "cursor_is_kept_until_next_scan", run: cursors},
-		{name: "only_one_concurrent_caller_acquires", run: acquiredOnce},
 		{name: "rows_and_scheduled_deletions_are_references", run: referenced},
 		{name: "unreferenced_prefix_is_scheduled_once", run: orphansScheduled},
 		{name: "ready_idle_images_are_listed_by_id", run: published},
 	})
-}
-
-// acquire calls Acquire and returns the cursor and whether the scan was acquired.
-func (f *fixture) acquire(name string, interval time.Duration) (cursor string, acquired bool) {
-	f.Helper()
-	cursor, acquired, err := f.store.Acquire(f.Context(), name, interval)
-	f.Must(err, "acquire")
-	return cursor, acquired
-}
-
-func acquired(f *fixture) {
-	for _, want := range []bool{true, false, false} {
-		if cursor, ok := f.acquire("objects", time.Hour); ok != want || cursor != "" {
-			f.Errorf("got %q, %v, want %v", cursor, ok, want)
-		}
-	}
-	if _, ok := f.acquire("rows", time.Hour); !ok {
-		f.Error("the scan with another name was refused")
-	}
-	for range 3 {
-		if _, ok := f.acquire("always", -time.Second); !ok {
-			f.Error("a scan that is due was refused")
-		}
-	}
-}
-
-func cursors(f *fixture) {
-	save := func(cursor string, wait time.Duration) {
-		f.Must(f.store.SaveCursor(f.Context(), "objects", cursor, wait), "save cursor")
-	}
-	f.acquire("objects", time.Hour)
-	save("products/7/", -time.Second)
-	if cursor, ok := f.acquire("objects", time.Hour); cursor != "products/7/" || !ok {
-		f.Errorf("got %q, %v, want what was saved", cursor, ok)
-	}
-	if _, ok := f.acquire("objects", time.Hour); ok {
-		f.Error("the scan was acquired twice")
-	}
-	save("products/8/", time.Hour)
-	if cursor, ok := f.acquire("objects", time.Hour); ok {
-		f.Errorf("got %q before the wait was over", cursor)
-	}
-	save("", -time.Second)
-	if cursor, ok := f.acquire("objects", time.Hour); cursor != "" || !ok {
-		f.Errorf("got %q, %v, want the beginning", cursor, ok)
-	}
-}
-
-func acquiredOnce(f *fixture) {
-	for round := range 5 {
-		var acquired atomic.Int64
-		var group sync.WaitGroup
-		for range 6 {
-			group.Go(func() {
-				_, ok, err := f.store.Acquire(f.Context(), fmt.Sprint("round ", round), time.Hour)
-				if err != nil {
-					f.Errorf("acquire: %v", err)
-				}
-				if ok {
-					acquired.Add(1)
-				}
-			})
-		}
-		group.Wait()
-		if got := acquired.Load(); got != 1 {
-			f.Errorf("%d callers acquired the scan, want one", got)
-		}
-	}
 }
 
 // prefixOf returns the prefix of an attempt's objects for a product's n-th image.
@@ -228,13 +158,56 @@ func published(f *fixture) {
 			Objects:        []maintenance.Object{{Key: prefix + "card.webp", Size: 5}, {Key: prefix + "full.jpg", Size: 7}},
 		}
 	}
-	list := func(after catalog.ImageID, limit int) []maintenance.Published {
-		found, err := f.store.Published(f.Context(), after, limit)
-		f.Must(err, "list published images")
-		return found
+	type page struct {
+		found []maintenance.Published
+		next  catalog.ImageID
 	}
-	f.Same(list(0, 10), []maintenance.Published{of(0), of(2)}, "published")
-	f.Same(list(0, 1), []maintenance.Published{of(0)}, "the first")
-	f.Same(list(p.Images[0].ID, 1), []maintenance.Published{of(2)}, "the one after it")
-	f.Same(list(p.Images[2].ID, 10), []maintenance.Published{}, "after the last")
+	list := func(after, until catalog.ImageID, limit int) page {
+		found, next, err := f.store.Published(f.Context(), after, until, limit)
+		f.Must(err, "list published images")
+		return page{found, next}
+	}
+	const last = math.MaxInt64
+	id := func(n int) catalog.ImageID { return p.Images[n].ID }
+	f.Same(list(0, last, 10), page{[]maintenance.Published{of(0), of(2)}, 0}, "published")
+	f.Same(list(0, last, 1), page{[]maintenance.Published{of(0)}, id(0)}, "the first")
+	f.Same(list(id(0), last, 1), page{nil, id(1)}, "one that is not published")
+	f.Same(list(id(0), last, 2), page{[]maintenance.Published{of(2)}, id(2)}, "two, one of them published")
+	f.Same(list(0, id(1), 10), page{[]maintenance.Published{of(0)}, 0}, "up to the second")
+	f.Same(list(id(2), last, 10), page{}, "after the last")
+}
+
+// Long runs of images that are not published do not keep a pass from its end.
+func TestPublishedRuns(t *testing.T) {
+	t.Parallel()
+	dsn := migrated(t)
+	conn := connect(t, dsn)
+	cfg := config(dsn)
+	cfg.StatementTimeout = time.Second
+	store := postgres.NewStore(open(t, cfg, prometheus.NewRegistry()))
+	seed(t, conn)
+	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state)
+		SELECT 1, n, 'x', CASE WHEN n < 100000 THEN 'pending' ELSE 'ready' END, 'idle' FROM generate_series(1, 100001) n`)
+	var found []maintenance.Published
+	calls := 0
+	for after := catalog.ImageID(0); ; calls++ {
+		page, next, err := store.Published(t.Context(), after, math.MaxInt64, 1000)
+		if err != nil || next != 0 && next != after+1000 {
+			t.Fatalf("after %d: got next %d and %v, want a thousand rows further", after, next, err)
+		}
+		found = append(found, page...)
+		if after = next; after == 0 {
+			break
+		}
+	}
+	if len(found) != 3 || calls != 100 {
+		t.Errorf("found %d images by %d calls, want three by 100", len(found), calls)
+	}
+	if products, images, err := store.Extent(t.Context()); products != 5 || images != 100_002 || err != nil {
+		t.Errorf("got product %d, image %d and %v, want 5 and 100002", products, images, err)
+	}
+	empty := postgres.NewStore(open(t, config(migrated(t)), prometheus.NewRegistry()))
+	if products, images, err := empty.Extent(t.Context()); products != 0 || images != 0 || err != nil {
+		t.Errorf("an empty database: got %d, %d and %v", products, images, err)
+	}
 }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +19,9 @@ func TestScheduledDeletions(t *testing.T) {
 		{name: "started_deletion_cannot_be_canceled", run: startedNotCanceled},
 		{name: "only_due_ones_start_oldest_first", run: startOrder},
 		{name: "row_being_canceled_is_skipped", run: startDuringCancel},
-		{name: "second_pass_repeats_until_removed", run: secondPass},
+		{name: "second_pass_comes_back_until_removed", run: secondPass},
+		{name: "concurrent_second_passes_share_nothing", run: secondPassTogether},
+		{name: "removal_skips_locked_rows", run: removeLocked},
 		{name: "later_of_two_times_counts", run: laterCounts},
 		{name: "deletion_not_started_cannot_be_removed", run: removeNotStarted},
 		{name: "concurrent_cancel_and_start_one_wins", run: cancelOrStart},
@@ -83,16 +86,72 @@ func secondPass(f *fixture) {
 	f.Same(f.startDue(10, time.Hour), []string{}, "started a second time")
 	f.ScheduleDeletion(p.ID, "now/", time.Hour) // a started deletion stays started
 	f.ScheduleDeletion(p.ID, "third/", -time.Hour)
-	f.Same(f.secondPassDue(10), []string{"now/"}, "due for the second time")
-	f.Same(f.secondPassDue(10), []string{"now/"}, "due until it is removed")
+	f.Same(f.claimSecondPass(10, -time.Second), []string{"now/"}, "due for the second time")
+	f.Same(f.claimSecondPass(10, -time.Second), []string{"now/"}, "due when its lease has ended")
 	f.startDue(10, -time.Minute)
-	f.Same(f.secondPassDue(10), []string{"third/", "now/"}, "longest due first")
-	f.Same(f.secondPassDue(1), []string{"third/"}, "the first")
-	f.Must(f.store.Remove(f.Context(), "third/"), "remove one of two")
-	f.Same(f.secondPassDue(10), []string{"now/"}, "the other one")
-	f.Must(f.store.Remove(f.Context(), "now/"), "remove")
-	f.Must(f.store.Remove(f.Context(), "now/"), "remove a second time")
-	f.Same(f.secondPassDue(10), []string{}, "due after that")
+	f.Same(f.claimSecondPass(1, -time.Minute), []string{"third/"}, "longest due first")
+	f.remove("third/")
+	f.Same(f.claimSecondPass(10, -time.Second), []string{"now/"}, "the other one")
+	f.Same(f.claimSecondPass(10, time.Hour), []string{"now/"}, "claimed")
+	f.Same(f.claimSecondPass(10, time.Hour), []string{}, "claimed by another")
+	f.remove("now/", "unknown/")
+	f.remove("now/")
+	f.Same(f.startDue(10, time.Hour), []string{}, "started after that")
+}
+
+// secondPassTogether lets two garbage collectors share the second pass. The first one crashes with its claims.
+func secondPassTogether(f *fixture) {
+	p := f.Product(1)
+	const total = 60
+	want := map[string]bool{}
+	for i := range total {
+		prefix := fmt.Sprintf("products/1/1/%02d-a/", i)
+		f.ScheduleDeletion(p.ID, prefix, 0)
+		want[prefix] = true
+	}
+	f.startDue(total, -time.Second)
+	lost := f.claimSecondPass(10, 0) // a lease that ends at once
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	storetest.Together(4, func(int) {
+		for range total + 1 {
+			prefixes, err := f.store.ClaimSecondPass(f.Context(), 7, time.Hour)
+			if err != nil || len(prefixes) > 7 {
+				f.Errorf("got %d prefixes and %v, want at most 7", len(prefixes), err)
+			}
+			if len(prefixes) == 0 {
+				return
+			}
+			mu.Lock()
+			for _, prefix := range prefixes {
+				if seen[prefix] {
+					f.Errorf("%s was claimed twice", prefix)
+				}
+				seen[prefix] = true
+			}
+			mu.Unlock()
+		}
+	})
+	if !maps.Equal(seen, want) || len(lost) != 10 {
+		f.Errorf("claimed %d of %d, %d of them for the second time", len(seen), total, len(lost))
+	}
+}
+
+// removeLocked removes deletions while another transaction holds one of them.
+func removeLocked(f *fixture) {
+	p := f.Product(1)
+	f.ScheduleDeletion(p.ID, "locked/", 0)
+	f.ScheduleDeletion(p.ID, "free/", 0)
+	f.startDue(10, -time.Second)
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Version++
+		scheduled := []catalog.ScheduledDeletion{{Prefix: "locked/", ImageID: p.Images[0].ID}}
+		return catalog.Change{Deletions: scheduled, Announce: func(catalog.Product) []catalog.Outgoing {
+			f.remove("locked/", "free/")
+			return nil
+		}}
+	})
+	f.Same(f.claimSecondPass(10, time.Hour), []string{"locked/"}, "left")
 }
 
 func laterCounts(f *fixture) {
@@ -108,7 +167,7 @@ func laterCounts(f *fixture) {
 func removeNotStarted(f *fixture) {
 	p := f.Product(1)
 	f.ScheduleDeletion(p.ID, "a/", 0)
-	f.Must(f.store.Remove(f.Context(), "a/"), "remove")
+	f.remove("a/")
 	f.Same(f.startDue(10, 0), []string{"a/"}, "still there")
 }
 

@@ -130,10 +130,16 @@ func (f *fixture) startDue(limit int, secondPass time.Duration) []string {
 	return prefixes
 }
 
-// secondPassDue returns the prefixes that are due for their second pass.
-func (f *fixture) secondPassDue(limit int) []string {
+// claimSecondPass claims the deletions that are due for their second pass.
+func (f *fixture) claimSecondPass(limit int, lease time.Duration) []string {
 	f.Helper()
-	prefixes, err := f.store.SecondPassDue(f.Context(), limit)
-	f.Must(err, "find second passes")
+	prefixes, err := f.store.ClaimSecondPass(f.Context(), limit, lease)
+	f.Must(err, "claim second passes")
 	return prefixes
+}
+
+// remove removes started deletions.
+func (f *fixture) remove(prefixes ...string) {
+	f.Helper()
+	f.Must(f.store.Remove(f.Context(), prefixes), "remove deletions")
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // startDue selects rows in a materialized CTE. A subselect of the UPDATE could be evaluated once for each row and exceed the
-// limit. Two garbage collectors never start the same deletion.
+// limit. Two garbage collectors never start the same deletion, because the second skips the locked row or finds it started.
 const startDue = `
 WITH due AS MATERIALIZED (
     SELECT prefix FROM scheduled_deletions WHERE started_at IS NULL AND due_at <= now()
@@ -23,19 +23,29 @@ func (s *Store) StartDue(ctx context.Context, limit int, secondPass time.Duratio
 	return query[string](ctx, s.db, "start_due_deletions", startDue, limit, secondPass.Microseconds())
 }
 
-const selectStarted = `
-SELECT prefix FROM scheduled_deletions WHERE started_at IS NOT NULL AND due_at <= now() ORDER BY due_at LIMIT $1`
+const claimStarted = `
+WITH due AS MATERIALIZED (
+    SELECT prefix FROM scheduled_deletions WHERE started_at IS NOT NULL AND due_at <= now()
+    ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+UPDATE scheduled_deletions d SET due_at = now() + $2 * interval '1 microsecond'
+FROM due WHERE d.prefix = due.prefix
+RETURNING d.prefix`
 
-// SecondPassDue implements maintenance.Deletions.
-func (s *Store) SecondPassDue(ctx context.Context, limit int) ([]string, error) {
-	return query[string](ctx, s.db, "second_pass_due", selectStarted, limit)
+// ClaimSecondPass implements maintenance.Deletions.
+func (s *Store) ClaimSecondPass(ctx context.Context, limit int, lease time.Duration) ([]string, error) {
+	return query[string](ctx, s.db, "claim_second_pass", claimStarted, limit, lease.Microseconds())
 }
 
-const deleteStarted = `DELETE FROM scheduled_deletions WHERE prefix = $1 AND started_at IS NOT NULL`
+// deleteStarted does not wait for locks, so that it cannot deadlock with an edit that schedules the same deletions. A row
+// that it skips is claimed again after its lease.
+const deleteStarted = `
+WITH done AS MATERIALIZED (
+    SELECT prefix FROM scheduled_deletions WHERE prefix = ANY($1) AND started_at IS NOT NULL FOR UPDATE SKIP LOCKED)
+DELETE FROM scheduled_deletions d USING done WHERE d.prefix = done.prefix`
 
 // Remove implements maintenance.Deletions.
-func (s *Store) Remove(ctx context.Context, prefix string) error {
-	_, err := s.db.exec(ctx, "remove_deletion", deleteStarted, prefix)
+func (s *Store) Remove(ctx context.Context, prefixes []string) error {
+	_, err := s.db.exec(ctx, "remove_deletions", deleteStarted, prefixes)
 	return err
 }
 

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -116,7 +117,7 @@ func (f *serverFixture) wantVisible(content string) {
 func (f *serverFixture) collect() {
 	f.t.Helper()
 	found := &scans{Deletions: f.store, idle: make(chan struct{})}
-	cfg := maintenance.GCConfig{Interval: time.Millisecond, Batch: 10, SecondPassAfter: time.Microsecond}
+	cfg := maintenance.GCConfig{Interval: time.Millisecond, Batch: 10, SecondPassAfter: time.Microsecond, Lease: time.Minute}
 	c := maintenance.NewGarbageCollector(found, f.objects, cfg, prometheus.NewRegistry(), zap.NewNop())
 	ctx, stop := context.WithCancel(f.t.Context())
 	var running sync.WaitGroup
@@ -141,9 +142,9 @@ func (s *scans) StartDue(ctx context.Context, limit int, secondPassAfter time.Du
 	return prefixes, err
 }
 
-// SecondPassDue implements maintenance.Deletions.
-func (s *scans) SecondPassDue(ctx context.Context, limit int) ([]string, error) {
-	prefixes, err := s.Deletions.SecondPassDue(ctx, limit)
+// ClaimSecondPass implements maintenance.Deletions.
+func (s *scans) ClaimSecondPass(ctx context.Context, limit int, lease time.Duration) ([]string, error) {
+	prefixes, err := s.Deletions.ClaimSecondPass(ctx, limit, lease)
 	if err == nil && s.started+len(prefixes) == 0 {
 		s.once.Do(func() { close(s.idle) })
 	}
@@ -182,8 +183,8 @@ func (o *objects) below(prefix string) int {
 	return n
 }
 
-// DeletePrefix implements maintenance.Objects.
-func (o *objects) DeletePrefix(_ context.Context, prefix string) error {
+// DeletePrefixes implements maintenance.Objects.
+func (o *objects) DeletePrefixes(_ context.Context, prefixes []string) []error {
 	o.mu.Lock()
 	first := o.deleted == 0
 	o.mu.Unlock()
@@ -193,12 +194,12 @@ func (o *objects) DeletePrefix(_ context.Context, prefix string) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for key := range o.stored {
-		if strings.HasPrefix(key, prefix) {
+		if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {
 			delete(o.stored, key)
 		}
 	}
-	o.deleted++
-	return nil
+	o.deleted += len(prefixes)
+	return make([]error, len(prefixes))
 }
 
 // TestGuard has one subtest for each guard of the protocol. Each fails if the guard is removed from the code.

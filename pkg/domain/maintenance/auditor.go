@@ -4,27 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
-
-	"vitrine.io/pkg/domain/catalog"
 )
 
-// Auditor compares the bucket with the rows continuously, in batches, in two independent scans. One lists the bucket and
-// schedules the deletion of objects that no row refers to. The other reads the ready images, and reprocesses those with
-// missing objects.
+// Auditor compares the bucket with the rows continuously, in two independent scans. One lists the bucket and schedules the
+// deletion of objects that no row refers to. The other reads the ready images, and reprocesses those with missing objects.
 //
-// It deletes nothing itself. A scan stops, and reports why, if the bucket has no owner mark or that of another
-// installation, or if more objects are orphaned or missing than [AuditorConfig] tolerates: the process is then probably
-// connected to the wrong database or bucket. Each later batch repeats the check, and the scan continues when the reason
-// no longer applies.
+// A pass over a scan goes once through everything, in steps that are bounded in items and in time. It is divided into
+// shards, whose positions are stored in the database. Any number of processes share a pass: each step acquires a shard for
+// a lease. A step that fails, or whose process crashes, is repeated after the lease, and the other shards continue. The
+// steps follow a schedule, so that a pass takes [AuditorConfig].Pass, for any size, as far as the maximum rates allow.
 //
-// Several may run: each scan belongs to one process at a time, and its position is stored in the database.
+// It deletes nothing itself. A shard stops, and reports why, if the bucket has no owner mark or that of another
+// installation, or if more objects of a step are orphaned or missing than [AuditorConfig] tolerates: the process is then
+// probably connected to the wrong database or bucket. Each later step repeats the check, and the shard continues when the
+// reason no longer applies.
 type Auditor struct {
 	AuditorDeps
 	cfg     AuditorConfig
@@ -37,13 +35,15 @@ type AuditorDeps struct {
 	References  References
 	Bucket      BucketReader
 	Catalog     ImageReprocessor
-	Now         func() time.Time // used only for the age of objects
+	Now         func() time.Time // for the age of objects and the time of a step
 	Log         *zap.Logger
 }
 
 // NewAuditor returns an Auditor and registers its metrics with reg.
 func NewAuditor(deps AuditorDeps, cfg AuditorConfig, reg prometheus.Registerer) *Auditor {
-	return &Auditor{AuditorDeps: deps, cfg: cfg, metrics: newAuditMetrics(reg)}
+	metrics := newAuditMetrics(reg)
+	metrics.target.Set(cfg.Pass.Seconds())
+	return &Auditor{AuditorDeps: deps, cfg: cfg, metrics: metrics}
 }
 
 // Run runs both scans until ctx ends. If the auditor is disabled, it only waits for the end of ctx. It returns nil.
@@ -53,20 +53,32 @@ func (a *Auditor) Run(ctx context.Context) error {
 		return nil
 	}
 	var both sync.WaitGroup
-	for _, s := range []scan{{"objects", a.scanObjects}, {"rows", a.scanRows}} {
+	for _, s := range []scan{
+		{"objects", a.cfg.MaxObjectRate, a.planObjects, a.scanObjects},
+		{"rows", a.cfg.MaxRowRate, a.planRows, a.scanRows},
+	} {
 		both.Go(func() {
 			_ = periodicTask{a.cfg.Interval, a.Log.With(zap.String("scan", s.name)), a.metrics.errors,
-				func(ctx context.Context) (bool, error) { return false, a.next(ctx, s) }}.Run(ctx)
+				func(ctx context.Context) (bool, error) { return a.next(ctx, s) }}.Run(ctx)
 		})
 	}
 	both.Wait()
 	return nil
 }
 
-// scan reads the bucket or the rows from the beginning to the end, in batches.
+// scan goes through the bucket or the rows.
 type scan struct {
-	name  string
-	batch func(ctx context.Context, cursor string) (next string, err error) // next is "" after the last batch
+	name string
+	rate float64 // maximum items a second, over all shards
+	plan func(ctx context.Context) ([]Range, error)
+	// step continues the shard at its cursor. It begins no work after the time until.
+	step func(ctx context.Context, shard Shard, until time.Time) (stepResult, error)
+}
+
+// stepResult is how far a step has come.
+type stepResult struct {
+	Position
+	items int // listed objects, or rows read
 }
 
 // haltError is the error of a batch that must stop its scan, with the reason.
@@ -82,31 +94,63 @@ const (
 	tooManyMissing = "too_many_missing"
 )
 
-// next checks the scan's next batch, if it is due and no other process has acquired the scan.
-func (a *Auditor) next(ctx context.Context, s scan) error {
-	cursor, acquired, err := a.Checkpoints.Acquire(ctx, s.name, a.cfg.Interval)
+// next does one step of a shard that is due, if there is one. Before that it starts a pass if one is due. more reports
+// whether it did a step: other shards may be due, too.
+func (a *Auditor) next(ctx context.Context, s scan) (more bool, err error) {
+	if err := a.startPass(ctx, s); err != nil {
+		return false, err
+	}
+	shard, acquired, err := a.Checkpoints.Acquire(ctx, s.name, a.cfg.Lease)
 	if err != nil {
-		return fmt.Errorf("acquire scan: %w", err)
+		return false, fmt.Errorf("acquire shard: %w", err)
 	}
-	a.metrics.stopped.DeletePartialMatch(prometheus.Labels{"scan": s.name}) // only the process that has the scan sets it
 	if !acquired {
-		return nil
+		return false, nil
 	}
-	next, err := s.batch(ctx, cursor)
+	begin := a.Now()
+	leased, cancel := context.WithTimeout(ctx, a.cfg.Lease)
+	defer cancel()
+	done, err := s.step(leased, shard, begin.Add(a.cfg.Lease/2))
 	var halt *haltError
 	if errors.As(err, &halt) {
-		a.metrics.stopped.WithLabelValues(s.name, halt.reason).Set(1)
-		a.Log.Error("audit stopped", zap.String("scan", s.name), zap.String("reason", halt.reason), zap.Error(err))
-		return nil
+		a.Log.Error("audit stopped", zap.String("scan", s.name), zap.Int("shard", shard.Number),
+			zap.String("reason", halt.reason), zap.Error(err))
+		return true, a.save(ctx, shard, Position{shard.Cursor, shard.Progress, false, halt.reason}, a.cfg.Lease)
 	} else if err != nil {
-		return err
+		return false, fmt.Errorf("shard %d: %w", shard.Number, err)
 	}
-	wait := a.cfg.Interval
-	if next == "" {
-		wait = a.cfg.Pause
+	wait := pause(shard, done.Position, done.items, s.rate, a.cfg.Pass, a.Now().Sub(begin))
+	return true, a.save(ctx, shard, done.Position, wait)
+}
+
+func (a *Auditor) save(ctx context.Context, shard Shard, at Position, wait time.Duration) error {
+	if err := a.Checkpoints.Save(ctx, shard, at, wait); err != nil {
+		return fmt.Errorf("save shard %d: %w", shard.Number, err)
 	}
-	if err := a.Checkpoints.SaveCursor(ctx, s.name, next, wait); err != nil {
-		return fmt.Errorf("save cursor: %w", err)
+	return nil
+}
+
+// startPass starts a pass over the scan if the last one is finished and its target duration has passed. It also updates the
+// metrics of the scan, which are those of the database and so equal in all processes.
+func (a *Auditor) startPass(ctx context.Context, s scan) error {
+	pass, err := a.Checkpoints.Pass(ctx, s.name)
+	if err != nil {
+		return fmt.Errorf("read pass: %w", err)
+	}
+	a.metrics.setPass(s.name, pass)
+	if pass.Unfinished > 0 || pass.Shards > 0 && pass.Age < a.cfg.Pass {
+		return nil
+	}
+	ranges, err := s.plan(ctx)
+	if err != nil {
+		return fmt.Errorf("plan pass: %w", err)
+	}
+	started, err := a.Checkpoints.StartPass(ctx, s.name, ranges, a.cfg.Pass)
+	if err != nil {
+		return fmt.Errorf("start pass: %w", err)
+	}
+	if started {
+		a.Log.Info("audit pass started", zap.String("scan", s.name), zap.Int("shards", len(ranges)))
 	}
 	return nil
 }
@@ -129,107 +173,4 @@ func (a *Auditor) checkOwner(ctx context.Context) error {
 	default:
 		return nil
 	}
-}
-
-// imagesPrefix is the prefix of the objects of all images.
-const imagesPrefix = "products/"
-
-// scanObjects checks one batch of objects. It lists the bucket before it reads the rows. A row refers to the objects of
-// an attempt before the first of them is stored, so an object that is listed and then has no reference never gets one.
-func (a *Auditor) scanObjects(ctx context.Context, after string) (next string, err error) {
-	if err := a.checkOwner(ctx); err != nil {
-		return "", err
-	}
-	objects, more, err := a.Bucket.Page(ctx, imagesPrefix, after, a.cfg.Batch)
-	if err != nil {
-		return "", fmt.Errorf("list objects: %w", err)
-	}
-	if more && len(objects) > 0 {
-		objects = dropPartialAttempt(objects)
-		next = objects[len(objects)-1].Key
-	}
-	attempts, unrecognized := byAttempt(objects)
-	a.metrics.listed.Add(float64(len(objects)))
-	if err := a.scheduleOrphans(ctx, attempts); err != nil {
-		return "", err
-	}
-	if len(unrecognized) > 0 {
-		a.metrics.unrecognized.Add(float64(len(unrecognized)))
-		a.Log.Warn("the bucket has objects that no attempt wrote", zap.Int("objects", len(unrecognized)),
-			zap.String("first", unrecognized[0]))
-	}
-	return next, nil
-}
-
-// scheduleOrphans schedules the deletion of the attempts that no row refers to.
-func (a *Auditor) scheduleOrphans(ctx context.Context, attempts []attempt) error {
-	var old []catalog.ScheduledDeletion
-	for _, at := range attempts {
-		if a.Now().Sub(at.newest) >= a.cfg.MinAge {
-			old = append(old, catalog.ScheduledDeletion{Prefix: at.prefix, ImageID: at.image, Delay: a.cfg.Grace})
-		}
-	}
-	if len(old) == 0 {
-		return nil
-	}
-	orphans, err := a.References.Unreferenced(ctx, old)
-	if err != nil {
-		return fmt.Errorf("find references: %w", err)
-	}
-	if a.cfg.tooMany(len(orphans), len(attempts)) {
-		return &haltError{tooManyOrphans, fmt.Sprintf("no row refers to %d of %d attempts, the first being %s",
-			len(orphans), len(attempts), orphans[0].Prefix)}
-	}
-	if len(orphans) == 0 {
-		return nil
-	}
-	scheduled, err := a.References.ScheduleOrphans(ctx, orphans)
-	if err != nil {
-		return fmt.Errorf("schedule orphans: %w", err)
-	}
-	a.metrics.orphans.Add(float64(scheduled))
-	for _, o := range orphans {
-		a.Log.Warn("orphaned objects scheduled for deletion", zap.String("prefix", o.Prefix),
-			zap.Int64("image_id", int64(o.ImageID)))
-	}
-	return nil
-}
-
-// attempt is the part of a listing that one attempt has stored.
-type attempt struct {
-	prefix string
-	image  catalog.ImageID
-	newest time.Time // when the newest of its objects was stored
-}
-
-// byAttempt groups objects, which are in the order of their keys, and returns the keys that no attempt wrote.
-func byAttempt(objects []Object) (attempts []attempt, unrecognized []string) {
-	for _, o := range objects {
-		prefix, image, ok := catalog.PrefixOf(o.Key)
-		if !ok {
-			unrecognized = append(unrecognized, o.Key)
-			continue
-		}
-		if last := len(attempts) - 1; last < 0 || attempts[last].prefix != prefix {
-			attempts = append(attempts, attempt{prefix: prefix, image: image})
-		}
-		if at := &attempts[len(attempts)-1]; o.Modified.After(at.newest) {
-			at.newest = o.Modified
-		}
-	}
-	return attempts, unrecognized
-}
-
-// dropPartialAttempt removes the objects of the last attempt from a batch that is not the last one, because the next
-// batch may contain the rest of that attempt. An attempt that fills the whole batch is kept.
-func dropPartialAttempt(objects []Object) []Object {
-	prefix, _, ok := catalog.PrefixOf(objects[len(objects)-1].Key)
-	if !ok {
-		return objects
-	}
-	begin := slices.IndexFunc(objects, func(o Object) bool { return strings.HasPrefix(o.Key, prefix) })
-	if begin == 0 {
-		return objects
-	}
-	return objects[:begin]
 }

@@ -1,212 +1,27 @@
 package maintenance_test
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-	"go.uber.org/zap/zaptest/observer"
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
-	"vitrine.io/pkg/test/catalogtest"
 )
 
-// fakeInstallation is a bucket and the rows that refer to its objects.
-type fakeInstallation struct {
-	mu           sync.Mutex
-	objects      map[string]maintenance.Object
-	owner        string
-	bucketErr    error // the error of every bucket method
-	rowsErr      error // the error of every method on rows
-	due          map[string]time.Time
-	cursors      map[string]string
-	deletions    map[string]time.Duration
-	referenced   map[string]bool // prefixes that a row refers to
-	published    []maintenance.Published
-	requested    []catalog.ImageID
-	ifOld        []catalog.ImageID // requested only if their last request is older than MinAge
-	delays       []time.Duration
-	reprocessErr error // the error of ReprocessIf
-	onPage       func(prefix string)
-	log          []string
-}
+const oneScan = time.Minute + time.Second // one step over the objects and one over the rows
 
-func newFakeInstallation() *fakeInstallation {
-	return &fakeInstallation{
-		objects: map[string]maintenance.Object{}, owner: "own", due: map[string]time.Time{}, cursors: map[string]string{},
-		deletions: map[string]time.Duration{}, referenced: map[string]bool{}, onPage: func(string) {},
-	}
-}
-
-func (f *fakeInstallation) Page(_ context.Context, prefix, after string, limit int) ([]maintenance.Object, bool, error) {
-	f.onPage(prefix)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.log = append(f.log, "page "+prefix+" after "+after)
-	var found []maintenance.Object
-	for key, o := range f.objects {
-		if strings.HasPrefix(key, prefix) && key > after {
-			found = append(found, o)
-		}
-	}
-	slices.SortFunc(found, func(a, b maintenance.Object) int { return cmp.Compare(a.Key, b.Key) })
-	return found[:min(limit, len(found))], len(found) > limit, f.bucketErr
-}
-
-func (f *fakeInstallation) Owner(context.Context) (string, error) { return f.owner, f.bucketErr }
-
-func (f *fakeInstallation) Installation(context.Context) (string, int64, error) {
-	return "own", 0, f.rowsErr
-}
-
-func (f *fakeInstallation) Acquire(_ context.Context, name string, interval time.Duration) (string, bool, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.rowsErr != nil {
-		return "", false, f.rowsErr
-	}
-	if time.Now().Before(f.due[name]) {
-		return "", false, nil
-	}
-	f.due[name] = time.Now().Add(interval)
-	return f.cursors[name], true, nil
-}
-
-func (f *fakeInstallation) SaveCursor(_ context.Context, name, cursor string, wait time.Duration) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.cursors[name], f.due[name] = cursor, time.Now().Add(wait)
-	return f.rowsErr
-}
-
-func (f *fakeInstallation) Unreferenced(_ context.Context, prefixes []catalog.ScheduledDeletion,
-) ([]catalog.ScheduledDeletion, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.log = append(f.log, "unreferenced")
-	return f.unreferenced(prefixes), f.rowsErr
-}
-
-func (f *fakeInstallation) unreferenced(prefixes []catalog.ScheduledDeletion) []catalog.ScheduledDeletion {
-	return slices.DeleteFunc(slices.Clone(prefixes), func(d catalog.ScheduledDeletion) bool {
-		_, scheduled := f.deletions[d.Prefix]
-		return scheduled || f.referenced[d.Prefix]
-	})
-}
-
-func (f *fakeInstallation) ScheduleOrphans(_ context.Context, prefixes []catalog.ScheduledDeletion) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	scheduled := f.unreferenced(prefixes)
-	for _, d := range scheduled {
-		f.deletions[d.Prefix] = d.Delay
-	}
-	return len(scheduled), f.rowsErr
-}
-
-func (f *fakeInstallation) Published(_ context.Context, after catalog.ImageID, limit int) ([]maintenance.Published, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var found []maintenance.Published
-	for _, p := range f.published {
-		if p.ImageID > after && len(found) < limit {
-			found = append(found, p)
-		}
-	}
-	return found, f.rowsErr
-}
-
-func (f *fakeInstallation) ReprocessIf(_ context.Context, _ catalog.ProductID, image catalog.ImageID, filter catalog.Filter,
-	delay time.Duration,
-) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch filter {
-	case catalog.Filter{Status: catalog.Ready}:
-	case catalog.Filter{Status: catalog.Ready, OlderThan: 24 * time.Hour}:
-		f.ifOld = append(f.ifOld, image)
-	default:
-		return fmt.Errorf("unexpected filter %+v", filter)
-	}
-	if f.reprocessErr != nil {
-		return f.reprocessErr
-	}
-	f.requested, f.delays = append(f.requested, image), append(f.delays, delay)
-	f.published = slices.DeleteFunc(f.published, func(p maintenance.Published) bool { return p.ImageID == image })
-	return nil
-}
-
-// place adds an object of 5 bytes and that age to the bucket.
-func (f *fakeInstallation) place(key string, age time.Duration) {
-	f.objects[key] = maintenance.Object{Key: key, Size: 5, Modified: time.Now().Add(-age)}
-}
-
-// putOrphans adds n old attempts of one object each, without references.
-func (f *fakeInstallation) putOrphans(n int) {
-	for i := range n {
-		f.place(fmt.Sprintf("products/1/2/%d-orphan/x", i+1), 25*time.Hour)
-	}
-}
-
-// publish publishes an image with two objects.
-func (f *fakeInstallation) publish(image catalog.ImageID) {
-	prefix := fmt.Sprintf("products/1/%d/1-a/", image)
-	p := maintenance.Published{ImageRef: maintenance.ImageRef{ProductID: 1, ImageID: image}, FencingToken: 1}
-	for _, name := range []string{"card.webp", "full.jpg"} {
-		f.place(prefix+name, 48*time.Hour)
-		p.Objects = append(p.Objects, maintenance.Object{Key: prefix + name, Size: 5})
-	}
-	f.referenced[prefix] = true
-	f.published = append(f.published, p)
-}
-
-func auditorConfig() maintenance.AuditorConfig {
-	return maintenance.AuditorConfig{
-		Enabled: true, Interval: time.Minute, Pause: time.Hour, Batch: 10, Rows: 2, MinAge: 24 * time.Hour,
-		Grace:          10 * time.Minute,
-		ToleratedShare: 0.01, ToleratedCount: 2,
-	}
-}
-
-// auditor is an auditor of a fakeInstallation, with its metrics and logs.
-type auditor struct {
-	*maintenance.Auditor
-	reg  *prometheus.Registry
-	logs *observer.ObservedLogs
-}
-
-func newAuditor(f *fakeInstallation, cfg maintenance.AuditorConfig) auditor {
-	core, logs := observer.New(zapcore.DebugLevel)
-	reg := prometheus.NewRegistry()
-	return auditor{maintenance.NewAuditor(maintenance.AuditorDeps{
-		Checkpoints: f, References: f, Bucket: f, Catalog: f, Now: time.Now, Log: zap.New(core),
-	}, cfg, reg), reg, logs}
-}
-
-func (a auditor) want(t *testing.T, values map[string]float64) {
-	t.Helper()
-	for name, want := range values {
-		if got := catalogtest.Metric(t, a.reg, "vitrine_maintenance_auditor_"+name); got != want {
-			t.Errorf("%s: got %v, want %v", name, got, want)
-		}
-	}
-}
-
-const oneScan = time.Minute + time.Second // one batch of objects and one of rows
+// atOnce makes every image due at once.
+func atOnce(int) time.Duration { return 0 }
 
 func TestAuditorObjects(t *testing.T) {
 	t.Parallel()
@@ -214,7 +29,7 @@ func TestAuditorObjects(t *testing.T) {
 	t.Run("bucket_is_listed_before_the_rows_are_read", testAuditorObjectsBucketIsListedBeforeTheRowsAreRead)
 	t.Run("continues_at_the_cursor_and_rests_at_the_end", testAuditorObjectsContinuesAtTheCursorAndRestsAtTheEnd)
 	t.Run("attempt_larger_than_a_batch_is_checked", testAuditorObjectsAttemptLargerThanABatchIsChecked)
-	t.Run("one_of_several_auditors_scans_at_a_time", testAuditorObjectsOneOfSeveralAuditorsScansAtATime)
+	t.Run("shard_belongs_to_one_of_several_auditors", testAuditorObjectsShardBelongsToOneOfSeveralAuditors)
 	t.Run("disabled_auditor_does_nothing", testAuditorObjectsDisabledAuditorDoesNothing)
 }
 
@@ -296,13 +111,13 @@ func testAuditorObjectsAttemptLargerThanABatchIsChecked(t *testing.T) {
 		}
 		f.place("products/foreign", 25*time.Hour)
 		during(t, 5*time.Minute, newAuditor(f, auditorConfig()).Run)
-		if len(f.deletions) != 1 || f.cursors["objects"] != "" || len(f.log) < 3 {
-			t.Errorf("deletions %v, cursor %q", f.deletions, f.cursors["objects"])
+		if at := f.at(t, "objects"); len(f.deletions) != 1 || !at.Done || len(f.log) < 3 {
+			t.Errorf("deletions %v, at %+v", f.deletions, at)
 		}
 	})
 }
 
-func testAuditorObjectsOneOfSeveralAuditorsScansAtATime(t *testing.T) {
+func testAuditorObjectsShardBelongsToOneOfSeveralAuditors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeInstallation()
@@ -357,8 +172,8 @@ func testAuditorStopsTooManyOrphansStopItUntilThereAreFewer(t *testing.T) {
 			context.AfterFunc(ctx, func() { a.want(t, map[string]float64{"stopped": 1, "orphans_total": 0, "errors_total": 0}) })
 			return a.Run(ctx)
 		})
-		if len(f.deletions) != 0 || f.cursors["objects"] != "" {
-			t.Errorf("deletions %v, cursor %q: want none", f.deletions, f.cursors["objects"])
+		if at := f.at(t, "objects"); len(f.deletions) != 0 || at.Cursor != "" || at.Stopped != "too_many_orphans" {
+			t.Errorf("deletions %v, at %+v: want none, and to stop at the beginning", f.deletions, at)
 		}
 		if n := a.logs.FilterMessage("audit stopped").Len(); n != 5 {
 			t.Errorf("logged %d times in five scans", n)
@@ -384,7 +199,7 @@ func testAuditorStopsBucketOfAnotherOrNoOwnerStopsBothScans(t *testing.T) {
 				t.Errorf("owner %q: deletions %v, requested %v, called %v", owner, f.deletions, f.requested, f.log)
 			}
 			a.want(t, map[string]float64{"stopped": 2, "errors_total": 0})
-			if _, err := a.CheckRows(t.Context(), 0, 10, 0); err == nil {
+			if _, err := a.CheckRows(t.Context(), 0, 10, atOnce); err == nil {
 				t.Errorf("owner %q: rows were checked against the wrong bucket", owner)
 			}
 		}
@@ -477,7 +292,7 @@ func TestAuditorRows(t *testing.T) {
 	t.Run("image_whose_last_request_failed_is_requested_later", testAuditorRowsImageWhoseLastRequestFailedIsRequestedLater)
 	t.Run("image_that_changes_during_the_check_is_skipped", testAuditorRowsImageThatChangesDuringTheCheckIsSkipped)
 	t.Run("caller_sets_limit_and_delay", testAuditorRowsCallerSetsLimitAndDelay)
-	t.Run("failed_request_ends_the_check", testAuditorRowsFailedRequestEndsTheCheck)
+	t.Run("failed_requests_above_tolerance_are_an_error", testAuditorRowsFailedRequestsAboveTolerance)
 	t.Run("malformed_cursor_is_an_error", testAuditorRowsMalformedCursorIsAnError)
 }
 
@@ -492,9 +307,9 @@ func testAuditorRowsMissingOrDifferentObjectsAreRequestedAgain(t *testing.T) {
 		delete(f.objects, "products/1/2/1-a/full.jpg")
 		f.objects["products/1/5/1-a/card.webp"] = maintenance.Object{Key: "products/1/5/1-a/card.webp", Size: 4}
 		a := newAuditor(f, auditorConfig())
-		during(t, 6*time.Minute, a.Run)
-		if want := []catalog.ImageID{2, 5}; !slices.Equal(f.requested, want) || f.cursors["rows"] != "" {
-			t.Errorf("requested %v, cursor %q, want %v and no cursor", f.requested, f.cursors["rows"], want)
+		during(t, 59*time.Minute, a.Run) // a pass
+		if want := []catalog.ImageID{2, 5}; !slices.Equal(f.requested, want) || !f.at(t, "rows").Done {
+			t.Errorf("requested %v, at %+v, want %v and the end", f.requested, f.at(t, "rows"), want)
 		}
 		a.want(t, map[string]float64{"missing_total": 2, "rows_checked_total": 6, "stopped": 0, "errors_total": 0})
 		if n := a.logs.FilterMessage("an object of an image is missing; the image is requested again").Len(); n != 2 {
@@ -510,7 +325,7 @@ func testAuditorRowsImageWhoseLastRequestFailedIsRequestedLater(t *testing.T) {
 	f.publish(2)
 	f.published[1].ReprocessError = media.HTTPStatus
 	clear(f.objects)
-	got, err := newAuditor(f, auditorConfig()).CheckRows(t.Context(), 0, 10, 0)
+	got, err := newAuditor(f, auditorConfig()).CheckRows(t.Context(), 0, 10, atOnce)
 	if err != nil || got.Missing != 2 || !slices.Equal(f.ifOld, []catalog.ImageID{2}) {
 		t.Errorf("got %+v, %v, ifOld %v, want both, and ifOld for the second", got, err, f.ifOld)
 	}
@@ -540,7 +355,7 @@ func testAuditorRowsImageThatChangesDuringTheCheckIsSkipped(t *testing.T) {
 			f.onPage = func(string) { once.Do(func() { f.mu.Lock(); change(f); f.mu.Unlock() }) }
 		}
 		a := newAuditor(f, auditorConfig())
-		got, err := a.CheckRows(t.Context(), 0, 10, 0)
+		got, err := a.CheckRows(t.Context(), 0, 10, atOnce)
 		if err != nil || got.Missing != 0 || len(f.requested) != 0 {
 			t.Errorf("%s: got %+v, %v, requested %v, want no request", name, got, err, f.requested)
 		}
@@ -558,7 +373,7 @@ func testAuditorRowsCallerSetsLimitAndDelay(t *testing.T) {
 	var after catalog.ImageID
 	var results []maintenance.Checked
 	for {
-		got, err := a.CheckRows(t.Context(), after, 3, time.Hour)
+		got, err := a.CheckRows(t.Context(), after, 3, func(n int) time.Duration { return time.Duration(n) * time.Hour })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -567,22 +382,28 @@ func testAuditorRowsCallerSetsLimitAndDelay(t *testing.T) {
 			break
 		}
 	}
-	if want := []maintenance.Checked{{3, 3, 3}, {3, 3, 6}, {1, 1, 0}}; !slices.Equal(results, want) {
+	if want := []maintenance.Checked{{3, 3, 0, 3}, {3, 3, 0, 6}, {1, 1, 0, 0}}; !slices.Equal(results, want) {
 		t.Errorf("got %v, want %v", results, want)
 	}
-	if len(f.requested) != 7 || f.delays[0] != time.Hour {
+	if len(f.requested) != 7 || f.delays[2] != 2*time.Hour || f.delays[3] != 0 {
 		t.Errorf("requested %v after %v", f.requested, f.delays)
 	}
 }
 
-func testAuditorRowsFailedRequestEndsTheCheck(t *testing.T) {
+func testAuditorRowsFailedRequestsAboveTolerance(t *testing.T) {
 	t.Parallel()
 	f := newFakeInstallation()
-	f.publish(1)
+	for i := range catalog.ImageID(3) {
+		f.publish(i + 1)
+	}
 	clear(f.objects)
-	f.reprocessErr = errors.New("down")
-	if _, err := newAuditor(f, auditorConfig()).CheckRows(t.Context(), 0, 3, 0); !errors.Is(err, f.reprocessErr) {
-		t.Errorf("got %v", err)
+	f.reprocessErr = errors.New("refused")
+	a := newAuditor(f, auditorConfig())
+	if got, err := a.CheckRows(t.Context(), 0, 2, atOnce); err != nil || got.Failed != 2 || got.Next != 2 {
+		t.Errorf("got %+v, %v, want two tolerated failures", got, err)
+	}
+	if _, err := a.CheckRows(t.Context(), 0, 3, atOnce); !errors.Is(err, f.reprocessErr) {
+		t.Errorf("got %v, want an error for three failures", err)
 	}
 }
 
@@ -590,7 +411,10 @@ func testAuditorRowsMalformedCursorIsAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeInstallation()
-		f.cursors["rows"] = "x"
+		_, err := f.StartPass(t.Context(), "rows", []maintenance.Range{{After: "x", Until: "y"}}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
 		a := newAuditor(f, auditorConfig())
 		during(t, oneScan, a.Run)
 		a.want(t, map[string]float64{"errors_total": 1})

@@ -15,6 +15,7 @@ import (
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
+	"vitrine.io/pkg/test/catalogtest"
 )
 
 // fakeRows are the rows and objects of the rescuer, the cleaner and the garbage collector.
@@ -28,8 +29,9 @@ type fakeRows struct {
 	rotation    maintenance.KeyRotation // the result of RotateKeys
 	deletions   map[string]*deletion
 	objects     map[string]bool
-	err         error // the error of every method but DeletePrefix and Republish
-	deleteErr   error // the error of DeletePrefix, except for b/
+	err         error  // the error of every method but DeletePrefixes and Republish
+	deleteErr   error  // the error of DeletePrefixes, except for b/
+	failing     string // a prefix that cannot be deleted
 	scans       int
 }
 
@@ -101,10 +103,10 @@ func (f *fakeRows) StartDue(_ context.Context, limit int, secondPass time.Durati
 	return f.due(limit, false, func(d *deletion) { d.started, d.due = true, time.Now().Add(secondPass) }), f.err
 }
 
-func (f *fakeRows) SecondPassDue(_ context.Context, limit int) ([]string, error) {
+func (f *fakeRows) ClaimSecondPass(_ context.Context, limit int, lease time.Duration) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.due(limit, true, func(*deletion) {}), f.err
+	return f.due(limit, true, func(d *deletion) { d.due = time.Now().Add(lease) }), f.err
 }
 
 func (f *fakeRows) due(limit int, started bool, mark func(*deletion)) []string {
@@ -118,24 +120,33 @@ func (f *fakeRows) due(limit int, started bool, mark func(*deletion)) []string {
 	return found
 }
 
-func (f *fakeRows) Remove(_ context.Context, prefix string) error {
+func (f *fakeRows) Remove(_ context.Context, prefixes []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.deletions, prefix)
+	for _, prefix := range prefixes {
+		delete(f.deletions, prefix)
+	}
 	return f.err
 }
 
-func (f *fakeRows) DeletePrefix(_ context.Context, prefix string) error {
+func (f *fakeRows) DeletePrefixes(_ context.Context, prefixes []string) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.deleteErr != nil && prefix != "b/" {
-		return f.deleteErr
+	errs := make([]error, len(prefixes))
+	for i, prefix := range prefixes {
+		d := f.deletions[prefix]
+		switch {
+		case prefix == f.failing:
+			errs[i] = errors.New("refused")
+		case f.deleteErr != nil && prefix != "b/":
+			errs[i] = f.deleteErr
+		case d == nil || !d.started:
+			errs[i] = fmt.Errorf("the objects of %s are deleted before the deletion is started", prefix)
+		default:
+			delete(f.objects, prefix)
+		}
 	}
-	if d := f.deletions[prefix]; d == nil || !d.started {
-		return fmt.Errorf("the objects of %s are deleted before the deletion is started", prefix)
-	}
-	delete(f.objects, prefix)
-	return nil
+	return errs
 }
 
 func rescuerConfig() maintenance.RescuerConfig {
@@ -149,7 +160,7 @@ func cleanerConfig() maintenance.CleanerConfig {
 }
 
 func gcConfig() maintenance.GCConfig {
-	return maintenance.GCConfig{Interval: time.Minute, Batch: 3, SecondPassAfter: time.Hour}
+	return maintenance.GCConfig{Interval: time.Minute, Batch: 3, SecondPassAfter: time.Hour, Lease: 5 * time.Minute}
 }
 
 // during calls run with a context that ends after d of fake time.
@@ -164,60 +175,101 @@ func during(t *testing.T, d time.Duration, run func(context.Context) error) {
 
 func TestGarbageCollector(t *testing.T) {
 	t.Parallel()
+	t.Run("deletes_twice_and_removes_the_deletion", testGCDeletesTwiceAndRemovesTheDeletion)
+	t.Run("failed_first_pass_is_repeated_by_the_second", testGCFailedFirstPassIsRepeatedByTheSecond)
+	t.Run("failed_prefix_does_not_stop_the_others", testGCFailedPrefixDoesNotStopTheOthers)
+	t.Run("outage_does_not_start_all_deletions_at_once", testGCOutageDoesNotStartAllDeletionsAtOnce)
+	t.Run("database_error_is_retried_every_interval", testGCDatabaseErrorIsRetriedEveryInterval)
+}
 
-	t.Run("deletes_twice_and_removes_the_deletion", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			now := time.Now()
-			f := &fakeRows{
-				deletions: map[string]*deletion{
-					"a/": {due: now}, "b/": {due: now}, "c/": {due: now}, "d/": {due: now}, "later/": {due: now.Add(24 * time.Hour)},
-				},
-				objects: map[string]bool{"a/": true, "b/": true, "c/": true, "d/": true, "later/": true},
-			}
-			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
-			during(t, time.Minute+time.Second, g.Run)
-			if len(f.objects) != 1 || len(f.deletions) != 5 {
-				t.Errorf("after a scan: objects %v, %d deletions, want one and five", f.objects, len(f.deletions))
-			}
-			f.objects["a/"] = true // a late upload
-			during(t, 2*time.Hour, g.Run)
-			if len(f.objects) != 1 || len(f.deletions) != 1 || !f.objects["later/"] {
-				t.Errorf("at the end: objects %v, deletions %v, want only those that are not due", f.objects, f.deletions)
-			}
-		})
+func testGCDeletesTwiceAndRemovesTheDeletion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		f := &fakeRows{
+			deletions: map[string]*deletion{
+				"a/": {due: now}, "b/": {due: now}, "c/": {due: now}, "d/": {due: now}, "later/": {due: now.Add(24 * time.Hour)},
+			},
+			objects: map[string]bool{"a/": true, "b/": true, "c/": true, "d/": true, "later/": true},
+		}
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
+		during(t, time.Minute+time.Second, g.Run)
+		if len(f.objects) != 1 || len(f.deletions) != 5 {
+			t.Errorf("after a scan: objects %v, %d deletions, want one and five", f.objects, len(f.deletions))
+		}
+		f.objects["a/"] = true // a late upload
+		during(t, 2*time.Hour, g.Run)
+		if len(f.objects) != 1 || len(f.deletions) != 1 || !f.objects["later/"] {
+			t.Errorf("at the end: objects %v, deletions %v, want only those that are not due", f.objects, f.deletions)
+		}
 	})
+}
 
-	t.Run("failed_first_pass_is_repeated_by_the_second", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			f := &fakeRows{
-				deletions: map[string]*deletion{"a/": {due: time.Now()}, "b/": {due: time.Now()}},
-				objects:   map[string]bool{"a/": true, "b/": true},
-				deleteErr: errors.New("down"),
-			}
-			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
-			during(t, 3*time.Hour, g.Run)
-			if len(f.deletions) != 1 || len(f.objects) != 1 || !f.objects["a/"] {
-				t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ deleted", f.deletions, f.objects)
-			}
-			f.deleteErr = nil
-			during(t, 2*time.Minute, g.Run)
-			if len(f.objects) != 0 || len(f.deletions) != 0 {
-				t.Errorf("objects %v, deletions %v", f.objects, f.deletions)
-			}
-		})
+func testGCFailedFirstPassIsRepeatedByTheSecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRows{
+			deletions: map[string]*deletion{"a/": {due: time.Now()}, "b/": {due: time.Now()}},
+			objects:   map[string]bool{"a/": true, "b/": true},
+			deleteErr: errors.New("down"),
+		}
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
+		during(t, 3*time.Hour, g.Run)
+		if len(f.deletions) != 1 || len(f.objects) != 1 || !f.objects["a/"] {
+			t.Fatalf("deletions %v, objects %v: want a/ kept until it can be deleted, and b/ deleted", f.deletions, f.objects)
+		}
+		f.deleteErr = nil
+		during(t, 7*time.Minute, g.Run) // the lease and an interval
+		if len(f.objects) != 0 || len(f.deletions) != 0 {
+			t.Errorf("objects %v, deletions %v", f.objects, f.deletions)
+		}
 	})
+}
 
-	t.Run("database_error_is_retried_every_interval", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			f := &fakeRows{err: errors.New("down")}
-			g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
-			during(t, 10*time.Minute+time.Second, g.Run)
-			if f.scans != 10 {
-				t.Errorf("scanned %d times in ten minutes, want 10", f.scans)
-			}
-		})
+func testGCFailedPrefixDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRows{deletions: map[string]*deletion{}, objects: map[string]bool{}, failing: "bad/"}
+		reg := prometheus.NewRegistry()
+		for i := range 20 { // seven batches
+			prefix := fmt.Sprint(i, "/")
+			f.deletions[prefix], f.objects[prefix] = &deletion{due: time.Now()}, true
+		}
+		f.deletions["bad/"], f.objects["bad/"] = &deletion{due: time.Now().Add(-time.Hour), started: true}, true
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), reg, zap.NewNop())
+		during(t, time.Minute+time.Second, g.Run) // one interval
+		if len(f.objects) != 1 || !f.objects["bad/"] {
+			t.Errorf("objects %v, want only those of the prefix that fails", f.objects)
+		}
+		if n := catalogtest.Metric(t, reg, "vitrine_maintenance_gc_errors_total"); n != 1 {
+			t.Errorf("counted %v errors, want one", n)
+		}
+	})
+}
+
+func testGCOutageDoesNotStartAllDeletionsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRows{deletions: map[string]*deletion{}, deleteErr: errors.New("down")}
+		for i := range 20 {
+			f.deletions[fmt.Sprint(i, "/")] = &deletion{due: time.Now()}
+		}
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
+		during(t, 2*time.Minute+time.Second, g.Run) // two intervals
+		if f.scans != 2 {
+			t.Errorf("scanned %d times in two intervals, want twice", f.scans)
+		}
+	})
+}
+
+func testGCDatabaseErrorIsRetriedEveryInterval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeRows{err: errors.New("down")}
+		g := maintenance.NewGarbageCollector(f, f, gcConfig(), prometheus.NewRegistry(), zap.NewNop())
+		during(t, 10*time.Minute+time.Second, g.Run)
+		if f.scans != 10 {
+			t.Errorf("scanned %d times in ten minutes, want 10", f.scans)
+		}
 	})
 }

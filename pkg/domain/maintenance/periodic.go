@@ -29,6 +29,14 @@ func (t periodicTask) Run(ctx context.Context) error {
 	return nil
 }
 
+// failed counts and logs the error of one item of a scan. The scan goes on with the others.
+func (t periodicTask) failed(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		t.errors.Inc()
+		t.log.Warn("item failed", zap.Error(err))
+	}
+}
+
 // once runs one scan, and counts and logs its error. more reports that the next scan starts without a pause.
 func (t periodicTask) once(ctx context.Context) (more bool) {
 	more, err := t.scan(ctx)

@@ -10,19 +10,21 @@ import (
 
 // Objects is the object store as the garbage collector uses it.
 type Objects interface {
-	// DeletePrefix deletes every object below prefix, which ends in a slash. It is no error if there is none.
-	DeletePrefix(ctx context.Context, prefix string) error
+	// DeletePrefixes deletes every object below each of the prefixes, which end in slashes. It returns one error for each
+	// prefix, in their order. The error of one does not affect the others. It is no error if there is no object.
+	DeletePrefixes(ctx context.Context, prefixes []string) []error
 }
 
 // Deletions are the scheduled deletions of objects.
 type Deletions interface {
 	// StartDue marks up to limit due deletions as started, makes each due again after secondPass, and returns their prefixes.
-	// An attempt can no longer cancel a started deletion.
+	// An attempt can no longer cancel a started deletion. No other call returns the same deletion.
 	StartDue(ctx context.Context, limit int, secondPass time.Duration) ([]string, error)
-	// SecondPassDue returns the prefixes of up to limit started deletions that are due again.
-	SecondPassDue(ctx context.Context, limit int) ([]string, error)
-	// Remove removes a started deletion.
-	Remove(ctx context.Context, prefix string) error
+	// ClaimSecondPass returns the prefixes of up to limit started deletions that are due again. It makes each due after
+	// lease: no other call returns it before, and one does afterwards unless the deletion was removed.
+	ClaimSecondPass(ctx context.Context, limit int, lease time.Duration) ([]string, error)
+	// Remove removes started deletions. It may leave some that another transaction has locked.
+	Remove(ctx context.Context, prefixes []string) error
 }
 
 // OverdueJobs finds released jobs that have not ended in time.
@@ -114,18 +116,6 @@ type Object struct {
 	Modified time.Time // by the store's clock; zero if not requested
 }
 
-// Checkpoints assign each scan to one process at a time, and store its position.
-type Checkpoints interface {
-	// Acquire acquires the scan of that name if it is due, and makes it due again after interval. A scan that was never
-	// acquired is due. acquired is false if the scan is not due or another process has it. If acquired is true, cursor is
-	// the last one saved.
-	Acquire(ctx context.Context, name string, interval time.Duration) (cursor string, acquired bool, err error)
-	// SaveCursor saves the position of the scan and makes the scan due again after wait.
-	SaveCursor(ctx context.Context, name, cursor string, wait time.Duration) error
-	// Installation returns the id of this installation, and its epoch: how often its database was restored.
-	Installation(ctx context.Context) (id string, epoch int64, err error)
-}
-
 // References are the rows that refer to objects.
 type References interface {
 	// Unreferenced returns those of the prefixes that no row refers to. An image refers to the prefix of its published
@@ -135,9 +125,13 @@ type References interface {
 	// ScheduleOrphans schedules the deletion of those of the prefixes that are still unreferenced. It returns their
 	// number.
 	ScheduleOrphans(ctx context.Context, prefixes []catalog.ScheduledDeletion) (int, error)
-	// Published returns up to limit ready and idle images, of products that are not deleted, with ids above after, in the
-	// order of their ids.
-	Published(ctx context.Context, after catalog.ImageID, limit int) ([]Published, error)
+	// Published reads up to limit images with ids above after, up to until, in the order of their ids, and returns the ready
+	// and idle ones of products that are not deleted. It may return none although others follow: only a next of 0 means that
+	// no image is left.
+	Published(ctx context.Context, after, until catalog.ImageID, limit int,
+	) (found []Published, next catalog.ImageID, err error)
+	// Extent returns the highest ids of products and images, or 0 if there are none.
+	Extent(ctx context.Context) (products catalog.ProductID, images catalog.ImageID, err error)
 }
 
 // Published is an image with the objects that the API shows.

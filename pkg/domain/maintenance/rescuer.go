@@ -33,12 +33,13 @@ func NewRescuer(jobs OverdueJobs, progress Progress, republisher Republisher, cf
 		jobs: jobs, progress: progress, catalog: republisher, cfg: cfg,
 		republished: counter(reg, "vitrine_maintenance_rescuer_republished_total", "Overdue jobs that were published again."),
 	}
-	failed := counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans that failed.")
+	failed := counter(reg, "vitrine_maintenance_rescuer_errors_total", "Scans, and images of a scan, that failed.")
 	r.periodicTask = periodicTask{cfg.Interval, log, failed, r.scan}
 	return r
 }
 
-// scan examines one batch of overdue jobs. more reports that the batch was full.
+// scan publishes one batch of overdue jobs. An image that fails does not stop the others. more reports whether the batch
+// was full, unless every image failed: the next scan would find the same ones.
 func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
 	overdue, now, err := r.jobs.OverdueJobs(ctx, r.after, r.cfg.Batch, r.cfg.OverdueAfter)
 	if err != nil {
@@ -52,16 +53,21 @@ func (r *Rescuer) scan(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read the workers' progress: %w", err)
 	}
-	var failed []error // one failure does not stop the rest
+	failed := 0
 	for _, job := range overdue {
-		if before := passed(job.ProductID); job.ReleasedAt.Before(before) {
-			failed = append(failed, r.republish(ctx, job, before))
+		before := passed(job.ProductID)
+		if !job.ReleasedAt.Before(before) {
+			continue
+		}
+		if err := r.republish(ctx, job, before); err != nil {
+			failed++
+			r.failed(ctx, fmt.Errorf("publish job of image %d again: %w", job.ImageID, err))
 		}
 	}
 	if more = len(overdue) == r.cfg.Batch; more {
 		r.after = overdue[len(overdue)-1]
 	}
-	return more, errors.Join(failed...)
+	return more && failed < len(overdue), nil
 }
 
 func (r *Rescuer) republish(ctx context.Context, job ReleasedJob, before time.Time) error {

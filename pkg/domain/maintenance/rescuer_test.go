@@ -63,6 +63,22 @@ func TestRescuer(t *testing.T) {
 		})
 	})
 
+	t.Run("failed_image_does_not_end_the_scan_of_full_batches", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeRows{}
+			for i := range 20 {
+				f.overdue = append(f.overdue, released(1, catalog.ImageID(i+1)))
+			}
+			f.overdue[0].ImageID = 500
+			r := maintenance.NewRescuer(f, f, f, rescuerConfig(), prometheus.NewRegistry(), zap.NewNop())
+			during(t, time.Minute+time.Second, r.Run) // one interval
+			if len(f.republished) != 19 {
+				t.Errorf("published %d jobs, want all but the one that fails", len(f.republished))
+			}
+		})
+	})
+
 	t.Run("one_failure_does_not_stop_the_rest", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {

@@ -83,13 +83,13 @@ func (s *system) exists(prefix string) bool {
 func (s *system) startMaintenance() {
 	const interval = 20 * time.Millisecond
 	log := zap.NewNop()
-	cfg := maintenance.GCConfig{Interval: interval, Batch: 100, SecondPassAfter: interval}
+	cfg := maintenance.GCConfig{Interval: interval, Batch: 100, SecondPassAfter: interval, Lease: time.Minute}
 	collector := maintenance.NewGarbageCollector(s.Store, s.bucket, cfg, prometheus.NewRegistry(), log)
 	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: s.Store, References: s.Store, Bucket: s.bucket, Catalog: s.Service, Now: time.Now, Log: log,
 	}, maintenance.AuditorConfig{
-		Enabled: true, Interval: interval, Pause: interval, Batch: 10, Rows: 10, MinAge: time.Nanosecond, Grace: time.Nanosecond,
-		ToleratedShare: 1,
+		Enabled: true, Interval: interval, Pass: interval, Lease: time.Minute, Batch: 10, Rows: 10, MaxObjectRate: 1e9,
+		MaxRowRate: 1e9, MinAge: time.Nanosecond, Grace: time.Nanosecond, ToleratedShare: 1,
 	}, prometheus.NewRegistry())
 	ctx, stop := context.WithCancel(s.Context())
 	var both sync.WaitGroup
@@ -128,12 +128,11 @@ func testServersLateUploadIsDeleted(t *testing.T) {
 	s.put("products/notes.txt")
 	s.startMaintenance()
 	s.await("the objects of the superseded attempt are deleted", func() bool { return !s.exists(superseded.Prefix) })
-	var deletions []string
 	s.await("its deletion is removed", func() bool {
-		var err error
-		deletions, err = s.Store.SecondPassDue(t.Context(), 10)
+		deletion := catalog.ScheduledDeletion{Prefix: superseded.Prefix, ImageID: superseded.ImageID}
+		left, err := s.Store.Unreferenced(t.Context(), []catalog.ScheduledDeletion{deletion})
 		s.Must(err)
-		return len(deletions) == 0
+		return len(left) == 1
 	})
 	s.put(superseded.Prefix + "late.jpg") // no row refers to it
 	s.await("the late upload is deleted", func() bool { return !s.exists(superseded.Prefix) })

@@ -282,8 +282,13 @@ func (s suite) manyObjects(t *testing.T) {
 	put(t, b, "z/last", "text/plain", []byte("x"))
 	want := fillMany(t, b, "many/", count)
 	wantKeys(t, b, "many/", want...)
-	if err := b.DeletePrefix(t.Context(), "many/"); err != nil {
-		t.Fatal(err)
+	for _, key := range []string{"a/1", "b/1", "b/2"} {
+		put(t, b, key, "text/plain", []byte("x"))
+	}
+	for _, err := range b.DeletePrefixes(t.Context(), []string{"a/", "many/", "never/was/", "b/"}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	wantKeys(t, b, "", "z/last")
 }

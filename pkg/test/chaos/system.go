@@ -237,7 +237,7 @@ func (s *System) configure(environ []string) error {
 		"FETCH_RESOLVER": s.backends.Names.Addr, "FETCH_CONTROL_NAMES": "control.chaos.test.",
 		"EGRESS_PROBE_TIMEOUT": "1s", "BREAKER_MAX_PAUSE": "3s",
 		"RESCUER_INTERVAL": "500ms", "CLEANER_INTERVAL": "500ms", "GC_INTERVAL": "500ms",
-		"RESCUER_OVERDUE_AFTER": "3s", "GC_SECOND_PASS_AFTER": "1s", "CATALOG_DELETION_GRACE": "12s",
+		"RESCUER_OVERDUE_AFTER": "3s", "GC_SECOND_PASS_AFTER": "1s", "GC_LEASE": "5s", "CATALOG_DELETION_GRACE": "12s",
 		"SETUP_TIMEOUT": "60s",
 	} {
 		s.env = append(s.env, "VITRINE_"+name+"="+value)

@@ -71,8 +71,8 @@ func newCrashEnv(t *testing.T, perHost int) *crashEnv {
 	}
 	s := &crashEnv{system: newSystem(t, map[string]string{
 		"VITRINE_RESCUER_INTERVAL": "100ms", "VITRINE_CLEANER_INTERVAL": "100ms", "VITRINE_GC_INTERVAL": "100ms",
-		"VITRINE_GC_SECOND_PASS_AFTER": "100ms",
-		"VITRINE_SHUTDOWN_GRACE":       "60s", "VITRINE_WORKER_BUSY_DELAY": "300ms",
+		"VITRINE_GC_SECOND_PASS_AFTER": "100ms", "VITRINE_GC_LEASE": "1s",
+		"VITRINE_SHUTDOWN_GRACE": "60s", "VITRINE_WORKER_BUSY_DELAY": "300ms",
 	})}
 	s.bin = bin
 	p := pipeline.Default()

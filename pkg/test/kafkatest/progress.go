@@ -67,11 +67,14 @@ func progressOfWorkers(t *testing.T, config kafka.Config) {
 		}
 	}
 	wantNow("an empty topic")
-	publish(t, config, requests(n))
+	messages := requests(n)
+	publish(t, config, messages)
 	all := records(t, config, event.TopicRequested, n)
 	wantPassed(t, config, "without an offset", 0, all, passed(t, config, now, n))
 
-	m := join(t, config, options(kafka.GroupWorkers), newRecorder().handle)
+	seen := newRecorder()
+	m := join(t, config, options(kafka.GroupWorkers), seen.handle)
+	eventually(t, "every message is done", func() bool { return seen.all(messages) }) // the group exists
 	eventually(t, "all is committed", func() bool { return total(offsets(t, config, kafka.GroupWorkers)) == n })
 	m.stop(t)
 	wantNow("everything is done")

@@ -143,14 +143,11 @@ func removeLocked(f *fixture) {
 	f.ScheduleDeletion(p.ID, "locked/", 0)
 	f.ScheduleDeletion(p.ID, "free/", 0)
 	f.startDue(10, -time.Second)
-	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
-		p.Version++
-		scheduled := []catalog.ScheduledDeletion{{Prefix: "locked/", ImageID: p.Images[0].ID}}
-		return catalog.Change{Deletions: scheduled, Announce: func(catalog.Product) []catalog.Outgoing {
-			f.remove("locked/", "free/")
-			return nil
-		}}
-	})
+	conn := connect(f.T, f.dsn)
+	run(f.T, conn, `BEGIN`)
+	run(f.T, conn, `SELECT FROM scheduled_deletions WHERE prefix = 'locked/' FOR UPDATE`)
+	f.remove("locked/", "free/")
+	run(f.T, conn, `COMMIT`)
 	f.Same(f.claimSecondPass(10, time.Hour), []string{"locked/"}, "left")
 }
 

@@ -56,6 +56,7 @@ func TestReprocessOnce(t *testing.T) {
 			t.Errorf("request %d: got %q, replayed %v, %v", n, saved, replayed, err)
 		}
 	}
+	h.store.releaseDue(t) // the new job replaces one that was released
 	got := h.store.row(p.ID)
 	if got.Version != 2 || len(h.requestedImages(t)) != 2 || h.wakes.Load() != wakes+1 || h.cache.tombstones[p.ID] != 2 {
 		t.Errorf("got version %d, %d jobs, relay woken %d times, cache invalidated to %d",

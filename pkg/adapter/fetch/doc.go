@@ -22,8 +22,8 @@
 // download.
 //
 // A failed lookup is the source's fault, dns_failed, if the resolver answers that the name does not exist. Without an
-// answer, Config.ControlNames tell whether the resolver is at fault: resolver_unavailable. [Fetcher.Reach] connects to a host
-// without a download, by the same rules.
+// answer, Config.ControlNames tell whether the resolver is at fault: resolver_unavailable. [Fetcher.Reach] connects to a
+// host without a download, by the same rules.
 //
 // Errors are *media.Failure; its Detail is for the client and contains no addresses, its Cause is for logs. When the
 // caller's context ends, Fetch returns the context's error unchanged.

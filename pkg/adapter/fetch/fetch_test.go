@@ -584,7 +584,8 @@ func TestConfigValidate(t *testing.T) {
 		for _, f := range c.Validate() {
 			got = append(got, f.Path)
 		}
-		if want := "USER_AGENT MIN_RATE RATE_WINDOW SLOT_WAIT MAX_BYTES_IN_FLIGHT RESOLVER CONTROL_NAMES"; strings.Join(got, " ") != want {
+		want := "USER_AGENT MIN_RATE RATE_WINDOW SLOT_WAIT MAX_BYTES_IN_FLIGHT RESOLVER CONTROL_NAMES"
+		if strings.Join(got, " ") != want {
 			t.Errorf("got %v, want %s", got, want)
 		}
 	}

@@ -11,9 +11,10 @@ import (
 
 // Config has the addresses, timeouts and limits of the API.
 //
-// MaxInFlight: 20 connections to Postgres that each take 5 ms for a request answer 4000 a second, so that the last of 256,
-// the half that may wait for it, waits 65 ms, and 0.7 s when the database is ten times slower: far below HandlerTimeout. Held at
-// once, 512 requests of ordinary size are some tens of megabytes.
+// The default of MaxInFlight follows from the connections to Postgres. If each of 20 connections is busy for 5 ms with one
+// request, they answer 4000 requests a second, and the last of 256 requests, the half that may wait for Postgres, waits
+// 65 ms. With a database that is ten times slower it waits 0.7 s, which is still far below HandlerTimeout. The memory of
+// 512 requests of ordinary size is some tens of megabytes.
 type Config struct {
 	Addr             string        `env:"ADDR" envDefault:":8080" desc:"address the API listens on; port 0 picks a free one"`
 	ReadTimeout      time.Duration `env:"READ_TIMEOUT" envDefault:"10s" desc:"longest wait for a whole request, body included"`

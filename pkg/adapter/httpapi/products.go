@@ -120,8 +120,8 @@ func (s *Server) loadProduct(ctx context.Context, id catalog.ProductID) (catalog
 	return s.Catalog.Load(ctx, id)
 }
 
-// maxPageBytes is the size of the products of a page beyond which it ends early, in bytes. pageMemory is reserved for a page:
-// the last product may exceed that size, and the size of products is an estimate.
+// maxPageBytes is the size of the products of a page beyond which it ends early, in bytes. pageMemory is reserved for a
+// page: the last product may exceed that size, and the size of products is an estimate.
 const (
 	maxPageBytes = 1 << 20
 	pageMemory   = maxPageBytes + maxPageBytes/4

@@ -23,7 +23,7 @@ const (
 // errNoAnswer is the result of a check that did not end in time.
 var errNoAnswer = fmt.Errorf("no answer within %s", checkTimeout)
 
-// Run checks the dependencies until ctx ends. It returns nil. A check that ignores the end of its context may still run then.
+// Run checks the dependencies until ctx ends. It returns nil. A check that ignores the end of its context may outlast it.
 func (h *Health) Run(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, d := range h.states {

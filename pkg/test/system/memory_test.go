@@ -17,8 +17,8 @@ import (
 // memoryLimit is the memory of a pod of the API in the chart's defaults, and GOMEMLIMIT is nine tenths of it.
 const memoryLimit = 512 << 20
 
-// Slow readers of large lists, slow senders of large bodies and idle connections with large heads do not take more memory than
-// a pod has. What does not fit is answered 503, and the API works afterwards.
+// Slow readers of large lists, slow senders of large bodies and idle connections with large heads do not take more memory
+// than a pod has. What does not fit is answered 503, and the API works afterwards.
 func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, map[string]string{"VITRINE_HTTP_READ_TIMEOUT": "30s", "VITRINE_HTTP_WRITE_TIMEOUT": "60s"})
@@ -28,8 +28,8 @@ func TestMemoryIsBounded(t *testing.T) {
 
 	load := &slowClients{t: t, host: host}
 	list := fmt.Sprintf("GET /products?user_id=%d&limit=100 HTTP/1.1\r\nHost: x\r\n\r\n", user)
-	body := fmt.Sprintf("POST /products HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", 1<<20) +
-		strings.Repeat(" ", 1<<20-1)
+	const post = "POST /products HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	body := fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", post, 1<<20, strings.Repeat(" ", 1<<20-1))
 	head := "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Padding: " + strings.Repeat("x", 15<<10)
 	for n := range 8 { // client addresses: each may have an eighth
 		load.send(n, 20, strings.Repeat(list, 3))

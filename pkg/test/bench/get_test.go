@@ -130,6 +130,7 @@ type bareImage struct {
 	SourceBytes int64           `json:"source_bytes"`
 	BytesSaved  int64           `json:"bytes_saved"`
 	Placeholder string          `json:"placeholder"`
+	Reprocess   *struct{}       `json:"reprocess"`
 	Renditions  []bareRendition `json:"renditions"`
 }
 
@@ -151,6 +152,7 @@ func (r *getPair) bareSelect(ctx context.Context, id int64) ([]byte, error) {
 		price                       decimal.Decimal
 		created, updated            time.Time
 		sources, compressed, images []byte
+		rows                        []struct{ Image bareImage } // without jobs: the images are ready
 		deleted                     bool
 	)
 	err := r.pool.QueryRow(ctx, r.selectText, id).Scan(&p.ID, &p.UserID, &p.Name, &p.Description, &price,
@@ -159,7 +161,7 @@ func (r *getPair) bareSelect(ctx context.Context, id int64) ([]byte, error) {
 		return nil, err
 	}
 	err = errors.Join(json.Unmarshal(sources, &p.Sources), json.Unmarshal(compressed, &p.Compressed),
-		json.Unmarshal(images, &p.Images))
+		json.Unmarshal(images, &rows))
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +170,9 @@ func (r *getPair) bareSelect(ctx context.Context, id int64) ([]byte, error) {
 	p.CreatedAt, p.UpdatedAt = created.UTC().Format(layout), updated.UTC().Format(layout)
 	for i, key := range p.Compressed {
 		p.Compressed[i] = publicURL + "/" + key
+	}
+	for _, row := range rows {
+		p.Images = append(p.Images, row.Image)
 	}
 	for i := range p.Images {
 		for j := range p.Images[i].Renditions {

@@ -61,8 +61,8 @@ func TestAuditorScale(t *testing.T) {
 	run(t, conn, `INSERT INTO users (name, email, email_key) VALUES ('Ada', 'ada@example.com', 'ada@example.com')`)
 	run(t, conn, `INSERT INTO products (user_id, product_name, product_description, product_price)
 		SELECT 1, 'Chair', '', 1 FROM generate_series(1, $1::int)`, images/imagesOfProduct)
-	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state, renditions)
-		SELECT (n - 1) / $2 + 1, n, 'x', CASE WHEN n > $1 / 2 THEN 'ready' ELSE 'failed' END, 'idle', jsonb_build_array(
+	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, renditions)
+		SELECT (n - 1) / $2 + 1, n, 'x', CASE WHEN n > $1 / 2 THEN 'ready' ELSE 'failed' END, jsonb_build_array(
 			jsonb_build_object('key', format('products/%s/%s/1-a/x', (n - 1) / $2 + 1, n), 'bytes', 7))
 		FROM generate_series(1, $1::int) n`, images, imagesOfProduct)
 	cfg := maintenance.AuditorConfig{

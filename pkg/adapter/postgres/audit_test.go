@@ -186,8 +186,8 @@ func TestPublishedRuns(t *testing.T) {
 	cfg.StatementTimeout = time.Second
 	store := postgres.NewStore(open(t, cfg, prometheus.NewRegistry()))
 	seed(t, conn)
-	run(t, conn, `INSERT INTO images (product_id, position, source_url, status, job_state)
-		SELECT 1, n, 'x', CASE WHEN n < 100000 THEN 'pending' ELSE 'ready' END, 'idle' FROM generate_series(1, 100001) n`)
+	run(t, conn, `INSERT INTO images (product_id, position, source_url, status)
+		SELECT 1, n, 'x', CASE WHEN n < 100000 THEN 'pending' ELSE 'ready' END FROM generate_series(1, 100001) n`)
 	var found []maintenance.Published
 	calls := 0
 	for after := catalog.ImageID(0); ; calls++ {

@@ -156,7 +156,8 @@ func TestKEDA(t *testing.T) {
 		t.Fatal(err)
 	}
 	for file, pattern := range map[string]string{
-		"../../../cmd/worker/parts.go": `Group:\s+"([a-z.]+)"`, "../../../pkg/foundation/event/event.go": `TopicRequested\s+= "([a-z.]+)"`,
+		"../../../pkg/adapter/kafka/progress.go": `GroupWorkers = "([a-z.]+)"`,
+		"../../../pkg/foundation/event/event.go": `TopicRequested\s+= "([a-z.]+)"`,
 	} {
 		text, err := os.ReadFile(file)
 		if err != nil {

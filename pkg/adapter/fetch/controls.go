@@ -71,6 +71,12 @@ func (c *controls) blame(ctx context.Context, err error) error {
 	return err
 }
 
+// answeredSince reports whether err, a result of blame, is a lookup without an answer after which the control names had one.
+func (c *controls) answeredSince(err error) bool {
+	f := media.FailureOf(err)
+	return len(c.names) > 0 && f != nil && f.Code == media.DNSFailed && errors.As(f.Cause, new(*noAnswer))
+}
+
 // check returns nil if the resolver answers for the control names, and otherwise why it does not. A result is used again for
 // controlTTL. That the resolver answers is not used for a lookup that began later: the outage may have begun in between.
 func (c *controls) check(ctx context.Context, since time.Time) error {

@@ -34,6 +34,7 @@ func TestControls(t *testing.T) {
 	t.Run("fault_is_used_again_for_two_seconds", testControlsFaultIsUsedAgain)
 	t.Run("answer_is_not_used_for_later_lookups", testControlsAnswerIsNotUsedForLaterLookups)
 	t.Run("are_looked_up_once_at_a_time", testControlsAreLookedUpOnceAtATime)
+	t.Run("outage_that_ends_between_both_lookups", testControlsOutageEnds)
 	t.Run("check_resolver", testControlsCheckResolver)
 }
 
@@ -208,8 +209,22 @@ func testControlsAreLookedUpOnceAtATime(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if got := s.lookups("control.test"); got != 1 {
-			t.Errorf("%d lookups of the control name for 20 sources, want 1", got)
+		if got := s.lookups("control.test"); got != 2 { // the download is repeated once after an answer
+			t.Errorf("%d lookups of the control name for 20 sources with two lookups each, want 2", got)
+		}
+	})
+}
+
+// The lookup of the source has no answer, and that of the control name has one, because the resolver is back.
+func testControlsOutageEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScripted(errServer, nil)
+		s.waits = time.Second
+		f := s.fetcher()
+		time.AfterFunc(1500*time.Millisecond, func() { s.set("x.test", nil) })
+		if got := code(t, f); got != media.ConnectFailed {
+			t.Errorf("got %s, want the result of the connection", got)
 		}
 	})
 }

@@ -76,10 +76,18 @@ func (f *Fetcher) Fetch(
 	defer cancel()
 	downloadCtx, abort := context.WithCancelCause(downloadCtx)
 	defer abort(nil)
-	got, err := f.download(downloadCtx, abort, rawURL, rules, bodyLimit{maxBytes, memory})
-	if err != nil {
-		got, err = worker.Download{}, f.controls.blame(ctx, classify(ctx, downloadCtx, err))
-	} else {
+	download := func() (worker.Download, error) {
+		got, err := f.download(downloadCtx, abort, rawURL, rules, bodyLimit{maxBytes, memory})
+		if err == nil {
+			return got, nil
+		}
+		return worker.Download{}, f.controls.blame(ctx, classify(ctx, downloadCtx, err))
+	}
+	got, err := download()
+	if f.controls.answeredSince(err) { // an outage may have ended between the two lookups
+		got, err = download()
+	}
+	if err == nil {
 		got.Release, handedOver = memory.release, true
 	}
 	f.metrics.observe(f.now().Sub(start), len(got.Body), err)

@@ -53,8 +53,8 @@ func (c Config) Validate() []fault.Field {
 	check.Range(c.HeaderLimit >= minHeaderLimit, "HEADER_LIMIT", "must be at least 4096")
 	check.Range(c.MaxConnections >= 0, "MAX_CONNECTIONS", "must not be below zero")
 	check.Range(c.ClientShare >= 1, "CLIENT_SHARE", "must be above zero")
-	check.Range(c.MaxBytesInFlight == 0 || c.ClientShare < 1 || c.MaxBytesInFlight/int64(c.ClientShare) >= int64(c.BodyLimit),
-		"MAX_BYTES_IN_FLIGHT", "the share of one client must hold a body of BODY_LIMIT")
+	check.Range(c.MaxBytesInFlight == 0 || c.ClientShare < 1 || c.MaxBytesInFlight/int64(c.ClientShare) >= int64(max(c.BodyLimit, pageMemory)),
+		"MAX_BYTES_IN_FLIGHT", "the share of one client must hold a body of BODY_LIMIT and a page of products")
 	for _, network := range c.TrustedProxies {
 		if _, err := netip.ParsePrefix(network); err != nil {
 			check.Add("TRUSTED_PROXIES", "invalid_network", "%s is not a network such as 10.0.0.0/8", network)

@@ -50,7 +50,7 @@ func testConfigValidateShutdownAboveHandlerTimeout(t *testing.T) {
 func testConfigValidateBytesInFlight(t *testing.T) {
 	t.Parallel()
 	c := testConfig()
-	c.ClientShare, c.MaxBytesInFlight, c.TrustedProxies = 8, 8<<20-1, []string{"10.0.0.0/8", "fd00::/8"}
+	c.ClientShare, c.MaxBytesInFlight, c.TrustedProxies = 8, 10<<20-1, []string{"10.0.0.0/8", "fd00::/8"}
 	if wrong := c.Validate(); len(wrong) != 1 || wrong[0].Path != "MAX_BYTES_IN_FLIGHT" {
 		t.Errorf("a share below one body: got %v", wrong)
 	}

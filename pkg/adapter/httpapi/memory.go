@@ -45,7 +45,7 @@ func (c Config) bytesInFlight(limit int64) int64 {
 	if c.MaxBytesInFlight > 0 {
 		return c.MaxBytesInFlight
 	}
-	return max(limit/bytesShare, minBytesInFlight)
+	return max(limit/bytesShare, minBytesInFlight, int64(c.ClientShare)*int64(max(c.BodyLimit, pageMemory)))
 }
 
 // memory bounds the bytes of large bodies and responses that are held at a time, in all and for each client. It is safe for

@@ -103,7 +103,7 @@ func TestSlowSenders(t *testing.T) {
 
 func TestConnectionsOfOneClient(t *testing.T) {
 	t.Parallel()
-	a := start(t, func(c *httpapi.Config) { c.MaxConnections, c.ClientShare, c.MaxBytesInFlight = 12, 4, 4<<20 })
+	a := start(t, func(c *httpapi.Config) { c.MaxConnections, c.ClientShare, c.MaxBytesInFlight = 12, 4, 5<<20 })
 	dial := func(from string) net.Conn {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 		conn, err := dialer.Dial("tcp", a.server.Addr())

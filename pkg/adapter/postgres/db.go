@@ -134,7 +134,9 @@ func (db *DB) call(ctx context.Context, method string, fn func(conn *gorm.DB) er
 
 // observe records the end of a call that began at start. It is deferred, so err points to the error of the call.
 func (db *DB) observe(method string, start time.Time, err *error) {
-	db.conns.inspect(*err)
+	if db.conns.inspect(*err) && db.lists != nil {
+		db.lists.db.conns.discard() // lists write nothing, so they would read old rows without an error
+	}
 	db.metrics.observe(method, start, *err)
 }
 

@@ -115,7 +115,11 @@ func (s *Store) dropKeyDays(ctx context.Context, days []keyDay) (dropped int, er
 		if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock(`+keyLock+`)`).Scan(&locked); err != nil || !locked {
 			return err // another process drops them
 		}
-		defer func() { _, _ = conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock(`+keyLock+`)`) }()
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			_, _ = conn.ExecContext(ctx, `SELECT pg_advisory_unlock(`+keyLock+`)`) // it fails with the connection, which frees it
+		}()
 		for _, d := range days {
 			if !d.old() {
 				continue

@@ -15,7 +15,8 @@ const recentImages = 2000
 const selectRecentSources = `
 SELECT DISTINCT ON (p.user_id) p.user_id, i.source_url
 FROM (SELECT * FROM images ORDER BY id DESC LIMIT $1) i JOIN products p ON p.id = i.product_id
-WHERE i.status = 'ready' AND i.updated_at >= now() - make_interval(secs => $2) AND p.deleted_at IS NULL
+WHERE i.status = 'ready' AND i.reprocess_error = '' AND NOT EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id)
+    AND i.updated_at >= now() - make_interval(secs => $2) AND p.deleted_at IS NULL
 ORDER BY p.user_id, i.id DESC
 LIMIT $3`
 

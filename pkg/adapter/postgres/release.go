@@ -36,7 +36,7 @@ WITH RECURSIVE flows AS (
         SELECT count(*)::int AS due FROM (
             SELECT FROM image_jobs j
             WHERE j.released_at IS NULL AND j.class = $1 AND j.user_id = n.user_id AND j.host = n.host
-                AND j.not_before <= clock_timestamp() AND n.host <> ALL ($5::text[])
+                AND j.not_before <= statement_timestamp() AND n.host <> ALL ($5::text[])
             LIMIT $6) capped) d
 )
 SELECT user_id, host, due FROM flows OFFSET 1 LIMIT $7`
@@ -49,7 +49,7 @@ WITH picked AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT j.image_id FROM image_jobs j
         WHERE j.released_at IS NULL AND j.class = $1 AND j.user_id = g.user_id AND j.host = g.host COLLATE "C"
-            AND j.not_before <= clock_timestamp()
+            AND j.not_before <= statement_timestamp()
         ORDER BY j.not_before, j.image_id LIMIT g.jobs FOR UPDATE SKIP LOCKED) p)
 UPDATE image_jobs j SET released_at = clock_timestamp()
 FROM picked, images i WHERE j.image_id = picked.image_id AND i.id = j.image_id

@@ -39,11 +39,13 @@ func (w *writableConns) options() []stdlib.OptionOpenDB {
 }
 
 // inspect reads the error of a call.
-func (w *writableConns) inspect(err error) {
+func (w *writableConns) inspect(err error) (discarded bool) {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == readOnlyTransaction {
 		w.discard()
+		return true
 	}
+	return false
 }
 
 // discard closes all connections before their next use.

@@ -451,6 +451,7 @@ func TestPostpone(t *testing.T) {
 	t.Run("job_is_replaced_once", testPostponeJobIsReplacedOnce)
 	t.Run("busy_host_waits_for_the_scheduler", testPostponeBusyHostWaitsForTheScheduler)
 	t.Run("delay_of_fault_grows_with_the_age", testPostponeDelayOfFaultGrowsWithTheAge)
+	t.Run("busy_host_ages_no_request", testPostponeBusyHostAgesNoRequest)
 	t.Run("unknown_product_is_superseded", testPostponeUnknownProductIsSuperseded)
 	t.Run("crashed_attempt_is_superseded_and_its_begin_is_kept", testPostponeCrashedAttemptIsSupersededAndItsBeginIsKept)
 }
@@ -533,6 +534,25 @@ func testPostponeDelayOfFaultGrowsWithTheAge(t *testing.T) {
 			t.Errorf("due in %s, want %s", got, want)
 		}
 		h.store.now = h.store.now.Add(40 * time.Second)
+	}
+}
+
+func testPostponeBusyHostAgesNoRequest(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	p := h.create(t, 1)
+	if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // each time after a day in a queue
+		h.store.now = h.store.now.Add(25 * time.Hour)
+		if err := h.Postpone(t.Context(), h.job(t, p.ID, 0), hostBusy(), policy(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.store.now = h.store.now.Add(time.Second)
+	if err := h.Defer(t.Context(), h.begin(t, p, 0), storageFailed(), policy(), time.Second); err != nil {
+		t.Errorf("got %v, want another deferral: the time in queues does not count", err)
 	}
 }
 

@@ -56,11 +56,16 @@ func (img *Image) queue(jobID string, now time.Time, delay time.Duration) {
 // beginJob marks the job as processing. The time from NotBefore until now was spent in queues: it must not count as a
 // deferral, or a long backlog would fail images. NotBefore is indexed, so it changes only if it is used again.
 func (img *Image) beginJob(now time.Time, budget time.Duration) {
+	img.excludeQueueTime(now)
+	img.JobState, img.DueAt = Processing, now.Add(budget)
+}
+
+// excludeQueueTime moves DeferredSince on by the time that the job has waited in queues, up to now.
+func (img *Image) excludeQueueTime(now time.Time) {
 	if !img.DeferredSince.IsZero() && now.After(img.NotBefore) {
 		img.DeferredSince = img.DeferredSince.Add(now.Sub(img.NotBefore))
 		img.NotBefore = now
 	}
-	img.JobState, img.DueAt = Processing, now.Add(budget)
 }
 
 // endJob leaves the image without a job.

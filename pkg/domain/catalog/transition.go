@@ -117,6 +117,9 @@ func (p *Product) postpone(job Job, f *media.Failure, id string, now time.Time,
 	if p.Deleted || img == nil || img.JobState == Idle || img.JobID != job.JobID || job.JobID == "" {
 		return Change{}, ErrSuperseded
 	}
+	if img.JobState == Queued && f.Code == media.HostBusy {
+		img.excludeQueueTime(now) // a busy host ages no request, however often it postpones a job
+	}
 	img.queue(id, now, delayAt(img.deferFor(f, now)))
 	return Change{}, nil
 }

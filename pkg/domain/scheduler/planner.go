@@ -32,9 +32,11 @@ func (p *Planner) Plan(waiting []Waiting, inFlight map[Flow]int, limit int) []Gr
 		hosts[f.Host] += n
 		users[f.User] += n
 	}
-	limit = min(limit, p.windows.Total-total)
+	if limit = min(limit, p.windows.Total-total); limit <= 0 {
+		return nil // the turns stay, because the search finds nothing while the window is full
+	}
 	grants := p.shareTotal(p.shareHosts(waiting, inFlight, hosts, limit), users, limit)
-	p.forgetOthers(waiting)
+	p.forgetOthers(waiting, hosts)
 	for _, g := range grants {
 		inFlight[g.Flow] += g.Jobs
 	}
@@ -138,10 +140,15 @@ func (p *Planner) shareTotal(shares []share, users map[catalog.UserID]int, room 
 }
 
 // forgetOthers forgets the turns of flows and users that no longer wait, so that the memory is bounded by those that do.
-func (p *Planner) forgetOthers(waiting []Waiting) {
+func (p *Planner) forgetOthers(waiting []Waiting, hosts map[string]int) {
 	flows, users := make(map[Flow]int64, len(waiting)), make(map[catalog.UserID]int64, len(waiting))
 	for _, w := range waiting {
 		flows[w.Flow], users[w.User] = p.flows[w.Flow], p.users[w.User]
+	}
+	for f, turn := range p.flows { // the search finds no flows of a full host
+		if hosts[f.Host] >= p.windows.Host {
+			flows[f], users[f.User] = turn, p.users[f.User]
+		}
 	}
 	p.flows, p.users = flows, users
 }

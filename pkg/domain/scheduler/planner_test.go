@@ -80,3 +80,28 @@ func TestPlanTakesTurns(t *testing.T) {
 		}
 	}
 }
+
+// While a window is full, the search finds no jobs that wait for it. Turns are not forgotten meanwhile.
+func TestPlanKeepsTurnsWhileFull(t *testing.T) {
+	t.Parallel()
+	for name, windows := range map[string]scheduler.Windows{"host": {Host: 1, Total: 100}, "total": {Host: 100, Total: 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := scheduler.NewPlanner(windows)
+			due := map[scheduler.Flow]int{}
+			for u := range catalog.UserID(5) {
+				due[flow(u+1, "h")] = 100
+			}
+			served := map[scheduler.Flow]int{}
+			for range 5 {
+				for f := range plan(p, due, map[scheduler.Flow]int{}, 100) {
+					served[f]++
+					plan(p, nil, map[scheduler.Flow]int{f: 1}, 100) // the window is full
+				}
+			}
+			if len(served) != 5 {
+				t.Errorf("%d of 5 users had a turn: %v", len(served), served)
+			}
+		})
+	}
+}

@@ -81,7 +81,9 @@ func (s *Scheduler) round(ctx context.Context) (full bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("release jobs: %w", err)
 	}
-	s.after = r.Next
+	if r.Acquired { // else another process searches
+		s.after = r.Next
+	}
 	released := 0
 	for class, n := range r.Released {
 		s.metrics.released.WithLabelValues(string(class)).Add(float64(n))

@@ -27,7 +27,7 @@ func (w *Worker) observeFetch(ctx context.Context, t *task, err error) error {
 		return err
 	case connectionCodes[f.Code]:
 		return w.blameEgress(ctx, err)
-	case f.Code == media.DNSFailed, f.Code == media.URLForbidden: // says nothing about the network
+	case f.Code == media.DNSFailed, f.Code == media.URLForbidden, f.Code == media.HostBusy: // nothing was sent to the source
 		return err
 	case w.Egress != nil:
 		w.Egress.responded()

@@ -65,8 +65,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// plainAPI builds the api program as it is shipped, and returns its directory. The race detector of the other tests' programs
-// needs several times the memory.
+// plainAPI builds the api program as it is shipped, and returns its directory. The race detector, with which the programs of
+// other tests are built, needs several times the memory.
 func plainAPI(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -53,7 +53,8 @@ func (c Config) Validate() []fault.Field {
 	check.Range(c.HeaderLimit >= minHeaderLimit, "HEADER_LIMIT", "must be at least 4096")
 	check.Range(c.MaxConnections >= 0, "MAX_CONNECTIONS", "must not be below zero")
 	check.Range(c.ClientShare >= 1, "CLIENT_SHARE", "must be above zero")
-	check.Range(c.MaxBytesInFlight == 0 || c.ClientShare < 1 || c.MaxBytesInFlight/int64(c.ClientShare) >= int64(max(c.BodyLimit, pageMemory)),
+	largest := int64(max(c.BodyLimit, pageMemory))
+	check.Range(c.MaxBytesInFlight == 0 || c.ClientShare < 1 || c.MaxBytesInFlight/int64(c.ClientShare) >= largest,
 		"MAX_BYTES_IN_FLIGHT", "the share of one client must hold a body of BODY_LIMIT and a page of products")
 	for _, network := range c.TrustedProxies {
 		if _, err := netip.ParsePrefix(network); err != nil {

@@ -1,9 +1,7 @@
 package httpapi
 
 import (
-	"errors"
 	"io"
-	"net"
 
 	"github.com/valyala/fasthttp"
 )
@@ -44,7 +42,7 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx) error {
 			break
 		}
 		if err != nil {
-			return unreadableBody(err)
+			return unreadable(err)
 		}
 	}
 	ctx.Request.SetBodyRaw(body)
@@ -67,14 +65,6 @@ func (s *Server) growBody(ctx *fasthttp.RequestCtx, body []byte, declared int) (
 }
 
 var errBodyTooLarge = &httpError{codeBodyTooLarge, "the body is larger than this server accepts"}
-
-func unreadableBody(err error) error {
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		return &httpError{codeSlowRequest, "the request did not arrive in time"}
-	}
-	return &httpError{codeBadRequest, "the request is not valid HTTP"}
-}
 
 // hasUnread reports whether the client may still send bytes of the request's body. The connection must then be closed:
 // fasthttp would take these bytes for the next request.

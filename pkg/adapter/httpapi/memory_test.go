@@ -135,7 +135,7 @@ func TestConnectionsOfOneClient(t *testing.T) {
 		t.Error("another client was refused")
 	}
 	_ = open[0].Close()
-	eventually(t, "a closed connection makes room", func() bool { return answers(dial("127.0.0.2")) })
+	eventually(t, "a closed connection makes another one possible", func() bool { return answers(dial("127.0.0.2")) })
 }
 
 // A page of large products is shorter than its limit, and its memory is reserved before it is read.

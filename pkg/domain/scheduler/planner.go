@@ -51,7 +51,7 @@ type share struct {
 	last     int64
 }
 
-// shareHosts divides the room of each host among its flows: each job goes to the flow with the fewest in flight.
+// shareHosts divides the free capacity of each host among its flows: each job goes to the flow with the fewest in flight.
 func (p *Planner) shareHosts(waiting []Waiting, inFlight map[Flow]int, hosts map[string]int, limit int) []share {
 	byHost := map[string]*shares{}
 	due := make(map[Flow]int, len(waiting))
@@ -68,7 +68,7 @@ func (p *Planner) shareHosts(waiting []Waiting, inFlight map[Flow]int, hosts map
 	var divided []share
 	for host, queue := range byHost {
 		heap.Init(queue)
-		for room := min(limit, p.windows.Host-hosts[host]); room > 0 && queue.Len() > 0; room-- {
+		for free := min(limit, p.windows.Host-hosts[host]); free > 0 && queue.Len() > 0; free-- {
 			next := &(*queue)[0]
 			p.turn++
 			next.jobs, next.inFlight, next.last = next.jobs+1, next.inFlight+1, p.turn
@@ -95,9 +95,9 @@ type turns struct {
 	last     int64
 }
 
-// shareTotal grants at most room jobs of the shares: each goes to the user with the fewest in flight. The user's
+// shareTotal grants at most free jobs of the shares: each goes to the user with the fewest in flight. The user's
 // flows take turns.
-func (p *Planner) shareTotal(shares []share, users map[catalog.UserID]int, room int) []Grant {
+func (p *Planner) shareTotal(shares []share, users map[catalog.UserID]int, free int) []Grant {
 	byUser := map[catalog.UserID]*turns{}
 	var queue userQueue
 	for _, s := range shares {
@@ -114,7 +114,7 @@ func (p *Planner) shareTotal(shares []share, users map[catalog.UserID]int, room 
 	}
 	heap.Init(&queue)
 	granted := map[Flow]int{}
-	for ; room > 0 && queue.Len() > 0; room-- {
+	for ; free > 0 && queue.Len() > 0; free-- {
 		u := queue[0]
 		s := u.flows[0]
 		p.turn++

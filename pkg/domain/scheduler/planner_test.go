@@ -59,7 +59,7 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-// More users wait for a host than its window has room for. Each is served before any is served twice.
+// More users wait for a host than its window admits. Each is served before any is served twice.
 func TestPlanTakesTurns(t *testing.T) {
 	t.Parallel()
 	const users = 40

@@ -101,18 +101,37 @@ func testKeyDaysDropped(t *testing.T) {
 // A detachment waits for transactions that use the table. If it is interrupted, the next rotation finishes it.
 func testKeyDayPending(t *testing.T) {
 	t.Parallel()
-	_, conn, cfg := keyStore(t)
+	store, conn, cfg := keyStore(t)
 	addDay(t, conn, -5)
-	cfg.StatementTimeout = 200 * time.Millisecond
-	store := postgres.NewStore(open(t, cfg, prometheus.NewRegistry()))
-	run(t, conn, `BEGIN`)
-	run(t, conn, `SELECT FROM idempotency_keys`)
+	reader := connect(t, cfg.DSN)
+	run(t, reader, `BEGIN`)
+	run(t, reader, `SELECT FROM idempotency_keys`)
+	canceled := make(chan struct{})
+	go func() {
+		defer close(canceled)
+		cancelDetachment(t, conn, reader.PgConn().PID())
+	}()
 	if got, err := store.RotateKeys(t.Context()); !fault.Is(err, fault.Unavailable) || got.DaysAhead != 7 {
 		t.Errorf("got %+v, %v, want Unavailable and seven days ahead", got, err)
 	}
+	<-canceled
 	insertOnce(t, store, "a", func() {}) // the table is usable meanwhile
-	run(t, conn, `COMMIT`)
+	run(t, reader, `COMMIT`)
 	rotate(t, store, maintenance.KeyRotation{DaysAhead: 7, Dropped: 1})
+}
+
+// cancelDetachment cancels the statement that waits for the connection with the process id reader, once a partition is
+// marked as being detached.
+func cancelDetachment(t *testing.T, conn *pgx.Conn, reader uint32) {
+	t.Helper()
+	const cancelWaiting = `
+SELECT count(*) > 0 FROM (
+    SELECT pg_cancel_backend(pid) FROM pg_locks
+    WHERE NOT granted AND $1::int = ANY (pg_blocking_pids(pid))
+        AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'idempotency_keys'::regclass AND inhdetachpending)) c`
+	for !scalar[bool](t, conn, cancelWaiting, reader) {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func testKeyDaysLocked(t *testing.T) {

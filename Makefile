@@ -31,11 +31,12 @@ CHAOS_FLAGS ?=
 # make fuzz-images: number of damaged images per format; random seed.
 FUZZ_IMAGES      ?= 3000
 FUZZ_IMAGES_SEED ?= 1
-# make e2e: stages, namespace, tag of the images, and more values for helm's --set.
-STAGES        ?= install,autoscaling,healing,reload,upgrade
+# make e2e: stages, namespace, tag of the images, more values for helm's --set, and more flags of the program.
+STAGES        ?= install,autoscaling,healing,outage,reload,upgrade
 NAMESPACE     ?= vitrine-e2e
 E2E_IMAGE_TAG ?= dev
 E2E_SET       ?=
+E2E_FLAGS     ?=
 
 .PHONY: run
 run: deps-run build ## Build everything and start a demonstration on :8080 with its own Postgres; Ctrl-C stops it
@@ -140,7 +141,7 @@ bench-images: deps-bench-images ## Compare the speed and memory of image process
 .PHONY: e2e
 e2e: deps-promtool ## Test the chart on the cluster of kubectl's current context (docs/e2e.md)
 	@$(GO) run ./pkg/test/e2e -promtool '$(TOOLS)/promtool' -stages '$(STAGES)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
-		-tag '$(E2E_IMAGE_TAG)' -helper 'vitrine-e2e:$(E2E_IMAGE_TAG)' -standin 'vitrine-worker-standin:$(E2E_IMAGE_TAG)'
+		-tag '$(E2E_IMAGE_TAG)' -helper 'vitrine-e2e:$(E2E_IMAGE_TAG)' -standin 'vitrine-worker-standin:$(E2E_IMAGE_TAG)' $(E2E_FLAGS)
 
 .PHONY: cover
 cover: ## Write the coverage of the last make test to bin/coverage.html

@@ -54,10 +54,15 @@ func StartPair(getenv func(string) string, through func(primary string) string) 
 			return nil, err
 		}
 	}
-	return p, until(ctx, func() error {
+	return p, p.AwaitSync(ctx)
+}
+
+// AwaitSync waits until the standby has caught up, and commits wait for it.
+func (p *Pair) AwaitSync(ctx context.Context) error {
+	return until(ctx, func() error {
 		var waits bool
 		const query = `SELECT current_setting('synchronous_standby_names') = '*'
-			AND EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')`
+			AND EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync')`
 		err := queryOne(ctx, p.DSN, &waits, query)
 		if err == nil && !waits {
 			err = errors.New("commits do not wait for the standby yet")

@@ -66,9 +66,6 @@ func (s *Stack) Stop() error { return s.env.stop() }
 // RemoveBucket deletes a bucket with all its objects. A missing bucket is not an error.
 func (s *Stack) RemoveBucket(ctx context.Context, b Bucket) error { return removeBucket(ctx, b) }
 
-// WithSchema returns the DSN with the search path schema, public.
-func (s *Stack) WithSchema(schema string) (string, error) { return WithSchema(s.DSN, schema) }
-
 // Masters returns the Redis nodes that report the role master, in the order of s.Redis, without those that do not answer.
 func (s *Stack) Masters(ctx context.Context) []*Node {
 	var masters []*Node

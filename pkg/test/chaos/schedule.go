@@ -127,8 +127,8 @@ var onceOptions = []faultOption{
 		minMillis: 300, maxMillis: 8000, notBefore: 3 * time.Second},
 	{weight: 35, kind: AbuseLists, targets: []string{"both apis"},
 		alsoExcludes: []string{"api-0", "api-1", "redis", "postgres", "commits", "network", "to postgres"},
-		minMillis:    6000, maxMillis: 8000, notBefore: 3 * time.Second},
-	{weight: 35, kind: Flood, targets: []string{"one user"}, minMillis: 3000, maxMillis: 8000, amount: [2]int{150, 300},
+		minMillis:    7000, maxMillis: 10000, notBefore: 3 * time.Second},
+	{weight: 35, kind: Flood, targets: []string{"one user"}, minMillis: 8000, maxMillis: 12000, amount: [2]int{150, 300},
 		notBefore: 2 * time.Second},
 }
 

@@ -56,7 +56,7 @@ type abuse struct {
 }
 
 // abuseLists sends lists to both APIs, fifty a second, until f.For has passed. Meanwhile each read of a cached product has to
-// succeed, and both APIs have to stay ready. What is in flight at the end is not judged, because another fault may follow.
+// succeed, and both APIs have to stay ready. What is in flight at the end is ignored, because another fault may follow.
 func (b *faultInjector) abuseLists(ctx context.Context, f Fault) error {
 	ctx, cancel := context.WithTimeout(ctx, f.For)
 	defer cancel()
@@ -123,7 +123,8 @@ func (a *abuse) recovered(ctx context.Context, product int64) error {
 		if err := a.system.programs[fmt.Sprintf("api-%d", i)].ready(ctx, a.client); err != nil {
 			return err
 		}
-		if err := a.client.Call(ctx, http.MethodGet, fmt.Sprintf("%s/products/%d", api, product), nil, http.StatusOK, nil); err != nil {
+		url := fmt.Sprintf("%s/products/%d", api, product)
+		if err := a.client.Call(ctx, http.MethodGet, url, nil, http.StatusOK, nil); err != nil {
 			return err
 		}
 	}
@@ -143,7 +144,8 @@ func (a *abuse) list(ctx context.Context, url string) {
 	switch r.Status {
 	case http.StatusOK, http.StatusUnprocessableEntity, http.StatusServiceUnavailable:
 	default:
-		a.addFinding("an abused list is answered with 200, 422 or 503", fmt.Sprintf("%s: %v, %d %.200s", url, err, r.Status, r.Body))
+		a.addFinding("an abused list is answered with 200, 422 or 503",
+			fmt.Sprintf("%s: %v, %d %.200s", url, err, r.Status, r.Body))
 	}
 }
 
@@ -157,7 +159,8 @@ func (a *abuse) read(ctx context.Context, url string) {
 	a.reads++
 	a.mu.Unlock()
 	if err != nil || r.Status != http.StatusOK {
-		a.addFinding("a cached read succeeds while lists are abused", fmt.Sprintf("%s: %v, %d %.200s", url, err, r.Status, r.Body))
+		a.addFinding("a cached read succeeds while lists are abused",
+			fmt.Sprintf("%s: %v, %d %.200s", url, err, r.Status, r.Body))
 	}
 }
 

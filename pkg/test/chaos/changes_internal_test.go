@@ -15,7 +15,8 @@ func TestMergeChanges(t *testing.T) {
 func testMergeChangesInterleavedTransactions(t *testing.T) {
 	t.Parallel()
 	raw := func(text string) []byte { return []byte(text) }
-	image, removed := raw(`{"id": 1, "status": "pending", "fencing_token": 0}`), raw(`{"id": 1, "status": "pending", "fencing_token": 1}`)
+	image := raw(`{"id": 1, "status": "pending", "fencing_token": 0}`)
+	removed := raw(`{"id": 1, "status": "pending", "fencing_token": 1}`)
 	queued := raw(`{"image_id": 1, "job_state": "queued", "job_id": "x", "fencing_token": 0}`)
 	changes, _, err := mergeChanges([]recordedChange{
 		{time.Now(), "1", "images", "INSERT", nil, image},

@@ -155,8 +155,8 @@ func (b *faultInjector) loseCommits(ctx context.Context, f Fault) error {
 }
 
 // promote takes the primary away and promotes its standby. If the standby is cut off first, commits wait until the primary
-// is killed, and the standby lacks all of them. A primary that has just restarted may show commits that the standby lacks, so
-// promote waits until it has them.
+// is killed, and the standby lacks all of them. A primary that has just restarted may show commits that the standby lacks,
+// so promote waits until it has them.
 func (b *faultInjector) promote(ctx context.Context, f Fault) error {
 	d := b.system.database
 	caughtUp, cancel := context.WithTimeout(ctx, healTimeout)

@@ -59,11 +59,11 @@ func testPlanListsAreAbusedAlone(t *testing.T) {
 		}
 		abuse := s.Faults[i]
 		for _, f := range s.Faults {
-			harmless := slices.ContainsFunc([]string{"worker-", "broker-", "minio", "one user"}, func(prefix string) bool {
-				return strings.HasPrefix(f.Target, prefix)
-			}) || f.Kind == chaos.ResolverAway || f.Kind == chaos.EgressAway || strings.HasPrefix(f.Target, "to ") && f.Kind == chaos.Cut &&
-				f.Target != "to postgres"
-			if f.Kind != chaos.AbuseLists && !harmless && f.At < abuse.At+abuse.For && abuse.At < f.At+f.For {
+			harmful := f.Kind == chaos.Promote || f.Kind == chaos.LoseCommits ||
+				slices.ContainsFunc([]string{"api-", "redis-", "postgres", "to postgres"}, func(prefix string) bool {
+					return strings.HasPrefix(f.Target, prefix)
+				})
+			if harmful && f.At < abuse.At+abuse.For && abuse.At < f.At+f.For {
 				t.Errorf("seed %d: %s overlaps %s", seed, f, abuse)
 			}
 		}

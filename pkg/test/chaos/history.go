@@ -88,7 +88,8 @@ func (h *History) record(client int, request, token string, a client.Response, e
 	defer h.mu.Unlock()
 	h.counts[request+": "+outcome]++
 	refused := a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable
-	if refused && a.Header.Get("Retry-After") == "" && a.Code() != "outcome_unknown" { // a request without a key must not be repeated then
+	// A request without a key must not be repeated if its outcome is unknown.
+	if refused && a.Header.Get("Retry-After") == "" && a.Code() != "outcome_unknown" {
 		h.findings = append(h.findings, Finding{"a refusal has Retry-After", fmt.Sprintf("%s %s: %s", request, token, a.Body)})
 	}
 	if a.Status == 500 {

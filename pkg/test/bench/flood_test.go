@@ -28,6 +28,7 @@ import (
 var (
 	floodImages  = flag.Int("flood-images", 100_000, "images that the first user has queued")
 	floodDone    = flag.Int("flood-done", 15_000, "images after which a flood ends, once those of the second user are ready")
+	floodPause   = flag.Duration("flood-pause", 100*time.Millisecond, "time that the stub codec needs for an image")
 	floodWorkers = flag.Int("flood-workers", 2, "worker processes")
 	floodBound   = flag.Duration("flood-bound", 10*time.Minute, "maximum time of the queueing, and again of the processing")
 )
@@ -41,7 +42,7 @@ const (
 // floodSize is the size of a flood.
 type floodSize struct {
 	images, done, workers int
-	bound                 time.Duration
+	pause, bound          time.Duration
 }
 
 // flood is an api and workers with the stub codec, as processes. One user has queued many images of one host.
@@ -58,7 +59,7 @@ type flood struct {
 
 func newFlood(tb testing.TB, size floodSize) *flood {
 	tb.Helper()
-	f := &flood{floodSize: size, settings: floodSettings(tb)}
+	f := &flood{floodSize: size, settings: floodSettings(tb, size.pause)}
 	for i := range f.hosts { // all of 127.0.0.0/8 is the loopback interface; the networks /24 differ, too
 		sources, err := imageserver.StartAt(fmt.Sprintf("127.0.%d.1:0", i+1))
 		must(tb, err)
@@ -86,12 +87,13 @@ func newFlood(tb testing.TB, size floodSize) *flood {
 }
 
 // floodSettings returns the settings of all programs: the defaults, on a private part of the servers, with the stub codec.
-func floodSettings(tb testing.TB) map[string]string {
+func floodSettings(tb testing.TB, pause time.Duration) map[string]string {
 	tb.Helper()
 	bin, err := programs()
 	must(tb, err)
 	dir := tb.TempDir()
-	must(tb, os.Symlink(filepath.Join(bin, "codecstub"), filepath.Join(dir, "codecstub-0s")))
+	codec := filepath.Join(dir, "codecstub-"+pause.String()) // its pause is in its name
+	must(tb, os.Symlink(filepath.Join(bin, "codecstub"), codec))
 	p := pipeline.Default()
 	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
 	must(tb, os.WriteFile(filepath.Join(dir, "pipeline.yaml"), p.Document(), 0o600))
@@ -106,7 +108,7 @@ func floodSettings(tb testing.TB) map[string]string {
 		"S3_ENDPOINT": bucket.Endpoint, "S3_REGION": bucket.Region, "S3_BUCKET": bucket.Bucket,
 		"S3_ACCESS_KEY": bucket.AccessKey, "S3_SECRET_KEY": bucket.SecretKey, "S3_CREATE_BUCKET": "true",
 		"HTTP_ADDR": port.Addr(tb), "PIPELINE_FILE": filepath.Join(dir, "pipeline.yaml"),
-		"CODEC_PATH": filepath.Join(dir, "codecstub-0s"), "CODEC_CHILDREN": "2", "SHUTDOWN_DELAY": "0s",
+		"CODEC_PATH": codec, "CODEC_CHILDREN": "2", "SHUTDOWN_DELAY": "0s",
 	}
 }
 
@@ -237,7 +239,7 @@ func (f *flood) second(tb testing.TB, product int64) (s second) {
 
 // BenchmarkFlood runs once for any b.N.
 func BenchmarkFlood(b *testing.B) {
-	r := newFlood(b, floodSize{*floodImages, *floodDone, *floodWorkers, *floodBound}).run(b)
+	r := newFlood(b, floodSize{*floodImages, *floodDone, *floodWorkers, *floodPause, *floodBound}).run(b)
 	report := func(name string, metrics map[string]float64) {
 		b.Run(name, func(b *testing.B) {
 			for unit, value := range metrics {

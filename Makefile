@@ -24,6 +24,8 @@ TAG      ?= dev
 REGISTRY ?=
 # make bench: the program, which prints "ratio NAME N" lines at its end.
 BENCH_PKGS ?= ./pkg/test/bench
+# make bench-flood: flags, such as -flood-images (pkg/test/bench/flood_test.go).
+FLOOD_FLAGS ?=
 # make chaos: one seed, or the number of seeds from 1 on; more flags (bin/chaos -help).
 SEED        ?=
 SEEDS       ?=
@@ -133,6 +135,10 @@ fuzz-images: deps-run ## Decode damaged images with real codecs: FUZZ_IMAGES=300
 .PHONY: bench-outbox
 bench-outbox: deps-test ## Measure how fast an outbox of a million messages is drained
 	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -outbox
+
+.PHONY: bench-flood
+bench-flood: deps-test ## Measure ten images of a user beside 100,000 of another: FLOOD_FLAGS='-flood-images=60000'
+	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -flood -- $(FLOOD_FLAGS)
 
 .PHONY: bench-images
 bench-images: deps-bench-images ## Compare the speed and memory of image processing with a C loop and sharp

@@ -50,8 +50,8 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx) error {
 }
 
 // growBody returns body with a larger capacity: the declared length or, for a chunked body, twice the capacity, up to one
-// byte more than BodyLimit. It reserves only what the larger capacity has beyond the reservation of the smaller one, which is
-// garbage afterwards.
+// byte more than BodyLimit. It reserves only what the larger capacity has beyond the reservation of the smaller one, which
+// is garbage afterwards.
 func (s *Server) growBody(ctx *fasthttp.RequestCtx, body []byte, declared int) ([]byte, error) {
 	size := declared
 	if declared < 0 {
@@ -65,7 +65,7 @@ func (s *Server) growBody(ctx *fasthttp.RequestCtx, body []byte, declared int) (
 	return append(make([]byte, 0, size), body...), nil
 }
 
-// reservedFor returns how many bytes are reserved for a body of this capacity, at most BodyLimit, which each client may have.
+// reservedFor returns how many bytes are reserved for a body of a capacity: at most BodyLimit, which each client may have.
 func (s *Server) reservedFor(capacity int) int64 {
 	if capacity <= smallBytes {
 		return 0

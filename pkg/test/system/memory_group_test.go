@@ -59,8 +59,8 @@ func (g memoryGroup) set(file, value string) bool {
 	return true
 }
 
-// command returns a command that runs a program in the group. The program is in it from its start, because memory that it has
-// already would count elsewhere.
+// command returns a command that runs a program in the group. The program is in it from its start, because memory that it
+// has already would count elsewhere.
 func (g memoryGroup) command() []string {
 	if g.dir == "" {
 		return nil

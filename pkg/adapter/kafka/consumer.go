@@ -17,7 +17,7 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/foundation/keyedmutex"
+	"vitrine.io/pkg/foundation/slots"
 )
 
 // Handle handles one message. If it returns nil, the message is done, and the group does not receive it again unless the
@@ -87,9 +87,9 @@ type Consumer struct {
 	log     *zap.Logger
 
 	topic  string
-	grace  time.Duration             // for running handlers when a session ends
-	slots  chan struct{}             // one token for each running handler
-	keys   *keyedmutex.Mutex[string] // by ordering key
+	grace  time.Duration        // for running handlers when a session ends
+	slots  chan struct{}        // one token for each running handler
+	keys   *slots.Slots[string] // by ordering key, one each
 	pauser *pauser
 	joined atomic.Bool
 
@@ -115,7 +115,7 @@ func NewConsumer(
 		config: config, options: options, base: base, handle: handle, dead: dead,
 		metrics: newConsumerMetrics(reg, options.Group), log: log.With(zap.String("group", group)),
 		topic: config.Name(options.Topic), grace: options.RebalanceTimeout / 2,
-		slots: make(chan struct{}, options.InFlight), keys: keyedmutex.New[string](), pauser: newPauser(),
+		slots: make(chan struct{}, options.InFlight), keys: slots.New[string](), pauser: newPauser(),
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -79,7 +80,8 @@ type system struct {
 	t          *testing.T
 	env        map[string]string
 	forkThread *process.ForkThread
-	bin        string // the directory of its programs
+	bin        string   // the directory of its programs
+	under      []string // a command that runs its programs; none: they run by themselves
 	dir        string
 	url        string // of the API
 	sources    *imageserver.Server
@@ -200,7 +202,7 @@ func (s *system) launch(name string, more ...string) *running {
 	}
 	_ = log.Close()
 	r := &running{t: s.t, admin: "http://" + admin, Process: &process.Process{
-		Name: name, Argv: []string{filepath.Join(s.bin, name)}, Dir: s.dir, Log: log.Name(),
+		Name: name, Argv: append(slices.Clone(s.under), filepath.Join(s.bin, name)), Dir: s.dir, Log: log.Name(),
 		Env:  s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: timeout, ForkThread: s.forkThread,
 	}}

@@ -67,7 +67,7 @@ golden() { # [update]
 	return $status
 }
 
-docs=(--log-level warning --chart-search-root charts --sort-values-order file)
+docs=(--log-level warning --chart-search-root charts --chart-to-generate "$chart" --sort-values-order file)
 
 docs() { # [update]
 	if [ "${1:-}" = update ]; then

@@ -90,7 +90,6 @@ func newSystem(t *testing.T, change map[string]string) *system {
 	s := &system{t: t, dir: t.TempDir(), bin: binDir(t), forkThread: process.NewForkThread(), sources: newSources(t)}
 	t.Cleanup(s.forkThread.Close)
 	p := pipeline.Default()
-	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
 	p.Spec.Retry.Backoff = pipeline.Duration(200 * time.Millisecond)
 	s.env = map[string]string{
 		"PATH": os.Getenv("PATH"), "GOCOVERDIR": coverDir(t),
@@ -103,6 +102,7 @@ func newSystem(t *testing.T, change map[string]string) *system {
 		"VITRINE_CODEC_PATH":                  filepath.Join(binDir(t), "codec"),
 		"VITRINE_CODEC_CHILDREN":              "1",
 		"VITRINE_PIPELINE_FILE":               filepath.Join(s.dir, "pipeline.yaml"),
+		"VITRINE_PIPELINE_ALLOW_CIDRS":        "127.0.0.0/8",
 		"VITRINE_SHUTDOWN_DELAY":              "0s",
 		"VITRINE_HTTP_SHUTDOWN_TIMEOUT":       "15s",
 		"VITRINE_WORKER_DEFER_DELAY":          "500ms",

@@ -7,9 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"sigs.k8s.io/yaml"
 )
 
 // outside describes what is outside of the cluster, for one of the values files.
@@ -63,7 +61,8 @@ var outsides = map[string]outside{
 		},
 		networks: map[int32][]string{5432: {"10.20.0.0/24"}, 9093: {"10.20.1.0/24"}, 6379: {"10.20.2.0/24"}, 443: {"10.20.3.0/24"}},
 	},
-	"small": {}, // without policies
+	"resource": {dns: nodeLocalDNS, fromAny: true},
+	"small":    {}, // without policies
 }
 
 func TestNetworkPolicies(t *testing.T) {
@@ -83,7 +82,7 @@ func testNetworkPoliciesConfiguredEndpointsAreAllowed(t *testing.T) {
 		for i := range r.pods {
 			p := &r.pods[i]
 			configured := reachable(t, r, *p, out)
-			if len(configured) == 0 && slices.Contains([]string{"api", "worker", "setup", "test"}, p.component()) {
+			if len(configured) == 0 && slices.Contains([]string{"api", "worker", "setup", "controller", "test"}, p.component()) {
 				t.Errorf("%s: has no server in its configuration", p.owner)
 			}
 			for _, target := range configured {
@@ -241,6 +240,8 @@ func expectedAddress(p pod, target peer, out outside, spec bounds) bool {
 	inner := slices.Contains([]string{"api", "worker", "setup"}, p.component())
 	public := address.IsGlobalUnicast() && !address.IsPrivate() && !within(address, special)
 	switch {
+	case p.component() == "controller":
+		return (port == 443 || port == 6443) && within(address, []string{"10.96.0.1/32", "10.9.0.0/16"}) // the API server
 	case p.component() == "worker" && slices.Contains(out.public, port):
 		return public || within(address, spec.networks)
 	case inner && slices.Contains(out.anywhere, port) && !within(address, metadata):
@@ -323,7 +324,7 @@ func expectedIngress(name, component, port, from string) bool {
 	switch component + ":" + port {
 	case "api:http":
 		return outsides[name].fromAny || from == "ingress-nginx"
-	case "api:admin", "worker:admin":
+	case "api:admin", "worker:admin", "controller:admin":
 		return from == "monitoring" && name != "everything"
 	case "kafka:kafka":
 		return from == "keda"

@@ -266,10 +266,10 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{/*
-Fields that every pod has: (dict "root" $ "values" .Values.api).
+Fields that every pod has: (dict "root" $ "values" .Values.api). With "token" the pod gets a token for the API server.
 */}}
 {{- define "vitrine.podBasics" -}}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .token | default false }}
 enableServiceLinks: false
 {{- with include "vitrine.imagePullSecrets" .root }}
 {{ . }}
@@ -418,12 +418,24 @@ the group).
 {{- end -}}
 
 {{/*
-The mount of the ImagePipeline. It is a directory, not a subPath, because only directories are updated with the ConfigMap.
+The ConfigMap with the ImagePipeline. The one that the controller writes has another name than the chart's, which Helm deletes when
+`pipelineFrom` changes.
+*/}}
+{{- define "vitrine.pipeline.configMap" -}}
+{{- include "vitrine.fullname" . }}-{{ eq .Values.pipelineFrom "resource" | ternary "published-pipeline" "pipeline" }}
+{{- end -}}
+
+{{/*
+The mount of the ImagePipeline. It is a directory, not a subPath, because only directories are updated with the ConfigMap. A pod waits
+for a ConfigMap that does not exist yet.
 */}}
 {{- define "vitrine.pipeline.volume" -}}
 - name: pipeline
   configMap:
-    name: {{ include "vitrine.fullname" . }}-pipeline
+    name: {{ include "vitrine.pipeline.configMap" . }}
+    {{- if eq .Values.pipelineFrom "resource" }}
+    optional: false
+    {{- end }}
 {{- end -}}
 
 {{/*

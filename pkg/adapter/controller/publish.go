@@ -30,7 +30,7 @@ func parse(bounds pipeline.Bounds, obj *unstructured.Unstructured) (pipeline.Pip
 }
 
 // publishedDocument returns the file of the pods: the spec as its author wrote it. Defaults are not filled in, so that a
-// program of an older release, which does not know a new field, accepts the file as long as nobody uses the field.
+// program of an older release, which does not know a new field, accepts the file until the field is used.
 func publishedDocument(obj *unstructured.Unstructured) (string, error) {
 	document, err := yaml.Marshal(map[string]any{
 		"apiVersion": pipeline.APIVersion, "kind": pipeline.Kind,

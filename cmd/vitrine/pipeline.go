@@ -37,9 +37,9 @@ func (c console) pipelineCommand() *cobra.Command {
 		&cobra.Command{
 			Use: "check FILE", Args: cobra.ExactArgs(1),
 			Short: "Parse an ImagePipeline as the programs do, and print its revision or every mistake",
-			Long: `Reads FILE, or the standard input if FILE is -: a file, or what "kubectl get imagepipeline NAME -o yaml" prints. Needs no
-server. Without the bounds of the installation (VITRINE_PIPELINE_ALLOW_CIDRS, _ALLOW_PORTS and _MAX_*, as the programs have
-them) it applies their defaults.
+			Long: `Reads FILE, or the standard input if FILE is -: a file, or what "kubectl get imagepipeline NAME -o yaml" prints.
+Needs no server. Without the bounds of the installation (VITRINE_PIPELINE_ALLOW_CIDRS, _ALLOW_PORTS and _MAX_*, as the
+programs have them) it applies their defaults.
 
 The revision identifies the whole specification and the bounds: it is what "vitrine pipeline status" and the metric
 vitrine_pipeline_revision_info show once the programs have it in force. The hash identifies the part that affects renditions.

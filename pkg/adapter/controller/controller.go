@@ -55,7 +55,8 @@ type Deps struct {
 	Log        *zap.Logger
 }
 
-// RESTConfig returns how to reach the API server: as the kubeconfig file says, or, if it is empty, as the pod's ServiceAccount.
+// RESTConfig returns how to reach the API server: as the kubeconfig file says, or, if it is empty, as the pod's
+// ServiceAccount.
 func RESTConfig(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig == "" {
 		return rest.InClusterConfig()

@@ -46,8 +46,8 @@ func (c *cluster) dryRun(document any) error {
 	return c.admin.Create(c.t.Context(), obj, client.DryRunAll, client.FieldValidation("Strict"))
 }
 
-// 500 specs, most with one or two values at or beyond a limit. What Parse accepts, the API server has to accept. Of what only
-// Parse refuses, each has to be a case of onlyParse.
+// 500 specs, most with one or two values at or beyond a limit. What Parse accepts, the API server has to accept. Of what
+// only Parse refuses, each has to be listed.
 func testSchemaNeverStricterThanParse(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -112,8 +112,8 @@ func randomDocument(r *rand.Rand) object {
 	limits, fetch, retry := object{}, object{}, object{}
 	maybe(r, limits, "maxBytes", "25Mi", 1024, "1048576", "+1Mi", 268435456, "256Mi", "257Mi", 1023, "25MB", "-1", "")
 	maybe(r, limits, "maxPixels", 50_000_000, 1, 1_000_000_000, 0, 1_000_000_001, "9")
-	maybe(r, limits, "deadline", "30s", "1.5s", "+1m", "1m0.5s", "500000us", "1000000µs", "10m", ".5m", "10m1s", "0", "30", "soon",
-		"00000000000000000000000000000030s")
+	maybe(r, limits, "deadline", "30s", "1.5s", "+1m", "1m0.5s", "500000us", "1000000µs", "10m", ".5m", "10m1s", "0", "30",
+		"soon", "00000000000000000000000000000030s")
 	for _, field := range []string{"connectTimeout", "headerTimeout", "timeout"} {
 		maybe(r, fetch, field, "30s", "1ms", "1h", "61m", "-1s", 30)
 	}
@@ -138,7 +138,9 @@ func randomRenditions(r *rand.Rand) []any {
 	count := pick(r, 1, 2, 3, 32, 33, 0).(int)
 	list := make([]any, 0, count)
 	for i := range count {
-		rendition := object{"name": fmt.Sprint("r", i), "width": pick(r, 320, 320, 16, 1, 16383, 320, 320), "formats": randomFormats(r)}
+		rendition := object{
+			"name": fmt.Sprint("r", i), "width": pick(r, 320, 320, 16, 1, 16383, 320, 320), "formats": randomFormats(r),
+		}
 		if r.IntN(40) == 0 {
 			rendition["name"] = pick(r, "r0", "R", "-a", "", strings.Repeat("b", 64))
 		}

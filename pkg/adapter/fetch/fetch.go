@@ -43,7 +43,8 @@ func New(
 ) *Fetcher {
 	m := newMetrics(reg)
 	return &Fetcher{
-		config: config, guard: addressRules{allowed: bounds.Networks(), ports: bounds.Ports()}, network: network, now: now, metrics: m, log: log,
+		config: config, network: network, now: now, metrics: m, log: log,
+		guard:    addressRules{allowed: bounds.Networks(), ports: bounds.Ports()},
 		limits:   limits{hosts: slots.New[string](), networks: slots.New[netip.Prefix](), wait: config.SlotWait},
 		controls: &controls{resolver: network.Resolver, names: config.ControlNames, now: now, metrics: m, log: log},
 		budget:   newBudget(config.For(1).MaxInFlight, now, m),

@@ -240,7 +240,8 @@ func testFetchRetryAfterIsLimited(t *testing.T) {
 	for header, want := range cases {
 		for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 			fake := served(t, answer(status, "", "Retry-After", header))
-			f := fetch.New(config(), bounds(), fake.network(), func() time.Time { return now }, prometheus.NewRegistry(), zap.NewNop())
+			clock := func() time.Time { return now }
+			f := fetch.New(config(), bounds(), fake.network(), clock, prometheus.NewRegistry(), zap.NewNop())
 			got, err := f.Fetch(t.Context(), imageURL, rules(), 100)
 			if failure := failed(t, got.Body, err, media.SourceUnavailable); failure.RetryAfter != want {
 				t.Errorf("%d, %.40q: got %v, want %v", status, header, failure.RetryAfter, want)

@@ -132,13 +132,10 @@ func (b Bounds) check(s Spec) error {
 	return exceeds
 }
 
-// canonical returns the bounds with sorted lists, because their order has no meaning.
+// canonical returns the bounds with sorted lists, because their order has no meaning. An empty list is nil: no setting and
+// a comma alone are the same.
 func (b Bounds) canonical() Bounds {
-	sorted := func(list []string) []string {
-		list = slices.Clone(list)
-		slices.Sort(list)
-		return slices.Compact(list)
-	}
+	sorted := func(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
 	b.AllowCIDRs, b.AllowPorts = sorted(b.AllowCIDRs), sorted(b.AllowPorts)
 	return b
 }
@@ -155,6 +152,6 @@ func movedTo(path string) string {
 	if name == "" {
 		return ""
 	}
-	return "is a bound of the installation, not of a pipeline: set VITRINE_PIPELINE_" + name + ", in the chart pipelineBounds." +
-		path[strings.LastIndexByte(path, '.')+1:]
+	return "is a bound of the installation, not of a pipeline: set VITRINE_PIPELINE_" + name +
+		", in the chart pipelineBounds." + path[strings.LastIndexByte(path, '.')+1:]
 }

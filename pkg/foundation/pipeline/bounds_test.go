@@ -122,6 +122,11 @@ func testBoundsRevisionCoversBounds(t *testing.T) {
 	if first.NewRevision(p).ID() != second.NewRevision(p).ID() {
 		t.Error("the order of a list changes the revision")
 	}
+	none, empty := pipeline.DefaultBounds(), pipeline.DefaultBounds()
+	empty.AllowCIDRs = []string{}
+	if none.NewRevision(p).ID() != empty.NewRevision(p).ID() {
+		t.Error("an empty list and none make different revisions")
+	}
 	for name, change := range map[string]func(*pipeline.Bounds){
 		"cidrs": func(b *pipeline.Bounds) { b.AllowCIDRs = nil }, "ports": func(b *pipeline.Bounds) { b.AllowPorts = []string{"1"} },
 		"ceiling": func(b *pipeline.Bounds) { b.MaxTimeout = time.Minute },

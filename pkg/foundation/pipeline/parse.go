@@ -16,8 +16,8 @@ const ExceedsBounds = "exceeds_bounds"
 // MaxDocument is the maximum size of a document, in bytes. It is the limit of Kubernetes for one object.
 const MaxDocument = 1 << 20
 
-// Parse parses an ImagePipeline in YAML or JSON, from a file or as the API server returns it: it ignores the object's status,
-// and its metadata but for the name. The error is a fault.Invalid whose Fields are all errors, each with a path
+// Parse parses an ImagePipeline in YAML or JSON, from a file or as the API server returns it: it ignores the object's
+// status, and its metadata but for the name. The error is a fault.Invalid whose Fields are all errors, each with a path
 // such as "spec.renditions[2].formats[0].quality".
 func Parse(data []byte) (Pipeline, error) {
 	if len(data) > MaxDocument {

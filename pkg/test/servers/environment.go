@@ -30,7 +30,8 @@ type environment struct {
 	started []*server
 	stopped bool
 
-	postgres, redis, kafka, s3, kubernetes func() (string, error) // start the server on the first call and return the variable's value
+	// Each starts its server on the first call and returns the variable's value.
+	postgres, redis, kafka, s3, kubernetes func() (string, error)
 }
 
 // newEnvironment returns an environment that has not started any server.

@@ -84,9 +84,9 @@ func buildKubernetes(dir *workDir, n *process.ForkThread) (*server, error) {
 		}
 	}
 	s := &server{name: "kubernetes", addrs: []string{secure.Addr(), home, token}, procs: []*process.Process{
-		start("etcd", syscall.SIGTERM, etcd, "--data-dir", file("etcd"), "--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
-			"--listen-peer-urls", peerURL, "--initial-advertise-peer-urls", peerURL, "--initial-cluster", "default="+peerURL,
-			"--unsafe-no-fsync"),
+		start("etcd", syscall.SIGTERM, etcd, "--data-dir", file("etcd"), "--listen-client-urls", etcdURL,
+			"--advertise-client-urls", etcdURL, "--listen-peer-urls", peerURL, "--initial-advertise-peer-urls", peerURL,
+			"--initial-cluster", "default="+peerURL, "--unsafe-no-fsync"),
 		// It would wait for etcd, which stops at the same time.
 		start("kube-apiserver", syscall.SIGKILL, api, "--etcd-servers", etcdURL, "--cert-dir", home, "--bind-address", "127.0.0.1",
 			"--secure-port", fmt.Sprint(secure.Port), "--authorization-mode", "RBAC", "--token-auth-file", file("tokens.csv"),

@@ -37,6 +37,22 @@ func (s *Slots[K]) Acquire(ctx context.Context, key K, limit int) (release func(
 	return sync.OnceFunc(func() { s.release(key) }), true
 }
 
+// Try is Acquire without a wait. ok is false if key has limit users or more, or waiters.
+func (s *Slots[K]) Try(key K, limit int) (release func(), ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil {
+		e = &entry{}
+		s.entries[key] = e
+	}
+	if e.used >= limit || len(e.waiters) > 0 {
+		return nil, false
+	}
+	e.used++
+	return sync.OnceFunc(func() { s.release(key) }), true
+}
+
 // enter takes a slot, or returns the channel of a new waiter.
 func (s *Slots[K]) enter(key K, limit int) (turn chan struct{}) {
 	s.mu.Lock()

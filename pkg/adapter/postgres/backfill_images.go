@@ -6,6 +6,7 @@ import (
 
 	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
@@ -17,9 +18,9 @@ var (
 // maxWalkedRows bounds the images that one search of a walk looks at. Each may have a product and a job to look at, too.
 const maxWalkedRows = 6000
 
-// imageSelected is backfill.Selection.selects for an image i of a product p. In the JSON $1, same are the hashes of pipelines
-// with the output hash of the target, and made_by those with the output hash of the selector. jsonb_exists is the operator ?,
-// which gorm would take for a parameter.
+// imageSelected is backfill.Selection.selects for an image i of a product p. In the JSON $1, same are the hashes of
+// pipelines with the output hash of the target, and made_by those with the output hash of the selector. jsonb_exists is the
+// operator ?, which gorm would take for a parameter.
 const imageSelected = `
 CASE WHEN $1::jsonb ->> 'kind' = 'selector' THEN
     i.status = coalesce($1::jsonb ->> 'status', i.status)
@@ -71,7 +72,8 @@ WITH scanned AS MATERIALIZED (
     SELECT i.id, i.product_id, j.image_id IS NOT NULL AS busy
     FROM scanned i JOIN products p ON p.id = i.product_id LEFT JOIN image_jobs j ON j.image_id = i.id
     WHERE p.deleted_at IS NULL AND i.backfill_id <> $4 AND coalesce(j.backfill_id, 0) <> $4
-        AND ((` + imageSelected + `) OR $1::jsonb ->> 'kind' = 'renditions' AND NOT jsonb_exists($1::jsonb -> 'same', j.pipeline_hash))
+        AND ((` + imageSelected + `)
+            OR $1::jsonb ->> 'kind' = 'renditions' AND NOT jsonb_exists($1::jsonb -> 'same', j.pipeline_hash))
 ), found AS (
     SELECT id, product_id FROM considered WHERE NOT busy ORDER BY id LIMIT $5
 )
@@ -138,6 +140,14 @@ func (s *Store) Outputs(ctx context.Context) (map[string]string, error) {
 		}
 	}
 	return outputs, nil
+}
+
+const selectPrevious = `SELECT hash FROM pipelines WHERE hash <> $1 ORDER BY created_at DESC LIMIT 1`
+
+// PreviousPipeline returns the hash of the pipeline that was saved last, except for one. fault.NotFound if there is none.
+func (s *Store) PreviousPipeline(ctx context.Context, except string) (string, error) {
+	missing := fault.New(fault.NotFound, "pipeline_not_found", "there is no other pipeline")
+	return find[string](ctx, s.db, "previous_pipeline", missing, selectPrevious, except)
 }
 
 const sampleImages = `

@@ -15,8 +15,8 @@ var _ scheduler.Jobs = (*Store)(nil)
 // lockRound does not wait. Advisory locks belong to the whole database, so the schema is part of the name.
 const lockRound = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' scheduler', 2))`
 
-// selectInFlight leaves out the jobs of backfills: their records may wait in Kafka for as long as other jobs keep the workers
-// busy, and must not take the windows of those.
+// selectInFlight leaves out the jobs of backfills: their records may wait in Kafka for as long as other jobs keep the
+// workers busy, and must not take the windows of those.
 const selectInFlight = `
 SELECT user_id, host, count(*)::int AS jobs FROM image_jobs WHERE released_at IS NOT NULL AND class <> 'backfill'
 GROUP BY user_id, host`

@@ -49,8 +49,8 @@ func (s *Store) Remove(ctx context.Context, prefixes []string) error {
 	return err
 }
 
-// selectOverdue reads the clock in a CTE, so that it is one time for all rows. The jobs in flight are few. Those of backfills
-// are left out: their walk removes them.
+// selectOverdue reads the clock in a CTE, so that it is one time for all rows. The jobs in flight are few. Those of
+// backfills are left out: their walk removes them.
 const selectOverdue = `
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
 SELECT clock.now, j.product_id, j.image_id, j.released_at

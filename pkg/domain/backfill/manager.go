@@ -74,7 +74,8 @@ func (m Manager) Estimate(ctx context.Context, p Proposal) (Plan, error) {
 	return newPlan(s, int64(len(ids)), int64(last), rate, time.Now()), nil
 }
 
-// expectedRate returns the images a second that a backfill reaches: its rate, or that of the last complete one if it is lower.
+// expectedRate returns the images a second that a backfill reaches: its rate, or that of the last complete one if it is
+// lower.
 func (m Manager) expectedRate(ctx context.Context, rate float64) (float64, error) {
 	list, err := m.Backfills.ListBackfills(ctx)
 	if err != nil {

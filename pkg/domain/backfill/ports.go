@@ -9,13 +9,13 @@ import (
 
 // Backfills keep backfills. Every method is one transaction. They return fault.Unavailable if the database is down.
 type Backfills interface {
-	// ProposeBackfill adds b as a proposal and gives it its id, number and time. An earlier proposal of the pipeline is superseded. Of
-	// backfills that have ended, it keeps the last keep. It returns fault.Conflict if a backfill of the resource's generation
-	// exists.
+	// ProposeBackfill adds b as a proposal and gives it its id, number and time. An earlier proposal of the pipeline is
+	// superseded. Of backfills that have ended, it keeps the last keep. It returns fault.Conflict if a backfill of the
+	// resource's generation exists.
 	ProposeBackfill(ctx context.Context, b Backfill, keep int) (Backfill, error)
-	// EditBackfill locks a backfill, calls fn, and writes what fn changed. now is the database's time. It ends the lease of a walk, so
-	// that the walk saves nothing that it has read before. An error of fn undoes the change and is returned. fault.NotFound if
-	// there is none with that name.
+	// EditBackfill locks a backfill, calls fn, and writes what fn changed. now is the database's time. It ends the lease of a
+	// walk, so that the walk saves nothing that it has read before. An error of fn undoes the change and is returned.
+	// fault.NotFound if there is none with that name.
 	EditBackfill(ctx context.Context, name string, fn func(b *Backfill, now time.Time) error) (Backfill, error)
 	// ListBackfills returns all backfills, the newest first.
 	ListBackfills(ctx context.Context) ([]Backfill, error)
@@ -45,11 +45,11 @@ type Walk struct {
 
 // Images are the images that backfills are for.
 type Images interface {
-	// Candidates returns up to limit images with ids above b.Cursor, in the order of ids, that may be requested: idle, selected,
-	// and not tried by b. It looks at a bounded number of rows.
+	// Candidates returns up to limit images with ids above b.Cursor, in the order of ids, that may be requested: idle,
+	// selected, and not tried by b. It looks at a bounded number of rows.
 	Candidates(ctx context.Context, b Backfill, outputs map[string]string, limit int) (Candidates, error)
-	// LooseJobs returns up to limit jobs of the backfill that no attempt works on. If lost is above 0, only those for which that
-	// has been so since, with a message that has left the outbox.
+	// LooseJobs returns up to limit jobs of the backfill that no attempt works on. If lost is above 0, only those for which
+	// that has been so since, with a message that has left the outbox.
 	LooseJobs(ctx context.Context, id int64, lost time.Duration, limit int) ([]ImageRef, error)
 	// Outputs returns the output hash of each pipeline that was ever requested, by its hash.
 	Outputs(ctx context.Context) (map[string]string, error)

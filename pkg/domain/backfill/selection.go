@@ -65,8 +65,8 @@ func (s Selection) selects(user catalog.UserID, img catalog.Image, target string
 		(s.RequestedBefore.IsZero() || img.RequestedAt.Before(s.RequestedBefore))
 }
 
-// outputOf returns the output hash of an image's renditions, or "" if it is not known. Rows of earlier releases have none: it
-// is that of the pipeline of the last request, unless that request failed.
+// outputOf returns the output hash of an image's renditions, or "" if it is not known. Rows of earlier releases have none:
+// it is that of the pipeline of the last request, unless that request failed.
 func outputOf(img catalog.Image, outputs map[string]string) string {
 	if img.OutputHash != "" || img.ReprocessError != "" {
 		return img.OutputHash

@@ -59,7 +59,8 @@ func (w *Walker) Run(ctx context.Context) error {
 	return nil
 }
 
-// Step makes one step of each backfill that has work and is due. After an error the step is due again at the end of its lease.
+// Step makes one step of each backfill that has work and is due. After an error the step is due again at the end of its
+// lease.
 func (w *Walker) Step(ctx context.Context) error {
 	for {
 		walk, acquired, err := w.Walks.AcquireWalk(ctx, w.cfg.Lease)
@@ -72,8 +73,9 @@ func (w *Walker) Step(ctx context.Context) error {
 	}
 }
 
-// step makes one step of a backfill and saves it.
+// step makes one step of a backfill and saves it. It begins nothing in the second half of its lease.
 func (w *Walker) step(ctx context.Context, walk Walk) error {
+	until := w.Now().Add(w.cfg.Lease / 2)
 	inForce, err := w.Walks.InForce(ctx)
 	if err != nil {
 		return fmt.Errorf("read pipelines in force: %w", err)
@@ -86,15 +88,15 @@ func (w *Walker) step(ctx context.Context, walk Walk) error {
 	walk.earn()
 	var worked error
 	if walk.Open {
-		if worked = w.drop(ctx, walk.ID, w.cfg.LostAfter); worked == nil {
-			worked = w.request(ctx, &walk)
+		if worked = w.drop(ctx, walk.ID, w.cfg.LostAfter, until); worked == nil {
+			worked = w.request(ctx, &walk, until)
 		}
 		walk.turn(w.cfg.Settle)
 	} else {
 		if err := w.Walks.SaveWalk(ctx, walk, w.cfg.Lease); err != nil { // closed, before its jobs are dropped
 			return fmt.Errorf("save: %w", err)
 		}
-		worked = w.drop(ctx, walk.ID, 0)
+		worked = w.drop(ctx, walk.ID, 0, until)
 	}
 	w.report(before, walk)
 	if err := w.Walks.SaveWalk(ctx, walk, w.cfg.Interval); err != nil {
@@ -104,13 +106,16 @@ func (w *Walker) step(ctx context.Context, walk Walk) error {
 	return worked
 }
 
-// drop removes the jobs of a backfill whose attempts have not begun. If lost is above 0, only those that were lost.
-func (w *Walker) drop(ctx context.Context, id int64, lost time.Duration) error {
+// drop removes jobs of a backfill that no attempt works on, until a time. If lost is above 0, only those that were lost.
+func (w *Walker) drop(ctx context.Context, id int64, lost time.Duration, until time.Time) error {
 	jobs, err := w.Images.LooseJobs(ctx, id, lost, maxDropped)
 	if err != nil {
 		return fmt.Errorf("find jobs: %w", err)
 	}
 	for _, job := range jobs {
+		if !w.Now().Before(until) {
+			return nil
+		}
 		if err := w.Catalog.DropBackfill(ctx, job.ProductID, job.ImageID, id); err != nil && !isGone(err) {
 			return fmt.Errorf("drop the job of image %d: %w", job.ImageID, err)
 		}
@@ -118,8 +123,8 @@ func (w *Walker) drop(ctx context.Context, id int64, lost time.Duration) error {
 	return nil
 }
 
-// request requests as many images as are allowed, and moves the cursor. It searches for half of its lease at most.
-func (w *Walker) request(ctx context.Context, walk *Walk) error {
+// request requests as many images as are allowed until a time, and moves the cursor.
+func (w *Walker) request(ctx context.Context, walk *Walk, until time.Time) error {
 	allowed := walk.allowance()
 	if allowed <= 0 {
 		return nil
@@ -128,35 +133,49 @@ func (w *Walker) request(ctx context.Context, walk *Walk) error {
 	if err != nil {
 		return fmt.Errorf("read pipelines: %w", err)
 	}
-	for until := w.Now().Add(w.cfg.Lease / 2); allowed > 0 && !walk.Resting && w.Now().Before(until); {
+	for allowed > 0 && !walk.Resting && w.Now().Before(until) {
 		found, err := w.Images.Candidates(ctx, walk.Backfill, outputs, min(allowed, maxCandidates))
 		if err != nil {
 			return fmt.Errorf("find images: %w", err)
 		}
 		walk.Found += int64(found.Busy)
 		for _, img := range found.Images {
-			err := w.Catalog.RequestBackfill(ctx, img.ProductID, img.ImageID, catalog.BackfillRequest{
-				BackfillID: walk.ID, PipelineHash: walk.TargetHash,
-				Selected: func(user catalog.UserID, img catalog.Image) bool { return walk.Selects(user, img, outputs) },
-			})
-			switch {
-			case isGone(err): // it has changed since the search; the next pass looks at it again
-				walk.Found++
-				continue
-			case err != nil:
-				return fmt.Errorf("request image %d: %w", img.ImageID, err)
+			if !w.Now().Before(until) {
+				return nil
 			}
-			walk.Found++
-			walk.Outstanding++
-			walk.Credit--
-			allowed--
-			w.metrics.requested.Inc()
+			requested, err := w.requestImage(ctx, walk, img, outputs)
+			if err != nil {
+				return err
+			}
+			if walk.Cursor = img.ImageID; requested {
+				allowed--
+			}
 		}
 		if walk.Cursor = found.Next; found.Next == 0 {
 			walk.Resting = true
 		}
 	}
 	return nil
+}
+
+// requestImage requests one image. An image that has changed since the search is looked at again by the next pass.
+func (w *Walker) requestImage(ctx context.Context, walk *Walk, img ImageRef, outputs map[string]string) (bool, error) {
+	err := w.Catalog.RequestBackfill(ctx, img.ProductID, img.ImageID, catalog.BackfillRequest{
+		BackfillID: walk.ID, PipelineHash: walk.TargetHash,
+		Selected: func(user catalog.UserID, img catalog.Image) bool { return walk.Selects(user, img, outputs) },
+	})
+	switch {
+	case isGone(err):
+		walk.Found++
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("request image %d: %w", img.ImageID, err)
+	}
+	walk.Found++
+	walk.Outstanding++
+	walk.Credit--
+	w.metrics.requested.Inc()
+	return true, nil
 }
 
 // measure sets the gauges, which are the same in all processes.

@@ -99,8 +99,8 @@ func (s *Service) DropBackfill(ctx context.Context, product ProductID, image Ima
 	return nil
 }
 
-// admitBackfill drops the job and returns ErrDone if it belongs to a backfill that is not open. A suspension after this check
-// lets one more attempt begin in this process.
+// admitBackfill drops the job and returns ErrDone if it belongs to a backfill that is not open. A suspension after this
+// check lets one more attempt begin in this process.
 func (s *Service) admitBackfill(ctx context.Context, job Job) error {
 	if job.BackfillID == 0 {
 		return nil

@@ -38,7 +38,8 @@ const (
 	Live Class = "live" // a client waits for the image
 	Bulk Class = "bulk" // one of many images that an operator requested again
 
-	// BackfillClass is the class of the jobs of backfills. They are released when no other job waits, and clients do not see them.
+	// BackfillClass is the class of the jobs of backfills. They are released when no other job waits, and clients do not see
+	// them.
 	BackfillClass Class = "backfill"
 )
 
@@ -96,8 +97,8 @@ type BackfillJob struct {
 	RequestedAt  time.Time
 }
 
-// ReprocessStatus returns Pending while a ready image is reprocessed other than by a backfill, Failed if its last reprocessing has failed, and ""
-// otherwise. The status of an image that is not ready says the same of its first processing.
+// ReprocessStatus returns Pending while a ready image is reprocessed other than by a backfill, Failed if its last
+// reprocessing has failed, and "" otherwise. The status of an image that is not ready says the same of its first processing.
 func (img Image) ReprocessStatus() Status {
 	switch {
 	case img.Status != Ready:

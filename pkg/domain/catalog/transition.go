@@ -173,7 +173,8 @@ func (p *Product) failAttempt(a Attempt, f *media.Failure, changedID string) (Ch
 	return p.fail(img, a.Traceparent, f, changedID), nil
 }
 
-// fail ends the image's request with a failure. An image that was ready stays ready. The failure of a backfill is not visible.
+// fail ends the image's request with a failure. An image that was ready stays ready. The failure of a backfill is not
+// visible.
 func (p *Product) fail(img *Image, traceparent string, f *media.Failure, changedID string) Change {
 	if img.Backfill.ID != 0 {
 		return img.failBackfill(f)

@@ -24,7 +24,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Handled jobs by outcome and error code (empty if ready), without those of backfills.",
 		}, []string{"outcome", "code"}),
 		backfill: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_worker_backfill_outcomes_total", Help: "Handled jobs of backfills by outcome and error code (empty if ready).",
+			Name: "vitrine_worker_backfill_outcomes_total",
+			Help: "Handled jobs of backfills by outcome and error code (empty if ready).",
 		}, []string{"outcome", "code"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",

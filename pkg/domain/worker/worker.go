@@ -195,8 +195,8 @@ func (w *Worker) acquireHost(ctx context.Context, t *task) error {
 // idleHostPoll is the time between two tries of acquireIdleHost.
 const idleHostPoll = 100 * time.Millisecond
 
-// acquireIdleHost acquires one of half of the slots of a host, while no other job waits for one: a download in progress is not
-// interrupted. It does not join those who wait, because they get their slots in order.
+// acquireIdleHost acquires one of half of the slots of a host, while no other job waits for one: a download in progress is
+// not interrupted. It does not join those who wait, because they get their slots in order.
 func (w *Worker) acquireIdleHost(ctx context.Context, host string, limit int) (release func(), ok bool) {
 	for {
 		if release, ok = w.Hosts.Try(host, max(1, limit/2)); ok {

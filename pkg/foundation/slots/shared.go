@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Shared is a number of slots that preferred users share with others. A free slot goes to a preferred user that waits, before
-// all others. It is safe for concurrent use.
+// Shared is a number of slots that preferred users share with others. A free slot goes to a preferred user that waits,
+// before all others. It is safe for concurrent use.
 type Shared struct {
 	mu        sync.Mutex
 	free      int

@@ -95,7 +95,7 @@ func TestBackfillCrash(t *testing.T) {
 			s.checkOutcome(p.ID, undisturbed)
 			s.stop(api)
 			s.exec("DELETE FROM images WHERE product_id <> $1", p.ID) // those of other rows, whose servers are gone
-			s.exec("DELETE FROM heartbeats") // that of the crashed api would count for a minute
+			s.exec("DELETE FROM heartbeats")                          // that of the crashed api would count for a minute
 			b := s.change(m, 100+i)
 
 			s.awaitCrash(s.startWithFailpoint("api", row.at, 1), cacheGroup)

@@ -24,6 +24,8 @@ TAG      ?= dev
 REGISTRY ?=
 # make bench: the program, which prints "ratio NAME N" lines at its end.
 BENCH_PKGS ?= ./pkg/test/bench
+# make bench-flood: flags, such as -flood-images (pkg/test/bench/flood_test.go).
+FLOOD_FLAGS ?=
 # make chaos: one seed, or the number of seeds from 1 on; more flags (bin/chaos -help).
 SEED        ?=
 SEEDS       ?=
@@ -31,11 +33,12 @@ CHAOS_FLAGS ?=
 # make fuzz-images: number of damaged images per format; random seed.
 FUZZ_IMAGES      ?= 3000
 FUZZ_IMAGES_SEED ?= 1
-# make e2e: stages, namespace, tag of the images, and more values for helm's --set.
-STAGES        ?= install,autoscaling,healing,reload,upgrade
+# make e2e: stages, namespace, tag of the images, more values for helm's --set, and more flags of the program.
+STAGES        ?= install,autoscaling,healing,outage,reload,upgrade
 NAMESPACE     ?= vitrine-e2e
 E2E_IMAGE_TAG ?= dev
 E2E_SET       ?=
+E2E_FLAGS     ?=
 
 .PHONY: run
 run: deps-run build ## Build everything and start a demonstration on :8080 with its own Postgres; Ctrl-C stops it
@@ -133,6 +136,10 @@ fuzz-images: deps-run ## Decode damaged images with real codecs: FUZZ_IMAGES=300
 bench-outbox: deps-test ## Measure how fast an outbox of a million messages is drained
 	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -outbox
 
+.PHONY: bench-flood
+bench-flood: deps-test ## Measure ten images of a user beside 100,000 of another: FLOOD_FLAGS='-flood-images=60000'
+	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -flood -- $(FLOOD_FLAGS)
+
 .PHONY: bench-images
 bench-images: deps-bench-images ## Compare the speed and memory of image processing with a C loop and sharp
 	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -images
@@ -140,7 +147,7 @@ bench-images: deps-bench-images ## Compare the speed and memory of image process
 .PHONY: e2e
 e2e: deps-promtool ## Test the chart on the cluster of kubectl's current context (docs/e2e.md)
 	@$(GO) run ./pkg/test/e2e -promtool '$(TOOLS)/promtool' -stages '$(STAGES)' -namespace '$(NAMESPACE)' -set '$(E2E_SET)' \
-		-tag '$(E2E_IMAGE_TAG)' -helper 'vitrine-e2e:$(E2E_IMAGE_TAG)' -standin 'vitrine-worker-standin:$(E2E_IMAGE_TAG)'
+		-tag '$(E2E_IMAGE_TAG)' -helper 'vitrine-e2e:$(E2E_IMAGE_TAG)' -standin 'vitrine-worker-standin:$(E2E_IMAGE_TAG)' $(E2E_FLAGS)
 
 .PHONY: cover
 cover: ## Write the coverage of the last make test to bin/coverage.html

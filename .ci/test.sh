@@ -19,6 +19,7 @@ build=(go build -cover -covermode=atomic -coverpkg="$covered" -o "$out/bin/")
 # Without -race: the codec, because its address space is limited and -race reserves terabytes, and vitrine, whose
 # demonstration renders images, which -race slows down.
 "$alive" "building the codec and vitrine" "${build[@]}" ./cmd/codec ./cmd/vitrine
+go build -o "$out/bin/" ./pkg/test/codecstub
 go build -o "$out/servers" ./pkg/test/withservers
 go build -C .ci/tools -o "$out/cover" ./cover
 

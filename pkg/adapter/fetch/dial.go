@@ -29,7 +29,7 @@ type connector struct {
 }
 
 // dial opens a connection to address, "host:port" in the form of net/http: the host in ASCII, with a port. The connection
-// holds a slot of its network. The wait for the slot is not part of the timeout.
+// holds a slot of its network. The waits for slots are not part of the timeout.
 func (c connector) dial(ctx context.Context, address string, secure bool) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -42,27 +42,39 @@ func (c connector) dial(ctx context.Context, address string, secure bool) (net.C
 	if err != nil {
 		return nil, err
 	}
-	left := c.timeout - time.Since(start)
-	release, err := c.limits.network(ctx, host, addrs[0].Addr())
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel = context.WithTimeout(ctx, left)
-	defer cancel()
-	conn, err := c.open(ctx, host, addrs, secure)
-	if err != nil {
-		release()
-		return nil, err
-	}
-	return slotConn{conn, release}, nil
-}
-
-// open opens a connection to the first address that accepts one.
-func (c connector) open(ctx context.Context, host string, addrs []netip.AddrPort, secure bool) (net.Conn, error) {
-	conn, err := c.dialFirst(ctx, host, addrs)
+	conn, left, err := c.connect(ctx, host, addrs, c.timeout-time.Since(start))
 	if err != nil || !secure {
 		return conn, err
 	}
+	ctx, cancel = context.WithTimeout(ctx, left)
+	defer cancel()
+	return c.encrypt(ctx, host, conn)
+}
+
+// connect opens a TCP connection to the first address that accepts one, and returns it with what is left of timeout. Each
+// run of addresses of one network is dialled with a slot of that network, which the connection keeps.
+func (c connector) connect(
+	ctx context.Context, host string, addrs []netip.AddrPort, timeout time.Duration,
+) (conn net.Conn, left time.Duration, err error) {
+	for left = timeout; len(addrs) > 0; {
+		var release func()
+		if release, err = c.limits.network(ctx, host, addrs[0].Addr()); err != nil {
+			return nil, 0, err
+		}
+		n, start := sameNetwork(addrs), time.Now()
+		conn, err = c.dialFirst(ctx, left, host, addrs[:n], len(addrs))
+		left -= time.Since(start)
+		if err == nil {
+			return slotConn{conn, release}, left, nil
+		}
+		release()
+		addrs = addrs[n:]
+	}
+	return nil, 0, err
+}
+
+// encrypt returns conn with TLS. It closes conn if the handshake fails.
+func (c connector) encrypt(ctx context.Context, host string, conn net.Conn) (net.Conn, error) {
 	// Only HTTP/1.1 is offered, since HTTP/2 is no faster for a single request.
 	encrypted := tls.Client(conn, &tls.Config{
 		ServerName: host, RootCAs: c.network.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
@@ -128,11 +140,16 @@ func (c connector) resolve(ctx context.Context, host string) ([]netip.Addr, erro
 	return addrs, nil
 }
 
-// dialFirst dials addrs one after the other, each with its share of the remaining time, and returns the first connection.
-func (c connector) dialFirst(ctx context.Context, host string, addrs []netip.AddrPort) (net.Conn, error) {
+// dialFirst dials addrs one after the other and returns the first connection. Each gets its share of timeout, which is for
+// all addresses that are still to be dialled.
+func (c connector) dialFirst(
+	ctx context.Context, timeout time.Duration, host string, addrs []netip.AddrPort, all int,
+) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	var last error
 	for i, addr := range addrs {
-		attempt, cancel := share(ctx, len(addrs)-i)
+		attempt, cancel := share(ctx, all-i)
 		conn, err := c.network.Dial(attempt, "tcp", addr.String())
 		cancel()
 		c.log.Debug("source dialled", zap.String("host", host), zap.Stringer("address", addr), zap.Error(err))

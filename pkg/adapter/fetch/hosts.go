@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,16 @@ func networkOf(addr netip.Addr) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return network
+}
+
+// sameNetwork returns how many addresses at the beginning of addrs, which is not empty, are of one network.
+func sameNetwork(addrs []netip.AddrPort) int {
+	first := networkOf(addrs[0].Addr())
+	n := slices.IndexFunc(addrs, func(addr netip.AddrPort) bool { return networkOf(addr.Addr()) != first })
+	if n < 0 {
+		return len(addrs)
+	}
+	return n
 }
 
 // limits are the limits of concurrent downloads.

@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"vitrine.io/pkg/adapter/fetch"
 	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/slots"
 )
 
@@ -38,6 +40,8 @@ func (fake *fakeNet) waiting(wait time.Duration, hosts *slots.Slots[string]) *fe
 func TestSlots(t *testing.T) {
 	t.Parallel()
 	t.Run("names_of_one_network_share_its_limit", testSlotsNamesOfOneNetworkShareItsLimit)
+	t.Run("fallback_holds_a_slot_of_its_own_network", testSlotsFallbackHoldsASlotOfItsOwnNetwork)
+	t.Run("failed_handshake_tries_no_other_address", testSlotsFailedHandshakeTriesNoOtherAddress)
 	t.Run("redirect_to_a_busy_host_names_it", testSlotsRedirectToABusyHostNamesIt)
 	t.Run("redirect_waits_and_releases_its_slot", testSlotsRedirectWaitsAndReleasesItsSlot)
 }
@@ -72,6 +76,67 @@ func testSlotsNamesOfOneNetworkShareItsLimit(t *testing.T) {
 	go func() { <-site.arrived }()
 	if _, err := f.Fetch(t.Context(), "http://shop5.test/", one, 100); err != nil {
 		t.Errorf("after the connections were closed: %v", err)
+	}
+}
+
+// fill makes four downloads of host, one network's limit with one per host, and returns the function that ends them.
+func fill(t *testing.T, f *fetch.Fetcher, host string, one pipeline.Fetch, site slow) (end func()) {
+	t.Helper()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			if _, err := f.Fetch(t.Context(), "http://"+host+"/", one, 100); err != nil {
+				t.Error(err)
+			}
+		})
+		<-site.arrived
+	}
+	return func() {
+		for range 4 {
+			site.proceed <- struct{}{}
+		}
+		all.Wait()
+	}
+}
+
+// A name whose IPv6 address refuses connections falls back to IPv4.
+func testSlotsFallbackHoldsASlotOfItsOwnNetwork(t *testing.T) {
+	t.Parallel()
+	fake, site := newFakeNet(), newSlow()
+	fake.site(t, "both.test", publicV4, "80", site)
+	fake.names["both.test"] = []string{publicV6, publicV4}
+	const neighbour = "93.184.215.9" // refuses connections, too
+	fake.names["v4.test"], fake.names["v6.test"] = []string{neighbour}, []string{publicV6}
+	fake.names["other.test"] = []string{publicV6, neighbour}
+	f, one := fake.waiting(time.Millisecond, slots.New[string]()), rules()
+	one.PerHost = 1
+	wants := func(when, host string, want media.Code) {
+		_, err := f.Fetch(t.Context(), "http://"+host+"/", one, 100)
+		if got := media.FailureOf(err); got == nil || got.Code != want {
+			t.Errorf("%s: %s: got %v, want %s", when, host, err, want)
+		}
+	}
+	end := fill(t, f, "both.test", one, site)
+	wants("four on IPv4", "v4.test", media.HostBusy)
+	wants("four on IPv4", "v6.test", media.ConnectFailed)
+	wants("four on IPv4", "other.test", media.HostBusy)
+	end()
+	wants("none", "other.test", media.ConnectFailed)
+}
+
+func testSlotsFailedHandshakeTriesNoOtherAddress(t *testing.T) {
+	t.Parallel()
+	fake := newFakeNet()
+	fake.site(t, "both.test", publicV6, "443", answer(http.StatusOK, "no TLS"))
+	fake.names["both.test"] = []string{publicV6, publicV4}
+	f, one := fake.waiting(time.Millisecond, slots.New[string]()), rules()
+	one.PerHost = 1
+	for range 5 { // more than there are slots: each is released
+		got, err := f.Fetch(t.Context(), "https://both.test/", one, 100)
+		failed(t, got.Body, err, media.TLSFailed)
+	}
+	if got, want := fake.dials(), slices.Repeat([]string{"[" + publicV6 + "]:443"}, 5); !slices.Equal(got, want) {
+		t.Errorf("dialled %v, want %v", got, want)
 	}
 }
 

@@ -49,19 +49,28 @@ func (s *Server) readBody(ctx *fasthttp.RequestCtx) error {
 	return nil
 }
 
-// growBody returns body with a larger capacity, for which it has reserved memory: the declared length or, for a chunked
-// body, twice the capacity, up to one byte more than BodyLimit.
+// growBody returns body with a larger capacity: the declared length or, for a chunked body, twice the capacity, up to one
+// byte more than BodyLimit. It reserves only what the larger capacity has beyond the reservation of the smaller one, which
+// is garbage afterwards.
 func (s *Server) growBody(ctx *fasthttp.RequestCtx, body []byte, declared int) ([]byte, error) {
 	size := declared
 	if declared < 0 {
 		size = min(max(2*cap(body), prefetchedBytes), s.cfg.BodyLimit+1)
 	}
-	if size > smallBytes {
-		if err := s.reserve(ctx, int64(size), false); err != nil {
+	if more := s.reservedFor(size) - s.reservedFor(cap(body)); more > 0 {
+		if err := s.reserve(ctx, more, false); err != nil {
 			return nil, err
 		}
 	}
 	return append(make([]byte, 0, size), body...), nil
+}
+
+// reservedFor returns how many bytes are reserved for a body of a capacity: at most BodyLimit, which each client may have.
+func (s *Server) reservedFor(capacity int) int64 {
+	if capacity <= smallBytes {
+		return 0
+	}
+	return int64(min(capacity, s.cfg.BodyLimit))
 }
 
 var errBodyTooLarge = &httpError{codeBodyTooLarge, "the body is larger than this server accepts"}

@@ -101,6 +101,30 @@ func TestSlowSenders(t *testing.T) {
 	eventually(t, "the memory is released", func() bool { return a.inFlight() == 0 })
 }
 
+// The buffer of a chunked body grows, and its memory is reserved once.
+func TestChunkedBodyIsReservedOnce(t *testing.T) {
+	t.Parallel()
+	const limit = 2 << 20
+	a := start(t, func(c *httpapi.Config) { c.BodyLimit, c.MaxBytesInFlight, c.ClientShare = limit, limit, 1 })
+	const head = "POST /products HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+	for _, test := range []struct {
+		sent int
+		want float64
+	}{{10 << 10, 0}, {17 << 10, 32 << 10}, {300_000, 512 << 10}, {limit, limit}} {
+		conn := a.slowReader(fmt.Sprintf("%s%x\r\n%s", head, limit, strings.Repeat(" ", test.sent)))
+		eventually(t, fmt.Sprintf("%v bytes are reserved for %d", test.want, test.sent), func() bool {
+			return a.inFlight() == test.want
+		})
+		_ = conn.Close()
+		eventually(t, "the memory is released", func() bool { return a.inFlight() == 0 })
+	}
+	tooLarge := fmt.Sprintf("%s%x\r\n%s\r\n0\r\n\r\n", head, limit+1, strings.Repeat(" ", limit+1))
+	if got := a.send(tooLarge); !strings.Contains(got, " 413 ") {
+		t.Errorf("a body beyond the limit: got %.200q", got)
+	}
+	eventually(t, "the memory of a refused body is released", func() bool { return a.inFlight() == 0 })
+}
+
 func TestConnectionsOfOneClient(t *testing.T) {
 	t.Parallel()
 	a := start(t, func(c *httpapi.Config) { c.MaxConnections, c.ClientShare, c.MaxBytesInFlight = 12, 4, 5<<20 })

@@ -17,7 +17,6 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/foundation/keyedmutex"
 	"vitrine.io/pkg/foundation/slots"
 )
 
@@ -97,9 +96,9 @@ type Consumer struct {
 	log     *zap.Logger
 
 	topic  string
-	grace  time.Duration             // for running handlers when a session ends
-	slots  Slots                     // one for each running handler
-	keys   *keyedmutex.Mutex[string] // by ordering key
+	grace  time.Duration        // for running handlers when a session ends
+	slots  Slots                // one for each running handler
+	keys   *slots.Slots[string] // by ordering key, one each
 	pauser *pauser
 	joined atomic.Bool
 
@@ -125,7 +124,7 @@ func NewConsumer(
 		config: config, options: options, base: base, handle: handle, dead: dead,
 		metrics: newConsumerMetrics(reg, options.Group), log: log.With(zap.String("group", group)),
 		topic: config.Name(options.Topic), grace: options.RebalanceTimeout / 2,
-		slots: options.Slots, keys: keyedmutex.New[string](), pauser: newPauser(),
+		slots: options.Slots, keys: slots.New[string](), pauser: newPauser(),
 	}, nil
 }
 

@@ -14,7 +14,6 @@ import (
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 const (
@@ -47,10 +46,12 @@ func (c *Consumer) process(accepting, handling context.Context, record *sarama.C
 		}
 	}()
 	s := c.toStep(record)
-	// No slot is held while waiting for the key.
-	unlock, _ := c.keys.Lock(s.key, keyedmutex.Wait{Stop: accepting.Done(), Before: release})
-	if unlock == nil {
-		return false
+	unlock, ok := c.keys.TryAcquire(s.key, 1)
+	if !ok {
+		release() // no slot is held while waiting for the key
+		if unlock, ok = c.keys.Acquire(accepting, s.key, 1); !ok {
+			return false
+		}
 	}
 	defer unlock()
 	for failures := 0; ; failures++ {

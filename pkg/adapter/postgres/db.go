@@ -49,8 +49,12 @@ func open(name string, cfg Config, log *zap.Logger, reg prometheus.Registerer) (
 	if err != nil {
 		return nil, err
 	}
-	conns := new(writableConns)
-	pool := stdlib.OpenDB(*conn, append(conns.options(), stdlib.OptionBeforeConnect(reloadRoots(cfg)))...)
+	conns, reload := new(writableConns), reloadRoots(cfg)
+	beforeConnect := func(ctx context.Context, conn *pgx.ConnConfig) error {
+		neverCancel(conn)
+		return reload(ctx, conn)
+	}
+	pool := stdlib.OpenDB(*conn, append(conns.options(), stdlib.OptionBeforeConnect(beforeConnect))...)
 	pool.SetMaxOpenConns(cfg.MaxOpenConns)
 	pool.SetMaxIdleConns(cfg.MaxOpenConns)
 	pool.SetConnMaxLifetime(cfg.ConnMaxLifetime)

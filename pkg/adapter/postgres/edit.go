@@ -14,7 +14,6 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/foundation/keyedmutex"
 )
 
 const lockProduct = `SELECT` + productColumns + ` FROM products p WHERE p.id = $1 FOR UPDATE OF p`
@@ -114,15 +113,16 @@ func (s *Store) editTx(tx *gorm.DB, id catalog.ProductID, fn func(*catalog.Produ
 func (s *Store) lockEdits(ctx context.Context, id catalog.ProductID) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.db.cfg.Timeout)
 	defer cancel()
-	unlock, full := s.edits.Lock(id, keyedmutex.Wait{Stop: ctx.Done(), MaxUsers: s.db.cfg.EditQueue})
-	switch {
-	case full:
+	leave, ok := s.edits.queued.TryAcquire(id, s.db.cfg.EditQueue)
+	if !ok {
 		return nil, fault.New(fault.Unavailable, "product_busy", "too many changes of this product are in progress")
-	case unlock == nil:
-		return nil, translate(ctx.Err())
-	default:
-		return unlock, nil
 	}
+	done, ok := s.edits.running.Acquire(ctx, id, 1)
+	if !ok {
+		leave()
+		return nil, translate(ctx.Err())
+	}
+	return func() { done(); leave() }, nil
 }
 
 // lockedProduct is a product as it was read under its lock.

@@ -35,4 +35,4 @@ func GormLogger(log *zap.Logger, slow time.Duration) gormlog.Interface {
 }
 
 // Edits returns how many edits of a product run or wait.
-func (s *Store) Edits(id catalog.ProductID) int { return s.edits.Users(id) }
+func (s *Store) Edits(id catalog.ProductID) int { return s.edits.queued.Users(id) }

@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -106,15 +107,17 @@ func testKeyDayPending(t *testing.T) {
 	reader := connect(t, cfg.DSN)
 	run(t, reader, `BEGIN`)
 	run(t, reader, `SELECT FROM idempotency_keys`)
-	canceled := make(chan struct{})
+	var got maintenance.KeyRotation
+	ended := make(chan error, 1)
 	go func() {
-		defer close(canceled)
-		cancelDetachment(t, conn, reader.PgConn().PID())
+		var err error
+		got, err = store.RotateKeys(t.Context())
+		ended <- err
 	}()
-	if got, err := store.RotateKeys(t.Context()); !fault.Is(err, fault.Unavailable) || got.DaysAhead != 7 {
+	cancelDetachment(t, conn, reader.PgConn().PID())
+	if err := <-ended; !fault.Is(err, fault.Unavailable) || got.DaysAhead != 7 {
 		t.Errorf("got %+v, %v, want Unavailable and seven days ahead", got, err)
 	}
-	<-canceled
 	insertOnce(t, store, "a", func() {}) // the table is usable meanwhile
 	run(t, reader, `COMMIT`)
 	rotate(t, store, maintenance.KeyRotation{DaysAhead: 7, Dropped: 1})
@@ -125,13 +128,16 @@ func testKeyDayPending(t *testing.T) {
 func cancelDetachment(t *testing.T, conn *pgx.Conn, reader uint32) {
 	t.Helper()
 	const cancelWaiting = `
-SELECT count(*) > 0 FROM (
+SELECT count(*) FROM (
     SELECT pg_cancel_backend(pid) FROM pg_locks
     WHERE NOT granted AND $1::int = ANY (pg_blocking_pids(pid))
         AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'idempotency_keys'::regclass AND inhdetachpending)) c`
-	for !scalar[bool](t, conn, cancelWaiting, reader) {
-		time.Sleep(time.Millisecond)
-	}
+	awaitNil(t, "the detachment waits", func() error {
+		if scalar[int](t, conn, cancelWaiting, reader) == 0 {
+			return errors.New("nothing waits for the reader")
+		}
+		return nil
+	})
 }
 
 func testKeyDaysLocked(t *testing.T) {

@@ -10,14 +10,20 @@ import (
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/scheduler"
 	"vitrine.io/pkg/foundation/fault"
-	"vitrine.io/pkg/foundation/keyedmutex"
+	"vitrine.io/pkg/foundation/slots"
 )
 
 // Store implements the stores of catalog, scheduler and maintenance on one database.
 type Store struct {
 	db      *DB
-	edits   *keyedmutex.Mutex[catalog.ProductID] // held during an Edit, so that waits for a product take no connection
+	edits   edits
 	windows scheduler.Windows
+}
+
+// edits are the Edits of each product in this process. One runs at a time, so that waits for a product take no connection.
+type edits struct {
+	queued  *slots.Slots[catalog.ProductID] // running or waiting
+	running *slots.Slots[catalog.ProductID]
 }
 
 var (
@@ -32,7 +38,9 @@ var (
 )
 
 // NewStore returns a store on db. All jobs that it writes wait for the scheduler.
-func NewStore(db *DB) *Store { return &Store{db: db, edits: keyedmutex.New[catalog.ProductID]()} }
+func NewStore(db *DB) *Store {
+	return &Store{db: db, edits: edits{slots.New[catalog.ProductID](), slots.New[catalog.ProductID]()}}
+}
 
 // Releasing returns a store that releases new live jobs at once while the windows are less than half full.
 func (s *Store) Releasing(w scheduler.Windows) *Store {

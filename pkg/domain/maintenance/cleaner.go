@@ -50,7 +50,7 @@ func NewKeyRotator(keys KeyPartitions, cfg CleanerConfig, reg prometheus.Registe
 	r := &KeyRotator{
 		keys: keys,
 		daysAhead: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vitrine_maintenance_key_partitions_ahead_days",
+			Name: "vitrine_maintenance_key_partitions_ahead",
 			Help: "Days after today that have a partition for idempotency keys; -1: today has none, and keys cannot be stored.",
 		}),
 		dropped: counter(reg, "vitrine_maintenance_key_partitions_dropped_total", "Dropped partitions of idempotency keys."),

@@ -90,7 +90,7 @@ func testBackfillHostSlots(t *testing.T) {
 	w.deps.Hosts = slots.New[string]()
 	w.Worker = worker.New(w.deps, workerConfig(), prometheus.NewRegistry())
 	for range 2 {
-		if _, ok := w.deps.Hosts.Try("example.com", 4); !ok {
+		if _, ok := w.deps.Hosts.TryAcquire("example.com", 4); !ok {
 			t.Fatal("no slot")
 		}
 	}

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	minRoundInterval = time.Second // between the beginnings of two rounds of probes
-	firstProbes      = 3           // hosts that a round probes before it probes all others
-	seedInterval     = time.Minute // between two queries for recent sources
+	minRoundInterval = time.Second      // between the beginnings of two rounds of probes
+	firstProbes      = 3                // hosts that a round probes before it probes all others
+	seedInterval     = time.Minute      // between two queries for recent sources
+	seedRetry        = 10 * time.Second // after a query that failed
 )
 
 // Egress tells an outage of the way to the sources from the failure of one source. After a failed connection it probes
@@ -40,13 +41,17 @@ type Egress struct {
 	rounds  *prometheus.CounterVec
 	log     *zap.Logger
 
-	seeding sync.Mutex // held during the query for recent sources
-	seeded  time.Time  // when recent sources were last found; guarded by seeding
-
 	mu    sync.Mutex
 	known knownHosts
 	proof time.Time    // when a host last responded
 	last  *egressRound // the current one, or the last one that ended
+	query *seedQuery   // the current one, or the last one that ended
+}
+
+// seedQuery is one query for recent sources.
+type seedQuery struct {
+	done  chan struct{}
+	again time.Time // after done: when the next query may begin
 }
 
 // egressRound is one round of probes.
@@ -240,29 +245,64 @@ func (e *Egress) judge(ctx context.Context, silent []error, reached bool, began 
 	}
 }
 
-// seed reports whether hosts of enough users are known. If not, it adds those of recent images, at most once in
-// seedInterval.
+// seed reports whether hosts of enough users are known. If not, it adds those of recent images. Callers share a query, and
+// none begins within seedInterval of the last one, or within seedRetry if that failed. seed waits at most until ctx ends.
 func (e *Egress) seed(ctx context.Context) bool {
-	if _, users := e.recent(); users >= e.cfg.MinUsers {
-		return true
-	}
-	e.seeding.Lock()
-	defer e.seeding.Unlock()
-	if e.now().Sub(e.seeded) >= seedInterval {
-		found, err := e.sources.RecentSources(ctx, e.cfg.Memory, maxKnownHosts)
-		if err != nil {
-			e.log.Warn("no recent sources found: a failed connection counts as the source's fault", zap.Error(err))
+	for ctx.Err() == nil {
+		if _, users := e.recent(); users >= e.cfg.MinUsers {
+			return true
+		}
+		query, started := e.joinQuery()
+		switch {
+		case query == nil:
 			return false
+		case started:
+			e.load(ctx, query)
 		}
-		e.seeded = e.now()
-		e.mu.Lock()
-		for _, s := range found {
-			e.known.add(s.URL, s.UserID, e.seeded)
+		select {
+		case <-query.done:
+		case <-ctx.Done():
 		}
-		e.mu.Unlock()
 	}
-	_, users := e.recent()
-	return users >= e.cfg.MinUsers
+	return false
+}
+
+// joinQuery returns a running query, or a new one that the caller has to run, or nil if none may begin yet.
+func (e *Egress) joinQuery() (query *seedQuery, started bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if last := e.query; last != nil {
+		select {
+		case <-last.done:
+			if e.now().Before(last.again) {
+				return nil, false
+			}
+		default:
+			return last, false
+		}
+	}
+	e.query = &seedQuery{done: make(chan struct{})}
+	return e.query, true
+}
+
+// load runs a query. If ctx ends it, the next one may begin at once.
+func (e *Egress) load(ctx context.Context, query *seedQuery) {
+	defer close(query.done)
+	found, err := e.sources.RecentSources(ctx, e.cfg.Memory, maxKnownHosts)
+	if err != nil {
+		if ctx.Err() == nil {
+			query.again = e.now().Add(seedRetry)
+			e.log.Warn("no recent sources found: a failed connection counts as the source's fault", zap.Error(err))
+		}
+		return
+	}
+	now := e.now()
+	query.again = now.Add(seedInterval)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range found {
+		e.known.add(s.URL, s.UserID, now)
+	}
 }
 
 // Check is the probe of the egress breaker. It returns nil if a recently good host responds, or if too few are known.

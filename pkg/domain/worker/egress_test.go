@@ -16,6 +16,7 @@ import (
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/worker"
+	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
@@ -33,8 +34,9 @@ type world struct {
 	down   map[string]media.Code // how a host fails
 	probed []string
 	recent []catalog.RecentSource
-	err    error // of RecentSources
-	asked  int   // calls of RecentSources
+	err    error         // of RecentSources
+	asked  int           // calls of RecentSources
+	hang   time.Duration // of RecentSources
 }
 
 func egressConfig() worker.EgressConfig {
@@ -112,7 +114,10 @@ func (w *world) Reach(_ context.Context, source string, rules pipeline.Fetch) er
 	return w.failureOf(source)
 }
 
-func (w *world) RecentSources(_ context.Context, within time.Duration, limit int) ([]catalog.RecentSource, error) {
+func (w *world) RecentSources(ctx context.Context, within time.Duration, limit int) ([]catalog.RecentSource, error) {
+	if !backoff.Sleep(ctx, w.hang) {
+		return nil, ctx.Err()
+	}
 	w.state.Lock()
 	defer w.state.Unlock()
 	w.asked++
@@ -198,6 +203,8 @@ func TestEgress(t *testing.T) {
 		"lasts_at_most_max_pause_without_a_new_failure":  testEgressMaxPause,
 		"new_process_takes_recent_sources":               testEgressNewProcess,
 		"no_recent_sources":                              testEgressNoRecentSources,
+		"callers_share_a_query_that_hangs":               testEgressHangingQuery,
+		"end_of_one_caller_ends_no_wait_of_others":       testEgressQueryOfEndedCaller,
 		"concurrent_failures_share_a_round":              testEgressSharedRound,
 		"rounds_begin_at_most_once_a_second":             testEgressRoundInterval,
 		"response_of_another_host_needs_no_round":        testEgressResponseIsProof,
@@ -377,8 +384,13 @@ func testEgressNewProcess(w *world) {
 	}
 	w.err = errors.New("down")
 	w.want(7, "x.test", blamed)
-	w.err = nil // an error is not remembered
+	w.err = nil
+	w.want(7, "x.test", blamed)
+	advance(10 * time.Second) // then an error is forgotten
 	w.want(7, "x.test", deferral)
+	if w.asked != 2 {
+		w.t.Errorf("recent sources were asked for %d times, want twice", w.asked)
+	}
 	slices.Sort(w.probed)
 	if want := []string{"shop1.test", "shop2.test", "shop3.test"}; !slices.Equal(w.probed, want) {
 		w.t.Errorf("probed %v, want %v", w.probed, want)
@@ -394,6 +406,36 @@ func testEgressNoRecentSources(w *world) {
 	w.want(7, "x.test", blamed)
 	if w.asked != 2 {
 		w.t.Errorf("recent sources were asked for %d times, want once a minute", w.asked)
+	}
+}
+
+func testEgressHangingQuery(w *world) {
+	w.setAll(media.ConnectFailed)
+	w.hang, w.err = 5*time.Second, errors.New("timeout")
+	start := time.Now()
+	w.failAtOnce(20)
+	if got := time.Since(start); got != w.hang || w.asked != 1 {
+		w.t.Errorf("20 failures ended after %s and %d queries, want one of %s", got, w.asked, w.hang)
+	}
+}
+
+func testEgressQueryOfEndedCaller(w *world) {
+	w.setAll(media.ConnectFailed)
+	w.hang = 5 * time.Second
+	for user := range 3 {
+		w.recent = append(w.recent, catalog.RecentSource{
+			UserID: catalog.UserID(user + 1), URL: fmt.Sprintf("https://shop%d.test/a.jpg", user+1),
+		})
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	var first sync.WaitGroup
+	first.Go(func() { _ = w.Handle(ctx, w.message()) })
+	synctest.Wait() // its query hangs
+	time.AfterFunc(time.Second, cancel)
+	w.want(7, "x.test", deferral)
+	first.Wait()
+	if w.asked != 1 {
+		w.t.Errorf("%d queries have ended, want one", w.asked)
 	}
 }
 

@@ -199,7 +199,7 @@ const idleHostPoll = 100 * time.Millisecond
 // not interrupted. It does not join those who wait, because they get their slots in order.
 func (w *Worker) acquireIdleHost(ctx context.Context, host string, limit int) (release func(), ok bool) {
 	for {
-		if release, ok = w.Hosts.Try(host, max(1, limit/2)); ok {
+		if release, ok = w.Hosts.TryAcquire(host, max(1, limit/2)); ok {
 			return release, true
 		}
 		if !backoff.Sleep(ctx, idleHostPoll) {

@@ -89,38 +89,3 @@ func testSharedWaitsEnd(t *testing.T) {
 	s.Others().Acquire(nil)
 	s.Preferred().Acquire(nil)
 }
-
-func TestTry(t *testing.T) {
-	t.Parallel()
-	s := slots.New[string]()
-	release, ok := s.Try("a", 1)
-	if !ok {
-		t.Fatal("a free slot was not acquired")
-	}
-	if _, ok := s.Try("a", 1); ok {
-		t.Error("acquired beyond the limit")
-	}
-	second, ok := s.Try("a", 2)
-	if !ok {
-		t.Error("not acquired within another limit")
-	}
-	release()
-	second()
-	synctest.Test(t, func(t *testing.T) {
-		release, _ := s.Try("b", 1)
-		var waiting sync.WaitGroup
-		waiting.Go(func() {
-			release, _ := s.Acquire(t.Context(), "b", 1)
-			release()
-		})
-		synctest.Wait()
-		if _, ok := s.Try("b", 9); ok {
-			t.Error("acquired before one that waits")
-		}
-		release()
-		waiting.Wait()
-	})
-	if s.Keys() != 0 {
-		t.Errorf("%d keys are left", s.Keys())
-	}
-}

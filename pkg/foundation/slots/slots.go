@@ -37,33 +37,34 @@ func (s *Slots[K]) Acquire(ctx context.Context, key K, limit int) (release func(
 	return sync.OnceFunc(func() { s.release(key) }), true
 }
 
-// Try is Acquire without a wait. ok is false if key has limit users or more, or waiters.
-func (s *Slots[K]) Try(key K, limit int) (release func(), ok bool) {
+// TryAcquire is Acquire that does not wait: ok is false if key has limit users or more, or waiters.
+func (s *Slots[K]) TryAcquire(key K, limit int) (release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[key]
-	if e == nil {
+	if _, ok := s.take(key, limit); !ok {
+		return nil, false
+	}
+	return sync.OnceFunc(func() { s.release(key) }), true
+}
+
+// take takes a slot, if one is free and no other caller waits for it. The caller holds mu.
+func (s *Slots[K]) take(key K, limit int) (e *entry, ok bool) {
+	if e = s.entries[key]; e == nil {
 		e = &entry{}
 		s.entries[key] = e
 	}
-	if e.used >= limit || len(e.waiters) > 0 {
-		return nil, false
+	if ok = e.used < limit && len(e.waiters) == 0; ok {
+		e.used++
 	}
-	e.used++
-	return sync.OnceFunc(func() { s.release(key) }), true
+	return e, ok
 }
 
 // enter takes a slot, or returns the channel of a new waiter.
 func (s *Slots[K]) enter(key K, limit int) (turn chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[key]
-	if e == nil {
-		e = &entry{}
-		s.entries[key] = e
-	}
-	if e.used < limit && len(e.waiters) == 0 {
-		e.used++
+	e, ok := s.take(key, limit)
+	if ok {
 		return nil
 	}
 	turn = make(chan struct{})
@@ -106,6 +107,16 @@ func (s *Slots[K]) tidy(key K, e *entry) {
 	if e.used == 0 && len(e.waiters) == 0 {
 		delete(s.entries, key)
 	}
+}
+
+// Users returns how many users key has.
+func (s *Slots[K]) Users(key K) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[key]; e != nil {
+		return e.used
+	}
+	return 0
 }
 
 // Keys returns how many keys have users or waiters.

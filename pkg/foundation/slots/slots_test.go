@@ -25,6 +25,14 @@ func testLimitOfKeys(t *testing.T) {
 	if !ok {
 		t.Fatal("a free slot was not acquired")
 	}
+	if _, ok := s.TryAcquire("a", 1); ok || s.Users("a") != 1 {
+		t.Errorf("a key with one slot has %d users, want one", s.Users("a"))
+	}
+	if second, ok := s.TryAcquire("a", 2); !ok || s.Users("a") != 2 {
+		t.Errorf("a key with two slots has %d users, want two", s.Users("a"))
+	} else {
+		second()
+	}
 	if _, ok := s.Acquire(ended, "a", 1); ok {
 		t.Error("two users of a key with one slot")
 	}
@@ -63,6 +71,9 @@ func testTurns(t *testing.T) {
 				mine()
 			})
 			synctest.Wait()
+		}
+		if _, ok := s.TryAcquire(1, 2); ok {
+			t.Error("acquired a slot before those that wait")
 		}
 		release()
 		all.Wait()

@@ -1,19 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,28 +22,9 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/relay"
 	"vitrine.io/pkg/foundation/pipeline"
-	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
-	"vitrine.io/pkg/test/port"
 	"vitrine.io/pkg/test/servers"
 )
-
-// programs returns the directory of our programs, which make test has built or which it builds.
-var programs = sync.OnceValues(func() (string, error) {
-	if dir := os.Getenv("VITRINE_TEST_BIN_DIR"); dir != "" {
-		return dir, nil
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(cache, "vitrine", "bench-bin") // always the same directory, so that old builds do not accumulate
-	out, err := exec.Command("go", "build", "-o", dir+"/", "vitrine.io/cmd/worker", "vitrine.io/cmd/codec").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
-	}
-	return dir, nil
-})
 
 // codecRenderer is our codec process without a worker, with sources in memory.
 type codecRenderer struct {
@@ -113,8 +90,7 @@ type workerRenderer struct {
 	*instance
 	user    catalog.UserID
 	origin  *httptest.Server
-	process *process.Process
-	admin   string
+	process *program
 	busy    float64 // busy time of the codecs in seconds, by the worker's metric
 	slots   float64 // available time of the codecs in seconds
 }
@@ -162,43 +138,15 @@ func (m *workerRenderer) start(tb testing.TB) {
 	must(tb, err)
 	must(tb, objects.EnsureBucket(tb.Context()))
 	objects.Close()
-	m.admin = port.Addr(tb)
-	env := []string{"PATH=" + os.Getenv("PATH"), "GOCOVERDIR=" + cmp.Or(os.Getenv("GOCOVERDIR"), dir)}
-	for name, value := range map[string]string{
-		"ADMIN_ADDR": m.admin, "LOG_LEVEL": "info", "PIPELINE_FILE": file, "POSTGRES_DSN": m.cfg.Postgres.DSN,
+	m.process = startProgram(tb, "worker", map[string]string{
+		"PIPELINE_FILE": file, "POSTGRES_DSN": m.cfg.Postgres.DSN,
 		"KAFKA_BROKERS": strings.Join(m.cfg.Kafka.Brokers, ","), "KAFKA_TOPIC_PREFIX": m.cfg.Kafka.TopicPrefix,
 		"KAFKA_REPLICATION": "1", "KAFKA_MIN_ISR": "1", "KAFKA_PARTITIONS": "24",
 		"REDIS_ADDRS": strings.Join(m.cfg.Redis.Addrs, ","), "REDIS_KEY_PREFIX": m.cfg.Redis.KeyPrefix,
 		"S3_ENDPOINT": bucket.Endpoint, "S3_REGION": bucket.Region, "S3_BUCKET": bucket.Bucket,
 		"S3_ACCESS_KEY": bucket.AccessKey, "S3_SECRET_KEY": bucket.SecretKey,
 		"CODEC_PATH": filepath.Join(bin, "codec"), "CODEC_CHILDREN": strconv.Itoa(workerChildren),
-	} {
-		env = append(env, "VITRINE_"+name+"="+value)
-	}
-	forkThread := process.NewForkThread()
-	tb.Cleanup(forkThread.Close)
-	m.process = &process.Process{
-		Name: "worker", Argv: []string{filepath.Join(bin, "worker")}, Dir: dir, Log: filepath.Join(dir, "worker.log"), Env: env,
-		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: time.Minute, ForkThread: forkThread,
-	}
-	must(tb, m.process.Start())
-	tb.Cleanup(func() { must(tb, m.process.Stop()) })
-	m.await(tb)
-}
-
-// await waits until the worker reports that it is ready.
-func (m *workerRenderer) await(tb testing.TB) {
-	tb.Helper()
-	api := client.New("http://"+m.admin, client.Options{FreshConns: true})
-	for until := time.Now().Add(2 * time.Minute); ; <-time.After(50 * time.Millisecond) {
-		err := api.Call(tb.Context(), http.MethodGet, "/readyz", nil, http.StatusOK, nil)
-		if err == nil {
-			return
-		}
-		if !m.process.Running() || time.Now().After(until) {
-			tb.Fatalf("the worker is not ready: %v %s\n%s", err, m.process.State(), m.process.Tail())
-		}
-	}
+	})
 }
 
 // render implements renderer. It creates a product with one image for each file.
@@ -264,7 +212,7 @@ func (m *workerRenderer) processes() []int {
 
 // busySeconds returns the busy time of all codecs so far, in seconds, by the worker's metric.
 func (m *workerRenderer) busySeconds() (float64, error) {
-	metrics, err := client.New("http://"+m.admin, client.Options{FreshConns: true}).
+	metrics, err := client.New("http://"+m.process.admin, client.Options{FreshConns: true}).
 		Do(context.Background(), http.MethodGet, "/metrics", nil)
 	if err != nil {
 		return 0, err

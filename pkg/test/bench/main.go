@@ -33,7 +33,8 @@ type system struct {
 // suite is one run of go test, for benchmarks with the same -benchtime.
 type suite struct {
 	pattern string
-	time    string // the value of -benchtime, which for a pair covers both sides
+	time    string   // the value of -benchtime, which for a pair covers both sides
+	args    []string // of the test binary
 }
 
 // suiteBound ends a hanging suite. All suites of a section need a few minutes.
@@ -49,6 +50,8 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	writes := flags.Int("writes", 100, "number of writes after which stale reads are measured")
 	backlog := flags.Bool("outbox", false, "measure only the draining of an outbox of a million messages")
 	images := flags.Bool("images", false, "measure only the rendering of images")
+	flood := flags.Bool("flood", false, "measure only the processing of many images; arguments follow for its tests, such as "+
+		"-flood-images=60000")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -58,16 +61,21 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	}
 	c := section{begin: beginMark, ratios: mainRatios(), tables: report.tables}
 	suites := []suite{
-		{"^Benchmark(GetProduct|CreateProduct|Relay)$", pairTime.String()}, {"^BenchmarkListProducts$", listTime.String()},
-		{"^BenchmarkStaleness$", fmt.Sprintf("%dx", *writes)},
+		{"^Benchmark(GetProduct|CreateProduct|Relay)$", pairTime.String(), nil},
+		{"^BenchmarkListProducts$", listTime.String(), nil},
+		{"^BenchmarkStaleness$", fmt.Sprintf("%dx", *writes), nil},
 	}
 	if *backlog {
 		c = section{begin: beginBacklogMark, ratios: backlogRatios, tables: report.backlogTables}
-		suites = []suite{{"^BenchmarkBacklog$", "1x"}}
+		suites = []suite{{"^BenchmarkBacklog$", "1x", nil}}
 	}
 	if *images {
 		c = section{begin: beginImagesMark, ratios: imageRatios, tables: report.imageTables}
-		suites = []suite{{"^BenchmarkImages$", "1x"}}
+		suites = []suite{{"^BenchmarkImages$", "1x", nil}}
+	}
+	if *flood {
+		c = section{begin: beginFloodMark, ratios: floodRatios, tables: report.floodTables}
+		suites = []suite{{"^BenchmarkFlood$", "1x", flags.Args()}}
 	}
 	var printed bytes.Buffer
 	for _, s := range suites {
@@ -97,8 +105,10 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 
 // bench runs go test in the relayTime directory, the repository.
 func (sys system) bench(ctx context.Context, s suite, out io.Writer) error {
-	cmd := exec.CommandContext(ctx, sys.goCommand, "test", "-run", "^$", "-bench", s.pattern,
-		"-benchtime", s.time, "-timeout", suiteBound.String(), "./pkg/test/bench")
+	args := []string{
+		"test", "-run", "^$", "-bench", s.pattern, "-benchtime", s.time, "-timeout", suiteBound.String(), "./pkg/test/bench",
+	}
+	cmd := exec.CommandContext(ctx, sys.goCommand, append(append(args, "-args"), s.args...)...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute // then the parent of the servers ends the remaining processes

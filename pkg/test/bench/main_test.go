@@ -65,6 +65,30 @@ BenchmarkImages/memory-2 1 9 ns/op 1.08 ratio 60.1 first-settled-MB 64.9 last-se
 BenchmarkImages/with_avif-2 1 9 ns/op 0.71 cpu-s/image 420 kB/image
 `
 
+// floodOutput is the output of go test for the section about a flood of images.
+const floodOutput = header + `
+BenchmarkFlood/same_host-2 1 9 ns/op 0.31 ratio 3.1 p95-s 3.4 max-s 10 ready
+BenchmarkFlood/other_host-2 1 9 ns/op 0.12 ratio 1.2 p95-s 1.3 max-s 10 ready
+BenchmarkFlood/queueing-2 1 9 ns/op 100000 images 0.11 commits/image 0 rollbacks/image 900 WAL-bytes/image ` +
+	`0.01 records/image
+BenchmarkFlood/processing-2 1 9 ns/op 15000 images 2 workers 61 ops/s 0 failed 3.20 commits/image 0.10 rollbacks/image ` +
+	`4100 WAL-bytes/image 1.00 records/image
+BenchmarkFlood/together-2 1 9 ns/op 3.31 commits/image 0.10 rollbacks/image 5000 WAL-bytes/image 1.01 records/image ` +
+	`1.00 updates
+BenchmarkFlood/table_images-2 1 9 ns/op 41.2 heap-MB 9.1 indexes-MB 100020 live-tuples 120 dead-tuples 15000 updates ` +
+	`400 HOT-updates
+BenchmarkFlood/table_image_jobs-2 1 9 ns/op 51.2 heap-MB 30.1 indexes-MB 85000 live-tuples 70 dead-tuples 30000 updates ` +
+	`15000 HOT-updates
+`
+
+const floodLines = `ratio flood-same-host/goal 0.31
+ratio flood-other-host/goal 0.12
+ratio flood/failed 0.00
+ratio flood/commits 3.31
+ratio flood/records 1.01
+ratio flood/updates 1.00
+`
+
 const imagesLines = `ratio codec-utilization 0.96
 ratio codec/ceiling 0.98
 ratio worker/ceiling 0.89
@@ -107,6 +131,7 @@ func TestReport(t *testing.T) {
 	t.Parallel()
 	t.Run("images_section", testReportImagesSection)
 	t.Run("backlog_section", testReportBacklogSection)
+	t.Run("flood_section", testReportFloodSection)
 	t.Run("only_text_between_markers_is_replaced", testReportOnlyTextBetweenMarkersIsReplaced)
 	t.Run("missing_results_leave_document", testReportMissingResultsLeaveDocument)
 	t.Run("bad_arguments_and_missing_document", testReportBadArgumentsAndMissingDocument)
@@ -156,6 +181,31 @@ func testReportBacklogSection(t *testing.T) {
 	}
 	if strings.Contains(written, "older\n") {
 		t.Errorf("the document has other text too:\n%s", written)
+	}
+}
+
+func testReportFloodSection(t *testing.T) {
+	t.Parallel()
+	const other = document + "\n" + beginFloodMark + "\nolder\n" + endMark + "\n"
+	stdout, written, err := runOn(t, "echo \"args: $*\"\ncat <<'END'\n"+floodOutput+"END\n", other,
+		"-flood", "--", "-flood-images=100000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(stdout, "\n\n"+floodLines) ||
+		!strings.Contains(stdout, "-bench ^BenchmarkFlood$ -benchtime 1x") ||
+		!strings.Contains(stdout, " -args -flood-images=100000\n") {
+		t.Errorf("wrong arguments of go, or the output does not end with the ratios:\n%s", stdout)
+	}
+	for _, want := range []string{
+		document, "100000 images queued; 15000 processed by 2 workers, 61 a second, 0 failed.\n",
+		"| of the flood's host | 10 | 3.1 | 3.4 | **0.31** |\n", "| queued | 0.11 | 0.00 | 0.01 | 900 |\n",
+		"| processed | 3.20 | 0.10 | 1.00 | 4100 |\n| together | 3.31 | 0.10 | 1.01 | 5000 |\n",
+		"| `image_jobs` | 51.2 | 30.1 | 85000 | 70 | 30000 | 15000 |\n",
+	} {
+		if !strings.Contains(written, want) {
+			t.Errorf("the document lacks %q:\n%s", want, written)
+		}
 	}
 }
 
@@ -233,7 +283,7 @@ func testReportRepositoryDocumentHasMarkers(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/benchmarks.md")
 	must(t, err)
-	for _, c := range []section{{begin: beginMark}, {begin: beginBacklogMark}} {
+	for _, c := range []section{{begin: beginMark}, {begin: beginBacklogMark}, {begin: beginFloodMark}} {
 		if _, err := c.between(text, ""); err != nil {
 			t.Error(err)
 		}

@@ -40,7 +40,25 @@ const (
 	unitSettledMB  = "settled-MB"
 	unitCPUEach    = "cpu-s/image"
 	unitKBEach     = "kB/image"
+
+	unitP95Seconds = "p95-s"
+	unitMaxSeconds = "max-s"
+	unitReady      = "ready" // the second user's images
+	unitFailed     = "failed"
+	unitWorkers    = "workers"
+	unitCommits    = "commits/image"
+	unitRollbacks  = "rollbacks/image"
+	unitWAL        = "WAL-bytes/image"
+	unitRecords    = "records/image" // in the topic of jobs
+	unitUpdates    = "updates"       // of a table's rows; together: of images, for each image
+	unitHOT        = "HOT-updates"
+	unitIndexesMB  = "indexes-MB"
+	unitLive       = "live-tuples"
+	unitDead       = "dead-tuples"
 )
+
+// floodGoal is the longest time from accepted to ready, for 95 % of a user's few images beside a flood of another user.
+const floodGoal = 10 * time.Second
 
 // pairs are the benchmarks with two sides, and the names of their ratios.
 var pairs = []ratio{
@@ -82,6 +100,16 @@ var imageRatios = []ratio{
 	{"Images/worker", unitRatio, "worker/ceiling"},
 	{"Images/codec", unitToSharp, "codec/sharp"},
 	{"Images/memory", unitRatio, "rss500/rss50"},
+}
+
+// floodRatios are the ratios of the section about a flood of images.
+var floodRatios = []ratio{
+	{"Flood/same_host", unitRatio, "flood-same-host/goal"},
+	{"Flood/other_host", unitRatio, "flood-other-host/goal"},
+	{"Flood/processing", unitFailed, "flood/failed"},
+	{"Flood/together", unitCommits, "flood/commits"},
+	{"Flood/together", unitRecords, "flood/records"},
+	{"Flood/together", unitUpdates, "flood/updates"},
 }
 
 // listsPrefix is the prefix of the list benchmarks, which have one side only.
@@ -211,6 +239,39 @@ func (r report) imageTables() string {
 	return out.String()
 }
 
+// floodTables returns the tables of the section about a flood, in Markdown.
+func (r report) floodTables() string {
+	var out strings.Builder
+	queued, done := r.find("Flood/queueing"), r.find("Flood/processing")
+	fmt.Fprintf(&out, "\n%.0f images queued; %.0f processed by %.0f workers, %.0f a second, %.0f failed.\n\n",
+		queued[unitImages], done[unitImages], done[unitWorkers], done[unitRate], done[unitFailed])
+	out.WriteString("| ten images of the second user | ready | accepted to ready, p95, s | max, s | p95 / goal |\n" +
+		"|---|---:|---:|---:|---:|\n")
+	for _, row := range []struct{ benchmark, what string }{
+		{"Flood/same_host", "of the flood's host"}, {"Flood/other_host", "of another host"},
+	} {
+		m := r.find(row.benchmark)
+		fmt.Fprintf(&out, "| %s | %.0f | %.1f | %.1f | **%.2f** |\n", row.what, m[unitReady], m[unitP95Seconds],
+			m[unitMaxSeconds], m[unitRatio])
+	}
+	out.WriteString("\n| for each image | commits | rollbacks | records of jobs | bytes of WAL |\n|---|---:|---:|---:|---:|\n")
+	for _, row := range []struct{ benchmark, what string }{
+		{"Flood/queueing", "queued"}, {"Flood/processing", "processed"}, {"Flood/together", "together"},
+	} {
+		m := r.find(row.benchmark)
+		fmt.Fprintf(&out, "| %s | %.2f | %.2f | %.2f | %.0f |\n", row.what, m[unitCommits], m[unitRollbacks], m[unitRecords],
+			m[unitWAL])
+	}
+	out.WriteString("\n| table, at the end | heap, MB | indexes, MB | live tuples | dead tuples | updates | of them HOT |\n" +
+		"|---|---:|---:|---:|---:|---:|---:|\n")
+	for _, name := range []string{"images", "image_jobs"} {
+		m := r.find("Flood/table_" + name)
+		fmt.Fprintf(&out, "| `%s` | %.1f | %.1f | %.0f | %.0f | %.0f | %.0f |\n", name, m[unitHeapMB], m[unitIndexesMB],
+			m[unitLive], m[unitDead], m[unitUpdates], m[unitHOT])
+	}
+	return out.String()
+}
+
 // ms formats microseconds as milliseconds.
 func ms(us float64) string { return fmt.Sprintf("%.2f", us/1000) }
 
@@ -225,6 +286,7 @@ const (
 	beginMark        = "<!-- make bench writes from here -->"
 	beginBacklogMark = "<!-- make bench-outbox writes from here -->"
 	beginImagesMark  = "<!-- make bench-images writes from here -->"
+	beginFloodMark   = "<!-- make bench-flood writes from here -->"
 	endMark          = "<!-- to here -->"
 )
 

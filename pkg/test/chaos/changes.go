@@ -45,7 +45,7 @@ func mergeChanges(recorded []recordedChange) (changes []Change, jobs []JobChange
 		}
 		groups[key] = append(groups[key], r)
 	}
-	images := map[string]imageState{}
+	images, seen := map[string]imageState{}, map[string]int{}
 	for _, r := range recorded {
 		switch r.Kind {
 		case "products":
@@ -71,11 +71,14 @@ func mergeChanges(recorded []recordedChange) (changes []Change, jobs []JobChange
 		if err != nil {
 			return nil, nil, err
 		}
+		if seen[key]++; seen[key] < len(groups[key]) {
+			continue
+		}
+		// The last of a group applies all of it. By then, each transaction that locked one of its rows before has committed.
 		c, err := applyGroup(images, groups[key])
 		if err != nil {
 			return nil, nil, err
 		}
-		delete(groups, key) // the first of a group applies all of it
 		changes = append(changes, c...)
 	}
 	return changes, jobs, nil
@@ -111,9 +114,6 @@ func (r recordedChange) image() (string, error) {
 
 // applyGroup applies the changes of one transaction to one image, and returns the change as a whole, if there is one.
 func applyGroup(images map[string]imageState, group []recordedChange) ([]Change, error) {
-	if len(group) == 0 {
-		return nil, nil
-	}
 	id, err := group[0].image()
 	if err != nil {
 		return nil, err

@@ -5,8 +5,36 @@ import (
 	"time"
 )
 
-// One transaction changes an image and its job; the history has one change of both.
 func TestMergeChanges(t *testing.T) {
+	t.Parallel()
+	t.Run("image_and_job", testMergeChangesImageAndJob)
+	t.Run("interleaved_transactions", testMergeChangesInterleavedTransactions)
+}
+
+// Transaction 2 changes the image, and then waits for transaction 3, which has locked the job. So 3 comes first.
+func testMergeChangesInterleavedTransactions(t *testing.T) {
+	t.Parallel()
+	raw := func(text string) []byte { return []byte(text) }
+	image := raw(`{"id": 1, "status": "pending", "fencing_token": 0}`)
+	removed := raw(`{"id": 1, "status": "pending", "fencing_token": 1}`)
+	queued := raw(`{"image_id": 1, "job_state": "queued", "job_id": "x", "fencing_token": 0}`)
+	changes, _, err := mergeChanges([]recordedChange{
+		{time.Now(), "1", "images", "INSERT", nil, image},
+		{time.Now(), "1", "image_jobs", "INSERT", nil, queued},
+		{time.Now(), "2", "images", "UPDATE", image, removed},
+		{time.Now(), "3", "image_jobs", "UPDATE", queued, queued},
+		{time.Now(), "2", "image_jobs", "DELETE", queued, nil},
+	})
+	if err != nil || len(changes) != 3 {
+		t.Fatalf("got %d changes and %v, want 3", len(changes), err)
+	}
+	if got, want := effect(changes[2]), "pending idle at fencing token 1"; got != want {
+		t.Errorf("the last change is %q, want %q", got, want)
+	}
+}
+
+// One transaction changes an image and its job; the history has one change of both.
+func testMergeChangesImageAndJob(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
 	raw := func(text string) []byte { return []byte(text) }

@@ -43,12 +43,13 @@ func (s *System) collect(ctx context.Context, expectations []*Expectation) (*Sna
 }
 
 func (s *System) collectRows(ctx context.Context, snap *Snapshot) error {
-	conn, err := pgx.Connect(ctx, s.dsn)
+	conn, err := s.database.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to postgres: %w", err)
+		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if snap.Products, err = rows[ProductRow](ctx, conn, `SELECT to_jsonb(p) FROM products p ORDER BY id`); err != nil {
+	if snap.Products, err = rows[ProductRow](ctx, conn, `
+		SELECT to_jsonb(p) FROM products p WHERE user_id > $1 ORDER BY id`, s.stock); err != nil {
 		return err
 	}
 	if snap.Images, err = rows[ImageRow](ctx, conn, `
@@ -77,8 +78,8 @@ func (s *System) collectRows(ctx context.Context, snap *Snapshot) error {
 }
 
 // rows runs a query whose only column is JSON, and decodes its rows.
-func rows[T any](ctx context.Context, conn *pgx.Conn, query string) ([]T, error) {
-	found, err := conn.Query(ctx, query)
+func rows[T any](ctx context.Context, conn *pgx.Conn, query string, args ...any) ([]T, error) {
+	found, err := conn.Query(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read rows: %w", err)
 	}
@@ -98,16 +99,16 @@ func rows[T any](ctx context.Context, conn *pgx.Conn, query string) ([]T, error)
 
 // collectResponses requests every product and every user's list from both APIs.
 func (s *System) collectResponses(ctx context.Context, snap *Snapshot) error {
-	conn, err := pgx.Connect(ctx, s.dsn)
-	if err != nil {
-		return fmt.Errorf("connect to postgres: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	ids, err := rows[int64](ctx, conn, `SELECT to_jsonb(id) FROM products ORDER BY id`)
+	conn, err := s.database.connect(ctx)
 	if err != nil {
 		return err
 	}
-	users, err := rows[int64](ctx, conn, `SELECT to_jsonb(id) FROM users ORDER BY id`)
+	defer conn.Close(context.WithoutCancel(ctx))
+	ids, err := rows[int64](ctx, conn, `SELECT to_jsonb(id) FROM products WHERE user_id > $1 ORDER BY id`, s.stock)
+	if err != nil {
+		return err
+	}
+	users, err := rows[int64](ctx, conn, `SELECT to_jsonb(id) FROM users WHERE id > $1 ORDER BY id`, s.stock)
 	if err != nil {
 		return err
 	}

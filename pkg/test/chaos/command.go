@@ -122,7 +122,7 @@ func (o options) run(
 		return 0, err
 	}
 	due := slices.DeleteFunc(slices.Clone(seeds), func(seed uint64) bool {
-		known, ok := results.Of(seed)
+		known, ok := results.Of(Plan(seed, o.length))
 		return o.seed == 0 && ok && (known.OK || !o.retryFailed)
 	})
 	if len(due) < len(seeds) {
@@ -142,7 +142,7 @@ func (o options) run(
 	}
 	var failures []string
 	for _, seed := range seeds {
-		if result, _ := results.Of(seed); !result.OK {
+		if result, _ := results.Of(Plan(seed, o.length)); !result.OK {
 			failures = append(failures, fmt.Sprint(seed))
 		}
 	}

@@ -69,7 +69,8 @@ func testCommandSeedsWithResultsAreSkipped(t *testing.T) {
 		t.Fatal(err)
 	}
 	for seed := range uint64(3) {
-		if err := results.Add(chaos.Result{Seed: seed + 1, OK: true}); err != nil {
+		schedule := chaos.Plan(seed+1, length).ID()
+		if err := results.Add(chaos.Result{Seed: seed + 1, Schedule: schedule, OK: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -78,7 +79,7 @@ func testCommandSeedsWithResultsAreSkipped(t *testing.T) {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	finding := []chaos.Finding{{Rule: "images reach a final state", Detail: "image 1 does not"}}
-	if err := results.Add(chaos.Result{Seed: 2, Findings: finding}); err != nil {
+	if err := results.Add(chaos.Result{Seed: 2, Schedule: chaos.Plan(2, length).ID(), Findings: finding}); err != nil {
 		t.Fatal(err)
 	}
 	code, out, errs = command(t, home, "-seeds", "3", "-version", "v1")
@@ -90,6 +91,25 @@ func testCommandSeedsWithResultsAreSkipped(t *testing.T) {
 func TestResults(t *testing.T) {
 	t.Parallel()
 	t.Run("truncated_line", testResultsTruncatedLine)
+	t.Run("another_schedule", testResultsAnotherSchedule)
+}
+
+func testResultsAnotherSchedule(t *testing.T) {
+	t.Parallel()
+	results, err := chaos.OpenResults(filepath.Join(t.TempDir(), "results.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := chaos.Plan(7, length)
+	if err := results.Add(chaos.Result{Seed: 7, Schedule: s.ID(), OK: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := results.Of(s); !ok {
+		t.Error("the schedule has no result")
+	}
+	if _, ok := results.Of(chaos.Plan(7, length/2)); ok {
+		t.Error("a result counts for another schedule of its seed")
+	}
 }
 
 func testResultsTruncatedLine(t *testing.T) {
@@ -99,7 +119,8 @@ func testResultsTruncatedLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := results.Add(chaos.Result{Seed: 7, OK: true, Ready: 3}); err != nil {
+	seven, nine := chaos.Plan(7, length), chaos.Plan(9, length)
+	if err := results.Add(chaos.Result{Seed: 7, Schedule: seven.ID(), OK: true, Ready: 3}); err != nil {
 		t.Fatal(err)
 	}
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
@@ -114,19 +135,19 @@ func testResultsTruncatedLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result, ok := reopened.Of(7); !ok || !result.OK || result.Ready != 3 {
+	if result, ok := reopened.Of(seven); !ok || !result.OK || result.Ready != 3 {
 		t.Errorf("got %+v, %v", result, ok)
 	}
-	if _, ok := reopened.Of(8); ok {
+	if _, ok := reopened.Of(chaos.Plan(8, length)); ok {
 		t.Error("a truncated line is a result")
 	}
-	if err := reopened.Add(chaos.Result{Seed: 9, OK: true}); err != nil {
+	if err := reopened.Add(chaos.Result{Seed: 9, Schedule: nine.ID(), OK: true}); err != nil {
 		t.Fatal(err)
 	}
 	if reopened, err = chaos.OpenResults(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := reopened.Of(9); !ok {
+	if _, ok := reopened.Of(nine); !ok {
 		t.Error("a result after a truncated line is lost")
 	}
 }

@@ -34,8 +34,10 @@ func (s *System) nodes() []node {
 
 // faultInjector injects the faults of a schedule.
 type faultInjector struct {
-	system *System
-	start  time.Time
+	system  *System
+	seed    uint64
+	history *History
+	start   time.Time
 
 	mu       sync.Mutex
 	log      io.Writer
@@ -81,14 +83,20 @@ var errNoTarget = errors.New("no target")
 func (b *faultInjector) inject(ctx context.Context, f Fault) error {
 	b.logf("%s", f)
 	defer b.logf("end: %s %s", f.Kind, f.Target)
-	if target, ok := b.system.backends.proxies[f.Target]; ok {
+	if target := b.system.backends.proxiesOf(f.Target); target != nil {
 		return b.network(ctx, f, target)
 	}
-	if f.Kind == ResolverAway || f.Kind == EgressAway {
+	switch f.Kind {
+	case ResolverAway, EgressAway:
 		return b.outage(ctx, f)
-	}
-	if f.Kind == LoseCommits {
-		return b.network(ctx, f, b.system.backends.proxies["to postgres"])
+	case LoseCommits:
+		return b.loseCommits(ctx, f)
+	case Promote:
+		return b.promote(ctx, f)
+	case Flood:
+		return b.flood(ctx, f)
+	case AbuseLists:
+		return b.abuseLists(ctx, f)
 	}
 	if p, ok := b.system.programs[f.Target]; ok {
 		return b.program(ctx, f, p)
@@ -107,30 +115,74 @@ func (b *faultInjector) inject(ctx context.Context, f Fault) error {
 	return errors.Join(err, n.Start())
 }
 
-func (b *faultInjector) network(ctx context.Context, f Fault, p *Proxy) error {
-	switch f.Kind {
-	case Cut:
-		p.Cut()
+func (b *faultInjector) network(ctx context.Context, f Fault, proxies []*Proxy) error {
+	for _, p := range proxies {
+		switch f.Kind {
+		case Cut:
+			p.Cut()
+		case Down:
+			p.Down()
+		case Hold:
+			p.Hold()
+		case Delay:
+			p.Delay(time.Duration(f.Amount) * time.Millisecond)
+		default:
+			return fmt.Errorf("%q is not a fault of a network", f.Kind)
+		}
+	}
+	if f.Kind == Cut {
 		return nil
-	case Down:
-		p.Down()
-	case Hold:
-		p.Hold()
-	case Delay:
-		p.Delay(time.Duration(f.Amount) * time.Millisecond)
-	case LoseCommits:
-		before := p.CommitsLost()
-		p.LoseCommits(f.Amount)
-		sleep(ctx, f.For)
-		p.LoseCommits(0)
-		b.logf("the replies to %d COMMITs were lost", p.CommitsLost()-before)
-		return nil
-	default:
-		return fmt.Errorf("%q is not a fault of a network", f.Kind)
 	}
 	sleep(ctx, f.For)
-	p.Heal()
+	for _, p := range proxies {
+		p.Heal()
+	}
 	return nil
+}
+
+func (b *faultInjector) loseCommits(ctx context.Context, f Fault) error {
+	backends := b.system.backends
+	before := backends.commitsLost()
+	for _, p := range backends.proxiesOf("to postgres") {
+		p.LoseCommits(f.Amount)
+	}
+	sleep(ctx, f.For)
+	for _, p := range backends.proxiesOf("to postgres") {
+		p.LoseCommits(0)
+	}
+	b.logf("the replies to %d COMMITs were lost", backends.commitsLost()-before)
+	return nil
+}
+
+// promote takes the primary away and promotes its standby. If the standby is cut off first, commits wait until the primary
+// is killed, and the standby lacks all of them. A primary that has just restarted may show commits that the standby lacks,
+// so promote waits until it has them.
+func (b *faultInjector) promote(ctx context.Context, f Fault) error {
+	d := b.system.database
+	caughtUp, cancel := context.WithTimeout(ctx, healTimeout)
+	defer cancel()
+	err := d.pair.AwaitSync(caughtUp)
+	if err != nil {
+		return fmt.Errorf("wait for the standby: %w", err)
+	}
+	switch f.Target {
+	case primaryStopped:
+		err = d.pair.Primary.Stop()
+		sleep(ctx, f.For)
+	case primaryKilled:
+		err = d.pair.Primary.Kill()
+		sleep(ctx, f.For)
+	case standbyCutOff:
+		b.system.backends.replication.Down()
+		sleep(ctx, f.For)
+		err = d.pair.Primary.Kill()
+	default:
+		err = fmt.Errorf("%q is no way to lose a primary", f.Target)
+	}
+	if err != nil {
+		return err
+	}
+	return d.promote(ctx)
 }
 
 // outage takes the resolver or egress away. A worker tells an outage of egress from dead sources only if it knows good hosts
@@ -203,7 +255,7 @@ func (b *faultInjector) node(ctx context.Context, f Fault) (node, error) {
 	i, _ := strconv.Atoi(number) // "" gives 0
 	switch name {
 	case "postgres":
-		return backends.Postgres, nil
+		return b.system.database.server(), nil
 	case "minio":
 		return backends.MinIO, nil
 	case "broker":

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 
@@ -24,6 +25,8 @@ type Expectation struct {
 	MaybeNames  []string // of writes whose outcome is unknown
 	MaybePrices []string
 	MaybeImages [][]string
+
+	Flood bool // of the user that floods
 
 	Deleted      bool // acknowledged
 	MaybeDeleted bool
@@ -84,6 +87,11 @@ func (h *History) record(client int, request, token string, a client.Response, e
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counts[request+": "+outcome]++
+	refused := a.Status == http.StatusTooManyRequests || a.Status == http.StatusServiceUnavailable
+	// A request without a key must not be repeated if its outcome is unknown.
+	if refused && a.Header.Get("Retry-After") == "" && a.Code() != "outcome_unknown" {
+		h.findings = append(h.findings, Finding{"a refusal has Retry-After", fmt.Sprintf("%s %s: %s", request, token, a.Body)})
+	}
 	if a.Status == 500 {
 		h.findings = append(h.findings, Finding{"no response has status 500", fmt.Sprintf("%s %s: %s", request, token, a.Body)})
 	}

@@ -148,6 +148,7 @@ type fakeAPI struct {
 	status  atomic.Int64
 	body    atomic.Value
 	request atomic.Value // method and path of the last request
+	wait    atomic.Value // Retry-After
 }
 
 func newFakeAPI(t *testing.T) (*fakeAPI, *apiUser, *History) {
@@ -157,6 +158,9 @@ func newFakeAPI(t *testing.T) (*fakeAPI, *apiUser, *History) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.request.Store(r.Method + " " + r.URL.Path)
 		w.Header().Set("ETag", `"1.1-x"`)
+		if wait := f.wait.Load(); wait != nil {
+			w.Header().Set("Retry-After", wait.(string)) //nolint:forcetypeassert // only strings are stored
+		}
 		w.WriteHeader(int(f.status.Load()))
 		fmt.Fprint(w, f.body.Load())
 	}))
@@ -208,6 +212,7 @@ func testAPIUserUnknownOutcome(t *testing.T) {
 func testAPIUserRejectedRequest(t *testing.T) {
 	t.Parallel()
 	f, c, history := newFakeAPI(t)
+	f.wait.Store("2")
 	s := &Expectation{Token: "token-1", ID: 1, Accepted: true, Name: "lamp", Price: "1.00", images: []int64{3}}
 	for _, response := range []struct {
 		status int

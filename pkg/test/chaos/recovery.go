@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Timeouts after the faults have ended. A consumer group keeps a dead member for ten seconds, and a broker needs some
@@ -26,7 +24,7 @@ func (s *System) heal(ctx context.Context) ([]Finding, error) {
 	defer cancel()
 	var findings []Finding
 	s.backends.heal()
-	nodes := append(append([]node{}, s.nodes()...), s.backends.Postgres, s.backends.MinIO)
+	nodes := append(append([]node{}, s.nodes()...), s.database.server(), s.backends.MinIO)
 	for _, n := range nodes {
 		if err := errors.Join(n.Resume(), n.Start()); err != nil {
 			return nil, err
@@ -87,9 +85,9 @@ func (s *System) awaitSettled(ctx context.Context, note func(string)) error {
 
 // pendingWork returns an error that describes the pending work, or nil if there is none.
 func (s *System) pendingWork(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, s.dsn)
+	conn, err := s.database.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to postgres: %w", err)
+		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var outbox, working int
@@ -109,9 +107,9 @@ func (s *System) pendingWork(ctx context.Context) error {
 
 // readyUsers returns the number of users with a ready image.
 func (s *System) readyUsers(ctx context.Context) (users int, err error) {
-	conn, err := pgx.Connect(ctx, s.dsn)
+	conn, err := s.database.connect(ctx)
 	if err != nil {
-		return 0, fmt.Errorf("connect to postgres: %w", err)
+		return 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	const query = `SELECT count(DISTINCT p.user_id) FROM images i JOIN products p ON p.id = i.product_id
@@ -126,9 +124,9 @@ func (s *System) readyUsers(ctx context.Context) (users int, err error) {
 func (s *System) runDeletions(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deletionTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.dsn)
+	conn, err := s.database.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("connect to postgres: %w", err)
+		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if _, err := conn.Exec(ctx, `UPDATE scheduled_deletions SET due_at = now() WHERE started_at IS NULL`); err != nil {

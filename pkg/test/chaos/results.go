@@ -35,10 +35,13 @@ func OpenResults(path string) (*Results, error) {
 	return r, nil
 }
 
-// Of returns the latest result of a seed, and whether there is one.
-func (r *Results) Of(seed uint64) (Result, bool) {
-	result, ok := r.latest[seed]
-	return result, ok
+// Of returns the latest result of a schedule, and whether there is one. A result of its seed with other faults is none.
+func (r *Results) Of(s Schedule) (Result, bool) {
+	result, ok := r.latest[s.Seed]
+	if !ok || result.Schedule != s.ID() {
+		return Result{}, false
+	}
+	return result, true
 }
 
 // Add appends a result to the file.

@@ -28,6 +28,7 @@ func Rules() []Rule {
 		{"images reach a final state", ruleImagesFinal},
 		{"image status matches its source", ruleStatusMatchesSource},
 		{"an outage of the network fails no image", ruleOutages},
+		{"a flood fails no image of its own", ruleFlood},
 		{"product row matches its image rows", ruleProductMatchesImages},
 		{"renditions are stored and decode", ruleRenditions},
 		{"objects have a row or a scheduled deletion", ruleNoOrphans},
@@ -202,6 +203,23 @@ func ruleStatusMatchesSource(snap *Snapshot, violation func(string, ...any)) {
 			violation("image %d is ready, but its source is %s", img.ID, img.SourceURL)
 		case img.Status == "failed" && good && !slices.Contains(faultCodes, img.ErrorCode):
 			violation("image %d failed with %s, but its source is %s", img.ID, img.ErrorCode, img.SourceURL)
+		}
+	}
+}
+
+// ruleFlood checks that no image of a flood fails because many others are processed: its sources always answer at once. Only
+// a worker or a codec that a fault kills may fail one.
+func ruleFlood(snap *Snapshot, violation func(string, ...any)) {
+	for _, s := range snap.Expectations {
+		if !s.Flood || !s.Accepted {
+			continue
+		}
+		for _, img := range snap.imagesOf(s.ID) {
+			switch img.ErrorCode {
+			case "", "codec_crashed", "codec_timeout", "worker_crashed":
+			default:
+				violation("image %d of %s failed with %s", img.ID, s.Token, img.ErrorCode)
+			}
 		}
 	}
 }

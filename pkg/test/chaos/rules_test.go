@@ -219,6 +219,9 @@ func productViolations() []violation {
 		{"images reach a final state", "ready_without_renditions", func(s *chaos.Snapshot) { s.Images[0].Renditions = nil }},
 		{"images reach a final state", "idle_with_job_id", func(s *chaos.Snapshot) { s.Images[0].JobID = &jobID }},
 		{"image status matches its source", "invalid_source_ready", func(s *chaos.Snapshot) { s.Images[0].SourceURL = base + imageserver.Text }},
+		{"a flood fails no image of its own", "timeout", func(s *chaos.Snapshot) {
+			s.Expectations[0].Flood, s.Images[1].ErrorCode = true, "timeout"
+		}},
 		{"image status matches its source", "valid_source_failed", func(s *chaos.Snapshot) { s.Images[1].SourceURL = base + imageserver.PNG }},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,7 +18,8 @@ import (
 // Result is the result of one run, a line of the results file.
 type Result struct {
 	Seed     uint64    `json:"seed"`
-	Version  string    `json:"version"` // of the programs
+	Version  string    `json:"version"`  // of the programs
+	Schedule string    `json:"schedule"` // its ID
 	OK       bool      `json:"ok"`
 	Faults   int       `json:"faults"`
 	Lost     int       `json:"lost_commits"`
@@ -27,8 +29,10 @@ type Result struct {
 	Failed   int       `json:"failed"`
 	Requests int       `json:"requests"`
 	Events   int       `json:"events"`
-	Settled  float64   `json:"settled_after"` // seconds since the last fault
-	Seconds  float64   `json:"seconds"`       // of the whole run
+	Flood    int       `json:"flood_images,omitempty"` // accepted of the user that floods
+	Abuse    int       `json:"abused_lists,omitempty"` // answered
+	Settled  float64   `json:"settled_after"`          // seconds since the last fault
+	Seconds  float64   `json:"seconds"`                // of the whole run
 	Started  time.Time `json:"started"`
 	Findings []Finding `json:"findings,omitempty"`
 	Logs     string    `json:"logs,omitempty"` // directory, kept if the run failed
@@ -60,7 +64,7 @@ type Harness struct {
 func (h *Harness) Run(ctx context.Context, seed uint64) (Result, error) {
 	started := time.Now()
 	schedule := Plan(seed, h.Length)
-	r := Result{Seed: seed, Version: h.Version, Faults: len(schedule.Faults), Started: started.UTC()}
+	r := Result{Seed: seed, Version: h.Version, Schedule: schedule.ID(), Faults: len(schedule.Faults), Started: started.UTC()}
 	name := fmt.Sprintf("chaos_%d_%d", seed, started.Unix())
 	dir := filepath.Join(h.Logs, name)
 	if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -74,7 +78,7 @@ func (h *Harness) Run(ctx context.Context, seed uint64) (Result, error) {
 	if err := schedule.Print(journal); err != nil {
 		return r, fmt.Errorf("write journal: %w", err)
 	}
-	system, err := NewSystem(ctx, h.Backends, name, h.Bin, dir, h.Environ)
+	system, err := NewSystem(ctx, h.Backends, schedule, name, h.Bin, dir, h.Environ)
 	if err != nil {
 		return r, fmt.Errorf("set up: %w", err)
 	}
@@ -167,10 +171,10 @@ func (r *run) chaos(ctx context.Context, history *History) ([]*apiUser, error) {
 			return nil, err
 		}
 	}
-	b := &faultInjector{system: r.system, start: time.Now(), log: r.journal}
+	b := &faultInjector{system: r.system, seed: r.schedule.Seed, history: history, start: time.Now(), log: r.journal}
 	work, stop := context.WithTimeout(ctx, r.schedule.Length)
 	defer stop()
-	before := r.harness.Backends.proxies["to postgres"].CommitsLost()
+	before := r.harness.Backends.commitsLost()
 	var both sync.WaitGroup
 	for _, c := range all {
 		both.Go(func() {
@@ -180,7 +184,7 @@ func (r *run) chaos(ctx context.Context, history *History) ([]*apiUser, error) {
 	}
 	both.Go(func() { b.run(ctx, r.schedule) })
 	both.Wait()
-	r.result.Lost = r.harness.Backends.proxies["to postgres"].CommitsLost() - before
+	r.result.Lost = r.harness.Backends.commitsLost() - before
 	r.find(b.findings...)
 	r.outages = b.outages
 	return all, ctx.Err()
@@ -216,6 +220,9 @@ func (r *run) count(snap *Snapshot, history *History) {
 		if s.Accepted {
 			r.result.Accepted++
 		}
+		if s.Accepted && s.Flood {
+			r.result.Flood += len(s.Images)
+		}
 		if s.Deleted {
 			r.result.Deleted++
 		}
@@ -232,8 +239,11 @@ func (r *run) count(snap *Snapshot, history *History) {
 			r.result.Failed++
 		}
 	}
-	for _, n := range history.counts {
+	for request, n := range history.counts {
 		r.result.Requests += n
+		if strings.HasPrefix(request, abuseRequest) {
+			r.result.Abuse += n
+		}
 	}
 	r.result.Events = len(snap.Events)
 }

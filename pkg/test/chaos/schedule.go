@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -28,6 +29,10 @@ const (
 
 	ResolverAway Kind = "resolver away:" // no name of a source resolves
 	EgressAway   Kind = "egress away:"   // no source can be reached
+
+	Promote    Kind = "promote the standby:" // the primary ends and never returns; its standby is promoted at the end
+	Flood      Kind = "flood from"           // one user posts many images
+	AbuseLists Kind = "abuse lists of"       // lists that are expensive or hopeless
 )
 
 // Fault is one fault of a schedule.
@@ -36,7 +41,7 @@ type Fault struct {
 	For    time.Duration
 	Kind   Kind
 	Target string
-	Amount int // LoseCommits: maximum number of COMMITs; Delay: milliseconds
+	Amount int // LoseCommits: maximum number of COMMITs; Delay: milliseconds; Flood: maximum number of images
 }
 
 // String is the fault as one line.
@@ -47,6 +52,8 @@ func (f Fault) String() string {
 		line += fmt.Sprintf(", at most %d", f.Amount)
 	case Delay:
 		line += fmt.Sprintf(" by %d ms", f.Amount)
+	case Flood:
+		line += fmt.Sprintf(", at most %d images", f.Amount)
 	}
 	if f.For > 0 {
 		line += fmt.Sprintf(", for %.2fs", f.For.Seconds())
@@ -59,6 +66,18 @@ type Schedule struct {
 	Seed   uint64
 	Length time.Duration // how long the clients are active
 	Faults []Fault       // ordered by At; all end within Length and a few seconds
+}
+
+// has reports whether the schedule contains a fault of that kind.
+func (s Schedule) has(kind Kind) bool {
+	return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == kind })
+}
+
+// ID is a hash of the schedule, by which a result names it.
+func (s Schedule) ID() string {
+	h := fnv.New64a()
+	_ = s.Print(h) // writing to a hash does not fail
+	return fmt.Sprintf("%016x", h.Sum64())
 }
 
 // Print writes the schedule, one line for each fault.
@@ -76,12 +95,13 @@ func (s Schedule) Print(w io.Writer) error {
 
 // faultOption describes faults of one kind that a schedule may contain.
 type faultOption struct {
-	weight               int
+	weight               int // relative to the others; in onceOptions the probability in percent
 	kind                 Kind
 	targets              []string
-	exclusion            string // faults with the same exclusion never overlap; empty: the target
-	minMillis, maxMillis int    // duration
-	amount               [2]int // minimum and maximum of Fault.Amount
+	exclusion            string   // faults with the same exclusion never overlap; empty: the target
+	alsoExcludes         []string // further exclusions
+	minMillis, maxMillis int      // duration
+	amount               [2]int   // minimum and maximum of Fault.Amount
 	notBefore            time.Duration
 }
 
@@ -92,6 +112,25 @@ const (
 	resets    = "connections are reset"
 	noPackets = "no packets"
 )
+
+// How the primary is lost.
+const (
+	primaryStopped = "primary stopped"
+	primaryKilled  = "primary killed"
+	standbyCutOff  = "cut off until the primary is killed"
+)
+
+// onceOptions lists the faults that a run has at most once. They are drawn before the others. While lists are abused, no
+// fault affects reads of the cache, so that a read that fails does so because of the lists.
+var onceOptions = []faultOption{
+	{weight: 35, kind: Promote, targets: []string{primaryStopped, primaryKilled, standbyCutOff}, exclusion: "postgres",
+		minMillis: 300, maxMillis: 8000, notBefore: 3 * time.Second},
+	{weight: 35, kind: AbuseLists, targets: []string{"both apis"},
+		alsoExcludes: []string{"api-0", "api-1", "redis", "postgres", "commits", "network", "to postgres"},
+		minMillis:    7000, maxMillis: 10000, notBefore: 3 * time.Second},
+	{weight: 35, kind: Flood, targets: []string{"one user"}, minMillis: 8000, maxMillis: 12000, amount: [2]int{150, 300},
+		notBefore: 2 * time.Second},
+}
 
 // faultOptions lists all possible faults. A pause of a worker or an api may exceed the session timeout of its consumer
 // group, so that it resumes as a zombie. At most one broker and one Redis master are unavailable at a time, because with
@@ -137,48 +176,74 @@ const (
 func Plan(seed uint64, length time.Duration) Schedule {
 	random := rand.New(rand.NewPCG(seed, 0x5eed)) //nolint:gosec // must be reproducible
 	s := Schedule{Seed: seed, Length: max(length, minLength)}
-	busy := map[string][][2]time.Duration{} // by exclusion
+	busy := occupation{}
 	wanted := minFaults + random.IntN(maxFaults-minFaults+1)
-	for range 4 * wanted { // some overlap others and are dropped
+	for _, c := range onceOptions {
+		if random.IntN(100) >= c.weight {
+			continue
+		}
+		for range 4 {
+			if f := c.draw(random, s.Length); busy.add(f, c) {
+				s.Faults = append(s.Faults, f)
+				break
+			}
+		}
+	}
+	for range 8 * wanted { // some overlap others and are dropped
 		if len(s.Faults) == wanted {
 			break
 		}
-		f, exclusion := draw(random, s.Length)
-		from, to := f.At-minGap, f.At+f.For+minGap
-		if slices.ContainsFunc(busy[exclusion], func(b [2]time.Duration) bool { return from < b[1] && b[0] < to }) {
-			continue
+		c := choose(random)
+		if f := c.draw(random, s.Length); busy.add(f, c) {
+			s.Faults = append(s.Faults, f)
 		}
-		busy[exclusion] = append(busy[exclusion], [2]time.Duration{f.At, f.At + f.For})
-		s.Faults = append(s.Faults, f)
 	}
 	slices.SortStableFunc(s.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 	return s
 }
 
-// draw returns a random fault that ends within length.
-func draw(random *rand.Rand, length time.Duration) (f Fault, exclusion string) {
+// occupation has the times of faults by exclusion.
+type occupation map[string][][2]time.Duration
+
+// add adds a fault, or returns false if it overlaps another with one of its exclusions.
+func (o occupation) add(f Fault, c faultOption) bool {
+	exclusions := append([]string{cmp.Or(c.exclusion, f.Target)}, c.alsoExcludes...)
+	from, to := f.At-minGap, f.At+f.For+minGap
+	for _, e := range exclusions {
+		if slices.ContainsFunc(o[e], func(b [2]time.Duration) bool { return from < b[1] && b[0] < to }) {
+			return false
+		}
+	}
+	for _, e := range exclusions {
+		o[e] = append(o[e], [2]time.Duration{f.At, f.At + f.For})
+	}
+	return true
+}
+
+// choose returns a random option, by weight.
+func choose(random *rand.Rand) (c faultOption) {
 	total := 0
 	for _, c := range faultOptions {
 		total += c.weight
 	}
 	choice := random.IntN(total)
-	var c faultOption
 	for _, c = range faultOptions {
 		if choice < c.weight {
 			break
 		}
 		choice -= c.weight
 	}
-	f = Fault{Kind: c.kind, Target: c.targets[random.IntN(len(c.targets))]}
+	return c
+}
+
+// draw returns a random fault of the option that ends within length.
+func (c faultOption) draw(random *rand.Rand, length time.Duration) Fault {
+	f := Fault{Kind: c.kind, Target: c.targets[random.IntN(len(c.targets))]}
 	f.For = time.Duration(c.minMillis+random.IntN(c.maxMillis-c.minMillis+1)) * time.Millisecond
 	f.For = min(f.For, length/2)
 	start := min(max(quietStart, c.notBefore), max(quietStart, length-f.For))
 	span := length - f.For - start
 	f.At = start + max(0, time.Duration(random.Int64N(max(1, int64(span)))).Truncate(time.Millisecond))
 	f.Amount = c.amount[0] + random.IntN(c.amount[1]-c.amount[0]+1)
-	exclusion = c.exclusion
-	if exclusion == "" {
-		exclusion = f.Target
-	}
-	return f, exclusion
+	return f
 }

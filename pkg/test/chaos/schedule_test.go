@@ -17,6 +17,57 @@ func TestPlan(t *testing.T) {
 	t.Run("is_deterministic", testPlanIsDeterministic)
 	t.Run("order_and_duration", testPlanOrderAndDuration)
 	t.Run("short_run", testPlanShortRun)
+	t.Run("faults_that_occur_once", testPlanFaultsThatOccurOnce)
+	t.Run("lists_are_abused_alone", testPlanListsAreAbusedAlone)
+}
+
+// The seeds that make chaos runs first contain each of these faults, alone and with others.
+func testPlanFaultsThatOccurOnce(t *testing.T) {
+	t.Parallel()
+	once := []chaos.Kind{chaos.Promote, chaos.Flood, chaos.AbuseLists}
+	seeds := map[chaos.Kind][]uint64{}
+	for seed := uint64(1); seed <= 200; seed++ {
+		count := map[chaos.Kind]int{}
+		for _, f := range chaos.Plan(seed, length).Faults {
+			count[f.Kind]++
+		}
+		for _, kind := range once {
+			switch {
+			case count[kind] > 1:
+				t.Errorf("seed %d has %q %d times", seed, kind, count[kind])
+			case count[kind] == 1 && seed <= 20:
+				seeds[kind] = append(seeds[kind], seed)
+			}
+		}
+	}
+	for _, kind := range once {
+		t.Logf("%s: seeds %d", kind, seeds[kind])
+		if len(seeds[kind]) < 3 {
+			t.Errorf("%q occurs in the seeds %d, want three or more of the first 20", kind, seeds[kind])
+		}
+	}
+}
+
+// testPlanListsAreAbusedAlone checks that no fault that affects cached reads overlaps the abuse of lists.
+func testPlanListsAreAbusedAlone(t *testing.T) {
+	t.Parallel()
+	for seed := uint64(1); seed <= 200; seed++ {
+		s := chaos.Plan(seed, length)
+		i := slices.IndexFunc(s.Faults, func(f chaos.Fault) bool { return f.Kind == chaos.AbuseLists })
+		if i < 0 {
+			continue
+		}
+		abuse := s.Faults[i]
+		for _, f := range s.Faults {
+			harmful := f.Kind == chaos.Promote || f.Kind == chaos.LoseCommits ||
+				slices.ContainsFunc([]string{"api-", "redis-", "postgres", "to postgres"}, func(prefix string) bool {
+					return strings.HasPrefix(f.Target, prefix)
+				})
+			if harmful && f.At < abuse.At+abuse.For && abuse.At < f.At+f.For {
+				t.Errorf("seed %d: %s overlaps %s", seed, f, abuse)
+			}
+		}
+	}
 }
 
 func testPlanIsDeterministic(t *testing.T) {
@@ -37,7 +88,7 @@ func testPlanIsDeterministic(t *testing.T) {
 		t.Error("two seeds have the same schedule")
 	}
 	// Results are stored by seed, so the schedule of a seed must not change.
-	const want = "seed 1: 11 faults, clients active for 25s\n  1.13s  kill -9 postgres, for 1.48s\n"
+	const want = "seed 1: 11 faults, clients active for 25s\n  1.27s  pause broker-0, for 2.55s\n"
 	if got := text(1); !strings.HasPrefix(got, want) {
 		t.Errorf("got\n%s\nwant it to begin with\n%s", got, want)
 	}
@@ -76,7 +127,8 @@ func testPlanOrderAndDuration(t *testing.T) {
 	}
 	for _, kind := range []chaos.Kind{
 		chaos.Kill, chaos.Stop, chaos.Pause, chaos.KillCodec, chaos.Cut, chaos.Down, chaos.Hold, chaos.Delay,
-		chaos.LoseCommits, chaos.KillMaster, chaos.PauseMaster, chaos.ResolverAway, chaos.EgressAway,
+		chaos.LoseCommits, chaos.KillMaster, chaos.PauseMaster, chaos.ResolverAway, chaos.EgressAway, chaos.Promote, chaos.Flood,
+		chaos.AbuseLists,
 	} {
 		if kinds[kind] < 20 {
 			t.Errorf("%q occurs %d times in 200 seeds", kind, kinds[kind])

@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/test/client"
@@ -35,7 +33,11 @@ type Backends struct {
 	Source  *imageserver.Server
 	Names   *nameserver.Server // resolves the names of sources
 	proxies map[string]*Proxy  // by fault target, such as "to postgres"
-	egress  [clients]*Proxy    // in front of Source: each client has a host of its own
+	egress  [hosts]*Proxy      // in front of Source: each client has a host of its own
+
+	standby     *Proxy // to the standby of a run that has one; faults of "to postgres" are its faults, too
+	replication *Proxy // from the standby to its primary
+	getenv      func(string) string
 }
 
 // sources returns the URL of a client's sources.
@@ -63,18 +65,42 @@ func (s *Backends) startSources() (err error) {
 
 // heal ends the faults of all networks.
 func (s *Backends) heal() {
-	for _, p := range s.proxies {
-		p.Heal()
-	}
-	for _, p := range s.egress {
+	for _, p := range s.allProxies() {
 		p.Heal()
 	}
 	s.Names.SetMode(nameserver.Answers)
 }
 
+// allProxies returns all proxies that were started.
+func (s *Backends) allProxies() []*Proxy {
+	all := append(slices.Collect(maps.Values(s.proxies)), s.standby, s.replication)
+	return slices.DeleteFunc(append(all, s.egress[:]...), func(p *Proxy) bool { return p == nil })
+}
+
+// proxiesOf returns the proxies of a fault's target, or nil if it is not a network.
+func (s *Backends) proxiesOf(target string) []*Proxy {
+	p, ok := s.proxies[target]
+	switch {
+	case !ok:
+		return nil
+	case target == "to postgres":
+		return []*Proxy{p, s.standby}
+	default:
+		return []*Proxy{p}
+	}
+}
+
+// commitsLost returns the number of COMMITs whose reply was dropped so far.
+func (s *Backends) commitsLost() (lost int) {
+	for _, p := range s.proxiesOf("to postgres") {
+		lost += p.CommitsLost()
+	}
+	return lost
+}
+
 // StartBackends starts the servers, the proxies and the image server.
 func StartBackends(getenv func(string) string) (_ *Backends, err error) {
-	s := &Backends{proxies: map[string]*Proxy{}}
+	s := &Backends{proxies: map[string]*Proxy{}, getenv: getenv}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -89,6 +115,11 @@ func StartBackends(getenv func(string) string) (_ *Backends, err error) {
 			return s, err
 		}
 	}
+	for _, p := range []**Proxy{&s.standby, &s.replication} {
+		if *p, err = NewProxy(); err != nil {
+			return s, err
+		}
+	}
 	if err := s.startSources(); err != nil {
 		return s, err
 	}
@@ -99,7 +130,6 @@ func StartBackends(getenv func(string) string) (_ *Backends, err error) {
 	if s.Stack, err = servers.StartStack(getenv, advertised); err != nil {
 		return s, fmt.Errorf("start servers: %w", err)
 	}
-	s.proxies["to postgres"].SetServer(s.Postgres.Addr)
 	s.proxies["to minio"].SetServer(s.MinIO.Addr)
 	for i, broker := range s.Kafka {
 		s.proxies[fmt.Sprintf("to broker-%d", i)].SetServer(broker.Addr)
@@ -109,10 +139,8 @@ func StartBackends(getenv func(string) string) (_ *Backends, err error) {
 
 // Close stops the proxies and the servers. Their data is lost.
 func (s *Backends) Close() error {
-	for _, p := range append(slices.Collect(maps.Values(s.proxies)), s.egress[:]...) {
-		if p != nil {
-			p.Close()
-		}
+	for _, p := range s.allProxies() {
+		p.Close()
 	}
 	var err error
 	if s.Source != nil {
@@ -136,7 +164,8 @@ type System struct {
 	bin        string
 	dir        string // of logs
 	name       string // of the schema; prefix of topics and keys
-	dsn        string // of the schema, not through the proxy
+	database   *database
+	stock      int64 // highest id of the users of the stock, or 0
 	bucket     servers.Bucket
 	env        []string
 	forkThread *process.ForkThread
@@ -145,21 +174,24 @@ type System struct {
 	ports      []*port.Reservation
 }
 
-// NewSystem creates the schema of a run and runs vitrine setup. It starts no program. bin is the directory of the programs,
-// dir that of their logs.
-func NewSystem(ctx context.Context, backends *Backends, name, bin, dir string, environ []string) (*System, error) {
+// NewSystem creates the schema of a run and runs vitrine setup. It starts no program. The system has what the faults of the
+// schedule need. bin is the directory of the programs, dir that of their logs.
+func NewSystem(
+	ctx context.Context, backends *Backends, schedule Schedule, name, bin, dir string, environ []string,
+) (_ *System, err error) {
 	s := &System{
 		backends: backends, bin: bin, dir: dir, name: name, forkThread: process.NewForkThread(), programs: map[string]*Program{},
 		bucket: backends.S3,
 	}
 	s.bucket.Bucket = strings.ReplaceAll(name, "_", "-")
-	var err error
-	if s.dsn, err = backends.WithSchema(name); err != nil {
+	if s.database, err = openDatabase(ctx, backends, name, schedule.has(Promote)); err != nil {
 		return nil, err
 	}
-	if err := s.exec(ctx, backends.DSN, "CREATE SCHEMA "+name); err != nil {
-		return nil, err
-	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.database.close(context.WithoutCancel(ctx)))
+		}
+	}()
 	if err := s.configure(environ); err != nil {
 		return nil, err
 	}
@@ -168,10 +200,12 @@ func NewSystem(ctx context.Context, backends *Backends, name, bin, dir string, e
 	if out, err := setup.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("vitrine setup: %w\n%s", err, out)
 	}
-	if err := s.exec(ctx, s.dsn, recordChanges); err != nil {
-		return nil, err
+	if schedule.has(AbuseLists) {
+		if err := s.insertStock(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return s, nil
+	return s, s.database.exec(ctx, recordChanges)
 }
 
 // recordChanges creates a trigger that records every change of a row of products, images or image_jobs.
@@ -210,7 +244,10 @@ func (s *System) configure(environ []string) error {
 		return fmt.Errorf("write pipeline: %w", err)
 	}
 	proxyOf := func(target string) string { return s.backends.proxies[target].Addr }
-	dsn := strings.Replace(s.dsn, s.backends.Postgres.Addr, proxyOf("to postgres"), 1)
+	dsn, err := s.database.programsDSN()
+	if err != nil {
+		return err
+	}
 	var brokers, redis []string
 	for i := range s.backends.Kafka {
 		brokers = append(brokers, proxyOf(fmt.Sprintf("to broker-%d", i)))
@@ -223,7 +260,8 @@ func (s *System) configure(environ []string) error {
 		"LOG_LEVEL": "info", "PIPELINE_FILE": file, "SHUTDOWN_DELAY": "0s",
 		"HTTP_SHUTDOWN_TIMEOUT": "10s", "HTTP_HANDLER_TIMEOUT": "3s",
 		"POSTGRES_DSN": dsn, "POSTGRES_MAX_OPEN_CONNS": "6", "POSTGRES_CONNECT_TIMEOUT": "2s", "POSTGRES_TIMEOUT": "5s",
-		"POSTGRES_STATEMENT_TIMEOUT": "3s", "POSTGRES_LOCK_TIMEOUT": "2s",
+		"POSTGRES_STATEMENT_TIMEOUT": "3s", "POSTGRES_LOCK_TIMEOUT": "2s", "POSTGRES_LIST_MAX_COST": fmt.Sprint(listMaxCost),
+		"HEALTH_INTERVAL": "300ms", "HEALTH_UNREADY_AFTER": "2s",
 		"KAFKA_BROKERS": strings.Join(brokers, ","), "KAFKA_TOPIC_PREFIX": s.topicPrefix(), "KAFKA_PARTITIONS": "3",
 		"KAFKA_REPLICATION": "3", "KAFKA_MIN_ISR": "2",
 		"REDIS_ADDRS": strings.Join(redis, ","), "REDIS_KEY_PREFIX": s.name + ":", "REDIS_TTL": cacheTTL.String(),
@@ -342,21 +380,6 @@ func (s *System) Remove(ctx context.Context) error {
 	for _, r := range s.ports {
 		r.Release()
 	}
-	errs = append(errs,
-		s.exec(ctx, s.backends.DSN, "SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+s.name+" CASCADE"),
-		s.backends.RemoveBucket(ctx, s.bucket), s.removeTopics())
+	errs = append(errs, s.database.close(ctx), s.backends.RemoveBucket(ctx, s.bucket), s.removeTopics())
 	return errors.Join(errs...)
-}
-
-// exec runs SQL statements on a new connection.
-func (s *System) exec(ctx context.Context, dsn, statements string) error {
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return fmt.Errorf("connect to postgres: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.PgConn().Exec(ctx, statements).ReadAll(); err != nil {
-		return fmt.Errorf("run %.40q: %w", statements, err)
-	}
-	return nil
 }

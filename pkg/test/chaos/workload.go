@@ -15,6 +15,9 @@ import (
 // Parameters of the clients.
 const (
 	clients        = 4
+	floodUser      = clients         // number of the user that floods
+	abuseUser      = clients + 1     // number of the user beside abused lists; it has no images
+	hosts          = clients + 1     // of sources
 	clientTimeout  = 4 * time.Second // for a response
 	maxThinkMillis = 400             // longest pause between two requests, in milliseconds
 	maxImages      = 3
@@ -137,18 +140,24 @@ func (c *apiUser) price() string {
 func (c *apiUser) create(ctx context.Context) {
 	c.created++
 	token := fmt.Sprintf("token-%d-%d", c.number, c.created)
-	s := &Expectation{Token: token, UserID: c.user, Name: "thing " + token, Price: c.price(), Images: c.urls()}
-	s.body = map[string]any{
-		"user_id": s.UserID, "product_name": s.Name, "product_description": s.Token, "product_price": s.Price, "product_images": s.Images,
-	}
+	s := c.expect(token, c.urls())
 	if c.random.IntN(3) > 0 {
 		s.Key = "key-" + token
 	}
-	c.expectations = append(c.expectations, s)
-	c.history.add(s)
 	for try := 1; !c.post(ctx, s) && s.Key != "" && try < createTries; try++ {
 		sleep(ctx, retryPause)
 	}
+}
+
+// expect adds a product with a new token, which a POST is about to create.
+func (c *apiUser) expect(token string, images []string) *Expectation {
+	s := &Expectation{Token: token, UserID: c.user, Name: "thing " + token, Price: c.price(), Images: images}
+	s.body = map[string]any{
+		"user_id": s.UserID, "product_name": s.Name, "product_description": s.Token, "product_price": s.Price, "product_images": s.Images,
+	}
+	c.expectations = append(c.expectations, s)
+	c.history.add(s)
+	return s
 }
 
 // post sends the POST of a product. It returns false if the request should be repeated.
@@ -168,6 +177,8 @@ func (c *apiUser) post(ctx context.Context, s *Expectation) bool {
 		}
 		s.created(p, a.ETag())
 		return true
+	case err == nil && a.Status == http.StatusTooManyRequests:
+		return false
 	case err == nil && a.Status < http.StatusInternalServerError && a.Status != http.StatusConflict:
 		c.history.addFinding("valid requests are not rejected", fmt.Sprintf("POST of %s: %d %s", s.Token, a.Status, a.Body))
 		return true

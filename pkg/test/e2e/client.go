@@ -59,24 +59,43 @@ func (c *loadClient) post(ctx context.Context, with *client.Client, n int) {
 	for i := range sources {
 		sources[i] = fmt.Sprintf("%s/%s/%d-%d-%d.jpg", strings.TrimRight(c.source, "/"), c.size, c.user, n, i)
 	}
-	p, err := with.CreateProduct(ctx, client.NewProduct{
+	p, refused, err := create(ctx, with, client.NewProduct{
 		UserID: c.user, Name: fmt.Sprintf("E2E %d", n), Price: "9.99", Sources: sources,
 	})
 	c.count(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if refused {
+		c.tally.Refused++
+	}
 	if err == nil {
-		c.mu.Lock()
 		c.accepted = append(c.accepted, p.ID)
 		c.tally.Accepted++
 		c.tally.Images += len(sources)
-		c.mu.Unlock()
 	}
 }
 
-// read reads the last accepted product with a client. It does nothing if there is none.
-func (c *loadClient) read(ctx context.Context, with *client.Client) {
+// create creates a product. If that fails, refused reports whether the response was a 503 with Retry-After.
+func create(ctx context.Context, with *client.Client, n client.NewProduct) (p client.Product, refused bool, err error) {
+	r, err := with.Do(ctx, http.MethodPost, "/products", n)
+	if err != nil {
+		return p, false, err
+	}
+	if r.Status != http.StatusCreated {
+		refused = r.Status == http.StatusServiceUnavailable && r.Header.Get("Retry-After") != ""
+		return p, refused, fmt.Errorf("POST /products: %d %.200s", r.Status, r.Body)
+	}
+	p, err = r.Product()
+	return p, false, err
+}
+
+// read reads the first or else the last accepted product with a client. It does nothing if there is none.
+func (c *loadClient) read(ctx context.Context, with *client.Client, first bool) {
 	c.mu.Lock()
 	var id int64
-	if n := len(c.accepted); n > 0 {
+	if n := len(c.accepted); n > 0 && first {
+		id = c.accepted[0]
+	} else if n > 0 {
 		id = c.accepted[n-1]
 	}
 	c.mu.Unlock()
@@ -85,6 +104,12 @@ func (c *loadClient) read(ctx context.Context, with *client.Client) {
 	}
 	_, err := with.Product(ctx, id)
 	c.count(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tally.Reads++
+	if err != nil {
+		c.tally.Unread++
+	}
 }
 
 // count counts a request that had the error err, or nil.
@@ -211,6 +236,7 @@ func runLoad(ctx context.Context, flags *flag.FlagSet, args []string, in io.Read
 	w := clientFlags(flags)
 	every := flags.Duration("every", 100*time.Millisecond, "time between two requests")
 	posts := flags.Int("posts", 10, "every Nth request is a POST, the others are GETs")
+	cached := flags.Bool("cached", false, "all GETs are of the first product, so that the cache has it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -223,13 +249,15 @@ func runLoad(ctx context.Context, flags *flag.FlagSet, args []string, in io.Read
 		defer close(ended)
 		_, _ = io.Copy(io.Discard, in)
 	}()
-	c.sendSteadily(ctx, ended, *every, *posts)
+	c.sendSteadily(ctx, ended, *every, *posts, *cached)
 	c.settle(ctx)
 	return c.print(out)
 }
 
 // sendSteadily sends the requests of runLoad.
-func (c *loadClient) sendSteadily(ctx context.Context, ended <-chan struct{}, every time.Duration, posts int) {
+func (c *loadClient) sendSteadily(
+	ctx context.Context, ended <-chan struct{}, every time.Duration, posts int, cached bool,
+) {
 	clients := []*client.Client{newAPI(c.api, true), newAPI(c.api, false)}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -248,7 +276,7 @@ func (c *loadClient) sendSteadily(ctx context.Context, ended <-chan struct{}, ev
 				c.post(ctx, with, n)
 			}
 			if with := clients[n%2]; n%posts != 0 {
-				c.read(ctx, with)
+				c.read(ctx, with, cached)
 			}
 		})
 	}

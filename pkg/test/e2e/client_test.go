@@ -62,6 +62,13 @@ func (s *fakeAPI) post(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.posts = append(s.posts, string(text))
+	if n := len(s.posts); s.fault == "second post is refused, third fails" && (n == 2 || n == 3) {
+		if n == 2 {
+			w.Header().Set("Retry-After", "1")
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	w.WriteHeader(http.StatusCreated)
 	fmt.Fprintf(w, `{"id": %d, "image_status": "pending"}`, len(s.posts))
 }
@@ -158,6 +165,7 @@ func testBurstFailures(t *testing.T) {
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	t.Run("until_input_ends", testLoadUntilInputEnds)
+	t.Run("cached_reads_and_refusals", testLoadCached)
 	t.Run("context_canceled", testLoadContextCanceled)
 }
 
@@ -184,6 +192,29 @@ func testLoadUntilInputEnds(t *testing.T) {
 	}
 }
 
+// With -cached, all reads are of the first product. A 503 counts as refused only with Retry-After.
+func testLoadCached(t *testing.T) {
+	t.Parallel()
+	s := newFakeAPI(t, "second post is refused, third fails")
+	in, to := io.Pipe()
+	go func() {
+		for enough := false; !enough; <-time.After(time.Millisecond) {
+			s.mu.Lock()
+			enough = len(s.posts) >= 4 && s.requests["1"] > 3
+			s.mu.Unlock()
+		}
+		to.Close()
+	}()
+	got, err := runHelper(t, in, "load", "-api", s.url, "-every", "2ms", "-posts", "3", "-cached")
+	must(t, err)
+	if got.Failed != 2 || got.Refused != 1 || got.Unread != 0 || got.Reads < 3 || got.Requests-got.Reads != got.Accepted+2 {
+		t.Errorf("got %+v", got)
+	}
+	if err := got.checkOutage(); err == nil || !strings.Contains(err.Error(), "1 of 2 failed writes had a 503 with Retry-After") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func testLoadContextCanceled(t *testing.T) {
 	t.Parallel()
 	s := newFakeAPI(t, "")
@@ -191,7 +222,7 @@ func testLoadContextCanceled(t *testing.T) {
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	c.sendSteadily(ctx, nil, time.Hour, 1)
+	c.sendSteadily(ctx, nil, time.Hour, 1, false)
 }
 
 func testBurstPollStopsAtLimit(t *testing.T) {

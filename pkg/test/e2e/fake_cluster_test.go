@@ -21,6 +21,8 @@ type fakeCluster struct {
 	mu         sync.Mutex
 	applied    []string
 	deployed   []string // the flags of each upgrade
+	values     []string // their values
+	primary    int      // number of the primary of the Cluster
 	uninstall  bool
 	podCount   int // pods created so far
 	pods       map[string][]pod
@@ -73,7 +75,7 @@ func (w *fakeCluster) run(_ context.Context, c command) (string, error) {
 	case "helm":
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return w.helm(args)
+		return w.helm(args, stdin)
 	case "promtool":
 		if w.hasFault("invalid metrics") {
 			return "no help text", errors.New("exit status 3")
@@ -102,6 +104,11 @@ func (w *fakeCluster) kubectl(args []string, stdin string) (string, error) {
 			w.kill(args)
 		}
 		return "", nil
+	case "scale":
+		if w.hasFault("api pod becomes unready") {
+			w.pods["api"][0].Status.Conditions = nil
+		}
+		return "", nil
 	case "debug":
 		w.crash(args[1])
 		return "", nil
@@ -124,6 +131,9 @@ func (w *fakeCluster) kubectl(args []string, stdin string) (string, error) {
 
 func (w *fakeCluster) kill(args []string) {
 	w.disrupted = true
+	if slices.Contains(args, "vitrine-postgres-1") {
+		w.primary = 2
+	}
 	if w.hasFault("pod is not replaced") {
 		return
 	}
@@ -240,6 +250,13 @@ func (w *fakeCluster) get(args []string) (string, error) {
 		}
 		return fmt.Sprintf(`{"items": [{"kind": "Deployment", "metadata": {"name": "api"}, "spec": {"replicas": 2},
 			"status": {"readyReplicas": %d}}]}`, ready), nil
+	case "clusters.postgresql.cnpg.io/vitrine-postgres":
+		ready := 3
+		if w.primary == 2 { // the old primary returns as a standby after the next look
+			ready, w.primary = 2, 3
+		}
+		return fmt.Sprintf(`{"spec": {"instances": 3}, "status": {"currentPrimary": "vitrine-postgres-%d", "readyInstances": %d}}`,
+			max(1, w.primary), ready), nil
 	case "ingresses":
 		return w.ingresses()
 	case "services":
@@ -300,7 +317,7 @@ func (w *fakeCluster) names(kinds string) (string, error) {
 	return "configmap/kube-root-ca.crt\n", nil
 }
 
-func (w *fakeCluster) helm(args []string) (string, error) {
+func (w *fakeCluster) helm(args []string, stdin string) (string, error) {
 	switch args[0] {
 	case "version":
 		return "v3.19.2+g8766e71\n", nil
@@ -308,6 +325,7 @@ func (w *fakeCluster) helm(args []string) (string, error) {
 		if w.hasFault("install fails") {
 			return "", errors.New("timed out")
 		}
+		w.values = append(w.values, stdin)
 		w.deploy(strings.Join(args, " "))
 	case "test":
 		if w.hasFault("helm test fails") {
@@ -391,7 +409,15 @@ func (w *fakeCluster) exec(args []string, stdin io.Reader) (string, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		t := tally{Requests: 100, Accepted: 10, Images: 20, Ready: 20}
+		if slices.Contains(args, "-cached") {
+			t.Reads, t.Failed, t.Refused = 80, 3, 3
+		}
 		switch {
+		case w.hasFault("cached read fails"):
+			t.Unread++
+			t.addFailure(errors.New("404"))
+		case w.hasFault("write fails without retry-after"):
+			t.Refused--
 		case w.hasFault("request fails during upgrade"):
 			t.addFailure(errors.New("503"))
 		case w.hasFault("accepted image is lost") && w.disrupted:

@@ -21,6 +21,7 @@ type options struct {
 	tag                string
 	helper, standin    string // images
 	set                []string
+	ingress            string // host of the ingress controller
 	stages             []stage
 	kubectl, helm      string
 	promtool           string
@@ -35,7 +36,8 @@ func (o *options) parse(flags *flag.FlagSet, args []string) error {
 	flags.StringVar(&o.helper, "helper", "vitrine-e2e:dev", "container image of this program")
 	flags.StringVar(&o.standin, "standin", "vitrine-worker-standin:dev", "container image of the worker whose codec sleeps")
 	set := flags.String("set", "", "more values for helm's --set, separated by white space")
-	names := flags.String("stages", stageNames(), "the stages to run")
+	flags.StringVar(&o.ingress, "ingress", "", "host by which pods reach the ingress controller; empty: the run's own proxy")
+	names := flags.String("stages", strings.TrimSuffix(stageNames(), ","+failover), "the stages to run")
 	flags.StringVar(&o.kubectl, "kubectl", "kubectl", "program")
 	flags.StringVar(&o.helm, "helm", "helm", "program")
 	flags.StringVar(&o.promtool, "promtool", "promtool", "program")
@@ -45,8 +47,13 @@ func (o *options) parse(flags *flag.FlagSet, args []string) error {
 		return err
 	}
 	o.set = strings.Fields(*set)
-	o.stages, err = stagesNamed(*names)
-	return err
+	if o.stages, err = stagesNamed(*names); err != nil {
+		return err
+	}
+	if o.runs(failover) && o.runs(outage) {
+		return fmt.Errorf("stages %s and %s need different servers: run one after the other", outage, failover)
+	}
+	return nil
 }
 
 // stageNames returns the names of all stages in their order, separated by commas.
@@ -114,13 +121,21 @@ const install = "install"
 // autoscaling is the name of the stage that needs KEDA and the worker whose codec sleeps.
 const autoscaling = "autoscaling"
 
-// stages are all stages in their order.
+// Names of the stages that take Postgres away. A run with failover has a Cluster of CloudNativePG.
+const (
+	outage   = "outage"
+	failover = "failover"
+)
+
+// stages are all stages in their order. The last one runs only if it is selected.
 var stages = []stage{
 	{install, "install, test, post, download", (*harness).checkInstall},
 	{autoscaling, "KEDA scales the workers", (*harness).checkAutoscaling},
 	{"healing", "upgrades and killed pods under load", (*harness).checkHealing},
+	{outage, "Postgres stopped under load", (*harness).checkOutage},
 	{"reload", "the pipeline changes without a restart", (*harness).checkReload},
 	{"upgrade", "upgrade, rollback, uninstall", (*harness).checkUpgrade},
+	{failover, "the primary of Postgres deleted under load", (*harness).checkFailover},
 }
 
 // runAll runs the selected stages and writes their results to the document.
@@ -223,7 +238,7 @@ func (s *harness) prepare(ctx context.Context) error {
 	s.kube = kube{runner: s.sys, program: s.kubectl, namespace: s.namespace}
 	s.helm = helm{
 		runner: s.sys, program: s.options.helm, namespace: s.namespace, release: plan.release, chart: plan.chart,
-		files: plan.valuesFiles, settings: append(settings, s.set...), overlay: overlay(s.host(proxyPod)),
+		files: plan.valuesFiles, settings: append(settings, s.set...), overlay: s.overlay(),
 	}
 	if err := s.checkCluster(ctx, plan); err != nil {
 		return err
@@ -339,8 +354,16 @@ metadata:
 `, s.namespace, helperLabel))
 }
 
-// overlay returns values in addition to those of skaffold.yaml: the Ingress' host is the proxy's Service, so that URLs in
-// responses lead to it.
-func overlay(host string) string {
-	return fmt.Sprintf("ingress: {host: %s}\n", host)
+// overlay returns values in addition to those of skaffold.yaml: the Ingress' host is the ingress controller's or the
+// proxy's Service, so that URLs in responses lead to it.
+func (s *harness) overlay() string {
+	host := s.ingress
+	if host == "" {
+		host = s.host(proxyPod)
+	}
+	values := fmt.Sprintf("ingress: {host: %s}\n", host)
+	if s.runs(failover) {
+		values += "postgres: {dev: {enabled: false}, operator: {enabled: true, instances: 3, storage: 1Gi}}\n"
+	}
+	return values
 }

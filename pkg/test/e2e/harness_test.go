@@ -58,6 +58,7 @@ func TestStages(t *testing.T) {
 	t.Parallel()
 	t.Run("all_pass", testStagesAllPass)
 	t.Run("selection", testStagesSelection)
+	t.Run("operator_and_ingress", testStagesOperator)
 	t.Run("faults", testStagesFaults)
 	t.Run("failing_commands", testStagesFailingCommands)
 }
@@ -77,6 +78,7 @@ func testStagesAllPass(t *testing.T) {
 		"busy; 10 s with a codec that sleeps; 10 images: 0 -> 1 -> 0, first pod ready after 10 s; ",
 		"1, 2 and 4 workers make 2.00, 4.00 and 8.00 images a second",
 		"rolling upgrade of api and worker: 100 requests, none failed", "all of Redis killed: complete after ",
+		"Postgres stopped for 1m0s: complete after 60 s; through the Service, 0 of 80 cached reads and 3 of 20 writes failed, ",
 		"a changed pipeline is in force in 4 pods", "only the 2 volumes that the notes name",
 		"\nratio old/ratio 0.50\nratio workers-2/linear 1.00\nratio workers-4/linear 1.00\n",
 	} {
@@ -126,6 +128,26 @@ func testStagesSelection(t *testing.T) {
 	}
 }
 
+func testStagesOperator(t *testing.T) {
+	t.Parallel()
+	w := newFakeCluster("none, with an operator")
+	stdout, _, err := runStages(t, w, "-stages", "install,failover", "-ingress", "traefik.traefik.svc")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stdout)
+	}
+	const want = "the primary of three servers deleted: complete after 1 s; through the ingress controller, 0 of 80"
+	if !strings.Contains(stdout, want) {
+		t.Errorf("the output does not contain %q:\n%s", want, stdout)
+	}
+	if values := w.values[0]; !strings.Contains(values, "host: traefik.traefik.svc}") ||
+		!strings.Contains(values, "operator: {enabled: true, instances: 3") {
+		t.Errorf("deployed with the values %s", values)
+	}
+	if all := strings.Join(w.applied, ""); strings.Contains(all, `"proxy"`) {
+		t.Error("the proxy was started although there is an ingress controller")
+	}
+}
+
 func testStagesFaults(t *testing.T) {
 	t.Parallel()
 	for fault, row := range map[string]struct{ stage, want string }{
@@ -153,6 +175,9 @@ func testStagesFaults(t *testing.T) {
 		"accepted image is lost":                {"healing", "19 of 20 accepted images are ready: product 7"},
 		"no cache after outage":                 {"healing", "the cache has answered"},
 		"tally is not JSON":                     {"healing", `read tally "Killed"`},
+		"cached read fails":                     {"outage", "Postgres stopped for 1m0s: 1 of 80 reads failed, and 3 of 3 failed writes"},
+		"write fails without retry-after":       {"outage", "0 of 80 reads failed, and 2 of 3 failed writes had a 503 with Retry-After"},
+		"api pod becomes unready":               {"outage", "1 of 2 pods of api were ready"},
 		"pipeline is not applied":               {"reload", "valid pipeline: wait 4m0s for a revision: r0 is in force"},
 		"pipeline change restarts pods":         {"reload", "pods have restarted"},
 		"old renditions":                        {"reload", "new images have the renditions [thumb], want e2e"},

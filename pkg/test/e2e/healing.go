@@ -34,8 +34,8 @@ const (
 	loadAfter  = 10 * time.Second
 )
 
-// underLoad calls do while a client sends requests, and returns the client's tally.
-func (s *harness) underLoad(ctx context.Context, do func(context.Context) error) (tally, error) {
+// underLoad calls do while a client sends requests, and returns the client's tally. The flags are of the command load.
+func (s *harness) underLoad(ctx context.Context, do func(context.Context) error, flags ...string) (tally, error) {
 	type result struct {
 		tally tally
 		err   error
@@ -43,7 +43,8 @@ func (s *harness) underLoad(ctx context.Context, do func(context.Context) error)
 	in := newInput()
 	ended := make(chan result, 1)
 	go func() {
-		t, err := s.client(ctx, in, "load", "-api", s.api(), "-images", "2", "-wait", "12m")
+		args := []string{"load", "-api", s.entry(), "-images", "2", "-wait", "12m"}
+		t, err := s.client(ctx, in, append(args, flags...)...)
 		in.from.Close() //nolint:errcheck // it always returns nil
 		ended <- result{t, err}
 	}()

@@ -39,8 +39,8 @@ func (s *harness) checkInstall(ctx context.Context) (stageResult, error) {
 		"%d log lines are JSON", elapsed.Seconds(), urls, scraped, lines)}, nil
 }
 
-// throughIngress starts a proxy with the rules of the release's ingresses, posts a product through it, and downloads every
-// URL of its JSON. The bucket's listing must not be accessible there.
+// throughIngress posts a product through the ingress controller, or else through a proxy with the rules of the release's
+// ingresses, and downloads every URL of its JSON. The bucket's listing must not be accessible there.
 func (s *harness) throughIngress(ctx context.Context) (int, error) {
 	var ingresses list[ingress]
 	if err := s.kube.get(ctx, &ingresses, "ingresses", "-l", "app.kubernetes.io/instance="+s.helm.release); err != nil {
@@ -57,17 +57,14 @@ func (s *harness) throughIngress(ctx context.Context) (int, error) {
 	if len(routes) < 2 {
 		return 0, fmt.Errorf("the ingresses have %d paths, want those of the API and the images", len(routes))
 	}
-	text, err := json.Marshal(routes)
-	if err != nil {
-		return 0, err
+	front := s.entry()
+	if s.ingress == "" {
+		front = s.url(proxyPod)
+		if err := s.startProxy(ctx, routes); err != nil {
+			return 0, fmt.Errorf("start proxy: %w", err)
+		}
 	}
-	err = s.startHelper(ctx, helper{
-		Name: proxyPod, Args: args{"proxy", "-addr", ":8080", "-routes", string(text)}, Port: 8080, Health: "/e2e/healthz",
-	})
-	if err != nil {
-		return 0, fmt.Errorf("start proxy: %w", err)
-	}
-	t, err := s.client(ctx, nil, "burst", "-api", s.url(proxyPod), "-images", "2", "-wait", "3m", "-download")
+	t, err := s.client(ctx, nil, "burst", "-api", front, "-images", "2", "-wait", "3m", "-download")
 	if err != nil {
 		return 0, err
 	}
@@ -75,11 +72,22 @@ func (s *harness) throughIngress(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("post through the ingress's rules: %w", err)
 	}
 	for _, path := range []string{"/media", "/media/", "/media/?list-type=2"} {
-		if _, err := s.kube.exec(ctx, nil, "get", "-want", "403,404", s.url(proxyPod)+path); err != nil {
+		if _, err := s.kube.exec(ctx, nil, "get", "-want", "403,404", front+path); err != nil {
 			return 0, fmt.Errorf("the bucket must not be listed: %w", err)
 		}
 	}
 	return t.Downloaded, nil
+}
+
+// startProxy starts the proxy with these routes.
+func (s *harness) startProxy(ctx context.Context, routes []route) error {
+	text, err := json.Marshal(routes)
+	if err != nil {
+		return err
+	}
+	return s.startHelper(ctx, helper{
+		Name: proxyPod, Args: args{"proxy", "-addr", ":8080", "-routes", string(text)}, Port: 8080, Health: "/e2e/healthz",
+	})
 }
 
 // lintMetrics checks the metrics of every api and worker pod with promtool.

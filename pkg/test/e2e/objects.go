@@ -119,6 +119,17 @@ func (w workload) complete() bool {
 	return w.Spec.Replicas == nil || w.Status.ReadyReplicas == *w.Spec.Replicas
 }
 
+// cluster is a Cluster of CloudNativePG.
+type cluster struct {
+	Spec struct {
+		Instances int `json:"instances"`
+	} `json:"spec"`
+	Status struct {
+		CurrentPrimary string `json:"currentPrimary"`
+		ReadyInstances int    `json:"readyInstances"`
+	} `json:"status"`
+}
+
 type scaledObject struct {
 	Metadata meta `json:"metadata"`
 	Spec     struct {

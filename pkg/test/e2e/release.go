@@ -25,6 +25,14 @@ func (s *harness) pods(ctx context.Context, component string) ([]pod, error) {
 // api returns the URL of the API's Service.
 func (s *harness) api() string { return fmt.Sprintf("http://%s", s.host(s.fullname()+"-api")) }
 
+// entry returns the URL at which clients reach the API: that of the ingress controller, if there is one.
+func (s *harness) entry() string {
+	if s.ingress != "" {
+		return "http://" + s.ingress
+	}
+	return s.api()
+}
+
 // fullname returns the prefix of the names of the chart's objects.
 func (s *harness) fullname() string {
 	if strings.Contains(s.helm.release, chartName) {

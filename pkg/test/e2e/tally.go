@@ -15,6 +15,9 @@ type tally struct {
 	Requests int      `json:"requests"`
 	Failed   int      `json:"failed"`   // requests without the expected response
 	Failures []string `json:"failures"` // the first failed requests
+	Refused  int      `json:"refused"`  // failed POSTs with 503 and Retry-After
+	Reads    int      `json:"reads"`    // GETs among the requests
+	Unread   int      `json:"unread"`   // failed GETs
 
 	Accepted   int      `json:"accepted"` // products created with 201
 	Images     int      `json:"images"`   // of the accepted products
@@ -120,6 +123,15 @@ func (t tally) check() error {
 func (t tally) checkAll() error {
 	if t.Failed > 0 {
 		return fmt.Errorf("%d of %d requests failed: %s", t.Failed, t.Requests, strings.Join(t.Failures, "; "))
+	}
+	return t.check()
+}
+
+// checkOutage is check, and also returns an error if a GET failed, or if a POST failed without 503 and Retry-After.
+func (t tally) checkOutage() error {
+	if t.Reads == 0 || t.Unread > 0 || t.Failed > t.Refused {
+		return fmt.Errorf("%d of %d reads failed, and %d of %d failed writes had a 503 with Retry-After: %s",
+			t.Unread, t.Reads, t.Refused, t.Failed-t.Unread, strings.Join(t.Failures, "; "))
 	}
 	return t.check()
 }

@@ -176,12 +176,14 @@ func createDatabase(ctx context.Context, s *server) error {
 
 const createTrigrams = "CREATE EXTENSION pg_trgm WITH SCHEMA public"
 
-func postgresDSN(s *server, database string) string {
-	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", postgresUser, s.addrs[0], database)
+func postgresDSN(s *server, database string) string { return postgresURL(s.addrs[0], database) }
+
+func postgresURL(addr, database string) string {
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", postgresUser, addr, database)
 }
 
-// withSearchPath returns dsn with the search path schema, public.
-func withSearchPath(dsn, schema string) (string, error) {
+// WithSchema returns dsn with the search path schema, public.
+func WithSchema(dsn, schema string) (string, error) {
 	u, err := url.Parse(dsn)
 	if err != nil {
 		return "", fmt.Errorf("parse postgres url: %w", err)

@@ -79,7 +79,7 @@ func Postgres(t testing.TB) string {
 			t.Errorf("servers: drop schema (is a transaction still open?): %v", err)
 		}
 	})
-	url, err := withSearchPath(dsn, schema)
+	url, err := WithSchema(dsn, schema)
 	if err != nil {
 		t.Fatalf("servers: %v", err)
 	}

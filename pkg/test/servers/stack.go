@@ -66,9 +66,6 @@ func (s *Stack) Stop() error { return s.env.stop() }
 // RemoveBucket deletes a bucket with all its objects. A missing bucket is not an error.
 func (s *Stack) RemoveBucket(ctx context.Context, b Bucket) error { return removeBucket(ctx, b) }
 
-// WithSchema returns the DSN with the search path schema, public.
-func (s *Stack) WithSchema(schema string) (string, error) { return withSearchPath(s.DSN, schema) }
-
 // Masters returns the Redis nodes that report the role master, in the order of s.Redis, without those that do not answer.
 func (s *Stack) Masters(ctx context.Context) []*Node {
 	var masters []*Node
@@ -122,6 +119,13 @@ func (n *Node) Kill() error {
 		_ = syscall.Kill(n.process.PID(), syscall.SIGCONT)
 		<-n.process.Exited()
 	}
+	return n.process.Stop()
+}
+
+// Stop shuts the process down, and returns when it has ended. It does nothing if the process does not run.
+func (n *Node) Stop() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	return n.process.Stop()
 }
 

@@ -2,6 +2,7 @@ package servers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"testing"
@@ -25,18 +26,23 @@ func PostgresPair(t testing.TB) (primary, standby *Server) {
 		return newPostgres(dir, n, initdb, replicationSettings)
 	})
 	primary.DSN = postgresDSN(primary.server, postgresDB)
-	standby = own(t, func(dir *workDir, n *process.ForkThread) (*server, error) {
+	standby = own(t, buildStandby(primary.DSN))
+	standby.DSN = postgresDSN(standby.server, postgresDB)
+	return primary, standby
+}
+
+// buildStandby describes a server that replicates the primary that dsn leads to.
+func buildStandby(dsn string) builder {
+	return func(dir *workDir, n *process.ForkThread) (*server, error) {
 		s, err := newPostgres(dir, n, func(r postgresRun) error {
-			return r.run("pg_basebackup", "--dbname="+primary.DSN, "--pgdata="+r.data, "--write-recovery-conf", "--checkpoint=fast",
+			return r.run("pg_basebackup", "--dbname="+dsn, "--pgdata="+r.data, "--write-recovery-conf", "--checkpoint=fast",
 				"--no-sync")
 		}, "")
 		if s != nil {
 			s.alive, s.setup = nil, nil // the database comes from the primary
 		}
 		return s, err
-	})
-	standby.DSN = postgresDSN(standby.server, postgresDB)
-	return primary, standby
+	}
 }
 
 // CatchUp waits until a standby has applied everything that its primary has written so far.
@@ -64,11 +70,22 @@ func (s *Server) CatchUp(t testing.TB, primary *Server) {
 // Promote makes a standby accept writes, and returns when it does.
 func (s *Server) Promote(t testing.TB) {
 	t.Helper()
-	var promoted bool
-	err := queryOne(t.Context(), s.DSN, &promoted, "SELECT pg_promote(wait_seconds => $1)", int(startTimeout.Seconds()))
-	if err != nil || !promoted {
-		t.Fatalf("servers: promote: %t, %v", promoted, err)
+	if err := promote(t.Context(), s.DSN); err != nil {
+		t.Fatalf("servers: %v", err)
 	}
+}
+
+// promote makes the standby that dsn leads to accept writes, and returns when it does.
+func promote(ctx context.Context, dsn string) error {
+	var promoted bool
+	err := queryOne(ctx, dsn, &promoted, "SELECT pg_promote(wait_seconds => $1)", int(startTimeout.Seconds()))
+	if err == nil && !promoted {
+		err = errors.New("it is still a standby")
+	}
+	if err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	return nil
 }
 
 // BothDSN returns the URL of the database of s on s and on other, in this order.

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"golang.org/x/image/draw"
 	_ "golang.org/x/image/webp"
 
@@ -75,6 +76,17 @@ func TestEndToEnd(t *testing.T) {
 	s.checkReads(api, p)
 	if n := s.metric(work, "vitrine_worker_outcomes_total"); n < 8 {
 		t.Errorf("the worker counts %v outcomes, want at least 8", n)
+	}
+	s.lintMetrics(api)
+	s.lintMetrics(work)
+}
+
+// lintMetrics checks all metrics of a program as promtool does.
+func (s *system) lintMetrics(r *running) {
+	s.t.Helper()
+	problems, err := promlint.New(bytes.NewReader(s.call(http.MethodGet, r.admin+"/metrics", "").Body)).Lint()
+	if err != nil || len(problems) > 0 {
+		s.t.Errorf("metrics of %s: %v, %v", r.admin, problems, err)
 	}
 }
 

@@ -24,6 +24,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, map[string]string{"VITRINE_HTTP_READ_TIMEOUT": "30s", "VITRINE_HTTP_WRITE_TIMEOUT": "60s"})
 	s.bin = plainAPI(t)
+	group := newMemoryGroup(t, memoryLimit)
+	s.under = group.command()
 	api := s.start("api", fmt.Sprintf("GOMEMLIMIT=%d", memoryLimit/10*9))
 	user := s.largeProducts(100)
 	host := strings.TrimPrefix(s.url, "http://")
@@ -54,6 +56,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	if s.metric(api, "vitrine_http_shed_total") == 0 {
 		t.Error("nothing was shed: the load was too small for the limits")
 	}
+	group.check()
 	eventually(t, "all memory is released", func() error {
 		if n := s.metric(api, "vitrine_http_bytes_in_flight"); n != 0 {
 			return fmt.Errorf("%v bytes in flight", n)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -56,7 +57,8 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/api", "./cmd/worker", "./cmd/vitrine", "./cmd/codec")
+	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/api", "./cmd/worker", "./cmd/vitrine", "./cmd/codec",
+		"./pkg/test/codecstub")
 	build.Dir = repository
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
@@ -78,7 +80,8 @@ type system struct {
 	t          *testing.T
 	env        map[string]string
 	forkThread *process.ForkThread
-	bin        string // the directory of its programs
+	bin        string   // the directory of its programs
+	under      []string // a command that runs its programs; none: they run by themselves
 	dir        string
 	url        string // of the API
 	sources    *imageserver.Server
@@ -199,7 +202,7 @@ func (s *system) launch(name string, more ...string) *running {
 	}
 	_ = log.Close()
 	r := &running{t: s.t, admin: "http://" + admin, Process: &process.Process{
-		Name: name, Argv: []string{filepath.Join(s.bin, name)}, Dir: s.dir, Log: log.Name(),
+		Name: name, Argv: append(slices.Clone(s.under), filepath.Join(s.bin, name)), Dir: s.dir, Log: log.Name(),
 		Env:  s.environ(append([]string{"VITRINE_ADMIN_ADDR=" + admin}, more...)...),
 		Quit: syscall.SIGTERM, Orphan: syscall.SIGKILL, StopTimeout: timeout, ForkThread: s.forkThread,
 	}}

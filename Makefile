@@ -30,6 +30,8 @@ FLOOD_FLAGS ?=
 SEED        ?=
 SEEDS       ?=
 CHAOS_FLAGS ?=
+# make bench-backfill: flags of the benchmark.
+BACKFILL_FLAGS ?=
 # make fuzz-images: number of damaged images per format; random seed.
 FUZZ_IMAGES      ?= 3000
 FUZZ_IMAGES_SEED ?= 1
@@ -139,6 +141,10 @@ bench-outbox: deps-test ## Measure how fast an outbox of a million messages is d
 .PHONY: bench-flood
 bench-flood: deps-test ## Measure ten images of a user beside 100,000 of another: FLOOD_FLAGS='-flood-images=60000'
 	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -flood -- $(FLOOD_FLAGS)
+
+.PHONY: bench-backfill
+bench-backfill: deps-test ## Measure images of clients beside a backfill of 20,000 among a million: BACKFILL_FLAGS='-backfill-images=100000'
+	@$(GO) run ./pkg/test/withservers -- $(GO) run ./pkg/test/bench -backfill -- $(BACKFILL_FLAGS)
 
 .PHONY: bench-images
 bench-images: deps-bench-images ## Compare the speed and memory of image processing with a C loop and sharp

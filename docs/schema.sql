@@ -1,5 +1,82 @@
 -- The schema that the migrations create. Written by: go test ./pkg/adapter/postgres -run Schema -update
 
+CREATE TABLE backfill_events (
+    id bigint NOT NULL,
+    backfill_id bigint NOT NULL,
+    image_id bigint NOT NULL,
+    kind text NOT NULL,
+    code text NOT NULL,
+    CONSTRAINT backfill_events_kind_check CHECK ((kind = ANY (ARRAY['requested'::text, 'done'::text, 'failed'::text, 'dropped'::text])))
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='2000');
+
+ALTER TABLE backfill_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME backfill_events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE backfills (
+    id bigint NOT NULL,
+    pipeline text NOT NULL,
+    number integer NOT NULL,
+    managed_by text NOT NULL,
+    resource_uid text DEFAULT ''::text NOT NULL,
+    generation bigint DEFAULT 0 NOT NULL,
+    target_hash text NOT NULL,
+    target_output text NOT NULL,
+    selection jsonb NOT NULL,
+    state text NOT NULL,
+    reason text DEFAULT ''::text NOT NULL,
+    suspended text DEFAULT ''::text NOT NULL,
+    open boolean DEFAULT false NOT NULL,
+    approved_hash text DEFAULT ''::text NOT NULL,
+    max_in_flight integer NOT NULL,
+    rate double precision NOT NULL,
+    windows jsonb DEFAULT '[]'::jsonb NOT NULL,
+    time_zone text DEFAULT 'UTC'::text NOT NULL,
+    failure_threshold double precision NOT NULL,
+    pass integer DEFAULT 0 NOT NULL,
+    cursor bigint DEFAULT 0 NOT NULL,
+    found bigint DEFAULT 0 NOT NULL,
+    resting boolean DEFAULT false NOT NULL,
+    credit double precision DEFAULT 0 NOT NULL,
+    requested bigint DEFAULT 0 NOT NULL,
+    done bigint DEFAULT 0 NOT NULL,
+    skipped bigint DEFAULT 0 NOT NULL,
+    failed bigint DEFAULT 0 NOT NULL,
+    failures jsonb DEFAULT '{}'::jsonb NOT NULL,
+    judged_done bigint DEFAULT 0 NOT NULL,
+    judged_failed bigint DEFAULT 0 NOT NULL,
+    plan jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    approved_at timestamp with time zone,
+    started_at timestamp with time zone,
+    pass_started_at timestamp with time zone,
+    stepped_at timestamp with time zone,
+    progressed_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    lease uuid,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT backfills_managed_by_check CHECK ((managed_by = ANY (ARRAY['cli'::text, 'resource'::text]))),
+    CONSTRAINT backfills_max_in_flight_check CHECK ((max_in_flight > 0)),
+    CONSTRAINT backfills_rate_check CHECK ((rate > (0)::double precision)),
+    CONSTRAINT backfills_state_check CHECK ((state = ANY (ARRAY['proposed'::text, 'approved'::text, 'running'::text, 'complete'::text, 'failed'::text, 'superseded'::text, 'cancelled'::text]))),
+    CONSTRAINT backfills_suspended_check CHECK ((suspended = ANY (ARRAY[''::text, 'operator'::text, 'failures'::text])))
+);
+
+ALTER TABLE backfills ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME backfills_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE checkpoints (
     scan text NOT NULL,
     shard integer NOT NULL,
@@ -20,7 +97,8 @@ CREATE TABLE heartbeats (
     revision text NOT NULL,
     error text NOT NULL,
     loaded_at timestamp with time zone NOT NULL,
-    seen_at timestamp with time zone DEFAULT now() NOT NULL
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    hash text DEFAULT ''::text NOT NULL
 );
 
 CREATE TABLE idempotency_keys (
@@ -53,8 +131,9 @@ CREATE TABLE image_jobs (
     released_at timestamp with time zone,
     due_at timestamp with time zone NOT NULL,
     deferred_since timestamp with time zone,
+    backfill_id bigint DEFAULT 0 NOT NULL,
     CONSTRAINT image_jobs_attempts_check CHECK ((attempts >= 0)),
-    CONSTRAINT image_jobs_class_check CHECK ((class = ANY (ARRAY['live'::text, 'bulk'::text]))),
+    CONSTRAINT image_jobs_class_check CHECK ((class = ANY (ARRAY['live'::text, 'bulk'::text, 'backfill'::text]))),
     CONSTRAINT image_jobs_job_state_check CHECK ((job_state = ANY (ARRAY['queued'::text, 'processing'::text]))),
     CONSTRAINT image_jobs_unreported_attempts_check CHECK ((unreported_attempts >= 0))
 )
@@ -81,6 +160,8 @@ CREATE TABLE images (
     placeholder text DEFAULT ''::text NOT NULL,
     requested_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    output_hash text DEFAULT ''::text NOT NULL,
+    backfill_id bigint DEFAULT 0 NOT NULL,
     CONSTRAINT images_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT images_position_check CHECK (("position" >= 0)),
     CONSTRAINT images_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text, 'failed'::text])))
@@ -181,6 +262,15 @@ ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+ALTER TABLE ONLY backfill_events
+    ADD CONSTRAINT backfill_events_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY backfills
+    ADD CONSTRAINT backfills_pipeline_number_key UNIQUE (pipeline, number);
+
+ALTER TABLE ONLY backfills
+    ADD CONSTRAINT backfills_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY checkpoints
     ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (scan, shard);
 
@@ -223,7 +313,15 @@ ALTER TABLE ONLY scheduled_deletions
 ALTER TABLE ONLY users
     ADD CONSTRAINT users_pkey PRIMARY KEY (id);
 
-CREATE INDEX image_jobs_released ON image_jobs USING btree (host, user_id) WHERE (released_at IS NOT NULL);
+CREATE UNIQUE INDEX backfills_one_proposal ON backfills USING btree (pipeline) WHERE (state = 'proposed'::text);
+
+CREATE UNIQUE INDEX backfills_one_running ON backfills USING btree ((true)) WHERE (state = 'running'::text);
+
+CREATE UNIQUE INDEX backfills_resource ON backfills USING btree (resource_uid, generation) WHERE (resource_uid <> ''::text);
+
+CREATE INDEX image_jobs_backfill ON image_jobs USING btree (backfill_id, image_id) WHERE (class = 'backfill'::text);
+
+CREATE INDEX image_jobs_released ON image_jobs USING btree (host, user_id) WHERE ((released_at IS NOT NULL) AND (class <> 'backfill'::text));
 
 CREATE INDEX image_jobs_waiting ON image_jobs USING btree (class, user_id, host, not_before, image_id) WHERE (released_at IS NULL);
 
@@ -248,6 +346,9 @@ CREATE INDEX scheduled_deletions_due ON scheduled_deletions USING btree (due_at)
 CREATE INDEX scheduled_deletions_second_pass ON scheduled_deletions USING btree (due_at) WHERE (started_at IS NOT NULL);
 
 CREATE UNIQUE INDEX users_email_key ON users USING btree (email_key);
+
+ALTER TABLE ONLY backfills
+    ADD CONSTRAINT backfills_target_hash_fkey FOREIGN KEY (target_hash) REFERENCES pipelines(hash);
 
 ALTER TABLE ONLY image_jobs
     ADD CONSTRAINT image_jobs_image_id_fkey FOREIGN KEY (image_id) REFERENCES images(id) ON DELETE CASCADE;

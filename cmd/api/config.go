@@ -6,6 +6,7 @@ import (
 	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/adapter/rediscache"
+	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/relay"
@@ -29,4 +30,5 @@ type Config struct {
 	GC          maintenance.GCConfig          `envPrefix:"GC_"`
 	Auditor     maintenance.AuditorConfig     `envPrefix:"AUDITOR_"`
 	Reprocessor maintenance.ReprocessorConfig `envPrefix:"REPROCESSOR_"`
+	Backfill    backfill.Config               `envPrefix:"BACKFILL_"`
 }

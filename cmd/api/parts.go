@@ -17,6 +17,7 @@ import (
 	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/adapter/postgres"
 	"vitrine.io/pkg/adapter/rediscache"
+	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/maintenance"
 	"vitrine.io/pkg/domain/relay"
@@ -170,6 +171,10 @@ func (a *api) serve(ctx context.Context) error {
 	}, a.cfg.Auditor, a.Registry)
 	bulk := maintenance.NewReprocessor(a.store, service, a.store, a.cfg.Reprocessor, time.Now, a.Registry,
 		a.Log.Named("reprocessor"))
+	walker := backfill.NewWalker(backfill.WalkerDeps{
+		Walks: a.store, List: a.store.ListBackfills, Images: a.store, Catalog: service, Now: time.Now,
+		Log: a.Log.Named("backfill"),
+	}, a.cfg.Backfill, a.Registry)
 	a.reprocess.set(httpapi.NewReprocessHandler(bulk, a.Log.Named("bulk")))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,
 		lifecycle.Closer("cache", cache.Close),
@@ -181,6 +186,7 @@ func (a *api) serve(ctx context.Context) error {
 		lifecycle.Part{Name: "keys", Run: keys.Run},
 		lifecycle.Part{Name: "gc", Run: collector.Run},
 		lifecycle.Part{Name: "auditor", Run: auditor.Run},
+		lifecycle.Part{Name: "backfill", Run: walker.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
 		lifecycle.Closer("drain", func() error { return a.drain(server) }),
 	)

@@ -49,7 +49,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	}
 	root.AddCommand(
 		c.devCommand(), c.setupCommand(), c.waitCommand(), c.migrateCommand(), c.pipelineCommand(),
-		c.deadCommand(), c.imagesCommand(), c.restoredCommand(), c.smokeCommand(), c.samplesCommand(),
+		c.deadCommand(), c.imagesCommand(), c.backfillCommand(), c.restoredCommand(), c.smokeCommand(), c.samplesCommand(),
 	)
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -32,7 +32,9 @@ type StatusConfig struct {
 }
 
 func (c console) pipelineCommand() *cobra.Command {
-	group := &cobra.Command{Use: "pipeline", Short: "Check an ImagePipeline, or list which one each instance has in force"}
+	group := &cobra.Command{
+		Use: "pipeline", Short: "Check an ImagePipeline, compare it with the one in force, or list which one each instance has in force",
+	}
 	group.AddCommand(
 		&cobra.Command{
 			Use: "check FILE", Args: cobra.ExactArgs(1),
@@ -46,7 +48,7 @@ vitrine_pipeline_revision_info show once the programs have it in force. The hash
 Exits with 1 if there is a mistake.`,
 			RunE: func(cmd *cobra.Command, args []string) error { return c.checkPipeline(args[0], cmd.InOrStdin()) },
 		},
-		c.pipelineStatusCommand(),
+		c.pipelineDiffCommand(), c.pipelineStatusCommand(),
 	)
 	return group
 }

@@ -35,6 +35,7 @@ type workerProgram struct {
 	publisher *kafka.Publisher
 	pool      *codec.Pool
 	consumer  *kafka.Consumer
+	backfill  *kafka.Consumer
 	breakers  *worker.Breakers
 	postgres  *postgres.HealthCheck
 	health    *telemetry.Health
@@ -87,7 +88,7 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	}
 	p.store = postgres.NewStore(p.db)
 	service := catalog.New(catalog.Deps{
-		Store: p.store, Pipelines: p.store, Cache: p.cache, Pipeline: app.Pipeline.Current,
+		Store: p.store, Pipelines: p.store, Backfills: p.store, Cache: p.cache, Pipeline: app.Pipeline.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
 	source := fetch.New(cfg.Fetch.For(concurrency(cfg)), cfg.Pipeline.Bounds, fetch.Internet(cfg.Fetch.Resolver), time.Now, reg,
@@ -101,14 +102,38 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source.ShareHosts(hosts),
 		Hosts: hosts,
 	}, cfg.Worker, reg)
-	p.consumer, err = kafka.NewConsumer(cfg.Kafka, kafka.ConsumerConfig{
-		Group: kafka.GroupWorkers, Topic: event.TopicRequested, InFlight: concurrency(cfg), RebalanceTimeout: rebalanceTimeout,
-		OrderingKey: worker.OrderingKey, Check: worker.Check,
-	}, w.Handle, p.publisher, reg, log.Named("requests"))
-	if err != nil {
+	if err := p.assembleConsumers(w); err != nil {
 		return nil, fmt.Errorf("create consumer: %w", err)
 	}
 	return p, p.assembleHealth()
+}
+
+// assembleConsumers creates the consumers. Backfills use slots that other jobs leave idle.
+func (p *workerProgram) assembleConsumers(w *worker.Worker) (err error) {
+	all := slots.NewShared(concurrency(p.cfg), backfillConcurrency(p.cfg))
+	consumer := func(group, topic string, slots *slots.Part) (*kafka.Consumer, error) {
+		return kafka.NewConsumer(p.cfg.Kafka, kafka.ConsumerConfig{
+			Group: group, Topic: topic, InFlight: concurrency(p.cfg), Slots: slots, RebalanceTimeout: rebalanceTimeout,
+			OrderingKey: worker.OrderingKey, Check: worker.Check,
+		}, w.Handle, p.publisher, p.Registry, p.Log.Named("requests"))
+	}
+	if p.consumer, err = consumer(kafka.GroupWorkers, event.TopicRequested, all.Preferred()); err != nil {
+		return err
+	}
+	p.backfill, err = consumer(kafka.GroupBackfill, event.TopicBackfill, all.Others())
+	return err
+}
+
+// Pause implements worker.Pauser.
+func (p *workerProgram) Pause() {
+	p.consumer.Pause()
+	p.backfill.Pause()
+}
+
+// Resume implements worker.Pauser.
+func (p *workerProgram) Resume() {
+	p.consumer.Resume()
+	p.backfill.Resume()
 }
 
 // assembleHealth creates the health checks. A worker gets no requests, so its readiness matters to a rollout: it is first
@@ -155,6 +180,15 @@ func concurrency(cfg Config) int {
 	return imagesPerCodec * runtime.GOMAXPROCS(0)
 }
 
+// backfillConcurrency is how many of them may be of backfills. A rendering in progress is not interrupted, so half of the
+// codec processes stay free for other jobs.
+func backfillConcurrency(cfg Config) int {
+	if cfg.Worker.Backfill > 0 {
+		return min(cfg.Worker.Backfill, concurrency(cfg))
+	}
+	return max(1, concurrency(cfg)/imagesPerCodec/2)
+}
+
 // run processes jobs until ctx ends. Jobs in progress are then finished or released before their dependencies are closed.
 func (p *workerProgram) run(ctx context.Context) error {
 	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace+time.Second, // for closing the rest, after jobs have used the grace
@@ -171,7 +205,8 @@ func (p *workerProgram) run(ctx context.Context) error {
 		}),
 		p.WatchPipeline(p.store),
 		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
-		lifecycle.Part{Name: "breakers", Run: func(ctx context.Context) error { return p.breakers.Run(ctx, p.consumer) }},
+		lifecycle.Part{Name: "backfill", Run: p.backfill.Run},
+		lifecycle.Part{Name: "breakers", Run: func(ctx context.Context) error { return p.breakers.Run(ctx, p) }},
 		lifecycle.Closer("drain", func() error {
 			p.health.SetDraining()
 			return nil

@@ -44,7 +44,7 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim
 			break
 		}
 		tracked := progress.add(record.Offset)
-		if !send(h.slots, accepting.Done()) {
+		if !h.slots.Acquire(accepting.Done()) {
 			break
 		}
 		inFlight.Go(func() {

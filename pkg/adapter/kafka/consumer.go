@@ -30,6 +30,8 @@ type ConsumerConfig struct {
 	Group    string // without the prefix
 	Topic    string // without the prefix
 	InFlight int    // messages handled at the same time in this process, over all partitions
+	// Slots are acquired for handlers instead of InFlight slots of this consumer's own; nil means those.
+	Slots Slots
 
 	// OrderingKey returns the key of a message. Two messages with the same key are never handled at the same time in this
 	// process. If OrderingKey is nil, the key is the event id.
@@ -46,6 +48,13 @@ type ConsumerConfig struct {
 	SessionTimeout time.Duration
 	// Dial opens the connections; nil means a net.Dialer.
 	Dial Dial
+}
+
+// Slots limit the handlers that run at the same time. *slots.Part implements it.
+type Slots interface {
+	// Acquire waits for a slot and returns true, or returns false if stop is closed before.
+	Acquire(stop <-chan struct{}) bool
+	Release()
 }
 
 const (
@@ -88,7 +97,7 @@ type Consumer struct {
 
 	topic  string
 	grace  time.Duration        // for running handlers when a session ends
-	slots  chan struct{}        // one token for each running handler
+	slots  Slots                // one for each running handler
 	keys   *slots.Slots[string] // by ordering key, one each
 	pauser *pauser
 	joined atomic.Bool
@@ -115,13 +124,16 @@ func NewConsumer(
 		config: config, options: options, base: base, handle: handle, dead: dead,
 		metrics: newConsumerMetrics(reg, options.Group), log: log.With(zap.String("group", group)),
 		topic: config.Name(options.Topic), grace: options.RebalanceTimeout / 2,
-		slots: make(chan struct{}, options.InFlight), keys: slots.New[string](), pauser: newPauser(),
+		slots: options.Slots, keys: slots.New[string](), pauser: newPauser(),
 	}, nil
 }
 
 func (o ConsumerConfig) withDefaults() ConsumerConfig {
 	if o.OrderingKey == nil {
 		o.OrderingKey = func(m event.Message) string { return m.ID }
+	}
+	if o.Slots == nil {
+		o.Slots = slots.NewShared(o.InFlight, 0).Preferred()
 	}
 	if o.Check == nil {
 		o.Check = func(event.Message) error { return nil }

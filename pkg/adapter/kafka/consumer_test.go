@@ -19,6 +19,7 @@ import (
 	"vitrine.io/pkg/adapter/kafka"
 	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/slots"
 	"vitrine.io/pkg/platform/devstack"
 	"vitrine.io/pkg/test/port"
 )
@@ -87,6 +88,7 @@ func TestConsumer(t *testing.T) {
 	t.Run("broker_restart_is_survived", testConsumerBrokerRestartIsSurvived)
 	t.Run("failing_message_blocks_partition_after_window", testConsumerFailingMessageBlocksPartitionAfterWindow)
 	t.Run("message_waiting_for_its_key_holds_no_slot", testConsumerMessageWaitingForItsKeyHoldsNoSlot)
+	t.Run("slots_are_shared_with_a_preferred_consumer", testConsumerSlotsAreShared)
 	t.Run("handler_is_cancelled_after_grace_period", testConsumerHandlerIsCancelledAfterGracePeriod)
 	t.Run("stop_with_hanging_broker_is_limited", testConsumerStopWithHangingBrokerIsLimited)
 	t.Run("failed_commit_is_retried", testConsumerFailedCommitIsRetried)
@@ -287,6 +289,35 @@ func testConsumerMessageWaitingForItsKeyHoldsNoSlot(t *testing.T) {
 	}
 	close(release)
 	eventually(t, "the others are done one after the other", func() bool { return seen.size() == 9 })
+}
+
+// Two consumers share the slots: the one that is not preferred handles nothing while the other one uses them.
+func testConsumerSlotsAreShared(t *testing.T) {
+	t.Parallel()
+	_, config := seeded(t)
+	shared := slots.NewShared(2, 1)
+	first, second := requested("first"), requested("second")
+	first.Slots, second.Slots = shared.Preferred(), shared.Others()
+	send(t, config, messages(4))
+	started, release := make(chan struct{}, 4), make(chan struct{})
+	run(t, config, first, func(context.Context, event.Message) error {
+		started <- struct{}{}
+		<-release
+		return nil
+	}, nil)
+	for range 2 {
+		<-started
+	}
+	seen := newTally()
+	r := run(t, config, second, seen.handle, nil)
+	eventually(t, "the second consumer has joined", func() bool { return r.Ready() == nil })
+	release <- struct{}{}
+	<-started // the free slot went to the preferred consumer
+	if got := seen.size(); got != 0 {
+		t.Errorf("the second consumer has handled %d messages without a free slot", got)
+	}
+	close(release)
+	eventually(t, "the second consumer gets its messages", func() bool { return seen.size() == 4 })
 }
 
 func testConsumerHandlerIsCancelledAfterGracePeriod(t *testing.T) {

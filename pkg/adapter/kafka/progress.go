@@ -16,6 +16,9 @@ import (
 // GroupWorkers is the consumer group of the workers, without the prefix.
 const GroupWorkers = "vitrine.workers"
 
+// GroupBackfill is the group in which the workers consume the jobs of backfills, without the prefix.
+const GroupBackfill = "vitrine.workers.backfill"
+
 // clockSkew is how far the clock of the database may be ahead of the clock that dates records.
 const clockSkew = time.Minute
 

@@ -38,8 +38,8 @@ type step struct {
 // false if the partition has to be released before the step has succeeded.
 func (c *Consumer) process(accepting, handling context.Context, record *sarama.ConsumerMessage) (done bool) {
 	holding := true
-	release := func() { <-c.slots; holding = false }
-	acquire := func() bool { holding = send(c.slots, accepting.Done()); return holding }
+	release := func() { c.slots.Release(); holding = false }
+	acquire := func() bool { holding = c.slots.Acquire(accepting.Done()); return holding }
 	defer func() {
 		if holding {
 			release()

@@ -163,7 +163,7 @@ func (s *Store) write(tx *gorm.DB, h lockedProduct, p catalog.Product, change ca
 		p.UpdatedAt = h.now
 	}
 	same := sameProduct(old, p)
-	hasChange := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions) > 0
+	hasChange := len(change.Outbox)+len(change.Deletions)+len(change.CancelDeletions)+len(change.Backfill) > 0
 	if same && images.none() && !hasChange {
 		return normalized(p), errNothing
 	}
@@ -185,6 +185,10 @@ func (s *Store) write(tx *gorm.DB, h lockedProduct, p catalog.Product, change ca
 	}
 	if err := execRows(tx, "schedule deletions", len(change.Deletions), nil,
 		insertScheduledDeletions, toDeletionRows(change.Deletions)); err != nil {
+		return catalog.Product{}, err
+	}
+	if err := execRows(tx, "record backfill", len(change.Backfill), nil,
+		insertBackfillEvents, toBackfillEventRows(change.Backfill)); err != nil {
 		return catalog.Product{}, err
 	}
 	return normalized(p), send(tx, append(slices.Clip(change.Outbox), released...))

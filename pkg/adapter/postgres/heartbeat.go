@@ -14,15 +14,15 @@ WITH old AS MATERIALIZED (
     SELECT role, instance FROM heartbeats
     WHERE seen_at < now() - interval '1 hour' AND (role, instance) <> ($1, $2) FOR UPDATE SKIP LOCKED),
 purged AS (DELETE FROM heartbeats h USING old WHERE (h.role, h.instance) = (old.role, old.instance))
-INSERT INTO heartbeats (role, instance, revision, error, loaded_at, seen_at)
-VALUES ($1, $2, $3, $4, now() - $5 * interval '1 microsecond', now())
+INSERT INTO heartbeats (role, instance, revision, hash, error, loaded_at, seen_at)
+VALUES ($1, $2, $3, $6, $4, now() - $5 * interval '1 microsecond', now())
 ON CONFLICT (role, instance) DO UPDATE SET
-    revision = excluded.revision, error = excluded.error, loaded_at = excluded.loaded_at, seen_at = excluded.seen_at`
+    revision = excluded.revision, hash = excluded.hash, error = excluded.error, loaded_at = excluded.loaded_at, seen_at = excluded.seen_at`
 
 // RecordHeartbeat replaces the heartbeat of an instance. It does not use r.Age.
 func (s *Store) RecordHeartbeat(ctx context.Context, r pipeline.Report) error {
 	_, err := s.db.exec(ctx, "record_heartbeat", upsertHeartbeat,
-		r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds())
+		r.Role, r.Instance, r.Revision, r.Error, r.InForce.Microseconds(), r.Hash)
 	return err
 }
 
@@ -35,7 +35,7 @@ func (s *Store) RemoveHeartbeat(ctx context.Context, role, instance string) erro
 }
 
 const selectHeartbeats = `
-SELECT role, instance, revision, error,
+SELECT role, instance, revision, hash, error,
     (extract(epoch FROM now() - loaded_at) * 1000000000)::bigint AS in_force,
     (extract(epoch FROM now() - seen_at) * 1000000000)::bigint AS age
 FROM heartbeats WHERE seen_at > now() - $1 * interval '1 microsecond' ORDER BY role, instance`

@@ -28,33 +28,47 @@ type jobRow struct {
 	ReleasedAt         time.Time         `json:"released_at,omitzero"` // NULL: the job waits
 	DueAt              time.Time         `json:"due_at"`
 	DeferredSince      time.Time         `json:"deferred_since,omitzero"`
+	BackfillID         int64             `json:"backfill_id"`
 }
 
 // jobColumns are the columns of a job that an update may change.
 const jobColumns = ` host, class, job_state, job_id, traceparent, fencing_token, unreported_attempts, attempts, prefix,
-    poison_sha256, pipeline_hash, requested_at, not_before, released_at, due_at, deferred_since `
+    poison_sha256, pipeline_hash, requested_at, not_before, released_at, due_at, deferred_since, backfill_id `
 
 // toJobRow returns the row of the image's job, or nil if it is idle.
 func toJobRow(p catalog.Product, img catalog.Image) *jobRow {
 	if img.JobState == catalog.Idle {
 		return nil
 	}
-	return &jobRow{
+	r := &jobRow{
 		ImageID: img.ID, ProductID: p.ID, UserID: p.UserID, Host: img.Host, Class: img.Class, JobState: img.JobState,
 		JobID: img.JobID, Traceparent: img.Traceparent, FencingToken: img.FencingToken,
 		UnreportedAttempts: img.UnreportedAttempts, Attempts: img.Attempts, Prefix: img.Prefix, PoisonSHA256: img.PoisonSHA256,
 		PipelineHash: img.PipelineHash, RequestedAt: toTime(img.RequestedAt), NotBefore: toTime(img.NotBefore),
 		ReleasedAt: toTime(img.ReleasedAt), DueAt: toTime(img.DueAt), DeferredSince: toTime(img.DeferredSince),
+		BackfillID: img.Backfill.ID,
 	}
+	if b := img.Backfill; b.ID != 0 {
+		r.Attempts, r.PipelineHash, r.RequestedAt = b.Attempts, b.PipelineHash, toTime(b.RequestedAt)
+	}
+	return r
 }
 
-// addTo sets the fields of img that the job has.
+// addTo sets the fields of img that the job has. The job of a backfill leaves those that an outcome for clients changes.
 func (r jobRow) addTo(img *catalog.Image) {
 	img.JobState, img.JobID, img.Class, img.Host, img.Traceparent = r.JobState, r.JobID, r.Class, r.Host, r.Traceparent
-	img.UnreportedAttempts, img.Attempts, img.PoisonSHA256 = r.UnreportedAttempts, r.Attempts, r.PoisonSHA256
-	img.FencingToken, img.Prefix, img.PipelineHash = r.FencingToken, r.Prefix, r.PipelineHash
-	img.RequestedAt, img.NotBefore, img.ReleasedAt = r.RequestedAt.UTC(), r.NotBefore.UTC(), r.ReleasedAt.UTC()
+	img.UnreportedAttempts, img.PoisonSHA256 = r.UnreportedAttempts, r.PoisonSHA256
+	img.FencingToken, img.Prefix = r.FencingToken, r.Prefix
+	img.NotBefore, img.ReleasedAt = r.NotBefore.UTC(), r.ReleasedAt.UTC()
 	img.DueAt, img.DeferredSince = r.DueAt.UTC(), r.DeferredSince.UTC()
+	img.Backfill = catalog.BackfillJob{}
+	if r.BackfillID != 0 {
+		img.Backfill = catalog.BackfillJob{
+			ID: r.BackfillID, PipelineHash: r.PipelineHash, Attempts: r.Attempts, RequestedAt: r.RequestedAt.UTC(),
+		}
+		return
+	}
+	img.Attempts, img.PipelineHash, img.RequestedAt = r.Attempts, r.PipelineHash, r.RequestedAt.UTC()
 }
 
 // withoutJob returns img without the fields that only a job has.

@@ -37,17 +37,19 @@ WITH n AS MATERIALIZED (
     FROM json_populate_recordset(NULL::image_jobs, $1) j
 ), hosts AS MATERIALIZED (
     SELECT h.host, (SELECT count(*) FROM (
-        SELECT FROM image_jobs b WHERE b.host = h.host AND b.released_at IS NOT NULL LIMIT $2) capped) AS in_flight
+        SELECT FROM image_jobs b
+        WHERE b.host = h.host AND b.released_at IS NOT NULL AND b.class <> 'backfill' LIMIT $2) capped) AS in_flight
     FROM (SELECT DISTINCT host FROM n) h
 ), everything AS MATERIALIZED (
-    SELECT count(*) AS in_flight FROM (SELECT FROM image_jobs b WHERE b.released_at IS NOT NULL LIMIT $3) capped
+    SELECT count(*) AS in_flight FROM (
+        SELECT FROM image_jobs b WHERE b.released_at IS NOT NULL AND b.class <> 'backfill' LIMIT $3) capped
 )
 INSERT INTO image_jobs (image_id, product_id, user_id,` + jobColumns + `)
 SELECT n.image_id, n.product_id, n.user_id, n.host, n.class, n.job_state, n.job_id, n.traceparent, n.fencing_token,
     n.unreported_attempts, n.attempts, n.prefix, n.poison_sha256, n.pipeline_hash, n.requested_at, n.not_before,
     CASE WHEN n.class = 'live' AND n.job_state = 'queued' AND n.not_before <= clock_timestamp()
         AND h.in_flight + n.of_host <= $2 AND e.in_flight + n.of_all <= $3 THEN clock_timestamp() END,
-    n.due_at, n.deferred_since
+    n.due_at, n.deferred_since, n.backfill_id
 FROM n JOIN hosts h ON h.host = n.host CROSS JOIN everything e
 RETURNING image_id, released_at`
 

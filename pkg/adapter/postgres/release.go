@@ -15,8 +15,17 @@ var _ scheduler.Jobs = (*Store)(nil)
 // lockRound does not wait. Advisory locks belong to the whole database, so the schema is part of the name.
 const lockRound = `SELECT pg_try_advisory_xact_lock(hashtextextended(current_schema() || ' scheduler', 2))`
 
+// selectInFlight leaves out the jobs of backfills: their records may wait in Kafka for as long as other jobs keep the
+// workers busy, and must not take the windows of those.
 const selectInFlight = `
-SELECT user_id, host, count(*)::int AS jobs FROM image_jobs WHERE released_at IS NOT NULL GROUP BY user_id, host`
+SELECT user_id, host, count(*)::int AS jobs FROM image_jobs WHERE released_at IS NOT NULL AND class <> 'backfill'
+GROUP BY user_id, host`
+
+// selectBackfillInFlight returns nothing unless a backfill may release jobs, but one row at least if it may.
+const selectBackfillInFlight = `
+SELECT coalesce(j.user_id, 0) AS user_id, coalesce(j.host, '') AS host, count(j.image_id)::int AS jobs
+FROM backfills b LEFT JOIN image_jobs j ON j.class = 'backfill' AND j.backfill_id = b.id AND j.released_at IS NOT NULL
+WHERE b.state = 'running' AND b.open GROUP BY j.user_id, j.host`
 
 // selectWaiting walks from flow to flow by one look-up in image_jobs_waiting each, however many jobs wait. It counts the due
 // jobs of a flow up to $6, and of a host with a full window none. After $4 flows of a user with due jobs it continues at the
@@ -53,7 +62,7 @@ WITH picked AS MATERIALIZED (
         ORDER BY j.not_before, j.image_id LIMIT g.jobs FOR UPDATE SKIP LOCKED) p)
 UPDATE image_jobs j SET released_at = clock_timestamp()
 FROM picked, images i WHERE j.image_id = picked.image_id AND i.id = j.image_id
-RETURNING j.image_id AS id, j.product_id, i.source_url, j.job_id, j.traceparent, j.pipeline_hash`
+RETURNING j.image_id AS id, j.product_id, i.source_url, j.job_id, j.traceparent, j.pipeline_hash, j.backfill_id`
 
 // flowRow is a flow with a number of jobs.
 type flowRow struct {
@@ -74,14 +83,24 @@ func (s *Store) Release(ctx context.Context, search scheduler.Search,
 		if !round.Acquired {
 			return errNothing
 		}
-		inFlight, err := countInFlight(tx)
+		inFlight, err := countInFlight(tx, selectInFlight)
 		if err != nil {
 			return err
 		}
 		for _, n := range inFlight {
 			round.InFlight += n
 		}
-		for _, class := range []catalog.Class{catalog.Live, catalog.Bulk} {
+		released := 0
+		for _, class := range []catalog.Class{catalog.Live, catalog.Bulk, catalog.BackfillClass} {
+			if class == catalog.BackfillClass {
+				open, err := addBackfillInFlight(tx, inFlight)
+				if err != nil {
+					return err
+				}
+				if !open {
+					return endRound(released)
+				}
+			}
 			waiting, next, err := findWaiting(tx, class, search, inFlight)
 			if err != nil {
 				return err
@@ -90,11 +109,9 @@ func (s *Store) Release(ctx context.Context, search scheduler.Search,
 			if round.Released[class], err = release(tx, class, plan(class, waiting, inFlight)); err != nil {
 				return err
 			}
+			released += round.Released[class]
 		}
-		if round.Released[catalog.Live]+round.Released[catalog.Bulk] == 0 {
-			return errNothing
-		}
-		return nil
+		return endRound(released)
 	})
 	if err != nil {
 		return scheduler.Round{}, err
@@ -102,9 +119,17 @@ func (s *Store) Release(ctx context.Context, search scheduler.Search,
 	return round, nil
 }
 
-func countInFlight(tx *gorm.DB) (map[scheduler.Flow]int, error) {
+// endRound returns errNothing if a round has released nothing.
+func endRound(released int) error {
+	if released == 0 {
+		return errNothing
+	}
+	return nil
+}
+
+func countInFlight(tx *gorm.DB, statement string) (map[scheduler.Flow]int, error) {
 	var rows []flowRow
-	if err := tx.Raw(selectInFlight).Find(&rows).Error; err != nil {
+	if err := tx.Raw(statement).Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("count jobs in flight: %w", err)
 	}
 	inFlight := make(map[scheduler.Flow]int, len(rows))
@@ -112,6 +137,15 @@ func countInFlight(tx *gorm.DB) (map[scheduler.Flow]int, error) {
 		inFlight[scheduler.Flow{User: r.UserID, Host: r.Host}] = r.Jobs
 	}
 	return inFlight, nil
+}
+
+// addBackfillInFlight adds the jobs of backfills to those in flight. open is false if none may be released.
+func addBackfillInFlight(tx *gorm.DB, inFlight map[scheduler.Flow]int) (open bool, err error) {
+	backfill, err := countInFlight(tx, selectBackfillInFlight)
+	for flow, jobs := range backfill {
+		inFlight[flow] += jobs
+	}
+	return len(backfill) > 0, err
 }
 
 // findWaiting returns the flows with due jobs. next is where the next search continues if this one has reached its maximum.
@@ -163,7 +197,7 @@ func release(tx *gorm.DB, class catalog.Class, grants []scheduler.Grant) (int, e
 		flows[i] = flowRow{UserID: g.User, Host: g.Host, Jobs: g.Jobs}
 	}
 	var jobs []struct {
-		ID, ProductID                               int64
+		ID, ProductID, BackfillID                   int64
 		SourceURL, JobID, Traceparent, PipelineHash string
 	}
 	if err := tx.Raw(releaseJobs, string(class), asJSON[[]flowRow]{flows}).Find(&jobs).Error; err != nil {
@@ -174,6 +208,7 @@ func release(tx *gorm.DB, class catalog.Class, grants []scheduler.Grant) (int, e
 		img := catalog.Image{
 			ID: catalog.ImageID(j.ID), ProductID: catalog.ProductID(j.ProductID), SourceURL: j.SourceURL, JobID: j.JobID,
 			Traceparent: j.Traceparent, PipelineHash: j.PipelineHash,
+			Backfill: catalog.BackfillJob{ID: j.BackfillID, PipelineHash: j.PipelineHash},
 		}
 		out[i].Message = img.JobMessage()
 	}

@@ -49,14 +49,15 @@ func (s *Store) Remove(ctx context.Context, prefixes []string) error {
 	return err
 }
 
-// selectOverdue reads the clock in a CTE, so that it is one time for all rows. The jobs in flight are few.
+// selectOverdue reads the clock in a CTE, so that it is one time for all rows. The jobs in flight are few. Those of
+// backfills are left out: their walk removes them.
 const selectOverdue = `
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now)
 SELECT clock.now, j.product_id, j.image_id, j.released_at
 FROM clock LEFT JOIN (
     SELECT product_id, image_id, released_at FROM image_jobs, clock
     WHERE released_at < clock.now - $4 * interval '1 microsecond' AND due_at < clock.now - $4 * interval '1 microsecond'
-        AND (released_at, image_id) > ($1, $2)
+        AND class <> 'backfill' AND (released_at, image_id) > ($1, $2)
         AND NOT EXISTS (SELECT FROM outbox o WHERE o.event_id = job_id AND o.parked_at IS NULL)
     ORDER BY released_at, image_id LIMIT $3) j ON true
 ORDER BY j.released_at, j.image_id`

@@ -134,24 +134,28 @@ type imageFields struct {
 	Prefix       string    `json:"prefix"`
 	PipelineHash string    `json:"pipeline_hash"`
 	RequestedAt  time.Time `json:"requested_at,omitzero"`
+	OutputHash   string    `json:"output_hash"`
+	BackfillID   int64     `json:"backfill_id"`
 
-	JobState           catalog.JobState `json:"-"` // in jobRow, as the rest
-	JobID              string           `json:"-"`
-	Class              catalog.Class    `json:"-"`
-	Host               string           `json:"-"`
-	Traceparent        string           `json:"-"`
-	UnreportedAttempts int              `json:"-"`
-	PoisonSHA256       string           `json:"-"`
-	NotBefore          time.Time        `json:"-"`
-	ReleasedAt         time.Time        `json:"-"`
-	DueAt              time.Time        `json:"-"`
-	DeferredSince      time.Time        `json:"-"`
+	JobState           catalog.JobState    `json:"-"` // in jobRow, as the rest
+	JobID              string              `json:"-"`
+	Class              catalog.Class       `json:"-"`
+	Host               string              `json:"-"`
+	Traceparent        string              `json:"-"`
+	UnreportedAttempts int                 `json:"-"`
+	PoisonSHA256       string              `json:"-"`
+	NotBefore          time.Time           `json:"-"`
+	ReleasedAt         time.Time           `json:"-"`
+	DueAt              time.Time           `json:"-"`
+	DeferredSince      time.Time           `json:"-"`
+	Backfill           catalog.BackfillJob `json:"-"`
 }
 
 // imageColumns are the columns that statements write. The list is explicit, so that a program does not erase a column that a
 // newer release has added.
 const imageColumns = ` position, source_url, status, attempts, error_code, error_detail, width, height, placeholder,
-    renditions, fencing_token, prefix, reprocess_error, source_sha256, source_bytes, pipeline_hash, requested_at `
+    renditions, fencing_token, prefix, reprocess_error, source_sha256, source_bytes, pipeline_hash, requested_at,
+    output_hash, backfill_id `
 
 // renditionRow is one element of the column renditions. The names of its fields are stored, so fields may be added, but
 // not renamed.

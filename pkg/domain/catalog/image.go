@@ -37,6 +37,10 @@ type Class string
 const (
 	Live Class = "live" // a client waits for the image
 	Bulk Class = "bulk" // one of many images that an operator requested again
+
+	// BackfillClass is the class of the jobs of backfills. They are released when no other job waits, and clients do not see
+	// them.
+	BackfillClass Class = "backfill"
 )
 
 // Image is one image of a product. The first fields are those that clients see; from FencingToken on they belong to the
@@ -66,6 +70,8 @@ type Image struct {
 	Prefix       string    // common beginning of the keys of the last attempt's objects
 	PipelineHash string    // the pipeline of the last request; after Finish also that of the renditions
 	RequestedAt  time.Time // when the current request was made or, if it was delayed, when it was due
+	OutputHash   string    // pipeline.Spec.OutputHash of the renditions; "" if PipelineHash has to be read instead
+	BackfillID   int64     // the last backfill that has tried this image; 0 if none has
 
 	// The fields of the job. All are zero when the image is idle.
 	JobState           JobState
@@ -79,15 +85,25 @@ type Image struct {
 	ReleasedAt         time.Time // when the job was given to the workers; zero while it waits for the scheduler
 	DueAt              time.Time // queued: NotBefore; processing: when the attempt should have ended
 	DeferredSince      time.Time // the first deferral by a fault of our own, plus the time that the job waited in queues since
+	Backfill           BackfillJob
 }
 
-// ReprocessStatus returns Pending while a ready image is reprocessed, Failed if its last reprocessing has failed, and ""
-// otherwise. The status of an image that is not ready says the same of its first processing.
+// BackfillJob has those fields of a backfill's job that Image has of the last request of others. Clients see some of the
+// latter, so they stay until an outcome that clients see. It is zero in a job of another class.
+type BackfillJob struct {
+	ID           int64 // of the backfill
+	PipelineHash string
+	Attempts     int
+	RequestedAt  time.Time
+}
+
+// ReprocessStatus returns Pending while a ready image is reprocessed other than by a backfill, Failed if its last
+// reprocessing has failed, and "" otherwise. The status of an image that is not ready says the same of its first processing.
 func (img Image) ReprocessStatus() Status {
 	switch {
 	case img.Status != Ready:
 		return ""
-	case img.JobState == Queued || img.JobState == Processing:
+	case img.Backfill.ID == 0 && (img.JobState == Queued || img.JobState == Processing):
 		return Pending
 	case img.ReprocessError != "":
 		return Failed

@@ -73,6 +73,23 @@ func (img *Image) endJob() {
 	img.JobState, img.JobID, img.Class, img.Host, img.Traceparent = Idle, "", "", "", ""
 	img.UnreportedAttempts, img.PoisonSHA256 = 0, ""
 	img.NotBefore, img.ReleasedAt, img.DueAt, img.DeferredSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	img.Backfill = BackfillJob{}
+}
+
+// jobHash returns the hash of the pipeline that the image's job names.
+func (img *Image) jobHash() string {
+	if img.Backfill.ID != 0 {
+		return img.Backfill.PipelineHash
+	}
+	return img.PipelineHash
+}
+
+// jobAttempts returns where the ended attempts of the image's job are counted.
+func (img *Image) jobAttempts() *int {
+	if img.Backfill.ID != 0 {
+		return &img.Backfill.Attempts
+	}
+	return &img.Attempts
 }
 
 // deferFor records a deferral and returns for how long faults of our own have deferred the request. A busy host is no such
@@ -96,9 +113,16 @@ func (img *Image) deferFor(f *media.Failure, now time.Time) time.Duration {
 // JobMessage returns the message that gives the image's job to the workers. Store and scheduler send it in the transaction
 // that sets ReleasedAt.
 func (img Image) JobMessage() event.Message {
-	m := event.New(img.JobID, event.Key(int64(img.ProductID)), event.ImageRequested{
+	var body event.Body = event.ImageRequested{
 		ProductID: int64(img.ProductID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
-	})
+	}
+	if b := img.Backfill; b.ID != 0 {
+		body = event.ImageBackfill{
+			ProductID: int64(img.ProductID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: b.PipelineHash,
+			BackfillID: b.ID,
+		}
+	}
+	m := event.New(img.JobID, event.Key(int64(img.ProductID)), body)
 	m.Traceparent = img.Traceparent
 	return m
 }

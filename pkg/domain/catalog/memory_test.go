@@ -32,6 +32,7 @@ type memory struct {
 	deletions map[string]*memoryDeletion
 	pipelines map[string][]byte
 	responses map[memoryKey]*memoryResponse // nil: the request is in progress
+	backfill  []catalog.BackfillEvent
 
 	afterCommit func() error // returns the error of a call whose change was committed
 	onRead      func()       // called by Product after it has read
@@ -278,6 +279,7 @@ func (m *memory) Edit(ctx context.Context, id catalog.ProductID,
 		return catalog.Product{}, err
 	}
 	m.products[id], m.deletions = p, deletions
+	m.backfill = append(m.backfill, c.Backfill...)
 	m.send(out)
 	return snapshot(p), m.afterCommit()
 }

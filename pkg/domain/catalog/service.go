@@ -25,6 +25,7 @@ type DocumentEncoder interface {
 type Deps struct {
 	Store     Store
 	Pipelines Pipelines
+	Backfills Backfills // nil if the process never calls Begin with the job of a backfill
 	Cache     Cache
 	Encoder   DocumentEncoder           // nil if the process never calls Get (the worker)
 	Pipeline  func() *pipeline.Revision // returns the pipeline in force, which new requests use

@@ -73,6 +73,7 @@ type Change struct {
 	Outbox          []Outgoing
 	Deletions       []ScheduledDeletion // of objects that an attempt may store, and of objects that are no longer visible
 	CancelDeletions []string            // prefixes whose objects become visible; their deletions must not have started
+	Backfill        []BackfillEvent
 }
 
 // IdempotencyKey identifies a request that a client may repeat and that must take effect only once.

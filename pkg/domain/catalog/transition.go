@@ -35,6 +35,7 @@ type Job struct {
 	ImageID     ImageID
 	JobID       string
 	Traceparent string // W3C trace context of the request, or ""; the messages that follow from the job have it, too
+	BackfillID  int64  // of the backfill that the job belongs to; 0 if there is none
 }
 
 // Attempt is one execution of a job, identified by its fencing token.
@@ -56,6 +57,7 @@ type Result struct {
 	Placeholder   string // ThumbHash in base64, or ""
 	SourceSHA256  string // in hex
 	SourceBytes   int64
+	OutputHash    string // pipeline.Spec.OutputHash of the specification
 	Renditions    []Rendition
 	Dropped       []media.Dropped
 }
@@ -103,7 +105,7 @@ func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget 
 	img.beginJob(now, budget)
 	return Attempt{
 		Job: job, UserID: p.UserID, FencingToken: img.FencingToken, Prefix: img.Prefix,
-		SourceURL: img.SourceURL, PipelineHash: img.PipelineHash, Number: img.Attempts + 1,
+		SourceURL: img.SourceURL, PipelineHash: img.jobHash(), Number: *img.jobAttempts() + 1,
 		PoisonSHA256: img.PoisonSHA256, Isolated: img.UnreportedAttempts >= IsolateFrom,
 	}, Change{Deletions: []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Delay: budget}}}, false, nil
 }
@@ -146,7 +148,11 @@ func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID str
 	img.Status, img.ErrorCode, img.ErrorDetail, img.ReprocessError = Ready, "", "", ""
 	img.Width, img.Height, img.Placeholder = r.Width, r.Height, r.Placeholder
 	img.SourceSHA256, img.SourceBytes = r.SourceSHA256, r.SourceBytes
-	img.Renditions, img.Dropped = r.Renditions, r.Dropped
+	img.Renditions, img.Dropped, img.OutputHash = r.Renditions, r.Dropped, r.OutputHash
+	if b := img.Backfill; b.ID != 0 {
+		img.PipelineHash, img.Attempts, img.RequestedAt, img.BackfillID = b.PipelineHash, b.Attempts, b.RequestedAt, b.ID
+		c.Backfill = append(c.Backfill, BackfillEvent{BackfillID: b.ID, ImageID: img.ID, Kind: BackfillDone})
+	}
 	img.finalize()
 	c.Outbox = append(c.Outbox, p.incrementVersion(a.Traceparent, changedID))
 	return c, nil
@@ -167,8 +173,12 @@ func (p *Product) failAttempt(a Attempt, f *media.Failure, changedID string) (Ch
 	return p.fail(img, a.Traceparent, f, changedID), nil
 }
 
-// fail ends the image's request with a failure. An image that was ready stays ready.
+// fail ends the image's request with a failure. An image that was ready stays ready. The failure of a backfill is not
+// visible.
 func (p *Product) fail(img *Image, traceparent string, f *media.Failure, changedID string) Change {
+	if img.Backfill.ID != 0 {
+		return img.failBackfill(f)
+	}
 	if img.Status == Ready {
 		img.ReprocessError = f.Code
 	} else {
@@ -204,7 +214,7 @@ func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now tim
 	if err != nil {
 		return Change{}, false, err
 	}
-	attempts, age := img.Attempts, time.Duration(0)
+	attempts, age := *img.jobAttempts(), time.Duration(0)
 	if q.countsAttempt {
 		attempts++
 		givenUp = attempts >= q.policy.MaxAttempts || f.Content != "" && f.Content == img.PoisonSHA256
@@ -216,12 +226,12 @@ func (p *Product) requeue(a Attempt, f *media.Failure, q requeueOptions, now tim
 		return p.fail(img, a.Traceparent, f, q.ids[0]), true, nil
 	}
 	delay := q.delay(attempts, age)
-	img.Attempts, img.UnreportedAttempts = attempts, 0
+	*img.jobAttempts(), img.UnreportedAttempts = attempts, 0
 	if f.Content != "" {
 		img.PoisonSHA256 = f.Content
 	}
 	img.queue(q.ids[1], now, delay)
-	if q.countsAttempt { // clients see the number of attempts
+	if q.countsAttempt && img.Backfill.ID == 0 { // clients see the number of attempts
 		c.Outbox = append(c.Outbox, p.incrementVersion(a.Traceparent, q.ids[0]))
 	}
 	return c, false, nil

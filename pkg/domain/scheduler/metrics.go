@@ -24,7 +24,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_scheduler_waiting", Help: "Jobs that wait for their release, those that are not due included, by class.",
 		}, []string{"class"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "vitrine_scheduler_in_flight", Help: "Jobs that are released and have not ended.",
+			Name: "vitrine_scheduler_in_flight", Help: "Jobs that are released and have not ended, without those of backfills.",
 		}),
 		window: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "vitrine_scheduler_window", Help: "Maximum jobs in flight, of all hosts.",
@@ -42,4 +42,4 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 // classes are the classes in order of precedence.
-var classes = []catalog.Class{catalog.Live, catalog.Bulk}
+var classes = []catalog.Class{catalog.Live, catalog.Bulk, catalog.BackfillClass}

@@ -36,7 +36,7 @@ type Search struct {
 // Round is the result of a round.
 type Round struct {
 	Acquired bool // false: another scheduler runs a round
-	InFlight int  // before the round
+	InFlight int  // before the round, without the jobs of backfills
 	Released map[catalog.Class]int
 	Next     map[catalog.Class]Flow // where the next search of a class starts; zero: at its first flow
 }
@@ -46,7 +46,8 @@ type Jobs interface {
 	// Release runs one round, in one transaction: it counts the jobs in flight, calls plan for each class in order of
 	// precedence, with the flows that have due jobs, and releases the jobs that plan grants, those that are due longest
 	// first. Flows of hosts with a full window may be missing. It may release fewer jobs than are granted, because it skips
-	// those that another transaction has locked.
+	// those that another transaction has locked. The jobs of backfills are not in flight for the other classes, since they
+	// may wait for the workers for long. plan is called for them only while a backfill is open.
 	Release(ctx context.Context, s Search, plan func(class catalog.Class, waiting []Waiting, inFlight map[Flow]int) []Grant,
 	) (Round, error)
 

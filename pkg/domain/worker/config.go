@@ -9,6 +9,7 @@ import (
 // Config bounds the concurrency of a worker, and the time of its steps.
 type Config struct {
 	Concurrency    int           `env:"CONCURRENCY" envDefault:"0" desc:"images processed at a time; 0: two per codec process"`
+	Backfill       int           `env:"BACKFILL" envDefault:"0" desc:"of them, images of backfills; 0: half as many as codec processes, at least one"`
 	StoreTimeout   time.Duration `env:"STORE_TIMEOUT" envDefault:"30s" desc:"maximum time to store an image, retries included"`
 	OutcomeTimeout time.Duration `env:"OUTCOME_TIMEOUT" envDefault:"5s" desc:"maximum time to record an outcome in Postgres"`
 	DeferDelay     time.Duration `env:"DEFER_DELAY" envDefault:"5s" desc:"delay after a deferrable failure; half is random"`
@@ -20,6 +21,7 @@ type Config struct {
 func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Range(c.Concurrency >= 0 && c.Concurrency <= 1024, "CONCURRENCY", "a number from 0 to 1024")
+	check.Range(c.Backfill >= 0 && c.Backfill <= 1024, "BACKFILL", "a number from 0 to 1024")
 	check.Positive("STORE_TIMEOUT", c.StoreTimeout)
 	check.Positive("OUTCOME_TIMEOUT", c.OutcomeTimeout)
 	check.Positive("DEFER_DELAY", c.DeferDelay)

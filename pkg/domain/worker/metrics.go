@@ -9,7 +9,7 @@ import (
 // metrics are the metrics of a worker.
 type metrics struct {
 	inFlight                                              prometheus.Gauge
-	outcomes, dropped                                     *prometheus.CounterVec
+	outcomes, backfill, dropped                           *prometheus.CounterVec
 	stages                                                *prometheus.HistogramVec
 	bytesIn, bytesOut, readySource, readyDefault, lowered prometheus.Counter
 }
@@ -20,7 +20,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_worker_images_in_flight", Help: "Images that this worker is processing.",
 		}),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "vitrine_worker_outcomes_total", Help: "Handled jobs by outcome and error code (empty if ready).",
+			Name: "vitrine_worker_outcomes_total",
+			Help: "Handled jobs by outcome and error code (empty if ready), without those of backfills.",
+		}, []string{"outcome", "code"}),
+		backfill: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_worker_backfill_outcomes_total",
+			Help: "Handled jobs of backfills by outcome and error code (empty if ready).",
 		}, []string{"outcome", "code"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",
@@ -41,7 +46,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range media.Reasons() {
 		m.dropped.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.inFlight, m.outcomes, m.stages, m.dropped)
+	reg.MustRegister(m.inFlight, m.outcomes, m.backfill, m.stages, m.dropped)
 	return m
 }
 
@@ -61,7 +66,11 @@ func (m *metrics) imageReady(source int, out media.Rendered) {
 	}
 }
 
-func (m *metrics) outcome(o outcome, code media.Code) {
+func (m *metrics) outcome(t *task, o outcome, code media.Code) {
+	if t.BackfillID != 0 {
+		m.backfill.WithLabelValues(string(o), string(code)).Inc()
+		return
+	}
 	m.outcomes.WithLabelValues(string(o), string(code)).Inc()
 }
 

@@ -107,7 +107,7 @@ func (w *Worker) logOutcome(t *task, then outcome, f *media.Failure, err error) 
 	w.Breakers.observe(DependencyPostgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrSuperseded):
-		w.metrics.outcome(superseded, "")
+		w.metrics.outcome(t, superseded, "")
 		log.Info("attempt superseded")
 		return nil
 	case errors.Is(err, catalog.ErrGivenUp):
@@ -115,7 +115,7 @@ func (w *Worker) logOutcome(t *task, then outcome, f *media.Failure, err error) 
 	case err != nil:
 		return fmt.Errorf("record %s: %w", then, err)
 	}
-	w.metrics.outcome(then, f.Code)
+	w.metrics.outcome(t, then, f.Code)
 	switch then {
 	case released:
 		log.Info("image released")

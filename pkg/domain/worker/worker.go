@@ -75,14 +75,25 @@ func New(deps Deps, cfg Config, reg prometheus.Registerer) *Worker {
 
 // Check returns nil if m is a request that Handle can decode.
 func Check(m event.Message) error {
-	_, err := event.Decode[event.ImageRequested](m)
+	_, err := decode(m)
 	return err
+}
+
+// decode returns the job in m. A job of class live or bulk has no BackfillID.
+func decode(m event.Message) (event.ImageBackfill, error) {
+	if m.Type == event.TypeImageBackfill {
+		return event.Decode[event.ImageBackfill](m)
+	}
+	req, err := event.Decode[event.ImageRequested](m)
+	return event.ImageBackfill{
+		ProductID: req.ProductID, ImageID: req.ImageID, SourceURL: req.SourceURL, PipelineHash: req.PipelineHash,
+	}, err
 }
 
 // OrderingKey returns the image id of a job, or "" if m cannot be decoded. Messages with equal keys must not be handled
 // at the same time in one process.
 func OrderingKey(m event.Message) string {
-	req, err := event.Decode[event.ImageRequested](m)
+	req, err := decode(m)
 	if err != nil {
 		return ""
 	}
@@ -124,7 +135,7 @@ type task struct {
 }
 
 func (w *Worker) newTask(m event.Message) (*task, error) {
-	req, err := event.Decode[event.ImageRequested](m)
+	req, err := decode(m)
 	if err != nil {
 		return nil, fmt.Errorf("decode: %w", err)
 	}
@@ -135,7 +146,7 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 	return &task{
 		Job: catalog.Job{
 			ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), JobID: m.ID,
-			Traceparent: m.Traceparent,
+			Traceparent: m.Traceparent, BackfillID: req.BackfillID,
 		},
 		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.Pipeline().Spec().Fetch,
 		releaseHost: func() {}, start: w.Now(), log: log,
@@ -165,7 +176,11 @@ func (w *Worker) admit(ctx context.Context, t *task) (err error) {
 func (w *Worker) acquireHost(ctx context.Context, t *task) error {
 	wait, cancel := context.WithTimeout(ctx, w.cfg.SlotWait)
 	defer cancel()
-	release, ok := w.Hosts.Acquire(wait, catalog.HostKey(t.sourceURL), t.rules.PerHost)
+	acquire := w.Hosts.Acquire
+	if t.BackfillID != 0 {
+		acquire = w.acquireIdleHost
+	}
+	release, ok := acquire(wait, catalog.HostKey(t.sourceURL), t.rules.PerHost)
 	switch {
 	case ok:
 		t.releaseHost = release
@@ -177,6 +192,22 @@ func (w *Worker) acquireHost(ctx context.Context, t *task) error {
 	}
 }
 
+// idleHostPoll is the time between two tries of acquireIdleHost.
+const idleHostPoll = 100 * time.Millisecond
+
+// acquireIdleHost acquires one of half of the slots of a host, while no other job waits for one: a download in progress is
+// not interrupted. It does not join those who wait, because they get their slots in order.
+func (w *Worker) acquireIdleHost(ctx context.Context, host string, limit int) (release func(), ok bool) {
+	for {
+		if release, ok = w.Hosts.TryAcquire(host, max(1, limit/2)); ok {
+			return release, true
+		}
+		if !backoff.Sleep(ctx, idleHostPoll) {
+			return nil, false
+		}
+	}
+}
+
 // begin starts an attempt. begun is false if there is nothing to process or err is not nil.
 func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
 	// The budget has one timeout for the wait for isolation, one for process, and one for repeated tries to record the
@@ -185,7 +216,7 @@ func (w *Worker) begin(ctx context.Context, t *task) (begun bool, err error) {
 	w.Breakers.observe(DependencyPostgres, err)
 	switch {
 	case errors.Is(err, catalog.ErrDone):
-		w.metrics.outcome(done, "")
+		w.metrics.outcome(t, done, "")
 		t.log.Debug("request was complete already")
 		return false, nil
 	case errors.Is(err, catalog.ErrGivenUp):
@@ -268,14 +299,14 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 	recording := w.Now()
 	err = w.finish(ctx, t.attempt, catalog.Result{
 		Width: out.Width, Height: out.Height, Placeholder: out.Placeholder,
-		SourceSHA256: src.SHA256, SourceBytes: int64(size), Renditions: renditions,
+		SourceSHA256: src.SHA256, SourceBytes: int64(size), OutputHash: t.spec.OutputHash(), Renditions: renditions,
 		Dropped: out.Dropped,
 	})
 	w.stage("finish", recording)
 	if err != nil {
 		return fmt.Errorf("finish: %w", err)
 	}
-	w.metrics.outcome(ready, "")
+	w.metrics.outcome(t, ready, "")
 	w.metrics.imageReady(size, out)
 	t.log.Info("image ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", start)))
 	return nil

@@ -14,16 +14,18 @@ import (
 // The topics.
 const (
 	TopicRequested = "vitrine.images.requested" // jobs for the workers
+	TopicBackfill  = "vitrine.images.backfill"  // jobs of backfills, for slots of the workers that other jobs leave idle
 	TopicChanged   = "vitrine.products.changed" // the visible state of a product changed
 	TopicDead      = "vitrine.images.dead"      // images that failed, and records that could not be decoded
 )
 
 // Topics returns every topic, in the order in which they are created.
-func Topics() []string { return []string{TopicRequested, TopicChanged, TopicDead} }
+func Topics() []string { return []string{TopicRequested, TopicChanged, TopicDead, TopicBackfill} }
 
 // The message types.
 const (
 	TypeImageRequested = "image.requested"
+	TypeImageBackfill  = "image.backfill"
 	TypeProductChanged = "product.changed"
 	TypeImageDead      = "image.dead"
 	TypeUndecodable    = "record.undecodable"
@@ -104,6 +106,15 @@ type ImageRequested struct {
 	PipelineHash string `json:"pipeline_hash"` // names the specification to use
 }
 
+// ImageBackfill requests the renditions of an image for a backfill. It is a job as ImageRequested is, on a topic of its own.
+type ImageBackfill struct {
+	ProductID    int64  `json:"product_id"`
+	ImageID      int64  `json:"image_id"`
+	SourceURL    string `json:"source_url"`
+	PipelineHash string `json:"pipeline_hash"`
+	BackfillID   int64  `json:"backfill_id"` // a job of a backfill that is suspended or has ended is dropped
+}
+
 // ProductChanged says that the visible state of a product has reached Version.
 type ProductChanged struct {
 	ProductID int64 `json:"product_id"`
@@ -142,6 +153,7 @@ const MaxPayload = 512 << 10
 type Body interface{ kind() (topic, kind string) }
 
 func (ImageRequested) kind() (string, string) { return TopicRequested, TypeImageRequested }
+func (ImageBackfill) kind() (string, string)  { return TopicBackfill, TypeImageBackfill }
 func (ProductChanged) kind() (string, string) { return TopicChanged, TypeProductChanged }
 func (ImageDead) kind() (string, string)      { return TopicDead, TypeImageDead }
 func (Undecodable) kind() (string, string)    { return TopicDead, TypeUndecodable }
@@ -185,6 +197,10 @@ func check(body Body) error {
 	case ImageRequested:
 		if b.ProductID < 1 || b.ImageID < 1 || b.PipelineHash == "" {
 			return errors.New("product_id, image_id and pipeline_hash are required")
+		}
+	case ImageBackfill:
+		if b.ProductID < 1 || b.ImageID < 1 || b.PipelineHash == "" || b.BackfillID < 1 {
+			return errors.New("product_id, image_id, pipeline_hash and backfill_id are required")
 		}
 	case ProductChanged:
 		if b.ProductID < 1 || b.Version < 1 {

@@ -23,7 +23,7 @@ func request(body string) event.Message {
 func TestTopics(t *testing.T) {
 	t.Parallel()
 	got := event.Topics()
-	if want := []string{event.TopicRequested, event.TopicChanged, event.TopicDead}; !slices.Equal(got, want) {
+	if want := []string{event.TopicRequested, event.TopicChanged, event.TopicDead, event.TopicBackfill}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, c := range contract() {
@@ -120,6 +120,8 @@ func testDecodeMissingIDs(t *testing.T) {
 		"request_without_image":    decoding(event.ImageRequested{ProductID: 1, PipelineHash: "x"}),
 		"request_without_pipeline": decoding(event.ImageRequested{ProductID: 1, ImageID: 1}),
 		"request_with_negative_id": decoding(event.ImageRequested{ProductID: -1, ImageID: 1, PipelineHash: "x"}),
+		"backfill_without_its_id":  decoding(event.ImageBackfill{ProductID: 1, ImageID: 1, PipelineHash: "x"}),
+		"backfill_without_hash":    decoding(event.ImageBackfill{ProductID: 1, ImageID: 1, BackfillID: 1}),
 		"change_without_product":   decoding(event.ProductChanged{Version: 1}),
 		"change_without_version":   decoding(event.ProductChanged{ProductID: 1}),
 		"dead_without_product":     decoding(event.ImageDead{ImageID: 1}),

@@ -37,4 +37,10 @@ const (
 	RepublishCommitted Name = "catalog.republish.committed"
 	DeletionStarted    Name = "maintenance.deletion.started" // no object below the prefix is deleted
 	PrefixDeleted      Name = "maintenance.prefix.deleted"   // in the first or in the second pass
+
+	// The walk of a backfill.
+	BackfillStarted   Name = "backfill.started"   // it is running, no image is requested
+	BackfillRequested Name = "backfill.requested" // one image, the position is not saved
+	BackfillDropped   Name = "backfill.dropped"   // one job of a suspended or ended backfill
+	BackfillSaved     Name = "backfill.saved"     // the position
 )

@@ -19,6 +19,13 @@ func (p Pipeline) Hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// OutputHash identifies what is made of a source: the SHA-256 of the canonical JSON of renditions, as 64 hexadecimal digits.
+// Unlike [Pipeline.Hash] it does not depend on which sources are accepted.
+func (s Spec) OutputHash() string {
+	sum := sha256.Sum256(mustJSON(s.Renditions))
+	return hex.EncodeToString(sum[:])
+}
+
 // Document returns the complete pipeline as canonical JSON, which Parse parses into an equal pipeline.
 func (p Pipeline) Document() []byte { return mustJSON(p) }
 

@@ -108,7 +108,8 @@ func (h *heartbeat) record(ctx context.Context) {
 	try, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
 	err := h.store.RecordHeartbeat(try, pipeline.Report{
-		Role: h.role, Instance: h.instance, Revision: s.Revision.ID(), Error: reason(s.Err), InForce: h.now().Sub(s.Since),
+		Role: h.role, Instance: h.instance, Revision: s.Revision.ID(), Hash: s.Revision.Hash(), Error: reason(s.Err),
+		InForce: h.now().Sub(s.Since),
 	})
 	switch {
 	case ctx.Err() != nil: // stopped meanwhile

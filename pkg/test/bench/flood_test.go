@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +43,7 @@ const (
 type floodSize struct {
 	images, done, workers int
 	pause, bound          time.Duration
+	settings              map[string]string // beside the defaults
 }
 
 // flood is an api and workers with the stub codec, as processes. One user has queued many images of one host.
@@ -59,6 +61,7 @@ type flood struct {
 func newFlood(tb testing.TB, size floodSize) *flood {
 	tb.Helper()
 	f := &flood{floodSize: size, settings: floodSettings(tb, size.pause)}
+	maps.Copy(f.settings, size.settings)
 	for i := range f.hosts { // all of 127.0.0.0/8 is the loopback interface; the networks /24 differ, too
 		sources, err := imageserver.StartAt(fmt.Sprintf("127.0.%d.1:0", i+1))
 		must(tb, err)
@@ -235,7 +238,9 @@ func (f *flood) second(tb testing.TB, product int64) (s second) {
 
 // BenchmarkFlood runs once for any b.N.
 func BenchmarkFlood(b *testing.B) {
-	r := newFlood(b, floodSize{*floodImages, *floodDone, *floodWorkers, *floodPause, *floodBound}).run(b)
+	r := newFlood(b, floodSize{
+		images: *floodImages, done: *floodDone, workers: *floodWorkers, pause: *floodPause, bound: *floodBound,
+	}).run(b)
 	report := func(name string, metrics map[string]float64) {
 		b.Run(name, func(b *testing.B) {
 			for unit, value := range metrics {

@@ -52,6 +52,8 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	images := flags.Bool("images", false, "measure only the rendering of images")
 	flood := flags.Bool("flood", false, "measure only the processing of many images; arguments follow for its tests, such as "+
 		"-flood-images=60000")
+	backfill := flags.Bool("backfill", false, "measure only live images beside a backfill; arguments follow for its tests, such as "+
+		"-backfill-images=100000")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -76,6 +78,10 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	if *flood {
 		c = section{begin: beginFloodMark, ratios: floodRatios, tables: report.floodTables}
 		suites = []suite{{"^BenchmarkFlood$", "1x", flags.Args()}}
+	}
+	if *backfill {
+		c = section{begin: beginBackfillMark, ratios: backfillRatios, tables: report.backfillTables}
+		suites = []suite{{"^BenchmarkBackfill$", "1x", flags.Args()}}
 	}
 	var printed bytes.Buffer
 	for _, s := range suites {

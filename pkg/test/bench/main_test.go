@@ -132,6 +132,7 @@ func TestReport(t *testing.T) {
 	t.Run("images_section", testReportImagesSection)
 	t.Run("backlog_section", testReportBacklogSection)
 	t.Run("flood_section", testReportFloodSection)
+	t.Run("backfill_section", testReportBackfillSection)
 	t.Run("only_text_between_markers_is_replaced", testReportOnlyTextBetweenMarkersIsReplaced)
 	t.Run("missing_results_leave_document", testReportMissingResultsLeaveDocument)
 	t.Run("bad_arguments_and_missing_document", testReportBadArgumentsAndMissingDocument)
@@ -181,6 +182,38 @@ func testReportBacklogSection(t *testing.T) {
 	}
 	if strings.Contains(written, "older\n") {
 		t.Errorf("the document has other text too:\n%s", written)
+	}
+}
+
+// backfillOutput is the output of go test for the section about a backfill.
+const backfillOutput = header + `
+BenchmarkBackfill/live_without-2 1 9 ns/op 480 images 0.20 p50-s 0.50 p99-s 0.60 max-s 1.08 ratio 0.04 added-s
+BenchmarkBackfill/live_with-2 1 9 ns/op 470 images 0.21 p50-s 0.54 p99-s 0.70 max-s 1.08 ratio 0.04 added-s
+BenchmarkBackfill/walk-2 1 9 ns/op 1000000 images 20000 matching 1 done 0 forgotten 0 failed 3 passes 31.5 ops/s 2 workers
+PASS
+`
+
+func testReportBackfillSection(t *testing.T) {
+	t.Parallel()
+	const other = document + "\n" + beginBackfillMark + "\nolder\n" + endMark + "\n"
+	stdout, written, err := runOn(t, "echo \"args: $*\"\ncat <<'END'\n"+backfillOutput+"END\n", other,
+		"-backfill", "--", "-backfill-images=1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const lines = "ratio backfill-live-p99/without 1.08\nratio backfill-live-p99/added-seconds 0.04\n" +
+		"ratio backfill/done 1.00\nratio backfill/forgotten 0.00\n"
+	if !strings.HasSuffix(stdout, "\n\n"+lines) || !strings.Contains(stdout, "-bench ^BenchmarkBackfill$ -benchtime 1x") ||
+		!strings.Contains(stdout, " -args -backfill-images=1000\n") {
+		t.Errorf("wrong arguments of go, or the output does not end with the ratios:\n%s", stdout)
+	}
+	for _, want := range []string{
+		document, "1000000 rows of images, of which 20000 have to be made again: **1.00** of them were, in 3 passes",
+		"| beside it | 470 | 0.21 | 0.54 | 0.70 |\n", "is **1.08** of that without, +0.04 s.\n",
+	} {
+		if !strings.Contains(written, want) {
+			t.Errorf("the document lacks %q:\n%s", want, written)
+		}
 	}
 }
 
@@ -283,7 +316,7 @@ func testReportRepositoryDocumentHasMarkers(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/benchmarks.md")
 	must(t, err)
-	for _, c := range []section{{begin: beginMark}, {begin: beginBacklogMark}, {begin: beginFloodMark}} {
+	for _, c := range []section{{begin: beginMark}, {begin: beginBacklogMark}, {begin: beginFloodMark}, {begin: beginBackfillMark}} {
 		if _, err := c.between(text, ""); err != nil {
 			t.Error(err)
 		}

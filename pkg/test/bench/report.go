@@ -283,11 +283,12 @@ type section struct {
 }
 
 const (
-	beginMark        = "<!-- make bench writes from here -->"
-	beginBacklogMark = "<!-- make bench-outbox writes from here -->"
-	beginImagesMark  = "<!-- make bench-images writes from here -->"
-	beginFloodMark   = "<!-- make bench-flood writes from here -->"
-	endMark          = "<!-- to here -->"
+	beginMark         = "<!-- make bench writes from here -->"
+	beginBacklogMark  = "<!-- make bench-outbox writes from here -->"
+	beginImagesMark   = "<!-- make bench-images writes from here -->"
+	beginFloodMark    = "<!-- make bench-flood writes from here -->"
+	beginBackfillMark = "<!-- make bench-backfill writes from here -->"
+	endMark           = "<!-- to here -->"
 )
 
 // between returns the document with tables between the section's markers.

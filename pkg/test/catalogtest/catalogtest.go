@@ -23,6 +23,8 @@ import (
 type Catalog struct {
 	*testing.T
 	*catalog.Service
+	DSN     string
+	DB      *postgres.DB
 	Store   *postgres.Store
 	Product catalog.Product
 }
@@ -37,14 +39,14 @@ func New(t *testing.T, images int) *Catalog {
 		LockTimeout: 30 * time.Second, SlowQuery: time.Minute, EditQueue: 1000, OutboxMaxTries: 20,
 		List: postgres.ListConfig{MaxOpenConns: 2, MaxWaiting: 100, Wait: time.Minute, StatementTimeout: time.Minute},
 	}
-	c := &Catalog{T: t}
+	c := &Catalog{T: t, DSN: cfg.DSN}
 	c.Must(postgres.Migrate(t.Context(), cfg, zap.NewNop()))
 	db, err := postgres.Open(cfg, zap.NewNop(), prometheus.NewRegistry())
 	c.Must(err)
 	t.Cleanup(func() { _ = db.Close() })
-	c.Store = postgres.NewStore(db)
+	c.DB, c.Store = db, postgres.NewStore(db)
 	c.Service = catalog.New(catalog.Deps{
-		Store: c.Store, Pipelines: c.Store, Cache: noCache{}, NewID: uuid.NewString, Random: rand.Float64, Now: time.Now,
+		Store: c.Store, Pipelines: c.Store, Backfills: c.Store, Cache: noCache{}, NewID: uuid.NewString, Random: rand.Float64, Now: time.Now,
 		Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }, Log: zap.NewNop(),
 	}, catalog.Config{LoadTimeout: time.Second, InvalidateTimeout: time.Second, DeletionGrace: time.Nanosecond})
 	user, err := c.Store.InsertUser(t.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"})

@@ -61,6 +61,10 @@ func (s *System) collectRows(ctx context.Context, snap *Snapshot) error {
 	if snap.Deletions, err = rows[DeletionRow](ctx, conn, deletions); err != nil {
 		return err
 	}
+	backfills := `SELECT to_jsonb(b) FROM backfills b ORDER BY id`
+	if snap.Backfills, err = rows[BackfillRow](ctx, conn, backfills); err != nil {
+		return err
+	}
 	counts := `SELECT count(*), count(parked_at) FROM outbox`
 	if err := conn.QueryRow(ctx, counts).Scan(&snap.Outbox, &snap.Parked); err != nil {
 		return fmt.Errorf("count the outbox: %w", err)

@@ -90,13 +90,15 @@ func (s *System) pendingWork(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	var outbox, working int
-	const query = `SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM image_jobs)`
-	if err := conn.QueryRow(ctx, query).Scan(&outbox, &working); err != nil {
+	var outbox, working, backfills int
+	const query = `SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM image_jobs),
+		(SELECT count(*) FROM backfills WHERE state IN ('approved', 'running')) + (SELECT count(*) FROM backfill_events)`
+	if err := conn.QueryRow(ctx, query).Scan(&outbox, &working, &backfills); err != nil {
 		return fmt.Errorf("count pending work: %w", err)
 	}
-	if outbox+working > 0 {
-		return fmt.Errorf("%d rows in the outbox, %d images in progress", outbox, working)
+	if outbox+working+backfills > 0 {
+		return fmt.Errorf("%d rows in the outbox, %d images in progress, %d backfills and events of backfills", outbox, working,
+			backfills)
 	}
 	lag, err := s.lag()
 	if err == nil && lag > 0 {

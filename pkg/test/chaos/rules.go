@@ -39,6 +39,7 @@ func Rules() []Rule {
 		{"a job ID has one effect", ruleJobIDs},
 		{"a job is released once", ruleReleases},
 		{"only the current attempt publishes", rulePublished},
+		{"a backfill makes each image once and forgets none", ruleBackfills},
 		{"API responses match Postgres", ruleResponses},
 		{"lists are complete", ruleLists},
 	}

@@ -154,8 +154,11 @@ func ruleDeadEvents(snap *Snapshot, violation func(string, ...any)) {
 	}
 }
 
-// failed reports whether a change of an image row ends its job with a failure.
+// failed reports whether a change of an image row ends its job with a failure. Those of backfills are not reported.
 func failed(before, after *ImageRow) bool {
+	if before.BackfillID != 0 {
+		return false
+	}
 	ended := before.JobState != "idle" && after.JobState == "idle"
 	return ended && (after.Status == "failed" || after.ReprocessError != "") && after.objectPrefix() == before.objectPrefix()
 }

@@ -43,9 +43,13 @@ func validSnapshot() *chaos.Snapshot {
 		Images: []chaos.ImageRow{
 			{
 				ID: 1, ProductID: 1, SourceURL: good, Status: "ready", JobState: "idle", FencingToken: 2, Attempts: 1,
-				Prefix: "products/1/1/2-b/", Width: 640, Height: 480, Renditions: renditions,
+				Prefix: "products/1/1/2-b/", Width: 640, Height: 480, Renditions: renditions, OutputHash: "output",
 			},
 			{ID: 2, ProductID: 1, Position: 1, SourceURL: bad, Status: "failed", JobState: "idle", FencingToken: 1, ErrorCode: "http_status"},
+		},
+		Backfills: []chaos.BackfillRow{
+			{ID: 1, State: "superseded"},
+			{ID: 2, State: "complete", TargetOutput: "output"},
 		},
 		Deletions: []chaos.DeletionRow{{Prefix: "products/1/1/1-a/", ImageID: 1}},
 		Objects: map[string]chaos.Object{
@@ -245,6 +249,38 @@ func objectViolations() []violation {
 	}
 }
 
+// backfillViolations returns violations of the rule about backfills.
+func backfillViolations() []violation {
+	const rule = "a backfill makes each image once and forgets none"
+	return []violation{
+		{rule, "there_is_none", func(s *chaos.Snapshot) { s.Backfills = nil }},
+		{rule, "not_complete", func(s *chaos.Snapshot) { s.Backfills[1].State = "running" }},
+		{rule, "image_forgotten", func(s *chaos.Snapshot) { s.Images[0].OutputHash = "another" }},
+		{rule, "made_without_a_count", func(s *chaos.Snapshot) { makeByBackfill(s, 1) }},
+		{rule, "made_twice", func(s *chaos.Snapshot) {
+			makeByBackfill(s, 2)
+			s.Backfills[1].Requested, s.Backfills[1].Done = 2, 2
+		}},
+		{rule, "image_lost_in_the_counts", func(s *chaos.Snapshot) { s.Backfills[1].Requested = 1 }},
+	}
+}
+
+// makeByBackfill adds to the history that the second backfill makes an image that many times.
+func makeByBackfill(s *chaos.Snapshot, times int) {
+	for n := range times {
+		jobID := fmt.Sprint("backfill-", n)
+		idle := s.Images[0]
+		idle.BackfillID, idle.Renditions = 2, nil
+		queued, processing, made := idle, idle, s.Images[0]
+		queued.JobState, queued.JobID = "queued", &jobID
+		processing.JobState, processing.JobID = "processing", &jobID
+		made.BackfillID = 2
+		for _, step := range [][2]chaos.ImageRow{{idle, queued}, {queued, processing}, {processing, made}} {
+			s.Changes = append(s.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &step[0], NewImage: &step[1]})
+		}
+	}
+}
+
 // failsDuringOutage adds an outage and an image of a good source that fails within it.
 func failsDuringOutage(s *chaos.Snapshot, code string) {
 	now := time.Now()
@@ -327,7 +363,7 @@ func responseViolations() []violation {
 
 func testCheckViolations(t *testing.T) {
 	t.Parallel()
-	cases := slices.Concat(productViolations(), objectViolations(), historyViolations(), responseViolations())
+	cases := slices.Concat(productViolations(), objectViolations(), historyViolations(), backfillViolations(), responseViolations())
 	tested := map[string]bool{}
 	for _, c := range cases {
 		tested[c.rule] = true

@@ -103,6 +103,7 @@ type run struct {
 	journal  io.Writer
 	result   *Result
 	outages  []Outage
+	backfill chan error // the result of System.backfill
 }
 
 func (r *run) find(findings ...Finding) { r.result.Findings = append(r.result.Findings, findings...) }
@@ -118,6 +119,12 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.system.Start(ctx); err != nil {
 		return fmt.Errorf("start programs: %w", err)
 	}
+	ctx, stop := context.WithCancel(ctx)
+	var approving sync.WaitGroup
+	r.backfill = make(chan error, 1)
+	approving.Go(func() { r.backfill <- r.system.backfill(ctx, r.schedule.Length/2) })
+	defer approving.Wait()
+	defer stop()
 	clients, err := r.chaos(ctx, history)
 	if err != nil {
 		return err
@@ -131,6 +138,14 @@ func (r *run) all(ctx context.Context) error {
 	}
 	for _, c := range clients {
 		c.resolve(ctx)
+	}
+	select {
+	case err = <-r.backfill:
+	case <-time.After(approvalTimeout):
+		err = errors.New("no backfill is approved")
+	}
+	if err != nil {
+		r.find(Finding{"a backfill can be approved", err.Error()})
 	}
 	note := func(line string) { fmt.Fprintf(r.journal, "%6.2fs  %s\n", time.Since(recovered).Seconds(), line) }
 	if err := r.system.awaitSettled(ctx, note); err != nil {

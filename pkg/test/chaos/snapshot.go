@@ -15,8 +15,9 @@ type Snapshot struct {
 	Deletions    []DeletionRow
 	Changes      []Change    // of products and images, in commit order
 	Jobs         []JobChange // of rows of image_jobs, in commit order
-	Outbox       int         // number of rows
-	Parked       int         // number of parked rows
+	Backfills    []BackfillRow
+	Outbox       int // number of rows
+	Parked       int // number of parked rows
 	Events       []Event
 	Objects      map[string]Object // by key
 	Responses    []ProductResponse // of both APIs, for each product
@@ -72,6 +73,8 @@ type ImageRow struct {
 	Width          int            `json:"width"`
 	Height         int            `json:"height"`
 	Renditions     []RenditionRow `json:"renditions"`
+	OutputHash     string         `json:"output_hash"`
+	BackfillID     int64          `json:"backfill_id"` // of the job; without one the last that has tried the image
 }
 
 // jobID returns the ID of the pending job, or "".

@@ -238,7 +238,7 @@ func (s *System) configure(environ []string) error {
 		MaxAttempts: 4, Backoff: pipeline.Duration(250 * time.Millisecond), MaxBackoff: pipeline.Duration(time.Second),
 		MaxAge: pipeline.Duration(24 * time.Hour),
 	}
-	file := filepath.Join(s.dir, "pipeline.yaml")
+	file, _ := s.pipelineFiles()
 	if err := os.WriteFile(file, p.Document(), 0o600); err != nil {
 		return fmt.Errorf("write pipeline: %w", err)
 	}
@@ -275,6 +275,7 @@ func (s *System) configure(environ []string) error {
 		"EGRESS_PROBE_TIMEOUT": "1s", "BREAKER_MAX_PAUSE": "3s",
 		"RESCUER_INTERVAL": "500ms", "CLEANER_INTERVAL": "500ms", "GC_INTERVAL": "500ms",
 		"RESCUER_OVERDUE_AFTER": "3s", "GC_SECOND_PASS_AFTER": "1s", "GC_LEASE": "5s", "CATALOG_DELETION_GRACE": "12s",
+		"BACKFILL_INTERVAL": "300ms", "BACKFILL_LEASE": "3s", "BACKFILL_SETTLE": "6s", "BACKFILL_LOST_AFTER": "20s",
 		"SETUP_TIMEOUT": "60s",
 	} {
 		s.env = append(s.env, "VITRINE_"+name+"="+value)

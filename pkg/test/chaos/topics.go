@@ -15,11 +15,13 @@ const (
 	topicRequested = "vitrine.images.requested"
 	topicChanged   = "vitrine.products.changed"
 	topicDead      = "vitrine.images.dead"
+	topicBackfill  = "vitrine.images.backfill"
 	groupWorkers   = "vitrine.workers"
 	groupCache     = "vitrine.cache"
+	groupBackfill  = "vitrine.workers.backfill"
 )
 
-func topics() []string { return []string{topicRequested, topicChanged, topicDead} }
+func topics() []string { return []string{topicRequested, topicChanged, topicDead, topicBackfill} }
 
 // kafka connects to the brokers.
 func (s *System) kafka() (sarama.Client, error) {
@@ -51,7 +53,7 @@ func (s *System) removeTopics() error {
 		return fmt.Errorf("open kafka admin client: %w", err)
 	}
 	defer admin.Close() // also closes client
-	for _, group := range []string{groupWorkers, groupCache} {
+	for _, group := range []string{groupWorkers, groupCache, groupBackfill} {
 		_ = admin.DeleteConsumerGroup(s.topicPrefix() + group) // fails while a dead member has not timed out
 	}
 	for _, topic := range topics() {
@@ -75,7 +77,9 @@ func (s *System) lag() (int64, error) {
 	}
 	defer admin.Close() // also closes client
 	var lag int64
-	for topic, group := range map[string]string{topicRequested: groupWorkers, topicChanged: groupCache} {
+	for topic, group := range map[string]string{
+		topicRequested: groupWorkers, topicChanged: groupCache, topicBackfill: groupBackfill,
+	} {
 		topic, group = s.topicPrefix()+topic, s.topicPrefix()+group
 		partitions, err := client.Partitions(topic)
 		if err != nil {

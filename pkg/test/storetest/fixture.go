@@ -174,7 +174,7 @@ func Finished(img catalog.Image, prefix string) catalog.Image {
 // Idle returns img without a job.
 func Idle(img catalog.Image) catalog.Image {
 	img.JobState, img.JobID, img.Class, img.Host, img.Traceparent = catalog.Idle, "", "", "", ""
-	img.UnreportedAttempts, img.PoisonSHA256 = 0, ""
+	img.UnreportedAttempts, img.PoisonSHA256, img.Backfill = 0, "", catalog.BackfillJob{}
 	img.NotBefore, img.ReleasedAt, img.DueAt, img.DeferredSince = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	return img
 }

@@ -161,3 +161,33 @@ func imageKeepsLastOutcome(f *Fixture) {
 	}
 	f.Same(got.Renditions, want.Renditions, "the renditions")
 }
+
+// backfillJobKeepsImage gives a finished image a job of a backfill, whose fields do not replace those of the last request.
+func backfillJobKeepsImage(f *Fixture) {
+	p := f.Product(1)
+	finished := f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Images[0] = Finished(p.Images[0], "products/1/1/1-a/")
+		p.Images[0].OutputHash, p.Images[0].BackfillID = "output", 7
+		return catalog.Change{}
+	}).Images[0]
+	f.takeDue()
+	want := finished
+	want.JobState, want.JobID, want.Class, want.Host = catalog.Queued, uuid.NewString(), catalog.BackfillClass, "example.com"
+	want.NotBefore, want.DueAt = p.CreatedAt, p.CreatedAt
+	want.Backfill = catalog.BackfillJob{ID: 9, PipelineHash: "target", Attempts: 2, RequestedAt: p.CreatedAt}
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Images[0] = want
+		return catalog.Change{Backfill: []catalog.BackfillEvent{
+			{BackfillID: 9, ImageID: want.ID, Kind: catalog.BackfillRequested},
+		}}
+	})
+	f.Same(f.Load(p.ID).Images[0], want, "with the job")
+	f.wantJobs("a job of a backfill waits")
+	want.JobState, want.FencingToken, want.Prefix = catalog.Processing, 5, "products/1/1/5-b/"
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change { p.Images[0] = want; return catalog.Change{} })
+	f.Same(f.Load(p.ID).Images[0], want, "in work")
+	ended := finished
+	ended.FencingToken, ended.Prefix, ended.BackfillID = want.FencingToken, want.Prefix, 9
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change { p.Images[0] = ended; return catalog.Change{} })
+	f.Same(f.Load(p.ID).Images[0], ended, "after a failure")
+}

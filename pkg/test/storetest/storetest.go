@@ -117,6 +117,7 @@ func jobs() []test {
 		{"reprocessed_image_has_a_new_job", reprocessedImageHasNewJob},
 		{"job_ends_with_outcome_image_and_product", jobEnds},
 		{"image_with_job_keeps_its_last_outcome", imageKeepsLastOutcome},
+		{"job_of_a_backfill_keeps_what_clients_see", backfillJobKeepsImage},
 	}
 }
 

@@ -72,6 +72,7 @@ func newCrashEnv(t *testing.T, perHost int) *crashEnv {
 	s := &crashEnv{system: newSystem(t, map[string]string{
 		"VITRINE_RESCUER_INTERVAL": "100ms", "VITRINE_CLEANER_INTERVAL": "100ms", "VITRINE_GC_INTERVAL": "100ms",
 		"VITRINE_GC_SECOND_PASS_AFTER": "100ms", "VITRINE_GC_LEASE": "1s",
+		"VITRINE_BACKFILL_INTERVAL": "100ms", "VITRINE_BACKFILL_SETTLE": "100ms", "VITRINE_BACKFILL_LEASE": "1s",
 		"VITRINE_SHUTDOWN_GRACE": "60s", "VITRINE_WORKER_BUSY_DELAY": "300ms",
 	})}
 	s.bin = bin

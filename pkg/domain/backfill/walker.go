@@ -1,0 +1,205 @@
+package backfill
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/backoff"
+	"vitrine.io/pkg/foundation/failpoint"
+)
+
+const (
+	maxCandidates = 500 // of one search
+	maxDropped    = 500 // jobs that one step drops
+
+	measureInterval = 15 * time.Second
+)
+
+// WalkerDeps are the dependencies of a Walker.
+type WalkerDeps struct {
+	Walks   Walks
+	List    func(context.Context) ([]Backfill, error) // as Backfills.ListBackfills
+	Images  Images
+	Catalog Catalog
+	Now     func() time.Time // for durations only
+	Log     *zap.Logger
+}
+
+// Walker carries out backfills. Any number of processes may run one.
+type Walker struct {
+	WalkerDeps
+	cfg     Config
+	metrics *metrics
+}
+
+// NewWalker returns a Walker and registers its metrics with reg. cfg must be valid.
+func NewWalker(deps WalkerDeps, cfg Config, reg prometheus.Registerer) *Walker {
+	return &Walker{WalkerDeps: deps, cfg: cfg, metrics: newMetrics(reg)}
+}
+
+// Run makes a step every interval until ctx ends. It counts and logs the errors of steps, and returns nil.
+func (w *Walker) Run(ctx context.Context) error {
+	var measured time.Time
+	for backoff.Sleep(ctx, w.cfg.Interval) {
+		err := w.Step(ctx)
+		if now := w.Now(); err == nil && now.Sub(measured) >= measureInterval {
+			measured = now
+			err = w.measure(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			w.metrics.errors.Inc()
+			w.Log.Warn("step of a backfill failed", zap.Error(err))
+		}
+	}
+	return nil
+}
+
+// Step makes one step of each backfill that has work and is due. After an error the step is due again at the end of its
+// lease.
+func (w *Walker) Step(ctx context.Context) error {
+	for {
+		walk, acquired, err := w.Walks.AcquireWalk(ctx, w.cfg.Lease)
+		if err != nil || !acquired {
+			return err
+		}
+		if err := w.step(ctx, walk); err != nil {
+			return fmt.Errorf("%s: %w", walk.Name(), err)
+		}
+	}
+}
+
+// step makes one step of a backfill and saves it. It begins nothing in the second half of its lease.
+func (w *Walker) step(ctx context.Context, walk Walk) error {
+	until := w.Now().Add(w.cfg.Lease / 2)
+	inForce, err := w.Walks.InForce(ctx)
+	if err != nil {
+		return fmt.Errorf("read pipelines in force: %w", err)
+	}
+	before := walk.Backfill
+	walk.decide(inForce)
+	if before.State == Approved && walk.State == Running {
+		failpoint.Hit(failpoint.BackfillStarted)
+	}
+	walk.earn()
+	var worked error
+	if walk.Open {
+		if worked = w.drop(ctx, walk.ID, w.cfg.LostAfter, until); worked == nil {
+			worked = w.request(ctx, &walk, until)
+		}
+		walk.turn(w.cfg.Settle)
+	} else {
+		if err := w.Walks.SaveWalk(ctx, walk, w.cfg.Lease); err != nil { // closed, before its jobs are dropped
+			return fmt.Errorf("save: %w", err)
+		}
+		worked = w.drop(ctx, walk.ID, 0, until)
+	}
+	w.report(before, walk)
+	if err := w.Walks.SaveWalk(ctx, walk, w.cfg.Interval); err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	failpoint.Hit(failpoint.BackfillSaved)
+	return worked
+}
+
+// drop removes jobs of a backfill that no attempt works on, until a time. If lost is above 0, only those that were lost.
+func (w *Walker) drop(ctx context.Context, id int64, lost time.Duration, until time.Time) error {
+	jobs, err := w.Images.LooseJobs(ctx, id, lost, maxDropped)
+	if err != nil {
+		return fmt.Errorf("find jobs: %w", err)
+	}
+	for _, job := range jobs {
+		if !w.Now().Before(until) {
+			return nil
+		}
+		if err := w.Catalog.DropBackfill(ctx, job.ProductID, job.ImageID, id); err != nil && !isGone(err) {
+			return fmt.Errorf("drop the job of image %d: %w", job.ImageID, err)
+		}
+	}
+	return nil
+}
+
+// request requests as many images as are allowed until a time, and moves the cursor.
+func (w *Walker) request(ctx context.Context, walk *Walk, until time.Time) error {
+	allowed := walk.allowance()
+	if allowed <= 0 {
+		return nil
+	}
+	outputs, err := w.Images.Outputs(ctx)
+	if err != nil {
+		return fmt.Errorf("read pipelines: %w", err)
+	}
+	for allowed > 0 && !walk.Resting && w.Now().Before(until) {
+		found, err := w.Images.Candidates(ctx, walk.Backfill, outputs, min(allowed, maxCandidates))
+		if err != nil {
+			return fmt.Errorf("find images: %w", err)
+		}
+		walk.Found += int64(found.Busy)
+		for _, img := range found.Images {
+			if !w.Now().Before(until) {
+				return nil
+			}
+			requested, err := w.requestImage(ctx, walk, img, outputs)
+			if err != nil {
+				return err
+			}
+			if walk.Cursor = img.ImageID; requested {
+				allowed--
+			}
+		}
+		if walk.Cursor = found.Next; found.Next == 0 {
+			walk.Resting = true
+		}
+	}
+	return nil
+}
+
+// requestImage requests one image. An image that has changed since the search is looked at again by the next pass.
+func (w *Walker) requestImage(ctx context.Context, walk *Walk, img ImageRef, outputs map[string]string) (bool, error) {
+	err := w.Catalog.RequestBackfill(ctx, img.ProductID, img.ImageID, catalog.BackfillRequest{
+		BackfillID: walk.ID, PipelineHash: walk.TargetHash,
+		Selected: func(user catalog.UserID, img catalog.Image) bool { return walk.Selects(user, img, outputs) },
+	})
+	switch {
+	case isGone(err):
+		walk.Found++
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("request image %d: %w", img.ImageID, err)
+	}
+	walk.Found++
+	walk.Outstanding++
+	walk.Credit--
+	w.metrics.requested.Inc()
+	return true, nil
+}
+
+// measure sets the gauges, which are the same in all processes.
+func (w *Walker) measure(ctx context.Context) error {
+	list, err := w.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list backfills: %w", err)
+	}
+	w.metrics.measure(list, w.Now())
+	return nil
+}
+
+// report logs a change of the state.
+func (w *Walker) report(before Backfill, walk Walk) {
+	if before.State == walk.State && before.Suspended == walk.Suspended {
+		return
+	}
+	fields := []zap.Field{
+		zap.String("backfill", walk.Name()), zap.String("state", string(walk.State)), zap.String("reason", walk.Reason),
+		zap.Int64("done", walk.Done), zap.Int64("skipped", walk.Skipped), zap.Int64("failed", walk.Failed),
+	}
+	if walk.Suspended == ByFailures {
+		w.Log.Error("backfill suspended: more images failed than its threshold allows", fields...)
+		return
+	}
+	w.Log.Info("backfill changed", fields...)
+}

@@ -58,7 +58,7 @@ test-short: deps-run ## Run the tests that need no server
 check: deps-run ## Static checks: format, vet, lint, layers, go.mod, generated files, builds without cgo, the chart
 	@.ci/step.sh "gofmt" .ci/fmt.sh
 	@.ci/step.sh "go mod tidy" $(GO) mod tidy -diff
-	@.ci/step.sh "builds without cgo" env CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/api ./cmd/worker ./cmd/vitrine
+	@.ci/step.sh "builds without cgo" env CGO_ENABLED=0 $(GO) build -o /dev/null ./cmd/api ./cmd/worker ./cmd/vitrine ./cmd/controller
 	@.ci/step.sh "go vet" $(GO) vet ./...
 	@.ci/step.sh "layers and budgets" $(GO) test ./pkg
 	@$(MAKE) lint verify check-chart
@@ -95,12 +95,12 @@ fmt: ## Format all Go files
 
 .PHONY: build
 build: ## Build the programs into bin/; only the codec needs a C compiler
-	@.ci/alive.sh "building" env CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/api ./cmd/worker ./cmd/vitrine
+	@.ci/alive.sh "building" env CGO_ENABLED=0 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/api ./cmd/worker ./cmd/vitrine ./cmd/controller
 	@test -e bin/codec || echo "building the codec (the first build takes a minute or two: the C bindings of libvips)"
 	@.ci/alive.sh "building the codec" env CGO_ENABLED=1 $(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/codec
 
 .PHONY: images
-images: ## Build vitrine-api and vitrine-worker with docker or buildah (TAG=dev), and check their sizes
+images: ## Build vitrine-api, vitrine-controller and vitrine-worker with docker or buildah (TAG=dev), and check their sizes
 	@TAG='$(TAG)' VERSION='$(VERSION)' .ci/images.sh build
 
 .PHONY: images-standin

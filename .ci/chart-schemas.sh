@@ -9,6 +9,7 @@ keda=v2.21.0
 prometheus_operator=v0.92.0
 cloudnative_pg=v1.30.0
 kinds="v1 ConfigMap, v1 Pod, v1 Secret, v1 Service, v1 ServiceAccount, apps/v1 Deployment, apps/v1 StatefulSet, batch/v1 Job,
+	rbac.authorization.k8s.io/v1 Role, rbac.authorization.k8s.io/v1 RoleBinding,
 	autoscaling/v2 HorizontalPodAutoscaler, policy/v1 PodDisruptionBudget, networking.k8s.io/v1 Ingress, networking.k8s.io/v1 NetworkPolicy"
 
 module() { go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'; } # MODULE@VERSION: its directory
@@ -35,6 +36,9 @@ mvn -q -B -f .ci/strimzi/pom.xml dependency:copy-dependencies -DoutputDirectory=
 mkdir "$work/classes" .ci/schemas/crds/kafka.strimzi.io
 javac -nowarn -cp "$work/lib/*" -d "$work/classes" $(find .ci/strimzi -name '*.java')
 java -cp "$work/classes:$work/lib/*" Schemas .ci/schemas/crds/kafka.strimzi.io 2>/dev/null
+# Vitrine's own, which .ci/generate.sh writes, too.
+"$schemas" -crd -out .ci/schemas/crds charts/vitrine-crds/templates/*.yaml
+
 strimzi=$(sed -n 's/.*<version>\([0-9.]*\.[0-9]*\)<.*/\1/p' .ci/strimzi/pom.xml)
 
 cat >.ci/schemas/README.md <<EOF
@@ -48,6 +52,7 @@ Written by \`make chart-schemas\`; do not edit.
 | KEDA's, $keda | \`config/crd/bases\` of the module github.com/kedacore/keda/v2 |
 | Prometheus operator's, $prometheus_operator | \`example/prometheus-operator-crd\` of the module github.com/prometheus-operator/prometheus-operator |
 | CloudNativePG's, $cloudnative_pg | \`config/crd/bases\` of the module github.com/cloudnative-pg/cloudnative-pg |
+| Vitrine's | \`charts/vitrine-crds/templates\` |
 | Strimzi's, v1 of $strimzi | the classes of the Maven artifact io.strimzi:api, read by \`.ci/strimzi\` |
 
 All are under the Apache License 2.0. Descriptions are removed, and unknown fields are errors.

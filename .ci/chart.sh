@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # chart.sh STEP: runs one check of the chart, or updates a generated file.
-#   lint        helm lint and helm template with each values file; writes the renders to bin/chart
-#   schemas     checks rendered objects with the schemas of the oldest and the newest supported Kubernetes
+#   lint        helm lint of both charts, and helm template with each values file; writes the renders to bin/chart
+#   schemas     checks rendered objects and the sample pipeline with the schemas of the oldest and the newest supported Kubernetes
 #   unit        helm-unittest's suites, charts/vitrine/tests/*_test.yaml
 #   policies    Go tests of all renders: NetworkPolicies, Pod Security, rejected values, alerts and their runbooks
 #   alerts      checks and tests the alerts with promtool
-#   golden      compares the renders of values-dev, values-production and ci's operators and external with
+#   golden      compares the renders of values-dev, values-production and ci's operators, external and resource with
 #               charts/vitrine/tests/golden; golden-update updates them
 #   docs        compares charts/vitrine/README.md with helm-docs' output; docs-update updates it
 set -euo pipefail
@@ -29,6 +29,7 @@ lint() {
 	rm -rf "$renders"
 	mkdir -p "$renders"
 	local values
+	"$bin/helm" lint --strict --quiet charts/vitrine-crds
 	for values in $(all); do
 		"$bin/helm" lint --strict --quiet "$chart" --values "$values" >"$renders/lint" || { cat "$renders/lint"; echo "with $values"; return 1; }
 		render "$values" >"$renders/$(basename "$values")"
@@ -46,13 +47,14 @@ schemas() {
 		version=${version##*/v}
 		"$bin/kubeconform" -strict -kubernetes-version "${version%-standalone-strict}" \
 			-schema-location '.ci/schemas/{{ .NormalizedKubernetesVersion }}-standalone{{ .StrictSuffix }}/{{ .ResourceKind }}{{ .KindSuffix }}.json' \
-			-schema-location '.ci/schemas/crds/{{ .Group }}/{{ .ResourceKind }}_{{ .ResourceAPIVersion }}.json' "$renders"/*.yaml
+			-schema-location '.ci/schemas/crds/{{ .Group }}/{{ .ResourceKind }}_{{ .ResourceAPIVersion }}.json' \
+			"$renders"/*.yaml k8s/imagepipeline.yaml
 	done
 }
 
 golden() { # [update]
 	local values which status=0
-	for values in "$chart"/values-{dev,production}.yaml "$chart"/ci/{operators,external}-values.yaml; do
+	for values in "$chart"/values-{dev,production}.yaml "$chart"/ci/{operators,external,resource}-values.yaml; do
 		which=$(basename "$values" .yaml)
 		which=${which#values-}
 		which=${which%-values}
@@ -67,7 +69,7 @@ golden() { # [update]
 	return $status
 }
 
-docs=(--log-level warning --chart-search-root charts --sort-values-order file)
+docs=(--log-level warning --chart-search-root "$chart" --sort-values-order file)
 
 docs() { # [update]
 	if [ "${1:-}" = update ]; then

@@ -22,7 +22,7 @@ if [[ $VERSION == *-dirty ]]; then
 fi
 
 # NAME MAX: the maximum compressed size in MB. The standin is the worker whose codec sleeps.
-images=("vitrine-api 40" "vitrine-worker 150")
+images=("vitrine-api 40" "vitrine-controller 25" "vitrine-worker 150")
 
 find_engine() {
 	local engine
@@ -86,6 +86,7 @@ build_all() {
 	local image name max
 	echo "building with $engine, version $VERSION (the first build takes minutes)"
 	build vitrine-api Dockerfile.api
+	build vitrine-controller Dockerfile.controller
 	build vitrine-worker Dockerfile.worker
 	for image in "${images[@]}"; do
 		read -r name max <<<"$image"

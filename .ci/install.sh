@@ -183,6 +183,7 @@ run | test | bench-images)
 	if [ "$1" != run ]; then
 		install_kafka
 		"$here/tool.sh" minio github.com/minio/minio github.com/minio/minio "$minio"
+		"$here/kubernetes.sh"
 	fi
 	if [ "$1" = bench-images ]; then install_sharp; fi
 	;;

@@ -15,7 +15,7 @@ mkdir -p "$out/programs" "$out/bin"
 
 echo "building the programs that tests run"
 build=(go build -cover -covermode=atomic -coverpkg="$covered" -o "$out/bin/")
-"$alive" "building programs" "${build[@]}" -race ./cmd/api ./cmd/worker
+"$alive" "building programs" "${build[@]}" -race ./cmd/api ./cmd/worker ./cmd/controller
 # Without -race: the codec, because its address space is limited and -race reserves terabytes, and vitrine, whose
 # demonstration renders images, which -race slows down.
 "$alive" "building the codec and vitrine" "${build[@]}" ./cmd/codec ./cmd/vitrine

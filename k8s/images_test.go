@@ -87,7 +87,7 @@ func (d dockerfile) argument(name string) string {
 	return ""
 }
 
-var dockerfiles = []string{"Dockerfile.api", "Dockerfile.worker"}
+var dockerfiles = []string{"Dockerfile.api", "Dockerfile.controller", "Dockerfile.worker"}
 
 func TestDockerfiles(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -20,14 +21,18 @@ const module = "vitrine.io/"
 // libvips are the import paths of libvips' C bindings, and of the package that uses them.
 var libvips = []string{"github.com/davidbyttow/govips/v2", module + "pkg/adapter/imaging"}
 
+// kubernetes are the libraries of Kubernetes, which only the controller needs.
+var kubernetes = []string{"k8s.io", "sigs.k8s.io/controller-runtime", module + "pkg/adapter/controller"}
+
 // forbidden are the packages that a program must not link, with all packages below them. Only the codec links libvips. The
 // codec processes untrusted files in a sandbox, so it links nothing that only its parent needs.
 var forbidden = map[string][]string{
-	"api": libvips, "worker": libvips, "vitrine": libvips,
-	"codec": {
+	"api": slices.Concat(libvips, kubernetes), "worker": slices.Concat(libvips, kubernetes),
+	"vitrine": slices.Concat(libvips, kubernetes), "controller": libvips,
+	"codec": slices.Concat(kubernetes, []string{
 		"go.uber.org/zap", "github.com/prometheus", "github.com/google/uuid", "golang.org/x/sync/singleflight",
 		module + "pkg/adapter/codec",
-	},
+	}),
 }
 
 func TestPrograms(t *testing.T) {
@@ -40,6 +45,15 @@ func TestPrograms(t *testing.T) {
 			}
 		})
 	}
+	t.Run("controller_links_kubernetes", func(t *testing.T) {
+		t.Parallel()
+		deps := dependencies(t, "controller")
+		for _, pkg := range kubernetes {
+			if len(checkDeps("cmd/controller", deps, []string{pkg})) == 0 {
+				t.Errorf("cmd/controller does not depend on %s", pkg)
+			}
+		}
+	})
 	t.Run("codec_links_libvips", func(t *testing.T) { // or the other subtests check packages that no longer exist
 		t.Parallel()
 		for _, pkg := range libvips {

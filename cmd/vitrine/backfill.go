@@ -308,7 +308,7 @@ func (m managed) savedPipeline(ctx context.Context, hash string) (*pipeline.Revi
 	if err != nil {
 		return nil, fmt.Errorf("read pipeline %s: %w", hash, err)
 	}
-	p, err := pipeline.Parse(document)
+	p, err := pipeline.ParseStored(document, hash)
 	if err != nil {
 		return nil, fmt.Errorf("parse pipeline %s: %w", hash, err)
 	}

@@ -157,6 +157,7 @@ func (s *stack) environment() []string {
 		"VITRINE_HTTP_ADDR=" + s.options.http,
 		"VITRINE_HTTP_CORS_ORIGINS=*",
 		"VITRINE_PIPELINE_FILE=" + filepath.Join(s.options.data, "pipeline.yaml"),
+		"VITRINE_PIPELINE_ALLOW_CIDRS=127.0.0.0/8,::1/128",
 		"VITRINE_CODEC_PATH=" + filepath.Join(s.options.bin, "codec"),
 		"VITRINE_SETUP_TIMEOUT=1m",
 		"VITRINE_SHUTDOWN_DELAY=0s",

@@ -21,6 +21,11 @@ import (
 	"vitrine.io/pkg/platform/program"
 )
 
+// CheckConfig is the configuration of pipeline check.
+type CheckConfig struct {
+	Bounds pipeline.Bounds `envPrefix:"PIPELINE_"`
+}
+
 // StatusConfig is the configuration of pipeline status.
 type StatusConfig struct {
 	Postgres postgres.Config `envPrefix:"POSTGRES_"`
@@ -35,9 +40,11 @@ func (c console) pipelineCommand() *cobra.Command {
 		&cobra.Command{
 			Use: "check FILE", Args: cobra.ExactArgs(1),
 			Short: "Parse an ImagePipeline as the programs do, and print its revision or every mistake",
-			Long: `Reads FILE, or the standard input if FILE is -. Needs no server and no configuration.
+			Long: `Reads FILE, or the standard input if FILE is -: a file, or what "kubectl get imagepipeline NAME -o yaml" prints.
+Needs no server. Without the bounds of the installation (VITRINE_PIPELINE_ALLOW_CIDRS, _ALLOW_PORTS and _MAX_*, as the
+programs have them) it applies their defaults.
 
-The revision identifies the whole specification: it is what "vitrine pipeline status" and the metric
+The revision identifies the whole specification and the bounds: it is what "vitrine pipeline status" and the metric
 vitrine_pipeline_revision_info show once the programs have it in force. The hash identifies the part that affects renditions.
 Exits with 1 if there is a mistake.`,
 			RunE: func(cmd *cobra.Command, args []string) error { return c.checkPipeline(args[0], cmd.InOrStdin()) },
@@ -49,6 +56,10 @@ Exits with 1 if there is a mistake.`,
 
 // checkPipeline prints the revision, or a line for each mistake in the document.
 func (c console) checkPipeline(file string, stdin io.Reader) error {
+	cfg, err := loadConfig[CheckConfig](c, "")
+	if err != nil {
+		return err
+	}
 	if file == "-" {
 		file = "stdin"
 	} else {
@@ -63,17 +74,17 @@ func (c console) checkPipeline(file string, stdin io.Reader) error {
 	if err != nil {
 		return fmt.Errorf("read pipeline: %w", err)
 	}
-	p, err := pipeline.Parse(data)
+	p, err := cfg.Bounds.Parse(data)
 	if invalid := fault.From(err); invalid != nil && len(invalid.Fields) > 0 {
 		for _, f := range invalid.Fields {
 			fmt.Fprintf(c.stdout, "%s: %s: %s\n", file, f.Path, f.Detail)
 		}
-		return fmt.Errorf("%s: the image pipeline is not valid", file)
+		return fmt.Errorf("%s: %s", file, invalid.Detail)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	r := pipeline.NewRevision(p)
+	r := cfg.Bounds.NewRevision(p)
 	fmt.Fprintf(c.stdout, "OK: ImagePipeline %s, revision %s, hash %s\n", r.Name(), r.ID(), r.Hash())
 	return nil
 }

@@ -331,5 +331,5 @@ func (p catalogParts) checkRevision(ctx context.Context) error {
 		return nil
 	}
 	return fmt.Errorf("the API has pipeline revision %s in force, and this command would use %s: "+
-		"give it the API's VITRINE_PIPELINE_FILE", strings.Join(slices.Compact(inForce), ", "), p.pipeline.ID())
+		"give it the API's VITRINE_PIPELINE_* variables", strings.Join(slices.Compact(inForce), ", "), p.pipeline.ID())
 }

@@ -164,15 +164,12 @@ func (s *stack) awaitReady(ctx context.Context, url string, p *process.Process) 
 	}
 }
 
-// writePipeline writes the default pipeline, with sources on this machine allowed. It keeps an existing file, which the
-// developer may have edited.
+// writePipeline writes the default pipeline. It keeps an existing file, which the developer may have edited.
 func writePipeline(path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	p := pipeline.Default()
-	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8", "::1/128"}
-	if err := os.WriteFile(path, p.Document(), 0o644); err != nil { //nolint:gosec // no secret in it
+	if err := os.WriteFile(path, pipeline.Default().Document(), 0o644); err != nil { //nolint:gosec // no secret in it
 		return fmt.Errorf("write pipeline: %w", err)
 	}
 	return nil

@@ -91,7 +91,8 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 		Store: p.store, Pipelines: p.store, Backfills: p.store, Cache: p.cache, Pipeline: app.Pipeline.Current,
 		NewID: program.NewID, Random: rand.Float64, Now: time.Now, Log: log.Named("catalog"),
 	}, cfg.Catalog)
-	source := fetch.New(cfg.Fetch.For(concurrency(cfg)), fetch.Internet(cfg.Fetch.Resolver), time.Now, reg, log.Named("fetch"))
+	source := fetch.New(cfg.Fetch.For(concurrency(cfg)), cfg.Pipeline.Bounds, fetch.Internet(cfg.Fetch.Resolver), time.Now, reg,
+		log.Named("fetch"))
 	rules := func() pipeline.Fetch { return app.Pipeline.Current().Spec().Fetch }
 	egress := worker.NewEgress(cfg.Egress, source, p.store, rules, time.Now, reg, log.Named("egress"))
 	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"), p.probes(source, egress)...)

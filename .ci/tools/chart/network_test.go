@@ -7,9 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"sigs.k8s.io/yaml"
 )
 
 // outside describes what is outside of the cluster, for one of the values files.
@@ -63,7 +61,8 @@ var outsides = map[string]outside{
 		},
 		networks: map[int32][]string{5432: {"10.20.0.0/24"}, 9093: {"10.20.1.0/24"}, 6379: {"10.20.2.0/24"}, 443: {"10.20.3.0/24"}},
 	},
-	"small": {}, // without policies
+	"resource": {dns: nodeLocalDNS, fromAny: true},
+	"small":    {}, // without policies
 }
 
 func TestNetworkPolicies(t *testing.T) {
@@ -83,7 +82,7 @@ func testNetworkPoliciesConfiguredEndpointsAreAllowed(t *testing.T) {
 		for i := range r.pods {
 			p := &r.pods[i]
 			configured := reachable(t, r, *p, out)
-			if len(configured) == 0 && slices.Contains([]string{"api", "worker", "setup", "test"}, p.component()) {
+			if len(configured) == 0 && slices.Contains([]string{"api", "worker", "setup", "controller", "test"}, p.component()) {
 				t.Errorf("%s: has no server in its configuration", p.owner)
 			}
 			for _, target := range configured {
@@ -131,7 +130,7 @@ func testNetworkPoliciesOtherEndpointsAreDenied(t *testing.T) {
 			return
 		}
 		out := outsides[name]
-		spec := fetching(t, r)
+		spec := boundsOf(t, r)
 		for i := range r.pods {
 			p := &r.pods[i]
 			configured := reachable(t, r, *p, out)
@@ -147,30 +146,39 @@ func testNetworkPoliciesOtherEndpointsAreDenied(t *testing.T) {
 	})
 }
 
-// fetch is the part of the ImagePipeline that limits the downloads of workers.
-type fetch struct {
-	AllowCIDRs []string `json:"allowCIDRs"`
-	AllowPorts []int32  `json:"allowPorts"`
+// bounds are those of pipelines, which limit the downloads of workers.
+type bounds struct {
+	networks []string
+	ports    []int32
 }
 
-func fetching(t *testing.T, r rendered) fetch {
+// boundsOf returns the bounds in the environment of the workers.
+func boundsOf(t *testing.T, r rendered) bounds {
 	t.Helper()
-	for _, o := range r.objects {
-		if o.Kind != "ConfigMap" || !strings.HasSuffix(o.Name, "-pipeline") {
+	for i := range r.pods {
+		if r.pods[i].component() != "worker" {
 			continue
 		}
-		var pipeline struct {
-			Spec struct {
-				Fetch fetch `json:"fetch"`
-			} `json:"spec"`
+		var b bounds
+		for _, v := range r.pods[i].spec.Containers[0].Env {
+			list := strings.FieldsFunc(v.Value, func(c rune) bool { return c == ',' })
+			switch v.Name {
+			case "VITRINE_PIPELINE_ALLOW_CIDRS":
+				b.networks = list
+			case "VITRINE_PIPELINE_ALLOW_PORTS":
+				for _, text := range list {
+					port, err := strconv.ParseInt(text, 10, 32)
+					if err != nil {
+						t.Fatal(err)
+					}
+					b.ports = append(b.ports, int32(port))
+				}
+			}
 		}
-		if err := yaml.Unmarshal([]byte(as[corev1.ConfigMap](t, o).Data["imagepipeline.yaml"]), &pipeline); err != nil {
-			t.Fatal(err)
-		}
-		return pipeline.Spec.Fetch
+		return b
 	}
-	t.Fatal("there is no ImagePipeline")
-	return fetch{}
+	t.Fatal("there is no worker")
+	return bounds{}
 }
 
 // metadata are the addresses of the clouds' metadata services, which return secrets.
@@ -189,7 +197,7 @@ func within(address netip.Addr, networks []string) bool {
 }
 
 // expected reports whether a connection should be allowed. It follows from the pods' configuration only, not from policies.
-func expected(p pod, target peer, configured []peer, out outside, spec fetch) bool {
+func expected(p pod, target peer, configured []peer, out outside, spec bounds) bool {
 	if target.port == 53 && target.foreign["kubernetes.io/metadata.name"] == "kube-system" {
 		return out.dns == nodeLocalDNS
 	}
@@ -197,7 +205,7 @@ func expected(p pod, target peer, configured []peer, out outside, spec fetch) bo
 		return true
 	}
 	if target.protocol == "UDP" {
-		return p.component() == "worker" && target.pod == nil && within(target.address, spec.AllowCIDRs)
+		return p.component() == "worker" && target.pod == nil && within(target.address, spec.networks)
 	}
 	for _, t := range configured {
 		if t.port == target.port && (t.pod == nil) == (target.pod == nil) &&
@@ -227,13 +235,15 @@ func expectedPod(p pod, target peer, out outside) bool {
 	return false
 }
 
-func expectedAddress(p pod, target peer, out outside, spec fetch) bool {
+func expectedAddress(p pod, target peer, out outside, spec bounds) bool {
 	address, port := target.address, target.port
 	inner := slices.Contains([]string{"api", "worker", "setup"}, p.component())
 	public := address.IsGlobalUnicast() && !address.IsPrivate() && !within(address, special)
 	switch {
+	case p.component() == "controller":
+		return (port == 443 || port == 6443) && within(address, []string{"10.96.0.1/32", "10.9.0.0/16"}) // the API server
 	case p.component() == "worker" && slices.Contains(out.public, port):
-		return public || within(address, spec.AllowCIDRs)
+		return public || within(address, spec.networks)
 	case inner && slices.Contains(out.anywhere, port) && !within(address, metadata):
 		// A server that may have any address. Setup does not use Redis.
 		return p.component() != "setup" || port != 6379 && port != 6380
@@ -242,7 +252,7 @@ func expectedAddress(p pod, target peer, out outside, spec fetch) bool {
 	case inner && out.extra[port] != "" && within(address, []string{out.extra[port]}):
 		return true
 	case p.component() == "worker":
-		return public && slices.Contains(spec.AllowPorts, port) || within(address, spec.AllowCIDRs)
+		return public && slices.Contains(spec.ports, port) || within(address, spec.networks)
 	case p.component() == "test": // it downloads images, as clients do
 
 		return out.hosts != nil && (port == 80 || port == 443) && !within(address, metadata)
@@ -314,7 +324,7 @@ func expectedIngress(name, component, port, from string) bool {
 	switch component + ":" + port {
 	case "api:http":
 		return outsides[name].fromAny || from == "ingress-nginx"
-	case "api:admin", "worker:admin":
+	case "api:admin", "worker:admin", "controller:admin":
 		return from == "monitoring" && name != "everything"
 	case "kafka:kafka":
 		return from == "keda"

@@ -340,7 +340,7 @@ podSelector holds labels of pods in this namespace. Empty cidrs mean any address
 {{- $all := list -}}
 {{- $everybody := list "api" "worker" "setup" -}}
 {{- $d := include "vitrine.postgres" . | fromJson -}}
-{{- $all = append $all (dict "name" "postgres" "for" $everybody "address" (printf "%s:%d" (ternary (printf "[%s]" $d.host) $d.host (contains ":" $d.host)) (int $d.port)) "of" $d) -}}
+{{- $all = append $all (dict "name" "postgres" "for" (append $everybody "controller") "address" (printf "%s:%d" (ternary (printf "[%s]" $d.host) $d.host (contains ":" $d.host)) (int $d.port)) "of" $d) -}}
 {{- $d = include "vitrine.kafka" . | fromJson -}}
 {{- range $d.servers -}}
 {{- $all = append $all (dict "name" "kafka" "for" $everybody "address" . "of" $d) -}}

@@ -201,6 +201,24 @@ The environment of every program.
 {{- end -}}
 
 {{/*
+The bounds of pipelines. They are environment, so that a change replaces the pods, whose grace period depends on them.
+*/}}
+{{- define "vitrine.env.bounds" -}}
+{{- $bounds := .Values.pipelineBounds -}}
+{{- $ports := list -}}
+{{- range $bounds.allowPorts -}}{{- $ports = append $ports (int . | toString) -}}{{- end -}}
+- {name: VITRINE_PIPELINE_ALLOW_CIDRS, value: {{ join "," $bounds.allowCIDRs | default "," | quote }}}
+- {name: VITRINE_PIPELINE_ALLOW_PORTS, value: {{ join "," $ports | default "," | quote }}}
+- {name: VITRINE_PIPELINE_MAX_RENDITIONS, value: {{ int $bounds.maxRenditions | quote }}}
+- {name: VITRINE_PIPELINE_MAX_BYTES, value: {{ include "vitrine.bytes" $bounds.maxBytes | quote }}}
+- {name: VITRINE_PIPELINE_MAX_PIXELS, value: {{ int64 $bounds.maxPixels | quote }}}
+- {name: VITRINE_PIPELINE_MAX_DEADLINE, value: {{ $bounds.maxDeadline | quote }}}
+- {name: VITRINE_PIPELINE_MAX_TIMEOUT, value: {{ $bounds.maxTimeout | quote }}}
+- {name: VITRINE_PIPELINE_MAX_PER_HOST, value: {{ int $bounds.maxPerHost | quote }}}
+- {name: VITRINE_PIPELINE_MAX_AGE, value: {{ $bounds.maxAge | quote }}}
+{{- end -}}
+
+{{/*
 GOMEMLIMIT for a container of one Go process: nine tenths of its memory limit. The argument is its resources; renders nothing without a limit.
 */}}
 {{- define "vitrine.env.goMemory" -}}
@@ -248,10 +266,10 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{/*
-Fields that every pod has: (dict "root" $ "values" .Values.api).
+Fields that every pod has: (dict "root" $ "values" .Values.api). With "token" the pod gets a token for the API server.
 */}}
 {{- define "vitrine.podBasics" -}}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .token | default false }}
 enableServiceLinks: false
 {{- with include "vitrine.imagePullSecrets" .root }}
 {{ . }}
@@ -383,8 +401,8 @@ The resources of a worker. The default of the memory limit is computed from its 
 {{- end -}}
 
 {{/*
-The time that a worker has to stop, in seconds: the maximum time of one image from its download to its outcome, and at least what the
-program requires (half of the group's rebalance timeout for jobs in progress, twice outcomeTimeout for their release, and 5 s to leave
+The time that a worker has to stop, in seconds: the maximum time of one image from its download to its outcome, under any pipeline that
+the bounds allow, and at least what the program requires (half of the group's rebalance timeout for jobs in progress, twice outcomeTimeout for their release, and 5 s to leave
 the group).
 */}}
 {{- define "vitrine.worker.grace" -}}
@@ -392,7 +410,7 @@ the group).
 {{- include "vitrine.seconds" . -}}
 {{- else -}}
 {{- $sum := 0 -}}
-{{- range list .Values.pipeline.fetch.timeout .Values.pipeline.limits.deadline .Values.worker.storeBudget .Values.worker.outcomeTimeout -}}
+{{- range list .Values.pipelineBounds.maxTimeout .Values.pipelineBounds.maxDeadline .Values.worker.storeBudget .Values.worker.outcomeTimeout -}}
 {{- $sum = add $sum (include "vitrine.seconds" . | int64) -}}
 {{- end -}}
 {{- max $sum (add 35 (mul 2 (include "vitrine.seconds" .Values.worker.outcomeTimeout | int64))) -}}
@@ -400,12 +418,24 @@ the group).
 {{- end -}}
 
 {{/*
-The mount of the ImagePipeline. It is a directory, not a subPath, because only directories are updated with the ConfigMap.
+The ConfigMap with the ImagePipeline. The one that the controller writes has another name than the chart's, which Helm deletes when
+`pipelineFrom` changes.
+*/}}
+{{- define "vitrine.pipeline.configMap" -}}
+{{- include "vitrine.fullname" . }}-{{ eq .Values.pipelineFrom "resource" | ternary "published-pipeline" "pipeline" }}
+{{- end -}}
+
+{{/*
+The mount of the ImagePipeline. It is a directory, not a subPath, because only directories are updated with the ConfigMap. A pod waits
+for a ConfigMap that does not exist yet.
 */}}
 {{- define "vitrine.pipeline.volume" -}}
 - name: pipeline
   configMap:
-    name: {{ include "vitrine.fullname" . }}-pipeline
+    name: {{ include "vitrine.pipeline.configMap" . }}
+    {{- if eq .Values.pipelineFrom "resource" }}
+    optional: false
+    {{- end }}
 {{- end -}}
 
 {{/*

@@ -4,25 +4,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// addressRules are the address rules of one download.
+// addressRules are the address rules of all downloads.
 type addressRules struct {
 	allowed []netip.Prefix // reachable on every port, public or not
-	ports   []int          // allowed ports of all other addresses
-}
-
-// newAddressRules returns the address rules of a pipeline. It ignores invalid networks, which pipeline.Parse rejects.
-func newAddressRules(rules pipeline.Fetch) addressRules {
-	g := addressRules{ports: rules.AllowPorts}
-	for _, text := range rules.AllowCIDRs {
-		if prefix, err := netip.ParsePrefix(text); err == nil {
-			g.allowed = append(g.allowed, prefix.Masked())
-		}
-	}
-	return g
+	ports   []uint16       // allowed ports of all other addresses
 }
 
 // permits reports whether addr, which must be unmapped, may be dialled at port. It never permits an address with a zone,
@@ -31,7 +18,7 @@ func (g addressRules) permits(addr netip.Addr, port uint16) bool {
 	if slices.ContainsFunc(g.allowed, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return true
 	}
-	return public(addr) && slices.Contains(g.ports, int(port))
+	return public(addr) && slices.Contains(g.ports, port)
 }
 
 // specialPurpose lists networks without public hosts: IANA's special-purpose registries

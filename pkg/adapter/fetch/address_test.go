@@ -98,8 +98,6 @@ func testAddressDialsAreLimited(t *testing.T) {
 
 func testAddressAllowedNetworksAreDialledOnEveryPort(t *testing.T) {
 	t.Parallel()
-	r := rules()
-	r.AllowCIDRs = []string{"127.0.0.0/8", "::1/128", "10.1.0.0/16", "nonsense"}
 	cases := map[string]string{
 		"http://127.0.0.1:9000/":          "127.0.0.1:9000",
 		"http://[::1]:22/":                "[::1]:22",
@@ -118,7 +116,8 @@ func testAddressAllowedNetworksAreDialledOnEveryPort(t *testing.T) {
 		if want == "" {
 			code = media.URLForbidden
 		}
-		got, err := fake.fetcher().Fetch(t.Context(), url, r, 100)
+		f := fake.allowing("127.0.0.0/8", "::1/128", "10.1.0.0/16", "nonsense")
+		got, err := f.Fetch(t.Context(), url, rules(), 100)
 		failed(t, got.Body, err, code)
 		if dials := strings.Join(fake.dials(), " "); dials != want {
 			t.Errorf("%s: dialled %q, want %q", url, dials, want)

@@ -32,7 +32,7 @@ func newLimited(network fetch.Network, total int64, now func() time.Time) limite
 	c := config()
 	c.MaxInFlight = total
 	reg := prometheus.NewRegistry()
-	return limitedFetcher{fetch.New(c, network, now, reg, zap.NewNop()), reg}
+	return limitedFetcher{fetch.New(c, bounds(), network, now, reg, zap.NewNop()), reg}
 }
 
 // reserved returns the bytes that are reserved.

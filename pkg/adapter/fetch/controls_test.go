@@ -23,7 +23,7 @@ import (
 func withControls(network fetch.Network, names ...string) *fetch.Fetcher {
 	c := config()
 	c.ControlNames = names
-	return fetch.New(c, network, time.Now, prometheus.NewRegistry(), zap.NewNop())
+	return fetch.New(c, bounds(), network, time.Now, prometheus.NewRegistry(), zap.NewNop())
 }
 
 func TestControls(t *testing.T) {

@@ -3,7 +3,7 @@
 // Addresses are checked when a connection is dialled, for every connection. [Fetcher.Fetch] resolves a host's name
 // itself, once, checks each address, and dials the checked address instead of the name. A name whose answer changes, a
 // redirect, an unusual spelling of an address, or an address inside another one (IPv4 in IPv6, NAT64, 6to4, Teredo,
-// ISATAP) is therefore checked like any other. An address must be public, and its port one of pipeline.Fetch.AllowPorts.
+// ISATAP) is therefore checked like any other. An address must be public, and its port one of pipeline.Bounds.AllowPorts.
 // Networks in AllowCIDRs are reachable on every port, whether public or not; the operator is responsible for their width.
 // If a name has several addresses, the forbidden ones are skipped; if no other is left, the URL is forbidden.
 //

@@ -107,7 +107,19 @@ func (fake *fakeNet) fetcher() *fetch.Fetcher { return newFetcher(fake.network()
 func newFetcher(network fetch.Network, minRate int64) *fetch.Fetcher {
 	c := config()
 	c.MinRate = minRate
-	return fetch.New(c, network, time.Now, prometheus.NewRegistry(), zap.NewNop())
+	return fetch.New(c, bounds(), network, time.Now, prometheus.NewRegistry(), zap.NewNop())
+}
+
+// bounds returns the bounds of an installation that sets none, with networks that it allows.
+func bounds(networks ...string) pipeline.Bounds {
+	b := pipeline.DefaultBounds()
+	b.AllowCIDRs = networks
+	return b
+}
+
+// allowing returns a Fetcher that uses fake and may reach networks.
+func (fake *fakeNet) allowing(networks ...string) *fetch.Fetcher {
+	return fetch.New(config(), bounds(networks...), fake.network(), time.Now, prometheus.NewRegistry(), zap.NewNop())
 }
 
 // rules returns the rules of the default pipeline.

@@ -24,6 +24,7 @@ const maxHeader = 64 << 10
 // Fetcher downloads sources. It is safe for concurrent use.
 type Fetcher struct {
 	config   Config
+	guard    addressRules
 	network  Network
 	controls *controls
 	limits   limits
@@ -35,11 +36,15 @@ type Fetcher struct {
 
 var _ worker.Source = (*Fetcher)(nil)
 
-// New returns a Fetcher that uses network. A MaxInFlight of 0 means the default for one concurrent image.
-func New(config Config, network Network, now func() time.Time, reg prometheus.Registerer, log *zap.Logger) *Fetcher {
+// New returns a Fetcher that uses network and reaches only addresses that the bounds allow. A MaxInFlight of 0 means the
+// default for one concurrent image.
+func New(
+	config Config, bounds pipeline.Bounds, network Network, now func() time.Time, reg prometheus.Registerer, log *zap.Logger,
+) *Fetcher {
 	m := newMetrics(reg)
 	return &Fetcher{
 		config: config, network: network, now: now, metrics: m, log: log,
+		guard:    addressRules{allowed: bounds.Networks(), ports: bounds.Ports()},
 		limits:   limits{hosts: slots.New[string](), networks: slots.New[netip.Prefix](), wait: config.SlotWait},
 		controls: &controls{resolver: network.Resolver, names: config.ControlNames, now: now, metrics: m, log: log},
 		budget:   newBudget(config.For(1).MaxInFlight, now, m),
@@ -137,7 +142,7 @@ func (f *Fetcher) request(ctx context.Context, rawURL string) (*http.Request, er
 
 func (f *Fetcher) connector(rules pipeline.Fetch) connector {
 	return connector{
-		guard: newAddressRules(rules), network: f.network, timeout: rules.ConnectTimeout.D(), now: f.now, log: f.log,
+		guard: f.guard, network: f.network, timeout: rules.ConnectTimeout.D(), now: f.now, log: f.log,
 	}
 }
 

@@ -240,7 +240,8 @@ func testFetchRetryAfterIsLimited(t *testing.T) {
 	for header, want := range cases {
 		for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 			fake := served(t, answer(status, "", "Retry-After", header))
-			f := fetch.New(config(), fake.network(), func() time.Time { return now }, prometheus.NewRegistry(), zap.NewNop())
+			clock := func() time.Time { return now }
+			f := fetch.New(config(), bounds(), fake.network(), clock, prometheus.NewRegistry(), zap.NewNop())
 			got, err := f.Fetch(t.Context(), imageURL, rules(), 100)
 			if failure := failed(t, got.Body, err, media.SourceUnavailable); failure.RetryAfter != want {
 				t.Errorf("%d, %.40q: got %v, want %v", status, header, failure.RetryAfter, want)
@@ -462,7 +463,7 @@ func testFetchTLSIsVerifiedWithRoots(t *testing.T) {
 			fake.servers[publicV4+":443"] = c.listener
 			network := fake.network()
 			network.Roots = c.roots
-			f := fetch.New(config(), network, time.Now, prometheus.NewRegistry(), zap.NewNop())
+			f := fetch.New(config(), bounds(), network, time.Now, prometheus.NewRegistry(), zap.NewNop())
 			got, err := f.Fetch(t.Context(), "https://"+c.host+"/", rules(), 100)
 			if c.want != "" {
 				failed(t, got.Body, err, c.want)
@@ -516,7 +517,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	fake := served(t, answer(http.StatusOK, "content"))
 	reg := prometheus.NewRegistry()
-	f := fetch.New(config(), fake.network(), time.Now, reg, zap.NewNop())
+	f := fetch.New(config(), bounds(), fake.network(), time.Now, reg, zap.NewNop())
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, c := range []struct {

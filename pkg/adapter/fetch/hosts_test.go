@@ -34,7 +34,7 @@ func (s slow) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 func (fake *fakeNet) waiting(wait time.Duration, hosts *slots.Slots[string]) *fetch.Fetcher {
 	c := config()
 	c.SlotWait = wait
-	return fetch.New(c, fake.network(), time.Now, prometheus.NewRegistry(), zap.NewNop()).ShareHosts(hosts)
+	return fetch.New(c, bounds(), fake.network(), time.Now, prometheus.NewRegistry(), zap.NewNop()).ShareHosts(hosts)
 }
 
 func TestSlots(t *testing.T) {

@@ -135,7 +135,7 @@ func (s *Store) Outputs(ctx context.Context) (map[string]string, error) {
 	}
 	outputs := make(map[string]string, len(rows))
 	for _, r := range rows {
-		if p, err := pipeline.Parse([]byte(r.Document)); err == nil {
+		if p, err := pipeline.ParseStored([]byte(r.Document), r.Hash); err == nil {
 			outputs[r.Hash] = p.Spec.OutputHash()
 		}
 	}

@@ -40,9 +40,9 @@ func (s *specCache) get(ctx context.Context, hash string) (pipeline.Spec, error)
 	} else if err != nil {
 		return pipeline.Spec{}, err
 	}
-	p, err := pipeline.Parse(document)
+	p, err := pipeline.ParseStored(document, hash)
 	if err != nil {
-		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the requested pipeline cannot be parsed",
+		return pipeline.Spec{}, media.Fail(media.PipelineUnknown, "the requested pipeline cannot be read",
 			fmt.Errorf("pipeline %s: %w", hash, err))
 	}
 	s.mu.Lock()

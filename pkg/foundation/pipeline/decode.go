@@ -17,6 +17,7 @@ import (
 const (
 	maxErrors = 100 // reported at once; a document with more is not an ImagePipeline
 	maxItems  = 256 // of any list: bounds the expansion of repeated YAML aliases
+	maxText   = 32  // of a duration or a number of bytes, in characters, as in the schema of the resource
 )
 
 // reader decodes a document into typed values and collects all errors.
@@ -111,6 +112,9 @@ func (r *reader) object(path string, raw any, out reflect.Value) {
 		at := join(path, name)
 		index := slices.Index(known, name)
 		switch {
+		case ignored(path, name):
+		case index < 0 && movedTo(at) != "":
+			r.add(at, "unknown_field", movedTo(at))
 		case index < 0:
 			r.add(at, "unknown_field", "is not a field here: there are "+strings.Join(known, ", "))
 		case r.seen[at]:
@@ -119,6 +123,18 @@ func (r *reader) object(path string, raw any, out reflect.Value) {
 			r.value(at, item.Value, out.Field(index))
 		}
 	}
+}
+
+// objectMeta are the fields of an object's metadata that the API server returns beside the name.
+var objectMeta = []string{
+	"annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName",
+	"generation", "labels", "managedFields", "namespace", "ownerReferences", "resourceVersion", "selfLink", "uid",
+}
+
+// ignored reports whether a field of the mapping at path belongs to the cluster: an object that kubectl prints is a valid
+// document, too.
+func ignored(path, name string) bool {
+	return path == "" && name == "status" || path == "metadata" && slices.Contains(objectMeta, name)
 }
 
 func (r *reader) list(path string, raw any, out reflect.Value) {

@@ -51,8 +51,6 @@ func defaultSpec() Spec {
 			Timeout:        Duration(30 * time.Second),
 			MaxRedirects:   5,
 			PerHost:        4,
-			AllowCIDRs:     []string{},
-			AllowPorts:     []int{80, 443},
 		},
 		Retry: Retry{
 			MaxAttempts: 5,

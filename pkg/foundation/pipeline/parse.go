@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -9,10 +10,14 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
+// ExceedsBounds is the code of the error of [Bounds.Parse] for a valid pipeline beyond the bounds.
+const ExceedsBounds = "exceeds_bounds"
+
 // MaxDocument is the maximum size of a document, in bytes. It is the limit of Kubernetes for one object.
 const MaxDocument = 1 << 20
 
-// Parse parses an ImagePipeline in YAML or JSON. The error is a fault.Invalid whose Fields are all errors, each with a path
+// Parse parses an ImagePipeline in YAML or JSON, from a file or as the API server returns it: it ignores the object's
+// status, and its metadata but for the name. The error is a fault.Invalid whose Fields are all errors, each with a path
 // such as "spec.renditions[2].formats[0].quality".
 func Parse(data []byte) (Pipeline, error) {
 	if len(data) > MaxDocument {
@@ -35,6 +40,19 @@ func Parse(data []byte) (Pipeline, error) {
 	return p, nil
 }
 
+// ParseStored decodes the [Pipeline.Document] of an earlier request, which an older or a newer version may have written: it
+// ignores unknown fields. The error is a fault.Invalid if the document is not that of the hash.
+func ParseStored(document []byte, hash string) (Pipeline, error) {
+	var p Pipeline
+	if err := json.Unmarshal(document, &p); err != nil {
+		return Pipeline{}, fault.Wrap(err, fault.Invalid, "invalid_pipeline", "the document is not JSON")
+	}
+	if p.Hash() != hash {
+		return Pipeline{}, fault.New(fault.Invalid, "invalid_pipeline", "the document has another hash")
+	}
+	return p, nil
+}
+
 // readFile reads at most MaxDocument+1 bytes, which Parse refuses.
 func readFile(path string) ([]byte, error) {
 	file, err := os.Open(path)
@@ -49,10 +67,10 @@ func readFile(path string) ([]byte, error) {
 	return data, nil
 }
 
-func parseFile(path string, data []byte) (Pipeline, error) {
-	p, err := Parse(data)
+func (c Config) parseFile(data []byte) (Pipeline, error) {
+	p, err := c.Bounds.Parse(data)
 	if err != nil {
-		return Pipeline{}, fmt.Errorf("parse %s: %w", path, err)
+		return Pipeline{}, fmt.Errorf("parse %s: %w", c.File, err)
 	}
 	return p, nil
 }

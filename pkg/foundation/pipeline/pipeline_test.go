@@ -77,7 +77,7 @@ func TestJSON(t *testing.T) {
 func testJSONDocumentIsDecodedByEncodingJSON(t *testing.T) {
 	t.Parallel()
 	const two = "[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]"
-	want := parse(t, strings.Replace(minimal, "[{format: jpeg}]", two, 1)+"  fetch: {allowCIDRs: [10.0.0.0/8]}\n")
+	want := parse(t, strings.Replace(minimal, "[{format: jpeg}]", two, 1)+"  fetch: {perHost: 7}\n")
 	var got pipeline.Pipeline
 	decoder := json.NewDecoder(strings.NewReader(string(want.Document())))
 	decoder.DisallowUnknownFields()
@@ -105,9 +105,9 @@ func testDefaultsQualityPerFormat(t *testing.T) {
 
 func testDefaultsExplicitZeroIsKept(t *testing.T) {
 	t.Parallel()
-	p := parse(t, minimal+"  fetch: {maxRedirects: 0, allowCIDRs: [127.0.0.0/8, '::1/128'], allowPorts: []}\n")
+	p := parse(t, minimal+"  fetch: {maxRedirects: 0}\n")
 	want := pipeline.Default().Spec.Fetch
-	want.MaxRedirects, want.AllowCIDRs, want.AllowPorts = 0, []string{"127.0.0.0/8", "::1/128"}, []int{}
+	want.MaxRedirects = 0
 	if got := p.Spec.Fetch; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -181,7 +181,7 @@ func testDefaultOutputNoJPEGAndNoMark(t *testing.T) {
 
 func TestHash(t *testing.T) {
 	t.Parallel()
-	t.Run("value_of_default_is_pinned", testHashValueOfDefaultIsPinned)
+	t.Run("values_are_pinned", testHashValuesArePinned)
 	t.Run("equal_for_equal_meaning", testHashEqualForEqualMeaning)
 	t.Run("changes_with_each_image_setting", testHashChangesWithEachImageSetting)
 	t.Run("does_not_modify_pipeline", testHashDoesNotModifyPipeline)
@@ -189,11 +189,22 @@ func TestHash(t *testing.T) {
 
 // The hash identifies rows of the table pipelines and jobs in Kafka. If it changes, every image seems to be rendered with an
 // older pipeline.
-func testHashValueOfDefaultIsPinned(t *testing.T) {
+func testHashValuesArePinned(t *testing.T) {
 	t.Parallel()
-	const want = "4f5edfca41d71e8d9751039c8c971357fa789da8c4044aeae98e6026b3e436fc"
-	if got := pipeline.Default().Hash(); got != want {
-		t.Errorf("got %s, want %s", got, want)
+	head, _, _ := strings.Cut(minimal, "renditions:")
+	for want, text := range map[string]string{
+		"4f5edfca41d71e8d9751039c8c971357fa789da8c4044aeae98e6026b3e436fc": string(pipeline.Default().Document()),
+		"11e43a710a4799d62515bd04f070c9339254820306fbc5ee48fd1849e4ed6f30": minimal,
+		"2cf9799e06e5b4bef74ad3ec827cf91b14662e368daf3df507d13f5574338310": head + "renditions: [{name: a, width: 100, " +
+			"height: 50, fit: cover, formats: [{format: avif}, {format: png}, {format: webp, default: true}]}]",
+		"0c6061dc2be17e56332658df9f27a599e5ae2930a99237ffa71bdfd8c924ae83": head + "renditions: [{name: a, width: 100, " +
+			"height: 50, fit: contain, background: '#FFAA00', " +
+			"formats: [{format: jpeg, target: {ssimulacra2: 70.5, min: 40, max: 80}}]}]\n" +
+			"  accept: [png, jpeg]\n  limits: {maxBytes: 1500, maxPixels: 7, deadline: 1.5s}",
+	} {
+		if got := parse(t, text).Hash(); got != want {
+			t.Errorf("got %s, want %s, of\n%s", got, want, text)
+		}
 	}
 }
 
@@ -287,6 +298,7 @@ func testJSONDurationsAndBytes(t *testing.T) {
 	}
 	wrong := []string{
 		`{"D":30}`, `{"D":"30"}`, `{"D":"soon"}`, `{"B":"25MB"}`, `{"B":"Mi"}`, `{"B":1.5}`, `{"B":"9223372036854775807Ki"}`,
+		`{"D":"000000000000000000000000000000030s"}`, `{"B":"0000000000000000000000000000000001024"}`,
 		`{"B":"-9223372036854775807Ki"}`, `{"B":"\ud800Ki"}`, `{"B":"1 Mi"}`,
 	}
 	for _, text := range wrong {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // String formats the duration as time.Duration does, without zero parts at the end: "10m", not "10m0s".
@@ -42,7 +43,7 @@ var (
 // parse leaves d unchanged after an error.
 func (d *Duration) parse(text string) error {
 	parsed, err := time.ParseDuration(text)
-	if err != nil {
+	if err != nil || utf8.RuneCountInString(text) > maxText {
 		return errDuration
 	}
 	*d = Duration(parsed)
@@ -87,6 +88,9 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 
 // parse leaves b unchanged after an error.
 func (b *Bytes) parse(text string) error {
+	if len(text) > maxText {
+		return errBytes
+	}
 	factor := int64(1)
 	for _, u := range units {
 		if digits, found := strings.CutSuffix(text, u.suffix); found {

@@ -11,25 +11,32 @@ import (
 // installation, and short enough to compare by eye.
 const revisionDigits = 12
 
-// Revision is an immutable pipeline. Its ID and hash are computed once. It is safe for concurrent use.
+// Revision is an immutable pipeline under the bounds of an installation. Its ID and hash are computed once. It is safe for
+// concurrent use.
 type Revision struct {
 	pipeline Pipeline
 	id, hash string
 }
 
+// NewRevision returns a revision of p under DefaultBounds.
+func NewRevision(p Pipeline) *Revision { return DefaultBounds().NewRevision(p) }
+
 // NewRevision returns a revision with a copy of p, which it takes through JSON because that copies lists and targets too.
-func NewRevision(p Pipeline) *Revision {
+func (b Bounds) NewRevision(p Pipeline) *Revision {
 	var own Pipeline
 	if err := json.Unmarshal(p.Document(), &own); err != nil {
 		panic("copy pipeline: " + err.Error())
 	}
-	sum := sha256.Sum256(mustJSON(p.Spec.canonical()))
+	sum := sha256.Sum256(mustJSON(struct {
+		Spec   Spec
+		Bounds Bounds
+	}{p.Spec.canonical(), b.canonical()}))
 	return &Revision{pipeline: own, id: hex.EncodeToString(sum[:])[:revisionDigits], hash: p.Hash()}
 }
 
-// ID identifies the whole specification, with fetch and retry, so that operators can follow the roll-out of every change. It
-// is the first 12 hexadecimal digits of the SHA-256 of the canonical JSON. [Pipeline.Hash] identifies only what changes the
-// rendered images.
+// ID identifies the whole specification, with fetch and retry, and the bounds, so that operators can follow the roll-out of
+// every change. It is the first 12 hexadecimal digits of the SHA-256 of the canonical JSON. [Pipeline.Hash] identifies only
+// what changes the rendered images.
 func (r *Revision) ID() string { return r.id }
 
 // Hash returns the pipeline's [Pipeline.Hash].

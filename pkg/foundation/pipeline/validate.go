@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,13 @@ const (
 	maxRenditions = 32
 	maxSide       = 16383
 	minAVIF       = 16
+	minBytes      = 1 << 10
+	maxPixels     = 1_000_000_000
+	minDeadline   = Duration(time.Second)
+	maxDeadline   = Duration(10 * time.Minute)
+	minTimeout    = Duration(time.Millisecond)
 	maxTimeout    = Duration(time.Hour)
+	maxPerHost    = 1000
 	maxAge        = Duration(30 * 24 * time.Hour)
 )
 
@@ -157,41 +162,25 @@ func (r *reader) accept(formats []Format) {
 const maxSource = 256 << 20
 
 func (r *reader) limits(l Limits) {
-	between(r, "spec.limits.maxBytes", l.MaxBytes, 1<<10, maxSource)
-	between(r, "spec.limits.maxPixels", l.MaxPixels, 1, 1_000_000_000)
-	between(r, "spec.limits.deadline", l.Deadline, Duration(time.Second), Duration(10*time.Minute))
+	between(r, "spec.limits.maxBytes", l.MaxBytes, minBytes, maxSource)
+	between(r, "spec.limits.maxPixels", l.MaxPixels, 1, maxPixels)
+	between(r, "spec.limits.deadline", l.Deadline, minDeadline, maxDeadline)
 }
 
 func (r *reader) fetch(f Fetch) {
-	const minimum = Duration(time.Millisecond)
-	between(r, "spec.fetch.connectTimeout", f.ConnectTimeout, minimum, maxTimeout)
-	between(r, "spec.fetch.headerTimeout", f.HeaderTimeout, minimum, maxTimeout)
-	between(r, "spec.fetch.timeout", f.Timeout, minimum, maxTimeout)
+	between(r, "spec.fetch.connectTimeout", f.ConnectTimeout, minTimeout, maxTimeout)
+	between(r, "spec.fetch.headerTimeout", f.HeaderTimeout, minTimeout, maxTimeout)
+	between(r, "spec.fetch.timeout", f.Timeout, minTimeout, maxTimeout)
 	notBelow(r, "spec.fetch", "timeout", f.Timeout, "headerTimeout", f.HeaderTimeout)
 	between(r, "spec.fetch.maxRedirects", f.MaxRedirects, 0, 20)
-	between(r, "spec.fetch.perHost", f.PerHost, 1, 1000)
-	for i, text := range f.AllowCIDRs {
-		prefix, err := netip.ParsePrefix(text)
-		switch path := fmt.Sprintf("spec.fetch.allowCIDRs[%d]", i); {
-		case err != nil:
-			r.add(path, "bad_form", "must be a network such as 10.1.0.0/16 or fd00::/8")
-		case prefix.Addr().Is4In6():
-			r.add(path, "bad_form", "must be written as the IPv4 network it stands for")
-		case prefix != prefix.Masked():
-			r.add(path, "bad_form", "has bits beyond its mask: is "+prefix.Masked().String()+" meant?")
-		}
-	}
-	for i, port := range f.AllowPorts {
-		between(r, fmt.Sprintf("spec.fetch.allowPorts[%d]", i), port, 1, 65535)
-	}
+	between(r, "spec.fetch.perHost", f.PerHost, 1, maxPerHost)
 }
 
 func (r *reader) retry(t Retry) {
-	const minimum = Duration(time.Millisecond)
 	between(r, "spec.retry.maxAttempts", t.MaxAttempts, 1, 100)
-	between(r, "spec.retry.backoff", t.Backoff, minimum, maxAge)
-	between(r, "spec.retry.maxBackoff", t.MaxBackoff, minimum, maxAge)
-	between(r, "spec.retry.maxAge", t.MaxAge, minimum, maxAge)
+	between(r, "spec.retry.backoff", t.Backoff, minTimeout, maxAge)
+	between(r, "spec.retry.maxBackoff", t.MaxBackoff, minTimeout, maxAge)
+	between(r, "spec.retry.maxAge", t.MaxAge, minTimeout, maxAge)
 	notBelow(r, "spec.retry", "maxBackoff", t.MaxBackoff, "backoff", t.Backoff)
 	notBelow(r, "spec.retry", "maxAge", t.MaxAge, "maxBackoff", t.MaxBackoff)
 }

@@ -44,12 +44,14 @@ func NewWatcher(cfg Config, now func() time.Time) (*Watcher, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p, err = parseFile(cfg.File, data); err != nil {
+		if p, err = cfg.parseFile(data); err != nil {
 			return nil, err
 		}
 		w.lastApplied = fingerprintOf(data, nil)
+	} else if err := cfg.Bounds.check(p.Spec); err != nil {
+		return nil, err
 	}
-	w.state.Store(&State{Revision: NewRevision(p), Since: now(), ReloadedAt: now()})
+	w.state.Store(&State{Revision: cfg.Bounds.NewRevision(p), Since: now(), ReloadedAt: now()})
 	return w, nil
 }
 
@@ -129,8 +131,8 @@ func (w *Watcher) apply(data []byte, err error, onChange func(State)) {
 	next.ReloadedAt, next.Err = w.now(), err
 	if err == nil {
 		var p Pipeline
-		if p, next.Err = parseFile(w.cfg.File, data); next.Err == nil {
-			if r := NewRevision(p); !r.same(next.Revision) {
+		if p, next.Err = w.cfg.parseFile(data); next.Err == nil {
+			if r := w.cfg.Bounds.NewRevision(p); !r.same(next.Revision) {
 				next.Revision, next.Since = r, next.ReloadedAt
 			}
 		}

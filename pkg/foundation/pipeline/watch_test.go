@@ -78,7 +78,7 @@ type watching struct {
 
 func newWatcher(t *testing.T, file string, poll time.Duration) *pipeline.Watcher {
 	t.Helper()
-	w, err := pipeline.NewWatcher(pipeline.Config{File: file, Poll: poll}, time.Now)
+	w, err := pipeline.NewWatcher(pipeline.Config{File: file, Poll: poll, Bounds: pipeline.DefaultBounds()}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +384,7 @@ func testWatcherStartWithoutValidFile(t *testing.T) {
 	for file, want := range map[string]string{
 		bad: "spec.renditions[0].width", filepath.Join(dir, "none"): "open", dir: "read",
 	} {
-		_, err := pipeline.NewWatcher(pipeline.Config{File: file}, time.Now)
+		_, err := pipeline.NewWatcher(pipeline.Config{File: file, Bounds: pipeline.DefaultBounds()}, time.Now)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file) {
 			t.Errorf("%s: got %v, want an error with %s and the file", file, err, want)
 		}
@@ -433,7 +433,6 @@ func TestRevision(t *testing.T) {
 	t.Parallel()
 	p := parse(t, strings.Replace(minimal, "[{format: jpeg}]",
 		"[{format: jpeg}, {format: avif, target: {ssimulacra2: 70, min: 40, max: 80}}]", 1))
-	p.Spec.Fetch.AllowCIDRs = []string{"10.0.0.0/8"}
 	before := p.Hash()
 	r := pipeline.NewRevision(p)
 	document := string(r.Document())
@@ -443,7 +442,7 @@ func TestRevision(t *testing.T) {
 	p.Spec.Renditions[0].Width++
 	p.Spec.Renditions[0].Formats[0].Quality++
 	p.Spec.Renditions[0].Formats[1].Target.Min++
-	p.Spec.Accept[0], p.Spec.Fetch.AllowPorts[0], p.Spec.Fetch.AllowCIDRs[0] = "x", 1, "x"
+	p.Spec.Accept[0] = "x"
 	if string(r.Document()) != document || r.Hash() != before {
 		t.Error("a revision changed with the pipeline that it was created from")
 	}

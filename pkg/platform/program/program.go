@@ -39,8 +39,8 @@ type Invocation struct {
 type App struct {
 	Registry          *prometheus.Registry
 	Log               *zap.Logger
-	Pipeline          *pipeline.Watcher // Follow keeps it up to date
-	cfg               Config
+	Pipeline          *pipeline.Watcher // WatchPipeline keeps it up to date; nil if the program follows none
+	cfg               Common
 	level             zap.AtomicLevel
 	role              string
 	instance          string
@@ -61,13 +61,12 @@ func Run[C Configured](
 	if err != nil {
 		return exitCode(about, inv, config.Hint(err, unknown))
 	}
-	app, stop, err := newApp(about, inv, build, cfg.common())
+	app, stop, err := newApp(about, inv, build, cfg.common(), cfg.pipelineFile())
 	if err != nil {
 		return exitCode(about, inv, err)
 	}
 	defer stop()
-	app.Log.Info("starting", zap.Any("config", config.Effective(cfg)), zap.String("instance", app.instance),
-		zap.Inline(revisionFields{app.Pipeline.Current()}))
+	app.Log.Info("starting", zap.Any("config", config.Effective(cfg)), zap.String("instance", app.instance), app.revision())
 	for _, name := range unknown { // programs may share an environment, so only misspelled names are logged
 		if name.Meant != "" {
 			app.Log.Warn("unknown variable", zap.String("detail", name.String()))
@@ -91,17 +90,23 @@ func exitCode(about About, inv Invocation, err error) int {
 }
 
 // newApp returns the program's App. stop writes the last lines of the log.
-func newApp(about About, inv Invocation, build telemetry.Build, cfg Config) (app *App, stop func(), err error) {
-	watcher, err := pipeline.NewWatcher(cfg.Pipeline, time.Now)
-	if err != nil {
-		return nil, nil, fmt.Errorf("VITRINE_PIPELINE_FILE: %w", err)
+func newApp(
+	about About, inv Invocation, build telemetry.Build, cfg Common, file *pipeline.Config,
+) (app *App, stop func(), err error) {
+	var watcher *pipeline.Watcher
+	if file != nil {
+		if watcher, err = pipeline.NewWatcher(*file, time.Now); err != nil {
+			return nil, nil, fmt.Errorf("VITRINE_PIPELINE_FILE: %w", err)
+		}
 	}
 	host, err := inv.Hostname()
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the host's name: %w", err)
 	}
 	reg := telemetry.NewRegistry(about.Name, build)
-	reg.MustRegister(newPipelineMetrics(watcher.State))
+	if watcher != nil {
+		reg.MustRegister(newPipelineMetrics(watcher.State))
+	}
 	log, level, stop, err := telemetry.NewLogger(cfg.Log, zapcore.AddSync(inv.Stderr), about.Name, build, reg)
 	if err != nil {
 		return nil, nil, err
@@ -128,6 +133,14 @@ func (a *App) Instance() string { return a.instance }
 func (a *App) Admin(health *telemetry.Health, routes ...telemetry.Route) lifecycle.Part {
 	admin := telemetry.NewAdmin(a.cfg.Admin, a.Registry, health, a.level, a.Log.Named("admin"), routes...)
 	return lifecycle.Part{Name: "admin", Run: admin.Run, Ready: admin.Ready}
+}
+
+// revision returns the log fields of the revision in force.
+func (a *App) revision() zap.Field {
+	if a.Pipeline == nil {
+		return zap.Skip()
+	}
+	return zap.Inline(revisionFields{a.Pipeline.Current()})
 }
 
 // revisionFields are the log fields of a revision.

@@ -18,7 +18,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
-	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
 	"vitrine.io/pkg/test/port"
@@ -97,9 +96,6 @@ func floodSettings(tb testing.TB, pause time.Duration) map[string]string {
 	dir := tb.TempDir()
 	codec := filepath.Join(dir, "codecstub-"+pause.String()) // its pause is in its name
 	must(tb, os.Symlink(filepath.Join(bin, "codecstub"), codec))
-	p := pipeline.Default()
-	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
-	must(tb, os.WriteFile(filepath.Join(dir, "pipeline.yaml"), p.Document(), 0o600))
 	addrs, redisPrefix := servers.Redis(tb)
 	brokers, topicPrefix := servers.Kafka(tb)
 	bucket := servers.S3(tb)
@@ -110,7 +106,7 @@ func floodSettings(tb testing.TB, pause time.Duration) map[string]string {
 		"KAFKA_REPLICATION": "1", "KAFKA_MIN_ISR": "1", "KAFKA_PARTITIONS": "24",
 		"S3_ENDPOINT": bucket.Endpoint, "S3_REGION": bucket.Region, "S3_BUCKET": bucket.Bucket,
 		"S3_ACCESS_KEY": bucket.AccessKey, "S3_SECRET_KEY": bucket.SecretKey, "S3_CREATE_BUCKET": "true",
-		"HTTP_ADDR": port.Addr(tb), "PIPELINE_FILE": filepath.Join(dir, "pipeline.yaml"),
+		"HTTP_ADDR": port.Addr(tb), "PIPELINE_ALLOW_CIDRS": "127.0.0.0/8",
 		"CODEC_PATH": codec, "CODEC_CHILDREN": "2", "SHUTDOWN_DELAY": "0s",
 	}
 }

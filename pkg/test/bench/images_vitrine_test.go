@@ -123,7 +123,6 @@ func (m *workerRenderer) start(tb testing.TB) {
 	bin, err := programs()
 	must(tb, err)
 	p := pipeline.Default()
-	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
 	p.Spec.Fetch.PerHost = 8
 	p.Spec.Limits.Deadline = pipeline.Duration(10 * time.Minute)
 	dir := tb.TempDir()
@@ -139,7 +138,7 @@ func (m *workerRenderer) start(tb testing.TB) {
 	must(tb, objects.EnsureBucket(tb.Context()))
 	objects.Close()
 	m.process = startProgram(tb, "worker", map[string]string{
-		"PIPELINE_FILE": file, "POSTGRES_DSN": m.cfg.Postgres.DSN,
+		"PIPELINE_FILE": file, "PIPELINE_ALLOW_CIDRS": "127.0.0.0/8", "POSTGRES_DSN": m.cfg.Postgres.DSN,
 		"KAFKA_BROKERS": strings.Join(m.cfg.Kafka.Brokers, ","), "KAFKA_TOPIC_PREFIX": m.cfg.Kafka.TopicPrefix,
 		"KAFKA_REPLICATION": "1", "KAFKA_MIN_ISR": "1", "KAFKA_PARTITIONS": "24",
 		"REDIS_ADDRS": strings.Join(m.cfg.Redis.Addrs, ","), "REDIS_KEY_PREFIX": m.cfg.Redis.KeyPrefix,

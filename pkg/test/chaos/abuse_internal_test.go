@@ -73,7 +73,10 @@ func TestFlood(t *testing.T) {
 func TestAbuseLists(t *testing.T) {
 	t.Parallel()
 	f, b := newFaults(t)
-	a := &abuse{faultInjector: b, client: client.New("", client.Options{Timeout: clientTimeout}), lists: map[int]int{}}
+	a := &abuse{
+		faultInjector: b, client: client.New("", client.Options{Timeout: clientTimeout}),
+		lists: map[int]int{}, late: map[string][]string{},
+	}
 	t.Cleanup(a.client.Close)
 	f.wait.Store("2")
 	for _, row := range []struct {
@@ -99,7 +102,22 @@ func TestAbuseLists(t *testing.T) {
 		}
 	}
 	b.findings = nil
-	a.checkReady(t.Context(), b.system.programs["api-0"]) // it answers 404
+	f.respond(http.StatusServiceUnavailable, map[string]string{"code": "timeout"})
+	a.reads = lateShare - 1
+	if a.read(t.Context(), b.system.apis[0]); len(b.rules()) > 0 {
+		t.Errorf("one late read: got the findings %q", b.rules())
+	}
+	if a.checkLate(); len(b.rules()) > 0 {
+		t.Errorf("one late read of %d: got the findings %q", a.reads, b.rules())
+	}
+	a.read(t.Context(), b.system.apis[0])
+	a.checkLate()
+	if got, want := b.rules(), []string{"a cached read succeeds while lists are abused"}; !slices.Equal(got, want) {
+		t.Errorf("two late reads of %d: got the findings %q, want %q", a.reads, got, want)
+	}
+	b.findings = nil
+	f.respond(http.StatusNotFound, nil)
+	a.checkReady(t.Context(), b.system.programs["api-0"])
 	f.respond(http.StatusOK, nil)
 	a.checkReady(t.Context(), b.system.programs["api-0"])
 	if got, want := b.rules(), []string{"programs stay ready while lists are abused"}; !slices.Equal(got, want) {

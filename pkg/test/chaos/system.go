@@ -229,7 +229,6 @@ func (s *System) configure(environ []string) error {
 		{Name: "thumb", Width: 120, Formats: []pipeline.Output{{Format: pipeline.WebP}, {Format: pipeline.JPEG}}},
 		{Name: "card", Width: 300, Formats: []pipeline.Output{{Format: pipeline.JPEG, Default: true}}},
 	}
-	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
 	p.Spec.Fetch.ConnectTimeout = pipeline.Duration(time.Second)
 	p.Spec.Fetch.HeaderTimeout = pipeline.Duration(2 * time.Second)
 	p.Spec.Fetch.Timeout = pipeline.Duration(2500 * time.Millisecond)
@@ -257,7 +256,7 @@ func (s *System) configure(environ []string) error {
 	}
 	s.env = append(s.env, environ...)
 	for name, value := range map[string]string{
-		"LOG_LEVEL": "info", "PIPELINE_FILE": file, "SHUTDOWN_DELAY": "0s",
+		"LOG_LEVEL": "info", "PIPELINE_FILE": file, "PIPELINE_ALLOW_CIDRS": "127.0.0.0/8", "SHUTDOWN_DELAY": "0s",
 		"HTTP_SHUTDOWN_TIMEOUT": "10s", "HTTP_HANDLER_TIMEOUT": "3s",
 		"POSTGRES_DSN": dsn, "POSTGRES_MAX_OPEN_CONNS": "6", "POSTGRES_CONNECT_TIMEOUT": "2s", "POSTGRES_TIMEOUT": "5s",
 		"POSTGRES_STATEMENT_TIMEOUT": "3s", "POSTGRES_LOCK_TIMEOUT": "2s", "POSTGRES_LIST_MAX_COST": fmt.Sprint(listMaxCost),

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/imageserver"
 )
@@ -75,9 +77,10 @@ func (c *loadClient) post(ctx context.Context, with *client.Client, n int) {
 	}
 }
 
-// create creates a product. If that fails, refused reports whether the response was a 503 with Retry-After.
+// create creates a product. If that fails, refused reports whether the response was a 503 with Retry-After. With the key a
+// repetition is safe, so a 503 has to have it even if the outcome is unknown.
 func create(ctx context.Context, with *client.Client, n client.NewProduct) (p client.Product, refused bool, err error) {
-	r, err := with.Do(ctx, http.MethodPost, "/products", n)
+	r, err := with.Do(ctx, http.MethodPost, "/products", n, "Idempotency-Key", uuid.NewString())
 	if err != nil {
 		return p, false, err
 	}

@@ -1,4 +1,5 @@
-// Package servers starts real servers for tests: Postgres, a Redis Cluster, Kafka and an S3 store.
+// Package servers starts real servers for tests: Postgres, a Redis Cluster, Kafka, an S3 store, and an API server of
+// Kubernetes, which [KubernetesAPI] returns.
 //
 // [Postgres], [Redis], [Kafka] and [S3] return a private part of a shared server: a schema, a key prefix, a topic prefix or
 // a bucket. So tests run in parallel, and each one removes only its own data. A test that stops a server starts its own

@@ -16,6 +16,8 @@ const (
 	envRedis    = "VITRINE_TEST_REDIS"    // host:port,host:port,host:port
 	envKafka    = "VITRINE_TEST_KAFKA"    // host:port
 	envS3       = "VITRINE_TEST_S3"       // a Bucket without a name, as JSON
+
+	envKubernetes = "VITRINE_TEST_KUBERNETES" // a Kubernetes, as JSON
 )
 
 // environment holds the servers that a process has started, and those that its environment names.
@@ -28,7 +30,8 @@ type environment struct {
 	started []*server
 	stopped bool
 
-	postgres, redis, kafka, s3 func() (string, error) // start the server on the first call and return the variable's value
+	// Each starts its server on the first call and returns the variable's value.
+	postgres, redis, kafka, s3, kubernetes func() (string, error)
 }
 
 // newEnvironment returns an environment that has not started any server.
@@ -38,6 +41,7 @@ func newEnvironment(getenv func(string) string) *environment {
 	e.redis = e.once(envRedis, buildRedis, func(s *server) string { return strings.Join(s.addrs, ",") })
 	e.kafka = e.once(envKafka, buildKafka, func(s *server) string { return s.addrs[0] })
 	e.s3 = e.once(envS3, buildS3, s3Value)
+	e.kubernetes = e.once(envKubernetes, buildKubernetes, kubernetesValue)
 	return e
 }
 

@@ -77,7 +77,7 @@ func newCrashEnv(t *testing.T, perHost int) *crashEnv {
 	})}
 	s.bin = bin
 	p := pipeline.Default()
-	p.Spec.Fetch.AllowCIDRs, p.Spec.Fetch.PerHost = []string{"127.0.0.0/8"}, perHost
+	p.Spec.Fetch.PerHost = perHost
 	p.Spec.Retry.Backoff = 200_000_000
 	s.must(os.WriteFile(s.env["VITRINE_PIPELINE_FILE"], p.Document(), 0o600))
 

@@ -58,7 +58,7 @@ var programs = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	build := exec.Command("go", "build", "-o", dir+"/", "./cmd/api", "./cmd/worker", "./cmd/vitrine", "./cmd/codec",
-		"./pkg/test/codecstub")
+		"./cmd/controller", "./pkg/test/codecstub")
 	build.Dir = repository
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
@@ -93,7 +93,6 @@ func newSystem(t *testing.T, change map[string]string) *system {
 	s := &system{t: t, dir: t.TempDir(), bin: binDir(t), forkThread: process.NewForkThread(), sources: newSources(t)}
 	t.Cleanup(s.forkThread.Close)
 	p := pipeline.Default()
-	p.Spec.Fetch.AllowCIDRs = []string{"127.0.0.0/8"}
 	p.Spec.Retry.Backoff = pipeline.Duration(200 * time.Millisecond)
 	s.env = map[string]string{
 		"PATH": os.Getenv("PATH"), "GOCOVERDIR": coverDir(t),
@@ -106,6 +105,7 @@ func newSystem(t *testing.T, change map[string]string) *system {
 		"VITRINE_CODEC_PATH":                  filepath.Join(binDir(t), "codec"),
 		"VITRINE_CODEC_CHILDREN":              "1",
 		"VITRINE_PIPELINE_FILE":               filepath.Join(s.dir, "pipeline.yaml"),
+		"VITRINE_PIPELINE_ALLOW_CIDRS":        "127.0.0.0/8",
 		"VITRINE_SHUTDOWN_DELAY":              "0s",
 		"VITRINE_HTTP_SHUTDOWN_TIMEOUT":       "15s",
 		"VITRINE_WORKER_DEFER_DELAY":          "500ms",

@@ -1,0 +1,73 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+const (
+	fieldOwner = "vitrine-controller"
+	fileKey    = "imagepipeline.yaml" // in the ConfigMap; the pods' VITRINE_PIPELINE_FILE ends with it
+)
+
+// parse returns the pipeline in an object, as the API server returns it.
+func parse(bounds pipeline.Bounds, obj *unstructured.Unstructured) (pipeline.Pipeline, error) {
+	document, err := json.Marshal(obj.Object)
+	if err != nil {
+		return pipeline.Pipeline{}, fmt.Errorf("encode object: %w", err)
+	}
+	return bounds.Parse(document)
+}
+
+// publishedDocument returns the file of the pods: the spec as its author wrote it. Defaults are not filled in, so that a
+// program of an older release, which does not know a new field, accepts the file until the field is used.
+func publishedDocument(obj *unstructured.Unstructured) (string, error) {
+	document, err := yaml.Marshal(map[string]any{
+		"apiVersion": pipeline.APIVersion, "kind": pipeline.Kind,
+		"metadata": map[string]any{"name": obj.GetName()}, "spec": obj.Object["spec"],
+	})
+	if err != nil {
+		return "", fmt.Errorf("encode pipeline: %w", err)
+	}
+	return string(document), nil
+}
+
+// publish makes the ConfigMap contain the pipeline. It writes nothing if the ConfigMap does already. The ConfigMap has no
+// owner: a deleted ImagePipeline must not take the file from pods that start later.
+func (r *reconciler) publish(ctx context.Context, obj *unstructured.Unstructured, revision *pipeline.Revision) error {
+	document, err := publishedDocument(obj)
+	if err != nil {
+		return err
+	}
+	var present corev1.ConfigMap
+	err = r.client.Get(ctx, client.ObjectKey{Namespace: r.cfg.Namespace, Name: r.cfg.ConfigMap}, &present)
+	if err == nil && present.Data[fileKey] == document {
+		return nil
+	}
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("read config map: %w", err)
+	}
+	apply := corev1ac.ConfigMap(r.cfg.ConfigMap, r.cfg.Namespace).
+		WithLabels(map[string]string{
+			"app.kubernetes.io/managed-by": fieldOwner, "app.kubernetes.io/part-of": "vitrine",
+		}).
+		WithAnnotations(map[string]string{"vitrine.io/revision": revision.ID(), "vitrine.io/hash": revision.Hash()}).
+		WithData(map[string]string{fileKey: document})
+	if err := r.client.Apply(ctx, apply, client.FieldOwner(fieldOwner), client.ForceOwnership); err != nil {
+		if apierrors.IsForbidden(err) { // the error names the user, which is no news to who reads the status
+			return fmt.Errorf("write config map %s: forbidden", r.cfg.ConfigMap)
+		}
+		return fmt.Errorf("write config map: %w", err)
+	}
+	return nil
+}

@@ -40,8 +40,8 @@ func (c console) backfillCommand() *cobra.Command {
 	group := &cobra.Command{
 		Use: "backfill", Short: "Make the renditions of existing images again, behind live traffic",
 		Long: `A backfill makes existing images again: after a change of the pipeline, or those that an operator selects. It is
-planned, approved, and then carried out by the API processes. docs/backfills.md explains it. Configured like the other programs, by
-VITRINE_POSTGRES_* variables.`,
+planned, approved, and then carried out by the API processes. docs/backfills.md explains it. Configured like the other
+programs, by VITRINE_POSTGRES_* variables.`,
 	}
 	o := &backfillOptions{}
 	group.PersistentFlags().StringVar(&o.config, "config", "", "YAML file with the configuration")
@@ -71,8 +71,8 @@ func (c console) backfillPlanCommand(o *backfillOptions) *cobra.Command {
 		Short: "Estimate a backfill from a sample of images, and propose it",
 		Long: `Without conditions, the backfill is for the images that a change of the pipeline affects: from the one of --from, or
 else the one in force or the one before it, to the one of --file, or else the one in force. If the renditions differ, these
-are the ready images whose renditions were made otherwise. If accepted formats were added or limits raised, these are the images that
-failed for that reason. With conditions, it is for the images that meet all of them.
+are the ready images whose renditions were made otherwise. If accepted formats were added or limits raised, these are the
+images that failed for that reason. With conditions, it is for the images that meet all of them.
 
 An earlier proposal for the pipeline is superseded. Nothing runs before "vitrine backfill approve".`,
 		Example: "  vitrine backfill plan --window 'mon-fri 22:00-06:00' --time-zone Europe/Berlin\n" +

@@ -33,7 +33,8 @@ type StatusConfig struct {
 
 func (c console) pipelineCommand() *cobra.Command {
 	group := &cobra.Command{
-		Use: "pipeline", Short: "Check an ImagePipeline, compare it with the one in force, or list which one each instance has in force",
+		Use:   "pipeline",
+		Short: "Check an ImagePipeline, compare it with the one in force, or list which one each instance has in force",
 	}
 	group.AddCommand(
 		&cobra.Command{

@@ -17,7 +17,8 @@ purged AS (DELETE FROM heartbeats h USING old WHERE (h.role, h.instance) = (old.
 INSERT INTO heartbeats (role, instance, revision, hash, error, loaded_at, seen_at)
 VALUES ($1, $2, $3, $6, $4, now() - $5 * interval '1 microsecond', now())
 ON CONFLICT (role, instance) DO UPDATE SET
-    revision = excluded.revision, hash = excluded.hash, error = excluded.error, loaded_at = excluded.loaded_at, seen_at = excluded.seen_at`
+    revision = excluded.revision, hash = excluded.hash, error = excluded.error,
+    loaded_at = excluded.loaded_at, seen_at = excluded.seen_at`
 
 // RecordHeartbeat replaces the heartbeat of an instance. It does not use r.Age.
 func (s *Store) RecordHeartbeat(ctx context.Context, r pipeline.Report) error {

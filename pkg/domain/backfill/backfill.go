@@ -87,7 +87,7 @@ type Backfill struct {
 	CreatedAt, ApprovedAt, StartedAt, PassStartedAt, SteppedAt, ProgressedAt, EndedAt time.Time
 }
 
-// Pace says how fast and when a backfill runs. It may be changed while it runs.
+// Pace says how fast and when a backfill runs.
 type Pace struct {
 	MaxInFlight      int      // jobs that have not ended
 	Rate             float64  // images a second

@@ -58,10 +58,15 @@ func (s Selection) selects(user catalog.UserID, img catalog.Image, target string
 		return s.Kind == Renditions && img.Status == catalog.Ready && outputOf(img, outputs) != target ||
 			img.Status == catalog.Failed && slices.Contains(s.Codes, img.ErrorCode)
 	}
+	return s.matches(user, img) &&
+		(s.OutputHash == "" || img.Status == catalog.Ready && outputOf(img, outputs) == s.OutputHash)
+}
+
+// matches reports whether an image meets every condition except for the output hash.
+func (s Selector) matches(user catalog.UserID, img catalog.Image) bool {
 	return (s.Status == "" || img.Status == s.Status) &&
 		(s.Code == "" || img.ErrorCode == s.Code || img.ReprocessError == s.Code) &&
 		(s.UserID == 0 || user == s.UserID) &&
-		(s.OutputHash == "" || img.Status == catalog.Ready && outputOf(img, outputs) == s.OutputHash) &&
 		(s.RequestedBefore.IsZero() || img.RequestedAt.Before(s.RequestedBefore))
 }
 

@@ -148,7 +148,8 @@ func (w *walk) wantState(when string, want backfill.State) {
 
 func (w *walk) set(fn func(*backfill.Backfill)) {
 	w.Helper()
-	if _, err := w.EditBackfill(w.Context(), w.name, func(b *backfill.Backfill, _ time.Time) error { fn(b); return nil }); err != nil {
+	edit := func(b *backfill.Backfill, _ time.Time) error { fn(b); return nil }
+	if _, err := w.EditBackfill(w.Context(), w.name, edit); err != nil {
 		w.Fatal(err)
 	}
 }

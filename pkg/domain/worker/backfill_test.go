@@ -53,7 +53,8 @@ func testBackfillIsHandled(t *testing.T) {
 	if w.result.OutputHash != w.pipe.Spec.OutputHash() || len(w.result.Renditions) != 3 {
 		t.Errorf("finished with %+v", w.result)
 	}
-	if err := worker.Check(event.Message{Type: event.TypeImageBackfill, Version: 1, Body: []byte(`{"image_id":1}`)}); err == nil {
+	m.Body = []byte(`{"product_id":1,"image_id":2,"pipeline_hash":"h"}`)
+	if err := worker.Check(m); err == nil {
 		t.Error("a job without its backfill is accepted")
 	}
 }

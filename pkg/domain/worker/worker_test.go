@@ -166,7 +166,8 @@ func testHandleErrorsGivenUpImageIsLoggedAndCounted(t *testing.T) {
 		if len(logged) != 1 || logged[0].ContextMap()["code"] != code || logged[0].ContextMap()["duration"] == nil {
 			t.Errorf("%s: logged %v, want failed with %s", at, logged, code)
 		}
-		want := fmt.Sprintf("# HELP vitrine_worker_outcomes_total Handled jobs by outcome and error code (empty if ready), without those of backfills.\n"+
+		want := fmt.Sprintf("# HELP vitrine_worker_outcomes_total Handled jobs by outcome and error code (empty if ready), "+
+			"without those of backfills.\n"+
 			"# TYPE vitrine_worker_outcomes_total counter\n"+
 			"vitrine_worker_outcomes_total{code=%q,outcome=\"failed\"} 1\n", code)
 		if err := testutil.GatherAndCompare(w.reg, strings.NewReader(want), "vitrine_worker_outcomes_total"); err != nil {

@@ -23,7 +23,8 @@ func request(body string) event.Message {
 func TestTopics(t *testing.T) {
 	t.Parallel()
 	got := event.Topics()
-	if want := []string{event.TopicRequested, event.TopicChanged, event.TopicDead, event.TopicBackfill}; !slices.Equal(got, want) {
+	want := []string{event.TopicRequested, event.TopicChanged, event.TopicDead, event.TopicBackfill}
+	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, c := range contract() {

@@ -75,12 +75,13 @@ const insertImages = `
 WITH p AS (
     INSERT INTO products (user_id, product_name, product_description, product_price)
     SELECT $1, 'Kettle', '', 1 FROM generate_series(1, $2) RETURNING id)
-INSERT INTO images (product_id, position, source_url, status, fencing_token, attempts, prefix, source_sha256, source_bytes, width,
-    height, pipeline_hash, output_hash, renditions, requested_at)
-SELECT id, n, $3 || '/64x48/photo-' || (id * 20 + n) % 100000 || '.jpg', 'ready', 1, 1, 'products/' || id || '/' || n || '/1-a/', 'ab',
-    1000, 64, 48, $4, CASE WHEN (id * 20 + n) % $6 = 0 THEN 'another' ELSE $5 END, jsonb_build_array(jsonb_build_object('name', 'full',
-        'format', 'jpeg', 'width', 64, 'height', 48, 'bytes', 900, 'default', true,
-        'key', 'products/' || id || '/' || n || '/1-a/full.jpg')), now()
+INSERT INTO images (product_id, position, source_url, status, fencing_token, attempts, prefix, source_sha256, source_bytes,
+    width, height, pipeline_hash, output_hash, renditions, requested_at)
+SELECT id, n, $3 || '/64x48/photo-' || (id * 20 + n) % 100000 || '.jpg', 'ready', 1, 1,
+    'products/' || id || '/' || n || '/1-a/', 'ab', 1000, 64, 48, $4,
+    CASE WHEN (id * 20 + n) % $6 = 0 THEN 'another' ELSE $5 END,
+    jsonb_build_array(jsonb_build_object('name', 'full', 'format', 'jpeg', 'width', 64, 'height', 48, 'bytes', 900,
+        'default', true, 'key', 'products/' || id || '/' || n || '/1-a/full.jpg')), now()
 FROM p CROSS JOIN generate_series(0, 19) n`
 
 // fillImages adds the images of the size.

@@ -52,8 +52,8 @@ func run(ctx context.Context, args []string, stdout io.Writer, sys system) error
 	images := flags.Bool("images", false, "measure only the rendering of images")
 	flood := flags.Bool("flood", false, "measure only the processing of many images; arguments follow for its tests, such as "+
 		"-flood-images=60000")
-	backfill := flags.Bool("backfill", false, "measure only live images beside a backfill; arguments follow for its tests, such as "+
-		"-backfill-images=100000")
+	backfill := flags.Bool("backfill", false, "measure only images of clients beside a backfill; arguments follow for "+
+		"its tests, such as -backfill-images=100000")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

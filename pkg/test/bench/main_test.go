@@ -316,7 +316,9 @@ func testReportRepositoryDocumentHasMarkers(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/benchmarks.md")
 	must(t, err)
-	for _, c := range []section{{begin: beginMark}, {begin: beginBacklogMark}, {begin: beginFloodMark}, {begin: beginBackfillMark}} {
+	for _, c := range []section{
+		{begin: beginMark}, {begin: beginBacklogMark}, {begin: beginFloodMark}, {begin: beginBackfillMark},
+	} {
 		if _, err := c.between(text, ""); err != nil {
 			t.Error(err)
 		}

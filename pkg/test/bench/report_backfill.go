@@ -28,8 +28,8 @@ var backfillRatios = []ratio{
 func (r report) backfillTables() string {
 	var out strings.Builder
 	walk := r.find("Backfill/walk")
-	fmt.Fprintf(&out, "\n%.0f rows of images, of which %.0f have to be made again: **%.2f** of them were, in %.0f passes, by %.0f "+
-		"workers, %.1f a second; %.0f failed, %.0f are forgotten.\n\n", walk[unitImages], walk[unitMatching], walk[unitDone],
+	fmt.Fprintf(&out, "\n%.0f rows of images, of which %.0f have to be made again: **%.2f** of them were, in %.0f passes, by "+
+		"%.0f workers, %.1f a second; %.0f failed, %.0f are forgotten.\n\n", walk[unitImages], walk[unitMatching], walk[unitDone],
 		walk[unitPasses], walk[unitWorkers], walk[unitRate], walk[unitFailed], walk[unitForgotten])
 	out.WriteString("| images of clients, accepted to ready | images | p50, s | p99, s | max, s |\n|---|---:|---:|---:|---:|\n")
 	for _, row := range []struct{ benchmark, what string }{

@@ -46,7 +46,8 @@ func New(t *testing.T, images int) *Catalog {
 	t.Cleanup(func() { _ = db.Close() })
 	c.DB, c.Store = db, postgres.NewStore(db)
 	c.Service = catalog.New(catalog.Deps{
-		Store: c.Store, Pipelines: c.Store, Backfills: c.Store, Cache: noCache{}, NewID: uuid.NewString, Random: rand.Float64, Now: time.Now,
+		Store: c.Store, Pipelines: c.Store, Backfills: c.Store, Cache: noCache{}, NewID: uuid.NewString,
+		Random: rand.Float64, Now: time.Now,
 		Pipeline: func() *pipeline.Revision { return pipeline.NewRevision(pipeline.Default()) }, Log: zap.NewNop(),
 	}, catalog.Config{LoadTimeout: time.Second, InvalidateTimeout: time.Second, DeletionGrace: time.Nanosecond})
 	user, err := c.Store.InsertUser(t.Context(), catalog.User{Name: "Ada", Email: "ada@example.com"})

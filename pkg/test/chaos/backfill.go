@@ -15,8 +15,8 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// A run changes the pipeline at half of its length and has a backfill approved to the new one, by the commands of an operator,
-// through the faults.
+// A run changes the pipeline at half of its length and has a backfill approved to the new one, by the commands of an
+// operator, through the faults.
 
 const (
 	changedThumb    = 140             // width of the changed thumbnail
@@ -37,7 +37,7 @@ func (s *System) changePipeline() error {
 	if err != nil {
 		return fmt.Errorf("read pipeline: %w", err)
 	}
-	if err := os.WriteFile(before, document, 0o600); err != nil {
+	if err := os.WriteFile(before, document, 0o600); err != nil { //nolint:gosec // in the directory of the run
 		return fmt.Errorf("keep pipeline: %w", err)
 	}
 	p, err := pipeline.Parse(document)
@@ -45,7 +45,7 @@ func (s *System) changePipeline() error {
 		return fmt.Errorf("parse pipeline: %w", err)
 	}
 	p.Spec.Renditions[0].Width = changedThumb
-	if err := os.WriteFile(inForce, p.Document(), 0o600); err != nil {
+	if err := os.WriteFile(inForce, p.Document(), 0o600); err != nil { //nolint:gosec // see above
 		return fmt.Errorf("change pipeline: %w", err)
 	}
 	return nil
@@ -73,7 +73,8 @@ func (s *System) backfill(ctx context.Context, pause time.Duration) error {
 // approveBackfill plans a backfill to the changed pipeline and approves it.
 func (s *System) approveBackfill(ctx context.Context) error {
 	inForce, before := s.pipelineFiles()
-	out, err := s.command(ctx, "backfill", "plan", "--file", inForce, "--from", before, "--failure-threshold", "100", "-o", "json")
+	out, err := s.command(ctx, "backfill", "plan", "--file", inForce, "--from", before, "--failure-threshold", "100",
+		"-o", "json")
 	if err != nil {
 		return err
 	}
@@ -114,8 +115,8 @@ type BackfillRow struct {
 	Failed       int64  `json:"failed"`
 }
 
-// ruleBackfills checks that the last backfill is complete, that none has made an image twice, and that every ready image has the
-// renditions of its target, unless the backfill has tried the image and failed.
+// ruleBackfills checks that the last backfill is complete, that none has made an image twice, and that every ready image has
+// the renditions of its target, unless the backfill has tried the image and failed.
 func ruleBackfills(snap *Snapshot, violation func(string, ...any)) {
 	if len(snap.Backfills) == 0 {
 		violation("there is no backfill")
@@ -125,27 +126,17 @@ func ruleBackfills(snap *Snapshot, violation func(string, ...any)) {
 	if last.State != "complete" {
 		violation("backfill %d is %s", last.ID, last.State)
 	}
-	type pair struct{ backfill, image int64 }
-	made := map[pair]int{}
-	for _, c := range snap.Changes {
-		before, after := c.OldImage, c.NewImage
-		if before == nil || after == nil || before.JobState != "processing" || after.JobState != "idle" || before.BackfillID == 0 {
-			continue
-		}
-		if after.BackfillID == before.BackfillID && before.objectPrefix() != after.objectPrefix() {
-			made[pair{before.BackfillID, after.ID}]++
-		}
-	}
-	done := map[int64]int64{}
-	for p, n := range made {
-		if done[p.backfill] += int64(n); n > 1 {
-			violation("backfill %d has made image %d %d times", p.backfill, p.image, n)
-		}
-	}
+	made := snap.madeByBackfills()
 	for _, b := range snap.Backfills {
-		if b.Done != done[b.ID] || b.Requested != b.Done+b.Skipped+b.Failed {
-			violation("backfill %d has made %d images, and counts %d requested, %d done, %d skipped and %d failed", b.ID,
-				done[b.ID], b.Requested, b.Done, b.Skipped, b.Failed)
+		done := int64(0)
+		for image, n := range made[b.ID] {
+			if done += int64(n); n > 1 {
+				violation("backfill %d has made image %d %d times", b.ID, image, n)
+			}
+		}
+		if b.Done != done || b.Requested != b.Done+b.Skipped+b.Failed {
+			violation("backfill %d has made %d images, and counts %d requested, %d done, %d skipped and %d failed", b.ID, done,
+				b.Requested, b.Done, b.Skipped, b.Failed)
 		}
 	}
 	alive := snap.alive()
@@ -156,4 +147,21 @@ func ruleBackfills(snap *Snapshot, violation func(string, ...any)) {
 				img.OutputHash, last.ID)
 		}
 	}
+}
+
+// madeByBackfills returns how often a job of each backfill has published renditions of each image.
+func (snap *Snapshot) madeByBackfills() map[int64]map[int64]int {
+	made := map[int64]map[int64]int{}
+	for _, c := range snap.Changes {
+		before, after := c.OldImage, c.NewImage
+		if before == nil || after == nil || before.JobState != "processing" || after.JobState != "idle" ||
+			before.BackfillID == 0 || after.BackfillID != before.BackfillID || before.objectPrefix() == after.objectPrefix() {
+			continue
+		}
+		if made[before.BackfillID] == nil {
+			made[before.BackfillID] = map[int64]int{}
+		}
+		made[before.BackfillID][after.ID]++
+	}
+	return made
 }

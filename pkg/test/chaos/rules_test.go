@@ -363,7 +363,8 @@ func responseViolations() []violation {
 
 func testCheckViolations(t *testing.T) {
 	t.Parallel()
-	cases := slices.Concat(productViolations(), objectViolations(), historyViolations(), backfillViolations(), responseViolations())
+	cases := slices.Concat(productViolations(), objectViolations(), historyViolations(), backfillViolations(),
+		responseViolations())
 	tested := map[string]bool{}
 	for _, c := range cases {
 		tested[c.rule] = true

@@ -99,7 +99,8 @@ func (f *backfills) list() []backfill.Backfill {
 // set edits a backfill.
 func (f *backfills) set(b backfill.Backfill, fn func(b *backfill.Backfill)) backfill.Backfill {
 	f.Helper()
-	b, err := f.Backfills.EditBackfill(f.Context(), b.Name(), func(b *backfill.Backfill, _ time.Time) error { fn(b); return nil })
+	edit := func(b *backfill.Backfill, _ time.Time) error { fn(b); return nil }
+	b, err := f.Backfills.EditBackfill(f.Context(), b.Name(), edit)
 	f.must(err)
 	return b
 }
@@ -277,8 +278,8 @@ func eventsAreCountedOnce(f *backfills) {
 	event := func(kind catalog.BackfillEventKind, code media.Code) catalog.BackfillEvent {
 		return catalog.BackfillEvent{BackfillID: b.ID, ImageID: 1, Kind: kind, Code: code}
 	}
-	f.Record(f, event(catalog.BackfillRequested, ""), event(catalog.BackfillRequested, ""), event(catalog.BackfillRequested, ""),
-		event(catalog.BackfillRequested, ""), event(catalog.BackfillDropped, ""), event(catalog.BackfillDone, ""),
+	requested := event(catalog.BackfillRequested, "")
+	f.Record(f, requested, requested, requested, requested, event(catalog.BackfillDropped, ""), event(catalog.BackfillDone, ""),
 		event(catalog.BackfillFailed, media.Timeout))
 	other := event(catalog.BackfillDone, "")
 	other.BackfillID = b.ID + 1

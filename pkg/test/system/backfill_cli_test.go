@@ -106,7 +106,8 @@ func testBackfillDifference(t *testing.T) {
 func testBackfillLifecycle(t *testing.T) {
 	t.Parallel()
 	c := newBackfillCLI(t)
-	if out := c.run("backfill", "plan", "--file", c.changed, "--window", "mon-fri 22:00-06:00", "--time-zone", "Europe/Berlin"); !strings.Contains(out, "default-1") || !strings.Contains(out, "mon,tue,wed,thu,fri 22:00-06:00 Europe/Berlin") {
+	out := c.run("backfill", "plan", "--file", c.changed, "--window", "mon-fri 22:00-06:00", "--time-zone", "Europe/Berlin")
+	if !strings.Contains(out, "default-1") || !strings.Contains(out, "mon,tue,wed,thu,fri 22:00-06:00 Europe/Berlin") {
 		t.Errorf("the plan is\n%s", out)
 	}
 	c.run("backfill", "approve", "default-1")

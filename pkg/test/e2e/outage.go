@@ -44,8 +44,8 @@ func (s *harness) withoutPostgres(
 	if s.ingress != "" {
 		through = "the ingress controller"
 	}
-	return stageResult{line: fmt.Sprintf("%s: complete after %.0f s; through %s, 0 of %d cached reads and %d of %d writes failed, "+
-		"these with 503 and Retry-After; all api pods stayed ready; all %d accepted images ready",
+	return stageResult{line: fmt.Sprintf("%s: complete after %.0f s; through %s, 0 of %d cached reads and "+
+		"%d of %d writes failed, these with 503 and Retry-After; all api pods stayed ready; all %d accepted images ready",
 		what, elapsed.Seconds(), through, t.Reads, t.Refused, t.Requests-t.Reads, t.Ready)}, nil
 }
 

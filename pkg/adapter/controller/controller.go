@@ -115,7 +115,8 @@ func (c *Controller) setUp(cfg Config, deps Deps) error {
 	}
 	r := &reconciler{
 		cfg: cfg, bounds: deps.Bounds, client: c.manager.GetClient(), events: c.manager.GetEventRecorder(fieldOwner),
-		heartbeats: p.snapshot, metrics: m, now: func() metav1.Time { return metav1.NewTime(deps.Now()).Rfc3339Copy() },
+		heartbeats: p.snapshot, metrics: m, log: deps.Log,
+		now: func() metav1.Time { return metav1.NewTime(deps.Now()).Rfc3339Copy() },
 	}
 	if err := c.manager.Add(p); err != nil {
 		return fmt.Errorf("add poller: %w", err)
@@ -134,8 +135,14 @@ func (c *Controller) setUp(cfg Config, deps Deps) error {
 // the lease, because another replica is the leader then: the program has to end.
 func (c *Controller) Run(ctx context.Context) error { return c.manager.Start(ctx) }
 
-// Check returns nil once the API server has listed all objects that the controller watches.
+// Check returns nil once the API server has listed all objects that the controller watches, also in a replica that is not the
+// leader. It waits for the lists until ctx ends.
 func (c *Controller) Check(ctx context.Context) error {
+	for _, obj := range []client.Object{newObject(), &corev1.ConfigMap{}} {
+		if _, err := c.manager.GetCache().GetInformer(ctx, obj); err != nil { // it starts the list, if the leader has not
+			return fmt.Errorf("list %T: %w", obj, err)
+		}
+	}
 	if !c.manager.GetCache().WaitForCacheSync(ctx) {
 		return fmt.Errorf("the API server has not answered yet: %w", ctx.Err())
 	}

@@ -274,7 +274,7 @@ func testAnnotationsMayHaveAnyCharacter(t *testing.T) {
 	obj := c.decode([]byte(document("default", "")))
 	obj.SetNamespace(c.namespace)
 	obj.SetAnnotations(map[string]string{"example.com/note": "\u007f \ufffe"}) // which YAML does not allow
-	c.apply(obj)
+	c.must(c.admin.Create(t.Context(), obj))
 	c.await("default", controller.Published, metav1.ConditionTrue, controller.ReasonPublished)
 }
 

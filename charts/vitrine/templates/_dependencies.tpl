@@ -256,12 +256,14 @@ valueFrom:
 
 {{/*
 Certificates: one volume for each dependency with certificates. It holds only the named keys, because CloudNativePG keeps the CA's
-private key in the same secret. The names of the files do not depend on the names of the keys.
+private key in the same secret. The names of the files do not depend on the names of the keys. The argument is $, or for some servers
+only (dict "root" $ "servers" (list "postgres")); the same holds for the volumes and their mounts.
 */}}
 {{- define "vitrine.deps.certificates" -}}
 {{- $all := dict -}}
-{{- range $name := list "postgres" "kafka" "redis" "s3" -}}
-{{- $d := include (printf "vitrine.%s" $name) $ | fromJson -}}
+{{- $root := .root | default . -}}
+{{- range $name := .servers | default (list "postgres" "kafka" "redis" "s3") -}}
+{{- $d := include (printf "vitrine.%s" $name) $root | fromJson -}}
 {{- $tls := ternary $d.tls $d (eq $name "kafka") -}}
 {{- $items := list -}}
 {{- $secret := "" -}}

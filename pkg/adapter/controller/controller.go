@@ -43,7 +43,21 @@ func BridgeLogger(log *zap.Logger) {
 // Controller is one replica of the controller.
 type Controller struct {
 	manager manager.Manager
+	started started
 }
+
+// started is closed by the manager in every replica, once its caches run. An informer that exists before makes the manager
+// wait for its list, also when the program has to stop.
+type started chan struct{}
+
+// Start implements manager.Runnable.
+func (s started) Start(context.Context) error {
+	close(s)
+	return nil
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (s started) NeedLeaderElection() bool { return false }
 
 // Deps are what a Controller works with.
 type Deps struct {
@@ -92,7 +106,7 @@ func New(cfg Config, api *rest.Config, deps Deps) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create manager: %w", err)
 	}
-	c := &Controller{manager: m}
+	c := &Controller{manager: m, started: make(started)}
 	return c, c.setUp(cfg, deps)
 }
 
@@ -115,10 +129,14 @@ func (c *Controller) setUp(cfg Config, deps Deps) error {
 	}
 	r := &reconciler{
 		cfg: cfg, bounds: deps.Bounds, client: c.manager.GetClient(), events: c.manager.GetEventRecorder(fieldOwner),
-		heartbeats: p.snapshot, metrics: m, now: func() metav1.Time { return metav1.NewTime(deps.Now()).Rfc3339Copy() },
+		heartbeats: p.snapshot, metrics: m, log: deps.Log,
+		now: func() metav1.Time { return metav1.NewTime(deps.Now()).Rfc3339Copy() },
 	}
 	if err := c.manager.Add(p); err != nil {
 		return fmt.Errorf("add poller: %w", err)
+	}
+	if err := c.manager.Add(c.started); err != nil {
+		return fmt.Errorf("add start: %w", err)
 	}
 	err := builder.ControllerManagedBy(c.manager).Named("imagepipeline").For(newObject()).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(requests)).
@@ -134,10 +152,18 @@ func (c *Controller) setUp(cfg Config, deps Deps) error {
 // the lease, because another replica is the leader then: the program has to end.
 func (c *Controller) Run(ctx context.Context) error { return c.manager.Start(ctx) }
 
-// Check returns nil once the API server has listed all objects that the controller watches.
+// Check returns nil once the API server has listed all objects that the controller watches, also in a replica that is not the
+// leader. It waits for the lists until ctx ends.
 func (c *Controller) Check(ctx context.Context) error {
-	if !c.manager.GetCache().WaitForCacheSync(ctx) {
-		return fmt.Errorf("the API server has not answered yet: %w", ctx.Err())
+	select {
+	case <-c.started:
+	case <-ctx.Done():
+		return fmt.Errorf("the controller has not started yet: %w", ctx.Err())
+	}
+	for _, obj := range []client.Object{newObject(), &corev1.ConfigMap{}} {
+		if _, err := c.manager.GetCache().GetInformer(ctx, obj); err != nil { // it starts the list, if the leader has not
+			return fmt.Errorf("list %T: %w", obj, err)
+		}
 	}
 	return nil
 }

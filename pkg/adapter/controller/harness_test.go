@@ -90,11 +90,15 @@ func (c *cluster) install() {
 	c.must(err)
 	crd := c.decode(text)
 	c.apply(crd)
-	c.eventually("the definition is established", func() error {
-		list := &unstructured.UnstructuredList{}
-		list.SetGroupVersionKind(schema.FromAPIVersionAndKind(pipeline.APIVersion, pipeline.Kind+"List"))
-		return c.admin.List(c.t.Context(), list, client.InNamespace("default"))
-	})
+	c.eventually("the definition is established", func() error { return list(c.t, c.admin, "default") })
+}
+
+// list lists the pipelines of a namespace.
+func list(t *testing.T, api client.Client, namespace string) error {
+	t.Helper()
+	pipelines := &unstructured.UnstructuredList{}
+	pipelines.SetGroupVersionKind(schema.FromAPIVersionAndKind(pipeline.APIVersion, pipeline.Kind+"List"))
+	return api.List(t.Context(), pipelines, client.InNamespace(namespace))
 }
 
 func (c *cluster) restConfig(token string) *rest.Config {
@@ -239,6 +243,7 @@ var errAway = errors.New("the database is away")
 // replica is a running controller.
 type replica struct {
 	registry *prometheus.Registry
+	check    func(context.Context) error
 	stop     func()
 	ended    chan error
 }
@@ -254,6 +259,7 @@ func (c *cluster) start(beats controller.Heartbeats, bounds pipeline.Bounds) *re
 		Bounds: bounds, Heartbeats: beats, MaxAge: time.Minute, Now: time.Now, Registry: r.registry, Log: zap.NewNop(),
 	})
 	c.must(err)
+	r.check = one.Check
 	ctx, cancel := context.WithCancel(context.WithoutCancel(c.t.Context()))
 	go func() { r.ended <- one.Run(ctx) }()
 	r.stop = sync.OnceFunc(func() {

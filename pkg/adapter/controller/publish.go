@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,15 +17,18 @@ import (
 const (
 	fieldOwner = "vitrine-controller"
 	fileKey    = "imagepipeline.yaml" // in the ConfigMap; the pods' VITRINE_PIPELINE_FILE ends with it
+
+	revisionAnnotation = "vitrine.io/revision" // of the ConfigMap
 )
 
-// parse returns the pipeline in an object, as the API server returns it.
+// parse returns the pipeline in an object, as the pods read it from the published document. Annotations and the status are
+// not parsed: they may contain characters that YAML does not allow.
 func parse(bounds pipeline.Bounds, obj *unstructured.Unstructured) (pipeline.Pipeline, error) {
-	document, err := json.Marshal(obj.Object)
+	document, err := publishedDocument(obj)
 	if err != nil {
-		return pipeline.Pipeline{}, fmt.Errorf("encode object: %w", err)
+		return pipeline.Pipeline{}, err
 	}
-	return bounds.Parse(document)
+	return bounds.Parse([]byte(document))
 }
 
 // publishedDocument returns the file of the pods: the spec as its author wrote it. Defaults are not filled in, so that a
@@ -42,8 +44,9 @@ func publishedDocument(obj *unstructured.Unstructured) (string, error) {
 	return string(document), nil
 }
 
-// publish makes the ConfigMap contain the pipeline. It writes nothing if the ConfigMap does already. The ConfigMap has no
-// owner: a deleted ImagePipeline must not take the file from pods that start later.
+// publish makes the ConfigMap contain the pipeline and name its revision, which also changes with the bounds. It writes
+// nothing if the ConfigMap does already. The ConfigMap has no owner: a deleted ImagePipeline must not take the file from pods
+// that start later.
 func (r *reconciler) publish(ctx context.Context, obj *unstructured.Unstructured, revision *pipeline.Revision) error {
 	document, err := publishedDocument(obj)
 	if err != nil {
@@ -51,7 +54,7 @@ func (r *reconciler) publish(ctx context.Context, obj *unstructured.Unstructured
 	}
 	var present corev1.ConfigMap
 	err = r.client.Get(ctx, client.ObjectKey{Namespace: r.cfg.Namespace, Name: r.cfg.ConfigMap}, &present)
-	if err == nil && present.Data[fileKey] == document {
+	if err == nil && present.Data[fileKey] == document && present.Annotations[revisionAnnotation] == revision.ID() {
 		return nil
 	}
 	if client.IgnoreNotFound(err) != nil {
@@ -61,7 +64,7 @@ func (r *reconciler) publish(ctx context.Context, obj *unstructured.Unstructured
 		WithLabels(map[string]string{
 			"app.kubernetes.io/managed-by": fieldOwner, "app.kubernetes.io/part-of": "vitrine",
 		}).
-		WithAnnotations(map[string]string{"vitrine.io/revision": revision.ID(), "vitrine.io/hash": revision.Hash()}).
+		WithAnnotations(map[string]string{revisionAnnotation: revision.ID(), "vitrine.io/hash": revision.Hash()}).
 		WithData(map[string]string{fileKey: document})
 	if err := r.client.Apply(ctx, apply, client.FieldOwner(fieldOwner), client.ForceOwnership); err != nil {
 		if apierrors.IsForbidden(err) { // the error names the user, which is no news to who reads the status

@@ -1,12 +1,16 @@
 package controller_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,6 +38,9 @@ func TestController(t *testing.T) {
 	t.Run("other_pipeline_is_not_selected", testOtherPipelineIsNotSelected)
 	t.Run("deleted_pipeline_leaves_the_file", testDeletedPipelineLeavesTheFile)
 	t.Run("config_map_is_repaired", testConfigMapIsRepaired)
+	t.Run("not_ready_without_its_lists", testNotReadyWithoutItsLists)
+	t.Run("annotations_may_have_any_character", testAnnotationsMayHaveAnyCharacter)
+	t.Run("config_map_names_the_revision_of_other_bounds", testConfigMapNamesTheRevisionOfOtherBounds)
 	t.Run("second_replica_takes_over", testSecondReplicaTakesOver)
 }
 
@@ -240,6 +247,57 @@ func testConfigMapIsRepaired(t *testing.T) {
 	c.eventually("a deletion is undone", repaired)
 }
 
+func testNotReadyWithoutItsLists(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.must(c.admin.Delete(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: account}}))
+	api, err := client.New(c.accountConfig(), client.Options{})
+	c.must(err)
+	c.eventually("the account has lost its rights", func() error {
+		if err := list(t, api, c.namespace); !apierrors.IsForbidden(err) {
+			return fmt.Errorf("got %v", err)
+		}
+		return nil
+	})
+	r := c.start(&fakeHeartbeats{}, pipeline.DefaultBounds())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // enough for a check that does not wait for the lists
+	defer cancel()
+	if err := r.check(ctx); err == nil {
+		t.Error("the controller is ready without its lists")
+	}
+}
+
+func testAnnotationsMayHaveAnyCharacter(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.start(&fakeHeartbeats{}, pipeline.DefaultBounds())
+	obj := c.decode([]byte(document("default", "")))
+	obj.SetNamespace(c.namespace)
+	obj.SetAnnotations(map[string]string{"example.com/note": "\u007f \ufffe"}) // which YAML does not allow
+	c.must(c.admin.Create(t.Context(), obj))
+	c.await("default", controller.Published, metav1.ConditionTrue, controller.ReasonPublished)
+}
+
+func testConfigMapNamesTheRevisionOfOtherBounds(t *testing.T) {
+	t.Parallel()
+	c, bounds := newCluster(t), pipeline.DefaultBounds()
+	first := c.start(&fakeHeartbeats{}, bounds)
+	c.set(document("default", ""))
+	before := c.await("default", controller.Published, metav1.ConditionTrue, controller.ReasonPublished).Revision
+	first.stop()
+	bounds.MaxPerHost = 50
+	c.start(&fakeHeartbeats{}, bounds)
+	c.eventually("status and ConfigMap have the new revision", func() error {
+		var m corev1.ConfigMap
+		c.must(c.admin.Get(t.Context(), client.ObjectKey{Namespace: c.namespace, Name: configMap}, &m))
+		_, status := c.get("default")
+		if got := m.Annotations["vitrine.io/revision"]; status.Revision == before || got != status.Revision {
+			return missingEvent(got)
+		}
+		return nil
+	})
+}
+
 func testSecondReplicaTakesOver(t *testing.T) {
 	t.Parallel()
 	c, beats := newCluster(t), &fakeHeartbeats{}
@@ -247,6 +305,7 @@ func testSecondReplicaTakesOver(t *testing.T) {
 	c.set(document("default", ""))
 	c.await("default", controller.Published, metav1.ConditionTrue, controller.ReasonPublished)
 	second := c.start(beats, pipeline.DefaultBounds())
+	c.must(second.check(t.Context())) // it has the lists, although it is not the leader
 	if n := conditionSeries(t, second); n != 0 {
 		t.Errorf("the second replica has %d series of conditions", n)
 	}

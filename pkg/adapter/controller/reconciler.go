@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,6 +34,7 @@ type reconciler struct {
 	events     events.EventRecorder
 	heartbeats func() snapshot
 	metrics    *metrics
+	log        *zap.Logger
 	now        func() metav1.Time
 }
 
@@ -47,8 +49,8 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, fmt.Errorf("read pipeline: %w", err)
 	}
 	previous, err := statusOf(obj)
-	if err != nil {
-		return reconcile.Result{}, err
+	if err != nil { // the status is made anew, and the file must not wait for it
+		r.log.Warn("status not readable", zap.String("pipeline", req.Name), zap.Error(err))
 	}
 	o := r.observe(ctx, obj)
 	next := o.next(previous)
@@ -118,15 +120,17 @@ func shortNote(text string) string {
 	return text
 }
 
-// statusOf decodes the status of an object; without one it is that of an object that no controller has seen.
+// statusOf decodes the status of an object. Without one, and with an error, it is that of an object that no controller has
+// seen.
 func statusOf(obj *unstructured.Unstructured) (Status, error) {
-	status := Status{ObservedGeneration: -1}
+	unseen := Status{ObservedGeneration: -1}
 	fields, found, err := unstructured.NestedMap(obj.Object, "status")
 	if err != nil || !found {
-		return status, err
+		return unseen, err
 	}
+	status := unseen
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(fields, &status); err != nil {
-		return Status{}, fmt.Errorf("decode status: %w", err)
+		return unseen, fmt.Errorf("decode status: %w", err)
 	}
 	return status, nil
 }

@@ -51,6 +51,7 @@ func TestStatus(t *testing.T) {
 	t.Run("message_is_bounded", testStatusMessageIsBounded)
 	t.Run("previous_status_is_not_modified", testStatusPreviousStatusIsNotModified)
 	t.Run("failed_publication_is_not_in_force", testStatusFailedPublicationIsNotInForce)
+	t.Run("failed_repair_stays_in_force", testStatusFailedRepairStaysInForce)
 	t.Run("pipeline_that_is_no_longer_selected", testStatusPipelineThatIsNoLongerSelected)
 }
 
@@ -104,6 +105,28 @@ func testStatusFailedPublicationIsNotInForce(t *testing.T) {
 	}
 	if s.Revision != "" || len(s.History) != 0 {
 		t.Errorf("got revision %q, history %v", s.Revision, s.History)
+	}
+}
+
+func testStatusFailedRepairStaysInForce(t *testing.T) {
+	t.Parallel()
+	inForce := func(o observation) observation {
+		o.heartbeats.reports = []pipeline.Report{{Revision: o.revision.ID()}}
+		return o
+	}
+	before := inForce(observed(1, 1)).next(Status{})
+	failed := observed(1, 1)
+	failed.publishErr = errors.New("forbidden")
+	s := failed.next(before)
+	if !meta.IsStatusConditionTrue(s.Conditions, InForce) || !meta.IsStatusConditionFalse(s.Conditions, Published) ||
+		!meta.IsStatusConditionFalse(s.Conditions, Ready) {
+		t.Errorf("got %+v", s.Conditions)
+	}
+	bounds := observed(1, 2) // the revision changes with the bounds, too, and then in the same generation
+	bounds.publishErr = failed.publishErr
+	s = bounds.next(before)
+	if c := meta.FindStatusCondition(s.Conditions, InForce); c.Reason != ReasonNotPublished {
+		t.Errorf("another revision: got %+v", c)
 	}
 }
 

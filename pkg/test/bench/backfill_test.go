@@ -26,7 +26,7 @@ var (
 	backfillPhase    = flag.Duration("backfill-phase", 20*time.Second, "time of a phase in which products are posted")
 	backfillPause    = flag.Duration("backfill-pause", 50*time.Millisecond, "time that the stub codec needs for an image")
 	backfillWorkers  = flag.Int("backfill-workers", 2, "worker processes")
-	backfillBound    = flag.Duration("backfill-bound", 20*time.Minute, "maximum time until the backfill is complete")
+	backfillBound    = flag.Duration("backfill-bound", 25*time.Minute, "maximum time until the backfill is complete")
 )
 
 const (

@@ -272,8 +272,13 @@ func failBackfill(s *chaos.Snapshot) {
 	idle := s.Images[1]
 	queued, processing := idle, idle
 	queued.JobState, queued.JobID, queued.BackfillID = "queued", &jobID, 2
-	processing.JobState, processing.JobID, processing.BackfillID = "processing", &jobID, 2
-	s.Images[1].BackfillID = 2
+	processing.JobState, processing.JobID, processing.BackfillID, processing.FencingToken = "processing", &jobID, 2, 2
+	for i, c := range s.Changes { // the history so far keeps the image as it was
+		if c.NewImage == &s.Images[1] {
+			s.Changes[i].NewImage = &idle
+		}
+	}
+	s.Images[1].BackfillID, s.Images[1].FencingToken = 2, 2
 	for _, step := range [][2]chaos.ImageRow{{idle, queued}, {queued, processing}, {processing, s.Images[1]}} {
 		s.Changes = append(s.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &step[0], NewImage: &step[1]})
 	}

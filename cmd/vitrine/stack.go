@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.yaml.in/yaml/v2"
 
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/process"
 	"vitrine.io/pkg/platform/devstack"
@@ -164,15 +166,57 @@ func (s *stack) awaitReady(ctx context.Context, url string, p *process.Process) 
 	}
 }
 
-// writePipeline writes the default pipeline. It keeps an existing file, which the developer may have edited.
+// writePipeline writes the default pipeline. It keeps an existing file, which the developer may have edited, but for fields
+// of earlier builds that are bounds now: those of dev are in the environment. The file as it was is then path with .bak.
 func writePipeline(path string) error {
-	if _, err := os.Stat(path); err == nil {
-		return nil
+	document := pipeline.Default().Document()
+	present, err := os.ReadFile(path) //nolint:gosec // the developer's own file
+	if err == nil {
+		var changed bool
+		if document, changed = withoutMoved(present); !changed {
+			return nil // the programs report what is wrong with it
+		}
+		err = os.Rename(path, path+".bak")
 	}
-	if err := os.WriteFile(path, pipeline.Default().Document(), 0o644); err != nil { //nolint:gosec // no secret in it
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("keep pipeline: %w", err)
+	}
+	if err := os.WriteFile(path, document, 0o644); err != nil { //nolint:gosec // no secret in it
 		return fmt.Errorf("write pipeline: %w", err)
 	}
 	return nil
+}
+
+// withoutMoved returns a pipeline without the fields that are bounds now, and whether it was refused for these alone.
+func withoutMoved(document []byte) ([]byte, bool) {
+	moved := []string{"spec.fetch.allowCIDRs", "spec.fetch.allowPorts"}
+	_, err := pipeline.Parse(document)
+	refused := fault.From(err)
+	if refused == nil || len(refused.Fields) == 0 ||
+		slices.ContainsFunc(refused.Fields, func(f fault.Field) bool { return !slices.Contains(moved, f.Path) }) {
+		return nil, false
+	}
+	var tree yaml.MapSlice // it keeps the order and the numbers
+	if err := yaml.Unmarshal(document, &tree); err != nil {
+		return nil, false
+	}
+	kept, err := yaml.Marshal(without(tree, "", moved))
+	return kept, err == nil
+}
+
+// without returns a mapping at path without the fields at the paths in removed.
+func without(tree yaml.MapSlice, path string, removed []string) yaml.MapSlice {
+	var kept yaml.MapSlice
+	for _, item := range tree {
+		at := path + fmt.Sprint(item.Key)
+		if below, ok := item.Value.(yaml.MapSlice); ok {
+			item.Value = without(below, at+".", removed)
+		}
+		if !slices.Contains(removed, at) {
+			kept = append(kept, item)
+		}
+	}
+	return kept
 }
 
 // checkFree returns an error if addr cannot be listened on.

@@ -17,8 +17,8 @@ var errNoCancel = errors.New("statements are not cancelled on the server")
 //
 // pgx sends one whenever it gives up a connection, for example when a deadline passes. A COMMIT that waits for a synchronous
 // standby must not be cancelled: Postgres then ends the wait and shows the transaction to all others, though a failover
-// would undo it. The relay would publish its events, and a repeated request would get its saved response. Without the request
-// the transaction stays invisible until the standby has it. Other statements end at their time limit on the server.
+// would undo it. The relay would publish its events, and a repeated request would get its saved response. Without the
+// request the transaction stays invisible until the standby has it. Other statements end at their time limit on the server.
 func neverCancel(conn *pgx.ConnConfig) {
 	var connected atomic.Bool
 	dial := conn.DialFunc

@@ -65,7 +65,10 @@ const lateShare = 20
 func (b *faultInjector) abuseLists(ctx context.Context, f Fault) error {
 	ctx, cancel := context.WithTimeout(ctx, f.For)
 	defer cancel()
-	a := &abuse{faultInjector: b, client: client.New("", client.Options{Timeout: clientTimeout}), lists: map[int]int{}, late: map[string][]string{}}
+	a := &abuse{
+		faultInjector: b, client: client.New("", client.Options{Timeout: clientTimeout}),
+		lists: map[int]int{}, late: map[string][]string{},
+	}
 	defer a.client.Close()
 	product, err := a.prepare(ctx)
 	if err != nil {

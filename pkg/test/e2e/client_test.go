@@ -210,8 +210,9 @@ func testLoadCached(t *testing.T) {
 	if got.Failed != 2 || got.Refused != 1 || got.Unread != 0 || got.Reads < 3 || got.Requests-got.Reads != got.Accepted+2 {
 		t.Errorf("got %+v", got)
 	}
-	if err := got.checkOutage(); err == nil || !strings.Contains(err.Error(), "1 of 2 failed writes had a 503 with Retry-After") {
-		t.Errorf("got %v", err)
+	const want = "1 of 2 failed writes had a 503 with Retry-After"
+	if err := got.checkOutage(); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

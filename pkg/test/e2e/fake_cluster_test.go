@@ -105,6 +105,10 @@ func (w *fakeCluster) kubectl(args []string, stdin string) (string, error) {
 		}
 		return "", nil
 	case "scale":
+		if w.hasFault("Postgres does not stop") {
+			return "", nil
+		}
+		w.scale("postgres", int(args[len(args)-1][len("--replicas=")]-'0'))
 		if w.hasFault("api pod becomes unready") {
 			w.pods["api"][0].Status.Conditions = nil
 		}

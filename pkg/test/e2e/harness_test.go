@@ -177,6 +177,7 @@ func testStagesFaults(t *testing.T) {
 		"tally is not JSON":                     {"healing", `read tally "Killed"`},
 		"cached read fails":                     {"outage", "Postgres stopped for 1m0s: 1 of 80 reads failed, and 3 of 3 failed writes"},
 		"write fails without retry-after":       {"outage", "0 of 80 reads failed, and 2 of 3 failed writes had a 503 with Retry-After"},
+		"Postgres does not stop":                {"outage", "wait 1m0s for the end of Postgres: pod postgres-"},
 		"api pod becomes unready":               {"outage", "1 of 2 pods of api were ready"},
 		"pipeline is not applied":               {"reload", "valid pipeline: wait 4m0s for a revision: r0 is in force"},
 		"pipeline change restarts pods":         {"reload", "pods have restarted"},

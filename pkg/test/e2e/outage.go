@@ -44,8 +44,8 @@ func (s *harness) withoutPostgres(
 	if s.ingress != "" {
 		through = "the ingress controller"
 	}
-	return stageResult{line: fmt.Sprintf("%s: complete after %.0f s; through %s, 0 of %d cached reads and %d of %d writes failed, "+
-		"these with 503 and Retry-After; all api pods stayed ready; all %d accepted images ready",
+	return stageResult{line: fmt.Sprintf("%s: complete after %.0f s; through %s, 0 of %d cached reads and "+
+		"%d of %d writes failed, these with 503 and Retry-After; all api pods stayed ready; all %d accepted images ready",
 		what, elapsed.Seconds(), through, t.Reads, t.Refused, t.Requests-t.Reads, t.Ready)}, nil
 }
 
@@ -80,20 +80,42 @@ func (s *harness) whileReady(ctx context.Context, component string, do func(cont
 	return err
 }
 
-// stopPostgres stops the release's own server for outageLength.
+// stopPostgres stops the release's own server and starts it again when it has been away for outageLength.
 func (s *harness) stopPostgres(ctx context.Context) error {
-	name := s.fullname() + "-postgres"
-	for _, replicas := range []int{0, 1} {
-		if _, err := s.kube.do(ctx, "scale", "statefulset", name, fmt.Sprintf("--replicas=%d", replicas)); err != nil {
+	if err := s.scalePostgres(ctx, 0); err != nil {
+		return err
+	}
+	pods, err := s.pods(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	if len(pods) > 0 { // else it serves the connections that it has until its grace period ends
+		if err := s.kube.kill(ctx, pods); err != nil {
 			return err
 		}
-		if replicas == 0 {
-			if err := sleep(ctx, outageLength); err != nil {
-				return err
-			}
+	}
+	err = until(ctx, "the end of Postgres", time.Minute, time.Second, func(ctx context.Context) error {
+		pods, err := s.pods(ctx, "postgres")
+		if err == nil && len(pods) > 0 {
+			err = fmt.Errorf("pod %s still exists", pods[0].Metadata.Name)
 		}
+		return err
+	})
+	if err == nil {
+		err = sleep(ctx, outageLength)
+	}
+	if err == nil {
+		err = s.scalePostgres(ctx, 1)
+	}
+	if err != nil {
+		return err
 	}
 	return s.awaitReady(ctx)
+}
+
+func (s *harness) scalePostgres(ctx context.Context, replicas int) error {
+	_, err := s.kube.do(ctx, "scale", "statefulset", s.fullname()+"-postgres", fmt.Sprintf("--replicas=%d", replicas))
+	return err
 }
 
 // deletePrimary deletes the pod of the primary and waits until another server is the primary and all are ready.

@@ -3,7 +3,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -26,7 +25,7 @@ var (
 	backfillPhase    = flag.Duration("backfill-phase", 20*time.Second, "time of a phase in which products are posted")
 	backfillPause    = flag.Duration("backfill-pause", 50*time.Millisecond, "time that the stub codec needs for an image")
 	backfillWorkers  = flag.Int("backfill-workers", 2, "worker processes")
-	backfillBound    = flag.Duration("backfill-bound", 20*time.Minute, "maximum time until the backfill is complete")
+	backfillBound    = flag.Duration("backfill-bound", 25*time.Minute, "maximum time until the backfill is complete")
 )
 
 const (
@@ -87,7 +86,7 @@ FROM p CROSS JOIN generate_series(0, 19) n`
 // fillImages adds the images of the size.
 func (r *backfillRun) fillImages(tb testing.TB) {
 	tb.Helper()
-	p := pipeline.NewRevision(r.pipeline(tb))
+	p := pipeline.NewRevision(pipeline.Default())
 	stride := r.size.images / r.size.matching
 	for products := r.size.images / 20; products > 0; products -= insertBatch {
 		_, err := r.pool.Exec(tb.Context(), insertImages, r.user, min(products, insertBatch), r.hosts[0], p.Hash(),
@@ -104,7 +103,7 @@ func (r *backfillRun) approved(tb testing.TB) backfill.Backfill {
 	pace := backfill.DefaultPace()
 	pace.Rate, pace.MaxInFlight = backfill.MaxRate, 200
 	b, err := r.manager.Propose(tb.Context(), backfill.Proposal{
-		Target: pipeline.NewRevision(r.pipeline(tb)), Selection: backfill.Selection{Kind: backfill.Renditions}, Pace: pace,
+		Target: pipeline.NewRevision(pipeline.Default()), Selection: backfill.Selection{Kind: backfill.Renditions}, Pace: pace,
 	})
 	must(tb, err)
 	_, err = r.manager.Suspend(tb.Context(), b.Name(), false)
@@ -206,16 +205,6 @@ func (r *backfillRun) run(tb testing.TB) (result backfillResult) {
 		must(tb, p.Stop())
 	}
 	return result
-}
-
-// pipeline returns the pipeline that the programs have in force.
-func (f *flood) pipeline(tb testing.TB) pipeline.Pipeline {
-	tb.Helper()
-	document, err := os.ReadFile(f.settings["PIPELINE_FILE"])
-	must(tb, err)
-	p, err := pipeline.Parse(document)
-	must(tb, err)
-	return p
 }
 
 // BenchmarkBackfill runs once for any b.N.

@@ -38,7 +38,7 @@ type suite struct {
 }
 
 // suiteBound ends a hanging suite. All suites of a section need a few minutes.
-const suiteBound = 30 * time.Minute
+const suiteBound = 45 * time.Minute
 
 // run runs the benchmarks of a section, writes its tables into the document, and prints the tables and then the ratios.
 func run(ctx context.Context, args []string, stdout io.Writer, sys system) error {

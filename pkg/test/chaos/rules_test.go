@@ -49,7 +49,7 @@ func validSnapshot() *chaos.Snapshot {
 		},
 		Backfills: []chaos.BackfillRow{
 			{ID: 1, State: "superseded"},
-			{ID: 2, State: "complete", TargetOutput: "output"},
+			{ID: 2, State: "complete", TargetOutput: "output", Requested: 1, Failed: 1},
 		},
 		Deletions: []chaos.DeletionRow{{Prefix: "products/1/1/1-a/", ImageID: 1}},
 		Objects: map[string]chaos.Object{
@@ -79,6 +79,7 @@ func validSnapshot() *chaos.Snapshot {
 		s.Events = append(s.Events, chaos.Event{ID: fmt.Sprint("e", v), Type: "product.changed", ProductID: 1, Version: v})
 	}
 	s.Changes = rowChanges(s)
+	failBackfill(s)
 	at, again := "2026-03-01T12:30:45Z", "2026-03-01T12:40:45Z"
 	waits, released := &chaos.JobRow{ImageID: 1, JobID: "job-2"}, &chaos.JobRow{ImageID: 1, JobID: "job-2", ReleasedAt: &at}
 	s.Jobs = []chaos.JobChange{
@@ -259,9 +260,27 @@ func backfillViolations() []violation {
 		{rule, "made_without_a_count", func(s *chaos.Snapshot) { makeByBackfill(s, 1) }},
 		{rule, "made_twice", func(s *chaos.Snapshot) {
 			makeByBackfill(s, 2)
-			s.Backfills[1].Requested, s.Backfills[1].Done = 2, 2
+			s.Backfills[1].Requested, s.Backfills[1].Done = 3, 2
 		}},
-		{rule, "image_lost_in_the_counts", func(s *chaos.Snapshot) { s.Backfills[1].Requested = 1 }},
+		{rule, "image_lost_in_the_counts", func(s *chaos.Snapshot) { s.Backfills[1].Requested = 2 }},
+	}
+}
+
+// failBackfill adds to the history that the second backfill tries the image that has failed, and fails.
+func failBackfill(s *chaos.Snapshot) {
+	jobID := "backfill-failed"
+	idle := s.Images[1]
+	queued, processing := idle, idle
+	queued.JobState, queued.JobID, queued.BackfillID = "queued", &jobID, 2
+	processing.JobState, processing.JobID, processing.BackfillID, processing.FencingToken = "processing", &jobID, 2, 2
+	for i, c := range s.Changes { // the history so far keeps the image as it was
+		if c.NewImage == &s.Images[1] {
+			s.Changes[i].NewImage = &idle
+		}
+	}
+	s.Images[1].BackfillID, s.Images[1].FencingToken = 2, 2
+	for _, step := range [][2]chaos.ImageRow{{idle, queued}, {queued, processing}, {processing, s.Images[1]}} {
+		s.Changes = append(s.Changes, chaos.Change{Kind: "images", Op: "UPDATE", OldImage: &step[0], NewImage: &step[1]})
 	}
 }
 

@@ -33,8 +33,8 @@ type ConsumerConfig struct {
 	// Slots are acquired for handlers instead of InFlight slots of this consumer's own; nil means those.
 	Slots Slots
 
-	// OrderingKey returns the key of a message. Two messages with the same key are never handled at the same time in this
-	// process. If OrderingKey is nil, the key is the event id.
+	// OrderingKey returns the key of a message. This consumer never handles two messages with the same key at the same
+	// time. If OrderingKey is nil, the key is the event id.
 	OrderingKey func(event.Message) string
 	// Check returns an error if a message cannot be decoded, and the message is then sent to the dead-letter topic. If
 	// Check is nil, only the headers are checked.

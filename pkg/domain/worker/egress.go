@@ -254,8 +254,9 @@ func (e *Egress) seed(ctx context.Context) bool {
 		}
 		query, started := e.joinQuery()
 		switch {
-		case query == nil:
-			return false
+		case query == nil: // the last one may have ended since
+			_, users := e.recent()
+			return users >= e.cfg.MinUsers
 		case started:
 			e.load(ctx, query)
 		}

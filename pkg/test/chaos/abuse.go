@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -50,10 +51,11 @@ type abuse struct {
 	*faultInjector
 	client *client.Client
 
-	mu    sync.Mutex
-	lists map[int]int // by status
-	reads int
-	late  map[string][]string // by rule: answers that a machine without a free CPU also gives
+	mu     sync.Mutex
+	lists  map[int]int // by status
+	reads  int
+	checks int                 // of the readiness
+	late   map[string][]string // by rule: answers that a machine without a free CPU also gives
 }
 
 // lateShare is the part of the requests that may be late: one in lateShare. A machine that has no CPU free answers some
@@ -173,14 +175,16 @@ func (a *abuse) read(ctx context.Context, url string) {
 
 // Rules of abused lists.
 const (
-	listRule = "an abused list is answered with 200, 422 or 503"
-	readRule = "a cached read succeeds while lists are abused"
+	listRule  = "an abused list is answered with 200, 422 or 503"
+	readRule  = "a cached read succeeds while lists are abused"
+	readyRule = "programs stay ready while lists are abused"
 )
 
 // add adds an answer that breaks a rule. One that is late counts only if there are many.
 func (a *abuse) add(rule, url string, r client.Response, err error) {
 	text := fmt.Sprintf("%s: %v, %d %.200s", url, err, r.Status, r.Body)
-	if err == nil && r.Code() != "timeout" {
+	var failure net.Error
+	if r.Code() != "timeout" && !(errors.As(err, &failure) && failure.Timeout()) {
 		a.addFinding(rule, text)
 		return
 	}
@@ -193,7 +197,7 @@ func (a *abuse) add(rule, url string, r client.Response, err error) {
 func (a *abuse) checkLate() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	total := map[string]int{readRule: a.reads}
+	total := map[string]int{readRule: a.reads, readyRule: a.checks}
 	for _, n := range a.lists {
 		total[listRule] += n
 	}
@@ -206,7 +210,14 @@ func (a *abuse) checkLate() {
 
 // checkReady checks that a program is ready.
 func (a *abuse) checkReady(ctx context.Context, p *Program) {
-	if err := p.ready(ctx, a.client); err != nil && ctx.Err() == nil {
-		a.addFinding("programs stay ready while lists are abused", err.Error())
+	err := p.ready(ctx, a.client)
+	if ctx.Err() != nil {
+		return
+	}
+	a.mu.Lock()
+	a.checks++
+	a.mu.Unlock()
+	if err != nil {
+		a.add(readyRule, p.Name, client.Response{}, err)
 	}
 }

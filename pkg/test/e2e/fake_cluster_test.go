@@ -280,6 +280,9 @@ func (w *fakeCluster) get(args []string) (string, error) {
 // selected returns the pods of a selector: all pods of the release, or those of a component.
 func (w *fakeCluster) selected(selector string) []pod {
 	_, component, ok := strings.Cut(selector, "component=")
+	if component == "api" && w.hasFault("pods cannot be read") {
+		return nil
+	}
 	if ok {
 		return w.pods[component]
 	}
@@ -415,6 +418,9 @@ func (w *fakeCluster) exec(args []string, stdin io.Reader) (string, error) {
 		t := tally{Requests: 100, Accepted: 10, Images: 20, Ready: 20}
 		if slices.Contains(args, "-cached") {
 			t.Reads, t.Failed, t.Refused = 80, 3, 3
+		}
+		if w.hasFault("no write fails") {
+			t.Failed, t.Refused = 0, 0
 		}
 		switch {
 		case w.hasFault("cached read fails"):

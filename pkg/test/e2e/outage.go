@@ -49,15 +49,18 @@ func (s *harness) withoutPostgres(
 		what, elapsed.Seconds(), through, t.Reads, t.Refused, t.Requests-t.Reads, t.Ready)}, nil
 }
 
-// whileReady calls do, and returns an error if a pod of the component was seen unready meanwhile.
+// whileReady calls do, and returns an error if a pod of the component was seen unready meanwhile, or if none was seen.
 func (s *harness) whileReady(ctx context.Context, component string, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	watched := make(chan struct{})
+	watched, seen := make(chan struct{}), 0
 	done := make(chan struct{})
 	go func() {
 		defer close(watched)
 		for {
 			pods, err := s.pods(ctx, component)
+			if err == nil && len(pods) > 0 {
+				seen++
+			}
 			if err == nil && countReady(pods) < len(pods) {
 				cancel(fmt.Errorf("%d of %d pods of %s were ready", countReady(pods), len(pods), component))
 			}
@@ -77,6 +80,9 @@ func (s *harness) whileReady(ctx context.Context, component string, do func(cont
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
+	if err == nil && seen == 0 {
+		err = fmt.Errorf("the pods of %s were not seen", component)
+	}
 	return err
 }
 
@@ -85,16 +91,8 @@ func (s *harness) stopPostgres(ctx context.Context) error {
 	if err := s.scalePostgres(ctx, 0); err != nil {
 		return err
 	}
-	pods, err := s.pods(ctx, "postgres")
-	if err != nil {
-		return err
-	}
-	if len(pods) > 0 { // else it serves the connections that it has until its grace period ends
-		if err := s.kube.kill(ctx, pods); err != nil {
-			return err
-		}
-	}
-	err = until(ctx, "the end of Postgres", time.Minute, time.Second, func(ctx context.Context) error {
+	// It may serve the connections that it has until its grace period ends.
+	err := until(ctx, "the end of Postgres", 4*time.Minute, time.Second, func(ctx context.Context) error {
 		pods, err := s.pods(ctx, "postgres")
 		if err == nil && len(pods) > 0 {
 			err = fmt.Errorf("pod %s still exists", pods[0].Metadata.Name)

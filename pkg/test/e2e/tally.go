@@ -127,8 +127,12 @@ func (t tally) checkAll() error {
 	return t.check()
 }
 
-// checkOutage is check, and also returns an error if a GET failed, or if a POST failed without 503 and Retry-After.
+// checkOutage is check, and also returns an error if a GET failed, if a POST failed without 503 and Retry-After, or if none
+// failed.
 func (t tally) checkOutage() error {
+	if t.Refused == 0 {
+		return fmt.Errorf("none of %d writes was refused: Postgres was not away", t.Requests-t.Reads)
+	}
 	if t.Reads == 0 || t.Unread > 0 || t.Failed > t.Refused {
 		return fmt.Errorf("%d of %d reads failed, and %d of %d failed writes had a 503 with Retry-After: %s",
 			t.Unread, t.Reads, t.Refused, t.Failed-t.Unread, strings.Join(t.Failures, "; "))

@@ -221,8 +221,8 @@ const lockLease = `SELECT count(*) FROM (SELECT FROM backfills WHERE id = $1 AND
 const setDue = `UPDATE backfills SET due_at = now() + $2 * interval '1 microsecond' WHERE id = $1`
 
 // SaveWalk implements backfill.Walks.
-func (s *Store) SaveWalk(ctx context.Context, w backfill.Walk, wait time.Duration) error {
-	return s.db.transact(ctx, "save_walk", func(tx *gorm.DB) error {
+func (s *Store) SaveWalk(ctx context.Context, w backfill.Walk, wait time.Duration) (saved bool, err error) {
+	err = s.db.transact(ctx, "save_walk", func(tx *gorm.DB) error {
 		var held int64
 		if err := tx.Raw(lockLease, w.ID, w.Lease).Find(&held).Error; err != nil {
 			return err
@@ -237,8 +237,10 @@ func (s *Store) SaveWalk(ctx context.Context, w backfill.Walk, wait time.Duratio
 		if err != nil {
 			return err
 		}
+		saved = true
 		return tx.Exec(setDue, w.ID, wait.Microseconds()).Error
 	})
+	return saved && err == nil, err
 }
 
 const selectInForce = `SELECT DISTINCT hash FROM heartbeats WHERE role = 'api' AND seen_at > now() - interval '1 minute'`

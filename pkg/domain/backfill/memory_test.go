@@ -26,6 +26,7 @@ type memory struct {
 	events      []catalog.BackfillEvent
 	outstanding int
 	inForce     []string
+	onInForce   func() // called before it is read; may be nil
 }
 
 type stored struct {
@@ -159,20 +160,25 @@ func (m *memory) AcquireWalk(_ context.Context, lease time.Duration) (backfill.W
 	return backfill.Walk{}, false, nil
 }
 
-func (m *memory) SaveWalk(_ context.Context, w backfill.Walk, wait time.Duration) error {
+func (m *memory) SaveWalk(_ context.Context, w backfill.Walk, wait time.Duration) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.backfills[w.ID]
 	if s.lease != w.Lease {
-		return nil
+		return false, nil
 	}
 	for _, other := range m.backfills {
 		if w.State == backfill.Running && other.State == backfill.Running && other.ID != w.ID {
-			return nil
+			return false, nil
 		}
 	}
 	s.Backfill, s.due = clone(w.Backfill), m.now.Add(wait)
-	return nil
+	return true, nil
 }
 
-func (m *memory) InForce(context.Context) ([]string, error) { return m.inForce, nil }
+func (m *memory) InForce(context.Context) ([]string, error) {
+	if m.onInForce != nil {
+		m.onInForce()
+	}
+	return m.inForce, nil
+}

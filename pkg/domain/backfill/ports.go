@@ -27,9 +27,9 @@ type Walks interface {
 	// and makes it due after lease: no other call returns it before. It adds the events to the counts. acquired is false if
 	// none is due.
 	AcquireWalk(ctx context.Context, lease time.Duration) (w Walk, acquired bool, err error)
-	// SaveWalk saves what a step has changed, and makes the next one due after wait. It does nothing if the backfill was
-	// acquired or edited since, or if it would be a second running one.
-	SaveWalk(ctx context.Context, w Walk, wait time.Duration) error
+	// SaveWalk saves what a step has changed, and makes the next one due after wait. saved is false, and nothing is changed, if
+	// the backfill was acquired or edited since, or if it would be a second running one.
+	SaveWalk(ctx context.Context, w Walk, wait time.Duration) (saved bool, err error)
 	// InForce returns the hashes of the pipelines that api processes have in force, without duplicates.
 	InForce(ctx context.Context) ([]string, error)
 }

@@ -82,10 +82,15 @@ func (w *Walker) step(ctx context.Context, walk Walk) error {
 	}
 	before := walk.Backfill
 	walk.decide(inForce)
+	walk.earn()
+	if !walk.Open || !before.Open { // before jobs are requested, or dropped
+		if saved, err := w.Walks.SaveWalk(ctx, walk, w.cfg.Lease); err != nil || !saved {
+			return err
+		}
+	}
 	if before.State == Approved && walk.State == Running {
 		failpoint.Hit(failpoint.BackfillStarted)
 	}
-	walk.earn()
 	var worked error
 	if walk.Open {
 		if worked = w.drop(ctx, walk.ID, w.cfg.LostAfter, until); worked == nil {
@@ -93,13 +98,10 @@ func (w *Walker) step(ctx context.Context, walk Walk) error {
 		}
 		walk.turn(w.cfg.Settle)
 	} else {
-		if err := w.Walks.SaveWalk(ctx, walk, w.cfg.Lease); err != nil { // closed, before its jobs are dropped
-			return fmt.Errorf("save: %w", err)
-		}
 		worked = w.drop(ctx, walk.ID, 0, until)
 	}
 	w.report(before, walk)
-	if err := w.Walks.SaveWalk(ctx, walk, w.cfg.Interval); err != nil {
+	if _, err := w.Walks.SaveWalk(ctx, walk, w.cfg.Interval); err != nil {
 		return fmt.Errorf("save: %w", err)
 	}
 	failpoint.Hit(failpoint.BackfillSaved)

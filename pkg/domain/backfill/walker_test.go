@@ -157,6 +157,7 @@ func (w *walk) set(fn func(*backfill.Backfill)) {
 func TestWalker(t *testing.T) {
 	t.Parallel()
 	t.Run("starts_when_every_api_has_the_target_in_force", testWalkerStart)
+	t.Run("requests_nothing_before_the_start_is_saved", testWalkerStartNotSaved)
 	t.Run("rate_and_jobs_in_flight_are_bounded", testWalkerPace)
 	t.Run("completes_after_a_pass_that_found_nothing", testWalkerComplete)
 	t.Run("busy_images_keep_it_running", testWalkerBusy)
@@ -189,6 +190,24 @@ func testWalkerStart(t *testing.T) {
 	w.inForce = []string{"old", target} // an api with another file has started
 	if b := w.step(); b.State != backfill.Running || b.Open {
 		t.Errorf("got %s, open %v, want running and closed", b.State, b.Open)
+	}
+}
+
+func testWalkerStartNotSaved(t *testing.T) {
+	t.Parallel()
+	w := newWalk(t, 10, func(*backfill.Pace) {})
+	w.inForce = nil
+	w.step()
+	w.step() // earns credit
+	w.inForce = []string{target}
+	w.onInForce = func() { // an operator suspends it between two statements of the step
+		w.onInForce = nil
+		w.set(func(b *backfill.Backfill) { b.Suspended = backfill.ByOperator })
+	}
+	w.step()
+	w.wantState("suspended meanwhile", backfill.Approved)
+	if len(w.jobs)+len(w.events) != 0 {
+		t.Errorf("%d jobs and %d events of a backfill that has not started", len(w.jobs), len(w.events))
 	}
 }
 

@@ -196,7 +196,7 @@ func (r *backfillRun) run(tb testing.TB) (result backfillResult) {
 	start := time.Now()
 	_, err := r.manager.Resume(tb.Context(), b.Name())
 	must(tb, err)
-	r.wait(tb, "the backfill is complete", `SELECT state <> 'running' FROM backfills`)
+	r.wait(tb, "the backfill is complete", `SELECT state NOT IN ('approved', 'running') FROM backfills`)
 	result.elapsed += time.Since(start)
 	result.backfill = r.current(tb)
 	must(tb, r.pool.QueryRow(tb.Context(), `SELECT count(*) FROM images WHERE output_hash <> $1`, b.TargetOutput).

@@ -122,6 +122,16 @@ func (f *backfills) acquire() backfill.Walk {
 	return w
 }
 
+// save saves a walk and reports if that did not have the result.
+func (f *backfills) save(w backfill.Walk, wait time.Duration, want bool) {
+	f.Helper()
+	saved, err := f.Walks.SaveWalk(f.Context(), w, wait)
+	f.must(err)
+	if saved != want {
+		f.Errorf("saved is %v, want %v", saved, want)
+	}
+}
+
 // wantNoWalk reports a walk that is due.
 func (f *backfills) wantNoWalk(when string) {
 	f.Helper()
@@ -229,14 +239,14 @@ func walkBelongsToOne(f *backfills) {
 	}
 	f.wantNoWalk("during the lease")
 	w.Cursor = 5
-	f.must(f.Walks.SaveWalk(f.Context(), w, 0))
+	f.save(w, 0, true)
 	again := f.acquire()
 	if again.Cursor != 5 {
 		f.Errorf("the cursor is %d, want 5", again.Cursor)
 	}
 	w.Cursor = 6 // of the lease that has ended
-	f.must(f.Walks.SaveWalk(f.Context(), w, 0))
-	f.must(f.Walks.SaveWalk(f.Context(), again, time.Hour))
+	f.save(w, 0, false)
+	f.save(again, time.Hour, true)
 	f.wantNoWalk("before the next step")
 	if got := f.list()[0].Cursor; got != 5 {
 		f.Errorf("the cursor is %d, want that of the holder of the lease", got)
@@ -248,7 +258,7 @@ func editEndsLease(f *backfills) {
 	w := f.acquire()
 	f.set(b, func(b *backfill.Backfill) { b.Suspended = backfill.ByOperator })
 	w.State = backfill.Running
-	f.must(f.Walks.SaveWalk(f.Context(), w, time.Hour))
+	f.save(w, time.Hour, false)
 	if w = f.acquire(); w.Suspended != backfill.ByOperator || w.State != backfill.Approved {
 		f.Errorf("got %s, %q: the walk has overwritten the edit", w.State, w.Suspended)
 	}
@@ -257,11 +267,10 @@ func editEndsLease(f *backfills) {
 func oneBackfillRuns(f *backfills) {
 	f.approved("a")
 	f.approved("b")
-	for range 2 {
-		w := f.acquire()
-		w.State = backfill.Running
-		f.must(f.Walks.SaveWalk(f.Context(), w, 0))
-	}
+	first, second := f.acquire(), f.acquire()
+	first.State, second.State = backfill.Running, backfill.Running
+	f.save(first, 0, true)
+	f.save(second, 0, false)
 	running := 0
 	for _, b := range f.list() {
 		if b.State == backfill.Running {
@@ -291,7 +300,7 @@ func eventsAreCountedOnce(f *backfills) {
 			w.ProgressedAt.IsZero() {
 			f.Errorf("got %+v", w.Backfill)
 		}
-		f.must(f.Walks.SaveWalk(f.Context(), w, 0))
+		f.save(w, 0, true)
 	}
 }
 

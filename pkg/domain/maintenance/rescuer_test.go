@@ -142,7 +142,7 @@ func TestKeyRotator(t *testing.T) {
 		want := func(ahead, dropped, errors float64) {
 			t.Helper()
 			for name, want := range map[string]float64{
-				"partitions_ahead_days": ahead, "partitions_dropped_total": dropped, "rotation_errors_total": errors,
+				"partitions_ahead": ahead, "partitions_dropped_total": dropped, "rotation_errors_total": errors,
 			} {
 				if got := catalogtest.Metric(t, reg, "vitrine_maintenance_key_"+name); got != want {
 					t.Errorf("%s: got %v, want %v", name, got, want)

@@ -170,7 +170,7 @@ func (s *stack) awaitReady(ctx context.Context, url string, p *process.Process) 
 // of earlier builds that are bounds now: those of dev are in the environment. The file as it was is then path with .bak.
 func writePipeline(path string) error {
 	document := pipeline.Default().Document()
-	present, err := os.ReadFile(path) //nolint:gosec // the developer's own file
+	present, err := os.ReadFile(path)
 	if err == nil {
 		var changed bool
 		if document, changed = withoutMoved(present); !changed {

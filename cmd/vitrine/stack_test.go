@@ -27,7 +27,7 @@ func written(t *testing.T, before string) (file, backup string) {
 	if err := writePipeline(path); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(path) //nolint:gosec // a temporary directory
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,8 @@ func written(t *testing.T, before string) (file, backup string) {
 func testWritePipelineMovedFieldsOfAnEarlierBuildAreRemoved(t *testing.T) {
 	t.Parallel()
 	want := pipeline.Default()
-	before := strings.Replace(string(want.Document()), `"fetch":{`, `"fetch":{"allowCIDRs":["127.0.0.0/8"],"allowPorts":[80],`, 1)
+	const moved = `"fetch":{"allowCIDRs":["127.0.0.0/8"],"allowPorts":[80],`
+	before := strings.Replace(string(want.Document()), `"fetch":{`, moved, 1)
 	file, backup := written(t, before)
 	got, err := pipeline.Parse([]byte(file))
 	if err != nil || string(got.Document()) != string(want.Document()) {

@@ -152,8 +152,8 @@ func (c *Controller) setUp(cfg Config, deps Deps) error {
 // the lease, because another replica is the leader then: the program has to end.
 func (c *Controller) Run(ctx context.Context) error { return c.manager.Start(ctx) }
 
-// Check returns nil once the API server has listed all objects that the controller watches, also in a replica that is not the
-// leader. It waits for the lists until ctx ends.
+// Check returns nil once the API server has listed all objects that the controller watches, also in a replica that is not
+// the leader. It waits for the lists until ctx ends.
 func (c *Controller) Check(ctx context.Context) error {
 	select {
 	case <-c.started:

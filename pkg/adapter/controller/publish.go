@@ -45,8 +45,8 @@ func publishedDocument(obj *unstructured.Unstructured) (string, error) {
 }
 
 // publish makes the ConfigMap contain the pipeline and name its revision, which also changes with the bounds. It writes
-// nothing if the ConfigMap does already. The ConfigMap has no owner: a deleted ImagePipeline must not take the file from pods
-// that start later.
+// nothing if the ConfigMap does already. The ConfigMap has no owner: a deleted ImagePipeline must not take the file from
+// pods that start later.
 func (r *reconciler) publish(ctx context.Context, obj *unstructured.Unstructured, revision *pipeline.Revision) error {
 	document, err := publishedDocument(obj)
 	if err != nil {

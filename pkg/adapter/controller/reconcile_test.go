@@ -250,12 +250,13 @@ func testConfigMapIsRepaired(t *testing.T) {
 func testNotReadyWithoutItsLists(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	c.must(c.admin.Delete(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: account}}))
+	named := metav1.ObjectMeta{Namespace: c.namespace, Name: account}
+	c.must(c.admin.Delete(t.Context(), &rbacv1.RoleBinding{ObjectMeta: named}))
 	api, err := client.New(c.accountConfig(), client.Options{})
 	c.must(err)
 	c.eventually("the account has lost its rights", func() error {
 		if err := list(t, api, c.namespace); !apierrors.IsForbidden(err) {
-			return fmt.Errorf("got %v", err)
+			return fmt.Errorf("its list is not forbidden: %w", err)
 		}
 		return nil
 	})

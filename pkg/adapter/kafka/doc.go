@@ -13,9 +13,9 @@
 // without a gap, from the start. So the committed offset is never beyond a message that is not done. An error or a panic
 // of the handler is retried with backoff; a message is never skipped. A record that cannot be decoded is sent to the
 // dead-letter topic, and marked after Kafka has acknowledged it there. A consumer never handles messages with the
-// same ordering key at the same time. When the session ends (a rebalance, a shutdown), no further message is started. Running
-// handlers have half of the rebalance timeout before their context ends, and the messages that they finish are marked
-// before the partition is released.
+// same ordering key at the same time. When the session ends (a rebalance, a shutdown), no further message is started.
+// Running handlers have half of the rebalance timeout before their context ends, and the messages that they finish are
+// marked before the partition is released.
 //
 // Offsets are committed once a second and when the session ends, not per message: a commit waits behind the long-poll
 // fetch on the same connection. With a commit per message, 300 messages needed 24 s.

@@ -184,7 +184,8 @@ const (
 func (a *abuse) add(rule, url string, r client.Response, err error) {
 	text := fmt.Sprintf("%s: %v, %d %.200s", url, err, r.Status, r.Body)
 	var failure net.Error
-	if r.Code() != "timeout" && !(errors.As(err, &failure) && failure.Timeout()) {
+	late := r.Code() == "timeout" || errors.As(err, &failure) && failure.Timeout()
+	if !late {
 		a.addFinding(rule, text)
 		return
 	}

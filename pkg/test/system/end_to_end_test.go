@@ -244,8 +244,8 @@ func testOutagePostgres(t *testing.T) {
 		t.Errorf("without Postgres a list got %d, want 503 with Retry-After: %s", got.Status, got.Body)
 	}
 	eventually(t, "the worker pauses consumption", func() error {
-		if s.metric(work, "vitrine_kafka_paused") != 1 {
-			return errors.New("it is not paused")
+		if s.metric(work, "vitrine_kafka_paused") != 2 {
+			return errors.New("one of its two consumers is not paused")
 		}
 		return nil
 	})

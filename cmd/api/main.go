@@ -2,10 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
-	"runtime/debug"
-	"syscall"
 
 	"vitrine.io/pkg/platform/program"
 )
@@ -14,15 +10,9 @@ import (
 var version string
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := program.Run(ctx, program.About{
+	program.Main(program.About{
 		Name: "api", Text: "Vitrine's HTTP API, relay and maintenance.", Version: version,
-	}, program.Invocation{
-		Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
-		Hostname: os.Hostname, PID: os.Getpid(), Build: debug.ReadBuildInfo,
 	}, serve)
-	stop()
-	os.Exit(code)
 }
 
 // serve assembles the program and runs it.

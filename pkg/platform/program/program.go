@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,6 +48,18 @@ type App struct {
 	role              string
 	instance          string
 	heartbeatInterval time.Duration // between heartbeats
+}
+
+// Main runs a program with the arguments and the environment of this process, until SIGINT or SIGTERM, and ends the process
+// with its exit code.
+func Main[C Configured](about About, serve func(ctx context.Context, cfg C, app *App) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := Run(ctx, about, Invocation{
+		Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+		Hostname: os.Hostname, PID: os.Getpid(), Build: debug.ReadBuildInfo,
+	}, serve)
+	stop()
+	os.Exit(code)
 }
 
 // Run runs a program and returns its exit code. serve runs until its context ends.

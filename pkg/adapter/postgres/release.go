@@ -91,40 +91,34 @@ func (s *Store) Release(ctx context.Context, search scheduler.Search,
 			round.InFlight += n
 		}
 		released := 0
-		for _, class := range []catalog.Class{catalog.Live, catalog.Bulk, catalog.BackfillClass} {
-			if class == catalog.BackfillClass {
-				open, err := addBackfillInFlight(tx, inFlight)
-				if err != nil {
-					return err
-				}
-				if !open {
-					return endRound(released)
-				}
-			}
+		releaseClass := func(class catalog.Class) error {
 			waiting, next, err := findWaiting(tx, class, search, inFlight)
 			if err != nil {
 				return err
 			}
 			round.Next[class] = next
-			if round.Released[class], err = release(tx, class, plan(class, waiting, inFlight)); err != nil {
+			round.Released[class], err = release(tx, class, plan(class, waiting, inFlight))
+			released += round.Released[class]
+			return err
+		}
+		for _, class := range []catalog.Class{catalog.Live, catalog.Bulk} {
+			if err := releaseClass(class); err != nil {
 				return err
 			}
-			released += round.Released[class]
 		}
-		return endRound(released)
+		open, err := addBackfillInFlight(tx, inFlight)
+		if err == nil && open {
+			err = releaseClass(catalog.BackfillClass)
+		}
+		if err == nil && released == 0 {
+			return errNothing
+		}
+		return err
 	})
 	if err != nil {
 		return scheduler.Round{}, err
 	}
 	return round, nil
-}
-
-// endRound returns errNothing if a round has released nothing.
-func endRound(released int) error {
-	if released == 0 {
-		return errNothing
-	}
-	return nil
 }
 
 func countInFlight(tx *gorm.DB, statement string) (map[scheduler.Flow]int, error) {

@@ -90,8 +90,8 @@ func decode(m event.Message) (event.ImageBackfill, error) {
 	}, err
 }
 
-// OrderingKey returns the image id of a job, or "" if m cannot be decoded. A consumer does not
-// handle messages with equal keys at the same time. Two consumers may; the fencing token of the image allows one of them.
+// OrderingKey returns the image id of a job, or "" if m cannot be decoded. A consumer does not handle messages with equal
+// keys at the same time. Two consumers may, and the fencing token of the image then lets one of the attempts finish.
 func OrderingKey(m event.Message) string {
 	req, err := decode(m)
 	if err != nil {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"vitrine.io/pkg/platform/program"
 )
 
@@ -10,5 +12,5 @@ var version string
 func main() {
 	program.Main(program.About{
 		Name: "controller", Text: "Vitrine's controller of ImagePipelines in Kubernetes.", Version: version,
-	}, serve)
+	}, os.Environ(), serve)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 
 	"vitrine.io/pkg/platform/program"
 )
@@ -12,7 +13,7 @@ var version string
 func main() {
 	program.Main(program.About{
 		Name: "worker", Text: "Vitrine's image worker.", Version: version,
-	}, serve)
+	}, os.Environ(), serve)
 }
 
 // serve assembles the program and runs it.

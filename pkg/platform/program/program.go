@@ -50,12 +50,12 @@ type App struct {
 	heartbeatInterval time.Duration // between heartbeats
 }
 
-// Main runs a program with the arguments and the environment of this process, until SIGINT or SIGTERM, and ends the process
-// with its exit code.
-func Main[C Configured](about About, serve func(ctx context.Context, cfg C, app *App) error) {
+// Main runs a program with the arguments of this process and its environment, until SIGINT or SIGTERM, and ends the process
+// with the program's exit code.
+func Main[C Configured](about About, environ []string, serve func(ctx context.Context, cfg C, app *App) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := Run(ctx, about, Invocation{
-		Args: os.Args[1:], Environ: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+		Args: os.Args[1:], Environ: environ, Stdout: os.Stdout, Stderr: os.Stderr,
 		Hostname: os.Hostname, PID: os.Getpid(), Build: debug.ReadBuildInfo,
 	}, serve)
 	stop()

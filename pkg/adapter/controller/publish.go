@@ -21,18 +21,9 @@ const (
 	revisionAnnotation = "vitrine.io/revision" // of the ConfigMap
 )
 
-// parse returns the pipeline in an object, as the pods read it from the published document. Annotations and the status are
-// not parsed: they may contain characters that YAML does not allow.
-func parse(bounds pipeline.Bounds, obj *unstructured.Unstructured) (pipeline.Pipeline, error) {
-	document, err := publishedDocument(obj)
-	if err != nil {
-		return pipeline.Pipeline{}, err
-	}
-	return bounds.Parse([]byte(document))
-}
-
 // publishedDocument returns the file of the pods: the spec as its author wrote it. Defaults are not filled in, so that a
-// program of an older release, which does not know a new field, accepts the file until the field is used.
+// program of an older release, which does not know a new field, accepts the file until the field is used. Annotations and
+// the status are not part of it: they may contain characters that YAML does not allow.
 func publishedDocument(obj *unstructured.Unstructured) (string, error) {
 	document, err := yaml.Marshal(map[string]any{
 		"apiVersion": pipeline.APIVersion, "kind": pipeline.Kind,
@@ -44,16 +35,12 @@ func publishedDocument(obj *unstructured.Unstructured) (string, error) {
 	return string(document), nil
 }
 
-// publish makes the ConfigMap contain the pipeline and name its revision, which also changes with the bounds. It writes
+// publish makes the ConfigMap contain the document and name its revision, which also changes with the bounds. It writes
 // nothing if the ConfigMap does already. The ConfigMap has no owner: a deleted ImagePipeline must not take the file from
 // pods that start later.
-func (r *reconciler) publish(ctx context.Context, obj *unstructured.Unstructured, revision *pipeline.Revision) error {
-	document, err := publishedDocument(obj)
-	if err != nil {
-		return err
-	}
+func (r *reconciler) publish(ctx context.Context, document string, revision *pipeline.Revision) error {
 	var present corev1.ConfigMap
-	err = r.client.Get(ctx, client.ObjectKey{Namespace: r.cfg.Namespace, Name: r.cfg.ConfigMap}, &present)
+	err := r.client.Get(ctx, client.ObjectKey{Namespace: r.cfg.Namespace, Name: r.cfg.ConfigMap}, &present)
 	if err == nil && present.Data[fileKey] == document && present.Annotations[revisionAnnotation] == revision.ID() {
 		return nil
 	}

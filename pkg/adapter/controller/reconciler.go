@@ -67,13 +67,17 @@ func (r *reconciler) observe(ctx context.Context, obj *unstructured.Unstructured
 		o.selected = r.cfg.Pipeline
 		return o
 	}
-	p, err := parse(r.bounds, obj)
+	document, err := publishedDocument(obj)
+	var p pipeline.Pipeline
+	if err == nil {
+		p, err = r.bounds.Parse([]byte(document)) // as the pods do
+	}
 	if err != nil {
 		o.refused = err
 		return o
 	}
 	o.revision = r.bounds.NewRevision(p)
-	o.publishErr = r.publish(ctx, obj, o.revision)
+	o.publishErr = r.publish(ctx, document, o.revision)
 	return o
 }
 
@@ -107,17 +111,9 @@ func (r *reconciler) report(ctx context.Context, obj *unstructured.Unstructured,
 		case ReasonInvalid, ReasonExceedsBounds, ReasonPublishFailed, ReasonRefused:
 			severity = corev1.EventTypeWarning
 		}
-		r.events.Eventf(obj, nil, severity, is.Reason, kind, "%s", shortNote(is.Message))
+		r.events.Eventf(obj, nil, severity, is.Reason, kind, "%s", shorten(is.Message, maxNote))
 	}
 	return nil
-}
-
-// shortNote cuts a message to the length that an Event's note may have, 1 KiB.
-func shortNote(text string) string {
-	if len(text) > 1000 {
-		text = text[:1000] + "..."
-	}
-	return text
 }
 
 // statusOf decodes the status of an object. Without one, and with an error, it is that of an object that no controller has

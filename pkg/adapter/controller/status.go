@@ -42,6 +42,7 @@ const (
 const (
 	maxHistory = 10   // as in the schema
 	maxMessage = 2048 // bytes of a condition's message
+	maxNote    = 1000 // bytes of an Event's note, which may have 1 KiB
 )
 
 // observation is all that a new status depends on, besides the previous one.
@@ -80,7 +81,7 @@ func (o observation) next(previous Status) Status {
 // set replaces a condition. Its transition time changes only with its status.
 func (o observation) set(s *Status, kind string, status metav1.ConditionStatus, reason, message string) {
 	meta.SetStatusCondition(&s.Conditions, metav1.Condition{
-		Type: kind, Status: status, Reason: reason, Message: shorten(message),
+		Type: kind, Status: status, Reason: reason, Message: shorten(message, maxMessage),
 		ObservedGeneration: o.generation, LastTransitionTime: o.now,
 	})
 }
@@ -195,10 +196,10 @@ func describe(err error) string {
 	return strings.Join(lines, "\n")
 }
 
-// shorten cuts a message that is too long.
-func shorten(text string) string {
-	if len(text) <= maxMessage {
+// shorten cuts a text to a number of bytes.
+func shorten(text string, limit int) string {
+	if len(text) <= limit {
 		return text
 	}
-	return strings.ToValidUTF8(text[:maxMessage-3], "") + "..."
+	return strings.ToValidUTF8(text[:limit-3], "") + "..."
 }

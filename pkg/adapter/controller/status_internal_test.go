@@ -76,7 +76,7 @@ func testStatusMessageIsBounded(t *testing.T) {
 	if message := s.Conditions[0].Message; len(message) > maxMessage || !strings.HasSuffix(message, "ü...") {
 		t.Errorf("got %d bytes, %.20q", len(message), message[len(message)-10:])
 	}
-	if note := shortNote(strings.Repeat("x", 2000)); len(note) > 1024 {
+	if note := shorten(strings.Repeat("x", 2000), maxNote); len(note) > 1024 {
 		t.Errorf("a note of %d bytes", len(note))
 	}
 }

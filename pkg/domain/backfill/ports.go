@@ -78,6 +78,7 @@ type Sampler interface {
 
 // Catalog requests and drops the jobs of backfills. *catalog.Service implements and documents it.
 type Catalog interface {
+	RecordPipeline(ctx context.Context) (hash string, err error)
 	RequestBackfill(ctx context.Context, product catalog.ProductID, image catalog.ImageID, r catalog.BackfillRequest) error
 	DropBackfill(ctx context.Context, product catalog.ProductID, image catalog.ImageID, backfill int64) error
 }

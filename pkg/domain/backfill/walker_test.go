@@ -70,6 +70,8 @@ func (f *fakeImages) RequestBackfill(_ context.Context, _ catalog.ProductID, id 
 	return nil
 }
 
+func (f *fakeImages) RecordPipeline(context.Context) (string, error) { return "", nil }
+
 func (f *fakeImages) DropBackfill(_ context.Context, _ catalog.ProductID, id catalog.ImageID, backfillID int64) error {
 	f.end(backfillID, id, catalog.BackfillDropped, "")
 	return nil

@@ -70,7 +70,7 @@ func (s *Service) Patch(ctx context.Context, id ProductID, patch ProductPatch, s
 	r := patchRequest{ProductPatch: patch, changedID: s.NewID(), traceparent: traceparent, grace: s.cfg.DeletionGrace}
 	if patch.ImageURLs != nil {
 		var err error
-		if r.hash, err = s.recordPipeline(ctx); err != nil {
+		if r.hash, err = s.RecordPipeline(ctx); err != nil {
 			return Product{}, fmt.Errorf("record pipeline: %w", err)
 		}
 		for range *patch.ImageURLs {

@@ -102,7 +102,7 @@ func (s *Service) reprocess(ctx context.Context, product ProductID, image ImageI
 func (s *Service) reprocessing(ctx context.Context, image ImageID, job newJob,
 	eligible func(*Image, time.Time) bool,
 ) (func(*Product, time.Time) (Change, error), error) {
-	hash, err := s.recordPipeline(ctx)
+	hash, err := s.RecordPipeline(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("record pipeline: %w", err)
 	}

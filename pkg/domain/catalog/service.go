@@ -132,7 +132,7 @@ func (s *Service) draft(ctx context.Context, in NewProductInput, traceparent str
 	if err != nil {
 		return Product{}, nil, err
 	}
-	hash, err := s.recordPipeline(ctx)
+	hash, err := s.RecordPipeline(ctx)
 	if err != nil {
 		return Product{}, nil, fmt.Errorf("record pipeline: %w", err)
 	}
@@ -150,8 +150,8 @@ func (s *Service) afterCreate(ctx context.Context, p Product) {
 	s.invalidate(ctx, p.ID, p.Version)
 }
 
-// recordPipeline saves the pipeline in force, unless this process has saved it before, and returns its hash.
-func (s *Service) recordPipeline(ctx context.Context) (string, error) {
+// RecordPipeline saves the pipeline in force, unless this process has saved it before, and returns its hash.
+func (s *Service) RecordPipeline(ctx context.Context) (string, error) {
 	current := s.Pipeline()
 	hash := current.Hash()
 	if _, known := s.knownPipelines.Load(hash); known {

@@ -164,6 +164,19 @@ func (s *system) renditionNames(user int64) []string {
 	return names
 }
 
+// planWithoutRequest plans a backfill from an earlier pipeline to the one in force, with which no image was requested yet.
+func (s *system) planWithoutRequest(before []byte) {
+	s.t.Helper()
+	file := filepath.Join(s.t.TempDir(), "before.yaml")
+	if err := os.WriteFile(file, before, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, "a backfill to the pipeline in force can be planned", func() error {
+		_, err := s.stdout("backfill", "plan", "--from", file)
+		return err
+	})
+}
+
 func TestPipelineReload(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t)
@@ -189,6 +202,7 @@ func TestPipelineReload(t *testing.T) {
 	after := s.revision(string(changed.Document()))
 	v.publish(string(changed.Document()))
 	s.awaitPipeline(after, "", api, work)
+	s.planWithoutRequest(first)
 	if got := s.renditionNames(user); !slices.Equal(got, []string{"tiny.jpeg"}) || before == after {
 		t.Errorf("a new image has %v, want the renditions of the new pipeline", got)
 	}

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"vitrine.io/pkg/adapter/blob"
 	"vitrine.io/pkg/adapter/codec"
 	"vitrine.io/pkg/adapter/fetch"
@@ -189,6 +191,14 @@ func backfillConcurrency(cfg Config) int {
 	return max(1, concurrency(cfg)/imagesPerCodec/2)
 }
 
+// consume runs both consumers until ctx ends. They stop at the same time, since each may need the whole grace.
+func (p *workerProgram) consume(ctx context.Context) error {
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return p.consumer.Run(ctx) })
+	both.Go(func() error { return p.backfill.Run(ctx) })
+	return both.Wait()
+}
+
 // run processes jobs until ctx ends. Jobs in progress are then finished or released before their dependencies are closed.
 func (p *workerProgram) run(ctx context.Context) error {
 	return lifecycle.Run(ctx, p.cfg.Shutdown.Grace+time.Second, // for closing the rest, after jobs have used the grace
@@ -204,8 +214,7 @@ func (p *workerProgram) run(ctx context.Context) error {
 			return p.pool.Close(now)
 		}),
 		p.WatchPipeline(p.store),
-		lifecycle.Part{Name: "requests", Run: p.consumer.Run},
-		lifecycle.Part{Name: "backfill", Run: p.backfill.Run},
+		lifecycle.Part{Name: "requests", Run: p.consume},
 		lifecycle.Part{Name: "breakers", Run: func(ctx context.Context) error { return p.breakers.Run(ctx, p) }},
 		lifecycle.Closer("drain", func() error {
 			p.health.SetDraining()

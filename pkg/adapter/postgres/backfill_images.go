@@ -42,14 +42,16 @@ END`
 type criteria struct {
 	selectionRow
 
-	Target string   `json:"target"`
-	Same   []string `json:"same"`
-	MadeBy []string `json:"made_by"`
+	Target     string   `json:"target"`
+	TargetHash string   `json:"target_hash"`
+	Same       []string `json:"same"`
+	MadeBy     []string `json:"made_by"`
 }
 
 func toCriteria(b backfill.Backfill, outputs map[string]string) asJSON[criteria] {
 	c := criteria{
-		selectionRow: toBackfillRow(b).Selection, Target: b.TargetOutput, Same: []string{b.TargetHash}, MadeBy: []string{},
+		selectionRow: toBackfillRow(b).Selection, Target: b.TargetOutput, TargetHash: b.TargetHash,
+		Same: []string{b.TargetHash}, MadeBy: []string{},
 	}
 	for hash, output := range outputs {
 		if output == b.TargetOutput && hash != b.TargetHash {
@@ -63,7 +65,8 @@ func toCriteria(b backfill.Backfill, outputs map[string]string) asJSON[criteria]
 }
 
 // selectCandidates looks at images in the order of ids. An image in work of others is busy if it is selected, or if its job
-// may make renditions that have to be made again. If no image is found, it returns one row without an image.
+// may make renditions that have to be made again, or fail for what the target accepts. If no image is found, it returns one
+// row without an image.
 const selectCandidates = `
 WITH scanned AS MATERIALIZED (
     SELECT id, product_id, status, error_code, reprocess_error, pipeline_hash, output_hash, requested_at, backfill_id
@@ -73,7 +76,8 @@ WITH scanned AS MATERIALIZED (
     FROM scanned i JOIN products p ON p.id = i.product_id LEFT JOIN image_jobs j ON j.image_id = i.id
     WHERE p.deleted_at IS NULL AND i.backfill_id <> $4 AND coalesce(j.backfill_id, 0) <> $4
         AND ((` + imageSelected + `)
-            OR $1::jsonb ->> 'kind' = 'renditions' AND NOT jsonb_exists($1::jsonb -> 'same', j.pipeline_hash))
+            OR $1::jsonb ->> 'kind' = 'renditions' AND NOT jsonb_exists($1::jsonb -> 'same', j.pipeline_hash)
+            OR jsonb_exists($1, 'codes') AND j.pipeline_hash <> $1::jsonb ->> 'target_hash')
 ), found AS (
     SELECT id, product_id FROM considered WHERE NOT busy ORDER BY id LIMIT $5
 )
@@ -116,7 +120,7 @@ SELECT product_id, image_id FROM image_jobs
 WHERE class = 'backfill' AND backfill_id = $1
     AND (job_state = 'queued' OR due_at < now() - $2 * interval '1 microsecond')
     AND ($2::bigint = 0 OR released_at < now() - $2 * interval '1 microsecond'
-        AND NOT EXISTS (SELECT FROM outbox o WHERE o.event_id = job_id))
+        AND NOT EXISTS (SELECT FROM outbox o WHERE o.event_id = job_id AND o.parked_at IS NULL))
 ORDER BY image_id LIMIT $3`
 
 // LooseJobs implements backfill.Images.

@@ -171,6 +171,13 @@ func busyImages(f *fixture) {
 	got, err = f.store.Candidates(f.Context(), b, outputs(), 10)
 	f.Must(err, "find candidates")
 	f.Same(got.Busy, 3, "busy without the deleted product")
+
+	failures := backfill.Selection{Kind: backfill.Failures, Codes: []media.Code{media.TooLarge}}
+	f.Product(1) // its job, by the pipeline "hash", may fail as too_large
+	b = backfill.Backfill{ID: 9, TargetHash: "target", TargetOutput: "new", Selection: failures}
+	got, err = f.store.Candidates(f.Context(), b, outputs(), 10)
+	f.Must(err, "find candidates")
+	f.Same(got, backfill.Candidates{Busy: 3}, "jobs by other pipelines, which may fail for what the target accepts")
 }
 
 func searchIsBounded(f *fixture) {
@@ -239,6 +246,8 @@ func looseJobs(f *fixture) {
 	run(f.T, conn, `INSERT INTO outbox (event_id, topic, key, type, payload, headers)
 		SELECT job_id, 't', 'k', 'image.backfill', '{}', '{}' FROM image_jobs WHERE image_id = $1`, int64(p.Images[0].ID))
 	f.Same(len(ids(time.Minute)), 2, "one of them in the outbox")
+	run(f.T, conn, `UPDATE outbox SET parked_at = now()`)
+	f.Same(len(ids(time.Minute)), 3, "one of them parked in the outbox")
 }
 
 func outputsAndPrevious(f *fixture) {

@@ -203,10 +203,11 @@ func (s *Store) AcquireWalk(ctx context.Context, lease time.Duration) (w backfil
 		if err := tx.Raw(foldEvents, b.ID).Find(&folded).Error; err != nil {
 			return fmt.Errorf("add events: %w", err)
 		}
+		before := b
 		for _, e := range folded.Events.V {
 			b.Add(e.Kind, e.Code, e.Images)
 		}
-		b.Settle(len(folded.Events.V), folded.Outstanding, row.Now.UTC())
+		b.Settle(before, folded.Outstanding, row.Now.UTC())
 		w = backfill.Walk{
 			Backfill: b, Lease: row.Lease, Outstanding: folded.Outstanding, OtherRunning: row.OtherRunning, Now: row.Now.UTC(),
 		}

@@ -142,15 +142,14 @@ func (m *memory) AcquireWalk(_ context.Context, lease time.Duration) (backfill.W
 		if s.due.After(m.now) || !active && !slices.ContainsFunc(m.events, own) {
 			continue
 		}
-		events := 0
+		before := s.Backfill
 		for _, e := range m.events {
 			if own(e) {
 				s.Add(e.Kind, e.Code, 1)
-				events++
 			}
 		}
 		m.events = slices.DeleteFunc(m.events, own)
-		s.Settle(events, m.outstanding, m.now)
+		s.Settle(before, m.outstanding, m.now)
 		m.leases++
 		s.lease, s.due = strconv.Itoa(m.leases), m.now.Add(lease)
 		return backfill.Walk{

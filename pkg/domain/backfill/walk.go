@@ -15,6 +15,7 @@ func (b *Backfill) Add(kind catalog.BackfillEventKind, code media.Code, images i
 		b.Requested += images
 	case catalog.BackfillDropped:
 		b.Requested -= images
+		b.Found += images // a pass that has gone by the image must not complete the backfill
 	case catalog.BackfillDone:
 		b.Done += images
 	case catalog.BackfillFailed:
@@ -26,13 +27,13 @@ func (b *Backfill) Add(kind catalog.BackfillEventKind, code media.Code, images i
 	}
 }
 
-// Settle sets what follows from the counts after so many events, if so many jobs are outstanding at the same moment.
-func (b *Backfill) Settle(events, outstanding int, now time.Time) {
-	skipped := max(b.Requested-b.Done-b.Failed-int64(outstanding), 0)
-	if events > 0 || skipped != b.Skipped {
+// Settle sets what follows from the counts, if so many jobs are outstanding at the same moment. before are the counts before
+// the last events: only an image that has ended since is progress.
+func (b *Backfill) Settle(before Backfill, outstanding int, now time.Time) {
+	b.Skipped = max(b.Requested-b.Done-b.Failed-int64(outstanding), 0)
+	if b.Done != before.Done || b.Failed != before.Failed || b.Skipped != before.Skipped {
 		b.ProgressedAt = now
 	}
-	b.Skipped = skipped
 }
 
 // decide changes the state as the time, the failures and the pipelines in force require, and says whether the walk is open.
@@ -54,7 +55,15 @@ func (w *Walk) decide(inForce []string) {
 	case w.Suspended == NotSuspended && done+failed >= minJudged && w.exceeds(done, failed):
 		w.Suspended = ByFailures
 	}
-	w.Open = w.State == Running && target && w.Suspended == NotSuspended && w.allows(w.Now)
+	w.setOpen(w.State == Running && target && w.Suspended == NotSuspended && w.allows(w.Now))
+}
+
+// setOpen opens or closes the walk. The time for which it was closed is no time without progress.
+func (w *Walk) setOpen(open bool) {
+	if open && !w.Open {
+		w.ProgressedAt = w.Now
+	}
+	w.Open = open
 }
 
 func (w *Walk) beginPass() {

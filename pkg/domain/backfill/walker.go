@@ -42,8 +42,8 @@ func NewWalker(deps WalkerDeps, cfg Config, reg prometheus.Registerer) *Walker {
 	return &Walker{WalkerDeps: deps, cfg: cfg, metrics: newMetrics(reg)}
 }
 
-// Run makes a step every interval until ctx ends. Before each it saves the pipeline in force, unless that is saved, so that a
-// backfill to it can be planned before any image was requested with it. It counts and logs errors, and returns nil.
+// Run makes a step every interval until ctx ends. Before each it saves the pipeline in force, unless that is saved, so that
+// a backfill to it can be planned before any image was requested with it. It counts and logs errors, and returns nil.
 func (w *Walker) Run(ctx context.Context) error {
 	var measured time.Time
 	for backoff.Sleep(ctx, w.cfg.Interval) {

@@ -164,6 +164,8 @@ func TestWalker(t *testing.T) {
 	t.Run("completes_after_a_pass_that_found_nothing", testWalkerComplete)
 	t.Run("busy_images_keep_it_running", testWalkerBusy)
 	t.Run("suspension_drops_jobs_and_resume_requests_them_again", testWalkerSuspend)
+	t.Run("image_of_an_unsaved_step_is_not_forgotten", testWalkerUnsavedStep)
+	t.Run("requests_and_drops_are_no_progress", testWalkerProgress)
 	t.Run("closed_outside_its_windows", testWalkerWindows)
 	t.Run("failures_suspend_until_it_is_resumed", testWalkerThreshold)
 	t.Run("too_many_failures_at_the_end_fail_it", testWalkerFails)
@@ -303,6 +305,60 @@ func testWalkerSuspend(t *testing.T) {
 	}
 	if len(w.jobs) != 9 || w.jobs[1] {
 		t.Errorf("%d jobs after the resume, want those of the 9 others", len(w.jobs))
+	}
+}
+
+// A step of the closing pass requests images and is not saved. The pass goes by them, since they have jobs, and finds
+// nothing else. Then the jobs are dropped.
+func testWalkerUnsavedStep(t *testing.T) {
+	t.Parallel()
+	w := newWalk(t, 3, func(*backfill.Pace) {})
+	w.step()
+	w.step()
+	if len(w.jobs) != 3 {
+		t.Fatalf("%d jobs, want 3", len(w.jobs))
+	}
+	w.set(func(b *backfill.Backfill) {
+		b.Pass, b.Found, b.Resting, b.PassStartedAt = 2, 0, true, b.StartedAt.Add(time.Hour)
+		b.Suspended = backfill.ByOperator
+	})
+	w.step()
+	w.set(func(b *backfill.Backfill) { b.Suspended = backfill.NotSuspended })
+	w.now = w.now.Add(2 * time.Hour)
+	for range 5 {
+		w.step()
+	}
+	w.wantState("after the drop", backfill.Running)
+	if len(w.jobs) != 3 {
+		t.Errorf("%d jobs, want 3 again", len(w.jobs))
+	}
+}
+
+// Jobs that are requested and dropped again and again look like none to the alert; a window that opens has made no silence.
+func testWalkerProgress(t *testing.T) {
+	t.Parallel()
+	w := newWalk(t, 3, func(*backfill.Pace) {})
+	started := w.step().ProgressedAt
+	w.step()
+	for id := range w.jobs {
+		w.end(w.id, id, catalog.BackfillDropped, "")
+	}
+	if b := w.step(); !b.ProgressedAt.Equal(started) {
+		t.Errorf("after requests and drops: progress at %s, want that of the start, %s", b.ProgressedAt, started)
+	}
+	for len(w.jobs) == 0 { // until the next pass
+		w.step()
+	}
+	w.endAll(catalog.BackfillDone, "")
+	if b := w.step(); !b.ProgressedAt.Equal(w.now) {
+		t.Errorf("after outcomes: progress at %s, want now, %s", b.ProgressedAt, w.now)
+	}
+	w.set(func(b *backfill.Backfill) { b.Suspended = backfill.ByOperator })
+	w.step()
+	w.set(func(b *backfill.Backfill) { b.Suspended = backfill.NotSuspended })
+	w.now = w.now.Add(time.Hour)
+	if b := w.step(); !b.ProgressedAt.Equal(w.now) {
+		t.Errorf("after a suspension: progress at %s, want now, %s", b.ProgressedAt, w.now)
 	}
 }
 

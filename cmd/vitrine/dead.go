@@ -186,9 +186,7 @@ func (c console) deadShowCommand() *cobra.Command {
 			if u := found.Undecodable; u != nil && utf8.Valid(u.Payload) {
 				found.Text = string(u.Payload)
 			}
-			encoder := json.NewEncoder(c.stdout)
-			encoder.SetIndent("", "  ")
-			return encoder.Encode(found)
+			return writeJSON(c.stdout, found)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "YAML file with the configuration")

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -184,7 +183,5 @@ func writeReports(out io.Writer, reports []pipeline.Report) error {
 			InForce: r.InForce.Seconds(), Silent: r.Age.Seconds(), Error: r.Error,
 		}
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(map[string]any{"instances": list})
+	return writeJSON(out, map[string]any{"instances": list})
 }

@@ -92,11 +92,11 @@ func (s *Scheduler) round(ctx context.Context) (full bool, err error) {
 	if released > 0 {
 		s.Wake()
 	}
-	return left == 0, s.measure(ctx, r, released)
+	return left == 0, s.measure(ctx, r)
 }
 
 // measure sets the gauges after a round.
-func (s *Scheduler) measure(ctx context.Context, r Round, released int) error {
+func (s *Scheduler) measure(ctx context.Context, r Round) error {
 	if !r.Acquired {
 		s.metrics.inFlight.Set(0)
 		for _, class := range classes {
@@ -105,7 +105,7 @@ func (s *Scheduler) measure(ctx context.Context, r Round, released int) error {
 		s.counted = time.Time{}
 		return nil
 	}
-	s.metrics.inFlight.Set(float64(r.InFlight + released))
+	s.metrics.inFlight.Set(float64(r.InFlight + r.Released[catalog.Live] + r.Released[catalog.Bulk]))
 	if now := s.Now(); now.Sub(s.counted) >= countInterval {
 		s.counted = now
 		waiting, err := s.Jobs.CountWaiting(ctx)

@@ -24,6 +24,7 @@ type fakeJobs struct {
 	inFlight map[scheduler.Flow]int
 	busy     bool // another scheduler runs a round
 	err      error
+	backfill int // jobs of backfills that each round releases
 	rounds   int
 	counts   int
 	wakes    int
@@ -52,6 +53,7 @@ func (f *fakeJobs) Release(_ context.Context, _ scheduler.Search,
 			r.Released[class] += g.Jobs
 		}
 	}
+	r.Released[catalog.BackfillClass] = f.backfill
 	return r, nil
 }
 
@@ -111,6 +113,17 @@ func TestScheduler(t *testing.T) {
 			}
 			if f.wakes != 10 || f.rounds != 10 || f.counts != 1 {
 				t.Errorf("got %d wakes in %d rounds, %d counts, want ten of ten, and one", f.wakes, f.rounds, f.counts)
+			}
+		})
+	})
+	t.Run("jobs_of_backfills_are_not_in_flight", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f, reg := newJobs(3, 0), prometheus.NewRegistry()
+			f.backfill = 2
+			during(t, f, config(), reg, 1500*time.Millisecond)
+			if got := catalogtest.Metric(t, reg, "vitrine_scheduler_in_flight"); got != 3 {
+				t.Errorf("got %v in flight, want 3", got)
 			}
 		})
 	})

@@ -54,7 +54,6 @@ func (p *Part) Acquire(stop <-chan struct{}) bool {
 		return true // it got its slot in the same moment
 	}
 	p.waiters = slices.Delete(p.waiters, i, i+1)
-	p.shared.give()
 	return false
 }
 

@@ -72,7 +72,7 @@ var refused = []struct{ set, says string }{
 	{"keda.enabled=false,worker.replicas=13", "worker.replicas: 13"},
 	{"keda.enabled=false,worker.autoscaling.scaleToZero=true", "worker.autoscaling.scaleToZero"},
 	{"worker.shutdown.grace=20s", "worker.shutdown.grace"},
-	{"worker.extraEnv[0].name=VITRINE_PIPELINE_MAX_BYTES,worker.extraEnv[0].value=9", "pipelineBounds"},
+	{"worker.extraEnv[0].name=VITRINE_PIPELINE_MAX_BYTES,worker.extraEnv[0].value=9B", "pipelineBounds"},
 	{"pipelineBounds.maxBytes=257Mi", "pipelineBounds.maxBytes: 257Mi"},
 	{"pipelineBounds.maxDeadline=11m", "pipelineBounds.maxDeadline: 11m"},
 	{"pipelineBounds.maxTimeout=61m", "pipelineBounds.maxTimeout: 61m"},

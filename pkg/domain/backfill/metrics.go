@@ -22,7 +22,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_backfill_requested_total", Help: "Images that backfills have given a job.",
 		}),
 		errors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "vitrine_backfill_errors_total", Help: "Steps of backfills that failed.",
+			Name: "vitrine_backfill_errors_total", Help: "Steps of backfills, and requests of single images, that failed.",
 		}),
 		open: gauge("vitrine_backfill_open", "1 while a backfill runs, is not suspended, and is within its windows."),
 		suspended: gauge("vitrine_backfill_suspended_by_failures",

@@ -11,6 +11,7 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/backoff"
 	"vitrine.io/pkg/foundation/failpoint"
+	"vitrine.io/pkg/foundation/fault"
 )
 
 const (
@@ -164,7 +165,8 @@ func (w *Walker) request(ctx context.Context, walk *Walk, until time.Time) error
 	return nil
 }
 
-// requestImage requests one image. An image that has changed since the search is looked at again by the next pass.
+// requestImage requests one image. An image that has changed since the search is looked at again by the next pass; so is one
+// that cannot be requested for a reason of its own, which must not keep the others from being made.
 func (w *Walker) requestImage(ctx context.Context, walk *Walk, img ImageRef, outputs map[string]string) (bool, error) {
 	err := w.Catalog.RequestBackfill(ctx, img.ProductID, img.ImageID, catalog.BackfillRequest{
 		BackfillID: walk.ID, PipelineHash: walk.TargetHash,
@@ -174,8 +176,14 @@ func (w *Walker) requestImage(ctx context.Context, walk *Walk, img ImageRef, out
 	case isGone(err):
 		walk.Found++
 		return false, nil
-	case err != nil:
+	case fault.Is(err, fault.Unavailable) || ctx.Err() != nil:
 		return false, fmt.Errorf("request image %d: %w", img.ImageID, err)
+	case err != nil:
+		walk.Found++
+		w.metrics.errors.Inc()
+		w.Log.Error("image of a backfill cannot be requested", zap.String("backfill", walk.Name()),
+			zap.Int64("image", int64(img.ImageID)), zap.Error(err))
+		return false, nil
 	}
 	walk.Found++
 	walk.Outstanding++

@@ -25,7 +25,8 @@ type fakeImages struct {
 	done    map[catalog.ImageID]bool
 	jobs    map[catalog.ImageID]bool
 	busy    int
-	err     error // of every request
+	err     error // of every request, or those of errOf
+	errOf   catalog.ImageID
 	lostFor []time.Duration
 }
 
@@ -61,7 +62,7 @@ func (f *fakeImages) Outputs(context.Context) (map[string]string, error) {
 
 func (f *fakeImages) RequestBackfill(_ context.Context, _ catalog.ProductID, id catalog.ImageID, r catalog.BackfillRequest,
 ) error {
-	if f.err != nil {
+	if f.err != nil && (f.errOf == 0 || f.errOf == id) {
 		return f.err
 	}
 	f.jobs[id] = true
@@ -172,6 +173,7 @@ func TestWalker(t *testing.T) {
 	t.Run("another_target_supersedes", testWalkerSuperseded)
 	t.Run("image_that_changed_meanwhile_is_looked_at_again", testWalkerChanged)
 	t.Run("error_keeps_the_position", testWalkerError)
+	t.Run("error_of_one_image_stops_no_other", testWalkerImageError)
 	t.Run("gauges_are_those_of_the_running_backfill", testWalkerGauges)
 }
 
@@ -470,6 +472,29 @@ func testWalkerError(t *testing.T) {
 	w.err = nil
 	if w.step(); len(w.jobs) != 3 {
 		t.Errorf("%d jobs, want 3", len(w.jobs))
+	}
+}
+
+func testWalkerImageError(t *testing.T) {
+	t.Parallel()
+	w := newWalk(t, 3, func(*backfill.Pace) {})
+	w.err, w.errOf = errors.New("a row that cannot be read"), 2
+	w.step()
+	if w.step(); len(w.jobs) != 2 || w.jobs[2] {
+		t.Errorf("jobs %v, want those of 1 and 3", w.jobs)
+	}
+	if got := catalogtest.Metric(t, w.reg, "vitrine_backfill_errors_total"); got != 1 {
+		t.Errorf("%v errors are counted, want 1", got)
+	}
+	w.err = nil
+	for id := range w.jobs {
+		w.end(w.id, id, catalog.BackfillDone, "")
+	}
+	for range 35 {
+		w.step()
+	}
+	if b := w.current(); !w.jobs[2] || b.State != backfill.Running {
+		t.Errorf("jobs %v of %+v, want one of image 2", w.jobs, b)
 	}
 }
 

@@ -82,7 +82,8 @@ type Backfill struct {
 	Failures                         map[media.Code]int64
 	JudgedDone, JudgedFailed         int64 // the counts at the last resume: the threshold applies to what came after it
 
-	Plan Plan
+	Plan   Plan
+	Canary Canary
 
 	CreatedAt, ApprovedAt, StartedAt, PassStartedAt, SteppedAt, ProgressedAt, EndedAt time.Time
 }

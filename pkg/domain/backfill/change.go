@@ -54,6 +54,15 @@ func (b *Backfill) resume() error {
 	return nil
 }
 
+// setPace changes the pace. The next step of the walk applies it.
+func (b *Backfill) setPace(p Pace) error {
+	if b.State.Ended() {
+		return b.wrongState("changed")
+	}
+	b.Pace = p
+	return nil
+}
+
 func (b *Backfill) cancel(now time.Time) error {
 	switch {
 	case b.State == Cancelled:

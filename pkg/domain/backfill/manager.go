@@ -95,15 +95,44 @@ func (m Manager) Propose(ctx context.Context, p Proposal) (Backfill, error) {
 	if err != nil {
 		return Backfill{}, err
 	}
+	return m.propose(ctx, p, plan)
+}
+
+// ProposeSome is Propose unless there is no image to make: then proposed is false.
+func (m Manager) ProposeSome(ctx context.Context, p Proposal) (b Backfill, proposed bool, err error) {
+	plan, err := m.Estimate(ctx, p)
+	if err != nil || plan.Empty() {
+		return Backfill{}, false, err
+	}
+	b, err = m.propose(ctx, p, plan)
+	return b, err == nil, err
+}
+
+func (m Manager) propose(ctx context.Context, p Proposal, plan Plan) (Backfill, error) {
 	b := m.backfill(p)
 	b.Plan = plan
-	if err := m.Pipelines.SavePipeline(ctx, b.TargetHash, p.Target.Document()); err != nil {
+	err := m.Pipelines.SavePipeline(ctx, b.TargetHash, p.Target.Document())
+	if err != nil {
 		return Backfill{}, fmt.Errorf("save pipeline: %w", err)
 	}
 	if b, err = m.Backfills.ProposeBackfill(ctx, b, historyLimit); err != nil {
 		return Backfill{}, fmt.Errorf("propose backfill: %w", err)
 	}
 	return b, nil
+}
+
+// Saved returns the pipeline that was saved under a hash: each api saves the one that comes into force. fault.NotFound if
+// there is none.
+func (m Manager) Saved(ctx context.Context, hash string) (*pipeline.Revision, error) {
+	document, err := m.Pipelines.Pipeline(ctx, hash)
+	if err != nil {
+		return nil, fmt.Errorf("read pipeline %s: %w", hash, err)
+	}
+	p, err := pipeline.ParseStored(document, hash)
+	if err != nil {
+		return nil, fmt.Errorf("parse pipeline %s: %w", hash, err)
+	}
+	return pipeline.NewRevision(p), nil
 }
 
 // Approve lets a proposed backfill start, if hash is that of its target. Approved backfills of the same pipeline that have
@@ -146,6 +175,14 @@ func (m Manager) Suspend(ctx context.Context, name string, force bool) (Backfill
 // Resume undoes a suspension.
 func (m Manager) Resume(ctx context.Context, name string) (Backfill, error) {
 	return m.edit(ctx, name, func(b *Backfill, _ time.Time) error { return b.resume() })
+}
+
+// SetPace changes how fast and when a backfill runs. It returns a fault.Invalid that lists every wrong field.
+func (m Manager) SetPace(ctx context.Context, name string, p Pace) (Backfill, error) {
+	if err := fault.InvalidFields(p.Check()); err != nil {
+		return Backfill{}, err
+	}
+	return m.edit(ctx, name, func(b *Backfill, _ time.Time) error { return b.setPace(p) })
 }
 
 // Cancel ends a backfill. Images that it has made stay as they are.

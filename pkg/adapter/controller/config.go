@@ -16,6 +16,7 @@ type Config struct {
 	Lease      string        `env:"LEASE" desc:"name of the Lease of the leader among several replicas"`
 	Kubeconfig string        `env:"KUBECONFIG" desc:"file with the address of the API server; empty: that of the pod's ServiceAccount"`
 	Poll       time.Duration `env:"POLL" envDefault:"10s" desc:"interval of reads of the heartbeats in Postgres"`
+	Backfills  bool          `env:"BACKFILLS" envDefault:"true" desc:"make and carry out ImageBackfills; one controller for each database"`
 	LeaseTime  time.Duration `env:"LEASE_TIME" envDefault:"15s" desc:"time after which another replica takes over from a leader that has crashed"`
 }
 

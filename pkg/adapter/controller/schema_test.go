@@ -126,8 +126,9 @@ func randomDocument(r *rand.Rand) object {
 	backfill := object{}
 	maybe(r, backfill, "policy", "Propose", "Never", "Auto", "Always", "")
 	maybe(r, backfill, "approvedHash", strings.Repeat("0f", 32), strings.Repeat("0", 63), strings.Repeat("F", 64), "")
-	maybe(r, backfill, "gates", object{}, object{"maxFailedPercent": 0.5, "minScoreDelta": -100, "maxBytesIncreasePercent": 10000},
-		object{"maxFailedPercent": 100.5}, object{"maxFailedPercent": -1}, object{"minScoreDelta": 101},
+	maybe(r, backfill, "gates", object{}, object{"maxFailedPercent": 0.5, "minScoreDelta": -100},
+		object{"maxBytesIncreasePercent": 10000}, object{"maxFailedPercent": 100.5},
+		object{"maxFailedPercent": -1}, object{"minScoreDelta": 101},
 		object{"maxBytesIncreasePercent": "5"}, object{"maxBytesIncreasePercent": -100.5})
 	for name, section := range map[string]object{"backfill": backfill, "limits": limits, "fetch": fetch, "retry": retry} {
 		if len(section) > 0 || r.IntN(8) == 0 {

@@ -137,7 +137,7 @@ func (o observation) setInstances(s *Status) {
 }
 
 // setInForce sets the condition InForce. Once true it stays true for a revision: an instance that starts reads the published
-// file before anything else, and silence says nothing. Nor does a ConfigMap that cannot be repaired, or an edit of the fields
+// file before anything else, and silence says nothing. Nor does a ConfigMap that cannot be repaired, or an edit of fields
 // that are not published. Only an instance that refuses the file ends it.
 func (o observation) setInForce(s *Status, previous Status) {
 	before := meta.FindStatusCondition(previous.Conditions, InForce)

@@ -6,8 +6,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// Unmet returns a sentence for each gate that the report does not meet. A gate needs a complete report, and a gate that needs
-// samples of which there is none is not met.
+// Unmet returns a sentence for each gate that the report does not meet. A gate needs a complete report, and a gate about
+// samples is not met if there are none.
 func (c Canary) Unmet(g pipeline.Gates) []string {
 	if g == (pipeline.Gates{}) {
 		return nil
@@ -30,8 +30,8 @@ func (c Canary) Unmet(g pipeline.Gates) []string {
 		check(percent <= *limit, "maxBytesIncreasePercent is %g, and %d bytes became %d", *limit, c.BytesBefore, c.BytesAfter)
 	}
 	if limit := g.MinScoreDelta; limit != nil {
-		check(c.Done > 0 && c.ScoreAfter-c.ScoreBefore >= *limit, "minScoreDelta is %g, and the mean score changed from %.2f to %.2f",
-			*limit, c.ScoreBefore, c.ScoreAfter)
+		check(c.Done > 0 && c.ScoreAfter-c.ScoreBefore >= *limit,
+			"minScoreDelta is %g, and the mean score changed from %.2f to %.2f", *limit, c.ScoreBefore, c.ScoreAfter)
 	}
 	return unmet
 }

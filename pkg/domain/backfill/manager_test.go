@@ -66,7 +66,8 @@ func testManagerSetPace(t *testing.T) {
 		t.Errorf("got %+v, %v", b.Pace, err)
 	}
 	pace.Rate = 0
-	if _, err := m.SetPace(t.Context(), w.name, pace); !fault.Is(err, fault.Invalid) || fault.From(err).Fields[0].Path != "rate" {
+	_, err := m.SetPace(t.Context(), w.name, pace)
+	if !fault.Is(err, fault.Invalid) || fault.From(err).Fields[0].Path != "rate" {
 		t.Errorf("a rate of 0: %v", err)
 	}
 	if _, err := m.Cancel(t.Context(), w.name); err != nil {

@@ -258,8 +258,8 @@ type Retry struct {
 // Backfill says when existing images are made again after a change, where the pipeline is a resource of a cluster. It is no
 // part of a [Revision], of a hash or of a document.
 type Backfill struct {
-	// Never: no backfill is proposed. Propose (default): one is proposed, and waits for its approval. Auto: one is proposed, and
-	// approved if it meets the gates.
+	// Never: no backfill is proposed. Propose (default): one is proposed, and waits for its approval. Auto: one is proposed,
+	// and approved if it meets the gates.
 	//
 	// +optional
 	// +kubebuilder:validation:Enum=Never;Propose;Auto

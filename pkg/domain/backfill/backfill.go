@@ -192,4 +192,5 @@ func (p Pace) exceeds(done, failed int64) bool {
 
 func (b *Backfill) end(state State, reason string, now time.Time) {
 	b.State, b.Reason, b.EndedAt, b.Open, b.Suspended = state, reason, now, false, NotSuspended
+	b.Canary.stop(now)
 }

@@ -34,6 +34,7 @@ func (b *Backfill) approve(hash string, now time.Time) error {
 		return b.wrongState("approved")
 	}
 	b.State, b.ApprovedHash, b.ApprovedAt = Approved, hash, now
+	b.Canary.stop(now)
 	return nil
 }
 

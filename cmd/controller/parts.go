@@ -36,7 +36,7 @@ func serve(ctx context.Context, cfg Config, app *program.App) error {
 	c, err := controller.New(cfg.Controller, api, controller.Deps{
 		Bounds: cfg.Pipeline.Bounds, Heartbeats: store, MaxAge: program.HeartbeatTTL, Now: time.Now,
 		Backfills: &backfill.Manager{By: backfill.Resource, ManagerDeps: backfill.ManagerDeps{
-			Backfills: store, Images: store, Sampler: store, Pipelines: store,
+			Backfills: store, Images: store, Sampler: store, Pipelines: store, Canaries: store,
 		}},
 		Registry: app.Registry, Log: app.Log.Named("controller"),
 	})

@@ -132,7 +132,7 @@ func renamed(fields []fault.Field) []fault.Field {
 func (s *BackfillStatus) fromRow(b backfill.Backfill, now metav1.Time) {
 	s.Backfill, s.State, s.Suspended, s.TargetHash = b.Name(), string(b.State), string(b.Suspended), b.TargetHash
 	s.Total, s.Done, s.Skipped, s.Failed = b.Total(), b.Done, b.Skipped, b.Failed
-	s.FailuresByCode, s.Plan, s.Canary = topCodes(b.Failures), fromPlan(b.Plan), fromCanary(b.Canary)
+	s.FailuresByCode, s.Plan, s.Canary = topCodes(b.Failures), fromPlan(b), fromCanary(b.Canary)
 	s.StartedAt, s.EndedAt, s.ETA = fromTime(b.StartedAt), fromTime(b.EndedAt), nil
 	if left, ok := b.ETA(now.Time); ok {
 		s.ETA = fromTime(now.Add(left))
@@ -161,14 +161,19 @@ func topCodes[N int | int64](failures map[media.Code]N) []CodeCount {
 	return counts
 }
 
-func fromPlan(p backfill.Plan) *BackfillPlan {
+func fromPlan(b backfill.Backfill) *BackfillPlan {
+	p := b.Plan
 	whole := func(e backfill.Estimate) BackfillEstimate {
 		return BackfillEstimate{Value: int64(math.Round(e.Value)), StandardError: int64(math.Ceil(e.Error))}
 	}
-	return &BackfillPlan{
+	plan := &BackfillPlan{
 		Sampled: int64(p.Sampled), Images: whole(p.Images), SourceBytes: whole(p.SourceBytes), StoredBytes: whole(p.StoredBytes),
 		Seconds: int64(math.Ceil(p.Seconds)), PlannedAt: metav1.NewTime(p.PlannedAt).Rfc3339Copy(),
 	}
+	if cpu, ok := b.CPUSeconds(); ok {
+		plan.CPUSeconds = new(whole(cpu))
+	}
+	return plan
 }
 
 func fromCanary(c backfill.Canary) *BackfillCanary {

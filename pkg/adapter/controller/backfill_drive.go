@@ -74,6 +74,9 @@ func (d *driver) change(ctx context.Context, s *scene, r resource, o *backfillOb
 		return err
 	}
 	if o.row.State == backfill.Proposed {
+		if err := d.try(ctx, s, r, o); err != nil {
+			return err
+		}
 		approve, why := r.approval(s, *o.row)
 		o.approval = why
 		if approve {
@@ -104,6 +107,37 @@ func (d *driver) change(ctx context.Context, s *scene, r resource, o *backfillOb
 	}
 	return err
 }
+
+// autoSamples is the number of samples of a canary that gates need.
+const autoSamples = 100
+
+// try starts the canary that a resource asks for, or that the gates of the pipeline need. If no sample was found, it tries
+// again after some time.
+func (d *driver) try(ctx context.Context, s *scene, r resource, o *backfillObservation) error {
+	samples := 0
+	switch policy := s.parsed.Spec.Backfill; {
+	case o.row.Canary.State != backfill.NoCanary || d.now().Sub(d.tried[o.row.ID]) < canaryInterval:
+	case r.spec.Canary != nil:
+		samples = int(r.spec.Canary.Samples)
+	case r.byController() && policy.Policy == pipeline.Auto && policy.Gates != (pipeline.Gates{}):
+		samples = autoSamples
+	}
+	if samples == 0 {
+		return nil
+	}
+	b, err := d.manager.StartCanary(ctx, o.row.Name(), samples)
+	if fault.Is(err, fault.Conflict) {
+		d.tried[o.row.ID] = d.now().Time
+		return nil
+	}
+	if err == nil {
+		o.row = &b
+	}
+	return err
+}
+
+// canaryInterval is the time between two searches for samples.
+const canaryInterval = 10 * time.Minute
 
 // approval reports whether a proposal is approved, and if not, why. The resource's own approvedHash approves any; what the
 // pipeline says is about those that the controller has made.

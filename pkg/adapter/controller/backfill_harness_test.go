@@ -64,7 +64,7 @@ func newEngine(t *testing.T, images int) *engine {
 	e := &engine{cluster: newCluster(t), catalog: catalogtest.New(t, 1), beats: &fakeHeartbeats{}}
 	store := e.catalog.Store
 	e.manager = backfill.Manager{By: backfill.Resource, ManagerDeps: backfill.ManagerDeps{
-		Backfills: awayBackfills{store, &e.away}, Images: store, Sampler: store, Pipelines: store,
+		Backfills: awayBackfills{store, &e.away}, Images: store, Sampler: store, Pipelines: store, Canaries: store,
 	}}
 	e.backfills = &e.manager
 	conn, err := pgx.Connect(t.Context(), e.catalog.DSN)

@@ -141,11 +141,12 @@ func testBackfillStatusCounts(t *testing.T) {
 		Pipeline: "p", Number: 7, State: backfill.Running, Done: 20, Failed: 8, Skipped: 2, Failures: failures,
 		StartedAt: now.Add(-time.Minute),
 		Plan:      backfill.Plan{Sampled: 10, Images: backfill.Estimate{Value: 59.6, Error: 1.2}, Seconds: 0.5},
-		Canary: backfill.Canary{State: backfill.CanaryComplete, Samples: 9, ScoreAfter: 80.25,
+		Canary: backfill.Canary{State: backfill.CanaryComplete, Samples: 9, Done: 2, CPUSeconds: 3, ScoreAfter: 80.25,
 			Failures: map[media.Code]int{media.Timeout: 2}, Examples: make([]backfill.CanaryExample, 6)},
 	}
 	got := backfillObservation{row: &b, now: metav1.NewTime(now)}.next(BackfillStatus{})
-	if got.Backfill != "p-7" || got.Total != 60 || got.Plan.Images != (BackfillEstimate{60, 2}) || got.Plan.Seconds != 1 {
+	if got.Backfill != "p-7" || got.Total != 60 || got.Plan.Images != (BackfillEstimate{60, 2}) || got.Plan.Seconds != 1 ||
+		*got.Plan.CPUSeconds != (BackfillEstimate{89, 2}) {
 		t.Errorf("got %+v, plan %+v", got, got.Plan)
 	}
 	if len(got.FailuresByCode) != 5 || got.FailuresByCode[0] != (CodeCount{string(media.TooLarge), 3}) {

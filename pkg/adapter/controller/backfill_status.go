@@ -33,6 +33,7 @@ const (
 	ReasonNoCanary            = "NoCanary"            // not Canaried
 	ReasonCanaryRunning       = "CanaryRunning"       // not Canaried
 	ReasonCanaryComplete      = "CanaryComplete"      // Canaried
+	ReasonCanaryStopped       = "CanaryStopped"       // not Canaried: by the approval or the end
 	ReasonApproved            = "Approved"            //
 	ReasonAwaitingApproval    = "AwaitingApproval"    // not Approved
 	ReasonHashMismatch        = "HashMismatch"        // not Approved: approvedHash is that of another pipeline
@@ -128,6 +129,8 @@ func (o backfillObservation) setCanaried(s *BackfillStatus, b backfill.Backfill)
 			fmt.Sprintf("%d of %d samples were compared", b.Canary.Done, b.Canary.Samples))
 	case backfill.CanaryRunning:
 		o.set(s, Canaried, false, ReasonCanaryRunning, "the samples are in work")
+	case backfill.CanaryStopped:
+		o.set(s, Canaried, false, ReasonCanaryStopped, "the backfill was approved or has ended before every sample had an outcome")
 	default:
 		o.set(s, Canaried, false, ReasonNoCanary, "there is no report of a canary")
 	}

@@ -59,6 +59,10 @@ type BackfillSpec struct {
 	//
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
+	// Tries the backfill on some images before its approval. The report is in the status.
+	//
+	// +optional
+	Canary *BackfillTrial `json:"canary,omitempty"`
 	// How fast and when it runs. It may be changed at any time.
 	//
 	// +optional
@@ -104,6 +108,15 @@ type BackfillSelector struct {
 	//
 	// +optional
 	RequestedBefore *metav1.Time `json:"requestedBefore,omitempty"`
+}
+
+// BackfillTrial asks for a canary.
+type BackfillTrial struct {
+	// How many random images are tried.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	Samples int32 `json:"samples"`
 }
 
 // BackfillPace says how fast and when a backfill runs.
@@ -249,6 +262,10 @@ type BackfillPlan struct {
 	StoredBytes BackfillEstimate `json:"storedBytes"`
 	// How long it takes.
 	Seconds int64 `json:"seconds"`
+	// Time of codecs, if the report of a canary says it.
+	//
+	// +optional
+	CPUSeconds *BackfillEstimate `json:"cpuSeconds,omitempty"`
 	// When the sample was taken.
 	PlannedAt metav1.Time `json:"plannedAt"`
 }
@@ -263,7 +280,7 @@ type BackfillEstimate struct {
 
 // BackfillCanary is the report of a canary.
 type BackfillCanary struct {
-	// running or complete.
+	// running, complete, or stopped by an approval or the end of the backfill.
 	//
 	// +kubebuilder:validation:MaxLength=32
 	State string `json:"state"`

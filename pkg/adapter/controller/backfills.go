@@ -36,7 +36,10 @@ type driver struct {
 	metrics *metrics
 	log     *zap.Logger
 	now     func() metav1.Time
-	written map[types.UID]time.Time // the last write of a status; only Reconcile uses it, which runs once at a time
+
+	// Only Reconcile uses them, which runs once at a time.
+	written map[types.UID]time.Time // the last write of a status
+	tried   map[int64]time.Time     // the last search for samples that has found none, by the id of the row
 }
 
 // scene is what a reconcile has read.
@@ -182,7 +185,8 @@ func (s *scene) orphans(resources []resource) []backfill.Backfill {
 	var orphans []backfill.Backfill
 	for _, b := range s.rows {
 		made := s.published.Backfill != nil && s.published.Backfill.Generation >= b.Generation
-		pending := s.pipeline != nil && b.ResourceUID == string(s.pipeline.GetUID()) && !made
+		pending := s.pipeline != nil && b.ResourceUID == string(s.pipeline.GetUID()) && !made &&
+			s.parsed.Spec.Backfill.Policy != pipeline.Never
 		if !b.State.Ended() && !pending && !slices.ContainsFunc(resources, func(r resource) bool { return r.is(b) }) {
 			orphans = append(orphans, b)
 		}

@@ -167,7 +167,7 @@ func (c *Controller) setUpBackfills(cfg Config, deps Deps, m *metrics) error {
 		cfg: cfg, bounds: deps.Bounds, client: c.manager.GetClient(), live: c.manager.GetAPIReader(),
 		events: c.manager.GetEventRecorder(fieldOwner), manager: deps.Backfills, metrics: m, log: deps.Log,
 		now:     func() metav1.Time { return metav1.NewTime(deps.Now()).Rfc3339Copy() },
-		written: map[types.UID]time.Time{},
+		written: map[types.UID]time.Time{}, tried: map[int64]time.Time{},
 	}
 	start := make(chan event.GenericEvent, 1) // rows may have lost their resources while no controller ran
 	start <- event.GenericEvent{Object: newBackfillObject()}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -86,8 +87,9 @@ func newDriver(t *testing.T, f *failing) (*driver, client.Client) {
 		cfg: Config{Namespace: "a", Pipeline: "default", Poll: time.Minute}, bounds: pipeline.DefaultBounds(), client: api, live: api,
 		events: &events.FakeRecorder{}, metrics: newMetrics(prometheus.NewRegistry()), log: zap.NewNop(),
 		now: func() metav1.Time { return metav1.NewTime(time.Now()).Rfc3339Copy() }, written: map[types.UID]time.Time{},
+		tried: map[int64]time.Time{},
 		manager: &backfill.Manager{By: backfill.Resource, ManagerDeps: backfill.ManagerDeps{
-			Backfills: c.Store, Images: c.Store, Sampler: someImages{}, Pipelines: c.Store,
+			Backfills: c.Store, Images: c.Store, Sampler: someImages{}, Pipelines: c.Store, Canaries: &oneCanary{backfills: c.Store},
 		}},
 	}, api
 }
@@ -95,7 +97,9 @@ func newDriver(t *testing.T, f *failing) (*driver, client.Client) {
 // someImages is a sample of a hundred images of which each is selected.
 type someImages struct{}
 
-func (someImages) Extent(context.Context) (catalog.ProductID, catalog.ImageID, error) { return 1, 100, nil }
+func (someImages) Extent(context.Context) (catalog.ProductID, catalog.ImageID, error) {
+	return 1, 100, nil
+}
 
 func (someImages) Sample(context.Context, backfill.Backfill, map[string]string, []int64) (backfill.Sample, error) {
 	return backfill.Sample{Matched: 100}, nil
@@ -105,6 +109,7 @@ func TestDriver(t *testing.T) {
 	t.Parallel()
 	t.Run("every_write_may_fail", testDriverEveryWriteMayFail)
 	t.Run("counts_are_written_every_15_s", testDriverCountsAreWrittenEvery15s)
+	t.Run("gates_start_a_canary_once", testDriverGatesStartACanaryOnce)
 }
 
 // A controller that is killed before or after a write is the same as a write that fails before or after it is carried out:
@@ -197,5 +202,78 @@ func testDriverCountsAreWrittenEvery15s(t *testing.T) {
 		if got := done(step.done, step.state, step.later); got != step.want {
 			t.Errorf("%d are done after %s: the status has %d, want %d", step.done, step.later, got, step.want)
 		}
+	}
+}
+
+// oneCanary starts canaries of three samples, or finds none.
+type oneCanary struct {
+	backfill.Canaries
+
+	backfills backfill.Backfills
+	searches  int
+	none      bool
+}
+
+func (o *oneCanary) PickSamples(context.Context, backfill.Backfill, map[string]string, []int64, int,
+) ([]backfill.ImageRef, error) {
+	o.searches++
+	if o.none {
+		return nil, nil
+	}
+	return []backfill.ImageRef{{ImageID: 1}, {ImageID: 2}, {ImageID: 3}}, nil
+}
+
+func (o *oneCanary) StartCanary(ctx context.Context, name string, _ []backfill.ImageRef,
+	fn func(*backfill.Backfill, time.Time) error,
+) (backfill.Backfill, error) {
+	return o.backfills.EditBackfill(ctx, name, fn)
+}
+
+func testDriverGatesStartACanaryOnce(t *testing.T) {
+	t.Parallel()
+	d, api := newDriver(t, &failing{})
+	canaries := d.manager.Canaries.(*oneCanary)
+	canaries.none = true
+	now := time.Now()
+	d.now = func() metav1.Time { return metav1.NewTime(now).Rfc3339Copy() }
+	obj := newObject()
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "a", Name: "default"}, obj); err != nil {
+		t.Fatal(err)
+	}
+	obj.Object["spec"].(map[string]any)["backfill"] = map[string]any{
+		"policy": "Auto", "gates": map[string]any{"maxFailedPercent": int64(1)},
+	}
+	if err := api.Update(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	reconciles := func(later time.Duration, searches int, want string) {
+		t.Helper()
+		now = now.Add(later)
+		for range 2 {
+			if _, err := d.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var status BackfillStatus
+		getBackfill(t, api, &status)
+		if c := meta.FindStatusCondition(status.Conditions, Canaried); canaries.searches != searches || c.Reason != want {
+			t.Errorf("after %s: %d searches, %+v, want %d and %s", later, canaries.searches, c, searches, want)
+		}
+	}
+	reconciles(0, 1, ReasonNoCanary)
+	canaries.none = false
+	reconciles(time.Minute, 1, ReasonNoCanary)
+	reconciles(canaryInterval, 2, ReasonCanaryRunning)
+	reconciles(canaryInterval, 2, ReasonCanaryRunning)
+	_, err := d.manager.Backfills.EditBackfill(t.Context(), "default-1", func(b *backfill.Backfill, _ time.Time) error {
+		b.Canary.State, b.Canary.Done = backfill.CanaryComplete, 3
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reconciles(0, 2, ReasonCanaryComplete)
+	if rows, err := d.manager.Backfills.ListBackfills(t.Context()); err != nil || rows[0].State != backfill.Approved {
+		t.Errorf("got %+v, %v", rows, err)
 	}
 }

@@ -30,7 +30,7 @@ func (c Canary) Unmet(g pipeline.Gates) []string {
 		check(percent <= *limit, "maxBytesIncreasePercent is %g, and %d bytes became %d", *limit, c.BytesBefore, c.BytesAfter)
 	}
 	if limit := g.MinScoreDelta; limit != nil {
-		check(c.Done > 0 && c.ScoreAfter-c.ScoreBefore >= *limit,
+		check(c.Scored > 0 && c.ScoreAfter-c.ScoreBefore >= *limit,
 			"minScoreDelta is %g, and the mean score changed from %.2f to %.2f", *limit, c.ScoreBefore, c.ScoreAfter)
 	}
 	return unmet

@@ -11,7 +11,7 @@ import (
 func TestGates(t *testing.T) {
 	t.Parallel()
 	report := backfill.Canary{
-		State: backfill.CanaryComplete, Samples: 100, Done: 98, Failed: 2, BytesBefore: 1000, BytesAfter: 1050,
+		State: backfill.CanaryComplete, Samples: 100, Done: 98, Scored: 97, Failed: 2, BytesBefore: 1000, BytesAfter: 1050,
 		ScoreBefore: 80, ScoreAfter: 79,
 	}
 	running, empty := report, backfill.Canary{State: backfill.CanaryComplete}

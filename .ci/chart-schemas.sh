@@ -37,7 +37,7 @@ mkdir "$work/classes" .ci/schemas/crds/kafka.strimzi.io
 javac -nowarn -cp "$work/lib/*" -d "$work/classes" $(find .ci/strimzi -name '*.java')
 java -cp "$work/classes:$work/lib/*" Schemas .ci/schemas/crds/kafka.strimzi.io 2>/dev/null
 # Vitrine's own, which .ci/generate.sh writes, too.
-"$schemas" -crd -out .ci/schemas/crds charts/vitrine-crds/templates/*.yaml
+"$schemas" -crd -out .ci/schemas/crds charts/vitrine-crds/templates/vitrine.io_*.yaml
 
 strimzi=$(sed -n 's/.*<version>\([0-9.]*\.[0-9]*\)<.*/\1/p' .ci/strimzi/pom.xml)
 

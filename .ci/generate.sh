@@ -9,7 +9,7 @@ go generate ./...
 .ci/tool.sh controller-gen sigs.k8s.io/controller-tools/cmd/controller-gen sigs.k8s.io/controller-tools v0.23.0
 "${XDG_CACHE_HOME:-$HOME/.cache}/vitrine/bin/controller-gen" crd:allowDangerousTypes=true \
 	paths=./pkg/adapter/controller output:crd:dir=charts/vitrine-crds/templates
-CGO_ENABLED=0 go run -C .ci/tools ./schemas -crd -out "$PWD/.ci/schemas/crds" "$PWD"/charts/vitrine-crds/templates/*.yaml
+CGO_ENABLED=0 go run -C .ci/tools ./schemas -crd -out "$PWD/.ci/schemas/crds" "$PWD"/charts/vitrine-crds/templates/vitrine.io_*.yaml
 
 go test ./pkg/adapter/postgres -count=1 -run Schema -update >/dev/null # docs/schema.sql, from the migrations
 

@@ -19,6 +19,20 @@ ALTER TABLE backfill_events ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE backfill_samples (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    backfill_id bigint NOT NULL,
+    image_id bigint NOT NULL,
+    product_id bigint NOT NULL,
+    state text DEFAULT 'waiting'::text NOT NULL,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    prefix text DEFAULT ''::text NOT NULL,
+    code text DEFAULT ''::text NOT NULL,
+    result jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT backfill_samples_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'sent'::text, 'done'::text, 'changed'::text, 'failed'::text])))
+);
+
 CREATE TABLE backfills (
     id bigint NOT NULL,
     pipeline text NOT NULL,
@@ -61,6 +75,7 @@ CREATE TABLE backfills (
     ended_at timestamp with time zone,
     lease uuid,
     due_at timestamp with time zone DEFAULT now() NOT NULL,
+    canary jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT backfills_managed_by_check CHECK ((managed_by = ANY (ARRAY['cli'::text, 'resource'::text]))),
     CONSTRAINT backfills_max_in_flight_check CHECK ((max_in_flight > 0)),
     CONSTRAINT backfills_rate_check CHECK ((rate > (0)::double precision)),
@@ -265,6 +280,12 @@ ALTER TABLE users ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 ALTER TABLE ONLY backfill_events
     ADD CONSTRAINT backfill_events_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY backfill_samples
+    ADD CONSTRAINT backfill_samples_backfill_id_image_id_key UNIQUE (backfill_id, image_id);
+
+ALTER TABLE ONLY backfill_samples
+    ADD CONSTRAINT backfill_samples_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY backfills
     ADD CONSTRAINT backfills_pipeline_number_key UNIQUE (pipeline, number);
 
@@ -346,6 +367,9 @@ CREATE INDEX scheduled_deletions_due ON scheduled_deletions USING btree (due_at)
 CREATE INDEX scheduled_deletions_second_pass ON scheduled_deletions USING btree (due_at) WHERE (started_at IS NOT NULL);
 
 CREATE UNIQUE INDEX users_email_key ON users USING btree (email_key);
+
+ALTER TABLE ONLY backfill_samples
+    ADD CONSTRAINT backfill_samples_backfill_id_fkey FOREIGN KEY (backfill_id) REFERENCES backfills(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY backfills
     ADD CONSTRAINT backfills_target_hash_fkey FOREIGN KEY (target_hash) REFERENCES pipelines(hash);

@@ -172,8 +172,8 @@ func (a *api) serve(ctx context.Context) error {
 	bulk := maintenance.NewReprocessor(a.store, service, a.store, a.cfg.Reprocessor, time.Now, a.Registry,
 		a.Log.Named("reprocessor"))
 	walker := backfill.NewWalker(backfill.WalkerDeps{
-		Walks: a.store, List: a.store.ListBackfills, Images: a.store, Catalog: service, Now: time.Now,
-		Log: a.Log.Named("backfill"),
+		Walks: a.store, List: a.store.ListBackfills, Images: a.store, Catalog: service, Canaries: a.store,
+		PublicURL: func(key string) string { return a.cfg.S3.Public() + key }, Now: time.Now, Log: a.Log.Named("backfill"),
 	}, a.cfg.Backfill, a.Registry)
 	a.reprocess.set(httpapi.NewReprocessHandler(bulk, a.Log.Named("bulk")))
 	return lifecycle.Run(ctx, a.cfg.Shutdown.Grace,

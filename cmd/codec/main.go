@@ -70,7 +70,7 @@ func run(
 	if *selftest {
 		return runSelftest(stdout)
 	}
-	return codecproto.Serve(ctx, stdin, stdout, imaging.Render)
+	return codecproto.Serve(ctx, stdin, stdout, imaging.Render, imaging.Compare)
 }
 
 // runSelftest renders a small image in every format.

@@ -7,6 +7,7 @@ import (
 
 	"vitrine.io/pkg/adapter/controller"
 	"vitrine.io/pkg/adapter/postgres"
+	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/foundation/lifecycle"
 	"vitrine.io/pkg/platform/program"
 	"vitrine.io/pkg/platform/telemetry"
@@ -31,8 +32,12 @@ func serve(ctx context.Context, cfg Config, app *program.App) error {
 	if err != nil {
 		return fmt.Errorf("open postgres: %w", err)
 	}
+	store := postgres.NewStore(db)
 	c, err := controller.New(cfg.Controller, api, controller.Deps{
-		Bounds: cfg.Pipeline.Bounds, Heartbeats: postgres.NewStore(db), MaxAge: program.HeartbeatTTL, Now: time.Now,
+		Bounds: cfg.Pipeline.Bounds, Heartbeats: store, MaxAge: program.HeartbeatTTL, Now: time.Now,
+		Backfills: &backfill.Manager{By: backfill.Resource, ManagerDeps: backfill.ManagerDeps{
+			Backfills: store, Images: store, Sampler: store, Pipelines: store, Canaries: store,
+		}},
 		Registry: app.Registry, Log: app.Log.Named("controller"),
 	})
 	if err != nil {

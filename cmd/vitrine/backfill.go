@@ -286,7 +286,7 @@ func (m managed) target(ctx context.Context, file string) (*pipeline.Revision, e
 	if err != nil {
 		return nil, err
 	}
-	return m.savedPipeline(ctx, hash)
+	return m.Saved(ctx, hash)
 }
 
 // hashInForce returns the hash of the pipeline that all api processes have in force.
@@ -301,18 +301,6 @@ func (m managed) hashInForce(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("api processes have %d pipelines in force: wait until they agree", len(inForce))
 	}
 	return inForce[0], nil
-}
-
-func (m managed) savedPipeline(ctx context.Context, hash string) (*pipeline.Revision, error) {
-	document, err := m.store.Pipeline(ctx, hash)
-	if err != nil {
-		return nil, fmt.Errorf("read pipeline %s: %w", hash, err)
-	}
-	p, err := pipeline.ParseStored(document, hash)
-	if err != nil {
-		return nil, fmt.Errorf("parse pipeline %s: %w", hash, err)
-	}
-	return pipeline.NewRevision(p), nil
 }
 
 // before returns the pipeline before a change to target: that of a file; or else the one in force or, if that is the target,
@@ -330,5 +318,5 @@ func (m managed) before(ctx context.Context, file string, target *pipeline.Revis
 			return nil, fmt.Errorf("find the pipeline before the one in force (or give --from): %w", err)
 		}
 	}
-	return m.savedPipeline(ctx, hash)
+	return m.Saved(ctx, hash)
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -119,29 +120,70 @@ func (c *child) alive() bool {
 func (c *child) render(
 	ctx context.Context, source []byte, spec pipeline.Spec,
 ) (rendered media.Rendered, reusable bool, err error) {
+	before := c.cpu()
+	reusable, err = c.exchange(ctx, spec, func(seq int) (err error) {
+		if err = codecproto.WriteRequest(c.in, seq, source, spec); err == nil {
+			rendered, err = codecproto.ReadAnswer(c.read, seq, spec)
+		}
+		return err
+	})
+	if reusable {
+		rendered.CPU = c.cpu() - before
+	}
+	return rendered, reusable, err
+}
+
+// compare is render for a comparison.
+func (c *child) compare(ctx context.Context, source []byte, spec pipeline.Spec, files []media.Comparison,
+) (scores []media.Score, reusable bool, err error) {
+	reusable, err = c.exchange(ctx, spec, func(seq int) (err error) {
+		if err = codecproto.WriteComparison(c.in, seq, source, spec, files); err == nil {
+			scores, err = codecproto.ReadScores(c.read, seq, len(files))
+		}
+		return err
+	})
+	return scores, reusable, err
+}
+
+// exchange calls do, which sends a request with a number and reads its answer, and kills the child at the deadline. If the
+// child dies during the write, its exit status is the cause, not the error of the write.
+func (c *child) exchange(ctx context.Context, spec pipeline.Spec, do func(seq int) error) (reusable bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, spec.Limits.Deadline.D(), errDeadline)
 	defer cancel()
-	stop := context.AfterFunc(ctx, c.kill) // this ends both the write and the read below
+	stop := context.AfterFunc(ctx, c.kill) // this ends both the write and the read
 	c.seq++
-	// If the child dies during the write, its exit status is the cause, not the error of the write.
-	if err = codecproto.WriteRequest(c.in, c.seq, source, spec); err == nil {
-		rendered, err = codecproto.ReadAnswer(c.read, c.seq, spec)
-	}
+	err = do(c.seq)
 	inTime := stop()
 	if err == nil || media.FailureOf(err) != nil {
-		return rendered, inTime, err
+		return inTime, err
 	}
 	c.destroy()
 	switch {
 	case inTime:
-		return rendered, false, media.Fail(media.CodecCrashed, fmt.Sprintf("the codec died on this image (%s)", c.state),
+		return false, media.Fail(media.CodecCrashed, fmt.Sprintf("the codec died on this image (%s)", c.state),
 			fmt.Errorf("codec %d: %w", c.pid, err))
 	case errors.Is(context.Cause(ctx), errDeadline):
-		return rendered, false, media.Fail(media.CodecTimeout,
+		return false, media.Fail(media.CodecTimeout,
 			fmt.Sprintf("the codec took longer than %s and was killed", spec.Limits.Deadline), fmt.Errorf("codec %d: %w", c.pid, err))
 	default:
-		return rendered, false, ctx.Err()
+		return false, ctx.Err()
 	}
+}
+
+// tick is the unit of the times in /proc/PID/stat.
+const tick = 10 * time.Millisecond
+
+// cpu returns the CPU time of all threads of the child, 0 if it cannot be read.
+func (c *child) cpu() time.Duration {
+	stat, _ := os.ReadFile("/proc/" + strconv.Itoa(c.pid) + "/stat")
+	_, fields, _ := strings.Cut(string(stat), ") ") // the name before it may have spaces
+	all := strings.Fields(fields)
+	if len(all) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(all[11], 10, 64) // 0 if it is no number
+	system, _ := strconv.ParseInt(all[12], 10, 64)
+	return time.Duration(user+system) * tick
 }
 
 // rss returns the child's resident memory in bytes, 0 if it cannot be read.

@@ -52,7 +52,7 @@ func fakeCodec(mode string) int {
 	if flag := os.Getenv("FAKE_CODEC_FLAG"); flag != "" && !exists(flag) {
 		return 7
 	}
-	if err := codecproto.Serve(context.Background(), os.Stdin, os.Stdout, fakeRender); err != nil {
+	if err := codecproto.Serve(context.Background(), os.Stdin, os.Stdout, fakeRender, fakeCompare); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -108,6 +108,8 @@ func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 		if err := gorge(); err != nil {
 			return rendered, media.Fail(media.Corrupt, err.Error(), nil)
 		}
+	case "burn": // uses that much CPU time
+		burn(rest)
 	case "hog":
 		hoard = make([]byte, 200<<20)
 		for i := 0; i < len(hoard); i += os.Getpagesize() {
@@ -138,6 +140,16 @@ func fakeRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 		rendered.Placeholder = strings.Join(os.Environ(), "\n")
 	}
 	return rendered, nil
+}
+
+// burn uses CPU time of this process, by its own clock.
+func burn(text string) {
+	want, _ := time.ParseDuration(text)
+	var before, now syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
+	for now = before; time.Duration(now.Utime.Nano()-before.Utime.Nano()) < want; {
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &now)
+	}
 }
 
 // gorge allocates until the process crashes. It returns only if it cannot set its limit.
@@ -225,4 +237,16 @@ func fakeSpec(deadline time.Duration) pipeline.Spec {
 	spec.Renditions = spec.Renditions[:2]
 	spec.Limits.Deadline = pipeline.Duration(deadline)
 	return spec
+}
+
+// fakeCompare returns the length of each file as its score. The first word of an image selects how, as for fakeRender.
+func fakeCompare(source []byte, spec pipeline.Spec, files []media.Comparison) ([]media.Score, error) {
+	if _, err := fakeRender(source, spec); err != nil {
+		return nil, err
+	}
+	found := make([]media.Score, len(files))
+	for i, f := range files {
+		found[i] = media.Score{Value: float64(len(f.Body)), OK: true}
+	}
+	return found, nil
 }

@@ -136,6 +136,24 @@ func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, sa
 	return rendered, err
 }
 
+// Compare waits for a free child, and then at most spec.Limits.Deadline for the scores of files that were made from the
+// source. Errors are those of Render. A child that is lost in a comparison does not make the source poison content, because a
+// file may be the cause.
+func (p *Pool) Compare(ctx context.Context, source []byte, spec pipeline.Spec, files []media.Comparison,
+) ([]media.Score, error) {
+	s, err := p.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer p.release(s)
+	if err := p.ensureChild(ctx, s, p.poison.contains(source, spec)); err != nil {
+		return nil, err
+	}
+	scores, reusable, err := s.child.compare(ctx, source, spec, files)
+	p.recycle(s, reusable, err)
+	return scores, err
+}
+
 // Ready returns nil if the pool can render. That is the case if all slots are busy, an idle child is alive, or Ready can
 // start a child. Its error is a *media.Failure or ctx's error.
 func (p *Pool) Ready(ctx context.Context) error {

@@ -89,10 +89,14 @@ func TestAccess(t *testing.T) {
 
 func testAccessVerbsUsedAreVerbsGranted(t *testing.T) {
 	t.Parallel()
-	c, beats := newCluster(t), &fakeHeartbeats{}
-	c.start(beats, pipeline.DefaultBounds())
-	good := document("default", "")
-	id := revisionOf(t, good).ID()
+	c := newEngine(t, 7)
+	beats := c.beats
+	c.ended("default-1", zeros) // it has to be deleted
+	c.run()
+	c.roll(wide(oldPipeline, ""))
+	good := wide(newPipeline, "")
+	id := c.roll(good).ID()
+	c.awaitBackfill("default-1", controller.Approved, metav1.ConditionFalse, controller.ReasonAwaitingApproval)
 	for range 3 { // a repeated Event is a patch of the first
 		c.set(good)
 		beats.report(id)

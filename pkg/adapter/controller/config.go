@@ -15,7 +15,8 @@ type Config struct {
 	ConfigMap  string        `env:"CONFIG_MAP" desc:"name of the ConfigMap that the pods mount; the controller writes it"`
 	Lease      string        `env:"LEASE" desc:"name of the Lease of the leader among several replicas"`
 	Kubeconfig string        `env:"KUBECONFIG" desc:"file with the address of the API server; empty: that of the pod's ServiceAccount"`
-	Poll       time.Duration `env:"POLL" envDefault:"10s" desc:"interval of reads of the heartbeats in Postgres"`
+	Poll       time.Duration `env:"POLL" envDefault:"10s" desc:"interval of reads of the heartbeats and the backfills in Postgres"`
+	Backfills  bool          `env:"BACKFILLS" envDefault:"true" desc:"make and carry out ImageBackfills; false in all but one of the installations that share a database"`
 	LeaseTime  time.Duration `env:"LEASE_TIME" envDefault:"15s" desc:"time after which another replica takes over from a leader that has crashed"`
 }
 

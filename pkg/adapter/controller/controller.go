@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
@@ -44,6 +45,7 @@ func BridgeLogger(log *zap.Logger) {
 type Controller struct {
 	manager manager.Manager
 	started started
+	watched []client.Object // one of each kind
 }
 
 // started is closed by the manager in every replica, once its caches run. An informer that exists before makes the manager
@@ -64,6 +66,7 @@ type Deps struct {
 	Bounds     pipeline.Bounds // those of the pods
 	Heartbeats Heartbeats
 	MaxAge     time.Duration // of a heartbeat: older ones do not count
+	Backfills  *backfill.Manager
 	Now        func() time.Time
 	Registry   prometheus.Registerer
 	Log        *zap.Logger
@@ -106,18 +109,25 @@ func New(cfg Config, api *rest.Config, deps Deps) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create manager: %w", err)
 	}
-	c := &Controller{manager: m, started: make(started)}
-	return c, c.setUp(cfg, deps)
+	c := &Controller{manager: m, started: make(started), watched: []client.Object{newObject(), &corev1.ConfigMap{}}}
+	counts := newMetrics(deps.Registry)
+	if err := c.setUp(cfg, deps, counts); err != nil {
+		return nil, err
+	}
+	if cfg.Backfills {
+		c.watched = append(c.watched, newBackfillObject())
+		return c, c.setUpBackfills(cfg, deps, counts)
+	}
+	return c, nil
 }
 
-// setUp adds the reconciler and the poller to the manager.
-func (c *Controller) setUp(cfg Config, deps Deps) error {
+// setUp adds the reconciler of pipelines and the poller to the manager.
+func (c *Controller) setUp(cfg Config, deps Deps, m *metrics) error {
 	selected := types.NamespacedName{Namespace: cfg.Namespace, Name: cfg.Pipeline}
 	requests := func(context.Context, client.Object) []reconcile.Request {
 		return []reconcile.Request{{NamespacedName: selected}}
 	}
 	beats := make(chan event.GenericEvent)
-	m := newMetrics(deps.Registry)
 	p := &poller{
 		source: deps.Heartbeats, interval: cfg.Poll, maxAge: deps.MaxAge, failures: m.failures, log: deps.Log,
 		changed: func(ctx context.Context) {
@@ -148,6 +158,30 @@ func (c *Controller) setUp(cfg Config, deps Deps) error {
 	return nil
 }
 
+// setUpBackfills adds the reconciler of all ImageBackfills to the manager.
+func (c *Controller) setUpBackfills(cfg Config, deps Deps, m *metrics) error {
+	all := func(context.Context, client.Object) []reconcile.Request {
+		return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: cfg.Namespace, Name: cfg.Pipeline}}}
+	}
+	d := &driver{
+		cfg: cfg, bounds: deps.Bounds, client: c.manager.GetClient(), live: c.manager.GetAPIReader(),
+		events: c.manager.GetEventRecorder(fieldOwner), manager: deps.Backfills, metrics: m, log: deps.Log,
+		now:     func() metav1.Time { return metav1.NewTime(deps.Now()).Rfc3339Copy() },
+		written: map[types.UID]time.Time{}, tried: map[int64]time.Time{},
+	}
+	start := make(chan event.GenericEvent, 1) // rows may have lost their resources while no controller ran
+	start <- event.GenericEvent{Object: newBackfillObject()}
+	err := builder.ControllerManagedBy(c.manager).Named("imagebackfill").
+		Watches(newBackfillObject(), handler.EnqueueRequestsFromMapFunc(all)).
+		Watches(newObject(), handler.EnqueueRequestsFromMapFunc(all)).
+		WatchesRawSource(source.Channel(start, handler.EnqueueRequestsFromMapFunc(all))).
+		Complete(d)
+	if err != nil {
+		return fmt.Errorf("build controller of backfills: %w", err)
+	}
+	return nil
+}
+
 // Run watches the cluster until ctx ends, and reconciles while this replica is the leader. It returns an error if it loses
 // the lease, because another replica is the leader then: the program has to end.
 func (c *Controller) Run(ctx context.Context) error { return c.manager.Start(ctx) }
@@ -160,7 +194,7 @@ func (c *Controller) Check(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("the controller has not started yet: %w", ctx.Err())
 	}
-	for _, obj := range []client.Object{newObject(), &corev1.ConfigMap{}} {
+	for _, obj := range c.watched {
 		if _, err := c.manager.GetCache().GetInformer(ctx, obj); err != nil { // it starts the list, if the leader has not
 			return fmt.Errorf("list %T: %w", obj, err)
 		}

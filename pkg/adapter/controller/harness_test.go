@@ -25,16 +25,18 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"vitrine.io/pkg/adapter/controller"
+	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/test/servers"
 )
 
 const (
-	timeout  = 60 * time.Second // of what the API server and a controller do within a second
-	poll     = 20 * time.Millisecond
-	crdFile  = "../../../charts/vitrine-crds/templates/vitrine.io_imagepipelines.yaml"
-	rendered = "../../../charts/vitrine/tests/golden/resource.yaml"
-	sample   = "../../../k8s/imagepipeline.yaml"
+	timeout     = 60 * time.Second // of what the API server and a controller do within a second
+	poll        = 20 * time.Millisecond
+	crdFile     = "../../../charts/vitrine-crds/templates/vitrine.io_imagepipelines.yaml"
+	backfillCRD = "../../../charts/vitrine-crds/templates/vitrine.io_imagebackfills.yaml"
+	rendered    = "../../../charts/vitrine/tests/golden/resource.yaml"
+	sample      = "../../../k8s/imagepipeline.yaml"
 	// The names in the golden render.
 	configMap = "shop-vitrine-published-pipeline"
 	account   = "shop-vitrine-controller"
@@ -53,7 +55,8 @@ type cluster struct {
 	admin     client.Client
 	api       servers.Kubernetes
 	namespace string
-	poll      time.Duration // of the controllers
+	poll      time.Duration     // of the controllers
+	backfills *backfill.Manager // of the controllers; nil: they have no backfills
 }
 
 var installCRD sync.Mutex // the definition belongs to all tests
@@ -86,19 +89,20 @@ func (c *cluster) install() {
 	c.t.Helper()
 	installCRD.Lock()
 	defer installCRD.Unlock()
-	text, err := os.ReadFile(crdFile)
-	c.must(err)
-	crd := c.decode(text)
-	c.apply(crd)
-	c.eventually("the definition is established", func() error { return list(c.t, c.admin, "default") })
+	for kind, file := range map[string]string{pipeline.Kind: crdFile, controller.BackfillKind: backfillCRD} {
+		text, err := os.ReadFile(file)
+		c.must(err)
+		c.apply(c.decode(text))
+		c.eventually("the definition is established", func() error { return list(c.t, c.admin, kind, "default") })
+	}
 }
 
-// list lists the pipelines of a namespace.
-func list(t *testing.T, api client.Client, namespace string) error {
+// list lists the objects of a kind in a namespace.
+func list(t *testing.T, api client.Client, kind, namespace string) error {
 	t.Helper()
-	pipelines := &unstructured.UnstructuredList{}
-	pipelines.SetGroupVersionKind(schema.FromAPIVersionAndKind(pipeline.APIVersion, pipeline.Kind+"List"))
-	return api.List(t.Context(), pipelines, client.InNamespace(namespace))
+	objects := &unstructured.UnstructuredList{}
+	objects.SetGroupVersionKind(schema.FromAPIVersionAndKind(pipeline.APIVersion, kind+"List"))
+	return api.List(t.Context(), objects, client.InNamespace(namespace))
 }
 
 func (c *cluster) restConfig(token string) *rest.Config {
@@ -177,6 +181,7 @@ func (c *cluster) get(name string) (*unstructured.Unstructured, controller.Statu
 	status, err := controller.StatusOf(obj)
 	c.must(err)
 	checkVerdict(c.t, obj, status)
+	checkHealth(c.t, obj)
 	return obj, status
 }
 
@@ -254,9 +259,10 @@ func (c *cluster) start(beats controller.Heartbeats, bounds pipeline.Bounds) *re
 	r := &replica{registry: prometheus.NewRegistry(), ended: make(chan error, 1)}
 	one, err := controller.New(controller.Config{
 		Namespace: c.namespace, Pipeline: "default", ConfigMap: configMap, Lease: account,
-		Poll: c.poll, LeaseTime: 4 * time.Second,
+		Poll: c.poll, LeaseTime: 4 * time.Second, Backfills: c.backfills != nil,
 	}, c.accountConfig(), controller.Deps{
-		Bounds: bounds, Heartbeats: beats, MaxAge: time.Minute, Now: time.Now, Registry: r.registry, Log: zap.NewNop(),
+		Backfills: c.backfills,
+		Bounds:    bounds, Heartbeats: beats, MaxAge: time.Minute, Now: time.Now, Registry: r.registry, Log: zap.NewNop(),
 	})
 	c.must(err)
 	r.check = one.Check

@@ -10,6 +10,8 @@ import (
 type metrics struct {
 	conditions *prometheus.GaugeVec
 	failures   prometheus.Counter
+
+	backfillFailures prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -22,8 +24,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_controller_heartbeat_failures_total",
 			Help: "Reads of the heartbeats in Postgres that have failed.",
 		}),
+		backfillFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vitrine_controller_backfill_failures_total",
+			Help: "Reconciles of the ImageBackfills that have failed, and are repeated.",
+		}),
 	}
-	reg.MustRegister(m.conditions, m.failures)
+	reg.MustRegister(m.conditions, m.failures, m.backfillFailures)
 	return m
 }
 

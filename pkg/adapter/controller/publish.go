@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,18 +22,31 @@ const (
 	revisionAnnotation = "vitrine.io/revision" // of the ConfigMap
 )
 
-// publishedDocument returns the file of the pods: the spec as its author wrote it. Defaults are not filled in, so that a
-// program of an older release, which does not know a new field, accepts the file until the field is used. Annotations and
-// the status are not part of it: they may contain characters that YAML does not allow.
-func publishedDocument(obj *unstructured.Unstructured) (string, error) {
+// document returns an object as a file: the spec as its author wrote it. Defaults are not filled in, so that a program of an
+// older release, which does not know a new field, accepts the file until the field is used. Annotations and the status are
+// not part of it: they may contain characters that YAML does not allow. Nor are the fields of the spec that are left out.
+func document(obj *unstructured.Unstructured, leftOut ...string) (string, error) {
+	spec := obj.Object["spec"]
+	if fields, ok := spec.(map[string]any); ok {
+		fields = maps.Clone(fields)
+		for _, name := range leftOut {
+			delete(fields, name)
+		}
+		spec = fields
+	}
 	document, err := yaml.Marshal(map[string]any{
 		"apiVersion": pipeline.APIVersion, "kind": pipeline.Kind,
-		"metadata": map[string]any{"name": obj.GetName()}, "spec": obj.Object["spec"],
+		"metadata": map[string]any{"name": obj.GetName()}, "spec": spec,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encode pipeline: %w", err)
 	}
 	return string(document), nil
+}
+
+// publishedDocument returns the file of the pods, without what concerns only the controller.
+func publishedDocument(obj *unstructured.Unstructured) (string, error) {
+	return document(obj, "backfill")
 }
 
 // publish makes the ConfigMap contain the document and name its revision, which also changes with the bounds. It writes

@@ -255,7 +255,7 @@ func testNotReadyWithoutItsLists(t *testing.T) {
 	api, err := client.New(c.accountConfig(), client.Options{})
 	c.must(err)
 	c.eventually("the account has lost its rights", func() error {
-		if err := list(t, api, c.namespace); !apierrors.IsForbidden(err) {
+		if err := list(t, api, pipeline.Kind, c.namespace); !apierrors.IsForbidden(err) {
 			return fmt.Errorf("its list is not forbidden: %w", err)
 		}
 		return nil

@@ -67,18 +67,27 @@ func (r *reconciler) observe(ctx context.Context, obj *unstructured.Unstructured
 		o.selected = r.cfg.Pipeline
 		return o
 	}
-	document, err := publishedDocument(obj)
-	var p pipeline.Pipeline
+	p, err := r.parse(obj)
+	var file string
 	if err == nil {
-		p, err = r.bounds.Parse([]byte(document)) // as the pods do
+		file, err = publishedDocument(obj)
 	}
 	if err != nil {
 		o.refused = err
 		return o
 	}
 	o.revision = r.bounds.NewRevision(p)
-	o.publishErr = r.publish(ctx, document, o.revision)
+	o.publishErr = r.publish(ctx, file, o.revision)
 	return o
+}
+
+// parse parses the whole object, as the pods parse the published part of it.
+func (r *reconciler) parse(obj *unstructured.Unstructured) (pipeline.Pipeline, error) {
+	text, err := document(obj)
+	if err != nil {
+		return pipeline.Pipeline{}, err
+	}
+	return r.bounds.Parse([]byte(text))
 }
 
 // report writes the status if it has changed, and an Event for each transition.

@@ -123,7 +123,14 @@ func randomDocument(r *rand.Rand) object {
 	maybe(r, retry, "backoff", "5s", "1ms", "720h", "721h")
 	maybe(r, retry, "maxBackoff", "10m", "1h", "720h")
 	maybe(r, retry, "maxAge", "24h", "720h", "1s")
-	for name, section := range map[string]object{"limits": limits, "fetch": fetch, "retry": retry} {
+	backfill := object{}
+	maybe(r, backfill, "policy", "Propose", "Never", "Auto", "Always", "")
+	maybe(r, backfill, "approvedHash", strings.Repeat("0f", 32), strings.Repeat("0", 63), strings.Repeat("F", 64), "")
+	maybe(r, backfill, "gates", object{}, object{"maxFailedPercent": 0.5, "minScoreDelta": -100},
+		object{"maxBytesIncreasePercent": 10000}, object{"maxFailedPercent": 100.5},
+		object{"maxFailedPercent": -1}, object{"minScoreDelta": 101},
+		object{"maxBytesIncreasePercent": "5"}, object{"maxBytesIncreasePercent": -100.5})
+	for name, section := range map[string]object{"backfill": backfill, "limits": limits, "fetch": fetch, "retry": retry} {
 		if len(section) > 0 || r.IntN(8) == 0 {
 			spec[name] = section
 		}

@@ -137,12 +137,12 @@ func (o observation) setInstances(s *Status) {
 }
 
 // setInForce sets the condition InForce. Once true it stays true for a revision: an instance that starts reads the published
-// file before anything else, and silence says nothing. Nor does a ConfigMap that cannot be repaired. Only an instance that
-// refuses the file ends it.
+// file before anything else, and silence says nothing. Nor does a ConfigMap that cannot be repaired, or an edit of fields
+// that are not published. Only an instance that refuses the file ends it.
 func (o observation) setInForce(s *Status, previous Status) {
 	before := meta.FindStatusCondition(previous.Conditions, InForce)
-	latched := before != nil && before.Status == metav1.ConditionTrue &&
-		before.ObservedGeneration == o.generation && o.revision != nil && previous.Revision == o.revision.ID()
+	latched := before != nil && before.Status == metav1.ConditionTrue && o.revision != nil &&
+		previous.Revision == o.revision.ID()
 	switch i := s.Instances; {
 	case o.revision == nil:
 		o.set(s, InForce, metav1.ConditionFalse, ReasonNotAccepted, "the spec is not accepted")

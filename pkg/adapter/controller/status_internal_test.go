@@ -122,6 +122,11 @@ func testStatusFailedRepairStaysInForce(t *testing.T) {
 		!meta.IsStatusConditionFalse(s.Conditions, Ready) {
 		t.Errorf("got %+v", s.Conditions)
 	}
+	edited := observed(2, 1) // of a field that is not published
+	edited.heartbeats.reports = []pipeline.Report{{Revision: "starting"}}
+	if s = edited.next(before); !meta.IsStatusConditionTrue(s.Conditions, InForce) {
+		t.Errorf("another generation of the same revision: got %+v", s.Conditions)
+	}
 	bounds := observed(1, 2) // the revision changes with the bounds, too, and then in the same generation
 	bounds.publishErr = failed.publishErr
 	s = bounds.next(before)

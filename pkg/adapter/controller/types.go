@@ -64,6 +64,10 @@ type Status struct {
 	// +kubebuilder:validation:MaxItems=10
 	// +listType=atomic
 	History []PublishedRevision `json:"history,omitempty"`
+	// The backfill for the last change of the hash.
+	//
+	// +optional
+	Backfill *ProposedBackfill `json:"backfill,omitempty"`
 	// Accepted, Published, InForce, Ready, Reconciling, Stalled.
 	//
 	// +optional
@@ -101,4 +105,15 @@ type PublishedRevision struct {
 	Generation int64 `json:"generation"`
 	// When it was published.
 	Time metav1.Time `json:"time"`
+}
+
+// ProposedBackfill is what followed from a change of the hash.
+type ProposedBackfill struct {
+	// The generation that changed the hash.
+	Generation int64 `json:"generation"`
+	// The ImageBackfill that was made for it; empty if no image differs.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Name string `json:"name,omitempty"`
 }

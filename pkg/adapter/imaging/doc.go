@@ -1,4 +1,5 @@
-// Package imaging renders one image as the web-ready files that a pipeline specification requests.
+// Package imaging renders one image as the web-ready files that a pipeline specification requests, and compares such files
+// with their source ([Compare]).
 //
 // The package calls libvips, a C library, through govips. It is the only package with cgo, and only cmd/codec, a child
 // process, may link it: a crash in C cannot be recovered, a loop in C cannot be interrupted, and a source comes from an

@@ -47,7 +47,8 @@ type backfillRow struct {
 	JudgedDone   int64                `json:"judged_done"`
 	JudgedFailed int64                `json:"judged_failed"`
 
-	Plan planRow `json:"plan"`
+	Plan   planRow   `json:"plan"`
+	Canary canaryRow `json:"canary"`
 
 	CreatedAt     time.Time `json:"created_at,omitzero"`
 	ApprovedAt    time.Time `json:"approved_at,omitzero"`
@@ -102,6 +103,7 @@ func toBackfillRow(b backfill.Backfill) backfillRow {
 			Sampled: b.Plan.Sampled, Images: estimateRow(b.Plan.Images), SourceBytes: estimateRow(b.Plan.SourceBytes),
 			StoredBytes: estimateRow(b.Plan.StoredBytes), Seconds: b.Plan.Seconds, PlannedAt: toTime(b.Plan.PlannedAt),
 		},
+		Canary:    toCanaryRow(b.Canary),
 		CreatedAt: toTime(b.CreatedAt), ApprovedAt: toTime(b.ApprovedAt), StartedAt: toTime(b.StartedAt),
 		PassStartedAt: toTime(b.PassStartedAt), SteppedAt: toTime(b.SteppedAt), ProgressedAt: toTime(b.ProgressedAt),
 		EndedAt: toTime(b.EndedAt),
@@ -137,6 +139,7 @@ func (r backfillRow) fromRow() (backfill.Backfill, error) {
 			SourceBytes: backfill.Estimate(r.Plan.SourceBytes), StoredBytes: backfill.Estimate(r.Plan.StoredBytes),
 			Seconds: r.Plan.Seconds, PlannedAt: r.Plan.PlannedAt.UTC(),
 		},
+		Canary:    r.Canary.fromRow(),
 		CreatedAt: r.CreatedAt.UTC(), ApprovedAt: r.ApprovedAt.UTC(), StartedAt: r.StartedAt.UTC(),
 		PassStartedAt: r.PassStartedAt.UTC(), SteppedAt: r.SteppedAt.UTC(), ProgressedAt: r.ProgressedAt.UTC(),
 		EndedAt: r.EndedAt.UTC(),

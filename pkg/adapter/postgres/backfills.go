@@ -26,7 +26,7 @@ FROM json_to_recordset($1) AS e (backfill_id bigint, image_id bigint, kind text,
 // backfillColumns are the columns that change.
 const backfillColumns = ` state, reason, suspended, open, approved_hash, max_in_flight, rate, windows, time_zone,
     failure_threshold, pass, cursor, found, resting, credit, requested, done, skipped, failed, failures, judged_done,
-    judged_failed, plan, approved_at, started_at, pass_started_at, stepped_at, progressed_at, ended_at `
+    judged_failed, plan, canary, approved_at, started_at, pass_started_at, stepped_at, progressed_at, ended_at `
 
 const updateBackfill = `
 UPDATE backfills b SET (` + backfillColumns + `) = (SELECT` + backfillColumns + `FROM (SELECT n.*) changed)
@@ -88,41 +88,46 @@ const endLease = `UPDATE backfills SET lease = NULL, due_at = now() WHERE id = $
 
 // EditBackfill implements backfill.Backfills.
 func (s *Store) EditBackfill(ctx context.Context, name string, fn func(b *backfill.Backfill, now time.Time) error,
-) (backfill.Backfill, error) {
-	missing := fault.New(fault.NotFound, "backfill_not_found", "there is no backfill with the name "+name)
-	pipeline, number, ok := backfill.ParseName(name)
-	if !ok {
-		return backfill.Backfill{}, missing
-	}
-	var b backfill.Backfill
-	err := s.db.transact(ctx, "edit_backfill", func(tx *gorm.DB) error {
-		var row struct {
-			Backfill asJSON[backfillRow]
-			Now      time.Time
-		}
-		found := tx.Raw(selectBackfill, pipeline, number).Find(&row)
-		if found.Error != nil {
-			return found.Error
-		}
-		if found.RowsAffected == 0 {
-			return missing
-		}
-		var err error
-		if b, err = row.Backfill.V.fromRow(); err != nil {
-			return err
-		}
-		if err := fn(&b, row.Now.UTC()); err != nil {
-			return callerError{err}
-		}
-		if err := tx.Exec(updateBackfill, asJSON[backfillRow]{toBackfillRow(b)}).Error; err != nil {
-			return err
-		}
-		return tx.Exec(endLease, b.ID).Error
+) (b backfill.Backfill, err error) {
+	err = s.db.transact(ctx, "edit_backfill", func(tx *gorm.DB) error {
+		b, err = editBackfill(tx, name, fn)
+		return err
 	})
 	if err != nil {
 		return backfill.Backfill{}, err
 	}
 	return b, nil
+}
+
+// editBackfill is EditBackfill in a transaction.
+func editBackfill(tx *gorm.DB, name string, fn func(b *backfill.Backfill, now time.Time) error) (backfill.Backfill, error) {
+	missing := fault.New(fault.NotFound, "backfill_not_found", "there is no backfill with the name "+name)
+	pipeline, number, ok := backfill.ParseName(name)
+	if !ok {
+		return backfill.Backfill{}, missing
+	}
+	var row struct {
+		Backfill asJSON[backfillRow]
+		Now      time.Time
+	}
+	found := tx.Raw(selectBackfill, pipeline, number).Find(&row)
+	if found.Error != nil {
+		return backfill.Backfill{}, found.Error
+	}
+	if found.RowsAffected == 0 {
+		return backfill.Backfill{}, missing
+	}
+	b, err := row.Backfill.V.fromRow()
+	if err != nil {
+		return b, err
+	}
+	if err := fn(&b, row.Now.UTC()); err != nil {
+		return b, callerError{err}
+	}
+	if err := tx.Exec(updateBackfill, asJSON[backfillRow]{toBackfillRow(b)}).Error; err != nil {
+		return b, err
+	}
+	return b, tx.Exec(endLease, b.ID).Error
 }
 
 const selectBackfills = `SELECT row_to_json(b) AS backfill FROM backfills b ORDER BY id DESC`
@@ -158,10 +163,12 @@ WHERE b.id = (
     SELECT d.id FROM backfills d
     WHERE d.due_at <= now() AND (d.state IN ('approved', 'running')
         OR EXISTS (SELECT FROM image_jobs j WHERE j.class = 'backfill' AND j.backfill_id = d.id)
-        OR EXISTS (SELECT FROM backfill_events e WHERE e.backfill_id = d.id))
+        OR EXISTS (SELECT FROM backfill_events e WHERE e.backfill_id = d.id)
+        OR EXISTS (SELECT FROM backfill_samples s WHERE s.backfill_id = d.id))
     ORDER BY d.due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING row_to_json(b) AS backfill, b.lease::text AS lease, clock_timestamp() AS now,
-    EXISTS (SELECT FROM backfills o WHERE o.state = 'running' AND o.id <> b.id) AS other_running`
+    EXISTS (SELECT FROM backfills o WHERE o.state = 'running' AND o.id <> b.id) AS other_running,
+    EXISTS (SELECT FROM backfill_samples s WHERE s.backfill_id = b.id) AS sampled`
 
 // foldEvents counts the outstanding jobs in the snapshot in which it deletes the events.
 const foldEvents = `
@@ -184,6 +191,7 @@ func (s *Store) AcquireWalk(ctx context.Context, lease time.Duration) (w backfil
 			Lease        string
 			Now          time.Time
 			OtherRunning bool
+			Sampled      bool
 		}
 		found := tx.Raw(acquireWalk, lease.Microseconds()).Find(&row)
 		if found.Error != nil {
@@ -209,7 +217,8 @@ func (s *Store) AcquireWalk(ctx context.Context, lease time.Duration) (w backfil
 		}
 		b.Settle(before, folded.Outstanding, row.Now.UTC())
 		w = backfill.Walk{
-			Backfill: b, Lease: row.Lease, Outstanding: folded.Outstanding, OtherRunning: row.OtherRunning, Now: row.Now.UTC(),
+			Backfill: b, Lease: row.Lease, Outstanding: folded.Outstanding, Sampled: row.Sampled, OtherRunning: row.OtherRunning,
+			Now: row.Now.UTC(),
 		}
 		acquired = true
 		return tx.Exec(updateBackfill, asJSON[backfillRow]{toBackfillRow(b)}).Error

@@ -14,7 +14,7 @@ func TestBackfills(t *testing.T) {
 		f := newFixture(t, manyTries)
 		p := f.Product(1)
 		return storetest.BackfillParts{
-			Backfills: f.store, Walks: f.store, Pipelines: f.store,
+			Backfills: f.store, Walks: f.store, Pipelines: f.store, Canaries: f.store,
 			Record: func(_ testing.TB, events ...catalog.BackfillEvent) {
 				f.Change(p.ID, func(*catalog.Product) catalog.Change { return catalog.Change{Backfill: events} })
 			},

@@ -82,7 +82,8 @@ type Backfill struct {
 	Failures                         map[media.Code]int64
 	JudgedDone, JudgedFailed         int64 // the counts at the last resume: the threshold applies to what came after it
 
-	Plan Plan
+	Plan   Plan
+	Canary Canary
 
 	CreatedAt, ApprovedAt, StartedAt, PassStartedAt, SteppedAt, ProgressedAt, EndedAt time.Time
 }
@@ -191,4 +192,5 @@ func (p Pace) exceeds(done, failed int64) bool {
 
 func (b *Backfill) end(state State, reason string, now time.Time) {
 	b.State, b.Reason, b.EndedAt, b.Open, b.Suspended = state, reason, now, false, NotSuspended
+	b.Canary.stop(now)
 }

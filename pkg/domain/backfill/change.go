@@ -34,6 +34,7 @@ func (b *Backfill) approve(hash string, now time.Time) error {
 		return b.wrongState("approved")
 	}
 	b.State, b.ApprovedHash, b.ApprovedAt = Approved, hash, now
+	b.Canary.stop(now)
 	return nil
 }
 
@@ -51,6 +52,15 @@ func (b *Backfill) resume() error {
 		return b.wrongState("resumed")
 	}
 	b.Suspended, b.JudgedDone, b.JudgedFailed = NotSuspended, b.Done, b.Failed
+	return nil
+}
+
+// setPace changes the pace. The next step of the walk applies it.
+func (b *Backfill) setPace(p Pace) error {
+	if b.State.Ended() {
+		return b.wrongState("changed")
+	}
+	b.Pace = p
 	return nil
 }
 

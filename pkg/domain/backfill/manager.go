@@ -20,6 +20,7 @@ type ManagerDeps struct {
 	Images    Images
 	Sampler   Sampler
 	Pipelines catalog.Pipelines
+	Canaries  Canaries // of StartCanary; nil if that is not used
 }
 
 // Manager estimates, proposes and changes backfills, for one who manages them.
@@ -95,15 +96,44 @@ func (m Manager) Propose(ctx context.Context, p Proposal) (Backfill, error) {
 	if err != nil {
 		return Backfill{}, err
 	}
+	return m.propose(ctx, p, plan)
+}
+
+// ProposeSome is Propose unless there is no image to make: then proposed is false.
+func (m Manager) ProposeSome(ctx context.Context, p Proposal) (b Backfill, proposed bool, err error) {
+	plan, err := m.Estimate(ctx, p)
+	if err != nil || plan.Empty() {
+		return Backfill{}, false, err
+	}
+	b, err = m.propose(ctx, p, plan)
+	return b, err == nil, err
+}
+
+func (m Manager) propose(ctx context.Context, p Proposal, plan Plan) (Backfill, error) {
 	b := m.backfill(p)
 	b.Plan = plan
-	if err := m.Pipelines.SavePipeline(ctx, b.TargetHash, p.Target.Document()); err != nil {
+	err := m.Pipelines.SavePipeline(ctx, b.TargetHash, p.Target.Document())
+	if err != nil {
 		return Backfill{}, fmt.Errorf("save pipeline: %w", err)
 	}
 	if b, err = m.Backfills.ProposeBackfill(ctx, b, historyLimit); err != nil {
 		return Backfill{}, fmt.Errorf("propose backfill: %w", err)
 	}
 	return b, nil
+}
+
+// Saved returns the pipeline that was saved under a hash: each api saves the one that comes into force. fault.NotFound if
+// there is none.
+func (m Manager) Saved(ctx context.Context, hash string) (*pipeline.Revision, error) {
+	document, err := m.Pipelines.Pipeline(ctx, hash)
+	if err != nil {
+		return nil, fmt.Errorf("read pipeline %s: %w", hash, err)
+	}
+	p, err := pipeline.ParseStored(document, hash)
+	if err != nil {
+		return nil, fmt.Errorf("parse pipeline %s: %w", hash, err)
+	}
+	return pipeline.NewRevision(p), nil
 }
 
 // Approve lets a proposed backfill start, if hash is that of its target. Approved backfills of the same pipeline that have
@@ -148,9 +178,89 @@ func (m Manager) Resume(ctx context.Context, name string) (Backfill, error) {
 	return m.edit(ctx, name, func(b *Backfill, _ time.Time) error { return b.resume() })
 }
 
+// SetPace changes how fast and when a backfill runs. It returns a fault.Invalid that lists every wrong field.
+func (m Manager) SetPace(ctx context.Context, name string, p Pace) (Backfill, error) {
+	if err := fault.InvalidFields(p.Check()); err != nil {
+		return Backfill{}, err
+	}
+	return m.edit(ctx, name, func(b *Backfill, _ time.Time) error { return b.setPace(p) })
+}
+
 // Cancel ends a backfill. Images that it has made stay as they are.
 func (m Manager) Cancel(ctx context.Context, name string) (Backfill, error) {
 	return m.edit(ctx, name, func(b *Backfill, now time.Time) error { return b.cancel(now) })
+}
+
+// maxPicks is how many sets of random ids are searched for the samples of a canary.
+const maxPicks = 20
+
+// StartCanary starts a canary of up to so many images that the backfill selects. The walk in the api processes carries it
+// out. It returns fault.Invalid with the path samples if the number is out of range, fault.Conflict if the state does not
+// allow a canary, one is running, or no image was found, and fault.NotFound.
+func (m Manager) StartCanary(ctx context.Context, name string, samples int) (Backfill, error) {
+	var check fault.Checker
+	check.Range(samples >= 1 && samples <= MaxSamples, "samples", "a number from 1 to %d", MaxSamples)
+	if err := fault.InvalidFields(check.Fields()); err != nil {
+		return Backfill{}, err
+	}
+	// The state is checked before the search, and again with it locked.
+	b, err := m.edit(ctx, name, func(b *Backfill, now time.Time) error {
+		trial := *b
+		return trial.startCanary(samples, now)
+	})
+	if err != nil {
+		return Backfill{}, err
+	}
+	images, err := m.pick(ctx, b, samples)
+	if err != nil {
+		return Backfill{}, err
+	}
+	if len(images) == 0 {
+		return Backfill{}, fault.New(fault.Conflict, "nothing_selected",
+			"samples: "+b.Name()+" selects no image among the random ones that were looked at")
+	}
+	b, err = m.Canaries.StartCanary(ctx, name, images, func(b *Backfill, now time.Time) error {
+		if err := b.checkManager(m.By); err != nil {
+			return err
+		}
+		return b.startCanary(len(images), now)
+	})
+	if err != nil {
+		return Backfill{}, fmt.Errorf("start canary: %w", err)
+	}
+	return b, nil
+}
+
+// pick returns up to limit images that b selects. It looks at all ids of a small installation, and else at sets of random
+// ids until it has found enough.
+func (m Manager) pick(ctx context.Context, b Backfill, limit int) ([]ImageRef, error) {
+	outputs, err := m.Images.Outputs(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read pipelines: %w", err)
+	}
+	_, last, err := m.Sampler.Extent(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read extent: %w", err)
+	}
+	var images []ImageRef
+	seen := map[catalog.ImageID]bool{}
+	for range maxPicks {
+		ids := sampleIDs(int64(last), rand.Int64N)
+		found, err := m.Canaries.PickSamples(ctx, b, outputs, ids, limit-len(images))
+		if err != nil {
+			return nil, fmt.Errorf("pick samples: %w", err)
+		}
+		for _, img := range found {
+			if !seen[img.ImageID] {
+				seen[img.ImageID] = true
+				images = append(images, img)
+			}
+		}
+		if len(images) == limit || len(ids) == int(last) {
+			break
+		}
+	}
+	return images, nil
 }
 
 // edit changes a backfill that m manages.

@@ -26,6 +26,8 @@ type memory struct {
 	events      []catalog.BackfillEvent
 	outstanding int
 	inForce     []string
+	samples     map[int64][]*memorySample
+	sampleErr   error  // of every call about samples of a walk
 	onInForce   func() // called before it is read; may be nil
 }
 
@@ -36,14 +38,15 @@ type stored struct {
 }
 
 func newMemory() *memory {
-	return &memory{now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC), backfills: map[int64]*stored{}}
+	return &memory{now: time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC), backfills: map[int64]*stored{},
+		samples: map[int64][]*memorySample{}}
 }
 
 func TestMemoryBackfills(t *testing.T) {
 	t.Parallel()
 	storetest.RunBackfills(t, func(*testing.T) storetest.BackfillParts {
 		m := newMemory()
-		return storetest.BackfillParts{Backfills: m, Walks: m, Pipelines: noPipelines{}, Record: m.record}
+		return storetest.BackfillParts{Backfills: m, Walks: m, Pipelines: noPipelines{}, Canaries: m, Record: m.record}
 	})
 }
 
@@ -64,6 +67,7 @@ func (m *memory) record(_ testing.TB, events ...catalog.BackfillEvent) {
 
 func clone(b backfill.Backfill) backfill.Backfill {
 	b.Failures, b.Windows = maps.Clone(b.Failures), slices.Clone(b.Windows)
+	b.Canary.Failures, b.Canary.Examples = maps.Clone(b.Canary.Failures), slices.Clone(b.Canary.Examples)
 	return b
 }
 
@@ -139,7 +143,7 @@ func (m *memory) AcquireWalk(_ context.Context, lease time.Duration) (backfill.W
 		s := m.backfills[id]
 		own := func(e catalog.BackfillEvent) bool { return e.BackfillID == id }
 		active := s.State == backfill.Approved || s.State == backfill.Running
-		if s.due.After(m.now) || !active && !slices.ContainsFunc(m.events, own) {
+		if s.due.After(m.now) || !active && !slices.ContainsFunc(m.events, own) && len(m.samples[id]) == 0 {
 			continue
 		}
 		before := s.Backfill
@@ -153,7 +157,8 @@ func (m *memory) AcquireWalk(_ context.Context, lease time.Duration) (backfill.W
 		m.leases++
 		s.lease, s.due = strconv.Itoa(m.leases), m.now.Add(lease)
 		return backfill.Walk{
-			Backfill: clone(s.Backfill), Lease: s.lease, Outstanding: m.outstanding, OtherRunning: running(id), Now: m.now,
+			Backfill: clone(s.Backfill), Lease: s.lease, Outstanding: m.outstanding, Sampled: len(m.samples[id]) > 0,
+			OtherRunning: running(id), Now: m.now,
 		}, true, nil
 	}
 	return backfill.Walk{}, false, nil

@@ -18,6 +18,9 @@ type Plan struct {
 	PlannedAt   time.Time
 }
 
+// Empty reports whether there is certainly no image to make: all were looked at.
+func (p Plan) Empty() bool { return p.Images.Value == 0 && p.Sampled < sampleSize }
+
 // Estimate is an estimated number with its standard error, 0 if the number is exact.
 type Estimate struct{ Value, Error float64 }
 

@@ -23,7 +23,7 @@ type Backfills interface {
 
 // Walks give the backfills with work to one process at a time.
 type Walks interface {
-	// AcquireWalk returns a backfill that is approved, running, or has ended with jobs or events left, if its next step is due,
+	// AcquireWalk returns a backfill that is approved, running, or has jobs, events or samples left, if its next step is due,
 	// and makes it due after lease: no other call returns it before. It adds the events to the counts. acquired is false if
 	// none is due.
 	AcquireWalk(ctx context.Context, lease time.Duration) (w Walk, acquired bool, err error)
@@ -39,6 +39,7 @@ type Walk struct {
 	Backfill
 	Lease        string    // names this acquisition
 	Outstanding  int       // its jobs that have not ended
+	Sampled      bool      // it has samples of a canary
 	OtherRunning bool      // another backfill is running
 	Now          time.Time // the database's time
 }
@@ -74,6 +75,22 @@ type Sampler interface {
 	Extent(ctx context.Context) (products catalog.ProductID, images catalog.ImageID, err error)
 	// Sample returns what the images with these ids have that b selects.
 	Sample(ctx context.Context, b Backfill, outputs map[string]string, ids []int64) (Sample, error)
+}
+
+// Canaries keep the samples of canaries. Every method is one transaction. They return fault.Unavailable if the database is
+// down.
+type Canaries interface {
+	// PickSamples returns up to limit of the images with these ids that b selects, at random.
+	PickSamples(ctx context.Context, b Backfill, outputs map[string]string, ids []int64, limit int) ([]ImageRef, error)
+	// StartCanary edits a backfill as EditBackfill does, and replaces its samples by the images.
+	StartCanary(ctx context.Context, name string, images []ImageRef, fn func(b *Backfill, now time.Time) error) (Backfill, error)
+	// SendSamples sends samples to the workers until inFlight of them have no outcome, and makes those due again after lost.
+	// sent is the number of messages.
+	SendSamples(ctx context.Context, id int64, inFlight int, lost time.Duration) (sent int, err error)
+	// Samples returns all samples of the backfill, in the order of the images.
+	Samples(ctx context.Context, id int64) ([]CanarySample, error)
+	// DropSamples removes all samples of the backfill. It is no error if it has none.
+	DropSamples(ctx context.Context, id int64) error
 }
 
 // Catalog requests and drops the jobs of backfills. *catalog.Service implements and documents it.

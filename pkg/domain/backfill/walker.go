@@ -2,6 +2,7 @@ package backfill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -23,12 +24,14 @@ const (
 
 // WalkerDeps are the dependencies of a Walker.
 type WalkerDeps struct {
-	Walks   Walks
-	List    func(context.Context) ([]Backfill, error) // as Backfills.ListBackfills
-	Images  Images
-	Catalog Catalog
-	Now     func() time.Time // for durations only
-	Log     *zap.Logger
+	Walks     Walks
+	List      func(context.Context) ([]Backfill, error) // as Backfills.ListBackfills
+	Images    Images
+	Catalog   Catalog
+	Canaries  Canaries
+	PublicURL func(key string) string // of an object in the bucket
+	Now       func() time.Time        // for durations only
+	Log       *zap.Logger
 }
 
 // Walker carries out backfills. Any number of processes may run one.
@@ -105,6 +108,7 @@ func (w *Walker) step(ctx context.Context, walk Walk) error {
 	} else {
 		worked = w.drop(ctx, walk.ID, 0, until)
 	}
+	worked = errors.Join(worked, w.stepCanary(ctx, &walk))
 	w.report(before, walk)
 	if _, err := w.Walks.SaveWalk(ctx, walk, w.cfg.Interval); err != nil {
 		return fmt.Errorf("save: %w", err)
@@ -190,6 +194,39 @@ func (w *Walker) requestImage(ctx context.Context, walk *Walk, img ImageRef, out
 	walk.Credit--
 	w.metrics.requested.Inc()
 	return true, nil
+}
+
+// stepCanary sends samples and sets the report. It drops the samples of a canary that has ended in a later step, when the
+// report is saved.
+func (w *Walker) stepCanary(ctx context.Context, walk *Walk) error {
+	if walk.Canary.State != CanaryRunning {
+		if !walk.Sampled {
+			return nil
+		}
+		if err := w.Canaries.DropSamples(ctx, walk.ID); err != nil {
+			return fmt.Errorf("drop samples: %w", err)
+		}
+		return nil
+	}
+	if !walk.State.mayTry() {
+		walk.Canary.stop(walk.Now)
+		return nil
+	}
+	if walk.Suspended == NotSuspended {
+		if _, err := w.Canaries.SendSamples(ctx, walk.ID, min(walk.MaxInFlight, samplesInFlight), w.cfg.LostAfter); err != nil {
+			return fmt.Errorf("send samples: %w", err)
+		}
+	}
+	samples, err := w.Canaries.Samples(ctx, walk.ID)
+	if err != nil {
+		return fmt.Errorf("read samples: %w", err)
+	}
+	walk.Canary.measure(samples, w.PublicURL, walk.Now, w.cfg.CanaryTimeout)
+	if c := walk.Canary; c.State == CanaryComplete {
+		w.Log.Info("canary complete", zap.String("backfill", walk.Name()), zap.Int("done", c.Done), zap.Int("failed", c.Failed),
+			zap.Int("changed", c.Changed), zap.Float64("score_before", c.ScoreBefore), zap.Float64("score_after", c.ScoreAfter))
+	}
+	return nil
 }
 
 // measure sets the gauges, which are the same in all processes.

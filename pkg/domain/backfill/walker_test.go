@@ -56,6 +56,14 @@ func (f *fakeImages) LooseJobs(_ context.Context, _ int64, lost time.Duration, _
 	return refs, nil
 }
 
+func (f *fakeImages) Extent(context.Context) (catalog.ProductID, catalog.ImageID, error) {
+	return 1, f.last, nil
+}
+
+func (f *fakeImages) Sample(context.Context, backfill.Backfill, map[string]string, []int64) (backfill.Sample, error) {
+	return backfill.Sample{}, nil
+}
+
 func (f *fakeImages) Outputs(context.Context) (map[string]string, error) {
 	return map[string]string{}, nil
 }
@@ -105,7 +113,9 @@ func newWalk(t *testing.T, images catalog.ImageID, pace func(*backfill.Pace)) *w
 	w.inForce = []string{target}
 	w.walker = backfill.NewWalker(backfill.WalkerDeps{
 		Walks: w.memory, List: w.ListBackfills, Images: w.fakeImages, Catalog: w.fakeImages, Now: time.Now, Log: zap.NewNop(),
-	}, backfill.Config{Interval: time.Second, Lease: time.Minute, Settle: 30 * time.Second, LostAfter: time.Hour}, w.reg)
+		Canaries: w.memory, PublicURL: func(key string) string { return "https://img/" + key },
+	}, backfill.Config{Interval: time.Second, Lease: time.Minute, Settle: 30 * time.Second, LostAfter: time.Hour,
+		CanaryTimeout: canaryTimeout}, w.reg)
 	b := backfill.Backfill{Pipeline: "p", TargetHash: target, State: backfill.Approved, Pace: backfill.DefaultPace()}
 	pace(&b.Pace)
 	b, err := w.ProposeBackfill(t.Context(), b, 10)

@@ -5,8 +5,10 @@ import (
 	"strconv"
 )
 
-// attemptKey matches the beginning of an object's key up to the end of its attempt's prefix, in the form that begin creates.
-var attemptKey = regexp.MustCompile(`^products/[1-9][0-9]*/([1-9][0-9]*)/[1-9][0-9]*-[0-9a-z]+/`)
+// attemptKey matches the beginning of an object's key up to the end of its attempt's prefix: in the form that begin creates,
+// or in that of the samples of canaries.
+var attemptKey = regexp.MustCompile(
+	`^(?:products/[1-9][0-9]*/([1-9][0-9]*)/[1-9][0-9]*|canary/[1-9][0-9]*/([1-9][0-9]*))-[0-9a-z]+/`)
 
 // PrefixOf returns the prefix of the attempt that stored an object, and the attempt's image. ok is false for a key that no
 // attempt writes.
@@ -15,7 +17,7 @@ func PrefixOf(key string) (prefix string, image ImageID, ok bool) {
 	if found == nil || found[0] == key {
 		return "", 0, false
 	}
-	id, err := strconv.ParseInt(found[1], 10, 64)
+	id, err := strconv.ParseInt(found[1]+found[2], 10, 64) // one of them is empty
 	if err != nil {
 		return "", 0, false
 	}

@@ -24,6 +24,9 @@ func TestPrefixOf(t *testing.T) {
 		"products/1/2/3-A/card.webp":             "",
 		"backup/products/1/2/3-a/card.webp":      "",
 		"products/1/2/logo.png":                  "",
+		"canary/7/2-" + nonce + "/card.webp":     "canary/7/2-" + nonce + "/",
+		"canary/7/2-" + nonce:                    "",
+		"canary/7/2/card.webp":                   "",
 		".vitrine/installation":                  "",
 		"":                                       "",
 	} {

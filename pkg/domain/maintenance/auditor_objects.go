@@ -15,6 +15,13 @@ import (
 // imagesPrefix is the prefix of the objects of all images.
 const imagesPrefix = "products/"
 
+// canaryPrefix is the prefix of the objects of canaries. They come before those of images in the order of keys, and belong to
+// the first shard. They have scheduled deletions, which a restore of the database may have lost.
+const (
+	canaryPrefix = "canary/"
+	canaryEnd    = "canary0" // comes after all keys with the prefix
+)
+
 // listPage is the number of objects that a store returns for one request.
 const listPage = 1000
 
@@ -32,14 +39,16 @@ func (a *Auditor) scanObjects(ctx context.Context, shard Shard, until time.Time)
 	if err := a.checkOwner(ctx); err != nil {
 		return stepResult{}, err
 	}
-	objects, more, err := a.list(ctx, shard, until)
+	objects, cursor, more, err := a.list(ctx, shard, until)
 	if err != nil {
 		return stepResult{}, err
 	}
 	done := stepResult{Position{shard.Until, 1, true, ""}, len(objects)}
 	if more {
-		objects = dropPartialAttempt(objects)
-		cursor := objects[len(objects)-1].Key
+		if len(objects) > 0 {
+			objects = dropPartialAttempt(objects)
+			cursor = objects[len(objects)-1].Key
+		}
 		done.Position = Position{Cursor: cursor, Progress: objectProgress(shard.Range, cursor)}
 	}
 	attempts, unrecognized := byAttempt(objects)
@@ -55,25 +64,33 @@ func (a *Auditor) scanObjects(ctx context.Context, shard Shard, until time.Time)
 	return done, nil
 }
 
-// list lists up to [AuditorConfig].Batch objects of the shard. more reports whether it has others.
-func (a *Auditor) list(ctx context.Context, shard Shard, until time.Time) (objects []Object, more bool, err error) {
-	after := shard.Cursor
-	for more = true; more && len(objects) < a.cfg.Batch && (len(objects) == 0 || a.Now().Before(until)); {
+// list lists up to [AuditorConfig].Batch objects of the shard, with keys up to after. more reports whether it has others.
+func (a *Auditor) list(ctx context.Context, shard Shard, until time.Time,
+) (objects []Object, after string, more bool, err error) {
+	after, more = shard.Cursor, true
+	for first := true; more && len(objects) < a.cfg.Batch && (first || a.Now().Before(until)); first = false {
 		var page []Object
-		page, more, err = a.Bucket.Page(ctx, imagesPrefix, after, min(listPage, a.cfg.Batch-len(objects)))
-		if err != nil {
-			return nil, false, fmt.Errorf("list objects: %w", err)
+		prefix := imagesPrefix
+		if after < canaryEnd {
+			prefix = canaryPrefix
 		}
-		if len(page) == 0 {
-			return objects, false, nil
+		page, more, err = a.Bucket.Page(ctx, prefix, after, min(listPage, a.cfg.Batch-len(objects)))
+		switch {
+		case err != nil:
+			return nil, "", false, fmt.Errorf("list objects: %w", err)
+		case prefix == canaryPrefix && !more:
+			after, more = canaryEnd, true
+		case len(page) == 0:
+			return objects, after, false, nil
+		default:
+			after = page[len(page)-1].Key
 		}
-		after = page[len(page)-1].Key
 		if end := slices.IndexFunc(page, func(o Object) bool { return shard.Until != "" && o.Key > shard.Until }); end >= 0 {
 			page, more = page[:end], false
 		}
 		objects = append(objects, page...)
 	}
-	return objects, more, nil
+	return objects, after, more, nil
 }
 
 // scheduleOrphans schedules the deletion of the attempts that no row refers to.

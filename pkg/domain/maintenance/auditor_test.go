@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -28,6 +29,7 @@ func TestAuditorObjects(t *testing.T) {
 	t.Run("old_orphans_are_scheduled", testAuditorObjectsOldOrphansAreScheduled)
 	t.Run("bucket_is_listed_before_the_rows_are_read", testAuditorObjectsBucketIsListedBeforeTheRowsAreRead)
 	t.Run("continues_at_the_cursor_and_rests_at_the_end", testAuditorObjectsContinuesAtTheCursorAndRestsAtTheEnd)
+	t.Run("objects_of_canaries_without_a_deletion_are_orphans", testAuditorObjectsCanary)
 	t.Run("attempt_larger_than_a_batch_is_checked", testAuditorObjectsAttemptLargerThanABatchIsChecked)
 	t.Run("shard_belongs_to_one_of_several_auditors", testAuditorObjectsShardBelongsToOneOfSeveralAuditors)
 	t.Run("disabled_auditor_does_nothing", testAuditorObjectsDisabledAuditorDoesNothing)
@@ -71,8 +73,30 @@ func testAuditorObjectsBucketIsListedBeforeTheRowsAreRead(t *testing.T) {
 		f := newFakeInstallation()
 		f.place("products/1/2/3-orphan/full.jpg", 25*time.Hour)
 		during(t, oneScan, newAuditor(f, auditorConfig()).Run)
-		if want := []string{"page products/ after ", "unreferenced"}; !slices.Equal(f.log, want) {
+		if want := []string{"page canary/ after ", "page products/ after canary0", "unreferenced"}; !slices.Equal(f.log, want) {
 			t.Errorf("called %q, want %q: else an attempt that begins in between is an orphan", f.log, want)
+		}
+	})
+}
+
+func testAuditorObjectsCanary(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeInstallation()
+		for i := range 26 { // three batches of at most ten
+			f.place(fmt.Sprintf("canary/7/2-%c/card.webp", 'a'+i), 25*time.Hour)
+			f.referenced[fmt.Sprintf("canary/7/2-%c/", 'a'+i)] = i%10 != 0
+		}
+		f.publish(1)
+		a := newAuditor(f, auditorConfig())
+		during(t, 30*time.Minute, a.Run)
+		if want := map[string]time.Duration{
+			"canary/7/2-a/": 10 * time.Minute, "canary/7/2-k/": 10 * time.Minute, "canary/7/2-u/": 10 * time.Minute,
+		}; !maps.Equal(f.deletions, want) {
+			t.Errorf("deletions %v, want %v", f.deletions, want)
+		}
+		if got := a.value(t, "objects_listed_total"); got != 28 {
+			t.Errorf("listed %v objects, want those of canaries and the image", got)
 		}
 	})
 }
@@ -90,13 +114,14 @@ func testAuditorObjectsContinuesAtTheCursorAndRestsAtTheEnd(t *testing.T) {
 		during(t, 30*time.Minute, newAuditor(f, auditorConfig()).Run)
 		pages := slices.DeleteFunc(slices.Clone(f.log), func(s string) bool { return s == "unreferenced" })
 		want := []string{
-			"page products/ after ", "page products/ after products/1/1/3-x/c", "page products/ after products/1/1/6-x/c",
+			"page canary/ after ", "page products/ after canary0", "page products/ after products/1/1/3-x/c",
+			"page products/ after products/1/1/6-x/c",
 		}
 		if !slices.Equal(pages, want) {
 			t.Errorf("listed %q, want %q and then the pause", pages, want)
 		}
 		during(t, time.Hour, newAuditor(f, auditorConfig()).Run) // another process
-		if len(f.log) <= 6 {
+		if len(f.log) <= 7 {
 			t.Errorf("called %q, want another pass after the pause", f.log)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
@@ -15,6 +16,21 @@ type Source interface {
 	// Fetch downloads at most maxBytes bytes from url. The caller discards the body as soon as it is no longer used,
 	// because other downloads wait for its memory. Errors are *media.Failure, or ctx's error.
 	Fetch(ctx context.Context, url string, rules pipeline.Fetch, maxBytes int64) (Download, error)
+}
+
+// Samples are the samples of canaries, as a worker handles them. Every method is one transaction. They return
+// fault.Unavailable if the database is down.
+type Samples interface {
+	// BeginSample starts an attempt at a sample, for a duration of budget, and schedules the deletion of its prefix after keep.
+	// It returns catalog.ErrDone if the sample has an outcome or no longer exists, if its backfill is suspended or may have no
+	// canary any more, or if the sample has failed now: its image is gone, or too many attempts have begun.
+	BeginSample(ctx context.Context, id string, budget, keep time.Duration) (backfill.SampleAttempt, error)
+	// EndSample writes the outcome. It returns catalog.ErrSuperseded, and writes nothing, if another attempt has begun or the
+	// sample no longer exists.
+	EndSample(ctx context.Context, a backfill.SampleAttempt, state backfill.SampleState, o backfill.SampleOutcome) error
+	// PostponeSample makes the sample wait for delay. counts says that the attempt counts. An attempt without a prefix has not
+	// begun. It does nothing if another attempt has begun or the sample has ended.
+	PostponeSample(ctx context.Context, a backfill.SampleAttempt, delay time.Duration, counts bool) error
 }
 
 // Prober connects to the hosts of sources.

@@ -13,28 +13,30 @@ import (
 )
 
 // version is in the first frame of a child. Parent and child come from one build; a mix-up of builds fails at the start.
-const version = 3
+const version = 4
 
 // The types of frames.
 const (
 	frameHello   byte = 'H' // child: it has started
 	frameRequest byte = 'Q' // parent: a specification; a source follows
-	frameSource  byte = 'S' // parent: the image
+	frameSource  byte = 'S' // parent: the image; the files of a comparison follow
+	frameFile    byte = 'C' // parent: one file of a comparison
 	frameAnswer  byte = 'A' // child: what was rendered; its bodies follow
 	frameBody    byte = 'B' // child: one encoded rendition
-	frameFailure byte = 'F' // child: why nothing was rendered
+	frameScores  byte = 'R' // child: the scores of a comparison
+	frameFailure byte = 'F' // child: why nothing was rendered or compared
 )
 
 // limits has the maximum length of a payload by type, in bytes. The limit of a source is the maximum of a pipeline's
 // maxBytes.
 var limits = map[byte]uint32{
-	frameHello: 4 << 10, frameRequest: 1 << 20, frameSource: 256 << 20,
-	frameAnswer: 1 << 20, frameBody: 256 << 20, frameFailure: 64 << 10,
+	frameHello: 4 << 10, frameRequest: 1 << 20, frameSource: 256 << 20, frameFile: 256 << 20,
+	frameAnswer: 1 << 20, frameBody: 256 << 20, frameScores: 64 << 10, frameFailure: 64 << 10,
 }
 
 const (
-	maxBodies = 32 * 4    // renditions x formats of a pipeline
-	maxAnswer = 512 << 20 // bytes of all bodies of one answer
+	maxBodies = 32 * 4    // renditions x formats of a pipeline; also files of a comparison
+	maxAnswer = 512 << 20 // bytes of all bodies of one answer, and of all files of a comparison
 	firstRead = 1 << 20   // bytes allocated before any byte of the payload has arrived
 	frameHead = 5         // length and type
 )
@@ -44,10 +46,17 @@ type hello struct {
 	Protocol int `json:"protocol"`
 }
 
-// request is a request for the renditions of one image.
+// request is a request for the renditions of one image or, if it has files, for their scores.
 type request struct {
-	Seq  int           `json:"seq"` // repeated in the answer: an answer to another request is detected
-	Spec pipeline.Spec `json:"spec"`
+	Seq     int                `json:"seq"` // repeated in the answer: an answer to another request is detected
+	Spec    pipeline.Spec      `json:"spec"`
+	Compare []media.Comparison `json:"compare,omitempty"`
+}
+
+// scores are the result of a comparison, in the order of the files.
+type scores struct {
+	Seq    int           `json:"seq"`
+	Scores []media.Score `json:"scores"`
 }
 
 // answer is what was rendered. Equal outputs share a body.
@@ -156,18 +165,78 @@ func WriteRequest(w io.Writer, seq int, source []byte, spec pipeline.Spec) error
 	return writeFrame(w, frameSource, source)
 }
 
-// readRequest receives an image from the parent.
+// WriteComparison sends an image, and files that were made from it, to a child. The limits of a source are those of spec. It
+// is an error if there is no file, if anything is over its limit, or if writing fails.
+func WriteComparison(w io.Writer, seq int, source []byte, spec pipeline.Spec, files []media.Comparison) error {
+	if len(files) == 0 || len(files) > maxBodies {
+		return fmt.Errorf("comparison of %d files, want 1 to %d", len(files), maxBodies)
+	}
+	if err := writeJSON(w, frameRequest, request{Seq: seq, Spec: spec, Compare: files}); err != nil {
+		return err
+	}
+	if err := writeFrame(w, frameSource, source); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := writeFrame(w, frameFile, f.Body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readRequest receives an image, and the files of a comparison, from the parent.
 func readRequest(r io.Reader) (request, []byte, error) {
 	var q request
 	if err := readJSON(r, frameRequest, &q); err != nil {
 		return q, nil, err
 	}
+	if len(q.Compare) > maxBodies {
+		return q, nil, fmt.Errorf("comparison of %d files is over its limit of %d", len(q.Compare), maxBodies)
+	}
 	_, source, err := readFrame(r, frameSource)
+	total := 0
+	for i := range q.Compare {
+		if err != nil {
+			break
+		}
+		_, q.Compare[i].Body, err = readFrame(r, frameFile)
+		if total += len(q.Compare[i].Body); total > maxAnswer {
+			return q, nil, fmt.Errorf("comparison is over its limit of %d bytes", maxAnswer)
+		}
+	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return q, source, err
 }
+
+// ReadScores receives the answer to the comparison seq of so many files. Errors are as those of ReadAnswer.
+func ReadScores(r io.Reader, seq, files int) ([]media.Score, error) {
+	kind, payload, err := readFrame(r, frameScores, frameFailure)
+	if err != nil {
+		return nil, err
+	}
+	if kind == frameFailure {
+		return nil, readFailure(payload, seq)
+	}
+	var s scores
+	if err := json.Unmarshal(payload, &s); err != nil {
+		return nil, err
+	}
+	if s.Seq != seq || len(s.Scores) != files {
+		return nil, fmt.Errorf("answer to request %d, not %d, with %d scores of %d", s.Seq, seq, len(s.Scores), files)
+	}
+	for _, score := range s.Scores {
+		if score.Value > maxScore {
+			return nil, fmt.Errorf("answer with a score of %g", score.Value)
+		}
+	}
+	return s.Scores, nil
+}
+
+// maxScore is the score of an identical image, with an allowance for rounding.
+const maxScore = 100.01
 
 // writeAnswer sends what was rendered to the parent. A body that several outputs share is sent once.
 func writeAnswer(w io.Writer, seq int, rendered media.Rendered) error {

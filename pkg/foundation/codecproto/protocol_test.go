@@ -154,7 +154,7 @@ func TestServe(t *testing.T) {
 func testServeInputEnds(t *testing.T) {
 	t.Parallel()
 	never := func([]byte, pipeline.Spec) (media.Rendered, error) { panic("no image was sent") }
-	if err := codecproto.Serve(t.Context(), strings.NewReader(""), io.Discard, never); err != nil {
+	if err := codecproto.Serve(t.Context(), strings.NewReader(""), io.Discard, never, nil); err != nil {
 		t.Errorf("no input: %v", err)
 	}
 	for name, in := range map[string]string{
@@ -163,13 +163,13 @@ func testServeInputEnds(t *testing.T) {
 		"no JSON":                  "\x00\x00\x00\x02Q}{",
 		"a request without source": "\x00\x00\x00\x02Q{}",
 	} {
-		if err := codecproto.Serve(t.Context(), strings.NewReader(in), io.Discard, never); err == nil {
+		if err := codecproto.Serve(t.Context(), strings.NewReader(in), io.Discard, never, nil); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	r, w := io.Pipe()
 	_ = r.Close()
-	if err := codecproto.Serve(t.Context(), strings.NewReader(""), w, never); !errors.Is(err, io.ErrClosedPipe) {
+	if err := codecproto.Serve(t.Context(), strings.NewReader(""), w, never, nil); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("the reader is closed: %v, want io.ErrClosedPipe", err)
 	}
 }
@@ -180,7 +180,7 @@ func testServeContextEnds(t *testing.T) {
 	defer held.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- codecproto.Serve(ctx, in, io.Discard, nil) }()
+	go func() { served <- codecproto.Serve(ctx, in, io.Discard, nil, nil) }()
 	cancel()
 	if err := <-served; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
@@ -209,10 +209,10 @@ func testServeSeveralRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := codecproto.Serve(t.Context(), &in, &out, testRender); err != nil {
+	if err := codecproto.Serve(t.Context(), &in, &out, testRender, testCompare); err != nil {
 		t.Fatal(err)
 	}
-	if kind, hello, err := codecproto.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":3}` {
+	if kind, hello, err := codecproto.ReadFrame(&out, 'H'); err != nil || kind != 'H' || string(hello) != `{"protocol":4}` {
 		t.Errorf("the first frame is %q %q, %v", kind, hello, err)
 	}
 	for i, want := range []media.Code{"", media.Corrupt, media.CodecCrashed, ""} {

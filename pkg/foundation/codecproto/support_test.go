@@ -40,3 +40,15 @@ func testRender(source []byte, spec pipeline.Spec) (media.Rendered, error) {
 		return testRendered(spec), nil
 	}
 }
+
+// testCompare returns the length of each file as its score. It fails if the source is the name of a failure.
+func testCompare(source []byte, spec pipeline.Spec, files []media.Comparison) ([]media.Score, error) {
+	if _, err := testRender(source, spec); err != nil {
+		return nil, err
+	}
+	found := make([]media.Score, len(files))
+	for i, f := range files {
+		found[i] = media.Score{Value: float64(len(f.Body)), OK: len(f.Body) > 0}
+	}
+	return found, nil
+}

@@ -26,6 +26,7 @@ func Topics() []string { return []string{TopicRequested, TopicChanged, TopicDead
 const (
 	TypeImageRequested = "image.requested"
 	TypeImageBackfill  = "image.backfill"
+	TypeImageCanary    = "image.canary"
 	TypeProductChanged = "product.changed"
 	TypeImageDead      = "image.dead"
 	TypeUndecodable    = "record.undecodable"
@@ -115,6 +116,22 @@ type ImageBackfill struct {
 	BackfillID   int64  `json:"backfill_id"` // a job of a backfill that is suspended or has ended is dropped
 }
 
+func (b ImageBackfill) check() error {
+	if b.ProductID < 1 || b.ImageID < 1 || b.PipelineHash == "" || b.BackfillID < 1 {
+		return errors.New("product_id, image_id, pipeline_hash and backfill_id are required")
+	}
+	return nil
+}
+
+// ImageCanary requests a sample of the canary of a backfill. The id of the message is that of the sample.
+type ImageCanary struct {
+	ProductID    int64  `json:"product_id"`
+	ImageID      int64  `json:"image_id"`
+	SourceURL    string `json:"source_url"` // may be empty: the image is deleted
+	PipelineHash string `json:"pipeline_hash"`
+	BackfillID   int64  `json:"backfill_id"`
+}
+
 // ProductChanged says that the visible state of a product has reached Version.
 type ProductChanged struct {
 	ProductID int64 `json:"product_id"`
@@ -154,6 +171,7 @@ type Body interface{ kind() (topic, kind string) }
 
 func (ImageRequested) kind() (string, string) { return TopicRequested, TypeImageRequested }
 func (ImageBackfill) kind() (string, string)  { return TopicBackfill, TypeImageBackfill }
+func (ImageCanary) kind() (string, string)    { return TopicBackfill, TypeImageCanary }
 func (ProductChanged) kind() (string, string) { return TopicChanged, TypeProductChanged }
 func (ImageDead) kind() (string, string)      { return TopicDead, TypeImageDead }
 func (Undecodable) kind() (string, string)    { return TopicDead, TypeUndecodable }
@@ -199,9 +217,9 @@ func check(body Body) error {
 			return errors.New("product_id, image_id and pipeline_hash are required")
 		}
 	case ImageBackfill:
-		if b.ProductID < 1 || b.ImageID < 1 || b.PipelineHash == "" || b.BackfillID < 1 {
-			return errors.New("product_id, image_id, pipeline_hash and backfill_id are required")
-		}
+		return b.check()
+	case ImageCanary:
+		return ImageBackfill(b).check()
 	case ProductChanged:
 		if b.ProductID < 1 || b.Version < 1 {
 			return errors.New("product_id and product_version are required")

@@ -122,6 +122,7 @@ func testDecodeMissingIDs(t *testing.T) {
 		"request_without_pipeline": decoding(event.ImageRequested{ProductID: 1, ImageID: 1}),
 		"request_with_negative_id": decoding(event.ImageRequested{ProductID: -1, ImageID: 1, PipelineHash: "x"}),
 		"backfill_without_its_id":  decoding(event.ImageBackfill{ProductID: 1, ImageID: 1, PipelineHash: "x"}),
+		"canary_without_backfill":  decoding(event.ImageCanary{ProductID: 1, ImageID: 1, PipelineHash: "x"}),
 		"backfill_without_hash":    decoding(event.ImageBackfill{ProductID: 1, ImageID: 1, BackfillID: 1}),
 		"change_without_product":   decoding(event.ProductChanged{Version: 1}),
 		"change_without_version":   decoding(event.ProductChanged{ProductID: 1}),

@@ -1,6 +1,10 @@
 package media
 
-import "vitrine.io/pkg/foundation/pipeline"
+import (
+	"time"
+
+	"vitrine.io/pkg/foundation/pipeline"
+)
 
 // Rendered is the result of the codec for one source.
 type Rendered struct {
@@ -11,6 +15,7 @@ type Rendered struct {
 	Placeholder string          // ThumbHash in base64
 	Files       []EncodedFile
 	Dropped     []Dropped
+	CPU         time.Duration `json:"-"` // of the codec process; 0 if it is not known
 }
 
 // EncodedFile is one encoded rendition, not yet stored.

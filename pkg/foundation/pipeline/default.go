@@ -58,5 +58,6 @@ func defaultSpec() Spec {
 			MaxBackoff:  Duration(10 * time.Minute),
 			MaxAge:      Duration(24 * time.Hour),
 		},
+		Backfill: Backfill{Policy: Propose},
 	}
 }

@@ -26,8 +26,11 @@ func (s Spec) OutputHash() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Document returns the complete pipeline as canonical JSON, which Parse parses into an equal pipeline.
-func (p Pipeline) Document() []byte { return mustJSON(p) }
+// Document returns the pipeline as canonical JSON, which Parse parses into an equal pipeline but for spec.backfill.
+func (p Pipeline) Document() []byte {
+	p.Spec.Backfill = Backfill{}
+	return mustJSON(p)
+}
 
 // DefaultOutput returns the rendition and format that compressed_product_images lists: the output marked as default, or else
 // the first of the widest JPEG outputs. Both are empty if there is none, which Parse refuses.
@@ -54,7 +57,7 @@ func (s Spec) defaultOutput() (rendition, format int) {
 	return rendition, format
 }
 
-// mustJSON encodes plain structs, which cannot fail: Parse bounds their only float to 1 to 100.
+// mustJSON encodes plain structs, which cannot fail: Parse bounds their floats.
 func mustJSON(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {

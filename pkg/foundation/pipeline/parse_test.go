@@ -193,6 +193,15 @@ func specErrors() []parseError {
 		{spec("retry: {backoff: 11m}"), "spec.retry.maxBackoff: out_of_range"},
 		{spec("retry: {maxAge: 9m}"), "spec.retry.maxAge: out_of_range"},
 		{spec("retry: {maxAge: 721h}"), "spec.retry.maxAge: out_of_range"},
+		{spec("backfill: {policy: Always}"), "spec.backfill.policy: unknown_value"},
+		{spec("backfill: {policy: ''}"), "spec.backfill.policy: unknown_value"},
+		{spec("backfill: {approvedHash: ''}"), "spec.backfill.approvedHash: bad_form"},
+		{spec("backfill: {approvedHash: " + strings.Repeat("A", 64) + "}"), "spec.backfill.approvedHash: bad_form"},
+		{spec("backfill: {gates: {maxFailedPercent: 101}}"), "spec.backfill.gates.maxFailedPercent: out_of_range"},
+		{spec("backfill: {gates: {maxBytesIncreasePercent: .nan}}"), "spec.backfill.gates.maxBytesIncreasePercent: out_of_range"},
+		{spec("backfill: {gates: {minScoreDelta: -101}}"), "spec.backfill.gates.minScoreDelta: out_of_range"},
+		{spec("backfill: {gates: {minScoreDelta: high}}"), "spec.backfill.gates.minScoreDelta: wrong_type"},
+		{spec("backfill: {gate: {}}"), "spec.backfill.gate: unknown_field"},
 	}
 }
 

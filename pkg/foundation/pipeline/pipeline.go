@@ -58,6 +58,10 @@ type Spec struct {
 	//
 	// +optional
 	Retry Retry `json:"retry"`
+	// What happens to existing images after a change. It changes no hash and no revision, and is not published to the programs.
+	//
+	// +optional
+	Backfill Backfill `json:"backfill,omitzero"`
 }
 
 // Format is an image format.
@@ -249,6 +253,59 @@ type Retry struct {
 	//
 	// +optional
 	MaxAge Duration `json:"maxAge"`
+}
+
+// Backfill says when existing images are made again after a change, where the pipeline is a resource of a cluster. It is no
+// part of a [Revision], of a hash or of a document.
+type Backfill struct {
+	// Never: no backfill is proposed. Propose (default): one is proposed, and waits for its approval. Auto: one is proposed,
+	// and approved if it meets the gates.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Never;Propose;Auto
+	Policy BackfillPolicy `json:"policy,omitempty"`
+	// Approves the backfill whose target has this hash, which is the hash in the status.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
+	ApprovedHash string `json:"approvedHash,omitempty"`
+	// What the report of a canary must meet for the policy Auto. Without a gate, none is needed.
+	//
+	// +optional
+	Gates Gates `json:"gates,omitzero"`
+}
+
+// BackfillPolicy is what follows from a change of a pipeline.
+type BackfillPolicy string
+
+// The policies.
+const (
+	Never   BackfillPolicy = "Never"
+	Propose BackfillPolicy = "Propose"
+	Auto    BackfillPolicy = "Auto"
+)
+
+// Gates are limits for the report of a canary. A missing one allows everything.
+type Gates struct {
+	// The percentage of samples that may fail.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=100
+	MaxFailedPercent *float64 `json:"maxFailedPercent,omitempty"`
+	// By how many percent the bytes of all renditions may grow. Below 0 they have to shrink.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=-100
+	// +kubebuilder:validation:Maximum=10000
+	MaxBytesIncreasePercent *float64 `json:"maxBytesIncreasePercent,omitempty"`
+	// The lowest difference of the mean SSIMULACRA2 scores, after minus before. Below 0 they may fall.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=-100
+	// +kubebuilder:validation:Maximum=100
+	MinScoreDelta *float64 `json:"minScoreDelta,omitempty"`
 }
 
 // Duration is a time.Duration in Go's notation: "30s", "10m".

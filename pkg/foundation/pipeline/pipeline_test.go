@@ -78,6 +78,7 @@ func testJSONDocumentIsDecodedByEncodingJSON(t *testing.T) {
 	t.Parallel()
 	const two = "[{format: jpeg}, {format: avif, target: {ssimulacra2: 70.5, min: 40, max: 80}}]"
 	want := parse(t, strings.Replace(minimal, "[{format: jpeg}]", two, 1)+"  fetch: {perHost: 7}\n")
+	want.Spec.Backfill = pipeline.Backfill{} // no part of a document
 	var got pipeline.Pipeline
 	decoder := json.NewDecoder(strings.NewReader(string(want.Document())))
 	decoder.DisallowUnknownFields()
@@ -185,6 +186,30 @@ func TestHash(t *testing.T) {
 	t.Run("equal_for_equal_meaning", testHashEqualForEqualMeaning)
 	t.Run("changes_with_each_image_setting", testHashChangesWithEachImageSetting)
 	t.Run("does_not_modify_pipeline", testHashDoesNotModifyPipeline)
+	t.Run("backfill_is_no_part_of_it", testHashBackfillIsNoPartOfIt)
+}
+
+// An edit of spec.backfill must neither make an image again nor reload a program.
+func testHashBackfillIsNoPartOfIt(t *testing.T) {
+	t.Parallel()
+	approved := strings.Repeat("0a", 32)
+	without, with := parse(t, minimal), parse(t, minimal+"  backfill: {policy: Auto, approvedHash: "+approved+
+		", gates: {maxFailedPercent: 1, maxBytesIncreasePercent: -2.5, minScoreDelta: 0}}\n")
+	b := with.Spec.Backfill
+	if b.Policy != pipeline.Auto || b.ApprovedHash != approved || *b.Gates.MaxFailedPercent != 1 ||
+		*b.Gates.MaxBytesIncreasePercent != -2.5 || *b.Gates.MinScoreDelta != 0 {
+		t.Errorf("got %+v", b)
+	}
+	if b := without.Spec.Backfill; b != (pipeline.Backfill{Policy: pipeline.Propose}) {
+		t.Errorf("the default is %+v", b)
+	}
+	x, y := pipeline.NewRevision(without), pipeline.NewRevision(with)
+	if x.ID() != y.ID() || x.Hash() != y.Hash() || string(x.Document()) != string(y.Document()) {
+		t.Errorf("got %s %s %s\nwant %s %s %s", y.ID(), y.Hash(), y.Document(), x.ID(), x.Hash(), x.Document())
+	}
+	if strings.Contains(string(with.Document()), "backfill") {
+		t.Errorf("the document is %s", with.Document())
+	}
 }
 
 // The hash identifies rows of the table pipelines and jobs in Kafka. If it changes, every image seems to be rendered with an

@@ -54,8 +54,10 @@ func (r *Revision) Document() []byte { return r.pipeline.Document() }
 // same reports whether two revisions have the same specification and name.
 func (r *Revision) same(other *Revision) bool { return r.id == other.id && r.Name() == other.Name() }
 
-// canonical returns the specification with the list accept, whose order has no meaning, sorted.
+// canonical returns the specification with the list accept, whose order has no meaning, sorted, and without what is no part
+// of a revision.
 func (s Spec) canonical() Spec {
+	s.Backfill = Backfill{}
 	s.Accept = slices.Clone(s.Accept)
 	slices.Sort(s.Accept)
 	return s

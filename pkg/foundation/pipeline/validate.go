@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ func (r *reader) validate(p *Pipeline) {
 	r.limits(p.Spec.Limits)
 	r.fetch(p.Spec.Fetch)
 	r.retry(p.Spec.Retry)
+	r.backfill(p.Spec.Backfill)
 }
 
 // check adds an error unless ok.
@@ -183,6 +185,30 @@ func (r *reader) retry(t Retry) {
 	between(r, "spec.retry.maxAge", t.MaxAge, minTimeout, maxAge)
 	notBelow(r, "spec.retry", "maxBackoff", t.MaxBackoff, "backoff", t.Backoff)
 	notBelow(r, "spec.retry", "maxAge", t.MaxAge, "maxBackoff", t.MaxBackoff)
+}
+
+// hashForm is the form of a [Pipeline.Hash].
+var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (r *reader) backfill(b Backfill) {
+	r.check(b.Policy == Never || b.Policy == Propose || b.Policy == Auto, "spec.backfill.policy", "unknown_value",
+		"must be Never, Propose or Auto")
+	const approved = "spec.backfill.approvedHash"
+	r.check(!r.seen[approved] || hashForm.MatchString(b.ApprovedHash), approved, "bad_form",
+		"must be a hash: 64 hexadecimal digits in lower case")
+	for _, gate := range []struct {
+		name      string
+		got       *float64
+		low, high float64
+	}{
+		{"maxFailedPercent", b.Gates.MaxFailedPercent, 0, 100},
+		{"maxBytesIncreasePercent", b.Gates.MaxBytesIncreasePercent, -100, 10_000},
+		{"minScoreDelta", b.Gates.MinScoreDelta, -100, 100},
+	} {
+		if gate.got != nil {
+			between(r, "spec.backfill.gates."+gate.name, *gate.got, gate.low, gate.high)
+		}
+	}
 }
 
 func isColour(text string) bool {

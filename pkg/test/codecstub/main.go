@@ -48,6 +48,8 @@ func run(
 		case <-ctx.Done():
 		}
 		return answer(source, spec)
+	}, func(_ []byte, _ pipeline.Spec, files []media.Comparison) ([]media.Score, error) {
+		return make([]media.Score, len(files)), nil // not comparable
 	})
 }
 

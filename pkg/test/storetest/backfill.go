@@ -18,6 +18,7 @@ type BackfillParts struct {
 	Backfills backfill.Backfills
 	Walks     backfill.Walks
 	Pipelines catalog.Pipelines
+	Canaries  backfill.Canaries
 	Record    func(tb testing.TB, events ...catalog.BackfillEvent) // writes events
 }
 
@@ -36,6 +37,10 @@ func RunBackfills(t *testing.T, open func(t *testing.T) BackfillParts) {
 		{"edit_ends_the_lease", editEndsLease},
 		{"one_backfill_runs", oneBackfillRuns},
 		{"events_are_counted_once", eventsAreCountedOnce},
+		{"canary_is_read_back", canaryIsReadBack},
+		{"canary_starts_with_its_samples_or_not_at_all", canaryStartIsAtomic},
+		{"samples_are_sent_up_to_a_limit_and_again_when_lost", samplesAreSentUpToLimit},
+		{"samples_are_work_until_they_are_dropped", samplesAreWork},
 		{"ended_one_has_work_until_its_events_are_counted", endedOneHasWork},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"vitrine.io/pkg/test/servers"
 )
 
-// kubernetes is a namespace of the API server with the definition of ImagePipeline.
+// kubernetes is a namespace of the API server with the definitions.
 type kubernetes struct {
 	t         *testing.T
 	client    client.Client
@@ -35,12 +35,14 @@ func newKubernetes(t *testing.T, api servers.Kubernetes) *kubernetes {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(repository + "/charts/vitrine-crds/templates/vitrine.io_imagepipelines.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := k.apply(string(text)); err != nil {
-		t.Fatal(err)
+	for _, kind := range []string{"imagepipelines", "imagebackfills"} {
+		text, err := os.ReadFile(repository + "/charts/vitrine-crds/templates/vitrine.io_" + kind + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.apply(string(text)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return k
 }

@@ -1,0 +1,218 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"vitrine.io/pkg/domain/backfill"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/pipeline"
+)
+
+// statusInterval is the least time between two writes of a status in which only counts have changed.
+const statusInterval = 15 * time.Second
+
+// drive carries out what a resource asks for, and writes its status.
+func (d *driver) drive(ctx context.Context, s *scene, r resource) error {
+	o := backfillObservation{
+		generation: r.object.GetGeneration(), suspend: r.status.SuspendApplied, row: s.row(r), now: d.now(),
+	}
+	if o.row == nil {
+		if o.unplanned = d.unplanned(r); o.unplanned.reason == "" {
+			return nil
+		}
+		return d.write(ctx, r, o.next(r.status))
+	}
+	err := d.change(ctx, s, r, &o)
+	if fault.Is(err, fault.Conflict) { // the walk has ended it meanwhile; the next reconcile reads that
+		err = nil
+	}
+	return errors.Join(err, d.write(ctx, r, o.next(r.status)))
+}
+
+// unplanned says why a resource has no row. Without a reason its status stays, because the row of a backfill that has ended
+// is not kept forever.
+func (d *driver) unplanned(r resource) finding {
+	switch invalid := fault.From(r.refused); {
+	case r.spec.Pipeline.Name != d.cfg.Pipeline:
+		return finding{reason: ReasonNotSelected, message: "this installation uses the ImagePipeline " + d.cfg.Pipeline}
+	case backfill.State(r.status.State).Ended():
+		return finding{}
+	case r.byController() || r.status.Backfill != "":
+		return finding{reason: ReasonNoBackfill, stalled: true,
+			message: "Postgres has no such backfill: make an ImageBackfill with a selector and another name"}
+	case invalid != nil && invalid.Kind == fault.NotFound:
+		return finding{reason: ReasonUnknownTarget, stalled: true,
+			message: "spec.target: no pipeline with this hash was ever in force"}
+	case invalid != nil:
+		return finding{reason: ReasonInvalidSpec, message: describe(r.refused), stalled: true}
+	default:
+		return finding{reason: ReasonPipelineNotInForce, message: "it is planned when all instances have the pipeline in force"}
+	}
+}
+
+// change makes the row as the resource and the pipeline ask for, and completes the observation.
+func (d *driver) change(ctx context.Context, s *scene, r resource, o *backfillObservation) error {
+	if o.row.State.Ended() {
+		return nil
+	}
+	name := o.row.Name()
+	set := func(b backfill.Backfill, err error) error {
+		if err == nil {
+			o.row = &b
+		}
+		return err
+	}
+	if o.row.State == backfill.Proposed {
+		if err := d.try(ctx, s, r, o); err != nil {
+			return err
+		}
+		approve, why := r.approval(s, *o.row)
+		o.approval = why
+		if approve {
+			if err := set(d.manager.Approve(ctx, name, o.row.TargetHash)); err != nil {
+				return err
+			}
+		}
+	}
+	pace, err := r.spec.Pace.toPace()
+	switch {
+	case err != nil:
+		o.pace = finding{reason: ReasonInvalidSpec, message: describe(err), stalled: true}
+	case !reflect.DeepEqual(pace, o.row.Pace):
+		if err := set(d.manager.SetPace(ctx, name, pace)); err != nil {
+			return err
+		}
+	}
+	switch wanted := r.spec.Suspend; {
+	case wanted && o.row.Suspended == backfill.NotSuspended:
+		err = set(d.manager.Suspend(ctx, name, false))
+	case !wanted && r.status.SuspendApplied && o.row.Suspended != backfill.NotSuspended:
+		err = set(d.manager.Resume(ctx, name))
+	default:
+		err = nil
+	}
+	if err == nil {
+		o.suspend = r.spec.Suspend
+	}
+	return err
+}
+
+// autoSamples is the number of samples of a canary that gates need.
+const autoSamples = 100
+
+// try starts the canary that a resource asks for, or that the gates of the pipeline need. If no sample was found, it tries
+// again after some time.
+func (d *driver) try(ctx context.Context, s *scene, r resource, o *backfillObservation) error {
+	samples := 0
+	switch policy := s.parsed.Spec.Backfill; {
+	case o.row.Canary.State != backfill.NoCanary || d.now().Sub(d.tried[o.row.ID]) < canaryInterval:
+	case r.spec.Canary != nil:
+		samples = int(r.spec.Canary.Samples)
+	case r.byController() && policy.Policy == pipeline.Auto && policy.Gates != (pipeline.Gates{}):
+		samples = autoSamples
+	}
+	if samples == 0 {
+		return nil
+	}
+	b, err := d.manager.StartCanary(ctx, o.row.Name(), samples)
+	if fault.Is(err, fault.Conflict) {
+		d.tried[o.row.ID] = d.now().Time
+		return nil
+	}
+	if err == nil {
+		o.row = &b
+	}
+	return err
+}
+
+// canaryInterval is the time between two searches for samples.
+const canaryInterval = 10 * time.Minute
+
+// approval reports whether a proposal is approved, and if not, why. The resource's own approvedHash approves any; what the
+// pipeline says is about those that the controller has made.
+func (r resource) approval(s *scene, b backfill.Backfill) (approved bool, why finding) {
+	switch r.spec.ApprovedHash {
+	case b.TargetHash:
+		return true, finding{}
+	case "":
+	default:
+		return false, finding{reason: ReasonHashMismatch, stalled: true,
+			message: "spec.approvedHash is " + r.spec.ApprovedHash + ", and the target is " + b.TargetHash}
+	}
+	waiting := finding{reason: ReasonAwaitingApproval, message: "set spec.approvedHash to " + b.TargetHash}
+	if !r.byController() || s.parsed.Metadata.Name == "" {
+		return false, waiting
+	}
+	waiting.message += ", or spec.backfill.approvedHash of the ImagePipeline " + b.Pipeline
+	policy := s.parsed.Spec.Backfill
+	if policy.ApprovedHash == b.TargetHash {
+		return true, finding{}
+	}
+	if policy.Policy == pipeline.Auto {
+		unmet := b.Canary.Unmet(policy.Gates)
+		if len(unmet) == 0 {
+			return true, finding{}
+		}
+		return false, finding{reason: ReasonGatesNotMet, message: strings.Join(unmet, "; ") + ". " + waiting.message}
+	}
+	if policy.ApprovedHash != "" {
+		return false, finding{reason: ReasonHashMismatch,
+			message: "spec.backfill.approvedHash of the ImagePipeline is " + policy.ApprovedHash + ": " + waiting.message}
+	}
+	return false, waiting
+}
+
+// write writes a status that has changed, and an Event for each transition.
+func (d *driver) write(ctx context.Context, r resource, next BackfillStatus) error {
+	uid, now := r.object.GetUID(), d.now().Time
+	if sameStatus(r.status, next) ||
+		sameStatus(r.status.steady(), next.steady()) && now.Sub(d.written[uid]) < statusInterval {
+		return nil
+	}
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&next)
+	if err != nil {
+		return fmt.Errorf("encode status: %w", err)
+	}
+	obj := r.object.DeepCopy()
+	obj.Object["status"] = fields
+	err = d.client.Status().Patch(ctx, obj, client.MergeFrom(r.object), client.FieldOwner(fieldOwner))
+	if err != nil {
+		return client.IgnoreNotFound(fmt.Errorf("write status: %w", err))
+	}
+	d.written[uid] = now
+	obj.SetResourceVersion("") // Events about different versions would not be counted as repetitions of one
+	for _, is := range transitions(r.status.Conditions, next.Conditions) {
+		severity := corev1.EventTypeNormal
+		if is.Type == Failed || is.Type == Stalled {
+			severity = corev1.EventTypeWarning
+		}
+		d.events.Eventf(obj, nil, severity, is.Reason, is.Type, "%s", shorten(is.Message, maxNote))
+	}
+	return nil
+}
+
+// transitions returns the conditions that have changed, one for each reason. What is not so yet is none.
+func transitions(before, after []metav1.Condition) []metav1.Condition {
+	seen := map[string]bool{ReasonNoCanary: true, ReasonNotEnded: true, ReasonEnded: true}
+	var changed []metav1.Condition
+	for _, kind := range []string{Stalled, Planned, Canaried, Approved, Failed, Complete, Superseded, Progressing} {
+		was, is := meta.FindStatusCondition(before, kind), meta.FindStatusCondition(after, kind)
+		if is == nil || seen[is.Reason] || was != nil && was.Status == is.Status && was.Reason == is.Reason {
+			continue
+		}
+		seen[is.Reason] = true
+		changed = append(changed, *is)
+	}
+	return changed
+}

@@ -23,6 +23,7 @@ type backfillOptions struct {
 	config, output string
 	hash           string // of approve
 	force          bool   // of suspend
+	samples        int    // of canary
 	plan           planOptions
 }
 
@@ -40,13 +41,14 @@ func (c console) backfillCommand() *cobra.Command {
 	group := &cobra.Command{
 		Use: "backfill", Short: "Make the renditions of existing images again, behind live traffic",
 		Long: `A backfill makes existing images again: after a change of the pipeline, or those that an operator selects. It is
-planned, approved, and then carried out by the API processes. docs/backfills.md explains it. Configured like the other
-programs, by VITRINE_POSTGRES_* variables.`,
+planned, tried by a canary if wanted, approved, and then carried out by the API processes. docs/backfills.md explains it.
+Configured like the other programs, by VITRINE_POSTGRES_* variables.`,
 	}
 	o := &backfillOptions{}
 	group.PersistentFlags().StringVar(&o.config, "config", "", "YAML file with the configuration")
 	group.PersistentFlags().StringVarP(&o.output, "output", "o", "table", "table or json")
-	group.AddCommand(c.backfillPlanCommand(o), c.backfillStatusCommand(o), c.backfillApproveCommand(o))
+	group.AddCommand(c.backfillPlanCommand(o), c.backfillStatusCommand(o), c.backfillCanaryCommand(o),
+		c.backfillApproveCommand(o))
 	suspend := c.backfillChangeCommand(o, "suspend", "Stop a backfill until it is resumed",
 		func(ctx context.Context, m backfill.Manager, name string) (backfill.Backfill, error) {
 			return m.Suspend(ctx, name, o.force)
@@ -220,7 +222,7 @@ func (c console) withManager(ctx context.Context, o *backfillOptions, do func(co
 	defer func() { err = errors.Join(err, db.Close()) }()
 	store := postgres.NewStore(db)
 	return do(ctx, managed{store: store, Manager: backfill.Manager{By: backfill.CLI, ManagerDeps: backfill.ManagerDeps{
-		Backfills: store, Images: store, Sampler: store, Pipelines: store,
+		Backfills: store, Images: store, Sampler: store, Pipelines: store, Canaries: store,
 	}}})
 }
 

@@ -30,6 +30,7 @@ type backfillJSON struct {
 	TimeZone     string           `json:"time_zone"`
 	Threshold    float64          `json:"failure_threshold"`
 	Plan         planJSON         `json:"plan"`
+	Canary       *canaryJSON      `json:"canary,omitempty"`
 	Total        int64            `json:"total"`
 	Requested    int64            `json:"requested"`
 	Done         int64            `json:"done"`
@@ -70,7 +71,8 @@ func toBackfillJSON(b backfill.Backfill, now time.Time) backfillJSON {
 		Name: b.Name(), State: string(b.State), Reason: b.Reason, Suspended: string(b.Suspended), Open: b.Open,
 		ManagedBy: string(b.ManagedBy), Kind: string(b.Selection.Kind), TargetHash: b.TargetHash,
 		TargetOutput: b.TargetOutput, MaxInFlight: b.MaxInFlight, Rate: b.Rate, Windows: []string{}, TimeZone: b.TimeZone,
-		Threshold: b.FailureThreshold, Plan: toPlanJSON(b.Plan), Total: b.Total(), Requested: b.Requested, Done: b.Done,
+		Threshold: b.FailureThreshold, Plan: toPlanJSON(b.Plan), Canary: toCanaryJSON(b), Total: b.Total(),
+		Requested: b.Requested, Done: b.Done,
 		Skipped: b.Skipped, Failed: b.Failed, Failures: map[string]int64{}, Pass: b.Pass, CreatedAt: b.CreatedAt,
 		ApprovedAt: b.ApprovedAt, StartedAt: b.StartedAt, EndedAt: b.EndedAt,
 	}
@@ -132,6 +134,7 @@ func (c console) showBackfills(o *backfillOptions, b backfill.Backfill) error {
 	row("for", "%s", selectionText(b.Selection))
 	row("target", "%s", b.TargetHash)
 	writePlan(table, b.Plan)
+	writeCanary(table, b)
 	row("pace", "%g images a second, %d in flight, suspended above %g %% failed", b.Rate, b.MaxInFlight, b.FailureThreshold)
 	var windows []string
 	for _, w := range b.Windows {

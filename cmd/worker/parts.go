@@ -100,8 +100,8 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"), p.probes(source, egress)...)
 	hosts := slots.New[string]()
 	w := worker.New(worker.Deps{
-		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Breakers: p.breakers, Egress: egress,
-		Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source.ShareHosts(hosts),
+		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Samples: p.store, Breakers: p.breakers,
+		Egress: egress, Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source.ShareHosts(hosts),
 		Hosts: hosts,
 	}, cfg.Worker, reg)
 	if err := p.assembleConsumers(w); err != nil {

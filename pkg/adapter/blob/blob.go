@@ -18,9 +18,12 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// CacheControl is the Cache-Control header of every object. It allows one year, because the bytes under a key never
-// change.
-const CacheControl = "public, max-age=31536000, immutable"
+// CacheControl is the Cache-Control header of every object that Put stores. It allows one year, because the bytes under a
+// key never change. NoStore is that of the objects that PutNoStore stores.
+const (
+	CacheControl = "public, max-age=31536000, immutable"
+	NoStore      = "no-store"
+)
 
 // Bucket is one bucket of an object store. All methods may be called concurrently.
 type Bucket struct {
@@ -56,10 +59,19 @@ func (b *Bucket) Close() { b.http.CloseIdleConnections() }
 // Put stores an object of size bytes with CacheControl. For each attempt it reads body from its start. It may be repeated
 // with the same object. Its error is fault.Unavailable or that of ctx.
 func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error {
+	return b.put(ctx, key, contentType, CacheControl, body, size)
+}
+
+// PutNoStore is Put for an object that is deleted soon, so that no cache may keep it.
+func (b *Bucket) PutNoStore(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error {
+	return b.put(ctx, key, contentType, NoStore, body, size)
+}
+
+func (b *Bucket) put(ctx context.Context, key, contentType, cacheControl string, body io.ReadSeeker, size int64) error {
 	err := b.do(ctx, "put", "put object", func() error {
 		_, err := b.client.PutObject(ctx, &s3.PutObjectInput{
 			Bucket: &b.cfg.Bucket, Key: &key, Body: body, ContentLength: &size,
-			ContentType: &contentType, CacheControl: aws.String(CacheControl),
+			ContentType: &contentType, CacheControl: &cacheControl,
 		})
 		return err
 	})
@@ -85,6 +97,24 @@ func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, ObjectInfo
 		Key: key, Size: aws.ToInt64(out.ContentLength), ContentType: aws.ToString(out.ContentType),
 		CacheControl: aws.ToString(out.CacheControl), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified),
 	}, nil
+}
+
+// Read returns the body of an object of at most limit bytes. Its error is that of Get, or fault.Conflict if the object is
+// larger.
+func (b *Bucket) Read(ctx context.Context, key string, limit int64) ([]byte, error) {
+	body, _, err := b.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	read, err := io.ReadAll(io.LimitReader(body, limit+1))
+	if err != nil {
+		return nil, classify(ctx, "read object", err)
+	}
+	if int64(len(read)) > limit {
+		return nil, fault.New(fault.Conflict, "object_too_large", "the object "+key+" is larger than expected")
+	}
+	return read, nil
 }
 
 // Page returns up to limit objects below prefix whose keys follow after, in the byte order of the keys. more reports whether

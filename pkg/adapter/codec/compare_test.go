@@ -21,7 +21,8 @@ func testCompareScores(t *testing.T) {
 	t.Parallel()
 	r := newFixture(t, nil)
 	pid := r.mustRender(t, "ok")
-	got, err := r.Compare(t.Context(), []byte("ok"), fakeSpec(longDeadline), []media.Comparison{{Body: []byte("abc")}, {Body: []byte("a")}})
+	files := []media.Comparison{{Body: []byte("abc")}, {Body: []byte("a")}}
+	got, err := r.Compare(t.Context(), []byte("ok"), fakeSpec(longDeadline), files)
 	if want := []media.Score{{Value: 3, OK: true}, {Value: 1, OK: true}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}

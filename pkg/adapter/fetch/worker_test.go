@@ -2,6 +2,7 @@ package fetch_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -83,9 +84,21 @@ func (b *fakeBackend) RenderSafe(ctx context.Context, source []byte, spec pipeli
 	return b.Render(ctx, source, spec)
 }
 
+func (b *fakeBackend) Compare(context.Context, []byte, pipeline.Spec, []media.Comparison) ([]media.Score, error) {
+	return nil, errors.New("unexpected call of Compare")
+}
+
 func (b *fakeBackend) Put(context.Context, string, string, io.ReadSeeker, int64) error {
 	b.stage("store")
 	return nil
+}
+
+func (b *fakeBackend) PutNoStore(context.Context, string, string, io.ReadSeeker, int64) error {
+	return errors.New("unexpected call of PutNoStore")
+}
+
+func (b *fakeBackend) Read(context.Context, string, int64) ([]byte, error) {
+	return nil, errors.New("unexpected call of Read")
 }
 
 // stage lasts one second, and records which other stages run.

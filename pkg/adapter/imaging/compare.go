@@ -49,7 +49,7 @@ type referenceKey struct {
 
 func (c *comparer) score(file media.Comparison) (media.Score, error) {
 	scaled, frame := fit(file.Rendition, c.head.upright)
-	if verify(file.Body, file.Format, frame) != nil {
+	if sound := verify(file.Body, file.Format, frame) == nil; !sound {
 		return media.Score{}, nil
 	}
 	key := referenceKey{scaled, frame, file.Rendition.Background, file.Format == pipeline.JPEG}

@@ -55,9 +55,11 @@ func testCompareNot(t *testing.T) {
 	source := photo(t)
 	r := pipeline.Rendition{Name: "card", Width: 200}
 	good := rendered(t, source, r, pipeline.JPEG, 80)
-	other, format, cut, tiny := good, good, good, rendered(t, source, pipeline.Rendition{Name: "x", Width: 4}, pipeline.JPEG, 80)
+	other, format, cut := good, good, good
+	tiny := rendered(t, source, pipeline.Rendition{Name: "x", Width: 4}, pipeline.JPEG, 80)
+	empty := media.Comparison{Rendition: r, Format: pipeline.JPEG}
 	other.Rendition.Width, format.Format, cut.Body = 100, pipeline.WebP, good.Body[:len(good.Body)/8]
-	got, err := compare(t, source, spec(r), other, format, cut, tiny, media.Comparison{Rendition: r, Format: pipeline.JPEG}, good)
+	got, err := compare(t, source, spec(r), other, format, cut, tiny, empty, good)
 	ok := make([]bool, len(got))
 	for i, s := range got {
 		ok[i] = s.OK

@@ -225,7 +225,8 @@ UPDATE backfill_samples SET state = $3, code = $4, result = $5
 WHERE id = $1::uuid AND prefix = $2 AND state IN ('waiting', 'sent')`
 
 // EndSample implements worker.Samples.
-func (s *Store) EndSample(ctx context.Context, a backfill.SampleAttempt, state backfill.SampleState, o backfill.SampleOutcome,
+func (s *Store) EndSample(ctx context.Context, a backfill.SampleAttempt, state backfill.SampleState,
+	o backfill.SampleOutcome,
 ) error {
 	written, err := s.db.exec(ctx, "end_sample", endSample, a.ID, a.Prefix, state, o.Code,
 		asJSON[sampleResultRow]{toSampleResultRow(o)})

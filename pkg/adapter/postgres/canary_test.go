@@ -153,12 +153,14 @@ func sampleAttempt(f *fixture) {
 	f.Same(len(orphans), 0, "orphans")
 
 	outcome := backfill.SampleOutcome{
-		BytesBefore: 10, BytesAfter: 9, Scored: true, ScoreBefore: 70, ScoreAfter: 71, CPUSeconds: 0.5, Example: backfill.SampleFiles{
+		BytesBefore: 10, BytesAfter: 9, Scored: true, ScoreBefore: 70, ScoreAfter: 71, CPUSeconds: 0.5,
+		Example: backfill.SampleFiles{
 			KeyBefore: "a", KeyAfter: "b", BytesBefore: 5, BytesAfter: 4, ScoreBefore: 69, ScoreAfter: 70,
 		},
 	}
 	f.Must(f.store.EndSample(f.Context(), a, backfill.SampleDone, outcome), "end")
-	f.Same(c.samples(), []backfill.CanarySample{{ImageID: img.ID, State: backfill.SampleDone, SampleOutcome: outcome}}, "outcome")
+	ended := backfill.CanarySample{ImageID: img.ID, State: backfill.SampleDone, SampleOutcome: outcome}
+	f.Same(c.samples(), []backfill.CanarySample{ended}, "outcome")
 	f.Same(f.Load(c.product.ID).Images[0], img, "the image")
 	c.wantDone(0, "with an outcome")
 	if sent, err := f.store.SendSamples(f.Context(), c.b.ID, 100, 0); sent != 0 || err != nil {
@@ -235,11 +237,12 @@ func samplePostponed(f *fixture) {
 		f.Same(a.Number, step.number, "attempt")
 		f.Must(f.store.PostponeSample(f.Context(), a, 0, false), "postpone")
 	}
-	f.Must(f.store.PostponeSample(f.Context(), backfill.SampleAttempt{ID: c.ids[0]}, time.Hour, false), "postpone before it begins")
+	unbegun := backfill.SampleAttempt{ID: c.ids[0]}
+	f.Must(f.store.PostponeSample(f.Context(), unbegun, time.Hour, false), "postpone before it begins")
 	sent, err := f.store.SendSamples(f.Context(), c.b.ID, 100, time.Hour)
 	f.Must(err, "send")
 	f.Same(sent, 1, "a sample that waits already keeps its time")
-	f.Must(f.store.PostponeSample(f.Context(), backfill.SampleAttempt{ID: c.ids[0]}, time.Hour, false), "postpone before it begins")
+	f.Must(f.store.PostponeSample(f.Context(), unbegun, time.Hour, false), "postpone before it begins")
 	sent, err = f.store.SendSamples(f.Context(), c.b.ID, 100, time.Hour)
 	f.Must(err, "send")
 	f.Same(sent, 0, "sent within its delay")

@@ -97,7 +97,8 @@ func testCanaryReport(t *testing.T) {
 		t.Errorf("the examples are %v, want those whose score gains least", examples)
 	}
 	want := backfill.CanaryExample{
-		ImageID: 1, Before: "https://img/b1", After: "https://img/a1", BytesBefore: 50, BytesAfter: 45, ScoreBefore: 70, ScoreAfter: 71,
+		ImageID: 1, Before: "https://img/b1", After: "https://img/a1", BytesBefore: 50, BytesAfter: 45,
+		ScoreBefore: 70, ScoreAfter: 71,
 	}
 	if c.Examples[1] != want {
 		t.Errorf("an example is %+v, want %+v", c.Examples[1], want)
@@ -230,7 +231,8 @@ func testCanaryStopped(t *testing.T) {
 		stop(w)
 		w.step()
 		w.step()
-		if c := w.current().Canary; c.State != backfill.CanaryStopped || c.Done != 1 || len(w.samples[w.id]) != 0 || c.EndedAt.IsZero() {
+		c := w.current().Canary
+		if c.State != backfill.CanaryStopped || c.Done != 1 || c.EndedAt.IsZero() || len(w.samples[w.id]) != 0 {
 			t.Errorf("%s: got %+v, %d samples", name, c, len(w.samples[w.id]))
 		}
 	}

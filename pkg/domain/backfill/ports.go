@@ -83,7 +83,8 @@ type Canaries interface {
 	// PickSamples returns up to limit of the images with these ids that b selects, at random.
 	PickSamples(ctx context.Context, b Backfill, outputs map[string]string, ids []int64, limit int) ([]ImageRef, error)
 	// StartCanary edits a backfill as EditBackfill does, and replaces its samples by the images.
-	StartCanary(ctx context.Context, name string, images []ImageRef, fn func(b *Backfill, now time.Time) error) (Backfill, error)
+	StartCanary(ctx context.Context, name string, images []ImageRef, fn func(b *Backfill, now time.Time) error,
+	) (Backfill, error)
 	// SendSamples sends samples to the workers until inFlight of them have no outcome, and makes those due again after lost.
 	// sent is the number of messages.
 	SendSamples(ctx context.Context, id int64, inFlight int, lost time.Duration) (sent int, err error)

@@ -15,8 +15,8 @@ import (
 // imagesPrefix is the prefix of the objects of all images.
 const imagesPrefix = "products/"
 
-// canaryPrefix is the prefix of the objects of canaries. They come before those of images in the order of keys, and belong to
-// the first shard. They have scheduled deletions, which a restore of the database may have lost.
+// canaryPrefix is the prefix of the objects of canaries. They come before those of images in the order of keys, and belong
+// to the first shard. They have scheduled deletions, which a restore of the database may have lost.
 const (
 	canaryPrefix = "canary/"
 	canaryEnd    = "canary0" // comes after all keys with the prefix

@@ -41,6 +41,8 @@ type fixture struct {
 	render     func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 	renderSafe func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 	put        func(ctx context.Context, key string) error
+	compare    func(files []media.Comparison) ([]media.Score, error)
+	read       func(key string, limit int64) ([]byte, error)
 	lookUp     func(hash string) ([]byte, error)
 	pipe       pipeline.Pipeline
 	rules      pipeline.Fetch // of the last download
@@ -86,7 +88,7 @@ func newFixture(t *testing.T) *fixture {
 func workerConfig() worker.Config {
 	return worker.Config{
 		Concurrency: 4, StoreTimeout: time.Minute, OutcomeTimeout: time.Minute, DeferDelay: 5 * time.Second,
-		SlotWait: time.Millisecond, BusyDelay: time.Second,
+		SlotWait: time.Millisecond, BusyDelay: time.Second, CanaryKeep: time.Hour,
 	}
 }
 
@@ -221,7 +223,19 @@ func (c codec) RenderSafe(ctx context.Context, body []byte, spec pipeline.Spec) 
 	return c.w.renderSafe(ctx, body, spec)
 }
 
+func (c codec) Compare(_ context.Context, _ []byte, _ pipeline.Spec, files []media.Comparison) ([]media.Score, error) {
+	return c.w.compare(files)
+}
+
 type store struct{ w *fixture }
+
+func (s store) PutNoStore(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error {
+	return s.Put(ctx, key, contentType+"; no-store", body, size)
+}
+
+func (s store) Read(_ context.Context, key string, limit int64) ([]byte, error) {
+	return s.w.read(key, limit)
+}
 
 func (s store) Put(ctx context.Context, key, contentType string, _ io.ReadSeeker, _ int64) error {
 	if err := s.w.put(ctx, key); err != nil {

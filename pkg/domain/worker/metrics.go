@@ -9,7 +9,7 @@ import (
 // metrics are the metrics of a worker.
 type metrics struct {
 	inFlight                                              prometheus.Gauge
-	outcomes, backfill, dropped                           *prometheus.CounterVec
+	outcomes, backfill, canary, dropped                   *prometheus.CounterVec
 	stages                                                *prometheus.HistogramVec
 	bytesIn, bytesOut, readySource, readyDefault, lowered prometheus.Counter
 }
@@ -26,6 +26,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		backfill: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_worker_backfill_outcomes_total",
 			Help: "Handled jobs of backfills by outcome and error code (empty if ready).",
+		}, []string{"outcome", "code"}),
+		canary: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_worker_canary_outcomes_total",
+			Help: "Handled samples of canaries by outcome and error code (empty if ready).",
 		}, []string{"outcome", "code"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",
@@ -46,7 +50,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range media.Reasons() {
 		m.dropped.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.inFlight, m.outcomes, m.backfill, m.stages, m.dropped)
+	reg.MustRegister(m.inFlight, m.outcomes, m.backfill, m.canary, m.stages, m.dropped)
 	return m
 }
 
@@ -67,11 +71,14 @@ func (m *metrics) imageReady(source int, out media.Rendered) {
 }
 
 func (m *metrics) outcome(t *task, o outcome, code media.Code) {
-	if t.BackfillID != 0 {
-		m.backfill.WithLabelValues(string(o), string(code)).Inc()
-		return
+	outcomes := m.outcomes
+	switch {
+	case t.canary:
+		outcomes = m.canary
+	case t.BackfillID != 0:
+		outcomes = m.backfill
 	}
-	m.outcomes.WithLabelValues(string(o), string(code)).Inc()
+	outcomes.WithLabelValues(string(o), string(code)).Inc()
 }
 
 func counter(reg prometheus.Registerer, name, help string) prometheus.Counter {

@@ -24,6 +24,7 @@ const (
 	released   outcome = "released"   // the process stopped during the attempt
 	superseded outcome = "superseded" // another attempt has begun, or the image was changed
 	done       outcome = "done"       // the job was complete before
+	changed    outcome = "changed"    // of a sample of a canary: the source is not the one of the present renditions
 )
 
 // outcomes maps the class of a failure to its outcome.

@@ -70,10 +70,18 @@ type Codec interface {
 	Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 	// RenderSafe is Render for poison content: in a new process that does not use SIMD instructions, which is slower.
 	RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
+	// Compare returns the score of each of the files, which were made from the source, in a process as for Render and with its
+	// limits and errors.
+	Compare(ctx context.Context, source []byte, spec pipeline.Spec, files []media.Comparison) ([]media.Score, error)
 }
 
 // Objects is the object store.
 type Objects interface {
 	// Put stores an object of size bytes. It may be repeated with the same object.
 	Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error
+	// PutNoStore is Put for an object that no cache may keep.
+	PutNoStore(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error
+	// Read returns an object of at most limit bytes. It returns fault.NotFound if it is missing, and fault.Conflict if it is
+	// larger.
+	Read(ctx context.Context, key string, limit int64) ([]byte, error)
 }

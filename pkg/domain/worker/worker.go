@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"time"
 
@@ -53,6 +54,7 @@ type Deps struct {
 	Source    Source
 	Codec     Codec
 	Objects   Objects
+	Samples   Samples
 	Breakers  *Breakers                 // receive the results of operations
 	Egress    *Egress                   // nil: every failed connection is the source's fault
 	Hosts     *slots.Slots[string]      // downloads by catalog.HostKey, shared with Source for redirects; nil: its own
@@ -79,10 +81,14 @@ func Check(m event.Message) error {
 	return err
 }
 
-// decode returns the job in m. A job of class live or bulk has no BackfillID.
+// decode returns the job or the sample in m. A job of class live or bulk has no BackfillID.
 func decode(m event.Message) (event.ImageBackfill, error) {
-	if m.Type == event.TypeImageBackfill {
+	switch m.Type {
+	case event.TypeImageBackfill:
 		return event.Decode[event.ImageBackfill](m)
+	case event.TypeImageCanary:
+		sample, err := event.Decode[event.ImageCanary](m)
+		return event.ImageBackfill(sample), err
 	}
 	req, err := event.Decode[event.ImageRequested](m)
 	return event.ImageBackfill{
@@ -103,6 +109,9 @@ func OrderingKey(m event.Message) string {
 // Handle handles one job. It returns nil when the job is complete; a job is also complete when the image has failed. It
 // returns an error when the message has to be delivered again. When ctx ends, the attempt is released.
 func (w *Worker) Handle(ctx context.Context, m event.Message) error {
+	if m.Type == event.TypeImageCanary {
+		return w.handleSample(ctx, m)
+	}
 	t, err := w.newTask(m)
 	if err != nil {
 		return err
@@ -130,6 +139,7 @@ type task struct {
 	timeout                 time.Duration   // maximum time of process, and of isolate before it
 	releaseHost             func()          // releases the host slot; may be called more than once
 	shares                  int64           // acquired shares of Worker.isolation
+	canary                  bool            // it is a sample of a canary
 	start                   time.Time
 	log                     *zap.Logger
 }
@@ -288,7 +298,7 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 		zap.Int("bytes", out.Size()), zap.Duration("duration", elapsed))
 
 	storing := w.Now()
-	renditions, stored, err := w.store(ctx, t.attempt.Prefix, out.Files)
+	renditions, stored, err := w.store(ctx, w.Objects.Put, t.attempt.Prefix, out.Files)
 	w.stage("store", storing)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -332,9 +342,13 @@ func (w *Worker) finish(ctx context.Context, a catalog.Attempt, r catalog.Result
 	}
 }
 
+// putObject is Objects.Put or Objects.PutNoStore.
+type putObject func(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error
+
 // store stores the files below prefix, and returns their renditions and the number of bytes stored. Files that share a body
 // are stored once, under one key.
-func (w *Worker) store(ctx context.Context, prefix string, files []media.EncodedFile) ([]catalog.Rendition, int64, error) {
+func (w *Worker) store(ctx context.Context, put putObject, prefix string, files []media.EncodedFile,
+) ([]catalog.Rendition, int64, error) {
 	renditions := make([]catalog.Rendition, len(files))
 	keys := map[*byte]string{}
 	var stored int64
@@ -350,7 +364,7 @@ func (w *Worker) store(ctx context.Context, prefix string, files []media.Encoded
 			keys[&out.Body[0]] = key
 			stored += int64(len(out.Body))
 			g.Go(func() error {
-				err := w.Objects.Put(ctx, key, out.Format.ContentType(), bytes.NewReader(out.Body), int64(len(out.Body)))
+				err := put(ctx, key, out.Format.ContentType(), bytes.NewReader(out.Body), int64(len(out.Body)))
 				w.Breakers.observe(DependencyS3, err)
 				return err
 			})

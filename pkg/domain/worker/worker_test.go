@@ -751,10 +751,12 @@ func TestMetrics(t *testing.T) {
 
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
-	if got := len(worker.Config{Concurrency: -1}.Validate()); got != 6 {
-		t.Errorf("got %d wrong fields, want 6", got)
+	if got := len(worker.Config{Concurrency: -1}.Validate()); got != 7 {
+		t.Errorf("got %d wrong fields, want 7", got)
 	}
-	cfg := worker.Config{Concurrency: 1, StoreTimeout: 1, OutcomeTimeout: 1, DeferDelay: 1, SlotWait: 1, BusyDelay: 1}
+	cfg := worker.Config{
+		Concurrency: 1, StoreTimeout: 1, OutcomeTimeout: 1, DeferDelay: 1, SlotWait: 1, BusyDelay: 1, CanaryKeep: 1,
+	}
 	if got := cfg.Validate(); got != nil {
 		t.Errorf("got %v, want none", got)
 	}

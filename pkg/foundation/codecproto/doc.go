@@ -1,8 +1,9 @@
-// Package codecproto is the protocol between a worker and its codec processes: [WriteRequest], [WriteComparison], [ReadHello],
-// [ReadAnswer] and [ReadScores] are the parent's side, [Serve] is the child's.
+// Package codecproto is the protocol between a worker and its codec processes: [WriteRequest], [WriteComparison],
+// [ReadHello], [ReadAnswer] and [ReadScores] are the parent's side, [Serve] is the child's.
 //
 // They communicate over the child's stdin and stdout in frames: a length (4 bytes, big-endian), a type (1 byte) and a
-// payload, which is JSON for a hello, a request, an answer, scores and a failure, and raw bytes for a source and encoded files.
+// payload, which is JSON for a hello, a request, an answer, scores and a failure, and raw bytes for a source and encoded
+// files.
 //
 // Invariants:
 //   - Neither side trusts a length: each type has its limit, and memory grows with what has arrived.

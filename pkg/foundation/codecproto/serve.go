@@ -19,8 +19,8 @@ type Renderer func(source []byte, spec pipeline.Spec) (media.Rendered, error)
 type Comparer func(source []byte, spec pipeline.Spec, files []media.Comparison) ([]media.Score, error)
 
 // Serve is the main loop of a child: it writes the hello to out, then renders or compares one image after the other from in.
-// It returns nil when in ends, which is how a parent stops a child, and ctx's error when ctx ends, which closes in if in is an
-// io.Closer. A panic in render or compare ends the process: its state is no longer reliable.
+// It returns nil when in ends, which is how a parent stops a child, and ctx's error when ctx ends, which closes in if in is
+// an io.Closer. A panic in render or compare ends the process: its state is no longer reliable.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, render Renderer, compare Comparer) error {
 	if closer, ok := in.(io.Closer); ok {
 		defer context.AfterFunc(ctx, func() { _ = closer.Close() })() // this ends a read that waits for the next image
@@ -51,7 +51,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, render Renderer, co
 }
 
 func reply(w io.Writer, q request, source []byte, render Renderer, compare Comparer) error {
-	err := error(nil)
+	var err error
 	if len(q.Compare) > 0 {
 		var found []media.Score
 		if found, err = compare(source, q.Spec, q.Compare); err == nil {

@@ -29,6 +29,8 @@ func Run(t *testing.T, open Open) {
 		run  func(t *testing.T)
 	}{
 		{"put_is_read_back", s.roundTrip},
+		{"object_that_no_cache_may_keep", s.noStore},
+		{"read_is_bounded", s.boundedRead},
 		{"put_overwrites", s.putOverwrites},
 		{"concurrent_puts_do_not_mix", s.concurrentPuts},
 		{"keys_are_any_text", s.anyKey},
@@ -120,6 +122,31 @@ func wantKeys(t testing.TB, b *blob.Bucket, prefix string, want ...string) {
 	t.Helper()
 	if got := keys(t, b, prefix); !slices.Equal(got, want) {
 		t.Fatalf("keys below %q: got %q, want %q", prefix, got, want)
+	}
+}
+
+func (s suite) noStore(t *testing.T) {
+	b, _ := s.create(t)
+	if err := b.PutNoStore(t.Context(), "canary/1/2-a/card.png", "image/png", strings.NewReader("xyz"), 3); err != nil {
+		t.Fatal(err)
+	}
+	if body, info := get(t, b, "canary/1/2-a/card.png"); string(body) != "xyz" || info.CacheControl != blob.NoStore ||
+		info.ContentType != "image/png" {
+		t.Errorf("got %q with %+v", body, info)
+	}
+}
+
+func (s suite) boundedRead(t *testing.T) {
+	b, _ := s.create(t)
+	put(t, b, "a/b", "image/png", []byte("xyz"))
+	if got, err := b.Read(t.Context(), "a/b", 3); string(got) != "xyz" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if got, err := b.Read(t.Context(), "a/b", 2); !fault.Is(err, fault.Conflict) {
+		t.Errorf("above the limit: got %q, %v", got, err)
+	}
+	if got, err := b.Read(t.Context(), "a/c", 2); !fault.Is(err, fault.NotFound) {
+		t.Errorf("missing: got %q, %v", got, err)
 	}
 }
 

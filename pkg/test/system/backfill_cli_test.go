@@ -140,6 +140,8 @@ func testBackfillMistakes(t *testing.T) {
 	c.refuse([]string{"backfill", "status", "default-7"}, "default-7")
 	c.run("backfill", "plan", "--file", c.changed)
 	c.refuse([]string{"backfill", "approve", "default-1", "--hash", "abc"}, "approved_hash")
+	c.refuse([]string{"backfill", "canary", "default-1", "--samples", "1001"}, "samples: ")
+	c.refuse([]string{"backfill", "canary", "default-1"}, "samples: ", "selects no image")
 }
 
 func testBackfillOfResource(t *testing.T) {
@@ -152,7 +154,7 @@ func testBackfillOfResource(t *testing.T) {
 		Pace: backfill.DefaultPace(), ResourceUID: "uid", Generation: 1,
 	})
 	c.Must(err)
-	for _, verb := range []string{"approve", "suspend", "resume", "cancel"} {
+	for _, verb := range []string{"canary", "approve", "suspend", "resume", "cancel"} {
 		c.refuse([]string{"backfill", verb, "default-1"}, "managed_by")
 	}
 	c.run("backfill", "suspend", "default-1", "--force")

@@ -53,6 +53,9 @@ type serving struct {
 
 // assemble creates the parts that need no connection.
 func assemble(cfg Config, app *program.App) (*api, error) {
+	if err := cfg.S3.CheckBounds(cfg.Pipeline.Bounds); err != nil { // originals have to be deleted, too
+		return nil, err
+	}
 	kafka.BridgeLogger(app.Log)
 	rediscache.BridgeLogger(app.Log)
 	a := &api{App: app, cfg: cfg}

@@ -67,6 +67,9 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	if err := checkTimeouts(cfg); err != nil {
 		return nil, err
 	}
+	if err := cfg.S3.CheckBounds(cfg.Pipeline.Bounds); err != nil {
+		return nil, err
+	}
 	kafka.BridgeLogger(app.Log)
 	rediscache.BridgeLogger(app.Log)
 	p := &workerProgram{App: app, cfg: cfg}

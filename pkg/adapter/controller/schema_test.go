@@ -123,7 +123,11 @@ func randomDocument(r *rand.Rand) object {
 	maybe(r, retry, "backoff", "5s", "1ms", "720h", "721h")
 	maybe(r, retry, "maxBackoff", "10m", "1h", "720h")
 	maybe(r, retry, "maxAge", "24h", "720h", "1s")
-	for name, section := range map[string]object{"limits": limits, "fetch": fetch, "retry": retry} {
+	originals := object{}
+	maybe(r, originals, "keep", true, false, "true", 1)
+	for name, section := range map[string]object{
+		"limits": limits, "fetch": fetch, "retry": retry, "originals": originals,
+	} {
 		if len(section) > 0 || r.IntN(8) == 0 {
 			spec[name] = section
 		}
@@ -263,14 +267,14 @@ func testSchemaHashSurvivesANewerDefinition(t *testing.T) {
 	newer := c.decode([]byte(read(t, crdFile)))
 	spec := newer.Object["spec"].(object)["versions"].([]any)[0].(object)["schema"].(object)["openAPIV3Schema"].(object)
 	properties := spec["properties"].(object)["spec"].(object)["properties"].(object)
-	properties["originals"] = object{"type": "object", "properties": object{"keep": object{"type": "boolean"}}}
+	properties["watermark"] = object{"type": "object", "properties": object{"text": object{"type": "string"}}}
 	c.apply(newer)
 	if got := hash(); got != want {
 		t.Errorf("with the newer definition: got %s, want %s", got, want)
 	}
 	c.eventually("the newer definition is served", func() error {
 		with := c.decode([]byte(document("future", "")))
-		with.Object["spec"].(object)["originals"] = object{"keep": true}
+		with.Object["spec"].(object)["watermark"] = object{"text": "x"}
 		return c.dryRun(with.Object)
 	})
 	c.apply(c.decode([]byte(read(t, crdFile))))

@@ -167,7 +167,7 @@ func (w *Walker) request(ctx context.Context, walk *Walk, until time.Time) error
 // requestImage requests one image. An image that has changed since the search is looked at again by the next pass.
 func (w *Walker) requestImage(ctx context.Context, walk *Walk, img ImageRef, outputs map[string]string) (bool, error) {
 	err := w.Catalog.RequestBackfill(ctx, img.ProductID, img.ImageID, catalog.BackfillRequest{
-		BackfillID: walk.ID, PipelineHash: walk.TargetHash,
+		BackfillID: walk.ID, PipelineHash: walk.TargetHash, SkipMissing: walk.OnMissing == SkipMissing,
 		Selected: func(user catalog.UserID, img catalog.Image) bool { return walk.Selects(user, img, outputs) },
 	})
 	switch {

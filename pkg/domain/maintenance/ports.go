@@ -119,7 +119,7 @@ type Object struct {
 // References are the rows that refer to objects.
 type References interface {
 	// Unreferenced returns those of the prefixes that no row refers to. An image refers to the prefix of its published
-	// objects and to that of its running attempt, unless its product is deleted; a scheduled deletion refers to its
+	// objects, to that of its original, and to that of its running attempt, unless its product is deleted; a scheduled deletion refers to its
 	// prefix. It reads one snapshot.
 	Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error)
 	// ScheduleOrphans schedules the deletion of those of the prefixes that are still unreferenced. It returns their
@@ -140,6 +140,7 @@ type Published struct {
 	FencingToken   int64
 	ReprocessError media.Code // why the last request failed; "" if it succeeded
 	Objects        []Object   // without duplicates
+	Original       Object     // in the bucket of the originals; its key is "" if the image has none
 }
 
 // ImageRef names an image and its product.

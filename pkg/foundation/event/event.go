@@ -113,7 +113,14 @@ type ImageBackfill struct {
 	SourceURL    string `json:"source_url"`
 	PipelineHash string `json:"pipeline_hash"`
 	BackfillID   int64  `json:"backfill_id"` // a job of a backfill that is suspended or has ended is dropped
+
+	// Source is SourceOriginal if the kept original is to be read, and empty if SourceURL is. Workers of earlier releases
+	// ignore it, and read SourceURL.
+	Source string `json:"source,omitempty"`
 }
+
+// SourceOriginal is the value of ImageBackfill.Source for an image whose original is kept.
+const SourceOriginal = "original"
 
 // ProductChanged says that the visible state of a product has reached Version.
 type ProductChanged struct {

@@ -22,6 +22,9 @@ import (
 // change.
 const CacheControl = "public, max-age=31536000, immutable"
 
+// noStore is the Cache-Control header of originals.
+const noStore = "no-store"
+
 // Bucket is one bucket of an object store. All methods may be called concurrently.
 type Bucket struct {
 	cfg     Config
@@ -29,6 +32,7 @@ type Bucket struct {
 	http    *http.Client
 	metrics *metrics
 	log     *zap.Logger
+	control string // the Cache-Control header of its objects
 }
 
 // ObjectInfo describes an object.
@@ -47,19 +51,32 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger) (*Bucket, error
 	if err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
-	return &Bucket{cfg: cfg, client: client, http: httpClient, metrics: newMetrics(reg), log: log}, nil
+	return &Bucket{cfg: cfg, client: client, http: httpClient, metrics: newMetrics(reg), log: log, control: CacheControl}, nil
+}
+
+// Originals returns the bucket that cfg names for originals, or nil. It shares connections and metrics with b. Its objects
+// have "Cache-Control: no-store", and nothing makes them public.
+func (b *Bucket) Originals() *Bucket {
+	if b.cfg.OriginalsBucket == "" {
+		return nil
+	}
+	originals := *b
+	originals.control = noStore
+	originals.cfg.Bucket, originals.cfg.OriginalsBucket = b.cfg.OriginalsBucket, ""
+	originals.cfg.PublicURL, originals.cfg.PublicRead = "", false
+	return &originals
 }
 
 // Close closes idle connections. Later operations open new ones.
 func (b *Bucket) Close() { b.http.CloseIdleConnections() }
 
-// Put stores an object of size bytes with CacheControl. For each attempt it reads body from its start. It may be repeated
+// Put stores an object of size bytes with the Cache-Control of the bucket. For each attempt it reads body from its start. It may be repeated
 // with the same object. Its error is fault.Unavailable or that of ctx.
 func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error {
 	err := b.do(ctx, "put", "put object", func() error {
 		_, err := b.client.PutObject(ctx, &s3.PutObjectInput{
 			Bucket: &b.cfg.Bucket, Key: &key, Body: body, ContentLength: &size,
-			ContentType: &contentType, CacheControl: aws.String(CacheControl),
+			ContentType: &contentType, CacheControl: &b.control,
 		})
 		return err
 	})
@@ -85,6 +102,12 @@ func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, ObjectInfo
 		Key: key, Size: aws.ToInt64(out.ContentLength), ContentType: aws.ToString(out.ContentType),
 		CacheControl: aws.ToString(out.CacheControl), ETag: aws.ToString(out.ETag), Modified: aws.ToTime(out.LastModified),
 	}, nil
+}
+
+// Open is Get with the size of the object, in bytes, instead of its description.
+func (b *Bucket) Open(ctx context.Context, key string) (body io.ReadCloser, size int64, err error) {
+	body, info, err := b.Get(ctx, key)
+	return body, info.Size, err
 }
 
 // Page returns up to limit objects below prefix whose keys follow after, in the byte order of the keys. more reports whether

@@ -90,6 +90,12 @@ type ImageReprocessor interface {
 		delay time.Duration) error
 }
 
+// AuditedCatalog is what the auditor changes. *catalog.Service implements and documents it.
+type AuditedCatalog interface {
+	ImageReprocessor
+	ForgetOriginal(ctx context.Context, product catalog.ProductID, image catalog.ImageID, key string) error
+}
+
 // SavedResponses keep the responses to bulk requests with an idempotency key.
 type SavedResponses interface {
 	// SavedResponse returns the response to an earlier request with the key. found is false if there was none;
@@ -108,6 +114,10 @@ type BucketReader interface {
 	// Owner returns the installation id in the owner mark of the bucket, or "" if it has no mark.
 	Owner(ctx context.Context) (string, error)
 }
+
+// ProbeKey is the key of an object in the bucket of the originals by which setup finds out whether everyone can read them.
+// No image has it.
+const ProbeKey = "originals/.vitrine"
 
 // Object is an object in a listing.
 type Object struct {

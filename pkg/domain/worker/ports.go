@@ -37,6 +37,8 @@ type Download struct {
 	SHA256 string // of Body, in hex
 
 	Release func() // releases the memory of Body; may be called more than once; may be nil
+
+	original bool // it is the kept original
 }
 
 // Discard releases the body. It may be called more than once.
@@ -54,6 +56,20 @@ type Codec interface {
 	Render(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
 	// RenderSafe is Render for poison content: in a new process that does not use SIMD instructions, which is slower.
 	RenderSafe(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error)
+}
+
+// Memory limits the memory of all sources together.
+type Memory interface {
+	// Reserve waits until so many bytes are free. release may be called more than once. The error is that of ctx.
+	Reserve(ctx context.Context, bytes int64) (release func(), err error)
+}
+
+// Originals is the bucket of the originals.
+type Originals interface {
+	Objects
+	// Open opens an object and returns its size in bytes. The caller closes the body. fault.NotFound if the object is
+	// missing, else fault.Unavailable or the error of ctx, also of a read.
+	Open(ctx context.Context, key string) (body io.ReadCloser, size int64, err error)
 }
 
 // Objects is the object store.

@@ -76,8 +76,10 @@ CREATE TABLE backfills (
     lease uuid,
     due_at timestamp with time zone DEFAULT now() NOT NULL,
     canary jsonb DEFAULT '{}'::jsonb NOT NULL,
+    on_missing text DEFAULT 'fetch'::text NOT NULL,
     CONSTRAINT backfills_managed_by_check CHECK ((managed_by = ANY (ARRAY['cli'::text, 'resource'::text]))),
     CONSTRAINT backfills_max_in_flight_check CHECK ((max_in_flight > 0)),
+    CONSTRAINT backfills_on_missing_check CHECK ((on_missing = ANY (ARRAY['fetch'::text, 'skip'::text]))),
     CONSTRAINT backfills_rate_check CHECK ((rate > (0)::double precision)),
     CONSTRAINT backfills_state_check CHECK ((state = ANY (ARRAY['proposed'::text, 'approved'::text, 'running'::text, 'complete'::text, 'failed'::text, 'superseded'::text, 'cancelled'::text]))),
     CONSTRAINT backfills_suspended_check CHECK ((suspended = ANY (ARRAY[''::text, 'operator'::text, 'failures'::text])))
@@ -147,6 +149,7 @@ CREATE TABLE image_jobs (
     due_at timestamp with time zone NOT NULL,
     deferred_since timestamp with time zone,
     backfill_id bigint DEFAULT 0 NOT NULL,
+    skip_missing boolean DEFAULT false NOT NULL,
     CONSTRAINT image_jobs_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT image_jobs_class_check CHECK ((class = ANY (ARRAY['live'::text, 'bulk'::text, 'backfill'::text]))),
     CONSTRAINT image_jobs_job_state_check CHECK ((job_state = ANY (ARRAY['queued'::text, 'processing'::text]))),
@@ -177,6 +180,7 @@ CREATE TABLE images (
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     output_hash text DEFAULT ''::text NOT NULL,
     backfill_id bigint DEFAULT 0 NOT NULL,
+    original_key text DEFAULT ''::text NOT NULL,
     CONSTRAINT images_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT images_position_check CHECK (("position" >= 0)),
     CONSTRAINT images_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'ready'::text, 'failed'::text])))

@@ -53,6 +53,9 @@ type serving struct {
 
 // assemble creates the parts that need no connection.
 func assemble(cfg Config, app *program.App) (*api, error) {
+	if err := cfg.S3.CheckBounds(cfg.Pipeline.Bounds); err != nil { // originals have to be deleted, too
+		return nil, err
+	}
 	kafka.BridgeLogger(app.Log)
 	rediscache.BridgeLogger(app.Log)
 	a := &api{App: app, cfg: cfg}
@@ -164,11 +167,7 @@ func (a *api) serve(ctx context.Context) error {
 	rescuer := maintenance.NewRescuer(a.store, a.progress, service, a.cfg.Rescuer, a.Registry, a.Log.Named("rescuer"))
 	cleaner := maintenance.NewCleaner(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("cleaner"))
 	keys := maintenance.NewKeyRotator(a.store, a.cfg.Cleaner, a.Registry, a.Log.Named("keys"))
-	collector := maintenance.NewGarbageCollector(a.store, a.bucket, a.cfg.GC, a.Registry, a.Log.Named("gc"))
-	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
-		Checkpoints: a.store, References: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now,
-		Log: a.Log.Named("auditor"),
-	}, a.cfg.Auditor, a.Registry)
+	collector, auditor := a.bucketKeepers(service)
 	bulk := maintenance.NewReprocessor(a.store, service, a.store, a.cfg.Reprocessor, time.Now, a.Registry,
 		a.Log.Named("reprocessor"))
 	walker := backfill.NewWalker(backfill.WalkerDeps{
@@ -190,6 +189,20 @@ func (a *api) serve(ctx context.Context) error {
 		lifecycle.Part{Name: "http", Run: server.Run},
 		lifecycle.Closer("drain", func() error { return a.drain(server) }),
 	)
+}
+
+// bucketKeepers returns the garbage collector and the auditor of both buckets.
+func (a *api) bucketKeepers(service *catalog.Service) (*maintenance.GarbageCollector, *maintenance.Auditor) {
+	buckets := maintenance.Buckets{Renditions: a.bucket}
+	deps := maintenance.AuditorDeps{
+		Checkpoints: a.store, References: a.store, Bucket: a.bucket, Catalog: service, Now: time.Now,
+		Log: a.Log.Named("auditor"),
+	}
+	if originals := a.bucket.Originals(); originals != nil {
+		buckets.Originals, deps.Originals = originals, originals
+	}
+	return maintenance.NewGarbageCollector(a.store, buckets, a.cfg.GC, a.Registry, a.Log.Named("gc")),
+		maintenance.NewAuditor(deps, a.cfg.Auditor, a.Registry)
 }
 
 // readyHandler is a handler that is set after its port is open. Until then it responds with 503.

@@ -34,6 +34,7 @@ type planOptions struct {
 	user                     int64
 	requestedBefore          string
 	pace                     backfill.Pace
+	onMissing                string
 	windows                  []string
 }
 
@@ -103,6 +104,8 @@ An earlier proposal for the pipeline is superseded. Nothing runs before "vitrine
 	f.Int64Var(&p.user, "user", 0, "condition: images of this user")
 	f.StringVar(&p.outputHash, "output-hash", "", "condition: ready images whose renditions were made with this output hash")
 	f.StringVar(&p.requestedBefore, "requested-before", "", "condition: images last requested before this time, RFC 3339")
+	f.StringVar(&p.onMissing, "on-missing", string(backfill.FetchMissing),
+		"images whose original is not kept, or cannot be read: fetch (from their URLs) or skip")
 	f.IntVar(&p.pace.MaxInFlight, "max-in-flight", p.pace.MaxInFlight, "maximum jobs that have not ended")
 	f.Float64Var(&p.pace.Rate, "rate", p.pace.Rate, "maximum images a second")
 	f.StringArrayVar(&p.windows, "window", nil,
@@ -228,6 +231,7 @@ func (c console) withManager(ctx context.Context, o *backfillOptions, do func(co
 
 // proposal returns what the flags propose, and the pipeline before the change; nil if a selector makes it irrelevant.
 func (m managed) proposal(ctx context.Context, o planOptions) (p backfill.Proposal, from *pipeline.Revision, err error) {
+	p.OnMissing = backfill.OnMissing(o.onMissing)
 	if p.Pace, err = o.parsePace(); err != nil {
 		return p, nil, err
 	}

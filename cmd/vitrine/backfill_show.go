@@ -24,6 +24,7 @@ type backfillJSON struct {
 	Kind         string           `json:"kind"`
 	TargetHash   string           `json:"target_hash"`
 	TargetOutput string           `json:"target_output_hash"`
+	OnMissing    string           `json:"on_missing"`
 	MaxInFlight  int              `json:"max_in_flight"`
 	Rate         float64          `json:"rate"`
 	Windows      []string         `json:"windows"`
@@ -49,6 +50,7 @@ type backfillJSON struct {
 type planJSON struct {
 	Sampled     int          `json:"sampled"`
 	Images      estimateJSON `json:"images"`
+	NoOriginal  estimateJSON `json:"no_original"`
 	SourceBytes estimateJSON `json:"source_bytes"`
 	StoredBytes estimateJSON `json:"stored_bytes"`
 	Seconds     float64      `json:"seconds"`
@@ -61,7 +63,8 @@ type estimateJSON struct {
 
 func toPlanJSON(p backfill.Plan) planJSON {
 	return planJSON{
-		Sampled: p.Sampled, Images: estimateJSON(p.Images), SourceBytes: estimateJSON(p.SourceBytes),
+		Sampled: p.Sampled, Images: estimateJSON(p.Images), NoOriginal: estimateJSON(p.NoOriginal),
+		SourceBytes: estimateJSON(p.SourceBytes),
 		StoredBytes: estimateJSON(p.StoredBytes), Seconds: p.Seconds,
 	}
 }
@@ -70,9 +73,9 @@ func toBackfillJSON(b backfill.Backfill, now time.Time) backfillJSON {
 	j := backfillJSON{
 		Name: b.Name(), State: string(b.State), Reason: b.Reason, Suspended: string(b.Suspended), Open: b.Open,
 		ManagedBy: string(b.ManagedBy), Kind: string(b.Selection.Kind), TargetHash: b.TargetHash,
-		TargetOutput: b.TargetOutput, MaxInFlight: b.MaxInFlight, Rate: b.Rate, Windows: []string{}, TimeZone: b.TimeZone,
-		Threshold: b.FailureThreshold, Plan: toPlanJSON(b.Plan), Canary: toCanaryJSON(b), Total: b.Total(),
-		Requested: b.Requested, Done: b.Done,
+		TargetOutput: b.TargetOutput, OnMissing: string(b.OnMissing), MaxInFlight: b.MaxInFlight, Rate: b.Rate,
+		Windows: []string{}, TimeZone: b.TimeZone, Threshold: b.FailureThreshold, Plan: toPlanJSON(b.Plan),
+		Canary: toCanaryJSON(b), Total: b.Total(), Requested: b.Requested, Done: b.Done,
 		Skipped: b.Skipped, Failed: b.Failed, Failures: map[string]int64{}, Pass: b.Pass, CreatedAt: b.CreatedAt,
 		ApprovedAt: b.ApprovedAt, StartedAt: b.StartedAt, EndedAt: b.EndedAt,
 	}
@@ -135,6 +138,7 @@ func (c console) showBackfills(o *backfillOptions, b backfill.Backfill) error {
 	row("target", "%s", b.TargetHash)
 	writePlan(table, b.Plan)
 	writeCanary(table, b)
+	row("without original", "%s", onMissingText(b.OnMissing))
 	row("pace", "%g images a second, %d in flight, suspended above %g %% failed", b.Rate, b.MaxInFlight, b.FailureThreshold)
 	var windows []string
 	for _, w := range b.Windows {
@@ -168,9 +172,17 @@ func selectionText(s backfill.Selection) string {
 	}
 }
 
+func onMissingText(m backfill.OnMissing) string {
+	if m == backfill.SkipMissing {
+		return "skipped"
+	}
+	return "read from their URLs"
+}
+
 // writePlan writes a plan as rows of a table.
 func writePlan(table io.Writer, p backfill.Plan) {
 	fmt.Fprintf(table, "plan\t%s images, from a sample of %d ids\n", countText(p.Images), p.Sampled)
+	fmt.Fprintf(table, "\t%s of them without an original\n", countText(p.NoOriginal))
 	fmt.Fprintf(table, "\t%s to download, %s of renditions replaced\n", bytesText(p.SourceBytes), bytesText(p.StoredBytes))
 	fmt.Fprintf(table, "\tabout %s\n", time.Duration(p.Seconds*float64(time.Second)).Round(time.Second))
 }

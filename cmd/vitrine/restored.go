@@ -101,9 +101,8 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 		return err
 	}
 	defer bucket.Close()
-	auditor := maintenance.NewAuditor(maintenance.AuditorDeps{
-		Checkpoints: parts.store, References: parts.store, Bucket: bucket, Catalog: parts.service, Now: time.Now, Log: log,
-	}, maintenance.AuditorConfig{Lease: checkLease, ToleratedShare: 1}, prometheus.NewRegistry())
+	auditor := maintenance.NewAuditor(auditorDeps(parts, bucket, log),
+		maintenance.AuditorConfig{Lease: checkLease, ToleratedShare: 1}, prometheus.NewRegistry())
 	if _, err := auditor.CheckRows(ctx, math.MaxInt64, 1, nil); err != nil { // no rows: this checks only the bucket's owner
 		return fmt.Errorf("check bucket: %w", err)
 	}
@@ -119,6 +118,17 @@ func restore(ctx context.Context, cfg RestoredConfig, o restoredOptions, log *za
 	log.Info("the database has a new epoch: programs may start", zap.Int64("epoch", epoch), zap.Int64("jump", o.jump),
 		zap.Int("products", products))
 	return checkObjects(ctx, auditor, o.rate, log)
+}
+
+// auditorDeps returns the dependencies of an auditor of both buckets.
+func auditorDeps(parts catalogParts, bucket *blob.Bucket, log *zap.Logger) maintenance.AuditorDeps {
+	deps := maintenance.AuditorDeps{
+		Checkpoints: parts.store, References: parts.store, Bucket: bucket, Catalog: parts.service, Now: time.Now, Log: log,
+	}
+	if originals := bucket.Originals(); originals != nil {
+		deps.Originals = originals
+	}
+	return deps
 }
 
 // checkStopped returns an error if a program has written a heartbeat lately, unless force is set.

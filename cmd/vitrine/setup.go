@@ -72,21 +72,28 @@ func (c console) serverCommand(
 
 // setup creates what the programs need, and leaves what exists unchanged. A database whose locale does not know letters
 // outside ASCII is refused before anything is created. A bucket that belongs to another database is refused: each
-// installation would delete the other's objects.
+// installation would delete the other's objects. A bucket for originals whose objects everyone can read is refused.
 func setup(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 	on, err := openServers(cfg, log)
 	if err != nil {
 		return err
 	}
 	defer on.bucket.Close()
-	return runSteps(ctx, log, []step{
+	steps := []step{
 		{"locale", func(ctx context.Context) error { return postgres.CheckLocale(ctx, cfg.Postgres) }},
 		{"database", func(ctx context.Context) error { return postgres.Migrate(ctx, cfg.Postgres, log.Named("migrate")) }},
 		{"topics", on.topics.EnsureTopics},
 		{"bucket", on.bucket.EnsureBucket},
 		{"owner", func(ctx context.Context) error { return claim(ctx, cfg.Postgres, on.bucket, log) }},
-		{"settings", func(ctx context.Context) error { return checkTopics(ctx, on.topics, log) }},
-	})
+	}
+	if originals := on.bucket.Originals(); originals != nil {
+		steps = append(steps,
+			step{"bucket for originals", originals.EnsureBucket},
+			step{"owner of originals", func(ctx context.Context) error { return claim(ctx, cfg.Postgres, originals, log) }},
+			step{"privacy of originals", originals.CheckPrivate})
+	}
+	return runSteps(ctx, log, append(steps,
+		step{"settings", func(ctx context.Context) error { return checkTopics(ctx, on.topics, log) }}))
 }
 
 // claim marks the bucket as this database's. fault.Conflict if it is marked as another's.

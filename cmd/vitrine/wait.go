@@ -24,6 +24,17 @@ func (c console) waitCommand() *cobra.Command {
 			"For programs that start after `vitrine setup`. Needs only the right to read.", waitForServers)
 }
 
+// pingBuckets returns nil if the bucket and, if it is configured, that for originals exist.
+func (s servers) pingBuckets(ctx context.Context) error {
+	if err := s.bucket.Ping(ctx); err != nil {
+		return err
+	}
+	if originals := s.bucket.Originals(); originals != nil {
+		return originals.Ping(ctx)
+	}
+	return nil
+}
+
 // waitForServers returns when the servers are set up. It changes nothing.
 func waitForServers(ctx context.Context, cfg SetupConfig, log *zap.Logger) error {
 	on, err := openServers(cfg, log)
@@ -34,7 +45,7 @@ func waitForServers(ctx context.Context, cfg SetupConfig, log *zap.Logger) error
 	all := []step{
 		{waitDatabase, func(ctx context.Context) error { return postgres.CheckSchema(ctx, cfg.Postgres) }},
 		{waitTopics, on.topics.TopicsReady},
-		{waitBucket, on.bucket.Ping},
+		{waitBucket, on.pingBuckets},
 	}
 	all = slices.DeleteFunc(all, func(s step) bool { return !slices.Contains(cfg.Setup.WaitFor, s.name) })
 	if err := runSteps(ctx, log, all); err != nil || !slices.Contains(cfg.Setup.WaitFor, waitTopics) {

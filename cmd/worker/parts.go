@@ -34,6 +34,7 @@ type workerProgram struct {
 	store     *postgres.Store
 	cache     *rediscache.Cache
 	bucket    *blob.Bucket
+	originals *blob.Bucket // nil: none is configured
 	publisher *kafka.Publisher
 	pool      *codec.Pool
 	consumer  *kafka.Consumer
@@ -67,6 +68,9 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	if err := checkTimeouts(cfg); err != nil {
 		return nil, err
 	}
+	if err := cfg.S3.CheckBounds(cfg.Pipeline.Bounds); err != nil {
+		return nil, err
+	}
 	kafka.BridgeLogger(app.Log)
 	rediscache.BridgeLogger(app.Log)
 	p := &workerProgram{App: app, cfg: cfg}
@@ -85,6 +89,7 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	if p.bucket, err = blob.New(cfg.S3, reg, log.Named("blob")); err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
+	p.originals = p.bucket.Originals()
 	if p.publisher, err = kafka.NewPublisher(cfg.Kafka, reg, log.Named("kafka")); err != nil {
 		return nil, fmt.Errorf("create publisher: %w", err)
 	}
@@ -99,11 +104,15 @@ func assemble(cfg Config, app *program.App) (*workerProgram, error) {
 	egress := worker.NewEgress(cfg.Egress, source, p.store, rules, time.Now, reg, log.Named("egress"))
 	p.breakers = worker.NewBreakers(cfg.Breaker, reg, log.Named("breaker"), p.probes(source, egress)...)
 	hosts := slots.New[string]()
-	w := worker.New(worker.Deps{
+	deps := worker.Deps{
 		Catalog: service, Pipelines: p.store, Codec: p.pool, Objects: p.bucket, Samples: p.store, Breakers: p.breakers,
 		Egress: egress, Pipeline: app.Pipeline.Current, Now: time.Now, Log: log.Named("worker"), Source: source.ShareHosts(hosts),
-		Hosts: hosts,
-	}, cfg.Worker, reg)
+		Hosts: hosts, Memory: source,
+	}
+	if p.originals != nil {
+		deps.Originals = p.originals
+	}
+	w := worker.New(deps, cfg.Worker, reg)
 	if err := p.assembleConsumers(w); err != nil {
 		return nil, fmt.Errorf("create consumer: %w", err)
 	}
@@ -148,7 +157,7 @@ func (p *workerProgram) assembleHealth() error {
 	p.health = telemetry.NewHealth(p.cfg.Health, []telemetry.Dependency{
 		{Name: "postgres", Check: p.postgres.Check, Shared: true},
 		{Name: "redis", Check: p.cache.Ping},
-		{Name: "s3", Check: p.bucket.Ping},
+		{Name: "s3", Check: p.pingBuckets},
 		{Name: "codec", Check: p.pool.Ready},
 		{Name: "kafka", Check: func(context.Context) error { return p.consumer.Ready() }},
 	}, time.Now, p.Registry, p.Log.Named("health"))
@@ -160,11 +169,19 @@ func (p *workerProgram) assembleHealth() error {
 func (p *workerProgram) probes(source *fetch.Fetcher, egress *worker.Egress) []worker.Probe {
 	return []worker.Probe{
 		{Dependency: worker.DependencyPostgres, Check: p.db.Ping},
-		{Dependency: worker.DependencyS3, Check: p.bucket.Ping},
+		{Dependency: worker.DependencyS3, Check: p.pingBuckets},
 		{Dependency: worker.DependencyCodec, Check: p.pool.Ready},
 		{Dependency: worker.DependencyResolver, Check: source.CheckResolver, WhileOpen: true},
 		{Dependency: worker.DependencyEgress, Check: egress.Check, WhileOpen: true},
 	}
+}
+
+// pingBuckets returns nil if both buckets may be used. Attempts that keep originals need both.
+func (p *workerProgram) pingBuckets(ctx context.Context) error {
+	if err := p.bucket.Ping(ctx); err != nil || p.originals == nil {
+		return err
+	}
+	return p.originals.Ping(ctx)
 }
 
 // imagesPerCodec is how many images are in progress for each codec process: one is rendered while another is downloaded or

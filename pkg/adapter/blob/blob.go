@@ -19,7 +19,7 @@ import (
 )
 
 // CacheControl is the Cache-Control header of every object that Put stores. It allows one year, because the bytes under a
-// key never change. NoStore is that of the objects that PutNoStore stores.
+// key never change. NoStore is that of the objects that PutNoStore stores, and of originals.
 const (
 	CacheControl = "public, max-age=31536000, immutable"
 	NoStore      = "no-store"
@@ -32,6 +32,7 @@ type Bucket struct {
 	http    *http.Client
 	metrics *metrics
 	log     *zap.Logger
+	control string // the Cache-Control header of its objects
 }
 
 // ObjectInfo describes an object.
@@ -50,16 +51,29 @@ func New(cfg Config, reg prometheus.Registerer, log *zap.Logger) (*Bucket, error
 	if err != nil {
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
-	return &Bucket{cfg: cfg, client: client, http: httpClient, metrics: newMetrics(reg), log: log}, nil
+	return &Bucket{cfg: cfg, client: client, http: httpClient, metrics: newMetrics(reg), log: log, control: CacheControl}, nil
+}
+
+// Originals returns the bucket that cfg names for originals, or nil. It shares connections and metrics with b. Its objects
+// have "Cache-Control: no-store", and nothing makes them public.
+func (b *Bucket) Originals() *Bucket {
+	if b.cfg.OriginalsBucket == "" {
+		return nil
+	}
+	originals := *b
+	originals.control = NoStore
+	originals.cfg.Bucket, originals.cfg.OriginalsBucket = b.cfg.OriginalsBucket, ""
+	originals.cfg.PublicURL, originals.cfg.PublicRead = "", false
+	return &originals
 }
 
 // Close closes idle connections. Later operations open new ones.
 func (b *Bucket) Close() { b.http.CloseIdleConnections() }
 
-// Put stores an object of size bytes with CacheControl. For each attempt it reads body from its start. It may be repeated
-// with the same object. Its error is fault.Unavailable or that of ctx.
+// Put stores an object of size bytes with the Cache-Control of the bucket. For each attempt it reads body from its start. It
+// may be repeated with the same object. Its error is fault.Unavailable or that of ctx.
 func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error {
-	return b.put(ctx, key, contentType, CacheControl, body, size)
+	return b.put(ctx, key, contentType, b.control, body, size)
 }
 
 // PutNoStore is Put for an object that is deleted soon, so that no cache may keep it.
@@ -115,6 +129,12 @@ func (b *Bucket) Read(ctx context.Context, key string, limit int64) ([]byte, err
 		return nil, fault.New(fault.Conflict, "object_too_large", "the object "+key+" is larger than expected")
 	}
 	return read, nil
+}
+
+// Open is Get with the size of the object, in bytes, instead of its description.
+func (b *Bucket) Open(ctx context.Context, key string) (body io.ReadCloser, size int64, err error) {
+	body, info, err := b.Get(ctx, key)
+	return body, info.Size, err
 }
 
 // Page returns up to limit objects below prefix whose keys follow after, in the byte order of the keys. more reports whether

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/tlsroots"
 )
 
@@ -21,6 +22,8 @@ type Config struct {
 	SecretKey string `env:"SECRET_KEY" secret:"true" desc:"secret of the access key"`
 	PathStyle bool   `env:"PATH_STYLE" envDefault:"true" desc:"the name of the bucket is in the path, not in the host name"`
 	PublicURL string `env:"PUBLIC_URL" desc:"where clients fetch objects (bucket, ingress or CDN); empty is ENDPOINT/BUCKET"`
+
+	OriginalsBucket string `env:"ORIGINALS_BUCKET" desc:"name of the bucket for the originals of pipelines that keep them; private"`
 
 	CAFile string `env:"CA_FILE" desc:"PEM file of the CA of an https ENDPOINT; empty: the system's roots; read at the start"`
 
@@ -44,6 +47,10 @@ func (c Config) Validate() []fault.Field {
 	check.Check(c.Region != "", "REGION", "required", "needs a region")
 	check.Check(bucketName.MatchString(c.Bucket), "BUCKET", "bad_name",
 		"needs 3 to 63 lower-case letters, digits and inner hyphens")
+	check.Check(c.OriginalsBucket == "" || bucketName.MatchString(c.OriginalsBucket), "ORIGINALS_BUCKET", "bad_name",
+		"needs 3 to 63 lower-case letters, digits and inner hyphens")
+	check.Check(c.OriginalsBucket == "" || c.OriginalsBucket != c.Bucket, "ORIGINALS_BUCKET", "not_private",
+		"must not be BUCKET, whose objects everyone may read")
 	check.Check((c.AccessKey == "") == (c.SecretKey == ""), "SECRET_KEY", "required",
 		"ACCESS_KEY and SECRET_KEY go together")
 	check.Check(!c.PublicRead || c.CreateBucket, "PUBLIC_READ", "needs_create",
@@ -71,6 +78,17 @@ func (c Config) authorities() (*x509.CertPool, error) {
 		return nil, fmt.Errorf("read the store's CA file: %w", err)
 	}
 	return pool, nil
+}
+
+// CheckBounds returns a fault.Invalid if pipelines may keep originals and no bucket for them is configured.
+func (c Config) CheckBounds(b pipeline.Bounds) error {
+	if !b.AllowOriginals || c.OriginalsBucket != "" {
+		return nil
+	}
+	return fault.InvalidFields([]fault.Field{{
+		Path: "VITRINE_S3_ORIGINALS_BUCKET", Code: "required",
+		Detail: "needs a name, since VITRINE_PIPELINE_ALLOW_ORIGINALS is set",
+	}})
 }
 
 func webURL(text string) bool {

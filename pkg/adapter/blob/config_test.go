@@ -2,10 +2,12 @@ package blob_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/foundation/pipeline"
 )
 
 func TestConfigValidate(t *testing.T) {
@@ -41,6 +43,8 @@ func testConfigValidateInvalidValueIsNamed(t *testing.T) {
 		{"BUCKET", func(c *blob.Config) { c.Bucket = "Images" }},
 		{"BUCKET", func(c *blob.Config) { c.Bucket = "ab" }},
 		{"BUCKET", func(c *blob.Config) { c.Bucket = "a/../b" }},
+		{"ORIGINALS_BUCKET", func(c *blob.Config) { c.OriginalsBucket = "A" }},
+		{"ORIGINALS_BUCKET", func(c *blob.Config) { c.OriginalsBucket = c.Bucket }},
 		{"SECRET_KEY", func(c *blob.Config) { c.SecretKey = "" }},
 		{"SECRET_KEY", func(c *blob.Config) { c.AccessKey = "" }},
 		{"PUBLIC_READ", func(c *blob.Config) { c.PublicRead = true }},
@@ -66,6 +70,22 @@ func testConfigValidateInvalidValueIsNamed(t *testing.T) {
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("all at once: got %v, want %v", names, want)
+	}
+}
+
+func TestConfigCheckBounds(t *testing.T) {
+	t.Parallel()
+	cfg := settings("http://here:1", "images")
+	bounds := pipeline.DefaultBounds()
+	if err := cfg.CheckBounds(bounds); err != nil {
+		t.Errorf("without originals: got %v", err)
+	}
+	bounds.AllowOriginals = true
+	if err := cfg.CheckBounds(bounds); err == nil || !strings.Contains(err.Error(), "VITRINE_S3_ORIGINALS_BUCKET") {
+		t.Errorf("without a bucket: got %v, want the name of the setting", err)
+	}
+	if cfg.OriginalsBucket = "originals"; cfg.CheckBounds(bounds) != nil {
+		t.Errorf("with a bucket: got %v", cfg.CheckBounds(bounds))
 	}
 }
 

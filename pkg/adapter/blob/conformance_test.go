@@ -29,6 +29,7 @@ func TestConformanceMinIO(t *testing.T) {
 		t.Helper()
 		at := servers.S3(t)
 		cfg := settings(at.Endpoint, at.Bucket)
+		cfg.OriginalsBucket = servers.S3(t).Bucket
 		cfg.Region, cfg.AccessKey, cfg.SecretKey = at.Region, at.AccessKey, at.SecretKey
 		return cfg
 	})
@@ -47,6 +48,8 @@ func TestConformanceStandIn(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		return settings(server.Endpoint(), "images")
+		cfg := settings(server.Endpoint(), "images")
+		cfg.OriginalsBucket = "originals"
+		return cfg
 	})
 }

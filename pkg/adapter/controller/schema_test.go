@@ -130,7 +130,11 @@ func randomDocument(r *rand.Rand) object {
 		object{"maxBytesIncreasePercent": 10000}, object{"maxFailedPercent": 100.5},
 		object{"maxFailedPercent": -1}, object{"minScoreDelta": 101},
 		object{"maxBytesIncreasePercent": "5"}, object{"maxBytesIncreasePercent": -100.5})
-	for name, section := range map[string]object{"backfill": backfill, "limits": limits, "fetch": fetch, "retry": retry} {
+	originals := object{}
+	maybe(r, originals, "keep", true, false, "true", 1)
+	for name, section := range map[string]object{
+		"backfill": backfill, "limits": limits, "fetch": fetch, "retry": retry, "originals": originals,
+	} {
 		if len(section) > 0 || r.IntN(8) == 0 {
 			spec[name] = section
 		}
@@ -270,14 +274,14 @@ func testSchemaHashSurvivesANewerDefinition(t *testing.T) {
 	newer := c.decode([]byte(read(t, crdFile)))
 	spec := newer.Object["spec"].(object)["versions"].([]any)[0].(object)["schema"].(object)["openAPIV3Schema"].(object)
 	properties := spec["properties"].(object)["spec"].(object)["properties"].(object)
-	properties["originals"] = object{"type": "object", "properties": object{"keep": object{"type": "boolean"}}}
+	properties["watermark"] = object{"type": "object", "properties": object{"text": object{"type": "string"}}}
 	c.apply(newer)
 	if got := hash(); got != want {
 		t.Errorf("with the newer definition: got %s, want %s", got, want)
 	}
 	c.eventually("the newer definition is served", func() error {
 		with := c.decode([]byte(document("future", "")))
-		with.Object["spec"].(object)["originals"] = object{"keep": true}
+		with.Object["spec"].(object)["watermark"] = object{"text": "x"}
 		return c.dryRun(with.Object)
 	})
 	c.apply(c.decode([]byte(read(t, crdFile))))

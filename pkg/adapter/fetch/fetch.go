@@ -34,7 +34,10 @@ type Fetcher struct {
 	log      *zap.Logger
 }
 
-var _ worker.Source = (*Fetcher)(nil)
+var (
+	_ worker.Source = (*Fetcher)(nil)
+	_ worker.Memory = (*Fetcher)(nil)
+)
 
 // New returns a Fetcher that uses network and reaches only addresses that the bounds allow. A MaxInFlight of 0 means the
 // default for one concurrent image.
@@ -55,6 +58,15 @@ func New(
 func (f *Fetcher) ShareHosts(hosts *slots.Slots[string]) *Fetcher {
 	f.limits.hosts = hosts
 	return f
+}
+
+// Reserve implements worker.Memory, with the budget of downloads.
+func (f *Fetcher) Reserve(ctx context.Context, bytes int64) (release func(), err error) {
+	memory, err := f.budget.reserve(ctx, bytes)
+	if err != nil {
+		return nil, err
+	}
+	return memory.release, nil
 }
 
 // Fetch downloads rawURL under rules. A body of more than maxBytes bytes is a failure. Errors are *media.Failure, or that

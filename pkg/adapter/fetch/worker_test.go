@@ -68,6 +68,7 @@ func (b *fakeBackend) Fail(context.Context, catalog.Attempt, *media.Failure) err
 	return b.endOtherwise()
 }
 func (b *fakeBackend) Release(context.Context, catalog.Attempt) error     { return b.endOtherwise() }
+func (b *fakeBackend) Skip(context.Context, catalog.Attempt) error        { return b.endOtherwise() }
 func (b *fakeBackend) SavePipeline(context.Context, string, []byte) error { return nil }
 func (b *fakeBackend) Pipeline(context.Context, string) ([]byte, error)   { return nil, io.EOF }
 

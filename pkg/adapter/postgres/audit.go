@@ -20,7 +20,8 @@ WHERE NOT EXISTS (SELECT FROM scheduled_deletions x WHERE x.prefix = n.prefix)
     AND NOT EXISTS (
         SELECT FROM images i JOIN products p ON p.id = i.product_id
         WHERE i.id = n.image_id AND p.deleted_at IS NULL
-            AND (EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id AND j.prefix = n.prefix)
+            AND (starts_with(i.original_key, n.prefix)
+                OR EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id AND j.prefix = n.prefix)
                 OR EXISTS (SELECT FROM jsonb_array_elements(i.renditions) r WHERE starts_with(r ->> 'key', n.prefix))))`
 
 const selectUnreferenced = `SELECT n.prefix, n.image_id, n.delay * 1000 AS delay ` + unreferenced + ` ORDER BY n.prefix`
@@ -46,9 +47,9 @@ func (s *Store) ScheduleOrphans(ctx context.Context, prefixes []catalog.Schedule
 // are not published.
 const selectPublished = `
 WITH scanned AS MATERIALIZED (
-    SELECT id, product_id, status, fencing_token, reprocess_error, renditions FROM images
+    SELECT id, product_id, status, fencing_token, reprocess_error, renditions, original_key, source_bytes FROM images
     WHERE id > $1 AND id <= $2 ORDER BY id LIMIT $3)
-SELECT i.product_id, i.id AS image_id, i.fencing_token, i.reprocess_error,
+SELECT i.product_id, i.id AS image_id, i.fencing_token, i.reprocess_error, i.original_key, i.source_bytes,
     CASE WHEN i.status = 'ready' AND p.deleted_at IS NULL
         AND NOT EXISTS (SELECT FROM image_jobs j WHERE j.image_id = i.id) THEN i.renditions END AS renditions
 FROM scanned i JOIN products p ON p.id = i.product_id
@@ -62,6 +63,8 @@ func (s *Store) Published(ctx context.Context, after, until catalog.ImageID, lim
 		ImageID        catalog.ImageID
 		FencingToken   int64
 		ReprocessError media.Code
+		OriginalKey    string
+		SourceBytes    int64
 		Renditions     asJSON[*[]renditionRow] // nil: the image is not published
 	}
 	rows, err := query[row](ctx, s.db, "published", selectPublished, int64(after), int64(until), limit)
@@ -72,10 +75,14 @@ func (s *Store) Published(ctx context.Context, after, until catalog.ImageID, lim
 		if r.Renditions.V == nil {
 			continue
 		}
-		found = append(found, maintenance.Published{
+		p := maintenance.Published{
 			ImageRef:     maintenance.ImageRef{ProductID: r.ProductID, ImageID: r.ImageID},
 			FencingToken: r.FencingToken, ReprocessError: r.ReprocessError, Objects: objectsOf(*r.Renditions.V),
-		})
+		}
+		if r.OriginalKey != "" {
+			p.Original = maintenance.Object{Key: r.OriginalKey, Size: r.SourceBytes}
+		}
+		found = append(found, p)
 	}
 	if len(rows) == limit && limit > 0 {
 		next = rows[limit-1].ImageID

@@ -42,6 +42,10 @@ func (b fullBucket) Page(_ context.Context, prefix, _ string, _ int) (found []ma
 	return found, false, nil
 }
 
+func (fullBucket) ForgetOriginal(context.Context, catalog.ProductID, catalog.ImageID, string) error {
+	return errors.New("no image has an original")
+}
+
 func (b fullBucket) Owner(ctx context.Context) (string, error) {
 	id, _, err := b.store.Installation(ctx)
 	return id, err

@@ -21,6 +21,7 @@ func TestAudit(t *testing.T) {
 	runStoreTests(t, []storeTest{
 		{name: "rows_and_scheduled_deletions_are_references", run: referenced},
 		{name: "unreferenced_prefix_is_scheduled_once", run: orphansScheduled},
+		{name: "original_is_a_reference_and_is_listed", run: originalReferenced},
 		{name: "ready_idle_images_are_listed_by_id", run: published},
 	})
 }
@@ -103,6 +104,32 @@ func referenced(f *fixture) {
 	f.Same(f.unreferenced(p, 0, "4-live", "6-work"), []string{"6-work"}, "unreferenced once idle")
 	f.Delete(p.ID)
 	f.Same(f.unreferenced(p, 0, "4-live", "5-scheduled"), []string{"4-live"}, "unreferenced once the product is deleted")
+}
+
+func originalReferenced(f *fixture) {
+	p := f.publish(f.Product(1), 0, "4-live")
+	prefix := fmt.Sprintf("originals/%d/%d/4-kept/", p.ID, p.Images[0].ID)
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Images[0].OriginalKey, p.Images[0].SourceBytes = prefix+"source", 99
+		return catalog.Change{}
+	})
+	unreferenced := func() []catalog.ScheduledDeletion {
+		found, err := f.store.Unreferenced(f.Context(), []catalog.ScheduledDeletion{
+			{Prefix: prefix, ImageID: p.Images[0].ID}, {Prefix: prefix[:len(prefix)-2] + "/", ImageID: p.Images[0].ID},
+		})
+		f.Must(err, "find unreferenced")
+		return found
+	}
+	if got := unreferenced(); len(got) != 1 || got[0].Prefix == prefix {
+		f.Errorf("got %v, want only the other prefix", got)
+	}
+	found, _, err := f.store.Published(f.Context(), 0, math.MaxInt64, 10)
+	f.Must(err, "list published images")
+	f.Same(found[0].Original, maintenance.Object{Key: prefix + "source", Size: 99}, "the original")
+	f.Delete(p.ID)
+	if got := unreferenced(); len(got) != 2 {
+		f.Errorf("deleted: got %v, want both", got)
+	}
 }
 
 func orphansScheduled(f *fixture) {

@@ -42,16 +42,17 @@ END`
 type criteria struct {
 	selectionRow
 
-	Target     string   `json:"target"`
-	TargetHash string   `json:"target_hash"`
-	Same       []string `json:"same"`
-	MadeBy     []string `json:"made_by"`
+	Target      string   `json:"target"`
+	SkipMissing bool     `json:"skip_missing"`
+	TargetHash  string   `json:"target_hash"`
+	Same        []string `json:"same"`
+	MadeBy      []string `json:"made_by"`
 }
 
 func toCriteria(b backfill.Backfill, outputs map[string]string) asJSON[criteria] {
 	c := criteria{
 		selectionRow: toBackfillRow(b).Selection, Target: b.TargetOutput, TargetHash: b.TargetHash,
-		Same: []string{b.TargetHash}, MadeBy: []string{},
+		Same: []string{b.TargetHash}, MadeBy: []string{}, SkipMissing: b.OnMissing == backfill.SkipMissing,
 	}
 	for hash, output := range outputs {
 		if output == b.TargetOutput && hash != b.TargetHash {
@@ -154,26 +155,32 @@ func (s *Store) PreviousPipeline(ctx context.Context, except string) (string, er
 	return find[string](ctx, s.db, "previous_pipeline", missing, selectPrevious, except)
 }
 
+// sampleImages: kept says that the image has an original, skipped that it has none and would need one.
 const sampleImages = `
 WITH matched AS MATERIALIZED (
-    SELECT i.source_bytes::float8 AS source, coalesce(
+    SELECT i.original_key <> '' AS kept, i.original_key = '' AND ($1::jsonb -> 'skip_missing')::boolean AS skipped,
+        i.source_bytes::float8 AS source, coalesce(
         (SELECT sum((r ->> 'bytes')::bigint) FROM jsonb_array_elements(i.renditions) r), 0)::float8 AS stored
     FROM images i JOIN products p ON p.id = i.product_id
     WHERE i.id = ANY($2::bigint[]) AND p.deleted_at IS NULL AND (` + imageSelected + `))
-SELECT count(*) AS matched, coalesce(sum(source), 0) AS source, coalesce(sum(source * source), 0) AS source_squares,
-    coalesce(sum(stored), 0) AS stored, coalesce(sum(stored * stored), 0) AS stored_squares
+SELECT count(*) AS matched, count(*) FILTER (WHERE NOT kept) AS no_original,
+    coalesce(sum(source) FILTER (WHERE NOT kept AND NOT skipped), 0) AS source,
+    coalesce(sum(source * source) FILTER (WHERE NOT kept AND NOT skipped), 0) AS source_squares,
+    coalesce(sum(stored) FILTER (WHERE NOT skipped), 0) AS stored,
+    coalesce(sum(stored * stored) FILTER (WHERE NOT skipped), 0) AS stored_squares
 FROM matched`
 
 // Sample implements backfill.Sampler.
 func (s *Store) Sample(ctx context.Context, b backfill.Backfill, outputs map[string]string, ids []int64,
 ) (backfill.Sample, error) {
 	type row struct {
-		Matched                                      int64
+		Matched, NoOriginal                          int64
 		Source, SourceSquares, Stored, StoredSquares float64
 	}
 	r, err := find[row](ctx, s.db, "sample_images", nil, sampleImages, toCriteria(b, outputs), ids)
 	return backfill.Sample{
 		Matched:     r.Matched,
+		NoOriginal:  r.NoOriginal,
 		SourceBytes: backfill.Moments{Sum: r.Source, Squares: r.SourceSquares},
 		StoredBytes: backfill.Moments{Sum: r.Stored, Squares: r.StoredSquares},
 	}, err

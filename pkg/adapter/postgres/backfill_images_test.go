@@ -10,6 +10,7 @@ import (
 
 	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/foundation/event"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/test/storetest"
@@ -25,6 +26,7 @@ func TestBackfillImages(t *testing.T) {
 		{name: "outputs_and_previous_pipeline", run: outputsAndPrevious},
 		{name: "round_releases_backfills_last_and_only_open_ones", run: roundOfBackfills},
 		{name: "backfills_take_no_window_of_live_jobs", run: backfillsTakeNoWindow},
+		{name: "originals_are_counted_and_requested", run: originalsOfBackfills},
 	})
 }
 
@@ -332,4 +334,48 @@ func backfillsTakeNoWindow(f *fixture) {
 	f.backlog(0, host, 4, catalog.Bulk)
 	r := f.round(w)
 	f.Same([]int{r.InFlight, r.Released[catalog.Bulk]}, []int{2, 2}, "in flight and released")
+}
+
+// originalsOfBackfills has three ready images, of which the first has an original.
+func originalsOfBackfills(f *fixture) {
+	p := f.Product(3)
+	for i := range p.Images {
+		img := f.ready(p.ID, i, "old")
+		f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+			if i > 0 {
+				p.Images[i].OriginalKey = ""
+			}
+			return catalog.Change{}
+		})
+		p.Images[i] = img
+	}
+	b := backfill.Backfill{TargetHash: "target", TargetOutput: "new", Selection: backfill.Selection{Kind: backfill.Renditions}}
+	ids := []int64{int64(p.Images[0].ID), int64(p.Images[1].ID), int64(p.Images[2].ID)}
+	const source, stored = 123456, 91000 // of one image
+	for onMissing, want := range map[backfill.OnMissing]backfill.Sample{
+		backfill.FetchMissing: {
+			SourceBytes: backfill.Moments{Sum: 2 * source, Squares: 2 * source * source},
+			StoredBytes: backfill.Moments{Sum: 3 * stored, Squares: 3 * stored * stored},
+		},
+		backfill.SkipMissing: {StoredBytes: backfill.Moments{Sum: stored, Squares: stored * stored}},
+	} {
+		want.Matched, want.NoOriginal = 3, 2
+		b.OnMissing = onMissing
+		got, err := f.store.Sample(f.Context(), b, outputs(), ids)
+		f.Must(err, "read sample")
+		f.Same(got, want, string(onMissing))
+	}
+	id := f.runningBackfill(true)
+	for i := range p.Images[:2] {
+		f.job(p.ID, i, catalog.BackfillClass, "target", id)
+	}
+	f.takeDue(f)
+	f.round(windows)
+	sources := map[string]int{}
+	for _, m := range f.takeDue(f) {
+		requested, err := event.Decode[event.ImageBackfill](m)
+		f.Must(err, "decode")
+		sources[requested.Source]++
+	}
+	f.Same(sources, map[string]int{"": 1, event.SourceOriginal: 1}, "the sources of the released jobs")
 }

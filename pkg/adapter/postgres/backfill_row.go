@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"time"
 
 	"vitrine.io/pkg/domain/backfill"
@@ -20,6 +21,8 @@ type backfillRow struct {
 	TargetHash   string       `json:"target_hash"`
 	TargetOutput string       `json:"target_output"`
 	Selection    selectionRow `json:"selection"`
+
+	OnMissing backfill.OnMissing `json:"on_missing"`
 
 	State        backfill.State      `json:"state"`
 	Reason       string              `json:"reason"`
@@ -73,6 +76,7 @@ type selectionRow struct {
 type planRow struct {
 	Sampled     int         `json:"sampled"`
 	Images      estimateRow `json:"images"`
+	NoOriginal  estimateRow `json:"no_original"`
 	SourceBytes estimateRow `json:"source_bytes"`
 	StoredBytes estimateRow `json:"stored_bytes"`
 	Seconds     float64     `json:"seconds"`
@@ -93,15 +97,15 @@ func toBackfillRow(b backfill.Backfill) backfillRow {
 			UserID: b.Selection.UserID, OutputHash: b.Selection.OutputHash,
 			RequestedBefore: toTime(b.Selection.RequestedBefore),
 		},
-		State: b.State, Reason: b.Reason, Suspended: b.Suspended, Open: b.Open, ApprovedHash: b.ApprovedHash,
+		OnMissing: cmp.Or(b.OnMissing, backfill.FetchMissing), State: b.State, Reason: b.Reason, Suspended: b.Suspended, Open: b.Open, ApprovedHash: b.ApprovedHash,
 		MaxInFlight: b.MaxInFlight, Rate: b.Rate, Windows: []string{}, TimeZone: b.TimeZone,
 		FailureThreshold: b.FailureThreshold,
 		Pass:             b.Pass, Cursor: b.Cursor, Found: b.Found, Resting: b.Resting, Credit: b.Credit,
 		Requested: b.Requested, Done: b.Done, Skipped: b.Skipped, Failed: b.Failed, Failures: b.Failures,
 		JudgedDone: b.JudgedDone, JudgedFailed: b.JudgedFailed,
 		Plan: planRow{
-			Sampled: b.Plan.Sampled, Images: estimateRow(b.Plan.Images), SourceBytes: estimateRow(b.Plan.SourceBytes),
-			StoredBytes: estimateRow(b.Plan.StoredBytes), Seconds: b.Plan.Seconds, PlannedAt: toTime(b.Plan.PlannedAt),
+			Sampled: b.Plan.Sampled, Images: estimateRow(b.Plan.Images), NoOriginal: estimateRow(b.Plan.NoOriginal),
+			SourceBytes: estimateRow(b.Plan.SourceBytes), StoredBytes: estimateRow(b.Plan.StoredBytes), Seconds: b.Plan.Seconds, PlannedAt: toTime(b.Plan.PlannedAt),
 		},
 		Canary:    toCanaryRow(b.Canary),
 		CreatedAt: toTime(b.CreatedAt), ApprovedAt: toTime(b.ApprovedAt), StartedAt: toTime(b.StartedAt),
@@ -127,7 +131,7 @@ func (r backfillRow) fromRow() (backfill.Backfill, error) {
 			Status: r.Selection.Status, Code: r.Selection.Code, UserID: r.Selection.UserID,
 			OutputHash: r.Selection.OutputHash, RequestedBefore: r.Selection.RequestedBefore.UTC(),
 		}},
-		State: r.State, Reason: r.Reason, Suspended: r.Suspended, Open: r.Open, ApprovedHash: r.ApprovedHash,
+		OnMissing: r.OnMissing, State: r.State, Reason: r.Reason, Suspended: r.Suspended, Open: r.Open, ApprovedHash: r.ApprovedHash,
 		Pace: backfill.Pace{
 			MaxInFlight: r.MaxInFlight, Rate: r.Rate, TimeZone: r.TimeZone, FailureThreshold: r.FailureThreshold,
 		},
@@ -136,7 +140,7 @@ func (r backfillRow) fromRow() (backfill.Backfill, error) {
 		JudgedDone: r.JudgedDone, JudgedFailed: r.JudgedFailed,
 		Plan: backfill.Plan{
 			Sampled: r.Plan.Sampled, Images: backfill.Estimate(r.Plan.Images),
-			SourceBytes: backfill.Estimate(r.Plan.SourceBytes), StoredBytes: backfill.Estimate(r.Plan.StoredBytes),
+			NoOriginal: backfill.Estimate(r.Plan.NoOriginal), SourceBytes: backfill.Estimate(r.Plan.SourceBytes), StoredBytes: backfill.Estimate(r.Plan.StoredBytes),
 			Seconds: r.Plan.Seconds, PlannedAt: r.Plan.PlannedAt.UTC(),
 		},
 		Canary:    r.Canary.fromRow(),

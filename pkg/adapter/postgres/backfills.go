@@ -40,10 +40,11 @@ UPDATE backfills SET state = 'superseded', reason = 'a later backfill was propos
 WHERE pipeline = $1 AND state = 'proposed'`
 
 const insertBackfill = `
-INSERT INTO backfills (pipeline, number, managed_by, resource_uid, generation, target_hash, target_output, selection,` +
+INSERT INTO backfills (pipeline, number, managed_by, resource_uid, generation, target_hash, target_output, selection,
+    on_missing,` +
 	backfillColumns + `)
 SELECT pipeline, (SELECT coalesce(max(number), 0) + 1 FROM backfills o WHERE o.pipeline = n.pipeline), managed_by,
-    resource_uid, generation, target_hash, target_output, selection,` + backfillColumns + `
+    resource_uid, generation, target_hash, target_output, selection, on_missing,` + backfillColumns + `
 FROM json_populate_record(NULL::backfills, $1) n
 RETURNING row_to_json(backfills)`
 

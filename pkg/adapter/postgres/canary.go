@@ -66,16 +66,16 @@ func (s *Store) StartCanary(ctx context.Context, name string, images []backfill.
 // sendSamples sends a sample again from due_at on: it was lost, or its attempt has crashed.
 const sendSamples = `
 WITH picked AS MATERIALIZED (
-    SELECT id FROM backfill_samples
+    SELECT id, image_id FROM backfill_samples
     WHERE backfill_id = $1 AND state IN ('waiting', 'sent') AND due_at <= now()
     ORDER BY due_at, id
     LIMIT (SELECT greatest($2 - count(*), 0) FROM backfill_samples
         WHERE backfill_id = $1 AND state = 'sent' AND due_at > now())
     FOR UPDATE SKIP LOCKED)
 UPDATE backfill_samples s SET state = 'sent', due_at = now() + $3 * interval '1 microsecond'
-FROM picked, backfills b WHERE s.id = picked.id AND b.id = s.backfill_id
-RETURNING s.id::text AS id, s.product_id, s.image_id, b.target_hash,
-    coalesce((SELECT source_url FROM images i WHERE i.id = s.image_id), '') AS source_url`
+FROM picked LEFT JOIN images i ON i.id = picked.image_id, backfills b WHERE s.id = picked.id AND b.id = s.backfill_id
+RETURNING s.id::text AS id, s.product_id, s.image_id, b.target_hash, coalesce(i.source_url, '') AS source_url,
+    coalesce(i.original_key, '') <> '' AS kept`
 
 // SendSamples implements backfill.Canaries.
 func (s *Store) SendSamples(ctx context.Context, id int64, inFlight int, lost time.Duration) (sent int, err error) {
@@ -84,6 +84,7 @@ func (s *Store) SendSamples(ctx context.Context, id int64, inFlight int, lost ti
 			ID                    string
 			ProductID, ImageID    int64
 			TargetHash, SourceURL string
+			Kept                  bool // its original
 		}
 		if err := tx.Raw(sendSamples, id, inFlight, lost.Microseconds()).Find(&rows).Error; err != nil {
 			return err
@@ -93,9 +94,13 @@ func (s *Store) SendSamples(ctx context.Context, id int64, inFlight int, lost ti
 		}
 		out := make([]catalog.Outgoing, len(rows))
 		for i, r := range rows {
-			out[i].Message = event.New(r.ID, event.Key(r.ProductID), event.ImageCanary{
+			body := event.ImageCanary{
 				ProductID: r.ProductID, ImageID: r.ImageID, SourceURL: r.SourceURL, PipelineHash: r.TargetHash, BackfillID: id,
-			})
+			}
+			if r.Kept {
+				body.Source = event.SourceOriginal
+			}
+			out[i].Message = event.New(r.ID, event.Key(r.ProductID), body)
 		}
 		sent = len(out)
 		return send(tx, out)
@@ -134,7 +139,7 @@ func (s *Store) DropSamples(ctx context.Context, id int64) error {
 	return err
 }
 
-// beginSample gives the attempt a prefix that nobody can guess. It begins no sample of a backfill that is suspended: that
+// beginSample gives the attempt a prefix that is impossible to guess. It begins no sample of a backfill that is suspended: that
 // waits until the walk sends it again.
 const beginSample = `
 UPDATE backfill_samples s SET attempts = s.attempts + 1, state = 'sent',
@@ -150,7 +155,7 @@ UPDATE backfill_samples SET state = 'waiting', due_at = now() WHERE id = $1::uui
     SELECT FROM backfills b WHERE b.id = backfill_id AND b.suspended <> '')`
 
 const selectSampleImage = `
-SELECT p.user_id, i.source_url, i.source_sha256, i.pipeline_hash AS made_by, i.renditions
+SELECT p.user_id, i.source_url, i.source_sha256, i.source_bytes, i.original_key, i.pipeline_hash AS made_by, i.renditions
 FROM images i JOIN products p ON p.id = i.product_id
 WHERE i.id = $1 AND i.product_id = $2 AND p.deleted_at IS NULL`
 
@@ -158,6 +163,8 @@ WHERE i.id = $1 AND i.product_id = $2 AND p.deleted_at IS NULL`
 type sampleImageRow struct {
 	UserID                          catalog.UserID
 	SourceURL, SourceSHA256, MadeBy string
+	SourceBytes                     int64
+	OriginalKey                     string
 	Renditions                      asJSON[[]renditionRow]
 }
 
@@ -205,6 +212,9 @@ func (s *Store) BeginSample(ctx context.Context, id string, budget, keep time.Du
 			return tx.Exec(endSample, id, a.Prefix, backfill.SampleFailed, code, asJSON[sampleResultRow]{}).Error
 		}
 		a.UserID, a.SourceURL, a.SourceSHA256, a.MadeBy = img.UserID, img.SourceURL, img.SourceSHA256, img.MadeBy
+		if img.OriginalKey != "" {
+			a.Original = catalog.Original{Key: img.OriginalKey, SHA256: img.SourceSHA256, Bytes: img.SourceBytes}
+		}
 		for _, r := range img.Renditions.V {
 			a.Renditions = append(a.Renditions, catalog.Rendition(r.renditionFields))
 		}

@@ -29,11 +29,13 @@ type jobRow struct {
 	DueAt              time.Time         `json:"due_at"`
 	DeferredSince      time.Time         `json:"deferred_since,omitzero"`
 	BackfillID         int64             `json:"backfill_id"`
+	SkipMissing        bool              `json:"skip_missing"`
 }
 
 // jobColumns are the columns of a job that an update may change.
 const jobColumns = ` host, class, job_state, job_id, traceparent, fencing_token, unreported_attempts, attempts, prefix,
-    poison_sha256, pipeline_hash, requested_at, not_before, released_at, due_at, deferred_since, backfill_id `
+    poison_sha256, pipeline_hash, requested_at, not_before, released_at, due_at, deferred_since, backfill_id,
+    skip_missing `
 
 // toJobRow returns the row of the image's job, or nil if it is idle.
 func toJobRow(p catalog.Product, img catalog.Image) *jobRow {
@@ -50,6 +52,7 @@ func toJobRow(p catalog.Product, img catalog.Image) *jobRow {
 	}
 	if b := img.Backfill; b.ID != 0 {
 		r.Attempts, r.PipelineHash, r.RequestedAt = b.Attempts, b.PipelineHash, toTime(b.RequestedAt)
+		r.SkipMissing = b.SkipMissing
 	}
 	return r
 }
@@ -65,6 +68,7 @@ func (r jobRow) addTo(img *catalog.Image) {
 	if r.BackfillID != 0 {
 		img.Backfill = catalog.BackfillJob{
 			ID: r.BackfillID, PipelineHash: r.PipelineHash, Attempts: r.Attempts, RequestedAt: r.RequestedAt.UTC(),
+			SkipMissing: r.SkipMissing,
 		}
 		return
 	}

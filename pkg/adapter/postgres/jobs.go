@@ -49,7 +49,7 @@ SELECT n.image_id, n.product_id, n.user_id, n.host, n.class, n.job_state, n.job_
     n.unreported_attempts, n.attempts, n.prefix, n.poison_sha256, n.pipeline_hash, n.requested_at, n.not_before,
     CASE WHEN n.class = 'live' AND n.job_state = 'queued' AND n.not_before <= clock_timestamp()
         AND h.in_flight + n.of_host <= $2 AND e.in_flight + n.of_all <= $3 THEN clock_timestamp() END,
-    n.due_at, n.deferred_since, n.backfill_id
+    n.due_at, n.deferred_since, n.backfill_id, n.skip_missing
 FROM n JOIN hosts h ON h.host = n.host CROSS JOIN everything e
 RETURNING image_id, released_at`
 

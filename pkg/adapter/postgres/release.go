@@ -62,7 +62,8 @@ WITH picked AS MATERIALIZED (
         ORDER BY j.not_before, j.image_id LIMIT g.jobs FOR UPDATE SKIP LOCKED) p)
 UPDATE image_jobs j SET released_at = clock_timestamp()
 FROM picked, images i WHERE j.image_id = picked.image_id AND i.id = j.image_id
-RETURNING j.image_id AS id, j.product_id, i.source_url, j.job_id, j.traceparent, j.pipeline_hash, j.backfill_id`
+RETURNING j.image_id AS id, j.product_id, i.source_url, j.job_id, j.traceparent, j.pipeline_hash, j.backfill_id,
+    i.original_key`
 
 // flowRow is a flow with a number of jobs.
 type flowRow struct {
@@ -193,6 +194,7 @@ func release(tx *gorm.DB, class catalog.Class, grants []scheduler.Grant) (int, e
 	var jobs []struct {
 		ID, ProductID, BackfillID                   int64
 		SourceURL, JobID, Traceparent, PipelineHash string
+		OriginalKey                                 string
 	}
 	if err := tx.Raw(releaseJobs, string(class), asJSON[[]flowRow]{flows}).Find(&jobs).Error; err != nil {
 		return 0, fmt.Errorf("release jobs: %w", err)
@@ -201,7 +203,7 @@ func release(tx *gorm.DB, class catalog.Class, grants []scheduler.Grant) (int, e
 	for i, j := range jobs {
 		img := catalog.Image{
 			ID: catalog.ImageID(j.ID), ProductID: catalog.ProductID(j.ProductID), SourceURL: j.SourceURL, JobID: j.JobID,
-			Traceparent: j.Traceparent, PipelineHash: j.PipelineHash,
+			Traceparent: j.Traceparent, PipelineHash: j.PipelineHash, OriginalKey: j.OriginalKey,
 			Backfill: catalog.BackfillJob{ID: j.BackfillID, PipelineHash: j.PipelineHash},
 		}
 		out[i].Message = img.JobMessage()

@@ -135,6 +135,7 @@ type imageFields struct {
 	PipelineHash string    `json:"pipeline_hash"`
 	RequestedAt  time.Time `json:"requested_at,omitzero"`
 	OutputHash   string    `json:"output_hash"`
+	OriginalKey  string    `json:"original_key"`
 	BackfillID   int64     `json:"backfill_id"`
 
 	JobState           catalog.JobState    `json:"-"` // in jobRow, as the rest
@@ -155,7 +156,7 @@ type imageFields struct {
 // newer release has added.
 const imageColumns = ` position, source_url, status, attempts, error_code, error_detail, width, height, placeholder,
     renditions, fencing_token, prefix, reprocess_error, source_sha256, source_bytes, pipeline_hash, requested_at,
-    output_hash, backfill_id `
+    output_hash, original_key, backfill_id `
 
 // renditionRow is one element of the column renditions. The names of its fields are stored, so fields may be added, but
 // not renamed.

@@ -50,6 +50,15 @@ const (
 	ByFailures   Suspension = "failures" // more images failed than the threshold allows
 )
 
+// OnMissing is what becomes of a selected image whose original is not kept, or cannot be read.
+type OnMissing string
+
+// The values of OnMissing.
+const (
+	FetchMissing OnMissing = "fetch" // its source is downloaded from its URL
+	SkipMissing  OnMissing = "skip"  // it stays as it is, and counts as skipped
+)
+
 // Backfill is one backfill. Its target and its selection never change.
 type Backfill struct {
 	ID          int64
@@ -62,6 +71,7 @@ type Backfill struct {
 	TargetHash   string // of the pipeline: jobs name it
 	TargetOutput string // pipeline.Spec.OutputHash of the target
 	Selection    Selection
+	OnMissing    OnMissing // "": FetchMissing
 
 	State        State
 	Reason       string // why it ended, in one sentence; may be empty
@@ -123,6 +133,13 @@ func (p Pace) Check() []fault.Field {
 		check.Add("time_zone", "unknown_value", "%q is not a name of the IANA time zone database", p.TimeZone)
 	}
 	check.Range(len(p.Windows) <= maxWindows, "windows", "at most %d windows", maxWindows)
+	return check.Fields()
+}
+
+// Check returns the wrong field, if the value is none of the constants.
+func (m OnMissing) Check() []fault.Field {
+	var check fault.Checker
+	check.Check(m == FetchMissing || m == SkipMissing, "on_missing", "unknown_value", "fetch or skip, not %q", m)
 	return check.Fields()
 }
 

@@ -115,6 +115,7 @@ type SampleAttempt struct {
 
 	SourceURL    string
 	SourceSHA256 string              // of the source that the present renditions were made from, in hex; "" if there is none
+	Original     catalog.Original    // the source to read instead of SourceURL; zero: none
 	MadeBy       string              // hash of the pipeline of the image's last request
 	Renditions   []catalog.Rendition // the present ones
 }

@@ -1,6 +1,7 @@
 package backfill
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -34,6 +35,7 @@ type Proposal struct {
 	Target      *pipeline.Revision
 	Selection   Selection
 	Pace        Pace
+	OnMissing   OnMissing // "": FetchMissing
 	ResourceUID string
 	Generation  int64
 }
@@ -42,13 +44,13 @@ func (m Manager) backfill(p Proposal) Backfill {
 	return Backfill{
 		Pipeline: p.Target.Name(), ManagedBy: m.By, ResourceUID: p.ResourceUID, Generation: p.Generation,
 		TargetHash: p.Target.Hash(), TargetOutput: p.Target.Spec().OutputHash(), Selection: p.Selection, State: Proposed,
-		Pace: p.Pace,
+		Pace: p.Pace, OnMissing: cmp.Or(p.OnMissing, FetchMissing),
 	}
 }
 
 // Estimate returns what a backfill would cost. It returns a fault.Invalid that lists every wrong field.
 func (m Manager) Estimate(ctx context.Context, p Proposal) (Plan, error) {
-	fields := p.Pace.Check()
+	fields := append(p.Pace.Check(), m.backfill(p).OnMissing.Check()...)
 	if p.Selection.Kind == ByHand {
 		fields = append(fields, p.Selection.Check()...)
 	}

@@ -12,7 +12,8 @@ const sampleSize = 10_000
 type Plan struct {
 	Sampled     int      // ids
 	Images      Estimate // images to make again
-	SourceBytes Estimate // to download
+	NoOriginal  Estimate // of them, those whose original is not kept
+	SourceBytes Estimate // to download from URLs
 	StoredBytes Estimate // of the renditions that are replaced
 	Seconds     float64  // how long it takes: at its rate, or slower if earlier backfills were
 	PlannedAt   time.Time
@@ -26,8 +27,10 @@ type Estimate struct{ Value, Error float64 }
 
 // Sample is what a sample of ids has.
 type Sample struct {
-	Matched                  int64   // selected images
-	SourceBytes, StoredBytes Moments // of the selected images
+	Matched     int64   // selected images
+	NoOriginal  int64   // of them, those whose original is not kept
+	SourceBytes Moments // of those that are downloaded from their URLs
+	StoredBytes Moments // of the renditions of those that are made again
 }
 
 // Moments are the sum and the sum of squares of a number.
@@ -46,12 +49,12 @@ func (m Moments) estimate(n, all int64) Estimate {
 
 // newPlan returns the plan that follows from a sample of n among all ids. rate is in images a second.
 func newPlan(s Sample, n, all int64, rate float64, now time.Time) Plan {
-	matched := Moments{float64(s.Matched), float64(s.Matched)}
+	counted := func(images int64) Estimate { return Moments{float64(images), float64(images)}.estimate(n, all) }
 	p := Plan{
-		Sampled: int(n), Images: matched.estimate(n, all), SourceBytes: s.SourceBytes.estimate(n, all),
+		Sampled: int(n), Images: counted(s.Matched), NoOriginal: counted(s.NoOriginal), SourceBytes: s.SourceBytes.estimate(n, all),
 		StoredBytes: s.StoredBytes.estimate(n, all), PlannedAt: now,
 	}
-	p.Seconds = p.Images.Value / rate
+	p.Seconds = p.Images.Value / rate // images that are skipped count against the rate, too
 	return p
 }
 

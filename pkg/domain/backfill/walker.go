@@ -173,7 +173,7 @@ func (w *Walker) request(ctx context.Context, walk *Walk, until time.Time) error
 // that cannot be requested for a reason of its own, which must not keep the others from being made.
 func (w *Walker) requestImage(ctx context.Context, walk *Walk, img ImageRef, outputs map[string]string) (bool, error) {
 	err := w.Catalog.RequestBackfill(ctx, img.ProductID, img.ImageID, catalog.BackfillRequest{
-		BackfillID: walk.ID, PipelineHash: walk.TargetHash,
+		BackfillID: walk.ID, PipelineHash: walk.TargetHash, SkipMissing: walk.OnMissing == SkipMissing,
 		Selected: func(user catalog.UserID, img catalog.Image) bool { return walk.Selects(user, img, outputs) },
 	})
 	switch {

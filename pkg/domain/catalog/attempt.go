@@ -16,19 +16,21 @@ import (
 
 // Begin starts an attempt for the holder of a job id. budget is how long the attempt may last; after it, the attempt's
 // objects are deleted unless Finish has cancelled the deletion. A second Begin of the same job supersedes the first
-// attempt. It returns ErrGivenUp if too many attempts ended without an outcome, so that the image has failed as
+// attempt. If the pipeline in force keeps originals, the attempt has a prefix for one, too. It returns ErrGivenUp if too many attempts ended without an outcome, so that the image has failed as
 // worker_crashed. It returns ErrDone if the job is no longer the image's, or if it belongs to a backfill that is suspended
 // or has ended; the latter job it drops.
 func (s *Service) Begin(ctx context.Context, job Job, budget time.Duration) (Attempt, error) {
 	if err := s.admitBackfill(ctx, job); err != nil {
 		return Attempt{}, err
 	}
-	nonce := strings.ReplaceAll(s.NewID(), "-", "")
-	changedID := s.NewID()
+	b := beginning{nonce: s.newNonce(), changedID: s.NewID(), budget: budget}
+	if s.Pipeline().Spec().Originals.Keep {
+		b.originalNonce = s.newNonce()
+	}
 	var attempt Attempt
 	var givenUp bool
 	p, err := s.Store.Edit(ctx, job.ProductID, func(p *Product, now time.Time) (c Change, err error) {
-		attempt, c, givenUp, err = p.begin(job, nonce, changedID, now, budget)
+		attempt, c, givenUp, err = p.begin(job, b, now)
 		return c, err
 	})
 	switch {
@@ -43,6 +45,9 @@ func (s *Service) Begin(ctx context.Context, job Job, budget time.Duration) (Att
 	}
 	return attempt, nil
 }
+
+// newNonce returns a part of a prefix that is impossible to guess.
+func (s *Service) newNonce() string { return strings.ReplaceAll(s.NewID(), "-", "") }
 
 // Finish publishes the objects that the attempt has stored. It returns ErrSuperseded if the attempt is no longer the
 // image's current one, and ErrDeletionStarted if its objects are being deleted, so that a new attempt has to Begin.

@@ -39,6 +39,7 @@ type Backfills interface {
 type BackfillRequest struct {
 	BackfillID   int64
 	PipelineHash string // of the target; its document has to be saved
+	SkipMissing  bool   // images without an original get no job
 
 	// Selected reports whether the image, as it is locked, belongs to the backfill. The image is idle, and this backfill has
 	// not tried it.
@@ -71,8 +72,12 @@ func (p *Product) requestBackfill(image ImageID, r BackfillRequest, jobID string
 	if img.JobState != Idle || img.BackfillID == r.BackfillID || !r.Selected(p.UserID, *img) {
 		return Change{}, ErrDone
 	}
+	if r.skips(img) { // requested and ended, without a job
+		img.BackfillID = r.BackfillID
+		return Change{Backfill: []BackfillEvent{{BackfillID: r.BackfillID, ImageID: img.ID, Kind: BackfillRequested}}}, nil
+	}
 	img.Class, img.Host = BackfillClass, HostKey(img.SourceURL)
-	img.Backfill = BackfillJob{ID: r.BackfillID, PipelineHash: r.PipelineHash, RequestedAt: now}
+	img.Backfill = BackfillJob{ID: r.BackfillID, PipelineHash: r.PipelineHash, RequestedAt: now, SkipMissing: r.SkipMissing}
 	img.queue(jobID, now, 0) // the fencing token stays: an idle image has no attempt that could mistake this for its outcome
 	return img.backfillEvent(BackfillRequested, ""), nil
 }

@@ -185,7 +185,7 @@ func (p *Product) replaceImages(r patchRequest, now time.Time) Change {
 	}
 	var c Change
 	for _, img := range removed {
-		c.Deletions = append(c.Deletions, img.scheduleDeletion(r.grace)...)
+		c.Deletions = append(c.Deletions, img.scheduleAll(r.grace)...)
 	}
 	return c
 }
@@ -197,7 +197,7 @@ func (p *Product) markDeleted(grace time.Duration, traceparent, changedID string
 		img := &p.Images[i]
 		img.FencingToken++
 		img.endJob()
-		c.Deletions = append(c.Deletions, img.scheduleDeletion(grace)...)
+		c.Deletions = append(c.Deletions, img.scheduleAll(grace)...)
 	}
 	p.Deleted = true
 	p.Revision++

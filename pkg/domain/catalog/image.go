@@ -71,6 +71,7 @@ type Image struct {
 	PipelineHash string    // the pipeline of the last request; after Finish also that of the renditions
 	RequestedAt  time.Time // when the current request was made or, if it was delayed, when it was due
 	OutputHash   string    // pipeline.Spec.OutputHash of the renditions; "" if PipelineHash has to be read instead
+	OriginalKey  string    // key of the source in the bucket of the originals; "" if it is not kept
 	BackfillID   int64     // the last backfill that has tried this image; 0 if none has
 
 	// The fields of the job. All are zero when the image is idle.
@@ -95,6 +96,7 @@ type BackfillJob struct {
 	PipelineHash string
 	Attempts     int
 	RequestedAt  time.Time
+	SkipMissing  bool // without an original the image is skipped, instead of read from its URL
 }
 
 // ReprocessStatus returns Pending while a ready image is reprocessed other than by a backfill, Failed if its last

@@ -117,9 +117,13 @@ func (img Image) JobMessage() event.Message {
 		ProductID: int64(img.ProductID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: img.PipelineHash,
 	}
 	if b := img.Backfill; b.ID != 0 {
+		source := ""
+		if img.OriginalKey != "" {
+			source = event.SourceOriginal
+		}
 		body = event.ImageBackfill{
 			ProductID: int64(img.ProductID), ImageID: int64(img.ID), SourceURL: img.SourceURL, PipelineHash: b.PipelineHash,
-			BackfillID: b.ID,
+			BackfillID: b.ID, Source: source,
 		}
 	}
 	m := event.New(img.JobID, event.Key(int64(img.ProductID)), body)

@@ -17,6 +17,8 @@ func TestPrefixOf(t *testing.T) {
 		"products/1/2/3-" + nonce + "/a/b":       "products/1/2/3-" + nonce + "/",
 		"products/1/2/3-" + nonce + "/":          "", // a folder made by a console
 		"products/1/2/3-" + nonce:                "",
+		"originals/1/2/3-" + nonce + "/source":   "originals/1/2/3-" + nonce + "/",
+		"originals/.vitrine":                     "",
 		"products/1/2/3/card.webp":               "",
 		"products/0/2/3-a/card.webp":             "",
 		"products/1/02/3-a/card.webp":            "",

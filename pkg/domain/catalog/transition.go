@@ -46,6 +46,11 @@ type Attempt struct {
 	Prefix       string // common beginning of the keys of its objects
 	SourceURL    string
 	PipelineHash string
+
+	Original       Original // the source to read instead of SourceURL; zero: none
+	SkipMissing    bool     // if Original cannot be read, the image is skipped instead of read from SourceURL
+	OriginalPrefix string   // beginning of the key under which the source is kept; "": it is not
+
 	Number       int    // number of this attempt within the current request, from 1
 	PoisonSHA256 string // in hex: the source that crashed a codec in an earlier attempt, or ""
 	Isolated     bool   // nothing else may run in the process, because earlier attempts reported no outcome
@@ -58,6 +63,7 @@ type Result struct {
 	SourceSHA256  string // in hex
 	SourceBytes   int64
 	OutputHash    string // pipeline.Spec.OutputHash of the specification
+	OriginalKey   string // of the source, below Attempt.OriginalPrefix; "" if it was not stored
 	Renditions    []Rendition
 	Dropped       []media.Dropped
 }
@@ -86,12 +92,10 @@ func (p *Product) changedMessage(traceparent, id string) Outgoing {
 	return Outgoing{Message: m}
 }
 
-// begin starts an attempt for the holder of the job id: it increments the fencing token and creates a prefix. nonce makes
-// the prefix impossible to guess. After a restore from a backup, fencing tokens repeat, and nonce keeps the prefix
-// unique. budget is how long the attempt may last. At MaxUnreportedAttempts the image fails instead: givenUp is true, and
-// there is no attempt.
-func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget time.Duration,
-) (a Attempt, c Change, givenUp bool, err error) {
+// begin starts an attempt for the holder of the job id: it increments the fencing token and creates a prefix. b.nonce makes
+// the prefix impossible to guess. After a restore from a backup, fencing tokens repeat, and the nonce keeps the prefix
+// unique. At MaxUnreportedAttempts the image fails instead: givenUp is true, and there is no attempt.
+func (p *Product) begin(job Job, b beginning, now time.Time) (a Attempt, c Change, givenUp bool, err error) {
 	img := p.image(job.ImageID)
 	if p.Deleted || img == nil || img.JobID != job.JobID || job.JobID == "" {
 		return Attempt{}, Change{}, false, ErrDone
@@ -99,15 +103,30 @@ func (p *Product) begin(job Job, nonce, changedID string, now time.Time, budget 
 	img.FencingToken++
 	img.UnreportedAttempts++
 	if img.UnreportedAttempts >= MaxUnreportedAttempts {
-		return Attempt{}, p.fail(img, job.Traceparent, WorkerCrash(), changedID), true, nil
+		return Attempt{}, p.fail(img, job.Traceparent, WorkerCrash(), b.changedID), true, nil
 	}
-	img.Prefix = fmt.Sprintf("products/%d/%d/%d-%s/", p.ID, img.ID, img.FencingToken, nonce)
-	img.beginJob(now, budget)
-	return Attempt{
+	img.Prefix = fmt.Sprintf("%s%d/%d/%d-%s/", renditionsDir, p.ID, img.ID, img.FencingToken, b.nonce)
+	img.beginJob(now, b.budget)
+	a = Attempt{
 		Job: job, UserID: p.UserID, FencingToken: img.FencingToken, Prefix: img.Prefix,
 		SourceURL: img.SourceURL, PipelineHash: img.jobHash(), Number: *img.jobAttempts() + 1,
 		PoisonSHA256: img.PoisonSHA256, Isolated: img.UnreportedAttempts >= IsolateFrom,
-	}, Change{Deletions: []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Delay: budget}}}, false, nil
+		Original: img.jobOriginal(), SkipMissing: img.Backfill.SkipMissing,
+	}
+	c.Deletions = []ScheduledDeletion{{Prefix: img.Prefix, ImageID: img.ID, Delay: b.budget}}
+	if b.originalNonce != "" {
+		a.OriginalPrefix = img.originalPrefix(p.ID, b.originalNonce)
+		c.Deletions = append(c.Deletions, ScheduledDeletion{Prefix: a.OriginalPrefix, ImageID: img.ID, Delay: b.budget})
+	}
+	return a, c, false, nil
+}
+
+// beginning has the random and external values that the pure function Product.begin needs.
+type beginning struct {
+	nonce         string
+	originalNonce string // "": the source is not kept
+	changedID     string
+	budget        time.Duration // how long the attempt may last
 }
 
 // postpone replaces a job that has not begun by one with another id. It never fails the image, because nothing was
@@ -142,9 +161,13 @@ func (p *Product) finish(a Attempt, r Result, grace time.Duration, changedID str
 		return Change{}, err
 	}
 	c := Change{CancelDeletions: []string{a.Prefix}}
+	if a.OriginalPrefix != "" { // without an original, nothing is below it
+		c.CancelDeletions = append(c.CancelDeletions, a.OriginalPrefix)
+	}
 	if img.publishedPrefix() != a.Prefix {
 		c.Deletions = img.scheduleDeletion(grace)
 	}
+	c.Deletions = append(c.Deletions, img.adoptOriginal(r, grace)...)
 	img.Status, img.ErrorCode, img.ErrorDetail, img.ReprocessError = Ready, "", "", ""
 	img.Width, img.Height, img.Placeholder = r.Width, r.Height, r.Placeholder
 	img.SourceSHA256, img.SourceBytes = r.SourceSHA256, r.SourceBytes

@@ -11,8 +11,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Auditor compares the bucket with the rows continuously, in two independent scans. One lists the bucket and schedules the
-// deletion of objects that no row refers to. The other reads the ready images, and reprocesses those with missing objects.
+// Auditor compares the buckets with the rows continuously, in independent scans. One lists the bucket and schedules the
+// deletion of objects that no row refers to; another does the same with the bucket of the originals. The third reads the
+// ready images, reprocesses those with missing objects, and makes those whose original is missing forget it.
 //
 // A pass over a scan goes once through everything, in steps that are bounded in items and in time. It is divided into
 // shards, whose positions are stored in the database. Any number of processes share a pass: each step acquires a shard for
@@ -34,7 +35,8 @@ type AuditorDeps struct {
 	Checkpoints Checkpoints
 	References  References
 	Bucket      BucketReader
-	Catalog     ImageReprocessor
+	Originals   BucketReader // the bucket of the originals; nil: none is configured
+	Catalog     AuditedCatalog
 	Now         func() time.Time // for the age of objects and the time of a step
 	Log         *zap.Logger
 }
@@ -46,27 +48,33 @@ func NewAuditor(deps AuditorDeps, cfg AuditorConfig, reg prometheus.Registerer) 
 	return &Auditor{AuditorDeps: deps, cfg: cfg, metrics: metrics}
 }
 
-// Run runs both scans until ctx ends. If the auditor is disabled, it only waits for the end of ctx. It returns nil.
+// Run runs all scans until ctx ends. If the auditor is disabled, it only waits for the end of ctx. It returns nil.
 func (a *Auditor) Run(ctx context.Context) error {
 	if !a.cfg.Enabled {
 		<-ctx.Done()
 		return nil
 	}
-	var both sync.WaitGroup
-	for _, s := range []scan{
-		{"objects", a.cfg.MaxObjectRate, a.planObjects, a.scanObjects},
+	images := listing{a, a.Bucket, imagesPrefix}
+	scans := []scan{
+		{"objects", a.cfg.MaxObjectRate, images.plan, images.scan},
 		{"rows", a.cfg.MaxRowRate, a.planRows, a.scanRows},
-	} {
-		both.Go(func() {
+	}
+	if a.Originals != nil {
+		originals := listing{a, a.Originals, originalsPrefix}
+		scans = append(scans, scan{"originals", a.cfg.MaxObjectRate, originals.plan, originals.scan})
+	}
+	var all sync.WaitGroup
+	for _, s := range scans {
+		all.Go(func() {
 			_ = periodicTask{a.cfg.Interval, a.Log.With(zap.String("scan", s.name)), a.metrics.errors,
 				func(ctx context.Context) (bool, error) { return a.next(ctx, s) }}.Run(ctx)
 		})
 	}
-	both.Wait()
+	all.Wait()
 	return nil
 }
 
-// scan goes through the bucket or the rows.
+// scan goes through a bucket or the rows.
 type scan struct {
 	name string
 	rate float64 // maximum items a second, over all shards
@@ -155,14 +163,14 @@ func (a *Auditor) startPass(ctx context.Context, s scan) error {
 	return nil
 }
 
-// checkOwner returns nil if the owner mark of the bucket names this installation, a *haltError if it does not, or the
+// checkOwner returns nil if the owner mark of a bucket names this installation, a *haltError if it does not, or the
 // error of a read.
-func (a *Auditor) checkOwner(ctx context.Context) error {
+func (a *Auditor) checkOwner(ctx context.Context, bucket BucketReader) error {
 	id, _, err := a.Checkpoints.Installation(ctx)
 	if err != nil {
 		return fmt.Errorf("read installation: %w", err)
 	}
-	owner, err := a.Bucket.Owner(ctx)
+	owner, err := bucket.Owner(ctx)
 	switch {
 	case err != nil:
 		return fmt.Errorf("read owner: %w", err)

@@ -12,8 +12,11 @@ import (
 	"vitrine.io/pkg/domain/catalog"
 )
 
-// imagesPrefix is the prefix of the objects of all images.
-const imagesPrefix = "products/"
+// The prefixes of the renditions and of the originals of all images.
+const (
+	imagesPrefix    = "products/"
+	originalsPrefix = "originals/"
+)
 
 // canaryPrefix is the prefix of the objects of canaries. They come before those of images in the order of keys, and belong
 // to the first shard. They have scheduled deletions, which a restore of the database may have lost.
@@ -25,18 +28,29 @@ const (
 // listPage is the number of objects that a store returns for one request.
 const listPage = 1000
 
-func (a *Auditor) planObjects(ctx context.Context) ([]Range, error) {
+// listing is the scan of the objects of one bucket.
+type listing struct {
+	*Auditor
+	bucket BucketReader
+	prefix string
+}
+
+func (a listing) plan(ctx context.Context) ([]Range, error) {
 	products, _, err := a.References.Extent(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read extent: %w", err)
 	}
-	return objectRanges(products), nil
+	ranges := objectRanges(a.prefix, products)
+	if a.prefix == originalsPrefix {
+		ranges[0].After = ProbeKey // which comes before all images
+	}
+	return ranges, nil
 }
 
-// scanObjects checks one batch of objects. It lists the bucket before it reads the rows. A row refers to the objects of
-// an attempt before the first of them is stored, so an object that is listed and then has no reference never gets one.
-func (a *Auditor) scanObjects(ctx context.Context, shard Shard, until time.Time) (stepResult, error) {
-	if err := a.checkOwner(ctx); err != nil {
+// scan checks one batch of objects. It lists the bucket before it reads the rows. A row refers to the objects of an attempt
+// before the first of them is stored, so an object that is listed and then has no reference never gets one.
+func (a listing) scan(ctx context.Context, shard Shard, until time.Time) (stepResult, error) {
+	if err := a.checkOwner(ctx, a.bucket); err != nil {
 		return stepResult{}, err
 	}
 	objects, cursor, more, err := a.list(ctx, shard, until)
@@ -49,7 +63,7 @@ func (a *Auditor) scanObjects(ctx context.Context, shard Shard, until time.Time)
 			objects = dropPartialAttempt(objects)
 			cursor = objects[len(objects)-1].Key
 		}
-		done.Position = Position{Cursor: cursor, Progress: objectProgress(shard.Range, cursor)}
+		done.Position = Position{Cursor: cursor, Progress: objectProgress(a.prefix, shard.Range, cursor)}
 	}
 	attempts, unrecognized := byAttempt(objects)
 	a.metrics.listed.Add(float64(len(objects)))
@@ -65,16 +79,16 @@ func (a *Auditor) scanObjects(ctx context.Context, shard Shard, until time.Time)
 }
 
 // list lists up to [AuditorConfig].Batch objects of the shard, with keys up to after. more reports whether it has others.
-func (a *Auditor) list(ctx context.Context, shard Shard, until time.Time,
+func (a listing) list(ctx context.Context, shard Shard, until time.Time,
 ) (objects []Object, after string, more bool, err error) {
 	after, more = shard.Cursor, true
 	for first := true; more && len(objects) < a.cfg.Batch && (first || a.Now().Before(until)); first = false {
 		var page []Object
-		prefix := imagesPrefix
-		if after < canaryEnd {
+		prefix := a.prefix
+		if prefix == imagesPrefix && after < canaryEnd {
 			prefix = canaryPrefix
 		}
-		page, more, err = a.Bucket.Page(ctx, prefix, after, min(listPage, a.cfg.Batch-len(objects)))
+		page, more, err = a.bucket.Page(ctx, prefix, after, min(listPage, a.cfg.Batch-len(objects)))
 		switch {
 		case err != nil:
 			return nil, "", false, fmt.Errorf("list objects: %w", err)

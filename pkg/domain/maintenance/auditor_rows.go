@@ -52,7 +52,14 @@ func (a *Auditor) scanRows(ctx context.Context, shard Shard, until time.Time) (s
 		return stepResult{}, &haltError{tooManyMissing, fmt.Sprintf("objects of %d of %d images are missing, the first being %s",
 			len(missing), b.images, missing[0].key)}
 	}
+	if a.cfg.tooMany(len(b.lost), b.originals) {
+		return stepResult{}, &haltError{tooManyMissing, fmt.Sprintf("originals of %d of %d images are missing, the first being %s",
+			len(b.lost), b.originals, b.lost[0].Original.Key)}
+	}
 	if _, _, err := a.reprocess(ctx, b, func(int) time.Duration { return 0 }); err != nil {
+		return stepResult{}, err
+	}
+	if _, err := a.forget(ctx, b); err != nil {
 		return stepResult{}, err
 	}
 	if b.next == 0 || int64(b.next) >= last {
@@ -64,8 +71,8 @@ func (a *Auditor) scanRows(ctx context.Context, shard Shard, until time.Time) (s
 }
 
 // CheckRows checks the ready and idle images among up to limit images with ids above after. If an object of an image is
-// missing or has another size, it requests the image again; the n-th one, from 0, is due after delay(n). It does not stop
-// at [AuditorConfig].ToleratedShare. An image that cannot be checked is logged and counted. CheckRows returns an error if
+// missing or has another size, it requests the image again; the n-th one, from 0, is due after delay(n). It removes originals
+// of which the same is true from their images. It does not stop at [AuditorConfig].ToleratedShare. An image that cannot be checked is logged and counted. CheckRows returns an error if
 // the database or the bucket is unavailable, if more images fail than [AuditorConfig] tolerates, or if the owner mark does
 // not name this installation. It may be repeated.
 func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit int, delay func(n int) time.Duration,
@@ -78,7 +85,11 @@ func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit in
 	if err != nil {
 		return Checked{}, err
 	}
-	return Checked{Images: b.images, Missing: missing, Failed: b.failed + failed, Next: b.next}, nil
+	unforgotten, err := a.forget(ctx, b)
+	if err != nil {
+		return Checked{}, err
+	}
+	return Checked{Images: b.images, Missing: missing, Failed: b.failed + failed + unforgotten, Next: b.next}, nil
 }
 
 // batch is a batch of checked images.
@@ -86,6 +97,8 @@ type batch struct {
 	images     int // images that were checked, failures included
 	failed     int
 	incomplete []incomplete
+	originals  int             // images with an original that was checked
+	lost       []Published     // of them, those whose original is missing or has another size
 	next       catalog.ImageID // where the next batch begins; 0 if no image is left
 }
 
@@ -104,7 +117,7 @@ func newlyMissing(images []incomplete) []incomplete {
 // find reads up to limit images with ids above after, up to last, and checks those that are published. It begins no check
 // after the time until, except for the first one.
 func (a *Auditor) find(ctx context.Context, after, last catalog.ImageID, limit int, until time.Time) (batch, error) {
-	if err := a.checkOwner(ctx); err != nil {
+	if err := a.checkOwners(ctx); err != nil {
 		return batch{}, err
 	}
 	images, next, err := a.References.Published(ctx, after, last, limit)
@@ -139,8 +152,16 @@ func (b *batch) add(results []checkResult) (errs []error) {
 		b.images++
 		if r.err != nil {
 			errs = append(errs, r.err)
-		} else if r.key != "" {
+			continue
+		}
+		if r.key != "" {
 			b.incomplete = append(b.incomplete, r.incomplete)
+		}
+		if r.original {
+			b.originals++
+		}
+		if r.lost {
+			b.lost = append(b.lost, r.Published)
 		}
 	}
 	b.failed = len(errs)
@@ -153,7 +174,7 @@ func (a *Auditor) tolerate(ctx context.Context, errs []error, total int) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	if err := a.checkOwner(ctx); err != nil {
+	if err := a.checkOwners(ctx); err != nil {
 		return err
 	}
 	if a.cfg.tooMany(len(errs), total) {
@@ -181,7 +202,9 @@ func byProduct(images []Published) [][]Published {
 // checkResult is the result for one image. It is complete if both key and err are empty.
 type checkResult struct {
 	incomplete
-	err error
+	original bool // it has an original, which was checked
+	lost     bool // the original is missing or has another size
+	err      error
 }
 
 // checkGroup checks images of one product. One listing of the product's objects serves all of them, unless there are too
@@ -196,12 +219,12 @@ func (a *Auditor) checkGroup(ctx context.Context, images []Published) []checkRes
 		}
 	}
 	for i, p := range images {
-		if listed != nil && missingKey(p, listed) == "" {
-			continue
+		results[i].incomplete.Published = p
+		if listed == nil || missingKey(p.Objects, listed) != "" {
+			results[i].key, results[i].err = a.checkImage(ctx, p)
 		}
-		key, err := a.checkImage(ctx, p)
-		results[i] = checkResult{incomplete{p, key}, err}
 	}
+	a.checkOriginals(ctx, results)
 	return results
 }
 
@@ -252,23 +275,29 @@ func (a *Auditor) reprocess(ctx context.Context, b batch, delay func(n int) time
 
 // missing returns the first of an image's objects that is not in the bucket with its size, or "".
 func (a *Auditor) missing(ctx context.Context, p Published) (string, error) {
-	if len(p.Objects) == 0 {
+	return missingIn(ctx, a.Bucket, p.ImageID, p.Objects)
+}
+
+// missingIn returns the first of the objects of an image, which have one prefix, that is not in the bucket with its size, or
+// "".
+func missingIn(ctx context.Context, bucket BucketReader, image catalog.ImageID, objects []Object) (string, error) {
+	if len(objects) == 0 {
 		return "", nil
 	}
-	first := p.Objects[0].Key
-	found, more, err := a.Bucket.Page(ctx, first[:strings.LastIndexByte(first, '/')+1], "", maxObjects)
+	first := objects[0].Key
+	found, more, err := bucket.Page(ctx, first[:strings.LastIndexByte(first, '/')+1], "", maxObjects)
 	if err == nil && more {
 		err = fmt.Errorf("more than %d objects", maxObjects)
 	}
 	if err != nil {
-		return "", fmt.Errorf("list objects of image %d: %w", p.ImageID, err)
+		return "", fmt.Errorf("list objects of image %d: %w", image, err)
 	}
-	return missingKey(p, found), nil
+	return missingKey(objects, found), nil
 }
 
-// missingKey returns the first of an image's objects that is not among found with its size, or "".
-func missingKey(p Published, found []Object) string {
-	for _, want := range p.Objects {
+// missingKey returns the first of the objects that is not among found with its size, or "".
+func missingKey(objects, found []Object) string {
+	for _, want := range objects {
 		if !slices.ContainsFunc(found, func(o Object) bool { return o.Key == want.Key && o.Size == want.Size }) {
 			return want.Key
 		}

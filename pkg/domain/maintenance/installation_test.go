@@ -40,6 +40,8 @@ type fakeInstallation struct {
 	ifOld        []catalog.ImageID // requested only if their last request is older than MinAge
 	delays       []time.Duration
 	reprocessErr error // the error of ReprocessIf
+	forgotten    []catalog.ImageID
+	forgetErr    error // the error of ForgetOriginal
 	onPage       func(prefix string)
 	log          []string
 }
@@ -237,6 +239,20 @@ func (f *fakeInstallation) ReprocessIf(_ context.Context, _ catalog.ProductID, i
 	}
 	f.requested, f.delays = append(f.requested, image), append(f.delays, delay)
 	f.published = slices.DeleteFunc(f.published, func(p maintenance.Published) bool { return p.ImageID == image })
+	return nil
+}
+
+func (f *fakeInstallation) ForgetOriginal(_ context.Context, _ catalog.ProductID, image catalog.ImageID, key string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.forgetErr != nil {
+		return f.forgetErr
+	}
+	for _, p := range f.published {
+		if p.ImageID == image && p.Original.Key == key {
+			f.forgotten = append(f.forgotten, image)
+		}
+	}
 	return nil
 }
 

@@ -10,9 +10,9 @@ func counter(reg prometheus.Registerer, name, help string) prometheus.Counter {
 
 // auditMetrics are the metrics of an auditor.
 type auditMetrics struct {
-	listed, orphans, unrecognized, rows, missing, errors prometheus.Counter
-	stopped, progress, age                               *prometheus.GaugeVec
-	target                                               prometheus.Gauge
+	listed, orphans, unrecognized, rows, missing, lost, errors prometheus.Counter
+	stopped, progress, age                                     *prometheus.GaugeVec
+	target                                                     prometheus.Gauge
 }
 
 func newAuditMetrics(reg prometheus.Registerer) *auditMetrics {
@@ -23,6 +23,8 @@ func newAuditMetrics(reg prometheus.Registerer) *auditMetrics {
 		rows:         counter(reg, "vitrine_maintenance_auditor_rows_checked_total", "Ready images whose objects were checked."),
 		missing: counter(reg, "vitrine_maintenance_auditor_missing_total",
 			"Ready images requested again: objects were missing."),
+		lost: counter(reg, "vitrine_maintenance_auditor_originals_missing_total",
+			"Originals that were missing; their images have forgotten them."),
 		errors: counter(reg, "vitrine_maintenance_auditor_errors_total", "Steps, and images of a step, that failed."),
 		stopped: gauges(reg, "vitrine_maintenance_auditor_stopped",
 			"1 if a shard of the scan is stopped for the reason. All instances report the same.", "scan", "reason"),

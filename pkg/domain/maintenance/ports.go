@@ -90,6 +90,12 @@ type ImageReprocessor interface {
 		delay time.Duration) error
 }
 
+// AuditedCatalog is what the auditor changes. *catalog.Service implements and documents it.
+type AuditedCatalog interface {
+	ImageReprocessor
+	ForgetOriginal(ctx context.Context, product catalog.ProductID, image catalog.ImageID, key string) error
+}
+
 // SavedResponses keep the responses to bulk requests with an idempotency key.
 type SavedResponses interface {
 	// SavedResponse returns the response to an earlier request with the key. found is false if there was none;
@@ -109,6 +115,10 @@ type BucketReader interface {
 	Owner(ctx context.Context) (string, error)
 }
 
+// ProbeKey is the key of an object in the bucket of the originals by which setup finds out whether everyone can read them.
+// No image has it.
+const ProbeKey = "originals/.vitrine"
+
 // Object is an object in a listing.
 type Object struct {
 	Key      string
@@ -119,7 +129,7 @@ type Object struct {
 // References are the rows that refer to objects.
 type References interface {
 	// Unreferenced returns those of the prefixes that no row refers to. An image refers to the prefix of its published
-	// objects and to that of its running attempt, unless its product is deleted; a scheduled deletion refers to its
+	// objects, to that of its original, and to that of its running attempt, unless its product is deleted; a scheduled deletion refers to its
 	// prefix. It reads one snapshot.
 	Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error)
 	// ScheduleOrphans schedules the deletion of those of the prefixes that are still unreferenced. It returns their
@@ -140,6 +150,7 @@ type Published struct {
 	FencingToken   int64
 	ReprocessError media.Code // why the last request failed; "" if it succeeded
 	Objects        []Object   // without duplicates
+	Original       Object     // in the bucket of the originals; its key is "" if the image has none
 }
 
 // ImageRef names an image and its product.

@@ -29,9 +29,9 @@ func rowRanges(last catalog.ImageID) []Range {
 	return ranges
 }
 
-// objectRanges divides the keys of all objects into ranges that have equally many products, if the highest product id is
+// objectRanges divides the keys of all objects below a prefix into ranges that have equally many products, if the highest product id is
 // last. The order of keys is that of the ids as text: 1, 10, 100, 11, 2.
-func objectRanges(last catalog.ProductID) []Range {
+func objectRanges(prefix string, last catalog.ProductID) []Range {
 	n := shardCount(int64(last))
 	ranges := make([]Range, n)
 	first := int64(1) // the lowest number that has as many digits as last
@@ -43,7 +43,7 @@ func objectRanges(last catalog.ProductID) []Range {
 		at := first + int64(sort.Search(int(9*first), func(k int) bool {
 			return productsBefore(formatID(first+int64(k)), int64(last)) >= share
 		}))
-		bound := imagesPrefix + formatID(at)
+		bound := prefix + formatID(at)
 		ranges[i-1].Until, ranges[i].After = bound, bound
 	}
 	return ranges
@@ -63,9 +63,9 @@ func productsBefore(number string, last int64) int64 {
 	return before
 }
 
-// keyPosition returns the place of a key between the first and the last key of all images, as a number from 0 to 1.
-func keyPosition(key string) float64 {
-	digits, _, _ := strings.Cut(strings.TrimPrefix(key, imagesPrefix), "/")
+// keyPosition returns the place of a key between the first and the last key below a prefix, as a number from 0 to 1.
+func keyPosition(prefix, key string) float64 {
+	digits, _, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
 	fraction, err := strconv.ParseFloat("0."+digits, 64)
 	if err != nil {
 		return 0
@@ -74,12 +74,12 @@ func keyPosition(key string) float64 {
 }
 
 // objectProgress returns which share of a range of keys is done, if the objects up to cursor are.
-func objectProgress(r Range, cursor string) float64 {
-	from, to := keyPosition(r.After), 1.0
+func objectProgress(prefix string, r Range, cursor string) float64 {
+	from, to := keyPosition(prefix, r.After), 1.0
 	if r.Until != "" {
-		to = keyPosition(r.Until)
+		to = keyPosition(prefix, r.Until)
 	}
-	return share(keyPosition(cursor)-max(from, 0), to-max(from, 0))
+	return share(keyPosition(prefix, cursor)-max(from, 0), to-max(from, 0))
 }
 
 func share(done, all float64) float64 {

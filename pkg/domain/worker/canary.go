@@ -44,10 +44,11 @@ func (w *Worker) handleSample(ctx context.Context, m event.Message) error {
 	} else if err != nil {
 		return fmt.Errorf("begin sample: %w", err)
 	}
-	t.attempt = catalog.Attempt{Job: t.Job, UserID: a.UserID, Prefix: a.Prefix, SourceURL: a.SourceURL, Number: a.Number}
+	t.attempt = catalog.Attempt{
+		Job: t.Job, UserID: a.UserID, Prefix: a.Prefix, SourceURL: a.SourceURL, Number: a.Number, Original: a.Original,
+	}
 	w.metrics.inFlight.Inc()
 	defer w.metrics.inFlight.Dec()
-	failpoint.Hit(failpoint.WorkerBegun)
 	work, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	state, o, err := w.trySample(work, t, a)
@@ -57,17 +58,14 @@ func (w *Worker) handleSample(ctx context.Context, m event.Message) error {
 	return w.reportSample(ctx, t, a, state, o, err)
 }
 
-// trySample downloads the source, renders it, stores the renditions, and compares them with the present ones.
+// trySample reads the source, renders it, stores the renditions, and compares them with the present ones.
 func (w *Worker) trySample(ctx context.Context, t *task, a backfill.SampleAttempt,
 ) (state backfill.SampleState, o backfill.SampleOutcome, err error) {
-	src, err := w.Source.Fetch(ctx, a.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
-	t.releaseHost()
-	if err = w.observeFetch(ctx, t, err); err != nil {
+	src, err := w.readSource(ctx, t)
+	if err != nil {
 		return "", o, fmt.Errorf("fetch: %w", err)
 	}
 	defer src.Discard()
-	failpoint.Hit(failpoint.WorkerFetched)
-	w.metrics.bytesIn.Add(float64(len(src.Body)))
 	if a.SourceSHA256 != "" && src.SHA256 != a.SourceSHA256 {
 		return backfill.SampleChanged, o, nil
 	}
@@ -79,7 +77,7 @@ func (w *Worker) trySample(ctx context.Context, t *task, a backfill.SampleAttemp
 	if err != nil {
 		return "", o, fmt.Errorf("store: %w", err)
 	}
-	failpoint.Hit(failpoint.WorkerStored)
+	failpoint.Hit(failpoint.SampleStored)
 	w.metrics.bytesOut.Add(float64(stored))
 	c := comparison{w: w, t: t, source: src.Body, attempt: a}
 	for i, r := range renditions {

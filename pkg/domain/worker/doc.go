@@ -1,5 +1,7 @@
 // Package worker handles jobs: it downloads the source of an image, renders it, stores the files and records the outcome.
 //
+// A job of a backfill reads the kept original of its image instead of the URL, if there is one; see original.go.
+//
 // [Worker.Handle] handles one job in four steps: admit, begin, process, report. It may be repeated at any point: Begin
 // supersedes an earlier attempt, a superseded attempt stops, and the objects of crashed attempts are deleted on schedule.
 // It returns nil when the job is complete; a job is also complete when the image has failed. It returns an error when the

@@ -195,6 +195,11 @@ func (w *fixture) Release(ctx context.Context, _ catalog.Attempt) error {
 	return w.recordErr("release")
 }
 
+func (w *fixture) Skip(context.Context, catalog.Attempt) error {
+	w.called("skip")
+	return w.recordErr("skip")
+}
+
 func (w *fixture) SavePipeline(context.Context, string, []byte) error { return nil }
 
 func (w *fixture) Pipeline(_ context.Context, hash string) ([]byte, error) {

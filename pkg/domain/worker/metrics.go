@@ -11,8 +11,18 @@ type metrics struct {
 	inFlight                                              prometheus.Gauge
 	outcomes, backfill, canary, dropped                   *prometheus.CounterVec
 	stages                                                *prometheus.HistogramVec
+	originals                                             *prometheus.CounterVec
 	bytesIn, bytesOut, readySource, readyDefault, lowered prometheus.Counter
+	originalBytes                                         prometheus.Counter
 }
+
+// The results of originals.
+const (
+	originalKept    = "kept"
+	originalRead    = "read"
+	originalMissing = "missing"
+	originalDamaged = "damaged"
+)
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
@@ -35,9 +45,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"stage"}),
-		bytesIn:     counter(reg, "vitrine_worker_source_bytes_total", "Bytes of downloaded sources."),
-		bytesOut:    counter(reg, "vitrine_worker_rendition_bytes_total", "Bytes of stored renditions."),
-		readySource: counter(reg, "vitrine_worker_ready_source_bytes_total", "Bytes of the sources of images that became ready."),
+		bytesIn:       counter(reg, "vitrine_worker_source_bytes_total", "Bytes of downloaded sources."),
+		bytesOut:      counter(reg, "vitrine_worker_rendition_bytes_total", "Bytes of stored renditions."),
+		readySource:   counter(reg, "vitrine_worker_ready_source_bytes_total", "Bytes of the sources of images that became ready."),
+		originalBytes: counter(reg, "vitrine_worker_original_bytes_total", "Bytes of stored originals."),
+		originals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "vitrine_worker_originals_total",
+			Help: "Originals that were kept, read, or found missing or damaged when they were to be read.",
+		}, []string{"result"}),
 		readyDefault: counter(reg, "vitrine_worker_ready_default_bytes_total",
 			"Bytes of the default renditions of images that became ready: clients download them instead of the sources."),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -50,7 +65,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, r := range media.Reasons() {
 		m.dropped.WithLabelValues(string(r))
 	}
-	reg.MustRegister(m.inFlight, m.outcomes, m.backfill, m.canary, m.stages, m.dropped)
+	for _, result := range []string{originalKept, originalRead, originalMissing, originalDamaged} {
+		m.originals.WithLabelValues(result)
+	}
+	reg.MustRegister(m.inFlight, m.outcomes, m.backfill, m.canary, m.stages, m.dropped, m.originals)
 	return m
 }
 
@@ -68,6 +86,15 @@ func (m *metrics) imageReady(source int, out media.Rendered) {
 	for _, d := range out.Dropped {
 		m.dropped.WithLabelValues(string(d.Reason)).Inc()
 	}
+}
+
+// original counts an original that was to be read and is missing or damaged.
+func (m *metrics) original(missing bool) {
+	result := originalDamaged
+	if missing {
+		result = originalMissing
+	}
+	m.originals.WithLabelValues(result).Inc()
 }
 
 func (m *metrics) outcome(t *task, o outcome, code media.Code) {

@@ -23,6 +23,7 @@ const (
 	failed     outcome = "failed"     // the image failed
 	released   outcome = "released"   // the process stopped during the attempt
 	superseded outcome = "superseded" // another attempt has begun, or the image was changed
+	skipped    outcome = "skipped"    // the backfill skips images without an original
 	done       outcome = "done"       // the job was complete before
 	changed    outcome = "changed"    // of a sample of a canary: the source is not the one of the present renditions
 )
@@ -53,6 +54,8 @@ func (w *Worker) report(ctx context.Context, t *task, err error) error {
 		return nil
 	case errors.Is(err, catalog.ErrSuperseded):
 		return w.logOutcome(t, superseded, &media.Failure{}, catalog.ErrSuperseded)
+	case errors.Is(err, errSkipped):
+		return w.skip(ctx, t)
 	case errors.Is(err, errNotIsolated):
 		return w.release(ctx, t, err)
 	case f != nil && (ctx.Err() == nil || f.Code.Class() == media.Permanent):
@@ -118,8 +121,8 @@ func (w *Worker) logOutcome(t *task, then outcome, f *media.Failure, err error) 
 	}
 	w.metrics.outcome(t, then, f.Code)
 	switch then {
-	case released:
-		log.Info("image released")
+	case released, skipped:
+		log.Info("image " + string(then))
 	case failed:
 		log.Warn("image failed", zap.String("code", string(f.Code)), zap.Error(f))
 	default:

@@ -53,6 +53,8 @@ type Download struct {
 	SHA256 string // of Body, in hex
 
 	Release func() // releases the memory of Body; may be called more than once; may be nil
+
+	original bool // it is the kept original
 }
 
 // Discard releases the body. It may be called more than once.
@@ -73,6 +75,21 @@ type Codec interface {
 	// Compare returns the score of each of the files, which were made from the source, in a process as for Render and with its
 	// limits and errors.
 	Compare(ctx context.Context, source []byte, spec pipeline.Spec, files []media.Comparison) ([]media.Score, error)
+}
+
+// Memory limits the memory of all sources together.
+type Memory interface {
+	// Reserve waits until so many bytes are free. release may be called more than once. The error is that of ctx.
+	Reserve(ctx context.Context, bytes int64) (release func(), err error)
+}
+
+// Originals is the bucket of the originals.
+type Originals interface {
+	// Put stores an object of size bytes. It may be repeated with the same object.
+	Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error
+	// Open opens an object and returns its size in bytes. The caller closes the body. fault.NotFound if the object is
+	// missing, else fault.Unavailable or the error of ctx, also of a read.
+	Open(ctx context.Context, key string) (body io.ReadCloser, size int64, err error)
 }
 
 // Objects is the object store.

@@ -45,6 +45,7 @@ type Catalog interface {
 	Defer(ctx context.Context, a catalog.Attempt, f *media.Failure, policy pipeline.Retry, wait time.Duration) error
 	Fail(ctx context.Context, a catalog.Attempt, f *media.Failure) error
 	Release(ctx context.Context, a catalog.Attempt) error
+	Skip(ctx context.Context, a catalog.Attempt) error
 }
 
 // Deps are the dependencies of a Worker.
@@ -55,6 +56,8 @@ type Deps struct {
 	Codec     Codec
 	Objects   Objects
 	Samples   Samples
+	Originals Originals                 // nil: none are kept or read
+	Memory    Memory                    // of originals that are read, shared with Source; nil: without a limit
 	Breakers  *Breakers                 // receive the results of operations
 	Egress    *Egress                   // nil: every failed connection is the source's fault
 	Hosts     *slots.Slots[string]      // downloads by catalog.HostKey, shared with Source for redirects; nil: its own
@@ -133,10 +136,12 @@ func (w *Worker) Handle(ctx context.Context, m event.Message) error {
 type task struct {
 	catalog.Job
 	sourceURL, pipelineHash string
+	original                bool            // the job is to read the original, so it needs no host slot
 	attempt                 catalog.Attempt // set by begin
 	spec                    pipeline.Spec   // the specification that the job names
 	rules                   pipeline.Fetch  // the rules in force when the job arrived
 	timeout                 time.Duration   // maximum time of process, and of isolate before it
+	holdsHost               bool            // has a host slot
 	releaseHost             func()          // releases the host slot; may be called more than once
 	shares                  int64           // acquired shares of Worker.isolation
 	canary                  bool            // it is a sample of a canary
@@ -158,6 +163,7 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 			ProductID: catalog.ProductID(req.ProductID), ImageID: catalog.ImageID(req.ImageID), JobID: m.ID,
 			Traceparent: m.Traceparent, BackfillID: req.BackfillID,
 		},
+		original:  req.Source == event.SourceOriginal && w.Originals != nil,
 		sourceURL: req.SourceURL, pipelineHash: req.PipelineHash, rules: w.Pipeline().Spec().Fetch,
 		releaseHost: func() {}, start: w.Now(), log: log,
 	}, nil
@@ -167,8 +173,10 @@ func (w *Worker) newTask(m event.Message) (*task, error) {
 // most SlotWait, so that a slow host does not delay the images of others for longer. A *media.Failure means that the job has
 // to be postponed.
 func (w *Worker) admit(ctx context.Context, t *task) (err error) {
-	if err := w.acquireHost(ctx, t); err != nil {
-		return err
+	if !t.original {
+		if err := w.acquireHost(ctx, t); err != nil {
+			return err
+		}
 	}
 	if err := w.isolation.Acquire(ctx, 1); err != nil {
 		return fmt.Errorf("wait for an isolated attempt: %w", err)
@@ -193,7 +201,7 @@ func (w *Worker) acquireHost(ctx context.Context, t *task) error {
 	release, ok := acquire(wait, catalog.HostKey(t.sourceURL), t.rules.PerHost)
 	switch {
 	case ok:
-		t.releaseHost = release
+		t.holdsHost, t.releaseHost = true, func() { t.holdsHost = false; release() }
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("wait for a host slot: %w", ctx.Err())
@@ -271,24 +279,21 @@ func (w *Worker) isolate(ctx context.Context, t *task) error {
 	return nil
 }
 
-// processImage downloads, renders, stores and finishes.
+// processImage reads the source, renders, stores and finishes.
 func (w *Worker) processImage(ctx context.Context, t *task) error {
 	start := w.Now()
-	src, err := w.Source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
-	t.releaseHost()
+	src, err := w.readSource(ctx, t)
 	elapsed := w.stage("fetch", start)
-	if err = w.observeFetch(ctx, t, err); err != nil {
+	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
 	defer src.Discard()
 	failpoint.Hit(failpoint.WorkerFetched)
 	size := len(src.Body)
-	w.metrics.bytesIn.Add(float64(size))
-	t.log.Info("download done", zap.Int("bytes", size), zap.Duration("duration", elapsed))
+	t.log.Info("download done", zap.Int("bytes", size), zap.Bool("original", src.original), zap.Duration("duration", elapsed))
 
 	rendering := w.Now()
 	out, err := w.render(ctx, t, src)
-	src.Discard() // storing the renditions does not need it
 	elapsed = w.stage("render", rendering)
 	if err != nil {
 		return fmt.Errorf("render: %w", err)
@@ -297,8 +302,12 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 	t.log.Info("image compressed", zap.Int("renditions", len(out.Files)), zap.Int("dropped", len(out.Dropped)),
 		zap.Int("bytes", out.Size()), zap.Duration("duration", elapsed))
 
+	result := catalog.Result{
+		Width: out.Width, Height: out.Height, Placeholder: out.Placeholder,
+		SourceSHA256: src.SHA256, SourceBytes: int64(size), OutputHash: t.spec.OutputHash(), Dropped: out.Dropped,
+	}
 	storing := w.Now()
-	renditions, stored, err := w.store(ctx, w.Objects.Put, t.attempt.Prefix, out.Files)
+	stored, err := w.storeAll(ctx, t, &src, out, &result)
 	w.stage("store", storing)
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
@@ -307,11 +316,7 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 	w.metrics.bytesOut.Add(float64(stored))
 
 	recording := w.Now()
-	err = w.finish(ctx, t.attempt, catalog.Result{
-		Width: out.Width, Height: out.Height, Placeholder: out.Placeholder,
-		SourceSHA256: src.SHA256, SourceBytes: int64(size), OutputHash: t.spec.OutputHash(), Renditions: renditions,
-		Dropped: out.Dropped,
-	})
+	err = w.finish(ctx, t.attempt, result)
 	w.stage("finish", recording)
 	if err != nil {
 		return fmt.Errorf("finish: %w", err)
@@ -320,6 +325,29 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 	w.metrics.imageReady(size, out)
 	t.log.Info("image ready", zap.Int64("bytes", stored), zap.Duration("duration", w.stage("total", start)))
 	return nil
+}
+
+// storeAll stores the renditions, and the source beside them if it is kept, and sets both in the result. It returns the bytes
+// of the renditions. It discards the source as soon as nothing needs it.
+func (w *Worker) storeAll(ctx context.Context, t *task, src *Download, out media.Rendered, r *catalog.Result,
+) (stored int64, err error) {
+	if !w.keepsOriginal(t, src) {
+		src.Discard()
+		r.Renditions, stored, err = w.store(ctx, w.Objects.Put, t.attempt.Prefix, out.Files)
+		return stored, err
+	}
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		r.OriginalKey, err = w.keepOriginal(ctx, t, src, out)
+		src.Discard()
+		return err
+	})
+	both.Go(func() (err error) {
+		r.Renditions, stored, err = w.store(ctx, w.Objects.Put, t.attempt.Prefix, out.Files)
+		return err
+	})
+	err = both.Wait()
+	return stored, err
 }
 
 // finish records the result. While the database is unavailable it tries again, with growing pauses, until ctx ends,

@@ -114,6 +114,10 @@ type ImageBackfill struct {
 	SourceURL    string `json:"source_url"`
 	PipelineHash string `json:"pipeline_hash"`
 	BackfillID   int64  `json:"backfill_id"` // a job of a backfill that is suspended or has ended is dropped
+
+	// Source is SourceOriginal if the kept original is to be read, and empty if SourceURL is. Workers of earlier releases
+	// ignore it, and read SourceURL.
+	Source string `json:"source,omitempty"`
 }
 
 func (b ImageBackfill) check() error {
@@ -130,7 +134,11 @@ type ImageCanary struct {
 	SourceURL    string `json:"source_url"` // may be empty: the image is deleted
 	PipelineHash string `json:"pipeline_hash"`
 	BackfillID   int64  `json:"backfill_id"`
+	Source       string `json:"source,omitempty"` // as in ImageBackfill
 }
+
+// SourceOriginal is the value of ImageBackfill.Source for an image whose original is kept.
+const SourceOriginal = "original"
 
 // ProductChanged says that the visible state of a product has reached Version.
 type ProductChanged struct {

@@ -39,9 +39,10 @@ func contract() []example {
 		}),
 		exampleOf("image.backfill.v1.json", event.Key(7), event.ImageBackfill{
 			ProductID: 7, ImageID: 21, SourceURL: source, PipelineHash: hash, BackfillID: 5,
+			Source: event.SourceOriginal,
 		}),
 		exampleOf("image.canary.v1.json", event.Key(7), event.ImageCanary{
-			ProductID: 7, ImageID: 21, SourceURL: source, PipelineHash: hash, BackfillID: 5,
+			ProductID: 7, ImageID: 21, SourceURL: source, PipelineHash: hash, BackfillID: 5, Source: event.SourceOriginal,
 		}),
 		exampleOf("product.changed.v1.json", event.Key(7), event.ProductChanged{ProductID: 7, Version: 4, Deleted: true}),
 		exampleOf("image.dead.v1.json", event.Key(7), event.ImageDead{

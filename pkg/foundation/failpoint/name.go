@@ -43,4 +43,7 @@ const (
 	BackfillRequested Name = "backfill.requested" // one image, the position is not saved
 	BackfillDropped   Name = "backfill.dropped"   // one job of a suspended or ended backfill
 	BackfillSaved     Name = "backfill.saved"     // the position
+
+	// The samples of a canary.
+	SampleStored Name = "worker.sample.stored" // all objects of a sample
 )

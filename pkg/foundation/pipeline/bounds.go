@@ -17,6 +17,8 @@ type Bounds struct {
 	AllowCIDRs []string `env:"ALLOW_CIDRS" desc:"networks from which sources may be downloaded on every port although they are not public, such as 10.1.0.0/16"`
 	AllowPorts []string `env:"ALLOW_PORTS" envDefault:"80,443" desc:"ports of public addresses from which sources may be downloaded; a comma alone: none"`
 
+	AllowOriginals bool `env:"ALLOW_ORIGINALS" json:",omitzero" desc:"pipelines may keep originals; needs VITRINE_S3_ORIGINALS_BUCKET"`
+
 	MaxRenditions int           `env:"MAX_RENDITIONS" envDefault:"32" desc:"maximum number of renditions of a pipeline"`
 	MaxBytes      int64         `env:"MAX_BYTES" envDefault:"268435456" desc:"maximum of limits.maxBytes"`
 	MaxPixels     int64         `env:"MAX_PIXELS" envDefault:"1000000000" desc:"maximum of limits.maxPixels"`
@@ -123,6 +125,13 @@ func (b Bounds) check(s Spec) error {
 				Detail: fmt.Sprintf("must be at most %v, a bound of this installation (VITRINE_PIPELINE_%s)", c.bound, c.setting),
 			})
 		}
+	}
+	if s.Originals.Keep && !b.AllowOriginals {
+		wrong = append(wrong, fault.Field{
+			Path: "spec.originals.keep", Code: "not_allowed",
+			Detail: "needs a bucket for originals, which this installation has not " +
+				"(VITRINE_S3_ORIGINALS_BUCKET and VITRINE_PIPELINE_ALLOW_ORIGINALS)",
+		})
 	}
 	if len(wrong) == 0 {
 		return nil

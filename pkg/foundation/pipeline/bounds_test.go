@@ -107,10 +107,20 @@ func testBoundsValueBeyondABoundIsRefused(t *testing.T) {
 			t.Errorf("%q is not in %v", text, err)
 		}
 	}
+	keeps := []byte(within + "  originals: {keep: true}\n")
+	if _, err := bounds.Parse(keeps); fault.CodeOf(err) != pipeline.ExceedsBounds ||
+		!strings.Contains(err.Error(), "VITRINE_S3_ORIGINALS_BUCKET") {
+		t.Errorf("originals without a bucket: got %v", err)
+	}
+	if bounds.AllowOriginals = true; fault.CodeOf(second(bounds.Parse(keeps))) != "" {
+		t.Errorf("originals with a bucket: got %v", second(bounds.Parse(keeps)))
+	}
 	if _, err := bounds.Parse([]byte("kind: Pod")); fault.CodeOf(err) == pipeline.ExceedsBounds || err == nil {
 		t.Errorf("got %v of an invalid document", err)
 	}
 }
+
+func second(_ pipeline.Pipeline, err error) error { return err }
 
 func testBoundsRevisionCoversBounds(t *testing.T) {
 	t.Parallel()

@@ -192,6 +192,8 @@ func specErrors() []parseError {
 		{spec("retry: {backoff: 0s}"), "spec.retry.backoff: out_of_range"},
 		{spec("retry: {backoff: 11m}"), "spec.retry.maxBackoff: out_of_range"},
 		{spec("retry: {maxAge: 9m}"), "spec.retry.maxAge: out_of_range"},
+		{spec("originals: {keep: 1}"), "spec.originals.keep: wrong_type"},
+		{spec("originals: {forget: true}"), "spec.originals.forget: unknown_field"},
 		{spec("retry: {maxAge: 721h}"), "spec.retry.maxAge: out_of_range"},
 		{spec("backfill: {policy: Always}"), "spec.backfill.policy: unknown_value"},
 		{spec("backfill: {policy: ''}"), "spec.backfill.policy: unknown_value"},

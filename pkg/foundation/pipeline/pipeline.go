@@ -58,6 +58,10 @@ type Spec struct {
 	//
 	// +optional
 	Retry Retry `json:"retry"`
+	// What becomes of sources.
+	//
+	// +optional
+	Originals Originals `json:"originals,omitzero"` // left out unless set: older revisions keep their ids
 	// What happens to existing images after a change. It changes no hash and no revision, and is not published to the programs.
 	//
 	// +optional
@@ -306,6 +310,14 @@ type Gates struct {
 	// +kubebuilder:validation:Minimum=-100
 	// +kubebuilder:validation:Maximum=100
 	MinScoreDelta *float64 `json:"minScoreDelta,omitempty"`
+}
+
+// Originals configures what becomes of sources. It changes no image, so it is in no hash.
+type Originals struct {
+	// Whether the source of each image that becomes ready is kept, in a bucket of its own. Default false.
+	//
+	// +optional
+	Keep bool `json:"keep"`
 }
 
 // Duration is a time.Duration in Go's notation: "30s", "10m".

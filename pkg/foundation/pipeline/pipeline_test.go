@@ -247,6 +247,7 @@ func testHashEqualForEqualMeaning(t *testing.T) {
 		"another_name":      strings.Replace(minimal, "small", "large", 1),
 		"another_fetch":     minimal + "  fetch: {perHost: 1}\n",
 		"another_retry":     minimal + "  retry: {maxAttempts: 1}\n",
+		"originals":         minimal + "  originals: {keep: true}\n",
 	}
 	for name, text := range same {
 		if got := parse(t, text).Hash(); got != want {

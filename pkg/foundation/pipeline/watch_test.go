@@ -461,6 +461,25 @@ func TestRevision(t *testing.T) {
 	}
 }
 
+// A field that earlier releases do not have must not change what they report.
+func TestRevisionOriginals(t *testing.T) {
+	t.Parallel()
+	const before = "f130fd289aa3"
+	off := parse(t, minimal+"  originals: {keep: false}\n")
+	if id := pipeline.NewRevision(off).ID(); id != before || strings.Contains(string(off.Document()), "originals") {
+		t.Errorf("not kept: got revision %s, want %s as before the field, of\n%s", id, before, off.Document())
+	}
+	bounds := pipeline.DefaultBounds()
+	bounds.AllowOriginals = true
+	on := parse(t, minimal+"  originals: {keep: true}\n")
+	if got := bounds.NewRevision(on); !got.Spec().Originals.Keep || got.ID() == bounds.NewRevision(off).ID() {
+		t.Errorf("kept: got %s of\n%s", got.ID(), got.Document())
+	}
+	if stored, err := pipeline.ParseStored(on.Document(), off.Hash()); err != nil || !stored.Spec.Originals.Keep {
+		t.Errorf("stored: got %+v, %v", stored.Spec.Originals, err)
+	}
+}
+
 func BenchmarkRevisionHash(b *testing.B) {
 	r := pipeline.NewRevision(pipeline.Default())
 	for b.Loop() {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -24,7 +25,7 @@ type S3Config struct {
 }
 
 // S3 is an object store on disk, served by this process. It accepts every signature. An unsigned request can only read an
-// object by its key.
+// object by its key, in a bucket that has a policy.
 type S3 struct{ *Server }
 
 // StartS3 starts the store with the objects in Dir. The caller closes it; active requests have 5 s to end.
@@ -36,7 +37,10 @@ func StartS3(cfg S3Config) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start s3 in %s: %w", cfg.Dir, err)
 	}
-	server, err := Serve("s3", cmp.Or(cfg.Addr, anyPort), s3Handler{store: disk, next: gofakes3.New(disk).Server()})
+	handler := s3Handler{
+		store: disk, next: gofakes3.New(disk).Server(), public: publicBuckets(filepath.Join(cfg.Dir, "public")),
+	}
+	server, err := Serve("s3", cmp.Or(cfg.Addr, anyPort), handler)
 	if err != nil {
 		return nil, err
 	}

@@ -38,12 +38,12 @@ func startS3(t *testing.T, cfg devstack.S3Config) *devstack.S3 {
 	return s
 }
 
-// bucket creates the bucket "images" of s.
+// bucket creates the public bucket "images" of s.
 func bucket(t *testing.T, s *devstack.S3) *blob.Bucket {
 	t.Helper()
 	b, err := blob.New(blob.Config{
 		Endpoint: s.Endpoint(), Region: "us-east-1", Bucket: "images", AccessKey: "any", SecretKey: "key",
-		PathStyle: true, CreateBucket: true, AttemptTimeout: 10 * time.Second, MaxAttempts: 1,
+		PathStyle: true, CreateBucket: true, PublicRead: true, AttemptTimeout: 10 * time.Second, MaxAttempts: 1,
 	}, prometheus.NewRegistry(), zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
@@ -275,6 +275,8 @@ func testS3BucketPolicy(t *testing.T) {
 		method, path string
 		want         int
 	}{
+		{http.MethodPut, "/private", http.StatusOK},
+		{http.MethodPut, "/private/a", http.StatusOK},
 		{http.MethodPut, "/images?policy", http.StatusNoContent}, {http.MethodPut, "/others?policy", http.StatusNotFound},
 		{http.MethodGet, "/images?policy", http.StatusNotImplemented},
 	} {
@@ -282,6 +284,9 @@ func testS3BucketPolicy(t *testing.T) {
 		if resp.StatusCode != test.want {
 			t.Errorf("%s %s: got %s, want %d", test.method, test.path, resp.Status, test.want)
 		}
+	}
+	if resp, _ := send(t, request(t, http.MethodGet, s.Endpoint()+"/private/a")); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("unsigned, of a bucket without a policy: got %s", resp.Status)
 	}
 }
 

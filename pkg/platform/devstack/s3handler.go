@@ -3,6 +3,8 @@ package devstack
 import (
 	"encoding/xml"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -13,11 +15,27 @@ import (
 // stores only X-Amz-Meta ones.
 const keptCacheControl = "X-Amz-Meta-Kept-Cache-Control"
 
-// s3Handler adds rules to gofakes3: it limits unsigned requests to reading objects, rejects keys that are not valid file
-// paths, accepts a bucket's policy, and stores Cache-Control.
+// s3Handler adds rules to gofakes3: it limits unsigned requests to reading objects of public buckets, rejects keys that are
+// not valid file paths, accepts a bucket's policy, and stores Cache-Control.
 type s3Handler struct {
-	store gofakes3.Backend
-	next  http.Handler
+	store  gofakes3.Backend
+	next   http.Handler
+	public publicBuckets
+}
+
+// publicBuckets is a directory with an empty file for each bucket that has a policy.
+type publicBuckets string
+
+func (p publicBuckets) add(bucket string) error {
+	if err := os.MkdirAll(string(p), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(string(p), bucket), nil, 0o600)
+}
+
+func (p publicBuckets) has(bucket string) bool {
+	_, err := os.Stat(filepath.Join(string(p), bucket))
+	return err == nil
 }
 
 func (h s3Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -28,8 +46,8 @@ func (h s3Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !signed(r) {
 		read := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
-		if !read || key == "" {
-			refuse(w, http.StatusForbidden, "AccessDenied", "without a signature, only an object can be read")
+		if !read || key == "" || !h.public.has(bucket) {
+			refuse(w, http.StatusForbidden, "AccessDenied", "without a signature, only an object of a public bucket can be read")
 			return
 		}
 		r.URL.RawQuery = "" // its parameters could change the response
@@ -45,7 +63,7 @@ func (h s3Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.next.ServeHTTP(w, r)
 }
 
-// policy accepts any policy and ignores it: the permissions are fixed.
+// policy accepts any policy, and makes the bucket public: everyone may then read its objects.
 func (h s3Handler) policy(w http.ResponseWriter, r *http.Request, bucket string) {
 	exists, err := h.store.BucketExists(bucket)
 	switch {
@@ -56,6 +74,10 @@ func (h s3Handler) policy(w http.ResponseWriter, r *http.Request, bucket string)
 	case r.Method != http.MethodPut:
 		refuse(w, http.StatusNotImplemented, "NotImplemented", "a policy can only be set")
 	default:
+		if err := h.public.add(bucket); err != nil {
+			refuse(w, http.StatusInternalServerError, "InternalError", err.Error())
+			return
+		}
 		w.WriteHeader(http.StatusNoContent)
 	}
 }

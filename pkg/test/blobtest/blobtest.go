@@ -18,7 +18,7 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Open returns the configuration of a bucket that does not exist yet, and removes the bucket when t ends.
+// Open returns the configuration of two buckets that do not exist yet, the second for originals, and removes both when t ends.
 type Open func(t testing.TB) blob.Config
 
 // Run runs the suite, one parallel subtest per behaviour.
@@ -45,6 +45,8 @@ func Run(t *testing.T, open Open) {
 		{"concurrent_creates_succeed", s.concurrentCreates},
 		{"missing_bucket_is_named", s.missingBucket},
 		{"anonymous_client_can_only_read_objects", s.anonymous},
+		{"originals_are_private_and_not_cached", s.originals},
+		{"public_bucket_of_originals_is_refused", s.publicOriginals},
 		{"ended_context_is_returned", s.endedContext},
 	} {
 		t.Run(test.name, func(t *testing.T) {

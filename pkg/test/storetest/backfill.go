@@ -76,12 +76,13 @@ func (f *backfills) draft(name string) backfill.Backfill {
 			Status: catalog.Failed, Code: media.Timeout, UserID: 3, OutputHash: "output",
 			RequestedBefore: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 		}},
-		State: backfill.Proposed,
+		OnMissing: backfill.SkipMissing, State: backfill.Proposed,
 		Pace: backfill.Pace{
 			MaxInFlight: 7, Rate: 2.5, Windows: []backfill.Window{night}, TimeZone: "Europe/Berlin", FailureThreshold: 12.5,
 		},
 		Plan: backfill.Plan{
-			Sampled: 9, Images: backfill.Estimate{Value: 10, Error: 1}, SourceBytes: backfill.Estimate{Value: 20, Error: 2},
+			Sampled: 9, Images: backfill.Estimate{Value: 10, Error: 1},
+			NoOriginal: backfill.Estimate{Value: 5, Error: 0.5}, SourceBytes: backfill.Estimate{Value: 20, Error: 2},
 			StoredBytes: backfill.Estimate{Value: 30, Error: 3}, Seconds: 4, PlannedAt: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		},
 	}

@@ -158,7 +158,7 @@ func Finished(img catalog.Image, prefix string) catalog.Image {
 	img = Idle(img)
 	img.Status, img.Prefix = catalog.Ready, prefix
 	img.Width, img.Height, img.Placeholder, img.Attempts = 4000, 3000, "1QcSHQRnh493V4dIh4eXh1h4kJUI", 1
-	img.SourceSHA256, img.SourceBytes = "00ff", 123456
+	img.SourceSHA256, img.SourceBytes, img.OriginalKey = "00ff", 123456, "originals/1/1/1-b/source"
 	img.Renditions = []catalog.Rendition{
 		{Name: "thumb", Format: pipeline.WebP, Width: 320, Height: 240, Bytes: 1000, Key: prefix + "thumb.webp"},
 		{Name: "full", Format: pipeline.JPEG, Width: 1600, Height: 1200, Bytes: 90000, Score: 70.25, Lowered: 62,

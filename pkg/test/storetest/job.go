@@ -174,7 +174,9 @@ func backfillJobKeepsImage(f *Fixture) {
 	want := finished
 	want.JobState, want.JobID, want.Class, want.Host = catalog.Queued, uuid.NewString(), catalog.BackfillClass, "example.com"
 	want.NotBefore, want.DueAt = p.CreatedAt, p.CreatedAt
-	want.Backfill = catalog.BackfillJob{ID: 9, PipelineHash: "target", Attempts: 2, RequestedAt: p.CreatedAt}
+	want.Backfill = catalog.BackfillJob{
+		ID: 9, PipelineHash: "target", Attempts: 2, RequestedAt: p.CreatedAt, SkipMissing: true,
+	}
 	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
 		p.Images[0] = want
 		return catalog.Change{Backfill: []catalog.BackfillEvent{

@@ -106,7 +106,11 @@ func testBackfillDifference(t *testing.T) {
 func testBackfillLifecycle(t *testing.T) {
 	t.Parallel()
 	c := newBackfillCLI(t)
-	out := c.run("backfill", "plan", "--file", c.changed, "--window", "mon-fri 22:00-06:00", "--time-zone", "Europe/Berlin")
+	out := c.run("backfill", "plan", "--file", c.changed, "--window", "mon-fri 22:00-06:00", "--time-zone", "Europe/Berlin",
+		"--on-missing", "skip")
+	if !strings.Contains(out, "0 of them without an original") || !strings.Contains(out, "skipped") {
+		t.Errorf("the plan is\n%s", out)
+	}
 	if !strings.Contains(out, "default-1") || !strings.Contains(out, "mon,tue,wed,thu,fri 22:00-06:00 Europe/Berlin") {
 		t.Errorf("the plan is\n%s", out)
 	}
@@ -130,8 +134,8 @@ func testBackfillMistakes(t *testing.T) {
 	t.Parallel()
 	c := newBackfillCLI(t)
 	c.refuse([]string{"backfill", "plan", "--status", "pending", "--code", "cosmic_rays", "--rate", "0", "--max-in-flight", "0",
-		"--time-zone", "Mars", "--failure-threshold", "101"},
-		"status: ", "code: ", "rate: ", "max_in_flight: ", "time_zone: ", "failure_threshold: ")
+		"--time-zone", "Mars", "--failure-threshold", "101", "--on-missing", "panic"},
+		"status: ", "on_missing: ", "code: ", "rate: ", "max_in_flight: ", "time_zone: ", "failure_threshold: ")
 	c.refuse([]string{"backfill", "plan", "--window", "noon"}, "--window")
 	c.refuse([]string{"backfill", "plan", "--requested-before", "yesterday"}, "--requested-before")
 	c.refuse([]string{"backfill", "plan", "-o", "yaml"}, "--output")

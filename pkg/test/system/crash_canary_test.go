@@ -80,7 +80,7 @@ func TestCanaryCrash(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "changed.json")
 	s.must(os.WriteFile(file, p.Document(), 0o600))
 	s.vitrine("backfill", "plan", "--file", file)
-	crashing := s.startWithFailpoint("worker", failpoint.WorkerStored, 1)
+	crashing := s.startWithFailpoint("worker", failpoint.SampleStored, 1)
 	if out := s.vitrine("backfill", "canary", "default-1", "--samples", "10"); !strings.Contains(out, "2 samples") {
 		t.Errorf("the canary is\n%s", out)
 	}

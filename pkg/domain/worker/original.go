@@ -1,0 +1,143 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.uber.org/zap"
+
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+)
+
+// originalName is the last part of the key of an original.
+const originalName = "source"
+
+var (
+	errOriginalMissing = errors.New("the original is missing")
+	errOriginalDamaged = errors.New("the original is damaged")
+
+	// errSkipped means that the backfill of the job skips images whose original cannot be read.
+	errSkipped = errors.New("the image has no original")
+)
+
+// readSource returns the source of an attempt: its original, or what its URL serves. It returns errSkipped if there is no
+// original to read and the backfill wants no other source.
+func (w *Worker) readSource(ctx context.Context, t *task) (Download, error) {
+	if t.attempt.Original.Key != "" {
+		t.releaseHost()
+		src, err := w.readOriginal(ctx, t)
+		missing := errors.Is(err, errOriginalMissing)
+		if !missing && !errors.Is(err, errOriginalDamaged) {
+			return src, err
+		}
+		w.metrics.original(missing)
+		t.log.Warn("original not read", zap.String("key", t.attempt.Original.Key), zap.Error(err))
+	}
+	if t.attempt.SkipMissing {
+		return Download{}, errSkipped
+	}
+	return w.download(ctx, t)
+}
+
+// download downloads the source from its URL. A task that was to read an original has no host slot.
+func (w *Worker) download(ctx context.Context, t *task) (Download, error) {
+	if !t.holdsHost {
+		if err := w.acquireHost(ctx, t); err != nil {
+			return Download{}, err
+		}
+	}
+	src, err := w.Source.Fetch(ctx, t.attempt.SourceURL, t.rules, int64(t.spec.Limits.MaxBytes))
+	t.releaseHost()
+	if err = w.observeFetch(ctx, t, err); err != nil {
+		return Download{}, err
+	}
+	w.metrics.bytesIn.Add(float64(len(src.Body)))
+	return src, nil
+}
+
+// readOriginal reads the original of the attempt into memory, and checks its SHA-256. It returns errOriginalMissing or
+// errOriginalDamaged if that cannot succeed, else a *media.Failure or the error of ctx.
+func (w *Worker) readOriginal(ctx context.Context, t *task) (src Download, err error) {
+	o := t.attempt.Original
+	switch {
+	case w.Originals == nil:
+		return Download{}, fmt.Errorf("%w: no bucket for originals is configured", errOriginalMissing)
+	case o.Bytes > int64(t.spec.Limits.MaxBytes):
+		return Download{}, media.Fail(media.TooLarge, fmt.Sprintf("the source is larger than %d bytes", t.spec.Limits.MaxBytes), nil)
+	}
+	if w.Memory != nil {
+		if src.Release, err = w.Memory.Reserve(ctx, o.Bytes); err != nil {
+			return Download{}, fmt.Errorf("wait for memory: %w", err)
+		}
+	}
+	body, err := w.getOriginal(ctx, o.Key, o.Bytes)
+	w.Breakers.observe(DependencyS3, err)
+	sum := sha256.Sum256(body)
+	switch {
+	case err == nil && hex.EncodeToString(sum[:]) == o.SHA256:
+		src.Body, src.SHA256, src.original = body, o.SHA256, true
+		w.metrics.originals.WithLabelValues(originalRead).Inc()
+		return src, nil
+	case err == nil:
+		err = fmt.Errorf("%w: its SHA-256 is %x", errOriginalDamaged, sum)
+	case fault.Is(err, fault.Unavailable):
+		err = media.Fail(media.StorageFailed, "the original could not be read", err)
+	}
+	src.Discard()
+	return Download{}, err
+}
+
+// getOriginal returns the bytes of an object that has to have that size.
+func (w *Worker) getOriginal(ctx context.Context, key string, size int64) ([]byte, error) {
+	from, got, err := w.Originals.Open(ctx, key)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return nil, errOriginalMissing
+	case err != nil:
+		return nil, err
+	}
+	defer from.Close()
+	if got != size {
+		return nil, fmt.Errorf("%w: it has %d bytes, not %d", errOriginalDamaged, got, size)
+	}
+	body := make([]byte, size)
+	if _, err := io.ReadFull(from, body); err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+// keepsOriginal reports whether the attempt stores its source. An attempt that has read the original leaves it as it is.
+func (w *Worker) keepsOriginal(t *task, src *Download) bool {
+	return t.attempt.OriginalPrefix != "" && w.Originals != nil && !src.original
+}
+
+// keepOriginal stores the source, with the content type that the codec has recognized, and returns its key.
+func (w *Worker) keepOriginal(ctx context.Context, t *task, src *Download, out media.Rendered) (string, error) {
+	contentType := "application/octet-stream"
+	if out.Format != "" {
+		contentType = out.Format.ContentType()
+	}
+	key := t.attempt.OriginalPrefix + originalName
+	err := w.Originals.Put(ctx, key, contentType, bytes.NewReader(src.Body), int64(len(src.Body)))
+	w.Breakers.observe(DependencyS3, err)
+	if err != nil {
+		return "", media.Fail(media.StorageFailed, "the original could not be stored", err)
+	}
+	w.metrics.originals.WithLabelValues(originalKept).Inc()
+	w.metrics.originalBytes.Add(float64(len(src.Body)))
+	return key, nil
+}
+
+// skip ends the attempt of a backfill without an outcome for its image.
+func (w *Worker) skip(ctx context.Context, t *task) error {
+	ctx, cancel := w.outcomeContext(ctx)
+	defer cancel()
+	return w.logOutcome(t, skipped, &media.Failure{}, w.Catalog.Skip(ctx, t.attempt))
+}

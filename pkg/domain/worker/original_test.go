@@ -1,0 +1,350 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"vitrine.io/pkg/domain/catalog"
+	"vitrine.io/pkg/domain/worker"
+	"vitrine.io/pkg/foundation/event"
+	"vitrine.io/pkg/foundation/fault"
+	"vitrine.io/pkg/foundation/media"
+	"vitrine.io/pkg/foundation/pipeline"
+	"vitrine.io/pkg/foundation/slots"
+)
+
+// originals is a bucket of originals with one object.
+type originals struct {
+	stored  map[string]string // key: content type
+	bodies  map[string]string
+	body    string
+	size    int64 // that Open returns, if the key is right; 0: that of body
+	err     error // of Open
+	putErr  error
+	readErr error
+}
+
+const originalKey = "originals/1/2/1-y/source"
+
+func (o *originals) Put(_ context.Context, key, contentType string, body io.ReadSeeker, _ int64) error {
+	if o.putErr != nil {
+		return o.putErr
+	}
+	data, err := io.ReadAll(body)
+	o.stored[key], o.bodies[key] = contentType, string(data)
+	return err
+}
+
+func (o *originals) Open(_ context.Context, key string) (io.ReadCloser, int64, error) {
+	if o.err != nil || key != originalKey {
+		return nil, 0, errors.Join(o.err)
+	}
+	var from io.Reader = bytes.NewReader([]byte(o.body))
+	if o.readErr != nil {
+		from = io.MultiReader(bytes.NewReader([]byte(o.body[:2])), failing{o.readErr})
+	}
+	size := int64(len(o.body))
+	if o.size != 0 {
+		size = o.size
+	}
+	return io.NopCloser(from), size, nil
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// memory counts the bytes that are reserved.
+type memory struct {
+	reserved int64
+	most     int64
+}
+
+func (m *memory) Reserve(_ context.Context, bytes int64) (func(), error) {
+	m.reserved += bytes
+	m.most = max(m.most, m.reserved)
+	released := false
+	return func() {
+		if !released {
+			released, m.reserved = true, m.reserved-bytes
+		}
+	}, nil
+}
+
+// keeper is a fixture whose attempts keep the source, and read an original if the job is that of a backfill.
+type keeper struct {
+	*fixture
+	originals *originals
+	memory    *memory
+	fetched   int
+	skip      bool
+}
+
+func newKeeper(t *testing.T) *keeper {
+	t.Helper()
+	k := &keeper{
+		fixture: newFixture(t), memory: &memory{},
+		originals: &originals{stored: map[string]string{}, bodies: map[string]string{}, body: "original"},
+	}
+	k.deps.Originals, k.deps.Memory, k.deps.Hosts = k.originals, k.memory, slots.New[string]()
+	k.Worker = worker.New(k.deps, workerConfig(), k.newRegistry())
+	sum := sha256.Sum256([]byte("original"))
+	begin := k.begin
+	k.begin = func(ctx context.Context, j catalog.Job) (catalog.Attempt, error) {
+		a, err := begin(ctx, j)
+		a.OriginalPrefix = "originals/1/2/2-z/"
+		if j.BackfillID != 0 {
+			a.Original = catalog.Original{Key: originalKey, SHA256: hex.EncodeToString(sum[:]), Bytes: int64(len("original"))}
+			a.SkipMissing = k.skip
+		}
+		return a, err
+	}
+	fetch := k.fetch
+	k.fetch = func(ctx context.Context, url string) (worker.Download, error) {
+		k.fetched++
+		return fetch(ctx, url)
+	}
+	return k
+}
+
+// newRegistry replaces the registry of the metrics.
+func (k *keeper) newRegistry() *prometheus.Registry {
+	k.reg = prometheus.NewRegistry()
+	return k.reg
+}
+
+// originalJob returns the job of a backfill that is to read an original.
+func (k *keeper) originalJob() event.Message {
+	return event.New("job-1", "1", event.ImageBackfill{
+		ProductID: 1, ImageID: 2, SourceURL: "https://example.com/a.jpg", PipelineHash: k.pipe.Hash(), BackfillID: 5,
+		Source: event.SourceOriginal,
+	})
+}
+
+func (k *keeper) handle(t *testing.T, m event.Message) {
+	t.Helper()
+	if err := k.Handle(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if k.memory.reserved != 0 {
+		t.Errorf("%d bytes of memory are still reserved", k.memory.reserved)
+	}
+}
+
+// want reports other calls, or another number of downloads.
+func (k *keeper) want(t *testing.T, fetched int, calls ...string) {
+	t.Helper()
+	if !slices.Equal(k.calls, calls) || k.fetched != fetched {
+		t.Errorf("called %v with %d downloads, want %v with %d", k.calls, k.fetched, calls, fetched)
+	}
+}
+
+// count returns how often originals had that result.
+func (k *keeper) count(t *testing.T, result string) int {
+	t.Helper()
+	families, err := k.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "vitrine_worker_originals_total" && m.GetLabel()[0].GetValue() == result {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return -1
+}
+
+func TestOriginals(t *testing.T) {
+	t.Parallel()
+	t.Run("source_is_kept", testOriginalsKept)
+	t.Run("source_is_not_kept_without_a_prefix_or_a_bucket", testOriginalsNotKept)
+	t.Run("failed_upload_defers_the_image", testOriginalsPutFails)
+	t.Run("backfill_reads_the_original", testOriginalsRead)
+	t.Run("original_takes_no_host_slot", testOriginalsHostSlot)
+	t.Run("missing_or_damaged_original_is_downloaded", testOriginalsFetched)
+	t.Run("missing_or_damaged_original_is_skipped", testOriginalsSkipped)
+	t.Run("download_instead_of_an_original_needs_a_host_slot", testOriginalsBusyHost)
+	t.Run("store_that_is_away_defers_the_image", testOriginalsAway)
+	t.Run("original_above_the_limit_is_too_large", testOriginalsTooLarge)
+	t.Run("metrics_are_valid", testOriginalsMetrics)
+}
+
+func testOriginalsKept(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	k.handle(t, k.message())
+	k.want(t, 1, "begin", "finish")
+	const key = "originals/1/2/2-z/source"
+	if k.result.OriginalKey != key || k.originals.stored[key] != "image/png" || k.originals.bodies[key] != "source" {
+		t.Errorf("finished with %q, stored %v %v", k.result.OriginalKey, k.originals.stored, k.originals.bodies)
+	}
+	if len(k.result.Renditions) != 3 || k.count(t, "kept") != 1 {
+		t.Errorf("got %+v, %d kept", k.result, k.count(t, "kept"))
+	}
+}
+
+func testOriginalsNotKept(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	if err := w.Handle(t.Context(), w.message()); err != nil || w.result.OriginalKey != "" {
+		t.Errorf("without a prefix: got %q, %v", w.result.OriginalKey, err)
+	}
+	k := newKeeper(t)
+	k.deps.Originals = nil
+	k.Worker = worker.New(k.deps, workerConfig(), k.newRegistry())
+	k.handle(t, k.message())
+	if k.result.OriginalKey != "" {
+		t.Errorf("without a bucket: got %q", k.result.OriginalKey)
+	}
+	k.handle(t, k.originalJob())
+	k.want(t, 2, "begin", "finish", "begin", "finish")
+}
+
+func testOriginalsPutFails(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	k.originals.putErr = fault.New(fault.Unavailable, "storage_unavailable", "down")
+	k.handle(t, k.message())
+	k.want(t, 1, "begin", "defer")
+	if k.failure.Code != media.StorageFailed {
+		t.Errorf("got %v", k.failure)
+	}
+}
+
+func testOriginalsRead(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	var rendered string
+	render := k.render
+	k.render = func(ctx context.Context, source []byte, spec pipeline.Spec) (media.Rendered, error) {
+		rendered = string(source)
+		return render(ctx, source, spec)
+	}
+	k.handle(t, k.originalJob())
+	k.want(t, 0, "begin", "finish")
+	if rendered != "original" || k.result.SourceBytes != 8 || k.result.OriginalKey != "" || len(k.originals.stored) != 0 {
+		t.Errorf("rendered %q, finished with %+v, stored %v", rendered, k.result, k.originals.stored)
+	}
+	if k.memory.most != 8 || k.count(t, "read") != 1 {
+		t.Errorf("reserved %d bytes, %d read", k.memory.most, k.count(t, "read"))
+	}
+}
+
+// takeHost takes all slots of the host.
+func (k *keeper) takeHost(t *testing.T) {
+	t.Helper()
+	for range k.pipe.Spec.Fetch.PerHost {
+		if _, ok := k.deps.Hosts.TryAcquire("example.com", k.pipe.Spec.Fetch.PerHost); !ok {
+			t.Fatal("no slot")
+		}
+	}
+}
+
+func testOriginalsHostSlot(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	k.takeHost(t)
+	k.handle(t, k.originalJob())
+	k.want(t, 0, "begin", "finish")
+}
+
+// unreadable are ways in which an original is missing or damaged, with their result.
+func unreadable() map[string]func(o *originals) string {
+	return map[string]func(o *originals) string{
+		"missing": func(o *originals) string {
+			o.err = fault.New(fault.NotFound, "object_not_found", "no")
+			return "missing"
+		},
+		"other_size":    func(o *originals) string { o.size = 9; return "damaged" },
+		"other_content": func(o *originals) string { o.body = "originaX"; return "damaged" },
+	}
+}
+
+func testOriginalsFetched(t *testing.T) {
+	t.Parallel()
+	for name, damage := range unreadable() {
+		k := newKeeper(t)
+		result := damage(k.originals)
+		k.handle(t, k.originalJob())
+		k.want(t, 1, "begin", "finish")
+		if k.result.SourceSHA256 != "ab" || k.result.OriginalKey != "originals/1/2/2-z/source" || k.count(t, result) != 1 {
+			t.Errorf("%s: finished with %+v", name, k.result)
+		}
+		if _, ok := k.deps.Hosts.TryAcquire("example.com", 1); !ok {
+			t.Errorf("%s: the host slot is still in use", name)
+		}
+	}
+}
+
+func testOriginalsSkipped(t *testing.T) {
+	t.Parallel()
+	for name, damage := range unreadable() {
+		k := newKeeper(t)
+		k.skip = true
+		damage(k.originals)
+		k.handle(t, k.originalJob())
+		k.want(t, 0, "begin", "skip")
+		if k.logs.FilterMessage("image skipped").Len() != 1 {
+			t.Errorf("%s: the log does not say so", name)
+		}
+	}
+}
+
+func testOriginalsBusyHost(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	k.originals.err = fault.New(fault.NotFound, "object_not_found", "no")
+	k.takeHost(t)
+	k.handle(t, k.originalJob())
+	k.want(t, 0, "begin", "defer")
+	if k.failure.Code != media.HostBusy {
+		t.Errorf("got %v", k.failure)
+	}
+}
+
+func testOriginalsAway(t *testing.T) {
+	t.Parallel()
+	away := fault.New(fault.Unavailable, "storage_unavailable", "down")
+	for name, fail := range map[string]func(o *originals){
+		"open": func(o *originals) { o.err = away }, "read": func(o *originals) { o.readErr = away },
+	} {
+		k := newKeeper(t)
+		k.skip = true // an outage skips nothing
+		fail(k.originals)
+		k.handle(t, k.originalJob())
+		k.want(t, 0, "begin", "defer")
+		if k.failure.Code != media.StorageFailed {
+			t.Errorf("%s: got %v", name, k.failure)
+		}
+	}
+}
+
+func testOriginalsTooLarge(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	k.pipe.Spec.Limits.MaxBytes = 7
+	k.handle(t, k.originalJob())
+	k.want(t, 0, "begin", "fail")
+	if k.failure.Code != media.TooLarge {
+		t.Errorf("got %v", k.failure)
+	}
+}
+
+func testOriginalsMetrics(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	if problems, err := testutil.GatherAndLint(k.reg); err != nil || len(problems) > 0 {
+		t.Errorf("got %v, %v", problems, err)
+	}
+}

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/foundation/fault"
@@ -186,9 +185,8 @@ func (d *driver) write(ctx context.Context, r resource, next BackfillStatus) err
 	}
 	obj := r.object.DeepCopy()
 	obj.Object["status"] = fields
-	err = d.client.Status().Patch(ctx, obj, client.MergeFrom(r.object), client.FieldOwner(fieldOwner))
-	if err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("write status: %w", err))
+	if written, err := patchStatus(ctx, d.client, obj, r.object); !written {
+		return err
 	}
 	d.written[uid] = now
 	obj.SetResourceVersion("") // Events about different versions would not be counted as repetitions of one

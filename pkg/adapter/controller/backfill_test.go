@@ -132,8 +132,8 @@ func testBackfillPolicy(t *testing.T) {
 		b.Canary.Failures = map[media.Code]int{media.Timeout: 2}
 	})
 	s = e.awaitBackfill("default-1", controller.Canaried, metav1.ConditionTrue, controller.ReasonCanaryComplete)
-	if c := meta.FindStatusCondition(s.Conditions, controller.Approved); !strings.Contains(c.Message, "2 of 7 samples failed") ||
-		s.Canary.Samples != 7 || s.Canary.FailuresByCode[0].Count != 2 {
+	if c := meta.FindStatusCondition(s.Conditions, controller.Approved); s.Canary == nil ||
+		!strings.Contains(c.Message, "2 of 7 samples failed") || s.Canary.Samples != 7 || s.Canary.FailuresByCode[0].Count != 2 {
 		t.Errorf("got %+v, canary %+v", c, s.Canary)
 	}
 	e.set(wide(newPipeline, "backfill: {policy: Propose, approvedHash: "+noHash+"}"))

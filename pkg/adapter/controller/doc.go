@@ -11,8 +11,8 @@
 // What is in force follows from the heartbeats in Postgres, which are only read; while they cannot be read, nothing that was
 // in force is reported as lost.
 //
-// An [ImageBackfill] is driven by Postgres: the controller proposes the backfill for a change of the pipeline as a row, makes
-// the resource for it, carries out what the resource asks for, and reports the row in its status. The api processes make the
+// An [ImageBackfill] is driven by Postgres: the controller proposes the backfill for a change of the pipeline as a row,
+// makes the resource for it, carries out what the resource asks for, and reports the row in its status. The api processes make the
 // images, also while no controller runs.
 //
 // Several replicas may run: one of them is the leader, and only the leader writes.

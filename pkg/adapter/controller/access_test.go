@@ -91,7 +91,7 @@ func testAccessVerbsUsedAreVerbsGranted(t *testing.T) {
 	t.Parallel()
 	c := newEngine(t, 7)
 	beats := c.beats
-	c.ended("default-1", zeros) // it has to be deleted
+	c.ended("default-1", noHash) // it has to be deleted
 	c.run()
 	c.roll(wide(oldPipeline, ""))
 	good := wide(newPipeline, "")

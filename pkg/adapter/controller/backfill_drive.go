@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/foundation/fault"
@@ -66,39 +65,45 @@ func (d *driver) change(ctx context.Context, s *scene, r resource, o *backfillOb
 	if o.row.State.Ended() {
 		return nil
 	}
-	name := o.row.Name()
-	set := func(b backfill.Backfill, err error) error {
-		if err == nil {
-			o.row = &b
-		}
-		return err
-	}
 	if o.row.State == backfill.Proposed {
 		if err := d.try(ctx, s, r, o); err != nil {
 			return err
 		}
-		approve, why := r.approval(s, *o.row)
-		o.approval = why
-		if approve {
-			if err := set(d.manager.Approve(ctx, name, o.row.TargetHash)); err != nil {
+		var approve bool
+		if approve, o.approval = r.approval(s, *o.row); approve {
+			if err := o.changed(d.manager.Approve(ctx, o.row.Name(), o.row.TargetHash)); err != nil {
 				return err
 			}
 		}
 	}
+	return d.adjust(ctx, r, o)
+}
+
+// changed takes the row that a change has returned, unless the change failed.
+func (o *backfillObservation) changed(b backfill.Backfill, err error) error {
+	if err == nil {
+		o.row = &b
+	}
+	return err
+}
+
+// adjust gives the row the pace and the suspension of the resource.
+func (d *driver) adjust(ctx context.Context, r resource, o *backfillObservation) error {
+	name := o.row.Name()
 	pace, err := r.spec.Pace.toPace()
 	switch {
 	case err != nil:
 		o.pace = finding{reason: ReasonInvalidSpec, message: describe(err), stalled: true}
 	case !reflect.DeepEqual(pace, o.row.Pace):
-		if err := set(d.manager.SetPace(ctx, name, pace)); err != nil {
+		if err := o.changed(d.manager.SetPace(ctx, name, pace)); err != nil {
 			return err
 		}
 	}
 	switch wanted := r.spec.Suspend; {
 	case wanted && o.row.Suspended == backfill.NotSuspended:
-		err = set(d.manager.Suspend(ctx, name, false))
+		err = o.changed(d.manager.Suspend(ctx, name, false))
 	case !wanted && r.status.SuspendApplied && o.row.Suspended != backfill.NotSuspended:
-		err = set(d.manager.Resume(ctx, name))
+		err = o.changed(d.manager.Resume(ctx, name))
 	default:
 		err = nil
 	}
@@ -130,10 +135,7 @@ func (d *driver) try(ctx context.Context, s *scene, r resource, o *backfillObser
 		d.tried[o.row.ID] = d.now().Time
 		return nil
 	}
-	if err == nil {
-		o.row = &b
-	}
-	return err
+	return o.changed(b, err)
 }
 
 // canaryInterval is the time between two searches for samples.
@@ -186,9 +188,8 @@ func (d *driver) write(ctx context.Context, r resource, next BackfillStatus) err
 	}
 	obj := r.object.DeepCopy()
 	obj.Object["status"] = fields
-	err = d.client.Status().Patch(ctx, obj, client.MergeFrom(r.object), client.FieldOwner(fieldOwner))
-	if err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("write status: %w", err))
+	if written, err := patchStatus(ctx, d.client, obj, r.object); !written {
+		return err
 	}
 	d.written[uid] = now
 	obj.SetResourceVersion("") // Events about different versions would not be counted as repetitions of one

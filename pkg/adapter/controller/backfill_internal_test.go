@@ -83,6 +83,9 @@ func testBackfillStatusStates(t *testing.T) {
 			if verdict := compute(t, got); verdict != row.want {
 				t.Errorf("kstatus reads %s, want %s, from %+v", verdict, row.want, got.Conditions)
 			}
+			if ready := meta.IsStatusConditionTrue(got.Conditions, Ready); ready != (b.State == backfill.Complete) {
+				t.Errorf("Ready is %v", ready)
+			}
 			for kind, state := range map[string]backfill.State{
 				Complete: backfill.Complete, Failed: backfill.Failed, Superseded: backfill.Superseded,
 			} {

@@ -18,8 +18,8 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// zeros are the hash of no pipeline.
-var zeros = strings.Repeat("0", 64)
+// noHash is the hash of no pipeline. It has letters, or YAML would take it for a number.
+var noHash = strings.Repeat("0f", 32)
 
 func TestBackfill(t *testing.T) {
 	t.Parallel()
@@ -126,7 +126,17 @@ func testBackfillPolicy(t *testing.T) {
 	if c := meta.FindStatusCondition(s.Conditions, controller.Approved); !strings.Contains(c.Message, "report of a canary") {
 		t.Errorf("got %+v", c)
 	}
-	e.set(wide(newPipeline, "backfill: {policy: Propose, approvedHash: "+zeros+"}"))
+	e.awaitBackfill("default-1", controller.Canaried, metav1.ConditionFalse, controller.ReasonCanaryRunning)
+	e.edit("default-1", func(b *backfill.Backfill, _ time.Time) {
+		b.Canary.State, b.Canary.Done, b.Canary.Failed = backfill.CanaryComplete, 5, 2
+		b.Canary.Failures = map[media.Code]int{media.Timeout: 2}
+	})
+	s = e.awaitBackfill("default-1", controller.Canaried, metav1.ConditionTrue, controller.ReasonCanaryComplete)
+	if c := meta.FindStatusCondition(s.Conditions, controller.Approved); s.Canary == nil ||
+		!strings.Contains(c.Message, "2 of 7 samples failed") || s.Canary.Samples != 7 || s.Canary.FailuresByCode[0].Count != 2 {
+		t.Errorf("got %+v, canary %+v", c, s.Canary)
+	}
+	e.set(wide(newPipeline, "backfill: {policy: Propose, approvedHash: "+noHash+"}"))
 	s = e.awaitBackfill("default-1", controller.Approved, metav1.ConditionFalse, controller.ReasonHashMismatch)
 	if c := meta.FindStatusCondition(s.Conditions, controller.Approved); !strings.Contains(c.Message, s.TargetHash) {
 		t.Errorf("got %+v", c)
@@ -134,7 +144,7 @@ func testBackfillPolicy(t *testing.T) {
 	e.set(wide(newPipeline, "backfill: {policy: Auto}"))
 	e.awaitBackfill("default-1", controller.Approved, metav1.ConditionTrue, controller.ReasonApproved)
 	e.roll(wide("width: 322", "backfill: {policy: Auto}"))
-	e.awaitProposal(5, "default-2")
+	e.awaitProposal(6, "default-2")
 	e.awaitBackfill("default-2", controller.Approved, metav1.ConditionTrue, controller.ReasonApproved)
 	e.awaitBackfill("default-1", controller.Superseded, metav1.ConditionTrue, controller.ReasonSuperseded)
 	e.wantVerdict("default-1", status.CurrentStatus, "Healthy")
@@ -266,7 +276,7 @@ func testBackfillByHand(t *testing.T) {
 		row.Selection.RequestedBefore.Year() != 2100 || row.Suspended != backfill.ByOperator || row.ApprovedHash != "" {
 		t.Errorf("got %+v, row %+v", s, row)
 	}
-	e.must(e.patch("by-hand", `{"suspend": false, "approvedHash": "`+zeros+`"}`))
+	e.must(e.patch("by-hand", `{"suspend": false, "approvedHash": "`+noHash+`"}`))
 	s = e.awaitBackfill("by-hand", controller.Stalled, metav1.ConditionTrue, controller.ReasonHashMismatch)
 	if !strings.Contains(s.Reason, target.Hash()) {
 		t.Errorf("got %+v", s)
@@ -290,8 +300,8 @@ func testBackfillWrong(t *testing.T) {
 		"wrong-code": {"selector: {code: no_such_code}", controller.ReasonInvalidSpec, "spec.selector.code"},
 		"wrong-window": {"selector: {status: ready}, pace: {windows: [at night]}", controller.ReasonInvalidSpec,
 			"spec.pace.windows[0]"},
-		"unknown": {"selector: {status: ready}, target: " + zeros, controller.ReasonUnknownTarget, "spec.target"},
-		"copy-77": {"target: " + zeros, controller.ReasonNoBackfill, "selector"},
+		"unknown": {"selector: {status: ready}, target: " + noHash, controller.ReasonUnknownTarget, "spec.target"},
+		"copy-77": {"target: " + noHash, controller.ReasonNoBackfill, "selector"},
 	} {
 		e.must(e.makeBackfill(name, row.spec))
 		s := e.awaitBackfill(name, controller.Planned, metav1.ConditionFalse, row.reason)
@@ -313,7 +323,7 @@ func testBackfillWrong(t *testing.T) {
 func testBackfillImmutable(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, 0)
-	hash := zeros
+	hash := noHash
 	e.must(e.makeBackfill("by-hand", "selector: {status: ready, user: 3}, target: "+hash))
 	e.must(e.makeBackfill("default-9", "target: "+hash))
 	for patch, want := range map[string]string{
@@ -322,7 +332,7 @@ func testBackfillImmutable(t *testing.T) {
 		`{"selector": {"user": 4}}`:     "selector is immutable",
 		`{"selector": null}`:            "selector is immutable",
 		`{"pipeline": {"name": "b"}}`:   "pipeline is immutable",
-		`{"pace": {"rate": 0}}`:         "spec.pace.rate",
+		`{"pace": {"rate": 0}}`:         "must be at least 0.01",
 		`{"approvedHash": "yes"}`:       "spec.approvedHash",
 		`{"suspend": true}`:             "",
 		`{"pace": {"maxInFlight": 10}}`: "",
@@ -405,7 +415,7 @@ func testBackfillHistory(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, 0)
 	for n := 1; n <= 13; n++ {
-		e.ended(fmt.Sprint("default-", n), zeros)
+		e.ended(fmt.Sprint("default-", n), noHash)
 	}
 	e.run()
 	e.eventually("the three oldest are gone", func() error {
@@ -422,7 +432,7 @@ func testBackfillHistory(t *testing.T) {
 func testBackfillReplaced(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, 7)
-	e.ended("default-1", zeros)
+	e.ended("default-1", noHash)
 	e.run()
 	target := e.change("")
 	s := e.awaitBackfill("default-1", controller.Approved, metav1.ConditionFalse, controller.ReasonAwaitingApproval)

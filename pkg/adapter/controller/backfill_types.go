@@ -127,11 +127,12 @@ type BackfillPace struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000
 	MaxInFlight *int32 `json:"maxInFlight,omitempty"`
-	// The maximum of images a second. Default 20.
+	// The maximum of images a second, from 0.01. Default 20.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=0.01
 	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:validation:XValidation:rule="self >= 0.01",message="must be at least 0.01"
 	Rate *float64 `json:"rate,omitempty"`
 	// When it may run, such as "mon-fri 22:00-06:00". Default: at all times.
 	//

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -90,11 +91,11 @@ func (d *driver) read(ctx context.Context) (*scene, error) {
 	}
 	obj := newObject()
 	err = d.client.Get(ctx, client.ObjectKey{Namespace: d.cfg.Namespace, Name: d.cfg.Pipeline}, obj)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("read pipeline: %w", err)
-	}
-	if err != nil {
+	switch {
+	case apierrors.IsNotFound(err):
 		return s, nil
+	case err != nil:
+		return nil, fmt.Errorf("read pipeline: %w", err)
 	}
 	s.pipeline = obj
 	s.published, _ = statusOf(obj) // one that cannot be decoded is made anew, and says that nothing is in force

@@ -84,8 +84,8 @@ func newDriver(t *testing.T, f *failing) (*driver, client.Client) {
 			},
 		}).Build()
 	return &driver{
-		cfg: Config{Namespace: "a", Pipeline: "default", Poll: time.Minute}, bounds: pipeline.DefaultBounds(), client: api, live: api,
-		events: &events.FakeRecorder{}, metrics: newMetrics(prometheus.NewRegistry()), log: zap.NewNop(),
+		cfg: Config{Namespace: "a", Pipeline: "default", Poll: time.Minute}, bounds: pipeline.DefaultBounds(), client: api,
+		live: api, events: &events.FakeRecorder{}, metrics: newMetrics(prometheus.NewRegistry()), log: zap.NewNop(),
 		now: func() metav1.Time { return metav1.NewTime(time.Now()).Rfc3339Copy() }, written: map[types.UID]time.Time{},
 		tried: map[int64]time.Time{},
 		manager: &backfill.Manager{By: backfill.Resource, ManagerDeps: backfill.ManagerDeps{
@@ -117,7 +117,7 @@ func TestDriver(t *testing.T) {
 func testDriverEveryWriteMayFail(t *testing.T) {
 	t.Parallel()
 	for _, after := range []bool{false, true} {
-		for n := 0; n <= 3; n++ {
+		for n := range 4 {
 			t.Run(fmt.Sprintf("write_%d_after_%v", n, after), func(t *testing.T) {
 				t.Parallel()
 				f := &failing{fails: n, after: after}
@@ -144,12 +144,22 @@ func testDriverEveryWriteMayFail(t *testing.T) {
 					t.Errorf("got %+v, %v", s.Backfill, err)
 				}
 				obj = getBackfill(t, api, &status)
-				if status.State != "proposed" || obj.Object["spec"].(map[string]any)["target"] != rows[0].TargetHash {
+				if status.State != "proposed" || specOf(t, obj)["target"] != rows[0].TargetHash {
 					t.Errorf("got %v", obj.Object)
 				}
 			})
 		}
 	}
+}
+
+// specOf returns the spec of an object, which may be changed.
+func specOf(t *testing.T, obj *unstructured.Unstructured) map[string]any {
+	t.Helper()
+	spec, ok := obj.Object["spec"].(map[string]any)
+	if !ok {
+		t.Fatalf("it has no spec: %v", obj.Object)
+	}
+	return spec
 }
 
 // getBackfill returns default-1 and decodes its status.
@@ -240,7 +250,7 @@ func testDriverGatesStartACanaryOnce(t *testing.T) {
 	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "a", Name: "default"}, obj); err != nil {
 		t.Fatal(err)
 	}
-	obj.Object["spec"].(map[string]any)["backfill"] = map[string]any{
+	specOf(t, obj)["backfill"] = map[string]any{
 		"policy": "Auto", "gates": map[string]any{"maxFailedPercent": int64(1)},
 	}
 	if err := api.Update(t.Context(), obj); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -106,8 +107,8 @@ func (r *reconciler) report(ctx context.Context, obj *unstructured.Unstructured,
 		return fmt.Errorf("encode status: %w", err)
 	}
 	obj.Object["status"] = status
-	if err := r.client.Status().Patch(ctx, obj, client.MergeFrom(before), client.FieldOwner(fieldOwner)); err != nil {
-		return client.IgnoreNotFound(fmt.Errorf("write status: %w", err))
+	if written, err := patchStatus(ctx, r.client, obj, before); !written {
+		return err
 	}
 	obj.SetResourceVersion("") // Events about different versions would not be counted as repetitions of one
 	for _, kind := range []string{Accepted, Published, InForce} {
@@ -123,6 +124,21 @@ func (r *reconciler) report(ctx context.Context, obj *unstructured.Unstructured,
 		r.events.Eventf(obj, nil, severity, is.Reason, kind, "%s", shorten(is.Message, maxNote))
 	}
 	return nil
+}
+
+// patchStatus writes the status of an object that was read as before. written is false, without an error, if the object is
+// gone or was read from a cache that is behind: a difference from an older status could be combined with a newer one to a
+// status that never was. The cache then calls the reconciler again.
+func patchStatus(ctx context.Context, api client.Client, obj, before client.Object) (written bool, err error) {
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	err = api.Status().Patch(ctx, obj, patch, client.FieldOwner(fieldOwner))
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("write status: %w", err)
+	}
+	return true, nil
 }
 
 // statusOf decodes the status of an object. Without one, and with an error, it is that of an object that no controller has

@@ -139,7 +139,7 @@ func (s *Store) DropSamples(ctx context.Context, id int64) error {
 	return err
 }
 
-// beginSample gives the attempt a prefix that is impossible to guess. It begins no sample of a backfill that is suspended: that
+// beginSample gives the attempt a prefix that cannot be guessed. It begins no sample of a backfill that is suspended: that
 // waits until the walk sends it again.
 const beginSample = `
 UPDATE backfill_samples s SET attempts = s.attempts + 1, state = 'sent',

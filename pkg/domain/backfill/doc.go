@@ -19,6 +19,12 @@
 // the counts. What was requested and neither ended nor has a job any more was taken over by a client, or deleted: it is
 // skipped.
 //
+// # Canaries
+//
+// A [Canary] tries a backfill that does not run yet on random images. Its samples are rows, which a manager inserts. The walk
+// sends them to the workers, sets the report from their outcomes, and drops them when the report is saved. An attempt at a
+// sample writes objects of its own, whose deletion is scheduled before.
+//
 // # Errors
 //
 // Every step may be repeated. An error of a step is counted and logged, and the step is repeated by any process when its

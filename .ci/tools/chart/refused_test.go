@@ -62,10 +62,13 @@ var refused = []struct{ set, says string }{
 	{"redis.dev.nodes=2", "nodes"},
 	{"redis.operator.enabled=true", "operator"},
 	{"s3.bucket=UPPER", "bucket"},
+	{"s3.originalsBucket=UPPER", "originalsBucket"},
 	{"s3.external.secretKey=secret", "secretKey"},
 	{"monitoring.prometheusRule.enable=true", "enable"},
 	// Refused by the templates: combinations of several keys.
 	{"postgres.external.enabled=true", "postgres: enable exactly one of"},
+	{"s3.originalsBucket=media", "s3.originalsBucket: must not be s3.bucket"},
+	{"s3.originalsBucket=,pipeline.originals.keep=true", "pipeline.originals.keep: needs s3.originalsBucket"},
 	{"worker.autoscaling.minReplicas=5", "worker.autoscaling.minReplicas: 5"},
 	{"worker.autoscaling.fallback.replicas=5", "worker.autoscaling.fallback.replicas: 5"},
 	{"worker.autoscaling.maxReplicas=13", "worker.autoscaling.maxReplicas: 13"},

@@ -220,6 +220,10 @@ The environment of the pods, as lists for `env:`.
   value: {{ $d.region | quote }}
 - name: VITRINE_S3_BUCKET
   value: {{ .Values.s3.bucket | quote }}
+{{- with .Values.s3.originalsBucket }}
+- name: VITRINE_S3_ORIGINALS_BUCKET
+  value: {{ . | quote }}
+{{- end }}
 - name: VITRINE_S3_PATH_STYLE
   value: {{ $d.pathStyle | quote }}
 - name: VITRINE_S3_PUBLIC_URL
@@ -426,6 +430,7 @@ Fails with all mistakes at once; each message names the keys to change. Renders 
 {{- if and .tls.caSecret (not .tls.enabled) -}}{{- $wrong = append $wrong "redis.external.tls.enabled: must be true, since redis.external.tls.caSecret is set" -}}{{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if eq .Values.s3.originalsBucket .Values.s3.bucket -}}{{- $wrong = append $wrong "s3.originalsBucket: must not be s3.bucket, whose objects anyone may read" -}}{{- end -}}
 {{- with .Values.s3.external -}}
 {{- if .enabled -}}
 {{- if and .publicRead (not .createBucket) -}}{{- $wrong = append $wrong "s3.external.publicRead: needs s3.external.createBucket; the policy of a bucket that is there already is its owner's" -}}{{- end -}}

@@ -209,6 +209,9 @@ The bounds of pipelines. They are environment, so that a change replaces the pod
 {{- range $bounds.allowPorts -}}{{- $ports = append $ports (int . | toString) -}}{{- end -}}
 - {name: VITRINE_PIPELINE_ALLOW_CIDRS, value: {{ join "," $bounds.allowCIDRs | default "," | quote }}}
 - {name: VITRINE_PIPELINE_ALLOW_PORTS, value: {{ join "," $ports | default "," | quote }}}
+{{- if .Values.s3.originalsBucket }}
+- {name: VITRINE_PIPELINE_ALLOW_ORIGINALS, value: "true"}
+{{- end }}
 - {name: VITRINE_PIPELINE_MAX_RENDITIONS, value: {{ int $bounds.maxRenditions | quote }}}
 - {name: VITRINE_PIPELINE_MAX_BYTES, value: {{ include "vitrine.bytes" $bounds.maxBytes | quote }}}
 - {name: VITRINE_PIPELINE_MAX_PIXELS, value: {{ int64 $bounds.maxPixels | quote }}}

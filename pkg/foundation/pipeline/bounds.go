@@ -17,7 +17,7 @@ type Bounds struct {
 	AllowCIDRs []string `env:"ALLOW_CIDRS" desc:"networks from which sources may be downloaded on every port although they are not public, such as 10.1.0.0/16"`
 	AllowPorts []string `env:"ALLOW_PORTS" envDefault:"80,443" desc:"ports of public addresses from which sources may be downloaded; a comma alone: none"`
 
-	AllowOriginals bool `env:"ALLOW_ORIGINALS" json:",omitzero" desc:"pipelines may keep originals; needs VITRINE_S3_ORIGINALS_BUCKET"`
+	AllowOriginals bool `env:"ALLOW_ORIGINALS" envDefault:"false" json:",omitzero" desc:"pipelines may keep originals; needs VITRINE_S3_ORIGINALS_BUCKET"`
 
 	MaxRenditions int           `env:"MAX_RENDITIONS" envDefault:"32" desc:"maximum number of renditions of a pipeline"`
 	MaxBytes      int64         `env:"MAX_BYTES" envDefault:"268435456" desc:"maximum of limits.maxBytes"`

@@ -436,8 +436,10 @@ func testBackfillReplaced(t *testing.T) {
 	e.run()
 	target := e.change("")
 	s := e.awaitBackfill("default-1", controller.Approved, metav1.ConditionFalse, controller.ReasonAwaitingApproval)
-	if s.TargetHash != target.Hash() {
-		t.Errorf("got %+v", s)
+	obj, _, err := e.backfill("default-1")
+	e.must(err)
+	if spec := obj.Object["spec"].(object); s.TargetHash != target.Hash() || spec["target"] != target.Hash() {
+		t.Errorf("got %+v with %v", s, spec)
 	}
 	if p, err := pipeline.Parse([]byte(e.published())); err != nil || p.Hash() != target.Hash() {
 		t.Errorf("published %v, %v", p, err)

@@ -12,8 +12,8 @@
 // in force is reported as lost.
 //
 // An [ImageBackfill] is driven by Postgres: the controller proposes the backfill for a change of the pipeline as a row,
-// makes the resource for it, carries out what the resource asks for, and reports the row in its status. The api processes make the
-// images, also while no controller runs.
+// makes the resource for it, carries out what the resource asks for, and reports the row in its status. The api processes
+// make the images, also while no controller runs.
 //
 // Several replicas may run: one of them is the leader, and only the leader writes.
 //

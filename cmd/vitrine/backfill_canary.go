@@ -19,8 +19,8 @@ func (c console) backfillCanaryCommand(o *backfillOptions) *cobra.Command {
 			return m.StartCanary(ctx, name, o.samples)
 		})
 	cmd.Long = `Random images that the backfill selects are rendered with its target, and compared with their present
-renditions. Clients see nothing of it: the results are objects of their own, which are deleted after a week. The command starts the
-canary; "vitrine backfill status NAME" shows its report.`
+renditions. Clients see nothing of it: the results are objects of their own, which are deleted after a week. The command
+starts the canary; "vitrine backfill status NAME" shows its report.`
 	cmd.Flags().IntVar(&o.samples, "samples", backfill.DefaultSamples,
 		fmt.Sprintf("number of images to try, at most %d", backfill.MaxSamples))
 	return cmd

@@ -137,8 +137,8 @@ func (p *Pool) render(ctx context.Context, source []byte, spec pipeline.Spec, sa
 }
 
 // Compare waits for a free child, and then at most spec.Limits.Deadline for the scores of files that were made from the
-// source. Errors are those of Render. A child that is lost in a comparison does not make the source poison content, because a
-// file may be the cause.
+// source. Errors are those of Render. A child that is lost in a comparison does not make the source poison content, because
+// a file may be the cause.
 func (p *Pool) Compare(ctx context.Context, source []byte, spec pipeline.Spec, files []media.Comparison,
 ) ([]media.Score, error) {
 	s, err := p.acquire(ctx)

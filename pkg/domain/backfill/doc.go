@@ -21,9 +21,9 @@
 //
 // # Canaries
 //
-// A [Canary] tries a backfill that does not run yet on random images. Its samples are rows, which a manager inserts. The walk
-// sends them to the workers, sets the report from their outcomes, and drops them when the report is saved. An attempt at a
-// sample writes objects of its own, whose deletion is scheduled before.
+// A [Canary] tries a backfill that does not run yet on random images. Its samples are rows, which a manager inserts. The
+// walk sends them to the workers, sets the report from their outcomes, and drops them when the report is saved. An attempt
+// at a sample writes objects of its own, whose deletion is scheduled before.
 //
 // # Errors
 //

@@ -72,8 +72,15 @@ func testComparisonIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	var in, out bytes.Buffer
-	if err := codecproto.WriteFrame(&in, 'Q', request); err != nil {
-		t.Fatal(err)
+	write := func(kind byte, payload []byte) {
+		if err := codecproto.WriteFrame(&in, kind, payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write('Q', request)
+	write('S', []byte("ok"))
+	for range 129 {
+		write('C', []byte("x"))
 	}
 	if err := codecproto.Serve(t.Context(), &in, &out, testRender, testCompare); err == nil {
 		t.Error("129 files were read")

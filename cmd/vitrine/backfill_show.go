@@ -72,7 +72,8 @@ func toBackfillJSON(b backfill.Backfill, now time.Time) backfillJSON {
 	j := backfillJSON{
 		Name: b.Name(), State: string(b.State), Reason: b.Reason, Suspended: string(b.Suspended), Open: b.Open,
 		ManagedBy: string(b.ManagedBy), Kind: string(b.Selection.Kind), TargetHash: b.TargetHash,
-		TargetOutput: b.TargetOutput, OnMissing: string(b.OnMissing), MaxInFlight: b.MaxInFlight, Rate: b.Rate, Windows: []string{}, TimeZone: b.TimeZone,
+		TargetOutput: b.TargetOutput, OnMissing: string(b.OnMissing), MaxInFlight: b.MaxInFlight, Rate: b.Rate,
+		Windows: []string{}, TimeZone: b.TimeZone,
 		Threshold: b.FailureThreshold, Plan: toPlanJSON(b.Plan), Total: b.Total(), Requested: b.Requested, Done: b.Done,
 		Skipped: b.Skipped, Failed: b.Failed, Failures: map[string]int64{}, Pass: b.Pass, CreatedAt: b.CreatedAt,
 		ApprovedAt: b.ApprovedAt, StartedAt: b.StartedAt, EndedAt: b.EndedAt,

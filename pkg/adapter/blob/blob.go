@@ -70,8 +70,8 @@ func (b *Bucket) Originals() *Bucket {
 // Close closes idle connections. Later operations open new ones.
 func (b *Bucket) Close() { b.http.CloseIdleConnections() }
 
-// Put stores an object of size bytes with the Cache-Control of the bucket. For each attempt it reads body from its start. It may be repeated
-// with the same object. Its error is fault.Unavailable or that of ctx.
+// Put stores an object of size bytes with the Cache-Control of the bucket. For each attempt it reads body from its start. It
+// may be repeated with the same object. Its error is fault.Unavailable or that of ctx.
 func (b *Bucket) Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error {
 	err := b.do(ctx, "put", "put object", func() error {
 		_, err := b.client.PutObject(ctx, &s3.PutObjectInput{

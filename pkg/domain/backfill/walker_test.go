@@ -25,7 +25,8 @@ type fakeImages struct {
 	done    map[catalog.ImageID]bool
 	jobs    map[catalog.ImageID]bool
 	busy    int
-	err     error // of every request
+	skip    []bool // BackfillRequest.SkipMissing of each request
+	err     error  // of every request
 	lostFor []time.Duration
 }
 
@@ -64,6 +65,7 @@ func (f *fakeImages) RequestBackfill(_ context.Context, _ catalog.ProductID, id 
 	if f.err != nil {
 		return f.err
 	}
+	f.skip = append(f.skip, r.SkipMissing)
 	f.jobs[id] = true
 	f.outstanding = len(f.jobs)
 	f.record(nil, catalog.BackfillEvent{BackfillID: r.BackfillID, ImageID: id, Kind: catalog.BackfillRequested})
@@ -172,6 +174,7 @@ func TestWalker(t *testing.T) {
 	t.Run("another_target_supersedes", testWalkerSuperseded)
 	t.Run("image_that_changed_meanwhile_is_looked_at_again", testWalkerChanged)
 	t.Run("error_keeps_the_position", testWalkerError)
+	t.Run("requests_say_what_becomes_of_images_without_an_original", testWalkerOnMissing)
 	t.Run("gauges_are_those_of_the_running_backfill", testWalkerGauges)
 }
 
@@ -470,6 +473,21 @@ func testWalkerError(t *testing.T) {
 	w.err = nil
 	if w.step(); len(w.jobs) != 3 {
 		t.Errorf("%d jobs, want 3", len(w.jobs))
+	}
+}
+
+func testWalkerOnMissing(t *testing.T) {
+	t.Parallel()
+	for onMissing, want := range map[backfill.OnMissing]bool{
+		"": false, backfill.FetchMissing: false, backfill.SkipMissing: true,
+	} {
+		w := newWalk(t, 1, func(*backfill.Pace) {})
+		w.set(func(b *backfill.Backfill) { b.OnMissing = onMissing })
+		w.step()
+		w.step()
+		if len(w.skip) != 1 || w.skip[0] != want {
+			t.Errorf("%q: got %v, want %v", onMissing, w.skip, want)
+		}
 	}
 }
 

@@ -131,6 +131,15 @@ func TestPaceCheck(t *testing.T) {
 	}
 }
 
+func TestOnMissingCheck(t *testing.T) {
+	t.Parallel()
+	for value, wrong := range map[backfill.OnMissing]int{backfill.FetchMissing: 0, backfill.SkipMissing: 0, "": 1, "panic": 1} {
+		if got := value.Check(); len(got) != wrong || wrong > 0 && got[0].Path != "on_missing" {
+			t.Errorf("%q: got %v", value, got)
+		}
+	}
+}
+
 func TestSelectorCheck(t *testing.T) {
 	t.Parallel()
 	for want, s := range map[string]backfill.Selector{
@@ -209,9 +218,10 @@ func TestPlan(t *testing.T) {
 	t.Run("sample_of_everything_is_exact", func(t *testing.T) {
 		t.Parallel()
 		p := backfill.NewPlan(backfill.Sample{
-			Matched: 30, SourceBytes: backfill.Moments{Sum: 600, Squares: 12000},
+			Matched: 30, NoOriginal: 25, SourceBytes: backfill.Moments{Sum: 600, Squares: 12000},
 		}, 100, 100, 10, time.Unix(0, 0))
-		if p.Images != (backfill.Estimate{Value: 30}) || p.SourceBytes != (backfill.Estimate{Value: 600}) || p.Seconds != 3 {
+		if p.Images != (backfill.Estimate{Value: 30}) || p.NoOriginal != (backfill.Estimate{Value: 25}) ||
+			p.SourceBytes != (backfill.Estimate{Value: 600}) || p.Seconds != 3 {
 			t.Errorf("got %+v", p)
 		}
 	})

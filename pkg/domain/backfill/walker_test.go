@@ -25,7 +25,8 @@ type fakeImages struct {
 	done    map[catalog.ImageID]bool
 	jobs    map[catalog.ImageID]bool
 	busy    int
-	err     error // of every request, or those of errOf
+	skip    []bool // BackfillRequest.SkipMissing of each request
+	err     error  // of every request, or those of errOf
 	errOf   catalog.ImageID
 	lostFor []time.Duration
 }
@@ -73,6 +74,7 @@ func (f *fakeImages) RequestBackfill(_ context.Context, _ catalog.ProductID, id 
 	if f.err != nil && (f.errOf == 0 || f.errOf == id) {
 		return f.err
 	}
+	f.skip = append(f.skip, r.SkipMissing)
 	f.jobs[id] = true
 	f.outstanding = len(f.jobs)
 	f.record(nil, catalog.BackfillEvent{BackfillID: r.BackfillID, ImageID: id, Kind: catalog.BackfillRequested})
@@ -184,6 +186,7 @@ func TestWalker(t *testing.T) {
 	t.Run("image_that_changed_meanwhile_is_looked_at_again", testWalkerChanged)
 	t.Run("error_keeps_the_position", testWalkerError)
 	t.Run("error_of_one_image_stops_no_other", testWalkerImageError)
+	t.Run("requests_say_what_becomes_of_images_without_an_original", testWalkerOnMissing)
 	t.Run("gauges_are_those_of_the_running_backfill", testWalkerGauges)
 }
 
@@ -505,6 +508,21 @@ func testWalkerImageError(t *testing.T) {
 	}
 	if b := w.current(); !w.jobs[2] || b.State != backfill.Running {
 		t.Errorf("jobs %v of %+v, want one of image 2", w.jobs, b)
+	}
+}
+
+func testWalkerOnMissing(t *testing.T) {
+	t.Parallel()
+	for onMissing, want := range map[backfill.OnMissing]bool{
+		"": false, backfill.FetchMissing: false, backfill.SkipMissing: true,
+	} {
+		w := newWalk(t, 1, func(*backfill.Pace) {})
+		w.set(func(b *backfill.Backfill) { b.OnMissing = onMissing })
+		w.step()
+		w.step()
+		if len(w.skip) != 1 || w.skip[0] != want {
+			t.Errorf("%q: got %v, want %v", onMissing, w.skip, want)
+		}
 	}
 }
 

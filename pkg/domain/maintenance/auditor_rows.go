@@ -71,10 +71,10 @@ func (a *Auditor) scanRows(ctx context.Context, shard Shard, until time.Time) (s
 }
 
 // CheckRows checks the ready and idle images among up to limit images with ids above after. If an object of an image is
-// missing or has another size, it requests the image again; the n-th one, from 0, is due after delay(n). It removes originals
-// of which the same is true from their images. It does not stop at [AuditorConfig].ToleratedShare. An image that cannot be checked is logged and counted. CheckRows returns an error if
-// the database or the bucket is unavailable, if more images fail than [AuditorConfig] tolerates, or if the owner mark does
-// not name this installation. It may be repeated.
+// missing or has another size, it requests the image again; the n-th one, from 0, is due after delay(n). It removes
+// originals of which the same is true from their images. It does not stop at [AuditorConfig].ToleratedShare. An image that
+// cannot be checked is logged and counted. CheckRows returns an error if the database or a bucket is unavailable, if more
+// images fail than [AuditorConfig] tolerates, or if an owner mark does not name this installation. It may be repeated.
 func (a *Auditor) CheckRows(ctx context.Context, after catalog.ImageID, limit int, delay func(n int) time.Duration,
 ) (Checked, error) {
 	b, err := a.find(ctx, after, math.MaxInt64, limit, a.Now().Add(a.cfg.Lease/2))

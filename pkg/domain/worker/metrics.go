@@ -45,9 +45,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vitrine_worker_stage_duration_seconds", Help: "Time an image spends in a stage.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"stage"}),
-		bytesIn:       counter(reg, "vitrine_worker_source_bytes_total", "Bytes of downloaded sources."),
-		bytesOut:      counter(reg, "vitrine_worker_rendition_bytes_total", "Bytes of stored renditions."),
-		readySource:   counter(reg, "vitrine_worker_ready_source_bytes_total", "Bytes of the sources of images that became ready."),
+		bytesIn:  counter(reg, "vitrine_worker_source_bytes_total", "Bytes of downloaded sources."),
+		bytesOut: counter(reg, "vitrine_worker_rendition_bytes_total", "Bytes of stored renditions."),
+		readySource: counter(reg, "vitrine_worker_ready_source_bytes_total",
+			"Bytes of the sources of images that became ready."),
 		originalBytes: counter(reg, "vitrine_worker_original_bytes_total", "Bytes of stored originals."),
 		originals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "vitrine_worker_originals_total",

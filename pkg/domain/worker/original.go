@@ -69,7 +69,8 @@ func (w *Worker) readOriginal(ctx context.Context, t *task) (src Download, err e
 	case w.Originals == nil:
 		return Download{}, fmt.Errorf("%w: no bucket for originals is configured", errOriginalMissing)
 	case o.Bytes > int64(t.spec.Limits.MaxBytes):
-		return Download{}, media.Fail(media.TooLarge, fmt.Sprintf("the source is larger than %d bytes", t.spec.Limits.MaxBytes), nil)
+		detail := fmt.Sprintf("the source is larger than %d bytes", t.spec.Limits.MaxBytes)
+		return Download{}, media.Fail(media.TooLarge, detail, nil)
 	}
 	if w.Memory != nil {
 		if src.Release, err = w.Memory.Reserve(ctx, o.Bytes); err != nil {

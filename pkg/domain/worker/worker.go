@@ -327,8 +327,8 @@ func (w *Worker) processImage(ctx context.Context, t *task) error {
 	return nil
 }
 
-// storeAll stores the renditions, and the source beside them if it is kept, and sets both in the result. It returns the bytes
-// of the renditions. It discards the source as soon as nothing needs it.
+// storeAll stores the renditions, and the source beside them if it is kept, and sets both in the result. It returns the
+// bytes of the renditions. It discards the source as soon as nothing needs it.
 func (w *Worker) storeAll(ctx context.Context, t *task, src *Download, out media.Rendered, r *catalog.Result,
 ) (stored int64, err error) {
 	if !w.keepsOriginal(t, src) {

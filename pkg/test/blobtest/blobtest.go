@@ -18,7 +18,8 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// Open returns the configuration of two buckets that do not exist yet, the second for originals, and removes both when t ends.
+// Open returns the configuration of two buckets that do not exist yet, the second for originals. It removes both when t
+// ends.
 type Open func(t testing.TB) blob.Config
 
 // Run runs the suite, one parallel subtest per behaviour.

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"vitrine.io/pkg/adapter/blob"
+	"vitrine.io/pkg/foundation/failpoint"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/test/client"
 	"vitrine.io/pkg/test/servers"
@@ -200,7 +201,8 @@ func TestOriginals(t *testing.T) {
 	}
 
 	s.change(func(spec *pipeline.Spec) { spec.Renditions[0].Width = 200 })
-	if done, skipped, failed, without := s.backfill("--from", s.defaultFile()); done != 3 || skipped+failed != 0 || without != 0 {
+	done, skipped, failed, without := s.backfill("--from", s.defaultFile())
+	if done != 3 || skipped+failed != 0 || without != 0 {
 		t.Errorf("%d done, %d skipped, %d failed, %v without an original", done, skipped, failed, without)
 	}
 	if got := thumbWidths(s.awaitSettled(posted.ID)); !slices.Equal(got, []int{200, 200, 200}) {
@@ -212,7 +214,7 @@ func TestOriginals(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.change(func(spec *pipeline.Spec) { spec.Renditions[0].Width = 100 })
-	done, skipped, failed, _ := s.backfill("--from", s.defaultFile(), "--on-missing", "skip")
+	done, skipped, failed, _ = s.backfill("--from", s.defaultFile(), "--on-missing", "skip")
 	if done != 2 || skipped != 1 || failed != 0 {
 		t.Errorf("%d done, %d skipped, %d failed, want 2, 1 and 0", done, skipped, failed)
 	}
@@ -244,4 +246,43 @@ func (s *keeping) defaultFile() string {
 		s.t.Fatal(err)
 	}
 	return file
+}
+
+// TestOriginalsCrash crashes a worker around the outcome of an image whose original it keeps. Of all attempts, the bucket
+// has the original of the last one.
+func TestOriginalsCrash(t *testing.T) {
+	t.Parallel()
+	s := newCrashEnv(t, 4)
+	s.env["VITRINE_S3_ORIGINALS_BUCKET"], s.env["VITRINE_PIPELINE_ALLOW_ORIGINALS"] = servers.S3(t).Bucket, "true"
+	s.setup()
+	k := &keeping{system: s.system, originals: bucketOf(t, s.env, blob.Config{
+		Bucket: s.env["VITRINE_S3_BUCKET"], OriginalsBucket: s.env["VITRINE_S3_ORIGINALS_BUCKET"],
+	}).Originals()}
+	k.change(func(spec *pipeline.Spec) { spec.Originals.Keep = true })
+	s.start("api")
+	for _, row := range []struct { //nolint:paralleltest // subtests share one system
+		name string
+		at   failpoint.Name
+		want outcome
+	}{
+		{"stored", failpoint.WorkerStored, afterRestart},
+		{"finished", failpoint.OutcomeCommitted, undisturbed},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := s.forSubtest(t)
+			p, err := s.tryPost(row.name, s.sources.URL+drawingPath)
+			s.must(err)
+			s.awaitCrash(s.startWithFailpoint("worker", row.at, 1), workerGroup)
+			worker := s.start("worker")
+			s.checkOutcome(p.ID, row.want)
+			s.stop(worker)
+			prefix := fmt.Sprintf("originals/%d/", p.ID)
+			s.runDeletions(prefix)
+			want := queryColumn[string](s, "SELECT original_key FROM images WHERE product_id = $1", p.ID)
+			got := slices.DeleteFunc(k.kept(), func(key string) bool { return !strings.HasPrefix(key, prefix) })
+			if !slices.Equal(got, want) {
+				t.Errorf("the bucket has %v, the row %v", got, want)
+			}
+		})
+	}
 }

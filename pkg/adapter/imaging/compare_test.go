@@ -13,6 +13,7 @@ import (
 func TestCompare(t *testing.T) {
 	t.Parallel()
 	t.Run("better_file_scores_higher_in_each_format_and_fit", testCompareQuality)
+	t.Run("files_of_several_renditions_score_as_each_alone", testCompareSeveral)
 	t.Run("file_that_is_not_comparable", testCompareNot)
 	t.Run("source_is_checked_as_for_a_rendering", testCompareSource)
 }
@@ -46,6 +47,28 @@ func testCompareQuality(t *testing.T) {
 					t.Errorf("%s, %s as %s: got %+v, %v", name, r.Name, format, got, err)
 				}
 			}
+		}
+	}
+}
+
+func testCompareSeveral(t *testing.T) {
+	t.Parallel()
+	source := transparent(t)
+	dark := pipeline.Rendition{Name: "dark", Width: 200, Background: "#202020"}
+	var files []media.Comparison
+	for _, r := range []pipeline.Rendition{{Name: "card", Width: 200}, {Name: "thumb", Width: 100}, dark} {
+		for _, format := range []pipeline.Format{pipeline.JPEG, pipeline.WebP} {
+			files = append(files, rendered(t, source, r, format, 80))
+		}
+	}
+	got, err := compare(t, source, spec(dark), files...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, file := range files {
+		alone, err := compare(t, source, spec(dark), file)
+		if err != nil || !got[i].OK || got[i] != alone[0] {
+			t.Errorf("%s as %s: got %+v, alone %+v, %v", file.Rendition.Name, file.Format, got[i], alone, err)
 		}
 	}
 }

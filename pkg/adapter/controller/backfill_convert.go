@@ -83,6 +83,14 @@ func (s BackfillSelector) toSelection() backfill.Selection {
 	return backfill.Selection{Kind: backfill.ByHand, Selector: selector}
 }
 
+// toOnMissing converts what becomes of images without an original, with its default.
+func toOnMissing(m pipeline.OnMissing) backfill.OnMissing {
+	if m == pipeline.SkipMissing {
+		return backfill.SkipMissing
+	}
+	return backfill.FetchMissing
+}
+
 // toPace converts a pace, with its defaults. The error is a fault.Invalid whose fields have paths below spec.
 func (p BackfillPace) toPace() (backfill.Pace, error) {
 	pace := backfill.DefaultPace()
@@ -167,7 +175,8 @@ func fromPlan(b backfill.Backfill) *BackfillPlan {
 		return BackfillEstimate{Value: int64(math.Round(e.Value)), StandardError: int64(math.Ceil(e.Error))}
 	}
 	plan := &BackfillPlan{
-		Sampled: int64(p.Sampled), Images: whole(p.Images), SourceBytes: whole(p.SourceBytes), StoredBytes: whole(p.StoredBytes),
+		Sampled: int64(p.Sampled), Images: whole(p.Images), WithoutOriginal: whole(p.NoOriginal),
+		SourceBytes: whole(p.SourceBytes), StoredBytes: whole(p.StoredBytes),
 		Seconds: int64(math.Ceil(p.Seconds)), PlannedAt: metav1.NewTime(p.PlannedAt).Rfc3339Copy(),
 	}
 	if cpu, ok := b.CPUSeconds(); ok {

@@ -36,7 +36,8 @@ func (d *driver) propose(ctx context.Context, s *scene) error {
 	note := ProposedBackfill{Generation: generation}
 	if at < 0 {
 		b, proposed, err := d.proposeChange(ctx, before, backfill.Proposal{
-			Target: target, Pace: backfill.DefaultPace(), ResourceUID: uid, Generation: generation,
+			Target: target, Pace: backfill.DefaultPace(), OnMissing: toOnMissing(s.parsed.Spec.Backfill.OnMissing),
+			ResourceUID: uid, Generation: generation,
 		})
 		if err != nil {
 			return err
@@ -108,7 +109,11 @@ func (d *driver) create(ctx context.Context, b backfill.Backfill) error {
 	obj.SetLabels(map[string]string{
 		"app.kubernetes.io/managed-by": fieldOwner, "app.kubernetes.io/part-of": "vitrine",
 	})
-	obj.Object["spec"] = map[string]any{"pipeline": map[string]any{"name": b.Pipeline}, "target": b.TargetHash}
+	spec := map[string]any{"pipeline": map[string]any{"name": b.Pipeline}, "target": b.TargetHash}
+	if b.OnMissing == backfill.SkipMissing {
+		spec["onMissing"] = string(pipeline.SkipMissing)
+	}
+	obj.Object["spec"] = spec
 	err := d.client.Create(ctx, obj, client.FieldOwner(fieldOwner))
 	if !apierrors.IsAlreadyExists(err) {
 		return wrap(err, "create "+b.Name())
@@ -199,8 +204,9 @@ func (d *driver) proposeOne(ctx context.Context, s *scene, r resource) (*backfil
 		return nil, nil
 	}
 	b, err := d.manager.Propose(ctx, backfill.Proposal{
-		Target: target, Selection: selection, Pace: pace, ResourceUID: string(r.object.GetUID()),
-		Generation: 1, // target and selector are immutable: there is one for all generations
+		Target: target, Selection: selection, Pace: pace, OnMissing: toOnMissing(r.spec.OnMissing),
+		ResourceUID: string(r.object.GetUID()),
+		Generation:  1, // target and selector are immutable: there is one for all generations
 	})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -46,16 +47,20 @@ func testBackfillChange(t *testing.T) {
 	obj, _ := e.get("default")
 	e.must(e.admin.Patch(t.Context(), obj, client.RawPatch("application/merge-patch+json",
 		[]byte(`{"metadata": {"labels": {"argocd.argoproj.io/instance": "shop"}}}`))))
-	target := e.roll(wide(newPipeline, ""))
+	target := e.roll(wide(newPipeline, "backfill: {onMissing: Skip}"))
 	e.awaitProposal(2, "default-1")
 	s := e.awaitBackfill("default-1", controller.Approved, metav1.ConditionFalse, controller.ReasonAwaitingApproval)
-	if s.TargetHash != target.Hash() || s.Plan.Images.Value != 7 || s.Total != 7 || s.State != "proposed" || s.Canary != nil ||
+	if s.TargetHash != target.Hash() || s.Plan.Images.Value != 7 || s.Plan.WithoutOriginal.Value != 7 || s.Total != 7 || s.State != "proposed" || s.Canary != nil ||
 		!meta.IsStatusConditionTrue(s.Conditions, controller.Planned) {
 		t.Errorf("got %+v", s)
 	}
 	e.wantVerdict("default-1", status.InProgressStatus, "Suspended")
 	made, _, err := e.backfill("default-1")
 	e.must(err)
+	skips, _, err := unstructured.NestedString(made.Object, "spec", "onMissing")
+	if e.must(err); skips != "Skip" || e.rows()[0].OnMissing != backfill.SkipMissing {
+		t.Errorf("got %v, row %+v", made.Object["spec"], e.rows()[0])
+	}
 	if len(made.GetOwnerReferences()) != 0 || len(made.GetFinalizers()) != 0 ||
 		made.GetLabels()["argocd.argoproj.io/instance"] != "" {
 		t.Errorf("got %v", made.Object["metadata"])
@@ -266,14 +271,15 @@ func testBackfillByHand(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, 7)
 	e.run()
-	e.must(e.makeBackfill("by-hand", "suspend: true, selector: {status: ready, requestedBefore: 2100-01-01T00:00:00Z}"))
+	e.must(e.makeBackfill("by-hand", "suspend: true, onMissing: Skip, selector: {status: ready, requestedBefore: 2100-01-01T00:00:00Z}"))
 	e.awaitBackfill("by-hand", controller.Planned, metav1.ConditionFalse, controller.ReasonPipelineNotInForce)
 	target := e.roll(wide(oldPipeline, "backfill: {policy: Auto}"))
 	e.awaitBackfill("by-hand", controller.Planned, metav1.ConditionTrue, controller.ReasonPlanned)
 	s := e.awaitBackfill("by-hand", controller.Progressing, metav1.ConditionFalse, controller.ReasonSuspended)
 	row := e.rows()[0]
 	if s.TargetHash != target.Hash() || s.Backfill != "default-1" || row.Selection.Kind != backfill.ByHand ||
-		row.Selection.RequestedBefore.Year() != 2100 || row.Suspended != backfill.ByOperator || row.ApprovedHash != "" {
+		row.Selection.RequestedBefore.Year() != 2100 || row.Suspended != backfill.ByOperator || row.ApprovedHash != "" ||
+		row.OnMissing != backfill.SkipMissing {
 		t.Errorf("got %+v, row %+v", s, row)
 	}
 	e.must(e.patch("by-hand", `{"suspend": false, "approvedHash": "`+noHash+`"}`))
@@ -331,6 +337,7 @@ func testBackfillImmutable(t *testing.T) {
 		`{"target": null}`:              "target is immutable",
 		`{"selector": {"user": 4}}`:     "selector is immutable",
 		`{"selector": null}`:            "selector is immutable",
+		`{"onMissing": "Skip"}`:         "onMissing is immutable",
 		`{"pipeline": {"name": "b"}}`:   "pipeline is immutable",
 		`{"pace": {"rate": 0}}`:         "must be at least 0.01",
 		`{"approvedHash": "yes"}`:       "spec.approvedHash",

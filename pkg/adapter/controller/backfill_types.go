@@ -1,6 +1,10 @@
 package controller
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"vitrine.io/pkg/foundation/pipeline"
+)
 
 // ImageBackfill makes the renditions of existing images again. The controller makes one for a change of the pipeline, and
 // people make others with a selector.
@@ -29,6 +33,7 @@ type ImageBackfill struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.target) == has(oldSelf.target)",message="target is immutable: make another ImageBackfill"
 // +kubebuilder:validation:XValidation:rule="has(self.selector) == has(oldSelf.selector)",message="selector is immutable: make another ImageBackfill"
+// +kubebuilder:validation:XValidation:rule="has(self.onMissing) == has(oldSelf.onMissing)",message="onMissing is immutable: make another ImageBackfill"
 type BackfillSpec struct {
 	// The pipeline. Immutable.
 	//
@@ -48,6 +53,12 @@ type BackfillSpec struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector is immutable: make another ImageBackfill"
 	Selector *BackfillSelector `json:"selector,omitempty"`
+	// What becomes of images whose original is not kept: Fetch (default) downloads their sources, Skip leaves them as they are.
+	// Immutable.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="onMissing is immutable: make another ImageBackfill"
+	OnMissing pipeline.OnMissing `json:"onMissing,omitempty"`
 	// Approves the backfill. It must be equal to the target, which is targetHash of the status.
 	//
 	// +optional
@@ -257,6 +268,10 @@ type BackfillPlan struct {
 	Sampled int64 `json:"sampled"`
 	// Images to make.
 	Images BackfillEstimate `json:"images"`
+	// Of them, those whose original is not kept.
+	//
+	// +optional
+	WithoutOriginal BackfillEstimate `json:"withoutOriginal,omitzero"`
 	// Bytes of sources to download.
 	SourceBytes BackfillEstimate `json:"sourceBytes"`
 	// Bytes of the renditions that are replaced.

@@ -126,6 +126,7 @@ func randomDocument(r *rand.Rand) object {
 	backfill := object{}
 	maybe(r, backfill, "policy", "Propose", "Never", "Auto", "Always", "")
 	maybe(r, backfill, "approvedHash", strings.Repeat("0f", 32), strings.Repeat("0", 63), strings.Repeat("F", 64), "")
+	maybe(r, backfill, "onMissing", "Fetch", "Skip", "skip", "")
 	maybe(r, backfill, "gates", object{}, object{"maxFailedPercent": 0.5, "minScoreDelta": -100},
 		object{"maxBytesIncreasePercent": 10000}, object{"maxFailedPercent": 100.5},
 		object{"maxFailedPercent": -1}, object{"minScoreDelta": 101},

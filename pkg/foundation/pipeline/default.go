@@ -58,6 +58,6 @@ func defaultSpec() Spec {
 			MaxBackoff:  Duration(10 * time.Minute),
 			MaxAge:      Duration(24 * time.Hour),
 		},
-		Backfill: Backfill{Policy: Propose},
+		Backfill: Backfill{Policy: Propose, OnMissing: FetchMissing},
 	}
 }

@@ -203,6 +203,7 @@ func specErrors() []parseError {
 		{spec("backfill: {gates: {maxBytesIncreasePercent: .nan}}"), "spec.backfill.gates.maxBytesIncreasePercent: out_of_range"},
 		{spec("backfill: {gates: {minScoreDelta: -101}}"), "spec.backfill.gates.minScoreDelta: out_of_range"},
 		{spec("backfill: {gates: {minScoreDelta: high}}"), "spec.backfill.gates.minScoreDelta: wrong_type"},
+		{spec("backfill: {onMissing: skip}"), "spec.backfill.onMissing: unknown_value"},
 		{spec("backfill: {gate: {}}"), "spec.backfill.gate: unknown_field"},
 	}
 }

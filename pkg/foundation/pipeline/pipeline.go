@@ -278,7 +278,22 @@ type Backfill struct {
 	//
 	// +optional
 	Gates Gates `json:"gates,omitzero"`
+	// What becomes of images whose original is not kept: Fetch (default) downloads their sources, Skip leaves them as they are.
+	//
+	// +optional
+	OnMissing OnMissing `json:"onMissing,omitempty"`
 }
+
+// OnMissing is what becomes of an image of a backfill whose original is not kept.
+//
+// +kubebuilder:validation:Enum=Fetch;Skip
+type OnMissing string
+
+// The values of OnMissing.
+const (
+	FetchMissing OnMissing = "Fetch"
+	SkipMissing  OnMissing = "Skip"
+)
 
 // BackfillPolicy is what follows from a change of a pipeline.
 type BackfillPolicy string

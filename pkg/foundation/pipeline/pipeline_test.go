@@ -194,13 +194,13 @@ func testHashBackfillIsNoPartOfIt(t *testing.T) {
 	t.Parallel()
 	approved := strings.Repeat("0a", 32)
 	without, with := parse(t, minimal), parse(t, minimal+"  backfill: {policy: Auto, approvedHash: "+approved+
-		", gates: {maxFailedPercent: 1, maxBytesIncreasePercent: -2.5, minScoreDelta: 0}}\n")
+		", gates: {maxFailedPercent: 1, maxBytesIncreasePercent: -2.5, minScoreDelta: 0}, onMissing: Skip}\n")
 	b := with.Spec.Backfill
 	if b.Policy != pipeline.Auto || b.ApprovedHash != approved || *b.Gates.MaxFailedPercent != 1 ||
-		*b.Gates.MaxBytesIncreasePercent != -2.5 || *b.Gates.MinScoreDelta != 0 {
+		*b.Gates.MaxBytesIncreasePercent != -2.5 || *b.Gates.MinScoreDelta != 0 || b.OnMissing != pipeline.SkipMissing {
 		t.Errorf("got %+v", b)
 	}
-	if b := without.Spec.Backfill; b != (pipeline.Backfill{Policy: pipeline.Propose}) {
+	if b := without.Spec.Backfill; b != (pipeline.Backfill{Policy: pipeline.Propose, OnMissing: pipeline.FetchMissing}) {
 		t.Errorf("the default is %+v", b)
 	}
 	x, y := pipeline.NewRevision(without), pipeline.NewRevision(with)

@@ -193,6 +193,8 @@ var hashForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 func (r *reader) backfill(b Backfill) {
 	r.check(b.Policy == Never || b.Policy == Propose || b.Policy == Auto, "spec.backfill.policy", "unknown_value",
 		"must be Never, Propose or Auto")
+	r.check(b.OnMissing == FetchMissing || b.OnMissing == SkipMissing, "spec.backfill.onMissing", "unknown_value",
+		"must be Fetch or Skip")
 	const approved = "spec.backfill.approvedHash"
 	r.check(!r.seen[approved] || hashForm.MatchString(b.ApprovedHash), approved, "bad_form",
 		"must be a hash: 64 hexadecimal digits in lower case")

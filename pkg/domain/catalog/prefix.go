@@ -8,8 +8,8 @@ import (
 // attemptKey matches the beginning of an object's key up to the end of its attempt's prefix, in the form that begin creates.
 var attemptKey = regexp.MustCompile(`^(?:products|originals)/[1-9][0-9]*/([1-9][0-9]*)/[1-9][0-9]*-[0-9a-z]+/`)
 
-// PrefixOf returns the prefix of the attempt that stored an object, rendition or original, and the attempt's image. ok is false for a key that no
-// attempt writes.
+// PrefixOf returns the prefix of the attempt that stored an object, rendition or original, and the attempt's image. ok is
+// false for a key that no attempt writes.
 func PrefixOf(key string) (prefix string, image ImageID, ok bool) {
 	found := attemptKey.FindStringSubmatch(key)
 	if found == nil || found[0] == key {

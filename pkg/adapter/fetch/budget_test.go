@@ -439,3 +439,23 @@ func TestConfigFor(t *testing.T) {
 		t.Errorf("the default pipeline takes %d bytes, want the default per image", got)
 	}
 }
+
+// Originals that are read from the store share the memory of downloads.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	f := newLimited(fetch.Network{}, 10*mebi, time.Now)
+	release, err := f.Reserve(t.Context(), 8*mebi)
+	if err != nil || f.reserved(t) != 8*mebi {
+		t.Fatalf("reserved %d bytes, %v", f.reserved(t), err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Reserve(ended, 8*mebi); err == nil {
+		t.Error("more than the budget is reserved")
+	}
+	release()
+	release() // harmless
+	if got := f.reserved(t); got != 0 {
+		t.Errorf("%d bytes are still reserved", got)
+	}
+}

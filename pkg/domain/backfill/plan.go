@@ -51,7 +51,8 @@ func (m Moments) estimate(n, all int64) Estimate {
 func newPlan(s Sample, n, all int64, rate float64, now time.Time) Plan {
 	counted := func(images int64) Estimate { return Moments{float64(images), float64(images)}.estimate(n, all) }
 	p := Plan{
-		Sampled: int(n), Images: counted(s.Matched), NoOriginal: counted(s.NoOriginal), SourceBytes: s.SourceBytes.estimate(n, all),
+		Sampled: int(n), Images: counted(s.Matched), NoOriginal: counted(s.NoOriginal),
+		SourceBytes: s.SourceBytes.estimate(n, all),
 		StoredBytes: s.StoredBytes.estimate(n, all), PlannedAt: now,
 	}
 	p.Seconds = p.Images.Value / rate // images that are skipped count against the rate, too

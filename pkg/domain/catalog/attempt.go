@@ -16,9 +16,9 @@ import (
 
 // Begin starts an attempt for the holder of a job id. budget is how long the attempt may last; after it, the attempt's
 // objects are deleted unless Finish has cancelled the deletion. A second Begin of the same job supersedes the first
-// attempt. If the pipeline in force keeps originals, the attempt has a prefix for one, too. It returns ErrGivenUp if too many attempts ended without an outcome, so that the image has failed as
-// worker_crashed. It returns ErrDone if the job is no longer the image's, or if it belongs to a backfill that is suspended
-// or has ended; the latter job it drops.
+// attempt. If the pipeline in force keeps originals, the attempt has a prefix for one, too. It returns ErrGivenUp if too
+// many attempts ended without an outcome, so that the image has failed as worker_crashed. It returns ErrDone if the job is
+// no longer the image's, or if it belongs to a backfill that is suspended or has ended; the latter job it drops.
 func (s *Service) Begin(ctx context.Context, job Job, budget time.Duration) (Attempt, error) {
 	if err := s.admitBackfill(ctx, job); err != nil {
 		return Attempt{}, err

@@ -85,7 +85,8 @@ func (s *Service) Skip(ctx context.Context, a Attempt) error {
 }
 
 // ForgetOriginal removes the original with that key from its image, and schedules the deletion of what is left of it.
-// Clients see no change. It returns ErrDone if the image has no such original, and fault.NotFound if the product never existed.
+// Clients see no change. It returns ErrDone if the image has no such original, and fault.NotFound if the product never
+// existed.
 func (s *Service) ForgetOriginal(ctx context.Context, product ProductID, image ImageID, key string) error {
 	_, err := s.Store.Edit(ctx, product, func(p *Product, _ time.Time) (Change, error) {
 		img := p.image(image)

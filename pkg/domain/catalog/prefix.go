@@ -10,8 +10,8 @@ import (
 var attemptKey = regexp.MustCompile(
 	`^(?:(?:products|originals)/[1-9][0-9]*/([1-9][0-9]*)/[1-9][0-9]*|canary/[1-9][0-9]*/([1-9][0-9]*))-[0-9a-z]+/`)
 
-// PrefixOf returns the prefix of the attempt that stored an object, rendition or original, and the attempt's image. ok is false for a key that no
-// attempt writes.
+// PrefixOf returns the prefix of the attempt that stored an object, rendition or original, and the attempt's image. ok is
+// false for a key that no attempt writes.
 func PrefixOf(key string) (prefix string, image ImageID, ok bool) {
 	found := attemptKey.FindStringSubmatch(key)
 	if found == nil || found[0] == key {

@@ -129,8 +129,8 @@ type Object struct {
 // References are the rows that refer to objects.
 type References interface {
 	// Unreferenced returns those of the prefixes that no row refers to. An image refers to the prefix of its published
-	// objects, to that of its original, and to that of its running attempt, unless its product is deleted; a scheduled deletion refers to its
-	// prefix. It reads one snapshot.
+	// objects, to that of its original, and to that of its running attempt, unless its product is deleted; a scheduled
+	// deletion refers to its prefix. It reads one snapshot.
 	Unreferenced(ctx context.Context, prefixes []catalog.ScheduledDeletion) ([]catalog.ScheduledDeletion, error)
 	// ScheduleOrphans schedules the deletion of those of the prefixes that are still unreferenced. It returns their
 	// number.

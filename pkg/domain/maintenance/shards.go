@@ -29,8 +29,8 @@ func rowRanges(last catalog.ImageID) []Range {
 	return ranges
 }
 
-// objectRanges divides the keys of all objects below a prefix into ranges that have equally many products, if the highest product id is
-// last. The order of keys is that of the ids as text: 1, 10, 100, 11, 2.
+// objectRanges divides the keys of all objects below a prefix into ranges that have equally many products, if the highest
+// product id is last. The order of keys is that of the ids as text: 1, 10, 100, 11, 2.
 func objectRanges(prefix string, last catalog.ProductID) []Range {
 	n := shardCount(int64(last))
 	ranges := make([]Range, n)

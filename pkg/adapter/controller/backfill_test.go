@@ -50,7 +50,8 @@ func testBackfillChange(t *testing.T) {
 	target := e.roll(wide(newPipeline, "backfill: {onMissing: Skip}"))
 	e.awaitProposal(2, "default-1")
 	s := e.awaitBackfill("default-1", controller.Approved, metav1.ConditionFalse, controller.ReasonAwaitingApproval)
-	if s.TargetHash != target.Hash() || s.Plan.Images.Value != 7 || s.Plan.WithoutOriginal.Value != 7 || s.Total != 7 || s.State != "proposed" || s.Canary != nil ||
+	if s.TargetHash != target.Hash() || s.Plan.Images.Value != 7 || s.Plan.WithoutOriginal.Value != 7 ||
+		s.Total != 7 || s.State != "proposed" || s.Canary != nil ||
 		!meta.IsStatusConditionTrue(s.Conditions, controller.Planned) {
 		t.Errorf("got %+v", s)
 	}
@@ -271,7 +272,8 @@ func testBackfillByHand(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t, 7)
 	e.run()
-	e.must(e.makeBackfill("by-hand", "suspend: true, onMissing: Skip, selector: {status: ready, requestedBefore: 2100-01-01T00:00:00Z}"))
+	e.must(e.makeBackfill("by-hand", "suspend: true, onMissing: Skip, "+
+		"selector: {status: ready, requestedBefore: 2100-01-01T00:00:00Z}"))
 	e.awaitBackfill("by-hand", controller.Planned, metav1.ConditionFalse, controller.ReasonPipelineNotInForce)
 	target := e.roll(wide(oldPipeline, "backfill: {policy: Auto}"))
 	e.awaitBackfill("by-hand", controller.Planned, metav1.ConditionTrue, controller.ReasonPlanned)

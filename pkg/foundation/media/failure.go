@@ -27,7 +27,7 @@ const (
 	CodecCrashed       Code = "codec_crashed"       // the codec process died, or failed in an unknown way
 	CodecTimeout       Code = "codec_timeout"       // the codec was killed at limits.deadline
 	WorkerCrashed      Code = "worker_crashed"      // several workers died while they processed it
-	StorageFailed      Code = "storage_failed"      // the object store did not store the renditions or the original, or did not return the original
+	StorageFailed      Code = "storage_failed"      // the object store failed to store or return an object
 	CodecUnavailable   Code = "codec_unavailable"   // no codec could be started
 	PipelineUnknown    Code = "pipeline_unknown"    // the requested specification is not stored
 	PipelineImpossible Code = "pipeline_impossible" // the specification requests what this codec cannot render

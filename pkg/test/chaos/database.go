@@ -30,7 +30,7 @@ func openDatabase(ctx context.Context, backends *Backends, schema string, standb
 	primary, second := backends.Postgres.Addr, ""
 	if standby {
 		replication := backends.replication
-		//nolint:contextcheck // the servers run until the end of the run, and stop after its context
+		// The servers run until the end of the run, and stop after its context.
 		d.pair, err = servers.StartPair(backends.getenv, func(primary string) string {
 			replication.SetServer(primary)
 			return replication.Addr

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -81,8 +82,8 @@ An earlier proposal for the pipeline is superseded. Nothing runs before "vitrine
 		Example: "  vitrine backfill plan --window 'mon-fri 22:00-06:00' --time-zone Europe/Berlin\n" +
 			"  vitrine backfill plan --status failed --code connect_failed --rate 5",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withManager(cmd.Context(), o, func(ctx context.Context, m managed) error {
-				proposal, _, err := m.proposal(ctx, *p)
+			return c.withManager(cmd, o, func(ctx context.Context, m managed) error {
+				proposal, err := m.proposal(ctx, *p)
 				if err != nil {
 					return err
 				}
@@ -96,9 +97,9 @@ An earlier proposal for the pipeline is superseded. Nothing runs before "vitrine
 	}
 	f := cmd.Flags()
 	p.pace = backfill.DefaultPace()
-	f.StringVar(&p.file, "file", "", "ImagePipeline to make images by; default: the one in force")
+	f.StringVar(&p.file, "file", "", "ImagePipeline to make images by, - for the standard input; default: the one in force")
 	f.StringVar(&p.from, "from", "",
-		"ImagePipeline before the change; default: the one in force or, if it is the target, the one before")
+		"ImagePipeline before the change, - for the standard input; default: the one in force or, if it is the target, the one before")
 	f.StringVar(&p.status, "status", "", "condition: images with this status, ready or failed")
 	f.StringVar(&p.code, "code", "", "condition: images whose processing or reprocessing failed with this code")
 	f.Int64Var(&p.user, "user", 0, "condition: images of this user")
@@ -154,7 +155,7 @@ func (c console) backfillChangeCommand(o *backfillOptions, verb, short string,
 	return &cobra.Command{
 		Use: verb + " NAME", Args: cobra.ExactArgs(1), Short: short,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withManager(cmd.Context(), o, func(ctx context.Context, m managed) error {
+			return c.withManager(cmd, o, func(ctx context.Context, m managed) error {
 				b, err := change(ctx, m.Manager, args[0])
 				if err != nil {
 					return describeFault(err)
@@ -169,7 +170,7 @@ func (c console) backfillStatusCommand(o *backfillOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "status [NAME]", Args: cobra.MaximumNArgs(1), Short: "List the backfills, or show one",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withManager(cmd.Context(), o, func(ctx context.Context, m managed) error {
+			return c.withManager(cmd, o, func(ctx context.Context, m managed) error {
 				if len(args) == 1 {
 					b, err := findBackfill(ctx, m.Backfills, args[0])
 					if err != nil {
@@ -207,10 +208,11 @@ func describeFault(err error) error {
 type managed struct {
 	backfill.Manager
 	store *postgres.Store
+	stdin io.Reader // of a file with the name -
 }
 
 // withManager calls do with a manager of the configured database.
-func (c console) withManager(ctx context.Context, o *backfillOptions, do func(context.Context, managed) error) (err error) {
+func (c console) withManager(cmd *cobra.Command, o *backfillOptions, do func(context.Context, managed) error) (err error) {
 	if o.output != "table" && o.output != "json" {
 		return fmt.Errorf("--output: must be table or json, not %q", o.output)
 	}
@@ -224,37 +226,38 @@ func (c console) withManager(ctx context.Context, o *backfillOptions, do func(co
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	store := postgres.NewStore(db)
-	return do(ctx, managed{store: store, Manager: backfill.Manager{By: backfill.CLI, ManagerDeps: backfill.ManagerDeps{
+	return do(cmd.Context(), managed{store: store, stdin: cmd.InOrStdin(), Manager: backfill.Manager{By: backfill.CLI, ManagerDeps: backfill.ManagerDeps{
 		Backfills: store, Images: store, Sampler: store, Pipelines: store, Canaries: store,
 	}}})
 }
 
-// proposal returns what the flags propose, and the pipeline before the change; nil if a selector makes it irrelevant.
-func (m managed) proposal(ctx context.Context, o planOptions) (p backfill.Proposal, from *pipeline.Revision, err error) {
+// proposal returns what the flags propose.
+func (m managed) proposal(ctx context.Context, o planOptions) (p backfill.Proposal, err error) {
 	p.OnMissing = backfill.OnMissing(o.onMissing)
 	if p.Pace, err = o.parsePace(); err != nil {
-		return p, nil, err
+		return p, err
 	}
 	if p.Target, err = m.target(ctx, o.file); err != nil {
-		return p, nil, err
+		return p, err
 	}
 	selector, err := o.selector()
 	if err != nil {
-		return p, nil, err
+		return p, err
 	}
 	if selector != (backfill.Selector{}) {
 		p.Selection = backfill.Selection{Kind: backfill.ByHand, Selector: selector}
-		return p, nil, nil
+		return p, nil
 	}
-	if from, err = m.before(ctx, o.from, p.Target); err != nil {
-		return p, nil, err
+	from, err := m.before(ctx, o.from, p.Target)
+	if err != nil {
+		return p, err
 	}
 	selection, affected := backfill.Compare(from.Spec(), p.Target.Spec()).Selection()
 	if !affected {
-		return p, from, errors.New("the change of the pipeline affects no existing image: give conditions to select some")
+		return p, errors.New("the change of the pipeline affects no existing image: give conditions to select some")
 	}
 	p.Selection = selection
-	return p, from, nil
+	return p, nil
 }
 
 func (o planOptions) parsePace() (backfill.Pace, error) {
@@ -286,7 +289,7 @@ func (o planOptions) selector() (backfill.Selector, error) {
 // target returns the pipeline of a file, or the one in force.
 func (m managed) target(ctx context.Context, file string) (*pipeline.Revision, error) {
 	if file != "" {
-		return loadPipeline(file)
+		return m.load(file)
 	}
 	hash, err := m.hashInForce(ctx)
 	if err != nil {
@@ -313,7 +316,7 @@ func (m managed) hashInForce(ctx context.Context) (string, error) {
 // the last one that was requested before it.
 func (m managed) before(ctx context.Context, file string, target *pipeline.Revision) (*pipeline.Revision, error) {
 	if file != "" {
-		return loadPipeline(file)
+		return m.load(file)
 	}
 	hash, err := m.hashInForce(ctx)
 	if err != nil {

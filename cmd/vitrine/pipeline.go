@@ -59,19 +59,9 @@ func (c console) checkPipeline(file string, stdin io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if file == "-" {
-		file = "stdin"
-	} else {
-		f, err := os.Open(file)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		stdin = f
-	}
-	data, err := io.ReadAll(io.LimitReader(stdin, pipeline.MaxDocument+1))
+	file, data, err := readDocument(file, stdin)
 	if err != nil {
-		return fmt.Errorf("read pipeline: %w", err)
+		return err
 	}
 	p, err := cfg.Bounds.Parse(data)
 	if invalid := fault.From(err); invalid != nil && len(invalid.Fields) > 0 {
@@ -86,6 +76,24 @@ func (c console) checkPipeline(file string, stdin io.Reader) error {
 	r := cfg.Bounds.NewRevision(p)
 	fmt.Fprintf(c.stdout, "OK: ImagePipeline %s, revision %s, hash %s\n", r.Name(), r.ID(), r.Hash())
 	return nil
+}
+
+// readDocument returns what a file contains, or the standard input if it is -, and its name. It reads little more than
+// pipeline.MaxDocument bytes.
+func readDocument(file string, stdin io.Reader) (name string, data []byte, err error) {
+	name = "stdin"
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", nil, err
+		}
+		defer f.Close()
+		name, stdin = file, f
+	}
+	if data, err = io.ReadAll(io.LimitReader(stdin, pipeline.MaxDocument+1)); err != nil {
+		return "", nil, fmt.Errorf("read pipeline: %w", err)
+	}
+	return name, data, nil
 }
 
 func (c console) pipelineStatusCommand() *cobra.Command {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -21,17 +20,17 @@ func (c console) pipelineDiffCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "diff FILE", Args: cobra.ExactArgs(1),
 		Short: "Show what a change of the pipeline affects: fields, images and the estimated cost of a backfill",
-		Long: `Compares FILE with the pipeline in force, or with that of --from, and estimates from a sample how many existing
+		Long: `Compares FILE, or the standard input if FILE is -, with the pipeline in force, or with that of --from, and estimates from a sample how many existing
 images differ. Changes nothing. Configured like the other programs, by VITRINE_POSTGRES_* variables.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.plan.file = args[0]
-			return c.withManager(cmd.Context(), o, func(ctx context.Context, m managed) error {
+			return c.withManager(cmd, o, func(ctx context.Context, m managed) error {
 				return c.diffPipeline(ctx, m, o)
 			})
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.plan.from, "from", "", "ImagePipeline to compare with; default: the one in force")
+	f.StringVar(&o.plan.from, "from", "", "ImagePipeline to compare with, - for the standard input; default: the one in force")
 	f.StringVar(&o.config, "config", "", "YAML file with the configuration")
 	f.StringVarP(&o.output, "output", "o", "table", "table or json")
 	f.Float64Var(&o.plan.pace.Rate, "rate", o.plan.pace.Rate, "images a second, for the estimated duration")
@@ -55,7 +54,7 @@ type fieldChange struct {
 }
 
 func (c console) diffPipeline(ctx context.Context, m managed, o *backfillOptions) error {
-	target, err := loadPipeline(o.plan.file)
+	target, err := m.load(o.plan.file)
 	if err != nil {
 		return err
 	}
@@ -145,15 +144,15 @@ func flattenJSON(path string, v any, values map[string]string) {
 	}
 }
 
-// loadPipeline returns the pipeline of a file.
-func loadPipeline(file string) (*pipeline.Revision, error) {
-	data, err := os.ReadFile(file)
+// load returns the pipeline of a file.
+func (m managed) load(file string) (*pipeline.Revision, error) {
+	name, data, err := readDocument(file, m.stdin)
 	if err != nil {
 		return nil, err
 	}
 	p, err := pipeline.Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, describeFault(err))
+		return nil, fmt.Errorf("%s: %w", name, describeFault(err))
 	}
 	return pipeline.NewRevision(p), nil
 }

@@ -101,6 +101,12 @@ func testBackfillDifference(t *testing.T) {
 	if out := c.run("pipeline", "diff", c.changed, "--from", c.changed); !strings.Contains(out, "no existing image") {
 		t.Errorf("no difference shows\n%s", out)
 	}
+	file, err := os.ReadFile(c.changed)
+	c.Must(err)
+	out, err = cliReading(t, string(file), []string{"VITRINE_POSTGRES_DSN=" + c.DSN}, "vitrine", "pipeline", "diff", "-")
+	if err != nil || !strings.Contains(out, "width: 320 -> 400") {
+		t.Errorf("from stdin: %v\n%s", err, out)
+	}
 }
 
 func testBackfillLifecycle(t *testing.T) {

@@ -12,8 +12,15 @@ import (
 // cli runs a program with the given environment until it exits, and returns its output.
 func cli(t *testing.T, env []string, name string, args ...string) (string, error) {
 	t.Helper()
+	return cliReading(t, "", env, name, args...)
+}
+
+// cliReading is cli with a text as the standard input.
+func cliReading(t *testing.T, stdin string, env []string, name string, args ...string) (string, error) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(binDir(t), name), args...)
 	cmd.Env = append(env, "PATH=/usr/bin:/bin", "GOCOVERDIR="+coverDir(t))
+	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

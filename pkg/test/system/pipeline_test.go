@@ -257,9 +257,8 @@ func TestPipelineCheck(t *testing.T) {
 			t.Errorf("check %v succeeds:\n%s", args, out)
 		}
 	}
-	cmd := exec.Command(filepath.Join(binDir(t), "vitrine"), "pipeline", "check", "-")
-	cmd.Stdin = strings.NewReader(string(pipeline.Default().Document()))
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), pipeline.Default().Hash()) {
+	out, err = cliReading(t, string(pipeline.Default().Document()), nil, "vitrine", "pipeline", "check", "-")
+	if err != nil || !strings.Contains(out, pipeline.Default().Hash()) {
 		t.Errorf("from stdin: %v\n%s", err, out)
 	}
 }

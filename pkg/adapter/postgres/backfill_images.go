@@ -15,9 +15,6 @@ var (
 	_ backfill.Sampler = (*Store)(nil)
 )
 
-// maxWalkedRows bounds the images that one search of a walk looks at. Each may have a product and a job to look at, too.
-const maxWalkedRows = 6000
-
 // imageSelected is backfill.Selection.selects for an image i of a product p. In the JSON $1, same are the hashes of
 // pipelines with the output hash of the target, and made_by those with the output hash of the selector. jsonb_exists is the
 // operator ?, which gorm would take for a parameter.
@@ -88,7 +85,7 @@ FROM (SELECT count(*) AS rows, coalesce(max(id), 0) AS last FROM scanned) s LEFT
 ORDER BY f.id`
 
 // Candidates implements backfill.Images.
-func (s *Store) Candidates(ctx context.Context, b backfill.Backfill, outputs map[string]string, limit int,
+func (s *Store) Candidates(ctx context.Context, b backfill.Backfill, outputs map[string]string, limit backfill.Limit,
 ) (backfill.Candidates, error) {
 	type row struct {
 		Rows, Last int64
@@ -97,7 +94,7 @@ func (s *Store) Candidates(ctx context.Context, b backfill.Backfill, outputs map
 		Busy       int
 	}
 	rows, err := query[row](ctx, s.db, "backfill_candidates", selectCandidates, toCriteria(b, outputs), int64(b.Cursor),
-		maxWalkedRows, b.ID, limit)
+		limit.Rows, b.ID, limit.Images)
 	if err != nil {
 		return backfill.Candidates{}, err
 	}
@@ -108,9 +105,9 @@ func (s *Store) Candidates(ctx context.Context, b backfill.Backfill, outputs map
 		}
 	}
 	switch {
-	case len(c.Images) == limit:
-		c.Next = c.Images[limit-1].ImageID
-	case rows[0].Rows == maxWalkedRows:
+	case len(c.Images) == limit.Images:
+		c.Next = c.Images[limit.Images-1].ImageID
+	case rows[0].Rows == int64(limit.Rows):
 		c.Next = catalog.ImageID(rows[0].Last)
 	}
 	return c, nil

@@ -95,7 +95,7 @@ func selectAlike(f *fixture) {
 				}
 			}
 		}
-		got, err := f.store.Candidates(f.Context(), b, outputs(), 1000)
+		got, err := f.store.Candidates(f.Context(), b, outputs(), backfill.Limit{Images: 1000, Rows: 1000})
 		f.Must(err, "find candidates")
 		f.Same(got, backfill.Candidates{Images: want}, fmt.Sprintf("%+v", s))
 		found += len(want)
@@ -166,18 +166,18 @@ func busyImages(f *fixture) {
 	b := backfill.Backfill{
 		ID: 9, TargetHash: "target", TargetOutput: "new", Selection: backfill.Selection{Kind: backfill.Renditions},
 	}
-	got, err := f.store.Candidates(f.Context(), b, outputs(), 10)
+	got, err := f.store.Candidates(f.Context(), b, outputs(), backfill.Limit{Images: 10, Rows: 1000})
 	f.Must(err, "find candidates")
 	f.Same(got, backfill.Candidates{Images: []backfill.ImageRef{{ProductID: p.ID, ImageID: p.Images[0].ID}}, Busy: 4}, "found")
 	f.Delete(pending.ID)
-	got, err = f.store.Candidates(f.Context(), b, outputs(), 10)
+	got, err = f.store.Candidates(f.Context(), b, outputs(), backfill.Limit{Images: 10, Rows: 1000})
 	f.Must(err, "find candidates")
 	f.Same(got.Busy, 3, "busy without the deleted product")
 
 	failures := backfill.Selection{Kind: backfill.Failures, Codes: []media.Code{media.TooLarge}}
 	f.Product(1) // its job, by the pipeline "hash", may fail as too_large
 	b = backfill.Backfill{ID: 9, TargetHash: "target", TargetOutput: "new", Selection: failures}
-	got, err = f.store.Candidates(f.Context(), b, outputs(), 10)
+	got, err = f.store.Candidates(f.Context(), b, outputs(), backfill.Limit{Images: 10, Rows: 1000})
 	f.Must(err, "find candidates")
 	f.Same(got, backfill.Candidates{Busy: 3}, "jobs by other pipelines, which may fail for what the target accepts")
 }
@@ -192,7 +192,7 @@ func searchIsBounded(f *fixture) {
 	}
 	var seen []catalog.ImageID
 	for range 4 {
-		got, err := f.store.Candidates(f.Context(), b, outputs(), 1)
+		got, err := f.store.Candidates(f.Context(), b, outputs(), backfill.Limit{Images: 1, Rows: 1000})
 		f.Must(err, "find candidates")
 		for _, img := range got.Images {
 			seen = append(seen, img.ImageID)
@@ -209,7 +209,7 @@ func searchIsBounded(f *fixture) {
 	b.Cursor = p.Images[2].ID
 	steps := 0
 	for ; b.Cursor != 0; steps++ {
-		got, err := f.store.Candidates(f.Context(), b, outputs(), 10)
+		got, err := f.store.Candidates(f.Context(), b, outputs(), backfill.Limit{Images: 10, Rows: 6000})
 		f.Must(err, "find candidates")
 		b.Cursor = got.Next
 	}

@@ -46,14 +46,20 @@ type Walk struct {
 
 // Images are the images that backfills are for.
 type Images interface {
-	// Candidates returns up to limit images with ids above b.Cursor, in the order of ids, that may be requested: idle,
-	// selected, and not tried by b. It looks at a bounded number of rows.
-	Candidates(ctx context.Context, b Backfill, outputs map[string]string, limit int) (Candidates, error)
+	// Candidates returns up to limit.Images images with ids above b.Cursor, in the order of ids, that may be requested: idle,
+	// selected, and not tried by b. It looks at up to limit.Rows images.
+	Candidates(ctx context.Context, b Backfill, outputs map[string]string, limit Limit) (Candidates, error)
 	// LooseJobs returns up to limit jobs of the backfill that no attempt works on. If lost is above 0, only those for which
 	// that has been so since, with a message that has left the outbox.
 	LooseJobs(ctx context.Context, id int64, lost time.Duration, limit int) ([]ImageRef, error)
 	// Outputs returns the output hash of each pipeline that was ever requested, by its hash.
 	Outputs(ctx context.Context) (map[string]string, error)
+}
+
+// Limit bounds a search.
+type Limit struct {
+	Images int // to find
+	Rows   int // to look at; each may have a product and a job to look at, too
 }
 
 // Candidates is the result of a search.

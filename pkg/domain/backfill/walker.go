@@ -19,6 +19,10 @@ const (
 	maxCandidates = 500 // of one search
 	maxDropped    = 500 // jobs that one step drops
 
+	// The rows of a search: few at first, because a step may want few images of many that are selected.
+	minRows = 200
+	maxRows = 6000
+
 	measureInterval = 15 * time.Second
 )
 
@@ -144,8 +148,10 @@ func (w *Walker) request(ctx context.Context, walk *Walk, until time.Time) error
 	if err != nil {
 		return fmt.Errorf("read pipelines: %w", err)
 	}
+	limit := Limit{Rows: minRows}
 	for allowed > 0 && !walk.Resting && w.Now().Before(until) {
-		found, err := w.Images.Candidates(ctx, walk.Backfill, outputs, min(allowed, maxCandidates))
+		limit.Images = min(allowed, maxCandidates)
+		found, err := w.Images.Candidates(ctx, walk.Backfill, outputs, limit)
 		if err != nil {
 			return fmt.Errorf("find images: %w", err)
 		}
@@ -164,6 +170,9 @@ func (w *Walker) request(ctx context.Context, walk *Walk, until time.Time) error
 		}
 		if walk.Cursor = found.Next; found.Next == 0 {
 			walk.Resting = true
+		}
+		if len(found.Images) < limit.Images { // candidates are rare here
+			limit.Rows = min(4*limit.Rows, maxRows)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package backfill_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,20 +26,22 @@ type fakeImages struct {
 	done    map[catalog.ImageID]bool
 	jobs    map[catalog.ImageID]bool
 	busy    int
+	rows    []int  // Limit.Rows of each search
 	skip    []bool // BackfillRequest.SkipMissing of each request
 	err     error  // of every request, or those of errOf
 	errOf   catalog.ImageID
 	lostFor []time.Duration
 }
 
-func (f *fakeImages) Candidates(_ context.Context, b backfill.Backfill, _ map[string]string, limit int,
+func (f *fakeImages) Candidates(_ context.Context, b backfill.Backfill, _ map[string]string, limit backfill.Limit,
 ) (backfill.Candidates, error) {
+	f.rows = append(f.rows, limit.Rows)
 	c := backfill.Candidates{Busy: f.busy}
 	for id := b.Cursor + 1; id <= f.last; id++ {
-		if f.done[id] || f.jobs[id] {
-			continue
+		if !f.done[id] && !f.jobs[id] {
+			c.Images = append(c.Images, backfill.ImageRef{ProductID: 1, ImageID: id})
 		}
-		if c.Images = append(c.Images, backfill.ImageRef{ProductID: 1, ImageID: id}); len(c.Images) == limit {
+		if len(c.Images) == limit.Images || id == b.Cursor+catalog.ImageID(limit.Rows) {
 			c.Next = id
 			break
 		}
@@ -187,6 +190,7 @@ func TestWalker(t *testing.T) {
 	t.Run("error_keeps_the_position", testWalkerError)
 	t.Run("error_of_one_image_stops_no_other", testWalkerImageError)
 	t.Run("requests_say_what_becomes_of_images_without_an_original", testWalkerOnMissing)
+	t.Run("search_widens_where_candidates_are_rare", testWalkerRows)
 	t.Run("gauges_are_those_of_the_running_backfill", testWalkerGauges)
 }
 
@@ -523,6 +527,25 @@ func testWalkerOnMissing(t *testing.T) {
 		if len(w.skip) != 1 || w.skip[0] != want {
 			t.Errorf("%q: got %v, want %v", onMissing, w.skip, want)
 		}
+	}
+}
+
+func testWalkerRows(t *testing.T) {
+	t.Parallel()
+	w := newWalk(t, 20_000, func(p *backfill.Pace) { p.Rate = 3 })
+	for id := range catalog.ImageID(20_000) {
+		w.done[id] = id > 10 && id < 19_990
+	}
+	w.step()
+	if w.step(); len(w.jobs) != 3 || !slices.Equal(w.rows, []int{200}) {
+		t.Errorf("jobs %v after searches of %v images, want three after one search", w.jobs, w.rows)
+	}
+	for range 2 {
+		w.step()
+	}
+	w.rows = nil
+	if w.step(); len(w.jobs) != 12 || !slices.Equal(w.rows, []int{200, 800, 3200, 6000, 6000, 6000}) {
+		t.Errorf("%d jobs after searches of %v images", len(w.jobs), w.rows)
 	}
 }
 

@@ -15,13 +15,14 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// A run changes the pipeline at half of its length and has a backfill approved to the new one, by the commands of an
+// A run changes the pipeline at half of its length and has a backfill tried and approved to the new one, by the commands of an
 // operator, through the faults.
 
 const (
 	changedThumb    = 140             // width of the changed thumbnail
 	commandTimeout  = 8 * time.Second // of one command
 	commandPause    = time.Second     // before a command is repeated
+	canaryPause     = 4 * time.Second // between the start of a canary and the approval
 	approvalTimeout = 2 * time.Minute // after the faults
 )
 
@@ -70,7 +71,8 @@ func (s *System) backfill(ctx context.Context, pause time.Duration) error {
 	}
 }
 
-// approveBackfill plans a backfill to the changed pipeline and approves it.
+// approveBackfill plans a backfill to the changed pipeline, tries it on some images, and approves it. The approval stops a
+// canary that has not ended.
 func (s *System) approveBackfill(ctx context.Context) error {
 	inForce, before := s.pipelineFiles()
 	out, err := s.command(ctx, "backfill", "plan", "--file", inForce, "--from", before, "--failure-threshold", "100",
@@ -81,6 +83,11 @@ func (s *System) approveBackfill(ctx context.Context) error {
 	var planned struct{ Name string }
 	if err := json.Unmarshal(out, &planned); err != nil {
 		return fmt.Errorf("read plan: %w", err)
+	}
+	// It is refused if the plan has no images: an approval whose answer was lost has had them made. Any other error is one of
+	// the approval, too.
+	if _, err := s.command(ctx, "backfill", "canary", planned.Name, "--samples", "20"); err == nil && !sleep(ctx, canaryPause) {
+		return ctx.Err()
 	}
 	_, err = s.command(ctx, "backfill", "approve", planned.Name)
 	return err

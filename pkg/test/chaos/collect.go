@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,18 +167,28 @@ func listAll(ctx context.Context, c *client.Client, api string, user int64) List
 	}
 }
 
-// objects lists the bucket. If decode is set, it also downloads each object and decodes it as an image.
+// objects lists both buckets, which have no key in common but those of the programs themselves. If decode is set, it also
+// downloads each object and decodes it as an image.
 func (s *System) objects(ctx context.Context, decode bool) (map[string]Object, error) {
+	found := map[string]Object{}
+	for _, bucket := range []string{s.bucket.Bucket, s.originals().Bucket} {
+		if err := s.addObjects(ctx, bucket, decode, found); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func (s *System) addObjects(ctx context.Context, bucket string, decode bool, found map[string]Object) error {
 	client := s3.New(s3.Options{
 		BaseEndpoint: aws.String(s.bucket.Endpoint), Region: s.bucket.Region, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider(s.bucket.AccessKey, s.bucket.SecretKey, ""),
 	})
-	found := map[string]Object{}
-	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: aws.String(s.bucket.Bucket)})
+	pages := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: &bucket})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("list bucket: %w", err)
+			return fmt.Errorf("list bucket: %w", err)
 		}
 		for _, entry := range page.Contents {
 			key := aws.ToString(entry.Key)
@@ -184,22 +196,22 @@ func (s *System) objects(ctx context.Context, decode bool) (map[string]Object, e
 			if !decode {
 				continue
 			}
-			o, err := s.object(ctx, client, key)
+			o, err := readObject(ctx, client, bucket, key)
 			if missing := new(types.NoSuchKey); errors.As(err, &missing) { // deleted on schedule since it was listed
 				delete(found, key)
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return err
 			}
 			found[key] = o
 		}
 	}
-	return found, nil
+	return nil
 }
 
-func (s *System) object(ctx context.Context, client *s3.Client, key string) (Object, error) {
-	got, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: aws.String(s.bucket.Bucket), Key: aws.String(key)})
+func readObject(ctx context.Context, client *s3.Client, bucket, key string) (Object, error) {
+	got, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &key})
 	if err != nil {
 		return Object{}, fmt.Errorf("get %s: %w", key, err)
 	}
@@ -208,7 +220,8 @@ func (s *System) object(ctx context.Context, client *s3.Client, key string) (Obj
 	if err != nil {
 		return Object{}, fmt.Errorf("get %s: %w", key, err)
 	}
-	o := Object{Bytes: int64(len(body)), Type: aws.ToString(got.ContentType)}
+	sum := sha256.Sum256(body)
+	o := Object{Bytes: int64(len(body)), SHA256: hex.EncodeToString(sum[:]), Type: aws.ToString(got.ContentType)}
 	m, format, err := image.Decode(bytes.NewReader(body))
 	if err != nil {
 		o.Err = err.Error()

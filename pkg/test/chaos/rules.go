@@ -31,6 +31,7 @@ func Rules() []Rule {
 		{"a flood fails no image of its own", ruleFlood},
 		{"product row matches its image rows", ruleProductMatchesImages},
 		{"renditions are stored and decode", ruleRenditions},
+		{"originals are stored unchanged", ruleOriginals},
 		{"objects have a row or a scheduled deletion", ruleNoOrphans},
 		{"only referenced objects remain after deletions", ruleDeletionsComplete},
 		{"versions increase by one", ruleVersions},
@@ -276,13 +277,31 @@ func (snap *Snapshot) referencedKeys() map[string]bool {
 			for _, r := range img.Renditions {
 				keys[r.Key] = true
 			}
+			if img.OriginalKey != "" {
+				keys[img.OriginalKey] = true
+			}
 		}
 	}
 	return keys
 }
 
-// internalPrefix holds the programs' own objects, such as the installation id.
-const internalPrefix = ".vitrine/"
+// internal reports whether an object is the programs' own: the installation id, or what setup has requested without
+// credentials.
+func internal(key string) bool {
+	return strings.HasPrefix(key, ".vitrine/") || key == "originals/.vitrine"
+}
+
+// ruleOriginals checks that every ready image has the original that its renditions were made from.
+func ruleOriginals(snap *Snapshot, violation func(string, ...any)) {
+	for id := range snap.alive() {
+		for _, img := range snap.imagesOf(id) {
+			if o := snap.Objects[img.OriginalKey]; img.Status == "ready" && (o.SHA256 == "" || o.SHA256 != img.SourceSHA256) {
+				violation("image %d of product %d was made from %s, and its original %q has %q", img.ID, id, img.SourceSHA256,
+					img.OriginalKey, o.SHA256)
+			}
+		}
+	}
+}
 
 func ruleNoOrphans(snap *Snapshot, violation func(string, ...any)) {
 	referenced, scheduled := snap.referencedKeys(), map[string]bool{}
@@ -291,7 +310,7 @@ func ruleNoOrphans(snap *Snapshot, violation func(string, ...any)) {
 	}
 	for key := range snap.Objects {
 		prefix := key[:strings.LastIndexByte(key, '/')+1]
-		if !referenced[key] && !scheduled[prefix] && !strings.HasPrefix(key, internalPrefix) {
+		if !referenced[key] && !scheduled[prefix] && !internal(key) {
 			violation("%s has neither a row nor a scheduled deletion", key)
 		}
 	}
@@ -300,7 +319,7 @@ func ruleNoOrphans(snap *Snapshot, violation func(string, ...any)) {
 func ruleDeletionsComplete(snap *Snapshot, violation func(string, ...any)) {
 	referenced := snap.referencedKeys()
 	for key := range snap.AfterDeletions {
-		if !referenced[key] && !strings.HasPrefix(key, internalPrefix) {
+		if !referenced[key] && !internal(key) {
 			violation("%s is not referenced and was not deleted", key)
 		}
 	}

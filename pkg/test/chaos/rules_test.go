@@ -44,6 +44,7 @@ func validSnapshot() *chaos.Snapshot {
 			{
 				ID: 1, ProductID: 1, SourceURL: good, Status: "ready", JobState: "idle", FencingToken: 2, Attempts: 1,
 				Prefix: "products/1/1/2-b/", Width: 640, Height: 480, Renditions: renditions, OutputHash: "output",
+				SourceSHA256: "5a", OriginalKey: original,
 			},
 			{ID: 2, ProductID: 1, Position: 1, SourceURL: bad, Status: "failed", JobState: "idle", FencingToken: 1, ErrorCode: "http_status"},
 		},
@@ -51,14 +52,22 @@ func validSnapshot() *chaos.Snapshot {
 			{ID: 1, State: "superseded"},
 			{ID: 2, State: "complete", TargetOutput: "output", Requested: 1, Failed: 1},
 		},
-		Deletions: []chaos.DeletionRow{{Prefix: "products/1/1/1-a/", ImageID: 1}},
+		Deletions: []chaos.DeletionRow{
+			{Prefix: "products/1/1/1-a/", ImageID: 1}, {Prefix: "originals/1/1/1-c/", ImageID: 1}, {Prefix: "canary/2/1-d/", ImageID: 1},
+		},
 		Objects: map[string]chaos.Object{
 			renditions[0].Key:             {Bytes: 900, Format: "webp", Width: 120, Height: 80},
 			renditions[1].Key:             {Bytes: 5000, Format: "jpeg", Width: 300, Height: 200},
 			"products/1/1/1-a/thumb.webp": {Bytes: 900, Format: "webp", Width: 120, Height: 80},
+			original:                      {Bytes: 9000, SHA256: "5a", Format: "jpeg", Width: 640, Height: 480},
+			"originals/1/1/1-c/source":    {Bytes: 9000, SHA256: "5a"},
+			"canary/2/1-d/card.jpg":       {Bytes: 4000},
 			".vitrine/installation":       {Bytes: 36, Err: "not an image"},
+			"originals/.vitrine":          {Err: "not an image"},
 		},
-		AfterDeletions: map[string]chaos.Object{renditions[0].Key: {}, renditions[1].Key: {}, ".vitrine/installation": {}},
+		AfterDeletions: map[string]chaos.Object{
+			renditions[0].Key: {}, renditions[1].Key: {}, original: {}, ".vitrine/installation": {}, "originals/.vitrine": {},
+		},
 		Expectations: []*chaos.Expectation{
 			{
 				Token: "token-1", UserID: 7, Key: "key-1", ID: 1, IDs: []int64{1, 1}, Accepted: true, Name: "lamp", Price: "12.5",
@@ -183,8 +192,11 @@ func testCheckValidSnapshot(t *testing.T) {
 	}
 }
 
-// key is a published object of the valid snapshot.
-const key = "products/1/1/2-b/card.jpg"
+// A published object of the valid snapshot, and an original.
+const (
+	key      = "products/1/1/2-b/card.jpg"
+	original = "originals/1/1/2-b/source"
+)
 
 // violation is a change of the valid snapshot that a rule must detect.
 type violation struct {
@@ -242,6 +254,9 @@ func objectViolations() []violation {
 		{"renditions are stored and decode", "size_differs", func(s *chaos.Snapshot) {
 			s.Objects[key] = chaos.Object{Bytes: 5000, Format: "jpeg", Width: 300, Height: 201}
 		}},
+		{"originals are stored unchanged", "missing", func(s *chaos.Snapshot) { delete(s.Objects, original) }},
+		{"originals are stored unchanged", "not_kept", func(s *chaos.Snapshot) { s.Images[0].OriginalKey = "" }},
+		{"originals are stored unchanged", "of_another_source", func(s *chaos.Snapshot) { s.Images[0].SourceSHA256 = "5b" }},
 		{"objects have a row or a scheduled deletion", "orphan", func(s *chaos.Snapshot) { s.Deletions = nil }},
 		{"only referenced objects remain after deletions", "orphan", func(s *chaos.Snapshot) {
 			s.AfterDeletions["products/1/1/1-a/thumb.webp"] = chaos.Object{}

@@ -74,6 +74,8 @@ type ImageRow struct {
 	Height         int            `json:"height"`
 	Renditions     []RenditionRow `json:"renditions"`
 	OutputHash     string         `json:"output_hash"`
+	SourceSHA256   string         `json:"source_sha256"`
+	OriginalKey    string         `json:"original_key"`
 	BackfillID     int64          `json:"backfill_id"` // of the job; without one the last that has tried the image
 }
 
@@ -147,9 +149,10 @@ type Event struct {
 	Reason       string `json:"reason"`
 }
 
-// Object is an object of the bucket. Only Bytes is set if it was listed but not downloaded.
+// Object is an object of one of the buckets. Only Bytes is set if it was listed but not downloaded.
 type Object struct {
 	Bytes         int64
+	SHA256        string // in hex
 	Type          string // Content-Type
 	Format        string // jpeg or webp, found by decoding; empty if Err is set
 	Width, Height int

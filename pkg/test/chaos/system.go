@@ -158,7 +158,7 @@ func (s *Backends) Close() error {
 	return err
 }
 
-// System is one installation of Vitrine on the backends, with its own schema, topics, key prefix and bucket.
+// System is one installation of Vitrine on the backends, with its own schema, topics, key prefix and buckets.
 type System struct {
 	backends   *Backends
 	bin        string
@@ -233,6 +233,7 @@ func (s *System) configure(environ []string) error {
 	p.Spec.Fetch.HeaderTimeout = pipeline.Duration(2 * time.Second)
 	p.Spec.Fetch.Timeout = pipeline.Duration(2500 * time.Millisecond)
 	p.Spec.Fetch.PerHost = 8
+	p.Spec.Originals.Keep = true
 	p.Spec.Limits.Deadline = pipeline.Duration(3 * time.Second)
 	p.Spec.Retry = pipeline.Retry{
 		MaxAttempts: 4, Backoff: pipeline.Duration(250 * time.Millisecond), MaxBackoff: pipeline.Duration(time.Second),
@@ -256,7 +257,8 @@ func (s *System) configure(environ []string) error {
 	}
 	s.env = append(s.env, environ...)
 	for name, value := range map[string]string{
-		"LOG_LEVEL": "info", "PIPELINE_FILE": file, "PIPELINE_ALLOW_CIDRS": "127.0.0.0/8", "SHUTDOWN_DELAY": "0s",
+		"LOG_LEVEL": "info", "PIPELINE_FILE": file, "PIPELINE_ALLOW_CIDRS": "127.0.0.0/8", "PIPELINE_ALLOW_ORIGINALS": "true",
+		"SHUTDOWN_DELAY":        "0s",
 		"HTTP_SHUTDOWN_TIMEOUT": "10s", "HTTP_HANDLER_TIMEOUT": "3s",
 		"POSTGRES_DSN": dsn, "POSTGRES_MAX_OPEN_CONNS": "6", "POSTGRES_CONNECT_TIMEOUT": "2s", "POSTGRES_TIMEOUT": "5s",
 		"POSTGRES_STATEMENT_TIMEOUT": "3s", "POSTGRES_LOCK_TIMEOUT": "2s", "POSTGRES_LIST_MAX_COST": fmt.Sprint(listMaxCost),
@@ -267,6 +269,7 @@ func (s *System) configure(environ []string) error {
 		"REDIS_TOMBSTONE_TTL": "10s", "REDIS_MISSING_TTL": "1s",
 		"S3_ENDPOINT": "http://" + proxyOf("to minio"), "S3_REGION": s.bucket.Region, "S3_BUCKET": s.bucket.Bucket,
 		"S3_ACCESS_KEY": s.bucket.AccessKey, "S3_SECRET_KEY": s.bucket.SecretKey, "S3_CREATE_BUCKET": "true",
+		"S3_ORIGINALS_BUCKET": s.originals().Bucket, "WORKER_CANARY_KEEP": "12s",
 		"S3_PUBLIC_URL": s.publicURL(), "S3_ATTEMPT_TIMEOUT": "2s",
 		"CODEC_PATH": filepath.Join(s.bin, "codec"), "CODEC_CHILDREN": "1", "CODEC_START_BACKOFF": "200ms",
 		"WORKER_CONCURRENCY": "4", "WORKER_STORE_TIMEOUT": "4s", "WORKER_OUTCOME_TIMEOUT": "3s",
@@ -284,6 +287,13 @@ func (s *System) configure(environ []string) error {
 }
 
 func (s *System) topicPrefix() string { return s.name + "." }
+
+// originals is the bucket for originals.
+func (s *System) originals() servers.Bucket {
+	b := s.bucket
+	b.Bucket += "-originals"
+	return b
+}
 
 // publicURL is the prefix of object URLs in the API.
 func (s *System) publicURL() string { return "http://images.example/" + s.name }
@@ -370,7 +380,7 @@ func (s *System) Stop() error {
 	return errors.Join(failed...)
 }
 
-// Remove kills the programs that still run, and removes the schema, bucket and topics.
+// Remove kills the programs that still run, and removes the schema, buckets and topics.
 func (s *System) Remove(ctx context.Context) error {
 	var errs []error
 	for _, p := range s.programs {
@@ -380,6 +390,7 @@ func (s *System) Remove(ctx context.Context) error {
 	for _, r := range s.ports {
 		r.Release()
 	}
-	errs = append(errs, s.database.close(ctx), s.backends.RemoveBucket(ctx, s.bucket), s.removeTopics())
+	errs = append(errs, s.database.close(ctx), s.backends.RemoveBucket(ctx, s.bucket),
+		s.backends.RemoveBucket(ctx, s.originals()), s.removeTopics())
 	return errors.Join(errs...)
 }

@@ -58,7 +58,7 @@ func (a awayBackfills) ListBackfills(ctx context.Context) ([]backfill.Backfill, 
 	return a.Backfills.ListBackfills(ctx)
 }
 
-// newEngine returns an engine with so many ready images that were made by the old pipeline.
+// newEngine returns an engine with so many ready images that were made by the old pipeline. The first has an original.
 func newEngine(t *testing.T, images int) *engine {
 	t.Helper()
 	e := &engine{cluster: newCluster(t), catalog: catalogtest.New(t, 1), beats: &fakeHeartbeats{}}
@@ -71,8 +71,8 @@ func newEngine(t *testing.T, images int) *engine {
 	e.must(err)
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	old := revisionOf(t, wide(oldPipeline, ""))
-	_, err = conn.Exec(t.Context(), `INSERT INTO images (product_id, position, source_url, status, pipeline_hash, output_hash)
-		SELECT $1, n, 'https://example.com/', 'ready', $2, $3 FROM generate_series(1, $4::int) n`,
+	_, err = conn.Exec(t.Context(), `INSERT INTO images (product_id, position, source_url, status, pipeline_hash, output_hash, original_key)
+		SELECT $1, n, 'https://example.com/', 'ready', $2, $3, CASE n WHEN 1 THEN 'originals/1' ELSE '' END FROM generate_series(1, $4::int) n`,
 		int64(e.catalog.Product.ID), old.Hash(), old.Spec().OutputHash(), images)
 	e.must(err)
 	return e

@@ -50,7 +50,7 @@ func testBackfillChange(t *testing.T) {
 	target := e.roll(wide(newPipeline, "backfill: {onMissing: Skip}"))
 	e.awaitProposal(2, "default-1")
 	s := e.awaitBackfill("default-1", controller.Approved, metav1.ConditionFalse, controller.ReasonAwaitingApproval)
-	if s.TargetHash != target.Hash() || s.Plan.Images.Value != 7 || s.Plan.WithoutOriginal.Value != 7 ||
+	if s.TargetHash != target.Hash() || s.Plan.Images.Value != 7 || s.Plan.WithoutOriginal.Value != 6 ||
 		s.Total != 7 || s.State != "proposed" || s.Canary != nil ||
 		!meta.IsStatusConditionTrue(s.Conditions, controller.Planned) {
 		t.Errorf("got %+v", s)

@@ -22,6 +22,7 @@ var (
 const pickSamples = `
 SELECT i.product_id, i.id AS image_id FROM images i JOIN products p ON p.id = i.product_id
 WHERE i.id = ANY($2::bigint[]) AND p.deleted_at IS NULL AND (` + imageSelected + `)
+    AND NOT (i.original_key = '' AND ($1::jsonb -> 'skip_missing')::boolean)
 ORDER BY random() LIMIT $3`
 
 // PickSamples implements backfill.Canaries.
@@ -133,9 +134,14 @@ func (s *Store) Samples(ctx context.Context, id int64) ([]backfill.CanarySample,
 	return samples, nil
 }
 
+// dropSamples leaves the samples of a canary that was started meanwhile.
+const dropSamples = `
+DELETE FROM backfill_samples s USING backfills b
+WHERE s.backfill_id = $1 AND b.id = $1 AND b.canary ->> 'state' IS DISTINCT FROM 'running'`
+
 // DropSamples implements backfill.Canaries.
 func (s *Store) DropSamples(ctx context.Context, id int64) error {
-	_, err := s.db.exec(ctx, "drop_samples", deleteSamples, id)
+	_, err := s.db.exec(ctx, "drop_samples", dropSamples, id)
 	return err
 }
 
@@ -155,7 +161,8 @@ UPDATE backfill_samples SET state = 'waiting', due_at = now() WHERE id = $1::uui
     SELECT FROM backfills b WHERE b.id = backfill_id AND b.suspended <> '')`
 
 const selectSampleImage = `
-SELECT p.user_id, i.source_url, i.source_sha256, i.source_bytes, i.original_key, i.pipeline_hash AS made_by, i.renditions
+SELECT p.user_id, i.source_url, i.source_sha256, i.source_bytes, i.original_key, i.renditions,
+    CASE WHEN i.reprocess_error = '' THEN i.pipeline_hash ELSE '' END AS made_by -- the hash is of the last request
 FROM images i JOIN products p ON p.id = i.product_id
 WHERE i.id = $1 AND i.product_id = $2 AND p.deleted_at IS NULL`
 

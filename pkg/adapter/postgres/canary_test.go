@@ -123,6 +123,17 @@ func samplesAreSelected(f *fixture) {
 	got, err = f.store.PickSamples(f.Context(), b, outputs(), ids, 1)
 	f.Must(err, "pick")
 	f.Same(len(got), 1, "limited")
+	p = f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Images[2].OriginalKey = "originals/1"
+		return catalog.Change{}
+	})
+	skips := b
+	skips.OnMissing = backfill.SkipMissing
+	got, err = f.store.PickSamples(f.Context(), skips, outputs(), ids, 10)
+	f.Must(err, "pick")
+	if len(got) != 1 || got[0].ImageID != p.Images[2].ID {
+		f.Errorf("got %+v, want the image that has an original", got)
+	}
 	f.Delete(p.ID)
 	got, err = f.store.PickSamples(f.Context(), b, outputs(), ids, 10)
 	f.Must(err, "pick")
@@ -185,6 +196,7 @@ func sampleSuperseded(f *fixture) {
 	if !errors.Is(err, catalog.ErrSuperseded) || c.samples()[0].State != backfill.SampleChanged {
 		f.Errorf("it ended twice: %v", err)
 	}
+	c.set(func(b *backfill.Backfill) { b.Canary.State = backfill.CanaryComplete })
 	f.Must(f.store.DropSamples(f.Context(), c.b.ID), "drop")
 	c.wantDone(0, "dropped")
 }

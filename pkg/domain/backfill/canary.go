@@ -116,7 +116,7 @@ type SampleAttempt struct {
 	SourceURL    string
 	SourceSHA256 string              // of the source that the present renditions were made from, in hex; "" if there is none
 	Original     catalog.Original    // the source to read instead of SourceURL; zero: none
-	MadeBy       string              // hash of the pipeline of the image's last request
+	MadeBy       string              // hash of the pipeline of the present ones; "" if it is not known
 	Renditions   []catalog.Rendition // the present ones
 }
 
@@ -145,13 +145,21 @@ func (c *Canary) stop(now time.Time) {
 	}
 }
 
+// pause takes the time since the last step out of that for which the canary has run, because the backfill is suspended.
+func (c *Canary) pause(last, now time.Time) {
+	if last.Before(c.StartedAt) {
+		last = c.StartedAt
+	}
+	c.StartedAt = c.StartedAt.Add(now.Sub(last))
+}
+
 // CPUSeconds returns how much CPU time of codecs the backfill takes, by its canary. ok is false if no sample is done.
 func (b Backfill) CPUSeconds() (e Estimate, ok bool) {
 	if b.Canary.Done == 0 {
 		return Estimate{}, false
 	}
-	each := b.Canary.CPUSeconds / float64(b.Canary.Done)
-	return Estimate{Value: each * b.Plan.Images.Value, Error: each * b.Plan.Images.Error}, true
+	each, rendered := b.Canary.CPUSeconds/float64(b.Canary.Done), b.Plan.Rendered(b.OnMissing)
+	return Estimate{Value: each * rendered.Value, Error: each * rendered.Error}, true
 }
 
 // measure sets the report from the samples. Once it has run for timeout, samples without an outcome are lost. publicURL

@@ -202,9 +202,15 @@ func testCanarySuspended(t *testing.T) {
 	if w.step(); w.sent() != 0 {
 		t.Errorf("%d samples were sent", w.sent())
 	}
+	w.now = w.now.Add(canaryTimeout - time.Minute)
+	w.step()
 	w.set(func(b *backfill.Backfill) { b.Suspended = backfill.NotSuspended })
 	if w.step(); w.sent() != 3 {
 		t.Errorf("%d samples were sent", w.sent())
+	}
+	w.now = w.now.Add(canaryTimeout - time.Minute)
+	if c := w.step().Canary; c.State != backfill.CanaryRunning {
+		t.Errorf("after the time of the suspension: got %+v", c)
 	}
 }
 
@@ -284,6 +290,10 @@ func testCanaryCPU(t *testing.T) {
 	b.Canary = backfill.Canary{Done: 4, CPUSeconds: 2}
 	if e, ok := b.CPUSeconds(); !ok || e != (backfill.Estimate{Value: 500, Error: 5}) {
 		t.Errorf("got %+v, %v", e, ok)
+	}
+	b.OnMissing, b.Plan.NoOriginal = backfill.SkipMissing, backfill.Estimate{Value: 600}
+	if e, _ := b.CPUSeconds(); e != (backfill.Estimate{Value: 200, Error: 5}) {
+		t.Errorf("with skipped images: got %+v", e)
 	}
 }
 

@@ -104,7 +104,7 @@ func (m Manager) Propose(ctx context.Context, p Proposal) (Backfill, error) {
 // ProposeSome is Propose unless there is no image to make: then proposed is false.
 func (m Manager) ProposeSome(ctx context.Context, p Proposal) (b Backfill, proposed bool, err error) {
 	plan, err := m.Estimate(ctx, p)
-	if err != nil || plan.Empty() {
+	if err != nil || plan.Empty(p.OnMissing) {
 		return Backfill{}, false, err
 	}
 	b, err = m.propose(ctx, p, plan)

@@ -74,7 +74,9 @@ func (m *memory) Samples(_ context.Context, id int64) ([]backfill.CanarySample, 
 func (m *memory) DropSamples(_ context.Context, id int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.samples, id)
+	if m.backfills[id].Canary.State != backfill.CanaryRunning {
+		delete(m.samples, id)
+	}
 	return m.sampleErr
 }
 

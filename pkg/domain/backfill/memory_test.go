@@ -85,7 +85,7 @@ func (m *memory) ProposeBackfill(_ context.Context, b backfill.Backfill, keep in
 		}
 		b.Number = max(b.Number, s.Number)
 		if s.State == backfill.Proposed {
-			s.State, s.EndedAt = backfill.Superseded, m.now
+			s.State, s.EndedAt, s.lease, s.due = backfill.Superseded, m.now, "", m.now
 		}
 	}
 	b.Number++

@@ -20,7 +20,17 @@ type Plan struct {
 }
 
 // Empty reports whether there is certainly no image to make: all were looked at.
-func (p Plan) Empty() bool { return p.Images.Value == 0 && p.Sampled < sampleSize }
+func (p Plan) Empty(m OnMissing) bool { return p.Rendered(m).Value == 0 && p.Sampled < sampleSize }
+
+// Rendered returns how many images are made again, without those that are skipped.
+func (p Plan) Rendered(m OnMissing) Estimate {
+	if m != SkipMissing {
+		return p.Images
+	}
+	return Estimate{
+		Value: max(p.Images.Value-p.NoOriginal.Value, 0), Error: math.Hypot(p.Images.Error, p.NoOriginal.Error),
+	}
+}
 
 // Estimate is an estimated number with its standard error, 0 if the number is exact.
 type Estimate struct{ Value, Error float64 }

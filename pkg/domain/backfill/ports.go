@@ -96,7 +96,7 @@ type Canaries interface {
 	SendSamples(ctx context.Context, id int64, inFlight int, lost time.Duration) (sent int, err error)
 	// Samples returns all samples of the backfill, in the order of the images.
 	Samples(ctx context.Context, id int64) ([]CanarySample, error)
-	// DropSamples removes all samples of the backfill. It is no error if it has none.
+	// DropSamples removes all samples of the backfill, unless its canary is running. It is no error if it has none.
 	DropSamples(ctx context.Context, id int64) error
 }
 

@@ -112,7 +112,7 @@ func (w *Walker) step(ctx context.Context, walk Walk) error {
 	} else {
 		worked = w.drop(ctx, walk.ID, 0, until)
 	}
-	worked = errors.Join(worked, w.stepCanary(ctx, &walk))
+	worked = errors.Join(worked, w.stepCanary(ctx, &walk, before.SteppedAt))
 	w.report(before, walk)
 	if _, err := w.Walks.SaveWalk(ctx, walk, w.cfg.Interval); err != nil {
 		return fmt.Errorf("save: %w", err)
@@ -206,8 +206,8 @@ func (w *Walker) requestImage(ctx context.Context, walk *Walk, img ImageRef, out
 }
 
 // stepCanary sends samples and sets the report. It drops the samples of a canary that has ended in a later step, when the
-// report is saved.
-func (w *Walker) stepCanary(ctx context.Context, walk *Walk) error {
+// report is saved. last is the time of the step before, or zero.
+func (w *Walker) stepCanary(ctx context.Context, walk *Walk, last time.Time) error {
 	if walk.Canary.State != CanaryRunning {
 		if !walk.Sampled {
 			return nil
@@ -221,7 +221,9 @@ func (w *Walker) stepCanary(ctx context.Context, walk *Walk) error {
 		walk.Canary.stop(walk.Now)
 		return nil
 	}
-	if walk.Suspended == NotSuspended {
+	if walk.Suspended != NotSuspended {
+		walk.Canary.pause(last, walk.Now)
+	} else {
 		if _, err := w.Canaries.SendSamples(ctx, walk.ID, min(walk.MaxInFlight, samplesInFlight), w.cfg.LostAfter); err != nil {
 			return fmt.Errorf("send samples: %w", err)
 		}

@@ -17,7 +17,7 @@ import (
 	"vitrine.io/pkg/foundation/pipeline"
 )
 
-// maxSampleTries is how many attempts at a sample end with a transient failure before the sample fails.
+// maxSampleTries is how many attempts at a sample may end with failures that count.
 const maxSampleTries = 3
 
 // handleSample handles one sample of a canary as Handle does a job. It touches neither the image nor a job of it.
@@ -77,6 +77,7 @@ func (w *Worker) trySample(ctx context.Context, t *task, a backfill.SampleAttemp
 	if err != nil {
 		return "", o, fmt.Errorf("store: %w", err)
 	}
+	t.stored = true
 	failpoint.Hit(failpoint.SampleStored)
 	w.metrics.bytesOut.Add(float64(stored))
 	c := comparison{w: w, t: t, source: src.Body, attempt: a}
@@ -142,7 +143,10 @@ func (c *comparison) compare(ctx context.Context, r pipeline.Rendition) ([]backf
 			continue
 		}
 		body, err := c.w.Objects.Read(ctx, was.Key, was.Bytes)
-		c.w.Breakers.observe(DependencyS3, errorUnlessMissing(err))
+		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) { // it was replaced since the attempt began, or is lost
+			continue
+		}
+		c.w.Breakers.observe(DependencyS3, err)
 		if err != nil {
 			return nil, media.Fail(media.StorageFailed, "a present rendition could not be read", err)
 		}
@@ -171,14 +175,6 @@ func (c *comparison) compare(ctx context.Context, r pipeline.Rendition) ([]backf
 		}
 	}
 	return pairs, nil
-}
-
-// errorUnlessMissing returns an error of the store itself: a missing object was replaced since the attempt began.
-func errorUnlessMissing(err error) error {
-	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) {
-		return nil
-	}
-	return err
 }
 
 // present returns the present rendition with the name and format of a new one.
@@ -236,8 +232,7 @@ func (w *Worker) reportSample(ctx context.Context, t *task, a backfill.SampleAtt
 			then = changed
 		}
 		return w.logOutcome(t, then, &media.Failure{}, w.Samples.EndSample(recording, a, state, o))
-	case f != nil && f.Code.Class() == media.Permanent,
-		f != nil && f.Code.Class() == media.Transient && a.Number >= maxSampleTries && !stopped:
+	case f != nil && f.Code.Class() == media.Permanent, f != nil && t.countsSample(f) && a.Number >= maxSampleTries && !stopped:
 		o = backfill.SampleOutcome{Code: f.Code}
 		return w.logOutcome(t, failed, f, w.Samples.EndSample(recording, a, backfill.SampleFailed, o))
 	case stopped:
@@ -249,12 +244,16 @@ func (w *Worker) reportSample(ctx context.Context, t *task, a backfill.SampleAtt
 	}
 }
 
-// postponeSample makes a sample wait after a failure. A transient failure counts.
+// countsSample reports whether an attempt that ended with a failure counts. One that has stored objects does, whatever has
+// failed: each further attempt stores them again.
+func (t *task) countsSample(f *media.Failure) bool { return f.Code.Class() == media.Transient || t.stored }
+
+// postponeSample makes a sample wait after a failure.
 func (w *Worker) postponeSample(ctx context.Context, t *task, a backfill.SampleAttempt, f *media.Failure) error {
 	ctx, cancel := w.outcomeContext(ctx)
 	defer cancel()
 	policy := w.Pipeline().Spec().Retry
-	then, delay, counts := deferred, w.delay(f.Code), f.Code.Class() == media.Transient
+	then, delay, counts := deferred, w.delay(f.Code), t.countsSample(f)
 	if counts {
 		then, delay = retried, max(policy.Backoff.D(), min(f.RetryAfter, policy.MaxBackoff.D()))
 	}

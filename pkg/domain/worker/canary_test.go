@@ -123,7 +123,7 @@ func TestHandleSample(t *testing.T) {
 	t.Run("image_without_renditions_is_not_scored", testSampleWithoutRenditions)
 	t.Run("outcome_follows_the_class_of_the_code", testSampleOutcomes)
 	t.Run("files_that_cannot_be_compared_have_no_score", testSampleNotComparable)
-	t.Run("missing_rendition_postpones", testSampleMissingRendition)
+	t.Run("missing_rendition_is_not_compared", testSampleMissingRendition)
 	t.Run("ended_sample_is_skipped_and_an_error_delivers_again", testSampleErrors)
 	t.Run("stopped_attempt_is_given_back", testSampleStopped)
 	t.Run("outcomes_are_counted_apart", testSampleMetrics)
@@ -224,13 +224,18 @@ func testSampleNotComparable(t *testing.T) {
 			t.Errorf("%s: got %s with %+v", name, s.state, o)
 		}
 	}
+	lost := func([]media.Comparison) ([]media.Score, error) { return nil, media.Fail(media.CodecUnavailable, "test", nil) }
 	s := newSamples(t)
-	s.compare = func([]media.Comparison) ([]media.Score, error) {
-		return nil, media.Fail(media.CodecUnavailable, "test", nil)
-	}
+	s.compare = lost
 	s.handle(t)
-	if s.state != "" || s.postponed == "" {
+	if s.state != "" || !strings.HasSuffix(s.postponed, "counts true") { // it has stored objects
 		t.Errorf("without a codec: got %s, postponed %q", s.state, s.postponed)
+	}
+	s = newSamples(t)
+	s.compare, s.attempt.Number = lost, 3
+	s.handle(t)
+	if s.state != backfill.SampleFailed || s.outcome.Code != media.CodecUnavailable || s.postponed != "" {
+		t.Errorf("at last: got %s with %+v, postponed %q", s.state, s.outcome, s.postponed)
 	}
 }
 
@@ -239,8 +244,8 @@ func testSampleMissingRendition(t *testing.T) {
 	s := newSamples(t)
 	s.read = func(string, int64) ([]byte, error) { return nil, fault.New(fault.NotFound, "object_not_found", "no") }
 	s.handle(t)
-	if s.state != "" || s.postponed != "sample-1canary/5/2-x/ for 5s, counts false" {
-		t.Errorf("got %s, postponed %q", s.state, s.postponed)
+	if o := s.outcome; s.state != backfill.SampleDone || o.Scored || o.BytesAfter != 12 || o.Example.KeyBefore != "" {
+		t.Errorf("got %s with %+v", s.state, o)
 	}
 }
 

@@ -142,6 +142,7 @@ type task struct {
 	rules                   pipeline.Fetch  // the rules in force when the job arrived
 	timeout                 time.Duration   // maximum time of process, and of isolate before it
 	holdsHost               bool            // has a host slot
+	stored                  bool            // of a sample: its attempt has stored objects
 	releaseHost             func()          // releases the host slot; may be called more than once
 	shares                  int64           // acquired shares of Worker.isolation
 	canary                  bool            // it is a sample of a canary

@@ -268,6 +268,14 @@ func editEndsLease(f *backfills) {
 	if w = f.acquire(); w.Suspended != backfill.ByOperator || w.State != backfill.Approved {
 		f.Errorf("got %s, %q: the walk has overwritten the edit", w.State, w.Suspended)
 	}
+	b = f.propose(f.draft("b"), 10)
+	f.must(f.startCanary(b, 1, nil))
+	w = f.acquire()
+	f.propose(f.draft("b"), 10) // supersedes it
+	f.save(w, time.Hour, false)
+	if b = f.list()[1]; b.Name() != "b-1" || b.State != backfill.Superseded {
+		f.Errorf("got %s, %s: the walk has overwritten a later proposal", b.Name(), b.State)
+	}
 }
 
 func oneBackfillRuns(f *backfills) {

@@ -110,6 +110,10 @@ func samplesAreWork(f *backfills) {
 	if w.ID != b.ID || !w.Sampled || w.Canary.State != backfill.CanaryRunning || w.State != backfill.Proposed {
 		f.Errorf("got %+v", w)
 	}
+	f.must(f.Canaries.DropSamples(f.Context(), b.ID)) // of an earlier canary, by a step that was slow
+	if got := f.samples(b); got == "" {
+		f.Error("the samples of a running canary were dropped")
+	}
 	w.Canary.State, w.Canary.Done = backfill.CanaryComplete, 1
 	f.save(w, 0, true)
 	w = f.acquire()

@@ -31,7 +31,7 @@ import (
 var halves []byte
 
 // hello is the first frame of a codec.
-const hello = "\x00\x00\x00\x0eH{\"protocol\":3}"
+const hello = "\x00\x00\x00\x0eH{\"protocol\":4}"
 
 // threads starts a codec, waits for its hello, and returns the status of each of its threads from /proc.
 func threads(t *testing.T, env []string, args ...string) []string {

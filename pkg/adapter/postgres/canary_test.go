@@ -123,8 +123,8 @@ func samplesAreSelected(f *fixture) {
 	got, err = f.store.PickSamples(f.Context(), b, outputs(), ids, 1)
 	f.Must(err, "pick")
 	f.Same(len(got), 1, "limited")
-	p = f.Change(p.ID, func(p *catalog.Product) catalog.Change {
-		p.Images[2].OriginalKey = "originals/1"
+	f.Change(p.ID, func(p *catalog.Product) catalog.Change {
+		p.Images[0].OriginalKey = ""
 		return catalog.Change{}
 	})
 	skips := b
@@ -153,6 +153,7 @@ func sampleAttempt(f *fixture) {
 	want := backfill.SampleAttempt{
 		ID: c.ids[0], BackfillID: c.b.ID, ImageID: img.ID, ProductID: c.product.ID, UserID: c.product.UserID, Number: 1,
 		Prefix: a.Prefix, SourceURL: img.SourceURL, SourceSHA256: img.SourceSHA256, MadeBy: img.PipelineHash,
+		Original:   catalog.Original{Key: img.OriginalKey, SHA256: img.SourceSHA256, Bytes: img.SourceBytes},
 		Renditions: img.Renditions,
 	}
 	f.Same(a, want, "the attempt")

@@ -228,6 +228,15 @@ func (o backfillObservation) setSummary(s *BackfillStatus, f finding) finding {
 	return f
 }
 
+// at returns the status of a backfill that has ended, for a later generation of the resource: no edit changes it.
+func (s BackfillStatus) at(generation int64) BackfillStatus {
+	s.ObservedGeneration, s.Conditions = generation, slices.Clone(s.Conditions)
+	for i := range s.Conditions {
+		s.Conditions[i].ObservedGeneration = generation
+	}
+	return s
+}
+
 // sameStatus reports whether two statuses are equal in JSON.
 func sameStatus(x, y BackfillStatus) bool {
 	a, errA := json.Marshal(x)

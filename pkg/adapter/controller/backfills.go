@@ -46,6 +46,7 @@ type driver struct {
 // scene is what a reconcile has read.
 type scene struct {
 	rows      []backfill.Backfill // of the controller and its pipeline
+	byCLI     []backfill.Backfill // of its pipeline, and of the command line
 	pipeline  *unstructured.Unstructured
 	published Status            // of the pipeline
 	parsed    pipeline.Pipeline // the zero value if it is not valid
@@ -82,8 +83,12 @@ func (d *driver) read(ctx context.Context) (*scene, error) {
 	}
 	s := &scene{}
 	for _, b := range all {
-		if b.ManagedBy == backfill.Resource && b.Pipeline == d.cfg.Pipeline {
+		switch {
+		case b.Pipeline != d.cfg.Pipeline:
+		case b.ManagedBy == backfill.Resource:
 			s.rows = append(s.rows, b)
+		default:
+			s.byCLI = append(s.byCLI, b)
 		}
 	}
 	if s.resources, err = d.resources(ctx, d.client); err != nil {

@@ -119,10 +119,10 @@ func (d *driver) create(ctx context.Context, b backfill.Backfill) error {
 		return wrap(err, "create "+b.Name())
 	}
 	present, err := d.resources(ctx, d.live)
-	if err != nil {
-		return err
+	if err = errors.Join(err, present.unreadable); err != nil {
+		return fmt.Errorf("compare the earlier %s: %w", b.Name(), err)
 	}
-	for _, r := range present {
+	for _, r := range present.resources {
 		if r.object.GetName() != b.Name() || r.is(b) {
 			continue
 		}

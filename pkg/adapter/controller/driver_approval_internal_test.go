@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ func TestDriverApproval(t *testing.T) {
 	t.Run("lost_canary_is_repeated_after_some_time", testDriverLostCanary)
 	t.Run("interrupted_approval_is_completed", testDriverInterruptedApproval)
 	t.Run("failed_change_leaves_a_reason", testDriverFailedChange)
+	t.Run("unreadable_resource_cancels_nothing", testDriverUnreadable)
+	t.Run("unreadable_resource_is_not_replaced", testDriverUnreadableName)
 	t.Run("edit_of_an_ended_one_without_a_row_is_observed", testDriverEndedWithoutRow)
 }
 
@@ -197,6 +200,61 @@ func testDriverFailedChange(t *testing.T) {
 				t.Errorf("%d reconciles failed, got %+v", failed, status.Conditions)
 			}
 		})
+	}
+}
+
+// Each resource might be the one that is not readable, as after a downgrade of the definition.
+func testDriverUnreadable(t *testing.T) {
+	t.Parallel()
+	d, api := newDriver(t, &failing{})
+	reconcileOnce(t, d)
+	reconcileOnce(t, d)
+	for _, suspend := range []any{"later", true} { // a type that is none of the field's, and then the right one
+		obj := getBackfill(t, api, &BackfillStatus{})
+		specOf(t, obj)["suspend"] = suspend
+		if err := api.Update(t.Context(), obj); err != nil {
+			t.Fatal(err)
+		}
+		reconcileOnce(t, d)
+		if got := stateOf(t, d, "default-1"); got != backfill.Proposed {
+			t.Errorf("with suspend %v default-1 is %s", suspend, got)
+		}
+	}
+	obj := getBackfill(t, api, &BackfillStatus{})
+	if err := api.Delete(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	reconcileOnce(t, d)
+	if got := stateOf(t, d, "default-1"); got != backfill.Cancelled {
+		t.Errorf("without its resource default-1 is %s", got)
+	}
+}
+
+// An object with the name of the row's resource is left from an earlier database, or is the right one.
+func testDriverUnreadableName(t *testing.T) {
+	t.Parallel()
+	d, api := newDriver(t, &failing{})
+	obj := newBackfillObject()
+	obj.SetNamespace("a")
+	obj.SetName("default-1")
+	obj.Object["spec"] = map[string]any{"suspend": "later"}
+	if err := api.Create(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Reconcile(t.Context(), reconcile.Request{})
+	if err == nil || !strings.Contains(err.Error(), "decode spec of default-1") {
+		t.Errorf("got %v", err)
+	}
+	if got := stateOf(t, d, "default-1"); got != backfill.Proposed {
+		t.Errorf("default-1 is %q", got)
+	}
+	getBackfill(t, api, &BackfillStatus{})
+	obj = newObject()
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "a", Name: "default"}, obj); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := statusOf(obj); err != nil || s.Backfill != nil {
+		t.Errorf("the proposal is noted without its resource: %+v, %v", s.Backfill, err)
 	}
 }
 

@@ -56,6 +56,9 @@ func (d *driver) unplanned(r resource) finding {
 			message: "spec.target: no pipeline with this hash was ever in force"}
 	case invalid != nil:
 		return finding{reason: ReasonInvalidSpec, message: describe(r.refused), stalled: true}
+	case r.waitsFor != "":
+		return finding{reason: ReasonWaitingForBackfill,
+			message: "it is planned when " + r.waitsFor + " has started or ended: a pipeline has one proposal at a time"}
 	default:
 		return finding{reason: ReasonPipelineNotInForce, message: "it is planned when all instances have the pipeline in force"}
 	}

@@ -100,9 +100,10 @@ func testBackfillStatusStates(t *testing.T) {
 		finding
 		want status.Status
 	}{
-		"waits":        {finding{reason: ReasonPipelineNotInForce}, status.InProgressStatus},
-		"refused":      {finding{reason: ReasonInvalidSpec, stalled: true}, status.FailedStatus},
-		"not_selected": {finding{reason: ReasonNotSelected}, status.CurrentStatus},
+		"waits":         {finding{reason: ReasonPipelineNotInForce}, status.InProgressStatus},
+		"waits_for_one": {finding{reason: ReasonWaitingForBackfill}, status.InProgressStatus},
+		"refused":       {finding{reason: ReasonInvalidSpec, stalled: true}, status.FailedStatus},
+		"not_selected":  {finding{reason: ReasonNotSelected}, status.CurrentStatus},
 	} {
 		got := backfillObservation{generation: 2, unplanned: f.finding}.next(BackfillStatus{})
 		if verdict := compute(t, got); verdict != f.want {

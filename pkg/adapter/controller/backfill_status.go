@@ -29,6 +29,7 @@ const (
 	ReasonInvalidSpec         = "InvalidSpec"         // a field is wrong
 	ReasonUnknownTarget       = "UnknownTarget"       // no pipeline with that hash was ever in force
 	ReasonPipelineNotInForce  = "PipelineNotInForce"  // nothing can be planned yet
+	ReasonWaitingForBackfill  = "WaitingForBackfill"  // nothing is planned while another is proposed or waits for its start
 	ReasonNoBackfill          = "NoBackfill"          // Postgres has none for the resource
 	ReasonNoCanary            = "NoCanary"            // not Canaried
 	ReasonCanaryRunning       = "CanaryRunning"       // not Canaried

@@ -73,9 +73,19 @@ func (d *driver) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	errs := []error{d.propose(ctx, s), d.proposeSelected(ctx, s), d.cancelOrphans(ctx, s)}
+	// What is there is approved before anything is proposed, which would supersede it.
+	var errs []error
+	var unplanned []resource
 	for _, r := range s.resources {
+		if s.row(r) == nil {
+			unplanned = append(unplanned, r)
+			continue
+		}
 		errs = append(errs, d.drive(ctx, s, r))
+	}
+	errs = append(errs, d.propose(ctx, s), d.cancelOrphans(ctx, s))
+	for _, r := range unplanned {
+		errs = append(errs, d.proposeSelected(ctx, s, &r), d.drive(ctx, s, r))
 	}
 	errs = append(errs, d.prune(ctx, s))
 	d.forget(s)

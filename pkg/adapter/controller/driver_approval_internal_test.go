@@ -139,16 +139,7 @@ func testDriverInterruptedApproval(t *testing.T) {
 	t.Parallel()
 	for _, state := range []backfill.State{backfill.Approved, backfill.Running} {
 		d, _ := newDriver(t, &failing{})
-		target, err := d.manager.Saved(t.Context(), pipeline.Default().Hash())
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = backfill.Manager{By: backfill.CLI, ManagerDeps: d.manager.ManagerDeps}.Propose(t.Context(), backfill.Proposal{
-			Target: target, Selection: backfill.Selection{Kind: backfill.Renditions}, Pace: backfill.DefaultPace(),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		proposeByCLI(t, d)
 		editRow(t, d, "default-1", func(b *backfill.Backfill) { b.State, b.ApprovedHash = backfill.Approved, b.TargetHash })
 		reconcileOnce(t, d)
 		reconcileOnce(t, d)
@@ -160,6 +151,21 @@ func testDriverInterruptedApproval(t *testing.T) {
 		if was, is := stateOf(t, d, "default-1"), stateOf(t, d, "default-2"); was != backfill.Superseded || is != state {
 			t.Errorf("default-1 is %s, default-2 is %s", was, is)
 		}
+	}
+}
+
+// proposeByCLI makes a row of the earlier pipeline, as the command line does.
+func proposeByCLI(t *testing.T, d *driver) {
+	t.Helper()
+	target, err := d.manager.Saved(t.Context(), pipeline.Default().Hash())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = backfill.Manager{By: backfill.CLI, ManagerDeps: d.manager.ManagerDeps}.Propose(t.Context(), backfill.Proposal{
+		Target: target, Selection: backfill.Selection{Kind: backfill.Renditions}, Pace: backfill.DefaultPace(),
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -34,10 +33,11 @@ func (d *driver) drive(ctx context.Context, s *scene, r resource) error {
 		return d.write(ctx, r, o.next(r.status))
 	}
 	err := d.change(ctx, s, r, &o)
-	if fault.Is(err, fault.Conflict) { // the walk has ended it meanwhile; the next reconcile reads that
-		err = nil
+	if err != nil && !fault.Is(err, fault.Conflict) {
+		return err // the status says nothing about a generation that is not applied, nor about a row that may have changed
 	}
-	return errors.Join(err, d.write(ctx, r, o.next(r.status)))
+	// After a conflict the walk has ended it meanwhile, which the next reconcile reads.
+	return d.write(ctx, r, o.next(r.status))
 }
 
 // unplanned says why a resource has no row. Without a reason its status stays, but for the observed generation, because the
@@ -90,7 +90,7 @@ func (d *driver) change(ctx context.Context, s *scene, r resource, o *backfillOb
 }
 
 // judge reports whether a proposal is approved. It sets why the row is not approved yet, which has a reason in any case: the
-// API server refuses conditions without one, and the approval may fail.
+// API server refuses conditions without one, and the approval may be in conflict with the state of the row.
 func (o *backfillObservation) judge(s *scene, r resource) (approve bool) {
 	if approve, o.approval = r.approval(s, *o.row); approve {
 		o.approval = finding{reason: ReasonAwaitingApproval, message: "Postgres does not have the approval yet"}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"vitrine.io/pkg/domain/backfill"
+	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 )
@@ -170,40 +172,46 @@ func proposeByCLI(t *testing.T, d *driver) {
 }
 
 // failingEdits has no edit that succeeds.
-type failingEdits struct{ backfill.Backfills }
+type failingEdits struct {
+	backfill.Backfills
 
-func (failingEdits) EditBackfill(context.Context, string, func(*backfill.Backfill, time.Time) error,
-) (backfill.Backfill, error) {
-	return backfill.Backfill{}, errKilled
+	err error
 }
 
-// The API server refuses a condition without a reason.
+func (f failingEdits) EditBackfill(context.Context, string, func(*backfill.Backfill, time.Time) error,
+) (backfill.Backfill, error) {
+	return backfill.Backfill{}, f.err
+}
+
+// After a failure the status stays as it was. After a conflict it is written, and the API server refuses a condition without
+// a reason.
 func testDriverFailedChange(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
 		policy func(map[string]any)
 		fail   func(*driver)
-		reason string // of Approved
+		reason string // of Approved; "" if no status is written
 	}{
-		"canary": {autoWithGate, func(d *driver) { d.manager.Canaries.(*oneCanary).err = errKilled }, ReasonGatesNotMet},
-		"approval": {autoWithoutGates, func(d *driver) { d.manager.Backfills = failingEdits{d.manager.Backfills} },
-			ReasonAwaitingApproval},
+		"canary": {autoWithGate, func(d *driver) { d.manager.Canaries.(*oneCanary).err = errKilled }, ""},
+		"approval": {autoWithoutGates, func(d *driver) {
+			d.manager.Backfills = failingEdits{d.manager.Backfills, errKilled}
+		}, ""},
+		"approval_in_conflict": {autoWithoutGates, func(d *driver) {
+			d.manager.Backfills = failingEdits{d.manager.Backfills, fault.New(fault.Conflict, "wrong_state", "it has ended")}
+		}, ReasonAwaitingApproval},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d, api := newDriver(t, &failing{})
 			editPipeline(t, api, row.policy)
 			row.fail(d)
-			failed := 0
-			for range 2 {
-				if _, err := d.Reconcile(t.Context(), reconcile.Request{}); err != nil {
-					failed++
-				}
-			}
+			reconcileOnce(t, d) // makes the resource
+			_, err := d.Reconcile(t.Context(), reconcile.Request{})
 			var status BackfillStatus
 			getBackfill(t, api, &status)
-			if failed == 0 || !hasReason(status, row.reason) || hasReason(status, "") {
-				t.Errorf("%d reconciles failed, got %+v", failed, status.Conditions)
+			if failed := row.reason == ""; failed != errors.Is(err, errKilled) || failed != (status.Conditions == nil) ||
+				!failed && !hasReason(status, row.reason) || hasReason(status, "") {
+				t.Errorf("the reconcile returned %v, got %+v", err, status.Conditions)
 			}
 		})
 	}

@@ -33,7 +33,8 @@ type resource struct {
 	spec   BackfillSpec
 	status BackfillStatus
 
-	refused error // why no row could be made for it; nil before an attempt
+	refused  error  // why no row could be made for it; nil before an attempt
+	waitsFor string // the name of the backfill after which a row is made for it; "" if it waits for none
 }
 
 // decodeBackfill decodes an ImageBackfill. A status that cannot be decoded, of another version of the definition, is that of

@@ -2,9 +2,9 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,19 +28,20 @@ func (d *driver) drive(ctx context.Context, s *scene, r resource) error {
 	}
 	if o.row == nil {
 		if o.unplanned = d.unplanned(r); o.unplanned.reason == "" {
-			return nil
+			return d.write(ctx, r, r.status.at(o.generation))
 		}
 		return d.write(ctx, r, o.next(r.status))
 	}
 	err := d.change(ctx, s, r, &o)
-	if fault.Is(err, fault.Conflict) { // the walk has ended it meanwhile; the next reconcile reads that
-		err = nil
+	if err != nil && !fault.Is(err, fault.Conflict) {
+		return err // the status says nothing about a generation that is not applied, nor about a row that may have changed
 	}
-	return errors.Join(err, d.write(ctx, r, o.next(r.status)))
+	// After a conflict the walk has ended it meanwhile, which the next reconcile reads.
+	return d.write(ctx, r, o.next(r.status))
 }
 
-// unplanned says why a resource has no row. Without a reason its status stays, because the row of a backfill that has ended
-// is not kept forever.
+// unplanned says why a resource has no row. Without a reason its status stays, but for the observed generation, because the
+// row of a backfill that has ended is not kept forever.
 func (d *driver) unplanned(r resource) finding {
 	switch invalid := fault.From(r.refused); {
 	case r.spec.Pipeline.Name != d.cfg.Pipeline:
@@ -55,6 +56,9 @@ func (d *driver) unplanned(r resource) finding {
 			message: "spec.target: no pipeline with this hash was ever in force"}
 	case invalid != nil:
 		return finding{reason: ReasonInvalidSpec, message: describe(r.refused), stalled: true}
+	case r.waitsFor != "":
+		return finding{reason: ReasonWaitingForBackfill,
+			message: "it is planned when " + r.waitsFor + " has started or ended: a pipeline has one proposal at a time"}
 	default:
 		return finding{reason: ReasonPipelineNotInForce, message: "it is planned when all instances have the pipeline in force"}
 	}
@@ -62,27 +66,42 @@ func (d *driver) unplanned(r resource) finding {
 
 // change makes the row as the resource and the pipeline ask for, and completes the observation.
 func (d *driver) change(ctx context.Context, s *scene, r resource, o *backfillObservation) error {
-	if o.row.State.Ended() {
-		return nil
-	}
-	if o.row.State == backfill.Proposed {
+	switch o.row.State {
+	case backfill.Proposed:
+		o.judge(s, r)
 		if err := d.try(ctx, s, r, o); err != nil {
 			return err
 		}
-		var approve bool
-		if approve, o.approval = r.approval(s, *o.row); approve {
+		if o.judge(s, r) {
 			if err := o.changed(d.manager.Approve(ctx, o.row.Name(), o.row.TargetHash)); err != nil {
 				return err
 			}
 		}
+	case backfill.Approved, backfill.Running:
+		if s.approvedBefore(*o.row) { // Approve was interrupted before it had superseded that one
+			if err := o.changed(d.manager.Approve(ctx, o.row.Name(), o.row.TargetHash)); err != nil {
+				return err
+			}
+		}
+	default:
+		return nil
 	}
 	return d.adjust(ctx, r, o)
 }
 
-// changed takes the row that a change has returned, unless the change failed.
+// judge reports whether a proposal is approved. It sets why the row is not approved yet, which has a reason in any case: the
+// API server refuses conditions without one, and the approval may be in conflict with the state of the row.
+func (o *backfillObservation) judge(s *scene, r resource) (approve bool) {
+	if approve, o.approval = r.approval(s, *o.row); approve {
+		o.approval = finding{reason: ReasonAwaitingApproval, message: "Postgres does not have the approval yet"}
+	}
+	return approve
+}
+
+// changed takes the row that a change has returned, unless the change failed. The scene has it, too.
 func (o *backfillObservation) changed(b backfill.Backfill, err error) error {
 	if err == nil {
-		o.row = &b
+		*o.row = b
 	}
 	return err
 }
@@ -116,15 +135,15 @@ func (d *driver) adjust(ctx context.Context, r resource, o *backfillObservation)
 // autoSamples is the number of samples of a canary that gates need.
 const autoSamples = 100
 
-// try starts the canary that a resource asks for, or that the gates of the pipeline need. If no sample was found, it tries
-// again after some time.
+// try starts the canary that a resource asks for, or that the gates of the pipeline need. If no sample was found, or every
+// sample was lost, it tries again after some time.
 func (d *driver) try(ctx context.Context, s *scene, r resource, o *backfillObservation) error {
 	samples := 0
 	switch policy := s.parsed.Spec.Backfill; {
-	case o.row.Canary.State != backfill.NoCanary || d.now().Sub(d.tried[o.row.ID]) < canaryInterval:
+	case !mayTry(o.row.Canary, d.now().Time) || d.now().Sub(d.tried[o.row.ID]) < canaryInterval:
 	case r.spec.Canary != nil:
 		samples = int(r.spec.Canary.Samples)
-	case r.byController() && policy.Policy == pipeline.Auto && policy.Gates != (pipeline.Gates{}):
+	case r.byController() && s.isAutoFor(*o.row) && policy.Gates != (pipeline.Gates{}):
 		samples = autoSamples
 	}
 	if samples == 0 {
@@ -138,8 +157,29 @@ func (d *driver) try(ctx context.Context, s *scene, r resource, o *backfillObser
 	return o.changed(b, err)
 }
 
-// canaryInterval is the time between two searches for samples.
+// canaryInterval is the time between two searches for samples, and from the end of a canary whose samples were all lost to
+// the next one.
 const canaryInterval = 10 * time.Minute
+
+// mayTry reports whether another canary may be started: there is none yet, or the last one says nothing, because every
+// sample was lost.
+func mayTry(c backfill.Canary, now time.Time) bool {
+	lost := c.State == backfill.CanaryComplete && c.Samples > 0 && c.Failures[backfill.SampleLost] == c.Samples
+	return c.State == backfill.NoCanary || lost && now.Sub(c.EndedAt) >= canaryInterval
+}
+
+// isAutoFor reports whether the policy of the pipeline is Auto and is for the row. It is for the change of its own spec, so
+// it approves no row of an earlier target.
+func (s *scene) isAutoFor(b backfill.Backfill) bool {
+	return s.parsed.Spec.Backfill.Policy == pipeline.Auto && s.parsed.Hash() == b.TargetHash
+}
+
+// approvedBefore reports whether an earlier row of the pipeline waits for its start.
+func (s *scene) approvedBefore(b backfill.Backfill) bool {
+	return slices.ContainsFunc(slices.Concat(s.rows, s.byCLI), func(other backfill.Backfill) bool {
+		return other.State == backfill.Approved && other.ID < b.ID
+	})
+}
 
 // approval reports whether a proposal is approved, and if not, why. The resource's own approvedHash approves any; what the
 // pipeline says is about those that the controller has made.
@@ -161,7 +201,7 @@ func (r resource) approval(s *scene, b backfill.Backfill) (approved bool, why fi
 	if policy.ApprovedHash == b.TargetHash {
 		return true, finding{}
 	}
-	if policy.Policy == pipeline.Auto {
+	if s.isAutoFor(b) {
 		unmet := b.Canary.Unmet(policy.Gates)
 		if len(unmet) == 0 {
 			return true, finding{}

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"testing"
@@ -99,9 +100,10 @@ func testBackfillStatusStates(t *testing.T) {
 		finding
 		want status.Status
 	}{
-		"waits":        {finding{reason: ReasonPipelineNotInForce}, status.InProgressStatus},
-		"refused":      {finding{reason: ReasonInvalidSpec, stalled: true}, status.FailedStatus},
-		"not_selected": {finding{reason: ReasonNotSelected}, status.CurrentStatus},
+		"waits":         {finding{reason: ReasonPipelineNotInForce}, status.InProgressStatus},
+		"waits_for_one": {finding{reason: ReasonWaitingForBackfill}, status.InProgressStatus},
+		"refused":       {finding{reason: ReasonInvalidSpec, stalled: true}, status.FailedStatus},
+		"not_selected":  {finding{reason: ReasonNotSelected}, status.CurrentStatus},
 	} {
 		got := backfillObservation{generation: 2, unplanned: f.finding}.next(BackfillStatus{})
 		if verdict := compute(t, got); verdict != f.want {
@@ -208,10 +210,11 @@ func testBackfillStatusTransitions(t *testing.T) {
 
 func TestApproval(t *testing.T) {
 	t.Parallel()
-	b := backfill.Backfill{Pipeline: "p", Number: 1, TargetHash: "h", State: backfill.Proposed}
+	h := pipeline.Default().Hash()
 	good, gate := backfill.Canary{State: backfill.CanaryComplete, Samples: 10}, pipeline.Gates{MaxFailedPercent: new(5.0)}
 	for name, row := range map[string]struct {
 		own      string
+		target   string // "": that of the pipeline
 		selector bool
 		policy   pipeline.Backfill
 		canary   backfill.Canary
@@ -219,33 +222,37 @@ func TestApproval(t *testing.T) {
 		stalled  bool
 	}{
 		"nothing":                    {want: ReasonAwaitingApproval},
-		"own_hash":                   {own: "h"},
-		"own_hash_of_another":        {own: "x", policy: pipeline.Backfill{ApprovedHash: "h"}, want: ReasonHashMismatch, stalled: true},
-		"hash_of_the_pipeline":       {policy: pipeline.Backfill{ApprovedHash: "h"}},
+		"own_hash":                   {own: h},
+		"own_hash_of_another":        {own: "x", policy: pipeline.Backfill{ApprovedHash: h}, want: ReasonHashMismatch, stalled: true},
+		"hash_of_the_pipeline":       {policy: pipeline.Backfill{ApprovedHash: h}},
 		"older_hash_of_the_pipeline": {policy: pipeline.Backfill{ApprovedHash: "x"}, want: ReasonHashMismatch},
 		"pipeline_does_not_speak_for_a_selector": {selector: true,
-			policy: pipeline.Backfill{Policy: pipeline.Auto, ApprovedHash: "h"}, want: ReasonAwaitingApproval},
-		"auto_without_gates":        {policy: pipeline.Backfill{Policy: pipeline.Auto}},
+			policy: pipeline.Backfill{Policy: pipeline.Auto, ApprovedHash: h}, want: ReasonAwaitingApproval},
+		"auto_without_gates":     {policy: pipeline.Backfill{Policy: pipeline.Auto}},
+		"auto_of_another_target": {target: "y", policy: pipeline.Backfill{Policy: pipeline.Auto}, want: ReasonAwaitingApproval},
+		"good_report_of_another_target": {target: "y", policy: pipeline.Backfill{Policy: pipeline.Auto, Gates: gate}, canary: good,
+			want: ReasonAwaitingApproval},
 		"auto_without_a_report":     {policy: pipeline.Backfill{Policy: pipeline.Auto, Gates: gate}, want: ReasonGatesNotMet},
 		"auto_with_a_good_report":   {policy: pipeline.Backfill{Policy: pipeline.Auto, Gates: gate}, canary: good},
 		"gates_are_not_for_propose": {policy: pipeline.Backfill{Policy: pipeline.Propose, Gates: gate}, canary: good, want: ReasonAwaitingApproval},
-		"hash_needs_no_gates":       {policy: pipeline.Backfill{Policy: pipeline.Auto, Gates: gate, ApprovedHash: "h"}},
+		"hash_needs_no_gates":       {policy: pipeline.Backfill{Policy: pipeline.Auto, Gates: gate, ApprovedHash: h}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, b := resource{object: &unstructured.Unstructured{}, spec: BackfillSpec{ApprovedHash: row.own}}, b
+			r := resource{object: &unstructured.Unstructured{}, spec: BackfillSpec{ApprovedHash: row.own}}
+			b := backfill.Backfill{
+				Pipeline: "p", Number: 1, TargetHash: cmp.Or(row.target, h), State: backfill.Proposed, Canary: row.canary,
+			}
 			if row.selector {
 				r.spec.Selector = &BackfillSelector{Status: "ready"}
 			}
-			b.Canary = row.canary
-			s := &scene{parsed: pipeline.Pipeline{
-				Metadata: pipeline.Metadata{Name: "p"}, Spec: pipeline.Spec{Backfill: row.policy},
-			}}
+			s := &scene{parsed: pipeline.Default()}
+			s.parsed.Spec.Backfill = row.policy
 			approved, why := r.approval(s, b)
 			if approved != (row.want == "") || why.reason != row.want || why.stalled != row.stalled {
 				t.Errorf("got %v, %+v", approved, why)
 			}
-			if !approved && !strings.Contains(why.message, "h") {
+			if !approved && !strings.Contains(why.message, b.TargetHash) {
 				t.Errorf("the message does not name the target: %q", why.message)
 			}
 		})

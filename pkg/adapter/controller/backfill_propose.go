@@ -119,10 +119,10 @@ func (d *driver) create(ctx context.Context, b backfill.Backfill) error {
 		return wrap(err, "create "+b.Name())
 	}
 	present, err := d.resources(ctx, d.live)
-	if err != nil {
-		return err
+	if err = errors.Join(err, present.unreadable); err != nil {
+		return fmt.Errorf("compare the earlier %s: %w", b.Name(), err)
 	}
-	for _, r := range present {
+	for _, r := range present.resources {
 		if r.object.GetName() != b.Name() || r.is(b) {
 			continue
 		}
@@ -161,31 +161,39 @@ func (d *driver) note(ctx context.Context, s *scene, note ProposedBackfill) erro
 	return nil
 }
 
-// proposeSelected makes a row for each resource with a selector that has none yet.
-func (d *driver) proposeSelected(ctx context.Context, s *scene) error {
-	var errs []error
-	for i := range s.resources {
-		r := &s.resources[i]
-		if r.byController() || r.spec.Pipeline.Name != d.cfg.Pipeline || r.object.GetDeletionTimestamp() != nil ||
-			r.status.Backfill != "" || s.row(*r) != nil {
-			continue
-		}
-		b, err := d.proposeOne(ctx, s, *r)
-		switch {
-		case fault.Is(err, fault.Invalid), fault.Is(err, fault.NotFound):
-			r.refused = err
-		case err != nil:
-			errs = append(errs, fmt.Errorf("propose %s: %w", r.object.GetName(), err))
-		case b != nil:
-			s.rows = append(s.rows, *b)
-		}
+// proposeSelected makes the row of a resource with a selector that has none yet, or completes the resource with the reason
+// why it does not.
+func (d *driver) proposeSelected(ctx context.Context, s *scene, r *resource) error {
+	if r.byController() || r.spec.Pipeline.Name != d.cfg.Pipeline || r.object.GetDeletionTimestamp() != nil ||
+		r.status.Backfill != "" || s.row(*r) != nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	b, err := d.proposeOne(ctx, s, r)
+	switch {
+	case fault.Is(err, fault.Invalid), fault.Is(err, fault.NotFound):
+		r.refused = err
+	case err != nil:
+		return fmt.Errorf("propose %s: %w", r.object.GetName(), err)
+	case b != nil:
+		s.rows = append(s.rows, *b)
+	}
+	return nil
 }
 
-// proposeOne makes the row of a resource; nil while the pipeline is not in force. It returns fault.Invalid for wrong fields,
-// and fault.NotFound if the target is not known.
-func (d *driver) proposeOne(ctx context.Context, s *scene, r resource) (*backfill.Backfill, error) {
+// ahead returns the name of a row of the pipeline that another proposal would supersede, at once or with its approval; "" if
+// there is none.
+func (s *scene) ahead() string {
+	for _, b := range slices.Concat(s.rows, s.byCLI) {
+		if b.State == backfill.Proposed || b.State == backfill.Approved {
+			return b.Name()
+		}
+	}
+	return ""
+}
+
+// proposeOne makes the row of a resource; nil while the pipeline is not in force, or while another backfill is ahead of it.
+// It returns fault.Invalid for wrong fields, and fault.NotFound if the target is not known.
+func (d *driver) proposeOne(ctx context.Context, s *scene, r *resource) (*backfill.Backfill, error) {
 	pace, err := r.spec.Pace.toPace()
 	if err != nil {
 		return nil, err
@@ -201,6 +209,9 @@ func (d *driver) proposeOne(ctx context.Context, s *scene, r resource) (*backfil
 			return nil, err
 		}
 	case target == nil:
+		return nil, nil
+	}
+	if r.waitsFor = s.ahead(); r.waitsFor != "" {
 		return nil, nil
 	}
 	b, err := d.manager.Propose(ctx, backfill.Proposal{

@@ -29,6 +29,7 @@ const (
 	ReasonInvalidSpec         = "InvalidSpec"         // a field is wrong
 	ReasonUnknownTarget       = "UnknownTarget"       // no pipeline with that hash was ever in force
 	ReasonPipelineNotInForce  = "PipelineNotInForce"  // nothing can be planned yet
+	ReasonWaitingForBackfill  = "WaitingForBackfill"  // nothing is planned while another is proposed or waits for its start
 	ReasonNoBackfill          = "NoBackfill"          // Postgres has none for the resource
 	ReasonNoCanary            = "NoCanary"            // not Canaried
 	ReasonCanaryRunning       = "CanaryRunning"       // not Canaried
@@ -226,6 +227,15 @@ func (o backfillObservation) setSummary(s *BackfillStatus, f finding) finding {
 	o.set(s, is, true, f.reason, f.message)
 	meta.RemoveStatusCondition(&s.Conditions, absent)
 	return f
+}
+
+// at returns the status of a backfill that has ended, for a later generation of the resource: no edit changes it.
+func (s BackfillStatus) at(generation int64) BackfillStatus {
+	s.ObservedGeneration, s.Conditions = generation, slices.Clone(s.Conditions)
+	for i := range s.Conditions {
+		s.Conditions[i].ObservedGeneration = generation
+	}
+	return s
 }
 
 // sameStatus reports whether two statuses are equal in JSON.

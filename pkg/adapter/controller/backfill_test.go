@@ -250,8 +250,13 @@ func testBackfillDeletedMeanwhile(t *testing.T) {
 	e.change("")
 	e.awaitBackfill("default-1", controller.Approved, metav1.ConditionFalse, controller.ReasonAwaitingApproval)
 	e.must(e.makeBackfill("by-hand", "selector: {status: ready}"))
+	s := e.awaitBackfill("by-hand", controller.Planned, metav1.ConditionFalse, controller.ReasonWaitingForBackfill)
+	if !strings.Contains(s.Reason, "default-1") || s.Backfill != "" {
+		t.Errorf("got %+v", s)
+	}
+	e.wantVerdict("by-hand", status.InProgressStatus, "Progressing")
+	e.edit("default-1", func(b *backfill.Backfill, _ time.Time) { b.State = backfill.Running })
 	e.awaitBackfill("by-hand", controller.Approved, metav1.ConditionFalse, controller.ReasonAwaitingApproval)
-	e.awaitState("default-1", backfill.Superseded) // there is one proposal for a pipeline
 	other, err := backfill.Manager{By: backfill.CLI, ManagerDeps: e.manager.ManagerDeps}.Propose(t.Context(), backfill.Proposal{
 		Target:    revisionOf(t, strings.Replace(wide(newPipeline, ""), "name: default", "name: other", 1)),
 		Selection: backfill.Selection{Kind: backfill.Renditions}, Pace: backfill.DefaultPace(),
@@ -264,6 +269,7 @@ func testBackfillDeletedMeanwhile(t *testing.T) {
 	obj, _ := e.get("default")
 	e.must(e.admin.Delete(t.Context(), obj))
 	e.run()
+	e.awaitState("default-1", backfill.Cancelled)
 	e.awaitState("default-2", backfill.Cancelled)
 	e.awaitState(other.Name(), backfill.Proposed) // it is none of the controller's
 }
@@ -296,6 +302,8 @@ func testBackfillByHand(t *testing.T) {
 	}
 	e.must(e.makeBackfill("failed-ones", "target: "+target.Hash()+", approvedHash: "+target.Hash()+
 		", selector: {status: failed, code: connect_failed, user: 3}"))
+	e.awaitBackfill("failed-ones", controller.Planned, metav1.ConditionFalse, controller.ReasonWaitingForBackfill)
+	e.edit("default-1", func(b *backfill.Backfill, now time.Time) { b.State, b.EndedAt = backfill.Complete, now })
 	e.awaitBackfill("failed-ones", controller.Approved, metav1.ConditionTrue, controller.ReasonApproved)
 }
 

@@ -47,8 +47,9 @@ type BackfillSpec struct {
 	// +kubebuilder:validation:Pattern=`^[0-9a-f]{64}$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="target is immutable: make another ImageBackfill"
 	Target string `json:"target,omitempty"`
-	// Which images: those that meet all conditions. Immutable. Only the controller leaves it out: then the change of the
-	// pipeline says which.
+	// Which images: those that meet all conditions. Immutable. The controller leaves it out: then the change of the pipeline
+	// says which. Without it the name ends in a number; one that the controller has not made stays without a backfill, and its
+	// condition Planned has the reason NoBackfill.
 	//
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector is immutable: make another ImageBackfill"
@@ -217,7 +218,7 @@ type BackfillStatus struct {
 	//
 	// +optional
 	Done int64 `json:"done"`
-	// Images that clients requested, removed or deleted meanwhile.
+	// Images that clients requested, removed or deleted meanwhile, and with onMissing Skip those whose original is missing.
 	//
 	// +optional
 	Skipped int64 `json:"skipped"`

@@ -46,10 +46,17 @@ type driver struct {
 // scene is what a reconcile has read.
 type scene struct {
 	rows      []backfill.Backfill // of the controller and its pipeline
+	byCLI     []backfill.Backfill // of its pipeline, and of the command line
 	pipeline  *unstructured.Unstructured
 	published Status            // of the pipeline
 	parsed    pipeline.Pipeline // the zero value if it is not valid
-	resources []resource
+	listing
+}
+
+// listing is the ImageBackfills of the namespace.
+type listing struct {
+	resources  []resource
+	unreadable error // of those that could not be decoded, which may be those of rows; nil if there are none
 }
 
 // Reconcile implements reconcile.Reconciler. Each step may be repeated at any time. Without Postgres it changes nothing.
@@ -66,9 +73,19 @@ func (d *driver) reconcile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	errs := []error{d.propose(ctx, s), d.proposeSelected(ctx, s), d.cancelOrphans(ctx, s)}
+	// What is there is approved before anything is proposed, which would supersede it.
+	var errs []error
+	var unplanned []resource
 	for _, r := range s.resources {
+		if s.row(r) == nil {
+			unplanned = append(unplanned, r)
+			continue
+		}
 		errs = append(errs, d.drive(ctx, s, r))
+	}
+	errs = append(errs, d.propose(ctx, s), d.cancelOrphans(ctx, s))
+	for _, r := range unplanned {
+		errs = append(errs, d.proposeSelected(ctx, s, &r), d.drive(ctx, s, r))
 	}
 	errs = append(errs, d.prune(ctx, s))
 	d.forget(s)
@@ -82,12 +99,19 @@ func (d *driver) read(ctx context.Context) (*scene, error) {
 	}
 	s := &scene{}
 	for _, b := range all {
-		if b.ManagedBy == backfill.Resource && b.Pipeline == d.cfg.Pipeline {
+		switch {
+		case b.Pipeline != d.cfg.Pipeline:
+		case b.ManagedBy == backfill.Resource:
 			s.rows = append(s.rows, b)
+		default:
+			s.byCLI = append(s.byCLI, b)
 		}
 	}
-	if s.resources, err = d.resources(ctx, d.client); err != nil {
+	if s.listing, err = d.resources(ctx, d.client); err != nil {
 		return nil, err
+	}
+	if s.unreadable != nil { // of another version of the definition
+		d.log.Warn("an ImageBackfill is not readable: no backfill is cancelled", zap.Error(s.unreadable))
 	}
 	obj := newObject()
 	err = d.client.Get(ctx, client.ObjectKey{Namespace: d.cfg.Namespace, Name: d.cfg.Pipeline}, obj)
@@ -105,23 +129,26 @@ func (d *driver) read(ctx context.Context) (*scene, error) {
 	return s, nil
 }
 
-// resources lists the ImageBackfills of the namespace.
-func (d *driver) resources(ctx context.Context, from client.Reader) ([]resource, error) {
+// resources lists the ImageBackfills of the namespace, the oldest first.
+func (d *driver) resources(ctx context.Context, from client.Reader) (listing, error) {
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(schema.FromAPIVersionAndKind(pipeline.APIVersion, BackfillKind+"List"))
 	if err := from.List(ctx, list, client.InNamespace(d.cfg.Namespace)); err != nil {
-		return nil, fmt.Errorf("list ImageBackfills: %w", err)
+		return listing{}, fmt.Errorf("list ImageBackfills: %w", err)
 	}
-	var all []resource
+	var l listing
 	for i := range list.Items {
 		r, err := decodeBackfill(&list.Items[i])
 		if err != nil {
-			d.log.Warn("ImageBackfill not readable", zap.Error(err)) // of another version of the definition
+			l.unreadable = errors.Join(l.unreadable, err)
 			continue
 		}
-		all = append(all, r)
+		l.resources = append(l.resources, r)
 	}
-	return all, nil
+	slices.SortStableFunc(l.resources, func(x, y resource) int {
+		return x.object.GetCreationTimestamp().Compare(y.object.GetCreationTimestamp().Time)
+	})
+	return l, nil
 }
 
 // row returns the row of a resource, or nil.
@@ -156,18 +183,19 @@ func isTrueAt(conditions []metav1.Condition, kind string, generation int64) bool
 	})
 }
 
-// cancelOrphans cancels backfills whose resource is gone. The cache may be behind, so the API server is asked again.
+// cancelOrphans cancels backfills whose resource is gone. The cache may be behind, so the API server is asked again. A
+// resource that is not readable may be that of any row: none is cancelled until it is.
 func (d *driver) cancelOrphans(ctx context.Context, s *scene) error {
 	orphans := s.orphans(s.resources)
-	if len(orphans) == 0 {
+	if len(orphans) == 0 || s.unreadable != nil {
 		return nil
 	}
 	now, err := d.resources(ctx, d.live)
-	if err != nil {
+	if err = errors.Join(err, now.unreadable); err != nil {
 		return err
 	}
 	var errs []error
-	for _, b := range s.orphans(now) {
+	for _, b := range s.orphans(now.resources) {
 		if !slices.ContainsFunc(orphans, func(o backfill.Backfill) bool { return o.ID == b.ID }) {
 			continue
 		}

@@ -165,8 +165,13 @@ func specOf(t *testing.T, obj *unstructured.Unstructured) map[string]any {
 // getBackfill returns default-1 and decodes its status.
 func getBackfill(t *testing.T, api client.Client, status *BackfillStatus) *unstructured.Unstructured {
 	t.Helper()
+	return getBackfillNamed(t, api, "default-1", status)
+}
+
+func getBackfillNamed(t *testing.T, api client.Client, name string, status *BackfillStatus) *unstructured.Unstructured {
+	t.Helper()
 	obj := newBackfillObject()
-	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "a", Name: "default-1"}, obj); err != nil {
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "a", Name: name}, obj); err != nil {
 		t.Fatal(err)
 	}
 	if err := decodeJSON(obj.Object["status"], status); err != nil {
@@ -222,13 +227,14 @@ type oneCanary struct {
 	backfills backfill.Backfills
 	searches  int
 	none      bool
+	err       error // of every search
 }
 
 func (o *oneCanary) PickSamples(context.Context, backfill.Backfill, map[string]string, []int64, int,
 ) ([]backfill.ImageRef, error) {
 	o.searches++
-	if o.none {
-		return nil, nil
+	if o.none || o.err != nil {
+		return nil, o.err
 	}
 	return []backfill.ImageRef{{ImageID: 1}, {ImageID: 2}, {ImageID: 3}}, nil
 }
@@ -246,16 +252,7 @@ func testDriverGatesStartACanaryOnce(t *testing.T) {
 	canaries.none = true
 	now := time.Now()
 	d.now = func() metav1.Time { return metav1.NewTime(now).Rfc3339Copy() }
-	obj := newObject()
-	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "a", Name: "default"}, obj); err != nil {
-		t.Fatal(err)
-	}
-	specOf(t, obj)["backfill"] = map[string]any{
-		"policy": "Auto", "gates": map[string]any{"maxFailedPercent": int64(1)},
-	}
-	if err := api.Update(t.Context(), obj); err != nil {
-		t.Fatal(err)
-	}
+	editPipeline(t, api, autoWithGate)
 	reconciles := func(later time.Duration, searches int, want string) {
 		t.Helper()
 		now = now.Add(later)
@@ -275,13 +272,7 @@ func testDriverGatesStartACanaryOnce(t *testing.T) {
 	reconciles(time.Minute, 1, ReasonNoCanary)
 	reconciles(canaryInterval, 2, ReasonCanaryRunning)
 	reconciles(canaryInterval, 2, ReasonCanaryRunning)
-	_, err := d.manager.Backfills.EditBackfill(t.Context(), "default-1", func(b *backfill.Backfill, _ time.Time) error {
-		b.Canary.State, b.Canary.Done = backfill.CanaryComplete, 3
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	editRow(t, d, "default-1", func(b *backfill.Backfill) { b.Canary.State, b.Canary.Done = backfill.CanaryComplete, 3 })
 	reconciles(0, 2, ReasonCanaryComplete)
 	if rows, err := d.manager.Backfills.ListBackfills(t.Context()); err != nil || rows[0].State != backfill.Approved {
 		t.Errorf("got %+v, %v", rows, err)

@@ -78,7 +78,7 @@ func (w *Worker) readOriginal(ctx context.Context, t *task) (src Download, err e
 		}
 	}
 	body, err := w.getOriginal(ctx, o.Key, o.Bytes)
-	w.Breakers.observe(DependencyS3, err)
+	w.observeOriginals(err)
 	sum := sha256.Sum256(body)
 	switch {
 	case err == nil && hex.EncodeToString(sum[:]) == o.SHA256:
@@ -114,6 +114,14 @@ func (w *Worker) getOriginal(ctx context.Context, key string, size int64) ([]byt
 	return body, nil
 }
 
+// observeOriginals reports the result of an operation on the bucket of the originals, if the pipeline in force keeps
+// originals. Else other jobs do not need that bucket, and its outage must not stop them.
+func (w *Worker) observeOriginals(err error) {
+	if w.Pipeline().Spec().Originals.Keep {
+		w.Breakers.observe(DependencyS3, err)
+	}
+}
+
 // keepsOriginal reports whether the attempt stores its source. An attempt that has read the original leaves it as it is.
 func (w *Worker) keepsOriginal(t *task, src *Download) bool {
 	return t.attempt.OriginalPrefix != "" && w.Originals != nil && !src.original
@@ -127,7 +135,7 @@ func (w *Worker) keepOriginal(ctx context.Context, t *task, src *Download, out m
 	}
 	key := t.attempt.OriginalPrefix + originalName
 	err := w.Originals.Put(ctx, key, contentType, bytes.NewReader(src.Body), int64(len(src.Body)))
-	w.Breakers.observe(DependencyS3, err)
+	w.observeOriginals(err)
 	if err != nil {
 		return "", media.Fail(media.StorageFailed, "the original could not be stored", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
 
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/worker"
@@ -20,6 +21,7 @@ import (
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/slots"
+	"vitrine.io/pkg/test/catalogtest"
 )
 
 // originals is a bucket of originals with one object.
@@ -176,6 +178,7 @@ func TestOriginals(t *testing.T) {
 	t.Run("missing_or_damaged_original_is_skipped", testOriginalsSkipped)
 	t.Run("download_instead_of_an_original_needs_a_host_slot", testOriginalsBusyHost)
 	t.Run("store_that_is_away_defers_the_image", testOriginalsAway)
+	t.Run("bucket_that_is_away_stops_other_jobs_only_if_originals_are_kept", testOriginalsBreaker)
 	t.Run("original_above_the_limit_is_too_large", testOriginalsTooLarge)
 	t.Run("metrics_are_valid", testOriginalsMetrics)
 }
@@ -326,6 +329,26 @@ func testOriginalsAway(t *testing.T) {
 		k.want(t, 0, "begin", "defer")
 		if k.failure.Code != media.StorageFailed {
 			t.Errorf("%s: got %v", name, k.failure)
+		}
+	}
+}
+
+func testOriginalsBreaker(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		k := newKeeper(t)
+		reg := prometheus.NewRegistry()
+		k.pipe.Spec.Originals.Keep = keep
+		k.useBreakers(worker.NewBreakers(breakerConfig(), reg, zap.NewNop(), worker.Probe{Dependency: worker.DependencyS3}))
+		k.originals.err = fault.New(fault.Unavailable, "storage_unavailable", "down")
+		for range breakerConfig().Faults {
+			k.handle(t, k.originalJob())
+		}
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); (got == 1) != keep {
+			t.Errorf("keep %t: the gauge of the breaker is %v", keep, got)
+		}
+		if k.fetched != 0 || !slices.Equal(k.calls[:2], []string{"begin", "defer"}) {
+			t.Errorf("keep %t: called %v with %d downloads, want deferred jobs", keep, k.calls, k.fetched)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 )
@@ -38,11 +39,27 @@ func (w *Worker) readSource(ctx context.Context, t *task) (Download, error) {
 		}
 		w.metrics.original(missing)
 		t.log.Warn("original not read", zap.String("key", t.attempt.Original.Key), zap.Error(err))
+		if !missing && !t.canary { // a canary changes no image
+			w.forgetOriginal(ctx, t)
+		}
 	}
 	if t.attempt.SkipMissing {
 		return Download{}, errSkipped
 	}
 	return w.download(ctx, t)
+}
+
+// forgetOriginal removes the damaged original from the image, so that the object is deleted and the next download may keep
+// another. The attempt stays the current one. An error changes nothing about the attempt: the next backfill finds the damage
+// again.
+func (w *Worker) forgetOriginal(ctx context.Context, t *task) {
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.OutcomeTimeout)
+	defer cancel()
+	err := w.Catalog.ForgetOriginal(ctx, t.ProductID, t.ImageID, t.attempt.Original.Key)
+	w.Breakers.observe(DependencyPostgres, err)
+	if err != nil && !errors.Is(err, catalog.ErrDone) {
+		t.log.Warn("damaged original not forgotten", zap.String("key", t.attempt.Original.Key), zap.Error(err))
+	}
 }
 
 // download downloads the source from its URL. A task that was to read an original has no host slot.

@@ -14,8 +14,8 @@ import (
 	"vitrine.io/pkg/foundation/fault"
 )
 
-// checkPrivate checks a bucket of a store that answers requests without credentials with the statuses of the probe and of the
-// owner mark.
+// checkPrivate checks a bucket of a store that answers requests without credentials with the statuses of the probe and of
+// the owner mark.
 func checkPrivate(t *testing.T, probe, mark int) error {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

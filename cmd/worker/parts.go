@@ -44,6 +44,12 @@ type workerProgram struct {
 	health    *telemetry.Health
 }
 
+// pinger is a bucket as a probe sees it.
+type pinger interface {
+	// Ping returns nil if the bucket exists and the store answers.
+	Ping(ctx context.Context) error
+}
+
 // When partitions move or the process stops, jobs in progress have half of rebalanceTimeout to end; then they are
 // interrupted and released. The other half is for that: at most one write of an outcome, which is not interrupted, and
 // the release, each limited by VITRINE_WORKER_OUTCOME_TIMEOUT. So no job outlasts the consumer's session.
@@ -176,12 +182,19 @@ func (p *workerProgram) probes(source *fetch.Fetcher, egress *worker.Egress) []w
 	}
 }
 
-// pingBuckets returns nil if both buckets may be used. Attempts that keep originals need both.
+// pingBuckets returns nil if the buckets that every attempt needs may be used.
 func (p *workerProgram) pingBuckets(ctx context.Context) error {
-	if err := p.bucket.Ping(ctx); err != nil || p.originals == nil {
+	keep := p.originals != nil && p.Pipeline.Current().Spec().Originals.Keep
+	return pingBuckets(ctx, p.bucket, p.originals, keep)
+}
+
+// pingBuckets pings the bucket of the renditions, and that of the originals only if the pipeline in force keeps originals.
+// Without that, only jobs of backfills read it, and its outage defers only those.
+func pingBuckets(ctx context.Context, renditions, originals pinger, keep bool) error {
+	if err := renditions.Ping(ctx); err != nil || !keep {
 		return err
 	}
-	return p.originals.Ping(ctx)
+	return originals.Ping(ctx)
 }
 
 // imagesPerCodec is how many images are in progress for each codec process: one is rendered while another is downloaded or

@@ -11,8 +11,9 @@ import (
 )
 
 // CheckPrivate returns nil if a client without credentials cannot read the objects of the bucket by their keys. It stores a
-// small object below the directory of the originals, and requests it and the owner mark. It returns fault.Conflict if one of
-// them is returned, and fault.Unavailable, or the error of ctx, if the store gives no answer that says so.
+// small object below the directory of the originals, and requests it and the owner mark, which must exist. It returns
+// fault.Conflict if one of them is returned, and fault.Unavailable, or the error of ctx, if the store does not deny both
+// requests with 401 or 403: another status, such as 404, says nothing about the bucket's policy.
 func (b *Bucket) CheckPrivate(ctx context.Context) error {
 	const text = "this object must not be readable without credentials\n"
 	err := b.Put(ctx, maintenance.ProbeKey, "text/plain", strings.NewReader(text), int64(len(text)))
@@ -24,13 +25,15 @@ func (b *Bucket) CheckPrivate(ctx context.Context) error {
 		switch {
 		case err != nil:
 			return err
+		case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		case status < http.StatusMultipleChoices:
 			return fault.New(fault.Conflict, "bucket_public", fmt.Sprintf("everyone can read the objects of the bucket %s, which is "+
 				"for originals: remove its public access (policy, ACL), or name another bucket in VITRINE_S3_ORIGINALS_BUCKET",
 				b.cfg.Bucket))
-		case status < http.StatusBadRequest, status >= http.StatusInternalServerError, status == http.StatusTooManyRequests:
+		default:
 			return fault.New(fault.Unavailable, "storage_unavailable",
-				fmt.Sprintf("the object store answers %d to a request without credentials", status))
+				fmt.Sprintf("the object store answers %d to a request for %s without credentials; 401 or 403 would say that the "+
+					"bucket is private", status, key))
 		}
 	}
 	return nil

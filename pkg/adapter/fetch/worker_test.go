@@ -67,8 +67,11 @@ func (b *fakeBackend) Postpone(context.Context, catalog.Job, *media.Failure, pip
 func (b *fakeBackend) Fail(context.Context, catalog.Attempt, *media.Failure) error {
 	return b.endOtherwise()
 }
-func (b *fakeBackend) Release(context.Context, catalog.Attempt) error     { return b.endOtherwise() }
-func (b *fakeBackend) Skip(context.Context, catalog.Attempt) error        { return b.endOtherwise() }
+func (b *fakeBackend) Release(context.Context, catalog.Attempt) error { return b.endOtherwise() }
+func (b *fakeBackend) Skip(context.Context, catalog.Attempt) error    { return b.endOtherwise() }
+func (b *fakeBackend) ForgetOriginal(context.Context, catalog.ProductID, catalog.ImageID, string) error {
+	return b.endOtherwise()
+}
 func (b *fakeBackend) SavePipeline(context.Context, string, []byte) error { return nil }
 func (b *fakeBackend) Pipeline(context.Context, string) ([]byte, error)   { return nil, io.EOF }
 

@@ -69,6 +69,7 @@ func TestOriginal(t *testing.T) {
 	t.Run("backfill_skips_an_image_without_one", testOriginalSkipped)
 	t.Run("attempt_is_skipped", testOriginalAttemptSkipped)
 	t.Run("is_forgotten_by_its_key", testOriginalForgotten)
+	t.Run("is_forgotten_during_an_attempt", testOriginalForgottenInAttempt)
 }
 
 func testOriginalPrefix(t *testing.T) {
@@ -269,4 +270,32 @@ func testOriginalForgotten(t *testing.T) {
 	h.wantVisible(t, "forgotten", p)
 	h.wantOriginal(t, p, "")
 	h.wantDeletion(t, prefixOf(img.OriginalKey))
+}
+
+// testOriginalForgottenInAttempt is the test that the attempt that has found an original damaged stays the current one, and
+// that its own original, if it keeps one, is that of the image.
+func testOriginalForgottenInAttempt(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{true, false} {
+		h, p := keeping(t)
+		img := p.Images[0]
+		h.keep(keep)
+		if err := h.requestBackfill(t, p, func(catalog.UserID, catalog.Image) bool { return true }); err != nil {
+			t.Fatal(err)
+		}
+		a, err := h.beginBackfill(t, p)
+		if err != nil || a.Original.Key != img.OriginalKey {
+			t.Fatalf("got %+v, %v", a, err)
+		}
+		if err := h.ForgetOriginal(t.Context(), p.ID, img.ID, a.Original.Key); err != nil {
+			t.Fatal(err)
+		}
+		h.finishWith(t, a, "ab", keep) // the same source
+		want := ""
+		if keep {
+			want = a.OriginalPrefix + "source"
+		}
+		h.wantOriginal(t, p, want)
+		h.wantDeletion(t, prefixOf(img.OriginalKey))
+	}
 }

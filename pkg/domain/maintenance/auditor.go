@@ -100,6 +100,9 @@ const (
 	otherOwner     = "other_owner"
 	tooManyOrphans = "too_many_orphans"
 	tooManyMissing = "too_many_missing"
+
+	// tooManyOriginalsMissing stops only the repair of originals: the shard continues.
+	tooManyOriginalsMissing = "too_many_originals_missing"
 )
 
 // next does one step of a shard that is due, if there is one. Before that it starts a pass if one is due. more reports

@@ -46,6 +46,18 @@ func (a *Auditor) checkOriginals(ctx context.Context, results []checkResult) {
 	}
 }
 
+// tooManyLost returns the reason to forget no original of a batch, or "". If more are lost than accidents explain, the
+// bucket may come back. The scan continues all the same, because the renditions in the other bucket have to be checked.
+func (a *Auditor) tooManyLost(b batch, shard Shard) string {
+	if !a.cfg.tooMany(len(b.lost), b.originals) {
+		return ""
+	}
+	a.Log.Error("too many originals are missing; their images keep them", zap.String("scan", shard.Scan),
+		zap.Int("shard", shard.Number), zap.String("reason", tooManyOriginalsMissing), zap.Int("missing", len(b.lost)),
+		zap.Int("originals", b.originals), zap.String("first", b.lost[0].Original.Key))
+	return tooManyOriginalsMissing
+}
+
 // forget removes the lost originals of a batch from their images, and returns how many it could not. It requests no image
 // again: its renditions are complete, and its source may no longer exist.
 func (a *Auditor) forget(ctx context.Context, b batch) (failed int, err error) {

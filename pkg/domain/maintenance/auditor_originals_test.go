@@ -38,12 +38,14 @@ func (f keptInstallation) keep(image catalog.ImageID) {
 	f.published[len(f.published)-1].Original = maintenance.Object{Key: key, Size: 5}
 }
 
-func (f keptInstallation) auditor() auditor {
+func (f keptInstallation) auditor() auditor { return f.newAuditor(auditorConfig()) }
+
+func (f keptInstallation) newAuditor(cfg maintenance.AuditorConfig) auditor {
 	core, logs := observer.New(zapcore.DebugLevel)
 	reg := prometheus.NewRegistry()
 	return auditor{maintenance.NewAuditor(maintenance.AuditorDeps{
 		Checkpoints: f, References: f, Bucket: f, Originals: f.originals, Catalog: f, Now: time.Now, Log: zap.New(core),
-	}, auditorConfig(), reg), reg, logs}
+	}, cfg, reg), reg, logs}
 }
 
 func TestAuditorOriginals(t *testing.T) {
@@ -51,7 +53,7 @@ func TestAuditorOriginals(t *testing.T) {
 	t.Run("orphans_are_scheduled", testAuditorOriginalsOrphans)
 	t.Run("probe_is_no_foreign_object", testAuditorOriginalsProbe)
 	t.Run("missing_or_different_original_is_forgotten", testAuditorOriginalsForgotten)
-	t.Run("too_many_missing_ones_stop_the_scan", testAuditorOriginalsTooMany)
+	t.Run("too_many_missing_ones_are_left_alone_and_renditions_repaired", testAuditorOriginalsTooMany)
 	t.Run("bucket_of_another_owner_stops_the_scans", testAuditorOriginalsOwner)
 	t.Run("outage_is_no_finding", testAuditorOriginalsOutage)
 	t.Run("restored_rows_forget_all_that_are_missing", testAuditorOriginalsRestored)
@@ -109,23 +111,26 @@ func testAuditorOriginalsTooMany(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newKeptInstallation()
-		for i := range catalog.ImageID(3) {
+		for i := range catalog.ImageID(25) { // three batches of at most ten
 			f.keep(i + 1)
 		}
 		clear(f.originals.objects)
-		core, logs := observer.New(zapcore.DebugLevel)
+		delete(f.objects, f.published[1].Objects[0].Key) // of the first batch
+		delete(f.objects, f.published[24].Objects[0].Key)
 		cfg := auditorConfig()
 		cfg.Rows = 10
-		a := maintenance.NewAuditor(maintenance.AuditorDeps{
-			Checkpoints: f, References: f, Bucket: f, Originals: f.originals, Catalog: f, Now: time.Now, Log: zap.New(core),
-		}, cfg, prometheus.NewRegistry())
-		during(t, oneScan, a.Run)
-		if len(f.forgotten) != 0 || f.at(t, "rows").Stopped != "too_many_missing" {
-			t.Errorf("forgotten %v, at %+v", f.forgotten, f.at(t, "rows"))
+		a := f.newAuditor(cfg)
+		during(t, 59*time.Minute, a.Run)
+		if want := []catalog.ImageID{2, 25}; len(f.forgotten) != 0 || !slices.Equal(f.requested, want) {
+			t.Errorf("forgotten %v, requested %v, want none and %v", f.forgotten, f.requested, want)
 		}
-		if logs.FilterMessage("audit stopped").Len() == 0 {
-			t.Error("the log does not say so")
+		if at := f.at(t, "rows"); at.Stopped != "too_many_originals_missing" || !at.Done {
+			t.Errorf("at %+v", at)
 		}
+		if a.logs.FilterMessage("too many originals are missing; their images keep them").Len() != 3 {
+			t.Error("the log does not say so of each batch")
+		}
+		a.want(t, map[string]float64{"stopped": 1, "originals_missing_total": 0, "missing_total": 2, "errors_total": 0})
 	})
 }
 

@@ -52,22 +52,21 @@ func (a *Auditor) scanRows(ctx context.Context, shard Shard, until time.Time) (s
 		return stepResult{}, &haltError{tooManyMissing, fmt.Sprintf("objects of %d of %d images are missing, the first being %s",
 			len(missing), b.images, missing[0].key)}
 	}
-	if a.cfg.tooMany(len(b.lost), b.originals) {
-		return stepResult{}, &haltError{tooManyMissing, fmt.Sprintf("originals of %d of %d images are missing, the first being %s",
-			len(b.lost), b.originals, b.lost[0].Original.Key)}
-	}
 	if _, _, err := a.reprocess(ctx, b, func(int) time.Duration { return 0 }); err != nil {
 		return stepResult{}, err
 	}
-	if _, err := a.forget(ctx, b); err != nil {
-		return stepResult{}, err
+	stopped := a.tooManyLost(b, shard)
+	if stopped == "" {
+		if _, err := a.forget(ctx, b); err != nil {
+			return stepResult{}, err
+		}
 	}
 	if b.next == 0 || int64(b.next) >= last {
-		return stepResult{Position{shard.Until, 1, true, ""}, a.cfg.Rows}, nil
+		return stepResult{Position{shard.Until, 1, true, stopped}, a.cfg.Rows}, nil
 	}
 	first, _ := strconv.ParseInt(shard.After, 10, 64)
 	progress := share(float64(int64(b.next)-first), float64(last-first))
-	return stepResult{Position{Cursor: formatID(int64(b.next)), Progress: progress}, a.cfg.Rows}, nil
+	return stepResult{Position{Cursor: formatID(int64(b.next)), Progress: progress, Stopped: stopped}, a.cfg.Rows}, nil
 }
 
 // CheckRows checks the ready and idle images among up to limit images with ids above after. If an object of an image is

@@ -51,5 +51,5 @@ type Position struct {
 	Cursor   string
 	Progress float64 // the share of the shard that is done, from 0 to 1
 	Done     bool
-	Stopped  string // why the shard does not continue; "" if it does
+	Stopped  string // why the shard does not continue, or forgets no missing originals; "" if it does both
 }

@@ -14,7 +14,7 @@ type Config struct {
 	OutcomeTimeout time.Duration `env:"OUTCOME_TIMEOUT" envDefault:"5s" desc:"maximum time to record an outcome in Postgres"`
 	DeferDelay     time.Duration `env:"DEFER_DELAY" envDefault:"5s" desc:"delay after a deferrable failure; half is random"`
 	SlotWait       time.Duration `env:"SLOT_WAIT" envDefault:"5s" desc:"maximum wait for a host slot, before the job is postponed"`
-	CanaryKeep     time.Duration `env:"CANARY_KEEP" envDefault:"168h" desc:"when the objects of a canary are deleted"`
+	CanaryKeep     time.Duration `env:"CANARY_KEEP" envDefault:"168h" desc:"when the objects of a canary are deleted; longer than an attempt at an image lasts"`
 	BusyDelay      time.Duration `env:"BUSY_DELAY" envDefault:"1s" desc:"delay if the host has no free slot; half is random"`
 }
 
@@ -23,7 +23,7 @@ func (c Config) Validate() []fault.Field {
 	var check fault.Checker
 	check.Range(c.Concurrency >= 0 && c.Concurrency <= 1024, "CONCURRENCY", "a number from 0 to 1024")
 	check.Range(c.Backfill >= 0 && c.Backfill <= 1024, "BACKFILL", "a number from 0 to 1024")
-	check.Positive("CANARY_KEEP", c.CanaryKeep)
+	check.Range(c.CanaryKeep >= c.StoreTimeout+time.Second, "CANARY_KEEP", "must be at least 1s longer than STORE_TIMEOUT")
 	check.Positive("STORE_TIMEOUT", c.StoreTimeout)
 	check.Positive("OUTCOME_TIMEOUT", c.OutcomeTimeout)
 	check.Positive("DEFER_DELAY", c.DeferDelay)

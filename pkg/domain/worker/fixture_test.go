@@ -200,6 +200,11 @@ func (w *fixture) Skip(context.Context, catalog.Attempt) error {
 	return w.recordErr("skip")
 }
 
+func (w *fixture) ForgetOriginal(_ context.Context, _ catalog.ProductID, _ catalog.ImageID, key string) error {
+	w.called("forget " + key)
+	return w.recordErr("forget")
+}
+
 func (w *fixture) SavePipeline(context.Context, string, []byte) error { return nil }
 
 func (w *fixture) Pipeline(_ context.Context, hash string) ([]byte, error) {

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/foundation/fault"
 	"vitrine.io/pkg/foundation/media"
 )
@@ -38,11 +39,27 @@ func (w *Worker) readSource(ctx context.Context, t *task) (Download, error) {
 		}
 		w.metrics.original(missing)
 		t.log.Warn("original not read", zap.String("key", t.attempt.Original.Key), zap.Error(err))
+		if !missing && !t.canary { // a canary changes no image
+			w.forgetOriginal(ctx, t)
+		}
 	}
 	if t.attempt.SkipMissing {
 		return Download{}, errSkipped
 	}
 	return w.download(ctx, t)
+}
+
+// forgetOriginal removes the damaged original from the image, so that the object is deleted and the next download may keep
+// another. The attempt stays the current one. An error changes nothing about the attempt: the next backfill finds the damage
+// again.
+func (w *Worker) forgetOriginal(ctx context.Context, t *task) {
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.OutcomeTimeout)
+	defer cancel()
+	err := w.Catalog.ForgetOriginal(ctx, t.ProductID, t.ImageID, t.attempt.Original.Key)
+	w.Breakers.observe(DependencyPostgres, err)
+	if err != nil && !errors.Is(err, catalog.ErrDone) {
+		t.log.Warn("damaged original not forgotten", zap.String("key", t.attempt.Original.Key), zap.Error(err))
+	}
 }
 
 // download downloads the source from its URL. A task that was to read an original has no host slot.
@@ -78,7 +95,7 @@ func (w *Worker) readOriginal(ctx context.Context, t *task) (src Download, err e
 		}
 	}
 	body, err := w.getOriginal(ctx, o.Key, o.Bytes)
-	w.Breakers.observe(DependencyS3, err)
+	w.observeOriginals(err)
 	sum := sha256.Sum256(body)
 	switch {
 	case err == nil && hex.EncodeToString(sum[:]) == o.SHA256:
@@ -114,6 +131,14 @@ func (w *Worker) getOriginal(ctx context.Context, key string, size int64) ([]byt
 	return body, nil
 }
 
+// observeOriginals reports the result of an operation on the bucket of the originals, if the pipeline in force keeps
+// originals. Else other jobs do not need that bucket, and its outage must not stop them.
+func (w *Worker) observeOriginals(err error) {
+	if w.Pipeline().Spec().Originals.Keep {
+		w.Breakers.observe(DependencyS3, err)
+	}
+}
+
 // keepsOriginal reports whether the attempt stores its source. An attempt that has read the original leaves it as it is.
 func (w *Worker) keepsOriginal(t *task, src *Download) bool {
 	return t.attempt.OriginalPrefix != "" && w.Originals != nil && !src.original
@@ -127,7 +152,7 @@ func (w *Worker) keepOriginal(ctx context.Context, t *task, src *Download, out m
 	}
 	key := t.attempt.OriginalPrefix + originalName
 	err := w.Originals.Put(ctx, key, contentType, bytes.NewReader(src.Body), int64(len(src.Body)))
-	w.Breakers.observe(DependencyS3, err)
+	w.observeOriginals(err)
 	if err != nil {
 		return "", media.Fail(media.StorageFailed, "the original could not be stored", err)
 	}

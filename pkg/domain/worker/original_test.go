@@ -12,7 +12,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/zap"
 
+	"vitrine.io/pkg/domain/backfill"
 	"vitrine.io/pkg/domain/catalog"
 	"vitrine.io/pkg/domain/worker"
 	"vitrine.io/pkg/foundation/event"
@@ -20,6 +22,7 @@ import (
 	"vitrine.io/pkg/foundation/media"
 	"vitrine.io/pkg/foundation/pipeline"
 	"vitrine.io/pkg/foundation/slots"
+	"vitrine.io/pkg/test/catalogtest"
 )
 
 // originals is a bucket of originals with one object.
@@ -174,8 +177,11 @@ func TestOriginals(t *testing.T) {
 	t.Run("original_takes_no_host_slot", testOriginalsHostSlot)
 	t.Run("missing_or_damaged_original_is_downloaded", testOriginalsFetched)
 	t.Run("missing_or_damaged_original_is_skipped", testOriginalsSkipped)
+	t.Run("job_goes_on_if_a_damaged_original_is_not_forgotten", testOriginalsNotForgotten)
+	t.Run("canary_forgets_no_original", testOriginalsCanary)
 	t.Run("download_instead_of_an_original_needs_a_host_slot", testOriginalsBusyHost)
 	t.Run("store_that_is_away_defers_the_image", testOriginalsAway)
+	t.Run("bucket_that_is_away_stops_other_jobs_only_if_originals_are_kept", testOriginalsBreaker)
 	t.Run("original_above_the_limit_is_too_large", testOriginalsTooLarge)
 	t.Run("metrics_are_valid", testOriginalsMetrics)
 }
@@ -271,13 +277,57 @@ func unreadable() map[string]func(o *originals) string {
 	}
 }
 
+// outcomeOf returns the calls of a job with that outcome, whose original is missing or damaged. Only a damaged one is
+// forgotten: many may be missing by accident.
+func outcomeOf(result, outcome string) []string {
+	if result == "damaged" {
+		return []string{"begin", "forget " + originalKey, outcome}
+	}
+	return []string{"begin", outcome}
+}
+
+// testOriginalsNotForgotten is the test that the job goes on if the database does not forget a damaged original.
+func testOriginalsNotForgotten(t *testing.T) {
+	t.Parallel()
+	for err, warnings := range map[error]int{
+		catalog.ErrDone: 0, fault.New(fault.Unavailable, "database_unavailable", "down"): 1,
+	} {
+		k := newKeeper(t)
+		k.originals.body = "originaX"
+		k.recordErr = func(method string) error {
+			if method == "forget" {
+				return err
+			}
+			return nil
+		}
+		k.handle(t, k.originalJob())
+		k.want(t, 1, outcomeOf("damaged", "finish")...)
+		if got := k.logs.FilterMessage("damaged original not forgotten").Len(); got != warnings {
+			t.Errorf("%v: got %d warnings, want %d", err, got, warnings)
+		}
+	}
+}
+
+// testOriginalsCanary is the test that a canary changes no image: it leaves a damaged original to the backfill.
+func testOriginalsCanary(t *testing.T) {
+	t.Parallel()
+	s := newSamples(t)
+	s.deps.Originals = &originals{body: "originaX"}
+	s.Worker = worker.New(s.deps, workerConfig(), prometheus.NewRegistry())
+	s.attempt.Original = catalog.Original{Key: originalKey, SHA256: "00", Bytes: int64(len("originaX"))}
+	s.handle(t)
+	if len(s.calls) != 0 || s.state != backfill.SampleDone || s.logs.FilterMessage("original not read").Len() != 1 {
+		t.Errorf("called %v, ended as %q", s.calls, s.state)
+	}
+}
+
 func testOriginalsFetched(t *testing.T) {
 	t.Parallel()
 	for name, damage := range unreadable() {
 		k := newKeeper(t)
 		result := damage(k.originals)
 		k.handle(t, k.originalJob())
-		k.want(t, 1, "begin", "finish")
+		k.want(t, 1, outcomeOf(result, "finish")...)
 		if k.result.SourceSHA256 != "ab" || k.result.OriginalKey != "originals/1/2/2-z/source" || k.count(t, result) != 1 {
 			t.Errorf("%s: finished with %+v", name, k.result)
 		}
@@ -292,9 +342,9 @@ func testOriginalsSkipped(t *testing.T) {
 	for name, damage := range unreadable() {
 		k := newKeeper(t)
 		k.skip = true
-		damage(k.originals)
+		result := damage(k.originals)
 		k.handle(t, k.originalJob())
-		k.want(t, 0, "begin", "skip")
+		k.want(t, 0, outcomeOf(result, "skip")...)
 		if k.logs.FilterMessage("image skipped").Len() != 1 {
 			t.Errorf("%s: the log does not say so", name)
 		}
@@ -326,6 +376,26 @@ func testOriginalsAway(t *testing.T) {
 		k.want(t, 0, "begin", "defer")
 		if k.failure.Code != media.StorageFailed {
 			t.Errorf("%s: got %v", name, k.failure)
+		}
+	}
+}
+
+func testOriginalsBreaker(t *testing.T) {
+	t.Parallel()
+	for _, keep := range []bool{false, true} {
+		k := newKeeper(t)
+		reg := prometheus.NewRegistry()
+		k.pipe.Spec.Originals.Keep = keep
+		k.useBreakers(worker.NewBreakers(breakerConfig(), reg, zap.NewNop(), worker.Probe{Dependency: worker.DependencyS3}))
+		k.originals.err = fault.New(fault.Unavailable, "storage_unavailable", "down")
+		for range breakerConfig().Faults {
+			k.handle(t, k.originalJob())
+		}
+		if got := catalogtest.Metric(t, reg, "vitrine_worker_breaker_open"); (got == 1) != keep {
+			t.Errorf("keep %t: the gauge of the breaker is %v", keep, got)
+		}
+		if k.fetched != 0 || !slices.Equal(k.calls[:2], []string{"begin", "defer"}) {
+			t.Errorf("keep %t: called %v with %d downloads, want deferred jobs", keep, k.calls, k.fetched)
 		}
 	}
 }

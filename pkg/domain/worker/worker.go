@@ -46,6 +46,7 @@ type Catalog interface {
 	Fail(ctx context.Context, a catalog.Attempt, f *media.Failure) error
 	Release(ctx context.Context, a catalog.Attempt) error
 	Skip(ctx context.Context, a catalog.Attempt) error
+	ForgetOriginal(ctx context.Context, product catalog.ProductID, image catalog.ImageID, key string) error
 }
 
 // Deps are the dependencies of a Worker.

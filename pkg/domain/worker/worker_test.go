@@ -755,9 +755,13 @@ func TestConfigValidate(t *testing.T) {
 		t.Errorf("got %d wrong fields, want 7", got)
 	}
 	cfg := worker.Config{
-		Concurrency: 1, StoreTimeout: 1, OutcomeTimeout: 1, DeferDelay: 1, SlotWait: 1, BusyDelay: 1, CanaryKeep: 1,
+		Concurrency: 1, StoreTimeout: 1, OutcomeTimeout: 1, DeferDelay: 1, SlotWait: 1, BusyDelay: 1, CanaryKeep: 1 + time.Second,
 	}
 	if got := cfg.Validate(); got != nil {
 		t.Errorf("got %v, want none", got)
+	}
+	cfg.CanaryKeep--
+	if got := cfg.Validate(); len(got) != 1 || got[0].Path != "CANARY_KEEP" {
+		t.Errorf("got %v, want that the objects of a canary are kept too briefly", got)
 	}
 }

@@ -186,8 +186,11 @@ func isTrueAt(conditions []metav1.Condition, kind string, generation int64) bool
 // cancelOrphans cancels backfills whose resource is gone. The cache may be behind, so the API server is asked again. A
 // resource that is not readable may be that of any row: none is cancelled until it is.
 func (d *driver) cancelOrphans(ctx context.Context, s *scene) error {
-	orphans := s.orphans(s.resources)
-	if len(orphans) == 0 || s.unreadable != nil {
+	var orphans []backfill.Backfill
+	if s.unreadable == nil {
+		orphans = s.orphans(s.resources)
+	}
+	if len(orphans) == 0 {
 		return nil
 	}
 	now, err := d.resources(ctx, d.live)

@@ -10,6 +10,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"vitrine.io/pkg/domain/backfill"
@@ -25,6 +26,7 @@ func TestDriverApproval(t *testing.T) {
 	t.Run("interrupted_approval_is_completed", testDriverInterruptedApproval)
 	t.Run("failed_change_leaves_a_reason", testDriverFailedChange)
 	t.Run("unreadable_resource_cancels_nothing", testDriverUnreadable)
+	t.Run("unreadable_resource_beside_the_cache_cancels_nothing", testDriverUnreadableLive)
 	t.Run("unreadable_resource_is_not_replaced", testDriverUnreadableName)
 	t.Run("edit_of_an_ended_one_without_a_row_is_observed", testDriverEndedWithoutRow)
 }
@@ -241,6 +243,26 @@ func testDriverUnreadable(t *testing.T) {
 	reconcileOnce(t, d)
 	if got := stateOf(t, d, "default-1"); got != backfill.Cancelled {
 		t.Errorf("without its resource default-1 is %s", got)
+	}
+}
+
+// The cache does not have the resource yet.
+func testDriverUnreadableLive(t *testing.T) {
+	t.Parallel()
+	d, api := newDriver(t, &failing{})
+	reconcileOnce(t, d)
+	reconcileOnce(t, d)
+	obj := getBackfill(t, api, &BackfillStatus{})
+	if err := api.Delete(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	specOf(t, obj)["suspend"] = "later"
+	d.live = fake.NewClientBuilder().WithObjects(obj).Build()
+	if _, err := d.Reconcile(t.Context(), reconcile.Request{}); err == nil {
+		t.Error("the unreadable resource is no error")
+	}
+	if got := stateOf(t, d, "default-1"); got != backfill.Proposed {
+		t.Errorf("default-1 is %s", got)
 	}
 }
 

@@ -1,10 +1,12 @@
 package controller
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -89,6 +91,43 @@ func testDriverByHandAfterProposal(t *testing.T) {
 	editRow(t, d, "default-1", func(b *backfill.Backfill) { b.State = backfill.Complete })
 	reconcileOnce(t, d)
 	wantState(t, d, api, "by-hand", "default-2", backfill.Proposed)
+	changeAgain(t, api)
+	reconcileOnce(t, d)
+	reconcileOnce(t, d)
+	wantState(t, d, api, "by-hand", "default-2", backfill.Superseded)
+	wantState(t, d, api, "default-3", "default-3", backfill.Proposed)
+}
+
+// changeAgain brings a third pipeline into force.
+func changeAgain(t *testing.T, api client.Client) {
+	t.Helper()
+	next := pipeline.Default()
+	next.Spec.Renditions[0].Width += 2
+	changed, obj := newObject(), newObject()
+	if err := changed.UnmarshalJSON(next.Document()); err != nil {
+		t.Fatal(err)
+	}
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "a", Name: "default"}, obj); err != nil {
+		t.Fatal(err)
+	}
+	status, err := statusOf(obj)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status.Hash = next.Hash()
+	status.History = slices.Insert(status.History, 0, PublishedRevision{Hash: next.Hash(), Generation: 3})
+	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
+	if err != nil {
+		t.Fatal(err)
+	}
+	obj.Object["spec"] = changed.Object["spec"]
+	if err := api.Update(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	obj.Object["status"] = fields
+	if err := api.Status().Update(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func testDriverByHandAfterCLI(t *testing.T) {

@@ -99,7 +99,8 @@ An earlier proposal for the pipeline is superseded. Nothing runs before "vitrine
 	p.pace = backfill.DefaultPace()
 	f.StringVar(&p.file, "file", "", "ImagePipeline to make images by, - for the standard input; default: the one in force")
 	f.StringVar(&p.from, "from", "",
-		"ImagePipeline before the change, - for the standard input; default: the one in force or, if it is the target, the one before")
+		"ImagePipeline before the change, - for the standard input; default: the one in force or, if it is the target, "+
+			"the one before")
 	f.StringVar(&p.status, "status", "", "condition: images with this status, ready or failed")
 	f.StringVar(&p.code, "code", "", "condition: images whose processing or reprocessing failed with this code")
 	f.Int64Var(&p.user, "user", 0, "condition: images of this user")
@@ -226,9 +227,10 @@ func (c console) withManager(cmd *cobra.Command, o *backfillOptions, do func(con
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	store := postgres.NewStore(db)
-	return do(cmd.Context(), managed{store: store, stdin: cmd.InOrStdin(), Manager: backfill.Manager{By: backfill.CLI, ManagerDeps: backfill.ManagerDeps{
+	manager := backfill.Manager{By: backfill.CLI, ManagerDeps: backfill.ManagerDeps{
 		Backfills: store, Images: store, Sampler: store, Pipelines: store, Canaries: store,
-	}}})
+	}}
+	return do(cmd.Context(), managed{Manager: manager, store: store, stdin: cmd.InOrStdin()})
 }
 
 // proposal returns what the flags propose.

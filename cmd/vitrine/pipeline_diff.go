@@ -20,8 +20,9 @@ func (c console) pipelineDiffCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "diff FILE", Args: cobra.ExactArgs(1),
 		Short: "Show what a change of the pipeline affects: fields, images and the estimated cost of a backfill",
-		Long: `Compares FILE, or the standard input if FILE is -, with the pipeline in force, or with that of --from, and estimates from a sample how many existing
-images differ. Changes nothing. Configured like the other programs, by VITRINE_POSTGRES_* variables.`,
+		Long: `Compares FILE, or the standard input if FILE is -, with the pipeline in force, or with that of --from, and
+estimates from a sample how many existing images differ. Changes nothing. Configured like the other programs, by
+VITRINE_POSTGRES_* variables.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.plan.file = args[0]
 			return c.withManager(cmd, o, func(ctx context.Context, m managed) error {

@@ -71,8 +71,10 @@ func newEngine(t *testing.T, images int) *engine {
 	e.must(err)
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	old := revisionOf(t, wide(oldPipeline, ""))
-	_, err = conn.Exec(t.Context(), `INSERT INTO images (product_id, position, source_url, status, pipeline_hash, output_hash, original_key)
-		SELECT $1, n, 'https://example.com/', 'ready', $2, $3, CASE n WHEN 1 THEN 'originals/1' ELSE '' END FROM generate_series(1, $4::int) n`,
+	_, err = conn.Exec(t.Context(), `
+		INSERT INTO images (product_id, position, source_url, status, pipeline_hash, output_hash, original_key)
+		SELECT $1, n, 'https://example.com/', 'ready', $2, $3, CASE n WHEN 1 THEN 'originals/1' ELSE '' END
+		FROM generate_series(1, $4::int) n`,
 		int64(e.catalog.Product.ID), old.Hash(), old.Spec().OutputHash(), images)
 	e.must(err)
 	return e

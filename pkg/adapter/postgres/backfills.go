@@ -36,7 +36,8 @@ FROM json_populate_record(NULL::backfills, $1) n WHERE b.id = n.id`
 const lockProposals = `SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || ' backfills ' || $1, 2))`
 
 const supersedeProposal = `
-UPDATE backfills SET state = 'superseded', reason = 'a later backfill was proposed', ended_at = now(), lease = NULL, due_at = now()
+UPDATE backfills SET state = 'superseded', reason = 'a later backfill was proposed', ended_at = now(),
+    lease = NULL, due_at = now()
 WHERE pipeline = $1 AND state = 'proposed'`
 
 const insertBackfill = `

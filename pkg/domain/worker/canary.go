@@ -244,9 +244,11 @@ func (w *Worker) reportSample(ctx context.Context, t *task, a backfill.SampleAtt
 	}
 }
 
-// countsSample reports whether an attempt that ended with a failure counts. One that has stored objects does, whatever has
-// failed: each further attempt stores them again.
-func (t *task) countsSample(f *media.Failure) bool { return f.Code.Class() == media.Transient || t.stored }
+// countsSample reports whether an attempt that ended with a failure counts. One that has stored objects does with any
+// failure: each further attempt stores them again.
+func (t *task) countsSample(f *media.Failure) bool {
+	return f.Code.Class() == media.Transient || t.stored
+}
 
 // postponeSample makes a sample wait after a failure.
 func (w *Worker) postponeSample(ctx context.Context, t *task, a backfill.SampleAttempt, f *media.Failure) error {

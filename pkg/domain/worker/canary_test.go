@@ -224,7 +224,9 @@ func testSampleNotComparable(t *testing.T) {
 			t.Errorf("%s: got %s with %+v", name, s.state, o)
 		}
 	}
-	lost := func([]media.Comparison) ([]media.Score, error) { return nil, media.Fail(media.CodecUnavailable, "test", nil) }
+	lost := func([]media.Comparison) ([]media.Score, error) {
+		return nil, media.Fail(media.CodecUnavailable, "test", nil)
+	}
 	s := newSamples(t)
 	s.compare = lost
 	s.handle(t)

@@ -15,8 +15,8 @@ import (
 	"vitrine.io/pkg/foundation/process"
 )
 
-// A run changes the pipeline at half of its length and has a backfill tried and approved to the new one, by the commands of an
-// operator, through the faults.
+// A run changes the pipeline at half of its length, and has a backfill to the new one tried and approved, by the commands of
+// an operator, through the faults.
 
 const (
 	changedThumb    = 140             // width of the changed thumbnail

@@ -10,7 +10,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"vitrine.io/pkg/domain/backfill"
@@ -257,7 +256,7 @@ func testDriverUnreadableLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	specOf(t, obj)["suspend"] = "later"
-	d.live = fake.NewClientBuilder().WithObjects(obj).Build()
+	d.live = newFake(t).WithObjects(obj).Build()
 	if _, err := d.Reconcile(t.Context(), reconcile.Request{}); err == nil {
 		t.Error("the unreadable resource is no error")
 	}

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -72,7 +71,7 @@ func newDriver(t *testing.T, f *failing) (*driver, client.Client) {
 	fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
 	c.Must(err)
 	obj.Object["status"] = fields
-	api := fake.NewClientBuilder().WithObjects(obj).WithStatusSubresource(obj, newBackfillObject()).
+	api := newFake(c.T).WithObjects(obj).WithStatusSubresource(obj, newBackfillObject()).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, w client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 				return f.write(func() error { return w.Create(ctx, obj, opts...) })

@@ -8,6 +8,8 @@ import (
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -15,6 +17,16 @@ import (
 
 	"vitrine.io/pkg/foundation/pipeline"
 )
+
+// newFake returns a builder of a client with a scheme of its own: the default one is shared, and clients write to it.
+func newFake(t *testing.T) *fake.ClientBuilder {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	return fake.NewClientBuilder().WithScheme(scheme)
+}
 
 func TestReconcile(t *testing.T) {
 	t.Parallel()
@@ -31,7 +43,7 @@ func testReconcileStatusThatCannotBeDecodedIsReplaced(t *testing.T) {
 	obj.SetNamespace(key.Namespace)
 	obj.SetName(key.Name)
 	obj.Object["status"] = map[string]any{"history": "long"}
-	api := fake.NewClientBuilder().WithObjects(obj).WithStatusSubresource(obj).Build()
+	api := newFake(t).WithObjects(obj).WithStatusSubresource(obj).Build()
 	r := &reconciler{
 		cfg: Config{Namespace: key.Namespace, Pipeline: key.Name, ConfigMap: "file"}, bounds: pipeline.DefaultBounds(),
 		client: api, events: &events.FakeRecorder{}, heartbeats: func() snapshot { return snapshot{} },

@@ -98,13 +98,13 @@ const bareImageRow = `{"position": %d, "source_url": %q, "status": "pending",` +
 	` "fencing_token": 0, "attempts": 0, "prefix": "", "error_code": "", "error_detail": "",` +
 	` "reprocess_error": "",` +
 	` "source_sha256": "", "source_bytes": 0, "width": 0, "height": 0, "pipeline_hash": %q, "renditions": [],` +
-	` "placeholder": "", "requested_at": %q, "output_hash": "", "backfill_id": 0}`
+	` "placeholder": "", "requested_at": %q, "output_hash": "", "original_key": "", "backfill_id": 0}`
 
 // bareJobRow is a new job in the format of the statement's parameter.
 const bareJobRow = `{"image_id": %d, "product_id": %d, "user_id": %d, "host": "origin.example", "class": "live",` +
 	` "job_state": "queued", "job_id": %q, "traceparent": "", "fencing_token": 0, "unreported_attempts": 0, "attempts": 0,` +
 	` "prefix": "", "poison_sha256": "", "pipeline_hash": %q, "requested_at": %q, "not_before": %[6]q, "due_at": %[6]q,` +
-	` "backfill_id": 0}`
+	` "backfill_id": 0, "skip_missing": false}`
 
 // bareOutboxRow is a message in the format of the statement's parameter.
 const bareOutboxRow = `{"event_id": %q, "topic": %q, "key": "%d", "type": %q, "payload": %q, "delay": 0, ` +

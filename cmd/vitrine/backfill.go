@@ -123,7 +123,7 @@ func (c console) backfillApproveCommand(o *backfillOptions) *cobra.Command {
 		func(ctx context.Context, m backfill.Manager, name string) (backfill.Backfill, error) {
 			hash := o.hash
 			if hash == "" {
-				b, err := findBackfill(ctx, m.Backfills, name)
+				b, err := m.Find(ctx, name)
 				if err != nil {
 					return b, err
 				}
@@ -133,20 +133,6 @@ func (c console) backfillApproveCommand(o *backfillOptions) *cobra.Command {
 		})
 	cmd.Flags().StringVar(&o.hash, "hash", "", "fail unless this is the hash of its pipeline")
 	return cmd
-}
-
-// findBackfill returns the backfill with that name, or fault.NotFound.
-func findBackfill(ctx context.Context, in backfill.Backfills, name string) (backfill.Backfill, error) {
-	list, err := in.ListBackfills(ctx)
-	if err != nil {
-		return backfill.Backfill{}, fmt.Errorf("list backfills: %w", err)
-	}
-	for _, b := range list {
-		if b.Name() == name {
-			return b, nil
-		}
-	}
-	return backfill.Backfill{}, fault.New(fault.NotFound, "backfill_not_found", "there is no backfill with the name "+name)
 }
 
 // backfillChangeCommand returns a command that changes one backfill and shows it.
@@ -173,7 +159,7 @@ func (c console) backfillStatusCommand(o *backfillOptions) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withManager(cmd, o, func(ctx context.Context, m managed) error {
 				if len(args) == 1 {
-					b, err := findBackfill(ctx, m.Backfills, args[0])
+					b, err := m.Find(ctx, args[0])
 					if err != nil {
 						return describeFault(err)
 					}

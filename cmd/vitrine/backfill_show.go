@@ -82,7 +82,7 @@ func toBackfillJSON(b backfill.Backfill, now time.Time) backfillJSON {
 	for _, w := range b.Windows {
 		j.Windows = append(j.Windows, w.String())
 	}
-	for _, code := range b.TopFailures() {
+	for _, code := range backfill.TopFailures(b.Failures) {
 		j.Failures[string(code)] = b.Failures[code]
 	}
 	if left, ok := b.ETA(now); ok {
@@ -146,7 +146,7 @@ func (c console) showBackfills(o *backfillOptions, b backfill.Backfill) error {
 	}
 	row("windows", "%s %s", cmp.Or(strings.Join(windows, "; "), "always"), b.TimeZone)
 	row("images", "%d of about %d done, %d skipped, %d failed", b.Done, b.Total(), b.Skipped, b.Failed)
-	for _, code := range b.TopFailures() {
+	for _, code := range backfill.TopFailures(b.Failures) {
 		row("failed", "%d %s", b.Failures[code], code)
 	}
 	if left, ok := b.ETA(now); ok {

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -113,28 +114,23 @@ func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, ObjectInfo
 	}, nil
 }
 
-// Read returns the body of an object of at most limit bytes. Its error is that of Get, or fault.Conflict if the object is
-// larger.
+// Read returns the body of an object of at most limit bytes, for which it needs little more memory. Its error is that of Get,
+// or fault.Conflict if the object is larger.
 func (b *Bucket) Read(ctx context.Context, key string, limit int64) ([]byte, error) {
-	body, _, err := b.Get(ctx, key)
+	body, info, err := b.Get(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	read, err := io.ReadAll(io.LimitReader(body, limit+1))
-	if err != nil {
+	var read bytes.Buffer
+	read.Grow(int(min(info.Size, limit)) + bytes.MinRead) // so that it never grows again
+	if _, err := read.ReadFrom(io.LimitReader(body, limit+1)); err != nil {
 		return nil, classify(ctx, "read object", err)
 	}
-	if int64(len(read)) > limit {
+	if int64(read.Len()) > limit {
 		return nil, fault.New(fault.Conflict, "object_too_large", "the object "+key+" is larger than expected")
 	}
-	return read, nil
-}
-
-// Open is Get with the size of the object, in bytes, instead of its description.
-func (b *Bucket) Open(ctx context.Context, key string) (body io.ReadCloser, size int64, err error) {
-	body, info, err := b.Get(ctx, key)
-	return body, info.Size, err
+	return read.Bytes(), nil
 }
 
 // Page returns up to limit objects below prefix whose keys follow after, in the byte order of the keys. more reports whether

@@ -313,6 +313,9 @@ func testErrorsShortBodyIsUnavailable(t *testing.T) {
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "vitrine_blob_received_bytes_total"); err != nil {
 		t.Error(err)
 	}
+	if got, err := b.Read(t.Context(), "a/b", 100); len(got) != 0 || !fault.Is(err, fault.Unavailable) {
+		t.Errorf("read %q, %v, want Unavailable", got, err)
+	}
 }
 
 func TestEnsureBucket(t *testing.T) {

@@ -159,13 +159,9 @@ func fromTime(t time.Time) *metav1.Time {
 
 // topCodes returns the five most frequent codes.
 func topCodes[N int | int64](failures map[media.Code]N) []CodeCount {
-	all := make(map[media.Code]int64, len(failures))
-	for code, n := range failures {
-		all[code] = int64(n)
-	}
 	var counts []CodeCount
-	for _, code := range (backfill.Backfill{Failures: all}).TopFailures() {
-		counts = append(counts, CodeCount{Code: string(code), Count: all[code]})
+	for _, code := range backfill.TopFailures(failures) {
+		counts = append(counts, CodeCount{Code: string(code), Count: int64(failures[code])})
 	}
 	return counts
 }

@@ -68,7 +68,6 @@ func (d *driver) unplanned(r resource) finding {
 func (d *driver) change(ctx context.Context, s *scene, r resource, o *backfillObservation) error {
 	switch o.row.State {
 	case backfill.Proposed:
-		o.judge(s, r)
 		if err := d.try(ctx, s, r, o); err != nil {
 			return err
 		}

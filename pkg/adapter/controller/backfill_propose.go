@@ -115,8 +115,11 @@ func (d *driver) create(ctx context.Context, b backfill.Backfill) error {
 	}
 	obj.Object["spec"] = spec
 	err := d.client.Create(ctx, obj, client.FieldOwner(fieldOwner))
-	if !apierrors.IsAlreadyExists(err) {
-		return wrap(err, "create "+b.Name())
+	switch {
+	case err == nil:
+		return nil
+	case !apierrors.IsAlreadyExists(err):
+		return fmt.Errorf("create %s: %w", b.Name(), err)
 	}
 	present, err := d.resources(ctx, d.live)
 	if err = errors.Join(err, present.unreadable); err != nil {
@@ -131,14 +134,6 @@ func (d *driver) create(ctx context.Context, b backfill.Backfill) error {
 			return fmt.Errorf("delete the earlier %s: %w", b.Name(), err)
 		}
 		return errors.New("deleted an earlier " + b.Name() + ", of another target")
-	}
-	return nil
-}
-
-// wrap adds what was done to an error, unless it is nil.
-func wrap(err error, doing string) error {
-	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package backfill
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -180,16 +182,9 @@ func (b Backfill) ETA(now time.Time) (left time.Duration, ok bool) {
 const maxCodes = 5
 
 // TopFailures returns the codes of the most frequent failures, at most five, the most frequent first.
-func (b Backfill) TopFailures() []media.Code {
-	codes := make([]media.Code, 0, len(b.Failures))
-	for code := range b.Failures {
-		codes = append(codes, code)
-	}
-	slices.SortFunc(codes, func(x, y media.Code) int {
-		if d := b.Failures[y] - b.Failures[x]; d != 0 {
-			return int(d)
-		}
-		return strings.Compare(string(x), string(y))
+func TopFailures[N int | int64](failures map[media.Code]N) []media.Code {
+	codes := slices.SortedFunc(maps.Keys(failures), func(x, y media.Code) int {
+		return cmp.Or(cmp.Compare(failures[y], failures[x]), cmp.Compare(x, y))
 	})
 	return codes[:min(maxCodes, len(codes))]
 }

@@ -201,11 +201,11 @@ func TestCompare(t *testing.T) {
 
 func TestTopFailures(t *testing.T) {
 	t.Parallel()
-	b := backfill.Backfill{Failures: map[media.Code]int64{
+	failures := map[media.Code]int64{
 		media.Timeout: 3, media.Corrupt: 7, media.TooLarge: 3, media.DNSFailed: 1, media.HTTPStatus: 9, media.TLSFailed: 2,
-	}}
+	}
 	var got []string
-	for _, code := range b.TopFailures() {
+	for _, code := range backfill.TopFailures(failures) {
 		got = append(got, string(code))
 	}
 	if want := "http_status corrupt timeout too_large tls_failed"; strings.Join(got, " ") != want {

@@ -138,6 +138,20 @@ func (m Manager) Saved(ctx context.Context, hash string) (*pipeline.Revision, er
 	return pipeline.NewRevision(p), nil
 }
 
+// Find returns the backfill with that name, or fault.NotFound.
+func (m Manager) Find(ctx context.Context, name string) (Backfill, error) {
+	list, err := m.Backfills.ListBackfills(ctx)
+	if err != nil {
+		return Backfill{}, fmt.Errorf("list backfills: %w", err)
+	}
+	for _, b := range list {
+		if b.Name() == name {
+			return b, nil
+		}
+	}
+	return Backfill{}, fault.New(fault.NotFound, "backfill_not_found", "there is no backfill with the name "+name)
+}
+
 // Approve lets a proposed backfill start, if hash is that of its target. Approved backfills of the same pipeline that have
 // not started are superseded. It returns fault.Invalid with the path approved_hash if the target is another one,
 // fault.Conflict if the state does not allow it, and fault.NotFound.
@@ -205,12 +219,18 @@ func (m Manager) StartCanary(ctx context.Context, name string, samples int) (Bac
 	if err := fault.InvalidFields(check.Fields()); err != nil {
 		return Backfill{}, err
 	}
-	// The state is checked before the search, and again with it locked.
-	b, err := m.edit(ctx, name, func(b *Backfill, now time.Time) error {
-		trial := *b
-		return trial.startCanary(samples, now)
-	})
+	b, err := m.Find(ctx, name)
 	if err != nil {
+		return Backfill{}, err
+	}
+	start := func(b *Backfill, samples int, now time.Time) error {
+		if err := b.checkManager(m.By); err != nil {
+			return err
+		}
+		return b.startCanary(samples, now)
+	}
+	trial := b
+	if err := start(&trial, samples, time.Time{}); err != nil { // before the search, and again with the row locked
 		return Backfill{}, err
 	}
 	images, err := m.pick(ctx, b, samples)
@@ -222,10 +242,7 @@ func (m Manager) StartCanary(ctx context.Context, name string, samples int) (Bac
 			"samples: "+b.Name()+" selects no image among the random ones that were looked at")
 	}
 	b, err = m.Canaries.StartCanary(ctx, name, images, func(b *Backfill, now time.Time) error {
-		if err := b.checkManager(m.By); err != nil {
-			return err
-		}
-		return b.startCanary(len(images), now)
+		return start(b, len(images), now)
 	})
 	if err != nil {
 		return Backfill{}, fmt.Errorf("start canary: %w", err)

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 
 	"go.uber.org/zap"
 
@@ -94,10 +93,14 @@ func (w *Worker) readOriginal(ctx context.Context, t *task) (src Download, err e
 			return Download{}, fmt.Errorf("wait for memory: %w", err)
 		}
 	}
-	body, err := w.getOriginal(ctx, o.Key, o.Bytes)
+	body, err := w.Originals.Read(ctx, o.Key, o.Bytes)
 	w.observeOriginals(err)
 	sum := sha256.Sum256(body)
 	switch {
+	case fault.Is(err, fault.NotFound):
+		err = errOriginalMissing
+	case fault.Is(err, fault.Conflict):
+		err = fmt.Errorf("%w: it has more than %d bytes", errOriginalDamaged, o.Bytes)
 	case err == nil && hex.EncodeToString(sum[:]) == o.SHA256:
 		src.Body, src.SHA256, src.original = body, o.SHA256, true
 		w.metrics.originals.WithLabelValues(originalRead).Inc()
@@ -109,26 +112,6 @@ func (w *Worker) readOriginal(ctx context.Context, t *task) (src Download, err e
 	}
 	src.Discard()
 	return Download{}, err
-}
-
-// getOriginal returns the bytes of an object that has to have that size.
-func (w *Worker) getOriginal(ctx context.Context, key string, size int64) ([]byte, error) {
-	from, got, err := w.Originals.Open(ctx, key)
-	switch {
-	case fault.Is(err, fault.NotFound):
-		return nil, errOriginalMissing
-	case err != nil:
-		return nil, err
-	}
-	defer from.Close()
-	if got != size {
-		return nil, fmt.Errorf("%w: it has %d bytes, not %d", errOriginalDamaged, got, size)
-	}
-	body := make([]byte, size)
-	if _, err := io.ReadFull(from, body); err != nil {
-		return nil, err
-	}
-	return body, nil
 }
 
 // observeOriginals reports the result of an operation on the bucket of the originals, if the pipeline in force keeps

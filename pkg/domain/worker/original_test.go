@@ -1,11 +1,9 @@
 package worker_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -27,13 +25,11 @@ import (
 
 // originals is a bucket of originals with one object.
 type originals struct {
-	stored  map[string]string // key: content type
-	bodies  map[string]string
-	body    string
-	size    int64 // that Open returns, if the key is right; 0: that of body
-	err     error // of Open
-	putErr  error
-	readErr error
+	stored map[string]string // key: content type
+	bodies map[string]string
+	body   string
+	err    error // of Read
+	putErr error
 }
 
 const originalKey = "originals/1/2/1-y/source"
@@ -47,24 +43,17 @@ func (o *originals) Put(_ context.Context, key, contentType string, body io.Read
 	return err
 }
 
-func (o *originals) Open(_ context.Context, key string) (io.ReadCloser, int64, error) {
-	if o.err != nil || key != originalKey {
-		return nil, 0, errors.Join(o.err)
+func (o *originals) Read(_ context.Context, key string, limit int64) ([]byte, error) {
+	switch {
+	case o.err != nil:
+		return nil, o.err
+	case key != originalKey:
+		return nil, fault.New(fault.NotFound, "object_not_found", "no")
+	case int64(len(o.body)) > limit:
+		return nil, fault.New(fault.Conflict, "object_too_large", "larger")
 	}
-	var from io.Reader = bytes.NewReader([]byte(o.body))
-	if o.readErr != nil {
-		from = io.MultiReader(bytes.NewReader([]byte(o.body[:2])), failing{o.readErr})
-	}
-	size := int64(len(o.body))
-	if o.size != 0 {
-		size = o.size
-	}
-	return io.NopCloser(from), size, nil
+	return []byte(o.body), nil
 }
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // memory counts the bytes that are reserved.
 type memory struct {
@@ -272,7 +261,8 @@ func unreadable() map[string]func(o *originals) string {
 			o.err = fault.New(fault.NotFound, "object_not_found", "no")
 			return "missing"
 		},
-		"other_size":    func(o *originals) string { o.size = 9; return "damaged" },
+		"longer":        func(o *originals) string { o.body += "X"; return "damaged" },
+		"shorter":       func(o *originals) string { o.body = o.body[1:]; return "damaged" },
 		"other_content": func(o *originals) string { o.body = "originaX"; return "damaged" },
 	}
 }
@@ -365,18 +355,13 @@ func testOriginalsBusyHost(t *testing.T) {
 
 func testOriginalsAway(t *testing.T) {
 	t.Parallel()
-	away := fault.New(fault.Unavailable, "storage_unavailable", "down")
-	for name, fail := range map[string]func(o *originals){
-		"open": func(o *originals) { o.err = away }, "read": func(o *originals) { o.readErr = away },
-	} {
-		k := newKeeper(t)
-		k.skip = true // an outage skips nothing
-		fail(k.originals)
-		k.handle(t, k.originalJob())
-		k.want(t, 0, "begin", "defer")
-		if k.failure.Code != media.StorageFailed {
-			t.Errorf("%s: got %v", name, k.failure)
-		}
+	k := newKeeper(t)
+	k.skip = true // an outage skips nothing
+	k.originals.err = fault.New(fault.Unavailable, "storage_unavailable", "down")
+	k.handle(t, k.originalJob())
+	k.want(t, 0, "begin", "defer")
+	if k.failure.Code != media.StorageFailed {
+		t.Errorf("got %v", k.failure)
 	}
 }
 

@@ -87,9 +87,9 @@ type Memory interface {
 type Originals interface {
 	// Put stores an object of size bytes. It may be repeated with the same object.
 	Put(ctx context.Context, key, contentType string, body io.ReadSeeker, size int64) error
-	// Open opens an object and returns its size in bytes. The caller closes the body. fault.NotFound if the object is
-	// missing, else fault.Unavailable or the error of ctx, also of a read.
-	Open(ctx context.Context, key string) (body io.ReadCloser, size int64, err error)
+	// Read returns an object of at most limit bytes. It returns fault.NotFound if it is missing, and fault.Conflict if it is
+	// larger, else fault.Unavailable or the error of ctx.
+	Read(ctx context.Context, key string, limit int64) ([]byte, error)
 }
 
 // Objects is the object store.

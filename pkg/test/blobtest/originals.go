@@ -1,7 +1,6 @@
 package blobtest
 
 import (
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -31,16 +30,11 @@ func (s suite) originals(t *testing.T) {
 	if string(got) != "secret" || info.CacheControl != "no-store" || info.ContentType != "image/png" {
 		t.Errorf("got %q with %+v", got, info)
 	}
-	body, size, err := b.Open(t.Context(), key)
-	if err != nil || size != int64(len("secret")) {
-		t.Fatalf("open: got %d bytes, %v", size, err)
-	}
-	defer body.Close()
-	if got, err := io.ReadAll(body); string(got) != "secret" || err != nil {
+	if got, err := b.Read(t.Context(), key, int64(len("secret"))); string(got) != "secret" || err != nil {
 		t.Errorf("read %q, %v", got, err)
 	}
-	if _, _, err := b.Open(t.Context(), key+"x"); !fault.Is(err, fault.NotFound) {
-		t.Errorf("open of a missing object: got %v", err)
+	if _, err := b.Read(t.Context(), key+"x", 1); !fault.Is(err, fault.NotFound) {
+		t.Errorf("read of a missing object: got %v", err)
 	}
 	if owner, err := b.Claim(t.Context(), "an installation"); owner != "an installation" || err != nil {
 		t.Errorf("claim: got %q, %v", owner, err)

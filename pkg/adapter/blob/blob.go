@@ -114,8 +114,8 @@ func (b *Bucket) Get(ctx context.Context, key string) (io.ReadCloser, ObjectInfo
 	}, nil
 }
 
-// Read returns the body of an object of at most limit bytes, for which it needs little more memory. Its error is that of Get,
-// or fault.Conflict if the object is larger.
+// Read returns the body of an object of at most limit bytes. It needs little more memory than that. Its error is that of
+// Get, or fault.Conflict if the object is larger.
 func (b *Bucket) Read(ctx context.Context, key string, limit int64) ([]byte, error) {
 	body, info, err := b.Get(ctx, key)
 	if err != nil {
